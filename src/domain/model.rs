@@ -1,0 +1,234 @@
+//! The checked domain file: what a [`Domain`] is once every problem has been ruled out.
+//!
+//! Nothing here can be wrong: sizes are non-zero, patterns compiled, URLs parsed, references resolved to a source, and the
+//! sources form a DAG. Only the checker of this module builds these types from a file.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, Uri};
+use regex::Regex;
+
+/// One domain: everything that its file says, checked.
+#[derive(Debug, Clone)]
+pub struct Domain {
+    /// The domain's name: `customer`.
+    pub name: Arc<str>,
+    /// The file it was read from.
+    pub file: PathBuf,
+    /// What the whole decoded key must match.
+    pub key: KeyPattern,
+    /// The sources, in the order of the file; a [`SourceIndex`] points into it.
+    pub sources: Vec<Source>,
+    /// Whether the parts must have been current at one instant.
+    pub atomicity: Atomicity,
+    /// How long a whole dataset may take.
+    pub deadline: Duration,
+    /// The published shapes, in the order of the file.
+    pub versions: Vec<Version>,
+    /// How long datasets are kept, and what names them.
+    pub cache: CacheRules,
+    /// The fingerprint of all that decides what a dataset holds.
+    pub plan: PlanId,
+}
+
+/// A compiled key pattern that matches whole keys only.
+#[derive(Debug, Clone)]
+pub struct KeyPattern {
+    /// As the file says it, for people.
+    pub text: String,
+    /// `^(?:text)$`, so that a part of a key never matches.
+    pub anchored: Regex,
+}
+
+impl KeyPattern {
+    /// Whether the whole of `key` matches.
+    pub fn matches(&self, key: &str) -> bool {
+        self.anchored.is_match(key)
+    }
+}
+
+/// A place in [`Domain::sources`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SourceIndex(pub usize);
+
+/// Where one part of a dataset comes from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Source {
+    /// The source's name, and the member of the dataset that holds its part.
+    pub name: Arc<str>,
+    /// The HTTP service behind it.
+    pub http: HttpSource,
+    /// What its 404 means.
+    pub missing: Missing,
+    /// How long one request may take; `None` means until the deadline.
+    pub timeout: Option<Duration>,
+    /// How often a failed request is tried again.
+    pub retries: u32,
+    /// How many requests may be under way at once.
+    pub concurrency: NonZeroUsize,
+    /// The largest body accepted, in bytes (over all pages).
+    pub max_body: NonZeroUsize,
+    /// The sources whose parts its URL names, ascending, without doubles.
+    pub needs: Vec<SourceIndex>,
+}
+
+/// An upstream HTTP service.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HttpSource {
+    /// Its URL with places for the key and for values of other parts.
+    pub url: UrlTemplate,
+    /// Who its certificate must say it is.
+    pub server: ServerIdentity,
+    /// Fixed request headers.
+    pub headers: HeaderMap,
+    /// What to do when an answer has a next page.
+    pub pages: Pages,
+}
+
+/// A URL whose path segments and query values may hold references.
+///
+/// The request target is the concatenation of `pieces`: literals as they stand, references percent-encoded so that no value
+/// can leave its segment or its query value.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UrlTemplate {
+    /// Scheme and authority: `https://orders.shop:8443`. Its path is `/`.
+    pub origin: Uri,
+    /// The path and query, in pieces; the first begins with `/`.
+    pub pieces: Vec<UrlPiece>,
+}
+
+/// One piece of a [`UrlTemplate`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum UrlPiece {
+    /// Text that goes out as it stands.
+    Literal(String),
+    /// `{key}`.
+    Key,
+    /// `{source.path}`: a scalar in another source's part.
+    Part {
+        /// The source whose part it is.
+        source: SourceIndex,
+        /// The members to walk, at least one.
+        path: Vec<String>,
+    },
+}
+
+/// The identity that a server's certificate must carry: exactly this one.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum ServerIdentity {
+    /// A SPIFFE ID: the certificate's one and only URI SAN.
+    Spiffe(String),
+    /// A DNS name, in lower case, among the certificate's DNS SANs (no wildcard stands in for it).
+    Dns(String),
+    /// An IP address among the certificate's IP SANs.
+    Ip(IpAddr),
+}
+
+impl fmt::Display for ServerIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Spiffe(id) => f.write_str(id),
+            Self::Dns(name) => f.write_str(name),
+            Self::Ip(ip) => ip.fmt(f),
+        }
+    }
+}
+
+/// What to do with an answer that has a `Link` to a next page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pages {
+    /// It is incomplete: a failure.
+    Refuse,
+    /// The first page is the part.
+    First,
+    /// Follow within the origin; the pages' arrays are joined.
+    Follow {
+        /// The most pages read; one more is a failure.
+        max_pages: NonZeroU32,
+    },
+}
+
+/// What a source's 404 means.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Missing {
+    /// A failure like any other status.
+    Failure,
+    /// There is no such key in this domain.
+    NotFound,
+    /// The part is this JSON text.
+    Value(Arc<str>),
+}
+
+/// How strongly the parts of a dataset belong together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Atomicity {
+    /// Every part is there.
+    Complete,
+    /// Every part is there, and all were current at one instant.
+    Snapshot {
+        /// The most rounds, the first collect included (at least 2).
+        rounds: NonZeroU32,
+    },
+}
+
+/// One published shape of the dataset.
+#[derive(Debug, Clone)]
+pub struct Version {
+    /// `v1`.
+    pub name: Arc<str>,
+    /// The path that consumers ask for.
+    pub path: PathTemplate,
+    /// The jq program over the dataset; `None`: the dataset as it is. It has compiled once.
+    pub shape: Option<Arc<str>>,
+    /// The JSON Schema of the answer, for `openapi.json`.
+    pub schema: Option<Arc<serde_json::Value>>,
+    /// Since when it is deprecated.
+    pub deprecated: Option<time::Date>,
+    /// When it will be gone.
+    pub sunset: Option<time::Date>,
+    /// The version to move to.
+    pub successor: Option<Arc<str>>,
+}
+
+/// A consumer's path: segments around exactly one `{key}` segment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathTemplate {
+    /// As the file says it: `/v1/customers/{key}`.
+    pub text: String,
+    /// What stands before the key's segment, with the slash: `/v1/customers/`.
+    pub before: String,
+    /// What stands after it: empty, or from the slash on.
+    pub after: String,
+}
+
+/// The `cache` section.
+#[derive(Debug, Clone)]
+pub struct CacheRules {
+    /// How long a dataset may be served; zero: nothing is kept.
+    pub ttl: Duration,
+    /// The same for a `not-found`.
+    pub missing_ttl: Duration,
+    /// How long past its ttl a dataset may stand in for failing sources.
+    pub stale_if_error: Duration,
+    /// The jq program whose strings an invalidation by tag can name. It has compiled once.
+    pub tags: Option<Arc<str>>,
+}
+
+/// The fingerprint of all in the file that decides what a dataset holds: 16 bytes in lower-case hex.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct PlanId(pub Arc<str>);
+
+impl fmt::Display for PlanId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The domains of one process, by name.
+pub type Domains = BTreeMap<Arc<str>, Arc<Domain>>;

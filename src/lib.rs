@@ -1,0 +1,6 @@
+//! Backend for Backend.
+
+pub mod domain;
+pub mod identity;
+pub mod shape;
+pub mod sources;

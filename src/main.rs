@@ -1,0 +1,3 @@
+//! The `bfb` binary.
+
+fn main() {}

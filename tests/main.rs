@@ -1,0 +1,7 @@
+//! Everything with a socket or a process: one file a promise, one vocabulary in `support`.
+#![allow(clippy::unwrap_used, reason = "a test that cannot set itself up should stop there")]
+
+mod domain_file;
+mod identities;
+mod sources;
+mod support;
