@@ -1,6 +1,3 @@
 //! Backend for Backend.
 
 pub mod domain;
-pub mod identity;
-pub mod shape;
-pub mod sources;

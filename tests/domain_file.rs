@@ -1,1 +1,341 @@
-//! (to be written)
+//! Domain files on disk: which are read, what a reload keeps, what the schema says of them, and what fuzzing found.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bfb::domain::{Domain, Loaded, Problem, SCHEMA, World, files, load, parse, read_text, render};
+use tempfile::TempDir;
+
+fn world() -> World<'static> {
+    World { variable: &|_| None, read: &read_text, program: &|_| Ok(()), allow_http: false }
+}
+
+fn file(domain: &str, path: &str) -> String {
+    format!("domain: {domain}\nsources: {{a: {{url: 'https://a/{{key}}'}}}}\nversions: {{v1: {{path: '{path}'}}}}\n")
+}
+
+/// A folder of domain files.
+struct Folder(TempDir);
+
+impl Folder {
+    fn of(files: &[(&str, &str)]) -> Self {
+        let folder = Self(tempfile::tempdir().unwrap());
+        for (name, text) in files {
+            folder.write(name, text);
+        }
+        folder
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).unwrap();
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn paths(&self) -> [PathBuf; 1] {
+        [self.0.path().into()]
+    }
+
+    fn load(&self) -> Loaded {
+        load(&self.paths(), world())
+    }
+
+    fn reload(&self, loaded: &Loaded) -> Loaded {
+        loaded.reload(&self.paths(), world())
+    }
+}
+
+/// Each domain in force and the path of its first version.
+fn in_force(loaded: &Loaded) -> BTreeMap<&str, &str> {
+    loaded.domains().iter().map(|(name, domain)| (&**name, &*domain.versions[0].path.text)).collect()
+}
+
+/// The names of the files that have problems, one for each problem.
+fn blamed(loaded: &Loaded) -> Vec<String> {
+    let name = |problem: &Problem| problem.file.file_name().unwrap().to_str().unwrap().to_owned();
+    loaded.problems().iter().map(name).collect()
+}
+
+fn domain<'l>(loaded: &'l Loaded, name: &str) -> &'l Arc<Domain> {
+    &loaded.domains()[name]
+}
+
+#[test]
+fn a_folder_means_its_yaml_files_and_nothing_below_or_hidden() {
+    let folder = Folder::of(&[("b.yaml", ""), ("a.yml", ""), (".c.yaml", ""), ("d.json", "")]);
+    fs::create_dir(folder.path("e.yaml")).unwrap();
+    fs::create_dir(folder.path("sub")).unwrap();
+    folder.write("sub/f.yaml", "");
+    assert_eq!(files(&folder.paths()).unwrap(), [folder.path("a.yml"), folder.path("b.yaml")]);
+    let twice = [folder.path("d.json"), folder.path("b.yaml"), folder.path("./b.yaml")];
+    assert_eq!(files(&twice).unwrap().len(), 2);
+}
+
+#[test]
+fn a_missing_path_and_an_empty_folder_are_problems() {
+    let folder = Folder::of(&[]);
+    let problems = files(&[folder.path("nowhere"), folder.0.path().into()]).unwrap_err();
+    assert_eq!(problems.len(), 2, "{problems:?}");
+    assert!(render(&problems, false).contains("the path cannot be read: it does not exist"));
+    assert!(render(&problems, false).contains("expected at least one `*.yaml` or `*.yml`"));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_volume_of_symbolic_links_is_read_and_its_swap_is_seen() {
+    use std::os::unix::fs::symlink;
+    let folder = Folder::of(&[]);
+    for (name, path) in [("..1", "/v1/{key}"), ("..2", "/v2/{key}")] {
+        fs::create_dir(folder.path(name)).unwrap();
+        folder.write(&format!("{name}/c.yaml"), &file("c", path));
+    }
+    symlink("..1", folder.path("..data")).unwrap();
+    symlink("..data/c.yaml", folder.path("c.yaml")).unwrap();
+    let loaded = folder.load();
+    assert_eq!(in_force(&loaded), [("c", "/v1/{key}")].into());
+    assert!(loaded.is_current(&folder.paths(), world()));
+    symlink("..2", folder.path("..new")).unwrap();
+    fs::rename(folder.path("..new"), folder.path("..data")).unwrap();
+    assert!(!loaded.is_current(&folder.paths(), world()));
+    assert_eq!(in_force(&folder.reload(&loaded)), [("c", "/v2/{key}")].into());
+}
+
+#[test]
+fn a_broken_file_keeps_its_own_old_version_and_stops_no_other() {
+    let folder = Folder::of(&[("a.yaml", &file("a", "/a/{key}")), ("b.yaml", &file("b", "/b/{key}"))]);
+    let first = folder.load();
+    assert!(first.problems().is_empty());
+    folder.write("a.yaml", "domain: [");
+    folder.write("b.yaml", &file("b", "/bb/{key}"));
+    let second = folder.reload(&first);
+    assert_eq!(in_force(&second), [("a", "/a/{key}"), ("b", "/bb/{key}")].into());
+    assert_eq!(second.problems().len(), 1);
+    assert!(Arc::ptr_eq(domain(&first, "a"), domain(&second, "a")));
+    assert!(second.is_current(&folder.paths(), world()));
+    folder.write("a.yaml", &file("a", "/aa/{key}"));
+    let third = folder.reload(&second);
+    assert_eq!(in_force(&third), [("a", "/aa/{key}"), ("b", "/bb/{key}")].into());
+    assert!(third.problems().is_empty());
+    assert!(Arc::ptr_eq(domain(&second, "b"), domain(&third, "b")), "an unchanged file keeps its very domain");
+}
+
+#[test]
+fn a_file_that_is_broken_from_the_start_is_left_out() {
+    let folder = Folder::of(&[("a.yaml", "domain: ["), ("b.yaml", &file("b", "/b/{key}"))]);
+    let loaded = folder.load();
+    assert_eq!(in_force(&loaded), [("b", "/b/{key}")].into());
+    assert_eq!(loaded.problems().len(), 1);
+}
+
+#[test]
+fn a_file_that_vanished_takes_its_domain_with_it() {
+    let folder = Folder::of(&[("a.yaml", &file("a", "/a/{key}")), ("b.yaml", &file("b", "/b/{key}"))]);
+    let loaded = folder.load();
+    fs::remove_file(folder.path("a.yaml")).unwrap();
+    assert!(!loaded.is_current(&folder.paths(), world()));
+    assert_eq!(in_force(&folder.reload(&loaded)), [("b", "/b/{key}")].into());
+}
+
+#[test]
+fn a_path_that_is_gone_changes_nothing_but_is_reported() {
+    let folder = Folder::of(&[("a.yaml", &file("a", "/a/{key}"))]);
+    let first = folder.load();
+    fs::remove_file(folder.path("a.yaml")).unwrap();
+    let second = folder.reload(&first);
+    assert_eq!(in_force(&second), [("a", "/a/{key}")].into());
+    assert_eq!(second.problems().len(), 1);
+    assert!(second.is_current(&folder.paths(), world()), "there is no sense in reloading until the path is back");
+    folder.write("a.yaml", &file("a", "/a/{key}"));
+    assert!(!second.is_current(&folder.paths(), world()));
+    assert!(folder.reload(&second).problems().is_empty());
+}
+
+#[test]
+fn a_newcomer_that_clashes_is_the_broken_one() {
+    let folder = Folder::of(&[("b.yaml", &file("b", "/b/{key}"))]);
+    let first = folder.load();
+    folder.write("a.yaml", &file("b", "/a/{key}"));
+    folder.write("c.yaml", &file("c", "/c/x/{key}"));
+    folder.write("d.yaml", &file("d", "/b/{key}"));
+    let second = folder.reload(&first);
+    assert_eq!(in_force(&second), [("b", "/b/{key}"), ("c", "/c/x/{key}")].into());
+    assert_eq!(blamed(&second), ["a.yaml", "d.yaml"]);
+    let shown = render(second.problems(), false);
+    assert!(shown.contains("the domain `b` is already in `"), "{shown}");
+    assert!(shown.contains("this path overlaps with `/b/{key}` in `"), "{shown}");
+    fs::remove_file(folder.path("b.yaml")).unwrap();
+    let third = folder.reload(&second);
+    assert_eq!(in_force(&third), [("b", "/a/{key}"), ("c", "/c/x/{key}"), ("d", "/b/{key}")].into());
+}
+
+#[test]
+fn overlaps_are_found_across_files_on_the_first_load() {
+    let folder = Folder::of(&[("a.yaml", &file("a", "/a/{key}/x")), ("b.yaml", &file("b", "/a/b/{key}"))]);
+    let loaded = folder.load();
+    assert_eq!(in_force(&loaded), [("a", "/a/{key}/x")].into());
+    assert_eq!(blamed(&loaded), ["b.yaml"]);
+}
+
+#[test]
+fn two_files_can_swap_their_paths_in_one_reload() {
+    let folder = Folder::of(&[("a.yaml", &file("a", "/a/{key}")), ("b.yaml", &file("b", "/b/{key}"))]);
+    let first = folder.load();
+    folder.write("a.yaml", &file("a", "/b/{key}"));
+    folder.write("b.yaml", &file("b", "/a/{key}"));
+    let second = folder.reload(&first);
+    assert_eq!(in_force(&second), [("a", "/b/{key}"), ("b", "/a/{key}")].into());
+    assert!(second.problems().is_empty());
+}
+
+#[test]
+fn half_a_swap_leaves_both_files_as_they_were() {
+    let folder = Folder::of(&[("a.yaml", &file("a", "/a/{key}")), ("b.yaml", &file("b", "/b/{key}"))]);
+    let first = folder.load();
+    folder.write("a.yaml", &file("a", "/b/{key}"));
+    folder.write("b.yaml", "domain: [");
+    let second = folder.reload(&first);
+    assert_eq!(in_force(&second), [("a", "/a/{key}"), ("b", "/b/{key}")].into());
+    assert_eq!(second.problems().len(), 2);
+}
+
+#[test]
+fn a_changed_schema_or_secret_file_makes_a_reload_worth_while() {
+    let folder = Folder::of(&[("token", "one\n"), ("s.json", "{}")]);
+    folder.write("a.yaml", &file("a", "/a/{key}").replace("'/a/{key}'", "'/a/{key}', schema: s.json"));
+    folder.write(
+        "b.yaml",
+        &file("b", "/b/{key}").replace("'https://a/{key}'", "'https://a/{key}', headers: {x: \"${TOKEN}\"}"),
+    );
+    let token = folder.path("token").to_str().unwrap().to_owned();
+    let variable = |name: &str| (name == "TOKEN_FILE").then(|| token.clone());
+    let world = World { variable: &variable, ..world() };
+    let first = load(&folder.paths(), world);
+    assert_eq!(first.problems(), []);
+    assert!(first.is_current(&folder.paths(), world));
+    folder.write("s.json", "{\"type\": \"object\"}");
+    assert!(!first.is_current(&folder.paths(), world));
+    let second = first.reload(&folder.paths(), world);
+    assert!(domain(&second, "a").versions[0].schema.as_ref().unwrap().get("type").is_some());
+    assert!(Arc::ptr_eq(domain(&first, "b"), domain(&second, "b")));
+    folder.write("token", "two\n");
+    assert!(!second.is_current(&folder.paths(), world));
+    let third = second.reload(&folder.paths(), world);
+    assert_eq!(domain(&third, "b").sources[0].http.headers["x"], "two");
+    assert_ne!(domain(&third, "b").plan, domain(&first, "b").plan);
+    assert!(third.is_current(&folder.paths(), world));
+}
+
+#[test]
+fn a_file_that_is_too_large_or_not_text_is_refused() {
+    let folder = Folder::of(&[("a.yaml", &"#".repeat((1 << 20) + 1))]);
+    fs::write(folder.path("b.yaml"), [0xff, 0xfe]).unwrap();
+    let loaded = folder.load();
+    assert_eq!(loaded.problems().len(), 2);
+    assert!(parse(Path::new("a"), &"#".repeat((1 << 20) + 1), world()).is_err());
+}
+
+#[test]
+fn a_problem_is_written_for_programs_too() {
+    let problems = parse(Path::new("c.yaml"), &file("C", "/v1/{key}"), world()).unwrap_err();
+    let written = serde_json::to_value(&problems).unwrap();
+    let expected = serde_json::json!([{
+        "file": "c.yaml",
+        "line": 1,
+        "column": 9,
+        "message": "`C` cannot be the name of a domain",
+        "expected": "a lower-case letter, then lower-case letters, digits, `_` or `-`",
+        "hint": null,
+    }]);
+    assert_eq!(written, expected);
+}
+
+/// The example of the documentation, as JSON: the schema judges values, not YAML.
+fn example() -> serde_json::Value {
+    serde_json::json!({
+        "domain": "customer",
+        "key": "[0-9]{1,18}",
+        "sources": {
+            "profile": {
+                "url": "https://profile.crm:8443/customers/{key}",
+                "server": "spiffe://shop.example/ns/crm/sa/profile",
+                "missing": "not-found",
+            },
+            "favorites": {
+                "url": "https://favorites.shop:8443/customers/{key}/favorites",
+                "missing": [],
+                "headers": {"accept-language": "en"},
+            },
+            "orders": {
+                "url": "https://orders.shop:8443/accounts/{profile.account_id}/orders",
+                "timeout": "400ms",
+                "retries": 2,
+                "concurrency": 64,
+                "max_body": "4MiB",
+            },
+            "loyalty": {
+                "postgres": "${LOYALTY_DB}",
+                "query": "select tier, points from customer_loyalty where customer_id = $key",
+                "missing": null,
+            },
+        },
+        "atomicity": "snapshot",
+        "deadline": "1s",
+        "versions": {
+            "v1": {
+                "path": "/v1/customers/{key}",
+                "shape": "{id: .profile.id, name: .profile.name, favorites, orders: [.orders[] | {id, total}]}\n",
+                "deprecated": "2026-06-01",
+                "sunset": "2027-06-01",
+                "successor": "v2",
+            },
+            "v2": {"path": "/v2/customers/{key}", "schema": "customer.v2.json"},
+        },
+        "cache": {"ttl": "60s", "missing_ttl": "5s", "stale_if_error": "0s", "tags": "[.profile.segment]"},
+    })
+}
+
+#[test]
+fn the_schema_takes_the_example_and_refuses_what_is_broken() {
+    let schema: serde_json::Value = serde_json::from_str(SCHEMA).unwrap();
+    jsonschema::meta::validate(&schema).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let errors: Vec<_> = validator.iter_errors(&example()).map(|error| error.to_string()).collect();
+    assert!(errors.is_empty(), "{errors:?}");
+    let broken: [(&str, serde_json::Value); 10] = [
+        ("/domain", "Customer".into()),
+        ("/sources", serde_json::json!({})),
+        ("/sources/orders/retries", "2".into()),
+        ("/sources/orders/retries", 11.into()),
+        ("/sources/orders/timeout", 400.into()),
+        ("/sources/profile", serde_json::json!({"missing": null})),
+        ("/sources/profile", serde_json::json!({"url": "https://a/", "tiemout": "1s"})),
+        ("/atomicity", "snap".into()),
+        ("/versions/v2", serde_json::json!({"schema": "s.json"})),
+        ("/versions/v1/sunset", "soon".into()),
+    ];
+    for (pointer, value) in broken {
+        let mut file = example();
+        *file.pointer_mut(pointer).unwrap() = value;
+        assert!(!validator.is_valid(&file), "{pointer}");
+    }
+}
+
+#[test]
+fn what_fuzzing_keeps_is_read_without_a_panic() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/domain_file");
+    let mut seen = 0;
+    for entry in fs::read_dir(corpus).unwrap() {
+        let bytes = fs::read(entry.unwrap().path()).unwrap();
+        let text = String::from_utf8_lossy(&bytes);
+        if let Err(problems) = parse(Path::new("corpus.yaml"), &text, world()) {
+            assert!(problems.iter().all(|problem| text.get(problem.span.clone()).is_some()), "{problems:?}");
+            assert!(!render(&problems, false).is_empty());
+        }
+        seen += 1;
+    }
+    assert!(seen >= 12, "the corpus is gone");
+}

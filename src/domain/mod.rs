@@ -2,10 +2,35 @@
 //!
 //! A file is read in two steps: the YAML becomes a tree with a place on every node, then a decoder turns the tree into a
 //! checked [`Domain`] or into *all* its problems. What the checker needs of the outside (environment, files, a jq compiler)
-//! comes in as a [`World`], so this module is pure and knows nobody.
+//! comes in as a [`World`], so [`parse`] is pure and this module knows nobody; only [`load`] reads files itself.
 
+mod context;
+mod decode;
+mod fields;
+mod graph;
+mod headers;
+mod load;
+mod missing;
 mod model;
+mod plan;
+mod problem;
+mod program;
+mod schema;
+mod server;
+mod source;
+mod substitute;
+mod syntax;
+mod tree;
+mod url;
+mod version;
 mod world;
 
+#[cfg(test)]
+mod tests;
+
+pub use decode::parse;
+pub use load::{Loaded, files, load, read_text};
 pub use model::*;
+pub use problem::{Problem, render};
+pub use schema::SCHEMA;
 pub use world::*;

@@ -232,3 +232,18 @@ impl fmt::Display for PlanId {
 
 /// The domains of one process, by name.
 pub type Domains = BTreeMap<Arc<str>, Arc<Domain>>;
+
+impl Domain {
+    /// The version of this name.
+    pub fn version(&self, name: &str) -> Option<&Version> {
+        self.versions.iter().find(|version| &*version.name == name)
+    }
+
+    /// The source at an index of this domain.
+    ///
+    /// # Panics
+    /// With another domain's index.
+    pub fn source(&self, index: SourceIndex) -> &Source {
+        &self.sources[index.0]
+    }
+}

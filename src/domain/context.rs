@@ -1,0 +1,206 @@
+//! What every step of the checker carries: the text, the world, and the problems found so far.
+
+use std::ops::Range;
+use std::path::Path;
+
+use super::problem::Problem;
+use super::tree::{Node, Scalar, Value};
+use super::world::World;
+
+/// More problems than this are counted, not kept.
+const MAX_PROBLEMS: usize = 100;
+
+/// Places inside longer scalars are not sought, in bytes.
+const MAX_ALIGNED: usize = 64 << 10;
+
+/// One file being checked.
+pub(super) struct Context<'a> {
+    /// The file.
+    pub(super) file: &'a Path,
+    /// Its text.
+    pub(super) text: &'a str,
+    /// What may be asked of the outside.
+    pub(super) world: World<'a>,
+    problems: Vec<Problem>,
+    /// Takes the problems that are too many.
+    spare: Problem,
+    dropped: usize,
+}
+
+impl<'a> Context<'a> {
+    /// Nothing found yet.
+    pub(super) fn new(file: &'a Path, text: &'a str, world: World<'a>) -> Self {
+        Self { file, text, world, problems: Vec::new(), spare: Problem::of_file(file, ""), dropped: 0 }
+    }
+
+    /// Reports a problem at a place of the file.
+    pub(super) fn problem(&mut self, span: Range<usize>, message: impl Into<String>) -> &mut Problem {
+        if self.full() {
+            self.dropped += 1;
+            return &mut self.spare;
+        }
+        let problem = Problem::at(self.file, self.text, span, message);
+        self.problems.push(problem);
+        let last = self.problems.len() - 1;
+        &mut self.problems[last]
+    }
+
+    /// Reports a problem at a place of a scalar's text.
+    pub(super) fn problem_in(&mut self, at: At<'_>, range: Range<usize>, message: impl Into<String>) -> &mut Problem {
+        // Places are dear: none is sought for a problem that is not kept.
+        let span = if self.full() { at.span.clone() } else { self.place(at, range) };
+        self.problem(span, message)
+    }
+
+    /// Where in the file a place of a scalar's text stands.
+    pub(super) fn place(&self, at: At<'_>, range: Range<usize>) -> Range<usize> {
+        locate(self.text, at, range)
+    }
+
+    /// Whether further problems are only counted.
+    pub(super) fn full(&self) -> bool {
+        self.problems.len() >= MAX_PROBLEMS
+    }
+
+    /// How many problems there are.
+    pub(super) fn count(&self) -> usize {
+        self.problems.len() + self.dropped
+    }
+
+    /// The line of a byte, from 1.
+    pub(super) fn line(&self, at: usize) -> usize {
+        Problem::at(self.file, self.text, at..at, "").line
+    }
+
+    /// All problems in the order of the file.
+    pub(super) fn finish(mut self) -> Vec<Problem> {
+        self.problems.sort_by_key(|problem| problem.span.start);
+        self.problems.dedup();
+        if self.dropped > 0 {
+            let message = format!("{} more problems are not shown", self.dropped);
+            self.problems.push(Problem::of_file(self.file, message));
+        }
+        self.problems
+    }
+}
+
+/// A scalar and where it stands.
+#[derive(Clone, Copy)]
+pub(super) struct At<'n> {
+    /// The node's place.
+    pub(super) span: &'n Range<usize>,
+    /// What stands there.
+    pub(super) scalar: &'n Scalar,
+}
+
+impl<'n> At<'n> {
+    /// The scalar in `node`, if it is one.
+    pub(super) fn of(node: &'n Node) -> Option<Self> {
+        match &node.value {
+            Value::Scalar(scalar) => Some(Self { span: &node.span, scalar }),
+            Value::List(_) | Value::Map(_) => None,
+        }
+    }
+}
+
+/// Where in the file a range of a scalar's (substituted) text was written; the whole scalar where that cannot be told.
+fn locate(file: &str, at: At<'_>, range: Range<usize>) -> Range<usize> {
+    if at.scalar.raw.len() > MAX_ALIGNED {
+        return at.span.clone();
+    }
+    let raw = raw_range(at.scalar, range);
+    let map = align(file, at);
+    let last = map.last().copied();
+    let start = map.get(raw.start).or(last.as_ref()).copied();
+    let end = if raw.end > raw.start { map.get(raw.end - 1).map(|at| at + 1) } else { start };
+    match (start, end) {
+        (Some(start), Some(end)) if start <= end => start..file.ceil_char_boundary(end),
+        (Some(start), None) => start..at.span.end.max(start),
+        _ => at.span.clone(),
+    }
+}
+
+/// From the substituted text back to what the file says; a substituted piece stands for all of its `${…}`.
+fn raw_range(scalar: &Scalar, range: Range<usize>) -> Range<usize> {
+    if scalar.pieces.is_empty() {
+        return range;
+    }
+    let back = |at: usize, end: bool| {
+        let holds = |text: &Range<usize>| if end { text.start < at && at <= text.end } else { text.contains(&at) };
+        let piece = scalar.pieces.iter().find(|piece| holds(&piece.text)).or(scalar.pieces.last());
+        piece.map_or(at, |piece| match (piece.same, end) {
+            (true, _) => (piece.raw.start + at.saturating_sub(piece.text.start)).min(piece.raw.end),
+            (false, false) => piece.raw.start,
+            (false, true) => piece.raw.end,
+        })
+    };
+    let start = back(range.start, false);
+    start..if range.is_empty() { start } else { back(range.end, true).max(start) }
+}
+
+/// For each byte of a scalar's raw text, and for its end, the byte of the file that it was read from; empty if they diverge.
+///
+/// Walks both side by side: indentation and folded line breaks of the file are skipped, escapes are taken as one.
+fn align(file: &str, At { span, scalar }: At<'_>) -> Vec<usize> {
+    let mut at = span.start.min(file.len());
+    let end = if scalar.block { file.len() } else { span.end.min(file.len()) };
+    let quoted = !scalar.plain && !scalar.block;
+    if quoted {
+        at += 1;
+    }
+    let mut map = Vec::with_capacity(scalar.raw.len() + 1);
+    // A block's place begins at its first line that is not empty.
+    let empty = if scalar.block { scalar.raw.len() - scalar.raw.trim_start_matches('\n').len() } else { 0 };
+    map.extend(std::iter::repeat_n(at, empty));
+    for wanted in scalar.raw[empty..].chars() {
+        let Some((found, next)) = step(file, at, end, wanted, quoted) else { return at_end_of_block(map, scalar, at) };
+        map.extend(std::iter::repeat_n(found, wanted.len_utf8()));
+        at = next;
+    }
+    map.push(at);
+    map
+}
+
+/// A block's last line break may have been added by the parser.
+fn at_end_of_block(mut map: Vec<usize>, scalar: &Scalar, at: usize) -> Vec<usize> {
+    if scalar.block && map.len() + 1 == scalar.raw.len() {
+        map.push(at);
+        return map;
+    }
+    Vec::new()
+}
+
+/// Finds `wanted` at or after `at`, skipping what the parser skips: where it was found, and where to go on.
+fn step(file: &str, mut at: usize, end: usize, wanted: char, quoted: bool) -> Option<(usize, usize)> {
+    while at < end {
+        let found = file[at..].chars().next()?;
+        let next = at + found.len_utf8();
+        if found == wanted && !(quoted && found == '\\') {
+            return Some((at, next));
+        }
+        match found {
+            '\\' if quoted => return Some((at, after_escape(file, next))),
+            '\'' if quoted => at = next,
+            ' ' | '\t' | '\n' | '\r' if wanted == ' ' || wanted == '\n' => {
+                // A folded line break: one white space stands for the break and the indentation after it.
+                let rest = file[at..end].trim_start_matches([' ', '\t', '\n', '\r']);
+                return Some((at, end - rest.len()));
+            }
+            ' ' | '\t' | '\n' | '\r' => at = next,
+            _ => return None,
+        }
+    }
+    None
+}
+
+/// Where an escape ends whose letter stands at `at`.
+fn after_escape(file: &str, at: usize) -> usize {
+    let letter = file[at..].chars().next();
+    let digits = match letter {
+        Some('x') => 2,
+        Some('u') => 4,
+        Some('U') => 8,
+        _ => 0,
+    };
+    file.ceil_char_boundary((at + letter.map_or(0, char::len_utf8) + digits).min(file.len()))
+}

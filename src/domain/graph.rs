@@ -1,0 +1,88 @@
+//! The order among sources: who needs whom, and that nobody waits for himself.
+
+use std::ops::Range;
+
+use super::context::Context;
+use super::model::{Domain, SourceIndex};
+
+/// Reports the cycles among the sources; each source is on one of them at most once.
+pub(super) fn acyclic(context: &mut Context<'_>, names: &[&str], needs: &[&[(SourceIndex, Range<usize>)]]) -> bool {
+    let mut state = vec![State::New; names.len()];
+    let mut good = true;
+    for start in 0..names.len() {
+        let mut path = Vec::new();
+        good &= visit(context, names, needs, start, &mut path, &mut state);
+    }
+    good
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum State {
+    New,
+    OnPath,
+    Done,
+}
+
+/// Depth first; as deep as there are sources, which are few.
+fn visit(
+    context: &mut Context<'_>,
+    names: &[&str],
+    needs: &[&[(SourceIndex, Range<usize>)]],
+    at: usize,
+    path: &mut Vec<usize>,
+    state: &mut [State],
+) -> bool {
+    if state[at] != State::New {
+        return true;
+    }
+    state[at] = State::OnPath;
+    path.push(at);
+    let mut good = true;
+    let mut seen = Vec::new();
+    for (SourceIndex(next), place) in needs[at] {
+        if seen.contains(next) {
+            continue;
+        }
+        seen.push(*next);
+        if state[*next] == State::OnPath {
+            good = false;
+            report(context, names, path, *next, place);
+        } else {
+            good &= visit(context, names, needs, *next, path, state);
+        }
+    }
+    path.pop();
+    state[at] = State::Done;
+    good
+}
+
+fn report(context: &mut Context<'_>, names: &[&str], path: &[usize], first: usize, place: &Range<usize>) {
+    let from = path.iter().position(|at| *at == first).unwrap_or(0);
+    let mut cycle: Vec<&str> = path[from..].iter().map(|at| names[*at]).collect();
+    cycle.push(names[first]);
+    let message = format!("the sources wait for each other: `{}`", cycle.join(" -> "));
+    let problem = context.problem(place.clone(), message);
+    problem.expected("a source that does not need this one").hint("take the value from `{key}` or from another source");
+}
+
+impl Domain {
+    /// The sources by rank: those of a rank need only sources of the ranks before it, and can be asked side by side.
+    pub fn ranks(&self) -> Vec<Vec<SourceIndex>> {
+        let mut placed_at = vec![false; self.sources.len()];
+        let mut ranks: Vec<Vec<SourceIndex>> = Vec::new();
+        let mut placed = 0;
+        while placed < self.sources.len() {
+            let ready = |at: &usize| !placed_at[*at] && self.sources[*at].needs.iter().all(|need| placed_at[need.0]);
+            let rank: Vec<_> = (0..self.sources.len()).filter(ready).map(SourceIndex).collect();
+            if rank.is_empty() {
+                break;
+            }
+            for SourceIndex(at) in &rank {
+                placed_at[*at] = true;
+            }
+            placed += rank.len();
+            ranks.push(rank);
+        }
+        ranks
+    }
+}

@@ -1,0 +1,86 @@
+//! The `headers` of a source: fixed, and none that the sidecar itself answers for.
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::context::Context;
+use super::fields::{any_text, mapping};
+use super::problem::quote;
+use super::tree::{Key, Node};
+
+/// The most headers of a source.
+const MAX_HEADERS: usize = 64;
+
+/// Reads the mapping.
+pub(super) fn headers(context: &mut Context<'_>, node: &Node) -> Option<HeaderMap> {
+    let entries = mapping(context, node, "headers")?;
+    if entries.len() > MAX_HEADERS {
+        context.problem(node.span.clone(), "there are too many headers").expected(format!("at most {MAX_HEADERS}"));
+        return None;
+    }
+    let mut headers = HeaderMap::new();
+    let before = context.count();
+    for (key, value) in entries {
+        let name = header_name(context, key);
+        let value = header_value(context, value);
+        if let (Some(name), Some((mut value, secret))) = (name, value) {
+            value.set_sensitive(secret || matches!(name.as_str(), "authorization" | "cookie"));
+            if headers.insert(&name, value).is_some() {
+                let problem = context.problem(key.span.clone(), format!("`{name}` is given twice"));
+                problem.hint("upper and lower case are the same in a header's name");
+            }
+        }
+    }
+    (context.count() == before).then_some(headers)
+}
+
+fn header_name(context: &mut Context<'_>, key: &Key) -> Option<HeaderName> {
+    let Ok(name) = HeaderName::from_bytes(key.text.as_bytes()) else {
+        let problem = context.problem(key.span.clone(), format!("{} is not the name of a header", quote(&key.text)));
+        problem.expected("letters, digits and `-`");
+        return None;
+    };
+    if let Some(reason) = ours(name.as_str()) {
+        context.problem(key.span.clone(), format!("`{name}` cannot be set: {reason}")).hint("remove it");
+        return None;
+    }
+    Some(name)
+}
+
+/// The value, and whether it came from the environment and is never to be shown.
+fn header_value(context: &mut Context<'_>, node: &Node) -> Option<(HeaderValue, bool)> {
+    let at = any_text(context, node, "a header's value")?;
+    let good = at.scalar.text.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\t'));
+    let value = HeaderValue::from_str(&at.scalar.text).ok().filter(|_| good);
+    if value.is_none() {
+        let problem = context.problem(at.span.clone(), "this cannot be the value of a header");
+        problem.expected("printable ASCII on one line");
+    }
+    value.map(|value| (value, at.scalar.substituted()))
+}
+
+/// Why a header is not the file's to set.
+fn ours(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "connection"
+        | "keep-alive"
+        | "proxy-connection"
+        | "te"
+        | "trailer"
+        | "transfer-encoding"
+        | "upgrade"
+        | "proxy-authenticate"
+        | "proxy-authorization"
+        | "http2-settings" => "it belongs to one connection",
+        "host" => "it follows from the URL",
+        "content-length" | "content-type" | "content-encoding" | "expect" => "the request has no body",
+        "if-match" | "if-none-match" | "if-modified-since" | "if-unmodified-since" | "if-range" => {
+            "conditions confirm a snapshot"
+        }
+        "range" => "a part is always whole",
+        "accept-encoding" => "answers come uncompressed, so that their size has a bound",
+        "cache-control" | "pragma" => "it says whether a snapshot is confirmed",
+        "traceparent" | "tracestate" => "it carries the trace",
+        "bfb-deadline-ms" => "it carries the deadline",
+        _ => return None,
+    })
+}

@@ -1,0 +1,269 @@
+//! From paths to the domains in force, and from those to the next ones.
+//!
+//! A broken file keeps its own old version and stops no other. Two files that clash cannot both be in force: the one that
+//! was there first stays, and the newcomer is the broken one.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{SHA256, digest};
+
+use super::context::Context;
+use super::decode::{self, Checked, MAX_FILE};
+use super::model::Domains;
+use super::problem::Problem;
+use super::substitute::plain_error;
+use super::version::overlap;
+use super::world::World;
+
+/// The SHA-256 of what a file said when it was read (it may be a secret); `None`: it could not be read.
+type Said = Option<[u8; 32]>;
+
+fn said(text: &str) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
+    hash
+}
+
+/// The domains in force, what is wrong with the files, and all that a reload needs to know.
+#[derive(Debug, Clone, Default)]
+pub struct Loaded {
+    files: BTreeMap<PathBuf, Entry>,
+    domains: Domains,
+    problems: Vec<Problem>,
+    /// Whether `files` are what the paths name; not where a path is missing.
+    listed: bool,
+}
+
+/// One file.
+#[derive(Debug, Clone)]
+struct Entry {
+    /// What it says now; `None`: it cannot be read.
+    text: Option<Arc<str>>,
+    /// The other files that it led to (`NAME_FILE`, `schema`), and what they said.
+    led_to: BTreeMap<PathBuf, Said>,
+    /// What it says, if that is right, before it is held against the other files.
+    current: Result<Sound, Vec<Problem>>,
+    /// The version in force: not the current one where that is broken.
+    in_force: Option<Sound>,
+}
+
+/// A version of a file that is right in itself.
+#[derive(Debug, Clone)]
+struct Sound {
+    checked: Checked,
+    text: Arc<str>,
+}
+
+/// The domain files that the paths name: files as they are, folders as their `*.yaml` and `*.yml` (not recursive, without dot
+/// entries), sorted. Symbolic links are followed, so a volume of Kubernetes works.
+pub fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Vec<Problem>> {
+    let mut files = Vec::new();
+    let mut problems = Vec::new();
+    for path in paths {
+        match files_of(path) {
+            Ok(found) if found.is_empty() => {
+                let mut problem = Problem::of_file(path, "the folder holds no domain file");
+                problem.expected("at least one `*.yaml` or `*.yml`");
+                problems.push(problem);
+            }
+            Ok(found) => files.extend(found),
+            Err(error) => {
+                let message = format!("the path cannot be read: {}", plain_error(&error));
+                let mut problem = Problem::of_file(path, message);
+                problem.expected("a domain file or a folder of them");
+                problems.push(problem);
+            }
+        }
+    }
+    files.sort();
+    files.dedup_by_key(|file| std::fs::canonicalize(&*file).unwrap_or_else(|_| file.clone()));
+    if problems.is_empty() { Ok(files) } else { Err(problems) }
+}
+
+fn files_of(path: &Path) -> io::Result<Vec<PathBuf>> {
+    if !std::fs::metadata(path)?.is_dir() {
+        return Ok(vec![path.into()]);
+    }
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(path)? {
+        let entry = entry?;
+        let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+        let file = entry.path();
+        let yaml = file.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
+        if !hidden && yaml && std::fs::metadata(&file).is_ok_and(|it| it.is_file()) {
+            files.push(file);
+        }
+    }
+    Ok(files)
+}
+
+/// A file's text, if it is UTF-8 and not larger than a domain file may be: what [`World::read`] is in a process.
+pub fn read_text(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let limit = MAX_FILE as u64 + 1;
+    std::fs::File::open(path)?.take(limit).read_to_string(&mut text)?;
+    if text.len() > MAX_FILE {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "larger than 1 MiB"));
+    }
+    Ok(text)
+}
+
+/// Reads and checks every file that the paths name.
+pub fn load(paths: &[PathBuf], world: World<'_>) -> Loaded {
+    Loaded::default().reload(paths, world)
+}
+
+impl Loaded {
+    /// The domains in force, by name.
+    pub fn domains(&self) -> &Domains {
+        &self.domains
+    }
+
+    /// What is wrong with the files as they are now, in the order of the files.
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+
+    /// Whether a reload would give the same again: every file, and every file that it led to, says what it said.
+    pub fn is_current(&self, paths: &[PathBuf], world: World<'_>) -> bool {
+        let Ok(files) = files(paths) else { return !self.listed };
+        self.listed
+            && self.files.keys().eq(files.iter())
+            && self.files.iter().all(|(file, entry)| entry.text == text_of(file) && entry.same_led_to(world))
+    }
+
+    /// Reads the files again. A file that did not change keeps its very [`Domain`](super::Domain); a broken one keeps its
+    /// old version; one that vanished from its folder is gone. Where a path itself is missing, all stays as it was.
+    #[must_use]
+    pub fn reload(&self, paths: &[PathBuf], world: World<'_>) -> Self {
+        let files = match files(paths) {
+            Ok(files) => files,
+            Err(problems) => return Self { problems, listed: false, ..self.clone() },
+        };
+        let entries = files.into_iter().map(|file| {
+            let entry = Entry::read(&file, self.files.get(&file), world);
+            (file, entry)
+        });
+        settle(entries.collect(), world)
+    }
+}
+
+fn text_of(file: &Path) -> Option<Arc<str>> {
+    read_text(file).ok().map(Arc::from)
+}
+
+impl Entry {
+    fn same_led_to(&self, world: World<'_>) -> bool {
+        self.led_to.iter().all(|(path, then)| (world.read)(path).ok().as_deref().map(said) == *then)
+    }
+
+    fn read(file: &Path, old: Option<&Self>, world: World<'_>) -> Self {
+        let text = match read_text(file) {
+            Ok(text) => Arc::from(text),
+            Err(error) => return Self::unreadable(file, old, &error),
+        };
+        if let Some(old) = old.filter(|old| old.text.as_ref() == Some(&text) && old.same_led_to(world)) {
+            return old.clone();
+        }
+        let led_to = RefCell::new(BTreeMap::new());
+        let read = |path: &Path| {
+            let text = (world.read)(path);
+            led_to.borrow_mut().insert(path.to_owned(), text.as_deref().ok().map(said));
+            text
+        };
+        let current = decode::check(file, &text, World { read: &read, ..world });
+        let current = current.map(|checked| Sound { checked, text: text.clone() });
+        let in_force = old.and_then(|old| old.in_force.clone());
+        Self { text: Some(text), led_to: led_to.into_inner(), current, in_force }
+    }
+
+    fn unreadable(file: &Path, old: Option<&Self>, error: &io::Error) -> Self {
+        let mut problem = Problem::of_file(file, format!("the file cannot be read: {}", plain_error(error)));
+        problem.expected("UTF-8 text of at most 1 MiB");
+        let in_force = old.and_then(|old| old.in_force.clone());
+        Self { text: None, led_to: BTreeMap::new(), current: Err(vec![problem]), in_force }
+    }
+
+    /// Whether what it says now is already in force.
+    fn unchanged(&self) -> bool {
+        match (&self.current, &self.in_force) {
+            (Ok(current), Some(in_force)) => Arc::ptr_eq(&current.checked.domain, &in_force.checked.domain),
+            _ => false,
+        }
+    }
+}
+
+/// Decides which version of each file is in force.
+///
+/// Newcomers are held against all that stays; one that clashes falls back to its own old version, which then stays too, so
+/// the others are held against it anew. Each turn lets one more fall back, so this ends.
+fn settle(mut files: BTreeMap<PathBuf, Entry>, world: World<'_>) -> Loaded {
+    let mut clashes: BTreeMap<PathBuf, Vec<Problem>> = BTreeMap::new();
+    let in_force = loop {
+        let stays = |(file, entry): &(&PathBuf, &Entry)| {
+            entry.current.is_err() || entry.unchanged() || clashes.contains_key(*file)
+        };
+        let mut accepted: Vec<(&PathBuf, &Sound)> =
+            files.iter().filter(stays).filter_map(|(file, entry)| Some((file, entry.in_force.as_ref()?))).collect();
+        let mut clash = None;
+        for (file, entry) in files.iter().filter(|it| !stays(it)) {
+            let Ok(current) = &entry.current else { continue };
+            let problems = clashes_with(file, current, &accepted, world);
+            if !problems.is_empty() {
+                clash = Some((file.clone(), problems));
+                break;
+            }
+            accepted.push((file, current));
+        }
+        match clash {
+            Some((file, problems)) => clashes.insert(file, problems),
+            None => break accepted.into_iter().map(|(file, sound)| (file.clone(), sound.clone())).collect(),
+        };
+    };
+    finish(&mut files, in_force, clashes)
+}
+
+fn finish(
+    files: &mut BTreeMap<PathBuf, Entry>,
+    mut in_force: BTreeMap<PathBuf, Sound>,
+    mut clashes: BTreeMap<PathBuf, Vec<Problem>>,
+) -> Loaded {
+    let mut domains = Domains::new();
+    let mut problems = Vec::new();
+    for (file, entry) in &mut *files {
+        entry.in_force = in_force.remove(file);
+        if let Some(sound) = &entry.in_force {
+            domains.insert(sound.checked.domain.name.clone(), sound.checked.domain.clone());
+        }
+        problems.extend(entry.current.as_ref().err().into_iter().flatten().cloned());
+        problems.extend(clashes.remove(file).into_iter().flatten());
+    }
+    Loaded { files: std::mem::take(files), domains, problems, listed: true }
+}
+
+/// What of `new` clashes with the files that stay.
+fn clashes_with(file: &Path, new: &Sound, others: &[(&PathBuf, &Sound)], world: World<'_>) -> Vec<Problem> {
+    let mut context = Context::new(file, &new.text, world);
+    let domain = &new.checked.domain;
+    for (other_file, other) in others {
+        let other = &other.checked.domain;
+        let shown = other_file.display();
+        if other.name == domain.name {
+            let message = format!("the domain `{}` is already in `{shown}`", domain.name);
+            let problem = context.problem(new.checked.name.clone(), message);
+            problem.expected("another name").hint("one file holds a domain, with all its versions");
+        }
+        for (version, place) in domain.versions.iter().zip(&new.checked.paths) {
+            if let Some(theirs) = other.versions.iter().find(|theirs| overlap(&theirs.path, &version.path)) {
+                let message = format!("this path overlaps with `{}` in `{shown}`", theirs.path.text);
+                let problem = context.problem(place.clone(), message);
+                problem.expected("a path that no other version can match").hint("`{key}` stands for any one segment");
+            }
+        }
+    }
+    context.finish()
+}

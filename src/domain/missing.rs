@@ -1,0 +1,74 @@
+//! The `missing` key: what a source's 404 means, a value as JSON text.
+
+use serde_json::{Map, Number, Value as Json};
+
+use super::context::{At, Context};
+use super::fields::{Field, is_bool, is_null, is_number};
+use super::model::Missing;
+use super::tree::{Node, Scalar, Value};
+
+/// Reads the key.
+pub(super) fn missing(context: &mut Context<'_>, field: Field<'_>) -> Option<Missing> {
+    if let Some(at) = At::of(field.node) {
+        if at.scalar.broken {
+            return None;
+        }
+        if at.scalar.plain && at.scalar.text.is_empty() {
+            let problem = context.problem(field.key.span.clone(), "`missing` has no value");
+            problem.expected("`not-found`, or a value").hint("write `missing: null` if a 404 means null");
+            return None;
+        }
+        if at.scalar.text == "not-found" {
+            return Some(Missing::NotFound);
+        }
+    }
+    json(context, field.node).map(|value| Missing::Value(value.to_string().into()))
+}
+
+fn json(context: &mut Context<'_>, node: &Node) -> Option<Json> {
+    match &node.value {
+        Value::List(items) => {
+            let items: Vec<_> = items.iter().map(|item| json(context, item)).collect();
+            items.into_iter().collect::<Option<_>>().map(Json::Array)
+        }
+        Value::Map(entries) => {
+            let members: Vec<_> =
+                entries.iter().map(|(key, value)| Some((key.text.clone(), json(context, value)?))).collect();
+            members.into_iter().collect::<Option<Map<_, _>>>().map(Json::Object)
+        }
+        Value::Scalar(scalar) if scalar.broken => None,
+        Value::Scalar(scalar) => {
+            let value = typed(scalar);
+            if value.is_none() {
+                context.problem(node.span.clone(), "JSON has no such number").expected("a JSON value");
+            }
+            value
+        }
+    }
+}
+
+/// A scalar's JSON value, typed as YAML 1.2's core schema does.
+fn typed(scalar: &Scalar) -> Option<Json> {
+    let text = scalar.text.as_str();
+    if !scalar.plain {
+        return Some(Json::String(text.into()));
+    }
+    if is_null(text) {
+        return Some(Json::Null);
+    }
+    if is_bool(text) {
+        return Some(Json::Bool(text.eq_ignore_ascii_case("true")));
+    }
+    if !is_number(text) {
+        return Some(Json::String(text.into()));
+    }
+    let based = |prefix, base| text.strip_prefix(prefix).map(|digits| i64::from_str_radix(digits, base));
+    if let Some(number) = based("0x", 16).or_else(|| based("0o", 8)) {
+        return number.ok().map(Json::from);
+    }
+    let unsigned = text.strip_prefix('+').unwrap_or(text);
+    if let Ok(number) = unsigned.parse::<i64>() {
+        return Some(Json::from(number));
+    }
+    unsigned.parse().ok().and_then(Number::from_f64).map(Json::Number)
+}

@@ -1,0 +1,23 @@
+//! jq programs of the file: compiled once, their problems shown at their own line.
+
+use std::sync::Arc;
+
+use super::context::Context;
+use super::fields::text;
+use super::tree::Node;
+
+/// Checks a jq program and gives its text.
+pub(super) fn program(context: &mut Context<'_>, node: &Node) -> Option<Arc<str>> {
+    let at = text(context, node, "a jq program")?;
+    match (context.world.program)(&at.scalar.text) {
+        Ok(()) => Some(at.scalar.text.as_str().into()),
+        Err(found) => {
+            let length = at.scalar.text.len();
+            let start = found.at.start.min(length);
+            let range = start..found.at.end.clamp(start, length);
+            let problem = context.problem_in(at, range, found.message);
+            problem.hint = found.hint;
+            None
+        }
+    }
+}

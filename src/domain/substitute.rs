@@ -1,0 +1,165 @@
+//! `${NAME}` and `${NAME:-default}` inside scalars.
+//!
+//! It works on parsed scalars, so that no value can add structure to the file. `$${` stands for a literal `${`.
+
+use std::ops::Range;
+use std::path::Path;
+
+use super::context::{At, Context};
+use super::problem::quote;
+use super::tree::{Node, Piece, Value};
+
+/// The largest text that a scalar may grow to, in bytes.
+const MAX_VALUE: usize = 1 << 20;
+
+/// Replaces every reference to the environment below `node`; what cannot be replaced is reported at its own place.
+pub(super) fn substitute(context: &mut Context<'_>, node: &mut Node) {
+    match &mut node.value {
+        Value::List(items) => items.iter_mut().for_each(|item| substitute(context, item)),
+        Value::Map(entries) => entries.iter_mut().for_each(|(_, value)| substitute(context, value)),
+        Value::Scalar(scalar) => {
+            let before = context.count();
+            if let Some((text, pieces)) = replace(context, At { span: &node.span, scalar }) {
+                scalar.broken = context.count() > before;
+                scalar.text = text;
+                scalar.pieces = pieces;
+            }
+        }
+    }
+}
+
+/// A `${…}` as written.
+struct Reference<'s> {
+    name: &'s str,
+    default: Option<&'s str>,
+    range: Range<usize>,
+}
+
+/// The new text and what it is made of; `None` where there is nothing to replace.
+fn replace(context: &mut Context<'_>, at: At<'_>) -> Option<(String, Vec<Piece>)> {
+    let raw = &at.scalar.raw;
+    raw.contains("${").then_some(())?;
+    let mut grown = Grown { raw, text: String::new(), pieces: Vec::new() };
+    let mut from = 0;
+    while let Some(dollar) = raw[from..].find("${").map(|found| from + found) {
+        if raw[from..dollar].ends_with('$') {
+            grown.keep(from..dollar - 1);
+            grown.put("${", dollar - 1..dollar + 2, true);
+            from = dollar + 2;
+            continue;
+        }
+        grown.keep(from..dollar);
+        let Some(reference) = reference(context, at, dollar) else {
+            grown.keep(dollar..raw.len());
+            return Some((grown.text, grown.pieces));
+        };
+        from = reference.range.end;
+        match value(context, at, &reference) {
+            Some(value) if grown.text.len() + value.len() <= MAX_VALUE => grown.put(&value, reference.range, false),
+            Some(_) => {
+                context.problem_in(at, reference.range, "the substituted text is too large");
+            }
+            None => grown.put("", reference.range, false),
+        }
+    }
+    grown.keep(from..raw.len());
+    Some((grown.text, grown.pieces))
+}
+
+/// A text under substitution.
+struct Grown<'s> {
+    raw: &'s str,
+    text: String,
+    pieces: Vec<Piece>,
+}
+
+impl Grown<'_> {
+    fn keep(&mut self, raw: Range<usize>) {
+        let start = self.text.len();
+        self.text.push_str(&self.raw[raw.clone()]);
+        self.pieces.push(Piece { text: start..self.text.len(), raw, same: true });
+    }
+
+    /// `written`: the text stands in the file (an escape), and is no secret.
+    fn put(&mut self, value: &str, raw: Range<usize>, written: bool) {
+        let start = self.text.len();
+        self.text.push_str(value);
+        let raw = if written { raw.start + 1..raw.end } else { raw };
+        self.pieces.push(Piece { text: start..self.text.len(), raw, same: written });
+    }
+}
+
+/// Reads the `${…}` that begins at `dollar`.
+fn reference<'s>(context: &mut Context<'_>, at: At<'s>, dollar: usize) -> Option<Reference<'s>> {
+    let raw = &at.scalar.raw;
+    let Some(length) = closing_brace(&raw[dollar..]) else {
+        let problem = context.problem_in(at, dollar..raw.len(), "`${` is not closed");
+        problem.expected("`${NAME}` or `${NAME:-default}`").hint("write `$${` for a literal `${`");
+        return None;
+    };
+    let range = dollar..dollar + length + 1;
+    let inner = &raw[dollar + 2..dollar + length];
+    let (name, default) = inner.split_once(":-").map_or((inner, None), |(name, default)| (name, Some(default)));
+    let good = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    if !good {
+        let message = format!("{} is not the name of an environment variable", quote(name));
+        let problem = context.problem_in(at, range.clone(), message);
+        problem.expected("`${NAME}` or `${NAME:-default}`").hint("write `$${` for a literal `${`");
+        return Some(Reference { name: "", default: Some(""), range });
+    }
+    Some(Reference { name, default, range })
+}
+
+/// Where a `${…}` ends. A default may hold pairs of braces (`${BASE:-https://host/{key}}`).
+fn closing_brace(text: &str) -> Option<usize> {
+    let mut open = 0_usize;
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            b'{' => open += 1,
+            b'}' if open == 1 => return Some(at),
+            b'}' => open = open.saturating_sub(1),
+            b'\n' => break,
+            _ => {}
+        }
+    }
+    text.find('}')
+}
+
+/// The variable's value, its file's content, or its default.
+fn value(context: &mut Context<'_>, at: At<'_>, reference: &Reference<'_>) -> Option<String> {
+    let Reference { name, default, range } = reference;
+    if name.is_empty() {
+        return None;
+    }
+    if let Some(value) = (context.world.variable)(name) {
+        // As in a shell, `:-` also stands in for an empty value.
+        return Some(default.filter(|_| value.is_empty()).map_or(value, str::to_owned));
+    }
+    if let Some(path) = (context.world.variable)(&format!("{name}_FILE")) {
+        match (context.world.read)(Path::new(&path)) {
+            Ok(text) => return Some(text.trim_end_matches(['\n', '\r']).to_owned()),
+            Err(error) => {
+                let message = format!("the file that `{name}_FILE` names cannot be read: {}", plain_error(&error));
+                context.problem_in(at, range.clone(), message).expected("a readable file");
+                return None;
+            }
+        }
+    }
+    if let Some(default) = default {
+        return Some((*default).to_owned());
+    }
+    let problem = context.problem_in(at, range.clone(), format!("the environment variable `{name}` is not set"));
+    problem.expected("a value").hint(format!("set `{name}` or `{name}_FILE`, or write `${{{name}:-default}}`"));
+    None
+}
+
+/// An I/O error in words, lower case.
+pub(super) fn plain_error(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "it does not exist".into(),
+        std::io::ErrorKind::PermissionDenied => "permission denied".into(),
+        std::io::ErrorKind::InvalidData => "it is not UTF-8 text, or too large".into(),
+        kind => kind.to_string(),
+    }
+}

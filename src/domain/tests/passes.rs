@@ -1,0 +1,129 @@
+//! What passes, and what it means.
+
+use std::time::Duration;
+
+use super::*;
+
+#[test]
+fn the_example_of_the_design_is_read_as_it_is_meant() {
+    let domain = good(EXAMPLE);
+    assert_eq!(&*domain.name, "customer");
+    assert!(domain.key.matches("042") && !domain.key.matches("42x") && !domain.key.matches("42\n"));
+    assert_eq!(domain.atomicity, Atomicity::Snapshot { rounds: 3.try_into().unwrap() });
+    let [profile, favorites, orders] = &domain.sources[..] else { panic!() };
+    assert_eq!(profile.missing, Missing::NotFound);
+    assert_eq!(profile.http.server, ServerIdentity::Spiffe("spiffe://shop.example/ns/crm/sa/profile".into()));
+    assert_eq!(favorites.missing, Missing::Value("[]".into()));
+    assert_eq!(favorites.http.server, ServerIdentity::Dns("favorites.shop".into()));
+    assert_eq!(favorites.http.headers["accept-language"], "en");
+    assert_eq!(orders.needs, [SourceIndex(0)]);
+    assert_eq!((orders.timeout, orders.retries), (Some(Duration::from_millis(400)), 2));
+    let path = vec!["account_id".to_owned()];
+    let pieces = [
+        UrlPiece::Literal("/accounts/".into()),
+        UrlPiece::Part { source: SourceIndex(0), path },
+        UrlPiece::Literal("/orders".into()),
+    ];
+    assert_eq!(orders.http.url.pieces, pieces);
+    assert_eq!(orders.http.url.origin, "https://orders.shop:8443/");
+    assert_eq!(domain.ranks(), [vec![SourceIndex(0), SourceIndex(1)], vec![SourceIndex(2)]]);
+    assert_eq!(domain.version("v1").unwrap().successor.as_deref(), Some("v2"));
+    assert_eq!(domain.version("v2").unwrap().path.before, "/v2/customers/");
+}
+
+#[test]
+fn the_databases_of_the_design_are_known_but_not_yet_there() {
+    let loyalty = "  loyalty:
+    postgres: ${N}               # a database view as a source
+    query: select tier, points from customer_loyalty where customer_id = $key
+    missing: null
+atomicity:";
+    let text = EXAMPLE.replace("atomicity:", loyalty);
+    let problems = parse(Path::new("customer.yaml"), &text, world()).unwrap_err();
+    assert_eq!(problems.len(), 1, "{}", render(&problems, false));
+    assert_eq!(problems[0].message, "a `postgres` source is not yet in this build");
+}
+
+#[test]
+fn a_pattern_of_alternatives_matches_whole_keys_only() {
+    let domain = good(&EXAMPLE.replace("'[0-9]{1,18}'", "a|b"));
+    assert!(domain.key.matches("a") && domain.key.matches("b") && !domain.key.matches("ax"));
+}
+
+#[test]
+fn missing_takes_any_value() {
+    for (yaml, json) in [
+        ("null", "null"),
+        ("[]", "[]"),
+        ("{}", "{}"),
+        ("no", "\"no\""),
+        ("2026-06-01", "\"2026-06-01\""),
+        ("'7'", "\"7\""),
+        ("7", "7"),
+        ("0x10", "16"),
+        ("{a: [1, true, ~]}", "{\"a\":[1,true,null]}"),
+    ] {
+        let domain = good(&EXAMPLE.replace("missing: []", &format!("missing: {yaml}")));
+        assert_eq!(domain.sources[1].missing, Missing::Value(json.into()), "{yaml}");
+    }
+}
+
+#[test]
+fn the_environment_is_put_in_before_a_value_is_typed() {
+    let text = EXAMPLE
+        .replace("concurrency: 64", "concurrency: ${N}")
+        .replace("//profile.crm", "//${HOST}")
+        .replace("https://orders.shop:8443/accounts/{profile.account_id}/orders", "${U:-https://o/{profile.id}}")
+        .replace("retries: 2", "retries: ${UNSET:-4}")
+        .replace("language: en", "language: \"${TOKEN} $${N} ${EMPTY:-x}\"");
+    let domain = good(&text);
+    assert_eq!(domain.sources[2].concurrency.get(), 7);
+    assert_eq!(domain.sources[2].retries, 4);
+    assert_eq!(domain.sources[0].http.url.origin, "https://profile.crm:8443/");
+    assert_eq!(domain.sources[1].http.headers["accept-language"], "s3cret ${N} x");
+}
+
+#[test]
+fn no_value_of_the_environment_adds_structure() {
+    let text = EXAMPLE.replace("missing: []", "missing: ${EVIL}");
+    let domain = good(&text);
+    assert_eq!(domain.sources[1].missing, Missing::Value("\"a\\nretries: 9\"".into()));
+    assert_eq!(domain.sources[1].retries, 1);
+}
+
+#[test]
+fn the_plan_follows_what_a_dataset_holds_and_nothing_else() {
+    let plan = good(EXAMPLE).plan;
+    assert_eq!(plan.0.len(), 32);
+    for (from, to) in [
+        ("ttl: 60s", "ttl: 61s"),
+        ("{id: .profile.id,", "{id: .profile.nr,"),
+        ("/v1/customers/", "/v1/clients/"),
+        ("timeout: 400ms", "timeout: 401ms"),
+        ("retries: 2", "retries: 3"),
+        ("concurrency: 64", "concurrency: 65"),
+        ("max_body: 4MiB", "max_body: 5MiB"),
+        ("deadline: 1s", "deadline: 3s"),
+        ("//profile.crm", "//${HOST}"),
+    ] {
+        assert!(EXAMPLE.contains(from));
+        assert_eq!(good(&EXAMPLE.replace(from, to)).plan, plan, "{from} -> {to}");
+    }
+    for (from, to) in [
+        ("'[0-9]{1,18}'", "'[0-9]{1,17}'"),
+        ("/{key}/favorites", "/{key}/favourites"),
+        ("profile.account_id", "profile.account_no"),
+        ("missing: []", "missing: [0]"),
+        ("missing: []", "missing: not-found"),
+        ("missing: []", ""),
+        ("language: en", "language: de"),
+        ("sa/profile", "sa/profiles"),
+        ("[.profile.segment]", "[.profile.group]"),
+        ("atomicity: snapshot", "atomicity: complete"),
+        ("retries: 2", "pages: first"),
+        ("favorites:\n", "favourites:\n"),
+    ] {
+        assert!(EXAMPLE.contains(from));
+        assert_ne!(good(&EXAMPLE.replace(from, to)).plan, plan, "{from} -> {to}");
+    }
+}

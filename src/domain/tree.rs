@@ -1,0 +1,278 @@
+//! YAML as a tree with a place on every node.
+//!
+//! Built from the parser's events, so that a duplicate key is one problem among others. Depth and size are bounded, and what
+//! would make the tree more than the text (anchors, aliases, tags, several documents) is refused.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::ops::Range;
+
+use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span};
+
+use super::context::Context;
+use super::problem::quote;
+use super::syntax;
+
+/// How deep lists and mappings may be nested.
+const MAX_DEPTH: usize = 64;
+
+/// A value and where it stands.
+#[derive(Debug, Clone)]
+pub(super) struct Node {
+    /// In bytes of the file.
+    pub(super) span: Range<usize>,
+    /// What it is.
+    pub(super) value: Value,
+}
+
+/// A YAML value.
+#[derive(Debug, Clone)]
+pub(super) enum Value {
+    /// Text, still untyped.
+    Scalar(Scalar),
+    /// A list.
+    List(Vec<Node>),
+    /// A mapping, without doubles, in the order of the file.
+    Map(Vec<(Key, Node)>),
+}
+
+/// A key of a mapping.
+#[derive(Debug, Clone)]
+pub(super) struct Key {
+    /// In bytes of the file.
+    pub(super) span: Range<usize>,
+    /// Its text.
+    pub(super) text: String,
+}
+
+/// A scalar's text, before and after substitution.
+#[derive(Debug, Clone)]
+pub(super) struct Scalar {
+    /// As the parser read it.
+    pub(super) raw: String,
+    /// The same with `${NAME}` replaced.
+    pub(super) text: String,
+    /// Which part of `text` came from which part of `raw`; empty where they are the same.
+    pub(super) pieces: Vec<Piece>,
+    /// Whether it was written without quotes, so that `64` is a number.
+    pub(super) plain: bool,
+    /// Whether it was written as a block (`|`, `>`).
+    pub(super) block: bool,
+    /// Whether a substitution failed: reported, so that nothing more need be said of it.
+    pub(super) broken: bool,
+}
+
+/// A run of a substituted text and what it was made of.
+#[derive(Debug, Clone)]
+pub(super) struct Piece {
+    /// In bytes of [`Scalar::text`].
+    pub(super) text: Range<usize>,
+    /// In bytes of [`Scalar::raw`].
+    pub(super) raw: Range<usize>,
+    /// Whether the two are the same, byte for byte.
+    pub(super) same: bool,
+}
+
+impl Scalar {
+    /// Whether a part of it came from the environment.
+    pub(super) fn substituted(&self) -> bool {
+        self.pieces.iter().any(|piece| !piece.same)
+    }
+
+    /// Its text for a message, without anything from the environment.
+    pub(super) fn shown(&self) -> String {
+        quote(if self.substituted() { &self.raw } else { &self.text })
+    }
+}
+
+/// Where lines begin, to turn the parser's line and column into bytes.
+struct Lines<'t> {
+    text: &'t str,
+    starts: Vec<usize>,
+    /// A line, a column of it, and its byte: places come in order, so counting goes on from the last one.
+    last: Cell<(usize, usize, usize)>,
+}
+
+impl<'t> Lines<'t> {
+    fn new(text: &'t str) -> Self {
+        let bytes = text.as_bytes();
+        let ends = |at: &usize| bytes[*at] == b'\n' || (bytes[*at] == b'\r' && bytes.get(at + 1) != Some(&b'\n'));
+        let starts = std::iter::once(0).chain((0..bytes.len()).filter(ends).map(|at| at + 1)).collect();
+        Self { text, starts, last: Cell::new((0, 0, 0)) }
+    }
+
+    /// Columns are counted in characters from 0, lines from 1.
+    fn byte(&self, mark: &Marker) -> usize {
+        let Some(&start) = self.starts.get(mark.line().saturating_sub(1)) else { return self.text.len() };
+        let line = &self.text[start..];
+        let column = mark.col() + usize::from(start == 0 && line.starts_with('\u{feff}'));
+        let (from_column, from) = match self.last.get() {
+            (last_start, last_column, at) if last_start == start && last_column <= column => (last_column, at),
+            _ => (0, start),
+        };
+        let rest = self.text[from..].char_indices().nth(column - from_column);
+        let at = rest.map_or(self.text.len(), |(at, _)| from + at);
+        self.last.set((start, column, at));
+        at
+    }
+
+    fn bytes(&self, span: Span) -> Range<usize> {
+        let start = self.byte(&span.start);
+        start..self.byte(&span.end).max(start)
+    }
+}
+
+/// A list or mapping that is still open.
+enum Open {
+    List(usize, Vec<Node>),
+    Map { start: usize, entries: Vec<(Key, Node)>, known: HashMap<String, usize>, pending: Option<Key> },
+}
+
+impl Open {
+    fn map(start: usize) -> Self {
+        Self::Map { start, entries: Vec::new(), known: HashMap::new(), pending: None }
+    }
+}
+
+/// Reads one document; `None` if it is no YAML (the problem is reported).
+pub(super) fn read(context: &mut Context<'_>) -> Option<Node> {
+    let text = context.text;
+    let lines = Lines::new(text);
+    let mut builder = Builder { context, open: Vec::new(), root: None, documents: 0 };
+    for event in Parser::new_from_str(text) {
+        match event {
+            Ok((event, span)) => {
+                let span = lines.bytes(span);
+                builder.event(event, span)?;
+            }
+            Err(error) => {
+                let at = lines.byte(error.marker());
+                syntax::report(builder.context, at, error.info());
+                return None;
+            }
+        }
+    }
+    if builder.root.is_none() {
+        builder.context.problem(0..0, "the file is empty").expected("`domain`, `sources` and `versions`");
+    }
+    builder.root
+}
+
+struct Builder<'b, 'a> {
+    context: &'b mut Context<'a>,
+    open: Vec<Open>,
+    root: Option<Node>,
+    documents: usize,
+}
+
+impl Builder<'_, '_> {
+    /// `None`: there is no sense in reading on.
+    fn event(&mut self, event: Event<'_>, span: Range<usize>) -> Option<()> {
+        match event {
+            Event::DocumentStart(_) => {
+                self.documents += 1;
+                if self.documents > 1 {
+                    self.context.problem(span, "a second document begins here").hint("write one file for each domain");
+                    return None;
+                }
+            }
+            Event::Alias(_) => {
+                let problem = self.context.problem(span.clone(), "aliases are not supported");
+                problem.expected("the value itself").hint("write the value out where it is needed");
+                self.value(Node { span, value: Value::List(Vec::new()) });
+            }
+            Event::Scalar(text, style, anchor, tag) => {
+                self.plain_only(&span, anchor, tag.is_some());
+                self.value(scalar(text.into_owned(), style, span));
+            }
+            Event::SequenceStart(anchor, tag) => {
+                self.plain_only(&span, anchor, tag.is_some());
+                self.start(Open::List(span.start, Vec::new()), span)?;
+            }
+            Event::MappingStart(anchor, tag) => {
+                self.plain_only(&span, anchor, tag.is_some());
+                self.start(Open::map(span.start), span)?;
+            }
+            Event::SequenceEnd | Event::MappingEnd => self.end(&span),
+            Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => {}
+        }
+        Some(())
+    }
+
+    fn plain_only(&mut self, span: &Range<usize>, anchor: usize, tag: bool) {
+        if anchor != 0 {
+            self.context.problem(span.clone(), "anchors are not supported").hint("remove the `&name`");
+        }
+        if tag {
+            self.context.problem(span.clone(), "tags are not supported").hint("remove the `!tag`");
+        }
+    }
+
+    fn start(&mut self, open: Open, span: Range<usize>) -> Option<()> {
+        if self.open.len() == MAX_DEPTH {
+            self.context.problem(span, "this is nested too deeply").expected(format!("at most {MAX_DEPTH} levels"));
+            return None;
+        }
+        self.open.push(open);
+        Some(())
+    }
+
+    fn end(&mut self, span: &Range<usize>) {
+        let node = match self.open.pop() {
+            Some(Open::List(start, items)) => Node { span: start..span.end.max(start), value: Value::List(items) },
+            Some(Open::Map { start, entries, .. }) => {
+                Node { span: start..span.end.max(start), value: Value::Map(entries) }
+            }
+            None => return,
+        };
+        self.value(node);
+    }
+
+    /// Puts a finished node where it belongs.
+    fn value(&mut self, mut node: Node) {
+        match self.open.last_mut() {
+            None => self.root = Some(node),
+            Some(Open::List(_, items)) => items.push(node),
+            Some(Open::Map { entries, known, pending, .. }) => match pending.take() {
+                None => *pending = Some(key(self.context, node)),
+                Some(key) => {
+                    if node.span.is_empty() {
+                        node.span = key.span.clone();
+                    }
+                    if let Some(first) = known.get(&key.text) {
+                        duplicate(self.context, *first, &key);
+                    } else {
+                        known.insert(key.text.clone(), key.span.start);
+                        entries.push((key, node));
+                    }
+                }
+            },
+        }
+    }
+}
+
+fn scalar(text: String, style: ScalarStyle, span: Range<usize>) -> Node {
+    let plain = style == ScalarStyle::Plain;
+    let block = matches!(style, ScalarStyle::Literal | ScalarStyle::Folded);
+    Node {
+        span,
+        value: Value::Scalar(Scalar { raw: text.clone(), text, pieces: Vec::new(), plain, block, broken: false }),
+    }
+}
+
+fn key(context: &mut Context<'_>, node: Node) -> Key {
+    let span = node.span;
+    let Value::Scalar(scalar) = node.value else {
+        context.problem(span.clone(), "a list or mapping cannot be a key").expected("a name");
+        return Key { text: format!("\0{}", span.start), span };
+    };
+    // The parser lets some of them pass.
+    syntax::tab_before(context, span.start);
+    Key { span, text: scalar.raw }
+}
+
+fn duplicate(context: &mut Context<'_>, first: usize, second: &Key) {
+    let line = if context.full() { 0 } else { context.line(first) };
+    let problem = context.problem(second.span.clone(), format!("{} is given twice", quote(&second.text)));
+    problem.expected("each key once").hint(format!("the first one is on line {line}; remove one of the two"));
+}

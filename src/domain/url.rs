@@ -1,0 +1,265 @@
+//! URLs with references: `https://host/customers/{key}?v={profile.id}`.
+//!
+//! A reference may stand in a path segment or a query value only; whatever it holds cannot leave its place.
+
+use std::ops::Range;
+
+use http::Uri;
+use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
+use rustls_pki_types::ServerName;
+
+use super::context::{At, Context};
+use super::model::{SourceIndex, UrlPiece, UrlTemplate};
+use super::problem::{nearest, quote};
+
+/// The longest URL, in bytes.
+const MAX_URL: usize = 8 << 10;
+
+/// What a reference can name.
+pub(super) struct Scope<'s> {
+    /// The sources, in the order of the file.
+    pub(super) names: &'s [&'s str],
+}
+
+/// The sources that a URL names, and where in the file it does.
+pub(super) type Uses = Vec<(SourceIndex, Range<usize>)>;
+
+/// The URL if it is right, and the sources it names in any case.
+pub(super) fn url(context: &mut Context<'_>, at: At<'_>, scope: &Scope<'_>) -> (Option<UrlTemplate>, Uses) {
+    let text = at.scalar.text.as_str();
+    let before = context.count();
+    if text.len() > MAX_URL {
+        context.problem(at.span.clone(), "the URL is too long").expected(format!("at most {MAX_URL} bytes"));
+        return (None, Vec::new());
+    }
+    let Some(start) = scheme(context, at) else { return (None, Vec::new()) };
+    let end = text[start..].find(['/', '?', '#']).map_or(text.len(), |found| start + found);
+    let origin = authority(context, at, start..end);
+    let mut target = Target { context, at, scope, pieces: Vec::new(), uses: Vec::new(), query: false, value: false };
+    target.read(end);
+    let Target { pieces, uses, .. } = target;
+    let good = context.count() == before;
+    (origin.filter(|_| good).map(|origin| UrlTemplate { origin, pieces }), uses)
+}
+
+/// Where the authority begins.
+fn scheme(context: &mut Context<'_>, at: At<'_>) -> Option<usize> {
+    let text = &at.scalar.text;
+    if text.starts_with("https://") {
+        return Some("https://".len());
+    }
+    if text.starts_with("http://") {
+        if !context.world.allow_http {
+            let problem = context.problem_in(at, 0..4, "`http://` proves nobody's identity");
+            problem.expected("`https`").hint("for development, allow it with `--insecure-upstreams`");
+        }
+        return Some("http://".len());
+    }
+    let end = text.find("://").unwrap_or(text.len());
+    let message = format!("{} is not a URL that can be asked", at.scalar.shown());
+    context.problem_in(at, 0..end, message).expected("a URL that begins with `https://`");
+    None
+}
+
+/// Scheme and authority as a URI, host in lower case.
+fn authority(context: &mut Context<'_>, at: At<'_>, range: Range<usize>) -> Option<Uri> {
+    let text = at.scalar.text.as_str();
+    let authority = &text[range.clone()];
+    if let Some(open) = authority.find(['{', '}']) {
+        let open = range.start + open;
+        let problem = context.problem_in(at, open..range.end, "a reference cannot stand in the host");
+        problem.expected("a fixed host").hint("references may stand in path segments and query values");
+        return None;
+    }
+    if let Some(sign) = authority.rfind('@') {
+        let range = range.start..range.start + sign + 1;
+        let problem = context.problem_in(at, range, "a user name or password cannot stand in a URL");
+        problem.hint("sources know us by our certificate; a token can be a header");
+        return None;
+    }
+    let Some((host, port)) = split_port(authority) else {
+        context.problem_in(at, range, "the port is not a number").expected("a port from 1 to 65535");
+        return None;
+    };
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let bracketed = bare.len() != host.len();
+    let named = ServerName::try_from(bare)
+        .is_ok_and(|it| bracketed == bare.contains(':') || matches!(it, ServerName::DnsName(_)));
+    if !named {
+        let message = if host.is_empty() { "the URL has no host".to_owned() } else { "this is not a host".to_owned() };
+        context.problem_in(at, range, message).expected("a host name or an IP address");
+        return None;
+    }
+    let scheme = if text.starts_with("https") { "https" } else { "http" };
+    let port = port.map_or(String::new(), |port| format!(":{port}"));
+    let uri = format!("{scheme}://{}{port}/", host.to_ascii_lowercase()).parse().ok();
+    if uri.is_none() {
+        context.problem_in(at, range, "this is not a host").expected("a host name or an IP address");
+    }
+    uri
+}
+
+/// Host and port; `None` if what stands for a port is none.
+fn split_port(authority: &str) -> Option<(&str, Option<u16>)> {
+    let after_bracket = authority.rfind(']').map_or(0, |at| at + 1);
+    match authority[after_bracket..].find(':') {
+        None => Some((authority, None)),
+        Some(colon) => {
+            let colon = after_bracket + colon;
+            let port = authority[colon + 1..].parse().ok().filter(|port| *port != 0)?;
+            Some((&authority[..colon], Some(port)))
+        }
+    }
+}
+
+/// Reads path and query.
+struct Target<'t, 'a> {
+    context: &'t mut Context<'a>,
+    at: At<'t>,
+    scope: &'t Scope<'t>,
+    pieces: Vec<UrlPiece>,
+    uses: Uses,
+    /// Past the `?`.
+    query: bool,
+    /// In a query value: past its `=`.
+    value: bool,
+}
+
+impl Target<'_, '_> {
+    fn read(&mut self, start: usize) {
+        let text = self.at.scalar.text.as_str();
+        if !text[start..].starts_with('/') {
+            self.literal("/");
+        }
+        let mut at = start;
+        let mut segment = start;
+        while let Some(c) = text[at..].chars().next() {
+            let next = at + c.len_utf8();
+            match c {
+                '{' => {
+                    at = self.reference(at);
+                    continue;
+                }
+                '#' => {
+                    let problem = self.context.problem_in(self.at, at..text.len(), "a URL's fragment is never sent");
+                    problem.hint("remove the `#` and what follows it");
+                    self.dots(segment..at);
+                    return;
+                }
+                '/' if !self.query => {
+                    self.dots(segment..at);
+                    segment = next;
+                }
+                '?' if !self.query => {
+                    self.dots(segment..at);
+                    self.query = true;
+                }
+                '&' if self.query => self.value = false,
+                '=' if self.query => self.value = true,
+                _ => self.allowed(at, c),
+            }
+            self.literal(&text[at..next]);
+            at = next;
+        }
+        if !self.query {
+            self.dots(segment..at);
+        }
+    }
+
+    fn literal(&mut self, text: &str) {
+        match self.pieces.last_mut() {
+            Some(UrlPiece::Literal(literal)) => literal.push_str(text),
+            _ => self.pieces.push(UrlPiece::Literal(text.to_owned())),
+        }
+    }
+
+    /// Reports a segment that a server or a proxy would resolve away.
+    fn dots(&mut self, range: Range<usize>) {
+        let plain = self.at.scalar.text[range.clone()].to_ascii_lowercase().replace("%2e", ".");
+        if plain == "." || plain == ".." {
+            let problem = self.context.problem_in(self.at, range, "a path cannot go up or stay: `.` and `..`");
+            problem.hint("write the path that is meant");
+        }
+    }
+
+    fn allowed(&mut self, at: usize, c: char) {
+        let text = &self.at.scalar.text[at..];
+        let escape = text.as_bytes().get(1..3).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit));
+        if c.is_ascii_alphanumeric() || "-._~!$&'()*+,;=:@/?".contains(c) || c == '%' && escape {
+            return;
+        }
+        let end = at + c.len_utf8();
+        if c == '%' {
+            let problem = self.context.problem_in(self.at, at..end, "`%` begins an escape of two hexadecimal digits");
+            problem.hint("write `%25` for the character itself");
+            return;
+        }
+        let mut bytes = [0; 4];
+        let escaped = percent_encode(c.encode_utf8(&mut bytes).as_bytes(), NON_ALPHANUMERIC).to_string();
+        let message = format!("{} cannot stand in a URL", quote(&c.to_string()));
+        let hint = match c {
+            '}' => "a reference begins with `{`; write `%7D` for the character itself".to_owned(),
+            _ => format!("write `{escaped}`"),
+        };
+        self.context.problem_in(self.at, at..end, message).hint(hint);
+    }
+
+    /// Reads a reference that begins at `open`, and says where to go on.
+    fn reference(&mut self, open: usize) -> usize {
+        const EXPECTED: &str = "`{key}` or `{source.member}`";
+        let text = self.at.scalar.text.as_str();
+        if text[open..].starts_with("{{") {
+            let end = text[open..].find("}}").map_or(text.len(), |at| open + at + 2);
+            let problem = self.context.problem_in(self.at, open..end, "`{{` is not supported");
+            problem.expected(EXPECTED).hint("write `%7B` for a literal `{`");
+            return end;
+        }
+        let Some(length) = text[open..].find('}') else {
+            let problem = self.context.problem_in(self.at, open..text.len(), "`{` is not closed");
+            problem.expected(EXPECTED).hint("write `%7B` for a literal `{`");
+            return text.len();
+        };
+        let range = open..open + length + 1;
+        let end = range.end;
+        if self.query && !self.value {
+            let problem = self.context.problem_in(self.at, range, "a reference cannot stand in a query name");
+            problem.expected("a fixed name").hint("references may stand in path segments and query values");
+            return end;
+        }
+        let piece = self.resolve(&text[open + 1..end - 1], range);
+        self.pieces.extend(piece);
+        end
+    }
+
+    /// What a reference names.
+    fn resolve(&mut self, inner: &str, range: Range<usize>) -> Option<UrlPiece> {
+        const EXPECTED: &str = "`{key}` or `{source.member}`";
+        let mut parts = inner.split('.').map(str::to_owned);
+        let first = parts.next().unwrap_or_default();
+        let path: Vec<String> = parts.collect();
+        if first == "key" {
+            if !path.is_empty() {
+                let problem = self.context.problem_in(self.at, range, "the key has no members");
+                problem.expected("`{key}`");
+            }
+            return Some(UrlPiece::Key);
+        }
+        let Some(index) = self.scope.names.iter().position(|name| *name == first) else {
+            let problem = self.context.problem_in(self.at, range, format!("there is no source {}", quote(&first)));
+            problem.expected(EXPECTED);
+            if let Some(near) = nearest(&first, self.scope.names.iter().copied().chain(["key"])) {
+                problem.hint(format!("did you mean `{near}`?"));
+            }
+            return None;
+        };
+        let source = SourceIndex(index);
+        let bad = |member: &String| member.is_empty() || member.chars().any(|c| c.is_control() || c == '{');
+        if path.is_empty() || path.iter().any(bad) {
+            let message = if path.is_empty() { "a source's whole part is no scalar" } else { "a member has no name" };
+            let problem = self.context.problem_in(self.at, range.clone(), message);
+            problem.expected(EXPECTED).hint(format!("name a member: `{{{first}.id}}`"));
+        }
+        self.uses.push((source, self.context.place(self.at, range)));
+        Some(UrlPiece::Part { source, path })
+    }
+}
