@@ -1,3 +1,4 @@
 //! Backend for Backend.
 
 pub mod domain;
+pub mod shape;

@@ -1,0 +1,119 @@
+//! What binds names: folds, calls of definitions, destructuring.
+
+use super::eval::{Bound, Env, Item, Out, Run};
+use super::meter::Flow;
+use super::program::{Def, Expr, Fold, Pattern};
+use super::update;
+use super::value::Val;
+
+impl<'p> Run<'p> {
+    pub(super) fn reduce(&mut self, fold: &'p Fold, env: &Env<'p>, item: Item, out: Out<'_, 'p>) -> Flow {
+        let input = item.value();
+        self.each(&fold.init, env, item, &mut |run, init| {
+            let with_paths = init.path.is_some();
+            let mut state = Some(init);
+            run.each(&fold.over, env, input.clone(), &mut |run, x| {
+                run.bind(&fold.pattern, env.clone(), x.val, &mut |run, env| {
+                    let Some(old) = state.take() else { return Ok(()) };
+                    run.each(&fold.update, &env, old, &mut |_, new| {
+                        state = Some(new);
+                        Ok(())
+                    })?;
+                    // As in jq: an update that yields nothing leaves null.
+                    if state.is_none() && !with_paths {
+                        state = Some(Item::of(Val::Null));
+                    }
+                    Ok(())
+                })
+            })?;
+            state.map_or(Ok(()), |state| out(run, state))
+        })
+    }
+
+    pub(super) fn foreach(
+        &mut self,
+        fold: &'p Fold,
+        extract: Option<&'p Expr>,
+        env: &Env<'p>,
+        item: Item,
+        out: Out<'_, 'p>,
+    ) -> Flow {
+        let input = item.value();
+        self.each(&fold.init, env, item, &mut |run, init| {
+            let mut state = init;
+            run.each(&fold.over, env, input.clone(), &mut |run, x| {
+                run.bind(&fold.pattern, env.clone(), x.val, &mut |run, env| {
+                    run.each(&fold.update, &env, state.clone(), &mut |run, new| {
+                        state = new.clone();
+                        match extract {
+                            Some(extract) => run.each(extract, &env, new, out),
+                            None => out(run, new),
+                        }
+                    })
+                })
+            })
+        })
+    }
+
+    pub(super) fn call(
+        &mut self,
+        def: &'p Def,
+        args: &'p [Expr],
+        env: &Env<'p>,
+        frame: &Env<'p>,
+        item: Item,
+        out: Out<'_, 'p>,
+    ) -> Flow {
+        let at = def.by_value.len() - args.len();
+        match args {
+            [] => self.each(&def.body, frame, item, out),
+            [arg, rest @ ..] if def.by_value[at] => self.each(arg, env, item.value(), &mut |run, x| {
+                run.call(def, rest, env, &frame.with(Bound::Val(x.val)), item.clone(), out)
+            }),
+            [arg, rest @ ..] => self.call(def, rest, env, &frame.with(Bound::Filter(arg, env.clone())), item, out),
+        }
+    }
+
+    pub(super) fn bind(
+        &mut self,
+        pattern: &'p Pattern,
+        env: Env<'p>,
+        val: Val,
+        f: &mut dyn FnMut(&mut Self, Env<'p>) -> Flow,
+    ) -> Flow {
+        self.meter.enter()?;
+        match pattern {
+            Pattern::Var => f(self, env.with(Bound::Val(val))),
+            Pattern::Items(items) => self.bind_items(items, 0, env, &val, f),
+            Pattern::Members(members) => self.bind_members(members, env, &val, f),
+        }
+    }
+
+    fn bind_items(
+        &mut self,
+        items: &'p [Pattern],
+        at: usize,
+        env: Env<'p>,
+        val: &Val,
+        f: &mut dyn FnMut(&mut Self, Env<'p>) -> Flow,
+    ) -> Flow {
+        let Some(pattern) = items.get(at) else { return f(self, env) };
+        let item = update::index(self, val, &Val::int(at))?;
+        self.bind(pattern, env, item, &mut |run, env| run.bind_items(items, at + 1, env, val, f))
+    }
+
+    fn bind_members(
+        &mut self,
+        members: &'p [(Expr, Pattern)],
+        env: Env<'p>,
+        val: &Val,
+        f: &mut dyn FnMut(&mut Self, Env<'p>) -> Flow,
+    ) -> Flow {
+        let [(key, pattern), rest @ ..] = members else { return f(self, env) };
+        let outer = env.clone();
+        self.each(key, &outer, Item::of(val.clone()), &mut |run, key| {
+            let member = update::index(run, val, &key.val)?;
+            run.bind(pattern, env.clone(), member, &mut |run, env| run.bind_members(rest, env, val, f))
+        })
+    }
+}

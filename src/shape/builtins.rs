@@ -1,0 +1,219 @@
+//! The functions that a shape may call, beside those that `prelude.jq` says in jq.
+//!
+//! This list is the whole of it: what is not here cannot be reached. Each charges the meter for what it takes before it
+//! takes it, so none can allocate or compute past the budget in one call.
+
+use std::sync::Arc;
+
+use super::eval::{Env, Item, Out, Run};
+use super::filters::Special;
+use super::functions::{
+    add, array, contains, flatten, float, floats, fromjson, has, implode, indices, keys, length, number, reverse,
+    rounded, tonumber, transpose,
+};
+use super::meter::{Flow, fault};
+use super::number::Num;
+use super::program::Expr;
+use super::value::{SLOT_BYTES, Val};
+use super::{pattern, text, update};
+
+/// One function.
+#[derive(Debug)]
+pub(super) struct Builtin {
+    name: &'static str,
+    arity: usize,
+    what: What,
+}
+
+#[derive(Debug)]
+enum What {
+    /// From the input and values to one value.
+    Values(fn(&mut Run<'_>, &Val, &[Val]) -> Flow<Val>),
+    /// Takes filters, or yields other than one value.
+    Filters(Special),
+}
+
+const fn values(name: &'static str, arity: usize, f: fn(&mut Run<'_>, &Val, &[Val]) -> Flow<Val>) -> Builtin {
+    Builtin { name, arity, what: What::Values(f) }
+}
+
+const fn filters(name: &'static str, arity: usize, special: Special) -> Builtin {
+    Builtin { name, arity, what: What::Filters(special) }
+}
+
+static BUILTINS: &[Builtin] = &[
+    filters("empty", 0, Special::Empty),
+    filters("error", 0, Special::Error),
+    filters("error", 1, Special::ErrorOf),
+    filters("path", 1, Special::Path),
+    filters("first", 1, Special::First),
+    filters("last", 1, Special::Last),
+    filters("limit", 2, Special::Limit),
+    filters("skip", 2, Special::Skip),
+    filters("range", 3, Special::Range),
+    filters("sort_by", 1, Special::SortBy),
+    filters("group_by", 1, Special::GroupBy),
+    filters("min_by", 1, Special::MinBy),
+    filters("max_by", 1, Special::MaxBy),
+    filters("getpath", 1, Special::Getpath),
+    filters("walk", 1, Special::Walk),
+    filters("combinations", 0, Special::Combinations),
+    values("type", 0, |_, v, _| Ok(Val::str(v.type_name()))),
+    values("length", 0, length),
+    values("utf8bytelength", 0, |_, v, _| Ok(Val::int(text::string(v)?.len()))),
+    values("keys", 0, |run, v, _| keys(run, v, true)),
+    values("keys_unsorted", 0, |run, v, _| keys(run, v, false)),
+    values("has", 1, |_, v, args| has(v, &args[0])),
+    values("contains", 1, |run, v, args| contains(run, v, &args[0]).map(Val::Bool)),
+    values("indices", 1, |run, v, args| indices(run, v, &args[0])),
+    values("add", 0, add),
+    values("reverse", 0, reverse),
+    values("flatten", 1, |run, v, args| flatten(run, v, &args[0])),
+    values("transpose", 0, transpose),
+    values("setpath", 2, |run, v, args| {
+        let path = update::keys_of(&args[0])?;
+        update::change_at(run, v.clone(), &path, &mut |_, _| Ok(Some(args[1].clone())))
+    }),
+    values("delpaths", 1, |run, v, args| {
+        let paths = array(&args[0])?.iter().map(update::keys_of).collect::<Flow<_>>()?;
+        update::delete(run, v.clone(), paths)
+    }),
+    values("tojson", 0, |run, v, _| text::json(run, v).map(|s| Val::str(&s))),
+    values("fromjson", 0, fromjson),
+    values("tostring", 0, |run, v, _| match v {
+        Val::Str(_) => Ok(v.clone()),
+        v => text::json(run, v).map(|s| Val::str(&s)),
+    }),
+    values("tonumber", 0, tonumber),
+    values("toboolean", 0, |_, v, _| match v {
+        Val::Bool(_) => Ok(v.clone()),
+        Val::Str(s) if matches!(&**s, "true" | "false") => Ok(Val::Bool(&**s == "true")),
+        other => fault(format!("cannot parse {} as a boolean", other.type_name())),
+    }),
+    values("explode", 0, |run, v, _| {
+        let s = text::string(v)?;
+        run.meter.alloc(s.len() as u64 * SLOT_BYTES)?;
+        Ok(Val::Arr(Arc::new(s.chars().map(|c| Val::Num(Num::Int(i64::from(u32::from(c))))).collect())))
+    }),
+    values("implode", 0, implode),
+    values("split", 1, |run, v, args| text::split(run, text::string(v)?, text::string(&args[0])?)),
+    values("split", 2, |run, v, args| pattern::split_at_matches(run, v, &args[0], &args[1])),
+    values("join", 1, |run, v, args| text::join(run, v, &args[0])),
+    values("startswith", 1, |_, v, args| Ok(Val::Bool(text::string(v)?.starts_with(text::string(&args[0])?)))),
+    values("endswith", 1, |_, v, args| Ok(Val::Bool(text::string(v)?.ends_with(text::string(&args[0])?)))),
+    values("ltrimstr", 1, |run, v, args| text::trimmed(run, v, &args[0], true, false)),
+    values("rtrimstr", 1, |run, v, args| text::trimmed(run, v, &args[0], false, true)),
+    values("trimstr", 1, |run, v, args| text::trimmed(run, v, &args[0], true, true)),
+    values("trim", 0, |run, v, _| text::map(run, v, |s| s.trim().to_owned())),
+    values("ltrim", 0, |run, v, _| text::map(run, v, |s| s.trim_start().to_owned())),
+    values("rtrim", 0, |run, v, _| text::map(run, v, |s| s.trim_end().to_owned())),
+    values("ascii_downcase", 0, |run, v, _| text::map(run, v, str::to_ascii_lowercase)),
+    values("ascii_upcase", 0, |run, v, _| text::map(run, v, str::to_ascii_uppercase)),
+    values("test", 2, |run, v, args| pattern::test(run, v, &args[0], &args[1])),
+    values("__matches", 2, |run, v, args| pattern::matches(run, v, &args[0], &args[1])),
+    values("__cut", 2, |run, v, args| pattern::cut(run, v, &args[0], &args[1])),
+    values("__text", 0, |run, v, _| text::formatted(run, text::Format::Text, v)),
+    values("__csv", 0, |run, v, _| text::formatted(run, text::Format::Csv, v)),
+    values("__tsv", 0, |run, v, _| text::formatted(run, text::Format::Tsv, v)),
+    values("__html", 0, |run, v, _| text::formatted(run, text::Format::Html, v)),
+    values("__uri", 0, |run, v, _| text::formatted(run, text::Format::Uri, v)),
+    values("__urid", 0, |run, v, _| text::formatted(run, text::Format::Urid, v)),
+    values("__sh", 0, |run, v, _| text::formatted(run, text::Format::Sh, v)),
+    values("__base64", 0, |run, v, _| text::formatted(run, text::Format::Base64, v)),
+    values("__base64d", 0, |run, v, _| text::formatted(run, text::Format::Base64d, v)),
+    values("todateiso8601", 0, |_, v, _| text::to_date(number(v)?)),
+    values("fromdateiso8601", 0, |_, v, _| text::from_date(text::string(v)?)),
+    values("infinite", 0, |_, _, _| Ok(Val::float(f64::INFINITY))),
+    values("nan", 0, |_, _, _| Ok(Val::float(f64::NAN))),
+    values("isnan", 0, |_, v, _| number(v).map(|n| Val::Bool(n.f64().is_nan()))),
+    values("isinfinite", 0, |_, v, _| number(v).map(|n| Val::Bool(n.f64().is_infinite()))),
+    values("isnormal", 0, |_, v, _| number(v).map(|n| Val::Bool(n.f64().is_normal()))),
+    values("abs", 0, |_, v, _| number(v).map(|n| if n.f64() < 0.0 { Val::Num(n.neg()) } else { v.clone() })),
+    values("floor", 0, |_, v, _| rounded(v, f64::floor)),
+    values("ceil", 0, |_, v, _| rounded(v, f64::ceil)),
+    values("round", 0, |_, v, _| rounded(v, f64::round)),
+    values("trunc", 0, |_, v, _| rounded(v, f64::trunc)),
+    values("fabs", 0, |_, v, _| float(v, f64::abs)),
+    values("sqrt", 0, |_, v, _| float(v, f64::sqrt)),
+    values("cbrt", 0, |_, v, _| float(v, f64::cbrt)),
+    values("exp", 0, |_, v, _| float(v, f64::exp)),
+    values("exp2", 0, |_, v, _| float(v, f64::exp2)),
+    values("exp10", 0, |_, v, _| float(v, |f| 10_f64.powf(f))),
+    values("log", 0, |_, v, _| float(v, f64::ln)),
+    values("log2", 0, |_, v, _| float(v, f64::log2)),
+    values("log10", 0, |_, v, _| float(v, f64::log10)),
+    values("sin", 0, |_, v, _| float(v, f64::sin)),
+    values("cos", 0, |_, v, _| float(v, f64::cos)),
+    values("tan", 0, |_, v, _| float(v, f64::tan)),
+    values("asin", 0, |_, v, _| float(v, f64::asin)),
+    values("acos", 0, |_, v, _| float(v, f64::acos)),
+    values("atan", 0, |_, v, _| float(v, f64::atan)),
+    values("atan2", 2, |_, _, args| floats(&args[0], &args[1], f64::atan2)),
+    values("pow", 2, |_, _, args| floats(&args[0], &args[1], f64::powf)),
+    values("fmin", 2, |_, _, args| floats(&args[0], &args[1], f64::min)),
+    values("fmax", 2, |_, _, args| floats(&args[0], &args[1], f64::max)),
+    values("hypot", 2, |_, _, args| floats(&args[0], &args[1], f64::hypot)),
+];
+
+/// The function of that name and number of arguments.
+pub(super) fn find(name: &str, arity: usize) -> Option<&'static Builtin> {
+    BUILTINS.iter().find(|b| b.name == name && b.arity == arity)
+}
+
+/// With how many arguments a name is known.
+pub(super) fn arities(name: &str) -> impl Iterator<Item = usize> {
+    BUILTINS.iter().filter(move |b| b.name == name).map(|b| b.arity)
+}
+
+impl Builtin {
+    /// Whether it yields exactly one value where it does not fail.
+    pub(super) fn one(&self, args: &[Expr]) -> bool {
+        match self.what {
+            What::Values(_) => args.iter().all(|arg| arg.one),
+            What::Filters(special) => {
+                matches!(special, Special::SortBy | Special::GroupBy | Special::MinBy | Special::MaxBy)
+            }
+        }
+    }
+
+    /// Hands each result to `out`.
+    pub(super) fn run<'p>(
+        &self,
+        run: &mut Run<'p>,
+        args: &'p [Expr],
+        env: &Env<'p>,
+        item: Item,
+        out: Out<'_, 'p>,
+    ) -> Flow {
+        match self.what {
+            What::Filters(special) => special.run(run, args, env, item, out),
+            What::Values(_) if item.path.is_some() => {
+                fault(format!("invalid path expression with {}", item.val.type_name()))
+            }
+            What::Values(f) => apply(run, f, args, env, &item.val, &mut Vec::new(), out),
+        }
+    }
+}
+
+/// Calls `f` for every combination of its arguments.
+fn apply<'p>(
+    run: &mut Run<'p>,
+    f: fn(&mut Run<'_>, &Val, &[Val]) -> Flow<Val>,
+    args: &'p [Expr],
+    env: &Env<'p>,
+    val: &Val,
+    given: &mut Vec<Val>,
+    out: Out<'_, 'p>,
+) -> Flow {
+    let Some(arg) = args.get(given.len()) else {
+        let result = f(run, val, given)?;
+        let result = run.meter.admit(result)?;
+        return out(run, Item::of(result));
+    };
+    run.each(arg, env, Item::of(val.clone()), &mut |run, x| {
+        given.push(x.val);
+        let flow = apply(run, f, args, env, val, given, out);
+        given.pop();
+        flow
+    })
+}

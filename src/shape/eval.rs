@@ -1,0 +1,494 @@
+//! The evaluator: walks a program's tree and hands each result to a callback.
+//!
+//! One walk serves values and paths: an `Item` carries a path where one is asked for, and what has no path then fails.
+//! Expressions that yield exactly one value take a shorter way (`one`). Each call here is a step of the meter, and the
+//! stack is looked at as well, so recursion is bounded by the meter rather than by what a program nests.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use jaq_core::ops::Cmp;
+
+use super::meter::{Flow, MAX_DEPTH, Meter, Stop, fault};
+use super::program::{Code, Expr, Kind, Piece};
+use super::value::{Arr, MEMBER_BYTES, Obj, SLOT_BYTES, Val};
+use super::{Budget, RunError, text, update};
+
+/// Runs `code` over `input`: its one result.
+pub(super) fn run(code: &Code, input: Val, budget: &Budget) -> Result<Val, RunError> {
+    let mut run = Run { code, meter: Meter::new(budget), labels: 0, regexes: HashMap::new() };
+    let mut result = None;
+    let mut second = false;
+    let flow = run.each(&code.main, &Env::default(), Item::of(input), &mut |_, item| {
+        second = result.is_some();
+        result.get_or_insert(item.val);
+        if second { Err(Stop::Spent("yielded more than one value")) } else { Ok(()) }
+    });
+    flow?;
+    result.ok_or_else(|| RunError { message: "the program yielded no value".into() })
+}
+
+/// One run of a program.
+pub(super) struct Run<'p> {
+    code: &'p Code,
+    pub(super) meter: Meter,
+    /// Labels given out so far.
+    labels: u64,
+    /// Compiled in this run, bounded by `text`.
+    pub(super) regexes: HashMap<(Arc<str>, Arc<str>), regex::Regex>,
+}
+
+/// A value, with its path where paths are asked for.
+#[derive(Clone, Debug)]
+pub(super) struct Item {
+    pub(super) val: Val,
+    pub(super) path: Option<Trail>,
+}
+
+/// A path as a list from its end; cheap to extend and to share.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Trail(Option<Rc<(Val, Trail, u32)>>);
+
+/// What is bound where an expression runs, innermost first.
+#[derive(Clone, Default)]
+pub(super) struct Env<'p>(Option<Rc<(Bound<'p>, Env<'p>)>>);
+
+pub(super) enum Bound<'p> {
+    Val(Val),
+    Filter(&'p Expr, Env<'p>),
+    Label(u64),
+}
+
+/// Takes each result; an error from it ends the walk and passes through unchanged.
+pub(super) type Out<'o, 'p> = &'o mut dyn FnMut(&mut Run<'p>, Item) -> Flow;
+
+impl Item {
+    pub(super) fn of(val: Val) -> Self {
+        Self { val, path: None }
+    }
+
+    pub(super) fn value(&self) -> Self {
+        Self::of(self.val.clone())
+    }
+}
+
+impl Trail {
+    pub(super) fn push(&self, key: Val) -> Flow<Self> {
+        let len = self.0.as_ref().map_or(0, |node| node.2) + 1;
+        if len > MAX_DEPTH {
+            return Err(Stop::Spent("follows a path of more than 256 steps"));
+        }
+        Ok(Self(Some(Rc::new((key, self.clone(), len)))))
+    }
+
+    /// The path's keys from its start.
+    pub(super) fn keys(&self) -> Vec<Val> {
+        let mut keys = Vec::with_capacity(self.0.as_ref().map_or(0, |node| node.2 as usize));
+        let mut at = self;
+        while let Some(node) = &at.0 {
+            keys.push(node.0.clone());
+            at = &node.1;
+        }
+        keys.reverse();
+        keys
+    }
+}
+
+impl<'p> Env<'p> {
+    pub(super) fn with(&self, bound: Bound<'p>) -> Self {
+        Self(Some(Rc::new((bound, self.clone()))))
+    }
+
+    fn up(&self, n: usize) -> &Self {
+        let mut at = self;
+        for _ in 0..n {
+            match &at.0 {
+                Some(node) => at = &node.1,
+                None => break,
+            }
+        }
+        at
+    }
+
+    fn get(&self, n: usize) -> Option<&Bound<'p>> {
+        self.up(n).0.as_ref().map(|node| &node.0)
+    }
+}
+
+/// The resolver numbers bindings; a wrong number would be its bug.
+pub(super) fn unbound<T>() -> Flow<T> {
+    fault("internal: a name is not bound")
+}
+
+fn no_path<T>(val: &Val) -> Flow<T> {
+    fault(format!("invalid path expression with {}", val.type_name()))
+}
+
+impl<'p> Run<'p> {
+    /// Hands each result of `expr` to `out`.
+    pub(super) fn each(&mut self, expr: &'p Expr, env: &Env<'p>, item: Item, out: Out<'_, 'p>) -> Flow {
+        self.meter.enter()?;
+        if expr.one && item.path.is_none() {
+            let val = self.just(expr, env, item.val)?;
+            return out(self, Item::of(val));
+        }
+        self.many(expr, env, item, out)
+    }
+
+    /// The one result of an expression that yields one.
+    pub(super) fn one(&mut self, expr: &'p Expr, env: &Env<'p>, val: Val) -> Flow<Val> {
+        self.meter.enter()?;
+        if expr.one { self.just(expr, env, val) } else { self.first(expr, env, val)?.map_or_else(unbound, Ok) }
+    }
+
+    /// The first result, if any.
+    pub(super) fn first(&mut self, expr: &'p Expr, env: &Env<'p>, val: Val) -> Flow<Option<Val>> {
+        let mut first = None;
+        self.until(|run, label| {
+            run.each(expr, env, Item::of(val), &mut |_, item| {
+                first = Some(item.val);
+                Err(Stop::Break(label))
+            })
+        })?;
+        Ok(first)
+    }
+
+    /// Runs `f`, which may end itself by breaking to the label that it is given.
+    pub(super) fn until(&mut self, f: impl FnOnce(&mut Self, u64) -> Flow) -> Flow {
+        self.labels += 1;
+        let label = self.labels;
+        match f(self, label) {
+            Err(Stop::Break(to)) if to == label => Ok(()),
+            flow => flow,
+        }
+    }
+
+    fn just(&mut self, expr: &'p Expr, env: &Env<'p>, val: Val) -> Flow<Val> {
+        match &expr.kind {
+            Kind::Id => Ok(val),
+            Kind::Const(c) => Ok(c.clone()),
+            Kind::Var(n) => Self::variable(env, *n),
+            Kind::Pipe(stages) => stages.iter().try_fold(val, |val, stage| self.one(stage, env, val)),
+            Kind::Path(of, parts) => {
+                let mut at = self.one(of, env, val.clone())?;
+                for (part, _) in parts {
+                    at = self.step(part, env, &val, &at)?;
+                }
+                Ok(at)
+            }
+            Kind::Object(members) => {
+                let mut obj = Obj::default();
+                for (key, value) in members {
+                    let key = self.one(key, env, val.clone())?;
+                    let value = self.one(value, env, val.clone())?;
+                    self.set_member(&mut obj, &key, value)?;
+                }
+                self.meter.admit(Val::Obj(obj.into()))
+            }
+            Kind::Math(..) => self.sum(expr, env, val),
+            Kind::Cmp(op, sides) => {
+                let right = self.one(&sides[1], env, val.clone())?;
+                let left = self.one(&sides[0], env, val)?;
+                self.compare(*op, &left, &right)
+            }
+            Kind::If(cases, or) => {
+                for (case, then) in cases {
+                    if self.one(case, env, val.clone())?.truthy() {
+                        return self.one(then, env, val);
+                    }
+                }
+                or.as_ref().map_or(Ok(val.clone()), |or| self.one(or, env, val))
+            }
+            _ => {
+                let mut result = None;
+                self.many(expr, env, Item::of(val), &mut |_, item| {
+                    result = Some(item.val);
+                    Ok(())
+                })?;
+                result.map_or_else(|| fault("the update yields no value"), Ok)
+            }
+        }
+    }
+
+    /// A chain of operators such as `a + b - c`, without recursion along it.
+    fn sum(&mut self, expr: &'p Expr, env: &Env<'p>, val: Val) -> Flow<Val> {
+        let mut rights = Vec::new();
+        let mut first = expr;
+        while let Kind::Math(op, sides) = &first.kind {
+            rights.push((*op, self.one(&sides[1], env, val.clone())?));
+            first = &sides[0];
+        }
+        // Evaluated last, so that `. + …` may change in place what only it still holds.
+        let first = self.one(first, env, val)?;
+        rights.into_iter().rev().try_fold(first, |left, (op, right)| update::math(self, op, left, right))
+    }
+
+    fn many(&mut self, expr: &'p Expr, env: &Env<'p>, item: Item, out: Out<'_, 'p>) -> Flow {
+        match &expr.kind {
+            Kind::Id => out(self, item),
+            Kind::Recurse => self.recurse(item, out),
+            Kind::Pipe(stages) => self.pipe(stages, env, item, out),
+            Kind::Comma(exprs) => exprs.iter().try_for_each(|e| self.each(e, env, item.clone(), out)),
+            Kind::Bind(of, pattern, body) => self.each(of, env, item.value(), &mut |run, x| {
+                run.bind(pattern, env.clone(), x.val, &mut |run, env| run.each(body, &env, item.clone(), out))
+            }),
+            Kind::Alt(left, right) => self.alternative(left, right, env, item, out),
+            Kind::If(cases, or) => self.cases(cases, or.as_deref(), env, item, out),
+            Kind::Try(body, handler) => self.attempt(body, handler.as_deref(), env, item, out),
+            Kind::Label(body) => self.until(|run, label| {
+                let env = env.with(Bound::Label(label));
+                run.each(body, &env, item, out)
+            }),
+            Kind::Break(n) => match env.get(*n) {
+                Some(Bound::Label(label)) => Err(Stop::Break(*label)),
+                _ => unbound(),
+            },
+            Kind::Reduce(fold) => self.reduce(fold, env, item, out),
+            Kind::Foreach(fold, extract) => self.foreach(fold, extract.as_deref(), env, item, out),
+            Kind::Filter(n) => match env.get(*n) {
+                Some(Bound::Filter(body, env)) => self.each(body, env, item, out),
+                _ => unbound(),
+            },
+            Kind::Call(def, hidden, args) => {
+                let def = &self.code.defs[*def];
+                self.call(def, args, env, env.up(*hidden), item, out)
+            }
+            Kind::Builtin(builtin, args) => builtin.run(self, args, env, item, out),
+            Kind::Path(of, parts) => {
+                let input = item.val.clone();
+                self.each(of, env, item, &mut |run, at| run.follow(parts, env, &input, at, out))
+            }
+            _ if item.path.is_some() => no_path(&item.val),
+            _ => self.calculated(expr, env, item.val, out),
+        }
+    }
+
+    /// What yields new values, without a path.
+    fn calculated(&mut self, expr: &'p Expr, env: &Env<'p>, val: Val, out: Out<'_, 'p>) -> Flow {
+        let item = || Item::of(val.clone());
+        match &expr.kind {
+            Kind::Const(c) => out(self, Item::of(c.clone())),
+            Kind::Var(n) => {
+                let val = Self::variable(env, *n)?;
+                out(self, Item::of(val))
+            }
+            Kind::Array(inner) => {
+                let mut arr = Arr::default();
+                self.each(inner, env, item(), &mut |run, x| {
+                    run.meter.alloc(SLOT_BYTES)?;
+                    arr.push(x.val);
+                    Ok(())
+                })?;
+                let val = self.meter.admit(Val::Arr(arr.into()))?;
+                out(self, Item::of(val))
+            }
+            Kind::Text(format, pieces) => self.pieces(*format, pieces, env, &val, String::new(), out),
+            Kind::Object(members) => self.members(members, env, &val, &Obj::default(), out),
+            Kind::Neg(inner) => self.each(inner, env, item(), &mut |run, x| match x.val {
+                Val::Num(n) => out(run, Item::of(Val::Num(n.neg()))),
+                other => fault(format!("cannot negate {}", other.type_name())),
+            }),
+            Kind::Logic(left, ends, right) => self.each(left, env, item(), &mut |run, x| {
+                if x.val.truthy() == *ends {
+                    return out(run, Item::of(Val::Bool(*ends)));
+                }
+                run.each(right, env, item(), &mut |run, y| out(run, Item::of(Val::Bool(y.val.truthy()))))
+            }),
+            Kind::Math(op, sides) => self.sides(sides, env, &val, &mut |run, l, r| {
+                let result = update::math(run, *op, l, r)?;
+                out(run, Item::of(result))
+            }),
+            Kind::Cmp(op, sides) => self.sides(sides, env, &val, &mut |run, l, r| {
+                let result = run.compare(*op, &l, &r)?;
+                out(run, Item::of(result))
+            }),
+            Kind::Assign(to, from) => self.each(from, env, item(), &mut |run, x| {
+                let result = update::assign(run, to, env, val.clone(), &x.val)?;
+                out(run, Item::of(result))
+            }),
+            Kind::Update(to, f) => {
+                let result = update::update(self, to, env, val, &mut |run, old| run.first(f, env, old))?;
+                out(self, Item::of(result))
+            }
+            Kind::UpdateWith(to, op, from) => self.each(from, env, item(), &mut |run, x| {
+                let result = update::update(run, to, env, val.clone(), &mut |run, old| {
+                    let new = match op {
+                        Some(op) => update::math(run, *op, old, x.val.clone())?,
+                        None if old.truthy() => old,
+                        None => x.val.clone(),
+                    };
+                    Ok(Some(new))
+                })?;
+                out(run, Item::of(result))
+            }),
+            _ => fault("internal: an expression without a way to run"),
+        }
+    }
+
+    fn pipe(&mut self, stages: &'p [Expr], env: &Env<'p>, mut item: Item, out: Out<'_, 'p>) -> Flow {
+        let mut rest = stages;
+        while let [stage, after @ ..] = rest {
+            rest = after;
+            if stage.one && item.path.is_none() {
+                item.val = self.one(stage, env, item.val)?;
+            } else {
+                return self.each(stage, env, item, &mut |run, x| run.pipe(after, env, x, out));
+            }
+        }
+        out(self, item)
+    }
+
+    fn variable(env: &Env<'p>, n: usize) -> Flow<Val> {
+        match env.get(n) {
+            Some(Bound::Val(val)) => Ok(val.clone()),
+            _ => unbound(),
+        }
+    }
+
+    pub(super) fn compare(&mut self, op: Cmp, left: &Val, right: &Val) -> Flow<Val> {
+        self.meter.spend(left.size().min(right.size()) / 16)?;
+        Ok(Val::Bool(op.run(left, right)))
+    }
+
+    fn sides(
+        &mut self,
+        sides: &'p [Expr; 2],
+        env: &Env<'p>,
+        val: &Val,
+        f: &mut dyn FnMut(&mut Self, Val, Val) -> Flow,
+    ) -> Flow {
+        self.each(&sides[1], env, Item::of(val.clone()), &mut |run, r| {
+            run.each(&sides[0], env, Item::of(val.clone()), &mut |run, l| f(run, l.val, r.val.clone()))
+        })
+    }
+
+    /// Adds a member to an object under construction.
+    pub(super) fn set_member(&mut self, obj: &mut Obj, key: &Val, value: Val) -> Flow {
+        let Val::Str(key) = key else { return fault(format!("cannot use {} as an object key", key.type_name())) };
+        self.meter.alloc(MEMBER_BYTES)?;
+        obj.insert(key.clone(), value);
+        Ok(())
+    }
+
+    fn members(&mut self, rest: &'p [(Expr, Expr)], env: &Env<'p>, val: &Val, so_far: &Obj, out: Out<'_, 'p>) -> Flow {
+        let [(key, value), rest @ ..] = rest else {
+            let obj = self.meter.admit(Val::Obj(so_far.clone().into()))?;
+            return out(self, Item::of(obj));
+        };
+        self.each(key, env, Item::of(val.clone()), &mut |run, k| {
+            run.each(value, env, Item::of(val.clone()), &mut |run, v| {
+                run.meter.alloc(so_far.len() as u64 * MEMBER_BYTES)?;
+                let mut obj = so_far.clone();
+                run.set_member(&mut obj, &k.val, v.val)?;
+                run.members(rest, env, val, &obj, out)
+            })
+        })
+    }
+
+    fn pieces(
+        &mut self,
+        format: text::Format,
+        rest: &'p [Piece],
+        env: &Env<'p>,
+        val: &Val,
+        mut so_far: String,
+        out: Out<'_, 'p>,
+    ) -> Flow {
+        match rest {
+            [] => {
+                let val = self.meter.admit(Val::str(&so_far))?;
+                out(self, Item::of(val))
+            }
+            [Piece::Plain(plain), rest @ ..] => {
+                so_far.push_str(plain);
+                self.pieces(format, rest, env, val, so_far, out)
+            }
+            [Piece::Value(expr), rest @ ..] => self.each(expr, env, Item::of(val.clone()), &mut |run, x| {
+                let piece = text::format(run, format, &x.val)?;
+                run.meter.alloc(so_far.len() as u64 + piece.len() as u64)?;
+                run.pieces(format, rest, env, val, format!("{so_far}{piece}"), out)
+            }),
+        }
+    }
+
+    fn alternative(&mut self, left: &'p Expr, right: &'p Expr, env: &Env<'p>, item: Item, out: Out<'_, 'p>) -> Flow {
+        let mut any = false;
+        self.guarded(
+            |run, out| run.each(left, env, item.clone(), out),
+            &mut |run, x| {
+                if !x.val.truthy() {
+                    return Ok(());
+                }
+                any = true;
+                out(run, x)
+            },
+            |_, _| Ok(()),
+        )?;
+        if any { Ok(()) } else { self.each(right, env, item, out) }
+    }
+
+    /// Runs `f`; what fails in it goes to `handler`, what fails in `out` passes by.
+    pub(super) fn guarded(
+        &mut self,
+        f: impl FnOnce(&mut Self, Out<'_, 'p>) -> Flow,
+        out: Out<'_, 'p>,
+        handler: impl FnOnce(&mut Self, Val) -> Flow,
+    ) -> Flow {
+        let mut outside = false;
+        let flow = f(self, &mut |run, x| out(run, x).inspect_err(|_| outside = true));
+        match flow {
+            Err(Stop::Fault(fault)) if !outside => {
+                let val = fault.raised.unwrap_or_else(|| Val::str(&fault.message));
+                handler(self, val)
+            }
+            flow => flow,
+        }
+    }
+
+    fn attempt(
+        &mut self,
+        body: &'p Expr,
+        handler: Option<&'p Expr>,
+        env: &Env<'p>,
+        item: Item,
+        out: Out<'_, 'p>,
+    ) -> Flow {
+        let mut caught = None;
+        self.guarded(
+            |run, out| run.each(body, env, item, out),
+            out,
+            |_, val| {
+                caught = Some(val);
+                Ok(())
+            },
+        )?;
+        match (caught, handler) {
+            (Some(val), Some(handler)) => self.each(handler, env, Item::of(val), out),
+            _ => Ok(()),
+        }
+    }
+
+    fn cases(
+        &mut self,
+        cases: &'p [(Expr, Expr)],
+        or: Option<&'p Expr>,
+        env: &Env<'p>,
+        item: Item,
+        out: Out<'_, 'p>,
+    ) -> Flow {
+        let [(case, then), rest @ ..] = cases else {
+            return match or {
+                Some(or) => self.each(or, env, item, out),
+                None => out(self, item),
+            };
+        };
+        self.each(case, env, item.value(), &mut |run, x| {
+            if x.val.truthy() {
+                run.each(then, env, item.clone(), out)
+            } else {
+                run.cases(rest, or, env, item.clone(), out)
+            }
+        })
+    }
+}

@@ -1,0 +1,156 @@
+//! The tree that a run walks: names resolved to places, long chains laid flat, constants built.
+
+use jaq_core::ops::{Cmp, Math};
+
+use super::builtins::Builtin;
+use super::text::Format;
+use super::value::Val;
+
+/// A resolved program.
+#[derive(Debug)]
+pub(super) struct Code {
+    pub(super) defs: Vec<Def>,
+    pub(super) main: Expr,
+}
+
+/// One definition. It calls only definitions that come before it.
+#[derive(Debug)]
+pub(super) struct Def {
+    /// For each argument, whether it is a value (`$x`) rather than a filter.
+    pub(super) by_value: Vec<bool>,
+    pub(super) body: Expr,
+}
+
+/// One expression.
+#[derive(Debug)]
+pub(super) struct Expr {
+    pub(super) kind: Kind,
+    /// It yields exactly one value, or fails.
+    pub(super) one: bool,
+}
+
+/// What an expression does. Numbers of variables, filters and labels count from the innermost binding.
+#[derive(Debug)]
+pub(super) enum Kind {
+    Id,
+    Recurse,
+    Const(Val),
+    Text(Format, Vec<Piece>),
+    Array(Box<Expr>),
+    Object(Vec<(Expr, Expr)>),
+    Neg(Box<Expr>),
+    Pipe(Vec<Expr>),
+    Bind(Box<Expr>, Pattern, Box<Expr>),
+    Comma(Vec<Expr>),
+    Alt(Box<Expr>, Box<Expr>),
+    /// `and` where false ends it, `or` where true does.
+    Logic(Box<Expr>, bool, Box<Expr>),
+    Math(Math, Box<[Expr; 2]>),
+    Cmp(Cmp, Box<[Expr; 2]>),
+    Assign(Box<Expr>, Box<Expr>),
+    Update(Box<Expr>, Box<Expr>),
+    /// `None` is `//=`.
+    UpdateWith(Box<Expr>, Option<Math>, Box<Expr>),
+    Label(Box<Expr>),
+    Break(usize),
+    Reduce(Box<Fold>),
+    Foreach(Box<Fold>, Option<Box<Expr>>),
+    Try(Box<Expr>, Option<Box<Expr>>),
+    If(Vec<(Expr, Expr)>, Option<Box<Expr>>),
+    Var(usize),
+    Filter(usize),
+    /// A definition, how many of the caller's bindings it does not see, and its arguments.
+    Call(usize, usize, Vec<Expr>),
+    Builtin(&'static Builtin, Vec<Expr>),
+    Path(Box<Expr>, Vec<(Part, bool)>),
+}
+
+/// What `reduce` and `foreach` have in common.
+#[derive(Debug)]
+pub(super) struct Fold {
+    pub(super) over: Expr,
+    pub(super) pattern: Pattern,
+    pub(super) init: Expr,
+    pub(super) update: Expr,
+}
+
+/// One step of a path; the flag beside it says that it ends in `?`.
+#[derive(Debug)]
+pub(super) enum Part {
+    Each,
+    Index(Expr),
+    Slice(Option<Expr>, Option<Expr>),
+}
+
+/// What stands between `as` and `|`.
+#[derive(Debug)]
+pub(super) enum Pattern {
+    Var,
+    Items(Vec<Pattern>),
+    Members(Vec<(Expr, Pattern)>),
+}
+
+/// A part of a string with `\(…)`.
+#[derive(Debug)]
+pub(super) enum Piece {
+    Plain(String),
+    Value(Expr),
+}
+
+impl Pattern {
+    pub(super) fn one(&self) -> bool {
+        match self {
+            Self::Var => true,
+            Self::Items(items) => items.iter().all(Self::one),
+            Self::Members(members) => members.iter().all(|(key, pattern)| key.one && pattern.one()),
+        }
+    }
+}
+
+impl Part {
+    fn one(&self) -> bool {
+        match self {
+            Self::Each => false,
+            Self::Index(at) => at.one,
+            Self::Slice(from, to) => [from, to].into_iter().flatten().all(|e| e.one),
+        }
+    }
+}
+
+impl Kind {
+    /// Whether this yields exactly one value wherever it does not fail; `defs` are those that it may call.
+    pub(super) fn one(&self, defs: &[Def]) -> bool {
+        match self {
+            Self::Id | Self::Const(_) | Self::Array(_) | Self::Update(..) | Self::Var(_) => true,
+            Self::Recurse
+            | Self::Comma(_)
+            | Self::Label(_)
+            | Self::Break(_)
+            | Self::Foreach(..)
+            | Self::Try(..)
+            | Self::Filter(_) => false,
+            Self::Text(_, pieces) => pieces.iter().all(|p| matches!(p, Piece::Plain(_)) || p.one()),
+            Self::Object(members) => members.iter().all(|(k, v)| k.one && v.one),
+            Self::Neg(e) => e.one,
+            Self::Pipe(stages) => stages.iter().all(|e| e.one),
+            Self::Bind(xs, pattern, body) => xs.one && pattern.one() && body.one,
+            Self::Alt(l, r) | Self::Logic(l, _, r) => l.one && r.one,
+            Self::Math(_, sides) | Self::Cmp(_, sides) => sides.iter().all(|e| e.one),
+            Self::Assign(_, value) | Self::UpdateWith(_, _, value) => value.one,
+            Self::Reduce(fold) => fold.init.one,
+            Self::If(cases, or) => cases.iter().all(|(c, t)| c.one && t.one) && or.as_ref().is_none_or(|or| or.one),
+            Self::Call(def, _, args) => {
+                let def = &defs[*def];
+                def.body.one && args.iter().zip(&def.by_value).all(|(arg, by_value)| arg.one || !by_value)
+            }
+            Self::Builtin(builtin, args) => builtin.one(args),
+            Self::Path(of, parts) => of.one && parts.iter().all(|(part, optional)| part.one() && !optional),
+        }
+    }
+}
+
+impl Piece {
+    fn one(&self) -> bool {
+        matches!(self, Self::Value(e) if e.one)
+    }
+}

@@ -1,0 +1,254 @@
+//! The corpora: what shapes are for comes out to the byte, and what is hostile ends soon, on a small stack.
+
+#![allow(clippy::unwrap_used)]
+
+use std::sync::mpsc;
+use std::time::Duration;
+
+use super::{Budget, CompileError, Program};
+
+const FRIENDLY: &str = include_str!("corpus/friendly.txt");
+const HOSTILE: &str = include_str!("corpus/hostile.txt");
+const SECRETS: &str = include_str!("corpus/secrets.txt");
+const INPUT: &str = r#"{"a":1,"b":{"c":[1,2,{"d":"x"}]}}"#;
+
+/// What becomes of a program: its output, or what was said.
+fn outcome(program: &str, input: &str, budget: Budget) -> (&'static str, String) {
+    match Program::compile(program) {
+        Err(error) => ("refused", error.message),
+        Ok(program) => match program.run(input.as_bytes(), budget) {
+            Ok(output) => ("ok", String::from_utf8(output).unwrap()),
+            Err(error) if STOPS.iter().any(|stop| error.message.contains(stop)) => ("stopped", error.message),
+            Err(error) => ("failed", error.message),
+        },
+    }
+}
+
+const STOPS: [&str; 8] = [
+    "more steps than",
+    "more memory than",
+    "more bytes than",
+    "longer than",
+    "nested more than 256 deep",
+    "path of more than 256",
+    "too deeply",
+    "more than 64 regular",
+];
+
+/// Runs `f` on a thread with a stack of that many bytes; panics if it does not end in time.
+fn on_stack<T: Send + 'static>(bytes: usize, what: &str, f: impl FnOnce() -> T + Send + 'static) -> T {
+    let (done, ended) = mpsc::channel();
+    let thread = std::thread::Builder::new().stack_size(bytes);
+    thread.spawn(move || drop(done.send(f()))).unwrap();
+    // A watchdog's patience: debug builds on a busy machine are many times slower than what is promised.
+    ended.recv_timeout(Duration::from_mins(1)).unwrap_or_else(|_| panic!("did not end, or panicked: {what}"))
+}
+
+/// A tenth of what a run may cost, for debug builds.
+const SMALL: Budget = Budget { steps: 1_000_000, output_bytes: 1 << 20, memory_bytes: 16 << 20 };
+
+fn eval(program: &str, input: &str) -> String {
+    outcome(program, input, Budget::default()).1
+}
+
+fn refusal(program: &str) -> CompileError {
+    Program::compile(program).map(drop).unwrap_err()
+}
+
+#[test]
+fn friendly_programs_yield_what_jq_users_expect() {
+    let mut lines = FRIENDLY.lines().filter(|line| !line.starts_with('#'));
+    let mut count = 0;
+    while let Some(program) = lines.next() {
+        let (input, expected) = (lines.next().unwrap(), lines.next().unwrap());
+        let got = eval(program, input);
+        match expected.strip_prefix('!') {
+            Some(error) => assert!(got.contains(error), "{program}\n   gave {got}\ninstead {error}"),
+            None => assert_eq!(got, expected, "{program}"),
+        }
+        assert!(lines.next().is_none_or(str::is_empty), "entries are three lines: {program}");
+        count += 1;
+    }
+    assert!(count >= 25);
+}
+
+#[test]
+fn hostile_programs_end_soon_on_a_small_stack() {
+    let mut wrong = Vec::new();
+    let mut count = 0;
+    for line in HOSTILE.lines().filter(|line| !line.starts_with('#')) {
+        let (expected, program) = line.split_once(' ').unwrap();
+        let owned = program.to_owned();
+        let (got, said) = on_stack(1 << 20, program, move || outcome(&owned, INPUT, SMALL));
+        if got != expected {
+            let said: String = said.chars().take(100).collect();
+            wrong.push(format!("{program}\n    expected {expected}, was {got}: {said}"));
+        }
+        count += 1;
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(count >= 40);
+}
+
+#[test]
+fn programs_that_nest_without_end_are_refused_or_run_on_a_small_stack() {
+    let nested = |open: &str, middle: &str, close: &str, n: usize| open.repeat(n) + middle + &close.repeat(n);
+    let chain = |part: &str, between: &str, n: usize| vec![part; n].join(between);
+    let defs = |n: usize| {
+        let def = |i: usize| format!("def f{}: [f{i}]; ", i + 1);
+        format!("def f0: 1; {} f{n}", (0..n).map(def).collect::<String>())
+    };
+    let programs = [
+        nested("(", "1", ")", 100_000),
+        nested("(", "1", ")", 30_000),
+        nested("[", "", "]", 30_000),
+        nested("{a:", "1", "}", 10_000),
+        nested("\"\\(", "1", ")\"", 10_000),
+        "(".repeat(60_000),
+        nested(".[", "0", "]", 20_000),
+        nested("if . then ", "1", " end", 3_000),
+        nested("map(", ".", ")", 10_000),
+        nested("def f: ", "1; f", "; f", 5_000),
+        nested("try ", "error", "", 12_000),
+        nested("label $a | ", "1", "", 5_000),
+        nested("reduce . as $x (0; ", "1", ")", 3_000),
+        nested(". as [", "$x", "] | $x", 5_000),
+        nested(". as {a: ", "$x", "} | $x", 5_000),
+        nested("- ", "1", "", 30_000),
+        nested(". as $x | ", "1", "", 6_000),
+        chain(".a", " | ", 12_000),
+        chain("1", "+", 30_000),
+        chain("1", ",", 30_000),
+        chain("1", " // ", 12_000),
+        chain("a", " |= ", 10_000),
+        chain("[.]", "|", 4_000),
+        ".a".repeat(30_000),
+        ".[]?".repeat(15_000),
+        ".[0:]".repeat(12_000),
+        format!(".{}", "?".repeat(60_000)),
+        defs(100),
+        defs(200),
+        defs(250),
+        defs(2_000),
+        "x".repeat(70_000),
+        "\"".repeat(60_001),
+        "#".repeat(60_000),
+        String::new(),
+    ];
+    for program in programs {
+        let what: String = program.chars().take(60).collect();
+        on_stack(1 << 20, &what, move || outcome(&program, INPUT, SMALL));
+    }
+}
+
+#[test]
+fn what_people_nest_runs_on_a_small_stack() {
+    let deep_input = "[".repeat(120) + "1" + &"]".repeat(120);
+    let programs = [
+        ("[".repeat(40) + "." + &"]".repeat(40) + " | flatten | length", "1".to_owned(), "1"),
+        ("map(".repeat(8) + ". + 1" + &")".repeat(8), "[".repeat(8) + "1" + &"]".repeat(8), "[[[[[[[[2]]]]]]]]"),
+        ("{a: ".repeat(30) + "1" + &"}".repeat(30) + " | [..] | length", "null".to_owned(), "31"),
+        ("[..] | length".to_owned(), deep_input.clone(), "121"),
+        ("walk(if type == \"number\" then . + 1 else . end) | flatten".to_owned(), deep_input.clone(), "[2]"),
+        ("[paths] | length".to_owned(), deep_input.clone(), "120"),
+        ("(.. | numbers) |= 5 | flatten".to_owned(), deep_input, "[5]"),
+        (vec![". + 1"; 200].join(" | "), "0".to_owned(), "200"),
+        (vec!["."; 200].join(" + "), "1".to_owned(), "200"),
+        (vec![".[]"; 20].join(" | "), "[".repeat(20) + "1" + &"]".repeat(20), "1"),
+    ];
+    for (program, input, expected) in programs {
+        let what: String = program.chars().take(60).collect();
+        let (got, said) = on_stack(2 << 20, &what, move || outcome(&program, &input, Budget::default()));
+        assert_eq!((got, said.as_str()), ("ok", expected), "{what}");
+    }
+}
+
+#[test]
+fn an_input_that_is_not_json_or_too_deep_is_refused() {
+    let program = Program::compile(".").unwrap();
+    for input in ["", "{", "NaN", "1 2", "# c\n1", "b\"x\"", &"[".repeat(100_000)] {
+        assert_eq!(program.run(input.as_bytes(), SMALL).unwrap_err().message, "the input is not JSON");
+    }
+}
+
+#[test]
+fn errors_hold_no_data() {
+    const SECRET: &str = "s3cr3t";
+    let input = format!(
+        r#"{{"s":"{SECRET}","n":1234567890123,"o":{{"{SECRET}":"{SECRET}"}},"a":["{SECRET}",["{SECRET}"]],"z":0,"b":true,"t":"x"}}"#
+    );
+    let mut failed = 0;
+    for program in SECRETS.lines().filter(|line| !line.starts_with('#')) {
+        let (kind, said) = outcome(program, &input, SMALL);
+        if kind != "ok" {
+            assert!(!said.contains(SECRET) && !said.contains("123456789"), "{program}: {said}");
+            failed += 1;
+        }
+    }
+    assert!(failed > 80, "only {failed} of these fail");
+}
+
+#[test]
+fn a_refusal_says_where_what_and_what_to_do() {
+    let shown = |program: &str| {
+        let error = refusal(program);
+        format!("{} | {} | {}", &program[error.at.clone()], error.message, error.hint.unwrap_or_default())
+    };
+    for (program, expected) in [
+        ("{a: foo(1)}", "foo | unknown function `foo/1` | "),
+        ("[.[] | $x]", "$x | unknown variable `$x` | "),
+        (".a | break $out", "$out | unknown label `$out` | "),
+        (".a | map", "map | unknown function `map/0` | there is `map/1`"),
+        ("\"é\" | now", "now | "),
+        ("{a: .b", " | expected a closing brace, found the program's end | "),
+        (".a | | .b", "| | expected a term, found `|` | "),
+        ("{a: 1} }", "} | expected a token, found `}` | "),
+        ("if . then 1 else 2", " | expected `end`, found the program's end | "),
+        ("if . then 1", " | expected `else` or `end`, found the program's end | "),
+        (". as $x", " | expected `|`, found the program's end | "),
+        ("1 2", "2 | `2` does not belong here | "),
+        ("\"a\\q\"", "q | expected a string escape sequence, found `q` | "),
+        ("@nope \"x\"", "@nope | unknown format `@nope` | "),
+        (
+            "def f: f; 1",
+            "f | `f` calls itself, which may not end | use `reduce` or `foreach`, or `..` to visit every value",
+        ),
+        (
+            "import \"a\" as a; 1",
+            "import | a shape cannot load modules | define what it needs with `def` in the program itself",
+        ),
+        (
+            "$ENV.HOME",
+            "$ENV | `$ENV` is not available in shapes: a shape sees its input and nothing else | `${NAME}` in the domain file \
+             is replaced before the program is read",
+        ),
+        (
+            "[.[] | recurse(.a)]",
+            "recurse | `recurse` is not available in shapes: it may not end | use `..`, which visits every value of its input",
+        ),
+        ("tostream", "tostream | `tostream` is not available in shapes | "),
+    ] {
+        let got = shown(program);
+        assert!(got.starts_with(expected), "{program}\n   gave {got}\ninstead {expected}");
+    }
+    assert_eq!(refusal(".a | f").at, 5..6);
+    assert_eq!(refusal("def f: f; 1").at, 7..8);
+}
+
+#[test]
+fn a_program_is_shared_between_threads() {
+    fn shared<T: Send + Sync + 'static>() {}
+    shared::<Program>();
+}
+
+#[test]
+fn output_is_bounded() {
+    let program = Program::compile("[range(1000)]").unwrap();
+    let budget = |output_bytes| Budget { output_bytes, ..SMALL };
+    let bytes = program.run(b"null", budget(1 << 20)).unwrap().len();
+    assert_eq!(program.run(b"null", budget(bytes)).map(|out| out.len()), Ok(bytes));
+    assert!(program.run(b"null", budget(bytes - 1)).unwrap_err().message.contains("more bytes"));
+    assert!(Program::compile(".").unwrap().run(b"\"abc\"", budget(4)).is_err());
+}
+
+mod random;
