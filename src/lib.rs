@@ -1,4 +1,5 @@
 //! Backend for Backend.
 
 pub mod domain;
+pub mod identity;
 pub mod shape;

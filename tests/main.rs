@@ -2,3 +2,5 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot set itself up should stop there")]
 
 mod domain_file;
+mod identities;
+mod support;

@@ -1,0 +1,169 @@
+//! A connection that a request may go over, and what is known of it.
+
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::client::legacy::connect::{Connected, Connection as Connects};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+
+use super::connector::Mutual;
+use super::proof::Mark;
+use super::words::{self, ConnectError, Fault};
+use crate::domain::ServerIdentity;
+
+/// A proven connection; implements hyper's `Read` and `Write` and hyper-util's `Connection` (ALPN says HTTP/2).
+///
+/// Over TLS its [`Proof`] is among the extensions of every response.
+#[derive(Debug)]
+pub struct Connection {
+    stream: Stream,
+}
+
+#[derive(Debug)]
+enum Stream {
+    Plain(TokioIo<TcpStream>),
+    Tls(Box<Tls>),
+}
+
+struct Tls {
+    stream: TokioIo<TlsStream<TcpStream>>,
+    /// Tickets arrive with the first reads: they are stored because this mark is proven.
+    mark: Mark,
+    proof: Proof,
+    shared: Arc<Mutual>,
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls").field("proof", &self.proof).finish_non_exhaustive()
+    }
+}
+
+/// What was proven of a connection before it was handed out.
+#[derive(Debug, Clone)]
+pub struct Proof {
+    /// It resumed a session of a proven connection, and inherits its proof.
+    pub resumed: bool,
+    /// `TLS 1.3`.
+    pub protocol: &'static str,
+    /// `TLS13_AES_256_GCM_SHA384`.
+    pub cipher: &'static str,
+    /// `X25519MLKEM768`; none in a resumed TLS 1.2 session.
+    pub group: Option<&'static str>,
+    /// The identity that the server's certificate carries.
+    pub server: Arc<ServerIdentity>,
+    /// Which generation of our identity it was opened with.
+    pub generation: u64,
+    /// How long the handshake took.
+    pub handshake: Duration,
+}
+
+impl Connection {
+    pub(super) fn plain(stream: TokioIo<TcpStream>) -> Self {
+        Self { stream: Stream::Plain(stream) }
+    }
+
+    pub(super) fn tls(stream: TlsStream<TcpStream>, mark: Mark, proof: Proof, shared: Arc<Mutual>) -> Self {
+        Self { stream: Stream::Tls(Box::new(Tls { stream: TokioIo::new(stream), mark, proof, shared })) }
+    }
+
+    /// What was proven of it; nothing of one without TLS.
+    pub fn proof(&self) -> Option<&Proof> {
+        match &self.stream {
+            Stream::Plain(_) => None,
+            Stream::Tls(tls) => Some(&tls.proof),
+        }
+    }
+}
+
+impl Tls {
+    /// One poll of the stream with its mark in place; a TLS error becomes ours.
+    fn poll<R>(
+        &mut self,
+        poll: impl FnOnce(Pin<&mut TokioIo<TlsStream<TcpStream>>>) -> Poll<io::Result<R>>,
+    ) -> Poll<io::Result<R>> {
+        let stream = &mut self.stream;
+        let polled = ready!(self.mark.during(|| poll(Pin::new(stream))));
+        Poll::Ready(polled.map_err(|error| self.explain(error)))
+    }
+
+    fn explain(&self, error: io::Error) -> io::Error {
+        if words::inner(&error).is_none() {
+            return error;
+        }
+        let fault = Fault::of(&error, &self.mark, self.shared.tls);
+        self.shared.count_failure(&fault);
+        let server = self.proof.server.to_string();
+        io::Error::new(words::TLS_ERROR, ConnectError::tls(&server, &fault))
+    }
+}
+
+impl Connects for Connection {
+    fn connected(&self) -> Connected {
+        match &self.stream {
+            Stream::Plain(stream) => stream.connected(),
+            Stream::Tls(tls) => {
+                let (tcp, session) = tls.stream.inner().get_ref();
+                let connected = tcp.connected().extra(tls.proof.clone());
+                if session.alpn_protocol() == Some(b"h2") { connected.negotiated_h2() } else { connected }
+            }
+        }
+    }
+}
+
+impl Read for Connection {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Stream::Tls(tls) => tls.poll(|stream| stream.poll_read(cx, buf)),
+        }
+    }
+}
+
+impl Write for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Stream::Tls(tls) => tls.poll(|stream| stream.poll_write(cx, buf)),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Tls(tls) => tls.poll(|stream| stream.poll_flush(cx)),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Tls(tls) => tls.poll(|stream| stream.poll_shutdown(cx)),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.stream {
+            Stream::Plain(stream) => stream.is_write_vectored(),
+            Stream::Tls(tls) => tls.stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Stream::Tls(tls) => tls.poll(|stream| stream.poll_write_vectored(cx, bufs)),
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! Opens connections to one upstream and proves each before it hands it out.
+//!
+//! TCP, then TLS with our identity, then the proof: the server is exactly who it must be, and it asked for our certificate
+//! (or resumed a session in which it did). What fails a step is closed without a byte of a request, for no request is known
+//! here yet. Callers bound the whole further; proxy variables are not looked at.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime};
+
+use http::Uri;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioIo;
+use rustls::client::{Resumption, Tls12Resumption};
+use rustls::pki_types::ServerName;
+use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConfig, HandshakeKind};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tower_service::Service;
+
+use super::certificate::Certificate;
+use super::metrics::{KindLabel, ReasonLabel};
+use super::proof::{Mark, ProvenSessions, Resolver};
+use super::verifier::Verifier;
+use super::words::{self, ConnectError, ConnectErrorKind, Fault};
+use super::{Connection, Identity, Metrics, Proof, TlsOptions, provider};
+use crate::domain::ServerIdentity;
+
+/// How long a TCP connection may take, over all addresses of the name.
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+/// How long a TLS handshake may take.
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
+
+/// Opens connections to one upstream, and proves each mutual before it hands it out.
+///
+/// One for each source and identity generation: its clones share the sessions that may be resumed.
+#[derive(Debug, Clone)]
+pub struct Connector {
+    tcp: HttpConnector,
+    /// `None`: without TLS.
+    mutual: Option<Arc<Mutual>>,
+}
+
+/// What all connections of one connector share: resumption needs the very same objects each time.
+pub(super) struct Mutual {
+    config: Arc<ClientConfig>,
+    sessions: Arc<ProvenSessions>,
+    server: Arc<ServerIdentity>,
+    pub(super) tls: TlsOptions,
+    generation: u64,
+    metrics: Metrics,
+}
+
+impl fmt::Debug for Mutual {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mutual")
+            .field("server", &self.server)
+            .field("generation", &self.generation)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Connector {
+    /// For `https://`: as `identity`, to exactly `server`.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a connector belongs to one identity; the caller hands over its share"
+    )]
+    pub fn mutual(identity: Arc<Identity>, server: ServerIdentity, tls: TlsOptions, metrics: Metrics) -> Self {
+        let sessions = Arc::new(ProvenSessions::new());
+        let verifier = Verifier::new(identity.roots.clone(), server.clone(), &provider());
+        let mut config = config(verifier, Resolver::presenting(identity.key.clone()), tls);
+        config.resumption = Resumption::store(sessions.clone()).tls12_resumption(Tls12Resumption::SessionIdOrTickets);
+        let mutual = Mutual {
+            config: Arc::new(config),
+            sessions,
+            server: Arc::new(server),
+            tls,
+            generation: identity.generation,
+            metrics,
+        };
+        Self { tcp: tcp(), mutual: Some(Arc::new(mutual)) }
+    }
+
+    /// For `http://` (`--insecure-upstreams`).
+    pub fn plain() -> Self {
+        Self { tcp: tcp(), mutual: None }
+    }
+}
+
+impl Service<Uri> for Connector {
+    type Response = Connection;
+    type Error = ConnectError;
+    type Future = Pin<Box<dyn Future<Output = Result<Connection, ConnectError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let tcp = self.tcp.clone();
+        match self.mutual.clone() {
+            Some(mutual) => Box::pin(mutual.open(tcp, uri)),
+            None => Box::pin(async move {
+                let target = Target::of(&uri, "http")?;
+                connect(tcp, &target).await.map(Connection::plain)
+            }),
+        }
+    }
+}
+
+impl Mutual {
+    /// Opens a connection; one that resumed a session whose certificate has expired since is opened anew, in full.
+    async fn open(self: Arc<Self>, tcp: HttpConnector, uri: Uri) -> Result<Connection, ConnectError> {
+        let target = Target::of(&uri, "https")?;
+        let host = target.server_name()?;
+        if let Some(connection) = self.clone().open_once(tcp.clone(), &target, host.clone()).await? {
+            return Ok(connection);
+        }
+        self.sessions.forget(&host);
+        let again = self.open_once(tcp, &target, host).await?;
+        again.ok_or_else(|| ConnectError {
+            kind: ConnectErrorKind::Tls,
+            detail: format!("`{}`: its certificate has expired", target.name),
+        })
+    }
+
+    async fn open_once(
+        self: Arc<Self>,
+        tcp: HttpConnector,
+        target: &Target,
+        host: ServerName<'static>,
+    ) -> Result<Option<Connection>, ConnectError> {
+        let stream = connect(tcp, target).await?.into_inner();
+        let began = Instant::now();
+        let (shaken, mark) = handshake(self.config.clone(), host, stream).await;
+        let stream = shaken.map_err(|error| self.failed(target, &Fault::of(&error, &mark, self.tls)))?;
+        self.prove(target, stream, mark, began.elapsed()).await
+    }
+
+    /// The proof. `None`: it resumed a session that must not be used any more.
+    async fn prove(
+        self: Arc<Self>,
+        target: &Target,
+        mut stream: TlsStream<TcpStream>,
+        mut mark: Mark,
+        handshake: Duration,
+    ) -> Result<Option<Connection>, ConnectError> {
+        let resumed = stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
+        if !resumed && !mark.asked {
+            close(&mut stream, &mut mark).await;
+            self.metrics.not_mutual.inc();
+            return Err(ConnectError::not_mutual(&target.name));
+        }
+        if mark.unfit {
+            close(&mut stream, &mut mark).await;
+            return Err(self.failed(target, &words::unfit()));
+        }
+        if resumed && has_expired(&stream) {
+            close(&mut stream, &mut mark).await;
+            return Ok(None);
+        }
+        mark.prove(&self.sessions);
+        self.metrics.handshakes.get_or_create(&KindLabel { kind: if resumed { "resumed" } else { "full" } }).inc();
+        let proof = self.describe(&stream, resumed, handshake);
+        Ok(Some(Connection::tls(stream, mark, proof, self)))
+    }
+
+    fn describe(&self, stream: &TlsStream<TcpStream>, resumed: bool, handshake: Duration) -> Proof {
+        let session = stream.get_ref().1;
+        Proof {
+            resumed,
+            protocol: protocol(stream),
+            cipher: session.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).unwrap_or("unknown"),
+            group: group(stream),
+            server: self.server.clone(),
+            generation: self.generation,
+            handshake,
+        }
+    }
+
+    fn failed(&self, target: &Target, fault: &Fault) -> ConnectError {
+        self.count_failure(fault);
+        ConnectError::tls(&target.name, fault)
+    }
+
+    pub(super) fn count_failure(&self, fault: &Fault) {
+        self.metrics.failures.get_or_create(&ReasonLabel { reason: fault.reason }).inc();
+    }
+}
+
+/// Where to connect to.
+#[derive(Debug)]
+pub(super) struct Target {
+    uri: Uri,
+    /// `profile.crm:8443`, for messages.
+    pub(super) name: String,
+}
+
+impl Target {
+    pub(super) fn of(uri: &Uri, scheme: &str) -> Result<Self, ConnectError> {
+        // Without a `user:password@` that may stand before it.
+        let name =
+            uri.authority().and_then(|authority| authority.as_str().rsplit('@').next()).unwrap_or_default().to_owned();
+        if uri.scheme_str() == Some(scheme) {
+            return Ok(Self { uri: uri.clone(), name });
+        }
+        let met = uri.scheme_str().unwrap_or("no scheme");
+        Err(ConnectError {
+            kind: ConnectErrorKind::Connect,
+            detail: format!("`{name}`: met `{met}`, expected `{scheme}`"),
+        })
+    }
+
+    /// What goes out as SNI (a name) or is left out of it (an address).
+    pub(super) fn server_name(&self) -> Result<ServerName<'static>, ConnectError> {
+        let host = self.uri.host().unwrap_or_default();
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        ServerName::try_from(bare.to_owned()).map_err(|_| ConnectError {
+            kind: ConnectErrorKind::Connect,
+            detail: format!("`{host}` is neither a host name nor an address"),
+        })
+    }
+}
+
+pub(super) fn tcp() -> HttpConnector {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(CONNECT_WITHIN));
+    tcp
+}
+
+pub(super) async fn connect(mut tcp: HttpConnector, target: &Target) -> Result<TokioIo<TcpStream>, ConnectError> {
+    tcp.call(target.uri.clone()).await.map_err(|error| ConnectError::connect(&target.name, &error))
+}
+
+/// TLS as every connection speaks it; no session is kept unless the caller adds a store.
+pub(super) fn config(verifier: Verifier, resolver: Resolver, tls: TlsOptions) -> ClientConfig {
+    let versions: &[_] = if tls.tls12 { &[&TLS13, &TLS12] } else { &[&TLS13] };
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(versions)
+        .expect("aws-lc has cipher suites for both versions")
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_client_cert_resolver(Arc::new(resolver));
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.resumption = Resumption::disabled();
+    config.enable_early_data = false;
+    config
+}
+
+/// A bounded handshake, with a mark of its own in place whenever it is polled.
+pub(super) async fn handshake(
+    config: Arc<ClientConfig>,
+    host: ServerName<'static>,
+    stream: TcpStream,
+) -> (io::Result<TlsStream<TcpStream>>, Mark) {
+    let mut mark = Mark::default();
+    let shaken = {
+        let mut shaking = pin!(TlsConnector::from(config).connect(host, stream));
+        let marked = poll_fn(|cx| mark.during(|| shaking.as_mut().poll(cx)));
+        timeout(HANDSHAKE_WITHIN, marked).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    };
+    (shaken, mark)
+}
+
+/// Says goodbye if that can be said at once, so that the server's log shows an orderly end.
+pub(super) async fn close(stream: &mut TlsStream<TcpStream>, mark: &mut Mark) {
+    use tokio::io::AsyncWrite as _;
+    poll_fn(|cx| {
+        let _ = mark.during(|| Pin::new(&mut *stream).poll_shutdown(cx));
+        Poll::Ready(())
+    })
+    .await;
+}
+
+/// Whether the certificate of the session that was resumed (nobody verified it this time) is past its end.
+fn has_expired(stream: &TlsStream<TcpStream>) -> bool {
+    let leaf = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    leaf.and_then(|leaf| Certificate::read(leaf).ok()).is_none_or(|leaf| leaf.is_over(SystemTime::now()))
+}
+
+pub(super) fn protocol(stream: &TlsStream<TcpStream>) -> &'static str {
+    match stream.get_ref().1.protocol_version() {
+        Some(rustls::ProtocolVersion::TLSv1_3) => "TLS 1.3",
+        Some(rustls::ProtocolVersion::TLSv1_2) => "TLS 1.2",
+        _ => "unknown",
+    }
+}
+
+pub(super) fn group(stream: &TlsStream<TcpStream>) -> Option<&'static str> {
+    stream.get_ref().1.negotiated_key_exchange_group()?.name().as_str()
+}

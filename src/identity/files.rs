@@ -1,0 +1,348 @@
+//! From files to an [`Identity`]: read, check that all belongs together, say precisely what does not.
+//!
+//! Files are read twice until both readings agree, so that a pair is never mixed from before and after a rotation. Nothing
+//! of a private key reaches a message.
+
+use std::fmt;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use aws_lc_rs::digest;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::{self, PemObject as _};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+use rustls::{Error, InconsistentKeys, RootCertStore};
+
+use super::certificate::{Certificate, moment};
+use super::{IdentityError, Paths, provider};
+
+/// The largest file read, in bytes: a bundle of a few hundred authorities fits.
+const FILE_MAX_BYTES: u64 = 1024 * 1024;
+/// How often differing readings are tried again.
+const READINGS: usize = 5;
+
+/// One generation of our identity: certificate chain, key and trust anchors, checked to belong together.
+pub struct Identity {
+    /// Counts up with every change of the files.
+    pub generation: u64,
+    /// When our certificate ends.
+    pub not_after: SystemTime,
+    /// What our certificate says.
+    pub certificate: Certificate,
+    /// What the trusted certificates say.
+    pub authorities: Vec<Certificate>,
+    pub(super) key: Arc<CertifiedKey>,
+    pub(super) roots: Arc<RootCertStore>,
+    pub(super) digest: [u8; 32],
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity")
+            .field("generation", &self.generation)
+            .field("certificate", &self.certificate)
+            .field("authorities", &self.authorities.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Identity {
+    /// Reads and checks the files.
+    ///
+    /// An identity that is expired or not valid yet is refused like a broken one: it would be refused by every upstream.
+    pub fn load(paths: &Paths, generation: u64) -> Result<Self, IdentityError> {
+        Self::check(paths, &Files::read(paths)?, generation)
+    }
+
+    pub(super) fn check(paths: &Paths, files: &Files, generation: u64) -> Result<Self, IdentityError> {
+        let (cert_file, key_file, ca_file) = (paths.cert(), paths.key(), paths.authorities());
+        let chain = certificates(&cert_file, &files.cert)?;
+        let certificate = read(&cert_file, &chain[0])?;
+        check_dates(&cert_file, &certificate)?;
+        let key = private_key(&key_file, &files.key)?;
+        let key = CertifiedKey::from_der(chain, key, &provider()).map_err(|error| pair(&paths.dir, &error))?;
+        let (roots, authorities) = anchors(&ca_file, &files.ca)?;
+        Ok(Self {
+            generation,
+            not_after: certificate.not_after,
+            certificate,
+            authorities,
+            key: Arc::new(key),
+            roots: Arc::new(roots),
+            digest: files.digest(),
+        })
+    }
+
+    /// When the first of the trusted certificates ends.
+    pub fn authorities_not_after(&self) -> Option<SystemTime> {
+        self.authorities.iter().map(|authority| authority.not_after).min()
+    }
+}
+
+impl Paths {
+    fn cert(&self) -> PathBuf {
+        self.dir.join("tls.crt")
+    }
+
+    fn key(&self) -> PathBuf {
+        self.dir.join("tls.key")
+    }
+
+    fn authorities(&self) -> PathBuf {
+        self.ca.clone().unwrap_or_else(|| self.dir.join("ca.crt"))
+    }
+}
+
+/// The bytes of the three files, of one moment.
+#[derive(PartialEq, Eq)]
+pub(super) struct Files {
+    cert: Vec<u8>,
+    key: Vec<u8>,
+    ca: Vec<u8>,
+}
+
+impl Files {
+    pub(super) fn read(paths: &Paths) -> Result<Self, IdentityError> {
+        let mut last = Self::read_once(paths)?;
+        for _ in 1..READINGS {
+            let again = Self::read_once(paths)?;
+            if again == last {
+                return Ok(again);
+            }
+            last = again;
+        }
+        Err(problem(&paths.dir, "the files change while they are being read; expected them to hold still"))
+    }
+
+    fn read_once(paths: &Paths) -> Result<Self, IdentityError> {
+        Ok(Self { cert: slurp(&paths.cert())?, key: slurp(&paths.key())?, ca: slurp(&paths.authorities())? })
+    }
+
+    pub(super) fn digest(&self) -> [u8; 32] {
+        let mut context = digest::Context::new(&digest::SHA256);
+        for bytes in [&self.cert, &self.key, &self.ca] {
+            context.update(&bytes.len().to_le_bytes());
+            context.update(bytes);
+        }
+        let mut out = [0; 32];
+        out.copy_from_slice(context.finish().as_ref());
+        out
+    }
+}
+
+fn slurp(path: &Path) -> Result<Vec<u8>, IdentityError> {
+    let failed = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::NotFound => problem(path, "no such file; expected a PEM file"),
+        _ => problem(path, &format!("cannot be read: {error}; expected a PEM file that this process may read")),
+    };
+    let mut bytes = Vec::new();
+    File::open(path).and_then(|file| file.take(FILE_MAX_BYTES + 1).read_to_end(&mut bytes)).map_err(failed)?;
+    if bytes.len() as u64 > FILE_MAX_BYTES {
+        return Err(problem(path, "larger than 1 MiB; expected a PEM file"));
+    }
+    Ok(bytes)
+}
+
+fn certificates(path: &Path, bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(bytes).collect();
+    let chain = chain.map_err(|error| malformed(path, &error, "a PEM certificate"))?;
+    if chain.is_empty() {
+        return Err(problem(path, &format!("{}; expected a PEM block `CERTIFICATE`", blocks(bytes))));
+    }
+    Ok(chain)
+}
+
+fn private_key(path: &Path, bytes: &[u8]) -> Result<PrivateKeyDer<'static>, IdentityError> {
+    PrivateKeyDer::from_pem_slice(bytes).map_err(|error| match error {
+        pem::Error::NoItemsFound => {
+            problem(path, &format!("{}; expected a PEM block `PRIVATE KEY` without a passphrase", blocks(bytes)))
+        }
+        error => malformed(path, &error, "a PEM private key"),
+    })
+}
+
+fn anchors(path: &Path, bytes: &[u8]) -> Result<(RootCertStore, Vec<Certificate>), IdentityError> {
+    let mut roots = RootCertStore::empty();
+    let mut read_all = Vec::new();
+    for (index, der) in certificates(path, bytes)?.into_iter().enumerate() {
+        read_all.push(read(path, &der)?);
+        roots.add(der).map_err(|error| {
+            problem(path, &format!("certificate {} cannot be trusted as an authority: {error}", index + 1))
+        })?;
+    }
+    Ok((roots, read_all))
+}
+
+fn read(path: &Path, der: &CertificateDer<'_>) -> Result<Certificate, IdentityError> {
+    Certificate::read(der).map_err(|error| problem(path, &format!("{error}; expected a PEM certificate")))
+}
+
+fn check_dates(path: &Path, certificate: &Certificate) -> Result<(), IdentityError> {
+    let now = SystemTime::now();
+    let (first, last) = (moment(certificate.not_before), moment(certificate.not_after));
+    if certificate.is_over(now) {
+        return Err(problem(path, &format!("expired at {last}; expected a certificate that is valid now")));
+    }
+    if now < certificate.not_before {
+        return Err(problem(path, &format!("not valid before {first}; expected a certificate that is valid now")));
+    }
+    Ok(())
+}
+
+fn pair(dir: &Path, error: &Error) -> IdentityError {
+    match error {
+        Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+            problem(dir, "`tls.key` is not the key of the certificate in `tls.crt`; expected a pair")
+        }
+        // What a key parser says of its input stays out of the message.
+        _ => problem(&dir.join("tls.key"), "not a key that can sign; expected an ECDSA, Ed25519 or RSA private key"),
+    }
+}
+
+/// Names the PEM blocks that a file does hold.
+fn blocks(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let labels = text.lines().filter_map(|line| line.strip_prefix("-----BEGIN ")?.trim_end().strip_suffix("-----"));
+    let labels: Vec<_> = labels.take(3).map(|label| format!("`{}`", super::certificate::plain(label))).collect();
+    match labels.is_empty() {
+        _ if bytes.is_empty() => "the file is empty".to_owned(),
+        true => "no PEM block".to_owned(),
+        false => format!("holds {}", labels.join(", ")),
+    }
+}
+
+fn malformed(path: &Path, error: &pem::Error, expected: &str) -> IdentityError {
+    let met = match error {
+        pem::Error::MissingSectionEnd { .. } => "a PEM block has no end (is the file half-written?)",
+        pem::Error::IllegalSectionStart { .. } => "a PEM block begins wrongly",
+        pem::Error::Base64Decode(_) => "a PEM block is not base64",
+        _ => "not PEM",
+    };
+    problem(path, &format!("{met}; expected {expected}"))
+}
+
+fn problem(path: &Path, what: &str) -> IdentityError {
+    IdentityError { message: format!("`{}`: {what}", path.display()) }
+}
+
+/// The cryptography of every configuration made here: aws-lc, post-quantum key exchange first.
+pub(super) fn aws_lc() -> Arc<CryptoProvider> {
+    static PROVIDER: std::sync::LazyLock<Arc<CryptoProvider>> =
+        std::sync::LazyLock::new(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
+    PROVIDER.clone()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::identity::issue::{Authority, Leaf, Validity};
+
+    struct Folder {
+        dir: tempfile::TempDir,
+        authority: Authority,
+    }
+
+    impl Folder {
+        fn new() -> Self {
+            let folder =
+                Self { dir: tempfile::tempdir().unwrap(), authority: Authority::new("a", Validity::days(1)).unwrap() };
+            folder.issue(&Leaf::new("me").uri("spiffe://d/me"));
+            folder
+        }
+
+        fn issue(&self, leaf: &Leaf) {
+            self.authority.issue(leaf).unwrap().write(self.dir.path(), self.authority.ca_pem()).unwrap();
+        }
+
+        fn put(&self, name: &str, text: impl AsRef<[u8]>) {
+            fs::write(self.dir.path().join(name), text).unwrap();
+        }
+
+        fn load(&self) -> Result<Identity, String> {
+            let paths = Paths { dir: self.dir.path().to_owned(), ca: None };
+            let dir = format!("{}/", self.dir.path().display());
+            Identity::load(&paths, 7).map_err(|error| error.message.replace(&dir, ""))
+        }
+    }
+
+    #[test]
+    fn a_good_folder_makes_an_identity() {
+        let identity = Folder::new().load().unwrap();
+        assert_eq!(identity.generation, 7);
+        assert_eq!(identity.certificate.spiffe_id(), Some("spiffe://d/me"));
+        assert_eq!(identity.authorities.len(), 1);
+        assert!(!format!("{identity:?}").contains("PRIVATE"));
+    }
+
+    #[test]
+    fn every_fault_names_the_file_what_was_met_and_what_was_expected() {
+        let folder = Folder::new();
+        let good = fs::read(folder.dir.path().join("tls.crt")).unwrap();
+        let good_key = fs::read(folder.dir.path().join("tls.key")).unwrap();
+
+        fs::remove_file(folder.dir.path().join("tls.crt")).unwrap();
+        assert_eq!(folder.load().unwrap_err(), "`tls.crt`: no such file; expected a PEM file");
+        folder.put("tls.crt", "");
+        assert_eq!(folder.load().unwrap_err(), "`tls.crt`: the file is empty; expected a PEM block `CERTIFICATE`");
+        folder.put("tls.crt", "hello");
+        assert_eq!(folder.load().unwrap_err(), "`tls.crt`: no PEM block; expected a PEM block `CERTIFICATE`");
+        folder.put("tls.crt", &good_key);
+        assert_eq!(folder.load().unwrap_err(), "`tls.crt`: holds `PRIVATE KEY`; expected a PEM block `CERTIFICATE`");
+        folder.put("tls.crt", &good[..good.len() / 2]);
+        assert_eq!(
+            folder.load().unwrap_err(),
+            "`tls.crt`: a PEM block has no end (is the file half-written?); expected a PEM certificate"
+        );
+        folder.put("tls.crt", &good);
+
+        folder.put("tls.key", &good);
+        assert_eq!(
+            folder.load().unwrap_err(),
+            "`tls.key`: holds `CERTIFICATE`; expected a PEM block `PRIVATE KEY` without a passphrase"
+        );
+        folder.put("tls.key", folder.authority.issue(&Leaf::new("other")).unwrap().key_pem);
+        let mismatch = folder.load().unwrap_err();
+        assert!(
+            mismatch.ends_with("`tls.key` is not the key of the certificate in `tls.crt`; expected a pair"),
+            "{mismatch}"
+        );
+        folder.put("tls.key", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n");
+        assert_eq!(
+            folder.load().unwrap_err(),
+            "`tls.key`: not a key that can sign; expected an ECDSA, Ed25519 or RSA private key"
+        );
+        folder.put("tls.key", &good_key);
+
+        folder.put("ca.crt", "\n");
+        assert_eq!(folder.load().unwrap_err(), "`ca.crt`: no PEM block; expected a PEM block `CERTIFICATE`");
+        folder.put("ca.crt", vec![b'x'; 2 * 1024 * 1024]);
+        assert_eq!(folder.load().unwrap_err(), "`ca.crt`: larger than 1 MiB; expected a PEM file");
+    }
+
+    #[test]
+    fn an_identity_outside_its_dates_is_refused() {
+        let folder = Folder::new();
+        folder.issue(&Leaf::new("me").valid(Validity::expired()));
+        let expired = folder.load().unwrap_err();
+        assert!(expired.starts_with("`tls.crt`: expired at 20"), "{expired}");
+        folder.issue(&Leaf::new("me").valid(Validity::upcoming()));
+        let upcoming = folder.load().unwrap_err();
+        assert!(upcoming.starts_with("`tls.crt`: not valid before 20"), "{upcoming}");
+    }
+
+    #[test]
+    fn the_authorities_may_be_elsewhere() {
+        let folder = Folder::new();
+        let elsewhere = tempfile::tempdir().unwrap();
+        fs::rename(folder.dir.path().join("ca.crt"), elsewhere.path().join("bundle.pem")).unwrap();
+        let paths = Paths { dir: folder.dir.path().to_owned(), ca: Some(elsewhere.path().join("bundle.pem")) };
+        assert_eq!(Identity::load(&paths, 0).unwrap().authorities.len(), 1);
+    }
+}

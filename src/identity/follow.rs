@@ -1,0 +1,190 @@
+//! Following the identity's files while the process runs.
+//!
+//! It polls: inotify misses the symlink swap with which a kubelet replaces a whole volume (kubernetes#112677). A change that
+//! makes a valid identity is sent at once; one that does not is reported once, and only when two polls in a row met it (a
+//! writer may be between two files). The old identity stays until a good one is there.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::certificate::{moment, unix};
+use super::files::Files;
+use super::metrics::WhichLabel;
+use super::{Identity, IdentityError, Metrics, Paths};
+
+const POLL: Duration = Duration::from_millis(500);
+/// How often at most a nearing end is warned of.
+const WARN_EVERY: Duration = Duration::from_hours(1);
+/// Long-lived certificates are warned of this long before their end, short-lived ones in their last quarter.
+const WARN_BEFORE: Duration = Duration::from_hours(24);
+
+/// Follows the files: every change that makes a valid identity is sent, a broken one is reported and counted.
+///
+/// Never returns; drop it to stop it.
+pub async fn follow(paths: Paths, current: watch::Sender<Arc<Identity>>, metrics: Metrics) {
+    let mut trouble = Trouble::default();
+    let mut warned = None;
+    let mut ticks = interval(POLL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let known = current.borrow().clone();
+        match poll(&paths, &known).await {
+            Ok(None) => trouble.settle(),
+            Ok(Some(new)) => {
+                trouble.settle();
+                warned = None;
+                metrics.reloads.inc();
+                tracing::info!(
+                    generation = new.generation,
+                    not_after = %moment(new.not_after),
+                    fingerprint = %new.certificate.fingerprint,
+                    "new identity"
+                );
+                current.send_replace(Arc::new(new));
+            }
+            Err(error) => {
+                if trouble.is_news(&error) {
+                    metrics.reload_failures.inc();
+                    tracing::warn!(
+                        generation = known.generation,
+                        "the identity's files changed but are not usable, the old identity stays: {error}"
+                    );
+                }
+            }
+        }
+        let known = current.borrow().clone();
+        publish_expiry(&metrics, &known);
+        warn_of_expiry(&known, &mut warned);
+    }
+}
+
+/// Reads and checks off the event loop. `None`: nothing changed.
+async fn poll(paths: &Paths, known: &Arc<Identity>) -> Result<Option<Identity>, IdentityError> {
+    let (paths, known) = (paths.clone(), known.clone());
+    let read = tokio::task::spawn_blocking(move || {
+        let files = Files::read(&paths)?;
+        if files.digest() == known.digest {
+            return Ok(None);
+        }
+        Identity::check(&paths, &files, known.generation + 1).map(Some)
+    });
+    read.await.unwrap_or_else(|error| Err(IdentityError { message: format!("the files could not be read: {error}") }))
+}
+
+/// What is wrong with the files, so that each fault is told once.
+#[derive(Debug, Default)]
+struct Trouble {
+    /// Met in the last poll.
+    met: Option<String>,
+    /// Told last, and not over.
+    told: Option<String>,
+}
+
+impl Trouble {
+    fn settle(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Whether `error` was met twice in a row and not told yet.
+    fn is_news(&mut self, error: &IdentityError) -> bool {
+        let again = self.met.replace(error.message.clone()).is_some_and(|last| last == error.message);
+        let news = again && self.told.as_ref() != Some(&error.message);
+        if news {
+            self.told = Some(error.message.clone());
+        }
+        news
+    }
+}
+
+fn publish_expiry(metrics: &Metrics, identity: &Identity) {
+    let set = |which, time| {
+        metrics.expiry.get_or_create(&WhichLabel { which }).set(i64::try_from(unix(time)).unwrap_or(i64::MAX));
+    };
+    set("identity", identity.not_after);
+    if let Some(first) = identity.authorities_not_after() {
+        set("ca", first);
+    }
+}
+
+fn warn_of_expiry(identity: &Identity, warned: &mut Option<Instant>) {
+    if !is_ending(identity, SystemTime::now()) || warned.is_some_and(|at| at.elapsed() < WARN_EVERY) {
+        return;
+    }
+    *warned = Some(Instant::now());
+    let not_after = moment(identity.not_after);
+    if identity.certificate.is_over(SystemTime::now()) {
+        tracing::error!(%not_after, "our certificate has expired: upstreams refuse it; hint: renew `tls.crt` and `tls.key`");
+    } else {
+        tracing::warn!(%not_after, "our certificate expires soon; hint: renew `tls.crt` and `tls.key`");
+    }
+}
+
+fn is_ending(identity: &Identity, now: SystemTime) -> bool {
+    let lifetime = identity.not_after.duration_since(identity.certificate.not_before).unwrap_or_default();
+    now + WARN_BEFORE.min(lifetime / 4) > identity.not_after
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::identity::issue::{Authority, Leaf, Validity};
+
+    fn fault(message: &str) -> IdentityError {
+        IdentityError { message: message.to_owned() }
+    }
+
+    #[test]
+    fn a_fault_is_told_once_when_it_has_lasted_two_polls() {
+        let mut trouble = Trouble::default();
+        assert!(!trouble.is_news(&fault("a")));
+        assert!(trouble.is_news(&fault("a")));
+        assert!(!trouble.is_news(&fault("a")));
+        assert!(!trouble.is_news(&fault("b")), "a writer may be between two files");
+        assert!(trouble.is_news(&fault("b")));
+        trouble.settle();
+        assert!(!trouble.is_news(&fault("b")));
+        assert!(trouble.is_news(&fault("b")), "it came back after all was well");
+    }
+
+    fn identity(lifetime: Duration) -> Identity {
+        let dir = tempfile::tempdir().unwrap();
+        let authority = Authority::new("a", Validity::days(1)).unwrap();
+        let leaf = Leaf::new("me").valid(Validity::lasting(lifetime));
+        authority.issue(&leaf).unwrap().write(dir.path(), authority.ca_pem()).unwrap();
+        Identity::load(&Paths { dir: dir.path().to_owned(), ca: None }, 0).unwrap()
+    }
+
+    #[test]
+    fn the_end_is_published_and_warned_of_at_most_once_an_hour() {
+        let metrics = Metrics::default();
+        let identity = identity(Duration::from_secs(10));
+        publish_expiry(&metrics, &identity);
+        let of = |which| metrics.expiry.get_or_create(&WhichLabel { which }).get();
+        assert_eq!(of("identity"), i64::try_from(unix(identity.not_after)).unwrap());
+        assert!(of("ca") > of("identity"));
+
+        let mut warned = None;
+        warn_of_expiry(&identity, &mut warned);
+        let first = warned.expect("a certificate in its last quarter is warned of");
+        warn_of_expiry(&identity, &mut warned);
+        assert_eq!(warned, Some(first));
+    }
+
+    #[test]
+    fn the_end_is_near_in_the_last_quarter_but_never_more_than_a_day_before() {
+        let near = |lifetime: Duration, remaining: Duration| {
+            let identity = identity(lifetime);
+            is_ending(&identity, identity.not_after - remaining)
+        };
+        let (minute, day) = (Duration::from_mins(1), Duration::from_hours(24));
+        assert!(near(90 * day, 23 * 60 * minute));
+        assert!(!near(90 * day, 25 * 60 * minute));
+        assert!(near(60 * minute, 10 * minute));
+        assert!(!near(60 * minute, 20 * minute));
+    }
+}

@@ -1,0 +1,61 @@
+//! Who we are to the upstreams, and who they must be to us.
+//!
+//! An [`Identity`] is read from files and followed as they change. A [`Connector`] opens connections with one generation of
+//! it, and hands out none before it is proven: TLS 1.3 (1.2 by flag), a chain to `ca.crt`, exactly the expected server
+//! identity, and a server that asked for our certificate. That is the promise *Mutual*. HTTP, retries and deadlines are the
+//! business of `sources`.
+
+mod certificate;
+mod connection;
+mod connector;
+mod files;
+mod follow;
+pub mod issue;
+mod metrics;
+mod probe;
+mod proof;
+mod verifier;
+mod words;
+
+use std::path::PathBuf;
+
+pub use certificate::Certificate;
+pub use connection::{Connection, Proof};
+pub use connector::Connector;
+pub use files::Identity;
+pub use follow::follow;
+pub use metrics::Metrics;
+pub use probe::{Inspection, Refusal, inspect, refuses_without_certificate};
+pub use words::{ConnectError, ConnectErrorKind};
+
+use files::aws_lc as provider;
+
+/// Where the identity's files are.
+#[derive(Debug, Clone)]
+pub struct Paths {
+    /// Holds `tls.crt`, `tls.key` and, unless `ca` is given, `ca.crt`.
+    pub dir: PathBuf,
+    /// `--ca`: where the trusted certificates are instead.
+    pub ca: Option<PathBuf>,
+}
+
+/// Why files did not make an identity.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct IdentityError {
+    /// Which file, what was met, what was expected.
+    pub message: String,
+}
+
+/// How TLS to upstreams is done, whoever they are.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TlsOptions {
+    /// `--tls12`: also speak TLS 1.2.
+    pub tls12: bool,
+}
+
+/// Makes aws-lc the cryptography of everything in this process that asks for the default. Call it first in `main`; calling
+/// it again does nothing.
+pub fn install_provider() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}

@@ -1,0 +1,180 @@
+//! Questions that `bfb doctor` asks a server, by handshakes only: no byte of a request is sent, no session is kept.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Uri;
+use rustls::Error;
+use rustls::pki_types::CertificateDer;
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+use tokio_rustls::client::TlsStream;
+
+use super::certificate::Certificate;
+use super::connector::{self, Target, close, config, handshake};
+use super::proof::{Mark, Resolver};
+use super::verifier::Verifier;
+use super::words::{self, ConnectError, Fault};
+use super::{Identity, TlsOptions, provider};
+use crate::domain::ServerIdentity;
+
+/// How long a server may take to refuse a handshake without a certificate: in TLS 1.3 it does so after our last message.
+const REFUSES_WITHIN: Duration = Duration::from_secs(1);
+/// The most that is read while waiting for a refusal, in bytes (an HTTP/2 server greets first).
+const READ_MAX_BYTES: usize = 64 * 1024;
+
+/// What a server does with a client that presents no certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// It ends the handshake: it demands one.
+    DemandsCertificate,
+    /// It completes the handshake. (Some servers then refuse each request; that is not tried.)
+    AcceptsWithout,
+    /// It ended the connection in a way that does not say why.
+    Unknown(String),
+}
+
+/// Whether `uri`'s server refuses a client that presents no certificate. The server itself is verified as always.
+pub async fn refuses_without_certificate(
+    uri: &Uri,
+    identity: &Identity,
+    server: &ServerIdentity,
+    tls: TlsOptions,
+) -> Result<Refusal, ConnectError> {
+    let verifier = Verifier::new(identity.roots.clone(), server.clone(), &provider());
+    let Shaken { target, outcome, mut mark, .. } = shake(uri, verifier, tls).await?;
+    let mut stream = match outcome {
+        Ok(stream) => stream,
+        Err(error) => return refusal_of(&error, &mark).ok_or_else(|| fault(&target, &error, &mark, tls)),
+    };
+    if !mark.asked {
+        close(&mut stream, &mut mark).await;
+        return Ok(Refusal::AcceptsWithout);
+    }
+    let refusal = await_refusal(&mut stream, &mut mark).await;
+    close(&mut stream, &mut mark).await;
+    Ok(refusal)
+}
+
+/// A server's side of a handshake, whether or not it would be accepted.
+#[derive(Debug, Clone)]
+pub struct Inspection {
+    /// What its certificate says, where one came and could be read.
+    pub certificate: Option<Certificate>,
+    /// Why it would be refused, or why the handshake failed; `None`: it is as expected.
+    pub problem: Option<String>,
+    /// Whether it asked for a client certificate.
+    pub asked_for_certificate: bool,
+    /// `TLS 1.3`, where the handshake finished.
+    pub protocol: Option<&'static str>,
+    /// `X25519MLKEM768`, where the handshake finished.
+    pub group: Option<&'static str>,
+    /// How long the TCP connection took, the name's resolution included.
+    pub connect: Duration,
+    /// How long the handshake took.
+    pub handshake: Duration,
+}
+
+/// Looks at `uri`'s server in a handshake that presents no certificate, and goes on where verification would end it.
+pub async fn inspect(
+    uri: &Uri,
+    identity: &Identity,
+    server: &ServerIdentity,
+    tls: TlsOptions,
+) -> Result<Inspection, ConnectError> {
+    let verifier = Verifier::new(identity.roots.clone(), server.clone(), &provider()).lenient();
+    let Shaken { outcome, mut mark, connect, handshake, .. } = shake(uri, verifier, tls).await?;
+    let problem = match &outcome {
+        _ if mark.refusal.is_some() => mark.refusal.as_ref().map(|fault| fault.detail.clone()),
+        // Over TLS 1.2 a server that demands a certificate ends the handshake here: just what it should do.
+        Err(error) if mark.asked && refusal_of(error, &mark) == Some(Refusal::DemandsCertificate) => None,
+        Err(error) => Some(Fault::of(error, &mark, tls).detail),
+        Ok(_) if !mark.asked => Some("it did not ask for a client certificate".to_owned()),
+        Ok(_) => None,
+    };
+    let finished = outcome.as_ref().ok();
+    let inspection = Inspection {
+        certificate: mark.leaf.as_ref().and_then(|leaf: &CertificateDer<'_>| Certificate::read(leaf).ok()),
+        problem,
+        asked_for_certificate: mark.asked,
+        protocol: finished.map(connector::protocol),
+        group: finished.and_then(connector::group),
+        connect,
+        handshake,
+    };
+    if let Ok(mut stream) = outcome {
+        close(&mut stream, &mut mark).await;
+    }
+    Ok(inspection)
+}
+
+/// A handshake that presents nothing, finished or failed.
+struct Shaken {
+    target: Target,
+    outcome: io::Result<TlsStream<TcpStream>>,
+    mark: Mark,
+    connect: Duration,
+    handshake: Duration,
+}
+
+async fn shake(uri: &Uri, verifier: Verifier, tls: TlsOptions) -> Result<Shaken, ConnectError> {
+    let target = Target::of(uri, "https")?;
+    let host = target.server_name()?;
+    let began = Instant::now();
+    let stream = connector::connect(connector::tcp(), &target).await?.into_inner();
+    let connect = began.elapsed();
+    let config = Arc::new(config(verifier, Resolver::presenting_nothing(), tls));
+    let (outcome, mark) = handshake(config, host, stream).await;
+    Ok(Shaken { target, outcome, mark, connect, handshake: began.elapsed().saturating_sub(connect) })
+}
+
+fn fault(target: &Target, error: &io::Error, mark: &Mark, tls: TlsOptions) -> ConnectError {
+    ConnectError::tls(&target.name, &Fault::of(error, mark, tls))
+}
+
+/// Reads (and throws away) until the server ends the connection or the time is over.
+async fn await_refusal(stream: &mut TlsStream<TcpStream>, mark: &mut Mark) -> Refusal {
+    let waiting = async {
+        let mut left = READ_MAX_BYTES;
+        while left > 0 {
+            match read(stream, mark).await {
+                Ok(0) => return Refusal::Unknown("it closed the connection without an alert".to_owned()),
+                Ok(count) => left = left.saturating_sub(count),
+                Err(error) => {
+                    let unknown = || Refusal::Unknown(format!("the connection broke without an alert: {error}"));
+                    return refusal_of(&error, mark).unwrap_or_else(unknown);
+                }
+            }
+        }
+        Refusal::AcceptsWithout
+    };
+    timeout(REFUSES_WITHIN, waiting).await.unwrap_or(Refusal::AcceptsWithout)
+}
+
+async fn read(stream: &mut TlsStream<TcpStream>, mark: &mut Mark) -> io::Result<usize> {
+    let mut space = [0; 4096];
+    std::future::poll_fn(|cx| {
+        let mut buf = ReadBuf::new(&mut space);
+        mark.during(|| Pin::new(&mut *stream).poll_read(cx, &mut buf)).map_ok(|()| buf.filled().len())
+    })
+    .await
+}
+
+/// What an error says of the missing certificate; nothing, where it is about something else.
+fn refusal_of(error: &io::Error, mark: &Mark) -> Option<Refusal> {
+    match words::inner(error) {
+        Some(Error::AlertReceived(alert)) if mark.asked && refuses(*alert) => Some(Refusal::DemandsCertificate),
+        Some(Error::AlertReceived(alert)) if mark.asked => {
+            Some(Refusal::Unknown(format!("it ended the connection with alert `{}`", words::alert_name(*alert))))
+        }
+        _ => None,
+    }
+}
+
+/// In TLS 1.2 a missing certificate is a `handshake_failure`.
+fn refuses(alert: rustls::AlertDescription) -> bool {
+    alert == rustls::AlertDescription::HandshakeFailure || words::refuses_us(alert)
+}

@@ -1,0 +1,64 @@
+//! The promise *Mutual*: no byte of a request goes to a server that is not exactly who it must be, or that did not ask for
+//! our certificate. The servers' own logs of decrypted bytes prove it.
+
+mod probes;
+mod recorder;
+mod refusals;
+mod requests;
+mod resumption;
+mod rotation;
+
+use std::error::Error;
+use std::sync::Arc;
+
+use bfb::domain::ServerIdentity;
+use bfb::identity::{ConnectError, Connection, Connector, Identity, Metrics, TlsOptions};
+use http::Uri;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tower_service::Service as _;
+
+use crate::support::pki::{Pki, expected};
+
+const TLS13: TlsOptions = TlsOptions { tls12: false };
+const TLS12: TlsOptions = TlsOptions { tls12: true };
+
+/// A connector, and what it counts.
+struct Client {
+    connector: Connector,
+    metrics: Metrics,
+}
+
+impl Client {
+    fn of(pki: &Pki) -> Self {
+        Self::with(pki.identity(), expected(), TLS13)
+    }
+
+    fn with(identity: Arc<Identity>, server: ServerIdentity, tls: TlsOptions) -> Self {
+        let metrics = Metrics::default();
+        Self { connector: Connector::mutual(identity, server, tls, metrics.clone()), metrics }
+    }
+
+    async fn open(&self, uri: Uri) -> Result<Connection, ConnectError> {
+        self.connector.clone().call(uri).await
+    }
+
+    /// Opens a connection, exchanges something over it (so that tickets arrive) and closes it; whether it was resumed.
+    async fn visit(&self, uri: Uri) -> Result<bool, ConnectError> {
+        let connection = self.open(uri).await?;
+        let resumed = connection.proof().unwrap().resumed;
+        let mut stream = TokioIo::new(connection);
+        ping(&mut stream).await.unwrap();
+        let _ = stream.shutdown().await;
+        Ok(resumed)
+    }
+}
+
+async fn ping(stream: &mut TokioIo<Connection>) -> Result<(), Box<dyn Error>> {
+    stream.write_all(b"ping").await?;
+    stream.flush().await?;
+    let mut answer = [0; 4];
+    stream.read_exact(&mut answer).await?;
+    assert_eq!(&answer, b"pong");
+    Ok(())
+}

@@ -1,0 +1,103 @@
+//! A TLS server that writes down what it met: the handshake, the client's certificate, and every decrypted byte.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use http::Uri;
+use rustls::{HandshakeKind, ServerConfig};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+
+/// One connection, once it is over.
+#[derive(Debug)]
+pub(crate) struct Met {
+    /// How the handshake went; `None`: it failed.
+    pub(crate) handshake: Option<HandshakeKind>,
+    /// The client's certificate.
+    pub(crate) client: Option<Vec<u8>>,
+    /// The key exchange.
+    pub(crate) group: Option<&'static str>,
+    /// All that the client sent inside TLS.
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// A server on a port of its own; it answers whatever comes with `pong`, and stops when dropped.
+pub(crate) struct Recorder {
+    address: SocketAddr,
+    config: Arc<Mutex<Arc<ServerConfig>>>,
+    met: mpsc::Receiver<Met>,
+    _tasks: JoinSet<()>,
+}
+
+impl Recorder {
+    pub(crate) async fn start(config: ServerConfig) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let config = Arc::new(Mutex::new(Arc::new(config)));
+        let (sender, met) = mpsc::channel(64);
+        let mut tasks = JoinSet::new();
+        let current = config.clone();
+        tasks.spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                let (config, sender) = (current.lock().unwrap().clone(), sender.clone());
+                connections.spawn(async move {
+                    let _ = sender.send(record(stream, config).await).await;
+                });
+            }
+        });
+        Self { address, config, met, _tasks: tasks }
+    }
+
+    pub(crate) fn uri(&self) -> Uri {
+        format!("https://127.0.0.1:{}", self.address.port()).parse().unwrap()
+    }
+
+    /// From the next connection on.
+    pub(crate) fn become_like(&self, config: ServerConfig) {
+        *self.config.lock().unwrap() = Arc::new(config);
+    }
+
+    /// The next connection that is over.
+    pub(crate) async fn met(&mut self) -> Met {
+        self.met.recv().await.unwrap()
+    }
+}
+
+async fn record(stream: TcpStream, config: Arc<ServerConfig>) -> Met {
+    let mut met = Met { handshake: None, client: None, group: None, bytes: Vec::new() };
+    let Ok(mut stream) = TlsAcceptor::from(config).accept(stream).await else {
+        return met;
+    };
+    let session = stream.get_ref().1;
+    met.handshake = session.handshake_kind();
+    met.client = session.peer_certificates().and_then(|chain| chain.first()).map(|leaf| leaf.to_vec());
+    met.group = session.negotiated_key_exchange_group().and_then(|group| group.name().as_str());
+    while let Ok(count @ 1..) = stream.read_buf(&mut met.bytes).await {
+        let _ = count;
+        if stream.write_all(b"pong").await.is_err() {
+            break;
+        }
+    }
+    met
+}
+
+/// A server that answers the first thing it hears with these bytes and closes.
+pub(crate) async fn answering(bytes: Vec<u8>) -> (Uri, JoinSet<()>) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let uri = format!("https://{}", listener.local_addr().unwrap()).parse().unwrap();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.read(&mut [0; 4096]).await;
+            let _ = stream.write_all(&bytes).await;
+            let _ = stream.shutdown().await;
+            // Until the client has closed: a reset would overtake what was just written.
+            while let Ok(1..) = stream.read(&mut [0; 4096]).await {}
+        }
+    });
+    (uri, tasks)
+}

@@ -1,0 +1,104 @@
+//! New files become a new identity within a second; broken ones change nothing.
+
+use std::fs;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bfb::identity::issue::{Leaf, Validity};
+use bfb::identity::{Identity, Metrics, follow};
+use hyper_util::rt::TokioIo;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::recorder::Recorder;
+use super::{Client, TLS13, ping};
+use crate::support::pki::{Asks, Pki, expected, profile};
+
+const A_SECOND: Duration = Duration::from_secs(1);
+
+/// The identity of a folder, followed.
+struct Followed {
+    current: watch::Receiver<Arc<Identity>>,
+    metrics: Metrics,
+    _task: JoinSet<()>,
+}
+
+impl Followed {
+    fn of(pki: &Pki) -> Self {
+        let (sender, current) = watch::channel(pki.identity());
+        let metrics = Metrics::default();
+        let mut task = JoinSet::new();
+        task.spawn(follow(pki.paths(), sender, metrics.clone()));
+        Self { current, metrics, _task: task }
+    }
+
+    async fn next(&mut self) -> Arc<Identity> {
+        timeout(A_SECOND, self.current.changed()).await.expect("a new identity within a second").unwrap();
+        self.current.borrow_and_update().clone()
+    }
+
+    /// Once so many broken states were reported.
+    async fn failures(&self, count: u64) {
+        let reported = async {
+            while self.metrics.reloads().1 < count {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(Duration::from_secs(5), reported).await.expect("the broken files to be reported");
+    }
+}
+
+#[tokio::test]
+async fn new_files_are_an_identity_within_a_second_and_live_connections_go_on() {
+    let pki = Pki::new();
+    let mut server = Recorder::start(pki.server(&profile(), Asks::Always)).await;
+    let mut followed = Followed::of(&pki);
+    let old = followed.current.borrow().clone();
+    let mut live = TokioIo::new(Client::with(old.clone(), expected(), TLS13).open(server.uri()).await.unwrap());
+    ping(&mut live).await.unwrap();
+
+    pki.rotate();
+    let new = followed.next().await;
+    assert_eq!(new.generation, old.generation + 1);
+    assert_ne!(new.certificate.fingerprint, old.certificate.fingerprint);
+    assert!(!Client::with(new, expected(), TLS13).visit(server.uri()).await.unwrap());
+    let new_client = server.met().await.client.unwrap();
+    ping(&mut live).await.unwrap();
+    drop(live);
+    assert_ne!(server.met().await.client.unwrap(), new_client);
+    assert_eq!(followed.metrics.reloads(), (1, 0));
+}
+
+#[tokio::test]
+async fn the_symlink_swap_of_a_kubelet_is_noticed_each_time() {
+    let pki = Pki::new();
+    pki.rotate_like_kubernetes(1);
+    let mut followed = Followed::of(&pki);
+    for revision in 2..5 {
+        pki.rotate_like_kubernetes(revision);
+        assert_eq!(followed.next().await.generation, u64::from(revision) - 1);
+    }
+    assert_eq!(followed.metrics.reloads(), (3, 0));
+}
+
+#[tokio::test]
+async fn broken_files_are_reported_and_the_old_identity_stays_until_they_are_mended() {
+    let pki = Pki::new();
+    let mut followed = Followed::of(&pki);
+    let good = pki.client();
+    let breaks: [(&str, String); 4] = [
+        ("tls.key", pki.client().key_pem),
+        ("tls.crt", good.cert_pem[..good.cert_pem.len() / 2].to_owned()),
+        ("tls.crt", pki.authority.issue(&Leaf::new("web").valid(Validity::expired())).unwrap().cert_pem),
+        ("ca.crt", String::new()),
+    ];
+    for (count, (file, text)) in (1..).zip(breaks) {
+        fs::write(pki.dir().join(file), text).unwrap();
+        followed.failures(count).await;
+        assert!(!followed.current.has_changed().unwrap(), "{file}");
+        pki.rotate();
+        assert_eq!(followed.next().await.generation, count);
+    }
+    assert_eq!(followed.metrics.reloads(), (4, 4));
+}

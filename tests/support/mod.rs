@@ -1,0 +1,3 @@
+//! The vocabulary of the tests: certificates (`pki`).
+
+pub(crate) mod pki;
