@@ -3,3 +3,4 @@
 pub mod domain;
 pub mod identity;
 pub mod shape;
+pub mod sources;

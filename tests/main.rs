@@ -3,4 +3,5 @@
 
 mod domain_file;
 mod identities;
+mod sources;
 mod support;

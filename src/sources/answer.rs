@@ -1,0 +1,331 @@
+//! What a response means: a part, the known part again, no such thing, or why it is none of these. Pure.
+//!
+//! A part is a 200 with JSON and no next page. No text made here holds a header's value or a byte of a body.
+
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, ETAG, RETRY_AFTER};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+
+use super::breaker::Health;
+use super::fault::Fault;
+use super::link::{self, Next};
+use super::{Part, Reason, Validator, json};
+use crate::domain::{Missing, Pages};
+
+/// A response, whole.
+#[derive(Debug, Clone)]
+pub(super) struct Reply {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    /// Empty unless the status is 200.
+    pub(super) body: Bytes,
+}
+
+/// What a response means.
+#[derive(Debug)]
+pub(super) enum Met {
+    /// One page, its size as it came, and the reference of the next where the source's pages are followed.
+    Page { part: Part, next: Option<String>, bytes: usize },
+    /// A 304 for the part that we know.
+    NotModified,
+    /// A 304 that speaks of another part, or of more pages than we know: to be asked again without a condition.
+    Doubtful,
+    /// A 404 that the file gives a meaning.
+    Missing,
+}
+
+/// What a response means to a request that was sent with `condition` as its `If-None-Match`.
+pub(super) fn meaning(
+    reply: &Reply,
+    condition: Option<&HeaderValue>,
+    pages: Pages,
+    missing: &Missing,
+) -> Result<Met, Fault> {
+    match reply.status {
+        StatusCode::OK => page(reply, pages),
+        StatusCode::NOT_MODIFIED if condition.is_some() => Ok(not_modified(&reply.headers, condition, pages)),
+        StatusCode::NOT_FOUND if *missing != Missing::Failure => Ok(Met::Missing),
+        status => Err(other(status, &reply.headers)),
+    }
+}
+
+/// Whether a body is to be read; of a 200 that is no JSON not a byte is.
+pub(super) fn has_body(status: StatusCode, headers: &HeaderMap) -> Result<bool, Fault> {
+    if status != StatusCode::OK {
+        return Ok(false);
+    }
+    content_coding(headers)
+        .and_then(|()| content_type(headers))
+        .map_err(|detail| Fault::answered(Reason::NotJson, detail))?;
+    Ok(true)
+}
+
+fn page(reply: &Reply, pages: Pages) -> Result<Met, Fault> {
+    let next = match (pages, link::next(&reply.headers)) {
+        (Pages::First, _) | (_, Next::None) => None,
+        (Pages::Follow { .. }, Next::Reference(reference)) => Some(reference),
+        (Pages::Refuse, Next::Reference(_)) => {
+            let detail = "has a next page (`Link` with `rel=\"next\"`), expected all in one answer: see `pages`";
+            return Err(Fault::answered(Reason::Incomplete, detail));
+        }
+        (_, Next::Unclear) => {
+            let detail = "sent a `Link` that cannot be read, so that there may be a next page";
+            return Err(Fault::answered(Reason::Incomplete, detail));
+        }
+    };
+    let json = json::checked(&reply.body).map_err(|detail| Fault::answered(Reason::NotJson, detail))?;
+    Ok(Met::Page { part: Part { json, validator: validator(&reply.headers) }, next, bytes: reply.body.len() })
+}
+
+fn not_modified(headers: &HeaderMap, condition: Option<&HeaderValue>, pages: Pages) -> Met {
+    let other_tag = headers.get_all(ETAG).iter().any(|tag| Some(tag) != condition);
+    let more_pages = pages != Pages::First && link::next(headers) != Next::None;
+    if other_tag || more_pages { Met::Doubtful } else { Met::NotModified }
+}
+
+fn other(status: StatusCode, headers: &HeaderMap) -> Fault {
+    let code = status.as_u16();
+    match code {
+        204 | 206 => Fault::answered(Reason::Incomplete, format!("answered {code}, expected 200")),
+        304 => Fault::answered(Reason::Status, "answered 304 to a request without a condition, expected 200"),
+        300..=399 => {
+            let detail = format!("answered {code}, a redirect, expected 200: redirects are never followed");
+            Fault::answered(Reason::Incomplete, detail)
+        }
+        _ => {
+            let retry = code == 429 || (status.is_server_error() && !matches!(code, 501 | 505));
+            let health = if status.is_server_error() { Health::Ill } else { Health::Well };
+            let retry_after = retry_after(headers, SystemTime::now());
+            let detail = format!("answered {code}, expected 200");
+            Fault { retry, retry_after, health, ..Fault::answered(Reason::Status, detail) }
+        }
+    }
+}
+
+/// `Retry-After` in seconds or as a date, at most a day.
+fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let seconds = text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().unwrap_or(u64::MAX));
+    let wait = match seconds {
+        Some(seconds) => Duration::from_secs(seconds),
+        None => httpdate::parse_http_date(text).ok()?.duration_since(now).unwrap_or_default(),
+    };
+    (!text.is_empty()).then_some(wait.min(Duration::from_hours(24)))
+}
+
+/// The validator of an answer; several `ETag`s, or one that is none by its syntax (RFC 9110, section 8.8.3), prove
+/// nothing.
+pub(super) fn validator(headers: &HeaderMap) -> Validator {
+    let mut tags = headers.get_all(ETAG).iter();
+    let (Some(tag), None) = (tags.next(), tags.next()) else { return Validator::None };
+    let opaque = |text: &[u8]| {
+        let inner = text.strip_prefix(b"\"").and_then(|text| text.strip_suffix(b"\""));
+        inner.is_some_and(|inner| inner.iter().all(|b| matches!(b, 0x21 | 0x23..=0x7e | 0x80..)))
+    };
+    match tag.as_bytes() {
+        strong if opaque(strong) => Validator::Strong(tag.clone()),
+        [b'W', b'/', weak @ ..] if opaque(weak) => Validator::Weak(tag.clone()),
+        _ => Validator::None,
+    }
+}
+
+/// Whether a part that was read again is the known one: the same bytes, and no strong `ETag` that says otherwise.
+pub(super) fn unchanged(known: &Part, new: &Part) -> bool {
+    let tags_agree = match (&known.validator, &new.validator) {
+        (Validator::Strong(known), Validator::Strong(new)) => known == new,
+        _ => true,
+    };
+    known.json == new.json && tags_agree
+}
+
+fn content_coding(headers: &HeaderMap) -> Result<(), String> {
+    for value in headers.get_all(CONTENT_ENCODING) {
+        let text = value.to_str().unwrap_or("?").to_ascii_lowercase();
+        let mut codings = text.split(',').map(str::trim);
+        if let Some(coding) = codings.find(|coding| !matches!(*coding, "" | "identity")) {
+            let known = ["gzip", "x-gzip", "deflate", "br", "zstd", "compress"].contains(&coding);
+            let named = if known { format!("`{coding}`") } else { "an unknown encoding".to_owned() };
+            return Err(format!("sent the body in {named}, expected `identity`, which was asked for"));
+        }
+    }
+    Ok(())
+}
+
+/// Types that are met when something else answers in a source's place; others are not repeated, for they may hold
+/// anything.
+const NAMEABLE: [&str; 8] = [
+    "text/html",
+    "text/plain",
+    "text/json",
+    "text/xml",
+    "application/xml",
+    "application/octet-stream",
+    "application/x-ndjson",
+    "text/event-stream",
+];
+
+fn content_type(headers: &HeaderMap) -> Result<(), String> {
+    const EXPECTED: &str = "expected `application/json`";
+    let text = match one(headers, &CONTENT_TYPE) {
+        Ok(text) => text.to_ascii_lowercase(),
+        Err(problem) => return Err(format!("sent {problem} content type, {EXPECTED}")),
+    };
+    let mut pieces = text.split(';').map(str::trim);
+    let media = pieces.next().unwrap_or_default();
+    let suffixed = media.strip_prefix("application/").and_then(|sub| sub.strip_suffix("+json"));
+    let token =
+        |sub: &str| !sub.is_empty() && sub.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&b));
+    if media != "application/json" && !suffixed.is_some_and(token) {
+        let met = if NAMEABLE.contains(&media) { format!("`{media}`") } else { "another content type".to_owned() };
+        return Err(format!("sent {met}, {EXPECTED}"));
+    }
+    let charset = pieces.filter_map(|piece| piece.split_once('=')).find(|(name, _)| name.trim() == "charset");
+    match charset.map(|(_, value)| value.trim().trim_matches('"')) {
+        None | Some("utf-8" | "utf8") => Ok(()),
+        Some(_) => Err("sent a charset other than `utf-8`, JSON is UTF-8".to_owned()),
+    }
+}
+
+fn one<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<&'h str, &'static str> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Err("no"),
+        (Some(value), None) => value.to_str().map_err(|_| "an unreadable"),
+        _ => Err("more than one"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap())).collect()
+    }
+
+    fn met(status: u16, pairs: &[(&'static str, &str)], condition: Option<&str>) -> Result<Met, Fault> {
+        let reply =
+            Reply { status: status.try_into().unwrap(), headers: headers(pairs), body: Bytes::from_static(b" [1]\n") };
+        meaning(&reply, condition.map(|tag| tag.parse().unwrap()).as_ref(), Pages::Refuse, &Missing::Failure)
+    }
+
+    #[test]
+    fn only_json_in_utf_8_has_a_body_worth_reading() {
+        for good in [
+            "application/json",
+            "Application/JSON; charset=UTF-8",
+            "application/problem+json",
+            "application/vnd.shop.v1+json;charset=\"utf-8\"; profile=x",
+        ] {
+            assert!(has_body(StatusCode::OK, &headers(&[("content-type", good)])).unwrap(), "{good}");
+        }
+        for bad in [
+            "text/html",
+            "application/jsonx",
+            "application/json; charset=latin1",
+            "application/+json",
+            "application/ld json+json",
+            "json",
+            "",
+        ] {
+            let fault = has_body(StatusCode::OK, &headers(&[("content-type", bad)])).unwrap_err();
+            assert_eq!((fault.reason, fault.retry, fault.health), (Reason::NotJson, false, Health::Well), "{bad}");
+        }
+        let two = headers(&[("content-type", "application/json"), ("content-type", "application/json")]);
+        assert!(has_body(StatusCode::OK, &two).unwrap_err().detail.contains("more than one"));
+        assert!(has_body(StatusCode::OK, &HeaderMap::new()).unwrap_err().detail.contains("no content type"));
+        assert!(!has_body(StatusCode::NOT_FOUND, &HeaderMap::new()).unwrap());
+    }
+
+    #[test]
+    fn a_coding_other_than_identity_is_refused_by_name() {
+        let with = |coding| {
+            has_body(StatusCode::OK, &headers(&[("content-type", "application/json"), ("content-encoding", coding)]))
+        };
+        assert!(with("identity").unwrap() && with("").unwrap());
+        assert!(with("GZIP").unwrap_err().detail.contains("`gzip`"));
+        assert!(with("identity, zstd").unwrap_err().detail.contains("`zstd`"));
+        let secret = with("secret").unwrap_err().detail;
+        assert!(secret.contains("an unknown encoding") && !secret.contains("secret"));
+    }
+
+    #[test]
+    fn each_status_has_its_reason_and_only_trouble_is_retried() {
+        for (status, reason, retry, health) in [
+            (204, Reason::Incomplete, false, Health::Well),
+            (206, Reason::Incomplete, false, Health::Well),
+            (301, Reason::Incomplete, false, Health::Well),
+            (304, Reason::Status, false, Health::Well),
+            (308, Reason::Incomplete, false, Health::Well),
+            (201, Reason::Status, false, Health::Well),
+            (400, Reason::Status, false, Health::Well),
+            (404, Reason::Status, false, Health::Well),
+            (429, Reason::Status, true, Health::Well),
+            (500, Reason::Status, true, Health::Ill),
+            (501, Reason::Status, false, Health::Ill),
+            (503, Reason::Status, true, Health::Ill),
+            (505, Reason::Status, false, Health::Ill),
+        ] {
+            let fault = met(status, &[], None).unwrap_err();
+            assert_eq!((fault.reason, fault.retry, fault.health), (reason, retry, health), "{status}");
+            assert!(fault.detail.contains(&status.to_string()) && fault.detail.contains("200"), "{}", fault.detail);
+        }
+    }
+
+    #[test]
+    fn a_304_confirms_only_the_part_that_was_asked_for() {
+        let asked = Some("\"a\"");
+        assert!(matches!(met(304, &[], asked), Ok(Met::NotModified)));
+        assert!(matches!(met(304, &[("etag", "\"a\"")], asked), Ok(Met::NotModified)));
+        assert!(matches!(met(304, &[("etag", "\"b\"")], asked), Ok(Met::Doubtful)));
+        assert!(matches!(met(304, &[("etag", "W/\"a\"")], asked), Ok(Met::Doubtful)));
+        assert!(matches!(met(304, &[("link", "<x>; rel=next")], asked), Ok(Met::Doubtful)));
+    }
+
+    #[test]
+    fn only_one_well_formed_strong_tag_is_a_validator() {
+        let tag = |tags: &[&str]| validator(&tags.iter().map(|tag| (ETAG, tag.parse().unwrap())).collect());
+        assert_eq!(tag(&["\"a,b\""]), Validator::Strong("\"a,b\"".parse().unwrap()));
+        assert_eq!(tag(&["W/\"a\""]), Validator::Weak("W/\"a\"".parse().unwrap()));
+        for none in [&["a"][..], &["\"a"], &["\"a b\""], &["\"a\"\""], &["w/\"a\""], &["\""], &["\"a\"", "\"a\""], &[]]
+        {
+            assert_eq!(tag(none), Validator::None, "{none:?}");
+        }
+    }
+
+    #[test]
+    fn a_part_is_unchanged_only_if_its_bytes_are_and_no_strong_tag_says_otherwise() {
+        let part = |json: &'static str, tag: &str| Part {
+            json: json.into(),
+            validator: validator(&headers(&[("etag", tag)])),
+        };
+        assert!(unchanged(&part("1", "\"a\""), &part("1", "\"a\"")));
+        assert!(unchanged(&part("1", "W/\"a\""), &part("1", "W/\"b\"")));
+        assert!(unchanged(&part("1", "\"a\""), &part("1", "W/\"b\"")));
+        assert!(!unchanged(&part("1", "\"a\""), &part("1", "\"b\"")));
+        assert!(!unchanged(&part("1", "\"a\""), &part("2", "\"a\"")));
+        assert!(!unchanged(&part("1", "W/\"a\""), &part("2", "W/\"a\"")));
+    }
+
+    #[test]
+    fn retry_after_is_read_in_seconds_and_as_a_date() {
+        let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
+        let wait = |text| retry_after(&headers(&[("retry-after", text)]), now).map(|wait| wait.as_secs());
+        for (text, expected) in [
+            ("3", Some(3)),
+            ("0", Some(0)),
+            ("Sun, 06 Nov 1994 08:49:42 GMT", Some(5)),
+            ("Sun, 06 Nov 1994 08:49:30 GMT", Some(0)),
+            ("99999999999999999999999", Some(86_400)),
+            ("-1", None),
+            ("soon", None),
+            ("", None),
+        ] {
+            assert_eq!(wait(text), expected, "{text}");
+        }
+    }
+}

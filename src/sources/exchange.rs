@@ -1,0 +1,136 @@
+//! One HTTP exchange and its bounds: a request out, a whole response back, or what went wrong on the way.
+//!
+//! The caller bounds its time by dropping it. Bodies are read only where they can become a part, and never past their
+//! bound.
+
+use std::error::Error;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, Request};
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
+use hyper_util::client::legacy;
+
+use super::Reason;
+use super::answer::{self, Reply};
+use super::connections::{H2_HEADERS_MAX, Http};
+use super::fault::{Fault, size};
+use crate::identity::{ConnectError, ConnectErrorKind};
+
+/// The headers of an answer together, names and values, in bytes.
+const HEADERS_MAX: usize = 32 * 1024;
+/// What is read of a body that nobody wants, so that its connection can be used again; and for how long.
+const DRAINED_MAX: usize = 16 * 1024;
+const DRAINED_FOR: Duration = Duration::from_millis(20);
+
+/// How h2 words that it gave a stream up by itself. Its error type is not in hyper's interface; a test holds the words.
+const H2_DETECTED: &str = "stream error detected";
+
+/// How large a body may be.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Room {
+    /// What is left of it, in bytes.
+    pub(super) left: usize,
+    /// The source's `max_body`, for the failure's text.
+    pub(super) allowed: usize,
+}
+
+/// Sends `request`. `status` is filled as soon as it is known, for a caller that gives up waiting for the rest.
+pub(super) async fn exchange(
+    http: &Http,
+    request: Request<Empty<Bytes>>,
+    room: Room,
+    status: &mut Option<u16>,
+) -> Result<Reply, Fault> {
+    let response = http.request(request).await.map_err(|error| not_answered(&error))?;
+    let (head, body) = response.into_parts();
+    *status = Some(head.status.as_u16());
+    within_bounds(&head.headers)?;
+    let body = if answer::has_body(head.status, &head.headers)? {
+        read(body, &head.headers, room).await?
+    } else {
+        drain(body).await;
+        Bytes::new()
+    };
+    Ok(Reply { status: head.status, headers: head.headers, body })
+}
+
+fn within_bounds(headers: &HeaderMap) -> Result<(), Fault> {
+    let total: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    if total > HEADERS_MAX { Err(headers_too_large()) } else { Ok(()) }
+}
+
+fn headers_too_large() -> Fault {
+    Fault::answered(Reason::TooLarge, format!("sent more headers than the {} that are allowed", size(HEADERS_MAX)))
+}
+
+async fn read(mut body: Incoming, headers: &HeaderMap, room: Room) -> Result<Bytes, Fault> {
+    let too_large =
+        |met: String| Fault::answered(Reason::TooLarge, format!("{met}, allowed are {}", size(room.allowed)));
+    let before = room.allowed - room.left;
+    let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    if let Some(bytes) = announced.filter(|bytes| *bytes > room.left) {
+        return Err(too_large(format!("announced {}", size(before.saturating_add(bytes)))));
+    }
+    // What is announced is not yet there: memory is taken as the bytes come.
+    let mut text = Vec::with_capacity(announced.unwrap_or_default().min(DRAINED_MAX));
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| {
+            Fault::trouble(Reason::Incomplete, format!("the body ended early, after {}", size(text.len())))
+        })?;
+        let Ok(data) = frame.into_data() else { continue };
+        if data.len() > room.left - text.len() {
+            return Err(too_large(format!("sent {} so far", size(before + text.len() + data.len()))));
+        }
+        text.extend_from_slice(&data);
+    }
+    text.shrink_to_fit();
+    Ok(text.into())
+}
+
+/// Reads a little of a body that nobody wants; what does not end soon costs its connection instead.
+async fn drain(mut body: Incoming) {
+    let all = async {
+        let mut bytes = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            bytes += frame.data_ref().map_or(0, Bytes::len);
+            if bytes > DRAINED_MAX {
+                break;
+            }
+        }
+    };
+    // A timeout is as good as an end: the status has been read.
+    let _ = tokio::time::timeout(DRAINED_FOR, all).await;
+}
+
+/// Why no head of an answer came.
+fn not_answered(error: &legacy::Error) -> Fault {
+    if let Some(error) = ConnectError::cause_of(error) {
+        let reason = match error.kind {
+            ConnectErrorKind::Connect => return Fault::trouble(Reason::Connect, error.detail.clone()),
+            ConnectErrorKind::Tls => Reason::Tls,
+            ConnectErrorKind::NotMutual => Reason::NotMutual,
+        };
+        return Fault { retry: false, ..Fault::trouble(reason, error.detail.clone()) };
+    }
+    match hyper_error(error) {
+        Some(error) if error.is_parse_too_large() => headers_too_large(),
+        Some(error) if error.is_parse() => {
+            Fault { retry: false, ..Fault::trouble(Reason::Status, "sent what is no valid HTTP answer, expected 200") }
+        }
+        Some(error) if error.source().is_some_and(|h2| h2.to_string().starts_with(H2_DETECTED)) => {
+            let most = size(H2_HEADERS_MAX as usize);
+            let detail = format!("sent what is no valid HTTP/2 answer, or headers of more than {most}, expected 200");
+            Fault { retry: false, ..Fault::trouble(Reason::Status, detail) }
+        }
+        _ if error.is_connect() => Fault::trouble(Reason::Connect, "the connection broke while HTTP began on it"),
+        _ => Fault::trouble(Reason::Status, "broke the connection off before it answered, expected 200"),
+    }
+}
+
+/// hyper's own error in the client's.
+fn hyper_error(error: &legacy::Error) -> Option<&hyper::Error> {
+    std::iter::successors(error.source(), |&error| error.source()).find_map(|error| error.downcast_ref())
+}

@@ -1,0 +1,109 @@
+//! Whether bytes are one JSON text within our bounds. They are never taken apart: a part stays as it came.
+//!
+//! A text may be nested [`MAX_DEPTH`] levels deep (RFC 8259, section 9 lets a parser set such a bound). The depth is
+//! counted by a scan without recursion before any parser sees the text, so no input can use up the stack.
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+
+/// The deepest nesting of arrays and objects in a part.
+pub(super) const MAX_DEPTH: usize = 128;
+
+/// The text without white space around it, or what is wrong with it (in words and places, never in data).
+pub(super) fn checked(body: &Bytes) -> Result<Bytes, String> {
+    let text = std::str::from_utf8(body)
+        .map_err(|error| format!("the body is not UTF-8: byte {} is the first that is not", error.valid_up_to()))?;
+    if let Some(at) = too_deep(text.as_bytes()) {
+        return Err(format!("the body is nested deeper than {MAX_DEPTH} levels, from byte {at} on"));
+    }
+    let _: &RawValue = serde_json::from_str(text).map_err(|error| format!("the body is not JSON: {error}"))?;
+    let trimmed = text.trim_matches([' ', '\t', '\n', '\r']).as_bytes();
+    // A slice keeps the whole body in memory, which much white space is not worth.
+    let mostly_space = trimmed.len() < body.len() / 2;
+    Ok(if mostly_space { Bytes::copy_from_slice(trimmed) } else { body.slice_ref(trimmed) })
+}
+
+/// Where the nesting passes [`MAX_DEPTH`], if it does. Brackets within strings do not count.
+fn too_deep(text: &[u8]) -> Option<usize> {
+    let mut depth = 0_usize;
+    let mut bytes = text.iter().enumerate();
+    let mut in_string = false;
+    while let Some((at, byte)) = bytes.next() {
+        match (in_string, byte) {
+            (true, b'\\') => {
+                bytes.next();
+            }
+            (_, b'"') => in_string = !in_string,
+            (false, b'[' | b'{') => depth += 1,
+            // A text with too many closing brackets is the parser's to refuse.
+            (false, b']' | b'}') => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > MAX_DEPTH {
+            return Some(at);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn check(text: &str) -> Result<Bytes, String> {
+        checked(&Bytes::copy_from_slice(text.as_bytes()))
+    }
+
+    #[test]
+    fn a_text_stays_as_it_came_but_for_the_white_space_around_it() {
+        for text in ["{ \"a\" : 1.10 }", "[1e400, 12345678901234567890123]", "\"\\ud800\"", "null", "-0.0"] {
+            assert_eq!(check(&format!(" \r\n\t{text}\n")).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn what_is_not_json_is_refused_with_its_place_and_without_its_data() {
+        for text in [
+            "",
+            " ",
+            "secret",
+            "{\"a\":secret}",
+            "[1,]",
+            "{'a':1}",
+            "NaN",
+            "01",
+            "1 2",
+            "[1]]",
+            "\"\u{1}\"",
+            "\u{feff}1",
+        ] {
+            let problem = check(text).unwrap_err();
+            assert!(problem.contains("line 1 column"), "{problem}");
+            assert!(!problem.contains("secret"), "{problem}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_not_utf_8_are_refused() {
+        let problem = checked(&Bytes::from_static(b"\"a\xff\"")).unwrap_err();
+        assert_eq!(problem, "the body is not UTF-8: byte 2 is the first that is not");
+    }
+
+    #[test]
+    fn a_hundred_and_twenty_eight_levels_are_taken_and_one_more_is_not() {
+        let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        assert!(check(&nested(MAX_DEPTH)).is_ok());
+        assert!(check(&nested(MAX_DEPTH + 1)).unwrap_err().contains("from byte 128 on"));
+        assert!(check(&nested(1_000_000)).unwrap_err().contains("nested deeper"));
+        assert!(check(&"{\"a\":".repeat(10_000)).unwrap_err().contains("nested deeper"));
+    }
+
+    #[test]
+    fn brackets_in_strings_are_no_levels() {
+        let text = format!("\"\\\"{}\"", "[".repeat(1_000));
+        assert_eq!(check(&text).unwrap(), text);
+        assert!(check(&format!("[{}]", vec!["[]"; 1_000].join(","))).is_ok());
+    }
+}

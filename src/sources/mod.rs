@@ -1,0 +1,104 @@
+//! One part from one source: the request, its retries and bounds, and what its answer means.
+//!
+//! A [`Client`] belongs to one source and is shared by all who ask it. [`render`] makes the request's target,
+//! [`Client::fetch`] asks: `client` puts together `request` and `exchange` (one HTTP exchange over `connections`),
+//! `answer` (what it means, with `json`, `link` and `pages`), `retry`, and the `breaker` behind its `gate`. A part is a
+//! 200 with JSON and no next page; anything else is a [`Failure`] that says what was met and expected, and never holds
+//! data. Who needs which part when is `collect`'s.
+
+mod answer;
+mod breaker;
+mod client;
+mod connections;
+mod exchange;
+mod failure;
+mod fault;
+mod gate;
+mod json;
+mod link;
+mod metrics;
+mod pages;
+mod part;
+mod render;
+mod request;
+mod retry;
+mod tape;
+mod trace;
+
+pub use breaker::BreakerState;
+pub use client::{Client, ClientState};
+pub use failure::{Failure, Reason};
+pub use metrics::Metrics;
+pub use part::{Part, Validator};
+pub use render::render;
+pub use tape::Tape;
+pub use trace::TraceContext;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+use http::uri::PathAndQuery;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::identity::{self, Identity, TlsOptions};
+
+/// What every client of a source shares.
+#[derive(Debug, Clone)]
+pub struct Shared {
+    /// Our identity as it rotates; `None` where only `http://` sources are allowed.
+    pub identity: Option<watch::Receiver<Arc<Identity>>>,
+    /// How TLS is done.
+    pub tls: TlsOptions,
+    /// The counters of TLS.
+    pub identity_metrics: identity::Metrics,
+    /// The counters of this module.
+    pub metrics: Metrics,
+    /// `--record` or `--replay`.
+    pub tape: Tape,
+}
+
+/// One question to a source.
+#[derive(Debug)]
+pub struct Ask<'a> {
+    /// The rendered path and query.
+    pub target: &'a PathAndQuery,
+    /// The part to confirm: its strong `ETag` goes out as `If-None-Match`.
+    pub known: Option<&'a Part>,
+    /// Send `Cache-Control: no-cache` (snapshot rounds, a consumer's `no-cache`).
+    pub no_cache: bool,
+    /// When the dataset must be complete.
+    pub deadline: Instant,
+    /// The trace that the request belongs to.
+    pub trace: &'a TraceContext,
+}
+
+/// What a source said.
+#[derive(Debug, Clone)]
+pub enum Answer {
+    /// A part (fresh bytes).
+    Part(Part),
+    /// The known part is still current: a 304, or the same bytes again where its validator proves nothing.
+    Unchanged,
+    /// 404, and the file says that it means `not-found`.
+    NotFound,
+}
+
+/// One request as it went, for `--explain`, `Server-Timing` and spans.
+#[derive(Debug, Clone)]
+pub struct Attempt {
+    /// When it was sent (or began to wait for a slot).
+    pub started: Instant,
+    /// How long it took.
+    pub took: Duration,
+    /// The status that came, if one came.
+    pub status: Option<u16>,
+    /// Why it failed, if it did.
+    pub reason: Option<Reason>,
+    /// The span id sent in `traceparent`.
+    pub span_id: u64,
+}
+
+/// A strong `ETag` as it goes into `If-None-Match`.
+pub type StrongETag = HeaderValue;

@@ -1,0 +1,259 @@
+//! From a URL template to a request target: no value can leave its path segment or its query value.
+//!
+//! Every byte of a value that is not unreserved (RFC 3986, section 2.3) is percent-encoded. A value that is empty, `.`,
+//! `..` or no scalar is refused; so is a target longer than [`TARGET_MAX`]. A part is walked member by member in its
+//! raw JSON.
+
+use std::borrow::Cow;
+
+use http::uri::PathAndQuery;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::{Failure, Part, Reason};
+use crate::domain::{SourceIndex, UrlPiece, UrlTemplate};
+
+/// The longest request target, in bytes: what servers commonly take at least.
+const TARGET_MAX: usize = 8_000;
+
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Renders a request target: percent-encodes the key and the referenced scalars so that none can leave its place.
+///
+/// `part` gives a source's name and, if it has one, its part. `source` is whose target it is, for the failure.
+pub fn render<'p>(
+    source: &str,
+    template: &UrlTemplate,
+    key: &str,
+    part: impl Fn(SourceIndex) -> (&'p str, Option<&'p Part>),
+) -> Result<PathAndQuery, Failure> {
+    let failure = |detail| {
+        let reason = Reason::MissingReference;
+        Failure { source_name: source.into(), reason, detail, retry: false, retry_after: None }
+    };
+    let refused = |reference: &str, found: &str| {
+        failure(format!("`{{{reference}}}` {found}, the URL needs a string, a number or a boolean"))
+    };
+    let mut target = String::new();
+    for piece in &template.pieces {
+        match piece {
+            UrlPiece::Literal(text) => target.push_str(text),
+            UrlPiece::Key => append(&mut target, key).map_err(|found| refused("key", found))?,
+            UrlPiece::Part { source: needed, path } => {
+                let (name, part) = part(*needed);
+                let value = part.ok_or("has no part to come from").and_then(|part| scalar(&part.json, path));
+                let appended = value.and_then(|value| append(&mut target, &value));
+                appended.map_err(|found| refused(&format!("{name}.{}", path.join(".")), found))?;
+            }
+        }
+    }
+    let too_long = target.len() > TARGET_MAX;
+    match PathAndQuery::try_from(target) {
+        Ok(target) if !too_long => Ok(target),
+        _ => Err(failure(format!("the URL would be longer than {TARGET_MAX} bytes, or one that cannot be sent"))),
+    }
+}
+
+fn append(target: &mut String, value: &str) -> Result<(), &'static str> {
+    match value {
+        "" => Err("is empty"),
+        "." | ".." => Err("is a dot segment"),
+        _ if value.len() > TARGET_MAX => Err("is longer than 8000 bytes"),
+        _ => {
+            target.extend(utf8_percent_encode(value, RESERVED));
+            Ok(())
+        }
+    }
+}
+
+/// The scalar at `path` in a valid JSON text, as it goes into a URL: strings unescaped, numbers as written.
+fn scalar<'j>(json: &'j [u8], path: &[String]) -> Result<Cow<'j, str>, &'static str> {
+    let mut here = std::str::from_utf8(json).map_err(|_| "is in a part that is no JSON")?;
+    for name in path {
+        here = match kind(here) {
+            "is an object" => member(here, name)?.ok_or("is missing")?,
+            other => return Err(within(other)),
+        };
+    }
+    match kind(here) {
+        "is a string" => {
+            serde_json::from_str::<String>(here).map(Cow::Owned).map_err(|_| "is a string that is no Unicode")
+        }
+        "is a number" | "is a boolean" => Ok(Cow::Borrowed(here)),
+        other => Err(other),
+    }
+}
+
+/// What a JSON text is, by its first byte.
+fn kind(json: &str) -> &'static str {
+    match json.as_bytes().first() {
+        Some(b'{') => "is an object",
+        Some(b'[') => "is an array",
+        Some(b'"') => "is a string",
+        Some(b't' | b'f') => "is a boolean",
+        Some(b'n') => "is null",
+        _ => "is a number",
+    }
+}
+
+fn within(kind: &'static str) -> &'static str {
+    match kind {
+        "is an array" => "leads into an array",
+        "is null" => "leads into a null",
+        _ => "leads into a scalar",
+    }
+}
+
+/// A member of an object. Of duplicates the last one counts, as in jq.
+fn member<'j>(object: &'j str, name: &str) -> Result<Option<&'j str>, &'static str> {
+    struct Wanted<'n>(&'n str);
+    impl<'j> Visitor<'j> for Wanted<'_> {
+        type Value = Option<&'j RawValue>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'j>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut found = None;
+            while let Some(name) = map.next_key::<Cow<'j, str>>()? {
+                if name == self.0 {
+                    found = Some(map.next_value()?);
+                } else {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+            Ok(found)
+        }
+    }
+    let found = serde_json::Deserializer::from_str(object).deserialize_map(Wanted(name));
+    Ok(found.map_err(|_| "is in an object whose names are no Unicode")?.map(RawValue::get))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use percent_encoding::percent_decode_str;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::sources::Validator;
+
+    fn literal(text: &str) -> UrlPiece {
+        UrlPiece::Literal(text.into())
+    }
+
+    fn reference(path: &[&str]) -> UrlPiece {
+        UrlPiece::Part { source: SourceIndex(0), path: path.iter().map(ToString::to_string).collect() }
+    }
+
+    fn rendered(pieces: Vec<UrlPiece>, key: &str, json: Option<&str>) -> Result<String, String> {
+        let part = json.map(|json| Part { json: json.to_owned().into(), validator: Validator::None });
+        let template = UrlTemplate { origin: "https://orders.shop".parse().unwrap(), pieces };
+        let target = render("orders", &template, key, |_| ("profile", part.as_ref()));
+        target.map(|target| target.to_string()).map_err(|failure| {
+            assert_eq!((failure.reason, &*failure.source_name), (Reason::MissingReference, "orders"));
+            failure.detail
+        })
+    }
+
+    #[test]
+    fn a_key_is_encoded_to_the_unreserved() {
+        let target =
+            rendered(vec![literal("/c/"), UrlPiece::Key, literal("/o?q="), UrlPiece::Key], "a/b?é&=%2f+~ \r\n\0", None);
+        let encoded = "a%2Fb%3F%C3%A9%26%3D%252f%2B~%20%0D%0A%00";
+        assert_eq!(target.unwrap(), format!("/c/{encoded}/o?q={encoded}"));
+    }
+
+    #[test]
+    fn scalars_go_in_as_they_are_written() {
+        for (json, expected) in [
+            (r#"{"a":1e3}"#, "1e3"),
+            (r#"{"a":-0.10}"#, "-0.10"),
+            (r#"{"a":12345678901234567890123}"#, "12345678901234567890123"),
+            (r#"{"a":true}"#, "true"),
+            (r#"{"a":"x\u002fy\n"}"#, "x%2Fy%0A"),
+            (r#"{"a":1,"b":{"a":9},"a":2}"#, "2"),
+            (r#"{"\u0061" : 3}"#, "3"),
+        ] {
+            assert_eq!(
+                rendered(vec![literal("/"), reference(&["a"])], "k", Some(json)).unwrap(),
+                format!("/{expected}")
+            );
+        }
+        let deep = r#"{"a":{"b":[],"c":{"d":7}}}"#;
+        assert_eq!(rendered(vec![literal("/"), reference(&["a", "c", "d"])], "k", Some(deep)).unwrap(), "/7");
+    }
+
+    #[test]
+    fn what_is_missing_or_no_scalar_is_named_with_what_was_found() {
+        for (json, found) in [
+            (Some(r"{}"), "is missing"),
+            (Some(r#"{"a":"secret"}"#), "leads into a scalar"),
+            (Some(r#"{"a":null}"#), "leads into a null"),
+            (Some(r#"{"a":[{"b":1}]}"#), "leads into an array"),
+            (Some(r#"{"a":{"b":null}}"#), "is null"),
+            (Some(r#"{"a":{"b":{}}}"#), "is an object"),
+            (Some(r#"{"a":{"b":[1]}}"#), "is an array"),
+            (Some(r#"{"a":{"b":""}}"#), "is empty"),
+            (Some(r#"{"a":{"b":".."}}"#), "is a dot segment"),
+            (Some(r#"{"a":{"b":"\ud800"}}"#), "is a string that is no Unicode"),
+            (Some("[]"), "leads into an array"),
+            (None, "has no part to come from"),
+        ] {
+            let detail = rendered(vec![literal("/"), reference(&["a", "b"])], "k", json).unwrap_err();
+            assert_eq!(detail, format!("`{{profile.a.b}}` {found}, the URL needs a string, a number or a boolean"));
+        }
+    }
+
+    #[test]
+    fn a_key_that_could_move_in_the_path_is_refused() {
+        for key in ["", ".", ".."] {
+            assert!(rendered(vec![literal("/c/"), UrlPiece::Key], key, None).unwrap_err().starts_with("`{key}` is "));
+        }
+        assert_eq!(rendered(vec![literal("/"), UrlPiece::Key], "...", None).unwrap(), "/...");
+    }
+
+    #[test]
+    fn a_target_is_bounded() {
+        let long = format!(r#"{{"a":"{}"}}"#, "é".repeat(3_000));
+        assert!(rendered(vec![literal("/"), reference(&["a"])], "k", Some(&long)).unwrap_err().contains("longer than"));
+    }
+
+    /// A value in a place of its own: a segment or a query value.
+    fn place() -> impl Strategy<Value = (String, bool)> {
+        (any::<String>(), any::<bool>())
+            .prop_filter("refused", |(v, _)| !matches!(v.as_str(), "" | "." | "..") && v.len() < 200)
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_goes_in_stays_in_its_place(places in proptest::collection::vec(place(), 1..5)) {
+            let (queries, segments): (Vec<_>, Vec<_>) = places.into_iter().partition(|(_, query)| *query);
+            let values: Vec<_> = segments.iter().chain(&queries).map(|(value, _)| value.as_str()).collect();
+            let members = values.iter().enumerate().map(|(i, value)| (format!("m{i}"), *value));
+            let json = serde_json::to_string(&members.collect::<std::collections::BTreeMap<_, _>>()).unwrap();
+            let mut pieces = vec![literal("/base")];
+            for i in 0..values.len() {
+                let before = match i.cmp(&segments.len()) {
+                    std::cmp::Ordering::Less => "/",
+                    std::cmp::Ordering::Equal => "/end?q=",
+                    std::cmp::Ordering::Greater => "&q=",
+                };
+                pieces.extend([literal(before), reference(&[&format!("m{i}")])]);
+            }
+            let target = rendered(pieces, "k", Some(&json)).unwrap();
+            prop_assert!(target.bytes().all(|b| b.is_ascii_graphic() && b != b'#'));
+            let (path, query) = target.split_once('?').unwrap_or((&target, ""));
+            let mut found: Vec<_> = path.split('/').skip(2).map(str::to_owned).collect();
+            if !queries.is_empty() {
+                prop_assert_eq!(found.pop().unwrap(), "end");
+                found.extend(query.split('&').map(|pair| pair.strip_prefix("q=").unwrap().to_owned()));
+            }
+            let decoded: Vec<_> = found.iter().map(|text| percent_decode_str(text).decode_utf8().unwrap()).collect();
+            prop_assert_eq!(decoded, values);
+        }
+    }
+}

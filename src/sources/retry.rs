@@ -1,0 +1,109 @@
+//! When a failed request is sent again: never past the deadline, never against `Retry-After`, never beyond the budget.
+//!
+//! Pauses grow from 10 ms to 250 ms and are drawn evenly from zero to that ("full jitter"), so that callers that failed
+//! together do not come back together. The budget allows a source a fifth of its questions of the last ten seconds as
+//! retries, and two a second besides, so that an outage reaches the source at most as 1.2 times the traffic.
+
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use tokio::time::Instant;
+use tower::retry::budget::{Budget as _, TpsBudget};
+
+use super::fault::Fault;
+
+const BUDGET_WINDOW: Duration = Duration::from_secs(10);
+const BUDGET_FREE_PER_SECOND: u32 = 2;
+const BUDGET_SHARE: f32 = 0.2;
+
+/// The retry budget of one source.
+#[derive(Debug)]
+pub(super) struct Budget(TpsBudget);
+
+impl Budget {
+    pub(super) fn new() -> Self {
+        Self(TpsBudget::new(BUDGET_WINDOW, BUDGET_FREE_PER_SECOND, BUDGET_SHARE))
+    }
+
+    /// A new question adds to what may be retried.
+    pub(super) fn deposit(&self) {
+        self.0.deposit();
+    }
+
+    /// Whether one retry more is within the budget; it is spent.
+    pub(super) fn withdraw(&self) -> bool {
+        self.0.withdraw()
+    }
+}
+
+/// The pauses between the requests of one question.
+#[derive(Debug)]
+pub(super) struct Pauses(ExponentialBackoff);
+
+impl Pauses {
+    pub(super) fn new(retries: u32) -> Self {
+        let steps = ExponentialBuilder::new().with_min_delay(Duration::from_millis(10)).with_factor(2.0);
+        Self(steps.with_max_delay(Duration::from_millis(250)).with_max_times(retries as usize).build())
+    }
+
+    /// When to ask again after `fault`; `None` where it is final or would pass the deadline.
+    pub(super) fn after(&mut self, fault: &Fault, now: Instant, deadline: Instant) -> Option<Instant> {
+        let step = if fault.retry { self.0.next()? } else { return None };
+        let at = now + step.mul_f64(fastrand::f64()).max(fault.retry_after.unwrap_or_default());
+        (at < deadline).then_some(at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::sources::Reason;
+
+    fn fault(retry_after: Option<u64>) -> Fault {
+        let retry_after = retry_after.map(Duration::from_millis);
+        Fault { retry_after, ..Fault::trouble(Reason::Status, "answered 503, expected 200") }
+    }
+
+    #[test]
+    fn pauses_stay_below_their_growing_bound_and_end() {
+        let now = Instant::now();
+        let deadline = now + Duration::from_mins(1);
+        for _ in 0..100 {
+            let mut pauses = Pauses::new(7);
+            for bound in [10, 20, 40, 80, 160, 250, 250] {
+                let pause = pauses.after(&fault(None), now, deadline).unwrap() - now;
+                assert!(pause <= Duration::from_millis(bound), "{pause:?} of {bound} ms");
+            }
+            assert_eq!(pauses.after(&fault(None), now, deadline), None);
+        }
+    }
+
+    #[test]
+    fn a_source_that_asks_for_time_gets_it_or_is_not_asked_again() {
+        let now = Instant::now();
+        let deadline = now + Duration::from_secs(2);
+        assert!(Pauses::new(1).after(&fault(Some(1_000)), now, deadline).unwrap() >= now + Duration::from_secs(1));
+        assert_eq!(Pauses::new(1).after(&fault(Some(2_000)), now, deadline), None);
+    }
+
+    #[test]
+    fn what_would_fail_again_is_not_retried() {
+        let now = Instant::now();
+        let last = Fault::answered(Reason::Status, "answered 404, expected 200");
+        assert_eq!(Pauses::new(3).after(&last, now, now + Duration::from_secs(9)), None);
+    }
+
+    #[test]
+    fn an_outage_is_multiplied_by_a_fifth_at_most() {
+        let budget = Budget::new();
+        let failed = |_| {
+            budget.deposit();
+            budget.withdraw()
+        };
+        let retried = (0..10_000).map(failed).filter(|retried| *retried).count();
+        // A fifth, and twice ten seconds' two a second: the test may meet the window's end.
+        assert!((2_000..=2_040).contains(&retried), "{retried} of 10 000");
+    }
+}

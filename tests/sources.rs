@@ -1,0 +1,113 @@
+//! What one source's client promises, over real sockets: what is a part, what is a failure, and what either costs the
+//! source.
+
+mod answers;
+mod mutual;
+mod pages;
+mod patience;
+mod requests;
+mod tape;
+mod template;
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use bfb::domain::{HttpSource, Missing, Pages, ServerIdentity, Source, UrlTemplate};
+use bfb::identity;
+use bfb::sources::{Answer, Ask, Attempt, Client, Failure, Metrics, Part, Shared, Tape, TraceContext, Validator};
+use http::{HeaderMap, HeaderValue, Uri};
+use tokio::time::Instant;
+
+/// A source and how it is asked; tests change what they are about.
+struct Setup {
+    source: Source,
+    shared: Shared,
+}
+
+fn setup(origin: Uri) -> Setup {
+    let source = Source {
+        name: "orders".into(),
+        http: HttpSource {
+            url: UrlTemplate { origin, pieces: Vec::new() },
+            server: ServerIdentity::Dns("localhost".into()),
+            headers: HeaderMap::new(),
+            pages: Pages::Refuse,
+        },
+        missing: Missing::Failure,
+        timeout: None,
+        retries: 0,
+        concurrency: NonZeroUsize::new(64).unwrap(),
+        max_body: NonZeroUsize::new(64 * 1024).unwrap(),
+        needs: Vec::new(),
+    };
+    let shared = Shared {
+        identity: None,
+        tls: identity::TlsOptions::default(),
+        identity_metrics: identity::Metrics::default(),
+        metrics: Metrics::default(),
+        tape: Tape::Off,
+    };
+    Setup { source, shared }
+}
+
+impl Setup {
+    fn with(mut self, change: impl FnOnce(&mut Source)) -> Self {
+        change(&mut self.source);
+        self
+    }
+
+    fn tape(mut self, tape: Tape) -> Self {
+        self.shared.tape = tape;
+        self
+    }
+
+    fn client(self) -> Client {
+        Client::new(self.source, &self.shared)
+    }
+}
+
+/// One question with everything at its default.
+struct Question<'a> {
+    known: Option<&'a Part>,
+    no_cache: bool,
+    within: Duration,
+    trace: TraceContext,
+}
+
+fn question() -> Question<'static> {
+    Question { known: None, no_cache: false, within: Duration::from_secs(5), trace: TraceContext::fresh() }
+}
+
+impl Question<'_> {
+    async fn of(&self, client: &Client, target: &str) -> (Result<Answer, Failure>, Vec<Attempt>) {
+        let mut attempts = Vec::new();
+        let deadline = Instant::now() + self.within;
+        let target = target.parse().unwrap();
+        let ask = Ask { target: &target, known: self.known, no_cache: self.no_cache, deadline, trace: &self.trace };
+        let answer = client.fetch(ask, &mut attempts).await;
+        (answer, attempts)
+    }
+}
+
+async fn fetch(client: &Client, target: &str) -> Result<Answer, Failure> {
+    question().of(client, target).await.0
+}
+
+async fn fails(client: &Client, target: &str) -> Failure {
+    fetch(client, target).await.unwrap_err()
+}
+
+fn part(answer: Answer) -> Part {
+    match answer {
+        Answer::Part(part) => part,
+        other => panic!("{other:?} is no part"),
+    }
+}
+
+fn known(json: &str, validator: Validator) -> Part {
+    Part { json: json.to_owned().into(), validator }
+}
+
+fn strong(tag: &'static str) -> Validator {
+    Validator::Strong(HeaderValue::from_static(tag))
+}

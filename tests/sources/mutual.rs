@@ -1,0 +1,172 @@
+//! Over mutual TLS: both versions of HTTP, a wrong or careless server, and a new identity while requests run.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bfb::domain::ServerIdentity;
+use bfb::identity::issue::{Authority, Issued, Leaf, Validity};
+use bfb::identity::{Identity, Paths};
+use bfb::sources::{Answer, BreakerState, Reason};
+use http::Version;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use tokio::sync::watch;
+
+use super::{Question, Setup, fails, fetch, known, part, question, setup, strong};
+use crate::support::upstream::{Reply, Upstream};
+
+/// One authority, and an identity of ours that it has issued.
+struct World {
+    authority: Authority,
+    paths: Paths,
+    ours: watch::Sender<Arc<Identity>>,
+    _dir: tempfile::TempDir,
+}
+
+impl World {
+    fn new() -> Self {
+        bfb::identity::install_provider();
+        let authority = Authority::new("shop", Validity::days(1)).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths { dir: dir.path().to_owned(), ca: None };
+        let ours = watch::Sender::new(identity(&authority, &paths, 1));
+        Self { authority, paths, ours, _dir: dir }
+    }
+
+    /// A server that demands a certificate of this authority.
+    async fn upstream(&self, alpn: &[&str]) -> Upstream {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(self.authority.ca_pem().as_bytes()).unwrap()).unwrap();
+        let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).build().unwrap();
+        let leaf = self.authority.issue(&Leaf::new("orders").dns("localhost")).unwrap();
+        Upstream::tls(config(ServerConfig::builder().with_client_cert_verifier(verifier), &leaf, alpn)).await
+    }
+
+    /// A server that asks nobody who they are.
+    async fn careless(&self) -> Upstream {
+        let leaf = self.authority.issue(&Leaf::new("orders").dns("localhost")).unwrap();
+        Upstream::tls(config(ServerConfig::builder().with_no_client_auth(), &leaf, &["h2"])).await
+    }
+
+    fn setup(&self, upstream: &Upstream) -> Setup {
+        let mut setup = setup(upstream.origin_as("localhost"));
+        setup.shared.identity = Some(self.ours.subscribe());
+        setup
+    }
+
+    fn renew(&self, generation: u64) {
+        self.ours.send_replace(identity(&self.authority, &self.paths, generation));
+    }
+}
+
+fn identity(authority: &Authority, paths: &Paths, generation: u64) -> Arc<Identity> {
+    let leaf = Leaf::new("bfb").uri("spiffe://shop.example/ns/shop/sa/web");
+    authority.issue(&leaf).unwrap().write(&paths.dir, authority.ca_pem()).unwrap();
+    Arc::new(Identity::load(paths, generation).unwrap())
+}
+
+fn config(
+    builder: rustls::ConfigBuilder<ServerConfig, rustls::server::WantsServerCert>,
+    leaf: &Issued,
+    alpn: &[&str],
+) -> Arc<ServerConfig> {
+    let chain = vec![CertificateDer::from_pem_slice(leaf.cert_pem.as_bytes()).unwrap()];
+    let key = PrivateKeyDer::from_pem_slice(leaf.key_pem.as_bytes()).unwrap();
+    let mut config = builder.with_single_cert(chain, key).unwrap();
+    config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+    Arc::new(config)
+}
+
+#[tokio::test]
+async fn the_server_chooses_the_version_of_http() {
+    let world = World::new();
+    for (alpn, version) in
+        [(&["h2", "http/1.1"][..], Version::HTTP_2), (&["http/1.1"], Version::HTTP_11), (&[], Version::HTTP_11)]
+    {
+        let upstream = world.upstream(alpn).await;
+        upstream.answers("/", [Reply::json("1").etag("\"a\"")]);
+        let client = world.setup(&upstream).client();
+        let first = part(fetch(&client, "/").await.unwrap());
+        assert_eq!(first, known("1", strong("\"a\"")));
+        let again = Question { known: Some(&first), ..question() };
+        assert!(matches!(again.of(&client, "/").await.0, Ok(Answer::Unchanged)));
+        assert!(upstream.seen().iter().all(|seen| seen.version == version), "{alpn:?}");
+        assert_eq!(upstream.connections(), 1);
+    }
+}
+
+#[tokio::test]
+async fn over_http_2_the_bounds_are_the_same() {
+    let world = World::new();
+    let upstream = world.upstream(&["h2"]).await;
+    let client = world.setup(&upstream).with(|source| source.timeout = Some(Duration::from_millis(300))).client();
+    for (reply, reason) in [
+        (Reply::json("1").header("x-long", &"x".repeat(40_000)), Reason::TooLarge),
+        (Reply::json("1").header("x-long", &"x".repeat(100_000)), Reason::TooLarge),
+        (Reply::json("1").header("x-long", &"x".repeat(200_000)), Reason::Status),
+        (Reply::json("").endless(), Reason::TooLarge),
+        (Reply::json("[1,").cut(), Reason::Incomplete),
+        (Reply::json("[1,").header("content-length", "9").cut(), Reason::Incomplete),
+        (Reply::json("[1,").stuck(), Reason::Timeout),
+        (Reply::never(), Reason::Timeout),
+        (Reply::status(503), Reason::Status),
+    ] {
+        upstream.answers("/", [reply]);
+        let failure = fails(&client, "/").await;
+        assert_eq!(failure.reason, reason, "{failure}");
+        assert!(!failure.detail.contains("broke the connection off"), "{failure}");
+        upstream.answers("/", [Reply::json("1")]);
+        part(fetch(&client, "/").await.unwrap());
+    }
+    assert_eq!(upstream.connections(), 1, "one request's failure is not its connection's");
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_mutual_or_another_gets_no_request_and_no_second_chance() {
+    let world = World::new();
+    let careless = world.careless().await;
+    let client = world.setup(&careless).with(|source| source.retries = 3).client();
+    let (answer, attempts) = question().of(&client, "/secret").await;
+    let failure = answer.unwrap_err();
+    assert_eq!((failure.reason, failure.retry, attempts.len()), (Reason::NotMutual, false, 1), "{failure}");
+    assert!(careless.seen().is_empty());
+
+    let other = world.upstream(&["h2"]).await;
+    let server = ServerIdentity::Spiffe("spiffe://shop.example/ns/shop/sa/orders".into());
+    let client = world.setup(&other).with(|source| (source.retries, source.http.server) = (3, server)).client();
+    let (answer, attempts) = question().of(&client, "/secret").await;
+    let failure = answer.unwrap_err();
+    assert_eq!((failure.reason, failure.retry, attempts.len()), (Reason::Tls, false, 1), "{failure}");
+    assert!(other.seen().is_empty() && !failure.detail.contains("secret"));
+    for _ in 1..20 {
+        fails(&client, "/").await;
+    }
+    assert_eq!(client.state().breaker, BreakerState::Open);
+}
+
+#[tokio::test]
+async fn a_new_identity_gets_new_connections_and_the_old_ones_finish() {
+    for alpn in ["h2", "http/1.1"] {
+        let world = World::new();
+        let upstream = world.upstream(&[alpn]).await;
+        upstream.answers("/", [Reply::json("1")]);
+        upstream.answers("/slow", [Reply::json("2").after(Duration::from_millis(200))]);
+        let client = world.setup(&upstream).client();
+        part(fetch(&client, "/").await.unwrap());
+        let slow = async { part(fetch(&client, "/slow").await.unwrap()) };
+        let renewed = async {
+            upstream.requests(2).await;
+            world.renew(2);
+            part(fetch(&client, "/").await.unwrap());
+            part(fetch(&client, "/").await.unwrap());
+        };
+        tokio::join!(slow, renewed);
+        part(fetch(&client, "/").await.unwrap());
+        let on: Vec<_> = upstream.seen().iter().map(|seen| (seen.target.clone(), seen.connection)).collect();
+        assert_eq!(on[0].1, on[1].1, "the slow one began on the old connection");
+        assert!(on[2..].iter().all(|(_, connection)| *connection == 2), "{on:?}");
+        upstream.closed(1).await;
+    }
+}

@@ -1,0 +1,81 @@
+//! What goes out: headers, connections used again, and no more at once than the file allows.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bfb::sources::TraceContext;
+use http::HeaderValue;
+
+use super::{Question, fetch, part, question, setup};
+use crate::support::upstream::{Reply, Upstream};
+
+#[tokio::test]
+async fn a_request_says_who_asks_for_what_until_when() {
+    let upstream = Upstream::plain().await;
+    upstream.answers("/customers/42", [Reply::json("{}")]);
+    let client = setup(upstream.origin())
+        .with(|source| {
+            source.http.headers.insert("accept-language", HeaderValue::from_static("en"));
+            source.timeout = Some(Duration::from_millis(700));
+        })
+        .client();
+    let trace = TraceContext { sampled: true, state: Some("a=1".into()), ..TraceContext::fresh() };
+    let asked = Question { no_cache: true, trace: trace.clone(), ..question() };
+    let (answer, attempts) = asked.of(&client, "/customers/42?x=1").await;
+    part(answer.unwrap());
+    let seen = &upstream.seen()[0];
+    assert_eq!((seen.method.as_str(), seen.target.as_str()), ("GET", "/customers/42?x=1"));
+    assert_eq!(seen.header("accept"), "application/json");
+    assert_eq!(seen.header("accept-encoding"), "identity");
+    assert_eq!(seen.header("accept-language"), "en");
+    assert_eq!(seen.header("cache-control"), "no-cache");
+    assert_eq!(seen.header("user-agent"), concat!("bfb/", env!("CARGO_PKG_VERSION")));
+    assert_eq!(seen.header("traceparent"), trace.traceparent(attempts[0].span_id));
+    assert_eq!(seen.header("tracestate"), "a=1");
+    let left: u64 = seen.header("bfb-deadline-ms").parse().unwrap();
+    assert!((400..=700).contains(&left), "{left} ms are left of 700");
+    assert_eq!((attempts[0].status, attempts[0].reason), (Some(200), None));
+}
+
+#[tokio::test]
+async fn the_file_may_choose_another_accept_but_no_encoding() {
+    let upstream = Upstream::plain().await;
+    upstream.answers("/", [Reply::json("1").typed("application/vnd.shop+json")]);
+    let client = setup(upstream.origin())
+        .with(|source| {
+            source.http.headers.insert("accept", HeaderValue::from_static("application/vnd.shop+json"));
+            source.http.headers.insert("accept-encoding", HeaderValue::from_static("gzip"));
+        })
+        .client();
+    part(fetch(&client, "/").await.unwrap());
+    let seen = &upstream.seen()[0];
+    assert_eq!((seen.header("accept"), seen.header("accept-encoding")), ("application/vnd.shop+json", "identity"));
+    assert_eq!((seen.header("cache-control"), seen.header("if-none-match"), seen.header("tracestate")), ("", "", ""));
+}
+
+#[tokio::test]
+async fn connections_are_used_again() {
+    let upstream = Upstream::plain().await;
+    upstream.answers("/", [Reply::json("1"), Reply::status(404), Reply::status(503), Reply::json("1")]);
+    let client = setup(upstream.origin()).client();
+    for _ in 0..6 {
+        let _ = fetch(&client, "/").await;
+    }
+    assert_eq!((upstream.seen().len(), upstream.connections()), (6, 1));
+}
+
+#[tokio::test]
+async fn no_more_requests_are_under_way_than_the_file_allows() {
+    let upstream = Arc::new(Upstream::plain().await);
+    upstream.answers("/", [Reply::json("1").after(Duration::from_millis(5))]);
+    let client =
+        Arc::new(setup(upstream.origin()).with(|source| source.concurrency = NonZeroUsize::new(4).unwrap()).client());
+    let mut asking = tokio::task::JoinSet::new();
+    for _ in 0..64 {
+        let client = Arc::clone(&client);
+        asking.spawn(async move { part(fetch(&client, "/").await.unwrap()) });
+    }
+    assert_eq!(asking.join_all().await.len(), 64);
+    assert!(upstream.connections() <= 8, "{} connections", upstream.connections());
+}

@@ -1,0 +1,358 @@
+//! A real HTTP server on a loopback port, told what to answer, and asked what it was asked.
+//!
+//! HTTP/1.1 and HTTP/2, plain or TLS. It stops, with all its connections, when it is dropped.
+
+use std::collections::{HashMap, VecDeque};
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ETAG, HeaderName, HeaderValue, IF_NONE_MATCH};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_rustls::TlsAcceptor;
+
+/// How long a test waits for what must come.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// One request as it arrived.
+#[derive(Debug, Clone)]
+pub(crate) struct Seen {
+    pub(crate) method: Method,
+    /// Path and query.
+    pub(crate) target: String,
+    pub(crate) version: Version,
+    pub(crate) headers: HeaderMap,
+    /// Which connection it came on, from 1.
+    pub(crate) connection: usize,
+}
+
+impl Seen {
+    /// A header's value, empty where it is not there.
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+}
+
+/// What is answered, and how badly.
+#[derive(Debug, Clone)]
+pub(crate) struct Reply {
+    status: StatusCode,
+    headers: HeaderMap,
+    feed: Feed,
+    after: Duration,
+    never: bool,
+}
+
+#[derive(Debug, Clone)]
+enum Feed {
+    Whole(Bytes),
+    /// These bytes, then, after so many polls that they are on their way, the connection breaks.
+    Cut(Bytes, u8),
+    /// These bytes, then nothing more, with the connection open.
+    Stuck(Bytes),
+    /// White space without end.
+    Endless,
+}
+
+impl Reply {
+    pub(crate) fn status(status: u16) -> Self {
+        let status = StatusCode::from_u16(status).unwrap();
+        Self { status, headers: HeaderMap::new(), feed: Feed::Whole(Bytes::new()), after: Duration::ZERO, never: false }
+    }
+
+    /// A 200 with this body, as `application/json`, whatever it is.
+    pub(crate) fn json(body: impl Into<Bytes>) -> Self {
+        let reply = Self::status(200).header("content-type", "application/json");
+        Self { feed: Feed::Whole(body.into()), ..reply }
+    }
+
+    /// Never answers.
+    pub(crate) fn never() -> Self {
+        Self { never: true, ..Self::status(200) }
+    }
+
+    /// Adds a header, or one more of its name.
+    pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.append(name.parse::<HeaderName>().unwrap(), value.parse::<HeaderValue>().unwrap());
+        self
+    }
+
+    /// Sets the content type.
+    pub(crate) fn typed(mut self, value: &str) -> Self {
+        self.headers.insert("content-type", value.parse().unwrap());
+        self
+    }
+
+    /// Has this `ETag` (quotes and `W/` included), and answers 304 to who asks with it.
+    pub(crate) fn etag(self, tag: &str) -> Self {
+        self.header("etag", tag)
+    }
+
+    pub(crate) fn after(self, after: Duration) -> Self {
+        Self { after, ..self }
+    }
+
+    /// Breaks the connection off behind the body.
+    pub(crate) fn cut(self) -> Self {
+        Self { feed: Feed::Cut(self.body(), 8), ..self }
+    }
+
+    /// Sends nothing more behind the body, and keeps the connection.
+    pub(crate) fn stuck(self) -> Self {
+        Self { feed: Feed::Stuck(self.body()), ..self }
+    }
+
+    pub(crate) fn endless(self) -> Self {
+        Self { feed: Feed::Endless, ..self }
+    }
+
+    fn body(&self) -> Bytes {
+        match &self.feed {
+            Feed::Whole(body) | Feed::Cut(body, _) | Feed::Stuck(body) => body.clone(),
+            Feed::Endless => Bytes::new(),
+        }
+    }
+
+    fn to(self, asked: &HeaderMap) -> Response<Feed> {
+        let confirmed = self.headers.get(ETAG).is_some_and(|tag| asked.get(IF_NONE_MATCH) == Some(tag));
+        let mut response = Response::new(if confirmed { Feed::Whole(Bytes::new()) } else { self.feed });
+        *response.status_mut() = if confirmed { StatusCode::NOT_MODIFIED } else { self.status };
+        *response.headers_mut() = self.headers;
+        response
+    }
+}
+
+impl Body for Feed {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        let this = self.get_mut();
+        let body = match this {
+            Self::Endless => return Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&[b' '; 16 * 1024]))))),
+            Self::Whole(body) | Self::Cut(body, _) | Self::Stuck(body) => std::mem::take(body),
+        };
+        if !body.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(body))));
+        }
+        match this {
+            Self::Whole(_) | Self::Endless => Poll::Ready(None),
+            Self::Cut(_, polls) if *polls > 0 => {
+                *polls -= 1;
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Self::Cut(..) => Poll::Ready(Some(Err(io::Error::other("cut by the test")))),
+            // Nobody wakes it, which is the point.
+            Self::Stuck(_) => Poll::Pending,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(body) => SizeHint::with_exact(body.len() as u64),
+            _ => SizeHint::default(),
+        }
+    }
+}
+
+type Handler = Arc<dyn Fn(&Seen) -> Reply + Send + Sync>;
+
+enum Script {
+    /// One after the other; the last stays.
+    Queue(VecDeque<Reply>),
+    Handler(Handler),
+}
+
+struct State {
+    scripts: Mutex<HashMap<String, Script>>,
+    seen: watch::Sender<Vec<Seen>>,
+    connections: watch::Sender<usize>,
+    closed: watch::Sender<usize>,
+}
+
+/// The server.
+pub(crate) struct Upstream {
+    address: SocketAddr,
+    scheme: &'static str,
+    state: Arc<State>,
+    server: JoinHandle<()>,
+}
+
+impl Upstream {
+    /// Over `http://`.
+    pub(crate) async fn plain() -> Self {
+        Self::start(None).await
+    }
+
+    /// Over `https://`, as `config` says.
+    pub(crate) async fn tls(config: Arc<rustls::ServerConfig>) -> Self {
+        Self::start(Some(TlsAcceptor::from(config))).await
+    }
+
+    /// Answers every connection's first request with these bytes and closes it.
+    pub(crate) async fn raw(bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        let (listener, address, state) = Self::bind().await;
+        let accepted = Arc::clone(&state);
+        let server = tokio::spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                accepted.connections.send_modify(|count| *count += 1);
+                connections.spawn(answer_raw(stream, bytes.clone()));
+            }
+        });
+        Self { address, scheme: "http", state, server }
+    }
+
+    async fn start(tls: Option<TlsAcceptor>) -> Self {
+        let (listener, address, state) = Self::bind().await;
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let server = tokio::spawn(accept(listener, tls, Arc::clone(&state)));
+        Self { address, scheme, state, server }
+    }
+
+    async fn bind() -> (TcpListener, SocketAddr, Arc<State>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (connections, closed) = (watch::Sender::new(0), watch::Sender::new(0));
+        let state = State { scripts: Mutex::default(), seen: watch::Sender::new(Vec::new()), connections, closed };
+        (listener, address, Arc::new(state))
+    }
+
+    /// Its origin by address.
+    pub(crate) fn origin(&self) -> Uri {
+        format!("{}://{}", self.scheme, self.address).parse().unwrap()
+    }
+
+    /// Its origin by another name, such as `localhost`.
+    pub(crate) fn origin_as(&self, host: &str) -> Uri {
+        format!("{}://{host}:{}", self.scheme, self.address.port()).parse().unwrap()
+    }
+
+    /// Answers a target (path and query, or the path alone) with these, one after the other; the last stays.
+    pub(crate) fn answers(&self, target: &str, replies: impl IntoIterator<Item = Reply>) {
+        let queue = Script::Queue(replies.into_iter().collect());
+        self.state.scripts.lock().unwrap().insert(target.to_owned(), queue);
+    }
+
+    /// Answers a path with what `handler` says.
+    pub(crate) fn handles(&self, path: &str, handler: impl Fn(&Seen) -> Reply + Send + Sync + 'static) {
+        self.state.scripts.lock().unwrap().insert(path.to_owned(), Script::Handler(Arc::new(handler)));
+    }
+
+    /// What was asked so far.
+    pub(crate) fn seen(&self) -> Vec<Seen> {
+        self.state.seen.borrow().clone()
+    }
+
+    /// Waits until `count` requests have come.
+    pub(crate) async fn requests(&self, count: usize) -> Vec<Seen> {
+        let mut seen = self.state.seen.subscribe();
+        let reached = tokio::time::timeout(PATIENCE, seen.wait_for(|seen| seen.len() >= count)).await;
+        reached.unwrap_or_else(|_| panic!("{} of {count} requests came", self.seen().len())).unwrap().clone()
+    }
+
+    /// Waits until `count` connections that requests could come on have ended.
+    pub(crate) async fn closed(&self, count: usize) {
+        let mut closed = self.state.closed.subscribe();
+        let reached = tokio::time::timeout(PATIENCE, closed.wait_for(|closed| *closed >= count)).await;
+        assert!(reached.is_ok(), "fewer than {count} connections ended");
+    }
+
+    /// How many connections were opened, whether a request came on them or not.
+    pub(crate) fn connections(&self) -> usize {
+        *self.state.connections.borrow()
+    }
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, state: Arc<State>) {
+    let mut connections = JoinSet::new();
+    while let Ok((stream, _)) = listener.accept().await {
+        let mut number = 0;
+        state.connections.send_modify(|count| {
+            *count += 1;
+            number = *count;
+        });
+        let (tls, state) = (tls.clone(), Arc::clone(&state));
+        connections.spawn(async move {
+            let Some(tls) = tls else { return serve(stream, state, number).await };
+            // A handshake that fails is the client's to report.
+            if let Ok(stream) = tls.accept(stream).await {
+                serve(stream, state, number).await;
+            }
+        });
+    }
+}
+
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, state: Arc<State>, connection: usize) {
+    let service = service_fn(|request: Request<Incoming>| {
+        let state = Arc::clone(&state);
+        async move { Ok::<_, Infallible>(state.answer(&request, connection).await) }
+    });
+    // A body that is cut off ends in an error here, as it should.
+    let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
+    state.closed.send_modify(|count| *count += 1);
+}
+
+impl State {
+    async fn answer(&self, request: &Request<Incoming>, connection: usize) -> Response<Feed> {
+        let seen = Seen {
+            method: request.method().clone(),
+            target: request.uri().path_and_query().unwrap().to_string(),
+            version: request.version(),
+            headers: request.headers().clone(),
+            connection,
+        };
+        let reply = self.reply(&seen, request.uri().path());
+        self.seen.send_modify(|all| all.push(seen));
+        if reply.never {
+            std::future::pending::<()>().await;
+        }
+        // Not a wait for something to happen: a slow upstream is what is asked for.
+        tokio::time::sleep(reply.after).await;
+        reply.to(request.headers())
+    }
+
+    fn reply(&self, seen: &Seen, path: &str) -> Reply {
+        let mut scripts = self.scripts.lock().unwrap();
+        let place = if scripts.contains_key(&seen.target) { &seen.target } else { path };
+        match scripts.get_mut(place) {
+            None => Reply::status(404),
+            Some(Script::Handler(handler)) => handler(seen),
+            Some(Script::Queue(queue)) if queue.len() > 1 => queue.pop_front().unwrap(),
+            Some(Script::Queue(queue)) => queue.front().unwrap().clone(),
+        }
+    }
+}
+
+async fn answer_raw(mut stream: TcpStream, bytes: Bytes) {
+    let mut request = Vec::new();
+    while !request.ends_with(b"\r\n\r\n") {
+        if stream.read_buf(&mut request).await.unwrap_or(0) == 0 {
+            return;
+        }
+    }
+    // Whether the client takes all of it is the client's affair.
+    let _ = stream.write_all(&bytes).await;
+    let _ = stream.shutdown().await;
+}
