@@ -1,5 +1,6 @@
 //! Backend for Backend.
 
+pub mod collect;
 pub mod domain;
 pub mod identity;
 pub mod shape;

@@ -1,0 +1,84 @@
+//! All parts of one key, joined once.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::domain::Domain;
+use crate::sources::Part;
+
+/// One dataset. Cheap to clone: the parts and the body are shared.
+#[derive(Debug, Clone)]
+pub struct Dataset {
+    /// What `Bfb-Dataset` says.
+    pub id: DatasetId,
+    /// The parts, in the order of the domain's sources.
+    pub parts: Arc<[Part]>,
+    /// The parts as one JSON object, a member a source, each byte for byte as it came.
+    pub body: Bytes,
+    /// When it was collected.
+    pub collected_at: SystemTime,
+    /// How many rounds it took.
+    pub rounds: u32,
+}
+
+/// An opaque name of a dataset, unique to one collection: 16 random bytes in hex.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct DatasetId(u128);
+
+impl DatasetId {
+    fn fresh() -> Self {
+        Self(fastrand::u128(1..))
+    }
+}
+
+impl fmt::Display for DatasetId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl Dataset {
+    /// Joins `parts`, which stand in the order of the domain's sources.
+    pub(crate) fn join(domain: &Domain, parts: Vec<Part>, rounds: u32) -> Self {
+        let names = domain.sources.iter().map(|source| source.name.as_ref());
+        let body = join(names.zip(parts.iter().map(|part| part.json.as_ref())));
+        Self { id: DatasetId::fresh(), parts: parts.into(), body, collected_at: SystemTime::now(), rounds }
+    }
+}
+
+/// One JSON object of members that are valid JSON texts already. A name needs no escape: it is `[a-z0-9_-]`.
+fn join<'a>(members: impl Iterator<Item = (&'a str, &'a [u8])> + Clone) -> Bytes {
+    let size: usize = members.clone().map(|(name, json)| name.len() + json.len() + 4).sum();
+    let mut body = BytesMut::with_capacity(size + 2);
+    for (index, (name, json)) in members.enumerate() {
+        body.put_u8(if index == 0 { b'{' } else { b',' });
+        body.put_u8(b'"');
+        body.put_slice(name.as_bytes());
+        body.put_slice(b"\":");
+        body.put_slice(json);
+    }
+    if body.is_empty() {
+        body.put_u8(b'{');
+    }
+    body.put_u8(b'}');
+    body.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_joined_byte_for_byte() {
+        let body = join([("profile", b"{ \"n\":1.10}".as_slice()), ("orders", b"[]")].into_iter());
+        assert_eq!(body, r#"{"profile":{ "n":1.10},"orders":[]}"#);
+    }
+
+    #[test]
+    fn no_parts_make_an_empty_object() {
+        assert_eq!(join(std::iter::empty()), "{}");
+    }
+}

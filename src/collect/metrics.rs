@@ -1,0 +1,74 @@
+//! The counters of collection.
+
+use std::sync::Arc;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+
+use super::{CollectError, Dataset};
+
+/// One set of counters a domain; clones share them.
+#[derive(Debug, Clone)]
+pub struct Metrics(Arc<Counters>);
+
+#[derive(Debug)]
+struct Counters {
+    complete: Counter,
+    not_found: Counter,
+    failed: Counter,
+    rounds: Counter,
+}
+
+/// The families from which each domain takes its counters.
+#[derive(Debug, Clone, Default)]
+pub struct Families {
+    collections: Family<ResultLabels, Counter>,
+    rounds: Family<DomainLabels, Counter>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabels {
+    domain: String,
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DomainLabels {
+    domain: String,
+}
+
+impl Families {
+    /// Creates and registers them.
+    pub fn register(registry: &mut Registry) -> Self {
+        let families = Self::default();
+        registry.register("collections", "Collections of a dataset, by result", families.collections.clone());
+        registry.register("collection_rounds", "Rounds of questions to all sources", families.rounds.clone());
+        families
+    }
+
+    /// The counters of one domain.
+    pub fn of(&self, domain: &str) -> Metrics {
+        let result =
+            |result| self.collections.get_or_create(&ResultLabels { domain: domain.to_owned(), result }).clone();
+        Metrics(Arc::new(Counters {
+            complete: result("complete"),
+            not_found: result("not-found"),
+            failed: result("failed"),
+            rounds: self.rounds.get_or_create(&DomainLabels { domain: domain.to_owned() }).clone(),
+        }))
+    }
+}
+
+impl Metrics {
+    pub(super) fn observe(&self, result: &Result<Dataset, CollectError>, rounds: u32) {
+        match result {
+            Ok(_) => &self.0.complete,
+            Err(CollectError::NotFound { .. }) => &self.0.not_found,
+            Err(CollectError::Failed { .. }) => &self.0.failed,
+        }
+        .inc();
+        self.0.rounds.inc_by(u64::from(rounds));
+    }
+}

@@ -1,0 +1,102 @@
+//! All parts of one key, or nothing; and, where the domain asks for it, from one instant.
+//!
+//! A [`Collector`] is a plan made once from a domain and run for each key. It promises *Complete* (every part, or one failure
+//! that names its source) and *Snapshot* (`rounds.rs`). How one source is asked, retried and bounded is the business of
+//! `sources`; what becomes of a dataset is the business of whoever asked.
+
+mod dataset;
+mod metrics;
+mod rounds;
+mod timeline;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::domain::{Domain, SourceIndex};
+use crate::sources::{Client, Failure, TraceContext};
+
+pub use dataset::{Dataset, DatasetId};
+pub use metrics::{Families, Metrics};
+pub use timeline::{Outcome, Step, Timeline};
+
+/// The plan of one domain, ready to run.
+#[derive(Debug)]
+pub struct Collector {
+    domain: Arc<Domain>,
+    clients: Vec<Arc<Client>>,
+    metrics: Metrics,
+}
+
+/// What the caller of a collection wants beyond the key.
+#[derive(Debug, Clone)]
+pub struct Wish {
+    /// Ask the sources with `Cache-Control: no-cache`.
+    pub no_cache: bool,
+    /// The trace that the requests belong to.
+    pub trace: TraceContext,
+}
+
+/// Why there is no dataset.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CollectError {
+    /// A source whose `missing` is `not-found` answered 404.
+    #[error("{source_name} knows no such key")]
+    NotFound {
+        /// The source that said so.
+        source_name: Arc<str>,
+    },
+    /// At least one part could not be had.
+    #[error("{}", list(.failures))]
+    Failed {
+        /// Never empty; several only where they failed at the same time.
+        failures: Vec<Failure>,
+        /// Whether the deadline of the dataset had passed.
+        deadline_passed: bool,
+    },
+}
+
+fn list(failures: &[Failure]) -> String {
+    failures.iter().map(Failure::to_string).collect::<Vec<_>>().join("; ")
+}
+
+impl Collector {
+    /// The plan of `domain`; `clients` stand in the order of its sources.
+    pub fn new(domain: Arc<Domain>, clients: Vec<Arc<Client>>, metrics: Metrics) -> Self {
+        debug_assert_eq!(domain.sources.len(), clients.len(), "a client a source");
+        Self { domain, clients, metrics }
+    }
+
+    /// The domain it collects.
+    pub fn domain(&self) -> &Arc<Domain> {
+        &self.domain
+    }
+
+    /// The clients, in the order of the domain's sources.
+    pub fn clients(&self) -> &[Arc<Client>] {
+        &self.clients
+    }
+
+    /// Collects one dataset. Dropping the future cancels every request still under way.
+    pub async fn collect(&self, key: &str, wish: Wish) -> (Result<Dataset, CollectError>, Timeline) {
+        let started = Instant::now();
+        let deadline = started + self.domain.deadline;
+        let mut run = rounds::Run::new(self, key, wish, deadline);
+        // The clients keep the deadline themselves; a moment later it is kept for them.
+        let result = match tokio::time::timeout_at(deadline + GRACE, run.dataset()).await {
+            Ok(result) => result,
+            Err(_) => Err(run.outstanding()),
+        };
+        let timeline = run.into_timeline(started);
+        self.metrics.observe(&result, timeline.rounds());
+        (result, timeline)
+    }
+
+    fn name(&self, source: SourceIndex) -> &Arc<str> {
+        &self.domain.sources[source.0].name
+    }
+}
+
+/// How much longer than the deadline a client may take to say that the deadline has passed.
+const GRACE: Duration = Duration::from_millis(20);
