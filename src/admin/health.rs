@@ -1,0 +1,54 @@
+//! Probes: how far the process has come, and what troubles it.
+//!
+//! Trouble with a source or a file is told in the body and never in the status: a sidecar's readiness is its pod's.
+
+use serde::Serialize;
+use tokio::sync::watch;
+
+use super::Told;
+
+/// How far the process has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// The listeners are not open yet.
+    Starting,
+    /// Answering.
+    Ready,
+    /// On its way out; still answering.
+    Draining,
+}
+
+/// The process's phase, read by the probes.
+#[derive(Debug, Clone)]
+pub struct Health(watch::Receiver<Phase>);
+
+#[derive(Debug, Serialize)]
+pub(super) struct Body {
+    status: Phase,
+    trouble: Vec<String>,
+}
+
+impl Health {
+    /// Follows `phase`.
+    pub fn new(phase: watch::Receiver<Phase>) -> Self {
+        Self(phase)
+    }
+
+    /// The phase now.
+    pub fn phase(&self) -> Phase {
+        *self.0.borrow()
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        self.phase() == Phase::Ready
+    }
+
+    pub(super) fn is_started(&self) -> bool {
+        self.phase() != Phase::Starting
+    }
+
+    pub(super) fn body(&self, told: &Told) -> Body {
+        Body { status: self.phase(), trouble: super::status::trouble(told) }
+    }
+}

@@ -1,0 +1,169 @@
+//! The admin port: probes, metrics, the sidecar's state, its log level. Nothing here holds personal data.
+//!
+//! It lives beside `serve` and borrows its rules for `Host`, its problems and its listeners. Because a web page in a browser
+//! can reach a port on localhost, a request with `Origin` is refused, and a write must be declared as JSON.
+
+mod health;
+mod log;
+mod status;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, ORIGIN};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use prometheus_client::registry::Registry;
+use serde::Serialize;
+use tokio::sync::watch;
+
+use crate::identity::Identity;
+use crate::serve::problem::Problem;
+use crate::serve::{Activity, AllowedHosts, Answering, Table};
+use crate::sources::TraceContext;
+
+pub use health::{Health, Phase};
+pub use log::{LogChange, LogLevel, follow as follow_log};
+pub use status::Reloads;
+
+/// Everything that the admin port tells.
+#[derive(Debug)]
+pub struct Told {
+    /// The counters.
+    pub registry: Registry,
+    /// How far the process has come.
+    pub health: Health,
+    /// What is published.
+    pub table: watch::Receiver<Arc<Table>>,
+    /// Who we are; `None` with `--insecure-upstreams` alone.
+    pub identity: Option<watch::Receiver<Arc<Identity>>>,
+    /// How the last reload went.
+    pub reloads: watch::Receiver<Reloads>,
+    /// What consumers have under way.
+    pub activity: Activity,
+    /// The log's level.
+    pub log: LogLevel,
+    /// Who may be addressed.
+    pub hosts: AllowedHosts,
+}
+
+/// Answers the admin port, or with [`Admin::probes`] only what kubelet and Prometheus need.
+#[derive(Debug, Clone)]
+pub struct Admin {
+    told: Arc<Told>,
+    probes_only: bool,
+}
+
+/// The most bytes of a request's body.
+const BODY_MAX_BYTES: usize = 64 * 1024;
+
+impl Admin {
+    /// The whole port.
+    pub fn new(told: Arc<Told>) -> Self {
+        Self { told, probes_only: false }
+    }
+
+    /// Only probes and metrics, on an address that others can reach (`--probes`): no key, no data, no write, any `Host`.
+    pub fn probes(told: Arc<Told>) -> Self {
+        Self { told, probes_only: true }
+    }
+
+    async fn handle(&self, request: Request<Incoming>, on_tcp: bool) -> Result<Response<Bytes>, Problem> {
+        if on_tcp && !self.probes_only && !self.told.hosts.allow(&request) {
+            return Err(Problem::Misdirected);
+        }
+        if request.headers().contains_key(ORIGIN) {
+            let detail = "a request with `Origin` comes from a web page; none is expected".to_owned();
+            return Err(Problem::Forbidden { detail });
+        }
+        let path = request.uri().path().to_owned();
+        match path.as_str() {
+            "/livez" => read(&request).map(|()| text(StatusCode::OK, "live\n")),
+            "/readyz" => read(&request).map(|()| self.probe(self.told.health.is_ready())),
+            "/startupz" => read(&request).map(|()| self.probe(self.told.health.is_started())),
+            "/metrics" => read(&request).map(|()| self.metrics()),
+            "/status" if !self.probes_only => read(&request).map(|()| json(StatusCode::OK, &status::of(&self.told))),
+            "/log" if !self.probes_only => self.log(request).await,
+            _ => Err(Problem::NoSuchPath),
+        }
+    }
+
+    fn probe(&self, fine: bool) -> Response<Bytes> {
+        let status = if fine { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        json(status, &self.told.health.body(&self.told))
+    }
+
+    fn metrics(&self) -> Response<Bytes> {
+        let mut body = String::new();
+        if prometheus_client::encoding::text::encode(&mut body, &self.told.registry).is_err() {
+            return text(StatusCode::INTERNAL_SERVER_ERROR, "the metrics could not be written\n");
+        }
+        let mut response = Response::new(Bytes::from(body));
+        let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+        response.headers_mut().insert(CONTENT_TYPE, kind);
+        response
+    }
+
+    async fn log(&self, request: Request<Incoming>) -> Result<Response<Bytes>, Problem> {
+        match *request.method() {
+            Method::GET | Method::HEAD => Ok(json(StatusCode::OK, &self.told.log.current())),
+            Method::PUT => {
+                let change: LogChange = body(request).await?;
+                let now = self.told.log.change(change).map_err(|detail| Problem::BadRequest { detail })?;
+                Ok(json(StatusCode::OK, &now))
+            }
+            _ => Err(Problem::MethodNotAllowed { allow: "GET, HEAD, PUT" }),
+        }
+    }
+}
+
+impl Answering for Admin {
+    async fn answering(&self, request: Request<Incoming>, on_tcp: bool) -> Response<Bytes> {
+        let trace_id = TraceContext::from_headers(request.headers()).trace_id_hex();
+        let head = request.method() == Method::HEAD;
+        let mut response = match self.handle(request, on_tcp).await {
+            Ok(response) => response,
+            Err(problem) => problem.into_response(&trace_id),
+        };
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if head {
+            *response.body_mut() = Bytes::new();
+        }
+        response
+    }
+}
+
+fn read(request: &Request<Incoming>) -> Result<(), Problem> {
+    match *request.method() {
+        Method::GET | Method::HEAD => Ok(()),
+        _ => Err(Problem::MethodNotAllowed { allow: "GET, HEAD" }),
+    }
+}
+
+/// The declared and bounded JSON body of a write.
+async fn body<T: serde::de::DeserializeOwned>(request: Request<Incoming>) -> Result<T, Problem> {
+    let declared = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media_type = declared.split(';').next().unwrap_or_default().trim();
+    if !media_type.eq_ignore_ascii_case("application/json") {
+        return Err(Problem::UnsupportedMediaType);
+    }
+    let bad = |detail: String| Problem::BadRequest { detail };
+    let collected = Limited::new(request.into_body(), BODY_MAX_BYTES).collect().await;
+    let bytes = collected.map_err(|_| bad(format!("expected a body of at most {BODY_MAX_BYTES} bytes")))?.to_bytes();
+    serde_json::from_slice(&bytes).map_err(|error| bad(format!("the body is not understood: {error}")))
+}
+
+fn json(status: StatusCode, value: &impl Serialize) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::from(serde_json::to_vec(value).unwrap_or_default()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+fn text(status: StatusCode, text: &'static str) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::from_static(text.as_bytes()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}

@@ -1,0 +1,109 @@
+//! `GET /status`: the sidecar's state, for people (`bfb status`) and programs.
+
+use std::time::SystemTime;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::Told;
+use crate::collect::Collector;
+use crate::sources::{BreakerState, ClientState};
+
+/// How the reloads of the domain files went.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Reloads {
+    /// Reloads that took effect, the first load not counted.
+    pub done: u64,
+    /// Changes that were refused.
+    pub failed: u64,
+    /// The problems of the files as they are now; empty where all are in force.
+    pub problems: Vec<String>,
+}
+
+pub(super) fn of(told: &Told) -> Value {
+    let table = told.table.borrow().clone();
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "pid": std::process::id(),
+        "phase": told.health.phase(),
+        "in_flight": told.activity.in_flight(),
+        "log": told.log.current(),
+        "domains": table.collectors().iter().map(|collector| domain(collector)).collect::<Vec<_>>(),
+        "identity": identity(told),
+        "reloads": told.reloads.borrow().clone(),
+        "trouble": trouble(told),
+    })
+}
+
+fn domain(collector: &Collector) -> Value {
+    let domain = collector.domain();
+    let versions = domain.versions.iter().map(|version| {
+        json!({
+            "name": *version.name,
+            "path": version.path.text,
+            "deprecated": version.deprecated.map(|date| date.to_string()),
+            "sunset": version.sunset.map(|date| date.to_string()),
+        })
+    });
+    let sources = collector.clients().iter().map(|client| {
+        let source = client.source();
+        json!({
+            "name": *source.name,
+            "origin": source.http.url.origin.to_string().trim_end_matches('/'),
+            "server": source.http.server.to_string(),
+            "state": state(&client.state()),
+        })
+    });
+    json!({
+        "name": *domain.name,
+        "file": domain.file,
+        "plan": domain.plan.to_string(),
+        "versions": versions.collect::<Vec<_>>(),
+        "sources": sources.collect::<Vec<_>>(),
+    })
+}
+
+fn state(state: &ClientState) -> Value {
+    let breaker = match state.breaker {
+        BreakerState::Closed => "closed",
+        BreakerState::Open => "open",
+        BreakerState::HalfOpen => "half-open",
+    };
+    let failure = |(reason, when): (crate::sources::Reason, tokio::time::Instant)| json!({"reason": reason.as_str(), "seconds_ago": when.elapsed().as_secs()});
+    json!({
+        "breaker": breaker,
+        "in_flight": state.inflight,
+        "failed_in_a_row": state.failed_in_a_row,
+        "last_failure": state.last_failure.map(failure),
+    })
+}
+
+fn identity(told: &Told) -> Option<Value> {
+    let identity = told.identity.as_ref()?.borrow().clone();
+    Some(json!({
+        "names": identity.certificate.names(),
+        "generation": identity.generation,
+        "not_after": humantime::format_rfc3339_seconds(identity.not_after).to_string(),
+    }))
+}
+
+/// What an operator should look at, in words.
+pub(super) fn trouble(told: &Told) -> Vec<String> {
+    let mut trouble = Vec::new();
+    let reloads = told.reloads.borrow();
+    if !reloads.problems.is_empty() {
+        trouble.push(format!("{} problems in changed domain files; the old versions stay", reloads.problems.len()));
+    }
+    for collector in told.table.borrow().collectors() {
+        for client in collector.clients() {
+            if client.state().breaker != BreakerState::Closed {
+                trouble.push(format!("source `{}`: the circuit breaker is open", client.source().name));
+            }
+        }
+    }
+    let expires = told.identity.as_ref().map(|identity| identity.borrow().not_after);
+    if expires.is_some_and(|not_after| not_after <= SystemTime::now()) {
+        trouble.push("the certificate of this sidecar has expired".to_owned());
+    }
+    trouble
+}

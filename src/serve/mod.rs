@@ -1,0 +1,200 @@
+//! The consumer's side: datasets over HTTP on localhost.
+//!
+//! [`Consumers`] answers one request; `connection.rs` and `listen.rs` bring requests to it, with bounds on everything that
+//! a consumer can send. Errors become HTTP in [`problem`] and nowhere else.
+
+mod answer;
+mod connection;
+mod host;
+mod listen;
+mod metrics;
+mod openapi;
+pub mod problem;
+mod render;
+mod report;
+mod spans;
+mod table;
+mod wish;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use http::{HeaderMap, Method, Request, Response};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
+
+use crate::collect::{Timeline, Wish};
+use crate::sources::TraceContext;
+use problem::Problem;
+use render::Renderer;
+use table::Published;
+use wish::CacheWish;
+
+pub use connection::{Activity, Answering, Drain};
+pub use host::AllowedHosts;
+pub use listen::{Address, BindError, Limits, Listener, Port, accept};
+pub use metrics::Metrics;
+pub use report::{KeyLog, Reporter};
+pub use spans::{SpanError, Spans};
+pub use table::{MAX_KEY_BYTES, Table};
+
+/// How the consumer's side behaves.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Who may be addressed.
+    pub hosts: AllowedHosts,
+    /// `--explain`: every answer carries `Server-Timing`, without being asked with `Bfb-Explain`.
+    pub explain: bool,
+    /// `--request-cache-control honour`: obey the consumer's `Cache-Control`.
+    pub honour_cache_control: bool,
+    /// The most requests under way at once.
+    pub requests_max: usize,
+}
+
+/// Answers consumers. Cheap to clone; clones share everything.
+#[derive(Debug, Clone)]
+pub struct Consumers(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    table: watch::Receiver<Arc<Table>>,
+    settings: Settings,
+    slots: Semaphore,
+    renderer: Renderer,
+    metrics: Metrics,
+    reporter: Reporter,
+}
+
+/// What became of a request, for the log, the metrics and the trace.
+struct Handled {
+    response: Result<Response<Bytes>, Problem>,
+    published: Option<Arc<Published>>,
+    key: Option<String>,
+    timeline: Option<Timeline>,
+}
+
+impl Consumers {
+    /// Answers from whatever table is current when a request comes.
+    pub fn new(table: watch::Receiver<Arc<Table>>, settings: Settings, metrics: Metrics, reporter: Reporter) -> Self {
+        let slots = Semaphore::new(settings.requests_max);
+        let renderer = Renderer::new(metrics.shapes_waited.clone());
+        Self(Arc::new(Inner { table, settings, slots, renderer, metrics, reporter }))
+    }
+
+    /// Answers one request; `on_tcp` says whether its `Host` matters.
+    pub async fn answer<B>(&self, request: Request<B>, on_tcp: bool) -> Response<Bytes> {
+        let started = Instant::now();
+        let trace = self.0.reporter.trace(request.headers());
+        let table = self.0.table.borrow().clone();
+        let handled = self.handle(&request, on_tcp, &table, &trace).await;
+        let trace_id = trace.trace_id_hex();
+        let explain = self.0.settings.explain || request.headers().contains_key("bfb-explain");
+        self.0.reporter.report(&trace, started, &handled.as_report());
+        let Handled { response, published, timeline, .. } = handled;
+        let mut response = response.unwrap_or_else(|problem| problem.into_response(&trace_id));
+        if let Some(timeline) = timeline.filter(|_| explain) {
+            answer::add_server_timing(response.headers_mut(), &timeline);
+        }
+        let metrics = published.as_ref().map_or(&table.nowhere, |published| &published.metrics);
+        metrics.observe(response.status().as_u16(), started.elapsed());
+        without_body_on_head(request.method(), response)
+    }
+
+    async fn handle<B>(&self, request: &Request<B>, on_tcp: bool, table: &Table, trace: &TraceContext) -> Handled {
+        if on_tcp && !self.0.settings.hosts.allow(request) {
+            return Handled::refused(Problem::Misdirected);
+        }
+        let path = request.uri().path();
+        if path == "/openapi.json" {
+            return Handled::refused_or(get_or_head(request.method()).map(|()| json(table.openapi.clone())));
+        }
+        let Some((published, segment)) = table.find(path) else { return Handled::refused(Problem::NoSuchPath) };
+        let published = published.clone();
+        match self.checked(request, &published, segment) {
+            Ok((key, cache)) => self.dataset(request.headers(), published, key, cache, trace).await,
+            Err(problem) => Handled { published: Some(published), ..Handled::refused(problem) },
+        }
+    }
+
+    /// What can be known before anyone is asked.
+    fn checked<B>(&self, request: &Request<B>, to: &Published, segment: &str) -> Result<(String, CacheWish), Problem> {
+        get_or_head(request.method())?;
+        if request.uri().query().is_some() {
+            let detail = "a query string is reserved: expected none, not even an empty `?`".to_owned();
+            return Err(Problem::BadRequest { detail });
+        }
+        let key = table::decode_key(segment, to.collector.domain()).map_err(|detail| Problem::BadKey { detail })?;
+        let honour = self.0.settings.honour_cache_control;
+        let cache = if honour { CacheWish::from_headers(request.headers()) } else { CacheWish::default() };
+        if cache.only_if_cached { Err(Problem::NotCached) } else { Ok((key, cache)) }
+    }
+
+    async fn dataset(
+        &self,
+        headers: &HeaderMap,
+        published: Arc<Published>,
+        key: String,
+        cache: CacheWish,
+        trace: &TraceContext,
+    ) -> Handled {
+        let Ok(_slot) = self.0.slots.try_acquire() else {
+            self.0.metrics.overloaded.inc();
+            let detail = format!("{} requests are under way", self.0.settings.requests_max);
+            return Handled { published: Some(published), ..Handled::refused(Problem::Overloaded { detail }) };
+        };
+        let wish = Wish { no_cache: cache.no_cache, trace: trace.clone() };
+        let (collected, timeline) = published.collector.collect(&key, wish).await;
+        let response = match collected {
+            Ok(dataset) => self.0.renderer.render(&published, &dataset).await.map(|rendered| {
+                let status = if cache.no_cache { "bfb; fwd=request" } else { "bfb; fwd=miss" };
+                answer::complete(&published, &key, &dataset, rendered, headers, status)
+            }),
+            Err(error) => Err(Problem::from_collect(error, &published.collector.domain().name)),
+        };
+        Handled { response, published: Some(published), key: Some(key), timeline: Some(timeline) }
+    }
+}
+
+impl Handled {
+    fn refused(problem: Problem) -> Self {
+        Self::refused_or(Err(problem))
+    }
+
+    fn refused_or(response: Result<Response<Bytes>, Problem>) -> Self {
+        Self { response, published: None, key: None, timeline: None }
+    }
+
+    fn as_report(&self) -> report::Report<'_> {
+        report::Report {
+            response: self.response.as_ref(),
+            version: self.published.as_deref(),
+            key: self.key.as_deref(),
+            timeline: self.timeline.as_ref(),
+        }
+    }
+}
+
+fn get_or_head(method: &Method) -> Result<(), Problem> {
+    let fine = method == Method::GET || method == Method::HEAD;
+    if fine { Ok(()) } else { Err(Problem::MethodNotAllowed { allow: "GET, HEAD" }) }
+}
+
+fn json(body: Bytes) -> Response<Bytes> {
+    let mut response = Response::new(body);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// RFC 9110 section 9.3.2: the same headers, the length among them, and no content.
+fn without_body_on_head(method: &Method, mut response: Response<Bytes>) -> Response<Bytes> {
+    if method == Method::HEAD {
+        let length = HeaderValue::from(response.body().len());
+        if response.status() != http::StatusCode::NOT_MODIFIED {
+            response.headers_mut().insert(http::header::CONTENT_LENGTH, length);
+        }
+        *response.body_mut() = Bytes::new();
+    }
+    debug_assert!(response.status() != http::StatusCode::METHOD_NOT_ALLOWED || response.headers().contains_key(ALLOW));
+    response
+}

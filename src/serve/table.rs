@@ -1,0 +1,155 @@
+//! What is published where: built once from the domains, swapped whole at a reload.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue};
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+
+use super::metrics::{Metrics, VersionMetrics};
+use super::openapi;
+use crate::collect::Collector;
+use crate::domain::{Domain, PathTemplate, Version};
+use crate::shape::{CompileError, Program};
+
+/// Everything that consumers can ask for.
+#[derive(Debug)]
+pub struct Table {
+    published: Vec<Arc<Published>>,
+    collectors: Vec<Arc<Collector>>,
+    pub(super) openapi: Bytes,
+    pub(super) nowhere: VersionMetrics,
+}
+
+/// One version of one domain, ready to be answered.
+#[derive(Debug)]
+pub(crate) struct Published {
+    pub(super) collector: Arc<Collector>,
+    pub(super) version: Version,
+    pub(super) shape: Option<Arc<Program>>,
+    /// `Deprecation` and `Sunset`, as far as the file says so.
+    pub(super) announcements: Vec<(HeaderName, HeaderValue)>,
+    /// Where the version to move to is published.
+    successor: Option<PathTemplate>,
+    pub(super) metrics: VersionMetrics,
+}
+
+/// The longest key, in bytes once decoded.
+pub const MAX_KEY_BYTES: usize = 512;
+
+impl Table {
+    /// Publishes every version of every collector's domain.
+    pub fn new(collectors: Vec<Arc<Collector>>, metrics: &Metrics) -> Result<Self, CompileError> {
+        let mut published = Vec::new();
+        for collector in &collectors {
+            for version in &collector.domain().versions {
+                published.push(Arc::new(Published::new(collector.clone(), version.clone(), metrics)?));
+            }
+        }
+        let domains: Vec<&Domain> = collectors.iter().map(|c| c.domain().as_ref()).collect();
+        Ok(Self { openapi: openapi::render(&domains), published, nowhere: metrics.of("", ""), collectors })
+    }
+
+    /// The plans behind it.
+    pub fn collectors(&self) -> &[Arc<Collector>] {
+        &self.collectors
+    }
+
+    /// The version published under `path`, and the key's segment as it came.
+    pub(super) fn find<'p>(&self, path: &'p str) -> Option<(&Arc<Published>, &'p str)> {
+        self.published.iter().find_map(|p| Some((p, key_segment(&p.version.path, path)?)))
+    }
+}
+
+impl Published {
+    fn new(collector: Arc<Collector>, version: Version, metrics: &Metrics) -> Result<Self, CompileError> {
+        let shape = version.shape.as_deref().map(Program::compile).transpose()?.map(Arc::new);
+        let domain = collector.domain();
+        let announcements = announcements(&version);
+        let successor = version.successor.as_ref().and_then(|name| domain.versions.iter().find(|v| v.name == *name));
+        let successor = successor.map(|version| version.path.clone());
+        let metrics = metrics.of(&domain.name, &version.name);
+        Ok(Self { collector, version, shape, announcements, successor, metrics })
+    }
+
+    /// The value of `Link`: the same key in the version to move to.
+    pub(super) fn successor_link(&self, key: &str) -> Option<HeaderValue> {
+        let PathTemplate { before, after, .. } = self.successor.as_ref()?;
+        let key = utf8_percent_encode(key, NON_ALPHANUMERIC);
+        HeaderValue::try_from(format!("<{before}{key}{after}>; rel=\"successor-version\"")).ok()
+    }
+}
+
+/// The key's segment of `path`, where the rest is the template's.
+fn key_segment<'p>(template: &PathTemplate, path: &'p str) -> Option<&'p str> {
+    let segment = path.strip_prefix(&template.before)?.strip_suffix(&template.after)?;
+    (!segment.is_empty() && !segment.contains('/')).then_some(segment)
+}
+
+/// The key that a segment names: decoded once, UTF-8, of bounded length, matching the domain's pattern.
+pub(super) fn decode_key(segment: &str, domain: &Domain) -> Result<String, String> {
+    // Every byte of the key takes at most three of the segment.
+    if segment.len() > 3 * MAX_KEY_BYTES {
+        return Err(format!("the key is longer than {MAX_KEY_BYTES} bytes"));
+    }
+    if has_broken_escape(segment) {
+        return Err("the key's segment holds a `%` that is not followed by two hexadecimal digits".to_owned());
+    }
+    let key = percent_decode_str(segment).decode_utf8().map_err(|_| "the decoded key is not UTF-8".to_owned())?;
+    if key.len() > MAX_KEY_BYTES {
+        return Err(format!("the key is longer than {MAX_KEY_BYTES} bytes"));
+    }
+    if matches!(key.as_ref(), "." | "..") || !domain.key.matches(&key) {
+        return Err(format!("the key does not match `{}`", domain.key.text));
+    }
+    Ok(key.into_owned())
+}
+
+fn has_broken_escape(segment: &str) -> bool {
+    let mut escapes = segment.split('%').skip(1);
+    escapes.any(|rest| !rest.as_bytes().get(..2).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit)))
+}
+
+/// RFC 9745 and RFC 8594; a date means its first second in UTC.
+fn announcements(version: &Version) -> Vec<(HeaderName, HeaderValue)> {
+    let mut headers = Vec::new();
+    let mut push = |name, value: String| {
+        headers.extend(HeaderValue::try_from(value).ok().map(|v| (HeaderName::from_static(name), v)));
+    };
+    if let Some(date) = version.deprecated {
+        push("deprecation", format!("@{}", date.midnight().assume_utc().unix_timestamp()));
+    }
+    if let Some(date) = version.sunset {
+        push("sunset", httpdate::fmt_http_date(date.midnight().assume_utc().into()));
+    }
+    headers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn template(before: &str, after: &str) -> PathTemplate {
+        PathTemplate { text: format!("{before}{{key}}{after}"), before: before.to_owned(), after: after.to_owned() }
+    }
+
+    #[test]
+    fn the_key_is_one_whole_segment() {
+        let t = template("/v1/customers/", "");
+        assert_eq!(key_segment(&t, "/v1/customers/42"), Some("42"));
+        assert_eq!(key_segment(&t, "/v1/customers/a%2Fb"), Some("a%2Fb"));
+        for path in ["/v1/customers/", "/v1/customers/42/", "/v1/customers/a/b", "/v1/customers", "/v2/customers/42"] {
+            assert_eq!(key_segment(&t, path), None, "{path}");
+        }
+        assert_eq!(key_segment(&template("/c/", "/all"), "/c/42/all"), Some("42"));
+        assert_eq!(key_segment(&template("/c/", "/all"), "/c/all"), None);
+    }
+
+    #[test]
+    fn broken_escapes_are_found() {
+        for segment in ["%", "%4", "a%zz", "%%41"] {
+            assert!(has_broken_escape(segment), "{segment}");
+        }
+        assert!(!has_broken_escape("a%41%2f") && !has_broken_escape("42"));
+    }
+}

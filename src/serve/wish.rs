@@ -1,0 +1,62 @@
+//! What a consumer asks beyond the path: its request headers.
+
+use http::header::{CACHE_CONTROL, HeaderMap, IF_NONE_MATCH};
+
+/// The request `Cache-Control`, as far as we honour it; other directives are ignored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct CacheWish {
+    /// `no-cache`: ask the sources again.
+    pub(super) no_cache: bool,
+    /// `only-if-cached`: answer from a cache or not at all.
+    pub(super) only_if_cached: bool,
+}
+
+impl CacheWish {
+    /// Reads all `Cache-Control` fields (RFC 9111 section 5.2.1).
+    pub(super) fn from_headers(headers: &HeaderMap) -> Self {
+        let mut wish = Self::default();
+        let fields = headers.get_all(CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
+        for directive in fields.flat_map(|field| field.split(',')) {
+            let name = directive.split('=').next().unwrap_or_default().trim();
+            wish.no_cache |= name.eq_ignore_ascii_case("no-cache");
+            wish.only_if_cached |= name.eq_ignore_ascii_case("only-if-cached");
+        }
+        wish
+    }
+}
+
+/// Whether `If-None-Match` names `etag` (RFC 9110 section 13.1.2: weak comparison, `*` matches all).
+pub(super) fn none_match_names(headers: &HeaderMap, etag: &str) -> bool {
+    let fields = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    fields.flat_map(entity_tags).any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
+}
+
+/// The members of a list of entity tags. Ours hold no comma, so a foreign tag that does only splits into others' tags.
+fn entity_tags(field: &str) -> impl Iterator<Item = &str> {
+    field.split(',').map(str::trim).filter(|tag| !tag.is_empty())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot set itself up should stop there")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directives_are_read_in_any_case_and_field() {
+        let mut headers = HeaderMap::new();
+        headers.append(CACHE_CONTROL, "max-age=3, No-Cache".parse().unwrap());
+        headers.append(CACHE_CONTROL, "only-if-cached".parse().unwrap());
+        assert_eq!(CacheWish::from_headers(&headers), CacheWish { no_cache: true, only_if_cached: true });
+    }
+
+    #[test]
+    fn etags_match_weakly_in_lists_and_by_star() {
+        let matches = |field: &str| {
+            let mut headers = HeaderMap::new();
+            headers.append(IF_NONE_MATCH, field.parse().unwrap());
+            none_match_names(&headers, "\"a\"")
+        };
+        assert!(matches("\"a\"") && matches("\"b\", W/\"a\"") && matches("*"));
+        assert!(!matches("\"b\"") && !matches("a") && !matches(""));
+    }
+}
