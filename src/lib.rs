@@ -1,9 +1,58 @@
-//! Backend for Backend.
+//! `bfb`, a Backend for Backend: a small process beside each consuming service. The service asks localhost for a key and
+//! gets its whole dataset, gathered from the owning services over mutual TLS: complete or not at all.
+//!
+//! # The parts
+//!
+//! ```text
+//!   main · cli                 one file a command; the only place that prints
+//!       │
+//!   sidecar                    puts the parts together, supervises, reloads, drains
+//!       │
+//!   serve ── admin             HTTP on localhost; the one place where errors become HTTP
+//!       │
+//!   collect                    all parts or nothing; the rounds of a snapshot
+//!       │
+//!   sources                    one part from one source: retries, breaker, bounds, pages
+//!       │
+//!   identity                   certificates: load, rotate, verify, prove mutual
+//!       │
+//!   domain · shape             the domain file and its problems; jq. Pure
+//! ```
+//!
+//! Imports go down only (`tests/layout.rs` holds them to it).
+//!
+//! # The life of a request
+//!
+//! 1. [`serve::accept`] takes a connection within a bound; a request that takes too long to arrive ends it.
+//! 2. [`serve::Consumers`] looks at `Host`, finds the version in the current [`serve::Table`], decodes and checks the key.
+//!    Nothing upstream has been asked yet.
+//! 3. [`collect::Collector`] asks every [`sources::Client`] as soon as the parts that its URL names are there; with
+//!    `atomicity: snapshot` further rounds confirm that all parts were current at one instant. One failure cancels the rest.
+//! 4. A client waits for a slot, asks its breaker, and sends a GET over a connection that [`identity::Connector`] has proven
+//!    mutual before the first byte of a request; it retries within its budget and the deadline.
+//! 5. The parts are joined byte for byte into a [`collect::Dataset`]; a version's [`shape::Program`] runs on it, within a
+//!    budget, away from the event loop.
+//! 6. The answer is a 200 with every part, or one [`serve::problem::Problem`] that holds none.
+//!
+//! # The life of a change
+//!
+//! Files are looked at twice a second. A new identity that is valid goes to every client through a `watch`; each then opens
+//! new connections and lets the old ones end. A domain file that is valid becomes a new table, swapped whole: running
+//! requests finish on the old one. What is broken is reported, counted, and changes nothing.
+//!
+//! # What is absent, on purpose
+//!
+//! - `domain` and `shape` know nobody: the checker is handed a jq compiler as a function ([`domain::World`]).
+//! - `collect` does not know HTTP towards consumers, and `sources` does not know that there is more than one source.
+//! - No part of a dataset is parsed and written again on its way through: a [`sources::Part`] is the bytes that came.
+//! - No error text, log line or metric holds a key or a part's data unless the operator asked for it.
 
 pub mod admin;
+pub mod cli;
 pub mod collect;
 pub mod domain;
 pub mod identity;
 pub mod serve;
 pub mod shape;
+pub mod sidecar;
 pub mod sources;

@@ -1,3 +1,8 @@
-//! The `bfb` binary.
+//! The `bfb` binary: see [`bfb::cli`].
 
-fn main() {}
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> std::process::ExitCode {
+    bfb::cli::main()
+}

@@ -3,5 +3,7 @@
 
 mod domain_file;
 mod identities;
+mod layout;
+mod link;
 mod sources;
 mod support;

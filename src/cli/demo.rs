@@ -1,0 +1,201 @@
+//! `bfb demo`: four upstreams over mutual TLS that can be told to fail, slow down or change while they run.
+//!
+//! Everything here is made at start, from a seed: an authority and its certificates, the data of a thousand customers, and
+//! the domain file that puts them together. Nothing leaves loopback.
+
+mod answer;
+mod control;
+mod data;
+mod domain_file;
+mod money;
+mod next;
+mod people;
+mod pki;
+mod shop;
+mod upstreams;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use reqwest::Method;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, mpsc};
+
+use super::args::{AdminPort, Listen};
+use super::local::{Local, problem_text};
+use super::logging::{self, LogFormat};
+use super::{exit, pretty, serve};
+use crate::admin::LogLevel;
+use crate::identity::{Paths, TlsOptions};
+use crate::serve::{Address, AllowedHosts, KeyLog, Limits, Settings};
+use crate::sidecar::{Config, Reading, Sidecar, ToldTo};
+use crate::sources::Tape;
+use domain_file::write_domain;
+use next::try_next;
+use upstreams::{Ports, Upstreams};
+
+#[derive(Debug, Args)]
+pub(super) struct Demo {
+    /// Print the answer and exit; every port is then one that is free
+    #[arg(long)]
+    once: bool,
+    /// What the data is made from: the same seed, the same customers
+    #[arg(long, value_name = "N", default_value_t = 2026)]
+    seed: u64,
+    /// Where the demo's upstreams are told to fail, slow down or change
+    #[arg(long, value_name = "PORT", default_value_t = 7079)]
+    control: u16,
+    #[command(flatten)]
+    listen: Listen,
+    #[command(flatten)]
+    admin: AdminPort,
+    /// The log's level
+    #[arg(long, env = "BFB_LOG", value_name = "LEVEL", default_value = "warn")]
+    log: String,
+}
+
+/// The customer of the first answer.
+const FIRST: &str = "/v2/customers/42";
+
+type Failure = Box<dyn std::error::Error>;
+
+impl Demo {
+    pub(super) fn run(self) -> ExitCode {
+        let handle = match logging::start(&self.log, LogFormat::Text) {
+            Ok(handle) => handle,
+            Err(error) => {
+                eprintln!("error: {error}");
+                return exit::wrong_input();
+            }
+        };
+        let apply = move |filter: &str| logging::apply(&handle, filter);
+        super::block_on(async move {
+            let upstreams = Scratch::new().and_then(|dir| Ok((self.start_upstreams(dir.path())?, dir)));
+            match upstreams {
+                Ok((upstreams, _dir)) => {
+                    let ended = self.show(&upstreams, apply).await;
+                    upstreams.shutdown().await;
+                    ended
+                }
+                Err(error) => {
+                    eprintln!("error: {error}\nhint: `--control`, `--listen` and `--admin` name other ports");
+                    exit::unavailable()
+                }
+            }
+        })
+    }
+
+    fn start_upstreams(&self, dir: &Path) -> std::io::Result<Upstreams> {
+        let control = if self.once { 0 } else { self.control };
+        Upstreams::start(dir, self.seed, Ports { control, ..Ports::default() })
+    }
+
+    async fn show(&self, upstreams: &Upstreams, apply: impl Fn(&str) + Send + 'static) -> ExitCode {
+        let config = match write_domain(upstreams.identity_dir().parent().unwrap_or(Path::new("."))) {
+            Ok(file) => self.config(file, upstreams),
+            Err(error) => {
+                eprintln!("error: {error}");
+                return exit::unavailable();
+            }
+        };
+        let sidecar = match Sidecar::start(config, LogLevel::new(&self.log, logging::check)).await {
+            Ok(sidecar) => sidecar,
+            Err(error) => {
+                let code = serve::refuse(&error);
+                eprintln!("hint: `--listen` and `--admin` name other ports; `--once` takes any that are free");
+                return code;
+            }
+        };
+        let Some(address) = sidecar.addresses().next().cloned() else { return exit::FAILED };
+        let (stop, told) = mpsc::channel(2);
+        let told_to = ToldTo { stop: told, reload: Arc::new(Notify::new()) };
+        let (sidecar, ()) = tokio::join!(sidecar.run(told_to, apply), async {
+            if let Err(error) = self.converse(upstreams, &address).await {
+                eprintln!("error: {error}");
+            }
+            // Twice: the demo's consumer is gone already, there is nothing to drain for.
+            let _ = stop.send(()).await;
+            let _ = stop.send(()).await;
+        });
+        if sidecar.is_ok() { exit::OK } else { exit::FAILED }
+    }
+
+    async fn converse(&self, upstreams: &Upstreams, address: &Address) -> Result<(), Failure> {
+        let listen = address.to_string().replace("127.0.0.1", "localhost");
+        let local = Local::new(address)?;
+        let answer = local.send(local.request(Method::GET, FIRST), "listen").await?;
+        println!("GET http://{listen}{FIRST}\n{:?} {}", answer.version(), answer.status());
+        for (name, value) in answer.headers() {
+            println!("{name}: {}", value.to_str().unwrap_or("?"));
+        }
+        let (status, body) = (answer.status(), answer.bytes().await?);
+        if !status.is_success() {
+            return Err(problem_text(status.as_u16(), &body).into());
+        }
+        println!("\n{}\n", pretty::indent(&String::from_utf8_lossy(&body)));
+        if self.once {
+            return Ok(());
+        }
+        println!("{}", try_next(upstreams.control_addr(), &listen));
+        println!("Ctrl-C ends it.");
+        let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        Ok(())
+    }
+
+    fn config(&self, file: PathBuf, upstreams: &Upstreams) -> Config {
+        let (listen, ipv6_optional) = self.listen.addresses();
+        let any = || Address::Tcp(([127, 0, 0, 1], 0).into());
+        Config {
+            paths: vec![file],
+            listen: if self.once { vec![any()] } else { listen },
+            ipv6_optional,
+            socket_mode: 0o660,
+            admin: if self.once { any() } else { self.admin.admin.clone() },
+            probes: None,
+            allow_remote: false,
+            identity: Some(Paths { dir: upstreams.identity_dir().to_owned(), ca: None }),
+            tls: TlsOptions::default(),
+            reading: Reading { allow_http: false, variables: upstreams.domain_env().into_iter().collect() },
+            tape: Tape::Off,
+            settings: Settings {
+                hosts: AllowedHosts::default(),
+                explain: false,
+                honour_cache_control: true,
+                requests_max: 1024,
+            },
+            limits: Limits::default(),
+            keys: KeyLog::default(),
+            spans: None,
+            drain: Duration::from_secs(1),
+        }
+    }
+}
+
+/// A folder for the demo's certificates and domain file, gone when it ends.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> std::io::Result<Self> {
+        let name = format!("bfb-demo-{}-{:08x}", std::process::id(), fastrand::u32(..));
+        let dir = std::env::temp_dir().join(name);
+        std::fs::create_dir(&dir)?;
+        Ok(Self(dir))
+    }
+
+    fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,0 +1,74 @@
+//! The demo's certificates: one authority, made anew at each start, that everybody in the demo trusts.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::server::WebPkiClientVerifier;
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::shop::Kind;
+use crate::identity::issue::{Authority, Issued, Leaf, Usage, Validity};
+
+/// Who the demo's sidecar is.
+const CONSUMER: &str = "spiffe://shop.example/ns/demo/sa/consumer";
+
+/// A demo does not run longer.
+const DAYS: u32 = 30;
+
+/// The demo's authority.
+pub(super) struct Pki {
+    authority: Authority,
+    provider: Arc<CryptoProvider>,
+}
+
+impl Pki {
+    pub(super) fn new() -> io::Result<Self> {
+        let authority = Authority::new("bfb demo", Validity::days(DAYS)).map_err(io::Error::other)?;
+        Ok(Self { authority, provider: Arc::new(aws_lc_rs::default_provider()) })
+    }
+
+    /// Writes the sidecar's `tls.crt`, `tls.key` and `ca.crt` into `dir`.
+    pub(super) fn write_consumer(&self, dir: &Path) -> io::Result<()> {
+        self.issue(Leaf::new("consumer").uri(CONSUMER).usage(Usage::Client))?.write(dir, self.authority.ca_pem())
+    }
+
+    /// TLS as the upstream does it: 1.3 only, and nobody without a certificate of the authority gets in.
+    pub(super) fn server(&self, kind: Kind) -> io::Result<ServerConfig> {
+        let issued = self.issue(server_leaf(kind))?;
+        let chain = vec![CertificateDer::from_pem_slice(issued.cert_pem.as_bytes()).map_err(io::Error::other)?];
+        let key = PrivateKeyDer::from_pem_slice(issued.key_pem.as_bytes()).map_err(io::Error::other)?;
+        let mut trusted = rustls::RootCertStore::empty();
+        let ca = CertificateDer::from_pem_slice(self.authority.ca_pem().as_bytes()).map_err(io::Error::other)?;
+        trusted.add(ca).map_err(io::Error::other)?;
+        let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(trusted), Arc::clone(&self.provider))
+            .build()
+            .map_err(io::Error::other)?;
+        let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(io::Error::other)?
+            .with_client_cert_verifier(clients)
+            .with_single_cert(chain, key)
+            .map_err(io::Error::other)?;
+        config.ticketer = aws_lc_rs::Ticketer::new().map_err(io::Error::other)?;
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(config)
+    }
+
+    fn issue(&self, leaf: Leaf) -> io::Result<Issued> {
+        self.authority.issue(&leaf.valid(Validity::days(DAYS))).map_err(io::Error::other)
+    }
+}
+
+/// Two upstreams are known by a SPIFFE ID and two by a host name, as the domain file expects.
+fn server_leaf(kind: Kind) -> Leaf {
+    let leaf = Leaf::new(kind.name()).usage(Usage::Server);
+    match kind {
+        Kind::Profile => leaf.uri("spiffe://shop.example/ns/crm/sa/profile"),
+        Kind::Orders => leaf.uri("spiffe://shop.example/ns/shop/sa/orders"),
+        Kind::Favorites | Kind::Reviews => leaf.dns("localhost"),
+    }
+}

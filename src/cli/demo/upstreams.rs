@@ -1,0 +1,210 @@
+//! The four upstreams and their control, running: ports, connections and their end.
+//!
+//! Every task belongs to the [`Upstreams`]; dropping it stops them all, and [`Upstreams::shutdown`] also waits for them.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+
+use super::answer::answer;
+use super::control::control;
+use super::pki::Pki;
+use super::shop::{Kind, Shop};
+
+/// Connections to one upstream at once; more wait to be accepted.
+const MAX_CONNECTIONS: usize = 512;
+/// Connections to the control at once.
+const MAX_CONTROL_CONNECTIONS: usize = 16;
+/// How long a peer may take for a TLS handshake or for a request's headers.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The pause after a failed `accept` (no file descriptors left, say).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Ports on 127.0.0.1; 0 lets the system choose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ports {
+    pub(crate) profile: u16,
+    pub(crate) favorites: u16,
+    pub(crate) reviews: u16,
+    pub(crate) orders: u16,
+    pub(crate) control: u16,
+}
+
+impl Default for Ports {
+    fn default() -> Self {
+        Self { profile: 0, favorites: 0, reviews: 0, orders: 0, control: 7079 }
+    }
+}
+
+/// The demo's upstreams while they run.
+#[derive(Debug)]
+pub(crate) struct Upstreams {
+    /// Where they listen.
+    pub(crate) ports: Ports,
+    identity: PathBuf,
+    tasks: TaskTracker,
+    stop: DropGuard,
+}
+
+impl Upstreams {
+    /// Makes new certificates, writes the sidecar's identity into `dir/identity`, and starts all on these ports.
+    pub(crate) fn start(dir: &Path, seed: u64, wished: Ports) -> io::Result<Self> {
+        let pki = Pki::new()?;
+        let identity = dir.join("identity");
+        pki.write_consumer(&identity)?;
+
+        let owner = Owner { tasks: TaskTracker::new(), stop: CancellationToken::new() };
+        // From here on, an error stops what has been started.
+        let guard = owner.stop.clone().drop_guard();
+        let mut shops = Vec::new();
+        let mut start = |kind: Kind, port| {
+            let shop = Arc::new(Shop::new(kind, seed));
+            let (listener, port) = bind(port)?;
+            let acceptor = TlsAcceptor::from(Arc::new(pki.server(kind)?));
+            owner.spawn(run_upstream(listener, acceptor, Arc::clone(&shop), owner.clone()));
+            shops.push(shop);
+            io::Result::Ok(port)
+        };
+        let mut ports = Ports {
+            profile: start(Kind::Profile, wished.profile)?,
+            favorites: start(Kind::Favorites, wished.favorites)?,
+            reviews: start(Kind::Reviews, wished.reviews)?,
+            orders: start(Kind::Orders, wished.orders)?,
+            control: 0,
+        };
+        let (listener, port) = bind(wished.control)?;
+        ports.control = port;
+        owner.spawn(run_control(listener, shops.into(), owner.clone()));
+        Ok(Self { ports, identity, tasks: owner.tasks, stop: guard })
+    }
+
+    /// The folder for the sidecar's `--identity`.
+    pub(crate) fn identity_dir(&self) -> &Path {
+        &self.identity
+    }
+
+    /// Where they are told to fail, slow down or change.
+    pub(crate) fn control_addr(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.ports.control).into()
+    }
+
+    /// The variables that the domain file asks for, by name.
+    pub(crate) fn domain_env(&self) -> Vec<(String, String)> {
+        let Ports { profile, favorites, reviews, orders, .. } = self.ports;
+        // Where the certificate carries a DNS name, the URL must say it; a SPIFFE ID is the same at every address.
+        [
+            ("PROFILE_HOST", format!("127.0.0.1:{profile}")),
+            ("FAVORITES_HOST", format!("localhost:{favorites}")),
+            ("REVIEWS_HOST", format!("localhost:{reviews}")),
+            ("ORDERS_HOST", format!("127.0.0.1:{orders}")),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into()
+    }
+
+    /// Stops all and waits until nothing runs any more.
+    pub(crate) async fn shutdown(self) {
+        drop(self.stop);
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+/// Whose the tasks are: all end when `stop` says so.
+#[derive(Clone)]
+struct Owner {
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Owner {
+    fn spawn(&self, task: impl Future<Output: Send> + Send + 'static) {
+        self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(task));
+    }
+}
+
+/// For hyper's tasks, one an HTTP/2 request.
+impl<F: Future<Output: Send> + Send + 'static> hyper::rt::Executor<F> for Owner {
+    fn execute(&self, task: F) {
+        self.spawn(task);
+    }
+}
+
+fn bind(port: u16) -> io::Result<(TcpListener, u16)> {
+    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+        .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on 127.0.0.1:{port}: {error}")))?;
+    listener.set_nonblocking(true)?;
+    let port = listener.local_addr()?.port();
+    Ok((TcpListener::from_std(listener)?, port))
+}
+
+async fn run_upstream(listener: TcpListener, acceptor: TlsAcceptor, shop: Arc<Shop>, owner: Owner) {
+    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let (stream, slot) = accept(&listener, &slots).await;
+        let (acceptor, shop, hyper_tasks) = (acceptor.clone(), Arc::clone(&shop), owner.clone());
+        owner.spawn(async move {
+            let _slot = slot;
+            // Who does not prove himself is gone; what was wrong is for him to report.
+            let Ok(Ok(stream)) = tokio::time::timeout(PATIENCE, acceptor.accept(stream)).await else { return };
+            let service = service_fn(|request: Request<Incoming>| {
+                let shop = Arc::clone(&shop);
+                async move {
+                    shop.take_time().await;
+                    Ok::<_, Infallible>(answer(&shop, request.method(), request.uri().path(), request.headers()))
+                }
+            });
+            let mut server = auto::Builder::new(hyper_tasks);
+            server.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+            // It ends with the peer.
+            let _ = server.serve_connection(TokioIo::new(stream), service).await;
+        });
+    }
+}
+
+async fn run_control(listener: TcpListener, shops: Arc<[Arc<Shop>]>, owner: Owner) {
+    let slots = Arc::new(Semaphore::new(MAX_CONTROL_CONNECTIONS));
+    loop {
+        let (stream, slot) = accept(&listener, &slots).await;
+        let shops = Arc::clone(&shops);
+        owner.spawn(async move {
+            let _slot = slot;
+            let service = service_fn(|request: Request<Incoming>| {
+                let reply = control(&shops, request.method(), request.uri(), request.headers());
+                std::future::ready(Ok::<_, Infallible>(reply))
+            });
+            let mut server = hyper::server::conn::http1::Builder::new();
+            server.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+            let _ = server.serve_connection(TokioIo::new(stream), service).await;
+        });
+    }
+}
+
+/// The next connection, once there is a slot for it.
+async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> (TcpStream, OwnedSemaphorePermit) {
+    let slot = Arc::clone(slots).acquire_owned().await.expect("never closed");
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                // Answers are small and waited for.
+                let _ = stream.set_nodelay(true);
+                return (stream, slot);
+            }
+            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+        }
+    }
+}

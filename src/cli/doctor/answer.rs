@@ -1,0 +1,218 @@
+//! What a source answers: first as a sidecar would ask it, which says whether it is a part; then the headers and the time.
+//!
+//! Bodies are read within the source's bound and thrown away.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, AGE, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, IF_NONE_MATCH, LAST_MODIFIED, LINK,
+};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, Version};
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper_util::client::legacy;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use serde::Serialize;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::examine::Asker;
+use super::finding::Finding;
+use super::report::ms;
+use crate::domain::Source;
+use crate::identity::{Connector, Metrics};
+use crate::sources::{Answer, Ask, Attempt, Client, Part, TraceContext};
+
+/// How many warm answers are timed.
+const WARM: usize = 5;
+
+/// What is known of an answer.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct Facts {
+    pub(super) status: u16,
+    /// `HTTP/2`.
+    pub(super) http: &'static str,
+    pub(super) content_type: Option<String>,
+    pub(super) etag: Tag,
+    pub(super) last_modified: bool,
+    /// Whether it answered 304 to its own `ETag`; `None`: there is no strong one to ask with.
+    pub(super) not_modified: Option<bool>,
+    pub(super) no_store: bool,
+    /// It has an `Age`: a cache gave it.
+    pub(super) aged: bool,
+    pub(super) next_page: bool,
+    pub(super) body_bytes: usize,
+    /// With a new connection.
+    pub(super) first_ms: f64,
+    /// The median over a connection that is there.
+    pub(super) warm_ms: Option<f64>,
+}
+
+/// What an `ETag` can prove.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Tag {
+    Strong,
+    Weak,
+    None,
+}
+
+/// What came of asking one source.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) part: Option<Part>,
+    pub(super) facts: Option<Facts>,
+    pub(super) finding: Option<Finding>,
+}
+
+/// Asks `source` for `target`, as a sidecar would, but once; then, where a 200 came, looks at it.
+pub(super) async fn ask(source: &Source, target: &PathAndQuery, asker: &Asker) -> Asked {
+    let client = Client::new(Source { retries: 0, ..source.clone() }, &asker.shared);
+    let mut attempts = Vec::new();
+    let (deadline, trace) = (Instant::now() + asker.timeout, TraceContext::fresh());
+    let ask = Ask { target, known: None, no_cache: true, deadline, trace: &trace };
+    let (part, finding) = match client.fetch(ask, &mut attempts).await {
+        Ok(Answer::Part(part)) => (Some(part), None),
+        Ok(Answer::NotFound | Answer::Unchanged) => (None, Some(unknown_key())),
+        Err(failure) => {
+            return Asked {
+                part: None,
+                facts: None,
+                finding: Some(Finding::error(failure.reason.as_str(), failure.detail)),
+            };
+        }
+    };
+    let found = attempts.first().filter(|attempt| attempt.status == Some(200));
+    let facts = match found {
+        Some(first) => Probe::new(source, target, asker).look(first).await,
+        None => None,
+    };
+    Asked { part, facts, finding: finding.or_else(|| found.is_none().then(unknown_key)) }
+}
+
+fn unknown_key() -> Finding {
+    Finding::warning("not-found", "answered 404, which the file takes for an answer: its validators are not known")
+        .hint("give `--key` one that it has")
+}
+
+/// A client of our own: what a part is made from shows no headers.
+struct Probe<'a> {
+    http: legacy::Client<Connector, Empty<Bytes>>,
+    source: &'a Source,
+    target: &'a PathAndQuery,
+    limit: Duration,
+}
+
+/// The head of an answer whose body was read.
+struct Head {
+    status: StatusCode,
+    version: Version,
+    headers: HeaderMap,
+    bytes: usize,
+}
+
+impl<'a> Probe<'a> {
+    fn new(source: &'a Source, target: &'a PathAndQuery, asker: &Asker) -> Self {
+        let server = source.http.server.clone();
+        let connector = match &asker.identity {
+            Some(identity) if source.http.url.origin.scheme_str() == Some("https") => {
+                Connector::mutual(identity.clone(), server, asker.tls, Metrics::default())
+            }
+            _ => Connector::plain(),
+        };
+        let http = legacy::Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector);
+        Self { http, source, target, limit: asker.timeout }
+    }
+
+    async fn look(&self, first: &Attempt) -> Option<Facts> {
+        let head = self.get(None).await?;
+        let tag = strong(&head.headers);
+        let not_modified = match &tag {
+            Some(tag) => self.get(Some(tag)).await.map(|head| head.status == StatusCode::NOT_MODIFIED),
+            None => None,
+        };
+        let warm_ms = self.warm().await.map(ms);
+        Some(Facts { not_modified, warm_ms, ..facts(&head, first.took) })
+    }
+
+    /// The median of a few answers, one after the other, within the limit together.
+    async fn warm(&self) -> Option<Duration> {
+        let end = Instant::now() + self.limit;
+        let mut took = Vec::with_capacity(WARM);
+        for _ in 0..WARM {
+            let began = Instant::now();
+            let Ok(Some(_)) = timeout_at(end, self.get(None)).await else { break };
+            took.push(began.elapsed());
+        }
+        took.sort_unstable();
+        took.get(took.len() / 2).copied()
+    }
+
+    async fn get(&self, condition: Option<&HeaderValue>) -> Option<Head> {
+        let request = self.request(condition)?;
+        let exchanged = async {
+            let (head, body) = self.http.request(request).await.ok()?.into_parts();
+            let body = Limited::new(body, self.source.max_body.get()).collect().await.ok()?.to_bytes();
+            Some(Head { status: head.status, version: head.version, headers: head.headers, bytes: body.len() })
+        };
+        timeout(self.limit, exchanged).await.ok().flatten()
+    }
+
+    fn request(&self, condition: Option<&HeaderValue>) -> Option<Request<Empty<Bytes>>> {
+        let mut uri = self.source.http.url.origin.clone().into_parts();
+        uri.path_and_query = Some(self.target.clone());
+        let mut request = Request::new(Empty::new());
+        *request.uri_mut() = Uri::from_parts(uri).ok()?;
+        let headers = request.headers_mut();
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        headers.insert(http::header::USER_AGENT, HeaderValue::from_static(concat!("bfb/", env!("CARGO_PKG_VERSION"))));
+        headers.extend(self.source.http.headers.clone());
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        headers.extend(condition.map(|tag| (IF_NONE_MATCH, tag.clone())));
+        Some(request)
+    }
+}
+
+fn facts(head: &Head, first: Duration) -> Facts {
+    let headers = &head.headers;
+    let says = |name: HeaderName, directive: &str| {
+        let texts = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+        texts.flat_map(|text| text.split([',', ';'])).any(|word| word.trim().eq_ignore_ascii_case(directive))
+    };
+    Facts {
+        status: head.status.as_u16(),
+        http: version(head.version),
+        content_type: headers.get(CONTENT_TYPE).and_then(|value| Some(value.to_str().ok()?.to_owned())),
+        etag: tag(headers),
+        last_modified: headers.contains_key(LAST_MODIFIED),
+        not_modified: None,
+        no_store: says(CACHE_CONTROL, "no-store"),
+        aged: headers.contains_key(AGE),
+        next_page: says(LINK, "rel=next") || says(LINK, "rel=\"next\""),
+        body_bytes: head.bytes,
+        first_ms: ms(first),
+        warm_ms: None,
+    }
+}
+
+fn tag(headers: &HeaderMap) -> Tag {
+    match headers.get(ETAG).map(HeaderValue::as_bytes) {
+        Some([b'"', .., b'"']) => Tag::Strong,
+        Some([b'W', b'/', b'"', .., b'"']) => Tag::Weak,
+        _ => Tag::None,
+    }
+}
+
+fn strong(headers: &HeaderMap) -> Option<HeaderValue> {
+    headers.get(ETAG).filter(|_| tag(headers) == Tag::Strong).cloned()
+}
+
+fn version(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_2 => "HTTP/2",
+        Version::HTTP_11 => "HTTP/1.1",
+        Version::HTTP_10 => "HTTP/1.0",
+        _ => "HTTP",
+    }
+}

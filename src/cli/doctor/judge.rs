@@ -1,0 +1,110 @@
+//! From facts to findings. Pure.
+
+use std::time::{Duration, SystemTime};
+
+use super::answer::{Facts, Tag};
+use super::connection::Without;
+use super::finding::Finding;
+use super::report::span;
+use crate::domain::{Atomicity, Domain, Pages, Source};
+use crate::identity::Certificate;
+
+/// The longest before its end that a certificate is warned of; of one that lives short, its last third.
+const ENDS_SOON: Duration = Duration::from_hours(14 * 24);
+
+/// A warning where `certificate` ends soon.
+pub(super) fn expiry(whose: &str, certificate: &Certificate, now: SystemTime) -> Option<Finding> {
+    let life = certificate.not_after.duration_since(certificate.not_before).unwrap_or_default();
+    let left = certificate.not_after.duration_since(now).unwrap_or_default();
+    let soon = ENDS_SOON.min(life / 3);
+    (left < soon).then(|| {
+        Finding::warning("expires-soon", format!("{whose} ends in {}", span(left)))
+            .expected(format!("a new one {} before its end", span(soon)))
+            .hint("is its renewal stuck?")
+    })
+}
+
+/// The server did not ask for our certificate.
+pub(super) fn not_mutual() -> Finding {
+    Finding::error("not-mutual", "it does not ask for a client certificate")
+        .expected("it to demand one in the handshake; no request will ever be sent to it")
+        .hint("nginx: `ssl_verify_client on`; Envoy: `require_client_certificate: true`")
+}
+
+/// A server that asks, but goes on without.
+pub(super) fn without(asked: bool, without: Option<Without>) -> Option<Finding> {
+    (asked && without == Some(Without::Accepted)).then(|| {
+        Finding::warning("certificate-optional", "it asks for a client certificate, but goes on without one")
+            .expected("it to end the handshake")
+            .hint("nginx: `ssl_verify_client on`, not `optional`; unless it refuses each request, anyone can ask it")
+    })
+}
+
+/// What is to be said of an answer that is a part.
+pub(super) fn answer(domain: &Domain, source: &Source, facts: &Facts) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if facts.no_store {
+        let kept = match domain.cache.ttl {
+            Duration::ZERO => "a domain file decides that alone, here it keeps nothing (`ttl: 0s`)".to_owned(),
+            ttl => format!("it is kept for {} all the same (`ttl`)", humantime::format_duration(ttl)),
+        };
+        let warning = Finding::warning("no-store", format!("its `Cache-Control` says `no-store`, {kept}"));
+        findings.push(warning.hint("may its data be kept? where not, `cache: {ttl: 0s}`"));
+    }
+    // One source alone is a snapshot as it is.
+    if matches!(domain.atomicity, Atomicity::Snapshot { .. }) && domain.sources.len() > 1 {
+        findings.extend(snapshot(facts));
+    }
+    if facts.next_page && source.http.pages == Pages::First {
+        findings.push(Finding::note("first-page", "has a next page, which is left out (`pages: first`)"));
+    }
+    findings.extend(latency(domain, source, facts));
+    findings
+}
+
+fn snapshot(facts: &Facts) -> Vec<Finding> {
+    let again = "a strong `ETag`; it is read again in each round and compared";
+    let mut findings = Vec::new();
+    match (facts.etag, facts.not_modified) {
+        (Tag::Weak, _) => findings.push(Finding::note("weak-validator", "its `ETag` is weak").expected(again)),
+        (Tag::None, _) if facts.last_modified => {
+            findings.push(Finding::note("no-validator", "has a `Last-Modified` but no `ETag`").expected(again));
+        }
+        (Tag::None, _) => findings.push(Finding::note("no-validator", "has no `ETag`").expected(again)),
+        (Tag::Strong, Some(false)) => findings.push(
+            Finding::note("no-304", "answered in full to `If-None-Match` with its own `ETag`")
+                .expected("304")
+                .hint("does its `ETag` change with every answer? then no snapshot will ever be confirmed"),
+        ),
+        (Tag::Strong, _) => {}
+    }
+    if facts.aged {
+        findings.push(
+            Finding::warning("cached", "answered from a cache (`Age`), though it was asked with `no-cache`")
+                .expected("its current state: a snapshot can be no better than its sources")
+                .hint("ask the owning service itself, not a cache before it"),
+        );
+    }
+    findings
+}
+
+/// Whether what was measured leaves room for a dataset.
+fn latency(domain: &Domain, source: &Source, facts: &Facts) -> Option<Finding> {
+    let (limit, name) = match source.timeout {
+        Some(timeout) if timeout < domain.deadline => (timeout, "timeout"),
+        _ => (domain.deadline, "deadline"),
+    };
+    let limit_ms = super::report::ms(limit);
+    let expected = format!("less than its `{name}`, {}", humantime::format_duration(limit));
+    match facts.warm_ms {
+        Some(warm) if warm > limit_ms => {
+            let met = format!("takes {warm:.0} ms for an answer (median)");
+            Some(Finding::error("too-slow", met).expected(expected))
+        }
+        _ if facts.first_ms > limit_ms => {
+            let met = format!("took {:.0} ms for its first answer", facts.first_ms);
+            Some(Finding::warning("slow-start", met).expected(expected))
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,53 @@
+//! Our own identity: what upstreams will see of us.
+
+use std::time::SystemTime;
+
+use serde::Serialize;
+
+use super::finding::Finding;
+use super::judge;
+use super::report::moment;
+use crate::identity::{Certificate, Identity};
+
+/// Our identity as it was read.
+#[derive(Debug, Serialize)]
+pub(super) struct Own {
+    pub(super) names: Vec<String>,
+    pub(super) issuer: String,
+    pub(super) not_after: String,
+    /// Whether its extended key usage allows it to be a client.
+    pub(super) client_auth: bool,
+    /// How many certificates are trusted, and when the first of them ends.
+    pub(super) authorities: usize,
+    pub(super) authorities_not_after: Option<String>,
+    pub(super) findings: Vec<Finding>,
+}
+
+impl Own {
+    pub(super) fn of(identity: &Identity, now: SystemTime) -> Self {
+        let certificate = &identity.certificate;
+        let mut findings = Vec::new();
+        if !certificate.client_auth {
+            let met = "our certificate may not be used as a client (its extended key usage)";
+            findings.push(Finding::error("not-a-client", met).expected("`clientAuth` among its usages"));
+        }
+        findings.extend(judge::expiry("our certificate", certificate, now));
+        let authorities = identity.authorities.iter();
+        findings.extend(authorities.filter_map(|authority| judge::expiry("a certificate of `ca.crt`", authority, now)));
+        Self {
+            names: names(certificate),
+            issuer: certificate.issuer.clone(),
+            not_after: moment(identity.not_after),
+            client_auth: certificate.client_auth,
+            authorities: identity.authorities.len(),
+            authorities_not_after: identity.authorities_not_after().map(moment),
+            findings,
+        }
+    }
+}
+
+/// Every name of a certificate: URIs, DNS names, addresses; control characters escaped.
+pub(super) fn names(certificate: &Certificate) -> Vec<String> {
+    let texts = certificate.uris.iter().chain(&certificate.dns).map(|name| name.escape_debug().to_string());
+    texts.chain(certificate.ips.iter().map(ToString::to_string)).collect()
+}

@@ -1,0 +1,93 @@
+//! The report: all that was found, in the members that `--format json` prints.
+
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+
+use super::answer;
+use super::connection;
+use super::finding::{Finding, Level};
+use super::own::Own;
+
+/// The whole report.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    /// No finding is an error.
+    pub(super) ok: bool,
+    /// Whether sources were asked with a key.
+    pub(super) asked: bool,
+    /// `None`: no source is asked over TLS, and no identity was given.
+    pub(super) identity: Option<Own>,
+    pub(super) domains: Vec<DomainReport>,
+}
+
+/// One domain.
+#[derive(Debug, Serialize)]
+pub(super) struct DomainReport {
+    pub(super) name: String,
+    pub(super) file: String,
+    /// `complete` or `snapshot`.
+    pub(super) atomicity: &'static str,
+    pub(super) findings: Vec<Finding>,
+    pub(super) sources: Vec<SourceReport>,
+}
+
+/// One source.
+#[derive(Debug, Serialize)]
+pub(super) struct SourceReport {
+    pub(super) name: String,
+    /// Scheme and authority of its URL.
+    pub(super) origin: String,
+    /// The identity that its certificate must carry.
+    pub(super) server: String,
+    /// `None`: there is no connection to it.
+    pub(super) connection: Option<connection::Facts>,
+    /// `None`: it was not asked, or gave no 200.
+    pub(super) answer: Option<answer::Facts>,
+    pub(super) findings: Vec<Finding>,
+}
+
+impl SourceReport {
+    /// The worst that was found of it.
+    pub(super) fn level(&self) -> Option<Level> {
+        self.findings.iter().map(|finding| finding.level).min()
+    }
+}
+
+impl Report {
+    pub(super) fn new(asked: bool, identity: Option<Own>, domains: Vec<DomainReport>) -> Self {
+        let mut report = Self { ok: true, asked, identity, domains };
+        let ok = report.findings().all(|finding| finding.level != Level::Error);
+        report.ok = ok;
+        report
+    }
+
+    fn findings(&self) -> impl Iterator<Item = &Finding> {
+        let of_domains = self.domains.iter().flat_map(|domain| {
+            let of_sources = domain.sources.iter().flat_map(|source| &source.findings);
+            domain.findings.iter().chain(of_sources)
+        });
+        self.identity.iter().flat_map(|own| &own.findings).chain(of_domains)
+    }
+}
+
+/// Milliseconds, to a hundredth.
+pub(super) fn ms(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 100_000.0).round() / 100.0
+}
+
+/// `2026-06-01T00:00:00Z`.
+pub(super) fn moment(time: SystemTime) -> String {
+    humantime::format_rfc3339_seconds(time).to_string()
+}
+
+/// A time to come, for people: `364 days`, `7 hours`.
+pub(super) fn span(duration: Duration) -> String {
+    const HOUR: u64 = 3600;
+    let (count, unit) = match duration.as_secs() {
+        seconds if seconds < HOUR => (seconds / 60, "minute"),
+        seconds if seconds < 48 * HOUR => (seconds / HOUR, "hour"),
+        seconds => (seconds / (24 * HOUR), "day"),
+    };
+    format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
+}

@@ -1,0 +1,177 @@
+//! `bfb get DOMAIN KEY`: one dataset, from the sidecar beside us, or collected here and now.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use bytes::Bytes;
+use clap::Args;
+use http::{HeaderMap, StatusCode};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::Method;
+use serde_json::Value;
+
+use super::args::{AdminPort, Format, Listen, Upstreams};
+use super::explain::Waterfall;
+use super::local::{Local, problem_text};
+use super::{alone, exit, pretty, status};
+
+#[derive(Debug, Args)]
+pub(super) struct Get {
+    /// The domain
+    domain: String,
+    /// The key
+    key: String,
+    /// Collect here, by this domain file, instead of asking the sidecar
+    #[arg(long = "domain", value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// The version; without it, the last one that is not deprecated
+    #[arg(long, value_name = "NAME")]
+    version: Option<String>,
+    /// Draw where the time went
+    #[arg(long)]
+    explain: bool,
+    /// How it is printed: the data as it is, or with `json` one object with status, headers, timing and data
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+    #[command(flatten)]
+    listen: Listen,
+    #[command(flatten)]
+    admin: AdminPort,
+    #[command(flatten)]
+    upstreams: Upstreams,
+}
+
+/// An answer, whoever gave it.
+pub(super) struct Got {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+impl Get {
+    pub(super) fn run(self) -> ExitCode {
+        super::block_on(async move {
+            let got = match self.file.clone() {
+                None => self.ask_sidecar().await,
+                Some(file) => {
+                    let wanted =
+                        alone::Wanted { domain: &self.domain, key: &self.key, version: self.version.as_deref() };
+                    alone::get(file, &self.upstreams, &wanted).await
+                }
+            };
+            match got {
+                Ok(got) => self.show(&got),
+                Err(code) => code,
+            }
+        })
+    }
+
+    async fn ask_sidecar(&self) -> Result<Got, ExitCode> {
+        let path = self.path_of_version(&status::fetch(&self.admin).await?)?;
+        let path = path.replace("{key}", &utf8_percent_encode(&self.key, NON_ALPHANUMERIC).to_string());
+        let (addresses, _) = self.listen.addresses();
+        let unavailable = |error: &dyn std::fmt::Display| {
+            eprintln!("error: {error}");
+            exit::unavailable()
+        };
+        let Some(address) = addresses.first() else { return Err(exit::wrong_input()) };
+        let local = Local::new(address).map_err(|error| unavailable(&error))?;
+        let request = local.request(Method::GET, &path).header("bfb-explain", "1");
+        let answer = local.send(request, "listen").await.map_err(|error| unavailable(&error))?;
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        let body = answer.bytes().await.map_err(|error| unavailable(&error))?;
+        Ok(Got { status, headers, body })
+    }
+
+    fn path_of_version(&self, status: &Value) -> Result<String, ExitCode> {
+        let domains = status["domains"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let names = || names_of(domains);
+        let Some(domain) = domains.iter().find(|domain| domain["name"] == self.domain.as_str()) else {
+            eprintln!("error: the sidecar serves no domain `{}`; it serves {}", self.domain, names());
+            return Err(exit::wrong_input());
+        };
+        let versions = domain["versions"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let chosen = match &self.version {
+            Some(name) => versions.iter().find(|version| version["name"] == name.as_str()),
+            None => versions.iter().rfind(|version| version["deprecated"].is_null()).or(versions.last()),
+        };
+        let Some(path) = chosen.and_then(|version| version["path"].as_str()) else {
+            let (wanted, known) = (self.version.as_deref().unwrap_or_default(), names_of(versions));
+            eprintln!("error: domain `{}` has no version `{wanted}`; it has {known}", self.domain);
+            return Err(exit::wrong_input());
+        };
+        Ok(path.to_owned())
+    }
+
+    fn show(&self, got: &Got) -> ExitCode {
+        let waterfall = Waterfall::from_headers(&got.headers);
+        match self.format {
+            Format::Json => println!("{}", self.as_json(got, waterfall.as_ref())),
+            Format::Text => {
+                if got.status.is_success() {
+                    let body = String::from_utf8_lossy(&got.body);
+                    // A person gets it indented; a pipe gets the bytes.
+                    let at_terminal = std::io::stdout().is_terminal();
+                    println!("{}", if at_terminal { pretty::indent(&body) } else { body.into_owned() });
+                } else {
+                    show_problem(got);
+                }
+                if let Some(waterfall) = waterfall.filter(|_| self.explain) {
+                    let width = terminal_width();
+                    // The data may be piped elsewhere: the drawing is for the person.
+                    anstream::eprint!("{}", waterfall.draw(width, &summary(got)));
+                }
+            }
+        }
+        if got.status.is_success() { exit::OK } else { exit::FAILED }
+    }
+
+    fn as_json(&self, got: &Got, waterfall: Option<&Waterfall>) -> String {
+        let headers: serde_json::Map<String, Value> = got
+            .headers
+            .iter()
+            .filter_map(|(name, value)| Some((name.to_string(), Value::from(value.to_str().ok()?))))
+            .collect();
+        let body: Value = serde_json::from_slice(&got.body).unwrap_or_default();
+        let mut whole = serde_json::json!({"status": got.status.as_u16(), "headers": headers, "body": body});
+        if let Some(waterfall) = waterfall.filter(|_| self.explain) {
+            whole["explain"] = waterfall.as_json();
+        }
+        serde_json::to_string_pretty(&whole).unwrap_or_default()
+    }
+}
+
+fn names_of(things: &[Value]) -> String {
+    let names: Vec<_> = things.iter().filter_map(|t| t["name"].as_str()).map(|name| format!("`{name}`")).collect();
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
+fn show_problem(got: &Got) {
+    eprintln!("error: {}", problem_text(got.status.as_u16(), &got.body));
+    let problem: Value = serde_json::from_slice(&got.body).unwrap_or_default();
+    for failed in problem["failed"].as_array().into_iter().flatten() {
+        let word = |name: &str| failed[name].as_str().unwrap_or_default().to_owned();
+        eprintln!("  {}: {}: {}", word("source"), word("reason"), word("detail"));
+    }
+    if let Some(trace) = problem["trace_id"].as_str() {
+        eprintln!("  trace {trace}");
+    }
+}
+
+fn summary(got: &Got) -> String {
+    let header = |name: &str| got.headers.get(name).and_then(|value| value.to_str().ok());
+    let mut words = vec![got.status.as_u16().to_string()];
+    words.extend(header("cache-status").map(str::to_owned));
+    words.extend(header("bfb-dataset").map(|id| format!("dataset {id}")));
+    words.join("  ")
+}
+
+/// The columns of the terminal, where there is one.
+fn terminal_width() -> usize {
+    const USUAL: usize = 80;
+    if !std::io::stderr().is_terminal() {
+        return USUAL;
+    }
+    std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).unwrap_or(USUAL)
+}

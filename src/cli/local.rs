@@ -1,0 +1,75 @@
+//! The sidecar beside us: HTTP to its ports, on TCP or a Unix socket.
+
+use std::time::Duration;
+
+use reqwest::{Client, Method, RequestBuilder, Response};
+
+use crate::serve::Address;
+
+/// A port of the sidecar beside us.
+#[derive(Debug, Clone)]
+pub(super) struct Local {
+    client: Client,
+    address: Address,
+    base: String,
+}
+
+/// How long a command waits for a connection, and for an answer (a dataset's deadline is at most five minutes).
+const CONNECT: Duration = Duration::from_secs(2);
+const ANSWER: Duration = Duration::from_secs(310);
+
+/// Nobody answers there.
+#[derive(Debug, thiserror::Error)]
+#[error("no sidecar answers at `{address}`: {why}\nhint: is it running? `--{flag}` says where else to look")]
+pub(super) struct NotThere {
+    address: Address,
+    flag: &'static str,
+    why: String,
+}
+
+impl Local {
+    /// The port at `address`.
+    pub(super) fn new(address: &Address) -> Result<Self, reqwest::Error> {
+        // Proxies are for other machines.
+        let mut builder = Client::builder().no_proxy().connect_timeout(CONNECT).timeout(ANSWER);
+        let base = match address {
+            Address::Tcp(tcp) => format!("http://{tcp}"),
+            Address::Unix(path) => {
+                builder = builder.unix_socket(path.clone());
+                "http://localhost".to_owned()
+            }
+        };
+        Ok(Self { client: builder.build()?, address: address.clone(), base })
+    }
+
+    pub(super) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, format!("{}{path}", self.base))
+    }
+
+    /// Sends, or says where nobody answered; `flag` is the one that names the address.
+    pub(super) async fn send(&self, request: RequestBuilder, flag: &'static str) -> Result<Response, NotThere> {
+        request.send().await.map_err(|error| {
+            let why = root_cause(&error);
+            NotThere { address: self.address.clone(), flag, why }
+        })
+    }
+}
+
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+/// What an answer that is no success says: a problem's title and detail, or its status.
+pub(super) fn problem_text(status: u16, body: &[u8]) -> String {
+    let problem: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+    let member = |name: &str| problem.get(name).and_then(serde_json::Value::as_str);
+    match (member("type"), member("title"), member("detail")) {
+        (Some(kind), Some(title), Some(detail)) => format!("{status} {kind}: {title}: {detail}"),
+        (Some(kind), Some(title), None) => format!("{status} {kind}: {title}"),
+        _ => format!("status {status}"),
+    }
+}

@@ -1,0 +1,62 @@
+//! `bfb log`: the log level of the sidecar beside us, shown or changed for a time.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::args::AdminPort;
+use super::exit;
+use super::local::{Local, problem_text};
+
+#[derive(Debug, Args)]
+pub(super) struct Log {
+    #[command(flatten)]
+    admin: AdminPort,
+    /// The level, or a filter such as `info,bfb::sources=debug`; without it, shows the one that holds
+    #[arg(long, value_name = "LEVEL")]
+    level: Option<String>,
+    /// How long it holds, such as `1m`; without it, until the next change
+    #[arg(long, value_name = "TIME", requires = "level")]
+    r#for: Option<String>,
+}
+
+impl Log {
+    pub(super) fn run(self) -> ExitCode {
+        super::block_on(async move {
+            match self.exchange().await {
+                Ok((200, body)) => {
+                    println!("{}", text(&serde_json::from_slice(&body).unwrap_or_default()));
+                    exit::OK
+                }
+                Ok((status, body)) => {
+                    eprintln!("error: {}", problem_text(status, &body));
+                    if status == 400 { exit::wrong_input() } else { exit::FAILED }
+                }
+                Err(error) => {
+                    eprintln!("error: {error}");
+                    exit::unavailable()
+                }
+            }
+        })
+    }
+
+    async fn exchange(&self) -> Result<(u16, bytes::Bytes), Box<dyn std::error::Error>> {
+        let local = Local::new(&self.admin.admin)?;
+        let request = match &self.level {
+            None => local.request(Method::GET, "/log"),
+            Some(level) => local.request(Method::PUT, "/log").json(&json!({"level": level, "for": self.r#for})),
+        };
+        let answer = local.send(request, "admin").await?;
+        Ok((answer.status().as_u16(), answer.bytes().await?))
+    }
+}
+
+fn text(level: &Value) -> String {
+    let name = level["level"].as_str().unwrap_or_default();
+    match level["seconds_left"].as_u64() {
+        Some(seconds) => format!("{name} (for {seconds} s more)"),
+        None => name.to_owned(),
+    }
+}

@@ -1,0 +1,134 @@
+//! The commands: what was typed, and the exit code that it comes to. One file a command.
+//!
+//! Nothing below this module prints; nothing in it decides what a sidecar does.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command's output is its purpose")]
+
+mod alone;
+mod args;
+mod check;
+mod completions;
+mod demo;
+mod doctor;
+mod environment;
+mod explain;
+mod get;
+mod local;
+mod log;
+mod logging;
+mod pretty;
+mod schema;
+mod serve;
+mod status;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+/// Exit codes, as `sysexits.h` has them.
+pub(crate) mod exit {
+    use std::process::ExitCode;
+
+    /// All is well.
+    pub(crate) const OK: ExitCode = ExitCode::SUCCESS;
+    /// What was asked for failed.
+    pub(crate) const FAILED: ExitCode = ExitCode::FAILURE;
+
+    /// The input is wrong: a file, or the usage (`EX_USAGE`).
+    pub(crate) fn wrong_input() -> ExitCode {
+        ExitCode::from(64)
+    }
+
+    /// Something needed is not there (`EX_UNAVAILABLE`).
+    pub(crate) fn unavailable() -> ExitCode {
+        ExitCode::from(69)
+    }
+}
+
+/// Backend for Backend: one complete dataset on localhost, over mutual TLS.
+#[derive(Debug, Parser)]
+#[command(
+    name = "bfb",
+    version,
+    max_term_width = 100,
+    after_help = "Every flag can be set by an environment variable of \
+    the same name: `--drain 5s` is `BFB_DRAIN=5s`.\nExit codes: 0 well, 1 failed, 64 the input is wrong, 69 something \
+    needed is not there."
+)]
+struct Bfb {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the sidecar: read domain files, answer on localhost
+    Serve(Box<serve::Serve>),
+    /// Check domain files: everything that can be known without the network
+    Check(check::Check),
+    /// Print the JSON Schema of a domain file
+    Schema,
+    /// Run four demo upstreams over mutual TLS and a sidecar, print a first answer
+    Demo(demo::Demo),
+    /// Get one dataset: from the sidecar beside you, or collected here and now
+    Get(get::Get),
+    /// Ask every upstream for real: identity, expiry, client certificates, validators, latency
+    Doctor(doctor::Doctor),
+    /// Show the state of the sidecar beside you
+    Status(status::Status),
+    /// Show or change the log level of the sidecar beside you
+    Log(log::Log),
+    /// Print the completions of a shell
+    Completions(completions::Completions),
+}
+
+/// Runs what the arguments say.
+pub fn main() -> ExitCode {
+    crate::identity::install_provider();
+    let bfb = match Bfb::try_parse() {
+        Ok(bfb) => bfb,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { exit::wrong_input() } else { exit::OK };
+        }
+    };
+    match bfb.command {
+        Command::Serve(serve) => serve.run(),
+        Command::Check(check) => check.run(),
+        Command::Schema => schema::run(),
+        Command::Demo(demo) => demo.run(),
+        Command::Get(get) => get.run(),
+        Command::Doctor(doctor) => doctor.run(),
+        Command::Status(status) => status.run(),
+        Command::Log(log) => log.run(),
+        Command::Completions(completions) => completions.run(),
+    }
+}
+
+/// The parser itself, for completions and for the names of the variables.
+fn command() -> clap::Command {
+    Bfb::command()
+}
+
+/// A runtime for a command that does one thing.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+}
+
+/// Runs `command` on a runtime, or says why there is none.
+fn block_on(command: impl Future<Output = ExitCode>) -> ExitCode {
+    match runtime() {
+        Ok(runtime) => runtime.block_on(command),
+        Err(error) => {
+            eprintln!("error: no runtime: {error}");
+            exit::unavailable()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_arguments_are_consistent() {
+        super::command().debug_assert();
+    }
+}

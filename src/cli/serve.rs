@@ -1,0 +1,213 @@
+//! `bfb serve`: flags in, a running sidecar, an exit code.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::builder::BoolishValueParser;
+use clap::{ArgAction, Args, ValueEnum};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Notify;
+
+use super::args::{AdminPort, Listen, Upstreams};
+use super::logging::{self, LogFormat};
+use super::{check, environment, exit};
+use crate::admin::LogLevel;
+use crate::serve::{AllowedHosts, KeyLog, Limits, Settings, Spans};
+use crate::sidecar::{Config, Sidecar, StartError, ToldTo};
+
+#[derive(Debug, Args)]
+pub(super) struct Serve {
+    /// Domain files, or folders of them
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+
+    #[command(flatten)]
+    listen: Listen,
+    #[command(flatten)]
+    admin: AdminPort,
+    /// The permissions of Unix sockets, in octal
+    #[arg(long, env = "BFB_SOCKET_MODE", value_name = "MODE", default_value = "0660", value_parser = octal)]
+    socket_mode: u32,
+    /// Also answer probes and metrics here, for kubelet and Prometheus: no key, no data, no write
+    #[arg(long, env = "BFB_PROBES", value_name = "IP:PORT")]
+    probes: Option<SocketAddr>,
+    /// Allow addresses that others can reach
+    #[arg(long, env = "BFB_ALLOW_REMOTE", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    allow_remote: bool,
+    /// Also answer to this `Host`; may be given several times
+    #[arg(long, env = "BFB_ALLOW_HOST", value_name = "NAME", value_delimiter = ',')]
+    allow_host: Vec<String>,
+
+    #[command(flatten)]
+    upstreams: Upstreams,
+
+    /// Whether the `Cache-Control` of a request is obeyed
+    #[arg(long, env = "BFB_REQUEST_CACHE_CONTROL", value_enum, default_value = "honour")]
+    request_cache_control: RequestCacheControl,
+
+    /// How long a drain may take
+    #[arg(long, env = "BFB_DRAIN", value_name = "TIME", default_value = "25s", value_parser = humantime::parse_duration)]
+    drain: Duration,
+    /// The log's level, or a filter such as `info,bfb::sources=debug`
+    #[arg(long, env = "BFB_LOG", value_name = "LEVEL", default_value = "info")]
+    log: String,
+    /// The log's format
+    #[arg(long, env = "BFB_LOG_FORMAT", value_enum, default_value = "text")]
+    log_format: LogFormat,
+    /// Put keys into logs and spans (keys are personal data)
+    #[arg(long, env = "BFB_LOG_KEYS", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    log_keys: bool,
+    /// Log every request for this key, source by source
+    #[arg(long, env = "BFB_TRACE_KEY", value_name = "KEY")]
+    trace_key: Option<String>,
+    /// Say in every answer (`Server-Timing`) where the time went
+    #[arg(long, env = "BFB_EXPLAIN", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    explain: bool,
+}
+
+/// `--request-cache-control`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum RequestCacheControl {
+    /// A consumer may ask for `no-cache` and `only-if-cached`.
+    Honour,
+    /// It may not.
+    Ignore,
+}
+
+/// The most requests under way at once.
+const REQUESTS_MAX: usize = 4096;
+
+fn octal(text: &str) -> Result<u32, String> {
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
+    mode.ok_or_else(|| "expected permissions in octal, such as `0660`".to_owned())
+}
+
+impl Serve {
+    pub(super) fn run(self) -> ExitCode {
+        let handle = match logging::start(&self.log, self.log_format) {
+            Ok(handle) => handle,
+            Err(error) => {
+                eprintln!("error: {error}");
+                return exit::wrong_input();
+            }
+        };
+        environment::warn_of_unknown_variables();
+        let level = LogLevel::new(&self.log, logging::check);
+        let config = match self.config() {
+            Ok(config) => config,
+            Err(error) => {
+                eprintln!("error: {error}");
+                return exit::wrong_input();
+            }
+        };
+        let apply = move |filter: &str| logging::apply(&handle, filter);
+        super::block_on(async move {
+            // Before the ports are open, so that no signal is lost.
+            let signals = match Signals::catch() {
+                Ok(signals) => signals,
+                Err(error) => {
+                    eprintln!("error: signals cannot be caught: {error}");
+                    return exit::unavailable();
+                }
+            };
+            run(config, level, signals, apply).await
+        })
+    }
+
+    fn config(self) -> Result<Config, String> {
+        let (listen, ipv6_optional) = self.listen.addresses();
+        Ok(Config {
+            paths: self.paths,
+            listen,
+            ipv6_optional,
+            socket_mode: self.socket_mode,
+            admin: self.admin.admin,
+            probes: self.probes,
+            allow_remote: self.allow_remote,
+            identity: self.upstreams.identity(),
+            tls: self.upstreams.tls(),
+            reading: self.upstreams.reading(),
+            tape: self.upstreams.tape(),
+            settings: Settings {
+                hosts: AllowedHosts::new(&self.allow_host),
+                explain: self.explain,
+                honour_cache_control: self.request_cache_control == RequestCacheControl::Honour,
+                requests_max: REQUESTS_MAX,
+            },
+            limits: Limits::default(),
+            keys: KeyLog { all: self.log_keys, traced: self.trace_key },
+            spans: Spans::from_environment().map_err(|error| error.to_string())?,
+            drain: self.drain,
+        })
+    }
+}
+
+async fn run(config: Config, level: LogLevel, signals: Signals, apply: impl Fn(&str) + Send + 'static) -> ExitCode {
+    let sidecar = match Sidecar::start(config, level).await {
+        Ok(sidecar) => sidecar,
+        Err(error) => return refuse(&error),
+    };
+    for address in sidecar.addresses() {
+        tracing::info!(%address, "answering consumers");
+    }
+    tracing::info!(address = %sidecar.admin_address(), "admin port");
+    if let Some(address) = sidecar.probes_address() {
+        tracing::info!(%address, "probes and metrics");
+    }
+    match sidecar.run(signals.told, apply).await {
+        Ok(()) => exit::OK,
+        Err(error) => {
+            tracing::error!(%error, "stopped");
+            exit::FAILED
+        }
+    }
+}
+
+/// Says why a sidecar did not start, with the exit code that fits.
+pub(super) fn refuse(error: &StartError) -> ExitCode {
+    match error {
+        StartError::Domain(loaded) => check::report(loaded.problems()),
+        other => eprintln!("error: {other}"),
+    }
+    match error {
+        StartError::Domain(_) | StartError::NoIdentity(_) | StartError::Remote(_) => exit::wrong_input(),
+        StartError::Identity(_) | StartError::Bind(_) => exit::unavailable(),
+        StartError::Shape(_) => exit::FAILED,
+    }
+}
+
+/// The signals of a process that is asked to stop (SIGTERM, SIGINT) or to reload (SIGHUP).
+struct Signals {
+    told: ToldTo,
+    _owner: tokio::task::JoinSet<()>,
+}
+
+impl Signals {
+    fn catch() -> std::io::Result<Self> {
+        let [mut term, mut int, mut hup] =
+            [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?];
+        let (stops, stop) = tokio::sync::mpsc::channel(2);
+        let reload = Arc::new(Notify::new());
+        let reloads = reload.clone();
+        let mut owner = tokio::task::JoinSet::new();
+        owner.spawn(async move {
+            loop {
+                tokio::select! {
+                    () = received(&mut term) => drop(stops.try_send(())),
+                    () = received(&mut int) => drop(stops.try_send(())),
+                    () = received(&mut hup) => reloads.notify_one(),
+                }
+            }
+        });
+        Ok(Self { told: ToldTo { stop, reload }, _owner: owner })
+    }
+}
+
+async fn received(signal: &mut Signal) {
+    if signal.recv().await.is_none() {
+        std::future::pending::<()>().await;
+    }
+}

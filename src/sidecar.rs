@@ -1,0 +1,215 @@
+//! Puts the parts together, supervises them, drains.
+//!
+//! [`Sidecar::start`] reads files and binds ports, so that whatever is wrong is known before anyone is answered;
+//! [`Sidecar::run`] answers until it is told to stop, then drains. The only module that knows everyone.
+
+mod config;
+mod drain;
+mod plans;
+mod reload;
+
+use std::sync::Arc;
+
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::task::TaskTracker;
+
+use crate::admin::{self, Admin, Health, LogLevel, Phase, Reloads, Told};
+use crate::domain::Loaded;
+use crate::identity::{self, Identity, IdentityError};
+use crate::serve::{self, Activity, Address, BindError, Consumers, Drain, Listener, Port, Reporter, Table};
+
+pub use config::Config;
+pub use plans::{Plans, Reading, load_identity, read_domains, shared};
+
+/// Why a sidecar did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The domain files have problems.
+    #[error("{} problems in the domain files", .0.problems().len())]
+    Domain(Box<Loaded>),
+    /// The identity's files are not one.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// A source needs an identity, and none was given.
+    #[error("source `{0}` is asked over TLS, which needs `--identity DIR`")]
+    NoIdentity(String),
+    /// An address is taken.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// An address that others can reach.
+    #[error("`{0}` is not a loopback address; `--allow-remote` allows it")]
+    Remote(Address),
+    /// A program that `check` compiled does not compile: a fault of ours.
+    #[error("a shape does not compile: {0}")]
+    Shape(String),
+}
+
+/// A sidecar whose ports are open.
+#[derive(Debug)]
+pub struct Sidecar {
+    config: Config,
+    loaded: Loaded,
+    plans: Plans,
+    consumers: Vec<Listener>,
+    admin: Listener,
+    probes: Option<Listener>,
+    answering: Consumers,
+    told: Arc<Told>,
+    table: watch::Sender<Arc<Table>>,
+    identity: Option<watch::Sender<Arc<Identity>>>,
+    identity_metrics: identity::Metrics,
+    reloads: watch::Sender<Reloads>,
+    reload_metrics: reload::Metrics,
+    serve_metrics: serve::Metrics,
+    phase: watch::Sender<Phase>,
+    activity: Activity,
+}
+
+impl Sidecar {
+    /// Reads the files, opens the ports.
+    pub async fn start(mut config: Config, log: LogLevel) -> Result<Self, StartError> {
+        let loaded = plans::read_domains(&config.paths, &config.reading);
+        if !loaded.problems().is_empty() {
+            return Err(StartError::Domain(Box::new(loaded)));
+        }
+        let mut registry = Registry::with_prefix("bfb");
+        registry.register("build", "The build", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+        let identity_metrics = identity::Metrics::register(&mut registry);
+        let identity =
+            plans::load_identity(config.identity.as_ref(), &config.tape, loaded.domains())?.map(watch::Sender::new);
+        let shared =
+            plans::shared(config.tls, &config.tape, identity.as_ref(), identity_metrics.clone(), &mut registry);
+        let mut plans = Plans::new(shared, &mut registry);
+        let serve_metrics = serve::Metrics::register(&mut registry);
+        let table = Table::new(plans.update(loaded.domains()), &serve_metrics);
+        let table = watch::Sender::new(Arc::new(table.map_err(|error| StartError::Shape(error.message))?));
+        let reload_metrics = reload::Metrics::register(&mut registry);
+        let (reloads, phase) = (watch::Sender::new(Reloads::default()), watch::Sender::new(Phase::Starting));
+        let activity = Activity::default();
+        let told = Arc::new(Told {
+            registry,
+            health: Health::new(phase.subscribe()),
+            table: table.subscribe(),
+            identity: identity.as_ref().map(watch::Sender::subscribe),
+            reloads: reloads.subscribe(),
+            activity: activity.clone(),
+            log,
+            hosts: config.settings.hosts.clone(),
+        });
+        let reporter = Reporter::new(config.keys.clone(), config.spans.take());
+        let answering = Consumers::new(table.subscribe(), config.settings.clone(), serve_metrics.clone(), reporter);
+        Ok(Self {
+            consumers: config.bind_consumers().await?,
+            admin: Listener::bind(&config.local(&config.admin)?, config.socket_mode).await?,
+            probes: config.bind_probes().await?,
+            config,
+            loaded,
+            plans,
+            answering,
+            told,
+            table,
+            identity,
+            identity_metrics,
+            reloads,
+            reload_metrics,
+            serve_metrics,
+            phase,
+            activity,
+        })
+    }
+
+    /// Where consumers are answered.
+    pub fn addresses(&self) -> impl Iterator<Item = &Address> {
+        self.consumers.iter().map(Listener::address)
+    }
+
+    /// Where the admin port is.
+    pub fn admin_address(&self) -> &Address {
+        self.admin.address()
+    }
+
+    /// Where the probes are, if they have an address of their own.
+    pub fn probes_address(&self) -> Option<&Address> {
+        self.probes.as_ref().map(Listener::address)
+    }
+
+    /// Answers until it is told to stop, then drains; told again, it drains no longer. `apply_log` sets the log's level.
+    /// Returns early if a part of the sidecar ends that should not.
+    pub async fn run(self, mut told_to: ToldTo, apply_log: impl Fn(&str) + Send + 'static) -> Result<(), RunError> {
+        let (drain, drained) = watch::channel(Drain::Serving);
+        let connections = TaskTracker::new();
+        let (phase, activity, limit) = (self.phase.clone(), self.activity.clone(), self.config.drain);
+        let mut parts = self.spawn_parts(&drained, &connections, told_to.reload, apply_log);
+        phase.send_replace(Phase::Ready);
+        let ended = tokio::select! {
+            _ = told_to.stop.recv() => Ok(()),
+            Some(ended) = parts.join_next() => Err(RunError(format!("a part of the sidecar ended: {ended:?}"))),
+        };
+        phase.send_replace(Phase::Draining);
+        let again = async {
+            told_to.stop.recv().await;
+        };
+        drain::until_quiet(&drain, &activity, limit, again).await;
+        parts.abort_all();
+        drain::close(&drain, &connections).await;
+        ended
+    }
+
+    /// Everything that runs for as long as the sidecar does. Connections have an owner of their own: they outlive it.
+    fn spawn_parts(
+        self,
+        drained: &watch::Receiver<Drain>,
+        connections: &TaskTracker,
+        reload: Arc<Notify>,
+        apply_log: impl Fn(&str) + Send + 'static,
+    ) -> JoinSet<()> {
+        let port = |activity: &Activity| Port {
+            activity: activity.clone(),
+            drain: drained.clone(),
+            metrics: self.serve_metrics.clone(),
+            tasks: connections.clone(),
+        };
+        let mut parts = JoinSet::new();
+        parts.spawn(admin::follow_log(self.told.log.clone(), apply_log));
+        if let (Some(identity), Some(paths)) = (self.identity, self.config.identity) {
+            parts.spawn(identity::follow(paths, identity, self.identity_metrics));
+        }
+        let following = reload::Following {
+            loaded: self.loaded,
+            plans: self.plans,
+            table: self.table,
+            reloads: self.reloads,
+            metrics: self.reload_metrics,
+            serve_metrics: self.serve_metrics.clone(),
+        };
+        parts.spawn(following.follow(self.config.paths, self.config.reading, reload));
+        let limits = self.config.limits;
+        // Probes and the admin port are no consumers: a drain does not wait for them.
+        let aside = Activity::default();
+        parts.spawn(serve::accept(self.admin, Admin::new(self.told.clone()), limits, port(&aside)));
+        if let Some(probes) = self.probes {
+            parts.spawn(serve::accept(probes, Admin::probes(self.told.clone()), limits, port(&aside)));
+        }
+        for listener in self.consumers {
+            parts.spawn(serve::accept(listener, self.answering.clone(), limits, port(&self.activity)));
+        }
+        parts
+    }
+}
+
+/// How a running sidecar is told things.
+#[derive(Debug)]
+pub struct ToldTo {
+    /// Stop: first drain, told again at once.
+    pub stop: mpsc::Receiver<()>,
+    /// Read the domain files again now.
+    pub reload: Arc<Notify>,
+}
+
+/// A part of the sidecar ended that should not.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct RunError(String);

@@ -1,0 +1,81 @@
+//! What a sidecar is told: one field a decision, whatever flag or variable it came from.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{Reading, StartError};
+use crate::identity::{Paths, TlsOptions};
+use crate::serve::{Address, KeyLog, Limits, Listener, Settings, Spans};
+use crate::sources::Tape;
+
+/// A sidecar's configuration.
+#[derive(Debug)]
+pub struct Config {
+    /// Domain files, or folders of them.
+    pub paths: Vec<PathBuf>,
+    /// Where consumers are answered.
+    pub listen: Vec<Address>,
+    /// Whether `[::1]` may be missing: it came from the default, and not every machine has IPv6.
+    pub ipv6_optional: bool,
+    /// The permissions of Unix sockets.
+    pub socket_mode: u32,
+    /// Where the admin port is.
+    pub admin: Address,
+    /// Where probes and metrics are for others (`--probes`).
+    pub probes: Option<SocketAddr>,
+    /// Whether addresses that others can reach are allowed.
+    pub allow_remote: bool,
+    /// Our identity towards upstreams.
+    pub identity: Option<Paths>,
+    /// How TLS is done.
+    pub tls: TlsOptions,
+    /// How the domain files are read.
+    pub reading: Reading,
+    /// `--record` or `--replay`.
+    pub tape: Tape,
+    /// How consumers are answered.
+    pub settings: Settings,
+    /// The bounds of every port.
+    pub limits: Limits,
+    /// Which keys may be logged.
+    pub keys: KeyLog,
+    /// Where traces go.
+    pub spans: Option<Spans>,
+    /// How long a drain may take.
+    pub drain: Duration,
+}
+
+impl Config {
+    pub(super) fn local(&self, address: &Address) -> Result<Address, StartError> {
+        if self.allow_remote || address.is_local() {
+            Ok(address.clone())
+        } else {
+            Err(StartError::Remote(address.clone()))
+        }
+    }
+
+    pub(super) async fn bind_consumers(&self) -> Result<Vec<Listener>, StartError> {
+        let mut listeners = Vec::with_capacity(self.listen.len());
+        for address in &self.listen {
+            match Listener::bind(&self.local(address)?, self.socket_mode).await {
+                Ok(listener) => listeners.push(listener),
+                Err(error) if self.ipv6_optional && address.is_ipv6_loopback() && !in_use(&error.source) => {
+                    tracing::debug!(%error, "this machine has no IPv6 loopback");
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(listeners)
+    }
+
+    pub(super) async fn bind_probes(&self) -> Result<Option<Listener>, StartError> {
+        // Probes are made for others to reach: they hold no key, no data and no write.
+        let Some(probes) = self.probes else { return Ok(None) };
+        Ok(Some(Listener::bind(&Address::Tcp(probes), self.socket_mode).await?))
+    }
+}
+
+fn in_use(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::AddrInUse
+}

@@ -1,0 +1,133 @@
+//! From checked domains to plans that can run: clients of sources outlive a reload that leaves them as they are.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use tokio::sync::watch;
+
+use super::StartError;
+use crate::collect::{Collector, Families};
+use crate::domain::{self, Domains, Loaded, ProgramProblem, Source, World};
+use crate::identity::{self, Identity, Paths, TlsOptions};
+use crate::shape::{CompileError, Program};
+use crate::sources::{self, Client, Shared, Tape};
+
+/// How domain files are read: what differs between environments.
+#[derive(Debug, Clone, Default)]
+pub struct Reading {
+    /// Whether `http://` is allowed (`--insecure-upstreams`).
+    pub allow_http: bool,
+    /// Variables that go before the process's own.
+    pub variables: BTreeMap<String, String>,
+}
+
+/// Reads domain files with the process's environment, the file system, and our jq.
+pub fn read_domains(paths: &[PathBuf], reading: &Reading) -> Loaded {
+    reading.with_world(|world| domain::load(paths, world))
+}
+
+impl Reading {
+    /// Reads them again where any has changed: a file that is broken now keeps its old version.
+    pub(super) fn again(&self, loaded: &Loaded, paths: &[PathBuf]) -> Option<Loaded> {
+        self.with_world(|world| (!loaded.is_current(paths, world)).then(|| loaded.reload(paths, world)))
+    }
+
+    fn with_world<T>(&self, read: impl FnOnce(World<'_>) -> T) -> T {
+        read(World {
+            variable: &|name| self.variables.get(name).cloned().or_else(|| std::env::var(name).ok()),
+            read: &|path| std::fs::read_to_string(path),
+            program: &|text| {
+                let problem = |e: CompileError| ProgramProblem { at: e.at, message: e.message, hint: e.hint };
+                Program::compile(text).map(|_| ()).map_err(problem)
+            },
+            allow_http: self.allow_http,
+        })
+    }
+}
+
+/// Our identity, which every source that is asked over TLS needs.
+pub fn load_identity(
+    paths: Option<&Paths>,
+    tape: &Tape,
+    domains: &Domains,
+) -> Result<Option<Arc<Identity>>, StartError> {
+    if let Some(paths) = paths {
+        return Ok(Some(Arc::new(Identity::load(paths, 1)?)));
+    }
+    let over_tls = |source: &&Source| source.http.url.origin.scheme_str() == Some("https");
+    let needs = domains.values().flat_map(|domain| &domain.sources).find(over_tls);
+    match needs {
+        Some(source) if !matches!(tape, Tape::Replay(_)) => Err(StartError::NoIdentity(source.name.to_string())),
+        _ => Ok(None),
+    }
+}
+
+/// What every source's client shares.
+pub fn shared(
+    tls: TlsOptions,
+    tape: &Tape,
+    identity: Option<&watch::Sender<Arc<Identity>>>,
+    identity_metrics: identity::Metrics,
+    registry: &mut Registry,
+) -> Shared {
+    Shared {
+        identity: identity.map(watch::Sender::subscribe),
+        tls,
+        identity_metrics,
+        metrics: sources::Metrics::register(registry),
+        tape: tape.clone(),
+    }
+}
+
+/// The plans in force, and what new ones are made from.
+#[derive(Debug)]
+pub struct Plans {
+    shared: Shared,
+    families: Families,
+    info: Family<InfoLabels, Gauge>,
+    clients: Vec<Arc<Client>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct InfoLabels {
+    domain: String,
+    plan: String,
+}
+
+impl Plans {
+    /// None yet.
+    pub fn new(shared: Shared, registry: &mut Registry) -> Self {
+        let info = Family::<InfoLabels, Gauge>::default();
+        registry.register("domain_info", "The plan of each domain", info.clone());
+        Self { shared, families: Families::register(registry), info, clients: Vec::new() }
+    }
+
+    /// The plans of `domains`. A source that has not changed keeps its client: connections, breaker and budget.
+    pub fn update(&mut self, domains: &Domains) -> Vec<Arc<Collector>> {
+        self.info.clear();
+        let mut kept = Vec::new();
+        let mut collectors = Vec::with_capacity(domains.len());
+        for domain in domains.values() {
+            let clients: Vec<_> = domain.sources.iter().map(|source| self.client(source, &kept)).collect();
+            kept.extend(clients.iter().cloned());
+            let labels = InfoLabels { domain: domain.name.to_string(), plan: domain.plan.to_string() };
+            self.info.get_or_create(&labels).set(1);
+            collectors.push(Arc::new(Collector::new(domain.clone(), clients, self.families.of(&domain.name))));
+        }
+        self.clients = kept;
+        collectors
+    }
+
+    fn client(&self, source: &Source, taken: &[Arc<Client>]) -> Arc<Client> {
+        let same = |client: &&Arc<Client>| client.source() == source;
+        // Two domains may have equal sources; each has a client of its own, with its own bounds.
+        let free = |client: &&Arc<Client>| !taken.iter().any(|other| Arc::ptr_eq(other, client));
+        let old = self.clients.iter().filter(same).find(free).cloned();
+        old.unwrap_or_else(|| Arc::new(Client::new(source.clone(), &self.shared)))
+    }
+}

@@ -1,0 +1,17 @@
+#!/bin/sh
+# Installs, by its Debian name, what is missing beside the Rust toolchain. Does nothing where everything is there.
+set -eu
+
+missing=
+need() { # command, package
+  command -v "$1" >/dev/null 2>&1 || missing="$missing $2"
+}
+need cc gcc
+
+[ -z "$missing" ] && exit 0
+echo "installing:$missing" >&2
+sudo=
+[ "$(id -u)" = 0 ] || sudo=sudo
+$sudo apt-get update -qq
+# shellcheck disable=SC2086 # one word a package
+$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing
