@@ -1,0 +1,23 @@
+# The two commands of the README: each needs only a Rust toolchain (1.95 or newer), and installs the rest.
+.PHONY: demo test deps fuzz
+
+# Four upstreams over mutual TLS and a sidecar on localhost:7070; Ctrl-C ends it.
+demo: deps
+	cargo run --quiet --release -- demo $(ARGS)
+
+# Format, lints, documentation, all tests.
+test: deps
+	cargo fmt --check
+	cargo clippy --all-targets --quiet -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --quiet --document-private-items
+	cargo test --quiet
+
+# What the crates need beyond Rust: a C compiler, for the cryptography and the allocator.
+deps:
+	@sh tests/deps.sh
+
+# The fuzz targets, ten minutes each (`TIME=60` for one): needs the nightly toolchain and cargo-fuzz.
+TIME ?= 600
+fuzz:
+	cargo +nightly fuzz run domain_file -- -max_total_time=$(TIME)
+	cargo +nightly fuzz run url_template -- -max_total_time=$(TIME)
