@@ -3,7 +3,7 @@
 
 # Four upstreams over mutual TLS and a sidecar on localhost:7070; Ctrl-C ends it.
 demo: deps
-	cargo run --quiet --release -- demo $(ARGS)
+	cargo run --quiet -- demo $(ARGS)
 
 # Format, lints, documentation, all tests.
 test: deps

@@ -71,7 +71,7 @@ pub struct Sidecar {
 impl Sidecar {
     /// Reads the files, opens the ports.
     pub async fn start(mut config: Config, log: LogLevel) -> Result<Self, StartError> {
-        let loaded = plans::read_domains(&config.paths, &config.reading);
+        let loaded = plans::read_domains(&config.paths, config.reading);
         if !loaded.problems().is_empty() {
             return Err(StartError::Domain(Box::new(loaded)));
         }

@@ -1,9 +1,16 @@
 //! Everything with a socket or a process: one file a promise, one vocabulary in `support`.
 #![allow(clippy::unwrap_used, reason = "a test that cannot set itself up should stop there")]
 
+mod admin;
+mod change;
+mod complete;
+mod consumer;
+mod doctor;
 mod domain_file;
 mod identities;
 mod layout;
 mod link;
+mod snapshot;
 mod sources;
 mod support;
+mod traces;

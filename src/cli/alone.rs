@@ -9,7 +9,7 @@ use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
 use super::args::Upstreams;
-use super::get::Got;
+use super::local::Got;
 use super::{check, exit, serve};
 use crate::identity;
 use crate::serve::{AllowedHosts, Consumers, KeyLog, Metrics, Reporter, Settings, Table};
@@ -24,7 +24,7 @@ pub(super) struct Wanted<'a> {
 
 /// Collects and renders it, or says why not.
 pub(super) async fn get(file: PathBuf, upstreams: &Upstreams, wanted: &Wanted<'_>) -> Result<Got, ExitCode> {
-    let loaded = sidecar::read_domains(&[file], &upstreams.reading());
+    let loaded = sidecar::read_domains(&[file], upstreams.reading());
     if !loaded.problems().is_empty() {
         check::report(loaded.problems());
         return Err(exit::wrong_input());

@@ -44,7 +44,7 @@ impl Upstreams {
     }
 
     pub(super) fn reading(&self) -> Reading {
-        Reading { allow_http: self.allow_http, ..Reading::default() }
+        Reading { allow_http: self.allow_http }
     }
 
     pub(super) fn tls(&self) -> TlsOptions {

@@ -25,8 +25,8 @@ pub(super) struct Check {
 
 impl Check {
     pub(super) fn run(self) -> ExitCode {
-        let reading = Reading { allow_http: self.insecure_upstreams, ..Reading::default() };
-        let loaded = sidecar::read_domains(&self.paths, &reading);
+        let reading = Reading { allow_http: self.insecure_upstreams };
+        let loaded = sidecar::read_domains(&self.paths, reading);
         let problems = loaded.problems();
         match self.format {
             Format::Json => println!("{}", serde_json::to_string_pretty(problems).unwrap_or_default()),

@@ -94,7 +94,8 @@ impl Demo {
     }
 
     async fn show(&self, upstreams: &Upstreams, apply: impl Fn(&str) + Send + 'static) -> ExitCode {
-        let config = match write_domain(upstreams.identity_dir().parent().unwrap_or(Path::new("."))) {
+        let dir = upstreams.identity_dir().parent().unwrap_or(Path::new("."));
+        let config = match write_domain(dir, &upstreams.hosts()) {
             Ok(file) => self.config(file, upstreams),
             Err(error) => {
                 eprintln!("error: {error}");
@@ -139,7 +140,7 @@ impl Demo {
         if self.once {
             return Ok(());
         }
-        println!("{}", try_next(upstreams.control_addr(), &listen));
+        println!("{}", try_next(&own_name(), upstreams.control_addr(), &listen, upstreams.identity_dir()));
         println!("Ctrl-C ends it.");
         let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
         tokio::select! {
@@ -162,7 +163,7 @@ impl Demo {
             allow_remote: false,
             identity: Some(Paths { dir: upstreams.identity_dir().to_owned(), ca: None }),
             tls: TlsOptions::default(),
-            reading: Reading { allow_http: false, variables: upstreams.domain_env().into_iter().collect() },
+            reading: Reading::default(),
             tape: Tape::Off,
             settings: Settings {
                 hosts: AllowedHosts::default(),
@@ -176,6 +177,14 @@ impl Demo {
             drain: Duration::from_secs(1),
         }
     }
+}
+
+/// How this program is called from here: by its name where the shell finds it, else by its path.
+fn own_name() -> String {
+    let (Ok(program), Ok(here)) = (std::env::current_exe(), std::env::current_dir()) else { return "bfb".to_owned() };
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&folders).any(|folder| Some(folder.as_path()) == program.parent());
+    if found { "bfb".to_owned() } else { program.strip_prefix(here).unwrap_or(&program).display().to_string() }
 }
 
 /// A folder for the demo's certificates and domain file, gone when it ends.

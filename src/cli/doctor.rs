@@ -47,7 +47,7 @@ pub(super) struct Doctor {
 
 impl Doctor {
     pub(super) fn run(self) -> ExitCode {
-        let loaded = sidecar::read_domains(&self.paths, &self.upstreams.reading());
+        let loaded = sidecar::read_domains(&self.paths, self.upstreams.reading());
         if !loaded.problems().is_empty() {
             check::report(loaded.problems());
             return exit::wrong_input();

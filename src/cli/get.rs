@@ -4,16 +4,14 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use bytes::Bytes;
 use clap::Args;
-use http::{HeaderMap, StatusCode};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::Method;
 use serde_json::Value;
 
 use super::args::{AdminPort, Format, Listen, Upstreams};
 use super::explain::Waterfall;
-use super::local::{Local, problem_text};
+use super::local::{Got, Local, problem_text};
 use super::{alone, exit, pretty, status};
 
 #[derive(Debug, Args)]
@@ -40,13 +38,6 @@ pub(super) struct Get {
     admin: AdminPort,
     #[command(flatten)]
     upstreams: Upstreams,
-}
-
-/// An answer, whoever gave it.
-pub(super) struct Got {
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Bytes,
 }
 
 impl Get {
@@ -167,11 +158,8 @@ fn summary(got: &Got) -> String {
     words.join("  ")
 }
 
-/// The columns of the terminal, where there is one.
+/// The columns of the terminal that the drawing goes to, where there is one.
 fn terminal_width() -> usize {
     const USUAL: usize = 80;
-    if !std::io::stderr().is_terminal() {
-        return USUAL;
-    }
-    std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).unwrap_or(USUAL)
+    terminal_size::terminal_size_of(std::io::stderr()).map_or(USUAL, |(width, _)| usize::from(width.0))
 }

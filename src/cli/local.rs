@@ -2,9 +2,18 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
 use reqwest::{Client, Method, RequestBuilder, Response};
 
 use crate::serve::Address;
+
+/// An answer, whoever gave it.
+pub(super) struct Got {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+}
 
 /// A port of the sidecar beside us.
 #[derive(Debug, Clone)]

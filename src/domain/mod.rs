@@ -2,7 +2,7 @@
 //!
 //! A file is read in two steps: the YAML becomes a tree with a place on every node, then a decoder turns the tree into a
 //! checked [`Domain`] or into *all* its problems. What the checker needs of the outside (environment, files, a jq compiler)
-//! comes in as a [`World`], so [`parse`] is pure and this module knows nobody; only [`load`] reads files itself.
+//! comes in as a [`World`], so [`parse`] is pure and this module knows nobody; only [`load()`] reads files itself.
 
 mod context;
 mod decode;

@@ -24,7 +24,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::listen::Limits;
+use super::port::{Activity, Drain, Limits, Port};
 
 /// Whoever answers requests: the consumer's side and the admin port.
 pub trait Answering: Clone + Send + Sync + 'static {
@@ -38,55 +38,8 @@ impl Answering for super::Consumers {
     }
 }
 
-/// How far the end has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Drain {
-    /// Not at all.
-    Serving,
-    /// Every answer asks the consumer to go elsewhere; requests are still answered.
-    Draining,
-    /// Idle connections are closed.
-    Closing,
-}
-
-/// What is under way on all connections of a port, so that a drain knows when it is quiet.
-#[derive(Debug, Clone)]
-pub struct Activity(Arc<ActivityInner>);
-
-#[derive(Debug)]
-struct ActivityInner {
-    since: Instant,
-    in_flight: AtomicUsize,
-    last_ms: AtomicU64,
-}
-
-impl Default for Activity {
-    fn default() -> Self {
-        let (in_flight, last_ms) = (AtomicUsize::new(0), AtomicU64::new(0));
-        Self(Arc::new(ActivityInner { since: Instant::now(), in_flight, last_ms }))
-    }
-}
-
-impl Activity {
-    /// Requests that were taken and whose answers are not yet written.
-    pub fn in_flight(&self) -> usize {
-        self.0.in_flight.load(Ordering::SeqCst)
-    }
-
-    /// Whether nothing is under way and nothing came or ended for `quiet`.
-    pub fn quiet_for(&self, quiet: Duration) -> bool {
-        let last = Duration::from_millis(self.0.last_ms.load(Ordering::SeqCst));
-        self.in_flight() == 0 && self.0.since.elapsed().saturating_sub(last) >= quiet
-    }
-
-    fn touch(&self) {
-        let now = u64::try_from(self.0.since.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.0.last_ms.fetch_max(now, Ordering::SeqCst);
-    }
-}
-
 /// Serves one connection until it ends, is drained, or is too slow with a request.
-pub(super) async fn serve<IO, A>(io: IO, on_tcp: bool, answering: A, limits: Limits, port: super::listen::Port)
+pub(super) async fn serve<IO, A>(io: IO, on_tcp: bool, answering: A, limits: Limits, port: Port)
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     A: Answering,
@@ -139,7 +92,6 @@ fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .header_read_timeout(None)
         .half_close(true)
-        .pipeline_flush(true)
         .max_headers(limits.headers_max)
         .max_buf_size(limits.head_bytes_max);
     builder
@@ -193,8 +145,7 @@ impl State {
             self.http2_began.notify_one();
         }
         self.in_flight.fetch_add(1, Ordering::SeqCst);
-        self.activity.0.in_flight.fetch_add(1, Ordering::SeqCst);
-        self.activity.touch();
+        self.activity.begin();
         Taken(self.clone())
     }
 
@@ -210,8 +161,7 @@ struct Taken(Arc<State>);
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        self.0.activity.touch();
-        self.0.activity.0.in_flight.fetch_sub(1, Ordering::SeqCst);
+        self.0.activity.end();
         self.0.in_flight.fetch_sub(1, Ordering::SeqCst);
     }
 }

@@ -10,11 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{Semaphore, watch};
-use tokio_util::task::TaskTracker;
+use tokio::sync::Semaphore;
 
-use super::connection::{self, Activity, Answering, Drain};
-use super::metrics::Metrics;
+use super::connection::{self, Answering};
+use super::port::{Limits, Port};
 
 /// An address to listen on: `127.0.0.1:7070`, `[::1]:7070`, `localhost:7070` or `unix:/path`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -138,46 +137,6 @@ impl Drop for Listener {
             let _ = std::fs::remove_file(path);
         }
     }
-}
-
-/// The bounds of a port.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Connections open at once; more wait in the kernel's queue.
-    pub connections_max: usize,
-    /// How long a request's head may take to arrive, from its first byte on.
-    pub head: Duration,
-    /// Bytes of a request's head.
-    pub head_bytes_max: usize,
-    /// Header fields of a request.
-    pub headers_max: usize,
-    /// HTTP/2 streams of one connection.
-    pub streams_max: u32,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            connections_max: 1024,
-            head: Duration::from_secs(10),
-            head_bytes_max: 32 * 1024,
-            headers_max: 100,
-            streams_max: 256,
-        }
-    }
-}
-
-/// What the connections of a port share.
-#[derive(Debug, Clone)]
-pub struct Port {
-    /// What is under way.
-    pub activity: Activity,
-    /// How far the end has come.
-    pub drain: watch::Receiver<Drain>,
-    /// The counters.
-    pub metrics: Metrics,
-    /// Owns the connections' tasks.
-    pub tasks: TaskTracker,
 }
 
 /// How long to wait after the system refused a connection (out of file descriptors, say).

@@ -9,6 +9,7 @@ mod host;
 mod listen;
 mod metrics;
 mod openapi;
+mod port;
 pub mod problem;
 mod render;
 mod report;
@@ -31,10 +32,11 @@ use render::Renderer;
 use table::Published;
 use wish::CacheWish;
 
-pub use connection::{Activity, Answering, Drain};
+pub use connection::Answering;
 pub use host::AllowedHosts;
-pub use listen::{Address, BindError, Limits, Listener, Port, accept};
+pub use listen::{Address, BindError, Listener, accept};
 pub use metrics::Metrics;
+pub use port::{Activity, Drain, Limits, Port};
 pub use report::{KeyLog, Reporter};
 pub use spans::{SpanError, Spans};
 pub use table::{MAX_KEY_BYTES, Table};
@@ -107,7 +109,7 @@ impl Consumers {
         }
         let path = request.uri().path();
         if path == "/openapi.json" {
-            return Handled::refused_or(get_or_head(request.method()).map(|()| json(table.openapi.clone())));
+            return Handled::refused_or(plain_read(request).map(|()| json(table.openapi.clone())));
         }
         let Some((published, segment)) = table.find(path) else { return Handled::refused(Problem::NoSuchPath) };
         let published = published.clone();
@@ -119,11 +121,7 @@ impl Consumers {
 
     /// What can be known before anyone is asked.
     fn checked<B>(&self, request: &Request<B>, to: &Published, segment: &str) -> Result<(String, CacheWish), Problem> {
-        get_or_head(request.method())?;
-        if request.uri().query().is_some() {
-            let detail = "a query string is reserved: expected none, not even an empty `?`".to_owned();
-            return Err(Problem::BadRequest { detail });
-        }
+        plain_read(request)?;
         let key = table::decode_key(segment, to.collector.domain()).map_err(|detail| Problem::BadKey { detail })?;
         let honour = self.0.settings.honour_cache_control;
         let cache = if honour { CacheWish::from_headers(request.headers()) } else { CacheWish::default() };
@@ -175,9 +173,16 @@ impl Handled {
     }
 }
 
-fn get_or_head(method: &Method) -> Result<(), Problem> {
-    let fine = method == Method::GET || method == Method::HEAD;
-    if fine { Ok(()) } else { Err(Problem::MethodNotAllowed { allow: "GET, HEAD" }) }
+/// `GET` or `HEAD` without a query string: all that there is to read with.
+fn plain_read<B>(request: &Request<B>) -> Result<(), Problem> {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return Err(Problem::MethodNotAllowed { allow: "GET, HEAD" });
+    }
+    if request.uri().query().is_some() {
+        let detail = "a query string is reserved: expected none, not even an empty `?`".to_owned();
+        return Err(Problem::BadRequest { detail });
+    }
+    Ok(())
 }
 
 fn json(body: Bytes) -> Response<Bytes> {

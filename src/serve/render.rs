@@ -18,12 +18,14 @@ pub(super) struct Renderer {
     waited: prometheus_client::metrics::counter::Counter,
 }
 
+/// The most shapes at once on any machine: one run may hold a few hundred MiB.
+const AT_ONCE_MAX: usize = 4;
 /// How long a shape may wait for a thread before the request is refused.
 const WAIT_MAX: Duration = Duration::from_secs(1);
 
 impl Renderer {
     pub(super) fn new(waited: prometheus_client::metrics::counter::Counter) -> Self {
-        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get).min(AT_ONCE_MAX);
         Self { slots: Arc::new(Semaphore::new(threads)), waited }
     }
 

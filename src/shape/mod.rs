@@ -5,12 +5,13 @@
 //! to a tree without recursion or unbounded loops, of allow-listed functions only, and each step, allocation and level
 //! of the stack is taken from a `Budget`. Errors never hold data. A run needs about 1 MiB of its caller's stack.
 //!
-//! `syntax` reads the text, `resolve` turns it into `program`'s tree or says what is refused (`refused`). `eval`, `bind`,
-//! `follow` and `update` run it over `value`s. `builtins` lists the functions, which `filters`, `functions`, `text` and
-//! `pattern` hold; `prelude.jq` says those that jq itself can say. `meter` is what all of them pay.
+//! `syntax` reads the text; `resolve` turns it into `program`'s tree or says what is `refused`. `eval`, `bind`,
+//! `calculate`, `follow` and `update` run it over `value`s. `builtins` lists the functions, which `filters`, `functions`,
+//! `text` and `pattern` hold; `prelude.jq` says those that jq itself can say. `meter` is what all of them pay.
 
 mod bind;
 mod builtins;
+mod calculate;
 mod eval;
 mod filters;
 mod follow;

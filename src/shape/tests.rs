@@ -251,4 +251,5 @@ fn output_is_bounded() {
     assert!(Program::compile(".").unwrap().run(b"\"abc\"", budget(4)).is_err());
 }
 
+mod oracle;
 mod random;

@@ -1,6 +1,5 @@
 //! From checked domains to plans that can run: clients of sources outlive a reload that leaves them as they are.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -18,29 +17,27 @@ use crate::shape::{CompileError, Program};
 use crate::sources::{self, Client, Shared, Tape};
 
 /// How domain files are read: what differs between environments.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Reading {
     /// Whether `http://` is allowed (`--insecure-upstreams`).
     pub allow_http: bool,
-    /// Variables that go before the process's own.
-    pub variables: BTreeMap<String, String>,
 }
 
 /// Reads domain files with the process's environment, the file system, and our jq.
-pub fn read_domains(paths: &[PathBuf], reading: &Reading) -> Loaded {
+pub fn read_domains(paths: &[PathBuf], reading: Reading) -> Loaded {
     reading.with_world(|world| domain::load(paths, world))
 }
 
 impl Reading {
     /// Reads them again where any has changed: a file that is broken now keeps its old version.
-    pub(super) fn again(&self, loaded: &Loaded, paths: &[PathBuf]) -> Option<Loaded> {
+    pub(super) fn again(self, loaded: &Loaded, paths: &[PathBuf]) -> Option<Loaded> {
         self.with_world(|world| (!loaded.is_current(paths, world)).then(|| loaded.reload(paths, world)))
     }
 
-    fn with_world<T>(&self, read: impl FnOnce(World<'_>) -> T) -> T {
+    fn with_world<T>(self, read: impl FnOnce(World<'_>) -> T) -> T {
         read(World {
-            variable: &|name| self.variables.get(name).cloned().or_else(|| std::env::var(name).ok()),
-            read: &|path| std::fs::read_to_string(path),
+            variable: &|name| std::env::var(name).ok(),
+            read: &domain::read_text,
             program: &|text| {
                 let problem = |e: CompileError| ProgramProblem { at: e.at, message: e.message, hint: e.hint };
                 Program::compile(text).map(|_| ()).map_err(problem)

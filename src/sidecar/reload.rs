@@ -55,7 +55,7 @@ impl Following {
                 _ = tick.tick() => {}
                 () = now.notified() => tracing::info!("told to read the domain files again"),
             }
-            let (loaded, paths, reading) = (self.loaded.clone(), paths.clone(), reading.clone());
+            let (loaded, paths, reading) = (self.loaded.clone(), paths.clone(), reading);
             let read = tokio::task::spawn_blocking(move || reading.again(&loaded, &paths));
             if let Ok(Some(next)) = read.await {
                 self.swap(next);

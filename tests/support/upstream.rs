@@ -3,7 +3,6 @@
 //! HTTP/1.1 and HTTP/2, plain or TLS. It stops, with all its connections, when it is dropped.
 
 use std::collections::{HashMap, VecDeque};
-use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -54,6 +53,7 @@ pub(crate) struct Reply {
     feed: Feed,
     after: Duration,
     never: bool,
+    hang_up: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -70,7 +70,8 @@ enum Feed {
 impl Reply {
     pub(crate) fn status(status: u16) -> Self {
         let status = StatusCode::from_u16(status).unwrap();
-        Self { status, headers: HeaderMap::new(), feed: Feed::Whole(Bytes::new()), after: Duration::ZERO, never: false }
+        let (headers, feed, after) = (HeaderMap::new(), Feed::Whole(Bytes::new()), Duration::ZERO);
+        Self { status, headers, feed, after, never: false, hang_up: false }
     }
 
     /// A 200 with this body, as `application/json`, whatever it is.
@@ -82,6 +83,11 @@ impl Reply {
     /// Never answers.
     pub(crate) fn never() -> Self {
         Self { never: true, ..Self::status(200) }
+    }
+
+    /// Closes the connection instead of answering.
+    pub(crate) fn hang_up() -> Self {
+        Self { hang_up: true, ..Self::status(200) }
     }
 
     /// Adds a header, or one more of its name.
@@ -307,7 +313,7 @@ async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, state: Arc<Stat
 async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, state: Arc<State>, connection: usize) {
     let service = service_fn(|request: Request<Incoming>| {
         let state = Arc::clone(&state);
-        async move { Ok::<_, Infallible>(state.answer(&request, connection).await) }
+        async move { state.answer(&request, connection).await }
     });
     // A body that is cut off ends in an error here, as it should.
     let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
@@ -315,7 +321,7 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, sta
 }
 
 impl State {
-    async fn answer(&self, request: &Request<Incoming>, connection: usize) -> Response<Feed> {
+    async fn answer(&self, request: &Request<Incoming>, connection: usize) -> io::Result<Response<Feed>> {
         let seen = Seen {
             method: request.method().clone(),
             target: request.uri().path_and_query().unwrap().to_string(),
@@ -330,7 +336,7 @@ impl State {
         }
         // Not a wait for something to happen: a slow upstream is what is asked for.
         tokio::time::sleep(reply.after).await;
-        reply.to(request.headers())
+        if reply.hang_up { Err(io::Error::other("hung up by the test")) } else { Ok(reply.to(request.headers())) }
     }
 
     fn reply(&self, seen: &Seen, path: &str) -> Reply {

@@ -2,13 +2,17 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::path::Path;
 
-/// The lines to try next: `listen` is where the sidecar listens, as `host:port`.
-pub(crate) fn try_next(control: SocketAddr, listen: &str) -> String {
+/// The lines to try next: `listen` is where the sidecar listens, as `host:port`; the domain file stands beside `identity`;
+/// `bfb` is how this program is called.
+pub(crate) fn try_next(bfb: &str, control: SocketAddr, listen: &str, identity: &Path) -> String {
     let at = match listen {
         "localhost:7070" | "127.0.0.1:7070" | "[::1]:7070" => String::new(),
         elsewhere => format!(" --listen {elsewhere}"),
     };
+    let domain = identity.with_file_name("customer.yaml");
+    let (identity, domain) = (identity.display(), domain.display());
     let steps = [
         (format!("curl -i http://{listen}/v2/customers/42"), "everything about customer 42"),
         (format!("curl -i http://{listen}/v1/customers/42"), "the same dataset, shaped; deprecated"),
@@ -16,10 +20,12 @@ pub(crate) fn try_next(control: SocketAddr, listen: &str) -> String {
         (format!("curl -i http://{listen}/v2/customers/43"), "one problem that names it, no data"),
         (format!("curl -X POST http://{control}/orders/recover"), "orders is well again"),
         (format!("curl -X POST http://{control}/favorites/change/42"), "customer 42 likes something new"),
-        (format!("bfb get{at} --explain customer 42"), "where the time went"),
-        ("bfb status".to_owned(), "the sidecar's state"),
+        (format!("{bfb} get{at} --explain customer 42"), "where the time went"),
+        (format!("{bfb} status"), "the sidecar's state"),
+        (format!("{bfb} doctor --key 42 --identity {identity} {domain}"), "asks every upstream for real"),
     ];
-    let width = steps.iter().map(|(command, _)| command.len()).max().unwrap_or_default();
+    // The last is longer than any terminal: it does not set the column.
+    let width = steps.iter().rev().skip(1).map(|(command, _)| command.len()).max().unwrap_or_default();
     let mut text = "try next:\n".to_owned();
     for (command, why) in &steps {
         let _ = writeln!(text, "  {command:width$}  # {why}");
@@ -33,15 +39,18 @@ mod tests {
 
     #[test]
     fn every_line_can_be_pasted_as_it_stands() {
-        let text = try_next(([127, 0, 0, 1], 7079).into(), "localhost:7070");
+        let text = try_next("bfb", ([127, 0, 0, 1], 7079).into(), "localhost:7070", Path::new("/tmp/x/identity"));
         let lines: Vec<_> = text.lines().skip(1).collect();
-        assert_eq!(lines.len(), 8);
+        assert_eq!(lines.len(), 9);
         for line in lines {
             let (command, why) = line.split_once("  # ").expect("a command and why");
             assert!(command.trim().starts_with("curl ") || command.trim().starts_with("bfb "), "{line}");
             assert!(!why.is_empty());
         }
         assert!(text.contains("bfb get --explain customer 42"));
-        assert!(try_next(([127, 0, 0, 1], 1).into(), "127.0.0.1:8080").contains("--listen 127.0.0.1:8080"));
+        assert!(
+            try_next("bfb", ([127, 0, 0, 1], 1).into(), "127.0.0.1:8080", Path::new("/x"))
+                .contains("--listen 127.0.0.1:8080")
+        );
     }
 }

@@ -103,7 +103,7 @@ impl Upstreams {
     }
 
     /// The variables that the domain file asks for, by name.
-    pub(crate) fn domain_env(&self) -> Vec<(String, String)> {
+    pub(crate) fn hosts(&self) -> [(&'static str, String); 4] {
         let Ports { profile, favorites, reviews, orders, .. } = self.ports;
         // Where the certificate carries a DNS name, the URL must say it; a SPIFFE ID is the same at every address.
         [
@@ -112,8 +112,6 @@ impl Upstreams {
             ("REVIEWS_HOST", format!("localhost:{reviews}")),
             ("ORDERS_HOST", format!("127.0.0.1:{orders}")),
         ]
-        .map(|(name, value)| (name.to_owned(), value))
-        .into()
     }
 
     /// Stops all and waits until nothing runs any more.

@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::examine::Asker;
 use super::finding::Finding;
 use super::report::ms;
-use crate::domain::Source;
+use crate::domain::{Missing, Source};
 use crate::identity::{Connector, Metrics};
 use crate::sources::{Answer, Ask, Attempt, Client, Part, TraceContext};
 
@@ -28,6 +28,7 @@ const WARM: usize = 5;
 
 /// What is known of an answer.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a member of the report, and none depends on another")]
 pub(super) struct Facts {
     pub(super) status: u16,
     /// `HTTP/2`.
@@ -71,28 +72,30 @@ pub(super) async fn ask(source: &Source, target: &PathAndQuery, asker: &Asker) -
     let mut attempts = Vec::new();
     let (deadline, trace) = (Instant::now() + asker.timeout, TraceContext::fresh());
     let ask = Ask { target, known: None, no_cache: true, deadline, trace: &trace };
-    let (part, finding) = match client.fetch(ask, &mut attempts).await {
-        Ok(Answer::Part(part)) => (Some(part), None),
-        Ok(Answer::NotFound | Answer::Unchanged) => (None, Some(unknown_key())),
+    let part = match client.fetch(ask, &mut attempts).await {
+        Ok(Answer::Part(part)) => Some(part),
+        Ok(Answer::NotFound | Answer::Unchanged) => None,
         Err(failure) => {
-            return Asked {
-                part: None,
-                facts: None,
-                finding: Some(Finding::error(failure.reason.as_str(), failure.detail)),
-            };
+            let finding = Finding::error(failure.reason.as_str(), failure.detail);
+            return Asked { part: None, facts: None, finding: Some(finding) };
         }
     };
-    let found = attempts.first().filter(|attempt| attempt.status == Some(200));
-    let facts = match found {
-        Some(first) => Probe::new(source, target, asker).look(first).await,
-        None => None,
+    let Some(first) = attempts.first().filter(|attempt| attempt.status == Some(200)) else {
+        return Asked { part, facts: None, finding: Some(missing(&source.missing)) };
     };
-    Asked { part, facts, finding: finding.or_else(|| found.is_none().then(unknown_key)) }
+    let facts = Probe::new(source, target, asker).look(first).await;
+    let unsteady = || Finding::warning("unsteady", "answered once, and then it did not").expected("the same again");
+    let finding = facts.is_none().then(unsteady);
+    Asked { part, facts, finding }
 }
 
-fn unknown_key() -> Finding {
-    Finding::warning("not-found", "answered 404, which the file takes for an answer: its validators are not known")
-        .hint("give `--key` one that it has")
+/// A 404 that the file gives a meaning.
+fn missing(meaning: &Missing) -> Finding {
+    let hint = "give `--key` one that it has, to see what its answers are like";
+    match meaning {
+        Missing::Value(_) => Finding::note("missing", "answered 404, which stands for a value").hint(hint),
+        _ => Finding::warning("not-found", "answered 404, which says that there is no such key").hint(hint),
+    }
 }
 
 /// A client of our own: what a part is made from shows no headers.
@@ -183,7 +186,7 @@ fn facts(head: &Head, first: Duration) -> Facts {
     Facts {
         status: head.status.as_u16(),
         http: version(head.version),
-        content_type: headers.get(CONTENT_TYPE).and_then(|value| Some(value.to_str().ok()?.to_owned())),
+        content_type: headers.get(CONTENT_TYPE).and_then(media_type),
         etag: tag(headers),
         last_modified: headers.contains_key(LAST_MODIFIED),
         not_modified: None,
@@ -194,6 +197,11 @@ fn facts(head: &Head, first: Duration) -> Facts {
         first_ms: ms(first),
         warm_ms: None,
     }
+}
+
+/// Without its parameters, which may say anything.
+fn media_type(value: &HeaderValue) -> Option<String> {
+    value.to_str().ok()?.split(';').next().map(|media| media.trim().to_ascii_lowercase())
 }
 
 fn tag(headers: &HeaderMap) -> Tag {

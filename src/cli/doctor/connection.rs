@@ -154,12 +154,17 @@ async fn present(mut connector: Connector, uri: &Uri) -> Result<Option<Proof>, C
     let proof = connection.proof().cloned();
     let mut stream = TokioIo::new(connection);
     let mut greeting = [0; 64];
-    if let Ok(Err(error)) = timeout(REFUSES_WITHIN, stream.read(&mut greeting)).await {
-        let unsaid = || ConnectError {
-            kind: ConnectErrorKind::Tls,
-            detail: format!("the connection broke once our certificate was presented: {}", error.kind()),
-        };
-        return Err(ConnectError::cause_of(&error).unwrap_or_else(unsaid));
+    let refused = |detail: String| ConnectError { kind: ConnectErrorKind::Tls, detail };
+    match timeout(REFUSES_WITHIN, stream.read(&mut greeting)).await {
+        Ok(Err(error)) => {
+            let unsaid = || refused(format!("it broke the connection off at our certificate: {}", error.kind()));
+            return Err(ConnectError::cause_of(&error).unwrap_or_else(unsaid));
+        }
+        Ok(Ok(0)) => {
+            return Err(refused("it closed the connection at our certificate, and did not say why".to_owned()));
+        }
+        // It waits for a request, or greets.
+        Ok(Ok(_)) | Err(_) => {}
     }
     let _ = timeout(REFUSES_WITHIN, stream.shutdown()).await;
     Ok(proof)

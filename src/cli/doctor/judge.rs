@@ -26,8 +26,8 @@ pub(super) fn expiry(whose: &str, certificate: &Certificate, now: SystemTime) ->
 
 /// The server did not ask for our certificate.
 pub(super) fn not_mutual() -> Finding {
-    Finding::error("not-mutual", "it does not ask for a client certificate")
-        .expected("it to demand one in the handshake; no request will ever be sent to it")
+    Finding::error("not-mutual", "it does not ask for a client certificate, so no request is ever sent to it")
+        .expected("it to demand one in the handshake")
         .hint("nginx: `ssl_verify_client on`; Envoy: `require_client_certificate: true`")
 }
 
@@ -63,14 +63,15 @@ pub(super) fn answer(domain: &Domain, source: &Source, facts: &Facts) -> Vec<Fin
 }
 
 fn snapshot(facts: &Facts) -> Vec<Finding> {
-    let again = "a strong `ETag`; it is read again in each round and compared";
+    let again = |what: &str| format!("{what}, so it is read again in each round and compared");
+    let note = |name, what| Finding::note(name, again(what)).expected("a strong `ETag`");
     let mut findings = Vec::new();
     match (facts.etag, facts.not_modified) {
-        (Tag::Weak, _) => findings.push(Finding::note("weak-validator", "its `ETag` is weak").expected(again)),
+        (Tag::Weak, _) => findings.push(note("weak-validator", "its `ETag` is weak")),
         (Tag::None, _) if facts.last_modified => {
-            findings.push(Finding::note("no-validator", "has a `Last-Modified` but no `ETag`").expected(again));
+            findings.push(note("no-validator", "it has a `Last-Modified` but no `ETag`"));
         }
-        (Tag::None, _) => findings.push(Finding::note("no-validator", "has no `ETag`").expected(again)),
+        (Tag::None, _) => findings.push(note("no-validator", "it has no `ETag`")),
         (Tag::Strong, Some(false)) => findings.push(
             Finding::note("no-304", "answered in full to `If-None-Match` with its own `ETag`")
                 .expected("304")
@@ -106,5 +107,40 @@ fn latency(domain: &Domain, source: &Source, facts: &Facts) -> Option<Finding> {
             Some(Finding::warning("slow-start", met).expected(expected))
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::identity::issue::{Authority, Leaf, Validity};
+
+    const HOUR: Duration = Duration::from_hours(1);
+
+    /// Whether a certificate with this whole life is warned of so long before its end.
+    fn is_warned_of(life: Duration, left: Duration) -> bool {
+        let now = SystemTime::now();
+        let authority = Authority::new("test", Validity::days(1)).unwrap();
+        let valid = Validity { not_before: now + left - life, not_after: now + left };
+        let issued = authority.issue(&Leaf::new("a").valid(valid)).unwrap();
+        let (_, pem) = x509_parser::pem::parse_x509_pem(issued.cert_pem.as_bytes()).unwrap();
+        expiry("its certificate", &Certificate::read(&pem.contents).unwrap(), now).is_some()
+    }
+
+    #[test]
+    fn a_certificate_is_warned_of_in_its_last_two_weeks_or_its_last_third() {
+        let year = 365 * 24 * HOUR;
+        assert!(!is_warned_of(year, 15 * 24 * HOUR));
+        assert!(is_warned_of(year, 13 * 24 * HOUR));
+        assert!(!is_warned_of(24 * HOUR, 9 * HOUR), "a short life is no reason to warn");
+        assert!(is_warned_of(24 * HOUR, 7 * HOUR));
+    }
+
+    #[test]
+    fn only_who_asks_and_goes_on_without_is_called_optional() {
+        assert!(without(true, Some(Without::Accepted)).is_some());
+        assert!(without(false, Some(Without::Accepted)).is_none(), "that is worse, and said elsewhere");
+        assert!(without(true, Some(Without::Refused)).is_none() && without(true, None).is_none());
     }
 }

@@ -46,8 +46,13 @@ impl Own {
     }
 }
 
-/// Every name of a certificate: URIs, DNS names, addresses; control characters escaped.
+/// The most names that are shown of a certificate, and the most characters of each: a stranger may have written them.
+const NAMES_MAX: usize = 32;
+const NAME_MAX_CHARS: usize = 256;
+
+/// The names of a certificate: URIs, DNS names, addresses; control characters escaped.
 pub(super) fn names(certificate: &Certificate) -> Vec<String> {
-    let texts = certificate.uris.iter().chain(&certificate.dns).map(|name| name.escape_debug().to_string());
-    texts.chain(certificate.ips.iter().map(ToString::to_string)).collect()
+    let texts = certificate.uris.iter().chain(&certificate.dns).cloned();
+    let texts = texts.chain(certificate.ips.iter().map(ToString::to_string)).take(NAMES_MAX);
+    texts.map(|name| name.chars().take(NAME_MAX_CHARS).flat_map(char::escape_debug).collect()).collect()
 }

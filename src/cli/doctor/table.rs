@@ -42,7 +42,8 @@ pub(super) fn draw(report: &Report, width: usize) -> String {
         let hint = "no key was asked for, so validators and the latency of answers are not known";
         let _ = writeln!(text, "{hint}\n{} `--key KEY` asks every source for it", "hint:".cyan());
     }
-    text
+    // Without an identity the first domain opens the page.
+    text.trim_start().to_owned()
 }
 
 fn draw_own(text: &mut String, own: &Own, width: usize) {
@@ -51,7 +52,7 @@ fn draw_own(text: &mut String, own: &Own, width: usize) {
     let client = if own.client_auth { "usable as a client" } else { "not usable as a client" };
     let until = format!("valid until {}", own.not_after);
     fold(text, [format!("issued by {}", own.issuer), until, client.to_owned()], width);
-    draw_findings(text, None, &own.findings);
+    draw_findings(text, own.findings.iter().map(|finding| (None, finding)).collect());
 }
 
 fn draw_domain(text: &mut String, domain: &DomainReport, asked: bool, width: usize) {
@@ -64,13 +65,14 @@ fn draw_domain(text: &mut String, domain: &DomainReport, asked: bool, width: usi
     for (line, source) in lines.zip(&domain.sources) {
         draw_source(text, line, source, width);
     }
-    if domain.findings.is_empty() && domain.sources.iter().all(|source| source.findings.is_empty()) {
-        return;
-    }
-    text.push('\n');
-    draw_findings(text, None, &domain.findings);
-    for source in &domain.sources {
-        draw_findings(text, Some(&source.name), &source.findings);
+    let of_sources = domain.sources.iter().flat_map(|source| {
+        let name = Some(source.name.as_str());
+        source.findings.iter().map(move |finding| (name, finding))
+    });
+    let findings: Vec<_> = domain.findings.iter().map(|finding| (None, finding)).chain(of_sources).collect();
+    if !findings.is_empty() {
+        text.push('\n');
+        draw_findings(text, findings);
     }
 }
 
@@ -187,10 +189,10 @@ fn validator(answer: &answer::Facts) -> String {
     .to_owned()
 }
 
-fn draw_findings(text: &mut String, source: Option<&str>, findings: &[Finding]) {
-    let mut findings: Vec<_> = findings.iter().collect();
-    findings.sort_by_key(|finding| finding.level);
-    for finding in findings {
+/// The worst first.
+fn draw_findings(text: &mut String, mut findings: Vec<(Option<&str>, &Finding)>) {
+    findings.sort_by_key(|(_, finding)| finding.level);
+    for (source, finding) in findings {
         let level = match finding.level {
             Level::Error => "error:".red().bold().to_string(),
             Level::Warning => "warning:".yellow().bold().to_string(),
@@ -232,5 +234,90 @@ fn fold(text: &mut String, words: impl IntoIterator<Item = String>, width: usize
     }
     if !line.is_empty() {
         let _ = writeln!(text, "{INDENT}{line}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn source(name: &str, findings: Vec<Finding>) -> SourceReport {
+        let server = format!("spiffe://shop.example/ns/shop/sa/{name}");
+        let presented = connection::Presented {
+            names: vec![server.clone()],
+            issuer: "CN=shop".to_owned(),
+            not_before: String::new(),
+            not_after: String::new(),
+            fingerprint: String::new(),
+            ends: SystemTime::now() + Duration::from_hours(29 * 24 + 1),
+        };
+        let connection = connection::Facts {
+            certificate: Some(presented),
+            protocol: Some("TLS 1.3".to_owned()),
+            key_exchange: Some("X25519MLKEM768".to_owned()),
+            asks_for_certificate: Some(true),
+            without_certificate: Some(Without::Refused),
+            connect_ms: 0.31,
+            handshake_ms: Some(1.94),
+        };
+        let answer = answer::Facts {
+            status: 200,
+            http: "HTTP/2",
+            content_type: None,
+            etag: Tag::Strong,
+            last_modified: false,
+            not_modified: Some(true),
+            no_store: false,
+            aged: false,
+            next_page: false,
+            body_bytes: 2,
+            first_ms: 11.0,
+            warm_ms: Some(2.25),
+        };
+        let origin = format!("https://{name}.shop:8443");
+        SourceReport {
+            name: name.to_owned(),
+            origin,
+            server,
+            connection: Some(connection),
+            answer: Some(answer),
+            findings,
+        }
+    }
+
+    fn drawn(width: usize) -> String {
+        let slow = Finding::error("too-slow", "takes 3 s").expected("less").hint("`timeout`");
+        let silent = SourceReport { connection: None, answer: None, ..source("nobody", vec![slow]) };
+        let weak = Finding::note("weak-validator", "its `ETag` is weak");
+        let domain = DomainReport {
+            name: "customer".to_owned(),
+            file: "customer.yaml".to_owned(),
+            atomicity: "snapshot",
+            findings: vec![],
+            sources: vec![
+                source("profile", vec![weak]),
+                source("orders", vec![Finding::warning("cached", "is old")]),
+                silent,
+            ],
+        };
+        anstream::adapter::strip_str(&draw(&Report::new(true, None, vec![domain]), width)).to_string()
+    }
+
+    #[test]
+    fn the_table_takes_what_width_there_is() {
+        insta::assert_snapshot!("wide", drawn(120));
+        insta::assert_snapshot!("usual", drawn(76));
+        insta::assert_snapshot!("narrow", drawn(56));
+    }
+
+    #[test]
+    fn nothing_but_what_was_found_is_wider_than_the_terminal() {
+        for width in [56, 76, 80, 120] {
+            let too_wide: Vec<_> =
+                drawn(width).lines().filter(|line| line.chars().count() > width).map(str::to_owned).collect();
+            assert_eq!(too_wide, Vec::<String>::new(), "{width}");
+        }
     }
 }

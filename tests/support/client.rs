@@ -1,0 +1,301 @@
+//! A small HTTP client that sends what it is told and nothing else: HTTP/1.1, HTTP/2 by prior knowledge, TCP, Unix sockets,
+//! raw bytes.
+//!
+//! [`Consumer`] behaves as a well-made HTTP library does: it keeps its connection, honours `Connection: close` and GOAWAY, and
+//! sends a request again only where not a byte of it had left.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, HOST};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::{TrySendError, http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::task::AbortHandle;
+
+/// How long a test waits for what must come.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How often a request that never left is sent on a new connection.
+const UNSENT_MAX: usize = 5;
+
+/// A request without or with a body.
+pub(crate) type Asked = Request<Full<Bytes>>;
+
+/// Where somebody listens.
+#[derive(Debug, Clone)]
+pub(crate) enum To {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+/// Which HTTP is spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Http {
+    One,
+    Two,
+}
+
+/// `GET path` for `localhost`.
+pub(crate) fn get(path: &str) -> Asked {
+    ask(Method::GET, path)
+}
+
+/// `METHOD path` for `localhost`.
+pub(crate) fn ask(method: Method, path: &str) -> Asked {
+    Request::builder().method(method).uri(path).header(HOST, "localhost").body(Full::default()).unwrap()
+}
+
+/// The same request with one header set.
+pub(crate) fn with(mut request: Asked, name: &str, value: &str) -> Asked {
+    request.headers_mut().insert(name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap());
+    request
+}
+
+/// An answer, whole.
+#[derive(Debug, Clone)]
+pub(crate) struct Got {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+    pub(crate) version: Version,
+}
+
+impl Got {
+    /// A header's value, empty where it is not there.
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// Asserts that this is a dataset, and returns it.
+    #[track_caller]
+    pub(crate) fn dataset(&self) -> Value {
+        assert_eq!(self.status, 200, "{self:?}");
+        assert_eq!(self.header("content-type"), "application/json", "{self:?}");
+        self.json()
+    }
+
+    /// Asserts that this is `urn:bfb:kind` with everything that DESIGN.md section 5 promises of each problem.
+    #[track_caller]
+    pub(crate) fn problem(&self, kind: &str, status: u16) -> Value {
+        assert_eq!(self.status, status, "{self:?}");
+        assert_eq!(self.header("content-type"), "application/problem+json", "{self:?}");
+        assert_eq!(self.header("cache-control"), "no-store", "{self:?}");
+        for absent in ["etag", "bfb-dataset", "age"] {
+            assert!(!self.headers.contains_key(absent), "{absent}: {self:?}");
+        }
+        let retry_after = self.headers.get("retry-after").map(|value| value.to_str().unwrap().parse::<u64>().unwrap());
+        assert_eq!(retry_after.is_some(), status == 503, "{self:?}");
+        assert_ne!(retry_after, Some(0), "{self:?}");
+        let body = self.json();
+        assert_eq!(body["type"], format!("urn:bfb:{kind}"), "{self:?}");
+        assert_eq!(body["status"], status, "{self:?}");
+        assert!(!body["title"].as_str().unwrap_or_default().is_empty(), "{self:?}");
+        let trace = body["trace_id"].as_str().unwrap_or_default();
+        assert!(trace.len() == 32 && trace.bytes().all(|b| b.is_ascii_hexdigit()), "{self:?}");
+        body
+    }
+
+    /// Asserts that this is the problem of a failed dataset, and returns its (source, reason) pairs.
+    #[track_caller]
+    pub(crate) fn failed(&self, kind: &str, status: u16) -> Vec<(String, String)> {
+        let body = self.problem(kind, status);
+        let failed = body["failed"].as_array().unwrap_or_else(|| panic!("no `failed`: {self:?}"));
+        let word = |failure: &Value, name: &str| failure[name].as_str().unwrap_or_default().to_owned();
+        failed
+            .iter()
+            .map(|failure| {
+                assert!(!word(failure, "detail").is_empty(), "{self:?}");
+                (word(failure, "source"), word(failure, "reason"))
+            })
+            .collect()
+    }
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(crate) enum Lost {
+    /// Not a byte of the request left.
+    Unsent(Box<Asked>),
+    /// It left, and no whole answer came.
+    Failed(String),
+}
+
+/// One connection.
+pub(crate) struct Connection {
+    sender: Sender,
+    driver: AbortHandle,
+}
+
+enum Sender {
+    One(http1::SendRequest<Full<Bytes>>),
+    Two(http2::SendRequest<Full<Bytes>>),
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+impl Connection {
+    pub(crate) async fn open(to: &To, http: Http) -> Result<Self, String> {
+        let failed = |error: std::io::Error| format!("{to:?}: {error}");
+        match to {
+            To::Tcp(address) => Self::over(TcpStream::connect(address).await.map_err(failed)?, http).await,
+            To::Unix(path) => Self::over(UnixStream::connect(path).await.map_err(failed)?, http).await,
+        }
+    }
+
+    async fn over(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, http: Http) -> Result<Self, String> {
+        let io = TokioIo::new(io);
+        Ok(match http {
+            Http::One => {
+                let (sender, driver) = http1::handshake(io).await.map_err(|error| format!("{error:?}"))?;
+                Self { sender: Sender::One(sender), driver: tokio::spawn(driver).abort_handle() }
+            }
+            Http::Two => {
+                let made = http2::handshake(TokioExecutor::new(), io).await;
+                let (sender, driver) = made.map_err(|error| format!("{error:?}"))?;
+                Self { sender: Sender::Two(sender), driver: tokio::spawn(driver).abort_handle() }
+            }
+        })
+    }
+
+    fn is_closed(&self) -> bool {
+        match &self.sender {
+            Sender::One(sender) => sender.is_closed(),
+            Sender::Two(sender) => sender.is_closed(),
+        }
+    }
+
+    /// Sends, and reads the whole answer.
+    pub(crate) async fn send(&mut self, request: Asked) -> Result<Got, Lost> {
+        let sent = tokio::time::timeout(PATIENCE, self.exchange(request)).await;
+        sent.unwrap_or_else(|_| Err(Lost::Failed(format!("no answer within {PATIENCE:?}"))))
+    }
+
+    async fn exchange(&mut self, request: Asked) -> Result<Got, Lost> {
+        let sent = match &mut self.sender {
+            Sender::One(sender) => match sender.ready().await {
+                Ok(()) => sender.try_send_request(request).await.map_err(lost),
+                Err(_) => Err(Lost::Unsent(Box::new(request))),
+            },
+            Sender::Two(sender) => match sender.ready().await {
+                Ok(()) => {
+                    let again = request.clone();
+                    sender.try_send_request(for_http2(request)).await.map_err(|error| lost_or_refused(error, again))
+                }
+                Err(_) => Err(Lost::Unsent(Box::new(request))),
+            },
+        };
+        let (head, body) = sent?.into_parts();
+        let body = body.collect().await.map_err(|error| Lost::Failed(format!("the body broke off: {error:?}")))?;
+        Ok(Got { status: head.status.as_u16(), headers: head.headers, body: body.to_bytes(), version: head.version })
+    }
+}
+
+fn lost(mut error: TrySendError<Asked>) -> Lost {
+    match error.take_message() {
+        Some(request) => Lost::Unsent(Box::new(for_http1(request))),
+        None => Lost::Failed(format!("{:?}", error.into_error())),
+    }
+}
+
+/// A stream above the last one that a GOAWAY names was not processed and may be sent again (RFC 9113 section 6.8). It happens
+/// where a request was queued while the GOAWAY came in: the client's library answers the server's ping first.
+fn lost_or_refused(error: TrySendError<Asked>, again: Asked) -> Lost {
+    match lost(error) {
+        Lost::Failed(why) if why.contains("GoAway") && why.contains("NO_ERROR") => Lost::Unsent(Box::new(again)),
+        lost => lost,
+    }
+}
+
+/// HTTP/2 says `:authority` where HTTP/1.1 says `Host`.
+fn for_http2(mut request: Asked) -> Asked {
+    if let Some(host) = request.headers_mut().remove(HOST) {
+        let target = format!("http://{}{}", host.to_str().unwrap(), request.uri());
+        *request.uri_mut() = target.parse().unwrap();
+    }
+    request
+}
+
+fn for_http1(mut request: Asked) -> Asked {
+    if let Some(authority) = request.uri().authority().cloned() {
+        request.headers_mut().insert(HOST, authority.as_str().parse().unwrap());
+        *request.uri_mut() = Uri::from(request.uri().path_and_query().unwrap().clone());
+    }
+    request
+}
+
+/// A consumer that keeps its connection as long as it may.
+pub(crate) struct Consumer {
+    to: To,
+    http: Http,
+    connection: Option<Connection>,
+}
+
+impl Consumer {
+    pub(crate) fn new(to: To, http: Http) -> Self {
+        Self { to, http, connection: None }
+    }
+
+    pub(crate) async fn get(&mut self, path: &str) -> Result<Got, String> {
+        self.send(get(path)).await
+    }
+
+    pub(crate) async fn send(&mut self, request: Asked) -> Result<Got, String> {
+        let mut request = request;
+        for _ in 0..UNSENT_MAX {
+            let mut connection = match self.connection.take().filter(|connection| !connection.is_closed()) {
+                Some(connection) => connection,
+                None => Connection::open(&self.to, self.http).await?,
+            };
+            match connection.send(request).await {
+                Ok(got) => {
+                    if !got.header(CONNECTION.as_str()).eq_ignore_ascii_case("close") {
+                        self.connection = Some(connection);
+                    }
+                    return Ok(got);
+                }
+                Err(Lost::Unsent(unsent)) => request = *unsent,
+                Err(Lost::Failed(why)) => return Err(why),
+            }
+        }
+        Err("no connection took the request".to_owned())
+    }
+}
+
+/// One request on a connection of its own.
+pub(crate) async fn once(to: &To, http: Http, request: Asked) -> Got {
+    let mut connection = Connection::open(to, http).await.unwrap();
+    match connection.send(request).await {
+        Ok(got) => got,
+        Err(lost) => panic!("no answer: {lost:?}"),
+    }
+}
+
+/// Writes these bytes on a connection of their own and reads until its end.
+pub(crate) async fn raw(to: SocketAddr, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(to).await.unwrap();
+    // Who refuses early does not read to the end: what counts is what it says.
+    let _ = stream.write_all(bytes).await;
+    let mut answer = Vec::new();
+    let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
+    assert!(read.is_ok(), "the connection was not ended: {}", String::from_utf8_lossy(&answer));
+    String::from_utf8_lossy(&answer).into_owned()
+}
