@@ -166,10 +166,10 @@ impl Sidecar {
         reload: Arc<Notify>,
         apply_log: impl Fn(&str) + Send + 'static,
     ) -> JoinSet<()> {
-        let port = |activity: &Activity| Port {
+        let port = |activity: &Activity, metrics: &serve::Metrics| Port {
             activity: activity.clone(),
             drain: drained.clone(),
-            metrics: self.serve_metrics.clone(),
+            metrics: metrics.clone(),
             tasks: connections.clone(),
         };
         let mut parts = JoinSet::new();
@@ -187,14 +187,19 @@ impl Sidecar {
         };
         parts.spawn(following.follow(self.config.paths, self.config.reading, reload));
         let limits = self.config.limits;
-        // Probes and the admin port are no consumers: a drain does not wait for them.
-        let aside = Activity::default();
-        parts.spawn(serve::accept(self.admin, Admin::new(self.told.clone()), limits, port(&aside)));
+        // Probes and the admin port are no consumers: a drain does not wait for them, and no counter counts them.
+        let (aside, uncounted) = (Activity::default(), serve::Metrics::default());
+        parts.spawn(serve::accept(self.admin, Admin::new(self.told.clone()), limits, port(&aside, &uncounted)));
         if let Some(probes) = self.probes {
-            parts.spawn(serve::accept(probes, Admin::probes(self.told.clone()), limits, port(&aside)));
+            parts.spawn(serve::accept(probes, Admin::probes(self.told.clone()), limits, port(&aside, &uncounted)));
         }
         for listener in self.consumers {
-            parts.spawn(serve::accept(listener, self.answering.clone(), limits, port(&self.activity)));
+            parts.spawn(serve::accept(
+                listener,
+                self.answering.clone(),
+                limits,
+                port(&self.activity, &self.serve_metrics),
+            ));
         }
         parts
     }

@@ -3,10 +3,13 @@
 
 mod admin;
 mod change;
+mod commands;
 mod complete;
 mod consumer;
+mod demo;
 mod doctor;
 mod domain_file;
+mod hostile;
 mod identities;
 mod layout;
 mod link;

@@ -138,5 +138,5 @@ async fn the_standard_variables_switch_it_off_and_a_wrong_one_is_refused() {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::args::Format;
-use super::exit;
+use super::{exit, out};
 use crate::domain;
 use crate::sidecar::{self, Reading};
 
@@ -28,12 +28,15 @@ impl Check {
         let reading = Reading { allow_http: self.insecure_upstreams };
         let loaded = sidecar::read_domains(&self.paths, reading);
         let problems = loaded.problems();
-        match self.format {
-            Format::Json => println!("{}", serde_json::to_string_pretty(problems).unwrap_or_default()),
-            Format::Text if problems.is_empty() => println!("ok"),
-            Format::Text => report(problems),
-        }
-        if problems.is_empty() { exit::OK } else { exit::wrong_input() }
+        let said = match self.format {
+            Format::Json => out::say(serde_json::to_string_pretty(problems).unwrap_or_default()),
+            Format::Text if problems.is_empty() => out::say("ok"),
+            Format::Text => {
+                report(problems);
+                exit::OK
+            }
+        };
+        if problems.is_empty() { said } else { exit::wrong_input() }
     }
 }
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 use clap_complete::Shell;
 
-use super::exit;
+use super::out;
 
 #[derive(Debug, Args)]
 pub(super) struct Completions {
@@ -16,7 +16,8 @@ pub(super) struct Completions {
 
 impl Completions {
     pub(super) fn run(self) -> ExitCode {
-        clap_complete::generate(self.shell, &mut super::command(), "bfb", &mut std::io::stdout());
-        exit::OK
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut super::command(), "bfb", &mut script);
+        out::say(String::from_utf8_lossy(&script).trim_end())
     }
 }

@@ -14,6 +14,7 @@ mod pki;
 mod shop;
 mod upstreams;
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -27,7 +28,7 @@ use tokio::sync::{Notify, mpsc};
 use super::args::{AdminPort, Listen};
 use super::local::{Local, problem_text};
 use super::logging::{self, LogFormat};
-use super::{exit, pretty, serve};
+use super::{exit, out, pretty, serve};
 use crate::admin::LogLevel;
 use crate::identity::{Paths, TlsOptions};
 use crate::serve::{Address, AllowedHosts, KeyLog, Limits, Settings};
@@ -113,36 +114,36 @@ impl Demo {
         let Some(address) = sidecar.addresses().next().cloned() else { return exit::FAILED };
         let (stop, told) = mpsc::channel(2);
         let told_to = ToldTo { stop: told, reload: Arc::new(Notify::new()) };
-        let (sidecar, ()) = tokio::join!(sidecar.run(told_to, apply), async {
-            if let Err(error) = self.converse(upstreams, &address).await {
-                eprintln!("error: {error}");
-            }
+        let (sidecar, conversed) = tokio::join!(sidecar.run(told_to, apply), async {
+            let conversed = self.converse(upstreams, &address).await.inspect_err(|error| eprintln!("error: {error}"));
             // Twice: the demo's consumer is gone already, there is nothing to drain for.
             let _ = stop.send(()).await;
             let _ = stop.send(()).await;
+            conversed
         });
-        if sidecar.is_ok() { exit::OK } else { exit::FAILED }
+        if sidecar.is_ok() && conversed.is_ok() { exit::OK } else { exit::FAILED }
     }
 
     async fn converse(&self, upstreams: &Upstreams, address: &Address) -> Result<(), Failure> {
         let listen = address.to_string().replace("127.0.0.1", "localhost");
         let local = Local::new(address)?;
         let answer = local.send(local.request(Method::GET, FIRST), "listen").await?;
-        println!("GET http://{listen}{FIRST}\n{:?} {}", answer.version(), answer.status());
+        let mut told = format!("GET http://{listen}{FIRST}\n{:?} {}\n", answer.version(), answer.status());
         for (name, value) in answer.headers() {
-            println!("{name}: {}", value.to_str().unwrap_or("?"));
+            let _ = writeln!(told, "{name}: {}", value.to_str().unwrap_or("?"));
         }
         let (status, body) = (answer.status(), answer.bytes().await?);
         if !status.is_success() {
             return Err(problem_text(status.as_u16(), &body).into());
         }
-        println!("\n{}\n", pretty::indent(&String::from_utf8_lossy(&body)));
+        out::say(format!("{told}\n{}\n", pretty::indent(&String::from_utf8_lossy(&body))));
         if self.once {
             return Ok(());
         }
-        println!("{}", try_next(&own_name(), upstreams.control_addr(), &listen, upstreams.identity_dir()));
-        println!("Ctrl-C ends it.");
+        // Before anybody is told how to end it.
         let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        let next = try_next(&own_name(), upstreams.control_addr(), &listen, upstreams.identity_dir());
+        out::say(format!("{next}\nCtrl-C ends it."));
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}

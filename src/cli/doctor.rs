@@ -21,7 +21,7 @@ use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
 use super::args::{Format, Upstreams};
-use super::{check, exit, serve};
+use super::{check, exit, out, serve};
 use crate::identity;
 use crate::sidecar;
 use crate::sources::Tape;
@@ -73,11 +73,11 @@ impl Doctor {
         let asker = Asker { identity, tls, timeout: self.timeout, shared };
         super::block_on(async {
             let report = examine::all(domains, &asker, self.key.as_deref()).await;
-            match self.format {
-                Format::Json => println!("{}", serde_json::to_string_pretty(&report).unwrap_or_default()),
-                Format::Text => anstream::print!("{}", table::draw(&report, table::width())),
-            }
-            if report.ok { exit::OK } else { exit::FAILED }
+            let said = match self.format {
+                Format::Json => out::say(serde_json::to_string_pretty(&report).unwrap_or_default()),
+                Format::Text => out::say(table::draw(&report, table::width()).trim_end()),
+            };
+            if report.ok { said } else { exit::FAILED }
         })
     }
 }

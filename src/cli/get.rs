@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::args::{AdminPort, Format, Listen, Upstreams};
 use super::explain::Waterfall;
 use super::local::{Got, Local, problem_text};
-use super::{alone, exit, pretty, status};
+use super::{alone, exit, out, pretty, status};
 
 #[derive(Debug, Args)]
 pub(super) struct Get {
@@ -97,25 +97,27 @@ impl Get {
 
     fn show(&self, got: &Got) -> ExitCode {
         let waterfall = Waterfall::from_headers(&got.headers);
-        match self.format {
-            Format::Json => println!("{}", self.as_json(got, waterfall.as_ref())),
+        let said = match self.format {
+            Format::Json => out::say(self.as_json(got, waterfall.as_ref())),
             Format::Text => {
-                if got.status.is_success() {
+                let said = if got.status.is_success() {
                     let body = String::from_utf8_lossy(&got.body);
                     // A person gets it indented; a pipe gets the bytes.
                     let at_terminal = std::io::stdout().is_terminal();
-                    println!("{}", if at_terminal { pretty::indent(&body) } else { body.into_owned() });
+                    out::say(if at_terminal { pretty::indent(&body) } else { body.into_owned() })
                 } else {
                     show_problem(got);
-                }
+                    exit::FAILED
+                };
                 if let Some(waterfall) = waterfall.filter(|_| self.explain) {
                     let width = terminal_width();
                     // The data may be piped elsewhere: the drawing is for the person.
                     anstream::eprint!("{}", waterfall.draw(width, &summary(got)));
                 }
+                said
             }
-        }
-        if got.status.is_success() { exit::OK } else { exit::FAILED }
+        };
+        if got.status.is_success() { said } else { exit::FAILED }
     }
 
     fn as_json(&self, got: &Got, waterfall: Option<&Waterfall>) -> String {

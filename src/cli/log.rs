@@ -7,8 +7,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::args::AdminPort;
-use super::exit;
 use super::local::{Local, problem_text};
+use super::{exit, out};
 
 #[derive(Debug, Args)]
 pub(super) struct Log {
@@ -26,10 +26,7 @@ impl Log {
     pub(super) fn run(self) -> ExitCode {
         super::block_on(async move {
             match self.exchange().await {
-                Ok((200, body)) => {
-                    println!("{}", text(&serde_json::from_slice(&body).unwrap_or_default()));
-                    exit::OK
-                }
+                Ok((200, body)) => out::say(text(&serde_json::from_slice(&body).unwrap_or_default())),
                 Ok((status, body)) => {
                     eprintln!("error: {}", problem_text(status, &body));
                     if status == 400 { exit::wrong_input() } else { exit::FAILED }

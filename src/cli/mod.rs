@@ -15,6 +15,7 @@ mod get;
 mod local;
 mod log;
 mod logging;
+mod out;
 mod pretty;
 mod schema;
 mod serve;

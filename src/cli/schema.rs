@@ -2,10 +2,9 @@
 
 use std::process::ExitCode;
 
-use super::exit;
+use super::out;
 use crate::domain;
 
 pub(super) fn run() -> ExitCode {
-    print!("{}", domain::SCHEMA);
-    exit::OK
+    out::say(domain::SCHEMA.trim_end())
 }

@@ -80,6 +80,19 @@ enum RequestCacheControl {
 /// The most requests under way at once.
 const REQUESTS_MAX: usize = 4096;
 
+/// The usual bounds; fewer connections where the process may not open enough files for them and for the upstreams.
+fn limits() -> Limits {
+    let usual = Limits::default();
+    let files = std::fs::read_to_string("/proc/self/limits").ok().and_then(|limits| soft_files_limit(&limits));
+    let connections_max = files.map_or(usual.connections_max, |files| usual.connections_max.min(files / 2).max(16));
+    Limits { connections_max, ..usual }
+}
+
+/// The soft limit in the table of proc(5): `Max open files  1024  524288  files`.
+fn soft_files_limit(limits: &str) -> Option<usize> {
+    limits.lines().find_map(|line| line.strip_prefix("Max open files"))?.split_whitespace().next()?.parse().ok()
+}
+
 fn octal(text: &str) -> Result<u32, String> {
     let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
     mode.ok_or_else(|| "expected permissions in octal, such as `0660`".to_owned())
@@ -137,7 +150,7 @@ impl Serve {
                 honour_cache_control: self.request_cache_control == RequestCacheControl::Honour,
                 requests_max: REQUESTS_MAX,
             },
-            limits: Limits::default(),
+            limits: limits(),
             keys: KeyLog { all: self.log_keys, traced: self.trace_key },
             spans: Spans::from_environment().map_err(|error| error.to_string())?,
             drain: self.drain,
@@ -209,5 +222,19 @@ impl Signals {
 async fn received(signal: &mut Signal) {
     if signal.recv().await.is_none() {
         std::future::pending::<()>().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_on_open_files_is_read_from_its_line() {
+        let table =
+            "Max processes  95  95  processes\nMax open files            1024                 524288        files\n";
+        assert_eq!(soft_files_limit(table), Some(1024));
+        assert_eq!(soft_files_limit("Max open files  unlimited unlimited files"), None);
+        assert!(limits().connections_max >= 16);
     }
 }

@@ -10,8 +10,8 @@ use reqwest::Method;
 use serde_json::Value;
 
 use super::args::{AdminPort, Format};
-use super::exit;
 use super::local::{Local, problem_text};
+use super::{exit, out};
 
 #[derive(Debug, Args)]
 pub(super) struct Status {
@@ -27,13 +27,9 @@ impl Status {
         super::block_on(async move {
             match fetch(&self.admin).await {
                 Ok(status) if self.format == Format::Json => {
-                    println!("{}", serde_json::to_string_pretty(&status).unwrap_or_default());
-                    exit::OK
+                    out::say(serde_json::to_string_pretty(&status).unwrap_or_default())
                 }
-                Ok(status) => {
-                    anstream::print!("{}", text(&status));
-                    exit::OK
-                }
+                Ok(status) => out::say(text(&status).trim_end()),
                 Err(failed) => failed,
             }
         })

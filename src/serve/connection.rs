@@ -1,8 +1,8 @@
 //! One connection: requests in, answers out, and the bounds on how long a request may take to arrive.
 //!
 //! hyper's own header timeout also runs while a kept-alive connection is idle, and closing an idle connection races with the
-//! consumer's next request. So the clock here starts with the first byte of a request, not before. Draining follows the same
-//! thought: HTTP/1.1 connections stay open and say `Connection: close` with their next answer; HTTP/2 has GOAWAY.
+//! consumer's next request. So the clock here starts with the first byte of a request, not before, and an idle connection is
+//! closed only where another needs its place. Draining follows the same thought: HTTP/1.1 connections stay open and say `Connection: close` with their next answer; HTTP/2 has GOAWAY.
 
 use std::convert::Infallible;
 use std::io;
@@ -39,7 +39,9 @@ impl Answering for super::Consumers {
 }
 
 /// Serves one connection until it ends, is drained, or is too slow with a request.
-pub(super) async fn serve<IO, A>(io: IO, on_tcp: bool, answering: A, limits: Limits, port: Port)
+///
+/// `crowded` is told when there is no place for another connection: then an idle one ends.
+pub(super) async fn serve<IO, A>(io: IO, on_tcp: bool, answering: A, limits: Limits, port: Port, crowded: &Notify)
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     A: Answering,
@@ -72,6 +74,9 @@ where
             }
             changed = drain.changed() => if changed.is_err() { return },
             () = state.http2_began.notified() => {}
+            () = crowded.notified() => if state.is_idle() {
+                connection.as_mut().graceful_shutdown();
+            },
             _ = tick.tick() => if state.is_slow(&limits) {
                 port.metrics.slow_requests.inc();
                 tracing::warn!(limit_ms = limits.head.as_millis(), "closed a connection whose request took too long to arrive");
@@ -91,7 +96,6 @@ fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(None)
-        .half_close(true)
         .max_headers(limits.headers_max)
         .max_buf_size(limits.head_bytes_max);
     builder
@@ -147,6 +151,10 @@ impl State {
         self.in_flight.fetch_add(1, Ordering::SeqCst);
         self.activity.begin();
         Taken(self.clone())
+    }
+
+    fn is_idle(&self) -> bool {
+        self.in_flight.load(Ordering::SeqCst) == 0 && self.head_since.load(Ordering::SeqCst) == 0
     }
 
     /// HTTP/2 bounds its own headers once the first request came; before that it is as slow as HTTP/1.1 can be.

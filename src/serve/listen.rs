@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::connection::{self, Answering};
 use super::port::{Limits, Port};
@@ -142,14 +142,15 @@ impl Drop for Listener {
 /// How long to wait after the system refused a connection (out of file descriptors, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// How long to wait for a place before an idle connection is asked to end.
+const CROWDED_PAUSE: Duration = Duration::from_millis(5);
+
 /// Takes connections for as long as it is polled. Dropping it closes the listener, not the connections.
 pub async fn accept<A: Answering>(listener: Listener, answering: A, limits: Limits, port: Port) {
     let slots = Arc::new(Semaphore::new(limits.connections_max));
+    let crowded = Arc::new(Notify::new());
     loop {
-        if slots.available_permits() == 0 {
-            port.metrics.connections_full.inc();
-        }
-        let Ok(slot) = slots.clone().acquire_owned().await else { return };
+        let slot = room(&slots, &crowded, &port).await;
         let accepted = match &listener.socket {
             Socket::Tcp(tcp) => tcp.accept().await.map(|(stream, _)| Stream::Tcp(stream)),
             Socket::Unix(unix) => unix.accept().await.map(|(stream, _)| Stream::Unix(stream)),
@@ -162,19 +163,35 @@ pub async fn accept<A: Answering>(listener: Listener, answering: A, limits: Limi
                 continue;
             }
         };
-        let (answering, shared) = (answering.clone(), port.clone());
+        let (answering, shared, crowded) = (answering.clone(), port.clone(), crowded.clone());
         port.tasks.spawn(async move {
             shared.metrics.connections.inc();
             match stream {
                 Stream::Tcp(tcp) => {
                     let _ = tcp.set_nodelay(true);
-                    connection::serve(tcp, true, answering, limits, shared.clone()).await;
+                    connection::serve(tcp, true, answering, limits, shared.clone(), &crowded).await;
                 }
-                Stream::Unix(unix) => connection::serve(unix, false, answering, limits, shared.clone()).await,
+                Stream::Unix(unix) => {
+                    connection::serve(unix, false, answering, limits, shared.clone(), &crowded).await;
+                }
             }
             shared.metrics.connections.dec();
             drop(slot);
         });
+    }
+}
+
+/// A place for one more connection. While there is none, idle connections are asked to end, one at a time.
+async fn room(slots: &Arc<Semaphore>, crowded: &Notify, port: &Port) -> OwnedSemaphorePermit {
+    if slots.available_permits() == 0 {
+        port.metrics.connections_full.inc();
+    }
+    loop {
+        let slot = slots.clone().acquire_owned();
+        if let Ok(Ok(slot)) = tokio::time::timeout(CROWDED_PAUSE, slot).await {
+            return slot;
+        }
+        crowded.notify_one();
     }
 }
 

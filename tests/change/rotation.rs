@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::Load;
-use crate::support::domain::{DomainFile, mutual};
+use crate::support::domain::{DomainFile, mutual, mutual_http2};
 use crate::support::pki::Pki;
 use crate::support::sidecar::{Setup, Sidecar};
 use crate::support::upstream::{Reply, Upstream};
@@ -14,8 +14,8 @@ const TIMES: usize = 20;
 async fn over_two(pki: &Pki) -> (Sidecar, Vec<Upstream>) {
     let mut domain = DomainFile::of("customer").head("atomicity: snapshot");
     let mut upstreams = Vec::new();
-    for name in ["profile", "orders"] {
-        let upstream = mutual(pki).await;
+    // One over HTTP/1.1, one over HTTP/2: connections of both are retired.
+    for (name, upstream) in [("profile", mutual(pki).await), ("orders", mutual_http2(pki).await)] {
         upstream.answers("/part", [Reply::json("{\"id\":42}").etag("\"1\"")]);
         domain = domain.source(name, &upstream, "/part", &["retries: 0"]);
         upstreams.push(upstream);

@@ -73,7 +73,7 @@ async fn no_answer_is_partial_while_four_upstreams_fail_at_random() {
     assert!(asked * 10 <= REQUESTS * SOURCES.len() * 13, "{asked} requests upstream");
     for name in SOURCES {
         let opened = sidecar.metric("bfb_source_failures_total", &[("source", name), ("reason", "breaker-open")]).await;
-        assert_eq!(opened.unwrap_or_default(), 0.0, "random errors of 10 % opened the breaker of {name}");
+        assert!(opened.unwrap_or_default() < 1.0, "random errors of 10 % opened the breaker of {name}");
     }
 }
 

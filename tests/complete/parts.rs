@@ -97,3 +97,33 @@ async fn pages_are_joined_or_cut_only_where_the_file_says_so() {
     assert_eq!(got.dataset(), serde_json::json!({"all": [1, 1.1, 2], "first": [5, 1.1]}));
     assert!(got.text().contains("1.10"), "{got:?}");
 }
+
+#[tokio::test]
+async fn a_value_goes_into_a_url_as_written_and_cannot_leave_its_place() {
+    let pki = Pki::new();
+    let upstream = mutual(&pki).await;
+    let values = [
+        ("12345678901234567890123", "12345678901234567890123"),
+        ("1.10", "1.10"),
+        ("true", "true"),
+        (r#""A-1""#, "A-1"),
+        (r#""a/b?c#d""#, "a%2Fb%3Fc%23d"),
+        (r#""\u0041""#, "A"),
+    ];
+    let domain = DomainFile::of("customer").source("profile", &upstream, "/profile", &[]).source(
+        "orders",
+        &upstream,
+        "/accounts/{profile.account.id}/orders",
+        &["missing: []"],
+    );
+    let sidecar = Setup::of(&[&domain]).identity(&pki).start().await;
+    for (value, segment) in values {
+        upstream.answers("/profile", [Reply::json(format!(r#"{{"account":{{"id":{value}}}}}"#))]);
+        sidecar.get("/v2/customers/42").await.dataset();
+        let target = upstream.seen().last().unwrap().target.clone();
+        let inside = target.strip_prefix("/accounts/").and_then(|rest| rest.strip_suffix("/orders")).unwrap();
+        let decoded = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8().unwrap().into_owned();
+        assert!(!inside.contains(['/', '?', '#']), "{value}: {target}");
+        assert_eq!(decoded(inside), decoded(segment), "{value}: {target}");
+    }
+}

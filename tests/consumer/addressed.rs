@@ -1,10 +1,12 @@
 //! Who may be addressed: loopback on TCP, anybody on a Unix socket.
 
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
 use super::{over_one, setup_over_one};
 use crate::support::client::{Got, Http, To, get, once, with};
-use crate::support::sidecar::Sidecar;
+use crate::support::sidecar::{Setup, Sidecar};
 
 async fn ask_as(sidecar: &Sidecar, host: &str) -> Got {
     sidecar.send(with(get("/v2/customers/42"), "host", host)).await
@@ -93,9 +95,29 @@ async fn on_a_unix_socket_host_is_not_looked_at() {
         once(&to, Http::One, with(get("/v2/customers/42"), "host", host)).await.dataset();
     }
     once(&to, Http::Two, with(get("/v2/customers/42"), "host", "example.com")).await.dataset();
-    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&path).unwrap().permissions());
-    assert_eq!(mode & 0o777, 0o660);
+    assert_eq!(mode_of(&path), 0o660);
     sidecar.get("/v2/customers/42").await.dataset();
+}
+
+fn mode_of(path: &Path) -> u32 {
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[tokio::test]
+async fn a_socket_that_a_crash_left_behind_is_replaced_and_a_file_is_not() {
+    let (setup, _upstream) = setup_over_one("").await;
+    let path = setup.dir().join("bfb.sock");
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    let flags = [format!("unix:{}", path.display()), "--socket-mode".to_owned(), "0600".to_owned()];
+    let sidecar = flags.iter().fold(setup.arg("--listen"), Setup::arg).start().await;
+    sidecar.logged("unix:").await;
+    once(&To::Unix(path.clone()), Http::One, get("/v2/customers/42")).await.dataset();
+    assert_eq!(mode_of(&path), 0o600);
+    let (setup, _upstream) = setup_over_one("").await;
+    let file = setup.dir().join("precious");
+    std::fs::write(&file, "data").unwrap();
+    let refused = setup.arg("--listen").arg(format!("unix:{}", file.display())).refused().await;
+    assert_eq!(refused.status.code(), Some(69));
 }
 
 #[tokio::test]

@@ -1,6 +1,9 @@
 //! The key: one segment, decoded once, UTF-8, at most 512 bytes, and what it decodes to is its name everywhere.
 
 use super::over_one;
+use crate::support::domain::{DomainFile, mutual};
+use crate::support::pki::Pki;
+use crate::support::sidecar::Setup;
 
 /// What the source was asked for, decoded.
 fn asked_for(target: &str) -> String {
@@ -25,7 +28,8 @@ async fn any_text_of_at_most_512_bytes_is_a_key_that_cannot_leave_its_place() {
     let keys: Vec<String> =
         keys.iter().map(|key| (*key).to_owned()).chain(["x".repeat(512), "ä".repeat(256)]).collect();
     for key in keys.iter().filter(|key| key.as_str() != ".") {
-        let encoded: String = key.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let encoded: String =
+            key.bytes().flat_map(|byte| format!("%{byte:02X}").into_bytes()).map(char::from).collect();
         let before = upstream.seen().len();
         let got = sidecar.get(&format!("/v2/customers/{encoded}")).await;
         // A line end is no text that `.+` matches: either it is refused, or it reaches the source whole and encoded.
@@ -118,4 +122,33 @@ async fn a_key_of_64_kib_is_refused_and_the_sidecar_serves_on() {
     );
     assert!(upstream.seen().is_empty());
     sidecar.get("/v2/customers/42").await.dataset();
+}
+
+#[tokio::test]
+async fn a_key_cannot_leave_its_segment_of_a_sources_path() {
+    let pki = Pki::new();
+    let upstream = mutual(&pki).await;
+    let domain = DomainFile::of("customer").source("part", &upstream, "/customers/{key}/part", &["missing: not-found"]);
+    let sidecar = Setup::of(&[&domain]).identity(&pki).start().await;
+    for key in [
+        "a%2Fb",
+        "..%2F..%2Fadmin",
+        "%3Fx=1",
+        "%23x",
+        "x%2F..",
+        "%252e%252e",
+        "a%5Cb",
+        "%3B",
+        "a%26b",
+        "%09",
+        "@x",
+        ":80",
+    ] {
+        sidecar.get(&format!("/v2/customers/{key}")).await.problem("not-found", 404);
+        let target = upstream.seen().last().unwrap().target.clone();
+        let inside = target.strip_prefix("/customers/").and_then(|rest| rest.strip_suffix("/part")).unwrap();
+        assert!(!inside.contains(['/', '?', '#', '\\']) && !["", ".", ".."].contains(&inside), "{key}: {target}");
+        let decoded = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8().unwrap().into_owned();
+        assert_eq!(decoded(inside), decoded(key));
+    }
 }

@@ -9,18 +9,21 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use http::header::{CONNECTION, HOST};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version};
 use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 /// How long a test waits for what must come.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// How often a request that never left is sent on a new connection.
 const UNSENT_MAX: usize = 5;
@@ -189,6 +192,22 @@ impl Connection {
         sent.unwrap_or_else(|_| Err(Lost::Failed(format!("no answer within {PATIENCE:?}"))))
     }
 
+    /// Asks for `path` so many times at once over HTTP/2, and passes on each answer that comes.
+    pub(crate) async fn at_once(&self, path: &str, times: usize, answers: &mpsc::UnboundedSender<Got>) {
+        let Sender::Two(sender) = &self.sender else { panic!("only over HTTP/2") };
+        let mut asked: FuturesUnordered<_> = (0..times)
+            .map(|_| {
+                let mut sender = sender.clone();
+                async move { whole(sender.send_request(for_http2(get(path))).await.ok()?).await.ok() }
+            })
+            .collect();
+        while let Some(answer) = asked.next().await {
+            let Some(got) = answer else { continue };
+            // Who asked may have heard enough.
+            let _ = answers.send(got);
+        }
+    }
+
     async fn exchange(&mut self, request: Asked) -> Result<Got, Lost> {
         let sent = match &mut self.sender {
             Sender::One(sender) => match sender.ready().await {
@@ -203,10 +222,14 @@ impl Connection {
                 Err(_) => Err(Lost::Unsent(Box::new(request))),
             },
         };
-        let (head, body) = sent?.into_parts();
-        let body = body.collect().await.map_err(|error| Lost::Failed(format!("the body broke off: {error:?}")))?;
-        Ok(Got { status: head.status.as_u16(), headers: head.headers, body: body.to_bytes(), version: head.version })
+        whole(sent?).await
     }
+}
+
+async fn whole(response: Response<Incoming>) -> Result<Got, Lost> {
+    let (head, body) = response.into_parts();
+    let body = body.collect().await.map_err(|error| Lost::Failed(format!("the body broke off: {error:?}")))?;
+    Ok(Got { status: head.status.as_u16(), headers: head.headers, body: body.to_bytes(), version: head.version })
 }
 
 fn lost(mut error: TrySendError<Asked>) -> Lost {

@@ -26,7 +26,7 @@ impl DomainFile {
     pub(crate) fn head(mut self, line: &str) -> Self {
         let name = line.split(':').next().unwrap();
         let others = self.head.lines().filter(|other| other.split(':').next() != Some(name));
-        self.head = others.chain([line]).map(|line| format!("{line}\n")).collect();
+        self.head = others.chain([line]).flat_map(|line| [line, "\n"]).collect();
         self
     }
 
@@ -66,7 +66,14 @@ pub(crate) fn url(upstream: &Upstream, path: &str) -> String {
     format!("{}{path}", upstream.origin().to_string().trim_end_matches('/'))
 }
 
-/// An upstream over mutual TLS whose certificate fits its address.
+/// An upstream over mutual TLS whose certificate fits its address; it speaks HTTP/1.1.
 pub(crate) async fn mutual(pki: &Pki) -> Upstream {
     Upstream::tls(Arc::new(pki.server(&profile(), Asks::Always))).await
+}
+
+/// The same, speaking HTTP/2.
+pub(crate) async fn mutual_http2(pki: &Pki) -> Upstream {
+    let mut config = pki.server(&profile(), Asks::Always);
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Upstream::tls(Arc::new(config)).await
 }

@@ -150,10 +150,6 @@ impl Sidecar {
         self.listen
     }
 
-    pub(crate) fn admin_address(&self) -> SocketAddr {
-        self.admin
-    }
-
     /// The first TCP address that it logs with this message.
     pub(crate) async fn address(&self, message: &str) -> SocketAddr {
         self.logged(message).await;

@@ -1,0 +1,49 @@
+//! The commands: what they print, and their exit codes: 0, 1 failed, 64 the input is wrong, 69 something needed is not there.
+
+mod beside;
+mod files;
+
+use std::process::Output;
+
+use crate::support::sidecar::bfb;
+
+/// What a command said.
+struct Said {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+/// Runs `bfb` with these arguments.
+async fn run(args: &[&str]) -> Said {
+    run_with(args, &[]).await
+}
+
+/// The same with variables of the environment.
+async fn run_with(args: &[&str], variables: &[(&str, &str)]) -> Said {
+    let mut command = bfb();
+    command.args(args).envs(variables.iter().copied());
+    let Output { status, stdout, stderr } =
+        tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Said { code: status.code(), out: text(stdout), err: text(stderr) }
+}
+
+impl Said {
+    /// Asserts the exit code.
+    #[track_caller]
+    fn with(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "out: {}\nerr: {}", self.out, self.err);
+        self
+    }
+
+    #[track_caller]
+    fn says(&self, text: &str) {
+        assert!(
+            self.out.contains(text) || self.err.contains(text),
+            "no `{text}`\nout: {}\nerr: {}",
+            self.out,
+            self.err
+        );
+    }
+}

@@ -1,0 +1,130 @@
+//! Commands that need no sidecar: `check`, `schema`, `completions`, and `serve` where it must refuse.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{run, run_with};
+use crate::support::pki::Pki;
+
+const GOOD: &str = "domain: customer\nsources:\n  profile:\n    url: https://profile.crm/{key}\n\
+                    versions:\n  v1:\n    path: /v1/customers/{key}\n";
+/// Three problems: an unknown key, a bad duration, a broken shape.
+const BROKEN: &str = "domain: customer\ndeadline: soon\nsources:\n  profile:\n    url: https://profile.crm/{key}\n    retris: 1\n\
+                      versions:\n  v1:\n    path: /v1/customers/{key}\n    shape: '.profile | '\n";
+
+fn folder(files: &[(&str, &str)]) -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        fs::write(dir.path().join(name), text).unwrap();
+    }
+    dir
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[tokio::test]
+async fn check_says_ok_to_what_is_right() {
+    let dir = folder(&[("customer.yaml", GOOD), (".hidden.yaml", BROKEN), ("readme.md", "no domain")]);
+    let said = run(&["check", text(dir.path())]).await.with(0);
+    assert_eq!((said.out.as_str(), said.err.as_str()), ("ok\n", ""));
+    run(&["check", text(&dir.path().join("customer.yaml"))]).await.with(0);
+}
+
+#[tokio::test]
+async fn check_says_every_problem_at_once_with_its_place() {
+    let dir = folder(&[("customer.yaml", BROKEN)]);
+    let file = dir.path().join("customer.yaml");
+    let said = run(&["check", text(&file)]).await.with(64);
+    assert_eq!(said.out, "");
+    for place in ["customer.yaml:2:", "customer.yaml:6:", "customer.yaml:10:"] {
+        said.says(place);
+    }
+    said.says("hint");
+    said.says("retris: 1");
+    said.says("3 problems");
+    let said = run(&["check", "--format", "json", text(&file)]).await.with(64);
+    let problems: Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!(problems.as_array().unwrap().len(), 3, "{problems}");
+}
+
+#[tokio::test]
+async fn check_looks_at_all_files_of_a_folder_together() {
+    let dir = folder(&[("one.yaml", GOOD), ("two.yml", GOOD)]);
+    run(&["check", text(dir.path())]).await.with(64).says("customer");
+    run(&["check", text(&dir.path().join("none.yaml"))]).await.with(64);
+    run(&["check", text(folder(&[]).path())]).await.with(64);
+}
+
+#[tokio::test]
+async fn check_knows_the_environment() {
+    let dir = folder(&[("customer.yaml", &GOOD.replace("profile.crm", "${PROFILE_HOST}"))]);
+    run(&["check", text(dir.path())]).await.with(64).says("PROFILE_HOST");
+    run_with(&["check", text(dir.path())], &[("PROFILE_HOST", "profile.crm")]).await.with(0);
+    let insecure = folder(&[("customer.yaml", &GOOD.replace("https", "http"))]);
+    run(&["check", text(insecure.path())]).await.with(64);
+    run(&["check", "--insecure-upstreams", text(insecure.path())]).await.with(0);
+    run_with(&["check", text(insecure.path())], &[("BFB_INSECURE_UPSTREAMS", "true")]).await.with(0);
+}
+
+#[tokio::test]
+async fn the_example_is_right() {
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/customer/customer.yaml");
+    assert_eq!(run(&["check", example]).await.with(0).out, "ok\n");
+}
+
+#[tokio::test]
+async fn schema_prints_a_json_schema() {
+    let said = run(&["schema"]).await.with(0);
+    let schema: Value = serde_json::from_str(&said.out).unwrap();
+    assert!(schema["$schema"].as_str().unwrap().contains("json-schema.org"), "{schema}");
+    assert!(jsonschema::validator_for(&schema).is_ok());
+    assert!(schema["properties"]["sources"].is_object());
+}
+
+#[tokio::test]
+async fn completions_are_printed_for_every_shell() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let said = run(&["completions", shell]).await.with(0);
+        assert!(said.out.contains("insecure-upstreams"), "{shell}");
+    }
+    run(&["completions", "cmd"]).await.with(64);
+}
+
+#[tokio::test]
+async fn a_wrong_usage_is_64_and_help_is_0() {
+    for args in
+        [&["serve"][..], &["frobnicate"], &["serve", "x", "--no-such-flag"], &["check"], &[], &["get", "customer"]]
+    {
+        let said = run(args).await.with(64);
+        assert!(!said.err.is_empty(), "{args:?}");
+    }
+    for args in [&["--help"][..], &["--version"], &["serve", "--help"], &["help", "check"]] {
+        let said = run(args).await.with(0);
+        assert!(!said.out.is_empty(), "{args:?}");
+    }
+}
+
+#[tokio::test]
+async fn serve_refuses_what_is_wrong_with_64_and_what_is_missing_with_69() {
+    let pki = Pki::new();
+    let (good, broken) = (folder(&[("customer.yaml", GOOD)]), folder(&[("customer.yaml", BROKEN)]));
+    let (good, broken, identity) = (text(good.path()), text(broken.path()), text(pki.dir()));
+    let free = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+    let serve = async |args: &[&str]| run(&[&["serve"], &free[..], args].concat()).await;
+    serve(&[broken, "--identity", identity]).await.with(64).says("retris");
+    serve(&[good]).await.with(64).says("--identity");
+    serve(&[good, "--identity", identity, "--listen", "nonsense"]).await.with(64);
+    serve(&[good, "--identity", identity, "--drain", "soon"]).await.with(64);
+    serve(&[good, "--identity", identity, "--log", "loud=very=much"]).await.with(64);
+    serve(&[good, "--identity", identity, "--listen", "0.0.0.0:0"]).await.with(64).says("--allow-remote");
+    serve(&[good, "--identity", "/no/such/folder"]).await.with(69).says("/no/such/folder");
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    serve(&[good, "--identity", identity, "--listen", &address]).await.with(69).says(&address);
+}

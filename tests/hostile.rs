@@ -1,0 +1,24 @@
+//! Hostile upstreams and hostile consumers: a clear answer, bounded memory, and the sidecar serves on.
+
+mod consumers;
+mod upstreams;
+
+use crate::support::sidecar::Sidecar;
+
+/// More than any of these tests may make the sidecar hold, allocator's slack and all; what they send is far more.
+const GROWTH_MAX_KIB: u64 = 192 * 1024;
+
+/// The resident memory at a moment, to be held against a later one.
+struct Memory(u64);
+
+impl Memory {
+    fn of(sidecar: &Sidecar) -> Self {
+        Self(sidecar.resident_kib())
+    }
+
+    #[track_caller]
+    fn is_bounded(&self, sidecar: &Sidecar) {
+        let (before, now) = (self.0, sidecar.resident_kib());
+        assert!(now < before + GROWTH_MAX_KIB, "from {before} KiB to {now} KiB");
+    }
+}
