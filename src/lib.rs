@@ -49,6 +49,7 @@
 
 pub mod admin;
 pub mod cli;
+pub mod coherence;
 pub mod collect;
 pub mod domain;
 pub mod identity;

@@ -1,0 +1,186 @@
+//! The scripts' inputs and answers as plain data: what crosses the wire between a process and Redis.
+//!
+//! [`super::Server`] is the reference for what each does; the Lua scripts are held to it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::words::{Entry, Epoch, Fence, Name, Place, Scope};
+
+/// One script call.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Request {
+    /// The protocol that the caller speaks.
+    pub protocol: u32,
+    /// A random name, for the case that this call must begin an epoch.
+    pub fresh: Epoch,
+    /// What is asked.
+    pub call: Call,
+}
+
+/// What is asked.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Call {
+    /// Registers, reports, asks for the log's end. Begins an epoch where the log is of another life.
+    Heartbeat(Heartbeat),
+    /// Leaves the registry. The caller gave up its lease for good before.
+    Deregister(Name),
+    /// Appends one entry to the log, stamps and publishes it. Begins an epoch where the log is of another life.
+    Invalidate {
+        /// What is out of date.
+        scopes: Arc<[Scope]>,
+        /// For a hint: does nothing if every scope is stamped above this already.
+        unless_above: Option<Fence>,
+    },
+    /// Asks who has not reported an invalidation yet.
+    Progress {
+        /// The invalidation.
+        token: Fence,
+        /// The whole lease has passed since its answer: removes those who were last told less than its `seq`.
+        lapsed: bool,
+        /// Marks the token's epoch as settled: the caller has known it for a whole lease.
+        settles: bool,
+    },
+    /// The log's entries after a place.
+    ReadLog {
+        /// The place: the last that the caller applied.
+        after: Fence,
+        /// At most so many.
+        max: usize,
+    },
+    /// Keeps a dataset, unless it was invalidated since its fence.
+    Store {
+        /// Where.
+        place: Place,
+        /// What.
+        dataset: Stored,
+    },
+    /// The dataset of a place, unless it was invalidated since its fence.
+    Fetch(Place),
+    /// Whether a dataset that another store keeps is to be believed.
+    Vouch {
+        /// Its key.
+        key: Arc<str>,
+        /// Its tags.
+        tags: Vec<Arc<str>>,
+        /// Its fence.
+        fence: Fence,
+    },
+    /// Asks to be the one in the fleet who collects a place, or to go on being it.
+    Claim {
+        /// Which place.
+        place: Place,
+        /// Who asks.
+        holder: Name,
+        /// The fence of the flight that would collect.
+        fence: Fence,
+    },
+    /// Ends one's claim.
+    Release {
+        /// Which place.
+        place: Place,
+        /// Who held it.
+        holder: Name,
+    },
+}
+
+/// What a sidecar says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Heartbeat {
+    /// Who.
+    pub name: Name,
+    /// How long it may serve after this was sent, before the margin for drift.
+    pub lease: Duration,
+    /// Up to where it has applied the log that it follows.
+    pub applied: Option<Fence>,
+    /// It has known the epoch of `applied` for a whole lease: marks it as settled.
+    pub settles: bool,
+}
+
+/// A dataset as a shared tier keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Stored {
+    /// The fence of the flight that read it.
+    pub fence: Fence,
+    /// What an invalidation by tag can name.
+    pub tags: Vec<Arc<str>>,
+    /// Its bytes.
+    pub body: Arc<[u8]>,
+}
+
+/// What a script answers.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Answer {
+    /// The log speaks a newer protocol: nothing was done.
+    Newer(u32),
+    /// The log is of another life, or of another epoch than the call named: nothing was done, nothing is known.
+    OtherLife,
+    /// To a heartbeat.
+    Told(Told),
+    /// To an invalidation.
+    Issued(Issued),
+    /// Who has not reported it yet.
+    Progress {
+        /// The epoch is settled.
+        settled: bool,
+        /// Who is behind; those whom this call removes are among them.
+        behind: Vec<Name>,
+    },
+    /// Entries, in order, the first of them next after the asked place. Empty: the place is the end.
+    Log {
+        /// The log.
+        epoch: Epoch,
+        /// The entries.
+        entries: Vec<Entry>,
+    },
+    /// The stream no longer reaches back to the asked place; here the log ends.
+    TooOld(Fence),
+    /// A dataset.
+    Hit(Fetched),
+    /// No dataset that is to be believed.
+    Miss,
+    /// Whether what was asked was done, or is so.
+    Done(bool),
+    /// Another holds the claim.
+    Held(Name),
+}
+
+/// A heartbeat's answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Told {
+    /// The log's end.
+    pub end: Fence,
+    /// The longest lease registered.
+    pub longest: Duration,
+    /// The epoch is settled.
+    pub settled: bool,
+}
+
+/// An invalidation's answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Issued {
+    /// Its place in the log: its token.
+    pub token: Fence,
+    /// The longest lease registered at that moment; zero if nobody is.
+    pub longest: Duration,
+    /// The epoch is settled.
+    pub settled: bool,
+    /// How many were registered.
+    pub registered: usize,
+}
+
+/// A dataset from Redis, as believed at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Fetched {
+    /// The log's end at that moment: nothing up to there has outdated it.
+    pub vouched: Fence,
+    /// The dataset.
+    pub dataset: Stored,
+}
+
+impl Call {
+    /// Whether it may begin an epoch. The others answer [`Answer::OtherLife`] where the log is of another life.
+    pub const fn may_begin(&self) -> bool {
+        matches!(self, Self::Heartbeat(_) | Self::Invalidate { .. })
+    }
+}

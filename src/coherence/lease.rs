@@ -1,0 +1,113 @@
+//! The lease: until when a sidecar may answer without having heard from Redis again.
+//!
+//! A heartbeat's reply is a pledge: once everything up to the `seq` that it told is applied, the lease holds until a
+//! moment counted from when that heartbeat was *sent*. Pledges wait here until then.
+
+use std::collections::VecDeque;
+
+use super::guards::{Guard, Guards};
+use super::words::{Moment, Seq};
+
+/// Pledges that may wait at a time; a further one takes the place of the youngest.
+const PLEDGES_MAX: usize = 8;
+
+/// A sidecar's lease and the pledges that may prolong it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub(super) struct Lease {
+    until: Option<Moment>,
+    pledges: VecDeque<Pledge>,
+    guards: Guards,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Pledge {
+    seq: Seq,
+    until: Moment,
+}
+
+impl Lease {
+    pub(super) fn new(guards: Guards) -> Self {
+        Self { until: None, pledges: VecDeque::new(), guards }
+    }
+
+    /// The lease of a fleet of one, which nobody else can invalidate.
+    pub(super) fn forever(guards: Guards) -> Self {
+        Self { until: Some(Moment::NEVER), pledges: VecDeque::new(), guards }
+    }
+
+    /// Takes a pledge: `until` holds once `seq` is applied.
+    pub(super) fn pledge(&mut self, seq: Seq, until: Moment) {
+        if self.pledges.len() == PLEDGES_MAX {
+            self.pledges.pop_back();
+        }
+        self.pledges.push_back(Pledge { seq, until });
+    }
+
+    /// Keeps the pledges that `applied` fulfils.
+    pub(super) fn fulfil(&mut self, applied: Seq) {
+        let waits = self.guards.hold(Guard::LeaseAfterApplied);
+        let until = &mut self.until;
+        self.pledges.retain(|pledge| {
+            let open = waits && pledge.seq > applied;
+            if !open {
+                *until = (*until).max(Some(pledge.until));
+            }
+            open
+        });
+    }
+
+    /// Whether it holds at `now`.
+    pub(super) fn holds(&self, now: Moment) -> bool {
+        !self.guards.hold(Guard::Lease) && self.until.is_some() || self.until.is_some_and(|until| now < until)
+    }
+
+    /// Until when it holds, if nothing prolongs it.
+    pub(super) fn until(&self) -> Option<Moment> {
+        self.until
+    }
+
+    /// Ends it, with all pledges.
+    pub(super) fn give_up(&mut self) {
+        self.until = None;
+        self.pledges.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn at(millis: u64) -> Moment {
+        Moment::from_origin(Duration::from_millis(millis))
+    }
+
+    #[test]
+    fn a_pledge_counts_once_everything_it_told_is_applied() {
+        let mut lease = Lease::new(Guards::default());
+        lease.pledge(3, at(10));
+        lease.fulfil(2);
+        assert!(!lease.holds(at(0)));
+        lease.fulfil(3);
+        assert!(lease.holds(at(9)) && !lease.holds(at(10)));
+    }
+
+    #[test]
+    fn a_late_reply_never_shortens_the_lease() {
+        let mut lease = Lease::new(Guards::default());
+        lease.pledge(1, at(20));
+        lease.pledge(1, at(10));
+        lease.fulfil(1);
+        assert_eq!(lease.until(), Some(at(20)));
+    }
+
+    #[test]
+    fn pledges_that_nobody_fulfils_do_not_pile_up() {
+        let mut lease = Lease::new(Guards::default());
+        (1..100).for_each(|seq| lease.pledge(seq, at(seq)));
+        assert_eq!(lease.pledges.len(), PLEDGES_MAX);
+        lease.fulfil(1);
+        assert!(lease.holds(at(0)), "the oldest pledge, the first that can be kept, is among them");
+    }
+}

@@ -1,0 +1,150 @@
+//! Stamps: which `seq` last invalidated a key or a tag, and from these which datasets are believed.
+//!
+//! Redis and every sidecar hold the same structure and ask it the same question. It is bounded: what it forgets raises a
+//! floor, and no fence below the floor is believed. Stamping and asking cost the logarithm of what is held.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::guards::{Guard, Guards};
+use super::words::{Scope, Seq};
+
+/// The newest `seq` for each key and tag that was invalidated lately.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Stamps {
+    max: usize,
+    floor: Seq,
+    all: Seq,
+    newest_tag: Seq,
+    keys: BTreeMap<Arc<str>, Seq>,
+    tags: BTreeMap<Arc<str>, Seq>,
+    /// The same stamps by age; a sorted set in Redis orders equal scores by their member as this orders its scopes.
+    by_age: BTreeSet<(Seq, Scope)>,
+    guards: Guards,
+}
+
+impl Stamps {
+    /// No stamps: everything from `floor` on is believed. Holds at most `max` (one at least).
+    pub(super) fn new(max: usize, floor: Seq, guards: Guards) -> Self {
+        let (keys, tags, by_age) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+        Self { max: max.max(1), floor, all: 0, newest_tag: floor, keys, tags, by_age, guards }
+    }
+
+    /// Forgets all stamps; nothing below `floor` is believed from now on.
+    pub(super) fn clear(&mut self, floor: Seq) {
+        *self = Self::new(self.max, floor, self.guards);
+    }
+
+    /// Notes that what `scope` names was invalidated at `seq`, which is higher than any before.
+    pub(super) fn stamp(&mut self, scope: &Scope, seq: Seq) {
+        let (marks, text) = match scope {
+            Scope::All => {
+                self.clear(seq);
+                self.all = seq;
+                return;
+            }
+            Scope::Key(key) => (&mut self.keys, key),
+            Scope::Tag(tag) => {
+                self.newest_tag = seq;
+                (&mut self.tags, tag)
+            }
+        };
+        if let Some(old) = marks.insert(Arc::clone(text), seq) {
+            self.by_age.remove(&(old, scope.clone()));
+        }
+        self.by_age.insert((seq, scope.clone()));
+        if self.by_age.len() > self.max {
+            self.forget_oldest();
+        }
+    }
+
+    /// Whether a dataset for `key` with these `tags`, read under fence `seq`, has not been invalidated since.
+    pub(super) fn believe(&self, seq: Seq, key: &str, tags: &[Arc<str>]) -> bool {
+        let older = |mark: Option<&Seq>| mark.is_none_or(|&mark| mark <= seq);
+        seq >= self.floor && older(self.keys.get(key)) && tags.iter().all(|tag| older(self.tags.get(tag)))
+    }
+
+    /// The same for a flight in the air: nobody knows its tags yet, so any tag counts as one of them.
+    pub(super) fn believe_in_the_air(&self, seq: Seq, key: &str) -> bool {
+        let tags = !self.guards.hold(Guard::JoinTags) || self.newest_tag <= seq;
+        tags && self.believe(seq, key, &[])
+    }
+
+    /// Whether `scope` as a whole was invalidated after `seq`.
+    pub(super) fn newer_than(&self, seq: Seq, scope: &Scope) -> bool {
+        let mark = match scope {
+            Scope::All => None,
+            Scope::Key(key) => self.keys.get(key),
+            Scope::Tag(tag) => self.tags.get(tag),
+        };
+        // The floor is no stamp: it may stand for what was forgotten of others.
+        mark.copied().unwrap_or(0).max(self.all) > seq
+    }
+
+    fn forget_oldest(&mut self) {
+        let Some((seq, scope)) = self.by_age.pop_first() else { return };
+        match scope {
+            Scope::All => {}
+            Scope::Key(key) => drop(self.keys.remove(&key)),
+            Scope::Tag(tag) => drop(self.tags.remove(&tag)),
+        }
+        if self.guards.hold(Guard::Floor) {
+            self.floor = seq;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(text: &str) -> Scope {
+        Scope::Key(text.into())
+    }
+
+    fn stamps(max: usize) -> Stamps {
+        Stamps::new(max, 0, Guards::default())
+    }
+
+    #[test]
+    fn a_stamp_outdates_what_was_read_before_it_only() {
+        let mut stamps = stamps(8);
+        stamps.stamp(&key("42"), 5);
+        assert!(!stamps.believe(4, "42", &[]));
+        assert!(stamps.believe(5, "42", &[]) && stamps.believe(4, "43", &[]));
+    }
+
+    #[test]
+    fn a_tag_outdates_its_datasets_and_every_flight_in_the_air() {
+        let mut stamps = stamps(8);
+        stamps.stamp(&Scope::Tag("gold".into()), 5);
+        assert!(!stamps.believe(4, "42", &["gold".into()]) && stamps.believe(4, "42", &["silver".into()]));
+        assert!(!stamps.believe_in_the_air(4, "42") && stamps.believe_in_the_air(5, "42"));
+    }
+
+    #[test]
+    fn a_forgotten_stamp_raises_the_floor() {
+        let mut stamps = stamps(1);
+        stamps.stamp(&key("42"), 5);
+        stamps.stamp(&key("43"), 6);
+        assert!(!stamps.believe(4, "42", &[]), "the stamp is forgotten, what it outdated is not");
+        assert!(stamps.believe(5, "42", &[]));
+    }
+
+    #[test]
+    fn a_key_stamped_again_and_again_takes_one_place() {
+        let mut stamps = stamps(2);
+        stamps.stamp(&key("43"), 1);
+        (2..100).for_each(|seq| stamps.stamp(&key("42"), seq));
+        assert!(stamps.believe(1, "44", &[]), "nothing was forgotten");
+    }
+
+    #[test]
+    fn all_outdates_everything_before_it() {
+        let mut stamps = stamps(2);
+        stamps.stamp(&Scope::All, 3);
+        assert!(!stamps.believe(2, "42", &[]) && stamps.believe(3, "42", &[]));
+        assert!(stamps.newer_than(2, &Scope::All) && stamps.newer_than(2, &key("42")));
+        assert!(!stamps.newer_than(3, &Scope::All) && !stamps.newer_than(3, &key("42")));
+    }
+}

@@ -1,0 +1,372 @@
+//! The exhaustive check: every order in which messages can arrive, be lost, or come twice, with time and faults between.
+//!
+//! Messages lie on the wire in no order; one that is never delivered is lost. A node that takes no step is paused. Time
+//! is discrete; a lease is a few ticks. A state that differs in nothing a process can see counts once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use stateright::{Checker, Model, Property};
+
+use super::super::*;
+use super::fleet::{Fleet, Message, Who, Writer, Writing, Wrong};
+use super::node::{Node, Step as FlightStep};
+use super::source::{Source, key_name, tags_of};
+use super::steps::Step;
+
+pub(super) const TICK: Duration = Duration::from_secs(1);
+
+/// One bounded world to explore.
+#[derive(Debug, Clone)]
+pub(super) struct Scenario {
+    /// The leases of the nodes, in ticks.
+    pub(super) leases: Vec<u32>,
+    /// The plan of each node.
+    pub(super) plans: Vec<u8>,
+    pub(super) writers: usize,
+    /// The lease that the writers know of before they ask, in ticks.
+    pub(super) writer_lease: u32,
+    /// What a write may invalidate.
+    pub(super) scopes: Vec<Scope>,
+    pub(super) redis: bool,
+    pub(super) claims: bool,
+    /// Nobody holds a dataset when the exploration begins.
+    pub(super) cold: bool,
+    pub(super) drift: Duration,
+    pub(super) grace: u32,
+    pub(super) limits: Limits,
+    pub(super) stamps_max: usize,
+    /// The epoch is old and settled when the exploration begins.
+    pub(super) settled: bool,
+    /// A writer's question is a message too, not one step.
+    pub(super) slow_questions: bool,
+    /// Pub/sub keeps its order, as hints need it to; subscriptions come and go.
+    pub(super) ordered: bool,
+    pub(super) wire_max: usize,
+    pub(super) guards: Guards,
+    pub(super) left: Left,
+}
+
+/// How often each thing may still happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Left {
+    pub(super) ticks: u8,
+    pub(super) writes: u8,
+    pub(super) flights: u8,
+    pub(super) duplicates: u8,
+    pub(super) restarts: u8,
+    pub(super) wipes: u8,
+    pub(super) flushes: u8,
+    pub(super) failovers: u8,
+    pub(super) stops: u8,
+    pub(super) stalls: u8,
+    pub(super) hints: u8,
+    pub(super) expiries: u8,
+    pub(super) empties: u8,
+    pub(super) reloads: u8,
+}
+
+/// Nothing happens any more.
+pub(super) const NOTHING: Left = Left {
+    ticks: 0,
+    writes: 0,
+    flights: 0,
+    duplicates: 0,
+    restarts: 0,
+    wipes: 0,
+    flushes: 0,
+    failovers: 0,
+    stops: 0,
+    stalls: 0,
+    hints: 0,
+    expiries: 0,
+    empties: 0,
+    reloads: 0,
+};
+
+/// The state of a scenario.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct State {
+    pub(super) fleet: Fleet,
+    pub(super) wire: Vec<Message>,
+    /// Subscriptions that keep the order, and what each still holds; where a scenario has none, all of it is on the wire.
+    pub(super) subscriptions: Vec<Option<Vec<Message>>>,
+    /// What a replica has of the primary.
+    pub(super) replica: Option<Server>,
+    /// Ticks that the deposed primary goes on answering.
+    pub(super) deposed_for: u32,
+    pub(super) left: Left,
+}
+
+impl Scenario {
+    /// Nodes with memory alone and the shortest lease, one writer, everybody sound.
+    pub(super) fn new(nodes: usize, left: Left) -> Self {
+        Self {
+            leases: vec![1; nodes],
+            plans: vec![0; nodes],
+            writers: 1,
+            writer_lease: 1,
+            scopes: vec![Scope::Key(key_name(0))],
+            redis: false,
+            claims: false,
+            cold: false,
+            drift: Duration::ZERO,
+            grace: 0,
+            limits: Limits { entries_max: 4, stamps_max: 4 },
+            stamps_max: 4,
+            settled: true,
+            slow_questions: false,
+            ordered: false,
+            wire_max: 8,
+            guards: Guards::default(),
+            left,
+        }
+    }
+
+    pub(super) fn without(mut self, guard: Guard) -> Self {
+        self.guards = Guards::without(guard);
+        self
+    }
+
+    fn node(&self, index: usize) -> Node {
+        let name = Name(key_name(u8::try_from(index).unwrap()));
+        let config = Config {
+            drift: self.drift,
+            grace: self.grace * TICK,
+            beat: TICK,
+            retry: TICK,
+            spacing: Duration::ZERO,
+            patience: Duration::ZERO,
+            stamps_max: self.stamps_max,
+            early_max: 2,
+            guards: self.guards,
+            ..Config::new(name.clone(), self.leases[index] * TICK)
+        };
+        Node {
+            sidecar: Sidecar::new(config),
+            name,
+            plan: self.plans[index],
+            memory: [].into(),
+            flights: [].into(),
+            air: Vec::new(),
+            known: [].into(),
+            alive: true,
+            asks_redis: self.redis,
+            claims: self.claims,
+        }
+    }
+
+    /// Everybody has joined, and holds a lease and a dataset.
+    fn start(&self) -> State {
+        let writer = Writer {
+            state: Writing::Idle,
+            witness: Witness::new(self.writer_lease * TICK, self.grace * TICK),
+            guards: self.guards,
+        };
+        let fleet = Fleet {
+            clocks: vec![TICK; self.leases.len() + self.writers],
+            source: Source::new(1),
+            nodes: (0..self.leases.len()).map(|index| self.node(index)).collect(),
+            writers: vec![writer; self.writers],
+            server: Server::new(self.limits, self.guards),
+            life: Life(0),
+            deposed: None,
+            era: 1,
+            out: Vec::new(),
+            wrong: None,
+        };
+        let mut state = State {
+            fleet,
+            wire: Vec::new(),
+            subscriptions: vec![None; self.leases.len()],
+            replica: None,
+            deposed_for: 0,
+            left: self.left,
+        };
+        let rounds = if self.settled { 2 * self.leases.iter().max().unwrap() + self.grace + 2 } else { 1 };
+        for round in 0..rounds {
+            if round > 0 {
+                state.advance(None);
+            }
+            state.settle_down();
+        }
+        for node in (0..self.leases.len()).filter(|_| !self.cold) {
+            state.fleet.read(node, 0);
+            state.settle_down();
+        }
+        state
+    }
+}
+
+impl State {
+    /// Everything under way happens, in the kindest order.
+    pub(super) fn settle_down(&mut self) {
+        for _ in 0..64 {
+            for node in 0..self.fleet.nodes.len() {
+                if self.fleet.nodes[node].sidecar.wakes_at() <= self.fleet.clock(Who::Node(node)) {
+                    self.fleet.tell(node, Event::Tick);
+                }
+                self.land_all(node);
+            }
+            self.wire.append(&mut self.fleet.out);
+            if self.wire.is_empty() {
+                break;
+            }
+            for message in std::mem::take(&mut self.wire) {
+                self.fleet.deliver(message);
+            }
+        }
+        self.wire.append(&mut self.fleet.out);
+    }
+
+    fn land_all(&mut self, node: usize) {
+        for flight in (0..self.fleet.nodes[node].air.len()).rev() {
+            self.fleet.collect(node, flight);
+            if matches!(self.fleet.nodes[node].air[flight].step, FlightStep::Collected(..) | FlightStep::Fetched(..)) {
+                self.fleet.land(node, flight);
+            }
+        }
+    }
+
+    pub(super) fn advance(&mut self, stalled: Option<usize>) {
+        for (index, clock) in self.fleet.clocks.iter_mut().enumerate() {
+            if stalled != Some(index) {
+                *clock += TICK;
+            }
+        }
+        self.deposed_for = self.deposed_for.saturating_sub(1);
+        if self.deposed_for == 0 {
+            self.fleet.deposed = None;
+        }
+        (0..self.fleet.writers.len()).for_each(|writer| self.fleet.look(writer));
+    }
+
+    /// Once links heal and Redis stays up, every invalidation is acknowledged and every sidecar holds a lease.
+    fn heals(&self, rounds: u32) -> bool {
+        let mut state = self.clone();
+        state.wire.clear();
+        for _ in 0..rounds {
+            state.advance(None);
+            state.settle_down();
+            for writer in 0..state.fleet.writers.len() {
+                if let Writing::Sent(_) = state.fleet.writers[writer].state {
+                    state.fleet.invalidate(writer, Arc::new([Scope::Key(key_name(0))]));
+                }
+                state.fleet.question(writer);
+            }
+            state.settle_down();
+        }
+        let idle = state.fleet.writers.iter().all(|writer| writer.state == Writing::Idle);
+        let serving = |node: usize| {
+            let of = &state.fleet.nodes[node];
+            of.sidecar.wakes_at() == Moment::NEVER || of.sidecar.may_serve(state.fleet.clock(Who::Node(node)))
+        };
+        idle && (0..state.fleet.nodes.len()).all(serving)
+    }
+
+    /// What a request that came now would get from memory.
+    fn believed_is_fresh(&self) -> bool {
+        let fleet = &self.fleet;
+        fleet.nodes.iter().enumerate().all(|(index, node)| {
+            let now = fleet.clock(Who::Node(index));
+            node.memory.iter().all(|(&(key, plan), kept)| {
+                let served = plan == node.plan
+                    && node.sidecar.may_serve(now)
+                    && node.sidecar.believes(kept.mark, &key_name(key), &tags_of(key));
+                !served || kept.version >= fleet.source.acknowledged[usize::from(key)] && kept.plan == plan
+            })
+        })
+    }
+
+    /// Puts what was sent on the wire and forgets what cannot matter.
+    fn tidy(&mut self, ordered: bool) {
+        for message in std::mem::take(&mut self.fleet.out) {
+            match message {
+                Message::Published { to, .. } | Message::Hint { to, .. } if ordered => {
+                    self.subscriptions[to].iter_mut().for_each(|queue| queue.push(message.clone()));
+                }
+                _ => self.wire.push(message),
+            }
+        }
+        let nodes = &mut self.fleet.nodes;
+        self.wire.retain(|message| match message {
+            Message::Published { to, published } => nodes[*to].sidecar.applied().is_none_or(|applied| {
+                applied.epoch != published.epoch || published.entries.iter().any(|entry| entry.seq > applied.seq)
+            }),
+            Message::Answer { to: Who::Node(to), .. } => nodes[*to].alive,
+            _ => true,
+        });
+        nodes.iter_mut().for_each(Node::sweep);
+        self.wire.sort();
+        self.wire.dedup();
+    }
+}
+
+impl Model for Scenario {
+    type State = State;
+    type Action = Step;
+
+    fn init_states(&self) -> Vec<State> {
+        let mut start = self.start();
+        start.tidy(self.ordered);
+        vec![start]
+    }
+
+    fn actions(&self, state: &State, steps: &mut Vec<Step>) {
+        self.steps(state, steps);
+    }
+
+    fn next_state(&self, before: &State, step: Step) -> Option<State> {
+        let mut state = before.clone();
+        state.step(self, step)?;
+        state.tidy(self.ordered);
+        // What happened was without effect, or is beyond the bounds of this scenario.
+        (state != *before && state.wire.len() <= self.wire_max).then_some(state)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![
+            Property::always("no read after an acknowledgement is older than it", |_, state: &State| {
+                state.believed_is_fresh()
+                    && !matches!(state.fleet.wrong, Some(Wrong::StaleFromFlight | Wrong::StaleFromMemory))
+            }),
+            Property::always("nothing stale is written", |_, state: &State| {
+                !matches!(state.fleet.wrong, Some(Wrong::StaleIntoMemory | Wrong::StaleIntoRedis))
+            }),
+            Property::always("a hint that is heard invalidates", |_, state: &State| {
+                state.fleet.wrong != Some(Wrong::HintLost)
+            }),
+            Property::always("no dataset of another plan is served", |_, state: &State| {
+                state.fleet.wrong != Some(Wrong::OtherPlan)
+            }),
+            Property::always("what is invalidated is acknowledged once links heal", |model: &Self, state: &State| {
+                let rounds = 4 * model.leases.iter().max().unwrap() + 2 * model.grace + 6;
+                !(state.left.ticks == 0 && state.wire.is_empty()) || state.heals(rounds)
+            }),
+        ]
+    }
+}
+
+/// What an exploration found.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) states: usize,
+    pub(super) depth: usize,
+    pub(super) complete: bool,
+    /// The property that does not hold, and the steps that show it.
+    pub(super) counterexample: Option<(&'static str, Vec<Step>)>,
+}
+
+/// Explores a scenario until it is exhausted, broken, or `states` are seen.
+pub(super) fn explore(scenario: Scenario, states: usize) -> Found {
+    let checker = scenario
+        .checker()
+        .target_state_count(states)
+        .finish_when(stateright::HasDiscoveries::AnyFailures)
+        .threads(2)
+        .spawn_bfs()
+        .join();
+    let counterexample = checker.discoveries().into_iter().map(|(name, path)| (name, path.into_actions())).next();
+    let complete = counterexample.is_none() && checker.is_done() && checker.state_count() < states;
+    Found { states: checker.unique_state_count(), depth: checker.max_depth(), complete, counterexample }
+}
