@@ -6,13 +6,14 @@ demo: deps
 	cargo run --quiet -- demo $(ARGS)
 
 # Format, lints, documentation, all tests.
-test: deps
+test:
+	@sh tests/deps.sh test
 	cargo fmt --check
 	cargo clippy --all-targets --quiet -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --quiet --document-private-items
 	cargo test --quiet
 
-# What the crates need beyond Rust: a C compiler, for the cryptography and the allocator.
+# What the crates need beyond Rust: a C compiler, for the cryptography and the allocator. (The tests also need a Redis.)
 deps:
 	@sh tests/deps.sh
 

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs, by its Debian name, what is missing beside the Rust toolchain. Does nothing where everything is there.
+# Installs, by its Debian name, what is missing beside the Rust toolchain; with `test`, what the tests need as well.
+# Does nothing where everything is there.
 set -eu
 
 missing=
@@ -7,6 +8,8 @@ need() { # command, package
   command -v "$1" >/dev/null 2>&1 || missing="$missing $2"
 }
 need cc gcc
+# The tests start servers of their own; the service that Debian's package starts is not used.
+[ "${1:-}" != test ] || need redis-server redis-server
 
 [ -z "$missing" ] && exit 0
 echo "installing:$missing" >&2

@@ -1,0 +1,142 @@
+//! The driver's connections and domains: connecting, domains that come and go, leaving.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::time::{sleep, timeout};
+
+use super::super::clock;
+use super::super::connection::Links;
+use super::super::core::Domain;
+use super::super::fault::Fault;
+use super::super::happening::What;
+use super::{BACKOFF, Done, Driver, Known, LEAVE_MAX};
+use crate::coherence::{Call, Event};
+
+impl Driver {
+    pub(super) fn connect(&mut self, after: Duration) {
+        let (settings, outlet, domains) = (Arc::clone(&self.settings), self.outlet.clone(), self.all());
+        self.tasks.spawn(async move {
+            sleep(after).await;
+            let connected = async {
+                let links = Links::connect(&settings, &outlet).await?;
+                for domain in &domains {
+                    links.subscribe(&domain.names.news(), &domain.names.hints()).await?;
+                }
+                Ok((links, domains))
+            };
+            Done::Connected(connected.await)
+        });
+    }
+
+    pub(super) fn connected(&mut self, links: Links, subscribed: &[Arc<Domain>]) {
+        tracing::info!("connected to redis");
+        let ordered = links.are_ordered();
+        self.set_links(Some(Arc::new(links)), None);
+        (self.backoff, self.silent) = (BACKOFF.0, 0);
+        for domain in self.all() {
+            if subscribed.iter().any(|one| Arc::ptr_eq(one, &domain)) {
+                self.handle(&domain, Event::LinkUp { ordered });
+            } else {
+                self.subscribe(&domain);
+            }
+        }
+        self.tell_all(&What::Connected);
+    }
+
+    pub(super) fn refused(&mut self, fault: &Fault) {
+        self.core.metrics.fault(fault);
+        let known = self.core.trouble.lock().unwrap_or_else(PoisonError::into_inner).replace(fault.clone());
+        if known.as_ref() != Some(fault) {
+            tracing::warn!(%fault, "cannot connect to redis");
+            self.tell_all(&What::Disconnected);
+        }
+        self.connect_later();
+    }
+
+    /// The connections broke.
+    pub(super) fn lost(&mut self) {
+        tracing::warn!("lost the connection to redis");
+        self.set_links(None, Some(Fault::Lost));
+        self.handle_all(&Event::LinkLost);
+        self.tell_all(&What::Disconnected);
+        self.connect_later();
+    }
+
+    pub(super) fn tell_all(&self, what: &What) {
+        for domain in self.domains.values() {
+            self.core.tell(&domain.domain, what.clone());
+        }
+    }
+
+    pub(super) fn connect_later(&mut self) {
+        // A fleet that lost one Redis together does not come back all at once.
+        self.connect(self.backoff.mul_f64(0.5 + fastrand::f64() / 2.0));
+        self.backoff = (self.backoff * 2).min(BACKOFF.1);
+    }
+
+    pub(super) fn set_links(&mut self, links: Option<Arc<Links>>, trouble: Option<Fault>) {
+        self.core.metrics.connected.set(i64::from(links.is_some()));
+        *self.core.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+        self.links.clone_from(&links);
+        self.core.links.send_replace(links);
+    }
+
+    pub(super) fn subscribe(&mut self, domain: &Arc<Domain>) {
+        let Some(links) = self.links.clone() else { return };
+        let domain = Arc::clone(domain);
+        self.tasks.spawn(async move {
+            let subscribed = links.subscribe(&domain.names.news(), &domain.names.hints()).await;
+            Done::Subscribed(links, domain, subscribed)
+        });
+    }
+
+    /// Looks which domains there are now.
+    pub(super) fn follow_domains(&mut self) {
+        let now = self.core.domains();
+        let gone = |known: &Known| now.get(&known.domain.name).is_none_or(|domain| !Arc::ptr_eq(domain, &known.domain));
+        let left: Vec<_> = self.domains.extract_if(.., |_, known| gone(known)).map(|(_, known)| known.domain).collect();
+        for domain in left {
+            self.drop_domain(&domain);
+        }
+        for (name, domain) in now {
+            if !self.domains.contains_key(&name) {
+                self.channels.insert(domain.names.news().into_bytes(), (Arc::clone(&domain), false));
+                self.channels.insert(domain.names.hints().into_bytes(), (Arc::clone(&domain), true));
+                self.subscribe(&domain);
+                self.domains.insert(name, Known { domain, held: false, newer: None });
+            }
+        }
+    }
+
+    pub(super) fn drop_domain(&mut self, domain: &Arc<Domain>) {
+        self.handle(domain, Event::Stop);
+        self.core.metrics.forget(&domain.name);
+        self.core.tell(domain, What::LeaseLost);
+        let (news, hints) = (domain.names.news(), domain.names.hints());
+        self.channels.remove(news.as_bytes());
+        self.channels.remove(hints.as_bytes());
+        if let Some(links) = self.links.clone() {
+            self.tasks.spawn(async move {
+                let _ = links.unsubscribe(&news, &hints).await;
+                Done::Left
+            });
+        }
+    }
+
+    pub(super) async fn leave(&mut self) {
+        self.tasks.abort_all();
+        for domain in self.all() {
+            domain.sidecar_mut().handle(clock::now(), Event::Stop, &mut Vec::new());
+            self.core.metrics.stand(&domain.name, false, 0);
+        }
+        let core = &self.core;
+        let goodbyes = self.domains.values().map(|known| {
+            let call = Call::Deregister(known.domain.member.clone());
+            core.ask(&known.domain, call, Duration::ZERO, LEAVE_MAX)
+        });
+        let _ = timeout(LEAVE_MAX, join_all(goodbyes)).await;
+        self.set_links(None, None);
+    }
+}

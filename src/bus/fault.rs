@@ -1,0 +1,64 @@
+//! What can go wrong with Redis. A fault is never a request's error: it is a miss, a counter, and a lease that runs out.
+
+use std::path::PathBuf;
+
+/// Why Redis did not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// There is no connection, or it broke while the answer was out: it may have been done.
+    #[error("there is no connection to redis")]
+    Lost,
+    /// The answer did not come within the bound: it may have been done.
+    #[error("redis did not answer in time")]
+    Slow,
+    /// Redis refused, with the code of its error (`NOPERM`, `OOM`, `READONLY`, …).
+    #[error("redis refused with `{0}`")]
+    Refused(String),
+    /// Redis answered what this release does not understand.
+    #[error("redis gave an answer that cannot be read")]
+    Unreadable,
+    /// The log speaks a newer protocol: this process takes no part until it is upgraded.
+    #[error("the log in redis speaks protocol {0}, which is newer than this release")]
+    Newer(u32),
+    /// The log is of another life of the server, or nobody has begun one yet.
+    #[error("the log in redis is of another life of the server")]
+    OtherLife,
+    /// A file with a password or a certificate cannot be read.
+    #[error("`{}` cannot be read", .0.display())]
+    File(PathBuf),
+    /// The domain is not, or no longer, one of the process.
+    #[error("the domain is not served any more")]
+    Gone,
+}
+
+impl Fault {
+    /// A short name for metrics.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Lost => "lost",
+            Self::Slow => "slow",
+            Self::Refused(_) => "refused",
+            Self::Unreadable => "unreadable",
+            Self::Newer(_) => "newer",
+            Self::OtherLife => "other_life",
+            Self::File(_) => "file",
+            Self::Gone => "gone",
+        }
+    }
+}
+
+impl From<redis::RedisError> for Fault {
+    fn from(error: redis::RedisError) -> Self {
+        if error.is_timeout() {
+            return Self::Slow;
+        }
+        // The detail of an error may quote what was sent; its code does not.
+        match error.code() {
+            Some(code) => Self::Refused(code.to_owned()),
+            None if error.is_io_error() || error.is_connection_dropped() || error.is_unrecoverable_error() => {
+                Self::Lost
+            }
+            None => Self::Unreadable,
+        }
+    }
+}

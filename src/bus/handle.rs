@@ -1,0 +1,268 @@
+//! The bus in the hands of others: one [`Bus`] a process, one [`DomainBus`] a domain.
+//!
+//! What a read asks is answered at once from the domain's state machine. What asks Redis is bounded in time.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::broadcast;
+
+use super::clock;
+use super::core::{Core, Domain};
+use super::driver::Driver;
+use super::fault::Fault;
+use super::happening::Happening;
+use super::invalidate::{self, Acknowledgement, NotAcknowledged, Sent};
+use super::metrics::Metrics;
+use super::settings::Settings;
+use crate::coherence::{Answer, Call, Fence, Fetched, Mark, Moment, Name, Place, Scope, Sidecar, Start, Stored};
+
+/// What a request may wait for Redis.
+pub const READ_MAX: Duration = Duration::from_millis(50);
+/// What keeping a dataset may take; nobody's answer waits for it.
+pub const STORE_MAX: Duration = Duration::from_millis(500);
+
+/// The bus of one process.
+#[derive(Debug, Clone)]
+pub struct Bus {
+    core: Arc<Core>,
+}
+
+/// One domain on the bus.
+#[derive(Debug, Clone)]
+pub struct DomainBus {
+    core: Arc<Core>,
+    domain: Arc<Domain>,
+}
+
+/// Who collects a place for the fleet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Claimed {
+    /// This process.
+    Mine,
+    /// Another.
+    By(Name),
+}
+
+/// The bus as it stands, for `GET /status`.
+#[derive(Debug, Clone)]
+pub struct Standing {
+    /// There is no Redis: a fleet of one.
+    pub alone: bool,
+    /// The connections stand.
+    pub connected: bool,
+    /// Why they do not.
+    pub trouble: Option<Fault>,
+    /// Each domain.
+    pub domains: Vec<DomainStanding>,
+}
+
+/// One domain as it stands.
+#[derive(Debug, Clone)]
+pub struct DomainStanding {
+    /// Its name.
+    pub domain: Arc<str>,
+    /// What this process is called in its registry.
+    pub member: Name,
+    /// The log and the place in it up to which everything is applied.
+    pub applied: Option<Fence>,
+    /// Entries heard of and not applied.
+    pub lag: u64,
+    /// Memory may be served from.
+    pub lease_held: bool,
+    /// How much of the lease is left; none without Redis, where it does not end.
+    pub lease_left: Option<Duration>,
+    /// The newer protocol that the log speaks.
+    pub newer_protocol: Option<u32>,
+}
+
+impl Bus {
+    /// A fleet of one: no Redis, a lease that never ends.
+    pub fn alone<'n>(domains: impl IntoIterator<Item = &'n str>, metrics: Metrics) -> Self {
+        let (core, _) = Core::new(None, metrics);
+        core.set_domains(domains);
+        for domain in core.domains().values() {
+            core.metrics.stand(&domain.name, true, 0);
+        }
+        Self { core }
+    }
+
+    /// A bus over Redis, and the task that carries it. Redis need not be there.
+    pub fn connect<'n>(
+        settings: Settings,
+        domains: impl IntoIterator<Item = &'n str>,
+        metrics: Metrics,
+    ) -> (Self, Driver) {
+        let (core, ahead) = Core::new(Some(&settings), metrics);
+        core.set_domains(domains);
+        let driver = Driver::new(Arc::clone(&core), settings, ahead);
+        (Self { core }, driver)
+    }
+
+    /// Serves these domains from now on. Those that stay keep their lease and their memory; one that goes deregisters.
+    pub fn set_domains<'n>(&self, domains: impl IntoIterator<Item = &'n str>) {
+        self.core.set_domains(domains);
+    }
+
+    /// One domain.
+    pub fn domain(&self, name: &str) -> Option<DomainBus> {
+        let domain = self.core.domain(name)?;
+        Some(DomainBus { core: Arc::clone(&self.core), domain })
+    }
+
+    /// What happens from now on. Who is too slow misses some, and is told so.
+    pub fn subscribe(&self) -> broadcast::Receiver<Happening> {
+        self.core.listen()
+    }
+
+    /// How it stands.
+    pub fn standing(&self) -> Standing {
+        let now = clock::now();
+        Standing {
+            alone: self.core.alone,
+            connected: self.core.links().is_ok(),
+            trouble: self.core.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            domains: self.core.domains().values().map(|domain| self.domain_standing(domain, now)).collect(),
+        }
+    }
+
+    fn domain_standing(&self, domain: &Domain, now: Moment) -> DomainStanding {
+        let sidecar = domain.sidecar();
+        let left = sidecar.lease_until().map(|until| until.since(now));
+        DomainStanding {
+            domain: Arc::clone(&domain.name),
+            member: domain.member.clone(),
+            applied: sidecar.applied(),
+            lag: sidecar.lag(),
+            lease_held: sidecar.may_serve(now),
+            lease_left: left.filter(|_| !self.core.alone),
+            newer_protocol: sidecar.newer_protocol(),
+        }
+    }
+}
+
+/// What a read asks; answered at once.
+impl DomainBus {
+    /// The domain's name.
+    pub fn name(&self) -> &Arc<str> {
+        &self.domain.name
+    }
+
+    /// Whether the process is a fleet of one.
+    pub fn is_alone(&self) -> bool {
+        self.core.alone
+    }
+
+    /// Asks the state machine, at this moment. Do not wait for anything inside.
+    pub fn ask<T>(&self, question: impl FnOnce(&Sidecar, Moment) -> T) -> T {
+        let sidecar = self.domain.sidecar();
+        question(&sidecar, clock::now())
+    }
+
+    /// Whether memory may be served from now.
+    pub fn lease_held(&self) -> bool {
+        self.ask(Sidecar::may_serve)
+    }
+
+    /// Up to where the log is applied.
+    pub fn fence(&self) -> Option<Fence> {
+        self.ask(|sidecar, _| sidecar.applied())
+    }
+
+    /// Whether a dataset in memory is believed.
+    pub fn believes(&self, mark: Mark, key: &str, tags: &[Arc<str>]) -> bool {
+        self.ask(|sidecar, _| sidecar.believes(mark, key, tags))
+    }
+
+    /// Begins a flight.
+    pub fn begin(&self) -> Start {
+        self.ask(|sidecar, _| sidecar.begin())
+    }
+
+    /// Whether a caller of now may join a flight.
+    pub fn may_join(&self, start: Start, key: &str) -> bool {
+        self.ask(|sidecar, now| sidecar.may_join(start, key, now))
+    }
+
+    /// Whether memory may keep what a flight collected, and the mark that it shall carry.
+    pub fn may_store(&self, start: Start, key: &str, tags: &[Arc<str>]) -> Option<Mark> {
+        self.ask(|sidecar, now| sidecar.may_store(start, key, tags, now))
+    }
+
+    /// The same for what a flight read from Redis.
+    pub fn may_store_fetched(&self, start: Start, key: &str, fetched: &Fetched) -> Option<Mark> {
+        self.ask(|sidecar, now| sidecar.may_store_fetched(start, key, fetched, now))
+    }
+
+    /// Whether the invalidation that a token names is applied here.
+    pub fn has_applied(&self, token: Fence) -> bool {
+        self.ask(|sidecar, _| sidecar.has_applied(token))
+    }
+
+    /// Outdates all of memory and every flight in the air.
+    pub fn empty(&self) {
+        let action = self.domain.sidecar_mut().empty();
+        self.core.memory(&self.domain, action);
+    }
+}
+
+/// What asks Redis; bounded in time.
+impl DomainBus {
+    /// The dataset of a place, if Redis has one that is to be believed.
+    pub async fn fetch(&self, place: Place) -> Result<Option<Fetched>, Fault> {
+        match self.answer(Call::Fetch(place), Duration::ZERO, READ_MAX).await? {
+            Answer::Hit(fetched) => Ok(Some(fetched)),
+            Answer::Miss | Answer::OtherLife => Ok(None),
+            _ => Err(Fault::Unreadable),
+        }
+    }
+
+    /// Keeps a dataset in Redis for `ttl`; false if it was invalidated since its fence.
+    pub async fn store(&self, place: Place, dataset: Stored, ttl: Duration) -> Result<bool, Fault> {
+        self.done(Call::Store { place, dataset }, ttl, STORE_MAX).await
+    }
+
+    /// Whether a dataset that another store keeps is to be believed.
+    pub async fn vouch(&self, key: Arc<str>, tags: Vec<Arc<str>>, fence: Fence) -> Result<bool, Fault> {
+        self.done(Call::Vouch { key, tags, fence }, Duration::ZERO, READ_MAX).await
+    }
+
+    /// Asks to be the one who collects a place, for `ttl`; who asks again goes on being it.
+    pub async fn claim(&self, place: Place, fence: Fence, ttl: Duration) -> Result<Claimed, Fault> {
+        let holder = self.domain.member.clone();
+        match self.answer(Call::Claim { place, holder, fence }, ttl, READ_MAX).await? {
+            Answer::Done(_) => Ok(Claimed::Mine),
+            Answer::Held(holder) => Ok(Claimed::By(holder)),
+            Answer::OtherLife => Err(Fault::OtherLife),
+            _ => Err(Fault::Unreadable),
+        }
+    }
+
+    /// Ends this process's claim.
+    pub async fn release(&self, place: Place) -> Result<bool, Fault> {
+        let holder = self.domain.member.clone();
+        self.done(Call::Release { place, holder }, Duration::ZERO, READ_MAX).await
+    }
+
+    /// Invalidates. Once this returns, the invalidation is in the log; [`Self::wait_fleet`] waits until it is acknowledged.
+    pub async fn invalidate(&self, scopes: Arc<[Scope]>) -> Result<Sent, Fault> {
+        invalidate::issue(&self.core, &self.domain, scopes).await
+    }
+
+    /// Waits until the whole fleet has acknowledged an invalidation of this process, at most for `limit`.
+    pub async fn wait_fleet(&self, sent: &Sent, limit: Duration) -> Result<Acknowledgement, NotAcknowledged> {
+        invalidate::wait(&self.core, &self.domain, sent, limit).await
+    }
+
+    async fn done(&self, call: Call, ttl: Duration, bound: Duration) -> Result<bool, Fault> {
+        match self.answer(call, ttl, bound).await? {
+            Answer::Done(so) => Ok(so),
+            Answer::OtherLife => Ok(false),
+            _ => Err(Fault::Unreadable),
+        }
+    }
+
+    async fn answer(&self, call: Call, ttl: Duration, bound: Duration) -> Result<Answer, Fault> {
+        self.core.ask(&self.domain, call, ttl, bound).await
+    }
+}

@@ -1,0 +1,152 @@
+//! What Redis pushes, on its way to the driver: a bounded queue, and a mark that something did not fit or was lost.
+//!
+//! The mark is set before anything that came later is queued, and looked at before anything is taken out: whoever takes a
+//! message knows whether something is missing before it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use redis::{PushInfo, PushKind, Value};
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+
+/// Messages that wait for the driver.
+const MESSAGES_MAX: usize = 2_048;
+/// A longer message is left to the log.
+const MESSAGE_BYTES_MAX: usize = 256 * 1024;
+
+/// One message of pub/sub.
+#[derive(Debug)]
+pub(super) struct Message {
+    pub(super) channel: Vec<u8>,
+    pub(super) payload: Vec<u8>,
+}
+
+/// Where connections put what comes.
+#[derive(Debug, Clone)]
+pub(super) struct Outlet {
+    messages: mpsc::Sender<Message>,
+    gap: Arc<Gap>,
+}
+
+/// Where the driver takes it.
+#[derive(Debug)]
+pub(super) struct Inbox {
+    messages: mpsc::Receiver<Message>,
+    gap: Arc<Gap>,
+}
+
+#[derive(Debug, Default)]
+struct Gap {
+    missed: AtomicBool,
+    noticed: Notify,
+    /// Messages that did not fit.
+    full: AtomicU64,
+}
+
+/// The two ends.
+pub(super) fn inbox() -> (Outlet, Inbox) {
+    let (sender, messages) = mpsc::channel(MESSAGES_MAX);
+    let gap = Arc::<Gap>::default();
+    (Outlet { messages: sender, gap: Arc::clone(&gap) }, Inbox { messages, gap })
+}
+
+impl Outlet {
+    /// Takes what one server pushes. Its end ends the connections.
+    pub(super) fn take(&self, push: PushInfo, ends: &CancellationToken) {
+        match push.kind {
+            PushKind::Disconnection => {
+                self.gap.mark();
+                ends.cancel();
+            }
+            PushKind::Message | PushKind::SMessage => self.put(push),
+            _ => {}
+        }
+    }
+
+    /// Takes what the servers of a cluster push. The client comes back by itself to those it loses: a new subscription, like
+    /// an end, is a gap.
+    pub(super) fn take_of_many(&self, push: PushInfo) {
+        match push.kind {
+            PushKind::Disconnection | PushKind::Subscribe | PushKind::SSubscribe => self.gap.mark(),
+            PushKind::Message | PushKind::SMessage => self.put(push),
+            _ => {}
+        }
+    }
+
+    fn put(&self, push: PushInfo) {
+        let mut data = push.data.into_iter();
+        let (Some(Value::BulkString(channel)), Some(Value::BulkString(payload))) = (data.next(), data.next()) else {
+            return self.gap.mark();
+        };
+        let fits = payload.len() <= MESSAGE_BYTES_MAX;
+        if !fits || self.messages.try_send(Message { channel, payload }).is_err() {
+            self.gap.full.fetch_add(1, Ordering::Relaxed);
+            self.gap.mark();
+        }
+    }
+}
+
+impl Gap {
+    fn mark(&self) {
+        self.missed.store(true, Ordering::Release);
+        self.noticed.notify_one();
+    }
+}
+
+impl Inbox {
+    /// The next message. Ask [`Self::take_gap`] before you act on it.
+    pub(super) async fn next(&mut self) -> Option<Message> {
+        tokio::select! {
+            biased;
+            () = self.gap.noticed.notified() => None,
+            message = self.messages.recv() => message,
+        }
+    }
+
+    /// The next message, if one is there.
+    pub(super) fn try_next(&mut self) -> Option<Message> {
+        self.messages.try_recv().ok()
+    }
+
+    /// Whether something was missed since this was last asked.
+    pub(super) fn take_gap(&self) -> bool {
+        self.gap.missed.swap(false, Ordering::AcqRel)
+    }
+
+    /// How many messages did not fit since this was last asked.
+    pub(super) fn take_full(&self) -> u64 {
+        self.gap.full.swap(0, Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn message(payload: &[u8]) -> PushInfo {
+        let data = vec![Value::BulkString(b"news".to_vec()), Value::BulkString(payload.to_vec())];
+        PushInfo { kind: PushKind::Message, data }
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_drops_and_says_so_before_anything_later_is_taken() {
+        let (outlet, mut inbox) = inbox();
+        let alive = CancellationToken::new();
+        (0..=MESSAGES_MAX).for_each(|_| outlet.take(message(b"1"), &alive));
+        assert!(inbox.next().await.is_none() && inbox.take_gap() && !inbox.take_gap());
+        assert_eq!((inbox.take_full(), inbox.take_full()), (1, 0));
+        assert_eq!(inbox.next().await.unwrap().payload, b"1");
+    }
+
+    #[tokio::test]
+    async fn an_end_and_what_is_too_long_are_gaps() {
+        let (outlet, mut inbox) = inbox();
+        let ends = CancellationToken::new();
+        outlet.take(message(&vec![b'1'; MESSAGE_BYTES_MAX + 1]), &ends);
+        assert!(inbox.take_gap() && inbox.try_next().is_none() && !ends.is_cancelled());
+        outlet.take(PushInfo { kind: PushKind::Disconnection, data: vec![] }, &ends);
+        assert!(inbox.take_gap() && ends.is_cancelled());
+    }
+}

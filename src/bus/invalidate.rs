@@ -1,0 +1,185 @@
+//! Invalidating, and waiting until the fleet has acknowledged it.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep};
+
+use super::clock;
+use super::core::{Core, Domain};
+use super::fault::Fault;
+use super::happening::What;
+use crate::coherence::{
+    Answer, Call, Entry, Fence, Guards, Invalidation, Issued, Moment, Name, Published, Scope, State,
+};
+
+/// How long the script is tried. It may run twice, if only its answer was lost: that harms nothing.
+const ISSUE_MAX: Duration = Duration::from_secs(2);
+/// One try.
+const TRY_MAX: Duration = Duration::from_millis(500);
+/// Between two tries.
+const TRY_AGAIN: Duration = Duration::from_millis(20);
+/// Scopes of one entry; what names more means all of the domain.
+const SCOPES_MAX: usize = 10_000;
+/// Between two questions to Redis, at first and at the most.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
+
+/// An invalidation that is in the log.
+#[derive(Debug, Clone)]
+pub struct Sent {
+    issued: Issued,
+    answered: Moment,
+}
+
+/// The fleet has acknowledged an invalidation: no sidecar serves what was read before it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Acknowledgement {
+    /// The invalidation.
+    pub token: Fence,
+    /// How many sidecars were registered when it was issued.
+    pub sidecars: usize,
+    /// Those that said nothing: the time that they could hold a lease was waited for.
+    pub silent: Vec<Name>,
+    /// Since the invalidation was in the log.
+    pub took: Duration,
+}
+
+/// The time that the caller gave was over first. The invalidation stands.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the fleet did not acknowledge in time: {} sidecars had not reported", behind.len())]
+pub struct NotAcknowledged {
+    /// The invalidation.
+    pub token: Fence,
+    /// Who had not reported.
+    pub behind: Vec<Name>,
+}
+
+impl Sent {
+    /// What it is known by.
+    pub const fn token(&self) -> Fence {
+        self.issued.token
+    }
+
+    /// How many sidecars were registered.
+    pub const fn sidecars(&self) -> usize {
+        self.issued.registered
+    }
+}
+
+/// Appends one entry to the domain's log. Callers of one moment share an entry.
+pub(super) async fn issue(core: &Core, domain: &Arc<Domain>, scopes: Arc<[Scope]>) -> Result<Sent, Fault> {
+    if core.alone {
+        return alone(core, domain, scopes);
+    }
+    let deadline = Instant::now() + ISSUE_MAX;
+    loop {
+        let (done, told) = oneshot::channel();
+        domain.burst.lock().unwrap_or_else(PoisonError::into_inner).push((Arc::clone(&scopes), done));
+        lead(core, domain, deadline).await;
+        // Whoever had the turn may have been cancelled with it.
+        match told.await {
+            Ok(sent) => return sent,
+            Err(_) if Instant::now() < deadline => {}
+            Err(_) => return Err(Fault::Slow),
+        }
+    }
+}
+
+/// Takes the turn, and with it everybody who waits by then.
+async fn lead(core: &Core, domain: &Arc<Domain>, deadline: Instant) {
+    let _turn = domain.turn.lock().await;
+    let burst = std::mem::take(&mut *domain.burst.lock().unwrap_or_else(PoisonError::into_inner));
+    if burst.is_empty() {
+        return;
+    }
+    let scopes = merged(burst.iter().map(|(scopes, _)| scopes));
+    let sent = try_until(core, domain, scopes, deadline).await;
+    for (_, caller) in burst {
+        let _ = caller.send(sent.clone());
+    }
+}
+
+fn merged<'s>(burst: impl Iterator<Item = &'s Arc<[Scope]>> + Clone) -> Arc<[Scope]> {
+    if burst.clone().map(|scopes| scopes.len()).sum::<usize>() > SCOPES_MAX {
+        return Arc::new([Scope::All]);
+    }
+    burst.flat_map(|scopes| scopes.iter().cloned()).collect()
+}
+
+async fn try_until(core: &Core, domain: &Arc<Domain>, scopes: Arc<[Scope]>, deadline: Instant) -> Result<Sent, Fault> {
+    loop {
+        let call = Call::Invalidate { scopes: Arc::clone(&scopes), unless_above: None };
+        match core.ask(domain, call, Duration::ZERO, TRY_MAX).await {
+            Ok(Answer::Issued(issued)) => {
+                let sent = Sent { issued, answered: clock::now() };
+                apply_ahead(core, domain, &sent, scopes);
+                return Ok(sent);
+            }
+            Err(Fault::Lost | Fault::Slow) if Instant::now() + TRY_AGAIN < deadline => sleep(TRY_AGAIN).await,
+            Err(fault) => return Err(fault),
+            Ok(_) => return Err(Fault::Unreadable),
+        }
+    }
+}
+
+/// The process's own sidecar need not wait for its message.
+fn apply_ahead(core: &Core, domain: &Arc<Domain>, sent: &Sent, scopes: Arc<[Scope]>) {
+    let Fence { epoch, seq } = sent.token();
+    let published = Published { epoch, entries: vec![Entry { seq, scopes }] };
+    // If there is no room, the message comes all the same.
+    let _ = core.ahead.try_send((Arc::clone(domain), published));
+}
+
+fn alone(core: &Core, domain: &Domain, scopes: Arc<[Scope]>) -> Result<Sent, Fault> {
+    let token = domain.sidecar_mut().invalidate_alone(Arc::clone(&scopes)).ok_or(Fault::Gone)?;
+    core.metrics.applied(&domain.name);
+    core.tell(domain, What::Applied(Entry { seq: token.seq, scopes }));
+    let issued = Issued { token, longest: Duration::ZERO, settled: true, registered: 1 };
+    Ok(Sent { issued, answered: clock::now() })
+}
+
+/// Waits until the fleet has acknowledged, at most for `limit`.
+pub(super) async fn wait(
+    core: &Core,
+    domain: &Domain,
+    sent: &Sent,
+    limit: Duration,
+) -> Result<Acknowledgement, NotAcknowledged> {
+    let silent = if core.alone { Vec::new() } else { acknowledged(core, domain, sent, limit).await? };
+    let took = clock::now().since(sent.answered);
+    core.metrics.acknowledged(took);
+    Ok(Acknowledgement { token: sent.token(), sidecars: sent.sidecars(), silent, took })
+}
+
+#[allow(clippy::default_constructed_unit_structs, reason = "guards have content in a test build")]
+async fn acknowledged(
+    core: &Core,
+    domain: &Domain,
+    sent: &Sent,
+    limit: Duration,
+) -> Result<Vec<Name>, NotAcknowledged> {
+    let deadline = clock::now().after(limit);
+    let mut invalidation =
+        Invalidation::new(&sent.issued, domain.sidecar_mut().witness(), sent.answered, Guards::default());
+    let mut pause = PAUSE.0;
+    loop {
+        let question = invalidation.question(domain.sidecar_mut().witness(), clock::now());
+        if let Ok(answer) = core.ask(domain, question, Duration::ZERO, core.patience()).await {
+            invalidation.hear(&answer);
+        }
+        let now = clock::now();
+        let state = invalidation.state(domain.sidecar_mut().witness(), now);
+        match state {
+            State::Reported => return Ok(Vec::new()),
+            State::Lapsed(silent) => return Ok(silent),
+            State::Waiting(_) if now >= deadline => {
+                return Err(NotAcknowledged { token: sent.token(), behind: invalidation.behind().to_vec() });
+            }
+            State::Waiting(until) => {
+                sleep(pause.min(until.since(now)).min(deadline.since(now)).max(PAUSE.0)).await;
+                pause = (pause * 2).min(PAUSE.1);
+            }
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! The scripts that run inside Redis, and what their calls look like on the wire.
+//!
+//! Each is the counterpart of what [`crate::coherence::Server`] does with the same call; a test holds them to it. A script
+//! is one atomic step: Redis runs nothing beside it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::{Cmd, Script};
+
+use super::names::Names;
+use crate::coherence::{Call, Epoch, Fence, Limits, Request, Scope};
+
+/// What a release of `bfb` keeps in Redis of each domain; the published script says so in its text.
+pub const LIMITS: Limits = Limits { entries_max: 10_000, stamps_max: 100_000 };
+
+macro_rules! script {
+    ($($part:literal),+) => {
+        concat!($(include_str!(concat!("scripts/", $part, ".lua")), "\n"),+)
+    };
+}
+
+const INVALIDATE: &str = script!("head", "registry", "invalidate");
+
+/// The script that invalidates, for any program that can `EVAL`; its head says how to call it.
+pub const fn invalidate_script() -> &'static str {
+    INVALIDATE
+}
+
+/// All scripts, with their digests.
+#[derive(Debug)]
+pub struct Scripts {
+    heartbeat: Text,
+    deregister: Text,
+    invalidate: Text,
+    progress: Text,
+    read_log: Text,
+    store: Text,
+    fetch: Text,
+    vouch: Text,
+    claim: Text,
+    release: Text,
+}
+
+#[derive(Debug)]
+struct Text {
+    text: String,
+    digest: String,
+}
+
+/// One call of a script, ready to be sent.
+#[derive(Debug)]
+pub struct Ask<'scripts> {
+    script: &'scripts Text,
+    keys: Vec<String>,
+    args: Vec<Vec<u8>>,
+}
+
+impl Text {
+    fn new(text: &str, limits: Limits) -> Self {
+        let constants = |limits: Limits| format!("{}, {}", limits.entries_max, limits.stamps_max);
+        let text = text.replace(&constants(LIMITS), &constants(limits));
+        Self { digest: Script::new(&text).get_hash().to_owned(), text }
+    }
+}
+
+impl Scripts {
+    /// The scripts, with how much they shall keep.
+    pub fn new(limits: Limits) -> Self {
+        let text = |text| Text::new(text, limits);
+        Self {
+            heartbeat: text(script!("head", "registry", "heartbeat")),
+            deregister: text(script!("head", "registry", "deregister")),
+            invalidate: text(INVALIDATE),
+            progress: text(script!("head", "registry", "progress")),
+            read_log: text(script!("head", "read_log")),
+            store: text(script!("head", "store")),
+            fetch: text(script!("head", "fetch")),
+            vouch: text(script!("head", "vouch")),
+            claim: text(script!("head", "claim")),
+            release: text(script!("head", "release")),
+        }
+    }
+
+    /// A request on the keys of a domain. What it leaves in Redis but for the log lives for `ttl`.
+    pub fn ask(&self, names: &Names, request: &Request, ttl: Duration) -> Ask<'_> {
+        let mut ask = Ask {
+            script: self.script(&request.call),
+            keys: vec![names.meta(), names.log(), names.stamps()],
+            args: vec![text(request.protocol), hex(request.fresh)],
+        };
+        ask.fill(names, &request.call, ttl);
+        ask
+    }
+
+    fn script(&self, call: &Call) -> &Text {
+        match call {
+            Call::Heartbeat(_) => &self.heartbeat,
+            Call::Deregister(_) => &self.deregister,
+            Call::Invalidate { .. } => &self.invalidate,
+            Call::Progress { .. } => &self.progress,
+            Call::ReadLog { .. } => &self.read_log,
+            Call::Store { .. } => &self.store,
+            Call::Fetch(_) => &self.fetch,
+            Call::Vouch { .. } => &self.vouch,
+            Call::Claim { .. } => &self.claim,
+            Call::Release { .. } => &self.release,
+        }
+    }
+}
+
+impl Ask<'_> {
+    /// By its digest: short, but Redis may not know it.
+    pub fn by_digest(&self) -> Cmd {
+        self.command("EVALSHA", &self.script.digest)
+    }
+
+    /// By its text, from which Redis learns it.
+    pub fn by_text(&self) -> Cmd {
+        self.command("EVAL", &self.script.text)
+    }
+
+    fn command(&self, name: &str, script: &str) -> Cmd {
+        let mut command = redis::cmd(name);
+        command.arg(script).arg(self.keys.len()).arg(&self.keys);
+        for arg in &self.args {
+            command.arg(arg.as_slice());
+        }
+        command
+    }
+
+    fn fill(&mut self, names: &Names, call: &Call, ttl: Duration) {
+        match call {
+            Call::Heartbeat(beat) => {
+                let applied = beat.applied.map_or_else(|| [vec![], vec![]], place_in_log);
+                self.args([beat.name.0.as_bytes().to_vec(), millis(beat.lease)])
+                    .args(applied)
+                    .args([flag(beat.settles)])
+            }
+            Call::Deregister(name) => self.args([name.0.as_bytes().to_vec()]),
+            Call::Invalidate { scopes, unless_above } => {
+                let above = unless_above.map(|above| format!("{:032x}:{}", above.epoch.0, above.seq));
+                self.args([above.unwrap_or_default().into_bytes()]).args(scopes.iter().flat_map(kind_and_name))
+            }
+            Call::Progress { token, lapsed, settles } => {
+                self.args(place_in_log(*token)).args([flag(*lapsed), flag(*settles)])
+            }
+            Call::ReadLog { after, max } => self.args(place_in_log(*after)).args([text(*max as u128)]),
+            Call::Store { place, dataset } => self
+                .key(names.dataset(place))
+                .args(place_in_log(dataset.fence))
+                .args([millis(ttl), place.key.as_bytes().to_vec(), dataset.body.to_vec()])
+                .texts(&dataset.tags),
+            Call::Fetch(place) => self.key(names.dataset(place)).args([place.key.as_bytes().to_vec()]),
+            Call::Vouch { key, tags, fence } => {
+                self.args(place_in_log(*fence)).args([key.as_bytes().to_vec()]).texts(tags)
+            }
+            Call::Claim { place, holder, fence } => self.key(names.claim(place)).args(place_in_log(*fence)).args([
+                holder.0.as_bytes().to_vec(),
+                millis(ttl),
+                place.key.as_bytes().to_vec(),
+            ]),
+            Call::Release { place, holder } => self.key(names.claim(place)).args([holder.0.as_bytes().to_vec()]),
+        };
+    }
+
+    fn key(&mut self, key: String) -> &mut Self {
+        self.keys.push(key);
+        self
+    }
+
+    fn args(&mut self, args: impl IntoIterator<Item = Vec<u8>>) -> &mut Self {
+        self.args.extend(args);
+        self
+    }
+
+    fn texts(&mut self, texts: &[Arc<str>]) -> &mut Self {
+        self.args(texts.iter().map(|text| text.as_bytes().to_vec()))
+    }
+}
+
+fn text(number: impl Into<u128>) -> Vec<u8> {
+    number.into().to_string().into_bytes()
+}
+
+fn hex(epoch: Epoch) -> Vec<u8> {
+    format!("{:032x}", epoch.0).into_bytes()
+}
+
+/// Rounded up: a lease is never registered shorter than it is. At least 1, which is the least that expires.
+fn millis(span: Duration) -> Vec<u8> {
+    text(span.as_nanos().div_ceil(1_000_000).max(1))
+}
+
+fn flag(so: bool) -> Vec<u8> {
+    if so { b"1".to_vec() } else { Vec::new() }
+}
+
+fn place_in_log(fence: Fence) -> [Vec<u8>; 2] {
+    [hex(fence.epoch), text(fence.seq)]
+}
+
+fn kind_and_name(scope: &Scope) -> [Vec<u8>; 2] {
+    match scope {
+        Scope::All => [b"all".to_vec(), Vec::new()],
+        Scope::Key(key) => [b"key".to_vec(), key.as_bytes().to_vec()],
+        Scope::Tag(tag) => [b"tag".to_vec(), tag.as_bytes().to_vec()],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_script_says_how_much_it_keeps() {
+        let few = Limits { entries_max: 3, stamps_max: 2 };
+        assert!(invalidate_script().contains("ENTRIES_MAX, STAMPS_MAX = 10000, 100000\n"));
+        assert!(Scripts::new(few).invalidate.text.contains("ENTRIES_MAX, STAMPS_MAX = 3, 2\n"));
+    }
+
+    #[test]
+    fn a_lease_is_registered_no_shorter_than_it_is() {
+        assert_eq!(millis(Duration::from_micros(1_500)), b"2");
+        assert_eq!(millis(Duration::ZERO), b"1");
+    }
+}

@@ -1,0 +1,15 @@
+-- ARGV[3] the name to remove. Answers `done` and whether it was there.
+local refusal = open(false)
+if refusal then
+  return refusal
+end
+local field = 'r:' .. ARGV[3]
+local known = redis.call('HGET', META, field)
+if not known then
+  return done(false)
+end
+local _, _, lease = registration(known)
+count(lease, -1)
+redis.call('HDEL', META, field)
+redis.call('HSET', META, 'leases', log.leases)
+return done(true)

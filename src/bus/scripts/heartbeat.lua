@@ -1,0 +1,29 @@
+-- ARGV[3] the sidecar's name, [4] its lease in ms, [5] and [6] the epoch and seq that it applied, or '' and '',
+-- [7] '1': it has known that epoch for a whole lease. Answers `told`, epoch, seq, longest lease, settled.
+local refusal = open(true)
+if refusal then
+  return refusal
+end
+local here = ARGV[5] == log.epoch
+local reported = here and tonumber(ARGV[6]) or 0
+if here and ARGV[7] == '1' then
+  settle()
+end
+local field, leases = 'r:' .. ARGV[3], log.leases
+local known = redis.call('HGET', META, field)
+if known then
+  local _, before, lease = registration(known)
+  reported = math.max(reported, before)
+  if lease ~= ARGV[4] then
+    count(lease, -1)
+    count(ARGV[4], 1)
+  end
+else
+  count(ARGV[4], 1)
+end
+redis.call('HSET', META, field, text(log.seq) .. ' ' .. text(reported) .. ' ' .. ARGV[4])
+if log.leases ~= leases then
+  redis.call('HSET', META, 'leases', log.leases)
+end
+local most = longest()
+return { 'told', log.epoch, text(log.seq), most, log.settled }

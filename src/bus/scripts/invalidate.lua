@@ -1,0 +1,77 @@
+-- Invalidates. Any program may call it, with one EVAL:
+--
+--   EVAL SCRIPT 3 bfb:{default/customer}:meta bfb:{default/customer}:log bfb:{default/customer}:stamps
+--     1 0f8a…32 hex digits…c3 ''  key 42  tag gold
+--
+-- ARGV[3] '', or `EPOCH:SEQ`: does nothing if everything named is stamped above that already (for hints).
+-- ARGV[4…] pairs: `key` and a key, `tag` and a tag, or `all` and ''. A kind that a reader does not know means all.
+-- Answers `issued`, epoch, seq, the longest lease registered in ms, '1' if the epoch is settled, the sidecars registered.
+local refusal = open(true)
+if refusal then
+  return refusal
+end
+if #ARGV < 5 or #ARGV % 2 == 0 then
+  return redis.error_reply('ERR bfb: nothing to invalidate, or a kind without its name')
+end
+
+local function issued()
+  local most, sidecars = longest()
+  return { 'issued', log.epoch, text(log.seq), most, log.settled, sidecars }
+end
+
+local function member(kind, name)
+  return (kind == 'key' and 'k' .. name) or (kind == 'tag' and 't' .. name) or nil
+end
+
+-- Whether everything named was invalidated after `seq`. The floor is no stamp: it may stand for others' stamps.
+local function all_newer_than(seq)
+  for at = 4, #ARGV, 2 do
+    local named = member(ARGV[at], ARGV[at + 1])
+    local stamp = tonumber(named and redis.call('ZSCORE', STAMPS, named) or '0')
+    if math.max(stamp, log.all) <= seq then
+      return false
+    end
+  end
+  return true
+end
+
+local epoch, above = string.match(ARGV[3], '^(%x+):(%d+)$')
+if epoch == log.epoch and all_newer_than(tonumber(above)) then
+  return issued()
+end
+
+local function stamp(kind, name)
+  local named = member(kind, name)
+  if not named then
+    redis.call('DEL', STAMPS)
+    log.all, log.floor, log.tag = log.seq, log.seq, log.seq
+    return
+  end
+  if kind == 'tag' then
+    log.tag = log.seq
+  end
+  redis.call('ZADD', STAMPS, text(log.seq), named)
+  if redis.call('ZCARD', STAMPS) > STAMPS_MAX then
+    log.floor = tonumber(redis.call('ZPOPMIN', STAMPS)[2])
+  end
+end
+
+log.seq = log.seq + 1
+redis.call('HSET', META, 'seq', text(log.seq))
+local scopes = {}
+for at = 4, #ARGV, 2 do
+  stamp(ARGV[at], ARGV[at + 1])
+  table.insert(scopes, { ARGV[at], ARGV[at + 1] })
+end
+redis.call('HSET', META, 'all', text(log.all), 'tag', text(log.tag), 'floor', text(log.floor),
+  'stamps', text(redis.call('ZCARD', STAMPS)))
+scopes = cjson.encode(scopes)
+redis.call('XADD', LOG, 'MAXLEN', ENTRIES_MAX, text(log.seq) .. '-0', 'scopes', scopes)
+
+-- `bfb:{…}:news` carries {"epoch": …, "entries": [{"seq": …, "scopes": [["key", "42"], …]}, …]}.
+local news = '{"epoch":"' .. log.epoch .. '","entries":[{"seq":' .. text(log.seq) .. ',"scopes":' .. scopes .. '}]}'
+local server = redis.call('INFO', 'server')
+local major = tonumber(string.match(server, 'redis_version:(%d+)'))
+local sharded = string.find(server, 'redis_mode:cluster', 1, true) and major >= 7
+redis.call(sharded and 'SPUBLISH' or 'PUBLISH', string.sub(META, 1, -5) .. 'news', news)
+return issued()

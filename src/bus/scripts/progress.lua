@@ -1,0 +1,30 @@
+-- ARGV[3] and [4] an invalidation's epoch and seq, [5] '1': the whole lease has passed, so those who were last told less
+-- than its seq are removed, [6] '1': marks the epoch as settled. Answers `progress`, settled, and who has not reported.
+local refusal = open(false)
+if refusal then
+  return refusal
+end
+if ARGV[3] ~= log.epoch then
+  return { 'other-life' }
+end
+if ARGV[6] == '1' then
+  settle()
+end
+local answer, seq, leases = { 'progress', log.settled }, tonumber(ARGV[4]), log.leases
+local meta = redis.call('HGETALL', META)
+for at = 1, #meta, 2 do
+  if string.sub(meta[at], 1, 2) == 'r:' then
+    local told, reported, lease = registration(meta[at + 1])
+    if reported < seq then
+      table.insert(answer, string.sub(meta[at], 3))
+    end
+    if ARGV[5] == '1' and told < seq then
+      count(lease, -1)
+      redis.call('HDEL', META, meta[at])
+    end
+  end
+end
+if log.leases ~= leases then
+  redis.call('HSET', META, 'leases', log.leases)
+end
+return answer

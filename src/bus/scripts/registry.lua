@@ -1,0 +1,39 @@
+-- The registry: in the meta key, a field `r:NAME` = `TOLD REPORTED LEASE_MS` for each sidecar, and in `leases` how many
+-- name which lease (`MS=COUNT …`), so that a heartbeat costs the same in a fleet of any size.
+local function registration(value)
+  local told, reported, lease = string.match(value, '^(%d+) (%d+) (%d+)')
+  return tonumber(told), tonumber(reported), lease
+end
+
+-- Counts one registration more, or less, under a lease.
+local function count(lease, by)
+  local others, found = {}, 0
+  for ms, number in string.gmatch(log.leases, '(%d+)=(%d+)') do
+    if ms == lease then
+      found = tonumber(number)
+    else
+      table.insert(others, ms .. '=' .. number)
+    end
+  end
+  if found + by > 0 then
+    table.insert(others, lease .. '=' .. text(found + by))
+  end
+  log.leases = table.concat(others, ' ')
+end
+
+-- The longest lease registered in milliseconds, and how many sidecars are.
+local function longest()
+  local most, sidecars = 0, 0
+  for ms, number in string.gmatch(log.leases, '(%d+)=(%d+)') do
+    most = math.max(most, tonumber(ms))
+    sidecars = sidecars + tonumber(number)
+  end
+  return text(most), text(sidecars)
+end
+
+local function settle()
+  if log.settled ~= '1' then
+    log.settled = '1'
+    redis.call('HSET', META, 'settled', '1')
+  end
+end

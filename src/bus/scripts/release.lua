@@ -1,0 +1,11 @@
+-- KEYS[4] the claim on a place. ARGV[3] who held it. Answers `done` and whether it did.
+local refusal = open(false)
+if refusal then
+  return refusal
+end
+local holder = string.match(redis.call('GET', KEYS[4]) or '', '^%S+')
+if holder ~= ARGV[3] then
+  return done(false)
+end
+redis.call('DEL', KEYS[4])
+return done(true)

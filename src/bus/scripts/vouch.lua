@@ -1,0 +1,10 @@
+-- ARGV[3] and [4] a dataset's epoch and seq, [5] its key, [6…] its tags. Answers `done` and whether it is believed.
+local refusal = open(false)
+if refusal then
+  return refusal
+end
+local tags = {}
+for at = 6, #ARGV do
+  table.insert(tags, ARGV[at])
+end
+return done(ARGV[3] == log.epoch and believes(tonumber(ARGV[4]), ARGV[5], tags))

@@ -1,0 +1,204 @@
+//! Where Redis is and who asks: what was given, and what it means. Files are read again at each connecting.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use redis::{ClientTlsConfig, ConnectionInfo, IntoConnectionInfo as _, RedisConnectionInfo, TlsCertificates};
+
+use super::fault::Fault;
+
+/// How the bus reaches Redis, and the terms of its leases.
+#[derive(Clone)]
+pub struct Settings {
+    /// Where.
+    pub place: Servers,
+    /// `user:password`, or a password alone.
+    pub auth: Option<PathBuf>,
+    /// The authorities that may have signed Redis's certificate; without it, the public ones.
+    pub ca: Option<PathBuf>,
+    /// A directory with `tls.crt` and `tls.key`, for a Redis that asks for a certificate.
+    pub identity: Option<PathBuf>,
+    /// What keeps two fleets on one Redis apart.
+    pub namespace: String,
+    /// How long a sidecar may serve from memory without having heard from Redis.
+    pub lease: Duration,
+    /// How long a deposed primary may go on answering.
+    pub failover_grace: Duration,
+    /// What the sidecar's random name begins with, for those who read it: the pod's name.
+    pub label: String,
+}
+
+/// The Redis servers that a URL names.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Servers {
+    /// `redis://HOST:PORT`, `rediss://…`, `unix:///PATH`.
+    One(ConnectionUrl),
+    /// `redis-sentinel://HOST:PORT,HOST:PORT/SERVICE`, `rediss-sentinel://…`.
+    Sentinel {
+        /// The sentinels.
+        sentinels: Vec<ConnectionUrl>,
+        /// What they call the primary.
+        service: String,
+    },
+    /// `redis-cluster://HOST:PORT,HOST:PORT`, `rediss-cluster://…`.
+    Cluster(Vec<ConnectionUrl>),
+}
+
+/// A URL that the client understands. It may hold a password, so it is not shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ConnectionUrl(String);
+
+/// Why a URL names no Redis.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`--redis` takes `redis://HOST:PORT`, `rediss://…`, `unix:///PATH`, `redis-sentinel://HOST:PORT,…/SERVICE` or `redis-cluster://HOST:PORT,…`"
+)]
+pub struct WrongUrl;
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("namespace", &self.namespace)
+            .field("lease", &self.lease)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Servers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::One(_) => "One",
+            Self::Sentinel { .. } => "Sentinel",
+            Self::Cluster(_) => "Cluster",
+        })
+    }
+}
+
+impl std::str::FromStr for Servers {
+    type Err = WrongUrl;
+
+    fn from_str(url: &str) -> Result<Self, WrongUrl> {
+        let (scheme, rest) = url.split_once("://").ok_or(WrongUrl)?;
+        match scheme {
+            "redis" | "rediss" | "unix" | "redis+unix" => ConnectionUrl::new(url.to_owned()).map(Self::One),
+            "redis-sentinel" | "rediss-sentinel" => {
+                let (hosts, service) = rest.trim_end_matches('/').split_once('/').ok_or(WrongUrl)?;
+                let sentinels = each(scheme.trim_end_matches("-sentinel"), hosts)?;
+                Ok(Self::Sentinel { sentinels, service: service.to_owned() })
+            }
+            "redis-cluster" | "rediss-cluster" => {
+                each(scheme.trim_end_matches("-cluster"), rest.trim_end_matches('/')).map(Self::Cluster)
+            }
+            _ => Err(WrongUrl),
+        }
+    }
+}
+
+fn each(scheme: &str, hosts: &str) -> Result<Vec<ConnectionUrl>, WrongUrl> {
+    hosts.split(',').map(|host| ConnectionUrl::new(format!("{scheme}://{host}"))).collect()
+}
+
+impl ConnectionUrl {
+    fn new(url: String) -> Result<Self, WrongUrl> {
+        url.as_str().into_connection_info().map_err(|_| WrongUrl)?;
+        Ok(Self(url))
+    }
+
+    pub(super) fn info(&self) -> Result<ConnectionInfo, Fault> {
+        Ok(self.0.as_str().into_connection_info()?)
+    }
+
+    pub(super) fn is_tls(&self) -> bool {
+        self.0.starts_with("rediss:")
+    }
+}
+
+impl Settings {
+    /// What a `lease` and a URL mean where nothing else is said.
+    pub fn new(place: Servers, lease: Duration) -> Self {
+        Self {
+            place,
+            auth: None,
+            ca: None,
+            identity: None,
+            namespace: "default".to_owned(),
+            lease,
+            failover_grace: Duration::ZERO,
+            label: "sidecar".to_owned(),
+        }
+    }
+
+    /// Adds the user and password of now.
+    pub(super) fn authorise(&self, info: RedisConnectionInfo) -> Result<RedisConnectionInfo, Fault> {
+        let Some((user, password)) = self.credentials()? else { return Ok(info) };
+        let info = info.set_password(password);
+        Ok(match user {
+            Some(user) => info.set_username(user),
+            None => info,
+        })
+    }
+
+    /// The user, if one is named, and the password of now.
+    pub(super) fn credentials(&self) -> Result<Option<(Option<String>, String)>, Fault> {
+        let Some(file) = &self.auth else { return Ok(None) };
+        let text = String::from_utf8(read(file)?).map_err(|_| Fault::File(file.clone()))?;
+        let text = text.trim_end_matches(['\r', '\n']);
+        Ok(Some(match text.split_once(':') {
+            Some((user, password)) => (Some(user.to_owned()).filter(|user| !user.is_empty()), password.to_owned()),
+            None => (None, text.to_owned()),
+        }))
+    }
+
+    /// The certificates of now.
+    pub(super) fn certificates(&self) -> Result<TlsCertificates, Fault> {
+        let pair = |dir: &PathBuf| -> Result<_, Fault> {
+            Ok(ClientTlsConfig { client_cert: read(&dir.join("tls.crt"))?, client_key: read(&dir.join("tls.key"))? })
+        };
+        Ok(TlsCertificates {
+            client_tls: self.identity.as_ref().map(pair).transpose()?,
+            root_cert: self.ca.as_deref().map(read).transpose()?,
+        })
+    }
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, Fault> {
+    fs::read(file).map_err(|_| Fault::File(file.to_owned()))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_names_one_server_or_a_sentinel_or_a_cluster() {
+        let kind = |url: &str| url.parse().map(|servers: Servers| format!("{servers:?}"));
+        for url in ["redis://localhost", "rediss://user:pass@redis:6380/1", "unix:///run/redis.sock"] {
+            assert_eq!(kind(url).unwrap(), "One", "{url}");
+        }
+        assert_eq!(kind("redis-cluster://a:1,b:2").unwrap(), "Cluster");
+        assert!(matches!("rediss-sentinel://a:1,b:2/main".parse(), Ok(Servers::Sentinel { sentinels, service })
+            if sentinels.len() == 2 && sentinels[0].is_tls() && service == "main"));
+        for url in ["", "redis", "http://localhost", "redis-sentinel://a:1", "redis-cluster://"] {
+            assert_eq!(kind(url), Err(WrongUrl), "{url}");
+        }
+    }
+
+    #[test]
+    fn the_file_of_credentials_holds_a_user_and_a_password_or_only_that() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("auth");
+        let mut settings = Settings::new("redis://localhost".parse().unwrap(), Duration::from_secs(3));
+        settings.auth = Some(file.clone());
+        for (text, user, password) in
+            [("bfb:a:b\n", Some("bfb"), "a:b"), ("secret", None, "secret"), (":secret\r\n", None, "secret")]
+        {
+            fs::write(&file, text).unwrap();
+            assert_eq!(settings.credentials().unwrap(), Some((user.map(str::to_owned), password.to_owned())));
+        }
+        fs::remove_file(&file).unwrap();
+        assert_eq!(settings.credentials(), Err(Fault::File(file)));
+    }
+}

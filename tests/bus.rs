@@ -1,0 +1,7 @@
+//! The bus over a real Redis.
+
+mod fleet;
+mod loss;
+mod scripts;
+mod servers;
+mod support;

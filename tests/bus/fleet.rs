@@ -1,0 +1,196 @@
+//! Several members on one Redis: what one says reaches all, and the fleet's word is waited for.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bfb::bus::{Bus, Claimed, Fault, Metrics, Names, What};
+use bfb::coherence::{Place, Scope, Stored};
+
+use super::support::{DOMAIN, LEASE, Member, PATIENCE, keys, settings};
+use crate::support::redis::Redis;
+
+fn place(key: &str) -> Place {
+    Place { key: key.into(), plan: "p1".into() }
+}
+
+#[tokio::test]
+async fn an_invalidation_is_applied_everywhere_when_it_is_acknowledged() {
+    let redis = Redis::start();
+    let (one, two) = (Member::join(redis.addr()).await, Member::join(redis.addr()).await);
+    let start = two.domain.begin();
+    let mark = two.domain.may_store(start, "42", &[]).unwrap();
+    assert!(two.domain.believes(mark, "42", &[]));
+
+    let sent = one.domain.invalidate(keys(&["42"])).await.unwrap();
+    let acknowledged = one.domain.wait_fleet(&sent, PATIENCE).await.unwrap();
+
+    assert!(two.domain.has_applied(sent.token()) && one.domain.has_applied(sent.token()));
+    assert!(!two.domain.believes(mark, "42", &[]) && two.domain.may_store(start, "42", &[]).is_none());
+    assert!(!two.domain.may_join(start, "42") && two.domain.may_join(two.domain.begin(), "42"));
+    assert_eq!((acknowledged.sidecars, acknowledged.silent), (2, vec![]));
+}
+
+#[tokio::test]
+async fn once_the_epoch_is_settled_an_acknowledgement_takes_round_trips_not_leases() {
+    let redis = Redis::start();
+    let (one, two) = (Member::join(redis.addr()).await, Member::join(redis.addr()).await);
+    let young = one.domain.invalidate(keys(&["42"])).await.unwrap();
+    one.domain.wait_fleet(&young, PATIENCE).await.unwrap();
+    for key in 0..20 {
+        let sent = one.domain.invalidate(keys(&[&key.to_string()])).await.unwrap();
+        let acknowledged = one.domain.wait_fleet(&sent, PATIENCE).await.unwrap();
+        assert!(acknowledged.took < LEASE / 4 && two.domain.has_applied(sent.token()), "{acknowledged:?}");
+    }
+}
+
+#[tokio::test]
+async fn who_invalidates_at_the_same_moment_shares_an_entry() {
+    let redis = Redis::start();
+    let one = Member::join(redis.addr()).await;
+    let all: Vec<_> = (0..100).map(|key| (one.domain.clone(), keys(&[&key.to_string()]))).collect();
+    let sent = all.into_iter().map(|(domain, scopes)| async move { domain.invalidate(scopes).await.unwrap().token() });
+    let tokens = futures_util::future::join_all(sent).await;
+    let entries = tokens.iter().map(|token| token.seq).max().unwrap();
+    assert!(entries < 20, "{entries} entries for a burst of 100");
+    let last = one.domain.invalidate(keys(&["0"])).await.unwrap();
+    assert_eq!(last.token().seq, entries + 1);
+}
+
+#[tokio::test]
+async fn a_hint_is_turned_into_one_entry_by_a_whole_fleet() {
+    let redis = Redis::start();
+    let mut fleet = vec![];
+    for _ in 0..3 {
+        fleet.push(Member::join(redis.addr()).await);
+    }
+    let sent = fleet[0].domain.invalidate(keys(&["1"])).await.unwrap();
+    fleet[0].domain.wait_fleet(&sent, PATIENCE).await.unwrap();
+    fleet.iter_mut().for_each(Member::forget);
+
+    let channel = Names::new("default", DOMAIN).hints();
+    assert_eq!(redis.command::<i64>(&["PUBLISH", &channel, r#"{"keys": ["42"]}"#]), 3);
+    for member in &mut fleet {
+        member.until_it(|what| *what == What::Hinted).await;
+    }
+    let end = fleet[0].domain.invalidate(keys(&["1"])).await.unwrap();
+    assert_eq!(end.token().seq, sent.token().seq + 2, "the hint was one entry");
+}
+
+#[tokio::test]
+async fn any_program_can_invalidate_with_one_eval() {
+    let redis = Redis::start();
+    let mut one = Member::join(redis.addr()).await;
+    let names = Names::new("default", DOMAIN);
+    let script = bfb::bus::invalidate_script();
+    let fresh = "0123456789abcdef0123456789abcdef";
+    let answer: Vec<String> = redis.command(&[
+        "EVAL",
+        script,
+        "3",
+        &names.meta(),
+        &names.log(),
+        &names.stamps(),
+        "1",
+        fresh,
+        "",
+        "key",
+        "42",
+        "tag",
+        "gold",
+    ]);
+    assert_eq!((answer[0].as_str(), answer[2].as_str(), answer[5].as_str()), ("issued", "1", "1"));
+    let named = [Scope::Key("42".into()), Scope::Tag("gold".into())];
+    one.until_it(|what| matches!(what, What::Applied(entry) if *entry.scopes == named)).await;
+}
+
+#[tokio::test]
+async fn who_leaves_gives_up_its_lease_and_is_waited_for_no_more() {
+    let redis = Redis::start();
+    let (one, mut two) = (Member::join(redis.addr()).await, Member::join(redis.addr()).await);
+    two.leave().await;
+    assert!(!two.domain.lease_held());
+    let sent = one.domain.invalidate(keys(&["42"])).await.unwrap();
+    assert_eq!(sent.sidecars(), 1);
+}
+
+#[tokio::test]
+async fn a_domain_that_comes_later_takes_part_and_one_that_goes_leaves() {
+    let redis = Redis::start();
+    let mut one = Member::join(redis.addr()).await;
+    one.bus.set_domains([DOMAIN, "order"]);
+    let order = one.bus.domain("order").unwrap();
+    one.until("hold both leases", |_| order.lease_held()).await;
+    let sent = order.invalidate(keys(&["7"])).await.unwrap();
+    assert_eq!((sent.token().seq, sent.sidecars()), (1, 1));
+    assert!(one.domain.lease_held(), "the one that stays keeps its lease");
+
+    one.bus.set_domains([DOMAIN]);
+    one.until("have left", |_| !order.lease_held()).await;
+    assert!(one.bus.domain("order").is_none());
+}
+
+#[tokio::test]
+async fn redis_keeps_datasets_until_they_are_invalidated() {
+    let redis = Redis::start();
+    let (one, two) = (Member::join(redis.addr()).await, Member::join(redis.addr()).await);
+    let fence = one.domain.fence().unwrap();
+    let dataset = Stored { fence, tags: vec!["gold".into()], body: Arc::from(&b"{\"name\":\"x\"}"[..]) };
+    let ttl = Duration::from_mins(1);
+    assert!(one.domain.store(place("42"), dataset.clone(), ttl).await.unwrap());
+    let start = two.domain.begin();
+    let fetched = two.domain.fetch(place("42")).await.unwrap().unwrap();
+    assert_eq!(fetched.dataset, dataset);
+    assert!(two.domain.may_store_fetched(start, "42", &fetched).is_some());
+    let other = Place { plan: "p2".into(), ..place("42") };
+    assert_eq!(two.domain.fetch(other).await.unwrap(), None, "another plan's dataset is another");
+
+    one.domain.invalidate(Arc::new([Scope::Tag("gold".into())])).await.unwrap();
+    assert_eq!(two.domain.fetch(place("42")).await.unwrap(), None);
+    assert!(!one.domain.store(place("42"), dataset, ttl).await.unwrap(), "its fence is older than the stamp");
+    assert!(!one.domain.vouch("42".into(), vec!["gold".into()], fence).await.unwrap());
+    assert!(one.domain.vouch("42".into(), vec![], fence).await.unwrap());
+}
+
+#[tokio::test]
+async fn one_member_at_a_time_collects_a_place_until_it_lets_go_or_dies() {
+    let redis = Redis::start();
+    let (one, two) = (Member::join(redis.addr()).await, Member::join(redis.addr()).await);
+    let (fence, long) = (one.domain.fence().unwrap(), Duration::from_mins(1));
+    assert_eq!(one.domain.claim(place("42"), fence, long).await, Ok(Claimed::Mine));
+    let held = two.domain.claim(place("42"), fence, long).await;
+    assert_eq!(held, Ok(Claimed::By(one.name())));
+    assert_eq!(two.domain.release(place("42")).await, Ok(false));
+    assert_eq!(one.domain.release(place("42")).await, Ok(true));
+    assert_eq!(two.domain.claim(place("42"), fence, Duration::from_millis(1)).await, Ok(Claimed::Mine));
+    let until = Instant::now() + PATIENCE;
+    while one.domain.claim(place("42"), fence, long).await != Ok(Claimed::Mine) {
+        assert!(Instant::now() < until, "a claim outlived its holder");
+    }
+}
+
+#[tokio::test]
+async fn a_fleet_of_one_needs_no_redis() {
+    let bus = Bus::alone([DOMAIN], Metrics::default());
+    let domain = bus.domain(DOMAIN).unwrap();
+    let start = domain.begin();
+    let mark = domain.may_store(start, "42", &[]).unwrap();
+    assert!(domain.lease_held() && domain.believes(mark, "42", &[]));
+    let sent = domain.invalidate(keys(&["42"])).await.unwrap();
+    let acknowledged = domain.wait_fleet(&sent, Duration::ZERO).await.unwrap();
+    assert_eq!((acknowledged.sidecars, acknowledged.silent), (1, vec![]));
+    assert!(!domain.believes(mark, "42", &[]));
+    assert_eq!(domain.fetch(place("42")).await, Err(Fault::Lost));
+    assert!(bus.standing().alone && bus.standing().domains[0].lease_left.is_none());
+}
+
+#[tokio::test]
+async fn the_password_is_read_again_at_each_connecting() {
+    let redis = Redis::start();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "bfb:wrong").unwrap();
+    let mut settings = settings(redis.addr());
+    settings.auth = Some(file.path().to_owned());
+    let mut one = Member::begin(settings);
+    std::fs::write(file.path(), "bfb:secret\n").unwrap();
+    one.until("hold its lease", |member| member.domain.lease_held()).await;
+}

@@ -1,0 +1,157 @@
+//! What is lost on the way is noticed, and nothing stale is believed meanwhile.
+
+use std::time::{Duration, Instant};
+
+use bfb::bus::{Fault, Names, READ_MAX, What, invalidate_script};
+use bfb::coherence::{Place, Why};
+
+use super::support::{DOMAIN, LEASE, Member, PATIENCE, keys};
+use crate::support::link::{Cut, Link, Way};
+use crate::support::redis::Redis;
+
+/// What another program sends to invalidate a key.
+fn foreign(key: &str) -> redis::Cmd {
+    let names = Names::new("default", DOMAIN);
+    let mut command = redis::cmd("EVAL");
+    command.arg(invalidate_script()).arg(3).arg(names.meta()).arg(names.log()).arg(names.stamps());
+    command.arg(1).arg("00000000000000000000000000000001").arg("").arg("key").arg(key).take()
+}
+
+#[tokio::test]
+async fn one_that_is_cut_off_is_waited_for_as_long_as_it_may_serve() {
+    let redis = Redis::start();
+    let link = Link::to(redis.addr()).await;
+    let (one, two) = (Member::join(redis.addr()).await, Member::join(link.addr()).await);
+    let young = one.domain.invalidate(keys(&["1"])).await.unwrap();
+    one.domain.wait_fleet(&young, PATIENCE).await.unwrap();
+
+    link.black_hole(Way::Up);
+    link.black_hole(Way::Down);
+    let sent = one.domain.invalidate(keys(&["42"])).await.unwrap();
+    let hurried = one.domain.wait_fleet(&sent, Duration::from_millis(50)).await.unwrap_err();
+    assert_eq!(hurried.behind, [two.name()]);
+    let acknowledged = one.domain.wait_fleet(&sent, PATIENCE).await.unwrap();
+    assert!(!two.domain.lease_held() && one.domain.lease_held());
+    assert_eq!(acknowledged.silent, [two.name()]);
+    assert!(acknowledged.took >= LEASE);
+
+    let next = one.domain.invalidate(keys(&["42"])).await.unwrap();
+    let acknowledged = one.domain.wait_fleet(&next, PATIENCE).await.unwrap();
+    assert!(acknowledged.took < LEASE / 2 && acknowledged.sidecars == 1, "the silent one was removed");
+}
+
+#[tokio::test]
+async fn one_that_comes_back_catches_up_and_serves_again_within_a_second() {
+    let redis = Redis::start();
+    let link = Link::to(redis.addr()).await;
+    let (one, mut two) = (Member::join(redis.addr()).await, Member::join(link.addr()).await);
+    let mark = two.domain.may_store(two.domain.begin(), "43", &[]).unwrap();
+    link.cut(Cut::Reset);
+    let sent = one.domain.invalidate(keys(&["42"])).await.unwrap();
+    two.until("lose its lease", |member| !member.domain.lease_held()).await;
+    link.heal();
+    let healed = Instant::now();
+    two.until("hold its lease", |member| member.domain.lease_held()).await;
+    assert!(healed.elapsed() < Duration::from_secs(1), "{:?}", healed.elapsed());
+    assert!(two.domain.has_applied(sent.token()));
+    assert!(two.domain.believes(mark, "43", &[]), "what nobody invalidated is still there");
+}
+
+#[tokio::test]
+async fn what_was_published_while_a_connection_was_dead_is_read_from_the_log() {
+    let redis = Redis::start();
+    let mut one = Member::join(redis.addr()).await;
+    let mark = one.domain.may_store(one.domain.begin(), "42", &[]).unwrap();
+    let mut kill_then_invalidate = redis::pipe();
+    kill_then_invalidate.cmd("CLIENT").arg("KILL").arg("TYPE").arg("pubsub").add_command(foreign("42"));
+    let (killed, _): (i64, Vec<String>) = kill_then_invalidate.query(&mut redis.control()).unwrap();
+    assert_eq!(killed, 1);
+    one.until_it(|what| matches!(what, What::Applied(_))).await;
+    assert!(!one.domain.believes(mark, "42", &[]));
+}
+
+#[tokio::test]
+async fn where_the_log_no_longer_reaches_back_memory_is_emptied() {
+    let redis = Redis::start();
+    let link = Link::to(redis.addr()).await;
+    let mut one = Member::join(link.addr()).await;
+    let mark = one.domain.may_store(one.domain.begin(), "untouched", &[]).unwrap();
+    link.cut(Cut::Reset);
+    foreign("42").exec(&mut redis.control()).unwrap();
+    foreign("43").exec(&mut redis.control()).unwrap();
+    redis.command::<i64>(&["XTRIM", &Names::new("default", DOMAIN).log(), "MAXLEN", "1"]);
+    link.heal();
+    one.until_it(|what| *what == What::Emptied(Why::StreamEnd)).await;
+    assert!(!one.domain.believes(mark, "untouched", &[]));
+}
+
+#[tokio::test]
+async fn a_redis_that_restarts_begins_a_new_epoch_and_what_was_read_before_is_outdated() {
+    for keeps_data in [false, true] {
+        let mut redis = Redis::start();
+        let mut one = Member::join(redis.addr()).await;
+        let (start, before) = (one.domain.begin(), one.domain.fence().unwrap());
+        let mark = one.domain.may_store(start, "42", &[]).unwrap();
+        if keeps_data {
+            redis.restart_with_data();
+        } else {
+            redis.restart_without_data();
+        }
+        one.until_it(|what| matches!(what, What::Emptied(Why::Epoch))).await;
+        assert!(!one.domain.believes(mark, "42", &[]) && one.domain.may_store(start, "42", &[]).is_none());
+        one.until("hold its lease", |member| member.domain.lease_held()).await;
+        assert_ne!(one.domain.fence().unwrap().epoch, before.epoch, "keeps data: {keeps_data}");
+    }
+}
+
+#[tokio::test]
+async fn a_redis_that_was_flushed_has_another_log() {
+    let redis = Redis::start();
+    let mut one = Member::join(redis.addr()).await;
+    let mark = one.domain.may_store(one.domain.begin(), "42", &[]).unwrap();
+    one.forget();
+    redis.flush();
+    one.until_it(|what| matches!(what, What::Emptied(Why::Epoch))).await;
+    assert!(!one.domain.believes(mark, "42", &[]));
+}
+
+#[tokio::test]
+async fn a_newer_protocol_is_a_lost_bus() {
+    let redis = Redis::start();
+    let mut one = Member::join(redis.addr()).await;
+    redis.command::<i64>(&["HSET", &Names::new("default", DOMAIN).meta(), "protocol", "99"]);
+    one.until("lose its lease", |member| !member.domain.lease_held()).await;
+    assert_eq!(one.bus.standing().domains[0].newer_protocol, Some(99));
+    let place = Place { key: "42".into(), plan: "p".into() };
+    assert_eq!(one.domain.fetch(place).await, Err(Fault::Newer(99)));
+    assert_eq!(one.domain.invalidate(keys(&["42"])).await.unwrap_err(), Fault::Newer(99));
+}
+
+#[tokio::test]
+async fn a_redis_that_stands_still_holds_nobody_up() {
+    let redis = Redis::start();
+    let mut one = Member::join(redis.addr()).await;
+    let place = Place { key: "42".into(), plan: "p".into() };
+    redis.pause();
+    let (begun, asked) = (Instant::now(), 100);
+    for _ in 0..asked {
+        assert!(one.domain.fetch(place.clone()).await.is_err());
+    }
+    let took = begun.elapsed();
+    assert!(took < READ_MAX * asked / 4, "{asked} reads waited {took:?}");
+    one.until("lose its lease", |member| !member.domain.lease_held()).await;
+    redis.resume();
+    one.until("hold its lease", |member| member.domain.lease_held()).await;
+    assert_eq!(one.domain.fetch(place).await, Ok(None));
+}
+
+#[tokio::test]
+async fn a_redis_that_comes_late_is_found() {
+    let mut redis = Redis::start();
+    redis.kill();
+    let mut one = Member::begin(super::support::settings(redis.addr()));
+    assert_eq!(one.domain.invalidate(keys(&["42"])).await.unwrap_err(), Fault::Lost);
+    assert!(!one.domain.lease_held() && !one.bus.standing().connected);
+    redis.revive();
+    one.until("hold its lease", |member| member.domain.lease_held()).await;
+}

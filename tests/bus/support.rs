@@ -1,0 +1,90 @@
+//! A member of a fleet: a bus of its own with one domain, and what a test waits for.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bfb::bus::{Bus, DomainBus, Happening, Metrics, Settings, What};
+use bfb::coherence::{Name, Scope};
+use tokio::sync::{broadcast, oneshot};
+use tokio::task::JoinHandle;
+
+/// How long a test waits for what must come.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const DOMAIN: &str = "customer";
+/// Short, so that a test may wait for a whole one.
+pub(super) const LEASE: Duration = Duration::from_millis(800);
+
+pub(super) struct Member {
+    pub(super) bus: Bus,
+    pub(super) domain: DomainBus,
+    happenings: broadcast::Receiver<Happening>,
+    stop: Option<oneshot::Sender<()>>,
+    driver: JoinHandle<()>,
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+/// The user whom the README's list of permissions makes.
+pub(super) fn settings(addr: SocketAddr) -> Settings {
+    Settings::new(format!("redis://bfb:secret@{addr}").parse().unwrap(), LEASE)
+}
+
+impl Member {
+    /// A member that may not have heard of the others yet.
+    pub(super) fn begin(settings: Settings) -> Self {
+        let (bus, driver) = Bus::connect(settings, [DOMAIN], Metrics::default());
+        let (stop, stopped) = oneshot::channel::<()>();
+        let happenings = bus.subscribe();
+        let domain = bus.domain(DOMAIN).unwrap();
+        let driver = tokio::spawn(driver.run(async { drop(stopped.await) }));
+        Self { bus, domain, happenings, stop: Some(stop), driver }
+    }
+
+    /// A member that holds its lease.
+    pub(super) async fn join(addr: SocketAddr) -> Self {
+        let mut member = Self::begin(settings(addr));
+        member.until("hold its lease", |member| member.domain.lease_held()).await;
+        member
+    }
+
+    /// Waits until something that happens makes it so.
+    pub(super) async fn until(&mut self, what: &str, so: impl Fn(&Self) -> bool) {
+        let waited = tokio::time::timeout(PATIENCE, async {
+            while !so(self) {
+                self.happenings.recv().await.unwrap();
+            }
+        });
+        assert!(waited.await.is_ok(), "it did not come to {what}: {:?}", self.bus.standing());
+    }
+
+    /// Waits until this happens.
+    pub(super) async fn until_it(&mut self, happens: impl Fn(&What) -> bool) {
+        let waited =
+            tokio::time::timeout(PATIENCE, async { while !happens(&self.happenings.recv().await.unwrap().what) {} });
+        assert!(waited.await.is_ok(), "it never happened: {:?}", self.bus.standing());
+    }
+
+    /// What has happened so far does not count from here on.
+    pub(super) fn forget(&mut self) {
+        self.happenings = self.bus.subscribe();
+    }
+
+    /// What it is called in the registry.
+    pub(super) fn name(&self) -> Name {
+        self.bus.standing().domains[0].member.clone()
+    }
+
+    pub(super) async fn leave(&mut self) {
+        drop(self.stop.take());
+        (&mut self.driver).await.unwrap();
+    }
+}
+
+pub(super) fn keys(keys: &[&str]) -> Arc<[Scope]> {
+    keys.iter().map(|&key| Scope::Key(key.into())).collect()
+}

@@ -1,0 +1,178 @@
+//! A `redis-server` of a test's own, on a loopback port, that can be killed, paused, flushed and started again with or
+//! without its data. It stops when it is dropped.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// The commands that a sidecar and its scripts need, and no more; the README names the same.
+const ACL: &str = "on >secret ~bfb:* &bfb:* -@all +hello +ping +info +eval +evalsha +subscribe +unsubscribe \
+                   +publish +ssubscribe +sunsubscribe +spublish +hmget +hset +hget +hgetall +hdel +del +zadd +zcard \
+                   +zscore +zpopmin +xadd +xrange +get +set +pexpire +cluster|slots";
+
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often another port is tried where somebody was faster.
+const PORTS_MAX: usize = 8;
+
+/// The server.
+#[derive(Debug)]
+pub(crate) struct Redis {
+    child: Child,
+    addr: SocketAddr,
+    dir: TempDir,
+    options: Vec<String>,
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Redis {
+    /// A server without data.
+    pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// A Cluster of one server that holds every slot.
+    pub(crate) fn start_cluster() -> Self {
+        let bus = free().port().to_string();
+        let redis = Self::start_with(&["--cluster-enabled", "yes", "--cluster-port", &bus]);
+        redis.command::<()>(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
+        let until = Instant::now() + PATIENCE;
+        while !redis.command::<String>(&["CLUSTER", "INFO"]).contains("cluster_state:ok") {
+            assert!(Instant::now() < until, "the cluster never came up");
+        }
+        redis
+    }
+
+    /// A sentinel that watches `primary` under the name `main`.
+    pub(crate) fn sentinel_of(primary: SocketAddr) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let addr = free();
+        let file = dir.path().join("sentinel.conf");
+        let (host, port) = (primary.ip(), primary.port());
+        let lines = format!("port {}\nbind 127.0.0.1\nsentinel monitor main {host} {port} 1\n", addr.port());
+        std::fs::write(&file, lines).unwrap();
+        let mut command = Command::new("redis-server");
+        command.arg(&file).arg("--sentinel");
+        Self { child: ready(&mut command).expect("a sentinel"), addr, dir, options: vec![] }
+    }
+
+    /// A server without data, with more options.
+    pub(crate) fn start_with(options: &[&str]) -> Self {
+        let options: Vec<_> = options.iter().map(|&option| option.to_owned()).collect();
+        let dir = tempfile::tempdir().unwrap();
+        for _ in 0..PORTS_MAX {
+            let addr = free();
+            if let Some(child) = launch(addr, &dir, &options) {
+                return Self { child, addr, dir, options };
+            }
+        }
+        panic!("no port for a redis-server");
+    }
+
+    /// Where it listens.
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The URL of its administrator, who may do everything.
+    pub(crate) fn url(&self) -> String {
+        format!("redis://{}", self.addr)
+    }
+
+    /// A connection of the administrator's.
+    pub(crate) fn control(&self) -> redis::Connection {
+        redis::Client::open(self.url()).unwrap().get_connection().unwrap()
+    }
+
+    /// Does one command as the administrator.
+    pub(crate) fn command<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
+        let (name, args) = words.split_first().unwrap();
+        redis::cmd(name).arg(args).query(&mut self.control()).unwrap()
+    }
+
+    /// Deletes everything.
+    pub(crate) fn flush(&self) {
+        self.command::<()>(&["FLUSHALL"]);
+    }
+
+    /// Ends it as a power cut would.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts it again after [`Self::kill`], with what it had saved.
+    pub(crate) fn revive(&mut self) {
+        self.child = launch(self.addr, &self.dir, &self.options).expect("its port is still free");
+    }
+
+    /// Ends it and starts it again with all its data.
+    pub(crate) fn restart_with_data(&mut self) {
+        self.command::<()>(&["SAVE"]);
+        self.kill();
+        self.revive();
+    }
+
+    /// Ends it and starts it again empty.
+    pub(crate) fn restart_without_data(&mut self) {
+        self.kill();
+        let _ = std::fs::remove_file(self.dir.path().join("dump.rdb"));
+        self.revive();
+    }
+
+    /// Stops its process in the middle of whatever it does; its sockets stay open.
+    pub(crate) fn pause(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets it go on.
+    pub(crate) fn resume(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let done = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
+        assert!(done.success());
+    }
+}
+
+/// A port that nobody listens on at this moment.
+pub(crate) fn free() -> SocketAddr {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+}
+
+fn launch(addr: SocketAddr, dir: &TempDir, options: &[String]) -> Option<Child> {
+    let mut command = Command::new("redis-server");
+    command
+        .args(["--port", &addr.port().to_string(), "--bind", &addr.ip().to_string()])
+        .args(["--save", "", "--appendonly", "no", "--enable-debug-command", "yes"])
+        .args(["--user", "bfb"])
+        .args(ACL.split_whitespace())
+        .args(options)
+        .arg("--dir")
+        .arg(dir.path());
+    ready(&mut command)
+}
+
+/// Nothing if the server ended instead of listening.
+fn ready(command: &mut Command) -> Option<Child> {
+    let mut child = command.stdout(Stdio::piped()).spawn().expect("`redis-server` is installed (tests/deps.sh)");
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let said = |line: &str| line.contains("eady to accept connections") || line.contains("Sentinel ID is");
+    let ready = lines.any(|line| line.is_ok_and(|line| said(&line)));
+    // What it says later would fill the pipe.
+    std::thread::spawn(move || lines.for_each(drop));
+    if ready {
+        return Some(child);
+    }
+    child.wait().unwrap();
+    None
+}
