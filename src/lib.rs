@@ -10,11 +10,19 @@
 //!       │
 //!   serve ── admin             HTTP on localhost; the one place where errors become HTTP
 //!       │
+//!   cache                      memory, and the flights that fill it
+//!       │
+//!   bus                        the coherence protocol over Redis
+//!       │
 //!   collect                    all parts or nothing; the rounds of a snapshot
 //!       │
 //!   sources                    one part from one source: retries, breaker, bounds, pages
 //!       │
 //!   identity                   certificates: load, rotate, verify, prove mutual
+//!       │
+//!   coherence                  the protocol that lets a fleet trust its caches. Pure
+//!       │
+//!   coherence                  what may be served, joined and kept: the protocol. Pure
 //!       │
 //!   domain · shape             the domain file and its problems; jq. Pure
 //! ```
@@ -26,13 +34,21 @@
 //! 1. [`serve::accept`] takes a connection within a bound; a request that takes too long to arrive ends it.
 //! 2. [`serve::Consumers`] looks at `Host`, finds the version in the current [`serve::Table`], decodes and checks the key.
 //!    Nothing upstream has been asked yet.
-//! 3. [`collect::Collector`] asks every [`sources::Client`] as soon as the parts that its URL names are there; with
+//! 3. [`cache::Cache`] answers from memory where [`coherence::Sidecar`] believes what it holds; else it seats the caller in a
+//!    flight, which outlives all who wait for it. Without a memory each request collects for itself.
+//! 4. [`collect::Collector`] asks every [`sources::Client`] as soon as the parts that its URL names are there; with
 //!    `atomicity: snapshot` further rounds confirm that all parts were current at one instant. One failure cancels the rest.
-//! 4. A client waits for a slot, asks its breaker, and sends a GET over a connection that [`identity::Connector`] has proven
+//! 5. A client waits for a slot, asks its breaker, and sends a GET over a connection that [`identity::Connector`] has proven
 //!    mutual before the first byte of a request; it retries within its budget and the deadline.
-//! 5. The parts are joined byte for byte into a [`collect::Dataset`]; a version's [`shape::Program`] runs on it, within a
-//!    budget, away from the event loop.
-//! 6. The answer is a 200 with every part, or one [`serve::problem::Problem`] that holds none.
+//! 6. The parts are joined byte for byte into a [`collect::Dataset`], which is kept unless it was invalidated in the air. A
+//!    version's [`shape::Program`] runs on it, within a budget, away from the event loop.
+//! 7. The answer is a 200 with every part, or one [`serve::problem::Problem`] that holds none.
+//!
+//! # The life of an invalidation
+//!
+//! `POST /invalidate` (`bfb invalidate`) appends an entry to the domain's log, and stamps what it names with the entry's
+//! `seq`. Nothing is searched for or deleted: a dataset in memory carries the fence of the flight that read it, and is
+//! believed only while no stamp is newer, a flight in the air likewise. A fleet of one has acknowledged it by then.
 //!
 //! # The life of a change
 //!
@@ -42,12 +58,14 @@
 //!
 //! # What is absent, on purpose
 //!
-//! - `domain` and `shape` know nobody: the checker is handed a jq compiler as a function ([`domain::World`]).
+//! - `coherence`, `domain` and `shape` know nobody: the checker is handed a jq compiler as a function ([`domain::World`]).
 //! - `collect` does not know HTTP towards consumers, and `sources` does not know that there is more than one source.
 //! - No part of a dataset is parsed and written again on its way through: a [`sources::Part`] is the bytes that came.
 //! - No error text, log line or metric holds a key or a part's data unless the operator asked for it.
 
 pub mod admin;
+pub mod bus;
+pub mod cache;
 pub mod cli;
 pub mod coherence;
 pub mod collect;

@@ -14,15 +14,17 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{self, Admin, Health, LogLevel, Phase, Reloads, Told};
+use crate::bus::{self, Bus};
 use crate::domain::Loaded;
 use crate::identity::{self, Identity, IdentityError};
 use crate::serve::{self, Activity, Address, BindError, Consumers, Drain, Listener, Port, Reporter, Table};
 
 pub use config::Config;
-pub use plans::{Plans, Reading, load_identity, read_domains, shared};
+pub use plans::{Plans, Reading, caching, load_identity, read_domains, shared};
 
 /// Why a sidecar did not start.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +65,7 @@ pub struct Sidecar {
     identity_metrics: identity::Metrics,
     reloads: watch::Sender<Reloads>,
     reload_metrics: reload::Metrics,
+    driver: Option<bus::Driver>,
     serve_metrics: serve::Metrics,
     phase: watch::Sender<Phase>,
     activity: Activity,
@@ -82,9 +85,13 @@ impl Sidecar {
             plans::load_identity(config.identity.as_ref(), &config.tape, loaded.domains())?.map(watch::Sender::new);
         let shared =
             plans::shared(config.tls, &config.tape, identity.as_ref(), identity_metrics.clone(), &mut registry);
-        let mut plans = Plans::new(shared, &mut registry);
+        let caching = plans::caching(config.memory, config.no_cache, config.bus_loss, &mut registry);
+        let (programs, memory) = (caching.programs.clone(), caching.memory.clone());
+        let (bus, driver) = connect(config.bus.clone(), bus::Metrics::register(&mut registry));
+        let mut plans = Plans::new(shared, caching, bus.clone(), &mut registry);
         let serve_metrics = serve::Metrics::register(&mut registry);
-        let table = Table::new(plans.update(loaded.domains()), &serve_metrics);
+        let caches = plans.update(loaded.domains());
+        let table = caches.and_then(|caches| Table::new(caches, &serve_metrics));
         let table = watch::Sender::new(Arc::new(table.map_err(|error| StartError::Shape(error.message))?));
         let reload_metrics = reload::Metrics::register(&mut registry);
         let (reloads, phase) = (watch::Sender::new(Reloads::default()), watch::Sender::new(Phase::Starting));
@@ -95,12 +102,15 @@ impl Sidecar {
             table: table.subscribe(),
             identity: identity.as_ref().map(watch::Sender::subscribe),
             reloads: reloads.subscribe(),
+            memory,
+            bus,
             activity: activity.clone(),
             log,
             hosts: config.settings.hosts.clone(),
         });
         let reporter = Reporter::new(config.keys.clone(), config.spans.take());
-        let answering = Consumers::new(table.subscribe(), config.settings.clone(), serve_metrics.clone(), reporter);
+        let answering =
+            Consumers::new(table.subscribe(), config.settings.clone(), programs, serve_metrics.clone(), reporter);
         Ok(Self {
             consumers: config.bind_consumers().await?,
             admin: Listener::bind(&config.local(&config.admin)?, config.socket_mode).await?,
@@ -115,6 +125,7 @@ impl Sidecar {
             identity_metrics,
             reloads,
             reload_metrics,
+            driver,
             serve_metrics,
             phase,
             activity,
@@ -138,10 +149,14 @@ impl Sidecar {
 
     /// Answers until it is told to stop, then drains; told again, it drains no longer. `apply_log` sets the log's level.
     /// Returns early if a part of the sidecar ends that should not.
-    pub async fn run(self, mut told_to: ToldTo, apply_log: impl Fn(&str) + Send + 'static) -> Result<(), RunError> {
+    pub async fn run(mut self, mut told_to: ToldTo, apply_log: impl Fn(&str) + Send + 'static) -> Result<(), RunError> {
         let (drain, drained) = watch::channel(Drain::Serving);
         let connections = TaskTracker::new();
         let (phase, activity, limit) = (self.phase.clone(), self.activity.clone(), self.config.drain);
+        let (leave, left) = (CancellationToken::new(), TaskTracker::new());
+        if let Some(driver) = self.driver.take() {
+            left.spawn(driver.run(leave.clone().cancelled_owned()));
+        }
         let mut parts = self.spawn_parts(&drained, &connections, told_to.reload, apply_log);
         phase.send_replace(Phase::Ready);
         let ended = tokio::select! {
@@ -154,6 +169,9 @@ impl Sidecar {
         };
         drain::until_quiet(&drain, &activity, limit, again).await;
         parts.abort_all();
+        // The lease is given up before the registry is left, and nobody is answered any more.
+        leave.cancel();
+        drain::leave(&left).await;
         drain::close(&drain, &connections).await;
         ended
     }
@@ -202,6 +220,17 @@ impl Sidecar {
             ));
         }
         parts
+    }
+}
+
+/// The bus, and the task that carries it where there is a Redis.
+fn connect(settings: Option<bus::Settings>, metrics: bus::Metrics) -> (Bus, Option<bus::Driver>) {
+    match settings {
+        None => (Bus::alone([], metrics), None),
+        Some(settings) => {
+            let (bus, driver) = Bus::connect(settings, [], metrics);
+            (bus, Some(driver))
+        }
     }
 }
 

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot set itself up should stop there")]
 
 mod admin;
+mod bus;
+mod cache;
 mod change;
 mod commands;
 mod complete;
@@ -9,6 +11,7 @@ mod consumer;
 mod demo;
 mod doctor;
 mod domain_file;
+mod fleet;
 mod hostile;
 mod identities;
 mod layout;

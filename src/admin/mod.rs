@@ -1,9 +1,12 @@
-//! The admin port: probes, metrics, the sidecar's state, its log level. Nothing here holds personal data.
+//! The admin port: probes, metrics, the sidecar's state, its datasets, its log level. Nothing here holds personal data
+//! unless the operator asks for it.
 //!
 //! It lives beside `serve` and borrows its rules for `Host`, its problems and its listeners. Because a web page in a browser
 //! can reach a port on localhost, a request with `Origin` is refused, and a write must be declared as JSON.
 
+mod datasets;
 mod health;
+mod invalidate;
 mod log;
 mod status;
 
@@ -18,6 +21,8 @@ use prometheus_client::registry::Registry;
 use serde::Serialize;
 use tokio::sync::watch;
 
+use crate::bus::Bus;
+use crate::cache::Memory;
 use crate::identity::Identity;
 use crate::serve::problem::Problem;
 use crate::serve::{Activity, AllowedHosts, Answering, Table};
@@ -40,6 +45,10 @@ pub struct Told {
     pub identity: Option<watch::Receiver<Arc<Identity>>>,
     /// How the last reload went.
     pub reloads: watch::Receiver<Reloads>,
+    /// Where datasets are kept.
+    pub memory: Memory,
+    /// The fleet.
+    pub bus: Bus,
     /// What consumers have under way.
     pub activity: Activity,
     /// The log's level.
@@ -85,7 +94,9 @@ impl Admin {
             "/metrics" => read(&request).map(|()| self.metrics()),
             "/status" if !self.probes_only => read(&request).map(|()| json(StatusCode::OK, &status::of(&self.told))),
             "/log" if !self.probes_only => self.log(request).await,
-            _ => Err(Problem::NoSuchPath),
+            "/invalidate" if !self.probes_only => self.invalidate(request).await,
+            _ if self.probes_only => Err(Problem::NoSuchPath),
+            other => self.dataset(&request, other),
         }
     }
 
@@ -103,6 +114,22 @@ impl Admin {
         let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
         response.headers_mut().insert(CONTENT_TYPE, kind);
         response
+    }
+
+    async fn invalidate(&self, request: Request<Incoming>) -> Result<Response<Bytes>, Problem> {
+        if request.method() != Method::POST {
+            return Err(Problem::MethodNotAllowed { allow: "POST" });
+        }
+        let asked = body(request).await?;
+        let (status, invalidated) = invalidate::invalidate(&self.told, &asked).await?;
+        Ok(json(status, &invalidated))
+    }
+
+    fn dataset(&self, request: &Request<Incoming>, path: &str) -> Result<Response<Bytes>, Problem> {
+        let path = path.strip_prefix("/datasets/").ok_or(Problem::NoSuchPath)?;
+        read(request)?;
+        let data = request.uri().query() == Some("data=1");
+        datasets::of(&self.told, path, data).map(|dataset| json(StatusCode::OK, &dataset))
     }
 
     async fn log(&self, request: Request<Incoming>) -> Result<Response<Bytes>, Problem> {

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::Told;
-use crate::collect::Collector;
+use crate::cache::{Cache, Token};
 use crate::sources::{BreakerState, ClientState};
 
 /// How the reloads of the domain files went.
@@ -28,14 +28,17 @@ pub(super) fn of(told: &Told) -> Value {
         "phase": told.health.phase(),
         "in_flight": told.activity.in_flight(),
         "log": told.log.current(),
-        "domains": table.collectors().iter().map(|collector| domain(collector)).collect::<Vec<_>>(),
+        "memory": {"entries": told.memory.entries(), "bytes": told.memory.bytes(), "capacity": told.memory.capacity()},
+        "fleet": fleet(told),
+        "domains": table.caches().iter().map(domain).collect::<Vec<_>>(),
         "identity": identity(told),
         "reloads": told.reloads.borrow().clone(),
         "trouble": trouble(told),
     })
 }
 
-fn domain(collector: &Collector) -> Value {
+fn domain(cache: &Cache) -> Value {
+    let collector = cache.collector();
     let domain = collector.domain();
     let versions = domain.versions.iter().map(|version| {
         json!({
@@ -60,6 +63,27 @@ fn domain(collector: &Collector) -> Value {
         "plan": domain.plan.to_string(),
         "versions": versions.collect::<Vec<_>>(),
         "sources": sources.collect::<Vec<_>>(),
+    })
+}
+
+fn fleet(told: &Told) -> Value {
+    let standing = told.bus.standing();
+    let domains = standing.domains.iter().map(|domain| {
+        json!({
+            "domain": *domain.domain,
+            "member": *domain.member.0,
+            "applied": domain.applied.map(|fence| Token(fence).to_string()),
+            "lag": domain.lag,
+            "lease_held": domain.lease_held,
+            "lease_left_ms": domain.lease_left.map(|left| left.as_millis()),
+            "newer_protocol": domain.newer_protocol,
+        })
+    });
+    json!({
+        "alone": standing.alone,
+        "connected": standing.connected,
+        "trouble": standing.trouble.map(|fault| fault.to_string()),
+        "domains": domains.collect::<Vec<_>>(),
     })
 }
 
@@ -94,11 +118,20 @@ pub(super) fn trouble(told: &Told) -> Vec<String> {
     if !reloads.problems.is_empty() {
         trouble.push(format!("{} problems in changed domain files; the old versions stay", reloads.problems.len()));
     }
-    for collector in told.table.borrow().collectors() {
-        for client in collector.clients() {
+    for cache in told.table.borrow().caches() {
+        for client in cache.collector().clients() {
             if client.state().breaker != BreakerState::Closed {
                 trouble.push(format!("source `{}`: the circuit breaker is open", client.source().name));
             }
+        }
+    }
+    let standing = told.bus.standing();
+    if !standing.alone {
+        if let Some(fault) = &standing.trouble {
+            trouble.push(format!("redis: {fault}"));
+        }
+        for domain in standing.domains.iter().filter(|domain| !domain.lease_held) {
+            trouble.push(format!("domain `{}`: the lease is not held, memory is not served from", domain.domain));
         }
     }
     let expires = told.identity.as_ref().map(|identity| identity.borrow().not_after);

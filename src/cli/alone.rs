@@ -11,6 +11,8 @@ use tokio::sync::watch;
 use super::args::Upstreams;
 use super::local::Got;
 use super::{check, exit, serve};
+use crate::bus::{self, Bus};
+use crate::cache::{BusLoss, Size};
 use crate::identity;
 use crate::serve::{AllowedHosts, Consumers, KeyLog, Metrics, Reporter, Settings, Table};
 use crate::sidecar::{self, Plans, StartError};
@@ -40,14 +42,18 @@ pub(super) async fn get(file: PathBuf, upstreams: &Upstreams, wanted: &Wanted<'_
     let identity = identity.map(watch::Sender::new);
     let identity_metrics = identity::Metrics::register(&mut registry);
     let shared = sidecar::shared(upstreams.tls(), &tape, identity.as_ref(), identity_metrics, &mut registry);
-    let collectors = Plans::new(shared, &mut registry).update(loaded.domains());
+    let caching = sidecar::caching(Size(0), true, BusLoss::Bypass, &mut registry);
+    let programs = caching.programs.clone();
+    let caches =
+        Plans::new(shared, caching, Bus::alone([], bus::Metrics::default()), &mut registry).update(loaded.domains());
     let metrics = Metrics::register(&mut registry);
-    let table = Table::new(collectors, &metrics);
+    let table = caches.and_then(|caches| Table::new(caches, &metrics));
     let table = table.map_err(|error| refused(StartError::Shape(error.message)))?;
     let settings =
         Settings { hosts: AllowedHosts::default(), explain: true, honour_cache_control: true, requests_max: 1 };
     let table = watch::Sender::new(Arc::new(table));
-    let consumers = Consumers::new(table.subscribe(), settings, metrics, Reporter::new(KeyLog::default(), None));
+    let consumers =
+        Consumers::new(table.subscribe(), settings, programs, metrics, Reporter::new(KeyLog::default(), None));
     let request = Request::get(path).body(()).map_err(|_| exit::wrong_input())?;
     let (parts, body) = consumers.answer(request, false).await.into_parts();
     Ok(Got { status: parts.status, headers: parts.headers, body })

@@ -1,10 +1,13 @@
 //! Groups of flags that several commands share.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args};
 
+use crate::bus::{Servers, Settings};
+use crate::cache::BusLoss;
 use crate::identity::{Paths, TlsOptions};
 use crate::serve::Address;
 use crate::sidecar::Reading;
@@ -57,6 +60,61 @@ impl Upstreams {
             (_, Some(dir)) => Tape::Replay(dir.clone()),
             (None, None) => Tape::Off,
         }
+    }
+}
+
+/// The fleet: who shares a cache, and how it is kept right.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Fleet {
+    /// The fleet's Redis: `redis://HOST:PORT`, `rediss://…`, `unix:///PATH`, `redis-sentinel://…/SERVICE`,
+    /// `redis-cluster://…`; without it a sidecar is a fleet of one
+    #[arg(long, env = "BFB_REDIS", value_name = "URL", hide_env_values = true)]
+    pub(super) redis: Option<Servers>,
+    /// A file with `user:password`; re-read when the connection is made anew
+    #[arg(long, env = "BFB_REDIS_AUTH", value_name = "FILE", requires = "redis")]
+    redis_auth: Option<PathBuf>,
+    /// The authorities of Redis's certificate
+    #[arg(long, env = "BFB_REDIS_CA", value_name = "FILE", requires = "redis")]
+    redis_ca: Option<PathBuf>,
+    /// Our identity towards Redis: a folder with `tls.crt` and `tls.key`
+    #[arg(long, env = "BFB_REDIS_IDENTITY", value_name = "DIR", requires = "redis")]
+    redis_identity: Option<PathBuf>,
+    /// Who shares a cache: whoever is in a namespace shares its data and may invalidate it
+    #[arg(long, env = "BFB_NAMESPACE", value_name = "NAME", default_value = "default")]
+    namespace: String,
+    /// How long memory may be served from without having heard from Redis
+    #[arg(long, env = "BFB_LEASE", value_name = "TIME", default_value = "3s", value_parser = lease)]
+    lease: Duration,
+    /// How long a deposed Redis primary may go on answering
+    #[arg(long, env = "BFB_FAILOVER_GRACE", value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
+    failover_grace: Duration,
+    /// What holds while Redis has not been heard from for a lease
+    #[arg(long, env = "BFB_BUS_LOSS", value_enum, default_value = "bypass")]
+    pub(super) bus_loss: BusLoss,
+}
+
+/// Shorter than this, heartbeats would be most of what Redis does.
+const LEASE_MIN: Duration = Duration::from_millis(200);
+/// Longer than this, nobody waits for an acknowledgement.
+const LEASE_MAX: Duration = Duration::from_mins(5);
+
+fn lease(text: &str) -> Result<Duration, String> {
+    let lease = humantime::parse_duration(text).ok().filter(|lease| (LEASE_MIN..=LEASE_MAX).contains(lease));
+    lease.ok_or_else(|| "expected a time from 200ms to 5m, such as `3s`".to_owned())
+}
+
+impl Fleet {
+    pub(super) fn settings(&self) -> Option<Settings> {
+        let place = self.redis.clone()?;
+        Some(Settings {
+            auth: self.redis_auth.clone(),
+            ca: self.redis_ca.clone(),
+            identity: self.redis_identity.clone(),
+            namespace: self.namespace.clone(),
+            failover_grace: self.failover_grace,
+            label: std::env::var("HOSTNAME").unwrap_or_else(|_| "sidecar".to_owned()),
+            ..Settings::new(place, self.lease)
+        })
     }
 }
 

@@ -30,6 +30,7 @@ use super::local::{Local, problem_text};
 use super::logging::{self, LogFormat};
 use super::{exit, out, pretty, serve};
 use crate::admin::LogLevel;
+use crate::cache::{BusLoss, Size};
 use crate::identity::{Paths, TlsOptions};
 use crate::serve::{Address, AllowedHosts, KeyLog, Limits, Settings};
 use crate::sidecar::{Config, Reading, Sidecar, ToldTo};
@@ -166,6 +167,10 @@ impl Demo {
             tls: TlsOptions::default(),
             reading: Reading::default(),
             tape: Tape::Off,
+            memory: Size(0),
+            no_cache: false,
+            bus: None,
+            bus_loss: BusLoss::Bypass,
             settings: Settings {
                 hosts: AllowedHosts::default(),
                 explain: false,

@@ -12,6 +12,7 @@ mod doctor;
 mod environment;
 mod explain;
 mod get;
+mod invalidate;
 mod local;
 mod log;
 mod logging;
@@ -72,6 +73,8 @@ enum Command {
     Demo(demo::Demo),
     /// Get one dataset: from the sidecar beside you, or collected here and now
     Get(get::Get),
+    /// Say that datasets are out of date: by key, by tag, or all
+    Invalidate(invalidate::Invalidate),
     /// Ask every upstream for real: identity, expiry, client certificates, validators, latency
     Doctor(doctor::Doctor),
     /// Show the state of the sidecar beside you
@@ -98,6 +101,7 @@ pub fn main() -> ExitCode {
         Command::Schema => schema::run(),
         Command::Demo(demo) => demo.run(),
         Command::Get(get) => get.run(),
+        Command::Invalidate(invalidate) => invalidate.run(),
         Command::Doctor(doctor) => doctor.run(),
         Command::Status(status) => status.run(),
         Command::Log(log) => log.run(),

@@ -61,6 +61,25 @@ fn text(status: &Value) -> String {
         word(status, "in_flight"),
         word(&status["log"], "level"),
     );
+    let fleet = &status["fleet"];
+    if fleet["alone"] == true {
+        text += "a fleet of one\n";
+    } else {
+        let connected = if fleet["connected"] == true { "connected" } else { "not connected" };
+        let _ = writeln!(text, "member of a fleet, Redis {connected}");
+        for domain in fleet["domains"].as_array().into_iter().flatten() {
+            let lease = match domain["lease_left_ms"].as_u64() {
+                Some(ms) if domain["lease_held"] == true => format!("lease held, {ms} ms left"),
+                _ => "lease not held".to_owned(),
+            };
+            let (name, applied, lag) = (word(domain, "domain"), word(domain, "applied"), word(domain, "lag"));
+            let _ = writeln!(text, "  {name}: {lease}, applied {applied}, {lag} behind");
+        }
+    }
+    let memory = &status["memory"];
+    let size = |name: &str| bytesize::ByteSize::b(memory[name].as_u64().unwrap_or_default());
+    let (entries, bytes, capacity) = (word(memory, "entries"), size("bytes"), size("capacity"));
+    let _ = writeln!(text, "memory {entries} datasets, {bytes} of {capacity}");
     if let Some(identity) = status.get("identity").filter(|identity| !identity.is_null()) {
         let (names, not_after) = (word(identity, "names"), word(identity, "not_after"));
         let _ = writeln!(text, "identity {names}, valid until {not_after}");

@@ -45,8 +45,21 @@ impl Dataset {
     pub(crate) fn join(domain: &Domain, parts: Vec<Part>, rounds: u32) -> Self {
         let names = domain.sources.iter().map(|source| source.name.as_ref());
         let body = join(names.zip(parts.iter().map(|part| part.json.as_ref())));
-        Self { id: DatasetId::fresh(), parts: parts.into(), body, collected_at: SystemTime::now(), rounds }
+        let parts = within(&body, domain, parts);
+        Self { id: DatasetId::fresh(), parts, body, collected_at: SystemTime::now(), rounds }
     }
+}
+
+/// The same parts as slices of the body, so that what is kept is held once.
+fn within(body: &Bytes, domain: &Domain, parts: Vec<Part>) -> Arc<[Part]> {
+    let mut at = 0;
+    let sliced = domain.sources.iter().zip(parts).map(|(source, part)| {
+        // `{` or `,`, the name in quotes, a colon.
+        let start = at + source.name.len() + 4;
+        at = start + part.json.len();
+        Part { json: body.slice(start..at), validator: part.validator }
+    });
+    sliced.collect()
 }
 
 /// One JSON object of members that are valid JSON texts already. A name needs no escape: it is `[a-z0-9_-]`.

@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::domain::{Domain, SourceIndex};
-use crate::sources::{Client, Failure, TraceContext};
+use crate::sources::{Client, Failure, Part, Reason, TraceContext};
 
 pub use dataset::{Dataset, DatasetId};
 pub use metrics::{Families, Metrics};
@@ -36,6 +36,8 @@ pub struct Wish {
     pub no_cache: bool,
     /// The trace that the requests belong to.
     pub trace: TraceContext,
+    /// The parts of an earlier dataset of this key: sources are asked whether theirs is still current.
+    pub known: Option<Arc<[Part]>>,
 }
 
 /// Why there is no dataset.
@@ -93,10 +95,23 @@ impl Collector {
         (result, timeline)
     }
 
+    /// What a caller is told whose deadline passed before a collection could end: no source is known to have failed.
+    pub fn late(&self) -> CollectError {
+        let detail = format!("gave no answer within the dataset's deadline of {} ms", self.domain.deadline.as_millis());
+        let failure = |source: &crate::domain::Source| Failure {
+            source_name: source.name.clone(),
+            reason: Reason::Timeout,
+            detail: detail.clone(),
+            retry: false,
+            retry_after: None,
+        };
+        CollectError::Failed { failures: self.domain.sources.iter().map(failure).collect(), deadline_passed: true }
+    }
+
     fn name(&self, source: SourceIndex) -> &Arc<str> {
         &self.domain.sources[source.0].name
     }
 }
 
 /// How much longer than the deadline a client may take to say that the deadline has passed.
-const GRACE: Duration = Duration::from_millis(20);
+pub const GRACE: Duration = Duration::from_millis(20);

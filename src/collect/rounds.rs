@@ -9,9 +9,11 @@
 //! One failure cancels what is left: dropping the questions drops their requests.
 
 use std::pin::pin;
+use std::sync::Arc;
 
 use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use http::uri::PathAndQuery;
 use tokio::time::Instant;
 
 use super::timeline::{Outcome, Step, Timeline};
@@ -27,6 +29,8 @@ pub(super) struct Run<'c> {
     deadline: Instant,
     round: u32,
     parts: Vec<Option<Part>>,
+    /// The parts of an earlier dataset, for the first round.
+    before: Option<Arc<[Part]>>,
     /// When each source that has not answered yet was asked.
     asked: Vec<Option<Instant>>,
     steps: Vec<Step>,
@@ -42,6 +46,7 @@ struct Ended {
 impl<'c> Run<'c> {
     pub(super) fn new(collector: &'c Collector, key: &'c str, mut wish: Wish, deadline: Instant) -> Self {
         let sources = collector.domain.sources.len();
+        let before = wish.known.take().filter(|parts| parts.len() == sources);
         wish.no_cache |= matches!(collector.domain.atomicity, Atomicity::Snapshot { .. });
         Self {
             collector,
@@ -51,6 +56,7 @@ impl<'c> Run<'c> {
             deadline,
             round: 0,
             parts: vec![None; sources],
+            before,
             asked: vec![None; sources],
             steps: Vec::with_capacity(sources * 2),
         }
@@ -102,14 +108,17 @@ impl<'c> Run<'c> {
         loop {
             for source in self.ready(&waiting) {
                 waiting[source.0] = false;
-                questions.push(self.question(source, None));
+                let known = self.known_before(source);
+                questions.push(self.question(source, known));
             }
             let Some(ended) = questions.next().await else { return Ok(()) };
             let source = ended.source;
             match self.note(ended) {
-                // `known` was not given, so there is nothing that could be unchanged.
                 Ok(Answer::Part(part)) => self.parts[source.0] = Some(part),
-                Ok(Answer::Unchanged) => return Err(self.failed(self.unasked_304(source), &mut questions)),
+                Ok(Answer::Unchanged) => match self.before.as_ref().map(|before| before[source.0].clone()) {
+                    Some(part) => self.parts[source.0] = Some(part),
+                    None => return Err(self.failed(self.unasked_304(source), &mut questions)),
+                },
                 Ok(Answer::NotFound) => return Err(self.not_found(source)),
                 Err(failure) => return Err(self.failed(failure, &mut questions)),
             }
@@ -161,15 +170,29 @@ impl<'c> Run<'c> {
         stale
     }
 
+    /// The part of an earlier dataset that a source may confirm in the first round: only if it was asked the very same.
+    fn known_before(&self, source: SourceIndex) -> Option<Part> {
+        let before = self.before.as_ref().filter(|_| self.round == 1)?;
+        let then = self.target(source, |needed| before.get(needed.0)).ok()?;
+        let now = self.target(source, |needed| self.parts[needed.0].as_ref()).ok()?;
+        (then == now).then(|| before[source.0].clone())
+    }
+
+    fn target<'p>(
+        &'p self,
+        source: SourceIndex,
+        part: impl Fn(SourceIndex) -> Option<&'p Part>,
+    ) -> Result<PathAndQuery, Failure> {
+        let template = &self.collector.clients[source.0].source().http.url;
+        let named = |needed| (self.collector.name(needed).as_ref(), part(needed));
+        render(self.collector.name(source), template, self.key, named)
+    }
+
     /// Asks one source, with what is known of its part. The future borrows only the plan, so that the run can go on.
     fn question(&mut self, source: SourceIndex, known: Option<Part>) -> impl Future<Output = Ended> + use<'c> {
         self.asked[source.0] = Some(Instant::now());
         let client = &self.collector.clients[source.0];
-        let name = self.collector.name(source);
-        let template = &client.source().http.url;
-        let target = render(name, template, self.key, |needed| {
-            (self.collector.name(needed).as_ref(), self.parts[needed.0].as_ref())
-        });
+        let target = self.target(source, |needed| self.parts[needed.0].as_ref());
         let (deadline, no_cache, trace) = (self.deadline, self.wish.no_cache, self.wish.trace.clone());
         async move {
             let mut attempts = Vec::new();

@@ -1,13 +1,17 @@
 //! A 200 (or its 304): the rendered bytes and the headers that say what they are.
 
+use std::borrow::Cow;
+
 use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use http::header::{AGE, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, LINK};
 use http::{HeaderName, Response, StatusCode};
+use tokio::time::Instant;
 
 use super::table::Published;
 use super::wish::none_match_names;
-use crate::collect::{Dataset, Timeline};
+use crate::cache::{How, Rendered, Served};
+use crate::collect::Timeline;
 
 const BFB_DATASET: HeaderName = HeaderName::from_static("bfb-dataset");
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -17,14 +21,13 @@ const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 pub(super) fn complete(
     published: &Published,
     key: &str,
-    dataset: &Dataset,
-    rendered: Bytes,
+    served: &Served,
+    rendered: Rendered,
     request: &HeaderMap,
-    cache_status: &'static str,
 ) -> Response<Bytes> {
-    let etag = strong_etag(&rendered);
+    let Rendered { body, etag } = rendered;
     let unchanged = none_match_names(request, &etag);
-    let mut response = Response::new(if unchanged { Bytes::new() } else { rendered });
+    let mut response = Response::new(if unchanged { Bytes::new() } else { body });
     if unchanged {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
     }
@@ -33,13 +36,30 @@ pub(super) fn complete(
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
     insert(headers, ETAG, &etag);
-    insert(headers, AGE, &dataset.collected_at.elapsed().unwrap_or_default().as_secs().to_string());
+    headers.insert(AGE, HeaderValue::from(served.kept.age(Instant::now()).as_secs()));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
-    insert(headers, BFB_DATASET, &dataset.id.to_string());
-    headers.insert(CACHE_STATUS, HeaderValue::from_static(cache_status));
+    if let Some(dataset) = served.kept.dataset() {
+        insert(headers, BFB_DATASET, &dataset.id.to_string());
+    }
+    insert(headers, CACHE_STATUS, &cache_status(served.how));
     headers.extend(published.announcements.iter().cloned());
     headers.extend(published.successor_link(key).map(|link| (LINK, link)));
     response
+}
+
+/// RFC 9211.
+fn cache_status(how: How) -> Cow<'static, str> {
+    match how {
+        How::Memory { ttl } => format!("bfb; hit; ttl={ttl}; detail=memory").into(),
+        How::SourceFailed { ttl } => format!("bfb; hit; ttl={ttl}; detail=source-failed").into(),
+        How::BusLost { ttl } => format!("bfb; hit; ttl={ttl}; detail=bus-lost").into(),
+        How::Miss { stored: true } => "bfb; fwd=miss; stored".into(),
+        How::Miss { stored: false } => "bfb; fwd=miss".into(),
+        How::Collapsed => "bfb; fwd=miss; collapsed".into(),
+        How::Request { stored: true } => "bfb; fwd=request; stored".into(),
+        How::Request { stored: false } => "bfb; fwd=request".into(),
+        How::Bypass => "bfb; fwd=bypass".into(),
+    }
 }
 
 /// Text of ours: hex, digits, source names. It is always a header value.
@@ -48,7 +68,7 @@ fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
 }
 
 /// 128 bits of the bytes' SHA-256, in quotes.
-fn strong_etag(rendered: &[u8]) -> String {
+pub(super) fn strong_etag(rendered: &[u8]) -> String {
     let hash = digest(&SHA256, rendered);
     let mut etag = String::with_capacity(34);
     etag.push('"');

@@ -25,7 +25,8 @@ use http::{HeaderMap, Method, Request, Response};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
-use crate::collect::{Timeline, Wish};
+use crate::cache::ReadError;
+use crate::collect::Timeline;
 use crate::sources::TraceContext;
 use problem::Problem;
 use render::Renderer;
@@ -77,10 +78,16 @@ struct Handled {
 }
 
 impl Consumers {
-    /// Answers from whatever table is current when a request comes.
-    pub fn new(table: watch::Receiver<Arc<Table>>, settings: Settings, metrics: Metrics, reporter: Reporter) -> Self {
+    /// Answers from whatever table is current when a request comes; `programs` bounds the shapes that run at once.
+    pub fn new(
+        table: watch::Receiver<Arc<Table>>,
+        settings: Settings,
+        programs: Arc<Semaphore>,
+        metrics: Metrics,
+        reporter: Reporter,
+    ) -> Self {
         let slots = Semaphore::new(settings.requests_max);
-        let renderer = Renderer::new(metrics.shapes_waited.clone());
+        let renderer = Renderer::new(programs, metrics.shapes_waited.clone());
         Self(Arc::new(Inner { table, settings, slots, renderer, metrics, reporter }))
     }
 
@@ -122,10 +129,10 @@ impl Consumers {
     /// What can be known before anyone is asked.
     fn checked<B>(&self, request: &Request<B>, to: &Published, segment: &str) -> Result<(String, CacheWish), Problem> {
         plain_read(request)?;
-        let key = table::decode_key(segment, to.collector.domain()).map_err(|detail| Problem::BadKey { detail })?;
+        let key = table::decode_key(segment, to.domain()).map_err(|detail| Problem::BadKey { detail })?;
         let honour = self.0.settings.honour_cache_control;
         let cache = if honour { CacheWish::from_headers(request.headers()) } else { CacheWish::default() };
-        if cache.only_if_cached { Err(Problem::NotCached) } else { Ok((key, cache)) }
+        Ok((key, cache))
     }
 
     async fn dataset(
@@ -133,7 +140,7 @@ impl Consumers {
         headers: &HeaderMap,
         published: Arc<Published>,
         key: String,
-        cache: CacheWish,
+        asked: CacheWish,
         trace: &TraceContext,
     ) -> Handled {
         let Ok(_slot) = self.0.slots.try_acquire() else {
@@ -141,16 +148,19 @@ impl Consumers {
             let detail = format!("{} requests are under way", self.0.settings.requests_max);
             return Handled { published: Some(published), ..Handled::refused(Problem::Overloaded { detail }) };
         };
-        let wish = Wish { no_cache: cache.no_cache, trace: trace.clone() };
-        let (collected, timeline) = published.collector.collect(&key, wish).await;
-        let response = match collected {
-            Ok(dataset) => self.0.renderer.render(&published, &dataset).await.map(|rendered| {
-                let status = if cache.no_cache { "bfb; fwd=request" } else { "bfb; fwd=miss" };
-                answer::complete(&published, &key, &dataset, rendered, headers, status)
-            }),
-            Err(error) => Err(Problem::from_collect(error, &published.collector.domain().name)),
+        let (response, timeline) = match published.cache.read(&key, &asked.into_wish(headers, trace)).await {
+            Ok(served) => {
+                let rendered = self.0.renderer.render(&published, &key, &served.kept).await;
+                let answer = |rendered| answer::complete(&published, &key, &served, rendered, headers);
+                (rendered.map(answer), served.timeline.clone())
+            }
+            Err(ReadError::NotCached) => (Err(Problem::NotCached), None),
+            Err(ReadError::BusLost) => (Err(Problem::BusLost), None),
+            Err(ReadError::Collect(error, timeline)) => {
+                (Err(Problem::from_collect(error, &published.domain().name)), timeline)
+            }
         };
-        Handled { response, published: Some(published), key: Some(key), timeline: Some(timeline) }
+        Handled { response, published: Some(published), key: Some(key), timeline }
     }
 }
 

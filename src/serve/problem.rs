@@ -54,6 +54,13 @@ pub enum Problem {
     },
     /// `only-if-cached`, and it is not.
     NotCached,
+    /// The fleet's invalidations are out of reach.
+    BusLost,
+    /// The fleet did not acknowledge an invalidation in time; it stands.
+    NotAcknowledged {
+        /// How many sidecars had not reported.
+        detail: String,
+    },
     /// At least one source failed.
     Failed {
         /// Which of the types it is.
@@ -129,6 +136,12 @@ impl Problem {
             Self::ShapeFailed { .. } => ("shape-failed", StatusCode::BAD_GATEWAY, "the version's shape failed"),
             Self::Overloaded { .. } => ("overloaded", StatusCode::SERVICE_UNAVAILABLE, "too much is under way"),
             Self::NotCached => ("not-cached", StatusCode::GATEWAY_TIMEOUT, "the dataset is not cached"),
+            Self::BusLost => {
+                ("bus-lost", StatusCode::SERVICE_UNAVAILABLE, "the fleet's invalidations are out of reach")
+            }
+            Self::NotAcknowledged { .. } => {
+                ("not-acknowledged", StatusCode::GATEWAY_TIMEOUT, "the fleet did not acknowledge in time")
+            }
             Self::Failed { kind, .. } => kind.words(),
             Self::Forbidden { .. } => ("forbidden", StatusCode::FORBIDDEN, "a browser can do nothing here"),
             Self::UnsupportedMediaType => {
@@ -171,6 +184,7 @@ impl Problem {
             | Self::BadRequest { detail }
             | Self::ShapeFailed { detail, .. }
             | Self::Overloaded { detail }
+            | Self::NotAcknowledged { detail }
             | Self::Forbidden { detail } => Some(detail.clone()),
             Self::NoSuchPath => Some("`GET /openapi.json` lists the paths".to_owned()),
             Self::MethodNotAllowed { allow } => Some(format!("allowed are {allow}")),
@@ -178,7 +192,7 @@ impl Problem {
                 Some("expected `localhost`, a loopback address or a name given with `--allow-host`".to_owned())
             }
             Self::UnsupportedMediaType => Some("expected `Content-Type: application/json`".to_owned()),
-            Self::NotFound { .. } | Self::NotCached | Self::Failed { .. } => None,
+            Self::NotFound { .. } | Self::NotCached | Self::BusLost | Self::Failed { .. } => None,
         }
     }
 

@@ -6,10 +6,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 
+use super::answer::strong_etag;
 use super::problem::Problem;
 use super::table::Published;
-use crate::collect::Dataset;
-use crate::shape::Budget;
+use crate::cache::{Kept, Rendered};
+use crate::shape::{Budget, Program};
 
 /// Runs shapes on the blocking pool, no more at once than there are processors.
 #[derive(Debug, Clone)]
@@ -18,22 +19,36 @@ pub(super) struct Renderer {
     waited: prometheus_client::metrics::counter::Counter,
 }
 
-/// The most shapes at once on any machine: one run may hold a few hundred MiB.
-const AT_ONCE_MAX: usize = 4;
 /// How long a shape may wait for a thread before the request is refused.
 const WAIT_MAX: Duration = Duration::from_secs(1);
 
 impl Renderer {
-    pub(super) fn new(waited: prometheus_client::metrics::counter::Counter) -> Self {
-        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get).min(AT_ONCE_MAX);
-        Self { slots: Arc::new(Semaphore::new(threads)), waited }
+    pub(super) fn new(slots: Arc<Semaphore>, waited: prometheus_client::metrics::counter::Counter) -> Self {
+        Self { slots, waited }
     }
 
-    /// The bytes of `published` for `dataset`: the dataset's own where the version has no shape.
-    pub(super) async fn render(&self, published: &Published, dataset: &Dataset) -> Result<Bytes, Problem> {
-        let Some(shape) = published.shape.clone() else { return Ok(dataset.body.clone()) };
+    /// What `published` makes of a kept dataset: rendered on first use, then kept with it.
+    pub(super) async fn render(&self, published: &Published, key: &str, kept: &Arc<Kept>) -> Result<Rendered, Problem> {
+        if let Some(rendered) = kept.rendered(published.id) {
+            return Ok(rendered);
+        }
+        let Some(dataset) = kept.dataset() else {
+            return Err(Problem::NotFound { domain: published.domain().name.to_string() });
+        };
+        let body = match published.shape.clone() {
+            None => dataset.body.clone(),
+            Some(shape) => self.run(published, shape, dataset.body.clone()).await?,
+        };
+        let rendered = Rendered { etag: strong_etag(&body).into(), body };
+        kept.keep_rendered(published.id, rendered.clone());
+        if published.shape.is_some() {
+            published.cache.reweigh(key, kept);
+        }
+        Ok(rendered)
+    }
+
+    async fn run(&self, published: &Published, shape: Arc<Program>, input: Bytes) -> Result<Bytes, Problem> {
         let slot = self.slot().await?;
-        let input = dataset.body.clone();
         let run = tokio::task::spawn_blocking(move || {
             let _slot = slot;
             shape.run(&input, Budget::default())

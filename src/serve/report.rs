@@ -120,7 +120,7 @@ impl Reporter {
 impl Report<'_> {
     pub(super) fn names(&self) -> (Option<&str>, Option<&str>) {
         let version = self.version;
-        (version.map(|v| v.collector.domain().name.as_ref()), version.map(|v| v.version.name.as_ref()))
+        (version.map(|v| v.domain().name.as_ref()), version.map(|v| v.version.name.as_ref()))
     }
 
     pub(super) fn status(&self) -> u16 {

@@ -1,6 +1,7 @@
 //! What is published where: built once from the domains, swapped whole at a reload.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
@@ -8,7 +9,7 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode
 
 use super::metrics::{Metrics, VersionMetrics};
 use super::openapi;
-use crate::collect::Collector;
+use crate::cache::Cache;
 use crate::domain::{Domain, PathTemplate, Version};
 use crate::shape::{CompileError, Program};
 
@@ -16,7 +17,7 @@ use crate::shape::{CompileError, Program};
 #[derive(Debug)]
 pub struct Table {
     published: Vec<Arc<Published>>,
-    collectors: Vec<Arc<Collector>>,
+    caches: Vec<Cache>,
     pub(super) openapi: Bytes,
     pub(super) nowhere: VersionMetrics,
 }
@@ -24,7 +25,9 @@ pub struct Table {
 /// One version of one domain, ready to be answered.
 #[derive(Debug)]
 pub(crate) struct Published {
-    pub(super) collector: Arc<Collector>,
+    /// Tells it from every other that this process ever published: what is rendered is kept under it.
+    pub(super) id: u64,
+    pub(super) cache: Cache,
     pub(super) version: Version,
     pub(super) shape: Option<Arc<Program>>,
     /// `Deprecation` and `Sunset`, as far as the file says so.
@@ -38,21 +41,26 @@ pub(crate) struct Published {
 pub const MAX_KEY_BYTES: usize = 512;
 
 impl Table {
-    /// Publishes every version of every collector's domain.
-    pub fn new(collectors: Vec<Arc<Collector>>, metrics: &Metrics) -> Result<Self, CompileError> {
+    /// Publishes every version of every cache's domain.
+    pub fn new(caches: Vec<Cache>, metrics: &Metrics) -> Result<Self, CompileError> {
         let mut published = Vec::new();
-        for collector in &collectors {
-            for version in &collector.domain().versions {
-                published.push(Arc::new(Published::new(collector.clone(), version.clone(), metrics)?));
+        for cache in &caches {
+            for version in &cache.collector().domain().versions {
+                published.push(Arc::new(Published::new(cache.clone(), version.clone(), metrics)?));
             }
         }
-        let domains: Vec<&Domain> = collectors.iter().map(|c| c.domain().as_ref()).collect();
-        Ok(Self { openapi: openapi::render(&domains), published, nowhere: metrics.of("", ""), collectors })
+        let domains: Vec<&Domain> = caches.iter().map(|cache| cache.collector().domain().as_ref()).collect();
+        Ok(Self { openapi: openapi::render(&domains), published, nowhere: metrics.of("", ""), caches })
     }
 
-    /// The plans behind it.
-    pub fn collectors(&self) -> &[Arc<Collector>] {
-        &self.collectors
+    /// The domains behind it.
+    pub fn caches(&self) -> &[Cache] {
+        &self.caches
+    }
+
+    /// The domain of a name.
+    pub fn cache(&self, domain: &str) -> Option<&Cache> {
+        self.caches.iter().find(|cache| cache.collector().domain().name.as_ref() == domain)
     }
 
     /// The version published under `path`, and the key's segment as it came.
@@ -62,14 +70,20 @@ impl Table {
 }
 
 impl Published {
-    fn new(collector: Arc<Collector>, version: Version, metrics: &Metrics) -> Result<Self, CompileError> {
+    fn new(cache: Cache, version: Version, metrics: &Metrics) -> Result<Self, CompileError> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
         let shape = version.shape.as_deref().map(Program::compile).transpose()?.map(Arc::new);
-        let domain = collector.domain();
+        let domain = cache.collector().domain();
         let announcements = announcements(&version);
         let successor = version.successor.as_ref().and_then(|name| domain.versions.iter().find(|v| v.name == *name));
         let successor = successor.map(|version| version.path.clone());
         let metrics = metrics.of(&domain.name, &version.name);
-        Ok(Self { collector, version, shape, announcements, successor, metrics })
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        Ok(Self { id, cache, version, shape, announcements, successor, metrics })
+    }
+
+    pub(super) fn domain(&self) -> &Domain {
+        self.cache.collector().domain()
     }
 
     /// The value of `Link`: the same key in the version to move to.

@@ -1,6 +1,12 @@
 //! What a consumer asks beyond the path: its request headers.
 
+use std::time::Duration;
+
 use http::header::{CACHE_CONTROL, HeaderMap, IF_NONE_MATCH};
+
+use crate::cache::{After, Wish};
+use crate::collect;
+use crate::sources::TraceContext;
 
 /// The request `Cache-Control`, as far as we honour it; other directives are ignored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -9,6 +15,10 @@ pub(super) struct CacheWish {
     pub(super) no_cache: bool,
     /// `only-if-cached`: answer from a cache or not at all.
     pub(super) only_if_cached: bool,
+    /// `no-store`: keep nothing for this request's sake.
+    pub(super) no_store: bool,
+    /// `max-age=N`: nothing older, in seconds.
+    pub(super) max_age: Option<u64>,
 }
 
 impl CacheWish {
@@ -17,11 +27,34 @@ impl CacheWish {
         let mut wish = Self::default();
         let fields = headers.get_all(CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
         for directive in fields.flat_map(|field| field.split(',')) {
-            let name = directive.split('=').next().unwrap_or_default().trim();
+            let (name, value) = directive.split_once('=').unwrap_or((directive, ""));
+            let name = name.trim();
             wish.no_cache |= name.eq_ignore_ascii_case("no-cache");
             wish.only_if_cached |= name.eq_ignore_ascii_case("only-if-cached");
+            wish.no_store |= name.eq_ignore_ascii_case("no-store");
+            if name.eq_ignore_ascii_case("max-age") {
+                // A second one can only ask for more.
+                let seconds = value.trim().trim_matches('"').parse::<u64>().ok();
+                wish.max_age = [wish.max_age, seconds].into_iter().flatten().min();
+            }
         }
         wish
+    }
+}
+
+impl CacheWish {
+    /// The whole wish: with `Bfb-After`, and the trace that a collection would belong to.
+    pub(super) fn into_wish(self, headers: &HeaderMap, trace: &TraceContext) -> Wish {
+        let token = |value: &http::HeaderValue| value.to_str().ok().and_then(|text| text.parse().ok());
+        let after = headers.get("bfb-after").map(token);
+        Wish {
+            no_cache: self.no_cache,
+            no_store: self.no_store,
+            max_age: self.max_age.map(Duration::from_secs),
+            only_if_cached: self.only_if_cached,
+            after: after.map_or(After::Anything, |token| token.map_or(After::Unknown, After::Token)),
+            collect: collect::Wish { no_cache: false, trace: trace.clone(), known: None },
+        }
     }
 }
 
@@ -46,7 +79,8 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append(CACHE_CONTROL, "max-age=3, No-Cache".parse().unwrap());
         headers.append(CACHE_CONTROL, "only-if-cached".parse().unwrap());
-        assert_eq!(CacheWish::from_headers(&headers), CacheWish { no_cache: true, only_if_cached: true });
+        let expected = CacheWish { no_cache: true, only_if_cached: true, no_store: false, max_age: Some(3) };
+        assert_eq!(CacheWish::from_headers(&headers), expected);
     }
 
     #[test]

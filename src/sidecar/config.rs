@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Reading, StartError};
+use crate::bus;
+use crate::cache::{BusLoss, Size};
 use crate::identity::{Paths, TlsOptions};
 use crate::serve::{Address, KeyLog, Limits, Listener, Settings, Spans};
 use crate::sources::Tape;
@@ -34,6 +36,14 @@ pub struct Config {
     pub reading: Reading,
     /// `--record` or `--replay`.
     pub tape: Tape,
+    /// How much memory datasets may take.
+    pub memory: Size,
+    /// `--no-cache`: nothing is kept.
+    pub no_cache: bool,
+    /// The fleet's Redis; without it a sidecar is a fleet of one.
+    pub bus: Option<bus::Settings>,
+    /// What holds while Redis is out of reach.
+    pub bus_loss: BusLoss,
     /// How consumers are answered.
     pub settings: Settings,
     /// The bounds of every port.

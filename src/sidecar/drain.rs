@@ -39,6 +39,14 @@ pub(super) async fn until_quiet(
     tracing::info!(how, took_ms = began.elapsed().as_millis(), in_flight = activity.in_flight(), "drained");
 }
 
+/// Waits until the fleet has been told that this sidecar goes.
+pub(super) async fn leave(tasks: &TaskTracker) {
+    tasks.close();
+    if tokio::time::timeout(CLOSING, tasks.wait()).await.is_err() {
+        tracing::warn!("the fleet's Redis could not be told that this sidecar goes; its registration lapses");
+    }
+}
+
 /// Closes what is still open.
 pub(super) async fn close(drain: &watch::Sender<Drain>, connections: &TaskTracker) {
     drain.send_replace(Drain::Closing);

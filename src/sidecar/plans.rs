@@ -1,5 +1,6 @@
 //! From checked domains to plans that can run: clients of sources outlive a reload that leaves them as they are.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -7,9 +8,12 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
+use tokio_util::task::TaskTracker;
 
 use super::StartError;
+use crate::bus::Bus;
+use crate::cache::{self, BusLoss, Cache, Memory, Size};
 use crate::collect::{Collector, Families};
 use crate::domain::{self, Domains, Loaded, ProgramProblem, Source, World};
 use crate::identity::{self, Identity, Paths, TlsOptions};
@@ -81,13 +85,33 @@ pub fn shared(
     }
 }
 
+/// What every domain's cache shares.
+pub fn caching(memory: Size, off: bool, bus_loss: BusLoss, registry: &mut Registry) -> cache::Shared {
+    let metrics = cache::Metrics::register(registry);
+    let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(PROGRAMS_AT_ONCE_MAX);
+    let memory = Memory::new(memory, &metrics);
+    cache::Shared {
+        memory,
+        metrics,
+        tasks: TaskTracker::new(),
+        programs: Arc::new(Semaphore::new(threads)),
+        off,
+        bus_loss,
+    }
+}
+
+/// The most jq programs at once on any machine: one run may hold a few hundred MiB.
+const PROGRAMS_AT_ONCE_MAX: usize = 4;
+
 /// The plans in force, and what new ones are made from.
 #[derive(Debug)]
 pub struct Plans {
     shared: Shared,
+    caching: cache::Shared,
     families: Families,
     info: Family<InfoLabels, Gauge>,
     clients: Vec<Arc<Client>>,
+    bus: Bus,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -98,26 +122,32 @@ struct InfoLabels {
 
 impl Plans {
     /// None yet.
-    pub fn new(shared: Shared, registry: &mut Registry) -> Self {
+    pub fn new(shared: Shared, caching: cache::Shared, bus: Bus, registry: &mut Registry) -> Self {
         let info = Family::<InfoLabels, Gauge>::default();
         registry.register("domain_info", "The plan of each domain", info.clone());
-        Self { shared, families: Families::register(registry), info, clients: Vec::new() }
+        let families = Families::register(registry);
+        Self { shared, caching, families, info, clients: Vec::new(), bus }
     }
 
-    /// The plans of `domains`. A source that has not changed keeps its client: connections, breaker and budget.
-    pub fn update(&mut self, domains: &Domains) -> Vec<Arc<Collector>> {
+    /// The caches of `domains`, each with its plan. A source that has not changed keeps its client: connections, breaker and
+    /// budget. A domain whose plan has not changed keeps its datasets.
+    pub fn update(&mut self, domains: &Domains) -> Result<Vec<Cache>, CompileError> {
         self.info.clear();
+        self.bus.set_domains(domains.keys().map(AsRef::as_ref));
         let mut kept = Vec::new();
-        let mut collectors = Vec::with_capacity(domains.len());
+        let mut caches = Vec::with_capacity(domains.len());
         for domain in domains.values() {
             let clients: Vec<_> = domain.sources.iter().map(|source| self.client(source, &kept)).collect();
             kept.extend(clients.iter().cloned());
             let labels = InfoLabels { domain: domain.name.to_string(), plan: domain.plan.to_string() };
             self.info.get_or_create(&labels).set(1);
-            collectors.push(Arc::new(Collector::new(domain.clone(), clients, self.families.of(&domain.name))));
+            let collector = Arc::new(Collector::new(domain.clone(), clients, self.families.of(&domain.name)));
+            // It was named a moment ago.
+            let Some(bus) = self.bus.domain(&domain.name) else { continue };
+            caches.push(Cache::new(collector, bus, self.caching.clone())?);
         }
         self.clients = kept;
-        collectors
+        Ok(caches)
     }
 
     fn client(&self, source: &Source, taken: &[Arc<Client>]) -> Arc<Client> {

@@ -67,7 +67,8 @@ impl Following {
         let changed = !same(next.domains(), self.loaded.domains());
         self.report(&next);
         if changed {
-            match Table::new(self.plans.update(next.domains()), &self.serve_metrics) {
+            let caches = self.plans.update(next.domains());
+            match caches.and_then(|caches| Table::new(caches, &self.serve_metrics)) {
                 Ok(table) => {
                     self.table.send_replace(Arc::new(table));
                     self.metrics.reloads.inc();

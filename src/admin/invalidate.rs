@@ -1,0 +1,128 @@
+//! `POST /invalidate`: datasets that were read before now are out of date.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+
+use super::Told;
+use crate::cache::Token;
+use crate::coherence::Scope;
+use crate::serve::problem::Problem;
+
+/// What is asked: exactly one of `keys`, `tags` and `all`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Asked {
+    domain: String,
+    #[serde(default)]
+    keys: Vec<Arc<str>>,
+    #[serde(default)]
+    tags: Vec<Arc<str>>,
+    #[serde(default)]
+    all: bool,
+    #[serde(default)]
+    wait: Wait,
+    /// How long to wait for the fleet (`2s`).
+    #[serde(default)]
+    timeout: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Wait {
+    /// Until the fleet has acknowledged it.
+    Fleet,
+    /// Not at all.
+    #[default]
+    None,
+}
+
+/// What it came to.
+#[derive(Debug, Serialize)]
+pub(super) struct Invalidated {
+    token: String,
+    seq: u64,
+    acknowledged: bool,
+    sidecars: usize,
+    silent: Vec<String>,
+    took_ms: u64,
+}
+
+/// The most keys and tags of one invalidation.
+const SCOPES_MAX: usize = 1000;
+
+pub(super) async fn invalidate(told: &Told, asked: &Asked) -> Result<(StatusCode, Invalidated), Problem> {
+    let began = Instant::now();
+    let (scopes, limit) = asked.checked().map_err(|detail| Problem::BadRequest { detail })?;
+    let table = told.table.borrow().clone();
+    let cache = table.cache(&asked.domain).ok_or_else(|| {
+        let names: Vec<_> = table.caches().iter().map(|c| format!("`{}`", c.collector().domain().name)).collect();
+        Problem::BadRequest { detail: format!("there is no domain `{}`; there is {}", asked.domain, names.join(", ")) }
+    })?;
+    let sent = cache.bus().invalidate(scopes).await.map_err(|fault| {
+        tracing::warn!(domain = asked.domain, %fault, "an invalidation could not be written");
+        Problem::BusLost
+    })?;
+    let mut done = Invalidated {
+        token: Token(sent.token()).to_string(),
+        seq: sent.token().seq,
+        acknowledged: false,
+        sidecars: 0,
+        silent: Vec::new(),
+        took_ms: 0,
+    };
+    if asked.wait == Wait::Fleet {
+        let acknowledged = cache.bus().wait_fleet(&sent, limit).await;
+        let acknowledged = acknowledged.map_err(|late| Problem::NotAcknowledged { detail: late.to_string() })?;
+        done.acknowledged = true;
+        done.sidecars = acknowledged.sidecars;
+        done.silent = acknowledged.silent.iter().map(|name| name.0.to_string()).collect();
+    }
+    done.took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    Ok((if done.acknowledged { StatusCode::OK } else { StatusCode::ACCEPTED }, done))
+}
+
+/// How long to wait where the request does not say.
+const WAIT: Duration = Duration::from_secs(10);
+/// How long anybody may wait.
+const WAIT_MAX: Duration = Duration::from_mins(5);
+
+impl Asked {
+    /// What it names, and how long to wait.
+    fn checked(&self) -> Result<(Arc<[Scope]>, Duration), String> {
+        let kinds = [!self.keys.is_empty(), !self.tags.is_empty(), self.all];
+        if kinds.iter().filter(|given| **given).count() != 1 {
+            return Err("expected exactly one of `keys`, `tags` and `\"all\": true`".to_owned());
+        }
+        if self.keys.len() + self.tags.len() > SCOPES_MAX {
+            return Err(format!("expected at most {SCOPES_MAX} keys or tags"));
+        }
+        let wrong = |text: &String| format!("expected a time of at most 5m, such as `2s`, in `timeout`, met `{text}`");
+        let limit = match &self.timeout {
+            None => WAIT,
+            Some(text) => humantime::parse_duration(text).ok().filter(|t| *t <= WAIT_MAX).ok_or_else(|| wrong(text))?,
+        };
+        let keys = self.keys.iter().cloned().map(Scope::Key);
+        let tags = self.tags.iter().cloned().map(Scope::Tag);
+        Ok((keys.chain(tags).chain(self.all.then_some(Scope::All)).collect(), limit))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exactly_one_kind_of_scope_is_expected() {
+        let scopes =
+            |json: &str| serde_json::from_str::<Asked>(json).map(|asked| asked.checked().map(|(s, _)| s.len()));
+        assert_eq!(scopes(r#"{"domain": "c", "keys": ["1", "2"]}"#).ok(), Some(Ok(2)));
+        assert_eq!(scopes(r#"{"domain": "c", "all": true, "wait": "fleet", "timeout": "2s"}"#).ok(), Some(Ok(1)));
+        for wrong in [r#"{"domain": "c"}"#, r#"{"domain": "c", "keys": ["1"], "all": true}"#] {
+            assert!(scopes(wrong).is_ok_and(|scopes| scopes.is_err()), "{wrong}");
+        }
+        assert!(scopes(r#"{"domain": "c", "key": "1"}"#).is_err(), "an unknown member is refused");
+    }
+}

@@ -1,0 +1,149 @@
+//! Flights: one collection that several callers wait for, and that outlives every one of them.
+//!
+//! Who joins which flight is decided by [`crate::coherence::Flights`]. Here a flight is a task of its own, so a caller that
+//! goes away cancels nothing that others wait for; and however it ends, by a panic too, its seat is given up in `Drop`.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+use super::kept::Kept;
+use super::read::{Cache, Wish};
+use crate::coherence::{FlightId, Flights, Seat, Start};
+use crate::collect::{CollectError, Timeline};
+
+/// How a flight ended.
+#[derive(Debug, Clone)]
+pub(super) struct Landing {
+    pub(super) result: Result<Arc<Kept>, CollectError>,
+    pub(super) timeline: Timeline,
+    pub(super) stored: bool,
+}
+
+/// What is in the air, and what waits for its turn. Its number of keys is bounded by the requests under way.
+#[derive(Debug, Default)]
+pub(super) struct Board(Mutex<HashMap<Arc<str>, KeyFlights>>);
+
+#[derive(Debug, Default)]
+struct KeyFlights {
+    seats: Flights,
+    airs: Vec<Arc<Air>>,
+}
+
+/// One flight, running or waiting.
+#[derive(Debug)]
+pub(super) struct Air {
+    id: FlightId,
+    landed: watch::Sender<Option<Arc<Landing>>>,
+    /// The first caller's wish; what later ones add is in the flags.
+    pub(super) wish: Wish,
+    no_cache: AtomicBool,
+    store: AtomicBool,
+}
+
+/// A seat in a flight: wait for it to land.
+pub(super) struct Ticket {
+    landed: watch::Receiver<Option<Arc<Landing>>>,
+    /// The flight was there before.
+    pub(super) joined: bool,
+}
+
+impl Air {
+    fn new(id: FlightId, wish: &Wish) -> Arc<Self> {
+        let flags = (AtomicBool::new(wish.no_cache), AtomicBool::new(!wish.no_store));
+        Arc::new(Self { id, landed: watch::Sender::new(None), wish: wish.clone(), no_cache: flags.0, store: flags.1 })
+    }
+
+    fn add(&self, wish: &Wish) {
+        self.no_cache.fetch_or(wish.no_cache, Ordering::Relaxed);
+        self.store.fetch_or(!wish.no_store, Ordering::Relaxed);
+    }
+
+    pub(super) fn no_cache(&self) -> bool {
+        self.no_cache.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn store(&self) -> bool {
+        self.store.load(Ordering::Relaxed)
+    }
+}
+
+impl Ticket {
+    /// How it ended; `None`: it was lost without a result.
+    pub(super) async fn landing(mut self) -> Option<Arc<Landing>> {
+        let landed = self.landed.wait_for(Option::is_some).await.ok()?;
+        landed.clone()
+    }
+}
+
+impl Board {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, KeyFlights>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Cache {
+    /// Seats a caller: in a flight that is there, in one that begins now, or in the one that begins next.
+    pub(super) fn seat(&self, key: &Arc<str>, wish: &Wish, fresh: bool) -> Ticket {
+        let mut board = self.board().lock();
+        let flights = board.entry(key.clone()).or_default();
+        let seat = self.bus().ask(|sidecar, now| flights.seats.arrive(sidecar, key, fresh, now));
+        let (id, start) = match seat {
+            Seat::Join(id) | Seat::Wait(id) => (id, None),
+            Seat::Begin(id, start) => (id, Some(start)),
+        };
+        let there = flights.airs.iter().find(|air| air.id == id).cloned();
+        let joined = there.is_some();
+        let air = there.unwrap_or_else(|| {
+            let air = Air::new(id, wish);
+            flights.airs.push(air.clone());
+            air
+        });
+        air.add(wish);
+        let landed = air.landed.subscribe();
+        drop(board);
+        if let Some(start) = start {
+            self.take_off(key.clone(), air, start);
+        }
+        Ticket { landed, joined }
+    }
+
+    fn take_off(&self, key: Arc<str>, air: Arc<Air>, start: Start) {
+        let aloft = Aloft { cache: self.clone(), key, air };
+        aloft.cache.metrics().flights.inc();
+        self.tasks().spawn(async move {
+            let landing = aloft.cache.fly(&aloft.key, &aloft.air, start).await;
+            aloft.air.landed.send_replace(Some(Arc::new(landing)));
+        });
+    }
+}
+
+/// A flight in the air. Dropped when it has landed, or when its task has died.
+struct Aloft {
+    cache: Cache,
+    key: Arc<str>,
+    air: Arc<Air>,
+}
+
+impl Drop for Aloft {
+    fn drop(&mut self) {
+        self.cache.metrics().flights.dec();
+        if self.air.landed.borrow().is_none() {
+            self.cache.metrics().lost.inc();
+        }
+        let mut board = self.cache.board().lock();
+        let Some(flights) = board.get_mut(&self.key) else { return };
+        flights.airs.retain(|air| !Arc::ptr_eq(air, &self.air));
+        let next = self.cache.bus().ask(|sidecar, _| flights.seats.ended(self.air.id, sidecar));
+        let next = next.and_then(|(id, start)| Some((flights.airs.iter().find(|air| air.id == id)?.clone(), start)));
+        if flights.seats.is_empty() {
+            board.remove(&self.key);
+        }
+        drop(board);
+        if let Some((air, start)) = next {
+            self.cache.take_off(self.key.clone(), air, start);
+        }
+    }
+}

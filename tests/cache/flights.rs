@@ -1,0 +1,134 @@
+//! One read: however many ask at once, the sources are asked once.
+
+use std::time::Duration;
+
+use super::{PATH, caching, counting, file, how, over_one};
+use crate::support::client::{Connection, Http, To, get};
+use crate::support::sidecar::Setup;
+use crate::support::upstream::{Reply, Upstream};
+
+#[tokio::test]
+async fn a_second_read_is_a_hit_from_memory() {
+    let (sidecar, upstream) = over_one("{ttl: 60s}").await;
+    counting(&upstream, "/42");
+    let first = sidecar.get(PATH).await;
+    assert_eq!(how(&first), "bfb; fwd=miss; stored");
+    let second = sidecar.get(PATH).await;
+    let ttl: u64 = how(&second).strip_prefix("bfb; hit; ttl=").unwrap().split(';').next().unwrap().parse().unwrap();
+    assert!(how(&second).ends_with("; detail=memory") && (30..=60).contains(&ttl), "{}", how(&second));
+    assert_eq!((first.dataset(), first.header("etag")), (second.dataset(), second.header("etag")));
+    assert_eq!(first.header("bfb-dataset"), second.header("bfb-dataset"));
+    assert_eq!(upstream.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn versions_of_a_key_are_rendered_from_one_dataset() {
+    let upstream = Upstream::plain().await;
+    counting(&upstream, "/42");
+    let domain = file(&upstream, "{ttl: 60s}")
+        .version("v1", &["path: '/v1/customers/{key}'", "shape: '{m: .part.n}'"])
+        .version("v2", &["path: '/v2/customers/{key}'"]);
+    let sidecar = caching(&domain).start().await;
+    let (old, new) = (sidecar.get("/v1/customers/42").await, sidecar.get(PATH).await);
+    assert_eq!(old.header("bfb-dataset"), new.header("bfb-dataset"));
+    assert_eq!((old.text(), new.text()), (r#"{"m":1}"#, r#"{"part":{"n":1}}"#));
+    // What was rendered is kept as well.
+    assert_eq!(sidecar.get("/v1/customers/42").await.text(), r#"{"m":1}"#);
+    assert_eq!(upstream.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn a_stampede_reads_the_source_once() {
+    let (sidecar, upstream) = over_one("{ttl: 60s}").await;
+    upstream.answers("/42", [Reply::json("1").after(Duration::from_millis(500))]);
+    let asks = (0..50).map(|_| sidecar.get(PATH));
+    let answers = futures_util::future::join_all(asks).await;
+    let datasets: std::collections::BTreeSet<_> = answers.iter().map(|got| got.header("bfb-dataset")).collect();
+    assert_eq!((datasets.len(), upstream.seen().len()), (1, 1));
+    assert!(answers.iter().all(|got| got.status == 200));
+    assert!(answers.iter().any(|got| how(got) == "bfb; fwd=miss; collapsed"));
+}
+
+#[tokio::test]
+async fn a_leader_that_goes_away_strands_nobody() {
+    let (sidecar, upstream) = over_one("{ttl: 60s}").await;
+    upstream.answers("/42", [Reply::json("1").after(Duration::from_secs(1))]);
+    let to = To::Tcp(sidecar.listen());
+    let leader = tokio::spawn(async move {
+        let mut connection = Connection::open(&to, Http::One).await.unwrap();
+        let _ = connection.send(get(PATH)).await;
+    });
+    upstream.requests(1).await;
+    leader.abort();
+    let _ = leader.await;
+    let joined = sidecar.get(PATH).await;
+    assert_eq!((joined.text(), how(&joined)), (r#"{"part":1}"#, "bfb; fwd=miss; collapsed"));
+    assert_eq!(upstream.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn a_failure_is_told_to_all_who_waited_and_kept_for_nobody() {
+    let (sidecar, upstream) = over_one("{ttl: 60s}").await;
+    upstream.answers("/42", [Reply::status(500).after(Duration::from_millis(300)), Reply::json("1")]);
+    let answers = futures_util::future::join_all((0..5).map(|_| sidecar.get(PATH))).await;
+    for got in &answers {
+        assert_eq!(got.failed("source-failed", 502), [("part".to_owned(), "status".to_owned())]);
+    }
+    assert_eq!(sidecar.get(PATH).await.text(), r#"{"part":1}"#);
+}
+
+#[tokio::test]
+async fn memory_is_bounded_and_says_so() {
+    let upstream = Upstream::plain().await;
+    let body = format!("\"{}\"", "x".repeat(4096));
+    for key in 0..100 {
+        upstream.answers(&format!("/{key}"), [Reply::json(body.clone())]);
+    }
+    let domain = file(&upstream, "{ttl: 60s}");
+    let sidecar = Setup::of(&[&domain]).insecure().args(&["--memory", "64KiB"]).start().await;
+    for key in 0..100 {
+        assert_eq!(sidecar.get(&format!("/v2/customers/{key}")).await.status, 200);
+    }
+    let evicted = || async { sidecar.metric("bfb_cache_evictions_total", &[]).await.unwrap_or_default() > 0.0 };
+    let bounded = || async { sidecar.admin("/status").await.json()["memory"]["bytes"].as_u64().unwrap() <= 64 * 1024 };
+    // moka evicts in passing: its housekeeping runs with the reads.
+    let mut settled = false;
+    for key in (0..100).cycle().take(1000) {
+        sidecar.get(&format!("/v2/customers/{key}")).await;
+        settled = evicted().await && bounded().await;
+        if settled {
+            break;
+        }
+    }
+    assert!(settled, "memory did not come down to its bound");
+}
+
+#[tokio::test]
+async fn with_no_cache_every_read_collects() {
+    let upstream = Upstream::plain().await;
+    counting(&upstream, "/42");
+    let domain = file(&upstream, "{ttl: 60s}");
+    let sidecar = caching(&domain).arg("--no-cache").start().await;
+    for n in 1..=3 {
+        let got = sidecar.get(PATH).await;
+        assert_eq!((got.text(), how(&got)), (format!("{{\"part\":{{\"n\":{n}}}}}").as_str(), "bfb; fwd=bypass"));
+    }
+}
+
+#[tokio::test]
+async fn a_new_plan_keeps_datasets_of_its_own_and_a_new_shape_does_not_collect() {
+    let upstream = Upstream::plain().await;
+    counting(&upstream, "/42");
+    let shaped = |shape: &str| {
+        file(&upstream, "{ttl: 60s}").version("v2", &["path: '/v2/customers/{key}'", &format!("shape: '{shape}'")])
+    };
+    let sidecar = caching(&shaped(".part.n")).start().await;
+    assert_eq!(sidecar.get(PATH).await.text(), "1");
+    sidecar.replace("customer", &shaped("[.part.n]").text());
+    sidecar.logged_times("have changed and are in force", 1).await;
+    assert_eq!(sidecar.get(PATH).await.text(), "[1]");
+    let tagged = file(&upstream, "{ttl: 60s, tags: '[\"t\"]'}");
+    sidecar.replace("customer", &tagged.text());
+    sidecar.logged_times("have changed and are in force", 2).await;
+    assert_eq!(sidecar.get(PATH).await.text(), r#"{"part":{"n":2}}"#);
+}
