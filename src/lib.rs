@@ -20,8 +20,6 @@
 //!       │
 //!   identity                   certificates: load, rotate, verify, prove mutual
 //!       │
-//!   coherence                  the protocol that lets a fleet trust its caches. Pure
-//!       │
 //!   coherence                  what may be served, joined and kept: the protocol. Pure
 //!       │
 //!   domain · shape             the domain file and its problems; jq. Pure
