@@ -22,7 +22,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::bus::Bus;
-use crate::cache::Memory;
+use crate::cache::{Memory, Verifier};
 use crate::identity::Identity;
 use crate::serve::problem::Problem;
 use crate::serve::{Activity, AllowedHosts, Answering, Table};
@@ -47,6 +47,8 @@ pub struct Told {
     pub reloads: watch::Receiver<Reloads>,
     /// Where datasets are kept.
     pub memory: Memory,
+    /// What the cache has shown of itself (`--verify`).
+    pub verifier: Option<Verifier>,
     /// The fleet.
     pub bus: Bus,
     /// What consumers have under way.

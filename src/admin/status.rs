@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::Told;
-use crate::cache::{Cache, Token};
+use crate::cache::{Cache, Token, Verifier};
 use crate::sources::{BreakerState, ClientState};
 
 /// How the reloads of the domain files went.
@@ -29,6 +29,7 @@ pub(super) fn of(told: &Told) -> Value {
         "in_flight": told.activity.in_flight(),
         "log": told.log.current(),
         "memory": {"entries": told.memory.entries(), "bytes": told.memory.bytes(), "capacity": told.memory.capacity()},
+        "verify": told.verifier.as_ref().map(Verifier::shown),
         "fleet": fleet(told),
         "domains": table.caches().iter().map(domain).collect::<Vec<_>>(),
         "identity": identity(told),

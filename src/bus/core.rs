@@ -65,6 +65,8 @@ pub(super) struct Core {
     pub(super) ahead: mpsc::Sender<(Arc<Domain>, Published)>,
     slow_in_row: AtomicU32,
     rest_until_ms: AtomicU64,
+    /// Tells the claims of this process apart.
+    claims: AtomicU64,
 }
 
 impl Domain {
@@ -99,6 +101,7 @@ impl Core {
             ahead,
             slow_in_row: AtomicU32::new(0),
             rest_until_ms: AtomicU64::new(0),
+            claims: AtomicU64::new(0),
         };
         (Arc::new(core), taken)
     }
@@ -187,6 +190,10 @@ impl Core {
         let answered = links.run(lane, &self.scripts.ask(&domain.names, &Self::request(call), ttl), bound).await;
         self.note_pace(answered == Err(Fault::Slow));
         answered
+    }
+
+    pub(super) fn next_claim(&self) -> u64 {
+        self.claims.fetch_add(1, Ordering::Relaxed)
     }
 
     /// The connections of now.

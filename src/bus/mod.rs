@@ -8,7 +8,7 @@
 //! # What it needs of Redis
 //!
 //! Redis 6.2 or newer, or Valkey; a user with `~bfb:* &bfb:* +hello +ping +info +eval +evalsha +subscribe +unsubscribe
-//! +publish +hmget +hset +hget +hgetall +hdel +del +zadd +zcard +zscore +zpopmin +xadd +xrange +get +set +pexpire`; on a
+//! +publish +hmget +hset +hget +hgetall +hdel +del +zadd +zcard +zscore +zpopmin +xadd +xrange +get +set +pexpire +pttl`; on a
 //! cluster also `+ssubscribe +sunsubscribe +spublish +cluster`. No `allkeys-…` eviction.
 
 mod answers;

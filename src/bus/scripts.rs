@@ -75,9 +75,9 @@ impl Scripts {
             progress: text(script!("head", "registry", "progress")),
             read_log: text(script!("head", "read_log")),
             store: text(script!("head", "store")),
-            fetch: text(script!("head", "fetch")),
+            fetch: text(script!("head", "dataset", "fetch")),
             vouch: text(script!("head", "vouch")),
-            claim: text(script!("head", "claim")),
+            claim: text(script!("head", "dataset", "claim")),
             release: text(script!("head", "release")),
         }
     }
@@ -155,11 +155,11 @@ impl Ask<'_> {
             Call::Vouch { key, tags, fence } => {
                 self.args(place_in_log(*fence)).args([key.as_bytes().to_vec()]).texts(tags)
             }
-            Call::Claim { place, holder, fence } => self.key(names.claim(place)).args(place_in_log(*fence)).args([
-                holder.0.as_bytes().to_vec(),
-                millis(ttl),
-                place.key.as_bytes().to_vec(),
-            ]),
+            Call::Claim { place, holder, fence } => self
+                .key(names.claim(place))
+                .key(names.dataset(place))
+                .args(place_in_log(*fence))
+                .args([holder.0.as_bytes().to_vec(), millis(ttl), place.key.as_bytes().to_vec()]),
             Call::Release { place, holder } => self.key(names.claim(place)).args([holder.0.as_bytes().to_vec()]),
         };
     }

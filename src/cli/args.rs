@@ -7,10 +7,10 @@ use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args};
 
 use crate::bus::{Servers, Settings};
-use crate::cache::BusLoss;
+use crate::cache::{BusLoss, Rate, Size};
 use crate::identity::{Paths, TlsOptions};
 use crate::serve::Address;
-use crate::sidecar::Reading;
+use crate::sidecar::{self, Reading};
 use crate::sources::Tape;
 
 /// How upstreams are reached.
@@ -59,6 +59,37 @@ impl Upstreams {
             (Some(dir), _) => Tape::Record(dir.clone()),
             (_, Some(dir)) => Tape::Replay(dir.clone()),
             (None, None) => Tape::Off,
+        }
+    }
+}
+
+/// What is kept.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Caching {
+    /// How much memory datasets may take; `0` keeps none there
+    #[arg(long, env = "BFB_MEMORY", value_name = "SIZE", default_value = "64MiB")]
+    memory: Size,
+    /// Store nothing: every request collects (debugging)
+    #[arg(long, env = "BFB_NO_CACHE", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    no_cache: bool,
+    /// Seal what is kept in Redis with the keys of this file (64 hexadecimal digits a line: the first seals, all open);
+    /// re-read when it changes
+    #[arg(long, env = "BFB_SEAL_KEY", value_name = "FILE", requires = "redis")]
+    seal_key: Option<PathBuf>,
+    /// Compare this share of the hits (`0.01`, `1%`) with the sources in the background, and count wrong answers
+    #[arg(long, env = "BFB_VERIFY", value_name = "RATE", default_value = "0", hide_default_value = true)]
+    verify: Rate,
+}
+
+impl Caching {
+    /// What it means to a sidecar.
+    pub(super) fn told(&self, bus_loss: BusLoss) -> sidecar::Caching {
+        sidecar::Caching {
+            memory: self.memory,
+            off: self.no_cache,
+            bus_loss,
+            seal_key: self.seal_key.clone(),
+            verify: self.verify,
         }
     }
 }

@@ -30,10 +30,9 @@ use super::local::{Local, problem_text};
 use super::logging::{self, LogFormat};
 use super::{exit, out, pretty, serve};
 use crate::admin::LogLevel;
-use crate::cache::{BusLoss, Size};
 use crate::identity::{Paths, TlsOptions};
 use crate::serve::{Address, AllowedHosts, KeyLog, Limits, Settings};
-use crate::sidecar::{Config, Reading, Sidecar, ToldTo};
+use crate::sidecar::{Caching, Config, Reading, Sidecar, ToldTo};
 use crate::sources::Tape;
 use domain_file::write_domain;
 use next::try_next;
@@ -167,10 +166,9 @@ impl Demo {
             tls: TlsOptions::default(),
             reading: Reading::default(),
             tape: Tape::Off,
-            memory: Size(0),
-            no_cache: false,
+            // It shows what happens to the upstreams at once.
+            caching: Caching::none(),
             bus: None,
-            bus_loss: BusLoss::Bypass,
             settings: Settings {
                 hosts: AllowedHosts::default(),
                 explain: false,

@@ -137,6 +137,7 @@ mod stamps;
     clippy::struct_excessive_bools,
     clippy::collapsible_if,
     clippy::unused_self,
+    clippy::large_enum_variant,
     clippy::semicolon_if_nothing_returned,
     reason = "trials: a setup that fails should stop there, and their counts are their result"
 )]

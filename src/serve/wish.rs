@@ -53,7 +53,7 @@ impl CacheWish {
             max_age: self.max_age.map(Duration::from_secs),
             only_if_cached: self.only_if_cached,
             after: after.map_or(After::Anything, |token| token.map_or(After::Unknown, After::Token)),
-            collect: collect::Wish { no_cache: false, trace: trace.clone(), known: None },
+            collect: collect::Wish { no_cache: false, trace: trace.clone(), known: None, deadline: None },
         }
     }
 }

@@ -96,7 +96,7 @@ async fn json_is_one_object_for_programs() {
         let whole: Value = serde_json::from_str(&said.with(0).out).unwrap();
         assert_eq!(whole["status"], 200);
         assert_eq!(whole["body"]["orders"], json!([1, 2]));
-        assert_eq!(whole["headers"]["cache-status"], "bfb; fwd=miss");
+        assert_eq!(whole["headers"]["cache-status"], "bfb; fwd=bypass");
         let steps = whole["explain"]["steps"].as_array().unwrap();
         assert_eq!(steps.len(), 4, "two sources, two rounds: {whole}");
         assert!(steps.iter().all(|step| step["took_ms"].is_number() && step["source"].is_string()), "{whole}");

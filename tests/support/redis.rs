@@ -11,7 +11,7 @@ use tempfile::TempDir;
 /// The commands that a sidecar and its scripts need, and no more; the README names the same.
 const ACL: &str = "on >secret ~bfb:* &bfb:* -@all +hello +ping +info +eval +evalsha +subscribe +unsubscribe \
                    +publish +ssubscribe +sunsubscribe +spublish +hmget +hset +hget +hgetall +hdel +del +zadd +zcard \
-                   +zscore +zpopmin +xadd +xrange +get +set +pexpire +cluster|slots";
+                   +zscore +zpopmin +xadd +xrange +get +set +pexpire +pttl +cluster|slots";
 
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often another port is tried where somebody was faster.

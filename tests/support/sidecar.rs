@@ -36,7 +36,8 @@ pub(crate) struct Setup {
 }
 
 impl Setup {
-    /// `bfb serve` on a folder with these domains.
+    /// `bfb serve` on a folder with these domains. It keeps nothing unless `--memory` is given: most tests are about what it
+    /// collects.
     pub(crate) fn of(domains: &[&DomainFile]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("domains")).unwrap();
@@ -46,6 +47,7 @@ impl Setup {
         let mut command = bfb();
         command.arg("serve").arg(dir.path().join("domains"));
         command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log-format", "json"]);
+        command.env("BFB_MEMORY", "0");
         Self { dir, command }
     }
 
