@@ -5,13 +5,13 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::Told;
-use crate::cache::{Content, Kept};
+use crate::cache::{Cache, Content, Kept};
 use crate::domain::Domain;
 use crate::serve::problem::Problem;
 use crate::sources::{Part, Validator};
 
 /// `path` is what follows `/datasets/`; `data`: the operator asks for personal data.
-pub(super) fn of(told: &Told, path: &str, data: bool) -> Result<Value, Problem> {
+pub(super) async fn of(told: &Told, path: &str, data: bool) -> Result<Value, Problem> {
     let (domain, key) = path.split_once('/').ok_or(Problem::NoSuchPath)?;
     let table = told.table.borrow().clone();
     let cache = table.cache(domain).ok_or(Problem::NoSuchPath)?;
@@ -22,9 +22,31 @@ pub(super) fn of(told: &Told, path: &str, data: bool) -> Result<Value, Problem> 
         "domain": *domain.name,
         "plan": domain.plan.to_string(),
         "memory": memory,
+        "redis": redis_json(cache, &key, data).await,
         "applied": cache.bus().fence().map(|fence| crate::cache::Token(fence).to_string()),
         "lease_held": cache.bus().lease_held(),
     }))
+}
+
+/// `null` where there is no Redis, or nothing in it; what it holds is what it vouches for.
+async fn redis_json(cache: &Cache, key: &str, data: bool) -> Value {
+    if cache.bus().is_alone() {
+        return Value::Null;
+    }
+    match cache.peek_into_redis(key).await {
+        Err(fault) => json!({"trouble": fault.to_string()}),
+        Ok(None) => Value::Null,
+        Ok(Some(there)) => {
+            let kept = there.kept.as_ref();
+            let mut json =
+                kept.map_or_else(|| json!({}), |kept| kept_json(cache.collector().domain(), kept, true, data));
+            json["readable"] = kept.is_some().into();
+            json["bytes"] = there.bytes.into();
+            json["ttl_seconds"] = there.left.as_secs().into();
+            json["fence"] = crate::cache::Token(there.fence).to_string().into();
+            json
+        }
+    }
 }
 
 fn kept_json(domain: &Domain, kept: &Kept, believed: bool, data: bool) -> Value {

@@ -98,7 +98,7 @@ impl Admin {
             "/log" if !self.probes_only => self.log(request).await,
             "/invalidate" if !self.probes_only => self.invalidate(request).await,
             _ if self.probes_only => Err(Problem::NoSuchPath),
-            other => self.dataset(&request, other),
+            other => self.dataset(&request, other).await,
         }
     }
 
@@ -127,11 +127,11 @@ impl Admin {
         Ok(json(status, &invalidated))
     }
 
-    fn dataset(&self, request: &Request<Incoming>, path: &str) -> Result<Response<Bytes>, Problem> {
+    async fn dataset(&self, request: &Request<Incoming>, path: &str) -> Result<Response<Bytes>, Problem> {
         let path = path.strip_prefix("/datasets/").ok_or(Problem::NoSuchPath)?;
         read(request)?;
         let data = request.uri().query() == Some("data=1");
-        datasets::of(&self.told, path, data).map(|dataset| json(StatusCode::OK, &dataset))
+        datasets::of(&self.told, path, data).await.map(|dataset| json(StatusCode::OK, &dataset))
     }
 
     async fn log(&self, request: Request<Incoming>) -> Result<Response<Bytes>, Problem> {

@@ -14,7 +14,7 @@ use super::envelope;
 use super::flight::Air;
 use super::kept::Kept;
 use super::read::Cache;
-use crate::bus::Claimed;
+use crate::bus::{Claimed, Fault};
 use crate::coherence::{Fence, Fetched, Name, Place, Start, Stored};
 
 /// How long a claim outlives its holder: the most that a takeover waits.
@@ -42,6 +42,19 @@ pub(super) struct Claim {
     place: Place,
     holder: Name,
     fence: Fence,
+}
+
+/// What Redis holds of a key.
+#[derive(Debug)]
+pub struct InRedis {
+    /// The fence of the flight that read it.
+    pub fence: Fence,
+    /// How much longer it is kept.
+    pub left: Duration,
+    /// What it takes there, as it is: compressed and sealed.
+    pub bytes: usize,
+    /// What it is; nothing if it cannot be read here.
+    pub kept: Option<Kept>,
 }
 
 /// What a flight does for the fleet once its callers have their answer: keeps the dataset in Redis, ends its claim.
@@ -123,6 +136,16 @@ impl Cache {
             self.remember(key, &kept);
         }
         Some(kept)
+    }
+
+    /// What Redis holds of a key and vouches for: for whoever debugs. Memory takes nothing of it.
+    pub async fn peek_into_redis(&self, key: &str) -> Result<Option<InRedis>, Fault> {
+        let place = self.place(&key.into());
+        let Some(fetched) = self.bus().fetch(place.clone()).await? else { return Ok(None) };
+        let Fetched { dataset, left, .. } = fetched;
+        let context = self.context(&place, dataset.fence, &dataset.tags);
+        let kept = envelope::unwrap(&dataset, left, None, self.collector().domain(), self.seal(), &context);
+        Ok(Some(InRedis { fence: dataset.fence, left, bytes: dataset.body.len(), kept }))
     }
 
     fn context(&self, place: &Place, fence: Fence, tags: &[Arc<str>]) -> Vec<u8> {

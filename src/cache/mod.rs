@@ -17,7 +17,7 @@ mod seal;
 mod token;
 mod verify;
 
-pub use fleet::CLAIM_LASTS;
+pub use fleet::{CLAIM_LASTS, InRedis};
 pub use kept::{Content, Kept, Rendered};
 pub use memory::{Memory, Size};
 pub use metrics::Metrics;

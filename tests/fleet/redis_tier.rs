@@ -48,6 +48,25 @@ async fn what_one_member_has_collected_another_serves_as_the_same_dataset() {
 }
 
 #[tokio::test]
+async fn where_a_dataset_lives_can_be_looked_at_without_its_data() {
+    let (_redis, upstream, members) = fleet(2, &[]).await;
+    upstream.answers("/42", [Reply::json("\"secret\"").etag("\"e1\"")]);
+    members[0].get(PATH).await.dataset();
+    until_kept(&members[0], 1).await;
+    let looked = members[1].admin("/datasets/customer/42").await;
+    assert!(!looked.text().contains("secret"), "{}", looked.text());
+    let looked = looked.json();
+    assert_eq!(looked["memory"], json!(null));
+    let redis = &looked["redis"];
+    assert_eq!((&redis["readable"], &redis["parts"][0]["etag"]), (&json!(true), &json!("\"e1\"")));
+    assert!(redis["ttl_seconds"].as_u64().unwrap() > 30 && redis["bytes"].as_u64().unwrap() > 0, "{redis}");
+    assert_eq!(members[1].admin("/datasets/customer/42?data=1").await.json()["redis"]["data"]["part"], "secret");
+    invalidate(&members[1], "fleet").await;
+    let looked = members[1].admin("/datasets/customer/42").await.json();
+    assert_eq!(looked["redis"], json!(null));
+}
+
+#[tokio::test]
 async fn what_was_invalidated_redis_hands_out_to_nobody() {
     let (_redis, _upstream, members) = fleet(2, &[]).await;
     members[0].get(PATH).await.dataset();
