@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
+use super::happening::NotKept;
 use super::kept::Kept;
 use super::read::{Cache, Wish};
 use crate::coherence::{FlightId, Flights, Seat, Start};
@@ -20,6 +21,8 @@ pub(super) struct Landing {
     pub(super) result: Result<Arc<Kept>, CollectError>,
     pub(super) timeline: Timeline,
     pub(super) stored: bool,
+    /// Why what it collected was not kept.
+    pub(super) refused: Option<NotKept>,
 }
 
 /// What is in the air, and what waits for its turn. Its number of keys is bounded by the requests under way.
@@ -115,6 +118,7 @@ impl Cache {
         aloft.cache.metrics().flights.inc();
         self.tasks().spawn(async move {
             let landing = aloft.cache.fly(&aloft.key, &aloft.air, start).await;
+            aloft.cache.tell(&aloft.key, &landing);
             aloft.air.landed.send_replace(Some(Arc::new(landing)));
         });
     }

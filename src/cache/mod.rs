@@ -6,12 +6,14 @@
 //! runs the plan of `collect`.
 
 mod flight;
+mod happening;
 mod kept;
 mod memory;
 mod metrics;
 mod read;
 mod token;
 
+pub use happening::{Happening, Happenings, NotKept, What};
 pub use kept::{Content, Kept, Rendered};
 pub use memory::{Memory, Size};
 pub use metrics::Metrics;

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::flight::{Air, Board, Landing};
+use super::happening::{Happenings, NotKept};
 use super::kept::{Content, Kept};
 use super::memory::{Memory, Slot};
 use super::metrics::Metrics;
@@ -38,6 +39,8 @@ pub struct Shared {
     pub memory: Memory,
     /// The counters.
     pub metrics: Metrics,
+    /// Told what becomes of collections.
+    pub happenings: Happenings,
     /// Owns the flights.
     pub tasks: TaskTracker,
     /// Bounds the programs that run at once.
@@ -173,6 +176,10 @@ impl Cache {
         &self.0.shared.metrics
     }
 
+    pub(super) fn happenings(&self) -> &Happenings {
+        &self.0.shared.happenings
+    }
+
     pub(super) fn tasks(&self) -> &TaskTracker {
         &self.0.shared.tasks
     }
@@ -250,9 +257,13 @@ impl Cache {
         let content = match result {
             Ok(dataset) => Content::Dataset(dataset),
             Err(CollectError::NotFound { .. }) => Content::NotFound,
-            Err(error) => return Err(ReadError::Collect(error, Some(timeline))),
+            Err(error) => {
+                self.tell_alone(key, Err(&error), &timeline);
+                return Err(ReadError::Collect(error, Some(timeline)));
+            }
         };
         let kept = Arc::new(Kept::new(content, Vec::new(), began, Duration::ZERO, None));
+        self.tell_alone(key, Ok(&kept), &timeline);
         let how = if wish.no_cache { How::Request { stored: false } } else { How::Miss { stored: false } };
         Ok(Served { kept, how, timeline: Some(timeline) })
     }
@@ -278,7 +289,7 @@ impl Cache {
         &self.0.collector.domain().cache
     }
 
-    fn keeps(&self) -> bool {
+    pub(super) fn keeps(&self) -> bool {
         !self.0.shared.off && !self.rules().ttl.is_zero()
     }
 
@@ -344,11 +355,12 @@ impl Cache {
         let content = match result {
             Ok(dataset) => Content::Dataset(dataset),
             Err(CollectError::NotFound { .. }) => Content::NotFound,
-            Err(error) => return Landing { result: Err(error), timeline, stored: false },
+            Err(error) => return Landing { result: Err(error), timeline, stored: false, refused: None },
         };
         let tags = self.tags(&content).await;
         let wanted = air.store() && self.keeps();
         let mark = tags.as_ref().filter(|_| wanted).and_then(|tags| self.0.bus.may_store(start, key, tags));
+        let refused = if mark.is_some() { None } else { Some(self.refusal(air, tags.is_some())) };
         let ttl =
             jittered(if matches!(content, Content::NotFound) { self.rules().missing_ttl } else { self.rules().ttl });
         let kept = Arc::new(Kept::new(content, tags.unwrap_or_default(), began, ttl, mark));
@@ -356,10 +368,10 @@ impl Cache {
             self.metrics().stored.inc();
             let lasts = self.lasts(&kept);
             self.0.shared.memory.put(slot, kept.clone(), lasts);
-        } else if wanted {
+        } else if refused == Some(NotKept::Fenced) {
             self.metrics().fenced.inc();
         }
-        Landing { result: Ok(kept), timeline, stored: mark.is_some() }
+        Landing { result: Ok(kept), timeline, stored: mark.is_some(), refused }
     }
 
     /// How long it is of any use: fresh, then for failing sources, then for its validators.

@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use super::StartError;
 use crate::bus::Bus;
-use crate::cache::{self, BusLoss, Cache, Memory, Size};
+use crate::cache::{self, BusLoss, Cache, Happenings, Memory, Size};
 use crate::collect::{Collector, Families};
 use crate::domain::{self, Domains, Loaded, ProgramProblem, Source, World};
 use crate::identity::{self, Identity, Paths, TlsOptions};
@@ -93,6 +93,7 @@ pub fn caching(memory: Size, off: bool, bus_loss: BusLoss, registry: &mut Regist
     cache::Shared {
         memory,
         metrics,
+        happenings: Happenings::default(),
         tasks: TaskTracker::new(),
         programs: Arc::new(Semaphore::new(threads)),
         off,
