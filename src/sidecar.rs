@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admin::{self, Admin, Health, LogLevel, Phase, Reloads, Told};
+use crate::admin::{self, Admin, Health, Listeners, LogLevel, Phase, Reloads, Told};
 use crate::bus::{self, Bus};
 use crate::domain::Loaded;
 use crate::identity::{self, Identity, IdentityError};
@@ -86,7 +86,9 @@ impl Sidecar {
         let shared =
             plans::shared(config.tls, &config.tape, identity.as_ref(), identity_metrics.clone(), &mut registry);
         let caching = plans::caching(config.memory, config.no_cache, config.bus_loss, &mut registry);
-        let (programs, memory) = (caching.programs.clone(), caching.memory.clone());
+        let (programs, memory, happenings) =
+            (caching.programs.clone(), caching.memory.clone(), caching.happenings.clone());
+        let listeners = Listeners::register(&mut registry);
         let (bus, driver) = connect(config.bus.clone(), bus::Metrics::register(&mut registry));
         let mut plans = Plans::new(shared, caching, bus.clone(), &mut registry);
         let serve_metrics = serve::Metrics::register(&mut registry);
@@ -104,6 +106,8 @@ impl Sidecar {
             reloads: reloads.subscribe(),
             memory,
             bus,
+            happenings,
+            listeners,
             activity: activity.clone(),
             log,
             hosts: config.settings.hosts.clone(),

@@ -56,11 +56,7 @@ const SCOPES_MAX: usize = 1000;
 pub(super) async fn invalidate(told: &Told, asked: &Asked) -> Result<(StatusCode, Invalidated), Problem> {
     let began = Instant::now();
     let (scopes, limit) = asked.checked().map_err(|detail| Problem::BadRequest { detail })?;
-    let table = told.table.borrow().clone();
-    let cache = table.cache(&asked.domain).ok_or_else(|| {
-        let names: Vec<_> = table.caches().iter().map(|c| format!("`{}`", c.collector().domain().name)).collect();
-        Problem::BadRequest { detail: format!("there is no domain `{}`; there is {}", asked.domain, names.join(", ")) }
-    })?;
+    let cache = told.known_domain(&asked.domain)?;
     let sent = cache.bus().invalidate(scopes).await.map_err(|fault| {
         tracing::warn!(domain = asked.domain, %fault, "an invalidation could not be written");
         Problem::BusLost
