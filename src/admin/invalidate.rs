@@ -47,6 +47,7 @@ pub(super) struct Invalidated {
     acknowledged: bool,
     sidecars: usize,
     silent: Vec<String>,
+    /// From the request to its answer: all that the caller waited, for the log and for the fleet.
     took_ms: u64,
 }
 
@@ -71,7 +72,11 @@ pub(super) async fn invalidate(told: &Told, asked: &Asked) -> Result<(StatusCode
     };
     if asked.wait == Wait::Fleet {
         let acknowledged = cache.bus().wait_fleet(&sent, limit).await;
-        let acknowledged = acknowledged.map_err(|late| Problem::NotAcknowledged { detail: late.to_string() })?;
+        let acknowledged = acknowledged.map_err(|late| Problem::NotAcknowledged {
+            detail: late.to_string(),
+            token: done.token.clone(),
+            behind: late.behind.iter().map(|name| name.0.to_string()).collect(),
+        })?;
         done.acknowledged = true;
         done.sidecars = acknowledged.sidecars;
         done.silent = acknowledged.silent.iter().map(|name| name.0.to_string()).collect();

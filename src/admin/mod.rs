@@ -4,6 +4,7 @@
 //! It lives beside `serve` and borrows its rules for `Host`, its problems and its listeners. Because a web page in a browser
 //! can reach a port on localhost, a request with `Origin` is refused, and a write must be declared as JSON.
 
+mod counters;
 mod datasets;
 mod events;
 mod health;

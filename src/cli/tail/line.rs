@@ -78,6 +78,7 @@ fn said(name: &str, event: &Value) -> Option<Said> {
         "redis-connected" => ("connected", good, String::new()),
         "redis-disconnected" => ("disconnected", bad, because(event)),
         "filled" => ("filled", good, collected(event)),
+        "not-kept" if event["because"] == "off" => ("collected", Style::new(), collected(event)),
         "not-kept" => ("not kept", notable, format!("{}: {}", because(event), collected(event))),
         "failed" => ("failed", bad, failures(event)),
         "reloaded" => ("reloaded", good, "the changed domain files are in force".to_owned()),
