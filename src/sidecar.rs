@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admin::{self, Admin, Health, LogLevel, Phase, Reloads, Told};
+use crate::admin::{self, Admin, Health, Listeners, LogLevel, Phase, Reloads, Told};
 use crate::bus::{self, Bus};
 use crate::cache::{self, Samples, Seal, SealError};
 use crate::domain::Loaded;
@@ -96,6 +96,7 @@ impl Sidecar {
         let following = seal.map(|seal| (seal, caching.metrics.clone()));
         let samples = plans::verifying(&config, &mut caching, &mut registry);
         let (programs, memory, verifier) = (caching.programs.clone(), caching.memory.clone(), caching.verifier.clone());
+        let (happenings, listeners) = (caching.happenings.clone(), Listeners::register(&mut registry));
         let (bus, driver) = connect(config.bus.clone(), bus::Metrics::register(&mut registry));
         let mut plans = Plans::new(shared, caching, bus.clone(), &mut registry);
         let serve_metrics = serve::Metrics::register(&mut registry);
@@ -114,6 +115,8 @@ impl Sidecar {
             memory,
             verifier,
             bus,
+            happenings,
+            listeners,
             activity: activity.clone(),
             log,
             hosts: config.settings.hosts.clone(),

@@ -47,6 +47,7 @@ pub(super) struct Invalidated {
     acknowledged: bool,
     sidecars: usize,
     silent: Vec<String>,
+    /// From the request to its answer: all that the caller waited, for the log and for the fleet.
     took_ms: u64,
 }
 
@@ -56,11 +57,7 @@ const SCOPES_MAX: usize = 1000;
 pub(super) async fn invalidate(told: &Told, asked: &Asked) -> Result<(StatusCode, Invalidated), Problem> {
     let began = Instant::now();
     let (scopes, limit) = asked.checked().map_err(|detail| Problem::BadRequest { detail })?;
-    let table = told.table.borrow().clone();
-    let cache = table.cache(&asked.domain).ok_or_else(|| {
-        let names: Vec<_> = table.caches().iter().map(|c| format!("`{}`", c.collector().domain().name)).collect();
-        Problem::BadRequest { detail: format!("there is no domain `{}`; there is {}", asked.domain, names.join(", ")) }
-    })?;
+    let cache = told.known_domain(&asked.domain)?;
     let sent = cache.bus().invalidate(scopes).await.map_err(|fault| {
         tracing::warn!(domain = asked.domain, %fault, "an invalidation could not be written");
         Problem::BusLost
@@ -75,7 +72,11 @@ pub(super) async fn invalidate(told: &Told, asked: &Asked) -> Result<(StatusCode
     };
     if asked.wait == Wait::Fleet {
         let acknowledged = cache.bus().wait_fleet(&sent, limit).await;
-        let acknowledged = acknowledged.map_err(|late| Problem::NotAcknowledged { detail: late.to_string() })?;
+        let acknowledged = acknowledged.map_err(|late| Problem::NotAcknowledged {
+            detail: late.to_string(),
+            token: done.token.clone(),
+            behind: late.behind.iter().map(|name| name.0.to_string()).collect(),
+        })?;
         done.acknowledged = true;
         done.sidecars = acknowledged.sidecars;
         done.silent = acknowledged.silent.iter().map(|name| name.0.to_string()).collect();

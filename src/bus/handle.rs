@@ -83,9 +83,6 @@ impl Bus {
     pub fn alone<'n>(domains: impl IntoIterator<Item = &'n str>, metrics: Metrics) -> Self {
         let (core, _) = Core::new(None, metrics);
         core.set_domains(domains);
-        for domain in core.domains().values() {
-            core.metrics.stand(&domain.name, true, 0);
-        }
         Self { core }
     }
 

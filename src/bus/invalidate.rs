@@ -47,12 +47,21 @@ pub struct Acknowledgement {
 
 /// The time that the caller gave was over first. The invalidation stands.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the fleet did not acknowledge in time: {} sidecars had not reported", behind.len())]
+#[error("{}", in_words(*sidecars, behind.len()))]
 pub struct NotAcknowledged {
     /// The invalidation.
     pub token: Fence,
-    /// Who had not reported.
+    /// How many sidecars were registered when it was issued.
+    pub sidecars: usize,
+    /// Who had not reported. Nobody, where it is not known that the registry names everybody: then a whole lease is waited.
     pub behind: Vec<Name>,
+}
+
+fn in_words(sidecars: usize, behind: usize) -> String {
+    match behind {
+        0 => "it is not known yet whether everybody has heard, so the whole lease has to pass".to_owned(),
+        _ => format!("{behind} of {} sidecars had not reported", sidecars.max(behind)),
+    }
 }
 
 impl Sent {
@@ -174,7 +183,8 @@ async fn acknowledged(
             State::Reported => return Ok(Vec::new()),
             State::Lapsed(silent) => return Ok(silent),
             State::Waiting(_) if now >= deadline => {
-                return Err(NotAcknowledged { token: sent.token(), behind: invalidation.behind().to_vec() });
+                let (token, sidecars) = (sent.token(), sent.sidecars());
+                return Err(NotAcknowledged { token, sidecars, behind: invalidation.behind().to_vec() });
             }
             State::Waiting(until) => {
                 sleep(pause.min(until.since(now)).min(deadline.since(now)).max(PAUSE.0)).await;

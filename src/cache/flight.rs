@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
+use super::happening::NotKept;
 use super::kept::Kept;
 use super::read::{Cache, Wish};
 use crate::coherence::{FlightId, Flights, Seat, Start};
@@ -29,8 +30,8 @@ pub(super) enum Origin {
     Redis,
     /// At the sources.
     Sources {
-        /// Memory keeps it.
-        stored: bool,
+        /// Why it is not kept, if it is not.
+        refused: Option<NotKept>,
     },
 }
 
@@ -139,6 +140,7 @@ impl Cache {
                 // Nobody waits any more, and nothing would be kept for who comes next.
                 () = aloft.air.landed.closed(), if gives_up => return,
             };
+            aloft.cache.tell(&aloft.key, &landing);
             aloft.air.landed.send_replace(Some(Arc::new(landing)));
             let (cache, key) = (aloft.cache.clone(), aloft.key.clone());
             drop(aloft);

@@ -9,6 +9,7 @@
 mod envelope;
 mod fleet;
 mod flight;
+mod happening;
 mod kept;
 mod memory;
 mod metrics;
@@ -18,6 +19,7 @@ mod token;
 mod verify;
 
 pub use fleet::{CLAIM_LASTS, InRedis};
+pub use happening::{Happening, Happenings, NotKept, What};
 pub use kept::{Content, Kept, Rendered};
 pub use memory::{Memory, Size};
 pub use metrics::Metrics;

@@ -9,6 +9,7 @@ use tokio_util::task::TaskTracker;
 
 use super::fleet::{Afterwards, Looked};
 use super::flight::{Air, Board, Landing, Origin};
+use super::happening::{Happenings, NotKept};
 use super::kept::{Content, Kept};
 use super::memory::{Memory, Slot};
 use super::metrics::Metrics;
@@ -41,6 +42,8 @@ pub struct Shared {
     pub memory: Memory,
     /// The counters.
     pub metrics: Metrics,
+    /// Told what becomes of collections.
+    pub happenings: Happenings,
     /// Owns the flights.
     pub tasks: TaskTracker,
     /// Bounds the programs that run at once.
@@ -193,6 +196,10 @@ impl Cache {
         &self.0.shared.metrics
     }
 
+    pub(super) fn happenings(&self) -> &Happenings {
+        &self.0.shared.happenings
+    }
+
     pub(super) fn tasks(&self) -> &TaskTracker {
         &self.0.shared.tasks
     }
@@ -249,7 +256,7 @@ impl Cache {
         let timeline = Some(landing.timeline.clone());
         let stored = match landing.from {
             Origin::Redis => None,
-            Origin::Sources { stored } => Some(stored),
+            Origin::Sources { refused } => Some(refused.is_none()),
         };
         let error = match (&landing.result, stored) {
             (Ok(kept), None) => return Ok(self.answered_by_redis(&key, kept.clone(), timeline)),
@@ -409,31 +416,26 @@ impl Cache {
             Ok(dataset) => Content::Dataset(dataset),
             Err(CollectError::NotFound { .. }) => Content::NotFound,
             Err(error) => {
-                let landing = Landing { result: Err(error), timeline, from: Origin::Sources { stored: false } };
+                let landing = Landing { result: Err(error), timeline, from: Origin::Sources { refused: None } };
                 return (landing, Afterwards { keep: None, claim });
             }
         };
-        let kept = Arc::new(self.kept(key, air, start, content, collected).await);
-        let stored = kept.mark.is_some();
-        if stored {
-            self.metrics().stored.inc();
-            self.remember(key, &kept);
-        }
-        let keep = self.leaves(start, &kept);
-        (Landing { result: Ok(kept), timeline, from: Origin::Sources { stored } }, Afterwards { keep, claim })
-    }
-
-    /// What was collected, with the mark that it may be kept under.
-    async fn kept(&self, key: &Arc<str>, air: &Air, start: Start, content: Content, collected: Instant) -> Kept {
         let tags = self.tags(&content).await;
         let ttl = jittered(content.ttl(self.rules()));
         let wanted = air.store() && self.keeps() && !ttl.is_zero();
         let mark = tags.as_ref().filter(|_| wanted).and_then(|tags| self.0.bus.may_store(start, key, tags));
-        let kept = Kept::new(content, tags.unwrap_or_default(), collected, ttl, mark);
-        if wanted && mark.is_none() {
-            self.metrics().fenced.inc();
+        let refused = if mark.is_some() { None } else { Some(self.refusal(air, ttl, tags.is_some())) };
+        let kept = Arc::new(Kept::new(content, tags.unwrap_or_default(), collected, ttl, mark));
+        match refused {
+            None => {
+                self.metrics().stored.inc();
+                self.remember(key, &kept);
+            }
+            Some(NotKept::Fenced) => drop(self.metrics().fenced.inc()),
+            Some(_) => {}
         }
-        kept
+        let keep = self.leaves(start, &kept);
+        (Landing { result: Ok(kept), timeline, from: Origin::Sources { refused } }, Afterwards { keep, claim })
     }
 
     /// How long it is of any use: fresh, then for failing sources, then for its validators.

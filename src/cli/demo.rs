@@ -1,4 +1,5 @@
-//! `bfb demo`: four upstreams over mutual TLS that can be told to fail, slow down or change while they run.
+//! `bfb demo`: four upstreams over mutual TLS that can be told to fail, slow down or change while they run, and a sidecar, or
+//! a fleet of them.
 //!
 //! Everything here is made at start, from a seed: an authority and its certificates, the data of a thousand customers, and
 //! the domain file that puts them together. Nothing leaves loopback.
@@ -7,10 +8,12 @@ mod answer;
 mod control;
 mod data;
 mod domain_file;
+mod fleet;
 mod money;
 mod next;
 mod people;
 mod pki;
+mod redis;
 mod shop;
 mod upstreams;
 
@@ -30,6 +33,7 @@ use super::local::{Local, problem_text};
 use super::logging::{self, LogFormat};
 use super::{exit, out, pretty, serve};
 use crate::admin::LogLevel;
+use crate::bus::Servers;
 use crate::identity::{Paths, TlsOptions};
 use crate::serve::{Address, AllowedHosts, KeyLog, Limits, Settings};
 use crate::sidecar::{Caching, Config, Reading, Sidecar, ToldTo};
@@ -43,6 +47,12 @@ pub(super) struct Demo {
     /// Print the answer and exit; every port is then one that is free
     #[arg(long)]
     once: bool,
+    /// Start so many sidecars on one Redis (from 1 to 20), and show an invalidation reaching all of them
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=20))]
+    fleet: Option<u8>,
+    /// The fleet's Redis; without it the demo starts a private one, which ends with it
+    #[arg(long, value_name = "URL", requires = "fleet")]
+    redis: Option<Servers>,
     /// What the data is made from: the same seed, the same customers
     #[arg(long, value_name = "N", default_value_t = 2026)]
     seed: u64,
@@ -94,10 +104,13 @@ impl Demo {
         Upstreams::start(dir, self.seed, Ports { control, ..Ports::default() })
     }
 
-    async fn show(&self, upstreams: &Upstreams, apply: impl Fn(&str) + Send + 'static) -> ExitCode {
+    async fn show(&self, upstreams: &Upstreams, apply: impl Fn(&str) + Clone + Send + 'static) -> ExitCode {
         let dir = upstreams.identity_dir().parent().unwrap_or(Path::new("."));
         let config = match write_domain(dir, &upstreams.hosts()) {
-            Ok(file) => self.config(file, upstreams),
+            Ok(file) => match self.fleet {
+                Some(size) => return self.show_fleet(size, file, upstreams, apply).await,
+                None => self.config(file, upstreams, true),
+            },
             Err(error) => {
                 eprintln!("error: {error}");
                 return exit::unavailable();
@@ -151,15 +164,17 @@ impl Demo {
         Ok(())
     }
 
-    fn config(&self, file: PathBuf, upstreams: &Upstreams) -> Config {
+    /// `usual`: at the ports that were given, or are the default.
+    fn config(&self, file: PathBuf, upstreams: &Upstreams, usual: bool) -> Config {
         let (listen, ipv6_optional) = self.listen.addresses();
+        let usual = usual && !self.once;
         let any = || Address::Tcp(([127, 0, 0, 1], 0).into());
         Config {
             paths: vec![file],
-            listen: if self.once { vec![any()] } else { listen },
+            listen: if usual { listen } else { vec![any()] },
             ipv6_optional,
             socket_mode: 0o660,
-            admin: if self.once { any() } else { self.admin.admin.clone() },
+            admin: if usual { self.admin.admin.clone() } else { any() },
             probes: None,
             allow_remote: false,
             identity: Some(Paths { dir: upstreams.identity_dir().to_owned(), ca: None }),

@@ -21,6 +21,7 @@ mod pretty;
 mod schema;
 mod serve;
 mod status;
+mod tail;
 
 use std::process::ExitCode;
 
@@ -79,6 +80,8 @@ enum Command {
     Doctor(doctor::Doctor),
     /// Show the state of the sidecar beside you
     Status(status::Status),
+    /// Show what happens in the sidecar beside you, as it happens
+    Tail(tail::Tail),
     /// Show or change the log level of the sidecar beside you
     Log(log::Log),
     /// Print the completions of a shell
@@ -104,6 +107,7 @@ pub fn main() -> ExitCode {
         Command::Invalidate(invalidate) => invalidate.run(),
         Command::Doctor(doctor) => doctor.run(),
         Command::Status(status) => status.run(),
+        Command::Tail(tail) => tail.run(),
         Command::Log(log) => log.run(),
         Command::Completions(completions) => completions.run(),
     }

@@ -60,6 +60,10 @@ pub enum Problem {
     NotAcknowledged {
         /// How many sidecars had not reported.
         detail: String,
+        /// What the invalidation is known by.
+        token: String,
+        /// Those sidecars.
+        behind: Vec<String>,
     },
     /// At least one source failed.
     Failed {
@@ -160,6 +164,8 @@ impl Problem {
             detail: self.detail(),
             trace_id,
             domain: if let Self::NotFound { domain } = &self { Some(domain) } else { None },
+            token: if let Self::NotAcknowledged { token, .. } = &self { Some(token) } else { None },
+            behind: if let Self::NotAcknowledged { behind, .. } = &self { Some(behind) } else { None },
             version: if let Self::ShapeFailed { version, .. } = &self { Some(version) } else { None },
             failed: self.failures().map(|failures| failures.iter().map(Failed::from).collect()),
         };
@@ -184,7 +190,7 @@ impl Problem {
             | Self::BadRequest { detail }
             | Self::ShapeFailed { detail, .. }
             | Self::Overloaded { detail }
-            | Self::NotAcknowledged { detail }
+            | Self::NotAcknowledged { detail, .. }
             | Self::Forbidden { detail } => Some(detail.clone()),
             Self::NoSuchPath => Some("`GET /openapi.json` lists the paths".to_owned()),
             Self::MethodNotAllowed { allow } => Some(format!("allowed are {allow}")),
@@ -241,6 +247,10 @@ struct Body<'a> {
     domain: Option<&'a String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<&'a String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<&'a String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    behind: Option<&'a Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     failed: Option<Vec<Failed<'a>>>,
 }

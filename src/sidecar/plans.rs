@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{Caching, Config, StartError};
 use crate::bus::Bus;
-use crate::cache::{self, Cache, Memory, Rate, Samples, Seal};
+use crate::cache::{self, Cache, Happenings, Memory, Rate, Samples, Seal};
 use crate::collect::{Collector, Families};
 use crate::domain::{self, Domains, Loaded, ProgramProblem, Source, World};
 use crate::identity::{self, Identity, Paths, TlsOptions};
@@ -94,6 +94,7 @@ pub fn caching(caching: &Caching, seal: Option<Seal>, registry: &mut Registry) -
     cache::Shared {
         memory,
         metrics,
+        happenings: Happenings::default(),
         tasks: TaskTracker::new(),
         programs: Arc::new(Semaphore::new(threads)),
         off: caching.off,

@@ -24,10 +24,40 @@ pub(crate) fn try_next(bfb: &str, control: SocketAddr, listen: &str, identity: &
         (format!("{bfb} status"), "the sidecar's state"),
         (format!("{bfb} doctor --key 42 --identity {identity} {domain}"), "asks every upstream for real"),
     ];
+    listed(&steps)
+}
+
+/// Where a sidecar is, as `host:port` or `unix:/path`.
+pub(crate) struct At {
+    pub(crate) listen: String,
+    pub(crate) admin: String,
+}
+
+/// The same for a fleet, of which the first two are at `members`; `socket` is where its Redis is, if the demo started it.
+pub(crate) fn try_fleet(bfb: &str, control: SocketAddr, members: &[At], socket: Option<&Path>) -> String {
+    let at = |flag: &str, usual: &str, address: &str| {
+        if address == usual { String::new() } else { format!(" --{flag} {address}") }
+    };
+    let (Some(first), Some(last)) = (members.first(), members.last()) else { return String::new() };
+    let mut steps = vec![
+        (format!("curl -i http://{}/v2/customers/42", last.listen), "see `Cache-Status`"),
+        (format!("curl -X POST http://{control}/favorites/change/42"), "customer 42 likes something new"),
+        (format!("{bfb} invalidate --wait{} customer 42", at("admin", "localhost:7071", &first.admin)), "all hear it"),
+        (format!("{bfb} tail --keys{}", at("admin", "localhost:7071", &last.admin)), "what happens in one"),
+        (format!("{bfb} status{}", at("admin", "localhost:7071", &last.admin)), "its lease, log and cache"),
+    ];
+    if let Some(socket) = socket {
+        let hint = r#"'bfb:{demo/customer}:invalidate' '{"keys": ["42"]}'"#;
+        steps.push((format!("redis-cli -s {} PUBLISH {hint}", socket.display()), "a hint, from any program"));
+    }
+    listed(&steps)
+}
+
+fn listed(steps: &[(String, &str)]) -> String {
     // The last is longer than any terminal: it does not set the column.
     let width = steps.iter().rev().skip(1).map(|(command, _)| command.len()).max().unwrap_or_default();
     let mut text = "try next:\n".to_owned();
-    for (command, why) in &steps {
+    for (command, why) in steps {
         let _ = writeln!(text, "  {command:width$}  # {why}");
     }
     text
