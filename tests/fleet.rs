@@ -15,7 +15,7 @@ async fn member(redis: &Redis, upstream: &Upstream, args: &[&str]) -> Sidecar {
     Setup::of(&[&domain]).insecure().args(&["--redis", &redis.url()]).args(args).start().await
 }
 
-async fn fleet(size: usize, args: &[&str]) -> (Redis, Upstream, Vec<Sidecar>) {
+pub(crate) async fn fleet(size: usize, args: &[&str]) -> (Redis, Upstream, Vec<Sidecar>) {
     let (redis, upstream) = (Redis::start(), Upstream::plain().await);
     counting(&upstream, "/42");
     let mut members = Vec::new();
@@ -29,7 +29,7 @@ async fn fleet(size: usize, args: &[&str]) -> (Redis, Upstream, Vec<Sidecar>) {
 }
 
 /// Waits until the sidecar's lease is held, or lost.
-async fn until_lease(sidecar: &Sidecar, held: bool) {
+pub(crate) async fn until_lease(sidecar: &Sidecar, held: bool) {
     let so = async {
         while sidecar.admin("/status").await.json()["fleet"]["domains"][0]["lease_held"] != held {
             tokio::task::yield_now().await;
