@@ -16,6 +16,7 @@ mod hostile;
 mod identities;
 mod layout;
 mod link;
+mod seeing;
 mod snapshot;
 mod sources;
 mod support;

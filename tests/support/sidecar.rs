@@ -152,6 +152,11 @@ impl Sidecar {
         self.listen
     }
 
+    /// Its admin port.
+    pub(crate) fn admin_address(&self) -> SocketAddr {
+        self.admin
+    }
+
     /// The first TCP address that it logs with this message.
     pub(crate) async fn address(&self, message: &str) -> SocketAddr {
         self.logged(message).await;

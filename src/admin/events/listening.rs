@@ -151,11 +151,7 @@ impl Listening {
             self.missed.inc_by(missed);
             events.push(words::missed(missed));
         }
-        if self.reloads.has_changed().unwrap_or_default() {
-            let reloads = self.reloads.borrow_and_update().clone();
-            events.extend(words::reloaded(&self.seen, &reloads));
-            self.seen = reloads;
-        }
+        events.extend(self.reloaded());
         match (self.fleet.came.take(), self.fills.came.take()) {
             (Some(fleet), Some(fill)) if fill.at < fleet.at => {
                 self.fleet.came = Some(fleet);
@@ -170,6 +166,16 @@ impl Listening {
             (None, None) => {}
         }
         Some(events)
+    }
+
+    fn reloaded(&mut self) -> Vec<Event> {
+        let now = self.reloads.borrow_and_update();
+        if (now.done, now.failed) == (self.seen.done, self.seen.failed) {
+            return Vec::new();
+        }
+        let events = words::reloaded(&self.seen, &now);
+        self.seen = now.clone();
+        events
     }
 
     fn of_fleet(&self, happening: &bus::Happening) -> Option<Event> {

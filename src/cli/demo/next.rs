@@ -83,4 +83,19 @@ mod tests {
                 .contains("--listen 127.0.0.1:8080")
         );
     }
+    #[test]
+    fn the_lines_of_a_fleet_name_ports_only_where_they_are_not_the_usual_ones() {
+        let at = |listen: &str, admin: &str| At { listen: listen.to_owned(), admin: admin.to_owned() };
+        let members = [at("localhost:7070", "localhost:7071"), at("localhost:4001", "localhost:4002")];
+        let text = try_fleet("bfb", ([127, 0, 0, 1], 7079).into(), &members, Some(Path::new("/tmp/x/redis.sock")));
+        for line in [
+            "curl -i http://localhost:4001/v2/customers/42 ",
+            "bfb invalidate --wait customer 42 ",
+            "bfb tail --keys --admin localhost:4002 ",
+            r#"redis-cli -s /tmp/x/redis.sock PUBLISH 'bfb:{demo/customer}:invalidate' '{"keys": ["42"]}' "#,
+        ] {
+            assert!(text.contains(line), "no `{line}`\n{text}");
+        }
+        assert!(!try_fleet("bfb", ([127, 0, 0, 1], 1).into(), &members[..1], None).contains("redis-cli"));
+    }
 }
