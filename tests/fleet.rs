@@ -29,7 +29,7 @@ async fn fleet(size: usize, args: &[&str]) -> (Redis, Upstream, Vec<Sidecar>) {
 }
 
 /// Waits until the sidecar's lease is held, or lost.
-async fn until_lease(sidecar: &Sidecar, held: bool) {
+pub(crate) async fn until_lease(sidecar: &Sidecar, held: bool) {
     let so = async {
         while sidecar.admin("/status").await.json()["fleet"]["domains"][0]["lease_held"] != held {
             tokio::task::yield_now().await;
