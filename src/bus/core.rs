@@ -11,6 +11,7 @@ use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 use super::clock;
 use super::connection::{Lane, Links, Shared};
 use super::fault::Fault;
+use super::guards::guards;
 use super::happening::{Happening, What};
 use super::metrics::Metrics;
 use super::names::Names;
@@ -133,7 +134,7 @@ impl Core {
     fn new_domain(&self, name: &str) -> Domain {
         self.metrics.begin(name);
         let member = random_name(&self.label);
-        let config = Config { grace: self.grace, ..Config::new(member.clone(), self.lease) };
+        let config = Config { grace: self.grace, guards: guards(), ..Config::new(member.clone(), self.lease) };
         let sidecar = if self.alone { Sidecar::alone(config, random_epoch()) } else { Sidecar::new(config) };
         Domain {
             name: name.into(),

@@ -9,10 +9,9 @@ use tokio::time::{Instant, sleep};
 use super::clock;
 use super::core::{Core, Domain};
 use super::fault::Fault;
+use super::guards::guards;
 use super::happening::What;
-use crate::coherence::{
-    Answer, Call, Entry, Fence, Guards, Invalidation, Issued, Moment, Name, Published, Scope, State,
-};
+use crate::coherence::{Answer, Call, Entry, Fence, Invalidation, Issued, Moment, Name, Published, Scope, State};
 
 /// How long the script is tried. It may run twice, if only its answer was lost: that harms nothing.
 const ISSUE_MAX: Duration = Duration::from_secs(2);
@@ -161,7 +160,6 @@ pub(super) async fn wait(
     Ok(Acknowledgement { token: sent.token(), sidecars: sent.sidecars(), silent, took })
 }
 
-#[allow(clippy::default_constructed_unit_structs, reason = "guards have content in a test build")]
 async fn acknowledged(
     core: &Core,
     domain: &Domain,
@@ -169,8 +167,7 @@ async fn acknowledged(
     limit: Duration,
 ) -> Result<Vec<Name>, NotAcknowledged> {
     let deadline = clock::now().after(limit);
-    let mut invalidation =
-        Invalidation::new(&sent.issued, domain.sidecar_mut().witness(), sent.answered, Guards::default());
+    let mut invalidation = Invalidation::new(&sent.issued, domain.sidecar_mut().witness(), sent.answered, guards());
     let mut pause = PAUSE.0;
     loop {
         let question = invalidation.question(domain.sidecar_mut().witness(), clock::now());

@@ -18,6 +18,7 @@ mod core;
 mod driver;
 mod fault;
 mod format;
+mod guards;
 mod handle;
 mod happening;
 mod inbox;
