@@ -115,6 +115,7 @@ impl Sidecar {
             memory,
             verifier,
             bus,
+            bus_loss: config.caching.bus_loss,
             happenings,
             listeners,
             activity: activity.clone(),

@@ -24,9 +24,16 @@ pub(super) struct Asked {
     all: bool,
     #[serde(default)]
     wait: Wait,
-    /// How long to wait for the fleet (`2s`).
+    /// How long to wait for the fleet: `"2s"`, or seconds as a number.
     #[serde(default)]
-    timeout: Option<String>,
+    timeout: Option<Limit>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Limit {
+    Text(String),
+    Seconds(f64),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -90,6 +97,16 @@ const WAIT: Duration = Duration::from_secs(10);
 /// How long anybody may wait.
 const WAIT_MAX: Duration = Duration::from_mins(5);
 
+impl Limit {
+    fn checked(&self) -> Option<Duration> {
+        let limit = match self {
+            Self::Text(text) => humantime::parse_duration(text).ok(),
+            Self::Seconds(seconds) => Duration::try_from_secs_f64(*seconds).ok(),
+        };
+        limit.filter(|limit| *limit <= WAIT_MAX)
+    }
+}
+
 impl Asked {
     /// What it names, and how long to wait.
     fn checked(&self) -> Result<(Arc<[Scope]>, Duration), String> {
@@ -100,11 +117,8 @@ impl Asked {
         if self.keys.len() + self.tags.len() > SCOPES_MAX {
             return Err(format!("expected at most {SCOPES_MAX} keys or tags"));
         }
-        let wrong = |text: &String| format!("expected a time of at most 5m, such as `2s`, in `timeout`, met `{text}`");
-        let limit = match &self.timeout {
-            None => WAIT,
-            Some(text) => humantime::parse_duration(text).ok().filter(|t| *t <= WAIT_MAX).ok_or_else(|| wrong(text))?,
-        };
+        let limit = self.timeout.as_ref().map_or(Some(WAIT), Limit::checked);
+        let limit = limit.ok_or("expected a time of at most 5m, such as `\"2s\"`, in `timeout`")?;
         let keys = self.keys.iter().cloned().map(Scope::Key);
         let tags = self.tags.iter().cloned().map(Scope::Tag);
         Ok((keys.chain(tags).chain(self.all.then_some(Scope::All)).collect(), limit))

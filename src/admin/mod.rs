@@ -16,7 +16,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, ORIGIN};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, ORIGIN};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, Limited};
@@ -26,7 +26,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::bus::Bus;
-use crate::cache::{Cache, Happenings, Memory, Verifier};
+use crate::cache::{BusLoss, Cache, Happenings, Memory, Verifier};
 use crate::identity::Identity;
 use crate::serve::problem::Problem;
 use crate::serve::{Activity, AllowedHosts, Answering, Table};
@@ -56,6 +56,8 @@ pub struct Told {
     pub verifier: Option<Verifier>,
     /// The fleet.
     pub bus: Bus,
+    /// What holds while it cannot be heard.
+    pub bus_loss: BusLoss,
     /// What becomes of collections.
     pub happenings: Happenings,
     /// Who listens to what happens.
@@ -111,6 +113,9 @@ impl Admin {
             let detail = "a request with `Origin` comes from a web page; none is expected".to_owned();
             return Err(Problem::Forbidden { detail });
         }
+        if request.method() == Method::POST && !is_json(&request) {
+            return Err(Problem::UnsupportedMediaType);
+        }
         let path = request.uri().path().to_owned();
         let answered = match path.as_str() {
             "/events" if !self.probes_only => return self.events(&request),
@@ -121,7 +126,7 @@ impl Admin {
             "/status" if !self.probes_only => read(&request).map(|()| json(StatusCode::OK, &status::of(&self.told))),
             "/log" if !self.probes_only => self.log(request).await,
             "/invalidate" if !self.probes_only => self.invalidate(request).await,
-            _ if self.probes_only => Err(Problem::NoSuchPath),
+            _ if self.probes_only => Err(nothing_here("probes and `/metrics` are all that there is here")),
             other => self.dataset(&request, other).await,
         };
         answered.map(|response| response.map(whole))
@@ -160,7 +165,7 @@ impl Admin {
     }
 
     async fn dataset(&self, request: &Request<Incoming>, path: &str) -> Result<Response<Bytes>, Problem> {
-        let path = path.strip_prefix("/datasets/").ok_or(Problem::NoSuchPath)?;
+        let path = path.strip_prefix("/datasets/").ok_or_else(|| nothing_here("the admin port has no such route"))?;
         read(request)?;
         let data = request.uri().query() == Some("data=1");
         datasets::of(&self.told, path, data).await.map(|dataset| json(StatusCode::OK, &dataset))
@@ -191,10 +196,18 @@ impl Answering for Admin {
         };
         response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if head {
+            let length = hyper::body::Body::size_hint(response.body()).exact();
+            if let Some(length) = length {
+                response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
+            }
             *response.body_mut() = whole(Bytes::new());
         }
         response
     }
+}
+
+fn nothing_here(detail: &str) -> Problem {
+    Problem::NothingHere { detail: detail.to_owned() }
 }
 
 fn whole(body: Bytes) -> Body {
@@ -208,11 +221,14 @@ fn read(request: &Request<Incoming>) -> Result<(), Problem> {
     }
 }
 
+fn is_json(request: &Request<Incoming>) -> bool {
+    let declared = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    declared.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json")
+}
+
 /// The declared and bounded JSON body of a write.
 async fn body<T: serde::de::DeserializeOwned>(request: Request<Incoming>) -> Result<T, Problem> {
-    let declared = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let media_type = declared.split(';').next().unwrap_or_default().trim();
-    if !media_type.eq_ignore_ascii_case("application/json") {
+    if !is_json(&request) {
         return Err(Problem::UnsupportedMediaType);
     }
     let bad = |detail: String| Problem::BadRequest { detail };

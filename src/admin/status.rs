@@ -120,7 +120,10 @@ pub(super) fn trouble(told: &Told) -> Vec<String> {
     let mut trouble = Vec::new();
     let reloads = told.reloads.borrow();
     if !reloads.problems.is_empty() {
-        trouble.push(format!("{} problems in changed domain files; the old versions stay", reloads.problems.len()));
+        let first = reloads.problems.first().map_or("", String::as_str);
+        let more = reloads.problems.len() - 1;
+        let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
+        trouble.push(format!("a changed domain file is refused, its old version stays: {first}{more}"));
     }
     for cache in told.table.borrow().caches() {
         for client in cache.collector().clients() {
@@ -135,7 +138,7 @@ pub(super) fn trouble(told: &Told) -> Vec<String> {
             trouble.push(format!("redis: {fault}"));
         }
         for domain in standing.domains.iter().filter(|domain| !domain.lease_held) {
-            trouble.push(format!("domain `{}`: the lease is not held, memory is not served from", domain.domain));
+            trouble.push(format!("domain `{}`: the lease is not held; {}", domain.domain, told.bus_loss.in_words()));
         }
     }
     let expires = told.identity.as_ref().map(|identity| identity.borrow().not_after);

@@ -71,6 +71,17 @@ pub enum BusLoss {
     Fail,
 }
 
+impl BusLoss {
+    /// What becomes of memory meanwhile.
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Self::Bypass => "memory is not served from, every read collects",
+            Self::Stale => "memory is served from up to its ttl, and may be outdated",
+            Self::Fail => "requests are answered 503",
+        }
+    }
+}
+
 /// What a caller asks beyond the key.
 #[derive(Debug, Clone)]
 pub struct Wish {
@@ -95,12 +106,10 @@ impl Wish {
 }
 
 /// `Bfb-After`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum After {
-    /// It was not sent.
-    Anything,
-    /// This invalidation.
-    Token(Token),
+    /// All of these invalidations: none where it was not sent.
+    Tokens(Vec<Token>),
     /// Something that is no token: it names an invalidation that surely was not applied.
     Unknown,
 }
@@ -233,7 +242,7 @@ impl Cache {
         let key: Arc<str> = key.into();
         let now = Instant::now();
         let believed = self.0.shared.memory.get(&self.slot(&key)).filter(|kept| self.believes(kept, &key));
-        let fresh = wish.no_cache || !self.has_applied(wish.after);
+        let fresh = wish.no_cache || !self.has_applied(&wish.after);
         let wished = fresh || believed.as_ref().is_some_and(|kept| wish.is_too_old(kept, now));
         if let Some(kept) = believed.as_ref().filter(|kept| !wished && kept.fresh_until > now) {
             self.metrics().memory_hits.inc();
@@ -303,10 +312,9 @@ impl Cache {
         fine.then_some(Served { kept, how, timeline: None })
     }
 
-    fn has_applied(&self, after: After) -> bool {
+    fn has_applied(&self, after: &After) -> bool {
         match after {
-            After::Anything => true,
-            After::Token(token) => self.0.bus.has_applied(token.0),
+            After::Tokens(tokens) => tokens.iter().all(|token| self.0.bus.has_applied(token.0)),
             After::Unknown => false,
         }
     }

@@ -111,17 +111,29 @@ pub(super) struct Fleet {
     #[arg(long, env = "BFB_REDIS_IDENTITY", value_name = "DIR", requires = "redis")]
     redis_identity: Option<PathBuf>,
     /// Who shares a cache: whoever is in a namespace shares its data and may invalidate it
-    #[arg(long, env = "BFB_NAMESPACE", value_name = "NAME", default_value = "default")]
+    #[arg(long, env = "BFB_NAMESPACE", value_name = "NAME", default_value = "default", value_parser = namespace)]
     namespace: String,
     /// How long memory may be served from without having heard from Redis
     #[arg(long, env = "BFB_LEASE", value_name = "TIME", default_value = "3s", value_parser = lease)]
     lease: Duration,
     /// How long a deposed Redis primary may go on answering
-    #[arg(long, env = "BFB_FAILOVER_GRACE", value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "BFB_FAILOVER_GRACE", value_name = "TIME", default_value = "0s", value_parser = time)]
     failover_grace: Duration,
     /// What holds while Redis has not been heard from for a lease
     #[arg(long, env = "BFB_BUS_LOSS", value_enum, default_value = "bypass")]
     pub(super) bus_loss: BusLoss,
+}
+
+/// A time as people write it.
+pub(super) fn time(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|_| "expected a time such as `500ms`, `25s` or `5m`".to_owned())
+}
+
+/// What may stand in the names of Redis's keys: a brace would move the slot of a Cluster.
+fn namespace(text: &str) -> Result<String, String> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let fine = (1..=63).contains(&text.len()) && text.chars().all(fits);
+    fine.then(|| text.to_owned()).ok_or_else(|| "expected 1 to 63 of the characters `a-z A-Z 0-9 - _ .`".to_owned())
 }
 
 /// Shorter than this, heartbeats would be most of what Redis does.

@@ -39,7 +39,7 @@ use crate::serve::{Address, AllowedHosts, KeyLog, Limits, Settings};
 use crate::sidecar::{Caching, Config, Reading, Sidecar, ToldTo};
 use crate::sources::Tape;
 use domain_file::write_domain;
-use next::try_next;
+use next::{At, try_next};
 use upstreams::{Ports, Upstreams};
 
 #[derive(Debug, Args)]
@@ -125,10 +125,12 @@ impl Demo {
             }
         };
         let Some(address) = sidecar.addresses().next().cloned() else { return exit::FAILED };
+        let admin = sidecar.admin_address().clone();
         let (stop, told) = mpsc::channel(2);
         let told_to = ToldTo { stop: told, reload: Arc::new(Notify::new()) };
         let (sidecar, conversed) = tokio::join!(sidecar.run(told_to, apply), async {
-            let conversed = self.converse(upstreams, &address).await.inspect_err(|error| eprintln!("error: {error}"));
+            let conversed =
+                self.converse(upstreams, &address, &admin).await.inspect_err(|error| eprintln!("error: {error}"));
             // Twice: the demo's consumer is gone already, there is nothing to drain for.
             let _ = stop.send(()).await;
             let _ = stop.send(()).await;
@@ -137,7 +139,7 @@ impl Demo {
         if sidecar.is_ok() && conversed.is_ok() { exit::OK } else { exit::FAILED }
     }
 
-    async fn converse(&self, upstreams: &Upstreams, address: &Address) -> Result<(), Failure> {
+    async fn converse(&self, upstreams: &Upstreams, address: &Address, admin: &Address) -> Result<(), Failure> {
         let listen = address.to_string().replace("127.0.0.1", "localhost");
         let local = Local::new(address)?;
         let answer = local.send(local.request(Method::GET, FIRST), "listen").await?;
@@ -155,7 +157,8 @@ impl Demo {
         }
         // Before anybody is told how to end it.
         let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-        let next = try_next(&own_name(), upstreams.control_addr(), &listen, upstreams.identity_dir());
+        let at = At { listen, admin: admin.to_string() };
+        let next = try_next(&own_name(), upstreams.control_addr(), &at, upstreams.identity_dir());
         out::say(format!("{next}\nCtrl-C ends it."));
         tokio::select! {
             _ = interrupt.recv() => {}

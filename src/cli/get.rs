@@ -32,7 +32,7 @@ pub(super) struct Get {
     /// Ask the sources again, whatever a cache holds
     #[arg(long)]
     no_cache: bool,
-    /// How it is printed: the data as it is, or with `json` one object with status, headers, timing and data
+    /// How it is printed: the data as it is, or with `json` one object with `status`, `headers`, `explain` and `body`
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
     #[command(flatten)]
@@ -133,13 +133,24 @@ impl Get {
             .iter()
             .filter_map(|(name, value)| Some((name.to_string(), Value::from(value.to_str().ok()?))))
             .collect();
-        let body: Value = serde_json::from_slice(&got.body).unwrap_or_default();
-        let mut whole = serde_json::json!({"status": got.status.as_u16(), "headers": headers, "body": body});
-        if let Some(waterfall) = waterfall.filter(|_| self.explain) {
-            whole["explain"] = waterfall.as_json();
-        }
-        serde_json::to_string_pretty(&whole).unwrap_or_default()
+        let whole = Whole {
+            status: got.status.as_u16(),
+            headers,
+            explain: waterfall.filter(|_| self.explain).map(Waterfall::as_json),
+            body: serde_json::from_slice(&got.body).ok(),
+        };
+        pretty::indent(&serde_json::to_string(&whole).unwrap_or_default())
     }
+}
+
+/// `--format json`. The data goes in as it came: numbers stay as they are written.
+#[derive(serde::Serialize)]
+struct Whole<'a> {
+    status: u16,
+    headers: serde_json::Map<String, Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    explain: Option<Value>,
+    body: Option<&'a serde_json::value::RawValue>,
 }
 
 fn names_of(things: &[Value]) -> String {

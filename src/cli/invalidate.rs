@@ -8,7 +8,7 @@ use clap::Args;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::args::{AdminPort, Format};
+use super::args::{self, AdminPort, Format};
 use super::local::{Local, problem_text};
 use super::{exit, out};
 
@@ -30,7 +30,7 @@ pub(super) struct Invalidate {
     #[arg(long)]
     wait: bool,
     /// How long to wait
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = args::time)]
     timeout: Duration,
     /// Print the script with which any program can invalidate, with one `EVAL`
     #[arg(long)]
@@ -73,6 +73,7 @@ impl Invalidate {
         match status {
             200 | 202 => said,
             400 => exit::wrong_input(),
+            503 => exit::unavailable(),
             _ => exit::FAILED,
         }
     }

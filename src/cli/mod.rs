@@ -53,8 +53,8 @@ pub(crate) mod exit {
     name = "bfb",
     version,
     max_term_width = 100,
-    after_help = "Every flag can be set by an environment variable of \
-    the same name: `--drain 5s` is `BFB_DRAIN=5s`.\nExit codes: 0 well, 1 failed, 64 the input is wrong, 69 something \
+    after_help = "Every flag of `serve` can be set by an environment \
+    variable of the same name: `--drain 5s` is `BFB_DRAIN=5s`.\nExit codes: 0 well, 1 failed, 64 the input is wrong, 69 something \
     needed is not there."
 )]
 struct Bfb {

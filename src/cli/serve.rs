@@ -53,7 +53,7 @@ pub(super) struct Serve {
     request_cache_control: RequestCacheControl,
 
     /// How long a drain may take
-    #[arg(long, env = "BFB_DRAIN", value_name = "TIME", default_value = "25s", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "BFB_DRAIN", value_name = "TIME", default_value = "25s", value_parser = args::time)]
     drain: Duration,
     /// The log's level, or a filter such as `info,bfb::sources=debug`
     #[arg(long, env = "BFB_LOG", value_name = "LEVEL", default_value = "info")]
@@ -75,7 +75,7 @@ pub(super) struct Serve {
 /// `--request-cache-control`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum RequestCacheControl {
-    /// A consumer may ask for `no-cache` and `only-if-cached`.
+    /// A consumer may ask for `no-cache`, `no-store`, `max-age` and `only-if-cached`.
     Honour,
     /// It may not.
     Ignore,

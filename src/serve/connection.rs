@@ -86,7 +86,7 @@ where
             },
             _ = tick.tick() => if state.is_slow(&limits) {
                 port.metrics.slow_requests.inc();
-                tracing::warn!(limit_ms = limits.head.as_millis(), "closed a connection whose request took too long to arrive");
+                tracing::warn!(limit_ms = u64::try_from(limits.head.as_millis()).unwrap_or(u64::MAX), "closed a connection whose request took too long to arrive");
                 return;
             },
         }

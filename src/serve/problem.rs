@@ -33,6 +33,11 @@ pub enum Problem {
     },
     /// No version is published under this path.
     NoSuchPath,
+    /// The admin port has nothing under this path.
+    NothingHere {
+        /// What there is.
+        detail: String,
+    },
     /// Only `GET` and `HEAD`.
     MethodNotAllowed {
         /// The value of `Allow`.
@@ -133,6 +138,7 @@ impl Problem {
             Self::BadRequest { .. } => ("bad-request", StatusCode::BAD_REQUEST, "the request is not understood"),
             Self::NotFound { .. } => ("not-found", StatusCode::NOT_FOUND, "the dataset does not exist"),
             Self::NoSuchPath => ("no-such-path", StatusCode::NOT_FOUND, "no version is published under this path"),
+            Self::NothingHere { .. } => ("no-such-path", StatusCode::NOT_FOUND, "there is nothing under this path"),
             Self::MethodNotAllowed { .. } => {
                 ("method-not-allowed", StatusCode::METHOD_NOT_ALLOWED, "the method is not allowed here")
             }
@@ -188,6 +194,7 @@ impl Problem {
         match self {
             Self::BadKey { detail }
             | Self::BadRequest { detail }
+            | Self::NothingHere { detail }
             | Self::ShapeFailed { detail, .. }
             | Self::Overloaded { detail }
             | Self::NotAcknowledged { detail, .. }
