@@ -8,6 +8,7 @@ mod drain;
 mod plans;
 mod reload;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use prometheus_client::metrics::info::Info;
@@ -42,6 +43,16 @@ pub enum StartError {
     /// The file of seal keys holds none.
     #[error(transparent)]
     Seal(#[from] SealError),
+    /// The folder of `--record` or `--replay`.
+    #[error("`{}` is no folder that can be {what}: {source}", folder.display())]
+    Tape {
+        /// Which.
+        folder: PathBuf,
+        /// What for.
+        what: &'static str,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// An address is taken.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -91,6 +102,7 @@ impl Sidecar {
             plans::load_identity(config.identity.as_ref(), &config.tape, loaded.domains())?.map(watch::Sender::new);
         let shared =
             plans::shared(config.tls, &config.tape, identity.as_ref(), identity_metrics.clone(), &mut registry);
+        plans::check_tape(&config.tape)?;
         let seal = config.caching.seal_key.as_deref().map(Seal::load).transpose()?;
         let mut caching = plans::caching(&config.caching, seal.clone(), &mut registry);
         let following = seal.map(|seal| (seal, caching.metrics.clone()));
@@ -111,6 +123,7 @@ impl Sidecar {
             health: Health::new(phase.subscribe()),
             table: table.subscribe(),
             identity: identity.as_ref().map(watch::Sender::subscribe),
+            identity_metrics: identity_metrics.clone(),
             reloads: reloads.subscribe(),
             memory,
             verifier,

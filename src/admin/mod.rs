@@ -27,7 +27,7 @@ use tokio::sync::watch;
 
 use crate::bus::Bus;
 use crate::cache::{BusLoss, Cache, Happenings, Memory, Verifier};
-use crate::identity::Identity;
+use crate::identity::{self, Identity};
 use crate::serve::problem::Problem;
 use crate::serve::{Activity, AllowedHosts, Answering, Table};
 use crate::sources::TraceContext;
@@ -48,6 +48,8 @@ pub struct Told {
     pub table: watch::Receiver<Arc<Table>>,
     /// Who we are; `None` with `--insecure-upstreams` alone.
     pub identity: Option<watch::Receiver<Arc<Identity>>>,
+    /// How its files are.
+    pub identity_metrics: identity::Metrics,
     /// How the last reload went.
     pub reloads: watch::Receiver<Reloads>,
     /// Where datasets are kept.

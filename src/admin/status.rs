@@ -141,6 +141,10 @@ pub(super) fn trouble(told: &Told) -> Vec<String> {
             trouble.push(format!("domain `{}`: the lease is not held; {}", domain.domain, told.bus_loss.in_words()));
         }
     }
+    if told.identity_metrics.files_are_broken() {
+        trouble
+            .push("the certificate files are not usable, the identity before them stays; the log says why".to_owned());
+    }
     let expires = told.identity.as_ref().map(|identity| identity.borrow().not_after);
     if expires.is_some_and(|not_after| not_after <= SystemTime::now()) {
         trouble.push("the certificate of this sidecar has expired".to_owned());

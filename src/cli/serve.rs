@@ -193,7 +193,9 @@ pub(super) fn refuse(error: &StartError) -> ExitCode {
     }
     match error {
         StartError::Domain(_) | StartError::NoIdentity(_) | StartError::Remote(_) => exit::wrong_input(),
-        StartError::Identity(_) | StartError::Seal(_) | StartError::Bind(_) => exit::unavailable(),
+        StartError::Identity(_) | StartError::Seal(_) | StartError::Tape { .. } | StartError::Bind(_) => {
+            exit::unavailable()
+        }
         StartError::Shape(_) => exit::FAILED,
     }
 }

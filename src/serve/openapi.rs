@@ -113,3 +113,27 @@ fn problem_schema() -> Value {
         },
     })
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot set itself up should stop there")]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::domain::{World, parse};
+
+    #[test]
+    fn what_a_schema_refers_to_is_looked_for_within_it() {
+        let schema = r##"{"$defs": {"day": {"type": "string"}}, "properties": {"born": {"$ref": "#/$defs/day"}}}"##;
+        let text = "domain: c\nsources:\n  a: {url: 'http://a/{key}'}\nversions:\n  \
+                    v1: {path: '/v1/c/{key}', schema: s.json}\n";
+        let read = |_: &Path| Ok(schema.to_owned());
+        let world = World { variable: &|_| None, read: &read, program: &|_| Ok(()), allow_http: true };
+        let domain = parse(Path::new("c.yaml"), text, world).unwrap();
+        let document: Value = serde_json::from_slice(&render(&[&domain])).unwrap();
+        let answer = &document["paths"]["/v1/c/{key}"]["get"]["responses"]["200"];
+        let embedded = &answer["content"]["application/json"]["schema"];
+        assert_eq!(embedded["$id"], "urn:bfb:schema:c:v1");
+        assert_eq!(embedded["properties"]["born"]["$ref"], "#/$defs/day");
+    }
+}

@@ -69,6 +69,16 @@ pub fn load_identity(
     }
 }
 
+/// A folder that is not there would fail every request, or record none.
+pub(super) fn check_tape(tape: &Tape) -> Result<(), StartError> {
+    let (folder, what) = match tape {
+        Tape::Off => return Ok(()),
+        Tape::Record(folder) => (folder, "recorded to"),
+        Tape::Replay(folder) => (folder, "replayed from"),
+    };
+    tape.prepare().map_err(|source| StartError::Tape { folder: folder.clone(), what, source })
+}
+
 /// What every source's client shares.
 pub fn shared(
     tls: TlsOptions,
