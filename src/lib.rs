@@ -46,7 +46,8 @@
 //!
 //! `POST /invalidate` (`bfb invalidate`) appends an entry to the domain's log, and stamps what it names with the entry's
 //! `seq`. Nothing is searched for or deleted: a dataset in memory carries the fence of the flight that read it, and is
-//! believed only while no stamp is newer, a flight in the air likewise. A fleet of one has acknowledged it by then.
+//! believed only while no stamp is newer, a flight in the air likewise. A fleet of one has acknowledged it by then. Whoever
+//! listens is told ([`bus::Happening`], and of collections [`cache::Happening`]): `GET /events`, `bfb tail`.
 //!
 //! # The life of a change
 //!

@@ -147,7 +147,7 @@ impl Demo {
         let own = redis.and_then(|redis| format!("unix://{}", redis.socket().display()).parse().ok());
         let mut settings = bus::Settings::new(self.redis.clone().or(own)?, LEASE);
         settings.label = format!("demo-{index}");
-        settings.namespace = NAMESPACE.to_owned();
+        NAMESPACE.clone_into(&mut settings.namespace);
         let mut config = self.config(file, upstreams, index == 1);
         config.bus = Some(settings);
         config.memory = MEMORY;
