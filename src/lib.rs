@@ -49,7 +49,8 @@
 //! `seq`. Nothing is searched for or deleted: a dataset in memory carries the fence of the flight that read it, and is
 //! believed only while no stamp is newer, a flight in the air likewise. A fleet of one has acknowledged it by then. With
 //! Redis the log is there: one script appends, stamps and publishes, every sidecar applies what it hears or reads, and says so
-//! with its next heartbeat, until the invalidator has heard from all, or the lease of those who are silent is over.
+//! with its next heartbeat, until the invalidator has heard from all, or the lease of those who are silent is over. Whoever
+//! listens is told ([`bus::Happening`], and of collections [`cache::Happening`]): `GET /events`, `bfb tail`.
 //!
 //! # The life of a change
 //!

@@ -25,12 +25,15 @@ fn foreign(key: &str) -> redis::Cmd {
     command.arg(1).arg("00000000000000000000000000000001").arg("").arg("key").arg(key).take()
 }
 
+/// A metric, its labels, and its value where that is known.
+type Expected<'a> = (&'a str, &'a [(&'a str, &'a str)], Option<f64>);
+
 #[tokio::test]
 async fn every_counter_is_there_before_it_counts_anything() {
     let (_redis, _upstream, members) = fleet(1, &[]).await;
     let sidecar = &members[0];
     let plan = sidecar.admin("/status").await.json()["domains"][0]["plan"].as_str().unwrap().to_owned();
-    let expected: &[(&str, &[(&str, &str)], Option<f64>)] = &[
+    let expected: &[Expected<'_>] = &[
         ("bfb_build_info", &[("version", env!("CARGO_PKG_VERSION"))], Some(1.0)),
         ("bfb_domain_info", &[DOMAIN, ("plan", &plan)], Some(1.0)),
         ("bfb_requests_total", &[DOMAIN, ("version", "v2"), ("status", "200")], Some(0.0)),
@@ -63,34 +66,34 @@ async fn every_counter_is_there_before_it_counts_anything() {
 async fn hits_acknowledgements_gaps_catch_ups_and_losses_are_counted() {
     let (mut redis, _upstream, members) = fleet(1, &["--lease", "1s"]).await;
     let sidecar = &members[0];
-    let count = async |name: &str, labels: &[(&str, &str)]| sidecar.metric(name, labels).await.unwrap();
+    let count = async |name: &str, labels: &[(&str, &str)]| sidecar.metric(name, labels).await;
     for _ in 0..3 {
         sidecar.get(PATH).await.dataset();
     }
-    assert_eq!(count("bfb_cache_hits_total", &[("tier", "memory")]).await, 2.0);
-    assert_eq!(count("bfb_cache_misses_total", &[]).await, 1.0);
+    assert_eq!(count("bfb_cache_hits_total", &[("tier", "memory")]).await, Some(2.0));
+    assert_eq!(count("bfb_cache_misses_total", &[]).await, Some(1.0));
     let asked = json!({"domain": "customer", "keys": ["42"], "wait": "fleet"});
     assert_eq!(sidecar.send_admin(write("/invalidate", &asked)).await.status, 200);
-    assert_eq!(count("bfb_invalidation_acknowledged_seconds_count", &[]).await, 1.0);
-    assert_eq!(count("bfb_invalidations_applied_total", &[DOMAIN]).await, 1.0);
+    assert_eq!(count("bfb_invalidation_acknowledged_seconds_count", &[]).await, Some(1.0));
+    assert_eq!(count("bfb_invalidations_applied_total", &[DOMAIN]).await, Some(1.0));
     // A connection that dies is a gap, and what was published meanwhile is read from the log.
-    let catch_ups = count("bfb_bus_catch_ups_total", &[DOMAIN]).await;
+    let catch_ups = count("bfb_bus_catch_ups_total", &[DOMAIN]).await.unwrap();
     let mut kill_then_invalidate = redis::pipe();
     kill_then_invalidate.cmd("CLIENT").arg("KILL").arg("TYPE").arg("pubsub").add_command(foreign("43"));
     kill_then_invalidate.exec(&mut redis.control()).unwrap();
     until(sidecar, "bfb_bus_gaps_total", &[], |gaps| gaps >= 1.0).await;
     until(sidecar, "bfb_bus_catch_ups_total", &[DOMAIN], |times| times > catch_ups).await;
-    until(sidecar, "bfb_invalidations_applied_total", &[DOMAIN], |times| times == 2.0).await;
-    until(sidecar, "bfb_redis_connected", &[], |connected| connected == 1.0).await;
-    let bypassed = count("bfb_bypass_seconds_total", &[DOMAIN]).await;
+    until(sidecar, "bfb_invalidations_applied_total", &[DOMAIN], |times| times >= 2.0).await;
+    until(sidecar, "bfb_redis_connected", &[], |connected| connected >= 1.0).await;
+    let bypassed = count("bfb_bypass_seconds_total", &[DOMAIN]).await.unwrap();
     redis.kill();
     until_lease(sidecar, false).await;
     until(sidecar, "bfb_bypass_seconds_total", &[DOMAIN], |seconds| seconds > bypassed + 0.5).await;
-    assert_eq!(count("bfb_lease_losses_total", &[DOMAIN]).await, 1.0);
-    assert_eq!(count("bfb_lease_held", &[DOMAIN]).await, 0.0);
+    assert_eq!(count("bfb_lease_losses_total", &[DOMAIN]).await, Some(1.0));
+    assert_eq!(count("bfb_lease_held", &[DOMAIN]).await, Some(0.0));
     // Its first log was news to it as well.
-    let epochs = count("bfb_memory_emptied_total", &[DOMAIN, ("why", "epoch")]).await;
+    let epochs = count("bfb_memory_emptied_total", &[DOMAIN, ("why", "epoch")]).await.unwrap();
     redis.revive();
     until_lease(sidecar, true).await;
-    until(sidecar, "bfb_memory_emptied_total", &[DOMAIN, ("why", "epoch")], |times| times == epochs + 1.0).await;
+    until(sidecar, "bfb_memory_emptied_total", &[DOMAIN, ("why", "epoch")], |times| times > epochs).await;
 }

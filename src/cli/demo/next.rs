@@ -43,10 +43,10 @@ pub(crate) fn try_fleet(bfb: &str, control: SocketAddr, members: &[At], socket: 
     let (Some(first), Some(last)) = (members.first(), members.last()) else { return String::new() };
     let mut steps = vec![
         (format!("curl -i http://{}/v2/customers/42", last.listen), "see `Cache-Status`"),
-        (format!("curl -X POST http://{control}/favorites/change/42"), "customer 42 likes something new"),
+        (format!("curl -X POST http://{control}/favorites/change/42"), "customer 42 changes"),
         (format!("{bfb} invalidate --wait{} customer 42", at("admin", "localhost:7071", &first.admin)), "all hear it"),
         (format!("{bfb} tail --keys{}", at("admin", "localhost:7071", &last.admin)), "what happens in one"),
-        (format!("{bfb} status{}", at("admin", "localhost:7071", &last.admin)), "its lease, log and cache"),
+        (format!("{bfb} status{}", at("admin", "localhost:7071", &last.admin)), "how one stands"),
     ];
     if let Some(socket) = socket {
         let hint = r#"'bfb:{demo/customer}:invalidate' '{"keys": ["42"]}'"#;

@@ -24,7 +24,7 @@ pub(super) fn text(status: &Value) -> String {
     );
     if let Some(identity) = status.get("identity").filter(|identity| !identity.is_null()) {
         let (names, not_after) = (word(identity, "names"), word(identity, "not_after"));
-        let _ = writeln!(text, "identity {names}, valid until {not_after}");
+        let _ = writeln!(text, "identity {names}\n         valid until {not_after}");
     }
     fleet(&mut text, &status["fleet"]);
     cache(&mut text, &status["cache"]);

@@ -71,7 +71,7 @@ fn said(name: &str, event: &Value) -> Option<Said> {
     Some(match name {
         "listening" => ("listening", Style::new().cyan(), standing(event)),
         "invalidated" => ("invalidated", notable, scopes(event)),
-        "hinted" => ("hinted", notable, "a hint was written to the log".to_owned()),
+        "hinted" => ("hinted", notable, "a hint is in the log now".to_owned()),
         "emptied" => ("emptied", bad, because(event)),
         "lease-held" => ("lease held", good, "memory may be served from".to_owned()),
         "lease-lost" => ("lease lost", bad, "memory is not trusted until redis is heard".to_owned()),
