@@ -32,6 +32,18 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// Whether the same may be answered soon: Redis is on its way to another state, or the connection to another Redis.
+    pub(super) fn passes(&self) -> bool {
+        match self {
+            Self::Lost | Self::Slow => true,
+            // A slot on the move, a failover, a start.
+            Self::Refused(code) => {
+                matches!(&**code, "TRYAGAIN" | "CLUSTERDOWN" | "READONLY" | "LOADING" | "MASTERDOWN" | "NOREPLICAS")
+            }
+            _ => false,
+        }
+    }
+
     /// A short name for metrics.
     pub const fn kind(&self) -> &'static str {
         match self {

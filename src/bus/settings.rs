@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use redis::{ClientTlsConfig, ConnectionInfo, IntoConnectionInfo as _, RedisConnectionInfo, TlsCertificates};
+use redis::{Client, ClientTlsConfig, ConnectionInfo, IntoConnectionInfo as _, RedisConnectionInfo, TlsCertificates};
 
 use super::fault::Fault;
 
@@ -149,6 +149,14 @@ impl Settings {
             Some((user, password)) => (Some(user.to_owned()).filter(|user| !user.is_empty()), password.to_owned()),
             None => (None, text.to_owned()),
         }))
+    }
+
+    /// A client of one server, with the certificates of now if it speaks TLS.
+    pub(super) fn client(&self, info: ConnectionInfo, tls: bool) -> Result<Client, Fault> {
+        if tls {
+            return Ok(Client::build_with_tls(info, self.certificates()?)?);
+        }
+        Ok(Client::open(info)?)
     }
 
     /// The certificates of now.

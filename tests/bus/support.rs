@@ -37,10 +37,15 @@ pub(super) fn settings(addr: SocketAddr) -> Settings {
 impl Member {
     /// A member that may not have heard of the others yet.
     pub(super) fn begin(settings: Settings) -> Self {
-        let (bus, driver) = Bus::connect(settings, [DOMAIN], Metrics::default());
+        Self::serving(settings, &[DOMAIN])
+    }
+
+    /// One that serves these domains; [`Self::domain`] is the first.
+    pub(super) fn serving(settings: Settings, domains: &[&str]) -> Self {
+        let (bus, driver) = Bus::connect(settings, domains.iter().copied(), Metrics::default());
         let (stop, stopped) = oneshot::channel::<()>();
         let happenings = bus.subscribe();
-        let domain = bus.domain(DOMAIN).unwrap();
+        let domain = bus.domain(domains[0]).unwrap();
         let driver = tokio::spawn(driver.run(async { drop(stopped.await) }));
         Self { bus, domain, happenings, stop: Some(stop), driver }
     }

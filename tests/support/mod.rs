@@ -2,6 +2,7 @@
 //! (`domain`), the program itself (`sidecar`), who asks it (`client`), and a private Redis (`redis`).
 
 pub(crate) mod client;
+pub(crate) mod cluster;
 pub(crate) mod domain;
 pub(crate) mod link;
 pub(crate) mod pki;
