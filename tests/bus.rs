@@ -1,5 +1,6 @@
 //! The bus over a real Redis.
 
+mod acl;
 mod cluster;
 mod fleet;
 mod loss;

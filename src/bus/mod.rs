@@ -44,6 +44,6 @@ pub use happening::{Happening, What};
 pub use invalidate::{Acknowledgement, NotAcknowledged, Sent};
 pub use metrics::Metrics;
 pub use names::Names;
-pub use permissions::{PERMISSIONS, Permission, Where, rules};
+pub use permissions::{Kind, PERMISSIONS, Permission, rules};
 pub use scripts::{Ask, LIMITS, Scripts, invalidate_script};
 pub use settings::{ConnectionUrl, Servers, Settings, WrongUrl};

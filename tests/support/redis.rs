@@ -8,17 +8,22 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use bfb::bus::Where;
+use bfb::bus::Kind;
 use tempfile::TempDir;
 
 /// What the user `bfb` may do: what the README says, and no more.
-fn rules(cluster: bool) -> String {
-    let needed = |place| match place {
-        Where::Everywhere => true,
-        Where::Cluster => cluster,
-        Where::Sharded => cluster && version() >= SEVEN,
-    };
-    format!("on >secret {}", bfb::bus::rules("default", needed))
+fn rules(options: &[String]) -> String {
+    let cluster = options.iter().any(|option| option == "--cluster-enabled");
+    format!("on >secret {}", bfb::bus::rules("default", kind(cluster)))
+}
+
+/// What kind of Redis it is to a sidecar.
+pub(crate) fn kind(cluster: bool) -> Kind {
+    match cluster {
+        false => Kind::One,
+        true if version() >= SEVEN => Kind::Cluster,
+        true => Kind::OldCluster,
+    }
 }
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -204,7 +209,7 @@ fn launch(addr: SocketAddr, dir: &TempDir, options: &[String]) -> Option<Child> 
         .args(["--port", &addr.port().to_string(), "--bind", &addr.ip().to_string()])
         .args(["--save", "", "--appendonly", "no"])
         .args(["--user", "bfb"])
-        .args(rules(options.iter().any(|option| option == "--cluster-enabled")).split_whitespace())
+        .args(rules(options).split_whitespace())
         .args(options)
         .arg("--dir")
         .arg(dir.path());
