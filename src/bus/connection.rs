@@ -125,14 +125,14 @@ impl Links {
 }
 
 /// A client of the one server.
-fn one(settings: &Settings, url: &ConnectionUrl) -> Result<Client, Fault> {
+pub(super) fn one(settings: &Settings, url: &ConnectionUrl) -> Result<Client, Fault> {
     let info = url.info()?;
     let redis = settings.authorise(spoken(info.redis_settings().clone()))?;
     settings.client(info.set_redis_settings(redis), url.is_tls())
 }
 
 /// A client of the primary that the sentinels name now. A user in a sentinel's URL is one of the sentinels'.
-async fn primary(settings: &Settings, sentinels: &[ConnectionUrl], service: &str) -> Result<Client, Fault> {
+pub(super) async fn primary(settings: &Settings, sentinels: &[ConnectionUrl], service: &str) -> Result<Client, Fault> {
     let infos = sentinels.iter().map(ConnectionUrl::info).collect::<Result<Vec<_>, _>>()?;
     let tls = sentinels.iter().any(ConnectionUrl::is_tls);
     let addresses: Vec<ConnectionAddr> = infos.iter().map(|info| info.addr().clone()).collect();

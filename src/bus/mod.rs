@@ -19,6 +19,7 @@ mod clock;
 mod connection;
 mod core;
 mod driver;
+pub mod examine;
 mod fault;
 mod format;
 mod handle;

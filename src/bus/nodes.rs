@@ -97,10 +97,19 @@ impl Node {
 impl Nodes {
     /// Finds the Cluster through one of the servers that were named.
     pub(super) async fn connect(settings: &Settings, seeds: &[ConnectionUrl], outlet: &Outlet) -> Result<Self, Fault> {
+        Ok(Self::find(settings, seeds, outlet).await?.0)
+    }
+
+    /// The same, with who holds what.
+    pub(super) async fn find(
+        settings: &Settings,
+        seeds: &[ConnectionUrl],
+        outlet: &Outlet,
+    ) -> Result<(Self, Slots), Fault> {
         let (settings, seeds, outlet) = (settings.clone(), seeds.to_vec(), outlet.clone());
         let nodes = Self { settings, seeds, outlet, state: Mutex::default() };
-        nodes.learn().await?;
-        Ok(nodes)
+        let slots = nodes.learn().await?.ok_or(Fault::Lost)?;
+        Ok((nodes, slots))
     }
 
     /// Hears a domain's news and hints, from the next call for it on.
@@ -252,7 +261,8 @@ impl Nodes {
         Err(first.unwrap_or(Fault::Lost))
     }
 
-    fn client(&self, address: &Address) -> Result<Client, Fault> {
+    /// A client of the server at an address.
+    pub(super) fn client(&self, address: &Address) -> Result<Client, Fault> {
         let seed = self.seeds.first().ok_or(Fault::Lost)?;
         let info = seed.info()?;
         let redis = self.settings.authorise(spoken(info.redis_settings().clone()))?;

@@ -166,8 +166,13 @@ impl Settings {
         };
         Ok(TlsCertificates {
             client_tls: self.identity.as_ref().map(pair).transpose()?,
-            root_cert: self.ca.as_deref().map(read).transpose()?,
+            root_cert: self.authorities()?,
         })
+    }
+
+    /// The authorities of now, in PEM; without them the public ones count.
+    pub(super) fn authorities(&self) -> Result<Option<Vec<u8>>, Fault> {
+        self.ca.as_deref().map(read).transpose()
     }
 }
 

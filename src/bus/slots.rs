@@ -17,7 +17,7 @@ pub(super) struct Address {
 }
 
 /// What a server said of all slots.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Slots {
     owners: Vec<(RangeInclusive<u16>, Address)>,
     servers: Vec<Address>,
@@ -97,6 +97,14 @@ impl Slots {
     /// The primary that holds a slot.
     pub(super) fn owner(&self, slot: u16) -> Option<&Address> {
         self.owners.iter().find(|(range, _)| range.contains(&slot)).map(|(_, owner)| owner)
+    }
+
+    /// Those that hold slots, each once.
+    pub(super) fn primaries(&self) -> Vec<Address> {
+        let mut primaries: Vec<_> = self.owners.iter().map(|(_, owner)| owner.clone()).collect();
+        primaries.sort_unstable_by_key(ToString::to_string);
+        primaries.dedup();
+        primaries
     }
 
     /// Primaries and replicas.

@@ -77,13 +77,25 @@ impl Redis {
         redis::cmd("CLUSTER").arg("ADDSLOTS").arg(slots.collect::<Vec<_>>()).exec(&mut self.control()).unwrap();
     }
 
-    /// A sentinel that watches `primary` under the name `main`.
-    pub(crate) fn sentinel_of(primary: SocketAddr) -> Self {
+    /// A server that has everything that `primary` has, and follows it.
+    pub(crate) fn replica_of(primary: SocketAddr) -> Self {
+        let replica = Self::start_with(&["--replicaof", &format!("{} {}", primary.ip(), primary.port())]);
+        let until = Instant::now() + PATIENCE;
+        while !replica.command::<String>(&["INFO", "replication"]).contains("master_link_status:up") {
+            assert!(Instant::now() < until, "it never had everything");
+            std::thread::yield_now();
+        }
+        replica
+    }
+
+    /// A sentinel that watches `primary` under the name `main`; `more` are lines of its configuration.
+    pub(crate) fn sentinel_of(primary: SocketAddr, more: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let addr = free();
         let file = dir.path().join("sentinel.conf");
         let (host, port) = (primary.ip(), primary.port());
         let lines = format!("port {}\nbind 127.0.0.1\nsentinel monitor main {host} {port} 1\n", addr.port());
+        let lines = more.iter().fold(lines, |lines, line| lines + line + "\n");
         std::fs::write(&file, lines).unwrap();
         let mut command = Command::new(program());
         command.arg(&file).arg("--sentinel");
