@@ -2,8 +2,11 @@
 
 mod acl;
 mod cluster;
+mod failover;
 mod fleet;
+mod foreign;
 mod loss;
 mod scripts;
 mod servers;
+mod slow;
 mod support;

@@ -279,6 +279,10 @@ impl Driver {
         let deposed =
             beats.iter().any(|(_, _, answer)| matches!(answer, Err(Fault::Refused(code)) if must_leave(code)));
         self.silent = if unheard { self.silent + 1 } else { 0 };
+        // Not as soon as there is a connection: one that breaks at once is no reason to hurry.
+        if beats.iter().any(|(_, _, answer)| answer.is_ok()) {
+            self.backoff = BACKOFF.0;
+        }
         if let Some(links) =
             links.filter(|links| self.is_current(Some(links)) && (deposed || self.silent >= silent_max))
         {

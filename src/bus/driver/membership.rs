@@ -33,7 +33,7 @@ impl Driver {
     pub(super) fn connected(&mut self, links: Links, subscribed: &[Arc<Domain>]) {
         tracing::info!("connected to redis");
         self.set_links(Some(Arc::new(links)), None);
-        (self.backoff, self.silent) = (BACKOFF.0, 0);
+        self.silent = 0;
         for domain in self.all() {
             if subscribed.iter().any(|one| Arc::ptr_eq(one, &domain)) {
                 self.handle(&domain, Event::LinkUp { ordered: true });
