@@ -1,7 +1,12 @@
 //! The bus over a real Redis.
 
+mod acl;
+mod cluster;
+mod failover;
 mod fleet;
+mod foreign;
 mod loss;
 mod scripts;
 mod servers;
+mod slow;
 mod support;

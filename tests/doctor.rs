@@ -1,6 +1,8 @@
 //! `bfb doctor`, the real binary: what it finds of upstreams that are well and of those that are not, and that none of them
 //! is sent a request unless it is proven mutual.
 
+mod redis;
+
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, Output};

@@ -9,13 +9,14 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 
 use super::clock;
-use super::connection::{Lane, Links, Shared};
+use super::connection::{Links, Shared};
 use super::fault::Fault;
 use super::guards::guards;
 use super::happening::{Happening, What};
 use super::metrics::Metrics;
 use super::names::Names;
 use super::scripts::{LIMITS, Scripts};
+use super::server::Lane;
 use super::settings::Settings;
 use crate::coherence::{Action, Answer, Call, Config, Epoch, Name, PROTOCOL, Published, Request, Scope, Sidecar};
 

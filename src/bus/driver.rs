@@ -33,7 +33,7 @@ const LOOK: Duration = Duration::from_millis(250);
 /// Between two tries to connect, at first and at the most.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 /// Round trips of heartbeats that stay unanswered before the connections are given up.
-const SILENT_MAX: u32 = 2;
+const SILENT_MAX: usize = 2;
 /// What deregistering may take.
 const LEAVE_MAX: Duration = Duration::from_millis(500);
 
@@ -52,7 +52,7 @@ pub struct Driver {
     channels: HashMap<Vec<u8>, (Arc<Domain>, bool)>,
     beats: Vec<(Arc<Domain>, Moment, Heartbeat)>,
     hints: usize,
-    silent: u32,
+    silent: usize,
     backoff: Duration,
 }
 
@@ -185,12 +185,20 @@ impl Driver {
         });
     }
 
-    /// Heartbeats of all domains that are due share a round trip.
+    /// Heartbeats of all domains that are due share a round trip. On a Cluster each goes for itself: one server that is lost
+    /// must not hold up what the others say.
     fn send_beats(&mut self) {
-        if self.beats.is_empty() {
-            return;
+        let mut beats = std::mem::take(&mut self.beats);
+        let each = if self.links.as_ref().is_some_and(|links| links.are_of_many()) { 1 } else { beats.len() };
+        while !beats.is_empty() {
+            let rest = beats.split_off(each);
+            self.send(beats);
+            beats = rest;
         }
-        let (core, links, beats) = (Arc::clone(&self.core), self.links.clone(), std::mem::take(&mut self.beats));
+    }
+
+    fn send(&mut self, beats: Vec<(Arc<Domain>, Moment, Heartbeat)>) {
+        let (core, links) = (Arc::clone(&self.core), self.links.clone());
         self.tasks.spawn(async move {
             let asked: Vec<_> = beats.iter().map(|(_, _, beat)| Core::request(Call::Heartbeat(beat.clone()))).collect();
             let ask =
@@ -238,7 +246,7 @@ impl Driver {
             Ok(Done::Connected(Ok((links, subscribed)))) => self.connected(links, &subscribed),
             Ok(Done::Connected(Err(fault))) => self.refused(&fault),
             Ok(Done::Subscribed(links, domain, subscribed)) if self.is_current(Some(&links)) => match subscribed {
-                Ok(()) => self.handle(&domain, Event::LinkUp { ordered: links.are_ordered() }),
+                Ok(()) => self.handle(&domain, Event::LinkUp { ordered: true }),
                 Err(_) => links.end(),
             },
             Ok(Done::Beats(links, beats)) => self.beaten(links.as_ref(), beats),
@@ -261,12 +269,24 @@ impl Driver {
 
     /// Heartbeats came back, or did not.
     fn beaten(&mut self, links: Option<&Arc<Links>>, beats: Vec<Beat>) {
-        let unheard = beats.iter().all(|(_, _, answer)| *answer == Err(Fault::Slow));
+        let many = links.is_some_and(|links| links.are_of_many());
+        let unheard = |answer: &_| match answer {
+            Err(Fault::Slow) => true,
+            // A server of many may be lost. If all are, they may be others by now.
+            Err(Fault::Lost) => many,
+            _ => false,
+        };
+        let unheard = beats.iter().all(|(_, _, answer)| unheard(answer));
+        let silent_max = if many { SILENT_MAX * self.domains.len() } else { SILENT_MAX };
         let deposed =
             beats.iter().any(|(_, _, answer)| matches!(answer, Err(Fault::Refused(code)) if must_leave(code)));
         self.silent = if unheard { self.silent + 1 } else { 0 };
+        // Not as soon as there is a connection: one that breaks at once is no reason to hurry.
+        if beats.iter().any(|(_, _, answer)| answer.is_ok()) {
+            self.backoff = BACKOFF.0;
+        }
         if let Some(links) =
-            links.filter(|links| self.is_current(Some(links)) && (deposed || self.silent >= SILENT_MAX))
+            links.filter(|links| self.is_current(Some(links)) && (deposed || self.silent >= silent_max))
         {
             links.end();
         }

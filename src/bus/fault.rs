@@ -23,6 +23,9 @@ pub enum Fault {
     /// The log is of another life of the server, or nobody has begun one yet.
     #[error("the log in redis is of another life of the server")]
     OtherLife,
+    /// No sentinel that was asked names a primary that is up.
+    #[error("no sentinel names a primary that is up")]
+    NoPrimary,
     /// A file with a password or a certificate cannot be read.
     #[error("`{}` cannot be read", .0.display())]
     File(PathBuf),
@@ -32,6 +35,18 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// Whether the same may be answered soon: Redis is on its way to another state, or the connection to another Redis.
+    pub(super) fn passes(&self) -> bool {
+        match self {
+            Self::Lost | Self::Slow => true,
+            // A slot on the move, a failover, a start.
+            Self::Refused(code) => {
+                matches!(&**code, "TRYAGAIN" | "CLUSTERDOWN" | "READONLY" | "LOADING" | "MASTERDOWN" | "NOREPLICAS")
+            }
+            _ => false,
+        }
+    }
+
     /// A short name for metrics.
     pub const fn kind(&self) -> &'static str {
         match self {
@@ -41,6 +56,7 @@ impl Fault {
             Self::Unreadable => "unreadable",
             Self::Newer(_) => "newer",
             Self::OtherLife => "other_life",
+            Self::NoPrimary => "no_primary",
             Self::File(_) => "file",
             Self::Gone => "gone",
         }
@@ -55,6 +71,7 @@ impl From<redis::RedisError> for Fault {
         // The detail of an error may quote what was sent; its code does not.
         match error.code() {
             Some(code) => Self::Refused(code.to_owned()),
+            None if error.kind() == redis::ErrorKind::MasterNameNotFoundBySentinel => Self::NoPrimary,
             None if error.is_io_error() || error.is_connection_dropped() || error.is_unrecoverable_error() => {
                 Self::Lost
             }

@@ -52,26 +52,28 @@ pub(super) fn inbox() -> (Outlet, Inbox) {
 }
 
 impl Outlet {
-    /// Takes what one server pushes. Its end ends the connections.
+    /// Takes what one server pushes. Its end ends the connections, and an end ends what it says.
     pub(super) fn take(&self, push: PushInfo, ends: &CancellationToken) {
+        if ends.is_cancelled() {
+            return;
+        }
         match push.kind {
-            PushKind::Disconnection => {
+            // Nobody asks to be unsubscribed from a slot's channels: the slot has gone to another server. The client library
+            // takes it for the answer to whatever is out, and every answer after it for one call too late.
+            PushKind::Disconnection | PushKind::SUnsubscribe => {
                 self.gap.mark();
                 ends.cancel();
+                // Once more, for what was asked in between on connections that had just ended.
+                self.gap.mark();
             }
             PushKind::Message | PushKind::SMessage => self.put(push),
             _ => {}
         }
     }
 
-    /// Takes what the servers of a cluster push. The client comes back by itself to those it loses: a new subscription, like
-    /// an end, is a gap.
-    pub(super) fn take_of_many(&self, push: PushInfo) {
-        match push.kind {
-            PushKind::Disconnection | PushKind::Subscribe | PushKind::SSubscribe => self.gap.mark(),
-            PushKind::Message | PushKind::SMessage => self.put(push),
-            _ => {}
-        }
+    /// Something may have been missed up to now.
+    pub(super) fn miss(&self) {
+        self.gap.mark();
     }
 
     fn put(&self, push: PushInfo) {

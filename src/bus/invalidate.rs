@@ -124,7 +124,7 @@ async fn try_until(core: &Core, domain: &Arc<Domain>, scopes: Arc<[Scope]>, dead
                 apply_ahead(core, domain, &sent, scopes);
                 return Ok(sent);
             }
-            Err(Fault::Lost | Fault::Slow) if Instant::now() + TRY_AGAIN < deadline => sleep(TRY_AGAIN).await,
+            Err(fault) if fault.passes() && Instant::now() + TRY_AGAIN < deadline => sleep(TRY_AGAIN).await,
             Err(fault) => return Err(fault),
             Ok(_) => return Err(Fault::Unreadable),
         }

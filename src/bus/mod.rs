@@ -7,15 +7,19 @@
 //!
 //! # What it needs of Redis
 //!
-//! Redis 6.2 or newer, or Valkey; a user with `~bfb:* &bfb:* +hello +ping +info +eval +evalsha +subscribe +unsubscribe
-//! +publish +hmget +hset +hget +hgetall +hdel +del +zadd +zcard +zscore +zpopmin +xadd +xrange +get +set +pexpire +pttl`; on a
-//! cluster also `+ssubscribe +sunsubscribe +spublish +cluster`. No `allkeys-…` eviction.
+//! Redis 6.2 or newer, or Valkey, and a user who may do what [`PERMISSIONS`] lists ([`rules`] writes it as Redis's ACL has
+//! it); no `allkeys-…` eviction.
+//!
+//! One server is reached by its address, or through sentinels; a new primary is another life. On a Cluster each domain lives
+//! on one slot, and its server is reached for itself, by [`Servers::Cluster`]'s own client: one that is lost holds up no
+//! domain but its own.
 
 mod answers;
 mod clock;
 mod connection;
 mod core;
 mod driver;
+pub mod examine;
 mod fault;
 mod format;
 mod guards;
@@ -25,8 +29,12 @@ mod inbox;
 mod invalidate;
 mod metrics;
 mod names;
+mod nodes;
+mod permissions;
 mod scripts;
+mod server;
 mod settings;
+mod slots;
 
 pub use answers::answer;
 pub use clock::now;
@@ -38,5 +46,6 @@ pub use happening::{Happening, What};
 pub use invalidate::{Acknowledgement, NotAcknowledged, Sent};
 pub use metrics::Metrics;
 pub use names::Names;
+pub use permissions::{Kind, PERMISSIONS, Permission, rules};
 pub use scripts::{Ask, LIMITS, Scripts, invalidate_script};
 pub use settings::{ConnectionUrl, Servers, Settings, WrongUrl};

@@ -122,6 +122,11 @@ impl Ask<'_> {
         self.command("EVAL", &self.script.text)
     }
 
+    /// The key of the domain's log.
+    pub(super) fn meta(&self) -> &str {
+        &self.keys[0]
+    }
+
     fn command(&self, name: &str, script: &str) -> Cmd {
         let mut command = redis::cmd(name);
         command.arg(script).arg(self.keys.len()).arg(&self.keys);

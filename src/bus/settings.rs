@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use redis::{ClientTlsConfig, ConnectionInfo, IntoConnectionInfo as _, RedisConnectionInfo, TlsCertificates};
+use redis::{Client, ClientTlsConfig, ConnectionInfo, IntoConnectionInfo as _, RedisConnectionInfo, TlsCertificates};
 
 use super::fault::Fault;
 
@@ -151,6 +151,14 @@ impl Settings {
         }))
     }
 
+    /// A client of one server, with the certificates of now if it speaks TLS.
+    pub(super) fn client(&self, info: ConnectionInfo, tls: bool) -> Result<Client, Fault> {
+        if tls {
+            return Ok(Client::build_with_tls(info, self.certificates()?)?);
+        }
+        Ok(Client::open(info)?)
+    }
+
     /// The certificates of now.
     pub(super) fn certificates(&self) -> Result<TlsCertificates, Fault> {
         let pair = |dir: &PathBuf| -> Result<_, Fault> {
@@ -158,8 +166,13 @@ impl Settings {
         };
         Ok(TlsCertificates {
             client_tls: self.identity.as_ref().map(pair).transpose()?,
-            root_cert: self.ca.as_deref().map(read).transpose()?,
+            root_cert: self.authorities()?,
         })
+    }
+
+    /// The authorities of now, in PEM; without them the public ones count.
+    pub(super) fn authorities(&self) -> Result<Option<Vec<u8>>, Fault> {
+        self.ca.as_deref().map(read).transpose()
     }
 }
 

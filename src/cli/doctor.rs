@@ -1,4 +1,4 @@
-//! `bfb doctor PATH…`: asks every upstream for real, and says what is wrong or will be.
+//! `bfb doctor PATH…`: asks every upstream, and the fleet's Redis, for real, and says what is wrong or will be.
 //!
 //! Connections are looked at by handshakes alone; requests (with `--key`) go out only over those proven mutual. What was
 //! answered is weighed, never printed. Whatever is found is in the report; the exit code says whether any of it is an error.
@@ -9,6 +9,7 @@ mod examine;
 mod finding;
 mod judge;
 mod own;
+mod redis;
 mod report;
 mod table;
 
@@ -20,7 +21,7 @@ use clap::Args;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
-use super::args::{self, Format, Upstreams};
+use super::args::{self, Fleet, Format, Upstreams};
 use super::{check, exit, out, serve};
 use crate::identity;
 use crate::sidecar;
@@ -43,6 +44,8 @@ pub(super) struct Doctor {
     timeout: Duration,
     #[command(flatten)]
     upstreams: Upstreams,
+    #[command(flatten)]
+    fleet: Fleet,
 }
 
 impl Doctor {
@@ -70,7 +73,7 @@ impl Doctor {
         let mut registry = Registry::default();
         let metrics = identity::Metrics::default();
         let shared = sidecar::shared(tls, &Tape::Off, watched.as_ref(), metrics, &mut registry);
-        let asker = Asker { identity, tls, timeout: self.timeout, shared };
+        let asker = Asker { identity, tls, timeout: self.timeout, shared, redis: self.fleet.settings() };
         super::block_on(async {
             let report = examine::all(domains, &asker, self.key.as_deref()).await;
             let said = match self.format {

@@ -76,8 +76,8 @@ enum Command {
     Get(get::Get),
     /// Say that datasets are out of date: by key, by tag, or all
     Invalidate(invalidate::Invalidate),
-    /// Ask every upstream for real: identity, expiry, client certificates, validators, latency
-    Doctor(doctor::Doctor),
+    /// Ask every upstream, and the fleet's Redis, for real: identity, expiry, client certificates, validators, latency
+    Doctor(Box<doctor::Doctor>),
     /// Show the state of the sidecar beside you
     Status(status::Status),
     /// Show what happens in the sidecar beside you, as it happens

@@ -28,6 +28,13 @@ pub(super) fn server(context: &mut Context<'_>, at: At<'_>) -> Option<ServerIden
         .ok()
 }
 
+impl ServerIdentity {
+    /// What a host stands for that is named without a domain file: a DNS name or an address.
+    pub fn of_host(text: &str) -> Option<Self> {
+        host(text)
+    }
+}
+
 /// The identity that a URL's host asks for.
 pub(super) fn of_origin(origin: &Uri) -> Option<ServerIdentity> {
     host(origin.host()?)

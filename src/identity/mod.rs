@@ -25,7 +25,7 @@ pub use connector::Connector;
 pub use files::Identity;
 pub use follow::follow;
 pub use metrics::Metrics;
-pub use probe::{Inspection, Refusal, inspect, refuses_without_certificate};
+pub use probe::{Inspection, Refusal, inspect, inspect_under, refuses_without_certificate};
 pub use words::{ConnectError, ConnectErrorKind};
 
 use files::aws_lc as provider;

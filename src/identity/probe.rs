@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::Uri;
-use rustls::Error;
 use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::{Error, RootCertStore};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
@@ -85,14 +86,44 @@ pub async fn inspect(
     server: &ServerIdentity,
     tls: TlsOptions,
 ) -> Result<Inspection, ConnectError> {
-    let verifier = Verifier::new(identity.roots.clone(), server.clone(), &provider()).lenient();
+    let mut seen = look(uri, identity.roots.clone(), server, tls).await?;
+    if seen.problem.is_none() && seen.protocol.is_some() && !seen.asked_for_certificate {
+        seen.problem = Some("it did not ask for a client certificate".to_owned());
+    }
+    Ok(seen)
+}
+
+/// The same for a server that need not ask for ours: `authorities` are those that may have signed its certificate, in PEM;
+/// without them the public ones.
+pub async fn inspect_under(
+    uri: &Uri,
+    authorities: Option<&[u8]>,
+    server: &ServerIdentity,
+    tls: TlsOptions,
+) -> Result<Inspection, ConnectError> {
+    let mut roots = RootCertStore::empty();
+    match authorities {
+        Some(pem) => {
+            roots.add_parsable_certificates(CertificateDer::pem_slice_iter(pem).filter_map(Result::ok));
+        }
+        None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+    }
+    look(uri, Arc::new(roots), server, tls).await
+}
+
+async fn look(
+    uri: &Uri,
+    roots: Arc<RootCertStore>,
+    server: &ServerIdentity,
+    tls: TlsOptions,
+) -> Result<Inspection, ConnectError> {
+    let verifier = Verifier::new(roots, server.clone(), &provider()).lenient();
     let Shaken { outcome, mut mark, connect, handshake, .. } = shake(uri, verifier, tls).await?;
     let problem = match &outcome {
         _ if mark.refusal.is_some() => mark.refusal.as_ref().map(|fault| fault.detail.clone()),
         // Over TLS 1.2 a server that demands a certificate ends the handshake here: just what it should do.
         Err(error) if mark.asked && refusal_of(error, &mark) == Some(Refusal::DemandsCertificate) => None,
         Err(error) => Some(Fault::of(error, &mark, tls).detail),
-        Ok(_) if !mark.asked => Some("it did not ask for a client certificate".to_owned()),
         Ok(_) => None,
     };
     let finished = outcome.as_ref().ok();

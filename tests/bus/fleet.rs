@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bfb::bus::{Bus, Claimed, Fault, Metrics, Names, What};
+use bfb::bus::{Bus, Claimed, Fault, Metrics, Names, Settings, What};
 use bfb::coherence::{Place, Scope, Stored};
 
 use super::support::{DOMAIN, LEASE, Member, PATIENCE, keys, settings};
@@ -196,6 +196,44 @@ async fn a_fleet_of_one_needs_no_redis() {
     assert!(!domain.believes(mark, "42", &[]));
     assert_eq!(domain.fetch(place("42")).await, Err(Fault::Lost));
     assert!(bus.standing().alone && bus.standing().domains[0].lease_left.is_none());
+}
+
+/// The user of all has another password from now on, and whoever has the old one is sent away.
+fn change_password(redis: &Redis, password: &str) {
+    let mut change = redis::pipe();
+    change.cmd("ACL").arg("SETUSER").arg("bfb").arg("resetpass").arg(format!(">{password}")).ignore();
+    change.cmd("CLIENT").arg("KILL").arg("USER").arg("bfb").ignore();
+    change.exec(&mut redis.control()).unwrap();
+}
+
+#[tokio::test]
+async fn a_password_that_is_changed_while_running_is_taken_from_its_file() {
+    for cluster in [false, true] {
+        let redis = if cluster { Redis::start_cluster() } else { Redis::start() };
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "bfb:secret").unwrap();
+        let scheme = if cluster { "redis-cluster" } else { "redis" };
+        let mut settings = Settings::new(format!("{scheme}://{}", redis.addr()).parse().unwrap(), LEASE);
+        settings.auth = Some(file.path().to_owned());
+        let mut one = Member::begin(settings);
+        one.until("hold its lease", |member| member.domain.lease_held()).await;
+        let fence = one.domain.fence().unwrap();
+
+        // The file comes later than the change, as a secret's new content does.
+        change_password(&redis, "another");
+        one.until("lose its lease", |member| !member.domain.lease_held()).await;
+        assert!(one.domain.invalidate(keys(&["42"])).await.is_err());
+        std::fs::write(file.path(), "bfb:another\n").unwrap();
+        one.until("hold its lease", |member| member.domain.lease_held()).await;
+        assert_eq!(one.domain.fence().unwrap(), fence, "it is the same log");
+
+        // Or earlier: then nothing is lost but the connection.
+        std::fs::write(file.path(), "bfb:third").unwrap();
+        change_password(&redis, "third");
+        let sent = one.domain.invalidate(keys(&["42"])).await.unwrap();
+        assert!(one.domain.lease_held());
+        one.until("apply it", |member| member.domain.has_applied(sent.token())).await;
+    }
 }
 
 #[tokio::test]

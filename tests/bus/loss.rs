@@ -10,7 +10,7 @@ use crate::support::link::{Cut, Link, Way};
 use crate::support::redis::Redis;
 
 /// What another program sends to invalidate a key.
-fn foreign(key: &str) -> redis::Cmd {
+pub(super) fn foreign(key: &str) -> redis::Cmd {
     let names = Names::new("default", DOMAIN);
     let mut command = redis::cmd("EVAL");
     command.arg(invalidate_script()).arg(3).arg(names.meta()).arg(names.log()).arg(names.stamps());

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bfb::bus::{Bus, DomainBus, Happening, Metrics, Settings, What};
 use bfb::coherence::{Name, Scope};
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, oneshot};
 use tokio::task::JoinHandle;
 
@@ -37,10 +38,24 @@ pub(super) fn settings(addr: SocketAddr) -> Settings {
 impl Member {
     /// A member that may not have heard of the others yet.
     pub(super) fn begin(settings: Settings) -> Self {
-        let (bus, driver) = Bus::connect(settings, [DOMAIN], Metrics::default());
+        Self::serving(settings, &[DOMAIN])
+    }
+
+    /// One that serves these domains; [`Self::domain`] is the first.
+    pub(super) fn serving(settings: Settings, domains: &[&str]) -> Self {
+        Self::with(settings, domains, Metrics::default())
+    }
+
+    /// One whose counters are looked at.
+    pub(super) fn counting(settings: Settings, metrics: Metrics) -> Self {
+        Self::with(settings, &[DOMAIN], metrics)
+    }
+
+    fn with(settings: Settings, domains: &[&str], metrics: Metrics) -> Self {
+        let (bus, driver) = Bus::connect(settings, domains.iter().copied(), metrics);
         let (stop, stopped) = oneshot::channel::<()>();
         let happenings = bus.subscribe();
-        let domain = bus.domain(DOMAIN).unwrap();
+        let domain = bus.domain(domains[0]).unwrap();
         let driver = tokio::spawn(driver.run(async { drop(stopped.await) }));
         Self { bus, domain, happenings, stop: Some(stop), driver }
     }
@@ -56,7 +71,7 @@ impl Member {
     pub(super) async fn until(&mut self, what: &str, so: impl Fn(&Self) -> bool) {
         let waited = tokio::time::timeout(PATIENCE, async {
             while !so(self) {
-                self.happenings.recv().await.unwrap();
+                self.next().await;
             }
         });
         assert!(waited.await.is_ok(), "it did not come to {what}: {:?}", self.bus.standing());
@@ -64,9 +79,18 @@ impl Member {
 
     /// Waits until this happens.
     pub(super) async fn until_it(&mut self, happens: impl Fn(&What) -> bool) {
-        let waited =
-            tokio::time::timeout(PATIENCE, async { while !happens(&self.happenings.recv().await.unwrap().what) {} });
+        let waited = tokio::time::timeout(PATIENCE, async {
+            while !self.next().await.is_some_and(|happening| happens(&happening.what)) {}
+        });
         assert!(waited.await.is_ok(), "it never happened: {:?}", self.bus.standing());
+    }
+
+    /// The next thing that happens; nothing where some were missed.
+    async fn next(&mut self) -> Option<Happening> {
+        match self.happenings.recv().await {
+            Err(RecvError::Closed) => panic!("the bus is gone"),
+            happening => happening.ok(),
+        }
     }
 
     /// What has happened so far does not count from here on.

@@ -3,6 +3,7 @@
 //! (`events`), and a private Redis (`redis`).
 
 pub(crate) mod client;
+pub(crate) mod cluster;
 pub(crate) mod domain;
 pub(crate) mod events;
 pub(crate) mod link;

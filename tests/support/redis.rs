@@ -1,17 +1,30 @@
 //! A `redis-server` of a test's own, on a loopback port, that can be killed, paused, flushed and started again with or
-//! without its data. It stops when it is dropped.
+//! without its data. It stops when it is dropped. `BFB_TEST_REDIS_SERVER` names another program, of another version.
 
+use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use bfb::bus::Kind;
 use tempfile::TempDir;
 
-/// The commands that a sidecar and its scripts need, and no more; the README names the same.
-const ACL: &str = "on >secret ~bfb:* &bfb:* -@all +hello +ping +info +eval +evalsha +subscribe +unsubscribe \
-                   +publish +ssubscribe +sunsubscribe +spublish +hmget +hset +hget +hgetall +hdel +del +zadd +zcard \
-                   +zscore +zpopmin +xadd +xrange +get +set +pexpire +pttl +cluster|slots";
+/// What the user `bfb` may do: what the README says, and no more.
+fn rules(options: &[String]) -> String {
+    let cluster = options.iter().any(|option| option == "--cluster-enabled");
+    format!("on >secret {}", bfb::bus::rules("default", kind(cluster)))
+}
+
+/// What kind of Redis it is to a sidecar.
+pub(crate) fn kind(cluster: bool) -> Kind {
+    match cluster {
+        false => Kind::One,
+        true if version() >= SEVEN => Kind::Cluster,
+        true => Kind::OldCluster,
+    }
+}
 
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Linux gives 32768 and above to connections, where nobody has told it otherwise.
@@ -43,9 +56,8 @@ impl Redis {
 
     /// A Cluster of one server that holds every slot.
     pub(crate) fn start_cluster() -> Self {
-        let bus = free().port().to_string();
-        let redis = Self::start_with(&["--cluster-enabled", "yes", "--cluster-port", &bus]);
-        redis.command::<()>(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
+        let redis = Self::start_node(&[]);
+        redis.take_slots(0..16_384);
         let until = Instant::now() + PATIENCE;
         while !redis.command::<String>(&["CLUSTER", "INFO"]).contains("cluster_state:ok") {
             assert!(Instant::now() < until, "the cluster never came up");
@@ -53,15 +65,41 @@ impl Redis {
         redis
     }
 
-    /// A sentinel that watches `primary` under the name `main`.
-    pub(crate) fn sentinel_of(primary: SocketAddr) -> Self {
+    /// A server of a Cluster; it holds no slots and knows nobody.
+    pub(crate) fn start_node(options: &[&str]) -> Self {
+        let bus = free().port().to_string();
+        // Before 7.0 the bus has the port above the server's by 10000.
+        let bus = if version() >= SEVEN { &["--cluster-port", &bus][..] } else { &[] };
+        Self::start_with(&[&["--cluster-enabled", "yes"], bus, options].concat())
+    }
+
+    /// Makes these slots of a Cluster its own.
+    pub(crate) fn take_slots(&self, slots: std::ops::Range<u16>) {
+        let slots = slots.map(|slot| slot.to_string());
+        redis::cmd("CLUSTER").arg("ADDSLOTS").arg(slots.collect::<Vec<_>>()).exec(&mut self.control()).unwrap();
+    }
+
+    /// A server that has everything that `primary` has, and follows it.
+    pub(crate) fn replica_of(primary: SocketAddr) -> Self {
+        let replica = Self::start_with(&["--replicaof", &format!("{} {}", primary.ip(), primary.port())]);
+        let until = Instant::now() + PATIENCE;
+        while !replica.command::<String>(&["INFO", "replication"]).contains("master_link_status:up") {
+            assert!(Instant::now() < until, "it never had everything");
+            std::thread::yield_now();
+        }
+        replica
+    }
+
+    /// A sentinel that watches `primary` under the name `main`; `more` are lines of its configuration.
+    pub(crate) fn sentinel_of(primary: SocketAddr, more: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let addr = free();
         let file = dir.path().join("sentinel.conf");
         let (host, port) = (primary.ip(), primary.port());
         let lines = format!("port {}\nbind 127.0.0.1\nsentinel monitor main {host} {port} 1\n", addr.port());
+        let lines = more.iter().fold(lines, |lines, line| lines + line + "\n");
         std::fs::write(&file, lines).unwrap();
-        let mut command = Command::new("redis-server");
+        let mut command = Command::new(program());
         command.arg(&file).arg("--sentinel");
         Self { child: ready(&mut command).expect("a sentinel"), addr, dir, options: vec![] }
     }
@@ -77,6 +115,12 @@ impl Redis {
             }
         }
         panic!("no port for a redis-server");
+    }
+
+    /// Where its bus listens, if it is a node of a Cluster.
+    pub(crate) fn cluster_port(&self) -> u16 {
+        let given = self.options.iter().position(|option| option == "--cluster-port");
+        given.map_or_else(|| self.addr.port() + 10_000, |at| self.options[at + 1].parse().unwrap())
     }
 
     /// Where it listens.
@@ -152,6 +196,25 @@ impl Redis {
     }
 }
 
+/// The server's program.
+fn program() -> OsString {
+    std::env::var_os("BFB_TEST_REDIS_SERVER").unwrap_or_else(|| "redis-server".into())
+}
+
+/// The first that has sharded pub/sub.
+pub(crate) const SEVEN: (u32, u32) = (7, 0);
+
+/// Which one it is: `Redis server v=7.0.15 …`, `Valkey server v=9.1.2 …`.
+pub(crate) fn version() -> (u32, u32) {
+    static VERSION: OnceLock<(u32, u32)> = OnceLock::new();
+    *VERSION.get_or_init(|| {
+        let output = Command::new(program()).arg("--version").output().expect("`redis-server` (tests/deps.sh)");
+        let said = String::from_utf8(output.stdout).unwrap();
+        let mut numbers = said.split_once("v=").unwrap().1.split('.').map(|number| number.parse().unwrap());
+        (numbers.next().unwrap(), numbers.next().unwrap())
+    })
+}
+
 /// A port that nobody listens on at this moment. It is below those that the system gives to connections, so that a server
 /// that was killed finds it free when it comes back.
 pub(crate) fn free() -> SocketAddr {
@@ -161,12 +224,15 @@ pub(crate) fn free() -> SocketAddr {
 }
 
 fn launch(addr: SocketAddr, dir: &TempDir, options: &[String]) -> Option<Child> {
-    let mut command = Command::new("redis-server");
+    let mut command = Command::new(program());
+    if version() >= SEVEN {
+        command.args(["--enable-debug-command", "yes"]);
+    }
     command
         .args(["--port", &addr.port().to_string(), "--bind", &addr.ip().to_string()])
-        .args(["--save", "", "--appendonly", "no", "--enable-debug-command", "yes"])
+        .args(["--save", "", "--appendonly", "no"])
         .args(["--user", "bfb"])
-        .args(ACL.split_whitespace())
+        .args(rules(options).split_whitespace())
         .args(options)
         .arg("--dir")
         .arg(dir.path());

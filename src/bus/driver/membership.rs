@@ -22,7 +22,7 @@ impl Driver {
             let connected = async {
                 let links = Links::connect(&settings, &outlet).await?;
                 for domain in &domains {
-                    links.subscribe(&domain.names.news(), &domain.names.hints()).await?;
+                    links.subscribe(&domain.names).await?;
                 }
                 Ok((links, domains))
             };
@@ -32,12 +32,11 @@ impl Driver {
 
     pub(super) fn connected(&mut self, links: Links, subscribed: &[Arc<Domain>]) {
         tracing::info!("connected to redis");
-        let ordered = links.are_ordered();
         self.set_links(Some(Arc::new(links)), None);
-        (self.backoff, self.silent) = (BACKOFF.0, 0);
+        self.silent = 0;
         for domain in self.all() {
             if subscribed.iter().any(|one| Arc::ptr_eq(one, &domain)) {
-                self.handle(&domain, Event::LinkUp { ordered });
+                self.handle(&domain, Event::LinkUp { ordered: true });
             } else {
                 self.subscribe(&domain);
             }
@@ -81,7 +80,7 @@ impl Driver {
         let Some(links) = self.links.clone() else { return };
         let domain = Arc::clone(domain);
         self.tasks.spawn(async move {
-            let subscribed = links.subscribe(&domain.names.news(), &domain.names.hints()).await;
+            let subscribed = links.subscribe(&domain.names).await;
             Done::Subscribed(links, domain, subscribed)
         });
     }
@@ -112,8 +111,9 @@ impl Driver {
         self.channels.remove(news.as_bytes());
         self.channels.remove(hints.as_bytes());
         if let Some(links) = self.links.clone() {
+            let domain = Arc::clone(domain);
             self.tasks.spawn(async move {
-                let _ = links.unsubscribe(&news, &hints).await;
+                let _ = links.unsubscribe(&domain.names).await;
                 Done::Left
             });
         }

@@ -72,6 +72,7 @@ redis.call('XADD', LOG, 'MAXLEN', ENTRIES_MAX, text(log.seq) .. '-0', 'scopes', 
 local news = '{"epoch":"' .. log.epoch .. '","entries":[{"seq":' .. text(log.seq) .. ',"scopes":' .. scopes .. '}]}'
 local server = redis.call('INFO', 'server')
 local major = tonumber(string.match(server, 'redis_version:(%d+)'))
-local sharded = string.find(server, 'redis_mode:cluster', 1, true) and major >= 7
+-- `redis_mode:cluster`; Valkey says `server_mode:cluster`, and names the Redis whose commands it has as its version.
+local sharded = string.find(server, '_mode:cluster', 1, true) and major >= 7
 redis.call(sharded and 'SPUBLISH' or 'PUBLISH', string.sub(META, 1, -5) .. 'news', news)
 return issued()

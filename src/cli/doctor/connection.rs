@@ -137,7 +137,7 @@ fn facts(seen: &Inspection, proof: Option<&Proof>, without: Option<Without>) -> 
     }
 }
 
-fn presented(certificate: &Certificate) -> Presented {
+pub(super) fn presented(certificate: &Certificate) -> Presented {
     Presented {
         names: names(certificate),
         issuer: certificate.issuer.clone(),

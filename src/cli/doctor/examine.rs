@@ -12,7 +12,9 @@ use super::connection;
 use super::finding::{Finding, Level};
 use super::judge;
 use super::own::Own;
+use super::redis::RedisReport;
 use super::report::{DomainReport, Report, SourceReport};
+use crate::bus;
 use crate::domain::{Atomicity, Domain, Domains, Source};
 use crate::identity::{Identity, TlsOptions};
 use crate::sources::{self, Part, Shared};
@@ -28,6 +30,8 @@ pub(super) struct Asker {
     /// How long a connection, and each answer, may take.
     pub(super) timeout: Duration,
     pub(super) shared: Shared,
+    /// The fleet's Redis, if one is given.
+    pub(super) redis: Option<bus::Settings>,
 }
 
 /// One source under examination.
@@ -61,8 +65,16 @@ pub(super) async fn all(domains: &Domains, asker: &Asker, key: Option<&str>) -> 
             }
         }
     }
+    let redis = match &asker.redis {
+        Some(settings) => {
+            let domains: Vec<&str> = domains.keys().map(|name| &**name).collect();
+            let found = bus::examine::examine(settings, &domains, asker.timeout).await;
+            Some(RedisReport::of(&found, settings))
+        }
+        None => None,
+    };
     let own = asker.identity.as_ref().map(|identity| Own::of(identity, SystemTime::now()));
-    Report::new(key.is_some(), own, wards.into_iter().map(Ward::report).collect())
+    Report::new(key.is_some(), own, redis, wards.into_iter().map(Ward::report).collect())
 }
 
 async fn look<'d>(domains: &'d Domains, asker: &Asker) -> Vec<Ward<'d>> {

@@ -8,6 +8,7 @@ use super::answer;
 use super::connection;
 use super::finding::{Finding, Level};
 use super::own::Own;
+use super::redis::RedisReport;
 
 /// The whole report.
 #[derive(Debug, Serialize)]
@@ -18,6 +19,8 @@ pub(super) struct Report {
     pub(super) asked: bool,
     /// `None`: no source is asked over TLS, and no identity was given.
     pub(super) identity: Option<Own>,
+    /// `None`: none was given.
+    pub(super) redis: Option<RedisReport>,
     pub(super) domains: Vec<DomainReport>,
 }
 
@@ -55,8 +58,13 @@ impl SourceReport {
 }
 
 impl Report {
-    pub(super) fn new(asked: bool, identity: Option<Own>, domains: Vec<DomainReport>) -> Self {
-        let mut report = Self { ok: true, asked, identity, domains };
+    pub(super) fn new(
+        asked: bool,
+        identity: Option<Own>,
+        redis: Option<RedisReport>,
+        domains: Vec<DomainReport>,
+    ) -> Self {
+        let mut report = Self { ok: true, asked, identity, redis, domains };
         let ok = report.findings().all(|finding| finding.level != Level::Error);
         report.ok = ok;
         report
@@ -67,7 +75,8 @@ impl Report {
             let of_sources = domain.sources.iter().flat_map(|source| &source.findings);
             domain.findings.iter().chain(of_sources)
         });
-        self.identity.iter().flat_map(|own| &own.findings).chain(of_domains)
+        let of_redis = self.redis.iter().flat_map(RedisReport::findings);
+        self.identity.iter().flat_map(|own| &own.findings).chain(of_redis).chain(of_domains)
     }
 }
 

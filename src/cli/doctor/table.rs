@@ -1,4 +1,4 @@
-//! The report for people: our identity, a table a domain with two lines or three a source, then what was found.
+//! The report for people: our identity, the fleet's Redis, a table a domain with two lines or three a source, then what was found.
 //!
 //! Nothing is wider than the terminal but names and what was found; where columns do not fit, the times of the connection go.
 
@@ -13,6 +13,7 @@ use super::answer::{self, Tag};
 use super::connection::{self, Without};
 use super::finding::{Finding, Level};
 use super::own::Own;
+use super::redis;
 use super::report::{DomainReport, Report, SourceReport, span};
 
 /// The width where there is no terminal, and the least that is drawn for.
@@ -33,6 +34,9 @@ pub(super) fn draw(report: &Report, width: usize) -> String {
     let mut text = String::new();
     if let Some(own) = &report.identity {
         draw_own(&mut text, own, width);
+    }
+    if let Some(redis) = &report.redis {
+        redis::draw::draw(&mut text, redis, width);
     }
     for domain in &report.domains {
         draw_domain(&mut text, domain, report.asked, width);
@@ -76,14 +80,18 @@ fn draw_domain(text: &mut String, domain: &DomainReport, asked: bool, width: usi
     }
 }
 
-fn draw_source(text: &mut String, line: &str, source: &SourceReport, width: usize) {
-    let mark = match source.level() {
+/// What stands before something of which the worst is this.
+pub(super) fn mark(level: Option<Level>) -> String {
+    match level {
         Some(Level::Error) => "✗".red().bold().to_string(),
         Some(Level::Warning) => "!".yellow().bold().to_string(),
         _ => "✓".green().to_string(),
-    };
+    }
+}
+
+fn draw_source(text: &mut String, line: &str, source: &SourceReport, width: usize) {
     let rest = line.trim_start_matches(['✗', '!', '✓']);
-    let _ = writeln!(text, "{mark}{rest}");
+    let _ = writeln!(text, "{}{rest}", mark(source.level()));
     let mut first = vec![source.origin.clone()];
     let mut second = Vec::new();
     if let Some(connection) = &source.connection {
@@ -95,7 +103,7 @@ fn draw_source(text: &mut String, line: &str, source: &SourceReport, width: usiz
 }
 
 /// The name that was expected where the certificate carries it, else those that it carries.
-fn who(certificate: &connection::Presented, expected: &str) -> String {
+pub(super) fn who(certificate: &connection::Presented, expected: &str) -> String {
     match certificate.names.iter().find(|name| name.as_str() == expected) {
         Some(name) => format!("is {name}"),
         None if certificate.names.is_empty() => "has no name".to_owned(),
@@ -173,7 +181,7 @@ fn demand(connection: &connection::Facts) -> Option<&'static str> {
     }
 }
 
-fn expires(certificate: &connection::Presented) -> String {
+pub(super) fn expires(certificate: &connection::Presented) -> String {
     certificate.ends.duration_since(SystemTime::now()).map_or_else(|_| "expired".to_owned(), span)
 }
 
@@ -190,7 +198,7 @@ fn validator(answer: &answer::Facts) -> String {
 }
 
 /// The worst first.
-fn draw_findings(text: &mut String, mut findings: Vec<(Option<&str>, &Finding)>) {
+pub(super) fn draw_findings(text: &mut String, mut findings: Vec<(Option<&str>, &Finding)>) {
     findings.sort_by_key(|(_, finding)| finding.level);
     for (source, finding) in findings {
         let level = match finding.level {
@@ -220,7 +228,7 @@ fn summary(report: &Report) -> String {
 }
 
 /// Writes `words` with commas between them, indented, on as few lines as fit.
-fn fold(text: &mut String, words: impl IntoIterator<Item = String>, width: usize) {
+pub(super) fn fold(text: &mut String, words: impl IntoIterator<Item = String>, width: usize) {
     let mut line = String::new();
     for word in words.into_iter().filter(|word| !word.is_empty()) {
         if line.is_empty() {
@@ -302,7 +310,7 @@ mod tests {
                 silent,
             ],
         };
-        anstream::adapter::strip_str(&draw(&Report::new(true, None, vec![domain]), width)).to_string()
+        anstream::adapter::strip_str(&draw(&Report::new(true, None, None, vec![domain]), width)).to_string()
     }
 
     #[test]

@@ -1,0 +1,75 @@
+//! What a sidecar's user must be allowed in Redis, and no more: the list that the README prints, that `bfb doctor` goes
+//! through, and that the users of the tests have.
+
+use std::fmt::Write as _;
+
+/// Kinds of Redis that need other commands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// One server, or the primary that sentinels name.
+    One,
+    /// A Cluster of 7.0 or newer, or of Valkey: its pub/sub is sharded.
+    Cluster,
+    /// A Cluster before 7.0.
+    OldCluster,
+}
+
+/// One command, as Redis's ACL names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Permission {
+    /// `hget`, `cluster|slots`.
+    pub command: &'static str,
+    on: &'static [Kind],
+}
+
+use Kind::{Cluster, OldCluster, One};
+
+/// Every command that a sidecar sends, or that a script of it calls.
+pub const PERMISSIONS: [Permission; 26] = [
+    Permission::new("eval", &[One, Cluster, OldCluster]),
+    Permission::new("evalsha", &[One, Cluster, OldCluster]),
+    Permission::new("info", &[One, Cluster, OldCluster]),
+    Permission::new("subscribe", &[One, Cluster, OldCluster]),
+    Permission::new("unsubscribe", &[One]),
+    Permission::new("publish", &[One, OldCluster]),
+    Permission::new("hmget", &[One, Cluster, OldCluster]),
+    Permission::new("hget", &[One, Cluster, OldCluster]),
+    Permission::new("hgetall", &[One, Cluster, OldCluster]),
+    Permission::new("hset", &[One, Cluster, OldCluster]),
+    Permission::new("hdel", &[One, Cluster, OldCluster]),
+    Permission::new("zadd", &[One, Cluster, OldCluster]),
+    Permission::new("zcard", &[One, Cluster, OldCluster]),
+    Permission::new("zscore", &[One, Cluster, OldCluster]),
+    Permission::new("zpopmin", &[One, Cluster, OldCluster]),
+    Permission::new("xadd", &[One, Cluster, OldCluster]),
+    Permission::new("xrange", &[One, Cluster, OldCluster]),
+    Permission::new("get", &[One, Cluster, OldCluster]),
+    Permission::new("set", &[One, Cluster, OldCluster]),
+    Permission::new("del", &[One, Cluster, OldCluster]),
+    Permission::new("pexpire", &[One, Cluster, OldCluster]),
+    Permission::new("pttl", &[One, Cluster, OldCluster]),
+    Permission::new("cluster|slots", &[Cluster, OldCluster]),
+    Permission::new("asking", &[Cluster, OldCluster]),
+    Permission::new("ssubscribe", &[Cluster]),
+    Permission::new("spublish", &[Cluster]),
+];
+
+impl Permission {
+    const fn new(command: &'static str, on: &'static [Kind]) -> Self {
+        Self { command, on }
+    }
+
+    /// Whether a Redis of this kind has to allow it.
+    pub fn is_needed_on(&self, kind: Kind) -> bool {
+        self.on.contains(&kind)
+    }
+}
+
+/// The rules of the user of a namespace, for `ACL SETUSER NAME on >PASSWORD …`.
+pub fn rules(namespace: &str, kind: Kind) -> String {
+    let mut rules = format!("resetchannels ~bfb:{{{namespace}/* &bfb:{{{namespace}/* -@all");
+    for permission in PERMISSIONS.iter().filter(|permission| permission.is_needed_on(kind)) {
+        let _ = write!(rules, " +{}", permission.command);
+    }
+    rules
+}

@@ -1,0 +1,221 @@
+//! The fleet's Redis in the report: what `bus` found, in the members that `--format json` prints, with what is to be said of it.
+
+pub(super) mod draw;
+mod judge;
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::connection::{self, Presented};
+use super::finding::{Finding, Level};
+use super::report::ms;
+use crate::bus::examine::{Config, Examination, Examined, Facts, Log, Trial};
+use crate::bus::{Fault, Kind, Servers, Settings};
+
+/// The whole of it.
+#[derive(Debug, Serialize)]
+pub(super) struct RedisReport {
+    /// `server`, `sentinel` or `cluster`.
+    pub(super) kind: &'static str,
+    pub(super) namespace: String,
+    /// The server, the primary that the sentinels name, or the primaries of the Cluster.
+    pub(super) servers: Vec<ServerReport>,
+    pub(super) logs: Vec<LogReport>,
+    /// What is to be said where no server was found.
+    pub(super) findings: Vec<Finding>,
+}
+
+/// One server.
+#[derive(Debug, Serialize)]
+pub(super) struct ServerReport {
+    pub(super) address: String,
+    /// `Valkey 9.1.2`.
+    pub(super) version: Option<String>,
+    /// `None`: without TLS.
+    pub(super) tls: Option<Tls>,
+    /// The median of a command that does nothing.
+    pub(super) round_trip_ms: Option<f64>,
+    /// The median of a heartbeat.
+    pub(super) script_ms: Option<f64>,
+    /// `maxmemory-policy`.
+    pub(super) eviction: Option<String>,
+    pub(super) replicas: Option<u64>,
+    /// `None`: it does not tell (`CONFIG GET`).
+    pub(super) settings: Option<ServerSettings>,
+    pub(super) findings: Vec<Finding>,
+}
+
+/// What TLS showed.
+#[derive(Debug, Serialize)]
+pub(super) struct Tls {
+    pub(super) certificate: Option<Presented>,
+    pub(super) protocol: Option<&'static str>,
+    pub(super) key_exchange: Option<&'static str>,
+    pub(super) asks_for_certificate: bool,
+}
+
+/// What only `CONFIG GET` knows; a member that is `null` is one that this version does not have.
+#[derive(Debug, Serialize)]
+pub(super) struct ServerSettings {
+    min_replicas_to_write: Option<u64>,
+    min_replicas_max_lag_ms: Option<u64>,
+    cluster_node_timeout_ms: Option<u64>,
+    subscriber_hard_limit_bytes: Option<u64>,
+    subscriber_soft_limit_bytes: Option<u64>,
+    subscriber_soft_limit_ms: Option<u64>,
+    idle_timeout_ms: Option<u64>,
+}
+
+/// The log of one domain.
+#[derive(Debug, Serialize)]
+pub(super) struct LogReport {
+    pub(super) domain: String,
+    /// `None`: there is none, or it cannot be read.
+    pub(super) state: Option<LogState>,
+    pub(super) findings: Vec<Finding>,
+}
+
+/// Where it stands.
+#[derive(Debug, Serialize)]
+pub(super) struct LogState {
+    pub(super) protocol: u32,
+    pub(super) epoch: String,
+    pub(super) seq: u64,
+    pub(super) settled: bool,
+    pub(super) stamps: u64,
+    /// How many are registered, and how many of them had not said that they applied everything.
+    pub(super) sidecars: usize,
+    pub(super) behind: usize,
+    pub(super) leases: Vec<Lease>,
+}
+
+/// How many are registered with one lease.
+#[derive(Debug, Serialize)]
+pub(super) struct Lease {
+    pub(super) lease_ms: u64,
+    pub(super) sidecars: usize,
+}
+
+impl RedisReport {
+    /// What is to be said of what was found.
+    pub(super) fn of(found: &Examination, settings: &Settings) -> Self {
+        let kind = match settings.place {
+            Servers::One(_) => "server",
+            Servers::Sentinel { .. } => "sentinel",
+            Servers::Cluster(_) => "cluster",
+        };
+        let servers = found.servers.iter().map(|server| ServerReport::of(server, found.kind, settings)).collect();
+        let logs = found.logs.iter().map(|(domain, log)| LogReport::of(domain, log, settings)).collect();
+        let findings = found.silent.iter().map(|silent| judge::silent(silent, settings)).collect();
+        Self { kind, namespace: settings.namespace.clone(), servers, logs, findings }
+    }
+
+    /// All that was found.
+    pub(super) fn findings(&self) -> impl Iterator<Item = &Finding> {
+        let of_servers = self.servers.iter().flat_map(|server| &server.findings);
+        let of_logs = self.logs.iter().flat_map(|log| &log.findings);
+        self.findings.iter().chain(of_servers).chain(of_logs)
+    }
+}
+
+impl ServerReport {
+    fn of(found: &Examined, kind: Kind, settings: &Settings) -> Self {
+        let facts = found.facts.as_ref();
+        let tls = found.tls.as_ref().map(|seen| Tls {
+            certificate: seen.certificate.as_ref().map(connection::presented),
+            protocol: seen.protocol,
+            key_exchange: seen.group,
+            asks_for_certificate: seen.asked_for_certificate,
+        });
+        let script = match &found.trial {
+            Some(Trial::Ran(took)) => Some(*took),
+            _ => None,
+        };
+        Self {
+            address: found.address.clone(),
+            version: facts.map(version),
+            tls,
+            round_trip_ms: found.round_trip.map(ms),
+            script_ms: script.map(ms),
+            eviction: facts.and_then(|facts| facts.eviction.clone()),
+            replicas: facts.map(|facts| facts.replicas),
+            settings: facts.and_then(|facts| facts.config.as_ref()).map(ServerSettings::of),
+            findings: judge::server(found, kind, settings),
+        }
+    }
+
+    /// The worst that was found of it.
+    pub(super) fn level(&self) -> Option<Level> {
+        self.findings.iter().map(|finding| finding.level).min()
+    }
+}
+
+fn version(facts: &Facts) -> String {
+    format!("{} {}", facts.product, facts.version)
+}
+
+impl ServerSettings {
+    fn of(config: &Config) -> Self {
+        Self {
+            min_replicas_to_write: config.min_replicas,
+            min_replicas_max_lag_ms: config.min_replicas_max_lag.map(whole_ms),
+            cluster_node_timeout_ms: config.node_timeout.map(whole_ms),
+            subscriber_hard_limit_bytes: config.subscriber_limit.map(|limit| limit.hard),
+            subscriber_soft_limit_bytes: config.subscriber_limit.map(|limit| limit.soft),
+            subscriber_soft_limit_ms: config.subscriber_limit.map(|limit| whole_ms(limit.soft_for)),
+            idle_timeout_ms: config.idle.map(whole_ms),
+        }
+    }
+}
+
+impl ServerSettings {
+    /// What becomes of a sidecar that does not keep up, for people.
+    fn slow_subscriber(&self) -> Option<String> {
+        let size = |bytes| bytesize::ByteSize(bytes).display().iec().to_string();
+        let hard = self.subscriber_hard_limit_bytes.filter(|bytes| *bytes > 0).map(size);
+        let soft = self.subscriber_soft_limit_bytes.filter(|bytes| *bytes > 0).map(|bytes| {
+            let span = Duration::from_millis(self.subscriber_soft_limit_ms.unwrap_or_default());
+            format!("{} for {}", size(bytes), humantime::format_duration(span))
+        });
+        let limits: Vec<_> = hard.into_iter().chain(soft).collect();
+        (!limits.is_empty()).then(|| format!("cuts off a sidecar that lags by {}", limits.join(" or ")))
+    }
+}
+
+fn whole_ms(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl LogReport {
+    fn of(domain: &str, found: &Result<Option<Log>, Fault>, settings: &Settings) -> Self {
+        let state = found.as_ref().ok().and_then(Option::as_ref).map(LogState::of);
+        Self { domain: domain.to_owned(), state, findings: judge::log(found, settings) }
+    }
+
+    /// The worst that was found of it.
+    pub(super) fn level(&self) -> Option<Level> {
+        self.findings.iter().map(|finding| finding.level).min()
+    }
+}
+
+impl LogState {
+    fn of(log: &Log) -> Self {
+        let mut leases: Vec<Lease> = Vec::new();
+        let mut all: Vec<u64> = log.registered.iter().map(|sidecar| whole_ms(sidecar.lease)).collect();
+        all.sort_unstable();
+        for same in all.chunk_by(|one, other| one == other) {
+            leases.push(Lease { lease_ms: same[0], sidecars: same.len() });
+        }
+        Self {
+            protocol: log.protocol,
+            epoch: log.epoch.clone(),
+            seq: log.seq,
+            settled: log.settled,
+            stamps: log.stamps,
+            sidecars: log.registered.len(),
+            behind: log.registered.iter().filter(|sidecar| sidecar.reported < log.seq).count(),
+            leases,
+        }
+    }
+}

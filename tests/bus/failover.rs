@@ -1,0 +1,98 @@
+//! A primary that is lost and replaced: another life, so a new epoch, and nothing that was read before is believed.
+
+use std::time::{Duration, Instant};
+
+use bfb::bus::{Settings, What};
+use bfb::coherence::Why;
+use tempfile::NamedTempFile;
+
+use super::support::{LEASE, Member, PATIENCE, keys};
+use crate::support::redis::Redis;
+
+/// A primary with a replica, and a sentinel that replaces it once it has been silent for so long.
+struct Watched {
+    primary: Redis,
+    replica: Redis,
+    sentinel: Redis,
+    auth: NamedTempFile,
+}
+
+const SILENT_FOR: Duration = Duration::from_millis(400);
+
+impl Watched {
+    fn start() -> Self {
+        let primary = Redis::start();
+        let replica = Redis::replica_of(primary.addr());
+        let after = format!("sentinel down-after-milliseconds main {}", SILENT_FOR.as_millis());
+        let sentinel = Redis::sentinel_of(primary.addr(), &[&after, "sentinel failover-timeout main 2000"]);
+        let auth = NamedTempFile::new().unwrap();
+        std::fs::write(auth.path(), "bfb:secret").unwrap();
+        let watched = Self { primary, replica, sentinel, auth };
+        // It cannot promote whom it has not heard of.
+        let until = Instant::now() + Duration::from_secs(30);
+        while !watched.sentinel.command::<String>(&["INFO", "sentinel"]).contains("slaves=1") {
+            assert!(Instant::now() < until, "the sentinel never heard of the replica");
+            std::thread::yield_now();
+        }
+        watched
+    }
+
+    fn settings(&self) -> Settings {
+        let mut settings =
+            Settings::new(format!("redis-sentinel://{}/main", self.sentinel.addr()).parse().unwrap(), LEASE);
+        settings.auth = Some(self.auth.path().to_owned());
+        settings
+    }
+}
+
+async fn joined(settings: Settings) -> Member {
+    let mut member = Member::begin(settings);
+    member.until("hold its lease", |member| member.domain.lease_held()).await;
+    member
+}
+
+/// After a failover the fleet is whole again, on the new primary, and believes nothing of before.
+async fn is_followed(watched: &Watched, how: impl FnOnce(&mut Redis), primary: &mut Redis) -> [Member; 2] {
+    let (mut one, mut two) = (joined(watched.settings()).await, joined(watched.settings()).await);
+    let sent = one.domain.invalidate(keys(&["1"])).await.unwrap();
+    one.domain.wait_fleet(&sent, PATIENCE).await.unwrap();
+    let (start, before) = (two.domain.begin(), two.domain.fence().unwrap());
+    let mark = two.domain.may_store(start, "42", &[]).unwrap();
+    assert!(two.domain.believes(mark, "42", &[]));
+
+    how(primary);
+    let lost = Instant::now();
+    for member in [&mut one, &mut two] {
+        member.until_it(|what| matches!(what, What::Emptied(Why::Epoch))).await;
+        member.until("hold its lease", |member| member.domain.lease_held()).await;
+    }
+    assert!(lost.elapsed() < PATIENCE / 2, "{:?}", lost.elapsed());
+    assert_ne!(one.domain.fence().unwrap().epoch, before.epoch);
+    assert!(!two.domain.believes(mark, "42", &[]) && two.domain.may_store(start, "42", &[]).is_none());
+    let sent = one.domain.invalidate(keys(&["42"])).await.unwrap();
+    let acknowledged = one.domain.wait_fleet(&sent, PATIENCE).await.unwrap();
+    assert_eq!((acknowledged.sidecars, acknowledged.silent), (2, vec![]));
+    assert!(watched.replica.command::<String>(&["INFO", "replication"]).contains("role:master"));
+    [one, two]
+}
+
+#[tokio::test]
+async fn a_primary_that_dies_is_replaced_and_nothing_stale_is_believed() {
+    let mut watched = Watched::start();
+    let mut primary = std::mem::replace(&mut watched.primary, Redis::start());
+    is_followed(&watched, Redis::kill, &mut primary).await;
+}
+
+#[tokio::test]
+async fn a_primary_that_stands_still_is_replaced_and_left_for_good() {
+    let mut watched = Watched::start();
+    let mut primary = std::mem::replace(&mut watched.primary, Redis::start());
+    let _fleet = is_followed(&watched, |primary| primary.pause(), &mut primary).await;
+    // It wakes up as the primary that it was, until it is told: whoever asks for the primary is not sent there.
+    primary.resume();
+    let three = joined(watched.settings()).await;
+    assert!(primary.command::<String>(&["INFO", "replication"]).contains("role:master"));
+    let sent = three.domain.invalidate(keys(&["42"])).await.unwrap();
+    let acknowledged = three.domain.wait_fleet(&sent, PATIENCE).await.unwrap();
+    assert_eq!((acknowledged.token.epoch, acknowledged.sidecars), (three.domain.fence().unwrap().epoch, 3));
+}

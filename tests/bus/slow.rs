@@ -1,0 +1,66 @@
+//! Who does not keep up with pub/sub loses messages, and knows it: what Redis drops and what the queue drops are gaps.
+
+use std::time::Duration;
+
+use bfb::bus::{Metrics, Names, What};
+use prometheus_client::registry::Registry;
+
+use super::loss::foreign;
+use super::support::{DOMAIN, Member, keys, settings};
+use crate::support::link::{Link, Way};
+use crate::support::redis::Redis;
+
+/// A lease so long that no heartbeat brings what a gap must.
+const LONG: Duration = Duration::from_mins(2);
+
+fn counter(registry: &Registry, name: &str) -> u64 {
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, registry).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(&format!("{name}_total "))).unwrap().to_owned();
+    line.parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_subscriber_that_redis_cuts_off_catches_up_from_the_log() {
+    let redis = Redis::start();
+    let link = Link::to(redis.addr()).await;
+    let mut settings = settings(link.addr());
+    settings.lease = LONG;
+    let mut one = Member::begin(settings);
+    one.until("hold its lease", |member| member.domain.lease_held()).await;
+    let mark = one.domain.may_store(one.domain.begin(), "last", &[]).unwrap();
+
+    link.black_hole(Way::Down);
+    redis.command::<()>(&["CONFIG", "SET", "client-output-buffer-limit", "pubsub 65536 0 0"]);
+    // More than the buffers of both sockets hold, in messages that nobody reads: then Redis closes the connection.
+    let (filler, channel) = ("x".repeat(256 * 1024), Names::new("default", DOMAIN).hints());
+    let mut control = redis.control();
+    while redis::cmd("PUBLISH").arg(&channel).arg(&filler).query::<i64>(&mut control).unwrap() == 1 {}
+    foreign("last").exec(&mut control).unwrap();
+    link.heal();
+    one.until_it(|what| matches!(what, What::Applied(_))).await;
+    assert!(!one.domain.believes(mark, "last", &[]));
+}
+
+#[tokio::test]
+async fn a_queue_that_overflows_is_a_gap_that_the_log_fills() {
+    let redis = Redis::start();
+    let mut registry = Registry::default();
+    let mut settings = settings(redis.addr());
+    settings.lease = LONG;
+    let mut one = Member::counting(settings, Metrics::register(&mut registry));
+    one.until("hold its lease", |member| member.domain.lease_held()).await;
+    let mark = one.domain.may_store(one.domain.begin(), "last", &[]).unwrap();
+    // One long moment of this thread, in which nobody takes anything out: messages pile up in the socket, and come at once.
+    let mut burst = redis::pipe();
+    for key in 0..4_000 {
+        burst.add_command(foreign(&key.to_string())).ignore();
+    }
+    burst.add_command(foreign("last")).ignore();
+    burst.exec(&mut redis.control()).unwrap();
+    let end = one.domain.invalidate(keys(&["end"])).await.unwrap();
+    one.until("apply it", |member| member.domain.has_applied(end.token())).await;
+    assert!(counter(&registry, "bus_queue_full") > 0, "all of it fitted");
+    assert_eq!(end.token().seq, 4_002);
+    assert!(!one.domain.believes(mark, "last", &[]));
+}
