@@ -70,8 +70,12 @@ async fn it_names_who_was_silent_and_who_has_not_reported_yet() {
     let waited = invalidate(&members[0], &[]).await.with(0);
     assert!(waited.out.starts_with("acknowledged by 1 of 2 sidecars in "), "{}", waited.out);
     assert!(waited.out.contains(&format!("silent: {silent};")), "{}", waited.out);
-    let alone = invalidate(&members[0], &[]).await.with(0);
-    assert!(alone.out.starts_with("acknowledged by the one sidecar in "), "the silent one was removed: {}", alone.out);
+    // It is removed by a question that is asked after its lease: this invalidation's last, or the next one's.
+    let mut alone = invalidate(&members[0], &[]).await.with(0);
+    if alone.out.starts_with("acknowledged by 1 of 2") {
+        alone = invalidate(&members[0], &[]).await.with(0);
+    }
+    assert!(alone.out.starts_with("acknowledged by the one sidecar in "), "it is waited for no more: {}", alone.out);
 }
 
 #[tokio::test]

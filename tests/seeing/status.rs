@@ -29,6 +29,7 @@ async fn the_lease_the_log_and_the_tiers_are_told() {
     assert_eq!((&cache["reads"], &cache["misses"], &cache["hit_percent"]), (&json!(4), &json!(1), &json!(75.0)));
     let memory = cache["tiers"].as_array().unwrap().iter().find(|tier| tier["tier"] == "memory").unwrap();
     assert_eq!((&memory["hits"], &memory["percent"], &memory["capacity"]), (&json!(3), &json!(75.0), &json!(64 << 20)));
+    assert_eq!(memory["entries"], 1, "{memory}");
 
     let said = said(sidecar).await;
     for words in ["fleet over Redis, connected", "held, ", " ms left", "cache 75.0 % hits of 4 reads", "1 misses"] {
