@@ -81,7 +81,7 @@ impl Redis {
 
     /// A server that has everything that `primary` has, and follows it.
     pub(crate) fn replica_of(primary: SocketAddr) -> Self {
-        let replica = Self::start_with(&["--replicaof", &format!("{} {}", primary.ip(), primary.port())]);
+        let replica = Self::start_with(&["--replicaof", &primary.ip().to_string(), &primary.port().to_string()]);
         let until = Instant::now() + PATIENCE;
         while !replica.command::<String>(&["INFO", "replication"]).contains("master_link_status:up") {
             assert!(Instant::now() < until, "it never had everything");
