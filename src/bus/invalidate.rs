@@ -171,6 +171,7 @@ async fn acknowledged(
     let mut pause = PAUSE.0;
     loop {
         let question = invalidation.question(domain.sidecar_mut().witness(), clock::now());
+        let asked = question.clone();
         if let Ok(answer) = core.ask(domain, question, Duration::ZERO, core.patience()).await {
             invalidation.hear(&answer);
         }
@@ -178,7 +179,14 @@ async fn acknowledged(
         let state = invalidation.state(domain.sidecar_mut().witness(), now);
         match state {
             State::Reported => return Ok(Vec::new()),
-            State::Lapsed(silent) => return Ok(silent),
+            State::Lapsed(silent) => {
+                // If the lease ended after the question was put, nobody has removed the silent yet.
+                let question = invalidation.question(domain.sidecar_mut().witness(), now);
+                if asked != question {
+                    let _ = core.ask(domain, question, Duration::ZERO, core.patience()).await;
+                }
+                return Ok(silent);
+            }
             State::Waiting(_) if now >= deadline => {
                 let (token, sidecars) = (sent.token(), sent.sidecars());
                 return Err(NotAcknowledged { token, sidecars, behind: invalidation.behind().to_vec() });

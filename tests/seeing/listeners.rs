@@ -130,7 +130,8 @@ async fn a_web_page_listens_to_nothing_and_nobody_writes() {
     let (sidecar, _upstream) = alone("{ttl: 60s}").await;
     sidecar.send_admin(with(get("/events"), "origin", "http://localhost:7071")).await.problem("forbidden", 403);
     sidecar.send_admin(with(get("/events"), "host", "example.com")).await.problem("misdirected", 421);
-    sidecar.send_admin(ask(Method::POST, "/events")).await.problem("method-not-allowed", 405);
+    sidecar.send_admin(ask(Method::POST, "/events")).await.problem("unsupported-media-type", 415);
+    sidecar.send_admin(ask(Method::PUT, "/events")).await.problem("method-not-allowed", 405);
     for wrong in ["?key=1", "?keys=yes", "?x"] {
         sidecar.admin(&format!("/events{wrong}")).await.problem("bad-request", 400);
     }
