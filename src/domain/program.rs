@@ -16,7 +16,7 @@ pub(super) fn program(context: &mut Context<'_>, node: &Node) -> Option<Arc<str>
             let start = found.at.start.min(length);
             let range = start..found.at.end.clamp(start, length);
             let problem = context.problem_in(at, range, found.message);
-            problem.hint = found.hint;
+            problem.expected(found.expected).hint(found.hint);
             None
         }
     }

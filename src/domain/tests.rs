@@ -72,8 +72,8 @@ fn read(path: &Path) -> io::Result<String> {
 /// Stands in for the compiler: refuses `@`, at its place.
 fn program(text: &str) -> Result<(), ProgramProblem> {
     text.find('@').map_or(Ok(()), |at| {
-        let (message, hint) = ("unexpected `@`".into(), Some("remove it".into()));
-        Err(ProgramProblem { at: at..at + 1, message, hint })
+        let (message, expected, hint) = ("unexpected `@`".into(), "a term".into(), "remove it".into());
+        Err(ProgramProblem { at: at..at + 1, message, expected, hint })
     })
 }
 
