@@ -15,8 +15,8 @@ use super::context::Context;
 use super::decode::{self, Checked, MAX_FILE};
 use super::model::Domains;
 use super::problem::Problem;
-use super::substitute::plain_error;
-use super::version::overlap;
+use super::substitute::{plain_error, remedy};
+use super::version::{APART, overlap};
 use super::world::World;
 
 /// The SHA-256 of what a file said when it was read (it may be a secret); `None`: it could not be read.
@@ -66,16 +66,16 @@ pub fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Vec<Problem>> {
     for path in paths {
         match files_of(path) {
             Ok(found) if found.is_empty() => {
-                let mut problem = Problem::of_file(path, "the folder holds no domain file");
-                problem.expected("at least one `*.yaml` or `*.yml`");
-                problems.push(problem);
+                let hint =
+                    "subfolders, and names that begin with a dot, are not looked at: name the file or its very folder";
+                let expected = "at least one `*.yaml` or `*.yml`";
+                problems.push(Problem::of_file(path, "the folder holds no domain file", expected, hint));
             }
             Ok(found) => files.extend(found),
             Err(error) => {
                 let message = format!("the path cannot be read: {}", plain_error(&error));
-                let mut problem = Problem::of_file(path, message);
-                problem.expected("a domain file or a folder of them");
-                problems.push(problem);
+                let (expected, hint) = ("a domain file or a folder of them", remedy(&error));
+                problems.push(Problem::of_file(path, message, expected, hint));
             }
         }
     }
@@ -107,7 +107,7 @@ pub fn read_text(path: &Path) -> io::Result<String> {
     let limit = MAX_FILE as u64 + 1;
     std::fs::File::open(path)?.take(limit).read_to_string(&mut text)?;
     if text.len() > MAX_FILE {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "larger than 1 MiB"));
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is larger than 1 MiB"));
     }
     Ok(text)
 }
@@ -182,8 +182,8 @@ impl Entry {
     }
 
     fn unreadable(file: &Path, old: Option<&Self>, error: &io::Error) -> Self {
-        let mut problem = Problem::of_file(file, format!("the file cannot be read: {}", plain_error(error)));
-        problem.expected("UTF-8 text of at most 1 MiB");
+        let message = format!("the file cannot be read: {}", plain_error(error));
+        let problem = Problem::of_file(file, message, "UTF-8 text of at most 1 MiB", remedy(error));
         let in_force = old.and_then(|old| old.in_force.clone());
         Self { text: None, led_to: BTreeMap::new(), current: Err(vec![problem]), in_force }
     }
@@ -254,14 +254,13 @@ fn clashes_with(file: &Path, new: &Sound, others: &[(&PathBuf, &Sound)], world: 
         let shown = other_file.display();
         if other.name == domain.name {
             let message = format!("the domain `{}` is already in `{shown}`", domain.name);
-            let problem = context.problem(new.checked.name.clone(), message);
-            problem.expected("another name").hint("one file holds a domain, with all its versions");
+            let hint = "one file holds a domain, with all its versions";
+            context.problem(new.checked.name.clone(), message, "another name", hint);
         }
         for (version, place) in domain.versions.iter().zip(&new.checked.paths) {
             if let Some(theirs) = other.versions.iter().find(|theirs| overlap(&theirs.path, &version.path)) {
                 let message = format!("this path overlaps with `{}` in `{shown}`", theirs.path.text);
-                let problem = context.problem(place.clone(), message);
-                problem.expected("a path that no other version can match").hint("`{key}` stands for any one segment");
+                context.problem(place.clone(), message, APART, "`{key}` stands for any one segment");
             }
         }
     }

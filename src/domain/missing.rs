@@ -14,8 +14,8 @@ pub(super) fn missing(context: &mut Context<'_>, field: Field<'_>) -> Option<Mis
             return None;
         }
         if at.scalar.plain && at.scalar.text.is_empty() {
-            let problem = context.problem(field.key.span.clone(), "`missing` has no value");
-            problem.expected("`not-found`, or a value").hint("write `missing: null` if a 404 means null");
+            let (expected, hint) = ("`not-found`, or a value", "write `missing: null` if a 404 means null");
+            context.problem(field.key.span.clone(), "`missing` has no value", expected, hint);
             return None;
         }
         if at.scalar.text == "not-found" {
@@ -40,7 +40,8 @@ fn json(context: &mut Context<'_>, node: &Node) -> Option<Json> {
         Value::Scalar(scalar) => {
             let value = typed(scalar);
             if value.is_none() {
-                context.problem(node.span.clone(), "JSON has no such number").expected("a JSON value");
+                let hint = "write a finite number, or put it in quotes if it is meant as text";
+                context.problem(node.span.clone(), "JSON has no such number", "a JSON value", hint);
             }
             value
         }

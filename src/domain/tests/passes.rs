@@ -62,6 +62,12 @@ fn missing_takes_any_value() {
         ("7", "7"),
         ("0x10", "16"),
         ("{a: [1, true, ~]}", "{\"a\":[1,true,null]}"),
+        ("{key: null}", "{\"key\":null}"),
+        ("'{\"a\": {}}'", "\"{\\\"a\\\": {}}\""),
+        ("'{uuid}'", "\"{uuid}\""),
+        ("|-\n      not_found", "\"not_found\""),
+        ("none found", "\"none found\""),
+        ("[not_found]", "[\"not_found\"]"),
     ] {
         let domain = good(&EXAMPLE.replace("missing: []", &format!("missing: {yaml}")));
         assert_eq!(domain.sources[1].missing, Missing::Value(json.into()), "{yaml}");
