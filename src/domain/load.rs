@@ -6,10 +6,12 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::{self, Read as _};
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
+use rustix::fs::OFlags;
 
 use super::context::Context;
 use super::decode::{self, Checked, MAX_FILE};
@@ -85,8 +87,9 @@ pub fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Vec<Problem>> {
 }
 
 fn files_of(path: &Path) -> io::Result<Vec<PathBuf>> {
-    if !std::fs::metadata(path)?.is_dir() {
-        return Ok(vec![path.into()]);
+    let found = std::fs::metadata(path)?;
+    if !found.is_dir() {
+        return regular(&found).map(|()| vec![path.into()]);
     }
     let mut files = Vec::new();
     for entry in std::fs::read_dir(path)? {
@@ -102,14 +105,34 @@ fn files_of(path: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 /// A file's text, if it is UTF-8 and not larger than a domain file may be: what [`World::read`] is in a process.
+///
+/// Only of a regular file, symbolic links followed: a pipe would wait for its writer, and to open a device may do something.
 pub fn read_text(path: &Path) -> io::Result<String> {
+    // Before it is opened, for what it is; and after, in case it was another a moment ago.
+    regular(&std::fs::metadata(path)?)?;
+    let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
+    let file = std::fs::OpenOptions::new().read(true).custom_flags(nonblocking).open(path)?;
+    regular(&file.metadata()?)?;
     let mut text = String::new();
     let limit = MAX_FILE as u64 + 1;
-    std::fs::File::open(path)?.take(limit).read_to_string(&mut text)?;
+    file.take(limit).read_to_string(&mut text)?;
     if text.len() > MAX_FILE {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "it is larger than 1 MiB"));
     }
     Ok(text)
+}
+
+/// Refuses all but regular files.
+fn regular(found: &std::fs::Metadata) -> io::Result<()> {
+    let kind = found.file_type();
+    let what = match () {
+        () if kind.is_file() => return Ok(()),
+        () if kind.is_dir() => "a folder",
+        () if kind.is_fifo() => "a pipe",
+        () if kind.is_socket() => "a socket",
+        () => "a device",
+    };
+    Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it is {what}, not a regular file")))
 }
 
 /// Reads and checks every file that the paths name.
