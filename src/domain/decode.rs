@@ -129,6 +129,11 @@ fn pattern(context: &mut Context<'_>, field: Field<'_>) -> Option<KeyPattern> {
         context.problem(at.span.clone(), "the pattern is too long", expected, hint);
         return None;
     }
+    if text.is_empty() {
+        let hint = "without `key`, any key on one line will do: remove it, or write a pattern such as `'[0-9]{1,18}'`";
+        context.problem(at.span.clone(), "this pattern matches no key", "a pattern that some key matches", hint);
+        return None;
+    }
     let compile = |text: &str| RegexBuilder::new(text).size_limit(MAX_PATTERN).build();
     // Alone first: `a)(b` would be well-formed between the anchors.
     if let Err(error) = compile(text) {

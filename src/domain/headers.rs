@@ -5,13 +5,14 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use super::context::Context;
 use super::fields::{any_text, mapping};
 use super::problem::quote;
+use super::reference;
 use super::tree::{Key, Node};
 
 /// The most headers of a source.
 const MAX_HEADERS: usize = 64;
 
 /// Reads the mapping.
-pub(super) fn headers(context: &mut Context<'_>, node: &Node) -> Option<HeaderMap> {
+pub(super) fn headers(context: &mut Context<'_>, node: &Node, sources: &[&str]) -> Option<HeaderMap> {
     let entries = mapping(context, node, "headers")?;
     if entries.len() > MAX_HEADERS {
         let (expected, hint) = (format!("at most {MAX_HEADERS}"), "keep those that the source reads");
@@ -22,7 +23,7 @@ pub(super) fn headers(context: &mut Context<'_>, node: &Node) -> Option<HeaderMa
     let before = context.count();
     for (key, value) in entries {
         let name = header_name(context, key);
-        let value = header_value(context, value);
+        let value = header_value(context, value, sources);
         if let (Some(name), Some((mut value, secret))) = (name, value) {
             value.set_sensitive(secret || matches!(name.as_str(), "authorization" | "cookie"));
             if headers.insert(&name, value).is_some() {
@@ -51,7 +52,12 @@ fn header_name(context: &mut Context<'_>, key: &Key) -> Option<HeaderName> {
 }
 
 /// The value, and whether it came from the environment and is never to be shown.
-fn header_value(context: &mut Context<'_>, node: &Node) -> Option<(HeaderValue, bool)> {
+fn header_value(context: &mut Context<'_>, node: &Node, sources: &[&str]) -> Option<(HeaderValue, bool)> {
+    let before = context.count();
+    reference::refuse(context, node, sources, "a header");
+    if context.count() > before {
+        return None;
+    }
     let at = any_text(context, node, "a header's value")?;
     let good = at.scalar.text.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\t'));
     let value = HeaderValue::from_str(&at.scalar.text).ok().filter(|_| good);

@@ -156,7 +156,7 @@ pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
 }
 
 /// Edits between two words: insertions, deletions, replacements and swaps of neighbours; `-` and `_` are the same.
-fn distance(left: &str, right: &str) -> usize {
+pub(super) fn distance(left: &str, right: &str) -> usize {
     const LONGEST: usize = 64;
     let fold = |text: &str| -> Vec<char> {
         text.chars().take(LONGEST).map(|c| if c == '-' { '_' } else { c.to_ascii_lowercase() }).collect()

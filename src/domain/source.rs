@@ -82,7 +82,7 @@ fn source(
 ) -> (Option<Source>, Vec<(SourceIndex, std::ops::Range<usize>)>) {
     let name = source_name(context, key);
     let Some(fields) = Fields::of(context, node, "a source", SOURCE_KEYS) else { return (None, Vec::new()) };
-    let common = common(context, &fields);
+    let common = common(context, &fields, names);
     if not_yet(context, &fields) {
         return (None, Vec::new());
     }
@@ -96,7 +96,8 @@ fn source(
         Some(field) => text(context, field.node, "an identity").and_then(|at| server::server(context, at)),
         None => url.as_ref().and_then(|url| server::of_origin(&url.origin)),
     };
-    let headers = fields.get("headers").map_or_else(|| Some(http::HeaderMap::new()), |it| headers(context, it.node));
+    let headers =
+        fields.get("headers").map_or_else(|| Some(http::HeaderMap::new()), |it| headers(context, it.node, names));
     let pages = pages(context, &fields);
     let source = (|| {
         let common = common?;
@@ -147,8 +148,8 @@ struct Common {
     max_body: NonZeroUsize,
 }
 
-fn common(context: &mut Context<'_>, fields: &Fields<'_>) -> Option<Common> {
-    let missing = fields.get("missing").map_or(Some(Missing::Failure), |field| missing(context, field));
+fn common(context: &mut Context<'_>, fields: &Fields<'_>, names: &[&str]) -> Option<Common> {
+    let missing = fields.get("missing").map_or(Some(Missing::Failure), |field| missing(context, field, names));
     let timeout = fields
         .get("timeout")
         .map_or(Some(None), |field| duration(context, field, Duration::from_millis(1)..=MAX_DEADLINE).map(Some));

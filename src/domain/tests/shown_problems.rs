@@ -91,6 +91,22 @@ fn every_hazard_has_a_text_of_its_own() {
         ("a variable that is not closed", source("url: https://${HOST/")),
         ("a secret is not shown", source("url: ${TOKEN}\nretries: ${TOKEN}\ntimeout: ${TOKEN}")),
         ("a secret is not a name", shown("domain: ${TOKEN}!\n")),
+        (
+            "near misses of not-found",
+            ["not_found", "notfound", "Not Found", "'not-found '", "not-fund", "${NEARLY}"]
+                .map(|text| source(&format!("url: https://a/\nmissing: {text}")))
+                .join("\n"),
+        ),
+        (
+            "references in headers",
+            source("url: https://a/\nheaders:\n  x-k: 'a {key}'\n  x-b: '{b.id}'\n  x-json: '{\"a\": 1}'"),
+        ),
+        ("a reference without quotes in a header", source("url: https://a/\nheaders:\n  x-k: {key}")),
+        (
+            "references in missing",
+            source("url: https://a/\nmissing: {id: '{key}', '{key}': 1, a: ['{b.id}', '{\"k\": 1}']}"),
+        ),
+        ("a reference without quotes in missing", source("url: https://a/\nmissing: {key}")),
         ("a missing number that is none", source("url: https://a/\nmissing: .inf")),
         (
             "a cycle",
@@ -167,6 +183,7 @@ fn every_hazard_has_a_text_of_its_own() {
         ("rounds without snapshot", top("rounds: 4")),
         ("rounds out of range", top("atomicity: snapshot\nrounds: 1")),
         ("an atomicity that is none", top("atomicity: snapshots")),
+        ("an empty pattern", top("key: ''")),
         ("a pattern with an error", top("key: 'a{2,1}'")),
         ("a pattern that would escape its anchors", top("key: 'a)(b'")),
         ("a pattern that is too large", top("key: '(a{1000}){1000}'")),
