@@ -259,7 +259,12 @@ impl Target<'_, '_> {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("the sources are {}", list_of_few(names())),
             };
-            let message = format!("there is no source {}", quote(&first));
+            // What came from the environment may be a secret.
+            let message = if self.at.scalar.substituted() {
+                format!("there is no source as {} names it", self.at.scalar.shown())
+            } else {
+                format!("there is no source {}", quote(&first))
+            };
             self.context.problem_in(self.at, range, message, REFERENCE, hint);
             return None;
         };

@@ -90,6 +90,7 @@ fn every_hazard_has_a_text_of_its_own() {
         ("a variable without a name", source("url: https://a/\nheaders: {x: '${1A}'}")),
         ("a variable that is not closed", source("url: https://${HOST/")),
         ("a secret is not shown", source("url: ${TOKEN}\nretries: ${TOKEN}\ntimeout: ${TOKEN}")),
+        ("a secret is not a source", source("url: \"https://a/{${TOKEN}.id}\"")),
         ("a secret is not a name", shown("domain: ${TOKEN}!\n")),
         (
             "near misses of not-found",
