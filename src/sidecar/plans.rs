@@ -44,7 +44,10 @@ impl Reading {
             variable: &|name| std::env::var(name).ok(),
             read: &domain::read_text,
             program: &|text| {
-                let problem = |e: CompileError| ProgramProblem { at: e.at, message: e.message, hint: e.hint };
+                let problem = |error: CompileError| {
+                    let CompileError { at, message, expected, hint } = error;
+                    ProgramProblem { at, message, expected, hint }
+                };
                 Program::compile(text).map(|_| ()).map_err(problem)
             },
             allow_http: self.allow_http,
