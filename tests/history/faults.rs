@@ -149,7 +149,6 @@ impl Fleet {
             Fault::Cut(_)
             | Fault::Drop(_)
             | Fault::Late
-            | Fault::Fade
             | Fault::Trickle
             | Fault::HalfClose(_)
             | Fault::BlackHole(_) => {
@@ -168,7 +167,8 @@ impl Fleet {
             }),
             Fault::RedisPause => self.redis.resume(),
             Fault::Trim => self.trimming.shutdown().await,
-            Fault::Replace | Fault::Flush | Fault::Subscribers => {}
+            // What was on its way over a link that fades is swallowed with what follows it.
+            Fault::Fade | Fault::Replace | Fault::Flush | Fault::Subscribers => {}
         }
     }
 
