@@ -153,7 +153,6 @@ impl Fleet {
             Fault::Cut(_)
             | Fault::Drop(_)
             | Fault::Late
-            | Fault::Fade
             | Fault::Trickle
             | Fault::HalfClose(_)
             | Fault::BlackHole(_) => {
@@ -172,7 +171,8 @@ impl Fleet {
             }),
             Fault::RedisPause => self.redis.resume(),
             Fault::Trim => self.trimming.shutdown().await,
-            Fault::Replace | Fault::Flush | Fault::Subscribers => {}
+            // What was on its way over a link that fades is swallowed with what follows it.
+            Fault::Fade | Fault::Replace | Fault::Flush | Fault::Subscribers => {}
         }
     }
 

@@ -26,7 +26,7 @@ const AROUND: Duration = Duration::from_secs(8);
 
 /// What is to be run.
 pub(super) struct Plan {
-    pub(super) seed: u64,
+    seed: u64,
     length: Duration,
     readers: usize,
     /// Between two reads of a reader.
@@ -46,15 +46,15 @@ pub(super) struct Report {
 }
 
 impl Plan {
-    /// A run at a pace that leaves room for others; its seed is `BFB_HISTORY_SEED`, or random.
+    /// A run at a pace that leaves room for others; with `BFB_HISTORY_SECONDS` one of that length, at full speed. Its seed is
+    /// `BFB_HISTORY_SEED`, or random.
     pub(super) fn new(length: Duration) -> Self {
-        let seed =
-            std::env::var("BFB_HISTORY_SEED").map_or_else(|_| fastrand::u64(..1 << 32), |seed| seed.parse().unwrap());
-        Self { seed, length, readers: 20, gap: Duration::from_millis(24), without: None }
-    }
-
-    pub(super) fn at_full_speed(self) -> Self {
-        Self { readers: 24, gap: Duration::from_millis(1), ..self }
+        let said = |name| std::env::var(name).ok().map(|number| number.parse::<u64>().unwrap());
+        let seed = said("BFB_HISTORY_SEED").unwrap_or_else(|| fastrand::u64(..1 << 32));
+        match said("BFB_HISTORY_SECONDS").map(Duration::from_secs) {
+            Some(length) => Self { seed, length, readers: 24, gap: Duration::from_millis(1), without: None },
+            None => Self { seed, length, readers: 20, gap: Duration::from_millis(24), without: None },
+        }
     }
 
     /// Over another build of the program, which goes without a guard.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::run::{Plan, run};
 
-/// By then it must have been found.
+/// By then it must have been found, unless `BFB_HISTORY_SECONDS` gives it longer.
 const FOUND_MAX: Duration = Duration::from_mins(2);
 
 /// Builds the program with guards that can be taken away, beside the one under test; `make test` has done so already.
