@@ -24,6 +24,9 @@ const TRY_AGAIN: Duration = Duration::from_millis(20);
 const SCOPES_MAX: usize = 10_000;
 /// Between two questions to Redis, at first and at the most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
+/// Pause for each sidecar that Redis looked at, or has to look at: so much longer than that takes it that it is busy with
+/// others most of the time.
+const PAUSE_EACH: Duration = Duration::from_micros(20);
 
 /// An invalidation that is in the log.
 #[derive(Debug, Clone)]
@@ -162,24 +165,37 @@ async fn acknowledged(
     let deadline = clock::now().after(limit);
     let mut invalidation =
         Invalidation::new(&sent.issued, domain.sidecar_mut().witness(), sent.answered, Guards::default());
-    let mut pause = PAUSE.0;
+    // None of a large fleet has reported yet: at first it would be looked at in vain.
+    let (mut pause, mut looked_at) = (Duration::ZERO, sent.sidecars());
+    let mut of_all = false;
     loop {
-        let question = invalidation.question(domain.sidecar_mut().witness(), clock::now());
+        let now = clock::now();
+        let state = invalidation.state(domain.sidecar_mut().witness(), now);
+        let ends = match state {
+            State::Reported => return Ok(Vec::new()),
+            // Whoever waited wants to know of all.
+            State::Lapsed(silent) if of_all => return Ok(silent),
+            State::Waiting(_) if now >= deadline && of_all => {
+                return Err(NotAcknowledged { token: sent.token(), behind: invalidation.behind().to_vec() });
+            }
+            State::Waiting(until) => until.min(deadline),
+            State::Lapsed(_) => now,
+        };
+        let wait = pause.max(PAUSE_EACH * u32::try_from(looked_at).unwrap_or(u32::MAX)).min(ends.since(now));
+        if wait >= PAUSE.0 {
+            sleep(wait).await;
+        }
+        let now = clock::now();
+        let question = if now >= ends {
+            invalidation.question_of_all(domain.sidecar_mut().witness(), now)
+        } else {
+            invalidation.question(domain.sidecar_mut().witness(), now)
+        };
+        of_all = matches!(question, Call::Progress { laggard: None, .. });
         if let Ok(answer) = core.ask(domain, question, Duration::ZERO, core.patience()).await {
             invalidation.hear(&answer);
         }
-        let now = clock::now();
-        let state = invalidation.state(domain.sidecar_mut().witness(), now);
-        match state {
-            State::Reported => return Ok(Vec::new()),
-            State::Lapsed(silent) => return Ok(silent),
-            State::Waiting(_) if now >= deadline => {
-                return Err(NotAcknowledged { token: sent.token(), behind: invalidation.behind().to_vec() });
-            }
-            State::Waiting(until) => {
-                sleep(pause.min(until.since(now)).min(deadline.since(now)).max(PAUSE.0)).await;
-                pause = (pause * 2).min(PAUSE.1);
-            }
-        }
+        pause = (pause * 2).clamp(PAUSE.0, PAUSE.1);
+        looked_at = invalidation.behind().len();
     }
 }
