@@ -111,7 +111,12 @@ async fn heartbeats_of_many_domains_share_a_round_trip() {
     meter.heartbeats(40).await;
 
     let rested = meter.heartbeats(100).await;
-    println!("20 domains at rest: {} heartbeats in {} reads", rested.scripts, rested.reads);
+    println!(
+        "20 domains at rest: {} heartbeats in {} reads, each {:?}",
+        rested.scripts,
+        rested.reads,
+        rested.of_each()
+    );
     assert!(rested.scripts >= 15 * rested.reads, "{rested:?}");
 
     // Each has something to say at a moment of its own; then they come together again.
