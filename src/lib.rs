@@ -10,7 +10,7 @@
 //!       │
 //!   serve ── admin             HTTP on localhost; the one place where errors become HTTP
 //!       │
-//!   cache                      memory, and the flights that fill it
+//!   cache                      memory and Redis, and the flights that fill them
 //!       │
 //!   bus                        the coherence protocol over Redis
 //!       │
@@ -33,20 +33,24 @@
 //! 2. [`serve::Consumers`] looks at `Host`, finds the version in the current [`serve::Table`], decodes and checks the key.
 //!    Nothing upstream has been asked yet.
 //! 3. [`cache::Cache`] answers from memory where [`coherence::Sidecar`] believes what it holds; else it seats the caller in a
-//!    flight, which outlives all who wait for it. Without a memory each request collects for itself.
+//!    flight, which outlives all who wait for it. A flight looks into Redis, where a script vouches for what it hands out,
+//!    and claims the key there: of the whole fleet one sidecar collects it, and the others wait for what that one leaves.
 //! 4. [`collect::Collector`] asks every [`sources::Client`] as soon as the parts that its URL names are there; with
 //!    `atomicity: snapshot` further rounds confirm that all parts were current at one instant. One failure cancels the rest.
 //! 5. A client waits for a slot, asks its breaker, and sends a GET over a connection that [`identity::Connector`] has proven
 //!    mutual before the first byte of a request; it retries within its budget and the deadline.
-//! 6. The parts are joined byte for byte into a [`collect::Dataset`], which is kept unless it was invalidated in the air. A
-//!    version's [`shape::Program`] runs on it, within a budget, away from the event loop.
+//! 6. The parts are joined byte for byte into a [`collect::Dataset`], which memory and Redis keep unless it was invalidated in
+//!    the air. A version's [`shape::Program`] runs on it, within a budget, away from the event loop.
 //! 7. The answer is a 200 with every part, or one [`serve::problem::Problem`] that holds none.
 //!
 //! # The life of an invalidation
 //!
 //! `POST /invalidate` (`bfb invalidate`) appends an entry to the domain's log, and stamps what it names with the entry's
 //! `seq`. Nothing is searched for or deleted: a dataset in memory carries the fence of the flight that read it, and is
-//! believed only while no stamp is newer, a flight in the air likewise. A fleet of one has acknowledged it by then.
+//! believed only while no stamp is newer, a flight in the air likewise. A fleet of one has acknowledged it by then. With
+//! Redis the log is there: one script appends, stamps and publishes, every sidecar applies what it hears or reads, and says so
+//! with its next heartbeat, until the invalidator has heard from all, or the lease of those who are silent is over. Whoever
+//! listens is told ([`bus::Happening`], and of collections [`cache::Happening`]): `GET /events`, `bfb tail`.
 //!
 //! # The life of a change
 //!

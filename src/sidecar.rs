@@ -8,6 +8,7 @@ mod drain;
 mod plans;
 mod reload;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use prometheus_client::metrics::info::Info;
@@ -17,13 +18,14 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admin::{self, Admin, Health, LogLevel, Phase, Reloads, Told};
+use crate::admin::{self, Admin, Health, Listeners, LogLevel, Phase, Reloads, Told};
 use crate::bus::{self, Bus};
+use crate::cache::{self, Samples, Seal, SealError};
 use crate::domain::Loaded;
 use crate::identity::{self, Identity, IdentityError};
 use crate::serve::{self, Activity, Address, BindError, Consumers, Drain, Listener, Port, Reporter, Table};
 
-pub use config::Config;
+pub use config::{Caching, Config};
 pub use plans::{Plans, Reading, caching, load_identity, read_domains, shared};
 
 /// Why a sidecar did not start.
@@ -38,6 +40,19 @@ pub enum StartError {
     /// A source needs an identity, and none was given.
     #[error("source `{0}` is asked over TLS, which needs `--identity DIR`")]
     NoIdentity(String),
+    /// The file of seal keys holds none.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// The folder of `--record` or `--replay`.
+    #[error("`{}` is no folder that can be {what}: {source}", folder.display())]
+    Tape {
+        /// Which.
+        folder: PathBuf,
+        /// What for.
+        what: &'static str,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// An address is taken.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -66,6 +81,8 @@ pub struct Sidecar {
     reloads: watch::Sender<Reloads>,
     reload_metrics: reload::Metrics,
     driver: Option<bus::Driver>,
+    seal: Option<(Seal, cache::Metrics)>,
+    samples: Option<Samples>,
     serve_metrics: serve::Metrics,
     phase: watch::Sender<Phase>,
     activity: Activity,
@@ -85,8 +102,13 @@ impl Sidecar {
             plans::load_identity(config.identity.as_ref(), &config.tape, loaded.domains())?.map(watch::Sender::new);
         let shared =
             plans::shared(config.tls, &config.tape, identity.as_ref(), identity_metrics.clone(), &mut registry);
-        let caching = plans::caching(config.memory, config.no_cache, config.bus_loss, &mut registry);
-        let (programs, memory) = (caching.programs.clone(), caching.memory.clone());
+        plans::check_tape(&config.tape)?;
+        let seal = config.caching.seal_key.as_deref().map(Seal::load).transpose()?;
+        let mut caching = plans::caching(&config.caching, seal.clone(), &mut registry);
+        let following = seal.map(|seal| (seal, caching.metrics.clone()));
+        let samples = plans::verifying(&config, &mut caching, &mut registry);
+        let (programs, memory, verifier) = (caching.programs.clone(), caching.memory.clone(), caching.verifier.clone());
+        let (happenings, listeners) = (caching.happenings.clone(), Listeners::register(&mut registry));
         let (bus, driver) = connect(config.bus.clone(), bus::Metrics::register(&mut registry));
         let mut plans = Plans::new(shared, caching, bus.clone(), &mut registry);
         let serve_metrics = serve::Metrics::register(&mut registry);
@@ -101,9 +123,14 @@ impl Sidecar {
             health: Health::new(phase.subscribe()),
             table: table.subscribe(),
             identity: identity.as_ref().map(watch::Sender::subscribe),
+            identity_metrics: identity_metrics.clone(),
             reloads: reloads.subscribe(),
             memory,
+            verifier,
             bus,
+            bus_loss: config.caching.bus_loss,
+            happenings,
+            listeners,
             activity: activity.clone(),
             log,
             hosts: config.settings.hosts.clone(),
@@ -126,6 +153,8 @@ impl Sidecar {
             reloads,
             reload_metrics,
             driver,
+            seal: following,
+            samples,
             serve_metrics,
             phase,
             activity,
@@ -194,6 +223,12 @@ impl Sidecar {
         parts.spawn(admin::follow_log(self.told.log.clone(), apply_log));
         if let (Some(identity), Some(paths)) = (self.identity, self.config.identity) {
             parts.spawn(identity::follow(paths, identity, self.identity_metrics));
+        }
+        if let Some((seal, metrics)) = self.seal {
+            parts.spawn(seal.follow(metrics));
+        }
+        if let Some(samples) = self.samples {
+            parts.spawn(samples.verify());
         }
         let following = reload::Following {
             loaded: self.loaded,

@@ -2,6 +2,7 @@
 
 mod flights;
 mod invalidations;
+mod verified;
 mod wishes;
 
 use serde_json::{Value, json};

@@ -8,14 +8,14 @@ use std::process::Output;
 use crate::support::sidecar::bfb;
 
 /// What a command said.
-struct Said {
-    code: Option<i32>,
-    out: String,
-    err: String,
+pub(crate) struct Said {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 /// Runs `bfb` with these arguments.
-async fn run(args: &[&str]) -> Said {
+pub(crate) async fn run(args: &[&str]) -> Said {
     run_with(args, &[]).await
 }
 
@@ -32,13 +32,13 @@ async fn run_with(args: &[&str], variables: &[(&str, &str)]) -> Said {
 impl Said {
     /// Asserts the exit code.
     #[track_caller]
-    fn with(self, code: i32) -> Self {
+    pub(crate) fn with(self, code: i32) -> Self {
         assert_eq!(self.code, Some(code), "out: {}\nerr: {}", self.out, self.err);
         self
     }
 
     #[track_caller]
-    fn says(&self, text: &str) {
+    pub(crate) fn says(&self, text: &str) {
         assert!(
             self.out.contains(text) || self.err.contains(text),
             "no `{text}`\nout: {}\nerr: {}",

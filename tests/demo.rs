@@ -2,12 +2,13 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use http::Method;
 use serde_json::Value;
 
-use crate::support::client::{Got, Http, To, ask, get, once};
+use crate::support::client::{Got, Http, PATIENCE, To, ask, get, once};
+use crate::support::redis::Redis;
 use crate::support::sidecar::bfb;
 
 const SOURCES: [&str; 4] = ["profile", "favorites", "reviews", "orders"];
@@ -43,11 +44,24 @@ async fn the_same_seed_shows_the_same_customer() {
     assert_ne!(one, other);
 }
 
+/// The program, where it finds what is installed: a demo of a fleet starts a `redis-server`.
+fn with_path() -> Command {
+    let mut command = bfb();
+    command.env("PATH", std::env::var_os("PATH").unwrap());
+    command
+}
+
+async fn once_with(mut command: Command, args: &[&str]) -> Output {
+    command.args(["demo", "--once"]).args(args);
+    tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+}
+
 /// A demo that stays up.
 struct Demo {
     child: Child,
     listen: SocketAddr,
     control: SocketAddr,
+    said: String,
 }
 
 impl Drop for Demo {
@@ -59,8 +73,14 @@ impl Drop for Demo {
 
 impl Demo {
     async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    async fn start_with(args: &[&str]) -> Self {
         let ports = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--control", "0"];
-        let mut child = bfb().arg("demo").args(ports).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut command = with_path();
+        let mut child =
+            command.arg("demo").args(ports).args(args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let said = tokio::task::spawn_blocking(move || {
             let mut said = String::new();
@@ -74,8 +94,9 @@ impl Demo {
             said
         });
         let said = said.await.unwrap();
-        let (listen, control) = (address(&said, "/v2/customers/42"), address(&said, "/orders/fail"));
-        Self { child, listen, control }
+        let changes = if args.contains(&"--fleet") { "/favorites/change" } else { "/orders/fail" };
+        let (listen, control) = (address(&said, "/v2/customers/42"), address(&said, changes));
+        Self { child, listen, control, said }
     }
 
     async fn get(&self, path: &str) -> Got {
@@ -157,4 +178,83 @@ async fn a_port_that_is_taken_is_69_with_a_way_out() {
     let ran = tokio::task::spawn_blocking(run).await.unwrap();
     assert_eq!(ran.status.code(), Some(69), "{ran:?}");
     assert!(String::from_utf8_lossy(&ran.stderr).contains("hint: "), "{ran:?}");
+}
+
+#[tokio::test]
+async fn a_fleet_shows_an_invalidation_reaching_all_of_it_and_takes_its_redis_along() {
+    let ran = once_with(with_path(), &["--fleet", "3"]).await;
+    assert_eq!(ran.status.code(), Some(0), "{ran:?}");
+    let said = String::from_utf8(ran.stdout).unwrap();
+    assert!(said.starts_with("3 sidecars on one Redis (a private one, "), "{said}");
+    assert!(said.contains("acknowledged by all 3 sidecars in "), "{said}");
+    let (before, after) = said.split_once("acknowledged by").unwrap();
+    let etags = |text: &str| -> Vec<String> {
+        text.lines()
+            .filter_map(|line| Some(line.split_once("ETag ")?.1.split_whitespace().next()?.to_owned()))
+            .collect()
+    };
+    let (old, new) = (etags(before), etags(after));
+    assert_eq!((old.len(), new.len()), (6, 3), "{said}");
+    assert!(old.iter().all(|etag| *etag == old[0]) && new.iter().all(|etag| *etag == new[0]), "{said}");
+    assert_ne!(old[0], new[0], "{said}");
+    assert!(before.matches("detail=memory").count() >= 3, "{said}");
+    assert!(!runs(&socket(&said)), "its redis runs on");
+}
+
+#[tokio::test]
+async fn a_fleet_on_a_redis_that_is_given_leaves_it_running() {
+    let redis = Redis::start();
+    let ran = once_with(bfb(), &["--fleet", "2", "--redis", &redis.url()]).await;
+    assert_eq!(ran.status.code(), Some(0), "{ran:?}");
+    assert!(String::from_utf8_lossy(&ran.stdout).contains("acknowledged by all 2 sidecars"), "{ran:?}");
+    assert_eq!(redis.command::<i64>(&["EXISTS", "bfb:{demo/customer}:meta"]), 1, "it was this one");
+}
+
+#[tokio::test]
+async fn a_fleet_needs_a_redis_and_says_how_to_get_one() {
+    // No `PATH`: no `redis-server` is found.
+    let ran = once_with(bfb(), &["--fleet", "2"]).await;
+    assert_eq!(ran.status.code(), Some(69), "{ran:?}");
+    assert!(String::from_utf8_lossy(&ran.stderr).contains("hint: `apt-get install redis-server`"), "{ran:?}");
+    let ran = once_with(bfb(), &["--fleet", "1", "--redis", "redis://127.0.0.1:1"]).await;
+    assert_eq!(ran.status.code(), Some(69), "{ran:?}");
+    assert!(String::from_utf8_lossy(&ran.stderr).contains("hint: `--redis`"), "{ran:?}");
+    for wrong in [&["--fleet", "0"][..], &["--fleet", "21"], &["--redis", "redis://localhost"]] {
+        assert_eq!(once_with(bfb(), wrong).await.status.code(), Some(64), "{wrong:?}");
+    }
+}
+
+#[tokio::test]
+async fn however_a_fleet_ends_its_redis_ends_with_it() {
+    for (signal, code) in [("INT", Some(0)), ("KILL", None)] {
+        let mut demo = Demo::start_with(&["--fleet", "2"]).await;
+        let socket = socket(&demo.said);
+        assert!(runs(&socket), "{}", demo.said);
+        is_a_complete_customer(&demo.get("/v2/customers/42").await.dataset());
+        let pid = demo.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
+        let ended = tokio::task::spawn_blocking(move || demo.child.wait().unwrap()).await.unwrap();
+        assert_eq!(ended.code(), code, "{signal}");
+        let gone = async {
+            while runs(&socket) {
+                tokio::task::yield_now().await;
+            }
+        };
+        assert!(tokio::time::timeout(PATIENCE, gone).await.is_ok(), "after {signal} its redis runs on");
+        // Who is killed cleans nothing up.
+        let _ = std::fs::remove_dir_all(std::path::Path::new(&socket).parent().unwrap());
+    }
+}
+
+/// Where the demo's own Redis listens.
+fn socket(said: &str) -> String {
+    let begin = said.find("unix://").unwrap_or_else(|| panic!("no socket: {said}")) + "unix://".len();
+    said[begin..].split(')').next().unwrap().to_owned()
+}
+
+/// Whether a process has this in its command line: a `redis-server` shows its socket there.
+fn runs(socket: &str) -> bool {
+    let processes = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    let mut lines = processes.filter_map(|process| std::fs::read(process.path().join("cmdline")).ok());
+    lines.any(|line| String::from_utf8_lossy(&line).contains(socket))
 }

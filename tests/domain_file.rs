@@ -5,8 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bfb::domain::{Domain, Loaded, Problem, SCHEMA, World, files, load, parse, read_text, render};
+use bfb::domain::{Domain, Loaded, Problem, ProgramProblem, SCHEMA, World, files, load, parse, read_text, render};
+use bfb::shape::Program;
 use tempfile::TempDir;
+
+mod irregular;
 
 fn world() -> World<'static> {
     World { variable: &|_| None, read: &read_text, program: &|_| Ok(()), allow_http: false }
@@ -80,6 +83,9 @@ fn a_missing_path_and_an_empty_folder_are_problems() {
     let folder = Folder::of(&[]);
     let problems = files(&[folder.path("nowhere"), folder.0.path().into()]).unwrap_err();
     assert_eq!(problems.len(), 2, "{problems:?}");
+    problems.iter().for_each(says_all);
+    let place = format!("{}:1:1\n", folder.path("nowhere").display());
+    assert!(render(&problems, false).contains(&place), "the text form tells line and column as the other does");
     assert!(render(&problems, false).contains("the path cannot be read: it does not exist"));
     assert!(render(&problems, false).contains("expected at least one `*.yaml` or `*.yml`"));
 }
@@ -234,8 +240,22 @@ fn a_file_that_is_too_large_or_not_text_is_refused() {
     let folder = Folder::of(&[("a.yaml", &"#".repeat((1 << 20) + 1))]);
     fs::write(folder.path("b.yaml"), [0xff, 0xfe]).unwrap();
     let loaded = folder.load();
-    assert_eq!(loaded.problems().len(), 2);
+    let said: Vec<_> = loaded.problems().iter().map(|problem| problem.message.as_str()).collect();
+    let cannot = "the file cannot be read: it is";
+    assert_eq!(said, [format!("{cannot} larger than 1 MiB"), format!("{cannot} not UTF-8 text")]);
+    loaded.problems().iter().for_each(says_all);
     assert!(parse(Path::new("a"), &"#".repeat((1 << 20) + 1), world()).is_err());
+}
+
+/// DESIGN: each with file, line, column, what was expected and a hint.
+fn says_all(problem: &Problem) {
+    let written = serde_json::to_value(problem).unwrap();
+    for member in ["file", "message", "expected", "hint"] {
+        assert!(written[member].as_str().is_some_and(|text| !text.trim().is_empty()), "no `{member}`: {written}");
+    }
+    for member in ["line", "column"] {
+        assert!(written[member].as_u64().is_some_and(|number| number > 0), "no `{member}`: {written}");
+    }
 }
 
 #[test]
@@ -248,7 +268,7 @@ fn a_problem_is_written_for_programs_too() {
         "column": 9,
         "message": "`C` cannot be the name of a domain",
         "expected": "a lower-case letter, then lower-case letters, digits, `_` or `-`",
-        "hint": null,
+        "hint": "write `c`",
     }]);
     assert_eq!(written, expected);
 }
@@ -324,18 +344,30 @@ fn the_schema_takes_the_example_and_refuses_what_is_broken() {
     }
 }
 
+/// As the process compiles them.
+fn program(text: &str) -> Result<(), ProgramProblem> {
+    let problem = |error: bfb::shape::CompileError| ProgramProblem {
+        at: error.at,
+        message: error.message,
+        expected: error.expected,
+        hint: error.hint,
+    };
+    Program::compile(text).map(drop).map_err(problem)
+}
+
 #[test]
-fn what_fuzzing_keeps_is_read_without_a_panic() {
+fn what_fuzzing_keeps_is_read_without_a_panic_and_every_problem_says_all() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/domain_file");
     let mut seen = 0;
     for entry in fs::read_dir(corpus).unwrap() {
         let bytes = fs::read(entry.unwrap().path()).unwrap();
         let text = String::from_utf8_lossy(&bytes);
-        if let Err(problems) = parse(Path::new("corpus.yaml"), &text, world()) {
+        if let Err(problems) = parse(Path::new("corpus.yaml"), &text, World { program: &program, ..world() }) {
+            problems.iter().for_each(says_all);
             assert!(problems.iter().all(|problem| text.get(problem.span.clone()).is_some()), "{problems:?}");
             assert!(!render(&problems, false).is_empty());
         }
         seen += 1;
     }
-    assert!(seen >= 12, "the corpus is gone");
+    assert!(seen >= 18, "the corpus is gone");
 }

@@ -1,5 +1,10 @@
 //! Fresh, across a fleet: real sidecars on one real Redis. What one of them is told, none of them serves against.
 
+mod one_read;
+mod redis_tier;
+mod rolling;
+mod sealed;
+
 use serde_json::{Value, json};
 
 use crate::cache::{counting, file, how, write};
@@ -10,12 +15,12 @@ use crate::support::upstream::Upstream;
 
 const PATH: &str = "/v2/customers/42";
 
-async fn member(redis: &Redis, upstream: &Upstream, args: &[&str]) -> Sidecar {
+pub(crate) async fn member(redis: &Redis, upstream: &Upstream, args: &[&str]) -> Sidecar {
     let domain = file(upstream, "{ttl: 60s}");
-    Setup::of(&[&domain]).insecure().args(&["--redis", &redis.url()]).args(args).start().await
+    Setup::of(&[&domain]).insecure().args(&["--memory", "64MiB", "--redis", &redis.url()]).args(args).start().await
 }
 
-async fn fleet(size: usize, args: &[&str]) -> (Redis, Upstream, Vec<Sidecar>) {
+pub(crate) async fn fleet(size: usize, args: &[&str]) -> (Redis, Upstream, Vec<Sidecar>) {
     let (redis, upstream) = (Redis::start(), Upstream::plain().await);
     counting(&upstream, "/42");
     let mut members = Vec::new();
@@ -29,7 +34,7 @@ async fn fleet(size: usize, args: &[&str]) -> (Redis, Upstream, Vec<Sidecar>) {
 }
 
 /// Waits until the sidecar's lease is held, or lost.
-async fn until_lease(sidecar: &Sidecar, held: bool) {
+pub(crate) async fn until_lease(sidecar: &Sidecar, held: bool) {
     let so = async {
         while sidecar.admin("/status").await.json()["fleet"]["domains"][0]["lease_held"] != held {
             tokio::task::yield_now().await;
@@ -122,7 +127,7 @@ async fn a_redis_that_was_never_there_fails_no_request() {
     let upstream = Upstream::plain().await;
     counting(&upstream, "/42");
     let domain = file(&upstream, "{ttl: 60s}");
-    let nobody = ["--redis", "redis://127.0.0.1:1"];
+    let nobody = ["--memory", "64MiB", "--redis", "redis://127.0.0.1:1"];
     let sidecar = Setup::of(&[&domain]).insecure().args(&nobody).start().await;
     for expected in 1..=2 {
         let got = sidecar.get(PATH).await;

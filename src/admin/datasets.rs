@@ -1,57 +1,103 @@
 //! `GET /datasets/{domain}/{key}`: where a dataset lives, how old it is and whether it is believed; its data only on demand.
 
-use percent_encoding::percent_decode_str;
+use serde::Serialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::Told;
-use crate::cache::{Content, Kept};
+use crate::cache::{Cache, Content, Kept, Token};
 use crate::domain::Domain;
+use crate::serve::decode_key;
 use crate::serve::problem::Problem;
 use crate::sources::{Part, Validator};
 
-/// `path` is what follows `/datasets/`; `data`: the operator asks for personal data.
-pub(super) fn of(told: &Told, path: &str, data: bool) -> Result<Value, Problem> {
-    let (domain, key) = path.split_once('/').ok_or(Problem::NoSuchPath)?;
-    let table = told.table.borrow().clone();
-    let cache = table.cache(domain).ok_or(Problem::NoSuchPath)?;
-    let key = percent_decode_str(key).decode_utf8().map_err(|_| Problem::NoSuchPath)?;
-    let domain = cache.collector().domain();
-    let memory = cache.peek(&key).map(|(kept, believed)| kept_json(domain, &kept, believed, data));
-    Ok(json!({
-        "domain": *domain.name,
-        "plan": domain.plan.to_string(),
-        "memory": memory,
-        "applied": cache.bus().fence().map(|fence| crate::cache::Token(fence).to_string()),
-        "lease_held": cache.bus().lease_held(),
-    }))
+/// Where a dataset lives.
+#[derive(Debug, Serialize)]
+pub(super) struct Looked {
+    domain: String,
+    plan: String,
+    memory: Option<Tier>,
+    /// Also null where there is no Redis.
+    redis: Option<Tier>,
+    /// There is none in this release.
+    store: Option<Tier>,
+    applied: Option<String>,
+    lease_held: bool,
 }
 
-fn kept_json(domain: &Domain, kept: &Kept, believed: bool, data: bool) -> Value {
+/// What one tier holds. The data goes out as it came: numbers stay as they are written.
+#[derive(Debug, Serialize)]
+struct Tier {
+    #[serde(flatten)]
+    facts: Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Box<RawValue>>,
+}
+
+/// `path` is what follows `/datasets/`; `data`: the operator asks for personal data.
+pub(super) async fn of(told: &Told, path: &str, data: bool) -> Result<Looked, Problem> {
+    let nothing = |detail: &str| Problem::NothingHere { detail: detail.to_owned() };
+    let (domain, key) = path.split_once('/').ok_or_else(|| nothing("expected `/datasets/DOMAIN/KEY`"))?;
+    let table = told.table.borrow().clone();
+    let cache = table.cache(domain).ok_or_else(|| nothing("this sidecar serves no such domain"))?;
+    let domain = cache.collector().domain();
+    let key = decode_key(key, domain).map_err(|detail| Problem::BadKey { detail })?;
+    Ok(Looked {
+        domain: domain.name.to_string(),
+        plan: domain.plan.to_string(),
+        memory: cache.peek(&key).map(|(kept, believed)| tier(domain, &kept, believed, data)),
+        redis: in_redis(cache, &key, data).await,
+        store: None,
+        applied: cache.bus().fence().map(|fence| Token(fence).to_string()),
+        lease_held: cache.bus().lease_held(),
+    })
+}
+
+/// What Redis holds is what it vouches for.
+async fn in_redis(cache: &Cache, key: &str, data: bool) -> Option<Tier> {
+    if cache.bus().is_alone() {
+        return None;
+    }
+    let there = match cache.peek_into_redis(key).await {
+        Ok(there) => there?,
+        Err(fault) => return Some(Tier { facts: json!({"trouble": fault.to_string()}), data: None }),
+    };
+    let nothing = || Tier { facts: json!({}), data: None };
+    let kept = there.kept.as_ref();
+    let mut tier = kept.map_or_else(nothing, |kept| tier(cache.collector().domain(), kept, true, data));
+    tier.facts["readable"] = kept.is_some().into();
+    tier.facts["bytes"] = there.bytes.into();
+    tier.facts["ttl_seconds"] = there.left.as_secs().into();
+    tier.facts["fence"] = Token(there.fence).to_string().into();
+    tier.facts["seq"] = there.fence.seq.into();
+    Some(tier)
+}
+
+fn tier(domain: &Domain, kept: &Kept, believed: bool, data: bool) -> Tier {
     let now = Instant::now();
-    let mut json = json!({
+    let mut facts = json!({
         "believed": believed,
         "age_seconds": kept.age(now).as_secs(),
         "ttl_seconds": kept.ttl_seconds(now),
-        "fence": kept.mark.map(|mark| crate::cache::Token(mark.fence()).to_string()),
+        "fence": kept.mark.map(|mark| Token(mark.fence()).to_string()),
+        "seq": kept.mark.map(|mark| mark.fence().seq),
         "tags": kept.tags.len(),
         "bytes": kept.weight(),
     });
-    match &kept.content {
-        Content::NotFound => json["not_found"] = true.into(),
-        Content::Dataset(dataset) => {
-            json["dataset"] = dataset.id.to_string().into();
-            json["rounds"] = dataset.rounds.into();
-            let parts =
-                domain.sources.iter().zip(dataset.parts.iter()).map(|(source, part)| part_json(&source.name, part));
-            json["parts"] = parts.collect();
-            if data {
-                json["data"] = serde_json::from_slice(&dataset.body).unwrap_or_default();
-                json["tags"] = kept.tags.iter().map(ToString::to_string).collect();
-            }
-        }
+    let Content::Dataset(dataset) = &kept.content else {
+        facts["not_found"] = true.into();
+        return Tier { facts, data: None };
+    };
+    facts["dataset"] = dataset.id.to_string().into();
+    facts["rounds"] = dataset.rounds.into();
+    let parts = domain.sources.iter().zip(dataset.parts.iter());
+    facts["parts"] = parts.map(|(source, part)| part_json(&source.name, part)).collect();
+    if !data {
+        return Tier { facts, data: None };
     }
-    json
+    facts["tags"] = kept.tags.iter().map(ToString::to_string).collect();
+    Tier { facts, data: serde_json::from_slice(&dataset.body).ok() }
 }
 
 /// An `ETag` names a state, not the data.

@@ -40,6 +40,10 @@ impl Health {
         *self.0.borrow()
     }
 
+    pub(super) fn follow(&self) -> watch::Receiver<Phase> {
+        self.0.clone()
+    }
+
     pub(super) fn is_ready(&self) -> bool {
         self.phase() == Phase::Ready
     }

@@ -24,9 +24,16 @@ pub(super) struct Asked {
     all: bool,
     #[serde(default)]
     wait: Wait,
-    /// How long to wait for the fleet (`2s`).
+    /// How long to wait for the fleet: `"2s"`, or seconds as a number.
     #[serde(default)]
-    timeout: Option<String>,
+    timeout: Option<Limit>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Limit {
+    Text(String),
+    Seconds(f64),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -47,6 +54,7 @@ pub(super) struct Invalidated {
     acknowledged: bool,
     sidecars: usize,
     silent: Vec<String>,
+    /// From the request to its answer: all that the caller waited, for the log and for the fleet.
     took_ms: u64,
 }
 
@@ -56,11 +64,7 @@ const SCOPES_MAX: usize = 1000;
 pub(super) async fn invalidate(told: &Told, asked: &Asked) -> Result<(StatusCode, Invalidated), Problem> {
     let began = Instant::now();
     let (scopes, limit) = asked.checked().map_err(|detail| Problem::BadRequest { detail })?;
-    let table = told.table.borrow().clone();
-    let cache = table.cache(&asked.domain).ok_or_else(|| {
-        let names: Vec<_> = table.caches().iter().map(|c| format!("`{}`", c.collector().domain().name)).collect();
-        Problem::BadRequest { detail: format!("there is no domain `{}`; there is {}", asked.domain, names.join(", ")) }
-    })?;
+    let cache = told.known_domain(&asked.domain)?;
     let sent = cache.bus().invalidate(scopes).await.map_err(|fault| {
         tracing::warn!(domain = asked.domain, %fault, "an invalidation could not be written");
         Problem::BusLost
@@ -75,7 +79,11 @@ pub(super) async fn invalidate(told: &Told, asked: &Asked) -> Result<(StatusCode
     };
     if asked.wait == Wait::Fleet {
         let acknowledged = cache.bus().wait_fleet(&sent, limit).await;
-        let acknowledged = acknowledged.map_err(|late| Problem::NotAcknowledged { detail: late.to_string() })?;
+        let acknowledged = acknowledged.map_err(|late| Problem::NotAcknowledged {
+            detail: late.to_string(),
+            token: done.token.clone(),
+            behind: late.behind.iter().map(|name| name.0.to_string()).collect(),
+        })?;
         done.acknowledged = true;
         done.sidecars = acknowledged.sidecars;
         done.silent = acknowledged.silent.iter().map(|name| name.0.to_string()).collect();
@@ -89,6 +97,16 @@ const WAIT: Duration = Duration::from_secs(10);
 /// How long anybody may wait.
 const WAIT_MAX: Duration = Duration::from_mins(5);
 
+impl Limit {
+    fn checked(&self) -> Option<Duration> {
+        let limit = match self {
+            Self::Text(text) => humantime::parse_duration(text).ok(),
+            Self::Seconds(seconds) => Duration::try_from_secs_f64(*seconds).ok(),
+        };
+        limit.filter(|limit| *limit <= WAIT_MAX)
+    }
+}
+
 impl Asked {
     /// What it names, and how long to wait.
     fn checked(&self) -> Result<(Arc<[Scope]>, Duration), String> {
@@ -99,11 +117,8 @@ impl Asked {
         if self.keys.len() + self.tags.len() > SCOPES_MAX {
             return Err(format!("expected at most {SCOPES_MAX} keys or tags"));
         }
-        let wrong = |text: &String| format!("expected a time of at most 5m, such as `2s`, in `timeout`, met `{text}`");
-        let limit = match &self.timeout {
-            None => WAIT,
-            Some(text) => humantime::parse_duration(text).ok().filter(|t| *t <= WAIT_MAX).ok_or_else(|| wrong(text))?,
-        };
+        let limit = self.timeout.as_ref().map_or(Some(WAIT), Limit::checked);
+        let limit = limit.ok_or("expected a time of at most 5m, such as `\"2s\"`, in `timeout`")?;
         let keys = self.keys.iter().cloned().map(Scope::Key);
         let tags = self.tags.iter().cloned().map(Scope::Tag);
         Ok((keys.chain(tags).chain(self.all.then_some(Scope::All)).collect(), limit))

@@ -1,33 +1,38 @@
-//! The admin port: probes, metrics, the sidecar's state, its datasets, its log level. Nothing here holds personal data
-//! unless the operator asks for it.
+//! The admin port: probes, metrics, the sidecar's state, its datasets, what happens in it, its log level. Nothing here
+//! holds personal data unless the operator asks for it.
 //!
 //! It lives beside `serve` and borrows its rules for `Host`, its problems and its listeners. Because a web page in a browser
 //! can reach a port on localhost, a request with `Origin` is refused, and a write must be declared as JSON.
 
+mod counters;
 mod datasets;
+mod events;
 mod health;
 mod invalidate;
 mod log;
 mod status;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, ORIGIN};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, ORIGIN};
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use prometheus_client::registry::Registry;
 use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::bus::Bus;
-use crate::cache::Memory;
-use crate::identity::Identity;
+use crate::cache::{BusLoss, Cache, Happenings, Memory, Verifier};
+use crate::identity::{self, Identity};
 use crate::serve::problem::Problem;
 use crate::serve::{Activity, AllowedHosts, Answering, Table};
 use crate::sources::TraceContext;
 
+pub use events::Listeners;
 pub use health::{Health, Phase};
 pub use log::{LogChange, LogLevel, follow as follow_log};
 pub use status::Reloads;
@@ -43,18 +48,42 @@ pub struct Told {
     pub table: watch::Receiver<Arc<Table>>,
     /// Who we are; `None` with `--insecure-upstreams` alone.
     pub identity: Option<watch::Receiver<Arc<Identity>>>,
+    /// How its files are.
+    pub identity_metrics: identity::Metrics,
     /// How the last reload went.
     pub reloads: watch::Receiver<Reloads>,
     /// Where datasets are kept.
     pub memory: Memory,
+    /// What the cache has shown of itself (`--verify`).
+    pub verifier: Option<Verifier>,
     /// The fleet.
     pub bus: Bus,
+    /// What holds while it cannot be heard.
+    pub bus_loss: BusLoss,
+    /// What becomes of collections.
+    pub happenings: Happenings,
+    /// Who listens to what happens.
+    pub listeners: Listeners,
     /// What consumers have under way.
     pub activity: Activity,
     /// The log's level.
     pub log: LogLevel,
     /// Who may be addressed.
     pub hosts: AllowedHosts,
+}
+
+/// What an answer holds: bytes, or a stream of events.
+type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+impl Told {
+    /// The cache of a domain, or a problem that says which there are.
+    fn known_domain(&self, name: &str) -> Result<Cache, Problem> {
+        let table = self.table.borrow();
+        table.cache(name).cloned().ok_or_else(|| {
+            let names: Vec<_> = table.caches().iter().map(|c| format!("`{}`", c.collector().domain().name)).collect();
+            Problem::BadRequest { detail: format!("there is no domain `{name}`; there is {}", names.join(", ")) }
+        })
+    }
 }
 
 /// Answers the admin port, or with [`Admin::probes`] only what kubelet and Prometheus need.
@@ -78,7 +107,7 @@ impl Admin {
         Self { told, probes_only: true }
     }
 
-    async fn handle(&self, request: Request<Incoming>, on_tcp: bool) -> Result<Response<Bytes>, Problem> {
+    async fn handle(&self, request: Request<Incoming>, on_tcp: bool) -> Result<Response<Body>, Problem> {
         if on_tcp && !self.probes_only && !self.told.hosts.allow(&request) {
             return Err(Problem::Misdirected);
         }
@@ -86,8 +115,12 @@ impl Admin {
             let detail = "a request with `Origin` comes from a web page; none is expected".to_owned();
             return Err(Problem::Forbidden { detail });
         }
+        if request.method() == Method::POST && !is_json(&request) {
+            return Err(Problem::UnsupportedMediaType);
+        }
         let path = request.uri().path().to_owned();
-        match path.as_str() {
+        let answered = match path.as_str() {
+            "/events" if !self.probes_only => return self.events(&request),
             "/livez" => read(&request).map(|()| text(StatusCode::OK, "live\n")),
             "/readyz" => read(&request).map(|()| self.probe(self.told.health.is_ready())),
             "/startupz" => read(&request).map(|()| self.probe(self.told.health.is_started())),
@@ -95,9 +128,17 @@ impl Admin {
             "/status" if !self.probes_only => read(&request).map(|()| json(StatusCode::OK, &status::of(&self.told))),
             "/log" if !self.probes_only => self.log(request).await,
             "/invalidate" if !self.probes_only => self.invalidate(request).await,
-            _ if self.probes_only => Err(Problem::NoSuchPath),
-            other => self.dataset(&request, other),
-        }
+            _ if self.probes_only => Err(nothing_here("probes and `/metrics` are all that there is here")),
+            other => self.dataset(&request, other).await,
+        };
+        answered.map(|response| response.map(whole))
+    }
+
+    fn events(&self, request: &Request<Incoming>) -> Result<Response<Body>, Problem> {
+        read(request)?;
+        let mut response = Response::new(events::stream(&self.told, request.uri().query())?);
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+        Ok(response)
     }
 
     fn probe(&self, fine: bool) -> Response<Bytes> {
@@ -125,11 +166,11 @@ impl Admin {
         Ok(json(status, &invalidated))
     }
 
-    fn dataset(&self, request: &Request<Incoming>, path: &str) -> Result<Response<Bytes>, Problem> {
-        let path = path.strip_prefix("/datasets/").ok_or(Problem::NoSuchPath)?;
+    async fn dataset(&self, request: &Request<Incoming>, path: &str) -> Result<Response<Bytes>, Problem> {
+        let path = path.strip_prefix("/datasets/").ok_or_else(|| nothing_here("the admin port has no such route"))?;
         read(request)?;
         let data = request.uri().query() == Some("data=1");
-        datasets::of(&self.told, path, data).map(|dataset| json(StatusCode::OK, &dataset))
+        datasets::of(&self.told, path, data).await.map(|dataset| json(StatusCode::OK, &dataset))
     }
 
     async fn log(&self, request: Request<Incoming>) -> Result<Response<Bytes>, Problem> {
@@ -146,19 +187,33 @@ impl Admin {
 }
 
 impl Answering for Admin {
-    async fn answering(&self, request: Request<Incoming>, on_tcp: bool) -> Response<Bytes> {
+    type Body = Body;
+
+    async fn answering(&self, request: Request<Incoming>, on_tcp: bool) -> Response<Body> {
         let trace_id = TraceContext::from_headers(request.headers()).trace_id_hex();
         let head = request.method() == Method::HEAD;
         let mut response = match self.handle(request, on_tcp).await {
             Ok(response) => response,
-            Err(problem) => problem.into_response(&trace_id),
+            Err(problem) => problem.into_response(&trace_id).map(whole),
         };
         response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if head {
-            *response.body_mut() = Bytes::new();
+            let length = hyper::body::Body::size_hint(response.body()).exact();
+            if let Some(length) = length {
+                response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
+            }
+            *response.body_mut() = whole(Bytes::new());
         }
         response
     }
+}
+
+fn nothing_here(detail: &str) -> Problem {
+    Problem::NothingHere { detail: detail.to_owned() }
+}
+
+fn whole(body: Bytes) -> Body {
+    Full::new(body).boxed_unsync()
 }
 
 fn read(request: &Request<Incoming>) -> Result<(), Problem> {
@@ -168,11 +223,14 @@ fn read(request: &Request<Incoming>) -> Result<(), Problem> {
     }
 }
 
+fn is_json(request: &Request<Incoming>) -> bool {
+    let declared = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    declared.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json")
+}
+
 /// The declared and bounded JSON body of a write.
 async fn body<T: serde::de::DeserializeOwned>(request: Request<Incoming>) -> Result<T, Problem> {
-    let declared = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let media_type = declared.split(';').next().unwrap_or_default().trim();
-    if !media_type.eq_ignore_ascii_case("application/json") {
+    if !is_json(&request) {
         return Err(Problem::UnsupportedMediaType);
     }
     let bad = |detail: String| Problem::BadRequest { detail };

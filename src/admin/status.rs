@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::Told;
-use crate::cache::{Cache, Token};
+use crate::cache::{Cache, Token, Verifier};
 use crate::sources::{BreakerState, ClientState};
 
 /// How the reloads of the domain files went.
@@ -29,7 +29,9 @@ pub(super) fn of(told: &Told) -> Value {
         "in_flight": told.activity.in_flight(),
         "log": told.log.current(),
         "memory": {"entries": told.memory.entries(), "bytes": told.memory.bytes(), "capacity": told.memory.capacity()},
+        "verify": told.verifier.as_ref().map(Verifier::shown),
         "fleet": fleet(told),
+        "cache": super::counters::of_cache(told),
         "domains": table.caches().iter().map(domain).collect::<Vec<_>>(),
         "identity": identity(told),
         "reloads": told.reloads.borrow().clone(),
@@ -73,6 +75,8 @@ fn fleet(told: &Told) -> Value {
             "domain": *domain.domain,
             "member": *domain.member.0,
             "applied": domain.applied.map(|fence| Token(fence).to_string()),
+            "epoch": domain.applied.map(|fence| format!("{:032x}", fence.epoch.0)),
+            "seq": domain.applied.map(|fence| fence.seq),
             "lag": domain.lag,
             "lease_held": domain.lease_held,
             "lease_left_ms": domain.lease_left.map(|left| left.as_millis()),
@@ -116,7 +120,10 @@ pub(super) fn trouble(told: &Told) -> Vec<String> {
     let mut trouble = Vec::new();
     let reloads = told.reloads.borrow();
     if !reloads.problems.is_empty() {
-        trouble.push(format!("{} problems in changed domain files; the old versions stay", reloads.problems.len()));
+        let first = reloads.problems.first().map_or("", String::as_str);
+        let more = reloads.problems.len() - 1;
+        let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
+        trouble.push(format!("a changed domain file is refused, its old version stays: {first}{more}"));
     }
     for cache in told.table.borrow().caches() {
         for client in cache.collector().clients() {
@@ -131,8 +138,12 @@ pub(super) fn trouble(told: &Told) -> Vec<String> {
             trouble.push(format!("redis: {fault}"));
         }
         for domain in standing.domains.iter().filter(|domain| !domain.lease_held) {
-            trouble.push(format!("domain `{}`: the lease is not held, memory is not served from", domain.domain));
+            trouble.push(format!("domain `{}`: the lease is not held; {}", domain.domain, told.bus_loss.in_words()));
         }
+    }
+    if told.identity_metrics.files_are_broken() {
+        trouble
+            .push("the certificate files are not usable, the identity before them stays; the log says why".to_owned());
     }
     let expires = told.identity.as_ref().map(|identity| identity.borrow().not_after);
     if expires.is_some_and(|not_after| not_after <= SystemTime::now()) {

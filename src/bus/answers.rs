@@ -101,9 +101,10 @@ fn entry(texts: &mut Texts) -> Option<Entry> {
 fn hit(mut texts: Texts) -> Option<Answer> {
     let vouched = texts.fence()?;
     let fence = Fence { epoch: vouched.epoch, seq: texts.number()? };
+    let left = texts.millis()?;
     let body = Arc::from(texts.bytes()?);
     let tags = texts.all(|texts| texts.text().map(Arc::from))?;
-    Some(Answer::Hit(Fetched { vouched, dataset: Stored { fence, tags, body } }))
+    Some(Answer::Hit(Fetched { vouched, left, dataset: Stored { fence, tags, body } }))
 }
 
 #[cfg(test)]

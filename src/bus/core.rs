@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 
 use super::clock;
 use super::connection::{Links, Shared};
 use super::fault::Fault;
+use super::guards::guards;
 use super::happening::{Happening, What};
 use super::metrics::Metrics;
 use super::names::Names;
@@ -70,6 +71,8 @@ pub(super) struct Core {
     pub(super) ahead: mpsc::Sender<(Arc<Domain>, Published)>,
     slow_in_row: AtomicU32,
     rest_until_ms: AtomicU64,
+    /// Tells the claims of this process apart.
+    claims: AtomicU64,
 }
 
 impl Domain {
@@ -105,6 +108,7 @@ impl Core {
             ahead,
             slow_in_row: AtomicU32::new(0),
             rest_until_ms: AtomicU64::new(0),
+            claims: AtomicU64::new(0),
         };
         (Arc::new(core), taken)
     }
@@ -122,15 +126,22 @@ impl Core {
     pub(super) fn set_domains<'n>(&self, names: impl IntoIterator<Item = &'n str>) {
         let mut domains = self.domains.write().unwrap_or_else(PoisonError::into_inner);
         let make = |name: &str| domains.get(name).cloned().unwrap_or_else(|| Arc::new(self.new_domain(name)));
-        *domains = names.into_iter().map(|name| (Arc::from(name), make(name))).collect();
+        let now: BTreeMap<_, _> = names.into_iter().map(|name| (Arc::from(name), make(name))).collect();
+        let before = std::mem::replace(&mut *domains, now);
+        if self.alone {
+            // No driver looks after the gauges: the lease of a fleet of one never ends.
+            before.keys().filter(|name| !domains.contains_key(*name)).for_each(|name| self.metrics.forget(name));
+            domains.keys().for_each(|name| self.metrics.stand(name, true, 0));
+        }
         drop(domains);
         self.changed.notify_one();
     }
 
     fn new_domain(&self, name: &str) -> Domain {
+        self.metrics.begin(name);
         let member = random_name(&self.label);
-        let together = Some(self.origin);
-        let config = Config { grace: self.grace, together, ..Config::new(member.clone(), self.lease) };
+        let (together, guards) = (Some(self.origin), guards());
+        let config = Config { grace: self.grace, together, guards, ..Config::new(member.clone(), self.lease) };
         let sidecar = if self.alone { Sidecar::alone(config, random_epoch()) } else { Sidecar::new(config) };
         Domain {
             name: name.into(),
@@ -196,6 +207,10 @@ impl Core {
         answered
     }
 
+    pub(super) fn next_claim(&self) -> u64 {
+        self.claims.fetch_add(1, Ordering::Relaxed)
+    }
+
     /// The connections of now.
     pub(super) fn links(&self) -> Result<Arc<Links>, Fault> {
         self.links.borrow().clone().ok_or(Fault::Lost)
@@ -216,7 +231,12 @@ impl Core {
 
     /// Tells whoever listens.
     pub(super) fn tell(&self, domain: &Domain, what: What) {
-        let _ = self.happenings.send(Happening { domain: Arc::clone(&domain.name), what });
+        let _ = self.happenings.send(Happening { at: SystemTime::now(), domain: Some(Arc::clone(&domain.name)), what });
+    }
+
+    /// The same of what concerns all domains.
+    pub(super) fn tell_of_links(&self, what: What) {
+        let _ = self.happenings.send(Happening { at: SystemTime::now(), domain: None, what });
     }
 
     pub(super) fn listen(&self) -> broadcast::Receiver<Happening> {

@@ -62,6 +62,7 @@ struct Known {
     domain: Arc<Domain>,
     held: bool,
     newer: Option<u32>,
+    looked: Moment,
 }
 
 /// A heartbeat's reply, with when it was sent.
@@ -234,6 +235,7 @@ impl Driver {
             due = due.min(sidecar.lease_until().filter(|_| held).unwrap_or(due));
             drop(sidecar);
             core.metrics.stand(&known.domain.name, held, lag);
+            known.count_bypass(&core, now);
             known.say(&core, held, newer);
         }
         due.since(now)
@@ -338,6 +340,18 @@ impl Driver {
 }
 
 impl Known {
+    fn new(domain: Arc<Domain>) -> Self {
+        Self { domain, held: false, newer: None, looked: clock::now() }
+    }
+
+    /// Counts the time since the last look where the lease was not held then. A lease's end is looked at when it comes.
+    fn count_bypass(&mut self, core: &Core, now: Moment) {
+        let looked = std::mem::replace(&mut self.looked, now);
+        if !self.held {
+            core.metrics.bypassed(&self.domain.name, now.since(looked));
+        }
+    }
+
     /// Says what is new.
     fn say(&mut self, core: &Core, held: bool, newer: Option<u32>) {
         let domain = &self.domain.name;

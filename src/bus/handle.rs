@@ -38,10 +38,12 @@ pub struct DomainBus {
 /// Who collects a place for the fleet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Claimed {
-    /// This process.
+    /// This flight.
     Mine,
     /// Another.
     By(Name),
+    /// Nobody needs to: Redis has the dataset by now.
+    There(Fetched),
 }
 
 /// The bus as it stands, for `GET /status`.
@@ -81,9 +83,6 @@ impl Bus {
     pub fn alone<'n>(domains: impl IntoIterator<Item = &'n str>, metrics: Metrics) -> Self {
         let (core, _) = Core::new(None, metrics);
         core.set_domains(domains);
-        for domain in core.domains().values() {
-            core.metrics.stand(&domain.name, true, 0);
-        }
         Self { core }
     }
 
@@ -227,21 +226,31 @@ impl DomainBus {
         self.done(Call::Vouch { key, tags, fence }, Duration::ZERO, READ_MAX).await
     }
 
+    /// What a flight is called that claims a place: no two are called the same.
+    pub fn claimant(&self) -> Name {
+        Name(format!("{}/{}", self.domain.member.0, self.core.next_claim()).into())
+    }
+
     /// Asks to be the one who collects a place, for `ttl`; who asks again goes on being it.
-    pub async fn claim(&self, place: Place, fence: Fence, ttl: Duration) -> Result<Claimed, Fault> {
-        let holder = self.domain.member.clone();
-        match self.answer(Call::Claim { place, holder, fence }, ttl, READ_MAX).await? {
+    pub async fn claim(&self, place: &Place, holder: &Name, fence: Fence, ttl: Duration) -> Result<Claimed, Fault> {
+        let call = Call::Claim { place: place.clone(), holder: holder.clone(), fence };
+        match self.answer(call, ttl, READ_MAX).await? {
             Answer::Done(_) => Ok(Claimed::Mine),
             Answer::Held(holder) => Ok(Claimed::By(holder)),
+            Answer::Hit(fetched) => Ok(Claimed::There(fetched)),
             Answer::OtherLife => Err(Fault::OtherLife),
             _ => Err(Fault::Unreadable),
         }
     }
 
-    /// Ends this process's claim.
-    pub async fn release(&self, place: Place) -> Result<bool, Fault> {
-        let holder = self.domain.member.clone();
+    /// Ends a claim.
+    pub async fn release(&self, place: Place, holder: Name) -> Result<bool, Fault> {
         self.done(Call::Release { place, holder }, Duration::ZERO, READ_MAX).await
+    }
+
+    /// What Redis calls a place, across all namespaces and domains.
+    pub fn name_of(&self, place: &Place) -> String {
+        self.domain.names.dataset(place)
     }
 
     /// Invalidates. Once this returns, the invalidation is in the log; [`Self::wait_fleet`] waits until it is acknowledged.

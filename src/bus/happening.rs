@@ -1,14 +1,18 @@
 //! What happens on the bus, for whoever listens: memory, which frees what an entry names, and `GET /events`.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
+use super::fault::Fault;
 use crate::coherence::{Entry, Why};
 
-/// Something that happened to a domain.
+/// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Happening {
-    /// The domain.
-    pub domain: Arc<str>,
+    /// When.
+    pub at: SystemTime,
+    /// To which domain; `None`: to the connections, which all domains share.
+    pub domain: Option<Arc<str>>,
     /// What.
     pub what: What,
 }
@@ -29,5 +33,5 @@ pub enum What {
     /// The connections to Redis stand.
     Connected,
     /// They broke, or cannot be made, or not for the reason known before.
-    Disconnected,
+    Disconnected(Fault),
 }

@@ -9,10 +9,9 @@ use tokio::time::{Instant, sleep};
 use super::clock;
 use super::core::{Core, Domain};
 use super::fault::Fault;
+use super::guards::guards;
 use super::happening::What;
-use crate::coherence::{
-    Answer, Call, Entry, Fence, Guards, Invalidation, Issued, Moment, Name, Published, Scope, State,
-};
+use crate::coherence::{Answer, Call, Entry, Fence, Invalidation, Issued, Moment, Name, Published, Scope, State};
 
 /// How long the script is tried. It may run twice, if only its answer was lost: that harms nothing.
 const ISSUE_MAX: Duration = Duration::from_secs(2);
@@ -50,12 +49,21 @@ pub struct Acknowledgement {
 
 /// The time that the caller gave was over first. The invalidation stands.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the fleet did not acknowledge in time: {} sidecars had not reported", behind.len())]
+#[error("{}", in_words(*sidecars, behind.len()))]
 pub struct NotAcknowledged {
     /// The invalidation.
     pub token: Fence,
-    /// Who had not reported.
+    /// How many sidecars were registered when it was issued.
+    pub sidecars: usize,
+    /// Who had not reported. Nobody, where it is not known that the registry names everybody: then a whole lease is waited.
     pub behind: Vec<Name>,
+}
+
+fn in_words(sidecars: usize, behind: usize) -> String {
+    match behind {
+        0 => "it is not known yet whether everybody has heard, so the whole lease has to pass".to_owned(),
+        _ => format!("{behind} of {} sidecars had not reported", sidecars.max(behind)),
+    }
 }
 
 impl Sent {
@@ -155,7 +163,6 @@ pub(super) async fn wait(
     Ok(Acknowledgement { token: sent.token(), sidecars: sent.sidecars(), silent, took })
 }
 
-#[allow(clippy::default_constructed_unit_structs, reason = "guards have content in a test build")]
 async fn acknowledged(
     core: &Core,
     domain: &Domain,
@@ -163,35 +170,36 @@ async fn acknowledged(
     limit: Duration,
 ) -> Result<Vec<Name>, NotAcknowledged> {
     let deadline = clock::now().after(limit);
-    let mut invalidation =
-        Invalidation::new(&sent.issued, domain.sidecar_mut().witness(), sent.answered, Guards::default());
+    let mut invalidation = Invalidation::new(&sent.issued, domain.sidecar_mut().witness(), sent.answered, guards());
     // None of a large fleet has reported yet: at first it would be looked at in vain.
     let (mut pause, mut looked_at) = (Duration::ZERO, sent.sidecars());
-    let mut of_all = false;
+    let (mut of_all, mut after_lease) = (false, false);
     loop {
         let now = clock::now();
-        let state = invalidation.state(domain.sidecar_mut().witness(), now);
-        let ends = match state {
+        let until = match invalidation.state(domain.sidecar_mut().witness(), now) {
             State::Reported => return Ok(Vec::new()),
-            // Whoever waited wants to know of all.
-            State::Lapsed(silent) if of_all => return Ok(silent),
+            // Those who were silent are named, and removed, by a question that was put after the lease.
+            State::Lapsed(silent) if after_lease => return Ok(silent),
             State::Waiting(_) if now >= deadline && of_all => {
-                return Err(NotAcknowledged { token: sent.token(), behind: invalidation.behind().to_vec() });
+                let (token, sidecars) = (sent.token(), sent.sidecars());
+                return Err(NotAcknowledged { token, sidecars, behind: invalidation.behind().to_vec() });
             }
-            State::Waiting(until) => until.min(deadline),
+            State::Waiting(until) => until,
             State::Lapsed(_) => now,
         };
-        let wait = pause.max(PAUSE_EACH * u32::try_from(looked_at).unwrap_or(u32::MAX)).min(ends.since(now));
+        let rest = until.min(deadline).since(now);
+        let wait = pause.max(PAUSE_EACH * u32::try_from(looked_at).unwrap_or(u32::MAX)).min(rest);
         if wait >= PAUSE.0 {
             sleep(wait).await;
         }
         let now = clock::now();
-        let question = if now >= ends {
+        after_lease = now >= until;
+        of_all = after_lease || now >= deadline;
+        let question = if of_all {
             invalidation.question_of_all(domain.sidecar_mut().witness(), now)
         } else {
             invalidation.question(domain.sidecar_mut().witness(), now)
         };
-        of_all = matches!(question, Call::Progress { laggard: None, .. });
         if let Ok(answer) = core.ask(domain, question, Duration::ZERO, core.patience()).await {
             invalidation.hear(&answer);
         }

@@ -1,5 +1,6 @@
 //! The counters of this module. No label holds a key or a tag.
 
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -7,7 +8,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Registry, Unit};
 
 use super::fault::Fault;
 use crate::coherence::Why;
@@ -19,6 +20,7 @@ pub struct Metrics {
     lease_held: Family<DomainLabels, Gauge>,
     log_lag_entries: Family<DomainLabels, Gauge>,
     lease_losses: Family<DomainLabels, Counter>,
+    bypass: Family<DomainLabels, Counter<f64, AtomicU64>>,
     pub(super) gaps: Counter,
     pub(super) queue_full: Counter,
     pub(super) hints_dropped: Counter,
@@ -52,6 +54,7 @@ impl Default for Metrics {
             lease_held: Family::default(),
             log_lag_entries: Family::default(),
             lease_losses: Family::default(),
+            bypass: Family::default(),
             gaps: Counter::default(),
             queue_full: Counter::default(),
             hints_dropped: Counter::default(),
@@ -74,6 +77,8 @@ impl Metrics {
         registry.register("lease_held", "Whether memory may be served from", m.lease_held.clone());
         registry.register("log_lag_entries", "Invalidations heard of and not applied", m.log_lag_entries.clone());
         registry.register("lease_losses", "Times that the lease ran out", m.lease_losses.clone());
+        let help = "Time without the lease: memory was not trusted";
+        registry.register_with_unit("bypass", help, Unit::Seconds, m.bypass.clone());
         registry.register("bus_gaps", "Times that something published may have been missed", m.gaps.clone());
         registry.register("bus_queue_full", "Messages that did not fit the queue", m.queue_full.clone());
         registry.register("bus_hints_dropped", "Hints that could not be handled", m.hints_dropped.clone());
@@ -86,6 +91,18 @@ impl Metrics {
         metrics
     }
 
+    /// The counters of a domain begin at nought: what has never happened is told as that.
+    pub(super) fn begin(&self, domain: &str) {
+        let labels = labels(domain);
+        for counters in [&self.lease_losses, &self.catch_ups, &self.applied] {
+            drop(counters.get_or_create(&labels));
+        }
+        drop(self.bypass.get_or_create(&labels));
+        for why in [Why::Epoch, Why::StreamEnd, Why::Owner] {
+            drop(self.emptied.get_or_create(&emptied_labels(domain, why)));
+        }
+    }
+
     pub(super) fn stand(&self, domain: &str, held: bool, lag: u64) {
         let labels = labels(domain);
         self.lease_held.get_or_create(&labels).set(i64::from(held));
@@ -94,6 +111,10 @@ impl Metrics {
 
     pub(super) fn lease_lost(&self, domain: &str) {
         self.lease_losses.get_or_create(&labels(domain)).inc();
+    }
+
+    pub(super) fn bypassed(&self, domain: &str, time: Duration) {
+        self.bypass.get_or_create(&labels(domain)).inc_by(time.as_secs_f64());
     }
 
     pub(super) fn caught_up(&self, domain: &str) {
@@ -105,12 +126,7 @@ impl Metrics {
     }
 
     pub(super) fn emptied(&self, domain: &str, why: Why) {
-        let why = match why {
-            Why::Epoch => "epoch",
-            Why::StreamEnd => "stream_end",
-            Why::Owner => "owner",
-        };
-        self.emptied.get_or_create(&EmptiedLabels { domain: domain.to_owned(), why }).inc();
+        self.emptied.get_or_create(&emptied_labels(domain, why)).inc();
     }
 
     pub(super) fn fault(&self, fault: &Fault) {
@@ -130,4 +146,13 @@ impl Metrics {
 
 fn labels(domain: &str) -> DomainLabels {
     DomainLabels { domain: domain.to_owned() }
+}
+
+fn emptied_labels(domain: &str, why: Why) -> EmptiedLabels {
+    let why = match why {
+        Why::Epoch => "epoch",
+        Why::StreamEnd => "stream_end",
+        Why::Owner => "owner",
+    };
+    EmptiedLabels { domain: domain.to_owned(), why }
 }

@@ -22,6 +22,7 @@ mod driver;
 pub mod examine;
 mod fault;
 mod format;
+mod guards;
 mod handle;
 mod happening;
 mod inbox;

@@ -25,7 +25,7 @@ pub struct Permission {
 use Kind::{Cluster, OldCluster, One};
 
 /// Every command that a sidecar sends, or that a script of it calls.
-pub const PERMISSIONS: [Permission; 25] = [
+pub const PERMISSIONS: [Permission; 26] = [
     Permission::new("eval", &[One, Cluster, OldCluster]),
     Permission::new("evalsha", &[One, Cluster, OldCluster]),
     Permission::new("info", &[One, Cluster, OldCluster]),
@@ -47,6 +47,7 @@ pub const PERMISSIONS: [Permission; 25] = [
     Permission::new("set", &[One, Cluster, OldCluster]),
     Permission::new("del", &[One, Cluster, OldCluster]),
     Permission::new("pexpire", &[One, Cluster, OldCluster]),
+    Permission::new("pttl", &[One, Cluster, OldCluster]),
     Permission::new("cluster|slots", &[Cluster, OldCluster]),
     Permission::new("asking", &[Cluster, OldCluster]),
     Permission::new("ssubscribe", &[Cluster]),

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
+use super::happening::NotKept;
 use super::kept::Kept;
 use super::read::{Cache, Wish};
 use crate::coherence::{FlightId, Flights, Seat, Start};
@@ -19,7 +20,19 @@ use crate::collect::{CollectError, Timeline};
 pub(super) struct Landing {
     pub(super) result: Result<Arc<Kept>, CollectError>,
     pub(super) timeline: Timeline,
-    pub(super) stored: bool,
+    pub(super) from: Origin,
+}
+
+/// Where a flight found what it brings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// In Redis.
+    Redis,
+    /// At the sources.
+    Sources {
+        /// Why it is not kept, if it is not.
+        refused: Option<NotKept>,
+    },
 }
 
 /// What is in the air, and what waits for its turn. Its number of keys is bounded by the requests under way.
@@ -40,6 +53,8 @@ pub(super) struct Air {
     /// The first caller's wish; what later ones add is in the flags.
     pub(super) wish: Wish,
     no_cache: AtomicBool,
+    /// Only the sources will do.
+    fresh: AtomicBool,
     store: AtomicBool,
 }
 
@@ -52,17 +67,22 @@ pub(super) struct Ticket {
 
 impl Air {
     fn new(id: FlightId, wish: &Wish) -> Arc<Self> {
-        let flags = (AtomicBool::new(wish.no_cache), AtomicBool::new(!wish.no_store));
-        Arc::new(Self { id, landed: watch::Sender::new(None), wish: wish.clone(), no_cache: flags.0, store: flags.1 })
+        let (no_cache, fresh, store) = Default::default();
+        Arc::new(Self { id, landed: watch::Sender::new(None), wish: wish.clone(), no_cache, fresh, store })
     }
 
-    fn add(&self, wish: &Wish) {
+    fn add(&self, wish: &Wish, fresh: bool) {
         self.no_cache.fetch_or(wish.no_cache, Ordering::Relaxed);
+        self.fresh.fetch_or(fresh, Ordering::Relaxed);
         self.store.fetch_or(!wish.no_store, Ordering::Relaxed);
     }
 
     pub(super) fn no_cache(&self) -> bool {
         self.no_cache.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn fresh(&self) -> bool {
+        self.fresh.load(Ordering::Relaxed)
     }
 
     pub(super) fn store(&self) -> bool {
@@ -101,7 +121,7 @@ impl Cache {
             flights.airs.push(air.clone());
             air
         });
-        air.add(wish);
+        air.add(wish, fresh);
         let landed = air.landed.subscribe();
         drop(board);
         if let Some(start) = start {
@@ -114,13 +134,22 @@ impl Cache {
         let aloft = Aloft { cache: self.clone(), key, air };
         aloft.cache.metrics().flights.inc();
         self.tasks().spawn(async move {
-            let landing = aloft.cache.fly(&aloft.key, &aloft.air, start).await;
+            let gives_up = !aloft.cache.keeps();
+            let (landing, afterwards) = tokio::select! {
+                landed = aloft.cache.fly(&aloft.key, &aloft.air, start) => landed,
+                // Nobody waits any more, and nothing would be kept for who comes next.
+                () = aloft.air.landed.closed(), if gives_up => return,
+            };
+            aloft.cache.tell(&aloft.key, &landing);
             aloft.air.landed.send_replace(Some(Arc::new(landing)));
+            let (cache, key) = (aloft.cache.clone(), aloft.key.clone());
+            drop(aloft);
+            afterwards.run(&cache, &key).await;
         });
     }
 }
 
-/// A flight in the air. Dropped when it has landed, or when its task has died.
+/// A flight in the air. Dropped when it has landed, when it is given up, or when its task has died.
 struct Aloft {
     cache: Cache,
     key: Arc<str>,
@@ -130,8 +159,9 @@ struct Aloft {
 impl Drop for Aloft {
     fn drop(&mut self) {
         self.cache.metrics().flights.dec();
-        if self.air.landed.borrow().is_none() {
+        if self.air.landed.borrow().is_none() && self.air.landed.receiver_count() > 0 {
             self.cache.metrics().lost.inc();
+            tracing::error!(domain = %self.cache.collector().domain().name, "a flight was lost");
         }
         let mut board = self.cache.board().lock();
         let Some(flights) = board.get_mut(&self.key) else { return };

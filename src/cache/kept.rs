@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use crate::coherence::Mark;
 use crate::collect::Dataset;
+use crate::domain::CacheRules;
 
 /// What the sources said of a key.
 #[derive(Debug, Clone)]
@@ -17,6 +18,16 @@ pub enum Content {
     Dataset(Dataset),
     /// There is no such dataset.
     NotFound,
+}
+
+impl Content {
+    /// How long it may be kept.
+    pub(super) fn ttl(&self, rules: &CacheRules) -> Duration {
+        match self {
+            Self::Dataset(_) => rules.ttl,
+            Self::NotFound => rules.missing_ttl,
+        }
+    }
 }
 
 /// A version's bytes and their strong `ETag`.
@@ -55,6 +66,20 @@ impl Kept {
     pub fn new(content: Content, tags: Vec<Arc<str>>, collected: Instant, ttl: Duration, mark: Option<Mark>) -> Self {
         let rendered = Mutex::new(VecDeque::new());
         Self { content, tags, collected, fresh_until: collected + ttl, mark, rendered }
+    }
+
+    /// One that was collected elsewhere, and is so `old` and fresh for what it has `left`.
+    pub(super) fn read(
+        content: Content,
+        tags: Vec<Arc<str>>,
+        old: Duration,
+        left: Duration,
+        mark: Option<Mark>,
+    ) -> Self {
+        let now = Instant::now();
+        // A machine that has not been up for so long cannot say when that was; it is old enough.
+        let collected = now.checked_sub(old).unwrap_or(now);
+        Self { content, tags, collected, fresh_until: now + left, mark, rendered: Mutex::default() }
     }
 
     /// The dataset, where there is one.

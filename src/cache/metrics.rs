@@ -11,7 +11,9 @@ use prometheus_client::registry::Registry;
 pub struct Metrics {
     /// Hits in memory.
     pub(super) memory_hits: Counter,
-    /// Reads that memory could not answer.
+    /// Hits in Redis.
+    pub(super) redis_hits: Counter,
+    /// Reads that no tier could answer.
     pub(super) misses: Counter,
     /// Callers who joined a flight that was there.
     pub(super) collapsed: Counter,
@@ -29,6 +31,22 @@ pub struct Metrics {
     pub(super) lost: Counter,
     /// `tags` programs that failed.
     pub(super) tags_failed: Counter,
+    /// Flights that waited for another sidecar's.
+    pub(super) fleet_waits: Counter,
+    /// Claims that were lost while their flight was in the air.
+    pub(super) claims_lost: Counter,
+    /// Answers kept in Redis.
+    pub(super) redis_stored: Counter,
+    /// Answers that Redis refused, because they were invalidated in the air.
+    pub(super) redis_refused: Counter,
+    /// What Redis held and could not be read: of another format, or sealed with another key.
+    pub(super) redis_unreadable: Counter,
+    /// Answers not kept in Redis because they are too large.
+    pub(super) redis_too_large: Counter,
+    /// Answers not kept in Redis because too many were on their way there.
+    pub(super) redis_full: Counter,
+    /// Changes of the seal keys that were refused.
+    pub(super) seal_reload_failures: Counter,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -41,13 +59,15 @@ impl Metrics {
     pub fn register(registry: &mut Registry) -> Self {
         let hits = Family::<TierLabels, Counter>::default();
         registry.register("cache_hits", "Reads answered by a tier", hits.clone());
+        let of_tier = |tier| hits.get_or_create(&TierLabels { tier }).clone();
         let mut counter = |name: &str, help: &str| {
             let counter = Counter::default();
             registry.register(name, help, counter.clone());
             counter
         };
         let metrics = Self {
-            memory_hits: hits.get_or_create(&TierLabels { tier: "memory" }).clone(),
+            memory_hits: of_tier("memory"),
+            redis_hits: of_tier("redis"),
             misses: counter("cache_misses", "Reads that no tier could answer"),
             collapsed: counter("cache_collapsed", "Reads that joined a flight in the air"),
             stale: counter("cache_stale_served", "Expired datasets served because sources failed"),
@@ -56,6 +76,14 @@ impl Metrics {
             evictions: counter("cache_evictions", "Answers that left memory for want of room"),
             lost: counter("flights_lost", "Flights that ended without a result"),
             tags_failed: counter("tags_failed", "Tags programs that failed; what they were for was not kept"),
+            fleet_waits: counter("fleet_waits", "Flights that waited for another sidecar's"),
+            claims_lost: counter("claims_lost", "Claims lost while their flight was in the air"),
+            redis_stored: counter("redis_stored", "Answers of the sources kept in Redis"),
+            redis_refused: counter("redis_refused", "Answers that Redis refused, invalidated in the air"),
+            redis_unreadable: counter("redis_unreadable", "Datasets in Redis of another format or seal"),
+            redis_too_large: counter("redis_too_large", "Answers not kept in Redis for their size"),
+            redis_full: counter("redis_stores_dropped", "Answers not kept in Redis, too many on their way"),
+            seal_reload_failures: counter("seal_reload_failures", "Changes of the seal keys that were refused"),
             flights: Gauge::default(),
         };
         registry.register("flights", "Flights in the air", metrics.flights.clone());

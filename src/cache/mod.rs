@@ -1,19 +1,29 @@
 //! What was collected, kept for who asks next: memory, and the flights that fill it.
 //!
 //! A [`Cache`] is one domain's: it answers a key from memory where the coherence protocol allows it, else seats the caller in
-//! a flight, so that a key is collected once however many ask (*One read*). Whether a dataset may be served, joined or kept
-//! is asked of the domain's state machine on the [`crate::bus`] each time; this module never decides it. What sources are is not known here: a flight
-//! runs the plan of `collect`.
+//! a flight, which looks into Redis before it collects, so that a key is collected once however many ask, in the pod and in
+//! the fleet (*One read*). Whether a dataset may be served, joined or kept is asked of the domain's state machine on the
+//! [`crate::bus`] each time; this module never decides it. What sources are is not known here: a flight runs the plan of
+//! `collect`.
 
+mod envelope;
+mod fleet;
 mod flight;
+mod happening;
 mod kept;
 mod memory;
 mod metrics;
 mod read;
+mod seal;
 mod token;
+mod verify;
 
+pub use fleet::{CLAIM_LASTS, InRedis};
+pub use happening::{Happening, Happenings, NotKept, What};
 pub use kept::{Content, Kept, Rendered};
 pub use memory::{Memory, Size};
 pub use metrics::Metrics;
 pub use read::{After, BusLoss, Cache, How, ReadError, Served, Shared, Wish};
+pub use seal::{Seal, SealError};
 pub use token::Token;
+pub use verify::{Rate, Samples, Shown, Verifier, verifier};

@@ -7,11 +7,15 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use super::flight::{Air, Board, Landing};
+use super::fleet::{Afterwards, Looked};
+use super::flight::{Air, Board, Landing, Origin};
+use super::happening::{Happenings, NotKept};
 use super::kept::{Content, Kept};
 use super::memory::{Memory, Slot};
 use super::metrics::Metrics;
+use super::seal::Seal;
 use super::token::Token;
+use super::verify::Verifier;
 use crate::bus::DomainBus;
 use crate::coherence::Start;
 use crate::collect::{self, CollectError, Collector, Timeline};
@@ -38,12 +42,20 @@ pub struct Shared {
     pub memory: Memory,
     /// The counters.
     pub metrics: Metrics,
+    /// Told what becomes of collections.
+    pub happenings: Happenings,
     /// Owns the flights.
     pub tasks: TaskTracker,
     /// Bounds the programs that run at once.
     pub programs: Arc<Semaphore>,
     /// `--no-cache`: nothing is kept.
     pub off: bool,
+    /// What is kept in Redis is sealed.
+    pub seal: Option<Seal>,
+    /// `--verify`: a sample of the hits is compared with the sources.
+    pub verifier: Option<Verifier>,
+    /// Bounds the answers that are on their way to Redis.
+    pub stores: Arc<Semaphore>,
     /// What holds while the lease does not.
     pub bus_loss: BusLoss,
 }
@@ -57,6 +69,17 @@ pub enum BusLoss {
     Stale,
     /// Answer 503.
     Fail,
+}
+
+impl BusLoss {
+    /// What becomes of memory meanwhile.
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Self::Bypass => "memory is not served from, every read collects",
+            Self::Stale => "memory is served from up to its ttl, and may be outdated",
+            Self::Fail => "requests are answered 503",
+        }
+    }
 }
 
 /// What a caller asks beyond the key.
@@ -76,13 +99,17 @@ pub struct Wish {
     pub collect: collect::Wish,
 }
 
+impl Wish {
+    fn is_too_old(&self, kept: &Kept, now: Instant) -> bool {
+        self.max_age.is_some_and(|max| kept.age(now) > max)
+    }
+}
+
 /// `Bfb-After`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum After {
-    /// It was not sent.
-    Anything,
-    /// This invalidation.
-    Token(Token),
+    /// All of these invalidations: none where it was not sent.
+    Tokens(Vec<Token>),
     /// Something that is no token: it names an invalidation that surely was not applied.
     Unknown,
 }
@@ -103,6 +130,11 @@ pub struct Served {
 pub enum How {
     /// From memory, fresh for so many seconds.
     Memory {
+        /// Seconds.
+        ttl: i64,
+    },
+    /// From Redis, fresh for so many seconds.
+    Redis {
         /// Seconds.
         ttl: i64,
     },
@@ -173,8 +205,28 @@ impl Cache {
         &self.0.shared.metrics
     }
 
+    pub(super) fn happenings(&self) -> &Happenings {
+        &self.0.shared.happenings
+    }
+
     pub(super) fn tasks(&self) -> &TaskTracker {
         &self.0.shared.tasks
+    }
+
+    pub(super) fn seal(&self) -> Option<&Seal> {
+        self.0.shared.seal.as_ref()
+    }
+
+    pub(super) fn verifier(&self) -> Option<&Verifier> {
+        self.0.shared.verifier.as_ref()
+    }
+
+    pub(super) fn stores(&self) -> &Semaphore {
+        &self.0.shared.stores
+    }
+
+    pub(super) fn has_redis(&self) -> bool {
+        !self.0.bus.is_alone()
     }
 
     /// What is kept of a key, and whether it is believed: for whoever debugs.
@@ -187,17 +239,14 @@ impl Cache {
 
     /// Answers `key`.
     pub async fn read(&self, key: &str, wish: &Wish) -> Result<Served, ReadError> {
-        if self.0.shared.memory.is_off() {
-            return self.read_alone(key, wish).await;
-        }
         let key: Arc<str> = key.into();
         let now = Instant::now();
         let believed = self.0.shared.memory.get(&self.slot(&key)).filter(|kept| self.believes(kept, &key));
-        let fresh = wish.no_cache || !self.has_applied(wish.after);
-        let too_old = |kept: &Arc<Kept>| wish.max_age.is_some_and(|max| kept.age(now) > max);
-        let wished = fresh || believed.as_ref().is_some_and(too_old);
+        let fresh = wish.no_cache || !self.has_applied(&wish.after);
+        let wished = fresh || believed.as_ref().is_some_and(|kept| wish.is_too_old(kept, now));
         if let Some(kept) = believed.as_ref().filter(|kept| !wished && kept.fresh_until > now) {
             self.metrics().memory_hits.inc();
+            self.see(&key, kept);
             let how = How::Memory { ttl: kept.ttl_seconds(now) };
             return Ok(Served { kept: kept.clone(), how, timeline: None });
         }
@@ -209,18 +258,25 @@ impl Cache {
             }
         }
         if wish.only_if_cached {
-            return Err(ReadError::NotCached);
+            let kept = if fresh { None } else { self.only_from_redis(&key, wish.max_age).await };
+            return kept.map(|kept| self.answered_by_redis(&key, kept, None)).ok_or(ReadError::NotCached);
         }
-        self.metrics().misses.inc();
-        let (landing, joined) = self.fly_or_join(&key, wish, fresh).await?;
+        let (landing, joined) = self.fly_for(&key, wish, fresh).await?;
         let timeline = Some(landing.timeline.clone());
-        let error = match &landing.result {
-            Ok(kept) => {
-                let how = self.how(wished, joined, landing.stored);
+        let stored = match landing.from {
+            Origin::Redis => None,
+            Origin::Sources { refused } => Some(refused.is_none()),
+        };
+        let error = match (&landing.result, stored) {
+            (Ok(kept), None) => return Ok(self.answered_by_redis(&key, kept.clone(), timeline)),
+            (Ok(kept), Some(stored)) => {
+                self.metrics().misses.inc();
+                let how = self.how(wished, joined, stored);
                 return Ok(Served { kept: kept.clone(), how, timeline });
             }
-            Err(error) => error.clone(),
+            (Err(error), _) => error.clone(),
         };
+        self.metrics().misses.inc();
         match believed.filter(|kept| !wished && self.may_be_stale(kept, &key)) {
             Some(kept) => {
                 self.metrics().stale.inc();
@@ -231,6 +287,23 @@ impl Cache {
         }
     }
 
+    /// A flight that brings nothing too old for this caller: what another's flight found in Redis may be.
+    async fn fly_for(&self, key: &Arc<str>, wish: &Wish, fresh: bool) -> Result<(Arc<Landing>, bool), ReadError> {
+        let (landing, joined) = self.fly_or_join(key, wish, fresh).await?;
+        let found = landing.result.as_ref().ok().filter(|_| landing.from == Origin::Redis);
+        if found.is_some_and(|kept| wish.is_too_old(kept, Instant::now())) {
+            return self.fly_or_join(key, wish, true).await;
+        }
+        Ok((landing, joined))
+    }
+
+    fn answered_by_redis(&self, key: &Arc<str>, kept: Arc<Kept>, timeline: Option<Timeline>) -> Served {
+        self.metrics().redis_hits.inc();
+        self.see(key, &kept);
+        let how = How::Redis { ttl: kept.ttl_seconds(Instant::now()) };
+        Served { kept, how, timeline }
+    }
+
     /// What memory holds of a key while the lease is lost.
     fn stand_in(&self, key: &Arc<str>, wished: bool, now: Instant) -> Option<Served> {
         let kept = self.0.shared.memory.get(&self.slot(key)).filter(|_| !wished)?;
@@ -239,28 +312,9 @@ impl Cache {
         fine.then_some(Served { kept, how, timeline: None })
     }
 
-    /// Without a memory each caller collects for itself, and takes the collection along when it goes away.
-    async fn read_alone(&self, key: &str, wish: &Wish) -> Result<Served, ReadError> {
-        if wish.only_if_cached {
-            return Err(ReadError::NotCached);
-        }
-        let began = Instant::now();
-        let collect = collect::Wish { no_cache: wish.no_cache, ..wish.collect.clone() };
-        let (result, timeline) = self.0.collector.collect(key, collect).await;
-        let content = match result {
-            Ok(dataset) => Content::Dataset(dataset),
-            Err(CollectError::NotFound { .. }) => Content::NotFound,
-            Err(error) => return Err(ReadError::Collect(error, Some(timeline))),
-        };
-        let kept = Arc::new(Kept::new(content, Vec::new(), began, Duration::ZERO, None));
-        let how = if wish.no_cache { How::Request { stored: false } } else { How::Miss { stored: false } };
-        Ok(Served { kept, how, timeline: Some(timeline) })
-    }
-
-    fn has_applied(&self, after: After) -> bool {
+    fn has_applied(&self, after: &After) -> bool {
         match after {
-            After::Anything => true,
-            After::Token(token) => self.0.bus.has_applied(token.0),
+            After::Tokens(tokens) => tokens.iter().all(|token| self.0.bus.has_applied(token.0)),
             After::Unknown => false,
         }
     }
@@ -278,8 +332,15 @@ impl Cache {
         &self.0.collector.domain().cache
     }
 
-    fn keeps(&self) -> bool {
-        !self.0.shared.off && !self.rules().ttl.is_zero()
+    /// Whether anything is kept of this domain.
+    pub(super) fn keeps(&self) -> bool {
+        let anywhere = !self.0.shared.memory.is_off() || self.has_redis();
+        anywhere && !self.0.shared.off && !self.rules().ttl.is_zero()
+    }
+
+    /// Keeps it in memory for as long as it is of any use.
+    pub(super) fn remember(&self, key: &Arc<str>, kept: &Arc<Kept>) {
+        self.0.shared.memory.put(self.slot(key), kept.clone(), self.lasts(kept));
     }
 
     fn slot(&self, key: &Arc<str>) -> Slot {
@@ -295,7 +356,7 @@ impl Cache {
     }
 
     /// The same without the lease: nothing that was heard of has outdated it.
-    fn not_outdated(&self, kept: &Kept, key: &str) -> bool {
+    pub(super) fn not_outdated(&self, kept: &Kept, key: &str) -> bool {
         kept.mark.is_some_and(|mark| self.0.bus.believes(mark, key, &kept.tags))
     }
 
@@ -304,12 +365,12 @@ impl Cache {
     }
 
     fn how(&self, wished: bool, joined: bool, stored: bool) -> How {
-        if !self.keeps() || !self.0.bus.lease_held() {
+        if wished && !joined {
+            How::Request { stored }
+        } else if !self.keeps() || !self.0.bus.lease_held() {
             How::Bypass
         } else if joined {
             How::Collapsed
-        } else if wished {
-            How::Request { stored }
         } else {
             How::Miss { stored }
         }
@@ -326,40 +387,63 @@ impl Cache {
             }
             match tokio::time::timeout_at(until, ticket.landing()).await {
                 Ok(Some(landing)) => return Ok((landing, joined)),
-                Ok(None) => tracing::error!(domain = %self.0.collector.domain().name, "a flight was lost"),
+                // Lost, or given up at the moment that this caller came.
+                Ok(None) => {}
                 Err(_) => break,
             }
         }
         Err(ReadError::Collect(self.0.collector.late(), None))
     }
 
-    /// A flight: collects, finds the tags, keeps what may be kept.
-    pub(super) async fn fly(&self, key: &Arc<str>, air: &Air, start: Start) -> Landing {
+    /// A flight: looks into Redis, collects, finds the tags, keeps what may be kept.
+    pub(super) async fn fly(&self, key: &Arc<str>, air: &Air, start: Start) -> (Landing, Afterwards) {
         let began = Instant::now();
-        let slot = self.slot(key);
-        let mut wish = air.wish.collect.clone();
+        let deadline = began + self.0.collector.domain().deadline;
+        let claim = match self.look(key, air, start, deadline).await {
+            Looked::Collect(claim) => claim,
+            Looked::There(kept) => {
+                let timeline = Timeline { started: began, took: began.elapsed(), steps: Vec::new() };
+                let landing = Landing { result: Ok(kept), timeline, from: Origin::Redis };
+                return (landing, Afterwards { keep: None, claim: None });
+            }
+        };
+        let mut wish = collect::Wish { deadline: Some(deadline), ..air.wish.collect.clone() };
         wish.no_cache |= air.no_cache();
-        wish.known = self.0.shared.memory.get(&slot).and_then(|kept| kept.dataset().map(|known| known.parts.clone()));
-        let (result, timeline) = self.0.collector.collect(key, wish).await;
+        wish.known =
+            self.0.shared.memory.get(&self.slot(key)).and_then(|kept| kept.dataset().map(|known| known.parts.clone()));
+        let collected = Instant::now();
+        let collecting = self.0.collector.collect(key, wish);
+        let (result, timeline) = match &claim {
+            None => collecting.await,
+            Some(claim) => tokio::select! {
+                done = collecting => done,
+                never = claim.keep() => match never {},
+            },
+        };
         let content = match result {
             Ok(dataset) => Content::Dataset(dataset),
             Err(CollectError::NotFound { .. }) => Content::NotFound,
-            Err(error) => return Landing { result: Err(error), timeline, stored: false },
+            Err(error) => {
+                let landing = Landing { result: Err(error), timeline, from: Origin::Sources { refused: None } };
+                return (landing, Afterwards { keep: None, claim });
+            }
         };
         let tags = self.tags(&content).await;
-        let wanted = air.store() && self.keeps();
+        let ttl = jittered(content.ttl(self.rules()));
+        let wanted = air.store() && self.keeps() && !ttl.is_zero();
         let mark = tags.as_ref().filter(|_| wanted).and_then(|tags| self.0.bus.may_store(start, key, tags));
-        let ttl =
-            jittered(if matches!(content, Content::NotFound) { self.rules().missing_ttl } else { self.rules().ttl });
-        let kept = Arc::new(Kept::new(content, tags.unwrap_or_default(), began, ttl, mark));
-        if mark.is_some() {
-            self.metrics().stored.inc();
-            let lasts = self.lasts(&kept);
-            self.0.shared.memory.put(slot, kept.clone(), lasts);
-        } else if wanted {
-            self.metrics().fenced.inc();
+        let refused = if mark.is_some() { None } else { Some(self.refusal(air, ttl, tags.is_some())) };
+        let kept = Arc::new(Kept::new(content, tags.unwrap_or_default(), collected, ttl, mark));
+        match refused {
+            None => {
+                self.metrics().stored.inc();
+                self.remember(key, &kept);
+            }
+            Some(NotKept::Fenced) => drop(self.metrics().fenced.inc()),
+            Some(_) => {}
         }
-        Landing { result: Ok(kept), timeline, stored: mark.is_some() }
+        let keep = self.leaves(start, &kept);
+        (Landing { result: Ok(kept), timeline, from: Origin::Sources { refused } }, Afterwards { keep, claim })
     }
 
     /// How long it is of any use: fresh, then for failing sources, then for its validators.

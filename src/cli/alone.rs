@@ -12,10 +12,9 @@ use super::args::Upstreams;
 use super::local::Got;
 use super::{check, exit, serve};
 use crate::bus::{self, Bus};
-use crate::cache::{BusLoss, Size};
 use crate::identity;
 use crate::serve::{AllowedHosts, Consumers, KeyLog, Metrics, Reporter, Settings, Table};
-use crate::sidecar::{self, Plans, StartError};
+use crate::sidecar::{self, Caching, Plans, StartError};
 
 /// What is wanted.
 pub(super) struct Wanted<'a> {
@@ -42,7 +41,7 @@ pub(super) async fn get(file: PathBuf, upstreams: &Upstreams, wanted: &Wanted<'_
     let identity = identity.map(watch::Sender::new);
     let identity_metrics = identity::Metrics::register(&mut registry);
     let shared = sidecar::shared(upstreams.tls(), &tape, identity.as_ref(), identity_metrics, &mut registry);
-    let caching = sidecar::caching(Size(0), true, BusLoss::Bypass, &mut registry);
+    let caching = sidecar::caching(&Caching::none(), None, &mut registry);
     let programs = caching.programs.clone();
     let caches =
         Plans::new(shared, caching, Bus::alone([], bus::Metrics::default()), &mut registry).update(loaded.domains());

@@ -7,10 +7,10 @@ use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args};
 
 use crate::bus::{Servers, Settings};
-use crate::cache::BusLoss;
+use crate::cache::{BusLoss, Rate, Size};
 use crate::identity::{Paths, TlsOptions};
 use crate::serve::Address;
-use crate::sidecar::Reading;
+use crate::sidecar::{self, Reading};
 use crate::sources::Tape;
 
 /// How upstreams are reached.
@@ -63,6 +63,37 @@ impl Upstreams {
     }
 }
 
+/// What is kept.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Caching {
+    /// How much memory datasets may take; `0` keeps none there
+    #[arg(long, env = "BFB_MEMORY", value_name = "SIZE", default_value = "64MiB")]
+    memory: Size,
+    /// Store nothing: every request collects (debugging)
+    #[arg(long, env = "BFB_NO_CACHE", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    no_cache: bool,
+    /// Seal what is kept in Redis with the keys of this file (64 hexadecimal digits a line: the first seals, all open);
+    /// re-read when it changes
+    #[arg(long, env = "BFB_SEAL_KEY", value_name = "FILE", requires = "redis")]
+    seal_key: Option<PathBuf>,
+    /// Compare this share of the hits (`0.01`, `1%`) with the sources in the background, and count wrong answers
+    #[arg(long, env = "BFB_VERIFY", value_name = "RATE", default_value = "0", hide_default_value = true)]
+    verify: Rate,
+}
+
+impl Caching {
+    /// What it means to a sidecar.
+    pub(super) fn told(&self, bus_loss: BusLoss) -> sidecar::Caching {
+        sidecar::Caching {
+            memory: self.memory,
+            off: self.no_cache,
+            bus_loss,
+            seal_key: self.seal_key.clone(),
+            verify: self.verify,
+        }
+    }
+}
+
 /// The fleet: who shares a cache, and how it is kept right.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Fleet {
@@ -80,17 +111,29 @@ pub(super) struct Fleet {
     #[arg(long, env = "BFB_REDIS_IDENTITY", value_name = "DIR", requires = "redis")]
     redis_identity: Option<PathBuf>,
     /// Who shares a cache: whoever is in a namespace shares its data and may invalidate it
-    #[arg(long, env = "BFB_NAMESPACE", value_name = "NAME", default_value = "default")]
+    #[arg(long, env = "BFB_NAMESPACE", value_name = "NAME", default_value = "default", value_parser = namespace)]
     namespace: String,
     /// How long memory may be served from without having heard from Redis
     #[arg(long, env = "BFB_LEASE", value_name = "TIME", default_value = "3s", value_parser = lease)]
     lease: Duration,
     /// How long a deposed Redis primary may go on answering
-    #[arg(long, env = "BFB_FAILOVER_GRACE", value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "BFB_FAILOVER_GRACE", value_name = "TIME", default_value = "0s", value_parser = time)]
     failover_grace: Duration,
     /// What holds while Redis has not been heard from for a lease
     #[arg(long, env = "BFB_BUS_LOSS", value_enum, default_value = "bypass")]
     pub(super) bus_loss: BusLoss,
+}
+
+/// A time as people write it.
+pub(super) fn time(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|_| "expected a time such as `500ms`, `25s` or `5m`".to_owned())
+}
+
+/// What may stand in the names of Redis's keys: a brace would move the slot of a Cluster.
+fn namespace(text: &str) -> Result<String, String> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let fine = (1..=63).contains(&text.len()) && text.chars().all(fits);
+    fine.then(|| text.to_owned()).ok_or_else(|| "expected 1 to 63 of the characters `a-z A-Z 0-9 - _ .`".to_owned())
 }
 
 /// Shorter than this, heartbeats would be most of what Redis does.

@@ -1,4 +1,5 @@
-//! `bfb demo`: four upstreams over mutual TLS that can be told to fail, slow down or change while they run.
+//! `bfb demo`: four upstreams over mutual TLS that can be told to fail, slow down or change while they run, and a sidecar, or
+//! a fleet of them.
 //!
 //! Everything here is made at start, from a seed: an authority and its certificates, the data of a thousand customers, and
 //! the domain file that puts them together. Nothing leaves loopback.
@@ -7,10 +8,12 @@ mod answer;
 mod control;
 mod data;
 mod domain_file;
+mod fleet;
 mod money;
 mod next;
 mod people;
 mod pki;
+mod redis;
 mod shop;
 mod upstreams;
 
@@ -30,13 +33,13 @@ use super::local::{Local, problem_text};
 use super::logging::{self, LogFormat};
 use super::{exit, out, pretty, serve};
 use crate::admin::LogLevel;
-use crate::cache::{BusLoss, Size};
+use crate::bus::Servers;
 use crate::identity::{Paths, TlsOptions};
 use crate::serve::{Address, AllowedHosts, KeyLog, Limits, Settings};
-use crate::sidecar::{Config, Reading, Sidecar, ToldTo};
+use crate::sidecar::{Caching, Config, Reading, Sidecar, ToldTo};
 use crate::sources::Tape;
 use domain_file::write_domain;
-use next::try_next;
+use next::{At, try_next};
 use upstreams::{Ports, Upstreams};
 
 #[derive(Debug, Args)]
@@ -44,6 +47,12 @@ pub(super) struct Demo {
     /// Print the answer and exit; every port is then one that is free
     #[arg(long)]
     once: bool,
+    /// Start so many sidecars on one Redis (from 1 to 20), and show an invalidation reaching all of them
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=20))]
+    fleet: Option<u8>,
+    /// The fleet's Redis; without it the demo starts a private one, which ends with it
+    #[arg(long, value_name = "URL", requires = "fleet")]
+    redis: Option<Servers>,
     /// What the data is made from: the same seed, the same customers
     #[arg(long, value_name = "N", default_value_t = 2026)]
     seed: u64,
@@ -95,10 +104,13 @@ impl Demo {
         Upstreams::start(dir, self.seed, Ports { control, ..Ports::default() })
     }
 
-    async fn show(&self, upstreams: &Upstreams, apply: impl Fn(&str) + Send + 'static) -> ExitCode {
+    async fn show(&self, upstreams: &Upstreams, apply: impl Fn(&str) + Clone + Send + 'static) -> ExitCode {
         let dir = upstreams.identity_dir().parent().unwrap_or(Path::new("."));
         let config = match write_domain(dir, &upstreams.hosts()) {
-            Ok(file) => self.config(file, upstreams),
+            Ok(file) => match self.fleet {
+                Some(size) => return self.show_fleet(size, file, upstreams, apply).await,
+                None => self.config(file, upstreams, true),
+            },
             Err(error) => {
                 eprintln!("error: {error}");
                 return exit::unavailable();
@@ -113,10 +125,12 @@ impl Demo {
             }
         };
         let Some(address) = sidecar.addresses().next().cloned() else { return exit::FAILED };
+        let admin = sidecar.admin_address().clone();
         let (stop, told) = mpsc::channel(2);
         let told_to = ToldTo { stop: told, reload: Arc::new(Notify::new()) };
         let (sidecar, conversed) = tokio::join!(sidecar.run(told_to, apply), async {
-            let conversed = self.converse(upstreams, &address).await.inspect_err(|error| eprintln!("error: {error}"));
+            let conversed =
+                self.converse(upstreams, &address, &admin).await.inspect_err(|error| eprintln!("error: {error}"));
             // Twice: the demo's consumer is gone already, there is nothing to drain for.
             let _ = stop.send(()).await;
             let _ = stop.send(()).await;
@@ -125,7 +139,7 @@ impl Demo {
         if sidecar.is_ok() && conversed.is_ok() { exit::OK } else { exit::FAILED }
     }
 
-    async fn converse(&self, upstreams: &Upstreams, address: &Address) -> Result<(), Failure> {
+    async fn converse(&self, upstreams: &Upstreams, address: &Address, admin: &Address) -> Result<(), Failure> {
         let listen = address.to_string().replace("127.0.0.1", "localhost");
         let local = Local::new(address)?;
         let answer = local.send(local.request(Method::GET, FIRST), "listen").await?;
@@ -143,7 +157,8 @@ impl Demo {
         }
         // Before anybody is told how to end it.
         let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-        let next = try_next(&own_name(), upstreams.control_addr(), &listen, upstreams.identity_dir());
+        let at = At { listen, admin: admin.to_string() };
+        let next = try_next(&own_name(), upstreams.control_addr(), &at, upstreams.identity_dir());
         out::say(format!("{next}\nCtrl-C ends it."));
         tokio::select! {
             _ = interrupt.recv() => {}
@@ -152,25 +167,26 @@ impl Demo {
         Ok(())
     }
 
-    fn config(&self, file: PathBuf, upstreams: &Upstreams) -> Config {
+    /// `usual`: at the ports that were given, or are the default.
+    fn config(&self, file: PathBuf, upstreams: &Upstreams, usual: bool) -> Config {
         let (listen, ipv6_optional) = self.listen.addresses();
+        let usual = usual && !self.once;
         let any = || Address::Tcp(([127, 0, 0, 1], 0).into());
         Config {
             paths: vec![file],
-            listen: if self.once { vec![any()] } else { listen },
+            listen: if usual { listen } else { vec![any()] },
             ipv6_optional,
             socket_mode: 0o660,
-            admin: if self.once { any() } else { self.admin.admin.clone() },
+            admin: if usual { self.admin.admin.clone() } else { any() },
             probes: None,
             allow_remote: false,
             identity: Some(Paths { dir: upstreams.identity_dir().to_owned(), ca: None }),
             tls: TlsOptions::default(),
             reading: Reading::default(),
             tape: Tape::Off,
-            memory: Size(0),
-            no_cache: false,
+            // It shows what happens to the upstreams at once.
+            caching: Caching::none(),
             bus: None,
-            bus_loss: BusLoss::Bypass,
             settings: Settings {
                 hosts: AllowedHosts::default(),
                 explain: false,

@@ -21,7 +21,7 @@ use clap::Args;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
-use super::args::{Fleet, Format, Upstreams};
+use super::args::{self, Fleet, Format, Upstreams};
 use super::{check, exit, out, serve};
 use crate::identity;
 use crate::sidecar;
@@ -40,7 +40,7 @@ pub(super) struct Doctor {
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
     /// How long a connection, and each answer, may take
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = args::time)]
     timeout: Duration,
     #[command(flatten)]
     upstreams: Upstreams,

@@ -29,7 +29,10 @@ pub(super) struct Get {
     /// Draw where the time went
     #[arg(long)]
     explain: bool,
-    /// How it is printed: the data as it is, or with `json` one object with status, headers, timing and data
+    /// Ask the sources again, whatever a cache holds
+    #[arg(long)]
+    no_cache: bool,
+    /// How it is printed: the data as it is, or with `json` one object with `status`, `headers`, `explain` and `body`
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
     #[command(flatten)]
@@ -68,7 +71,10 @@ impl Get {
         };
         let Some(address) = addresses.first() else { return Err(exit::wrong_input()) };
         let local = Local::new(address).map_err(|error| unavailable(&error))?;
-        let request = local.request(Method::GET, &path).header("bfb-explain", "1");
+        let mut request = local.request(Method::GET, &path).header("bfb-explain", "1");
+        if self.no_cache {
+            request = request.header("cache-control", "no-cache");
+        }
         let answer = local.send(request, "listen").await.map_err(|error| unavailable(&error))?;
         let (status, headers) = (answer.status(), answer.headers().clone());
         let body = answer.bytes().await.map_err(|error| unavailable(&error))?;
@@ -109,10 +115,11 @@ impl Get {
                     show_problem(got);
                     exit::FAILED
                 };
-                if let Some(waterfall) = waterfall.filter(|_| self.explain) {
-                    let width = terminal_width();
-                    // The data may be piped elsewhere: the drawing is for the person.
-                    anstream::eprint!("{}", waterfall.draw(width, &summary(got)));
+                // The data may be piped elsewhere: the drawing is for the person.
+                match waterfall {
+                    _ if !self.explain => {}
+                    Some(waterfall) => anstream::eprint!("{}", waterfall.draw(terminal_width(), &summary(got))),
+                    None => anstream::eprintln!("\n{}\nno source was asked: it is {} s old", summary(got), age(got)),
                 }
                 said
             }
@@ -126,13 +133,24 @@ impl Get {
             .iter()
             .filter_map(|(name, value)| Some((name.to_string(), Value::from(value.to_str().ok()?))))
             .collect();
-        let body: Value = serde_json::from_slice(&got.body).unwrap_or_default();
-        let mut whole = serde_json::json!({"status": got.status.as_u16(), "headers": headers, "body": body});
-        if let Some(waterfall) = waterfall.filter(|_| self.explain) {
-            whole["explain"] = waterfall.as_json();
-        }
-        serde_json::to_string_pretty(&whole).unwrap_or_default()
+        let whole = Whole {
+            status: got.status.as_u16(),
+            headers,
+            explain: waterfall.filter(|_| self.explain).map(Waterfall::as_json),
+            body: serde_json::from_slice(&got.body).ok(),
+        };
+        pretty::indent(&serde_json::to_string(&whole).unwrap_or_default())
     }
+}
+
+/// `--format json`. The data goes in as it came: numbers stay as they are written.
+#[derive(serde::Serialize)]
+struct Whole<'a> {
+    status: u16,
+    headers: serde_json::Map<String, Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    explain: Option<Value>,
+    body: Option<&'a serde_json::value::RawValue>,
 }
 
 fn names_of(things: &[Value]) -> String {
@@ -158,6 +176,10 @@ fn summary(got: &Got) -> String {
     words.extend(header("cache-status").map(str::to_owned));
     words.extend(header("bfb-dataset").map(|id| format!("dataset {id}")));
     words.join("  ")
+}
+
+fn age(got: &Got) -> &str {
+    got.headers.get("age").and_then(|value| value.to_str().ok()).unwrap_or("0")
 }
 
 /// The columns of the terminal that the drawing goes to, where there is one.

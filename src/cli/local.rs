@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
-use reqwest::{Client, Method, RequestBuilder, Response};
+use reqwest::{Client, ClientBuilder, Method, RequestBuilder, Response};
 
 use crate::serve::Address;
 
@@ -39,8 +39,17 @@ pub(super) struct NotThere {
 impl Local {
     /// The port at `address`.
     pub(super) fn new(address: &Address) -> Result<Self, reqwest::Error> {
+        Self::with(address, Client::builder().timeout(ANSWER))
+    }
+
+    /// The same, for an answer without an end that never says nothing for as long as `silence`.
+    pub(super) fn endless(address: &Address, silence: Duration) -> Result<Self, reqwest::Error> {
+        Self::with(address, Client::builder().read_timeout(silence))
+    }
+
+    fn with(address: &Address, builder: ClientBuilder) -> Result<Self, reqwest::Error> {
         // Proxies are for other machines.
-        let mut builder = Client::builder().no_proxy().connect_timeout(CONNECT).timeout(ANSWER);
+        let mut builder = builder.no_proxy().connect_timeout(CONNECT);
         let base = match address {
             Address::Tcp(tcp) => format!("http://{tcp}"),
             Address::Unix(path) => {
@@ -64,7 +73,8 @@ impl Local {
     }
 }
 
-fn root_cause(error: &dyn std::error::Error) -> String {
+/// What lies at the bottom of an error.
+pub(super) fn root_cause(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(source) = cause.source() {
         cause = source;

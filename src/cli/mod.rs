@@ -21,6 +21,7 @@ mod pretty;
 mod schema;
 mod serve;
 mod status;
+mod tail;
 
 use std::process::ExitCode;
 
@@ -52,8 +53,8 @@ pub(crate) mod exit {
     name = "bfb",
     version,
     max_term_width = 100,
-    after_help = "Every flag can be set by an environment variable of \
-    the same name: `--drain 5s` is `BFB_DRAIN=5s`.\nExit codes: 0 well, 1 failed, 64 the input is wrong, 69 something \
+    after_help = "Every flag of `serve` can be set by an environment \
+    variable of the same name: `--drain 5s` is `BFB_DRAIN=5s`.\nExit codes: 0 well, 1 failed, 64 the input is wrong, 69 something \
     needed is not there."
 )]
 struct Bfb {
@@ -79,6 +80,8 @@ enum Command {
     Doctor(Box<doctor::Doctor>),
     /// Show the state of the sidecar beside you
     Status(status::Status),
+    /// Show what happens in the sidecar beside you, as it happens
+    Tail(tail::Tail),
     /// Show or change the log level of the sidecar beside you
     Log(log::Log),
     /// Print the completions of a shell
@@ -104,6 +107,7 @@ pub fn main() -> ExitCode {
         Command::Invalidate(invalidate) => invalidate.run(),
         Command::Doctor(doctor) => doctor.run(),
         Command::Status(status) => status.run(),
+        Command::Tail(tail) => tail.run(),
         Command::Log(log) => log.run(),
         Command::Completions(completions) => completions.run(),
     }

@@ -11,16 +11,14 @@ use clap::{ArgAction, Args, ValueEnum};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 
-use super::args::{AdminPort, Fleet, Listen, Upstreams};
+use super::args::{self, AdminPort, Fleet, Listen, Upstreams};
 use super::logging::{self, LogFormat};
 use super::{check, environment, exit};
 use crate::admin::LogLevel;
-use crate::cache::Size;
 use crate::serve::{AllowedHosts, KeyLog, Limits, Settings, Spans};
 use crate::sidecar::{Config, Sidecar, StartError, ToldTo};
 
 #[derive(Debug, Args)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(super) struct Serve {
     /// Domain files, or folders of them
     #[arg(required = true, value_name = "PATH")]
@@ -46,20 +44,16 @@ pub(super) struct Serve {
     #[command(flatten)]
     upstreams: Upstreams,
 
-    /// How much memory datasets may take (in this release: `64MiB` with `--redis`, else nothing is kept)
-    #[arg(long, env = "BFB_MEMORY", value_name = "SIZE")]
-    memory: Option<Size>,
+    #[command(flatten)]
+    caching: args::Caching,
     #[command(flatten)]
     fleet: Fleet,
-    /// Store nothing: every request collects (debugging)
-    #[arg(long, env = "BFB_NO_CACHE", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
-    no_cache: bool,
     /// Whether the `Cache-Control` of a request is obeyed
     #[arg(long, env = "BFB_REQUEST_CACHE_CONTROL", value_enum, default_value = "honour")]
     request_cache_control: RequestCacheControl,
 
     /// How long a drain may take
-    #[arg(long, env = "BFB_DRAIN", value_name = "TIME", default_value = "25s", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "BFB_DRAIN", value_name = "TIME", default_value = "25s", value_parser = args::time)]
     drain: Duration,
     /// The log's level, or a filter such as `info,bfb::sources=debug`
     #[arg(long, env = "BFB_LOG", value_name = "LEVEL", default_value = "info")]
@@ -81,14 +75,12 @@ pub(super) struct Serve {
 /// `--request-cache-control`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum RequestCacheControl {
-    /// A consumer may ask for `no-cache` and `only-if-cached`.
+    /// A consumer may ask for `no-cache`, `no-store`, `max-age` and `only-if-cached`.
     Honour,
     /// It may not.
     Ignore,
 }
 
-/// How much memory datasets may take where the fleet keeps them right.
-const MEMORY: Size = Size(64 * 1024 * 1024);
 /// The most requests under way at once.
 const REQUESTS_MAX: usize = 4096;
 
@@ -156,10 +148,8 @@ impl Serve {
             tls: self.upstreams.tls(),
             reading: self.upstreams.reading(),
             tape: self.upstreams.tape(),
-            memory: self.memory.unwrap_or(if self.fleet.redis.is_some() { MEMORY } else { Size(0) }),
+            caching: self.caching.told(self.fleet.bus_loss),
             bus: self.fleet.settings(),
-            bus_loss: self.fleet.bus_loss,
-            no_cache: self.no_cache,
             settings: Settings {
                 hosts: AllowedHosts::new(&self.allow_host),
                 explain: self.explain,
@@ -203,7 +193,9 @@ pub(super) fn refuse(error: &StartError) -> ExitCode {
     }
     match error {
         StartError::Domain(_) | StartError::NoIdentity(_) | StartError::Remote(_) => exit::wrong_input(),
-        StartError::Identity(_) | StartError::Bind(_) => exit::unavailable(),
+        StartError::Identity(_) | StartError::Seal(_) | StartError::Tape { .. } | StartError::Bind(_) => {
+            exit::unavailable()
+        }
         StartError::Shape(_) => exit::FAILED,
     }
 }

@@ -68,7 +68,8 @@ pub enum Call {
         /// Its fence.
         fence: Fence,
     },
-    /// Asks to be the one in the fleet who collects a place, or to go on being it.
+    /// Asks to be the one in the fleet who collects a place, or to go on being it; who is not it yet is given the dataset
+    /// instead, if it is there by now.
     Claim {
         /// Which place.
         place: Place,
@@ -176,6 +177,9 @@ pub struct Issued {
 pub struct Fetched {
     /// The log's end at that moment: nothing up to there has outdated it.
     pub vouched: Fence,
+    /// How much longer it would be kept, by Redis's clock. Nothing that keeps a promise looks at it; the reference has no
+    /// clock and says zero.
+    pub left: Duration,
     /// The dataset.
     pub dataset: Stored,
 }

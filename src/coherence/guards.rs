@@ -7,7 +7,8 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Guard {
-    /// What was invalidated since a flight began is not stored in memory.
+    /// What was invalidated since a flight began is not stored in memory; without it a dataset counts as new as the moment
+    /// at which it is stored.
     Fence,
     /// Redis refuses a dataset whose fence is older than a stamp.
     WriteFence,
@@ -113,6 +114,12 @@ impl Guards {
     #[must_use]
     pub const fn without(guard: Guard) -> Self {
         Self(1 << guard as u32)
+    }
+
+    /// These without `guard`.
+    #[must_use]
+    pub const fn and_without(self, guard: Guard) -> Self {
+        Self(self.0 | 1 << guard as u32)
     }
 
     /// Whether `guard` holds.

@@ -150,12 +150,17 @@ impl Server {
         if looks && !log.believes(dataset.fence, &place.key, &dataset.tags) {
             return Answer::Miss;
         }
-        Answer::Hit(Fetched { vouched: log.end(), dataset: dataset.clone() })
+        Answer::Hit(Fetched { vouched: log.end(), left: Duration::ZERO, dataset: dataset.clone() })
     }
 
-    /// Grants the claim if nobody else holds it, or if what its holder collects is outdated already.
+    /// Grants the claim if nobody else holds it, or if what its holder collects is outdated already; unless the dataset is
+    /// there.
     fn claim(&mut self, place: &Place, holder: &Name, fence: Fence) -> Answer {
         let Some(log) = self.log.as_ref().filter(|log| log.epoch == fence.epoch) else { return Answer::OtherLife };
+        let is_holder = self.claims.get(place).is_some_and(|claim| claim.holder == *holder);
+        if let (false, hit @ Answer::Hit(_)) = (is_holder, self.fetch(place)) {
+            return hit;
+        }
         if let Some(claim) = self.claims.get(place) {
             let alive = claim.fence.epoch == log.epoch && log.stamps.believe_in_the_air(claim.fence.seq, &place.key);
             if alive && claim.holder != *holder {

@@ -234,9 +234,9 @@ impl Sidecar {
     }
 
     fn mark(&self, start: Start, fence: Fence, key: &str, tags: &[Arc<str>], now: Moment) -> Option<Mark> {
-        let fenced = self.stamps.believe(fence.seq, key, tags) || !self.config.guards.hold(Guard::Fence);
-        let mark = Mark { generation: self.generation, fence };
-        (self.may_serve(now) && self.in_time(start) && fenced).then_some(mark)
+        let seq = if self.config.guards.hold(Guard::Fence) { fence.seq } else { self.follower.applied() };
+        let mark = Mark { generation: self.generation, fence: Fence { seq, ..fence } };
+        (self.may_serve(now) && self.in_time(start) && self.stamps.believe(seq, key, tags)).then_some(mark)
     }
 
     /// Whether memory has not been emptied since.

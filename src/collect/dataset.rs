@@ -2,12 +2,11 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::domain::Domain;
-use crate::sources::Part;
+use crate::sources::{Part, Validator};
 
 /// One dataset. Cheap to clone: the parts and the body are shared.
 #[derive(Debug, Clone)]
@@ -18,8 +17,6 @@ pub struct Dataset {
     pub parts: Arc<[Part]>,
     /// The parts as one JSON object, a member a source, each byte for byte as it came.
     pub body: Bytes,
-    /// When it was collected.
-    pub collected_at: SystemTime,
     /// How many rounds it took.
     pub rounds: u32,
 }
@@ -31,6 +28,12 @@ pub struct DatasetId(u128);
 impl DatasetId {
     fn fresh() -> Self {
         Self(fastrand::u128(1..))
+    }
+
+    /// As [`fmt::Display`] wrote it.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let digits = text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        u128::from_str_radix(text, 16).ok().filter(|_| digits).map(Self)
     }
 }
 
@@ -45,19 +48,20 @@ impl Dataset {
     pub(crate) fn join(domain: &Domain, parts: Vec<Part>, rounds: u32) -> Self {
         let names = domain.sources.iter().map(|source| source.name.as_ref());
         let body = join(names.zip(parts.iter().map(|part| part.json.as_ref())));
-        let parts = within(&body, domain, parts);
-        Self { id: DatasetId::fresh(), parts, body, collected_at: SystemTime::now(), rounds }
+        let parts = within(&body, domain, parts.into_iter().map(|part| (part.json.len(), part.validator)));
+        Self { id: DatasetId::fresh(), parts, body, rounds }
     }
 }
 
-/// The same parts as slices of the body, so that what is kept is held once.
-fn within(body: &Bytes, domain: &Domain, parts: Vec<Part>) -> Arc<[Part]> {
+/// Parts as slices of the body that they were joined to, so that what is kept is held once: their sizes and validators, in
+/// the order of the domain's sources.
+pub(super) fn within(body: &Bytes, domain: &Domain, parts: impl Iterator<Item = (usize, Validator)>) -> Arc<[Part]> {
     let mut at = 0;
-    let sliced = domain.sources.iter().zip(parts).map(|(source, part)| {
+    let sliced = domain.sources.iter().zip(parts).map(|(source, (size, validator))| {
         // `{` or `,`, the name in quotes, a colon.
         let start = at + source.name.len() + 4;
-        at = start + part.json.len();
-        Part { json: body.slice(start..at), validator: part.validator }
+        at = start + size;
+        Part { json: body.slice(start..at), validator }
     });
     sliced.collect()
 }

@@ -5,6 +5,7 @@
 //! `sources`; what becomes of a dataset is the business of whoever asked.
 
 mod dataset;
+mod frozen;
 mod metrics;
 mod rounds;
 mod timeline;
@@ -12,6 +13,7 @@ mod timeline;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderMap;
 use tokio::time::Instant;
 
 use crate::domain::{Domain, SourceIndex};
@@ -38,6 +40,15 @@ pub struct Wish {
     pub trace: TraceContext,
     /// The parts of an earlier dataset of this key: sources are asked whether theirs is still current.
     pub known: Option<Arc<[Part]>>,
+    /// When it must have ended; by itself, the domain's deadline from its start.
+    pub deadline: Option<Instant>,
+}
+
+impl Wish {
+    /// For nobody in particular: a trace of its own, nothing known.
+    pub fn of_nobody() -> Self {
+        Self { no_cache: false, trace: TraceContext::from_headers(&HeaderMap::new()), known: None, deadline: None }
+    }
 }
 
 /// Why there is no dataset.
@@ -83,7 +94,7 @@ impl Collector {
     /// Collects one dataset. Dropping the future cancels every request still under way.
     pub async fn collect(&self, key: &str, wish: Wish) -> (Result<Dataset, CollectError>, Timeline) {
         let started = Instant::now();
-        let deadline = started + self.domain.deadline;
+        let deadline = wish.deadline.unwrap_or(started + self.domain.deadline);
         let mut run = rounds::Run::new(self, key, wish, deadline);
         // The clients keep the deadline themselves; a moment later it is kept for them.
         let result = match tokio::time::timeout_at(deadline + GRACE, run.dataset()).await {

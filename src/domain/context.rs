@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::path::Path;
 
-use super::problem::Problem;
+use super::problem::{Problem, count_lines};
 use super::tree::{Node, Scalar, Value};
 use super::world::World;
 
@@ -22,34 +22,43 @@ pub(super) struct Context<'a> {
     /// What may be asked of the outside.
     pub(super) world: World<'a>,
     problems: Vec<Problem>,
-    /// Takes the problems that are too many.
-    spare: Problem,
+    /// How many more there were.
     dropped: usize,
 }
 
 impl<'a> Context<'a> {
     /// Nothing found yet.
     pub(super) fn new(file: &'a Path, text: &'a str, world: World<'a>) -> Self {
-        Self { file, text, world, problems: Vec::new(), spare: Problem::of_file(file, ""), dropped: 0 }
+        Self { file, text, world, problems: Vec::new(), dropped: 0 }
     }
 
-    /// Reports a problem at a place of the file.
-    pub(super) fn problem(&mut self, span: Range<usize>, message: impl Into<String>) -> &mut Problem {
+    /// Reports a problem at a place of the file: what was met, what was expected there, and what to do.
+    pub(super) fn problem(
+        &mut self,
+        span: Range<usize>,
+        message: impl Into<String>,
+        expected: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
         if self.full() {
             self.dropped += 1;
-            return &mut self.spare;
+        } else {
+            self.problems.push(Problem::of_file(self.file, message, expected, hint).place(self.text, span));
         }
-        let problem = Problem::at(self.file, self.text, span, message);
-        self.problems.push(problem);
-        let last = self.problems.len() - 1;
-        &mut self.problems[last]
     }
 
     /// Reports a problem at a place of a scalar's text.
-    pub(super) fn problem_in(&mut self, at: At<'_>, range: Range<usize>, message: impl Into<String>) -> &mut Problem {
+    pub(super) fn problem_in(
+        &mut self,
+        at: At<'_>,
+        range: Range<usize>,
+        message: impl Into<String>,
+        expected: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
         // Places are dear: none is sought for a problem that is not kept.
         let span = if self.full() { at.span.clone() } else { self.place(at, range) };
-        self.problem(span, message)
+        self.problem(span, message, expected, hint);
     }
 
     /// Where in the file a place of a scalar's text stands.
@@ -69,7 +78,7 @@ impl<'a> Context<'a> {
 
     /// The line of a byte, from 1.
     pub(super) fn line(&self, at: usize) -> usize {
-        Problem::at(self.file, self.text, at..at, "").line
+        count_lines(&self.text[..self.text.floor_char_boundary(at)])
     }
 
     /// All problems in the order of the file.
@@ -78,7 +87,9 @@ impl<'a> Context<'a> {
         self.problems.dedup();
         if self.dropped > 0 {
             let message = format!("{} more problems are not shown", self.dropped);
-            self.problems.push(Problem::of_file(self.file, message));
+            let expected = format!("at most {MAX_PROBLEMS} at once");
+            let hint = "mend the first ones, and check again: one mistake often brings many";
+            self.problems.push(Problem::of_file(self.file, message, expected, hint));
         }
         self.problems
     }

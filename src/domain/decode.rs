@@ -39,6 +39,7 @@ const DOMAIN_NAME: NameRule = NameRule {
     first: |c| c.is_ascii_lowercase(),
     then: |c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-'),
     expected: "a lower-case letter, then lower-case letters, digits, `_` or `-`",
+    example: "customer",
 };
 
 /// A domain, and where the things stand that may clash with other files.
@@ -61,9 +62,8 @@ pub fn parse(file: &Path, text: &str, world: World<'_>) -> Result<Domain, Vec<Pr
 /// The same, with the places that a check across files needs.
 pub(super) fn check(file: &Path, text: &str, world: World<'_>) -> Result<Checked, Vec<Problem>> {
     if text.len() > MAX_FILE {
-        let mut problem = Problem::of_file(file, "the file is too large");
-        problem.expected("at most 1 MiB");
-        return Err(vec![problem]);
+        let hint = "check that it is the right file: a domain file is a page or two";
+        return Err(vec![Problem::of_file(file, "the file is too large", "at most 1 MiB", hint)]);
     }
     let mut context = Context::new(file, text, world);
     let checked = tree::read(&mut context).and_then(|mut root| {
@@ -81,7 +81,8 @@ fn domain(context: &mut Context<'_>, root: &Node) -> Option<Checked> {
     let name_field = fields.need(context, "domain", "the file", "name what the data is about: `domain: customer`");
     let name = name_field.and_then(|field| {
         let at = text(context, field.node, "a name")?;
-        let name = name(context, at.span, &at.scalar.text, DOMAIN_NAME)?;
+        let hidden = at.scalar.substituted().then(|| at.scalar.shown());
+        let name = name(context, at.span, &at.scalar.text, hidden.as_deref(), DOMAIN_NAME)?;
         Some((name, at.span.clone()))
     });
     let key = fields.get("key").map_or_else(any_key, |field| pattern(context, field));
@@ -123,23 +124,33 @@ fn pattern(context: &mut Context<'_>, field: Field<'_>) -> Option<KeyPattern> {
     let at = text(context, field.node, "a regular expression")?;
     let text = at.scalar.text.as_str();
     if text.len() > MAX_PATTERN_TEXT {
-        context
-            .problem(at.span.clone(), "the pattern is too long")
-            .expected(format!("at most {MAX_PATTERN_TEXT} bytes"));
+        let (expected, hint) =
+            (format!("at most {MAX_PATTERN_TEXT} bytes"), "say with classes and counts: `[a-z]{2,8}`");
+        context.problem(at.span.clone(), "the pattern is too long", expected, hint);
+        return None;
+    }
+    if text.is_empty() {
+        let hint = "without `key`, any key on one line will do: remove it, or write a pattern such as `'[0-9]{1,18}'`";
+        context.problem(at.span.clone(), "this pattern matches no key", "a pattern that some key matches", hint);
         return None;
     }
     let compile = |text: &str| RegexBuilder::new(text).size_limit(MAX_PATTERN).build();
     // Alone first: `a)(b` would be well-formed between the anchors.
     if let Err(error) = compile(text) {
         let (range, message) = regex_problem(text, &error);
-        context.problem_in(at, range, message).expected("a regular expression as Rust's `regex` reads it");
+        let hint = match error {
+            regex::Error::CompiledTooBig(_) => "repeat less: a count within a count multiplies",
+            _ => "write `\\` before a sign that means itself; look-around and back-references do not exist",
+        };
+        context.problem_in(at, range, message, "a regular expression as Rust's `regex` reads it", hint);
         return None;
     }
     if let Ok(anchored) = compile(&format!("^(?:{text})$")) {
         return Some(KeyPattern { text: text.into(), anchored });
     }
-    let problem = context.problem(at.span.clone(), "this pattern cannot be held to the whole key");
-    problem.hint("leave out comments (`(?x) … # …`)");
+    let message = "this pattern cannot be held to the whole key";
+    let (expected, hint) = ("a pattern that can stand in a group", "leave out comments (`(?x) … # …`)");
+    context.problem(at.span.clone(), message, expected, hint);
     None
 }
 
@@ -172,9 +183,11 @@ fn atomicity(context: &mut Context<'_>, fields: &Fields<'_>) -> Option<Atomicity
     let count = rounds.map_or(Some(3), |field| number(context, field, 2..=16)).and_then(NonZeroU32::new);
     match (chosen?, rounds) {
         ("complete", Some(field)) => {
-            let problem =
-                context.problem(field.key.span.clone(), "`rounds` has no meaning without `atomicity: snapshot`");
-            problem.hint("remove `rounds`, or write `atomicity: snapshot`");
+            let (message, hint) = (
+                "`rounds` has no meaning without `atomicity: snapshot`",
+                "remove `rounds`, or write `atomicity: snapshot`",
+            );
+            context.problem(field.key.span.clone(), message, "`atomicity: snapshot` beside it", hint);
             None
         }
         ("complete", None) => Some(Atomicity::Complete),

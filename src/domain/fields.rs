@@ -1,5 +1,6 @@
 //! Reading typed values out of the tree: each reader gives a value, or reports what is wrong and gives none.
 
+use std::fmt::Display;
 use std::num::NonZeroUsize;
 use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
@@ -37,11 +38,12 @@ impl<'n> Fields<'n> {
         let entries = mapping(context, node, what)?;
         for (key, _) in entries.iter().filter(|(key, _)| !allowed.contains(&key.text.as_str())) {
             let full = context.full();
-            let problem = context.problem(key.span.clone(), format!("{} is not a key of {what}", quote(&key.text)));
-            match nearest(&key.text, allowed.iter().copied().filter(|_| !full)) {
-                Some(near) => problem.expected(format!("`{near}`")).hint(format!("did you mean `{near}`?")),
-                None => problem.hint(format!("the keys of {what} are {}", list(allowed))),
+            let (expected, hint) = match nearest(&key.text, allowed.iter().copied().filter(|_| !full)) {
+                Some(near) => (format!("`{near}`"), format!("did you mean `{near}`?")),
+                None => (format!("a key of {what}"), format!("the keys of {what} are {}", list(allowed))),
             };
+            let message = format!("{} is not a key of {what}", quote(&key.text));
+            context.problem(key.span.clone(), message, expected, hint);
         }
         Some(Self { span: node.span.clone(), entries, allowed })
     }
@@ -56,8 +58,7 @@ impl<'n> Fields<'n> {
     pub(super) fn need(&self, context: &mut Context<'_>, name: &str, what: &str, hint: &str) -> Option<Field<'n>> {
         let found = self.get(name);
         if found.is_none() {
-            let problem = context.problem(self.span.clone(), format!("{what} has no `{name}`"));
-            problem.expected(format!("`{name}`")).hint(hint);
+            context.problem(self.span.clone(), format!("{what} has no `{name}`"), format!("`{name}`"), hint);
         }
         found
     }
@@ -67,7 +68,7 @@ impl<'n> Fields<'n> {
 pub(super) fn mapping<'n>(context: &mut Context<'_>, node: &'n Node, what: &str) -> Option<&'n [(Key, Node)]> {
     match &node.value {
         Value::Map(entries) => Some(entries),
-        _ => mismatch(context, node, &format!("{what} as a mapping"), None),
+        _ => mismatch(context, node, &format!("{what} as a mapping"), "write `name: value` lines, indented below"),
     }
 }
 
@@ -89,11 +90,10 @@ fn found(node: &Node) -> String {
 }
 
 /// Reports a value of the wrong type.
-fn mismatch<T>(context: &mut Context<'_>, node: &Node, expected: &str, hint: Option<&str>) -> Option<T> {
+fn mismatch<T>(context: &mut Context<'_>, node: &Node, expected: &str, hint: &str) -> Option<T> {
     if !At::of(node).is_some_and(|at| at.scalar.broken) {
         let message = format!("mismatched types: found {}", found(node));
-        let problem = context.problem(node.span.clone(), message).expected(expected);
-        hint.map(|hint| problem.hint(hint));
+        context.problem(node.span.clone(), message, expected, hint);
     }
     None
 }
@@ -122,14 +122,14 @@ pub(super) fn is_number(text: &str) -> bool {
 /// A text. A number or boolean counts only where it was substituted: who wrote it can quote it.
 pub(super) fn text<'n>(context: &mut Context<'_>, node: &'n Node, expected: &str) -> Option<At<'n>> {
     let Some(at) = At::of(node) else {
-        return mismatch(context, node, expected, Some("put it in quotes if it is meant as text"));
+        return mismatch(context, node, expected, "put it in quotes if it is meant as text");
     };
     let typed = at.scalar.plain && (is_number(&at.scalar.text) || is_bool(&at.scalar.text));
     if at.scalar.broken {
         return None;
     }
     if at.scalar.plain && is_null(&at.scalar.text) || typed && !at.scalar.substituted() {
-        let hint = typed.then_some("put it in quotes if it is meant as text");
+        let hint = if typed { "put it in quotes if it is meant as text" } else { "write a value, or remove the key" };
         return mismatch(context, node, expected, hint);
     }
     Some(at)
@@ -140,7 +140,7 @@ pub(super) fn any_text<'n>(context: &mut Context<'_>, node: &'n Node, expected: 
     match At::of(node) {
         Some(at) if at.scalar.broken => None,
         Some(at) if !(at.scalar.plain && is_null(&at.scalar.text)) => Some(at),
-        _ => mismatch(context, node, expected, None),
+        _ => mismatch(context, node, expected, "write one value, or remove the key"),
     }
 }
 
@@ -148,13 +148,14 @@ pub(super) fn any_text<'n>(context: &mut Context<'_>, node: &'n Node, expected: 
 pub(super) fn number(context: &mut Context<'_>, field: Field<'_>, within: RangeInclusive<u32>) -> Option<u32> {
     let expected = format!("a whole number from {} to {}", within.start(), within.end());
     let node = field.node;
-    let Some(at) = At::of(node) else { return mismatch(context, node, &expected, None) };
+    let hint = "write digits alone, without quotes and without a unit";
+    let Some(at) = At::of(node) else { return mismatch(context, node, &expected, hint) };
     let text = &at.scalar.text;
     if !at.scalar.plain && is_number(text) {
-        return mismatch(context, node, &expected, Some("remove the quotes: in quotes it is a text"));
+        return mismatch(context, node, &expected, "remove the quotes: in quotes it is a text");
     }
     if !at.scalar.plain || !is_number(text) {
-        return mismatch(context, node, &expected, None);
+        return mismatch(context, node, &expected, hint);
     }
     let unsigned = text.strip_prefix('+').unwrap_or(text);
     if let Some(number) = unsigned.parse().ok().filter(|number| within.contains(number)) {
@@ -162,9 +163,20 @@ pub(super) fn number(context: &mut Context<'_>, field: Field<'_>, within: RangeI
     }
     let name = &field.key.text;
     let whole = text.trim_start_matches(['+', '-']).chars().all(|c| c.is_ascii_digit());
-    let message = if whole { "is out of range" } else { "is not a whole number" };
-    context.problem(node.span.clone(), format!("`{name}` {message}")).expected(expected);
+    let below = text.starts_with('-') || unsigned.parse().is_ok_and(|number: u32| number < *within.start());
+    let (message, hint) = match (whole, below) {
+        (true, true) => ("is out of range", bound("least", within.start())),
+        (true, false) => ("is out of range", bound("most", within.end())),
+        (false, _) => ("is not a whole number", "round it, and write digits alone".to_owned()),
+    };
+    let hint = format!("{hint}, or leave out `{name}` for its default");
+    context.problem(node.span.clone(), format!("`{name}` {message}"), expected, hint);
     None
+}
+
+/// What to write in place of a value out of bounds.
+fn bound(which: &str, bound: impl Display) -> String {
+    format!("the {which} is `{bound}`: write that")
 }
 
 /// The same, never zero.
@@ -182,29 +194,47 @@ pub(super) fn duration(
     let name = &field.key.text;
     let at = any_text(context, field.node, expected)?;
     let text = at.scalar.text.trim();
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     let zero = text == "0" && !within.contains(&Duration::ZERO);
-    if is_number(text) && !zero {
-        let problem = context.problem(at.span.clone(), format!("`{name}` has no unit"));
-        let hint =
-            if at.scalar.substituted() { "write a unit".into() } else { format!("write `{text}s` or `{text}ms`") };
-        problem.expected(expected).hint(hint);
+    if is_number(text) && !text.starts_with('-') && !zero {
+        let hint = if digits && !at.scalar.substituted() {
+            format!("write `{text}s` or `{text}ms`")
+        } else {
+            UNITS.to_owned()
+        };
+        context.problem(at.span.clone(), format!("`{name}` has no unit"), expected, hint);
         return None;
     }
     match humantime::parse_duration(text) {
         Ok(duration) if within.contains(&duration) => Some(duration),
         Ok(duration) => {
-            let (least, most) =
-                (humantime::format_duration(*within.start()), humantime::format_duration(*within.end()));
+            let (least, most) = (in_words(*within.start()), in_words(*within.end()));
             let message = if duration.is_zero() { "cannot be zero" } else { "is out of range" };
-            let problem = context.problem(at.span.clone(), format!("`{name}` {message}"));
-            problem.expected(format!("from {least} to {most}"));
+            let hint = if duration < *within.start() { bound("least", &least) } else { bound("most", &most) };
+            let hint = format!("{hint}, or leave out `{name}` for its default");
+            context.problem(at.span.clone(), format!("`{name}` {message}"), format!("from {least} to {most}"), hint);
             None
         }
         Err(_) => {
-            let shown = at.scalar.shown();
-            context.problem(at.span.clone(), format!("{shown} is not a duration")).expected(expected);
+            let message = format!("{} is not a duration", at.scalar.shown());
+            context.problem(at.span.clone(), message, expected, UNITS);
             None
         }
+    }
+}
+
+const UNITS: &str =
+    "write whole numbers, each with its unit: `ms`, `s`, `m`, `h` or `d`; `1h 30m` is one and a half hours";
+
+/// A bound as one would write it: in the largest unit that it is a whole number of.
+fn in_words(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match duration.subsec_millis() {
+        0 if seconds == 0 => "0s".into(),
+        0 if seconds.is_multiple_of(24 * 60 * 60) => format!("{}d", seconds / (24 * 60 * 60)),
+        0 if seconds.is_multiple_of(60) => format!("{}m", seconds / 60),
+        0 => format!("{seconds}s"),
+        _ => format!("{}ms", duration.as_millis()),
     }
 }
 
@@ -213,16 +243,19 @@ pub(super) fn size(context: &mut Context<'_>, field: Field<'_>, most: u32) -> Op
     let expected = "a size such as `64KiB` or `4MiB`";
     let at = any_text(context, field.node, expected)?;
     let Ok(size) = at.scalar.text.parse::<bytesize::ByteSize>() else {
-        let shown = at.scalar.shown();
-        context.problem(at.span.clone(), format!("{shown} is not a size")).expected(expected);
+        let message = format!("{} is not a size", at.scalar.shown());
+        let hint = "write a number and its unit: `B`, `KiB`, `MiB` or `GiB`";
+        context.problem(at.span.clone(), message, expected, hint);
         return None;
     };
     let fits = u32::try_from(size.0).ok().filter(|size| *size <= most);
     let found = fits.and_then(|size| NonZeroUsize::new(size as usize));
     if found.is_none() {
-        let most = bytesize::ByteSize(most.into());
-        let problem = context.problem(at.span.clone(), format!("`{}` is out of range", field.key.text));
-        problem.expected(format!("from 1 byte to {most}"));
+        let most = bytesize::ByteSize(most.into()).to_string().replace(".0 ", "");
+        let name = &field.key.text;
+        let hint = if size.0 == 0 { bound("least", "1B") } else { bound("most", &most) };
+        let hint = format!("{hint}, or leave out `{name}` for its default");
+        context.problem(at.span.clone(), format!("`{name}` is out of range"), format!("from 1 byte to {most}"), hint);
     }
     found
 }
@@ -234,10 +267,11 @@ pub(super) fn word(context: &mut Context<'_>, field: Field<'_>, words: &[&'stati
     let found = words.iter().find(|word| **word == at.scalar.text).copied();
     if found.is_none() {
         let message = format!("{} is not a value of `{}`", at.scalar.shown(), field.key.text);
-        let problem = context.problem(at.span.clone(), message).expected(expected);
-        if let Some(near) = nearest(&at.scalar.text, words.iter().copied()) {
-            problem.hint(format!("did you mean `{near}`?"));
-        }
+        let hint = match nearest(&at.scalar.text, words.iter().copied()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("write {expected}, or leave out `{}` for its default", field.key.text),
+        };
+        context.problem(at.span.clone(), message, expected, hint);
     }
     found
 }
@@ -249,8 +283,9 @@ pub(super) fn date(context: &mut Context<'_>, field: Field<'_>) -> Option<time::
     let format = time::macros::format_description!("[year]-[month]-[day]");
     let date = time::Date::parse(&at.scalar.text, format).ok();
     if date.is_none() {
-        let shown = at.scalar.shown();
-        context.problem(at.span.clone(), format!("{shown} is not a day of the calendar")).expected(expected);
+        let message = format!("{} is not a day of the calendar", at.scalar.shown());
+        let hint = "write year, month and day with all their digits, of a day that there is";
+        context.problem(at.span.clone(), message, expected, hint);
     }
     date
 }
@@ -266,11 +301,21 @@ pub(super) struct NameRule {
     pub(super) then: fn(char) -> bool,
     /// Both, in words.
     pub(super) expected: &'static str,
+    /// A good one.
+    pub(super) example: &'static str,
 }
 
-/// Checks a name against its rule.
-pub(super) fn name(context: &mut Context<'_>, span: &Range<usize>, text: &str, rule: NameRule) -> Option<Arc<str>> {
-    const LONGEST: usize = 63;
+/// The longest name, in bytes.
+const LONGEST: usize = 63;
+
+/// Checks a name against its rule; `hidden` is shown for one that came from the environment.
+pub(super) fn name(
+    context: &mut Context<'_>,
+    span: &Range<usize>,
+    text: &str,
+    hidden: Option<&str>,
+    rule: NameRule,
+) -> Option<Arc<str>> {
     if text.starts_with(rule.first) && text.chars().all(rule.then) && text.len() <= LONGEST {
         return Some(text.into());
     }
@@ -278,8 +323,21 @@ pub(super) fn name(context: &mut Context<'_>, span: &Range<usize>, text: &str, r
     let message = match text.len() {
         0 => format!("the name of a {what} is empty"),
         64.. => format!("the name of a {what} is longer than {LONGEST} characters"),
-        _ => format!("{} cannot be the name of a {what}", quote(text)),
+        _ => format!("{} cannot be the name of a {what}", hidden.map_or_else(|| quote(text), str::to_owned)),
     };
-    context.problem(span.clone(), message).expected(rule.expected);
+    let hint = match nearby(text, rule).filter(|_| hidden.is_none()) {
+        Some(nearby) => format!("write `{nearby}`"),
+        None => format!("choose a short one, such as `{}`", rule.example),
+    };
+    context.problem(span.clone(), message, rule.expected, hint);
     None
+}
+
+/// What a name would be with its signs and letters made to fit.
+fn nearby(text: &str, rule: NameRule) -> Option<String> {
+    let fitting = |c: char| if (rule.then)(c) { c } else { c.to_ascii_lowercase() };
+    let fitting = text.trim().chars().map(fitting).map(|c| if (rule.then)(c) { c } else { '-' });
+    let fitting: String = fitting.skip_while(|c| !(rule.first)(*c)).collect();
+    let fitting = fitting.trim_end_matches('-');
+    (1..=LONGEST).contains(&fitting.len()).then(|| fitting.to_owned())
 }

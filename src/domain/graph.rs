@@ -61,8 +61,9 @@ fn report(context: &mut Context<'_>, names: &[&str], path: &[usize], first: usiz
     let mut cycle: Vec<&str> = path[from..].iter().map(|at| names[*at]).collect();
     cycle.push(names[first]);
     let message = format!("the sources wait for each other: `{}`", cycle.join(" -> "));
-    let problem = context.problem(place.clone(), message);
-    problem.expected("a source that does not need this one").hint("take the value from `{key}` or from another source");
+    let (expected, hint) =
+        ("a source that does not need this one", "take the value from `{key}` or from another source");
+    context.problem(place.clone(), message, expected, hint);
 }
 
 impl Domain {

@@ -5,28 +5,30 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use super::context::Context;
 use super::fields::{any_text, mapping};
 use super::problem::quote;
+use super::reference;
 use super::tree::{Key, Node};
 
 /// The most headers of a source.
 const MAX_HEADERS: usize = 64;
 
 /// Reads the mapping.
-pub(super) fn headers(context: &mut Context<'_>, node: &Node) -> Option<HeaderMap> {
+pub(super) fn headers(context: &mut Context<'_>, node: &Node, sources: &[&str]) -> Option<HeaderMap> {
     let entries = mapping(context, node, "headers")?;
     if entries.len() > MAX_HEADERS {
-        context.problem(node.span.clone(), "there are too many headers").expected(format!("at most {MAX_HEADERS}"));
+        let (expected, hint) = (format!("at most {MAX_HEADERS}"), "keep those that the source reads");
+        context.problem(node.span.clone(), "there are too many headers", expected, hint);
         return None;
     }
     let mut headers = HeaderMap::new();
     let before = context.count();
     for (key, value) in entries {
         let name = header_name(context, key);
-        let value = header_value(context, value);
+        let value = header_value(context, value, sources);
         if let (Some(name), Some((mut value, secret))) = (name, value) {
             value.set_sensitive(secret || matches!(name.as_str(), "authorization" | "cookie"));
             if headers.insert(&name, value).is_some() {
-                let problem = context.problem(key.span.clone(), format!("`{name}` is given twice"));
-                problem.hint("upper and lower case are the same in a header's name");
+                let hint = "remove one of the two: upper and lower case are the same in a header's name";
+                context.problem(key.span.clone(), format!("`{name}` is given twice"), "each header once", hint);
             }
         }
     }
@@ -35,25 +37,35 @@ pub(super) fn headers(context: &mut Context<'_>, node: &Node) -> Option<HeaderMa
 
 fn header_name(context: &mut Context<'_>, key: &Key) -> Option<HeaderName> {
     let Ok(name) = HeaderName::from_bytes(key.text.as_bytes()) else {
-        let problem = context.problem(key.span.clone(), format!("{} is not the name of a header", quote(&key.text)));
-        problem.expected("letters, digits and `-`");
+        let message = format!("{} is not the name of a header", quote(&key.text));
+        let hint = "write it as HTTP does, without spaces and without `:`: `accept-language`";
+        context.problem(key.span.clone(), message, "letters, digits and `-`", hint);
         return None;
     };
     if let Some(reason) = ours(name.as_str()) {
-        context.problem(key.span.clone(), format!("`{name}` cannot be set: {reason}")).hint("remove it");
+        let message = format!("`{name}` cannot be set: {reason}");
+        let hint = "remove it: the sidecar sets it where it is needed";
+        context.problem(key.span.clone(), message, "a header that is the file's to set", hint);
         return None;
     }
     Some(name)
 }
 
 /// The value, and whether it came from the environment and is never to be shown.
-fn header_value(context: &mut Context<'_>, node: &Node) -> Option<(HeaderValue, bool)> {
+fn header_value(context: &mut Context<'_>, node: &Node, sources: &[&str]) -> Option<(HeaderValue, bool)> {
+    let before = context.count();
+    reference::refuse(context, node, sources, "a header");
+    if context.count() > before {
+        return None;
+    }
     let at = any_text(context, node, "a header's value")?;
     let good = at.scalar.text.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\t'));
     let value = HeaderValue::from_str(&at.scalar.text).ok().filter(|_| good);
     if value.is_none() {
-        let problem = context.problem(at.span.clone(), "this cannot be the value of a header");
-        problem.expected("printable ASCII on one line");
+        let hint =
+            "remove line breaks, and encode other characters as the source expects it (base64, or `%` and digits)";
+        let message = "this cannot be the value of a header";
+        context.problem(at.span.clone(), message, "printable ASCII on one line", hint);
     }
     value.map(|value| (value, at.scalar.substituted()))
 }

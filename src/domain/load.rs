@@ -6,17 +6,19 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::{self, Read as _};
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
+use rustix::fs::OFlags;
 
 use super::context::Context;
 use super::decode::{self, Checked, MAX_FILE};
 use super::model::Domains;
 use super::problem::Problem;
-use super::substitute::plain_error;
-use super::version::overlap;
+use super::substitute::{plain_error, remedy};
+use super::version::{APART, overlap};
 use super::world::World;
 
 /// The SHA-256 of what a file said when it was read (it may be a secret); `None`: it could not be read.
@@ -66,16 +68,16 @@ pub fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Vec<Problem>> {
     for path in paths {
         match files_of(path) {
             Ok(found) if found.is_empty() => {
-                let mut problem = Problem::of_file(path, "the folder holds no domain file");
-                problem.expected("at least one `*.yaml` or `*.yml`");
-                problems.push(problem);
+                let hint =
+                    "subfolders, and names that begin with a dot, are not looked at: name the file or its very folder";
+                let expected = "at least one `*.yaml` or `*.yml`";
+                problems.push(Problem::of_file(path, "the folder holds no domain file", expected, hint));
             }
             Ok(found) => files.extend(found),
             Err(error) => {
                 let message = format!("the path cannot be read: {}", plain_error(&error));
-                let mut problem = Problem::of_file(path, message);
-                problem.expected("a domain file or a folder of them");
-                problems.push(problem);
+                let (expected, hint) = ("a domain file or a folder of them", remedy(&error));
+                problems.push(Problem::of_file(path, message, expected, hint));
             }
         }
     }
@@ -85,8 +87,9 @@ pub fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Vec<Problem>> {
 }
 
 fn files_of(path: &Path) -> io::Result<Vec<PathBuf>> {
-    if !std::fs::metadata(path)?.is_dir() {
-        return Ok(vec![path.into()]);
+    let found = std::fs::metadata(path)?;
+    if !found.is_dir() {
+        return regular(&found).map(|()| vec![path.into()]);
     }
     let mut files = Vec::new();
     for entry in std::fs::read_dir(path)? {
@@ -102,14 +105,34 @@ fn files_of(path: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 /// A file's text, if it is UTF-8 and not larger than a domain file may be: what [`World::read`] is in a process.
+///
+/// Only of a regular file, symbolic links followed: a pipe would wait for its writer, and to open a device may do something.
 pub fn read_text(path: &Path) -> io::Result<String> {
+    // Before it is opened, for what it is; and after, in case it was another a moment ago.
+    regular(&std::fs::metadata(path)?)?;
+    let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
+    let file = std::fs::OpenOptions::new().read(true).custom_flags(nonblocking).open(path)?;
+    regular(&file.metadata()?)?;
     let mut text = String::new();
     let limit = MAX_FILE as u64 + 1;
-    std::fs::File::open(path)?.take(limit).read_to_string(&mut text)?;
+    file.take(limit).read_to_string(&mut text)?;
     if text.len() > MAX_FILE {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "larger than 1 MiB"));
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is larger than 1 MiB"));
     }
     Ok(text)
+}
+
+/// Refuses all but regular files.
+fn regular(found: &std::fs::Metadata) -> io::Result<()> {
+    let kind = found.file_type();
+    let what = match () {
+        () if kind.is_file() => return Ok(()),
+        () if kind.is_dir() => "a folder",
+        () if kind.is_fifo() => "a pipe",
+        () if kind.is_socket() => "a socket",
+        () => "a device",
+    };
+    Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it is {what}, not a regular file")))
 }
 
 /// Reads and checks every file that the paths name.
@@ -182,8 +205,8 @@ impl Entry {
     }
 
     fn unreadable(file: &Path, old: Option<&Self>, error: &io::Error) -> Self {
-        let mut problem = Problem::of_file(file, format!("the file cannot be read: {}", plain_error(error)));
-        problem.expected("UTF-8 text of at most 1 MiB");
+        let message = format!("the file cannot be read: {}", plain_error(error));
+        let problem = Problem::of_file(file, message, "UTF-8 text of at most 1 MiB", remedy(error));
         let in_force = old.and_then(|old| old.in_force.clone());
         Self { text: None, led_to: BTreeMap::new(), current: Err(vec![problem]), in_force }
     }
@@ -254,14 +277,13 @@ fn clashes_with(file: &Path, new: &Sound, others: &[(&PathBuf, &Sound)], world: 
         let shown = other_file.display();
         if other.name == domain.name {
             let message = format!("the domain `{}` is already in `{shown}`", domain.name);
-            let problem = context.problem(new.checked.name.clone(), message);
-            problem.expected("another name").hint("one file holds a domain, with all its versions");
+            let hint = "one file holds a domain, with all its versions";
+            context.problem(new.checked.name.clone(), message, "another name", hint);
         }
         for (version, place) in domain.versions.iter().zip(&new.checked.paths) {
             if let Some(theirs) = other.versions.iter().find(|theirs| overlap(&theirs.path, &version.path)) {
                 let message = format!("this path overlaps with `{}` in `{shown}`", theirs.path.text);
-                let problem = context.problem(place.clone(), message);
-                problem.expected("a path that no other version can match").hint("`{key}` stands for any one segment");
+                context.problem(place.clone(), message, APART, "`{key}` stands for any one segment");
             }
         }
     }

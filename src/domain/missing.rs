@@ -5,24 +5,50 @@ use serde_json::{Map, Number, Value as Json};
 use super::context::{At, Context};
 use super::fields::{Field, is_bool, is_null, is_number};
 use super::model::Missing;
+use super::problem::distance;
+use super::reference;
 use super::tree::{Node, Scalar, Value};
 
 /// Reads the key.
-pub(super) fn missing(context: &mut Context<'_>, field: Field<'_>) -> Option<Missing> {
+///
+/// `not-found` in quotes means the same as without; in a block (`|-`) it is a text, and so is all that resembles it.
+pub(super) fn missing(context: &mut Context<'_>, field: Field<'_>, sources: &[&str]) -> Option<Missing> {
     if let Some(at) = At::of(field.node) {
         if at.scalar.broken {
             return None;
         }
         if at.scalar.plain && at.scalar.text.is_empty() {
-            let problem = context.problem(field.key.span.clone(), "`missing` has no value");
-            problem.expected("`not-found`, or a value").hint("write `missing: null` if a 404 means null");
+            let (expected, hint) = ("`not-found`, or a value", "write `missing: null` if a 404 means null");
+            context.problem(field.key.span.clone(), "`missing` has no value", expected, hint);
             return None;
         }
-        if at.scalar.text == "not-found" {
+        if at.scalar.text == NOT_FOUND && !at.scalar.block {
             return Some(Missing::NotFound);
         }
+        if nearly_not_found(at.scalar) {
+            let message = format!("{} is not `{NOT_FOUND}`, but nearly so", at.scalar.shown());
+            let hint = "write `not-found` if there is then no such key; a text like this is written in a block: \
+                        `missing: |-`, and the text below it";
+            context.problem(at.span.clone(), message, "`not-found`, or a value", hint);
+            return None;
+        }
+    }
+    let before = context.count();
+    reference::refuse(context, field.node, sources, "`missing`");
+    if context.count() > before {
+        return None;
     }
     json(context, field.node).map(|value| Missing::Value(value.to_string().into()))
+}
+
+const NOT_FOUND: &str = "not-found";
+
+/// Whether a text is one slip away from `not-found`, whatever its case, and whatever stands between the words or around.
+fn nearly_not_found(scalar: &Scalar) -> bool {
+    const LONGEST: usize = 32;
+    let letters = || scalar.text.chars().filter(|c| c.is_alphanumeric());
+    let plain: String = letters().take(LONGEST).collect();
+    !scalar.block && scalar.text.len() <= LONGEST && distance(&plain, "notfound") <= 1
 }
 
 fn json(context: &mut Context<'_>, node: &Node) -> Option<Json> {
@@ -40,7 +66,8 @@ fn json(context: &mut Context<'_>, node: &Node) -> Option<Json> {
         Value::Scalar(scalar) => {
             let value = typed(scalar);
             if value.is_none() {
-                context.problem(node.span.clone(), "JSON has no such number").expected("a JSON value");
+                let hint = "write a finite number, or put it in quotes if it is meant as text";
+                context.problem(node.span.clone(), "JSON has no such number", "a JSON value", hint);
             }
             value
         }

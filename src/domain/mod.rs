@@ -15,6 +15,7 @@ mod model;
 mod plan;
 mod problem;
 mod program;
+mod reference;
 mod schema;
 mod server;
 mod source;

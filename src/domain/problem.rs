@@ -2,6 +2,7 @@
 //!
 //! A [`Problem`] carries the line that it is about, so that it can be rendered long after the file has changed. Its texts are
 //! lower case without a full stop, with literals in backticks; they never hold a value that came from the environment.
+//! None can be made without saying what was expected and what to do.
 
 use std::fmt::Write as _;
 use std::ops::Range;
@@ -33,20 +34,25 @@ pub struct Problem {
     /// What is wrong.
     pub message: String,
     /// What was expected there.
-    pub expected: Option<String>,
+    pub expected: String,
     /// What to do about it.
-    pub hint: Option<String>,
+    pub hint: String,
 }
 
 impl Problem {
     /// A problem with the file itself, not with a place in it.
-    pub(super) fn of_file(file: &Path, message: impl Into<String>) -> Self {
-        let message = message.into();
-        Self { file: file.into(), source: None, span: 0..0, line: 1, column: 1, message, expected: None, hint: None }
+    pub(super) fn of_file(
+        file: &Path,
+        message: impl Into<String>,
+        expected: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Self {
+        let (message, expected, hint) = (message.into(), expected.into(), hint.into());
+        Self { file: file.into(), source: None, span: 0..0, line: 1, column: 1, message, expected, hint }
     }
 
-    /// A problem at `span` of `text`, clipped to the line that it begins on.
-    pub(super) fn at(file: &Path, text: &str, span: Range<usize>, message: impl Into<String>) -> Self {
+    /// The same at `span` of `text`, clipped to the line that it begins on.
+    pub(super) fn place(self, text: &str, span: Range<usize>) -> Self {
         let start = floor(text, span.start);
         let line_start = text[..start].rfind(['\n', '\r']).map_or(0, |at| at + 1);
         let line_end = text[start..].find(['\n', '\r']).map_or(text.len(), |at| start + at);
@@ -56,20 +62,8 @@ impl Problem {
             span: start..end,
             line: count_lines(&text[..start]),
             column: text[line_start..start].chars().count() + 1,
-            ..Self::of_file(file, message)
+            ..self
         }
-    }
-
-    /// Says what was expected.
-    pub(super) fn expected(&mut self, expected: impl Into<String>) -> &mut Self {
-        self.expected = Some(expected.into());
-        self
-    }
-
-    /// Says what to do.
-    pub(super) fn hint(&mut self, hint: impl Into<String>) -> &mut Self {
-        self.hint = Some(hint.into());
-        self
     }
 }
 
@@ -78,8 +72,8 @@ fn floor(text: &str, at: usize) -> usize {
     text.floor_char_boundary(at.min(text.len()))
 }
 
-/// The number of the line that ends `before`, from 1; `\r\n` is one line break.
-fn count_lines(before: &str) -> usize {
+/// The number of the line that `before` ends on, from 1; `\r\n` is one line break.
+pub(super) fn count_lines(before: &str) -> usize {
     let breaks = before.bytes().filter(|byte| matches!(byte, b'\n' | b'\r')).count();
     1 + breaks - before.matches("\r\n").count()
 }
@@ -101,25 +95,20 @@ pub fn render(problems: &[Problem], color: bool) -> String {
 fn render_one(problem: &Problem, renderer: &Renderer) -> String {
     let path = problem.file.display().to_string();
     let title = Level::ERROR.primary_title(&problem.message);
-    let label = problem.expected.as_ref().map(|expected| format!("expected {expected}"));
+    let label = format!("expected {}", problem.expected);
     let mut group = match &problem.source {
         Some(line) => {
             let start = problem.span.start.saturating_sub(line_start(problem, line));
             let span = start..(start + problem.span.len()).min(line.len());
-            let annotation = AnnotationKind::Primary.span(span).label(label.as_deref());
+            let annotation = AnnotationKind::Primary.span(span).label(label.as_str());
             title.element(Snippet::source(line.as_str()).line_start(problem.line).path(path).annotation(annotation))
         }
-        None if (problem.line, problem.column) == (1, 1) => title.element(Origin::path(path)),
         None => title.element(Origin::path(path).line(problem.line).char_column(problem.column)),
     };
-    if problem.source.is_none()
-        && let Some(label) = &label
-    {
-        group = group.element(Level::NOTE.message(label));
+    if problem.source.is_none() {
+        group = group.element(Level::NOTE.message(label.as_str()));
     }
-    if let Some(hint) = &problem.hint {
-        group = group.element(Level::HELP.with_name("hint").message(hint));
-    }
+    group = group.element(Level::HELP.with_name("hint").message(&problem.hint));
     renderer.render(&[group])
 }
 
@@ -148,6 +137,17 @@ pub(super) fn quote(text: &str) -> String {
     out
 }
 
+/// Names in backticks with commas between; not all where they are many.
+pub(super) fn list_of_few<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    const MOST: usize = 8;
+    let mut names = names.into_iter();
+    let mut shown: Vec<_> = names.by_ref().take(MOST).map(quote).collect();
+    if names.next().is_some() {
+        shown.push("…".into());
+    }
+    shown.join(", ")
+}
+
 /// The candidate that `word` was probably meant to be, if one is near.
 pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let allowed = (word.chars().count() / 3).max(1);
@@ -156,7 +156,7 @@ pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
 }
 
 /// Edits between two words: insertions, deletions, replacements and swaps of neighbours; `-` and `_` are the same.
-fn distance(left: &str, right: &str) -> usize {
+pub(super) fn distance(left: &str, right: &str) -> usize {
     const LONGEST: usize = 64;
     let fold = |text: &str| -> Vec<char> {
         text.chars().take(LONGEST).map(|c| if c == '-' { '_' } else { c.to_ascii_lowercase() }).collect()
@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn a_place_is_told_in_characters_and_clipped_to_its_line() {
-        let problem = Problem::at(Path::new("f"), "ä: ü\r\nb: é\nc", 9..99, "m");
+        let problem = Problem::of_file(Path::new("f"), "m", "e", "h").place("ä: ü\r\nb: é\nc", 9..99);
         assert_eq!((problem.line, problem.column), (2, 2));
         assert_eq!(problem.span, 9..13);
         assert_eq!(problem.source.as_deref(), Some("b: é"));

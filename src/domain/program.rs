@@ -15,8 +15,7 @@ pub(super) fn program(context: &mut Context<'_>, node: &Node) -> Option<Arc<str>
             let length = at.scalar.text.len();
             let start = found.at.start.min(length);
             let range = start..found.at.end.clamp(start, length);
-            let problem = context.problem_in(at, range, found.message);
-            problem.hint = found.hint;
+            context.problem_in(at, range, found.message, found.expected, found.hint);
             None
         }
     }

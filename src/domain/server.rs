@@ -23,7 +23,7 @@ pub(super) fn server(context: &mut Context<'_>, at: At<'_>) -> Option<ServerIden
     };
     result
         .map_err(|(message, hint)| {
-            context.problem(at.span.clone(), message).expected(EXPECTED).hint(hint);
+            context.problem(at.span.clone(), message, EXPECTED, hint);
         })
         .ok()
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::context::Context;
 use super::decode::MAX_DEADLINE;
-use super::fields::{Fields, NameRule, count, duration, mapping, name, number, size, text, word};
+use super::fields::{Field, Fields, NameRule, count, duration, mapping, name, number, size, text, word};
 use super::graph;
 use super::headers::headers;
 use super::missing::missing;
@@ -40,6 +40,7 @@ const HTTP_KEYS: &[&str] = &["server", "headers", "pages", "max_pages", "max_bod
 
 /// The most sources of a domain.
 const MAX_SOURCES: usize = 64;
+const TOO_MANY: &str = "at most 64 sources";
 const MAX_BODY: u32 = 1 << 30;
 const DEFAULT_BODY: usize = 4 << 20;
 
@@ -48,6 +49,7 @@ const SOURCE_NAME: NameRule = NameRule {
     first: |c| c.is_ascii_alphabetic() || c == '_',
     then: |c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'),
     expected: "a letter, then letters, digits, `_` or `-`",
+    example: "profile",
 };
 
 /// Every source, in the order of the file.
@@ -55,7 +57,12 @@ pub(super) fn sources(context: &mut Context<'_>, node: &Node) -> Option<Vec<Sour
     let entries = mapping(context, node, "the sources, each under its name,")?;
     if entries.is_empty() || entries.len() > MAX_SOURCES {
         let message = if entries.is_empty() { "there is no source" } else { "there are too many sources" };
-        context.problem(node.span.clone(), message).expected(format!("from 1 to {MAX_SOURCES} sources"));
+        let (expected, hint) = if entries.is_empty() {
+            ("at least one source", "say where the data comes from: `profile: {url: 'https://host/path/{key}'}`")
+        } else {
+            (TOO_MANY, "put what belongs together behind one URL, or in a domain of its own")
+        };
+        context.problem(node.span.clone(), message, expected, hint);
         return None;
     }
     let names: Vec<&str> = entries.iter().map(|(key, _)| key.text.as_str()).collect();
@@ -75,7 +82,7 @@ fn source(
 ) -> (Option<Source>, Vec<(SourceIndex, std::ops::Range<usize>)>) {
     let name = source_name(context, key);
     let Some(fields) = Fields::of(context, node, "a source", SOURCE_KEYS) else { return (None, Vec::new()) };
-    let common = common(context, &fields);
+    let common = common(context, &fields, names);
     if not_yet(context, &fields) {
         return (None, Vec::new());
     }
@@ -89,7 +96,8 @@ fn source(
         Some(field) => text(context, field.node, "an identity").and_then(|at| server::server(context, at)),
         None => url.as_ref().and_then(|url| server::of_origin(&url.origin)),
     };
-    let headers = fields.get("headers").map_or_else(|| Some(http::HeaderMap::new()), |it| headers(context, it.node));
+    let headers =
+        fields.get("headers").map_or_else(|| Some(http::HeaderMap::new()), |it| headers(context, it.node, names));
     let pages = pages(context, &fields);
     let source = (|| {
         let common = common?;
@@ -124,11 +132,11 @@ fn needs(pieces: &[UrlPiece]) -> Vec<SourceIndex> {
 
 fn source_name(context: &mut Context<'_>, key: &Key) -> Option<Arc<str>> {
     if key.text == "key" {
-        let problem = context.problem(key.span.clone(), "a source cannot be named `key`");
-        problem.expected("another name").hint("`{key}` in a URL is the key that was asked for");
+        let hint = "`{key}` in a URL is the key that was asked for";
+        context.problem(key.span.clone(), "a source cannot be named `key`", "another name", hint);
         return None;
     }
-    name(context, &key.span, &key.text, SOURCE_NAME)
+    name(context, &key.span, &key.text, None, SOURCE_NAME)
 }
 
 /// What every kind of source has.
@@ -140,8 +148,8 @@ struct Common {
     max_body: NonZeroUsize,
 }
 
-fn common(context: &mut Context<'_>, fields: &Fields<'_>) -> Option<Common> {
-    let missing = fields.get("missing").map_or(Some(Missing::Failure), |field| missing(context, field));
+fn common(context: &mut Context<'_>, fields: &Fields<'_>, names: &[&str]) -> Option<Common> {
+    let missing = fields.get("missing").map_or(Some(Missing::Failure), |field| missing(context, field, names));
     let timeout = fields
         .get("timeout")
         .map_or(Some(None), |field| duration(context, field, Duration::from_millis(1)..=MAX_DEADLINE).map(Some));
@@ -163,24 +171,37 @@ fn not_yet(context: &mut Context<'_>, fields: &Fields<'_>) -> bool {
     let kinds: Vec<_> = ["url", "postgres", "mongodb"].iter().filter_map(|kind| fields.get(kind)).collect();
     if let [_, second, ..] = kinds[..] {
         let message = format!("`{}` and `{}` exclude each other", kinds[0].key.text, second.key.text);
-        context.problem(second.key.span.clone(), message).expected("one of `url`, `postgres`, `mongodb`");
+        let hint = "remove one of them: a source reads from one place";
+        context.problem(second.key.span.clone(), message, "one of `url`, `postgres`, `mongodb`", hint);
     }
     let other = |kind: &str| fields.get(kind).is_some();
     let belongs = [("query", "postgres"), ("database", "mongodb"), ("collection", "mongodb"), ("filter", "mongodb")];
     for (key, kind) in belongs.into_iter().chain([("projection", "mongodb")]) {
         if let Some(field) = fields.get(key).filter(|_| !other(kind)) {
-            context.problem(field.key.span.clone(), format!("`{key}` has no meaning without `{kind}`"));
+            without(context, field, kind);
         }
     }
     let Some(kind) = kinds.iter().find(|field| field.key.text != "url") else { return false };
     for field in HTTP_KEYS.iter().filter_map(|key| fields.get(key)).filter(|_| !other("url")) {
-        context.problem(field.key.span.clone(), format!("`{}` has no meaning without `url`", field.key.text));
+        without(context, field, "url");
     }
     let needed = if kind.key.text == "postgres" { "query" } else { "collection" };
     let what = format!("a `{}` source", kind.key.text);
-    fields.need(context, needed, &what, "say what to read");
-    context.problem(kind.key.span.clone(), format!("{what} is not yet in this build")).expected("`url`");
+    fields.need(context, needed, &what, if needed == "query" { QUERY } else { COLLECTION });
+    let hint = "put an HTTP service before it, and name that: `url: https://host/path/{key}`";
+    context.problem(kind.key.span.clone(), format!("{what} is not yet in this build"), "`url`", hint);
     true
+}
+
+const QUERY: &str = "say what to read: `query: select … where customer_id = $key`";
+const COLLECTION: &str = "say what to read: `collection: customers`";
+
+/// Reports a key that belongs to another kind of source.
+fn without(context: &mut Context<'_>, field: Field<'_>, kind: &str) {
+    let name = &field.key.text;
+    let message = format!("`{name}` has no meaning without `{kind}`");
+    let hint = format!("remove `{name}`, or say with `{kind}` where the source is");
+    context.problem(field.key.span.clone(), message, format!("`{kind}` beside it"), hint);
 }
 
 fn pages(context: &mut Context<'_>, fields: &Fields<'_>) -> Option<Pages> {
@@ -190,8 +211,9 @@ fn pages(context: &mut Context<'_>, fields: &Fields<'_>) -> Option<Pages> {
     match (chosen?, most) {
         (Some("follow"), _) => max_pages.map(|max_pages| Pages::Follow { max_pages }),
         (_, Some(field)) => {
-            let problem = context.problem(field.key.span.clone(), "`max_pages` has no meaning without `pages: follow`");
-            problem.hint("remove `max_pages`, or write `pages: follow`");
+            let (message, hint) =
+                ("`max_pages` has no meaning without `pages: follow`", "remove `max_pages`, or write `pages: follow`");
+            context.problem(field.key.span.clone(), message, "`pages: follow` beside it", hint);
             None
         }
         (Some(_), None) => Some(Pages::First),

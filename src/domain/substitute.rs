@@ -2,12 +2,16 @@
 //!
 //! It works on parsed scalars, so that no value can add structure to the file. `$${` stands for a literal `${`.
 
+use std::io::ErrorKind;
 use std::ops::Range;
 use std::path::Path;
 
 use super::context::{At, Context};
 use super::problem::quote;
 use super::tree::{Node, Piece, Value};
+
+const EXPECTED: &str = "`${NAME}` or `${NAME:-default}`";
+const HINT: &str = "write `$${` for a literal `${`";
 
 /// The largest text that a scalar may grow to, in bytes.
 const MAX_VALUE: usize = 1 << 20;
@@ -57,7 +61,9 @@ fn replace(context: &mut Context<'_>, at: At<'_>) -> Option<(String, Vec<Piece>)
         match value(context, at, &reference) {
             Some(value) if grown.text.len() + value.len() <= MAX_VALUE => grown.put(&value, reference.range, false),
             Some(_) => {
-                context.problem_in(at, reference.range, "the substituted text is too large");
+                let expected = format!("at most {} MiB with all that is put in", MAX_VALUE >> 20);
+                let hint = "check that the variable, or its file, is the right one";
+                context.problem_in(at, reference.range, "the substituted text is too large", expected, hint);
             }
             None => grown.put("", reference.range, false),
         }
@@ -93,8 +99,7 @@ impl Grown<'_> {
 fn reference<'s>(context: &mut Context<'_>, at: At<'s>, dollar: usize) -> Option<Reference<'s>> {
     let raw = &at.scalar.raw;
     let Some(length) = closing_brace(&raw[dollar..]) else {
-        let problem = context.problem_in(at, dollar..raw.len(), "`${` is not closed");
-        problem.expected("`${NAME}` or `${NAME:-default}`").hint("write `$${` for a literal `${`");
+        context.problem_in(at, dollar..raw.len(), "`${` is not closed", EXPECTED, HINT);
         return None;
     };
     let range = dollar..dollar + length + 1;
@@ -104,8 +109,7 @@ fn reference<'s>(context: &mut Context<'_>, at: At<'s>, dollar: usize) -> Option
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     if !good {
         let message = format!("{} is not the name of an environment variable", quote(name));
-        let problem = context.problem_in(at, range.clone(), message);
-        problem.expected("`${NAME}` or `${NAME:-default}`").hint("write `$${` for a literal `${`");
+        context.problem_in(at, range.clone(), message, EXPECTED, HINT);
         return Some(Reference { name: "", default: Some(""), range });
     }
     Some(Reference { name, default, range })
@@ -141,7 +145,7 @@ fn value(context: &mut Context<'_>, at: At<'_>, reference: &Reference<'_>) -> Op
             Ok(text) => return Some(text.trim_end_matches(['\n', '\r']).to_owned()),
             Err(error) => {
                 let message = format!("the file that `{name}_FILE` names cannot be read: {}", plain_error(&error));
-                context.problem_in(at, range.clone(), message).expected("a readable file");
+                context.problem_in(at, range.clone(), message, "a readable file of at most 1 MiB", remedy(&error));
                 return None;
             }
         }
@@ -149,17 +153,33 @@ fn value(context: &mut Context<'_>, at: At<'_>, reference: &Reference<'_>) -> Op
     if let Some(default) = default {
         return Some((*default).to_owned());
     }
-    let problem = context.problem_in(at, range.clone(), format!("the environment variable `{name}` is not set"));
-    problem.expected("a value").hint(format!("set `{name}` or `{name}_FILE`, or write `${{{name}:-default}}`"));
+    let message = format!("the environment variable `{name}` is not set");
+    let hint = format!("set `{name}` or `{name}_FILE`, or write `${{{name}:-default}}`");
+    context.problem_in(at, range.clone(), message, "a value", hint);
     None
 }
 
 /// An I/O error in words, lower case.
 pub(super) fn plain_error(error: &std::io::Error) -> String {
+    if let Some(ours) = error.get_ref() {
+        return ours.to_string();
+    }
     match error.kind() {
-        std::io::ErrorKind::NotFound => "it does not exist".into(),
-        std::io::ErrorKind::PermissionDenied => "permission denied".into(),
-        std::io::ErrorKind::InvalidData => "it is not UTF-8 text, or too large".into(),
+        ErrorKind::NotFound => "it does not exist".into(),
+        ErrorKind::PermissionDenied => "permission denied".into(),
+        ErrorKind::InvalidData => "it is not UTF-8 text".into(),
         kind => kind.to_string(),
+    }
+}
+
+/// What to do about it.
+pub(super) fn remedy(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::NotFound => "check its name, and that it is mounted here",
+        ErrorKind::PermissionDenied => "let this process's user read it, and search the folders above it",
+        ErrorKind::InvalidData => "check that it is the right file, and save it as UTF-8",
+        ErrorKind::InvalidInput => "name a file that can be read again and again; symbolic links are followed",
+        ErrorKind::Interrupted | ErrorKind::TimedOut | ErrorKind::WouldBlock => "try again",
+        _ => "look at it with `ls -lL`, as this process's user",
     }
 }

@@ -53,6 +53,7 @@ fn variable(name: &str) -> Option<String> {
         ("N", "7"),
         ("EMPTY", ""),
         ("EVIL", "a\nretries: 9"),
+        ("NEARLY", "not_found"),
         ("TOKEN_FILE", "/run/token"),
         ("GONE_FILE", "/run/gone"),
     ]);
@@ -72,8 +73,8 @@ fn read(path: &Path) -> io::Result<String> {
 /// Stands in for the compiler: refuses `@`, at its place.
 fn program(text: &str) -> Result<(), ProgramProblem> {
     text.find('@').map_or(Ok(()), |at| {
-        let (message, hint) = ("unexpected `@`".into(), Some("remove it".into()));
-        Err(ProgramProblem { at: at..at + 1, message, hint })
+        let (message, expected, hint) = ("unexpected `@`".into(), "a term".into(), "remove it".into());
+        Err(ProgramProblem { at: at..at + 1, message, expected, hint })
     })
 }
 
@@ -87,7 +88,17 @@ fn good(text: &str) -> Domain {
 
 /// The problems of a file as they are shown.
 fn shown(text: &str) -> String {
-    render(&parse(Path::new("customer.yaml"), text, world()).unwrap_err(), false)
+    let problems = parse(Path::new("customer.yaml"), text, world()).unwrap_err();
+    for problem in &problems {
+        assert!(is_whole(problem), "{problem:?}");
+    }
+    render(&problems, false)
+}
+
+/// Whether a problem says all: what was met, what was expected, and a next step that is not the same again.
+fn is_whole(problem: &Problem) -> bool {
+    let texts = [&problem.message, &problem.expected, &problem.hint];
+    texts.iter().all(|text| !text.trim().is_empty() && !text.ends_with('.')) && problem.expected != problem.hint
 }
 
 /// The problems of a file with one source that says `lines`.
@@ -135,6 +146,7 @@ proptest! {
             for problem in &problems {
                 prop_assert!(text.get(problem.span.clone()).is_some(), "{problem:?}");
                 prop_assert!(problem.line >= 1 && problem.column >= 1);
+                prop_assert!(is_whole(problem), "{problem:?}");
             }
             prop_assert!(!render(&problems, false).is_empty());
         }

@@ -153,7 +153,8 @@ pub(super) fn read(context: &mut Context<'_>) -> Option<Node> {
         }
     }
     if builder.root.is_none() {
-        builder.context.problem(0..0, "the file is empty").expected("`domain`, `sources` and `versions`");
+        let hint = "`bfb schema` prints what a domain file may say; the least is a name, a source and a version";
+        builder.context.problem(0..0, "the file is empty", "`domain`, `sources` and `versions`", hint);
     }
     builder.root
 }
@@ -172,13 +173,14 @@ impl Builder<'_, '_> {
             Event::DocumentStart(_) => {
                 self.documents += 1;
                 if self.documents > 1 {
-                    self.context.problem(span, "a second document begins here").hint("write one file for each domain");
+                    let (expected, hint) = ("one document", "write one file for each domain");
+                    self.context.problem(span, "a second document begins here", expected, hint);
                     return None;
                 }
             }
             Event::Alias(_) => {
-                let problem = self.context.problem(span.clone(), "aliases are not supported");
-                problem.expected("the value itself").hint("write the value out where it is needed");
+                let (expected, hint) = ("the value itself", "write the value out where it is needed");
+                self.context.problem(span.clone(), "aliases are not supported", expected, hint);
                 self.value(Node { span, value: Value::List(Vec::new()) });
             }
             Event::Scalar(text, style, anchor, tag) => {
@@ -201,16 +203,19 @@ impl Builder<'_, '_> {
 
     fn plain_only(&mut self, span: &Range<usize>, anchor: usize, tag: bool) {
         if anchor != 0 {
-            self.context.problem(span.clone(), "anchors are not supported").hint("remove the `&name`");
+            let (expected, hint) = ("the value alone", "remove the `&name`");
+            self.context.problem(span.clone(), "anchors are not supported", expected, hint);
         }
         if tag {
-            self.context.problem(span.clone(), "tags are not supported").hint("remove the `!tag`");
+            let (expected, hint) = ("the value alone", "remove the `!tag`; quotes make a text of a number");
+            self.context.problem(span.clone(), "tags are not supported", expected, hint);
         }
     }
 
     fn start(&mut self, open: Open, span: Range<usize>) -> Option<()> {
         if self.open.len() == MAX_DEPTH {
-            self.context.problem(span, "this is nested too deeply").expected(format!("at most {MAX_DEPTH} levels"));
+            let (expected, hint) = (format!("at most {MAX_DEPTH} levels"), "no key of a domain file needs more");
+            self.context.problem(span, "this is nested too deeply", expected, hint);
             return None;
         }
         self.open.push(open);
@@ -263,7 +268,8 @@ fn scalar(text: String, style: ScalarStyle, span: Range<usize>) -> Node {
 fn key(context: &mut Context<'_>, node: Node) -> Key {
     let span = node.span;
     let Value::Scalar(scalar) = node.value else {
-        context.problem(span.clone(), "a list or mapping cannot be a key").expected("a name");
+        let hint = "put it in quotes if it is meant as a name";
+        context.problem(span.clone(), "a list or mapping cannot be a key", "a name", hint);
         return Key { text: format!("\0{}", span.start), span };
     };
     // The parser lets some of them pass.
@@ -273,6 +279,7 @@ fn key(context: &mut Context<'_>, node: Node) -> Key {
 
 fn duplicate(context: &mut Context<'_>, first: usize, second: &Key) {
     let line = if context.full() { 0 } else { context.line(first) };
-    let problem = context.problem(second.span.clone(), format!("{} is given twice", quote(&second.text)));
-    problem.expected("each key once").hint(format!("the first one is on line {line}; remove one of the two"));
+    let message = format!("{} is given twice", quote(&second.text));
+    let hint = format!("the first one is on line {line}; remove one of the two");
+    context.problem(second.span.clone(), message, "each key once", hint);
 }

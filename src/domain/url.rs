@@ -10,7 +10,11 @@ use rustls_pki_types::ServerName;
 
 use super::context::{At, Context};
 use super::model::{SourceIndex, UrlPiece, UrlTemplate};
-use super::problem::{nearest, quote};
+use super::problem::{list_of_few, nearest, quote};
+
+const REFERENCE: &str = "`{key}` or `{source.member}`";
+const PLACES: &str = "references may stand in path segments and query values";
+const HOST: &str = "a host name or an IP address";
 
 /// The longest URL, in bytes.
 const MAX_URL: usize = 8 << 10;
@@ -29,7 +33,8 @@ pub(super) fn url(context: &mut Context<'_>, at: At<'_>, scope: &Scope<'_>) -> (
     let text = at.scalar.text.as_str();
     let before = context.count();
     if text.len() > MAX_URL {
-        context.problem(at.span.clone(), "the URL is too long").expected(format!("at most {MAX_URL} bytes"));
+        let (expected, hint) = (format!("at most {MAX_URL} bytes"), "check what its variables put in");
+        context.problem(at.span.clone(), "the URL is too long", expected, hint);
         return (None, Vec::new());
     }
     let Some(start) = scheme(context, at) else { return (None, Vec::new()) };
@@ -50,14 +55,15 @@ fn scheme(context: &mut Context<'_>, at: At<'_>) -> Option<usize> {
     }
     if text.starts_with("http://") {
         if !context.world.allow_http {
-            let problem = context.problem_in(at, 0..4, "`http://` proves nobody's identity");
-            problem.expected("`https`").hint("for development, allow it with `--insecure-upstreams`");
+            let hint = "for development, allow it with `--insecure-upstreams`";
+            context.problem_in(at, 0..4, "`http://` proves nobody's identity", "`https`", hint);
         }
         return Some("http://".len());
     }
     let end = text.find("://").unwrap_or(text.len());
     let message = format!("{} is not a URL that can be asked", at.scalar.shown());
-    context.problem_in(at, 0..end, message).expected("a URL that begins with `https://`");
+    let hint = "write it whole: `https://host:port/path/{key}`";
+    context.problem_in(at, 0..end, message, "a URL that begins with `https://`", hint);
     None
 }
 
@@ -67,18 +73,20 @@ fn authority(context: &mut Context<'_>, at: At<'_>, range: Range<usize>) -> Opti
     let authority = &text[range.clone()];
     if let Some(open) = authority.find(['{', '}']) {
         let open = range.start + open;
-        let problem = context.problem_in(at, open..range.end, "a reference cannot stand in the host");
-        problem.expected("a fixed host").hint("references may stand in path segments and query values");
+        context.problem_in(at, open..range.end, "a reference cannot stand in the host", "a fixed host", PLACES);
         return None;
     }
     if let Some(sign) = authority.rfind('@') {
         let range = range.start..range.start + sign + 1;
-        let problem = context.problem_in(at, range, "a user name or password cannot stand in a URL");
-        problem.hint("sources know us by our certificate; a token can be a header");
+        let message = "a user name or password cannot stand in a URL";
+        let hint = "sources know us by our certificate; a token can be a header";
+        context.problem_in(at, range, message, "the host alone", hint);
         return None;
     }
     let Some((host, port)) = split_port(authority) else {
-        context.problem_in(at, range, "the port is not a number").expected("a port from 1 to 65535");
+        let (expected, hint) =
+            ("a port from 1 to 65535", "leave out the `:` for the usual port, 443; put IPv6 in brackets");
+        context.problem_in(at, range, "this is not a port", expected, hint);
         return None;
     };
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
@@ -87,14 +95,15 @@ fn authority(context: &mut Context<'_>, at: At<'_>, range: Range<usize>) -> Opti
         .is_ok_and(|it| bracketed == bare.contains(':') || matches!(it, ServerName::DnsName(_)));
     if !named {
         let message = if host.is_empty() { "the URL has no host".to_owned() } else { "this is not a host".to_owned() };
-        context.problem_in(at, range, message).expected("a host name or an IP address");
+        let hint = "write it after `https://`, without spaces and wildcards; put IPv6 in brackets";
+        context.problem_in(at, range, message, HOST, hint);
         return None;
     }
     let scheme = if text.starts_with("https") { "https" } else { "http" };
     let port = port.map_or(String::new(), |port| format!(":{port}"));
     let uri = format!("{scheme}://{}{port}/", host.to_ascii_lowercase()).parse().ok();
     if uri.is_none() {
-        context.problem_in(at, range, "this is not a host").expected("a host name or an IP address");
+        context.problem_in(at, range, "this is not a host", HOST, "write it in letters, digits, `-` and `.`");
     }
     uri
 }
@@ -141,8 +150,9 @@ impl Target<'_, '_> {
                     continue;
                 }
                 '#' => {
-                    let problem = self.context.problem_in(self.at, at..text.len(), "a URL's fragment is never sent");
-                    problem.hint("remove the `#` and what follows it");
+                    let (message, hint) = ("a URL's fragment is never sent", "remove the `#` and what follows it");
+                    let expected = "the URL's end; `%23` is the character itself";
+                    self.context.problem_in(self.at, at..text.len(), message, expected, hint);
                     self.dots(segment..at);
                     return;
                 }
@@ -177,8 +187,8 @@ impl Target<'_, '_> {
     fn dots(&mut self, range: Range<usize>) {
         let plain = self.at.scalar.text[range.clone()].to_ascii_lowercase().replace("%2e", ".");
         if plain == "." || plain == ".." {
-            let problem = self.context.problem_in(self.at, range, "a path cannot go up or stay: `.` and `..`");
-            problem.hint("write the path that is meant");
+            let (message, hint) = ("a path cannot go up or stay: `.` and `..`", "write the path that is meant");
+            self.context.problem_in(self.at, range, message, "a segment with a name", hint);
         }
     }
 
@@ -190,8 +200,9 @@ impl Target<'_, '_> {
         }
         let end = at + c.len_utf8();
         if c == '%' {
-            let problem = self.context.problem_in(self.at, at..end, "`%` begins an escape of two hexadecimal digits");
-            problem.hint("write `%25` for the character itself");
+            let message = "`%` begins an escape of two hexadecimal digits";
+            let (expected, hint) = ("two hexadecimal digits after it", "write `%25` for the character itself");
+            self.context.problem_in(self.at, at..end, message, expected, hint);
             return;
         }
         let mut bytes = [0; 4];
@@ -201,29 +212,28 @@ impl Target<'_, '_> {
             '}' => "a reference begins with `{`; write `%7D` for the character itself".to_owned(),
             _ => format!("write `{escaped}`"),
         };
-        self.context.problem_in(self.at, at..end, message).hint(hint);
+        let expected = "letters, digits, the signs that URLs allow, or `%` and two digits";
+        self.context.problem_in(self.at, at..end, message, expected, hint);
     }
 
     /// Reads a reference that begins at `open`, and says where to go on.
     fn reference(&mut self, open: usize) -> usize {
-        const EXPECTED: &str = "`{key}` or `{source.member}`";
         let text = self.at.scalar.text.as_str();
+        let literal = "write `%7B` for a literal `{`";
         if text[open..].starts_with("{{") {
             let end = text[open..].find("}}").map_or(text.len(), |at| open + at + 2);
-            let problem = self.context.problem_in(self.at, open..end, "`{{` is not supported");
-            problem.expected(EXPECTED).hint("write `%7B` for a literal `{`");
+            self.context.problem_in(self.at, open..end, "`{{` is not supported", REFERENCE, literal);
             return end;
         }
         let Some(length) = text[open..].find('}') else {
-            let problem = self.context.problem_in(self.at, open..text.len(), "`{` is not closed");
-            problem.expected(EXPECTED).hint("write `%7B` for a literal `{`");
+            self.context.problem_in(self.at, open..text.len(), "`{` is not closed", REFERENCE, literal);
             return text.len();
         };
         let range = open..open + length + 1;
         let end = range.end;
         if self.query && !self.value {
-            let problem = self.context.problem_in(self.at, range, "a reference cannot stand in a query name");
-            problem.expected("a fixed name").hint("references may stand in path segments and query values");
+            let message = "a reference cannot stand in a query name";
+            self.context.problem_in(self.at, range, message, "a fixed name", PLACES);
             return end;
         }
         let piece = self.resolve(&text[open + 1..end - 1], range);
@@ -233,31 +243,37 @@ impl Target<'_, '_> {
 
     /// What a reference names.
     fn resolve(&mut self, inner: &str, range: Range<usize>) -> Option<UrlPiece> {
-        const EXPECTED: &str = "`{key}` or `{source.member}`";
         let mut parts = inner.split('.').map(str::to_owned);
         let first = parts.next().unwrap_or_default();
         let path: Vec<String> = parts.collect();
         if first == "key" {
             if !path.is_empty() {
-                let problem = self.context.problem_in(self.at, range, "the key has no members");
-                problem.expected("`{key}`");
+                let hint = "the key is a text: write `{key}` alone, or take the member from a source";
+                self.context.problem_in(self.at, range, "the key has no members", "`{key}`", hint);
             }
             return Some(UrlPiece::Key);
         }
         let Some(index) = self.scope.names.iter().position(|name| *name == first) else {
-            let problem = self.context.problem_in(self.at, range, format!("there is no source {}", quote(&first)));
-            problem.expected(EXPECTED);
-            if let Some(near) = nearest(&first, self.scope.names.iter().copied().chain(["key"])) {
-                problem.hint(format!("did you mean `{near}`?"));
-            }
+            let names = || self.scope.names.iter().copied();
+            let hint = match nearest(&first, names().chain(["key"])) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("the sources are {}", list_of_few(names())),
+            };
+            // What came from the environment may be a secret.
+            let message = if self.at.scalar.substituted() {
+                format!("there is no source as {} names it", self.at.scalar.shown())
+            } else {
+                format!("there is no source {}", quote(&first))
+            };
+            self.context.problem_in(self.at, range, message, REFERENCE, hint);
             return None;
         };
         let source = SourceIndex(index);
         let bad = |member: &String| member.is_empty() || member.chars().any(|c| c.is_control() || c == '{');
         if path.is_empty() || path.iter().any(bad) {
             let message = if path.is_empty() { "a source's whole part is no scalar" } else { "a member has no name" };
-            let problem = self.context.problem_in(self.at, range.clone(), message);
-            problem.expected(EXPECTED).hint(format!("name a member: `{{{first}.id}}`"));
+            let hint = format!("name a member: `{{{first}.id}}`");
+            self.context.problem_in(self.at, range.clone(), message, REFERENCE, hint);
         }
         self.uses.push((source, self.context.place(self.at, range)));
         Some(UrlPiece::Part { source, path })

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::context::{At, Context};
 use super::fields::{Field, Fields, NameRule, date, mapping, name, text};
 use super::model::{PathTemplate, Version};
-use super::problem::{nearest, quote};
+use super::problem::{list_of_few, nearest, quote};
 use super::program::program;
 use super::substitute::plain_error;
 use super::tree::{Key, Node};
@@ -24,6 +24,7 @@ const VERSION_NAME: NameRule = NameRule {
     first: |c| c.is_ascii_alphanumeric(),
     then: |c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'),
     expected: "a letter or digit, then letters, digits, `.`, `_` or `-`",
+    example: "v1",
 };
 
 /// Every version and the place of its path, in the order of the file.
@@ -31,7 +32,12 @@ pub(super) fn versions(context: &mut Context<'_>, node: &Node) -> Option<(Vec<Ve
     let entries = mapping(context, node, "the versions, each under its name,")?;
     if entries.is_empty() || entries.len() > MAX_VERSIONS {
         let message = if entries.is_empty() { "there is no version" } else { "there are too many versions" };
-        context.problem(node.span.clone(), message).expected(format!("from 1 to {MAX_VERSIONS} versions"));
+        let hint = if entries.is_empty() {
+            "publish the data: `v1: {path: '/v1/customers/{key}'}`"
+        } else {
+            "remove those that nobody asks for any more"
+        };
+        context.problem(node.span.clone(), message, format!("from 1 to {MAX_VERSIONS} versions"), hint);
         return None;
     }
     let names: Vec<&str> = entries.iter().map(|(key, _)| key.text.as_str()).collect();
@@ -48,7 +54,7 @@ fn version(
     names: &[&str],
     paths: &mut Vec<(PathTemplate, Range<usize>)>,
 ) -> Option<Version> {
-    let own = name(context, &key.span, &key.text, VERSION_NAME);
+    let own = name(context, &key.span, &key.text, None, VERSION_NAME);
     let fields = Fields::of(context, node, "a version", VERSION_KEYS)?;
     let what = format!("the version {}", quote(&key.text));
     let path = fields
@@ -72,14 +78,16 @@ fn version(
     })
 }
 
+/// What a path is expected to be that overlaps with another.
+pub(super) const APART: &str = "a path that no other version can match";
+
 /// A path that no other version of the file could be meant by.
 fn apart(context: &mut Context<'_>, at: At<'_>, paths: &mut Vec<(PathTemplate, Range<usize>)>) -> Option<PathTemplate> {
     let path = path(context, at)?;
     if let Some((other, place)) = paths.iter().find(|(other, _)| overlap(other, &path)) {
         let line = context.line(place.start);
         let message = format!("this path overlaps with {} on line {line}", quote(&other.text));
-        let problem = context.problem(at.span.clone(), message);
-        problem.expected("a path that no other version can match").hint("`{key}` stands for any one segment");
+        context.problem(at.span.clone(), message, APART, "`{key}` stands for any one segment");
         return None;
     }
     paths.push((path.clone(), at.span.clone()));
@@ -97,11 +105,7 @@ fn path(context: &mut Context<'_>, at: At<'_>) -> Option<PathTemplate> {
     match read_path(&at.scalar.text) {
         Ok(path) => Some(path),
         Err((range, message, hint)) => {
-            let problem = context.problem_in(at, range, message);
-            problem.expected("a path such as `/v1/customers/{key}`");
-            if !hint.is_empty() {
-                problem.hint(hint);
-            }
+            context.problem_in(at, range, message, "a path such as `/v1/customers/{key}`", hint);
             None
         }
     }
@@ -112,10 +116,10 @@ fn read_path(text: &str) -> Result<PathTemplate, (Range<usize>, String, &'static
     let all = 0..text.len();
     let fault = |range, message: &str, hint| Err((range, message.to_owned(), hint));
     if !text.starts_with('/') {
-        return fault(0..0, "a path begins with `/`", "");
+        return fault(0..0, "a path begins with `/`", "put `/` before it");
     }
     if text.len() > MAX_PATH {
-        return fault(all, "the path is longer than 512 bytes", "");
+        return fault(all, "the path is longer than 512 bytes", "shorten it to 512 bytes at most");
     }
     let mut keys = Vec::new();
     let mut start = 1;
@@ -125,10 +129,10 @@ fn read_path(text: &str) -> Result<PathTemplate, (Range<usize>, String, &'static
         match segment {
             "{key}" => keys.push(range),
             "" if range.end == text.len() => {
-                return fault(range.start - 1..range.end, "a path has no slash at its end", "");
+                return fault(range.start - 1..range.end, "a path has no slash at its end", "remove the slash");
             }
             "" => return fault(range.start - 1..range.end + 1, "a path has no empty segment", "write one slash"),
-            "." | ".." => return fault(range, "a path cannot go up or stay", ""),
+            "." | ".." => return fault(range, "a path cannot go up or stay", "write the path that is meant"),
             _ => literal_segment(segment, range.start)?,
         }
     }
@@ -155,7 +159,13 @@ fn literal_segment(segment: &str, start: usize) -> Result<(), (Range<usize>, Str
             '{' | '}' => "only `{key}`, as a whole segment, can stand in a path".to_owned(),
             _ => format!("{} cannot stand in a path", quote(&c.to_string())),
         };
-        let hint = if matches!(c, '{' | '}') { "the key is one whole segment: `/customers/{key}`" } else { "" };
+        let hint = match c {
+            '{' | '}' => "the key is one whole segment: `/customers/{key}`",
+            '?' => "remove the `?` and what follows it: a version is asked for without a query",
+            '#' => "remove the `#` and what follows it",
+            '%' => "write the character itself, or a name without it",
+            _ => "write it with letters, digits and the signs that URLs allow, such as `-`",
+        };
         return Err((range, message, hint));
     }
     Ok(())
@@ -165,8 +175,9 @@ fn sunset(context: &mut Context<'_>, field: Field<'_>, deprecated: Option<time::
     let sunset = date(context, field)?;
     match deprecated {
         Some(deprecated) if sunset < deprecated => {
-            let problem = context.problem(field.node.span.clone(), "`sunset` is before `deprecated`");
-            problem.expected("a day not before the deprecation").hint("a version is deprecated first, and gone later");
+            let (expected, hint) =
+                ("a day not before the deprecation", "a version is deprecated first, and gone later");
+            context.problem(field.node.span.clone(), "`sunset` is before `deprecated`", expected, hint);
             None
         }
         _ => Some(sunset),
@@ -184,12 +195,13 @@ fn successor(context: &mut Context<'_>, field: Field<'_>, own: &str, names: &[&s
     } else {
         format!("there is no version {}", at.scalar.shown())
     };
-    let others = names.iter().copied().filter(|name| *name != own);
-    let near = nearest(wanted, others).filter(|_| wanted != own);
-    let problem = context.problem(at.span.clone(), message).expected("another version of this file");
-    if let Some(near) = near {
-        problem.hint(format!("did you mean `{near}`?"));
-    }
+    let others = || names.iter().copied().filter(|name| *name != own);
+    let hint = match nearest(wanted, others()).filter(|_| wanted != own) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None if others().next().is_none() => "add the version to move to, or remove `successor`".into(),
+        None => format!("the others are {}; or remove `successor`", list_of_few(others())),
+    };
+    context.problem(at.span.clone(), message, "another version of this file", hint);
     None
 }
 
@@ -208,7 +220,6 @@ fn schema(context: &mut Context<'_>, field: Field<'_>) -> Option<Arc<serde_json:
         Ok(_) => "the schema is neither a JSON object nor a boolean".to_owned(),
         Err(message) => message,
     };
-    let problem = context.problem(at.span.clone(), problem).expected("a file with a JSON Schema");
-    problem.hint("the path is relative to this file");
+    context.problem(at.span.clone(), problem, "a file with a JSON Schema", "the path is relative to this file");
     None
 }

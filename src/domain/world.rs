@@ -24,6 +24,8 @@ pub struct ProgramProblem {
     pub at: Range<usize>,
     /// What is wrong, lower case, no full stop.
     pub message: String,
+    /// What was expected there.
+    pub expected: String,
     /// What to do about it.
-    pub hint: Option<String>,
+    pub hint: String,
 }

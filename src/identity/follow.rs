@@ -33,9 +33,13 @@ pub async fn follow(paths: Paths, current: watch::Sender<Arc<Identity>>, metrics
         ticks.tick().await;
         let known = current.borrow().clone();
         match poll(&paths, &known).await {
-            Ok(None) => trouble.settle(),
+            Ok(None) => {
+                trouble.settle();
+                metrics.broken.set(0);
+            }
             Ok(Some(new)) => {
                 trouble.settle();
+                metrics.broken.set(0);
                 warned = None;
                 metrics.reloads.inc();
                 tracing::info!(
@@ -49,6 +53,7 @@ pub async fn follow(paths: Paths, current: watch::Sender<Arc<Identity>>, metrics
             Err(error) => {
                 if trouble.is_news(&error) {
                     metrics.reload_failures.inc();
+                    metrics.broken.set(1);
                     tracing::warn!(
                         generation = known.generation,
                         "the identity's files changed but are not usable, the old identity stays: {error}"

@@ -15,6 +15,8 @@ pub struct Metrics {
     pub(super) expiry: Family<WhichLabel, Gauge>,
     pub(super) reloads: Counter,
     pub(super) reload_failures: Counter,
+    /// 1 while the files are not those in force, because they are not usable.
+    pub(super) broken: Gauge,
 }
 
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -48,6 +50,8 @@ impl Metrics {
             "When our certificate, and the first of the trusted ones, expire",
             metrics.expiry.clone(),
         );
+        let help = "1 while the certificate files are not usable and the identity before them stays";
+        registry.register("identity_files_broken", help, metrics.broken.clone());
         registry.register("identity_reloads", "Changed certificate files taken over", metrics.reloads.clone());
         registry.register(
             "identity_reload_failures",
@@ -55,6 +59,11 @@ impl Metrics {
             metrics.reload_failures.clone(),
         );
         metrics
+    }
+
+    /// Whether the files are not usable now, and the identity before them stays.
+    pub fn files_are_broken(&self) -> bool {
+        self.broken.get() != 0
     }
 
     /// How many connections were refused because the server did not ask for our certificate.

@@ -51,6 +51,7 @@ pub(super) fn complete(
 fn cache_status(how: How) -> Cow<'static, str> {
     match how {
         How::Memory { ttl } => format!("bfb; hit; ttl={ttl}; detail=memory").into(),
+        How::Redis { ttl } => format!("bfb; hit; ttl={ttl}; detail=redis").into(),
         How::SourceFailed { ttl } => format!("bfb; hit; ttl={ttl}; detail=source-failed").into(),
         How::BusLost { ttl } => format!("bfb; hit; ttl={ttl}; detail=bus-lost").into(),
         How::Miss { stored: true } => "bfb; fwd=miss; stored".into(),

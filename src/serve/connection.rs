@@ -2,7 +2,9 @@
 //!
 //! hyper's own header timeout also runs while a kept-alive connection is idle, and closing an idle connection races with the
 //! consumer's next request. So the clock here starts with the first byte of a request, not before, and an idle connection is
-//! closed only where another needs its place. Draining follows the same thought: HTTP/1.1 connections stay open and say `Connection: close` with their next answer; HTTP/2 has GOAWAY.
+//! closed only where another needs its place. Draining follows the same thought: HTTP/1.1 connections stay open and say
+//! `Connection: close` with their next answer; HTTP/2 has GOAWAY. An answer of unknown length (a stream of events) holds no
+//! drain up: who still has one open when connections are closed is cut off.
 
 use std::convert::Infallible;
 use std::io;
@@ -28,13 +30,18 @@ use super::port::{Activity, Drain, Limits, Port};
 
 /// Whoever answers requests: the consumer's side and the admin port.
 pub trait Answering: Clone + Send + Sync + 'static {
+    /// What its answers hold.
+    type Body: Body<Data = Bytes, Error = Infallible> + Unpin + Send + 'static;
+
     /// Answers one request; `on_tcp` says whether its `Host` matters.
-    fn answering(&self, request: Request<Incoming>, on_tcp: bool) -> impl Future<Output = Response<Bytes>> + Send;
+    fn answering(&self, request: Request<Incoming>, on_tcp: bool) -> impl Future<Output = Response<Self::Body>> + Send;
 }
 
 impl Answering for super::Consumers {
-    fn answering(&self, request: Request<Incoming>, on_tcp: bool) -> impl Future<Output = Response<Bytes>> + Send {
-        self.answer(request, on_tcp)
+    type Body = Full<Bytes>;
+
+    async fn answering(&self, request: Request<Incoming>, on_tcp: bool) -> Response<Full<Bytes>> {
+        self.answer(request, on_tcp).await.map(Full::new)
     }
 }
 
@@ -56,7 +63,7 @@ where
             if *drain.borrow() > Drain::Serving && version < Version::HTTP_2 {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok::<_, Infallible>(response.map(|body| Counted { body: Full::new(body), _taken: taken }))
+            Ok::<_, Infallible>(response.map(|body| Counted::new(body, taken)))
         }
     });
     let io = TokioIo::new(Timed { io, state: state.clone() });
@@ -79,11 +86,14 @@ where
             },
             _ = tick.tick() => if state.is_slow(&limits) {
                 port.metrics.slow_requests.inc();
-                tracing::warn!(limit_ms = limits.head.as_millis(), "closed a connection whose request took too long to arrive");
+                tracing::warn!(limit_ms = u64::try_from(limits.head.as_millis()).unwrap_or(u64::MAX), "closed a connection whose request took too long to arrive");
                 return;
             },
         }
         let phase = *drain.borrow_and_update();
+        if phase == Drain::Closing && state.endless.load(Ordering::SeqCst) > 0 {
+            return;
+        }
         if phase == Drain::Closing || (phase == Drain::Draining && state.http2.load(Ordering::SeqCst)) {
             connection.as_mut().graceful_shutdown();
         }
@@ -115,6 +125,8 @@ struct State {
     /// When the first byte of the request now arriving came, in milliseconds since `opened`, plus one; 0: none is arriving.
     head_since: AtomicU64,
     in_flight: AtomicUsize,
+    /// Those under way whose answer has no length.
+    endless: AtomicUsize,
     http2: AtomicBool,
     http2_began: Notify,
     activity: Activity,
@@ -126,6 +138,7 @@ impl State {
             opened: Instant::now(),
             head_since: AtomicU64::new(0),
             in_flight: AtomicUsize::new(0),
+            endless: AtomicUsize::new(0),
             http2: AtomicBool::new(false),
             http2_began: Notify::new(),
             activity,
@@ -150,7 +163,7 @@ impl State {
         }
         self.in_flight.fetch_add(1, Ordering::SeqCst);
         self.activity.begin();
-        Taken(self.clone())
+        Taken { state: self.clone(), endless: false }
     }
 
     fn is_idle(&self) -> bool {
@@ -165,22 +178,38 @@ impl State {
 }
 
 /// A request under way, until its answer is written or given up.
-struct Taken(Arc<State>);
+struct Taken {
+    state: Arc<State>,
+    endless: bool,
+}
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        self.0.activity.end();
-        self.0.in_flight.fetch_sub(1, Ordering::SeqCst);
+        self.state.activity.end();
+        self.state.in_flight.fetch_sub(1, Ordering::SeqCst);
+        if self.endless {
+            self.state.endless.fetch_sub(1, Ordering::SeqCst);
+        }
     }
 }
 
 /// An answer's body, which keeps its request under way until hyper has taken it all.
-struct Counted {
-    body: Full<Bytes>,
+struct Counted<B> {
+    body: B,
     _taken: Taken,
 }
 
-impl Body for Counted {
+impl<B: Body> Counted<B> {
+    fn new(body: B, mut taken: Taken) -> Self {
+        taken.endless = body.size_hint().exact().is_none();
+        if taken.endless {
+            taken.state.endless.fetch_add(1, Ordering::SeqCst);
+        }
+        Self { body, _taken: taken }
+    }
+}
+
+impl<B: Body<Data = Bytes, Error = Infallible> + Unpin> Body for Counted<B> {
     type Data = Bytes;
     type Error = Infallible;
 

@@ -40,6 +40,7 @@ pub use metrics::Metrics;
 pub use port::{Activity, Drain, Limits, Port};
 pub use report::{KeyLog, Reporter};
 pub use spans::{SpanError, Spans};
+pub(crate) use table::decode_key;
 pub use table::{MAX_KEY_BYTES, Table};
 
 /// How the consumer's side behaves.

@@ -34,7 +34,7 @@ fn path_item(domain: &Domain, version: &Version) -> Value {
         "name": "key", "in": "path", "required": true,
         "schema": {"type": "string", "pattern": format!("^(?:{})$", domain.key.text), "maxLength": super::MAX_KEY_BYTES},
     });
-    let problems = ["400", "404", "421", "502", "503", "504"];
+    let problems = ["400", "404", "405", "421", "502", "503", "504"];
     let mut responses: Map<String, Value> =
         problems.iter().map(|s| ((*s).to_owned(), json!({"$ref": "#/components/responses/Problem"}))).collect();
     responses.insert("200".to_owned(), complete(domain, version));
@@ -51,7 +51,7 @@ fn path_item(domain: &Domain, version: &Version) -> Value {
 
 fn complete(domain: &Domain, version: &Version) -> Value {
     let schema = match (&version.schema, &version.shape) {
-        (Some(schema), _) => schema.as_ref().clone(),
+        (Some(schema), _) => named(schema.as_ref().clone(), domain, version),
         (None, Some(_)) => json!({}),
         (None, None) => {
             let names: Vec<&str> = domain.sources.iter().map(|source| source.name.as_ref()).collect();
@@ -66,9 +66,22 @@ fn complete(domain: &Domain, version: &Version) -> Value {
             "ETag": header("Strong, of these bytes"),
             "Bfb-Dataset": header("Names the dataset; answers with the same name never disagree"),
             "Cache-Status": header("RFC 9211: where the answer came from"),
+            "Age": header("Seconds since it was collected"),
+            "Deprecation": header("RFC 9745: since when this version is deprecated, if it is"),
+            "Sunset": header("RFC 8594: when it ends"),
+            "Link": header("The version that succeeds it"),
         },
         "content": {"application/json": {"schema": schema}},
     })
+}
+
+/// A schema with a name of its own, so that what it refers to within itself is looked for there and not in this document
+/// (JSON Schema 2020-12, section 8.2.1).
+fn named(mut schema: Value, domain: &Domain, version: &Version) -> Value {
+    if let Some(members) = schema.as_object_mut() {
+        members.entry("$id").or_insert_with(|| format!("urn:bfb:schema:{}:{}", domain.name, version.name).into());
+    }
+    schema
 }
 
 fn problem_response() -> Value {
@@ -99,4 +112,28 @@ fn problem_schema() -> Value {
             }},
         },
     })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot set itself up should stop there")]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::domain::{World, parse};
+
+    #[test]
+    fn what_a_schema_refers_to_is_looked_for_within_it() {
+        let schema = r##"{"$defs": {"day": {"type": "string"}}, "properties": {"born": {"$ref": "#/$defs/day"}}}"##;
+        let text = "domain: c\nsources:\n  a: {url: 'http://a/{key}'}\nversions:\n  \
+                    v1: {path: '/v1/c/{key}', schema: s.json}\n";
+        let read = |_: &Path| Ok(schema.to_owned());
+        let world = World { variable: &|_| None, read: &read, program: &|_| Ok(()), allow_http: true };
+        let domain = parse(Path::new("c.yaml"), text, world).unwrap();
+        let document: Value = serde_json::from_slice(&render(&[&domain])).unwrap();
+        let answer = &document["paths"]["/v1/c/{key}"]["get"]["responses"]["200"];
+        let embedded = &answer["content"]["application/json"]["schema"];
+        assert_eq!(embedded["$id"], "urn:bfb:schema:c:v1");
+        assert_eq!(embedded["properties"]["born"]["$ref"], "#/$defs/day");
+    }
 }

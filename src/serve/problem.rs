@@ -33,6 +33,11 @@ pub enum Problem {
     },
     /// No version is published under this path.
     NoSuchPath,
+    /// The admin port has nothing under this path.
+    NothingHere {
+        /// What there is.
+        detail: String,
+    },
     /// Only `GET` and `HEAD`.
     MethodNotAllowed {
         /// The value of `Allow`.
@@ -60,6 +65,10 @@ pub enum Problem {
     NotAcknowledged {
         /// How many sidecars had not reported.
         detail: String,
+        /// What the invalidation is known by.
+        token: String,
+        /// Those sidecars.
+        behind: Vec<String>,
     },
     /// At least one source failed.
     Failed {
@@ -129,6 +138,7 @@ impl Problem {
             Self::BadRequest { .. } => ("bad-request", StatusCode::BAD_REQUEST, "the request is not understood"),
             Self::NotFound { .. } => ("not-found", StatusCode::NOT_FOUND, "the dataset does not exist"),
             Self::NoSuchPath => ("no-such-path", StatusCode::NOT_FOUND, "no version is published under this path"),
+            Self::NothingHere { .. } => ("no-such-path", StatusCode::NOT_FOUND, "there is nothing under this path"),
             Self::MethodNotAllowed { .. } => {
                 ("method-not-allowed", StatusCode::METHOD_NOT_ALLOWED, "the method is not allowed here")
             }
@@ -160,6 +170,8 @@ impl Problem {
             detail: self.detail(),
             trace_id,
             domain: if let Self::NotFound { domain } = &self { Some(domain) } else { None },
+            token: if let Self::NotAcknowledged { token, .. } = &self { Some(token) } else { None },
+            behind: if let Self::NotAcknowledged { behind, .. } = &self { Some(behind) } else { None },
             version: if let Self::ShapeFailed { version, .. } = &self { Some(version) } else { None },
             failed: self.failures().map(|failures| failures.iter().map(Failed::from).collect()),
         };
@@ -182,9 +194,10 @@ impl Problem {
         match self {
             Self::BadKey { detail }
             | Self::BadRequest { detail }
+            | Self::NothingHere { detail }
             | Self::ShapeFailed { detail, .. }
             | Self::Overloaded { detail }
-            | Self::NotAcknowledged { detail }
+            | Self::NotAcknowledged { detail, .. }
             | Self::Forbidden { detail } => Some(detail.clone()),
             Self::NoSuchPath => Some("`GET /openapi.json` lists the paths".to_owned()),
             Self::MethodNotAllowed { allow } => Some(format!("allowed are {allow}")),
@@ -241,6 +254,10 @@ struct Body<'a> {
     domain: Option<&'a String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<&'a String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<&'a String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    behind: Option<&'a Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     failed: Option<Vec<Failed<'a>>>,
 }

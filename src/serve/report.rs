@@ -75,11 +75,12 @@ impl Reporter {
         let trace_id = trace.trace_id_hex();
         let (domain, version) = report.names();
         let key = report.key.filter(|key| self.may_log(key));
-        let took_ms = took.as_millis();
+        let took_ms = millis(took);
         let status = report.status();
         let traced = report.key.is_some() && self.keys.traced.as_deref() == report.key;
         match report.response {
-            Err(problem) if status >= 500 => {
+            // That nothing is cached is what was asked, and no fault.
+            Err(problem) if status >= 500 && !matches!(problem, Problem::NotCached) => {
                 let Some(left_out) = self.warnings.admit() else { return };
                 let failed = problem.failures().map(words);
                 let problem = problem.kind().0;
@@ -106,8 +107,8 @@ impl Reporter {
                     trace_id,
                     source = %step.source,
                     round = step.round,
-                    start_ms = step.offset.as_millis(),
-                    took_ms = step.took.as_millis(),
+                    start_ms = millis(step.offset),
+                    took_ms = millis(step.took),
                     tries = step.attempts.len(),
                     outcome = step.outcome.as_str(),
                     "asked a source"
@@ -129,6 +130,11 @@ impl Report<'_> {
             Err(problem) => problem.kind().1.as_u16(),
         }
     }
+}
+
+/// As a number that every format of the log writes as one.
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn words(failures: &[crate::sources::Failure]) -> String {

@@ -101,7 +101,7 @@ fn key_segment<'p>(template: &PathTemplate, path: &'p str) -> Option<&'p str> {
 }
 
 /// The key that a segment names: decoded once, UTF-8, of bounded length, matching the domain's pattern.
-pub(super) fn decode_key(segment: &str, domain: &Domain) -> Result<String, String> {
+pub(crate) fn decode_key(segment: &str, domain: &Domain) -> Result<String, String> {
     // Every byte of the key takes at most three of the segment.
     if segment.len() > 3 * MAX_KEY_BYTES {
         return Err(format!("the key is longer than {MAX_KEY_BYTES} bytes"));

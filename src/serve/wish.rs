@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::header::{CACHE_CONTROL, HeaderMap, IF_NONE_MATCH};
 
-use crate::cache::{After, Wish};
+use crate::cache::{After, Token, Wish};
 use crate::collect;
 use crate::sources::TraceContext;
 
@@ -45,15 +45,15 @@ impl CacheWish {
 impl CacheWish {
     /// The whole wish: with `Bfb-After`, and the trace that a collection would belong to.
     pub(super) fn into_wish(self, headers: &HeaderMap, trace: &TraceContext) -> Wish {
-        let token = |value: &http::HeaderValue| value.to_str().ok().and_then(|text| text.parse().ok());
-        let after = headers.get("bfb-after").map(token);
+        let token = |value: &http::HeaderValue| value.to_str().ok().and_then(|text| text.trim().parse().ok());
+        let after: Option<Vec<Token>> = headers.get_all("bfb-after").iter().map(token).collect();
         Wish {
             no_cache: self.no_cache,
             no_store: self.no_store,
             max_age: self.max_age.map(Duration::from_secs),
             only_if_cached: self.only_if_cached,
-            after: after.map_or(After::Anything, |token| token.map_or(After::Unknown, After::Token)),
-            collect: collect::Wish { no_cache: false, trace: trace.clone(), known: None },
+            after: after.map_or(After::Unknown, After::Tokens),
+            collect: collect::Wish { no_cache: false, trace: trace.clone(), known: None, deadline: None },
         }
     }
 }

@@ -160,6 +160,11 @@ pub(super) fn find(name: &str, arity: usize) -> Option<&'static Builtin> {
     BUILTINS.iter().find(|b| b.name == name && b.arity == arity)
 }
 
+/// The names of all.
+pub(super) fn names<'a>() -> impl Iterator<Item = &'a str> {
+    BUILTINS.iter().map(|b| b.name)
+}
+
 /// With how many arguments a name is known.
 pub(super) fn arities(name: &str) -> impl Iterator<Item = usize> {
     BUILTINS.iter().filter(move |b| b.name == name).map(|b| b.arity)

@@ -46,8 +46,10 @@ pub struct CompileError {
     pub at: Range<usize>,
     /// What is wrong, lower case, no full stop.
     pub message: String,
+    /// What was expected there.
+    pub expected: String,
     /// What to do about it.
-    pub hint: Option<String>,
+    pub hint: String,
 }
 
 /// What one run may cost.

@@ -10,10 +10,11 @@ use jaq_core::{ops, path};
 use super::builtins;
 use super::number::Num;
 use super::program::{Code, Def, Expr, Fold, Kind, Part, Pattern, Piece};
-use super::syntax::{error, span};
 use super::text::Format;
 use super::value::{Arr, Obj, Val};
-use super::{CompileError, refused, syntax};
+use super::{CompileError, syntax};
+
+mod faults;
 
 /// How deep terms may nest; a chain of `|` or of `,` counts once.
 const MAX_NESTING: usize = 256;
@@ -63,7 +64,7 @@ impl<'s> Resolver<'s> {
     fn expr(&mut self, term: &Term<&'s str>) -> Resolved<Expr> {
         self.depth += 1;
         if self.depth > MAX_NESTING {
-            return Err(error(0..self.text.len(), format!("the program nests more than {MAX_NESTING} deep")));
+            return Err(self.too_deep());
         }
         let kind = self.kind(term)?;
         self.depth -= 1;
@@ -153,9 +154,7 @@ impl<'s> Resolver<'s> {
     fn string(&mut self, format: Option<&'s str>, parts: &[StrPart<&'s str, Term<&'s str>>]) -> Resolved<Kind> {
         let format = match format {
             None => Format::Text,
-            Some(name) => {
-                Format::named(name).ok_or_else(|| error(span(self.text, name), format!("unknown format `{name}`")))?
-            }
+            Some(name) => Format::named(name).ok_or_else(|| self.no_format(name))?,
         };
         let mut pieces: Vec<Piece> = Vec::new();
         for part in parts {
@@ -246,7 +245,7 @@ impl<'s> Resolver<'s> {
         let (init, update, extract) = match (name, args) {
             (_, [init, update]) => (init, update, None),
             ("foreach", [init, update, extract]) => (init, update, Some(extract)),
-            _ => return Err(error(span(self.text, name), format!("`{name}` does not take {} arguments", args.len()))),
+            _ => return Err(self.not_so_many(name, args.len())),
         };
         let (over, init) = (self.expr(over)?, self.expr(init)?);
         let mark = self.mark();
@@ -261,7 +260,7 @@ impl<'s> Resolver<'s> {
     fn pattern(&mut self, pattern: &parse::Pattern<&'s str>) -> Resolved<Pattern> {
         self.depth += 1;
         if self.depth > MAX_NESTING {
-            return Err(error(0..self.text.len(), format!("the program nests more than {MAX_NESTING} deep")));
+            return Err(self.too_deep());
         }
         let pattern = match pattern {
             parse::Pattern::Var(name) => {
@@ -283,7 +282,7 @@ impl<'s> Resolver<'s> {
     fn def(&mut self, def: &parse::Def<&'s str>) -> Resolved<()> {
         let (name, arity) = (def.name, def.args.len());
         if !self.ours && name.starts_with("__") {
-            return Err(error(span(self.text, name), "names that begin with `__` are reserved"));
+            return Err(self.reserved(name));
         }
         let at = self.scope.len();
         self.scope.push(Name::Def { name, arity, bound: self.bound, id: None });
@@ -319,65 +318,19 @@ impl<'s> Resolver<'s> {
         }
     }
 
-    fn recursive(&self, name: &str) -> CompileError {
-        CompileError {
-            at: span(self.text, name),
-            message: format!("`{name}` calls itself, which may not end"),
-            hint: Some("use `reduce` or `foreach`, or `..` to visit every value".into()),
-        }
-    }
-
-    fn unknown(&self, name: &str, arity: usize) -> CompileError {
-        let at = span(self.text, name);
-        if name.contains("::") {
-            return error(at, "a shape cannot load modules");
-        }
-        if let Some((why, hint)) = refused::function(name, arity) {
-            let message = format!("`{name}` is not available in shapes: {why}");
-            return CompileError { at, message, hint: hint.map(Into::into) };
-        }
-        if refused::ABSENT.contains(&name) {
-            return error(at, format!("`{name}` is not available in shapes"));
-        }
-        let defs = self.scope.iter().filter_map(|known| match known {
-            Name::Def { name: n, arity, .. } if *n == name => Some(*arity),
-            Name::Filter(n) if *n == name => Some(0),
-            _ => None,
-        });
-        let mut arities: Vec<usize> = defs.chain(builtins::arities(name)).collect();
-        arities.sort_unstable();
-        arities.dedup();
-        let hint = match arities.as_slice() {
-            _ if name.starts_with("__") => None,
-            [] => None,
-            known => {
-                let known: Vec<String> = known.iter().map(|n| format!("`{name}/{n}`")).collect();
-                Some(format!("there is {}", known.join(", ")))
-            }
-        };
-        CompileError { at, message: format!("unknown function `{name}/{arity}`"), hint }
-    }
-
     fn variable(&self, name: &'s str) -> Resolved<usize> {
-        if let Some((why, hint)) = refused::function(name, 0)
-            && !self.scope.iter().any(|n| matches!(n, Name::Var(v) if *v == name))
-        {
-            let message = format!("`{name}` is not available in shapes: {why}");
-            return Err(CompileError { at: span(self.text, name), message, hint: hint.map(Into::into) });
-        }
         self.place(name, |n| matches!(n, Name::Var(v) if *v == name), "variable")
     }
 
     /// How many bindings lie between here and the wanted one.
     fn place(&self, name: &str, is: impl Fn(&Name<'s>) -> bool, what: &str) -> Resolved<usize> {
         let binds = self.scope.iter().rev().filter(|n| !matches!(n, Name::Def { .. }));
-        let unknown = || error(span(self.text, name), format!("unknown {what} `{name}`"));
-        binds.into_iter().position(is).ok_or_else(unknown)
+        binds.into_iter().position(is).ok_or_else(|| self.unbound(name, what))
     }
 
     fn bind(&mut self, name: Name<'s>) -> Resolved<()> {
         if self.bound >= MAX_SCOPE {
-            return Err(error(0..self.text.len(), format!("more than {MAX_SCOPE} names are in scope at once")));
+            return Err(self.too_many());
         }
         self.bound += 1;
         self.scope.push(name);

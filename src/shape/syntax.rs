@@ -21,18 +21,23 @@ const STACK_BYTES: usize = 128 << 20;
 /// Reads and resolves a program.
 pub(super) fn compile(text: &str) -> Result<Code, CompileError> {
     if text.len() > MAX_TEXT_BYTES {
-        return Err(CompileError {
-            at: 0..text.len(),
-            message: format!("the program has {} bytes", text.len()),
-            hint: Some(format!("a program may have {MAX_TEXT_BYTES}")),
-        });
+        let (message, expected) =
+            (format!("the program has {} bytes", text.len()), format!("at most {MAX_TEXT_BYTES}"));
+        return Err(error(0..text.len(), message, expected, "name with `def` what it says more than once"));
     }
     bound_brackets(text)?;
     std::thread::scope(|scope| {
         let reader = std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, || read(text));
         let at = || 0..text.len();
-        let reader = reader.map_err(|_| error(at(), "no thread could be started to read the program"))?;
-        reader.join().unwrap_or_else(|_| Err(error(at(), "the program cannot be read")))
+        let reader = reader.map_err(|_| {
+            let expected = format!("a thread with a stack of {} MiB", STACK_BYTES >> 20);
+            let hint = "raise the process's limits on memory and threads";
+            error(at(), "no thread could be started to read the program", expected, hint)
+        })?;
+        reader.join().unwrap_or_else(|_| {
+            let hint = "say it with less nesting; that it was not refused with a place is a fault of ours";
+            Err(error(at(), "the program cannot be read", "a jq program", hint))
+        })
     })
 }
 
@@ -41,11 +46,12 @@ fn read(text: &str) -> Result<Code, CompileError> {
     let mut nesting = 0;
     for_each_token(&tokens, &mut |token| nesting += usize::from(nests(token)));
     if nesting > MAX_NESTING_TOKENS {
-        return Err(error(0..text.len(), "the program is too long to be read safely"));
+        let expected = format!("at most {MAX_NESTING_TOKENS} of `|`, `-`, `=` and words such as `if` and `def`");
+        let hint = "name with `def` what it says more than once, or leave a part of the work to the consumer";
+        return Err(error(0..text.len(), "the program is too long to be read safely", expected, hint));
     }
     if let Some(Token(word @ ("import" | "include" | "module"), Tok::Word)) = tokens.first() {
-        let hint = Some("define what it needs with `def` in the program itself".into());
-        return Err(CompileError { at: span(text, word), message: "a shape cannot load modules".into(), hint });
+        return Err(modules(span(text, word)));
     }
     let term = Parser::new(&tokens).parse(Parser::term).map_err(|errors| {
         let (expected, found) = &errors[0];
@@ -60,8 +66,20 @@ pub(super) fn prelude() -> Vec<Def<&'static str>> {
     jaq_core::load::parse(include_str!("prelude.jq"), |p| p.defs()).unwrap_or_default()
 }
 
-pub(super) fn error(at: Range<usize>, message: impl Into<String>) -> CompileError {
-    CompileError { at, message: message.into(), hint: None }
+/// What was met, what was expected there, and what to do.
+pub(super) fn error(
+    at: Range<usize>,
+    message: impl Into<String>,
+    expected: impl Into<String>,
+    hint: impl Into<String>,
+) -> CompileError {
+    CompileError { at, message: message.into(), expected: expected.into(), hint: hint.into() }
+}
+
+/// What would read another file.
+pub(super) fn modules(at: Range<usize>) -> CompileError {
+    let hint = "define what it needs with `def` in the program itself";
+    error(at, "a shape cannot load modules", "a program that stands by itself", hint)
 }
 
 /// The place of `part`, a slice of `text`.
@@ -122,7 +140,9 @@ fn bound_brackets(text: &str) -> Result<(), CompileError> {
             _ => (),
         }
         if open.len() > MAX_BRACKETS {
-            return Err(error(at..at + 1, format!("more than {MAX_BRACKETS} brackets are open here")));
+            let message = format!("more than {MAX_BRACKETS} brackets are open here");
+            let hint = "close some before this one, or name what is in them with `def`";
+            return Err(error(at..at + 1, message, format!("at most {MAX_BRACKETS} open brackets"), hint));
         }
         at += 1;
     }
@@ -141,14 +161,52 @@ fn expected_error(text: &str, expected: &str, found: &str) -> CompileError {
         long if long.len() > 40 => format!("`{}…`", long.chars().take(12).collect::<String>()),
         short => format!("`{short}`"),
     };
+    let at = span(text, found);
+    let hint = next_step(expected, found, &found_words);
     let expected = match expected {
-        "nothing" => return error(span(text, found), format!("{found_words} does not belong here")),
+        "nothing" => {
+            let message = format!("{found_words} does not belong here");
+            return error(at, message, "the program's end, or an operator", hint);
+        }
         "" => "more".to_owned(),
         "else or end" => "`else` or `end`".to_owned(),
         word if word.contains(' ') || WORDS.contains(&word) => article(word),
         literal => format!("`{literal}`"),
     };
-    error(span(text, found), format!("expected {expected}, found {found_words}"))
+    error(at, format!("expected {expected}, found {found_words}"), expected, hint)
+}
+
+/// What to do where the grammar wants something else.
+fn next_step(expected: &str, found: &str, found_words: &str) -> String {
+    match expected {
+        "nothing" => format!("put `|`, `,` or another operator before {found_words}, or remove it"),
+        "token" if found.starts_with([')', ']', '}']) => {
+            format!("nothing is open that `{found}` could close: remove it")
+        }
+        "token" => {
+            format!("{found_words} means nothing in jq: put it in double quotes if it is meant as text, or remove it")
+        }
+        "closing quote" => "a text ends with `\"`; within it, write `\\\"` for the quote itself".to_owned(),
+        closing if closing.starts_with("closing ") => "close every `(`, `[`, `{` and `\"` that is opened".to_owned(),
+        "string escape sequence" => "write `\\\\` for a backslash itself".to_owned(),
+        "4-digit hexadecimal UTF-8 code point" => "write four hexadecimal digits: `\\u00e4`".to_owned(),
+        "then" | "else or end" | "end" => "an `if` is written `if … then … else … end`".to_owned(),
+        "as" | "in" => "write `reduce .[] as $x (0; . + $x)`, or `. as $x | …`".to_owned(),
+        "pattern" | "variable" => "a variable begins with `$`: `. as $x | …`".to_owned(),
+        "key" => "a member's name is a word or a text: `.name`, `{name: .}`, `{\"a name\": .}`".to_owned(),
+        "identifier" => "a name is made of letters, digits and `_`, and does not begin with a digit".to_owned(),
+        "argument" => "an argument is a name, `f`, or a variable, `$x`, with `;` between two".to_owned(),
+        "digit" => "a number goes on with a digit: `1.5`, `1e3`".to_owned(),
+        "term" if found.is_empty() => {
+            "go on with a filter, such as `.` (the input itself), or remove the operator before".to_owned()
+        }
+        "term" => format!("put a filter before {found_words}, such as `.` (the input itself), or remove it"),
+        "string" => "put the text in double quotes".to_owned(),
+        words if words.contains(" or ") => "close what is open, and put `,` (in calls `;`) between two".to_owned(),
+        ":" => "give the member a value: `{(.name): .value}`".to_owned(),
+        "|" => "go on after what is bound: `. as $x | …`, `label $out | …`".to_owned(),
+        literal => format!("put `{literal}` before {found_words}"),
+    }
 }
 
 /// What jaq names in words rather than as it is written.

@@ -191,48 +191,85 @@ fn errors_hold_no_data() {
 #[test]
 fn a_refusal_says_where_what_and_what_to_do() {
     let shown = |program: &str| {
-        let error = refusal(program);
-        format!("{} | {} | {}", &program[error.at.clone()], error.message, error.hint.unwrap_or_default())
+        let CompileError { at, message, expected, hint } = refusal(program);
+        format!("{program}\n  at `{}`: {message}\n  expected {expected}\n  hint: {hint}\n", &program[at])
     };
-    for (program, expected) in [
-        ("{a: foo(1)}", "foo | unknown function `foo/1` | "),
-        ("[.[] | $x]", "$x | unknown variable `$x` | "),
-        (".a | break $out", "$out | unknown label `$out` | "),
-        (".a | map", "map | unknown function `map/0` | there is `map/1`"),
-        ("\"é\" | now", "now | "),
-        ("{a: .b", " | expected a closing brace, found the program's end | "),
-        (".a | | .b", "| | expected a term, found `|` | "),
-        ("{a: 1} }", "} | expected a token, found `}` | "),
-        ("if . then 1 else 2", " | expected `end`, found the program's end | "),
-        ("if . then 1", " | expected `else` or `end`, found the program's end | "),
-        (". as $x", " | expected `|`, found the program's end | "),
-        ("1 2", "2 | `2` does not belong here | "),
-        ("\"a\\q\"", "q | expected a string escape sequence, found `q` | "),
-        ("@nope \"x\"", "@nope | unknown format `@nope` | "),
-        (
-            "def f: f; 1",
-            "f | `f` calls itself, which may not end | use `reduce` or `foreach`, or `..` to visit every value",
-        ),
-        (
-            "import \"a\" as a; 1",
-            "import | a shape cannot load modules | define what it needs with `def` in the program itself",
-        ),
-        (
-            "$ENV.HOME",
-            "$ENV | `$ENV` is not available in shapes: a shape sees its input and nothing else | `${NAME}` in the domain file \
-             is replaced before the program is read",
-        ),
-        (
-            "[.[] | recurse(.a)]",
-            "recurse | `recurse` is not available in shapes: it may not end | use `..`, which visits every value of its input",
-        ),
-        ("tostream", "tostream | `tostream` is not available in shapes | "),
-    ] {
-        let got = shown(program);
-        assert!(got.starts_with(expected), "{program}\n   gave {got}\ninstead {expected}");
-    }
+    let programs = [
+        "{a: foo(1)}",
+        "lenght",
+        "[.[] | $x]",
+        ".a | break $out",
+        ".a | map",
+        "sub(\"a\", \"b\")",
+        "\"é\" | now",
+        "env",
+        "input",
+        "halt",
+        "while(.; .)",
+        "combinations(2)",
+        "$ENV.HOME",
+        "[.[] | recurse(.a)]",
+        "tostream",
+        "@base32",
+        "@nope",
+        "@nope \"x\"",
+        "a::b",
+        "__x",
+        "$__loc__",
+        "{a: .b",
+        "[1, 2",
+        "(1",
+        "\"a",
+        ".a | | .b",
+        ".a |",
+        "",
+        "{a: 1} }",
+        "if . then 1 else 2",
+        "if . then 1",
+        "if . 1",
+        ". as $x",
+        ". as 1 | 2",
+        "1 2",
+        ".a . b c",
+        "\"a\\q\"",
+        "\"\\u12\"",
+        "1e",
+        ".[1;2]",
+        "{1: 2}",
+        "{(.a)}",
+        "f(1, 2",
+        "reduce .[] as $x (0)",
+        "reduce . (0; 1)",
+        "foreach .[] as $x (0)",
+        "def f: f; 1",
+        "def __f: 1; 1",
+        "def f(1): 1; 1",
+        "def 1: 1; 1",
+        "label x | 1",
+        "import \"a\" as a; 1",
+        "ä",
+        "^",
+        "&",
+    ];
+    let all: Vec<_> = programs.iter().map(|program| shown(program)).collect();
+    insta::assert_snapshot!(all.join("\n"));
     assert_eq!(refusal(".a | f").at, 5..6);
     assert_eq!(refusal("def f: f; 1").at, 7..8);
+}
+
+#[test]
+fn a_program_past_a_bound_is_told_the_bound() {
+    let names: Vec<_> = (0..300).map(|n| format!(". as $x{n} | ")).collect();
+    for (program, expected) in [
+        ("#".repeat(70_000), "at most 65536"),
+        ("(".repeat(300), "at most 200 open brackets"),
+        ("- ".repeat(5_000) + "1", "at most 4096 of `|`, `-`, `=` and words such as `if` and `def`"),
+        ("- ".repeat(400) + "1", "at most 256 levels"),
+        (names.concat() + ".", "at most 256"),
+    ] {
+        let error = refusal(&program);
+        assert!(error.expected.starts_with(expected) && !error.hint.is_empty(), "{error:?}");
+    }
 }
 
 #[test]

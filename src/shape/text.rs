@@ -28,6 +28,10 @@ pub(super) enum Format {
     Base64d,
 }
 
+/// The formats, for people.
+pub(super) const FORMATS: &str =
+    "`@text`, `@json`, `@csv`, `@tsv`, `@html`, `@uri`, `@urid`, `@sh`, `@base64` or `@base64d`";
+
 impl Format {
     pub(super) fn named(name: &str) -> Option<Self> {
         Some(match name {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Reading, StartError};
 use crate::bus;
-use crate::cache::{BusLoss, Size};
+use crate::cache::{BusLoss, Rate, Size};
 use crate::identity::{Paths, TlsOptions};
 use crate::serve::{Address, KeyLog, Limits, Listener, Settings, Spans};
 use crate::sources::Tape;
@@ -36,14 +36,10 @@ pub struct Config {
     pub reading: Reading,
     /// `--record` or `--replay`.
     pub tape: Tape,
-    /// How much memory datasets may take.
-    pub memory: Size,
-    /// `--no-cache`: nothing is kept.
-    pub no_cache: bool,
+    /// What is kept, and how.
+    pub caching: Caching,
     /// The fleet's Redis; without it a sidecar is a fleet of one.
     pub bus: Option<bus::Settings>,
-    /// What holds while Redis is out of reach.
-    pub bus_loss: BusLoss,
     /// How consumers are answered.
     pub settings: Settings,
     /// The bounds of every port.
@@ -54,6 +50,28 @@ pub struct Config {
     pub spans: Option<Spans>,
     /// How long a drain may take.
     pub drain: Duration,
+}
+
+/// What a sidecar keeps.
+#[derive(Debug, Clone)]
+pub struct Caching {
+    /// How much memory datasets may take.
+    pub memory: Size,
+    /// `--no-cache`: nothing is kept.
+    pub off: bool,
+    /// What holds while Redis is out of reach.
+    pub bus_loss: BusLoss,
+    /// The keys with which datasets in Redis are sealed.
+    pub seal_key: Option<PathBuf>,
+    /// The share of the hits that is compared with the sources.
+    pub verify: Rate,
+}
+
+impl Caching {
+    /// Nothing at all.
+    pub fn none() -> Self {
+        Self { memory: Size(0), off: true, bus_loss: BusLoss::Bypass, seal_key: None, verify: Rate::default() }
+    }
 }
 
 impl Config {

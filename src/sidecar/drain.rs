@@ -24,7 +24,7 @@ pub(super) async fn until_quiet(
 ) {
     let began = Instant::now();
     drain.send_replace(Drain::Draining);
-    tracing::info!(limit_ms = limit.as_millis(), in_flight = activity.in_flight(), "draining");
+    tracing::info!(limit_ms = millis(limit), in_flight = activity.in_flight(), "draining");
     let quiet = async {
         // A second of quiet counts from the signal on: the consumer may be about to ask its last.
         while began.elapsed() < QUIET || !activity.quiet_for(QUIET) {
@@ -36,7 +36,12 @@ pub(super) async fn until_quiet(
         () = tokio::time::sleep(limit) => "the drain took too long",
         () = again => "told again",
     };
-    tracing::info!(how, took_ms = began.elapsed().as_millis(), in_flight = activity.in_flight(), "drained");
+    tracing::info!(how, took_ms = millis(began.elapsed()), in_flight = activity.in_flight(), "drained");
+}
+
+/// As a number that every format of the log writes as one.
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Waits until the fleet has been told that this sidecar goes.

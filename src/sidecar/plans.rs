@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
@@ -11,9 +12,9 @@ use prometheus_client::registry::Registry;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
 
-use super::StartError;
+use super::{Caching, Config, StartError};
 use crate::bus::Bus;
-use crate::cache::{self, BusLoss, Cache, Memory, Size};
+use crate::cache::{self, Cache, Happenings, Memory, Rate, Samples, Seal};
 use crate::collect::{Collector, Families};
 use crate::domain::{self, Domains, Loaded, ProgramProblem, Source, World};
 use crate::identity::{self, Identity, Paths, TlsOptions};
@@ -43,7 +44,10 @@ impl Reading {
             variable: &|name| std::env::var(name).ok(),
             read: &domain::read_text,
             program: &|text| {
-                let problem = |e: CompileError| ProgramProblem { at: e.at, message: e.message, hint: e.hint };
+                let problem = |error: CompileError| {
+                    let CompileError { at, message, expected, hint } = error;
+                    ProgramProblem { at, message, expected, hint }
+                };
                 Program::compile(text).map(|_| ()).map_err(problem)
             },
             allow_http: self.allow_http,
@@ -68,6 +72,16 @@ pub fn load_identity(
     }
 }
 
+/// A folder that is not there would fail every request, or record none.
+pub(super) fn check_tape(tape: &Tape) -> Result<(), StartError> {
+    let (folder, what) = match tape {
+        Tape::Off => return Ok(()),
+        Tape::Record(folder) => (folder, "recorded to"),
+        Tape::Replay(folder) => (folder, "replayed from"),
+    };
+    tape.prepare().map_err(|source| StartError::Tape { folder: folder.clone(), what, source })
+}
+
 /// What every source's client shares.
 pub fn shared(
     tls: TlsOptions,
@@ -86,22 +100,41 @@ pub fn shared(
 }
 
 /// What every domain's cache shares.
-pub fn caching(memory: Size, off: bool, bus_loss: BusLoss, registry: &mut Registry) -> cache::Shared {
+pub fn caching(caching: &Caching, seal: Option<Seal>, registry: &mut Registry) -> cache::Shared {
     let metrics = cache::Metrics::register(registry);
     let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(PROGRAMS_AT_ONCE_MAX);
-    let memory = Memory::new(memory, &metrics);
+    let memory = Memory::new(caching.memory, &metrics);
     cache::Shared {
         memory,
         metrics,
+        happenings: Happenings::default(),
         tasks: TaskTracker::new(),
         programs: Arc::new(Semaphore::new(threads)),
-        off,
-        bus_loss,
+        off: caching.off,
+        bus_loss: caching.bus_loss,
+        seal,
+        verifier: None,
+        stores: Arc::new(Semaphore::new(STORES_AT_ONCE_MAX)),
     }
+}
+
+/// `--verify`: what looks at the samples, if any are taken.
+pub(super) fn verifying(config: &Config, caching: &mut cache::Shared, registry: &mut Registry) -> Option<Samples> {
+    if config.caching.verify == Rate::default() {
+        return None;
+    }
+    // Alone there is no news that could be on its way; a source's own replicas may be behind all the same.
+    let patience = config.bus.as_ref().map_or(Duration::from_secs(1), |bus| bus.lease.max(Duration::from_secs(1)));
+    let (verifier, samples) = cache::verifier(config.caching.verify, patience, registry);
+    caching.verifier = Some(verifier);
+    Some(samples)
 }
 
 /// The most jq programs at once on any machine: one run may hold a few hundred MiB.
 const PROGRAMS_AT_ONCE_MAX: usize = 4;
+
+/// The most answers on their way to Redis at once; a further one is not kept there.
+const STORES_AT_ONCE_MAX: usize = 64;
 
 /// The plans in force, and what new ones are made from.
 #[derive(Debug)]

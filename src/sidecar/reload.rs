@@ -86,11 +86,13 @@ impl Following {
         let problems: Vec<String> = next.problems().iter().map(in_words).collect();
         if !problems.is_empty() {
             self.metrics.failures.inc();
-            self.reloads.send_modify(|reloads| reloads.failed += 1);
             let text = domain::render(next.problems(), false);
             tracing::warn!("a change of the domain files was refused, the old version stays\n{text}");
         }
-        self.reloads.send_modify(|reloads| reloads.problems = problems);
+        self.reloads.send_modify(|reloads| {
+            reloads.failed += u64::from(!problems.is_empty());
+            reloads.problems = problems;
+        });
     }
 }
 

@@ -37,6 +37,22 @@ pub enum Tape {
     Replay(PathBuf),
 }
 
+impl Tape {
+    /// Makes the folder that is recorded to, or looks at the one that is replayed: what is wrong with it is known at once.
+    pub fn prepare(&self) -> io::Result<()> {
+        match self {
+            Self::Off => Ok(()),
+            Self::Record(folder) => make(folder),
+            Self::Replay(folder) => fs::read_dir(folder).map(drop),
+        }
+    }
+}
+
+/// For its owner only: what is recorded is personal data.
+fn make(folder: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
 /// The files of one source in a folder.
 #[derive(Debug, Clone)]
 pub(super) struct Reel {
@@ -139,7 +155,7 @@ fn read_back(headers: &[(String, String)]) -> HeaderMap {
 
 fn write(path: &Path, recording: &Recording, files: &AtomicUsize) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    make(folder)?;
     if !path.exists() && files.fetch_add(1, Ordering::Relaxed) >= FILES_MAX {
         files.fetch_sub(1, Ordering::Relaxed);
         return Err(io::Error::other(format!(

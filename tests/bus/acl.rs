@@ -66,11 +66,11 @@ fn fill_stamps(redis: &Redis) {
 
 async fn datasets(one: &Member, two: &Member) {
     let place = Place { key: "44".into(), plan: "p".into() };
-    let fence = one.domain.fence().unwrap();
+    let (fence, holder) = (one.domain.fence().unwrap(), one.domain.claimant());
     let dataset = Stored { fence, tags: vec!["gold".into()], body: Arc::from(&b"{}"[..]) };
-    assert_eq!(one.domain.claim(place.clone(), fence, PATIENCE).await, Ok(Claimed::Mine));
+    assert_eq!(one.domain.claim(&place, &holder, fence, PATIENCE).await, Ok(Claimed::Mine));
     assert!(one.domain.store(place.clone(), dataset.clone(), PATIENCE).await.unwrap());
-    assert_eq!(one.domain.release(place.clone()).await, Ok(true));
+    assert_eq!(one.domain.release(place.clone(), holder).await, Ok(true));
     assert_eq!(two.domain.fetch(place.clone()).await.unwrap().unwrap().dataset, dataset);
     assert!(two.domain.vouch(place.key.clone(), vec![], fence).await.unwrap());
 }

@@ -152,20 +152,35 @@ async fn redis_keeps_datasets_until_they_are_invalidated() {
 }
 
 #[tokio::test]
-async fn one_member_at_a_time_collects_a_place_until_it_lets_go_or_dies() {
+async fn one_flight_at_a_time_collects_a_place_until_it_lets_go_or_dies() {
     let redis = Redis::start();
     let (one, two) = (Member::join(redis.addr()).await, Member::join(redis.addr()).await);
     let (fence, long) = (one.domain.fence().unwrap(), Duration::from_mins(1));
-    assert_eq!(one.domain.claim(place("42"), fence, long).await, Ok(Claimed::Mine));
-    let held = two.domain.claim(place("42"), fence, long).await;
-    assert_eq!(held, Ok(Claimed::By(one.name())));
-    assert_eq!(two.domain.release(place("42")).await, Ok(false));
-    assert_eq!(one.domain.release(place("42")).await, Ok(true));
-    assert_eq!(two.domain.claim(place("42"), fence, Duration::from_millis(1)).await, Ok(Claimed::Mine));
+    let (place, ann, bob) = (place("42"), one.domain.claimant(), two.domain.claimant());
+    assert_ne!(one.domain.claimant(), ann);
+    assert_eq!(one.domain.claim(&place, &ann, fence, long).await, Ok(Claimed::Mine));
+    assert_eq!(two.domain.claim(&place, &bob, fence, long).await, Ok(Claimed::By(ann.clone())));
+    assert_eq!(one.domain.claim(&place, &ann, fence, long).await, Ok(Claimed::Mine), "it is renewed");
+    assert_eq!(two.domain.release(place.clone(), bob.clone()).await, Ok(false));
+    assert_eq!(one.domain.release(place.clone(), ann.clone()).await, Ok(true));
+    assert_eq!(two.domain.claim(&place, &bob, fence, Duration::from_millis(1)).await, Ok(Claimed::Mine));
     let until = Instant::now() + PATIENCE;
-    while one.domain.claim(place("42"), fence, long).await != Ok(Claimed::Mine) {
+    while one.domain.claim(&place, &ann, fence, long).await != Ok(Claimed::Mine) {
         assert!(Instant::now() < until, "a claim outlived its holder");
     }
+}
+
+#[tokio::test]
+async fn who_claims_what_has_just_been_kept_is_given_it() {
+    let redis = Redis::start();
+    let one = Member::join(redis.addr()).await;
+    let (fence, ttl) = (one.domain.fence().unwrap(), Duration::from_mins(1));
+    let dataset = Stored { fence, tags: vec![], body: b"{}".as_slice().into() };
+    assert!(one.domain.store(place("42"), dataset.clone(), ttl).await.unwrap());
+    let claimed = one.domain.claim(&place("42"), &one.domain.claimant(), fence, ttl).await;
+    let Ok(Claimed::There(fetched)) = claimed else { panic!("{claimed:?}") };
+    assert_eq!((fetched.dataset, fetched.vouched), (dataset, fence));
+    assert!(fetched.left <= ttl && fetched.left > ttl / 2, "{:?}", fetched.left);
 }
 
 #[tokio::test]

@@ -180,7 +180,11 @@ impl Twins {
             Err(error) if error.code() == Some("NOSCRIPT") => ask.by_text().query(&mut self.control),
             other => other,
         };
-        let answered = answer(value.unwrap()).unwrap();
+        let mut answered = answer(value.unwrap()).unwrap();
+        if let Answer::Hit(fetched) = &mut answered {
+            assert!(!fetched.left.is_zero() && fetched.left <= TTL);
+            fetched.left = Duration::ZERO;
+        }
         redis::cmd("PUBLISH").arg(self.names.news()).arg("end").exec(&mut self.control).unwrap();
         let mut published = None;
         loop {

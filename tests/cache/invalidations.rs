@@ -80,6 +80,9 @@ async fn bfb_after_collects_until_its_token_is_applied() {
     assert_eq!((ahead.text(), how(&ahead)), (n(2).as_str(), "bfb; fwd=request; stored"));
     assert_eq!(sidecar.send(after(&format!("{}-1", "0".repeat(32)))).await.text(), n(3), "another epoch");
     assert_eq!(sidecar.send(after("nonsense")).await.text(), n(4));
+    let mut both = after(&token);
+    both.headers_mut().append("bfb-after", format!("{epoch}-99").parse().unwrap());
+    assert_eq!(sidecar.send(both).await.text(), n(5), "of several, one that is not applied is enough");
 }
 
 #[tokio::test]

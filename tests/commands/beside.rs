@@ -18,6 +18,10 @@ struct World {
 
 impl World {
     async fn new() -> Self {
+        Self::of(&[]).await
+    }
+
+    async fn of(args: &[&str]) -> Self {
         let pki = Pki::new();
         let upstream = mutual(&pki).await;
         upstream.handles("/profile", |_| Reply::json("{\"id\":42,\"price\":1.10}").etag("\"1\""));
@@ -28,7 +32,7 @@ impl World {
             .source("orders", &upstream, "/orders?key={key}", &["retries: 0"])
             .version("v1", &["path: /v1/customers/{key}", "shape: '.profile.id'", "deprecated: 2026-06-01"])
             .version("v2", &["path: /v2/customers/{key}"]);
-        let sidecar = Setup::of(&[&domain]).identity(&pki).start().await;
+        let sidecar = Setup::of(&[&domain]).identity(&pki).args(args).start().await;
         let listen = sidecar.listen().to_string();
         let admin = sidecar.address("admin port").await.to_string();
         Self { pki, upstream, sidecar, listen, admin }
@@ -89,6 +93,19 @@ async fn explain_draws_every_source_and_round_and_leaves_the_data_alone() {
 }
 
 #[tokio::test]
+async fn explain_says_that_a_cached_dataset_asked_no_source() {
+    let world = World::of(&["--memory", "64MiB"]).await;
+    for (flag, expected) in [("--explain", "stored"), ("--explain", "no source was asked"), ("--no-cache", "")] {
+        let said = world.run(&["get", "customer", "42", flag]).await.with(0);
+        assert_eq!(said.out.trim_end(), WHOLE);
+        assert!(said.err.contains(expected), "{flag}: {}", said.err);
+    }
+    let asked = world.upstream.seen();
+    let of_profile = asked.iter().filter(|seen| seen.target.starts_with("/profile")).count();
+    assert_eq!(of_profile, 4, "two rounds for the first answer, none for the second, two past the cache");
+}
+
+#[tokio::test]
 async fn json_is_one_object_for_programs() {
     let world = World::new().await;
     let args = ["customer", "42", "--format", "json", "--explain"];
@@ -96,7 +113,7 @@ async fn json_is_one_object_for_programs() {
         let whole: Value = serde_json::from_str(&said.with(0).out).unwrap();
         assert_eq!(whole["status"], 200);
         assert_eq!(whole["body"]["orders"], json!([1, 2]));
-        assert_eq!(whole["headers"]["cache-status"], "bfb; fwd=miss");
+        assert_eq!(whole["headers"]["cache-status"], "bfb; fwd=bypass");
         let steps = whole["explain"]["steps"].as_array().unwrap();
         assert_eq!(steps.len(), 4, "two sources, two rounds: {whole}");
         assert!(steps.iter().all(|step| step["took_ms"].is_number() && step["source"].is_string()), "{whole}");

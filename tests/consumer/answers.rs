@@ -12,7 +12,7 @@ async fn a_200_says_what_it_is() {
     let got = sidecar.get("/v2/customers/42").await;
     got.dataset();
     assert_eq!(got.header("cache-control"), "private, no-cache");
-    assert_eq!(got.header("cache-status"), "bfb; fwd=miss");
+    assert_eq!(got.header("cache-status"), "bfb; fwd=bypass");
     assert_eq!(got.header("age"), "0");
     assert_eq!(got.header("content-length"), got.body.len().to_string());
     let etag = got.header("etag");
@@ -96,7 +96,7 @@ async fn a_sidecar_can_be_told_to_ignore_the_wishes_of_requests() {
     for wish in ["no-cache", "only-if-cached"] {
         let got = sidecar.send(with(get("/v2/customers/42"), "cache-control", wish)).await;
         got.dataset();
-        assert_eq!(got.header("cache-status"), "bfb; fwd=miss", "{wish}");
+        assert_eq!(got.header("cache-status"), "bfb; fwd=bypass", "{wish}");
     }
     assert!(upstream.seen().iter().all(|seen| seen.header("cache-control").is_empty()));
 }

@@ -193,6 +193,6 @@ async fn a_consumer_that_goes_away_leaves_the_sidecar_as_it_was() {
             upstream.closed(1).await;
         }
         upstream.answers("/part", [Reply::json("1")]);
-        sidecar.get("/v2/customers/42").await.dataset();
+        sidecar.get("/v2/customers/43").await.dataset();
     }
 }

@@ -116,18 +116,18 @@ impl Tally {
     }
 }
 
-/// Reads in one mode until there are enough answers.
+/// Reads in one mode until there are enough answers. Each reader has a key of its own, and so collections of its own.
 async fn read(reading: &Arc<Reading>, mode: &'static str, wanted: usize) -> Tally {
     let tally = Arc::new(Tally::default());
     let mut readers = JoinSet::new();
-    for _ in 0..READERS {
+    for key in 0..READERS {
         let (reading, tally) = (reading.clone(), tally.clone());
         readers.spawn(async move {
             let mut consumer = reading.sidecar.consumer(Http::One);
             let enough = || Tally::get(&tally.answers) >= wanted || Tally::get(&tally.asked) >= wanted * ATTEMPTS;
             while !enough() {
                 tally.asked.fetch_add(1, Ordering::SeqCst);
-                let got = consumer.get(&format!("/v2/{mode}s/42")).await.unwrap();
+                let got = consumer.get(&format!("/v2/{mode}s/{key}")).await.unwrap();
                 if got.status == 503 {
                     let failed = got.failed("contended", 503);
                     assert!(failed.iter().all(|(_, reason)| reason == "changed"), "{got:?}");

@@ -1,11 +1,14 @@
 //! The vocabulary of the tests: certificates (`pki`), upstreams (`upstream`), links that break (`link`), domain files
-//! (`domain`), the program itself (`sidecar`), who asks it (`client`), and a private Redis (`redis`).
+//! (`domain`), the program itself (`sidecar`), who asks it (`client`, and `wire` where it must be cheap) or listens to it
+//! (`events`), and a private Redis (`redis`).
 
 pub(crate) mod client;
 pub(crate) mod cluster;
 pub(crate) mod domain;
+pub(crate) mod events;
 pub(crate) mod link;
 pub(crate) mod pki;
 pub(crate) mod redis;
 pub(crate) mod sidecar;
 pub(crate) mod upstream;
+pub(crate) mod wire;

@@ -27,6 +27,8 @@ pub(crate) fn kind(cluster: bool) -> Kind {
 }
 
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Linux gives 32768 and above to connections, where nobody has told it otherwise.
+const PORTS: std::ops::Range<u16> = 10_000..32_768;
 /// How often another port is tried where somebody was faster.
 const PORTS_MAX: usize = 8;
 
@@ -168,8 +170,14 @@ impl Redis {
     /// Ends it and starts it again empty.
     pub(crate) fn restart_without_data(&mut self) {
         self.kill();
-        let _ = std::fs::remove_file(self.dir.path().join("dump.rdb"));
+        self.lose();
         self.revive();
+    }
+
+    /// Forgets what it had saved.
+    pub(crate) fn lose(&self) {
+        // It may never have saved anything.
+        let _ = std::fs::remove_file(self.dir.path().join("dump.rdb"));
     }
 
     /// Stops its process in the middle of whatever it does; its sockets stay open.
@@ -207,9 +215,12 @@ pub(crate) fn version() -> (u32, u32) {
     })
 }
 
-/// A port that nobody listens on at this moment.
+/// A port that nobody listens on at this moment. It is below those that the system gives to connections, so that a server
+/// that was killed finds it free when it comes back.
 pub(crate) fn free() -> SocketAddr {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+    let tried = std::iter::repeat_with(|| SocketAddr::from((Ipv4Addr::LOCALHOST, fastrand::u16(PORTS))));
+    let mut open = tried.take(1_000).filter(|addr| TcpListener::bind(addr).is_ok());
+    open.next().expect("a free port")
 }
 
 fn launch(addr: SocketAddr, dir: &TempDir, options: &[String]) -> Option<Child> {

@@ -24,7 +24,12 @@ const LOG_LINES_MAX: usize = 200_000;
 
 /// The program under test, with an environment of its own.
 pub(crate) fn bfb() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_bfb"));
+    program(Path::new(env!("CARGO_BIN_EXE_bfb")))
+}
+
+/// Another build of it.
+fn program(path: &Path) -> Command {
+    let mut command = Command::new(path);
     command.env_clear().stdin(Stdio::null());
     command
 }
@@ -36,16 +41,26 @@ pub(crate) struct Setup {
 }
 
 impl Setup {
-    /// `bfb serve` on a folder with these domains.
+    /// `bfb serve` on a folder with these domains. It keeps nothing unless `--memory` is given: most tests are about what it
+    /// collects.
     pub(crate) fn of(domains: &[&DomainFile]) -> Self {
+        Self::of_command(bfb(), domains)
+    }
+
+    /// The same of another build of the program.
+    pub(crate) fn of_program(path: &Path, domains: &[&DomainFile]) -> Self {
+        Self::of_command(program(path), domains)
+    }
+
+    fn of_command(mut command: Command, domains: &[&DomainFile]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("domains")).unwrap();
         for domain in domains {
             fs::write(file_of(dir.path(), &domain.name), domain.text()).unwrap();
         }
-        let mut command = bfb();
         command.arg("serve").arg(dir.path().join("domains"));
         command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log-format", "json"]);
+        command.env("BFB_MEMORY", "0");
         Self { dir, command }
     }
 
@@ -148,6 +163,11 @@ impl Sidecar {
     /// Where consumers ask.
     pub(crate) fn listen(&self) -> SocketAddr {
         self.listen
+    }
+
+    /// Where operators ask.
+    pub(crate) fn admin_address(&self) -> SocketAddr {
+        self.admin
     }
 
     /// The first TCP address that it logs with this message.

@@ -6,6 +6,7 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -52,6 +53,7 @@ pub(crate) struct Reply {
     headers: HeaderMap,
     feed: Feed,
     after: Duration,
+    gate: Option<watch::Receiver<bool>>,
     never: bool,
     hang_up: bool,
 }
@@ -71,7 +73,7 @@ impl Reply {
     pub(crate) fn status(status: u16) -> Self {
         let status = StatusCode::from_u16(status).unwrap();
         let (headers, feed, after) = (HeaderMap::new(), Feed::Whole(Bytes::new()), Duration::ZERO);
-        Self { status, headers, feed, after, never: false, hang_up: false }
+        Self { status, headers, feed, after, gate: None, never: false, hang_up: false }
     }
 
     /// A 200 with this body, as `application/json`, whatever it is.
@@ -109,6 +111,11 @@ impl Reply {
 
     pub(crate) fn after(self, after: Duration) -> Self {
         Self { after, ..self }
+    }
+
+    /// Answers once the gate is open.
+    pub(crate) fn behind(self, gate: watch::Receiver<bool>) -> Self {
+        Self { gate: Some(gate), ..self }
     }
 
     /// Breaks the connection off behind the body.
@@ -188,6 +195,7 @@ struct State {
     seen: watch::Sender<Vec<Seen>>,
     connections: watch::Sender<usize>,
     closed: watch::Sender<usize>,
+    forgets: AtomicBool,
 }
 
 /// The server.
@@ -235,7 +243,8 @@ impl Upstream {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (connections, closed) = (watch::Sender::new(0), watch::Sender::new(0));
-        let state = State { scripts: Mutex::default(), seen: watch::Sender::new(Vec::new()), connections, closed };
+        let (scripts, seen, forgets) = (Mutex::default(), watch::Sender::new(Vec::new()), AtomicBool::new(false));
+        let state = State { scripts, seen, connections, closed, forgets };
         (listener, address, Arc::new(state))
     }
 
@@ -258,6 +267,11 @@ impl Upstream {
     /// Answers a path with what `handler` says.
     pub(crate) fn handles(&self, path: &str, handler: impl Fn(&Seen) -> Reply + Send + Sync + 'static) {
         self.state.scripts.lock().unwrap().insert(path.to_owned(), Script::Handler(Arc::new(handler)));
+    }
+
+    /// From now on what is asked is answered and not remembered.
+    pub(crate) fn forget(&self) {
+        self.state.forgets.store(true, Ordering::Relaxed);
     }
 
     /// What was asked so far.
@@ -330,9 +344,17 @@ impl State {
             connection,
         };
         let reply = self.reply(&seen, request.uri().path());
-        self.seen.send_modify(|all| all.push(seen));
+        if !self.forgets.load(Ordering::Relaxed) {
+            self.seen.send_modify(|all| all.push(seen));
+        }
         if reply.never {
             std::future::pending::<()>().await;
+        }
+        if let Some(mut gate) = reply.gate.clone() {
+            // A gate that is gone stays as it was.
+            if gate.wait_for(|open| *open).await.is_err() {
+                std::future::pending::<()>().await;
+            }
         }
         // Not a wait for something to happen: a slow upstream is what is asked for.
         tokio::time::sleep(reply.after).await;

@@ -41,7 +41,7 @@ impl Driver {
                 self.subscribe(&domain);
             }
         }
-        self.tell_all(&What::Connected);
+        self.core.tell_of_links(What::Connected);
     }
 
     pub(super) fn refused(&mut self, fault: &Fault) {
@@ -49,7 +49,7 @@ impl Driver {
         let known = self.core.trouble.lock().unwrap_or_else(PoisonError::into_inner).replace(fault.clone());
         if known.as_ref() != Some(fault) {
             tracing::warn!(%fault, "cannot connect to redis");
-            self.tell_all(&What::Disconnected);
+            self.core.tell_of_links(What::Disconnected(fault.clone()));
         }
         self.connect_later();
     }
@@ -59,14 +59,8 @@ impl Driver {
         tracing::warn!("lost the connection to redis");
         self.set_links(None, Some(Fault::Lost));
         self.handle_all(&Event::LinkLost);
-        self.tell_all(&What::Disconnected);
+        self.core.tell_of_links(What::Disconnected(Fault::Lost));
         self.connect_later();
-    }
-
-    pub(super) fn tell_all(&self, what: &What) {
-        for domain in self.domains.values() {
-            self.core.tell(&domain.domain, what.clone());
-        }
     }
 
     pub(super) fn connect_later(&mut self) {
@@ -104,7 +98,7 @@ impl Driver {
                 self.channels.insert(domain.names.news().into_bytes(), (Arc::clone(&domain), false));
                 self.channels.insert(domain.names.hints().into_bytes(), (Arc::clone(&domain), true));
                 self.subscribe(&domain);
-                self.domains.insert(name, Known { domain, held: false, newer: None });
+                self.domains.insert(name, Known::new(domain));
             }
         }
     }

@@ -80,7 +80,7 @@ fn harmless(command: &str, names: &Names) -> Cmd {
         "hmget" | "hget" | "hdel" | "zscore" => cmd.arg(key).arg("a"),
         "xrange" => cmd.arg(key).arg("-").arg("+").arg("COUNT").arg(1),
         "pexpire" => cmd.arg(key).arg(1),
-        "hgetall" | "zcard" | "zpopmin" | "get" | "del" => cmd.arg(key),
+        "hgetall" | "zcard" | "zpopmin" | "get" | "del" | "pttl" => cmd.arg(key),
         // `asking`, `cluster|slots`.
         _ => &mut cmd,
     };

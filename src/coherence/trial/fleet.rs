@@ -187,7 +187,7 @@ impl Fleet {
                 About::Heartbeat => self.tell(to, Event::Heartbeat { sent, answer }),
                 About::Log => self.tell(to, Event::Log(answer)),
                 About::Fetch(key, plan, id) => self.fetched(to, (key, plan, id), sent, answer),
-                About::Claim(key, plan, id) => self.claimed(to, (key, plan, id), sent, &answer),
+                About::Claim(key, plan, id) => self.claimed(to, (key, plan, id), sent, answer),
                 _ => {}
             },
             Message::Answer { to: Who::Writer(to), sent, about, answer } => {
@@ -262,10 +262,11 @@ impl Fleet {
         self.ask(node, flight);
     }
 
-    fn claimed(&mut self, node: usize, which: (Key, u8, FlightId), sent: Moment, answer: &Answer) {
+    fn claimed(&mut self, node: usize, which: (Key, u8, FlightId), sent: Moment, answer: Answer) {
         let Some(flight) = self.flight(node, which, sent) else { return };
         let Step::Claiming(start) = self.nodes[node].air[flight].step else { return };
         self.nodes[node].air[flight].step = match answer {
+            Answer::Hit(fetched) => Step::Fetched(start, fetched),
             Answer::Held(_) => Step::Asking(start),
             _ => Step::Collecting(start),
         };

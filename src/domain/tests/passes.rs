@@ -51,6 +51,14 @@ fn a_pattern_of_alternatives_matches_whole_keys_only() {
 }
 
 #[test]
+fn not_found_is_the_same_in_quotes() {
+    for yaml in ["not-found", "'not-found'", "\"not-found\""] {
+        let domain = good(&EXAMPLE.replace("missing: []", &format!("missing: {yaml}")));
+        assert_eq!(domain.sources[1].missing, Missing::NotFound, "{yaml}");
+    }
+}
+
+#[test]
 fn missing_takes_any_value() {
     for (yaml, json) in [
         ("null", "null"),
@@ -62,6 +70,13 @@ fn missing_takes_any_value() {
         ("7", "7"),
         ("0x10", "16"),
         ("{a: [1, true, ~]}", "{\"a\":[1,true,null]}"),
+        ("{key: null}", "{\"key\":null}"),
+        ("'{\"a\": {}}'", "\"{\\\"a\\\": {}}\""),
+        ("'{uuid}'", "\"{uuid}\""),
+        ("|-\n      not_found", "\"not_found\""),
+        ("|-\n      not-found", "\"not-found\""),
+        ("none found", "\"none found\""),
+        ("[not_found]", "[\"not_found\"]"),
     ] {
         let domain = good(&EXAMPLE.replace("missing: []", &format!("missing: {yaml}")));
         assert_eq!(domain.sources[1].missing, Missing::Value(json.into()), "{yaml}");

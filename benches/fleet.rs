@@ -1,0 +1,237 @@
+//! Figures of a fleet, over real sidecars and a real Redis: `cargo bench --bench fleet -- acknowledgement|outage|memory|hits`.
+//!
+//! Machines are shared and noisy: what counts is the ratio to the reference that was measured in the same run. Nothing here
+//! asserts a time.
+#![allow(dead_code, clippy::unwrap_used, clippy::print_stdout, missing_docs, clippy::pedantic)]
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt as _;
+use futures_util::future::join_all;
+use serde_json::json;
+use support::client::{Consumer, Http, ask, with};
+use support::domain::DomainFile;
+use support::redis::Redis;
+use support::sidecar::{Setup, Sidecar};
+use support::upstream::{Reply, Upstream};
+
+const PATH: &str = "/v2/customers/42";
+
+#[tokio::main]
+async fn main() {
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
+    let runs = |name: &str| wanted.is_empty() || wanted.iter().any(|one| one == name);
+    if runs("acknowledgement") {
+        acknowledgement(20, 400).await;
+    }
+    if runs("hits") {
+        hits(Duration::from_secs(5)).await;
+    }
+    if runs("memory") {
+        memory(100_000, 2048).await;
+    }
+    if runs("outage") {
+        outage(Duration::from_secs(60)).await;
+    }
+}
+
+async fn member(url: Option<&str>, upstream: &Upstream, args: &[&str]) -> Sidecar {
+    let domain = DomainFile::of("customer").head("cache: {ttl: 1h}").source("part", upstream, "/{key}", &[]);
+    let mut setup = Setup::of(&[&domain]).insecure().args(args);
+    if !args.contains(&"--memory") {
+        setup = setup.args(&["--memory", "64MiB"]);
+    }
+    if let Some(url) = url {
+        setup = setup.args(&["--redis", url]);
+    }
+    let sidecar = setup.start().await;
+    while url.is_some() && sidecar.admin("/status").await.json()["fleet"]["domains"][0]["lease_held"] != true {
+        tokio::task::yield_now().await;
+    }
+    sidecar
+}
+
+fn part(of: u64) -> String {
+    format!("{{\"n\":{of}}}")
+}
+
+fn show(name: &str, mut times: Vec<Duration>) -> (f64, f64) {
+    times.sort_unstable();
+    let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
+    let (median, p99) = (at(0.5), at(0.99));
+    println!(
+        "  {name:<44} median {median:8.3} ms   p99 {p99:8.3} ms   max {:8.3} ms   ({} of them)",
+        at(1.0),
+        times.len()
+    );
+    (median, p99)
+}
+
+/// From asking for an invalidation to its acknowledgement by the fleet, beside a bare PUBLISH until all have it.
+async fn acknowledgement(size: usize, times: usize) {
+    println!("acknowledgement by {size} sidecars");
+    let (redis, upstream) = (Redis::start(), Upstream::plain().await);
+    let version = Arc::new(AtomicU64::new(0));
+    let now = version.clone();
+    upstream.handles("/42", move |_| Reply::json(part(now.load(Ordering::SeqCst))));
+    let mut members = Vec::new();
+    for _ in 0..size {
+        members.push(member(Some(&redis.url()), &upstream, &[]).await);
+    }
+    let client = redis::Client::open(redis.url()).unwrap();
+    let mut listeners = Vec::new();
+    for _ in 0..size {
+        let mut listener = client.get_async_pubsub().await.unwrap();
+        listener.subscribe("bfb:{bench/bench}:news").await.unwrap();
+        listeners.push(listener.into_on_message());
+    }
+    // The epoch is young for a lease: until then an acknowledgement waits for it.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let mut publisher = client.get_multiplexed_async_connection().await.unwrap();
+    let (mut bare, mut waited, mut stale) = (Vec::new(), Vec::new(), 0);
+    let mut consumers: Vec<Consumer> = members.iter().map(|member| member.consumer(Http::One)).collect();
+    let asked = json!({"domain": "customer", "keys": ["42"], "wait": "fleet", "timeout": "30s"});
+    for _ in 0..times {
+        for consumer in &mut consumers {
+            consumer.get(PATH).await.unwrap();
+        }
+        let began = Instant::now();
+        let _: i64 =
+            redis::cmd("PUBLISH").arg("bfb:{bench/bench}:news").arg("x").query_async(&mut publisher).await.unwrap();
+        join_all(listeners.iter_mut().map(|listener| listener.next())).await;
+        bare.push(began.elapsed());
+        let newest = version.fetch_add(1, Ordering::SeqCst) + 1;
+        let mut request = with(ask(http::Method::POST, "/invalidate"), "content-type", "application/json");
+        *request.body_mut() = bytes::Bytes::from(asked.to_string()).into();
+        let began = Instant::now();
+        let got = members[0].send_admin(request).await;
+        waited.push(began.elapsed());
+        assert_eq!(got.status, 200, "{}", got.text());
+        for consumer in &mut consumers {
+            let n = consumer.get(PATH).await.unwrap().json()["part"]["n"].as_u64().unwrap();
+            stale += u64::from(n < newest);
+        }
+    }
+    let reference = show("bare PUBLISH until all 20 have it", bare);
+    let ours = show("POST /invalidate, wait fleet", waited);
+    println!(
+        "  ratio: median {:.1}, p99 {:.1}; stale reads after an acknowledgement: {stale}",
+        ours.0 / reference.0,
+        ours.1 / reference.1
+    );
+}
+
+/// Reads from memory of one sidecar, one connection after the other's answer.
+async fn hits(span: Duration) {
+    println!("hits from memory, 16 connections in a closed loop");
+    let upstream = Upstream::plain().await;
+    upstream.answers("/42", [Reply::json(format!("\"{}\"", "x".repeat(2048)))]);
+    let sidecar = member(None, &upstream, &[]).await;
+    sidecar.get(PATH).await.dataset();
+    for (name, path) in [("a hit of 2 KiB", PATH), ("a 404 of no path (no cache, no sources)", "/nowhere")] {
+        let until = Instant::now() + span;
+        let loops = (0..16).map(|_| async {
+            let (mut consumer, mut times) = (sidecar.consumer(Http::One), Vec::new());
+            while Instant::now() < until {
+                let began = Instant::now();
+                consumer.get(path).await.unwrap();
+                times.push(began.elapsed());
+            }
+            times
+        });
+        let times: Vec<Duration> = join_all(loops).await.into_iter().flatten().collect();
+        println!("  {:.0} requests a second", times.len() as f64 / span.as_secs_f64());
+        show(name, times);
+    }
+}
+
+/// What so many datasets take.
+async fn memory(count: usize, bytes: usize) {
+    println!("{count} datasets of {bytes} bytes in memory");
+    let upstream = Upstream::plain().await;
+    let domain = DomainFile::of("customer").head("cache: {ttl: 1h}").source("part", &upstream, "/{key}", &[]);
+    let sidecar = Setup::of(&[&domain]).insecure().args(&["--memory", "1GiB"]).start().await;
+    let idle = sidecar.resident_kib();
+    let body = format!("\"{}\"", "x".repeat(bytes - 11));
+    for key in 0..count {
+        upstream.answers(&format!("/{key}"), [Reply::json(body.clone())]);
+    }
+    let loops = (0..16).map(|part| {
+        let mut consumer = sidecar.consumer(Http::One);
+        async move {
+            for key in (part..count).step_by(16) {
+                assert_eq!(consumer.get(&format!("/v2/customers/{key}")).await.unwrap().status, 200);
+            }
+        }
+    });
+    join_all(loops).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let status = sidecar.admin("/status").await.json();
+    let (full, data) = (sidecar.resident_kib(), count * bytes / 1024);
+    println!(
+        "  idle {idle} KiB, full {full} KiB, data {data} KiB, held {} datasets, counted {} bytes",
+        status["memory"]["entries"], status["memory"]["bytes"]
+    );
+    println!("  ratio: {:.2} times the data's bytes", (full - idle) as f64 / data as f64);
+}
+
+/// Redis is gone for a time, under load: what consumers see before, during and after.
+async fn outage(span: Duration) {
+    println!("redis killed for {span:?} under load: 4 sidecars, 16 consumers, 500 keys");
+    let (mut redis, upstream) = (Redis::start(), Upstream::plain().await);
+    for key in 0..500 {
+        upstream.answers(&format!("/{key}"), [Reply::json(part(key)).after(Duration::from_millis(2))]);
+    }
+    let mut members = Vec::new();
+    for _ in 0..4 {
+        members.push(member(Some(&redis.url()), &upstream, &[]).await);
+    }
+    let (stop, failed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let began = Instant::now();
+    let mut loops = tokio::task::JoinSet::new();
+    for number in 0..16_u64 {
+        let (mut consumer, stop, failed) =
+            (members[(number % 4) as usize].consumer(Http::One), stop.clone(), failed.clone());
+        loops.spawn(async move {
+            let (mut key, mut times) = (number, Vec::new());
+            while !stop.load(Ordering::Relaxed) {
+                key = (key * 7 + 13) % 500;
+                let asked = Instant::now();
+                let answer = consumer.get(&format!("/v2/customers/{key}")).await;
+                let hit = match &answer {
+                    Ok(got) if got.status == 200 => got.header("cache-status").starts_with("bfb; hit"),
+                    _ => {
+                        failed.fetch_add(1, Ordering::Relaxed);
+                        false
+                    }
+                };
+                times.push((asked - began, asked.elapsed(), hit));
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            times
+        });
+    }
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    redis.kill();
+    let gone = began.elapsed();
+    tokio::time::sleep(span).await;
+    redis.revive();
+    let back = began.elapsed();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    stop.store(true, Ordering::Relaxed);
+    let all: Vec<_> = loops.join_all().await.into_iter().flatten().collect();
+    let within = |from: Duration, to: Duration| {
+        all.iter().filter(|(at, ..)| *at >= from && *at < to).map(|(_, took, _)| *took).collect::<Vec<_>>()
+    };
+    show("before", within(Duration::from_secs(3), gone));
+    show("during", within(gone, back));
+    show("after", within(back + Duration::from_secs(1), Duration::MAX));
+    let served = all.iter().filter(|(at, _, hit)| *hit && *at >= back).map(|(at, ..)| *at).min();
+    println!("  failed requests: {}", failed.load(Ordering::Relaxed));
+    println!("  memory served again {:?} after Redis was back", served.map(|at| at - back));
+}

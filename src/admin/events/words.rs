@@ -1,0 +1,176 @@
+//! An event as its listeners read it: a name, and one line of JSON with `at`, `event` and what belongs to it.
+
+use std::fmt::Write as _;
+use std::time::SystemTime;
+
+use serde_json::{Value, json};
+
+use crate::admin::Told;
+use crate::admin::status::Reloads;
+use crate::cache::NotKept;
+use crate::coherence::{Entry, Scope, Why};
+use crate::collect::CollectError;
+use crate::{bus, cache};
+
+/// The most keys and tags that one event names; it always says how many there are.
+const NAMED_MAX: usize = 100;
+
+/// One event.
+pub(super) struct Event {
+    name: &'static str,
+    data: Value,
+}
+
+impl Event {
+    fn new(name: &'static str, at: SystemTime, mut data: Value) -> Self {
+        data["event"] = name.into();
+        data["at"] = humantime::format_rfc3339_millis(at).to_string().into();
+        Self { name, data }
+    }
+
+    fn now(name: &'static str, data: Value) -> Self {
+        Self::new(name, SystemTime::now(), data)
+    }
+
+    /// JSON has no line break of its own.
+    pub(super) fn write(&self, frame: &mut String) {
+        let _ = write!(frame, "event: {}\ndata: {}\n\n", self.name, self.data);
+    }
+}
+
+/// The first: who speaks, and how things stand.
+pub(super) fn listening(told: &Told, keys: bool) -> Event {
+    let standing = told.bus.standing();
+    let domains = standing.domains.iter().map(|domain| {
+        let applied = domain.applied.map(|fence| fence.seq);
+        json!({"domain": *domain.domain, "lease_held": domain.lease_held, "seq": applied})
+    });
+    let redis = if standing.alone { Value::Null } else { standing.connected.into() };
+    let data = json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "pid": std::process::id(),
+        "keys": keys,
+        "redis_connected": redis,
+        "domains": domains.collect::<Vec<_>>(),
+    });
+    Event::now("listening", data)
+}
+
+/// So many were missed.
+pub(super) fn missed(count: u64) -> Event {
+    Event::now("missed", json!({"count": count}))
+}
+
+/// The last.
+pub(super) fn ends() -> Event {
+    Event::now("ends", json!({"because": "the sidecar drains"}))
+}
+
+/// What changed of the reloads.
+pub(super) fn reloaded(before: &Reloads, now: &Reloads) -> Vec<Event> {
+    let refused = (now.failed > before.failed).then(|| Event::now("reload-refused", json!({"problems": now.problems})));
+    let done = (now.done > before.done).then(|| Event::now("reloaded", json!({})));
+    refused.into_iter().chain(done).collect()
+}
+
+/// What happened to a domain in the fleet, or to the connections.
+pub(super) fn of_fleet(happening: &bus::Happening, keys: bool) -> Event {
+    let (name, mut data) = match &happening.what {
+        bus::What::Applied(entry) => ("invalidated", applied(entry, keys)),
+        bus::What::Hinted => ("hinted", json!({})),
+        bus::What::Emptied(why) => ("emptied", json!({"because": why_emptied(*why)})),
+        bus::What::LeaseHeld => ("lease-held", json!({})),
+        bus::What::LeaseLost => ("lease-lost", json!({})),
+        bus::What::Connected => ("redis-connected", json!({})),
+        bus::What::Disconnected(fault) => ("redis-disconnected", json!({"because": fault.to_string()})),
+    };
+    if let Some(domain) = &happening.domain {
+        data["domain"] = (**domain).into();
+    }
+    Event::new(name, happening.at, data)
+}
+
+fn applied(entry: &Entry, keys: bool) -> Value {
+    let of_key = |scope: &&Scope| matches!(scope, Scope::Key(_));
+    let of_tag = |scope: &&Scope| matches!(scope, Scope::Tag(_));
+    let scopes = &entry.scopes;
+    let mut data = json!({
+        "seq": entry.seq,
+        "keys": scopes.iter().filter(of_key).count(),
+        "tags": scopes.iter().filter(of_tag).count(),
+        "all": scopes.iter().any(|scope| matches!(scope, Scope::All)),
+    });
+    if keys {
+        let names = |of: &dyn Fn(&&Scope) -> bool| -> Vec<&str> {
+            scopes.iter().filter(of).filter_map(text).take(NAMED_MAX).collect()
+        };
+        data["named"] = json!({"keys": names(&of_key), "tags": names(&of_tag)});
+    }
+    data
+}
+
+fn text(scope: &Scope) -> Option<&str> {
+    match scope {
+        Scope::Key(text) | Scope::Tag(text) => Some(text),
+        Scope::All => None,
+    }
+}
+
+const fn why_emptied(why: Why) -> &'static str {
+    match why {
+        Why::Epoch => "epoch",
+        Why::StreamEnd => "stream-end",
+        Why::Owner => "owner",
+    }
+}
+
+/// What came of a collection.
+pub(super) fn of_fill(happening: &cache::Happening, keys: bool) -> Event {
+    let (name, mut data) = match &happening.what {
+        cache::What::Collected { dataset, bytes, rounds, refused } => {
+            let name = if refused.is_none() { "filled" } else { "not-kept" };
+            let mut data = json!({
+                "dataset": dataset.map(|id| id.to_string()),
+                "bytes": bytes,
+                "rounds": rounds,
+            });
+            if let Some(refused) = refused {
+                data["because"] = why_not_kept(*refused).into();
+            }
+            (name, data)
+        }
+        cache::What::Found { dataset, bytes } => {
+            ("found", json!({"dataset": dataset.map(|id| id.to_string()), "bytes": bytes, "in": "redis"}))
+        }
+        cache::What::Failed(error) => ("failed", failed(error)),
+    };
+    data["domain"] = (*happening.domain).into();
+    data["took_ms"] = ((happening.took.as_secs_f64() * 1e4).round() / 10.0).into();
+    if keys {
+        data["key"] = (*happening.key).into();
+    }
+    Event::new(name, happening.at, data)
+}
+
+const fn why_not_kept(why: NotKept) -> &'static str {
+    match why {
+        NotKept::Off => "off",
+        NotKept::Asked => "no-store",
+        NotKept::NoTags => "no-tags",
+        NotKept::LeaseLost => "lease-lost",
+        NotKept::Fenced => "fenced",
+    }
+}
+
+fn failed(error: &CollectError) -> Value {
+    match error {
+        CollectError::NotFound { source_name } => json!({"failed": [{"source": **source_name, "reason": "not-found"}]}),
+        CollectError::Failed { failures, deadline_passed } => {
+            let failures = failures.iter().map(|failure| {
+                let (source, reason, detail) = (&*failure.source_name, failure.reason.as_str(), &failure.detail);
+                json!({"source": source, "reason": reason, "detail": detail})
+            });
+            json!({"failed": failures.collect::<Vec<_>>(), "deadline_passed": deadline_passed})
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! What Redis keeps of an answer: bytes that say how old it was, compressed where that pays, sealed where a key is given.
+//!
+//! Time goes in as spans (how old it was when it was written, how long it had left): no clock of another machine is read.
+//! What comes out is checked as something that strangers may have written. What this release does not know is a miss.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::kept::{Content, Kept};
+use super::seal::Seal;
+use crate::coherence::{Fence, Mark, Stored};
+use crate::collect::Dataset;
+use crate::domain::Domain;
+
+/// What is longer than this is compressed.
+const COMPRESSED_FROM_BYTES: usize = 1024;
+/// Fast; the next levels cost twice the time for a tenth of the size.
+const LEVEL: i32 = 1;
+/// What is longer than this is not kept in Redis, and nothing is unpacked beyond it.
+pub(super) const BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// The first byte: what the others are.
+const PLAIN: u8 = 0;
+const ZSTD: u8 = 1;
+const SEALED: u8 = 2;
+/// The first byte of what is inside: there is no such dataset, or this one.
+const NOT_FOUND: u8 = 0;
+const DATASET: u8 = 1;
+
+/// Why an answer is not kept in Redis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct TooLarge;
+
+/// An answer's time, as spans.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Age {
+    /// How old it was when it was written.
+    old: Duration,
+    /// How long it had left.
+    left: Duration,
+}
+
+/// Writes an answer; `left` is how long it may be kept.
+pub(super) fn wrap(
+    kept: &Kept,
+    now: Instant,
+    left: Duration,
+    seal: Option<&Seal>,
+    context: &[u8],
+) -> Result<Vec<u8>, TooLarge> {
+    let mut inside = Vec::new();
+    inside.push(if kept.dataset().is_some() { DATASET } else { NOT_FOUND });
+    inside.extend_from_slice(&millis(kept.age(now)));
+    inside.extend_from_slice(&millis(left));
+    if let Some(dataset) = kept.dataset() {
+        inside.append(&mut dataset.freeze());
+    }
+    if inside.len() > BYTES_MAX {
+        return Err(TooLarge);
+    }
+    let packed = pack(&inside);
+    match seal {
+        None => Ok(packed),
+        Some(seal) => {
+            let mut sealed = seal.seal(&packed, context).ok_or(TooLarge)?;
+            sealed.insert(0, SEALED);
+            Ok(sealed)
+        }
+    }
+}
+
+/// Reads an answer that has `left` to be kept. `None`: it is of another format, of another plan, or not to be opened.
+pub(super) fn unwrap(
+    stored: &Stored,
+    left: Duration,
+    mark: Option<Mark>,
+    domain: &Domain,
+    seal: Option<&Seal>,
+    context: &[u8],
+) -> Option<Kept> {
+    // With a key, what nobody sealed is anybody's.
+    let opened;
+    let packed: &[u8] = match (seal, stored.body.split_first()?) {
+        (Some(seal), (&SEALED, sealed)) => {
+            opened = seal.open(sealed, context)?;
+            &opened
+        }
+        (None, (&(PLAIN | ZSTD), _)) => &stored.body,
+        _ => return None,
+    };
+    let inside = unpack(packed)?;
+    let (kind, age, rest) = head(&inside)?;
+    let content = match kind {
+        NOT_FOUND if rest.is_empty() => Content::NotFound,
+        DATASET => Content::Dataset(Dataset::thaw(&rest, domain)?),
+        _ => return None,
+    };
+    let left = left.min(age.left);
+    let old = age.old + age.left.saturating_sub(left);
+    Some(Kept::read(content, stored.tags.clone(), old, left, mark))
+}
+
+/// What a seal is bound to: the place in Redis, the fence and the tags, so that no dataset stands in for another.
+pub(super) fn context(name: &str, fence: Fence, tags: &[std::sync::Arc<str>]) -> Vec<u8> {
+    let mut context = b"bfb dataset 1".to_vec();
+    context.extend_from_slice(&fence.epoch.0.to_le_bytes());
+    context.extend_from_slice(&fence.seq.to_le_bytes());
+    for text in std::iter::once(name).chain(tags.iter().map(AsRef::as_ref)) {
+        context.extend_from_slice(&(text.len() as u64).to_le_bytes());
+        context.extend_from_slice(text.as_bytes());
+    }
+    context
+}
+
+fn pack(inside: &[u8]) -> Vec<u8> {
+    let shorter = (inside.len() > COMPRESSED_FROM_BYTES)
+        .then(|| zstd::bulk::compress(inside, LEVEL).ok())
+        .flatten()
+        .filter(|compressed| compressed.len() + 5 < inside.len());
+    // It is no longer than `BYTES_MAX`, which fits.
+    let length = u32::try_from(inside.len()).unwrap_or(u32::MAX).to_le_bytes();
+    match shorter {
+        Some(compressed) => [[ZSTD].as_slice(), &length, &compressed].concat(),
+        None => [[PLAIN].as_slice(), inside].concat(),
+    }
+}
+
+fn unpack(packed: &[u8]) -> Option<Bytes> {
+    let (kind, rest) = packed.split_first()?;
+    if *kind == PLAIN {
+        return Some(Bytes::copy_from_slice(rest));
+    }
+    let (length, compressed) = rest.split_first_chunk().filter(|_| *kind == ZSTD)?;
+    let length = usize::try_from(u32::from_le_bytes(*length)).ok().filter(|length| *length <= BYTES_MAX)?;
+    let inside = zstd::bulk::decompress(compressed, length).ok()?;
+    (inside.len() == length).then(|| inside.into())
+}
+
+fn head(inside: &Bytes) -> Option<(u8, Age, Bytes)> {
+    let kind = *inside.first()?;
+    let span = |at: usize| -> Option<Duration> {
+        let millis = inside.get(at..at + 8)?.first_chunk()?;
+        Some(Duration::from_millis(u64::from_le_bytes(*millis)))
+    };
+    Some((kind, Age { old: span(1)?, left: span(9)? }, inside.slice(17..)))
+}
+
+fn millis(span: Duration) -> [u8; 8] {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX).to_le_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_long_and_repeats_is_packed_and_comes_back() {
+        for text in [b"short".to_vec(), b"long ".repeat(10_000), vec![]] {
+            let packed = pack(&text);
+            assert_eq!(unpack(&packed).as_deref(), Some(text.as_slice()));
+            assert!(packed.len() <= text.len() + 1);
+        }
+    }
+
+    #[test]
+    fn a_bomb_is_not_unpacked() {
+        let bomb = zstd::bulk::compress(&vec![0; BYTES_MAX + 1], LEVEL).unwrap_or_default();
+        for claimed in [BYTES_MAX + 1, BYTES_MAX, 1] {
+            let length = u32::try_from(claimed).unwrap_or_default().to_le_bytes();
+            assert_eq!(unpack(&[[ZSTD].as_slice(), &length, &bomb].concat()), None, "{claimed}");
+        }
+        assert_eq!(unpack(&[ZSTD, 1, 0]), None);
+        assert_eq!(unpack(&[7, 1, 0, 0, 0, 0]), None, "a format that this release does not know");
+    }
+
+    #[test]
+    fn a_context_tells_apart_what_runs_together() {
+        let fence = |seq| Fence { epoch: crate::coherence::Epoch(1), seq };
+        let tags = |tags: &[&str]| tags.iter().map(|&tag| tag.into()).collect::<Vec<std::sync::Arc<str>>>();
+        let all = [
+            context("a", fence(1), &tags(&["bc"])),
+            context("ab", fence(1), &tags(&["c"])),
+            context("a", fence(1), &tags(&["b", "c"])),
+            context("a", fence(2), &tags(&["bc"])),
+        ];
+        let different: std::collections::BTreeSet<_> = all.iter().collect();
+        assert_eq!(different.len(), all.len());
+    }
+}

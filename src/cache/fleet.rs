@@ -1,0 +1,220 @@
+//! One read across the fleet: a flight looks into Redis before it collects, and claims its key, so that one sidecar collects
+//! it and the others wait for what that one leaves.
+//!
+//! A claim ends by itself a moment after its holder last renewed it, so a holder that dies is taken over. Redis is a help and
+//! never a condition: what it does not answer within a small bound is a miss, and the flight collects by itself. Nothing of
+//! what is believed is decided here: Redis's scripts and the state machine of [`crate::coherence`] do.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::envelope;
+use super::flight::Air;
+use super::kept::Kept;
+use super::read::Cache;
+use crate::bus::{Claimed, Fault};
+use crate::coherence::{Fence, Fetched, Name, Place, Start, Stored};
+
+/// How long a claim outlives its holder: the most that a takeover waits.
+pub const CLAIM_LASTS: Duration = Duration::from_millis(500);
+/// Between two renewals.
+const RENEW: Duration = Duration::from_millis(150);
+/// Between two looks at what another collects, at first and at the most.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(50));
+/// A flight waits for so many holders, one after the other, who leave nothing; then it collects without a claim. Sources
+/// that fail do not make a fleet wait in line.
+const HOLDERS_MAX: usize = 2;
+
+/// What a flight has come to before it collects.
+pub(super) enum Looked {
+    /// Redis has the dataset.
+    There(Arc<Kept>),
+    /// It is to be collected, under a claim if there is one.
+    Collect(Option<Claim>),
+}
+
+/// The right to collect a place for the fleet, for as long as it is renewed.
+#[derive(Debug)]
+pub(super) struct Claim {
+    cache: Cache,
+    place: Place,
+    holder: Name,
+    fence: Fence,
+}
+
+/// What Redis holds of a key.
+#[derive(Debug)]
+pub struct InRedis {
+    /// The fence of the flight that read it.
+    pub fence: Fence,
+    /// How much longer it is kept.
+    pub left: Duration,
+    /// What it takes there, as it is: compressed and sealed.
+    pub bytes: usize,
+    /// What it is; nothing if it cannot be read here.
+    pub kept: Option<Kept>,
+}
+
+/// What a flight does for the fleet once its callers have their answer: keeps the dataset in Redis, ends its claim.
+#[derive(Debug)]
+pub(super) struct Afterwards {
+    pub(super) keep: Option<(Arc<Kept>, Fence)>,
+    pub(super) claim: Option<Claim>,
+}
+
+impl Cache {
+    /// Whether a flight that began at `start` may read from Redis, and leave there what it collects: the fence to do it under.
+    /// Not without the lease: then each collects for itself.
+    fn fence_in_redis(&self, start: Start) -> Option<Fence> {
+        start.fence().filter(|_| self.has_redis() && self.keeps() && self.bus().lease_held())
+    }
+
+    /// Looks into Redis, and waits there for another who collects the same.
+    pub(super) async fn look(&self, key: &Arc<str>, air: &Air, start: Start, deadline: Instant) -> Looked {
+        let Some(fence) = self.fence_in_redis(start).filter(|_| !air.fresh()) else { return Looked::Collect(None) };
+        if !air.store() {
+            return self.look_once(key, air, start).await.map_or(Looked::Collect(None), Looked::There);
+        }
+        let (place, holder) = (self.place(key), self.bus().claimant());
+        let (mut pause, mut waited_for) = (PAUSE.0, Vec::new());
+        while waited_for.len() <= HOLDERS_MAX && Instant::now() + pause < deadline {
+            match self.bus().claim(&place, &holder, fence, CLAIM_LASTS).await {
+                Ok(Claimed::There(fetched)) => match self.take(key, start, &fetched, air.wish.max_age) {
+                    Some(kept) => return Looked::There(kept),
+                    // It is there, and of no use to this flight.
+                    None => break,
+                },
+                Ok(Claimed::Mine) => {
+                    return Looked::Collect(Some(Claim { cache: self.clone(), place, holder, fence }));
+                }
+                Ok(Claimed::By(other)) => {
+                    if waited_for.is_empty() {
+                        self.metrics().fleet_waits.inc();
+                    }
+                    if waited_for.last() != Some(&other) {
+                        waited_for.push(other);
+                    }
+                }
+                Err(_) => break,
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(PAUSE.1);
+        }
+        Looked::Collect(None)
+    }
+
+    async fn look_once(&self, key: &Arc<str>, air: &Air, start: Start) -> Option<Arc<Kept>> {
+        let fetched = self.bus().fetch(self.place(key)).await.ok()??;
+        self.take(key, start, &fetched, air.wish.max_age)
+    }
+
+    /// For who wants an answer from a cache or none: Redis's, if it has one. A flight like any other, that nobody joins.
+    pub(super) async fn only_from_redis(&self, key: &Arc<str>, max_age: Option<Duration>) -> Option<Arc<Kept>> {
+        let start = self.bus().begin();
+        self.fence_in_redis(start)?;
+        let fetched = self.bus().fetch(self.place(key)).await.ok()??;
+        self.take(key, start, &fetched, max_age)
+    }
+
+    /// Takes what Redis handed out into memory, where it may be kept.
+    fn take(&self, key: &Arc<str>, start: Start, fetched: &Fetched, max_age: Option<Duration>) -> Option<Arc<Kept>> {
+        let mark = self.bus().may_store_fetched(start, key, fetched);
+        let context = self.context(&self.place(key), fetched.dataset.fence, &fetched.dataset.tags);
+        let (domain, seal) = (self.collector().domain(), self.seal());
+        let kept = envelope::unwrap(&fetched.dataset, fetched.left, mark, domain, seal, &context);
+        let Some(kept) = kept.map(Arc::new) else {
+            self.metrics().redis_unreadable.inc();
+            return None;
+        };
+        let now = Instant::now();
+        if kept.fresh_until <= now || max_age.is_some_and(|max| kept.age(now) > max) {
+            return None;
+        }
+        if mark.is_some() {
+            self.remember(key, &kept);
+        }
+        Some(kept)
+    }
+
+    /// What Redis holds of a key and vouches for: for whoever debugs. Memory takes nothing of it.
+    pub async fn peek_into_redis(&self, key: &str) -> Result<Option<InRedis>, Fault> {
+        let place = self.place(&key.into());
+        let Some(fetched) = self.bus().fetch(place.clone()).await? else { return Ok(None) };
+        let Fetched { dataset, left, .. } = fetched;
+        let context = self.context(&place, dataset.fence, &dataset.tags);
+        let kept = envelope::unwrap(&dataset, left, None, self.collector().domain(), self.seal(), &context);
+        Ok(Some(InRedis { fence: dataset.fence, left, bytes: dataset.body.len(), kept }))
+    }
+
+    fn context(&self, place: &Place, fence: Fence, tags: &[Arc<str>]) -> Vec<u8> {
+        // Without a key nothing is bound to it.
+        if self.seal().is_none() { Vec::new() } else { envelope::context(&self.bus().name_of(place), fence, tags) }
+    }
+
+    pub(super) fn place(&self, key: &Arc<str>) -> Place {
+        Place { key: key.clone(), plan: self.collector().domain().plan.0.clone() }
+    }
+
+    /// What a flight that collected `kept` may leave in Redis.
+    pub(super) fn leaves(&self, start: Start, kept: &Arc<Kept>) -> Option<(Arc<Kept>, Fence)> {
+        // What memory must not keep, Redis must not.
+        kept.mark?;
+        Some((kept.clone(), self.fence_in_redis(start)?))
+    }
+
+    /// Keeps a dataset in Redis. Redis has the last word: what was invalidated since its fence is refused there.
+    async fn keep_in_redis(&self, place: Place, kept: Arc<Kept>, fence: Fence) {
+        let Ok(_slot) = self.stores().try_acquire() else {
+            self.metrics().redis_full.inc();
+            return;
+        };
+        let now = Instant::now();
+        let left = kept.fresh_until.saturating_duration_since(now);
+        if left.is_zero() {
+            return;
+        }
+        let context = self.context(&place, fence, &kept.tags);
+        let (seal, tags) = (self.seal().cloned(), kept.tags.clone());
+        let wrapped =
+            tokio::task::spawn_blocking(move || envelope::wrap(&kept, now, left, seal.as_ref(), &context)).await;
+        let Ok(Ok(body)) = wrapped else {
+            self.metrics().redis_too_large.inc();
+            return;
+        };
+        let dataset = Stored { fence, tags, body: body.into() };
+        match self.bus().store(place, dataset, left).await {
+            Ok(true) => self.metrics().redis_stored.inc(),
+            Ok(false) => self.metrics().redis_refused.inc(),
+            // The bus has counted it.
+            Err(_) => return,
+        };
+    }
+}
+
+impl Claim {
+    /// Renews it until it is dropped, or another holds it: then what is collected is kept for who asked, no more.
+    pub(super) async fn keep(&self) -> std::convert::Infallible {
+        loop {
+            sleep(RENEW).await;
+            let renewed = self.cache.bus().claim(&self.place, &self.holder, self.fence, CLAIM_LASTS).await;
+            if matches!(renewed, Ok(Claimed::By(_) | Claimed::There(_))) {
+                self.cache.metrics().claims_lost.inc();
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+}
+
+impl Afterwards {
+    pub(super) async fn run(self, cache: &Cache, key: &Arc<str>) {
+        if let Some((kept, fence)) = self.keep {
+            cache.keep_in_redis(cache.place(key), kept, fence).await;
+        }
+        // Only now, so that who waits for it finds the dataset. One that is not ended ends by itself.
+        if let Some(claim) = self.claim {
+            let _ = cache.bus().release(claim.place, claim.holder).await;
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! `--verify RATE`: the cache measures itself. A sample of what it serves is read again from the sources in the background and
+//! compared, as Meta's Polaris does for theirs ("Cache made consistent", 2022).
+//!
+//! A difference alone is no fault: the source may have changed a moment ago, and its invalidation be on the way. So the cache
+//! is given a lease of time to hear of it. What it still believes then, and the sources still contradict, was a wrong answer:
+//! an invalidation that nobody sent, or one that was lost. Nothing that is read here is kept.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep};
+
+use super::kept::{Content, Kept};
+use super::read::Cache;
+use crate::collect::{self, CollectError};
+
+/// Samples that wait for their turn; a further one is skipped.
+const WAITING_MAX: usize = 256;
+/// Samples that are looked at, those that are given time among them.
+const AT_ONCE_MAX: usize = 16;
+
+/// A share of the hits: `0.01` or `1%`.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Rate(f64);
+
+impl FromStr for Rate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (number, of) = text.strip_suffix('%').map_or((text, 1.0), |percent| (percent, 100.0));
+        let share = number.trim().parse::<f64>().ok().map(|number| number / of);
+        let share = share.filter(|share| (0.0..=1.0).contains(share));
+        share.map(Self).ok_or_else(|| "expected a share from 0 to 1, such as `0.01` or `1%`".to_owned())
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// Takes the samples; clones share everything.
+#[derive(Debug, Clone)]
+pub struct Verifier {
+    rate: Rate,
+    samples: mpsc::Sender<Sample>,
+    counts: Arc<Counts>,
+}
+
+/// Looks at the samples: [`Samples::verify`] is to be spawned by who owns the cache.
+#[derive(Debug)]
+pub struct Samples {
+    waiting: mpsc::Receiver<Sample>,
+    counts: Arc<Counts>,
+    /// How long an invalidation may be on its way.
+    patience: Duration,
+}
+
+/// One hit.
+#[derive(Debug)]
+struct Sample {
+    cache: Cache,
+    key: Arc<str>,
+    kept: Arc<Kept>,
+    served: Instant,
+}
+
+/// What was found so far.
+#[derive(Debug, Default)]
+struct Counts {
+    checked: Counter,
+    wrong: Counter,
+    unknown: Counter,
+    skipped: Counter,
+    nines: Gauge<f64, AtomicU64>,
+    oldest_wrong: Gauge<f64, AtomicU64>,
+    /// Held to compare two numbers.
+    oldest: Mutex<Duration>,
+}
+
+/// What was found so far, for `GET /status`.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+pub struct Shown {
+    /// The share of the hits that is looked at.
+    pub rate: f64,
+    /// Samples that were judged.
+    pub checked: u64,
+    /// Those that were wrong answers.
+    pub wrong: u64,
+    /// Samples that could not be judged: the sources failed, or contradict themselves.
+    pub unknown: u64,
+    /// How many nines of consistency that shows: 3 for fewer than one wrong answer in a thousand.
+    pub nines: f64,
+    /// How old the oldest wrong answer was, in seconds: it was wrong for at most that long.
+    pub oldest_wrong_seconds: f64,
+}
+
+/// What became of a sample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    /// The sources say the same, or the cache has heard of the change since.
+    Right,
+    Wrong,
+    Unknown,
+}
+
+/// A verifier of that share of the hits, and what looks at its samples; `patience` is the fleet's lease.
+pub fn verifier(rate: Rate, patience: Duration, registry: &mut Registry) -> (Verifier, Samples) {
+    let (samples, waiting) = mpsc::channel(WAITING_MAX);
+    let counts = Arc::new(Counts::default());
+    let registry = registry.sub_registry_with_prefix("verify");
+    registry.register("checked", "Hits that were compared with the sources", counts.checked.clone());
+    registry.register("wrong", "Hits that were wrong answers", counts.wrong.clone());
+    registry.register("unknown", "Hits that could not be compared", counts.unknown.clone());
+    registry.register("skipped", "Sampled hits that found no room", counts.skipped.clone());
+    registry.register("nines", "Nines of consistency shown", counts.nines.clone());
+    let help = "Age of the oldest wrong answer";
+    registry.register("oldest_wrong_seconds", help, counts.oldest_wrong.clone());
+    (Verifier { rate, samples, counts: counts.clone() }, Samples { waiting, counts, patience })
+}
+
+impl Verifier {
+    /// Takes a hit as a sample, now and then.
+    pub(super) fn see(&self, cache: &Cache, key: &Arc<str>, kept: &Arc<Kept>) {
+        if fastrand::f64() >= self.rate.0 {
+            return;
+        }
+        let sample = Sample { cache: cache.clone(), key: key.clone(), kept: kept.clone(), served: Instant::now() };
+        if self.samples.try_send(sample).is_err() {
+            self.counts.skipped.inc();
+        }
+    }
+
+    /// What was found so far.
+    pub fn shown(&self) -> Shown {
+        let counts = &self.counts;
+        Shown {
+            rate: self.rate.0,
+            checked: counts.checked.get(),
+            wrong: counts.wrong.get(),
+            unknown: counts.unknown.get(),
+            nines: counts.nines.get(),
+            oldest_wrong_seconds: counts.oldest_wrong.get(),
+        }
+    }
+}
+
+impl Samples {
+    /// Looks at what comes, until it is dropped.
+    pub async fn verify(mut self) {
+        let mut looking = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                Some(sample) = self.waiting.recv(), if looking.len() < AT_ONCE_MAX => {
+                    let patience = self.patience;
+                    looking.push(async move { (sample.judge(patience).await, sample) });
+                }
+                Some((verdict, sample)) = looking.next() => self.counts.count(verdict, &sample),
+                else => return,
+            }
+        }
+    }
+}
+
+impl Sample {
+    async fn judge(&self, patience: Duration) -> Verdict {
+        match self.same().await {
+            Some(true) => return Verdict::Right,
+            None => return Verdict::Unknown,
+            Some(false) => {}
+        }
+        sleep(patience).await;
+        if !self.cache.not_outdated(&self.kept, &self.key) {
+            return Verdict::Right;
+        }
+        match self.same().await {
+            Some(false) => Verdict::Wrong,
+            // What changes and changes back proves nothing of the cache.
+            Some(true) | None => Verdict::Unknown,
+        }
+    }
+
+    /// Whether the sources say now what was served.
+    async fn same(&self) -> Option<bool> {
+        let known = self.kept.dataset().map(|dataset| dataset.parts.clone());
+        let wish = collect::Wish { no_cache: true, known, ..collect::Wish::of_nobody() };
+        let (result, _) = self.cache.collector().collect(&self.key, wish).await;
+        match (result, &self.kept.content) {
+            (Ok(now), Content::Dataset(served)) => Some(now.body == served.body),
+            (Err(CollectError::NotFound { .. }), Content::NotFound) => Some(true),
+            (Ok(_), Content::NotFound) | (Err(CollectError::NotFound { .. }), Content::Dataset(_)) => Some(false),
+            (Err(CollectError::Failed { .. }), _) => None,
+        }
+    }
+}
+
+impl Counts {
+    fn count(&self, verdict: Verdict, sample: &Sample) {
+        match verdict {
+            Verdict::Unknown => {
+                self.unknown.inc();
+                return;
+            }
+            Verdict::Right => {}
+            Verdict::Wrong => {
+                self.wrong.inc();
+                let age = sample.kept.age(sample.served);
+                let mut oldest = self.oldest.lock().unwrap_or_else(PoisonError::into_inner);
+                *oldest = age.max(*oldest);
+                self.oldest_wrong.set(oldest.as_secs_f64());
+                let domain = &sample.cache.collector().domain().name;
+                let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+                tracing::warn!(%domain, age_ms, "a wrong answer was served: its source has changed and no invalidation came");
+            }
+        }
+        self.checked.inc();
+        self.nines.set(nines(self.wrong.get(), self.checked.get()));
+    }
+}
+
+/// How many nines are shown by so many wrong answers among so many: never more than a further wrong one would leave.
+#[allow(clippy::cast_precision_loss, reason = "a count of hits fits")]
+fn nines(wrong: u64, checked: u64) -> f64 {
+    -((wrong + 1) as f64 / (checked + 1) as f64).log10()
+}
+
+impl Cache {
+    /// A hit is served.
+    pub(super) fn see(&self, key: &Arc<str>, kept: &Arc<Kept>) {
+        if let Some(verifier) = self.verifier() {
+            verifier.see(self, key, kept);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_a_share_or_a_percentage() {
+        for (text, share) in [("0.01", 0.01), ("1%", 0.01), ("0", 0.0), ("100%", 1.0), ("1", 1.0)] {
+            assert_eq!(text.parse(), Ok(Rate(share)), "{text}");
+        }
+        for wrong in ["", "2", "-1", "101%", "NaN", "one"] {
+            assert!(wrong.parse::<Rate>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn nines_are_shown_and_never_assumed() {
+        assert!((nines(0, 0) - 0.0).abs() < 1e-9);
+        assert!((nines(0, 999) - 3.0).abs() < 1e-9);
+        assert!((nines(9, 999) - 2.0).abs() < 1e-9);
+    }
+}

@@ -1,0 +1,146 @@
+//! A dataset as bytes, for a tier that several processes share, and back.
+//!
+//! A line of JSON (what it is called, where its parts end, their validators), then the dataset's body as it is. What is read
+//! back is checked as something that strangers may have written: it is a dataset of this plan, whole, or nothing.
+
+use bytes::Bytes;
+use http::HeaderValue;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
+
+use super::dataset::{Dataset, DatasetId, within};
+use crate::domain::Domain;
+use crate::sources::{Part, Validator};
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Head {
+    id: String,
+    rounds: u32,
+    /// In the order of the domain's sources.
+    parts: Vec<PartHead>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct PartHead {
+    bytes: usize,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    strong: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    weak: Option<String>,
+}
+
+impl PartHead {
+    fn of(part: &Part) -> Self {
+        let text = |tag: &HeaderValue| tag.to_str().ok().map(str::to_owned);
+        let (strong, weak) = match &part.validator {
+            Validator::Strong(tag) => (text(tag), None),
+            Validator::Weak(tag) => (None, text(tag)),
+            Validator::None => (None, None),
+        };
+        Self { bytes: part.json.len(), strong, weak }
+    }
+
+    fn validator(&self) -> Option<Validator> {
+        Some(match (&self.strong, &self.weak) {
+            (Some(tag), _) => Validator::Strong(HeaderValue::from_str(tag).ok()?),
+            (None, Some(tag)) => Validator::Weak(HeaderValue::from_str(tag).ok()?),
+            (None, None) => Validator::None,
+        })
+    }
+}
+
+impl Dataset {
+    /// As bytes. A validator that is no text is left out: it proves less, and nothing wrong.
+    pub fn freeze(&self) -> Vec<u8> {
+        let parts = self.parts.iter().map(PartHead::of).collect();
+        let head = Head { id: self.id.to_string(), rounds: self.rounds, parts };
+        let mut frozen = serde_json::to_vec(&head).unwrap_or_default();
+        frozen.reserve(self.body.len() + 1);
+        frozen.push(b'\n');
+        frozen.extend_from_slice(&self.body);
+        frozen
+    }
+
+    /// From bytes; nothing if they are no dataset of `domain`'s plan.
+    pub fn thaw(frozen: &Bytes, domain: &Domain) -> Option<Self> {
+        let end = frozen.iter().position(|byte| *byte == b'\n')?;
+        let head: Head = serde_json::from_slice(&frozen[..end]).ok()?;
+        let body = frozen.slice(end + 1..);
+        let sizes: Vec<usize> = head.parts.iter().map(|part| part.bytes).collect();
+        if !is_joined(&body, domain, &sizes) || serde_json::from_slice::<IgnoredAny>(&body).is_err() {
+            return None;
+        }
+        let validators = head.parts.iter().map(PartHead::validator).collect::<Option<Vec<_>>>()?;
+        let parts = within(&body, domain, sizes.into_iter().zip(validators));
+        Some(Self { id: DatasetId::parse(&head.id)?, parts, body, rounds: head.rounds })
+    }
+}
+
+/// Whether a body is an object of these sources, in their order, with parts of these sizes.
+fn is_joined(body: &[u8], domain: &Domain, sizes: &[usize]) -> bool {
+    if sizes.len() != domain.sources.len() || sizes.is_empty() {
+        return false;
+    }
+    let mut rest = body;
+    for (index, (source, size)) in domain.sources.iter().zip(sizes).enumerate() {
+        let member = format!("{}\"{}\":", if index == 0 { '{' } else { ',' }, source.name);
+        let Some(after) = rest.strip_prefix(member.as_bytes()).and_then(|after| after.get(*size..)) else {
+            return false;
+        };
+        rest = after;
+    }
+    rest == b"}"
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot set itself up should stop there")]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::domain::{World, parse};
+
+    /// A domain with these sources.
+    fn domain(names: &[&str]) -> Domain {
+        let sources: Vec<_> = names.iter().map(|name| format!("  {name}: {{url: 'http://a/{{key}}'}}\n")).collect();
+        let sources = sources.concat();
+        let text = format!("domain: c\nkey: .*\nsources:\n{sources}versions:\n  v1: {{path: '/v1/c/{{key}}'}}\n");
+        let read = |_: &Path| Err(std::io::ErrorKind::NotFound.into());
+        let world = World { variable: &|_| None, read: &read, program: &|_| Ok(()), allow_http: true };
+        parse(Path::new("c.yaml"), &text, world).unwrap()
+    }
+
+    fn dataset(domain: &Domain) -> Dataset {
+        let part = |json: &'static str, validator| Part { json: Bytes::from_static(json.as_bytes()), validator };
+        let strong = Validator::Strong(HeaderValue::from_static("\"a\""));
+        Dataset::join(domain, vec![part("{\"n\": 1.10}", strong), part("[]", Validator::None)], 2)
+    }
+
+    #[test]
+    fn a_dataset_thaws_as_it_was_frozen() {
+        let domain = domain(&["profile", "orders"]);
+        let before = dataset(&domain);
+        let after = Dataset::thaw(&before.freeze().into(), &domain).unwrap();
+        assert_eq!((after.id, after.rounds, &after.body), (before.id, before.rounds, &before.body));
+        assert_eq!(after.parts, before.parts);
+    }
+
+    #[test]
+    fn what_is_no_dataset_of_the_plan_is_nothing() {
+        let two = domain(&["profile", "orders"]);
+        let frozen = dataset(&two).freeze();
+        assert!(Dataset::thaw(&frozen.clone().into(), &domain(&["profile", "others"])).is_none());
+        assert!(Dataset::thaw(&frozen.clone().into(), &domain(&["profile"])).is_none());
+        for cut in 0..frozen.len() {
+            assert!(Dataset::thaw(&frozen[..cut].to_vec().into(), &two).is_none(), "{cut}");
+        }
+        let text = String::from_utf8(frozen).unwrap();
+        for (from, to) in
+            [("1.10", "1.1x"), ("\"bytes\":11", "\"bytes\":10"), ("[]", "[]}"), ("\"id\":\"", "\"id\":\"x")]
+        {
+            let changed = text.replacen(from, to, 1);
+            assert_ne!(changed, text);
+            assert!(Dataset::thaw(&changed.into_bytes().into(), &two).is_none(), "{from} → {to}");
+        }
+    }
+}
