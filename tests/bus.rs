@@ -2,6 +2,7 @@
 
 mod acl;
 mod cluster;
+mod cost;
 mod failover;
 mod fleet;
 mod foreign;

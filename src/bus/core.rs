@@ -18,7 +18,9 @@ use super::names::Names;
 use super::scripts::{LIMITS, Scripts};
 use super::server::Lane;
 use super::settings::Settings;
-use crate::coherence::{Action, Answer, Call, Config, Epoch, Name, PROTOCOL, Published, Request, Scope, Sidecar};
+use crate::coherence::{
+    Action, Answer, Call, Config, Epoch, Moment, Name, PROTOCOL, Published, Request, Scope, Sidecar,
+};
 
 /// Happenings that a slow listener may be behind before it misses some.
 const HAPPENINGS_MAX: usize = 1_024;
@@ -55,6 +57,8 @@ pub(super) struct Core {
     namespace: String,
     lease: Duration,
     grace: Duration,
+    /// From where the heartbeats of all domains are counted. Each process has its own: a fleet's do not fall together.
+    origin: Moment,
     pub(super) scripts: Scripts,
     pub(super) metrics: Metrics,
     domains: RwLock<BTreeMap<Arc<str>, Arc<Domain>>>,
@@ -93,6 +97,7 @@ impl Core {
             namespace: settings.map_or_else(String::new, |settings| settings.namespace.clone()),
             lease: settings.map_or(Duration::from_secs(1), |settings| settings.lease),
             grace: settings.map_or(Duration::ZERO, |settings| settings.failover_grace),
+            origin: clock::now(),
             scripts: Scripts::new(LIMITS),
             metrics,
             domains: RwLock::default(),
@@ -135,7 +140,8 @@ impl Core {
     fn new_domain(&self, name: &str) -> Domain {
         self.metrics.begin(name);
         let member = random_name(&self.label);
-        let config = Config { grace: self.grace, guards: guards(), ..Config::new(member.clone(), self.lease) };
+        let (together, guards) = (Some(self.origin), guards());
+        let config = Config { grace: self.grace, together, guards, ..Config::new(member.clone(), self.lease) };
         let sidecar = if self.alone { Sidecar::alone(config, random_epoch()) } else { Sidecar::new(config) };
         Domain {
             name: name.into(),
@@ -260,7 +266,7 @@ fn as_ms(span: Duration) -> u64 {
 }
 
 fn now_ms() -> u64 {
-    as_ms(clock::now().since(crate::coherence::Moment::default()))
+    as_ms(clock::now().since(Moment::default()))
 }
 
 /// A name that no epoch had before.

@@ -23,6 +23,9 @@ const TRY_AGAIN: Duration = Duration::from_millis(20);
 const SCOPES_MAX: usize = 10_000;
 /// Between two questions to Redis, at first and at the most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
+/// Pause for each sidecar that Redis looked at, or has to look at: so much longer than that takes it that it is busy with
+/// others most of the time.
+const PAUSE_EACH: Duration = Duration::from_micros(20);
 
 /// An invalidation that is in the log.
 #[derive(Debug, Clone)]
@@ -168,33 +171,39 @@ async fn acknowledged(
 ) -> Result<Vec<Name>, NotAcknowledged> {
     let deadline = clock::now().after(limit);
     let mut invalidation = Invalidation::new(&sent.issued, domain.sidecar_mut().witness(), sent.answered, guards());
-    let mut pause = PAUSE.0;
+    // None of a large fleet has reported yet: at first it would be looked at in vain.
+    let (mut pause, mut looked_at) = (Duration::ZERO, sent.sidecars());
+    let (mut of_all, mut after_lease) = (false, false);
     loop {
-        let question = invalidation.question(domain.sidecar_mut().witness(), clock::now());
-        let asked = question.clone();
-        if let Ok(answer) = core.ask(domain, question, Duration::ZERO, core.patience()).await {
-            invalidation.hear(&answer);
-        }
         let now = clock::now();
-        let state = invalidation.state(domain.sidecar_mut().witness(), now);
-        match state {
+        let until = match invalidation.state(domain.sidecar_mut().witness(), now) {
             State::Reported => return Ok(Vec::new()),
-            State::Lapsed(silent) => {
-                // If the lease ended after the question was put, nobody has removed the silent yet.
-                let question = invalidation.question(domain.sidecar_mut().witness(), now);
-                if asked != question {
-                    let _ = core.ask(domain, question, Duration::ZERO, core.patience()).await;
-                }
-                return Ok(silent);
-            }
-            State::Waiting(_) if now >= deadline => {
+            // Those who were silent are named, and removed, by a question that was put after the lease.
+            State::Lapsed(silent) if after_lease => return Ok(silent),
+            State::Waiting(_) if now >= deadline && of_all => {
                 let (token, sidecars) = (sent.token(), sent.sidecars());
                 return Err(NotAcknowledged { token, sidecars, behind: invalidation.behind().to_vec() });
             }
-            State::Waiting(until) => {
-                sleep(pause.min(until.since(now)).min(deadline.since(now)).max(PAUSE.0)).await;
-                pause = (pause * 2).min(PAUSE.1);
-            }
+            State::Waiting(until) => until,
+            State::Lapsed(_) => now,
+        };
+        let rest = until.min(deadline).since(now);
+        let wait = pause.max(PAUSE_EACH * u32::try_from(looked_at).unwrap_or(u32::MAX)).min(rest);
+        if wait >= PAUSE.0 {
+            sleep(wait).await;
         }
+        let now = clock::now();
+        after_lease = now >= until;
+        of_all = after_lease || now >= deadline;
+        let question = if of_all {
+            invalidation.question_of_all(domain.sidecar_mut().witness(), now)
+        } else {
+            invalidation.question(domain.sidecar_mut().witness(), now)
+        };
+        if let Ok(answer) = core.ask(domain, question, Duration::ZERO, core.patience()).await {
+            invalidation.hear(&answer);
+        }
+        pause = (pause * 2).clamp(PAUSE.0, PAUSE.1);
+        looked_at = invalidation.behind().len();
     }
 }

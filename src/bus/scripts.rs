@@ -149,8 +149,9 @@ impl Ask<'_> {
                 let above = unless_above.map(|above| format!("{:032x}:{}", above.epoch.0, above.seq));
                 self.args([above.unwrap_or_default().into_bytes()]).args(scopes.iter().flat_map(kind_and_name))
             }
-            Call::Progress { token, lapsed, settles } => {
-                self.args(place_in_log(*token)).args([flag(*lapsed), flag(*settles)])
+            Call::Progress { token, lapsed, settles, laggard } => {
+                let laggard = laggard.as_ref().map(|name| name.0.as_bytes().to_vec());
+                self.args(place_in_log(*token)).args([flag(*lapsed), flag(*settles), laggard.unwrap_or_default()])
             }
             Call::ReadLog { after, max } => self.args(place_in_log(*after)).args([text(*max as u128)]),
             Call::Store { place, dataset } => self

@@ -57,18 +57,20 @@ impl Server {
 
     /// Subscribes to a domain's news and hints.
     pub(super) async fn subscribe(&self, news: &str, hints: &str) -> RedisResult<()> {
-        self.protocol.clone().subscribe(&[news, hints]).await
+        self.whole(self.protocol.clone().subscribe(&[news, hints]).await)
     }
 
     /// The same on a Cluster, where a script publishes to the slot's own subscribers if Redis has them; hints may come either
     /// way.
     pub(super) async fn subscribe_to_shard(&self, news: &str, hints: &str) -> RedisResult<()> {
-        match self.send(redis::cmd("SSUBSCRIBE").arg(news).arg(hints)).await {
-            Ok(_) => self.protocol.clone().subscribe(hints).await,
+        // One channel a command: each is confirmed for itself, and the client library expects one answer.
+        match self.send(redis::cmd("SSUBSCRIBE").arg(news)).await {
+            Ok(_) => self.send(redis::cmd("SSUBSCRIBE").arg(hints)).await?,
             // There is no such command before 7.0.
-            Err(error) if error.code() == Some("ERR") => self.subscribe(news, hints).await,
-            Err(error) => Err(error),
-        }
+            Err(error) if error.code() == Some("ERR") => return self.subscribe(news, hints).await,
+            Err(error) => return Err(error),
+        };
+        self.whole(self.protocol.clone().subscribe(hints).await)
     }
 
     /// Ends what [`Self::subscribe`] began.

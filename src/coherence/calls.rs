@@ -40,6 +40,8 @@ pub enum Call {
         lapsed: bool,
         /// Marks the token's epoch as settled: the caller has known it for a whole lease.
         settles: bool,
+        /// One that had not reported it: while it has not, it alone is looked at and named.
+        laggard: Option<Name>,
     },
     /// The log's entries after a place.
     ReadLog {
@@ -124,7 +126,7 @@ pub enum Answer {
     Progress {
         /// The epoch is settled.
         settled: bool,
-        /// Who is behind; those whom this call removes are among them.
+        /// Who is behind; those whom this call removes are among them. The one that was asked for may be the only one named.
         behind: Vec<Name>,
     },
     /// Entries, in order, the first of them next after the asked place. Empty: the place is the end.

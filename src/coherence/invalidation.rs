@@ -56,10 +56,21 @@ impl Invalidation {
         self.token
     }
 
-    /// What to ask Redis next.
+    /// What to ask Redis next: of one that had not reported, as long as it has not, since to look at all of a large fleet is
+    /// work.
     pub fn question(&self, witness: &Witness, now: Moment) -> Call {
+        self.asking_of(self.behind.first().cloned(), witness, now)
+    }
+
+    /// The same, of all: who they are that have not reported.
+    pub fn question_of_all(&self, witness: &Witness, now: Moment) -> Call {
+        self.asking_of(None, witness, now)
+    }
+
+    fn asking_of(&self, laggard: Option<Name>, witness: &Witness, now: Moment) -> Call {
         let lapsed = !self.over && self.lapsed(witness, now) || !self.guards.hold(Guard::SilentLapsed);
-        Call::Progress { token: self.token, lapsed, settles: witness.known_long(self.token.epoch, now) }
+        let settles = witness.known_long(self.token.epoch, now);
+        Call::Progress { token: self.token, lapsed, settles, laggard }
     }
 
     /// Takes Redis's answer. One that could not be had changes nothing.
@@ -87,7 +98,7 @@ impl Invalidation {
         }
     }
 
-    /// Who had not reported when Redis was last asked.
+    /// Who had not reported when Redis was last asked; only one of them, unless it was asked of all.
     pub fn behind(&self) -> &[Name] {
         &self.behind
     }

@@ -1,6 +1,8 @@
 //! When a sidecar sends its heartbeats and reads the log. Nothing here keeps a promise: a heartbeat too many or too late
 //! costs work or the lease, never an answer's truth.
 
+use std::time::Duration;
+
 use super::sidecar::Config;
 use super::words::{Fence, Moment};
 
@@ -75,12 +77,41 @@ impl Pace {
             None => Moment::default(),
             Some((sent, true)) => sent.after(config.retry),
             Some((sent, false)) if self.hurry => sent.after(config.spacing),
-            Some((sent, false)) => sent.after(config.beat),
+            Some((sent, false)) => sent.after(config.beat.saturating_sub(past(sent, config))),
         }
     }
 
     fn log_at(&self, config: &Config) -> Moment {
         let Some(since) = self.behind_since else { return Moment::NEVER };
         self.reading_since.map_or_else(|| since.after(config.patience), |reading| reading.after(config.retry))
+    }
+}
+
+/// How long before `sent` the heartbeats of all domains fell together.
+fn past(sent: Moment, config: &Config) -> Duration {
+    let beat = config.beat.as_nanos();
+    match config.together {
+        Some(origin) if beat > 0 => {
+            let past = sent.since(origin).as_nanos() % beat;
+            Duration::from_nanos(u64::try_from(past).unwrap_or_default())
+        }
+        _ => Duration::ZERO,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::words::Name;
+    use super::*;
+
+    #[test]
+    fn heartbeats_fall_together_again_whenever_one_came_in_between() {
+        let at = |millis| Moment::from_origin(Duration::from_millis(millis));
+        let lease = Duration::from_secs(4);
+        let config = Config { together: Some(at(100)), ..Config::new(Name("a".into()), lease) };
+        let next = |sent| Pace { beat: Some((at(sent), false)), ..Pace::default() }.beat_at(&config);
+        assert_eq!([next(100), next(101), next(700), next(1_099)], [at(1_100); 4]);
+        assert_eq!(next(1_100), at(2_100));
+        assert_eq!(next(50), at(1_050), "before the first time, its own");
     }
 }

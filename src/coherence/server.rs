@@ -98,7 +98,9 @@ impl Server {
             }
             Call::Heartbeat(beat) => quiet(Answer::Told(log.heartbeat(beat))),
             Call::Deregister(name) => quiet(Answer::Done(log.registry.remove(name).is_some())),
-            Call::Progress { token, lapsed, settles } => quiet(log.progress(*token, *lapsed, *settles, self.guards)),
+            Call::Progress { token, lapsed, settles, laggard } => {
+                quiet(log.progress(*token, *lapsed, *settles, laggard.as_ref(), self.guards))
+            }
             Call::ReadLog { after, max } => quiet(log.read(*after, *max)),
             Call::Vouch { key, tags, fence } => quiet(Answer::Done(log.believes(*fence, key, tags))),
             Call::Store { place, dataset } => quiet(Answer::Done(self.store(place, dataset))),
@@ -229,11 +231,22 @@ impl Log {
         Outcome { answer: Answer::Issued(self.issued()), published: Some(published) }
     }
 
-    fn progress(&mut self, token: Fence, lapsed: bool, settles: bool, guards: Guards) -> Answer {
+    fn progress(
+        &mut self,
+        token: Fence,
+        lapsed: bool,
+        settles: bool,
+        laggard: Option<&Name>,
+        guards: Guards,
+    ) -> Answer {
         if token.epoch != self.epoch && guards.hold(Guard::Over) {
             return Answer::OtherLife;
         }
         self.settled |= settles;
+        let lags = |name: &&Name| self.registry.get(*name).is_some_and(|of| of.reported < token.seq);
+        if let Some(name) = laggard.filter(|name| !lapsed && lags(name)) {
+            return Answer::Progress { settled: self.settled, behind: vec![name.clone()] };
+        }
         let behind = self.registry.iter().filter(|(_, of)| of.reported < token.seq);
         let behind = behind.map(|(name, _)| name.clone()).collect();
         if lapsed {

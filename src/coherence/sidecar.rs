@@ -28,6 +28,9 @@ pub struct Config {
     pub grace: Duration,
     /// Between two heartbeats when nothing happens.
     pub beat: Duration,
+    /// Where the heartbeats of all domains of a process fall together, whenever each had something to say in between: a
+    /// [`Self::beat`] after this moment, two, three … Without it each domain goes by its own last heartbeat.
+    pub together: Option<Moment>,
     /// Between two heartbeats in any case.
     pub spacing: Duration,
     /// How long to wait for pub/sub to bring what is missing before the log is read.
@@ -178,6 +181,7 @@ impl Config {
             drift: lease / 50,
             grace: Duration::ZERO,
             beat: lease / 4,
+            together: None,
             spacing: Duration::from_millis(2),
             patience: Duration::from_millis(20),
             retry: lease / 4,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bfb::bus::{Claimed, LIMITS, Names, PERMISSIONS, Settings, What};
+use bfb::bus::{Claimed, Kind, LIMITS, Names, PERMISSIONS, Settings, What};
 use bfb::coherence::{Place, Scope, Stored};
 use tempfile::NamedTempFile;
 
@@ -121,4 +121,13 @@ async fn a_greeting_needs_no_permission() {
     assert!(!bfb::bus::rules("default", kind(false)).contains(GREETING));
     let client = redis::Client::open(format!("redis://bfb:secret@{}/?protocol=resp3", redis.addr())).unwrap();
     assert!(client.get_connection().is_ok());
+}
+
+#[test]
+fn the_readme_names_what_is_needed() {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let readme = readme.split_whitespace().collect::<Vec<_>>().join(" ");
+    for kind in [Kind::One, Kind::Cluster] {
+        assert!(readme.contains(&format!("{} ```", bfb::bus::rules("default", kind))), "{kind:?}");
+    }
 }

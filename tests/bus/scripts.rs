@@ -41,7 +41,7 @@ enum Idea {
     Heartbeat { name: Name, lease: u64, applied: Option<Ago>, settles: bool },
     Deregister(Name),
     Invalidate { scopes: Vec<Scope>, unless_above: Option<Ago> },
-    Progress { token: Ago, lapsed: bool, settles: bool },
+    Progress { token: Ago, lapsed: bool, settles: bool, laggard: Option<Name> },
     ReadLog { after: Ago, max: usize },
     Store { place: Place, fence: Ago, tags: Vec<Arc<str>>, body: Vec<u8> },
     Fetch(Place),
@@ -88,8 +88,8 @@ fn idea() -> impl Strategy<Value = Idea> {
         1 => name().prop_map(Idea::Deregister),
         6 => (vec(scope(), 1..4), often())
             .prop_map(|(scopes, unless_above)| Idea::Invalidate { scopes, unless_above }),
-        2 => (ago(), any::<bool>(), any::<bool>())
-            .prop_map(|(token, lapsed, settles)| Idea::Progress { token, lapsed, settles }),
+        2 => (ago(), any::<bool>(), any::<bool>(), prop::option::of(name()))
+            .prop_map(|(token, lapsed, settles, laggard)| Idea::Progress { token, lapsed, settles, laggard }),
         3 => (ago(), 1..5_usize).prop_map(|(after, max)| Idea::ReadLog { after, max }),
         4 => (place(), ago(), tags(), vec(any::<u8>(), 0..8))
             .prop_map(|(place, fence, tags, body)| Idea::Store { place, fence, tags, body }),
@@ -159,7 +159,9 @@ impl Twins {
             Idea::Invalidate { scopes, unless_above } => {
                 Call::Invalidate { scopes: scopes.into(), unless_above: unless_above.map(fence) }
             }
-            Idea::Progress { token, lapsed, settles } => Call::Progress { token: fence(token), lapsed, settles },
+            Idea::Progress { token, lapsed, settles, laggard } => {
+                Call::Progress { token: fence(token), lapsed, settles, laggard }
+            }
             Idea::ReadLog { after, max } => Call::ReadLog { after: fence(after), max },
             Idea::Store { place, fence: ago, tags, body } => {
                 Call::Store { place, dataset: Stored { fence: fence(ago), tags, body: body.into() } }

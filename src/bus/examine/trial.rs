@@ -98,7 +98,7 @@ impl Trying<'_> {
             self.ask("heartbeat", beat(Some(issued.token))).await?;
             took.push(began.elapsed());
         }
-        let progress = Call::Progress { token: issued.token, lapsed: false, settles: false };
+        let progress = Call::Progress { token: issued.token, lapsed: false, settles: false, laggard: None };
         self.expect("progress", progress, |it| matches!(it, Answer::Progress { behind, .. } if behind.is_empty()))
             .await?;
         let read = Call::ReadLog { after: fence, max: 1 };
