@@ -12,6 +12,7 @@ mod demo;
 mod doctor;
 mod domain_file;
 mod fleet;
+mod history;
 mod hostile;
 mod identities;
 mod layout;

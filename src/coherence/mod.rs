@@ -118,6 +118,9 @@
 //! BFB_CHECK_STATES=20000000 cargo test --config profile.dev.package.bfb.opt-level=3 --lib coherence::trial::scenarios -- --nocapture
 //! BFB_SIMULATION_STEPS=1000000000 BFB_SIMULATION_SEED=1 cargo test --config … --lib coherence::trial::runs -- --nocapture
 //! ```
+//!
+//! The same promises are held against real sidecars on a real Redis, and the same guards taken away from them, in
+//! `tests/history.rs`.
 
 mod calls;
 mod flights;

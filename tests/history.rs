@@ -1,0 +1,45 @@
+//! *Fresh* and *Coherent versions*, over real processes: a fleet of the real program on a real Redis, each sidecar behind a
+//! link of its own, while everything breaks that can.
+//!
+//! Writers change what the sources show and invalidate it; readers ask everywhere, all the time. **No read that began after an
+//! acknowledgement is older than it; answers with the same `Bfb-Dataset` never disagree; a snapshot is one; no answer is
+//! partial; with `Bfb-After`, none is older than its token.** Whatever is read is judged at once ([`book`]); what breaks when
+//! follows from a seed ([`schedule`]), which every report names.
+//!
+//! A short run is part of the suite. The long one, with figures:
+//!
+//! ```text
+//! BFB_HISTORY_SECONDS=600 cargo test --release --test promises history::nothing_older -- --nocapture
+//! BFB_HISTORY_SEED=7 …                          the same faults at the same times
+//! BFB_HISTORY_WITHOUT="Gap Epoch" cargo test --test promises history::without -- --nocapture
+//! ```
+//!
+//! The checker can fail: over a build without the lease, or without the fence, it finds what they prevent ([`without`]). Others
+//! of [`bfb::coherence::Guard`] can be named: with a blank between, each is taken away in a run of its own.
+
+#![allow(clippy::print_stderr, reason = "the figures are part of the result")]
+
+mod book;
+mod faults;
+mod readers;
+mod run;
+mod schedule;
+mod tally;
+mod without;
+mod world;
+mod writers;
+
+use std::time::Duration;
+
+use run::{Plan, run};
+
+/// How long the run of the suite is.
+const SHORT: Duration = Duration::from_secs(25);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_older_than_an_acknowledgement_is_read_whatever_breaks() {
+    let report = run(Plan::new(SHORT)).await;
+    eprintln!("{report}");
+    assert!(report.findings.is_empty(), "a promise was broken:\n{report}");
+    report.has_seen_enough();
+}

@@ -1,0 +1,252 @@
+//! The injector: it owns the fleet, its links and its Redis, and carries out a schedule.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::task::{JoinSet, block_in_place};
+use tokio::time::{Instant, sleep_until};
+
+use super::book::DOMAINS;
+use super::schedule::{Fault, Step};
+use super::world::{Place, World};
+use crate::support::client::PATIENCE;
+use crate::support::domain::DomainFile;
+use crate::support::link::{Link, Way};
+use crate::support::redis::Redis;
+use crate::support::sidecar::{Setup, Sidecar};
+use crate::support::wire;
+
+const TRIM_EVERY: Duration = Duration::from_millis(20);
+
+/// How a sidecar of the fleet is started.
+pub(super) struct Recipe {
+    pub(super) domains: Vec<DomainFile>,
+    pub(super) lease: Duration,
+    /// Another build of the program, and the guard that it shall go without.
+    pub(super) without: Option<(PathBuf, String)>,
+}
+
+/// The fleet.
+pub(super) struct Fleet {
+    world: Arc<World>,
+    recipe: Recipe,
+    redis: Redis,
+    members: Vec<Member>,
+    /// Sidecars that were told to stop.
+    leaving: JoinSet<()>,
+    /// Who shortens the log.
+    trimming: JoinSet<()>,
+    rng: fastrand::Rng,
+}
+
+struct Member {
+    link: Link,
+    sidecar: Sidecar,
+    life: usize,
+}
+
+/// One end of a fault.
+#[derive(Debug, Clone, Copy)]
+enum Edge {
+    Begins,
+    Ends,
+}
+
+impl Recipe {
+    async fn start(&self, link: &Link) -> Sidecar {
+        let domains: Vec<_> = self.domains.iter().collect();
+        let setup = match &self.without {
+            None => Setup::of(&domains),
+            Some((program, guard)) => Setup::of_program(program, &domains).env("BFB_TEST_WITHOUT_GUARD", guard),
+        };
+        // The user whom the README's list of permissions makes.
+        let redis = format!("redis://bfb:secret@{}", link.addr());
+        let lease = format!("{}ms", self.lease.as_millis());
+        setup.insecure().args(&["--redis", &redis, "--lease", &lease, "--drain", "5s"]).start().await
+    }
+}
+
+impl Fleet {
+    pub(super) async fn start(world: &Arc<World>, members: usize, recipe: Recipe, seed: u64) -> Self {
+        let redis = block_in_place(Redis::start);
+        let rng = fastrand::Rng::with_seed(seed);
+        let (world, leaving, trimming) = (Arc::clone(world), JoinSet::new(), JoinSet::new());
+        let mut fleet = Self { world, recipe, redis, members: Vec::new(), leaving, trimming, rng };
+        for number in 0..members {
+            let link = Link::to(fleet.redis.addr()).await;
+            let sidecar = fleet.recipe.start(&link).await;
+            fleet.members.push(Member { link, sidecar, life: 1 });
+            fleet.announce(number);
+        }
+        fleet
+    }
+
+    /// From now on this process is asked.
+    fn announce(&self, number: usize) {
+        let Member { sidecar, life, .. } = &self.members[number];
+        let (listen, admin) = (sidecar.listen(), sidecar.admin_address());
+        self.world.set(number, Some(Place { member: number, life: *life, listen, admin }));
+    }
+
+    /// Carries out the schedule, which began with the book, until it is done or the run is over.
+    pub(super) async fn suffer(&mut self, steps: &[Step]) {
+        let began = Instant::now().checked_sub(self.world.book.now()).unwrap();
+        let mut edges: Vec<_> =
+            steps.iter().flat_map(|step| [(step.from, Edge::Begins, step), (step.until, Edge::Ends, step)]).collect();
+        edges.sort_by_key(|(at, _, _)| *at);
+        for (at, edge, step) in edges {
+            tokio::select! {
+                () = self.world.over.cancelled() => return,
+                () = sleep_until(began + at) => {}
+            }
+            match edge {
+                Edge::Begins => self.begin(step).await,
+                Edge::Ends => self.end(step).await,
+            }
+        }
+    }
+
+    async fn begin(&mut self, step: &Step) {
+        self.world.count("fault", &step.fault.name());
+        let Member { link, sidecar, .. } = &self.members[step.member];
+        match step.fault {
+            Fault::Cut(how) => link.cut(how),
+            Fault::Drop(how) => link.drop_connections(how),
+            Fault::Late | Fault::Fade | Fault::Trickle => link.slow(step.fault.pace(&mut self.rng)),
+            Fault::HalfClose(way) => link.half_close(way),
+            Fault::BlackHole(way) => {
+                [Way::Up, Way::Down]
+                    .into_iter()
+                    .filter(|one| way.is_none_or(|way| way == *one))
+                    .for_each(|way| link.black_hole(way));
+            }
+            Fault::Pause => sidecar.signal("STOP"),
+            Fault::Kill => {
+                self.world.set(step.member, None);
+                sidecar.signal("KILL");
+            }
+            Fault::Replace => self.replace(step.member).await,
+            Fault::RedisWithOldData => self.redis.command(&["SAVE"]),
+            Fault::RedisWithData => block_in_place(|| {
+                self.redis.command::<()>(&["SAVE"]);
+                self.redis.kill();
+            }),
+            Fault::RedisWithoutData => block_in_place(|| {
+                self.redis.kill();
+                self.redis.lose();
+            }),
+            Fault::RedisPause => self.redis.pause(),
+            Fault::Flush => self.redis.flush(),
+            Fault::Subscribers => drop(self.redis.command::<i64>(&["CLIENT", "KILL", "TYPE", "pubsub"])),
+            Fault::Trim => drop(self.trimming.spawn(trim(self.redis.url()))),
+        }
+    }
+
+    async fn end(&mut self, step: &Step) {
+        match step.fault {
+            Fault::Cut(_)
+            | Fault::Drop(_)
+            | Fault::Late
+            | Fault::Trickle
+            | Fault::HalfClose(_)
+            | Fault::BlackHole(_) => {
+                self.members[step.member].link.heal();
+            }
+            Fault::Pause => self.members[step.member].sidecar.signal("CONT"),
+            Fault::Kill => {
+                let member = &mut self.members[step.member];
+                (member.sidecar, member.life) = (self.recipe.start(&member.link).await, member.life + 1);
+                self.announce(step.member);
+            }
+            Fault::RedisWithData | Fault::RedisWithoutData => block_in_place(|| self.redis.revive()),
+            Fault::RedisWithOldData => block_in_place(|| {
+                self.redis.kill();
+                self.redis.revive();
+            }),
+            Fault::RedisPause => self.redis.resume(),
+            Fault::Trim => self.trimming.shutdown().await,
+            // What was on its way over a link that fades is swallowed with what follows it.
+            Fault::Fade | Fault::Replace | Fault::Flush | Fault::Subscribers => {}
+        }
+    }
+
+    /// The old one goes on answering whoever is still there, until it has drained.
+    async fn replace(&mut self, number: usize) {
+        let member = &mut self.members[number];
+        member.sidecar.signal("TERM");
+        let new = self.recipe.start(&member.link).await;
+        let (old, life) = (std::mem::replace(&mut member.sidecar, new), member.life + 1);
+        member.life = life;
+        self.announce(number);
+        self.leaving.spawn(async move {
+            old.exit_status().await;
+        });
+    }
+
+    /// Every fault is over: everybody holds their lease again, all acknowledge, and memory answers.
+    pub(super) async fn recovers(&mut self) {
+        while self.leaving.join_next().await.is_some() {}
+        let healthy = async {
+            for member in &self.members {
+                while !holds_all_leases(&member.sidecar.admin("/status").await.json()) {
+                    tokio::task::yield_now().await;
+                }
+            }
+            for domain in DOMAINS {
+                self.all_acknowledge(domain).await;
+            }
+        };
+        let recovered = tokio::time::timeout(PATIENCE, healthy).await;
+        assert!(recovered.is_ok(), "the fleet never recovered");
+        for member in &self.members {
+            let read = || member.sidecar.get("/v2/complete/0");
+            // The first may be a miss, and cannot be judged by what comes of it.
+            read().await.dataset();
+            assert!(read().await.header("cache-status").starts_with("bfb; hit;"), "memory does not answer");
+        }
+    }
+
+    /// An invalidation that everybody has reported; those who were killed are waited for once.
+    async fn all_acknowledge(&self, domain: &str) {
+        let asked = serde_json::json!({"domain": domain, "all": true, "wait": "fleet", "timeout": "10s"});
+        let here = u64::try_from(self.members.len()).unwrap();
+        loop {
+            let admin = self.members[0].sidecar.admin_address();
+            let answer = wire::once(admin, &wire::post("/invalidate", &asked), PATIENCE).await.unwrap();
+            let told: Value = serde_json::from_slice(&answer.body).unwrap();
+            assert_eq!(answer.status, 200, "{told}");
+            if told["silent"] == serde_json::json!([]) && told["sidecars"] == here {
+                return;
+            }
+        }
+    }
+
+    /// The last lines of a sidecar's log, for the report.
+    pub(super) fn last_words(&self) -> String {
+        let tail = |text: String| text.lines().rev().take(12).map(str::to_owned).collect::<Vec<_>>();
+        let all = self.members.iter().enumerate().map(|(number, member)| {
+            let lines: Vec<_> = tail(member.sidecar.log()).into_iter().rev().collect();
+            format!("sidecar {number} (its life {}) said last:\n    {}\n", member.life, lines.join("\n    "))
+        });
+        all.collect()
+    }
+}
+
+/// Leaves of each log what nobody may rely on.
+async fn trim(redis: String) {
+    let mut redis = redis::Client::open(redis).unwrap().get_multiplexed_async_connection().await.unwrap();
+    loop {
+        for domain in DOMAINS {
+            let log = bfb::bus::Names::new("default", domain).log();
+            redis::cmd("XTRIM").arg(log).arg("MAXLEN").arg(1).exec_async(&mut redis).await.unwrap();
+        }
+        tokio::time::sleep(TRIM_EVERY).await;
+    }
+}
+
+fn holds_all_leases(status: &Value) -> bool {
+    let domains = status["fleet"]["domains"].as_array();
+    domains.is_some_and(|domains| domains.iter().all(|domain| domain["lease_held"] == true))
+}

@@ -1,0 +1,95 @@
+//! Readers: everywhere, all the time, and most eagerly about what has just been acknowledged.
+//!
+//! A reader keeps its connection for a while, then asks another sidecar. It has little patience: a sidecar that stands still
+//! is left with the question, whose answer is judged whenever it comes, and the reader goes on elsewhere and comes back. So
+//! questions pile up before a paused sidecar that were asked long after its lease was over.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use super::book::{Read, Subject, Version};
+use super::tally::Tally;
+use super::world::{Place, World};
+use crate::support::wire::{self, Wire};
+
+/// How long a reader waits for one answer before it goes elsewhere.
+const PATIENCE: Duration = Duration::from_millis(150);
+/// The most reads before a reader asks another sidecar.
+const STAY_MAX: usize = 200;
+
+/// Reads until the run is over, at most once in `gap`.
+pub(super) async fn reader(world: Arc<World>, mut rng: fastrand::Rng, gap: Duration) {
+    let mut tally = Tally::default();
+    // Not a wait for something to happen: a reader's pace is the load that is asked for.
+    let mut pace = interval(gap);
+    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while !world.over.is_cancelled() {
+        pace.tick().await;
+        let Some(place) = world.any(&mut rng) else { continue };
+        match Wire::open(place.listen).await {
+            Ok(wire) => stay(&world, place, wire, &mut rng, &mut pace, &mut tally).await,
+            Err(_) => tally.count("broken", "connect"),
+        }
+    }
+    world.add(&tally);
+}
+
+/// Reads from one sidecar for a while.
+async fn stay(
+    world: &Arc<World>,
+    place: Place,
+    mut wire: Wire,
+    rng: &mut fastrand::Rng,
+    pace: &mut tokio::time::Interval,
+    tally: &mut Tally,
+) {
+    let mut before = None;
+    for _ in 0..rng.usize(1..=STAY_MAX) {
+        if world.over.is_cancelled() {
+            return;
+        }
+        pace.tick().await;
+        let (subject, version) = next(world, before.take(), rng);
+        if version == Version::V1 {
+            before = Some(subject);
+        }
+        let read = world.book.begin(subject, version);
+        let request = wire::get(&read.path(), "");
+        match timeout(PATIENCE, exchange(&mut wire, &request)).await {
+            Ok(Ok(answer)) => {
+                world.judge(place, read, &answer, tally).await;
+                if answer.closes() {
+                    return;
+                }
+            }
+            Ok(Err(_)) => return tally.count("broken", "exchange"),
+            Err(_) => return world.wait_for(wire, place, read),
+        }
+    }
+}
+
+async fn exchange(wire: &mut Wire, request: &str) -> std::io::Result<wire::Answer> {
+    wire.ask(request).await?;
+    wire.answer().await
+}
+
+/// The other version of what was read before, what was acknowledged last, or anything.
+fn next(world: &World, before: Option<Subject>, rng: &mut fastrand::Rng) -> (Subject, Version) {
+    if let Some(subject) = before {
+        return (subject, Version::V2);
+    }
+    let subject = if rng.bool() { world.book.latest() } else { Subject::any(rng) };
+    (subject, if rng.bool() { Version::V1 } else { Version::V2 })
+}
+
+/// One read on a connection of its own, with more lines of a head; it is judged whenever its answer comes.
+pub(super) async fn read_once(world: &Arc<World>, place: Place, read: Read, lines: &str, tally: &mut Tally) {
+    let Ok(mut wire) = Wire::open(place.listen).await else { return tally.count("broken", "connect") };
+    match timeout(PATIENCE, exchange(&mut wire, &wire::get(&read.path(), lines))).await {
+        Ok(Ok(answer)) => world.judge(place, read, &answer, tally).await,
+        Ok(Err(_)) => tally.count("broken", "exchange"),
+        Err(_) => world.wait_for(wire, place, read),
+    }
+}

@@ -1,0 +1,165 @@
+//! What readers, writers and the injector share: the book, where each sidecar is, the counts, what was found.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::book::{Book, DOMAINS, Read};
+use super::tally::Tally;
+use crate::support::wire::{self, Answer, Wire};
+
+/// Exchanges that nobody stands by any more and that are judged all the same once they are answered.
+const LATE_MAX: usize = 512;
+/// After so long an answer will not come: whatever was paused went on long ago, and the domains' deadline is over.
+const NEVER: Duration = Duration::from_secs(40);
+/// How long a report may look at a sidecar.
+const LOOK_MAX: Duration = Duration::from_secs(2);
+/// Findings that are kept; the first is the one that counts.
+const FINDINGS_MAX: usize = 10;
+
+/// Where a sidecar of the fleet is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    pub(super) member: usize,
+    /// The how manieth process in this place.
+    pub(super) life: usize,
+    pub(super) listen: SocketAddr,
+    pub(super) admin: SocketAddr,
+}
+
+/// A broken promise, with what there was to see.
+#[derive(Debug, Clone)]
+pub(super) struct Finding {
+    pub(super) at: Duration,
+    pub(super) text: String,
+}
+
+/// The world.
+pub(super) struct World {
+    pub(super) book: Book,
+    places: Vec<RwLock<Option<Place>>>,
+    /// The run is over, or something was found.
+    pub(super) over: CancellationToken,
+    tally: Mutex<Tally>,
+    findings: Mutex<Vec<Finding>>,
+    late: Arc<Semaphore>,
+    pub(super) tasks: TaskTracker,
+}
+
+/// The part of `Cache-Status` that says how, without the time that is left: `hit memory`, `fwd=miss stored`.
+fn how(status: &str) -> String {
+    let words = status.split("; ").filter(|word| *word != "bfb" && !word.starts_with("ttl="));
+    words.map(|word| word.strip_prefix("detail=").unwrap_or(word)).collect::<Vec<_>>().join(" ")
+}
+
+impl World {
+    pub(super) fn new(members: usize) -> Arc<Self> {
+        Arc::new(Self {
+            book: Book::open(),
+            places: (0..members).map(|_| RwLock::default()).collect(),
+            over: CancellationToken::new(),
+            tally: Mutex::default(),
+            findings: Mutex::default(),
+            late: Arc::new(Semaphore::new(LATE_MAX)),
+            tasks: TaskTracker::new(),
+        })
+    }
+
+    /// One of the sidecars that are there, whether it stands still or not.
+    pub(super) fn any(&self, rng: &mut fastrand::Rng) -> Option<Place> {
+        self.place(rng.usize(..self.places.len()))
+    }
+
+    /// Where a member is, if a process of it is there.
+    pub(super) fn place(&self, member: usize) -> Option<Place> {
+        *self.places[member].read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn set(&self, member: usize, place: Option<Place>) {
+        *self.places[member].write().unwrap_or_else(PoisonError::into_inner) = place;
+    }
+
+    pub(super) fn count(&self, kind: &'static str, sort: &str) {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner).count(kind, sort);
+    }
+
+    pub(super) fn add(&self, tally: &Tally) {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner).add(tally);
+    }
+
+    pub(super) fn tally(&self) -> Tally {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn findings(&self) -> Vec<Finding> {
+        self.findings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Judges an answer and counts it.
+    pub(super) async fn judge(&self, place: Place, read: Read, answer: &Answer, tally: &mut Tally) {
+        if answer.status != 200 {
+            let problem: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+            let name = problem["type"].as_str().unwrap_or("no problem").trim_start_matches("urn:bfb:");
+            return tally.count("problem", &format!("{} {name}", answer.status));
+        }
+        let status = answer.header("cache-status");
+        tally.count("read", &how(status));
+        if let Err(why) = self.book.judge(&read, answer) {
+            self.find(place, read, &why, status, &answer.text()).await;
+        }
+    }
+
+    /// Something is broken: notes all that there is to see of it, and ends the run.
+    async fn find(&self, place: Place, read: Read, why: &str, status: &str, body: &str) {
+        let at = self.book.now();
+        self.over.cancel();
+        let Read { subject, version, began, floor } = read;
+        let (domain, note) = (DOMAINS[subject.domain], self.book.note(subject));
+        let mut text = format!(
+            "{why}\n  read {version:?} of {domain} {} at sidecar {} (its life {}), began {began:.3?}, answered {at:.3?}\n  \
+             floor {floor}; acknowledged {note}; the sources show {}\n  cache-status: {status}\n  {body}\n",
+            subject.key,
+            place.member,
+            place.life,
+            self.book.number(subject)
+        );
+        for path in [format!("/datasets/{domain}/{}?data=1", subject.key), "/status".to_owned()] {
+            let seen = wire::once(place.admin, &wire::get(&path, ""), LOOK_MAX).await;
+            let seen = seen.map_or_else(|error| error.to_string(), |answer| answer.text());
+            writeln!(text, "  {path}: {seen}").unwrap();
+        }
+        let mut findings = self.findings.lock().unwrap_or_else(PoisonError::into_inner);
+        if findings.len() < FINDINGS_MAX {
+            findings.push(Finding { at, text });
+        }
+    }
+
+    /// Goes on waiting for an answer that its reader has no patience for: it is judged by when it was asked for.
+    pub(super) fn wait_for(self: &Arc<Self>, mut wire: Wire, place: Place, read: Read) {
+        let Ok(room) = Arc::clone(&self.late).try_acquire_owned() else { return self.count("late", "left") };
+        let world = Arc::clone(self);
+        self.tasks.spawn(async move {
+            let (_room, mut tally) = (room, Tally::default());
+            match tokio::time::timeout(NEVER, wire.answer()).await {
+                Ok(Ok(answer)) => {
+                    tally.count("late", "answered");
+                    world.judge(place, read, &answer, &mut tally).await;
+                }
+                Ok(Err(_)) => tally.count("late", "broken off"),
+                Err(_) => tally.count("late", "never answered"),
+            }
+            world.add(&tally);
+        });
+    }
+}
+
+#[test]
+fn how_an_answer_came_is_told_without_its_time() {
+    assert_eq!(how("bfb; hit; ttl=41; detail=memory"), "hit memory");
+    assert_eq!(how("bfb; fwd=miss; stored"), "fwd=miss stored");
+}
