@@ -19,5 +19,6 @@ mod layout;
 mod link;
 mod snapshot;
 mod sources;
+mod stampede;
 mod support;
 mod traces;

@@ -1,0 +1,146 @@
+//! *One read*, under a stampede: 20 sidecars, 50 consumers at each, and all ask for one cold key at once.
+//!
+//! The sources hold their answers back until everybody is seated, so what is counted does not hang on how fast the machine is.
+//! Which sidecar asked a source is told by the trace: the consumers of a sidecar name it in theirs.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use futures_util::future::join_all;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::fleet::until_lease;
+use crate::support::client::PATIENCE;
+use crate::support::domain::DomainFile;
+use crate::support::redis::Redis;
+use crate::support::sidecar::{Setup, Sidecar};
+use crate::support::upstream::{Reply, Seen, Upstream};
+use crate::support::wire::{self, Answer, Wire};
+
+const SIDECARS: usize = 20;
+const CONSUMERS: usize = 50;
+/// The same as metrics count.
+const CALLERS: f64 = 50.0;
+/// Each a server of its own.
+const SOURCES: [&str; 2] = ["profile", "orders"];
+
+/// The fleet, its sources, and how often each sidecar asked each source.
+struct Crowd {
+    redis: Redis,
+    sidecars: Vec<Sidecar>,
+    sources: Vec<Upstream>,
+    asked: Vec<Arc<Mutex<BTreeMap<usize, usize>>>>,
+}
+
+/// The header by which a consumer names its sidecar.
+fn trace_of(sidecar: usize) -> String {
+    format!("traceparent: 00-{:032x}-0000000000000001-01\r\n", sidecar + 1)
+}
+
+fn named_by(seen: &Seen) -> usize {
+    usize::from_str_radix(seen.header("traceparent").split('-').nth(1).unwrap(), 16).unwrap() - 1
+}
+
+impl Crowd {
+    /// A fleet that holds its lease. Each sidecar's first question to a source waits behind the first gate, and so on; one for
+    /// which there is no gate is answered at once.
+    async fn gather(gates: Vec<watch::Receiver<bool>>) -> Self {
+        let (redis, mut sources, mut all_asked) = (Redis::start(), Vec::new(), Vec::new());
+        let mut domain = DomainFile::of("customer").head("cache: {ttl: 60s}");
+        for name in SOURCES {
+            let (source, asked) = (Upstream::plain().await, Arc::<Mutex<BTreeMap<usize, usize>>>::default());
+            let (gates, counts) = (gates.clone(), Arc::clone(&asked));
+            source.handles("/42", move |seen| {
+                let mut counts = counts.lock().unwrap();
+                let times = counts.entry(named_by(seen)).or_default();
+                *times += 1;
+                let reply = Reply::json(format!("{{\"n\":{times}}}"));
+                gates.get(*times - 1).map_or(reply.clone(), |gate| reply.behind(gate.clone()))
+            });
+            domain = domain.source(name, &source, "/{key}", &["retries: 0"]);
+            sources.push(source);
+            all_asked.push(asked);
+        }
+        let mut sidecars = Vec::new();
+        for _ in 0..SIDECARS {
+            let args = ["--redis", &redis.url(), "--lease", "1s"];
+            sidecars.push(Setup::of(&[&domain]).insecure().args(&args).start().await);
+        }
+        for sidecar in &sidecars {
+            until_lease(sidecar, true).await;
+        }
+        Self { redis, sidecars, sources, asked: all_asked }
+    }
+
+    /// Everybody asks at once. Returns as soon as all have.
+    async fn stampede(&self) -> JoinSet<(usize, std::io::Result<Answer>)> {
+        let consumers = (0..SIDECARS).flat_map(|number| [number; CONSUMERS]);
+        let open = consumers.map(|number| async move {
+            let wire = Wire::open(self.sidecars[number].listen()).await.unwrap();
+            (number, wire)
+        });
+        let (mut waiting, wires) = (JoinSet::new(), join_all(open).await);
+        for (number, mut wire) in wires {
+            wire.ask(&wire::get("/v2/customers/42", &trace_of(number))).await.unwrap();
+            waiting.spawn(async move { (number, wire.answer().await) });
+        }
+        waiting
+    }
+
+    /// Waits until so many callers of each sidecar sit in a flight that was there before they came.
+    async fn until_joined(&self, callers: f64) {
+        let all = join_all(self.sidecars.iter().map(|sidecar| async move {
+            while sidecar.metric("bfb_cache_collapsed_total", &[]).await != Some(callers) {
+                tokio::task::yield_now().await;
+            }
+        }));
+        assert!(tokio::time::timeout(PATIENCE, all).await.is_ok(), "not everybody was seated");
+    }
+
+    /// How often each sidecar has asked each source, where it has.
+    fn asked(&self) -> Vec<Vec<usize>> {
+        self.asked.iter().map(|asked| asked.lock().unwrap().values().copied().collect()).collect()
+    }
+
+    /// Waits until each source was asked so often.
+    async fn until_asked(&self, times: usize) {
+        for source in &self.sources {
+            source.requests(times).await;
+        }
+    }
+}
+
+/// Everybody's answer; each is whole.
+async fn answers(mut waiting: JoinSet<(usize, std::io::Result<Answer>)>) -> Vec<(usize, Answer)> {
+    let mut answers = Vec::new();
+    while let Some(ended) = waiting.join_next().await {
+        let (number, answer) = ended.unwrap();
+        let answer = answer.unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answers.push((number, answer));
+    }
+    answers
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_redis_each_sidecar_has_one_flight_running_and_one_waiting() {
+    let (first, second) = (watch::Sender::new(false), watch::Sender::new(false));
+    let mut crowd = Crowd::gather(vec![first.subscribe(), second.subscribe()]).await;
+    crowd.redis.kill();
+    for sidecar in &crowd.sidecars {
+        until_lease(sidecar, false).await;
+    }
+    let waiting = crowd.stampede().await;
+    // One began a flight; one more leads those who wait for the next, since all of them came after it began.
+    crowd.until_joined(CALLERS - 2.0).await;
+    assert_eq!(crowd.asked(), [vec![1; SIDECARS], vec![1; SIDECARS]], "one runs");
+    first.send_replace(true);
+    crowd.until_asked(2 * SIDECARS).await;
+    second.send_replace(true);
+    let answers = answers(waiting).await;
+    assert_eq!(answers.len(), SIDECARS * CONSUMERS);
+    assert_eq!(crowd.asked(), [vec![2; SIDECARS], vec![2; SIDECARS]], "one runs, one has waited");
+    let first = answers.iter().filter(|(_, answer)| answer.text() == r#"{"profile":{"n":1},"orders":{"n":1}}"#);
+    assert_eq!(first.count(), SIDECARS, "nobody joined a flight that began before they came");
+}
