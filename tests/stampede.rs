@@ -5,7 +5,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
+use bfb::cache::CLAIM_LASTS;
 use futures_util::future::join_all;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -22,6 +24,10 @@ const SIDECARS: usize = 20;
 const CONSUMERS: usize = 50;
 /// The same as metrics count.
 const CALLERS: f64 = 50.0;
+/// How long collecting and handing on may take, on a slow machine.
+const COLLECTED_MAX: Duration = Duration::from_secs(4);
+/// Nobody waits longer where a leader has died.
+const TAKEOVER_MAX: Duration = CLAIM_LASTS.saturating_add(COLLECTED_MAX);
 /// Each a server of its own.
 const SOURCES: [&str; 2] = ["profile", "orders"];
 
@@ -103,6 +109,11 @@ impl Crowd {
         self.asked.iter().map(|asked| asked.lock().unwrap().values().copied().collect()).collect()
     }
 
+    /// How often the fleet has asked each source.
+    fn asked_in_all(&self) -> Vec<usize> {
+        self.asked().iter().map(|by_sidecar| by_sidecar.iter().sum()).collect()
+    }
+
     /// Waits until each source was asked so often.
     async fn until_asked(&self, times: usize) {
         for source in &self.sources {
@@ -111,11 +122,17 @@ impl Crowd {
     }
 }
 
-/// Everybody's answer; each is whole.
-async fn answers(mut waiting: JoinSet<(usize, std::io::Result<Answer>)>) -> Vec<(usize, Answer)> {
+/// Everybody's answer but those of who asked a sidecar that was killed; each is whole.
+async fn answers(
+    mut waiting: JoinSet<(usize, std::io::Result<Answer>)>,
+    killed: Option<usize>,
+) -> Vec<(usize, Answer)> {
     let mut answers = Vec::new();
     while let Some(ended) = waiting.join_next().await {
         let (number, answer) = ended.unwrap();
+        if killed == Some(number) {
+            continue;
+        }
         let answer = answer.unwrap();
         assert_eq!(answer.status, 200, "{}", answer.text());
         answers.push((number, answer));
@@ -138,9 +155,43 @@ async fn without_redis_each_sidecar_has_one_flight_running_and_one_waiting() {
     first.send_replace(true);
     crowd.until_asked(2 * SIDECARS).await;
     second.send_replace(true);
-    let answers = answers(waiting).await;
+    let answers = answers(waiting, None).await;
     assert_eq!(answers.len(), SIDECARS * CONSUMERS);
     assert_eq!(crowd.asked(), [vec![2; SIDECARS], vec![2; SIDECARS]], "one runs, one has waited");
     let first = answers.iter().filter(|(_, answer)| answer.text() == r#"{"profile":{"n":1},"orders":{"n":1}}"#);
     assert_eq!(first.count(), SIDECARS, "nobody joined a flight that began before they came");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_redis_the_whole_fleet_reads_each_source_once() {
+    let gate = watch::Sender::new(false);
+    let crowd = Crowd::gather(vec![gate.subscribe()]).await;
+    let waiting = crowd.stampede().await;
+    crowd.until_joined(CALLERS - 1.0).await;
+    crowd.until_asked(1).await;
+    gate.send_replace(true);
+    let answers = answers(waiting, None).await;
+    assert_eq!(answers.len(), SIDECARS * CONSUMERS);
+    assert!(answers.iter().all(|(_, answer)| answer.text() == r#"{"profile":{"n":1},"orders":{"n":1}}"#));
+    assert_eq!(crowd.asked_in_all(), [1, 1]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_dies_in_mid_flight_is_taken_over_from_once() {
+    let gate = watch::Sender::new(false);
+    let crowd = Crowd::gather(vec![gate.subscribe()]).await;
+    let waiting = crowd.stampede().await;
+    crowd.until_joined(CALLERS - 1.0).await;
+    crowd.until_asked(1).await;
+    let leader = *crowd.asked[0].lock().unwrap().keys().next().unwrap();
+    crowd.sidecars[leader].signal("KILL");
+    let killed = Instant::now();
+    crowd.until_asked(2).await;
+    gate.send_replace(true);
+    // Its own callers' connections died with it.
+    let answers = answers(waiting, Some(leader)).await;
+    let took = killed.elapsed();
+    assert!(took <= TAKEOVER_MAX, "the last caller waited {took:?} after the leader's death");
+    assert_eq!(answers.len(), (SIDECARS - 1) * CONSUMERS);
+    assert_eq!(crowd.asked_in_all(), [2, 2], "once more");
 }

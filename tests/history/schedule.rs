@@ -108,7 +108,7 @@ impl Fault {
         match self {
             Self::Late => late(rng.u64(5..300)),
             // An answer that comes so late still counts.
-            Self::Fade => late(rng.u64(25..45)),
+            Self::Fade => late(rng.u64(30..50)),
             Self::Trickle => Pace { delay: Duration::ZERO, bytes_per_second: NonZeroU32::new(rng.u32(500..8_000)) },
             _ => Pace::default(),
         }
