@@ -8,6 +8,8 @@
 //!       │
 //!   sidecar                    puts the parts together, supervises, reloads, drains
 //!       │
+//!   inject                     the sidecar that a pod of Kubernetes gets. Pure
+//!       │
 //!   serve ── admin             HTTP on localhost; the one place where errors become HTTP
 //!       │
 //!   cache                      memory and Redis, and the flights that fill them
@@ -62,6 +64,7 @@
 //!
 //! - `coherence`, `domain` and `shape` know nobody: the checker is handed a jq compiler as a function ([`domain::World`]).
 //! - `collect` does not know HTTP towards consumers, and `sources` does not know that there is more than one source.
+//! - `inject` knows nothing of datasets. What decides on a pod is pure: it asks no cluster, and reads no file.
 //! - No part of a dataset is parsed and written again on its way through: a [`sources::Part`] is the bytes that came.
 //! - No error text, log line or metric holds a key or a part's data unless the operator asked for it.
 
@@ -73,6 +76,7 @@ pub mod coherence;
 pub mod collect;
 pub mod domain;
 pub mod identity;
+pub mod inject;
 pub mod serve;
 pub mod shape;
 pub mod sidecar;
