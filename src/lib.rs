@@ -8,7 +8,7 @@
 //!       │
 //!   sidecar                    puts the parts together, supervises, reloads, drains
 //!       │
-//!   inject                     the sidecar that a pod of Kubernetes gets. Pure
+//!   inject                     Kubernetes manifests in, the same with sidecars out. Pure
 //!       │
 //!   serve ── admin             HTTP on localhost; the one place where errors become HTTP
 //!       │
@@ -59,6 +59,12 @@
 //! Files are looked at twice a second. A new identity that is valid goes to every client through a `watch`; each then opens
 //! new connections and lets the old ones end. A domain file that is valid becomes a new table, swapped whole: running
 //! requests finish on the old one. What is broken is reported, counted, and changes nothing.
+//!
+//! # The life of a pod's sidecar
+//!
+//! `bfb inject` reads a manifest as a tree with places ([`inject::manifest`]) and finds its pods. [`inject::inject`] decides on
+//! each, as JSON: what is added, or every reason why not. The additions become splices of the text, which is read again and
+//! handed out only if it says exactly what was meant; for an admission review the same additions are a JSON Patch.
 //!
 //! # What is absent, on purpose
 //!

@@ -1,6 +1,8 @@
 //! What must hold of every pod and of every manifest, whatever they look like: pods and layouts made up at random.
 #![allow(clippy::unwrap_used, reason = "a test that cannot set itself up should stop there")]
 
+mod layout;
+mod manifests;
 mod pods;
 
 use proptest::prelude::*;
