@@ -8,6 +8,8 @@
 //!       │
 //!   sidecar                    puts the parts together, supervises, reloads, drains
 //!       │
+//!   inject                     Kubernetes manifests in, the same with sidecars out. Pure
+//!       │
 //!   serve ── admin             HTTP on localhost; the one place where errors become HTTP
 //!       │
 //!   cache                      memory and Redis, and the flights that fill them
@@ -58,10 +60,17 @@
 //! new connections and lets the old ones end. A domain file that is valid becomes a new table, swapped whole: running
 //! requests finish on the old one. What is broken is reported, counted, and changes nothing.
 //!
+//! # The life of a pod's sidecar
+//!
+//! `bfb inject` reads a manifest as a tree with places ([`inject::manifest`]) and finds its pods. [`inject::inject`] decides on
+//! each, as JSON: what is added, or every reason why not. The additions become splices of the text, which is read again and
+//! handed out only if it says exactly what was meant; for an admission review the same additions are a JSON Patch.
+//!
 //! # What is absent, on purpose
 //!
 //! - `coherence`, `domain` and `shape` know nobody: the checker is handed a jq compiler as a function ([`domain::World`]).
 //! - `collect` does not know HTTP towards consumers, and `sources` does not know that there is more than one source.
+//! - `inject` knows nothing of datasets. What decides on a pod is pure: it asks no cluster, and reads no file.
 //! - No part of a dataset is parsed and written again on its way through: a [`sources::Part`] is the bytes that came.
 //! - No error text, log line or metric holds a key or a part's data unless the operator asked for it.
 
@@ -73,6 +82,7 @@ pub mod coherence;
 pub mod collect;
 pub mod domain;
 pub mod identity;
+pub mod inject;
 pub mod serve;
 pub mod shape;
 pub mod sidecar;

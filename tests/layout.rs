@@ -23,7 +23,17 @@ const ROWS: [&[&str]; 11] = [
 const WITHIN_A_ROW: [(&str, &str); 2] = [("admin", "serve"), ("main", "cli")];
 
 /// Imports that go down the list and are absent all the same.
-const ABSENT: [(&str, &str); 2] = [("cache", "sources"), ("coherence", "domain")];
+const ABSENT: [(&str, &str); 8] = [
+    ("cache", "sources"),
+    ("coherence", "domain"),
+    // Pods are its business, and no dataset.
+    ("inject", "cache"),
+    ("inject", "bus"),
+    ("inject", "collect"),
+    ("inject", "sources"),
+    ("inject", "coherence"),
+    ("inject", "shape"),
+];
 
 #[test]
 fn imports_go_down_the_layout_only() {

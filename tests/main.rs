@@ -15,6 +15,7 @@ mod fleet;
 mod history;
 mod hostile;
 mod identities;
+mod inject;
 mod layout;
 mod link;
 mod seeing;

@@ -12,6 +12,7 @@ mod doctor;
 mod environment;
 mod explain;
 mod get;
+mod inject;
 mod invalidate;
 mod local;
 mod log;
@@ -76,6 +77,8 @@ enum Command {
     Get(get::Get),
     /// Say that datasets are out of date: by key, by tag, or all
     Invalidate(invalidate::Invalidate),
+    /// Put sidecars into Kubernetes manifests
+    Inject(inject::Inject),
     /// Ask every upstream, and the fleet's Redis, for real: identity, expiry, client certificates, validators, latency
     Doctor(Box<doctor::Doctor>),
     /// Show the state of the sidecar beside you
@@ -105,6 +108,7 @@ pub fn main() -> ExitCode {
         Command::Demo(demo) => demo.run(),
         Command::Get(get) => get.run(),
         Command::Invalidate(invalidate) => invalidate.run(),
+        Command::Inject(inject) => inject.run(),
         Command::Doctor(doctor) => doctor.run(),
         Command::Status(status) => status.run(),
         Command::Tail(tail) => tail.run(),

@@ -165,6 +165,9 @@ impl Serve {
 }
 
 async fn run(config: Config, level: LogLevel, signals: Signals, apply: impl Fn(&str) + Send + 'static) -> ExitCode {
+    if let (Ok(pod), Ok(namespace)) = (std::env::var("POD_NAME"), std::env::var("POD_NAMESPACE")) {
+        tracing::info!(pod, namespace, "in a pod of Kubernetes");
+    }
     let sidecar = match Sidecar::start(config, level).await {
         Ok(sidecar) => sidecar,
         Err(error) => return refuse(&error),

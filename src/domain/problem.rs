@@ -41,7 +41,7 @@ pub struct Problem {
 
 impl Problem {
     /// A problem with the file itself, not with a place in it.
-    pub(super) fn of_file(
+    pub(crate) fn of_file(
         file: &Path,
         message: impl Into<String>,
         expected: impl Into<String>,
@@ -52,7 +52,7 @@ impl Problem {
     }
 
     /// The same at `span` of `text`, clipped to the line that it begins on.
-    pub(super) fn place(self, text: &str, span: Range<usize>) -> Self {
+    pub(crate) fn place(self, text: &str, span: Range<usize>) -> Self {
         let start = floor(text, span.start);
         let line_start = text[..start].rfind(['\n', '\r']).map_or(0, |at| at + 1);
         let line_end = text[start..].find(['\n', '\r']).map_or(text.len(), |at| start + at);
@@ -80,6 +80,15 @@ pub(super) fn count_lines(before: &str) -> usize {
 
 /// Draws the problems as rustc draws its errors, one after the other with an empty line between.
 pub fn render(problems: &[Problem], color: bool) -> String {
+    render_as(&Level::ERROR, problems, color)
+}
+
+/// The same for what stops nothing.
+pub(crate) fn render_warnings(problems: &[Problem], color: bool) -> String {
+    render_as(&Level::WARNING, problems, color)
+}
+
+fn render_as(level: &Level<'_>, problems: &[Problem], color: bool) -> String {
     let renderer = if color { Renderer::styled() } else { Renderer::plain() };
     let renderer = renderer.decor_style(DecorStyle::Ascii).term_width(120);
     let mut out = String::new();
@@ -87,14 +96,14 @@ pub fn render(problems: &[Problem], color: bool) -> String {
         if nth > 0 {
             out.push('\n');
         }
-        let _ = writeln!(out, "{}", render_one(problem, &renderer));
+        let _ = writeln!(out, "{}", render_one(level, problem, &renderer));
     }
     out
 }
 
-fn render_one(problem: &Problem, renderer: &Renderer) -> String {
+fn render_one(level: &Level<'_>, problem: &Problem, renderer: &Renderer) -> String {
     let path = problem.file.display().to_string();
-    let title = Level::ERROR.primary_title(&problem.message);
+    let title = level.clone().primary_title(&problem.message);
     let label = format!("expected {}", problem.expected);
     let mut group = match &problem.source {
         Some(line) => {
@@ -119,7 +128,7 @@ fn line_start(problem: &Problem, line: &str) -> usize {
 }
 
 /// `text` in backticks: control characters escaped, cut where it is long.
-pub(super) fn quote(text: &str) -> String {
+pub(crate) fn quote(text: &str) -> String {
     const LONGEST: usize = 60;
     let mut out = String::from("`");
     for (nth, c) in text.chars().enumerate() {
@@ -149,7 +158,7 @@ pub(super) fn list_of_few<'a>(names: impl IntoIterator<Item = &'a str>) -> Strin
 }
 
 /// The candidate that `word` was probably meant to be, if one is near.
-pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let allowed = (word.chars().count() / 3).max(1);
     let by_distance = candidates.into_iter().map(|candidate| (distance(word, candidate), candidate));
     by_distance.filter(|(distance, _)| *distance <= allowed).min_by_key(|(distance, _)| *distance).map(|(_, it)| it)

@@ -160,7 +160,7 @@ fn value(context: &mut Context<'_>, at: At<'_>, reference: &Reference<'_>) -> Op
 }
 
 /// An I/O error in words, lower case.
-pub(super) fn plain_error(error: &std::io::Error) -> String {
+pub(crate) fn plain_error(error: &std::io::Error) -> String {
     if let Some(ours) = error.get_ref() {
         return ours.to_string();
     }
@@ -173,7 +173,7 @@ pub(super) fn plain_error(error: &std::io::Error) -> String {
 }
 
 /// What to do about it.
-pub(super) fn remedy(error: &std::io::Error) -> &'static str {
+pub(crate) fn remedy(error: &std::io::Error) -> &'static str {
     match error.kind() {
         ErrorKind::NotFound => "check its name, and that it is mounted here",
         ErrorKind::PermissionDenied => "let this process's user read it, and search the folders above it",

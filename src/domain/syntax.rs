@@ -27,6 +27,12 @@ pub(super) fn report(context: &mut Context<'_>, at: usize, info: &str) {
     context.problem(place, format!("this is not valid YAML: {info}"), expected(&info), hint);
 }
 
+/// What was expected where the parser's error `info` stands, and what to do: for those who read YAML that is no domain file.
+pub(crate) fn yaml_remedy(text: &str, at: usize, info: &str) -> (&'static str, String) {
+    let info = info.to_lowercase();
+    (expected(&info), hint(text, at, &info))
+}
+
 /// Reports a tab in the white space before `at`, if nothing else stands there on its line.
 pub(super) fn tab_before(context: &mut Context<'_>, at: usize) {
     let start = line_start(context.text, at);

@@ -86,7 +86,7 @@ impl Scalar {
 }
 
 /// Where lines begin, to turn the parser's line and column into bytes.
-struct Lines<'t> {
+pub(crate) struct Lines<'t> {
     text: &'t str,
     starts: Vec<usize>,
     /// A line, a column of it, and its byte: places come in order, so counting goes on from the last one.
@@ -94,7 +94,7 @@ struct Lines<'t> {
 }
 
 impl<'t> Lines<'t> {
-    fn new(text: &'t str) -> Self {
+    pub(crate) fn new(text: &'t str) -> Self {
         let bytes = text.as_bytes();
         let ends = |at: &usize| bytes[*at] == b'\n' || (bytes[*at] == b'\r' && bytes.get(at + 1) != Some(&b'\n'));
         let starts = std::iter::once(0).chain((0..bytes.len()).filter(ends).map(|at| at + 1)).collect();
@@ -102,7 +102,7 @@ impl<'t> Lines<'t> {
     }
 
     /// Columns are counted in characters from 0, lines from 1.
-    fn byte(&self, mark: &Marker) -> usize {
+    pub(crate) fn byte(&self, mark: &Marker) -> usize {
         let Some(&start) = self.starts.get(mark.line().saturating_sub(1)) else { return self.text.len() };
         let line = &self.text[start..];
         let column = mark.col() + usize::from(start == 0 && line.starts_with('\u{feff}'));
@@ -116,7 +116,8 @@ impl<'t> Lines<'t> {
         at
     }
 
-    fn bytes(&self, span: Span) -> Range<usize> {
+    /// Both ends of a span.
+    pub(crate) fn bytes(&self, span: Span) -> Range<usize> {
         let start = self.byte(&span.start);
         start..self.byte(&span.end).max(start)
     }

@@ -1,0 +1,189 @@
+//! `bfb inject`: manifests in, the same with sidecars out, or nothing and every reason why not.
+
+use std::fs;
+use std::io::{self, Read, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::{check, exit};
+use crate::domain::{Problem, plain_error, remedy, render_warnings};
+use crate::inject::manifest::{self, FILE_MAX, Fate, Rewritten, Work};
+use crate::inject::{Defaults, Left};
+
+#[derive(Debug, Args)]
+pub(super) struct Inject {
+    /// A manifest, a folder of them (`*.yaml`, `*.yml`, `*.json`), or `-` for standard input; may be given several times
+    #[arg(short = 'f', long = "file", value_name = "PATH", required = true)]
+    paths: Vec<PathBuf>,
+    /// Give every pod a sidecar, with this domain where its `bfb.dev/inject` names none; may be given several times
+    #[arg(long, value_name = "NAME", value_delimiter = ',', conflicts_with = "uninject")]
+    domain: Vec<String>,
+    /// The sidecar's image, where a pod's `bfb.dev/image` names none
+    #[arg(long, env = "BFB_IMAGE", value_name = "IMAGE")]
+    image: Option<String>,
+    /// An annotation (without `bfb.dev/`) for every pod that has no such one of its own, such as `memory=128MiB`; may be
+    /// given several times
+    #[arg(long, env = "BFB_SET", value_name = "NAME=VALUE", value_delimiter = '\n', value_parser = pair)]
+    set: Vec<(String, String)>,
+    /// Take the sidecars away again
+    #[arg(long)]
+    uninject: bool,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("expected `NAME=VALUE`, such as `memory=128MiB`")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+impl Inject {
+    pub(super) fn run(self) -> ExitCode {
+        let image = self.image.map(|image| ("image".to_owned(), image));
+        let set: Vec<_> = image.into_iter().chain(self.set).collect();
+        let defaults = match Defaults::new(&self.domain, &set) {
+            Ok(defaults) => defaults,
+            Err(wrong) => {
+                for wrong in wrong {
+                    eprintln!("error: {wrong}");
+                }
+                return exit::wrong_input();
+            }
+        };
+        let work = if self.uninject { Work::Uninject } else { Work::Inject(&defaults) };
+        let (mut rewritten, mut problems) = (Vec::new(), Vec::new());
+        match files(&self.paths) {
+            Ok(files) => {
+                for file in files {
+                    match read(&file).and_then(|text| manifest::rewrite(named(&file), &text, work)) {
+                        Ok(done) => rewritten.push(done),
+                        Err(found) => problems.extend(found),
+                    }
+                }
+            }
+            Err(found) => problems = found,
+        }
+        if !problems.is_empty() {
+            check::report(&problems);
+            return exit::wrong_input();
+        }
+        say(&rewritten)
+    }
+}
+
+/// The manifests on standard output, what became of their pods on standard error.
+fn say(rewritten: &[Rewritten]) -> ExitCode {
+    let passed: Vec<_> = rewritten.iter().flat_map(|done| done.passed.iter().cloned()).collect();
+    if !passed.is_empty() {
+        anstream::eprint!("{}", render_warnings(&passed, anstream::stderr().is_terminal()));
+    }
+    eprintln!("{}", summary(rewritten));
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(join(rewritten).as_bytes()).and_then(|()| stdout.flush()) {
+        Ok(()) => exit::OK,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => exit::OK,
+        Err(error) => {
+            eprintln!("error: cannot write: {error}");
+            exit::FAILED
+        }
+    }
+}
+
+/// One stream of documents: as they came, with a line between two files where the second does not begin with one.
+fn join(rewritten: &[Rewritten]) -> String {
+    let mut out = String::new();
+    for (nth, Rewritten { text, .. }) in rewritten.iter().enumerate() {
+        if nth > 0 {
+            let text = text.trim_start_matches('\u{feff}');
+            if !out.is_empty() && !out.ends_with('\n') {
+                out.push('\n');
+            }
+            if !text.starts_with("---") {
+                out.push_str("---\n");
+            }
+            out.push_str(text);
+        } else {
+            out.push_str(text);
+        }
+    }
+    out
+}
+
+fn summary(rewritten: &[Rewritten]) -> String {
+    let pods = || rewritten.iter().flat_map(|done| &done.pods);
+    let count = |what: &dyn Fn(&Fate) -> bool| pods().filter(|pod| what(&pod.fate)).count();
+    let parts = [
+        (count(&|fate| matches!(fate, Fate::Injected(_))), "injected"),
+        (count(&|fate| *fate == Fate::Uninjected), "uninjected"),
+        (count(&|fate| *fate == Fate::HadNone), "without a sidecar"),
+        (count(&|fate| *fate == Fate::Left(Left::Injected)), "injected before"),
+        (count(&|fate| *fate == Fate::Left(Left::OptedOut)), "opted out"),
+        (count(&|fate| *fate == Fate::Left(Left::NotAsked)), "not asked"),
+    ];
+    let parts: Vec<_> = parts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
+    if parts.is_empty() { "no pods".to_owned() } else { format!("pods: {}", parts.join(", ")) }
+}
+
+/// The files that the paths name, folders as their manifests, sorted.
+fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Vec<Problem>> {
+    let (mut files, mut problems) = (Vec::new(), Vec::new());
+    for path in paths {
+        match files_of(path) {
+            Ok(found) if found.is_empty() => {
+                let hint = "subfolders, and names that begin with a dot, are not looked at";
+                let expected = "at least one `*.yaml`, `*.yml` or `*.json`";
+                problems.push(Problem::of_file(path, "the folder holds no manifest", expected, hint));
+            }
+            Ok(found) => files.extend(found),
+            Err(error) => {
+                let message = format!("the path cannot be read: {}", plain_error(&error));
+                let expected = "a manifest, a folder of them, or `-`";
+                problems.push(Problem::of_file(path, message, expected, remedy(&error)));
+            }
+        }
+    }
+    if files.iter().filter(|file| *file == Path::new("-")).count() > 1 {
+        let (message, expected) = ("standard input can be read once only", "`-` once");
+        problems.push(Problem::of_file(named(Path::new("-")), message, expected, "remove one of the two"));
+    }
+    if problems.is_empty() { Ok(files) } else { Err(problems) }
+}
+
+fn files_of(path: &Path) -> io::Result<Vec<PathBuf>> {
+    if path == Path::new("-") || !fs::metadata(path)?.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let mut files = Vec::new();
+    for entry in fs::read_dir(path)? {
+        let file = entry?.path();
+        let hidden = file.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        let manifest = file.extension().is_some_and(|it| it == "yaml" || it == "yml" || it == "json");
+        if manifest && !hidden && fs::metadata(&file).is_ok_and(|it| it.is_file()) {
+            files.push(file);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// A file as messages name it.
+fn named(file: &Path) -> &Path {
+    if file == Path::new("-") { Path::new("<stdin>") } else { file }
+}
+
+fn read(file: &Path) -> Result<String, Vec<Problem>> {
+    let read = || -> io::Result<String> {
+        let (mut text, limit) = (String::new(), FILE_MAX as u64 + 1);
+        if file == Path::new("-") {
+            io::stdin().lock().take(limit).read_to_string(&mut text)?;
+        } else {
+            fs::File::open(file)?.take(limit).read_to_string(&mut text)?;
+        }
+        if text.len() > FILE_MAX { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(text) }
+    };
+    read().map_err(|error| {
+        let message = format!("the file cannot be read: {}", plain_error(&error));
+        let expected = format!("UTF-8 text of at most {} MiB", FILE_MAX >> 20);
+        vec![Problem::of_file(named(file), message, expected, remedy(&error))]
+    })
+}

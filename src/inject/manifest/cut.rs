@@ -1,0 +1,83 @@
+//! What a removal cuts out of a manifest's text: whole entries, with what separates them from the next one. What was spliced
+//! in comes out byte for byte.
+
+use std::ops::Range;
+
+use super::edit::Edit;
+use super::splice::{BLOCK, NOT_TAKEN, PLAINLY, Page, Target, unwritable};
+use super::tree::{Kind, Node};
+use super::trouble::Trouble;
+use crate::inject::change::{Removal, Which};
+
+impl<'t> Page<'t> {
+    /// The edits that make `removal`.
+    pub(super) fn remove(&self, removal: &Removal) -> Result<Vec<Edit>, Trouble> {
+        let target = self.find(&removal.from)?;
+        let entries = self.entries(&target)?;
+        let going = |nth: usize| match &removal.which {
+            Which::Items(items) => items.contains(&nth),
+            Which::Keys(keys) => entries[nth].key.is_some_and(|key| keys.iter().any(|name| name == key)),
+        };
+        let flow = matches!(target.node.kind, Kind::Map { flow: true, .. } | Kind::List { flow: true, .. });
+        let last_kept = (0..entries.len()).rev().find(|nth| !going(*nth));
+        let mut edits = Vec::new();
+        for nth in (0..entries.len()).filter(|nth| going(*nth)) {
+            let Range { start, end } = entries[nth].span.clone();
+            let at = match (entries.get(nth + 1), last_kept) {
+                (Some(next), Some(kept)) if flow && nth < kept => start..next.span.start,
+                (_, Some(kept)) if flow => entries[kept].span.end..end,
+                (_, None) if flow => entries[0].span.start..end,
+                (next, _) => self.lines_of(start, end, next.map(|next| next.span.start)),
+            };
+            edits.push(Edit { at, text: String::new() });
+        }
+        Ok(edits)
+    }
+
+    /// The whole lines of an entry of a block; up to the next entry where something else begins the line (`- name: a`).
+    fn lines_of(&self, start: usize, end: usize, next: Option<usize>) -> Range<usize> {
+        let line = self.line_start(start);
+        let own_line = self.text[line..start].trim_start_matches(['\u{feff}', ' ']).is_empty();
+        match next {
+            Some(next) if !own_line => start..next,
+            _ => line..self.next_line(end.max(start)),
+        }
+    }
+
+    fn entries(&self, target: &Target<'t>) -> Result<Vec<Entry<'t>>, Trouble> {
+        match &target.node.kind {
+            Kind::Map { entries, .. } => Ok(entries.iter().map(|(key, value)| Entry::member(key, value)).collect()),
+            Kind::List { items, flow: true } => Ok(items.iter().map(|item| Entry::item(item.span.clone())).collect()),
+            Kind::List { items, .. } => {
+                let mut from = self.first_dash(target)?;
+                let mut entries = Vec::with_capacity(items.len());
+                for item in items {
+                    let dash = self.past_blanks_and_comments(from);
+                    if !self.text[dash..].starts_with('-') {
+                        return unwritable(item, "it cannot be told where this item begins", BLOCK, PLAINLY);
+                    }
+                    entries.push(Entry::item(dash..item.span.end.max(dash + 1)));
+                    from = item.span.end.max(dash + 1);
+                }
+                Ok(entries)
+            }
+            Kind::Scalar { .. } | Kind::Alias(_) => unwritable(target.node, NOT_TAKEN, BLOCK, PLAINLY),
+        }
+    }
+}
+
+/// An entry of a collection, as it is written.
+struct Entry<'t> {
+    key: Option<&'t str>,
+    span: Range<usize>,
+}
+
+impl<'t> Entry<'t> {
+    fn member(key: &'t Node, value: &Node) -> Self {
+        Self { key: key.text(), span: key.span.start..value.span.end.max(key.span.end) }
+    }
+
+    fn item(span: Range<usize>) -> Self {
+        Self { key: None, span }
+    }
+}

@@ -1,0 +1,237 @@
+//! A stream of YAML documents as trees with a place on every node, as loose as Kubernetes is: anchors, aliases, tags and
+//! doubled keys stand in them as they were written. Nothing is lost that a splice must know of; depth and size are bounded.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+
+use saphyr_parser::{Event, Parser, ScalarStyle, Tag};
+
+use super::trouble::Trouble;
+use crate::domain::{Lines, yaml_remedy};
+
+/// How deep lists and mappings may be nested.
+const DEPTH_MAX: usize = 256;
+/// How many values a file may hold.
+const NODES_MAX: usize = 4_000_000;
+
+/// One value, and where it stands.
+#[derive(Debug)]
+pub(super) struct Node {
+    /// In bytes: what it says itself, without the blanks and comments after it. A value that is not there (`key:`) stands,
+    /// empty, behind its colon.
+    pub(super) span: Range<usize>,
+    pub(super) kind: Kind,
+    /// `&name`, as a number.
+    pub(super) anchor: Option<usize>,
+    /// `!tag`, as it is understood.
+    pub(super) tag: Option<String>,
+}
+
+#[derive(Debug)]
+pub(super) enum Kind {
+    /// Text, and whether it is written without quotes.
+    Scalar { text: String, plain: bool },
+    /// A list, and whether it is written in brackets.
+    List { items: Vec<Node>, flow: bool },
+    /// A mapping, and whether it is written in braces.
+    Map { entries: Vec<(Node, Node)>, flow: bool },
+    /// `*name`
+    Alias(usize),
+}
+
+impl Node {
+    /// The text of a key.
+    pub(super) fn text(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Scalar { text, .. } => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The entry with this key, if there is one. The last of several wins, as it does in Kubernetes.
+    pub(super) fn entry(&self, key: &str) -> Option<&(Node, Node)> {
+        match &self.kind {
+            Kind::Map { entries, .. } => entries.iter().rev().find(|(name, _)| name.text() == Some(key)),
+            _ => None,
+        }
+    }
+
+    /// Whether it was left out: `key:`.
+    pub(super) fn is_absent(&self) -> bool {
+        self.span.is_empty() && self.tag.is_none() && self.anchor.is_none()
+    }
+}
+
+/// One document.
+#[derive(Debug, Default)]
+pub(super) struct Document {
+    /// `None` where it holds comments at most.
+    pub(super) root: Option<Node>,
+    /// The anchors that an alias names.
+    pub(super) aliased: HashSet<usize>,
+}
+
+impl Document {
+    /// Each anchor with what it names.
+    pub(super) fn anchors(&self) -> HashMap<usize, &Node> {
+        let mut found = HashMap::new();
+        let mut waiting: Vec<&Node> = self.root.iter().filter(|_| !self.aliased.is_empty()).collect();
+        while let Some(node) = waiting.pop() {
+            if let Some(anchor) = node.anchor {
+                found.insert(anchor, node);
+            }
+            match &node.kind {
+                Kind::List { items, .. } => waiting.extend(items),
+                Kind::Map { entries, .. } => waiting.extend(entries.iter().flat_map(|(key, value)| [key, value])),
+                Kind::Scalar { .. } | Kind::Alias(_) => {}
+            }
+        }
+        found
+    }
+}
+
+/// Reads every document of `text`.
+pub(super) fn read(text: &str) -> Result<Vec<Document>, Trouble> {
+    let lines = Lines::new(text);
+    let mut reader = Reader { text, open: Vec::new(), documents: Vec::new(), nodes: 0 };
+    for event in Parser::new_from_str(text) {
+        match event {
+            Ok((event, span)) => reader.event(event, lines.bytes(span))?,
+            Err(error) => {
+                let at = lines.byte(error.marker());
+                return Err(not_yaml(text, at, error.info().trim_end_matches('.')));
+            }
+        }
+    }
+    Ok(reader.documents)
+}
+
+fn not_yaml(text: &str, at: usize, info: &str) -> Trouble {
+    let (expected, hint) = yaml_remedy(text, at, info);
+    let hint = match () {
+        () if text.contains("{{") => {
+            "this looks like a template: render it first, and inject what comes out".to_owned()
+        }
+        () if info.contains("document start") => "put a line `---` between two documents".to_owned(),
+        () => hint,
+    };
+    Trouble::at(at..at + 1, format!("this is not valid YAML: {}", info.to_lowercase()), expected, hint)
+}
+
+/// A collection that is still open.
+struct Open {
+    start: usize,
+    anchor: Option<usize>,
+    tag: Option<String>,
+    is_map: bool,
+    /// Keys and values by turns in a mapping.
+    nodes: Vec<Node>,
+}
+
+struct Reader<'t> {
+    text: &'t str,
+    open: Vec<Open>,
+    documents: Vec<Document>,
+    nodes: usize,
+}
+
+impl Reader<'_> {
+    fn event(&mut self, event: Event<'_>, span: Range<usize>) -> Result<(), Trouble> {
+        let tag = |tag: Option<std::borrow::Cow<'_, Tag>>| tag.map(|tag| tag.to_string());
+        let named = |anchor: usize| (anchor != 0).then_some(anchor);
+        match event {
+            Event::DocumentStart(_) => self.documents.push(Document::default()),
+            Event::Alias(anchor) => {
+                self.documents.last_mut().map(|document| document.aliased.insert(anchor));
+                self.value(Node { span, kind: Kind::Alias(anchor), anchor: None, tag: None })?;
+            }
+            Event::Scalar(text, style, anchor, a_tag) => {
+                let start = span.start;
+                let end = start + self.text[span].trim_end().len();
+                let kind = Kind::Scalar { text: text.into_owned(), plain: style == ScalarStyle::Plain };
+                self.value(Node { span: start..end, kind, anchor: named(anchor), tag: tag(a_tag) })?;
+            }
+            Event::SequenceStart(anchor, a_tag) => self.start(span.start, named(anchor), tag(a_tag), false)?,
+            Event::MappingStart(anchor, a_tag) => self.start(span.start, named(anchor), tag(a_tag), true)?,
+            Event::SequenceEnd | Event::MappingEnd => self.end()?,
+            Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => {}
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, start: usize, anchor: Option<usize>, tag: Option<String>, is_map: bool) -> Result<(), Trouble> {
+        if self.open.len() == DEPTH_MAX {
+            let expected = format!("at most {DEPTH_MAX} levels");
+            return Err(Trouble::at(start..start + 1, "this is nested too deeply", expected, "take levels out"));
+        }
+        self.open.push(Open { start, anchor, tag, is_map, nodes: Vec::new() });
+        Ok(())
+    }
+
+    /// The parser puts the ends of collections here and there; the places of what they hold are right.
+    fn end(&mut self) -> Result<(), Trouble> {
+        let Some(Open { start, anchor, tag, is_map, nodes }) = self.open.pop() else { return Ok(()) };
+        let first = nodes.first().map(|node| node.span.start);
+        let last = nodes.last().map_or(start, |node| node.span.end);
+        let (open, close) = if is_map { ('{', '}') } else { ('[', ']') };
+        let flow = self.text[start..].starts_with(open) && first != Some(start);
+        let span = if flow {
+            start..self.past_bracket(last.max(start + 1), close)
+        } else {
+            let first = first.unwrap_or(start);
+            first..last.max(first)
+        };
+        let kind = if is_map { Kind::Map { entries: pairs(nodes), flow } } else { Kind::List { items: nodes, flow } };
+        self.value(Node { span, kind, anchor, tag })
+    }
+
+    /// The place behind the closing bracket, which is the next but for blanks, comments and a last comma.
+    fn past_bracket(&self, from: usize, close: char) -> usize {
+        let mut at = from;
+        loop {
+            let rest = &self.text[at..];
+            let next = rest.trim_start_matches(|c: char| c.is_whitespace() || c == ',');
+            at = self.text.len() - next.len();
+            match next.chars().next() {
+                Some('#') => at += next.find('\n').unwrap_or(next.len()),
+                Some(c) if c == close => return at + 1,
+                _ => return from,
+            }
+        }
+    }
+
+    fn value(&mut self, mut node: Node) -> Result<(), Trouble> {
+        self.nodes += 1;
+        if self.nodes > NODES_MAX {
+            let expected = format!("at most {NODES_MAX} values in a file");
+            return Err(Trouble::at(node.span, "this is one value too many", expected, "split the file"));
+        }
+        match self.open.last_mut() {
+            Some(open) => {
+                if node.is_absent() && open.is_map && open.nodes.len() % 2 == 1 {
+                    let key = open.nodes.last().map_or(node.span.start, |key| key.span.end);
+                    let rest = self.text[key..].trim_start_matches([' ', '\t']);
+                    let end = if rest.starts_with(':') { self.text.len() - rest.len() + 1 } else { key };
+                    node.span = end..end;
+                }
+                open.nodes.push(node);
+            }
+            None => {
+                if let Some(document) = self.documents.last_mut() {
+                    let blank = node.is_absent() && node.text() == Some("");
+                    document.root = (!blank).then_some(node);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn pairs(nodes: Vec<Node>) -> Vec<(Node, Node)> {
+    let mut pairs = Vec::with_capacity(nodes.len() / 2);
+    let mut nodes = nodes.into_iter();
+    while let (Some(key), Some(value)) = (nodes.next(), nodes.next()) {
+        pairs.push((key, value));
+    }
+    pairs
+}

@@ -1,0 +1,31 @@
+//! What is in the way of reading or writing a manifest: a place in its text, and what is wrong there.
+
+use std::ops::Range;
+use std::path::Path;
+
+use crate::domain::Problem;
+
+/// One thing in the way.
+#[derive(Debug)]
+pub(super) struct Trouble {
+    at: Range<usize>,
+    why: String,
+    expected: String,
+    hint: String,
+}
+
+impl Trouble {
+    pub(super) fn at(
+        at: Range<usize>,
+        why: impl Into<String>,
+        expected: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Self {
+        Self { at, why: why.into(), expected: expected.into(), hint: hint.into() }
+    }
+
+    /// As it is shown.
+    pub(super) fn problem(self, file: &Path, text: &str) -> Problem {
+        Problem::of_file(file, self.why, self.expected, self.hint).place(text, self.at)
+    }
+}

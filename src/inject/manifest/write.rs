@@ -1,0 +1,216 @@
+//! JSON values as text: YAML blocks, and the insides of brackets in the style that is there already.
+//!
+//! Every text that YAML 1.1 or 1.2 could take for something else is quoted, as a JSON string, which is YAML too.
+
+use std::fmt::Write as _;
+
+use serde_json::{Map, Value};
+
+/// How a block is indented.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Block {
+    /// Columns before each line.
+    pub(super) indent: usize,
+    /// Whether the dashes of a list stand below its key, and not two columns further.
+    pub(super) dashes_below_key: bool,
+}
+
+impl Block {
+    fn deeper(self, by: usize) -> Self {
+        Self { indent: self.indent + by, ..self }
+    }
+
+    /// Members of a mapping, a line each at least.
+    pub(super) fn members<'v>(self, members: impl IntoIterator<Item = (&'v str, &'v Value)>) -> Vec<String> {
+        let mut lines = Vec::new();
+        for (key, value) in members {
+            let key = format!("{}{}:", " ".repeat(self.indent), text(key));
+            match value {
+                Value::Object(object) if !object.is_empty() => {
+                    lines.push(key);
+                    lines.extend(self.deeper(2).members(ordered(object)));
+                }
+                Value::Array(list) if !list.is_empty() => {
+                    lines.push(key);
+                    lines.extend(self.deeper(if self.dashes_below_key { 0 } else { 2 }).items(list));
+                }
+                other => lines.push(format!("{key} {}", scalar(other))),
+            }
+        }
+        lines
+    }
+
+    /// Items of a list, a line each at least.
+    pub(super) fn items(self, items: &[Value]) -> Vec<String> {
+        let mut lines = Vec::new();
+        for item in items {
+            let inside = self.deeper(2);
+            let block = match item {
+                Value::Object(object) if !object.is_empty() => inside.members(ordered(object)),
+                Value::Array(list) if !list.is_empty() => inside.items(list),
+                other => vec![format!("{}{}", " ".repeat(inside.indent), scalar(other))],
+            };
+            for (nth, mut line) in block.into_iter().enumerate() {
+                if nth == 0 {
+                    line.replace_range(self.indent..=self.indent, "-");
+                }
+                lines.push(line);
+            }
+        }
+        lines
+    }
+}
+
+/// How the insides of brackets look.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Flow {
+    /// `{"a":1,"b":2}`
+    Tight,
+    /// `{"a": 1, "b": 2}`
+    Line,
+    /// An entry a line.
+    Lines {
+        /// What ends a line.
+        newline: &'static str,
+        /// The blanks before an entry.
+        indent: String,
+        /// The blanks that each level adds.
+        unit: String,
+    },
+}
+
+impl Flow {
+    /// What stands between two entries.
+    pub(super) fn separator(&self) -> String {
+        match self {
+            Self::Tight => ",".to_owned(),
+            Self::Line => ", ".to_owned(),
+            Self::Lines { newline, indent, .. } => format!(",{newline}{indent}"),
+        }
+    }
+
+    /// A member of an object.
+    pub(super) fn member(&self, key: &str, value: &Value) -> String {
+        let colon = if *self == Self::Tight { ":" } else { ": " };
+        format!("{}{colon}{}", quoted(key), self.value(value))
+    }
+
+    /// A value.
+    pub(super) fn value(&self, value: &Value) -> String {
+        match value {
+            Value::Object(object) if !object.is_empty() => {
+                self.bracketed('{', ordered(object).map(|(key, value)| self.deeper().member(key, value)), '}')
+            }
+            Value::Array(list) if !list.is_empty() => {
+                self.bracketed('[', list.iter().map(|item| self.deeper().value(item)), ']')
+            }
+            other => other.to_string(),
+        }
+    }
+
+    fn bracketed(&self, open: char, entries: impl Iterator<Item = String>, close: char) -> String {
+        let deeper = self.deeper();
+        let inside = entries.collect::<Vec<_>>().join(&deeper.separator());
+        match (self, &deeper) {
+            (Self::Lines { newline, indent, .. }, Self::Lines { indent: inner, .. }) => {
+                format!("{open}{newline}{inner}{inside}{newline}{indent}{close}")
+            }
+            _ => format!("{open}{inside}{close}"),
+        }
+    }
+
+    fn deeper(&self) -> Self {
+        match self {
+            Self::Lines { newline, indent, unit } => {
+                Self::Lines { newline, indent: format!("{indent}{unit}"), unit: unit.clone() }
+            }
+            other => other.clone(),
+        }
+    }
+}
+
+/// Members in the order in which people look for them: what it is, then the alphabet.
+fn ordered(object: &Map<String, Value>) -> impl Iterator<Item = (&str, &Value)> {
+    const FIRST: [&str; 5] = ["name", "image", "restartPolicy", "args", "env"];
+    let rank = |key: &str| FIRST.iter().position(|first| *first == key).unwrap_or(FIRST.len());
+    let mut members: Vec<_> = object.iter().map(|(key, value)| (key.as_str(), value)).collect();
+    members.sort_by(|(one, _), (other, _)| rank(one).cmp(&rank(other)).then_with(|| one.cmp(other)));
+    members.into_iter()
+}
+
+fn scalar(value: &Value) -> String {
+    match value {
+        Value::String(string) => text(string),
+        other => other.to_string(),
+    }
+}
+
+/// A string of YAML: as it is where nothing can be made of it but this string.
+fn text(string: &str) -> String {
+    const WORDS: [&str; 12] = ["true", "false", "yes", "no", "on", "off", "y", "n", "null", "nan", "inf", "none"];
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | ':');
+    let fits = string.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/')
+        && string.chars().all(plain)
+        && !string.ends_with(':')
+        && !WORDS.contains(&string.to_ascii_lowercase().as_str());
+    if fits { string.to_owned() } else { quoted(string) }
+}
+
+/// A string of JSON, in ASCII where control characters and the marks of byte order are.
+fn quoted(string: &str) -> String {
+    let json = Value::String(string.to_owned()).to_string();
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        if matches!(c, '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}') {
+            let _ = write!(out, "\\u{:04x}", u32::from(c));
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn whatever_could_be_something_else_is_quoted() {
+        for plain in ["bfb", "/etc/bfb", "unix:/run/x.sock", "POD_NAME", "a.b/c:1.2"] {
+            assert_eq!(text(plain), plain);
+        }
+        for word in
+            ["true", "Yes", "n", "null", "~", "", "65532", "0.0.0.0:7072", "50m", "a: b", "a #b", "- a", "a:", "é"]
+        {
+            assert_eq!(text(word), format!("\"{word}\""));
+        }
+        assert_eq!(text("a\"\n\u{85}"), "\"a\\\"\\n\\u0085\"");
+    }
+
+    #[test]
+    fn a_block_is_indented_as_its_neighbours_are() {
+        let value = json!([{"name": "a", "z": {"b": [1, "x"], "c": {}}}, [["d"]]]);
+        let list = value.as_array().map(Vec::as_slice).unwrap_or_default();
+        let block = Block { indent: 2, dashes_below_key: true };
+        assert_eq!(
+            block.items(list).join("\n"),
+            "  - name: a\n    z:\n      b:\n      - 1\n      - x\n      c: {}\n  - - - d"
+        );
+        let wide = Block { dashes_below_key: false, ..block };
+        assert_eq!(
+            wide.items(&list[..1]).join("\n"),
+            "  - name: a\n    z:\n      b:\n        - 1\n        - x\n      c: {}"
+        );
+    }
+
+    #[test]
+    fn brackets_are_filled_in_their_own_style() {
+        let value = json!({"name": "a", "b": [1, {}]});
+        assert_eq!(Flow::Tight.value(&value), r#"{"name":"a","b":[1,{}]}"#);
+        assert_eq!(Flow::Line.value(&value), r#"{"name": "a", "b": [1, {}]}"#);
+        let lines = Flow::Lines { newline: "\n", indent: " ".into(), unit: "\t".into() };
+        assert_eq!(lines.value(&value), "{\n \t\"name\": \"a\",\n \t\"b\": [\n \t\t1,\n \t\t{}\n \t]\n }");
+    }
+}

@@ -1,0 +1,202 @@
+//! Why a pod gets no sidecar: each reason with its place in the pod, in words that say what to do.
+
+use std::fmt;
+
+use super::annotations;
+use super::change::Path;
+use crate::domain::quote;
+
+/// One reason, and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The place in the pod (or pod template).
+    pub at: Path,
+    /// The reason.
+    pub why: Why,
+}
+
+/// Why not. Names of annotations come without `bfb.dev/`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Why {
+    /// A `bfb.dev/…` that there is not.
+    #[error("there is no annotation {}", quote(&format!("bfb.dev/{name}")))]
+    Unknown {
+        /// What was written.
+        name: String,
+        /// What was probably meant.
+        nearest: Option<&'static str>,
+    },
+    /// An annotation that is a number, a boolean or more.
+    #[error("{} is no text, and Kubernetes takes nothing else", quote(name))]
+    NotText {
+        /// The whole name.
+        name: String,
+    },
+    /// A value that the annotation does not take.
+    #[error("`bfb.dev/{name}` cannot be {}", value.as_deref().map_or("what it is here".to_owned(), quote))]
+    BadValue {
+        /// The annotation.
+        name: &'static str,
+        /// What was written; `None` where it may be a password or a key.
+        value: Option<String>,
+        /// What it takes.
+        expected: &'static str,
+    },
+    /// `inject: "true"` where no domain is named by default.
+    #[error("`bfb.dev/inject` names no domain, and there is no default")]
+    NoDomain,
+    /// A setting in a pod that gets no sidecar.
+    #[error("`bfb.dev/{name}` stands here without `bfb.dev/inject`")]
+    NotAsked {
+        /// The annotation.
+        name: &'static str,
+    },
+    /// An annotation that means nothing without another one.
+    #[error("`bfb.dev/{name}` means nothing without {needs}")]
+    Needs {
+        /// The annotation.
+        name: &'static str,
+        /// What it needs, with backticks.
+        needs: &'static str,
+    },
+    /// A request above its limit.
+    #[error("the sidecar's {resource} request {request} is above its limit {limit}")]
+    RequestAboveLimit {
+        /// `cpu` or `memory`.
+        resource: &'static str,
+        /// The request.
+        request: String,
+        /// The limit.
+        limit: String,
+    },
+    /// A limit that the datasets in memory alone would reach.
+    #[error("the sidecar's memory limit {limit} leaves too little beside the {memory} for datasets")]
+    LimitTooLow {
+        /// The limit.
+        limit: String,
+        /// `bfb.dev/memory`.
+        memory: String,
+    },
+    /// A drain that the pod does not live to see the end of.
+    #[error("`bfb.dev/drain` is {drain}, but the pod is killed after {grace}s")]
+    DrainTooLong {
+        /// The drain.
+        drain: String,
+        /// `terminationGracePeriodSeconds`.
+        grace: u64,
+    },
+    /// Two things of the sidecar's want one port.
+    #[error("`bfb.dev/listen` and `bfb.dev/probes` both want the port {port}")]
+    SamePort {
+        /// The port.
+        port: u16,
+    },
+    /// A container of the pod listens where the sidecar would.
+    #[error("the container {} has the port {port}, which the sidecar listens on", quote(container))]
+    PortTaken {
+        /// The port.
+        port: u16,
+        /// The container.
+        container: String,
+        /// The annotation that moves the sidecar.
+        moves: &'static str,
+    },
+    /// A container or a volume has a name that the sidecar needs.
+    #[error("the pod has a {what} {} of its own", quote(name))]
+    NameTaken {
+        /// `container` or `volume`.
+        what: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// A container mounts something where the shared socket goes.
+    #[error("the container {} mounts {} where the sidecar's socket goes", quote(container), quote(mount))]
+    MountTaken {
+        /// The container.
+        container: String,
+        /// Its mount's path.
+        mount: String,
+    },
+    /// The pod's localhost is the node's.
+    #[error("the pod uses the node's network: its localhost is that of every pod on the node")]
+    HostNetwork,
+    /// The pod does not run on Linux.
+    #[error("the pod runs on Windows, and the sidecar on Linux only")]
+    Windows,
+    /// Marked as injected, but there is no sidecar.
+    #[error("the pod is marked as injected, but has no container `bfb`")]
+    HalfInjected,
+    /// A part of the pod is not what Kubernetes says it is.
+    #[error("this is no pod: `{at}` is something else")]
+    NotAPod {
+        /// What was expected.
+        expected: &'static str,
+        /// Where.
+        at: String,
+    },
+}
+
+impl Why {
+    /// What was expected instead.
+    pub fn expected(&self) -> String {
+        match self {
+            Self::Unknown { .. } => "one of the annotations in the README's table".to_owned(),
+            Self::NotText { .. } => "text in quotes".to_owned(),
+            Self::BadValue { expected, .. } | Self::NotAPod { expected, .. } => (*expected).to_owned(),
+            Self::NoDomain => "the name of a domain".to_owned(),
+            Self::NotAsked { .. } => "`bfb.dev/inject` beside it".to_owned(),
+            Self::Needs { needs, .. } => format!("{needs} beside it"),
+            Self::RequestAboveLimit { limit, .. } => format!("at most {limit}"),
+            Self::LimitTooLow { memory, .. } => format!("at least 32Mi more than {memory}"),
+            Self::DrainTooLong { grace, .. } => format!("at most {grace}s"),
+            Self::SamePort { .. } | Self::PortTaken { .. } => "a port that is free".to_owned(),
+            Self::NameTaken { .. } => "another name".to_owned(),
+            Self::MountTaken { .. } => "another path".to_owned(),
+            Self::HostNetwork => "a network of the pod's own".to_owned(),
+            Self::Windows => "Linux".to_owned(),
+            Self::HalfInjected => "the container, or no mark".to_owned(),
+        }
+    }
+
+    /// What to do.
+    pub fn hint(&self) -> String {
+        const LEAVE_ALONE: &str = "`bfb.dev/inject: \"false\"` leaves it alone";
+        match self {
+            Self::Unknown { nearest: Some(nearest), .. } => format!("did you mean `bfb.dev/{nearest}`?"),
+            Self::Unknown { .. } => "remove it; annotations of your own need a prefix of your own".to_owned(),
+            Self::NotText { .. } => "put the value in quotes: `\"true\"`, `\"5\"`".to_owned(),
+            Self::BadValue { name, .. } => match annotations::find(name).map_or("", |row| row.default) {
+                "" => "write such a value, or remove the annotation".to_owned(),
+                default => {
+                    format!("write such a value, or remove the annotation: its default is {}", default.replace('`', ""))
+                }
+            },
+            Self::NoDomain => "write the domain's name: `bfb.dev/inject: \"customer\"`".to_owned(),
+            Self::NotAsked { .. } => "add `bfb.dev/inject: \"DOMAIN\"`, or give a default with `--domain`".to_owned(),
+            Self::Needs { needs, .. } => format!("add {needs}, or remove this"),
+            Self::RequestAboveLimit { resource, .. } => {
+                format!("lower `bfb.dev/{resource}-request`, or raise `bfb.dev/{resource}-limit`")
+            }
+            Self::LimitTooLow { .. } => "raise `bfb.dev/memory-limit`, or lower `bfb.dev/memory`".to_owned(),
+            Self::DrainTooLong { .. } => {
+                "shorten it, or raise `terminationGracePeriodSeconds`: the application stops first, in the same time"
+                    .to_owned()
+            }
+            Self::SamePort { .. } => "move one of them".to_owned(),
+            Self::PortTaken { moves, .. } => format!("move the sidecar with `bfb.dev/{moves}`"),
+            Self::NameTaken { what, .. } => format!("rename the {what}: the sidecar needs this name"),
+            Self::MountTaken { .. } => "mount it elsewhere, or do without `bfb.dev/unix-socket`".to_owned(),
+            Self::HostNetwork => format!("{LEAVE_ALONE}; a sidecar there would answer the whole node"),
+            Self::Windows => LEAVE_ALONE.to_owned(),
+            Self::HalfInjected => "remove `bfb.dev/status`, or begin with `bfb inject --uninject`".to_owned(),
+            Self::NotAPod { .. } => "a patch is no manifest: inject what comes of it".to_owned(),
+        }
+    }
+}
+
+/// In one line, for an admission answer.
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: expected {} (hint: {})", self.why, self.why.expected(), self.why.hint())
+    }
+}

@@ -1,0 +1,122 @@
+//! What the sidecar asks of its node, and what it may take: requests and limits that fit its memory for datasets, and that
+//! leave the pod in the class of service that it had.
+
+use serde_json::{Value, json};
+
+use super::annotations::CPU_REQUEST;
+use super::refusal::{Refusal, Why};
+use super::settings::{Asked, place};
+use super::words;
+
+const MI: u64 = 1 << 20;
+/// What `bfb serve` keeps for datasets where nothing says how much.
+const DATASETS: u64 = 64 * MI;
+/// The process itself, beside its datasets.
+const PROCESS: u64 = 32 * MI;
+/// Datasets in the air, and those that memory holds while they are being replaced.
+const ROOM: u64 = 192 * MI;
+/// The share of a CPU in a pod of class Guaranteed, where the request is the limit too.
+const CPU_GUARANTEED: &str = "250m";
+
+/// Quantities, as Kubernetes writes them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Resources {
+    cpu_request: String,
+    cpu_limit: Option<String>,
+    memory_request: String,
+    memory_limit: String,
+}
+
+impl Resources {
+    /// As a container has them.
+    pub(super) fn to_value(&self) -> Value {
+        let mut value = json!({
+            "requests": {"cpu": self.cpu_request, "memory": self.memory_request},
+            "limits": {"memory": self.memory_limit},
+        });
+        if let Some(limit) = &self.cpu_limit {
+            value["limits"]["cpu"] = json!(limit);
+        }
+        value
+    }
+}
+
+/// The sidecar's, or what contradicts itself in them.
+pub(super) fn of(asked: &Asked<'_>, guaranteed: bool) -> Result<Resources, Vec<Refusal>> {
+    let given = |name: &str| asked.get(name).map(str::to_owned);
+    let datasets = asked.get("memory").and_then(|text| words::size(text).ok()).unwrap_or(DATASETS);
+    let (memory_request, memory_limit) = (given("memory-request"), given("memory-limit"));
+    let (cpu_request, cpu_limit) = (given("cpu-request"), given("cpu-limit"));
+
+    let limit = memory_limit.clone().unwrap_or_else(|| {
+        let usual = mebibytes(datasets.saturating_add(ROOM));
+        memory_request.clone().filter(|request| guaranteed || above(request, &usual)).unwrap_or(usual)
+    });
+    let request = memory_request.unwrap_or_else(|| {
+        let usual = mebibytes(datasets.saturating_add(PROCESS));
+        if guaranteed || above(&usual, &limit) { limit.clone() } else { usual }
+    });
+    let cpu = cpu_request.unwrap_or_else(|| {
+        let usual = if guaranteed { CPU_GUARANTEED } else { CPU_REQUEST };
+        let less = cpu_limit.clone().filter(|limit| guaranteed || above(usual, limit));
+        less.unwrap_or_else(|| usual.to_owned())
+    });
+    let cpu_limit = cpu_limit.or_else(|| guaranteed.then(|| cpu.clone()));
+
+    let mut refusals = Vec::new();
+    let mut compare = |resource, name, request: &str, limit: &str| {
+        if above(request, limit) {
+            let why = Why::RequestAboveLimit { resource, request: request.to_owned(), limit: limit.to_owned() };
+            refusals.push(Refusal { at: place(name), why });
+        }
+    };
+    compare("memory", "memory-request", &request, &limit);
+    if let Some(limit) = &cpu_limit {
+        compare("cpu", "cpu-request", &cpu, limit);
+    }
+    if above(&datasets.saturating_add(PROCESS).to_string(), &limit) {
+        let at = if asked.pod.contains_key("memory-limit") { "memory-limit" } else { "memory" };
+        let why = Why::LimitTooLow { limit: limit.clone(), memory: mebibytes(datasets) };
+        refusals.push(Refusal { at: place(at), why });
+    }
+    let resources = Resources { cpu_request: cpu, cpu_limit, memory_request: request, memory_limit: limit };
+    if refusals.is_empty() { Ok(resources) } else { Err(refusals) }
+}
+
+/// Whether the pod is of the class Guaranteed: every container has limits, and requests nothing else.
+pub(super) fn is_guaranteed<'v>(containers: impl Iterator<Item = &'v Value>) -> bool {
+    let mut any = false;
+    for container in containers {
+        any = true;
+        for resource in ["cpu", "memory"] {
+            let of = |kind: &str| amount(container.get("resources")?.get(kind)?.get(resource)?);
+            let fixed = match (of("requests"), of("limits")) {
+                (None, Some(limit)) => limit > 0.0,
+                (Some(request), Some(limit)) => limit > 0.0 && (request - limit).abs() <= limit * 1e-9,
+                _ => false,
+            };
+            if !fixed {
+                return false;
+            }
+        }
+    }
+    any
+}
+
+/// A quantity as it stands in a pod: text, or a number.
+fn amount(value: &Value) -> Option<f64> {
+    match value {
+        Value::String(text) => words::quantity(text).ok(),
+        Value::Number(number) => number.as_f64(),
+        _ => None,
+    }
+}
+
+/// Whether one quantity is more than another.
+fn above(one: &str, other: &str) -> bool {
+    matches!((words::quantity(one), words::quantity(other)), (Ok(one), Ok(other)) if one > other * (1.0 + 1e-9))
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{}Mi", bytes.div_ceil(MI))
+}

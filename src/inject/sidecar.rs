@@ -1,0 +1,176 @@
+//! The sidecar as a pod has it: a native sidecar container and its volumes, within the *restricted* Pod Security Standard.
+//!
+//! It is told all by variables, so that `kubectl exec POD -c bfb -- bfb status` finds the same ports by the same variables. Its
+//! admin port is a socket in a volume that no other container mounts.
+
+use serde_json::{Value, json};
+
+use super::settings::Settings;
+use super::volumes::{DOMAINS_DIR, IDENTITY_DIR, REDIS_DIR, REDIS_IDENTITY_DIR};
+use super::words::{Identity, Object, Url};
+
+/// The container's name.
+pub(super) const CONTAINER: &str = "bfb";
+/// Where the socket of `bfb.dev/unix-socket` is, in every container.
+pub(super) const SOCKET_DIR: &str = "/run/bfb";
+/// Where the admin port's socket is, in the sidecar alone.
+const ADMIN_DIR: &str = "/run/bfb-admin";
+
+/// Every volume that a sidecar may have, by its name.
+pub(super) const VOLUMES: [&str; 6] =
+    [Volume::DOMAINS, Volume::IDENTITY, Volume::ADMIN, Volume::SOCKET, Volume::REDIS, Volume::REDIS_IDENTITY];
+
+/// The names of the volumes.
+pub(super) struct Volume;
+
+impl Volume {
+    pub(super) const DOMAINS: &str = "bfb-domains";
+    pub(super) const IDENTITY: &str = "bfb-identity";
+    pub(super) const ADMIN: &str = "bfb-admin";
+    pub(super) const SOCKET: &str = "bfb-socket";
+    pub(super) const REDIS: &str = "bfb-redis";
+    pub(super) const REDIS_IDENTITY: &str = "bfb-redis-identity";
+}
+
+/// The container.
+pub(super) fn container(settings: &Settings) -> Value {
+    let port = settings.probes.port();
+    let probe = |path: &str, period: u32, failures: u32| {
+        json!({
+            "httpGet": {"path": path, "port": port},
+            "periodSeconds": period, "timeoutSeconds": 2, "failureThreshold": failures,
+        })
+    };
+    let mut container = json!({
+        "name": CONTAINER,
+        "image": settings.image,
+        "restartPolicy": "Always",
+        "args": ["serve", DOMAINS_DIR],
+        "env": env(settings),
+        "ports": [{"name": "bfb-probes", "containerPort": port, "protocol": "TCP"}],
+        // The application waits for this one: looked at often, and for a minute.
+        "startupProbe": probe("/startupz", 1, 60),
+        "livenessProbe": probe("/livez", 10, 3),
+        "readinessProbe": probe("/readyz", 5, 3),
+        "resources": settings.resources.to_value(),
+        "securityContext": security_context(settings.user),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": mounts(settings),
+    });
+    if !settings.env_from.is_empty() {
+        let source = |object: &Object| match object {
+            Object::Secret(name) => json!({"secretRef": {"name": name}}),
+            Object::ConfigMap(name) => json!({"configMapRef": {"name": name}}),
+        };
+        container["envFrom"] = settings.env_from.iter().map(source).collect();
+    }
+    container
+}
+
+/// What another container of the pod mounts, if it shall reach the sidecar by its socket.
+pub(super) fn shared_mount() -> Value {
+    mount(Volume::SOCKET, SOCKET_DIR, true)
+}
+
+fn security_context(user: Option<u32>) -> Value {
+    let mut context = json!({
+        "allowPrivilegeEscalation": false,
+        "capabilities": {"drop": ["ALL"]},
+        "readOnlyRootFilesystem": true,
+        "runAsNonRoot": true,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    });
+    if let Some(user) = user {
+        context["runAsUser"] = json!(user);
+        context["runAsGroup"] = json!(user);
+    }
+    context
+}
+
+fn env(settings: &Settings) -> Value {
+    let from = |name: &str, source: Value| json!({"name": name, "valueFrom": source});
+    let field = |path: &str| json!({"fieldRef": {"fieldPath": path}});
+    let mut env = vec![from("POD_NAME", field("metadata.name")), from("POD_NAMESPACE", field("metadata.namespace"))];
+    if settings.env_from.is_empty() {
+        // Those variables may name attributes of their own, and this one would win.
+        let attributes = "k8s.pod.name=$(POD_NAME),k8s.namespace.name=$(POD_NAMESPACE)";
+        env.push(json!({"name": "OTEL_RESOURCE_ATTRIBUTES", "value": attributes}));
+    }
+    let mut set = |name: &str, value: &str| env.push(json!({"name": name, "value": literally(value)}));
+    set("BFB_ADMIN", &format!("unix:{ADMIN_DIR}/admin.sock"));
+    set("BFB_PROBES", &settings.probes.to_string());
+    if let Some(listen) = listen(settings) {
+        set("BFB_LISTEN", &listen);
+    }
+    if settings.unix_socket {
+        // The volume is what says who reaches it: the containers of this pod, whatever their users.
+        set("BFB_SOCKET_MODE", "0666");
+    }
+    if settings.identity != Identity::None {
+        set("BFB_IDENTITY", IDENTITY_DIR);
+    }
+    if let Some(drain) = &settings.drain {
+        set("BFB_DRAIN", drain);
+    }
+    let files = [
+        (settings.redis_auth.is_some(), "BFB_REDIS_AUTH", format!("{REDIS_DIR}/auth")),
+        (settings.redis_ca.is_some(), "BFB_REDIS_CA", format!("{REDIS_DIR}/ca.crt")),
+        (settings.redis_identity.is_some(), "BFB_REDIS_IDENTITY", REDIS_IDENTITY_DIR.to_owned()),
+        (settings.seal_key.is_some(), "BFB_SEAL_KEY", format!("{REDIS_DIR}/seal")),
+    ];
+    for (_, name, path) in files.iter().filter(|(there, ..)| *there) {
+        set(name, path);
+    }
+    for (name, value) in &settings.as_they_are {
+        set(name, value);
+    }
+    for (name, url) in [("BFB_REDIS", &settings.redis), ("BFB_STORE", &settings.store)] {
+        match url {
+            Some(Url::Plain(url)) => env.push(json!({"name": name, "value": literally(url)})),
+            Some(Url::Secret(of)) => {
+                let Object::Secret(secret) = &of.object else { continue };
+                env.push(from(name, json!({"secretKeyRef": {"name": secret, "key": of.key}})));
+            }
+            None => {}
+        }
+    }
+    Value::Array(env)
+}
+
+/// Kubernetes reads `$(NAME)` in a variable; `$$` is a dollar.
+fn literally(value: &str) -> String {
+    value.replace('$', "$$")
+}
+
+/// Where consumers are answered, if not where `bfb serve` does by itself.
+fn listen(settings: &Settings) -> Option<String> {
+    let tcp = settings.listen.as_ref().map(|addresses| addresses.iter().map(ToString::to_string).collect::<Vec<_>>());
+    if !settings.unix_socket {
+        return tcp.map(|addresses| addresses.join(","));
+    }
+    // `[::1]` may be missing only where it is not asked for by name.
+    let mut addresses = tcp.unwrap_or_else(|| vec!["127.0.0.1:7070".to_owned()]);
+    addresses.push(format!("unix:{SOCKET_DIR}/bfb.sock"));
+    Some(addresses.join(","))
+}
+
+fn mounts(settings: &Settings) -> Value {
+    let redis = [&settings.redis_auth, &settings.redis_ca, &settings.seal_key].iter().any(|key| key.is_some());
+    let mounts = [
+        (true, mount(Volume::DOMAINS, DOMAINS_DIR, true)),
+        (settings.identity != Identity::None, mount(Volume::IDENTITY, IDENTITY_DIR, true)),
+        (true, mount(Volume::ADMIN, ADMIN_DIR, false)),
+        (settings.unix_socket, mount(Volume::SOCKET, SOCKET_DIR, false)),
+        (redis, mount(Volume::REDIS, REDIS_DIR, true)),
+        (settings.redis_identity.is_some(), mount(Volume::REDIS_IDENTITY, REDIS_IDENTITY_DIR, true)),
+    ];
+    mounts.into_iter().filter(|(there, _)| *there).map(|(_, mount)| mount).collect()
+}
+
+fn mount(volume: &str, path: &str, read_only: bool) -> Value {
+    if read_only {
+        json!({"name": volume, "mountPath": path, "readOnly": true})
+    } else {
+        json!({"name": volume, "mountPath": path})
+    }
+}

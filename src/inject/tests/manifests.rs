@@ -1,0 +1,161 @@
+//! Manifests as texts: whatever their layout, nothing that was there is touched, a second time changes nothing, and what was
+//! added can be taken away again.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::layout::written;
+use super::{Choices, choices, defaults, pod};
+use crate::inject::Defaults;
+use crate::inject::manifest::{Fate, Work, documents, rewrite};
+
+fn file() -> &'static Path {
+    Path::new("manifest.yaml")
+}
+
+/// Whether `part` is what is left of `whole` if some bytes are left out.
+fn is_subsequence(part: &str, whole: &str) -> bool {
+    let mut whole = whole.bytes();
+    part.bytes().all(|byte| whole.any(|other| other == byte))
+}
+
+/// What must hold of any text: it is refused, or the promises hold. Returns whether anything got a sidecar.
+fn holds(text: &str, defaults: &Defaults) -> bool {
+    let once = match rewrite(file(), text, Work::Inject(defaults)) {
+        Ok(once) => once,
+        Err(problems) => {
+            assert!(!problems.is_empty());
+            assert!(!crate::domain::render(&problems, false).is_empty());
+            return false;
+        }
+    };
+    let any = once.pods.iter().any(|pod| matches!(pod.fate, Fate::Injected(_)));
+    if !any {
+        assert_eq!(once.text, text, "nothing was injected");
+        return false;
+    }
+    assert!(is_subsequence(text, &once.text), "something is gone:\n{text}\n---\n{}", once.text);
+    let twice = rewrite(file(), &once.text, Work::Inject(defaults)).unwrap();
+    assert_eq!(twice.text, once.text, "a second time");
+    let left = documents(file(), text).unwrap().len();
+    assert_eq!(documents(file(), &once.text).unwrap().len(), left);
+    true
+}
+
+/// What `--uninject` makes of what was injected.
+fn back(text: &str, defaults: &Defaults) -> String {
+    let once = rewrite(file(), text, Work::Inject(defaults)).unwrap().text;
+    rewrite(file(), &once, Work::Uninject).unwrap_or_else(|problems| panic!("{problems:?}\n{once}")).text
+}
+
+proptest! {
+    #[test]
+    fn any_layout_of_a_pod_keeps_its_bytes_and_comes_back(bytes in choices()) {
+        let mut choices = Choices::of(bytes);
+        let mut object = pod(&mut choices);
+        if choices.yes() {
+            object = json!({"apiVersion": "apps/v1", "kind": "Deployment", "spec": {"template": object}});
+        } else {
+            object["apiVersion"] = json!("v1");
+            object["kind"] = json!("Pod");
+        }
+        if choices.below(3) == 1 {
+            object = json!({"apiVersion": "v1", "kind": "List", "items": [object, {"kind": "Other"}]});
+        }
+        let defaults = defaults(&mut choices);
+        let text = written(&object, &mut choices);
+        prop_assert!(holds(&text, &defaults), "refused: {:?}\n{}", rewrite(file(), &text, Work::Inject(&defaults)).err(), text);
+        prop_assert_eq!(back(&text, &defaults), text);
+    }
+
+    /// Manifests that something happened to: lines lost, doubled or moved, bytes changed.
+    #[test]
+    fn damaged_manifests_are_refused_or_right(which in any::<usize>(), damage in proptest::collection::vec(any::<(u8, u16, u8)>(), 1..6)) {
+        let texts = cases();
+        let mut text = fs::read_to_string(&texts[which % texts.len()]).unwrap();
+        for (kind, place, with) in damage {
+            text = damaged(&text, kind, usize::from(place), usize::from(with));
+        }
+        let defaults = Defaults::new(&["customer".to_owned()], &[]).unwrap();
+        if holds(&text, &defaults) {
+            prop_assert_eq!(back(&text, &defaults), text);
+        }
+    }
+}
+
+/// The manifests of the tests, and those of the fuzzer's corpus.
+fn cases() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folders = ["tests/inject/cases", "tests/inject/refused", "fuzz/corpus/manifest"];
+    let entries = folders.iter().flat_map(|folder| fs::read_dir(root.join(folder)).unwrap());
+    let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+fn damaged(text: &str, kind: u8, place: usize, with: usize) -> String {
+    const SNIPPETS: [&str; 16] =
+        [" ", "\n", "-", ": ", "#", "{", "}", "[", "]", "&a ", "*a", "!t ", "\"", "  ", "|\n", "---\n"];
+    let mut lines: Vec<String> = text.split_inclusive('\n').map(str::to_owned).collect();
+    let count = lines.len();
+    if count == 0 {
+        return SNIPPETS[with % SNIPPETS.len()].to_owned();
+    }
+    match kind % 5 {
+        0 => drop(lines.remove(place % count)),
+        1 => lines.insert(with % count, lines[place % count].clone()),
+        2 => lines.swap(place % count, with % count),
+        3 => {
+            let mut text = text.to_owned();
+            text.insert_str(text.floor_char_boundary(place % text.len()), SNIPPETS[with % SNIPPETS.len()]);
+            return text;
+        }
+        _ => {
+            let at = text.floor_char_boundary(place % text.len());
+            let mut chars = text[at..].chars();
+            chars.next();
+            return format!("{}{}", &text[..at], chars.as_str());
+        }
+    }
+    lines.concat()
+}
+
+#[test]
+fn the_corpus_of_the_fuzzer_is_refused_or_right() {
+    let defaults = Defaults::new(&["customer".to_owned()], &[]).unwrap();
+    let mut injected = 0;
+    for file in cases() {
+        let text = fs::read_to_string(&file).unwrap();
+        if holds(&text, &defaults) {
+            assert_eq!(back(&text, &defaults), text, "{file:?}");
+            injected += 1;
+        }
+    }
+    assert!(injected >= 40, "{injected}");
+}
+
+#[test]
+fn aliases_that_grow_without_end_are_refused() {
+    let mut text = "kind: Pod\na0: &a0 [x, x, x, x, x, x, x, x]\n".to_owned();
+    for level in 1..12 {
+        let before = level - 1;
+        writeln!(text, "a{level}: &a{level} [{}]", vec![format!("*a{before}"); 9].join(", ")).unwrap();
+    }
+    let problems = rewrite(file(), &text, Work::Uninject).unwrap_err();
+    assert_eq!(problems[0].message, "aliases make this too large");
+}
+
+#[test]
+fn a_large_manifest_of_others_is_passed_in_little_time() {
+    let mut text = "apiVersion: v1\nkind: Large\nspec:\n".to_owned();
+    for nth in 0..20_000 {
+        writeln!(text, "  property-{nth}: {{type: object, properties: {{a: {{type: string}}}}}}").unwrap();
+    }
+    let began = std::time::Instant::now();
+    assert_eq!(rewrite(file(), &text, Work::Inject(&Defaults::default())).unwrap().text, text);
+    assert!(began.elapsed() < std::time::Duration::from_secs(20), "{:?}", began.elapsed());
+}

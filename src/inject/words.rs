@@ -1,0 +1,400 @@
+//! What the values of annotations may be: each word read into what it means, or what was expected instead.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+
+/// What was expected, for a message.
+pub(super) type Expected = &'static str;
+
+/// The longest value, in bytes.
+const LONGEST: usize = 1024;
+/// The most domains of one sidecar.
+const DOMAINS_MAX: usize = 64;
+
+/// What `bfb.dev/inject` says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// No sidecar.
+    Nothing,
+    /// One, with the domains that are named by default.
+    Default,
+    /// One, with these domains.
+    Domains(Vec<String>),
+}
+
+pub(super) fn wanted(text: &str) -> Result<Wanted, Expected> {
+    match text {
+        "false" => Ok(Wanted::Nothing),
+        "true" => Ok(Wanted::Default),
+        _ => domains(text).map(Wanted::Domains).map_err(|_| {
+            "the names of domains with commas between them (a lower-case letter, then lower-case letters, digits, `_` or \
+             `-`), or `true` or `false`"
+        }),
+    }
+}
+
+/// Domains' names, with commas between them.
+pub(super) fn domains(text: &str) -> Result<Vec<String>, Expected> {
+    const EXPECTED: Expected =
+        "names of domains, each once: a lower-case letter, then lower-case letters, digits, `_` or `-`";
+    let mut names: Vec<String> = Vec::new();
+    for name in text.split(',').map(str::trim) {
+        let then = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-');
+        let fits = name.starts_with(|c: char| c.is_ascii_lowercase()) && name.chars().all(then) && name.len() <= 63;
+        let word = matches!(name, "true" | "false") || name.ends_with(['-', '_']);
+        let twice = names.iter().any(|other| config_map(other) == config_map(name));
+        if !fits || word || twice || names.len() == DOMAINS_MAX {
+            return Err(EXPECTED);
+        }
+        names.push(name.to_owned());
+    }
+    Ok(names)
+}
+
+/// The `ConfigMap` of a domain. Kubernetes has no `_` in names.
+pub(super) fn config_map(domain: &str) -> String {
+    format!("bfb-domain-{}", domain.replace('_', "-"))
+}
+
+pub(super) fn boolean(text: &str) -> Result<bool, Expected> {
+    text.parse().map_err(|_| "`\"true\"` or `\"false\"`")
+}
+
+pub(super) fn duration(text: &str) -> Result<Duration, Expected> {
+    humantime::parse_duration(text).map_err(|_| "a time such as `3s` or `400ms`")
+}
+
+pub(super) fn lease(text: &str) -> Result<Duration, Expected> {
+    let allowed = Duration::from_millis(200)..=Duration::from_mins(5);
+    let lease = duration(text).ok().filter(|lease| allowed.contains(lease));
+    lease.ok_or("a time from 200ms to 5m, such as `3s`")
+}
+
+/// A share of all.
+pub(super) fn rate(text: &str) -> Result<(), Expected> {
+    let (number, of) = text.strip_suffix('%').map_or((text, 1.0), |percent| (percent, 100.0));
+    let share = number.trim().parse::<f64>().ok().map(|number| number / of);
+    let fits = share.is_some_and(|share| (0.0..=1.0).contains(&share));
+    if fits { Ok(()) } else { Err("a share from 0 to 1, such as `0.01` or `1%`") }
+}
+
+/// A size in bytes, as the flag `--memory` takes it.
+pub(super) fn size(text: &str) -> Result<u64, Expected> {
+    text.parse::<bytesize::ByteSize>().map(|size| size.as_u64()).map_err(|_| "a size such as `64MiB`")
+}
+
+pub(super) fn bus_loss(text: &str) -> Result<(), Expected> {
+    one_of(text, &["bypass", "stale", "fail"], "`bypass`, `stale` or `fail`")
+}
+
+pub(super) fn log_format(text: &str) -> Result<(), Expected> {
+    one_of(text, &["text", "json"], "`text` or `json`")
+}
+
+pub(super) fn request_cache_control(text: &str) -> Result<(), Expected> {
+    one_of(text, &["honour", "ignore"], "`honour` or `ignore`")
+}
+
+fn one_of(text: &str, words: &[&str], expected: Expected) -> Result<(), Expected> {
+    if words.contains(&text) { Ok(()) } else { Err(expected) }
+}
+
+pub(super) fn log(text: &str) -> Result<(), Expected> {
+    // A bare word that is no level would be taken for a module, and silence everything else: `bfb serve` refuses it too.
+    let is_level = |word: &str| word.parse::<LevelFilter>().is_ok();
+    let fits = |word: &str| !word.is_empty() && (word.contains(['=', '[']) || is_level(word));
+    let parsed = EnvFilter::builder().parse(text);
+    if text.len() <= LONGEST && text.split(',').all(fits) && parsed.is_ok() {
+        Ok(())
+    } else {
+        Err("a level such as `info`, or a filter such as `info,bfb::sources=debug`")
+    }
+}
+
+/// Any text of one line.
+pub(super) fn line(text: &str) -> Result<(), Expected> {
+    let fits = !text.is_empty() && text.len() <= LONGEST && !text.contains(char::is_control);
+    if fits { Ok(()) } else { Err("one line of text, of at most 1024 bytes") }
+}
+
+/// The name of a cache's namespace.
+pub(super) fn namespace(text: &str) -> Result<(), Expected> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let fits = (1..=63).contains(&text.len()) && text.chars().all(fits);
+    if fits { Ok(()) } else { Err("1 to 63 of the characters `a-z A-Z 0-9 - _ .`") }
+}
+
+pub(super) fn image(text: &str) -> Result<(), Expected> {
+    let fits = !text.is_empty() && text.len() <= LONGEST && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if fits { Ok(()) } else { Err("the name of an image") }
+}
+
+/// The sidecar's user; `None` where the platform chooses it.
+pub(super) fn user(text: &str) -> Result<Option<u32>, Expected> {
+    match text.parse::<u32>() {
+        _ if text == "platform" => Ok(None),
+        Ok(user) if user > 0 => Ok(Some(user)),
+        _ => Err("a user id above 0, or `platform` where the platform chooses it (OpenShift)"),
+    }
+}
+
+/// Where consumers are answered: the addresses, and their ports.
+pub(super) fn listen(text: &str) -> Result<Vec<SocketAddr>, Expected> {
+    const EXPECTED: Expected = "addresses on loopback such as `127.0.0.1:7080`, with commas between them (others would be open to the whole cluster; \
+         a Unix socket is `bfb.dev/unix-socket`)";
+    let addresses = text.split(',').map(|address| {
+        let address = address.trim().replace("localhost:", "127.0.0.1:");
+        let parsed = address.parse::<SocketAddr>().ok();
+        parsed.filter(|address| address.ip().is_loopback() && address.port() > 0).ok_or(EXPECTED)
+    });
+    addresses.collect()
+}
+
+pub(super) fn probes(text: &str) -> Result<SocketAddr, Expected> {
+    let address = text.parse::<SocketAddr>().ok();
+    let reachable = address.filter(|address| !address.ip().is_loopback() && address.port() > 0);
+    reachable.ok_or("an address that the kubelet reaches: `0.0.0.0:7072`, or `[::]:7072` where pods have IPv6 only")
+}
+
+/// What a URL is taken from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Url {
+    /// It is written here.
+    Plain(String),
+    /// A key of a Secret.
+    Secret(KeyOf),
+}
+
+/// One key of a Secret or of a `ConfigMap`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct KeyOf {
+    pub(super) object: Object,
+    pub(super) key: String,
+}
+
+/// A Secret or a `ConfigMap` of the pod's namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Object {
+    Secret(String),
+    ConfigMap(String),
+}
+
+/// A URL that anybody may read, or the place of one that not everybody may.
+pub(super) fn url(text: &str) -> Result<Url, Expected> {
+    const EXPECTED: Expected = "`secret:NAME/KEY`, or a URL without a password: `SCHEME://HOST:PORT`";
+    if text.starts_with("secret:") {
+        return key(text).map(Url::Secret).map_err(|_| EXPECTED);
+    }
+    let (scheme, rest) = text.split_once("://").ok_or(EXPECTED)?;
+    let scheme_fits = !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
+    let fits = scheme_fits && !rest.is_empty() && !rest.contains('@') && line(text).is_ok() && !text.contains(' ');
+    if fits { Ok(Url::Plain(text.to_owned())) } else { Err(EXPECTED) }
+}
+
+/// `secret:NAME/KEY`
+pub(super) fn secret_key(text: &str) -> Result<KeyOf, Expected> {
+    let key = key(text).ok().filter(|key| matches!(key.object, Object::Secret(_)));
+    key.ok_or("`secret:NAME/KEY`")
+}
+
+/// `secret:NAME/KEY` or `configmap:NAME/KEY`
+pub(super) fn key(text: &str) -> Result<KeyOf, Expected> {
+    const EXPECTED: Expected = "`secret:NAME/KEY` or `configmap:NAME/KEY`";
+    let (name, key) = text.rsplit_once('/').ok_or(EXPECTED)?;
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let key_fits = !key.is_empty() && key.len() <= 253 && key.chars().all(fits) && !key.starts_with("..") && key != ".";
+    let object = object(name).map_err(|_| EXPECTED)?;
+    if key_fits { Ok(KeyOf { object, key: key.to_owned() }) } else { Err(EXPECTED) }
+}
+
+/// `secret:NAME`
+pub(super) fn secret(text: &str) -> Result<String, Expected> {
+    match object(text) {
+        Ok(Object::Secret(name)) => Ok(name),
+        _ => Err("`secret:NAME`"),
+    }
+}
+
+/// `secret:NAME` and `configmap:NAME`, with commas between them.
+pub(super) fn objects(text: &str) -> Result<Vec<Object>, Expected> {
+    let objects: Result<Vec<_>, _> = text.split(',').map(|one| object(one.trim())).collect();
+    objects.map_err(|_| "`secret:NAME` or `configmap:NAME`, or several with commas between them")
+}
+
+fn object(text: &str) -> Result<Object, Expected> {
+    match text.split_once(':') {
+        Some(("secret", name)) if is_name(name) => Ok(Object::Secret(name.to_owned())),
+        Some(("configmap", name)) if is_name(name) => Ok(Object::ConfigMap(name.to_owned())),
+        _ => Err("`secret:NAME` or `configmap:NAME`"),
+    }
+}
+
+/// Whether an object of Kubernetes can have this name (a DNS subdomain, RFC 1123).
+fn is_name(name: &str) -> bool {
+    let label = |label: &str| {
+        let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        !label.is_empty() && label.bytes().all(fits) && !label.starts_with('-') && !label.ends_with('-')
+    };
+    name.len() <= 253 && name.split('.').all(label)
+}
+
+/// Where the sidecar's certificate comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Identity {
+    /// A Secret with `tls.crt`, `tls.key` and `ca.crt`.
+    Secret(String),
+    /// cert-manager's csi-driver.
+    Issuer {
+        /// `Issuer` or `ClusterIssuer`.
+        kind: &'static str,
+        name: String,
+    },
+    /// cert-manager's csi-driver-spiffe.
+    Spiffe,
+    /// There is none: no source asks for one.
+    None,
+}
+
+pub(super) fn identity(text: &str) -> Result<Identity, Expected> {
+    let issuer = |kind, name: &str| is_name(name).then(|| Identity::Issuer { kind, name: name.to_owned() });
+    let identity = match text.split_once(':') {
+        Some(("secret", name)) if is_name(name) => Some(Identity::Secret(name.to_owned())),
+        Some(("issuer", name)) => issuer("Issuer", name),
+        Some(("cluster-issuer", name)) => issuer("ClusterIssuer", name),
+        None if text == "spiffe" => Some(Identity::Spiffe),
+        None if text == "none" => Some(Identity::None),
+        _ => None,
+    };
+    identity.ok_or("`secret:NAME`, `issuer:NAME`, `cluster-issuer:NAME`, `spiffe` or `none`")
+}
+
+/// The names in a certificate: URIs, and DNS names.
+pub(super) fn names(text: &str) -> Result<(Vec<String>, Vec<String>), Expected> {
+    let names: Vec<String> = text.split(',').map(|name| name.trim().to_owned()).collect();
+    let fits =
+        |name: &String| !name.is_empty() && name.len() <= 253 && name.bytes().all(|byte| byte.is_ascii_graphic());
+    if names.iter().all(fits) {
+        Ok(names.into_iter().partition(|name| name.contains("://")))
+    } else {
+        Err(
+            "URIs and DNS names with commas between them; `${POD_NAMESPACE}` and `${SERVICE_ACCOUNT_NAME}` may stand in them",
+        )
+    }
+}
+
+/// A quantity of Kubernetes as a number: `50m` is 0.05, `1Ki` is 1024.
+pub(super) fn quantity(text: &str) -> Result<f64, Expected> {
+    const SUFFIXES: [(&str, f64); 16] = [
+        ("Ki", 1024.0),
+        ("Mi", 1_048_576.0),
+        ("Gi", 1_073_741_824.0),
+        ("Ti", 1_099_511_627_776.0),
+        ("Pi", 1_125_899_906_842_624.0),
+        ("Ei", 1_152_921_504_606_846_976.0),
+        ("n", 1e-9),
+        ("u", 1e-6),
+        ("m", 1e-3),
+        ("k", 1e3),
+        ("M", 1e6),
+        ("G", 1e9),
+        ("T", 1e12),
+        ("P", 1e15),
+        ("E", 1e18),
+        ("", 1.0),
+    ];
+    let of = |(suffix, factor): (&str, f64)| {
+        let number = text.strip_suffix(suffix)?;
+        let plain = number.starts_with(|c: char| c.is_ascii_digit() || c == '.')
+            && number.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b'e' | b'E' | b'-' | b'+'));
+        let number: f64 = number.parse().ok().filter(|_| plain)?;
+        Some(number * factor)
+    };
+    SUFFIXES.into_iter().find_map(of).ok_or("a quantity of Kubernetes such as `50m`, `0.5` or `128Mi`")
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot set itself up should stop there")]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[allow(clippy::float_cmp, reason = "each is exact")]
+    fn quantities_are_read_as_kubernetes_reads_them() {
+        let ours = ["50m", "0.5", "1", "128Mi", "1Gi", "1e3", "1E3", "2E", "1.5Ki", ".5", "100k"].map(quantity);
+        let theirs = [0.05, 0.5, 1.0, 134_217_728.0, 1_073_741_824.0, 1e3, 1e3, 2e18, 1536.0, 0.5, 1e5];
+        for (ours, theirs) in ours.into_iter().zip(theirs) {
+            assert!((ours.unwrap() - theirs).abs() <= theirs * 1e-12, "{ours:?} {theirs}");
+        }
+        for wrong in ["", "m", "-1", "1mi", "1 Mi", "64MiB", "inf", "nan", "0x10", "1_000"] {
+            assert!(quantity(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn domains_are_named_as_their_files_name_them() {
+        assert_eq!(wanted("customer").unwrap(), Wanted::Domains(vec!["customer".into()]));
+        assert_eq!(domains("a, b_c").unwrap(), ["a", "b_c"]);
+        assert_eq!((wanted("true").unwrap(), wanted("false").unwrap()), (Wanted::Default, Wanted::Nothing));
+        for wrong in ["", "Customer", "a,", "a,a", "a-b,a_b", "a,true", "9a", "a b", "a-", "yes/no"] {
+            assert!(domains(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(config_map("a_b"), "bfb-domain-a-b");
+    }
+
+    #[test]
+    fn only_loopback_is_listened_on_and_only_the_rest_is_probed() {
+        assert_eq!(listen("localhost:7080,[::1]:7080").unwrap().len(), 2);
+        for wrong in ["0.0.0.0:7070", "7070", "unix:/run/x", "127.0.0.1:0", "", "10.0.0.1:7070"] {
+            assert!(listen(wrong).is_err(), "{wrong}");
+        }
+        assert!(probes("[::]:7072").is_ok() && probes("127.0.0.1:7072").is_err() && probes("7072").is_err());
+    }
+
+    #[test]
+    fn a_url_with_a_password_has_no_place_in_an_annotation() {
+        assert!(matches!(url("rediss://redis.cache:6379"), Ok(Url::Plain(_))));
+        assert!(matches!(url("secret:redis/url"), Ok(Url::Secret(_))));
+        for wrong in
+            ["redis://user:word@redis:6379", "redis", "secret:redis", "configmap:redis/url", "redis://", "://x"]
+        {
+            assert!(url(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_log_level_is_one_that_serve_takes() {
+        for fine in ["info", "DEBUG", "off", "info,bfb::sources=debug", "bfb[span]=trace"] {
+            assert!(log(fine).is_ok(), "{fine}");
+        }
+        for wrong in ["loud", "inof", "info,bfb::sources", "", "bfb=loud", "loud=very=much"] {
+            assert!(log(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn places_are_told_apart() {
+        assert_eq!(key("configmap:ca/ca.crt").unwrap().key, "ca.crt");
+        assert!(secret_key("configmap:ca/ca.crt").is_err() && secret_key("secret:a/b").is_ok());
+        assert_eq!(objects("secret:a, configmap:b.c").unwrap().len(), 2);
+        for wrong in ["secret:", "secret:A", "secret:-a", "a", "secret:a/..", "secret:a/b/c", "secret:a/"] {
+            assert!(key(wrong).is_err(), "{wrong}");
+        }
+        for (text, right) in [
+            ("secret:a", true),
+            ("issuer:a", true),
+            ("cluster-issuer:a.b", true),
+            ("spiffe", true),
+            ("none", true),
+            ("csi", false),
+            ("issuer:", false),
+            ("Secret:a", false),
+        ] {
+            assert_eq!(identity(text).is_ok(), right, "{text}");
+        }
+        let (uris, dns) = names("spiffe://a/ns/${POD_NAMESPACE}, b.example").unwrap();
+        assert_eq!((uris.len(), dns.len()), (1, 1));
+    }
+}

@@ -1,0 +1,121 @@
+//! The README's table of annotations is the one in the code, and each of its rows does what it says.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use bfb::inject::{annotations, markdown};
+
+use super::injected;
+use crate::support::sidecar::bfb;
+
+const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+const BEGIN: &str =
+    "<!-- the annotations, from src/inject/annotations.rs: `UPDATE_README=1 cargo test readme` writes them -->\n";
+const END: &str = "<!-- end of the annotations -->\n";
+
+/// Flags of `bfb serve` that no annotation stands for, with the reason.
+const WITHOUT: [(&str, &str); 8] = [
+    ("admin", "a socket of the sidecar's own"),
+    ("socket-mode", "0666 where the socket is shared: the volume says who reaches it"),
+    ("allow-remote", "the sidecar is its pod's alone"),
+    ("allow-host", "the pod's containers call localhost"),
+    ("ca", "`ca.crt` comes with the identity"),
+    ("record", "for `kubectl exec`"),
+    ("replay", "for `kubectl exec`"),
+    ("help", "is no setting"),
+];
+/// Flags that come with later releases: until then their variable is ignored with a warning.
+const COMING: [&str; 1] = ["--store"];
+
+#[test]
+fn the_readme_holds_the_table() {
+    let readme = fs::read_to_string(README).unwrap();
+    let (before, rest) = readme.split_once(BEGIN).expect("the README says where the table begins");
+    let (_, after) = rest.split_once(END).expect("the README says where the table ends");
+    let right = format!("{before}{BEGIN}{}{END}{after}", markdown());
+    if readme != right && std::env::var_os("UPDATE_README").is_some() {
+        fs::write(README, &right).unwrap();
+    } else {
+        assert_eq!(readme, right, "`UPDATE_README=1 cargo test readme` writes it");
+    }
+}
+
+/// The flags in the help of `bfb serve`.
+fn flags_of_serve() -> BTreeSet<String> {
+    let help = bfb().args(["serve", "--help"]).output().unwrap().stdout;
+    let help = String::from_utf8(help).unwrap();
+    let flags = help.lines().filter_map(|line| {
+        let (before, flag) = line.split_once("--")?;
+        matches!(before.trim(), "" | "-h,").then_some(flag)
+    });
+    flags.map(|flag| flag.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '-').collect()).collect()
+}
+
+#[test]
+fn every_flag_of_serve_has_an_annotation_or_a_reason_to_have_none() {
+    let flags = flags_of_serve();
+    assert!(flags.contains("listen") && flags.contains("bus-loss"), "{flags:?}");
+    let of_table: BTreeSet<_> = annotations().iter().filter_map(|row| row.flag).collect();
+    for flag in &flags {
+        let has_reason = WITHOUT.iter().any(|(without, _)| without == flag);
+        assert!(of_table.contains(&*format!("--{flag}")) != has_reason, "--{flag}");
+    }
+    for flag in of_table {
+        assert!(flags.contains(&flag[2..]) || COMING.contains(&flag), "there is no {flag}");
+    }
+}
+
+#[test]
+fn every_annotation_changes_the_pod() {
+    let pod = |annotations: &str| {
+        let text = format!(
+            "apiVersion: v1\nkind: Pod\nmetadata:\n  name: a\n  annotations:\n    bfb.dev/inject: customer\n{annotations}\
+             spec:\n  containers: [{{name: app, image: x}}]\n"
+        );
+        let pod = &super::documents(&injected(&[], &text))[0];
+        pod["spec"].clone()
+    };
+    for row in annotations() {
+        let (value, beside) = match row.name {
+            "inject" => ("orders", ""),
+            "status" | "undo" => continue,
+            "image" => ("other:1", ""),
+            "identity" | "redis-identity" => ("secret:other", ""),
+            "identity-names" => ("web.shop.svc", "    bfb.dev/identity: issuer:shop\n"),
+            "env-from" => ("configmap:other", ""),
+            "memory" => ("1GiB", ""),
+            "redis" | "store" => ("redis://other:1", ""),
+            "redis-auth" | "redis-ca" | "seal-key" => ("secret:other/key", ""),
+            "namespace" | "trace-key" => ("other", ""),
+            "verify" => ("1%", ""),
+            "lease" | "failover-grace" | "drain" => ("4s", ""),
+            "bus-loss" => ("fail", ""),
+            "listen" => ("127.0.0.1:1234", ""),
+            "probes" => ("0.0.0.0:1234", ""),
+            "request-cache-control" => ("ignore", ""),
+            "log" => ("debug", ""),
+            "log-format" => ("json", ""),
+            "cpu-request" | "cpu-limit" => ("77m", ""),
+            "memory-request" => ("111Mi", ""),
+            "memory-limit" => ("999Mi", ""),
+            "user" => ("1234", ""),
+            _ => ("true", ""),
+        };
+        let needs_redis =
+            ["redis-", "seal-", "lease", "failover", "bus-", "namespace"].iter().any(|it| row.name.starts_with(it));
+        let redis = if needs_redis { "    bfb.dev/redis: secret:redis/url\n" } else { "" };
+        let others = format!("{beside}{redis}");
+        let with = if row.name == "inject" {
+            let text = pod(&others).to_string();
+            assert!(text.contains("bfb-domain-customer"));
+            continue;
+        } else {
+            pod(&format!("{others}    bfb.dev/{}: \"{value}\"\n", row.name))
+        };
+        assert_ne!(with, pod(&others), "bfb.dev/{} changes nothing", row.name);
+        let variables = with["initContainers"][0]["env"].as_array().unwrap();
+        if let Some(variable) = row.variable() {
+            assert!(variables.iter().any(|it| it["name"] == *variable), "bfb.dev/{}: no {variable}", row.name);
+        }
+    }
+}
