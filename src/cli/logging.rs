@@ -43,7 +43,7 @@ fn parse(filter: &str) -> Result<EnvFilter, String> {
     let expected = "expected a level (`error`, `warn`, `info`, `debug`, `trace`, `off`) or a filter such as \
         `info,bfb::sources=debug`";
     // A bare word that is no level would be taken for a module, and silence everything else.
-    let is_level = |word: &str| word.parse::<tracing::level_filters::LevelFilter>().is_ok();
+    let is_level = |word: &str| !word.is_empty() && word.parse::<tracing::level_filters::LevelFilter>().is_ok();
     let bare = filter.split(',').find(|word| !word.contains(['=', '[']) && !is_level(word));
     if let Some(word) = bare {
         return Err(format!("`{word}` is no level; {expected}"));
