@@ -1,5 +1,6 @@
 //! Fresh, across a fleet: real sidecars on one real Redis. What one of them is told, none of them serves against.
 
+mod after;
 mod one_read;
 mod redis_tier;
 mod rolling;
@@ -43,8 +44,15 @@ pub(crate) async fn until_lease(sidecar: &Sidecar, held: bool) {
     assert!(tokio::time::timeout(PATIENCE, so).await.is_ok(), "the lease never came to be {held}");
 }
 
+/// An invalidation that waits for nobody.
+fn asked() -> Value {
+    json!({"domain": "customer", "keys": ["42"]})
+}
+
 async fn invalidate(sidecar: &Sidecar, wait: &str) -> Value {
-    let asked = json!({"domain": "customer", "keys": ["42"], "wait": wait, "timeout": "30s"});
+    let mut asked = asked();
+    asked["wait"] = wait.into();
+    asked["timeout"] = "30s".into();
     let got = sidecar.send_admin(write("/invalidate", &asked)).await;
     assert_eq!(got.status, if wait == "fleet" { 200 } else { 202 }, "{}", got.text());
     got.json()

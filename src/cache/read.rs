@@ -241,8 +241,9 @@ impl Cache {
     pub async fn read(&self, key: &str, wish: &Wish) -> Result<Served, ReadError> {
         let key: Arc<str> = key.into();
         let now = Instant::now();
-        let believed = self.0.shared.memory.get(&self.slot(&key)).filter(|kept| self.believes(kept, &key));
+        // Before anything is believed: an invalidation that is applied between the two outdates what is in memory.
         let fresh = wish.no_cache || !self.has_applied(&wish.after);
+        let believed = self.0.shared.memory.get(&self.slot(&key)).filter(|kept| self.believes(kept, &key));
         let wished = fresh || believed.as_ref().is_some_and(|kept| wish.is_too_old(kept, now));
         if let Some(kept) = believed.as_ref().filter(|kept| !wished && kept.fresh_until > now) {
             self.metrics().memory_hits.inc();
