@@ -6,6 +6,7 @@
 //! what is believed is decided here: Redis's scripts and the state machine of [`crate::coherence`] do.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -42,6 +43,16 @@ pub(super) struct Claim {
     place: Place,
     holder: Name,
     fence: Fence,
+    /// Whether its loss was seen, and counted.
+    lost: AtomicBool,
+}
+
+/// A flight's wait for others who collect the same.
+struct Wait {
+    pause: Duration,
+    /// One after the other.
+    holders: Vec<Name>,
+    heard: Option<Instant>,
 }
 
 /// What Redis holds of a key.
@@ -78,30 +89,28 @@ impl Cache {
             return self.look_once(key, air, start).await.map_or(Looked::Collect(None), Looked::There);
         }
         let (place, holder) = (self.place(key), self.bus().claimant());
-        let (mut pause, mut waited_for) = (PAUSE.0, Vec::new());
-        while waited_for.len() <= HOLDERS_MAX && Instant::now() + pause < deadline {
+        let mut wait = Wait::default();
+        while wait.goes_on(deadline) {
             match self.bus().claim(&place, &holder, fence, CLAIM_LASTS).await {
                 Ok(Claimed::There(fetched)) => match self.take(key, start, &fetched, air.wish.max_age) {
                     Some(kept) => return Looked::There(kept),
                     // It is there, and of no use to this flight.
                     None => break,
                 },
-                Ok(Claimed::Mine) => {
-                    return Looked::Collect(Some(Claim { cache: self.clone(), place, holder, fence }));
-                }
+                Ok(Claimed::Mine) => return Looked::Collect(Some(Claim::of(self, place, holder, fence))),
                 Ok(Claimed::By(other)) => {
-                    if waited_for.is_empty() {
+                    if wait.holders.is_empty() {
                         self.metrics().fleet_waits.inc();
                     }
-                    if waited_for.last() != Some(&other) {
-                        waited_for.push(other);
-                    }
+                    wait.hear_of(other);
                 }
+                // Somebody collects it; one slow answer is no reason for everybody to do the same.
+                Err(Fault::Slow) if wait.heard_lately() => {}
                 Err(_) => break,
             }
-            sleep(pause).await;
-            pause = (pause * 2).min(PAUSE.1);
+            wait.pause().await;
         }
+        self.metrics().claims_missed.inc();
         Looked::Collect(None)
     }
 
@@ -193,16 +202,63 @@ impl Cache {
     }
 }
 
+impl Default for Wait {
+    fn default() -> Self {
+        Self { pause: PAUSE.0, holders: Vec::new(), heard: None }
+    }
+}
+
+impl Wait {
+    fn goes_on(&self, deadline: Instant) -> bool {
+        self.holders.len() <= HOLDERS_MAX && Instant::now() + self.pause < deadline
+    }
+
+    fn hear_of(&mut self, other: Name) {
+        self.heard = Some(Instant::now());
+        if self.holders.last() != Some(&other) {
+            self.holders.push(other);
+        }
+    }
+
+    /// Whether a holder was heard of within the time that its claim lasts.
+    fn heard_lately(&self) -> bool {
+        self.heard.is_some_and(|heard| heard.elapsed() < CLAIM_LASTS)
+    }
+
+    async fn pause(&mut self) {
+        sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(PAUSE.1);
+    }
+}
+
 impl Claim {
+    fn of(cache: &Cache, place: Place, holder: Name, fence: Fence) -> Self {
+        Self { cache: cache.clone(), place, holder, fence, lost: AtomicBool::new(false) }
+    }
+
     /// Renews it until it is dropped, or another holds it: then what is collected is kept for who asked, no more.
     pub(super) async fn keep(&self) -> std::convert::Infallible {
         loop {
             sleep(RENEW).await;
             let renewed = self.cache.bus().claim(&self.place, &self.holder, self.fence, CLAIM_LASTS).await;
             if matches!(renewed, Ok(Claimed::By(_) | Claimed::There(_))) {
-                self.cache.metrics().claims_lost.inc();
+                self.count_lost();
                 std::future::pending::<()>().await;
             }
+        }
+    }
+
+    fn count_lost(&self) {
+        if !self.lost.swap(true, Ordering::Relaxed) {
+            self.cache.metrics().claims_lost.inc();
+        }
+    }
+
+    /// Ends it. One that is not ended ends by itself.
+    async fn end(self) {
+        let released = self.cache.bus().release(self.place.clone(), self.holder.clone()).await;
+        if released == Ok(false) {
+            self.count_lost();
         }
     }
 }
@@ -212,9 +268,9 @@ impl Afterwards {
         if let Some((kept, fence)) = self.keep {
             cache.keep_in_redis(cache.place(key), kept, fence).await;
         }
-        // Only now, so that who waits for it finds the dataset. One that is not ended ends by itself.
+        // Only now, so that who waits for it finds the dataset.
         if let Some(claim) = self.claim {
-            let _ = cache.bus().release(claim.place, claim.holder).await;
+            claim.end().await;
         }
     }
 }

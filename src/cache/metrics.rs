@@ -35,6 +35,8 @@ pub struct Metrics {
     pub(super) fleet_waits: Counter,
     /// Claims that were lost while their flight was in the air.
     pub(super) claims_lost: Counter,
+    /// Flights that collected without a claim: Redis was slow or away, or those they waited for left nothing.
+    pub(super) claims_missed: Counter,
     /// Answers kept in Redis.
     pub(super) redis_stored: Counter,
     /// Answers that Redis refused, because they were invalidated in the air.
@@ -78,6 +80,10 @@ impl Metrics {
             tags_failed: counter("tags_failed", "Tags programs that failed; what they were for was not kept"),
             fleet_waits: counter("fleet_waits", "Flights that waited for another sidecar's"),
             claims_lost: counter("claims_lost", "Claims lost while their flight was in the air"),
+            claims_missed: counter(
+                "claims_missed",
+                "Flights that collected without a claim: Redis slow, or nothing left by others",
+            ),
             redis_stored: counter("redis_stored", "Answers of the sources kept in Redis"),
             redis_refused: counter("redis_refused", "Answers that Redis refused, invalidated in the air"),
             redis_unreadable: counter("redis_unreadable", "Datasets in Redis of another format or seal"),
