@@ -212,7 +212,10 @@ impl Book {
         let id = u128::from_str_radix(answer.header("bfb-dataset"), 16).map_err(|_| "no Bfb-Dataset".to_owned())?;
         let (oldest, newest) = (pair.a.min(pair.b), pair.a.max(pair.b));
         if oldest < read.floor {
-            return Err(format!("not fresh: {oldest}, and {} was acknowledged before the read began", read.floor));
+            return Err(format!(
+                "not fresh: {oldest}, and {} was acknowledged before the read began, or its token said so",
+                read.floor
+            ));
         }
         if newest > self.number(read.subject) {
             return Err(format!("{newest} was never written"));
