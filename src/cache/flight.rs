@@ -11,7 +11,8 @@ use tokio::sync::watch;
 
 use super::happening::NotKept;
 use super::kept::Kept;
-use super::read::{Cache, Wish};
+use super::read::Cache;
+use super::wish::Wish;
 use crate::coherence::{FlightId, Flights, Seat, Start};
 use crate::collect::{CollectError, Timeline};
 

@@ -9,21 +9,26 @@
 mod envelope;
 mod fleet;
 mod flight;
+mod fly;
 mod happening;
 mod kept;
 mod memory;
 mod metrics;
 mod read;
 mod seal;
+mod served;
 mod token;
 mod verify;
+mod wish;
 
 pub use fleet::{CLAIM_LASTS, InRedis};
 pub use happening::{Happening, Happenings, NotKept, What};
 pub use kept::{Content, Kept, Rendered};
 pub use memory::{Memory, Size};
 pub use metrics::Metrics;
-pub use read::{After, BusLoss, Cache, How, ReadError, Served, Shared, Wish};
+pub use read::{BusLoss, Cache, Shared};
 pub use seal::{Seal, SealError};
+pub use served::{How, ReadError, Served};
 pub use token::Token;
 pub use verify::{Rate, Samples, Shown, Verifier, verifier};
+pub use wish::{After, Wish};

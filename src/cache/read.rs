@@ -1,26 +1,24 @@
 //! One read: memory where the protocol allows it, else a flight.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use super::fleet::{Afterwards, Looked};
-use super::flight::{Air, Board, Landing, Origin};
-use super::happening::{Happenings, NotKept};
-use super::kept::{Content, Kept};
+use super::flight::{Board, Landing, Origin};
+use super::happening::Happenings;
+use super::kept::Kept;
 use super::memory::{Memory, Slot};
 use super::metrics::Metrics;
 use super::seal::Seal;
-use super::token::Token;
+use super::served::{How, ReadError, Served};
 use super::verify::Verifier;
+use super::wish::{After, Wish};
 use crate::bus::DomainBus;
-use crate::coherence::Start;
-use crate::collect::{self, CollectError, Collector, Timeline};
+use crate::collect::{self, Collector, Timeline};
 use crate::domain::CacheRules;
-use crate::shape::{Budget, CompileError, Program};
+use crate::shape::{CompileError, Program};
 
 /// One domain's cache, for one plan. Cheap to clone; clones share everything.
 #[derive(Debug, Clone)]
@@ -82,104 +80,8 @@ impl BusLoss {
     }
 }
 
-/// What a caller asks beyond the key.
-#[derive(Debug, Clone)]
-pub struct Wish {
-    /// Ask the sources again, in a flight begun after the caller came.
-    pub no_cache: bool,
-    /// Keep nothing for this caller's sake.
-    pub no_store: bool,
-    /// Nothing older.
-    pub max_age: Option<Duration>,
-    /// From a cache, or not at all.
-    pub only_if_cached: bool,
-    /// At least as new as an invalidation.
-    pub after: After,
-    /// What a flight of this caller's asks the sources with.
-    pub collect: collect::Wish,
-}
-
-impl Wish {
-    fn is_too_old(&self, kept: &Kept, now: Instant) -> bool {
-        self.max_age.is_some_and(|max| kept.age(now) > max)
-    }
-}
-
-/// `Bfb-After`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum After {
-    /// All of these invalidations: none where it was not sent.
-    Tokens(Vec<Token>),
-    /// Something that is no token: it names an invalidation that surely was not applied.
-    Unknown,
-}
-
-/// An answer.
-#[derive(Debug, Clone)]
-pub struct Served {
-    /// What the sources said, now or before.
-    pub kept: Arc<Kept>,
-    /// Where it came from.
-    pub how: How,
-    /// The collection, if there was one.
-    pub timeline: Option<Timeline>,
-}
-
-/// Where an answer came from: what `Cache-Status` says (RFC 9211).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum How {
-    /// From memory, fresh for so many seconds.
-    Memory {
-        /// Seconds.
-        ttl: i64,
-    },
-    /// From Redis, fresh for so many seconds.
-    Redis {
-        /// Seconds.
-        ttl: i64,
-    },
-    /// From memory, expired, because sources failed.
-    SourceFailed {
-        /// Seconds, below zero.
-        ttl: i64,
-    },
-    /// Collected because it was not there.
-    Miss {
-        /// It was kept.
-        stored: bool,
-    },
-    /// Collected by a flight that was there.
-    Collapsed,
-    /// Collected because the request wished it.
-    Request {
-        /// It was kept.
-        stored: bool,
-    },
-    /// Collected because nothing is kept.
-    Bypass,
-    /// From memory although the lease is lost (`--bus-loss stale`).
-    BusLost {
-        /// Seconds.
-        ttl: i64,
-    },
-}
-
-/// Why there is no answer.
-#[derive(Debug, Clone)]
-pub enum ReadError {
-    /// The collection failed.
-    Collect(CollectError, Option<Timeline>),
-    /// `only-if-cached`, and it is not.
-    NotCached,
-    /// The lease is lost, and `--bus-loss fail` was chosen.
-    BusLost,
-}
-
 /// How often a caller whose flight was lost (a panic) is seated again.
 const SEATINGS_MAX: usize = 2;
-/// An expired dataset is kept this long at most for its validators alone.
-const VALIDATORS_LAST: Duration = Duration::from_mins(1);
-
 impl Cache {
     /// The cache of `collector`'s domain.
     pub fn new(collector: Arc<Collector>, bus: DomainBus, shared: Shared) -> Result<Self, CompileError> {
@@ -219,6 +121,19 @@ impl Cache {
 
     pub(super) fn verifier(&self) -> Option<&Verifier> {
         self.0.shared.verifier.as_ref()
+    }
+
+    pub(super) fn memory(&self) -> &Memory {
+        &self.0.shared.memory
+    }
+
+    pub(super) fn programs(&self) -> &Arc<Semaphore> {
+        &self.0.shared.programs
+    }
+
+    /// What finds a dataset's tags.
+    pub(super) fn tag_program(&self) -> Option<&Arc<Program>> {
+        self.0.tags.as_ref()
     }
 
     pub(super) fn stores(&self) -> &Semaphore {
@@ -329,7 +244,7 @@ impl Cache {
         }
     }
 
-    fn rules(&self) -> &CacheRules {
+    pub(super) fn rules(&self) -> &CacheRules {
         &self.0.collector.domain().cache
     }
 
@@ -344,7 +259,7 @@ impl Cache {
         self.0.shared.memory.put(self.slot(key), kept.clone(), self.lasts(kept));
     }
 
-    fn slot(&self, key: &Arc<str>) -> Slot {
+    pub(super) fn slot(&self, key: &Arc<str>) -> Slot {
         let domain = self.0.collector.domain();
         Slot { domain: domain.name.clone(), plan: domain.plan.0.clone(), key: key.clone() }
     }
@@ -394,113 +309,5 @@ impl Cache {
             }
         }
         Err(ReadError::Collect(self.0.collector.late(), None))
-    }
-
-    /// A flight: looks into Redis, collects, finds the tags, keeps what may be kept.
-    pub(super) async fn fly(&self, key: &Arc<str>, air: &Air, start: Start) -> (Landing, Afterwards) {
-        let began = Instant::now();
-        let deadline = began + self.0.collector.domain().deadline;
-        let claim = match self.look(key, air, start, deadline).await {
-            Looked::Collect(claim) => claim,
-            Looked::There(kept) => {
-                let timeline = Timeline { started: began, took: began.elapsed(), steps: Vec::new() };
-                let landing = Landing { result: Ok(kept), timeline, from: Origin::Redis };
-                return (landing, Afterwards { keep: None, claim: None });
-            }
-        };
-        let mut wish = collect::Wish { deadline: Some(deadline), ..air.wish.collect.clone() };
-        wish.no_cache |= air.no_cache();
-        wish.known =
-            self.0.shared.memory.get(&self.slot(key)).and_then(|kept| kept.dataset().map(|known| known.parts.clone()));
-        let collected = Instant::now();
-        let collecting = self.0.collector.collect(key, wish);
-        let (result, timeline) = match &claim {
-            None => collecting.await,
-            Some(claim) => tokio::select! {
-                done = collecting => done,
-                never = claim.keep() => match never {},
-            },
-        };
-        let content = match result {
-            Ok(dataset) => Content::Dataset(dataset),
-            Err(CollectError::NotFound { .. }) => Content::NotFound,
-            Err(error) => {
-                let landing = Landing { result: Err(error), timeline, from: Origin::Sources { refused: None } };
-                return (landing, Afterwards { keep: None, claim });
-            }
-        };
-        let tags = self.tags(&content).await;
-        let ttl = jittered(content.ttl(self.rules()));
-        let wanted = air.store() && self.keeps() && !ttl.is_zero();
-        let mark = tags.as_ref().filter(|_| wanted).and_then(|tags| self.0.bus.may_store(start, key, tags));
-        let refused = if mark.is_some() { None } else { Some(self.refusal(air, ttl, tags.is_some())) };
-        let kept = Arc::new(Kept::new(content, tags.unwrap_or_default(), collected, ttl, mark));
-        match refused {
-            None => {
-                self.metrics().stored.inc();
-                self.remember(key, &kept);
-            }
-            Some(NotKept::Fenced) => drop(self.metrics().fenced.inc()),
-            Some(_) => {}
-        }
-        let keep = self.leaves(start, &kept);
-        (Landing { result: Ok(kept), timeline, from: Origin::Sources { refused } }, Afterwards { keep, claim })
-    }
-
-    /// How long it is of any use: fresh, then for failing sources, then for its validators.
-    fn lasts(&self, kept: &Kept) -> Duration {
-        let fresh = kept.fresh_until.saturating_duration_since(kept.collected);
-        fresh + self.rules().stale_if_error.max(fresh.min(VALIDATORS_LAST))
-    }
-
-    /// The tags of a dataset; `None` where its program failed: what cannot be invalidated by tag must not be kept.
-    async fn tags(&self, content: &Content) -> Option<Vec<Arc<str>>> {
-        let (Some(program), Content::Dataset(dataset)) = (self.0.tags.clone(), content) else {
-            return Some(Vec::new());
-        };
-        let slot = self.0.shared.programs.clone().acquire_owned().await.ok()?;
-        let input = dataset.body.clone();
-        let run = tokio::task::spawn_blocking(move || {
-            let _slot = slot;
-            program.run(&input, Budget::default())
-        });
-        let tags = run.await.ok().and_then(Result::ok).and_then(|json| parse_tags(&json));
-        if tags.is_none() {
-            self.metrics().tags_failed.inc();
-            tracing::debug!(domain = %self.0.collector.domain().name, "the tags program gave no array of strings");
-        }
-        tags
-    }
-}
-
-/// An array of strings, numbers or booleans; `null` members name nothing.
-fn parse_tags(json: &[u8]) -> Option<Vec<Arc<str>>> {
-    let values: Vec<serde_json::Value> = serde_json::from_slice(json).ok()?;
-    let tag = |value: serde_json::Value| match value {
-        serde_json::Value::Null => None,
-        serde_json::Value::String(text) => Some(Some(text.into())),
-        serde_json::Value::Number(number) => Some(Some(number.to_string().into())),
-        serde_json::Value::Bool(truth) => Some(Some(truth.to_string().into())),
-        _ => Some(None),
-    };
-    values.into_iter().filter_map(tag).collect()
-}
-
-/// Up to a twentieth less, so that what was collected together does not expire together.
-fn jittered(ttl: Duration) -> Duration {
-    ttl.mul_f64(1.0 - fastrand::f64() / 20.0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tags_are_scalars_and_null_names_nothing() {
-        let tags = |json: &str| parse_tags(json.as_bytes()).map(|tags| tags.iter().map(ToString::to_string).collect());
-        assert_eq!(tags(r#"["a", 1, true, null]"#), Some(vec!["a".to_owned(), "1".to_owned(), "true".to_owned()]));
-        assert_eq!(tags("[]"), Some(vec![]));
-        assert_eq!(tags(r#"["a", {}]"#), None);
-        assert_eq!(tags(r#""a""#), None);
     }
 }

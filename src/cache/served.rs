@@ -1,0 +1,67 @@
+//! What a caller gets: an answer and where it came from, or why there is none.
+
+use std::sync::Arc;
+
+use super::kept::Kept;
+use crate::collect::{CollectError, Timeline};
+
+/// An answer.
+#[derive(Debug, Clone)]
+pub struct Served {
+    /// What the sources said, now or before.
+    pub kept: Arc<Kept>,
+    /// Where it came from.
+    pub how: How,
+    /// The collection, if there was one.
+    pub timeline: Option<Timeline>,
+}
+
+/// Where an answer came from: what `Cache-Status` says (RFC 9211).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// From memory, fresh for so many seconds.
+    Memory {
+        /// Seconds.
+        ttl: i64,
+    },
+    /// From Redis, fresh for so many seconds.
+    Redis {
+        /// Seconds.
+        ttl: i64,
+    },
+    /// From memory, expired, because sources failed.
+    SourceFailed {
+        /// Seconds, below zero.
+        ttl: i64,
+    },
+    /// Collected because it was not there.
+    Miss {
+        /// It was kept.
+        stored: bool,
+    },
+    /// Collected by a flight that was there.
+    Collapsed,
+    /// Collected because the request wished it.
+    Request {
+        /// It was kept.
+        stored: bool,
+    },
+    /// Collected because nothing is kept.
+    Bypass,
+    /// From memory although the lease is lost (`--bus-loss stale`).
+    BusLost {
+        /// Seconds.
+        ttl: i64,
+    },
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone)]
+pub enum ReadError {
+    /// The collection failed.
+    Collect(CollectError, Option<Timeline>),
+    /// `only-if-cached`, and it is not.
+    NotCached,
+    /// The lease is lost, and `--bus-loss fail` was chosen.
+    BusLost,
+}

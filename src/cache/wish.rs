@@ -1,0 +1,41 @@
+//! What a caller asks beyond the key.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::kept::Kept;
+use super::token::Token;
+use crate::collect;
+
+/// What a caller asks beyond the key.
+#[derive(Debug, Clone)]
+pub struct Wish {
+    /// Ask the sources again, in a flight begun after the caller came.
+    pub no_cache: bool,
+    /// Keep nothing for this caller's sake.
+    pub no_store: bool,
+    /// Nothing older.
+    pub max_age: Option<Duration>,
+    /// From a cache, or not at all.
+    pub only_if_cached: bool,
+    /// At least as new as an invalidation.
+    pub after: After,
+    /// What a flight of this caller's asks the sources with.
+    pub collect: collect::Wish,
+}
+
+impl Wish {
+    pub(super) fn is_too_old(&self, kept: &Kept, now: Instant) -> bool {
+        self.max_age.is_some_and(|max| kept.age(now) > max)
+    }
+}
+
+/// `Bfb-After`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum After {
+    /// All of these invalidations: none where it was not sent.
+    Tokens(Vec<Token>),
+    /// Something that is no token: it names an invalidation that surely was not applied.
+    Unknown,
+}
