@@ -1,6 +1,6 @@
 //! The vocabulary of the tests: certificates (`pki`), upstreams (`upstream`), links that break (`link`), domain files
 //! (`domain`), the program itself (`sidecar`), who asks it (`client`, and `wire` where it must be cheap) or listens to it
-//! (`events`), and a private Redis (`redis`).
+//! (`events`), and a private Redis (`redis`) on a port that is free (`port`).
 
 pub(crate) mod client;
 pub(crate) mod cluster;
@@ -8,6 +8,7 @@ pub(crate) mod domain;
 pub(crate) mod events;
 pub(crate) mod link;
 pub(crate) mod pki;
+pub(crate) mod port;
 pub(crate) mod redis;
 pub(crate) mod sidecar;
 pub(crate) mod upstream;
