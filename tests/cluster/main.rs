@@ -2,5 +2,8 @@
 //! controllers, and etcd. `make test-cluster` builds them and runs this.
 #![allow(clippy::unwrap_used, reason = "a test that cannot set itself up should stop there")]
 
+mod kinds;
 mod manifests;
+mod opt_outs;
+mod order;
 mod support;

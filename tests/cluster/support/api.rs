@@ -85,9 +85,9 @@ impl Api {
         self.ask(Method::POST, &folder(object), Some(object)).await
     }
 
-    /// Creates an object, or says that there was no answer.
-    pub(crate) async fn try_create(&self, object: &Value) -> Result<Answer, String> {
-        self.try_ask(Method::POST, &folder(object), Some(object)).await
+    /// What would come of creating an object: admitted as ever, and not kept. An error where there was no answer.
+    pub(crate) async fn rehearse(&self, object: &Value) -> Result<Answer, String> {
+        self.try_ask(Method::POST, &format!("{}?dryRun=All", folder(object)), Some(object)).await
     }
 
     /// Makes an object what it is here, whatever it was: `kubectl apply --server-side --force-conflicts`.

@@ -31,6 +31,10 @@ const CONTROLLERS: [&str; 9] = [
 
 /// Who may do everything.
 const ADMIN: &str = "admin-token";
+/// The namespace in which it is written down what admission does to pods.
+pub(crate) const AUDITED: &str = "audited";
+/// Where that is written.
+const AUDIT: &str = "audit.log";
 /// A node that never answers: where a `DaemonSet` has its pod.
 const NODE: &str = "node";
 
@@ -136,6 +140,12 @@ impl ControlPlane {
         .await;
     }
 
+    /// What was written down so far.
+    pub(crate) fn audit(&self) -> Vec<Value> {
+        let text = fs::read_to_string(self.path(AUDIT)).unwrap();
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
     /// Where files of the test can lie.
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
@@ -161,6 +171,7 @@ impl ControlPlane {
         // Any key will do for the tokens of service accounts.
         self.write("accounts.key", &self.authority.issue(&Leaf::new("accounts")).unwrap().key_pem);
         self.write("tokens.csv", &format!("{ADMIN},admin,1,system:masters\n"));
+        self.write("audit.yaml", &audited().to_string());
         let socket = self.path("services.sock");
         let to_services = json!({
             "apiVersion": "apiserver.k8s.io/v1beta1",
@@ -205,6 +216,8 @@ impl ControlPlane {
             file("service-account-key-file", "accounts.key"),
             file("service-account-signing-key-file", "accounts.key"),
             file("egress-selector-config-file", "egress.yaml"),
+            file("audit-policy-file", "audit.yaml"),
+            file("audit-log-path", AUDIT),
         ];
         Process::start("kube-apiserver", self.dir.path(), binary(), &args, &[])
     }
@@ -223,6 +236,25 @@ impl ControlPlane {
         ];
         Process::start("kube-controller-manager", self.dir.path(), binary(), &args, &[])
     }
+}
+
+/// What is written down: what service accounts do, and what admission does to the pods of namespaces that ask for that.
+fn audited() -> Value {
+    json!({
+        "apiVersion": "audit.k8s.io/v1",
+        "kind": "Policy",
+        "omitStages": ["RequestReceived"],
+        "rules": [
+            {"level": "Metadata", "userGroups": ["system:serviceaccounts"]},
+            {
+                "level": "Request",
+                "verbs": ["create"],
+                "resources": [{"group": "", "resources": ["pods"]}],
+                "namespaces": [AUDITED],
+            },
+            {"level": "None"},
+        ],
+    })
 }
 
 /// The program that is both halves of the control plane.

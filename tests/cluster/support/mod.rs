@@ -3,10 +3,14 @@
 
 pub(crate) mod api;
 pub(crate) mod control_plane;
+pub(crate) mod installation;
+pub(crate) mod mesh;
+pub(crate) mod objects;
 #[path = "../../support/port.rs"]
 pub(crate) mod port;
 pub(crate) mod process;
 pub(crate) mod services;
+pub(crate) mod stream;
 
 use std::time::Duration;
 

@@ -1,0 +1,288 @@
+//! The webhook as `k8s/` installs it: its manifests applied, and its replicas run here with their arguments, as the service account
+//! of those manifests and with no other right.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use bfb::inject::manifest;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::api::{Api, text};
+use super::control_plane::ControlPlane;
+use super::objects::{ASKS, annotations, is_injected, pod};
+use super::port::free;
+use super::process::Process;
+use super::until;
+
+/// The names in the manifests.
+const NAMESPACE: &str = "bfb-system";
+const CONFIGURATION: &str = "bfb";
+const ACCOUNT: &str = "bfb-webhook";
+/// The label by which the tests that share a control plane keep out of each other's namespaces.
+const TEST: &str = "test";
+
+/// What holds while no replica answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Policy {
+    /// `k8s/overlays/fail`.
+    Fail,
+    /// `k8s/overlays/ignore`.
+    Ignore,
+}
+
+/// The webhook in a cluster.
+pub(crate) struct Installation<'p> {
+    plane: &'p ControlPlane,
+    /// The test that it is for; nothing where it is installed as it is.
+    test: Option<String>,
+    /// Where it lives.
+    pub(crate) namespace: String,
+    /// Its configuration's name.
+    pub(crate) configuration: String,
+    args: Vec<String>,
+    env: BTreeMap<String, String>,
+    token: String,
+    service: String,
+    replicas: BTreeMap<String, (Process, std::net::SocketAddr)>,
+}
+
+impl<'p> Installation<'p> {
+    /// As it is: for a control plane of a test's own.
+    pub(crate) async fn as_it_is(plane: &'p ControlPlane, policy: Policy) -> Self {
+        Self::install(plane, None, policy).await
+    }
+
+    /// Under names of the test's, for the namespaces that [`Self::namespace`] makes.
+    pub(crate) async fn of(plane: &'p ControlPlane, test: &str, policy: Policy) -> Self {
+        Self::install(plane, Some(test), policy).await
+    }
+
+    async fn install(plane: &'p ControlPlane, test: Option<&str>, policy: Policy) -> Self {
+        let (namespace, configuration) = match test {
+            Some(test) => (format!("{NAMESPACE}-{test}"), format!("{CONFIGURATION}-{test}")),
+            None => (NAMESPACE.to_owned(), CONFIGURATION.to_owned()),
+        };
+        let mut installation = Self {
+            plane,
+            test: test.map(str::to_owned),
+            namespace,
+            configuration,
+            args: Vec::new(),
+            env: BTreeMap::new(),
+            token: String::new(),
+            service: String::new(),
+            replicas: BTreeMap::new(),
+        };
+        let admin = plane.admin();
+        for object in manifests(policy) {
+            let object = admin.apply(&installation.renamed(object, policy)).await;
+            installation.learn(&object);
+        }
+        let accounts = format!("/api/v1/namespaces/{}/serviceaccounts/{ACCOUNT}/token", installation.namespace);
+        let asked = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}});
+        installation.token = text(&admin.post(&accounts, &asked).await.object(), "/status/token");
+        installation
+    }
+
+    /// The object as this test has it.
+    fn renamed(&self, mut object: Value, policy: Policy) -> Value {
+        if object["kind"] == "MutatingWebhookConfiguration" && policy == Policy::Ignore {
+            // What the overlay's patch does.
+            for webhook in object["webhooks"].as_array_mut().unwrap() {
+                webhook["failurePolicy"] = "Ignore".into();
+            }
+        }
+        let Some(test) = &self.test else { return object };
+        replace(&mut object, NAMESPACE, &self.namespace);
+        match text(&object, "/kind").as_str() {
+            "MutatingWebhookConfiguration" => {
+                object["metadata"]["name"] = json!(self.configuration);
+                for webhook in object["webhooks"].as_array_mut().unwrap() {
+                    let selected = webhook.pointer_mut("/namespaceSelector/matchExpressions").unwrap();
+                    let ours = json!({"key": TEST, "operator": "In", "values": [test]});
+                    selected.as_array_mut().unwrap().push(ours);
+                }
+            }
+            "ClusterRole" | "ClusterRoleBinding" => {
+                let name = format!("{}-{test}", text(&object, "/metadata/name"));
+                object["metadata"]["name"] = json!(name);
+                if let Some(role) = object.pointer_mut("/roleRef/name") {
+                    *role = json!(name);
+                }
+                replace(&mut object, CONFIGURATION, &self.configuration);
+            }
+            _ => {}
+        }
+        object
+    }
+
+    /// What the replicas are told, and where the API server finds them.
+    fn learn(&mut self, object: &Value) {
+        match text(object, "/kind").as_str() {
+            "Service" => self.service = format!("{}:443", text(object, "/spec/clusterIP")),
+            "Deployment" => {
+                let container = &object["spec"]["template"]["spec"]["containers"][0];
+                let mut args: Value = container["args"].clone();
+                replace(&mut args, CONFIGURATION, &self.configuration);
+                self.args = serde_json::from_value(args).unwrap();
+                let variables = container["env"].as_array().unwrap().iter();
+                let plain = variables.filter(|variable| variable["value"].is_string());
+                self.env = plain.map(|it| (text(it, "/name"), text(it, "/value"))).collect();
+            }
+            _ => {}
+        }
+    }
+
+    /// A namespace whose pods come to this webhook; with `restricted` enforced, and more labels.
+    pub(crate) async fn namespace(&self, name: &str, labels: &Value) {
+        let mut all = json!({"pod-security.kubernetes.io/enforce": "restricted"});
+        let all_labels = all.as_object_mut().unwrap();
+        all_labels.extend(labels.as_object().unwrap().clone());
+        if let Some(test) = &self.test {
+            all_labels.insert(TEST.to_owned(), json!(test));
+        }
+        self.plane.namespace(name, &all).await;
+    }
+
+    /// Starts a replica with more arguments, and waits until it is ready.
+    pub(crate) async fn start(&mut self, replica: &str, args: &[&str]) {
+        let address = free();
+        let file = format!("{}-{replica}", self.configuration);
+        let kubeconfig = self.plane.kubeconfig(&file, &self.token, &self.namespace);
+        let mut all = self.args.clone();
+        all.push(format!("--listen={address}"));
+        all.push(format!("--kubeconfig={}", kubeconfig.display()));
+        all.extend(args.iter().map(|&arg| arg.to_owned()));
+        let mut env: Vec<_> = self.env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        env.extend([("POD_NAME", replica), ("POD_NAMESPACE", &self.namespace)]);
+        let process = Process::start(&file, self.plane.dir(), env!("CARGO_BIN_EXE_bfb"), &all, &env);
+        self.replicas.insert(replica.to_owned(), (process, address));
+        self.ready(replica).await;
+        self.route();
+    }
+
+    /// Waits until a replica says that it is ready.
+    async fn ready(&mut self, replica: &str) {
+        let (process, address) = self.replicas.get_mut(replica).expect("a replica");
+        let what = format!("webhook {replica} is ready");
+        until(&what, async || {
+            assert!(process.runs(), "it ended:\n{}", process.tail());
+            let ready = unverified().request(Method::GET, format!("https://{address}/readyz")).send().await;
+            ready.is_ok_and(|ready| ready.status().is_success()).then_some(())
+        })
+        .await;
+    }
+
+    /// The replicas that run are those behind the Service.
+    fn route(&self) {
+        let behind = self.replicas.values().map(|(_, address)| *address).collect();
+        self.plane.services().set(&self.service, behind);
+    }
+
+    /// Waits until pods of `namespace` that ask are injected: the API server has heard of the authority.
+    pub(crate) async fn serves(&self, namespace: &str) {
+        let admin = self.admin();
+        let probe = pod(namespace, "probe", &annotations(ASKS));
+        until("a pod comes out injected", async || {
+            let answer = admin.rehearse(&probe).await.ok()?;
+            (answer.is_done() && is_injected(&answer.body)).then_some(())
+        })
+        .await;
+    }
+
+    /// A replica's process.
+    pub(crate) fn replica(&self, name: &str) -> &Process {
+        &self.replicas[name].0
+    }
+
+    /// A metric of a replica, summed over the samples that hold `labels`.
+    pub(crate) async fn metric(&self, replica: &str, name: &str, labels: &str) -> Option<f64> {
+        let (_, address) = self.replicas[replica];
+        let answer = unverified().get(format!("https://{address}/metrics")).send().await.ok()?;
+        let text = answer.text().await.ok()?;
+        let of_name = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+        let lines = text.lines().filter(of_name).filter(|line| line.contains(labels));
+        lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).reduce(|sum, value| sum + value)
+    }
+
+    /// Ends a replica as a crash would.
+    pub(crate) async fn kill(&mut self, replica: &str) {
+        let (process, _) = self.replicas.remove(replica).expect("a replica");
+        process.kill().await;
+        self.route();
+    }
+
+    /// Ends a replica as a kubelet does; its exit code.
+    pub(crate) async fn terminate(&mut self, replica: &str) -> i32 {
+        let (process, _) = self.replicas.remove(replica).expect("a replica");
+        // The endpoint goes while the process is told to: in a cluster neither waits for the other.
+        self.route();
+        process.terminate().await
+    }
+
+    /// Its configuration, as it is now.
+    pub(crate) async fn configuration(&self) -> Value {
+        self.admin().get(&self.configuration_path()).await.object()
+    }
+
+    /// Changes its configuration, as somebody who should not might.
+    pub(crate) async fn change_configuration(&self, change: &Value) {
+        self.admin().merge_at(&self.configuration_path(), change).await.object();
+    }
+
+    fn configuration_path(&self) -> String {
+        format!("/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/{}", self.configuration)
+    }
+
+    /// The certificate that the replicas share, as it is now.
+    pub(crate) async fn secret(&self) -> Value {
+        self.admin().get(&format!("/api/v1/namespaces/{}/secrets/{ACCOUNT}", self.namespace)).await.object()
+    }
+
+    /// Who leads.
+    pub(crate) async fn leader(&self) -> String {
+        let path = format!("/apis/coordination.k8s.io/v1/namespaces/{}/leases/{ACCOUNT}", self.namespace);
+        text(&self.admin().get(&path).await.object(), "/spec/holderIdentity")
+    }
+
+    /// Whoever may do everything.
+    pub(crate) fn admin(&self) -> Api {
+        self.plane.admin()
+    }
+
+    /// The webhook's own rights.
+    pub(crate) fn account(&self) -> Api {
+        self.plane.api(&self.token)
+    }
+}
+
+/// The objects of `k8s/base`, and what the overlay adds, in the order in which they can be created.
+fn manifests(policy: Policy) -> Vec<Value> {
+    let more: &[&str] = if policy == Policy::Ignore { &["components/ignore/watchdog.yaml"] } else { &[] };
+    let base = ["namespace", "rbac", "service", "deployment", "network", "configuration"];
+    let files = base.iter().map(|name| format!("base/{name}.yaml")).chain(more.iter().map(|&it| it.to_owned()));
+    files.flat_map(|file| documents(&file)).collect()
+}
+
+/// The objects of a file of `k8s/`.
+pub(crate) fn documents(file: &str) -> Vec<Value> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("k8s").join(file);
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{file}: {error}"));
+    manifest::documents(&path, &text).unwrap()
+}
+
+/// Replaces every text that is `from`, wherever it stands.
+fn replace(value: &mut Value, from: &str, to: &str) {
+    match value {
+        Value::String(text) if text == from => to.clone_into(text),
+        Value::Array(list) => list.iter_mut().for_each(|item| replace(item, from, to)),
+        Value::Object(members) => members.values_mut().for_each(|member| replace(member, from, to)),
+        _ => {}
+    }
+}
+
+/// A kubelet checks no certificate when it probes.
+fn unverified() -> reqwest::Client {
+    reqwest::Client::builder().tls_danger_accept_invalid_certs(true).no_proxy().build().unwrap()
+}
