@@ -1,5 +1,6 @@
-# The two commands of the README: each needs only a Rust toolchain (1.95 or newer), and installs the rest.
-.PHONY: demo test deps fuzz
+# The commands of the README: each needs only a Rust toolchain (1.95 or newer), and installs the rest; `test-cluster` needs Go as
+# well.
+.PHONY: demo test test-cluster deps fuzz
 
 # Four upstreams over mutual TLS and a sidecar on localhost:7070; Ctrl-C ends it.
 demo: deps
@@ -14,6 +15,13 @@ test:
 	@# For the tests that show that the history checker can fail; whoever runs them without this builds it then.
 	cargo build --quiet --features removable-guards --bin bfb-removable-guards
 	cargo test --quiet
+
+# The webhook, and what it injects, against a real API server with its controllers and etcd: the first time, Go builds those.
+test-cluster:
+	@sh tests/deps.sh cluster
+	@sh tests/cluster/build.sh >/dev/null
+	cargo clippy --quiet --test cluster -- -D warnings
+	BFB_TEST_KUBERNETES="$$(sh tests/cluster/build.sh)" cargo test --quiet --test cluster
 
 # What the crates need beyond Rust: a C compiler, for the cryptography and the allocator. (The tests also need a Redis.)
 deps:

@@ -2,8 +2,12 @@
 //! controllers, and etcd. `make test-cluster` builds them and runs this.
 #![allow(clippy::unwrap_used, reason = "a test that cannot set itself up should stop there")]
 
+mod certificates;
 mod kinds;
+mod leaders;
 mod manifests;
 mod opt_outs;
 mod order;
+mod outage;
+mod restarts;
 mod support;

@@ -113,7 +113,12 @@ impl Api {
 
     /// Deletes an object.
     pub(crate) async fn delete(&self, object: &Value) -> Answer {
-        self.ask(Method::DELETE, &path_of(object), Some(&json!({"gracePeriodSeconds": 0}))).await
+        self.delete_at(&path_of(object)).await
+    }
+
+    /// Deletes what stands at a path, at once.
+    pub(crate) async fn delete_at(&self, path: &str) -> Answer {
+        self.ask(Method::DELETE, path, Some(&json!({"gracePeriodSeconds": 0}))).await
     }
 
     /// What stands at a path.

@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 use bfb::identity::issue::{Authority, Leaf, Validity};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::sync::Mutex;
 
 use super::api::Api;
 use super::port::free;
@@ -46,7 +47,7 @@ pub(crate) struct ControlPlane {
     etcd: SocketAddr,
     services: Services,
     processes: Vec<Process>,
-    api_server: Option<Process>,
+    api_server: Mutex<Option<Process>>,
 }
 
 impl ControlPlane {
@@ -73,7 +74,7 @@ impl ControlPlane {
         services.clone().serve(&dir.path().join("services.sock"));
         let (address, etcd) = (free(), free());
         let processes = Vec::new();
-        let mut plane = Self { dir, authority, address, etcd, services, processes, api_server: None };
+        let mut plane = Self { dir, authority, address, etcd, services, processes, api_server: Mutex::default() };
         plane.write_files();
         plane.processes.push(plane.start_etcd());
         plane.start_api_server().await;
@@ -123,16 +124,16 @@ impl ControlPlane {
     }
 
     /// Ends the API server as a crash would.
-    pub(crate) async fn kill_api_server(&mut self) {
-        self.api_server.take().expect("an API server runs").kill().await;
+    pub(crate) async fn kill_api_server(&self) {
+        self.api_server.lock().await.take().expect("an API server runs").kill().await;
     }
 
     /// Starts it, and waits until it is ready.
-    pub(crate) async fn start_api_server(&mut self) {
-        self.api_server = Some(self.api_server());
+    pub(crate) async fn start_api_server(&self) {
+        let mut api_server = self.api_server.lock().await;
+        let process = api_server.insert(self.api_server());
         let admin = self.admin();
         until("the API server is ready", async || {
-            let process = self.api_server.as_mut()?;
             assert!(process.runs(), "it ended:\n{}", process.tail());
             let ready = admin.try_ask(reqwest::Method::GET, "/readyz", None).await;
             ready.is_ok_and(|ready| ready.is_done()).then_some(())

@@ -1,7 +1,8 @@
 //! The webhook as `k8s/` installs it: its manifests applied, and its replicas run here with their arguments, as the service account
 //! of those manifests and with no other right.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::path::Path;
 
 use bfb::inject::manifest;
@@ -21,6 +22,9 @@ const CONFIGURATION: &str = "bfb";
 const ACCOUNT: &str = "bfb-webhook";
 /// The label by which the tests that share a control plane keep out of each other's namespaces.
 const TEST: &str = "test";
+
+/// Certificates that live for seconds, so that a test sees them come and go.
+pub(crate) const SHORT_LIVED: &[&str] = &[];
 
 /// What holds while no replica answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +48,7 @@ pub(crate) struct Installation<'p> {
     env: BTreeMap<String, String>,
     token: String,
     service: String,
-    replicas: BTreeMap<String, (Process, std::net::SocketAddr)>,
+    replicas: BTreeMap<String, (Process, SocketAddr)>,
 }
 
 impl<'p> Installation<'p> {
@@ -235,15 +239,38 @@ impl<'p> Installation<'p> {
         format!("/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/{}", self.configuration)
     }
 
-    /// The certificate that the replicas share, as it is now.
-    pub(crate) async fn secret(&self) -> Value {
-        self.admin().get(&format!("/api/v1/namespaces/{}/secrets/{ACCOUNT}", self.namespace)).await.object()
+    /// The authorities that the API server trusts, the same for every webhook of its configuration.
+    pub(crate) async fn bundle(&self) -> String {
+        let configuration = self.configuration().await;
+        let webhooks = configuration["webhooks"].as_array().unwrap();
+        let bundles: BTreeSet<_> = webhooks.iter().map(|it| text(it, "/clientConfig/caBundle")).collect();
+        bundles.into_iter().collect::<Vec<_>>().join("|")
     }
 
-    /// Who leads.
-    pub(crate) async fn leader(&self) -> String {
+    /// The certificate that the replicas share, as it is now.
+    pub(crate) async fn secret(&self) -> Option<Value> {
+        self.found(&self.secret_path()).await
+    }
+
+    /// Deletes it, as somebody who should not might.
+    pub(crate) async fn delete_secret(&self) {
+        self.admin().delete_at(&self.secret_path()).await.object();
+    }
+
+    fn secret_path(&self) -> String {
+        format!("/api/v1/namespaces/{}/secrets/{ACCOUNT}", self.namespace)
+    }
+
+    /// Who leads; nothing while nobody does.
+    pub(crate) async fn leader(&self) -> Option<String> {
         let path = format!("/apis/coordination.k8s.io/v1/namespaces/{}/leases/{ACCOUNT}", self.namespace);
-        text(&self.admin().get(&path).await.object(), "/spec/holderIdentity")
+        let leader = text(&self.found(&path).await?, "/spec/holderIdentity");
+        (!leader.is_empty()).then_some(leader)
+    }
+
+    async fn found(&self, path: &str) -> Option<Value> {
+        let answer = self.admin().get(path).await;
+        (answer.status != 404).then(|| answer.object())
     }
 
     /// Whoever may do everything.
