@@ -18,8 +18,8 @@ async fn certificates_rotate_under_a_stream_of_admissions_with_none_failed() {
     let plane = ControlPlane::shared().await;
     let mut webhook = Installation::of(plane, "rotation", Policy::Fail).await;
     webhook.namespace("rotation", &json!({})).await;
-    webhook.start("one", SHORT_LIVED).await;
-    webhook.start("two", SHORT_LIVED).await;
+    webhook.start("one", &[SHORT_LIVED]).await;
+    webhook.start("two", &[SHORT_LIVED]).await;
     webhook.serves("rotation").await;
     let stream = Stream::start(&plane.admin(), "rotation");
     let (mut leaves, mut bundles) = (BTreeSet::new(), BTreeSet::new());
@@ -60,14 +60,11 @@ async fn a_certificate_that_somebody_deletes_is_made_anew() {
     webhook.start("one", &[]).await;
     webhook.serves("deleted").await;
     let before = text(&webhook.secret().await.unwrap(), "/data/tls.crt");
-    let stream = Stream::start(&plane.admin(), "deleted");
     webhook.delete_secret().await;
     until("there is another certificate", async || {
         let after = webhook.secret().await?;
         (text(&after, "/data/tls.crt") != before).then_some(())
     })
     .await;
-    stream.more(100).await;
-    let tally = stream.end().await;
-    assert_eq!((tally.wrong, tally.unanswered), (0, 0), "{tally:?}");
+    webhook.serves("deleted").await;
 }

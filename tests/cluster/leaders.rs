@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::support::control_plane::ControlPlane;
-use crate::support::installation::{Installation, Policy};
+use crate::support::installation::{Installation, Policy, SHORT_LEASE};
 use crate::support::stream::Stream;
 use crate::support::until;
 
@@ -25,7 +25,7 @@ async fn where_the_leader_is_killed_the_other_leads_and_admissions_go_on() {
     let mut webhook = Installation::of(plane, "leaders", Policy::Fail).await;
     webhook.namespace("leaders", &json!({})).await;
     for replica in REPLICAS {
-        webhook.start(replica, &[]).await;
+        webhook.start(replica, &[SHORT_LEASE]).await;
     }
     webhook.serves("leaders").await;
     let (leader, other) = roles(&webhook).await;

@@ -10,4 +10,5 @@ mod opt_outs;
 mod order;
 mod outage;
 mod restarts;
+mod rights;
 mod support;

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::api::text;
 use crate::support::control_plane::ControlPlane;
-use crate::support::installation::{Installation, Policy};
+use crate::support::installation::{Installation, Policy, SHORT_LEASE, WATCHFUL};
 use crate::support::objects::{ASKS, annotations, assert_injected, assert_untouched, owners, pod};
 use crate::support::until;
 
@@ -49,7 +49,7 @@ async fn with_the_webhook_down_ignore_lets_pods_through_and_the_watchdog_tells_o
     let plane = ControlPlane::shared().await;
     let mut webhook = Installation::of(plane, "ignore", Policy::Ignore).await;
     webhook.namespace("ignore", &json!({})).await;
-    webhook.start("one", &[]).await;
+    webhook.start("one", &[SHORT_LEASE]).await;
     webhook.serves("ignore").await;
     webhook.kill("one").await;
     let admin = plane.admin();
@@ -57,7 +57,7 @@ async fn with_the_webhook_down_ignore_lets_pods_through_and_the_watchdog_tells_o
     assert_untouched(&without);
     let no = admin.create(&pod("ignore", "no", &annotations(("bfb.dev/inject", "false")))).await.object();
     assert_untouched(&no);
-    webhook.start("two", &[]).await;
+    webhook.start("two", &[SHORT_LEASE, WATCHFUL]).await;
     webhook.serves("ignore").await;
     assert_injected(&admin.create(&pod("ignore", "with", &annotations(ASKS))).await.object());
 

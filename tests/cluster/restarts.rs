@@ -14,7 +14,7 @@ async fn an_api_server_that_restarts_in_mid_stream_finds_the_webhook_as_it_was()
     let mut webhook = Installation::as_it_is(&plane, Policy::Fail).await;
     webhook.namespace("restarts", &json!({})).await;
     for replica in ["one", "two"] {
-        webhook.start(replica, SHORT_LIVED).await;
+        webhook.start(replica, &[SHORT_LIVED]).await;
     }
     webhook.serves("restarts").await;
     for _ in 0..2 {

@@ -170,7 +170,9 @@ impl ControlPlane {
         let names = Leaf::new("kube-apiserver").dns("localhost").dns("kubernetes.default.svc").ip([127, 0, 0, 1]);
         self.authority.issue(&names).unwrap().write(self.dir.path(), self.authority.ca_pem()).unwrap();
         // Any key will do for the tokens of service accounts.
-        self.write("accounts.key", &self.authority.issue(&Leaf::new("accounts")).unwrap().key_pem);
+        let accounts = self.authority.issue(&Leaf::new("accounts")).unwrap();
+        self.write("accounts.crt", &accounts.cert_pem);
+        self.write("accounts.key", &accounts.key_pem);
         self.write("tokens.csv", &format!("{ADMIN},admin,1,system:masters\n"));
         self.write("audit.yaml", &audited().to_string());
         let socket = self.path("services.sock");
@@ -207,6 +209,7 @@ impl ControlPlane {
             format!("--etcd-servers=http://{}", self.etcd),
             format!("--secure-port={}", self.address.port()),
             format!("--bind-address={}", self.address.ip()),
+            format!("--advertise-address={}", self.address.ip()),
             "--endpoint-reconciler-type=none".to_owned(),
             "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
             file("tls-cert-file", "tls.crt"),
@@ -214,7 +217,7 @@ impl ControlPlane {
             file("token-auth-file", "tokens.csv"),
             "--authorization-mode=RBAC".to_owned(),
             "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
-            file("service-account-key-file", "accounts.key"),
+            file("service-account-key-file", "accounts.crt"),
             file("service-account-signing-key-file", "accounts.key"),
             file("egress-selector-config-file", "egress.yaml"),
             file("audit-policy-file", "audit.yaml"),

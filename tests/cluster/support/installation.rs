@@ -24,7 +24,11 @@ const ACCOUNT: &str = "bfb-webhook";
 const TEST: &str = "test";
 
 /// Certificates that live for seconds, so that a test sees them come and go.
-pub(crate) const SHORT_LIVED: &[&str] = &[];
+pub(crate) const SHORT_LIVED: &str = "--certificate-lifetime=9s";
+/// A leader that is silent is not waited for long.
+pub(crate) const SHORT_LEASE: &str = "--leader-lease=2s";
+/// The watchdog looks all the time.
+pub(crate) const WATCHFUL: &str = "--watchdog-every=500ms";
 
 /// What holds while no replica answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -292,8 +296,23 @@ fn manifests(policy: Policy) -> Vec<Value> {
     files.flat_map(|file| documents(&file)).collect()
 }
 
+/// What the manifests grant: each verb on each resource.
+pub(crate) fn granted(policy: Policy) -> BTreeSet<(String, String)> {
+    let texts = |rule: &Value, key: &str| {
+        let list = rule[key].as_array().cloned().unwrap_or_default();
+        list.into_iter().filter_map(|it| it.as_str().map(str::to_owned)).collect::<Vec<_>>()
+    };
+    let rules = manifests(policy).into_iter().flat_map(|object| object["rules"].as_array().cloned().unwrap_or_default());
+    let acts = rules.flat_map(|rule| {
+        let resources = texts(&rule, "resources");
+        let verbs = texts(&rule, "verbs").into_iter();
+        verbs.flat_map(move |verb| resources.clone().into_iter().map(move |resource| (verb.clone(), resource)))
+    });
+    acts.collect()
+}
+
 /// The objects of a file of `k8s/`.
-pub(crate) fn documents(file: &str) -> Vec<Value> {
+fn documents(file: &str) -> Vec<Value> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("k8s").join(file);
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{file}: {error}"));
     manifest::documents(&path, &text).unwrap()

@@ -15,7 +15,8 @@ exec 3<&0
 "$@" </dev/null 3<&- >>"$BFB_TEST_LOG" 2>&1 &
 child=$!
 echo "$child"
-( read -r _; kill -KILL "$child" ) <&3 >/dev/null 2>&1 &
+exec 2>/dev/null
+( read -r _; kill -KILL "$child" ) <&3 >/dev/null &
 guard=$!
 wait "$child"
 code=$?
