@@ -112,7 +112,9 @@ impl Namespaces {
             return Ok(namespace.label());
         }
         let path = format!("/api/v1/namespaces/{}", encoded(name));
-        let found = self.0.cluster.find(&path).await.inspect_err(|_| drop(self.0.metrics.cluster_failures.inc()))?;
+        let found = self.0.cluster.find(&path).await.inspect_err(|_| {
+            self.0.metrics.cluster_failures.inc();
+        })?;
         let Some(found) = found else { return Ok(None) };
         let labels = found.pointer("/metadata/labels").cloned().unwrap_or_default();
         let namespace = Namespace { labels, since: Instant::now() };
