@@ -203,7 +203,7 @@ impl Keeper {
 
     fn make(&self, names: &std::collections::BTreeSet<String>, pace: Pace) -> Result<Pair, Trouble> {
         self.metrics.certificates.inc();
-        Pair::make(names, pace.lifetime).map_err(|error| Trouble::Other(error.to_string()))
+        Pair::make(names, SystemTime::now(), pace.lifetime).map_err(|error| Trouble::Other(error.to_string()))
     }
 
     async fn write_secret(&self, name: &str, there: Option<&Value>, kept: &Kept) -> Result<bool, Trouble> {

@@ -57,7 +57,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustls::ServerConfig;
 use tokio::sync::watch;
@@ -286,7 +286,8 @@ fn read_identity(dir: &PathBuf) -> Result<(Paths, watch::Sender<Arc<Identity>>),
 /// A certificate that nobody trusts, so that probes are answered before there is a real one.
 fn nobodys() -> Result<Arc<rustls::sign::CertifiedKey>, StartError> {
     let names = BTreeSet::from([NAME.to_owned()]);
-    let pair = Pair::make(&names, Duration::from_hours(1)).map_err(|error| StartError::Tls(error.to_string()))?;
+    let pair = Pair::make(&names, SystemTime::now(), Duration::from_hours(1))
+        .map_err(|error| StartError::Tls(error.to_string()))?;
     pair.certified_key().ok_or_else(|| StartError::Tls("a certificate of our own cannot be used".to_owned()))
 }
 
