@@ -9,6 +9,7 @@ mod readme;
 mod restricted;
 mod runs;
 mod schemas;
+mod webhook;
 
 use std::fs;
 use std::io::Write as _;
