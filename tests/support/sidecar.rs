@@ -22,6 +22,10 @@ use super::pki::Pki;
 /// The most lines of log that are kept; more is a fault of the test.
 const LOG_LINES_MAX: usize = 200_000;
 
+/// Variables that make a machine look as an empty image does: it has no list of authorities.
+pub(crate) const NO_AUTHORITIES: [(&str, &str); 2] =
+    [("SSL_CERT_FILE", "/nonexistent/file"), ("SSL_CERT_DIR", "/nonexistent/folder")];
+
 /// The program under test, with an environment of its own.
 pub(crate) fn bfb() -> Command {
     program(Path::new(env!("CARGO_BIN_EXE_bfb")))
