@@ -10,6 +10,8 @@ need() { # command, package
 need cc gcc
 # The tests start servers of their own; the service that Debian's package starts is not used.
 [ "${1:-}" != test ] || need redis-server redis-server
+# For the certificates of `k8s/overlays/try`.
+[ "${1:-}" != test ] || need openssl openssl
 
 [ -z "$missing" ] && exit 0
 echo "installing:$missing" >&2
