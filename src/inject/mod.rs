@@ -19,6 +19,7 @@ mod resources;
 mod settings;
 mod sidecar;
 mod volumes;
+pub mod webhook;
 mod words;
 
 #[cfg(test)]
