@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::{items, object, rendered, text};
+use super::{items, object, read, rendered, text};
 
 /// The overlays that install it, each with its policy.
 const INSTALLS: [(&str, &str); 3] = [("fail", "Fail"), ("ignore", "Ignore"), ("cert-manager", "Fail")];
@@ -94,31 +94,42 @@ fn rights(objects: &[Value]) -> BTreeSet<String> {
     rights
 }
 
-#[test]
-fn it_may_do_no_more_than_it_does() {
-    const USUAL: [&str; 11] = [
-        "create leases@bfb-system",
-        "create secrets@bfb-system",
-        "get leases/bfb-webhook@bfb-system",
-        "get mutatingwebhookconfigurations/bfb",
-        "get namespaces",
-        "get secrets/bfb-webhook@bfb-system",
-        "list namespaces",
-        "update leases/bfb-webhook@bfb-system",
-        "update mutatingwebhookconfigurations/bfb",
-        "update secrets/bfb-webhook@bfb-system",
-        "watch namespaces",
-    ];
-    let of = |rights: &[&str]| rights.iter().map(|&right| right.to_owned()).collect::<BTreeSet<_>>();
-    assert_eq!(rights(&rendered("fail")), of(&USUAL));
-    assert_eq!(rights(&rendered("ignore")), &of(&USUAL) | &of(&["list pods", "create events"]));
-    let without =
-        ["create secrets@bfb-system", "get secrets/bfb-webhook@bfb-system", "update secrets/bfb-webhook@bfb-system"];
-    let without = &of(&without) | &of(&["update mutatingwebhookconfigurations/bfb"]);
-    assert_eq!(rights(&rendered("cert-manager")), &of(&USUAL) - &without, "cert-manager keeps both");
+/// What the webhook's module says that it needs, by what holds besides.
+fn needed(ignores: bool, makes_its_own: bool) -> BTreeSet<String> {
+    let source = read("src/inject/webhook/mod.rs");
+    let rows = source.lines().filter_map(|line| line.strip_prefix("//! | ")).filter(|row| row.contains('`'));
+    let mut needed = BTreeSet::new();
+    for row in rows {
+        let cells: Vec<&str> = row.trim_end_matches('|').split('|').map(str::trim).collect();
+        let [_, what, verbs, place] = cells[..] else { panic!("{row}") };
+        let words = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+        if what.contains("`failurePolicy: Ignore`") && !ignores
+            || what.contains("without `--identity`") && !makes_its_own
+        {
+            continue;
+        }
+        let resource = words(what).remove(0);
+        let name = match resource.as_str() {
+            "mutatingwebhookconfigurations" => "/bfb".to_owned(),
+            _ => what
+                .split_once(": `")
+                .map(|(_, name)| format!("/{}", name.split('`').next().unwrap()))
+                .unwrap_or_default(),
+        };
+        let place = if place == "cluster" { "" } else { "@bfb-system" };
+        needed.extend(words(verbs).iter().map(|verb| format!("{verb} {resource}{name}{place}")));
+    }
+    needed
 }
 
-/// What it counts.
-pub(super) fn metrics(metrics: &mut std::collections::BTreeMap<String, BTreeSet<String>>) {
-    let _ = metrics;
+#[test]
+fn it_may_do_what_it_needs_and_nothing_else() {
+    let usual = needed(false, true);
+    assert_eq!(usual.len(), 11, "{usual:?}");
+    assert_eq!(rights(&rendered("fail")), usual);
+    assert_eq!(rights(&rendered("ignore")), needed(true, true));
+    // The bundles are cert-manager's.
+    let mut with_cert_manager = needed(false, false);
+    assert!(with_cert_manager.remove("update mutatingwebhookconfigurations/bfb"));
+    assert_eq!(rights(&rendered("cert-manager")), with_cert_manager);
 }
