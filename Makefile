@@ -1,6 +1,6 @@
 # The commands of the README: each needs only a Rust toolchain (1.95 or newer), and installs the rest; `test-cluster` needs Go as
 # well.
-.PHONY: demo test test-cluster deps fuzz
+.PHONY: demo test test-cluster deps fuzz image test-image
 
 # Four upstreams over mutual TLS and a sidecar on localhost:7070; Ctrl-C ends it.
 demo: deps
@@ -33,3 +33,15 @@ fuzz:
 	cargo +nightly fuzz run domain_file -- -max_total_time=$(TIME)
 	cargo +nightly fuzz run url_template -- -max_total_time=$(TIME)
 	cargo +nightly fuzz run manifest -- -max_total_time=$(TIME)
+
+# The image of the Dockerfile, from a program that is built here (no base image is fetched). Needs buildah.
+TARGET := $(shell rustc -vV | sed -n 's/^host: //p')
+IMAGE ?= localhost/bfb:0.1.0
+image:
+	@sh tests/deps.sh image
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --bin bfb --target $(TARGET)
+	sh k8s/image.sh target/$(TARGET)/release/bfb $(IMAGE)
+
+# The image, tried in containers: size, user, no network, names, the demo's upstreams and a sidecar. Needs root.
+test-image: image
+	sh tests/image.sh $(IMAGE)

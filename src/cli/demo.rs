@@ -114,7 +114,11 @@ impl Demo {
     /// The upstreams alone, until they are told to end.
     async fn only_upstreams(&self, dir: &Path) -> ExitCode {
         let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
-        let ports = Ports { control: self.control, ..Ports::OF_A_CLUSTER };
+        // With the control at any port that is free, so are they all.
+        let ports = match self.control {
+            0 => Ports { control: 0, ..Ports::default() },
+            control => Ports { control, ..Ports::OF_A_CLUSTER },
+        };
         let started = Upstreams::start_for_others(dir, self.seed, ports);
         let (upstreams, mut interrupt, mut terminate) = match (started, signals) {
             (Ok(upstreams), (Ok(interrupt), Ok(terminate))) => (upstreams, interrupt, terminate),

@@ -15,10 +15,10 @@ use crate::support::objects::{ASKS, annotations, assert_injected, overdue, owner
 fn injected(object: &Value) -> Value {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bfb"));
     command.env_clear().args(["inject", "-f", "-"]);
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(object.to_string().as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "{object:#}");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     manifest::documents(Path::new("result"), std::str::from_utf8(&output.stdout).unwrap()).unwrap().remove(0)
 }
 

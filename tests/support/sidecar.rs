@@ -14,6 +14,10 @@ use super::domain::DomainFile;
 use super::pki::Pki;
 use super::process::{Process, metric};
 
+/// Variables that make a machine look as an empty image does: it has no list of authorities.
+pub(crate) const NO_AUTHORITIES: [(&str, &str); 2] =
+    [("SSL_CERT_FILE", "/nonexistent/file"), ("SSL_CERT_DIR", "/nonexistent/folder")];
+
 /// The program under test, with an environment of its own.
 pub(crate) fn bfb() -> Command {
     program(Path::new(env!("CARGO_BIN_EXE_bfb")))

@@ -81,6 +81,8 @@ impl ControlPlane {
         plane.processes.push(plane.start_controllers());
         let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE}});
         plane.admin().create(&node).await.object();
+        // As if a kubelet had said that it is well: no pod of a `DaemonSet` goes to a node that is not.
+        plane.admin().merge(&node, &json!({"spec": {"taints": null}})).await.object();
         plane
     }
 
