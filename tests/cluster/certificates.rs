@@ -6,7 +6,8 @@ use serde_json::json;
 
 use crate::support::api::text;
 use crate::support::control_plane::ControlPlane;
-use crate::support::installation::{Installation, Policy, SHORT_LIVED};
+use crate::support::installation::{Installation, SHORT_LIVED};
+use crate::support::kustomize::Overlay;
 use crate::support::stream::Stream;
 use crate::support::until;
 
@@ -16,7 +17,7 @@ const GENERATIONS: usize = 4;
 #[tokio::test]
 async fn certificates_rotate_under_a_stream_of_admissions_with_none_failed() {
     let plane = ControlPlane::shared().await;
-    let mut webhook = Installation::of(plane, "rotation", Policy::Fail).await;
+    let mut webhook = Installation::of(plane, "rotation", Overlay::Fail).await;
     webhook.namespace("rotation", &json!({})).await;
     webhook.start("one", &[SHORT_LIVED]).await;
     webhook.start("two", &[SHORT_LIVED]).await;
@@ -37,7 +38,7 @@ async fn certificates_rotate_under_a_stream_of_admissions_with_none_failed() {
 #[tokio::test]
 async fn a_bundle_that_somebody_overwrites_is_repaired() {
     let plane = ControlPlane::shared().await;
-    let mut webhook = Installation::of(plane, "repair", Policy::Fail).await;
+    let mut webhook = Installation::of(plane, "repair", Overlay::Fail).await;
     webhook.namespace("repair", &json!({})).await;
     webhook.start("one", &[]).await;
     webhook.serves("repair").await;
@@ -55,7 +56,7 @@ async fn a_bundle_that_somebody_overwrites_is_repaired() {
 #[tokio::test]
 async fn a_certificate_that_somebody_deletes_is_made_anew() {
     let plane = ControlPlane::shared().await;
-    let mut webhook = Installation::of(plane, "deleted", Policy::Fail).await;
+    let mut webhook = Installation::of(plane, "deleted", Overlay::Fail).await;
     webhook.namespace("deleted", &json!({})).await;
     webhook.start("one", &[]).await;
     webhook.serves("deleted").await;

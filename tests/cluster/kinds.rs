@@ -5,14 +5,15 @@ use serde_json::json;
 
 use crate::support::api::text;
 use crate::support::control_plane::ControlPlane;
-use crate::support::installation::{Installation, Policy};
+use crate::support::installation::Installation;
+use crate::support::kustomize::Overlay;
 use crate::support::objects::{ASKS, annotations, assert_injected, init_containers, overdue, owners, pod};
 use crate::support::until;
 
 #[tokio::test]
 async fn pods_of_every_kind_come_out_injected_and_pass_the_restricted_standard() {
     let plane = ControlPlane::shared().await;
-    let mut webhook = Installation::of(plane, "kinds", Policy::Fail).await;
+    let mut webhook = Installation::of(plane, "kinds", Overlay::Fail).await;
     webhook.namespace("kinds", &json!({})).await;
     webhook.start("one", &[]).await;
     webhook.serves("kinds").await;
@@ -35,7 +36,7 @@ async fn pods_of_every_kind_come_out_injected_and_pass_the_restricted_standard()
 #[tokio::test]
 async fn a_pod_says_what_its_sidecar_is_told_and_keeps_what_it_has() {
     let plane = ControlPlane::shared().await;
-    let mut webhook = Installation::of(plane, "told", Policy::Fail).await;
+    let mut webhook = Installation::of(plane, "told", Overlay::Fail).await;
     webhook.namespace("told", &json!({})).await;
     webhook.start("one", &[]).await;
     webhook.serves("told").await;
@@ -59,7 +60,7 @@ async fn a_pod_says_what_its_sidecar_is_told_and_keeps_what_it_has() {
 #[tokio::test]
 async fn pods_of_a_namespace_that_asks_for_all_come_out_injected() {
     let plane = ControlPlane::shared().await;
-    let mut webhook = Installation::of(plane, "labelled", Policy::Fail).await;
+    let mut webhook = Installation::of(plane, "labelled", Overlay::Fail).await;
     webhook.namespace("labelled", &json!({"bfb.dev/inject": "customer.orders"})).await;
     webhook.start("one", &[]).await;
     webhook.serves("labelled").await;
@@ -86,7 +87,7 @@ async fn pods_of_a_namespace_that_asks_for_all_come_out_injected() {
 #[tokio::test]
 async fn what_cannot_be_is_refused_with_the_name_of_the_annotation() {
     let plane = ControlPlane::shared().await;
-    let mut webhook = Installation::of(plane, "refused", Policy::Fail).await;
+    let mut webhook = Installation::of(plane, "refused", Overlay::Fail).await;
     webhook.namespace("refused", &json!({})).await;
     webhook.start("one", &[]).await;
     webhook.serves("refused").await;

@@ -2,6 +2,7 @@
 //! controllers, and etcd. `make test-cluster` builds them and runs this.
 #![allow(clippy::unwrap_used, reason = "a test that cannot set itself up should stop there")]
 
+mod cert_manager;
 mod certificates;
 mod kinds;
 mod leaders;

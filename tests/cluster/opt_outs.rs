@@ -4,13 +4,14 @@
 use serde_json::json;
 
 use crate::support::control_plane::ControlPlane;
-use crate::support::installation::{Installation, Policy};
+use crate::support::installation::Installation;
+use crate::support::kustomize::Overlay;
 use crate::support::objects::{ASKS, annotations, assert_injected, assert_untouched, pod};
 
 #[tokio::test]
 async fn pods_that_say_no_or_say_nothing_are_left_alone() {
     let plane = ControlPlane::shared().await;
-    let mut webhook = Installation::of(plane, "opt-outs", Policy::Fail).await;
+    let mut webhook = Installation::of(plane, "opt-outs", Overlay::Fail).await;
     webhook.namespace("opt-outs", &json!({})).await;
     webhook.namespace("opt-outs-all", &json!({"bfb.dev/inject": "customer"})).await;
     webhook.namespace("opt-outs-none", &json!({"bfb.dev/inject": "false"})).await;
@@ -36,7 +37,7 @@ async fn pods_that_say_no_or_say_nothing_are_left_alone() {
 #[tokio::test]
 async fn the_pods_of_the_cluster_and_of_the_webhook_are_left_alone_whatever_they_say() {
     let plane = ControlPlane::shared().await;
-    let mut webhook = Installation::of(plane, "left-alone", Policy::Fail).await;
+    let mut webhook = Installation::of(plane, "left-alone", Overlay::Fail).await;
     webhook.namespace("left-alone", &json!({})).await;
     let own = webhook.namespace.clone();
     for namespace in ["kube-system", &own] {

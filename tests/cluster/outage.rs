@@ -4,14 +4,15 @@ use serde_json::{Value, json};
 
 use crate::support::api::text;
 use crate::support::control_plane::ControlPlane;
-use crate::support::installation::{Installation, Policy, SHORT_LEASE, WATCHFUL};
+use crate::support::installation::{Installation, SHORT_LEASE, WATCHFUL};
+use crate::support::kustomize::Overlay;
 use crate::support::objects::{ASKS, annotations, assert_injected, assert_untouched, owners, pod};
 use crate::support::until;
 
 #[tokio::test]
 async fn with_the_webhook_down_fail_refuses_only_the_pods_that_asked() {
     let plane = ControlPlane::shared().await;
-    let mut webhook = Installation::of(plane, "fail", Policy::Fail).await;
+    let mut webhook = Installation::of(plane, "fail", Overlay::Fail).await;
     webhook.namespace("fail", &json!({})).await;
     webhook.namespace("fail-all", &json!({"bfb.dev/inject": "customer"})).await;
     webhook.start("one", &[]).await;
@@ -47,7 +48,7 @@ async fn with_the_webhook_down_fail_refuses_only_the_pods_that_asked() {
 #[tokio::test]
 async fn with_the_webhook_down_ignore_lets_pods_through_and_the_watchdog_tells_of_them() {
     let plane = ControlPlane::shared().await;
-    let mut webhook = Installation::of(plane, "ignore", Policy::Ignore).await;
+    let mut webhook = Installation::of(plane, "ignore", Overlay::Ignore).await;
     webhook.namespace("ignore", &json!({})).await;
     webhook.start("one", &[SHORT_LEASE]).await;
     webhook.serves("ignore").await;

@@ -4,14 +4,15 @@
 use serde_json::json;
 
 use crate::support::control_plane::ControlPlane;
-use crate::support::installation::{Installation, Policy, SHORT_LIVED};
+use crate::support::installation::{Installation, SHORT_LIVED};
+use crate::support::kustomize::Overlay;
 use crate::support::stream::Stream;
 use crate::support::until;
 
 #[tokio::test]
 async fn an_api_server_that_restarts_in_mid_stream_finds_the_webhook_as_it_was() {
     let plane = ControlPlane::start().await;
-    let mut webhook = Installation::as_it_is(&plane, Policy::Fail).await;
+    let mut webhook = Installation::as_it_is(&plane, Overlay::Fail).await;
     webhook.namespace("restarts", &json!({})).await;
     for replica in ["one", "two"] {
         webhook.start(replica, &[SHORT_LIVED]).await;

@@ -3,14 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::PathBuf;
 
-use bfb::inject::manifest;
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::api::{Api, text};
 use super::control_plane::ControlPlane;
+use super::kustomize::{self, Overlay};
 use super::objects::{ASKS, annotations, is_injected, pod};
 use super::port::free;
 use super::process::Process;
@@ -20,6 +20,8 @@ use super::until;
 const NAMESPACE: &str = "bfb-system";
 const CONFIGURATION: &str = "bfb";
 const ACCOUNT: &str = "bfb-webhook";
+/// Where a pod has the certificate of somebody else.
+const IDENTITY: &str = "/etc/bfb/identity";
 /// The label by which the tests that share a control plane keep out of each other's namespaces.
 const TEST: &str = "test";
 
@@ -29,15 +31,6 @@ pub(crate) const SHORT_LIVED: &str = "--certificate-lifetime=9s";
 pub(crate) const SHORT_LEASE: &str = "--leader-lease=2s";
 /// The watchdog looks all the time.
 pub(crate) const WATCHFUL: &str = "--watchdog-every=500ms";
-
-/// What holds while no replica answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Policy {
-    /// `k8s/overlays/fail`.
-    Fail,
-    /// `k8s/overlays/ignore`.
-    Ignore,
-}
 
 /// The webhook in a cluster.
 pub(crate) struct Installation<'p> {
@@ -57,16 +50,16 @@ pub(crate) struct Installation<'p> {
 
 impl<'p> Installation<'p> {
     /// As it is: for a control plane of a test's own.
-    pub(crate) async fn as_it_is(plane: &'p ControlPlane, policy: Policy) -> Self {
-        Self::install(plane, None, policy).await
+    pub(crate) async fn as_it_is(plane: &'p ControlPlane, overlay: Overlay) -> Self {
+        Self::install(plane, None, overlay).await
     }
 
     /// Under names of the test's, for the namespaces that [`Self::namespace`] makes.
-    pub(crate) async fn of(plane: &'p ControlPlane, test: &str, policy: Policy) -> Self {
-        Self::install(plane, Some(test), policy).await
+    pub(crate) async fn of(plane: &'p ControlPlane, test: &str, overlay: Overlay) -> Self {
+        Self::install(plane, Some(test), overlay).await
     }
 
-    async fn install(plane: &'p ControlPlane, test: Option<&str>, policy: Policy) -> Self {
+    async fn install(plane: &'p ControlPlane, test: Option<&str>, overlay: Overlay) -> Self {
         let (namespace, configuration) = match test {
             Some(test) => (format!("{NAMESPACE}-{test}"), format!("{CONFIGURATION}-{test}")),
             None => (NAMESPACE.to_owned(), CONFIGURATION.to_owned()),
@@ -83,8 +76,8 @@ impl<'p> Installation<'p> {
             replicas: BTreeMap::new(),
         };
         let admin = plane.admin();
-        for object in manifests(policy) {
-            let object = admin.apply(&installation.renamed(object, policy)).await;
+        for object in kustomize::objects(overlay) {
+            let object = admin.apply(&installation.renamed(object)).await;
             installation.learn(&object);
         }
         let accounts = format!("/api/v1/namespaces/{}/serviceaccounts/{ACCOUNT}/token", installation.namespace);
@@ -94,13 +87,7 @@ impl<'p> Installation<'p> {
     }
 
     /// The object as this test has it.
-    fn renamed(&self, mut object: Value, policy: Policy) -> Value {
-        if object["kind"] == "MutatingWebhookConfiguration" && policy == Policy::Ignore {
-            // What the overlay's patch does.
-            for webhook in object["webhooks"].as_array_mut().unwrap() {
-                webhook["failurePolicy"] = "Ignore".into();
-            }
-        }
+    fn renamed(&self, mut object: Value) -> Value {
         let Some(test) = &self.test else { return object };
         replace(&mut object, NAMESPACE, &self.namespace);
         match text(&object, "/kind").as_str() {
@@ -133,6 +120,7 @@ impl<'p> Installation<'p> {
                 let container = &object["spec"]["template"]["spec"]["containers"][0];
                 let mut args: Value = container["args"].clone();
                 replace(&mut args, CONFIGURATION, &self.configuration);
+                replace(&mut args, IDENTITY, self.identity().to_str().unwrap());
                 self.args = serde_json::from_value(args).unwrap();
                 let variables = container["env"].as_array().unwrap().iter();
                 let plain = variables.filter(|variable| variable["value"].is_string());
@@ -151,6 +139,11 @@ impl<'p> Installation<'p> {
             all_labels.insert(TEST.to_owned(), json!(test));
         }
         self.plane.namespace(name, &all).await;
+    }
+
+    /// The folder of the certificate that somebody else makes.
+    pub(crate) fn identity(&self) -> PathBuf {
+        self.plane.dir().join(format!("{}-identity", self.configuration))
     }
 
     /// Starts a replica with more arguments, and waits until it is ready.
@@ -288,34 +281,21 @@ impl<'p> Installation<'p> {
     }
 }
 
-/// The objects of `k8s/base`, and what the overlay adds, in the order in which they can be created.
-fn manifests(policy: Policy) -> Vec<Value> {
-    let more: &[&str] = if policy == Policy::Ignore { &["components/ignore/watchdog.yaml"] } else { &[] };
-    let base = ["namespace", "rbac", "service", "deployment", "network", "configuration"];
-    let files = base.iter().map(|name| format!("base/{name}.yaml")).chain(more.iter().map(|&it| it.to_owned()));
-    files.flat_map(|file| documents(&file)).collect()
-}
-
 /// What the manifests grant: each verb on each resource.
-pub(crate) fn granted(policy: Policy) -> BTreeSet<(String, String)> {
+pub(crate) fn granted(overlay: Overlay) -> BTreeSet<(String, String)> {
     let texts = |rule: &Value, key: &str| {
         let list = rule[key].as_array().cloned().unwrap_or_default();
         list.into_iter().filter_map(|it| it.as_str().map(str::to_owned)).collect::<Vec<_>>()
     };
-    let rules = manifests(policy).into_iter().flat_map(|object| object["rules"].as_array().cloned().unwrap_or_default());
+    let rules = kustomize::objects(overlay)
+        .into_iter()
+        .flat_map(|object| object["rules"].as_array().cloned().unwrap_or_default());
     let acts = rules.flat_map(|rule| {
         let resources = texts(&rule, "resources");
         let verbs = texts(&rule, "verbs").into_iter();
         verbs.flat_map(move |verb| resources.clone().into_iter().map(move |resource| (verb.clone(), resource)))
     });
     acts.collect()
-}
-
-/// The objects of a file of `k8s/`.
-fn documents(file: &str) -> Vec<Value> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("k8s").join(file);
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{file}: {error}"));
-    manifest::documents(&path, &text).unwrap()
 }
 
 /// Replaces every text that is `from`, wherever it stands.

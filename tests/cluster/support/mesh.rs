@@ -74,7 +74,7 @@ async fn serve(listener: TcpListener, acceptor: TlsAcceptor) {
 }
 
 async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
-    let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let body = request.into_body().collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let review: Value = serde_json::from_slice(&body).unwrap_or_default();
     let mut response = json!({"uid": review["request"]["uid"], "allowed": true});
     let patch = patch(&review["request"]["object"]);

@@ -4,6 +4,7 @@
 pub(crate) mod api;
 pub(crate) mod control_plane;
 pub(crate) mod installation;
+pub(crate) mod kustomize;
 pub(crate) mod mesh;
 pub(crate) mod objects;
 #[path = "../../support/port.rs"]

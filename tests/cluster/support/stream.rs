@@ -12,7 +12,7 @@ use super::objects::{ASKS, annotations, is_injected, pod};
 use super::{GLANCE, until};
 
 /// How many pods are created at once.
-const LANES: usize = 4;
+pub(crate) const LANES: usize = 4;
 
 /// What came of the admissions so far.
 #[derive(Debug, Clone, Default)]
