@@ -25,3 +25,4 @@ fuzz:
 	cargo +nightly fuzz run domain_file -- -max_total_time=$(TIME)
 	cargo +nightly fuzz run url_template -- -max_total_time=$(TIME)
 	cargo +nightly fuzz run manifest -- -max_total_time=$(TIME)
+	cargo +nightly fuzz run review -- -max_total_time=$(TIME)

@@ -7,6 +7,7 @@ mod command;
 mod public;
 mod readme;
 mod restricted;
+mod reviews;
 mod runs;
 mod schemas;
 mod webhook;

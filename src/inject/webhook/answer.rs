@@ -18,7 +18,7 @@ use super::keeper::Found;
 use super::metrics::{Admission, Metrics};
 use super::namespaces::Namespaces;
 use super::review::{Review, Subject};
-use super::verdict::{within, without_namespace};
+use super::verdict::{by_label, without_namespace};
 use crate::serve::Answering;
 
 /// The largest review, in bytes: what an API server takes as a request.
@@ -133,7 +133,7 @@ impl Admissions {
         let verdict = match without_namespace(pod, &self.0.defaults) {
             Some(verdict) => verdict,
             None => match self.0.namespaces.label(namespace).await {
-                Ok(label) => within(pod, &self.0.defaults, namespace, label.as_deref()),
+                Ok(label) => by_label(pod, &self.0.defaults, namespace, label.as_deref()),
                 Err(error) => {
                     tracing::warn!(%error, namespace, "an admission failed: the labels of the namespace are not known");
                     let said = format!("the labels of the namespace are not known: {error}\n");

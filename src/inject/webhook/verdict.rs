@@ -45,6 +45,11 @@ pub fn without_namespace(pod: &Value, defaults: &Defaults) -> Option<Verdict> {
 
 /// Decides on a pod of `namespace`, whose label [`LABEL`] says `label`.
 pub fn within(pod: &Value, defaults: &Defaults, namespace: &str, label: Option<&str>) -> Verdict {
+    without_namespace(pod, defaults).unwrap_or_else(|| by_label(pod, defaults, namespace, label))
+}
+
+/// The same for a pod that does not say it all by itself.
+pub(super) fn by_label(pod: &Value, defaults: &Defaults, namespace: &str, label: Option<&str>) -> Verdict {
     let Some(label) = label else { return verdict(inject(pod, defaults)) };
     match defaults.of_namespace(label) {
         Ok(defaults) => verdict(inject(pod, &defaults)),
