@@ -29,7 +29,7 @@ fn places(document: &Value) -> Vec<String> {
         let here = places[at].clone();
         match document.pointer(&here).unwrap() {
             Value::Object(object) => {
-                places.extend(object.keys().map(|key| format!("{here}/{}", key.replace('~', "~0").replace('/', "~1"))))
+                places.extend(object.keys().map(|key| format!("{here}/{}", key.replace('~', "~0").replace('/', "~1"))));
             }
             Value::Array(list) => places.extend((0..list.len()).map(|nth| format!("{here}/{nth}"))),
             _ => {}

@@ -6,7 +6,6 @@ use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::process::{Command, ExitStatus, Stdio};
-use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::watch;
@@ -101,15 +100,6 @@ impl Process {
     pub(crate) fn lines(&self) -> Vec<Value> {
         let lines = self.log.borrow();
         lines.iter().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"))).collect()
-    }
-
-    /// The time of a core that it has used.
-    pub(crate) fn cpu(&self) -> Duration {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap();
-        // proc(5): after the name in parentheses, utime and stime are the 12th and 13th, in hundredths of a second.
-        let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
-        let ticks = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
-        Duration::from_millis(ticks * 10)
     }
 
     /// Its resident memory in KiB.

@@ -17,8 +17,8 @@ fn said(mut response: Value) -> Value {
 #[tokio::test]
 async fn pods_that_ask_are_patched_and_others_are_not() {
     let server = Apiserver::start().await;
-    server.namespace("labelled", json!({"bfb.dev/inject": "customer.orders"}));
-    server.namespace("opted-out", json!({"bfb.dev/inject": "false"}));
+    server.namespace("labelled", &json!({"bfb.dev/inject": "customer.orders"}));
+    server.namespace("opted-out", &json!({"bfb.dev/inject": "false"}));
     let webhook = Webhook::ready(&server, &["--image", "shop/bfb:9", "--set", "memory=32MiB"]).await;
     let admit = |namespace: &'static str, annotations: Value| {
         let (webhook, server) = (&webhook, &server);
@@ -54,7 +54,7 @@ async fn pods_that_ask_are_patched_and_others_are_not() {
 #[tokio::test]
 async fn a_pod_that_cannot_be_injected_is_refused_with_every_reason() {
     let server = Apiserver::start().await;
-    server.namespace("mislabelled", json!({"bfb.dev/inject": "Customer"}));
+    server.namespace("mislabelled", &json!({"bfb.dev/inject": "Customer"}));
     let webhook = Webhook::ready(&server, &[]).await;
     let asked = json!({"bfb.dev/inject": "customer", "bfb.dev/memry": "1", "bfb.dev/log": "loud"});
     let answer = webhook.admit(&server, &creation("shop", &asked)).await.unwrap();

@@ -32,7 +32,7 @@ fn events(server: &Apiserver, namespace: &str) -> Vec<Value> {
 async fn pods_that_passed_without_their_sidecar_are_told_of_once() {
     let server = Apiserver::start().await;
     server.put(CONFIGURATION, configuration("Ignore"));
-    server.namespace("labelled", json!({"bfb.dev/inject": "customer"}));
+    server.namespace("labelled", &json!({"bfb.dev/inject": "customer"}));
     server.put(
         "/api/v1/namespaces/kube-system",
         json!({"metadata": {"name": "kube-system", "labels": {"kubernetes.io/metadata.name": "kube-system"}}}),
