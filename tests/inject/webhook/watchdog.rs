@@ -62,7 +62,7 @@ async fn pods_that_passed_without_their_sidecar_are_told_of_once() {
     assert_eq!((&event["reason"], &event["type"]), (&json!("SidecarMissing"), &json!("Warning")));
     assert_eq!(event["involvedObject"]["uid"], "uid-labelled-silent");
     let message = event["message"].as_str().unwrap();
-    assert!(message.contains("lacks its sidecar: `customer` (hint: delete it"), "{message}");
+    assert!(message.contains("lacks its sidecar: `customer`; it was created while"), "{message}");
 
     // It is looked at again, and not told of again; one that was created anew is fine.
     let asked = server.asked("GET /api/v1/pods");
