@@ -8,6 +8,7 @@ mod pod;
 mod public;
 mod readme;
 pub(crate) mod restricted;
+mod reviews;
 mod runs;
 pub(crate) mod schemas;
 mod shutdown;

@@ -15,7 +15,7 @@ use bfb::identity::issue::Leaf;
 use bytes::Bytes;
 use futures_util::stream::StreamExt as _;
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody};
+use http_body_util::{BodyExt as _, Collected, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -80,7 +80,7 @@ impl Apiserver {
         let shared = Arc::new(Shared { state: Mutex::new(state), version: watch::Sender::new(0) });
         let mut server = Self { shared, address, dir, tls: TlsAcceptor::from(Arc::new(config)), running: None };
         server.put("/api/v1/namespaces/bfb-system", json!({"metadata": {"name": "bfb-system"}}));
-        server.namespace("shop", json!({}));
+        server.namespace("shop", &json!({}));
         server.put(CONFIGURATION, configuration("Fail"));
         server.serve(listener);
         server
@@ -129,7 +129,7 @@ impl Apiserver {
     }
 
     /// Puts a namespace with these labels.
-    pub(crate) fn namespace(&self, name: &str, labels: Value) {
+    pub(crate) fn namespace(&self, name: &str, labels: &Value) {
         self.put(&format!("/api/v1/namespaces/{name}"), json!({"metadata": {"name": name, "labels": labels}}));
     }
 
@@ -304,7 +304,7 @@ impl Shared {
                 Some((key.to_owned(), value.to_owned()))
             })
             .collect();
-        let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+        let body = request.into_body().collect().await.map(Collected::to_bytes).unwrap_or_default();
         let body: Value = serde_json::from_slice(&body).unwrap_or_default();
         {
             let mut state = self.state.lock().unwrap();

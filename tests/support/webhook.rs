@@ -79,12 +79,12 @@ impl Webhook {
 
     /// `GET path` as a kubelet asks.
     pub(crate) async fn probe(&self, path: &str) -> Got {
-        self.send(get(path)).await
+        self.send(Http::One, get(path)).await
     }
 
     /// Any request, whoever we are.
-    pub(crate) async fn send(&self, request: Asked) -> Got {
-        let mut connection = connect(self.address, anybody(), Http::One).await.unwrap();
+    pub(crate) async fn send(&self, http: Http, request: Asked) -> Got {
+        let mut connection = connect(self.address, anybody(), http).await.unwrap();
         match connection.send(request).await {
             Ok(got) => got,
             Err(lost) => panic!("no answer: {lost:?}\n{}", self.log()),

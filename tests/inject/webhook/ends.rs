@@ -77,7 +77,7 @@ async fn told_twice_it_ends_at_once() {
 #[tokio::test]
 async fn an_api_server_that_was_away_finds_all_as_it_was() {
     let mut server = Apiserver::start().await;
-    server.namespace("labelled", json!({"bfb.dev/inject": "customer"}));
+    server.namespace("labelled", &json!({"bfb.dev/inject": "customer"}));
     let webhook = Webhook::ready(&server, &[]).await;
     server.stop().await;
     webhook.logged("API servers may not believe us").await;
@@ -88,7 +88,7 @@ async fn an_api_server_that_was_away_finds_all_as_it_was() {
     let bundle = server.bundle();
     spoil(&server);
     server.until("the bundle is repaired", |server| server.bundle() == bundle).await;
-    server.namespace("later", json!({"bfb.dev/inject": "customer"}));
+    server.namespace("later", &json!({"bfb.dev/inject": "customer"}));
     let answer = webhook.admit(&server, &creation("later", &json!({}))).await.unwrap();
     assert!(answer["patch"].is_string());
 }

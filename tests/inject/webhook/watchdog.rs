@@ -32,7 +32,7 @@ fn events(server: &Apiserver, namespace: &str) -> Vec<Value> {
 async fn pods_that_passed_without_their_sidecar_are_told_of_once() {
     let server = Apiserver::start().await;
     server.put(CONFIGURATION, configuration("Ignore"));
-    server.namespace("labelled", json!({"bfb.dev/inject": "customer"}));
+    server.namespace("labelled", &json!({"bfb.dev/inject": "customer"}));
     server.put(
         "/api/v1/namespaces/kube-system",
         json!({"metadata": {"name": "kube-system", "labels": {"kubernetes.io/metadata.name": "kube-system"}}}),
@@ -62,7 +62,7 @@ async fn pods_that_passed_without_their_sidecar_are_told_of_once() {
     assert_eq!((&event["reason"], &event["type"]), (&json!("SidecarMissing"), &json!("Warning")));
     assert_eq!(event["involvedObject"]["uid"], "uid-labelled-silent");
     let message = event["message"].as_str().unwrap();
-    assert!(message.contains("lacks its sidecar: `customer` (hint: delete it"), "{message}");
+    assert!(message.contains("lacks its sidecar: `customer`; it was created while"), "{message}");
 
     // It is looked at again, and not told of again; one that was created anew is fine.
     let asked = server.asked("GET /api/v1/pods");
