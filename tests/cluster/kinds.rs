@@ -55,6 +55,13 @@ async fn a_pod_says_what_its_sidecar_is_told_and_keeps_what_it_has() {
     assert!(volumes.contains("bfb-domain-customer") && volumes.contains("bfb-domain-orders"), "{volumes}");
     assert!(pod["spec"]["containers"][0]["volumeMounts"].to_string().contains("/run/bfb"), "{pod:#}");
     assert_eq!(pod["metadata"]["annotations"]["kubectl.kubernetes.io/default-container"], "app");
+
+    // What it should know is said where `kubectl` shows it.
+    let mut hasty = self::pod("told", "hasty", &annotations(ASKS));
+    hasty["spec"]["terminationGracePeriodSeconds"] = 10.into();
+    let answer = plane.admin().create(&hasty).await;
+    let warned = answer.warnings.iter().any(|warning| warning.contains("the pod is killed 10s after"));
+    assert!(warned && answer.is_done(), "{answer:?}");
 }
 
 #[tokio::test]
