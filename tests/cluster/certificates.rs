@@ -8,11 +8,14 @@ use crate::support::api::text;
 use crate::support::control_plane::ControlPlane;
 use crate::support::installation::{Installation, SHORT_LIVED};
 use crate::support::kustomize::Overlay;
+use crate::support::objects::{ASKS, annotations, assert_injected, pod};
 use crate::support::stream::Stream;
 use crate::support::until;
 
 /// How many certificates, and authorities, come and go in a test.
 const GENERATIONS: usize = 4;
+/// How many handshakes there are between two looks at the certificate.
+const HANDSHAKES: usize = 20;
 
 #[tokio::test]
 async fn certificates_rotate_under_a_stream_of_admissions_with_none_failed() {
@@ -33,6 +36,29 @@ async fn certificates_rotate_under_a_stream_of_admissions_with_none_failed() {
     stream.more(100).await;
     let tally = stream.end().await;
     assert_eq!((tally.wrong, tally.unanswered), (0, 0), "{tally:?}");
+}
+
+/// Connections live long, and a certificate matters when one begins: here each admission has its own.
+#[tokio::test]
+async fn every_connection_that_an_api_server_begins_meets_a_certificate_that_it_trusts() {
+    let plane = ControlPlane::shared().await;
+    let mut webhook = Installation::of(plane, "handshakes", Overlay::Fail).await;
+    webhook.namespace("handshakes", &json!({})).await;
+    webhook.start("one", &[SHORT_LIVED]).await;
+    webhook.start("two", &[SHORT_LIVED]).await;
+    webhook.serves("handshakes").await;
+    let admin = plane.admin();
+    let asks = pod("handshakes", "asks", &annotations(ASKS));
+    let mut leaves = BTreeSet::new();
+    until("certificates come and go", async || {
+        for _ in 0..HANDSHAKES {
+            webhook.cut().await;
+            assert_injected(&admin.rehearse(&asks).await.unwrap().object());
+        }
+        leaves.insert(text(&webhook.secret().await?, "/data/tls.crt"));
+        (leaves.len() > GENERATIONS).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

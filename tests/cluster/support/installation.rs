@@ -181,6 +181,11 @@ impl<'p> Installation<'p> {
         self.plane.services().set(&self.service, behind);
     }
 
+    /// Ends the API server's connections to the webhook: the next one begins with a handshake.
+    pub(crate) async fn cut(&self) {
+        self.plane.services().cut(&self.service).await;
+    }
+
     /// Waits until pods of `namespace` that ask are injected: the API server has heard of the authority.
     pub(crate) async fn serves(&self, namespace: &str) {
         let admin = self.admin();

@@ -6,8 +6,11 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpStream, UnixListener, UnixStream};
+use tokio::sync::watch;
+
+use super::until;
 
 /// The longest head of a request that is read.
 const HEAD_LINES_MAX: usize = 20;
@@ -15,13 +18,29 @@ const HEAD_LINES_MAX: usize = 20;
 /// Who stands behind each Service, by its cluster address and port.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Services {
-    behind: Arc<Mutex<HashMap<String, Vec<SocketAddr>>>>,
+    known: Arc<Mutex<HashMap<String, Service>>>,
+}
+
+/// One of them.
+#[derive(Debug, Clone, Default)]
+struct Service {
+    behind: Vec<SocketAddr>,
+    /// Connections hold a receiver each; a word of it ends them.
+    cut: watch::Sender<()>,
 }
 
 impl Services {
     /// Puts these behind a Service, in the place of those before.
     pub(crate) fn set(&self, address: &str, behind: Vec<SocketAddr>) {
-        self.behind.lock().unwrap().insert(address.to_owned(), behind);
+        self.known.lock().unwrap().entry(address.to_owned()).or_default().behind = behind;
+    }
+
+    /// Ends all connections to a Service, and waits until the API server has closed its side of them too: what it asks next
+    /// goes over a new one.
+    pub(crate) async fn cut(&self, address: &str) {
+        let cut = self.service(address).cut;
+        cut.send_replace(());
+        until("connections are closed", async || (cut.receiver_count() == 0).then_some(())).await;
     }
 
     /// Answers `CONNECT` on a Unix socket, as long as its runtime lives.
@@ -35,27 +54,37 @@ impl Services {
         });
     }
 
+    fn service(&self, address: &str) -> Service {
+        self.known.lock().unwrap().get(address).cloned().unwrap_or_default()
+    }
+
     async fn connect(self, stream: UnixStream) -> Option<()> {
         let mut stream = BufReader::new(stream);
-        let to = asked(&mut stream).await?;
-        let Some(mut behind) = self.reach(&to).await else {
+        let service = self.service(&asked(&mut stream).await?);
+        let mut cut = service.cut.subscribe();
+        let Some(mut behind) = reach(service.behind).await else {
             return stream.write_all(b"HTTP/1.1 503 nobody stands behind it\r\n\r\n").await.ok();
         };
         stream.write_all(b"HTTP/1.1 200 connected\r\n\r\n").await.ok()?;
-        tokio::io::copy_bidirectional(&mut stream, &mut behind).await.ok().map(drop)
-    }
-
-    /// A connection to one of those behind; who refuses is passed over.
-    async fn reach(&self, to: &str) -> Option<TcpStream> {
-        let mut behind = self.behind.lock().unwrap().get(to).cloned().unwrap_or_default();
-        fastrand::shuffle(&mut behind);
-        for address in behind {
-            if let Ok(stream) = TcpStream::connect(address).await {
-                return Some(stream);
-            }
+        tokio::select! {
+            done = tokio::io::copy_bidirectional(&mut stream, &mut behind) => return done.ok().map(drop),
+            cut = cut.changed() => cut.ok()?,
         }
-        None
+        drop(behind);
+        stream.shutdown().await.ok()?;
+        stream.read_to_end(&mut Vec::new()).await.ok().map(drop)
     }
+}
+
+/// A connection to one of those; who refuses is passed over.
+async fn reach(mut behind: Vec<SocketAddr>) -> Option<TcpStream> {
+    fastrand::shuffle(&mut behind);
+    for address in behind {
+        if let Ok(stream) = TcpStream::connect(address).await {
+            return Some(stream);
+        }
+    }
+    None
 }
 
 /// The address that a `CONNECT` names.
