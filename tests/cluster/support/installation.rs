@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::api::{Api, text};
@@ -169,8 +168,7 @@ impl<'p> Installation<'p> {
         let what = format!("webhook {replica} is ready");
         until(&what, async || {
             assert!(process.runs(), "it ended:\n{}", process.tail());
-            let ready = unverified().request(Method::GET, format!("https://{address}/readyz")).send().await;
-            ready.is_ok_and(|ready| ready.status().is_success()).then_some(())
+            is_ready(*address).await.then_some(())
         })
         .await;
     }
@@ -212,19 +210,21 @@ impl<'p> Installation<'p> {
         lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).reduce(|sum, value| sum + value)
     }
 
-    /// Ends a replica as a crash would.
+    /// Ends a replica as a crash would. The Service forgets it at once; in a cluster that takes as long as a probe does.
     pub(crate) async fn kill(&mut self, replica: &str) {
         let (process, _) = self.replicas.remove(replica).expect("a replica");
-        process.kill().await;
         self.route();
+        process.kill().await;
     }
 
-    /// Ends a replica as a kubelet does; its exit code.
+    /// Ends a replica as a kubelet does; its exit code. The Service sends it connections until a probe has seen that it is no
+    /// longer ready.
     pub(crate) async fn terminate(&mut self, replica: &str) -> i32 {
-        let (process, _) = self.replicas.remove(replica).expect("a replica");
-        // The endpoint goes while the process is told to: in a cluster neither waits for the other.
+        let (mut process, address) = self.replicas.remove(replica).expect("a replica");
+        process.signal("TERM");
+        until("it is no longer ready", async || (!is_ready(address).await).then_some(())).await;
         self.route();
-        process.terminate().await
+        process.ended().await
     }
 
     /// Its configuration, as it is now.
@@ -311,6 +311,11 @@ fn replace(value: &mut Value, from: &str, to: &str) {
         Value::Object(members) => members.values_mut().for_each(|member| replace(member, from, to)),
         _ => {}
     }
+}
+
+async fn is_ready(address: SocketAddr) -> bool {
+    let ready = unverified().get(format!("https://{address}/readyz")).send().await;
+    ready.is_ok_and(|ready| ready.status().is_success())
 }
 
 /// A kubelet checks no certificate when it probes.

@@ -75,12 +75,6 @@ impl Process {
         self.ended().await;
     }
 
-    /// Asks it to end, and waits for its exit code.
-    pub(crate) async fn terminate(mut self) -> i32 {
-        self.signal("TERM");
-        self.ended().await
-    }
-
     /// Waits for its end: the exit code, or 128 and the signal.
     pub(crate) async fn ended(&mut self) -> i32 {
         let what = format!("{} ends", self.name);

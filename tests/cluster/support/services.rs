@@ -62,8 +62,8 @@ impl Services {
         let mut stream = BufReader::new(stream);
         let service = self.service(&asked(&mut stream).await?);
         let mut cut = service.cut.subscribe();
-        let Some(mut behind) = reach(service.behind).await else {
-            return stream.write_all(b"HTTP/1.1 503 nobody stands behind it\r\n\r\n").await.ok();
+        let Some(mut behind) = reach(&service.behind).await else {
+            return stream.write_all(b"HTTP/1.1 503 nobody answers\r\n\r\n").await.ok();
         };
         stream.write_all(b"HTTP/1.1 200 connected\r\n\r\n").await.ok()?;
         tokio::select! {
@@ -76,15 +76,9 @@ impl Services {
     }
 }
 
-/// A connection to one of those; who refuses is passed over.
-async fn reach(mut behind: Vec<SocketAddr>) -> Option<TcpStream> {
-    fastrand::shuffle(&mut behind);
-    for address in behind {
-        if let Ok(stream) = TcpStream::connect(address).await {
-            return Some(stream);
-        }
-    }
-    None
+/// A connection to one of those, whoever it is: the rules of a node do not know who answers.
+async fn reach(behind: &[SocketAddr]) -> Option<TcpStream> {
+    TcpStream::connect(fastrand::choice(behind)?).await.ok()
 }
 
 /// The address that a `CONNECT` names.
