@@ -8,9 +8,11 @@ mod pod;
 mod public;
 mod readme;
 pub(crate) mod restricted;
+mod reviews;
 mod runs;
 pub(crate) mod schemas;
 mod shutdown;
+mod webhook;
 
 use std::fs;
 use std::io::Write as _;

@@ -25,7 +25,7 @@ pub(super) struct Webhook {
     /// it, the webhook makes its own, keeps it in the Secret `bfb-webhook` and turns it over
     #[arg(long, env = "BFB_IDENTITY", value_name = "DIR")]
     identity: Option<PathBuf>,
-    /// The MutatingWebhookConfiguration whose `caBundle` is kept right
+    /// The `MutatingWebhookConfiguration` whose `caBundle` is kept right
     #[arg(long, env = "BFB_CONFIGURATION", value_name = "NAME", default_value = "bfb")]
     configuration: String,
     /// The cluster; without it, the one that this is a pod of, by its service account

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
@@ -18,15 +18,17 @@ use super::keeper::Found;
 use super::metrics::{Admission, Metrics};
 use super::namespaces::Namespaces;
 use super::review::{Review, Subject};
-use super::verdict::{within, without_namespace};
+use super::verdict::{by_label, without_namespace};
 use crate::serve::Answering;
 
 /// The largest review, in bytes: what an API server takes as a request.
 const BODY_MAX_BYTES: usize = 3 * 1024 * 1024;
 /// How long a body may take to arrive.
 const BODY_TIME: Duration = Duration::from_secs(5);
-/// The most admissions under way at once.
-const ADMISSIONS_MAX: usize = 256;
+/// What all reviews under way may hold together, in KiB.
+const UNDER_WAY_MAX_KIB: u32 = 32 * 1024;
+/// What one of them counts at least: so there are at most 256.
+const REVIEW_MIN_KIB: u32 = 128;
 
 /// Answers requests. Clones share everything.
 #[derive(Debug, Clone)]
@@ -37,6 +39,7 @@ struct Inner {
     defaults: Arc<Defaults>,
     namespaces: Namespaces,
     found: watch::Receiver<Found>,
+    /// A KiB of a review each.
     slots: Semaphore,
     ending: AtomicBool,
     metrics: Arc<Metrics>,
@@ -58,7 +61,7 @@ impl Admissions {
         found: watch::Receiver<Found>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let (slots, ending) = (Semaphore::new(ADMISSIONS_MAX), AtomicBool::new(false));
+        let (slots, ending) = (Semaphore::new(UNDER_WAY_MAX_KIB as usize), AtomicBool::new(false));
         Self(Arc::new(Inner { defaults, namespaces, found, slots, ending, metrics }))
     }
 
@@ -110,15 +113,18 @@ impl Admissions {
     }
 
     async fn admit(&self, request: Request<Incoming>) -> (Admission, Response<Bytes>) {
-        let Ok(_slot) = self.0.slots.try_acquire() else {
+        let malformed = |(status, said)| (Admission::Malformed, text(status, &format!("{said}\n")));
+        let size = match size(&request) {
+            Ok(size) => size,
+            Err(wrong) => return malformed(wrong),
+        };
+        let Ok(_slots) = self.0.slots.try_acquire_many(size) else {
             self.0.metrics.overloaded.inc();
-            let said = format!("{ADMISSIONS_MAX} admissions are under way; expected fewer\n");
+            let said = format!("{} MiB of reviews are under way; expected less\n", UNDER_WAY_MAX_KIB >> 10);
             let mut response = text(StatusCode::TOO_MANY_REQUESTS, &said);
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
             return (Admission::Failed, response);
         };
-        let malformed =
-            |(status, said): (StatusCode, String)| (Admission::Malformed, text(status, &format!("{said}\n")));
         let body = match read(request).await {
             Ok(body) => body,
             Err(wrong) => return malformed(wrong),
@@ -133,7 +139,7 @@ impl Admissions {
         let verdict = match without_namespace(pod, &self.0.defaults) {
             Some(verdict) => verdict,
             None => match self.0.namespaces.label(namespace).await {
-                Ok(label) => within(pod, &self.0.defaults, namespace, label.as_deref()),
+                Ok(label) => by_label(pod, &self.0.defaults, namespace, label.as_deref()),
                 Err(error) => {
                     tracing::warn!(%error, namespace, "an admission failed: the labels of the namespace are not known");
                     let said = format!("the labels of the namespace are not known: {error}\n");
@@ -141,9 +147,24 @@ impl Admissions {
                 }
             },
         };
-        tracing::debug!(namespace, uid = review.uid, ?verdict, "admission");
-        (Admission::from(&verdict), json(&review.answer(&verdict)))
+        let admission = Admission::from(&verdict);
+        // What is in a verdict is in the answer; a log may not hold all of it.
+        tracing::debug!(namespace, uid = review.uid, ?admission, "admission");
+        (admission, json(&review.answer(&verdict)))
     }
+}
+
+/// What a review counts, in KiB, before any of it is read; one that does not say how long it is counts as the longest.
+fn size(request: &Request<Incoming>) -> Result<u32, (StatusCode, String)> {
+    let bytes = request.body().size_hint().exact().unwrap_or(BODY_MAX_BYTES as u64);
+    if bytes > BODY_MAX_BYTES as u64 {
+        return Err(too_large());
+    }
+    Ok(u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX).max(REVIEW_MIN_KIB))
+}
+
+fn too_large() -> (StatusCode, String) {
+    (StatusCode::PAYLOAD_TOO_LARGE, format!("the body is too large; expected at most {BODY_MAX_BYTES} bytes"))
 }
 
 /// The whole body, or the status that fits and why.
@@ -156,10 +177,7 @@ async fn read(request: Request<Incoming>) -> Result<Bytes, (StatusCode, String)>
     let whole = Limited::new(request.into_body(), BODY_MAX_BYTES).collect();
     match tokio::time::timeout(BODY_TIME, whole).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err((
-            StatusCode::PAYLOAD_TOO_LARGE,
-            format!("the body is too large; expected at most {BODY_MAX_BYTES} bytes"),
-        )),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
         Ok(Err(error)) => Err((StatusCode::BAD_REQUEST, format!("the body broke off: {error}; expected all of it"))),
         Err(_) => {
             Err((StatusCode::REQUEST_TIMEOUT, format!("the body did not arrive; expected it within {BODY_TIME:?}")))

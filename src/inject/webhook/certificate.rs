@@ -19,6 +19,8 @@ use serde_json::{Map, Value, json};
 use crate::identity::Certificate;
 use crate::identity::issue::{Authority, IssueError, Leaf, Usage, Validity};
 
+/// How far a fresh certificate is dated back.
+const BACKDATED: Duration = Duration::from_mins(5);
 /// The most authorities of former certificates that are kept.
 const FORMER_MAX: usize = 8;
 
@@ -48,9 +50,9 @@ impl PartialEq for Pair {
 }
 
 impl Pair {
-    /// Makes one for these names.
-    pub(super) fn make(names: &BTreeSet<String>, lifetime: Duration) -> Result<Self, IssueError> {
-        let valid = Validity::lasting(lifetime);
+    /// Makes one for these names, valid from a little before `now`: clocks differ.
+    pub(super) fn make(names: &BTreeSet<String>, now: SystemTime, lifetime: Duration) -> Result<Self, IssueError> {
+        let valid = Validity { not_before: now - BACKDATED, not_after: now + lifetime };
         let authority = Authority::new("bfb-webhook authority", valid)?;
         let leaf = names.iter().fold(Leaf::new("bfb-webhook"), |leaf, name| match name.parse::<IpAddr>() {
             Ok(ip) => leaf.ip(ip),
@@ -207,7 +209,7 @@ mod tests {
 
     #[test]
     fn a_secret_gives_back_what_was_put_into_it() {
-        let pair = || Pair::make(&names(), Duration::from_mins(1)).unwrap();
+        let pair = || Pair::make(&names(), SystemTime::now(), Duration::from_mins(1)).unwrap();
         let mut kept = Kept { current: Some(pair()), next: Some(pair()), former: Vec::new() };
         for _ in 0..3 {
             kept = Kept { next: Some(pair()), ..kept.promoted() };
@@ -226,7 +228,10 @@ mod tests {
 
     #[test]
     fn what_is_not_whole_is_not_there() {
-        let kept = Kept { current: Some(Pair::make(&names(), Duration::from_mins(1)).unwrap()), ..Kept::default() };
+        let kept = Kept {
+            current: Some(Pair::make(&names(), SystemTime::now(), Duration::from_mins(1)).unwrap()),
+            ..Kept::default()
+        };
         let whole = kept.write(None, "a", "b");
         for name in ["tls.crt", "tls.key", "ca.crt"] {
             let mut secret = whole.clone();
@@ -239,7 +244,10 @@ mod tests {
 
     #[test]
     fn no_debug_output_holds_a_private_key() {
-        let kept = Kept { current: Some(Pair::make(&names(), Duration::from_mins(1)).unwrap()), ..Kept::default() };
+        let kept = Kept {
+            current: Some(Pair::make(&names(), SystemTime::now(), Duration::from_mins(1)).unwrap()),
+            ..Kept::default()
+        };
         assert!(!format!("{kept:?}").contains("PRIVATE"));
     }
 }

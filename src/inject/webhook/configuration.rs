@@ -41,12 +41,12 @@ impl Configuration {
 
     /// The names that API servers expect in our certificate: DNS names and addresses.
     pub(super) fn names(&self) -> BTreeSet<String> {
-        self.hooks().filter_map(|hook| hook.server_name()).collect()
+        self.hooks().filter_map(Hook::server_name).collect()
     }
 
     /// Whether the API server lets pods pass when we do not answer.
     pub(super) fn lets_pods_pass(&self) -> bool {
-        self.hooks().any(|hook| hook.lets_pods_pass())
+        self.hooks().any(Hook::lets_pods_pass)
     }
 
     /// Whether each webhook trusts exactly what `bundle` (PEM) holds.
@@ -75,7 +75,7 @@ impl Hook<'_> {
     }
 
     /// The name that an API server expects in our certificate.
-    pub(super) fn server_name(&self) -> Option<String> {
+    pub(super) fn server_name(self) -> Option<String> {
         let client = self.0.get("clientConfig")?;
         let text = |pointer: &str| client.pointer(pointer).and_then(Value::as_str);
         if let (Some(name), Some(namespace)) = (text("/service/name"), text("/service/namespace")) {
@@ -86,18 +86,18 @@ impl Hook<'_> {
     }
 
     /// Whom it trusts, as PEM.
-    pub(super) fn bundle(&self) -> Option<Vec<u8>> {
+    pub(super) fn bundle(self) -> Option<Vec<u8>> {
         let encoded = self.0.pointer("/clientConfig/caBundle")?.as_str()?;
         STANDARD.decode(encoded).ok().filter(|bundle| !bundle.is_empty())
     }
 
     /// Whether pods pass when it is not answered.
-    pub(super) fn lets_pods_pass(&self) -> bool {
+    pub(super) fn lets_pods_pass(self) -> bool {
         self.0.get("failurePolicy").and_then(Value::as_str) == Some("Ignore")
     }
 
     /// Whether it is asked about pods with these labels in a namespace with those.
-    pub(super) fn selects(&self, namespace_labels: &Value, pod_labels: &Value) -> bool {
+    pub(super) fn selects(self, namespace_labels: &Value, pod_labels: &Value) -> bool {
         selects(self.0.get("namespaceSelector"), namespace_labels) && selects(self.0.get("objectSelector"), pod_labels)
     }
 }

@@ -125,7 +125,7 @@ impl Keeper {
         let before = self.found.borrow().trouble.clone();
         match &trouble {
             Some(trouble) if before.as_ref() != Some(trouble) => {
-                tracing::warn!(trouble, "API servers may not believe us")
+                tracing::warn!(trouble, "API servers may not believe us");
             }
             None if before.is_some() => tracing::info!("API servers believe us"),
             _ => {}
@@ -203,7 +203,7 @@ impl Keeper {
 
     fn make(&self, names: &std::collections::BTreeSet<String>, pace: Pace) -> Result<Pair, Trouble> {
         self.metrics.certificates.inc();
-        Pair::make(names, pace.lifetime).map_err(|error| Trouble::Other(error.to_string()))
+        Pair::make(names, SystemTime::now(), pace.lifetime).map_err(|error| Trouble::Other(error.to_string()))
     }
 
     async fn write_secret(&self, name: &str, there: Option<&Value>, kept: &Kept) -> Result<bool, Trouble> {
@@ -268,13 +268,12 @@ fn trust_of(read: &Configuration, kept: &Kept, seen: &mut Seen) -> Trust {
 /// Why an API server would not believe us, by the first webhook that does not.
 fn trust(configuration: &Configuration, served: &Served) -> Option<String> {
     let (key, now) = (served.get(), SystemTime::now());
-    let doubts = configuration.hooks().find_map(|hook| {
+    configuration.hooks().find_map(|hook| {
         let name = hook.server_name().ok_or("its `clientConfig` names nobody".to_owned());
         let bundle = hook.bundle().ok_or("its `caBundle` is empty".to_owned());
         let believed = name.and_then(|name| believes(&bundle?, &key, &name, now));
         believed.err().map(|why| format!("the webhook `{}`: {why}", hook.name()))
-    });
-    doubts
+    })
 }
 
 /// The bundle of a folder; `None` where there is none.

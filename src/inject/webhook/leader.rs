@@ -52,7 +52,10 @@ impl Election {
         let mut told = false;
         loop {
             let began = Instant::now();
-            match self.once(&mut watched).await {
+            // Who leads must know in time that it does no longer: before others may take the lease.
+            let until = renewed + self.me.duration * 2 / 3;
+            let limit = if *self.leads.borrow() { until.saturating_duration_since(began) } else { self.me.duration };
+            match self.once(&mut watched, limit.min(self.me.duration / 3)).await {
                 Ok(leads) => {
                     if leads {
                         renewed = began;
@@ -68,19 +71,16 @@ impl Election {
                     told = true;
                 }
             }
-            // Before others may take it.
-            if began.duration_since(renewed) > self.me.duration * 2 / 3 {
+            let pause = (self.me.duration / 10).mul_f64(0.9 + fastrand::f64() / 5.0);
+            if Instant::now() + pause > renewed + self.me.duration * 2 / 3 {
                 self.set(false);
             }
-            let pause = self.me.duration / 10;
-            tokio::time::sleep(pause.mul_f64(0.9 + fastrand::f64() / 5.0)).await;
+            tokio::time::sleep(pause).await;
         }
     }
 
     /// Looks, and takes or renews the lease where that is ours to do; whether we lead then.
-    async fn once(&self, watched: &mut Watched) -> Result<bool, ClusterError> {
-        // Nothing that takes longer than this can be believed any more.
-        let limit = self.me.duration / 3;
+    async fn once(&self, watched: &mut Watched, limit: Duration) -> Result<bool, ClusterError> {
         let looked = tokio::time::timeout(limit, async {
             let lease = self.cluster.find(&self.path()).await?;
             match watched.look(lease.as_ref(), &self.me, Instant::now(), SystemTime::now()) {

@@ -1,5 +1,6 @@
 //! The counters and gauges of the webhook. Handles are made once; an admission looks nothing up.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -156,12 +157,14 @@ impl Metrics {
         self.certificate_not_after.set(i64::try_from(seconds).unwrap_or(i64::MAX));
     }
 
-    /// How many pods of each namespace lack their sidecar; of a namespace that is not named, none.
-    pub(super) fn set_without_sidecar<'a>(&self, counts: impl IntoIterator<Item = (&'a String, &'a usize)>) {
-        self.without_sidecar.clear();
-        for (namespace, count) in counts {
-            let label = NamespaceLabel { namespace: namespace.clone() };
-            self.without_sidecar.get_or_create(&label).set(i64::try_from(*count).unwrap_or(i64::MAX));
+    /// How many pods of each namespace lack their sidecar now, and did before.
+    pub(super) fn set_without_sidecar(&self, now: &BTreeMap<String, usize>, before: &BTreeMap<String, usize>) {
+        let label = |namespace: &String| NamespaceLabel { namespace: namespace.clone() };
+        for namespace in before.keys().filter(|namespace| !now.contains_key(*namespace)) {
+            self.without_sidecar.remove(&label(namespace));
+        }
+        for (namespace, count) in now {
+            self.without_sidecar.get_or_create(&label(namespace)).set(i64::try_from(*count).unwrap_or(i64::MAX));
         }
     }
 

@@ -55,9 +55,9 @@ mod watchdog;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustls::ServerConfig;
 use tokio::sync::watch;
@@ -173,7 +173,7 @@ impl Webhook {
         if !version.knows_sidecars {
             return Err(StartError::TooOld(version.name));
         }
-        let identity = config.identity.as_ref().map(read_identity).transpose()?;
+        let identity = config.identity.as_deref().map(read_identity).transpose()?;
         let first = match &identity {
             Some((_, identity)) => identity.borrow().certified_key(),
             None => nobodys()?,
@@ -276,9 +276,9 @@ async fn reach(cluster: &Cluster) -> Result<cluster::Version, ClusterError> {
 }
 
 /// Reads the folder. A folder without `ca.crt` is as good as another: who trusts us is then somebody else's business.
-fn read_identity(dir: &PathBuf) -> Result<(Paths, watch::Sender<Arc<Identity>>), IdentityError> {
+fn read_identity(dir: &Path) -> Result<(Paths, watch::Sender<Arc<Identity>>), IdentityError> {
     let ca = if dir.join("ca.crt").exists() { None } else { Some(dir.join("tls.crt")) };
-    let paths = Paths { dir: dir.clone(), ca };
+    let paths = Paths { dir: dir.to_owned(), ca };
     let identity = Identity::load(&paths, 0)?;
     Ok((paths, watch::Sender::new(Arc::new(identity))))
 }
@@ -286,7 +286,8 @@ fn read_identity(dir: &PathBuf) -> Result<(Paths, watch::Sender<Arc<Identity>>),
 /// A certificate that nobody trusts, so that probes are answered before there is a real one.
 fn nobodys() -> Result<Arc<rustls::sign::CertifiedKey>, StartError> {
     let names = BTreeSet::from([NAME.to_owned()]);
-    let pair = Pair::make(&names, Duration::from_hours(1)).map_err(|error| StartError::Tls(error.to_string()))?;
+    let pair = Pair::make(&names, SystemTime::now(), Duration::from_hours(1))
+        .map_err(|error| StartError::Tls(error.to_string()))?;
     pair.certified_key().ok_or_else(|| StartError::Tls("a certificate of our own cannot be used".to_owned()))
 }
 

@@ -112,7 +112,9 @@ impl Namespaces {
             return Ok(namespace.label());
         }
         let path = format!("/api/v1/namespaces/{}", encoded(name));
-        let found = self.0.cluster.find(&path).await.inspect_err(|_| drop(self.0.metrics.cluster_failures.inc()))?;
+        let found = self.0.cluster.find(&path).await.inspect_err(|_| {
+            self.0.metrics.cluster_failures.inc();
+        })?;
         let Some(found) = found else { return Ok(None) };
         let labels = found.pointer("/metadata/labels").cloned().unwrap_or_default();
         let namespace = Namespace { labels, since: Instant::now() };
@@ -186,14 +188,11 @@ impl Namespaces {
             labels.extend(
                 items.into_iter().map(|it| (it.metadata.name, Namespace { labels: it.metadata.labels, since })),
             );
-            match metadata.next.filter(|token| !token.is_empty()) {
-                Some(token) => next = format!("&continue={}", encoded(&token)),
-                None => {
-                    let mut known = self.known();
-                    *known = Known { labels, heard: Some(Instant::now()) };
-                    return Ok(metadata.resource_version);
-                }
-            }
+            let Some(token) = metadata.next.filter(|token| !token.is_empty()) else {
+                *self.known() = Known { labels, heard: Some(Instant::now()) };
+                return Ok(metadata.resource_version);
+            };
+            next = format!("&continue={}", encoded(&token));
         }
         let why = format!("the list has more than {PAGES_MAX} pages of {PAGE}");
         Err(ClusterError::NoAnswer { request: "GET /api/v1/namespaces".to_owned(), why })

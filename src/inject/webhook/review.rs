@@ -69,7 +69,7 @@ struct RawRequest {
     #[serde(default)]
     uid: String,
     #[serde(default)]
-    resource: Resource,
+    resource: Named,
     sub_resource: Option<String>,
     namespace: Option<String>,
     #[serde(default)]
@@ -79,15 +79,16 @@ struct RawRequest {
 
 #[derive(Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
-struct Resource {
+struct Named {
     group: String,
     version: String,
-    resource: String,
+    #[serde(rename = "resource")]
+    plural: String,
 }
 
 impl RawRequest {
     fn creates_a_pod(&self) -> bool {
-        let pods = Resource { group: String::new(), version: "v1".to_owned(), resource: "pods".to_owned() };
+        let pods = Named { group: String::new(), version: "v1".to_owned(), plural: "pods".to_owned() };
         self.operation == "CREATE"
             && self.resource == pods
             && self.sub_resource.as_deref().unwrap_or_default().is_empty()

@@ -83,7 +83,10 @@ mod tests {
 
     #[test]
     fn a_certificate_is_believed_by_whom_its_authority_names_for_its_names_until_its_end() {
-        let make = || Pair::make(&["a.b.svc", "127.0.0.1"].map(str::to_owned).into(), Duration::from_mins(1)).unwrap();
+        let make = || {
+            Pair::make(&["a.b.svc", "127.0.0.1"].map(str::to_owned).into(), SystemTime::now(), Duration::from_mins(1))
+                .unwrap()
+        };
         let (pair, other) = (make(), make());
         let key = pair.certified_key().unwrap();
         let now = SystemTime::now();

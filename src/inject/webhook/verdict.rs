@@ -1,6 +1,8 @@
 //! What becomes of a pod that an API server asks about, or that is looked at later: the decision of [`inject`], with the
 //! label of the pod's namespace where the pod itself does not say. Pure.
 
+use std::fmt::Write as _;
+
 use serde_json::Value;
 
 use super::super::pod;
@@ -45,6 +47,11 @@ pub fn without_namespace(pod: &Value, defaults: &Defaults) -> Option<Verdict> {
 
 /// Decides on a pod of `namespace`, whose label [`LABEL`] says `label`.
 pub fn within(pod: &Value, defaults: &Defaults, namespace: &str, label: Option<&str>) -> Verdict {
+    without_namespace(pod, defaults).unwrap_or_else(|| by_label(pod, defaults, namespace, label))
+}
+
+/// The same for a pod that does not say it all by itself.
+pub(super) fn by_label(pod: &Value, defaults: &Defaults, namespace: &str, label: Option<&str>) -> Verdict {
     let Some(label) = label else { return verdict(inject(pod, defaults)) };
     match defaults.of_namespace(label) {
         Ok(defaults) => verdict(inject(pod, &defaults)),
@@ -89,12 +96,13 @@ impl Cause {
         use super::super::Step;
 
         let mut field = String::new();
+        // Writing to a String does not fail.
         for step in refusal.at.steps() {
             match step {
-                Step::Key(key) if key.contains(['.', '/']) => field.push_str(&format!("[{key}]")),
+                Step::Key(key) if key.contains(['.', '/']) => drop(write!(field, "[{key}]")),
                 Step::Key(key) if field.is_empty() => field.push_str(key),
-                Step::Key(key) => field.push_str(&format!(".{key}")),
-                Step::Item(index) => field.push_str(&format!("[{index}]")),
+                Step::Key(key) => drop(write!(field, ".{key}")),
+                Step::Item(index) => drop(write!(field, "[{index}]")),
             }
         }
         Self { field, message: refusal.to_string() }

@@ -56,19 +56,23 @@ struct Look {
 impl Watchdog {
     /// Looks, again and again, while we lead. Never returns; drop it to stop it.
     pub(super) async fn run(mut self) {
-        let mut remembered = HashSet::new();
+        let (mut remembered, mut counted) = (HashSet::new(), BTreeMap::new());
         loop {
             let configuration = self.found.borrow().configuration.clone();
             let looks = *self.leads.borrow() && self.namespaces.are_known();
-            match configuration.filter(|configuration| looks && configuration.lets_pods_pass()) {
-                Some(configuration) => match self.look(&configuration, &mut remembered).await {
-                    Ok(counts) => self.metrics.set_without_sidecar(&counts),
-                    Err(error) => {
-                        self.metrics.cluster_failures.inc();
-                        tracing::warn!(%error, "pods without their sidecar could not be looked for");
-                    }
-                },
-                None => self.metrics.set_without_sidecar([]),
+            let looked = match configuration.filter(|configuration| looks && configuration.lets_pods_pass()) {
+                Some(configuration) => self.look(&configuration, &mut remembered).await,
+                None => Ok(BTreeMap::new()),
+            };
+            match looked {
+                Ok(counts) => {
+                    self.metrics.set_without_sidecar(&counts, &counted);
+                    counted = counts;
+                }
+                Err(error) => {
+                    self.metrics.cluster_failures.inc();
+                    tracing::warn!(%error, "pods without their sidecar could not be looked for");
+                }
             }
             let woken = async {
                 if self.leads.changed().await.is_err() {
@@ -173,7 +177,7 @@ fn event(pod: &Value, lacks: &str, now: SystemTime) -> Value {
         "involvedObject": {"apiVersion": "v1", "kind": "Pod", "namespace": namespace, "name": name, "uid": uid},
         "type": "Warning",
         "reason": "SidecarMissing",
-        "message": format!("this pod was created while `bfb webhook` did not answer, and lacks its sidecar: {lacks} (hint: delete it, so that it is created anew)").chars().take(1000).collect::<String>(),
+        "message": format!("this pod lacks its sidecar: {lacks}; it was created while `bfb webhook` did not answer, or before it was asked for one (hint: delete it, so that it is created anew)").chars().take(1000).collect::<String>(),
         "source": {"component": "bfb-webhook"},
         "reportingComponent": "bfb.dev/webhook",
         "firstTimestamp": at,

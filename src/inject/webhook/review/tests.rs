@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::inject::Defaults;
-use crate::inject::webhook::verdict::{within, without_namespace};
+use crate::inject::webhook::verdict::within;
 
 fn review(request: &Value) -> Vec<u8> {
     json!({"apiVersion": VERSION, "kind": "AdmissionReview", "request": request}).to_string().into_bytes()
@@ -36,7 +36,7 @@ fn answered(request: &Value, label: Option<&str>) -> Value {
     let review = Review::read(&review(request)).unwrap();
     let Subject::Pod { namespace, pod } = &review.subject else { return review.answer_other() };
     let defaults = Defaults::default();
-    let verdict = without_namespace(pod, &defaults).unwrap_or_else(|| within(pod, &defaults, namespace, label));
+    let verdict = within(pod, &defaults, namespace, label);
     review.answer(&verdict)
 }
 
