@@ -36,12 +36,10 @@ fuzz:
 	cargo +nightly fuzz run review -- -max_total_time=$(TIME)
 
 # The image of the Dockerfile, from a program that is built here (no base image is fetched). Needs buildah.
-TARGET := $(shell rustc -vV | sed -n 's/^host: //p')
 IMAGE ?= localhost/bfb:0.1.0
 image:
 	@sh tests/deps.sh image
-	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --bin bfb --target $(TARGET)
-	sh k8s/image.sh target/$(TARGET)/release/bfb $(IMAGE)
+	sh k8s/image.sh "$$(sh k8s/program.sh)" $(IMAGE)
 
 # The image, tried in containers: size, user, no network, names, the demo's upstreams and a sidecar. Needs root.
 test-image: image

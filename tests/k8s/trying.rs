@@ -46,7 +46,7 @@ fn the_consumer_gets_a_sidecar_that_finds_everything_it_names() {
     assert_eq!(named.difference(&there).collect::<Vec<_>>(), Vec::<&(&str, &str)>::new());
 }
 
-/// The ConfigMaps and Secrets that a pod names.
+/// The Secrets and the like that a pod names.
 fn references<'v>(value: &'v Value, named: &mut BTreeSet<(&'v str, &'v str)>) {
     for (key, item) in value.as_object().into_iter().flatten() {
         let kind = match key.as_str() {
