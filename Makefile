@@ -1,5 +1,6 @@
-# The two commands of the README: each needs only a Rust toolchain (1.95 or newer), and installs the rest.
-.PHONY: demo test deps fuzz
+# The commands of the README: each needs only a Rust toolchain (1.95 or newer), and installs the rest; `test-cluster` needs Go as
+# well.
+.PHONY: demo test test-cluster deps fuzz image test-image
 
 # Four upstreams over mutual TLS and a sidecar on localhost:7070; Ctrl-C ends it.
 demo: deps
@@ -15,6 +16,13 @@ test:
 	cargo build --quiet --features removable-guards --bin bfb-removable-guards
 	cargo test --quiet
 
+# The webhook, and what it injects, against a real API server with its controllers and etcd: the first time, Go builds those.
+test-cluster:
+	@sh tests/deps.sh cluster
+	@sh tests/cluster/build.sh >/dev/null
+	cargo clippy --quiet --test cluster -- -D warnings
+	BFB_TEST_KUBERNETES="$$(sh tests/cluster/build.sh)" cargo test --quiet --test cluster
+
 # What the crates need beyond Rust: a C compiler, for the cryptography and the allocator. (The tests also need a Redis.)
 deps:
 	@sh tests/deps.sh
@@ -25,3 +33,14 @@ fuzz:
 	cargo +nightly fuzz run domain_file -- -max_total_time=$(TIME)
 	cargo +nightly fuzz run url_template -- -max_total_time=$(TIME)
 	cargo +nightly fuzz run manifest -- -max_total_time=$(TIME)
+	cargo +nightly fuzz run review -- -max_total_time=$(TIME)
+
+# The image of the Dockerfile, from a program that is built here (no base image is fetched). Needs buildah.
+IMAGE ?= localhost/bfb:0.1.0
+image:
+	@sh tests/deps.sh image
+	sh k8s/image.sh "$$(sh k8s/program.sh)" $(IMAGE)
+
+# The image, tried in containers: size, user, no network, names, the demo's upstreams and a sidecar. Needs root.
+test-image: image
+	sh tests/image.sh $(IMAGE)

@@ -1,4 +1,5 @@
-//! Figures of a fleet, over real sidecars and a real Redis: `cargo bench --bench fleet -- acknowledgement|outage|memory|hits`.
+//! Figures of a fleet, over real sidecars and a real Redis, and of the admission webhook:
+//! `cargo bench --bench fleet -- acknowledgement|outage|memory|hits|admissions`.
 //!
 //! Machines are shared and noisy: what counts is the ratio to the reference that was measured in the same run. Nothing here
 //! asserts a time.
@@ -14,11 +15,13 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use serde_json::json;
+use support::apiserver::Apiserver;
 use support::client::{Consumer, Http, ask, with};
 use support::domain::DomainFile;
 use support::redis::Redis;
 use support::sidecar::{Setup, Sidecar};
 use support::upstream::{Reply, Upstream};
+use support::webhook::{Webhook, connect, creation, post, trusting};
 
 const PATH: &str = "/v2/customers/42";
 
@@ -34,6 +37,9 @@ async fn main() {
     }
     if runs("memory") {
         memory(100_000, 2048).await;
+    }
+    if runs("admissions") {
+        admissions(1_000, Duration::from_secs(30)).await;
     }
     if runs("outage") {
         outage(Duration::from_secs(60)).await;
@@ -234,4 +240,65 @@ async fn outage(span: Duration) {
     let served = all.iter().filter(|(at, _, hit)| *hit && *at >= back).map(|(at, ..)| *at).min();
     println!("  failed requests: {}", failed.load(Ordering::Relaxed));
     println!("  memory served again {:?} after Redis was back", served.map(|at| at - back));
+}
+
+/// Admissions at a fixed rate, whatever the answers take, of a webhook that has one core; a time counts from when the
+/// admission was due.
+async fn admissions(rate: u32, span: Duration) {
+    println!("{rate} admissions a second for {span:?}, 16 kept connections, the webhook on one core");
+    let server = Apiserver::start().await;
+    server.namespace("labelled", &json!({"bfb.dev/inject": "customer.orders"}));
+    let webhook = Webhook::ready(&server, &[]).await;
+    let pinned =
+        std::process::Command::new("taskset").args(["-acp", "1", &webhook.pid().to_string()]).output().unwrap();
+    assert!(pinned.status.success(), "{pinned:?}");
+    let reviews = [
+        large(creation("shop", &json!({"bfb.dev/inject": "customer", "bfb.dev/memory": "128MiB"}))),
+        large(creation("labelled", &json!({}))),
+        large(creation("labelled", &json!({"bfb.dev/inject": "false"}))),
+        large(creation("shop", &json!({"bfb.dev/inject": "customer", "bfb.dev/memry": "1"}))),
+    ];
+    println!("  a review has {} bytes", serde_json::to_vec(&reviews[0]).unwrap().len());
+    let (total, before) = (rate * span.as_secs() as u32, cpu(webhook.pid()));
+    let began = Instant::now() + Duration::from_millis(100);
+    let mut loops = tokio::task::JoinSet::new();
+    for number in 0..16_u32 {
+        let mut connection = connect(webhook.address, trusting(&server.bundle()).unwrap(), Http::One).await.unwrap();
+        let reviews = reviews.clone();
+        loops.spawn(async move {
+            let mut times = Vec::new();
+            for nth in (number..total).step_by(16) {
+                let due = began + Duration::from_secs(1) * nth / rate;
+                tokio::time::sleep_until(due.into()).await;
+                let got = connection.send(post(&reviews[nth as usize % reviews.len()])).await.ok().unwrap();
+                assert_eq!(got.status, 200, "{}", got.text());
+                times.push(due.elapsed());
+            }
+            times
+        });
+    }
+    let times: Vec<Duration> = loops.join_all().await.into_iter().flatten().collect();
+    let (took, used) = (began.elapsed(), cpu(webhook.pid()) - before);
+    println!("  {:.0} admissions a second", f64::from(total) / took.as_secs_f64());
+    show("an admission, from when it was due", times);
+    println!("  the webhook used {:.1} % of its core", 100.0 * used.as_secs_f64() / took.as_secs_f64());
+}
+
+/// The same pod with as much in it as a usual one has.
+fn large(mut review: serde_json::Value) -> serde_json::Value {
+    let env: Vec<_> =
+        (0..30).map(|n| json!({"name": format!("SETTING_{n}"), "value": "a value of some length"})).collect();
+    let spec = &mut review["object"]["spec"];
+    spec["containers"][0]["env"] = env.into();
+    spec["volumes"] =
+        json!([{"name": "tmp", "emptyDir": {}}, {"name": "kube-api-access", "projected": {"sources": []}}]);
+    review
+}
+
+/// The time of a core that a process has used.
+fn cpu(pid: u32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    // proc(5): after the name in parentheses, utime and stime are the 12th and 13th, in hundredths of a second.
+    let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+    Duration::from_millis((fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()) * 10)
 }

@@ -8,7 +8,7 @@
 //!       │
 //!   sidecar                    puts the parts together, supervises, reloads, drains
 //!       │
-//!   inject                     Kubernetes manifests in, the same with sidecars out. Pure
+//!   inject                     Kubernetes manifests and admission reviews in, the same with sidecars out
 //!       │
 //!   serve ── admin             HTTP on localhost; the one place where errors become HTTP
 //!       │
@@ -66,11 +66,15 @@
 //! each, as JSON: what is added, or every reason why not. The additions become splices of the text, which is read again and
 //! handed out only if it says exactly what was meant; for an admission review the same additions are a JSON Patch.
 //!
+//! [`inject::webhook`] answers those reviews. Beside that it keeps itself believed: one replica leads, makes certificates and
+//! tells the API servers whom to trust, the next one before it is served and the last one until it is over.
+//!
 //! # What is absent, on purpose
 //!
 //! - `coherence`, `domain` and `shape` know nobody: the checker is handed a jq compiler as a function ([`domain::World`]).
 //! - `collect` does not know HTTP towards consumers, and `sources` does not know that there is more than one source.
-//! - `inject` knows nothing of datasets. What decides on a pod is pure: it asks no cluster, and reads no file.
+//! - `inject` knows nothing of datasets. What decides on a pod is pure: it asks no cluster, and reads no file. Nor does what
+//!   decides on a certificate's turn or on who leads; only the webhook's `cluster.rs` speaks to an API server.
 //! - No part of a dataset is parsed and written again on its way through: a [`sources::Part`] is the bytes that came.
 //! - No error text, log line or metric holds a key or a part's data unless the operator asked for it.
 

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs, by its Debian name, what is missing beside the Rust toolchain; with `test`, what the tests need as well.
-# Does nothing where everything is there.
+# Installs, by its Debian name, what is missing beside the Rust toolchain; with `test` or `cluster`, what those tests need as
+# well, with `image` what builds the image and runs it. Does nothing where everything is there.
 set -eu
 
 missing=
@@ -10,6 +10,19 @@ need() { # command, package
 need cc gcc
 # The tests start servers of their own; the service that Debian's package starts is not used.
 [ "${1:-}" != test ] || need redis-server redis-server
+[ "${1:-}" != cluster ] || need etcd etcd-server
+# For the certificates of `k8s/overlays/try`.
+[ "${1:-}" != test ] || need openssl openssl
+
+# Builds the image, and runs it.
+if [ "${1:-}" = image ]; then
+  need buildah buildah
+  need podman podman
+  need runc runc
+  need dnsmasq dnsmasq-base
+  need openssl openssl
+  need ip iproute2
+fi
 
 [ -z "$missing" ] && exit 0
 echo "installing:$missing" >&2

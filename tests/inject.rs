@@ -4,11 +4,15 @@
 
 mod cases;
 mod command;
+mod pod;
 mod public;
 mod readme;
-mod restricted;
+pub(crate) mod restricted;
+mod reviews;
 mod runs;
-mod schemas;
+pub(crate) mod schemas;
+mod shutdown;
+mod webhook;
 
 use std::fs;
 use std::io::Write as _;
@@ -43,7 +47,7 @@ fn inject(args: &[&str], text: &str) -> Said {
 
 /// The text of what must succeed.
 #[track_caller]
-fn injected(args: &[&str], text: &str) -> String {
+pub(crate) fn injected(args: &[&str], text: &str) -> String {
     let said = inject(args, text);
     assert_eq!(said.code, Some(0), "{}", said.err);
     said.out
@@ -67,7 +71,7 @@ fn data(folder: &str) -> Vec<(String, String, Vec<String>)> {
 
 /// The documents of a manifest.
 #[track_caller]
-fn documents(text: &str) -> Vec<Value> {
+pub(crate) fn documents(text: &str) -> Vec<Value> {
     manifest::documents(Path::new("result"), text).unwrap()
 }
 

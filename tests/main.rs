@@ -16,6 +16,7 @@ mod history;
 mod hostile;
 mod identities;
 mod inject;
+mod k8s;
 mod layout;
 mod link;
 mod seeing;

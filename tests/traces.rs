@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 
 use crate::support::client::get;
 use crate::support::domain::DomainFile;
-use crate::support::sidecar::{Setup, Sidecar};
+use crate::support::sidecar::{NO_AUTHORITIES, Setup, Sidecar};
 use crate::support::upstream::{Reply, Upstream};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -106,6 +106,16 @@ async fn a_request_and_each_request_to_a_source_become_spans_of_the_consumers_tr
     let exported: Vec<_> = clients.iter().map(|client| format!("00-{TRACE}-{}-01", hex(&client.span_id))).collect();
     assert_eq!(sent, exported);
     assert!(!format!("{spans:?}").contains("secret-key"), "a key is personal data");
+}
+
+#[tokio::test]
+async fn where_the_machine_has_no_authorities_spans_go_out_all_the_same() {
+    let (upstream, collector) = (Upstream::plain().await, Collector::start().await);
+    upstream.answers("/1", [Reply::json("{}")]);
+    let sidecar = sidecar(&upstream, &collector, &NO_AUTHORITIES).await;
+    assert_eq!(sidecar.get("/v2/customers/1").await.status, 200);
+    end(&sidecar).await;
+    assert_eq!(collector.spans().len(), 2);
 }
 
 #[tokio::test]

@@ -59,6 +59,10 @@ pub(super) struct Demo {
     /// Where the demo's upstreams are told to fail, slow down or change
     #[arg(long, value_name = "PORT", default_value_t = 7079)]
     control: u16,
+    /// Run nothing but the upstreams, for consumers elsewhere: at every address, on the ports 8441 to 8444, with the certificates
+    /// `DIR/profile/tls.crt` and so on (`k8s/overlays/try`)
+    #[arg(long, value_name = "DIR", hide = true, conflicts_with_all = ["once", "fleet"])]
+    upstreams: Option<PathBuf>,
     #[command(flatten)]
     listen: Listen,
     #[command(flatten)]
@@ -82,6 +86,9 @@ impl Demo {
                 return exit::wrong_input();
             }
         };
+        if let Some(dir) = &self.upstreams {
+            return super::block_on(self.only_upstreams(dir));
+        }
         let apply = move |filter: &str| logging::apply(&handle, filter);
         super::block_on(async move {
             let upstreams = Scratch::new().and_then(|dir| Ok((self.start_upstreams(dir.path())?, dir)));
@@ -102,6 +109,33 @@ impl Demo {
     fn start_upstreams(&self, dir: &Path) -> std::io::Result<Upstreams> {
         let control = if self.once { 0 } else { self.control };
         Upstreams::start(dir, self.seed, Ports { control, ..Ports::default() })
+    }
+
+    /// The upstreams alone, until they are told to end.
+    async fn only_upstreams(&self, dir: &Path) -> ExitCode {
+        let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+        // With the control at any port that is free, so are they all.
+        let ports = match self.control {
+            0 => Ports { control: 0, ..Ports::default() },
+            control => Ports { control, ..Ports::OF_A_CLUSTER },
+        };
+        let started = Upstreams::start_for_others(dir, self.seed, ports);
+        let (upstreams, mut interrupt, mut terminate) = match (started, signals) {
+            (Ok(upstreams), (Ok(interrupt), Ok(terminate))) => (upstreams, interrupt, terminate),
+            (Err(error), _) | (_, (Err(error), _) | (_, Err(error))) => {
+                eprintln!("error: {error}");
+                return exit::unavailable();
+            }
+        };
+        let Ports { profile, favorites, reviews, orders, .. } = upstreams.ports;
+        out::say(format!("profile {profile}, favorites {favorites}, reviews {reviews}, orders {orders}"));
+        out::say(format!("they are told to fail or to change at http://{}", upstreams.control_addr()));
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        upstreams.shutdown().await;
+        exit::OK
     }
 
     async fn show(&self, upstreams: &Upstreams, apply: impl Fn(&str) + Clone + Send + 'static) -> ExitCode {

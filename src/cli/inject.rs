@@ -32,7 +32,7 @@ pub(super) struct Inject {
     uninject: bool,
 }
 
-fn pair(text: &str) -> Result<(String, String), String> {
+pub(super) fn pair(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("expected `NAME=VALUE`, such as `memory=128MiB`")?;
     Ok((name.to_owned(), value.to_owned()))
 }

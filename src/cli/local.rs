@@ -48,8 +48,8 @@ impl Local {
     }
 
     fn with(address: &Address, builder: ClientBuilder) -> Result<Self, reqwest::Error> {
-        // Proxies are for other machines.
-        let mut builder = builder.no_proxy().connect_timeout(CONNECT);
+        // Proxies are for other machines, as are certificates; a machine may have no list of authorities to be read.
+        let mut builder = builder.no_proxy().tls_certs_only([]).connect_timeout(CONNECT);
         let base = match address {
             Address::Tcp(tcp) => format!("http://{tcp}"),
             Address::Unix(path) => {

@@ -23,6 +23,7 @@ mod schema;
 mod serve;
 mod status;
 mod tail;
+mod webhook;
 
 use std::process::ExitCode;
 
@@ -79,6 +80,8 @@ enum Command {
     Invalidate(invalidate::Invalidate),
     /// Put sidecars into Kubernetes manifests
     Inject(inject::Inject),
+    /// Answer a cluster's admission reviews: pods that ask for a sidecar get one when they are created
+    Webhook(Box<webhook::Webhook>),
     /// Ask every upstream, and the fleet's Redis, for real: identity, expiry, client certificates, validators, latency
     Doctor(Box<doctor::Doctor>),
     /// Show the state of the sidecar beside you
@@ -109,6 +112,7 @@ pub fn main() -> ExitCode {
         Command::Get(get) => get.run(),
         Command::Invalidate(invalidate) => invalidate.run(),
         Command::Inject(inject) => inject.run(),
+        Command::Webhook(webhook) => webhook.run(),
         Command::Doctor(doctor) => doctor.run(),
         Command::Status(status) => status.run(),
         Command::Tail(tail) => tail.run(),

@@ -85,7 +85,7 @@ enum RequestCacheControl {
 const REQUESTS_MAX: usize = 4096;
 
 /// The usual bounds; fewer connections where the process may not open enough files for them and for the upstreams.
-fn limits() -> Limits {
+pub(super) fn limits() -> Limits {
     let usual = Limits::default();
     let files = std::fs::read_to_string("/proc/self/limits").ok().and_then(|limits| soft_files_limit(&limits));
     let connections_max = files.map_or(usual.connections_max, |files| usual.connections_max.min(files / 2).max(16));

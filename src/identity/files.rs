@@ -77,6 +77,11 @@ impl Identity {
         })
     }
 
+    /// Our certificate chain and its key, for a server to present.
+    pub fn certified_key(&self) -> Arc<CertifiedKey> {
+        self.key.clone()
+    }
+
     /// When the first of the trusted certificates ends.
     pub fn authorities_not_after(&self) -> Option<SystemTime> {
         self.authorities.iter().map(|authority| authority.not_after).min()

@@ -9,8 +9,10 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::ServerConfig;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsAcceptor;
 
 use super::connection::{self, Answering};
 use super::port::{Limits, Port};
@@ -147,6 +149,21 @@ const CROWDED_PAUSE: Duration = Duration::from_millis(5);
 
 /// Takes connections for as long as it is polled. Dropping it closes the listener, not the connections.
 pub async fn accept<A: Answering>(listener: Listener, answering: A, limits: Limits, port: Port) {
+    take(listener, None, answering, limits, port).await;
+}
+
+/// The same over TLS. A handshake has as long as the head of a request.
+pub async fn accept_tls<A: Answering>(
+    listener: Listener,
+    tls: Arc<ServerConfig>,
+    answering: A,
+    limits: Limits,
+    port: Port,
+) {
+    take(listener, Some(tls.into()), answering, limits, port).await;
+}
+
+async fn take<A: Answering>(listener: Listener, tls: Option<TlsAcceptor>, answering: A, limits: Limits, port: Port) {
     let slots = Arc::new(Semaphore::new(limits.connections_max));
     let crowded = Arc::new(Notify::new());
     loop {
@@ -163,21 +180,43 @@ pub async fn accept<A: Answering>(listener: Listener, answering: A, limits: Limi
                 continue;
             }
         };
-        let (answering, shared, crowded) = (answering.clone(), port.clone(), crowded.clone());
+        let (answering, shared, crowded, tls) = (answering.clone(), port.clone(), crowded.clone(), tls.clone());
         port.tasks.spawn(async move {
             shared.metrics.connections.inc();
-            match stream {
-                Stream::Tcp(tcp) => {
-                    let _ = tcp.set_nodelay(true);
-                    connection::serve(tcp, true, answering, limits, shared.clone(), &crowded).await;
-                }
-                Stream::Unix(unix) => {
-                    connection::serve(unix, false, answering, limits, shared.clone(), &crowded).await;
-                }
-            }
+            converse(stream, tls, answering, limits, shared.clone(), &crowded).await;
             shared.metrics.connections.dec();
             drop(slot);
         });
+    }
+}
+
+async fn converse<A: Answering>(
+    stream: Stream,
+    tls: Option<TlsAcceptor>,
+    answering: A,
+    limits: Limits,
+    port: Port,
+    crowded: &Notify,
+) {
+    match (stream, tls) {
+        (Stream::Tcp(tcp), Some(tls)) => {
+            let _ = tcp.set_nodelay(true);
+            match tokio::time::timeout(limits.head, tls.accept(tcp)).await {
+                Ok(Ok(secured)) => connection::serve(secured, true, answering, limits, port, crowded).await,
+                failed => {
+                    port.metrics.handshakes_failed.inc();
+                    let why = failed.map_or("too slow".to_owned(), |shaken| {
+                        shaken.err().map(|error| error.to_string()).unwrap_or_default()
+                    });
+                    tracing::debug!(why, "a TLS handshake failed");
+                }
+            }
+        }
+        (Stream::Tcp(tcp), None) => {
+            let _ = tcp.set_nodelay(true);
+            connection::serve(tcp, true, answering, limits, port, crowded).await;
+        }
+        (Stream::Unix(unix), _) => connection::serve(unix, false, answering, limits, port, crowded).await,
     }
 }
 

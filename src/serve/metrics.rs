@@ -23,6 +23,8 @@ pub struct Metrics {
     pub overloaded: Counter,
     /// Connections closed because a request took too long to arrive.
     pub slow_requests: Counter,
+    /// TLS handshakes that failed, on a port that speaks TLS.
+    pub handshakes_failed: Counter,
     /// Shapes that had to wait for a free thread.
     pub shapes_waited: Counter,
 }
@@ -55,6 +57,7 @@ impl Default for Metrics {
             connections_full: Counter::default(),
             overloaded: Counter::default(),
             slow_requests: Counter::default(),
+            handshakes_failed: Counter::default(),
             shapes_waited: Counter::default(),
         }
     }

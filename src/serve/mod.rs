@@ -35,7 +35,7 @@ use wish::CacheWish;
 
 pub use connection::Answering;
 pub use host::AllowedHosts;
-pub use listen::{Address, BindError, Listener, accept};
+pub use listen::{Address, BindError, Listener, accept, accept_tls};
 pub use metrics::Metrics;
 pub use port::{Activity, Drain, Limits, Port};
 pub use report::{KeyLog, Reporter};

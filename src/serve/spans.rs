@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use opentelemetry::trace::{SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState};
 use opentelemetry::{InstrumentationScope, KeyValue};
-use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig};
+use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{
     BatchSpanProcessor, Sampler, SamplingDecision, ShouldSample, SpanData, SpanEvents, SpanLinks, SpanProcessor,
@@ -18,6 +18,9 @@ use tokio::time::Instant;
 use super::report::Report;
 use crate::collect::Step;
 use crate::sources::{Attempt, TraceContext};
+
+/// How long an export may take, as OTLP has it.
+const EXPORT: Duration = Duration::from_secs(10);
 
 /// Exports spans in batches, on a thread of its own.
 #[derive(Debug)]
@@ -70,6 +73,26 @@ impl Sampling {
 #[error("traces cannot be exported: {0}")]
 pub struct SpanError(String);
 
+/// The exporter, as the variables say. It trusts the authorities of the machine; where there is no list of them, as in an image
+/// that holds nothing but this program, those that the program carries.
+fn exporter() -> Result<SpanExporter, SpanError> {
+    let over_http = || SpanExporter::builder().with_http().with_protocol(Protocol::HttpBinary);
+    over_http().build().or_else(|usual| {
+        let client = client_of_own_authorities().ok_or_else(|| SpanError(usual.to_string()))?;
+        over_http().with_http_client(client).build().map_err(|error| SpanError(error.to_string()))
+    })
+}
+
+/// Made on a thread of its own, since it has a runtime of its own.
+fn client_of_own_authorities() -> Option<reqwest::blocking::Client> {
+    let make = || {
+        let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        let tls = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        reqwest::blocking::Client::builder().tls_backend_preconfigured(tls).timeout(EXPORT).build().ok()
+    };
+    std::thread::spawn(make).join().ok().flatten()
+}
+
 impl Spans {
     /// As the `OTEL_*` variables say; `None` where they name no endpoint, or switch traces off.
     pub fn from_environment() -> Result<Option<Self>, SpanError> {
@@ -80,9 +103,7 @@ impl Spans {
         if endpoint.is_none() || disabled || none {
             return Ok(None);
         }
-        let exporter = SpanExporter::builder().with_http().with_protocol(Protocol::HttpBinary).build();
-        let mut processor =
-            BatchSpanProcessor::builder(exporter.map_err(|error| SpanError(error.to_string()))?).build();
+        let mut processor = BatchSpanProcessor::builder(exporter()?).build();
         let mut resource = Resource::builder();
         if set("OTEL_SERVICE_NAME").is_none() {
             resource = resource.with_service_name("bfb");

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{Said, run, run_with};
 use crate::support::domain::{DomainFile, mutual};
 use crate::support::pki::Pki;
-use crate::support::sidecar::{Setup, Sidecar};
+use crate::support::sidecar::{NO_AUTHORITIES, Setup, Sidecar};
 use crate::support::upstream::{Reply, Upstream};
 
 struct World {
@@ -68,6 +68,14 @@ async fn get_prints_the_data_as_it_is() {
     }
     let shaped = world.run(&["get", "customer", "42", "--version", "v1"]).await.with(0);
     assert_eq!(shaped.out.trim_end(), "42");
+}
+
+#[tokio::test]
+async fn commands_need_no_authorities_of_the_machine() {
+    let world = World::new().await;
+    let (listen, admin) = (world.listen.as_str(), world.admin.as_str());
+    run_with(&["get", "customer", "42", "--listen", listen, "--admin", admin], &NO_AUTHORITIES).await.with(0);
+    run_with(&["status", "--admin", admin], &NO_AUTHORITIES).await.with(0);
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 /// The objects of a document: itself, or those of a list.
-pub(super) fn objects(document: &Value) -> Vec<Value> {
+pub(crate) fn objects(document: &Value) -> Vec<Value> {
     let Some(items) = document["items"].as_array() else { return vec![document.clone()] };
     let kind = document["kind"].as_str().unwrap_or_default().trim_end_matches("List").to_owned();
     let with_kind = |item: &Value| {
@@ -19,12 +19,12 @@ pub(super) fn objects(document: &Value) -> Vec<Value> {
 }
 
 /// Whether an object of Kubernetes' own has pods.
-pub(super) fn has_pods(object: &Value) -> bool {
+pub(crate) fn has_pods(object: &Value) -> bool {
     pod(object).is_some()
 }
 
 /// The pod, or pod template, of an object.
-pub(super) fn pod(object: &Value) -> Option<&Value> {
+pub(crate) fn pod(object: &Value) -> Option<&Value> {
     let kind = (object["apiVersion"].as_str()?, object["kind"].as_str()?);
     match kind {
         ("v1", "Pod") => Some(object),
@@ -39,7 +39,7 @@ pub(super) fn pod(object: &Value) -> Option<&Value> {
 
 /// Asserts that the sidecar of every pod of a document keeps to the standard.
 #[track_caller]
-pub(super) fn assert_restricted(name: &str, document: &Value) {
+pub(crate) fn assert_restricted(name: &str, document: &Value) {
     for object in objects(document) {
         let Some(pod) = pod(&object) else { continue };
         if pod.pointer("/metadata/annotations/bfb.dev~1status").is_none() {
@@ -52,7 +52,7 @@ pub(super) fn assert_restricted(name: &str, document: &Value) {
 }
 
 /// What of a container, and of the volumes that it mounts, is against the standard.
-fn violations(container: &Value, pod: &Value) -> Vec<String> {
+pub(crate) fn violations(container: &Value, pod: &Value) -> Vec<String> {
     let security = &container["securityContext"];
     let mut wrong = Vec::new();
     let mut must = |holds: bool, rule: &str| {

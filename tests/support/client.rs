@@ -164,7 +164,10 @@ impl Connection {
         }
     }
 
-    async fn over(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, http: Http) -> Result<Self, String> {
+    pub(crate) async fn over(
+        io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        http: Http,
+    ) -> Result<Self, String> {
         let io = TokioIo::new(io);
         Ok(match http {
             Http::One => {

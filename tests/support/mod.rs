@@ -1,14 +1,19 @@
 //! The vocabulary of the tests: certificates (`pki`), upstreams (`upstream`), links that break (`link`), domain files
-//! (`domain`), the program itself (`sidecar`), who asks it (`client`, and `wire` where it must be cheap) or listens to it
-//! (`events`), and a private Redis (`redis`).
+//! (`domain`), the program itself (`process`, `sidecar`, `webhook`), who asks it (`client`, and `wire` where it must be cheap)
+//! or listens to it (`events`), a private Redis (`redis`) on a port that is free (`port`), and a small API server of Kubernetes
+//! (`apiserver`).
 
+pub(crate) mod apiserver;
 pub(crate) mod client;
 pub(crate) mod cluster;
 pub(crate) mod domain;
 pub(crate) mod events;
 pub(crate) mod link;
 pub(crate) mod pki;
+pub(crate) mod port;
+pub(crate) mod process;
 pub(crate) mod redis;
 pub(crate) mod sidecar;
 pub(crate) mod upstream;
+pub(crate) mod webhook;
 pub(crate) mod wire;

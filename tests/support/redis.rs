@@ -3,13 +3,15 @@
 
 use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use bfb::bus::Kind;
 use tempfile::TempDir;
+
+pub(crate) use super::port::free;
 
 /// What the user `bfb` may do: what the README says, and no more.
 fn rules(options: &[String]) -> String {
@@ -27,8 +29,6 @@ pub(crate) fn kind(cluster: bool) -> Kind {
 }
 
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Linux gives 32768 and above to connections, where nobody has told it otherwise.
-const PORTS: std::ops::Range<u16> = 10_000..32_768;
 /// How often another port is tried where somebody was faster.
 const PORTS_MAX: usize = 8;
 
@@ -213,14 +213,6 @@ pub(crate) fn version() -> (u32, u32) {
         let mut numbers = said.split_once("v=").unwrap().1.split('.').map(|number| number.parse().unwrap());
         (numbers.next().unwrap(), numbers.next().unwrap())
     })
-}
-
-/// A port that nobody listens on at this moment. It is below those that the system gives to connections, so that a server
-/// that was killed finds it free when it comes back.
-pub(crate) fn free() -> SocketAddr {
-    let tried = std::iter::repeat_with(|| SocketAddr::from((Ipv4Addr::LOCALHOST, fastrand::u16(PORTS))));
-    let mut open = tried.take(1_000).filter(|addr| TcpListener::bind(addr).is_ok());
-    open.next().expect("a free port")
 }
 
 fn launch(addr: SocketAddr, dir: &TempDir, options: &[String]) -> Option<Child> {

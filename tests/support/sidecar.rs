@@ -1,26 +1,22 @@
-//! The real binary as a process: told what to serve, asked over its real sockets, and heard by its log.
-//!
-//! It listens on ports that are free, and is killed when it is dropped. Waiting is on events: a log line, a probe's answer, the
-//! end of the process.
+//! The real binary as a sidecar: told what to serve, and asked over its real sockets, on ports that are free.
 
-use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
-use serde_json::Value;
 use tempfile::TempDir;
-use tokio::sync::watch;
 
 use super::client::{self, Asked, Consumer, Got, Http, PATIENCE, To, get};
 use super::domain::DomainFile;
 use super::pki::Pki;
+use super::process::{Process, metric};
 
-/// The most lines of log that are kept; more is a fault of the test.
-const LOG_LINES_MAX: usize = 200_000;
+/// Variables that make a machine look as an empty image does: it has no list of authorities.
+pub(crate) const NO_AUTHORITIES: [(&str, &str); 2] =
+    [("SSL_CERT_FILE", "/nonexistent/file"), ("SSL_CERT_DIR", "/nonexistent/folder")];
 
 /// The program under test, with an environment of its own.
 pub(crate) fn bfb() -> Command {
@@ -95,21 +91,9 @@ impl Setup {
 
     /// Starts it and returns once it is ready.
     pub(crate) async fn start(self) -> Sidecar {
-        let Self { dir, mut command } = self;
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let pid = child.id();
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        let (log, log_read) = watch::channel(Vec::new());
-        let (exit, exit_read) = watch::channel(None);
-        std::thread::spawn(move || {
-            for line in stderr.lines().map_while(Result::ok) {
-                log.send_modify(|lines: &mut Vec<String>| lines.push(line));
-                assert!(log.borrow().len() < LOG_LINES_MAX, "the sidecar logs without bound");
-            }
-            exit.send_replace(Some(child.wait().unwrap()));
-        });
+        let Self { dir, command } = self;
         let nowhere = ([127, 0, 0, 1], 0).into();
-        let mut sidecar = Sidecar { dir, pid, listen: nowhere, admin: nowhere, log: log_read, exit: exit_read };
+        let mut sidecar = Sidecar { dir, process: Process::start(command), listen: nowhere, admin: nowhere };
         sidecar.learn_addresses().await;
         sidecar
     }
@@ -130,19 +114,16 @@ fn file_of(dir: &Path, domain: &str) -> PathBuf {
 /// A sidecar that runs.
 pub(crate) struct Sidecar {
     dir: TempDir,
-    pid: u32,
+    process: Process,
     listen: SocketAddr,
     admin: SocketAddr,
-    log: watch::Receiver<Vec<String>>,
-    exit: watch::Receiver<Option<ExitStatus>>,
 }
 
-impl Drop for Sidecar {
-    fn drop(&mut self) {
-        // A process that was waited for has no id any more.
-        if self.exit.borrow().is_none() {
-            self.signal("KILL");
-        }
+impl Deref for Sidecar {
+    type Target = Process;
+
+    fn deref(&self) -> &Process {
+        &self.process
     }
 }
 
@@ -155,11 +136,6 @@ impl Sidecar {
         assert!(tokio::time::timeout(PATIENCE, ready).await.is_ok(), "the sidecar never became ready");
     }
 
-    /// Its process.
-    pub(crate) fn pid(&self) -> u32 {
-        self.pid
-    }
-
     /// Where consumers ask.
     pub(crate) fn listen(&self) -> SocketAddr {
         self.listen
@@ -168,15 +144,6 @@ impl Sidecar {
     /// Where operators ask.
     pub(crate) fn admin_address(&self) -> SocketAddr {
         self.admin
-    }
-
-    /// The first TCP address that it logs with this message.
-    pub(crate) async fn address(&self, message: &str) -> SocketAddr {
-        self.logged(message).await;
-        let lines = self.lines();
-        let mut addresses =
-            lines.iter().filter(|line| line["message"] == message).filter_map(|line| line["address"].as_str());
-        addresses.find_map(|address| address.parse().ok()).unwrap()
     }
 
     /// Where files of the test can lie.
@@ -227,69 +194,6 @@ impl Sidecar {
 
     /// The sum of a metric's samples that carry these labels; `None` where there is none.
     pub(crate) async fn metric(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
-        let metrics = self.admin("/metrics").await;
-        let samples = metrics.text().lines().filter_map(sample);
-        let values = samples.filter(|(sample, having, _)| {
-            *sample == name && labels.iter().all(|(label, value)| having.get(label) == Some(value))
-        });
-        values.map(|(_, _, value)| value).reduce(|sum, value| sum + value)
+        metric(self.admin("/metrics").await.text(), name, labels)
     }
-
-    /// Sends it a signal.
-    pub(crate) fn signal(&self, name: &str) {
-        let sent =
-            Command::new("kill").args(["-s", name, &self.pid.to_string()]).stderr(Stdio::null()).status().unwrap();
-        assert!(sent.success() || self.exit.borrow().is_some() || name == "KILL");
-    }
-
-    /// Waits for its end.
-    pub(crate) async fn exit_status(&self) -> ExitStatus {
-        let mut exit = self.exit.clone();
-        let ended = tokio::time::timeout(PATIENCE, exit.wait_for(Option::is_some)).await;
-        let status = *ended.unwrap_or_else(|_| panic!("the sidecar did not end")).unwrap();
-        status.unwrap()
-    }
-
-    /// Waits until a line of the log holds `text`.
-    pub(crate) async fn logged(&self, text: &str) {
-        self.logged_times(text, 1).await;
-    }
-
-    /// Waits until `times` lines of the log hold `text`.
-    pub(crate) async fn logged_times(&self, text: &str, times: usize) {
-        let mut log = self.log.clone();
-        let count = |lines: &Vec<String>| lines.iter().filter(|line| line.contains(text)).count();
-        let waited = tokio::time::timeout(PATIENCE, log.wait_for(|lines| count(lines) >= times)).await;
-        assert!(matches!(waited, Ok(Ok(_))), "`{text}` was not logged {times} times:\n{}", self.log());
-    }
-
-    /// Everything that it has logged.
-    pub(crate) fn log(&self) -> String {
-        self.log.borrow().join("\n")
-    }
-
-    /// The log's lines, parsed.
-    pub(crate) fn lines(&self) -> Vec<Value> {
-        let lines = self.log.borrow();
-        lines.iter().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"))).collect()
-    }
-
-    /// Its resident memory in KiB.
-    pub(crate) fn resident_kib(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse().unwrap()
-    }
-}
-
-/// A line of the exposition format: (name, labels, value).
-fn sample(line: &str) -> Option<(&str, BTreeMap<&str, &str>, f64)> {
-    if line.starts_with('#') {
-        return None;
-    }
-    let (named, value) = line.rsplit_once(' ')?;
-    let (name, labels) = named.split_once('{').unwrap_or((named, ""));
-    let labels = labels.trim_end_matches('}').split(',').filter_map(|label| label.split_once('='));
-    let labels = labels.map(|(label, value)| (label, value.trim_matches('"'))).collect();
-    Some((name, labels, value.parse().ok()?))
 }

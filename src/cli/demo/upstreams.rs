@@ -4,7 +4,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
@@ -22,7 +23,7 @@ use tokio_util::task::TaskTracker;
 
 use super::answer::answer;
 use super::control::control;
-use super::pki::Pki;
+use super::pki::{self, Pki};
 use super::shop::{Kind, Shop};
 
 /// Connections to one upstream at once; more wait to be accepted.
@@ -34,7 +35,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The pause after a failed `accept` (no file descriptors left, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Ports on 127.0.0.1; 0 lets the system choose.
+/// Ports; 0 lets the system choose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Ports {
     pub(crate) profile: u16,
@@ -48,6 +49,12 @@ impl Default for Ports {
     fn default() -> Self {
         Self { profile: 0, favorites: 0, reviews: 0, orders: 0, control: 7079 }
     }
+}
+
+impl Ports {
+    /// Where the upstreams of a cluster are (`k8s/overlays/try`).
+    pub(crate) const OF_A_CLUSTER: Self =
+        Self { profile: 8441, favorites: 8442, reviews: 8443, orders: 8444, control: 7079 };
 }
 
 /// The demo's upstreams while they run.
@@ -66,15 +73,44 @@ impl Upstreams {
         let pki = Pki::new()?;
         let identity = dir.join("identity");
         pki.write_consumer(&identity)?;
+        Self::start_with(Ipv4Addr::LOCALHOST.into(), wished, seed, identity, |kind| pki.server(kind))
+    }
 
+    /// Starts all at every address of this machine, for consumers elsewhere. The certificate of each is in the folder of its
+    /// name in `dir`. The control stays on loopback.
+    pub(crate) fn start_for_others(dir: &Path, seed: u64, wished: Ports) -> io::Result<Self> {
+        // Not every machine has IPv6; one that has it takes IPv4 there too.
+        let every = match std::net::TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)) {
+            Ok(_) => IpAddr::from(Ipv6Addr::UNSPECIFIED),
+            Err(_) => Ipv4Addr::UNSPECIFIED.into(),
+        };
+        let server = |kind: Kind| {
+            let folder = dir.join(kind.name());
+            pki::server_of(&folder).map_err(|error| {
+                io::Error::new(
+                    error.kind(),
+                    format!("`{}` holds no certificate for {}: {error}", folder.display(), kind.name()),
+                )
+            })
+        };
+        Self::start_with(every, wished, seed, dir.to_owned(), server)
+    }
+
+    fn start_with(
+        at: IpAddr,
+        wished: Ports,
+        seed: u64,
+        identity: PathBuf,
+        server: impl Fn(Kind) -> io::Result<ServerConfig>,
+    ) -> io::Result<Self> {
         let owner = Owner { tasks: TaskTracker::new(), stop: CancellationToken::new() };
         // From here on, an error stops what has been started.
         let guard = owner.stop.clone().drop_guard();
         let mut shops = Vec::new();
         let mut start = |kind: Kind, port| {
             let shop = Arc::new(Shop::new(kind, seed));
-            let (listener, port) = bind(port)?;
-            let acceptor = TlsAcceptor::from(Arc::new(pki.server(kind)?));
+            let (listener, port) = bind(at, port)?;
+            let acceptor = TlsAcceptor::from(Arc::new(server(kind)?));
             owner.spawn(run_upstream(listener, acceptor, Arc::clone(&shop), owner.clone()));
             shops.push(shop);
             io::Result::Ok(port)
@@ -86,7 +122,7 @@ impl Upstreams {
             orders: start(Kind::Orders, wished.orders)?,
             control: 0,
         };
-        let (listener, port) = bind(wished.control)?;
+        let (listener, port) = bind(Ipv4Addr::LOCALHOST.into(), wished.control)?;
         ports.control = port;
         owner.spawn(run_control(listener, shops.into(), owner.clone()));
         Ok(Self { ports, identity, tasks: owner.tasks, stop: guard })
@@ -142,9 +178,10 @@ impl<F: Future<Output: Send> + Send + 'static> hyper::rt::Executor<F> for Owner 
     }
 }
 
-fn bind(port: u16) -> io::Result<(TcpListener, u16)> {
-    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port))
-        .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on 127.0.0.1:{port}: {error}")))?;
+fn bind(at: IpAddr, port: u16) -> io::Result<(TcpListener, u16)> {
+    let at = SocketAddr::new(at, port);
+    let listener = std::net::TcpListener::bind(at)
+        .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {at}: {error}")))?;
     listener.set_nonblocking(true)?;
     let port = listener.local_addr()?.port();
     Ok((TcpListener::from_std(listener)?, port))

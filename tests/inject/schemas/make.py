@@ -1,4 +1,5 @@
-"""Makes the schemas in this folder: the strict OpenAPI schemas of what has pods, of three versions of Kubernetes.
+"""Makes the schemas in this folder: the strict OpenAPI schemas of what has pods, and of what `k8s/` has beside them, of three
+versions of Kubernetes.
 
 They come from the PyPI package kubernetes-validate (Apache-2.0), without their prose and with what they need of each other:
 
@@ -13,6 +14,9 @@ VERSIONS = ["1.29.0", "1.31.0", "1.37.0"]
 ROOTS = [
     "cronjob-batch-v1", "daemonset-apps-v1", "deployment-apps-v1", "job-batch-v1", "pod-v1", "podtemplate-v1",
     "replicaset-apps-v1", "replicationcontroller-v1", "statefulset-apps-v1",
+    "clusterrole-rbac-v1", "clusterrolebinding-rbac-v1", "configmap-v1", "mutatingwebhookconfiguration-admissionregistration-v1",
+    "namespace-v1", "networkpolicy-networking-v1", "poddisruptionbudget-policy-v1", "role-rbac-v1", "rolebinding-rbac-v1",
+    "secret-v1", "service-v1", "serviceaccount-v1",
 ]
 
 

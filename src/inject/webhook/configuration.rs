@@ -1,0 +1,145 @@
+//! The `MutatingWebhookConfiguration` through which an API server finds us: who it believes us to be, whom it trusts, and
+//! which pods it asks about. Pure.
+
+use std::collections::BTreeSet;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
+
+use super::selector::selects;
+
+/// With this annotation cert-manager writes the bundles.
+const CERT_MANAGER: &str = "cert-manager.io/inject-ca-from";
+
+/// One configuration, as the API server gave it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Configuration(Value);
+
+/// One webhook of it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Hook<'a>(&'a Value);
+
+impl Configuration {
+    /// Takes the object.
+    pub(super) fn new(object: Value) -> Self {
+        Self(object)
+    }
+
+    /// Its webhooks.
+    pub(super) fn hooks(&self) -> impl Iterator<Item = Hook<'_>> {
+        self.0.get("webhooks").and_then(Value::as_array).into_iter().flatten().map(Hook)
+    }
+
+    /// Whether cert-manager writes the bundles.
+    pub(super) fn is_cert_managers(&self) -> bool {
+        let annotations = self.0.pointer("/metadata/annotations");
+        annotations
+            .and_then(|all| all.get(CERT_MANAGER))
+            .is_some_and(|from| from.as_str().is_some_and(|it| !it.is_empty()))
+    }
+
+    /// The names that API servers expect in our certificate: DNS names and addresses.
+    pub(super) fn names(&self) -> BTreeSet<String> {
+        self.hooks().filter_map(Hook::server_name).collect()
+    }
+
+    /// Whether the API server lets pods pass when we do not answer.
+    pub(super) fn lets_pods_pass(&self) -> bool {
+        self.hooks().any(Hook::lets_pods_pass)
+    }
+
+    /// Whether each webhook trusts exactly what `bundle` (PEM) holds.
+    pub(super) fn holds(&self, bundle: &str) -> bool {
+        self.hooks().all(|hook| hook.bundle().as_deref() == Some(bundle.as_bytes()))
+    }
+
+    /// The object with this bundle (PEM) in each webhook. It carries its `resourceVersion`: written to the API server it
+    /// takes the place of exactly what was read.
+    pub(super) fn with_bundle(&self, bundle: &str) -> Value {
+        let mut object = self.0.clone();
+        let encoded = STANDARD.encode(bundle);
+        for hook in object.get_mut("webhooks").and_then(Value::as_array_mut).into_iter().flatten() {
+            if let Some(Value::Object(client)) = hook.get_mut("clientConfig") {
+                client.insert("caBundle".to_owned(), encoded.clone().into());
+            }
+        }
+        object
+    }
+}
+
+impl Hook<'_> {
+    /// Its name.
+    pub(super) fn name(&self) -> &str {
+        self.0.get("name").and_then(Value::as_str).unwrap_or("?")
+    }
+
+    /// The name that an API server expects in our certificate.
+    pub(super) fn server_name(self) -> Option<String> {
+        let client = self.0.get("clientConfig")?;
+        let text = |pointer: &str| client.pointer(pointer).and_then(Value::as_str);
+        if let (Some(name), Some(namespace)) = (text("/service/name"), text("/service/namespace")) {
+            return Some(format!("{name}.{namespace}.svc"));
+        }
+        let url: http::Uri = text("/url")?.parse().ok()?;
+        Some(url.host()?.trim_start_matches('[').trim_end_matches(']').to_owned())
+    }
+
+    /// Whom it trusts, as PEM.
+    pub(super) fn bundle(self) -> Option<Vec<u8>> {
+        let encoded = self.0.pointer("/clientConfig/caBundle")?.as_str()?;
+        STANDARD.decode(encoded).ok().filter(|bundle| !bundle.is_empty())
+    }
+
+    /// Whether pods pass when it is not answered.
+    pub(super) fn lets_pods_pass(self) -> bool {
+        self.0.get("failurePolicy").and_then(Value::as_str) == Some("Ignore")
+    }
+
+    /// Whether it is asked about pods with these labels in a namespace with those.
+    pub(super) fn selects(self, namespace_labels: &Value, pod_labels: &Value) -> bool {
+        selects(self.0.get("namespaceSelector"), namespace_labels) && selects(self.0.get("objectSelector"), pod_labels)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn configuration() -> Configuration {
+        Configuration::new(json!({
+            "metadata": {"name": "bfb", "resourceVersion": "7"},
+            "webhooks": [
+                {"name": "a", "clientConfig": {"service": {"name": "bfb-webhook", "namespace": "bfb-system", "path": "/mutate"}}},
+                {"name": "b", "failurePolicy": "Ignore", "clientConfig": {"url": "https://[::1]:8443/mutate", "caBundle": "eA=="}},
+            ],
+        }))
+    }
+
+    #[test]
+    fn names_come_from_services_and_urls() {
+        let names: Vec<_> = configuration().names().into_iter().collect();
+        assert_eq!(names, ["::1", "bfb-webhook.bfb-system.svc"]);
+    }
+
+    #[test]
+    fn a_bundle_goes_into_each_webhook_and_nothing_else_changes() {
+        let before = configuration();
+        assert!(!before.holds("pem") && before.lets_pods_pass());
+        let after = Configuration::new(before.with_bundle("pem\npem2\n"));
+        assert!(after.holds("pem\npem2\n") && !after.holds("pem"));
+        let mut back = after.0;
+        back["webhooks"][1]["clientConfig"]["caBundle"] = "eA==".into();
+        assert!(back["webhooks"][0]["clientConfig"]["caBundle"].take().is_string());
+        back["webhooks"][0]["clientConfig"].as_object_mut().map(|it| it.remove("caBundle"));
+        assert_eq!(back, before.0);
+    }
+
+    #[test]
+    fn a_configuration_without_webhooks_names_nobody() {
+        let empty = Configuration::new(json!({"webhooks": null}));
+        assert!(empty.names().is_empty() && !empty.lets_pods_pass());
+    }
+}

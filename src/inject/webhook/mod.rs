@@ -1,0 +1,315 @@
+//! The mutating admission webhook: an API server asks about each pod that is created, and is told what to add.
+//!
+//! ```text
+//!   answer          HTTP: `/mutate`, probes, metrics
+//!     │
+//!   review ── verdict        an `AdmissionReview` in, its answer out. Pure
+//!     │           └── namespaces       the labels of all namespaces, followed
+//!   tls             the certificate that is served
+//!     │
+//!   keeper          what is served, what API servers trust, and the steps between
+//!     │   └── rotation · certificate · configuration       Pure
+//!   leader          who does those steps: a Lease
+//!     │   └── lease       Pure
+//!   watchdog        pods that should have a sidecar and have none
+//!     │
+//!   cluster         the API server, as far as all these need it
+//! ```
+//!
+//! # What it promises
+//!
+//! - A review of anything but the creation of a pod is answered with `allowed`. So is one of a pod that has its sidecar.
+//! - What cannot be read is a 400 that says what was expected. What cannot be decided, because the API server does not tell
+//!   the label of a namespace, is a 503: then the `failurePolicy` decides.
+//! - A certificate of its own is served only while all webhooks of the configuration trust it, if they did before; how is
+//!   written in `rotation.rs`. What somebody does to the bundles is undone within seconds.
+//!
+//! # What it needs to be allowed
+//!
+//! | group | resource | verbs | where |
+//! | --- | --- | --- | --- |
+//! | `admissionregistration.k8s.io` | `mutatingwebhookconfigurations`, that of `--configuration` | `get`, `update` | cluster |
+//! | | `namespaces` | `get`, `list`, `watch` | cluster |
+//! | | `pods` (with `failurePolicy: Ignore`) | `list` | cluster |
+//! | | `events` (with `failurePolicy: Ignore`) | `create` | cluster |
+//! | `coordination.k8s.io` | `leases`: `bfb-webhook` | `get`, `update` | its own namespace |
+//! | `coordination.k8s.io` | `leases` | `create` | its own namespace |
+//! | | `secrets`: `bfb-webhook` (without `--identity`) | `get`, `update` | its own namespace |
+//! | | `secrets` (without `--identity`) | `create` | its own namespace |
+
+mod answer;
+mod certificate;
+mod cluster;
+mod configuration;
+mod keeper;
+mod leader;
+mod lease;
+mod metrics;
+mod namespaces;
+mod review;
+mod rotation;
+mod selector;
+mod tls;
+mod verdict;
+mod watchdog;
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use rustls::ServerConfig;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::Defaults;
+use crate::identity::{self, Identity, IdentityError, Paths};
+use crate::serve::{Activity, Address, BindError, Drain, Limits, Listener, Port, accept_tls};
+use answer::Admissions;
+use certificate::Pair;
+use cluster::Cluster;
+use keeper::{Found, Keeper, Source};
+use leader::Election;
+use metrics::Metrics;
+use namespaces::Namespaces;
+use rotation::Pace;
+use tls::Served;
+use watchdog::Watchdog;
+
+pub use cluster::{ClusterError, ConnectError};
+pub use lease::Me;
+pub use review::{Malformed, Review, Subject};
+pub use verdict::{Cause, LABEL, Verdict, within, without_namespace};
+
+/// The name of the Lease and of the Secret in our namespace.
+const NAME: &str = "bfb-webhook";
+/// How long to try to reach the API server at the start.
+const REACHING: Duration = Duration::from_secs(10);
+/// How long until API servers have learned that we are about to end.
+const LEARNING: Duration = Duration::from_secs(3);
+/// How long nothing may have come before we end.
+const QUIET: Duration = Duration::from_secs(1);
+/// How long connections get to write what they still hold.
+const CLOSING: Duration = Duration::from_secs(1);
+
+/// All that a webhook is told.
+#[derive(Debug)]
+pub struct Config {
+    /// Where API servers ask.
+    pub listen: SocketAddr,
+    /// The cluster, where this is no pod of it.
+    pub kubeconfig: Option<PathBuf>,
+    /// Our namespace, where neither the kubeconfig nor the pod is to say.
+    pub namespace: Option<String>,
+    /// The `MutatingWebhookConfiguration` whose bundles are kept right.
+    pub configuration: String,
+    /// The folder of our certificate; without it we make our own.
+    pub identity: Option<PathBuf>,
+    /// What holds for pods that do not say otherwise.
+    pub defaults: Defaults,
+    /// Who we are among the replicas, and how long the others wait for us.
+    pub me: Me,
+    /// How long a certificate of our own lasts.
+    pub lifetime: Duration,
+    /// How often to look for pods without their sidecar.
+    pub watchdog: Duration,
+    /// How long the end may take.
+    pub drain: Duration,
+    /// The bounds of the port.
+    pub limits: Limits,
+}
+
+/// Why a webhook did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// There is no cluster to speak to.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The cluster does not answer.
+    #[error("{0} (hint: is it the right cluster, and does it run?)")]
+    Cluster(#[from] ClusterError),
+    /// The cluster does not know native sidecars.
+    #[error(
+        "the cluster is Kubernetes {0}, which would wait for a sidecar to end before it starts the application; expected 1.29 or \
+         newer (hint: upgrade the cluster, or run `bfb serve` as a container of your own)"
+    )]
+    TooOld(String),
+    /// The folder holds no usable certificate.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The port cannot be had.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// A fault of ours.
+    #[error("TLS cannot be set up: {0}")]
+    Tls(String),
+}
+
+/// A webhook whose port is open.
+#[derive(Debug)]
+pub struct Webhook {
+    config: Config,
+    cluster: Cluster,
+    listener: Listener,
+    identity: Option<(Paths, watch::Sender<Arc<Identity>>)>,
+    served: Served,
+    server: Arc<ServerConfig>,
+}
+
+/// Why a webhook ended that was not told to.
+#[derive(Debug, thiserror::Error)]
+#[error("a part of the webhook ended: {0}")]
+pub struct RunError(String);
+
+impl Webhook {
+    /// Asks the cluster what it is, reads the certificate, opens the port.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let cluster = Cluster::new(config.kubeconfig.as_deref(), config.namespace.clone()).await?;
+        let version = reach(&cluster).await?;
+        if !version.knows_sidecars {
+            return Err(StartError::TooOld(version.name));
+        }
+        let identity = config.identity.as_deref().map(read_identity).transpose()?;
+        let first = match &identity {
+            Some((_, identity)) => identity.borrow().certified_key(),
+            None => nobodys()?,
+        };
+        let served = Served::new(first);
+        let server = served.server().map_err(|error| StartError::Tls(error.to_string()))?;
+        let listener = Listener::bind(&Address::Tcp(config.listen), 0).await?;
+        tracing::info!(kubernetes = version.name, namespace = cluster.namespace(), "the cluster is reached");
+        Ok(Self { config, cluster, listener, identity, served, server })
+    }
+
+    /// Where it answers.
+    pub fn address(&self) -> &Address {
+        self.listener.address()
+    }
+
+    /// Answers until it is told to stop, then drains; `again` ends the drain. Returns early if a part ends that should not.
+    pub async fn run(self, stop: impl Future<Output = ()>, again: impl Future<Output = ()>) -> Result<(), RunError> {
+        let limit = self.config.drain;
+        let metrics = Arc::new(Metrics::new());
+        let (drain, drained) = watch::channel(Drain::Serving);
+        let (connections, activity) = (TaskTracker::new(), Activity::default());
+        let port = Port {
+            activity: activity.clone(),
+            drain: drained,
+            metrics: metrics.port.clone(),
+            tasks: connections.clone(),
+        };
+        let election = Election::new(self.cluster.clone(), NAME, self.config.me.clone(), metrics.clone());
+        let (leave, left, leads) = (CancellationToken::new(), TaskTracker::new(), election.leads());
+        left.spawn(election.run(leave.clone().cancelled_owned()));
+        let (admissions, mut parts) = self.spawn_parts(&leads, &metrics, port);
+        let ended = tokio::select! {
+            () = stop => Ok(()),
+            Some(ended) = parts.join_next() => Err(RunError(format!("{ended:?}"))),
+        };
+        admissions.end();
+        leave.cancel();
+        left.close();
+        drain_until_quiet(&drain, &activity, limit, again).await;
+        left.wait().await;
+        parts.abort_all();
+        drain.send_replace(Drain::Closing);
+        connections.close();
+        let _ = tokio::time::timeout(CLOSING, connections.wait()).await;
+        ended
+    }
+
+    /// Everything that runs for as long as the webhook does.
+    fn spawn_parts(
+        self,
+        leads: &watch::Receiver<bool>,
+        metrics: &Arc<Metrics>,
+        port: Port,
+    ) -> (Admissions, JoinSet<()>) {
+        let Self { config, cluster, listener, identity, served, server } = self;
+        let mut parts = JoinSet::new();
+        let source = match identity {
+            Some((paths, identity)) => {
+                let source = Source::Folder { identity: identity.subscribe(), ca: paths.dir.join("ca.crt") };
+                parts.spawn(identity::follow(paths, identity, metrics.identity.clone()));
+                source
+            }
+            None => Source::Own { secret: NAME.to_owned(), pace: Pace::of(config.lifetime) },
+        };
+        let namespaces = Namespaces::new(cluster.clone(), metrics.clone());
+        let (found, finds) = watch::channel(Found::default());
+        let defaults = Arc::new(config.defaults);
+        let admissions = Admissions::new(defaults.clone(), namespaces.clone(), finds.clone(), metrics.clone());
+        parts.spawn(namespaces.clone().follow());
+        let watchdog = Watchdog {
+            cluster: cluster.clone(),
+            defaults,
+            namespaces,
+            leads: leads.clone(),
+            found: finds,
+            every: config.watchdog,
+            metrics: metrics.clone(),
+        };
+        parts.spawn(watchdog.run());
+        let (configuration, leads, metrics) = (config.configuration, leads.clone(), metrics.clone());
+        parts.spawn(Keeper { cluster, configuration, source, served, leads, found, metrics }.run());
+        parts.spawn(accept_tls(listener, server, admissions.clone(), config.limits, port));
+        (admissions, parts)
+    }
+}
+
+/// Asks for the version, for a while: a cluster may be just about to start.
+async fn reach(cluster: &Cluster) -> Result<cluster::Version, ClusterError> {
+    let began = Instant::now();
+    loop {
+        match cluster.version().await {
+            Err(ClusterError::NoAnswer { request, why }) if began.elapsed() < REACHING => {
+                tracing::info!(request, why, "the API server does not answer yet");
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+            answered => return answered,
+        }
+    }
+}
+
+/// Reads the folder. A folder without `ca.crt` is as good as another: who trusts us is then somebody else's business.
+fn read_identity(dir: &Path) -> Result<(Paths, watch::Sender<Arc<Identity>>), IdentityError> {
+    let ca = if dir.join("ca.crt").exists() { None } else { Some(dir.join("tls.crt")) };
+    let paths = Paths { dir: dir.to_owned(), ca };
+    let identity = Identity::load(&paths, 0)?;
+    Ok((paths, watch::Sender::new(Arc::new(identity))))
+}
+
+/// A certificate that nobody trusts, so that probes are answered before there is a real one.
+fn nobodys() -> Result<Arc<rustls::sign::CertifiedKey>, StartError> {
+    let names = BTreeSet::from([NAME.to_owned()]);
+    let pair = Pair::make(&names, SystemTime::now(), Duration::from_hours(1))
+        .map_err(|error| StartError::Tls(error.to_string()))?;
+    pair.certified_key().ok_or_else(|| StartError::Tls("a certificate of our own cannot be used".to_owned()))
+}
+
+/// Goes on answering until API servers know that we end and have nothing more to ask, or `limit` passed, or told again.
+async fn drain_until_quiet(
+    drain: &watch::Sender<Drain>,
+    activity: &Activity,
+    limit: Duration,
+    again: impl Future<Output = ()>,
+) {
+    let began = Instant::now();
+    drain.send_replace(Drain::Draining);
+    tracing::info!(limit = %humantime::format_duration(limit), in_flight = activity.in_flight(), "draining");
+    let quiet = async {
+        while began.elapsed() < LEARNING || !activity.quiet_for(QUIET) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let how = tokio::select! {
+        () = quiet => "quiet",
+        () = tokio::time::sleep(limit) => "the drain took too long",
+        () = again => "told again",
+    };
+    tracing::info!(how, in_flight = activity.in_flight(), "drained");
+}

@@ -1,0 +1,181 @@
+//! `AdmissionReview` of `admission.k8s.io/v1`: read, and answered. Pure.
+//!
+//! Only the creation of a pod is looked at; whatever else an API server asks about is allowed as it is. An answer carries a
+//! JSON Patch of what is added and nothing else, so a review of what came of an earlier one is answered without a patch.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::super::Left;
+use super::verdict::{Cause, Verdict, warnings};
+
+const VERSION: &str = "admission.k8s.io/v1";
+
+/// The longest message of a refusal, in characters: events of Kubernetes hold no more than that.
+const MESSAGE_MAX_CHARS: usize = 1000;
+
+/// One question of an API server.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Review {
+    /// What the answer must repeat.
+    pub uid: String,
+    /// What is asked about.
+    pub subject: Subject,
+}
+
+/// What is asked about.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Subject {
+    /// A pod that shall be created.
+    Pod {
+        /// Its namespace. A pod made from a template may not say it itself.
+        namespace: String,
+        /// The pod.
+        pod: Value,
+    },
+    /// Something else, which is none of our business.
+    Other,
+}
+
+/// Why a body is no review.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    /// It is no JSON, or the JSON of something else.
+    #[error("the body is no `AdmissionReview`: {0}; expected JSON of `{VERSION}`")]
+    Json(String),
+    /// It is a review of another version, or no review.
+    #[error("the body is {0}; expected `AdmissionReview` of `{VERSION}` (hint: `admissionReviewVersions: [v1]`)")]
+    Version(String),
+    /// There is no question in it.
+    #[error("the review has no `{0}`; expected what an API server sends")]
+    Missing(&'static str),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Raw {
+    #[serde(default)]
+    api_version: String,
+    #[serde(default)]
+    kind: String,
+    request: Option<RawRequest>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawRequest {
+    #[serde(default)]
+    uid: String,
+    #[serde(default)]
+    resource: Named,
+    sub_resource: Option<String>,
+    namespace: Option<String>,
+    #[serde(default)]
+    operation: String,
+    object: Option<Value>,
+}
+
+#[derive(Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+struct Named {
+    group: String,
+    version: String,
+    #[serde(rename = "resource")]
+    plural: String,
+}
+
+impl RawRequest {
+    fn creates_a_pod(&self) -> bool {
+        let pods = Named { group: String::new(), version: "v1".to_owned(), plural: "pods".to_owned() };
+        self.operation == "CREATE"
+            && self.resource == pods
+            && self.sub_resource.as_deref().unwrap_or_default().is_empty()
+    }
+}
+
+impl Review {
+    /// Reads a request's body.
+    pub fn read(body: &[u8]) -> Result<Self, Malformed> {
+        let raw: Raw = serde_json::from_slice(body).map_err(|error| Malformed::Json(error.to_string()))?;
+        if raw.api_version != VERSION || raw.kind != "AdmissionReview" {
+            let short = |text: &str| text.chars().take(80).flat_map(char::escape_debug).collect::<String>();
+            return Err(Malformed::Version(format!("`{}` of `{}`", short(&raw.kind), short(&raw.api_version))));
+        }
+        let request = raw.request.ok_or(Malformed::Missing("request"))?;
+        if request.uid.is_empty() {
+            return Err(Malformed::Missing("request.uid"));
+        }
+        let subject = if request.creates_a_pod() {
+            let pod = request.object.filter(Value::is_object).ok_or(Malformed::Missing("request.object"))?;
+            let own = || pod.pointer("/metadata/namespace").and_then(Value::as_str).map(str::to_owned);
+            let namespace = request.namespace.filter(|name| !name.is_empty()).or_else(own);
+            Subject::Pod { namespace: namespace.ok_or(Malformed::Missing("request.namespace"))?, pod }
+        } else {
+            Subject::Other
+        };
+        Ok(Self { uid: request.uid, subject })
+    }
+
+    /// The answer to it.
+    pub fn answer(&self, verdict: &Verdict) -> Value {
+        let mut response = json!({"uid": self.uid, "allowed": true});
+        match verdict {
+            Verdict::Leave(left) => response["auditAnnotations"] = json!({"outcome": outcome(*left)}),
+            Verdict::Inject(injection) => {
+                response["patchType"] = "JSONPatch".into();
+                response["patch"] = STANDARD.encode(injection.additions.patch().to_string()).into();
+                response["auditAnnotations"] = json!({"outcome": "injected", "domains": injection.domains.join(",")});
+                if let Subject::Pod { pod, .. } = &self.subject {
+                    let warnings = warnings(pod);
+                    if !warnings.is_empty() {
+                        response["warnings"] = warnings.into();
+                    }
+                }
+            }
+            Verdict::Refuse(causes) => {
+                response["allowed"] = false.into();
+                response["status"] = status(causes);
+            }
+        }
+        json!({"apiVersion": VERSION, "kind": "AdmissionReview", "response": response})
+    }
+
+    /// The answer to what is none of our business.
+    pub fn answer_other(&self) -> Value {
+        self.answer(&Verdict::Leave(Left::NotAsked))
+    }
+}
+
+fn outcome(left: Left) -> &'static str {
+    match left {
+        Left::NotAsked => "not asked",
+        Left::OptedOut => "opted out",
+        Left::Injected => "injected before",
+    }
+}
+
+/// A `Status` of `meta/v1`: what `kubectl` prints, and what an event of a `ReplicaSet` says.
+fn status(causes: &[Cause]) -> Value {
+    let all: Vec<_> = causes.iter().map(|cause| cause.message.as_str()).collect();
+    let mut message: String = all.join("; ");
+    if let Some((end, _)) = message.char_indices().nth(MESSAGE_MAX_CHARS) {
+        message.truncate(end);
+        message.push('…');
+    }
+    let causes: Vec<_> = causes
+        .iter()
+        .map(|cause| json!({"reason": "FieldValueInvalid", "field": cause.field, "message": cause.message}))
+        .collect();
+    json!({
+        "status": "Failure",
+        "code": 400,
+        "reason": "Invalid",
+        "message": message,
+        "details": {"kind": "pods", "causes": causes},
+    })
+}
+
+#[cfg(test)]
+mod tests;

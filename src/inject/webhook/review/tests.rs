@@ -1,0 +1,142 @@
+//! Reviews in, answers out.
+#![allow(clippy::unwrap_used, reason = "a test that cannot set itself up should stop there")]
+
+use super::*;
+use crate::inject::Defaults;
+use crate::inject::webhook::verdict::within;
+
+fn review(request: &Value) -> Vec<u8> {
+    json!({"apiVersion": VERSION, "kind": "AdmissionReview", "request": request}).to_string().into_bytes()
+}
+
+/// What an API server sends for a pod of a `ReplicaSet`: no name, no namespace in its metadata.
+fn request(annotations: &Value) -> Value {
+    json!({
+        "uid": "705ab4f5-6393-11e8-b7cc-42010a800002",
+        "kind": {"group": "", "version": "v1", "kind": "Pod"},
+        "resource": {"group": "", "version": "v1", "resource": "pods"},
+        "requestKind": {"group": "", "version": "v1", "kind": "Pod"},
+        "requestResource": {"group": "", "version": "v1", "resource": "pods"},
+        "namespace": "shop",
+        "operation": "CREATE",
+        "userInfo": {"username": "system:serviceaccount:kube-system:replicaset-controller"},
+        "object": {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"generateName": "web-5d9c-", "annotations": annotations},
+            "spec": {"containers": [{"name": "web", "image": "shop/web:1"}]},
+        },
+        "oldObject": null,
+        "dryRun": false,
+        "options": {"kind": "CreateOptions", "apiVersion": "meta.k8s.io/v1"},
+    })
+}
+
+fn answered(request: &Value, label: Option<&str>) -> Value {
+    let review = Review::read(&review(request)).unwrap();
+    let Subject::Pod { namespace, pod } = &review.subject else { return review.answer_other() };
+    let defaults = Defaults::default();
+    let verdict = within(pod, &defaults, namespace, label);
+    review.answer(&verdict)
+}
+
+/// An answer with its patch readable.
+fn legible(mut answer: Value) -> String {
+    if let Some(patch) = answer["response"]["patch"].as_str() {
+        let patch: Value = serde_json::from_slice(&STANDARD.decode(patch).unwrap()).unwrap();
+        answer["response"]["patch"] = patch;
+    }
+    serde_json::to_string_pretty(&answer).unwrap()
+}
+
+#[test]
+fn a_pod_that_asks_is_patched() {
+    let mut short = request(&json!({"bfb.dev/inject": "customer", "bfb.dev/memory": "32MiB"}));
+    short["object"]["spec"]["terminationGracePeriodSeconds"] = json!(12);
+    insta::assert_snapshot!(legible(answered(&short, None)));
+}
+
+#[test]
+fn a_pod_that_asks_for_what_cannot_be_is_refused_with_every_reason() {
+    let asked = request(&json!({"bfb.dev/inject": "customer", "bfb.dev/memry": "1", "bfb.dev/lease": "1h"}));
+    insta::assert_snapshot!(legible(answered(&asked, None)));
+}
+
+#[test]
+fn a_pod_that_does_not_ask_is_left_alone() {
+    let uid = "705ab4f5-6393-11e8-b7cc-42010a800002";
+    for (annotations, label, outcome) in [
+        (json!({}), None, "not asked"),
+        (json!({}), Some("false"), "not asked"),
+        (json!({"bfb.dev/inject": "false"}), Some("customer"), "opted out"),
+    ] {
+        let response = &answered(&request(&annotations), label)["response"];
+        assert_eq!(*response, json!({"uid": uid, "allowed": true, "auditAnnotations": {"outcome": outcome}}));
+    }
+}
+
+#[test]
+fn a_second_review_of_a_patched_pod_changes_nothing() {
+    let mut asked = request(&json!({}));
+    let first = answered(&asked, Some("customer"));
+    assert!(first["response"]["patch"].is_string());
+    let pod = &mut asked["object"];
+    let Verdict::Inject(injection) = within(pod, &Defaults::default(), "shop", Some("customer")) else { panic!() };
+    assert!(injection.additions.apply(pod));
+    let second = &answered(&asked, Some("orders"))["response"];
+    assert_eq!((&second["allowed"], &second["patch"]), (&json!(true), &Value::Null));
+    assert_eq!(second["auditAnnotations"]["outcome"], "injected before");
+}
+
+#[test]
+fn whatever_is_no_creation_of_a_pod_is_allowed_as_it_is() {
+    let asked = request(&json!({"bfb.dev/inject": "customer"}));
+    let changes: [(&str, Value); 5] = [
+        ("/operation", json!("UPDATE")),
+        ("/operation", json!("DELETE")),
+        ("/resource/resource", json!("deployments")),
+        ("/resource/group", json!("apps")),
+        ("/subResource", json!("ephemeralcontainers")),
+    ];
+    for (place, value) in changes {
+        let mut other = asked.clone();
+        other["subResource"] = Value::Null;
+        *other.pointer_mut(place).unwrap() = value;
+        let response = &answered(&other, None)["response"];
+        assert_eq!((&response["allowed"], &response["patch"]), (&json!(true), &Value::Null), "{place}");
+    }
+}
+
+#[test]
+fn a_body_that_is_no_review_is_told_what_was_expected() {
+    let version = |kind: &str, version: &str| json!({"kind": kind, "apiVersion": version}).to_string();
+    let mut namespaceless = request(&json!({}));
+    namespaceless.as_object_mut().unwrap().remove("namespace");
+    let mut no_pod = request(&json!({}));
+    no_pod["object"] = json!("pod");
+    for (body, said) in [
+        ("", "no `AdmissionReview`: EOF"),
+        ("{", "no `AdmissionReview`: EOF"),
+        ("[]", "no `AdmissionReview`: "),
+        (&"[".repeat(10_000), "no `AdmissionReview`: "),
+        ("{\"request\": 5}", "no `AdmissionReview`: "),
+        (&version("AdmissionReview", "admission.k8s.io/v1beta1"), "`AdmissionReview` of `admission.k8s.io/v1beta1`"),
+        (&version("Pod", "v1"), "`Pod` of `v1`"),
+        (&version("AdmissionReview", VERSION), "no `request`"),
+        (std::str::from_utf8(&review(&json!({}))).unwrap(), "no `request.uid`"),
+        (std::str::from_utf8(&review(&namespaceless)).unwrap(), "no `request.namespace`"),
+        (std::str::from_utf8(&review(&no_pod)).unwrap(), "no `request.object`"),
+    ] {
+        let error = Review::read(body.as_bytes()).unwrap_err().to_string();
+        assert!(error.contains(said) && error.contains("expected"), "{error}");
+    }
+}
+
+#[test]
+fn a_very_long_refusal_is_cut() {
+    let annotations: serde_json::Map<_, _> = (0..200).map(|n| (format!("bfb.dev/x-{n}"), json!("é"))).collect();
+    let status = &answered(&request(&Value::Object(annotations)), None)["response"]["status"];
+    let message = status["message"].as_str().unwrap();
+    assert_eq!(message.chars().count(), MESSAGE_MAX_CHARS + 1);
+    assert_eq!(status["details"]["causes"].as_array().unwrap().len(), 200);
+}

@@ -1,0 +1,172 @@
+//! What becomes of a pod that an API server asks about, or that is looked at later: the decision of [`inject`], with the
+//! label of the pod's namespace where the pod itself does not say. Pure.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+use super::super::pod;
+use super::super::settings::GRACE_SECONDS;
+use super::super::{Defaults, Injection, Left, Outcome, Refusal, Why, inject};
+use crate::domain::quote;
+
+/// The label of a namespace that names the domains of its pods.
+pub const LABEL: &str = "bfb.dev/inject";
+
+/// What becomes of one pod.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verdict {
+    /// It stays as it is.
+    Leave(Left),
+    /// It gets a sidecar.
+    Inject(Injection),
+    /// It asks for something that cannot be.
+    Refuse(Vec<Cause>),
+}
+
+/// One reason against a pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cause {
+    /// The field of the pod, as `kubectl` writes it; empty where it is none of the pod's.
+    pub field: String,
+    /// What is wrong, what was expected, and a hint, in one line.
+    pub message: String,
+}
+
+/// Decides on a pod by itself; `None` where the label of its namespace has to be known.
+///
+/// A pod that names its domains, opts out or cannot be injected whatever the label says needs no label: it is decided on
+/// even while namespaces are not known.
+pub fn without_namespace(pod: &Value, defaults: &Defaults) -> Option<Verdict> {
+    match inject(pod, defaults) {
+        Ok(Outcome::Leave(Left::NotAsked)) => None,
+        Err(refusals) if refusals.iter().any(is_answered_by_a_default) => None,
+        decided => Some(verdict(decided)),
+    }
+}
+
+/// Decides on a pod of `namespace`, whose label [`LABEL`] says `label`.
+pub fn within(pod: &Value, defaults: &Defaults, namespace: &str, label: Option<&str>) -> Verdict {
+    without_namespace(pod, defaults).unwrap_or_else(|| by_label(pod, defaults, namespace, label))
+}
+
+/// The same for a pod that does not say it all by itself.
+pub(super) fn by_label(pod: &Value, defaults: &Defaults, namespace: &str, label: Option<&str>) -> Verdict {
+    let Some(label) = label else { return verdict(inject(pod, defaults)) };
+    match defaults.of_namespace(label) {
+        Ok(defaults) => verdict(inject(pod, &defaults)),
+        Err(expected) => Verdict::Refuse(vec![Cause {
+            field: String::new(),
+            message: format!(
+                "the label `{LABEL}` of the namespace {} cannot be {}: expected {expected} (hint: domains have dots between \
+                 them; correct the label, or write `{LABEL}` into the pod)",
+                quote(namespace),
+                quote(label)
+            ),
+        }]),
+    }
+}
+
+/// What whoever created the pod should know, though it is injected.
+pub(super) fn warnings(pod: &Value) -> Vec<String> {
+    let grace = pod::facts(pod).grace_seconds;
+    let short = grace < GRACE_SECONDS && pod.pointer("/metadata/annotations/bfb.dev~1drain").is_none();
+    let warning = format!(
+        "the pod is killed {grace}s after it is told to stop: its sidecar drains for less than usual \
+         (hint: raise `terminationGracePeriodSeconds`)"
+    );
+    short.then_some(warning).into_iter().collect()
+}
+
+/// Whether a default domain would answer it.
+fn is_answered_by_a_default(refusal: &Refusal) -> bool {
+    matches!(refusal.why, Why::NoDomain | Why::NotAsked { .. })
+}
+
+fn verdict(decided: Result<Outcome, Vec<Refusal>>) -> Verdict {
+    match decided {
+        Ok(Outcome::Leave(left)) => Verdict::Leave(left),
+        Ok(Outcome::Inject(injection)) => Verdict::Inject(injection),
+        Err(refusals) => Verdict::Refuse(refusals.iter().map(Cause::of).collect()),
+    }
+}
+
+impl Cause {
+    fn of(refusal: &Refusal) -> Self {
+        use super::super::Step;
+
+        let mut field = String::new();
+        // Writing to a String does not fail.
+        for step in refusal.at.steps() {
+            match step {
+                Step::Key(key) if key.contains(['.', '/']) => drop(write!(field, "[{key}]")),
+                Step::Key(key) if field.is_empty() => field.push_str(key),
+                Step::Key(key) => drop(write!(field, ".{key}")),
+                Step::Item(index) => drop(write!(field, "[{index}]")),
+            }
+        }
+        Self { field, message: refusal.to_string() }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot set itself up should stop there")]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(annotations: &Value) -> Value {
+        json!({"metadata": {"annotations": annotations}, "spec": {"containers": [{"name": "app"}]}})
+    }
+
+    fn domains(verdict: Verdict) -> Vec<String> {
+        match verdict {
+            Verdict::Inject(injection) => injection.domains,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_pod_that_says_it_all_needs_no_namespace() {
+        let defaults = Defaults::default();
+        let of = |annotations: Value| without_namespace(&pod(&annotations), &defaults);
+        assert_eq!(domains(of(json!({"bfb.dev/inject": "a,b"})).unwrap()), ["a", "b"]);
+        assert_eq!(of(json!({"bfb.dev/inject": "false"})), Some(Verdict::Leave(Left::OptedOut)));
+        assert!(matches!(of(json!({"bfb.dev/injct": "a"})), Some(Verdict::Refuse(_))));
+        assert_eq!(of(json!({})), None);
+        assert_eq!(of(json!({"bfb.dev/inject": "true"})), None);
+        assert_eq!(of(json!({"bfb.dev/log": "debug"})), None);
+    }
+
+    #[test]
+    fn the_namespace_decides_where_the_pod_does_not() {
+        let defaults = Defaults::default();
+        let of = |annotations: Value, label| within(&pod(&annotations), &defaults, "shop", label);
+        assert_eq!(domains(of(json!({}), Some("a.b"))), ["a", "b"]);
+        assert_eq!(domains(of(json!({"bfb.dev/inject": "true"}), Some("a"))), ["a"]);
+        assert_eq!(domains(of(json!({"bfb.dev/inject": "c"}), Some("a"))), ["c"]);
+        assert_eq!(of(json!({}), Some("false")), Verdict::Leave(Left::NotAsked));
+        assert_eq!(of(json!({}), None), Verdict::Leave(Left::NotAsked));
+        assert_eq!(of(json!({"bfb.dev/inject": "false"}), Some("a")), Verdict::Leave(Left::OptedOut));
+        for (annotations, label, field, message) in [
+            (json!({"bfb.dev/inject": "true"}), None, "metadata.annotations[bfb.dev/inject]", "names no domain"),
+            (json!({"bfb.dev/log": "debug"}), None, "metadata.annotations[bfb.dev/log]", "`bfb.dev/log` stands here"),
+            (json!({}), Some("A b"), "", "the label `bfb.dev/inject` of the namespace `shop` cannot be `A b`"),
+        ] {
+            let Verdict::Refuse(causes) = of(annotations, label) else { panic!() };
+            assert_eq!(causes[0].field, field);
+            assert!(causes[0].message.contains(message) && causes[0].message.contains("hint"), "{causes:?}");
+        }
+    }
+
+    #[test]
+    fn a_pod_with_little_time_to_stop_is_warned_of() {
+        let mut short = pod(&json!({"bfb.dev/inject": "a"}));
+        assert!(warnings(&short).is_empty());
+        short["spec"]["terminationGracePeriodSeconds"] = json!(10);
+        assert!(warnings(&short)[0].starts_with("the pod is killed 10s after"), "{:?}", warnings(&short));
+        short["metadata"]["annotations"]["bfb.dev/drain"] = json!("5s");
+        assert!(warnings(&short).is_empty(), "whoever chose a drain knows");
+    }
+}

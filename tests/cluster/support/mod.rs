@@ -1,0 +1,39 @@
+//! The vocabulary of the cluster's tests: a control plane (`control_plane`), who asks it (`api`), how it reaches Services
+//! (`services`), the webhook as `k8s/` installs it (`installation`), and another injector (`mesh`).
+
+pub(crate) mod api;
+pub(crate) mod control_plane;
+pub(crate) mod installation;
+pub(crate) mod kustomize;
+pub(crate) mod mesh;
+pub(crate) mod objects;
+#[path = "../../support/port.rs"]
+pub(crate) mod port;
+pub(crate) mod process;
+pub(crate) mod services;
+pub(crate) mod stream;
+
+use std::time::Duration;
+
+/// How long a test waits for what must come.
+const PATIENCE: Duration = Duration::from_mins(1);
+/// How often it looks.
+const GLANCE: Duration = Duration::from_millis(50);
+
+/// Looks until there is something to see. `what` says in the end what never came.
+#[track_caller]
+pub(crate) fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> impl Future<Output = T> {
+    let place = std::panic::Location::caller();
+    async move {
+        let looking = async {
+            loop {
+                if let Some(seen) = look().await {
+                    return seen;
+                }
+                tokio::time::sleep(GLANCE).await;
+            }
+        };
+        let seen = tokio::time::timeout(PATIENCE, looking).await;
+        seen.unwrap_or_else(|_| panic!("{place}: it never came that {what}"))
+    }
+}

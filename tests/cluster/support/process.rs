@@ -1,0 +1,106 @@
+//! A process of a test's own, with its log in a file. It ends when it is dropped, and also when the test's process ends in any
+//! way whatever: a guard beside it reads a pipe that nobody else holds.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use super::until;
+
+/// Starts the program `"$@"`, says its id, and kills it once standard input ends.
+const GUARD: &str = r#"
+exec 3<&0
+"$@" </dev/null 3<&- >>"$BFB_TEST_LOG" 2>&1 &
+child=$!
+echo "$child"
+exec 2>/dev/null
+( read -r _; kill -KILL "$child" ) <&3 >/dev/null &
+guard=$!
+wait "$child"
+code=$?
+kill "$guard"
+exit "$code"
+"#;
+
+/// How much of a log is shown where something failed.
+const SHOWN_LINES: usize = 40;
+
+/// The process.
+pub(crate) struct Process {
+    name: String,
+    guard: Child,
+    pid: u32,
+    log: PathBuf,
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        drop(self.guard.stdin.take());
+        let _ = self.guard.wait();
+    }
+}
+
+impl Process {
+    /// Starts `program` with these arguments and this environment alone, its log in `dir` under its name.
+    pub(crate) fn start(
+        name: &str,
+        dir: &Path,
+        program: impl AsRef<OsStr>,
+        args: &[String],
+        env: &[(&str, &str)],
+    ) -> Self {
+        let log = dir.join(format!("{name}.log"));
+        File::options().create(true).append(true).open(&log).unwrap();
+        let mut command = Command::new("/bin/sh");
+        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("BFB_TEST_LOG", &log);
+        command.envs(env.iter().copied()).args(["-c", GUARD, "guard"]).arg(program).args(args);
+        let mut guard = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut said = String::new();
+        BufReader::new(guard.stdout.take().unwrap()).read_line(&mut said).unwrap();
+        let pid = said.trim().parse().unwrap_or_else(|_| panic!("{name} did not start"));
+        Self { name: name.to_owned(), guard, pid, log }
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args(["-s", name, &self.pid.to_string()]).stderr(Stdio::null()).status();
+        assert!(sent.unwrap().success(), "{} runs no more:\n{}", self.name, self.tail());
+    }
+
+    /// Ends it as a crash would, and waits until it is gone.
+    pub(crate) async fn kill(mut self) {
+        self.signal("KILL");
+        self.ended().await;
+    }
+
+    /// Waits for its end: the exit code, or 128 and the signal.
+    pub(crate) async fn ended(&mut self) -> i32 {
+        let what = format!("{} ends", self.name);
+        let guard = &mut self.guard;
+        until(&what, async || guard.try_wait().unwrap().and_then(|status| status.code())).await
+    }
+
+    /// Whether it still runs.
+    pub(crate) fn runs(&mut self) -> bool {
+        self.guard.try_wait().unwrap().is_none()
+    }
+
+    /// Waits until its log holds `text`.
+    pub(crate) async fn logged(&self, text: &str) {
+        until(&format!("{} logs `{text}`", self.name), async || self.log().contains(text).then_some(())).await;
+    }
+
+    /// Everything that it has logged.
+    pub(crate) fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.log).unwrap()).into_owned()
+    }
+
+    /// The end of its log.
+    pub(crate) fn tail(&self) -> String {
+        let log = self.log();
+        let lines: Vec<_> = log.lines().collect();
+        lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n")
+    }
+}

@@ -1,0 +1,97 @@
+//! How the API server reaches Services: it asks this proxy to connect it with a cluster address, which does what a node's rules
+//! do, and hands the connection to one of those that stand behind the Service.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{TcpStream, UnixListener, UnixStream};
+use tokio::sync::watch;
+
+use super::until;
+
+/// The longest head of a request that is read.
+const HEAD_LINES_MAX: usize = 20;
+
+/// Who stands behind each Service, by its cluster address and port.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Services {
+    known: Arc<Mutex<HashMap<String, Service>>>,
+}
+
+/// One of them.
+#[derive(Debug, Clone, Default)]
+struct Service {
+    behind: Vec<SocketAddr>,
+    /// Connections hold a receiver each; a word of it ends them.
+    cut: watch::Sender<()>,
+}
+
+impl Services {
+    /// Puts these behind a Service, in the place of those before.
+    pub(crate) fn set(&self, address: &str, behind: Vec<SocketAddr>) {
+        self.known.lock().unwrap().entry(address.to_owned()).or_default().behind = behind;
+    }
+
+    /// Ends all connections to a Service, and waits until the API server has closed its side of them too: what it asks next
+    /// goes over a new one.
+    pub(crate) async fn cut(&self, address: &str) {
+        let cut = self.service(address).cut;
+        cut.send_replace(());
+        until("connections are closed", async || (cut.receiver_count() == 0).then_some(())).await;
+    }
+
+    /// Answers `CONNECT` on a Unix socket, as long as its runtime lives.
+    pub(crate) fn serve(self, socket: &Path) {
+        let listener = UnixListener::bind(socket).unwrap();
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                tokio::spawn(self.clone().connect(stream));
+            }
+        });
+    }
+
+    fn service(&self, address: &str) -> Service {
+        self.known.lock().unwrap().get(address).cloned().unwrap_or_default()
+    }
+
+    async fn connect(self, stream: UnixStream) -> Option<()> {
+        let mut stream = BufReader::new(stream);
+        let service = self.service(&asked(&mut stream).await?);
+        let mut cut = service.cut.subscribe();
+        let Some(mut behind) = reach(&service.behind).await else {
+            return stream.write_all(b"HTTP/1.1 503 nobody answers\r\n\r\n").await.ok();
+        };
+        stream.write_all(b"HTTP/1.1 200 connected\r\n\r\n").await.ok()?;
+        tokio::select! {
+            done = tokio::io::copy_bidirectional(&mut stream, &mut behind) => return done.ok().map(drop),
+            cut = cut.changed() => cut.ok()?,
+        }
+        drop(behind);
+        stream.shutdown().await.ok()?;
+        stream.read_to_end(&mut Vec::new()).await.ok().map(drop)
+    }
+}
+
+/// A connection to one of those, whoever it is: the rules of a node do not know who answers.
+async fn reach(behind: &[SocketAddr]) -> Option<TcpStream> {
+    TcpStream::connect(fastrand::choice(behind)?).await.ok()
+}
+
+/// The address that a `CONNECT` names.
+async fn asked(stream: &mut BufReader<UnixStream>) -> Option<String> {
+    let mut head = Vec::new();
+    for _ in 0..HEAD_LINES_MAX {
+        let mut line = String::new();
+        stream.read_line(&mut line).await.ok()?;
+        if line.trim().is_empty() {
+            break;
+        }
+        head.push(line);
+    }
+    let mut words = head.first()?.split(' ');
+    (words.next()? == "CONNECT").then(|| words.next().map(str::to_owned))?
+}
