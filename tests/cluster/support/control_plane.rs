@@ -41,13 +41,14 @@ const NODE: &str = "node";
 
 /// The control plane.
 pub(crate) struct ControlPlane {
-    dir: TempDir,
     authority: Authority,
     address: SocketAddr,
     etcd: SocketAddr,
     services: Services,
     processes: Vec<Process>,
     api_server: Mutex<Option<Process>>,
+    /// The last to go.
+    dir: TempDir,
 }
 
 impl ControlPlane {
@@ -201,7 +202,9 @@ impl ControlPlane {
             // Its data need not outlive a power cut.
             "--unsafe-no-fsync".to_owned(),
         ];
-        Process::start("etcd", self.dir.path(), "etcd", &args, &[])
+        // The shared control plane is never dropped, and etcd sets much of a disk aside.
+        let folder = self.dir.path();
+        Process::start_sweeping("etcd", folder, "etcd", &args, &[], folder)
     }
 
     fn api_server(&self) -> Process {

@@ -9,10 +9,13 @@ use std::process::{Child, Command, Stdio};
 
 use super::until;
 
-/// Starts the program `"$@"`, says its id, and kills it once standard input ends.
+/// Starts the program that its words from the third on name, says its id, and kills it once standard input ends. Its first word is
+/// the log, its second a folder that nobody needs any more when the program has ended.
 const GUARD: &str = r#"
+log=$1 folder=$2
+shift 2
 exec 3<&0
-"$@" </dev/null 3<&- >>"$BFB_TEST_LOG" 2>&1 &
+"$@" </dev/null 3<&- >>"$log" 2>&1 &
 child=$!
 echo "$child"
 exec 2>/dev/null
@@ -21,6 +24,7 @@ guard=$!
 wait "$child"
 code=$?
 kill "$guard"
+[ -z "$folder" ] || rm -rf "$folder"
 exit "$code"
 "#;
 
@@ -51,11 +55,23 @@ impl Process {
         args: &[String],
         env: &[(&str, &str)],
     ) -> Self {
+        Self::start_sweeping(name, dir, program, args, env, Path::new(""))
+    }
+
+    /// The same; `folder` is removed when it has ended.
+    pub(crate) fn start_sweeping(
+        name: &str,
+        dir: &Path,
+        program: impl AsRef<OsStr>,
+        args: &[String],
+        env: &[(&str, &str)],
+        folder: &Path,
+    ) -> Self {
         let log = dir.join(format!("{name}.log"));
         File::options().create(true).append(true).open(&log).unwrap();
         let mut command = Command::new("/bin/sh");
-        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("BFB_TEST_LOG", &log);
-        command.envs(env.iter().copied()).args(["-c", GUARD, "guard"]).arg(program).args(args);
+        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        command.envs(env.iter().copied()).args(["-c", GUARD, "guard"]).arg(&log).arg(folder).arg(program).args(args);
         let mut guard = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut said = String::new();
         BufReader::new(guard.stdout.take().unwrap()).read_line(&mut said).unwrap();
