@@ -1,17 +1,18 @@
 //! Keeps the certificate and the trust in it right: every replica serves what the Secret (or the folder) holds and looks
 //! whether API servers believe it; the leader does the steps of [`super::rotation`].
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use rustls::sign::CertifiedKey;
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::certificate::{Kept, Pair};
 use super::cluster::{Cluster, ClusterError, encoded};
-use super::configuration::Configuration;
+use super::configuration::{Configuration, Hook};
 use super::metrics::Metrics;
 use super::rotation::{self, Pace, Step, Trust};
 use super::tls::{Served, believes};
@@ -93,12 +94,15 @@ impl Keeper {
         };
         let mut seen = None;
         loop {
-            if let Source::Folder { identity, .. } = &self.source {
+            // Whatever the API server says or does not: one that is over is of no use.
+            if self.served.not_after().is_none_or(|end| end <= SystemTime::now())
+                && let Source::Folder { identity, .. } = &self.source
+            {
                 self.served.set(identity.borrow().certified_key());
             }
             let (configuration, trouble) = match self.look(&mut seen).await {
                 Ok(configuration) => {
-                    let trouble = trust(&configuration, &self.served);
+                    let trouble = doubt(&configuration, &self.served.get());
                     (Some(Arc::new(configuration)), trouble)
                 }
                 Err(trouble) => {
@@ -141,7 +145,10 @@ impl Keeper {
             let configuration = self.read().await?;
             let done = match &self.source {
                 Source::Own { secret, pace } => self.own(&configuration, secret, *pace, seen).await?,
-                Source::Folder { ca, .. } => self.folder(&configuration, ca).await?,
+                Source::Folder { identity, ca } => {
+                    let newest = identity.borrow().certified_key();
+                    self.folder(&configuration, &newest, ca).await?
+                }
             };
             if !done {
                 return Ok(configuration);
@@ -215,12 +222,43 @@ impl Keeper {
         taken(written)
     }
 
-    async fn folder(&self, read: &Configuration, ca: &PathBuf) -> Result<bool, Trouble> {
+    /// One step of a certificate from a folder: whoever is served is trusted until its successor is, which is served from the
+    /// next look on.
+    async fn folder(&self, read: &Configuration, newest: &Arc<CertifiedKey>, ca: &Path) -> Result<bool, Trouble> {
+        let served = self.served.get();
+        let is_news = served.cert != newest.cert;
+        if is_news && (doubt(read, newest).is_none() || doubt(read, &served).is_some()) {
+            tracing::info!("the certificate of the folder is served");
+            self.served.set(newest.clone());
+            return Ok(false);
+        }
         if !*self.leads.borrow() || read.is_cert_managers() {
             return Ok(false);
         }
-        let Some(bundle) = read_bundle(ca).await? else { return Ok(false) };
-        if read.holds(&bundle) { Ok(false) } else { self.write_bundle(read, &bundle).await }
+        let Some(mut bundle) = read_bundle(ca).await? else { return Ok(false) };
+        let doubts = |bundle: &str, key| doubt(&Configuration::new(read.with_bundle(bundle)), key);
+        let trusts = |bundle: &str, key| doubts(bundle, key).is_none();
+        if let Some(why) = doubts(&bundle, newest) {
+            // Or a writer is between two files.
+            return Err(Trouble::Other(format!(
+                "`{}` is not the authority of the certificate beside it: {why}",
+                ca.display()
+            )));
+        }
+        if is_news && !trusts(&bundle, &served) {
+            let before = read.hooks().find_map(Hook::bundle).unwrap_or_default();
+            let before = String::from_utf8_lossy(&before).into_owned();
+            // Once it is there, it stays as it is until the successor is served.
+            if trusts(&before, newest) {
+                return Ok(false);
+            }
+            bundle = format!("{}\n{}", bundle.trim_end(), before);
+        }
+        if read.holds(&bundle) {
+            return Ok(false);
+        }
+        self.write_bundle(read, &bundle).await?;
+        Ok(false)
     }
 
     async fn write_bundle(&self, read: &Configuration, bundle: &str) -> Result<bool, Trouble> {
@@ -265,19 +303,19 @@ fn trust_of(read: &Configuration, kept: &Kept, seen: &mut Seen) -> Trust {
     Trust::Bundle(since.elapsed())
 }
 
-/// Why an API server would not believe us, by the first webhook that does not.
-fn trust(configuration: &Configuration, served: &Served) -> Option<String> {
-    let (key, now) = (served.get(), SystemTime::now());
+/// Why an API server would not believe `key`, by the first webhook that does not.
+fn doubt(configuration: &Configuration, key: &CertifiedKey) -> Option<String> {
+    let now = SystemTime::now();
     configuration.hooks().find_map(|hook| {
         let name = hook.server_name().ok_or("its `clientConfig` names nobody".to_owned());
         let bundle = hook.bundle().ok_or("its `caBundle` is empty".to_owned());
-        let believed = name.and_then(|name| believes(&bundle?, &key, &name, now));
+        let believed = name.and_then(|name| believes(&bundle?, key, &name, now));
         believed.err().map(|why| format!("the webhook `{}`: {why}", hook.name()))
     })
 }
 
 /// The bundle of a folder; `None` where there is none.
-async fn read_bundle(path: &PathBuf) -> Result<Option<String>, Trouble> {
+async fn read_bundle(path: &Path) -> Result<Option<String>, Trouble> {
     use tokio::io::AsyncReadExt as _;
 
     let unreadable = |error: &std::io::Error| Trouble::Other(format!("`{}` cannot be read: {error}", path.display()));
