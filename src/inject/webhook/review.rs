@@ -16,6 +16,9 @@ const VERSION: &str = "admission.k8s.io/v1";
 /// The longest message of a refusal, in characters: events of Kubernetes hold no more than that.
 const MESSAGE_MAX_CHARS: usize = 1000;
 
+/// The longest name of a pod in an answer, in characters: Kubernetes has no longer ones.
+const NAME_MAX_CHARS: usize = 253;
+
 /// One question of an API server.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Review {
@@ -136,10 +139,18 @@ impl Review {
             }
             Verdict::Refuse(causes) => {
                 response["allowed"] = false.into();
-                response["status"] = status(causes);
+                response["status"] = status(&self.named(), causes);
             }
         }
         json!({"apiVersion": VERSION, "kind": "AdmissionReview", "response": response})
+    }
+
+    /// The pod's name; one that is yet to get its own has the beginning of it.
+    fn named(&self) -> String {
+        let Subject::Pod { pod, .. } = &self.subject else { return String::new() };
+        let of = |field| pod.pointer(field).and_then(Value::as_str).filter(|name| !name.is_empty());
+        let name = of("/metadata/name").or_else(|| of("/metadata/generateName"));
+        name.unwrap_or_default().chars().take(NAME_MAX_CHARS).collect()
     }
 
     /// The answer to what is none of our business.
@@ -157,7 +168,7 @@ fn outcome(left: Left) -> &'static str {
 }
 
 /// A `Status` of `meta/v1`: what `kubectl` prints, and what an event of a `ReplicaSet` says.
-fn status(causes: &[Cause]) -> Value {
+fn status(name: &str, causes: &[Cause]) -> Value {
     let all: Vec<_> = causes.iter().map(|cause| cause.message.as_str()).collect();
     let mut message: String = all.join("; ");
     if let Some((end, _)) = message.char_indices().nth(MESSAGE_MAX_CHARS) {
@@ -173,7 +184,7 @@ fn status(causes: &[Cause]) -> Value {
         "code": 400,
         "reason": "Invalid",
         "message": message,
-        "details": {"kind": "pods", "causes": causes},
+        "details": {"name": name, "kind": "pods", "causes": causes},
     })
 }
 
