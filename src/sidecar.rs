@@ -196,7 +196,8 @@ impl Sidecar {
         let again = async {
             told_to.stop.recv().await;
         };
-        drain::until_quiet(&drain, &activity, limit, again).await;
+        // A second of quiet counts from the signal on: the consumer may be about to ask its last.
+        serve::until_quiet(&drain, &activity, serve::QUIET, limit, again).await;
         parts.abort_all();
         // The lease is given up before the registry is left, and nobody is answered any more.
         leave.cancel();

@@ -3,10 +3,12 @@
 //! It promises that whatever it allows is right at the moment it is asked. It leaves to its owner: the clock, the network,
 //! the datasets themselves, and the lock around it. Reads ask through `&self`; applying an entry costs what it names.
 
+mod questions;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::calls::{Answer, Fetched, Heartbeat, Told};
+use super::calls::{Answer, Heartbeat, Told};
 use super::follow::Follower;
 use super::guards::{Guard, Guards};
 use super::lease::Lease;
@@ -190,91 +192,6 @@ impl Config {
             page_max: 1_024,
             guards: Guards::default(),
         }
-    }
-}
-
-/// The questions of a read.
-impl Sidecar {
-    /// Whether memory may answer at `now`, a moment no earlier than the request came.
-    pub fn may_serve(&self, now: Moment) -> bool {
-        !self.stopped && self.newer.is_none() && self.lease.holds(now)
-    }
-
-    /// Whether a dataset in memory is believed.
-    pub fn believes(&self, mark: Mark, key: &str, tags: &[Arc<str>]) -> bool {
-        mark.generation == self.generation && self.stamps.believe(mark.fence.seq, key, tags)
-    }
-
-    /// Begins a flight: the place up to which invalidations cannot harm it.
-    pub fn begin(&self) -> Start {
-        Start { generation: self.generation, epoch: self.epoch, seq: self.follower.applied() }
-    }
-
-    /// Whether a caller who came at `now` may join a flight that began before.
-    pub fn may_join(&self, start: Start, key: &str, now: Moment) -> bool {
-        let lease = self.may_serve(now) || !self.config.guards.hold(Guard::Join);
-        let current = self.in_time(start) && self.stamps.believe_in_the_air(start.seq, key);
-        lease && (current || !self.config.guards.hold(Guard::JoinOutdated))
-    }
-
-    /// Whether what a flight collected may be kept in memory at `now`, and the mark that it shall carry.
-    pub fn may_store(&self, start: Start, key: &str, tags: &[Arc<str>], now: Moment) -> Option<Mark> {
-        self.mark(start, start.fence()?, key, tags, now)
-    }
-
-    /// The same for what a flight read from Redis: it is as new as Redis vouched for, not as old as its own fence.
-    pub fn may_store_fetched(&self, start: Start, key: &str, fetched: &Fetched, now: Moment) -> Option<Mark> {
-        let same = start.epoch == Some(fetched.vouched.epoch);
-        self.mark(start, fetched.vouched, key, &fetched.dataset.tags, now).filter(|_| same)
-    }
-
-    /// Whether it has applied the invalidation that a token names.
-    pub fn has_applied(&self, token: Fence) -> bool {
-        self.epoch == Some(token.epoch) && self.follower.applied() >= token.seq
-    }
-
-    fn mark(&self, start: Start, fence: Fence, key: &str, tags: &[Arc<str>], now: Moment) -> Option<Mark> {
-        let seq = if self.config.guards.hold(Guard::Fence) { fence.seq } else { self.follower.applied() };
-        let mark = Mark { generation: self.generation, fence: Fence { seq, ..fence } };
-        (self.may_serve(now) && self.in_time(start) && self.stamps.believe(seq, key, tags)).then_some(mark)
-    }
-
-    /// Whether memory has not been emptied since.
-    fn in_time(&self, start: Start) -> bool {
-        start.generation == self.generation || !self.config.guards.hold(Guard::Emptied)
-    }
-}
-
-/// What there is to see from outside.
-impl Sidecar {
-    /// Where it stands in the log, if it knows one.
-    pub fn applied(&self) -> Option<Fence> {
-        self.begin().fence()
-    }
-
-    /// How many entries it has heard of and not applied.
-    pub fn lag(&self) -> u64 {
-        self.follower.heard() - self.follower.applied()
-    }
-
-    /// Until when its lease holds.
-    pub fn lease_until(&self) -> Option<Moment> {
-        self.lease.until().filter(|_| !self.stopped)
-    }
-
-    /// The newer protocol that it met, and must not take part in.
-    pub fn newer_protocol(&self) -> Option<u32> {
-        self.newer
-    }
-
-    /// What it knows of the log's age, for the invalidations that it issues itself.
-    pub fn witness(&mut self) -> &mut Witness {
-        &mut self.witness
-    }
-
-    /// When it wants its next [`Event::Tick`].
-    pub fn wakes_at(&self) -> Moment {
-        if self.stopped { Moment::NEVER } else { self.pace.wakes_at(&self.config) }
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod answer;
 mod connection;
+mod drain;
 mod host;
 mod listen;
 mod metrics;
@@ -34,6 +35,7 @@ use table::Published;
 use wish::CacheWish;
 
 pub use connection::Answering;
+pub use drain::{QUIET, until_quiet};
 pub use host::AllowedHosts;
 pub use listen::{Address, BindError, Listener, accept, accept_tls};
 pub use metrics::Metrics;

@@ -133,7 +133,7 @@ impl Report<'_> {
 }
 
 /// As a number that every format of the log writes as one.
-fn millis(span: Duration) -> u64 {
+pub(super) fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 

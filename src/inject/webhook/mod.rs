@@ -68,7 +68,7 @@ use tokio_util::task::TaskTracker;
 
 use super::Defaults;
 use crate::identity::{self, Identity, IdentityError, Paths};
-use crate::serve::{Activity, Address, BindError, Drain, Limits, Listener, Port, accept_tls};
+use crate::serve::{Activity, Address, BindError, Drain, Limits, Listener, Port, accept_tls, until_quiet};
 use answer::Admissions;
 use certificate::Pair;
 use cluster::Cluster;
@@ -91,8 +91,6 @@ const NAME: &str = "bfb-webhook";
 const REACHING: Duration = Duration::from_secs(10);
 /// How long until API servers have learned that we are about to end.
 const LEARNING: Duration = Duration::from_secs(3);
-/// How long nothing may have come before we end.
-const QUIET: Duration = Duration::from_secs(1);
 /// How long connections get to write what they still hold.
 const CLOSING: Duration = Duration::from_secs(1);
 
@@ -213,7 +211,7 @@ impl Webhook {
         admissions.end();
         leave.cancel();
         left.close();
-        drain_until_quiet(&drain, &activity, limit, again).await;
+        until_quiet(&drain, &activity, LEARNING, limit, again).await;
         left.wait().await;
         parts.abort_all();
         drain.send_replace(Drain::Closing);
@@ -289,27 +287,4 @@ fn nobodys() -> Result<Arc<rustls::sign::CertifiedKey>, StartError> {
     let pair = Pair::make(&names, SystemTime::now(), Duration::from_hours(1))
         .map_err(|error| StartError::Tls(error.to_string()))?;
     pair.certified_key().ok_or_else(|| StartError::Tls("a certificate of our own cannot be used".to_owned()))
-}
-
-/// Goes on answering until API servers know that we end and have nothing more to ask, or `limit` passed, or told again.
-async fn drain_until_quiet(
-    drain: &watch::Sender<Drain>,
-    activity: &Activity,
-    limit: Duration,
-    again: impl Future<Output = ()>,
-) {
-    let began = Instant::now();
-    drain.send_replace(Drain::Draining);
-    tracing::info!(limit = %humantime::format_duration(limit), in_flight = activity.in_flight(), "draining");
-    let quiet = async {
-        while began.elapsed() < LEARNING || !activity.quiet_for(QUIET) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    let how = tokio::select! {
-        () = quiet => "quiet",
-        () = tokio::time::sleep(limit) => "the drain took too long",
-        () = again => "told again",
-    };
-    tracing::info!(how, in_flight = activity.in_flight(), "drained");
 }

@@ -1,0 +1,39 @@
+//! The wait of whoever was told to stop: until those who ask have nothing more to ask.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+
+use super::port::{Activity, Drain};
+use super::report::millis;
+
+/// How long nothing may have come before a drain is over.
+pub const QUIET: Duration = Duration::from_secs(1);
+/// How often to look.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Drains for `least`, then until nothing is in flight and nothing came for [`QUIET`]; or until `limit` passed, or `again`
+/// (a second signal).
+pub async fn until_quiet(
+    drain: &watch::Sender<Drain>,
+    activity: &Activity,
+    least: Duration,
+    limit: Duration,
+    again: impl Future<Output = ()>,
+) {
+    let began = Instant::now();
+    drain.send_replace(Drain::Draining);
+    tracing::info!(limit_ms = millis(limit), in_flight = activity.in_flight(), "draining");
+    let quiet = async {
+        while began.elapsed() < least || !activity.quiet_for(QUIET) {
+            sleep(LOOK).await;
+        }
+    };
+    let how = tokio::select! {
+        () = quiet => "quiet",
+        () = sleep(limit) => "the drain took too long",
+        () = again => "told again",
+    };
+    tracing::info!(how, took_ms = millis(began.elapsed()), in_flight = activity.in_flight(), "drained");
+}
