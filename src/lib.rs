@@ -25,6 +25,8 @@
 //!   coherence                  what may be served, joined and kept: the protocol. Pure
 //!       │
 //!   domain · shape             the domain file and its problems; jq. Pure
+//!       │
+//!   resources                  the accounts of memory and of CPU time that all work draws from
 //! ```
 //!
 //! Imports go down only (`tests/layout.rs` holds them to it).
@@ -87,6 +89,7 @@ pub mod collect;
 pub mod domain;
 pub mod identity;
 pub mod inject;
+pub mod resources;
 pub mod serve;
 pub mod shape;
 pub mod sidecar;

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules from the top down; those of one row stand on one line.
-const ROWS: [&[&str]; 11] = [
+const ROWS: [&[&str]; 12] = [
     &["main", "cli"],
     &["sidecar"],
     &["inject"],
@@ -17,15 +17,19 @@ const ROWS: [&[&str]; 11] = [
     &["identity"],
     &["coherence"],
     &["domain", "shape"],
+    &["resources"],
 ];
 
 /// Imports within a row. The admin port borrows the rules and listeners of the consumer's side.
 const WITHIN_A_ROW: [(&str, &str); 2] = [("admin", "serve"), ("main", "cli")];
 
 /// Imports that go down the list and are absent all the same.
-const ABSENT: [(&str, &str); 8] = [
+const ABSENT: [(&str, &str); 11] = [
     ("cache", "sources"),
     ("coherence", "domain"),
+    ("coherence", "resources"),
+    ("domain", "resources"),
+    ("shape", "resources"),
     // Pods are its business, and no dataset.
     ("inject", "cache"),
     ("inject", "bus"),
