@@ -11,8 +11,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -51,29 +53,24 @@ impl Waiter {
 
 /// Who holds memory, and how much at most.
 struct Holder {
+    ledger: Arc<Ledger>,
     limit: u64,
     used: AtomicU64,
 }
 
-/// The counters and gauges of the account.
+/// The counters of the account.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryMetrics {
-    limit: Gauge,
-    used: Gauge,
     waits: Counter,
     refused: Counter,
 }
 
 /// What one domain (or another user of memory) draws from the account. Cheap to clone; clones are the same share.
 #[derive(Clone)]
-pub struct MemoryShare {
-    ledger: Arc<Ledger>,
-    holder: Arc<Holder>,
-}
+pub struct MemoryShare(Arc<Holder>);
 
 /// Memory that is spoken for. It is given back when this is dropped.
 pub struct Reservation {
-    ledger: Arc<Ledger>,
     holder: Arc<Holder>,
     bytes: u64,
 }
@@ -94,20 +91,27 @@ impl MemoryMetrics {
     /// Creates and registers them.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
-        let mut gauge = |name: &str, help: &str, gauge: &Gauge| registry.register(name, help, gauge.clone());
-        gauge("memory_limit_bytes", "Bytes that the process may hold for its work", &metrics.limit);
-        gauge("memory_reserved_bytes", "Bytes that the process holds for its work", &metrics.used);
-        let mut counter = |name: &str, help: &str, counter: &Counter| registry.register(name, help, counter.clone());
-        counter("memory_waits", "Work that waited for memory", &metrics.waits);
-        counter("memory_refused", "Work that was refused for want of memory", &metrics.refused);
+        registry.register("memory_waits", "Work that waited for memory", metrics.waits.clone());
+        registry.register("memory_refused", "Work refused for want of memory", metrics.refused.clone());
         metrics
+    }
+}
+
+/// Reads the gauges when they are asked for: what is held changes with every request.
+impl Collector for MemoryAccount {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut gauge = |name: &str, help: &str, value: u64| {
+            let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)
+        };
+        gauge("memory_limit_bytes", "Bytes that the process may hold for its work", self.limit())?;
+        gauge("memory_reserved_bytes", "Bytes that the process holds for its work", self.used())
     }
 }
 
 impl MemoryAccount {
     /// An account of `limit` bytes.
     pub fn new(limit: u64, metrics: MemoryMetrics) -> Self {
-        metrics.limit.set(i64::try_from(limit).unwrap_or(i64::MAX));
         Self(Arc::new(Ledger {
             limit,
             used: AtomicU64::new(0),
@@ -128,8 +132,7 @@ impl MemoryAccount {
     }
 
     fn share_of(&self, limit: u64) -> MemoryShare {
-        let holder = Arc::new(Holder { limit, used: AtomicU64::new(0) });
-        MemoryShare { ledger: self.0.clone(), holder }
+        MemoryShare(Arc::new(Holder { ledger: self.0.clone(), limit, used: AtomicU64::new(0) }))
     }
 
     /// Bytes held now.
@@ -146,7 +149,7 @@ impl MemoryAccount {
 impl MemoryShare {
     /// Reserves `bytes` if they fit now.
     pub fn try_reserve(&self, bytes: u64) -> Option<Reservation> {
-        take(&self.ledger, &self.holder, bytes).then(|| self.reservation(bytes))
+        self.0.take(bytes).then(|| self.reservation(bytes))
     }
 
     /// Reserves `bytes`, waiting for room until `until`.
@@ -154,35 +157,39 @@ impl MemoryShare {
         if let Some(reservation) = self.try_reserve(bytes) {
             return Ok(reservation);
         }
-        if bytes > self.holder.limit {
+        if bytes > self.0.limit {
             return Err(self.full(bytes));
         }
-        let Some(granted) = self.ledger.enqueue(bytes, &self.holder) else { return Err(self.full(bytes)) };
-        self.ledger.metrics.waits.inc();
+        let ledger = &self.0.ledger;
+        let Some(granted) = ledger.enqueue(bytes, &self.0) else { return Err(self.full(bytes)) };
+        ledger.metrics.waits.inc();
         // It may have come free between the look and the place in line.
-        self.ledger.wake();
+        ledger.wake();
         match tokio::time::timeout_at(until, granted).await {
             Ok(Ok(reservation)) => Ok(reservation),
             _ => Err(self.full(bytes)),
         }
     }
 
-    /// Reserves what surely exists already and cannot be refused: it counts, and others wait for it.
+    /// Reserves what exists already and cannot be refused: it counts, and others wait for it.
     pub fn charge(&self, bytes: u64) -> Reservation {
-        self.ledger.used.fetch_add(bytes, Ordering::Relaxed);
-        self.holder.used.fetch_add(bytes, Ordering::Relaxed);
-        self.ledger.note();
+        self.0.add(bytes);
         self.reservation(bytes)
     }
 
+    /// Bytes that it may hold.
+    pub fn limit(&self) -> u64 {
+        self.0.limit
+    }
+
     fn reservation(&self, bytes: u64) -> Reservation {
-        Reservation { ledger: self.ledger.clone(), holder: self.holder.clone(), bytes }
+        Reservation { holder: self.0.clone(), bytes }
     }
 
     /// Counts a refusal and says what stood in the way.
     fn full(&self, bytes: u64) -> MemoryFull {
-        self.ledger.metrics.refused.inc();
-        MemoryFull { bytes, used: self.ledger.used.load(Ordering::Relaxed), limit: self.holder.limit }
+        self.0.ledger.metrics.refused.inc();
+        MemoryFull { bytes, used: self.0.ledger.used.load(Ordering::Relaxed), limit: self.0.limit }
     }
 }
 
@@ -194,25 +201,16 @@ impl Reservation {
 
     /// Makes it larger if that fits now.
     pub fn try_grow(&mut self, more: u64) -> bool {
-        let fits = take(&self.ledger, &self.holder, more);
+        let fits = self.holder.take(more);
         self.bytes += if fits { more } else { 0 };
         fits
-    }
-
-    /// Makes it larger, waiting for room until `until`. Who waits holds what is reserved already, so `until` is to be well
-    /// before the deadline.
-    pub async fn grow(&mut self, more: u64, until: Instant) -> Result<(), MemoryFull> {
-        let share = MemoryShare { ledger: self.ledger.clone(), holder: self.holder.clone() };
-        let added = share.reserve(more, until).await?;
-        self.merge(added);
-        Ok(())
     }
 
     /// Gives back what is more than `bytes`.
     pub fn shrink_to(&mut self, bytes: u64) {
         let less = self.bytes.saturating_sub(bytes);
         self.bytes -= less;
-        release(&self.ledger, &self.holder, less);
+        self.holder.release(less);
     }
 
     /// Makes it exactly `bytes`, even where that does not fit: what it stands for exists already.
@@ -220,11 +218,8 @@ impl Reservation {
         if bytes <= self.bytes {
             return self.shrink_to(bytes);
         }
-        let more = bytes - self.bytes;
-        self.ledger.used.fetch_add(more, Ordering::Relaxed);
-        self.holder.used.fetch_add(more, Ordering::Relaxed);
+        self.holder.add(bytes - self.bytes);
         self.bytes = bytes;
-        self.ledger.note();
     }
 
     /// Takes `bytes` (or all, if it is less) out into a reservation of their own.
@@ -232,45 +227,68 @@ impl Reservation {
     pub fn split(&mut self, bytes: u64) -> Self {
         let bytes = bytes.min(self.bytes);
         self.bytes -= bytes;
-        Self { ledger: self.ledger.clone(), holder: self.holder.clone(), bytes }
+        Self { holder: self.holder.clone(), bytes }
     }
 
     /// Takes another one in.
     pub fn merge(&mut self, mut other: Self) {
         let bytes = std::mem::take(&mut other.bytes);
         if !Arc::ptr_eq(&self.holder, &other.holder) {
-            other.holder.used.fetch_sub(bytes, Ordering::Relaxed);
-            self.holder.used.fetch_add(bytes, Ordering::Relaxed);
+            other.holder.used.fetch_sub(bytes, Ordering::SeqCst);
+            self.holder.used.fetch_add(bytes, Ordering::SeqCst);
         }
         self.bytes += bytes;
     }
 
     /// The same bytes, held by another share from now on: a dataset that moves from a flight into memory.
     #[must_use]
-    pub fn moved_to(mut self, share: &MemoryShare) -> Self {
+    pub fn moved_to(self, share: &MemoryShare) -> Self {
         let mut moved = share.reservation(0);
-        moved.merge(std::mem::replace(&mut self, share.reservation(0)));
+        moved.merge(self);
         moved
+    }
+
+    /// The share that it was taken from.
+    pub(super) fn share(&self) -> MemoryShare {
+        MemoryShare(self.holder.clone())
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        release(&self.ledger, &self.holder, self.bytes);
+        self.holder.release(self.bytes);
     }
 }
 
-/// Takes `bytes` if both the account and the holder have them.
-fn take(ledger: &Ledger, holder: &Holder, bytes: u64) -> bool {
-    if !add_within(&holder.used, bytes, holder.limit) {
-        return false;
+impl Holder {
+    /// Takes `bytes` if both the account and this holder have them.
+    fn take(&self, bytes: u64) -> bool {
+        if !add_within(&self.used, bytes, self.limit) {
+            return false;
+        }
+        let fits = add_within(&self.ledger.used, bytes, self.ledger.limit);
+        if !fits {
+            self.used.fetch_sub(bytes, Ordering::SeqCst);
+        }
+        fits
     }
-    if !add_within(&ledger.used, bytes, ledger.limit) {
-        holder.used.fetch_sub(bytes, Ordering::Relaxed);
-        return false;
+
+    /// Takes `bytes` whether they fit or not.
+    fn add(&self, bytes: u64) {
+        self.used.fetch_add(bytes, Ordering::SeqCst);
+        self.ledger.used.fetch_add(bytes, Ordering::SeqCst);
     }
-    ledger.note();
-    true
+
+    fn release(&self, bytes: u64) {
+        if bytes == 0 {
+            return;
+        }
+        self.used.fetch_sub(bytes, Ordering::SeqCst);
+        self.ledger.used.fetch_sub(bytes, Ordering::SeqCst);
+        if self.ledger.waiting.load(Ordering::SeqCst) > 0 {
+            self.ledger.wake();
+        }
+    }
 }
 
 fn add_within(used: &AtomicU64, bytes: u64, limit: u64) -> bool {
@@ -278,23 +296,7 @@ fn add_within(used: &AtomicU64, bytes: u64, limit: u64) -> bool {
     used.fetch_update(Ordering::SeqCst, Ordering::SeqCst, add).is_ok()
 }
 
-fn release(ledger: &Arc<Ledger>, holder: &Holder, bytes: u64) {
-    if bytes == 0 {
-        return;
-    }
-    holder.used.fetch_sub(bytes, Ordering::SeqCst);
-    ledger.used.fetch_sub(bytes, Ordering::SeqCst);
-    ledger.note();
-    if ledger.waiting.load(Ordering::SeqCst) > 0 {
-        ledger.wake();
-    }
-}
-
 impl Ledger {
-    fn note(&self) {
-        self.metrics.used.set(i64::try_from(self.used.load(Ordering::Relaxed)).unwrap_or(i64::MAX));
-    }
-
     /// A place in line.
     fn enqueue(&self, bytes: u64, holder: &Arc<Holder>) -> Option<oneshot::Receiver<Reservation>> {
         let mut waiters = self.waiters.lock();
@@ -309,7 +311,7 @@ impl Ledger {
     }
 
     /// Grants those in line who fit, first come, first served; who does not fit is passed over.
-    fn wake(self: &Arc<Self>) {
+    fn wake(&self) {
         // What nobody took is given back only once the lock is gone: giving back wakes as well.
         let mut unwanted = Vec::new();
         let mut waiters = self.waiters.lock();
@@ -317,10 +319,10 @@ impl Ledger {
             if waiter.has_left() {
                 return false;
             }
-            if !take(self, &waiter.holder, waiter.bytes) {
+            if !waiter.holder.take(waiter.bytes) {
                 return true;
             }
-            let reservation = Reservation { ledger: self.clone(), holder: waiter.holder.clone(), bytes: waiter.bytes };
+            let reservation = Reservation { holder: waiter.holder.clone(), bytes: waiter.bytes };
             let granted = waiter.granted.take().map(|granted| granted.send(reservation));
             unwanted.extend(granted.and_then(Result::err));
             false
@@ -341,8 +343,8 @@ impl fmt::Debug for MemoryAccount {
 
 impl fmt::Debug for MemoryShare {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let used = self.holder.used.load(Ordering::Relaxed);
-        f.debug_struct("MemoryShare").field("used", &used).field("limit", &self.holder.limit).finish_non_exhaustive()
+        let used = self.0.used.load(Ordering::Relaxed);
+        f.debug_struct("MemoryShare").field("used", &used).field("limit", &self.0.limit).finish_non_exhaustive()
     }
 }
 

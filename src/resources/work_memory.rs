@@ -1,0 +1,107 @@
+//! The memory of one piece of work: reserved in advance by what such work took of late, grown as it turns out to need more.
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::memory::{MemoryFull, MemoryShare, Reservation};
+
+/// What one piece of work has reserved, and how much of that is in use. Several parts of the work share it.
+#[derive(Debug)]
+pub struct WorkMemory {
+    share: MemoryShare,
+    /// Held to move numbers, never across an `.await`.
+    state: Mutex<State>,
+    /// Until when it may wait for more.
+    until: Instant,
+}
+
+#[derive(Debug)]
+struct State {
+    reserved: Reservation,
+    used: u64,
+}
+
+impl WorkMemory {
+    /// Work that begins with `reserved`, none of it in use, and may wait for more until `until`.
+    ///
+    /// Who waits for more keeps what is there already, and so may wait for each other. `until` is therefore well before the
+    /// work's deadline: then some give up, and what they held lets the others go on.
+    pub fn new(reserved: Reservation, until: Instant) -> Self {
+        let share = reserved.share();
+        Self { share, state: Mutex::new(State { reserved, used: 0 }), until }
+    }
+
+    /// Takes `bytes` into use, waiting for room where there is none.
+    pub async fn take(&self, bytes: u64) -> Result<(), MemoryFull> {
+        let Some(missing) = self.take_now(bytes) else { return Ok(()) };
+        let more = self.share.reserve(missing, self.until).await?;
+        let mut state = self.state.lock();
+        state.reserved.merge(more);
+        state.used += bytes;
+        Ok(())
+    }
+
+    /// Takes `bytes` into use if that is possible now, else says how many are missing.
+    fn take_now(&self, bytes: u64) -> Option<u64> {
+        let mut state = self.state.lock();
+        let missing = (state.used + bytes).saturating_sub(state.reserved.bytes());
+        if missing > 0 && !state.reserved.try_grow(missing) {
+            return Some(missing);
+        }
+        state.used += bytes;
+        None
+    }
+
+    /// Takes `bytes` into use if that is possible now.
+    pub fn try_take(&self, bytes: u64) -> bool {
+        self.take_now(bytes).is_none()
+    }
+
+    /// Puts `bytes` out of use; they stay reserved for what this work needs next.
+    pub fn give_back(&self, bytes: u64) {
+        let mut state = self.state.lock();
+        state.used = state.used.saturating_sub(bytes);
+    }
+
+    /// Splits `bytes` off for something that outlives the work, reserving more where they are not there: it exists.
+    pub fn split(&self, bytes: u64) -> Reservation {
+        let mut state = self.state.lock();
+        let mut part = state.reserved.split(bytes);
+        state.used = state.used.min(state.reserved.bytes());
+        part.settle(bytes);
+        part
+    }
+
+    /// The most that was reserved at once so far.
+    pub fn reserved(&self) -> u64 {
+        self.state.lock().reserved.bytes()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot set itself up should stop there")]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::{MemoryAccount, MemoryMetrics};
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_reserved_is_used_before_more_is_asked_for() {
+        let account = MemoryAccount::new(100, MemoryMetrics::default());
+        let share = account.whole();
+        let work = WorkMemory::new(share.try_reserve(40).unwrap(), Instant::now() + Duration::from_millis(10));
+        work.take(30).await.unwrap();
+        assert_eq!(account.used(), 40);
+        work.take(30).await.unwrap();
+        assert_eq!(account.used(), 60);
+        work.give_back(30);
+        work.take(25).await.unwrap();
+        assert_eq!(account.used(), 60, "what was given back serves again");
+        let held = share.try_reserve(40).unwrap();
+        assert_eq!(work.take(10).await.unwrap_err().bytes, 5);
+        let part = work.split(20);
+        drop((work, held));
+        assert_eq!((account.used(), part.bytes()), (20, 20));
+    }
+}
