@@ -14,7 +14,7 @@ use super::value::{Obj, Val};
 use super::{Budget, RunError, update};
 
 /// Runs `code` over `input`: its one result.
-pub(super) fn run(code: &Code, input: Val, budget: &Budget) -> Result<Val, RunError> {
+pub(super) fn run<'p>(code: &'p Code, input: Val, budget: &Budget<'p>) -> Result<Val, RunError> {
     let mut run = Run { code, meter: Meter::new(budget), labels: 0, regexes: HashMap::new() };
     let mut result = None;
     let mut second = false;
@@ -24,13 +24,13 @@ pub(super) fn run(code: &Code, input: Val, budget: &Budget) -> Result<Val, RunEr
         if second { Err(Stop::Spent("yielded more than one value")) } else { Ok(()) }
     });
     flow?;
-    result.ok_or_else(|| RunError { message: "the program yielded no value".into() })
+    result.ok_or_else(|| RunError::of_program("the program yielded no value"))
 }
 
 /// One run of a program.
 pub(super) struct Run<'p> {
     code: &'p Code,
-    pub(super) meter: Meter,
+    pub(super) meter: Meter<'p>,
     /// Labels given out so far.
     labels: u64,
     /// Compiled in this run, bounded by `text`.

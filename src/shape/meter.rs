@@ -3,10 +3,11 @@
 //! Every evaluation step, every allocation and every level of recursion passes here, so that a bound holds wherever the
 //! program spends. What the budget stops cannot be caught by the program.
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use super::value::{HEAD_BYTES, Val};
-use super::{Budget, RunError};
+use super::{Budget, MEMORY_STEP_BYTES, RunError, RunErrorKind};
 
 /// No value is nested deeper.
 pub(super) const MAX_DEPTH: u32 = 256;
@@ -26,6 +27,8 @@ pub(super) enum Stop {
     Break(u64),
     /// The budget is spent: nothing catches this.
     Spent(&'static str),
+    /// Stopped from outside: nothing catches this.
+    Outside(RunErrorKind),
 }
 
 /// An error of the program. Its message names types, never data; what `error(x)` raised stays beside it.
@@ -43,11 +46,19 @@ pub(super) fn fault<T>(message: impl Into<String>) -> Flow<T> {
     Err(Stop::Fault(Box::new(Fault { message: message.into(), raised: None })))
 }
 
+/// After so many steps the clock is looked at.
+const STEPS_BETWEEN_LOOKS: u64 = 4096;
+
 /// The remaining budget of one run.
-#[derive(Debug)]
-pub(super) struct Meter {
+pub(super) struct Meter<'b> {
+    budget: Budget<'b>,
+    /// Steps until the clock is looked at.
+    slice: u64,
+    /// Steps beyond those.
     steps: u64,
     bytes: u64,
+    /// Bytes granted by the process and not used yet.
+    granted: u64,
     largest: u64,
     /// Where the stack was when the run began.
     base: usize,
@@ -55,11 +66,14 @@ pub(super) struct Meter {
     searching: Option<Instant>,
 }
 
-impl Meter {
-    pub(super) fn new(budget: &Budget) -> Self {
+impl<'b> Meter<'b> {
+    pub(super) fn new(budget: &Budget<'b>) -> Self {
         Self {
+            budget: *budget,
+            slice: 0,
             steps: budget.steps,
             bytes: budget.memory_bytes,
+            granted: 0,
             largest: budget.memory_bytes,
             base: here(),
             searching: None,
@@ -76,7 +90,27 @@ impl Meter {
 
     /// Work of `n` steps.
     pub(super) fn spend(&mut self, n: u64) -> Flow {
-        self.steps = self.steps.checked_sub(n).ok_or(Stop::Spent("takes more steps than a run may"))?;
+        match self.slice.checked_sub(n) {
+            Some(rest) => {
+                self.slice = rest;
+                Ok(())
+            }
+            None => self.look(n),
+        }
+    }
+
+    /// Looks at the clock, and takes `n` steps and the next slice.
+    #[cold]
+    fn look(&mut self, n: u64) -> Flow {
+        let left = (self.steps + self.slice).checked_sub(n).ok_or(Stop::Spent("takes more steps than a run may"))?;
+        if self.budget.cancelled.is_some_and(|cancelled| cancelled.load(Relaxed)) {
+            return Err(Stop::Outside(RunErrorKind::Cancelled));
+        }
+        if self.budget.until.is_some_and(|until| Instant::now() >= until) {
+            return Err(Stop::Outside(RunErrorKind::TimedOut));
+        }
+        self.slice = left.min(STEPS_BETWEEN_LOOKS);
+        self.steps = left - self.slice;
         Ok(())
     }
 
@@ -91,6 +125,16 @@ impl Meter {
     /// Memory about to be taken, and the work of filling it.
     pub(super) fn alloc(&mut self, bytes: u64) -> Flow {
         self.bytes = self.bytes.checked_sub(bytes).ok_or(Stop::Spent("takes more memory than a run may"))?;
+        if let Some(ask) = self.budget.memory
+            && bytes > self.granted
+        {
+            let more = (bytes - self.granted).next_multiple_of(MEMORY_STEP_BYTES);
+            if !ask(more) {
+                return Err(Stop::Outside(RunErrorKind::MemoryRefused));
+            }
+            self.granted += more;
+        }
+        self.granted = self.granted.saturating_sub(bytes);
         self.spend(bytes / 64)
     }
 
@@ -111,6 +155,16 @@ impl Meter {
     }
 }
 
+/// Why a run was stopped that may have done nothing wrong.
+fn outside(kind: RunErrorKind) -> &'static str {
+    match kind {
+        RunErrorKind::Program => "the program was stopped",
+        RunErrorKind::MemoryRefused => "there is not enough free memory to run the program now",
+        RunErrorKind::TimedOut => "the program takes longer than there is time for it",
+        RunErrorKind::Cancelled => "nobody waits for the program's result any more",
+    }
+}
+
 /// An address in the current stack frame.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "it asks for its caller's frame")]
@@ -121,12 +175,12 @@ fn here() -> usize {
 
 impl From<Stop> for RunError {
     fn from(stop: Stop) -> Self {
-        let message = match stop {
-            Stop::Fault(fault) if fault.raised.is_some() => "the program raised an error".into(),
-            Stop::Fault(fault) => fault.message,
-            Stop::Break(_) => "break outside of its label".into(),
-            Stop::Spent(what) => format!("the program {what}"),
-        };
-        Self { message }
+        match stop {
+            Stop::Fault(fault) if fault.raised.is_some() => Self::of_program("the program raised an error"),
+            Stop::Fault(fault) => Self::of_program(fault.message),
+            Stop::Break(_) => Self::of_program("break outside of its label"),
+            Stop::Spent(what) => Self::of_program(format!("the program {what}")),
+            Stop::Outside(kind) => Self { message: outside(kind).into(), kind },
+        }
     }
 }

@@ -32,6 +32,8 @@ mod value;
 mod tests;
 
 use std::ops::Range;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 
 /// A compiled jq program: a pure function from one JSON text to one JSON text. `Send + Sync`; compile once, run often.
 #[derive(Debug)]
@@ -53,20 +55,37 @@ pub struct CompileError {
 }
 
 /// What one run may cost.
-#[derive(Debug, Clone, Copy)]
-pub struct Budget {
+#[derive(Clone, Copy)]
+pub struct Budget<'a> {
     /// Steps of evaluation, about 50 ns each in a release build: the default ends within about a second.
     pub steps: u64,
     /// Bytes of rendered output.
     pub output_bytes: usize,
-    /// Bytes that a run may allocate in all, and the largest tree that one value may stand for. A run was seen to hold at
-    /// most the double. The input itself is not counted: it takes up to about 12 times its text.
+    /// The most bytes that a run may hold at once: the tree of its input, its values, its output. Also the largest tree
+    /// that one value may stand for.
     pub memory_bytes: u64,
+    /// When the run must have ended; looked at inside loops.
+    pub until: Option<Instant>,
+    /// Set from outside when nobody wants the result any more; looked at where the clock is.
+    pub cancelled: Option<&'a AtomicBool>,
+    /// Asked for so many bytes more before they are taken, in steps of [`MEMORY_STEP_BYTES`]; `false` stops the run. What
+    /// was granted is held until the run has ended; the caller then takes all of it back.
+    pub memory: Option<&'a dyn Fn(u64) -> bool>,
 }
 
-impl Default for Budget {
+/// A run asks for memory in multiples of this.
+pub const MEMORY_STEP_BYTES: u64 = 256 * 1024;
+
+impl Default for Budget<'_> {
     fn default() -> Self {
-        Self { steps: 10_000_000, output_bytes: 16 << 20, memory_bytes: 128 << 20 }
+        Self {
+            steps: 10_000_000,
+            output_bytes: 16 << 20,
+            memory_bytes: 128 << 20,
+            until: None,
+            cancelled: None,
+            memory: None,
+        }
     }
 }
 
@@ -76,6 +95,27 @@ impl Default for Budget {
 pub struct RunError {
     /// What went wrong, in jq's words less the data.
     pub message: String,
+    /// Whose fault it is.
+    pub kind: RunErrorKind,
+}
+
+/// Whose fault it is that a run gave no value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunErrorKind {
+    /// The program's or its input's: it failed, or took more steps, output or memory than one run may.
+    Program,
+    /// The process has no memory for it now: [`Budget::memory`] said no.
+    MemoryRefused,
+    /// [`Budget::until`] has passed.
+    TimedOut,
+    /// [`Budget::cancelled`] was set.
+    Cancelled,
+}
+
+impl RunError {
+    fn of_program(message: impl Into<String>) -> Self {
+        Self { message: message.into(), kind: RunErrorKind::Program }
+    }
 }
 
 impl Program {
@@ -85,8 +125,8 @@ impl Program {
     }
 
     /// Runs the program over `input`, a valid JSON text, and renders its one result.
-    pub fn run(&self, input: &[u8], budget: Budget) -> Result<Vec<u8>, RunError> {
-        let input = json::read(input).ok_or_else(|| RunError { message: "the input is not JSON".into() })?;
+    pub fn run(&self, input: &[u8], budget: Budget<'_>) -> Result<Vec<u8>, RunError> {
+        let input = json::read(input).ok_or_else(|| RunError::of_program("the input is not JSON"))?;
         let output = eval::run(&self.code, input, &budget)?;
         Ok(json::write(&output, budget.output_bytes)?.into_bytes())
     }

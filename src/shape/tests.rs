@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::cell::Cell;
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::{Budget, CompileError, Program};
+use super::{Budget, CompileError, MEMORY_STEP_BYTES, Program, RunErrorKind};
 
 const FRIENDLY: &str = include_str!("corpus/friendly.txt");
 const HOSTILE: &str = include_str!("corpus/hostile.txt");
@@ -13,7 +15,7 @@ const SECRETS: &str = include_str!("corpus/secrets.txt");
 const INPUT: &str = r#"{"a":1,"b":{"c":[1,2,{"d":"x"}]}}"#;
 
 /// What becomes of a program: its output, or what was said.
-fn outcome(program: &str, input: &str, budget: Budget) -> (&'static str, String) {
+fn outcome(program: &str, input: &str, budget: Budget<'_>) -> (&'static str, String) {
     match Program::compile(program) {
         Err(error) => ("refused", error.message),
         Ok(program) => match program.run(input.as_bytes(), budget) {
@@ -45,7 +47,14 @@ fn on_stack<T: Send + 'static>(bytes: usize, what: &str, f: impl FnOnce() -> T +
 }
 
 /// A tenth of what a run may cost, for debug builds.
-const SMALL: Budget = Budget { steps: 1_000_000, output_bytes: 1 << 20, memory_bytes: 16 << 20 };
+const SMALL: Budget<'static> = Budget {
+    steps: 1_000_000,
+    output_bytes: 1 << 20,
+    memory_bytes: 16 << 20,
+    until: None,
+    cancelled: None,
+    memory: None,
+};
 
 fn eval(program: &str, input: &str) -> String {
     outcome(program, input, Budget::default()).1
@@ -276,6 +285,33 @@ fn a_program_past_a_bound_is_told_the_bound() {
 fn a_program_is_shared_between_threads() {
     fn shared<T: Send + Sync + 'static>() {}
     shared::<Program>();
+}
+
+#[test]
+fn a_run_ends_when_its_time_is_over_when_nobody_waits_and_when_there_is_no_memory() {
+    let ever = Program::compile("try last(range(1e18)) catch 1").unwrap();
+    let stopped = |budget: Budget<'_>| ever.run(b"null", budget).unwrap_err().kind;
+    let endless = Budget { steps: u64::MAX, ..SMALL };
+    assert_eq!(stopped(SMALL), RunErrorKind::Program);
+    assert_eq!(stopped(Budget { until: Some(Instant::now()), ..endless }), RunErrorKind::TimedOut);
+    let later = Instant::now() + Duration::from_millis(20);
+    assert_eq!(stopped(Budget { until: Some(later), ..endless }), RunErrorKind::TimedOut);
+    assert!(Instant::now() >= later);
+    assert_eq!(stopped(Budget { cancelled: Some(&AtomicBool::new(true)), ..endless }), RunErrorKind::Cancelled);
+
+    let large = Program::compile("[range(100000)]").unwrap();
+    let asked = Cell::new(0);
+    let memory = |most: u64| {
+        asked.set(0);
+        let grant = |bytes| {
+            assert_eq!(bytes % MEMORY_STEP_BYTES, 0);
+            asked.set(asked.get() + bytes);
+            asked.get() <= most
+        };
+        large.run(b"null", Budget { memory: Some(&grant), ..SMALL }).map(|out| out.len())
+    };
+    assert!(memory(u64::MAX).is_ok() && asked.get() > 100_000 * 16);
+    assert_eq!(memory(asked.get() - 1).unwrap_err().kind, RunErrorKind::MemoryRefused);
 }
 
 #[test]
