@@ -20,9 +20,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin::{self, Admin, Health, Listeners, LogLevel, Phase, Reloads, Told};
 use crate::bus::{self, Bus};
-use crate::cache::{self, Samples, Seal, SealError};
+use crate::cache::{self, Memory, Samples, Seal, SealError};
 use crate::domain::Loaded;
 use crate::identity::{self, Identity, IdentityError};
+use crate::resources::ComputePool;
 use crate::serve::{self, Activity, Address, BindError, Consumers, Drain, Listener, Port, Reporter, Table};
 
 pub use config::{Caching, Config};
@@ -81,6 +82,8 @@ pub struct Sidecar {
     reloads: watch::Sender<Reloads>,
     reload_metrics: reload::Metrics,
     driver: Option<bus::Driver>,
+    memory: Memory,
+    compute: ComputePool,
     seal: Option<(Seal, cache::Metrics)>,
     samples: Option<Samples>,
     serve_metrics: serve::Metrics,
@@ -107,7 +110,7 @@ impl Sidecar {
         let mut caching = plans::caching(&config.caching, seal.clone(), &mut registry);
         let following = seal.map(|seal| (seal, caching.metrics.clone()));
         let samples = plans::verifying(&config, &mut caching, &mut registry);
-        let (programs, memory, verifier) = (caching.programs.clone(), caching.memory.clone(), caching.verifier.clone());
+        let (compute, memory, verifier) = (caching.compute.clone(), caching.memory.clone(), caching.verifier.clone());
         let (happenings, listeners) = (caching.happenings.clone(), Listeners::register(&mut registry));
         let (bus, driver) = connect(config.bus.clone(), bus::Metrics::register(&mut registry));
         let mut plans = Plans::new(shared, caching, bus.clone(), &mut registry);
@@ -125,7 +128,7 @@ impl Sidecar {
             identity: identity.as_ref().map(watch::Sender::subscribe),
             identity_metrics: identity_metrics.clone(),
             reloads: reloads.subscribe(),
-            memory,
+            memory: memory.clone(),
             verifier,
             bus,
             bus_loss: config.caching.bus_loss,
@@ -136,8 +139,7 @@ impl Sidecar {
             hosts: config.settings.hosts.clone(),
         });
         let reporter = Reporter::new(config.keys.clone(), config.spans.take());
-        let answering =
-            Consumers::new(table.subscribe(), config.settings.clone(), programs, serve_metrics.clone(), reporter);
+        let answering = Consumers::new(table.subscribe(), config.settings.clone(), serve_metrics.clone(), reporter);
         Ok(Self {
             consumers: config.bind_consumers().await?,
             admin: Listener::bind(&config.local(&config.admin)?, config.socket_mode).await?,
@@ -153,6 +155,8 @@ impl Sidecar {
             reloads,
             reload_metrics,
             driver,
+            memory,
+            compute,
             seal: following,
             samples,
             serve_metrics,
@@ -182,6 +186,7 @@ impl Sidecar {
         let (drain, drained) = watch::channel(Drain::Serving);
         let connections = TaskTracker::new();
         let (phase, activity, limit) = (self.phase.clone(), self.activity.clone(), self.config.drain);
+        let compute = self.compute.clone();
         let (leave, left) = (CancellationToken::new(), TaskTracker::new());
         if let Some(driver) = self.driver.take() {
             left.spawn(driver.run(leave.clone().cancelled_owned()));
@@ -199,6 +204,8 @@ impl Sidecar {
         // A second of quiet counts from the signal on: the consumer may be about to ask its last.
         serve::until_quiet(&drain, &activity, serve::QUIET, limit, again).await;
         parts.abort_all();
+        // Nobody is answered any more: a program that still runs holds the process up for nobody.
+        compute.close();
         // The lease is given up before the registry is left, and nobody is answered any more.
         leave.cancel();
         drain::leave(&left).await;
@@ -221,6 +228,7 @@ impl Sidecar {
             tasks: connections.clone(),
         };
         let mut parts = JoinSet::new();
+        parts.spawn(self.memory.sweep());
         parts.spawn(admin::follow_log(self.told.log.clone(), apply_log));
         if let (Some(identity), Some(paths)) = (self.identity, self.config.identity) {
             parts.spawn(identity::follow(paths, identity, self.identity_metrics));

@@ -14,7 +14,10 @@ use std::time::Duration;
 
 use bfb::domain::{HttpSource, Missing, Pages, ServerIdentity, Source, UrlTemplate};
 use bfb::identity;
-use bfb::sources::{Answer, Ask, Attempt, Client, Failure, Metrics, Part, Shared, Tape, TraceContext, Validator};
+use bfb::resources::WorkMemory;
+use bfb::sources::{
+    Answer, Ask, Attempt, Client, Failure, Metrics, Outstanding, Part, Shared, Tape, TraceContext, Validator,
+};
 use http::{HeaderMap, HeaderValue, Uri};
 use tokio::time::Instant;
 
@@ -83,7 +86,16 @@ impl Question<'_> {
         let mut attempts = Vec::new();
         let deadline = Instant::now() + self.within;
         let target = target.parse().unwrap();
-        let ask = Ask { target: &target, known: self.known, no_cache: self.no_cache, deadline, trace: &self.trace };
+        let (memory, outstanding) = (WorkMemory::alone(), Outstanding::default());
+        let ask = Ask {
+            target: &target,
+            known: self.known,
+            no_cache: self.no_cache,
+            deadline,
+            trace: &self.trace,
+            memory: &memory,
+            outstanding: &outstanding,
+        };
         let answer = client.fetch(ask, &mut attempts).await;
         (answer, attempts)
     }

@@ -10,7 +10,7 @@ use crate::cache::{Cache, Content, Kept, Token};
 use crate::domain::Domain;
 use crate::serve::decode_key;
 use crate::serve::problem::Problem;
-use crate::sources::{Part, Validator};
+use crate::sources::Validator;
 
 /// Where a dataset lives.
 #[derive(Debug, Serialize)]
@@ -64,7 +64,7 @@ async fn in_redis(cache: &Cache, key: &str, data: bool) -> Option<Tier> {
         Err(fault) => return Some(Tier { facts: json!({"trouble": fault.to_string()}), data: None }),
     };
     let nothing = || Tier { facts: json!({}), data: None };
-    let kept = there.kept.as_ref();
+    let kept = there.kept.as_deref();
     let mut tier = kept.map_or_else(nothing, |kept| tier(cache.collector().domain(), kept, true, data));
     tier.facts["readable"] = kept.is_some().into();
     tier.facts["bytes"] = there.bytes.into();
@@ -80,32 +80,32 @@ fn tier(domain: &Domain, kept: &Kept, believed: bool, data: bool) -> Tier {
         "believed": believed,
         "age_seconds": kept.age(now).as_secs(),
         "ttl_seconds": kept.ttl_seconds(now),
-        "fence": kept.mark.map(|mark| Token(mark.fence()).to_string()),
-        "seq": kept.mark.map(|mark| mark.fence().seq),
-        "tags": kept.tags.len(),
+        "fence": kept.mark().map(|mark| Token(mark.fence()).to_string()),
+        "seq": kept.mark().map(|mark| mark.fence().seq),
+        "tags": kept.tags().len(),
         "bytes": kept.weight(),
     });
     let Content::Dataset(dataset) = &kept.content else {
         facts["not_found"] = true.into();
         return Tier { facts, data: None };
     };
-    facts["dataset"] = dataset.id.to_string().into();
-    facts["rounds"] = dataset.rounds.into();
-    let parts = domain.sources.iter().zip(dataset.parts.iter());
-    facts["parts"] = parts.map(|(source, part)| part_json(&source.name, part)).collect();
+    facts["dataset"] = dataset.id().to_string().into();
+    facts["rounds"] = dataset.rounds().into();
+    let parts = domain.sources.iter().zip(dataset.parts());
+    facts["parts"] = parts.map(|(source, (bytes, validator))| part_json(&source.name, bytes, &validator)).collect();
     if !data {
         return Tier { facts, data: None };
     }
-    facts["tags"] = kept.tags.iter().map(ToString::to_string).collect();
-    Tier { facts, data: serde_json::from_slice(&dataset.body).ok() }
+    facts["tags"] = kept.tags().iter().map(ToString::to_string).collect();
+    Tier { facts, data: serde_json::from_slice(&dataset.body()).ok() }
 }
 
 /// An `ETag` names a state, not the data.
-fn part_json(source: &str, part: &Part) -> Value {
-    let (kind, etag) = match &part.validator {
+fn part_json(source: &str, bytes: usize, validator: &Validator) -> Value {
+    let (kind, etag) = match validator {
         Validator::Strong(etag) => ("strong", etag.to_str().ok()),
         Validator::Weak(etag) => ("weak", etag.to_str().ok()),
         Validator::None => ("none", None),
     };
-    json!({"source": source, "bytes": part.json.len(), "validator": kind, "etag": etag})
+    json!({"source": source, "bytes": bytes, "validator": kind, "etag": etag})
 }

@@ -10,8 +10,8 @@ use tokio::time::Instant;
 
 use super::kept::{Content, Kept};
 use super::seal::Seal;
-use crate::coherence::{Fence, Mark, Stored};
-use crate::collect::Dataset;
+use crate::coherence::{Fence, Stored};
+use crate::collect::{Dataset, StoredDataset};
 use crate::domain::Domain;
 
 /// What is longer than this is compressed.
@@ -42,6 +42,15 @@ struct Age {
     left: Duration,
 }
 
+/// An answer that was read.
+pub(super) struct Opened {
+    pub(super) content: Content,
+    /// How old it is.
+    pub(super) old: Duration,
+    /// How long it may still be served.
+    pub(super) left: Duration,
+}
+
 /// Writes an answer; `left` is how long it may be kept.
 pub(super) fn wrap(
     kept: &Kept,
@@ -51,10 +60,10 @@ pub(super) fn wrap(
     context: &[u8],
 ) -> Result<Vec<u8>, TooLarge> {
     let mut inside = Vec::new();
-    inside.push(if kept.dataset().is_some() { DATASET } else { NOT_FOUND });
+    inside.push(if kept.stored().is_some() { DATASET } else { NOT_FOUND });
     inside.extend_from_slice(&millis(kept.age(now)));
     inside.extend_from_slice(&millis(left));
-    if let Some(dataset) = kept.dataset() {
+    if let Some(dataset) = kept.stored() {
         inside.append(&mut dataset.freeze());
     }
     if inside.len() > BYTES_MAX {
@@ -75,11 +84,10 @@ pub(super) fn wrap(
 pub(super) fn unwrap(
     stored: &Stored,
     left: Duration,
-    mark: Option<Mark>,
     domain: &Domain,
     seal: Option<&Seal>,
     context: &[u8],
-) -> Option<Kept> {
+) -> Option<Opened> {
     // With a key, what nobody sealed is anybody's.
     let opened;
     let packed: &[u8] = match (seal, stored.body.split_first()?) {
@@ -94,12 +102,12 @@ pub(super) fn unwrap(
     let (kind, age, rest) = head(&inside)?;
     let content = match kind {
         NOT_FOUND if rest.is_empty() => Content::NotFound,
-        DATASET => Content::Dataset(Dataset::thaw(&rest, domain)?),
+        DATASET => Content::Dataset(StoredDataset::new(&Dataset::thaw(&rest, domain)?)),
         _ => return None,
     };
     let left = left.min(age.left);
     let old = age.old + age.left.saturating_sub(left);
-    Some(Kept::read(content, stored.tags.clone(), old, left, mark))
+    Some(Opened { content, old, left })
 }
 
 /// What a seal is bound to: the place in Redis, the fence and the tags, so that no dataset stands in for another.

@@ -11,12 +11,13 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::envelope;
+use super::envelope::{self, Opened};
 use super::flight::Air;
-use super::kept::Kept;
+use super::kept::{Kept, Lifetime};
 use super::read::Cache;
 use crate::bus::{Claimed, Fault};
-use crate::coherence::{Fence, Fetched, Name, Place, Start, Stored};
+use crate::coherence::{Fence, Fetched, Mark, Name, Place, Start, Stored};
+use crate::resources::WorkMemory;
 
 /// How long a claim outlives its holder: the most that a takeover waits.
 pub const CLAIM_LASTS: Duration = Duration::from_millis(500);
@@ -45,6 +46,8 @@ pub(super) struct Claim {
     fence: Fence,
     /// Whether its loss was seen, and counted.
     lost: AtomicBool,
+    /// Whether it was released, or is about to be.
+    released: bool,
 }
 
 /// A flight's wait for others who collect the same.
@@ -65,7 +68,7 @@ pub struct InRedis {
     /// What it takes there, as it is: compressed and sealed.
     pub bytes: usize,
     /// What it is; nothing if it cannot be read here.
-    pub kept: Option<Kept>,
+    pub kept: Option<Arc<Kept>>,
 }
 
 /// What a flight does for the fleet once its callers have their answer: keeps the dataset in Redis, ends its claim.
@@ -73,6 +76,8 @@ pub struct InRedis {
 pub(super) struct Afterwards {
     pub(super) keep: Option<(Arc<Kept>, Fence)>,
     pub(super) claim: Option<Claim>,
+    /// The flight's memory, for what is still to be done.
+    pub(super) memory: Option<WorkMemory>,
 }
 
 impl Cache {
@@ -83,16 +88,23 @@ impl Cache {
     }
 
     /// Looks into Redis, and waits there for another who collects the same.
-    pub(super) async fn look(&self, key: &Arc<str>, air: &Air, start: Start, deadline: Instant) -> Looked {
+    pub(super) async fn look(
+        &self,
+        key: &Arc<str>,
+        air: &Air,
+        start: Start,
+        deadline: Instant,
+        memory: &WorkMemory,
+    ) -> Looked {
         let Some(fence) = self.fence_in_redis(start).filter(|_| !air.fresh()) else { return Looked::Collect(None) };
         if !air.store() {
-            return self.look_once(key, air, start).await.map_or(Looked::Collect(None), Looked::There);
+            return self.look_once(key, air, start, memory).await.map_or(Looked::Collect(None), Looked::There);
         }
         let (place, holder) = (self.place(key), self.bus().claimant());
         let mut wait = Wait::default();
         while wait.goes_on(deadline) {
             match self.bus().claim(&place, &holder, fence, CLAIM_LASTS).await {
-                Ok(Claimed::There(fetched)) => match self.take(key, start, &fetched, air.wish.max_age) {
+                Ok(Claimed::There(fetched)) => match self.take(key, start, &fetched, air.wish.max_age, memory) {
                     Some(kept) => return Looked::There(kept),
                     // It is there, and of no use to this flight.
                     None => break,
@@ -114,9 +126,9 @@ impl Cache {
         Looked::Collect(None)
     }
 
-    async fn look_once(&self, key: &Arc<str>, air: &Air, start: Start) -> Option<Arc<Kept>> {
+    async fn look_once(&self, key: &Arc<str>, air: &Air, start: Start, memory: &WorkMemory) -> Option<Arc<Kept>> {
         let fetched = self.bus().fetch(self.place(key)).await.ok()??;
-        self.take(key, start, &fetched, air.wish.max_age)
+        self.take(key, start, &fetched, air.wish.max_age, memory)
     }
 
     /// For who wants an answer from a cache or none: Redis's, if it has one. A flight like any other, that nobody joins.
@@ -124,21 +136,30 @@ impl Cache {
         let start = self.bus().begin();
         self.fence_in_redis(start)?;
         let fetched = self.bus().fetch(self.place(key)).await.ok()??;
-        self.take(key, start, &fetched, max_age)
+        let reserved = self.share().try_reserve(fetched.dataset.body.len() as u64)?;
+        let memory = WorkMemory::new(reserved, Instant::now());
+        self.take(key, start, &fetched, max_age, &memory)
     }
 
     /// Takes what Redis handed out into memory, where it may be kept.
-    fn take(&self, key: &Arc<str>, start: Start, fetched: &Fetched, max_age: Option<Duration>) -> Option<Arc<Kept>> {
+    fn take(
+        &self,
+        key: &Arc<str>,
+        start: Start,
+        fetched: &Fetched,
+        max_age: Option<Duration>,
+        memory: &WorkMemory,
+    ) -> Option<Arc<Kept>> {
         let mark = self.bus().may_store_fetched(start, key, fetched);
         let context = self.context(&self.place(key), fetched.dataset.fence, &fetched.dataset.tags);
         let (domain, seal) = (self.collector().domain(), self.seal());
-        let kept = envelope::unwrap(&fetched.dataset, fetched.left, mark, domain, seal, &context);
-        let Some(kept) = kept.map(Arc::new) else {
+        let Some(opened) = envelope::unwrap(&fetched.dataset, fetched.left, domain, seal, &context) else {
             self.metrics().redis_unreadable.inc();
             return None;
         };
+        let kept = self.kept_of(opened, &fetched.dataset.tags, mark, memory);
         let now = Instant::now();
-        if kept.fresh_until <= now || max_age.is_some_and(|max| kept.age(now) > max) {
+        if kept.fresh_until() <= now || max_age.is_some_and(|max| kept.age(now) > max) {
             return None;
         }
         if mark.is_some() {
@@ -147,13 +168,26 @@ impl Cache {
         Some(kept)
     }
 
+    /// What was read from Redis, as memory keeps it. It exists, and is counted.
+    fn kept_of(&self, opened: Opened, tags: &[Arc<str>], mark: Option<Mark>, memory: &WorkMemory) -> Arc<Kept> {
+        let Opened { content, old, left } = opened;
+        let now = Instant::now();
+        // A machine that has not been up for so long cannot say when that was; it is old enough.
+        let collected = now.checked_sub(old).unwrap_or(now);
+        let lifetime = Lifetime { collected, fresh: now + left - collected, retained: self.retention(left) };
+        let reservation = memory.split(content.weight() as u64).moved_to(self.memory().share());
+        Kept::new(content, tags.to_vec(), lifetime, mark, reservation)
+    }
+
     /// What Redis holds of a key and vouches for: for whoever debugs. Memory takes nothing of it.
     pub async fn peek_into_redis(&self, key: &str) -> Result<Option<InRedis>, Fault> {
         let place = self.place(&key.into());
         let Some(fetched) = self.bus().fetch(place.clone()).await? else { return Ok(None) };
         let Fetched { dataset, left, .. } = fetched;
         let context = self.context(&place, dataset.fence, &dataset.tags);
-        let kept = envelope::unwrap(&dataset, left, None, self.collector().domain(), self.seal(), &context);
+        let opened = envelope::unwrap(&dataset, left, self.collector().domain(), self.seal(), &context);
+        let memory = WorkMemory::new(self.share().charge(0), Instant::now());
+        let kept = opened.map(|opened| self.kept_of(opened, &dataset.tags, None, &memory));
         Ok(Some(InRedis { fence: dataset.fence, left, bytes: dataset.body.len(), kept }))
     }
 
@@ -169,23 +203,26 @@ impl Cache {
     /// What a flight that collected `kept` may leave in Redis.
     pub(super) fn leaves(&self, start: Start, kept: &Arc<Kept>) -> Option<(Arc<Kept>, Fence)> {
         // What memory must not keep, Redis must not.
-        kept.mark?;
+        kept.mark()?;
         Some((kept.clone(), self.fence_in_redis(start)?))
     }
 
     /// Keeps a dataset in Redis. Redis has the last word: what was invalidated since its fence is refused there.
-    async fn keep_in_redis(&self, place: Place, kept: Arc<Kept>, fence: Fence) {
-        let Ok(_slot) = self.stores().try_acquire() else {
+    async fn keep_in_redis(&self, place: Place, kept: Arc<Kept>, fence: Fence, memory: Option<&WorkMemory>) {
+        // It is written out, compressed and sealed: each is a copy.
+        let bytes = 3 * kept.body_bytes() as u64;
+        let fits = memory.is_some_and(|memory| memory.try_take(bytes));
+        let (true, Ok(_slot)) = (fits, self.stores().try_acquire()) else {
             self.metrics().redis_full.inc();
             return;
         };
         let now = Instant::now();
-        let left = kept.fresh_until.saturating_duration_since(now);
+        let left = kept.fresh_until().saturating_duration_since(now);
         if left.is_zero() {
             return;
         }
-        let context = self.context(&place, fence, &kept.tags);
-        let (seal, tags) = (self.seal().cloned(), kept.tags.clone());
+        let context = self.context(&place, fence, kept.tags());
+        let (seal, tags) = (self.seal().cloned(), kept.tags().to_vec());
         let wrapped =
             tokio::task::spawn_blocking(move || envelope::wrap(&kept, now, left, seal.as_ref(), &context)).await;
         let Ok(Ok(body)) = wrapped else {
@@ -233,7 +270,7 @@ impl Wait {
 
 impl Claim {
     fn of(cache: &Cache, place: Place, holder: Name, fence: Fence) -> Self {
-        Self { cache: cache.clone(), place, holder, fence, lost: AtomicBool::new(false) }
+        Self { cache: cache.clone(), place, holder, fence, lost: AtomicBool::new(false), released: false }
     }
 
     /// Renews it until it is dropped, or another holds it: then what is collected is kept for who asked, no more.
@@ -254,8 +291,9 @@ impl Claim {
         }
     }
 
-    /// Ends it. One that is not ended ends by itself.
-    async fn end(self) {
+    /// Releases it, so that others need not wait until it expires.
+    async fn end(mut self) {
+        self.released = true;
         let released = self.cache.bus().release(self.place.clone(), self.holder.clone()).await;
         if released == Ok(false) {
             self.count_lost();
@@ -263,10 +301,28 @@ impl Claim {
     }
 }
 
+/// The claim of a flight that was given up is released as well.
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if self.released || !tokio::runtime::Handle::try_current().is_ok_and(|_| !self.cache.tasks().is_closed()) {
+            return;
+        }
+        let (cache, place, holder) = (self.cache.clone(), self.place.clone(), self.holder.clone());
+        self.cache.tasks().spawn(async move {
+            // One that cannot be released expires by itself.
+            let _ = cache.bus().release(place, holder).await;
+        });
+    }
+}
+
 impl Afterwards {
+    pub(super) fn nothing() -> Self {
+        Self { keep: None, claim: None, memory: None }
+    }
+
     pub(super) async fn run(self, cache: &Cache, key: &Arc<str>) {
         if let Some((kept, fence)) = self.keep {
-            cache.keep_in_redis(cache.place(key), kept, fence).await;
+            cache.keep_in_redis(cache.place(key), kept, fence, self.memory.as_ref()).await;
         }
         // Only now, so that who waits for it finds the dataset.
         if let Some(claim) = self.claim {

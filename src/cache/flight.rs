@@ -4,17 +4,19 @@
 //! goes away cancels nothing that others wait for; and however it ends, by a panic too, its seat is given up in `Drop`.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 
+use super::fleet::Afterwards;
 use super::happening::NotKept;
 use super::kept::Kept;
 use super::read::Cache;
 use super::wish::Wish;
 use crate::coherence::{FlightId, Flights, Seat, Start};
-use crate::collect::{CollectError, Timeline};
+use crate::collect::{CollectError, Outstanding, Timeline};
 
 /// How a flight ended.
 #[derive(Debug, Clone)]
@@ -36,7 +38,7 @@ pub(super) enum Origin {
     },
 }
 
-/// What is in the air, and what waits for its turn. Its number of keys is bounded by the requests under way.
+/// What is in the air, and what waits for its turn: no more than there are places for flights.
 #[derive(Debug, Default)]
 pub(super) struct Board(Mutex<HashMap<Arc<str>, KeyFlights>>);
 
@@ -50,6 +52,8 @@ struct KeyFlights {
 #[derive(Debug)]
 pub(super) struct Air {
     id: FlightId,
+    /// Its place among the flights of the process.
+    _place: OwnedSemaphorePermit,
     landed: watch::Sender<Option<Arc<Landing>>>,
     /// The first caller's wish; what later ones add is in the flags.
     pub(super) wish: Wish,
@@ -67,9 +71,14 @@ pub(super) struct Ticket {
 }
 
 impl Air {
-    fn new(id: FlightId, wish: &Wish) -> Arc<Self> {
+    fn new(id: FlightId, wish: &Wish, place: OwnedSemaphorePermit) -> Arc<Self> {
         let (no_cache, fresh, store) = Default::default();
-        Arc::new(Self { id, landed: watch::Sender::new(None), wish: wish.clone(), no_cache, fresh, store })
+        let (landed, wish) = (watch::Sender::new(None), wish.clone());
+        Arc::new(Self { id, _place: place, landed, wish, no_cache, fresh, store })
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.landed.receiver_count() > 0
     }
 
     fn add(&self, wish: &Wish, fresh: bool) {
@@ -106,8 +115,9 @@ impl Board {
 }
 
 impl Cache {
-    /// Seats a caller: in a flight that is there, in one that begins now, or in the one that begins next.
-    pub(super) fn seat(&self, key: &Arc<str>, wish: &Wish, fresh: bool) -> Ticket {
+    /// Seats a caller: in a flight that is there, in one that begins now, or in the one that begins next; `None` where there
+    /// is no place for a further flight.
+    pub(super) fn seat(&self, key: &Arc<str>, wish: &Wish, fresh: bool) -> Option<Ticket> {
         let mut board = self.board().lock();
         let flights = board.entry(key.clone()).or_default();
         let seat = self.bus().ask(|sidecar, now| flights.seats.arrive(sidecar, key, fresh, now));
@@ -117,29 +127,37 @@ impl Cache {
         };
         let there = flights.airs.iter().find(|air| air.id == id).cloned();
         let joined = there.is_some();
-        let air = there.unwrap_or_else(|| {
-            let air = Air::new(id, wish);
-            flights.airs.push(air.clone());
-            air
-        });
+        let air = match there {
+            Some(air) => air,
+            None => {
+                let Ok(place) = self.flights_limit().clone().try_acquire_owned() else {
+                    flights.seats.withdraw(id);
+                    if flights.seats.is_empty() {
+                        board.remove(key);
+                    }
+                    return None;
+                };
+                let air = Air::new(id, wish, place);
+                flights.airs.push(air.clone());
+                air
+            }
+        };
         air.add(wish, fresh);
         let landed = air.landed.subscribe();
         drop(board);
         if let Some(start) = start {
             self.take_off(key.clone(), air, start);
         }
-        Ticket { landed, joined }
+        Some(Ticket { landed, joined })
     }
 
     fn take_off(&self, key: Arc<str>, air: Arc<Air>, start: Start) {
         let aloft = Aloft { cache: self.clone(), key, air };
         aloft.cache.metrics().flights.inc();
         self.tasks().spawn(async move {
-            let gives_up = !aloft.cache.keeps();
-            let (landing, afterwards) = tokio::select! {
-                landed = aloft.cache.fly(&aloft.key, &aloft.air, start) => landed,
-                // Nobody waits any more, and nothing would be kept for who comes next.
-                () = aloft.air.landed.closed(), if gives_up => return,
+            let Some((landing, afterwards)) = aloft.cache.fly_while_wanted(&aloft.key, &aloft.air, start).await else {
+                aloft.cache.metrics().abandoned.inc();
+                return;
             };
             aloft.cache.tell(&aloft.key, &landing);
             aloft.air.landed.send_replace(Some(Arc::new(landing)));
@@ -147,6 +165,33 @@ impl Cache {
             drop(aloft);
             afterwards.run(&cache, &key).await;
         });
+    }
+}
+
+impl Cache {
+    /// A flight that is given up (`None`) once nobody waits for it: at once if nothing of it would be kept, else as soon as no
+    /// request is on its way. Only what has been asked of a source is worth the answer; and only so many requests can be on
+    /// their way as sources have slots.
+    async fn fly_while_wanted(&self, key: &Arc<str>, air: &Air, start: Start) -> Option<(Landing, Afterwards)> {
+        let outstanding = Outstanding::default();
+        let mut flight = pin!(self.fly(key, air, start, &outstanding));
+        loop {
+            tokio::select! {
+                biased;
+                flown = &mut flight => return Some(flown),
+                () = air.landed.closed() => {}
+            }
+            tokio::select! {
+                biased;
+                flown = &mut flight => return Some(flown),
+                () = outstanding.none(), if self.keeps() => {}
+                () = std::future::ready(()), if !self.keeps() => {}
+            }
+            // Somebody may have come meanwhile.
+            if !air.is_wanted() {
+                return None;
+            }
+        }
     }
 }
 

@@ -115,8 +115,7 @@ impl Cache {
         let what = match (&landing.result, landing.from) {
             (Err(error), _) => What::Failed(error.clone()),
             (Ok(kept), from) => {
-                let dataset = kept.dataset().map(|dataset| dataset.id);
-                let bytes = kept.dataset().map_or(0, |dataset| dataset.body.len());
+                let (dataset, bytes) = (kept.dataset_id(), kept.body_bytes());
                 match from {
                     Origin::Redis => What::Found { dataset, bytes },
                     Origin::Sources { refused } => {

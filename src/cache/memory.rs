@@ -3,14 +3,20 @@
 //! It holds what it is given until its time or its room is over. Whether something in it may be served is not its business.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use moka::sync::Cache;
+use prometheus_client::metrics::counter::Counter;
 
 use super::kept::Kept;
 use super::metrics::Metrics;
+use crate::resources::{MemoryAccount, MemoryShare, allocated};
+
+/// How often what is of no more use is looked for: that takes about 0.2 µs an entry.
+const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
 /// A size in bytes, as people write it: `64MiB`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,65 +38,96 @@ impl fmt::Display for Size {
 }
 
 /// Where in memory: a domain file of another plan keeps datasets of its own.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone)]
 pub(super) struct Slot {
+    pub(super) plan: Arc<SlotPlan>,
+    pub(super) key: Arc<str>,
+}
+
+/// The domain and the plan that a slot is of: shared by all its slots, for there are many.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(super) struct SlotPlan {
     pub(super) domain: Arc<str>,
     pub(super) plan: Arc<str>,
-    pub(super) key: Arc<str>,
+}
+
+impl PartialEq for Slot {
+    fn eq(&self, other: &Self) -> bool {
+        self.key == other.key && (Arc::ptr_eq(&self.plan, &other.plan) || self.plan == other.plan)
+    }
+}
+
+impl Eq for Slot {}
+
+impl Hash for Slot {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.plan.hash(state);
+        self.key.hash(state);
+    }
 }
 
 /// The memory of one process, shared by all its domains. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Memory {
-    kept: Cache<Slot, Held>,
+    kept: Cache<Slot, Arc<Kept>>,
     capacity: u64,
-}
-
-#[derive(Debug, Clone)]
-struct Held {
-    kept: Arc<Kept>,
-    /// How long it is of any use.
-    lasts: Duration,
-}
-
-/// Each is dropped when it is of no more use.
-#[derive(Debug)]
-struct Lasting;
-
-impl moka::Expiry<Slot, Held> for Lasting {
-    fn expire_after_create(&self, _: &Slot, held: &Held, _: Instant) -> Option<Duration> {
-        Some(held.lasts)
-    }
-
-    fn expire_after_update(&self, _: &Slot, held: &Held, _: Instant, _: Option<Duration>) -> Option<Duration> {
-        Some(held.lasts)
-    }
+    /// What holds the reservations of all that is kept here.
+    share: MemoryShare,
+    expired: Counter,
 }
 
 impl Memory {
-    /// A memory of at most `capacity` bytes; none at all with 0.
-    pub fn new(capacity: Size, metrics: &Metrics) -> Self {
+    /// A memory of at most `capacity` bytes; none at all with 0. What it holds is part of `account`.
+    pub fn new(capacity: Size, account: &MemoryAccount, metrics: &Metrics) -> Self {
         let evicted = metrics.evictions.clone();
         let kept = Cache::builder()
             .max_capacity(capacity.0)
-            .weigher(|slot: &Slot, held: &Held| u32::try_from(held.kept.weight() + slot.key.len()).unwrap_or(u32::MAX))
-            .expire_after(Lasting)
+            .weigher(|slot: &Slot, kept: &Arc<Kept>| {
+                let key = allocated(slot.key.len() + 16);
+                u32::try_from(kept.weight() + key).unwrap_or(u32::MAX)
+            })
             .eviction_listener(move |_, _, cause| {
                 if cause == moka::notification::RemovalCause::Size {
                     evicted.inc();
                 }
             })
             .build();
-        Self { kept, capacity: capacity.0 }
+        Self { kept, capacity: capacity.0, share: account.whole(), expired: metrics.expirations.clone() }
     }
 
     pub(super) fn get(&self, slot: &Slot) -> Option<Arc<Kept>> {
-        self.kept.get(slot).map(|held| held.kept)
+        self.kept.get(slot)
     }
 
-    /// Keeps it for as long as it `lasts`; with what was kept before, this replaces it (and is weighed anew).
-    pub(super) fn put(&self, slot: Slot, kept: Arc<Kept>, lasts: Duration) {
-        self.kept.insert(slot, Held { kept, lasts });
+    /// Keeps it; with what was kept before, this replaces it (and is weighed anew).
+    pub(super) fn put(&self, slot: Slot, kept: Arc<Kept>) {
+        self.kept.insert(slot, kept);
+    }
+
+    /// What holds the reservations of all that is kept here.
+    pub(super) fn share(&self) -> &MemoryShare {
+        &self.share
+    }
+
+    /// Drops what is of no more use, now and then, for as long as it is polled. An entry needs no timer of its own for that,
+    /// which would take as much memory as a small dataset.
+    pub async fn sweep(self) {
+        loop {
+            tokio::time::sleep(SWEEP_EVERY).await;
+            let memory = self.clone();
+            let _ = tokio::task::spawn_blocking(move || memory.drop_useless()).await;
+        }
+    }
+
+    fn drop_useless(&self) {
+        let now = tokio::time::Instant::now();
+        for (slot, kept) in &self.kept {
+            if !kept.is_retained(now) {
+                self.kept.invalidate(&*slot);
+                self.expired.inc();
+            }
+        }
+        self.kept.run_pending_tasks();
     }
 
     /// Datasets held, about.

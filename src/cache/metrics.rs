@@ -25,8 +25,14 @@ pub struct Metrics {
     pub(super) fenced: Counter,
     /// What left memory for want of room.
     pub(super) evictions: Counter,
+    /// What left memory because it was of no more use.
+    pub(super) expirations: Counter,
     /// Flights in the air.
     pub(super) flights: Gauge,
+    /// Flights that were given up because nobody waited for them any more.
+    pub(super) abandoned: Counter,
+    /// Reads refused because there was no memory for their flight.
+    pub(super) flights_refused: Counter,
     /// Flights that ended without a result: a panic.
     pub(super) lost: Counter,
     /// `tags` programs that failed.
@@ -76,6 +82,9 @@ impl Metrics {
             stored: counter("cache_stored", "Answers of the sources that were kept"),
             fenced: counter("cache_fenced", "Answers not kept because they were invalidated in the air"),
             evictions: counter("cache_evictions", "Answers that left memory for want of room"),
+            expirations: counter("cache_expirations", "Answers that left memory because they were of no more use"),
+            abandoned: counter("flights_abandoned", "Flights given up because nobody waited for them any more"),
+            flights_refused: counter("flights_refused", "Flights refused for want of memory, or for their number"),
             lost: counter("flights_lost", "Flights that ended without a result"),
             tags_failed: counter("tags_failed", "Tags programs that failed; what they were for was not kept"),
             fleet_waits: counter("fleet_waits", "Flights that waited for another sidecar's"),

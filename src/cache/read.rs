@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
@@ -9,15 +11,16 @@ use tokio_util::task::TaskTracker;
 use super::flight::{Board, Landing, Origin};
 use super::happening::Happenings;
 use super::kept::Kept;
-use super::memory::{Memory, Slot};
+use super::memory::{Memory, Slot, SlotPlan};
 use super::metrics::Metrics;
 use super::seal::Seal;
 use super::served::{How, ReadError, Served};
 use super::verify::Verifier;
 use super::wish::{After, Wish};
 use crate::bus::DomainBus;
-use crate::collect::{self, Collector, Timeline};
+use crate::collect::{self, CollectError, Collector, Timeline};
 use crate::domain::CacheRules;
+use crate::resources::{ComputePool, ComputeQueue, MemoryAccount, MemoryShare};
 use crate::shape::{CompileError, Program};
 
 /// One domain's cache, for one plan. Cheap to clone; clones share everything.
@@ -28,6 +31,13 @@ pub struct Cache(Arc<Inner>);
 struct Inner {
     collector: Arc<Collector>,
     tags: Option<Arc<Program>>,
+    /// What this domain draws its memory from.
+    share: MemoryShare,
+    /// Where this domain's programs run.
+    queue: ComputeQueue,
+    /// Bytes that a flight takes of late: what the next one reserves before it begins.
+    flight_bytes: AtomicU64,
+    slot_plan: Arc<SlotPlan>,
     bus: DomainBus,
     shared: Shared,
     board: Board,
@@ -44,8 +54,12 @@ pub struct Shared {
     pub happenings: Happenings,
     /// Owns the flights.
     pub tasks: TaskTracker,
-    /// Bounds the programs that run at once.
-    pub programs: Arc<Semaphore>,
+    /// What flights, answers and programs take their memory from.
+    pub account: MemoryAccount,
+    /// Where programs run.
+    pub compute: ComputePool,
+    /// Bounds the flights that run or wait at once.
+    pub flights: Arc<Semaphore>,
     /// `--no-cache`: nothing is kept.
     pub off: bool,
     /// What is kept in Redis is sealed.
@@ -86,7 +100,18 @@ impl Cache {
     /// The cache of `collector`'s domain.
     pub fn new(collector: Arc<Collector>, bus: DomainBus, shared: Shared) -> Result<Self, CompileError> {
         let tags = collector.domain().cache.tags.as_deref().map(Program::compile).transpose()?.map(Arc::new);
-        Ok(Self(Arc::new(Inner { collector, tags, bus, shared, board: Board::default() })))
+        let (domain, plan) = (collector.domain().name.clone(), collector.domain().plan.0.clone());
+        Ok(Self(Arc::new(Inner {
+            tags,
+            share: shared.account.share(),
+            queue: shared.compute.queue(),
+            flight_bytes: AtomicU64::new(0),
+            slot_plan: Arc::new(SlotPlan { domain, plan }),
+            collector,
+            bus,
+            shared,
+            board: Board::default(),
+        })))
     }
 
     /// The plan that it runs.
@@ -127,8 +152,29 @@ impl Cache {
         &self.0.shared.memory
     }
 
-    pub(super) fn programs(&self) -> &Arc<Semaphore> {
-        &self.0.shared.programs
+    /// What this domain draws its memory from.
+    pub fn share(&self) -> &MemoryShare {
+        &self.0.share
+    }
+
+    /// Where this domain's programs run.
+    pub(super) fn queue(&self) -> &ComputeQueue {
+        &self.0.queue
+    }
+
+    pub(super) fn flights_limit(&self) -> &Arc<Semaphore> {
+        &self.0.shared.flights
+    }
+
+    /// Bytes that a flight takes of late.
+    pub(super) fn usual_flight_bytes(&self) -> u64 {
+        self.0.flight_bytes.load(Ordering::Relaxed)
+    }
+
+    /// A flight took so much at the most: it is expected again, and forgotten by an eighth with each that takes less.
+    pub(super) fn note_flight_bytes(&self, bytes: u64) {
+        let usual = self.usual_flight_bytes();
+        self.0.flight_bytes.store(bytes.max(usual - usual / 8), Ordering::Relaxed);
     }
 
     /// What finds a dataset's tags.
@@ -160,7 +206,7 @@ impl Cache {
         let fresh = wish.no_cache || !self.has_applied(&wish.after);
         let believed = self.0.shared.memory.get(&self.slot(&key)).filter(|kept| self.believes(kept, &key));
         let wished = fresh || believed.as_ref().is_some_and(|kept| wish.is_too_old(kept, now));
-        if let Some(kept) = believed.as_ref().filter(|kept| !wished && kept.fresh_until > now) {
+        if let Some(kept) = believed.as_ref().filter(|kept| !wished && kept.fresh_until() > now) {
             self.metrics().memory_hits.inc();
             self.see(&key, kept);
             let how = How::Memory { ttl: kept.ttl_seconds(now) };
@@ -223,7 +269,7 @@ impl Cache {
     /// What memory holds of a key while the lease is lost.
     fn stand_in(&self, key: &Arc<str>, wished: bool, now: Instant) -> Option<Served> {
         let kept = self.0.shared.memory.get(&self.slot(key)).filter(|_| !wished)?;
-        let fine = kept.fresh_until > now && self.not_outdated(&kept, key);
+        let fine = kept.fresh_until() > now && self.not_outdated(&kept, key);
         let how = How::BusLost { ttl: kept.ttl_seconds(now) };
         fine.then_some(Served { kept, how, timeline: None })
     }
@@ -239,8 +285,7 @@ impl Cache {
     pub fn reweigh(&self, key: &str, kept: &Arc<Kept>) {
         let slot = self.slot(&key.into());
         if self.0.shared.memory.get(&slot).is_some_and(|there| Arc::ptr_eq(&there, kept)) {
-            let lasts = self.lasts(kept).saturating_sub(kept.age(Instant::now()));
-            self.0.shared.memory.put(slot, kept.clone(), lasts);
+            self.0.shared.memory.put(slot, kept.clone());
         }
     }
 
@@ -254,30 +299,29 @@ impl Cache {
         anywhere && !self.0.shared.off && !self.rules().ttl.is_zero()
     }
 
-    /// Keeps it in memory for as long as it is of any use.
+    /// Keeps it in memory.
     pub(super) fn remember(&self, key: &Arc<str>, kept: &Arc<Kept>) {
-        self.0.shared.memory.put(self.slot(key), kept.clone(), self.lasts(kept));
+        self.0.shared.memory.put(self.slot(key), kept.clone());
     }
 
     pub(super) fn slot(&self, key: &Arc<str>) -> Slot {
-        let domain = self.0.collector.domain();
-        Slot { domain: domain.name.clone(), plan: domain.plan.0.clone(), key: key.clone() }
+        Slot { plan: self.0.slot_plan.clone(), key: key.clone() }
     }
 
     /// Whether memory may answer with it: while the lease holds, and if nothing has outdated it.
     fn believes(&self, kept: &Kept, key: &str) -> bool {
         self.0.bus.ask(|sidecar, now| {
-            sidecar.may_serve(now) && kept.mark.is_some_and(|mark| sidecar.believes(mark, key, &kept.tags))
+            sidecar.may_serve(now) && kept.mark().is_some_and(|mark| sidecar.believes(mark, key, kept.tags()))
         })
     }
 
     /// The same without the lease: nothing that was heard of has outdated it.
     pub(super) fn not_outdated(&self, kept: &Kept, key: &str) -> bool {
-        kept.mark.is_some_and(|mark| self.0.bus.believes(mark, key, &kept.tags))
+        kept.mark().is_some_and(|mark| self.0.bus.believes(mark, key, kept.tags()))
     }
 
     fn may_be_stale(&self, kept: &Kept, key: &str) -> bool {
-        kept.fresh_until + self.rules().stale_if_error > Instant::now() && self.believes(kept, key)
+        kept.fresh_until() + self.rules().stale_if_error > Instant::now() && self.believes(kept, key)
     }
 
     fn how(&self, wished: bool, joined: bool, stored: bool) -> How {
@@ -296,7 +340,11 @@ impl Cache {
         // Nobody waits longer than a collection of their own could take.
         let until = Instant::now() + self.0.collector.domain().deadline + collect::GRACE;
         for _ in 0..SEATINGS_MAX {
-            let ticket = self.seat(key, wish, fresh);
+            let Some(ticket) = self.seat(key, wish, fresh) else {
+                self.metrics().flights_refused.inc();
+                let detail = "as many collections run as may".to_owned();
+                return Err(ReadError::Collect(CollectError::Overloaded { detail }, None));
+            };
             let joined = ticket.joined;
             if joined {
                 self.metrics().collapsed.inc();

@@ -18,9 +18,10 @@ use prometheus_client::registry::Registry;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
-use super::kept::{Content, Kept};
+use super::kept::Kept;
 use super::read::Cache;
-use crate::collect::{self, CollectError};
+use crate::collect::{self, CollectError, Outstanding, Work};
+use crate::resources::WorkMemory;
 
 /// Samples that wait for their turn; a further one is skipped.
 const WAITING_MAX: usize = 256;
@@ -191,14 +192,20 @@ impl Sample {
 
     /// Whether the sources say now what was served.
     async fn same(&self) -> Option<bool> {
-        let known = self.kept.dataset().map(|dataset| dataset.parts.clone());
+        let domain = self.cache.collector().domain();
+        // Where memory is short, this is the first to go without.
+        let reserved = self.cache.share().try_reserve(2 * self.kept.body_bytes() as u64)?;
+        let memory = WorkMemory::new(reserved, Instant::now());
+        let work = Work { memory: &memory, outstanding: &Outstanding::default() };
+        let served = self.kept.dataset(domain);
+        let known = served.as_ref().map(|dataset| dataset.parts.clone());
         let wish = collect::Wish { no_cache: true, known, ..collect::Wish::of_nobody() };
-        let (result, _) = self.cache.collector().collect(&self.key, wish).await;
-        match (result, &self.kept.content) {
-            (Ok(now), Content::Dataset(served)) => Some(now.body == served.body),
-            (Err(CollectError::NotFound { .. }), Content::NotFound) => Some(true),
-            (Ok(_), Content::NotFound) | (Err(CollectError::NotFound { .. }), Content::Dataset(_)) => Some(false),
-            (Err(CollectError::Failed { .. }), _) => None,
+        let (result, _) = self.cache.collector().collect(&self.key, wish, work).await;
+        match (result, &served) {
+            (Ok(now), Some(served)) => Some(now.body == served.body),
+            (Err(CollectError::NotFound { .. }), None) => Some(true),
+            (Ok(_), None) | (Err(CollectError::NotFound { .. }), Some(_)) => Some(false),
+            (Err(CollectError::Failed { .. } | CollectError::Overloaded { .. }), _) => None,
         }
     }
 }

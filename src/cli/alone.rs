@@ -42,7 +42,6 @@ pub(super) async fn get(file: PathBuf, upstreams: &Upstreams, wanted: &Wanted<'_
     let identity_metrics = identity::Metrics::register(&mut registry);
     let shared = sidecar::shared(upstreams.tls(), &tape, identity.as_ref(), identity_metrics, &mut registry);
     let caching = sidecar::caching(&Caching::none(), None, &mut registry);
-    let programs = caching.programs.clone();
     let caches =
         Plans::new(shared, caching, Bus::alone([], bus::Metrics::default()), &mut registry).update(loaded.domains());
     let metrics = Metrics::register(&mut registry);
@@ -51,8 +50,7 @@ pub(super) async fn get(file: PathBuf, upstreams: &Upstreams, wanted: &Wanted<'_
     let settings =
         Settings { hosts: AllowedHosts::default(), explain: true, honour_cache_control: true, requests_max: 1 };
     let table = watch::Sender::new(Arc::new(table));
-    let consumers =
-        Consumers::new(table.subscribe(), settings, programs, metrics, Reporter::new(KeyLog::default(), None));
+    let consumers = Consumers::new(table.subscribe(), settings, metrics, Reporter::new(KeyLog::default(), None));
     let request = Request::get(path).body(()).map_err(|_| exit::wrong_input())?;
     let (parts, body) = consumers.answer(request, false).await.into_parts();
     Ok(Got { status: parts.status, headers: parts.headers, body })

@@ -9,6 +9,7 @@ use clap::{ArgAction, Args};
 use crate::bus::{Servers, Settings};
 use crate::cache::{BusLoss, Rate, Size};
 use crate::identity::{Paths, TlsOptions};
+use crate::resources::{self, MemoryLimit, MemoryLimitError};
 use crate::serve::Address;
 use crate::sidecar::{self, Reading};
 use crate::sources::Tape;
@@ -69,6 +70,10 @@ pub(super) struct Caching {
     /// How much memory datasets may take; `0` keeps none there
     #[arg(long, env = "BFB_MEMORY", value_name = "SIZE", default_value = "64MiB")]
     memory: Size,
+    /// How much memory the process may hold for all its work, datasets among it
+    /// (default: the container's limit less an eighth, else 256MiB)
+    #[arg(long, env = "BFB_MEMORY_LIMIT", value_name = "SIZE")]
+    memory_limit: Option<Size>,
     /// Store nothing: every request collects (debugging)
     #[arg(long, env = "BFB_NO_CACHE", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
     no_cache: bool,
@@ -83,14 +88,16 @@ pub(super) struct Caching {
 
 impl Caching {
     /// What it means to a sidecar.
-    pub(super) fn told(&self, bus_loss: BusLoss) -> sidecar::Caching {
-        sidecar::Caching {
+    pub(super) fn told(&self, bus_loss: BusLoss) -> Result<sidecar::Caching, MemoryLimitError> {
+        let limit = MemoryLimit::new(self.memory_limit.map(|size| size.0), resources::cgroup_limit());
+        Ok(sidecar::Caching {
             memory: self.memory,
+            work_bytes: limit.for_work(self.memory.0)?,
             off: self.no_cache,
             bus_loss,
             seal_key: self.seal_key.clone(),
             verify: self.verify,
-        }
+        })
     }
 }
 

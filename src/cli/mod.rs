@@ -126,6 +126,9 @@ fn command() -> clap::Command {
     Bfb::command()
 }
 
+/// How long a process that is done waits for threads that are blocked.
+const BLOCKED_MAX: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// A runtime for a command that does one thing.
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()
@@ -134,7 +137,12 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 /// Runs `command` on a runtime, or says why there is none.
 fn block_on(command: impl Future<Output = ExitCode>) -> ExitCode {
     match runtime() {
-        Ok(runtime) => runtime.block_on(command),
+        Ok(runtime) => {
+            let code = runtime.block_on(command);
+            // What blocks a thread still (a name that is looked up, say) is of use to nobody.
+            runtime.shutdown_timeout(BLOCKED_MAX);
+            code
+        }
         Err(error) => {
             eprintln!("error: no runtime: {error}");
             exit::unavailable()

@@ -67,6 +67,12 @@ impl Flights {
         Some((next, self.run(next, sidecar)))
     }
 
+    /// Takes back a flight that [`Self::arrive`] has just made and that its owner cannot begin.
+    pub fn withdraw(&mut self, id: Id) {
+        self.running.retain(|flight| flight.id != id);
+        self.waiting = self.waiting.filter(|waiting| *waiting != id);
+    }
+
     /// Whether nothing runs and nobody waits.
     pub fn is_empty(&self) -> bool {
         self.running.is_empty() && self.waiting.is_none()

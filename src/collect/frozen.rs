@@ -9,8 +9,9 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use super::dataset::{Dataset, DatasetId, within};
+use super::stored::StoredDataset;
 use crate::domain::Domain;
-use crate::sources::{Part, Validator};
+use crate::sources::Validator;
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Head {
@@ -30,14 +31,14 @@ struct PartHead {
 }
 
 impl PartHead {
-    fn of(part: &Part) -> Self {
+    fn new(bytes: usize, validator: &Validator) -> Self {
         let text = |tag: &HeaderValue| tag.to_str().ok().map(str::to_owned);
-        let (strong, weak) = match &part.validator {
+        let (strong, weak) = match validator {
             Validator::Strong(tag) => (text(tag), None),
             Validator::Weak(tag) => (None, text(tag)),
             Validator::None => (None, None),
         };
-        Self { bytes: part.json.len(), strong, weak }
+        Self { bytes, strong, weak }
     }
 
     fn validator(&self) -> Option<Validator> {
@@ -49,18 +50,20 @@ impl PartHead {
     }
 }
 
-impl Dataset {
+impl StoredDataset {
     /// As bytes. A validator that is no text is left out: it proves less, and nothing wrong.
     pub fn freeze(&self) -> Vec<u8> {
-        let parts = self.parts.iter().map(PartHead::of).collect();
-        let head = Head { id: self.id.to_string(), rounds: self.rounds, parts };
+        let parts = self.parts().iter().map(|(bytes, validator)| PartHead::new(*bytes, validator)).collect();
+        let head = Head { id: self.id().to_string(), rounds: self.rounds(), parts };
         let mut frozen = serde_json::to_vec(&head).unwrap_or_default();
-        frozen.reserve(self.body.len() + 1);
+        frozen.reserve(self.body_bytes() + 1);
         frozen.push(b'\n');
-        frozen.extend_from_slice(&self.body);
+        frozen.extend_from_slice(&self.body());
         frozen
     }
+}
 
+impl Dataset {
     /// From bytes; nothing if they are no dataset of `domain`'s plan.
     pub fn thaw(frozen: &Bytes, domain: &Domain) -> Option<Self> {
         let end = frozen.iter().position(|byte| *byte == b'\n')?;
@@ -94,14 +97,15 @@ fn is_joined(body: &[u8], domain: &Domain, sizes: &[usize]) -> bool {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test that cannot set itself up should stop there")]
-mod tests {
+pub(super) mod tests {
     use std::path::Path;
 
     use super::*;
     use crate::domain::{World, parse};
+    use crate::sources::Part;
 
     /// A domain with these sources.
-    fn domain(names: &[&str]) -> Domain {
+    pub(in super::super) fn domain(names: &[&str]) -> Domain {
         let sources: Vec<_> = names.iter().map(|name| format!("  {name}: {{url: 'http://a/{{key}}'}}\n")).collect();
         let sources = sources.concat();
         let text = format!("domain: c\nkey: .*\nsources:\n{sources}versions:\n  v1: {{path: '/v1/c/{{key}}'}}\n");
@@ -110,7 +114,7 @@ mod tests {
         parse(Path::new("c.yaml"), &text, world).unwrap()
     }
 
-    fn dataset(domain: &Domain) -> Dataset {
+    pub(in super::super) fn dataset(domain: &Domain) -> Dataset {
         let part = |json: &'static str, validator| Part { json: Bytes::from_static(json.as_bytes()), validator };
         let strong = Validator::Strong(HeaderValue::from_static("\"a\""));
         Dataset::join(domain, vec![part("{\"n\": 1.10}", strong), part("[]", Validator::None)], 2)
@@ -120,7 +124,7 @@ mod tests {
     fn a_dataset_thaws_as_it_was_frozen() {
         let domain = domain(&["profile", "orders"]);
         let before = dataset(&domain);
-        let after = Dataset::thaw(&before.freeze().into(), &domain).unwrap();
+        let after = Dataset::thaw(&StoredDataset::new(&before).freeze().into(), &domain).unwrap();
         assert_eq!((after.id, after.rounds, &after.body), (before.id, before.rounds, &before.body));
         assert_eq!(after.parts, before.parts);
     }
@@ -128,7 +132,7 @@ mod tests {
     #[test]
     fn what_is_no_dataset_of_the_plan_is_nothing() {
         let two = domain(&["profile", "orders"]);
-        let frozen = dataset(&two).freeze();
+        let frozen = StoredDataset::new(&dataset(&two)).freeze();
         assert!(Dataset::thaw(&frozen.clone().into(), &domain(&["profile", "others"])).is_none());
         assert!(Dataset::thaw(&frozen.clone().into(), &domain(&["profile"])).is_none());
         for cut in 0..frozen.len() {

@@ -66,7 +66,7 @@ impl Metrics {
         match result {
             Ok(_) => &self.0.complete,
             Err(CollectError::NotFound { .. }) => &self.0.not_found,
-            Err(CollectError::Failed { .. }) => &self.0.failed,
+            Err(CollectError::Failed { .. } | CollectError::Overloaded { .. }) => &self.0.failed,
         }
         .inc();
         self.0.rounds.inc_by(u64::from(rounds));

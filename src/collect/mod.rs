@@ -8,7 +8,9 @@ mod dataset;
 mod frozen;
 mod metrics;
 mod rounds;
+mod stored;
 mod timeline;
+mod work;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,9 +21,13 @@ use tokio::time::Instant;
 use crate::domain::{Domain, SourceIndex};
 use crate::sources::{Client, Failure, Part, Reason, TraceContext};
 
+pub use crate::sources::Outstanding;
+
 pub use dataset::{Dataset, DatasetId};
 pub use metrics::{Families, Metrics};
+pub use stored::StoredDataset;
 pub use timeline::{Outcome, Step, Timeline};
+pub use work::Work;
 
 /// The plan of one domain, ready to run.
 #[derive(Debug)]
@@ -68,6 +74,19 @@ pub enum CollectError {
         /// Whether the deadline of the dataset had passed.
         deadline_passed: bool,
     },
+    /// There was no room for it.
+    #[error("{detail}")]
+    Overloaded {
+        /// What is full.
+        detail: String,
+    },
+}
+
+impl CollectError {
+    /// The process holds as much memory as it may.
+    pub fn no_memory() -> Self {
+        Self::Overloaded { detail: "the process holds as much memory as it may (`--memory-limit`)".to_owned() }
+    }
 }
 
 fn list(failures: &[Failure]) -> String {
@@ -91,11 +110,11 @@ impl Collector {
         &self.clients
     }
 
-    /// Collects one dataset. Dropping the future cancels every request still under way.
-    pub async fn collect(&self, key: &str, wish: Wish) -> (Result<Dataset, CollectError>, Timeline) {
+    /// Collects one dataset, in the memory of `work`. Dropping the future cancels every request still under way.
+    pub async fn collect(&self, key: &str, wish: Wish, work: Work<'_>) -> (Result<Dataset, CollectError>, Timeline) {
         let started = Instant::now();
         let deadline = wish.deadline.unwrap_or(started + self.domain.deadline);
-        let mut run = rounds::Run::new(self, key, wish, deadline);
+        let mut run = rounds::Run::new(self, key, wish, work, deadline);
         // The clients keep the deadline themselves; a moment later it is kept for them.
         let result = match tokio::time::timeout_at(deadline + GRACE, run.dataset()).await {
             Ok(result) => result,

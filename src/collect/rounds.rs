@@ -17,7 +17,7 @@ use http::uri::PathAndQuery;
 use tokio::time::Instant;
 
 use super::timeline::{Outcome, Step, Timeline};
-use super::{CollectError, Collector, Dataset, Wish};
+use super::{CollectError, Collector, Dataset, Wish, Work};
 use crate::domain::{Atomicity, Pages, SourceIndex};
 use crate::sources::{Answer, Ask, Attempt, Failure, Part, Reason, render};
 
@@ -25,6 +25,7 @@ pub(super) struct Run<'c> {
     collector: &'c Collector,
     key: &'c str,
     wish: Wish,
+    work: Work<'c>,
     started: Instant,
     deadline: Instant,
     round: u32,
@@ -44,7 +45,13 @@ struct Ended {
 }
 
 impl<'c> Run<'c> {
-    pub(super) fn new(collector: &'c Collector, key: &'c str, mut wish: Wish, deadline: Instant) -> Self {
+    pub(super) fn new(
+        collector: &'c Collector,
+        key: &'c str,
+        mut wish: Wish,
+        work: Work<'c>,
+        deadline: Instant,
+    ) -> Self {
         let sources = collector.domain.sources.len();
         let before = wish.known.take().filter(|parts| parts.len() == sources);
         wish.no_cache |= matches!(collector.domain.atomicity, Atomicity::Snapshot { .. });
@@ -52,6 +59,7 @@ impl<'c> Run<'c> {
             collector,
             key,
             wish,
+            work,
             started: Instant::now(),
             deadline,
             round: 0,
@@ -68,8 +76,13 @@ impl<'c> Run<'c> {
         if let Some(rounds) = self.rounds_needed() {
             self.confirm_until_still(rounds).await?;
         }
-        let parts = self.parts.iter_mut().filter_map(Option::take).collect();
-        Ok(Dataset::join(&self.collector.domain, parts, self.round))
+        let parts: Vec<Part> = self.parts.iter_mut().filter_map(Option::take).collect();
+        let bytes = parts.iter().map(|part| part.json.len() as u64).sum();
+        // The body is a copy of the parts, which go once it is made.
+        self.work.memory.take(bytes).await.map_err(|_| CollectError::no_memory())?;
+        let dataset = Dataset::join(&self.collector.domain, parts, self.round);
+        self.work.memory.give_back(bytes);
+        Ok(dataset)
     }
 
     /// The most rounds of a snapshot; `None` where the first collect is enough. One answer of one source is a snapshot as it
@@ -101,7 +114,8 @@ impl<'c> Run<'c> {
         let mut waiting = stale;
         for (part, stale) in self.parts.iter_mut().zip(&waiting) {
             if *stale {
-                *part = None;
+                let dropped = part.take();
+                self.work.memory.give_back(dropped.map_or(0, |part| part.json.len() as u64));
             }
         }
         let mut questions = FuturesUnordered::new();
@@ -144,8 +158,9 @@ impl<'c> Run<'c> {
         }
         let changed = fresh.iter().map(Option::is_some).collect();
         for (part, fresh) in self.parts.iter_mut().zip(fresh) {
-            if fresh.is_some() {
-                *part = fresh;
+            if let Some(fresh) = fresh {
+                let replaced = part.replace(fresh);
+                self.work.memory.give_back(replaced.map_or(0, |part| part.json.len() as u64));
             }
         }
         Ok(changed)
@@ -194,11 +209,13 @@ impl<'c> Run<'c> {
         let client = &self.collector.clients[source.0];
         let target = self.target(source, |needed| self.parts[needed.0].as_ref());
         let (deadline, no_cache, trace) = (self.deadline, self.wish.no_cache, self.wish.trace.clone());
+        let Work { memory, outstanding } = self.work;
         async move {
             let mut attempts = Vec::new();
             let result = match &target {
                 Ok(target) => {
-                    let ask = Ask { target, known: known.as_ref(), no_cache, deadline, trace: &trace };
+                    let known = known.as_ref();
+                    let ask = Ask { target, known, no_cache, deadline, trace: &trace, memory, outstanding };
                     client.fetch(ask, &mut attempts).await
                 }
                 Err(failure) => {
@@ -246,6 +263,9 @@ impl<'c> Run<'c> {
         let mut failures = vec![first];
         while let Some(Some(ended)) = pin!(questions.next()).now_or_never() {
             failures.extend(self.note(ended).err());
+        }
+        if failures.iter().any(|failure| failure.reason == Reason::NoMemory) {
+            return CollectError::no_memory();
         }
         let deadline_passed = Instant::now() >= self.deadline;
         if deadline_passed {

@@ -259,6 +259,11 @@ impl RunClock {
         self.until
     }
 
+    /// Set once nobody wants the result any more, or the process ends: for who looks at the time by itself.
+    pub fn unwanted(&self) -> &AtomicBool {
+        &self.unwanted
+    }
+
     /// Whether nobody wants the result any more.
     pub fn is_unwanted(&self) -> bool {
         self.unwanted.load(Ordering::Relaxed) || self.closed.load(Ordering::Relaxed)

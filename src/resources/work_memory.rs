@@ -3,7 +3,7 @@
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::memory::{MemoryFull, MemoryShare, Reservation};
+use super::memory::{MemoryAccount, MemoryFull, MemoryMetrics, MemoryShare, Reservation};
 
 /// What one piece of work has reserved, and how much of that is in use. Several parts of the work share it.
 #[derive(Debug)]
@@ -29,6 +29,12 @@ impl WorkMemory {
     pub fn new(reserved: Reservation, until: Instant) -> Self {
         let share = reserved.share();
         Self { share, state: Mutex::new(State { reserved, used: 0 }), until }
+    }
+
+    /// The memory of work that has nobody beside it: a command that asks once and ends.
+    pub fn alone() -> Self {
+        let account = MemoryAccount::new(u64::MAX / 2, MemoryMetrics::default());
+        Self::new(account.whole().charge(0), Instant::now())
     }
 
     /// Takes `bytes` into use, waiting for room where there is none.
@@ -83,7 +89,6 @@ impl WorkMemory {
 mod tests {
     use std::time::Duration;
 
-    use super::super::{MemoryAccount, MemoryMetrics};
     use super::*;
 
     #[tokio::test(start_paused = true)]

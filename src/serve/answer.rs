@@ -8,9 +8,10 @@ use http::header::{AGE, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderValu
 use http::{HeaderName, Response, StatusCode};
 use tokio::time::Instant;
 
+use super::problem::Problem;
 use super::table::Published;
 use super::wish::none_match_names;
-use crate::cache::{How, Rendered, Served};
+use crate::cache::{EtagDigest, How, Rendered, Served};
 use crate::collect::Timeline;
 
 const BFB_DATASET: HeaderName = HeaderName::from_static("bfb-dataset");
@@ -22,12 +23,15 @@ pub(super) fn complete(
     published: &Published,
     key: &str,
     served: &Served,
-    rendered: Rendered,
+    rendered: &Rendered,
     request: &HeaderMap,
-) -> Response<Bytes> {
-    let Rendered { body, etag } = rendered;
+) -> Result<Response<Bytes>, Problem> {
+    let etag = strong_etag(rendered.etag);
     let unchanged = none_match_names(request, &etag);
-    let mut response = Response::new(if unchanged { Bytes::new() } else { body });
+    let body = if unchanged { Some(Bytes::new()) } else { rendered.body(published.cache.share()) };
+    let mut response = Response::new(body.ok_or_else(|| Problem::Overloaded {
+        detail: "the process holds as much memory as it may (`--memory-limit`)".to_owned(),
+    })?);
     if unchanged {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
     }
@@ -38,13 +42,13 @@ pub(super) fn complete(
     insert(headers, ETAG, &etag);
     headers.insert(AGE, HeaderValue::from(served.kept.age(Instant::now()).as_secs()));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
-    if let Some(dataset) = served.kept.dataset() {
-        insert(headers, BFB_DATASET, &dataset.id.to_string());
+    if let Some(id) = served.kept.dataset_id() {
+        insert(headers, BFB_DATASET, &id.to_string());
     }
     insert(headers, CACHE_STATUS, &cache_status(served.how));
     headers.extend(published.announcements.iter().cloned());
     headers.extend(published.successor_link(key).map(|link| (LINK, link)));
-    response
+    Ok(response)
 }
 
 /// RFC 9211.
@@ -68,12 +72,18 @@ fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     headers.extend(HeaderValue::try_from(value).ok().map(|value| (name, value)));
 }
 
-/// 128 bits of the bytes' SHA-256, in quotes.
-pub(super) fn strong_etag(rendered: &[u8]) -> String {
+/// 128 bits of the bytes' SHA-256.
+pub(super) fn etag_digest(rendered: &[u8]) -> EtagDigest {
     let hash = digest(&SHA256, rendered);
+    // SHA-256 has 32 bytes.
+    hash.as_ref().first_chunk().copied().unwrap_or_default()
+}
+
+/// A digest in hexadecimal digits and quotes.
+fn strong_etag(digest: EtagDigest) -> String {
     let mut etag = String::with_capacity(34);
     etag.push('"');
-    for byte in &hash.as_ref()[..16] {
+    for byte in digest {
         etag.push(char::from(HEX[usize::from(byte >> 4)]));
         etag.push(char::from(HEX[usize::from(byte & 15)]));
     }

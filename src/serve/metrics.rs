@@ -25,8 +25,6 @@ pub struct Metrics {
     pub slow_requests: Counter,
     /// TLS handshakes that failed, on a port that speaks TLS.
     pub handshakes_failed: Counter,
-    /// Shapes that had to wait for a free thread.
-    pub shapes_waited: Counter,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -58,7 +56,6 @@ impl Default for Metrics {
             overloaded: Counter::default(),
             slow_requests: Counter::default(),
             handshakes_failed: Counter::default(),
-            shapes_waited: Counter::default(),
         }
     }
 }
@@ -77,7 +74,6 @@ impl Metrics {
         registry.register("overloaded", help, metrics.overloaded.clone());
         let help = "Connections closed because a request took too long to arrive";
         registry.register("slow_requests", help, metrics.slow_requests.clone());
-        registry.register("shapes_waited", "Shapes that waited for a free thread", metrics.shapes_waited.clone());
         metrics
     }
 

@@ -30,7 +30,6 @@ use crate::cache::ReadError;
 use crate::collect::Timeline;
 use crate::sources::TraceContext;
 use problem::Problem;
-use render::Renderer;
 use table::Published;
 use wish::CacheWish;
 
@@ -67,7 +66,6 @@ struct Inner {
     table: watch::Receiver<Arc<Table>>,
     settings: Settings,
     slots: Semaphore,
-    renderer: Renderer,
     metrics: Metrics,
     reporter: Reporter,
 }
@@ -81,17 +79,10 @@ struct Handled {
 }
 
 impl Consumers {
-    /// Answers from whatever table is current when a request comes; `programs` bounds the shapes that run at once.
-    pub fn new(
-        table: watch::Receiver<Arc<Table>>,
-        settings: Settings,
-        programs: Arc<Semaphore>,
-        metrics: Metrics,
-        reporter: Reporter,
-    ) -> Self {
+    /// Answers from whatever table is current when a request comes.
+    pub fn new(table: watch::Receiver<Arc<Table>>, settings: Settings, metrics: Metrics, reporter: Reporter) -> Self {
         let slots = Semaphore::new(settings.requests_max);
-        let renderer = Renderer::new(programs, metrics.shapes_waited.clone());
-        Self(Arc::new(Inner { table, settings, slots, renderer, metrics, reporter }))
+        Self(Arc::new(Inner { table, settings, slots, metrics, reporter }))
     }
 
     /// Answers one request; `on_tcp` says whether its `Host` matters.
@@ -151,11 +142,12 @@ impl Consumers {
             let detail = format!("{} requests are under way", self.0.settings.requests_max);
             return Handled { published: Some(published), ..Handled::refused(Problem::Overloaded { detail }) };
         };
+        let deadline = Instant::now() + published.domain().deadline;
         let (response, timeline) = match published.cache.read(&key, &asked.into_wish(headers, trace)).await {
             Ok(served) => {
-                let rendered = self.0.renderer.render(&published, &key, &served.kept).await;
-                let answer = |rendered| answer::complete(&published, &key, &served, rendered, headers);
-                (rendered.map(answer), served.timeline.clone())
+                let rendered = render::render(&published, &key, &served.kept, deadline).await;
+                let answer = |rendered| answer::complete(&published, &key, &served, &rendered, headers);
+                (rendered.and_then(answer), served.timeline.clone())
             }
             Err(ReadError::NotCached) => (Err(Problem::NotCached), None),
             Err(ReadError::BusLost) => (Err(Problem::BusLost), None),

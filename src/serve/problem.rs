@@ -125,6 +125,7 @@ impl Problem {
     pub fn from_collect(error: CollectError, domain: &str) -> Self {
         match error {
             CollectError::NotFound { .. } => Self::NotFound { domain: domain.to_owned() },
+            CollectError::Overloaded { detail } => Self::Overloaded { detail },
             CollectError::Failed { failures, deadline_passed } => {
                 Self::Failed { kind: FailedKind::of(&failures, deadline_passed), failures }
             }

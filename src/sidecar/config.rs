@@ -57,6 +57,8 @@ pub struct Config {
 pub struct Caching {
     /// How much memory datasets may take.
     pub memory: Size,
+    /// How many bytes all work may hold, those datasets among it.
+    pub work_bytes: u64,
     /// `--no-cache`: nothing is kept.
     pub off: bool,
     /// What holds while Redis is out of reach.
@@ -68,9 +70,17 @@ pub struct Caching {
 }
 
 impl Caching {
-    /// Nothing at all.
+    /// Nothing at all, and no bound on memory: for a command that collects once and ends.
     pub fn none() -> Self {
-        Self { memory: Size(0), off: true, bus_loss: BusLoss::Bypass, seal_key: None, verify: Rate::default() }
+        let work_bytes = u64::MAX / 2;
+        Self {
+            memory: Size(0),
+            work_bytes,
+            off: true,
+            bus_loss: BusLoss::Bypass,
+            seal_key: None,
+            verify: Rate::default(),
+        }
     }
 }
 

@@ -18,6 +18,7 @@ use crate::cache::{self, Cache, Happenings, Memory, Rate, Samples, Seal};
 use crate::collect::{Collector, Families};
 use crate::domain::{self, Domains, Loaded, ProgramProblem, Source, World};
 use crate::identity::{self, Identity, Paths, TlsOptions};
+use crate::resources::{ComputeMetrics, ComputePool, MemoryAccount, MemoryMetrics};
 use crate::shape::{CompileError, Program};
 use crate::sources::{self, Client, Shared, Tape};
 
@@ -102,14 +103,18 @@ pub fn shared(
 /// What every domain's cache shares.
 pub fn caching(caching: &Caching, seal: Option<Seal>, registry: &mut Registry) -> cache::Shared {
     let metrics = cache::Metrics::register(registry);
-    let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(PROGRAMS_AT_ONCE_MAX);
-    let memory = Memory::new(caching.memory, &metrics);
+    let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let account = MemoryAccount::new(caching.work_bytes, MemoryMetrics::register(registry));
+    registry.register_collector(Box::new(account.clone()));
+    let memory = Memory::new(caching.memory, &account, &metrics);
     cache::Shared {
         memory,
         metrics,
         happenings: Happenings::default(),
         tasks: TaskTracker::new(),
-        programs: Arc::new(Semaphore::new(threads)),
+        compute: ComputePool::new(processors.min(PROGRAMS_AT_ONCE_MAX), ComputeMetrics::register(registry)),
+        account,
+        flights: Arc::new(Semaphore::new(FLIGHTS_MAX)),
         off: caching.off,
         bus_loss: caching.bus_loss,
         seal,
@@ -130,8 +135,11 @@ pub(super) fn verifying(config: &Config, caching: &mut cache::Shared, registry: 
     Some(samples)
 }
 
-/// The most jq programs at once on any machine: one run may hold a few hundred MiB.
+/// The most jq programs at once that one domain may run, on any machine.
 const PROGRAMS_AT_ONCE_MAX: usize = 4;
+
+/// The most flights that run or wait at once: as many as requests.
+const FLIGHTS_MAX: usize = 4096;
 
 /// The most answers on their way to Redis at once; a further one is not kept there.
 const STORES_AT_ONCE_MAX: usize = 64;

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use super::breaker::Health;
 use super::fault::Fault;
 use super::link::{self, Next};
-use super::{Part, Reason, Validator, json};
+use super::{Part, Reason, VALIDATOR_BYTES_MAX, Validator, json};
 use crate::domain::{Missing, Pages};
 
 /// A response, whole.
@@ -34,6 +34,16 @@ pub(super) enum Met {
     Doubtful,
     /// A 404 that the file gives a meaning.
     Missing,
+}
+
+impl Met {
+    /// The size of what was read.
+    pub(super) fn bytes(&self) -> Option<u64> {
+        match self {
+            Self::Page { bytes, .. } => Some(*bytes as u64),
+            Self::NotModified | Self::Doubtful | Self::Missing => None,
+        }
+    }
 }
 
 /// What a response means to a request that was sent with `condition` as its `If-None-Match`.
@@ -115,8 +125,9 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     (!text.is_empty()).then_some(wait.min(Duration::from_hours(24)))
 }
 
-/// The validator of an answer; several `ETag`s, or one that is none by its syntax (RFC 9110, section 8.8.3), prove
-/// nothing.
+/// The validator of an answer; several `ETag`s, one that is none by its syntax (RFC 9110, section 8.8.3), or one of more than
+/// [`VALIDATOR_BYTES_MAX`] prove nothing. It is a copy: a header's value as it came keeps the buffer alive that its connection
+/// read it into.
 pub(super) fn validator(headers: &HeaderMap) -> Validator {
     let mut tags = headers.get_all(ETAG).iter();
     let (Some(tag), None) = (tags.next(), tags.next()) else { return Validator::None };
@@ -124,11 +135,14 @@ pub(super) fn validator(headers: &HeaderMap) -> Validator {
         let inner = text.strip_prefix(b"\"").and_then(|text| text.strip_suffix(b"\""));
         inner.is_some_and(|inner| inner.iter().all(|b| matches!(b, 0x21 | 0x23..=0x7e | 0x80..)))
     };
-    match tag.as_bytes() {
-        strong if opaque(strong) => Validator::Strong(tag.clone()),
-        [b'W', b'/', weak @ ..] if opaque(weak) => Validator::Weak(tag.clone()),
-        _ => Validator::None,
-    }
+    let copy = || HeaderValue::from_bytes(tag.as_bytes()).ok();
+    let validator = match tag.as_bytes() {
+        long if long.len() > VALIDATOR_BYTES_MAX => None,
+        strong if opaque(strong) => copy().map(Validator::Strong),
+        [b'W', b'/', weak @ ..] if opaque(weak) => copy().map(Validator::Weak),
+        _ => None,
+    };
+    validator.unwrap_or(Validator::None)
 }
 
 /// Whether a part that was read again is the known one: the same bytes, and no strong `ETag` that says otherwise.
@@ -295,6 +309,9 @@ mod tests {
         {
             assert_eq!(tag(none), Validator::None, "{none:?}");
         }
+        let long = |bytes: usize| format!("\"{}\"", "x".repeat(bytes - 2));
+        assert!(matches!(tag(&[&long(VALIDATOR_BYTES_MAX)]), Validator::Strong(_)));
+        assert_eq!(tag(&[&long(VALIDATOR_BYTES_MAX + 1)]), Validator::None);
     }
 
     #[test]

@@ -27,7 +27,8 @@ use super::tape::Reel;
 use super::{Answer, Ask, Attempt, Failure, Part, Reason, Shared, Tape, TraceContext, Validator};
 use crate::domain::{self, Missing, Source};
 
-/// A timeout says something about the source only if it had its own timeout in full, or this long.
+/// A timeout says something about the source only if it had its own timeout in full, or at least this long and half of the
+/// time that there was when it was to be asked: what waiting for a slot took says nothing.
 const FAIR_TIME: Duration = Duration::from_millis(100);
 
 /// The client of one source: connections, slots, breaker and retry budget.
@@ -112,6 +113,7 @@ impl Client {
     pub async fn fetch(&self, ask: Ask<'_>, attempts: &mut Vec<Attempt>) -> Result<Answer, Failure> {
         let met = self.met(&ask, attempts).await;
         let missing = matches!(met, Ok(Met::Missing));
+        let read = met.as_ref().ok().and_then(Met::bytes);
         let result = met.and_then(|met| self.answer(met, ask.known)).map_err(|fault| fault.of(&self.source.name));
         match &result {
             Ok(answer) => {
@@ -120,11 +122,17 @@ impl Client {
             }
             Err(failure) => self.note(failure),
         }
+        if let (Ok(Answer::Unchanged), Some(read)) = (&result, read) {
+            ask.memory.give_back(read);
+        }
         result
     }
 
     /// Counts a failure of this source: ours, or one that kept us from being asked (`missing-reference`, `changed`).
     pub fn note(&self, failure: &Failure) {
+        if failure.reason == Reason::NoMemory {
+            return;
+        }
         self.metrics.count_failure(failure.reason);
         self.failed_in_a_row.fetch_add(1, Ordering::Relaxed);
         let last = (failure.reason, Instant::now());
@@ -161,7 +169,10 @@ impl Client {
             no_cache: ask.no_cache,
             room: Room { left: allowed, allowed },
             deadline: ask.deadline,
+            since: Instant::now(),
             trace: ask.trace,
+            memory: ask.memory,
+            outstanding: ask.outstanding,
         };
         let mut met = self.ask(question, attempts).await?;
         if matches!(met, Met::Doubtful) {
@@ -240,6 +251,7 @@ impl Client {
         let _slot = self.slot(question.deadline, span_id, attempts).await?;
         let pass = self.gate.admit().map_err(breaker_open)?;
         let _inflight = InFlight::new(&self.metrics.inflight, &self.inflight);
+        let _outstanding = question.outstanding.begin();
         let started = Instant::now();
         let mut status = None;
         let met = self.send(question, span_id, started, &mut status).await;
@@ -288,7 +300,10 @@ impl Client {
         };
         let reply = match timeout_at(end, exchanged).await {
             Ok(reply) => reply?,
-            Err(_) => return Err(self.too_slow(end.saturating_duration_since(started), *status)),
+            Err(_) => {
+                let fair = FAIR_TIME.max(question.deadline.saturating_duration_since(question.since) / 2);
+                return Err(self.too_slow(end.saturating_duration_since(started), fair, *status));
+            }
         };
         answer::meaning(&reply, question.condition, self.source.http.pages, question.missing)
     }
@@ -304,6 +319,9 @@ impl Client {
             Way::Live(connections) => connections,
             Way::Replay(reel) => {
                 let reply = reel.replay(question.target, question.condition, question.room).await?;
+                if question.memory.take(reply.body.len() as u64).await.is_err() {
+                    return Err(Fault::no_memory());
+                }
                 *status = Some(reply.status.as_u16());
                 return Ok(reply);
             }
@@ -311,7 +329,7 @@ impl Client {
         let http = connections.current()?;
         let left = end.saturating_duration_since(Instant::now());
         let request = request::request(&self.source.http.url.origin, &self.headers, question, span_id, left)?;
-        exchange::exchange(&http, request, question.room, status).await
+        exchange::exchange(&http, request, question.room, question.memory, status).await
     }
 
     async fn record(&self, target: &PathAndQuery, reply: &Reply) {
@@ -323,14 +341,14 @@ impl Client {
     }
 
     /// A request had `had` of time, and its answer is not there.
-    fn too_slow(&self, had: Duration, status: Option<u16>) -> Fault {
+    fn too_slow(&self, had: Duration, fair: Duration, status: Option<u16>) -> Fault {
         let whole = self.source.timeout.is_some_and(|timeout| had >= timeout);
         let bound = if whole { "its timeout" } else { "what the deadline left" };
         let detail = match status {
             None => format!("no answer within {} ({bound})", time(had)),
             Some(status) => format!("answered {status}, but the body was not whole within {} ({bound})", time(had)),
         };
-        let health = if whole || had >= FAIR_TIME { Health::Ill } else { Health::Unknown };
+        let health = if whole || had >= fair { Health::Ill } else { Health::Unknown };
         Fault { health, ..Fault::trouble(Reason::Timeout, detail) }
     }
 }

@@ -18,6 +18,7 @@ use super::answer::{self, Reply};
 use super::connections::{H2_HEADERS_MAX, Http};
 use super::fault::{Fault, size};
 use crate::identity::{ConnectError, ConnectErrorKind};
+use crate::resources::WorkMemory;
 
 /// The headers of an answer together, names and values, in bytes.
 const HEADERS_MAX: usize = 32 * 1024;
@@ -42,6 +43,7 @@ pub(super) async fn exchange(
     http: &Http,
     request: Request<Empty<Bytes>>,
     room: Room,
+    memory: &WorkMemory,
     status: &mut Option<u16>,
 ) -> Result<Reply, Fault> {
     let response = http.request(request).await.map_err(|error| not_answered(&error))?;
@@ -49,7 +51,7 @@ pub(super) async fn exchange(
     *status = Some(head.status.as_u16());
     within_bounds(&head.headers)?;
     let body = if answer::has_body(head.status, &head.headers)? {
-        read(body, &head.headers, room).await?
+        read(body, &head.headers, room, memory).await?
     } else {
         drain(body).await;
         Bytes::new()
@@ -66,7 +68,7 @@ fn headers_too_large() -> Fault {
     Fault::answered(Reason::TooLarge, format!("sent more headers than the {} that are allowed", size(HEADERS_MAX)))
 }
 
-async fn read(mut body: Incoming, headers: &HeaderMap, room: Room) -> Result<Bytes, Fault> {
+async fn read(mut body: Incoming, headers: &HeaderMap, room: Room, memory: &WorkMemory) -> Result<Bytes, Fault> {
     let too_large =
         |met: String| Fault::answered(Reason::TooLarge, format!("{met}, allowed are {}", size(room.allowed)));
     let before = room.allowed - room.left;
@@ -74,7 +76,10 @@ async fn read(mut body: Incoming, headers: &HeaderMap, room: Room) -> Result<Byt
     if let Some(bytes) = announced.filter(|bytes| *bytes > room.left) {
         return Err(too_large(format!("announced {}", size(before.saturating_add(bytes)))));
     }
-    // What is announced is not yet there: memory is taken as the bytes come.
+    // What is announced is reserved at once, so that nobody waits for more with half a body in memory, and is taken as the
+    // bytes come.
+    let mut reserved = ReservedBody { memory, bytes: 0 };
+    reserved.reach(announced.unwrap_or_default()).await?;
     let mut text = Vec::with_capacity(announced.unwrap_or_default().min(DRAINED_MAX));
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| {
@@ -84,10 +89,44 @@ async fn read(mut body: Incoming, headers: &HeaderMap, room: Room) -> Result<Byt
         if data.len() > room.left - text.len() {
             return Err(too_large(format!("sent {} so far", size(before + text.len() + data.len()))));
         }
+        let needed = text.len() + data.len();
+        if needed > text.capacity() {
+            let doubled = needed.max(text.capacity() * 2).min(announced.unwrap_or(room.left)).max(needed);
+            reserved.reach(doubled).await?;
+            text.reserve_exact(doubled - text.len());
+        }
         text.extend_from_slice(&data);
     }
     text.shrink_to_fit();
+    reserved.keep(text.len());
     Ok(text.into())
+}
+
+/// Memory for a body on its way; given back where it does not become one.
+struct ReservedBody<'a> {
+    memory: &'a WorkMemory,
+    bytes: usize,
+}
+
+impl ReservedBody<'_> {
+    /// Reserves `bytes` in all.
+    async fn reach(&mut self, bytes: usize) -> Result<(), Fault> {
+        let more = bytes.saturating_sub(self.bytes);
+        self.memory.take(more as u64).await.map_err(|_| Fault::no_memory())?;
+        self.bytes += more;
+        Ok(())
+    }
+
+    /// It became a body of `bytes`, which stays reserved.
+    fn keep(mut self, bytes: usize) {
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+}
+
+impl Drop for ReservedBody<'_> {
+    fn drop(&mut self) {
+        self.memory.give_back(self.bytes as u64);
+    }
 }
 
 /// Reads a little of a body that nobody wants; what does not end soon costs its connection instead.

@@ -44,6 +44,9 @@ pub enum Reason {
     BreakerOpen,
     /// It changed in every round of a snapshot.
     Changed,
+    /// There was no memory for its answer. No failure of the source's: the collection is `overloaded`, and no consumer reads this
+    /// word.
+    NoMemory,
 }
 
 impl Reason {
@@ -61,6 +64,7 @@ impl Reason {
             Self::MissingReference => "missing-reference",
             Self::BreakerOpen => "breaker-open",
             Self::Changed => "changed",
+            Self::NoMemory => "no-memory",
         }
     }
 }

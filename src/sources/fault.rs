@@ -34,6 +34,11 @@ impl Fault {
         Self { health: Health::Unknown, ..Self::answered(reason, detail) }
     }
 
+    /// There is no memory for the answer: nothing that the source could help.
+    pub(super) fn no_memory() -> Self {
+        Self::unasked(Reason::NoMemory, "there was no memory for its answer")
+    }
+
     pub(super) fn of(self, source: &Arc<str>) -> Failure {
         let Self { reason, detail, retry, retry_after, health: _ } = self;
         Failure { source_name: Arc::clone(source), reason, detail, retry, retry_after }

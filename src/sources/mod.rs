@@ -17,6 +17,7 @@ mod gate;
 mod json;
 mod link;
 mod metrics;
+mod outstanding;
 mod pages;
 mod part;
 mod render;
@@ -29,7 +30,8 @@ pub use breaker::BreakerState;
 pub use client::{Client, ClientState};
 pub use failure::{Failure, Reason};
 pub use metrics::Metrics;
-pub use part::{Part, Validator};
+pub use outstanding::{Outstanding, OutstandingRequest};
+pub use part::{Part, VALIDATOR_BYTES_MAX, Validator};
 pub use render::render;
 pub use tape::Tape;
 pub use trace::TraceContext;
@@ -43,6 +45,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::identity::{self, Identity, TlsOptions};
+use crate::resources::WorkMemory;
 
 /// What every client of a source shares.
 #[derive(Debug, Clone)]
@@ -72,6 +75,10 @@ pub struct Ask<'a> {
     pub deadline: Instant,
     /// The trace that the request belongs to.
     pub trace: &'a TraceContext,
+    /// What the answer's body is taken from.
+    pub memory: &'a WorkMemory,
+    /// Counts the request while it is on its way.
+    pub outstanding: &'a Outstanding,
 }
 
 /// What a source said.

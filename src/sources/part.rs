@@ -22,3 +22,16 @@ pub enum Validator {
     /// None, or the part is several pages, or stands for a 404.
     None,
 }
+
+/// No longer `ETag` is a validator: it is kept with each dataset, and sent with each question.
+pub const VALIDATOR_BYTES_MAX: usize = 1024;
+
+impl Validator {
+    /// The tag as it came; empty where there is none.
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Strong(tag) | Self::Weak(tag) => tag.as_bytes(),
+            Self::None => &[],
+        }
+    }
+}

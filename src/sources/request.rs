@@ -14,8 +14,9 @@ use tokio::time::Instant;
 
 use super::exchange::Room;
 use super::fault::Fault;
-use super::{Reason, TraceContext};
+use super::{Outstanding, Reason, TraceContext};
 use crate::domain::Missing;
+use crate::resources::WorkMemory;
 
 const DEADLINE_MS: HeaderName = HeaderName::from_static("bfb-deadline-ms");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -32,7 +33,11 @@ pub(super) struct Question<'a> {
     pub(super) no_cache: bool,
     pub(super) room: Room,
     pub(super) deadline: Instant,
+    /// From when on there was time to ask.
+    pub(super) since: Instant,
     pub(super) trace: &'a TraceContext,
+    pub(super) memory: &'a WorkMemory,
+    pub(super) outstanding: &'a Outstanding,
 }
 
 /// What every request to a source carries: our defaults, and over them the file's.

@@ -172,5 +172,6 @@ fn failed(error: &CollectError) -> Value {
             });
             json!({"failed": failures.collect::<Vec<_>>(), "deadline_passed": deadline_passed})
         }
+        CollectError::Overloaded { detail } => json!({"failed": [], "overloaded": detail}),
     }
 }

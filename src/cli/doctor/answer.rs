@@ -21,7 +21,8 @@ use super::finding::Finding;
 use super::report::ms;
 use crate::domain::{Missing, Source};
 use crate::identity::{Connector, Metrics};
-use crate::sources::{Answer, Ask, Attempt, Client, Part, TraceContext};
+use crate::resources::WorkMemory;
+use crate::sources::{Answer, Ask, Attempt, Client, Outstanding, Part, TraceContext};
 
 /// How many warm answers are timed.
 const WARM: usize = 5;
@@ -71,7 +72,9 @@ pub(super) async fn ask(source: &Source, target: &PathAndQuery, asker: &Asker) -
     let client = Client::new(Source { retries: 0, ..source.clone() }, &asker.shared);
     let mut attempts = Vec::new();
     let (deadline, trace) = (Instant::now() + asker.timeout, TraceContext::fresh());
-    let ask = Ask { target, known: None, no_cache: true, deadline, trace: &trace };
+    let (memory, outstanding) = (WorkMemory::alone(), Outstanding::default());
+    let (memory, outstanding) = (&memory, &outstanding);
+    let ask = Ask { target, known: None, no_cache: true, deadline, trace: &trace, memory, outstanding };
     let part = match client.fetch(ask, &mut attempts).await {
         Ok(Answer::Part(part)) => Some(part),
         Ok(Answer::NotFound | Answer::Unchanged) => None,

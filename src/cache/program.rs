@@ -1,0 +1,73 @@
+//! A domain's jq programs, run within the process's accounts of memory and of CPU time.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::read::Cache;
+use crate::resources::{RunClock, WorkMemory};
+use crate::shape::{Budget, MEMORY_STEP_BYTES, Program, RunError, RunErrorKind};
+
+/// Why a program gave nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProgramError {
+    /// It failed, or took more than a run may: its text says how, without data.
+    Failed(String),
+    /// The process had no thread or no memory for it in time.
+    Overloaded(&'static str),
+}
+
+/// The most memory that one run may hold.
+const RUN_BYTES_MAX: u64 = 128 << 20;
+
+impl Cache {
+    /// Runs `program` over a dataset's body, by `until`. What it holds is this domain's memory.
+    ///
+    /// A run takes memory as it goes and never waits for it while it holds some: where there is none it ends, and begins anew
+    /// once twice as much as it had come to is reserved for it.
+    pub async fn run_program(
+        &self,
+        program: Arc<Program>,
+        input: Bytes,
+        until: Instant,
+    ) -> Result<Vec<u8>, ProgramError> {
+        let most = RUN_BYTES_MAX.min(self.share().limit());
+        let mut wanted = MEMORY_STEP_BYTES.min(most);
+        loop {
+            let reserved = self.share().reserve(wanted, until).await;
+            let reserved = reserved.map_err(|_| ProgramError::Overloaded(NO_MEMORY))?;
+            let (program, input) = (program.clone(), input.clone());
+            let run = self.queue().run(until, move |clock| {
+                let memory = WorkMemory::new(reserved, until);
+                let result = run(&program, &input, most, clock, &memory);
+                (result, memory.reserved())
+            });
+            let (result, reached) = run.await.map_err(|_| ProgramError::Overloaded(NO_THREAD))?;
+            match result {
+                Ok(json) => return Ok(json),
+                Err(RunError { kind: RunErrorKind::MemoryRefused, .. }) if reached < most => {
+                    wanted = reached.saturating_mul(2).min(most);
+                }
+                Err(RunError { kind: RunErrorKind::Cancelled, .. }) => return Err(ProgramError::Overloaded(NO_THREAD)),
+                Err(error) => return Err(ProgramError::Failed(error.message)),
+            }
+        }
+    }
+}
+
+const NO_MEMORY: &str = "no memory came free for the program (`--memory-limit`)";
+const NO_THREAD: &str = "no thread came free for the program";
+
+fn run(program: &Program, input: &[u8], most: u64, clock: &RunClock, memory: &WorkMemory) -> Result<Vec<u8>, RunError> {
+    program.run(
+        input,
+        Budget {
+            memory_bytes: most,
+            until: Some(clock.until()),
+            cancelled: Some(clock.unwanted()),
+            memory: Some(&|bytes| memory.try_take(bytes)),
+            ..Budget::default()
+        },
+    )
+}
