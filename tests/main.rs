@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot set itself up should stop there")]
 
 mod admin;
+mod bounded;
 mod bus;
 mod cache;
 mod change;

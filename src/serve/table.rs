@@ -1,5 +1,6 @@
 //! What is published where: built once from the domains, swapped whole at a reload.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -26,7 +27,7 @@ pub struct Table {
 #[derive(Debug)]
 pub(crate) struct Published {
     /// Tells it from every other that this process ever published: what is rendered is kept under it.
-    pub(super) id: u64,
+    pub(super) id: NonZeroU64,
     pub(super) cache: Cache,
     pub(super) version: Version,
     pub(super) shape: Option<Arc<Program>>,
@@ -71,14 +72,14 @@ impl Table {
 
 impl Published {
     fn new(cache: Cache, version: Version, metrics: &Metrics) -> Result<Self, CompileError> {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
+        static PUBLISHED: AtomicU64 = AtomicU64::new(0);
         let shape = version.shape.as_deref().map(Program::compile).transpose()?.map(Arc::new);
         let domain = cache.collector().domain();
         let announcements = announcements(&version);
         let successor = version.successor.as_ref().and_then(|name| domain.versions.iter().find(|v| v.name == *name));
         let successor = successor.map(|version| version.path.clone());
         let metrics = metrics.of(&domain.name, &version.name);
-        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        let id = NonZeroU64::MIN.saturating_add(PUBLISHED.fetch_add(1, Ordering::Relaxed));
         Ok(Self { id, cache, version, shape, announcements, successor, metrics })
     }
 

@@ -1,0 +1,27 @@
+//! *Bounded*: whatever is sent, the process stays within what it may hold, and whoever asks honestly is answered.
+
+mod flights;
+mod memory;
+mod programs;
+
+use crate::support::client::Got;
+use crate::support::domain::DomainFile;
+use crate::support::upstream::Upstream;
+
+/// The names of the sources of [`of_four_sources`].
+const SOURCES: [&str; 4] = ["profile", "favorites", "reviews", "orders"];
+
+/// A domain of four sources, each at a path of its own of one upstream, with the key in the query.
+fn of_four_sources(upstream: &Upstream) -> DomainFile {
+    let domain = DomainFile::of("customer").head("cache: {ttl: 1h}");
+    SOURCES.into_iter().fold(domain, |domain, name| domain.source(name, upstream, &format!("/{name}?of={{key}}"), &[]))
+}
+
+/// Whether an answer is a dataset, or says that there is no room now and when to come again.
+fn is_honest(got: &Got) -> bool {
+    match got.status {
+        200 => true,
+        503 => got.problem("overloaded", 503)["type"] == "urn:bfb:overloaded" && !got.header("retry-after").is_empty(),
+        _ => false,
+    }
+}

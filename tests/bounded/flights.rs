@@ -1,0 +1,78 @@
+//! Collections that nobody waits for, by the thousand.
+
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+
+use super::of_four_sources;
+use crate::support::client::PATIENCE;
+use crate::support::sidecar::{Setup, Sidecar};
+use crate::support::upstream::{Reply, Upstream};
+
+/// Sends a request for each key of a range and hangs up, at most sixteen at a time.
+async fn ask_and_hang_up(sidecar: &Sidecar, keys: std::ops::Range<usize>) {
+    let loops = (0..16).map(|part| {
+        let (address, keys) = (sidecar.listen(), keys.clone());
+        async move {
+            for key in keys.skip(part).step_by(16) {
+                let Ok(mut stream) = TcpStream::connect(address).await else { continue };
+                let request = format!("GET /v2/customers/{key} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+                let _ = stream.write_all(request.as_bytes()).await;
+            }
+        }
+    });
+    futures_util::future::join_all(loops).await;
+}
+
+#[tokio::test]
+async fn callers_that_hang_up_leave_no_flights_behind_open_no_breaker_and_delay_nobody() {
+    let upstream = Upstream::plain().await;
+    upstream.forget();
+    for name in super::SOURCES {
+        upstream.handles(&format!("/{name}"), |_| Reply::json("{\"a\":1}").after(Duration::from_millis(50)));
+    }
+    let domain = of_four_sources(&upstream).head("deadline: 10s");
+    let sidecar = Setup::of(&[&domain]).insecure().args(&["--memory", "8MiB"]).start().await;
+    let before = sidecar.resident_kib();
+    let innocent = async {
+        for key in 0..20 {
+            // Each has its deadline of ten seconds; an answer without a dataset would be a problem.
+            sidecar.get(&format!("/v2/customers/honest-{key}")).await.dataset();
+        }
+    };
+    let attack = ask_and_hang_up(&sidecar, 0..6_000);
+    let ((), ()) = tokio::join!(innocent, attack);
+    let landed = async { while sidecar.metric("bfb_flights", &[]).await > Some(0.0) {} };
+    assert!(tokio::time::timeout(PATIENCE, landed).await.is_ok(), "flights stayed in the air");
+    let abandoned = sidecar.metric("bfb_flights_abandoned_total", &[]).await.unwrap();
+    assert!(abandoned > 0.0, "nobody hung up: the test proves nothing");
+    assert_eq!(sidecar.metric("bfb_source_breaker_open", &[]).await, Some(0.0));
+    assert_eq!(sidecar.metric("bfb_source_failures_total", &[]).await, Some(0.0));
+    let grown = sidecar.resident_kib().saturating_sub(before);
+    assert!(grown < 64 * 1024, "{grown} KiB for callers that are gone");
+    sidecar.get("/v2/customers/afterwards").await.dataset();
+}
+
+#[tokio::test]
+async fn a_source_that_hangs_holds_no_more_than_its_slots_for_callers_that_are_gone() {
+    let upstream = Upstream::plain().await;
+    upstream.forget();
+    for name in super::SOURCES {
+        upstream.handles(&format!("/{name}"), |_| Reply::never());
+    }
+    let domain = of_four_sources(&upstream).head("deadline: 30s");
+    let sidecar = Setup::of(&[&domain]).insecure().args(&["--memory", "8MiB"]).start().await;
+    ask_and_hang_up(&sidecar, 0..3_000).await;
+    // Each of four sources has 64 slots: no more requests are on their way, and so no more flights are worth an answer.
+    let few = async {
+        loop {
+            let abandoned = sidecar.metric("bfb_flights_abandoned_total", &[]).await.unwrap_or_default();
+            let flights = sidecar.metric("bfb_flights", &[]).await.unwrap_or_default();
+            if abandoned > 1_000.0 && flights <= 4.0 * 64.0 {
+                return;
+            }
+        }
+    };
+    assert!(tokio::time::timeout(PATIENCE, few).await.is_ok(), "flights of callers that are gone stayed in the air");
+}

@@ -1,0 +1,85 @@
+//! jq programs that take all they can get.
+
+use futures_util::future::join_all;
+
+use super::is_honest;
+use crate::support::client::Http;
+use crate::support::domain::DomainFile;
+use crate::support::sidecar::Setup;
+use crate::support::upstream::{Reply, Upstream};
+
+/// A program that goes on for as long as a run may.
+const ENDLESS: &str = "[range(100000000) | tostring | length] | add";
+
+fn of_shape(name: &str, upstream: &Upstream, shape: &str) -> DomainFile {
+    let domain = DomainFile::of(name).head("cache: {ttl: 1h}").source("part", upstream, "/part?of={key}", &[]);
+    domain.version("v2", &[&format!("path: '/v2/{name}s/{{key}}'"), &format!("shape: '{shape}'")])
+}
+
+#[tokio::test]
+async fn shapes_that_build_large_trees_stay_within_the_limit_together() {
+    let upstream = Upstream::plain().await;
+    upstream.forget();
+    let objects = format!("[{}]", vec!["{\"a\":1}"; 400_000].join(","));
+    upstream.handles("/part", move |_| Reply::json(objects.clone()));
+    let trees = of_shape("tree", &upstream, "[range(300000)] | map({a: .}) | length");
+    let lengths = of_shape("length", &upstream, ".part | length");
+    let setup = Setup::of(&[&trees, &lengths]).insecure().args(&["--memory", "32MiB", "--memory-limit", "256MiB"]);
+    let sidecar = setup.start().await;
+    let answers = join_all((0..16).map(|nth| {
+        let mut consumer = sidecar.consumer(Http::One);
+        let path = if nth % 2 == 0 { format!("/v2/trees/{nth}") } else { format!("/v2/lengths/{nth}") };
+        async move { consumer.get(&path).await.unwrap() }
+    }));
+    for got in answers.await {
+        // In a build without optimisation a run may also pass its second.
+        assert!(is_honest(&got) || got.status == 502, "{} {}", got.status, got.text());
+    }
+    let peak = sidecar.peak_resident_kib();
+    assert!(peak < 256 * 1024, "{peak} KiB at the most");
+}
+
+#[tokio::test]
+async fn one_domains_endless_shapes_leave_a_way_through_to_anothers() {
+    let upstream = Upstream::plain().await;
+    upstream.answers("/part", [Reply::json("{\"id\":42}")]);
+    let endless = of_shape("hog", &upstream, ENDLESS).head("deadline: 5s");
+    let quick = of_shape("customer", &upstream, "{id: .part.id}");
+    let sidecar = Setup::of(&[&endless, &quick]).insecure().args(&["--memory", "32MiB"]).start().await;
+    let hogs = join_all((0..32).map(|nth| {
+        let mut consumer = sidecar.consumer(Http::One);
+        async move { consumer.get(&format!("/v2/hogs/{nth}")).await.unwrap() }
+    }));
+    let honest = async {
+        let mut consumer = sidecar.consumer(Http::One);
+        for key in 0..20 {
+            let got = consumer.get(&format!("/v2/customers/{key}")).await.unwrap();
+            assert_eq!((got.status, got.text()), (200, "{\"id\":42}"));
+        }
+    };
+    let (hogs, ()) = tokio::join!(hogs, honest);
+    for got in hogs {
+        assert!(matches!(got.status, 502 | 503), "{} {}", got.status, got.text());
+    }
+}
+
+#[tokio::test]
+async fn a_process_that_is_told_to_stop_ends_while_shapes_still_run() {
+    let upstream = Upstream::plain().await;
+    upstream.answers("/part", [Reply::json("{\"id\":42}")]);
+    let endless = of_shape("hog", &upstream, ENDLESS);
+    let setup = Setup::of(&[&endless]).insecure().args(&["--memory", "32MiB", "--drain", "1s"]);
+    let sidecar = setup.start().await;
+    let hogs: Vec<_> = (0..8)
+        .map(|nth| {
+            let mut consumer = sidecar.consumer(Http::One);
+            tokio::spawn(async move { consumer.get(&format!("/v2/hogs/{nth}")).await })
+        })
+        .collect();
+    upstream.requests(8).await;
+    sidecar.signal("TERM");
+    assert!(sidecar.exit_status().await.success());
+    for hog in hogs {
+        hog.abort();
+    }
+}
