@@ -3,8 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
+use crate::log_filter;
 
 /// What was expected, for a message.
 pub(super) type Expected = &'static str;
@@ -102,16 +101,10 @@ fn one_of(text: &str, words: &[&str], expected: Expected) -> Result<(), Expected
     if words.contains(&text) { Ok(()) } else { Err(expected) }
 }
 
+/// A log filter, as `bfb serve` takes it.
 pub(super) fn log(text: &str) -> Result<(), Expected> {
-    // A bare word that is no level would be taken for a module, and silence everything else: `bfb serve` refuses it too.
-    let is_level = |word: &str| word.parse::<LevelFilter>().is_ok();
-    let fits = |word: &str| !word.is_empty() && (word.contains(['=', '[']) || is_level(word));
-    let parsed = EnvFilter::builder().parse(text);
-    if text.len() <= LONGEST && text.split(',').all(fits) && parsed.is_ok() {
-        Ok(())
-    } else {
-        Err("a level such as `info`, or a filter such as `info,bfb::sources=debug`")
-    }
+    let parsed = log_filter::parse(text).map(drop);
+    parsed.map_err(|_| "a level such as `info`, or a filter such as `info,bfb::sources=debug`, of at most 1024 bytes")
 }
 
 /// Any text of one line.
