@@ -8,7 +8,11 @@ use crate::log_filter;
 /// What was expected, for a message.
 pub(super) type Expected = &'static str;
 
-/// The longest value, in bytes.
+/// The longest value of any annotation, in bytes: 64 domains of 63 characters, with commas between them.
+pub(super) const VALUE_MAX_BYTES: usize = 4096;
+/// The longest value of those that we write ourselves: what Kubernetes takes as the annotations of one object.
+pub(super) const OURS_MAX_BYTES: usize = 256 * 1024;
+/// The longest value that is one text, in bytes.
 const LONGEST: usize = 1024;
 /// The most domains of one sidecar.
 const DOMAINS_MAX: usize = 64;
@@ -111,6 +115,12 @@ pub(super) fn log(text: &str) -> Result<(), Expected> {
 pub(super) fn line(text: &str) -> Result<(), Expected> {
     let fits = !text.is_empty() && text.len() <= LONGEST && !text.contains(char::is_control);
     if fits { Ok(()) } else { Err("one line of text, of at most 1024 bytes") }
+}
+
+/// What we note for `bfb inject --uninject`: as long as the pod has empty collections.
+pub(super) fn undo(text: &str) -> Result<(), Expected> {
+    let fits = !text.is_empty() && !text.contains(char::is_control);
+    if fits { Ok(()) } else { Err("what `bfb inject` noted there") }
 }
 
 /// The name of a cache's namespace.
