@@ -27,6 +27,7 @@
 //!   domain · shape             the domain file and its problems; jq. Pure
 //!       │
 //!   resources                  the accounts of memory and of CPU time that all work draws from
+//!   log_filter                 what a log filter may say. Pure
 //! ```
 //!
 //! Imports go down only (`tests/layout.rs` holds them to it).
@@ -89,6 +90,7 @@ pub mod collect;
 pub mod domain;
 pub mod identity;
 pub mod inject;
+pub mod log_filter;
 pub mod resources;
 pub mod serve;
 pub mod shape;

@@ -17,7 +17,7 @@ const ROWS: [&[&str]; 12] = [
     &["identity"],
     &["coherence"],
     &["domain", "shape"],
-    &["resources"],
+    &["resources", "log_filter"],
 ];
 
 /// Imports within a row. The admin port borrows the rules and listeners of the consumer's side.

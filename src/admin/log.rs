@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::domain::quote;
+
 /// What `PUT /log` takes.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -68,7 +70,8 @@ impl LogLevel {
 }
 
 fn parse_time(text: &str) -> Result<Duration, String> {
-    let time = humantime::parse_duration(text).map_err(|_| format!("expected a time such as `1m`, met `{text}`"))?;
+    let time =
+        humantime::parse_duration(text).map_err(|_| format!("expected a time such as `1m`, met {}", quote(text)))?;
     if time > FOR_MAX { Err("expected at most 24h".to_owned()) } else { Ok(time) }
 }
 

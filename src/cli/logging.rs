@@ -5,6 +5,8 @@ use tracing_subscriber::reload::Handle;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry, fmt};
 
+use crate::log_filter;
+
 /// The format of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum LogFormat {
@@ -40,28 +42,5 @@ pub(super) fn apply(handle: &Handle<EnvFilter, Registry>, filter: &str) {
 }
 
 fn parse(filter: &str) -> Result<EnvFilter, String> {
-    let expected = "expected a level (`error`, `warn`, `info`, `debug`, `trace`, `off`) or a filter such as \
-        `info,bfb::sources=debug`";
-    // A bare word that is no level would be taken for a module, and silence everything else.
-    let is_level = |word: &str| !word.is_empty() && word.parse::<tracing::level_filters::LevelFilter>().is_ok();
-    let bare = filter.split(',').find(|word| !word.contains(['=', '[']) && !is_level(word));
-    if let Some(word) = bare {
-        return Err(format!("`{word}` is no level; {expected}"));
-    }
-    EnvFilter::builder().parse(filter).map_err(|error| format!("`{filter}` is no log filter: {error}; {expected}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_word_that_is_no_level_is_refused() {
-        for fine in ["info", "DEBUG", "off", "info,bfb::sources=debug", "warn,bfb=trace"] {
-            assert_eq!(check(fine), Ok(()), "{fine}");
-        }
-        for wrong in ["loud", "inof", "info,bfb::sources", "", "bfb=loud"] {
-            assert!(check(wrong).is_err(), "{wrong}");
-        }
-    }
+    log_filter::parse(filter).map_err(|error| error.to_string())
 }

@@ -1,9 +1,11 @@
 //! What every step of the checker carries: the text, the world, and the problems found so far.
 
+use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
-use super::problem::{Problem, count_lines};
+use super::problem::{Problem, count_lines, nearest};
 use super::tree::{Node, Scalar, Value};
 use super::world::World;
 
@@ -12,6 +14,9 @@ const MAX_PROBLEMS: usize = 100;
 
 /// Places inside longer scalars are not sought, in bytes.
 const MAX_ALIGNED: usize = 64 << 10;
+
+/// How many pairs of names are compared for a likeness in one file: each comparison takes some microseconds.
+const MAX_COMPARED: usize = 4096;
 
 /// One file being checked.
 pub(super) struct Context<'a> {
@@ -24,12 +29,34 @@ pub(super) struct Context<'a> {
     problems: Vec<Problem>,
     /// How many more there were.
     dropped: usize,
+    /// How many pairs of names may still be compared.
+    comparisons_left: Cell<usize>,
+    /// What is put in for variables, so far.
+    pub(super) substituted: Substituted,
+}
+
+/// What is put into one file for its variables.
+#[derive(Default)]
+pub(super) struct Substituted {
+    /// In bytes, all scalars together.
+    pub(super) bytes: usize,
+    /// Each file that a `NAME_FILE` named, read once: its text, or what is wrong with it and what to do.
+    pub(super) files: BTreeMap<String, Result<String, (String, &'static str)>>,
 }
 
 impl<'a> Context<'a> {
     /// Nothing found yet.
     pub(super) fn new(file: &'a Path, text: &'a str, world: World<'a>) -> Self {
-        Self { file, text, world, problems: Vec::new(), dropped: 0 }
+        let comparisons_left = Cell::new(MAX_COMPARED);
+        Self {
+            file,
+            text,
+            world,
+            problems: Vec::new(),
+            dropped: 0,
+            comparisons_left,
+            substituted: Substituted::default(),
+        }
     }
 
     /// Reports a problem at a place of the file: what was met, what was expected there, and what to do.
@@ -74,6 +101,13 @@ impl<'a> Context<'a> {
     /// How many problems there are.
     pub(super) fn count(&self) -> usize {
         self.problems.len() + self.dropped
+    }
+
+    /// The name that `word` was probably meant to be, while comparing names is still worth its time: a file may hold a
+    /// hundred thousand words that resemble nothing.
+    pub(super) fn nearest<'n>(&self, word: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+        let left = &self.comparisons_left;
+        nearest(word, names.take_while(|_| left.replace(left.get().saturating_sub(1)) > 0))
     }
 
     /// The line of a byte, from 1.

@@ -28,7 +28,7 @@ mod version;
 mod world;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use decode::parse;
 pub use load::{Loaded, files, load, read_text};
@@ -38,5 +38,5 @@ pub(crate) use problem::{nearest, quote, render_warnings};
 pub use schema::SCHEMA;
 pub(crate) use substitute::{plain_error, remedy};
 pub(crate) use syntax::yaml_remedy;
-pub(crate) use tree::Lines;
+pub(crate) use tree::{Lines, long_tag_directive};
 pub use world::*;

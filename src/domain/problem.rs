@@ -157,18 +157,25 @@ pub(super) fn list_of_few<'a>(names: impl IntoIterator<Item = &'a str>) -> Strin
     shown.join(", ")
 }
 
+/// The longest word that is compared with others, in characters: no name is longer.
+const LONGEST_WORD: usize = 64;
+
 /// The candidate that `word` was probably meant to be, if one is near.
 pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let allowed = (word.chars().count() / 3).max(1);
-    let by_distance = candidates.into_iter().map(|candidate| (distance(word, candidate), candidate));
+    let length = word.chars().take(LONGEST_WORD + 1).count();
+    if length > LONGEST_WORD {
+        return None;
+    }
+    let allowed = (length / 3).max(1);
+    let alike = candidates.into_iter().filter(|candidate| candidate.chars().count().abs_diff(length) <= allowed);
+    let by_distance = alike.map(|candidate| (distance(word, candidate), candidate));
     by_distance.filter(|(distance, _)| *distance <= allowed).min_by_key(|(distance, _)| *distance).map(|(_, it)| it)
 }
 
 /// Edits between two words: insertions, deletions, replacements and swaps of neighbours; `-` and `_` are the same.
 pub(super) fn distance(left: &str, right: &str) -> usize {
-    const LONGEST: usize = 64;
     let fold = |text: &str| -> Vec<char> {
-        text.chars().take(LONGEST).map(|c| if c == '-' { '_' } else { c.to_ascii_lowercase() }).collect()
+        text.chars().take(LONGEST_WORD).map(|c| if c == '-' { '_' } else { c.to_ascii_lowercase() }).collect()
     };
     let (left, right) = (fold(left), fold(right));
     let mut before = vec![0; right.len() + 1];

@@ -3,7 +3,6 @@
 use std::ops::Range;
 
 use super::context::{At, Context};
-use super::problem::nearest;
 use super::tree::{Key, Node, Value};
 
 const EXPECTED: &str = "a fixed value";
@@ -15,7 +14,7 @@ pub(super) fn refuse(context: &mut Context<'_>, node: &Node, names: &[&str], pla
     let message = || format!("a reference cannot stand in {place}");
     match &node.value {
         Value::Scalar(scalar) => {
-            if let Some(range) = find(&scalar.text, names) {
+            if let Some(range) = find(&scalar.text, &|inner| is_reference(context, inner, names)) {
                 context.problem_in(At { span: &node.span, scalar }, range, message(), EXPECTED, HINT);
             }
         }
@@ -26,7 +25,7 @@ pub(super) fn refuse(context: &mut Context<'_>, node: &Node, names: &[&str], pla
                 return context.problem(node.span.clone(), message(), EXPECTED, hint);
             }
             for (key, value) in entries {
-                if find(&key.text, names).is_some() {
+                if find(&key.text, &|inner| is_reference(context, inner, names)).is_some() {
                     context.problem(key.span.clone(), message(), "a fixed name", HINT);
                 }
                 refuse(context, value, names, place);
@@ -40,33 +39,38 @@ fn unquoted<'n>(context: &Context<'_>, entries: &'n [(Key, Node)], start: usize,
     let [(key, value)] = entries else { return None };
     let empty = At::of(value).is_some_and(|at| at.scalar.plain && at.scalar.raw.is_empty());
     let braced = context.text[start..].starts_with('{');
-    (empty && braced && is_reference(&key.text, names)).then_some(&key.text)
+    (empty && braced && is_reference(context, &key.text, names)).then_some(&key.text)
 }
 
 /// The first reference in `text`, with its braces.
-fn find(text: &str, names: &[&str]) -> Option<Range<usize>> {
+fn find(text: &str, is_reference: &dyn Fn(&str) -> bool) -> Option<Range<usize>> {
     text.match_indices('{').find_map(|(open, _)| {
         let inner = &text[open + 1..];
         let inner = &inner[..inner.find(['{', '}'])?];
         let end = open + 1 + inner.len();
-        (text[end..].starts_with('}') && is_reference(inner, names)).then_some(open..end + 1)
+        (text[end..].starts_with('}') && is_reference(inner)).then_some(open..end + 1)
     })
 }
 
 /// Whether `inner` names the key, a source or a member of one, or was meant to.
-fn is_reference(inner: &str, names: &[&str]) -> bool {
+fn is_reference(context: &Context<'_>, inner: &str, names: &[&str]) -> bool {
     let (first, member) = inner.split_once('.').map_or((inner, None), |(first, member)| (first, Some(member)));
     let known = || names.iter().copied().chain(["key"]);
-    known().any(|name| name == first) || member.is_some() && nearest(first, known()).is_some()
+    known().any(|name| name == first) || member.is_some() && context.nearest(first, known()).is_some()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::domain::World;
 
     #[test]
     fn references_are_found_and_other_braces_are_not() {
         let names = ["profile"];
+        let world = World { variable: &|_| None, read: &|_| unreachable!(), program: &|_| Ok(()), allow_http: false };
+        let context = Context::new(Path::new("f"), "", world);
         for (text, found) in [
             ("{key}", Some(0..5)),
             ("a {{key}}", Some(3..8)),
@@ -80,7 +84,7 @@ mod tests {
             ("{3f2504e0}", None),
             ("{other.id}", None),
         ] {
-            assert_eq!(find(text, &names), found, "{text}");
+            assert_eq!(find(text, &|inner| is_reference(&context, inner, &names)), found, "{text}");
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! It works on parsed scalars, so that no value can add structure to the file. `$${` stands for a literal `${`.
 
+use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::ops::Range;
 use std::path::Path;
@@ -15,6 +16,8 @@ const HINT: &str = "write `$${` for a literal `${`";
 
 /// The largest text that a scalar may grow to, in bytes.
 const MAX_VALUE: usize = 1 << 20;
+/// How much may be put into one file for its variables, in bytes: each may be named a hundred thousand times.
+const MAX_PUT_IN: usize = 4 << 20;
 
 /// Replaces every reference to the environment below `node`; what cannot be replaced is reported at its own place.
 pub(super) fn substitute(context: &mut Context<'_>, node: &mut Node) {
@@ -44,6 +47,7 @@ fn replace(context: &mut Context<'_>, at: At<'_>) -> Option<(String, Vec<Piece>)
     let raw = &at.scalar.raw;
     raw.contains("${").then_some(())?;
     let mut grown = Grown { raw, text: String::new(), pieces: Vec::new() };
+    let closing = closing_braces(raw);
     let mut from = 0;
     while let Some(dollar) = raw[from..].find("${").map(|found| from + found) {
         if raw[from..dollar].ends_with('$') {
@@ -53,15 +57,26 @@ fn replace(context: &mut Context<'_>, at: At<'_>) -> Option<(String, Vec<Piece>)
             continue;
         }
         grown.keep(from..dollar);
-        let Some(reference) = reference(context, at, dollar) else {
+        let Some(reference) = reference(context, at, dollar, &closing) else {
             grown.keep(dollar..raw.len());
             return Some((grown.text, grown.pieces));
         };
         from = reference.range.end;
-        match value(context, at, &reference) {
-            Some(value) if grown.text.len() + value.len() <= MAX_VALUE => grown.put(&value, reference.range, false),
-            Some(_) => {
-                let expected = format!("at most {} MiB with all that is put in", MAX_VALUE >> 20);
+        // Past the bound nothing is looked up any more, however often it is named.
+        let value =
+            if context.substituted.bytes > MAX_PUT_IN { Some(None) } else { value(context, at, &reference).map(Some) };
+        match value {
+            Some(Some(value)) if grown.text.len() + value.len() <= MAX_VALUE => {
+                context.substituted.bytes += value.len();
+                grown.put(&value, reference.range, false);
+            }
+            Some(too_large) => {
+                context.substituted.bytes += too_large.map_or(0, |value| value.len());
+                let expected = format!(
+                    "at most {} MiB with all that is put in, and {} MiB in a file",
+                    MAX_VALUE >> 20,
+                    MAX_PUT_IN >> 20
+                );
                 let hint = "check that the variable, or its file, is the right one";
                 context.problem_in(at, reference.range, "the substituted text is too large", expected, hint);
             }
@@ -96,9 +111,15 @@ impl Grown<'_> {
 }
 
 /// Reads the `${…}` that begins at `dollar`.
-fn reference<'s>(context: &mut Context<'_>, at: At<'s>, dollar: usize) -> Option<Reference<'s>> {
+fn reference<'s>(
+    context: &mut Context<'_>,
+    at: At<'s>,
+    dollar: usize,
+    closing: &HashMap<usize, usize>,
+) -> Option<Reference<'s>> {
     let raw = &at.scalar.raw;
-    let Some(length) = closing_brace(&raw[dollar..]) else {
+    let end = closing.get(&(dollar + 1)).copied().or_else(|| raw[dollar..].find('}').map(|found| dollar + found));
+    let Some(length) = end.map(|end| end - dollar) else {
         context.problem_in(at, dollar..raw.len(), "`${` is not closed", EXPECTED, HINT);
         return None;
     };
@@ -115,19 +136,25 @@ fn reference<'s>(context: &mut Context<'_>, at: At<'s>, dollar: usize) -> Option
     Some(Reference { name, default, range })
 }
 
-/// Where a `${…}` ends. A default may hold pairs of braces (`${BASE:-https://host/{key}}`).
-fn closing_brace(text: &str) -> Option<usize> {
-    let mut open = 0_usize;
+/// Where each `${…}` ends whose braces come in pairs on one line: a default may hold pairs (`${BASE:-https://host/{key}}`).
+/// From the place of its `{` to that of its `}`. One walk finds all: there may be as many as the text is long.
+fn closing_braces(text: &str) -> HashMap<usize, usize> {
+    let (mut open, mut closing) = (Vec::new(), HashMap::new());
+    let mut before = 0;
     for (at, byte) in text.bytes().enumerate() {
         match byte {
-            b'{' => open += 1,
-            b'}' if open == 1 => return Some(at),
-            b'}' => open = open.saturating_sub(1),
-            b'\n' => break,
+            b'{' => open.push((at, before == b'$')),
+            b'}' => {
+                if let Some((start, true)) = open.pop() {
+                    closing.insert(start, at);
+                }
+            }
+            b'\n' => open.clear(),
             _ => {}
         }
+        before = byte;
     }
-    text.find('}')
+    closing
 }
 
 /// The variable's value, its file's content, or its default.
@@ -141,11 +168,16 @@ fn value(context: &mut Context<'_>, at: At<'_>, reference: &Reference<'_>) -> Op
         return Some(default.filter(|_| value.is_empty()).map_or(value, str::to_owned));
     }
     if let Some(path) = (context.world.variable)(&format!("{name}_FILE")) {
-        match (context.world.read)(Path::new(&path)) {
-            Ok(text) => return Some(text.trim_end_matches(['\n', '\r']).to_owned()),
-            Err(error) => {
-                let message = format!("the file that `{name}_FILE` names cannot be read: {}", plain_error(&error));
-                context.problem_in(at, range.clone(), message, "a readable file of at most 1 MiB", remedy(&error));
+        let read = || {
+            let text = (context.world.read)(Path::new(&path));
+            let text = text.map(|text| text.trim_end_matches(['\n', '\r']).to_owned());
+            text.map_err(|error| (plain_error(&error), remedy(&error)))
+        };
+        match context.substituted.files.entry(path.clone()).or_insert_with(read).clone() {
+            Ok(text) => return Some(text),
+            Err((why, hint)) => {
+                let message = format!("the file that `{name}_FILE` names cannot be read: {why}");
+                context.problem_in(at, range.clone(), message, "a readable file of at most 1 MiB", hint);
                 return None;
             }
         }

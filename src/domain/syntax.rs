@@ -34,11 +34,15 @@ pub(crate) fn yaml_remedy(text: &str, at: usize, info: &str) -> (&'static str, S
 }
 
 /// Reports a tab in the white space before `at`, if nothing else stands there on its line.
+///
+/// Looks back no further than that white space goes: this is asked of every key, and all of them may stand on one line.
 pub(super) fn tab_before(context: &mut Context<'_>, at: usize) {
-    let start = line_start(context.text, at);
-    let before = &context.text[start..at];
-    if let Some(tab) = before.find('\t').filter(|_| before.trim_start_matches([' ', '\t', '\u{feff}']).is_empty()) {
-        tab_problem(context, start + tab);
+    let before = &context.text[..at];
+    let bare = before.trim_end_matches([' ', '\t']);
+    let bare = bare.strip_suffix('\u{feff}').unwrap_or(bare);
+    let begins_the_line = bare.is_empty() || bare.ends_with(['\n', '\r']);
+    if let Some(tab) = before[bare.len()..].find('\t').filter(|_| begins_the_line) {
+        tab_problem(context, bare.len() + tab);
     }
 }
 

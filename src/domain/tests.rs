@@ -122,7 +122,9 @@ fn top(lines: &str) -> String {
     ))
 }
 
+mod bounds;
 mod passes;
+pub(crate) mod scale;
 mod shown_problems;
 
 proptest! {

@@ -89,7 +89,8 @@ impl Scalar {
 pub(crate) struct Lines<'t> {
     text: &'t str,
     starts: Vec<usize>,
-    /// A line, a column of it, and its byte: places come in order, so counting goes on from the last one.
+    /// The start of a line, a column of it, and that column's byte: places come nearly in order, so counting goes on from the
+    /// last one. Counted from the start of its line, a file on one line takes time that grows with its square.
     last: Cell<(usize, usize, usize)>,
 }
 
@@ -106,14 +107,28 @@ impl<'t> Lines<'t> {
         let Some(&start) = self.starts.get(mark.line().saturating_sub(1)) else { return self.text.len() };
         let line = &self.text[start..];
         let column = mark.col() + usize::from(start == 0 && line.starts_with('\u{feff}'));
-        let (from_column, from) = match self.last.get() {
-            (last_start, last_column, at) if last_start == start && last_column <= column => (last_column, at),
-            _ => (0, start),
+        let at = match self.last.get() {
+            (last_start, last_column, at) if last_start == start && last_column <= column => {
+                self.forward(at, column - last_column)
+            }
+            // The parser puts some places a little before the one that it told last.
+            (last_start, last_column, at) if last_start == start && last_column - column < column => {
+                self.back(at, last_column - column)
+            }
+            _ => self.forward(start, column),
         };
-        let rest = self.text[from..].char_indices().nth(column - from_column);
-        let at = rest.map_or(self.text.len(), |(at, _)| from + at);
         self.last.set((start, column, at));
         at
+    }
+
+    /// The byte that stands `characters` after that at `from`.
+    fn forward(&self, from: usize, characters: usize) -> usize {
+        self.text[from..].char_indices().nth(characters).map_or(self.text.len(), |(at, _)| from + at)
+    }
+
+    /// The byte that stands `characters`, at least one, before that at `from`.
+    fn back(&self, from: usize, characters: usize) -> usize {
+        self.text[..from].char_indices().rev().nth(characters - 1).map_or(0, |(at, _)| at)
     }
 
     /// Both ends of a span.
@@ -121,6 +136,22 @@ impl<'t> Lines<'t> {
         let start = self.byte(&span.start);
         start..self.byte(&span.end).max(start)
     }
+}
+
+/// The longest line that defines a prefix of tags, in bytes.
+const MAX_TAG_DIRECTIVE: usize = 256;
+
+/// The first line that defines a longer prefix of tags than anybody needs: the parser copies it for every tag, so that a
+/// million tags with a prefix of megabytes would take days.
+pub(crate) fn long_tag_directive(text: &str) -> Option<Range<usize>> {
+    let text_without_mark = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let first = (text.len() - text_without_mark.len(), text_without_mark);
+    let others = text.match_indices(['\n', '\r']).map(|(at, _)| (at + 1, &text[at + 1..]));
+    let mut directives = std::iter::once(first).chain(others).filter(|(_, rest)| rest.starts_with("%TAG"));
+    directives.find_map(|(start, rest)| {
+        let length = rest.bytes().take(MAX_TAG_DIRECTIVE + 1).take_while(|byte| !matches!(byte, b'\n' | b'\r')).count();
+        (length > MAX_TAG_DIRECTIVE).then_some(start..start + "%TAG".len())
+    })
 }
 
 /// A list or mapping that is still open.
@@ -138,6 +169,11 @@ impl Open {
 /// Reads one document; `None` if it is no YAML (the problem is reported).
 pub(super) fn read(context: &mut Context<'_>) -> Option<Node> {
     let text = context.text;
+    if let Some(at) = long_tag_directive(text) {
+        let (expected, hint) = ("keys and values only", "remove lines that begin with `%`");
+        context.problem(at, "the prefix of a tag is too long", expected, hint);
+        return None;
+    }
     let lines = Lines::new(text);
     let mut builder = Builder { context, open: Vec::new(), root: None, documents: 0 };
     for event in Parser::new_from_str(text) {

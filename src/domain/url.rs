@@ -275,7 +275,10 @@ impl Target<'_, '_> {
             let hint = format!("name a member: `{{{first}.id}}`");
             self.context.problem_in(self.at, range.clone(), message, REFERENCE, hint);
         }
-        self.uses.push((source, self.context.place(self.at, range)));
+        // Once each is enough to draw a cycle, and to seek a place takes time.
+        if !self.uses.iter().any(|(used, _)| *used == source) {
+            self.uses.push((source, self.context.place(self.at, range)));
+        }
         Some(UrlPiece::Part { source, path })
     }
 }

@@ -62,6 +62,12 @@ impl Annotation {
         format!("{PREFIX}{}", self.name)
     }
 
+    /// Checks a value. None is read that is longer than any can be, so that no check need be quick on long ones.
+    pub(super) fn check(&self, text: &str) -> Result<(), Expected> {
+        let most = if self.by == By::Us { words::OURS_MAX_BYTES } else { words::VALUE_MAX_BYTES };
+        if text.len() > most { Err("a value of at most 4096 bytes") } else { (self.check)(text) }
+    }
+
     /// The variable of its flag.
     pub fn variable(&self) -> Option<String> {
         self.flag.map(variable)
@@ -197,7 +203,7 @@ const TABLE: [Annotation; 37] = [
     own("user", "UID", USER, |text| words::user(text).map(drop),
         "its user and group; `platform` leaves them to the platform (OpenShift)"),
     by(By::Us, own("status", "", "", words::line, "`injected`: set by us; nothing is added to a pod that has it")),
-    by(By::Us, own("undo", "", "", words::line, "set by us: what `bfb inject --uninject` must know")),
+    by(By::Us, own("undo", "", "", words::undo, "set by us: what `bfb inject --uninject` must know")),
 ];
 
 /// Every annotation there is, in the order of the table.

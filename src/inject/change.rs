@@ -4,9 +4,12 @@
 //! Nothing is ever replaced but a `null`, so an addition is undone by a removal. The same list becomes a JSON Patch
 //! (RFC 6902) for an admission review, and splices for a manifest's text.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fmt;
 
-use serde_json::{Map, Value, json};
+use serde::{Serialize, Serializer};
+use serde_json::{Map, Value};
 
 /// A place in a pod.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -118,34 +121,66 @@ impl Entries {
 
 /// All that is added to one pod; each collection is named once.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Additions(Vec<Addition>);
+pub struct Additions {
+    list: Vec<Addition>,
+    /// Where in `list` the members of an object are: a pod has thousands of containers if somebody wants it to.
+    members: HashMap<Path, usize>,
+}
+
+/// One step of a JSON Patch. Additions need no other.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct Operation<'a> {
+    op: &'static str,
+    path: String,
+    value: Cow<'a, Value>,
+}
+
+impl<'a> Operation<'a> {
+    fn add(path: &Path, value: Cow<'a, Value>) -> Self {
+        Self { op: "add", path: path.to_string(), value }
+    }
+}
+
+/// Additions as the JSON Patch of a pod, written without a tree of it.
+#[derive(Debug)]
+pub struct Patch<'a>(&'a Additions);
+
+impl Serialize for Patch<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.list.iter().flat_map(Addition::operations))
+    }
+}
+
+impl Addition {
+    fn operations(&self) -> Vec<Operation<'_>> {
+        let add = |path: &Path, value| Operation::add(path, Cow::Borrowed(value));
+        match &self.entries {
+            entries if self.over_null => {
+                vec![Operation::add(&self.into, Cow::Owned(entries.clone().into_collection()))]
+            }
+            Entries::Members(members) => members.iter().map(|(key, it)| add(&self.into.key(key), it)).collect(),
+            Entries::Items(items) => {
+                items.iter().enumerate().map(|(index, it)| add(&self.into.item(index), it)).collect()
+            }
+        }
+    }
+}
 
 impl Additions {
     /// Each addition, in no order that matters.
     pub fn list(&self) -> &[Addition] {
-        &self.0
+        &self.list
     }
 
     /// The same as a JSON Patch of the pod: `add` and nothing else.
-    pub fn patch(&self) -> Value {
-        let add = |path: &Path, value: &Value| json!({"op": "add", "path": path.to_string(), "value": value});
-        let mut patch = Vec::new();
-        for Addition { into, entries, over_null } in &self.0 {
-            match entries {
-                _ if *over_null => patch.push(add(into, &entries.clone().into_collection())),
-                Entries::Members(members) => patch.extend(members.iter().map(|(key, it)| add(&into.key(key), it))),
-                Entries::Items(items) => {
-                    patch.extend(items.iter().enumerate().map(|(index, it)| add(&into.item(index), it)));
-                }
-            }
-        }
-        Value::Array(patch)
+    pub fn patch(&self) -> Patch<'_> {
+        Patch(self)
     }
 
     /// The pod with all of it; `false` where it is not the pod that this was made for.
     #[must_use]
     pub fn apply(&self, pod: &mut Value) -> bool {
-        self.0.iter().all(|Addition { into, entries, over_null }| {
+        self.list.iter().all(|Addition { into, entries, over_null }| {
             let Some(collection) = into.of_mut(pod) else { return false };
             match (collection, entries) {
                 (null @ Value::Null, entries) if *over_null => *null = entries.clone().into_collection(),
@@ -163,10 +198,13 @@ impl Additions {
             let object: Map<_, _> = members.into_iter().collect();
             return self.members(pod, &parent, vec![(key.clone(), Value::Object(object))]);
         }
-        let same = self.0.iter_mut().find(|addition| addition.into == *into);
+        let same = self.members.get(into).and_then(|nth| self.list.get_mut(*nth));
         match same.map(|addition| &mut addition.entries) {
             Some(Entries::Members(there)) => there.extend(members),
-            _ => self.push(pod, into, Entries::Members(members)),
+            _ => {
+                self.members.insert(into.clone(), self.list.len());
+                self.push(pod, into, Entries::Members(members));
+            }
         }
     }
 
@@ -182,7 +220,7 @@ impl Additions {
 
     fn push(&mut self, pod: &Value, into: &Path, entries: Entries) {
         let over_null = into.of(pod).is_some_and(Value::is_null);
-        self.0.push(Addition { into: into.clone(), entries, over_null });
+        self.list.push(Addition { into: into.clone(), entries, over_null });
     }
 }
 
@@ -208,6 +246,8 @@ pub enum Which {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Removals {
     list: Vec<Removal>,
+    /// Where in `list` the members are that leave an object.
+    members: HashMap<Path, usize>,
     /// Collections that were empty before anything was added: these stay, and empty.
     emptied: Vec<Path>,
 }
@@ -228,13 +268,7 @@ impl Removals {
     pub fn apply(&self, pod: &mut Value) -> bool {
         self.list.iter().all(|Removal { from, which }| match (from.of_mut(pod), which) {
             (Some(Value::Object(object)), Which::Keys(keys)) => keys.iter().all(|key| object.remove(key).is_some()),
-            (Some(Value::Array(list)), Which::Items(items)) => items.iter().rev().all(|index| {
-                let there = *index < list.len();
-                if there {
-                    list.remove(*index);
-                }
-                there
-            }),
+            (Some(Value::Array(list)), Which::Items(items)) => remove_items(list, items),
             _ => false,
         })
     }
@@ -242,14 +276,14 @@ impl Removals {
     /// Takes `which` from `from`. Where nothing else is left, the collection goes too, unless it `stays`.
     pub(super) fn take(&mut self, pod: &Value, from: &Path, which: Which, stays: &impl Fn(&Path) -> bool) {
         let (gone, of) = match (from.of(pod), &which) {
-            (Some(Value::Object(object)), Which::Keys(keys)) => (self.gone_from(from, keys.len()), object.len()),
+            (Some(Value::Object(object)), Which::Keys(keys)) => (self.gone_from(from) + keys.len(), object.len()),
             (Some(Value::Array(list)), Which::Items(items)) => (items.len(), list.len()),
             _ => return,
         };
         match from.parent() {
             _ if gone < of => self.push(from, which),
             Some((parent, Step::Key(key))) if !stays(from) => {
-                self.list.retain(|removal| removal.from != *from);
+                self.forget(from);
                 self.take(pod, &parent, Which::Keys(vec![key.clone()]), stays);
             }
             _ => {
@@ -259,20 +293,47 @@ impl Removals {
         }
     }
 
-    /// How many members leave `from`, with `more` to come.
-    fn gone_from(&self, from: &Path, more: usize) -> usize {
-        let keys = self.list.iter().filter(|removal| removal.from == *from).map(|removal| match &removal.which {
-            Which::Keys(keys) => keys.len(),
-            Which::Items(_) => 0,
-        });
-        keys.sum::<usize>() + more
+    /// The members that leave `from` so far.
+    fn leaving(&mut self, from: &Path) -> Option<&mut Vec<String>> {
+        match &mut self.list.get_mut(*self.members.get(from)?)?.which {
+            Which::Keys(keys) => Some(keys),
+            Which::Items(_) => None,
+        }
+    }
+
+    fn gone_from(&mut self, from: &Path) -> usize {
+        self.leaving(from).map_or(0, |keys| keys.len())
+    }
+
+    /// Drops the removal of members of `from`, since all of it leaves.
+    fn forget(&mut self, from: &Path) {
+        let Some(nth) = self.members.remove(from) else { return };
+        self.list.swap_remove(nth);
+        if let Some(Removal { from: moved, which: Which::Keys(_) }) = self.list.get(nth) {
+            self.members.insert(moved.clone(), nth);
+        }
     }
 
     fn push(&mut self, from: &Path, which: Which) {
-        let same = self.list.iter_mut().find(|removal| removal.from == *from).map(|removal| &mut removal.which);
-        match (same, which) {
-            (Some(Which::Keys(there)), Which::Keys(keys)) => there.extend(keys),
-            (_, which) => self.list.push(Removal { from: from.clone(), which }),
+        match (self.leaving(from), which) {
+            (Some(there), Which::Keys(keys)) => there.extend(keys),
+            (_, which) => {
+                if matches!(which, Which::Keys(_)) {
+                    self.members.insert(from.clone(), self.list.len());
+                }
+                self.list.push(Removal { from: from.clone(), which });
+            }
         }
     }
+}
+
+/// Takes the items at these places, ascending, out of a list; `false` where one of them is not there.
+fn remove_items(list: &mut Vec<Value>, items: &[usize]) -> bool {
+    let there = items.last().is_none_or(|last| *last < list.len());
+    let (mut nth, mut leaving) = (0, items.iter().copied().peekable());
+    list.retain(|_| {
+        nth += 1;
+        leaving.next_if_eq(&(nth - 1)).is_none()
+    });
+    there
 }

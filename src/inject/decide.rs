@@ -3,6 +3,8 @@
 //! Everything that is added can be told from what was there by its name, and what cannot is noted in `bfb.dev/undo`: whether
 //! `kubectl`'s default container is ours, and which collections were there and empty.
 
+use std::collections::HashSet;
+
 use serde_json::{Value, json};
 
 use super::annotations::{INJECTED, PREFIX};
@@ -117,12 +119,12 @@ pub fn uninject(pod: &Value) -> Option<Removals> {
     if of("status") != Some(INJECTED) {
         return None;
     }
-    let undo: Vec<&str> = of("undo").unwrap_or_default().split_whitespace().collect();
-    let stays = |path: &Path| undo.contains(&path.to_string().as_str());
+    let undo: HashSet<&str> = of("undo").unwrap_or_default().split_whitespace().collect();
+    let stays = |path: &Path| undo.contains(path.to_string().as_str());
     let mut removals = Removals::default();
 
     let mut keys: Vec<String> = ["status", "undo"].iter().map(|name| format!("{PREFIX}{name}")).collect();
-    if undo.contains(&"default-container") {
+    if undo.contains("default-container") {
         keys.push(DEFAULT_CONTAINER.to_owned());
     }
     keys.retain(|key| annotations.key(key).of(pod).is_some());

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::annotations::{self, By, INJECTED, PREFIX};
 use super::change::Path;
-use super::refusal::{Refusal, Why};
+use super::refusal::{Refusal, Refusals, Why, excerpt};
 use super::resources;
 use super::settings::{Facts, GRACE_SECONDS, Settings, place};
 use super::sidecar::{CONTAINER, SOCKET_DIR, VOLUMES};
@@ -22,25 +22,27 @@ pub(super) fn annotations_of(pod: &Value) -> Result<BTreeMap<&'static str, &str>
         Some(Value::Object(found)) => found,
         Some(_) => return Err(vec![shape("a mapping", at)]),
     };
-    let (mut annotations, mut refusals) = (BTreeMap::new(), Vec::new());
+    let (mut annotations, mut refusals) = (BTreeMap::new(), Refusals::default());
     for (whole, value) in found {
         let Some(name) = whole.strip_prefix(PREFIX) else { continue };
-        match read(name, value) {
+        match read(name, value, refusals.are_full()) {
             Ok((annotation, text)) => drop(annotations.insert(annotation, text)),
-            Err(why) => refusals.push(Refusal { at: at.key(whole), why }),
+            Err(why) => refusals.push(|| Refusal { at: at.key(whole), why }),
         }
     }
-    if refusals.is_empty() { Ok(annotations) } else { Err(refusals) }
+    refusals.or(annotations)
 }
 
-fn read<'v>(name: &str, value: &'v Value) -> Result<(&'static str, &'v str), Why> {
+/// `counted`: whether what is wrong is only counted, so that no near name need be looked for.
+fn read<'v>(name: &str, value: &'v Value, counted: bool) -> Result<(&'static str, &'v str), Why> {
     let Some(row) = annotations::find(name) else {
-        return Err(Why::Unknown { name: name.to_owned(), nearest: annotations::nearest_to(name) });
+        let nearest = if counted { None } else { annotations::nearest_to(name) };
+        return Err(Why::Unknown { name: excerpt(name), nearest });
     };
     let Value::String(text) = value else { return Err(Why::NotText { name: row.whole() }) };
-    let shown = (!UNSPOKEN.contains(&row.name)).then(|| text.clone());
-    let bad = |expected| Why::BadValue { name: row.name, value: shown.clone(), expected };
-    (row.check)(text).map_err(bad)?;
+    let shown = || (!UNSPOKEN.contains(&row.name)).then(|| excerpt(text));
+    let bad = |expected| Why::BadValue { name: row.name, value: shown(), expected };
+    row.check(text).map_err(bad)?;
     if row.by == By::Us && row.name == "status" && text != INJECTED {
         return Err(bad("`injected`, which is set by `bfb` itself"));
     }
@@ -66,7 +68,7 @@ pub(super) fn facts(pod: &Value) -> Facts {
 /// Everything that is no pod at all; nothing else is looked at where there is any.
 pub(super) fn malformed(pod: &Value) -> Vec<Refusal> {
     let spec = Path::root().key("spec");
-    let mut refusals = Vec::new();
+    let mut refusals = Refusals::default();
     for (name, needed) in [("containers", true), ("initContainers", false), ("volumes", false)] {
         let at = spec.key(name);
         let fits = match at.of(pod) {
@@ -76,70 +78,84 @@ pub(super) fn malformed(pod: &Value) -> Vec<Refusal> {
         };
         if !fits {
             let expected = if needed { "a list of containers" } else { "a list of mappings" };
-            refusals.push(shape(expected, at));
+            refusals.push(|| shape(expected, at));
         }
     }
     if Path::root().key("metadata").of(pod).is_some_and(|it| !it.is_object() && !it.is_null()) {
-        refusals.push(shape("a mapping", Path::root().key("metadata")));
+        refusals.push(|| shape("a mapping", Path::root().key("metadata")));
     }
     for (index, container) in items(pod, "containers").enumerate() {
-        let at = spec.key("containers").item(index).key("volumeMounts");
         if container.get("volumeMounts").is_some_and(|it| !it.is_array() && !it.is_null()) {
-            refusals.push(shape("a list", at));
+            refusals.push(|| shape("a list", spec.key("containers").item(index).key("volumeMounts")));
         }
     }
-    refusals
+    refusals.into_list()
 }
 
 /// Everything in the way of a sidecar that is told this.
 pub(super) fn obstacles(pod: &Value, settings: &Settings) -> Vec<Refusal> {
     let spec = Path::root().key("spec");
-    let mut refusals = Vec::new();
+    let mut refusals = Refusals::default();
     if pod.pointer("/spec/hostNetwork") == Some(&Value::Bool(true)) {
-        refusals.push(Refusal { at: spec.key("hostNetwork"), why: Why::HostNetwork });
+        refusals.push(|| Refusal { at: spec.key("hostNetwork"), why: Why::HostNetwork });
     }
-    let windows = |path: Path| path.of(pod).and_then(Value::as_str) == Some("windows");
+    let windows = |path: &Path| path.of(pod).and_then(Value::as_str) == Some("windows");
     for at in [spec.key("os").key("name"), spec.key("nodeSelector").key("kubernetes.io/os")] {
-        if windows(at.clone()) {
-            refusals.push(Refusal { at, why: Why::Windows });
+        if windows(&at) {
+            refusals.push(|| Refusal { at, why: Why::Windows });
         }
     }
+    let ours = ours(settings);
     for list in ["containers", "initContainers", "ephemeralContainers"] {
+        let list_at = spec.key(list);
         for (index, container) in items(pod, list).enumerate() {
-            of_container(container, &spec.key(list).item(index), settings, &mut refusals);
+            of_container(container, &|| list_at.item(index), settings, &ours, &mut refusals);
         }
     }
     for (index, volume) in items(pod, "volumes").enumerate() {
         if let Some(name) = name_of(volume).filter(|name| VOLUMES.contains(name)) {
             let why = Why::NameTaken { what: "volume", name: name.to_owned() };
-            refusals.push(Refusal { at: spec.key("volumes").item(index).key("name"), why });
+            refusals.push(|| Refusal { at: spec.key("volumes").item(index).key("name"), why });
         }
     }
-    refusals
+    refusals.into_list()
 }
 
-fn of_container(container: &Value, at: &Path, settings: &Settings, refusals: &mut Vec<Refusal>) {
+/// The ports that the sidecar listens on, each with the annotation that moves it.
+fn ours(settings: &Settings) -> BTreeMap<u64, &'static str> {
+    let probes = (u64::from(settings.probes.port()), "probes");
+    settings.ports().into_iter().map(|port| (u64::from(port), "listen")).chain([probes]).collect()
+}
+
+fn of_container(
+    container: &Value,
+    at: &dyn Fn() -> Path,
+    settings: &Settings,
+    ours: &BTreeMap<u64, &'static str>,
+    refusals: &mut Refusals,
+) {
     let name = name_of(container).unwrap_or_default();
     if name == CONTAINER {
         let why = Why::NameTaken { what: "container", name: name.to_owned() };
-        refusals.push(Refusal { at: at.key("name"), why });
+        refusals.push(|| Refusal { at: at().key("name"), why });
     }
     let entries = |key| container.get(key).and_then(Value::as_array).into_iter().flatten().enumerate();
     for (index, port) in entries("ports") {
         let Some(port) = port.get("containerPort").and_then(Value::as_u64) else { continue };
-        let ours = settings.ports().into_iter().map(|ours| (ours, "listen"));
-        let taken = ours.chain([(settings.probes.port(), "probes")]).find(|(ours, _)| u64::from(*ours) == port);
-        if let Some((port, moves)) = taken {
-            let why = Why::PortTaken { port, container: name.to_owned(), moves };
-            refusals.push(Refusal { at: at.key("ports").item(index).key("containerPort"), why });
-        }
+        let Some(moves) = ours.get(&port).copied() else { continue };
+        refusals.push(|| {
+            let why = Why::PortTaken { port: u16::try_from(port).unwrap_or(0), container: excerpt(name), moves };
+            Refusal { at: at().key("ports").item(index).key("containerPort"), why }
+        });
     }
     for (index, mount) in entries("volumeMounts").filter(|_| settings.unix_socket) {
         let path = mount.get("mountPath").and_then(Value::as_str).unwrap_or_default();
         let below = path.trim_end_matches('/').strip_prefix(SOCKET_DIR);
         if below.is_some_and(|below| below.is_empty() || below.starts_with('/')) {
-            let why = Why::MountTaken { container: name.to_owned(), mount: path.to_owned() };
-            refusals.push(Refusal { at: at.key("volumeMounts").item(index).key("mountPath"), why });
+            refusals.push(|| {
+                let why = Why::MountTaken { container: excerpt(name), mount: excerpt(path) };
+                Refusal { at: at().key("volumeMounts").item(index).key("mountPath"), why }
+            });
         }
     }
 }

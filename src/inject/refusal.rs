@@ -15,6 +15,57 @@ pub struct Refusal {
     pub why: Why,
 }
 
+/// The most reasons against one pod that are kept; more are counted.
+const REFUSALS_MAX: usize = 32;
+
+/// As much of a text of the pod's author as a message may hold, in characters.
+const EXCERPT_MAX_CHARS: usize = 100;
+
+/// The beginning of `text`: what a message shows of it is cut anyway, and a reason must not be as long as the pod.
+pub(super) fn excerpt(text: &str) -> String {
+    text.chars().take(EXCERPT_MAX_CHARS).collect()
+}
+
+/// The reasons against one pod, so many that a person reads them: whoever writes a pod with a hundred thousand mistakes gets
+/// an answer of the same length as for thirty.
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    list: Vec<Refusal>,
+    more: usize,
+    /// Where the first stands that is only counted.
+    rest_at: Option<Path>,
+}
+
+impl Refusals {
+    /// Whether further ones are only counted.
+    pub(super) fn are_full(&self) -> bool {
+        self.list.len() >= REFUSALS_MAX
+    }
+
+    /// One more; `refusal` is made only if it is kept.
+    pub(super) fn push(&mut self, refusal: impl FnOnce() -> Refusal) {
+        if !self.are_full() {
+            return self.list.push(refusal());
+        }
+        if self.rest_at.is_none() {
+            self.rest_at = Some(refusal().at);
+        }
+        self.more += 1;
+    }
+
+    /// All of them, and how many more there were.
+    pub(super) fn into_list(mut self) -> Vec<Refusal> {
+        let more = self.rest_at.take().map(|at| Refusal { at, why: Why::More { count: self.more } });
+        self.list.extend(more);
+        self.list
+    }
+
+    /// `value` where there is none.
+    pub(super) fn or<T>(self, value: T) -> Result<T, Vec<Refusal>> {
+        if self.list.is_empty() { Ok(value) } else { Err(self.into_list()) }
+    }
+}
+
 /// Why not. Names of annotations come without `bfb.dev/`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Why {
@@ -134,6 +185,12 @@ pub enum Why {
         /// Where.
         at: String,
     },
+    /// There were more reasons than are told.
+    #[error("there are {count} more problems like those before")]
+    More {
+        /// How many.
+        count: usize,
+    },
 }
 
 impl Why {
@@ -155,6 +212,7 @@ impl Why {
             Self::HostNetwork => "a network of the pod's own".to_owned(),
             Self::Windows => "Linux".to_owned(),
             Self::HalfInjected => "the container, or no mark".to_owned(),
+            Self::More { .. } => format!("at most {REFUSALS_MAX} at once"),
         }
     }
 
@@ -189,6 +247,7 @@ impl Why {
             Self::HostNetwork => format!("{LEAVE_ALONE}; a sidecar there would answer the whole node"),
             Self::Windows => LEAVE_ALONE.to_owned(),
             Self::HalfInjected => "remove `bfb.dev/status`, or begin with `bfb inject --uninject`".to_owned(),
+            Self::More { .. } => "mend the first ones: one mistake often brings many".to_owned(),
             Self::NotAPod { .. } => "a patch is no manifest: inject what comes of it".to_owned(),
         }
     }

@@ -9,6 +9,7 @@ use super::change::Path;
 use super::refusal::{Refusal, Why};
 use super::resources::{self, Resources};
 use super::words::{self, Expected, Identity, KeyOf, Object, Url, Wanted};
+use crate::domain::quote;
 
 /// How long Kubernetes waits for a pod to stop where the pod does not say.
 pub(super) const GRACE_SECONDS: u64 = 30;
@@ -38,19 +39,23 @@ impl Defaults {
         if !domains.is_empty() {
             match words::domains(&domains.join(",")) {
                 Ok(domains) => defaults.domains = domains,
-                Err(expected) => wrong.push(format!("`{}` cannot be domains: expected {expected}", domains.join(","))),
+                Err(expected) => {
+                    wrong.push(format!("{} cannot be domains: expected {expected}", quote(&domains.join(","))))
+                }
             }
         }
         for (name, value) in set {
             let name = name.strip_prefix(PREFIX).unwrap_or(name);
             let row = annotations::find(name).filter(|row| row.by == By::PodOrDefault);
-            match row.map(|row| (row, (row.check)(value))) {
+            match row.map(|row| (row, row.check(value))) {
                 Some((row, Ok(()))) => drop(defaults.set.insert(row.name, value.clone())),
-                Some((_, Err(expected))) => wrong.push(format!("`{name}` cannot be `{value}`: expected {expected}")),
+                Some((_, Err(expected))) => {
+                    wrong.push(format!("`{name}` cannot be {}: expected {expected}", quote(value)))
+                }
                 None => {
                     let near = annotations::nearest_to(name).filter(|near| *near != name);
                     let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-                    wrong.push(format!("there is no default `{name}`{hint}"));
+                    wrong.push(format!("there is no default {}{hint}", quote(name)));
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! What must hold of every pod and of every manifest, whatever they look like: pods and layouts made up at random.
 #![allow(clippy::unwrap_used, reason = "a test that cannot set itself up should stop there")]
 
+mod bounds;
 mod layout;
 mod manifests;
 mod pods;

@@ -3,13 +3,16 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
+use crate::log_filter;
 
 /// What was expected, for a message.
 pub(super) type Expected = &'static str;
 
-/// The longest value, in bytes.
+/// The longest value of any annotation, in bytes: 64 domains of 63 characters, with commas between them.
+pub(super) const VALUE_MAX_BYTES: usize = 4096;
+/// The longest value of those that we write ourselves: what Kubernetes takes as the annotations of one object.
+pub(super) const OURS_MAX_BYTES: usize = 256 * 1024;
+/// The longest value that is one text, in bytes.
 const LONGEST: usize = 1024;
 /// The most domains of one sidecar.
 const DOMAINS_MAX: usize = 64;
@@ -102,22 +105,22 @@ fn one_of(text: &str, words: &[&str], expected: Expected) -> Result<(), Expected
     if words.contains(&text) { Ok(()) } else { Err(expected) }
 }
 
+/// A log filter, as `bfb serve` takes it.
 pub(super) fn log(text: &str) -> Result<(), Expected> {
-    // A bare word that is no level would be taken for a module, and silence everything else: `bfb serve` refuses it too.
-    let is_level = |word: &str| word.parse::<LevelFilter>().is_ok();
-    let fits = |word: &str| !word.is_empty() && (word.contains(['=', '[']) || is_level(word));
-    let parsed = EnvFilter::builder().parse(text);
-    if text.len() <= LONGEST && text.split(',').all(fits) && parsed.is_ok() {
-        Ok(())
-    } else {
-        Err("a level such as `info`, or a filter such as `info,bfb::sources=debug`")
-    }
+    let parsed = log_filter::parse(text).map(drop);
+    parsed.map_err(|_| "a level such as `info`, or a filter such as `info,bfb::sources=debug`, of at most 1024 bytes")
 }
 
 /// Any text of one line.
 pub(super) fn line(text: &str) -> Result<(), Expected> {
     let fits = !text.is_empty() && text.len() <= LONGEST && !text.contains(char::is_control);
     if fits { Ok(()) } else { Err("one line of text, of at most 1024 bytes") }
+}
+
+/// What we note for `bfb inject --uninject`: as long as the pod has empty collections.
+pub(super) fn undo(text: &str) -> Result<(), Expected> {
+    let fits = !text.is_empty() && !text.contains(char::is_control);
+    if fits { Ok(()) } else { Err("what `bfb inject` noted there") }
 }
 
 /// The name of a cache's namespace.

@@ -29,7 +29,7 @@ proptest! {
         let Ok(Outcome::Inject(injection)) = inject(&before, &defaults) else { panic!("refused: {before}") };
         let mut after = before.clone();
         prop_assert!(injection.additions.apply(&mut after));
-        prop_assert_eq!(patched(before.clone(), &injection.additions.patch()), after.clone());
+        prop_assert_eq!(patched(before.clone(), &json!(injection.additions.patch())), after.clone());
         prop_assert_eq!(inject(&after, &defaults), Ok(Outcome::Leave(Left::Injected)));
         prop_assert_eq!(&after["spec"]["initContainers"][0]["name"], "bfb");
         let mut back = after;
@@ -109,7 +109,7 @@ fn a_namespace_can_name_the_domains_of_its_pods() {
     let pod = json!({"spec": {"containers": [{"name": "app"}]}});
     let Ok(Outcome::Inject(injection)) = inject(&pod, &orders) else { panic!() };
     assert_eq!(injection.domains, ["orders", "reviews"]);
-    assert!(injection.additions.patch().to_string().contains("BFB_LOG"));
+    assert!(json!(injection.additions.patch()).to_string().contains("BFB_LOG"));
     assert_eq!(inject(&pod, &defaults.of_namespace("false").unwrap()), Ok(Outcome::Leave(Left::NotAsked)));
     assert!(defaults.of_namespace("Orders").is_err() && defaults.of_namespace("true").is_err());
 }

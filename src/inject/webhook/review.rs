@@ -5,7 +5,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::super::Left;
@@ -128,7 +128,7 @@ impl Review {
             Verdict::Leave(left) => response["auditAnnotations"] = json!({"outcome": outcome(*left)}),
             Verdict::Inject(injection) => {
                 response["patchType"] = "JSONPatch".into();
-                response["patch"] = STANDARD.encode(injection.additions.patch().to_string()).into();
+                response["patch"] = STANDARD.encode(json_text(&injection.additions.patch())).into();
                 response["auditAnnotations"] = json!({"outcome": "injected", "domains": injection.domains.join(",")});
                 if let Subject::Pod { pod, .. } = &self.subject {
                     let warnings = warnings(pod);
@@ -157,6 +157,11 @@ impl Review {
     pub fn answer_other(&self) -> Value {
         self.answer(&Verdict::Leave(Left::NotAsked))
     }
+}
+
+/// JSON of what always has one: its keys are text.
+fn json_text(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).unwrap_or_default()
 }
 
 fn outcome(left: Left) -> &'static str {
