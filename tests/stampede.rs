@@ -161,7 +161,6 @@ impl Crowd {
         let counted = format!(
             "{asked:?}; claims: {expired} expired, {left_nothing} left nothing, {missed} missed; {faults} faults of Redis"
         );
-        eprintln!("{counted}");
         assert!(asked.iter().flatten().all(|times| *times == 1), "a sidecar asked twice: {counted}");
         if expired < HOLDERS_MAX {
             assert!(missed + left_nothing <= faults, "without a reason: {counted}");

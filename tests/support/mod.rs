@@ -3,6 +3,7 @@
 //! or listens to it (`events`), a private Redis (`redis`) on a port that is free (`port`), and a small API server of Kubernetes
 //! (`apiserver`).
 
+#[cfg(feature = "webhook")]
 pub(crate) mod apiserver;
 pub(crate) mod client;
 pub(crate) mod cluster;
@@ -15,5 +16,6 @@ pub(crate) mod process;
 pub(crate) mod redis;
 pub(crate) mod sidecar;
 pub(crate) mod upstream;
+#[cfg(feature = "webhook")]
 pub(crate) mod webhook;
 pub(crate) mod wire;
