@@ -15,11 +15,9 @@ pub(super) struct Absent {
     _args: Vec<OsString>,
 }
 
-impl Absent {
-    /// Refuses; the command is named as the feature that it needs.
-    pub(super) fn run(self, feature: &str) -> ExitCode {
-        eprintln!("error: `bfb {feature}` is not in this build");
-        eprintln!("hint: it is in one with the feature `{feature}`, which is on by default: `cargo build --release`");
-        exit::unavailable()
-    }
+/// Refuses a command that has the name of the feature it needs.
+pub(super) fn run(feature: &str) -> ExitCode {
+    eprintln!("error: `bfb {feature}` is not in this build");
+    eprintln!("hint: it is in one with the feature `{feature}`, which is on by default: `cargo build --release`");
+    exit::unavailable()
 }

@@ -122,7 +122,7 @@ pub fn main() -> ExitCode {
         #[cfg(feature = "webhook")]
         Command::Webhook(webhook) => webhook.run(),
         #[cfg(not(feature = "webhook"))]
-        Command::Webhook(absent) => absent.run("webhook"),
+        Command::Webhook(_) => absent::run("webhook"),
         Command::Doctor(doctor) => doctor.run(),
         Command::Status(status) => status.run(),
         Command::Tail(tail) => tail.run(),
