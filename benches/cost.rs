@@ -26,9 +26,9 @@ const SOURCES: [&str; 4] = ["profile", "favorites", "reviews", "orders"];
 /// The four parts together are about as large.
 const DATASET_BYTES: usize = 2048;
 /// Pairs of blocks; the first pair of all warms up and is not counted.
-const BLOCKS: usize = 30;
-const HITS_A_BLOCK: u64 = 16_000;
-const MISSES_A_BLOCK: u64 = 1_600;
+const BLOCKS: usize = 60;
+const HITS_A_BLOCK: u64 = 8_000;
+const MISSES_A_BLOCK: u64 = 800;
 
 /// What every request asks for.
 #[derive(Clone, Copy)]

@@ -1,22 +1,31 @@
-//! What became of the fleet's claim on a key, in the words of Redis: each time that it was set, deleted or expired, in order.
+//! *One read*, counted: what became of the fleet's claim on a key, in the words of Redis, and so how often the key may have been
+//! read on a machine that starves its processes.
 //!
-//! Redis decides who collects, so its own keyspace notifications say how often that changed, whatever the sidecars say.
+//! Where a sidecar is starved for longer than its claim lasts, another takes the claim over and reads once more, as it should.
+//! Redis decides that, so its own keyspace notifications say how often it was so, whatever the sidecars say. Where Redis is too
+//! slow to answer a sidecar, that one reads without a claim: it counts that, and the fault of Redis that was the reason.
 
 use bfb::cache::CLAIM_LASTS;
 use futures_util::StreamExt as _;
+use futures_util::future::join_all;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-use crate::support::client::PATIENCE;
-use crate::support::redis::Redis;
+use super::client::PATIENCE;
+use super::redis::Redis;
+use super::sidecar::Sidecar;
 
+/// What Redis did not do, or not in time.
+const FAULTS: &str = "bfb_redis_faults_total";
+/// A flight that has heard of so many holders beyond the first collects without a claim.
+const HOLDERS_MAX: usize = 2;
 const CHANNEL: &str = "__keyspace@0__:";
 /// What is published on it comes behind all that happened before.
 const BARRIER: &str = "__keyspace@0__:barrier";
 
 /// What happened to a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Event {
+pub(crate) enum Event {
     /// It was granted, or renewed by its holder.
     Set,
     /// Its holder released it.
@@ -30,7 +39,7 @@ pub(super) enum Event {
 }
 
 /// Listens to what happens to claims.
-pub(super) struct Claims {
+pub(crate) struct Claims {
     events: watch::Receiver<Vec<Event>>,
     listening: AbortHandle,
 }
@@ -42,7 +51,7 @@ impl Drop for Claims {
 }
 
 impl Claims {
-    pub(super) async fn listen(redis: &Redis) -> Self {
+    pub(crate) async fn listen(redis: &Redis) -> Self {
         redis.command::<()>(&["CONFIG", "SET", "notify-keyspace-events", "KA"]);
         let mut pubsub = redis::Client::open(redis.url()).unwrap().get_async_pubsub().await.unwrap();
         pubsub.psubscribe(format!("{CHANNEL}*")).await.unwrap();
@@ -60,14 +69,14 @@ impl Claims {
     }
 
     /// Waits until one holder has renewed its claim so often without losing it.
-    pub(super) async fn until_renewed(&self, times: usize) {
+    pub(crate) async fn until_renewed(&self, times: usize) {
         let mut events = self.events.clone();
         let renewed = tokio::time::timeout(PATIENCE, events.wait_for(|events| renewals(events) >= times)).await;
         assert!(renewed.is_ok(), "no claim was renewed {times} times: {:?}", self.events.borrow());
     }
 
     /// What has happened until now.
-    pub(super) async fn tally(&self, redis: &Redis) -> Tally {
+    pub(crate) async fn tally(&self, redis: &Redis) -> Tally {
         let barriers = |events: &Vec<Event>| events.iter().filter(|event| **event == Event::Barrier).count();
         let before = barriers(&self.events.borrow());
         redis.command::<i64>(&["PUBLISH", BARRIER, ""]);
@@ -79,11 +88,11 @@ impl Claims {
 
 /// Why a claim was granted more than once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Tally {
+pub(crate) struct Tally {
     /// It was not renewed in time.
-    pub(super) expired: usize,
+    pub(crate) expired: usize,
     /// It was released before a dataset was kept.
-    pub(super) left_nothing: usize,
+    pub(crate) left_nothing: usize,
 }
 
 impl Tally {
@@ -117,8 +126,48 @@ fn renewals(events: &[Event]) -> usize {
     held.filter(|event| **event == Event::Set).count().saturating_sub(1)
 }
 
+/// Watches over a fleet of which everybody is about to ask for one key.
+pub(crate) struct OneRead {
+    pub(crate) claims: Claims,
+    /// What Redis had failed to do for each before anybody asked: it was not connected yet.
+    early_faults: Vec<usize>,
+}
+
+impl OneRead {
+    /// Of a fleet that holds its lease.
+    pub(crate) async fn of(redis: &Redis, sidecars: &[Sidecar]) -> Self {
+        let early_faults = join_all(sidecars.iter().map(|sidecar| count(sidecar, FAULTS))).await;
+        Self { claims: Claims::listen(redis).await, early_faults }
+    }
+
+    /// Asserts that so many reads are one, and one more at most for each claim that ended without a dataset and for each
+    /// flight that collected without a claim; and that these had their reasons.
+    pub(crate) async fn assert(&self, reads: usize, redis: &Redis, sidecars: &[Sidecar], killed: Option<usize>) {
+        let Tally { expired, left_nothing } = self.claims.tally(redis).await;
+        let (mut faults, mut missed) = (0, 0);
+        for (number, sidecar) in sidecars.iter().enumerate().filter(|(number, _)| Some(*number) != killed) {
+            assert_eq!(count(sidecar, "bfb_lease_losses_total").await, 0, "sidecar {number} lost its lease");
+            faults += count(sidecar, FAULTS).await - self.early_faults[number];
+            missed += count(sidecar, "bfb_claims_missed_total").await;
+        }
+        let counted = format!(
+            "{reads} reads; claims: {expired} expired, {left_nothing} left nothing, {missed} missed; {faults} faults of Redis"
+        );
+        if expired < HOLDERS_MAX {
+            assert!(missed + left_nothing <= faults, "without a reason: {counted}");
+        }
+        assert!((1..=1 + expired + left_nothing + missed).contains(&reads), "{counted}");
+    }
+}
+
+/// What a counter has come to; nought where nothing was counted.
+async fn count(sidecar: &Sidecar, name: &str) -> usize {
+    let value = sidecar.metric(name, &[]).await.unwrap_or_default();
+    value.to_string().parse().expect("a counter counts whole things")
+}
+
 /// Who holds the claim on a key of which there is one, if anybody does: the label of its sidecar.
-pub(super) fn holder(redis: &Redis) -> Option<String> {
+pub(crate) fn holder(redis: &Redis) -> Option<String> {
     let claims: Vec<String> = redis.command(&["KEYS", "bfb:*:claim:*"]);
     let claim = claims.first()?;
     let left_ms: i128 = redis.command(&["PTTL", claim]);
