@@ -2,18 +2,21 @@
 # well.
 .PHONY: demo test test-cluster deps fuzz image test-image
 
-# Four upstreams over mutual TLS and a sidecar on localhost:7070; Ctrl-C ends it.
+# Four upstreams over mutual TLS and a sidecar on localhost:7070; Ctrl-C ends it. A demo needs nothing that is optional, and the
+# program is built without; cargo shows how far it is.
 demo: deps
-	cargo run --quiet -- demo $(ARGS)
+	cargo run --no-default-features --bin bfb -- demo $(ARGS)
 
 # Format, lints, documentation, all tests.
 test:
 	@sh tests/deps.sh test
 	cargo fmt --check
 	cargo clippy --all-targets --quiet -- -D warnings
+	cargo clippy --no-default-features --quiet -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --quiet --document-private-items
-	@# For the tests that show that the history checker can fail; whoever runs them without this builds it then.
-	cargo build --quiet --features removable-guards --bin bfb-removable-guards
+	@# For the tests that show that the history checker can fail; whoever runs them without this builds it then. With the same
+	@# features of all dependencies as `make demo` has, so that those are built once for both.
+	cargo build --quiet --no-default-features --features removable-guards --bin bfb-removable-guards
 	cargo test --quiet
 
 # The webhook, and what it injects, against a real API server with its controllers and etcd: the first time, Go builds those.

@@ -69,7 +69,7 @@
 //! each, as JSON: what is added, or every reason why not. The additions become splices of the text, which is read again and
 //! handed out only if it says exactly what was meant; for an admission review the same additions are a JSON Patch.
 //!
-//! [`inject::webhook`] answers those reviews. Beside that it keeps itself believed: one replica leads, makes certificates and
+//! `inject::webhook` (where the feature `webhook` is on) answers those reviews. Beside that it keeps itself believed: one replica leads, makes certificates and
 //! tells the API servers whom to trust, the next one before it is served and the last one until it is over.
 //!
 //! # What is absent, on purpose

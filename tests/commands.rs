@@ -1,5 +1,6 @@
 //! The commands: what they print, and their exit codes: 0, 1 failed, 64 the input is wrong, 69 something needed is not there.
 
+mod absent;
 mod beside;
 mod files;
 

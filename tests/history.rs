@@ -25,7 +25,7 @@ mod readers;
 mod run;
 mod schedule;
 mod tally;
-mod without;
+pub(crate) mod without;
 mod world;
 mod writers;
 

@@ -8,14 +8,16 @@ mod pod;
 mod public;
 mod readme;
 pub(crate) mod restricted;
+#[cfg(feature = "webhook")]
 mod reviews;
 mod runs;
 pub(crate) mod schemas;
 mod shutdown;
+#[cfg(feature = "webhook")]
 mod webhook;
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -40,7 +42,10 @@ fn inject(args: &[&str], text: &str) -> Said {
     let text = text.to_owned();
     let writing = std::thread::spawn(move || stdin.write_all(text.as_bytes()));
     let output = child.wait_with_output().unwrap();
-    writing.join().unwrap().unwrap();
+    // Arguments that are wrong are refused before anything is read.
+    if let Err(error) = writing.join().unwrap() {
+        assert_eq!(error.kind(), ErrorKind::BrokenPipe, "{output:?}");
+    }
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     Said { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
 }

@@ -21,6 +21,8 @@ use bfb::sources::{
 use http::{HeaderMap, HeaderValue, Uri};
 use tokio::time::Instant;
 
+use crate::support::client::PATIENCE;
+
 /// A source and how it is asked; tests change what they are about.
 struct Setup {
     source: Source,
@@ -78,7 +80,7 @@ struct Question<'a> {
 }
 
 fn question() -> Question<'static> {
-    Question { known: None, no_cache: false, within: Duration::from_secs(5), trace: TraceContext::fresh() }
+    Question { known: None, no_cache: false, within: PATIENCE, trace: TraceContext::fresh() }
 }
 
 impl Question<'_> {

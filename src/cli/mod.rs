@@ -3,6 +3,8 @@
 //! Nothing below this module prints; nothing in it decides what a sidecar does.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command's output is its purpose")]
 
+#[cfg(not(feature = "webhook"))]
+mod absent;
 mod alone;
 mod args;
 mod check;
@@ -23,6 +25,7 @@ mod schema;
 mod serve;
 mod status;
 mod tail;
+#[cfg(feature = "webhook")]
 mod webhook;
 
 use std::process::ExitCode;
@@ -81,7 +84,11 @@ enum Command {
     /// Put sidecars into Kubernetes manifests
     Inject(inject::Inject),
     /// Answer a cluster's admission reviews: pods that ask for a sidecar get one when they are created
+    #[cfg(feature = "webhook")]
     Webhook(Box<webhook::Webhook>),
+    /// Answer a cluster's admission reviews (not in this build)
+    #[cfg(not(feature = "webhook"))]
+    Webhook(absent::Absent),
     /// Ask every upstream, and the fleet's Redis, for real: identity, expiry, client certificates, validators, latency
     Doctor(Box<doctor::Doctor>),
     /// Show the state of the sidecar beside you
@@ -112,7 +119,10 @@ pub fn main() -> ExitCode {
         Command::Get(get) => get.run(),
         Command::Invalidate(invalidate) => invalidate.run(),
         Command::Inject(inject) => inject.run(),
+        #[cfg(feature = "webhook")]
         Command::Webhook(webhook) => webhook.run(),
+        #[cfg(not(feature = "webhook"))]
+        Command::Webhook(_) => absent::run("webhook"),
         Command::Doctor(doctor) => doctor.run(),
         Command::Status(status) => status.run(),
         Command::Tail(tail) => tail.run(),

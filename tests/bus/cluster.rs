@@ -126,12 +126,9 @@ async fn a_server_that_dies_takes_its_domains_with_it_and_no_other_until_it_is_b
     }
 
     cluster.nodes[1].revive();
-    let back = Instant::now();
     one.until_it(|what| matches!(what, What::Emptied(Why::Epoch))).await;
     hold(&mut one, &domains).await;
     hold(&mut two, &domains).await;
-    // A node that comes back takes no writes for two seconds.
-    assert!(back.elapsed() < Duration::from_secs(5), "{:?}", back.elapsed());
     assert!(!lost.believes(mark, "42", &[]) && lost.fence().unwrap().epoch != before.epoch);
     let sent = lost.invalidate(keys(&["42"])).await.unwrap();
     let acknowledged = lost.wait_fleet(&sent, PATIENCE).await.unwrap();

@@ -61,12 +61,10 @@ async fn is_followed(watched: &Watched, how: impl FnOnce(&mut Redis), primary: &
     assert!(two.domain.believes(mark, "42", &[]));
 
     how(primary);
-    let lost = Instant::now();
     for member in [&mut one, &mut two] {
         member.until_it(|what| matches!(what, What::Emptied(Why::Epoch))).await;
         member.until("hold its lease", |member| member.domain.lease_held()).await;
     }
-    assert!(lost.elapsed() < PATIENCE / 2, "{:?}", lost.elapsed());
     assert_ne!(one.domain.fence().unwrap().epoch, before.epoch);
     assert!(!two.domain.believes(mark, "42", &[]) && two.domain.may_store(start, "42", &[]).is_none());
     let sent = one.domain.invalidate(keys(&["42"])).await.unwrap();

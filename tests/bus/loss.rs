@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use bfb::bus::{Fault, Names, READ_MAX, What, invalidate_script};
+use bfb::bus::{Fault, Names, What, invalidate_script};
 use bfb::coherence::{Place, Why};
+use futures_util::FutureExt as _;
 
 use super::support::{DOMAIN, LEASE, Member, PATIENCE, keys};
 use crate::support::link::{Cut, Link, Way};
@@ -37,22 +38,25 @@ async fn one_that_is_cut_off_is_waited_for_as_long_as_it_may_serve() {
 
     let next = one.domain.invalidate(keys(&["42"])).await.unwrap();
     let acknowledged = one.domain.wait_fleet(&next, PATIENCE).await.unwrap();
-    assert!(acknowledged.took < LEASE / 2 && acknowledged.sidecars == 1, "the silent one was removed");
+    assert_eq!((acknowledged.sidecars, acknowledged.silent), (1, vec![]), "the silent one was removed");
 }
 
 #[tokio::test]
-async fn one_that_comes_back_catches_up_and_serves_again_within_a_second() {
+async fn one_that_comes_back_catches_up_and_serves_again_at_its_first_attempt() {
     let redis = Redis::start();
     let link = Link::to(redis.addr()).await;
     let (one, mut two) = (Member::join(redis.addr()).await, Member::join(link.addr()).await);
+    let connections = link.counts().accepted;
     let mark = two.domain.may_store(two.domain.begin(), "43", &[]).unwrap();
     link.cut(Cut::Reset);
     let sent = one.domain.invalidate(keys(&["42"])).await.unwrap();
     two.until("lose its lease", |member| !member.domain.lease_held()).await;
     link.heal();
-    let healed = Instant::now();
+    let before = link.counts().accepted;
     two.until("hold its lease", |member| member.domain.lease_held()).await;
-    assert!(healed.elapsed() < Duration::from_secs(1), "{:?}", healed.elapsed());
+    let needed = link.counts().accepted - before;
+    // One attempt may have been under way as the link was healed.
+    assert!(needed <= 2 * connections, "{needed} connections where {connections} do");
     assert!(two.domain.has_applied(sent.token()));
     assert!(two.domain.believes(mark, "43", &[]), "what nobody invalidated is still there");
 }
@@ -133,12 +137,19 @@ async fn a_redis_that_stands_still_holds_nobody_up() {
     let mut one = Member::join(redis.addr()).await;
     let place = Place { key: "42".into(), plan: "p".into() };
     redis.pause();
-    let (begun, asked) = (Instant::now(), 100);
+    let (asked, mut waited) = (100, 0);
     for _ in 0..asked {
-        assert!(one.domain.fetch(place.clone()).await.is_err());
+        let mut fetching = std::pin::pin!(one.domain.fetch(place.clone()));
+        // What is refused at once has asked nobody.
+        let answer = if let Some(answer) = fetching.as_mut().now_or_never() {
+            answer
+        } else {
+            waited += 1;
+            fetching.await
+        };
+        assert!(answer.is_err());
     }
-    let took = begun.elapsed();
-    assert!(took < READ_MAX * asked / 4, "{asked} reads waited {took:?}");
+    assert!(waited < asked / 4, "{waited} of {asked} reads waited");
     one.until("lose its lease", |member| !member.domain.lease_held()).await;
     redis.resume();
     one.until("hold its lease", |member| member.domain.lease_held()).await;

@@ -10,8 +10,8 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, oneshot};
 use tokio::task::JoinHandle;
 
-/// How long a test waits for what must come.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) use crate::support::client::PATIENCE;
+
 pub(super) const DOMAIN: &str = "customer";
 /// Short, so that a test may wait for a whole one.
 pub(super) const LEASE: Duration = Duration::from_millis(800);

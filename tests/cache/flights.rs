@@ -1,6 +1,6 @@
 //! One read: however many ask at once, the sources are asked once.
 
-use std::time::Duration;
+use tokio::sync::watch;
 
 use super::{PATH, caching, counting, file, how, over_one};
 use crate::support::client::{Connection, Http, To, get};
@@ -40,9 +40,13 @@ async fn versions_of_a_key_are_rendered_from_one_dataset() {
 #[tokio::test]
 async fn a_stampede_reads_the_source_once() {
     let (sidecar, upstream) = over_one("{ttl: 60s}").await;
-    upstream.answers("/42", [Reply::json("1").after(Duration::from_millis(500))]);
+    let gate = watch::Sender::new(false);
+    upstream.answers("/42", [Reply::json("1").behind(gate.subscribe())]);
     let asks = (0..50).map(|_| sidecar.get(PATH));
-    let answers = futures_util::future::join_all(asks).await;
+    let (answers, ()) = tokio::join!(futures_util::future::join_all(asks), async {
+        sidecar.until_joined(49.0).await;
+        gate.send_replace(true);
+    });
     let datasets: std::collections::BTreeSet<_> = answers.iter().map(|got| got.header("bfb-dataset")).collect();
     assert_eq!((datasets.len(), upstream.seen().len()), (1, 1));
     assert!(answers.iter().all(|got| got.status == 200));
@@ -52,7 +56,8 @@ async fn a_stampede_reads_the_source_once() {
 #[tokio::test]
 async fn a_leader_that_goes_away_strands_nobody() {
     let (sidecar, upstream) = over_one("{ttl: 60s}").await;
-    upstream.answers("/42", [Reply::json("1").after(Duration::from_secs(1))]);
+    let gate = watch::Sender::new(false);
+    upstream.answers("/42", [Reply::json("1").behind(gate.subscribe())]);
     let to = To::Tcp(sidecar.listen());
     let leader = tokio::spawn(async move {
         let mut connection = Connection::open(&to, Http::One).await.unwrap();
@@ -61,7 +66,10 @@ async fn a_leader_that_goes_away_strands_nobody() {
     upstream.requests(1).await;
     leader.abort();
     let _ = leader.await;
-    let joined = sidecar.get(PATH).await;
+    let (joined, ()) = tokio::join!(sidecar.get(PATH), async {
+        sidecar.until_joined(1.0).await;
+        gate.send_replace(true);
+    });
     assert_eq!((joined.text(), how(&joined)), (r#"{"part":1}"#, "bfb; fwd=miss; collapsed"));
     assert_eq!(upstream.seen().len(), 1);
 }
@@ -69,8 +77,12 @@ async fn a_leader_that_goes_away_strands_nobody() {
 #[tokio::test]
 async fn a_failure_is_told_to_all_who_waited_and_kept_for_nobody() {
     let (sidecar, upstream) = over_one("{ttl: 60s}").await;
-    upstream.answers("/42", [Reply::status(500).after(Duration::from_millis(300)), Reply::json("1")]);
-    let answers = futures_util::future::join_all((0..5).map(|_| sidecar.get(PATH))).await;
+    let gate = watch::Sender::new(false);
+    upstream.answers("/42", [Reply::status(500).behind(gate.subscribe()), Reply::json("1")]);
+    let (answers, ()) = tokio::join!(futures_util::future::join_all((0..5).map(|_| sidecar.get(PATH))), async {
+        sidecar.until_joined(4.0).await;
+        gate.send_replace(true);
+    });
     for got in &answers {
         assert_eq!(got.failed("source-failed", 502), [("part".to_owned(), "status".to_owned())]);
     }

@@ -1,8 +1,7 @@
 //! Fresh: once an invalidation is acknowledged, nothing older is served, from memory or from a flight in the air.
 
-use std::time::Duration;
-
 use serde_json::json;
+use tokio::sync::watch;
 
 use super::{PATH, counting, how, invalidate, over_one, write};
 use crate::support::client::get;
@@ -40,12 +39,14 @@ async fn tags_and_all_name_what_they_name() {
 #[tokio::test]
 async fn invalidation_during_a_flight_is_not_lost() {
     let (sidecar, upstream) = over_one("{ttl: 60s}").await;
-    upstream.answers("/42", [Reply::json("\"old\"").after(Duration::from_secs(2)), Reply::json("\"new\"")]);
+    let gate = watch::Sender::new(false);
+    upstream.answers("/42", [Reply::json("\"old\"").behind(gate.subscribe()), Reply::json("\"new\"")]);
     let (before, ()) = tokio::join!(sidecar.get(PATH), async {
         upstream.requests(1).await;
         invalidate(&sidecar, "keys", &json!(["42"])).await;
         // Who comes after it joins no flight that began before.
         assert_eq!(sidecar.get(PATH).await.text(), r#"{"part":"new"}"#);
+        gate.send_replace(true);
     });
     // Who came before it may have the old answer; nobody after.
     assert_eq!(before.text(), r#"{"part":"old"}"#);
@@ -57,10 +58,12 @@ async fn invalidation_during_a_flight_is_not_lost() {
 #[tokio::test]
 async fn an_invalidation_in_the_air_by_tag_is_not_lost_either() {
     let (sidecar, upstream) = over_one("{ttl: 60s, tags: '[.part]'}").await;
-    upstream.answers("/42", [Reply::json("\"old\"").after(Duration::from_secs(2)), Reply::json("\"new\"")]);
+    let gate = watch::Sender::new(false);
+    upstream.answers("/42", [Reply::json("\"old\"").behind(gate.subscribe()), Reply::json("\"new\"")]);
     let (before, ()) = tokio::join!(sidecar.get(PATH), async {
         upstream.requests(1).await;
         invalidate(&sidecar, "tags", &json!(["old"])).await;
+        gate.send_replace(true);
     });
     assert_eq!(before.text(), r#"{"part":"old"}"#);
     assert_eq!(sidecar.get(PATH).await.text(), r#"{"part":"new"}"#);

@@ -1,6 +1,6 @@
 //! The end of a sidecar, DESIGN.md section 4: not ready, still answering, then gone.
 
-use std::time::Duration;
+use tokio::sync::watch;
 
 use super::Load;
 use crate::support::client::{Connection, Http, Lost, To, get};
@@ -56,8 +56,9 @@ async fn while_it_drains_every_answer_says_that_the_connection_ends() {
 #[tokio::test]
 async fn what_is_in_flight_at_sigterm_is_answered() {
     let (sidecar, upstream) = over_one(&[]).await;
-    upstream.answers("/part", [Reply::json("1").after(Duration::from_secs(3))]);
     for http in [Http::One, Http::Two] {
+        let gate = watch::Sender::new(false);
+        upstream.answers("/part", [Reply::json("1").behind(gate.subscribe())]);
         let mut consumer = sidecar.consumer(http);
         let asked = upstream.seen().len();
         let (got, ()) = tokio::join!(consumer.get("/v2/customers/42"), async {
@@ -66,6 +67,7 @@ async fn what_is_in_flight_at_sigterm_is_answered() {
                 sidecar.signal("INT");
                 sidecar.logged("draining").await;
             }
+            gate.send_replace(true);
         });
         got.unwrap().dataset();
     }

@@ -1,6 +1,7 @@
 //! Domain files replaced under load, by themselves and on SIGHUP; broken ones change nothing.
 
 use serde_json::json;
+use tokio::sync::watch;
 
 use super::Load;
 use crate::support::domain::{DomainFile, mutual};
@@ -112,13 +113,15 @@ async fn a_new_file_is_published_and_its_version_described() {
 #[tokio::test]
 async fn a_request_that_is_under_way_finishes_on_the_old_file() {
     let world = World::new().await;
-    world.upstream.answers("/part", [Reply::json("1").after(std::time::Duration::from_secs(3)), Reply::json("2")]);
+    let gate = watch::Sender::new(false);
+    world.upstream.answers("/part", [Reply::json("1").behind(gate.subscribe()), Reply::json("2")]);
     let (old, ()) = tokio::join!(world.sidecar.get("/v1/customers/42"), async {
         world.upstream.requests(1).await;
         world.sidecar.replace("customer", &revision(&world.upstream, 1).text());
         world.sidecar.signal("HUP");
         world.sidecar.logged(IN_FORCE).await;
         assert_eq!(world.shown().await, 1);
+        gate.send_replace(true);
     });
     assert_eq!(old.dataset()["revision"], 0);
 }

@@ -31,7 +31,8 @@ async fn a_hit_with_a_token_is_never_older_than_the_token() {
     let (epoch, before) = (epoch.to_owned(), seq.parse::<u64>().unwrap());
     let mut readers = JoinSet::new();
     for _ in 0..READERS {
-        let (number, epoch, mut wire) = (Arc::clone(&number), epoch.clone(), Wire::open(read.listen()).await.unwrap());
+        let (number, epoch, mut wire) =
+            (Arc::clone(&number), epoch.clone(), Wire::open_patiently(read.listen()).await.unwrap());
         readers.spawn(async move {
             let (mut hits, mut next) = (0, 1);
             while next <= INVALIDATIONS {

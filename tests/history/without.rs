@@ -11,13 +11,15 @@ const GUARDS: &str = "Lease Fence ReadStamp";
 /// By then it must have been found, unless `BFB_HISTORY_SECONDS` gives it longer.
 const FOUND_MAX: Duration = Duration::from_mins(2);
 
-/// Builds the program with guards that can be taken away, beside the one under test; `make test` has done so already.
-fn removable() -> PathBuf {
+/// Builds the program with guards that can be taken away, beside the one under test, and without what is optional; `make test`
+/// has done so already.
+pub(crate) fn removable() -> PathBuf {
     let deps = std::env::current_exe().unwrap();
     let target = deps.ancestors().nth(3).unwrap();
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| env!("CARGO").into());
     let mut build = Command::new(cargo);
-    build.args(["build", "--quiet", "--features", "removable-guards", "--bin", "bfb-removable-guards", "--target-dir"]);
+    build.args(["build", "--quiet", "--no-default-features", "--features", "removable-guards"]);
+    build.args(["--bin", "bfb-removable-guards", "--target-dir"]);
     build.arg(target).current_dir(env!("CARGO_MANIFEST_DIR"));
     if !cfg!(debug_assertions) {
         build.arg("--release");

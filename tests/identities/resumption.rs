@@ -79,7 +79,7 @@ async fn another_generation_or_another_source_resumes_nothing() {
 #[tokio::test]
 async fn a_session_does_not_outlive_the_certificate_it_was_proven_with() {
     let pki = Pki::new();
-    let valid = Validity::lasting(Duration::from_secs(2));
+    let valid = Validity::lasting(Duration::from_secs(6));
     let short = pki.server(&profile().valid(valid), Asks::Always);
     let mut renewed = pki.server(&profile(), Asks::Always);
     renewed.session_storage = short.session_storage.clone();

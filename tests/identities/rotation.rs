@@ -1,4 +1,4 @@
-//! New files become a new identity within a second; broken ones change nothing.
+//! New files become a new identity; broken ones change nothing.
 
 use std::fs;
 use std::sync::Arc;
@@ -13,9 +13,8 @@ use tokio::time::timeout;
 
 use super::recorder::Recorder;
 use super::{Client, TLS13, ping};
+use crate::support::client::PATIENCE;
 use crate::support::pki::{Asks, Pki, expected, profile};
-
-const A_SECOND: Duration = Duration::from_secs(1);
 
 /// The identity of a folder, followed.
 struct Followed {
@@ -34,7 +33,7 @@ impl Followed {
     }
 
     async fn next(&mut self) -> Arc<Identity> {
-        timeout(A_SECOND, self.current.changed()).await.expect("a new identity within a second").unwrap();
+        timeout(PATIENCE, self.current.changed()).await.expect("a new identity").unwrap();
         self.current.borrow_and_update().clone()
     }
 
@@ -45,12 +44,12 @@ impl Followed {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        timeout(Duration::from_secs(5), reported).await.expect("the broken files to be reported");
+        timeout(PATIENCE, reported).await.expect("the broken files to be reported");
     }
 }
 
 #[tokio::test]
-async fn new_files_are_an_identity_within_a_second_and_live_connections_go_on() {
+async fn new_files_are_an_identity_and_live_connections_go_on() {
     let pki = Pki::new();
     let mut server = Recorder::start(pki.server(&profile(), Asks::Always)).await;
     let mut followed = Followed::of(&pki);

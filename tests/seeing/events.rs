@@ -1,9 +1,8 @@
 //! `GET /events`: what is told, in which order, and what is not.
 
-use std::time::Duration;
-
 use http::header::CACHE_CONTROL;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use super::{PATH, alone, invalidate};
 use crate::cache::{counting, file};
@@ -89,12 +88,14 @@ async fn keys_and_tags_are_told_only_to_who_asks_for_them() {
 #[tokio::test]
 async fn what_is_not_kept_says_why() {
     let (sidecar, upstream) = alone("{ttl: 60s, tags: 'if .part == 3 then error else [] end'}").await;
-    let answers = [Reply::json("1").after(Duration::from_secs(1)), Reply::json("2"), Reply::json("3")];
+    let gate = watch::Sender::new(false);
+    let answers = [Reply::json("1").behind(gate.subscribe()), Reply::json("2"), Reply::json("3")];
     upstream.answers("/42", answers);
     let mut listener = Listener::to(sidecar.admin_address(), "").await;
     let (_, ()) = tokio::join!(sidecar.get(PATH), async {
         upstream.requests(1).await;
         invalidate(&sidecar, "all", &json!(true)).await;
+        gate.send_replace(true);
     });
     assert_eq!(listener.until("not-kept").await["because"], "fenced");
     sidecar.send(with(get(PATH), CACHE_CONTROL.as_str(), "no-store")).await.dataset();

@@ -17,11 +17,12 @@ async fn a_request_says_who_asks_for_what_until_when() {
     let client = setup(upstream.origin())
         .with(|source| {
             source.http.headers.insert("accept-language", HeaderValue::from_static("en"));
-            source.timeout = Some(Duration::from_millis(700));
+            source.timeout = Some(Duration::from_mins(1));
         })
         .client();
     let trace = TraceContext { sampled: true, state: Some("a=1".into()), ..TraceContext::fresh() };
-    let asked = Question { no_cache: true, trace: trace.clone(), ..question() };
+    let within = Duration::from_mins(2);
+    let asked = Question { no_cache: true, trace: trace.clone(), within, ..question() };
     let (answer, attempts) = asked.of(&client, "/customers/42?x=1").await;
     part(answer.unwrap());
     let seen = &upstream.seen()[0];
@@ -34,7 +35,7 @@ async fn a_request_says_who_asks_for_what_until_when() {
     assert_eq!(seen.header("traceparent"), trace.traceparent(attempts[0].span_id));
     assert_eq!(seen.header("tracestate"), "a=1");
     let left: u64 = seen.header("bfb-deadline-ms").parse().unwrap();
-    assert!((400..=700).contains(&left), "{left} ms are left of 700");
+    assert!((1..=60_000).contains(&left), "{left} ms are left of a minute");
     assert_eq!((attempts[0].status, attempts[0].reason), (Some(200), None));
 }
 

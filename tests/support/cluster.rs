@@ -3,9 +3,9 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
+use super::client::PATIENCE;
 use super::redis::Redis;
 
-const PATIENCE: Duration = Duration::from_secs(20);
 const SLOTS: [Range<u16>; 3] = [0..5_461, 5_461..10_923, 10_923..16_384];
 
 /// The three.

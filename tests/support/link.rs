@@ -15,8 +15,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
-/// What a test waits for at the most before it has failed.
-const PATIENCE: Duration = Duration::from_secs(10);
+use super::client::PATIENCE;
+
 const CHUNK_BYTES: usize = 16 * 1024;
 /// How many chunks a slowed link carries in a second at least, so that it flows instead of jumping.
 const CHUNKS_PER_SECOND: u32 = 20;

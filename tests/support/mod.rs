@@ -1,9 +1,11 @@
 //! The vocabulary of the tests: certificates (`pki`), upstreams (`upstream`), links that break (`link`), domain files
 //! (`domain`), the program itself (`process`, `sidecar`, `webhook`), who asks it (`client`, and `wire` where it must be cheap)
-//! or listens to it (`events`), a private Redis (`redis`) on a port that is free (`port`), and a small API server of Kubernetes
+//! or listens to it (`events`), a private Redis (`redis`, and `claims` for what a fleet asks of it) on a port that is free (`port`), and a small API server of Kubernetes
 //! (`apiserver`).
 
+#[cfg(feature = "webhook")]
 pub(crate) mod apiserver;
+pub(crate) mod claims;
 pub(crate) mod client;
 pub(crate) mod cluster;
 pub(crate) mod domain;
@@ -15,5 +17,6 @@ pub(crate) mod process;
 pub(crate) mod redis;
 pub(crate) mod sidecar;
 pub(crate) mod upstream;
+#[cfg(feature = "webhook")]
 pub(crate) mod webhook;
 pub(crate) mod wire;

@@ -6,10 +6,12 @@ use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bfb::bus::Kind;
 use tempfile::TempDir;
+
+use super::client::PATIENCE;
 
 pub(crate) use super::port::free;
 
@@ -28,7 +30,6 @@ pub(crate) fn kind(cluster: bool) -> Kind {
     }
 }
 
-const PATIENCE: Duration = Duration::from_secs(10);
 /// How often another port is tried where somebody was faster.
 const PORTS_MAX: usize = 8;
 

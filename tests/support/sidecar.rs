@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -17,6 +18,9 @@ use super::process::{Process, metric};
 /// Variables that make a machine look as an empty image does: it has no list of authorities.
 pub(crate) const NO_AUTHORITIES: [(&str, &str); 2] =
     [("SSL_CERT_FILE", "/nonexistent/file"), ("SSL_CERT_DIR", "/nonexistent/folder")];
+
+/// Between two looks at a sidecar.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// The program under test, with an environment of its own.
 pub(crate) fn bfb() -> Command {
@@ -190,6 +194,22 @@ impl Sidecar {
 
     pub(crate) async fn send_admin(&self, request: Asked) -> Got {
         client::once(&To::Tcp(self.admin), Http::One, request).await
+    }
+
+    /// Waits until a metric without labels has come to `value`.
+    pub(crate) async fn until_metric(&self, name: &str, value: f64) {
+        let so = async {
+            // A sidecar that is looked at without a pause gets little else done.
+            while self.metric(name, &[]).await != Some(value) {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        assert!(tokio::time::timeout(PATIENCE, so).await.is_ok(), "`{name}` never came to {value}");
+    }
+
+    /// Waits until so many callers have joined a flight that was there before they came.
+    pub(crate) async fn until_joined(&self, callers: f64) {
+        self.until_metric("bfb_cache_collapsed_total", callers).await;
     }
 
     /// The sum of a metric's samples that carry these labels; `None` where there is none.

@@ -24,8 +24,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
-/// How long a test waits for what must come.
-const PATIENCE: Duration = Duration::from_secs(10);
+use super::client::PATIENCE;
 
 /// One request as it arrived.
 #[derive(Debug, Clone)]

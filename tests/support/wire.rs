@@ -9,6 +9,8 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use super::client::PATIENCE;
+
 /// An answer longer than this is none of ours.
 const ANSWER_BYTES_MAX: usize = 256 * 1024;
 const CONNECT_MAX: Duration = Duration::from_secs(1);
@@ -50,7 +52,16 @@ pub(crate) async fn once(to: SocketAddr, request: &str, patience: Duration) -> i
 
 impl Wire {
     pub(crate) async fn open(to: SocketAddr) -> io::Result<Self> {
-        let opened = tokio::time::timeout(CONNECT_MAX, TcpStream::connect(to)).await;
+        Self::open_within(to, CONNECT_MAX).await
+    }
+
+    /// The same for a test that counts its connections: one that is late is not one that is lost.
+    pub(crate) async fn open_patiently(to: SocketAddr) -> io::Result<Self> {
+        Self::open_within(to, PATIENCE).await
+    }
+
+    async fn open_within(to: SocketAddr, patience: Duration) -> io::Result<Self> {
+        let opened = tokio::time::timeout(patience, TcpStream::connect(to)).await;
         let stream = opened.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()))?;
         stream.set_nodelay(true)?;
         Ok(Self { stream, came: Vec::with_capacity(1024) })
