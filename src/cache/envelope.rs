@@ -20,6 +20,12 @@ const COMPRESSED_FROM_BYTES: usize = 1024;
 const LEVEL: i32 = 1;
 /// What is longer than this is not kept in Redis, and nothing is unpacked beyond it.
 pub(super) const BYTES_MAX: usize = 16 * 1024 * 1024;
+/// The same with what packing and sealing add: nothing larger is read from there. The scripts hold to it too.
+pub(super) const STORED_BYTES_MAX: u64 = BYTES_MAX as u64 + 64;
+/// A block of zstd takes at least so many bytes (RFC 8878, 3.1.1.2) …
+const ZSTD_BLOCK_BYTES_MIN: usize = 3;
+/// … and becomes at most so many.
+const ZSTD_BLOCK_UNPACKED_MAX: usize = 128 * 1024;
 
 /// The first byte: what the others are.
 const PLAIN: u8 = 0;
@@ -130,10 +136,14 @@ fn pack(inside: &[u8]) -> Vec<u8> {
 fn unpack(packed: &[u8]) -> Option<Bytes> {
     let (kind, rest) = packed.split_first()?;
     if *kind == PLAIN {
-        return Some(Bytes::copy_from_slice(rest));
+        return (rest.len() <= BYTES_MAX).then(|| Bytes::copy_from_slice(rest));
     }
     let (length, compressed) = rest.split_first_chunk().filter(|_| *kind == ZSTD)?;
     let length = usize::try_from(u32::from_le_bytes(*length)).ok().filter(|length| *length <= BYTES_MAX)?;
+    // Room is made for what is claimed, so it must be possible.
+    if length > compressed.len().div_ceil(ZSTD_BLOCK_BYTES_MIN) * ZSTD_BLOCK_UNPACKED_MAX {
+        return None;
+    }
     let inside = zstd::bulk::decompress(compressed, length).ok()?;
     (inside.len() == length).then(|| inside.into())
 }
@@ -171,6 +181,8 @@ mod tests {
             let length = u32::try_from(claimed).unwrap_or_default().to_le_bytes();
             assert_eq!(unpack(&[[ZSTD].as_slice(), &length, &bomb].concat()), None, "{claimed}");
         }
+        let claimed = u32::try_from(BYTES_MAX).unwrap_or_default().to_le_bytes();
+        assert_eq!(unpack(&[[ZSTD].as_slice(), &claimed, &[0; 10]].concat()), None, "ten bytes are not 16 MiB");
         assert_eq!(unpack(&[ZSTD, 1, 0]), None);
         assert_eq!(unpack(&[7, 1, 0, 0, 0, 0]), None, "a format that this release does not know");
     }

@@ -15,7 +15,7 @@ use super::envelope;
 use super::flight::Air;
 use super::kept::Kept;
 use super::read::Cache;
-use crate::bus::{Claimed, Fault};
+use crate::bus::{Claimed, Fault, Lookup, READY_BYTES};
 use crate::coherence::{Fence, Fetched, Name, Place, Start, Stored};
 
 /// How long a claim outlives its holder: the most that a takeover waits.
@@ -89,14 +89,24 @@ impl Cache {
             return self.look_once(key, air, start).await.map_or(Looked::Collect(None), Looked::There);
         }
         let (place, holder) = (self.place(key), self.bus().claimant());
-        let mut wait = Wait::default();
+        let (mut wait, mut anyway) = (Wait::default(), false);
         while wait.goes_on(deadline) {
-            match self.bus().claim(&place, &holder, fence, CLAIM_LASTS).await {
-                Ok(Claimed::There(fetched)) => match self.take(key, start, &fetched, air.wish.max_age) {
-                    Some(kept) => return Looked::There(kept),
-                    // It is there, and of no use to this flight.
-                    None => break,
-                },
+            let claimed = if anyway {
+                self.bus().claim_anyway(&place, &holder, fence, CLAIM_LASTS).await
+            } else {
+                self.bus().claim(&place, &holder, fence, CLAIM_LASTS).await
+            };
+            match claimed {
+                // Where it is there, and of no use to this flight, nobody waits.
+                Ok(Claimed::There(fetched)) => return self.taken(key, start, &fetched, air),
+                Ok(Claimed::Large(bytes)) => {
+                    if let Some(fetched) = self.fetch_large(place.clone(), bytes).await {
+                        return self.taken(key, start, &fetched, air);
+                    }
+                    // One that cannot be had stands in nobody's way.
+                    anyway = true;
+                    continue;
+                }
                 Ok(Claimed::Mine) => return Looked::Collect(Some(Claim::of(self, place, holder, fence))),
                 Ok(Claimed::By(other)) => {
                     if wait.holders.is_empty() {
@@ -114,16 +124,49 @@ impl Cache {
         Looked::Collect(None)
     }
 
+    /// What a flight does with what Redis handed out: takes it, or collects beside it.
+    fn taken(&self, key: &Arc<str>, start: Start, fetched: &Fetched, air: &Air) -> Looked {
+        match self.take(key, start, fetched, air.wish.max_age) {
+            Some(kept) => Looked::There(kept),
+            None => {
+                self.metrics().claims_missed.inc();
+                Looked::Collect(None)
+            }
+        }
+    }
+
     async fn look_once(&self, key: &Arc<str>, air: &Air, start: Start) -> Option<Arc<Kept>> {
-        let fetched = self.bus().fetch(self.place(key)).await.ok()??;
+        let fetched = self.fetch(self.place(key)).await.ok()??;
         self.take(key, start, &fetched, air.wish.max_age)
+    }
+
+    /// What Redis has of a place, if it may be read.
+    async fn fetch(&self, place: Place) -> Result<Option<Fetched>, Fault> {
+        match self.bus().fetch(place.clone(), READY_BYTES).await? {
+            Lookup::Hit(fetched) => Ok(Some(fetched)),
+            Lookup::Large(bytes) => Ok(self.fetch_large(place, bytes).await),
+            Lookup::Miss => Ok(None),
+        }
+    }
+
+    /// A dataset of which the size is known, and none of its bytes. One that is larger than any that is kept is none.
+    async fn fetch_large(&self, place: Place, bytes: u64) -> Option<Fetched> {
+        if bytes > envelope::STORED_BYTES_MAX {
+            self.metrics().redis_oversized.inc();
+            return None;
+        }
+        match self.bus().fetch(place, bytes).await {
+            Ok(Lookup::Hit(fetched)) => Some(fetched),
+            // Gone, or larger by now; or a fault, which the bus has counted.
+            _ => None,
+        }
     }
 
     /// For who wants an answer from a cache or none: Redis's, if it has one. A flight like any other, that nobody joins.
     pub(super) async fn only_from_redis(&self, key: &Arc<str>, max_age: Option<Duration>) -> Option<Arc<Kept>> {
         let start = self.bus().begin();
         self.fence_in_redis(start)?;
-        let fetched = self.bus().fetch(self.place(key)).await.ok()??;
+        let fetched = self.fetch(self.place(key)).await.ok()??;
         self.take(key, start, &fetched, max_age)
     }
 
@@ -150,7 +193,7 @@ impl Cache {
     /// What Redis holds of a key and vouches for: for whoever debugs. Memory takes nothing of it.
     pub async fn peek_into_redis(&self, key: &str) -> Result<Option<InRedis>, Fault> {
         let place = self.place(&key.into());
-        let Some(fetched) = self.bus().fetch(place.clone()).await? else { return Ok(None) };
+        let Some(fetched) = self.fetch(place.clone()).await? else { return Ok(None) };
         let Fetched { dataset, left, .. } = fetched;
         let context = self.context(&place, dataset.fence, &dataset.tags);
         let kept = envelope::unwrap(&dataset, left, None, self.collector().domain(), self.seal(), &context);
@@ -241,7 +284,7 @@ impl Claim {
         loop {
             sleep(RENEW).await;
             let renewed = self.cache.bus().claim(&self.place, &self.holder, self.fence, CLAIM_LASTS).await;
-            if matches!(renewed, Ok(Claimed::By(_) | Claimed::There(_))) {
+            if matches!(renewed, Ok(Claimed::By(_) | Claimed::There(_) | Claimed::Large(_))) {
                 self.count_lost();
                 std::future::pending::<()>().await;
             }

@@ -13,6 +13,7 @@ use super::memory::{Memory, Slot};
 use super::metrics::Metrics;
 use super::seal::Seal;
 use super::served::{How, ReadError, Served};
+use super::tags::RefusalCounts;
 use super::verify::Verifier;
 use super::wish::{After, Wish};
 use crate::bus::DomainBus;
@@ -31,6 +32,7 @@ struct Inner {
     bus: DomainBus,
     shared: Shared,
     board: Board,
+    tags_refused: RefusalCounts,
 }
 
 /// What the caches of one process share.
@@ -86,7 +88,9 @@ impl Cache {
     /// The cache of `collector`'s domain.
     pub fn new(collector: Arc<Collector>, bus: DomainBus, shared: Shared) -> Result<Self, CompileError> {
         let tags = collector.domain().cache.tags.as_deref().map(Program::compile).transpose()?.map(Arc::new);
-        Ok(Self(Arc::new(Inner { collector, tags, bus, shared, board: Board::default() })))
+        shared.metrics.begin(&collector.domain().name);
+        let (board, tags_refused) = (Board::default(), RefusalCounts::default());
+        Ok(Self(Arc::new(Inner { collector, tags, bus, shared, board, tags_refused })))
     }
 
     /// The plan that it runs.
@@ -134,6 +138,10 @@ impl Cache {
     /// What finds a dataset's tags.
     pub(super) fn tag_program(&self) -> Option<&Arc<Program>> {
         self.0.tags.as_ref()
+    }
+
+    pub(super) fn refusal_counts(&self) -> &RefusalCounts {
+        &self.0.tags_refused
     }
 
     pub(super) fn stores(&self) -> &Semaphore {
