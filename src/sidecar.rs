@@ -110,7 +110,8 @@ impl Sidecar {
         let mut caching = plans::caching(&config.caching, seal.clone(), &mut registry);
         let following = seal.map(|seal| (seal, caching.metrics.clone()));
         let samples = plans::verifying(&config, &mut caching, &mut registry);
-        let (compute, memory, verifier) = (caching.compute.clone(), caching.memory.clone(), caching.verifier.clone());
+        let (account, compute) = (caching.account.clone(), caching.compute.clone());
+        let (memory, verifier) = (caching.memory.clone(), caching.verifier.clone());
         let (happenings, listeners) = (caching.happenings.clone(), Listeners::register(&mut registry));
         let (bus, driver) = connect(config.bus.clone(), bus::Metrics::register(&mut registry));
         let mut plans = Plans::new(shared, caching, bus.clone(), &mut registry);
@@ -129,6 +130,7 @@ impl Sidecar {
             identity_metrics: identity_metrics.clone(),
             reloads: reloads.subscribe(),
             memory: memory.clone(),
+            account,
             verifier,
             bus,
             bus_loss: config.caching.bus_loss,

@@ -3,6 +3,7 @@
 mod flights;
 mod memory;
 mod programs;
+mod together;
 
 use crate::support::client::Got;
 use crate::support::domain::DomainFile;

@@ -28,6 +28,7 @@ use tokio::sync::watch;
 use crate::bus::Bus;
 use crate::cache::{BusLoss, Cache, Happenings, Memory, Verifier};
 use crate::identity::{self, Identity};
+use crate::resources::MemoryAccount;
 use crate::serve::problem::Problem;
 use crate::serve::{Activity, AllowedHosts, Answering, Table};
 use crate::sources::TraceContext;
@@ -54,6 +55,8 @@ pub struct Told {
     pub reloads: watch::Receiver<Reloads>,
     /// Where datasets are kept.
     pub memory: Memory,
+    /// What all work takes its memory from.
+    pub account: MemoryAccount,
     /// What the cache has shown of itself (`--verify`).
     pub verifier: Option<Verifier>,
     /// The fleet.

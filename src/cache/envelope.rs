@@ -13,6 +13,7 @@ use super::seal::Seal;
 use crate::coherence::{Fence, Stored};
 use crate::collect::{Dataset, StoredDataset};
 use crate::domain::Domain;
+use crate::resources::WorkMemory;
 
 /// What is longer than this is compressed.
 const COMPRESSED_FROM_BYTES: usize = 1024;
@@ -20,6 +21,12 @@ const COMPRESSED_FROM_BYTES: usize = 1024;
 const LEVEL: i32 = 1;
 /// What is longer than this is not kept in Redis, and nothing is unpacked beyond it.
 pub(super) const BYTES_MAX: usize = 16 * 1024 * 1024;
+/// The same with what packing and sealing add: nothing larger is read from there. The scripts hold to it too.
+pub(super) const STORED_BYTES_MAX: u64 = BYTES_MAX as u64 + 64;
+/// A block of zstd takes at least so many bytes (RFC 8878, 3.1.1.2) …
+const ZSTD_BLOCK_BYTES_MIN: usize = 3;
+/// … and becomes at most so many.
+const ZSTD_BLOCK_UNPACKED_MAX: usize = 128 * 1024;
 
 /// The first byte: what the others are.
 const PLAIN: u8 = 0;
@@ -80,26 +87,44 @@ pub(super) fn wrap(
     }
 }
 
-/// Reads an answer that has `left` to be kept. `None`: it is of another format, of another plan, or not to be opened.
+/// Why an answer could not be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NotOpened {
+    /// It is of another format, of another plan, or sealed with another key.
+    Unreadable,
+    /// There is no room for it.
+    NoMemory,
+}
+
+/// Reads an answer that has `left` to be kept; what is made on the way is taken from `memory`.
 pub(super) fn unwrap(
     stored: &Stored,
     left: Duration,
     domain: &Domain,
     seal: Option<&Seal>,
     context: &[u8],
-) -> Option<Opened> {
+    memory: &WorkMemory,
+) -> Result<Opened, NotOpened> {
+    let room_for = |bytes: usize| if memory.try_take(bytes as u64) { Ok(()) } else { Err(NotOpened::NoMemory) };
     // With a key, what nobody sealed is anybody's.
     let opened;
-    let packed: &[u8] = match (seal, stored.body.split_first()?) {
+    let packed: &[u8] = match (seal, stored.body.split_first().ok_or(NotOpened::Unreadable)?) {
         (Some(seal), (&SEALED, sealed)) => {
-            opened = seal.open(sealed, context)?;
+            room_for(sealed.len())?;
+            opened = seal.open(sealed, context).ok_or(NotOpened::Unreadable)?;
             &opened
         }
         (None, (&(PLAIN | ZSTD), _)) => &stored.body,
-        _ => return None,
+        _ => return Err(NotOpened::Unreadable),
     };
-    let inside = unpack(packed)?;
-    let (kind, age, rest) = head(&inside)?;
+    // Unpacked, and stored from that.
+    room_for(2 * unpacked_bytes(packed).ok_or(NotOpened::Unreadable)?)?;
+    let inside = unpack(packed).ok_or(NotOpened::Unreadable)?;
+    read(&inside, left, domain).ok_or(NotOpened::Unreadable)
+}
+
+fn read(inside: &Bytes, left: Duration, domain: &Domain) -> Option<Opened> {
+    let (kind, age, rest) = head(inside)?;
     let content = match kind {
         NOT_FOUND if rest.is_empty() => Content::NotFound,
         DATASET => Content::Dataset(StoredDataset::new(&Dataset::thaw(&rest, domain)?)),
@@ -135,13 +160,25 @@ fn pack(inside: &[u8]) -> Vec<u8> {
     }
 }
 
+/// How long an answer is once it is unpacked, by what it says and by what is possible.
+fn unpacked_bytes(packed: &[u8]) -> Option<usize> {
+    let (kind, rest) = packed.split_first()?;
+    if *kind == PLAIN {
+        return Some(rest.len()).filter(|length| *length <= BYTES_MAX);
+    }
+    let (length, compressed) = rest.split_first_chunk().filter(|_| *kind == ZSTD)?;
+    let length = usize::try_from(u32::from_le_bytes(*length)).ok().filter(|length| *length <= BYTES_MAX)?;
+    let possible = compressed.len().div_ceil(ZSTD_BLOCK_BYTES_MIN) * ZSTD_BLOCK_UNPACKED_MAX;
+    (length <= possible).then_some(length)
+}
+
 fn unpack(packed: &[u8]) -> Option<Bytes> {
+    let length = unpacked_bytes(packed)?;
     let (kind, rest) = packed.split_first()?;
     if *kind == PLAIN {
         return Some(Bytes::copy_from_slice(rest));
     }
-    let (length, compressed) = rest.split_first_chunk().filter(|_| *kind == ZSTD)?;
-    let length = usize::try_from(u32::from_le_bytes(*length)).ok().filter(|length| *length <= BYTES_MAX)?;
+    let compressed = rest.get(size_of::<u32>()..)?;
     let inside = zstd::bulk::decompress(compressed, length).ok()?;
     (inside.len() == length).then(|| inside.into())
 }
@@ -179,6 +216,8 @@ mod tests {
             let length = u32::try_from(claimed).unwrap_or_default().to_le_bytes();
             assert_eq!(unpack(&[[ZSTD].as_slice(), &length, &bomb].concat()), None, "{claimed}");
         }
+        let claimed = u32::try_from(BYTES_MAX).unwrap_or_default().to_le_bytes();
+        assert_eq!(unpack(&[[ZSTD].as_slice(), &claimed, &[0; 10]].concat()), None, "ten bytes are not 16 MiB");
         assert_eq!(unpack(&[ZSTD, 1, 0]), None);
         assert_eq!(unpack(&[7, 1, 0, 0, 0, 0]), None, "a format that this release does not know");
     }

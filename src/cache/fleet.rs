@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::envelope::{self, Opened};
+use super::envelope::{self, NotOpened, Opened};
 use super::flight::Air;
 use super::kept::{Kept, Lifetime};
 use super::read::Cache;
-use crate::bus::{Claimed, Fault};
+use crate::bus::{Claimed, Fault, Lookup, READY_BYTES};
 use crate::coherence::{Fence, Fetched, Mark, Name, Place, Start, Stored};
 use crate::resources::WorkMemory;
 
@@ -101,14 +101,24 @@ impl Cache {
             return self.look_once(key, air, start, memory).await.map_or(Looked::Collect(None), Looked::There);
         }
         let (place, holder) = (self.place(key), self.bus().claimant());
-        let mut wait = Wait::default();
+        let (mut wait, mut anyway) = (Wait::default(), false);
         while wait.goes_on(deadline) {
-            match self.bus().claim(&place, &holder, fence, CLAIM_LASTS).await {
-                Ok(Claimed::There(fetched)) => match self.take(key, start, &fetched, air.wish.max_age, memory) {
-                    Some(kept) => return Looked::There(kept),
-                    // It is there, and of no use to this flight.
-                    None => break,
-                },
+            let claimed = if anyway {
+                self.bus().claim_anyway(&place, &holder, fence, CLAIM_LASTS).await
+            } else {
+                self.bus().claim(&place, &holder, fence, CLAIM_LASTS).await
+            };
+            match claimed {
+                // Where it is there, and of no use to this flight, nobody waits.
+                Ok(Claimed::There(fetched)) => return self.taken(key, start, &fetched, air, memory),
+                Ok(Claimed::Large(bytes)) => {
+                    if let Some(fetched) = self.fetch_large(place.clone(), bytes, memory).await {
+                        return self.taken(key, start, &fetched, air, memory);
+                    }
+                    // One that cannot be had stands in nobody's way.
+                    anyway = true;
+                    continue;
+                }
                 Ok(Claimed::Mine) => return Looked::Collect(Some(Claim::of(self, place, holder, fence))),
                 Ok(Claimed::By(other)) => {
                     if wait.holders.is_empty() {
@@ -126,18 +136,54 @@ impl Cache {
         Looked::Collect(None)
     }
 
+    /// What a flight does with what Redis handed out: takes it, or collects beside it.
+    fn taken(&self, key: &Arc<str>, start: Start, fetched: &Fetched, air: &Air, memory: &WorkMemory) -> Looked {
+        match self.take(key, start, fetched, air.wish.max_age, memory) {
+            Some(kept) => Looked::There(kept),
+            None => {
+                self.metrics().claims_missed.inc();
+                Looked::Collect(None)
+            }
+        }
+    }
+
     async fn look_once(&self, key: &Arc<str>, air: &Air, start: Start, memory: &WorkMemory) -> Option<Arc<Kept>> {
-        let fetched = self.bus().fetch(self.place(key)).await.ok()??;
+        let fetched = self.fetch(self.place(key), memory).await.ok()??;
         self.take(key, start, &fetched, air.wish.max_age, memory)
+    }
+
+    /// What Redis has of a place, if it may be read.
+    async fn fetch(&self, place: Place, memory: &WorkMemory) -> Result<Option<Fetched>, Fault> {
+        match self.bus().fetch(place.clone(), READY_BYTES).await? {
+            Lookup::Hit(fetched) => Ok(Some(fetched)),
+            Lookup::Large(bytes) => Ok(self.fetch_large(place, bytes, memory).await),
+            Lookup::Miss => Ok(None),
+        }
+    }
+
+    /// A dataset of which the size is known, and none of its bytes: room for it is reserved first. One that is larger than any that
+    /// is kept is none.
+    async fn fetch_large(&self, place: Place, bytes: u64, memory: &WorkMemory) -> Option<Fetched> {
+        if bytes > envelope::STORED_BYTES_MAX {
+            self.metrics().redis_oversized.inc();
+            return None;
+        }
+        // The connection's buffer holds it as well while it arrives.
+        memory.take(2 * bytes).await.ok()?;
+        match self.bus().fetch(place, bytes).await {
+            Ok(Lookup::Hit(fetched)) => Some(fetched),
+            // Gone, or larger by now; or a fault, which the bus has counted.
+            _ => None,
+        }
     }
 
     /// For who wants an answer from a cache or none: Redis's, if it has one. A flight like any other, that nobody joins.
     pub(super) async fn only_from_redis(&self, key: &Arc<str>, max_age: Option<Duration>) -> Option<Arc<Kept>> {
         let start = self.bus().begin();
         self.fence_in_redis(start)?;
-        let fetched = self.bus().fetch(self.place(key)).await.ok()??;
-        let reserved = self.share().try_reserve(fetched.dataset.body.len() as u64)?;
-        let memory = WorkMemory::new(reserved, Instant::now());
+        let reserved = self.share().try_reserve(READY_BYTES)?;
+        let memory = WorkMemory::new(reserved, Instant::now() + self.collector().domain().deadline);
+        let fetched = self.fetch(self.place(key), &memory).await.ok()??;
         self.take(key, start, &fetched, max_age, &memory)
     }
 
@@ -153,9 +199,13 @@ impl Cache {
         let mark = self.bus().may_store_fetched(start, key, fetched);
         let context = self.context(&self.place(key), fetched.dataset.fence, &fetched.dataset.tags);
         let (domain, seal) = (self.collector().domain(), self.seal());
-        let Some(opened) = envelope::unwrap(&fetched.dataset, fetched.left, domain, seal, &context) else {
-            self.metrics().redis_unreadable.inc();
-            return None;
+        let opened = match envelope::unwrap(&fetched.dataset, fetched.left, domain, seal, &context, memory) {
+            Ok(opened) => opened,
+            Err(NotOpened::NoMemory) => return None,
+            Err(NotOpened::Unreadable) => {
+                self.metrics().redis_unreadable.inc();
+                return None;
+            }
         };
         let kept = self.kept_of(opened, &fetched.dataset.tags, mark, memory);
         let now = Instant::now();
@@ -182,12 +232,12 @@ impl Cache {
     /// What Redis holds of a key and vouches for: for whoever debugs. Memory takes nothing of it.
     pub async fn peek_into_redis(&self, key: &str) -> Result<Option<InRedis>, Fault> {
         let place = self.place(&key.into());
-        let Some(fetched) = self.bus().fetch(place.clone()).await? else { return Ok(None) };
+        let memory = WorkMemory::new(self.share().charge(0), Instant::now());
+        let Some(fetched) = self.fetch(place.clone(), &memory).await? else { return Ok(None) };
         let Fetched { dataset, left, .. } = fetched;
         let context = self.context(&place, dataset.fence, &dataset.tags);
-        let opened = envelope::unwrap(&dataset, left, self.collector().domain(), self.seal(), &context);
-        let memory = WorkMemory::new(self.share().charge(0), Instant::now());
-        let kept = opened.map(|opened| self.kept_of(opened, &dataset.tags, None, &memory));
+        let opened = envelope::unwrap(&dataset, left, self.collector().domain(), self.seal(), &context, &memory);
+        let kept = opened.ok().map(|opened| self.kept_of(opened, &dataset.tags, None, &memory));
         Ok(Some(InRedis { fence: dataset.fence, left, bytes: dataset.body.len(), kept }))
     }
 
@@ -278,7 +328,7 @@ impl Claim {
         loop {
             sleep(RENEW).await;
             let renewed = self.cache.bus().claim(&self.place, &self.holder, self.fence, CLAIM_LASTS).await;
-            if matches!(renewed, Ok(Claimed::By(_) | Claimed::There(_))) {
+            if matches!(renewed, Ok(Claimed::By(_) | Claimed::There(_) | Claimed::Large(_))) {
                 self.count_lost();
                 std::future::pending::<()>().await;
             }

@@ -18,11 +18,14 @@ pub enum ProgramError {
     Overloaded(&'static str),
 }
 
+/// The most that a version's shape may render.
+pub const SHAPE_OUTPUT_BYTES_MAX: usize = 16 << 20;
 /// The most memory that one run may hold.
 const RUN_BYTES_MAX: u64 = 128 << 20;
 
 impl Cache {
-    /// Runs `program` over a dataset's body, by `until`. What it holds is this domain's memory.
+    /// Runs `program` over a dataset's body, by `until`, for at most `output_bytes` of JSON. What it holds is this domain's
+    /// memory.
     ///
     /// A run takes memory as it goes and never waits for it while it holds some: where there is none it ends, and begins anew
     /// once twice as much as it had come to is reserved for it.
@@ -30,24 +33,26 @@ impl Cache {
         &self,
         program: Arc<Program>,
         input: Bytes,
+        output_bytes: usize,
         until: Instant,
     ) -> Result<Vec<u8>, ProgramError> {
-        let most = RUN_BYTES_MAX.min(self.share().limit());
-        let mut wanted = MEMORY_STEP_BYTES.min(most);
+        let memory_bytes = RUN_BYTES_MAX.min(self.share().limit());
+        let mut wanted = MEMORY_STEP_BYTES.min(memory_bytes);
         loop {
             let reserved = self.share().reserve(wanted, until).await;
             let reserved = reserved.map_err(|_| ProgramError::Overloaded(NO_MEMORY))?;
             let (program, input) = (program.clone(), input.clone());
             let run = self.queue().run(until, move |clock| {
                 let memory = WorkMemory::new(reserved, until);
-                let result = run(&program, &input, most, clock, &memory);
+                let budget = Budget { memory_bytes, output_bytes, ..Budget::default() };
+                let result = run(&program, &input, budget, clock, &memory);
                 (result, memory.reserved())
             });
             let (result, reached) = run.await.map_err(|_| ProgramError::Overloaded(NO_THREAD))?;
             match result {
                 Ok(json) => return Ok(json),
-                Err(RunError { kind: RunErrorKind::MemoryRefused, .. }) if reached < most => {
-                    wanted = reached.saturating_mul(2).min(most);
+                Err(RunError { kind: RunErrorKind::MemoryRefused, .. }) if reached < memory_bytes => {
+                    wanted = reached.saturating_mul(2).min(memory_bytes);
                 }
                 Err(RunError { kind: RunErrorKind::Cancelled, .. }) => return Err(ProgramError::Overloaded(NO_THREAD)),
                 Err(error) => return Err(ProgramError::Failed(error.message)),
@@ -59,15 +64,13 @@ impl Cache {
 const NO_MEMORY: &str = "no memory came free for the program (`--memory-limit`)";
 const NO_THREAD: &str = "no thread came free for the program";
 
-fn run(program: &Program, input: &[u8], most: u64, clock: &RunClock, memory: &WorkMemory) -> Result<Vec<u8>, RunError> {
-    program.run(
-        input,
-        Budget {
-            memory_bytes: most,
-            until: Some(clock.until()),
-            cancelled: Some(clock.unwanted()),
-            memory: Some(&|bytes| memory.try_take(bytes)),
-            ..Budget::default()
-        },
-    )
+fn run(
+    program: &Program,
+    input: &[u8],
+    budget: Budget<'_>,
+    clock: &RunClock,
+    memory: &WorkMemory,
+) -> Result<Vec<u8>, RunError> {
+    let (until, cancelled) = (Some(clock.until()), Some(clock.unwanted()));
+    program.run(input, Budget { until, cancelled, memory: Some(&|bytes| memory.try_take(bytes)), ..budget })
 }

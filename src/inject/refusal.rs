@@ -120,13 +120,15 @@ pub enum Why {
         /// The limit.
         limit: String,
     },
-    /// A limit that the datasets in memory alone would reach.
+    /// A limit with which `bfb serve` would refuse to start: it derives `--memory-limit` from it.
     #[error("the sidecar's memory limit {limit} leaves too little beside the {memory} for datasets")]
     LimitTooLow {
         /// The limit.
         limit: String,
         /// `bfb.dev/memory`.
         memory: String,
+        /// The least that is enough.
+        least: String,
     },
     /// A drain that the pod does not live to see the end of.
     #[error("`bfb.dev/drain` is {drain}, but the pod is killed after {grace}s")]
@@ -204,7 +206,7 @@ impl Why {
             Self::NotAsked { .. } => "`bfb.dev/inject` beside it".to_owned(),
             Self::Needs { needs, .. } => format!("{needs} beside it"),
             Self::RequestAboveLimit { limit, .. } => format!("at most {limit}"),
-            Self::LimitTooLow { memory, .. } => format!("at least 32Mi more than {memory}"),
+            Self::LimitTooLow { least, .. } => format!("at least {least}"),
             Self::DrainTooLong { grace, .. } => format!("at most {grace}s"),
             Self::SamePort { .. } | Self::PortTaken { .. } => "a port that is free".to_owned(),
             Self::NameTaken { .. } => "another name".to_owned(),

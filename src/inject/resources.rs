@@ -7,6 +7,7 @@ use super::annotations::CPU_REQUEST;
 use super::refusal::{Refusal, Why};
 use super::settings::{Asked, place};
 use super::words;
+use crate::resources::MemoryLimit;
 
 const MI: u64 = 1 << 20;
 /// What `bfb serve` keeps for datasets where nothing says how much.
@@ -74,9 +75,11 @@ pub(super) fn of(asked: &Asked<'_>, guaranteed: bool) -> Result<Resources, Vec<R
     if let Some(limit) = &cpu_limit {
         compare("cpu", "cpu-request", &cpu, limit);
     }
-    if above(&datasets.saturating_add(PROCESS).to_string(), &limit) {
+    let least = MemoryLimit::least_container(datasets);
+    if above(&least.to_string(), &limit) {
         let at = if asked.pod.contains_key("memory-limit") { "memory-limit" } else { "memory" };
-        let why = Why::LimitTooLow { limit: limit.clone(), memory: mebibytes(datasets) };
+        let (limit, memory, least) = (limit.clone(), mebibytes(datasets), mebibytes(least));
+        let why = Why::LimitTooLow { limit, memory, least };
         refusals.push(Refusal { at: place(at), why });
     }
     let resources = Resources { cpu_request: cpu, cpu_limit, memory_request: request, memory_limit: limit };

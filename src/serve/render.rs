@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::answer::etag_digest;
 use super::problem::Problem;
 use super::table::Published;
-use crate::cache::{Kept, ProgramError, Rendered};
+use crate::cache::{Kept, ProgramError, Rendered, SHAPE_OUTPUT_BYTES_MAX};
 
 /// A shape gets at least this long, also where the collection used up the deadline: a complete dataset is not thrown away for the
 /// last few milliseconds.
@@ -36,7 +36,8 @@ pub(super) async fn render(
         return Ok(kept.keep_rendered(published.id, etag_digest(&stored.body()), None));
     };
     let until = deadline.max(Instant::now() + SHAPE_TIME_MIN);
-    let json = published.cache.run_program(shape, stored.body(), until).await.map_err(|error| match error {
+    let run = published.cache.run_program(shape, stored.body(), SHAPE_OUTPUT_BYTES_MAX, until);
+    let json = run.await.map_err(|error| match error {
         ProgramError::Failed(detail) => Problem::ShapeFailed { version: published.version.name.to_string(), detail },
         ProgramError::Overloaded(detail) => overloaded(detail),
     })?;

@@ -8,7 +8,7 @@ use bfb::bus::{Claimed, Kind, LIMITS, Names, PERMISSIONS, Settings, What};
 use bfb::coherence::{Place, Scope, Stored};
 use tempfile::NamedTempFile;
 
-use super::support::{DOMAIN, LEASE, Member, PATIENCE, keys};
+use super::support::{DOMAIN, LEASE, Member, PATIENCE, fetched, keys};
 use crate::support::redis::{Redis, SEVEN, kind, version};
 
 /// What every client sends before it has a user: Redis asks no permission for it.
@@ -71,7 +71,7 @@ async fn datasets(one: &Member, two: &Member) {
     assert_eq!(one.domain.claim(&place, &holder, fence, PATIENCE).await, Ok(Claimed::Mine));
     assert!(one.domain.store(place.clone(), dataset.clone(), PATIENCE).await.unwrap());
     assert_eq!(one.domain.release(place.clone(), holder).await, Ok(true));
-    assert_eq!(two.domain.fetch(place.clone()).await.unwrap().unwrap().dataset, dataset);
+    assert_eq!(fetched(&two.domain, place.clone()).await.unwrap().unwrap().dataset, dataset);
     assert!(two.domain.vouch(place.key.clone(), vec![], fence).await.unwrap());
 }
 

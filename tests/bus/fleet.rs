@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bfb::bus::{Bus, Claimed, Fault, Metrics, Names, Settings, What};
 use bfb::coherence::{Place, Scope, Stored};
 
-use super::support::{DOMAIN, LEASE, Member, PATIENCE, keys, settings};
+use super::support::{DOMAIN, LEASE, Member, PATIENCE, fetched, keys, settings};
 use crate::support::redis::Redis;
 
 fn place(key: &str) -> Place {
@@ -138,14 +138,14 @@ async fn redis_keeps_datasets_until_they_are_invalidated() {
     let ttl = Duration::from_mins(1);
     assert!(one.domain.store(place("42"), dataset.clone(), ttl).await.unwrap());
     let start = two.domain.begin();
-    let fetched = two.domain.fetch(place("42")).await.unwrap().unwrap();
-    assert_eq!(fetched.dataset, dataset);
-    assert!(two.domain.may_store_fetched(start, "42", &fetched).is_some());
+    let hit = fetched(&two.domain, place("42")).await.unwrap().unwrap();
+    assert_eq!(hit.dataset, dataset);
+    assert!(two.domain.may_store_fetched(start, "42", &hit).is_some());
     let other = Place { plan: "p2".into(), ..place("42") };
-    assert_eq!(two.domain.fetch(other).await.unwrap(), None, "another plan's dataset is another");
+    assert_eq!(fetched(&two.domain, other).await.unwrap(), None, "another plan's dataset is another");
 
     one.domain.invalidate(Arc::new([Scope::Tag("gold".into())])).await.unwrap();
-    assert_eq!(two.domain.fetch(place("42")).await.unwrap(), None);
+    assert_eq!(fetched(&two.domain, place("42")).await.unwrap(), None);
     assert!(!one.domain.store(place("42"), dataset, ttl).await.unwrap(), "its fence is older than the stamp");
     assert!(!one.domain.vouch("42".into(), vec!["gold".into()], fence).await.unwrap());
     assert!(one.domain.vouch("42".into(), vec![], fence).await.unwrap());
@@ -194,7 +194,7 @@ async fn a_fleet_of_one_needs_no_redis() {
     let acknowledged = domain.wait_fleet(&sent, Duration::ZERO).await.unwrap();
     assert_eq!((acknowledged.sidecars, acknowledged.silent), (1, vec![]));
     assert!(!domain.believes(mark, "42", &[]));
-    assert_eq!(domain.fetch(place("42")).await, Err(Fault::Lost));
+    assert_eq!(fetched(&domain, place("42")).await, Err(Fault::Lost));
     assert!(bus.standing().alone && bus.standing().domains[0].lease_left.is_none());
 }
 

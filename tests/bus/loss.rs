@@ -6,7 +6,7 @@ use bfb::bus::{Fault, Names, What, invalidate_script};
 use bfb::coherence::{Place, Why};
 use futures_util::FutureExt as _;
 
-use super::support::{DOMAIN, LEASE, Member, PATIENCE, keys};
+use super::support::{DOMAIN, LEASE, Member, PATIENCE, fetched, keys};
 use crate::support::link::{Cut, Link, Way};
 use crate::support::redis::Redis;
 
@@ -127,7 +127,7 @@ async fn a_newer_protocol_is_a_lost_bus() {
     one.until("lose its lease", |member| !member.domain.lease_held()).await;
     assert_eq!(one.bus.standing().domains[0].newer_protocol, Some(99));
     let place = Place { key: "42".into(), plan: "p".into() };
-    assert_eq!(one.domain.fetch(place).await, Err(Fault::Newer(99)));
+    assert_eq!(fetched(&one.domain, place).await, Err(Fault::Newer(99)));
     assert_eq!(one.domain.invalidate(keys(&["42"])).await.unwrap_err(), Fault::Newer(99));
 }
 
@@ -139,7 +139,7 @@ async fn a_redis_that_stands_still_holds_nobody_up() {
     redis.pause();
     let (asked, mut waited) = (100, 0);
     for _ in 0..asked {
-        let mut fetching = std::pin::pin!(one.domain.fetch(place.clone()));
+        let mut fetching = std::pin::pin!(fetched(&one.domain, place.clone()));
         // What is refused at once has asked nobody.
         let answer = if let Some(answer) = fetching.as_mut().now_or_never() {
             answer
@@ -155,7 +155,7 @@ async fn a_redis_that_stands_still_holds_nobody_up() {
     one.until("hold its lease", |member| member.domain.lease_held()).await;
     // The lease may be held by a late answer, while the connections are being made anew.
     let until = Instant::now() + PATIENCE;
-    while one.domain.fetch(place.clone()).await != Ok(None) {
+    while fetched(&one.domain, place.clone()).await != Ok(None) {
         assert!(Instant::now() < until, "Redis is never asked again");
         tokio::task::yield_now().await;
     }

@@ -14,12 +14,13 @@ const BEGIN: &str =
 const END: &str = "<!-- end of the annotations -->\n";
 
 /// Flags of `bfb serve` that no annotation stands for, with the reason.
-const WITHOUT: [(&str, &str); 8] = [
+const WITHOUT: [(&str, &str); 9] = [
     ("admin", "a socket of the sidecar's own"),
     ("socket-mode", "0666 where the socket is shared: the volume says who reaches it"),
     ("allow-remote", "the sidecar is its pod's alone"),
     ("allow-host", "the pod's containers call localhost"),
     ("ca", "`ca.crt` comes with the identity"),
+    ("memory-limit", "follows from the container's limit, which `bfb.dev/memory-limit` sets"),
     ("record", "for `kubectl exec`"),
     ("replay", "for `kubectl exec`"),
     ("help", "is no setting"),

@@ -88,6 +88,18 @@ impl Setup {
         self
     }
 
+    /// Runs it in the cgroup whose `cgroup.procs` this is.
+    pub(crate) fn in_cgroup(self, processes: &Path) -> Self {
+        let mut command = Command::new("/bin/sh");
+        command.env_clear().stdin(Stdio::null());
+        command.args(["-c", "echo $$ > \"$0\" && exec \"$@\""]).arg(processes);
+        command.arg(self.command.get_program()).args(self.command.get_args());
+        for (name, value) in self.command.get_envs() {
+            command.env(name, value.unwrap_or_default());
+        }
+        Self { command, ..self }
+    }
+
     /// Where files of the test can lie.
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
