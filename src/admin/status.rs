@@ -6,8 +6,11 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::Told;
-use crate::cache::{Cache, Token, Verifier};
+use crate::cache::{Cache, TagsRefusals, Token, Verifier};
 use crate::sources::{BreakerState, ClientState};
+
+/// For how long a dataset that was not kept is trouble.
+const NOT_KEPT_LATELY: std::time::Duration = std::time::Duration::from_mins(10);
 
 /// How the reloads of the domain files went.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -65,6 +68,17 @@ fn domain(cache: &Cache) -> Value {
         "plan": domain.plan.to_string(),
         "versions": versions.collect::<Vec<_>>(),
         "sources": sources.collect::<Vec<_>>(),
+        "not_kept": cache.tags_refusals().iter().map(not_kept).collect::<Vec<_>>(),
+    })
+}
+
+/// Datasets that were served and not kept for want of their tags.
+fn not_kept(refusals: &TagsRefusals) -> Value {
+    json!({
+        "reason": refusals.reason.as_str(),
+        "datasets": refusals.datasets,
+        "since_seconds_ago": refusals.since.elapsed().as_secs(),
+        "last_seconds_ago": refusals.last.elapsed().as_secs(),
     })
 }
 
@@ -115,6 +129,10 @@ fn identity(told: &Told) -> Option<Value> {
     }))
 }
 
+fn seconds(since: tokio::time::Instant) -> impl std::fmt::Display {
+    humantime::format_duration(std::time::Duration::from_secs(since.elapsed().as_secs()))
+}
+
 /// What an operator should look at, in words.
 pub(super) fn trouble(told: &Told) -> Vec<String> {
     let mut trouble = Vec::new();
@@ -126,6 +144,17 @@ pub(super) fn trouble(told: &Told) -> Vec<String> {
         trouble.push(format!("a changed domain file is refused, its old version stays: {first}{more}"));
     }
     for cache in told.table.borrow().caches() {
+        let lately = |refusals: &TagsRefusals| refusals.last.elapsed() < NOT_KEPT_LATELY;
+        for refusals in cache.tags_refusals().into_iter().filter(lately) {
+            trouble.push(format!(
+                "domain `{}`: {} datasets were served and not kept since {} ago, the last {} ago: {}",
+                cache.collector().domain().name,
+                refusals.datasets,
+                seconds(refusals.since),
+                seconds(refusals.last),
+                refusals.reason.in_words(),
+            ));
+        }
         for client in cache.collector().clients() {
             if client.state().breaker != BreakerState::Closed {
                 trouble.push(format!("source `{}`: the circuit breaker is open", client.source().name));

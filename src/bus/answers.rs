@@ -8,7 +8,7 @@ use redis::Value;
 
 use super::fault::Fault;
 use super::format;
-use crate::coherence::{Answer, Entry, Epoch, Fence, Fetched, Issued, Name, Stored, Told};
+use crate::coherence::{Answer, Entry, Epoch, Fence, Fetched, Issued, Name, Stored, Told, are_tags};
 
 /// Reads a script's answer.
 pub fn answer(value: Value) -> Result<Answer, Fault> {
@@ -82,6 +82,7 @@ fn read(mut texts: Texts) -> Option<Answer> {
         "log" => Answer::Log { epoch: texts.epoch()?, entries: texts.all(entry)? },
         "miss" => Answer::Miss,
         "hit" => hit(texts)?,
+        "large" => Answer::Large(texts.number()?),
         "done" => Answer::Done(texts.flag()?),
         "held" => Answer::Held(Name(texts.text()?.into())),
         _ => return None,
@@ -103,7 +104,10 @@ fn hit(mut texts: Texts) -> Option<Answer> {
     let fence = Fence { epoch: vouched.epoch, seq: texts.number()? };
     let left = texts.millis()?;
     let body = Arc::from(texts.bytes()?);
-    let tags = texts.all(|texts| texts.text().map(Arc::from))?;
+    let tags: Vec<Arc<str>> = texts.all(|texts| texts.text().map(Arc::from))?;
+    if !are_tags(&tags) {
+        return None;
+    }
     Some(Answer::Hit(Fetched { vouched, left, dataset: Stored { fence, tags, body } }))
 }
 

@@ -4,19 +4,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
-use redis::{Client, ConnectionAddr, ProtocolVersion};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use futures_util::future::join_all;
 
 use super::answers::answer;
+use super::endpoint::Endpoint;
 use super::fault::Fault;
 use super::inbox::Outlet;
 use super::names::Names;
 use super::nodes::Nodes;
 use super::scripts::Ask;
+use super::sentinel::primary;
 use super::server::{CONNECT_MAX, Lane, Server};
 use super::settings::{ConnectionUrl, Servers, Settings};
 use crate::coherence::Answer;
@@ -46,10 +46,10 @@ impl Links {
     async fn connected(settings: &Settings, outlet: &Outlet) -> Result<Self, Fault> {
         let broken = CancellationToken::new();
         let reached = match &settings.place {
-            Servers::One(url) => Reached::One(Server::open(&one(settings, url)?, outlet, &broken).await?),
+            Servers::One(url) => Reached::One(Server::open(one(settings, url)?, outlet, &broken).await?),
             Servers::Sentinel { sentinels, service } => {
-                let client = primary(settings, sentinels, service).await?;
-                Reached::One(Server::open(&client, outlet, &broken).await?)
+                let primary = primary(settings, sentinels, service).await?;
+                Reached::One(Server::open(primary, outlet, &broken).await?)
             }
             Servers::Cluster(seeds) => Reached::Many(Box::new(Nodes::connect(settings, seeds, outlet).await?)),
         };
@@ -124,44 +124,9 @@ impl Links {
     }
 }
 
-/// A client of the one server.
-pub(super) fn one(settings: &Settings, url: &ConnectionUrl) -> Result<Client, Fault> {
+/// The one server.
+pub(super) fn one(settings: &Settings, url: &ConnectionUrl) -> Result<Endpoint, Fault> {
     let info = url.info()?;
-    let redis = settings.authorise(spoken(info.redis_settings().clone()))?;
-    settings.client(info.set_redis_settings(redis), url.is_tls())
-}
-
-/// A client of the primary that the sentinels name now. A user in a sentinel's URL is one of the sentinels'.
-pub(super) async fn primary(settings: &Settings, sentinels: &[ConnectionUrl], service: &str) -> Result<Client, Fault> {
-    let infos = sentinels.iter().map(ConnectionUrl::info).collect::<Result<Vec<_>, _>>()?;
-    let tls = sentinels.iter().any(ConnectionUrl::is_tls);
-    let addresses: Vec<ConnectionAddr> = infos.iter().map(|info| info.addr().clone()).collect();
-    let mut builder = SentinelClientBuilder::new(addresses, service, SentinelServerType::Master)?;
-    let mut known = infos.iter().map(redis::ConnectionInfo::redis_settings);
-    if let Some(own) = known.find(|redis| redis.password().is_some()) {
-        builder = builder.set_client_to_sentinel_password(own.password().unwrap_or_default());
-        if let Some(user) = own.username() {
-            builder = builder.set_client_to_sentinel_username(user);
-        }
-    }
-    if tls {
-        builder = builder
-            .set_client_to_redis_tls_mode(redis::TlsMode::Secure)
-            .set_client_to_redis_certificates(settings.certificates()?)
-            .set_client_to_sentinel_certificates(settings.certificates()?);
-    }
-    if let Some((user, password)) = settings.credentials()? {
-        builder = builder.set_client_to_redis_password(password);
-        if let Some(user) = user {
-            builder = builder.set_client_to_redis_username(user);
-        }
-    }
-    let primary = builder.build()?.async_get_client().await?.get_connection_info().clone();
-    let redis = spoken(primary.redis_settings().clone());
-    settings.client(primary.set_redis_settings(redis), tls)
-}
-
-/// Pushes come with the third protocol only. The name of the library is not sent: it is one more permission to give.
-pub(super) fn spoken(info: redis::RedisConnectionInfo) -> redis::RedisConnectionInfo {
-    info.set_protocol(ProtocolVersion::RESP3).set_skip_set_lib_name()
+    let redis = settings.authorise(info.redis_settings().clone())?;
+    settings.endpoint(info.addr().clone(), redis)
 }

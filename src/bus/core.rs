@@ -1,7 +1,7 @@
 //! What the driver and the callers share: the domains with their state machines, the connections of the moment, and the
 //! one way to run a script.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, SystemTime};
@@ -12,6 +12,7 @@ use super::clock;
 use super::connection::{Links, Shared};
 use super::fault::Fault;
 use super::guards::guards;
+use super::handle::SHARED_BYTES_MAX;
 use super::happening::{Happening, What};
 use super::metrics::Metrics;
 use super::names::Names;
@@ -41,7 +42,7 @@ pub(super) struct Domain {
     /// Asked by every read, changed by the driver; never held across a wait.
     sidecar: RwLock<Sidecar>,
     /// Invalidations that wait for the script's next turn, so that a burst of them is one entry.
-    pub(super) burst: Mutex<Vec<Waiting>>,
+    pub(super) burst: Mutex<VecDeque<Waiting>>,
     /// Whose turn it is.
     pub(super) turn: tokio::sync::Mutex<()>,
 }
@@ -172,9 +173,12 @@ impl Core {
         bound: Duration,
     ) -> Result<Answer, Fault> {
         let lane = match call {
-            Call::Store { .. } | Call::Fetch(_) | Call::Vouch { .. } | Call::Claim { .. } | Call::Release { .. } => {
-                Lane::Datasets
-            }
+            Call::Fetch { bytes_max, .. } if bytes_max > SHARED_BYTES_MAX => Lane::Large(bytes_max),
+            Call::Store { .. }
+            | Call::Fetch { .. }
+            | Call::Vouch { .. }
+            | Call::Claim { .. }
+            | Call::Release { .. } => Lane::Datasets,
             _ => Lane::Protocol,
         };
         let answered = self.answered(lane, domain, call, ttl, bound).await;
@@ -203,7 +207,9 @@ impl Core {
             return Err(Fault::Slow);
         }
         let answered = links.run(lane, &self.scripts.ask(&domain.names, &Self::request(call), ttl), bound).await;
-        self.note_pace(answered == Err(Fault::Slow));
+        if lane == Lane::Datasets {
+            self.note_pace(answered == Err(Fault::Slow));
+        }
         answered
     }
 

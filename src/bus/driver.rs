@@ -17,6 +17,7 @@ use super::connection::Links;
 use super::core::{Ahead, Core, Domain};
 use super::fault::Fault;
 use super::format;
+use super::frames::Outgrown;
 use super::happening::What;
 use super::inbox::{Inbox, Message, Outlet, inbox};
 use super::settings::Settings;
@@ -30,6 +31,8 @@ const PAGE_MAX: usize = 1_024;
 const HINTS_MAX: usize = 64;
 /// Between two looks at the leases, for the metrics.
 const LOOK: Duration = Duration::from_millis(250);
+/// Between two times that the same excess of a server is said.
+const SAY_AGAIN: Duration = Duration::from_mins(1);
 /// Between two tries to connect, at first and at the most.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 /// Round trips of heartbeats that stay unanswered before the connections are given up.
@@ -54,6 +57,8 @@ pub struct Driver {
     hints: usize,
     silent: usize,
     backoff: Duration,
+    /// What a server sent beyond what was asked for, and when that was last said.
+    outgrown: Option<(Outgrown, Moment)>,
 }
 
 /// A domain, and what was last said of it.
@@ -96,6 +101,7 @@ impl Driver {
             hints: 0,
             silent: 0,
             backoff: BACKOFF.0,
+            outgrown: None,
         }
     }
 
@@ -311,6 +317,7 @@ impl Driver {
             if self.inbox.take_gap() {
                 self.core.metrics.gaps.inc();
                 self.core.metrics.queue_full.inc_by(self.inbox.take_full());
+                self.note_outgrown();
                 self.handle_all(&Event::Missed);
             }
             let Some(message) = next.take().or_else(|| self.inbox.try_next()) else { return };
@@ -321,10 +328,11 @@ impl Driver {
     fn dispatch(&mut self, message: &Message) {
         let Some((domain, hints)) = self.channels.get(&message.channel).cloned() else { return };
         if !hints {
-            let event = format::news(&message.payload).map_or(Event::Missed, Event::Published);
-            return self.handle(&domain, event);
+            let news = message.payload.as_deref().and_then(format::news);
+            return self.handle(&domain, news.map_or(Event::Missed, Event::Published));
         }
-        let Some(scopes) = format::hint(&message.payload) else {
+        let hint = message.payload.as_deref().map_or_else(|| Some(format::all()), format::hint);
+        let Some(scopes) = hint else {
             self.core.metrics.hints_dropped.inc();
             return;
         };

@@ -13,8 +13,7 @@ mod trial;
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
-use redis::aio::MultiplexedConnection;
-use redis::{Client, ConnectionAddr};
+use redis::ConnectionAddr;
 use tokio::time::timeout;
 
 pub use allowed::Refusals;
@@ -22,14 +21,16 @@ pub use facts::{BufferLimit, Config, Facts};
 pub use log::{Log, Registered};
 pub use trial::Trial;
 
-use super::connection::{one, primary};
+use super::connection::one;
 use super::core::random_epoch;
+use super::endpoint::{Connection, Endpoint};
 use super::fault::Fault;
 use super::inbox::inbox;
 use super::names::Names;
 use super::nodes::Nodes;
 use super::permissions::Kind;
-use super::server::connection;
+use super::sentinel::primary;
+use super::server::ANSWERS;
 use super::settings::{Servers, Settings};
 use super::slots::{Address, Slots, slot};
 use crate::identity::Inspection;
@@ -94,7 +95,7 @@ pub struct Examined {
 /// A server that is to be looked at.
 struct Target {
     address: String,
-    client: Client,
+    endpoint: Endpoint,
     /// Of a Cluster.
     part: Option<(Address, Slots)>,
 }
@@ -126,7 +127,7 @@ pub async fn examine(settings: &Settings, domains: &[&str], limit: Duration) -> 
 }
 
 async fn targets(settings: &Settings) -> Result<Vec<Target>, Fault> {
-    let alone = |client: Client| Target { address: name(client.get_connection_info().addr()), client, part: None };
+    let alone = |endpoint: Endpoint| Target { address: name(endpoint.addr()), endpoint, part: None };
     match &settings.place {
         Servers::One(url) => Ok(vec![alone(one(settings, url)?)]),
         Servers::Sentinel { sentinels, service } => Ok(vec![alone(primary(settings, sentinels, service).await?)]),
@@ -134,8 +135,8 @@ async fn targets(settings: &Settings) -> Result<Vec<Target>, Fault> {
             let (outlet, _) = inbox();
             let (nodes, slots) = Nodes::find(settings, seeds, &outlet).await?;
             let target = |address: Address| {
-                let client = nodes.client(&address)?;
-                Ok(Target { address: address.to_string(), client, part: Some((address, slots.clone())) })
+                let endpoint = nodes.endpoint(&address)?;
+                Ok(Target { address: address.to_string(), endpoint, part: Some((address, slots.clone())) })
             };
             slots.primaries().into_iter().map(target).collect()
         }
@@ -162,14 +163,14 @@ async fn look(settings: &Settings, target: &Target, limit: Duration) -> Examined
         round_trip: None,
         trial: None,
     };
-    let seen = reach::reach(settings, target.client.get_connection_info().addr(), limit).await;
+    let seen = reach::reach(settings, target.endpoint.addr(), limit).await;
     found.tls = seen.as_ref().ok().cloned().flatten();
     if let Err(trouble) = seen {
         found.trouble = Some(trouble);
         return found;
     }
     let asked = async {
-        let mut connection = connection(&target.client, |_| {}).await?;
+        let mut connection = target.endpoint.connect(ANSWERS, |_| {}, |_| {}).await?;
         ask(&mut connection, target, settings, &mut found).await
     };
     if let Err(fault) = timeout(limit, asked).await.unwrap_or(Err(Fault::Slow)) {
@@ -179,7 +180,7 @@ async fn look(settings: &Settings, target: &Target, limit: Duration) -> Examined
 }
 
 async fn ask(
-    connection: &mut MultiplexedConnection,
+    connection: &mut Connection,
     target: &Target,
     settings: &Settings,
     found: &mut Examined,
@@ -218,6 +219,6 @@ async fn read_log(targets: &[Target], servers: &[Examined], names: &Names) -> Re
     if server.trouble.is_some() {
         return Err(Fault::Lost);
     }
-    let mut connection = connection(&target.client, |_| {}).await?;
+    let mut connection = target.endpoint.connect(ANSWERS, |_| {}, |_| {}).await?;
     log::read(&mut connection, names, server.facts.as_ref()).await
 }

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::frames::Outgrown;
+
 /// Why Redis did not do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
@@ -29,6 +31,9 @@ pub enum Fault {
     /// A file with a password or a certificate cannot be read.
     #[error("`{}` cannot be read", .0.display())]
     File(PathBuf),
+    /// A server sent more than was asked for, so the connection to it has ended.
+    #[error("redis sent {0}, so the connection was ended")]
+    Outgrown(Outgrown),
     /// The domain is not, or no longer, one of the process.
     #[error("the domain is not served any more")]
     Gone,
@@ -58,6 +63,7 @@ impl Fault {
             Self::OtherLife => "other_life",
             Self::NoPrimary => "no_primary",
             Self::File(_) => "file",
+            Self::Outgrown(_) => "outgrown",
             Self::Gone => "gone",
         }
     }

@@ -1,13 +1,16 @@
-//! What pub/sub and the log carry, as JSON. An unknown field is ignored, an entry of unknown kind means `all`.
+//! What pub/sub and the log carry, as JSON. An unknown field is ignored, an entry of unknown kind means `all`; so does one that
+//! names more than an entry may ([`SCOPES_MAX`]), whoever wrote it.
 
 use std::sync::Arc;
 
 use serde::Deserialize;
 
-use crate::coherence::{Entry, Epoch, Published, Scope, Seq};
+use crate::coherence::{Entry, Epoch, Published, SCOPES_MAX, Scope, Seq, are_scopes};
 
-/// Scopes that one hint may name; more of them mean `all`.
-const HINTED_MAX: usize = 10_000;
+/// The longest scopes of an entry: all names together are 64 KiB, and JSON takes up to six bytes for one of theirs.
+const ENTRY_BYTES_MAX: usize = 512 * 1024;
+/// Entries of one message. The script publishes one.
+const ENTRIES_MAX: usize = 1_024;
 
 /// `{"epoch": "…", "entries": [{"seq": 7, "scopes": [["key", "42"], ["tag", "gold"], ["all", ""]]}]}`
 #[derive(Deserialize)]
@@ -37,24 +40,34 @@ struct RawHint {
 /// What came on the channel of news; nothing if its epoch or a seq cannot be read: then something was missed.
 pub fn news(payload: &[u8]) -> Option<Published> {
     let raw: RawNews = serde_json::from_slice(payload).ok()?;
+    if raw.entries.len() > ENTRIES_MAX {
+        return None;
+    }
     let entry = |raw: RawEntry| Entry { seq: raw.seq, scopes: scopes_of(&raw.scopes) };
     Some(Published { epoch: epoch(&raw.epoch)?, entries: raw.entries.into_iter().map(entry).collect() })
 }
 
 /// The scopes of a log's entry. What cannot be read means all of the domain.
 pub(super) fn scopes(text: &[u8]) -> Arc<[Scope]> {
+    if text.len() > ENTRY_BYTES_MAX {
+        return all();
+    }
     scopes_of(&serde_json::from_slice(text).unwrap_or_default())
 }
 
 /// What a hint names; nothing if it is no hint.
 pub fn hint(payload: &[u8]) -> Option<Arc<[Scope]>> {
     let raw: RawHint = serde_json::from_slice(payload).ok()?;
-    if raw.all || raw.keys.len() + raw.tags.len() > HINTED_MAX {
-        return Some(Arc::new([Scope::All]));
+    if raw.all || raw.keys.len() + raw.tags.len() > SCOPES_MAX {
+        return Some(all());
     }
     let keys = raw.keys.into_iter().map(|key| Scope::Key(key.into()));
     let scopes = keys.chain(raw.tags.into_iter().map(|tag| Scope::Tag(tag.into())));
-    Some(scopes.collect()).filter(|scopes: &Arc<[Scope]>| !scopes.is_empty())
+    let scopes: Arc<[Scope]> = scopes.collect();
+    if scopes.is_empty() {
+        return None;
+    }
+    Some(if are_scopes(&scopes) { scopes } else { all() })
 }
 
 /// An epoch as Redis holds it.
@@ -63,8 +76,14 @@ pub(super) fn epoch(hex: &str) -> Option<Epoch> {
 }
 
 fn scopes_of(value: &serde_json::Value) -> Arc<[Scope]> {
-    let scopes = value.as_array().filter(|pairs| !pairs.is_empty());
-    scopes.map_or_else(|| Arc::new([Scope::All]) as Arc<[Scope]>, |pairs| pairs.iter().map(scope).collect())
+    let pairs = value.as_array().filter(|pairs| !pairs.is_empty() && pairs.len() <= SCOPES_MAX);
+    let scopes: Option<Arc<[Scope]>> = pairs.map(|pairs| pairs.iter().map(scope).collect());
+    scopes.filter(|scopes| are_scopes(scopes)).unwrap_or_else(all)
+}
+
+/// All of the domain.
+pub(super) fn all() -> Arc<[Scope]> {
+    Arc::new([Scope::All])
 }
 
 fn scope(pair: &serde_json::Value) -> Scope {
@@ -100,6 +119,27 @@ mod tests {
             assert_eq!(*news_of(odd).entries[0].scopes, [Scope::All], "{odd}");
         }
         assert_eq!(*scopes(b"\xff"), [Scope::All]);
+    }
+
+    #[test]
+    fn an_entry_or_a_hint_that_names_more_than_an_entry_may_means_all() {
+        let names = |how_many: usize, bytes: usize| vec!["n".repeat(bytes); how_many];
+        let entry = |names: &[String]| {
+            let pairs: Vec<_> = names.iter().map(|name| ["key", name]).collect();
+            scopes(&serde_json::to_vec(&pairs).unwrap())
+        };
+        let hinted =
+            |names: &[String]| hint(&serde_json::to_vec(&serde_json::json!({"tags": names})).unwrap()).unwrap();
+        for (how_many, bytes, fits) in [(1_000, 10, true), (1_001, 10, false), (128, 509, true), (128, 510, false)] {
+            let named = names(how_many, bytes);
+            for scopes in [entry(&named), hinted(&named)] {
+                assert_eq!(*scopes != [Scope::All], fits, "{how_many} names of {bytes} bytes");
+            }
+        }
+        let long = [b"[[\"key\",\"".as_slice(), &vec![b'k'; ENTRY_BYTES_MAX], b"\"]]"].concat();
+        assert_eq!(*scopes(&long), [Scope::All]);
+        let many = format!(r#"{{"epoch":"{EPOCH}","entries":[{}{{"seq":1}}]}}"#, r#"{"seq":1},"#.repeat(ENTRIES_MAX));
+        assert_eq!(news(many.as_bytes()), None);
     }
 
     #[test]

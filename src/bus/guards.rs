@@ -22,7 +22,7 @@ const IN_SCRIPTS: [(crate::coherence::Guard, &str, &str); 3] = {
     use crate::coherence::Guard;
     [
         (Guard::WriteFence, " or not believes(tonumber(ARGV[4]), ARGV[6], tags)", ""),
-        (Guard::ReadStamp, "not believes(tonumber(dataset[3]), key, tags)", "false"),
+        (Guard::ReadStamp, "not believes(seq, key, tags)", "false"),
         (Guard::Life, "meta[2] == life and ", ""),
     ]
 };

@@ -19,6 +19,12 @@ use crate::coherence::{Answer, Call, Fence, Fetched, Mark, Moment, Name, Place, 
 
 /// What a request may wait for Redis.
 pub const READ_MAX: Duration = Duration::from_millis(50);
+/// The same where a large dataset is read: a connection is opened for it.
+const LARGE_READ_MAX: Duration = Duration::from_millis(250);
+/// The bytes of a dataset that come with the answer that it is there. A larger one is answered with its size.
+pub const READY_BYTES: u64 = 64 * 1024;
+/// The bytes of a dataset that come on the connection that all share; a larger one has a connection of its own.
+pub(super) const SHARED_BYTES_MAX: u64 = 1024 * 1024;
 /// What keeping a dataset may take; nobody's answer waits for it.
 pub const STORE_MAX: Duration = Duration::from_millis(500);
 
@@ -44,6 +50,19 @@ pub enum Claimed {
     By(Name),
     /// Nobody needs to: Redis has the dataset by now.
     There(Fetched),
+    /// Nobody needs to: Redis has a dataset of so many bytes, to be fetched for itself.
+    Large(u64),
+}
+
+/// What Redis has of a place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lookup {
+    /// A dataset that is to be believed.
+    Hit(Fetched),
+    /// One of so many bytes, which is more than was asked for.
+    Large(u64),
+    /// None.
+    Miss,
 }
 
 /// The bus as it stands, for `GET /status`.
@@ -207,11 +226,13 @@ impl DomainBus {
 
 /// What asks Redis; bounded in time.
 impl DomainBus {
-    /// The dataset of a place, if Redis has one that is to be believed.
-    pub async fn fetch(&self, place: Place) -> Result<Option<Fetched>, Fault> {
-        match self.answer(Call::Fetch(place), Duration::ZERO, READ_MAX).await? {
-            Answer::Hit(fetched) => Ok(Some(fetched)),
-            Answer::Miss | Answer::OtherLife => Ok(None),
+    /// The dataset of a place, if Redis has one that is to be believed and that has at most `bytes_max` bytes.
+    pub async fn fetch(&self, place: Place, bytes_max: u64) -> Result<Lookup, Fault> {
+        let bound = if bytes_max > SHARED_BYTES_MAX { LARGE_READ_MAX } else { READ_MAX };
+        match self.answer(Call::Fetch { place, bytes_max }, Duration::ZERO, bound).await? {
+            Answer::Hit(fetched) => Ok(Lookup::Hit(fetched)),
+            Answer::Large(bytes) => Ok(Lookup::Large(bytes)),
+            Answer::Miss | Answer::OtherLife => Ok(Lookup::Miss),
             _ => Err(Fault::Unreadable),
         }
     }
@@ -231,13 +252,22 @@ impl DomainBus {
         Name(format!("{}/{}", self.domain.member.0, self.core.next_claim()).into())
     }
 
-    /// Asks to be the one who collects a place, for `ttl`; who asks again goes on being it.
-    pub async fn claim(&self, place: &Place, holder: &Name, fence: Fence, ttl: Duration) -> Result<Claimed, Fault> {
-        let call = Call::Claim { place: place.clone(), holder: holder.clone(), fence };
+    /// Asks to be the one who collects a place, for `ttl`; who asks again goes on being it. A dataset that is there by now
+    /// comes instead, if it has at most `bytes_max` bytes, or else its size. `None`: it is of no use to the caller.
+    pub async fn claim(
+        &self,
+        place: &Place,
+        holder: &Name,
+        fence: Fence,
+        ttl: Duration,
+        bytes_max: Option<u64>,
+    ) -> Result<Claimed, Fault> {
+        let call = Call::Claim { place: place.clone(), holder: holder.clone(), fence, bytes_max };
         match self.answer(call, ttl, READ_MAX).await? {
             Answer::Done(_) => Ok(Claimed::Mine),
             Answer::Held(holder) => Ok(Claimed::By(holder)),
             Answer::Hit(fetched) => Ok(Claimed::There(fetched)),
+            Answer::Large(bytes) => Ok(Claimed::Large(bytes)),
             Answer::OtherLife => Err(Fault::OtherLife),
             _ => Err(Fault::Unreadable),
         }

@@ -1,25 +1,37 @@
-//! What Redis pushes, on its way to the driver: a bounded queue, and a mark that something did not fit or was lost.
+//! What Redis pushes, on its way to the driver: a queue that is bounded in messages and in bytes, and a mark that something did
+//! not fit or was lost.
 //!
 //! The mark is set before anything that came later is queued, and looked at before anything is taken out: whoever takes a
 //! message knows whether something is missing before it.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use redis::{PushInfo, PushKind, Value};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use super::frames::Outgrown;
+
 /// Messages that wait for the driver.
 const MESSAGES_MAX: usize = 2_048;
-/// A longer message is left to the log.
+/// Their bytes.
+const QUEUED_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// A longer message is left to the log; a longer hint means all, since no log has it.
 const MESSAGE_BYTES_MAX: usize = 256 * 1024;
 
 /// One message of pub/sub.
 #[derive(Debug)]
 pub(super) struct Message {
     pub(super) channel: Vec<u8>,
-    pub(super) payload: Vec<u8>,
+    /// Nothing of one that is too long.
+    pub(super) payload: Option<Vec<u8>>,
+}
+
+impl Message {
+    fn bytes(&self) -> usize {
+        self.channel.len() + self.payload.as_ref().map_or(0, Vec::len)
+    }
 }
 
 /// Where connections put what comes.
@@ -42,6 +54,10 @@ struct Gap {
     noticed: Notify,
     /// Messages that did not fit.
     full: AtomicU64,
+    /// Bytes in the queue.
+    queued_bytes: AtomicUsize,
+    /// What ended a connection lately.
+    outgrown: Mutex<Option<Outgrown>>,
 }
 
 /// The two ends.
@@ -76,13 +92,23 @@ impl Outlet {
         self.gap.mark();
     }
 
+    /// A server sent more than was asked for, so the connection to it has ended.
+    pub(super) fn outgrown(&self, cause: Outgrown) {
+        *self.gap.outgrown.lock().unwrap_or_else(PoisonError::into_inner) = Some(cause);
+        self.gap.mark();
+    }
+
     fn put(&self, push: PushInfo) {
         let mut data = push.data.into_iter();
         let (Some(Value::BulkString(channel)), Some(Value::BulkString(payload))) = (data.next(), data.next()) else {
             return self.gap.mark();
         };
-        let fits = payload.len() <= MESSAGE_BYTES_MAX;
-        if !fits || self.messages.try_send(Message { channel, payload }).is_err() {
+        let payload = Some(payload).filter(|payload| payload.len() <= MESSAGE_BYTES_MAX);
+        let message = Message { channel, payload };
+        let bytes = message.bytes();
+        let queued = self.gap.queued_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if queued > QUEUED_BYTES_MAX || self.messages.try_send(message).is_err() {
+            self.gap.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
             self.gap.full.fetch_add(1, Ordering::Relaxed);
             self.gap.mark();
         }
@@ -94,6 +120,10 @@ impl Gap {
         self.missed.store(true, Ordering::Release);
         self.noticed.notify_one();
     }
+
+    fn taken(&self, message: &Message) {
+        self.queued_bytes.fetch_sub(message.bytes(), Ordering::Relaxed);
+    }
 }
 
 impl Inbox {
@@ -102,13 +132,13 @@ impl Inbox {
         tokio::select! {
             biased;
             () = self.gap.noticed.notified() => None,
-            message = self.messages.recv() => message,
+            message = self.messages.recv() => message.inspect(|message| self.gap.taken(message)),
         }
     }
 
     /// The next message, if one is there.
     pub(super) fn try_next(&mut self) -> Option<Message> {
-        self.messages.try_recv().ok()
+        self.messages.try_recv().ok().inspect(|message| self.gap.taken(message))
     }
 
     /// Whether something was missed since this was last asked.
@@ -119,6 +149,11 @@ impl Inbox {
     /// How many messages did not fit since this was last asked.
     pub(super) fn take_full(&self) -> u64 {
         self.gap.full.swap(0, Ordering::Relaxed)
+    }
+
+    /// What ended a connection since this was last asked.
+    pub(super) fn take_outgrown(&self) -> Option<Outgrown> {
+        self.gap.outgrown.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
@@ -139,15 +174,28 @@ mod tests {
         (0..=MESSAGES_MAX).for_each(|_| outlet.take(message(b"1"), &alive));
         assert!(inbox.next().await.is_none() && inbox.take_gap() && !inbox.take_gap());
         assert_eq!((inbox.take_full(), inbox.take_full()), (1, 0));
-        assert_eq!(inbox.next().await.unwrap().payload, b"1");
+        assert_eq!(inbox.next().await.unwrap().payload.unwrap(), b"1");
     }
 
     #[tokio::test]
-    async fn an_end_and_what_is_too_long_are_gaps() {
+    async fn long_messages_fill_the_queue_by_their_bytes() {
+        let (outlet, mut inbox) = inbox();
+        let alive = CancellationToken::new();
+        let long = vec![b'1'; MESSAGE_BYTES_MAX];
+        (0..MESSAGES_MAX).for_each(|_| outlet.take(message(&long), &alive));
+        let queued = std::iter::from_fn(|| inbox.try_next()).count();
+        assert!(queued > 0 && queued * long.len() <= QUEUED_BYTES_MAX, "{queued}");
+        assert!(inbox.take_gap() && inbox.take_full() > 0);
+        outlet.take(message(&long), &alive);
+        assert!(inbox.try_next().is_some() && !inbox.take_gap(), "what was taken leaves room");
+    }
+
+    #[tokio::test]
+    async fn an_end_is_a_gap_and_what_is_too_long_comes_without_its_payload() {
         let (outlet, mut inbox) = inbox();
         let ends = CancellationToken::new();
         outlet.take(message(&vec![b'1'; MESSAGE_BYTES_MAX + 1]), &ends);
-        assert!(inbox.take_gap() && inbox.try_next().is_none() && !ends.is_cancelled());
+        assert!(inbox.try_next().unwrap().payload.is_none() && !inbox.take_gap() && !ends.is_cancelled());
         outlet.take(PushInfo { kind: PushKind::Disconnection, data: vec![] }, &ends);
         assert!(inbox.take_gap() && ends.is_cancelled());
     }

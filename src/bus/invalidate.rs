@@ -1,17 +1,22 @@
 //! Invalidating, and waiting until the fleet has acknowledged it.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::sync::oneshot::error::TryRecvError;
 use tokio::time::{Instant, sleep};
 
 use super::clock;
-use super::core::{Core, Domain};
+use super::core::{Core, Domain, Waiting};
 use super::fault::Fault;
 use super::guards::guards;
 use super::happening::What;
-use crate::coherence::{Answer, Call, Entry, Fence, Invalidation, Issued, Moment, Name, Published, Scope, State};
+use crate::coherence::{
+    Answer, Call, Entry, Fence, Invalidation, Issued, Moment, Name, Published, SCOPES_BYTES_MAX, SCOPES_MAX, Scope,
+    State, are_scopes,
+};
 
 /// How long the script is tried. It may run twice, if only its answer was lost: that harms nothing.
 const ISSUE_MAX: Duration = Duration::from_secs(2);
@@ -19,8 +24,6 @@ const ISSUE_MAX: Duration = Duration::from_secs(2);
 const TRY_MAX: Duration = Duration::from_millis(500);
 /// Between two tries.
 const TRY_AGAIN: Duration = Duration::from_millis(20);
-/// Scopes of one entry; what names more means all of the domain.
-const SCOPES_MAX: usize = 10_000;
 /// Between two questions to Redis, at first and at the most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
 /// Pause for each sidecar that Redis looked at, or has to look at: so much longer than that takes it that it is busy with
@@ -85,22 +88,26 @@ pub(super) async fn issue(core: &Core, domain: &Arc<Domain>, scopes: Arc<[Scope]
     }
     let deadline = Instant::now() + ISSUE_MAX;
     loop {
-        let (done, told) = oneshot::channel();
-        domain.burst.lock().unwrap_or_else(PoisonError::into_inner).push((Arc::clone(&scopes), done));
-        lead(core, domain, deadline).await;
-        // Whoever had the turn may have been cancelled with it.
-        match told.await {
-            Ok(sent) => return sent,
-            Err(_) if Instant::now() < deadline => {}
-            Err(_) => return Err(Fault::Slow),
+        let (done, mut told) = oneshot::channel();
+        domain.burst.lock().unwrap_or_else(PoisonError::into_inner).push_back((Arc::clone(&scopes), done));
+        loop {
+            lead(core, domain, deadline).await;
+            match told.try_recv() {
+                Ok(sent) => return sent,
+                Err(_) if Instant::now() >= deadline => return Err(Fault::Slow),
+                // It did not fit into an entry with those before it, which is gone now.
+                Err(TryRecvError::Empty) => {}
+                // Whoever had the turn was cancelled with it.
+                Err(TryRecvError::Closed) => break,
+            }
         }
     }
 }
 
-/// Takes the turn, and with it everybody who waits by then.
+/// Takes the turn, and with it everybody who waits by then and whose scopes fit into one entry together.
 async fn lead(core: &Core, domain: &Arc<Domain>, deadline: Instant) {
     let _turn = domain.turn.lock().await;
-    let burst = std::mem::take(&mut *domain.burst.lock().unwrap_or_else(PoisonError::into_inner));
+    let burst = next_entry(&mut domain.burst.lock().unwrap_or_else(PoisonError::into_inner));
     if burst.is_empty() {
         return;
     }
@@ -111,11 +118,22 @@ async fn lead(core: &Core, domain: &Arc<Domain>, deadline: Instant) {
     }
 }
 
-fn merged<'s>(burst: impl Iterator<Item = &'s Arc<[Scope]>> + Clone) -> Arc<[Scope]> {
-    if burst.clone().map(|scopes| scopes.len()).sum::<usize>() > SCOPES_MAX {
-        return Arc::new([Scope::All]);
-    }
-    burst.flat_map(|scopes| scopes.iter().cloned()).collect()
+/// Takes out those of the front that fit into one entry of the log: at least one, whose own scopes may be too many for it.
+fn next_entry(burst: &mut VecDeque<Waiting>) -> Vec<Waiting> {
+    let (mut scopes, mut bytes) = (0, 0);
+    let fits = |(named, _): &&Waiting| {
+        scopes += named.len();
+        bytes += named.iter().map(Scope::bytes).sum::<usize>();
+        scopes <= SCOPES_MAX && bytes <= SCOPES_BYTES_MAX
+    };
+    let together = burst.iter().take_while(fits).count().max(1).min(burst.len());
+    burst.drain(..together).collect()
+}
+
+/// The scopes of one entry. What is too much for one means all of the domain.
+fn merged<'s>(burst: impl Iterator<Item = &'s Arc<[Scope]>>) -> Arc<[Scope]> {
+    let scopes: Arc<[Scope]> = burst.flat_map(|scopes| scopes.iter().cloned()).collect();
+    if are_scopes(&scopes) { scopes } else { Arc::new([Scope::All]) }
 }
 
 async fn try_until(core: &Core, domain: &Arc<Domain>, scopes: Arc<[Scope]>, deadline: Instant) -> Result<Sent, Fault> {

@@ -15,13 +15,16 @@
 //! domain but its own.
 
 mod answers;
+mod bounded;
 mod clock;
 mod connection;
 mod core;
 mod driver;
+mod endpoint;
 pub mod examine;
 mod fault;
 mod format;
+mod frames;
 mod guards;
 mod handle;
 mod happening;
@@ -32,6 +35,7 @@ mod names;
 mod nodes;
 mod permissions;
 mod scripts;
+mod sentinel;
 mod server;
 mod settings;
 mod slots;
@@ -41,7 +45,8 @@ pub use clock::now;
 pub use driver::Driver;
 pub use fault::Fault;
 pub use format::{hint, news};
-pub use handle::{Bus, Claimed, DomainBus, DomainStanding, READ_MAX, STORE_MAX, Standing};
+pub use frames::{Frame, Frames, Outgrown, ReplyLimits};
+pub use handle::{Bus, Claimed, DomainBus, DomainStanding, Lookup, READ_MAX, READY_BYTES, STORE_MAX, Standing};
 pub use happening::{Happening, What};
 pub use invalidate::{Acknowledgement, NotAcknowledged, Sent};
 pub use metrics::Metrics;

@@ -14,16 +14,16 @@ use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt as _, Shared};
 use futures_util::{StreamExt as _, stream};
-use redis::{Client, ErrorKind, ServerErrorKind};
+use redis::{ErrorKind, ServerErrorKind};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::answers::answer;
-use super::connection::spoken;
+use super::endpoint::Endpoint;
 use super::fault::Fault;
 use super::inbox::Outlet;
 use super::scripts::Ask;
-use super::server::{CONNECT_MAX, Lane, Server, connection};
+use super::server::{ANSWERS, CONNECT_MAX, Lane, Server};
 use super::settings::{ConnectionUrl, Settings};
 use super::slots::{Address, Slots, slot};
 use crate::coherence::Answer;
@@ -188,10 +188,10 @@ impl Nodes {
         if let Some(node) = state.nodes.get(address).filter(|node| node.is_of_use()) {
             return Ok(Arc::clone(node));
         }
-        let client = self.client(address)?;
+        let endpoint = self.endpoint(address)?;
         let (outlet, ended) = (self.outlet.clone(), CancellationToken::new());
         let end = ended.clone();
-        let opening = async move { Server::open(&client, &outlet, &end).await }.boxed().shared();
+        let opening = async move { Server::open(endpoint, &outlet, &end).await }.boxed().shared();
         let (since, heard, silent) = (Instant::now(), Mutex::default(), AtomicU32::new(0));
         let node = Arc::new(Node { opening, since, ended, heard, silent });
         state.nodes.insert(address.clone(), Arc::clone(&node));
@@ -246,7 +246,9 @@ impl Nodes {
         let seeds = self.seeds.iter().filter_map(|seed| Address::of(&seed.info().ok()?));
         let all: Vec<Address> = seeds.chain(known).collect();
         let ask = |at: Address| async move {
-            let mut connection = connection(&self.client(&at)?, |_| {}).await?;
+            let outlet = self.outlet.clone();
+            let outgrown = move |cause| outlet.outgrown(cause);
+            let mut connection = self.endpoint(&at)?.connect(ANSWERS, |_| {}, outgrown).await?;
             let said = timeout(CONNECT_MAX, Slots::question().query_async(&mut connection)).await;
             Slots::read(said.map_err(|_| Fault::Slow)??, &at).ok_or(Fault::Unreadable)
         };
@@ -261,13 +263,11 @@ impl Nodes {
         Err(first.unwrap_or(Fault::Lost))
     }
 
-    /// A client of the server at an address.
-    pub(super) fn client(&self, address: &Address) -> Result<Client, Fault> {
+    /// The server at an address.
+    pub(super) fn endpoint(&self, address: &Address) -> Result<Endpoint, Fault> {
         let seed = self.seeds.first().ok_or(Fault::Lost)?;
-        let info = seed.info()?;
-        let redis = self.settings.authorise(spoken(info.redis_settings().clone()))?;
-        let info = info.set_addr(address.to_addr(seed.is_tls())).set_redis_settings(redis);
-        self.settings.client(info, seed.is_tls())
+        let redis = self.settings.authorise(seed.info()?.redis_settings().clone())?;
+        self.settings.endpoint(address.to_addr(seed.is_tls()), redis)
     }
 
     fn note_silence(&self, slot: u16, silent: bool) {

@@ -25,7 +25,7 @@ pub struct Permission {
 use Kind::{Cluster, OldCluster, One};
 
 /// Every command that a sidecar sends, or that a script of it calls.
-pub const PERMISSIONS: [Permission; 26] = [
+pub const PERMISSIONS: [Permission; 30] = [
     Permission::new("eval", &[One, Cluster, OldCluster]),
     Permission::new("evalsha", &[One, Cluster, OldCluster]),
     Permission::new("info", &[One, Cluster, OldCluster]),
@@ -35,6 +35,8 @@ pub const PERMISSIONS: [Permission; 26] = [
     Permission::new("hmget", &[One, Cluster, OldCluster]),
     Permission::new("hget", &[One, Cluster, OldCluster]),
     Permission::new("hgetall", &[One, Cluster, OldCluster]),
+    Permission::new("hlen", &[One, Cluster, OldCluster]),
+    Permission::new("hstrlen", &[One, Cluster, OldCluster]),
     Permission::new("hset", &[One, Cluster, OldCluster]),
     Permission::new("hdel", &[One, Cluster, OldCluster]),
     Permission::new("zadd", &[One, Cluster, OldCluster]),
@@ -44,8 +46,10 @@ pub const PERMISSIONS: [Permission; 26] = [
     Permission::new("xadd", &[One, Cluster, OldCluster]),
     Permission::new("xrange", &[One, Cluster, OldCluster]),
     Permission::new("get", &[One, Cluster, OldCluster]),
+    Permission::new("strlen", &[One, Cluster, OldCluster]),
     Permission::new("set", &[One, Cluster, OldCluster]),
     Permission::new("del", &[One, Cluster, OldCluster]),
+    Permission::new("unlink", &[One, Cluster, OldCluster]),
     Permission::new("pexpire", &[One, Cluster, OldCluster]),
     Permission::new("pttl", &[One, Cluster, OldCluster]),
     Permission::new("cluster|slots", &[Cluster, OldCluster]),

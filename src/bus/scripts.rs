@@ -103,7 +103,7 @@ impl Scripts {
             Call::Progress { .. } => &self.progress,
             Call::ReadLog { .. } => &self.read_log,
             Call::Store { .. } => &self.store,
-            Call::Fetch(_) => &self.fetch,
+            Call::Fetch { .. } => &self.fetch,
             Call::Vouch { .. } => &self.vouch,
             Call::Claim { .. } => &self.claim,
             Call::Release { .. } => &self.release,
@@ -159,15 +159,18 @@ impl Ask<'_> {
                 .args(place_in_log(dataset.fence))
                 .args([millis(ttl), place.key.as_bytes().to_vec(), dataset.body.to_vec()])
                 .texts(&dataset.tags),
-            Call::Fetch(place) => self.key(names.dataset(place)).args([place.key.as_bytes().to_vec()]),
+            Call::Fetch { place, bytes_max } => {
+                self.key(names.dataset(place)).args([place.key.as_bytes().to_vec(), text(*bytes_max)])
+            }
             Call::Vouch { key, tags, fence } => {
                 self.args(place_in_log(*fence)).args([key.as_bytes().to_vec()]).texts(tags)
             }
-            Call::Claim { place, holder, fence } => self
+            Call::Claim { place, holder, fence, bytes_max } => self
                 .key(names.claim(place))
                 .key(names.dataset(place))
                 .args(place_in_log(*fence))
-                .args([holder.0.as_bytes().to_vec(), millis(ttl), place.key.as_bytes().to_vec()]),
+                .args([holder.0.as_bytes().to_vec(), millis(ttl), place.key.as_bytes().to_vec()])
+                .args([bytes_max.map(text).unwrap_or_default()]),
             Call::Release { place, holder } => self.key(names.claim(place)).args([holder.0.as_bytes().to_vec()]),
         };
     }

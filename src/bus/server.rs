@@ -1,31 +1,40 @@
-//! The connections to one server: one for the protocol, on which pub/sub comes too, and one for datasets, so that a large
-//! one never holds up a heartbeat. Both are made together and end together.
+//! The connections to one server: one for the protocol, on which pub/sub comes too, and one for datasets, so that these never hold
+//! up a heartbeat. Both are made together and end together. A large dataset has a connection of its own, which ends with it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use redis::aio::{MultiplexedConnection, SendError};
-use redis::{AsyncConnectionConfig, Client, Cmd, PushInfo, RedisResult, Value};
-use tokio::time::timeout;
+use redis::{Cmd, RedisResult, Value};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::answers::answer;
+use super::endpoint::{Connection, Endpoint};
 use super::fault::Fault;
+use super::frames::ReplyLimits;
+use super::handle::SHARED_BYTES_MAX;
 use super::inbox::Outlet;
 use super::scripts::Ask;
 use crate::coherence::Answer;
 
 /// How long connecting may take, TLS and subscriptions included.
 pub(super) const CONNECT_MAX: Duration = Duration::from_secs(2);
-/// Commands that wait to be written, on each connection.
-const QUEUED_MAX: usize = 512;
-/// Commands that wait for their answer, on each connection.
-const UNANSWERED_MAX: usize = 1_024;
+/// What one answer may be: a page of the log with the entry that it ends with, or the names of a large registry.
+pub(super) const ANSWERS: ReplyLimits = ReplyLimits { bytes: 4 * 1024 * 1024, elements: 100_000 };
+/// What one answer about datasets may be, beside the dataset's bytes: its tags, and what RESP adds.
+const BESIDE_BYTES: u64 = 128 * 1024;
+const DATASETS: ReplyLimits = ReplyLimits { bytes: SHARED_BYTES_MAX + BESIDE_BYTES, elements: 1_000 };
+/// Large datasets that are on their way from one server at once.
+const LARGE_AT_ONCE: usize = 2;
 
-/// The two connections.
+/// The connections.
 #[derive(Clone)]
 pub(super) struct Server {
-    protocol: MultiplexedConnection,
-    datasets: MultiplexedConnection,
+    endpoint: Endpoint,
+    outlet: Outlet,
+    protocol: Connection,
+    datasets: Connection,
+    large: Arc<Semaphore>,
     ends: CancellationToken,
 }
 
@@ -34,6 +43,8 @@ pub(super) struct Server {
 pub(super) enum Lane {
     Protocol,
     Datasets,
+    /// One of its own, for an answer with a dataset of up to so many bytes: what it takes to read it is given back with it.
+    Large(u64),
 }
 
 impl std::fmt::Debug for Server {
@@ -44,20 +55,23 @@ impl std::fmt::Debug for Server {
 
 impl Server {
     /// Connects. What is published goes to `outlet`; the end of either ends `ends`.
-    pub(super) async fn open(client: &Client, outlet: &Outlet, ends: &CancellationToken) -> Result<Self, Fault> {
-        let (outlet, end) = (outlet.clone(), ends.clone());
-        let protocol = connection(client, move |push| outlet.take(push, &end)).await?;
+    pub(super) async fn open(endpoint: Endpoint, outlet: &Outlet, ends: &CancellationToken) -> Result<Self, Fault> {
+        let outgrown = || {
+            let outlet = outlet.clone();
+            move |cause| outlet.outgrown(cause)
+        };
+        let (pushes, end) = (outlet.clone(), ends.clone());
+        let protocol = endpoint.connect(ANSWERS, move |push| pushes.take(push, &end), outgrown()).await?;
         let end = ends.clone();
-        let datasets = connection(client, move |_| {
-            // It subscribes to nothing: this says that it ended.
-            end.cancel();
-        });
-        Ok(Self { protocol, datasets: datasets.await?, ends: ends.clone() })
+        // It subscribes to nothing: a push says that it ended.
+        let datasets = endpoint.connect(DATASETS, move |_| end.cancel(), outgrown()).await?;
+        let large = Arc::new(Semaphore::new(LARGE_AT_ONCE));
+        Ok(Self { endpoint, outlet: outlet.clone(), protocol, datasets, large, ends: ends.clone() })
     }
 
     /// Subscribes to a domain's news and hints.
     pub(super) async fn subscribe(&self, news: &str, hints: &str) -> RedisResult<()> {
-        self.whole(self.protocol.clone().subscribe(&[news, hints]).await)
+        self.whole(self.protocol.subscribe(&[news, hints]).await)
     }
 
     /// The same on a Cluster, where a script publishes to the slot's own subscribers if Redis has them; hints may come either
@@ -70,12 +84,12 @@ impl Server {
             Err(error) if error.code() == Some("ERR") => return self.subscribe(news, hints).await,
             Err(error) => return Err(error),
         };
-        self.whole(self.protocol.clone().subscribe(hints).await)
+        self.whole(self.protocol.subscribe(&[hints]).await)
     }
 
     /// Ends what [`Self::subscribe`] began.
     pub(super) async fn unsubscribe(&self, news: &str, hints: &str) -> RedisResult<()> {
-        self.protocol.clone().unsubscribe(&[news, hints]).await
+        self.protocol.unsubscribe(&[news, hints]).await
     }
 
     /// Sends one command of the protocol's.
@@ -93,15 +107,27 @@ impl Server {
 
     /// Runs one script. `asking`: the server does not hold its slot yet, and was named by the one that does.
     pub(super) async fn run(&self, lane: Lane, ask: &Ask<'_>, asking: bool) -> RedisResult<Value> {
+        let mut _place = None;
         let mut connection = match lane {
             Lane::Protocol => self.protocol.clone(),
             Lane::Datasets => self.datasets.clone(),
+            Lane::Large(bytes) => {
+                _place = self.large.acquire().await.ok();
+                self.large_connection(bytes).await?
+            }
         };
         let answered = match query(&mut connection, &ask.by_digest(), asking).await {
             Err(error) if is_unknown_script(&error) => query(&mut connection, &ask.by_text(), asking).await,
             answered => answered,
         };
         self.whole(answered)
+    }
+
+    async fn large_connection(&self, bytes: u64) -> RedisResult<Connection> {
+        let outlet = self.outlet.clone();
+        let limits = ReplyLimits { bytes: bytes + BESIDE_BYTES, ..DATASETS };
+        let connected = self.endpoint.connect(limits, |_| {}, move |cause| outlet.outgrown(cause)).await;
+        connected.map_err(|fault| std::io::Error::other(fault).into())
     }
 
     /// Runs many in one round trip.
@@ -123,7 +149,7 @@ impl Server {
     }
 }
 
-async fn query(connection: &mut MultiplexedConnection, command: &Cmd, asking: bool) -> RedisResult<Value> {
+async fn query(connection: &mut Connection, command: &Cmd, asking: bool) -> RedisResult<Value> {
     if !asking {
         return command.query_async(connection).await;
     }
@@ -136,27 +162,4 @@ async fn query(connection: &mut MultiplexedConnection, command: &Cmd, asking: bo
 
 fn is_unknown_script(error: &redis::RedisError) -> bool {
     error.code() == Some("NOSCRIPT")
-}
-
-/// One connection, within [`CONNECT_MAX`].
-pub(super) async fn connection(
-    client: &Client,
-    push: impl Fn(PushInfo) + Send + Sync + 'static,
-) -> Result<MultiplexedConnection, Fault> {
-    let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(CONNECT_MAX))
-        // Each caller has a bound of its own.
-        .set_response_timeout(None)
-        .set_pipeline_buffer_size(QUEUED_MAX)
-        .set_concurrency_limit(UNANSWERED_MAX)
-        .set_push_sender(never_fails(push));
-    let connected = client.get_multiplexed_async_connection_with_config(&config);
-    Ok(timeout(CONNECT_MAX, connected).await.map_err(|_| Fault::Slow)??)
-}
-
-fn never_fails(push: impl Fn(PushInfo)) -> impl Fn(PushInfo) -> Result<(), SendError> {
-    move |info| {
-        push(info);
-        Ok(())
-    }
 }

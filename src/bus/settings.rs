@@ -5,8 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use redis::{Client, ClientTlsConfig, ConnectionInfo, IntoConnectionInfo as _, RedisConnectionInfo, TlsCertificates};
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, ProtocolVersion, RedisConnectionInfo};
+use rustls::RootCertStore;
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+use super::endpoint::Endpoint;
 use super::fault::Fault;
 
 /// How the bus reaches Redis, and the terms of its leases.
@@ -151,29 +155,45 @@ impl Settings {
         }))
     }
 
-    /// A client of one server, with the certificates of now if it speaks TLS.
-    pub(super) fn client(&self, info: ConnectionInfo, tls: bool) -> Result<Client, Fault> {
-        if tls {
-            return Ok(Client::build_with_tls(info, self.certificates()?)?);
-        }
-        Ok(Client::open(info)?)
+    /// One server, with the certificates of now if it speaks TLS.
+    pub(super) fn endpoint(&self, addr: ConnectionAddr, redis: RedisConnectionInfo) -> Result<Endpoint, Fault> {
+        Endpoint::new(addr, spoken(redis), || self.tls())
     }
 
-    /// The certificates of now.
-    pub(super) fn certificates(&self) -> Result<TlsCertificates, Fault> {
-        let pair = |dir: &PathBuf| -> Result<_, Fault> {
-            Ok(ClientTlsConfig { client_cert: read(&dir.join("tls.crt"))?, client_key: read(&dir.join("tls.key"))? })
-        };
-        Ok(TlsCertificates {
-            client_tls: self.identity.as_ref().map(pair).transpose()?,
-            root_cert: self.authorities()?,
-        })
+    /// TLS with the certificates of now.
+    fn tls(&self) -> Result<rustls::ClientConfig, Fault> {
+        let mut roots = RootCertStore::empty();
+        match &self.ca {
+            None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+            Some(file) => {
+                for authority in certificates(file)? {
+                    roots.add(authority).map_err(|_| Fault::File(file.clone()))?;
+                }
+            }
+        }
+        let config = rustls::ClientConfig::builder().with_root_certificates(roots);
+        let Some(dir) = &self.identity else { return Ok(config.with_no_client_auth()) };
+        let file = dir.join("tls.key");
+        let wrong = |_| Fault::File(file.clone());
+        let key = PrivateKeyDer::from_pem_slice(&read(&file)?).map_err(wrong)?;
+        let certificates = certificates(&dir.join("tls.crt"))?;
+        config.with_client_auth_cert(certificates, key).map_err(|_| Fault::File(file.clone()))
     }
 
     /// The authorities of now, in PEM; without them the public ones count.
     pub(super) fn authorities(&self) -> Result<Option<Vec<u8>>, Fault> {
         self.ca.as_deref().map(read).transpose()
     }
+}
+
+/// Pushes come with the third protocol only. The name of the library is not sent: it is one more permission to give.
+fn spoken(redis: RedisConnectionInfo) -> RedisConnectionInfo {
+    redis.set_protocol(ProtocolVersion::RESP3).set_skip_set_lib_name()
+}
+
+fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, Fault> {
+    let read = CertificateDer::pem_slice_iter(&read(file)?).collect::<Result<Vec<_>, _>>();
+    read.map_err(|_| Fault::File(file.to_owned()))
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, Fault> {

@@ -3,6 +3,7 @@
 //! Time goes in as spans (how old it was when it was written, how long it had left): no clock of another machine is read.
 //! What comes out is checked as something that strangers may have written. What this release does not know is a miss.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,6 +21,12 @@ const COMPRESSED_FROM_BYTES: usize = 1024;
 const LEVEL: i32 = 1;
 /// What is longer than this is not kept in Redis, and nothing is unpacked beyond it.
 pub(super) const BYTES_MAX: usize = 16 * 1024 * 1024;
+/// The same with what packing and sealing add: nothing larger is read from there. The scripts hold to it too.
+pub(super) const STORED_BYTES_MAX: u64 = BYTES_MAX as u64 + 64;
+/// A block of zstd takes at least so many bytes (RFC 8878, 3.1.1.2) …
+const ZSTD_BLOCK_BYTES_MIN: usize = 3;
+/// … and becomes at most so many.
+const ZSTD_BLOCK_UNPACKED_MAX: usize = 128 * 1024;
 
 /// The first byte: what the others are.
 const PLAIN: u8 = 0;
@@ -32,6 +39,15 @@ const DATASET: u8 = 1;
 /// Why an answer is not kept in Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct TooLarge;
+
+/// Why what stands in Redis is not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NotOpened {
+    /// It is of another format, of another plan, or not to be opened.
+    Unreadable,
+    /// There is no room for it.
+    NoMemory,
+}
 
 /// An answer's time, as spans.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,24 +96,35 @@ pub(super) fn wrap(
     }
 }
 
-/// Reads an answer that has `left` to be kept. `None`: it is of another format, of another plan, or not to be opened.
+/// Reads an answer that has `left` to be kept. `room` is asked for the memory that it takes to unpack it, before it is unpacked.
 pub(super) fn unwrap(
     stored: &Stored,
     left: Duration,
     domain: &Domain,
     seal: Option<&Seal>,
     context: &[u8],
-) -> Option<Opened> {
+    room: impl FnOnce(u64) -> bool,
+) -> Result<Opened, NotOpened> {
+    let packed = open(stored, seal, context).ok_or(NotOpened::Unreadable)?;
+    let bytes = unpacked_bytes(&packed).ok_or(NotOpened::Unreadable)?;
+    // What is unpacked, and what memory keeps of it.
+    if !room(2 * bytes as u64) {
+        return Err(NotOpened::NoMemory);
+    }
+    read(&packed, left, domain).ok_or(NotOpened::Unreadable)
+}
+
+/// The packed bytes, without their seal.
+fn open<'s>(stored: &'s Stored, seal: Option<&Seal>, context: &[u8]) -> Option<Cow<'s, [u8]>> {
     // With a key, what nobody sealed is anybody's.
-    let opened;
-    let packed: &[u8] = match (seal, stored.body.split_first()?) {
-        (Some(seal), (&SEALED, sealed)) => {
-            opened = seal.open(sealed, context)?;
-            &opened
-        }
-        (None, (&(PLAIN | ZSTD), _)) => &stored.body,
-        _ => return None,
-    };
+    match (seal, stored.body.split_first()?) {
+        (Some(seal), (&SEALED, sealed)) => seal.open(sealed, context).map(Cow::Owned),
+        (None, (&(PLAIN | ZSTD), _)) => Some(Cow::Borrowed(&*stored.body)),
+        _ => None,
+    }
+}
+
+fn read(packed: &[u8], left: Duration, domain: &Domain) -> Option<Opened> {
     let inside = unpack(packed)?;
     let (kind, age, rest) = head(&inside)?;
     let content = match kind {
@@ -135,13 +162,26 @@ fn pack(inside: &[u8]) -> Vec<u8> {
     }
 }
 
+/// How long it is once it is unpacked, as it says itself; nothing if that cannot be.
+fn unpacked_bytes(packed: &[u8]) -> Option<usize> {
+    let (kind, rest) = packed.split_first()?;
+    if *kind == PLAIN {
+        return Some(rest.len()).filter(|bytes| *bytes <= BYTES_MAX);
+    }
+    let (length, compressed) = rest.split_first_chunk().filter(|_| *kind == ZSTD)?;
+    let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+    // Room is made for what is claimed, so it must be possible.
+    let possible = compressed.len().div_ceil(ZSTD_BLOCK_BYTES_MIN) * ZSTD_BLOCK_UNPACKED_MAX;
+    Some(length).filter(|length| *length <= BYTES_MAX.min(possible))
+}
+
 fn unpack(packed: &[u8]) -> Option<Bytes> {
+    let length = unpacked_bytes(packed)?;
     let (kind, rest) = packed.split_first()?;
     if *kind == PLAIN {
         return Some(Bytes::copy_from_slice(rest));
     }
-    let (length, compressed) = rest.split_first_chunk().filter(|_| *kind == ZSTD)?;
-    let length = usize::try_from(u32::from_le_bytes(*length)).ok().filter(|length| *length <= BYTES_MAX)?;
+    let compressed = rest.get(size_of::<u32>()..)?;
     let inside = zstd::bulk::decompress(compressed, length).ok()?;
     (inside.len() == length).then(|| inside.into())
 }
@@ -179,6 +219,8 @@ mod tests {
             let length = u32::try_from(claimed).unwrap_or_default().to_le_bytes();
             assert_eq!(unpack(&[[ZSTD].as_slice(), &length, &bomb].concat()), None, "{claimed}");
         }
+        let claimed = u32::try_from(BYTES_MAX).unwrap_or_default().to_le_bytes();
+        assert_eq!(unpack(&[[ZSTD].as_slice(), &claimed, &[0; 10]].concat()), None, "ten bytes are not 16 MiB");
         assert_eq!(unpack(&[ZSTD, 1, 0]), None);
         assert_eq!(unpack(&[7, 1, 0, 0, 0, 0]), None, "a format that this release does not know");
     }

@@ -125,50 +125,9 @@ impl Cache {
     pub(super) fn retention(&self, fresh: Duration) -> Duration {
         self.rules().stale_if_error.max(fresh.min(VALIDATORS_LAST))
     }
-
-    /// The tags of a dataset; `None` where its program failed: what cannot be invalidated by tag must not be kept.
-    async fn tags(&self, dataset: Option<&Dataset>, deadline: Instant) -> Option<Vec<Arc<str>>> {
-        let (Some(program), Some(dataset)) = (self.tag_program().cloned(), dataset) else {
-            return Some(Vec::new());
-        };
-        let run = self.run_program(program, dataset.body.clone(), deadline).await;
-        let tags = run.ok().and_then(|json| parse_tags(&json));
-        if tags.is_none() {
-            self.metrics().tags_failed.inc();
-            tracing::debug!(domain = %self.collector().domain().name, "the tags program gave no array of strings");
-        }
-        tags
-    }
-}
-
-/// An array of strings, numbers or booleans; `null` members name nothing.
-fn parse_tags(json: &[u8]) -> Option<Vec<Arc<str>>> {
-    let values: Vec<serde_json::Value> = serde_json::from_slice(json).ok()?;
-    let tag = |value: serde_json::Value| match value {
-        serde_json::Value::Null => None,
-        serde_json::Value::String(text) => Some(Some(text.into())),
-        serde_json::Value::Number(number) => Some(Some(number.to_string().into())),
-        serde_json::Value::Bool(truth) => Some(Some(truth.to_string().into())),
-        _ => Some(None),
-    };
-    values.into_iter().filter_map(tag).collect()
 }
 
 /// Up to a twentieth less, so that what was collected together does not expire together.
 fn jittered(ttl: Duration) -> Duration {
     ttl.mul_f64(1.0 - fastrand::f64() / 20.0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tags_are_scalars_and_null_names_nothing() {
-        let tags = |json: &str| parse_tags(json.as_bytes()).map(|tags| tags.iter().map(ToString::to_string).collect());
-        assert_eq!(tags(r#"["a", 1, true, null]"#), Some(vec!["a".to_owned(), "1".to_owned(), "true".to_owned()]));
-        assert_eq!(tags("[]"), Some(vec![]));
-        assert_eq!(tags(r#"["a", {}]"#), None);
-        assert_eq!(tags(r#""a""#), None);
-    }
 }

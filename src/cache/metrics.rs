@@ -6,6 +6,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use super::tags::TagsRefused;
+
 /// The counters of the cache; clones share them.
 #[derive(Debug, Clone)]
 pub struct Metrics {
@@ -35,8 +37,8 @@ pub struct Metrics {
     pub(super) flights_refused: Counter,
     /// Flights that ended without a result: a panic.
     pub(super) lost: Counter,
-    /// `tags` programs that failed.
-    pub(super) tags_failed: Counter,
+    /// Datasets that were not kept for want of their tags.
+    tags_refused: Family<TagsLabels, Counter>,
     /// Flights that waited for another sidecar's.
     pub(super) fleet_waits: Counter,
     /// Claims that were lost while their flight was in the air.
@@ -49,12 +51,22 @@ pub struct Metrics {
     pub(super) redis_refused: Counter,
     /// What Redis held and could not be read: of another format, or sealed with another key.
     pub(super) redis_unreadable: Counter,
+    /// What Redis held and is larger than anything that is kept there.
+    pub(super) redis_oversized: Counter,
+    /// What Redis held and there was no memory for.
+    pub(super) redis_no_memory: Counter,
     /// Answers not kept in Redis because they are too large.
     pub(super) redis_too_large: Counter,
     /// Answers not kept in Redis because too many were on their way there.
     pub(super) redis_full: Counter,
     /// Changes of the seal keys that were refused.
     pub(super) seal_reload_failures: Counter,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TagsLabels {
+    domain: String,
+    reason: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -86,7 +98,6 @@ impl Metrics {
             abandoned: counter("flights_abandoned", "Flights given up because nobody waited for them any more"),
             flights_refused: counter("flights_refused", "Flights refused for want of memory, or for their number"),
             lost: counter("flights_lost", "Flights that ended without a result"),
-            tags_failed: counter("tags_failed", "Tags programs that failed; what they were for was not kept"),
             fleet_waits: counter("fleet_waits", "Flights that waited for another sidecar's"),
             claims_lost: counter("claims_lost", "Claims lost while their flight was in the air"),
             claims_missed: counter(
@@ -96,12 +107,29 @@ impl Metrics {
             redis_stored: counter("redis_stored", "Answers of the sources kept in Redis"),
             redis_refused: counter("redis_refused", "Answers that Redis refused, invalidated in the air"),
             redis_unreadable: counter("redis_unreadable", "Datasets in Redis of another format or seal"),
+            redis_no_memory: counter("redis_no_memory", "Datasets in Redis not read for want of memory"),
+            redis_oversized: counter("redis_oversized", "Datasets in Redis beyond 16 MiB, taken for none"),
             redis_too_large: counter("redis_too_large", "Answers not kept in Redis for their size"),
             redis_full: counter("redis_stores_dropped", "Answers not kept in Redis, too many on their way"),
             seal_reload_failures: counter("seal_reload_failures", "Changes of the seal keys that were refused"),
             flights: Gauge::default(),
+            tags_refused: Family::default(),
         };
         registry.register("flights", "Flights in the air", metrics.flights.clone());
+        let help = "Datasets served and not kept, for want of their tags";
+        registry.register("tags_failed", help, metrics.tags_refused.clone());
         metrics
+    }
+
+    /// The counters of a domain begin at nought: what has never happened is told as that.
+    pub(super) fn begin(&self, domain: &str) {
+        for reason in TagsRefused::ALL {
+            drop(self.tags_refused(domain, reason));
+        }
+    }
+
+    pub(super) fn tags_refused(&self, domain: &str, reason: TagsRefused) -> Counter {
+        let labels = TagsLabels { domain: domain.to_owned(), reason: reason.as_str() };
+        self.tags_refused.get_or_create(&labels).clone()
     }
 }

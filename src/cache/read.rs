@@ -15,6 +15,7 @@ use super::memory::{Memory, Slot, SlotPlan};
 use super::metrics::Metrics;
 use super::seal::Seal;
 use super::served::{How, ReadError, Served};
+use super::tags::RefusalCounts;
 use super::verify::Verifier;
 use super::wish::{After, Wish};
 use crate::bus::DomainBus;
@@ -41,6 +42,7 @@ struct Inner {
     bus: DomainBus,
     shared: Shared,
     board: Board,
+    tags_refused: RefusalCounts,
 }
 
 /// What the caches of one process share.
@@ -100,6 +102,7 @@ impl Cache {
     /// The cache of `collector`'s domain.
     pub fn new(collector: Arc<Collector>, bus: DomainBus, shared: Shared) -> Result<Self, CompileError> {
         let tags = collector.domain().cache.tags.as_deref().map(Program::compile).transpose()?.map(Arc::new);
+        shared.metrics.begin(&collector.domain().name);
         let (domain, plan) = (collector.domain().name.clone(), collector.domain().plan.0.clone());
         Ok(Self(Arc::new(Inner {
             tags,
@@ -111,6 +114,7 @@ impl Cache {
             bus,
             shared,
             board: Board::default(),
+            tags_refused: RefusalCounts::default(),
         })))
     }
 
@@ -180,6 +184,10 @@ impl Cache {
     /// What finds a dataset's tags.
     pub(super) fn tag_program(&self) -> Option<&Arc<Program>> {
         self.0.tags.as_ref()
+    }
+
+    pub(super) fn refusal_counts(&self) -> &RefusalCounts {
+        &self.0.tags_refused
     }
 
     pub(super) fn stores(&self) -> &Semaphore {

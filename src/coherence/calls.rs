@@ -58,7 +58,12 @@ pub enum Call {
         dataset: Stored,
     },
     /// The dataset of a place, unless it was invalidated since its fence.
-    Fetch(Place),
+    Fetch {
+        /// Which place.
+        place: Place,
+        /// The most bytes to answer with; a larger dataset is answered with its size.
+        bytes_max: u64,
+    },
     /// Whether a dataset that another store keeps is to be believed.
     Vouch {
         /// Its key.
@@ -77,6 +82,8 @@ pub enum Call {
         holder: Name,
         /// The fence of the flight that would collect.
         fence: Fence,
+        /// The most bytes of a dataset to answer with; `None`: claim it even if there is one, which the caller cannot use.
+        bytes_max: Option<u64>,
     },
     /// Ends one's claim.
     Release {
@@ -140,6 +147,8 @@ pub enum Answer {
     TooOld(Fence),
     /// A dataset.
     Hit(Fetched),
+    /// A dataset that is to be believed, of so many bytes: more than the caller would take.
+    Large(u64),
     /// No dataset that is to be believed.
     Miss,
     /// Whether what was asked was done, or is so.

@@ -155,4 +155,7 @@ pub use invalidation::{Invalidation, State};
 pub use server::{Limits, Outcome, Server};
 pub use sidecar::{Action, Config, Event, Mark, Sidecar, Start, Why};
 pub use witness::Witness;
-pub use words::{Entry, Epoch, Fence, Life, Moment, Name, PROTOCOL, Place, Published, Scope, Seq};
+pub use words::{
+    Entry, Epoch, Fence, Life, Moment, Name, PROTOCOL, Place, Published, SCOPES_BYTES_MAX, SCOPES_MAX, Scope, Seq,
+    TAG_BYTES_MAX, TAGS_MAX, are_scopes, are_tags,
+};

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::calls::{Answer, Call, Fetched, Heartbeat, Issued, Request, Stored, Told};
 use super::guards::{Guard, Guards};
 use super::stamps::Stamps;
-use super::words::{Entry, Epoch, Fence, Life, Name, Place, Published, Scope, Seq};
+use super::words::{Entry, Epoch, Fence, Life, Name, Place, Published, Scope, Seq, are_tags};
 
 /// What Redis keeps of one domain.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -104,8 +104,8 @@ impl Server {
             Call::ReadLog { after, max } => quiet(log.read(*after, *max)),
             Call::Vouch { key, tags, fence } => quiet(Answer::Done(log.believes(*fence, key, tags))),
             Call::Store { place, dataset } => quiet(Answer::Done(self.store(place, dataset))),
-            Call::Fetch(place) => quiet(self.fetch(place)),
-            Call::Claim { place, holder, fence } => quiet(self.claim(place, holder, *fence)),
+            Call::Fetch { place, bytes_max } => quiet(self.fetch(place, *bytes_max)),
+            Call::Claim { place, holder, fence, bytes_max } => quiet(self.claim(place, holder, *fence, *bytes_max)),
             Call::Release { place, holder } => quiet(Answer::Done(self.release(place, holder))),
         }
     }
@@ -134,6 +134,9 @@ impl Server {
 
     fn store(&mut self, place: &Place, dataset: &Stored) -> bool {
         let Some(log) = &self.log else { return false };
+        if !are_tags(&dataset.tags) {
+            return false;
+        }
         let refuses = self.guards.hold(Guard::WriteFence);
         if refuses && !log.believes(dataset.fence, &place.key, &dataset.tags) {
             return false;
@@ -142,7 +145,7 @@ impl Server {
         true
     }
 
-    fn fetch(&self, place: &Place) -> Answer {
+    fn fetch(&self, place: &Place, bytes_max: u64) -> Answer {
         let (Some(log), Some(dataset)) = (&self.log, self.datasets.get(&self.filed(place))) else {
             return Answer::Miss;
         };
@@ -150,16 +153,22 @@ impl Server {
         if looks && !log.believes(dataset.fence, &place.key, &dataset.tags) {
             return Answer::Miss;
         }
+        let bytes = u64::try_from(dataset.body.len()).unwrap_or(u64::MAX);
+        if bytes > bytes_max {
+            return Answer::Large(bytes);
+        }
         Answer::Hit(Fetched { vouched: log.end(), left: Duration::ZERO, dataset: dataset.clone() })
     }
 
     /// Grants the claim if nobody else holds it, or if what its holder collects is outdated already; unless the dataset is
     /// there.
-    fn claim(&mut self, place: &Place, holder: &Name, fence: Fence) -> Answer {
+    fn claim(&mut self, place: &Place, holder: &Name, fence: Fence, bytes_max: Option<u64>) -> Answer {
         let Some(log) = self.log.as_ref().filter(|log| log.epoch == fence.epoch) else { return Answer::OtherLife };
         let is_holder = self.claims.get(place).is_some_and(|claim| claim.holder == *holder);
-        if let (false, hit @ Answer::Hit(_)) = (is_holder, self.fetch(place)) {
-            return hit;
+        if let Some(bytes_max) = bytes_max.filter(|_| !is_holder)
+            && let there @ (Answer::Hit(_) | Answer::Large(_)) = self.fetch(place, bytes_max)
+        {
+            return there;
         }
         if let Some(claim) = self.claims.get(place) {
             let alive = claim.fence.epoch == log.epoch && log.stamps.believe_in_the_air(claim.fence.seq, &place.key);
@@ -269,6 +278,6 @@ impl Log {
     }
 
     fn believes(&self, fence: Fence, key: &str, tags: &[Arc<str>]) -> bool {
-        fence.epoch == self.epoch && self.stamps.believe(fence.seq, key, tags)
+        fence.epoch == self.epoch && are_tags(tags) && self.stamps.believe(fence.seq, key, tags)
     }
 }

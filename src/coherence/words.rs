@@ -8,6 +8,20 @@ use std::time::Duration;
 /// The number of the protocol that this release speaks; scripts pass it, the log's meta key holds the one in use.
 pub const PROTOCOL: u32 = 1;
 
+/// The most tags of a dataset: each costs Redis a look at its stamp whenever the dataset is read, written or claimed.
+pub const TAGS_MAX: usize = 64;
+/// The most bytes of a tag.
+pub const TAG_BYTES_MAX: usize = 512;
+/// The most keys and tags of one entry of the log: each costs Redis a stamp.
+pub const SCOPES_MAX: usize = 1_000;
+/// The most bytes of their kinds and names together.
+pub const SCOPES_BYTES_MAX: usize = 64 * 1024;
+
+/// Whether a dataset may have these tags.
+pub fn are_tags(tags: &[Arc<str>]) -> bool {
+    tags.len() <= TAGS_MAX && tags.iter().all(|tag| tag.len() <= TAG_BYTES_MAX)
+}
+
 /// A point on the owner's own monotonic clock, which must also run while the machine sleeps.
 ///
 /// Moments of two owners are never compared: nothing in the protocol sends one.
@@ -65,6 +79,22 @@ pub enum Scope {
     Key(Arc<str>),
     /// The datasets that carry this tag.
     Tag(Arc<str>),
+}
+
+impl Scope {
+    /// What it counts towards [`SCOPES_BYTES_MAX`].
+    pub fn bytes(&self) -> usize {
+        let kind = "key".len();
+        match self {
+            Self::All => kind,
+            Self::Key(name) | Self::Tag(name) => kind + name.len(),
+        }
+    }
+}
+
+/// Whether one entry of the log may name all of these.
+pub fn are_scopes(scopes: &[Scope]) -> bool {
+    scopes.len() <= SCOPES_MAX && scopes.iter().map(Scope::bytes).sum::<usize>() <= SCOPES_BYTES_MAX
 }
 
 /// One invalidation in the log: one `seq`, however many scopes its caller named.

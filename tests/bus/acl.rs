@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bfb::bus::{Claimed, Kind, LIMITS, Names, PERMISSIONS, Settings, What};
+use bfb::bus::{Claimed, Kind, LIMITS, Names, PERMISSIONS, READY_BYTES, Settings, What};
 use bfb::coherence::{Place, Scope, Stored};
 use tempfile::NamedTempFile;
 
-use super::support::{DOMAIN, LEASE, Member, PATIENCE, keys};
+use super::support::{DOMAIN, LEASE, Member, PATIENCE, fetched, keys};
 use crate::support::redis::{Redis, SEVEN, kind, version};
 
 /// What every client sends before it has a user: Redis asks no permission for it.
@@ -68,10 +68,10 @@ async fn datasets(one: &Member, two: &Member) {
     let place = Place { key: "44".into(), plan: "p".into() };
     let (fence, holder) = (one.domain.fence().unwrap(), one.domain.claimant());
     let dataset = Stored { fence, tags: vec!["gold".into()], body: Arc::from(&b"{}"[..]) };
-    assert_eq!(one.domain.claim(&place, &holder, fence, PATIENCE).await, Ok(Claimed::Mine));
+    assert_eq!(one.domain.claim(&place, &holder, fence, PATIENCE, Some(READY_BYTES)).await, Ok(Claimed::Mine));
     assert!(one.domain.store(place.clone(), dataset.clone(), PATIENCE).await.unwrap());
     assert_eq!(one.domain.release(place.clone(), holder).await, Ok(true));
-    assert_eq!(two.domain.fetch(place.clone()).await.unwrap().unwrap().dataset, dataset);
+    assert_eq!(fetched(&two.domain, place.clone()).await.unwrap().unwrap().dataset, dataset);
     assert!(two.domain.vouch(place.key.clone(), vec![], fence).await.unwrap());
 }
 

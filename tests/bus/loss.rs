@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bfb::bus::{Fault, Names, READ_MAX, What, invalidate_script};
 use bfb::coherence::{Place, Why};
 
-use super::support::{DOMAIN, LEASE, Member, PATIENCE, keys};
+use super::support::{DOMAIN, LEASE, Member, PATIENCE, fetched, keys};
 use crate::support::link::{Cut, Link, Way};
 use crate::support::redis::Redis;
 
@@ -123,7 +123,7 @@ async fn a_newer_protocol_is_a_lost_bus() {
     one.until("lose its lease", |member| !member.domain.lease_held()).await;
     assert_eq!(one.bus.standing().domains[0].newer_protocol, Some(99));
     let place = Place { key: "42".into(), plan: "p".into() };
-    assert_eq!(one.domain.fetch(place).await, Err(Fault::Newer(99)));
+    assert_eq!(fetched(&one.domain, place).await, Err(Fault::Newer(99)));
     assert_eq!(one.domain.invalidate(keys(&["42"])).await.unwrap_err(), Fault::Newer(99));
 }
 
@@ -135,7 +135,7 @@ async fn a_redis_that_stands_still_holds_nobody_up() {
     redis.pause();
     let (begun, asked) = (Instant::now(), 100);
     for _ in 0..asked {
-        assert!(one.domain.fetch(place.clone()).await.is_err());
+        assert!(fetched(&one.domain, place.clone()).await.is_err());
     }
     let took = begun.elapsed();
     assert!(took < READ_MAX * asked / 4, "{asked} reads waited {took:?}");
@@ -144,7 +144,7 @@ async fn a_redis_that_stands_still_holds_nobody_up() {
     one.until("hold its lease", |member| member.domain.lease_held()).await;
     // The lease may be held by a late answer, while the connections are being made anew.
     let until = Instant::now() + PATIENCE;
-    while one.domain.fetch(place.clone()).await != Ok(None) {
+    while fetched(&one.domain, place.clone()).await != Ok(None) {
         assert!(Instant::now() < until, "Redis is never asked again");
         tokio::task::yield_now().await;
     }

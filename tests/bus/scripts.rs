@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bfb::bus::{LIMITS, Names, Scripts, answer, news};
+use bfb::bus::{LIMITS, Names, READY_BYTES, Scripts, answer, news};
 use bfb::coherence::{
     Answer, Call, Epoch, Fence, Guards, Heartbeat, Life, Limits, Name, Place, Published, Request, Scope, Server, Stored,
 };
@@ -44,9 +44,9 @@ enum Idea {
     Progress { token: Ago, lapsed: bool, settles: bool, laggard: Option<Name> },
     ReadLog { after: Ago, max: usize },
     Store { place: Place, fence: Ago, tags: Vec<Arc<str>>, body: Vec<u8> },
-    Fetch(Place),
+    Fetch { place: Place, bytes_max: u64 },
     Vouch { key: Arc<str>, tags: Vec<Arc<str>>, fence: Ago },
-    Claim { place: Place, holder: Name, fence: Ago },
+    Claim { place: Place, holder: Name, fence: Ago, bytes_max: Option<u64> },
     Release { place: Place, holder: Name },
 }
 
@@ -93,9 +93,10 @@ fn idea() -> impl Strategy<Value = Idea> {
         3 => (ago(), 1..5_usize).prop_map(|(after, max)| Idea::ReadLog { after, max }),
         4 => (place(), ago(), tags(), vec(any::<u8>(), 0..8))
             .prop_map(|(place, fence, tags, body)| Idea::Store { place, fence, tags, body }),
-        4 => place().prop_map(Idea::Fetch),
+        4 => (place(), 0..8_u64).prop_map(|(place, bytes_max)| Idea::Fetch { place, bytes_max }),
         3 => (key(), tags(), ago()).prop_map(|(key, tags, fence)| Idea::Vouch { key, tags, fence }),
-        3 => (place(), name(), ago()).prop_map(|(place, holder, fence)| Idea::Claim { place, holder, fence }),
+        3 => (place(), name(), ago(), prop::option::of(0..8_u64))
+            .prop_map(|(place, holder, fence, bytes_max)| Idea::Claim { place, holder, fence, bytes_max }),
         1 => (place(), name()).prop_map(|(place, holder)| Idea::Release { place, holder }),
     ]
 }
@@ -166,9 +167,11 @@ impl Twins {
             Idea::Store { place, fence: ago, tags, body } => {
                 Call::Store { place, dataset: Stored { fence: fence(ago), tags, body: body.into() } }
             }
-            Idea::Fetch(place) => Call::Fetch(place),
+            Idea::Fetch { place, bytes_max } => Call::Fetch { place, bytes_max },
             Idea::Vouch { key, tags, fence: ago } => Call::Vouch { key, tags, fence: fence(ago) },
-            Idea::Claim { place, holder, fence: ago } => Call::Claim { place, holder, fence: fence(ago) },
+            Idea::Claim { place, holder, fence: ago, bytes_max } => {
+                Call::Claim { place, holder, fence: fence(ago), bytes_max }
+            }
             Idea::Release { place, holder } => Call::Release { place, holder },
         }
     }
@@ -278,13 +281,13 @@ fn a_server_that_restarts_begins_a_new_epoch_with_its_data_and_without() {
         }
         let mut after = Twins::new(&redis, LIMITS);
         after.fresh = twins.fresh + 1;
-        let (answered, _) = after.ask(&request(&after, Call::Fetch(place.clone())));
+        let (answered, _) = after.ask(&request(&after, Call::Fetch { place: place.clone(), bytes_max: READY_BYTES }));
         assert_eq!(answered, Answer::OtherLife, "with data: {keeps}");
         let idea = Idea::Heartbeat { name: Name("ann".into()), lease: 3_000, applied: None, settles: false };
         let (told, _) = after.ask(&request(&after, after.call(idea)));
         let Answer::Told(told) = told else { panic!("{told:?}") };
         assert!(told.end.seq == 0 && !before.contains(&told.end.epoch) && !told.settled);
-        let (answered, _) = after.ask(&request(&after, Call::Fetch(place)));
+        let (answered, _) = after.ask(&request(&after, Call::Fetch { place, bytes_max: READY_BYTES }));
         assert_eq!(answered, Answer::Miss, "what was stored in the life before is not believed");
     }
 }

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bfb::bus::{Bus, DomainBus, Happening, Metrics, Settings, What};
-use bfb::coherence::{Name, Scope};
+use bfb::bus::{Bus, DomainBus, Fault, Happening, Lookup, Metrics, READY_BYTES, Settings, What};
+use bfb::coherence::{Fetched, Name, Place, Scope};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, oneshot};
 use tokio::task::JoinHandle;
@@ -111,4 +111,13 @@ impl Member {
 
 pub(super) fn keys(keys: &[&str]) -> Arc<[Scope]> {
     keys.iter().map(|&key| Scope::Key(key.into())).collect()
+}
+
+/// A small dataset, if Redis has it.
+pub(super) async fn fetched(domain: &DomainBus, place: Place) -> Result<Option<Fetched>, Fault> {
+    Ok(match domain.fetch(place, READY_BYTES).await? {
+        Lookup::Hit(fetched) => Some(fetched),
+        Lookup::Miss => None,
+        Lookup::Large(bytes) => panic!("a dataset of {bytes} bytes is not small"),
+    })
 }

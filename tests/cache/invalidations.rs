@@ -92,7 +92,7 @@ async fn what_has_no_tags_to_go_by_is_not_kept() {
     for n in 1..=2 {
         assert_eq!(sidecar.get(PATH).await.text(), format!("{{\"part\":{{\"n\":{n}}}}}"));
     }
-    assert_eq!(sidecar.metric("bfb_tags_failed_total", &[]).await, Some(2.0));
+    assert_eq!(sidecar.metric("bfb_tags_failed_total", &[("reason", "program-failed")]).await, Some(2.0));
 }
 
 #[tokio::test]

@@ -10,8 +10,9 @@ use super::super::clock;
 use super::super::connection::Links;
 use super::super::core::Domain;
 use super::super::fault::Fault;
+use super::super::frames::Outgrown;
 use super::super::happening::What;
-use super::{BACKOFF, Done, Driver, Known, LEAVE_MAX};
+use super::{BACKOFF, Done, Driver, Known, LEAVE_MAX, SAY_AGAIN};
 use crate::coherence::{Call, Event};
 
 impl Driver {
@@ -56,11 +57,25 @@ impl Driver {
 
     /// The connections broke.
     pub(super) fn lost(&mut self) {
+        let fault = self.note_outgrown().map_or(Fault::Lost, Fault::Outgrown);
         tracing::warn!("lost the connection to redis");
-        self.set_links(None, Some(Fault::Lost));
+        self.set_links(None, Some(fault.clone()));
         self.handle_all(&Event::LinkLost);
-        self.core.tell_of_links(What::Disconnected(Fault::Lost));
+        self.core.tell_of_links(What::Disconnected(fault));
         self.connect_later();
+    }
+
+    /// Counts what a server sent beyond what was asked for, and says it, though not each time.
+    pub(super) fn note_outgrown(&mut self) -> Option<Outgrown> {
+        let cause = self.inbox.take_outgrown()?;
+        let (fault, now) = (Fault::Outgrown(cause), clock::now());
+        self.core.metrics.fault(&fault);
+        let is_said = self.outgrown.is_some_and(|(said, at)| said == cause && now.since(at) < SAY_AGAIN);
+        if !is_said {
+            tracing::warn!(%fault, "is this a redis, and ours alone?");
+            self.outgrown = Some((cause, now));
+        }
+        Some(cause)
     }
 
     pub(super) fn connect_later(&mut self) {

@@ -1,9 +1,9 @@
 //! Which of the commands that a sidecar needs its user may do. Each is sent as itself, in a form that is looked at for its
 //! permission and then does nothing: what writes has an argument that is refused after that, or names what is not there.
 
-use redis::aio::MultiplexedConnection;
 use redis::{Cmd, RedisError};
 
+use super::super::endpoint::Connection;
 use super::super::fault::Fault;
 use super::super::names::Names;
 use super::super::permissions::{Kind, PERMISSIONS};
@@ -48,7 +48,7 @@ impl Refusals {
 }
 
 /// Tries everything that a sidecar sends to a Redis of this kind.
-pub(super) async fn ask(connection: &mut MultiplexedConnection, names: &Names, kind: Kind) -> Result<Refusals, Fault> {
+pub(super) async fn ask(connection: &mut Connection, names: &Names, kind: Kind) -> Result<Refusals, Fault> {
     let mut refused = Refusals::default();
     for permission in PERMISSIONS.iter().filter(|permission| permission.is_needed_on(kind)) {
         if let Err(error) = harmless(permission.command, names).exec_async(connection).await {
@@ -77,10 +77,10 @@ fn harmless(command: &str, names: &Names) -> Cmd {
         "zadd" => cmd.arg(key).arg("none").arg("a"),
         "xadd" => cmd.arg(key).arg("0-0").arg("a").arg("b"),
         "set" => cmd.arg(key).arg("").arg("PX").arg(0),
-        "hmget" | "hget" | "hdel" | "zscore" => cmd.arg(key).arg("a"),
+        "hmget" | "hget" | "hdel" | "hstrlen" | "zscore" => cmd.arg(key).arg("a"),
         "xrange" => cmd.arg(key).arg("-").arg("+").arg("COUNT").arg(1),
         "pexpire" => cmd.arg(key).arg(1),
-        "hgetall" | "zcard" | "zpopmin" | "get" | "del" | "pttl" => cmd.arg(key),
+        "hgetall" | "hlen" | "zcard" | "zpopmin" | "get" | "strlen" | "del" | "unlink" | "pttl" => cmd.arg(key),
         // `asking`, `cluster|slots`.
         _ => &mut cmd,
     };

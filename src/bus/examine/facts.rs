@@ -4,8 +4,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
-
+use super::super::endpoint::Connection;
 use super::super::fault::Fault;
 
 /// How one server is set.
@@ -101,7 +100,7 @@ impl Facts {
 }
 
 /// Asks; nothing if it does not even let its user have `INFO`.
-pub(super) async fn ask(connection: &mut MultiplexedConnection) -> Result<Option<Facts>, Fault> {
+pub(super) async fn ask(connection: &mut Connection) -> Result<Option<Facts>, Fault> {
     let info: String = match redis::cmd("INFO").query_async(connection).await.map_err(Fault::from) {
         Ok(info) => info,
         Err(Fault::Refused(code)) if code == "NOPERM" => return Ok(None),
@@ -113,7 +112,7 @@ pub(super) async fn ask(connection: &mut MultiplexedConnection) -> Result<Option
     Ok(Some(facts))
 }
 
-async fn config(connection: &mut MultiplexedConnection) -> Option<Config> {
+async fn config(connection: &mut Connection) -> Option<Config> {
     let mut get = async |name: &'static str| {
         let asked = redis::cmd("CONFIG").arg("GET").arg(name).query_async(connection).await;
         asked.map(|mut found: HashMap<String, String>| found.remove(name)).ok()

@@ -3,8 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
-
+use super::super::endpoint::Connection;
 use super::super::fault::Fault;
 use super::super::names::Names;
 use super::facts::Facts;
@@ -43,7 +42,7 @@ pub struct Registered {
 
 /// Reads it; nothing if there is none.
 pub(super) async fn read(
-    connection: &mut MultiplexedConnection,
+    connection: &mut Connection,
     names: &Names,
     facts: Option<&Facts>,
 ) -> Result<Option<Log>, Fault> {

@@ -4,12 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
 use tokio::time::Instant;
 
 use super::super::answers::answer;
 use super::super::core::Core;
+use super::super::endpoint::Connection;
 use super::super::fault::Fault;
+use super::super::handle::READY_BYTES;
 use super::super::names::Names;
 use super::super::scripts::{LIMITS, Scripts};
 use crate::coherence::{Answer, Call, Fence, Heartbeat, Name, Place, Scope, Stored};
@@ -34,7 +35,7 @@ pub enum Trial {
 }
 
 struct Trying<'a> {
-    connection: &'a mut MultiplexedConnection,
+    connection: &'a mut Connection,
     names: &'a Names,
     scripts: Scripts,
 }
@@ -42,7 +43,7 @@ struct Trying<'a> {
 type Failed = (&'static str, Fault);
 
 /// The median of some round trips, with a command that every user of ours may do.
-pub(super) async fn round_trip(connection: &mut MultiplexedConnection, names: &Names) -> Result<Duration, Fault> {
+pub(super) async fn round_trip(connection: &mut Connection, names: &Names) -> Result<Duration, Fault> {
     let mut took = Vec::with_capacity(TIMED);
     for _ in 0..TIMED {
         let began = Instant::now();
@@ -53,7 +54,7 @@ pub(super) async fn round_trip(connection: &mut MultiplexedConnection, names: &N
 }
 
 /// Runs every script.
-pub(super) async fn run(connection: &mut MultiplexedConnection, names: &Names) -> Trial {
+pub(super) async fn run(connection: &mut Connection, names: &Names) -> Trial {
     let mut trying = Trying { connection, names, scripts: Scripts::new(LIMITS) };
     let tried = trying.life().await;
     match (tried, trying.clean().await) {
@@ -110,11 +111,11 @@ impl Trying<'_> {
     async fn datasets(&mut self, fence: Fence, holder: &Name) -> Result<(), Failed> {
         let done = |it: &Answer| *it == Answer::Done(true);
         let dataset = Stored { fence, tags: vec!["tag".into()], body: Arc::from(&b"{}"[..]) };
-        let claim = Call::Claim { place: place(), holder: holder.clone(), fence };
+        let claim = Call::Claim { place: place(), holder: holder.clone(), fence, bytes_max: Some(READY_BYTES) };
         self.expect("claim", claim, done).await?;
         self.expect("store", Call::Store { place: place(), dataset: dataset.clone() }, done).await?;
         let hit = |it: &Answer| matches!(it, Answer::Hit(fetched) if fetched.dataset == dataset);
-        self.expect("fetch", Call::Fetch(place()), hit).await?;
+        self.expect("fetch", Call::Fetch { place: place(), bytes_max: READY_BYTES }, hit).await?;
         self.expect("vouch", Call::Vouch { key: place().key, tags: vec![], fence }, done).await?;
         self.expect("release", Call::Release { place: place(), holder: holder.clone() }, done).await
     }

@@ -1,6 +1,8 @@
 -- KEYS[4] the claim on a place, [5] the place. ARGV[3] and [4] the flight's epoch and seq, [5] who asks, [6] time to live in
--- ms, [7] key. Answers the dataset if it is there by now, so that nobody collects what has just been kept; else `done`; or
--- `held` and by whom. A claim whose flight is outdated already binds nobody.
+-- ms, [7] key, [8] the most bytes of a dataset to answer with, or '' to claim even where there is one. Answers the dataset,
+-- or its size, if it is there by now, so that nobody collects what has just been kept; else `done`; or `held` and by whom. A
+-- claim whose flight is outdated already binds nobody, nor does one that is longer than any of ours.
+local CLAIM_BYTES_MAX = 512
 local refusal = open(false)
 if refusal then
   return refusal
@@ -8,15 +10,16 @@ end
 if ARGV[3] ~= log.epoch then
   return { 'other-life' }
 end
-local holder, epoch, seq = string.match(redis.call('GET', KEYS[4]) or '', '^(%S+) (%x+) (%d+)')
-if holder ~= ARGV[5] then
-  local there = dataset_at(KEYS[5], ARGV[7])
+local claim = redis.call('STRLEN', KEYS[4]) <= CLAIM_BYTES_MAX and redis.call('GET', KEYS[4])
+local holder, epoch, seq = string.match(claim or '', '^(%S+) (%x+) (%d+)')
+if holder ~= ARGV[5] and ARGV[8] ~= '' then
+  local there = dataset_at(KEYS[5], ARGV[7], tonumber(ARGV[8]))
   if there then
     return there
   end
 end
 if holder and holder ~= ARGV[5] and epoch == log.epoch then
-  seq = tonumber(seq)
+  seq = number(seq) or 0
   -- Nobody knows the tags of a dataset that is still in the air: any tag's stamp counts.
   if log.tag <= seq and believes(seq, ARGV[7], {}) then
     return { 'held', holder }

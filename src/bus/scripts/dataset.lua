@@ -1,18 +1,37 @@
 -- The dataset at `place`, if it is to be believed: `hit`, epoch, the log's seq, the fence's seq, how many ms it has left,
--- the bytes, the tags. Nothing if there is none; one of another format is none.
-local function dataset_at(place, key)
-  local dataset = redis.call('HMGET', place, 'format', 'epoch', 'seq', 'tags', 'body')
+-- the bytes, the tags; where the bytes are more than `most`, `large` and how many they are. Nothing if there is none; one of
+-- another format is none. Nothing is read before its size was asked.
+local TAGS_TEXT_MAX = TAGS_MAX * (6 * TAG_BYTES_MAX + 3) + 2
+
+local function dataset_at(place, key, most)
+  local body = redis.call('HSTRLEN', place, 'body')
+  if body == 0 or redis.call('HSTRLEN', place, 'tags') > TAGS_TEXT_MAX then
+    return nil
+  end
+  for _, field in ipairs({ 'format', 'epoch', 'seq' }) do
+    if redis.call('HSTRLEN', place, field) > FIELD_BYTES_MAX then
+      return nil
+    end
+  end
+  local dataset = redis.call('HMGET', place, 'format', 'epoch', 'seq', 'tags')
   if dataset[1] ~= '1' or dataset[2] ~= log.epoch then
     return nil
   end
-  local tags = cjson.decode(dataset[4])
-  if not believes(tonumber(dataset[3]), key, tags) then
+  local are_read, tags = pcall(cjson.decode, dataset[4] or '')
+  local seq = number(dataset[3])
+  if not are_read or type(tags) ~= 'table' or not are_tags(tags) then
     return nil
   end
+  if not seq or not believes(seq, key, tags) then
+    return nil
+  end
+  if body > most then
+    return { 'large', text(body) }
+  end
   local left = math.max(redis.call('PTTL', place), 0)
-  local answer = { 'hit', log.epoch, text(log.seq), dataset[3], text(left), dataset[5] }
-  for _, tag in ipairs(tags) do
-    table.insert(answer, tag)
+  local answer = { 'hit', log.epoch, text(log.seq), dataset[3], text(left), redis.call('HGET', place, 'body') }
+  for at = 1, #tags do
+    table.insert(answer, tags[at])
   end
   return answer
 end

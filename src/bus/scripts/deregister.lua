@@ -4,7 +4,7 @@ if refusal then
   return refusal
 end
 local field = 'r:' .. ARGV[3]
-local known = redis.call('HGET', META, field)
+local known = registered(field)
 if not known then
   return done(false)
 end

@@ -1,6 +1,6 @@
--- KEYS[4] where. ARGV[3] key. Answers the dataset, or `miss`.
+-- KEYS[4] where. ARGV[3] key, [4] the most bytes to answer with. Answers the dataset, or its size, or `miss`.
 local refusal = open(false)
 if refusal then
   return refusal
 end
-return dataset_at(KEYS[4], ARGV[3]) or { 'miss' }
+return dataset_at(KEYS[4], ARGV[3], tonumber(ARGV[4])) or { 'miss' }

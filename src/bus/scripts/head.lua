@@ -10,16 +10,41 @@
 -- follows). `other-life`: the log is of another life of the server. In both cases nothing was done.
 local META, LOG, STAMPS = KEYS[1], KEYS[2], KEYS[3]
 local ENTRIES_MAX, STAMPS_MAX = 10000, 100000
+-- What a call may name, what a log may hold, and what a dataset may be. Whatever stands in Redis beyond it is not read.
+local TAGS_MAX, TAG_BYTES_MAX, BODY_BYTES_MAX = 64, 512, 16777280
+local SIDECARS_MAX, NAME_BYTES_MAX = 20000, 256
+local FIELDS = { 'protocol', 'life', 'epoch', 'seq', 'settled', 'leases', 'all', 'tag', 'floor', 'stamps' }
+local FIELD_BYTES_MAX, LEASES_BYTES_MAX = 128, 4096
 local log
 
 local function text(number)
   return string.format('%.0f', number)
 end
 
+-- A number as `text` writes it, small enough to be counted on exactly; nothing of anything else.
+local function number(value)
+  return value and #value <= 15 and string.find(value, '^%d+$') and tonumber(value) or nil
+end
+
 -- One life of one server: a restarted one has another run id, a promoted one too.
 local function life()
   local server, replication = redis.call('INFO', 'server'), redis.call('INFO', 'replication')
   return string.match(server, 'run_id:(%x+)') .. '/' .. string.match(replication, 'master_replid:(%x+)')
+end
+
+-- Whether the meta key is what a script of bfb leaves there. What is larger is not read: it is no log, and whoever may
+-- begins another.
+local function is_meta()
+  if redis.call('HLEN', META) > SIDECARS_MAX + 2 * #FIELDS then
+    return false
+  end
+  for at = 1, #FIELDS do
+    local most = FIELDS[at] == 'leases' and LEASES_BYTES_MAX or FIELD_BYTES_MAX
+    if redis.call('HSTRLEN', META, FIELDS[at]) > most then
+      return false
+    end
+  end
+  return true
 end
 
 -- Stamps that were evicted or deleted beside the meta key would be missed by nobody: their number is in the meta key.
@@ -31,7 +56,7 @@ local function begin(life)
   if #ARGV[2] ~= 32 or string.find(ARGV[2], '[^0-9a-f]') then
     return redis.error_reply('ERR bfb: ARGV[2] must be 32 hex digits in lower case')
   end
-  redis.call('DEL', META, LOG, STAMPS)
+  redis.call('UNLINK', META, LOG, STAMPS)
   redis.call('HSET', META, 'protocol', ARGV[1], 'life', life, 'epoch', ARGV[2], 'seq', '0', 'settled', '0',
     'leases', '', 'all', '0', 'tag', '0', 'floor', '0', 'stamps', '0')
   log = { epoch = ARGV[2], seq = 0, settled = '0', leases = '', all = 0, tag = 0, floor = 0 }
@@ -39,20 +64,46 @@ end
 
 -- Fills `log`, or returns the answer to give instead.
 local function open(begins)
-  local meta = redis.call('HMGET', META, 'protocol', 'life', 'epoch', 'seq', 'settled', 'leases', 'all', 'tag', 'floor',
-    'stamps')
-  if meta[1] and tonumber(meta[1]) > tonumber(ARGV[1]) then
+  local meta = is_meta() and redis.call('HMGET', META, unpack(FIELDS)) or {}
+  local protocol = number(meta[1])
+  if protocol and protocol > tonumber(ARGV[1]) then
     return { 'newer', meta[1] }
   end
   local life = life()
-  if not is_of(life, meta) then
+  local seq, all, tag, floor = number(meta[4]), number(meta[7]), number(meta[8]), number(meta[9])
+  local is_whole = protocol and meta[3] and seq and meta[5] and meta[6] and all and tag and floor
+  if not is_whole or not is_of(life, meta) then
     if begins then
       return begin(life)
     end
     return { 'other-life' }
   end
-  log = { epoch = meta[3], seq = tonumber(meta[4]), settled = meta[5], leases = meta[6], all = tonumber(meta[7]),
-    tag = tonumber(meta[8]), floor = tonumber(meta[9]) }
+  log = { epoch = meta[3], seq = seq, settled = meta[5], leases = meta[6], all = all, tag = tag, floor = floor }
+end
+
+-- Whether there are no more tags than a dataset may have, none of them longer than it may be.
+local function are_tags(tags)
+  if #tags > TAGS_MAX then
+    return false
+  end
+  for at = 1, #tags do
+    if type(tags[at]) ~= 'string' or #tags[at] > TAG_BYTES_MAX then
+      return false
+    end
+  end
+  return true
+end
+
+-- The arguments from one place on, as tags; nothing if they cannot be a dataset's.
+local function tags_from(first)
+  if #ARGV - first + 1 > TAGS_MAX then
+    return nil
+  end
+  local tags = {}
+  for at = first, #ARGV do
+    table.insert(tags, ARGV[at])
+  end
+  return are_tags(tags) and tags or nil
 end
 
 -- Whether nothing has invalidated the key or a tag since `seq`.

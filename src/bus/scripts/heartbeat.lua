@@ -4,13 +4,16 @@ local refusal = open(true)
 if refusal then
   return refusal
 end
+if #ARGV[3] > NAME_BYTES_MAX or not number(ARGV[4]) then
+  return redis.error_reply('ERR bfb: a name has at most 256 bytes, and a lease is a number of ms')
+end
 local here = ARGV[5] == log.epoch
-local reported = here and tonumber(ARGV[6]) or 0
+local reported = here and number(ARGV[6]) or 0
 if here and ARGV[7] == '1' then
   settle()
 end
 local field, leases = 'r:' .. ARGV[3], log.leases
-local known = redis.call('HGET', META, field)
+local known = registered(field)
 if known then
   local _, before, lease = registration(known)
   reported = math.max(reported, before)
@@ -20,6 +23,9 @@ if known then
   end
 else
   count(ARGV[4], 1)
+end
+if #log.leases > LEASES_BYTES_MAX then
+  return redis.error_reply('ERR bfb: the sidecars of the domain name too many different leases')
 end
 redis.call('HSET', META, field, text(log.seq) .. ' ' .. text(reported) .. ' ' .. ARGV[4])
 if log.leases ~= leases then

@@ -5,6 +5,7 @@
 --
 -- ARGV[3] '', or `EPOCH:SEQ`: does nothing if everything named is stamped above that already (for hints).
 -- ARGV[4…] pairs: `key` and a key, `tag` and a tag, or `all` and ''. A kind that a reader does not know means all.
+-- At most 1000 pairs, whose names have at most 65536 bytes together: what names more is to be sent in several calls.
 -- Answers `issued`, epoch, seq, the longest lease registered in ms, '1' if the epoch is settled, the sidecars registered.
 local refusal = open(true)
 if refusal then
@@ -12,6 +13,15 @@ if refusal then
 end
 if #ARGV < 5 or #ARGV % 2 == 0 then
   return redis.error_reply('ERR bfb: nothing to invalidate, or a kind without its name')
+end
+
+local SCOPES_MAX, SCOPES_BYTES_MAX = 1000, 65536
+local bytes = 0
+for at = 4, #ARGV, 2 do
+  bytes = bytes + #ARGV[at] + #ARGV[at + 1]
+end
+if #ARGV - 3 > 2 * SCOPES_MAX or bytes > SCOPES_BYTES_MAX then
+  return redis.error_reply('ERR bfb: more than 1000 keys and tags, or more than 65536 bytes of them: send several calls')
 end
 
 local function issued()
@@ -43,7 +53,7 @@ end
 local function stamp(kind, name)
   local named = member(kind, name)
   if not named then
-    redis.call('DEL', STAMPS)
+    redis.call('UNLINK', STAMPS)
     log.all, log.floor, log.tag = log.seq, log.seq, log.seq
     return
   end

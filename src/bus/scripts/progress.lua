@@ -12,7 +12,7 @@ if ARGV[6] == '1' then
   settle()
 end
 local answer, seq, leases = { 'progress', log.settled }, tonumber(ARGV[4]), log.leases
-local laggard = ARGV[5] ~= '1' and ARGV[7] ~= '' and redis.call('HGET', META, 'r:' .. ARGV[7])
+local laggard = ARGV[5] ~= '1' and ARGV[7] ~= '' and registered('r:' .. ARGV[7])
 if laggard then
   local _, reported = registration(laggard)
   if reported < seq then
@@ -20,11 +20,12 @@ if laggard then
     return answer
   end
 end
+-- `open` has asked how many fields there are.
 local meta = redis.call('HGETALL', META)
 for at = 1, #meta, 2 do
   if string.sub(meta[at], 1, 2) == 'r:' then
     -- Of a large registry this is most of the work: it reads no more than it needs.
-    if tonumber(string.match(meta[at + 1], ' (%d+)')) < seq then
+    if (number(string.match(meta[at + 1], '^%d+ (%d+)')) or 0) < seq then
       table.insert(answer, string.sub(meta[at], 3))
     end
     if ARGV[5] == '1' then

@@ -1,5 +1,7 @@
 -- ARGV[3] and [4] the epoch and seq after which to read, [5] the most entries to answer with.
--- Answers `log`, epoch, then seq and scopes of each entry; or `too-old`, epoch, seq.
+-- Answers `log`, epoch, then seq and scopes of each entry; or `too-old`, epoch, seq. The answer ends once it is long, after one
+-- entry at least. An entry that is longer than any of ours is answered without its scopes, which means all.
+local PAGE_BYTES_MAX, ENTRY_BYTES_MAX, STEP = 524288, 524288, 16
 local refusal = open(false)
 if refusal then
   return refusal
@@ -13,9 +15,20 @@ local next = first and tonumber(string.match(first[1], '^%d+')) or math.huge
 if after < log.seq and next > after + 1 then
   return { 'too-old', log.epoch, text(log.seq) }
 end
-local answer = { 'log', log.epoch }
-for _, entry in ipairs(redis.call('XRANGE', LOG, text(after + 1), '+', 'COUNT', ARGV[5])) do
-  table.insert(answer, string.match(entry[1], '^%d+'))
-  table.insert(answer, entry[2][2])
+local answer, bytes, left = { 'log', log.epoch }, 0, tonumber(ARGV[5])
+while left > 0 and bytes < PAGE_BYTES_MAX do
+  local entries = redis.call('XRANGE', LOG, text(after + 1), '+', 'COUNT', math.min(left, STEP))
+  for _, entry in ipairs(entries) do
+    local seq, scopes = string.match(entry[1], '^%d+'), entry[2][2] or ''
+    if bytes < PAGE_BYTES_MAX then
+      scopes = #scopes <= ENTRY_BYTES_MAX and scopes or ''
+      table.insert(answer, seq)
+      table.insert(answer, scopes)
+      bytes, after, left = bytes + #scopes, tonumber(seq), left - 1
+    end
+  end
+  if #entries < STEP then
+    break
+  end
 end
 return answer

@@ -2,7 +2,15 @@
 -- name which lease (`MS=COUNT …`), so that a heartbeat costs the same in a fleet of any size.
 local function registration(value)
   local told, reported, lease = string.match(value, '^(%d+) (%d+) (%d+)')
-  return tonumber(told), tonumber(reported), lease
+  return number(told) or 0, number(reported) or 0, lease
+end
+
+-- The registration in a field; one that is longer than any of ours counts as one that has heard nothing.
+local function registered(field)
+  if redis.call('HSTRLEN', META, field) > FIELD_BYTES_MAX then
+    return ''
+  end
+  return redis.call('HGET', META, field)
 end
 
 -- Counts one registration more, or less, under a lease.

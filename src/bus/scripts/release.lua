@@ -3,7 +3,8 @@ local refusal = open(false)
 if refusal then
   return refusal
 end
-local holder = string.match(redis.call('GET', KEYS[4]) or '', '^%S+')
+local claim = redis.call('STRLEN', KEYS[4]) <= 512 and redis.call('GET', KEYS[4])
+local holder = string.match(claim or '', '^%S+')
 if holder ~= ARGV[3] then
   return done(false)
 end

@@ -3,8 +3,5 @@ local refusal = open(false)
 if refusal then
   return refusal
 end
-local tags = {}
-for at = 6, #ARGV do
-  table.insert(tags, ARGV[at])
-end
-return done(ARGV[3] == log.epoch and believes(tonumber(ARGV[4]), ARGV[5], tags))
+local tags = tags_from(6)
+return done(tags and ARGV[3] == log.epoch and believes(tonumber(ARGV[4]), ARGV[5], tags))

@@ -161,7 +161,7 @@ fn because(event: &Value) -> String {
         "owner" => "memory is outdated: the sidecar was told so",
         "off" => "nothing is kept",
         "no-store" => "the request said no-store",
-        "no-tags" => "its tags program failed",
+        "no-tags" => "its tags are too many or too long, or its tags program failed",
         "lease-lost" => "no lease",
         "fenced" => "invalidated in the air",
         other => other,

@@ -234,12 +234,16 @@ impl Fleet {
         let Flight { key, plan, id, ref step, .. } = self.nodes[node].air[flight];
         let place = Node::place(key, plan);
         match *step {
-            Step::Asking(_) => self.send(Who::Node(node), About::Fetch(key, plan, id), Call::Fetch(place)),
+            Step::Asking(_) => {
+                self.send(Who::Node(node), About::Fetch(key, plan, id), Call::Fetch { place, bytes_max: u64::MAX })
+            }
             Step::Claiming(start) => match start.fence() {
                 None => self.nodes[node].air[flight].step = Step::Collecting(start),
                 Some(fence) => {
                     let holder = self.nodes[node].name.clone();
-                    self.send(Who::Node(node), About::Claim(key, plan, id), Call::Claim { place, holder, fence });
+                    let bytes_max = Some(u64::MAX);
+                    let claim = Call::Claim { place, holder, fence, bytes_max };
+                    self.send(Who::Node(node), About::Claim(key, plan, id), claim);
                 }
             },
             _ => {}

@@ -1,0 +1,164 @@
+//! The stream to a Redis server, which ends once the server sends more than was asked for.
+
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::frames::{Frame, Frames, Outgrown, ReplyLimits};
+
+/// Bytes of messages without a reply between them: a heartbeat is answered more often than so many can be taken in.
+const MESSAGES_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// Commands are ours, and bounded where they are made.
+const COMMANDS: ReplyLimits = ReplyLimits { bytes: u64::MAX, elements: u64::MAX };
+
+/// A stream that counts what comes.
+pub(super) struct Bounded<S> {
+    stream: S,
+    commands: Frames,
+    replies: Frames,
+    count: Count,
+    /// Why it ended.
+    outgrown: Option<Outgrown>,
+    /// Told of it, once.
+    tell: Box<dyn Fn(Outgrown) + Send + Sync>,
+}
+
+#[derive(Debug, Default)]
+struct Count {
+    /// Commands that wait for their reply. One whose reply is a push, `SUBSCRIBE`, is never counted off.
+    unanswered: u64,
+    /// Bytes of messages since the last reply.
+    messages_bytes: u64,
+}
+
+impl Count {
+    fn take(&mut self, frame: Frame) -> Result<(), Outgrown> {
+        if frame.is_push {
+            self.messages_bytes += frame.bytes;
+            let fits = self.messages_bytes <= MESSAGES_BYTES_MAX;
+            return if fits { Ok(()) } else { Err(Outgrown::Messages(MESSAGES_BYTES_MAX)) };
+        }
+        self.messages_bytes = 0;
+        self.unanswered = self.unanswered.checked_sub(1).ok_or(Outgrown::Unsolicited)?;
+        Ok(())
+    }
+}
+
+impl<S> Bounded<S> {
+    /// A stream on which nothing was sent yet.
+    pub(super) fn new(stream: S, limits: ReplyLimits, tell: impl Fn(Outgrown) + Send + Sync + 'static) -> Self {
+        Self {
+            stream,
+            commands: Frames::new(COMMANDS),
+            replies: Frames::new(limits),
+            count: Count::default(),
+            outgrown: None,
+            tell: Box::new(tell),
+        }
+    }
+}
+
+impl<S> fmt::Debug for Bounded<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bounded").field("count", &self.count).field("outgrown", &self.outgrown).finish_non_exhaustive()
+    }
+}
+
+fn aborted(cause: Outgrown) -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionAborted, cause)
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if let Some(cause) = this.outgrown {
+            return Poll::Ready(Err(aborted(cause)));
+        }
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
+        let count = &mut this.count;
+        let Err(cause) = this.replies.feed(&buf.filled()[before..], |frame| count.take(frame)) else {
+            return Poll::Ready(Ok(()));
+        };
+        buf.set_filled(before);
+        this.outgrown = Some(cause);
+        (this.tell)(cause);
+        Poll::Ready(Err(aborted(cause)))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Bounded<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        let written = ready!(Pin::new(&mut this.stream).poll_write(cx, bytes))?;
+        let count = &mut this.count;
+        let sent = this.commands.feed(&bytes[..written], |_| {
+            count.unanswered += 1;
+            Ok(())
+        });
+        Poll::Ready(sent.map(|()| written).map_err(aborted))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+
+    use super::*;
+
+    /// A stream, the server's end of it, and what was told.
+    fn stream() -> (Bounded<DuplexStream>, DuplexStream, Arc<Mutex<Vec<Outgrown>>>) {
+        let (ours, theirs) = duplex(1 << 20);
+        let told = Arc::<Mutex<Vec<_>>>::default();
+        let tell = Arc::clone(&told);
+        let limits = ReplyLimits { bytes: 1_000, elements: 20 };
+        (Bounded::new(ours, limits, move |cause| tell.lock().unwrap().push(cause)), theirs, told)
+    }
+
+    #[tokio::test]
+    async fn as_many_replies_pass_as_commands_were_sent_and_no_more() {
+        let (mut ours, mut theirs, told) = stream();
+        ours.write_all(b"*1\r\n$4\r\nPING\r\n*2\r\n$3\r\nGET\r\n$1\r\na\r\n").await.unwrap();
+        theirs.write_all(b"+PONG\r\n>2\r\n+message\r\n+a\r\n$1\r\n1\r\n").await.unwrap();
+        let mut replies = [0; 32];
+        ours.read_exact(&mut replies).await.unwrap();
+        theirs.write_all(b">2\r\n+message\r\n+a\r\n+PONG\r\n").await.unwrap();
+        assert_eq!(ours.read(&mut replies).await.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+        assert!(ours.read(&mut replies).await.is_err(), "it stays over");
+        assert_eq!(*told.lock().unwrap(), [Outgrown::Unsolicited]);
+    }
+
+    #[tokio::test]
+    async fn a_reply_that_is_too_large_is_not_waited_for() {
+        let (mut ours, mut theirs, told) = stream();
+        ours.write_all(b"*1\r\n$4\r\nPING\r\n").await.unwrap();
+        theirs.write_all(b"$200000000\r\nnever").await.unwrap();
+        assert!(ours.read(&mut [0; 64]).await.is_err());
+        assert_eq!(*told.lock().unwrap(), [Outgrown::Bytes(1_000)]);
+    }
+
+    #[test]
+    fn messages_without_end_are_noticed_and_those_between_replies_are_not() {
+        let message = Frame { is_push: true, bytes: MESSAGES_BYTES_MAX / 2 };
+        let reply = Frame { is_push: false, bytes: 1 };
+        let mut count = Count { unanswered: 1, messages_bytes: 0 };
+        for frame in [message, message, reply, message, message] {
+            count.take(frame).unwrap();
+        }
+        assert_eq!(count.take(message), Err(Outgrown::Messages(MESSAGES_BYTES_MAX)));
+    }
+}

@@ -1,0 +1,155 @@
+//! One Redis server: its address, who we are to it, and the opening of a connection to it whose replies are bounded.
+//!
+//! The streams are opened here, not by the client library, because it reads whole replies, however large: each stream is handed
+//! to it as a [`Bounded`] one.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use futures_util::future::{FutureExt as _, select_ok};
+use redis::aio::{ConnectionLike, MultiplexedConnection, SendError};
+use redis::{AsyncConnectionConfig, Cmd, ConnectionAddr, PushInfo, RedisConnectionInfo, RedisFuture, Value};
+use rustls_pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::bounded::Bounded;
+use super::fault::Fault;
+use super::frames::{Outgrown, ReplyLimits};
+use super::server::CONNECT_MAX;
+
+/// Commands that wait to be written, on each connection.
+const QUEUED_MAX: usize = 512;
+/// Commands that wait for their answer, on each connection.
+const UNANSWERED_MAX: usize = 1_024;
+
+/// Where a server is, and who asks. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Endpoint {
+    addr: ConnectionAddr,
+    tls: Option<Arc<rustls::ClientConfig>>,
+    redis: RedisConnectionInfo,
+}
+
+/// A connection. It ends once all its clones are gone.
+#[derive(Clone)]
+pub(super) struct Connection {
+    requests: MultiplexedConnection,
+    _driver: Arc<AbortOnDropHandle<()>>,
+}
+
+/// What the client library reads and writes.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint").field("addr", &self.addr).finish_non_exhaustive()
+    }
+}
+
+impl Endpoint {
+    /// The server at an address; `tls` is asked for where the address says so.
+    pub(super) fn new(
+        addr: ConnectionAddr,
+        redis: RedisConnectionInfo,
+        tls: impl FnOnce() -> Result<rustls::ClientConfig, Fault>,
+    ) -> Result<Self, Fault> {
+        let tls = match &addr {
+            ConnectionAddr::TcpTls { insecure: false, .. } => Some(Arc::new(tls()?)),
+            ConnectionAddr::Tcp(..) | ConnectionAddr::Unix(_) => None,
+            // A certificate that nobody checks is not asked for.
+            _ => return Err(Fault::Unreadable),
+        };
+        Ok(Self { addr, tls, redis })
+    }
+
+    /// Where it listens.
+    pub(super) fn addr(&self) -> &ConnectionAddr {
+        &self.addr
+    }
+
+    /// Opens a connection within [`CONNECT_MAX`]. What is pushed goes to `push`; `outgrown` is told if the connection ends
+    /// because the server sends more than was asked for.
+    pub(super) async fn connect(
+        &self,
+        limits: ReplyLimits,
+        push: impl Fn(PushInfo) + Send + Sync + 'static,
+        outgrown: impl Fn(Outgrown) + Send + Sync + 'static,
+    ) -> Result<Connection, Fault> {
+        // Each caller has a bound in time of its own.
+        let config = AsyncConnectionConfig::new()
+            .set_response_timeout(None)
+            .set_pipeline_buffer_size(QUEUED_MAX)
+            .set_concurrency_limit(UNANSWERED_MAX)
+            .set_push_sender(never_fails(push));
+        let connected = async {
+            let stream = Bounded::new(self.open().await.map_err(|_| Fault::Lost)?, limits, outgrown);
+            let (requests, driver) = MultiplexedConnection::new_with_config(&self.redis, stream, config).await?;
+            let driver = Arc::new(AbortOnDropHandle::new(tokio::spawn(driver)));
+            Ok(Connection { requests, _driver: driver })
+        };
+        timeout(CONNECT_MAX, connected).await.unwrap_or(Err(Fault::Slow))
+    }
+
+    async fn open(&self) -> io::Result<Box<dyn Stream>> {
+        let (host, port) = match &self.addr {
+            ConnectionAddr::Unix(path) => return Ok(Box::new(UnixStream::connect(path).await?)),
+            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => (host, *port),
+            _ => return Err(io::ErrorKind::Unsupported.into()),
+        };
+        // The first that answers: a name may have addresses that nobody listens on.
+        let tries: Vec<_> =
+            lookup_host((host.as_str(), port)).await?.map(|at| TcpStream::connect(at).boxed()).collect();
+        if tries.is_empty() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let (stream, _) = select_ok(tries).await?;
+        stream.set_nodelay(true)?;
+        let Some(tls) = &self.tls else { return Ok(Box::new(stream)) };
+        let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
+        Ok(Box::new(TlsConnector::from(Arc::clone(tls)).connect(name, stream).await?))
+    }
+}
+
+impl Connection {
+    /// Subscribes to channels.
+    pub(super) async fn subscribe(&self, channels: &[&str]) -> redis::RedisResult<()> {
+        self.requests.clone().subscribe(channels).await
+    }
+
+    /// Ends what [`Self::subscribe`] began.
+    pub(super) async fn unsubscribe(&self, channels: &[&str]) -> redis::RedisResult<()> {
+        self.requests.clone().unsubscribe(channels).await
+    }
+}
+
+impl ConnectionLike for Connection {
+    fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
+        self.requests.req_packed_command(command)
+    }
+
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        pipeline: &'a redis::Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> RedisFuture<'a, Vec<Value>> {
+        self.requests.req_packed_commands(pipeline, offset, count)
+    }
+
+    fn get_db(&self) -> i64 {
+        self.requests.get_db()
+    }
+}
+
+fn never_fails(push: impl Fn(PushInfo)) -> impl Fn(PushInfo) -> Result<(), SendError> {
+    move |info| {
+        push(info);
+        Ok(())
+    }
+}

@@ -1,0 +1,119 @@
+//! Finding a primary through sentinels: each is asked whom it takes for the primary, and that one whether it is. Their answers
+//! are bounded as a server's are, so the client library's own search is not used.
+
+use std::collections::HashMap;
+
+use futures_util::{StreamExt as _, stream};
+use redis::{ConnectionAddr, RedisConnectionInfo, RedisResult};
+
+use super::endpoint::Endpoint;
+use super::fault::Fault;
+use super::server::ANSWERS;
+use super::settings::{ConnectionUrl, Settings};
+
+/// Sentinels that are asked at once.
+const AT_ONCE: usize = 4;
+
+/// The primary that the sentinels name now. A user in a sentinel's URL is one of the sentinels'.
+pub(super) async fn primary(
+    settings: &Settings,
+    sentinels: &[ConnectionUrl],
+    service: &str,
+) -> Result<Endpoint, Fault> {
+    let own = own(sentinels)?;
+    let ask = |url: &ConnectionUrl| ask(settings.clone(), url.clone(), own.clone(), service.to_owned());
+    let asked: Vec<_> = sentinels.iter().map(ask).collect();
+    let mut asked = stream::iter(asked).buffered(AT_ONCE);
+    let (mut of_primary, mut of_sentinel) = (None, None);
+    while let Some(answer) = asked.next().await {
+        match answer {
+            Ok(Ok(primary)) => return Ok(primary),
+            // What a primary says is more to the point than what a sentinel does.
+            Ok(Err(fault)) => of_primary = of_primary.or(Some(fault)),
+            Err(fault) => of_sentinel = Some(fault),
+        }
+    }
+    Err(of_primary.or(of_sentinel).unwrap_or(Fault::NoPrimary))
+}
+
+/// The user of the sentinels, which one of their URLs names.
+fn own(sentinels: &[ConnectionUrl]) -> Result<RedisConnectionInfo, Fault> {
+    let infos = sentinels.iter().map(ConnectionUrl::info).collect::<Result<Vec<_>, _>>()?;
+    let named = infos.iter().map(redis::ConnectionInfo::redis_settings).find(|redis| redis.password().is_some());
+    Ok(named.map_or_else(RedisConnectionInfo::default, |named| {
+        let own = RedisConnectionInfo::default().set_password(named.password().unwrap_or_default());
+        match named.username() {
+            Some(user) => own.set_username(user),
+            None => own,
+        }
+    }))
+}
+
+/// Asks one sentinel. The outer result is its own, the inner one the primary's.
+async fn ask(
+    settings: Settings,
+    url: ConnectionUrl,
+    own: RedisConnectionInfo,
+    service: String,
+) -> Result<Result<Endpoint, Fault>, Fault> {
+    let sentinel = settings.endpoint(url.info()?.addr().clone(), own)?;
+    let mut connection = sentinel.connect(ANSWERS, |_| {}, |_| {}).await?;
+    let known: Vec<HashMap<String, String>> =
+        redis::cmd("SENTINEL").arg("MASTERS").query_async(&mut connection).await?;
+    let primaries = known.iter().filter_map(|one| address(one, &service));
+    let mut fault = None;
+    for (host, port) in primaries {
+        let addr = if url.is_tls() {
+            ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
+        } else {
+            ConnectionAddr::Tcp(host, port)
+        };
+        match confirmed(&settings, addr).await {
+            Ok(Some(primary)) => return Ok(Ok(primary)),
+            Ok(None) => {}
+            Err(met) => fault = fault.or(Some(met)),
+        }
+    }
+    fault.map_or(Err(Fault::NoPrimary), |fault| Ok(Err(fault)))
+}
+
+/// Where the primary of a service is, if a sentinel takes it for one that is up.
+fn address(known: &HashMap<String, String>, service: &str) -> Option<(String, u16)> {
+    let flags = known.get("flags")?;
+    let is_up = flags.contains("master") && !flags.contains("s_down") && !flags.contains("o_down");
+    if known.get("name")? != service || !is_up {
+        return None;
+    }
+    Some((known.get("ip")?.clone(), known.get("port")?.parse().ok()?))
+}
+
+/// The server at an address, if it takes itself for a primary.
+async fn confirmed(settings: &Settings, addr: ConnectionAddr) -> Result<Option<Endpoint>, Fault> {
+    let server = settings.endpoint(addr, settings.authorise(RedisConnectionInfo::default())?)?;
+    let mut connection = server.connect(ANSWERS, |_| {}, |_| {}).await?;
+    // `INFO` is what its user may ask anyway; `ROLE` would be one more permission.
+    let info: RedisResult<String> = redis::cmd("INFO").arg("replication").query_async(&mut connection).await;
+    let is_primary = info?.lines().any(|line| line.trim_end() == "role:master");
+    Ok(is_primary.then_some(server))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_primary_that_is_down_or_of_another_service_is_none() {
+        let known = |name: &str, flags: &str| {
+            let fields = [("name", name), ("flags", flags), ("ip", "10.0.0.1"), ("port", "6379")];
+            let known: HashMap<_, _> = fields.map(|(name, text)| (name.to_owned(), text.to_owned())).into();
+            address(&known, "main")
+        };
+        assert_eq!(known("main", "master"), Some(("10.0.0.1".to_owned(), 6379)));
+        for (name, flags) in
+            [("other", "master"), ("main", "slave"), ("main", "s_down,master"), ("main", "master,o_down")]
+        {
+            assert_eq!(known(name, flags), None, "{name} {flags}");
+        }
+    }
+}

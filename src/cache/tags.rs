@@ -1,0 +1,203 @@
+//! The tags of a dataset: what an invalidation by tag can name.
+//!
+//! The domain's `tags` program finds them. Redis looks at the stamp of each whenever the dataset is read, written or claimed, so
+//! there are at most [`TAGS_MAX`] of [`TAG_BYTES_MAX`] bytes. A dataset whose tags are not known is served and not kept: no
+//! invalidation could name it by one. Which domain that befalls is said, and why; never a tag.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::program::ProgramError;
+use super::read::Cache;
+use crate::coherence::{TAG_BYTES_MAX, TAGS_MAX};
+use crate::collect::Dataset;
+
+/// What a `tags` program may yield: all tags in JSON at its longest (six bytes for one, quotes, a comma), with room for `null`s.
+const OUTPUT_BYTES_MAX: usize = 256 * 1024;
+
+/// Why the tags of a dataset are not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TagsRefused {
+    /// It has more than [`TAGS_MAX`].
+    TooMany,
+    /// One has more than [`TAG_BYTES_MAX`] bytes.
+    TooLong,
+    /// The program failed, or did not yield an array of strings, numbers and booleans.
+    ProgramFailed,
+    /// There was no memory and no time for the program.
+    Overloaded,
+}
+
+/// How often a domain's datasets were not kept for one reason, since its file was loaded.
+#[derive(Debug, Clone, Copy)]
+pub struct TagsRefusals {
+    /// The reason.
+    pub reason: TagsRefused,
+    /// How many datasets.
+    pub datasets: u64,
+    /// When it befell the first.
+    pub since: Instant,
+    /// When it befell the last.
+    pub last: Instant,
+}
+
+/// The refusals of one domain. Locked to count one or to list them; never across an `.await`.
+#[derive(Debug, Default)]
+pub(super) struct RefusalCounts(Mutex<BTreeMap<TagsRefused, TagsRefusals>>);
+
+impl TagsRefused {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::TooMany, Self::TooLong, Self::ProgramFailed, Self::Overloaded];
+
+    /// A short name for metrics and programs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::TooMany => "too-many",
+            Self::TooLong => "too-long",
+            Self::ProgramFailed => "program-failed",
+            Self::Overloaded => "overloaded",
+        }
+    }
+
+    /// For people: what was met.
+    pub fn in_words(self) -> String {
+        match self {
+            Self::TooMany => format!("more than {TAGS_MAX} tags"),
+            Self::TooLong => format!("a tag of more than {TAG_BYTES_MAX} bytes"),
+            Self::ProgramFailed => "`cache.tags` failed, or yielded no array of strings".to_owned(),
+            Self::Overloaded => "no memory or no thread came free for `cache.tags`".to_owned(),
+        }
+    }
+}
+
+impl RefusalCounts {
+    /// Counts one; whether it is the first for its reason.
+    fn add(&self, reason: TagsRefused) -> bool {
+        let now = Instant::now();
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = TagsRefusals { reason, datasets: 0, since: now, last: now };
+        let count = counts.entry(reason).or_insert(first);
+        count.datasets += 1;
+        count.last = now;
+        count.datasets == 1
+    }
+
+    pub(super) fn list(&self) -> Vec<TagsRefusals> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).values().copied().collect()
+    }
+}
+
+impl Cache {
+    /// The tags of a dataset; `None` where they are refused: what cannot be invalidated by tag must not be kept.
+    pub(super) async fn tags(&self, dataset: Option<&Dataset>, deadline: Instant) -> Option<Vec<Arc<str>>> {
+        let (Some(program), Some(dataset)) = (self.tag_program().cloned(), dataset) else {
+            return Some(Vec::new());
+        };
+        let run = self.run_program_for(program, dataset.body.clone(), deadline, OUTPUT_BYTES_MAX).await;
+        match run.map_err(|error| refused(&error)).and_then(|json| parse(&json)) {
+            Ok(tags) => Some(tags),
+            Err(reason) => {
+                self.refuse_tags(reason);
+                None
+            }
+        }
+    }
+
+    fn refuse_tags(&self, reason: TagsRefused) {
+        let domain = &self.collector().domain().name;
+        self.metrics().tags_refused(domain, reason).inc();
+        if self.refusal_counts().add(reason) {
+            let reason = reason.in_words();
+            tracing::warn!(%domain, reason, "a dataset is served and not kept, for want of its tags");
+        }
+    }
+
+    /// Why datasets of the domain were served and not kept for want of their tags.
+    pub fn tags_refusals(&self) -> Vec<TagsRefusals> {
+        self.refusal_counts().list()
+    }
+}
+
+/// A program that yields more than all tags may take has found too many of them.
+fn refused(error: &ProgramError) -> TagsRefused {
+    match error {
+        ProgramError::Failed(message) if message.contains("yields more bytes") => TagsRefused::TooMany,
+        ProgramError::Failed(_) => TagsRefused::ProgramFailed,
+        ProgramError::Overloaded(_) => TagsRefused::Overloaded,
+    }
+}
+
+/// An array of strings, numbers or booleans, each counted once; `null` members name nothing.
+fn parse(json: &[u8]) -> Result<Vec<Arc<str>>, TagsRefused> {
+    let values: Vec<Value> = serde_json::from_slice(json).map_err(|_| TagsRefused::ProgramFailed)?;
+    let mut tags = Vec::<Arc<str>>::new();
+    for value in values {
+        let tag: Arc<str> = match value {
+            Value::Null => continue,
+            Value::String(text) => text.into(),
+            Value::Number(number) => number.to_string().into(),
+            Value::Bool(truth) => truth.to_string().into(),
+            Value::Array(_) | Value::Object(_) => return Err(TagsRefused::ProgramFailed),
+        };
+        if tag.len() > TAG_BYTES_MAX {
+            return Err(TagsRefused::TooLong);
+        }
+        if tags.contains(&tag) {
+            continue;
+        }
+        if tags.len() == TAGS_MAX {
+            return Err(TagsRefused::TooMany);
+        }
+        tags.push(tag);
+    }
+    Ok(tags)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot set itself up should stop there")]
+mod tests {
+    use super::*;
+    use crate::shape::{Budget, Program};
+
+    fn tags(json: &str) -> Result<Vec<String>, TagsRefused> {
+        parse(json.as_bytes()).map(|tags| tags.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn tags_are_scalars_each_once_and_null_names_nothing() {
+        let expected = ["a", "1", "true"].map(str::to_owned).to_vec();
+        assert_eq!(tags(r#"["a", 1, "1", true, null, "a"]"#), Ok(expected));
+        assert_eq!(tags("[]"), Ok(vec![]));
+        for odd in [r#"["a", {}]"#, r#""a""#, r#"["a"] ["b"]"#, ""] {
+            assert_eq!(tags(odd), Err(TagsRefused::ProgramFailed), "{odd}");
+        }
+    }
+
+    #[test]
+    fn tags_beyond_the_bounds_are_refused_by_name() {
+        let many = |many: usize| serde_json::to_string(&(0..many).collect::<Vec<_>>()).unwrap();
+        let long = |bytes: usize| serde_json::to_string(&["é".repeat(bytes / 2)]).unwrap();
+        assert_eq!(tags(&many(64)).map(|tags| tags.len()), Ok(64));
+        assert_eq!(tags(&many(65)), Err(TagsRefused::TooMany));
+        assert_eq!(tags(&long(512)).map(|tags| tags.len()), Ok(1));
+        assert_eq!(tags(&long(514)), Err(TagsRefused::TooLong));
+        let one_often = serde_json::to_string(&vec!["same"; 1_000]).unwrap();
+        assert_eq!(tags(&one_often).map(|tags| tags.len()), Ok(1));
+    }
+
+    #[test]
+    fn a_program_that_yields_far_too_many_tags_is_stopped_and_named_for_it() {
+        let find = |text: &str| {
+            let budget = Budget { output_bytes: OUTPUT_BYTES_MAX, ..Budget::default() };
+            let run = Program::compile(text).unwrap().run(b"{}", budget);
+            run.map_err(|error| refused(&ProgramError::Failed(error.message))).and_then(|json| parse(&json))
+        };
+        assert_eq!(find("[range(300000)|\"t\\(.)\"]"), Err(TagsRefused::TooMany));
+        assert_eq!(find("error(1)"), Err(TagsRefused::ProgramFailed));
+        let most = find("[range(64)|\"\\u0001\" * 508 + tostring]").unwrap();
+        assert_eq!((most.len(), most[63].len()), (64, 510), "the longest that are allowed fit in JSON too");
+    }
+}
