@@ -91,7 +91,7 @@ fn idea() -> impl Strategy<Value = Idea> {
         2 => (ago(), any::<bool>(), any::<bool>(), prop::option::of(name()))
             .prop_map(|(token, lapsed, settles, laggard)| Idea::Progress { token, lapsed, settles, laggard }),
         3 => (ago(), 1..5_usize).prop_map(|(after, max)| Idea::ReadLog { after, max }),
-        4 => (place(), ago(), tags(), vec(any::<u8>(), 0..8))
+        4 => (place(), ago(), tags(), vec(any::<u8>(), 1..8))
             .prop_map(|(place, fence, tags, body)| Idea::Store { place, fence, tags, body }),
         4 => (place(), 0..8_u64).prop_map(|(place, bytes_max)| Idea::Fetch { place, bytes_max }),
         3 => (key(), tags(), ago()).prop_map(|(key, tags, fence)| Idea::Vouch { key, tags, fence }),
