@@ -160,10 +160,17 @@ async fn one_flight_at_a_time_collects_a_place_until_it_lets_go_or_dies() {
     assert_ne!(one.domain.claimant(), ann);
     assert_eq!(one.domain.claim(&place, &ann, fence, long, Some(READY_BYTES)).await, Ok(Claimed::Mine));
     assert_eq!(two.domain.claim(&place, &bob, fence, long, Some(READY_BYTES)).await, Ok(Claimed::By(ann.clone())));
-    assert_eq!(one.domain.claim(&place, &ann, fence, long, Some(READY_BYTES)).await, Ok(Claimed::Mine), "it is renewed");
+    assert_eq!(
+        one.domain.claim(&place, &ann, fence, long, Some(READY_BYTES)).await,
+        Ok(Claimed::Mine),
+        "it is renewed"
+    );
     assert_eq!(two.domain.release(place.clone(), bob.clone()).await, Ok(false));
     assert_eq!(one.domain.release(place.clone(), ann.clone()).await, Ok(true));
-    assert_eq!(two.domain.claim(&place, &bob, fence, Duration::from_millis(1), Some(READY_BYTES)).await, Ok(Claimed::Mine));
+    assert_eq!(
+        two.domain.claim(&place, &bob, fence, Duration::from_millis(1), Some(READY_BYTES)).await,
+        Ok(Claimed::Mine)
+    );
     let until = Instant::now() + PATIENCE;
     while one.domain.claim(&place, &ann, fence, long, Some(READY_BYTES)).await != Ok(Claimed::Mine) {
         assert!(Instant::now() < until, "a claim outlived its holder");
