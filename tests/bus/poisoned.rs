@@ -4,11 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bfb::bus::{Claimed, Fault, LIMITS, Lookup, Names, READY_BYTES, Scripts, What, answer};
-use bfb::coherence::{Answer, Call, Epoch, Fence, PROTOCOL, Place, Request, Scope, Why};
+use bfb::bus::{LIMITS, Names, READY_BYTES, Scripts, What, answer};
+use bfb::coherence::{Answer, Call, Epoch, Fence, Name, PROTOCOL, Place, Request, Scope, Stored, Why};
 
 use super::support::{DOMAIN, Member};
 use crate::support::redis::Redis;
+
+const EPOCH: Epoch = Epoch(7);
 
 fn names() -> Names {
     Names::new("default", DOMAIN)
@@ -25,78 +27,85 @@ fn calls(redis: &Redis, command: &str) -> u64 {
     line.map_or(0, |line| line.split(',').next().unwrap().parse().unwrap())
 }
 
-/// Leaves a dataset that a sidecar would believe, but for what is odd about it.
-fn plant(redis: &Redis, member: &Member, key: &str, tags: &str, body_bytes: usize) {
-    let fence = member.domain.fence().unwrap();
-    let script = "redis.call('HSET', KEYS[1], 'format', '1', 'epoch', ARGV[1], 'seq', ARGV[2], 'tags', ARGV[3], 'body', \
-        string.rep('x', tonumber(ARGV[4]))) redis.call('PEXPIRE', KEYS[1], 60000)";
-    let (epoch, seq) = (format!("{:032x}", fence.epoch.0), fence.seq.to_string());
+/// Asks a script as the administrator, who waits as long as it takes.
+fn ask(redis: &Redis, call: Call) -> Result<Answer, redis::RedisError> {
+    let scripts = Scripts::new(LIMITS);
+    let request = Request { protocol: PROTOCOL, fresh: EPOCH, call };
+    let ask = scripts.ask(&names(), &request, Duration::from_secs(60));
+    ask.by_text().query(&mut redis.control()).map(|value| answer(value).unwrap())
+}
+
+/// A log with one entry.
+fn log() -> (Redis, Fence) {
+    let redis = Redis::start();
+    ask(&redis, Call::Invalidate { scopes: keys(1, 1), unless_above: None }).unwrap();
+    (redis, Fence { epoch: EPOCH, seq: 1 })
+}
+
+/// Leaves a dataset that a script would believe, but for what is odd about it.
+fn plant(redis: &Redis, key: &str, tags: &str, body_bytes: usize) {
+    let script = "redis.call('HSET', KEYS[1], 'format', '1', 'epoch', ARGV[1], 'seq', '1', 'tags', ARGV[2], 'body', \
+        string.rep('x', tonumber(ARGV[3]))) redis.call('PEXPIRE', KEYS[1], 60000)";
     let at = names().dataset(&place(key));
-    redis.command::<()>(&["EVAL", script, "1", &at, &epoch, &seq, tags, &body_bytes.to_string()]);
+    redis.command::<()>(&["EVAL", script, "1", &at, &format!("{:032x}", EPOCH.0), tags, &body_bytes.to_string()]);
 }
 
-async fn claim(member: &Member, key: &str, bytes_max: Option<u64>) -> Result<Claimed, Fault> {
-    let (holder, fence) = (member.domain.claimant(), member.domain.fence().unwrap());
-    member.domain.claim(&place(key), &holder, fence, Duration::from_secs(1), bytes_max).await
+fn fetch(redis: &Redis, key: &str, bytes_max: u64) -> Answer {
+    ask(redis, Call::Fetch { place: place(key), bytes_max }).unwrap()
 }
 
-async fn looked(member: &Member, key: &str) -> Lookup {
-    member.domain.fetch(place(key), READY_BYTES).await.unwrap()
+fn claim(redis: &Redis, key: &str, fence: Fence, bytes_max: Option<u64>) -> Answer {
+    ask(redis, Call::Claim { place: place(key), holder: Name("ann".into()), fence, bytes_max }).unwrap()
 }
 
-#[tokio::test]
-async fn a_dataset_with_300_000_tags_is_a_miss_and_holds_redis_for_none_of_them() {
-    let redis = Redis::start();
-    let member = Member::join(redis.addr()).await;
-    let tags =
-        |many: usize| serde_json::to_string(&(0..many).map(|nth| format!("t{nth}")).collect::<Vec<_>>()).unwrap();
+#[test]
+fn a_dataset_with_300_000_tags_is_a_miss_and_holds_redis_for_none_of_them() {
+    let (redis, fence) = log();
+    let tags = |many: usize| (0..many).map(|nth| format!("t{nth}")).collect::<Vec<_>>();
     for (key, many, is_there) in [("fits", 64, true), ("many", 65, false), ("far too many", 300_000, false)] {
-        plant(&redis, &member, key, &tags(many), 10);
+        let tags = tags(many);
+        plant(&redis, key, &serde_json::to_string(&tags).unwrap(), 10);
         let before = calls(&redis, "zscore");
-        let found = looked(&member, key).await;
-        assert_eq!(matches!(found, Lookup::Hit(_)), is_there, "{many} tags");
-        let claimed = claim(&member, key, Some(READY_BYTES)).await;
-        assert_eq!(matches!(claimed, Ok(Claimed::There(_))), is_there, "{many} tags");
+        let (fetched, claimed) = (fetch(&redis, key, READY_BYTES), claim(&redis, key, fence, Some(READY_BYTES)));
+        assert_eq!(matches!(fetched, Answer::Hit(_)), is_there, "{many} tags");
+        assert_eq!(matches!(claimed, Answer::Hit(_)), is_there, "{many} tags");
+        let tags: Vec<Arc<str>> = tags.iter().map(|tag| tag.as_str().into()).collect();
+        let vouch = Call::Vouch { key: key.into(), tags: tags.clone(), fence };
+        assert_eq!(ask(&redis, vouch).unwrap(), Answer::Done(is_there), "{many} tags");
+        let dataset = Stored { fence, tags, body: Arc::from(&b"{}"[..]) };
+        let store = Call::Store { place: place("kept"), dataset };
+        assert_eq!(ask(&redis, store).unwrap(), Answer::Done(is_there), "{many} tags");
         let walked = calls(&redis, "zscore") - before;
-        assert!(walked <= 2 * (64 + 1), "{many} tags: {walked} stamps were looked up");
+        assert!(walked <= 4 * (64 + 1), "{many} tags: {walked} stamps were looked up");
     }
-    for odd in [
-        "[[[[",
-        "7",
-        r#"[["a"]]"#,
-        "",
-        &format!("[{}]", "1,".repeat(50_000) + "1"),
-        &format!("[\"{}\"]", "a".repeat(513)),
-    ] {
-        plant(&redis, &member, "odd", odd, 10);
-        assert_eq!(looked(&member, "odd").await, Lookup::Miss, "{}", &odd[..odd.len().min(20)]);
+    let (many, long) = (format!("[{}1]", "1,".repeat(50_000)), format!("[\"{}\"]", "a".repeat(513)));
+    for odd in ["[[[[", "7", r#"[["a"]]"#, "", &many, &long] {
+        plant(&redis, "odd", odd, 10);
+        assert_eq!(fetch(&redis, "odd", READY_BYTES), Answer::Miss, "{}", &odd[..odd.len().min(20)]);
     }
 }
 
-#[tokio::test]
-async fn a_dataset_of_300_mb_is_answered_with_its_size() {
-    let redis = Redis::start();
-    let member = Member::join(redis.addr()).await;
-    plant(&redis, &member, "42", "[]", 300_000_000);
+#[test]
+fn a_dataset_of_300_mb_is_answered_with_its_size() {
+    let (redis, fence) = log();
+    plant(&redis, "42", "[]", 300_000_000);
     let before = calls(&redis, "hget");
-    assert_eq!(looked(&member, "42").await, Lookup::Large(300_000_000));
+    assert_eq!(fetch(&redis, "42", READY_BYTES), Answer::Large(300_000_000));
+    assert_eq!(claim(&redis, "42", fence, Some(READY_BYTES)), Answer::Large(300_000_000));
     assert_eq!(calls(&redis, "hget"), before, "its body was read");
-    plant(&redis, &member, "42", "[]", 3_000_000);
-    assert_eq!(looked(&member, "42").await, Lookup::Large(3_000_000));
-    let Lookup::Hit(found) = member.domain.fetch(place("42"), 3_000_000).await.unwrap() else { panic!("no dataset") };
-    assert_eq!(found.dataset.body.len(), 3_000_000, "what was asked for comes, on a connection of its own");
-    assert_eq!(claim(&member, "42", Some(READY_BYTES)).await, Ok(Claimed::Large(3_000_000)));
-    assert_eq!(claim(&member, "42", None).await, Ok(Claimed::Mine), "of no use to this flight");
+    assert_eq!(claim(&redis, "42", fence, None), Answer::Done(true), "of no use to this flight");
+    plant(&redis, "42", "[]", 3_000_000);
+    assert_eq!(fetch(&redis, "42", READY_BYTES), Answer::Large(3_000_000));
+    assert!(matches!(fetch(&redis, "42", 3_000_000), Answer::Hit(_)), "what was asked for comes");
 }
 
-#[tokio::test]
-async fn a_claim_that_is_longer_than_any_of_ours_binds_nobody() {
-    let redis = Redis::start();
-    let member = Member::join(redis.addr()).await;
-    let script = "redis.call('SET', KEYS[1], string.rep('x', 50000000) .. ' ff 1')";
+#[test]
+fn a_claim_that_is_longer_than_any_of_ours_binds_nobody() {
+    let (redis, fence) = log();
+    let script = "redis.call('SET', KEYS[1], 'bob ff 1' .. string.rep('x', 50000000))";
     redis.command::<()>(&["EVAL", script, "1", &names().claim(&place("42"))]);
     let before = calls(&redis, "get");
-    assert_eq!(claim(&member, "42", Some(0)).await, Ok(Claimed::Mine));
+    assert_eq!(claim(&redis, "42", fence, Some(0)), Answer::Done(true));
     assert_eq!(calls(&redis, "get"), before, "it was read");
 }
 
@@ -119,14 +128,6 @@ async fn a_registry_of_more_than_any_fleet_is_not_walked_and_begins_a_new_log() 
         let walked = calls(&redis, "hgetall") - before;
         assert!(redis.command::<u64>(&["HLEN", &names().meta()]) < 20, "walked {walked} times");
     }
-}
-
-/// Asks a script as the administrator.
-fn ask(redis: &Redis, call: Call) -> Result<Answer, redis::RedisError> {
-    let scripts = Scripts::new(LIMITS);
-    let request = Request { protocol: PROTOCOL, fresh: Epoch(7), call };
-    let ask = scripts.ask(&names(), &request, Duration::from_secs(1));
-    ask.by_text().query(&mut redis.control()).map(|value| answer(value).unwrap())
 }
 
 fn keys(many: usize, bytes: usize) -> Arc<[Scope]> {
@@ -160,7 +161,7 @@ fn a_page_of_the_log_ends_once_it_is_long_and_an_entry_that_is_too_long_means_al
     redis.command::<()>(&["EVAL", long, "2", &names().log(), &names().meta()]);
     let (mut seq, mut pages) = (0, Vec::new());
     loop {
-        let after = Fence { epoch: Epoch(7), seq };
+        let after = Fence { epoch: EPOCH, seq };
         let Answer::Log { entries, .. } = ask(&redis, Call::ReadLog { after, max: 1_024 }).unwrap() else {
             panic!("no page")
         };
