@@ -7,6 +7,8 @@ mod failover;
 mod fleet;
 mod foreign;
 mod loss;
+mod outgrown;
+mod poisoned;
 mod scripts;
 mod servers;
 mod slow;

@@ -1,6 +1,7 @@
 //! Fresh, across a fleet: real sidecars on one real Redis. What one of them is told, none of them serves against.
 
 mod after;
+mod bounds;
 mod one_read;
 mod redis_tier;
 mod rolling;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Told;
 use crate::cache::Token;
-use crate::coherence::Scope;
+use crate::coherence::{SCOPES_MAX, Scope};
 use crate::serve::problem::Problem;
 
 /// What is asked: exactly one of `keys`, `tags` and `all`.
@@ -57,9 +57,6 @@ pub(super) struct Invalidated {
     /// From the request to its answer: all that the caller waited, for the log and for the fleet.
     took_ms: u64,
 }
-
-/// The most keys and tags of one invalidation.
-const SCOPES_MAX: usize = 1000;
 
 pub(super) async fn invalidate(told: &Told, asked: &Asked) -> Result<(StatusCode, Invalidated), Problem> {
     let began = Instant::now();
@@ -115,7 +112,8 @@ impl Asked {
             return Err("expected exactly one of `keys`, `tags` and `\"all\": true`".to_owned());
         }
         if self.keys.len() + self.tags.len() > SCOPES_MAX {
-            return Err(format!("expected at most {SCOPES_MAX} keys or tags"));
+            let met = self.keys.len() + self.tags.len();
+            return Err(format!("expected at most {SCOPES_MAX} keys or tags in one request, met {met}"));
         }
         let limit = self.timeout.as_ref().map_or(Some(WAIT), Limit::checked);
         let limit = limit.ok_or("expected a time of at most 5m, such as `\"2s\"`, in `timeout`")?;

@@ -253,23 +253,8 @@ impl DomainBus {
     }
 
     /// Asks to be the one who collects a place, for `ttl`; who asks again goes on being it. A dataset that is there by now
-    /// comes instead, if it has at most [`READY_BYTES`].
-    pub async fn claim(&self, place: &Place, holder: &Name, fence: Fence, ttl: Duration) -> Result<Claimed, Fault> {
-        self.claim_unless(place, holder, fence, ttl, Some(READY_BYTES)).await
-    }
-
-    /// The same, where a dataset that is there is of no use to the caller.
-    pub async fn claim_anyway(
-        &self,
-        place: &Place,
-        holder: &Name,
-        fence: Fence,
-        ttl: Duration,
-    ) -> Result<Claimed, Fault> {
-        self.claim_unless(place, holder, fence, ttl, None).await
-    }
-
-    async fn claim_unless(
+    /// comes instead, if it has at most `bytes_max` bytes, or else its size. `None`: it is of no use to the caller.
+    pub async fn claim(
         &self,
         place: &Place,
         holder: &Name,

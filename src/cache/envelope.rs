@@ -3,6 +3,7 @@
 //! Time goes in as spans (how old it was when it was written, how long it had left): no clock of another machine is read.
 //! What comes out is checked as something that strangers may have written. What this release does not know is a miss.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -39,6 +40,15 @@ const DATASET: u8 = 1;
 /// Why an answer is not kept in Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct TooLarge;
+
+/// Why what stands in Redis is not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NotOpened {
+    /// It is of another format, of another plan, or not to be opened.
+    Unreadable,
+    /// There is no room for it.
+    NoMemory,
+}
 
 /// An answer's time, as spans.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,44 +97,37 @@ pub(super) fn wrap(
     }
 }
 
-/// Why an answer could not be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum NotOpened {
-    /// It is of another format, of another plan, or sealed with another key.
-    Unreadable,
-    /// There is no room for it.
-    NoMemory,
-}
-
-/// Reads an answer that has `left` to be kept; what is made on the way is taken from `memory`.
+/// Reads an answer that has `left` to be kept. `room` is asked for the memory that it takes to unpack it, before it is unpacked.
 pub(super) fn unwrap(
     stored: &Stored,
     left: Duration,
     domain: &Domain,
     seal: Option<&Seal>,
     context: &[u8],
-    memory: &WorkMemory,
+    room: impl FnOnce(u64) -> bool,
 ) -> Result<Opened, NotOpened> {
-    let room_for = |bytes: usize| if memory.try_take(bytes as u64) { Ok(()) } else { Err(NotOpened::NoMemory) };
-    // With a key, what nobody sealed is anybody's.
-    let opened;
-    let packed: &[u8] = match (seal, stored.body.split_first().ok_or(NotOpened::Unreadable)?) {
-        (Some(seal), (&SEALED, sealed)) => {
-            room_for(sealed.len())?;
-            opened = seal.open(sealed, context).ok_or(NotOpened::Unreadable)?;
-            &opened
-        }
-        (None, (&(PLAIN | ZSTD), _)) => &stored.body,
-        _ => return Err(NotOpened::Unreadable),
-    };
-    // Unpacked, and stored from that.
-    room_for(2 * unpacked_bytes(packed).ok_or(NotOpened::Unreadable)?)?;
-    let inside = unpack(packed).ok_or(NotOpened::Unreadable)?;
-    read(&inside, left, domain).ok_or(NotOpened::Unreadable)
+    let packed = open(stored, seal, context).ok_or(NotOpened::Unreadable)?;
+    let bytes = unpacked_bytes(&packed).ok_or(NotOpened::Unreadable)?;
+    // What is unpacked, and what memory keeps of it.
+    if !room(2 * bytes as u64) {
+        return Err(NotOpened::NoMemory);
+    }
+    read(&packed, left, domain).ok_or(NotOpened::Unreadable)
 }
 
-fn read(inside: &Bytes, left: Duration, domain: &Domain) -> Option<Opened> {
-    let (kind, age, rest) = head(inside)?;
+/// The packed bytes, without their seal.
+fn open<'s>(stored: &'s Stored, seal: Option<&Seal>, context: &[u8]) -> Option<Cow<'s, [u8]>> {
+    // With a key, what nobody sealed is anybody's.
+    match (seal, stored.body.split_first()?) {
+        (Some(seal), (&SEALED, sealed)) => seal.open(sealed, context).map(Cow::Owned),
+        (None, (&(PLAIN | ZSTD), _)) => Some(Cow::Borrowed(&*stored.body)),
+        _ => None,
+    }
+}
+
+fn read(packed: &[u8], left: Duration, domain: &Domain) -> Option<Opened> {
+    let inside = unpack(packed)?;
+    let (kind, age, rest) = head(&inside)?;
     let content = match kind {
         NOT_FOUND if rest.is_empty() => Content::NotFound,
         DATASET => Content::Dataset(StoredDataset::new(&Dataset::thaw(&rest, domain)?)),
@@ -160,16 +163,17 @@ fn pack(inside: &[u8]) -> Vec<u8> {
     }
 }
 
-/// How long an answer is once it is unpacked, by what it says and by what is possible.
+/// How long it is once it is unpacked, as it says itself; nothing if that cannot be.
 fn unpacked_bytes(packed: &[u8]) -> Option<usize> {
     let (kind, rest) = packed.split_first()?;
     if *kind == PLAIN {
-        return Some(rest.len()).filter(|length| *length <= BYTES_MAX);
+        return Some(rest.len()).filter(|bytes| *bytes <= BYTES_MAX);
     }
     let (length, compressed) = rest.split_first_chunk().filter(|_| *kind == ZSTD)?;
-    let length = usize::try_from(u32::from_le_bytes(*length)).ok().filter(|length| *length <= BYTES_MAX)?;
+    let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+    // Room is made for what is claimed, so it must be possible.
     let possible = compressed.len().div_ceil(ZSTD_BLOCK_BYTES_MIN) * ZSTD_BLOCK_UNPACKED_MAX;
-    (length <= possible).then_some(length)
+    Some(length).filter(|length| *length <= BYTES_MAX.min(possible))
 }
 
 fn unpack(packed: &[u8]) -> Option<Bytes> {

@@ -15,7 +15,7 @@ use super::envelope::{self, NotOpened, Opened};
 use super::flight::Air;
 use super::kept::{Kept, Lifetime};
 use super::read::Cache;
-use crate::bus::{Claimed, Fault, Lookup, READY_BYTES};
+use crate::bus::{Claimed, Fault, Lookup};
 use crate::coherence::{Fence, Fetched, Mark, Name, Place, Start, Stored};
 use crate::resources::WorkMemory;
 
@@ -28,6 +28,12 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(2), Duration::from_mi
 /// A flight waits for so many holders, one after the other, who leave nothing; then it collects without a claim. Sources
 /// that fail do not make a fleet wait in line.
 const HOLDERS_MAX: usize = 2;
+
+/// The bytes of a dataset that are asked for at once, at least and at most: as many as a flight has reserved anyway. A larger
+/// one is answered with its size, and asked for again once there is memory for it.
+const READY_BYTES: (u64, u64) = (4 * 1024, 256 * 1024);
+/// Copies of a large dataset that are there at once as it is read: the connection's, the library's and ours.
+const COPIES: u64 = 3;
 
 /// What a flight has come to before it collects.
 pub(super) enum Looked {
@@ -100,15 +106,25 @@ impl Cache {
         if !air.store() {
             return self.look_once(key, air, start, memory).await.map_or(Looked::Collect(None), Looked::There);
         }
+        let ready = take_ready(memory);
+        let looked = self.look_and_wait((key, air, start), fence, deadline, memory, ready).await;
+        memory.give_back(ready);
+        looked
+    }
+
+    async fn look_and_wait(
+        &self,
+        (key, air, start): (&Arc<str>, &Air, Start),
+        fence: Fence,
+        deadline: Instant,
+        memory: &WorkMemory,
+        ready: u64,
+    ) -> Looked {
         let (place, holder) = (self.place(key), self.bus().claimant());
         let (mut wait, mut anyway) = (Wait::default(), false);
         while wait.goes_on(deadline) {
-            let claimed = if anyway {
-                self.bus().claim_anyway(&place, &holder, fence, CLAIM_LASTS).await
-            } else {
-                self.bus().claim(&place, &holder, fence, CLAIM_LASTS).await
-            };
-            match claimed {
+            let bytes_max = Some(ready).filter(|_| !anyway);
+            match self.bus().claim(&place, &holder, fence, CLAIM_LASTS, bytes_max).await {
                 // Where it is there, and of no use to this flight, nobody waits.
                 Ok(Claimed::There(fetched)) => return self.taken(key, start, &fetched, air, memory),
                 Ok(Claimed::Large(bytes)) => {
@@ -154,23 +170,29 @@ impl Cache {
 
     /// What Redis has of a place, if it may be read.
     async fn fetch(&self, place: Place, memory: &WorkMemory) -> Result<Option<Fetched>, Fault> {
-        match self.bus().fetch(place.clone(), READY_BYTES).await? {
+        let ready = take_ready(memory);
+        let found = self.bus().fetch(place.clone(), ready).await;
+        memory.give_back(ready);
+        match found? {
             Lookup::Hit(fetched) => Ok(Some(fetched)),
             Lookup::Large(bytes) => Ok(self.fetch_large(place, bytes, memory).await),
             Lookup::Miss => Ok(None),
         }
     }
 
-    /// A dataset of which the size is known, and none of its bytes: room for it is reserved first. One that is larger than any that
-    /// is kept is none.
+    /// A dataset of which the size is known, and none of its bytes. One that is larger than any that is kept is none.
     async fn fetch_large(&self, place: Place, bytes: u64, memory: &WorkMemory) -> Option<Fetched> {
         if bytes > envelope::STORED_BYTES_MAX {
             self.metrics().redis_oversized.inc();
             return None;
         }
-        // The connection's buffer holds it as well while it arrives.
-        memory.take(2 * bytes).await.ok()?;
-        match self.bus().fetch(place, bytes).await {
+        if memory.take(COPIES * bytes).await.is_err() {
+            self.metrics().redis_no_memory.inc();
+            return None;
+        }
+        let found = self.bus().fetch(place, bytes).await;
+        memory.give_back(COPIES * bytes);
+        match found {
             Ok(Lookup::Hit(fetched)) => Some(fetched),
             // Gone, or larger by now; or a fault, which the bus has counted.
             _ => None,
@@ -181,8 +203,7 @@ impl Cache {
     pub(super) async fn only_from_redis(&self, key: &Arc<str>, max_age: Option<Duration>) -> Option<Arc<Kept>> {
         let start = self.bus().begin();
         self.fence_in_redis(start)?;
-        let reserved = self.share().try_reserve(READY_BYTES)?;
-        let memory = WorkMemory::new(reserved, Instant::now() + self.collector().domain().deadline);
+        let memory = WorkMemory::new(self.share().try_reserve(READY_BYTES.0)?, Instant::now());
         let fetched = self.fetch(self.place(key), &memory).await.ok()??;
         self.take(key, start, &fetched, max_age, &memory)
     }
@@ -199,15 +220,24 @@ impl Cache {
         let mark = self.bus().may_store_fetched(start, key, fetched);
         let context = self.context(&self.place(key), fetched.dataset.fence, &fetched.dataset.tags);
         let (domain, seal) = (self.collector().domain(), self.seal());
-        let opened = match envelope::unwrap(&fetched.dataset, fetched.left, domain, seal, &context, memory) {
+        let mut taken = 0;
+        let room = |bytes| {
+            taken = bytes;
+            memory.try_take(bytes)
+        };
+        let opened = match envelope::unwrap(&fetched.dataset, fetched.left, domain, seal, &context, room) {
             Ok(opened) => opened,
-            Err(NotOpened::NoMemory) => return None,
             Err(NotOpened::Unreadable) => {
                 self.metrics().redis_unreadable.inc();
                 return None;
             }
+            Err(NotOpened::NoMemory) => {
+                self.metrics().redis_no_memory.inc();
+                return None;
+            }
         };
         let kept = self.kept_of(opened, &fetched.dataset.tags, mark, memory);
+        memory.give_back(taken);
         let now = Instant::now();
         if kept.fresh_until() <= now || max_age.is_some_and(|max| kept.age(now) > max) {
             return None;
@@ -236,7 +266,8 @@ impl Cache {
         let Some(fetched) = self.fetch(place.clone(), &memory).await? else { return Ok(None) };
         let Fetched { dataset, left, .. } = fetched;
         let context = self.context(&place, dataset.fence, &dataset.tags);
-        let opened = envelope::unwrap(&dataset, left, self.collector().domain(), self.seal(), &context, &memory);
+        let (domain, seal) = (self.collector().domain(), self.seal());
+        let opened = envelope::unwrap(&dataset, left, domain, seal, &context, |bytes| memory.try_take(bytes));
         let kept = opened.ok().map(|opened| self.kept_of(opened, &dataset.tags, None, &memory));
         Ok(Some(InRedis { fence: dataset.fence, left, bytes: dataset.body.len(), kept }))
     }
@@ -289,6 +320,12 @@ impl Cache {
     }
 }
 
+/// Takes what an answer may need, out of what is reserved as far as that goes; 0 where there is none.
+fn take_ready(memory: &WorkMemory) -> u64 {
+    let bytes = memory.unused().clamp(READY_BYTES.0, READY_BYTES.1);
+    if memory.try_take(bytes) { bytes } else { 0 }
+}
+
 impl Default for Wait {
     fn default() -> Self {
         Self { pause: PAUSE.0, holders: Vec::new(), heard: None }
@@ -327,7 +364,7 @@ impl Claim {
     pub(super) async fn keep(&self) -> std::convert::Infallible {
         loop {
             sleep(RENEW).await;
-            let renewed = self.cache.bus().claim(&self.place, &self.holder, self.fence, CLAIM_LASTS).await;
+            let renewed = self.cache.bus().claim(&self.place, &self.holder, self.fence, CLAIM_LASTS, Some(0)).await;
             if matches!(renewed, Ok(Claimed::By(_) | Claimed::There(_) | Claimed::Large(_))) {
                 self.count_lost();
                 std::future::pending::<()>().await;

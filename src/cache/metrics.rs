@@ -53,6 +53,8 @@ pub struct Metrics {
     pub(super) redis_unreadable: Counter,
     /// What Redis held and is larger than anything that is kept there.
     pub(super) redis_oversized: Counter,
+    /// What Redis held and there was no memory for.
+    pub(super) redis_no_memory: Counter,
     /// Answers not kept in Redis because they are too large.
     pub(super) redis_too_large: Counter,
     /// Answers not kept in Redis because too many were on their way there.
@@ -105,6 +107,7 @@ impl Metrics {
             redis_stored: counter("redis_stored", "Answers of the sources kept in Redis"),
             redis_refused: counter("redis_refused", "Answers that Redis refused, invalidated in the air"),
             redis_unreadable: counter("redis_unreadable", "Datasets in Redis of another format or seal"),
+            redis_no_memory: counter("redis_no_memory", "Datasets in Redis not read for want of memory"),
             redis_oversized: counter("redis_oversized", "Datasets in Redis beyond 16 MiB, taken for none"),
             redis_too_large: counter("redis_too_large", "Answers not kept in Redis for their size"),
             redis_full: counter("redis_stores_dropped", "Answers not kept in Redis, too many on their way"),

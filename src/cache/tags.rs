@@ -27,7 +27,7 @@ pub enum TagsRefused {
     TooLong,
     /// The program failed, or did not yield an array of strings, numbers and booleans.
     ProgramFailed,
-    /// There was no thread or no memory for the program.
+    /// There was no memory and no time for the program.
     Overloaded,
 }
 
@@ -68,7 +68,7 @@ impl TagsRefused {
             Self::TooMany => format!("more than {TAGS_MAX} tags"),
             Self::TooLong => format!("a tag of more than {TAG_BYTES_MAX} bytes"),
             Self::ProgramFailed => "`cache.tags` failed, or yielded no array of strings".to_owned(),
-            Self::Overloaded => "no thread or no memory came free for `cache.tags`".to_owned(),
+            Self::Overloaded => "no memory or no thread came free for `cache.tags`".to_owned(),
         }
     }
 }
@@ -92,11 +92,11 @@ impl RefusalCounts {
 
 impl Cache {
     /// The tags of a dataset; `None` where they are refused: what cannot be invalidated by tag must not be kept.
-    pub(super) async fn tags(&self, dataset: Option<&Dataset>, until: Instant) -> Option<Vec<Arc<str>>> {
+    pub(super) async fn tags(&self, dataset: Option<&Dataset>, deadline: Instant) -> Option<Vec<Arc<str>>> {
         let (Some(program), Some(dataset)) = (self.tag_program().cloned(), dataset) else {
             return Some(Vec::new());
         };
-        let run = self.run_program(program, dataset.body.clone(), OUTPUT_BYTES_MAX, until).await;
+        let run = self.run_program_for(program, dataset.body.clone(), deadline, OUTPUT_BYTES_MAX).await;
         match run.map_err(|error| refused(&error)).and_then(|json| parse(&json)) {
             Ok(tags) => Some(tags),
             Err(reason) => {
@@ -162,12 +162,6 @@ mod tests {
     use super::*;
     use crate::shape::{Budget, Program};
 
-    fn find(program: &Program, input: &[u8]) -> Result<Vec<Arc<str>>, TagsRefused> {
-        let budget = Budget { output_bytes: OUTPUT_BYTES_MAX, ..Budget::default() };
-        let failed = |error: crate::shape::RunError| refused(&ProgramError::Failed(error.message));
-        parse(&program.run(input, budget).map_err(failed)?)
-    }
-
     fn tags(json: &str) -> Result<Vec<String>, TagsRefused> {
         parse(json.as_bytes()).map(|tags| tags.iter().map(ToString::to_string).collect())
     }
@@ -196,10 +190,14 @@ mod tests {
 
     #[test]
     fn a_program_that_yields_far_too_many_tags_is_stopped_and_named_for_it() {
-        let program = |text| Program::compile(text).unwrap();
-        assert_eq!(find(&program("[range(300000)|\"t\\(.)\"]"), b"{}"), Err(TagsRefused::TooMany));
-        assert_eq!(find(&program("error(1)"), b"{}"), Err(TagsRefused::ProgramFailed));
-        let most = find(&program("[range(64)|\"\\u0001\" * 508 + tostring]"), b"{}").unwrap();
+        let find = |text: &str| {
+            let budget = Budget { output_bytes: OUTPUT_BYTES_MAX, ..Budget::default() };
+            let run = Program::compile(text).unwrap().run(b"{}", budget);
+            run.map_err(|error| refused(&ProgramError::Failed(error.message))).and_then(|json| parse(&json))
+        };
+        assert_eq!(find("[range(300000)|\"t\\(.)\"]"), Err(TagsRefused::TooMany));
+        assert_eq!(find("error(1)"), Err(TagsRefused::ProgramFailed));
+        let most = find("[range(64)|\"\\u0001\" * 508 + tostring]").unwrap();
         assert_eq!((most.len(), most[63].len()), (64, 510), "the longest that are allowed fit in JSON too");
     }
 }

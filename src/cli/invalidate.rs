@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use reqwest::Method;
@@ -11,6 +11,10 @@ use serde_json::{Value, json};
 use super::args::{self, AdminPort, Format};
 use super::local::{Local, problem_text};
 use super::{exit, out};
+use crate::coherence::SCOPES_MAX;
+
+/// Keys or tags of one request, in JSON: a sidecar takes 64 KiB with all that is around them.
+const PART_BYTES_MAX: usize = 60 * 1024;
 
 #[derive(Debug, Args)]
 pub(super) struct Invalidate {
@@ -78,23 +82,62 @@ impl Invalidate {
         }
     }
 
+    /// Sends it, in as many invalidations as it takes; the answer is that of the last, or of the first that failed.
     async fn exchange(&self) -> Result<(u16, bytes::Bytes), Box<dyn std::error::Error>> {
         let local = Local::new(&self.admin.admin)?;
-        let mut asked = json!({
+        let (kind, names) = if self.tag.is_empty() { ("keys", &self.keys) } else { ("tags", &self.tag) };
+        if self.all {
+            return self.send(&local, "all", true.into(), self.timeout).await;
+        }
+        let until = Instant::now() + self.timeout;
+        let (mut done, mut answer) = (0, (0, bytes::Bytes::new()));
+        for part in parts(names) {
+            let left = until.saturating_duration_since(Instant::now());
+            answer = self.send(&local, kind, part.into(), left).await?;
+            if !matches!(answer.0, 200 | 202) {
+                if done > 0 {
+                    eprintln!("the first {done} of {} {kind} are invalidated, the others are not", names.len());
+                }
+                break;
+            }
+            done += part.len();
+        }
+        Ok(answer)
+    }
+
+    async fn send(
+        &self,
+        local: &Local,
+        kind: &str,
+        named: Value,
+        timeout: Duration,
+    ) -> Result<(u16, bytes::Bytes), Box<dyn std::error::Error>> {
+        let asked = json!({
             "domain": self.domain,
             "wait": if self.wait { "fleet" } else { "none" },
-            "timeout": humantime::format_duration(self.timeout).to_string(),
+            "timeout": humantime::format_duration(timeout).to_string(),
+            kind: named,
         });
-        if self.all {
-            asked["all"] = true.into();
-        } else if self.tag.is_empty() {
-            asked["keys"] = self.keys.clone().into();
-        } else {
-            asked["tags"] = self.tag.clone().into();
-        }
         let answer = local.send(local.request(Method::POST, "/invalidate").json(&asked), "admin").await?;
         Ok((answer.status().as_u16(), answer.bytes().await?))
     }
+}
+
+/// Keys or tags in pieces that each fit into one request.
+fn parts(names: &[String]) -> impl Iterator<Item = &[String]> {
+    let mut rest = names;
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let fits = |name: &&String| {
+            // In JSON, with a comma.
+            bytes += Value::from(name.as_str()).to_string().len() + 1;
+            bytes <= PART_BYTES_MAX
+        };
+        let taken = rest.iter().take(SCOPES_MAX).take_while(fits).count().max(1).min(rest.len());
+        let (part, others) = rest.split_at(taken);
+        rest = others;
+        Some(part).filter(|part| !part.is_empty())
+    })
 }
 
 /// Who acknowledged, and how long it took.
@@ -140,6 +183,17 @@ fn names(list: &Value) -> Vec<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_too_much_for_one_request_goes_in_several() {
+        let sizes = |names: &[String]| parts(names).map(<[String]>::len).collect::<Vec<_>>();
+        let names = |how_many: usize, bytes: usize| vec!["n".repeat(bytes); how_many];
+        assert_eq!(sizes(&names(0, 1)), [] as [usize; 0]);
+        assert_eq!(sizes(&names(2_500, 2)), [1_000, 1_000, 500]);
+        assert_eq!(sizes(&names(240, 509)), [120, 120]);
+        assert_eq!(sizes(&names(2, 100_000)), [1, 1], "one that is too long is refused for itself");
+        assert_eq!(sizes(&vec!["\u{1}".repeat(509); 40]), [20, 20], "as long as it is in JSON");
+    }
 
     #[test]
     fn it_says_how_many_acknowledged_and_who_was_silent() {

@@ -78,6 +78,12 @@ impl WorkMemory {
         part
     }
 
+    /// What is reserved and not in use.
+    pub fn unused(&self) -> u64 {
+        let state = self.state.lock();
+        state.reserved.bytes().saturating_sub(state.used)
+    }
+
     /// The most that was reserved at once so far.
     pub fn reserved(&self) -> u64 {
         self.state.lock().reserved.bytes()

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bfb::bus::{Claimed, Kind, LIMITS, Names, PERMISSIONS, Settings, What};
+use bfb::bus::{Claimed, Kind, LIMITS, Names, PERMISSIONS, READY_BYTES, Settings, What};
 use bfb::coherence::{Place, Scope, Stored};
 use tempfile::NamedTempFile;
 
@@ -68,7 +68,7 @@ async fn datasets(one: &Member, two: &Member) {
     let place = Place { key: "44".into(), plan: "p".into() };
     let (fence, holder) = (one.domain.fence().unwrap(), one.domain.claimant());
     let dataset = Stored { fence, tags: vec!["gold".into()], body: Arc::from(&b"{}"[..]) };
-    assert_eq!(one.domain.claim(&place, &holder, fence, PATIENCE).await, Ok(Claimed::Mine));
+    assert_eq!(one.domain.claim(&place, &holder, fence, PATIENCE, Some(READY_BYTES)).await, Ok(Claimed::Mine));
     assert!(one.domain.store(place.clone(), dataset.clone(), PATIENCE).await.unwrap());
     assert_eq!(one.domain.release(place.clone(), holder).await, Ok(true));
     assert_eq!(fetched(&two.domain, place.clone()).await.unwrap().unwrap().dataset, dataset);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bfb::bus::{Bus, Claimed, Fault, Metrics, Names, Settings, What};
+use bfb::bus::{Bus, Claimed, Fault, Metrics, Names, READY_BYTES, Settings, What};
 use bfb::coherence::{Place, Scope, Stored};
 
 use super::support::{DOMAIN, LEASE, Member, PATIENCE, fetched, keys, settings};
@@ -158,14 +158,21 @@ async fn one_flight_at_a_time_collects_a_place_until_it_lets_go_or_dies() {
     let (fence, long) = (one.domain.fence().unwrap(), Duration::from_mins(1));
     let (place, ann, bob) = (place("42"), one.domain.claimant(), two.domain.claimant());
     assert_ne!(one.domain.claimant(), ann);
-    assert_eq!(one.domain.claim(&place, &ann, fence, long).await, Ok(Claimed::Mine));
-    assert_eq!(two.domain.claim(&place, &bob, fence, long).await, Ok(Claimed::By(ann.clone())));
-    assert_eq!(one.domain.claim(&place, &ann, fence, long).await, Ok(Claimed::Mine), "it is renewed");
+    assert_eq!(one.domain.claim(&place, &ann, fence, long, Some(READY_BYTES)).await, Ok(Claimed::Mine));
+    assert_eq!(two.domain.claim(&place, &bob, fence, long, Some(READY_BYTES)).await, Ok(Claimed::By(ann.clone())));
+    assert_eq!(
+        one.domain.claim(&place, &ann, fence, long, Some(READY_BYTES)).await,
+        Ok(Claimed::Mine),
+        "it is renewed"
+    );
     assert_eq!(two.domain.release(place.clone(), bob.clone()).await, Ok(false));
     assert_eq!(one.domain.release(place.clone(), ann.clone()).await, Ok(true));
-    assert_eq!(two.domain.claim(&place, &bob, fence, Duration::from_millis(1)).await, Ok(Claimed::Mine));
+    assert_eq!(
+        two.domain.claim(&place, &bob, fence, Duration::from_millis(1), Some(READY_BYTES)).await,
+        Ok(Claimed::Mine)
+    );
     let until = Instant::now() + PATIENCE;
-    while one.domain.claim(&place, &ann, fence, long).await != Ok(Claimed::Mine) {
+    while one.domain.claim(&place, &ann, fence, long, Some(READY_BYTES)).await != Ok(Claimed::Mine) {
         assert!(Instant::now() < until, "a claim outlived its holder");
     }
 }
@@ -177,7 +184,7 @@ async fn who_claims_what_has_just_been_kept_is_given_it() {
     let (fence, ttl) = (one.domain.fence().unwrap(), Duration::from_mins(1));
     let dataset = Stored { fence, tags: vec![], body: b"{}".as_slice().into() };
     assert!(one.domain.store(place("42"), dataset.clone(), ttl).await.unwrap());
-    let claimed = one.domain.claim(&place("42"), &one.domain.claimant(), fence, ttl).await;
+    let claimed = one.domain.claim(&place("42"), &one.domain.claimant(), fence, ttl, Some(READY_BYTES)).await;
     let Ok(Claimed::There(fetched)) = claimed else { panic!("{claimed:?}") };
     assert_eq!((fetched.dataset, fetched.vouched), (dataset, fence));
     assert!(fetched.left <= ttl && fetched.left > ttl / 2, "{:?}", fetched.left);

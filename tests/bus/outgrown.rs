@@ -1,0 +1,110 @@
+//! A server that is no Redis, or an evil one: whatever it answers, the connection ends before much of it is held. What it could
+//! send is counted at its end.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc;
+
+use bfb::bus::{Metrics, Names, Settings};
+use prometheus_client::registry::Registry;
+
+use super::support::{DOMAIN, LEASE, Member};
+
+/// What a server tries to send in answer to one script.
+const TRIED_BYTES: usize = 200_000_000;
+/// What it may get rid of: the bound on a reply, and what the buffers of both sockets take.
+const SENT_BYTES_MAX: usize = 40_000_000;
+
+/// A server that is polite until it is asked to run a script, and then sends `first`, and `rest` over and over.
+fn serve(first: &'static [u8], rest: &'static [u8]) -> (SocketAddr, mpsc::Receiver<usize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (addr, (sent, counted)) = (listener.local_addr().unwrap(), mpsc::channel());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, sent) = (stream.unwrap(), sent.clone());
+            std::thread::spawn(move || {
+                if greet(&mut stream).is_ok() && stream.write_all(first).is_ok() {
+                    let _ = sent.send(first.len() + flood(&mut stream, rest));
+                }
+            });
+        }
+    });
+    (addr, counted)
+}
+
+/// Answers until a script is to be run.
+fn greet(stream: &mut TcpStream) -> std::io::Result<()> {
+    let names = Names::new("default", DOMAIN);
+    let mut buffer = [0; 64 * 1024];
+    loop {
+        let read = stream.read(&mut buffer)?;
+        let asked = String::from_utf8_lossy(&buffer[..read]).into_owned();
+        if read == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        } else if asked.contains("EVAL") {
+            return Ok(());
+        } else if asked.contains("SUBSCRIBE") {
+            for channel in [names.news(), names.hints()] {
+                write!(stream, ">3\r\n+subscribe\r\n${}\r\n{channel}\r\n:1\r\n", channel.len())?;
+            }
+        } else {
+            stream.write_all(b"%1\r\n+server\r\n+redis\r\n")?;
+        }
+    }
+}
+
+/// How much it gets rid of before the other end has had enough.
+fn flood(stream: &mut TcpStream, rest: &[u8]) -> usize {
+    let piece = rest.repeat((256 * 1024 / rest.len()).max(1));
+    let mut sent = 0;
+    while sent < TRIED_BYTES && stream.write_all(&piece).is_ok() {
+        sent += piece.len();
+    }
+    sent
+}
+
+async fn ends(first: &'static [u8], rest: &'static [u8], cause: &str) {
+    let (addr, counted) = serve(first, rest);
+    let mut registry = Registry::default();
+    let settings = Settings::new(format!("redis://{addr}").parse().unwrap(), LEASE);
+    let mut member = Member::counting(settings, Metrics::register(&mut registry));
+    let sent = tokio::task::spawn_blocking(move || counted.recv().unwrap()).await.unwrap();
+    assert!(sent < SENT_BYTES_MAX, "it could send {sent} bytes of what should be {cause}");
+    let is_told = |member: &Member| {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        let trouble = member.bus.standing().trouble.map(|fault| fault.to_string()).unwrap_or_default();
+        text.contains("redis_faults_total{kind=\"outgrown\"}") && trouble.contains(cause)
+    };
+    member.until(cause, is_told).await;
+}
+
+#[tokio::test]
+async fn a_text_of_200_mb_is_not_read() {
+    ends(b"$200000000\r\n", b"aaaaaaaaaaaaaaaa", "a reply of more than 4194304 bytes").await;
+}
+
+#[tokio::test]
+async fn an_array_with_a_huge_count_is_not_read() {
+    ends(b"*50000000\r\n", b":1\r\n", "a reply of more than 100000 elements").await;
+}
+
+#[tokio::test]
+async fn arrays_in_arrays_without_end_are_not_read() {
+    ends(b"*1\r\n", b"*1\r\n", "nested more than 8 deep").await;
+}
+
+#[tokio::test]
+async fn a_line_without_end_is_not_read() {
+    ends(b"+", b"aaaaaaaaaaaaaaaa", "a line of more than 65536 bytes").await;
+}
+
+#[tokio::test]
+async fn replies_that_nobody_asked_for_are_not_read() {
+    ends(b"-ERR one\r\n", b"+OK\r\n", "a reply that nobody had asked for").await;
+}
+
+#[tokio::test]
+async fn an_answer_in_another_protocol_is_not_read() {
+    ends(b"HTTP/1.1 200 OK\r\n", b"aaaaaaaaaaaaaaaa", "something that is no reply").await;
+}

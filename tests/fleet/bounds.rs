@@ -1,0 +1,126 @@
+//! Bounded, in the process that serves: an upstream's tags without end, and a dataset in Redis without end.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::{PATH, member, until_lease};
+use crate::cache::{file, how};
+use crate::support::client::PATIENCE;
+use crate::support::redis::Redis;
+use crate::support::sidecar::{Setup, Sidecar};
+use crate::support::upstream::{Reply, Upstream};
+
+/// What a process may grow by while it refuses 300 MB.
+const GROWTH_KIB_MAX: u64 = 40 * 1024;
+
+async fn readyz(sidecar: &Sidecar) -> String {
+    sidecar.admin("/readyz").await.text().to_owned()
+}
+
+#[tokio::test]
+async fn datasets_with_too_many_or_too_long_tags_are_served_and_not_kept_and_that_is_said() {
+    let (redis, upstream) = (Redis::start(), Upstream::plain().await);
+    let domain = file(&upstream, "{ttl: 60s, tags: '.part'}");
+    let setup = Setup::of(&[&domain]).insecure().args(&["--memory", "64MiB", "--redis", &redis.url()]);
+    let sidecar = setup.start().await;
+    until_lease(&sidecar, true).await;
+    let tags = |many: usize| (0..many).map(|nth| format!("secret{nth}")).collect::<Vec<_>>();
+    let cases = [
+        ("/1", tags(64), None),
+        ("/2", tags(65), Some("too-many")),
+        ("/3", vec!["secret".repeat(100)], Some("too-long")),
+        ("/4", tags(200_000), Some("too-many")),
+    ];
+    for (path, tags, reason) in cases {
+        upstream.answers(path, [Reply::json(serde_json::to_vec(&tags).unwrap())]);
+        let path = format!("/v2/customers{path}");
+        let got = sidecar.get(&path).await;
+        assert_eq!(got.json()["part"].as_array().unwrap().len(), tags.len(), "it is served whole");
+        assert_eq!(how(&got), if reason.is_none() { "bfb; fwd=miss; stored" } else { "bfb; fwd=miss" }, "{path}");
+    }
+    for (reason, datasets) in [("too-many", 2.0), ("too-long", 1.0), ("program-failed", 0.0)] {
+        let labels = [("domain", "customer"), ("reason", reason)];
+        assert_eq!(sidecar.metric("bfb_tags_failed_total", &labels).await, Some(datasets), "{reason}");
+    }
+    let status = sidecar.admin("/status").await.json();
+    let not_kept = status["domains"][0]["not_kept"].as_array().unwrap().clone();
+    let told: Vec<_> = not_kept.iter().map(|one| (one["reason"].as_str().unwrap(), one["datasets"].as_u64())).collect();
+    assert_eq!(told, [("too-many", Some(2)), ("too-long", Some(1))]);
+    let ready = readyz(&sidecar).await;
+    for text in ["domain `customer`", "more than 64 tags", "a tag of more than 512 bytes"] {
+        assert!(ready.contains(text), "{ready}");
+    }
+    sidecar.logged("a dataset is served and not kept").await;
+    assert!(!ready.contains("secret") && !status.to_string().contains("secret") && !sidecar.log().contains("secret"));
+}
+
+/// Leaves a dataset of so many bytes where a key is looked for.
+async fn plant(redis: &Redis, sidecar: &Sidecar, key: &str, bytes: usize) -> String {
+    let status = sidecar.admin("/status").await.json();
+    let (plan, log) = (&status["domains"][0]["plan"], &status["fleet"]["domains"][0]);
+    let (epoch, seq) = (log["epoch"].as_str().unwrap(), log["seq"].to_string());
+    let at = format!("bfb:{{default/customer}}:dataset:{}:{key}", plan.as_str().unwrap());
+    let script = "redis.call('HSET', KEYS[1], 'format', '1', 'epoch', ARGV[1], 'seq', ARGV[2], 'tags', '[]', 'body', \
+        string.rep('x', tonumber(ARGV[3])))";
+    redis.command::<()>(&["EVAL", script, "1", &at, epoch, &seq, &bytes.to_string()]);
+    // Writing so much may have held Redis for longer than a lease.
+    until_lease(sidecar, true).await;
+    at
+}
+
+#[tokio::test]
+async fn a_dataset_of_300_mb_in_redis_takes_no_memory_of_a_sidecar_and_stands_in_nobodys_way() {
+    let (redis, upstream) = (Redis::start(), Upstream::plain().await);
+    let sidecar = member(&redis, &upstream, &["--lease", "10s"]).await;
+    until_lease(&sidecar, true).await;
+    upstream.handles("/warm", |_| Reply::json("1"));
+    sidecar.get("/v2/customers/warm").await.dataset();
+    let before = sidecar.resident_kib();
+    // Where Redis is too slow for its bound in time, on a busy machine, it is not looked at; then another key is.
+    let mut met = None;
+    for key in 0..20 {
+        upstream.answers(&format!("/{key}"), [Reply::json("1")]);
+        let at = plant(&redis, &sidecar, &key.to_string(), 300_000_000).await;
+        let path = format!("/v2/customers/{key}");
+        assert_eq!(sidecar.get(&path).await.json(), json!({"part": 1}));
+        if sidecar.metric("bfb_redis_oversized_total", &[]).await > Some(0.0) {
+            met = Some(path);
+            break;
+        }
+        redis.command::<()>(&["DEL", &at]);
+    }
+    let path = met.expect("Redis was never looked at");
+    let grown = sidecar.resident_kib().saturating_sub(before);
+    assert!(grown < GROWTH_KIB_MAX, "it grew by {grown} KiB");
+    assert!(how(&sidecar.get(&path).await).ends_with("detail=memory"), "what was collected is kept");
+}
+
+#[tokio::test]
+async fn a_large_dataset_goes_through_redis_in_a_second_question() {
+    let (redis, upstream) = (Redis::start(), Upstream::plain().await);
+    // Random letters, which no compression makes small.
+    let text: String = std::iter::repeat_with(fastrand::alphanumeric).take(3_000_000).collect();
+    upstream.answers("/42", [Reply::json(json!(text).to_string())]);
+    let one = member(&redis, &upstream, &[]).await;
+    until_lease(&one, true).await;
+    one.get(PATH).await.dataset();
+    super::redis_tier::until_kept(&one, 1).await;
+    let two = member(&redis, &upstream, &[]).await;
+    until_lease(&two, true).await;
+    let looked = tokio::time::timeout(PATIENCE, async {
+        // A busy machine may be too slow for Redis's bound in time; then it is collected, and that is fine too.
+        loop {
+            let got = two.get(PATH).await;
+            assert_eq!(got.json()["part"], json!(text));
+            if how(&got).ends_with("detail=redis") {
+                return;
+            }
+            assert!(upstream.seen().len() < 100);
+            crate::fleet::invalidate(&two, "fleet").await;
+            one.get(PATH).await.dataset();
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    });
+    looked.await.expect("it never came from Redis");
+}
