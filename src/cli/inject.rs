@@ -173,13 +173,20 @@ fn named(file: &Path) -> &Path {
 
 fn read(file: &Path) -> Result<String, Vec<Problem>> {
     let read = || -> io::Result<String> {
-        let (mut text, limit) = (String::new(), FILE_MAX as u64 + 1);
+        let (mut bytes, limit) = (Vec::new(), FILE_MAX as u64 + 1);
         if file == Path::new("-") {
-            io::stdin().lock().take(limit).read_to_string(&mut text)?;
+            io::stdin().lock().take(limit).read_to_end(&mut bytes)?;
         } else {
-            fs::File::open(file)?.take(limit).read_to_string(&mut text)?;
+            fs::File::open(file)?.take(limit).read_to_end(&mut bytes)?;
         }
-        if text.len() > FILE_MAX { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(text) }
+        // Before it is looked at as text: the bound may fall into the middle of a letter.
+        if bytes.len() > FILE_MAX {
+            return Err(io::Error::new(
+                io::ErrorKind::FileTooLarge,
+                format!("it is larger than {} MiB", FILE_MAX >> 20),
+            ));
+        }
+        String::from_utf8(bytes).map_err(|_| io::ErrorKind::InvalidData.into())
     };
     read().map_err(|error| {
         let message = format!("the file cannot be read: {}", plain_error(&error));

@@ -113,13 +113,13 @@ pub fn read_text(path: &Path) -> io::Result<String> {
     let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
     let file = std::fs::OpenOptions::new().read(true).custom_flags(nonblocking).open(path)?;
     regular(&file.metadata()?)?;
-    let mut text = String::new();
-    let limit = MAX_FILE as u64 + 1;
-    file.take(limit).read_to_string(&mut text)?;
-    if text.len() > MAX_FILE {
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE as u64 + 1).read_to_end(&mut bytes)?;
+    // Before it is looked at as text: the bound may fall into the middle of a letter.
+    if bytes.len() > MAX_FILE {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "it is larger than 1 MiB"));
     }
-    Ok(text)
+    String::from_utf8(bytes).map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
 /// Refuses all but regular files.

@@ -59,6 +59,14 @@ impl Path {
         Some((Self(rest.to_vec()), last))
     }
 
+    /// The innermost list on the way here, if there is one, and the steps from there.
+    pub(super) fn split_at_last_item(&self) -> (Option<Self>, &[Step]) {
+        match self.0.iter().rposition(|step| matches!(step, Step::Item(_))) {
+            Some(at) => (Some(Self(self.0[..at].to_vec())), &self.0[at..]),
+            None => (None, &self.0),
+        }
+    }
+
     /// What stands here.
     pub fn of<'v>(&self, root: &'v Value) -> Option<&'v Value> {
         self.0.iter().try_fold(root, |value, step| match step {

@@ -3,6 +3,7 @@
 
 mod bounds;
 mod layout;
+mod manifest_bounds;
 mod manifests;
 mod pods;
 

@@ -2,6 +2,7 @@
 //! believed by, who leads, and how it ends.
 
 mod admissions;
+mod bounds;
 mod certificates;
 mod ends;
 mod starts;

@@ -15,7 +15,7 @@ impl<'t> Page<'t> {
         let target = self.find(&removal.from)?;
         let entries = self.entries(&target)?;
         let going = |nth: usize| match &removal.which {
-            Which::Items(items) => items.contains(&nth),
+            Which::Items(items) => items.binary_search(&nth).is_ok(),
             Which::Keys(keys) => entries[nth].key.is_some_and(|key| keys.iter().any(|name| name == key)),
         };
         let flow = matches!(target.node.kind, Kind::Map { flow: true, .. } | Kind::List { flow: true, .. });

@@ -8,12 +8,13 @@ use serde_json::Value;
 
 use super::edit::{self, Edit};
 use super::kinds::{self, Template};
+use super::problems::Problems;
 use super::splice::{BLOCK, PLAINLY, Page};
 use super::tree::{self, Document, Kind, Node};
 use super::trouble::Trouble;
 use super::value;
 use super::{Fate, Pod, Rewritten, Work};
-use crate::domain::Problem;
+use crate::domain::{Problem, quote};
 use crate::inject::change::{self, Path, Step};
 use crate::inject::decide::{self, Injection, Outcome};
 use crate::inject::refusal::{Refusal, Why};
@@ -31,27 +32,25 @@ struct Expected {
 }
 
 pub(super) struct Rewriting<'t> {
-    file: &'t FilePath,
     text: &'t str,
     newline: &'static str,
     edits: Vec<Edit>,
     expected: Vec<Expected>,
     pods: Vec<Pod>,
-    passed: Vec<Problem>,
-    problems: Vec<Problem>,
+    passed: Problems<'t>,
+    problems: Problems<'t>,
 }
 
 impl<'t> Rewriting<'t> {
     pub(super) fn new(file: &'t FilePath, text: &'t str) -> Self {
         Self {
-            file,
             text,
             newline: edit::newline(text),
             edits: Vec::new(),
             expected: Vec::new(),
             pods: Vec::new(),
-            passed: Vec::new(),
-            problems: Vec::new(),
+            passed: Problems::new(file, text),
+            problems: Problems::new(file, text),
         }
     }
 
@@ -64,7 +63,7 @@ impl<'t> Rewriting<'t> {
             Err(error) => {
                 // What has keys that are no text is nothing of Kubernetes', and no business of ours.
                 if root.entry("kind").is_some() {
-                    self.problems.push(error.problem(self.file, self.text));
+                    self.problems.push(|file, text| error.problem(file, text));
                 }
                 return self.expected.push(Expected { value: None, emptied: Vec::new() });
             }
@@ -72,12 +71,12 @@ impl<'t> Rewriting<'t> {
         let found = kinds::find(&value);
         for (owner, at) in &found.unknown {
             let kind = owner.split(' ').next().unwrap_or_default();
-            let message = format!("it is not known where a `{kind}` keeps its pods: `{owner}` is passed as it is");
+            let message =
+                format!("it is not known where a {} keeps its pods: {} is passed as it is", quote(kind), quote(owner));
             let (expected, hint) = ("a kind of Kubernetes' own", "its pods can get their sidecar from the webhook");
-            let problem = self.problem(place(root, at, false), message, expected, hint);
-            self.passed.push(problem);
+            self.passed.place(place(root, at, false), message, expected, hint);
         }
-        let page = Page { text: self.text, document, newline: self.newline };
+        let page = Page::new(self.text, document, self.newline);
         let before = self.edits.len();
         let mut emptied = Vec::new();
         for template in &found.templates {
@@ -95,11 +94,10 @@ impl<'t> Rewriting<'t> {
     fn inject(&mut self, page: &Page<'_>, root: &Node, template: &Template, document: &mut Value, defaults: &Defaults) {
         for astray in &template.astray {
             let name = astray.steps().last().map(name_of).unwrap_or_default();
-            let message = format!("`{name}` means nothing here");
+            let message = format!("{} means nothing here", quote(&name));
             let below = template.at.key("metadata").key("annotations").to_string();
             let (expected, hint) = ("it among the annotations of the pod", format!("move it to `{}`", dotted(&below)));
-            let problem = self.problem(place(root, astray, false), message, expected, hint);
-            self.problems.push(problem);
+            self.problems.place(place(root, astray, false), message, expected, hint);
         }
         let pod = document.pointer_mut(&template.at.to_string());
         let Some(pod) = pod else { return };
@@ -120,14 +118,17 @@ impl<'t> Rewriting<'t> {
             }
             Err(refusals) => {
                 for Refusal { at, why } in refusals {
-                    let of_value = matches!(why, Why::BadValue { .. } | Why::NotText { .. });
-                    let place = place(root, &template.at.join(&at), of_value);
-                    let mut problem = self.problem(place, why.to_string(), why.expected(), why.hint());
-                    if matches!(why, Why::BadValue { value: None, .. }) {
-                        // The line holds what no message may: a password, or a key.
-                        problem.source = None;
-                    }
-                    self.problems.push(problem);
+                    self.problems.push(|file, text| {
+                        let of_value = matches!(why, Why::BadValue { .. } | Why::NotText { .. });
+                        let place = place(root, &template.at.join(&at), of_value);
+                        let problem = Problem::of_file(file, why.to_string(), why.expected(), why.hint());
+                        let mut problem = problem.place(text, place);
+                        if matches!(why, Why::BadValue { value: None, .. }) {
+                            // The line holds what no message may: a password, or a key.
+                            problem.source = None;
+                        }
+                        problem
+                    });
                 }
                 return;
             }
@@ -158,7 +159,7 @@ impl<'t> Rewriting<'t> {
         for edit in edits {
             match edit {
                 Ok(edits) => self.edits.extend(edits),
-                Err(trouble) => self.problems.push(trouble.problem(self.file, self.text)),
+                Err(trouble) => self.problems.push(|file, text| trouble.problem(file, text)),
             }
         }
     }
@@ -172,10 +173,9 @@ impl<'t> Rewriting<'t> {
                     let mut known = HashSet::new();
                     for (key, value) in entries {
                         if key.text().is_some_and(|text| !known.insert(text)) && !value::is_merge(key) {
-                            let message = format!("`{}` is given twice", key.text().unwrap_or_default());
+                            let message = format!("{} is given twice", quote(key.text().unwrap_or_default()));
                             let (expected, hint) = ("each key once", "remove one of the two");
-                            let problem = self.problem(key.span.clone(), message, expected, hint);
-                            self.problems.push(problem);
+                            self.problems.place(key.span.clone(), message, expected, hint);
                         }
                         waiting.push(value);
                     }
@@ -186,33 +186,19 @@ impl<'t> Rewriting<'t> {
         }
     }
 
-    fn problem(
-        &self,
-        at: Range<usize>,
-        message: impl Into<String>,
-        expected: impl Into<String>,
-        hint: impl Into<String>,
-    ) -> Problem {
-        Problem::of_file(self.file, message, expected, hint).place(self.text, at)
-    }
-
     fn not_meant(&mut self, root: &Node) {
-        let problem = self.problem(root.span.clone(), NOT_MEANT, BLOCK, PLAINLY);
-        self.problems.push(problem);
+        self.problems.place(root.span.clone(), NOT_MEANT, BLOCK, PLAINLY);
     }
 
     pub(super) fn finish(mut self) -> Result<Rewritten, Vec<Problem>> {
         let text = edit::apply(self.text, std::mem::take(&mut self.edits));
         if self.problems.is_empty() && !self.says_what_is_meant(&text) {
-            let problem = Problem::of_file(self.file, NOT_MEANT, BLOCK, PLAINLY);
-            self.problems.push(problem);
+            self.problems.push(|file, _| Problem::of_file(file, NOT_MEANT, BLOCK, PLAINLY));
         }
         if self.problems.is_empty() {
-            return Ok(Rewritten { text, pods: self.pods, passed: self.passed });
+            return Ok(Rewritten { text, pods: self.pods, passed: self.passed.into_list() });
         }
-        self.problems.sort_by_key(|problem| problem.span.start);
-        self.problems.dedup();
-        Err(self.problems)
+        Err(self.problems.into_list())
     }
 
     /// Whether `text`, read again, is what was decided on.

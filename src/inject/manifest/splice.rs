@@ -4,6 +4,9 @@
 //! JSON, in front. What would have to be guessed is refused: text that an anchor shows elsewhere too, aliases, merge keys,
 //! tags, and a `null` in so many letters.
 
+use std::cell::{OnceCell, RefCell};
+use std::collections::HashMap;
+
 use super::edit::Edit;
 use super::tree::{Document, Kind, Node};
 use super::trouble::Trouble;
@@ -25,12 +28,17 @@ pub(super) fn unwritable<T>(node: &Node, why: impl Into<String>, expected: &str,
 /// One document of a text.
 pub(super) struct Page<'t> {
     pub(super) text: &'t str,
-    pub(super) document: &'t Document,
+    document: &'t Document,
     /// What ends a line of the text.
-    pub(super) newline: &'static str,
+    newline: &'static str,
+    /// Whether the document is JSON without blanks behind its colons. Looked for once: a pod may have ten thousand containers.
+    tight: OnceCell<bool>,
+    /// The lists that were found, since something is sought in each of their items.
+    lists: RefCell<HashMap<Path, Target<'t>>>,
 }
 
 /// A collection, and what it is the value of.
+#[derive(Clone, Copy)]
 pub(super) struct Target<'t> {
     pub(super) node: &'t Node,
     /// Its key, where it is a member of a mapping.
@@ -40,6 +48,10 @@ pub(super) struct Target<'t> {
 }
 
 impl<'t> Page<'t> {
+    pub(super) fn new(text: &'t str, document: &'t Document, newline: &'static str) -> Self {
+        Self { text, document, newline, tight: OnceCell::new(), lists: RefCell::default() }
+    }
+
     /// The edit that makes `addition`; `dashes_below_key` is how the pod writes its lists.
     pub(super) fn add(&self, addition: &Addition, dashes_below_key: bool) -> Result<Edit, Trouble> {
         let target = self.find(&addition.into)?;
@@ -88,8 +100,14 @@ impl<'t> Page<'t> {
         let Some(root) = &self.document.root else {
             return Err(Trouble::at(0..0, "the document is empty", "a pod", "write a pod"));
         };
-        let mut target = Target { node: root, key: None, in_flow: false };
-        for step in path.steps() {
+        let (list, below) = path.split_at_last_item();
+        let known = list.as_ref().and_then(|list| self.lists.borrow().get(list).copied());
+        let steps = if known.is_some() { below } else { path.steps() };
+        let mut target = known.unwrap_or(Target { node: root, key: None, in_flow: false });
+        for (nth, step) in steps.iter().enumerate() {
+            if let Some(list) = list.as_ref().filter(|list| known.is_none() && list.steps().len() == nth) {
+                self.lists.borrow_mut().insert(list.clone(), target);
+            }
             let node = self.own(target.node)?;
             target = match (step, &node.kind) {
                 (Step::Key(name), Kind::Map { entries, flow }) => match node.entry(name) {
@@ -272,12 +290,8 @@ impl<'t> Page<'t> {
     }
 
     fn flow_style(&self, node: &Node, first: Option<usize>) -> Flow {
-        let document = self.document.root.as_ref().map_or(node, |root| root);
-        let all_flow = matches!(document.kind, Kind::Map { flow: true, .. } | Kind::List { flow: true, .. });
-        let Some(first) = first else {
-            let tight = all_flow && !self.text[document.span.clone()].contains("\": ");
-            return if tight { Flow::Tight } else { Flow::Line };
-        };
+        let one_line = || if self.is_tight() { Flow::Tight } else { Flow::Line };
+        let Some(first) = first else { return one_line() };
         let before = &self.text[node.span.start + 1..first];
         let indent = &before[before.rfind('\n').map_or(0, |at| at + 1)..];
         if before.contains('\n') && indent.trim_matches([' ', '\t']).is_empty() {
@@ -290,8 +304,16 @@ impl<'t> Page<'t> {
             };
             return Flow::Lines { newline: self.newline, indent: indent.to_owned(), unit };
         }
-        let tight = all_flow && !self.text[document.span.clone()].contains("\": ");
-        if tight { Flow::Tight } else { Flow::Line }
+        one_line()
+    }
+
+    fn is_tight(&self) -> bool {
+        *self.tight.get_or_init(|| {
+            self.document.root.as_ref().is_some_and(|root| {
+                let all_flow = matches!(root.kind, Kind::Map { flow: true, .. } | Kind::List { flow: true, .. });
+                all_flow && !self.text[root.span.clone()].contains("\": ")
+            })
+        })
     }
 
     pub(super) fn line_start(&self, at: usize) -> usize {

@@ -7,12 +7,16 @@ use std::ops::Range;
 use saphyr_parser::{Event, Parser, ScalarStyle, Tag};
 
 use super::trouble::Trouble;
-use crate::domain::{Lines, yaml_remedy};
+use crate::domain::{Lines, long_tag_directive, yaml_remedy};
 
 /// How deep lists and mappings may be nested.
 const DEPTH_MAX: usize = 256;
-/// How many values a file may hold.
-const NODES_MAX: usize = 4_000_000;
+/// How many values a file may hold: some hundred megabytes of a tree, and ten times the largest manifests that there are.
+const NODES_MAX: usize = 1_000_000;
+/// How many documents a file may hold.
+const DOCUMENTS_MAX: usize = 100_000;
+/// As much of a tag as is kept, in characters: the whole one may be as long as the file, and stand at every value.
+const TAG_MAX_CHARS: usize = 64;
 
 /// One value, and where it stands.
 #[derive(Debug)]
@@ -92,6 +96,10 @@ impl Document {
 
 /// Reads every document of `text`.
 pub(super) fn read(text: &str) -> Result<Vec<Document>, Trouble> {
+    if let Some(at) = long_tag_directive(text) {
+        let (expected, hint) = ("at most 256 bytes", "remove lines that begin with `%`");
+        return Err(Trouble::at(at, "the prefix of a tag is too long", expected, hint));
+    }
     let lines = Lines::new(text);
     let mut reader = Reader { text, open: Vec::new(), documents: Vec::new(), nodes: 0 };
     for event in Parser::new_from_str(text) {
@@ -137,9 +145,14 @@ struct Reader<'t> {
 
 impl Reader<'_> {
     fn event(&mut self, event: Event<'_>, span: Range<usize>) -> Result<(), Trouble> {
-        let tag = |tag: Option<std::borrow::Cow<'_, Tag>>| tag.map(|tag| tag.to_string());
+        let short = |tag: String| tag.chars().take(TAG_MAX_CHARS).collect();
+        let tag = |tag: Option<std::borrow::Cow<'_, Tag>>| tag.map(|tag| short(tag.to_string()));
         let named = |anchor: usize| (anchor != 0).then_some(anchor);
         match event {
+            Event::DocumentStart(_) if self.documents.len() == DOCUMENTS_MAX => {
+                let expected = format!("at most {DOCUMENTS_MAX} documents in a file");
+                return Err(Trouble::at(span, "this is one document too many", expected, "split the file"));
+            }
             Event::DocumentStart(_) => self.documents.push(Document::default()),
             Event::Alias(anchor) => {
                 self.documents.last_mut().map(|document| document.aliased.insert(anchor));

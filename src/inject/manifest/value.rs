@@ -11,17 +11,22 @@ use super::trouble::Trouble;
 /// How deep values may be nested once aliases are resolved.
 const DEPTH_MAX: usize = 256;
 /// How many values a document may come to once aliases are resolved.
-const VALUES_MAX: usize = 4_000_000;
+const VALUES_MAX: usize = 1_000_000;
+/// How many bytes of text a document may come to: a long text may be named as often as its alias fits into the file.
+const TEXT_MAX_BYTES: usize = 64 << 20;
 
 /// The value of a document; `null` for one that is empty.
 pub(super) fn of(document: &Document) -> Result<Value, Trouble> {
-    let mut reader = Reader { anchors: document.anchors(), left: VALUES_MAX };
+    let mut reader = Reader { anchors: document.anchors(), left: VALUES_MAX, text_left: TEXT_MAX_BYTES };
     document.root.as_ref().map_or(Ok(Value::Null), |root| reader.value(root, 0))
 }
 
 struct Reader<'d> {
     anchors: HashMap<usize, &'d Node>,
+    /// Values that may still come.
     left: usize,
+    /// Bytes of text that may still come, those of keys among them.
+    text_left: usize,
 }
 
 impl<'d> Reader<'d> {
@@ -32,9 +37,13 @@ impl<'d> Reader<'d> {
             return refuse("aliases make this too deep", "at most 256 levels", EXPAND);
         }
         let Some(left) = self.left.checked_sub(1) else {
-            return refuse("aliases make this too large", "at most 4000000 values", EXPAND);
+            return refuse("aliases make this too large", "at most 1000000 values", EXPAND);
         };
         self.left = left;
+        let Some(text_left) = self.text_left.checked_sub(text_of(node)) else {
+            return refuse("aliases make this too large", "at most 64 MiB of text", EXPAND);
+        };
+        self.text_left = text_left;
         match &node.kind {
             Kind::Scalar { text, plain } => Ok(scalar(text, *plain, node.tag.as_deref())),
             Kind::List { items, .. } => items.iter().map(|item| self.value(item, depth + 1)).collect(),
@@ -75,6 +84,15 @@ impl<'d> Reader<'d> {
             }
         }
         Ok(map)
+    }
+}
+
+/// The bytes of text that a node brings by itself: its own, or those of its keys.
+fn text_of(node: &Node) -> usize {
+    let length = |node: &Node| node.text().map_or(0, str::len);
+    match &node.kind {
+        Kind::Map { entries, .. } => entries.iter().map(|(key, _)| length(key)).sum(),
+        _ => length(node),
     }
 }
 

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::super::Defaults;
@@ -18,17 +18,19 @@ use super::keeper::Found;
 use super::metrics::{Admission, Metrics};
 use super::namespaces::Namespaces;
 use super::review::{Review, Subject};
-use super::verdict::{by_label, without_namespace};
+use super::verdict::{Verdict, by_label, without_namespace};
+use super::workload::{Lane, Workload, deadline, mounts_bytes, parsed_bytes};
+use crate::resources::{ComputeBusy, MemoryFull, MemoryShare, Reservation, RunClock};
 use crate::serve::Answering;
 
 /// The largest review, in bytes: what an API server takes as a request.
 const BODY_MAX_BYTES: usize = 3 * 1024 * 1024;
 /// How long a body may take to arrive.
 const BODY_TIME: Duration = Duration::from_secs(5);
-/// What all reviews under way may hold together, in KiB.
-const UNDER_WAY_MAX_KIB: u32 = 32 * 1024;
-/// What one of them counts at least: so there are at most 256.
-const REVIEW_MIN_KIB: u32 = 128;
+/// What a review takes at least, in bytes, before any of it has arrived.
+const REVIEW_BYTES: u64 = 8 * 1024;
+/// The longest answer for which no memory is held while it is written, in bytes.
+const SHORT_ANSWER_BYTES: usize = 64 * 1024;
 
 /// Answers requests. Clones share everything.
 #[derive(Debug, Clone)]
@@ -39,8 +41,7 @@ struct Inner {
     defaults: Arc<Defaults>,
     namespaces: Namespaces,
     found: watch::Receiver<Found>,
-    /// A KiB of a review each.
-    slots: Semaphore,
+    workload: Workload,
     ending: AtomicBool,
     metrics: Arc<Metrics>,
 }
@@ -59,10 +60,11 @@ impl Admissions {
         defaults: Arc<Defaults>,
         namespaces: Namespaces,
         found: watch::Receiver<Found>,
+        workload: Workload,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let (slots, ending) = (Semaphore::new(UNDER_WAY_MAX_KIB as usize), AtomicBool::new(false));
-        Self(Arc::new(Inner { defaults, namespaces, found, slots, ending, metrics }))
+        let ending = AtomicBool::new(false);
+        Self(Arc::new(Inner { defaults, namespaces, found, workload, ending, metrics }))
     }
 
     /// From now on we are not ready: API servers shall go elsewhere.
@@ -113,76 +115,259 @@ impl Admissions {
     }
 
     async fn admit(&self, request: Request<Incoming>) -> (Admission, Response<Bytes>) {
-        let malformed = |(status, said)| (Admission::Malformed, text(status, &format!("{said}\n")));
-        let size = match size(&request) {
-            Ok(size) => size,
-            Err(wrong) => return malformed(wrong),
-        };
-        let Ok(_slots) = self.0.slots.try_acquire_many(size) else {
-            self.0.metrics.overloaded.inc();
-            let said = format!("{} MiB of reviews are under way; expected less\n", UNDER_WAY_MAX_KIB >> 10);
-            let mut response = text(StatusCode::TOO_MANY_REQUESTS, &said);
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
-            return (Admission::Failed, response);
-        };
-        let body = match read(request).await {
-            Ok(body) => body,
-            Err(wrong) => return malformed(wrong),
-        };
-        let review = match Review::read(&body) {
-            Ok(review) => review,
-            Err(error) => return malformed((StatusCode::BAD_REQUEST, error.to_string())),
-        };
-        let Subject::Pod { namespace, pod } = &review.subject else {
-            return (Admission::Left, json(&review.answer_other()));
-        };
-        let verdict = match without_namespace(pod, &self.0.defaults) {
-            Some(verdict) => verdict,
-            None => match self.0.namespaces.label(namespace).await {
-                Ok(label) => by_label(pod, &self.0.defaults, namespace, label.as_deref()),
-                Err(error) => {
-                    tracing::warn!(%error, namespace, "an admission failed: the labels of the namespace are not known");
-                    let said = format!("the labels of the namespace are not known: {error}\n");
-                    return (Admission::Failed, text(StatusCode::SERVICE_UNAVAILABLE, &said));
+        let until = deadline(request.uri(), Instant::now());
+        match self.decide(request, until).await {
+            Ok((admission, answer)) => (admission, json(answer)),
+            Err(unanswered) => {
+                if matches!(unanswered, Unanswered::Overloaded(_)) {
+                    self.0.metrics.overloaded.inc();
                 }
-            },
-        };
-        let admission = Admission::from(&verdict);
-        // What is in a verdict is in the answer; a log may not hold all of it.
-        tracing::debug!(namespace, uid = review.uid, ?admission, "admission");
-        (admission, json(&review.answer(&verdict)))
-    }
-}
-
-/// What a review counts, in KiB, before any of it is read; one that does not say how long it is counts as the longest.
-fn size(request: &Request<Incoming>) -> Result<u32, (StatusCode, String)> {
-    let bytes = request.body().size_hint().exact().unwrap_or(BODY_MAX_BYTES as u64);
-    if bytes > BODY_MAX_BYTES as u64 {
-        return Err(too_large());
-    }
-    Ok(u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX).max(REVIEW_MIN_KIB))
-}
-
-fn too_large() -> (StatusCode, String) {
-    (StatusCode::PAYLOAD_TOO_LARGE, format!("the body is too large; expected at most {BODY_MAX_BYTES} bytes"))
-}
-
-/// The whole body, or the status that fits and why.
-async fn read(request: Request<Incoming>) -> Result<Bytes, (StatusCode, String)> {
-    let kind = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    if !kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json") {
-        let said = "the body is of another type; expected `content-type: application/json`".to_owned();
-        return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, said));
-    }
-    let whole = Limited::new(request.into_body(), BODY_MAX_BYTES).collect();
-    match tokio::time::timeout(BODY_TIME, whole).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(error)) => Err((StatusCode::BAD_REQUEST, format!("the body broke off: {error}; expected all of it"))),
-        Err(_) => {
-            Err((StatusCode::REQUEST_TIMEOUT, format!("the body did not arrive; expected it within {BODY_TIME:?}")))
+                unanswered.into_response()
+            }
         }
     }
+
+    async fn decide(&self, request: Request<Incoming>, until: Instant) -> Result<(Admission, Bytes), Unanswered> {
+        let workload = &self.0.workload;
+        let Body { bytes, memory: of_body, lane } = self.receive(request, until).await?;
+        let weighing = bytes.clone();
+        let size = workload.queue(lane).run(until, move |_| parsed_bytes(&weighing)).await?;
+        let lane = Lane::of_parsed(size);
+        let share = workload.parsed(lane);
+        if size > share.limit() {
+            return Err(too_heavy(size, share.limit()));
+        }
+        let memory = share.reserve(size, until).await?;
+        let (defaults, large) = (self.0.defaults.clone(), workload.parsed(Lane::Large).clone());
+        let read = workload.queue(lane).run(until, move |clock| {
+            let review = Review::read(&bytes).map_err(|error| malformed(error.to_string()))?;
+            drop((bytes, of_body));
+            decide_alone(Reading { review, memory, large }, &defaults, clock)
+        });
+        let (reading, namespace) = match read.await?? {
+            Step::Answered(admission, answer) => return Ok((admission, answer)),
+            Step::NeedsLabel(reading, namespace) => (reading, namespace),
+        };
+        let label = self.label(&namespace, until).await?;
+        let defaults = self.0.defaults.clone();
+        let decided = workload.queue(lane).run(until, move |clock| {
+            let Subject::Pod { pod, .. } = &reading.review.subject else { return Err(late()) };
+            let verdict = by_label(pod, &defaults, &namespace, label.as_deref());
+            reading.answer(&verdict, clock)
+        });
+        decided.await?
+    }
+
+    async fn label(&self, namespace: &str, until: Instant) -> Result<Option<String>, Unanswered> {
+        let said = match tokio::time::timeout_at(until, self.0.namespaces.label(namespace)).await {
+            Ok(Ok(label)) => return Ok(label),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "the API server did not tell them in time".to_owned(),
+        };
+        tracing::warn!(error = said, namespace, "an admission failed: the labels of the namespace are not known");
+        let said = format!("the labels of the namespace are not known: {said}");
+        Err(Unanswered::Failed(StatusCode::SERVICE_UNAVAILABLE, said))
+    }
+
+    /// The whole body. A small one takes memory as it arrives, so that whoever only says that it will send much holds none;
+    /// a large one waits for all of its room first, so that no two wait for each other.
+    async fn receive(&self, request: Request<Incoming>, until: Instant) -> Result<Body, Unanswered> {
+        let size = request.body().size_hint().exact().unwrap_or(BODY_MAX_BYTES as u64);
+        if size > BODY_MAX_BYTES as u64 {
+            return Err(too_large());
+        }
+        if !is_json(&request) {
+            let said = "the body is of another type; expected `content-type: application/json`".to_owned();
+            return Err(Unanswered::Malformed(StatusCode::UNSUPPORTED_MEDIA_TYPE, said));
+        }
+        let lane = Lane::of_body(size);
+        let first = if lane == Lane::Large { size } else { REVIEW_BYTES };
+        let share = self.0.workload.bodies(lane);
+        let memory = share.reserve(first, until).await?;
+        let read = read(request.into_body(), memory, share, until);
+        match tokio::time::timeout(BODY_TIME, read).await {
+            Ok(body) => body.map(|(bytes, memory)| Body { bytes, memory, lane }),
+            Err(_) => {
+                let said = format!("the body did not arrive; expected it within {BODY_TIME:?}");
+                Err(Unanswered::Malformed(StatusCode::REQUEST_TIMEOUT, said))
+            }
+        }
+    }
+}
+
+/// A body that has arrived.
+struct Body {
+    bytes: Bytes,
+    memory: Reservation,
+    lane: Lane,
+}
+
+/// A review that is decided on, and the memory that it takes.
+struct Reading {
+    review: Review,
+    memory: Reservation,
+    /// Where long answers are held.
+    large: MemoryShare,
+}
+
+/// How far a review has come.
+enum Step {
+    Answered(Admission, Bytes),
+    /// The label of this namespace has to be known.
+    NeedsLabel(Box<Reading>, String),
+}
+
+/// Decides as far as the review itself tells.
+fn decide_alone(mut reading: Reading, defaults: &Defaults, clock: &RunClock) -> Result<Step, Unanswered> {
+    let Subject::Pod { namespace, pod } = &reading.review.subject else {
+        let answer = reading.review.answer_other();
+        return Ok(Step::Answered(Admission::Left, Bytes::from(answer.to_string())));
+    };
+    if !reading.memory.try_grow(mounts_bytes(containers(pod))) {
+        return Err(Unanswered::Overloaded(FULL));
+    }
+    if clock.says_stop() {
+        return Err(late());
+    }
+    match without_namespace(pod, defaults) {
+        Some(verdict) => reading.answer(&verdict, clock).map(|(admission, answer)| Step::Answered(admission, answer)),
+        None => {
+            let namespace = namespace.clone();
+            Ok(Step::NeedsLabel(Box::new(reading), namespace))
+        }
+    }
+}
+
+fn containers(pod: &serde_json::Value) -> usize {
+    pod.pointer("/spec/containers").and_then(serde_json::Value::as_array).map_or(0, Vec::len)
+}
+
+impl Reading {
+    /// The answer. One that is long holds memory for as long as its reader takes.
+    fn answer(&self, verdict: &Verdict, clock: &RunClock) -> Result<(Admission, Bytes), Unanswered> {
+        if clock.says_stop() {
+            return Err(late());
+        }
+        let admission = Admission::from(verdict);
+        // What is in a verdict is in the answer; a log may not hold all of it.
+        tracing::debug!(uid = self.review.uid, ?admission, "admission");
+        let text = self.review.answer(verdict).to_string();
+        if text.len() <= SHORT_ANSWER_BYTES {
+            return Ok((admission, Bytes::from(text)));
+        }
+        let memory = self.large.try_reserve(text.len() as u64).ok_or(Unanswered::Overloaded(FULL))?;
+        Ok((admission, Bytes::from_owner(Held { text, _memory: memory })))
+    }
+}
+
+/// A text, and the memory that it takes.
+struct Held {
+    text: String,
+    _memory: Reservation,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        self.text.as_bytes()
+    }
+}
+
+/// Why a review has no answer. The API server then does what its `failurePolicy` says.
+#[derive(Debug)]
+enum Unanswered {
+    /// It is no review, or one that is too large.
+    Malformed(StatusCode, String),
+    /// There is no room or no time for it now.
+    Overloaded(&'static str),
+    /// It could not be decided on.
+    Failed(StatusCode, String),
+}
+
+const FULL: &str =
+    "the reviews under way hold all the memory that they may; expected less at once (hint: it is retried)";
+const BUSY: &str = "the reviews under way take all the time that there is; expected less at once (hint: it is retried)";
+
+impl Unanswered {
+    fn into_response(self) -> (Admission, Response<Bytes>) {
+        match self {
+            Self::Malformed(status, said) => (Admission::Malformed, text(status, &format!("{said}\n"))),
+            Self::Failed(status, said) => (Admission::Failed, text(status, &format!("{said}\n"))),
+            Self::Overloaded(said) => {
+                let mut response = text(StatusCode::TOO_MANY_REQUESTS, &format!("{said}\n"));
+                response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+                (Admission::Failed, response)
+            }
+        }
+    }
+}
+
+impl From<MemoryFull> for Unanswered {
+    fn from(_: MemoryFull) -> Self {
+        Self::Overloaded(FULL)
+    }
+}
+
+impl From<ComputeBusy> for Unanswered {
+    fn from(_: ComputeBusy) -> Self {
+        late()
+    }
+}
+
+fn late() -> Unanswered {
+    Unanswered::Overloaded(BUSY)
+}
+
+fn malformed(said: String) -> Unanswered {
+    Unanswered::Malformed(StatusCode::BAD_REQUEST, said)
+}
+
+fn too_large() -> Unanswered {
+    let said = format!("the body is too large; expected at most {BODY_MAX_BYTES} bytes");
+    Unanswered::Malformed(StatusCode::PAYLOAD_TOO_LARGE, said)
+}
+
+fn too_heavy(bytes: u64, most: u64) -> Unanswered {
+    let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+    let said = format!(
+        "the review would take {} MiB once it is read; expected at most {} (hint: make the pod's lists shorter, or raise the \
+         webhook's memory limit)",
+        mib(bytes),
+        mib(most)
+    );
+    Unanswered::Malformed(StatusCode::PAYLOAD_TOO_LARGE, said)
+}
+
+fn is_json(request: &Request<Incoming>) -> bool {
+    let kind = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json")
+}
+
+/// The whole body and what it takes, or the status that fits and why.
+async fn read(
+    body: Incoming,
+    mut memory: Reservation,
+    share: &MemoryShare,
+    until: Instant,
+) -> Result<(Bytes, Reservation), Unanswered> {
+    let mut body = Limited::new(body, BODY_MAX_BYTES);
+    let mut bytes = BytesMut::with_capacity(usize::try_from(memory.bytes()).unwrap_or(0));
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(broken_off)?.into_data() else { continue };
+        // The buffer doubles as it grows.
+        let needed = 2 * (bytes.len() + data.len()) as u64;
+        if bytes.capacity() < bytes.len() + data.len() && needed > memory.bytes() {
+            memory.merge(share.reserve(needed - memory.bytes(), until).await?);
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok((bytes.freeze(), memory))
+}
+
+fn broken_off(error: Box<dyn std::error::Error + Send + Sync>) -> Unanswered {
+    if error.is::<LengthLimitError>() {
+        return too_large();
+    }
+    malformed(format!("the body broke off: {error}; expected all of it"))
 }
 
 fn not_allowed(allow: &'static str) -> Response<Bytes> {
@@ -198,8 +383,8 @@ fn text(status: StatusCode, text: &str) -> Response<Bytes> {
     response
 }
 
-fn json(value: &serde_json::Value) -> Response<Bytes> {
-    let mut response = Response::new(Bytes::from(value.to_string()));
+fn json(text: Bytes) -> Response<Bytes> {
+    let mut response = Response::new(text);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }

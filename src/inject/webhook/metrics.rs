@@ -137,6 +137,11 @@ impl Metrics {
         to.register("slow_requests", help, self.port.slow_requests.clone());
     }
 
+    /// Where more counters of the webhook may be registered.
+    pub(super) fn registry(&mut self) -> &mut Registry {
+        self.registry.sub_registry_with_prefix("webhook")
+    }
+
     /// Counts an admission.
     pub(super) fn observe(&self, admission: Admission, took: Duration) {
         let counter = match admission {

@@ -3,6 +3,7 @@
 //! ```text
 //!   answer          HTTP: `/mutate`, probes, metrics
 //!     │
+//!     ├── workload           what reviews under way may hold together
 //!   review ── verdict        an `AdmissionReview` in, its answer out. Pure
 //!     │           └── namespaces       the labels of all namespaces, followed
 //!   tls             the certificate that is served
@@ -52,6 +53,7 @@ mod selector;
 mod tls;
 mod verdict;
 mod watchdog;
+mod workload;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -79,6 +81,7 @@ use namespaces::Namespaces;
 use rotation::Pace;
 use tls::Served;
 use watchdog::Watchdog;
+use workload::Workload;
 
 pub use cluster::{ClusterError, ConnectError};
 pub use lease::Me;
@@ -191,7 +194,9 @@ impl Webhook {
     /// Answers until it is told to stop, then drains; `again` ends the drain. Returns early if a part ends that should not.
     pub async fn run(self, stop: impl Future<Output = ()>, again: impl Future<Output = ()>) -> Result<(), RunError> {
         let limit = self.config.drain;
-        let metrics = Arc::new(Metrics::new());
+        let mut metrics = Metrics::new();
+        let workload = Workload::new(metrics.registry());
+        let metrics = Arc::new(metrics);
         let (drain, drained) = watch::channel(Drain::Serving);
         let (connections, activity) = (TaskTracker::new(), Activity::default());
         let port = Port {
@@ -203,7 +208,7 @@ impl Webhook {
         let election = Election::new(self.cluster.clone(), NAME, self.config.me.clone(), metrics.clone());
         let (leave, left, leads) = (CancellationToken::new(), TaskTracker::new(), election.leads());
         left.spawn(election.run(leave.clone().cancelled_owned()));
-        let (admissions, mut parts) = self.spawn_parts(&leads, &metrics, port);
+        let (admissions, mut parts) = self.spawn_parts(&leads, &metrics, workload, port);
         let ended = tokio::select! {
             () = stop => Ok(()),
             Some(ended) = parts.join_next() => Err(RunError(format!("{ended:?}"))),
@@ -225,6 +230,7 @@ impl Webhook {
         self,
         leads: &watch::Receiver<bool>,
         metrics: &Arc<Metrics>,
+        workload: Workload,
         port: Port,
     ) -> (Admissions, JoinSet<()>) {
         let Self { config, cluster, listener, identity, served, server } = self;
@@ -240,7 +246,8 @@ impl Webhook {
         let namespaces = Namespaces::new(cluster.clone(), metrics.clone());
         let (found, finds) = watch::channel(Found::default());
         let defaults = Arc::new(config.defaults);
-        let admissions = Admissions::new(defaults.clone(), namespaces.clone(), finds.clone(), metrics.clone());
+        let admissions =
+            Admissions::new(defaults.clone(), namespaces.clone(), finds.clone(), workload, metrics.clone());
         parts.spawn(namespaces.clone().follow());
         let watchdog = Watchdog {
             cluster: cluster.clone(),

@@ -6,6 +6,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::super::Left;
@@ -15,6 +16,18 @@ const VERSION: &str = "admission.k8s.io/v1";
 
 /// The longest message of a refusal, in characters: events of Kubernetes hold no more than that.
 const MESSAGE_MAX_CHARS: usize = 1000;
+
+/// The longest `uid`, in bytes, which an answer repeats: those of Kubernetes have 36.
+const UID_MAX_BYTES: usize = 256;
+
+/// The longest name of a namespace, in bytes (a DNS label, RFC 1123).
+const NAMESPACE_MAX_BYTES: usize = 63;
+
+/// As much of what is wrong with a text as is told, in characters.
+const WRONG_MAX_CHARS: usize = 300;
+
+/// The longest field of a cause, in characters: the longest name of an annotation has 317.
+const FIELD_MAX_CHARS: usize = 400;
 
 /// The longest name of a pod in an answer, in characters: Kubernetes has no longer ones.
 const NAME_MAX_CHARS: usize = 253;
@@ -54,21 +67,25 @@ pub enum Malformed {
     /// There is no question in it.
     #[error("the review has no `{0}`; expected what an API server sends")]
     Missing(&'static str),
+    /// It is not what Kubernetes calls a namespace, or repeats more than an answer may.
+    #[error("the review has a `{0}` that is none; expected {1}")]
+    NotOne(&'static str, &'static str),
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Raw {
+struct Raw<'a> {
     #[serde(default)]
     api_version: String,
     #[serde(default)]
     kind: String,
-    request: Option<RawRequest>,
+    #[serde(borrow)]
+    request: Option<RawRequest<'a>>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct RawRequest {
+struct RawRequest<'a> {
     #[serde(default)]
     uid: String,
     #[serde(default)]
@@ -77,7 +94,9 @@ struct RawRequest {
     namespace: Option<String>,
     #[serde(default)]
     operation: String,
-    object: Option<Value>,
+    /// Read only if it is a pod that is created: what else is asked about may be as large.
+    #[serde(borrow)]
+    object: Option<&'a RawValue>,
 }
 
 #[derive(Default, PartialEq, Eq, Deserialize)]
@@ -89,7 +108,7 @@ struct Named {
     plural: String,
 }
 
-impl RawRequest {
+impl RawRequest<'_> {
     fn creates_a_pod(&self) -> bool {
         let pods = Named { group: String::new(), version: "v1".to_owned(), plural: "pods".to_owned() };
         self.operation == "CREATE"
@@ -101,7 +120,8 @@ impl RawRequest {
 impl Review {
     /// Reads a request's body.
     pub fn read(body: &[u8]) -> Result<Self, Malformed> {
-        let raw: Raw = serde_json::from_slice(body).map_err(|error| Malformed::Json(error.to_string()))?;
+        let raw: Raw<'_> =
+            serde_json::from_slice(body).map_err(|error| Malformed::Json(cut(&error.to_string(), WRONG_MAX_CHARS)))?;
         if raw.api_version != VERSION || raw.kind != "AdmissionReview" {
             let short = |text: &str| text.chars().take(80).flat_map(char::escape_debug).collect::<String>();
             return Err(Malformed::Version(format!("`{}` of `{}`", short(&raw.kind), short(&raw.api_version))));
@@ -110,11 +130,22 @@ impl Review {
         if request.uid.is_empty() {
             return Err(Malformed::Missing("request.uid"));
         }
+        if request.uid.len() > UID_MAX_BYTES {
+            return Err(Malformed::NotOne("request.uid", "at most 256 bytes"));
+        }
         let subject = if request.creates_a_pod() {
-            let pod = request.object.filter(Value::is_object).ok_or(Malformed::Missing("request.object"))?;
+            let object = request.object.ok_or(Malformed::Missing("request.object"))?;
+            let pod: Value = serde_json::from_str(object.get()).map_err(|error| Malformed::Json(error.to_string()))?;
+            if !pod.is_object() {
+                return Err(Malformed::Missing("request.object"));
+            }
             let own = || pod.pointer("/metadata/namespace").and_then(Value::as_str).map(str::to_owned);
             let namespace = request.namespace.filter(|name| !name.is_empty()).or_else(own);
-            Subject::Pod { namespace: namespace.ok_or(Malformed::Missing("request.namespace"))?, pod }
+            let namespace = namespace.ok_or(Malformed::Missing("request.namespace"))?;
+            if namespace.len() > NAMESPACE_MAX_BYTES {
+                return Err(Malformed::NotOne("request.namespace", "at most 63 bytes"));
+            }
+            Subject::Pod { namespace, pod }
         } else {
             Subject::Other
         };
@@ -172,18 +203,23 @@ fn outcome(left: Left) -> &'static str {
     }
 }
 
+/// `text`, or its beginning where it is longer than so many characters.
+fn cut(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
 /// A `Status` of `meta/v1`: what `kubectl` prints, and what an event of a `ReplicaSet` says.
 fn status(name: &str, causes: &[Cause]) -> Value {
     let all: Vec<_> = causes.iter().map(|cause| cause.message.as_str()).collect();
-    let mut message: String = all.join("; ");
-    if let Some((end, _)) = message.char_indices().nth(MESSAGE_MAX_CHARS) {
-        message.truncate(end);
-        message.push('…');
-    }
-    let causes: Vec<_> = causes
-        .iter()
-        .map(|cause| json!({"reason": "FieldValueInvalid", "field": cause.field, "message": cause.message}))
-        .collect();
+    let message = cut(&all.join("; "), MESSAGE_MAX_CHARS);
+    let cause = |cause: &Cause| {
+        let (field, message) = (cut(&cause.field, FIELD_MAX_CHARS), cut(&cause.message, MESSAGE_MAX_CHARS));
+        json!({"reason": "FieldValueInvalid", "field": field, "message": message})
+    };
+    let causes: Vec<_> = causes.iter().map(cause).collect();
     json!({
         "status": "Failure",
         "code": 400,

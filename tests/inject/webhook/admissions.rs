@@ -2,11 +2,10 @@
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt as _;
 
 use crate::support::apiserver::Apiserver;
 use crate::support::client::{Http, ask, get};
-use crate::support::webhook::{Webhook, anybody, connect, connect_raw, creation, patch, post, posted};
+use crate::support::webhook::{Webhook, anybody, connect, creation, patch, post, posted};
 
 /// What an answer says, without its `uid`.
 fn said(mut response: Value) -> Value {
@@ -140,31 +139,4 @@ async fn whatever_comes_is_answered_with_what_was_expected() {
     }
     assert_eq!(webhook.probe("/healthz").await.text(), "ok\n");
     assert_eq!(webhook.metric("bfb_webhook_admissions_total", &[("outcome", "malformed")]).await, Some(5.0));
-}
-
-#[tokio::test]
-async fn more_admissions_at_once_than_the_bound_are_turned_away() {
-    let server = Apiserver::start().await;
-    let webhook = Webhook::ready(&server, &[]).await;
-    let head =
-        "POST /mutate HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n{";
-    let mut open = join_all((0..256).map(|_| connect_raw(webhook.address, anybody()))).await;
-    for stream in &mut open {
-        stream.write_all(head.as_bytes()).await.unwrap();
-        stream.flush().await.unwrap();
-    }
-    let asked = creation("shop", &json!({"bfb.dev/inject": "customer"}));
-    let turned_away = async {
-        loop {
-            match webhook.admit(&server, &asked).await {
-                Err(why) if why.starts_with("429 32 MiB of reviews are under way") => return,
-                other => assert!(other.is_ok(), "{other:?}"),
-            }
-        }
-    };
-    assert!(tokio::time::timeout(crate::support::client::PATIENCE, turned_away).await.is_ok(), "{}", webhook.log());
-    drop(open);
-    let taken = async { while webhook.admit(&server, &asked).await.is_err() {} };
-    assert!(tokio::time::timeout(crate::support::client::PATIENCE, taken).await.is_ok(), "{}", webhook.log());
-    assert!(webhook.metric("bfb_webhook_overloaded_total", &[]).await.unwrap() >= 1.0);
 }

@@ -138,5 +138,36 @@ fn a_very_long_refusal_is_cut() {
     let status = &answered(&request(&Value::Object(annotations)), None)["response"]["status"];
     let message = status["message"].as_str().unwrap();
     assert_eq!(message.chars().count(), MESSAGE_MAX_CHARS + 1);
-    assert_eq!(status["details"]["causes"].as_array().unwrap().len(), 200);
+    let causes = status["details"]["causes"].as_array().unwrap();
+    assert_eq!((causes.len(), causes[32]["message"].as_str().unwrap().contains("168 more problems")), (33, true));
+}
+
+#[test]
+fn an_answer_is_short_however_long_the_review_is() {
+    let long = "x".repeat(1 << 20);
+    let mut pods = Vec::new();
+    for name in ["log", "inject", "memory", &long] {
+        let mut annotations = json!({"bfb.dev/inject": "customer"});
+        annotations[format!("bfb.dev/{name}")] = json!(long);
+        pods.push(request(&annotations));
+    }
+    let many: serde_json::Map<_, _> = (0..20_000).map(|n| (format!("bfb.dev/{n}-{long:.200}"), json!("x"))).collect();
+    pods.push(request(&Value::Object(many)));
+    let mut named = request(&json!({"bfb.dev/inject": "customer"}));
+    let ports = vec![json!({"containerPort": 7070}); 10_000];
+    named["object"]["metadata"]["name"] = json!(long);
+    named["object"]["spec"]["containers"][0] = json!({"name": long, "ports": ports});
+    pods.push(named);
+    for pod in pods {
+        let answer = answered(&pod, None).to_string();
+        assert!(answer.contains("\"allowed\":false") && answer.len() < 64 * 1024, "{} bytes", answer.len());
+    }
+    let mut refused = Vec::new();
+    for member in ["uid", "namespace", "operation", "resource"] {
+        let mut odd = request(&json!({"bfb.dev/inject": "customer"}));
+        odd[member] = json!(long);
+        refused.extend(Review::read(&review(&odd)).err().map(|error| error.to_string()));
+    }
+    assert_eq!(refused.len(), 3, "another operation is none of our business");
+    assert!(refused.iter().all(|said| said.len() < 1000 && said.contains("expected")), "{refused:?}");
 }
