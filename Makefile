@@ -1,6 +1,6 @@
 # The commands of the README: each needs only a Rust toolchain (1.95 or newer), and installs the rest; `test-cluster` needs Go as
 # well.
-.PHONY: demo test test-cluster deps fuzz image test-image
+.PHONY: demo test test-cluster deps fuzz soak image test-image
 
 # Four upstreams over mutual TLS and a sidecar on localhost:7070; Ctrl-C ends it. A demo needs nothing that is optional, and the
 # program is built without; cargo shows how far it is.
@@ -37,6 +37,12 @@ fuzz:
 	cargo +nightly fuzz run url_template -- -max_total_time=$(TIME)
 	cargo +nightly fuzz run manifest -- -max_total_time=$(TIME)
 	cargo +nightly fuzz run review -- -max_total_time=$(TIME)
+
+# Honest and hostile load at once on one sidecar, for `TIME` seconds (ten minutes, unless said): the figures, and whether memory
+# is flat. The suite has a minute of it.
+soak:
+	@sh tests/deps.sh test
+	BFB_SOAK_SECONDS=$(TIME) cargo test --release --quiet --test promises soak:: -- --nocapture
 
 # The image of the Dockerfile, from a program that is built here (no base image is fetched). Needs buildah.
 IMAGE ?= localhost/bfb:0.1.0

@@ -22,6 +22,7 @@ mod layout;
 mod link;
 mod seeing;
 mod snapshot;
+mod soak;
 mod sources;
 mod stampede;
 mod support;

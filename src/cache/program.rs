@@ -36,26 +36,16 @@ impl Cache {
         output_bytes: usize,
         until: Instant,
     ) -> Result<Vec<u8>, ProgramError> {
-        self.run_program_for(program, input, until, Budget::default().output_bytes).await
-    }
-
-    /// The same, for at most so many bytes of output.
-    pub(super) async fn run_program_for(
-        &self,
-        program: Arc<Program>,
-        input: Bytes,
-        until: Instant,
-        output_bytes: usize,
-    ) -> Result<Vec<u8>, ProgramError> {
-        let most = RUN_BYTES_MAX.min(self.share().limit());
-        let mut wanted = MEMORY_STEP_BYTES.min(most);
+        let memory_bytes = RUN_BYTES_MAX.min(self.share().limit());
+        let mut wanted = MEMORY_STEP_BYTES.min(memory_bytes);
         loop {
             let reserved = self.share().reserve(wanted, until).await;
             let reserved = reserved.map_err(|_| ProgramError::Overloaded(NO_MEMORY))?;
             let (program, input) = (program.clone(), input.clone());
             let run = self.queue().run(until, move |clock| {
                 let memory = WorkMemory::new(reserved, until);
-                let result = run(&program, &input, Limits { memory_bytes: most, output_bytes }, clock, &memory);
+                let budget = Budget { memory_bytes, output_bytes, ..Budget::default() };
+                let result = run(&program, &input, budget, clock, &memory);
                 (result, memory.reserved())
             });
             let (result, reached) = run.await.map_err(|_| ProgramError::Overloaded(NO_THREAD))?;
@@ -74,29 +64,13 @@ impl Cache {
 const NO_MEMORY: &str = "no memory came free for the program (`--memory-limit`)";
 const NO_THREAD: &str = "no thread came free for the program";
 
-/// The most that one run may hold, and yield.
-#[derive(Clone, Copy)]
-struct Limits {
-    memory_bytes: u64,
-    output_bytes: usize,
-}
-
 fn run(
     program: &Program,
     input: &[u8],
-    limits: Limits,
+    budget: Budget<'_>,
     clock: &RunClock,
     memory: &WorkMemory,
 ) -> Result<Vec<u8>, RunError> {
-    program.run(
-        input,
-        Budget {
-            memory_bytes: limits.memory_bytes,
-            output_bytes: limits.output_bytes,
-            until: Some(clock.until()),
-            cancelled: Some(clock.unwanted()),
-            memory: Some(&|bytes| memory.try_take(bytes)),
-            ..Budget::default()
-        },
-    )
+    let (until, cancelled) = (Some(clock.until()), Some(clock.unwanted()));
+    program.run(input, Budget { until, cancelled, memory: Some(&|bytes| memory.try_take(bytes)), ..budget })
 }

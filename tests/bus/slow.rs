@@ -61,6 +61,7 @@ async fn a_queue_that_overflows_is_a_gap_that_the_log_fills() {
     let end = one.domain.invalidate(keys(&["end"])).await.unwrap();
     one.until("apply it", |member| member.domain.has_applied(end.token())).await;
     assert!(counter(&registry, "bus_queue_full") > 0, "all of it fitted");
-    assert_eq!(end.token().seq, 4_002);
+    // An invalidation that Redis was slow to answer is sent again.
+    assert!(end.token().seq >= 4_002);
     assert!(!one.domain.believes(mark, "last", &[]));
 }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bfb::bus::{Bus, DomainBus, Fault, Happening, Lookup, Metrics, READY_BYTES, Settings, What};
 use bfb::coherence::{Fetched, Name, Place, Scope};
@@ -106,6 +106,20 @@ impl Member {
     pub(super) async fn leave(&mut self) {
         drop(self.stop.take());
         (&mut self.driver).await.unwrap();
+    }
+}
+
+/// Asks again where Redis was slower than a read waits for it: that bound is not what these tests are about.
+pub(super) async fn patiently<T, F>(ask: impl Fn() -> F) -> Result<T, Fault>
+where
+    F: Future<Output = Result<T, Fault>>,
+{
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match ask().await {
+            Err(Fault::Slow) if Instant::now() < until => tokio::task::yield_now().await,
+            answer => return answer,
+        }
     }
 }
 

@@ -210,7 +210,7 @@ async fn a_deadline_that_passes_is_504_and_names_who_had_not_answered() {
     upstream.answers("/slow/42", [Reply::never()]);
     upstream.answers("/stuck/42", [Reply::json(format!("[\"{SECRET}\"")).stuck()]);
     let domain = DomainFile::of("customer")
-        .head("deadline: 2s")
+        .head("deadline: 6s")
         .source("profile", &upstream, "/profile/{key}", &[])
         .source("slow", &upstream, "/slow/{key}", &[])
         .source("stuck", &upstream, "/stuck/{key}", &[])

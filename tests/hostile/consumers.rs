@@ -193,6 +193,8 @@ async fn streams_that_are_reset_at_once_cost_little() {
     memory.is_bounded(&sidecar);
     upstream.answers("/part", [Reply::json("1")]);
     drop(connection);
+    // Else it may join a flight that waits for the answer which never comes.
+    sidecar.until_metric("bfb_flights", 0.0).await;
     sidecar.get("/v2/customers/42").await.dataset();
 }
 
@@ -216,6 +218,7 @@ async fn more_requests_than_may_be_under_way_are_overloaded_and_later_ones_are_a
     assert_eq!(sidecar.metric("bfb_overloaded_total", &[]).await, Some(257.0));
     // Their consumers go away, and their places are free.
     held.shutdown().await;
+    sidecar.until_metric("bfb_flights", 0.0).await;
     upstream.answers("/part", [Reply::json("1")]);
     let served = async { while sidecar.get("/v2/customers/42").await.status != 200 {} };
     assert!(tokio::time::timeout(PATIENCE, served).await.is_ok());

@@ -1,0 +1,73 @@
+//! Who means well: consumers that read a few hundred keys over and over, and an owner who invalidates some.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::Counted;
+use super::world::{Tally, World, goes_on};
+use crate::cache::write;
+use crate::support::client::{Got, Http};
+use crate::support::sidecar::Sidecar;
+
+const CONSUMERS: [&str; 4] = ["honest 1", "honest 2", "honest 3", "honest 4"];
+const KEYS: u32 = 300;
+/// A consumer's pause after an answer.
+const PAUSE: Duration = Duration::from_millis(5);
+/// An owner's.
+const BETWEEN_INVALIDATIONS: Duration = Duration::from_millis(100);
+
+pub(super) fn begin(load: &mut JoinSet<Counted>, world: &World, stop: &watch::Sender<bool>) {
+    for (name, http) in CONSUMERS.into_iter().zip([Http::One, Http::Two].into_iter().cycle()) {
+        load.spawn(reads(name, http, Arc::clone(&world.sidecar), stop.subscribe()));
+    }
+    load.spawn(invalidates(Arc::clone(&world.sidecar), stop.subscribe()));
+}
+
+/// Asks for one key after the other.
+async fn reads(name: &'static str, http: Http, sidecar: Arc<Sidecar>, mut stop: watch::Receiver<bool>) -> Counted {
+    let (mut consumer, mut tally) = (sidecar.consumer(http), Tally::default());
+    while goes_on(&mut stop, PAUSE).await {
+        let path = format!("/v2/customers/{}", fastrand::u32(..KEYS));
+        tally.count(match consumer.get(&path).await {
+            Ok(got) => became(&got),
+            Err(why) => format!("cut off: {why}"),
+        });
+    }
+    (name, tally)
+}
+
+/// What an honest consumer met, in a few words.
+fn became(got: &Got) -> String {
+    if got.status == 200 {
+        return "200".to_owned();
+    }
+    let kind = got.json()["type"].as_str().unwrap_or_default().trim_start_matches("urn:bfb:").to_owned();
+    let retry = if got.header("retry-after").is_empty() { "" } else { " with retry-after" };
+    format!("{kind}{retry}")
+}
+
+async fn invalidates(sidecar: Arc<Sidecar>, mut stop: watch::Receiver<bool>) -> Counted {
+    let mut tally = Tally::default();
+    while goes_on(&mut stop, BETWEEN_INVALIDATIONS).await {
+        let keys: Vec<String> = (0..3).map(|_| fastrand::u32(..KEYS).to_string()).collect();
+        let asked = write("/invalidate", &json!({"domain": "customer", "keys": keys, "wait": "none"}));
+        tally.count(sidecar.send_admin(asked).await.status.to_string());
+    }
+    ("invalidations", tally)
+}
+
+/// What an honest consumer may meet: an answer, or to be told when to come again.
+pub(super) fn judge(counted: &[Counted]) {
+    let mut answered = 0;
+    for (name, tally) in counted.iter().filter(|(name, _)| CONSUMERS.contains(name)) {
+        for (what, times) in tally.all() {
+            assert!(["200", "overloaded with retry-after"].contains(&what), "{name} met `{what}` {times} times");
+            answered += if what == "200" { times } else { 0 };
+        }
+    }
+    assert!(answered > 0, "no honest consumer was answered");
+}
