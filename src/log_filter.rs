@@ -56,6 +56,7 @@ pub fn parse(text: &str) -> Result<EnvFilter, LogFilterError> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use std::fmt::Write as _;
 
