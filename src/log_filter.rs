@@ -32,6 +32,10 @@ pub enum LogFilterError {
 const EXPECTED: &str =
     "expected a level (`error`, `warn`, `info`, `debug`, `trace`, `off`) or a filter such as `info,bfb::sources=debug`";
 
+/// The HTTP/2 library warns of every `PING` that answers none of ours, once a frame: whoever speaks HTTP/2 with us could fill the
+/// log. It is silent unless a filter names it (`info,h2=debug`).
+const SILENT: &str = "h2=off";
+
 /// Reads a filter.
 pub fn parse(text: &str) -> Result<EnvFilter, LogFilterError> {
     if text.len() > TEXT_MAX_BYTES {
@@ -47,11 +51,12 @@ pub fn parse(text: &str) -> Result<EnvFilter, LogFilterError> {
     if let Some(word) = directives.iter().find(|word| !word.contains(['=', '[']) && !is_level(word)) {
         return Err(LogFilterError::NoLevel((*word).to_owned()));
     }
-    let filter = EnvFilter::builder().with_regex(false).parse(directives.join(","));
+    let filter = EnvFilter::builder().with_regex(false).parse(format!("{SILENT},{}", directives.join(",")));
     filter.map_err(|error| LogFilterError::Invalid(text.to_owned(), error.to_string()))
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use std::fmt::Write as _;
 
@@ -66,6 +71,12 @@ mod tests {
             let error = parse(wrong).map(drop).unwrap_err().to_string();
             assert!(error.contains("expected a level"), "{wrong}: {error}");
         }
+    }
+
+    #[test]
+    fn the_http_2_library_is_heard_only_where_it_is_named() {
+        assert_eq!(parse("debug").unwrap().to_string(), "h2=off,debug");
+        assert_eq!(parse("info,h2=debug").unwrap().to_string(), "h2=debug,info");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Hostile upstreams and hostile consumers: a clear answer, bounded memory, and the sidecar serves on.
 
 mod consumers;
+mod floods;
 mod upstreams;
 
 use crate::support::sidecar::Sidecar;

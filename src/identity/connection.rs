@@ -10,17 +10,17 @@ use std::time::Duration;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::connect::{Connected, Connection as Connects};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use super::connector::Mutual;
+use super::meter::{Metered, Socket};
 use super::proof::Mark;
 use super::words::{self, ConnectError, Fault};
 use crate::domain::ServerIdentity;
 
 /// A proven connection; implements hyper's `Read` and `Write` and hyper-util's `Connection` (ALPN says HTTP/2).
 ///
-/// Over TLS its [`Proof`] is among the extensions of every response.
+/// Its [`Meter`](super::Meter), and over TLS its [`Proof`], are among the extensions of every response.
 #[derive(Debug)]
 pub struct Connection {
     stream: Stream,
@@ -28,12 +28,12 @@ pub struct Connection {
 
 #[derive(Debug)]
 enum Stream {
-    Plain(TokioIo<TcpStream>),
+    Plain(TokioIo<Socket>),
     Tls(Box<Tls>),
 }
 
 struct Tls {
-    stream: TokioIo<TlsStream<TcpStream>>,
+    stream: TokioIo<Metered<TlsStream<Socket>>>,
     /// Tickets arrive with the first reads: they are stored because this mark is proven.
     mark: Mark,
     proof: Proof,
@@ -66,11 +66,14 @@ pub struct Proof {
 }
 
 impl Connection {
-    pub(super) fn plain(stream: TokioIo<TcpStream>) -> Self {
-        Self { stream: Stream::Plain(stream) }
+    pub(super) fn plain(stream: Socket) -> Self {
+        Self { stream: Stream::Plain(TokioIo::new(stream)) }
     }
 
-    pub(super) fn tls(stream: TlsStream<TcpStream>, mark: Mark, proof: Proof, shared: Arc<Mutual>) -> Self {
+    pub(super) fn tls(stream: TlsStream<Socket>, mark: Mark, proof: Proof, shared: Arc<Mutual>) -> Self {
+        let (socket, session) = stream.get_ref();
+        let (meter, is_http2) = (socket.meter().clone(), session.alpn_protocol() == Some(b"h2"));
+        let stream = Metered::above_tls(stream, meter, is_http2);
         Self { stream: Stream::Tls(Box::new(Tls { stream: TokioIo::new(stream), mark, proof, shared })) }
     }
 
@@ -87,7 +90,7 @@ impl Tls {
     /// One poll of the stream with its mark in place; a TLS error becomes ours.
     fn poll<R>(
         &mut self,
-        poll: impl FnOnce(Pin<&mut TokioIo<TlsStream<TcpStream>>>) -> Poll<io::Result<R>>,
+        poll: impl FnOnce(Pin<&mut TokioIo<Metered<TlsStream<Socket>>>>) -> Poll<io::Result<R>>,
     ) -> Poll<io::Result<R>> {
         let stream = &mut self.stream;
         let polled = ready!(self.mark.during(|| poll(Pin::new(stream))));
@@ -108,10 +111,13 @@ impl Tls {
 impl Connects for Connection {
     fn connected(&self) -> Connected {
         match &self.stream {
-            Stream::Plain(stream) => stream.connected(),
+            Stream::Plain(stream) => {
+                let socket = stream.inner();
+                socket.get_ref().connected().extra(socket.meter().clone())
+            }
             Stream::Tls(tls) => {
-                let (tcp, session) = tls.stream.inner().get_ref();
-                let connected = tcp.connected().extra(tls.proof.clone());
+                let (socket, session) = tls.stream.inner().get_ref().get_ref();
+                let connected = socket.get_ref().connected().extra(socket.meter().clone()).extra(tls.proof.clone());
                 if session.alpn_protocol() == Some(b"h2") { connected.negotiated_h2() } else { connected }
             }
         }

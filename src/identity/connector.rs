@@ -7,6 +7,7 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
+use std::num::NonZeroUsize;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -15,6 +16,7 @@ use std::time::{Duration, SystemTime};
 use http::Uri;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
+use prometheus_client::metrics::counter::Counter;
 use rustls::client::{Resumption, Tls12Resumption};
 use rustls::pki_types::ServerName;
 use rustls::version::{TLS12, TLS13};
@@ -26,6 +28,7 @@ use tokio_rustls::client::TlsStream;
 use tower_service::Service;
 
 use super::certificate::Certificate;
+use super::meter::{FloodLimit, Meter, Socket};
 use super::metrics::{KindLabel, ReasonLabel};
 use super::proof::{Mark, ProvenSessions, Resolver};
 use super::verifier::Verifier;
@@ -46,6 +49,8 @@ pub struct Connector {
     tcp: HttpConnector,
     /// `None`: without TLS.
     mutual: Option<Arc<Mutual>>,
+    /// Where a flood ends; `None`: nowhere.
+    flood_limit: Option<FloodLimit>,
 }
 
 /// What all connections of one connector share: resumption needs the very same objects each time.
@@ -86,12 +91,19 @@ impl Connector {
             generation: identity.generation,
             metrics,
         };
-        Self { tcp: tcp(), mutual: Some(Arc::new(mutual)) }
+        Self { tcp: tcp(), mutual: Some(Arc::new(mutual)), flood_limit: None }
     }
 
     /// For `http://` (`--insecure-upstreams`).
     pub fn plain() -> Self {
-        Self { tcp: tcp(), mutual: None }
+        Self { tcp: tcp(), mutual: None, flood_limit: None }
+    }
+
+    /// Its connections, on each of which so many requests may be under way, end when the server sends too much that is no part of
+    /// an answer, and are counted in `ended`. Whoever reads the answers credits each connection's [`Meter`].
+    #[must_use]
+    pub fn ending_floods(self, requests_max: NonZeroUsize, ended: Counter) -> Self {
+        Self { flood_limit: Some(FloodLimit::new(requests_max, ended)), ..self }
     }
 }
 
@@ -105,12 +117,13 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let tcp = self.tcp.clone();
+        let (tcp, flood_limit) = (self.tcp.clone(), self.flood_limit.clone());
         match self.mutual.clone() {
-            Some(mutual) => Box::pin(mutual.open(tcp, uri)),
+            Some(mutual) => Box::pin(mutual.open(tcp, uri, flood_limit)),
             None => Box::pin(async move {
                 let target = Target::of(&uri, "http")?;
-                connect(tcp, &target).await.map(Connection::plain)
+                let stream = connect(tcp, &target).await?;
+                Ok(Connection::plain(Socket::bare(stream, Meter::new(flood_limit))))
             }),
         }
     }
@@ -118,14 +131,21 @@ impl Service<Uri> for Connector {
 
 impl Mutual {
     /// Opens a connection; one that resumed a session whose certificate has expired since is opened anew, in full.
-    async fn open(self: Arc<Self>, tcp: HttpConnector, uri: Uri) -> Result<Connection, ConnectError> {
+    async fn open(
+        self: Arc<Self>,
+        tcp: HttpConnector,
+        uri: Uri,
+        flood_limit: Option<FloodLimit>,
+    ) -> Result<Connection, ConnectError> {
         let target = Target::of(&uri, "https")?;
         let host = target.server_name()?;
-        if let Some(connection) = self.clone().open_once(tcp.clone(), &target, host.clone()).await? {
+        if let Some(connection) =
+            self.clone().open_once(tcp.clone(), &target, host.clone(), flood_limit.clone()).await?
+        {
             return Ok(connection);
         }
         self.sessions.forget(&host);
-        let again = self.open_once(tcp, &target, host).await?;
+        let again = self.open_once(tcp, &target, host, flood_limit).await?;
         again.ok_or_else(|| ConnectError {
             kind: ConnectErrorKind::Tls,
             detail: format!("`{}`: its certificate has expired", target.name),
@@ -137,8 +157,9 @@ impl Mutual {
         tcp: HttpConnector,
         target: &Target,
         host: ServerName<'static>,
+        flood_limit: Option<FloodLimit>,
     ) -> Result<Option<Connection>, ConnectError> {
-        let stream = connect(tcp, target).await?.into_inner();
+        let stream = Socket::below_tls(connect(tcp, target).await?, Meter::new(flood_limit));
         let began = Instant::now();
         let (shaken, mark) = handshake(self.config.clone(), host, stream).await;
         let stream = shaken.map_err(|error| self.failed(target, &Fault::of(&error, &mark, self.tls)))?;
@@ -149,7 +170,7 @@ impl Mutual {
     async fn prove(
         self: Arc<Self>,
         target: &Target,
-        mut stream: TlsStream<TcpStream>,
+        mut stream: TlsStream<Socket>,
         mut mark: Mark,
         handshake: Duration,
     ) -> Result<Option<Connection>, ConnectError> {
@@ -173,7 +194,7 @@ impl Mutual {
         Ok(Some(Connection::tls(stream, mark, proof, self)))
     }
 
-    fn describe(&self, stream: &TlsStream<TcpStream>, resumed: bool, handshake: Duration) -> Proof {
+    fn describe(&self, stream: &TlsStream<Socket>, resumed: bool, handshake: Duration) -> Proof {
         let session = stream.get_ref().1;
         Proof {
             resumed,
@@ -238,8 +259,9 @@ pub(super) fn tcp() -> HttpConnector {
     tcp
 }
 
-pub(super) async fn connect(mut tcp: HttpConnector, target: &Target) -> Result<TokioIo<TcpStream>, ConnectError> {
-    tcp.call(target.uri.clone()).await.map_err(|error| ConnectError::connect(&target.name, &error))
+pub(super) async fn connect(mut tcp: HttpConnector, target: &Target) -> Result<TcpStream, ConnectError> {
+    let connected = tcp.call(target.uri.clone()).await;
+    connected.map(TokioIo::into_inner).map_err(|error| ConnectError::connect(&target.name, &error))
 }
 
 /// TLS as every connection speaks it; no session is kept unless the caller adds a store.
@@ -261,8 +283,8 @@ pub(super) fn config(verifier: Verifier, resolver: Resolver, tls: TlsOptions) ->
 pub(super) async fn handshake(
     config: Arc<ClientConfig>,
     host: ServerName<'static>,
-    stream: TcpStream,
-) -> (io::Result<TlsStream<TcpStream>>, Mark) {
+    stream: Socket,
+) -> (io::Result<TlsStream<Socket>>, Mark) {
     let mut mark = Mark::default();
     let shaken = {
         let mut shaking = pin!(TlsConnector::from(config).connect(host, stream));
@@ -273,7 +295,7 @@ pub(super) async fn handshake(
 }
 
 /// Says goodbye if that can be said at once, so that the server's log shows an orderly end.
-pub(super) async fn close(stream: &mut TlsStream<TcpStream>, mark: &mut Mark) {
+pub(super) async fn close(stream: &mut TlsStream<Socket>, mark: &mut Mark) {
     use tokio::io::AsyncWrite as _;
     poll_fn(|cx| {
         let _ = mark.during(|| Pin::new(&mut *stream).poll_shutdown(cx));
@@ -283,12 +305,12 @@ pub(super) async fn close(stream: &mut TlsStream<TcpStream>, mark: &mut Mark) {
 }
 
 /// Whether the certificate of the session that was resumed (nobody verified it this time) is past its end.
-fn has_expired(stream: &TlsStream<TcpStream>) -> bool {
+fn has_expired(stream: &TlsStream<Socket>) -> bool {
     let leaf = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     leaf.and_then(|leaf| Certificate::read(leaf).ok()).is_none_or(|leaf| leaf.is_over(SystemTime::now()))
 }
 
-pub(super) fn protocol(stream: &TlsStream<TcpStream>) -> &'static str {
+pub(super) fn protocol(stream: &TlsStream<Socket>) -> &'static str {
     match stream.get_ref().1.protocol_version() {
         Some(rustls::ProtocolVersion::TLSv1_3) => "TLS 1.3",
         Some(rustls::ProtocolVersion::TLSv1_2) => "TLS 1.2",
@@ -296,6 +318,6 @@ pub(super) fn protocol(stream: &TlsStream<TcpStream>) -> &'static str {
     }
 }
 
-pub(super) fn group(stream: &TlsStream<TcpStream>) -> Option<&'static str> {
+pub(super) fn group(stream: &TlsStream<Socket>) -> Option<&'static str> {
     stream.get_ref().1.negotiated_key_exchange_group()?.name().as_str()
 }

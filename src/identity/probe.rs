@@ -10,12 +10,12 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{Error, RootCertStore};
 use tokio::io::{AsyncRead, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::client::TlsStream;
 
 use super::certificate::Certificate;
 use super::connector::{self, Target, close, config, handshake};
+use super::meter::{Meter, Socket};
 use super::proof::{Mark, Resolver};
 use super::verifier::Verifier;
 use super::words::{self, ConnectError, Fault};
@@ -145,7 +145,7 @@ async fn look(
 /// A handshake that presents nothing, finished or failed.
 struct Shaken {
     target: Target,
-    outcome: io::Result<TlsStream<TcpStream>>,
+    outcome: io::Result<TlsStream<Socket>>,
     mark: Mark,
     connect: Duration,
     handshake: Duration,
@@ -155,10 +155,10 @@ async fn shake(uri: &Uri, verifier: Verifier, tls: TlsOptions) -> Result<Shaken,
     let target = Target::of(uri, "https")?;
     let host = target.server_name()?;
     let began = Instant::now();
-    let stream = connector::connect(connector::tcp(), &target).await?.into_inner();
+    let stream = connector::connect(connector::tcp(), &target).await?;
     let connect = began.elapsed();
     let config = Arc::new(config(verifier, Resolver::presenting_nothing(), tls));
-    let (outcome, mark) = handshake(config, host, stream).await;
+    let (outcome, mark) = handshake(config, host, Socket::below_tls(stream, Meter::new(None))).await;
     Ok(Shaken { target, outcome, mark, connect, handshake: began.elapsed().saturating_sub(connect) })
 }
 
@@ -167,7 +167,7 @@ fn fault(target: &Target, error: &io::Error, mark: &Mark, tls: TlsOptions) -> Co
 }
 
 /// Reads (and throws away) until the server ends the connection or the time is over.
-async fn await_refusal(stream: &mut TlsStream<TcpStream>, mark: &mut Mark) -> Refusal {
+async fn await_refusal(stream: &mut TlsStream<Socket>, mark: &mut Mark) -> Refusal {
     let waiting = async {
         let mut left = READ_MAX_BYTES;
         while left > 0 {
@@ -185,7 +185,7 @@ async fn await_refusal(stream: &mut TlsStream<TcpStream>, mark: &mut Mark) -> Re
     timeout(REFUSES_WITHIN, waiting).await.unwrap_or(Refusal::AcceptsWithout)
 }
 
-async fn read(stream: &mut TlsStream<TcpStream>, mark: &mut Mark) -> io::Result<usize> {
+async fn read(stream: &mut TlsStream<Socket>, mark: &mut Mark) -> io::Result<usize> {
     let mut space = [0; 4096];
     std::future::poll_fn(|cx| {
         let mut buf = ReadBuf::new(&mut space);

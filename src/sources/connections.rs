@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http_body_util::Empty;
 use hyper_util::client::legacy;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use prometheus_client::metrics::counter::Counter;
 use tokio::sync::watch;
 
 use super::fault::Fault;
@@ -19,7 +20,12 @@ use crate::domain::{ServerIdentity, Source};
 use crate::identity::{self, Connector, Identity, TlsOptions};
 
 /// A pool of connections, cheap to clone.
-pub(super) type Http = legacy::Client<Connector, Empty<Bytes>>;
+#[derive(Debug, Clone)]
+pub(super) struct Http {
+    pub(super) client: legacy::Client<Connector, Empty<Bytes>>,
+    /// Counts what is given up because it brings too little for the work that it is.
+    pub(super) floods: Counter,
+}
 
 /// Idle connections are closed before most servers do it (nginx after 75 s), so that a request seldom meets one that is
 /// just being closed; where a server is quicker (Node.js and Apache httpd after 5 s) the pool sends it again if nothing
@@ -54,14 +60,16 @@ pub(super) struct Mutual {
     tls: TlsOptions,
     metrics: identity::Metrics,
     concurrency: NonZeroUsize,
+    floods: Counter,
     /// The newest generation and its pool; held while the pool is looked up or replaced, never across an `.await`.
     newest: Mutex<Option<(u64, Http)>>,
 }
 
 impl Connections {
     pub(super) fn new(source: &Source, shared: &Shared) -> Self {
+        let floods = shared.metrics.floods(&source.name);
         match (source.http.url.origin.scheme_str(), &shared.identity) {
-            (Some("http"), _) => Self::Plain(pool(Connector::plain(), source.concurrency)),
+            (Some("http"), _) => Self::Plain(pool(Connector::plain(), source.concurrency, floods)),
             (_, None) => Self::Nameless,
             (_, Some(identity)) => Self::Mutual(Mutual {
                 identity: identity.clone(),
@@ -69,6 +77,7 @@ impl Connections {
                 tls: shared.tls,
                 metrics: shared.identity_metrics.clone(),
                 concurrency: source.concurrency,
+                floods,
                 newest: Mutex::new(None),
             }),
         }
@@ -96,7 +105,7 @@ impl Mutual {
             _ => {
                 let generation = identity.generation;
                 let connector = Connector::mutual(identity, self.server.clone(), self.tls, self.metrics.clone());
-                let http = pool(connector, self.concurrency);
+                let http = pool(connector, self.concurrency, self.floods.clone());
                 *newest = Some((generation, http.clone()));
                 http
             }
@@ -104,8 +113,8 @@ impl Mutual {
     }
 }
 
-fn pool(connector: Connector, concurrency: NonZeroUsize) -> Http {
-    legacy::Client::builder(TokioExecutor::new())
+fn pool(connector: Connector, concurrency: NonZeroUsize, floods: Counter) -> Http {
+    let client = legacy::Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .timer(TokioTimer::new())
         .pool_idle_timeout(IDLE)
@@ -116,5 +125,6 @@ fn pool(connector: Connector, concurrency: NonZeroUsize) -> Http {
         .http2_adaptive_window(true)
         .http2_keep_alive_interval(PING_EVERY)
         .http2_keep_alive_timeout(PING_TIMEOUT)
-        .build(connector)
+        .build(connector.ending_floods(concurrency, floods.clone()));
+    Http { client, floods }
 }

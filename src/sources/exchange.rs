@@ -1,7 +1,8 @@
 //! One HTTP exchange and its bounds: a request out, a whole response back, or what went wrong on the way.
 //!
 //! The caller bounds its time by dropping it. Bodies are read only where they can become a part, and never past their
-//! bound.
+//! bound. Its work is bounded too: the pieces of a body are counted here, and what the server sends beside answers is charged
+//! to the connection's [`Meter`].
 
 use std::error::Error;
 use std::time::Duration;
@@ -12,12 +13,13 @@ use http::{HeaderMap, Request};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper_util::client::legacy;
+use prometheus_client::metrics::counter::Counter;
 
 use super::Reason;
 use super::answer::{self, Reply};
 use super::connections::{H2_HEADERS_MAX, Http};
 use super::fault::{Fault, size};
-use crate::identity::{ConnectError, ConnectErrorKind};
+use crate::identity::{ConnectError, ConnectErrorKind, Flooded, Meter};
 use crate::resources::WorkMemory;
 
 /// The headers of an answer together, names and values, in bytes.
@@ -25,9 +27,16 @@ const HEADERS_MAX: usize = 32 * 1024;
 /// What is read of a body that nobody wants, so that its connection can be used again; and for how long.
 const DRAINED_MAX: usize = 16 * 1024;
 const DRAINED_FOR: Duration = Duration::from_millis(20);
+/// In how many pieces it may come.
+const DRAINED_PIECES_MAX: usize = 64;
+/// A body may come in so many pieces (chunks, frames) however small; beyond them they must have [`PIECE_MIN`] bytes on
+/// average. Generators that write token by token stay within it up to some 40 KB.
+const PIECES_FREE: usize = 8 * 1024;
+const PIECE_MIN: usize = 16;
 
-/// How h2 words that it gave a stream up by itself. Its error type is not in hyper's interface; a test holds the words.
-const H2_DETECTED: &str = "stream error detected";
+/// How h2 words that it gave a stream or a connection up by itself. Its error type is not in hyper's interface; tests hold the
+/// words.
+const H2_DETECTED: [&str; 2] = ["stream error detected", "connection error detected"];
 
 /// How large a body may be.
 #[derive(Debug, Clone, Copy)]
@@ -46,12 +55,12 @@ pub(super) async fn exchange(
     memory: &WorkMemory,
     status: &mut Option<u16>,
 ) -> Result<Reply, Fault> {
-    let response = http.request(request).await.map_err(|error| not_answered(&error))?;
+    let response = http.client.request(request).await.map_err(|error| not_answered(&error))?;
     let (head, body) = response.into_parts();
     *status = Some(head.status.as_u16());
-    within_bounds(&head.headers)?;
+    let pieces = Pieces::of(head.extensions.get(), within_bounds(&head.headers)?);
     let body = if answer::has_body(head.status, &head.headers)? {
-        read(body, &head.headers, room, memory).await?
+        read(body, &head.headers, room, memory, pieces, &http.floods).await?
     } else {
         drain(body).await;
         Bytes::new()
@@ -59,16 +68,70 @@ pub(super) async fn exchange(
     Ok(Reply { status: head.status, headers: head.headers, body })
 }
 
-fn within_bounds(headers: &HeaderMap) -> Result<(), Fault> {
+/// The pieces that a body comes in, counted and credited to its connection.
+struct Pieces {
+    meter: Option<Meter>,
+    count: usize,
+}
+
+impl Pieces {
+    /// For the body behind a head of so many bytes.
+    fn of(meter: Option<&Meter>, head_bytes: usize) -> Self {
+        if let Some(meter) = meter {
+            meter.credit_head(head_bytes);
+        }
+        Self { meter: meter.cloned(), count: 0 }
+    }
+
+    /// One more, of so many bytes; `total` with it. Says what is wrong where they are too many.
+    fn add(&mut self, bytes: usize, total: usize) -> Result<(), String> {
+        self.count += 1;
+        if self.count <= PIECES_FREE + total / PIECE_MIN {
+            if let Some(meter) = &self.meter {
+                meter.credit_piece(bytes);
+            }
+            return Ok(());
+        }
+        Err(format!(
+            "sent {} of its body in {} pieces, expected pieces of at least {PIECE_MIN} bytes; hint: let it write through a buffer",
+            size(total),
+            self.count
+        ))
+    }
+}
+
+/// The server is given up because it brings too little for the work that it is; it would be the same again.
+fn flood(detail: String) -> Fault {
+    Fault { retry: false, ..Fault::trouble(Reason::Incomplete, detail) }
+}
+
+/// The same, found and counted by its connection.
+fn flooded() -> Fault {
+    flood(
+        "sent too much that is no part of an answer (control frames, informational responses, crumbs), so that its \
+         connection was ended"
+            .to_owned(),
+    )
+}
+
+/// How many bytes the headers are, where they are not too many.
+fn within_bounds(headers: &HeaderMap) -> Result<usize, Fault> {
     let total: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-    if total > HEADERS_MAX { Err(headers_too_large()) } else { Ok(()) }
+    if total > HEADERS_MAX { Err(headers_too_large()) } else { Ok(total) }
 }
 
 fn headers_too_large() -> Fault {
     Fault::answered(Reason::TooLarge, format!("sent more headers than the {} that are allowed", size(HEADERS_MAX)))
 }
 
-async fn read(mut body: Incoming, headers: &HeaderMap, room: Room, memory: &WorkMemory) -> Result<Bytes, Fault> {
+async fn read(
+    mut body: Incoming,
+    headers: &HeaderMap,
+    room: Room,
+    memory: &WorkMemory,
+    mut pieces: Pieces,
+    floods: &Counter,
+) -> Result<Bytes, Fault> {
     let too_large =
         |met: String| Fault::answered(Reason::TooLarge, format!("{met}, allowed are {}", size(room.allowed)));
     let before = room.allowed - room.left;
@@ -82,8 +145,11 @@ async fn read(mut body: Incoming, headers: &HeaderMap, room: Room, memory: &Work
     reserved.reach(announced.unwrap_or_default()).await?;
     let mut text = Vec::with_capacity(announced.unwrap_or_default().min(DRAINED_MAX));
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| {
-            Fault::trouble(Reason::Incomplete, format!("the body ended early, after {}", size(text.len())))
+        let frame = frame.map_err(|error| ended_early(&error, text.len(), floods))?;
+        let bytes = frame.data_ref().map_or(0, Bytes::len);
+        pieces.add(bytes, text.len() + bytes).map_err(|detail| {
+            floods.inc();
+            flood(detail)
         })?;
         let Ok(data) = frame.into_data() else { continue };
         if data.len() > room.left - text.len() {
@@ -100,6 +166,23 @@ async fn read(mut body: Incoming, headers: &HeaderMap, room: Room, memory: &Work
     text.shrink_to_fit();
     reserved.keep(text.len());
     Ok(text.into())
+}
+
+fn ended_early(error: &hyper::Error, after: usize, floods: &Counter) -> Fault {
+    if Flooded::caused(error) {
+        return flooded();
+    }
+    if is_detected_by_h2(error) {
+        // An empty or tiny frame too many, most likely.
+        floods.inc();
+        return flood(format!("sent frames that HTTP/2 does not allow, after {} of its body", size(after)));
+    }
+    Fault::trouble(Reason::Incomplete, format!("the body ended early, after {}", size(after)))
+}
+
+fn is_detected_by_h2(error: &hyper::Error) -> bool {
+    let words = error.source().map(ToString::to_string).unwrap_or_default();
+    H2_DETECTED.iter().any(|detected| words.starts_with(detected))
 }
 
 /// Memory for a body on its way; given back where it does not become one.
@@ -133,7 +216,8 @@ impl Drop for ReservedBody<'_> {
 async fn drain(mut body: Incoming) {
     let all = async {
         let mut bytes = 0;
-        while let Some(Ok(frame)) = body.frame().await {
+        for _ in 0..DRAINED_PIECES_MAX {
+            let Some(Ok(frame)) = body.frame().await else { break };
             bytes += frame.data_ref().map_or(0, Bytes::len);
             if bytes > DRAINED_MAX {
                 break;
@@ -146,6 +230,9 @@ async fn drain(mut body: Incoming) {
 
 /// Why no head of an answer came.
 fn not_answered(error: &legacy::Error) -> Fault {
+    if Flooded::caused(error) {
+        return flooded();
+    }
     if let Some(error) = ConnectError::cause_of(error) {
         let reason = match error.kind {
             ConnectErrorKind::Connect => return Fault::trouble(Reason::Connect, error.detail.clone()),
@@ -159,7 +246,7 @@ fn not_answered(error: &legacy::Error) -> Fault {
         Some(error) if error.is_parse() => {
             Fault { retry: false, ..Fault::trouble(Reason::Status, "sent what is no valid HTTP answer, expected 200") }
         }
-        Some(error) if error.source().is_some_and(|h2| h2.to_string().starts_with(H2_DETECTED)) => {
+        Some(error) if is_detected_by_h2(error) => {
             let most = size(H2_HEADERS_MAX as usize);
             let detail = format!("sent what is no valid HTTP/2 answer, or headers of more than {most}, expected 200");
             Fault { retry: false, ..Fault::trouble(Reason::Status, detail) }

@@ -21,6 +21,7 @@ pub struct Metrics {
     breaker_open: Family<SourceLabels, Gauge>,
     inflight: Family<SourceLabels, Gauge>,
     durations: Durations,
+    floods: Family<SourceLabels, Counter>,
     tape_failures: Family<SourceLabels, Counter>,
 }
 
@@ -73,8 +74,15 @@ impl Metrics {
         registry.register("source_inflight", "Requests under way", new.inflight.clone());
         let help = "How long single requests took, retries apart";
         registry.register("source_request_duration_seconds", help, new.durations.0.clone());
+        let help = "Answers and idle connections given up because they brought too little for the work that they were";
+        registry.register("source_floods", help, new.floods.clone());
         registry.register("source_tape_failures", "Answers that `--record` did not write", new.tape_failures.clone());
         new
+    }
+
+    /// Counts what is given up of a source because it brings too little for the work that it is.
+    pub(super) fn floods(&self, source: &str) -> Counter {
+        self.floods.get_or_create_owned(&SourceLabels { source: source.to_owned() })
     }
 
     pub(super) fn of(&self, source: &str) -> SourceMetrics {

@@ -1,4 +1,4 @@
-//! The vocabulary of the tests: certificates (`pki`), upstreams (`upstream`), links that break (`link`), domain files
+//! The vocabulary of the tests: certificates (`pki`), upstreams (`upstream`, and `flood` that never ends), links that break (`link`), domain files
 //! (`domain`), the program itself (`process`, `sidecar`, `webhook`), who asks it (`client`, and `wire` where it must be cheap)
 //! or listens to it (`events`), a private Redis (`redis`, and `claims` for what a fleet asks of it) on a port that is free (`port`), and a small API server of Kubernetes
 //! (`apiserver`).
@@ -10,6 +10,7 @@ pub(crate) mod client;
 pub(crate) mod cluster;
 pub(crate) mod domain;
 pub(crate) mod events;
+pub(crate) mod flood;
 pub(crate) mod link;
 pub(crate) mod pki;
 pub(crate) mod port;
