@@ -14,7 +14,6 @@ use super::seal::Seal;
 use crate::coherence::{Fence, Stored};
 use crate::collect::{Dataset, StoredDataset};
 use crate::domain::Domain;
-use crate::resources::WorkMemory;
 
 /// What is longer than this is compressed.
 const COMPRESSED_FROM_BYTES: usize = 1024;

@@ -96,7 +96,7 @@ impl Cache {
         let (Some(program), Some(dataset)) = (self.tag_program().cloned(), dataset) else {
             return Some(Vec::new());
         };
-        let run = self.run_program_for(program, dataset.body.clone(), deadline, OUTPUT_BYTES_MAX).await;
+        let run = self.run_program(program, dataset.body.clone(), OUTPUT_BYTES_MAX, deadline).await;
         match run.map_err(|error| refused(&error)).and_then(|json| parse(&json)) {
             Ok(tags) => Some(tags),
             Err(reason) => {

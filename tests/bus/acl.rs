@@ -68,7 +68,10 @@ async fn datasets(one: &Member, two: &Member) {
     let place = Place { key: "44".into(), plan: "p".into() };
     let (fence, holder) = (one.domain.fence().unwrap(), one.domain.claimant());
     let dataset = Stored { fence, tags: vec!["gold".into()], body: Arc::from(&b"{}"[..]) };
-    assert_eq!(patiently(|| one.domain.claim(&place, &holder, fence, PATIENCE, Some(READY_BYTES))).await, Ok(Claimed::Mine));
+    assert_eq!(
+        patiently(|| one.domain.claim(&place, &holder, fence, PATIENCE, Some(READY_BYTES))).await,
+        Ok(Claimed::Mine)
+    );
     assert!(patiently(|| one.domain.store(place.clone(), dataset.clone(), PATIENCE)).await.unwrap());
     // Sent a second time, it has nothing left to release.
     assert!(patiently(|| one.domain.release(place.clone(), holder.clone())).await.is_ok());

@@ -142,7 +142,11 @@ async fn redis_keeps_datasets_until_they_are_invalidated() {
     assert_eq!(hit.dataset, dataset);
     assert!(two.domain.may_store_fetched(start, "42", &hit).is_some());
     let other = Place { plan: "p2".into(), ..place("42") };
-    assert_eq!(patiently(|| fetched(&two.domain, other.clone())).await.unwrap(), None, "another plan's dataset is another");
+    assert_eq!(
+        patiently(|| fetched(&two.domain, other.clone())).await.unwrap(),
+        None,
+        "another plan's dataset is another"
+    );
 
     one.domain.invalidate(Arc::new([Scope::Tag("gold".into())])).await.unwrap();
     assert_eq!(patiently(|| fetched(&two.domain, place("42"))).await.unwrap(), None);
@@ -162,12 +166,22 @@ async fn one_flight_at_a_time_collects_a_place_until_it_lets_go_or_dies() {
     let (place, ann, bob) = (place("42"), one.domain.claimant(), two.domain.claimant());
     assert_ne!(one.domain.claimant(), ann);
     assert_eq!(patiently(|| one.domain.claim(&place, &ann, fence, long, Some(READY_BYTES))).await, Ok(Claimed::Mine));
-    assert_eq!(patiently(|| two.domain.claim(&place, &bob, fence, long, Some(READY_BYTES))).await, Ok(Claimed::By(ann.clone())));
-    assert_eq!(patiently(|| one.domain.claim(&place, &ann, fence, long, Some(READY_BYTES))).await, Ok(Claimed::Mine), "it is renewed");
+    assert_eq!(
+        patiently(|| two.domain.claim(&place, &bob, fence, long, Some(READY_BYTES))).await,
+        Ok(Claimed::By(ann.clone()))
+    );
+    assert_eq!(
+        patiently(|| one.domain.claim(&place, &ann, fence, long, Some(READY_BYTES))).await,
+        Ok(Claimed::Mine),
+        "it is renewed"
+    );
     assert_eq!(patiently(|| two.domain.release(place.clone(), bob.clone())).await, Ok(false));
     // Sent a second time, it has nothing left to release: what follows shows that it did.
     assert!(patiently(|| one.domain.release(place.clone(), ann.clone())).await.is_ok());
-    assert_eq!(patiently(|| two.domain.claim(&place, &bob, fence, Duration::from_millis(1), Some(READY_BYTES))).await, Ok(Claimed::Mine));
+    assert_eq!(
+        patiently(|| two.domain.claim(&place, &bob, fence, Duration::from_millis(1), Some(READY_BYTES))).await,
+        Ok(Claimed::Mine)
+    );
     let until = Instant::now() + PATIENCE;
     while one.domain.claim(&place, &ann, fence, long, Some(READY_BYTES)).await != Ok(Claimed::Mine) {
         assert!(Instant::now() < until, "a claim outlived its holder");
