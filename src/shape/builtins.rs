@@ -3,18 +3,16 @@
 //! This list is the whole of it: what is not here cannot be reached. Each charges the meter for what it takes before it
 //! takes it, so none can allocate or compute past the budget in one call.
 
-use std::sync::Arc;
-
+use super::buffer::Pile;
 use super::eval::{Env, Item, Out, Run};
 use super::filters::Special;
 use super::functions::{
-    add, array, contains, flatten, float, floats, fromjson, has, implode, indices, keys, length, number, reverse,
-    rounded, tonumber, transpose,
+    add, array, contains, explode, flatten, float, floats, fromjson, has, implode, indices, keys, length, magnitude,
+    number, reverse, rounded, tonumber, transpose,
 };
 use super::meter::{Flow, fault};
-use super::number::Num;
 use super::program::Expr;
-use super::value::{SLOT_BYTES, Val};
+use super::value::{Arr, Val};
 use super::{pattern, text, update};
 
 /// One function.
@@ -58,12 +56,12 @@ static BUILTINS: &[Builtin] = &[
     filters("getpath", 1, Special::Getpath),
     filters("walk", 1, Special::Walk),
     filters("combinations", 0, Special::Combinations),
-    values("type", 0, |_, v, _| Ok(Val::str(v.type_name()))),
+    values("type", 0, |_, v, _| Ok(Val::word(v.type_name()))),
     values("length", 0, length),
     values("utf8bytelength", 0, |_, v, _| Ok(Val::int(text::string(v)?.len()))),
     values("keys", 0, |run, v, _| keys(run, v, true)),
     values("keys_unsorted", 0, |run, v, _| keys(run, v, false)),
-    values("has", 1, |_, v, args| has(v, &args[0])),
+    values("has", 1, |run, v, args| has(run, v, &args[0])),
     values("contains", 1, |run, v, args| contains(run, v, &args[0]).map(Val::Bool)),
     values("indices", 1, |run, v, args| indices(run, v, &args[0])),
     values("add", 0, add),
@@ -72,17 +70,21 @@ static BUILTINS: &[Builtin] = &[
     values("transpose", 0, transpose),
     values("setpath", 2, |run, v, args| {
         let path = update::keys_of(&args[0])?;
-        update::change_at(run, v.clone(), &path, &mut |_, _| Ok(Some(args[1].clone())))
+        update::change_at(run, v.clone(), path, &mut |_, _| Ok(Some(args[1].clone())))
     }),
     values("delpaths", 1, |run, v, args| {
-        let paths = array(&args[0])?.iter().map(update::keys_of).collect::<Flow<_>>()?;
+        let mut paths = Pile::default();
+        for path in array(&args[0])? {
+            let path = Arr::copied(&mut run.meter, update::keys_of(path)?)?;
+            paths.push(&mut run.meter, path)?;
+        }
         update::delete(run, v.clone(), paths)
     }),
-    values("tojson", 0, |run, v, _| text::json(run, v).map(|s| Val::str(&s))),
+    values("tojson", 0, |run, v, _| text::formatted(run, text::Format::Json, v)),
     values("fromjson", 0, fromjson),
     values("tostring", 0, |run, v, _| match v {
         Val::Str(_) => Ok(v.clone()),
-        v => text::json(run, v).map(|s| Val::str(&s)),
+        v => text::formatted(run, text::Format::Json, v),
     }),
     values("tonumber", 0, tonumber),
     values("toboolean", 0, |_, v, _| match v {
@@ -90,25 +92,21 @@ static BUILTINS: &[Builtin] = &[
         Val::Str(s) if matches!(&**s, "true" | "false") => Ok(Val::Bool(&**s == "true")),
         other => fault(format!("cannot parse {} as a boolean", other.type_name())),
     }),
-    values("explode", 0, |run, v, _| {
-        let s = text::string(v)?;
-        run.meter.alloc(s.len() as u64 * SLOT_BYTES)?;
-        Ok(Val::Arr(Arc::new(s.chars().map(|c| Val::Num(Num::Int(i64::from(u32::from(c))))).collect())))
-    }),
+    values("explode", 0, explode),
     values("implode", 0, implode),
     values("split", 1, |run, v, args| text::split(run, text::string(v)?, text::string(&args[0])?)),
     values("split", 2, |run, v, args| pattern::split_at_matches(run, v, &args[0], &args[1])),
     values("join", 1, |run, v, args| text::join(run, v, &args[0])),
-    values("startswith", 1, |_, v, args| Ok(Val::Bool(text::string(v)?.starts_with(text::string(&args[0])?)))),
-    values("endswith", 1, |_, v, args| Ok(Val::Bool(text::string(v)?.ends_with(text::string(&args[0])?)))),
+    values("startswith", 1, |run, v, args| text::starts(run, v, &args[0])),
+    values("endswith", 1, |run, v, args| text::ends(run, v, &args[0])),
     values("ltrimstr", 1, |run, v, args| text::trimmed(run, v, &args[0], true, false)),
     values("rtrimstr", 1, |run, v, args| text::trimmed(run, v, &args[0], false, true)),
     values("trimstr", 1, |run, v, args| text::trimmed(run, v, &args[0], true, true)),
-    values("trim", 0, |run, v, _| text::map(run, v, |s| s.trim().to_owned())),
-    values("ltrim", 0, |run, v, _| text::map(run, v, |s| s.trim_start().to_owned())),
-    values("rtrim", 0, |run, v, _| text::map(run, v, |s| s.trim_end().to_owned())),
-    values("ascii_downcase", 0, |run, v, _| text::map(run, v, str::to_ascii_lowercase)),
-    values("ascii_upcase", 0, |run, v, _| text::map(run, v, str::to_ascii_uppercase)),
+    values("trim", 0, |run, v, _| text::part(run, v, str::trim)),
+    values("ltrim", 0, |run, v, _| text::part(run, v, str::trim_start)),
+    values("rtrim", 0, |run, v, _| text::part(run, v, str::trim_end)),
+    values("ascii_downcase", 0, |run, v, _| text::mapped(run, v, char::to_ascii_lowercase)),
+    values("ascii_upcase", 0, |run, v, _| text::mapped(run, v, char::to_ascii_uppercase)),
     values("test", 2, |run, v, args| pattern::test(run, v, &args[0], &args[1])),
     values("__matches", 2, |run, v, args| pattern::matches(run, v, &args[0], &args[1])),
     values("__cut", 2, |run, v, args| pattern::cut(run, v, &args[0], &args[1])),
@@ -121,14 +119,14 @@ static BUILTINS: &[Builtin] = &[
     values("__sh", 0, |run, v, _| text::formatted(run, text::Format::Sh, v)),
     values("__base64", 0, |run, v, _| text::formatted(run, text::Format::Base64, v)),
     values("__base64d", 0, |run, v, _| text::formatted(run, text::Format::Base64d, v)),
-    values("todateiso8601", 0, |_, v, _| text::to_date(number(v)?)),
+    values("todateiso8601", 0, |run, v, _| text::to_date(run, number(v)?)),
     values("fromdateiso8601", 0, |_, v, _| text::from_date(text::string(v)?)),
     values("infinite", 0, |_, _, _| Ok(Val::float(f64::INFINITY))),
     values("nan", 0, |_, _, _| Ok(Val::float(f64::NAN))),
     values("isnan", 0, |_, v, _| number(v).map(|n| Val::Bool(n.f64().is_nan()))),
     values("isinfinite", 0, |_, v, _| number(v).map(|n| Val::Bool(n.f64().is_infinite()))),
     values("isnormal", 0, |_, v, _| number(v).map(|n| Val::Bool(n.f64().is_normal()))),
-    values("abs", 0, |_, v, _| number(v).map(|n| if n.f64() < 0.0 { Val::Num(n.neg()) } else { v.clone() })),
+    values("abs", 0, |run, v, _| magnitude(run, v)),
     values("floor", 0, |_, v, _| rounded(v, f64::floor)),
     values("ceil", 0, |_, v, _| rounded(v, f64::ceil)),
     values("round", 0, |_, v, _| rounded(v, f64::round)),

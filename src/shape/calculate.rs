@@ -1,11 +1,15 @@
 //! Expressions that yield new values: constants, constructions, operators, updates.
 
+use std::cmp::Ordering;
+
 use jaq_core::ops::Cmp;
 
+use super::buffer::Buffer;
 use super::eval::{Env, Item, Out, Run};
 use super::meter::{Flow, fault};
+use super::object::MEMBER_BYTES;
 use super::program::{Expr, Kind, Piece};
-use super::value::{Arr, MEMBER_BYTES, Obj, SLOT_BYTES, Val};
+use super::value::{Obj, Val};
 use super::{text, update};
 
 impl<'p> Run<'p> {
@@ -15,23 +19,21 @@ impl<'p> Run<'p> {
         match &expr.kind {
             Kind::Const(c) => out(self, Item::of(c.clone())),
             Kind::Var(n) => {
-                let val = Self::variable(env, *n)?;
+                let val = self.variable(env, *n)?;
                 out(self, Item::of(val))
             }
             Kind::Array(inner) => {
-                let mut arr = Arr::default();
-                self.each(inner, env, item(), &mut |run, x| {
-                    run.meter.alloc(SLOT_BYTES)?;
-                    arr.push(x.val);
-                    Ok(())
-                })?;
+                let arr = self.collect(|run, out| run.each(inner, env, item(), out))?;
                 let val = self.meter.admit(Val::Arr(arr.into()))?;
                 out(self, Item::of(val))
             }
-            Kind::Text(format, pieces) => self.pieces(*format, pieces, env, &val, String::new(), out),
-            Kind::Object(members) => self.members(members, env, &val, &Obj::default(), out),
+            Kind::Text(format, pieces) => self.pieces(*format, pieces, env, &val, Buffer::default(), out),
+            Kind::Object(members, _) => self.members(members, env, &val, &Obj::default(), out),
             Kind::Neg(inner) => self.each(inner, env, item(), &mut |run, x| match x.val {
-                Val::Num(n) => out(run, Item::of(Val::Num(n.neg()))),
+                Val::Num(n) => {
+                    let n = n.neg(&mut run.meter)?;
+                    out(run, Item::of(Val::Num(n)))
+                }
                 other => fault(format!("cannot negate {}", other.type_name())),
             }),
             Kind::Logic(left, ends, right) => self.each(left, env, item(), &mut |run, x| {
@@ -72,8 +74,8 @@ impl<'p> Run<'p> {
     }
 
     pub(super) fn compare(&mut self, op: Cmp, left: &Val, right: &Val) -> Flow<Val> {
-        self.meter.spend(left.size().min(right.size()) / 16)?;
-        Ok(Val::Bool(op.run(left, right)))
+        let order = self.meter.order(left, right)?;
+        Ok(Val::Bool(op.run(&order, &Ordering::Equal)))
     }
 
     fn sides(
@@ -91,8 +93,7 @@ impl<'p> Run<'p> {
     /// Adds a member to an object under construction.
     pub(super) fn set_member(&mut self, obj: &mut Obj, key: &Val, value: Val) -> Flow {
         let Val::Str(key) = key else { return fault(format!("cannot use {} as an object key", key.type_name())) };
-        self.meter.alloc(MEMBER_BYTES)?;
-        obj.insert(key.clone(), value);
+        obj.insert(&mut self.meter, key.clone(), value)?;
         Ok(())
     }
 
@@ -103,7 +104,7 @@ impl<'p> Run<'p> {
         };
         self.each(key, env, Item::of(val.clone()), &mut |run, k| {
             run.each(value, env, Item::of(val.clone()), &mut |run, v| {
-                run.meter.alloc(so_far.len() as u64 * MEMBER_BYTES)?;
+                run.meter.alloc(so_far.len() * MEMBER_BYTES)?;
                 let mut obj = so_far.clone();
                 run.set_member(&mut obj, &k.val, v.val)?;
                 run.members(rest, env, val, &obj, out)
@@ -117,22 +118,24 @@ impl<'p> Run<'p> {
         rest: &'p [Piece],
         env: &Env<'p>,
         val: &Val,
-        mut so_far: String,
+        mut so_far: Buffer,
         out: Out<'_, 'p>,
     ) -> Flow {
         match rest {
             [] => {
-                let val = self.meter.admit(Val::str(&so_far))?;
+                let text = so_far.into_text(&mut self.meter)?;
+                let val = self.meter.admit(Val::Str(text))?;
                 out(self, Item::of(val))
             }
             [Piece::Plain(plain), rest @ ..] => {
-                so_far.push_str(plain);
+                so_far.push(&mut self.meter, plain)?;
                 self.pieces(format, rest, env, val, so_far, out)
             }
             [Piece::Value(expr), rest @ ..] => self.each(expr, env, Item::of(val.clone()), &mut |run, x| {
-                let piece = text::format(run, format, &x.val)?;
-                run.meter.alloc(so_far.len() as u64 + piece.len() as u64)?;
-                run.pieces(format, rest, env, val, format!("{so_far}{piece}"), out)
+                let mut longer = Buffer::default();
+                longer.append(&mut run.meter, &so_far)?;
+                text::format(run, format, &x.val, &mut longer)?;
+                run.pieces(format, rest, env, val, longer, out)
             }),
         }
     }

@@ -4,28 +4,15 @@
 //! Expressions that yield exactly one value take a shorter way (`one`). Each call here is a step of the meter, and the
 //! stack is looked at as well, so recursion is bounded by the meter rather than by what a program nests.
 
-use std::collections::HashMap;
 use std::rc::Rc;
-use std::sync::Arc;
 
+use super::buffer::Pile;
 use super::meter::{Flow, MAX_DEPTH, Meter, Stop, fault};
+use super::object::MEMBER_BYTES;
+use super::pattern::Regexes;
 use super::program::{Code, Expr, Kind};
-use super::value::{Obj, Val};
+use super::value::{Arr, Obj, SLOT_BYTES, Text, Val};
 use super::{Budget, RunError, update};
-
-/// Runs `code` over `input`: its one result.
-pub(super) fn run<'p>(code: &'p Code, input: Val, budget: &Budget<'p>) -> Result<Val, RunError> {
-    let mut run = Run { code, meter: Meter::new(budget), labels: 0, regexes: HashMap::new() };
-    let mut result = None;
-    let mut second = false;
-    let flow = run.each(&code.main, &Env::default(), Item::of(input), &mut |_, item| {
-        second = result.is_some();
-        result.get_or_insert(item.val);
-        if second { Err(Stop::Spent("yielded more than one value")) } else { Ok(()) }
-    });
-    flow?;
-    result.ok_or_else(|| RunError::of_program("the program yielded no value"))
-}
 
 /// One run of a program.
 pub(super) struct Run<'p> {
@@ -33,8 +20,9 @@ pub(super) struct Run<'p> {
     pub(super) meter: Meter<'p>,
     /// Labels given out so far.
     labels: u64,
-    /// Compiled in this run, bounded by `text`.
-    pub(super) regexes: HashMap<(Arc<str>, Arc<str>), regex::Regex>,
+    pub(super) regexes: Regexes,
+    /// The items of the arrays that are being built, of the innermost one last.
+    pub(super) items: Pile<Val>,
 }
 
 /// A value, with its path where paths are asked for.
@@ -81,15 +69,17 @@ impl Trail {
     }
 
     /// The path's keys from its start.
-    pub(super) fn keys(&self) -> Vec<Val> {
-        let mut keys = Vec::with_capacity(self.0.as_ref().map_or(0, |node| node.2 as usize));
+    pub(super) fn keys(&self, meter: &mut Meter<'_>) -> Flow<Arr> {
+        let len = self.0.as_ref().map_or(0, |node| node.2 as usize);
+        meter.alloc(len * SLOT_BYTES)?;
+        let mut keys = Vec::with_capacity(len);
         let mut at = self;
         while let Some(node) = &at.0 {
             keys.push(node.0.clone());
             at = &node.1;
         }
         keys.reverse();
-        keys
+        Ok(Arr::of(keys))
     }
 }
 
@@ -124,6 +114,33 @@ fn no_path<T>(val: &Val) -> Flow<T> {
 }
 
 impl<'p> Run<'p> {
+    pub(super) fn new(code: &'p Code, budget: &Budget<'p>) -> Self {
+        let meter = Meter::new(budget);
+        Self { code, meter, labels: 0, regexes: Regexes::default(), items: Pile::default() }
+    }
+
+    /// The one result for `input`.
+    pub(super) fn result(&mut self, input: Val) -> Result<Val, RunError> {
+        let mut result = None;
+        self.each(&self.code.main, &Env::default(), Item::of(input), &mut |_, item| {
+            if result.is_some() {
+                return Err(Stop::Spent("yielded more than one value"));
+            }
+            result = Some(item.val);
+            Ok(())
+        })?;
+        result.ok_or_else(|| RunError::of_program("the program yielded no value"))
+    }
+
+    /// The array of what `f` hands to its callback.
+    pub(super) fn collect(&mut self, f: impl FnOnce(&mut Self, Out<'_, 'p>) -> Flow) -> Flow<Arr> {
+        let start = self.items.len();
+        let flow = f(self, &mut |run, x| run.items.push(&mut run.meter, x.val));
+        let items = flow.and_then(|()| self.items.take(&mut self.meter, start));
+        self.items.forget(start);
+        items.map(Arr::of)
+    }
+
     /// Hands each result of `expr` to `out`.
     pub(super) fn each(&mut self, expr: &'p Expr, env: &Env<'p>, item: Item, out: Out<'_, 'p>) -> Flow {
         self.meter.enter()?;
@@ -166,7 +183,7 @@ impl<'p> Run<'p> {
         match &expr.kind {
             Kind::Id => Ok(val),
             Kind::Const(c) => Ok(c.clone()),
-            Kind::Var(n) => Self::variable(env, *n),
+            Kind::Var(n) => self.variable(env, *n),
             Kind::Pipe(stages) => stages.iter().try_fold(val, |val, stage| self.one(stage, env, val)),
             Kind::Path(of, parts) => {
                 let mut at = self.one(of, env, val.clone())?;
@@ -175,9 +192,15 @@ impl<'p> Run<'p> {
                 }
                 Ok(at)
             }
-            Kind::Object(members) => {
-                let mut obj = Obj::default();
+            Kind::Object(members, distinct) => {
+                self.meter.alloc(members.len() * MEMBER_BYTES)?;
+                let mut obj = Obj::with_room(members.len());
                 for (key, value) in members {
+                    if let (Kind::Const(Val::Str(key)), true) = (&key.kind, *distinct) {
+                        let value = self.one(value, env, val.clone())?;
+                        obj.add(&mut self.meter, key.clone(), value)?;
+                        continue;
+                    }
                     let key = self.one(key, env, val.clone())?;
                     let value = self.one(value, env, val.clone())?;
                     self.set_member(&mut obj, &key, value)?;
@@ -250,6 +273,7 @@ impl<'p> Run<'p> {
             },
             Kind::Call(def, hidden, args) => {
                 let def = &self.code.defs[*def];
+                self.meter.work(2 * *hidden as u64)?;
                 self.call(def, args, env, env.up(*hidden), item, out)
             }
             Kind::Builtin(builtin, args) => builtin.run(self, args, env, item, out),
@@ -275,7 +299,9 @@ impl<'p> Run<'p> {
         out(self, item)
     }
 
-    pub(super) fn variable(env: &Env<'p>, n: usize) -> Flow<Val> {
+    pub(super) fn variable(&mut self, env: &Env<'p>, n: usize) -> Flow<Val> {
+        // From binding to binding.
+        self.meter.work(2 * n as u64)?;
         match env.get(n) {
             Some(Bound::Val(val)) => Ok(val.clone()),
             _ => unbound(),
@@ -309,7 +335,8 @@ impl<'p> Run<'p> {
         let flow = f(self, &mut |run, x| out(run, x).inspect_err(|_| outside = true));
         match flow {
             Err(Stop::Fault(fault)) if !outside => {
-                let val = fault.raised.unwrap_or_else(|| Val::str(&fault.message));
+                let message = |run: &mut Self| Text::of(&mut run.meter, &fault.message).map(Val::Str);
+                let val = fault.raised.map_or_else(|| message(self), Ok)?;
                 handler(self, val)
             }
             flow => flow,

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use super::eval::{Env, Item, Out, Run, Trail};
 use super::functions::{array, count, number};
+use super::held::Held;
 use super::meter::{Fault, Flow, Stop, fault};
 use super::number::Num;
 use super::program::Expr;
 use super::update;
-use super::value::{Arr, HEAD_BYTES, Obj, SLOT_BYTES, Val};
+use super::value::{Arr, Obj, SLOT_BYTES, Val};
 
 /// A function that takes filters, or yields other than one value.
 #[derive(Debug, Clone, Copy)]
@@ -77,7 +78,7 @@ impl Special {
             Self::Getpath => run.each(&args[0], env, input(), &mut |run, path| {
                 let mut at = item.clone();
                 for key in update::keys_of(&path.val)? {
-                    at = run.child(&at, key)?;
+                    at = run.child(&at, key.clone())?;
                 }
                 out(run, at)
             }),
@@ -85,9 +86,8 @@ impl Special {
             Self::Path => {
                 let start = Item { val: item.val, path: Some(Trail::default()) };
                 run.each(&args[0], env, start, &mut |run, x| {
-                    let keys = x.path.map(|path| path.keys()).unwrap_or_default();
-                    run.meter.alloc(keys.len() as u64 * SLOT_BYTES)?;
-                    give(run, Val::Arr(Arc::new(keys.into_iter().collect())), out)
+                    let keys = x.path.unwrap_or_default().keys(&mut run.meter)?;
+                    give(run, Val::Arr(Arc::new(keys)), out)
                 })
             }
             Self::Range => run.each(&args[2], env, input(), &mut |run, by| {
@@ -96,12 +96,14 @@ impl Special {
                 })
             }),
             Self::SortBy => {
-                let sorted = keyed(run, &args[0], env, &item.val)?.into_iter().map(|(_, v)| v).collect();
-                give(run, Val::Arr(Arc::new(sorted)), out)
+                let sorted = keyed(run, &args[0], env, &item.val)?;
+                run.meter.alloc(sorted.len() * (SLOT_BYTES + size_of::<Keyed>()))?;
+                let sorted = sorted.into_iter().map(|(_, v)| v).collect();
+                give(run, Val::Arr(Arc::new(Arr::of(sorted))), out)
             }
             Self::GroupBy => {
                 let groups = keyed(run, &args[0], env, &item.val)?;
-                let grouped = group(run, groups)?;
+                let grouped = group(run, &groups)?;
                 give(run, grouped, out)
             }
             Self::MinBy | Self::MaxBy => {
@@ -141,12 +143,12 @@ fn limit<'p>(run: &mut Run<'p>, n: i64, f: &'p Expr, env: &Env<'p>, item: Item, 
 
 fn range<'p>(run: &mut Run<'p>, from: &Val, to: &Val, by: &Val, out: Out<'_, 'p>) -> Flow {
     let (to, by, mut at) = (number(to)?.clone(), number(by)?.clone(), number(from)?.clone());
-    let goes_on = match by.cmp(&Num::Int(0)) {
+    let goes_on = match by.order(&Num::Int(0), &mut run.meter)? {
         Ordering::Greater => Ordering::Less,
         Ordering::Less => Ordering::Greater,
         Ordering::Equal => return fault("the step of a range must not be zero"),
     };
-    while at.cmp(&to) == goes_on {
+    while at.order(&to, &mut run.meter)? == goes_on {
         run.meter.spend(1)?;
         out(run, Item::of(Val::Num(at.clone())))?;
         at = at.add(&by);
@@ -154,58 +156,52 @@ fn range<'p>(run: &mut Run<'p>, from: &Val, to: &Val, by: &Val, out: Out<'_, 'p>
     Ok(())
 }
 
+/// An item, after what a filter yielded for it.
+type Keyed = (Arr, Val);
+
 /// Items with what `f` yields for them, in its order.
-fn keyed<'p>(run: &mut Run<'p>, f: &'p Expr, env: &Env<'p>, val: &Val) -> Flow<Vec<(Arr, Val)>> {
-    let mut keyed = Vec::new();
-    let mut size = 0;
-    for item in array(val)? {
-        let key = keys_by(run, f, env, item)?;
-        size += key.items().iter().map(Val::size).sum::<u64>();
+fn keyed<'p>(run: &mut Run<'p>, f: &'p Expr, env: &Env<'p>, val: &Val) -> Flow<Vec<Keyed>> {
+    let items = array(val)?;
+    let bytes = items.len().saturating_mul(size_of::<Keyed>());
+    run.meter.alloc(bytes)?;
+    let _held = Held::of(bytes);
+    let mut keyed = Vec::with_capacity(items.len());
+    for item in items {
+        let key = run.collect(|run, out| run.each(f, env, Item::of(item.clone()), out))?;
         keyed.push((key, item.clone()));
     }
-    // Each is compared about as often as the list can be halved, for at most its own size.
-    let halves = u64::from((keyed.len() as u64 + 1).ilog2()) + 1;
-    run.meter.spend((size / 16 + keyed.len() as u64).saturating_mul(halves) / 4)?;
-    keyed.sort_by(|x, y| x.0.items().cmp(y.0.items()));
-    Ok(keyed)
+    run.meter.sort(keyed, &mut |meter, x, y| meter.order_all(x.0.items(), y.0.items()))
 }
 
-fn keys_by<'p>(run: &mut Run<'p>, f: &'p Expr, env: &Env<'p>, item: &Val) -> Flow<Arr> {
-    let mut key = Arr::default();
-    run.meter.alloc(HEAD_BYTES + SLOT_BYTES)?;
-    run.each(f, env, Item::of(item.clone()), &mut |run, x| {
-        run.meter.alloc(SLOT_BYTES)?;
-        key.push(x.val);
-        Ok(())
-    })?;
-    Ok(key)
-}
-
-fn group(run: &mut Run<'_>, keyed: Vec<(Arr, Val)>) -> Flow<Val> {
-    let mut groups: Vec<(Arr, Arr)> = Vec::new();
-    for (key, val) in keyed {
-        run.meter.alloc(SLOT_BYTES)?;
-        match groups.last_mut() {
-            Some((last, group)) if last.items() == key.items() => group.push(val),
-            _ => {
-                run.meter.alloc(HEAD_BYTES)?;
-                groups.push((key, std::iter::once(val).collect()));
-            }
+fn group(run: &mut Run<'_>, keyed: &[Keyed]) -> Flow<Val> {
+    let _held = Held::of(size_of_val(keyed));
+    let mut groups = Arr::default();
+    let mut rest = keyed;
+    while let [(key, _), ..] = rest {
+        let mut len = 1;
+        while let Some((next, _)) = rest.get(len)
+            && run.meter.order_all(key.items(), next.items())? == Ordering::Equal
+        {
+            len += 1;
         }
+        let (group, after) = rest.split_at(len);
+        run.meter.alloc(len * SLOT_BYTES)?;
+        let group = Arr::of(group.iter().map(|(_, val)| val.clone()).collect());
+        groups.push(&mut run.meter, Val::Arr(Arc::new(group)))?;
+        rest = after;
     }
-    Ok(Val::Arr(Arc::new(groups.into_iter().map(|(_, group)| Val::Arr(Arc::new(group))).collect())))
+    Ok(Val::Arr(Arc::new(groups)))
 }
 
 /// As in jq: the first of the smallest, the last of the largest.
 fn extreme<'p>(run: &mut Run<'p>, f: &'p Expr, env: &Env<'p>, val: &Val, largest: bool) -> Flow<Val> {
-    let mut best: Option<(Arr, Val)> = None;
+    let mut best: Option<Keyed> = None;
     for item in array(val)? {
-        let key = keys_by(run, f, env, item)?;
-        run.meter.spend(key.items().iter().map(Val::size).sum::<u64>() / 16)?;
-        let better = best.as_ref().is_none_or(|(than, _)| {
-            let order = key.items().cmp(than.items());
-            order == Ordering::Less && !largest || order != Ordering::Less && largest
-        });
+        let key = run.collect(|run, out| run.each(f, env, Item::of(item.clone()), out))?;
+        let better = match &best {
+            None => true,
+            Some((than, _)) => (run.meter.order_all(key.items(), than.items())? == Ordering::Less) != largest,
+        };
         if better {
             best = Some((key, item.clone()));
         }
@@ -218,14 +214,8 @@ fn walk<'p>(run: &mut Run<'p>, f: &'p Expr, env: &Env<'p>, val: Val, out: Out<'_
     run.meter.enter()?;
     let walked = match val {
         Val::Arr(arr) => {
-            let mut new = Arr::default();
-            for item in arr.items() {
-                walk(run, f, env, item.clone(), &mut |run, x| {
-                    run.meter.alloc(SLOT_BYTES)?;
-                    new.push(x.val);
-                    Ok(())
-                })?;
-            }
+            let mut items = arr.items().iter();
+            let new = run.collect(|run, out| items.try_for_each(|item| walk(run, f, env, item.clone(), out)))?;
             Val::Arr(Arc::new(new))
         }
         Val::Obj(obj) => {
@@ -253,13 +243,13 @@ fn walk<'p>(run: &mut Run<'p>, f: &'p Expr, env: &Env<'p>, val: Val, out: Out<'_
 fn combinations<'p>(run: &mut Run<'p>, rest: &[Val], so_far: &Arr, out: Out<'_, 'p>) -> Flow {
     run.meter.enter()?;
     let [choices, rest @ ..] = rest else {
-        let val = run.meter.admit(Val::Arr(Arc::new(so_far.clone())))?;
+        let copy = Arr::copied(&mut run.meter, so_far.items())?;
+        let val = run.meter.admit(Val::Arr(Arc::new(copy)))?;
         return out(run, Item::of(val));
     };
     for choice in array(choices)? {
-        run.meter.alloc((so_far.items().len() as u64 + 1) * SLOT_BYTES)?;
-        let mut next = so_far.clone();
-        next.push(choice.clone());
+        let mut next = Arr::copied(&mut run.meter, so_far.items())?;
+        next.push(&mut run.meter, choice.clone())?;
         combinations(run, rest, &next, out)?;
     }
     Ok(())

@@ -7,7 +7,7 @@ use super::meter::{Flow, fault};
 use super::number::Num;
 use super::program::{Expr, Kind, Part};
 use super::update;
-use super::value::Val;
+use super::value::{Obj, Text, Val};
 
 impl<'p> Run<'p> {
     /// One part of a path that yields one value.
@@ -59,8 +59,9 @@ impl<'p> Run<'p> {
             Part::Slice(from, to) => self.bound(from.as_ref(), env, input, &mut |run, from| {
                 run.bound(to.as_ref(), env, input, &mut |run, to| {
                     run.meter.spend(8)?;
-                    let bounds: [(Arc<str>, Val); 2] = [("start".into(), from.clone()), ("end".into(), to)];
-                    let item = run.child(&at, Val::Obj(Arc::new(bounds.into_iter().collect())))?;
+                    let bounds = vec![(Text::unmetered("start"), from.clone()), (Text::unmetered("end"), to)];
+                    let bounds = Obj::of(&mut run.meter, bounds, false)?;
+                    let item = run.child(&at, Val::Obj(Arc::new(bounds)))?;
                     out(run, item)
                 })
             }),

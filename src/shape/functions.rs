@@ -1,10 +1,13 @@
 //! Functions from values to a value: arrays, objects, numbers. Each charges the meter before it takes.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
+use super::buffer::Buffer;
 use super::eval::Run;
 use super::meter::{Flow, fault};
 use super::number::Num;
+use super::object::Member;
 use super::value::{Arr, SLOT_BYTES, Val};
 use super::{json, text, update};
 
@@ -37,8 +40,7 @@ pub(super) fn floats(x: &Val, y: &Val, f: fn(f64, f64) -> f64) -> Flow<Val> {
 /// Whole numbers of any length stay as they are.
 pub(super) fn rounded(val: &Val, f: fn(f64) -> f64) -> Flow<Val> {
     match number(val)? {
-        Num::Text(text) if text.bytes().all(|b| b.is_ascii_digit() || b == b'-') => Ok(val.clone()),
-        Num::Int(_) => Ok(val.clone()),
+        n if n.is_whole() => Ok(val.clone()),
         n => Ok(Val::float(f(n.f64()))),
     }
 }
@@ -47,9 +49,9 @@ pub(super) fn length(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
     match val {
         Val::Null => Ok(Val::int(0)),
         Val::Bool(_) => fault("boolean has no length"),
-        Val::Num(n) => Ok(if n.f64() < 0.0 { Val::Num(n.neg()) } else { val.clone() }),
+        Val::Num(_) => magnitude(run, val),
         Val::Str(s) => {
-            run.meter.spend(s.len() as u64 / 256)?;
+            run.meter.touch(s.len())?;
             Ok(Val::int(s.chars().count()))
         }
         Val::Arr(arr) => Ok(Val::int(arr.items().len())),
@@ -58,25 +60,24 @@ pub(super) fn length(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
 }
 
 pub(super) fn keys(run: &mut Run<'_>, val: &Val, sorted: bool) -> Flow<Val> {
-    let keys: Arr = match val {
+    let keys: Vec<Val> = match val {
         Val::Arr(arr) => {
-            run.meter.alloc(arr.items().len() as u64 * SLOT_BYTES)?;
+            run.meter.alloc(arr.items().len() * SLOT_BYTES)?;
             (0..arr.items().len()).map(Val::int).collect()
         }
         Val::Obj(obj) => {
-            run.meter.alloc(obj.len() as u64 * SLOT_BYTES)?;
-            run.meter.spend(if sorted { obj.len() as u64 } else { 0 })?;
-            let key = |(key, _): &(Arc<str>, Val)| Val::Str(key.clone());
-            if sorted { obj.sorted().into_iter().map(key).collect() } else { obj.iter().map(key).collect() }
+            run.meter.alloc(obj.len() * SLOT_BYTES)?;
+            let key = |(key, _): &Member| Val::Str(key.clone());
+            if sorted { run.meter.by_key(obj)?.into_iter().map(key).collect() } else { obj.iter().map(key).collect() }
         }
         other => return fault(format!("{} has no keys", other.type_name())),
     };
-    Ok(Val::Arr(Arc::new(keys)))
+    Ok(array_of(keys))
 }
 
-pub(super) fn has(val: &Val, key: &Val) -> Flow<Val> {
+pub(super) fn has(run: &mut Run<'_>, val: &Val, key: &Val) -> Flow<Val> {
     match (val, key) {
-        (Val::Obj(obj), Val::Str(key)) => Ok(Val::Bool(obj.get(key).is_some())),
+        (Val::Obj(obj), Val::Str(key)) => Ok(Val::Bool(obj.get(&mut run.meter, key)?.is_some())),
         (Val::Arr(arr), Val::Num(n)) => {
             let at = n.floor().and_then(|at| usize::try_from(at).ok());
             Ok(Val::Bool(at.is_some_and(|at| at < arr.items().len())))
@@ -91,7 +92,7 @@ pub(super) fn contains(run: &mut Run<'_>, val: &Val, part: &Val) -> Flow<bool> {
     match (val, part) {
         (Val::Obj(val), Val::Obj(part)) => {
             for (key, part) in part.iter() {
-                match val.get(key) {
+                match val.get(&mut run.meter, key)? {
                     Some(val) if contains(run, val, part)? => (),
                     _ => return Ok(false),
                 }
@@ -114,63 +115,84 @@ pub(super) fn contains(run: &mut Run<'_>, val: &Val, part: &Val) -> Flow<bool> {
             Ok(true)
         }
         (Val::Str(val), Val::Str(part)) => {
-            run.meter.spend((val.len() as u64 + part.len() as u64) / 64)?;
+            // A search in linear time, a few times as slow as a copy.
+            run.meter.touch(4 * (val.len() + part.len()))?;
             Ok(val.contains(&**part))
         }
-        (val, part) if val.same_type(part) => Ok(val == part),
+        (val, part) if val.same_type(part) => run.meter.equal(val, part),
         (val, part) => fault(format!("cannot check whether {} contains {}", val.type_name(), part.type_name())),
     }
 }
 
 /// Where `part` occurs in `val`.
 pub(super) fn indices(run: &mut Run<'_>, val: &Val, part: &Val) -> Flow<Val> {
-    let found: Arr = match (val, part) {
+    let mut found = Arr::default();
+    match (val, part) {
         (Val::Null, _) => return Ok(Val::Null),
         (Val::Str(_), Val::Str(part)) if part.is_empty() => return Ok(Val::Null),
         (Val::Str(text), Val::Str(part)) => {
-            run.meter.alloc(text.len() as u64 * 2)?;
-            run.meter.spend((text.len() as u64).saturating_mul(part.len() as u64) / 64)?;
-            let places = text.char_indices().enumerate();
-            let found = places.filter(|(_, (at, _))| text[*at..].starts_with(&**part)).map(|(nth, _)| Val::int(nth));
-            found.collect()
+            for (nth, (at, _)) in text.char_indices().enumerate() {
+                run.meter.work(4)?;
+                if text.as_bytes()[at] == part.as_bytes()[0] {
+                    run.meter.touch(part.len())?;
+                    if text[at..].starts_with(&**part) {
+                        found.push(&mut run.meter, Val::int(nth))?;
+                    }
+                }
+            }
         }
         (Val::Arr(_), Val::Arr(part)) if part.items().is_empty() => return Ok(Val::Null),
         (Val::Arr(arr), Val::Arr(part)) => {
-            let cost = (arr.items().len() as u64).saturating_mul(part.items().len() as u64);
-            run.meter.spend(cost.saturating_add(val.size().saturating_mul(part.items().len() as u64) / 16))?;
-            run.meter.alloc(arr.items().len() as u64 * SLOT_BYTES)?;
-            let windows = arr.items().windows(part.items().len()).enumerate();
-            windows.filter(|(_, window)| *window == part.items()).map(|(at, _)| Val::int(at)).collect()
+            for (at, window) in arr.items().windows(part.items().len()).enumerate() {
+                if run.meter.order_all(window, part.items())? == Ordering::Equal {
+                    found.push(&mut run.meter, Val::int(at))?;
+                }
+            }
         }
         (Val::Arr(arr), item) => {
-            run.meter.spend(arr.items().len() as u64 + val.size() / 16)?;
-            run.meter.alloc(arr.items().len() as u64 * SLOT_BYTES)?;
-            arr.items().iter().enumerate().filter(|(_, x)| *x == item).map(|(at, _)| Val::int(at)).collect()
+            for (at, one) in arr.items().iter().enumerate() {
+                if run.meter.equal(one, item)? {
+                    found.push(&mut run.meter, Val::int(at))?;
+                }
+            }
         }
         _ => return fault(format!("cannot index {} with {}", val.type_name(), part.type_name())),
-    };
+    }
     Ok(Val::Arr(Arc::new(found)))
 }
 
 pub(super) fn add(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
-    let items: Vec<Val> = match val {
-        Val::Arr(arr) if arr.items().len() > 1 && arr.items().iter().all(|v| matches!(v, Val::Str(_))) => {
-            return text::join(run, val, &Val::str(""));
-        }
-        Val::Arr(arr) => arr.items().to_vec(),
-        Val::Obj(obj) => obj.iter().map(|(_, v)| v.clone()).collect(),
-        other => return fault(format!("cannot iterate over {}", other.type_name())),
+    let mut sum = Val::Null;
+    let plus = |run: &mut Run<'_>, sum: &mut Val, item: &Val| {
+        run.meter.spend(1)?;
+        *sum = update::math(run, jaq_core::ops::Math::Add, std::mem::replace(sum, Val::Null), item.clone())?;
+        Ok(())
     };
-    run.meter.alloc(items.len() as u64 * SLOT_BYTES)?;
-    items.into_iter().try_fold(Val::Null, |sum, item| update::math(run, jaq_core::ops::Math::Add, sum, item))
+    match val {
+        Val::Arr(arr) if arr.items().len() > 1 && arr.items().iter().all(|v| matches!(v, Val::Str(_))) => {
+            return text::join(run, val, &Val::word(""));
+        }
+        Val::Arr(arr) => arr.items().iter().try_for_each(|item| plus(run, &mut sum, item))?,
+        Val::Obj(obj) => obj.iter().try_for_each(|(_, item)| plus(run, &mut sum, item))?,
+        other => return fault(format!("cannot iterate over {}", other.type_name())),
+    }
+    Ok(sum)
 }
 
 pub(super) fn reverse(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
-    run.meter.alloc(val.size())?;
     match val {
         Val::Null => Ok(Val::Arr(Arc::default())),
-        Val::Str(s) => Ok(Val::str(&s.chars().rev().collect::<String>())),
-        other => Ok(Val::Arr(Arc::new(array(other)?.iter().rev().cloned().collect()))),
+        Val::Str(s) => {
+            let mut out = Buffer::default();
+            out.reserve(&mut run.meter, s.len())?;
+            s.chars().rev().try_for_each(|c| out.push_char(&mut run.meter, c))?;
+            out.into_text(&mut run.meter).map(Val::Str)
+        }
+        other => {
+            let items = array(other)?;
+            run.meter.alloc(items.len() * SLOT_BYTES)?;
+            Ok(array_of(items.iter().rev().cloned().collect()))
+        }
     }
 }
 
@@ -181,9 +203,8 @@ pub(super) fn flatten(run: &mut Run<'_>, val: &Val, depth: &Val) -> Flow<Val> {
             match item {
                 Val::Arr(inner) if depth > 0 => into(run, inner.items(), depth - 1, out)?,
                 other => {
-                    run.meter.alloc(SLOT_BYTES)?;
                     run.meter.spend(1)?;
-                    out.push(other.clone());
+                    out.push(&mut run.meter, other.clone())?;
                 }
             }
         }
@@ -200,36 +221,70 @@ pub(super) fn flatten(run: &mut Run<'_>, val: &Val, depth: &Val) -> Flow<Val> {
 
 pub(super) fn transpose(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
     let rows = array(val)?.iter().map(array).collect::<Flow<Vec<_>>>()?;
+    run.meter.alloc(rows.len() * 16)?;
     let width = rows.iter().map(|row| row.len()).max().unwrap_or(0);
-    run.meter.alloc((rows.len() as u64).saturating_mul(width as u64).saturating_mul(SLOT_BYTES))?;
-    let column = |at: usize| rows.iter().map(|row| row.get(at).cloned().unwrap_or(Val::Null)).collect::<Arr>();
-    Ok(Val::Arr(Arc::new((0..width).map(|at| Val::Arr(Arc::new(column(at)))).collect())))
+    run.meter.room(rows.len().saturating_mul(width).saturating_mul(SLOT_BYTES))?;
+    let mut columns = Arr::default();
+    for at in 0..width {
+        run.meter.alloc(rows.len() * SLOT_BYTES)?;
+        let column = rows.iter().map(|row| row.get(at).cloned().unwrap_or(Val::Null)).collect();
+        columns.push(&mut run.meter, array_of(column))?;
+    }
+    Ok(Val::Arr(Arc::new(columns)))
 }
 
 pub(super) fn fromjson(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
     let text = text::string(val)?;
-    run.meter.alloc((text.len() as u64).saturating_mul(12))?;
-    json::read(text.as_bytes()).map_or_else(|| fault("cannot parse string as JSON"), Ok)
+    json::read(&mut run.meter, text.as_bytes())?.map_or_else(|| fault("cannot parse string as JSON"), Ok)
 }
 
-pub(super) fn tonumber(_: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
+pub(super) fn tonumber(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
     match val {
         Val::Num(_) => Ok(val.clone()),
-        Val::Str(s) => match json::read(s.trim().as_bytes()) {
-            Some(number @ Val::Num(_)) => Ok(number),
-            _ => fault("cannot parse string as number"),
-        },
+        Val::Str(s) => {
+            run.meter.touch(s.len())?;
+            match json::read(&mut run.meter, s.trim().as_bytes())? {
+                Some(number @ Val::Num(_)) => Ok(number),
+                _ => fault("cannot parse string as number"),
+            }
+        }
         other => fault(format!("cannot parse {} as number", other.type_name())),
     }
 }
 
+/// The number without its sign.
+pub(super) fn magnitude(run: &mut Run<'_>, val: &Val) -> Flow<Val> {
+    let n = number(val)?;
+    Ok(if n.f64() < 0.0 { Val::Num(n.neg(&mut run.meter)?) } else { val.clone() })
+}
+
 pub(super) fn implode(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
-    let points = array(val)?;
-    run.meter.alloc(points.len() as u64 * 4)?;
-    let char = |v: &Val| match v {
-        Val::Num(Num::Int(n)) => u32::try_from(*n).ok().and_then(char::from_u32),
-        _ => None,
-    };
-    let text: Option<String> = points.iter().map(char).collect();
-    text.map_or_else(|| fault("implode needs an array of code points"), |text| Ok(Val::str(&text)))
+    const BAD: &str = "implode needs an array of code points";
+    let mut out = Buffer::default();
+    for point in array(val)? {
+        let char = match point {
+            Val::Num(Num::Int(n)) => u32::try_from(*n).ok().and_then(char::from_u32),
+            _ => None,
+        };
+        match char {
+            Some(char) => out.push_char(&mut run.meter, char)?,
+            None => return fault(BAD),
+        }
+    }
+    out.into_text(&mut run.meter).map(Val::Str)
+}
+
+pub(super) fn explode(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
+    let text = text::string(val)?;
+    run.meter.touch(text.len())?;
+    let len = text.chars().count();
+    run.meter.alloc(len.saturating_mul(SLOT_BYTES))?;
+    let mut points = Vec::with_capacity(len);
+    points.extend(text.chars().map(|c| Val::Num(Num::Int(i64::from(u32::from(c))))));
+    Ok(array_of(points))
+}
+
+/// The array of items that have been charged for.
+fn array_of(items: Vec<Val>) -> Val {
+    Val::Arr(Arc::new(Arr::of(items)))
 }

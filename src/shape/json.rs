@@ -1,29 +1,60 @@
 //! JSON text in and out of values.
 //!
 //! Reads exactly RFC 8259, no deeper than a value may be; numbers keep their text. Writes compact JSON within a bound on
-//! its bytes.
+//! its bytes. Both pay as they go.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::meter::{Flow, MAX_DEPTH, Stop, fault};
+use super::buffer::{Buffer, Pile};
+use super::meter::{Flow, MAX_DEPTH, Meter, Stop, fault};
 use super::number::Num;
-use super::value::{Arr, Obj, Val};
+use super::object::Member;
+use super::value::{Arr, Obj, Text, Val};
+
+/// What reading a byte costs, in units of work.
+const READ: u64 = 4;
 
 /// Reads one JSON text; `None` where it is not JSON or nested too deeply.
-pub(super) fn read(text: &[u8]) -> Option<Val> {
-    let text = std::str::from_utf8(text).ok()?;
-    let mut reader = Reader { text, at: 0 };
-    let val = reader.value(0)?;
+pub(super) fn read(meter: &mut Meter<'_>, text: &[u8]) -> Flow<Option<Val>> {
+    meter.touch(text.len())?;
+    let Ok(text) = std::str::from_utf8(text) else { return Ok(None) };
+    let mut reader = Reader {
+        text,
+        at: 0,
+        charged: 0,
+        stopped: None,
+        meter,
+        items: Pile::default(),
+        members: Pile::default(),
+        keys: Vec::new(),
+    };
+    let val = reader.value(0);
     reader.space();
-    (reader.at == text.len()).then_some(val)
+    let whole = reader.at == text.len();
+    reader.stopped.map_or_else(|| Ok(val.filter(|_| whole)), Err)
 }
 
-struct Reader<'t> {
+/// The longest key that is looked for among those that came before.
+const SHARED_KEY_BYTES: usize = 64;
+/// How many keys are remembered.
+const SHARED_KEYS: usize = 128;
+
+struct Reader<'t, 'm, 'b> {
     text: &'t str,
     at: usize,
+    /// Up to where reading has been charged.
+    charged: usize,
+    /// Why reading ended where it was not for the text.
+    stopped: Option<Stop>,
+    meter: &'m mut Meter<'b>,
+    items: Pile<Val>,
+    members: Pile<Member>,
+    /// Keys that came before: most objects have those of another one.
+    keys: Vec<Option<Text>>,
 }
 
-impl Reader<'_> {
+impl<'t> Reader<'t, '_, '_> {
     fn peek(&self) -> Option<u8> {
         self.text.as_bytes().get(self.at).copied()
     }
@@ -47,54 +78,117 @@ impl Reader<'_> {
         found.then_some(val)
     }
 
+    /// Goes on, or remembers why not.
+    fn paid<T>(&mut self, flow: Flow<T>) -> Option<T> {
+        match flow {
+            Ok(paid) => Some(paid),
+            Err(stop) => {
+                self.stopped = Some(stop);
+                None
+            }
+        }
+    }
+
     fn value(&mut self, depth: u32) -> Option<Val> {
+        let paid = self.meter.work(READ * (self.at - self.charged) as u64);
+        self.paid(paid)?;
+        self.charged = self.at;
         self.space();
         match self.peek()? {
             b'n' => self.word("null", Val::Null),
             b't' => self.word("true", Val::Bool(true)),
             b'f' => self.word("false", Val::Bool(false)),
-            b'"' => self.string().map(Val::Str),
+            b'"' => {
+                let text = self.string()?;
+                let text = Text::of(self.meter, &text);
+                self.paid(text).map(Val::Str)
+            }
             b'[' if depth < MAX_DEPTH => self.array(depth + 1),
             b'{' if depth < MAX_DEPTH => self.object(depth + 1),
-            b'-' | b'0'..=b'9' => self.number(),
+            b'-' | b'0'..=b'9' => {
+                let number = self.number()?;
+                let number = Num::metered(number, self.meter);
+                self.paid(number).map(Val::Num)
+            }
             _ => None,
         }
     }
 
     fn array(&mut self, depth: u32) -> Option<Val> {
         self.at += 1;
-        let mut arr = Arr::default();
-        if self.eat(b']') {
-            return Some(Val::Arr(Arc::new(arr)));
-        }
-        loop {
-            arr.push(self.value(depth)?);
-            if self.eat(b']') {
-                return Some(Val::Arr(Arc::new(arr)));
+        let start = self.items.len();
+        if !self.eat(b']') {
+            loop {
+                let item = self.value(depth)?;
+                let pushed = self.items.push(self.meter, item);
+                self.paid(pushed)?;
+                if self.eat(b']') {
+                    break;
+                }
+                self.eat(b',').then_some(())?;
             }
-            self.eat(b',').then_some(())?;
         }
+        let items = self.items.take(self.meter, start);
+        let arr = Arr::of(self.paid(items)?);
+        Some(Val::Arr(Arc::new(arr)))
     }
 
     fn object(&mut self, depth: u32) -> Option<Val> {
         self.at += 1;
-        let mut obj = Obj::default();
-        if self.eat(b'}') {
-            return Some(Val::Obj(Arc::new(obj)));
-        }
-        loop {
-            self.space();
-            let key = (self.peek()? == b'"').then(|| self.string())??;
-            self.eat(b':').then_some(())?;
-            obj.insert(key, self.value(depth)?);
-            if self.eat(b'}') {
-                return Some(Val::Obj(Arc::new(obj)));
+        let start = self.members.len();
+        // Where keys stand among those that are remembered: no two that are equal stand at two places.
+        let mut seen = 0_u64;
+        let mut maybe_repeats = false;
+        if !self.eat(b'}') {
+            loop {
+                self.space();
+                (self.peek()? == b'"').then_some(())?;
+                let key = self.string()?;
+                let place = key_place(&key);
+                maybe_repeats |= seen & 1 << (place % 64) != 0;
+                seen |= 1 << (place % 64);
+                let key = self.key(&key, place);
+                let key = self.paid(key)?;
+                self.eat(b':').then_some(())?;
+                let val = self.value(depth)?;
+                let pushed = self.members.push(self.meter, (key, val));
+                self.paid(pushed)?;
+                if self.eat(b'}') {
+                    break;
+                }
+                self.eat(b',').then_some(())?;
             }
-            self.eat(b',').then_some(())?;
         }
+        let members = self.members.take(self.meter, start);
+        let members = self.paid(members)?;
+        let obj = Obj::of(self.meter, members, maybe_repeats);
+        Some(Val::Obj(Arc::new(self.paid(obj)?)))
     }
 
-    fn number(&mut self) -> Option<Val> {
+    /// A key's text, shared with an equal key where one came before.
+    #[inline]
+    fn key(&mut self, text: &str, place: usize) -> Flow<Text> {
+        if let Some(Some(known)) = self.keys.get(place)
+            && **known == *text
+        {
+            return Ok(known.clone());
+        }
+        self.new_key(text, place)
+    }
+
+    fn new_key(&mut self, text: &str, place: usize) -> Flow<Text> {
+        let key = Text::of(self.meter, text)?;
+        if self.keys.is_empty() {
+            self.meter.room(SHARED_KEYS * size_of::<Option<Text>>())?;
+            self.keys.resize_with(SHARED_KEYS, || None);
+        }
+        if text.len() <= SHARED_KEY_BYTES {
+            self.keys[place] = Some(key.clone());
+        }
+        Ok(key)
+    }
+
+    fn number(&mut self) -> Option<&'t str> {
         let start = self.at;
         self.at += usize::from(self.peek() == Some(b'-'));
         match self.peek()? {
@@ -110,7 +204,7 @@ impl Reader<'_> {
             self.at += usize::from(matches!(self.peek(), Some(b'+' | b'-')));
             self.digits()?;
         }
-        Some(Val::Num(Num::read(&self.text[start..self.at])))
+        Some(&self.text[start..self.at])
     }
 
     fn digits(&mut self) -> Option<()> {
@@ -121,23 +215,50 @@ impl Reader<'_> {
         (self.at > start).then_some(())
     }
 
-    fn string(&mut self) -> Option<Arc<str>> {
+    #[inline]
+    fn string(&mut self) -> Option<Cow<'t, str>> {
         self.at += 1;
         let start = self.at;
         self.plain()?;
-        if self.peek()? == b'"' {
+        let plain = &self.text[start..self.at];
+        if self.peek() == Some(b'"') {
             self.at += 1;
-            return Some(self.text[start..self.at - 1].into());
+            return Some(Cow::Borrowed(plain));
         }
-        let mut out = String::from(&self.text[start..self.at]);
+        self.escaped_string(plain).map(Cow::Owned)
+    }
+
+    /// The string that begins with `plain`, after which there is an escape.
+    #[cold]
+    fn escaped_string(&mut self, plain: &str) -> Option<String> {
+        let longest = plain.len() + self.string_rest();
+        // For this copy, and for the value that will be made of it.
+        let room = self.meter.room(2 * longest);
+        self.paid(room)?;
+        let mut out = String::with_capacity(longest);
+        out.push_str(plain);
+        self.escapes(&mut out)?;
+        Some(out)
+    }
+
+    /// At most so many bytes are left of a string; an escape is longer than what it stands for.
+    fn string_rest(&self) -> usize {
+        let rest = &self.text.as_bytes()[self.at..];
+        let mut at = 0;
+        while let Some(byte) = rest.get(at).filter(|byte| **byte != b'"') {
+            at += if *byte == b'\\' { 2 } else { 1 };
+        }
+        at
+    }
+
+    /// Reads the rest of a string from an escape on.
+    fn escapes(&mut self, out: &mut String) -> Option<()> {
         loop {
-            match self.peek()? {
-                b'"' => {
-                    self.at += 1;
-                    return Some(out.into());
-                }
-                _ => out.push(self.escape()?),
+            if self.peek()? == b'"' {
+                self.at += 1;
+                return Some(());
             }
+            out.push(self.escape()?);
             let start = self.at;
             self.plain()?;
             out.push_str(&self.text[start..self.at]);
@@ -145,12 +266,16 @@ impl Reader<'_> {
     }
 
     /// Skips to the next quote or backslash.
+    #[inline]
     fn plain(&mut self) -> Option<()> {
-        while !matches!(self.peek()?, b'"' | b'\\') {
-            (self.peek()? >= 0x20).then_some(())?;
-            self.at += 1;
+        loop {
+            self.at += special(&self.text.as_bytes()[self.at..])?;
+            match self.peek()? {
+                0..0x20 => return None,
+                0x7F => self.at += 1,
+                _ => return Some(()),
+            }
         }
-        Some(())
     }
 
     fn escape(&mut self) -> Option<char> {
@@ -188,82 +313,152 @@ impl Reader<'_> {
     }
 }
 
+/// Where a key is remembered; two that share a place take turns.
+#[inline]
+fn key_place(text: &str) -> usize {
+    let hash = match text.as_bytes() {
+        [first, .., last] => text.len() + 3 * usize::from(*first) + 17 * usize::from(*last),
+        short => short.len() + short.first().map_or(0, |byte| usize::from(*byte)),
+    };
+    hash % SHARED_KEYS
+}
+
 /// Writes `val` as compact JSON of at most `most` bytes.
-pub(super) fn write(val: &Val, most: usize) -> Flow<String> {
-    let mut out = String::new();
-    write_to(val, most, &mut out)?;
+pub(super) fn write(meter: &mut Meter<'_>, val: &Val, most: usize) -> Flow<Buffer> {
+    let mut out = Buffer::default();
+    write_to(meter, val, most, &mut out)?;
     if out.len() > most { Err(TOO_LONG) } else { Ok(out) }
+}
+
+/// Appends `val` as compact JSON.
+pub(super) fn append(meter: &mut Meter<'_>, val: &Val, out: &mut Buffer) -> Flow {
+    write_to(meter, val, usize::MAX, out)
 }
 
 const TOO_LONG: Stop = Stop::Spent("yields more bytes than a run may");
 
-fn write_to(val: &Val, most: usize, out: &mut String) -> Flow {
+fn write_to(meter: &mut Meter<'_>, val: &Val, most: usize, out: &mut Buffer) -> Flow {
     if out.len() > most {
         return Err(TOO_LONG);
     }
     match val {
-        Val::Null => out.push_str("null"),
-        Val::Bool(b) => out.push_str(if *b { "true" } else { "false" }),
-        Val::Num(n) if n.write(out) => (),
-        Val::Num(_) => return fault("`nan` and `infinite` cannot be written as JSON"),
-        Val::Str(s) => quote(s, out),
-        Val::Arr(a) => {
-            out.push('[');
-            for (at, item) in a.items().iter().enumerate() {
-                out.push_str(if at == 0 { "" } else { "," });
-                write_to(item, most, out)?;
+        Val::Null => out.push(meter, "null")?,
+        Val::Bool(b) => out.push(meter, if *b { "true" } else { "false" })?,
+        Val::Num(n) => {
+            if !n.write(out, meter)? {
+                return fault("`nan` and `infinite` cannot be written as JSON");
             }
-            out.push(']');
+        }
+        Val::Str(s) => quote(meter, s, most, out)?,
+        Val::Arr(a) => {
+            out.push_byte(meter, b'[')?;
+            for (at, item) in a.items().iter().enumerate() {
+                if at > 0 {
+                    out.push_byte(meter, b',')?;
+                }
+                write_to(meter, item, most, out)?;
+            }
+            out.push_byte(meter, b']')?;
         }
         Val::Obj(o) => {
-            out.push('{');
+            out.push_byte(meter, b'{')?;
             for (at, (key, item)) in o.iter().enumerate() {
-                out.push_str(if at == 0 { "" } else { "," });
-                quote(key, out);
-                out.push(':');
-                write_to(item, most, out)?;
+                if at > 0 {
+                    out.push_byte(meter, b',')?;
+                }
+                quote(meter, key, most, out)?;
+                out.push_byte(meter, b':')?;
+                write_to(meter, item, most, out)?;
             }
-            out.push('}');
+            out.push_byte(meter, b'}')?;
         }
     }
     Ok(())
 }
 
-fn quote(text: &str, out: &mut String) {
-    out.push('"');
-    let mut done = 0;
-    for (at, byte) in text.bytes().enumerate() {
-        if byte >= 0x20 && byte != b'"' && byte != b'\\' && byte != 0x7F {
-            continue;
-        }
-        out.push_str(&text[done..at]);
-        done = at + 1;
-        match byte {
-            b'"' => out.push_str("\\\""),
-            b'\\' => out.push_str("\\\\"),
-            b'\n' => out.push_str("\\n"),
-            b'\r' => out.push_str("\\r"),
-            b'\t' => out.push_str("\\t"),
-            0x08 => out.push_str("\\b"),
-            0x0C => out.push_str("\\f"),
-            other => {
-                const HEX: &[u8; 16] = b"0123456789abcdef";
-                out.push_str("\\u00");
-                out.push(char::from(HEX[usize::from(other >> 4)]));
-                out.push(char::from(HEX[usize::from(other & 15)]));
-            }
+fn quote(meter: &mut Meter<'_>, text: &str, most: usize, out: &mut Buffer) -> Flow {
+    if text.len() > most {
+        return Err(TOO_LONG);
+    }
+    let Some(at) = special(text.as_bytes()) else { return out.push_quoted(meter, text) };
+    out.push_byte(meter, b'"')?;
+    out.push(meter, &text[..at])?;
+    out.push_escaped(meter, &text[at..], |byte| SPECIAL[usize::from(byte)].then(|| escaped(byte)))?;
+    out.push_byte(meter, b'"')
+}
+
+/// Where the first byte stands that a string of JSON does not hold as it is, or need not.
+#[inline]
+fn special(bytes: &[u8]) -> Option<usize> {
+    const ONES: u64 = u64::MAX / 255;
+    const HIGHS: u64 = ONES * 0x80;
+    // Eight at once: a byte below 1 (below 32) borrows from its highest bit, which it did not have. The first one found is
+    // one; those after it may not be.
+    let zero = |word: u64| word.wrapping_sub(ONES) & !word;
+    let each = |byte: u8| ONES * u64::from(byte);
+    let (words, rest) = bytes.as_chunks::<8>();
+    for (at, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let control = word.wrapping_sub(each(0x20)) & !word;
+        let others = zero(word ^ each(b'"')) | zero(word ^ each(b'\\')) | zero(word ^ each(0x7F));
+        let found = (control | others) & HIGHS;
+        if found != 0 {
+            return Some(at * 8 + found.trailing_zeros() as usize / 8);
         }
     }
-    out.push_str(&text[done..]);
-    out.push('"');
+    let is_special = |byte: &u8| SPECIAL[usize::from(*byte)];
+    rest.iter().position(is_special).map(|at| words.len() * 8 + at)
+}
+
+/// For each byte whether `special` finds it.
+static SPECIAL: [bool; 256] = {
+    let mut special = [false; 256];
+    let mut byte = 0;
+    while byte < 0x20 {
+        special[byte] = true;
+        byte += 1;
+    }
+    special[b'"' as usize] = true;
+    special[b'\\' as usize] = true;
+    special[0x7F] = true;
+    special
+};
+
+fn escaped(byte: u8) -> &'static str {
+    /// The control characters; those that have shorter names are below.
+    const CONTROLS: [&str; 32] = [
+        "\\u0000", "\\u0001", "\\u0002", "\\u0003", "\\u0004", "\\u0005", "\\u0006", "\\u0007", "\\u0008", "\\u0009",
+        "\\u000a", "\\u000b", "\\u000c", "\\u000d", "\\u000e", "\\u000f", "\\u0010", "\\u0011", "\\u0012", "\\u0013",
+        "\\u0014", "\\u0015", "\\u0016", "\\u0017", "\\u0018", "\\u0019", "\\u001a", "\\u001b", "\\u001c", "\\u001d",
+        "\\u001e", "\\u001f",
+    ];
+    match byte {
+        b'"' => "\\\"",
+        b'\\' => "\\\\",
+        b'\n' => "\\n",
+        b'\r' => "\\r",
+        b'\t' => "\\t",
+        0x08 => "\\b",
+        0x0C => "\\f",
+        0x7F => "\\u007f",
+        other => CONTROLS[usize::from(other & 31)],
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shape::Budget;
+
+    fn read(text: &[u8]) -> Option<Val> {
+        super::read(&mut Meter::new(&Budget::default()), text).expect("within the budget")
+    }
 
     fn again(text: &str) -> Option<String> {
-        read(text.as_bytes()).map(|val| write(&val, 1 << 20).expect("it is JSON"))
+        let meter = &mut Meter::new(&Budget::default());
+        read(text.as_bytes()).map(|val| {
+            String::from_utf8(write(meter, &val, 1 << 20).expect("it is JSON").into_bytes()).expect("it is text")
+        })
     }
 
     #[test]

@@ -1,12 +1,17 @@
 //! What a run may still cost, and the ways in which it stops.
 //!
-//! Every evaluation step, every allocation and every level of recursion passes here, so that a bound holds wherever the
-//! program spends. What the budget stops cannot be caught by the program.
+//! Every evaluation step, every byte touched, every allocation and every level of recursion passes here, so that a bound
+//! holds wherever the program spends. What the budget stops cannot be caught by the program.
+//!
+//! Work is counted in units: one is about what a byte costs that is copied, `STEP` of them are a step. After every
+//! `UNITS_BETWEEN_LOOKS` the clock is looked at. Memory is what the thread's values hold (`held`) beyond what they held when
+//! the run began, and what is about to be taken.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use super::value::{HEAD_BYTES, Val};
+use super::held::held;
+use super::value::Val;
 use super::{Budget, MEMORY_STEP_BYTES, RunError, RunErrorKind};
 
 /// No value is nested deeper.
@@ -15,7 +20,17 @@ pub(super) const MAX_DEPTH: u32 = 256;
 /// How much of the caller's stack a run takes at most; callers have at least the double.
 const STACK_BYTES: usize = 512 * 1024;
 
-/// How long a run may go on before another regular expression is tried: what a search takes cannot be counted in steps.
+/// What a run holds beside its values: bindings, paths and callbacks, all bounded by its stack.
+const OWN_BYTES: u64 = 64 * 1024;
+
+/// Units of work in a step.
+const STEP: u64 = 64;
+
+/// After so much work the clock is looked at: about 0.2 ms in a release build.
+const UNITS_BETWEEN_LOOKS: u64 = 4096 * STEP;
+
+/// How long a run that has no end may go on from its first search with a regular expression: what one takes cannot be
+/// counted in steps.
 const SEARCHING: Duration = Duration::from_secs(2);
 
 /// Why an evaluation ended early.
@@ -46,24 +61,22 @@ pub(super) fn fault<T>(message: impl Into<String>) -> Flow<T> {
     Err(Stop::Fault(Box::new(Fault { message: message.into(), raised: None })))
 }
 
-/// After so many steps the clock is looked at.
-const STEPS_BETWEEN_LOOKS: u64 = 4096;
+const NO_STEPS: Stop = Stop::Spent("takes more steps than a run may");
+const NO_MEMORY: Stop = Stop::Spent("takes more memory than a run may");
 
 /// The remaining budget of one run.
 pub(super) struct Meter<'b> {
     budget: Budget<'b>,
-    /// Steps until the clock is looked at.
+    /// Units until the clock is looked at.
     slice: u64,
-    /// Steps beyond those.
-    steps: u64,
-    bytes: u64,
-    /// Bytes granted by the process and not used yet.
+    /// Units beyond those.
+    units: u64,
+    /// What the thread held when the run began, less what the run holds beside its values.
+    before: u64,
+    /// What the run may hold before it has to ask.
     granted: u64,
-    largest: u64,
     /// Where the stack was when the run began.
     base: usize,
-    /// When the first regular expression was tried.
-    searching: Option<Instant>,
 }
 
 impl<'b> Meter<'b> {
@@ -71,86 +84,103 @@ impl<'b> Meter<'b> {
         Self {
             budget: *budget,
             slice: 0,
-            steps: budget.steps,
-            bytes: budget.memory_bytes,
+            units: budget.steps.saturating_mul(STEP),
+            before: held().wrapping_sub(OWN_BYTES),
             granted: 0,
-            largest: budget.memory_bytes,
             base: here(),
-            searching: None,
         }
     }
 
     /// One step deeper.
+    #[inline]
     pub(super) fn enter(&mut self) -> Flow {
         if self.base.abs_diff(here()) > STACK_BYTES {
             return Err(Stop::Spent("nests its calls too deeply"));
         }
-        self.spend(1)
+        self.work(STEP)
     }
 
     /// Work of `n` steps.
     pub(super) fn spend(&mut self, n: u64) -> Flow {
-        match self.slice.checked_sub(n) {
+        self.work(n.saturating_mul(STEP))
+    }
+
+    /// `bytes` looked at, compared or copied.
+    #[inline]
+    pub(super) fn touch(&mut self, bytes: usize) -> Flow {
+        self.work(bytes as u64)
+    }
+
+    /// Work of so many units.
+    #[inline]
+    pub(super) fn work(&mut self, units: u64) -> Flow {
+        match self.slice.checked_sub(units) {
             Some(rest) => {
                 self.slice = rest;
                 Ok(())
             }
-            None => self.look(n),
+            None => self.look(units),
         }
     }
 
-    /// Looks at the clock, and takes `n` steps and the next slice.
+    /// Looks at the clock, and takes these units and the next slice.
     #[cold]
-    fn look(&mut self, n: u64) -> Flow {
-        let left = (self.steps + self.slice).checked_sub(n).ok_or(Stop::Spent("takes more steps than a run may"))?;
+    fn look(&mut self, units: u64) -> Flow {
+        let left = self.units.saturating_add(self.slice).checked_sub(units).ok_or(NO_STEPS)?;
         if self.budget.cancelled.is_some_and(|cancelled| cancelled.load(Relaxed)) {
             return Err(Stop::Outside(RunErrorKind::Cancelled));
         }
         if self.budget.until.is_some_and(|until| Instant::now() >= until) {
             return Err(Stop::Outside(RunErrorKind::TimedOut));
         }
-        self.slice = left.min(STEPS_BETWEEN_LOOKS);
-        self.steps = left - self.slice;
+        self.slice = left.min(UNITS_BETWEEN_LOOKS);
+        self.units = left - self.slice;
         Ok(())
     }
 
-    /// A search with a regular expression over `bytes` of text.
+    /// A search with a regular expression over `bytes` of text, which looks at the clock in any case.
     pub(super) fn search(&mut self, bytes: usize) -> Flow {
-        if self.searching.get_or_insert_with(Instant::now).elapsed() > SEARCHING {
-            return Err(Stop::Spent("takes longer than a run may"));
-        }
-        self.spend(bytes as u64)
+        self.budget.until.get_or_insert_with(|| Instant::now() + SEARCHING);
+        self.look((bytes as u64).saturating_mul(STEP))
     }
 
     /// Memory about to be taken, and the work of filling it.
-    pub(super) fn alloc(&mut self, bytes: u64) -> Flow {
-        self.bytes = self.bytes.checked_sub(bytes).ok_or(Stop::Spent("takes more memory than a run may"))?;
-        if let Some(ask) = self.budget.memory
-            && bytes > self.granted
-        {
-            let more = (bytes - self.granted).next_multiple_of(MEMORY_STEP_BYTES);
-            if !ask(more) {
-                return Err(Stop::Outside(RunErrorKind::MemoryRefused));
-            }
-            self.granted += more;
-        }
-        self.granted = self.granted.saturating_sub(bytes);
-        self.spend(bytes / 64)
+    #[inline]
+    pub(super) fn alloc(&mut self, bytes: usize) -> Flow {
+        self.touch(bytes)?;
+        self.room(bytes)
     }
 
-    /// Takes in a value just built: refuses what is too large to walk or too deep to drop, and charges its head.
+    /// Memory about to be taken.
+    #[inline]
+    pub(super) fn room(&mut self, bytes: usize) -> Flow {
+        let wanted = held().wrapping_sub(self.before).saturating_add(bytes as u64);
+        if wanted > self.granted { self.grow(wanted) } else { Ok(()) }
+    }
+
+    #[cold]
+    fn grow(&mut self, wanted: u64) -> Flow {
+        if wanted > self.budget.memory_bytes {
+            return Err(NO_MEMORY);
+        }
+        let more = (wanted - self.granted).next_multiple_of(MEMORY_STEP_BYTES);
+        if self.budget.memory.is_some_and(|ask| !ask(more)) {
+            return Err(Stop::Outside(RunErrorKind::MemoryRefused));
+        }
+        self.granted = self.granted.saturating_add(more).min(self.budget.memory_bytes);
+        Ok(())
+    }
+
+    /// Takes in a value just built: refuses what is too large to walk or too deep to drop.
+    #[inline]
     pub(super) fn admit(&mut self, val: Val) -> Flow<Val> {
         if val.depth() > MAX_DEPTH {
             return Err(Stop::Spent("builds a value nested more than 256 deep"));
         }
-        if val.size() > self.largest {
-            return Err(Stop::Spent("takes more memory than a run may"));
+        if val.size() > self.budget.memory_bytes {
+            return Err(NO_MEMORY);
         }
-        match val {
-            Val::Arr(_) | Val::Obj(_) => self.alloc(HEAD_BYTES)?,
-            Val::Str(_) => self.alloc(HEAD_BYTES / 4)?,
-            _ => (),
-        }
+        self.room(0)?;
         Ok(val)
     }
 }

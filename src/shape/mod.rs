@@ -10,15 +10,19 @@
 //! `text` and `pattern` hold; `prelude.jq` says those that jq itself can say. `meter` is what all of them pay.
 
 mod bind;
+mod buffer;
 mod builtins;
 mod calculate;
 mod eval;
 mod filters;
 mod follow;
 mod functions;
+mod held;
 mod json;
 mod meter;
 mod number;
+mod object;
+mod order;
 mod pattern;
 mod program;
 mod refused;
@@ -126,8 +130,9 @@ impl Program {
 
     /// Runs the program over `input`, a valid JSON text, and renders its one result.
     pub fn run(&self, input: &[u8], budget: Budget<'_>) -> Result<Vec<u8>, RunError> {
-        let input = json::read(input).ok_or_else(|| RunError::of_program("the input is not JSON"))?;
-        let output = eval::run(&self.code, input, &budget)?;
-        Ok(json::write(&output, budget.output_bytes)?.into_bytes())
+        let mut run = eval::Run::new(&self.code, &budget);
+        let input = json::read(&mut run.meter, input)?;
+        let output = run.result(input.ok_or_else(|| RunError::of_program("the input is not JSON"))?)?;
+        Ok(json::write(&mut run.meter, &output, budget.output_bytes)?.into_bytes())
     }
 }

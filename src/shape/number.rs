@@ -5,8 +5,12 @@
 //! a program could choose. Integers of any length compare exactly, so that long ids stay distinct.
 
 use std::cmp::Ordering;
-use std::fmt::Write as _;
 use std::sync::Arc;
+
+use super::buffer::Buffer;
+use super::held::Held;
+use super::meter::{Flow, Meter};
+use super::value::COUNTS_BYTES;
 
 /// One number.
 #[derive(Clone, Debug)]
@@ -15,7 +19,41 @@ pub(super) enum Num {
     /// Never a whole number that fits a double exactly: that is an `Int`.
     Float(f64),
     /// A valid JSON number that is not exactly an `Int`, as it was written.
-    Text(Arc<str>),
+    Short(ShortText),
+    /// One of more digits than `Short` has room for.
+    Long(Arc<LongText>),
+}
+
+/// A few bytes of text in place.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ShortText {
+    len: u8,
+    bytes: [u8; SHORT_MAX],
+}
+
+/// What fits beside the other kinds of values.
+const SHORT_MAX: usize = 22;
+
+/// A number of any length: what it says is found out once.
+#[derive(Debug)]
+pub(super) struct LongText {
+    text: Box<str>,
+    f64: f64,
+    /// Neither fraction nor exponent.
+    whole: bool,
+    _held: Held,
+}
+
+impl ShortText {
+    fn of(text: &str) -> Option<Self> {
+        let mut bytes = [0; SHORT_MAX];
+        bytes.get_mut(..text.len())?.copy_from_slice(text.as_bytes());
+        Some(Self { len: u8::try_from(text.len()).ok()?, bytes })
+    }
+
+    fn text(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..usize::from(self.len)]).unwrap_or_default()
+    }
 }
 
 /// Up to here doubles hold every whole number.
@@ -36,7 +74,48 @@ impl Num {
     pub(super) fn read(text: &str) -> Self {
         match text.parse() {
             Ok(int) if text != "-0" => Self::Int(int),
-            _ => Self::Text(text.into()),
+            _ => Self::text(text),
+        }
+    }
+
+    /// Reads a valid JSON number of any length.
+    pub(super) fn metered(text: &str, meter: &mut Meter<'_>) -> Flow<Self> {
+        if text.len() > SHORT_MAX {
+            meter.alloc(size_of::<LongText>() + COUNTS_BYTES + 3 * text.len())?;
+        }
+        Ok(Self::read(text))
+    }
+
+    fn text(text: &str) -> Self {
+        if let Some(short) = ShortText::of(text) {
+            return Self::Short(short);
+        }
+        let whole = text.bytes().all(|b| b.is_ascii_digit() || b == b'-');
+        let held = Held::of(size_of::<LongText>() + COUNTS_BYTES + text.len());
+        Self::Long(Arc::new(LongText { text: text.into(), f64: text.parse().unwrap_or(f64::NAN), whole, _held: held }))
+    }
+
+    /// The text that it came with, if it did.
+    fn written(&self) -> Option<&str> {
+        match self {
+            Self::Int(_) | Self::Float(_) => None,
+            Self::Short(short) => Some(short.text()),
+            Self::Long(long) => Some(&long.text),
+        }
+    }
+
+    /// About the bytes that it renders to.
+    pub(super) fn size(&self) -> u64 {
+        self.written().map_or(4, |text| text.len() as u64 + 3)
+    }
+
+    /// Whether it is written without fraction and exponent.
+    pub(super) fn is_whole(&self) -> bool {
+        match self {
+            Self::Int(_) => true,
+            Self::Float(_) => false,
+            Self::Short(short) => short.text().bytes().all(|b| b.is_ascii_digit() || b == b'-'),
+            Self::Long(long) => long.whole,
         }
     }
 
@@ -46,7 +125,7 @@ impl Num {
         match text.parse() {
             Ok(int) => Self::Int(int),
             Err(_) if padded => Self::of(text.parse().unwrap_or(f64::NAN)),
-            Err(_) => Self::Text(text.into()),
+            Err(_) => Self::text(text),
         }
     }
 
@@ -55,7 +134,8 @@ impl Num {
         match self {
             Self::Int(i) => *i as f64,
             Self::Float(f) => *f,
-            Self::Text(text) => text.parse().unwrap_or(f64::NAN),
+            Self::Short(short) => short.text().parse().unwrap_or(f64::NAN),
+            Self::Long(long) => long.f64,
         }
     }
 
@@ -93,28 +173,35 @@ impl Num {
         (y != 0).then(|| Self::Int(x.checked_rem(y).unwrap_or(0)))
     }
 
-    pub(super) fn neg(&self) -> Self {
+    pub(super) fn neg(&self, meter: &mut Meter<'_>) -> Flow<Self> {
+        let text = self.written().unwrap_or_default();
+        // Read, written, and read again.
+        meter.alloc(3 * text.len())?;
+        Ok(self.negated())
+    }
+
+    /// The same where it is known to be short: in a program's text.
+    pub(super) fn negated(&self) -> Self {
         match self {
             Self::Int(i) => i.checked_neg().map_or_else(|| Self::of(-self.f64()), Self::Int),
             Self::Float(f) => Self::of(-f),
-            Self::Text(text) => match text.strip_prefix('-') {
-                Some(rest) => Self::read(rest),
-                None => Self::read(&format!("-{text}")),
-            },
+            Self::Short(_) | Self::Long(_) => {
+                let text = self.written().unwrap_or_default();
+                text.strip_prefix('-').map_or_else(|| Self::read(&format!("-{text}")), Self::read)
+            }
         }
     }
 
     /// Appends the JSON text; false where JSON has none (nan, infinite).
-    pub(super) fn write(&self, out: &mut String) -> bool {
+    pub(super) fn write(&self, out: &mut Buffer, meter: &mut Meter<'_>) -> Flow<bool> {
         match self {
-            Self::Int(i) => out.push_str(&i.to_string()),
-            Self::Text(text) => out.push_str(text),
-            Self::Float(f) if f.is_finite() => {
-                let _ = write!(out, "{f:?}");
-            }
-            Self::Float(_) => return false,
+            Self::Int(i) => out.push_int(meter, *i)?,
+            Self::Short(short) => out.push_ascii(meter, &short.bytes[..usize::from(short.len)])?,
+            Self::Long(long) => out.push(meter, &long.text)?,
+            Self::Float(f) if f.is_finite() => out.push(meter, &format!("{f:?}"))?,
+            Self::Float(_) => return Ok(false),
         }
-        true
+        Ok(true)
     }
 
     fn ints(&self, other: &Self, f: impl Fn(i64, i64) -> Option<i64>) -> Option<Self> {
@@ -134,65 +221,59 @@ impl Num {
 
     /// Sign and digits of an integer of any length.
     fn digits(&self) -> Option<(bool, &str)> {
-        let Self::Text(text) = self else { return None };
-        let (negative, digits) = text.strip_prefix('-').map_or((false, &**text), |rest| (true, rest));
-        digits.bytes().all(|b| b.is_ascii_digit()).then_some((negative, digits))
+        let text = self.written().filter(|_| self.is_whole())?;
+        Some(text.strip_prefix('-').map_or((false, text), |rest| (true, rest)))
     }
-}
 
-/// jq's order: nan below all numbers, and integers exactly.
-impl Ord for Num {
-    fn cmp(&self, other: &Self) -> Ordering {
+    /// jq's order: nan below all numbers, and integers exactly.
+    pub(super) fn order(&self, other: &Self, meter: &mut Meter<'_>) -> Flow<Ordering> {
         if let (Self::Int(x), Self::Int(y)) = (self, other) {
-            return x.cmp(y);
+            return Ok(x.cmp(y));
         }
         if let (Some((negative, x)), Some((_, y))) = (self.digits(), other.digits())
             && other.digits().is_some_and(|(n, _)| n == negative)
         {
-            let size = x.len().cmp(&y.len()).then_with(|| x.cmp(y));
-            return if negative { size.reverse() } else { size };
+            let size = match x.len().cmp(&y.len()) {
+                Ordering::Equal => meter.order_texts(x, y)?,
+                longer => longer,
+            };
+            return Ok(if negative { size.reverse() } else { size });
         }
         let (x, y) = (self.f64(), other.f64());
-        x.partial_cmp(&y).unwrap_or_else(|| if x.is_nan() { Ordering::Less } else { Ordering::Greater })
+        Ok(x.partial_cmp(&y).unwrap_or_else(|| if x.is_nan() { Ordering::Less } else { Ordering::Greater }))
     }
 }
-
-impl PartialOrd for Num {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Num {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl Eq for Num {}
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shape::Budget;
+
+    fn meter() -> Meter<'static> {
+        Meter::new(&Budget::default())
+    }
 
     #[test]
     fn long_integers_stay_distinct_and_ordered() {
         let (a, b) = (Num::read("100000000000000000000000000001"), Num::read("100000000000000000000000000002"));
-        assert!(a < b && a != b && a.neg() > b.neg());
-        assert!(Num::Int(i64::MAX) < a && a.neg() < Num::Int(i64::MIN));
+        let order = |x: &Num, y: &Num| x.order(y, &mut meter()).expect("within the budget");
+        assert_eq!(order(&a, &b), Ordering::Less);
+        assert_eq!(order(&a.negated(), &b.negated()), Ordering::Greater);
+        assert_eq!(order(&Num::Int(i64::MAX), &a), Ordering::Less);
+        assert_eq!(order(&a.negated(), &Num::Int(i64::MIN)), Ordering::Less);
     }
 
     #[test]
     fn arithmetic_leaves_integers_only_where_they_no_longer_fit() {
         let text = |n: Num| {
-            let mut out = String::new();
-            assert!(n.write(&mut out));
-            out
+            let mut out = Buffer::default();
+            assert!(n.write(&mut out, &mut meter()).expect("within the budget"));
+            String::from_utf8(out.into_bytes()).expect("it is text")
         };
         assert_eq!(text(Num::Int(7).div(&Num::Int(2)).expect("not zero")), "3.5");
         assert_eq!(text(Num::Int(8).div(&Num::Int(2)).expect("not zero")), "4");
         assert_eq!(text(Num::Int(i64::MAX).add(&Num::Int(1))), "9.223372036854776e18");
-        assert_eq!(text(Num::Int(i64::MIN).neg()), "9.223372036854776e18");
+        assert_eq!(text(Num::Int(i64::MIN).negated()), "9.223372036854776e18");
         assert_eq!(text(Num::Int(i64::MIN).rem(&Num::Int(-1)).expect("not zero")), "0");
         assert!(Num::Int(1).div(&Num::read("0.0")).is_none() && Num::Int(1).rem(&Num::Int(0)).is_none());
         assert_eq!(text(Num::read("1.10")), "1.10");

@@ -1,30 +1,184 @@
 //! Regular expressions.
 //!
-//! A search takes linear time, but linear in the product of pattern and text: both are bounded, the text is charged to
-//! the meter at each search, and no further search begins once searching has gone on for too long.
+//! A search takes time with the product of pattern and text where it is at its worst, and cannot be interrupted. One whose
+//! worst is short is simply done. For another one only an automaton is asked that gives up once it has built too much, so
+//! that no call takes longer than some milliseconds; the clock is looked at between calls.
+
+use regex_automata::hybrid::{dfa, regex as lazy};
+use regex_automata::meta::{self, Regex};
+use regex_automata::nfa::thompson;
+use regex_automata::util::captures::Captures;
+use regex_automata::util::iter::Searcher;
+use regex_automata::util::syntax;
+use regex_automata::{Anchored, Input, MatchError, PatternID};
 
 use std::sync::Arc;
 
-use regex::{Captures, Regex, RegexBuilder};
-
 use super::eval::Run;
-use super::meter::{Flow, Stop, fault};
+use super::held::Held;
+use super::meter::{Flow, Meter, Stop, fault};
 use super::number::Num;
 use super::text::string;
-use super::value::{Arr, Obj, SLOT_BYTES, Val};
+use super::value::{Arr, Obj, Text, Val};
 
 /// No pattern compiles to more.
 const MAX_REGEX_BYTES: usize = 256 * 1024;
+/// No longer pattern is read.
+const MAX_PATTERN_BYTES: usize = 4 * 1024;
 /// No longer text is searched.
 const MAX_SEARCHED_BYTES: usize = 256 * 1024;
-/// How many compiled patterns a run keeps, and how many it compiles.
+/// How many patterns a run compiles.
 const MAX_REGEXES: usize = 64;
 /// What compiling a pattern is worth in steps.
 const REGEX_STEPS: u64 = 2_000;
+/// States of a pattern times bytes of a text that may be searched at once: at its worst about 12 ns each.
+const MAX_STATE_BYTES: usize = 2_000_000;
+/// What an automaton may remember that builds its states as it needs them.
+const MAX_AUTOMATON_BYTES: usize = 512 * 1024;
+/// What a state of a compiled pattern takes at least.
+const STATE_BYTES: usize = 16;
+
+/// The regular expressions of a run.
+#[derive(Default)]
+pub(super) struct Regexes(Vec<Known>);
+
+/// A pattern that has been compiled.
+struct Known {
+    pattern: Text,
+    flags: Text,
+    /// `None` where it is not valid, and while it is used.
+    compiled: Option<Box<Compiled>>,
+}
+
+struct Compiled {
+    regex: Regex,
+    cache: meta::Cache,
+    /// At most so many states can be alive at each byte of a text.
+    states: usize,
+    syntax: syntax::Config,
+    /// For what would take too long at its worst; built when it is needed.
+    automaton: Option<Automaton>,
+    held: Held,
+}
+
+struct Automaton {
+    regex: lazy::Regex,
+    cache: lazy::Cache,
+}
+
+const TOO_LONG: Stop = Stop::Spent("searches a text for longer than a run may");
+
+impl Compiled {
+    fn of(pattern: &str, flags: &str) -> Flow<Option<Box<Self>>> {
+        let mut syntax = syntax::Config::new().nest_limit(50);
+        for flag in flags.chars() {
+            syntax = match flag {
+                'g' | 'n' => syntax,
+                'i' => syntax.case_insensitive(true),
+                'x' => syntax.ignore_whitespace(true),
+                's' => syntax.dot_matches_new_line(true),
+                'l' => syntax.swap_greed(true),
+                'p' => syntax.multi_line(true).dot_matches_new_line(true),
+                _ => return fault("unknown flag of a regular expression"),
+            };
+        }
+        let config = meta::Config::new()
+            .nfa_size_limit(Some(MAX_REGEX_BYTES))
+            .onepass_size_limit(Some(MAX_REGEX_BYTES))
+            .hybrid_cache_capacity(MAX_AUTOMATON_BYTES);
+        let Ok(regex) = Regex::builder().configure(config).syntax(syntax).build(pattern) else { return Ok(None) };
+        let cache = regex.create_cache();
+        let states = regex.memory_usage() / STATE_BYTES;
+        let mut compiled = Self { regex, cache, states, syntax, automaton: None, held: Held::default() };
+        compiled.weigh();
+        Ok(Some(Box::new(compiled)))
+    }
+
+    /// Counts what it and its caches hold.
+    fn weigh(&mut self) {
+        let automaton = self.automaton.as_ref().map_or(0, |automaton| {
+            let dfas = automaton.regex.forward().memory_usage() + automaton.regex.reverse().memory_usage();
+            // Both with what they were built from.
+            dfas + 2 * MAX_REGEX_BYTES + automaton.cache.memory_usage()
+        });
+        self.held.set(size_of::<Self>() + self.regex.memory_usage() + self.cache.memory_usage() + automaton);
+    }
+
+    /// Whether a search through so many bytes is short at its worst; else there is an automaton.
+    fn is_short(&mut self, pattern: &str, bytes: usize, meter: &mut Meter<'_>) -> Flow<bool> {
+        if self.states.saturating_mul(bytes) <= MAX_STATE_BYTES {
+            return Ok(true);
+        }
+        if self.automaton.is_none() {
+            meter.spend(REGEX_STEPS + pattern.len() as u64 * 20)?;
+            meter.room(2 * (MAX_REGEX_BYTES + MAX_AUTOMATON_BYTES))?;
+            let config = dfa::Config::new()
+                .cache_capacity(MAX_AUTOMATON_BYTES)
+                .skip_cache_capacity_check(true)
+                .unicode_word_boundary(true)
+                .minimum_cache_clear_count(Some(2));
+            let nfa = thompson::Config::new().nfa_size_limit(Some(MAX_REGEX_BYTES));
+            let built = lazy::Regex::builder().syntax(self.syntax).thompson(nfa).dfa(config).build(pattern);
+            let regex = built.map_err(|_| TOO_LONG)?;
+            // Each group adds two.
+            let states = regex.forward().get_nfa().states().len() + 2 * self.regex.captures_len();
+            self.states = self.states.min(2 * states);
+            let cache = regex.create_cache();
+            self.automaton = Some(Automaton { regex, cache });
+            self.weigh();
+        }
+        Ok(self.states.saturating_mul(bytes) <= MAX_STATE_BYTES)
+    }
+
+    fn is_match(&mut self, pattern: &str, text: &str, meter: &mut Meter<'_>) -> Flow<bool> {
+        let input = Input::new(text).earliest(true);
+        let short = self.is_short(pattern, text.len(), meter)?;
+        let found = match &mut self.automaton {
+            Some(automaton) if !short => {
+                let found = automaton.regex.forward().try_search_fwd(automaton.cache.as_parts_mut().0, &input);
+                found.map_err(|_| TOO_LONG)?.is_some()
+            }
+            _ => self.regex.is_match_with(&mut self.cache, &input),
+        };
+        self.weigh();
+        Ok(found)
+    }
+
+    fn captures(&mut self, pattern: &str, input: &Input<'_>, found: &mut Captures, meter: &mut Meter<'_>) -> Flow {
+        let short = self.is_short(pattern, input.get_span().len(), meter)?;
+        match &mut self.automaton {
+            Some(automaton) if !short => {
+                let whole = automaton.regex.try_search(&mut automaton.cache, input).map_err(|_| TOO_LONG)?;
+                let Some(whole) = whole else {
+                    found.clear();
+                    return Ok(());
+                };
+                if self.states.saturating_mul(whole.len()) <= MAX_STATE_BYTES {
+                    let within = input.clone().span(whole.range()).anchored(Anchored::Yes);
+                    self.regex.search_captures_with(&mut self.cache, &within, found);
+                } else if found.group_len() == 1 {
+                    found.set_pattern(Some(PatternID::ZERO));
+                    if let [start, end, ..] = found.slots_mut() {
+                        *start = regex_automata::util::primitives::NonMaxUsize::new(whole.start());
+                        *end = regex_automata::util::primitives::NonMaxUsize::new(whole.end());
+                    }
+                } else {
+                    return Err(TOO_LONG);
+                }
+            }
+            _ => self.regex.search_captures_with(&mut self.cache, input, found),
+        }
+        self.weigh();
+        Ok(())
+    }
+}
 
 /// A pattern ready to search `val`, and what its flags mean for the search.
 struct Search<'v> {
-    regex: Regex,
+    /// Where the pattern stands among those of the run.
+    at: usize,
+    pattern: Text,
+    compiled: Box<Compiled>,
     text: &'v str,
     all: bool,
     ignore_empty: bool,
@@ -32,175 +186,205 @@ struct Search<'v> {
 
 impl<'v> Search<'v> {
     fn new(run: &mut Run<'_>, val: &'v Val, pattern: &Val, flags: &Val) -> Flow<Self> {
-        let (text, Val::Str(pattern)) = (string(val)?, pattern) else {
+        let text = string(val)?;
+        let Val::Str(pattern) = pattern else {
             return fault(format!("cannot use {} as a regular expression", pattern.type_name()));
         };
         if text.len() > MAX_SEARCHED_BYTES {
             return fault(format!("the string to match has more than {MAX_SEARCHED_BYTES} bytes"));
         }
-        let flags: Arc<str> = match flags {
-            Val::Null => "".into(),
+        let flags = match flags {
+            Val::Null => Text::unmetered(""),
             Val::Str(flags) => flags.clone(),
             other => return fault(format!("cannot use {} as the flags of a regular expression", other.type_name())),
         };
-        let (all, ignore_empty) = (flags.contains('g'), flags.contains('n'));
-        let regex = compiled(run, pattern, &flags)?;
-        Ok(Self { regex, text, all, ignore_empty })
+        run.meter.touch(4 * flags.len())?;
+        let all = flags.contains('g');
+        let ignore_empty = flags.contains('n');
+        let (at, compiled) = compiled(run, pattern, &flags)?;
+        Ok(Self { at, pattern: pattern.clone(), compiled, text, all, ignore_empty })
+    }
+
+    /// Hands the compiled pattern back, for the next search.
+    fn finish(self, run: &mut Run<'_>) {
+        if let Some(known) = run.regexes.0.get_mut(self.at) {
+            known.compiled = Some(self.compiled);
+        }
     }
 
     /// Hands each match to `f`, charging for what lay between.
-    fn each(&self, run: &mut Run<'_>, mut f: impl FnMut(&mut Run<'_>, &Captures<'v>) -> Flow) -> Flow {
+    fn each(&mut self, run: &mut Run<'_>, mut f: impl FnMut(&mut Run<'_>, &Captures) -> Flow) -> Flow {
         run.meter.search(self.text.len() + 1)?;
-        for captures in self.regex.captures_iter(self.text) {
+        let mut captures = self.compiled.regex.create_captures();
+        let mut searcher = Searcher::new(Input::new(self.text));
+        loop {
+            let mut stopped = None;
+            let next = searcher.try_advance(|input| {
+                let flow = self.compiled.captures(&self.pattern, input, &mut captures, &mut run.meter);
+                stopped = flow.err();
+                if stopped.is_some() { Err(MatchError::gave_up(0)) } else { Ok(captures.get_match()) }
+            });
+            if let Some(stop) = stopped {
+                return Err(stop);
+            }
+            let Ok(Some(whole)) = next else { return Ok(()) };
             // The search for the next may look at all that is left.
-            let left = self.text.len() - captures.get(0).map_or(0, |whole| whole.end());
-            run.meter.search(32 + captures.len() + left / 32)?;
-            run.meter.alloc(captures.len() as u64 * 16)?;
-            if self.ignore_empty && captures.get(0).is_none_or(|whole| whole.is_empty()) {
+            let left = self.text.len() - whole.end();
+            run.meter.search(32 + captures.group_len() + left / 32)?;
+            if self.ignore_empty && whole.is_empty() {
                 continue;
             }
             f(run, &captures)?;
             if !self.all {
-                break;
+                return Ok(());
             }
         }
-        Ok(())
-    }
-
-    /// A match as jq describes it.
-    fn describe(&self, run: &mut Run<'_>, captures: &Captures<'v>, chars: &mut Chars<'v>) -> Flow<Val> {
-        let mut groups = Arr::default();
-        let mut whole = Obj::default();
-        for (at, (group, name)) in captures.iter().zip(self.regex.capture_names()).enumerate() {
-            let mut found = Obj::default();
-            let (offset, length, text) = match group {
-                Some(m) => {
-                    (Num::count(chars.until(m.start(), at == 0)), m.as_str().chars().count(), Val::str(m.as_str()))
-                }
-                None => (Num::Int(-1), 0, Val::Null),
-            };
-            run.meter.alloc(256 + group.map_or(0, |m| (m.end() - chars.byte) as u64))?;
-            run.set_member(&mut found, &Val::str("offset"), Val::Num(offset))?;
-            run.set_member(&mut found, &Val::str("length"), Val::int(length))?;
-            run.set_member(&mut found, &Val::str("string"), text)?;
-            if at == 0 {
-                whole = found;
-                continue;
-            }
-            run.set_member(&mut found, &Val::str("name"), name.map_or(Val::Null, Val::str))?;
-            groups.push(Val::Obj(Arc::new(found)));
-        }
-        run.set_member(&mut whole, &Val::str("captures"), Val::Arr(Arc::new(groups)))?;
-        Ok(Val::Obj(Arc::new(whole)))
     }
 }
 
-/// Counts characters up to the start of each match, and from there to its groups.
-struct Chars<'v> {
+/// Describes matches as jq does. Counts characters up to the start of each match, and from there to its groups.
+struct Describe<'v> {
     text: &'v str,
     byte: usize,
     count: usize,
 }
 
-impl Chars<'_> {
+impl Describe<'_> {
+    fn matched(&mut self, run: &mut Run<'_>, captures: &Captures) -> Flow<Val> {
+        let mut groups = Arr::default();
+        let mut whole = Obj::default();
+        let names = captures.group_info().pattern_names(PatternID::ZERO);
+        for (at, (group, name)) in captures.iter().zip(names).enumerate() {
+            let mut found = Obj::with_room(5);
+            let (offset, length, text) = match group {
+                Some(span) => {
+                    let text = &self.text[span.range()];
+                    run.meter.touch(2 * (span.end - self.byte))?;
+                    let offset = Num::count(self.until(span.start, at == 0));
+                    (offset, text.chars().count(), Val::Str(Text::of(&mut run.meter, text)?))
+                }
+                None => (Num::Int(-1), 0, Val::Null),
+            };
+            let mut set = |key, val| found.insert(&mut run.meter, Text::unmetered(key), val).map(drop);
+            set("offset", Val::Num(offset))?;
+            set("length", Val::int(length))?;
+            set("string", text)?;
+            if at == 0 {
+                whole = found;
+                continue;
+            }
+            set("name", name.map_or(Val::Null, |name| Val::Str(Text::unmetered(name))))?;
+            groups.push(&mut run.meter, Val::Obj(Arc::new(found)))?;
+        }
+        whole.insert(&mut run.meter, Text::unmetered("captures"), Val::Arr(Arc::new(groups)))?;
+        run.meter.admit(Val::Obj(Arc::new(whole)))
+    }
+
     fn until(&mut self, byte: usize, whole: bool) -> usize {
         // A group that lies before its match is one of a look-behind, which the crate does not have.
         let count = self.count + self.text.get(self.byte..byte).map_or(0, |between| between.chars().count());
         if whole {
-            (self.byte, self.count) = (byte, count);
+            self.byte = byte;
+            self.count = count;
         }
         count
     }
 }
 
-fn compiled(run: &mut Run<'_>, pattern: &Arc<str>, flags: &Arc<str>) -> Flow<Regex> {
-    let key = (pattern.clone(), flags.clone());
-    if let Some(regex) = run.regexes.get(&key) {
-        run.meter.spend(10)?;
-        return Ok(regex.clone());
+/// The compiled pattern and its place among those of the run, from where it is taken while it is used.
+fn compiled(run: &mut Run<'_>, pattern: &Text, flags: &Text) -> Flow<(usize, Box<Compiled>)> {
+    const INVALID: &str = "the regular expression is not valid, or too large";
+    if pattern.len() > MAX_PATTERN_BYTES {
+        return fault(INVALID);
     }
-    if run.regexes.len() >= MAX_REGEXES {
-        return Err(Stop::Spent("uses more than 64 regular expressions"));
-    }
-    run.meter.spend(REGEX_STEPS + pattern.len() as u64 * 20)?;
-    let mut builder = RegexBuilder::new(pattern);
-    builder.size_limit(MAX_REGEX_BYTES).dfa_size_limit(MAX_REGEX_BYTES * 4).nest_limit(50);
-    for flag in flags.chars() {
-        match flag {
-            'g' | 'n' => (),
-            'i' => drop(builder.case_insensitive(true)),
-            'x' => drop(builder.ignore_whitespace(true)),
-            's' => drop(builder.dot_matches_new_line(true)),
-            'l' => drop(builder.swap_greed(true)),
-            'p' => drop(builder.multi_line(true).dot_matches_new_line(true)),
-            _ => return fault("unknown flag of a regular expression"),
+    run.meter.spend(10)?;
+    run.meter.touch(pattern.len())?;
+    let is_same = |known: &Known| *known.pattern == **pattern && *known.flags == **flags;
+    let at = if let Some(at) = run.regexes.0.iter().position(is_same) {
+        at
+    } else {
+        if run.regexes.0.len() >= MAX_REGEXES {
+            return Err(Stop::Spent("uses more than 64 regular expressions"));
         }
+        run.meter.spend(REGEX_STEPS + pattern.len() as u64 * 20)?;
+        run.meter.room(2 * MAX_REGEX_BYTES)?;
+        let compiled = Compiled::of(pattern, flags)?;
+        run.meter.room(0)?;
+        run.regexes.0.push(Known { pattern: pattern.clone(), flags: flags.clone(), compiled });
+        run.regexes.0.len() - 1
+    };
+    match run.regexes.0[at].compiled.take() {
+        Some(compiled) => Ok((at, compiled)),
+        None => fault(INVALID),
     }
-    let Ok(regex) = builder.build() else { return fault("the regular expression is not valid, or too large") };
-    run.meter.alloc(MAX_REGEX_BYTES as u64 / 4)?;
-    run.regexes.insert(key, regex.clone());
-    Ok(regex)
 }
 
 /// `val | test(pattern; flags)`.
 pub(super) fn test(run: &mut Run<'_>, val: &Val, pattern: &Val, flags: &Val) -> Flow<Val> {
-    let search = Search::new(run, val, pattern, flags)?;
-    if search.ignore_empty {
+    let mut search = Search::new(run, val, pattern, flags)?;
+    let found = if search.ignore_empty {
         let mut found = false;
         search.each(run, |_, _| {
             found = true;
             Ok(())
         })?;
-        return Ok(Val::Bool(found));
-    }
-    run.meter.search(search.text.len() / 8 + 1)?;
-    Ok(Val::Bool(search.regex.is_match(search.text)))
+        found
+    } else {
+        run.meter.search(search.text.len() / 8 + 1)?;
+        search.compiled.is_match(&search.pattern, search.text, &mut run.meter)?
+    };
+    search.finish(run);
+    Ok(Val::Bool(found))
 }
 
 /// All matches of a pattern, as an array.
 pub(super) fn matches(run: &mut Run<'_>, val: &Val, pattern: &Val, flags: &Val) -> Flow<Val> {
-    let search = Search::new(run, val, pattern, flags)?;
-    let mut chars = Chars { text: search.text, byte: 0, count: 0 };
+    let mut search = Search::new(run, val, pattern, flags)?;
+    let mut describe = Describe { text: search.text, byte: 0, count: 0 };
     let mut found = Arr::default();
     search.each(run, |run, captures| {
-        run.meter.alloc(SLOT_BYTES)?;
-        found.push(search.describe(run, captures, &mut chars)?);
-        Ok(())
+        let described = describe.matched(run, captures)?;
+        found.push(&mut run.meter, described)
     })?;
+    search.finish(run);
     Ok(Val::Arr(Arc::new(found)))
 }
 
 /// The text between matches as strings, and the matches between them as objects.
 pub(super) fn cut(run: &mut Run<'_>, val: &Val, pattern: &Val, flags: &Val) -> Flow<Val> {
     let search = Search::new(run, val, pattern, flags)?;
-    let mut chars = Chars { text: search.text, byte: 0, count: 0 };
-    let mut parts = Arr::default();
-    let mut done = 0;
-    search.each(run, |run, captures| {
-        let Some(whole) = captures.get(0) else { return Ok(()) };
-        run.meter.alloc(2 * SLOT_BYTES + (whole.start() - done) as u64)?;
-        parts.push(Val::str(&search.text[done..whole.start()]));
-        parts.push(search.describe(run, captures, &mut chars)?);
-        done = whole.end();
-        Ok(())
-    })?;
-    parts.push(Val::str(&search.text[done..]));
-    Ok(Val::Arr(Arc::new(parts)))
+    let mut describe = Describe { text: search.text, byte: 0, count: 0 };
+    between(run, search, |run, captures| describe.matched(run, captures).map(Some))
 }
 
 /// `val | split(pattern; flags)`.
 pub(super) fn split_at_matches(run: &mut Run<'_>, val: &Val, pattern: &Val, flags: &Val) -> Flow<Val> {
     let mut search = Search::new(run, val, pattern, flags)?;
     search.all = true;
+    between(run, search, |_, _| Ok(None))
+}
+
+/// What lies between matches, with what `f` makes of each match.
+fn between(
+    run: &mut Run<'_>,
+    mut search: Search<'_>,
+    mut f: impl FnMut(&mut Run<'_>, &Captures) -> Flow<Option<Val>>,
+) -> Flow<Val> {
+    let text = search.text;
     let mut parts = Arr::default();
     let mut done = 0;
     search.each(run, |run, captures| {
-        let Some(whole) = captures.get(0) else { return Ok(()) };
-        run.meter.alloc(SLOT_BYTES + (whole.start() - done) as u64)?;
-        parts.push(Val::str(&search.text[done..whole.start()]));
+        let Some(whole) = captures.get_match() else { return Ok(()) };
+        let before = Text::of(&mut run.meter, &text[done..whole.start()])?;
+        parts.push(&mut run.meter, Val::Str(before))?;
+        if let Some(val) = f(run, captures)? {
+            parts.push(&mut run.meter, val)?;
+        }
         done = whole.end();
         Ok(())
     })?;
-    parts.push(Val::str(&search.text[done..]));
+    search.finish(run);
+    let rest = Text::of(&mut run.meter, &text[done..])?;
+    parts.push(&mut run.meter, Val::Str(rest))?;
     Ok(Val::Arr(Arc::new(parts)))
 }

@@ -37,7 +37,8 @@ pub(super) enum Kind {
     Const(Val),
     Text(Format, Vec<Piece>),
     Array(Box<Expr>),
-    Object(Vec<(Expr, Expr)>),
+    /// Members; the flag says that their keys are constants that all differ.
+    Object(Vec<(Expr, Expr)>, bool),
     Neg(Box<Expr>),
     Pipe(Vec<Expr>),
     Bind(Box<Expr>, Pattern, Box<Expr>),
@@ -130,7 +131,7 @@ impl Kind {
             | Self::Try(..)
             | Self::Filter(_) => false,
             Self::Text(_, pieces) => pieces.iter().all(|p| matches!(p, Piece::Plain(_)) || p.one()),
-            Self::Object(members) => members.iter().all(|(k, v)| k.one && v.one),
+            Self::Object(members, _) => members.iter().all(|(k, v)| k.one && v.one),
             Self::Neg(e) => e.one,
             Self::Pipe(stages) => stages.iter().all(|e| e.one),
             Self::Bind(xs, pattern, body) => xs.one && pattern.one() && body.one,

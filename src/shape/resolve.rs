@@ -9,9 +9,10 @@ use jaq_core::{ops, path};
 
 use super::builtins;
 use super::number::Num;
+use super::object::FEW_MEMBERS;
 use super::program::{Code, Def, Expr, Fold, Kind, Part, Pattern, Piece};
 use super::text::Format;
-use super::value::{Arr, Obj, Val};
+use super::value::{Arr, Obj, Text, Val};
 use super::{CompileError, syntax};
 
 mod faults;
@@ -33,6 +34,21 @@ pub(super) fn program(text: &str, term: &Term<&str>) -> Resolved<Code> {
     resolver.ours = false;
     let main = resolver.expr(term)?;
     Ok(Code { defs: resolver.defs, main })
+}
+
+/// Whether all keys are constants, few, and differ.
+fn differ(members: &[(Expr, Expr)]) -> bool {
+    let mut keys = std::collections::HashSet::new();
+    let is_new = |(key, _): &(Expr, Expr)| match &key.kind {
+        Kind::Const(Val::Str(key)) => keys.insert(key.to_string()),
+        _ => false,
+    };
+    members.len() <= FEW_MEMBERS && members.iter().all(is_new)
+}
+
+/// A string of a program's text, which is bounded.
+fn constant(text: &str) -> Val {
+    Val::Str(Text::unmetered(text))
 }
 
 /// A name in scope.
@@ -98,10 +114,12 @@ impl<'s> Resolver<'s> {
             Term::Obj(members) if members.is_empty() => Kind::Const(Val::Obj(Obj::default().into())),
             Term::Obj(members) => {
                 let members = members.iter().map(|(key, value)| self.member(key, value.as_ref()));
-                Kind::Object(members.collect::<Resolved<_>>()?)
+                let members = members.collect::<Resolved<Vec<_>>>()?;
+                let distinct = differ(&members);
+                Kind::Object(members, distinct)
             }
             Term::Neg(term) => match self.expr(term)? {
-                Expr { kind: Kind::Const(Val::Num(n)), .. } => Kind::Const(Val::Num(n.neg())),
+                Expr { kind: Kind::Const(Val::Num(n)), .. } => Kind::Const(Val::Num(n.negated())),
                 other => Kind::Neg(Box::new(other)),
             },
             Term::BinOp(left, op, right) => self.binary(left, op, right)?,
@@ -172,24 +190,39 @@ impl<'s> Resolver<'s> {
             }
         }
         Ok(match pieces.as_slice() {
-            [] => Kind::Const(Val::str("")),
-            [Piece::Plain(text)] => Kind::Const(Val::str(text)),
+            [] => Kind::Const(constant("")),
+            [Piece::Plain(text)] => Kind::Const(constant(text)),
             _ => Kind::Text(format, pieces),
         })
     }
 
     fn member(&mut self, key: &Term<&'s str>, value: Option<&Term<&'s str>>) -> Resolved<(Expr, Expr)> {
-        let constant = |name: &str| Expr { kind: Kind::Const(Val::str(name)), one: true };
         Ok(match (key, value) {
-            (Term::Var(name), None) => (constant(&name[1..]), self.expr(key)?),
+            (Term::Var(name), None) => (Expr { kind: Kind::Const(constant(&name[1..])), one: true }, self.expr(key)?),
             (key, None) => {
+                let key = self.expr(key)?;
+                let (key, again) = self.twice(key);
                 let id = Box::new(Expr { kind: Kind::Id, one: true });
-                let value = Kind::Path(id, vec![(Part::Index(self.expr(key)?), false)]);
+                let value = Kind::Path(id, vec![(Part::Index(again), false)]);
                 let one = value.one(&self.defs);
-                (self.expr(key)?, Expr { kind: value, one })
+                (key, Expr { kind: value, one })
             }
             (key, Some(value)) => (self.expr(key)?, self.expr(value)?),
         })
+    }
+
+    /// An expression for two places. It is not resolved twice: what nests so would take time and memory to the power of
+    /// its depth.
+    fn twice(&mut self, expr: Expr) -> (Expr, Expr) {
+        let one = expr.one;
+        if let Kind::Const(val) = &expr.kind {
+            let again = Expr { kind: Kind::Const(val.clone()), one };
+            return (expr, again);
+        }
+        let def = self.defs.len();
+        self.defs.push(Def { by_value: Vec::new(), body: expr });
+        let call = || Expr { kind: Kind::Call(def, 0, Vec::new()), one };
+        (call(), call())
     }
 
     fn binary(&mut self, left: &Term<&'s str>, op: &BinaryOp<&'s str>, right: &Term<&'s str>) -> Resolved<Kind> {

@@ -1,17 +1,17 @@
 //! Strings: formats, splitting, joining, dates. What is made is charged to the meter before it is made.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::buffer::Buffer;
 use super::eval::Run;
 use super::functions::array;
 use super::json;
 use super::meter::{Flow, fault};
 use super::number::Num;
-use super::value::{Arr, SLOT_BYTES, Val};
+use super::value::{Arr, SHORT_TEXT_BYTES, SLOT_BYTES, Text, Val};
 
 /// How a value becomes part of a string.
 #[derive(Debug, Clone, Copy)]
@@ -58,190 +58,283 @@ pub(super) fn string(val: &Val) -> Flow<&str> {
     }
 }
 
-/// A string made from a string no longer than itself.
-pub(super) fn map(run: &mut Run<'_>, val: &Val, f: impl Fn(&str) -> String) -> Flow<Val> {
+/// A part of a string.
+pub(super) fn part(run: &mut Run<'_>, val: &Val, f: fn(&str) -> &str) -> Flow<Val> {
     let text = string(val)?;
-    run.meter.alloc(text.len() as u64)?;
-    Ok(Val::str(&f(text)))
+    run.meter.touch(text.len())?;
+    Text::of(&mut run.meter, f(text)).map(Val::Str)
 }
 
-/// `val` as JSON text.
-pub(super) fn json(run: &mut Run<'_>, val: &Val) -> Flow<String> {
-    run.meter.alloc(val.size())?;
-    let text = json::write(val, usize::MAX)?;
-    run.meter.alloc(text.len() as u64)?;
-    Ok(text)
+/// A string with each character mapped.
+pub(super) fn mapped(run: &mut Run<'_>, val: &Val, f: fn(&char) -> char) -> Flow<Val> {
+    let text = string(val)?;
+    let mut out = Buffer::default();
+    out.reserve(&mut run.meter, text.len())?;
+    text.chars().try_for_each(|c| out.push_char(&mut run.meter, f(&c)))?;
+    out.into_text(&mut run.meter).map(Val::Str)
 }
 
-fn plain(run: &mut Run<'_>, val: &Val) -> Flow<String> {
+pub(super) fn starts(run: &mut Run<'_>, val: &Val, with: &Val) -> Flow<Val> {
+    let text = string(val)?;
+    let with = string(with)?;
+    run.meter.touch(with.len().min(text.len()))?;
+    Ok(Val::Bool(text.starts_with(with)))
+}
+
+pub(super) fn ends(run: &mut Run<'_>, val: &Val, with: &Val) -> Flow<Val> {
+    let text = string(val)?;
+    let with = string(with)?;
+    run.meter.touch(with.len().min(text.len()))?;
+    Ok(Val::Bool(text.ends_with(with)))
+}
+
+/// A string as it is, another value as JSON.
+fn plain(run: &mut Run<'_>, val: &Val) -> Flow<Text> {
     match val {
-        Val::Str(s) => {
-            run.meter.alloc(s.len() as u64)?;
-            Ok(s.to_string())
-        }
-        other => json(run, other),
+        Val::Str(s) => Ok(s.clone()),
+        other => json::write(&mut run.meter, other, usize::MAX)?.into_text(&mut run.meter),
     }
 }
 
 /// `val | @format`.
 pub(super) fn formatted(run: &mut Run<'_>, how: Format, val: &Val) -> Flow<Val> {
-    format(run, how, val).map(|text| Val::str(&text))
+    let mut out = Buffer::default();
+    format(run, how, val, &mut out)?;
+    out.into_text(&mut run.meter).map(Val::Str)
 }
 
-/// `val` in the words of a format.
-pub(super) fn format(run: &mut Run<'_>, how: Format, val: &Val) -> Flow<String> {
-    // What may grow grows at most sixfold.
-    run.meter.alloc(val.size().saturating_mul(6))?;
+/// Appends `val` in the words of a format.
+pub(super) fn format(run: &mut Run<'_>, how: Format, val: &Val, out: &mut Buffer) -> Flow {
     match how {
-        Format::Text => plain(run, val),
-        Format::Json => json(run, val),
-        Format::Csv => cells(array(val)?, ",", "csv", |s| format!("\"{}\"", s.replace('"', "\"\""))),
-        Format::Tsv => cells(array(val)?, "\t", "tsv", |s| {
-            s.replace('\\', "\\\\").replace('\t', "\\t").replace('\n', "\\n").replace('\r', "\\r")
+        Format::Text => match val {
+            Val::Str(s) => out.push(&mut run.meter, s),
+            other => json::append(&mut run.meter, other, out),
+        },
+        Format::Json => json::append(&mut run.meter, val, out),
+        Format::Csv => cells(run, array(val)?, ",", "csv", out, |run, s, out| {
+            out.push(&mut run.meter, "\"")?;
+            out.push_escaped(&mut run.meter, s, |byte| (byte == b'"').then_some("\"\""))?;
+            out.push(&mut run.meter, "\"")
+        }),
+        Format::Tsv => cells(run, array(val)?, "\t", "tsv", out, |run, s, out| {
+            out.push_escaped(&mut run.meter, s, |byte| match byte {
+                b'\\' => Some("\\\\"),
+                b'\t' => Some("\\t"),
+                b'\n' => Some("\\n"),
+                b'\r' => Some("\\r"),
+                _ => None,
+            })
         }),
         Format::Html => {
-            let text = plain(run, val)?.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-            Ok(text.replace('\'', "&#39;").replace('"', "&quot;"))
+            let text = plain(run, val)?;
+            out.push_escaped(&mut run.meter, &text, |byte| match byte {
+                b'&' => Some("&amp;"),
+                b'<' => Some("&lt;"),
+                b'>' => Some("&gt;"),
+                b'\'' => Some("&#39;"),
+                b'"' => Some("&quot;"),
+                _ => None,
+            })
         }
-        Format::Uri => Ok(uri(&plain(run, val)?)),
+        Format::Uri => {
+            let text = plain(run, val)?;
+            uri(run, &text, out)
+        }
         Format::Urid => {
             let text = plain(run, val)?;
+            // Decoded, and what is decoded.
+            run.meter.alloc(2 * text.len())?;
             match percent_encoding::percent_decode_str(&text).decode_utf8() {
-                Ok(decoded) => Ok(decoded.into_owned()),
+                Ok(decoded) => out.push(&mut run.meter, &decoded),
                 Err(_) => fault("cannot decode string as a URI component"),
             }
         }
         Format::Sh => match val {
             Val::Arr(items) => {
-                let words = items.items().iter().map(|item| shell_word(run, item)).collect::<Flow<Vec<_>>>()?;
-                Ok(words.join(" "))
+                for (at, item) in items.items().iter().enumerate() {
+                    out.push(&mut run.meter, if at == 0 { "" } else { " " })?;
+                    shell_word(run, item, out)?;
+                }
+                Ok(())
             }
-            other => shell_word(run, other),
+            other => shell_word(run, other, out),
         },
-        Format::Base64 => Ok(base64(plain(run, val)?.as_bytes())),
-        Format::Base64d => unbase64(&plain(run, val)?).map_or_else(|| fault("cannot decode string as base64"), Ok),
-    }
-}
-
-fn cells(items: &[Val], between: &str, name: &str, quote: impl Fn(&str) -> String) -> Flow<String> {
-    let mut out = String::new();
-    for (at, item) in items.iter().enumerate() {
-        out.push_str(if at == 0 { "" } else { between });
-        match item {
-            Val::Null => (),
-            Val::Bool(b) => out.push_str(if *b { "true" } else { "false" }),
-            Val::Num(n) if n.write(&mut out) => (),
-            Val::Str(s) => out.push_str(&quote(s)),
-            other => return fault(format!("{} is not valid in a {name} row", other.type_name())),
+        Format::Base64 => {
+            let text = plain(run, val)?;
+            base64(run, text.as_bytes(), out)
+        }
+        Format::Base64d => {
+            let text = plain(run, val)?;
+            unbase64(run, &text, out)
         }
     }
-    Ok(out)
 }
 
-fn shell_word(run: &mut Run<'_>, val: &Val) -> Flow<String> {
+fn cells(
+    run: &mut Run<'_>,
+    items: &[Val],
+    between: &str,
+    name: &str,
+    out: &mut Buffer,
+    quote: fn(&mut Run<'_>, &str, &mut Buffer) -> Flow,
+) -> Flow {
+    for (at, item) in items.iter().enumerate() {
+        out.push(&mut run.meter, if at == 0 { "" } else { between })?;
+        run.meter.spend(1)?;
+        let fits = match item {
+            Val::Null => true,
+            Val::Bool(b) => {
+                out.push(&mut run.meter, if *b { "true" } else { "false" })?;
+                true
+            }
+            Val::Num(n) => n.write(out, &mut run.meter)?,
+            Val::Str(s) => {
+                quote(run, s, out)?;
+                true
+            }
+            Val::Arr(_) | Val::Obj(_) => false,
+        };
+        if !fits {
+            return fault(format!("{} is not valid in a {name} row", item.type_name()));
+        }
+    }
+    Ok(())
+}
+
+fn shell_word(run: &mut Run<'_>, val: &Val, out: &mut Buffer) -> Flow {
     match val {
-        Val::Str(s) => Ok(format!("'{}'", s.replace('\'', "'\\''"))),
+        Val::Str(s) => {
+            out.push(&mut run.meter, "'")?;
+            out.push_escaped(&mut run.meter, s, |byte| (byte == b'\'').then_some("'\\''"))?;
+            out.push(&mut run.meter, "'")
+        }
         Val::Arr(_) | Val::Obj(_) => fault(format!("{} cannot be escaped for a shell", val.type_name())),
-        other => json(run, other),
+        other => json::append(&mut run.meter, other, out),
     }
 }
 
-fn uri(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
+fn uri(run: &mut Run<'_>, text: &str, out: &mut Buffer) -> Flow {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
-            out.push(char::from(byte));
+            out.push_char(&mut run.meter, char::from(byte))?;
         } else {
-            // Writing into a String cannot fail.
-            let _ = write!(out, "%{byte:02X}");
+            out.push_char(&mut run.meter, '%')?;
+            out.push_char(&mut run.meter, char::from(HEX[usize::from(byte >> 4)]))?;
+            out.push_char(&mut run.meter, char::from(HEX[usize::from(byte & 15)]))?;
         }
     }
-    out
+    Ok(())
 }
 
 const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-fn base64(bytes: &[u8]) -> String {
-    let mut out = String::with_capacity(bytes.len() / 3 * 4 + 4);
+fn base64(run: &mut Run<'_>, bytes: &[u8], out: &mut Buffer) -> Flow {
     for chunk in bytes.chunks(3) {
         let byte = |at: usize| u32::from(chunk.get(at).copied().unwrap_or(0));
         let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
         for at in 0..4 {
             let digit = (bits >> (18 - 6 * at)) & 63;
-            out.push(if at > chunk.len() { '=' } else { char::from(BASE64[digit as usize]) });
+            let char = if at > chunk.len() { '=' } else { char::from(BASE64[digit as usize]) };
+            out.push_char(&mut run.meter, char)?;
         }
     }
-    out
+    Ok(())
 }
 
-fn unbase64(text: &str) -> Option<String> {
-    let mut out = Vec::with_capacity(text.len() / 4 * 3 + 3);
-    let (mut bits, mut held) = (0_u32, 0);
+fn unbase64(run: &mut Run<'_>, text: &str, out: &mut Buffer) -> Flow {
+    const BAD: &str = "cannot decode string as base64";
+    // Each byte is looked at, becomes three quarters of one, and that up to three where it is not text.
+    run.meter.touch(4 * text.len())?;
+    run.meter.room(4 * text.len())?;
+    let mut bytes = Vec::with_capacity(text.len() / 4 * 3 + 3);
+    let mut bits = 0_u32;
+    let mut held = 0;
     for byte in text.trim_end_matches('=').bytes() {
-        let digit = BASE64.iter().position(|b| *b == byte)?;
-        bits = bits << 6 | u32::try_from(digit).ok()?;
+        let digit = match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            _ => return fault(BAD),
+        };
+        bits = bits << 6 | u32::from(digit);
         held += 6;
         if held >= 8 {
             held -= 8;
-            out.push(u8::try_from((bits >> held) & 0xFF).ok()?);
+            bytes.push((bits >> held & 0xFF) as u8);
         }
     }
-    // As in jq: what is not text becomes replacement characters. One digit left over is half a byte.
-    (held < 6).then(|| String::from_utf8_lossy(&out).into_owned())
+    // One digit left over is half a byte.
+    if held >= 6 {
+        return fault(BAD);
+    }
+    // As in jq: what is not text becomes replacement characters.
+    out.push(&mut run.meter, &String::from_utf8_lossy(&bytes))
 }
 
 /// `text / by`.
 pub(super) fn split(run: &mut Run<'_>, text: &str, by: &str) -> Flow<Val> {
-    run.meter.spend(text.len() as u64 / 32)?;
-    let parts: Arr = if text.is_empty() {
-        Arr::default()
+    let mut parts = Arr::default();
+    run.meter.touch(4 * (text.len() + by.len()))?;
+    let part = |run: &mut Run<'_>, part: &str| Text::of(&mut run.meter, part).map(Val::Str);
+    if text.is_empty() {
+        // No parts.
     } else if by.is_empty() {
-        run.meter.alloc((text.len() as u64).saturating_mul(SLOT_BYTES + 32))?;
-        text.chars().map(|c| Val::str(c.encode_utf8(&mut [0; 4]))).collect()
+        run.meter.room(text.chars().count().saturating_mul(SLOT_BYTES + SHORT_TEXT_BYTES))?;
+        for c in text.chars() {
+            let val = part(run, c.encode_utf8(&mut [0; 4]))?;
+            parts.push(&mut run.meter, val)?;
+        }
     } else {
-        let count = text.matches(by).count() as u64 + 1;
-        run.meter.alloc((count * (SLOT_BYTES + 32)).saturating_add(text.len() as u64))?;
-        text.split(by).map(Val::str).collect()
-    };
+        for piece in text.split(by) {
+            let val = part(run, piece)?;
+            parts.push(&mut run.meter, val)?;
+        }
+    }
     Ok(Val::Arr(Arc::new(parts)))
 }
 
 /// `val | join(by)`: null is nothing, numbers and booleans are as they are written.
 pub(super) fn join(run: &mut Run<'_>, val: &Val, by: &Val) -> Flow<Val> {
-    let (items, by) = (array(val)?, string(by)?);
-    run.meter.alloc((items.len() as u64).saturating_mul(by.len() as u64).saturating_add(val.size()))?;
-    run.meter.spend(items.len() as u64)?;
-    let mut out = String::new();
+    let items = array(val)?;
+    let by = string(by)?;
+    let mut out = Buffer::default();
     for (at, item) in items.iter().enumerate() {
-        out.push_str(if at == 0 { "" } else { by });
+        run.meter.spend(1)?;
+        out.push(&mut run.meter, if at == 0 { "" } else { by })?;
         match item {
             Val::Null => (),
-            Val::Str(s) => out.push_str(s),
-            Val::Bool(_) | Val::Num(_) => out.push_str(&json(run, item)?),
+            Val::Str(s) => out.push(&mut run.meter, s)?,
+            Val::Bool(_) | Val::Num(_) => json::append(&mut run.meter, item, &mut out)?,
             other => return fault(format!("cannot join {} to a string", other.type_name())),
         }
     }
-    Ok(Val::str(&out))
+    out.into_text(&mut run.meter).map(Val::Str)
 }
 
 /// `val` without `fix` at its start or end; what is not a string stays.
 pub(super) fn trimmed(run: &mut Run<'_>, val: &Val, fix: &Val, start: bool, end: bool) -> Flow<Val> {
     let (Val::Str(text), Val::Str(fix)) = (val, fix) else { return Ok(val.clone()) };
+    run.meter.touch(fix.len().min(text.len()))?;
     let mut rest = &**text;
     rest = if start { rest.strip_prefix(&**fix).unwrap_or(rest) } else { rest };
     rest = if end { rest.strip_suffix(&**fix).unwrap_or(rest) } else { rest };
     if rest.len() == text.len() {
         return Ok(val.clone());
     }
-    run.meter.alloc(rest.len() as u64)?;
-    Ok(Val::str(rest))
+    Text::of(&mut run.meter, rest).map(Val::Str)
 }
 
 /// Seconds since 1970 as a date in UTC; fractions are dropped, as in jq.
-pub(super) fn to_date(seconds: &Num) -> Flow<Val> {
+pub(super) fn to_date(run: &mut Run<'_>, seconds: &Num) -> Flow<Val> {
     let date = seconds.floor().and_then(|s| OffsetDateTime::from_unix_timestamp(s).ok());
     let text = date.and_then(|date| date.format(&Rfc3339).ok());
-    text.map_or_else(|| fault("the number is not a time that a date can hold"), |text| Ok(Val::str(&text)))
+    match text {
+        Some(text) => Text::of(&mut run.meter, &text).map(Val::Str),
+        None => fault("the number is not a time that a date can hold"),
+    }
 }
 
 /// A date of RFC 3339 as seconds since 1970.

@@ -2,14 +2,18 @@
 //!
 //! Changes are made in place where nobody else holds the value, and charged as a copy where somebody does.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use jaq_core::ops::Math;
 
+use super::buffer::{Buffer, Pile};
 use super::eval::{Env, Item, Run, Trail};
+use super::held::Held;
 use super::meter::{Flow, Stop, fault};
+use super::object::MEMBER_BYTES;
 use super::program::Expr;
-use super::value::{Arr, MEMBER_BYTES, Obj, SLOT_BYTES, Val};
+use super::value::{Arr, Obj, SLOT_BYTES, Text, Val};
 
 /// `left op right`.
 pub(super) fn math(run: &mut Run<'_>, op: Math, left: Val, right: Val) -> Flow<Val> {
@@ -23,38 +27,50 @@ pub(super) fn math(run: &mut Run<'_>, op: Math, left: Val, right: Val) -> Flow<V
         (Math::Div, Val::Num(x), Val::Num(y)) => x.div(&y).map_or_else(|| fault(zero()), |n| Ok(Val::Num(n))),
         (Math::Rem, Val::Num(x), Val::Num(y)) => x.rem(&y).map_or_else(|| fault(zero()), |n| Ok(Val::Num(n))),
         (Math::Add, Val::Str(x), Val::Str(y)) => {
-            run.meter.alloc(x.len() as u64 + y.len() as u64)?;
-            run.meter.admit(Val::str(&format!("{x}{y}")))
+            let mut both = Buffer::default();
+            both.reserve(&mut run.meter, x.len() + y.len())?;
+            both.push(&mut run.meter, &x)?;
+            both.push(&mut run.meter, &y)?;
+            let text = both.into_text(&mut run.meter)?;
+            run.meter.admit(Val::Str(text))
         }
         (Math::Add, Val::Arr(mut x), Val::Arr(y)) => {
             let arr = arr_mut(run, &mut x)?;
             for item in y.items() {
-                run.meter.alloc(SLOT_BYTES)?;
-                arr.push(item.clone());
+                arr.push(&mut run.meter, item.clone())?;
             }
             run.meter.admit(Val::Arr(x))
         }
         (Math::Add, Val::Obj(mut x), Val::Obj(y)) => {
             let obj = obj_mut(run, &mut x)?;
             for (key, val) in y.iter() {
-                run.meter.alloc(MEMBER_BYTES)?;
-                obj.insert(key.clone(), val.clone());
+                obj.insert(&mut run.meter, key.clone(), val.clone())?;
             }
             run.meter.admit(Val::Obj(x))
         }
         (Math::Mul, Val::Obj(x), Val::Obj(y)) => merge(run, x, &y),
         (Math::Mul, Val::Str(s), Val::Num(n)) | (Math::Mul, Val::Num(n), Val::Str(s)) => repeat(run, &s, n.f64()),
         (Math::Sub, Val::Arr(x), Val::Arr(y)) => {
-            run.meter.spend(x.items().len() as u64 * (1 + y.items().len() as u64))?;
-            let (most, all) = (x.items().iter().map(Val::size).max().unwrap_or(0), y.items().len() as u64);
-            run.meter.spend((x.items().len() as u64).saturating_mul(all).saturating_mul(most / 64))?;
-            run.meter.alloc(x.items().len() as u64 * SLOT_BYTES)?;
-            let kept = x.items().iter().filter(|item| !y.items().contains(item)).cloned();
-            Ok(Val::Arr(Arc::new(kept.collect())))
+            let mut kept = Arr::default();
+            for item in x.items() {
+                if !is_among(run, item, y.items())? {
+                    kept.push(&mut run.meter, item.clone())?;
+                }
+            }
+            Ok(Val::Arr(Arc::new(kept)))
         }
         (Math::Div, Val::Str(x), Val::Str(y)) => super::text::split(run, &x, &y),
         _ => fault(format!("cannot {} {lt} and {rt}", op_name(op))),
     }
+}
+
+fn is_among(run: &mut Run<'_>, item: &Val, others: &[Val]) -> Flow<bool> {
+    for other in others {
+        if run.meter.equal(item, other)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn op_name(op: Math) -> &'static str {
@@ -74,8 +90,19 @@ fn repeat(run: &mut Run<'_>, text: &str, times: f64) -> Flow<Val> {
         return Ok(Val::Null);
     }
     let times = if times < 1.0 { 1 } else { times as u64 };
-    run.meter.alloc((text.len() as u64).saturating_mul(times))?;
-    run.meter.admit(Val::str(&text.repeat(usize::try_from(times).unwrap_or(usize::MAX))))
+    let bytes = text.len().saturating_mul(usize::try_from(times).unwrap_or(usize::MAX));
+    let mut all = Buffer::default();
+    all.reserve(&mut run.meter, bytes)?;
+    if !text.is_empty() {
+        all.push(&mut run.meter, text)?;
+    }
+    // What there is, doubled, in pieces after which the clock is looked at.
+    while all.len() < bytes {
+        let more = all.len().min(bytes - all.len());
+        all.push_again(&mut run.meter, more.min((64 * 1024 / text.len()).max(1) * text.len()))?;
+    }
+    let text = all.into_text(&mut run.meter)?;
+    run.meter.admit(Val::Str(text))
 }
 
 /// `*` of objects; as deep as values are.
@@ -83,13 +110,12 @@ fn merge(run: &mut Run<'_>, mut left: Arc<Obj>, right: &Arc<Obj>) -> Flow<Val> {
     run.meter.enter()?;
     let obj = obj_mut(run, &mut left)?;
     for (key, new) in right.iter() {
-        run.meter.alloc(MEMBER_BYTES)?;
-        let old = obj.get(key).cloned();
+        let old = obj.get(&mut run.meter, key)?.cloned();
         let merged = match (old, new) {
             (Some(Val::Obj(old)), Val::Obj(new)) => merge(run, old, new)?,
             (_, new) => new.clone(),
         };
-        obj.insert(key.clone(), merged);
+        obj.insert(&mut run.meter, key.clone(), merged)?;
     }
     run.meter.admit(Val::Obj(left))
 }
@@ -97,16 +123,17 @@ fn merge(run: &mut Run<'_>, mut left: Arc<Obj>, right: &Arc<Obj>) -> Flow<Val> {
 /// The array, to be changed: a charged copy where it is shared.
 fn arr_mut<'a>(run: &mut Run<'_>, arr: &'a mut Arc<Arr>) -> Flow<&'a mut Arr> {
     if Arc::get_mut(arr).is_none() {
-        run.meter.alloc(arr.items().len() as u64 * SLOT_BYTES)?;
-        run.meter.spend(arr.items().len() as u64 / 4)?;
+        // A copy counts each item's holders.
+        run.meter.touch(arr.items().len() * 16)?;
+        run.meter.alloc(arr.items().len() * SLOT_BYTES)?;
     }
     Ok(Arc::make_mut(arr))
 }
 
 fn obj_mut<'a>(run: &mut Run<'_>, obj: &'a mut Arc<Obj>) -> Flow<&'a mut Obj> {
     if Arc::get_mut(obj).is_none() {
-        run.meter.alloc(obj.len() as u64 * MEMBER_BYTES)?;
-        run.meter.spend(obj.len() as u64 / 4)?;
+        run.meter.touch(obj.len() * 32)?;
+        run.meter.alloc(obj.len() * (MEMBER_BYTES + 12))?;
     }
     Ok(Arc::make_mut(obj))
 }
@@ -124,19 +151,25 @@ fn place(at: i64, len: usize) -> Option<usize> {
 /// `val[key]`.
 pub(super) fn index(run: &mut Run<'_>, val: &Val, key: &Val) -> Flow<Val> {
     match (val, key) {
-        (Val::Obj(obj), Val::Str(key)) => Ok(obj.get(key).cloned().unwrap_or(Val::Null)),
+        (Val::Obj(obj), Val::Str(key)) => Ok(obj.get(&mut run.meter, key)?.cloned().unwrap_or(Val::Null)),
         (Val::Arr(arr), Val::Num(n)) => {
             let item = n.floor().and_then(|at| place(at, arr.items().len())).and_then(|at| arr.items().get(at));
             Ok(item.cloned().unwrap_or(Val::Null))
         }
         (Val::Arr(_), Val::Arr(_)) => super::functions::indices(run, val, key),
         (Val::Arr(_) | Val::Str(_) | Val::Null, Val::Obj(bounds)) => {
-            let bound = |name| bounds.get(name).cloned().unwrap_or(Val::Null);
-            slice(run, val, &bound("start"), &bound("end"))
+            let (from, to) = slice_bounds(run, bounds)?;
+            slice(run, val, &from, &to)
         }
         (Val::Null, Val::Str(_) | Val::Num(_) | Val::Null) => Ok(Val::Null),
         _ => cannot_index(val, key),
     }
+}
+
+/// Start and end as a path has them.
+fn slice_bounds(run: &mut Run<'_>, bounds: &Obj) -> Flow<(Val, Val)> {
+    let mut bound = |name| Ok(bounds.get(&mut run.meter, name)?.cloned().unwrap_or(Val::Null));
+    Ok((bound("start")?, bound("end")?))
 }
 
 /// The bounds of a slice of something `len` long.
@@ -164,27 +197,26 @@ pub(super) fn slice(run: &mut Run<'_>, val: &Val, from: &Val, to: &Val) -> Flow<
         Val::Null => Ok(Val::Null),
         Val::Arr(arr) => {
             let items = &arr.items()[range(from, to, arr.items().len())?];
-            run.meter.alloc(items.len() as u64 * SLOT_BYTES)?;
-            Ok(Val::Arr(Arc::new(items.iter().cloned().collect())))
+            Ok(Val::Arr(Arc::new(Arr::copied(&mut run.meter, items)?)))
         }
         Val::Str(text) => {
-            run.meter.alloc(text.len() as u64)?;
+            run.meter.touch(2 * text.len())?;
             let range = range(from, to, text.chars().count())?;
-            let cut: String = text.chars().skip(range.start).take(range.len()).collect();
-            Ok(Val::str(&cut))
+            let mut places = text.char_indices().map(|(at, _)| at).chain([text.len()]);
+            let start = places.nth(range.start).unwrap_or(text.len());
+            let end = if range.is_empty() { start } else { places.nth(range.len() - 1).unwrap_or(text.len()) };
+            Ok(Val::Str(Text::of(&mut run.meter, &text[start..end])?))
         }
         other => fault(format!("cannot slice {}", other.type_name())),
     }
 }
 
 /// The paths that `to` names in `val`.
-pub(super) fn paths<'p>(run: &mut Run<'p>, to: &'p Expr, env: &Env<'p>, val: &Val) -> Flow<Vec<Vec<Val>>> {
-    let mut paths = Vec::new();
+pub(super) fn paths<'p>(run: &mut Run<'p>, to: &'p Expr, env: &Env<'p>, val: &Val) -> Flow<Pile<Arr>> {
+    let mut paths = Pile::default();
     run.each(to, env, Item { val: val.clone(), path: Some(Trail::default()) }, &mut |run, item| {
-        let keys = item.path.map(|path| path.keys()).unwrap_or_default();
-        run.meter.alloc((keys.len() as u64 + 2) * SLOT_BYTES)?;
-        paths.push(keys);
-        Ok(())
+        let keys = item.path.unwrap_or_default().keys(&mut run.meter)?;
+        paths.push(&mut run.meter, keys)
     })?;
     Ok(paths)
 }
@@ -207,10 +239,10 @@ pub(super) fn update<'p>(
 ) -> Flow<Val> {
     let paths = paths(run, to, env, &val)?;
     let mut val = val;
-    let mut gone = Vec::new();
-    for path in paths {
+    let mut gone = Pile::default();
+    for path in paths.iter() {
         let mut empty = false;
-        val = change_at(run, val, &path, &mut |run, old| {
+        val = change_at(run, val, path.items(), &mut |run, old| {
             // Where there is no new value the old one stays until all have been visited: places must not move.
             let kept = old.clone();
             let new = change(run, old)?;
@@ -218,7 +250,8 @@ pub(super) fn update<'p>(
             Ok(Some(new.unwrap_or(kept)))
         })?;
         if empty {
-            gone.push(path);
+            let path = Arr::copied(&mut run.meter, path.items())?;
+            gone.push(&mut run.meter, path)?;
         }
     }
     delete(run, val, gone)
@@ -231,16 +264,16 @@ pub(super) fn change_at<'p>(run: &mut Run<'p>, val: Val, path: &[Val], change: C
     let changed = match (val, key) {
         (Val::Null, Val::Str(key)) => {
             let new = change_at(run, Val::Null, rest, change)?;
-            run.meter.alloc(MEMBER_BYTES)?;
-            Val::Obj(Arc::new([(key.clone(), new)].into_iter().collect()))
+            let mut obj = Obj::default();
+            obj.insert(&mut run.meter, key.clone(), new)?;
+            Val::Obj(Arc::new(obj))
         }
         (Val::Obj(mut arc), Val::Str(key)) => {
             let obj = obj_mut(run, &mut arc)?;
-            run.meter.alloc(MEMBER_BYTES)?;
             // Taken out, so that what is below is ours alone.
-            let old = obj.get(key).is_some().then(|| obj.insert(key.clone(), Val::Null)).flatten();
+            let old = obj.replace(&mut run.meter, key, Val::Null)?;
             let new = change_at(run, old.unwrap_or(Val::Null), rest, change)?;
-            obj.insert(key.clone(), new);
+            obj.insert(&mut run.meter, key.clone(), new)?;
             Val::Obj(arc)
         }
         (Val::Null, Val::Num(_)) => return change_at(run, Val::Arr(Arc::default()), path, change),
@@ -250,9 +283,14 @@ pub(super) fn change_at<'p>(run: &mut Run<'p>, val: Val, path: &[Val], change: C
                 return fault("an array index is out of bounds");
             };
             let more = (at + 1).saturating_sub(len);
-            run.meter.alloc((more as u64).saturating_mul(SLOT_BYTES))?;
+            run.meter.alloc(more.saturating_mul(SLOT_BYTES))?;
             let arr = arr_mut(run, &mut arc)?;
-            (0..more).for_each(|_| arr.push(Val::Null));
+            if more > 1 {
+                arr.reserve(&mut run.meter, more)?;
+            }
+            for _ in 0..more {
+                arr.push(&mut run.meter, Val::Null)?;
+            }
             let old = arr.replace(at, Val::Null);
             let new = change_at(run, old, rest, change)?;
             arr.replace(at, new);
@@ -265,8 +303,7 @@ pub(super) fn change_at<'p>(run: &mut Run<'p>, val: Val, path: &[Val], change: C
 }
 
 fn change_slice<'p>(run: &mut Run<'p>, val: &Val, bounds: &Obj, rest: &[Val], change: Change<'_, 'p>) -> Flow<Val> {
-    let bound = |name| bounds.get(name).cloned().unwrap_or(Val::Null);
-    let (from, to) = (bound("start"), bound("end"));
+    let (from, to) = slice_bounds(run, bounds)?;
     let old = slice(run, val, &from, &to)?;
     let new = change_at(run, old, rest, change)?;
     let empty = Arc::default();
@@ -276,30 +313,40 @@ fn change_slice<'p>(run: &mut Run<'p>, val: &Val, bounds: &Obj, rest: &[Val], ch
         Val::Arr(new) => new,
         other => return fault(format!("a slice can only be set to an array, not to {}", other.type_name())),
     };
-    run.meter.alloc((arr.items().len() + new.items().len()) as u64 * SLOT_BYTES)?;
-    let (before, after) = (&arr.items()[..range.start], &arr.items()[range.end..]);
-    run.meter.admit(Val::Arr(Arc::new([before, new.items(), after].concat().into_iter().collect())))
+    run.meter.alloc((arr.items().len() + new.items().len()) * SLOT_BYTES)?;
+    let before = &arr.items()[..range.start];
+    let after = &arr.items()[range.end..];
+    run.meter.admit(Val::Arr(Arc::new(Arr::of([before, new.items(), after].concat()))))
 }
 
 /// `val` without what is at `paths`.
-pub(super) fn delete(run: &mut Run<'_>, mut val: Val, mut paths: Vec<Vec<Val>>) -> Flow<Val> {
-    run.meter.spend((paths.len() as u64).saturating_mul(u64::from(paths.len().max(1).ilog2()) + 1))?;
+pub(super) fn delete(run: &mut Run<'_>, mut val: Val, mut paths: Pile<Arr>) -> Flow<Val> {
+    let paths = paths.take(&mut run.meter, 0)?;
+    let _held = Held::of(paths.len() * size_of::<Arr>());
     // From the end, so that places before stay.
-    paths.sort();
-    paths.dedup();
-    while let Some(path) = paths.pop() {
-        let Some((last, parents)) = path.split_last() else { return Ok(Val::Null) };
+    let paths = run.meter.sort(paths, &mut |meter, x, y| meter.order_all(x.items(), y.items()))?;
+    let mut rest = paths.as_slice();
+    while let [.., path] = rest {
+        let Some((_, parents)) = path.items().split_last() else { return Ok(Val::Null) };
         // Neighbours go together: a long array must not be moved once for each.
-        let mut keys = vec![last.clone()];
-        while paths.last().is_some_and(|p| p.split_last().is_some_and(|(_, ps)| ps == parents)) {
-            keys.extend(paths.pop().and_then(|p| p.last().cloned()));
+        let mut first = rest.len() - 1;
+        while first > 0 && is_neighbour(run, &rest[first - 1], parents)? {
+            first -= 1;
         }
+        let keys: Vec<&Val> = rest[first..].iter().filter_map(|path| path.items().last()).collect();
         val = delete_keys(run, val, parents, &keys)?;
+        rest = &rest[..first];
     }
     Ok(val)
 }
 
-fn delete_keys(run: &mut Run<'_>, val: Val, parents: &[Val], keys: &[Val]) -> Flow<Val> {
+/// Whether a path leads into what is at `parents`.
+fn is_neighbour(run: &mut Run<'_>, path: &Arr, parents: &[Val]) -> Flow<bool> {
+    let Some((_, others)) = path.items().split_last() else { return Ok(false) };
+    Ok(others.len() == parents.len() && run.meter.order_all(others, parents)? == Ordering::Equal)
+}
+
+fn delete_keys(run: &mut Run<'_>, val: Val, parents: &[Val], keys: &[&Val]) -> Flow<Val> {
     // A place that does not exist must not come to be by deleting in it.
     let mut at = val.clone();
     for key in parents {
@@ -312,18 +359,24 @@ fn delete_keys(run: &mut Run<'_>, val: Val, parents: &[Val], keys: &[Val]) -> Fl
     change_at(run, val, parents, &mut |run, at| without(run, at, keys).map(Some))
 }
 
-fn without(run: &mut Run<'_>, val: Val, keys: &[Val]) -> Flow<Val> {
-    run.meter.spend(keys.len() as u64)?;
+fn without(run: &mut Run<'_>, val: Val, keys: &[&Val]) -> Flow<Val> {
+    // A place in a set of names or places, and its hash.
+    run.meter.alloc(keys.len() * 64)?;
+    let _held = Held::of(keys.len() * 64);
     match val {
         Val::Null => Ok(Val::Null),
         Val::Obj(mut arc) => {
             let mut names = std::collections::HashSet::new();
             for key in keys {
                 let Val::Str(name) = key else { return fault(format!("cannot delete {} of object", key.type_name())) };
+                run.meter.touch(2 * name.len())?;
                 names.insert(&**name);
             }
-            run.meter.alloc(arc.len() as u64 * 8)?;
-            obj_mut(run, &mut arc)?.retain(|key| !names.contains(key));
+            let longest = names.iter().map(|name| name.len()).max().unwrap_or(0);
+            run.meter.touch(arc.len().saturating_mul(16 + 2 * longest))?;
+            let obj = obj_mut(run, &mut arc)?;
+            // No name is looked for that is longer than all that go.
+            obj.retain(&mut run.meter, |key| key.len() > longest || !names.contains(key))?;
             Ok(Val::Obj(arc))
         }
         Val::Arr(arc) => {
@@ -333,30 +386,31 @@ fn without(run: &mut Run<'_>, val: Val, keys: &[Val]) -> Flow<Val> {
                 match key {
                     Val::Num(n) => gone.extend(n.floor().and_then(|at| place(at, len))),
                     Val::Obj(bounds) => {
-                        let bound = |name| bounds.get(name).cloned().unwrap_or(Val::Null);
-                        let range = range(&bound("start"), &bound("end"), len)?;
-                        run.meter.alloc(range.len() as u64 * 16)?;
+                        let (from, to) = slice_bounds(run, bounds)?;
+                        let range = range(&from, &to, len)?;
+                        run.meter.alloc(range.len() * 48)?;
                         gone.extend(range);
                     }
                     other => return fault(format!("cannot delete {} of array", other.type_name())),
                 }
             }
-            run.meter.alloc(len as u64 * SLOT_BYTES)?;
-            let kept =
-                arc.items().iter().enumerate().filter(|(at, _)| !gone.contains(at)).map(|(_, item)| item.clone());
-            Ok(Val::Arr(Arc::new(kept.collect())))
+            run.meter.alloc(len * SLOT_BYTES)?;
+            let items = arc.items().iter().enumerate();
+            let mut kept: Vec<Val> = Vec::with_capacity(len - gone.len().min(len));
+            kept.extend(items.filter(|(at, _)| !gone.contains(at)).map(|(_, item)| item.clone()));
+            Ok(Val::Arr(Arc::new(Arr::of(kept))))
         }
         other => fault(format!("cannot delete from {}", other.type_name())),
     }
 }
 
 /// The keys of a path given as a value.
-pub(super) fn keys_of(path: &Val) -> Flow<Vec<Val>> {
+pub(super) fn keys_of(path: &Val) -> Flow<&[Val]> {
     match path {
         Val::Arr(keys) if keys.items().len() > super::meter::MAX_DEPTH as usize => {
             Err(Stop::Spent("follows a path of more than 256 steps"))
         }
-        Val::Arr(keys) => Ok(keys.items().to_vec()),
+        Val::Arr(keys) => Ok(keys.items()),
         other => fault(format!("cannot use {} as a path", other.type_name())),
     }
 }

@@ -2,13 +2,18 @@
 //!
 //! Values share their children, so a few steps could build one that takes for ever to walk (`[.,.]` sixty times). Each
 //! array and object therefore carries the size of the whole tree below it and its depth; `Meter::admit` refuses what is
-//! too large or too deep, and whoever walks, compares or drops a value can rely on both.
+//! too large or too deep, and whoever walks or drops a value can rely on both.
+//!
+//! What costs time or memory with a value's size takes the meter: there is no `==`, no `<`, no hash and no look-up
+//! without it. Each text, array and object counts the memory that it holds (`held`).
 
-use std::cmp::Ordering;
-use std::collections::HashMap;
+use std::ops::Deref;
 use std::sync::Arc;
 
+use super::held::{release, take};
+use super::meter::{Flow, Meter};
 use super::number::Num;
+pub(super) use super::object::Obj;
 
 /// One JSON value; cheap to clone.
 #[derive(Clone, Debug)]
@@ -16,41 +21,38 @@ pub(super) enum Val {
     Null,
     Bool(bool),
     Num(Num),
-    Str(Arc<str>),
+    Str(Text),
     Arr(Arc<Arr>),
     Obj(Arc<Obj>),
 }
 
+/// A string; clones share it.
+#[derive(Clone, Debug)]
+pub(super) struct Text(Arc<str>);
+
 /// An array.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Arr {
     items: Vec<Val>,
     size: u64,
     depth: u32,
 }
 
-/// An object; its members stay in the order in which they came.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Obj {
-    entries: Vec<(Arc<str>, Val)>,
-    /// Places in `entries`, once there are too many to look through.
-    index: Option<HashMap<Arc<str>, usize>>,
-    size: u64,
-    depth: u32,
-}
+/// What an array's slot costs in memory.
+pub(super) const SLOT_BYTES: usize = size_of::<Val>();
+/// What counts the clones of a shared allocation.
+pub(super) const COUNTS_BYTES: usize = 16;
+/// What an array costs before its first slot.
+const HEAD_BYTES: usize = COUNTS_BYTES + size_of::<Arr>();
+/// What a short string costs in memory.
+pub(super) const SHORT_TEXT_BYTES: usize = 48;
 
-/// What an array's slot costs in memory, with the room that growing leaves.
-pub(super) const SLOT_BYTES: u64 = 40;
-/// What an object's member costs in memory beside its key's text, with its place in the index.
-pub(super) const MEMBER_BYTES: u64 = 112;
-/// What an array or object costs in memory before its first member.
-pub(super) const HEAD_BYTES: u64 = 128;
-
-const INDEXED_FROM: usize = 16;
+const _: () = assert!(SLOT_BYTES == 24, "values are what most memory goes to");
 
 impl Val {
-    pub(super) fn str(text: &str) -> Self {
-        Self::Str(text.into())
+    /// A string of ours, which is short.
+    pub(super) fn word(text: &'static str) -> Self {
+        Self::Str(Text::unmetered(text))
     }
 
     pub(super) fn int(n: usize) -> Self {
@@ -62,20 +64,23 @@ impl Val {
     }
 
     /// About the bytes that the whole tree renders to; at least the number of its values.
+    #[inline]
     pub(super) fn size(&self) -> u64 {
         match self {
-            Self::Null | Self::Bool(_) | Self::Num(Num::Int(_) | Num::Float(_)) => 4,
-            Self::Num(Num::Text(text)) | Self::Str(text) => text.len() as u64 + 3,
+            Self::Null | Self::Bool(_) => 4,
+            Self::Num(n) => n.size(),
+            Self::Str(text) => text.len() as u64 + 3,
             Self::Arr(a) => a.size + 3,
-            Self::Obj(o) => o.size + 3,
+            Self::Obj(o) => o.size() + 3,
         }
     }
 
     /// 0 for a scalar, 1 for an empty array.
+    #[inline]
     pub(super) fn depth(&self) -> u32 {
         match self {
             Self::Arr(a) => a.depth + 1,
-            Self::Obj(o) => o.depth + 1,
+            Self::Obj(o) => o.depth() + 1,
             _ => 0,
         }
     }
@@ -99,153 +104,110 @@ impl Val {
     pub(super) fn same_type(&self, other: &Self) -> bool {
         self.type_name() == other.type_name()
     }
+}
 
-    fn rank(&self) -> u8 {
-        match self {
-            Self::Null => 0,
-            Self::Bool(false) => 1,
-            Self::Bool(true) => 2,
-            Self::Num(_) => 3,
-            Self::Str(_) => 4,
-            Self::Arr(_) => 5,
-            Self::Obj(_) => 6,
+impl Text {
+    pub(super) fn of(meter: &mut Meter<'_>, text: &str) -> Flow<Self> {
+        meter.alloc(COUNTS_BYTES + text.len())?;
+        Ok(Self::unmetered(text))
+    }
+
+    /// A text whose memory is counted, but neither charged nor refused: constants, and what is a few bytes.
+    pub(super) fn unmetered(text: &str) -> Self {
+        take(COUNTS_BYTES + text.len());
+        Self(text.into())
+    }
+}
+
+impl Deref for Text {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Drop for Text {
+    fn drop(&mut self) {
+        // A run's own texts stay on its thread, so that nobody else can let go at the same moment.
+        if Arc::strong_count(&self.0) == 1 {
+            release(COUNTS_BYTES + self.0.len());
         }
     }
 }
 
 impl Arr {
+    /// The array of `items`, which have been charged for.
+    pub(super) fn of(items: Vec<Val>) -> Self {
+        let mut size = 0;
+        let mut depth = 0;
+        for item in &items {
+            size += item.size();
+            depth = depth.max(item.depth());
+        }
+        take(HEAD_BYTES);
+        take(items.capacity() * SLOT_BYTES);
+        Self { items, size, depth }
+    }
+
     pub(super) fn items(&self) -> &[Val] {
         &self.items
     }
 
-    pub(super) fn push(&mut self, val: Val) {
+    pub(super) fn push(&mut self, meter: &mut Meter<'_>, val: Val) -> Flow {
+        meter.touch(SLOT_BYTES)?;
+        if self.items.len() == self.items.capacity() {
+            self.reserve(meter, self.items.len() / 2 + 1)?;
+        }
         self.size += val.size();
         self.depth = self.depth.max(val.depth());
         self.items.push(val);
+        Ok(())
+    }
+
+    /// Makes room for so many more; the caller charges for filling it.
+    pub(super) fn reserve(&mut self, meter: &mut Meter<'_>, more: usize) -> Flow {
+        let before = self.items.capacity();
+        if self.items.len() + more > before {
+            meter.room((self.items.len().saturating_add(more)).saturating_mul(SLOT_BYTES))?;
+            self.items.reserve_exact(more);
+            release(before * SLOT_BYTES);
+            take(self.items.capacity() * SLOT_BYTES);
+        }
+        Ok(())
     }
 
     /// Replaces an item that exists, and hands back the old one.
     pub(super) fn replace(&mut self, at: usize, val: Val) -> Val {
         self.depth = self.depth.max(val.depth());
-        let (new, slot) = (val.size(), &mut self.items[at]);
+        let new = val.size();
+        let slot = &mut self.items[at];
         self.size = self.size - slot.size() + new;
         std::mem::replace(slot, val)
     }
-}
 
-impl FromIterator<Val> for Arr {
-    fn from_iter<T: IntoIterator<Item = Val>>(iter: T) -> Self {
-        let items: Vec<Val> = iter.into_iter().collect();
-        let size = items.iter().map(Val::size).sum();
-        let depth = items.iter().map(Val::depth).max().unwrap_or(0);
-        Self { items, size, depth }
+    /// A copy of some items of an array.
+    pub(super) fn copied(meter: &mut Meter<'_>, items: &[Val]) -> Flow<Self> {
+        meter.alloc(items.len().saturating_mul(SLOT_BYTES))?;
+        Ok(Self::of(items.to_vec()))
     }
 }
 
-impl Obj {
-    pub(super) fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = &(Arc<str>, Val)> {
-        self.entries.iter()
-    }
-
-    pub(super) fn get(&self, key: &str) -> Option<&Val> {
-        self.place(key).map(|at| &self.entries[at].1)
-    }
-
-    fn place(&self, key: &str) -> Option<usize> {
-        match &self.index {
-            Some(index) => index.get(key).copied(),
-            None => self.entries.iter().position(|(k, _)| **k == *key),
-        }
-    }
-
-    /// Adds or replaces a member, and hands back the old value.
-    pub(super) fn insert(&mut self, key: Arc<str>, val: Val) -> Option<Val> {
-        self.depth = self.depth.max(val.depth());
-        self.size += val.size();
-        if let Some(at) = self.place(&key) {
-            let old = std::mem::replace(&mut self.entries[at].1, val);
-            self.size -= old.size();
-            return Some(old);
-        }
-        self.size += key.len() as u64 + 4;
-        if let Some(index) = &mut self.index {
-            index.insert(key.clone(), self.entries.len());
-        }
-        self.entries.push((key, val));
-        if self.index.is_none() && self.entries.len() >= INDEXED_FROM {
-            self.reindex();
-        }
-        None
-    }
-
-    /// Keeps the members for which `keep` holds.
-    pub(super) fn retain(&mut self, keep: impl Fn(&str) -> bool) {
-        let mut gone = 0;
-        self.entries.retain(|(k, v)| {
-            let stays = keep(k);
-            gone += if stays { 0 } else { v.size() + k.len() as u64 + 4 };
-            stays
-        });
-        self.size -= gone;
-        self.reindex();
-    }
-
-    fn reindex(&mut self) {
-        let places = || self.entries.iter().enumerate().map(|(at, (key, _))| (key.clone(), at)).collect();
-        self.index = (self.entries.len() >= INDEXED_FROM).then(places);
-    }
-
-    /// Members by key.
-    pub(super) fn sorted(&self) -> Vec<&(Arc<str>, Val)> {
-        let mut entries: Vec<_> = self.entries.iter().collect();
-        entries.sort_by(|x, y| x.0.cmp(&y.0));
-        entries
+impl Default for Arr {
+    fn default() -> Self {
+        Self::of(Vec::new())
     }
 }
 
-impl FromIterator<(Arc<str>, Val)> for Obj {
-    fn from_iter<T: IntoIterator<Item = (Arc<str>, Val)>>(iter: T) -> Self {
-        let mut obj = Self::default();
-        for (key, val) in iter {
-            obj.insert(key, val);
-        }
-        obj
+impl Clone for Arr {
+    fn clone(&self) -> Self {
+        Self::of(self.items.clone())
     }
 }
 
-/// jq's order.
-impl Ord for Val {
-    fn cmp(&self, other: &Self) -> Ordering {
-        match (self, other) {
-            (Self::Num(x), Self::Num(y)) => x.cmp(y),
-            (Self::Str(x), Self::Str(y)) => x.cmp(y),
-            (Self::Arr(x), Self::Arr(y)) if Arc::ptr_eq(x, y) => Ordering::Equal,
-            (Self::Arr(x), Self::Arr(y)) => x.items.cmp(&y.items),
-            (Self::Obj(x), Self::Obj(y)) if Arc::ptr_eq(x, y) => Ordering::Equal,
-            (Self::Obj(x), Self::Obj(y)) => {
-                let (x, y) = (x.sorted(), y.sorted());
-                let keys = x.iter().map(|(k, _)| k).cmp(y.iter().map(|(k, _)| k));
-                keys.then_with(|| x.iter().map(|(_, v)| v).cmp(y.iter().map(|(_, v)| v)))
-            }
-            (x, y) => x.rank().cmp(&y.rank()),
-        }
+impl Drop for Arr {
+    fn drop(&mut self) {
+        release(HEAD_BYTES);
+        release(self.items.capacity() * SLOT_BYTES);
     }
 }
-
-impl PartialOrd for Val {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Val {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl Eq for Val {}

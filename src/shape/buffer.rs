@@ -1,0 +1,223 @@
+//! Text under construction, and values: charged as they grow.
+
+use super::held::{Held, release, take};
+use super::meter::{Flow, Meter, fault};
+use super::value::Text;
+
+/// Less is not asked for.
+const SMALLEST_BYTES: usize = 64;
+
+/// Text under construction.
+#[derive(Debug, Default)]
+pub(super) struct Buffer {
+    /// UTF-8, for whatever is appended is.
+    text: Vec<u8>,
+    held: Held,
+}
+
+impl Buffer {
+    /// Makes room for so many bytes more.
+    #[inline]
+    pub(super) fn reserve(&mut self, meter: &mut Meter<'_>, more: usize) -> Flow {
+        if more > self.text.capacity() - self.text.len() { self.grow(meter, more) } else { Ok(()) }
+    }
+
+    #[cold]
+    fn grow(&mut self, meter: &mut Meter<'_>, more: usize) -> Flow {
+        let wanted = self.text.len().saturating_add(more).max(self.text.capacity() / 2 * 3).max(SMALLEST_BYTES);
+        meter.room(wanted)?;
+        meter.touch(self.text.len())?;
+        self.text.reserve_exact(wanted - self.text.len());
+        self.held.set(self.text.capacity());
+        Ok(())
+    }
+
+    #[inline]
+    pub(super) fn push(&mut self, meter: &mut Meter<'_>, text: &str) -> Flow {
+        meter.touch(text.len())?;
+        self.reserve(meter, text.len())?;
+        self.text.extend_from_slice(text.as_bytes());
+        Ok(())
+    }
+
+    /// Appends `text` between double quotes.
+    #[inline]
+    pub(super) fn push_quoted(&mut self, meter: &mut Meter<'_>, text: &str) -> Flow {
+        meter.touch(text.len() + 2)?;
+        self.reserve(meter, text.len() + 2)?;
+        self.text.push(b'"');
+        self.text.extend_from_slice(text.as_bytes());
+        self.text.push(b'"');
+        Ok(())
+    }
+
+    #[inline]
+    pub(super) fn push_char(&mut self, meter: &mut Meter<'_>, c: char) -> Flow {
+        meter.touch(1)?;
+        self.reserve(meter, c.len_utf8())?;
+        self.text.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+        Ok(())
+    }
+
+    pub(super) fn push_int(&mut self, meter: &mut Meter<'_>, int: i64) -> Flow {
+        let mut digits = [0; 20];
+        let mut at = digits.len();
+        let mut rest = int.unsigned_abs();
+        loop {
+            at -= 1;
+            digits[at] = b'0' + u8::try_from(rest % 10).unwrap_or_default();
+            rest /= 10;
+            if rest == 0 {
+                break;
+            }
+        }
+        if int < 0 {
+            at -= 1;
+            digits[at] = b'-';
+        }
+        self.push_ascii(meter, &digits[at..])
+    }
+
+    /// Appends bytes that are ASCII.
+    #[inline]
+    pub(super) fn push_ascii(&mut self, meter: &mut Meter<'_>, bytes: &[u8]) -> Flow {
+        debug_assert!(bytes.is_ascii(), "text that is not UTF-8");
+        meter.touch(bytes.len())?;
+        self.reserve(meter, bytes.len())?;
+        self.text.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    #[inline]
+    pub(super) fn push_byte(&mut self, meter: &mut Meter<'_>, byte: u8) -> Flow {
+        debug_assert!(byte.is_ascii(), "text that is not UTF-8");
+        meter.touch(1)?;
+        self.reserve(meter, 1)?;
+        self.text.push(byte);
+        Ok(())
+    }
+
+    /// Appends `text`, with another text for each byte for which `other` has one; it has some for ASCII only.
+    pub(super) fn push_escaped(
+        &mut self,
+        meter: &mut Meter<'_>,
+        text: &str,
+        other: impl Fn(u8) -> Option<&'static str>,
+    ) -> Flow {
+        let mut done = 0;
+        for (at, byte) in text.bytes().enumerate() {
+            if let Some(escaped) = other(byte) {
+                self.push(meter, &text[done..at])?;
+                self.push(meter, escaped)?;
+                done = at + 1;
+            }
+        }
+        self.push(meter, &text[done..])
+    }
+
+    /// Appends its own first `bytes` bytes.
+    pub(super) fn push_again(&mut self, meter: &mut Meter<'_>, bytes: usize) -> Flow {
+        meter.touch(bytes)?;
+        self.reserve(meter, bytes)?;
+        self.text.extend_from_within(..bytes);
+        Ok(())
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.text.len()
+    }
+
+    /// Appends what another one holds.
+    pub(super) fn append(&mut self, meter: &mut Meter<'_>, other: &Self) -> Flow {
+        meter.touch(other.len())?;
+        self.reserve(meter, other.len())?;
+        self.text.extend_from_slice(&other.text);
+        Ok(())
+    }
+
+    pub(super) fn into_text(self, meter: &mut Meter<'_>) -> Flow<Text> {
+        match std::str::from_utf8(&self.text) {
+            Ok(text) => Text::of(meter, text),
+            Err(_) => fault("internal: a text that is not UTF-8"),
+        }
+    }
+
+    /// The text, for those who are not within the run.
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        self.text
+    }
+}
+
+/// What is not kept for the next list.
+const LARGE_BYTES: usize = 64 * 1024;
+
+/// Things of which the last ones become a list, as long as it needs to be: lists within lists share one pile.
+#[derive(Debug)]
+pub(super) struct Pile<T>(Vec<T>);
+
+impl<T> Pile<T> {
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    #[inline]
+    pub(super) fn push(&mut self, meter: &mut Meter<'_>, one: T) -> Flow {
+        meter.touch(size_of::<T>())?;
+        if self.0.len() == self.0.capacity() {
+            self.grow(meter)?;
+        }
+        self.0.push(one);
+        Ok(())
+    }
+
+    #[cold]
+    fn grow(&mut self, meter: &mut Meter<'_>) -> Flow {
+        let more = self.0.len() / 2 + 16;
+        meter.room((self.0.len() + more) * size_of::<T>())?;
+        release(self.0.capacity() * size_of::<T>());
+        self.0.reserve_exact(more);
+        take(self.0.capacity() * size_of::<T>());
+        Ok(())
+    }
+
+    /// The list of all from `start` on.
+    pub(super) fn take(&mut self, meter: &mut Meter<'_>, start: usize) -> Flow<Vec<T>> {
+        let bytes = (self.0.len() - start) * size_of::<T>();
+        if start == 0 && bytes > LARGE_BYTES {
+            meter.touch(bytes)?;
+            release(self.0.capacity() * size_of::<T>());
+            let mut all = std::mem::take(&mut self.0);
+            all.shrink_to_fit();
+            return Ok(all);
+        }
+        meter.alloc(bytes)?;
+        let list = if start == 0 { self.0.drain(..).collect() } else { self.0.split_off(start) };
+        if bytes > LARGE_BYTES {
+            release(self.0.capacity() * size_of::<T>());
+            self.0.shrink_to(2 * start);
+            take(self.0.capacity() * size_of::<T>());
+        }
+        Ok(list)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.0.iter()
+    }
+
+    /// Forgets all from `start` on.
+    pub(super) fn forget(&mut self, start: usize) {
+        self.0.truncate(start);
+    }
+}
+
+impl<T> Default for Pile<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T> Drop for Pile<T> {
+    fn drop(&mut self) {
+        release(self.0.capacity() * size_of::<T>());
+    }
+}

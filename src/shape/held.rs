@@ -1,0 +1,60 @@
+//! How many bytes a run's values hold.
+//!
+//! Whatever holds memory says so where it is made and where it is dropped, so that nobody can forget it. The count is the
+//! thread's: a run stays on one thread from its beginning to its end, and looks at the difference.
+
+use std::cell::Cell;
+
+thread_local! {
+    static HELD: Cell<u64> = const { Cell::new(0) };
+}
+
+/// The bytes held by what was made on this thread. Only differences mean anything: constants of programs come and go, too.
+pub(super) fn held() -> u64 {
+    HELD.get()
+}
+
+/// An allocation of `bytes`, with what an allocator adds to it.
+pub(super) fn take(bytes: usize) {
+    HELD.set(HELD.get().wrapping_add(weight(bytes)));
+}
+
+/// The end of an allocation of `bytes`.
+pub(super) fn release(bytes: usize) {
+    HELD.set(HELD.get().wrapping_sub(weight(bytes)));
+}
+
+/// What an allocation of `bytes` weighs: size classes lie up to a quarter apart.
+pub(super) fn weight(bytes: usize) -> u64 {
+    if bytes == 0 { 0 } else { (bytes + bytes / 8 + 8) as u64 }
+}
+
+/// Memory that is held while this lives: for what is no value.
+#[derive(Debug, Default)]
+pub(super) struct Held(usize);
+
+impl Held {
+    pub(super) fn of(bytes: usize) -> Self {
+        take(bytes);
+        Self(bytes)
+    }
+
+    /// Holds `bytes` instead.
+    pub(super) fn set(&mut self, bytes: usize) {
+        release(self.0);
+        take(bytes);
+        self.0 = bytes;
+    }
+}
+
+impl Clone for Held {
+    fn clone(&self) -> Self {
+        Self::of(self.0)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        release(self.0);
+    }
+}

@@ -1,0 +1,247 @@
+//! Objects: members in the order in which they came, and an index once there are too many to look through.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::LazyLock;
+
+use hashbrown::HashTable;
+
+use super::held::{Held, release, take};
+use super::meter::{Flow, Meter};
+use super::value::{COUNTS_BYTES, Text, Val};
+
+/// A key with its value.
+pub(super) type Member = (Text, Val);
+
+/// An object; its members stay in the order in which they came.
+#[derive(Debug)]
+pub(super) struct Obj {
+    members: Vec<Member>,
+    /// Places in `members`, once there are too many to look through.
+    index: Option<Box<Index>>,
+    size: u64,
+    depth: u32,
+}
+
+type Index = HashTable<u32>;
+
+/// What an object's member costs in memory.
+pub(super) const MEMBER_BYTES: usize = size_of::<Member>();
+/// What an object costs before its first member.
+pub(super) const HEAD_BYTES: usize = COUNTS_BYTES + size_of::<Obj>();
+/// What a member costs in the index at most: a place and a byte, in a table that may just have doubled.
+const PLACE_BYTES: usize = 12;
+
+const INDEXED_FROM: usize = FEW_MEMBERS + 1;
+/// So many are looked through rather than indexed.
+pub(super) const FEW_MEMBERS: usize = 15;
+
+/// Keyed, so that nobody can choose keys that collide.
+static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+
+impl Obj {
+    /// An object with room for so many members, which have been charged for.
+    pub(super) fn with_room(members: usize) -> Self {
+        take(HEAD_BYTES);
+        let members = Vec::with_capacity(members);
+        take(members.capacity() * MEMBER_BYTES);
+        Self { members, index: None, size: 0, depth: 0 }
+    }
+
+    /// The object of members that have been charged for; of two with one key the last one counts, at the first one's place.
+    /// Unless it may, none repeats a key.
+    pub(super) fn of(meter: &mut Meter<'_>, members: Vec<Member>, may_repeat: bool) -> Flow<Self> {
+        let mut size = 0;
+        let mut depth = 0;
+        for (key, val) in &members {
+            size += val.size() + key.len() as u64 + 4;
+            depth = depth.max(val.depth());
+        }
+        take(HEAD_BYTES);
+        take(members.capacity() * MEMBER_BYTES);
+        let mut obj = Self { members, index: None, size, depth };
+        if obj.members.len() < INDEXED_FROM && !may_repeat || obj.reindex(meter)? {
+            return Ok(obj);
+        }
+        let mut unique = Self::with_room(obj.members.len());
+        let members = std::mem::take(&mut obj.members);
+        let _held = Held::of(members.capacity() * MEMBER_BYTES);
+        release(members.capacity() * MEMBER_BYTES);
+        for (key, val) in members {
+            unique.insert(meter, key, val)?;
+        }
+        Ok(unique)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    pub(super) fn size(&self) -> u64 {
+        self.size
+    }
+
+    pub(super) fn depth(&self) -> u32 {
+        self.depth
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Member> {
+        self.members.iter()
+    }
+
+    pub(super) fn get(&self, meter: &mut Meter<'_>, key: &str) -> Flow<Option<&Val>> {
+        Ok(self.place(meter, key)?.map(|at| &self.members[at].1))
+    }
+
+    /// Where a key stands. Hashing it, or comparing it with fifteen others, costs about the double of copying it.
+    fn place(&self, meter: &mut Meter<'_>, key: &str) -> Flow<Option<usize>> {
+        meter.touch(2 * key.len() + 8)?;
+        Ok(match &self.index {
+            Some(index) => {
+                let found = index.find(HASHER.hash_one(key), |at| *self.members[*at as usize].0 == *key);
+                found.map(|at| *at as usize)
+            }
+            None => self.members.iter().position(|(known, _)| is_same(known, key)),
+        })
+    }
+
+    /// Adds or replaces a member, and hands back the old value.
+    pub(super) fn insert(&mut self, meter: &mut Meter<'_>, key: Text, val: Val) -> Flow<Option<Val>> {
+        if self.place(meter, &key)?.is_some() {
+            return self.replace(meter, &key, val);
+        }
+        meter.touch(MEMBER_BYTES)?;
+        self.make_room(meter)?;
+        self.depth = self.depth.max(val.depth());
+        self.size += val.size() + key.len() as u64 + 4;
+        if let Some(index) = &mut self.index {
+            meter.touch(2 * key.len())?;
+            let members = &self.members;
+            let before = index.allocation_size();
+            let hash = HASHER.hash_one(&*key);
+            index.insert_unique(hash, place_of(members.len()), |at| HASHER.hash_one(&*members[*at as usize].0));
+            release(before);
+            take(index.allocation_size());
+        }
+        self.members.push((key, val));
+        if self.index.is_none() && self.members.len() >= INDEXED_FROM {
+            self.reindex(meter)?;
+        }
+        Ok(None)
+    }
+
+    /// Adds one of a few members, whose key is known to be new.
+    pub(super) fn add(&mut self, meter: &mut Meter<'_>, key: Text, val: Val) -> Flow {
+        meter.touch(MEMBER_BYTES)?;
+        self.make_room(meter)?;
+        self.depth = self.depth.max(val.depth());
+        self.size += val.size() + key.len() as u64 + 4;
+        self.members.push((key, val));
+        Ok(())
+    }
+
+    /// Replaces a member that exists, and hands back its old value.
+    pub(super) fn replace(&mut self, meter: &mut Meter<'_>, key: &str, val: Val) -> Flow<Option<Val>> {
+        let Some(at) = self.place(meter, key)? else { return Ok(None) };
+        self.depth = self.depth.max(val.depth());
+        let new = val.size();
+        let old = std::mem::replace(&mut self.members[at].1, val);
+        self.size = self.size + new - old.size();
+        Ok(Some(old))
+    }
+
+    /// Room for one more.
+    fn make_room(&mut self, meter: &mut Meter<'_>) -> Flow {
+        let len = self.members.len();
+        if len < self.members.capacity() {
+            return Ok(());
+        }
+        let more = len / 2 + 1;
+        meter.room((len + more).saturating_mul(MEMBER_BYTES + PLACE_BYTES))?;
+        // The index hashes its keys again when it grows, which is charged to those who fill it.
+        meter.touch((len + more) * PLACE_BYTES)?;
+        release(self.members.capacity() * MEMBER_BYTES);
+        self.members.reserve_exact(more);
+        take(self.members.capacity() * MEMBER_BYTES);
+        Ok(())
+    }
+
+    /// Keeps the members for which `keep` holds.
+    pub(super) fn retain(&mut self, meter: &mut Meter<'_>, mut keep: impl FnMut(&str) -> bool) -> Flow {
+        let mut gone = 0;
+        self.members.retain(|(key, val)| {
+            let stays = keep(key);
+            gone += if stays { 0 } else { val.size() + key.len() as u64 + 4 };
+            stays
+        });
+        self.size -= gone;
+        self.reindex(meter)?;
+        Ok(())
+    }
+
+    /// Makes the index anew; says whether each key comes once.
+    fn reindex(&mut self, meter: &mut Meter<'_>) -> Flow<bool> {
+        release(self.index.take().map_or(0, |index| index.allocation_size()));
+        if self.members.len() < INDEXED_FROM {
+            return Ok(!repeats(meter, &self.members)?);
+        }
+        meter.alloc(self.members.capacity() * PLACE_BYTES)?;
+        let mut index = Index::with_capacity(self.members.capacity());
+        for (at, (key, _)) in self.members.iter().enumerate() {
+            meter.touch(3 * key.len() + 32)?;
+            let hash = HASHER.hash_one(&**key);
+            if index.find(hash, |at| *self.members[*at as usize].0 == **key).is_some() {
+                return Ok(false);
+            }
+            index.insert_unique(hash, place_of(at), |_| 0);
+        }
+        take(index.allocation_size());
+        self.index = Some(Box::new(index));
+        Ok(true)
+    }
+}
+
+/// Equality, where most keys differ at once.
+#[inline]
+fn is_same(x: &str, y: &str) -> bool {
+    x.len() == y.len() && x.as_bytes().first() == y.as_bytes().first() && x == y
+}
+
+/// Memory ends long before places do.
+fn place_of(at: usize) -> u32 {
+    u32::try_from(at).unwrap_or(u32::MAX)
+}
+
+/// Whether a key comes twice among a few members.
+fn repeats(meter: &mut Meter<'_>, members: &[Member]) -> Flow<bool> {
+    for (at, (key, _)) in members.iter().enumerate() {
+        meter.touch(2 * key.len())?;
+        if members[..at].iter().any(|(known, _)| is_same(known, key)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+impl Default for Obj {
+    fn default() -> Self {
+        Self::with_room(0)
+    }
+}
+
+impl Clone for Obj {
+    fn clone(&self) -> Self {
+        let members = self.members.clone();
+        take(HEAD_BYTES);
+        take(members.capacity() * MEMBER_BYTES);
+        take(self.index.as_ref().map_or(0, |index| index.allocation_size()));
+        Self { members, index: self.index.clone(), size: self.size, depth: self.depth }
+    }
+}
+
+impl Drop for Obj {
+    fn drop(&mut self) {
+        release(HEAD_BYTES);
+        release(self.members.capacity() * MEMBER_BYTES);
+        release(self.index.as_ref().map_or(0, |index| index.allocation_size()));
+    }
+}
