@@ -56,7 +56,7 @@ pub fn parse(text: &str) -> Result<EnvFilter, LogFilterError> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot set itself up should stop there")]
 mod tests {
     use std::fmt::Write as _;
 

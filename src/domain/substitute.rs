@@ -63,15 +63,14 @@ fn replace(context: &mut Context<'_>, at: At<'_>) -> Option<(String, Vec<Piece>)
         };
         from = reference.range.end;
         // Past the bound nothing is looked up any more, however often it is named.
-        let value =
-            if context.substituted.bytes > MAX_PUT_IN { Some(None) } else { value(context, at, &reference).map(Some) };
+        let is_full = context.substituted.bytes > MAX_PUT_IN;
+        let value = if is_full { None } else { value(context, at, &reference) };
+        let length = value.as_ref().map_or(0, String::len);
+        context.substituted.bytes += length;
         match value {
-            Some(Some(value)) if grown.text.len() + value.len() <= MAX_VALUE => {
-                context.substituted.bytes += value.len();
-                grown.put(&value, reference.range, false);
-            }
-            Some(too_large) => {
-                context.substituted.bytes += too_large.map_or(0, |value| value.len());
+            Some(value) if grown.text.len() + length <= MAX_VALUE => grown.put(&value, reference.range, false),
+            None if !is_full => grown.put("", reference.range, false),
+            _ => {
                 let expected = format!(
                     "at most {} MiB with all that is put in, and {} MiB in a file",
                     MAX_VALUE >> 20,
@@ -80,7 +79,6 @@ fn replace(context: &mut Context<'_>, at: At<'_>) -> Option<(String, Vec<Piece>)
                 let hint = "check that the variable, or its file, is the right one";
                 context.problem_in(at, reference.range, "the substituted text is too large", expected, hint);
             }
-            None => grown.put("", reference.range, false),
         }
     }
     grown.keep(from..raw.len());

@@ -207,13 +207,11 @@ impl Additions {
             return self.members(pod, &parent, vec![(key.clone(), Value::Object(object))]);
         }
         let same = self.members.get(into).and_then(|nth| self.list.get_mut(*nth));
-        match same.map(|addition| &mut addition.entries) {
-            Some(Entries::Members(there)) => there.extend(members),
-            _ => {
-                self.members.insert(into.clone(), self.list.len());
-                self.push(pod, into, Entries::Members(members));
-            }
+        if let Some(Addition { entries: Entries::Members(there), .. }) = same {
+            return there.extend(members);
         }
+        self.members.insert(into.clone(), self.list.len());
+        self.push(pod, into, Entries::Members(members));
     }
 
     /// Adds items in front of the list at `into`, and makes it where `pod` has none.

@@ -40,7 +40,7 @@ impl Defaults {
             match words::domains(&domains.join(",")) {
                 Ok(domains) => defaults.domains = domains,
                 Err(expected) => {
-                    wrong.push(format!("{} cannot be domains: expected {expected}", quote(&domains.join(","))))
+                    wrong.push(format!("{} cannot be domains: expected {expected}", quote(&domains.join(","))));
                 }
             }
         }
@@ -50,7 +50,7 @@ impl Defaults {
             match row.map(|row| (row, row.check(value))) {
                 Some((row, Ok(()))) => drop(defaults.set.insert(row.name, value.clone())),
                 Some((_, Err(expected))) => {
-                    wrong.push(format!("`{name}` cannot be {}: expected {expected}", quote(value)))
+                    wrong.push(format!("`{name}` cannot be {}: expected {expected}", quote(value)));
                 }
                 None => {
                     let near = annotations::nearest_to(name).filter(|near| *near != name);

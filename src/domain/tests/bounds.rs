@@ -21,7 +21,7 @@ fn with_missing(missing: &str) -> String {
     )
 }
 
-fn check(text: &String) {
+fn check(text: &str) {
     let _ = parse(Path::new("f.yaml"), text, world());
 }
 

@@ -8,7 +8,7 @@ use crate::domain::tests::scale::assert_linear;
 use crate::inject::{Defaults, Outcome, Why, inject, uninject};
 
 /// A pod of these annotations and containers.
-fn pod(annotations: Value, containers: Vec<Value>) -> Value {
+fn pod(annotations: &Value, containers: &[Value]) -> Value {
     json!({"metadata": {"annotations": annotations}, "spec": {"containers": containers}})
 }
 
@@ -41,9 +41,9 @@ fn a_socket_for_any_number_of_containers_costs_what_they_are_many() {
         ("without any", json!({"volumeMounts": []})),
         ("null", json!({"volumeMounts": null})),
     ] {
-        let of = |count| pod(asked(&[("unix-socket", "true")]), containers(count, &rest));
+        let of = |count| pod(&asked(&[("unix-socket", "true")]), &containers(count, &rest));
         assert_linear(name, 500, of, decide);
-        assert_linear(name, 500, of, |pod| {
+        assert_linear(name, 500, of, |pod: &Value| {
             let Ok(Outcome::Inject(injection)) = inject(pod, &Defaults::default()) else { panic!("refused") };
             let patch = serde_json::to_vec(&injection.additions.patch()).unwrap();
             assert!(patch.len() < 3000 + 250 * pod["spec"]["containers"].as_array().unwrap().len(), "{}", patch.len());
@@ -54,7 +54,7 @@ fn a_socket_for_any_number_of_containers_costs_what_they_are_many() {
             assert!(injection.additions.apply(&mut pod));
             pod
         };
-        assert_linear(name, 500, injected, |pod| {
+        assert_linear(name, 500, injected, |pod: &Value| {
             let mut back = pod.clone();
             assert!(uninject(pod).unwrap().apply(&mut back));
         });
@@ -63,7 +63,7 @@ fn a_socket_for_any_number_of_containers_costs_what_they_are_many() {
 
 #[test]
 fn what_is_noted_for_a_pod_with_many_empty_lists_is_read_again() {
-    let mut pod = pod(asked(&[("unix-socket", "true")]), containers(200, &json!({"volumeMounts": []})));
+    let mut pod = pod(&asked(&[("unix-socket", "true")]), &containers(200, &json!({"volumeMounts": []})));
     let before = pod.clone();
     let Ok(Outcome::Inject(injection)) = inject(&pod, &Defaults::default()) else { panic!("refused") };
     assert!(injection.additions.apply(&mut pod));
@@ -79,7 +79,7 @@ fn volumes_of_our_names_leave_a_pod_in_time_linear_in_them() {
         let volumes = vec![json!({"name": "bfb-socket"}); count];
         json!({"metadata": {"annotations": {"bfb.dev/status": "injected"}}, "spec": {"volumes": volumes}})
     };
-    assert_linear("volumes", 5_000, of, |pod| {
+    assert_linear("volumes", 5_000, of, |pod: &Value| {
         let mut back = pod.clone();
         assert!(uninject(pod).unwrap().apply(&mut back));
     });
@@ -92,7 +92,7 @@ fn reasons_against_a_pod_are_counted_once_there_are_many() {
         for nth in 0..count {
             annotations[format!("bfb.dev/inject-the-sidecar-please-{nth}")] = json!("x");
         }
-        pod(annotations, containers(1, &json!({})))
+        pod(&annotations, &containers(1, &json!({})))
     };
     let clashing = |count: usize| {
         let listen = (1..300).fold("127.0.0.1:7070".to_owned(), |mut all, port| {
@@ -100,14 +100,14 @@ fn reasons_against_a_pod_are_counted_once_there_are_many() {
             all
         });
         let ports = vec![json!({"containerPort": 299}); count];
-        pod(asked(&[("listen", &listen)]), containers(1, &json!({"ports": ports})))
+        pod(&asked(&[("listen", &listen)]), &containers(1, &json!({"ports": ports})))
     };
     let mounts = |count: usize| {
         let mounts = vec![json!({"mountPath": "/run/bfb"}); count];
-        pod(asked(&[("unix-socket", "true")]), containers(1, &json!({"volumeMounts": mounts})))
+        pod(&asked(&[("unix-socket", "true")]), &containers(1, &json!({"volumeMounts": mounts})))
     };
-    let named_alike = |count: usize| pod(asked(&[]), vec![json!({"name": "bfb"}); count]);
-    let malformed = |count: usize| pod(asked(&[]), containers(count, &json!({"volumeMounts": 1})));
+    let named_alike = |count: usize| pod(&asked(&[]), &vec![json!({"name": "bfb"}); count]);
+    let malformed = |count: usize| pod(&asked(&[]), &containers(count, &json!({"volumeMounts": 1})));
     for (name, of) in [
         ("unknown annotations", &unknown as &dyn Fn(usize) -> Value),
         ("ports", &clashing),
@@ -129,9 +129,9 @@ fn a_reason_holds_no_more_of_a_pod_than_a_line() {
     let long_name = json!({"name": long, "ports": ports, "volumeMounts": [{"mountPath": format!("/run/bfb/{long}")}]});
     let mut unknown = asked(&[]);
     unknown[format!("bfb.dev/{long}")] = json!(long);
-    let long_value = |name: &str| pod(asked(&[(name, &long)]), containers(1, &json!({})));
+    let long_value = |name: &str| pod(&asked(&[(name, &long)]), &containers(1, &json!({})));
     let mut pods =
-        vec![pod(asked(&[("unix-socket", "true")]), vec![long_name]), pod(unknown, containers(1, &json!({})))];
+        vec![pod(&asked(&[("unix-socket", "true")]), &[long_name]), pod(&unknown, &containers(1, &json!({})))];
     pods.extend(
         ["log", "listen", "env-from", "memory", "drain", "redis", "cpu-limit", "undo", "status"].map(long_value),
     );
@@ -155,7 +155,7 @@ fn every_value_is_checked_in_time_linear_in_it() {
         ("identity-names", &|count| "spiffe://a,".repeat(count)),
     ];
     for (name, text) in texts {
-        let of = |count: usize| pod(asked(&[(name, &text(count))]), containers(1, &json!({})));
+        let of = |count: usize| pod(&asked(&[(name, &text(count))]), &containers(1, &json!({})));
         assert_linear(name, 20_000, of, decide);
     }
 }

@@ -14,11 +14,11 @@ fn injected(text: &str) -> Result<Rewritten, Vec<crate::domain::Problem>> {
 }
 
 #[track_caller]
-fn succeeds(text: &String) {
+fn succeeds(text: &str) {
     injected(text).unwrap_or_else(|problems| panic!("{problems:?}"));
 }
 
-fn is_refused(text: &String) {
+fn is_refused(text: &str) {
     let problems = injected(text).unwrap_err();
     assert!(problems.len() <= 101, "{}", problems.len());
 }
@@ -35,7 +35,7 @@ fn containers(count: usize) -> Value {
 #[test]
 fn containers_and_pods_of_any_number_cost_what_they_are_many() {
     let block = |count: usize| {
-        let containers: String = (0..count).map(|nth| format!("  - name: c{nth}\n    image: x\n")).collect();
+        let containers = "  - name: c\n    image: x\n".repeat(count);
         format!("kind: Pod\napiVersion: v1\nspec:\n  containers:\n{containers}")
     };
     assert_linear("blocks", 100, block, succeeds);
@@ -61,7 +61,7 @@ fn containers_and_pods_of_any_number_cost_what_they_are_many() {
         "uninjected",
         100,
         |count| injected(&pod(&containers(count)).to_string()).unwrap().text,
-        |text| {
+        |text: &str| {
             rewrite(Path::new("manifest.yaml"), text, Work::Uninject).unwrap();
         },
     );
@@ -90,7 +90,7 @@ fn problems_are_counted_once_there_are_many() {
         "unknown kinds",
         200,
         |count| format!("---\n{unknown}\n").repeat(count),
-        |text| {
+        |text: &str| {
             assert!(injected(text).unwrap().passed.len() <= 101);
         },
     );
@@ -113,17 +113,16 @@ fn a_long_text_is_not_multiplied_by_its_aliases() {
 }
 
 #[test]
-fn values_documents_and_tags_are_bounded() {
+fn documents_and_tags_are_bounded() {
     let said = |text: &str| injected(text).unwrap_err()[0].message.clone();
     assert_eq!(said(&"---\n".repeat(100_001)), "this is one document too many");
-    assert_eq!(said(&format!("[{}]", "a,".repeat(1_000_001))), "this is one value too many");
     assert_eq!(said(&format!("%TAG !a! {}\n--- !a!x 1\n", "x".repeat(1000))), "the prefix of a tag is too long");
     let tags = |count: usize| format!("a: [{}]\n", format!("!{} 1, ", "x".repeat(200)).repeat(count));
-    assert_linear("tags", 500, tags, |text| drop(injected(text)));
+    assert_linear("tags", 500, tags, |text: &str| drop(injected(text)));
     assert_linear(
         "anchors",
         1_000,
         |count| format!("a: [{}]\n", "&a 1, *a, ".repeat(count)),
-        |text| drop(injected(text)),
+        |text: &str| drop(injected(text)),
     );
 }

@@ -142,7 +142,7 @@ impl Admissions {
         let read = workload.queue(lane).run(until, move |clock| {
             let review = Review::read(&bytes).map_err(|error| malformed(error.to_string()))?;
             drop((bytes, of_body));
-            decide_alone(Reading { review, memory, large }, &defaults, clock)
+            decide_alone(Reading { review, memory, large, until }, &defaults, clock)
         });
         let (reading, namespace) = match read.await?? {
             Step::Answered(admission, answer) => return Ok((admission, answer)),
@@ -185,13 +185,11 @@ impl Admissions {
         let share = self.0.workload.bodies(lane);
         let memory = share.reserve(first, until).await?;
         let read = read(request.into_body(), memory, share, until);
-        match tokio::time::timeout(BODY_TIME, read).await {
-            Ok(body) => body.map(|(bytes, memory)| Body { bytes, memory, lane }),
-            Err(_) => {
-                let said = format!("the body did not arrive; expected it within {BODY_TIME:?}");
-                Err(Unanswered::Malformed(StatusCode::REQUEST_TIMEOUT, said))
-            }
-        }
+        let Ok(body) = tokio::time::timeout(BODY_TIME, read).await else {
+            let said = format!("the body did not arrive; expected it within {BODY_TIME:?}");
+            return Err(Unanswered::Malformed(StatusCode::REQUEST_TIMEOUT, said));
+        };
+        body.map(|(bytes, memory)| Body { bytes, memory, lane })
     }
 }
 
@@ -208,6 +206,8 @@ struct Reading {
     memory: Reservation,
     /// Where long answers are held.
     large: MemoryShare,
+    /// When its API server stops to listen.
+    until: Instant,
 }
 
 /// How far a review has come.
@@ -226,16 +226,12 @@ fn decide_alone(mut reading: Reading, defaults: &Defaults, clock: &RunClock) -> 
     if !reading.memory.try_grow(mounts_bytes(containers(pod))) {
         return Err(Unanswered::Overloaded(FULL));
     }
-    if clock.says_stop() {
-        return Err(late());
+    reading.go_on(clock)?;
+    if let Some(verdict) = without_namespace(pod, defaults) {
+        return reading.answer(&verdict, clock).map(|(admission, answer)| Step::Answered(admission, answer));
     }
-    match without_namespace(pod, defaults) {
-        Some(verdict) => reading.answer(&verdict, clock).map(|(admission, answer)| Step::Answered(admission, answer)),
-        None => {
-            let namespace = namespace.clone();
-            Ok(Step::NeedsLabel(Box::new(reading), namespace))
-        }
-    }
+    let namespace = namespace.clone();
+    Ok(Step::NeedsLabel(Box::new(reading), namespace))
 }
 
 fn containers(pod: &serde_json::Value) -> usize {
@@ -243,11 +239,15 @@ fn containers(pod: &serde_json::Value) -> usize {
 }
 
 impl Reading {
+    /// Each step takes time in proportion to the review, and so does what is left of it: between two of them is soon enough to
+    /// see that nobody listens any more.
+    fn go_on(&self, clock: &RunClock) -> Result<(), Unanswered> {
+        if clock.is_unwanted() || Instant::now() >= self.until { Err(late()) } else { Ok(()) }
+    }
+
     /// The answer. One that is long holds memory for as long as its reader takes.
     fn answer(&self, verdict: &Verdict, clock: &RunClock) -> Result<(Admission, Bytes), Unanswered> {
-        if clock.says_stop() {
-            return Err(late());
-        }
+        self.go_on(clock)?;
         let admission = Admission::from(verdict);
         // What is in a verdict is in the answer; a log may not hold all of it.
         tracing::debug!(uid = self.review.uid, ?admission, "admission");
@@ -352,7 +352,7 @@ async fn read(
     let mut body = Limited::new(body, BODY_MAX_BYTES);
     let mut bytes = BytesMut::with_capacity(usize::try_from(memory.bytes()).unwrap_or(0));
     while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(broken_off)?.into_data() else { continue };
+        let Ok(data) = frame.map_err(|error| broken_off(error.as_ref()))?.into_data() else { continue };
         // The buffer doubles as it grows.
         let needed = 2 * (bytes.len() + data.len()) as u64;
         if bytes.capacity() < bytes.len() + data.len() && needed > memory.bytes() {
@@ -363,7 +363,7 @@ async fn read(
     Ok((bytes.freeze(), memory))
 }
 
-fn broken_off(error: Box<dyn std::error::Error + Send + Sync>) -> Unanswered {
+fn broken_off(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Unanswered {
     if error.is::<LengthLimitError>() {
         return too_large();
     }

@@ -4,9 +4,10 @@
 //! meanwhile fails ([`ClusterError::is_conflict`]), and nothing that we do not know is lost.
 
 use std::path::Path;
+use std::pin::pin;
 use std::time::Duration;
 
-use futures_util::TryStream;
+use futures_util::{AsyncReadExt as _, TryStream};
 use http::{Method, Request};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::WatchEvent;
@@ -17,6 +18,9 @@ use serde_json::Value;
 
 /// How long one request may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The longest answer that is read, in bytes. A list that is longer is asked for in shorter pages: one object has at most 1.5
+/// MiB (etcd's limit for a request).
+const ANSWER_MAX_BYTES: u64 = 8 << 20;
 /// How long a connection may take to be made.
 const CONNECTING: Duration = Duration::from_secs(5);
 /// The oldest minor version of Kubernetes 1 that knows native sidecars without being told to.
@@ -87,6 +91,12 @@ pub enum ClusterError {
         /// Why not.
         why: String,
     },
+    /// It answered more than is read.
+    #[error("the API server answered `{request}` with more than {} MiB", ANSWER_MAX_BYTES >> 20)]
+    TooLong {
+        /// What was asked.
+        request: String,
+    },
 }
 
 impl ClusterError {
@@ -102,6 +112,11 @@ impl ClusterError {
     /// Whether the object has changed since it was read, or is there already.
     pub fn is_conflict(&self) -> bool {
         self.code() == 409
+    }
+
+    /// Whether less has to be asked for at once.
+    pub fn is_too_long(&self) -> bool {
+        matches!(self, Self::TooLong { .. })
     }
 
     /// Whether what a watch or a list went on from is forgotten.
@@ -175,6 +190,13 @@ impl Cluster {
         self.send(Method::GET, path, None).await
     }
 
+    /// Reads an object or a list as text, for those who need only some of it.
+    pub(super) async fn get_text(&self, path: &str) -> Result<String, ClusterError> {
+        let named = format!("GET {path}");
+        let request = request(Method::GET, path, "application/json", Vec::new());
+        self.text(&named, request.map_err(|error| no_answer(&named, &error))?).await
+    }
+
     /// Reads an object; `None` where there is none.
     pub(super) async fn find(&self, path: &str) -> Result<Option<Value>, ClusterError> {
         match self.get(path).await {
@@ -225,10 +247,21 @@ impl Cluster {
         serde_json::from_str(&self.text(&named, request).await?).map_err(|error| no_answer(&named, &error))
     }
 
-    /// As text: kube's own decoding would log an answer that it cannot read, and with it a Secret.
+    /// As text: kube's own decoding would log an answer that it cannot read, and with it a Secret; and it reads answers of any
+    /// length.
     async fn text(&self, named: &str, request: Request<Vec<u8>>) -> Result<String, ClusterError> {
-        match tokio::time::timeout(PATIENCE, self.client.request_text(request)).await {
-            Ok(answered) => answered.map_err(|error| ClusterError::of(named, &error)),
+        let answer = async {
+            let stream = self.client.request_stream(request).await.map_err(|error| ClusterError::of(named, &error))?;
+            let mut bytes = Vec::new();
+            let read = pin!(stream.take(ANSWER_MAX_BYTES + 1)).read_to_end(&mut bytes).await;
+            read.map_err(|error| no_answer(named, &error))?;
+            if bytes.len() as u64 > ANSWER_MAX_BYTES {
+                return Err(ClusterError::TooLong { request: named.to_owned() });
+            }
+            String::from_utf8(bytes).map_err(|error| no_answer(named, &error.utf8_error()))
+        };
+        match tokio::time::timeout(PATIENCE, answer).await {
+            Ok(answered) => answered,
             Err(_) => {
                 Err(ClusterError::NoAnswer { request: named.to_owned(), why: format!("not within {PATIENCE:?}") })
             }

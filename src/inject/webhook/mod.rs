@@ -22,6 +22,8 @@
 //! - A review of anything but the creation of a pod is answered with `allowed`. So is one of a pod that has its sidecar.
 //! - What cannot be read is a 400 that says what was expected. What cannot be decided, because the API server does not tell
 //!   the label of a namespace, is a 503: then the `failurePolicy` decides.
+//! - Reviews are decided off the event loop, in time and memory in proportion to their size; what all of them hold is bounded, and
+//!   small ones do not wait for large ones. What there is no room or time for is a 429.
 //! - A certificate of its own is served only while all webhooks of the configuration trust it, if they did before; how is
 //!   written in `rotation.rs`. What somebody does to the bundles is undone within seconds.
 //!

@@ -180,11 +180,17 @@ impl Namespaces {
     }
 
     async fn list(&self) -> Result<String, ClusterError> {
-        let (mut labels, mut next) = (BTreeMap::new(), String::new());
+        let (mut labels, mut next, mut page) = (BTreeMap::new(), String::new(), PAGE);
         for _ in 0..PAGES_MAX {
             let since = Instant::now();
-            let path = format!("/api/v1/namespaces?limit={PAGE}{next}");
-            let List { metadata, items } = self.0.cluster.list(&path).await?;
+            let path = format!("/api/v1/namespaces?limit={page}{next}");
+            let List { metadata, items } = match self.0.cluster.list(&path).await {
+                Err(error) if error.is_too_long() && page > 1 => {
+                    page /= 2;
+                    continue;
+                }
+                listed => listed?,
+            };
             labels.extend(
                 items.into_iter().map(|it| (it.metadata.name, Namespace { labels: it.metadata.labels, since })),
             );

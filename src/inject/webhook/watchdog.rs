@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -15,9 +17,12 @@ use super::keeper::Found;
 use super::metrics::Metrics;
 use super::namespaces::Namespaces;
 use super::verdict::{Verdict, within};
+use super::workload::parsed_bytes;
 
 /// Pods in one page of the list.
 const PAGE: usize = 250;
+/// What a pod may take once it is read, in bytes.
+const POD_MAX_BYTES: u64 = 48 << 20;
 /// The most pages of one look.
 const PAGES_MAX: usize = 1000;
 /// The most pods that are told of by name in one look; the metric counts all.
@@ -51,6 +56,21 @@ struct Look {
     /// Those that lack their sidecar, by their uid.
     lacking: HashSet<String>,
     told: usize,
+}
+
+/// A list of pods, each still a text: one at a time is read.
+#[derive(Deserialize)]
+struct Page<'a> {
+    #[serde(default)]
+    metadata: PageMetadata,
+    #[serde(borrow, default)]
+    items: Vec<&'a RawValue>,
+}
+
+#[derive(Default, Deserialize)]
+struct PageMetadata {
+    #[serde(rename = "continue")]
+    next: Option<String>,
 }
 
 impl Watchdog {
@@ -91,16 +111,27 @@ impl Watchdog {
         configuration: &Configuration,
         remembered: &mut HashSet<String>,
     ) -> Result<BTreeMap<String, usize>, ClusterError> {
-        let (mut look, mut next) = (Look::default(), String::new());
+        let (mut look, mut next, mut pods) = (Look::default(), String::new(), PAGE);
         for _ in 0..PAGES_MAX {
-            let page = self.cluster.get(&format!("/api/v1/pods?limit={PAGE}{next}")).await?;
-            for pod in page.get("items").and_then(Value::as_array).into_iter().flatten() {
-                if let Some(domains) = self.lacks(configuration, pod) {
-                    self.tell(pod, &domains, &mut look, remembered).await;
+            let text = match self.cluster.get_text(&format!("/api/v1/pods?limit={pods}{next}")).await {
+                Err(error) if error.is_too_long() && pods > 1 => {
+                    pods /= 2;
+                    continue;
                 }
+                answered => answered?,
+            };
+            let Ok(page) = serde_json::from_str::<Page<'_>>(&text) else { return Err(no_list()) };
+            for pod in &page.items {
+                if let Some(pod) = read_pod(pod)
+                    && let Some(domains) = self.lacks(configuration, &pod)
+                {
+                    self.tell(&pod, &domains, &mut look, remembered).await;
+                }
+                // A pod may be long; others wait for this thread.
+                tokio::task::yield_now().await;
             }
-            match page.pointer("/metadata/continue").and_then(Value::as_str).filter(|token| !token.is_empty()) {
-                Some(token) => next = format!("&continue={}", encoded(token)),
+            match page.metadata.next.filter(|token| !token.is_empty()) {
+                Some(token) => next = format!("&continue={}", encoded(&token)),
                 None => break,
             }
         }
@@ -150,6 +181,20 @@ impl Watchdog {
             _ => drop(remembered.insert(uid.to_owned())),
         }
     }
+}
+
+fn no_list() -> ClusterError {
+    ClusterError::NoAnswer { request: "GET /api/v1/pods".to_owned(), why: "this is no list of pods".to_owned() }
+}
+
+/// A pod of a list; `None`, with a word in the log, for one that would take too much memory once it is read.
+fn read_pod(text: &RawValue) -> Option<Value> {
+    let bytes = parsed_bytes(text.get().as_bytes());
+    if bytes > POD_MAX_BYTES {
+        tracing::warn!(bytes, "a pod is too large to be looked at for its sidecar");
+        return None;
+    }
+    serde_json::from_str(text.get()).ok()
 }
 
 fn text<'v>(value: &'v Value, pointer: &str) -> &'v str {

@@ -96,8 +96,8 @@ impl Lane {
 /// When a review that came now has to be answered: before the API server stops to listen, which it says in the query
 /// (`timeout=5s`).
 pub(super) fn deadline(uri: &Uri, now: Instant) -> Instant {
-    let parameters = uri.query().unwrap_or_default().split('&');
-    let timeout = parameters.filter_map(|parameter| parameter.strip_prefix("timeout=")).next();
+    let mut parameters = uri.query().unwrap_or_default().split('&');
+    let timeout = parameters.find_map(|parameter| parameter.strip_prefix("timeout="));
     let time = timeout.and_then(|text| humantime::parse_duration(text).ok()).unwrap_or(USUAL_TIME);
     now + time.min(LONGEST_TIME).saturating_sub(ANSWERING_TIME)
 }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use futures_util::future::join_all;
 use http::header::{CONTENT_TYPE, HOST};
@@ -63,7 +62,7 @@ async fn ten_pods_of_megabytes_at_once_hold_up_no_other_and_fit_into_the_manifes
         .collect();
     let honest = honest();
     let mut peak = 0;
-    for _ in 0..30 {
+    for _ in 0..12 {
         let admitted = webhook.admit(&server, &honest).await.unwrap();
         assert!(patch(&admitted).to_string().contains("bfb-domain-customer"));
         peak = peak.max(webhook.resident_kib());
@@ -169,5 +168,5 @@ async fn bodies_that_only_say_that_they_are_long_hold_no_memory() {
         assert_eq!(got.status, 200, "{}", got.text());
     }
     assert_eq!(webhook.metric("bfb_webhook_overloaded_total", &[]).await, Some(0.0));
-    tokio::time::timeout(Duration::from_secs(60), async { drop(open) }).await.unwrap();
+    drop(open);
 }

@@ -97,3 +97,16 @@ async fn where_no_pod_can_pass_none_is_looked_for() {
     assert_eq!(server.asked("GET /api/v1/pods"), 0);
     assert_eq!(webhook.metric("bfb_webhook_pods_without_sidecar", &[]).await, None);
 }
+
+#[tokio::test]
+async fn pods_of_megabytes_are_looked_at_few_at_a_time() {
+    let server = Apiserver::start().await;
+    server.put(CONFIGURATION, configuration("Ignore"));
+    let note = "x".repeat(1 << 20);
+    for nth in 0..12 {
+        pod(&server, "shop", &format!("large-{nth}"), &json!({"bfb.dev/inject": "customer", "note": note}));
+    }
+    let webhook = Webhook::ready(&server, &[]).await;
+    until_counted(&webhook, "shop", Some(12.0)).await;
+    assert_eq!(webhook.metric("bfb_webhook_cluster_failures_total", &[]).await, Some(0.0));
+}
