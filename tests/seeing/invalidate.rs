@@ -49,6 +49,26 @@ async fn it_says_that_all_acknowledged_and_how_long_it_took() {
 }
 
 #[tokio::test]
+async fn more_keys_than_one_request_takes_go_in_several_and_one_request_of_them_is_refused() {
+    let (redis, _upstream, members) = fleet(1, &["--lease", "1s"]).await;
+    let keys: Vec<_> = (0..2_500).map(|key| key.to_string()).collect();
+    let args: Vec<_> = keys.iter().map(String::as_str).collect();
+    invalidate(&members[0], &args).await.with(0);
+    let stamps = bfb::bus::Names::new("default", "customer").stamps();
+    // `42` was named as well, and is one of them.
+    assert_eq!(redis.command::<u64>(&["ZCARD", &stamps]), 2_500);
+    let refused = |names: Vec<String>| {
+        let asked = serde_json::json!({"domain": "customer", "keys": names});
+        members[0].send_admin(crate::cache::write("/invalidate", &asked))
+    };
+    for (names, said) in [(keys, "at most 1000 keys or tags"), (vec!["k".repeat(500); 200], "at most 65536 bytes")] {
+        let got = refused(names).await;
+        got.problem("bad-request", 400);
+        assert!(got.text().contains(said), "{}", got.text());
+    }
+}
+
+#[tokio::test]
 async fn it_names_who_was_silent_and_who_has_not_reported_yet() {
     let (_redis, link, members) = two_over_a_link("2s").await;
     let silent = name(&members[1]).await;
