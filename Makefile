@@ -37,6 +37,7 @@ fuzz:
 	cargo +nightly fuzz run url_template -- -max_total_time=$(TIME)
 	cargo +nightly fuzz run manifest -- -max_total_time=$(TIME)
 	cargo +nightly fuzz run review -- -max_total_time=$(TIME)
+	cargo +nightly fuzz run redis_answers -- -max_total_time=$(TIME)
 
 # Honest and hostile load at once on one sidecar, for `TIME` seconds (ten minutes, unless said): the figures, and whether memory
 # is flat. The suite has a minute of it.

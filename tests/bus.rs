@@ -1,6 +1,7 @@
 //! The bus over a real Redis.
 
 mod acl;
+mod answers;
 mod cluster;
 mod cost;
 mod failover;

@@ -23,6 +23,7 @@ mod token;
 mod verify;
 mod wish;
 
+pub use envelope::open_stored;
 pub use fleet::{CLAIM_LASTS, InRedis};
 pub use happening::{Happening, Happenings, NotKept, What};
 pub use kept::{Content, EtagDigest, Kept, Rendered};

@@ -11,7 +11,10 @@ use serde::{Deserialize, Serialize};
 use super::dataset::{Dataset, DatasetId, within};
 use super::stored::StoredDataset;
 use crate::domain::Domain;
-use crate::sources::Validator;
+use crate::sources::{VALIDATOR_BYTES_MAX, Validator};
+
+/// What the head of a dataset takes at most, and again for each part: a number, and a validator in JSON.
+const HEAD_BYTES_MAX: usize = 4 * VALIDATOR_BYTES_MAX;
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Head {
@@ -41,7 +44,12 @@ impl PartHead {
         Self { bytes, strong, weak }
     }
 
+    /// One that is longer than any that a source is believed proves nothing.
     fn validator(&self) -> Option<Validator> {
+        let is_long = |tag: &String| tag.len() > VALIDATOR_BYTES_MAX;
+        if self.strong.as_ref().is_some_and(is_long) || self.weak.as_ref().is_some_and(is_long) {
+            return Some(Validator::None);
+        }
         Some(match (&self.strong, &self.weak) {
             (Some(tag), _) => Validator::Strong(HeaderValue::from_str(tag).ok()?),
             (None, Some(tag)) => Validator::Weak(HeaderValue::from_str(tag).ok()?),
@@ -66,7 +74,9 @@ impl StoredDataset {
 impl Dataset {
     /// From bytes; nothing if they are no dataset of `domain`'s plan.
     pub fn thaw(frozen: &Bytes, domain: &Domain) -> Option<Self> {
-        let end = frozen.iter().position(|byte| *byte == b'\n')?;
+        // Its head is read whole, into more memory than it takes as text.
+        let head_max = HEAD_BYTES_MAX * (domain.sources.len() + 1);
+        let end = frozen.iter().take(head_max).position(|byte| *byte == b'\n')?;
         let head: Head = serde_json::from_slice(&frozen[..end]).ok()?;
         let body = frozen.slice(end + 1..);
         let sizes: Vec<usize> = head.parts.iter().map(|part| part.bytes).collect();

@@ -51,23 +51,26 @@ pub(super) async fn read(
         return Ok(None);
     }
     let life = facts.and_then(|facts| facts.life.as_deref());
-    log(&meta, life).map(Some).ok_or(Fault::Unreadable)
+    Log::read(&meta, life).map(Some).ok_or(Fault::Unreadable)
 }
 
-fn log(meta: &HashMap<String, String>, life: Option<&str>) -> Option<Log> {
-    let number = |name: &str| meta.get(name)?.parse().ok();
-    let mut registered: Vec<_> =
-        meta.iter().filter_map(|(field, value)| registration(field.strip_prefix("r:")?, value)).collect();
-    registered.sort_unstable_by(|one, other| one.name.cmp(&other.name));
-    Some(Log {
-        protocol: meta.get("protocol")?.parse().ok()?,
-        is_alive: life.map(|life| meta.get("life").is_some_and(|of| of == life)),
-        epoch: meta.get("epoch")?.clone(),
-        seq: number("seq")?,
-        settled: meta.get("settled")? == "1",
-        stamps: number("stamps")?,
-        registered,
-    })
+impl Log {
+    /// Reads the fields of its hash; `life` is the one that the server is in.
+    pub fn read(meta: &HashMap<String, String>, life: Option<&str>) -> Option<Self> {
+        let number = |name: &str| meta.get(name)?.parse().ok();
+        let mut registered: Vec<_> =
+            meta.iter().filter_map(|(field, value)| registration(field.strip_prefix("r:")?, value)).collect();
+        registered.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        Some(Self {
+            protocol: meta.get("protocol")?.parse().ok()?,
+            is_alive: life.map(|life| meta.get("life").is_some_and(|of| of == life)),
+            epoch: meta.get("epoch")?.clone(),
+            seq: number("seq")?,
+            settled: meta.get("settled")? == "1",
+            stamps: number("stamps")?,
+            registered,
+        })
+    }
 }
 
 fn registration(name: &str, value: &str) -> Option<Registered> {
@@ -98,13 +101,13 @@ mod tests {
             ("later", "more"),
         ];
         let meta: HashMap<_, _> = fields.into_iter().map(|(name, text)| (name.to_owned(), text.to_owned())).collect();
-        let read = log(&meta, Some("a/b")).unwrap();
+        let read = Log::read(&meta, Some("a/b")).unwrap();
         assert_eq!((read.protocol, read.seq, read.settled, read.stamps), (1, 7, true, 3));
         assert_eq!(read.is_alive, Some(true));
         let [ann, bob] = read.registered.as_slice() else { panic!("{read:?}") };
         assert_eq!((&*ann.name, ann.reported, ann.lease), ("ann", 7, Duration::from_secs(5)));
         assert_eq!((&*bob.name, bob.told, bob.reported), ("bob", 7, 6));
-        assert_eq!(log(&meta, Some("c/d")).unwrap().is_alive, Some(false));
-        assert_eq!(log(&HashMap::new(), None), None);
+        assert_eq!(Log::read(&meta, Some("c/d")).unwrap().is_alive, Some(false));
+        assert_eq!(Log::read(&HashMap::new(), None), None);
     }
 }
