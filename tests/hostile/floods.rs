@@ -82,6 +82,7 @@ async fn a_body_in_tls_records_of_a_byte_is_given_up() {
     let pki = Pki::new();
     let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 4000000\r\n\r\n";
     is_given_up("records", Flood::tls(&pki, Script::new(head, " ").apart()), &pki).await;
+    is_given_up("key updates", Flood::tls(&pki, Script::new(head, " ").rekeyed()), &pki).await;
 }
 
 #[tokio::test]
@@ -163,8 +164,8 @@ async fn a_stream_that_was_given_up_and_goes_on_ends_its_connection() {
 
 #[tokio::test]
 async fn a_body_of_some_thousand_small_pieces_is_a_part() {
-    let body = "1\r\n1\r\n".repeat(5_000);
-    let upstream = Upstream::raw(format!("{CHUNKED}{body}0\r\n\r\n")).await;
+    let (quote, body) = ("1\r\n\"\r\n", "1\r\n1\r\n".repeat(5_000));
+    let upstream = Upstream::raw(format!("{CHUNKED}{quote}{body}{quote}0\r\n\r\n")).await;
     let domain = DomainFile::of("customer").source("part", &upstream, "/part", &[]);
     let sidecar = Setup::of(&[&domain]).insecure().start().await;
     let got = sidecar.get("/v2/customers/42").await;

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, split};
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use super::pki::{Asks, Pki, profile};
 
@@ -42,6 +43,7 @@ pub(crate) struct Script {
     crumb: Vec<u8>,
     apart: bool,
     after_reset: bool,
+    rekeyed: bool,
 }
 
 impl Script {
@@ -53,6 +55,11 @@ impl Script {
     /// Each crumb is written by itself: over TLS it is a record of its own.
     pub(crate) fn apart(self) -> Self {
         Self { apart: true, ..self }
+    }
+
+    /// Over TLS 1.3 and HTTP/1.1: a key update goes before each crumb.
+    pub(crate) fn rekeyed(self) -> Self {
+        Self { rekeyed: true, ..self }
     }
 
     /// The crumbs begin once the client has reset its stream.
@@ -143,8 +150,10 @@ async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, state: Arc<Stat
         let (tls, state) = (tls.clone(), Arc::clone(&state));
         connections.spawn(async move {
             let Some(tls) = tls else { return state.serve(stream).await };
-            if let Ok(stream) = tls.accept(stream).await {
-                state.serve(stream).await;
+            match tls.accept(stream).await {
+                Ok(stream) if state.script.rekeyed => state.rekey(stream).await,
+                Ok(stream) => state.serve(stream).await,
+                Err(_) => {}
             }
         });
     }
@@ -162,6 +171,22 @@ impl State {
         };
         self.flood(&mut write, &mut saw).await;
         reading.abort();
+        self.ended.send_modify(|ended| *ended += 1);
+    }
+
+    async fn rekey(&self, mut stream: TlsStream<TcpStream>) {
+        let (seen, _) = watch::channel(Seen::default());
+        let flooding = async {
+            read_head(&mut stream, &seen).await?;
+            stream.write_all(&self.script.head).await.ok()?;
+            loop {
+                stream.get_mut().1.refresh_traffic_keys().ok()?;
+                stream.write_all(&self.script.crumb).await.ok()?;
+                stream.flush().await.ok()?;
+                self.sent.send_modify(|sent| *sent += self.script.crumb.len() as u64);
+            }
+        };
+        let _: Option<()> = flooding.await;
         self.ended.send_modify(|ended| *ended += 1);
     }
 
@@ -195,16 +220,20 @@ struct Seen {
 }
 
 async fn read_heads(read: &mut (impl AsyncRead + Unpin), seen: &watch::Sender<Seen>) -> Option<()> {
-    let mut bytes = Vec::new();
     loop {
+        read_head(read, seen).await?;
+    }
+}
+
+async fn read_head(read: &mut (impl AsyncRead + Unpin), seen: &watch::Sender<Seen>) -> Option<()> {
+    let mut bytes = Vec::new();
+    while !bytes.ends_with(b"\r\n\r\n") {
         if read.read_buf(&mut bytes).await.ok()? == 0 {
             return None;
         }
-        if bytes.ends_with(b"\r\n\r\n") {
-            seen.send_modify(|seen| seen.request = true);
-            bytes.clear();
-        }
     }
+    seen.send_modify(|seen| seen.request = true);
+    Some(())
 }
 
 async fn read_frames(read: &mut (impl AsyncRead + Unpin), seen: &watch::Sender<Seen>) -> Option<()> {

@@ -6,7 +6,6 @@ use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::process::{Command, ExitStatus, Stdio};
-use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::watch;
@@ -101,14 +100,6 @@ impl Process {
     pub(crate) fn lines(&self) -> Vec<Value> {
         let lines = self.log.borrow();
         lines.iter().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"))).collect()
-    }
-
-    /// The CPU time that it took so far, as the kernel counts it (to a hundredth of a second).
-    pub(crate) fn cpu_time(&self) -> Duration {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap();
-        let behind_name: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
-        let ticks = |at: usize| behind_name[at].parse::<u64>().unwrap();
-        Duration::from_millis((ticks(11) + ticks(12)) * 10)
     }
 
     /// Its resident memory in KiB.
