@@ -12,7 +12,7 @@ use super::kept::{Content, Kept, Lifetime};
 use super::read::Cache;
 use crate::coherence::Start;
 use crate::collect::{self, CollectError, Dataset, Outstanding, StoredDataset, Timeline, Work};
-use crate::resources::WorkMemory;
+use crate::resources::{StoredBytes, WorkMemory};
 
 /// What a flight takes beside the bodies that it reads: its task, its requests, the handles of those who wait. Measured: 8 821
 /// flights of four sources took 154 MB.
@@ -70,7 +70,10 @@ impl Cache {
             Err(CollectError::NotFound { .. }) => None,
             Err(error) => return failed(error, timeline, claim),
         };
-        let stored_bytes = dataset.as_ref().map_or(0, |dataset| dataset.body.len() as u64) + STORED_BYTES_BESIDE_BODY;
+        let body_bytes = dataset.as_ref().map_or(0, |dataset| dataset.body.len());
+        // A large body is stored as it is, a small one as a copy.
+        let copied = if StoredBytes::are_shared(body_bytes) { 0 } else { body_bytes as u64 };
+        let stored_bytes = copied + STORED_BYTES_BESIDE_BODY;
         if memory.take(stored_bytes).await.is_err() {
             return failed(CollectError::no_memory(), timeline, claim);
         }
@@ -81,7 +84,8 @@ impl Cache {
         let mark = tags.as_ref().filter(|_| wanted).and_then(|tags| self.bus().may_store(start, key, tags));
         let refused = if mark.is_some() { None } else { Some(self.refusal(air, ttl, tags.is_some())) };
         let lifetime = Lifetime { collected, fresh: ttl, retained: self.retention(ttl) };
-        let reservation = memory.split(stored_bytes).moved_to(self.memory().share());
+        let weight = content.weight() as u64 + STORED_BYTES_BESIDE_BODY;
+        let reservation = memory.split(weight).moved_to(self.memory().share());
         let kept = Kept::new(content, tags.unwrap_or_default(), lifetime, mark, reservation);
         match refused {
             None => {
@@ -91,7 +95,7 @@ impl Cache {
             Some(NotKept::Fenced) => drop(self.metrics().fenced.inc()),
             Some(_) => {}
         }
-        self.note_flight_bytes(memory.reserved() + stored_bytes);
+        self.note_flight_bytes(memory.reserved() + weight);
         let keep = self.leaves(start, &kept);
         (Landing { result: Ok(kept), timeline, from: from(refused) }, Afterwards { keep, claim, memory: Some(memory) })
     }

@@ -63,13 +63,13 @@ pub struct Kept {
     /// What the sources said.
     pub content: Content,
     /// What an invalidation by tag can name.
-    tags: Box<[Arc<str>]>,
+    tags: Option<Box<Box<[Arc<str>]>>>,
     /// Nanoseconds since [`base`].
     collected: i64,
     fresh_ms: u32,
     retained_ms: u32,
-    /// The protocol's mark, as bytes; `None`: it was not stored, and is served to those of its flight only.
-    mark: Option<[u8; 32]>,
+    /// The protocol's mark, as bytes, or [`NO_MARK`].
+    mark: [u8; 32],
     /// Locked to copy a handle in or out; never across a rendering.
     rendered: Mutex<Renderings>,
 }
@@ -105,6 +105,9 @@ pub struct Rendered {
     body: Option<Box<StoredBytes>>,
 }
 
+/// No memory was ever emptied so often that a mark would be this one.
+const NO_MARK: [u8; 32] = [u8::MAX; 32];
+
 /// The most renderings kept of one dataset: versions of the table in force, and of the one before while it is swapped.
 const RENDERED_MAX: usize = 32;
 
@@ -123,11 +126,11 @@ impl Kept {
     ) -> Arc<Self> {
         let kept = Arc::new(Self {
             content,
-            tags: tags.into(),
+            tags: (!tags.is_empty()).then(|| Box::new(tags.into())),
             collected: nanos_since_base(lifetime.collected),
             fresh_ms: millis(lifetime.fresh),
             retained_ms: millis(lifetime.retained),
-            mark: mark.map(Mark::to_bytes),
+            mark: mark.map_or(NO_MARK, Mark::to_bytes),
             rendered: Mutex::new(Renderings { reservation, first: None, others: None }),
         });
         kept.settle(&mut kept.rendered.lock());
@@ -136,12 +139,12 @@ impl Kept {
 
     /// The protocol's mark; `None`: it was not stored, and is served to those of its flight only.
     pub fn mark(&self) -> Option<Mark> {
-        self.mark.map(Mark::from_bytes)
+        (self.mark != NO_MARK).then(|| Mark::from_bytes(self.mark))
     }
 
     /// What an invalidation by tag can name.
     pub fn tags(&self) -> &[Arc<str>] {
-        &self.tags
+        self.tags.as_ref().map_or(&[], |tags| tags)
     }
 
     /// The dataset at rest, where there is one.
@@ -232,7 +235,7 @@ impl Kept {
     }
 
     fn weight_with(&self, renderings: &Renderings) -> usize {
-        let tags: usize = self.tags.iter().map(|tag| allocated(tag.len() + 16) + size_of::<Arc<str>>()).sum();
+        let tags: usize = self.tags().iter().map(|tag| allocated(tag.len() + 16) + 2 * size_of::<Arc<str>>()).sum();
         let body = |body: &StoredBytes| allocated(size_of::<StoredBytes>()) + body.weight();
         let bodies: usize = renderings.iter().filter_map(|rendering| rendering.body.as_deref()).map(body).sum();
         let list = renderings.others.as_ref().map_or(0, |others| {
@@ -327,7 +330,7 @@ mod tests {
 
     #[test]
     fn a_kept_answer_is_small() {
-        assert!(size_of::<Kept>() + 16 <= 224, "{}", size_of::<Kept>());
+        assert!(size_of::<Kept>() + 16 <= 192, "{}", size_of::<Kept>());
     }
 
     #[test]

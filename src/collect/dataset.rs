@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use super::stored::{TABLE_LINE_BYTES_MAX, write_table};
 use crate::domain::Domain;
 use crate::sources::{Part, Validator};
 
@@ -17,6 +18,8 @@ pub struct Dataset {
     pub parts: Arc<[Part]>,
     /// The parts as one JSON object, a member a source, each byte for byte as it came.
     pub body: Bytes,
+    /// The body, and the table of its parts behind it: what is stored.
+    pub(super) buffer: Bytes,
     /// How many rounds it took.
     pub rounds: u32,
 }
@@ -56,9 +59,14 @@ impl Dataset {
     /// Joins `parts`, which stand in the order of the domain's sources.
     pub(crate) fn join(domain: &Domain, parts: Vec<Part>, rounds: u32) -> Self {
         let names = domain.sources.iter().map(|source| source.name.as_ref());
-        let body = join(names.zip(parts.iter().map(|part| part.json.as_ref())));
+        let table: usize = parts.iter().map(|part| part.validator.as_bytes().len() + TABLE_LINE_BYTES_MAX).sum();
+        let mut buffer = join(names.zip(parts.iter().map(|part| part.json.as_ref())), table);
+        let body_bytes = buffer.len();
+        write_table(parts.iter(), &mut buffer);
+        let buffer = buffer.freeze();
+        let body = buffer.slice(..body_bytes);
         let parts = within(&body, domain, parts.into_iter().map(|part| (part.json.len(), part.validator)));
-        Self { id: DatasetId::fresh(), parts, body, rounds }
+        Self { id: DatasetId::fresh(), parts, body, buffer, rounds }
     }
 }
 
@@ -75,10 +83,11 @@ pub(super) fn within(body: &Bytes, domain: &Domain, parts: impl Iterator<Item = 
     sliced.collect()
 }
 
-/// One JSON object of members that are valid JSON texts already. A name needs no escape: it is `[a-z0-9_-]`.
-fn join<'a>(members: impl Iterator<Item = (&'a str, &'a [u8])> + Clone) -> Bytes {
+/// One JSON object of members that are valid JSON texts already, with room for so many bytes behind it. A name needs no escape:
+/// it is `[a-z0-9_-]`.
+fn join<'a>(members: impl Iterator<Item = (&'a str, &'a [u8])> + Clone, room: usize) -> BytesMut {
     let size: usize = members.clone().map(|(name, json)| name.len() + json.len() + 4).sum();
-    let mut body = BytesMut::with_capacity(size + 2);
+    let mut body = BytesMut::with_capacity(size + 2 + room);
     for (index, (name, json)) in members.enumerate() {
         body.put_u8(if index == 0 { b'{' } else { b',' });
         body.put_u8(b'"');
@@ -90,7 +99,7 @@ fn join<'a>(members: impl Iterator<Item = (&'a str, &'a [u8])> + Clone) -> Bytes
         body.put_u8(b'{');
     }
     body.put_u8(b'}');
-    body.freeze()
+    body
 }
 
 #[cfg(test)]
@@ -99,12 +108,12 @@ mod tests {
 
     #[test]
     fn parts_are_joined_byte_for_byte() {
-        let body = join([("profile", b"{ \"n\":1.10}".as_slice()), ("orders", b"[]")].into_iter());
+        let body = join([("profile", b"{ \"n\":1.10}".as_slice()), ("orders", b"[]")].into_iter(), 0);
         assert_eq!(body, r#"{"profile":{ "n":1.10},"orders":[]}"#);
     }
 
     #[test]
     fn no_parts_make_an_empty_object() {
-        assert_eq!(join(std::iter::empty()), "{}");
+        assert_eq!(join(std::iter::empty(), 0), "{}");
     }
 }

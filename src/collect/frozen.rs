@@ -3,13 +3,13 @@
 //! A line of JSON (what it is called, where its parts end, their validators), then the dataset's body as it is. What is read
 //! back is checked as something that strangers may have written: it is a dataset of this plan, whole, or nothing.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::HeaderValue;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use super::dataset::{Dataset, DatasetId, within};
-use super::stored::StoredDataset;
+use super::stored::{StoredDataset, write_table};
 use crate::domain::Domain;
 use crate::sources::{VALIDATOR_BYTES_MAX, Validator};
 
@@ -85,7 +85,10 @@ impl Dataset {
         }
         let validators = head.parts.iter().map(PartHead::validator).collect::<Option<Vec<_>>>()?;
         let parts = within(&body, domain, sizes.into_iter().zip(validators));
-        Some(Self { id: DatasetId::parse(&head.id)?, parts, body, rounds: head.rounds })
+        let mut buffer = BytesMut::with_capacity(body.len() + end);
+        buffer.extend_from_slice(&body);
+        write_table(parts.iter(), &mut buffer);
+        Some(Self { id: DatasetId::parse(&head.id)?, parts, body, buffer: buffer.freeze(), rounds: head.rounds })
     }
 }
 

@@ -1,8 +1,8 @@
 //! A dataset at rest: its bytes in as little memory as their number allows.
 //!
-//! One run of bytes holds the body and, behind it, a table of the parts: for each the size of its JSON (4 bytes), what kind of
-//! validator it has (1), the validator's size (2) and the validator. What a part was read into, a connection's buffer among
-//! it, is not kept alive.
+//! One run of bytes holds the body and, behind it, a table of the parts: for each the size of its JSON, then the size of its
+//! validator and its kind in one number, then the validator. Numbers are LEB128. What a part was read into, a connection's
+//! buffer among it, is not kept alive.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::HeaderValue;
@@ -10,7 +10,7 @@ use http::HeaderValue;
 use super::dataset::{Dataset, DatasetId, within};
 use crate::domain::Domain;
 use crate::resources::StoredBytes;
-use crate::sources::Validator;
+use crate::sources::{Part, Validator};
 
 /// One dataset at rest.
 #[derive(Debug, Clone)]
@@ -18,36 +18,61 @@ pub struct StoredDataset {
     /// [`DatasetId`] as bytes, which need no alignment.
     id: [u8; 16],
     data: StoredBytes,
-    body_bytes: usize,
+    /// How much of `data` is the table: at most about a kibibyte a source.
+    table_bytes: u32,
     rounds: u32,
 }
 
-const NO_VALIDATOR: u8 = 0;
-const STRONG: u8 = 1;
-const WEAK: u8 = 2;
+/// The kinds of validator; they take two bits.
+const NONE: usize = 0;
+const STRONG: usize = 1;
+const WEAK: usize = 2;
+
+/// The most bytes that a part's line in the table takes beside its validator.
+pub(super) const TABLE_LINE_BYTES_MAX: usize = 12;
+
+/// Writes the table of `parts` behind their body.
+pub(super) fn write_table<'p>(parts: impl Iterator<Item = &'p Part>, data: &mut BytesMut) {
+    for part in parts {
+        let (kind, validator) = match &part.validator {
+            Validator::None => (NONE, [].as_slice()),
+            Validator::Strong(tag) => (STRONG, tag.as_bytes()),
+            Validator::Weak(tag) => (WEAK, tag.as_bytes()),
+        };
+        write_number(part.json.len(), data);
+        write_number(validator.len() << 2 | kind, data);
+        data.put_slice(validator);
+    }
+}
+
+fn write_number(mut number: usize, to: &mut BytesMut) {
+    while number >= 0x80 {
+        to.put_u8(u8::try_from(number & 0x7F).unwrap_or_default() | 0x80);
+        number >>= 7;
+    }
+    to.put_u8(u8::try_from(number).unwrap_or_default());
+}
+
+fn read_number(from: &mut Bytes) -> Option<usize> {
+    let mut number = 0_usize;
+    for shift in (0..usize::BITS).step_by(7) {
+        let byte = from.has_remaining().then(|| from.get_u8())?;
+        number |= usize::from(byte & 0x7F) << shift;
+        if byte & 0x80 == 0 {
+            return Some(number);
+        }
+    }
+    None
+}
 
 impl StoredDataset {
-    /// Stores a dataset. The body is copied, so that nothing else of its buffer is kept.
+    /// Stores a dataset. Nothing else of its buffer is kept.
     pub fn new(dataset: &Dataset) -> Self {
-        let validators = dataset.parts.iter().map(|part| part.validator.as_bytes().len() + 7);
-        let mut data = BytesMut::with_capacity(dataset.body.len() + validators.sum::<usize>());
-        data.put_slice(&dataset.body);
-        for part in dataset.parts.iter() {
-            let validator = part.validator.as_bytes();
-            // A part is no larger than a body may be, and a validator no longer than `VALIDATOR_BYTES_MAX`.
-            data.put_u32_le(u32::try_from(part.json.len()).unwrap_or(u32::MAX));
-            data.put_u8(match part.validator {
-                Validator::Strong(_) => STRONG,
-                Validator::Weak(_) => WEAK,
-                Validator::None => NO_VALIDATOR,
-            });
-            data.put_u16_le(u16::try_from(validator.len()).unwrap_or(u16::MAX));
-            data.put_slice(validator);
-        }
+        let table_bytes = dataset.buffer.len() - dataset.body.len();
         Self {
             id: dataset.id.to_bytes(),
-            data: StoredBytes::new(data.freeze()),
-            body_bytes: dataset.body.len(),
+            data: StoredBytes::new(dataset.buffer.clone()),
+            table_bytes: u32::try_from(table_bytes).unwrap_or(u32::MAX),
             rounds: dataset.rounds,
         }
     }
@@ -64,12 +89,12 @@ impl StoredDataset {
 
     /// The parts as one JSON object.
     pub fn body(&self) -> Bytes {
-        self.data.slice(0, self.body_bytes)
+        self.data.slice(0, self.body_bytes())
     }
 
     /// The size of [`Self::body`].
     pub fn body_bytes(&self) -> usize {
-        self.body_bytes
+        self.data.len() - self.table_bytes as usize
     }
 
     /// Whether [`Self::body`] makes a copy.
@@ -79,28 +104,24 @@ impl StoredDataset {
 
     /// The dataset as it was collected; `domain` is of the plan that collected it.
     pub fn load(&self, domain: &Domain) -> Dataset {
-        let body = self.body();
+        let buffer = self.data.slice(0, self.data.len());
+        let body = buffer.slice(..self.body_bytes());
         let parts = within(&body, domain, self.parts().into_iter());
-        Dataset { id: self.id(), parts, body, rounds: self.rounds }
+        Dataset { id: self.id(), parts, body, buffer, rounds: self.rounds }
     }
 
     /// The size and the validator of each part, in the order of the domain's sources.
     pub fn parts(&self) -> Vec<(usize, Validator)> {
-        let mut table = self.data.slice(self.body_bytes, self.data.len());
+        let mut table = self.data.slice(self.body_bytes(), self.data.len());
         let mut parts = Vec::new();
-        while table.remaining() >= 7 {
-            let bytes = table.get_u32_le() as usize;
-            let kind = table.get_u8();
-            let length = usize::from(table.get_u16_le()).min(table.remaining());
-            let validator = HeaderValue::from_maybe_shared(table.split_to(length));
-            parts.push((
-                bytes,
-                match (kind, validator) {
-                    (STRONG, Ok(tag)) => Validator::Strong(tag),
-                    (WEAK, Ok(tag)) => Validator::Weak(tag),
-                    _ => Validator::None,
-                },
-            ));
+        while let (Some(bytes), Some(described)) = (read_number(&mut table), read_number(&mut table)) {
+            let validator = table.split_to((described >> 2).min(table.len()));
+            let validator = match (described & 3, HeaderValue::from_maybe_shared(validator)) {
+                (STRONG, Ok(tag)) => Validator::Strong(tag),
+                (WEAK, Ok(tag)) => Validator::Weak(tag),
+                _ => Validator::None,
+            };
+            parts.push((bytes, validator));
         }
         parts
     }

@@ -4,11 +4,16 @@
 //! at each moment. Work draws through a [`MemoryShare`], one a domain, which may hold at most three quarters of the account:
 //! one domain's trouble leaves room for the others. What does not fit waits in line until its deadline; who fits is let in
 //! first, so that a large reservation never holds up the small ones behind it.
+//!
+//! What is reserved is not all that is resident: the allocator keeps freed pages for a moment, connections have buffers. Before
+//! a large reservation the account therefore looks at what is resident ([`MemoryAccount::watching`]), and counts what it
+//! cannot account for as taken.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use prometheus_client::collector::Collector;
@@ -35,8 +40,28 @@ struct Ledger {
     waiting: AtomicUsize,
     /// Those who wait, in the order in which they came. Held to add, remove or wake one, never across an `.await`.
     waiters: Mutex<VecDeque<Waiter>>,
+    resident: Option<Resident>,
     metrics: MemoryMetrics,
 }
+
+/// What is resident beyond what is reserved, looked at now and then.
+struct Resident {
+    /// Bytes that the process takes beside its work.
+    process: u64,
+    /// Bytes that nobody reserved, when it was last looked.
+    unaccounted: AtomicU64,
+    began: std::time::Instant,
+    /// Milliseconds since `began`.
+    looked: AtomicU64,
+}
+
+/// A reservation of so many bytes is worth a look at what is resident, which takes a few microseconds.
+const LARGE_BYTES: u64 = 64 * 1024;
+/// How old, in milliseconds, the last look may be for a large reservation, and for a small one while something is unaccounted
+/// for.
+const LOOK_AGAIN_MS: (u64, u64) = (5, 100);
+/// How often those who wait are looked at while nothing is given back: pages come free without a reservation that ends.
+const WAITERS_EVERY: Duration = Duration::from_millis(20);
 
 /// Somebody who waits for memory.
 struct Waiter {
@@ -112,11 +137,24 @@ impl Collector for MemoryAccount {
 impl MemoryAccount {
     /// An account of `limit` bytes.
     pub fn new(limit: u64, metrics: MemoryMetrics) -> Self {
+        Self::with(limit, metrics, None)
+    }
+
+    /// An account of `limit` bytes for the work of this process, which takes `process` bytes beside it. What is resident beyond
+    /// both counts as taken, up to half of the account: pages that the allocator keeps are no reason to refuse everything.
+    pub fn watching(limit: u64, process: u64, metrics: MemoryMetrics) -> Self {
+        let (unaccounted, looked) = (AtomicU64::new(0), AtomicU64::new(0));
+        let resident = Resident { process, unaccounted, began: std::time::Instant::now(), looked };
+        Self::with(limit, metrics, Some(resident))
+    }
+
+    fn with(limit: u64, metrics: MemoryMetrics, resident: Option<Resident>) -> Self {
         Self(Arc::new(Ledger {
             limit,
             used: AtomicU64::new(0),
             waiting: AtomicUsize::new(0),
             waiters: Mutex::default(),
+            resident,
             metrics,
         }))
     }
@@ -165,9 +203,14 @@ impl MemoryShare {
         ledger.metrics.waits.inc();
         // It may have come free between the look and the place in line.
         ledger.wake();
-        match tokio::time::timeout_at(until, granted).await {
-            Ok(Ok(reservation)) => Ok(reservation),
-            _ => Err(self.full(bytes)),
+        let mut granted = granted;
+        loop {
+            let look = until.min(Instant::now() + WAITERS_EVERY);
+            match tokio::time::timeout_at(look, &mut granted).await {
+                Ok(Ok(reservation)) => return Ok(reservation),
+                Err(_) if look < until => ledger.wake(),
+                _ => return Err(self.full(bytes)),
+            }
         }
     }
 
@@ -266,7 +309,8 @@ impl Holder {
         if !add_within(&self.used, bytes, self.limit) {
             return false;
         }
-        let fits = add_within(&self.ledger.used, bytes, self.ledger.limit);
+        let unaccounted = self.ledger.unaccounted(bytes);
+        let fits = add_within(&self.ledger.used, bytes, self.ledger.limit - unaccounted);
         if !fits {
             self.used.fetch_sub(bytes, Ordering::SeqCst);
         }
@@ -291,12 +335,41 @@ impl Holder {
     }
 }
 
+/// The process's resident memory, by proc(5): the second number of `statm`, in pages.
+fn resident_bytes() -> Option<u64> {
+    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
+    pages.checked_mul(u64::try_from(rustix::param::page_size()).ok()?)
+}
+
 fn add_within(used: &AtomicU64, bytes: u64, limit: u64) -> bool {
     let add = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= limit);
     used.fetch_update(Ordering::SeqCst, Ordering::SeqCst, add).is_ok()
 }
 
 impl Ledger {
+    /// Bytes that are resident and that nobody reserved, as far as that is known, for who is about to reserve `bytes`.
+    fn unaccounted(&self, bytes: u64) -> u64 {
+        let Some(resident) = &self.resident else { return 0 };
+        let last = resident.unaccounted.load(Ordering::Relaxed);
+        let large = bytes >= LARGE_BYTES;
+        if last == 0 && !large {
+            return 0;
+        }
+        // The first look is never too early.
+        let now =
+            u64::try_from(resident.began.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(LOOK_AGAIN_MS.1);
+        let old = if large { LOOK_AGAIN_MS.0 } else { LOOK_AGAIN_MS.1 };
+        if now < resident.looked.load(Ordering::Relaxed).saturating_add(old) {
+            return last;
+        }
+        resident.looked.store(now, Ordering::Relaxed);
+        let known = self.used.load(Ordering::Relaxed).saturating_add(resident.process);
+        let unaccounted = resident_bytes().unwrap_or_default().saturating_sub(known).min(self.limit / 2);
+        resident.unaccounted.store(unaccounted, Ordering::Relaxed);
+        unaccounted
+    }
+
     /// A place in line.
     fn enqueue(&self, bytes: u64, holder: &Arc<Holder>) -> Option<oneshot::Receiver<Reservation>> {
         let mut waiters = self.waiters.lock();
@@ -357,8 +430,6 @@ impl fmt::Debug for Reservation {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test that cannot set itself up should stop there")]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn account(limit: u64) -> MemoryAccount {
@@ -417,6 +488,17 @@ mod tests {
         assert_eq!(modest.try_reserve(25).unwrap().bytes(), 25);
         drop(held);
         assert_eq!(greedy.try_reserve(75).unwrap().bytes(), 75);
+    }
+
+    #[test]
+    fn what_is_resident_and_nobody_reserved_counts_as_taken_up_to_half() {
+        let account = MemoryAccount::watching(64 << 20, 0, MemoryMetrics::default());
+        let share = account.whole();
+        // The test itself is resident, with more than a mebibyte.
+        assert!(share.try_reserve(64 << 20).is_none());
+        assert!(share.try_reserve(32 << 20).is_some(), "half of it is always there");
+        let account = MemoryAccount::watching(64 << 20, 1 << 40, MemoryMetrics::default());
+        assert!(account.whole().try_reserve(64 << 20).is_some(), "nothing is unaccounted for");
     }
 
     #[tokio::test(start_paused = true)]

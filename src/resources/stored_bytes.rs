@@ -23,14 +23,15 @@ pub struct StoredBytes(Pieces);
 #[derive(Clone)]
 enum Pieces {
     Two(Box<[u8]>, Box<[u8]>),
-    Shared(Bytes),
+    /// Boxed, so that what is in two pieces takes no more than the two.
+    Shared(Box<Bytes>),
 }
 
 impl StoredBytes {
     /// Keeps `bytes`, whose buffer holds nothing else.
     pub fn new(bytes: Bytes) -> Self {
-        if bytes.len() > PIECES_UP_TO_BYTES {
-            return Self(Pieces::Shared(bytes));
+        if Self::are_shared(bytes.len()) {
+            return Self(Pieces::Shared(Box::new(bytes)));
         }
         let (first, second) = bytes.split_at(first_piece(bytes.len()));
         Self(Pieces::Two(first.into(), second.into()))
@@ -62,6 +63,11 @@ impl StoredBytes {
         }
     }
 
+    /// Whether so many are held in one piece, shared with whoever brought them.
+    pub fn are_shared(bytes: usize) -> bool {
+        bytes > PIECES_UP_TO_BYTES
+    }
+
     /// Whether [`Self::slice`] makes a copy.
     pub fn copies(&self) -> bool {
         matches!(self.0, Pieces::Two(..))
@@ -71,7 +77,7 @@ impl StoredBytes {
     pub fn weight(&self) -> usize {
         match &self.0 {
             Pieces::Two(first, second) => allocated(first.len()) + allocated(second.len()),
-            Pieces::Shared(bytes) => allocated(bytes.len()),
+            Pieces::Shared(bytes) => allocated(bytes.len()) + allocated(size_of::<Bytes>()),
         }
     }
 }

@@ -139,11 +139,11 @@ async fn read(
     if let Some(bytes) = announced.filter(|bytes| *bytes > room.left) {
         return Err(too_large(format!("announced {}", size(before.saturating_add(bytes)))));
     }
-    // What is announced is reserved at once, so that nobody waits for more with half a body in memory, and is taken as the
-    // bytes come.
+    // What is announced is reserved at once, so that nobody waits for more with half a body in memory, and none of it is copied
+    // as it grows.
     let mut reserved = ReservedBody { memory, bytes: 0 };
     reserved.reach(announced.unwrap_or_default()).await?;
-    let mut text = Vec::with_capacity(announced.unwrap_or_default().min(DRAINED_MAX));
+    let mut text = Vec::with_capacity(announced.unwrap_or_default());
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| ended_early(&error, text.len(), floods))?;
         let bytes = frame.data_ref().map_or(0, Bytes::len);
