@@ -13,7 +13,7 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use prometheus_client::metrics::counter::Counter;
@@ -35,6 +35,8 @@ const FRAME: u64 = 1024;
 const HTTP1_BYTE: u64 = 16;
 /// A byte of an HTTP/2 header block, which may stand for a whole header.
 const HEADER_BLOCK_BYTE: u64 = 32;
+/// With so many bytes a block has as many headers as the list's bound allows: what is longer has longer ones, not more.
+const HEADER_BLOCK_BYTES_MAX: u64 = 4 * 1024;
 
 /// What an answer's head is worth, and each byte of it.
 const HEAD_CREDIT: u64 = 64 * 1024;
@@ -54,6 +56,8 @@ pub struct Meter {
 struct Account {
     /// Charges beyond credits.
     spent: AtomicU64,
+    /// They went too far once: no credit makes up for that.
+    flooded: AtomicBool,
     /// `None`: whatever is spent, the connection stays.
     limit: Option<FloodLimit>,
 }
@@ -70,13 +74,13 @@ impl FloodLimit {
     /// For connections that may have so many requests under way.
     pub(super) fn new(requests_max: NonZeroUsize, ended: Counter) -> Self {
         let more = ALLOWANCE_PER_REQUEST.saturating_mul(requests_max.get() as u64);
-        Self { allowance: ALLOWANCE.saturating_add(more).min(BEYOND_CREDIT), ended }
+        Self { allowance: ALLOWANCE.saturating_add(more), ended }
     }
 }
 
 impl Meter {
     pub(super) fn new(limit: Option<FloodLimit>) -> Self {
-        Self { account: Arc::new(Account { spent: AtomicU64::new(0), limit }) }
+        Self { account: Arc::new(Account { spent: AtomicU64::new(0), flooded: AtomicBool::new(false), limit }) }
     }
 
     /// An answer's head was read, with headers of so many bytes.
@@ -98,20 +102,16 @@ impl Meter {
     /// Fails once the allowance is used up, and then for good.
     fn charge(&self, charge: u64) -> io::Result<()> {
         let Some(limit) = &self.account.limit else { return Ok(()) };
-        let before = self.account.spent.fetch_add(charge, Ordering::Relaxed);
-        if before.saturating_add(charge) <= limit.allowance {
+        let spent = self.account.spent.fetch_add(charge, Ordering::Relaxed) + charge;
+        if spent <= limit.allowance && !self.account.flooded.load(Ordering::Relaxed) {
             return Ok(());
         }
-        if before < BEYOND_CREDIT {
-            self.account.spent.store(BEYOND_CREDIT, Ordering::Relaxed);
+        if !self.account.flooded.swap(true, Ordering::Relaxed) {
             limit.ended.inc();
         }
         Err(io::Error::new(Flooded::IO_KIND, Flooded))
     }
 }
-
-/// Spent so much that no credit makes up for it.
-const BEYOND_CREDIT: u64 = u64::MAX / 2;
 
 /// The server sent too much that was no part of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -286,7 +286,7 @@ impl Frames {
         match (self.framing, header[3]) {
             (Framing::Tls, _) => RECORD,
             // HEADERS, PUSH_PROMISE and CONTINUATION.
-            (Framing::Http2, 1 | 5 | 9) => FRAME + HEADER_BLOCK_BYTE * u64::from(length),
+            (Framing::Http2, 1 | 5 | 9) => FRAME + HEADER_BLOCK_BYTE * u64::from(length).min(HEADER_BLOCK_BYTES_MAX),
             (Framing::Http2, _) => FRAME,
         }
     }

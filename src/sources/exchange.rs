@@ -58,7 +58,11 @@ pub(super) async fn exchange(
     let response = http.client.request(request).await.map_err(|error| not_answered(&error))?;
     let (head, body) = response.into_parts();
     *status = Some(head.status.as_u16());
-    let pieces = Pieces::of(head.extensions.get(), within_bounds(&head.headers)?);
+    let head_bytes = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    let pieces = Pieces::of(head.extensions.get(), head_bytes);
+    if head_bytes > HEADERS_MAX {
+        return Err(headers_too_large());
+    }
     let body = if answer::has_body(head.status, &head.headers)? {
         read(body, &head.headers, room, memory, pieces, &http.floods).await?
     } else {
@@ -112,12 +116,6 @@ fn flooded() -> Fault {
          connection was ended"
             .to_owned(),
     )
-}
-
-/// How many bytes the headers are, where they are not too many.
-fn within_bounds(headers: &HeaderMap) -> Result<usize, Fault> {
-    let total: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-    if total > HEADERS_MAX { Err(headers_too_large()) } else { Ok(total) }
 }
 
 fn headers_too_large() -> Fault {
