@@ -119,8 +119,9 @@ impl Cache {
         let mut wish = collect::Wish { deadline: Some(deadline), ..air.wish.collect.clone() };
         wish.no_cache |= air.no_cache();
         let known = self.memory().get(&self.slot(key));
-        // The known parts are a copy: without room for one the sources are asked without conditions.
-        let known = known.filter(|kept| work.memory.try_take(kept.body_bytes() as u64));
+        // The known parts are a copy, and may be copied into the next dataset: without room for that the sources are asked without
+        // conditions.
+        let known = known.filter(|kept| work.memory.try_take(2 * kept.body_bytes() as u64));
         wish.known = known.and_then(|kept| kept.dataset(self.collector().domain())).map(|known| known.parts);
         self.collector().collect(key, wish, work).await
     }

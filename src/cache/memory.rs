@@ -1,15 +1,19 @@
-//! The memory tier: bounded in bytes, least recently and frequently used first to go.
+//! The memory tier: bounded in bytes, least recently and frequently used first to go (Clock-PRO, Jiang, Chen and Zhang, 2005).
+//!
+//! The map is `quick_cache`'s: it takes about 90 bytes an entry, where `moka`'s takes 310 to 410 (measured with 10 000 to
+//! 97 000 entries), a fifth of a dataset of two kilobytes.
 //!
 //! It holds what it is given until its time or its room is over. Whether something in it may be served is not its business.
 
 use std::fmt;
-use std::hash::{Hash, Hasher};
+use std::hash::{Hash, Hasher, RandomState};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use moka::sync::Cache;
 use prometheus_client::metrics::counter::Counter;
+use quick_cache::sync::Cache;
+use quick_cache::{Lifecycle, OptionsBuilder, Weighter};
 
 use super::kept::Kept;
 use super::metrics::Metrics;
@@ -67,41 +71,81 @@ impl Hash for Slot {
 }
 
 /// The memory of one process, shared by all its domains. Cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Memory {
-    kept: Cache<Slot, Arc<Kept>>,
+    kept: Arc<Cache<Slot, Held, ByWeight, RandomState, CountEvictions>>,
     capacity: u64,
     /// What holds the reservations of all that is kept here.
     share: MemoryShare,
     expired: Counter,
 }
 
+/// What is kept, with its weight when it was put here: that of the entry must not change while it is.
+#[derive(Debug, Clone)]
+struct Held {
+    kept: Arc<Kept>,
+    weight: u32,
+}
+
+#[derive(Clone)]
+struct ByWeight;
+
+impl Weighter<Slot, Held> for ByWeight {
+    fn weight(&self, _: &Slot, held: &Held) -> u64 {
+        held.weight.into()
+    }
+}
+
+/// Counts what leaves for want of room.
+#[derive(Clone)]
+struct CountEvictions(Counter);
+
+impl Lifecycle<Slot, Held> for CountEvictions {
+    type RequestState = ();
+
+    fn begin_request(&self) {}
+
+    fn on_evict(&self, (): &mut (), _: Slot, _: Held) {
+        self.0.inc();
+    }
+}
+
+/// The tables are not sized for more than this in advance.
+const ENTRIES_EXPECTED_MAX: usize = 1 << 16;
+/// A part of the map with a lock of its own has so much room at least, so that the largest dataset fits into it.
+const SHARD_BYTES_MIN: u64 = 128 << 20;
+/// More parts than this are of no use to the processors of any machine.
+const SHARDS_MAX: u64 = 16;
+/// What an entry is assumed to weigh where the map sizes its own tables; it grows where they weigh less.
+const USUAL_WEIGHT: u64 = 4096;
+
 impl Memory {
     /// A memory of at most `capacity` bytes; none at all with 0. What it holds is part of `account`.
     pub fn new(capacity: Size, account: &MemoryAccount, metrics: &Metrics) -> Self {
-        let evicted = metrics.evictions.clone();
-        let kept = Cache::builder()
-            .max_capacity(capacity.0)
-            .weigher(|slot: &Slot, kept: &Arc<Kept>| {
-                let key = allocated(slot.key.len() + 16);
-                u32::try_from(kept.weight() + key).unwrap_or(u32::MAX)
-            })
-            .eviction_listener(move |_, _, cause| {
-                if cause == moka::notification::RemovalCause::Size {
-                    evicted.inc();
-                }
-            })
-            .build();
-        Self { kept, capacity: capacity.0, share: account.whole(), expired: metrics.expirations.clone() }
+        let entries = usize::try_from(capacity.0 / USUAL_WEIGHT).unwrap_or(usize::MAX).clamp(16, ENTRIES_EXPECTED_MAX);
+        let shards = (capacity.0 / SHARD_BYTES_MIN).clamp(1, SHARDS_MAX);
+        let mut options = OptionsBuilder::new();
+        options.weight_capacity(capacity.0).estimated_items_capacity(entries);
+        options.shards(usize::try_from(shards).unwrap_or(1));
+        // Every bound was given.
+        let options = options.build().unwrap_or_else(|error| unreachable!("{error:?}"));
+        let evictions = CountEvictions(metrics.evictions.clone());
+        let kept = Cache::with_options(options, ByWeight, RandomState::default(), evictions);
+        let (share, expired) = (account.whole(), metrics.expirations.clone());
+        Self { kept: Arc::new(kept), capacity: capacity.0, share, expired }
     }
 
     pub(super) fn get(&self, slot: &Slot) -> Option<Arc<Kept>> {
-        self.kept.get(slot)
+        self.kept.get(slot).map(|held| held.kept)
     }
 
     /// Keeps it; with what was kept before, this replaces it (and is weighed anew).
     pub(super) fn put(&self, slot: Slot, kept: Arc<Kept>) {
-        self.kept.insert(slot, kept);
+        if self.is_off() {
+            return;
+        }
+        let weight = kept.weight() + allocated(slot.key.len() + 16);
+        self.kept.insert(slot, Held { kept, weight: u32::try_from(weight).unwrap_or(u32::MAX) });
     }
 
     /// What holds the reservations of all that is kept here.
@@ -121,25 +165,22 @@ impl Memory {
 
     fn drop_useless(&self) {
         let now = tokio::time::Instant::now();
-        for (slot, kept) in &self.kept {
-            if !kept.is_retained(now) {
-                self.kept.invalidate(&*slot);
+        for (slot, held) in self.kept.iter().filter(|(_, held)| !held.kept.is_retained(now)) {
+            let same = |there: &Held| Arc::ptr_eq(&there.kept, &held.kept);
+            if self.kept.remove_if(&slot, same).is_some() {
                 self.expired.inc();
             }
         }
-        self.kept.run_pending_tasks();
     }
 
-    /// Datasets held, about.
+    /// Datasets held.
     pub fn entries(&self) -> u64 {
-        // What was put or left last is counted in passing, with later reads.
-        self.kept.run_pending_tasks();
-        self.kept.entry_count()
+        self.kept.len() as u64
     }
 
-    /// Bytes held, about.
+    /// Bytes held.
     pub fn bytes(&self) -> u64 {
-        self.kept.weighted_size()
+        self.kept.weight()
     }
 
     /// Whether there is none.
@@ -150,5 +191,11 @@ impl Memory {
     /// The bound, in bytes.
     pub fn capacity(&self) -> u64 {
         self.capacity
+    }
+}
+
+impl fmt::Debug for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Memory").field("entries", &self.entries()).field("bytes", &self.bytes()).finish_non_exhaustive()
     }
 }

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use super::timeline::{Outcome, Step, Timeline};
 use super::{CollectError, Collector, Dataset, Wish, Work};
 use crate::domain::{Atomicity, Pages, SourceIndex};
-use crate::sources::{Answer, Ask, Attempt, Failure, Part, Reason, render};
+use crate::sources::{Answer, Ask, Attempt, BODY_COPIES, Failure, Part, Reason, render};
 
 pub(super) struct Run<'c> {
     collector: &'c Collector,
@@ -78,8 +78,7 @@ impl<'c> Run<'c> {
         }
         let parts: Vec<Part> = self.parts.iter_mut().filter_map(Option::take).collect();
         let bytes = parts.iter().map(|part| part.json.len() as u64).sum();
-        // The body is a copy of the parts, which go once it is made.
-        self.work.memory.take(bytes).await.map_err(|_| CollectError::no_memory())?;
+        // The body is a copy of the parts, which go once it is made. Both were reserved as the parts came.
         let dataset = Dataset::join(&self.collector.domain, parts, self.round);
         self.work.memory.give_back(bytes);
         Ok(dataset)
@@ -115,7 +114,7 @@ impl<'c> Run<'c> {
         for (part, stale) in self.parts.iter_mut().zip(&waiting) {
             if *stale {
                 let dropped = part.take();
-                self.work.memory.give_back(dropped.map_or(0, |part| part.json.len() as u64));
+                self.work.memory.give_back(dropped.map_or(0, |part| BODY_COPIES * part.json.len() as u64));
             }
         }
         let mut questions = FuturesUnordered::new();
@@ -160,7 +159,7 @@ impl<'c> Run<'c> {
         for (part, fresh) in self.parts.iter_mut().zip(fresh) {
             if let Some(fresh) = fresh {
                 let replaced = part.replace(fresh);
-                self.work.memory.give_back(replaced.map_or(0, |part| part.json.len() as u64));
+                self.work.memory.give_back(replaced.map_or(0, |part| BODY_COPIES * part.json.len() as u64));
             }
         }
         Ok(changed)

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 const MIB: u64 = 1 << 20;
 
 /// What the process takes beside its work: the program, the runtime's threads, buffers of open connections.
-pub const PROCESS_BYTES: u64 = 24 * MIB;
+const PROCESS_BYTES: u64 = 24 * MIB;
 /// What must remain for work beside the memory tier, so that datasets can be collected at all.
 const WORK_BYTES_MIN: u64 = 16 * MIB;
 /// The share of a cgroup's limit that is left to the kernel (socket buffers count as the cgroup's) and to the allocator.

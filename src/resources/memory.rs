@@ -55,6 +55,8 @@ struct Resident {
     looked: AtomicU64,
 }
 
+/// What the buffers of connections usually take.
+const CONNECTIONS_BYTES: u64 = 8 << 20;
 /// A reservation of so many bytes is worth a look at what is resident, which takes a few microseconds.
 const LARGE_BYTES: u64 = 64 * 1024;
 /// How old, in milliseconds, the last look may be for a large reservation, and for a small one while something is unaccounted
@@ -140,9 +142,14 @@ impl MemoryAccount {
         Self::with(limit, metrics, None)
     }
 
-    /// An account of `limit` bytes for the work of this process, which takes `process` bytes beside it. What is resident beyond
-    /// both counts as taken, up to half of the account: pages that the allocator keeps are no reason to refuse everything.
-    pub fn watching(limit: u64, process: u64, metrics: MemoryMetrics) -> Self {
+    /// An account of `limit` bytes for the work of this process, which takes beside it what is resident now, and a little for
+    /// connections. What is resident beyond both counts as taken, up to half of the account: pages that the allocator keeps are
+    /// no reason to refuse everything.
+    pub fn watching(limit: u64, metrics: MemoryMetrics) -> Self {
+        Self::beside(limit, resident_bytes().unwrap_or_default() + CONNECTIONS_BYTES, metrics)
+    }
+
+    fn beside(limit: u64, process: u64, metrics: MemoryMetrics) -> Self {
         let (unaccounted, looked) = (AtomicU64::new(0), AtomicU64::new(0));
         let resident = Resident { process, unaccounted, began: std::time::Instant::now(), looked };
         Self::with(limit, metrics, Some(resident))
@@ -492,12 +499,12 @@ mod tests {
 
     #[test]
     fn what_is_resident_and_nobody_reserved_counts_as_taken_up_to_half() {
-        let account = MemoryAccount::watching(64 << 20, 0, MemoryMetrics::default());
+        let account = MemoryAccount::beside(64 << 20, 0, MemoryMetrics::default());
         let share = account.whole();
         // The test itself is resident, with more than a mebibyte.
         assert!(share.try_reserve(64 << 20).is_none());
         assert!(share.try_reserve(32 << 20).is_some(), "half of it is always there");
-        let account = MemoryAccount::watching(64 << 20, 1 << 40, MemoryMetrics::default());
+        let account = MemoryAccount::beside(64 << 20, 1 << 40, MemoryMetrics::default());
         assert!(account.whole().try_reserve(64 << 20).is_some(), "nothing is unaccounted for");
     }
 

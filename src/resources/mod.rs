@@ -12,7 +12,7 @@ mod stored_bytes;
 mod work_memory;
 
 pub use compute::{ComputeBusy, ComputeMetrics, ComputePool, ComputeQueue, RunClock};
-pub use limit::{MemoryLimit, MemoryLimitError, PROCESS_BYTES, cgroup_limit};
+pub use limit::{MemoryLimit, MemoryLimitError, cgroup_limit};
 pub use memory::{MemoryAccount, MemoryFull, MemoryMetrics, MemoryShare, Reservation};
 pub use stored_bytes::{StoredBytes, allocated};
 pub use work_memory::WorkMemory;

@@ -18,7 +18,7 @@ use crate::cache::{self, Cache, Happenings, Memory, Rate, Samples, Seal};
 use crate::collect::{Collector, Families};
 use crate::domain::{self, Domains, Loaded, ProgramProblem, Source, World};
 use crate::identity::{self, Identity, Paths, TlsOptions};
-use crate::resources::{ComputeMetrics, ComputePool, MemoryAccount, MemoryMetrics, PROCESS_BYTES};
+use crate::resources::{ComputeMetrics, ComputePool, MemoryAccount, MemoryMetrics};
 use crate::shape::{CompileError, Program};
 use crate::sources::{self, Client, Shared, Tape};
 
@@ -104,7 +104,7 @@ pub fn shared(
 pub fn caching(caching: &Caching, seal: Option<Seal>, registry: &mut Registry) -> cache::Shared {
     let metrics = cache::Metrics::register(registry);
     let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    let account = MemoryAccount::watching(caching.work_bytes, PROCESS_BYTES, MemoryMetrics::register(registry));
+    let account = MemoryAccount::watching(caching.work_bytes, MemoryMetrics::register(registry));
     registry.register_collector(Box::new(account.clone()));
     let memory = Memory::new(caching.memory, &account, &metrics);
     cache::Shared {

@@ -24,7 +24,7 @@ use super::pages::Pages;
 use super::request::{self, Question};
 use super::retry::{Budget, Pauses};
 use super::tape::Reel;
-use super::{Answer, Ask, Attempt, Failure, Part, Reason, Shared, Tape, TraceContext, Validator};
+use super::{Answer, Ask, Attempt, BODY_COPIES, Failure, Part, Reason, Shared, Tape, TraceContext, Validator};
 use crate::domain::{self, Missing, Source};
 
 /// A timeout says something about the source only if it had its own timeout in full, or at least this long and half of the
@@ -123,7 +123,7 @@ impl Client {
             Err(failure) => self.note(failure),
         }
         if let (Ok(Answer::Unchanged), Some(read)) = (&result, read) {
-            ask.memory.give_back(read);
+            ask.memory.give_back(BODY_COPIES * read);
         }
         result
     }
@@ -319,7 +319,7 @@ impl Client {
             Way::Live(connections) => connections,
             Way::Replay(reel) => {
                 let reply = reel.replay(question.target, question.condition, question.room).await?;
-                if question.memory.take(reply.body.len() as u64).await.is_err() {
+                if question.memory.take(BODY_COPIES * reply.body.len() as u64).await.is_err() {
                     return Err(Fault::no_memory());
                 }
                 *status = Some(reply.status.as_u16());

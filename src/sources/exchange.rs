@@ -15,10 +15,10 @@ use hyper::body::Incoming;
 use hyper_util::client::legacy;
 use prometheus_client::metrics::counter::Counter;
 
-use super::Reason;
 use super::answer::{self, Reply};
 use super::connections::{H2_HEADERS_MAX, Http};
 use super::fault::{Fault, size};
+use super::{BODY_COPIES, Reason};
 use crate::identity::{ConnectError, ConnectErrorKind, Flooded, Meter};
 use crate::resources::WorkMemory;
 
@@ -183,7 +183,8 @@ fn is_detected_by_h2(error: &hyper::Error) -> bool {
     H2_DETECTED.iter().any(|detected| words.starts_with(detected))
 }
 
-/// Memory for a body on its way; given back where it does not become one.
+/// Memory for a body on its way, given back where it does not become one: for the bytes as they come, and for their copy in the
+/// dataset, so that nobody waits for the second with the first in memory.
 struct ReservedBody<'a> {
     memory: &'a WorkMemory,
     bytes: usize,
@@ -193,7 +194,7 @@ impl ReservedBody<'_> {
     /// Reserves `bytes` in all.
     async fn reach(&mut self, bytes: usize) -> Result<(), Fault> {
         let more = bytes.saturating_sub(self.bytes);
-        self.memory.take(more as u64).await.map_err(|_| Fault::no_memory())?;
+        self.memory.take(BODY_COPIES * more as u64).await.map_err(|_| Fault::no_memory())?;
         self.bytes += more;
         Ok(())
     }
@@ -206,7 +207,7 @@ impl ReservedBody<'_> {
 
 impl Drop for ReservedBody<'_> {
     fn drop(&mut self) {
-        self.memory.give_back(self.bytes as u64);
+        self.memory.give_back(BODY_COPIES * self.bytes as u64);
     }
 }
 

@@ -107,5 +107,9 @@ pub struct Attempt {
     pub span_id: u64,
 }
 
+/// What a part reserves for each of its bytes: the body as it comes, and its copy in the dataset. Whoever drops a part gives as
+/// much back.
+pub const BODY_COPIES: u64 = 2;
+
 /// A strong `ETag` as it goes into `If-None-Match`.
 pub type StrongETag = HeaderValue;

@@ -103,7 +103,6 @@ async fn memory_is_bounded_and_says_so() {
     }
     let evicted = || async { sidecar.metric("bfb_cache_evictions_total", &[]).await.unwrap_or_default() > 0.0 };
     let bounded = || async { sidecar.admin("/status").await.json()["memory"]["bytes"].as_u64().unwrap() <= 64 * 1024 };
-    // moka evicts in passing: its housekeeping runs with the reads.
     let mut settled = false;
     for key in (0..100).cycle().take(1000) {
         sidecar.get(&format!("/v2/customers/{key}")).await;
