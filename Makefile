@@ -34,6 +34,7 @@ fuzz:
 	cargo +nightly fuzz run url_template -- -max_total_time=$(TIME)
 	cargo +nightly fuzz run manifest -- -max_total_time=$(TIME)
 	cargo +nightly fuzz run review -- -max_total_time=$(TIME)
+	cargo +nightly fuzz run shape -- -max_total_time=$(TIME) -timeout=30
 
 # The image of the Dockerfile, from a program that is built here (no base image is fetched). Needs buildah.
 IMAGE ?= localhost/bfb:0.1.0

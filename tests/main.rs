@@ -20,6 +20,7 @@ mod k8s;
 mod layout;
 mod link;
 mod seeing;
+mod shape;
 mod snapshot;
 mod sources;
 mod stampede;
