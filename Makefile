@@ -44,6 +44,7 @@ fuzz:
 soak:
 	@sh tests/deps.sh test
 	BFB_SOAK_SECONDS=$(TIME) cargo test --release --quiet --test promises soak:: -- --nocapture
+	cargo +nightly fuzz run shape -- -max_total_time=$(TIME) -timeout=30
 
 # The image of the Dockerfile, from a program that is built here (no base image is fetched). Needs buildah.
 IMAGE ?= localhost/bfb:0.1.0

@@ -21,6 +21,7 @@ mod k8s;
 mod layout;
 mod link;
 mod seeing;
+mod shape;
 mod snapshot;
 mod soak;
 mod sources;

@@ -53,7 +53,8 @@ impl Buffer {
 
     #[inline]
     pub(super) fn push_char(&mut self, meter: &mut Meter<'_>, c: char) -> Flow {
-        meter.touch(1)?;
+        // One by one costs a few times what copying does.
+        meter.touch(8)?;
         self.reserve(meter, c.len_utf8())?;
         self.text.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
         Ok(())
@@ -184,7 +185,8 @@ impl<T> Pile<T> {
     pub(super) fn take(&mut self, meter: &mut Meter<'_>, start: usize) -> Flow<Vec<T>> {
         let bytes = (self.0.len() - start) * size_of::<T>();
         if start == 0 && bytes > LARGE_BYTES {
-            meter.touch(bytes)?;
+            // Where it is not shrunk in place there are two.
+            meter.alloc(bytes)?;
             release(self.0.capacity() * size_of::<T>());
             let mut all = std::mem::take(&mut self.0);
             all.shrink_to_fit();

@@ -9,8 +9,9 @@ use regex_automata::meta::{self, Regex};
 use regex_automata::nfa::thompson;
 use regex_automata::util::captures::Captures;
 use regex_automata::util::iter::Searcher;
+use regex_automata::util::primitives::NonMaxUsize;
 use regex_automata::util::syntax;
-use regex_automata::{Anchored, Input, MatchError, PatternID};
+use regex_automata::{Anchored, Input, Match, MatchError, MatchErrorKind, PatternID};
 
 use std::sync::Arc;
 
@@ -25,6 +26,11 @@ use super::value::{Arr, Obj, Text, Val};
 const MAX_REGEX_BYTES: usize = 256 * 1024;
 /// No longer pattern is read.
 const MAX_PATTERN_BYTES: usize = 4 * 1024;
+/// No pattern names more classes of characters (`\w`, `\pL`, `[…]`): each may be thousands of ranges, which are there before
+/// anything else is bounded.
+const MAX_CLASSES: usize = 64;
+/// What a class is worth in steps, where it is the largest there is and without case.
+const CLASS_STEPS: u64 = 4_000;
 /// No longer text is searched.
 const MAX_SEARCHED_BYTES: usize = 256 * 1024;
 /// How many patterns a run compiles.
@@ -32,7 +38,9 @@ const MAX_REGEXES: usize = 64;
 /// What compiling a pattern is worth in steps.
 const REGEX_STEPS: u64 = 2_000;
 /// States of a pattern times bytes of a text that may be searched at once: at its worst about 12 ns each.
-const MAX_STATE_BYTES: usize = 2_000_000;
+const SHORT_STATE_BYTES: usize = 2_000_000;
+/// The same where there is no other way.
+const LONG_STATE_BYTES: usize = 4 * SHORT_STATE_BYTES;
 /// What an automaton may remember that builds its states as it needs them.
 const MAX_AUTOMATON_BYTES: usize = 512 * 1024;
 /// What a state of a compiled pattern takes at least.
@@ -104,72 +112,114 @@ impl Compiled {
         self.held.set(size_of::<Self>() + self.regex.memory_usage() + self.cache.memory_usage() + automaton);
     }
 
-    /// Whether a search through so many bytes is short at its worst; else there is an automaton.
-    fn is_short(&mut self, pattern: &str, bytes: usize, meter: &mut Meter<'_>) -> Flow<bool> {
-        if self.states.saturating_mul(bytes) <= MAX_STATE_BYTES {
-            return Ok(true);
+    /// How long a search through so many bytes may take; where that is too long, there is an automaton.
+    fn worst(&mut self, pattern: &str, bytes: usize, meter: &mut Meter<'_>) -> Flow<Worst> {
+        let worst = Worst::of(self.states, bytes);
+        if matches!(worst, Worst::Short) || self.automaton.is_some() {
+            return Ok(worst);
         }
-        if self.automaton.is_none() {
-            meter.spend(REGEX_STEPS + pattern.len() as u64 * 20)?;
-            meter.room(2 * (MAX_REGEX_BYTES + MAX_AUTOMATON_BYTES))?;
-            let config = dfa::Config::new()
-                .cache_capacity(MAX_AUTOMATON_BYTES)
-                .skip_cache_capacity_check(true)
-                .unicode_word_boundary(true)
-                .minimum_cache_clear_count(Some(2));
-            let nfa = thompson::Config::new().nfa_size_limit(Some(MAX_REGEX_BYTES));
-            let built = lazy::Regex::builder().syntax(self.syntax).thompson(nfa).dfa(config).build(pattern);
-            let regex = built.map_err(|_| TOO_LONG)?;
-            // Each group adds two.
-            let states = regex.forward().get_nfa().states().len() + 2 * self.regex.captures_len();
-            self.states = self.states.min(2 * states);
-            let cache = regex.create_cache();
-            self.automaton = Some(Automaton { regex, cache });
-            self.weigh();
-        }
-        Ok(self.states.saturating_mul(bytes) <= MAX_STATE_BYTES)
+        meter.spend(REGEX_STEPS + pattern.len() as u64 * 20)?;
+        meter.room(2 * (MAX_REGEX_BYTES + MAX_AUTOMATON_BYTES))?;
+        let config = dfa::Config::new()
+            .cache_capacity(MAX_AUTOMATON_BYTES)
+            .skip_cache_capacity_check(true)
+            .unicode_word_boundary(true)
+            .minimum_cache_clear_count(Some(2));
+        let nfa = thompson::Config::new().nfa_size_limit(Some(MAX_REGEX_BYTES));
+        let built = lazy::Regex::builder().syntax(self.syntax).thompson(nfa).dfa(config).build(pattern);
+        let regex = built.map_err(|_| TOO_LONG)?;
+        // Each group adds two.
+        let states = regex.forward().get_nfa().states().len() + 2 * self.regex.captures_len();
+        self.states = self.states.min(states);
+        let cache = regex.create_cache();
+        self.automaton = Some(Automaton { regex, cache });
+        self.weigh();
+        Ok(Worst::of(self.states, bytes))
     }
 
     fn is_match(&mut self, pattern: &str, text: &str, meter: &mut Meter<'_>) -> Flow<bool> {
         let input = Input::new(text).earliest(true);
-        let short = self.is_short(pattern, text.len(), meter)?;
+        let worst = self.worst(pattern, text.len(), meter)?;
         let found = match &mut self.automaton {
-            Some(automaton) if !short => {
-                let found = automaton.regex.forward().try_search_fwd(automaton.cache.as_parts_mut().0, &input);
-                found.map_err(|_| TOO_LONG)?.is_some()
+            Some(automaton) if !matches!(worst, Worst::Short) => {
+                let cache = automaton.cache.as_parts_mut().0;
+                automaton.regex.forward().try_search_fwd(cache, &input).map(|found| found.is_some())
             }
-            _ => self.regex.is_match_with(&mut self.cache, &input),
+            _ => Ok(self.regex.is_match_with(&mut self.cache, &input)),
         };
+        let found = found.or_else(|error| {
+            worst.may_go_on(&error)?;
+            Ok(self.regex.is_match_with(&mut self.cache, &input))
+        })?;
         self.weigh();
         Ok(found)
     }
 
     fn captures(&mut self, pattern: &str, input: &Input<'_>, found: &mut Captures, meter: &mut Meter<'_>) -> Flow {
-        let short = self.is_short(pattern, input.get_span().len(), meter)?;
-        match &mut self.automaton {
-            Some(automaton) if !short => {
-                let whole = automaton.regex.try_search(&mut automaton.cache, input).map_err(|_| TOO_LONG)?;
-                let Some(whole) = whole else {
-                    found.clear();
-                    return Ok(());
-                };
-                if self.states.saturating_mul(whole.len()) <= MAX_STATE_BYTES {
-                    let within = input.clone().span(whole.range()).anchored(Anchored::Yes);
-                    self.regex.search_captures_with(&mut self.cache, &within, found);
-                } else if found.group_len() == 1 {
-                    found.set_pattern(Some(PatternID::ZERO));
-                    if let [start, end, ..] = found.slots_mut() {
-                        *start = regex_automata::util::primitives::NonMaxUsize::new(whole.start());
-                        *end = regex_automata::util::primitives::NonMaxUsize::new(whole.end());
-                    }
-                } else {
-                    return Err(TOO_LONG);
-                }
+        let worst = self.worst(pattern, input.get_span().len(), meter)?;
+        let whole = match &mut self.automaton {
+            Some(automaton) if !matches!(worst, Worst::Short) => {
+                Some(automaton.regex.try_search(&mut automaton.cache, input))
             }
-            _ => self.regex.search_captures_with(&mut self.cache, input, found),
+            _ => None,
+        };
+        match whole {
+            None => self.regex.search_captures_with(&mut self.cache, input, found),
+            Some(Ok(None)) => found.clear(),
+            Some(Ok(Some(whole))) => self.groups(input, &whole, found)?,
+            Some(Err(error)) => {
+                worst.may_go_on(&error)?;
+                self.regex.search_captures_with(&mut self.cache, input, found);
+            }
         }
         self.weigh();
         Ok(())
+    }
+
+    /// Finds the groups of a match.
+    fn groups(&mut self, input: &Input<'_>, whole: &Match, found: &mut Captures) -> Flow {
+        if self.regex.captures_len() == 1 {
+            found.set_pattern(Some(PatternID::ZERO));
+            if let [start, end, ..] = found.slots_mut() {
+                *start = NonMaxUsize::new(whole.start());
+                *end = NonMaxUsize::new(whole.end());
+            }
+            return Ok(());
+        }
+        if matches!(Worst::of(self.states, whole.len()), Worst::TooLong) {
+            return Err(TOO_LONG);
+        }
+        let within = input.clone().span(whole.range()).anchored(Anchored::Yes);
+        self.regex.search_captures_with(&mut self.cache, &within, found);
+        Ok(())
+    }
+}
+
+/// How long a search takes where it is at its worst.
+enum Worst {
+    /// Some milliseconds.
+    Short,
+    /// Too long to risk it, but not too long for what an automaton cannot do: words' boundaries where a text is not ASCII,
+    /// and the groups of a match.
+    Long,
+    TooLong,
+}
+
+impl Worst {
+    fn of(states: usize, bytes: usize) -> Self {
+        match states.saturating_mul(bytes) {
+            0..=SHORT_STATE_BYTES => Self::Short,
+            ..=LONG_STATE_BYTES => Self::Long,
+            _ => Self::TooLong,
+        }
+    }
+
+    /// Whether to search without the automaton, which has ended with `error`.
+    fn may_go_on(&self, error: &MatchError) -> Flow {
+        match (self, error.kind()) {
+            (Self::Long, MatchErrorKind::Quit { .. }) => Ok(()),
+            _ => Err(TOO_LONG),
+        }
     }
 }
 
@@ -294,7 +344,7 @@ impl Describe<'_> {
 /// The compiled pattern and its place among those of the run, from where it is taken while it is used.
 fn compiled(run: &mut Run<'_>, pattern: &Text, flags: &Text) -> Flow<(usize, Box<Compiled>)> {
     const INVALID: &str = "the regular expression is not valid, or too large";
-    if pattern.len() > MAX_PATTERN_BYTES {
+    if pattern.len() > MAX_PATTERN_BYTES || classes(pattern) > MAX_CLASSES {
         return fault(INVALID);
     }
     run.meter.spend(10)?;
@@ -306,7 +356,7 @@ fn compiled(run: &mut Run<'_>, pattern: &Text, flags: &Text) -> Flow<(usize, Box
         if run.regexes.0.len() >= MAX_REGEXES {
             return Err(Stop::Spent("uses more than 64 regular expressions"));
         }
-        run.meter.spend(REGEX_STEPS + pattern.len() as u64 * 20)?;
+        run.meter.spend(REGEX_STEPS + pattern.len() as u64 * 20 + classes(pattern) as u64 * CLASS_STEPS)?;
         run.meter.room(2 * MAX_REGEX_BYTES)?;
         let compiled = Compiled::of(pattern, flags)?;
         run.meter.room(0)?;
@@ -317,6 +367,18 @@ fn compiled(run: &mut Run<'_>, pattern: &Text, flags: &Text) -> Flow<(usize, Box
         Some(compiled) => Ok((at, compiled)),
         None => fault(INVALID),
     }
+}
+
+/// How many classes of characters a pattern may name, at most.
+fn classes(pattern: &str) -> usize {
+    let mut bytes = pattern.bytes();
+    let mut classes = 0;
+    while let Some(byte) = bytes.next() {
+        let named = byte == b'\\'
+            && bytes.next().is_some_and(|b| matches!(b, b'p' | b'P' | b'w' | b'W' | b'd' | b'D' | b's' | b'S'));
+        classes += usize::from(named || byte == b'[');
+    }
+    classes
 }
 
 /// `val | test(pattern; flags)`.

@@ -11,6 +11,7 @@ use super::{Budget, CompileError, MEMORY_STEP_BYTES, Program, RunErrorKind};
 
 const FRIENDLY: &str = include_str!("corpus/friendly.txt");
 const HOSTILE: &str = include_str!("corpus/hostile.txt");
+const BYTES: &str = include_str!("corpus/bytes.txt");
 const SECRETS: &str = include_str!("corpus/secrets.txt");
 const INPUT: &str = r#"{"a":1,"b":{"c":[1,2,{"d":"x"}]}}"#;
 
@@ -83,12 +84,22 @@ fn friendly_programs_yield_what_jq_users_expect() {
 
 #[test]
 fn hostile_programs_end_soon_on_a_small_stack() {
+    assert!(as_expected(HOSTILE, SMALL.steps) >= 40);
+}
+
+#[test]
+fn an_operation_on_many_bytes_is_charged_for_them() {
+    assert!(as_expected(BYTES, 200_000) >= 40);
+}
+
+/// Runs each program of a corpus on a small stack, for so many steps; how many there are.
+fn as_expected(corpus: &str, steps: u64) -> usize {
     let mut wrong = Vec::new();
     let mut count = 0;
-    for line in HOSTILE.lines().filter(|line| !line.starts_with('#')) {
+    for line in corpus.lines().filter(|line| !line.starts_with('#')) {
         let (expected, program) = line.split_once(' ').unwrap();
         let owned = program.to_owned();
-        let (got, said) = on_stack(1 << 20, program, move || outcome(&owned, INPUT, SMALL));
+        let (got, said) = on_stack(1 << 20, program, move || outcome(&owned, INPUT, Budget { steps, ..SMALL }));
         if got != expected {
             let said: String = said.chars().take(100).collect();
             wrong.push(format!("{program}\n    expected {expected}, was {got}: {said}"));
@@ -96,7 +107,7 @@ fn hostile_programs_end_soon_on_a_small_stack() {
         count += 1;
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert!(count >= 40);
+    count
 }
 
 #[test]
@@ -324,5 +335,6 @@ fn output_is_bounded() {
     assert!(Program::compile(".").unwrap().run(b"\"abc\"", budget(4)).is_err());
 }
 
+mod bounds;
 mod oracle;
 mod random;

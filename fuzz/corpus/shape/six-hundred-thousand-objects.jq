@@ -1,0 +1,3 @@
+[range(600000)] | map({a: .}) | length
+
+null
