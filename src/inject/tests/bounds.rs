@@ -118,7 +118,9 @@ fn reasons_against_a_pod_are_counted_once_there_are_many() {
     ] {
         assert_linear(name, 2_000, of, decide);
         let refusals = inject(&of(1_000), &Defaults::default()).unwrap_err();
-        let Some(Why::More { count }) = refusals.last().map(|last| &last.why) else { panic!("{name}: {}", refusals.len()) };
+        let Some(Why::More { count }) = refusals.last().map(|last| &last.why) else {
+            panic!("{name}: {}", refusals.len())
+        };
         assert_eq!((refusals.len(), *count), (33, 1_000 - 32), "{name}");
     }
 }
