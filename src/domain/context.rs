@@ -98,6 +98,13 @@ impl<'a> Context<'a> {
         self.problems.len() >= MAX_PROBLEMS
     }
 
+    /// Whether a further problem is only counted; it is, then. For those whose words would take time, and of which there may be
+    /// as many as a file has lines.
+    pub(super) fn only_counts(&mut self) -> bool {
+        self.dropped += usize::from(self.full());
+        self.full()
+    }
+
     /// How many problems there are.
     pub(super) fn count(&self) -> usize {
         self.problems.len() + self.dropped

@@ -37,8 +37,10 @@ impl<'n> Fields<'n> {
     ) -> Option<Self> {
         let entries = mapping(context, node, what)?;
         for (key, _) in entries.iter().filter(|(key, _)| !allowed.contains(&key.text.as_str())) {
-            let full = context.full();
-            let (expected, hint) = match nearest(&key.text, allowed.iter().copied().filter(|_| !full)) {
+            if context.only_counts() {
+                continue;
+            }
+            let (expected, hint) = match nearest(&key.text, allowed.iter().copied()) {
                 Some(near) => (format!("`{near}`"), format!("did you mean `{near}`?")),
                 None => (format!("a key of {what}"), format!("the keys of {what} are {}", list(allowed))),
             };

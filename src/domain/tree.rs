@@ -315,7 +315,10 @@ fn key(context: &mut Context<'_>, node: Node) -> Key {
 }
 
 fn duplicate(context: &mut Context<'_>, first: usize, second: &Key) {
-    let line = if context.full() { 0 } else { context.line(first) };
+    if context.only_counts() {
+        return;
+    }
+    let line = context.line(first);
     let message = format!("{} is given twice", quote(&second.text));
     let hint = format!("the first one is on line {line}; remove one of the two");
     context.problem(second.span.clone(), message, "each key once", hint);
