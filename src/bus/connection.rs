@@ -30,7 +30,7 @@ pub(super) struct Links {
 
 #[derive(Debug)]
 enum Reached {
-    One(Server),
+    One(Box<Server>),
     Many(Box<Nodes>),
 }
 
@@ -46,10 +46,10 @@ impl Links {
     async fn connected(settings: &Settings, outlet: &Outlet) -> Result<Self, Fault> {
         let broken = CancellationToken::new();
         let reached = match &settings.place {
-            Servers::One(url) => Reached::One(Server::open(one(settings, url)?, outlet, &broken).await?),
+            Servers::One(url) => Reached::One(Box::new(Server::open(one(settings, url)?, outlet, &broken).await?)),
             Servers::Sentinel { sentinels, service } => {
                 let primary = primary(settings, sentinels, service).await?;
-                Reached::One(Server::open(primary, outlet, &broken).await?)
+                Reached::One(Box::new(Server::open(primary, outlet, &broken).await?))
             }
             Servers::Cluster(seeds) => Reached::Many(Box::new(Nodes::connect(settings, seeds, outlet).await?)),
         };

@@ -292,7 +292,7 @@ mod tests {
         }
         assert_eq!(frames(&[b'+'; 1_001], 7), Err(Outgrown::Bytes(1_000)));
         let mut lines = Frames::new(ReplyLimits { bytes: u64::MAX, elements: 1 });
-        assert_eq!(lines.feed(&[b'+'; 70_000], |_| Ok(())), Err(Outgrown::Line));
+        assert_eq!(lines.feed(&vec![b'+'; 70_000], |_| Ok(())), Err(Outgrown::Line));
     }
 
     #[test]

@@ -154,13 +154,11 @@ impl Cache {
 
     /// What a flight does with what Redis handed out: takes it, or collects beside it.
     fn taken(&self, key: &Arc<str>, start: Start, fetched: &Fetched, air: &Air, memory: &WorkMemory) -> Looked {
-        match self.take(key, start, fetched, air.wish.max_age, memory) {
-            Some(kept) => Looked::There(kept),
-            None => {
-                self.metrics().claims_missed.inc();
-                Looked::Collect(None)
-            }
+        if let Some(kept) = self.take(key, start, fetched, air.wish.max_age, memory) {
+            return Looked::There(kept);
         }
+        self.metrics().claims_missed.inc();
+        Looked::Collect(None)
     }
 
     async fn look_once(&self, key: &Arc<str>, air: &Air, start: Start, memory: &WorkMemory) -> Option<Arc<Kept>> {

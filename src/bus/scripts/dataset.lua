@@ -8,10 +8,9 @@ local function dataset_at(place, key, most)
   if body == 0 or redis.call('HSTRLEN', place, 'tags') > TAGS_TEXT_MAX then
     return nil
   end
-  for _, field in ipairs({ 'format', 'epoch', 'seq' }) do
-    if redis.call('HSTRLEN', place, field) > FIELD_BYTES_MAX then
-      return nil
-    end
+  local format, epoch = redis.call('HSTRLEN', place, 'format'), redis.call('HSTRLEN', place, 'epoch')
+  if math.max(format, epoch, redis.call('HSTRLEN', place, 'seq')) > FIELD_BYTES_MAX then
+    return nil
   end
   local dataset = redis.call('HMGET', place, 'format', 'epoch', 'seq', 'tags')
   if dataset[1] ~= '1' or dataset[2] ~= log.epoch then
