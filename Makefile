@@ -38,13 +38,13 @@ fuzz:
 	cargo +nightly fuzz run manifest -- -max_total_time=$(TIME)
 	cargo +nightly fuzz run review -- -max_total_time=$(TIME)
 	cargo +nightly fuzz run redis_answers -- -max_total_time=$(TIME)
+	cargo +nightly fuzz run shape -- -max_total_time=$(TIME) -timeout=30
 
 # Honest and hostile load at once on one sidecar, for `TIME` seconds (ten minutes, unless said): the figures, and whether memory
 # is flat. The suite has a minute of it.
 soak:
 	@sh tests/deps.sh test
 	BFB_SOAK_SECONDS=$(TIME) cargo test --release --quiet --test promises soak:: -- --nocapture
-	cargo +nightly fuzz run shape -- -max_total_time=$(TIME) -timeout=30
 
 # The image of the Dockerfile, from a program that is built here (no base image is fetched). Needs buildah.
 IMAGE ?= localhost/bfb:0.1.0
