@@ -94,10 +94,7 @@ pub struct Sidecar {
 impl Sidecar {
     /// Reads the files, opens the ports.
     pub async fn start(mut config: Config, log: LogLevel) -> Result<Self, StartError> {
-        let loaded = plans::read_domains(&config.paths, config.reading);
-        if !loaded.problems().is_empty() {
-            return Err(StartError::Domain(Box::new(loaded)));
-        }
+        let loaded = domains_of(&config)?;
         let mut registry = Registry::with_prefix("bfb");
         registry.register("build", "The build", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         let identity_metrics = identity::Metrics::register(&mut registry);
@@ -267,6 +264,12 @@ impl Sidecar {
         }
         parts
     }
+}
+
+/// The domains that are configured, if all of them are as they should be.
+fn domains_of(config: &Config) -> Result<Loaded, StartError> {
+    let loaded = plans::read_domains(&config.paths, config.reading);
+    if loaded.problems().is_empty() { Ok(loaded) } else { Err(StartError::Domain(Box::new(loaded))) }
 }
 
 /// The bus, and the task that carries it where there is a Redis.

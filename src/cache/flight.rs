@@ -127,20 +127,19 @@ impl Cache {
         };
         let there = flights.airs.iter().find(|air| air.id == id).cloned();
         let joined = there.is_some();
-        let air = match there {
-            Some(air) => air,
-            None => {
-                let Ok(place) = self.flights_limit().clone().try_acquire_owned() else {
-                    flights.seats.withdraw(id);
-                    if flights.seats.is_empty() {
-                        board.remove(key);
-                    }
-                    return None;
-                };
-                let air = Air::new(id, wish, place);
-                flights.airs.push(air.clone());
-                air
-            }
+        let air = if let Some(air) = there {
+            air
+        } else {
+            let Ok(place) = self.flights_limit().clone().try_acquire_owned() else {
+                flights.seats.withdraw(id);
+                if flights.seats.is_empty() {
+                    board.remove(key);
+                }
+                return None;
+            };
+            let air = Air::new(id, wish, place);
+            flights.airs.push(air.clone());
+            air
         };
         air.add(wish, fresh);
         let landed = air.landed.subscribe();

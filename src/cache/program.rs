@@ -44,7 +44,7 @@ impl Cache {
             let (program, input) = (program.clone(), input.clone());
             let run = self.queue().run(until, move |clock| {
                 let memory = WorkMemory::new(reserved, until);
-                let budget = Budget { memory_bytes, output_bytes, ..Budget::default() };
+                let budget = Budget { output_bytes, memory_bytes, ..Budget::default() };
                 let result = run(&program, &input, budget, clock, &memory);
                 (result, memory.reserved())
             });

@@ -208,8 +208,8 @@ enum Worst {
 impl Worst {
     fn of(states: usize, bytes: usize) -> Self {
         match states.saturating_mul(bytes) {
-            0..=SHORT_STATE_BYTES => Self::Short,
-            ..=LONG_STATE_BYTES => Self::Long,
+            short if short <= SHORT_STATE_BYTES => Self::Short,
+            long if long <= LONG_STATE_BYTES => Self::Long,
             _ => Self::TooLong,
         }
     }

@@ -298,13 +298,11 @@ impl Client {
             self.record(question.target, &reply).await;
             Ok(reply)
         };
-        let reply = match timeout_at(end, exchanged).await {
-            Ok(reply) => reply?,
-            Err(_) => {
-                let fair = FAIR_TIME.max(question.deadline.saturating_duration_since(question.since) / 2);
-                return Err(self.too_slow(end.saturating_duration_since(started), fair, *status));
-            }
+        let Ok(reply) = timeout_at(end, exchanged).await else {
+            let fair = FAIR_TIME.max(question.deadline.saturating_duration_since(question.since) / 2);
+            return Err(self.too_slow(end.saturating_duration_since(started), fair, *status));
         };
+        let reply = reply?;
         answer::meaning(&reply, question.condition, self.source.http.pages, question.missing)
     }
 

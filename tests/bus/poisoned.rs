@@ -31,7 +31,7 @@ fn calls(redis: &Redis, command: &str) -> u64 {
 fn ask(redis: &Redis, call: Call) -> Result<Answer, redis::RedisError> {
     let scripts = Scripts::new(LIMITS);
     let request = Request { protocol: PROTOCOL, fresh: EPOCH, call };
-    let ask = scripts.ask(&names(), &request, Duration::from_secs(60));
+    let ask = scripts.ask(&names(), &request, Duration::from_mins(1));
     ask.by_text().query(&mut redis.control()).map(|value| answer(value).unwrap())
 }
 
