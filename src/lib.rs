@@ -34,7 +34,8 @@
 //!
 //! # The life of a request
 //!
-//! 1. [`serve::accept`] takes a connection within a bound; a request that takes too long to arrive ends it.
+//! 1. [`serve::accept`] takes a connection within a bound, where another one ends for it if need be; a request that takes too
+//!    long to arrive ends its own.
 //! 2. [`serve::Consumers`] looks at `Host`, finds the version in the current [`serve::Table`], decodes and checks the key.
 //!    Nothing upstream has been asked yet.
 //! 3. [`cache::Cache`] answers from memory where [`coherence::Sidecar`] believes what it holds; else it seats the caller in a

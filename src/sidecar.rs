@@ -220,7 +220,7 @@ impl Sidecar {
         reload: Arc<Notify>,
         apply_log: impl Fn(&str) + Send + 'static,
     ) -> JoinSet<()> {
-        let port = |activity: &Activity, metrics: &serve::Metrics| Port {
+        let port = |activity: &Activity, metrics: &serve::PortMetrics| Port {
             activity: activity.clone(),
             drain: drained.clone(),
             metrics: metrics.clone(),
@@ -248,18 +248,20 @@ impl Sidecar {
         };
         parts.spawn(following.follow(self.config.paths, self.config.reading, reload));
         let limits = self.config.limits;
-        // Probes and the admin port are no consumers: a drain does not wait for them, and no counter counts them.
-        let (aside, uncounted) = (Activity::default(), serve::Metrics::default());
-        parts.spawn(serve::accept(self.admin, Admin::new(self.told.clone()), limits, port(&aside, &uncounted)));
-        if let Some(probes) = self.probes {
-            parts.spawn(serve::accept(probes, Admin::probes(self.told.clone()), limits, port(&aside, &uncounted)));
+        // Probes and the admin port are no consumers: a drain does not wait for them.
+        let aside = Activity::default();
+        let admin = port(&aside, &self.serve_metrics.admin_port);
+        let probes = port(&aside, &self.serve_metrics.probes_port);
+        parts.spawn(serve::accept(self.admin, Admin::new(self.told.clone()), limits.aside(), admin));
+        if let Some(listener) = self.probes {
+            parts.spawn(serve::accept(listener, Admin::probes(self.told.clone()), limits.aside(), probes));
         }
         for listener in self.consumers {
             parts.spawn(serve::accept(
                 listener,
                 self.answering.clone(),
                 limits,
-                port(&self.activity, &self.serve_metrics),
+                port(&self.activity, &self.serve_metrics.port),
             ));
         }
         parts

@@ -2,7 +2,10 @@
 
 mod consumers;
 mod floods;
+mod ports;
 mod upstreams;
+#[cfg(feature = "webhook")]
+mod webhook;
 
 use crate::support::sidecar::Sidecar;
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::Told;
 use crate::cache::Token;
 use crate::coherence::{SCOPES_MAX, Scope};
+use crate::serve::Waits;
 use crate::serve::problem::Problem;
 
 /// What is asked: exactly one of `keys`, `tags` and `all`.
@@ -58,7 +59,12 @@ pub(super) struct Invalidated {
     took_ms: u64,
 }
 
-pub(super) async fn invalidate(told: &Told, asked: &Asked) -> Result<(StatusCode, Invalidated), Problem> {
+/// `waits` is told where the caller is kept waiting for the fleet.
+pub(super) async fn invalidate(
+    told: &Told,
+    asked: &Asked,
+    waits: Option<&Waits>,
+) -> Result<(StatusCode, Invalidated), Problem> {
     let began = Instant::now();
     let (scopes, limit) = asked.checked().map_err(|detail| Problem::BadRequest { detail })?;
     let cache = told.known_domain(&asked.domain)?;
@@ -75,6 +81,9 @@ pub(super) async fn invalidate(told: &Told, asked: &Asked) -> Result<(StatusCode
         took_ms: 0,
     };
     if asked.wait == Wait::Fleet {
+        if let Some(waits) = waits {
+            waits.begin();
+        }
         let acknowledged = cache.bus().wait_fleet(&sent, limit).await;
         let acknowledged = acknowledged.map_err(|late| Problem::NotAcknowledged {
             detail: late.to_string(),

@@ -17,10 +17,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, ORIGIN};
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
 use prometheus_client::registry::Registry;
 use serde::Serialize;
 use tokio::sync::watch;
@@ -30,7 +29,7 @@ use crate::cache::{BusLoss, Cache, Happenings, Memory, Verifier};
 use crate::identity::{self, Identity};
 use crate::resources::MemoryAccount;
 use crate::serve::problem::Problem;
-use crate::serve::{Activity, AllowedHosts, Answering, Table};
+use crate::serve::{Activity, AllowedHosts, Answering, BodyError, RequestBody, Table, Waits};
 use crate::sources::TraceContext;
 
 pub use events::Listeners;
@@ -110,7 +109,7 @@ impl Admin {
         Self { told, probes_only: true }
     }
 
-    async fn handle(&self, request: Request<Incoming>, on_tcp: bool) -> Result<Response<Body>, Problem> {
+    async fn handle(&self, request: Request<RequestBody>, on_tcp: bool) -> Result<Response<Body>, Problem> {
         if on_tcp && !self.probes_only && !self.told.hosts.allow(&request) {
             return Err(Problem::Misdirected);
         }
@@ -137,7 +136,7 @@ impl Admin {
         answered.map(|response| response.map(whole))
     }
 
-    fn events(&self, request: &Request<Incoming>) -> Result<Response<Body>, Problem> {
+    fn events(&self, request: &Request<RequestBody>) -> Result<Response<Body>, Problem> {
         read(request)?;
         let mut response = Response::new(events::stream(&self.told, request.uri().query())?);
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -160,23 +159,24 @@ impl Admin {
         response
     }
 
-    async fn invalidate(&self, request: Request<Incoming>) -> Result<Response<Bytes>, Problem> {
+    async fn invalidate(&self, request: Request<RequestBody>) -> Result<Response<Bytes>, Problem> {
         if request.method() != Method::POST {
             return Err(Problem::MethodNotAllowed { allow: "POST" });
         }
+        let waits = request.extensions().get::<Waits>().cloned();
         let asked = body(request).await?;
-        let (status, invalidated) = invalidate::invalidate(&self.told, &asked).await?;
+        let (status, invalidated) = invalidate::invalidate(&self.told, &asked, waits.as_ref()).await?;
         Ok(json(status, &invalidated))
     }
 
-    async fn dataset(&self, request: &Request<Incoming>, path: &str) -> Result<Response<Bytes>, Problem> {
+    async fn dataset(&self, request: &Request<RequestBody>, path: &str) -> Result<Response<Bytes>, Problem> {
         let path = path.strip_prefix("/datasets/").ok_or_else(|| nothing_here("the admin port has no such route"))?;
         read(request)?;
         let data = request.uri().query() == Some("data=1");
         datasets::of(&self.told, path, data).await.map(|dataset| json(StatusCode::OK, &dataset))
     }
 
-    async fn log(&self, request: Request<Incoming>) -> Result<Response<Bytes>, Problem> {
+    async fn log(&self, request: Request<RequestBody>) -> Result<Response<Bytes>, Problem> {
         match *request.method() {
             Method::GET | Method::HEAD => Ok(json(StatusCode::OK, &self.told.log.current())),
             Method::PUT => {
@@ -192,7 +192,7 @@ impl Admin {
 impl Answering for Admin {
     type Body = Body;
 
-    async fn answering(&self, request: Request<Incoming>, on_tcp: bool) -> Response<Body> {
+    async fn answering(&self, request: Request<RequestBody>, on_tcp: bool) -> Response<Body> {
         let trace_id = TraceContext::from_headers(request.headers()).trace_id_hex();
         let head = request.method() == Method::HEAD;
         let mut response = match self.handle(request, on_tcp).await {
@@ -209,6 +209,11 @@ impl Answering for Admin {
         }
         response
     }
+
+    fn refuse(&self, headers: &HeaderMap, detail: String) -> Response<Body> {
+        let trace_id = TraceContext::from_headers(headers).trace_id_hex();
+        Problem::Overloaded { detail }.into_response(&trace_id).map(whole)
+    }
 }
 
 fn nothing_here(detail: &str) -> Problem {
@@ -219,27 +224,38 @@ fn whole(body: Bytes) -> Body {
     Full::new(body).boxed_unsync()
 }
 
-fn read(request: &Request<Incoming>) -> Result<(), Problem> {
+fn read(request: &Request<RequestBody>) -> Result<(), Problem> {
     match *request.method() {
         Method::GET | Method::HEAD => Ok(()),
         _ => Err(Problem::MethodNotAllowed { allow: "GET, HEAD" }),
     }
 }
 
-fn is_json(request: &Request<Incoming>) -> bool {
+fn is_json(request: &Request<RequestBody>) -> bool {
     let declared = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     declared.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json")
 }
 
 /// The declared and bounded JSON body of a write.
-async fn body<T: serde::de::DeserializeOwned>(request: Request<Incoming>) -> Result<T, Problem> {
+async fn body<T: serde::de::DeserializeOwned>(request: Request<RequestBody>) -> Result<T, Problem> {
     if !is_json(&request) {
         return Err(Problem::UnsupportedMediaType);
     }
     let bad = |detail: String| Problem::BadRequest { detail };
     let collected = Limited::new(request.into_body(), BODY_MAX_BYTES).collect().await;
-    let bytes = collected.map_err(|_| bad(format!("expected a body of at most {BODY_MAX_BYTES} bytes")))?.to_bytes();
+    let bytes = collected.map_err(|error| body_problem(&*error))?.to_bytes();
     serde_json::from_slice(&bytes).map_err(|error| bad(format!("the body is not understood: {error}")))
+}
+
+/// Why a body was not had: it is too long, or [`BodyError`] says it.
+fn body_problem(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Problem {
+    let detail = error.to_string();
+    match error.downcast_ref() {
+        Some(BodyError::Late(_)) => Problem::RequestTimeout { detail },
+        Some(BodyError::Overloaded) => Problem::Overloaded { detail },
+        Some(BodyError::Broken(_)) => Problem::BadRequest { detail },
+        None => Problem::BadRequest { detail: format!("expected a body of at most {BODY_MAX_BYTES} bytes") },
+    }
 }
 
 fn json(status: StatusCode, value: &impl Serialize) -> Response<Bytes> {

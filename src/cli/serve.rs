@@ -84,12 +84,13 @@ enum RequestCacheControl {
 /// The most requests under way at once.
 const REQUESTS_MAX: usize = 4096;
 
-/// The usual bounds; fewer connections where the process may not open enough files for them and for the upstreams.
-pub(super) fn limits() -> Limits {
+/// The usual bounds of each of so many ports; fewer connections where the process may not open enough files for those of all
+/// ports, and as many again for the upstreams.
+pub(super) fn limits(ports: usize) -> Limits {
     let usual = Limits::default();
     let files = std::fs::read_to_string("/proc/self/limits").ok().and_then(|limits| soft_files_limit(&limits));
-    let connections_max = files.map_or(usual.connections_max, |files| usual.connections_max.min(files / 2).max(16));
-    Limits { connections_max, ..usual }
+    let of_files = files.map_or(usual.connections_max, |files| files / 2 / ports);
+    Limits { connections_max: usual.connections_max.min(of_files).max(16), ..usual }
 }
 
 /// The soft limit in the table of proc(5): `Max open files  1024  524288  files`.
@@ -136,6 +137,8 @@ impl Serve {
 
     fn config(self) -> Result<Config, String> {
         let (listen, ipv6_optional) = self.listen.addresses();
+        // The admin port is one more, and so are the probes.
+        let ports = listen.len() + 1 + usize::from(self.probes.is_some());
         Ok(Config {
             paths: self.paths,
             listen,
@@ -156,7 +159,7 @@ impl Serve {
                 honour_cache_control: self.request_cache_control == RequestCacheControl::Honour,
                 requests_max: REQUESTS_MAX,
             },
-            limits: limits(),
+            limits: limits(ports),
             keys: KeyLog { all: self.log_keys, traced: self.trace_key },
             spans: Spans::from_environment().map_err(|error| error.to_string())?,
             drain: self.drain,
@@ -246,6 +249,6 @@ mod tests {
             "Max processes  95  95  processes\nMax open files            1024                 524288        files\n";
         assert_eq!(soft_files_limit(table), Some(1024));
         assert_eq!(soft_files_limit("Max open files  unlimited unlimited files"), None);
-        assert!(limits().connections_max >= 16);
+        assert!(limits(4).connections_max >= 16);
     }
 }

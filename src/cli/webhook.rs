@@ -117,7 +117,7 @@ impl Webhook {
             lifetime: self.certificate_lifetime,
             watchdog: self.watchdog_every,
             drain: self.drain,
-            limits: serve::limits(),
+            limits: serve::limits(1),
         })
     }
 }

@@ -1,32 +1,49 @@
-//! One connection: requests in, answers out, and the bounds on how long a request may take to arrive.
+//! One connection: requests in, answers out, until it ends, is drained, or is told to end.
 //!
 //! hyper's own header timeout also runs while a kept-alive connection is idle, and closing an idle connection races with the
-//! consumer's next request. So the clock here starts with the first byte of a request, not before, and an idle connection is
-//! closed only where another needs its place. Draining follows the same thought: HTTP/1.1 connections stay open and say
-//! `Connection: close` with their next answer; HTTP/2 has GOAWAY. An answer of unknown length (a stream of events) holds no
-//! drain up: who still has one open when connections are closed is cut off.
+//! consumer's next request. So the clocks here run only while something is unfinished (`progress.rs`), and an idle connection
+//! is closed only where another needs its place (`eviction.rs`). Draining follows the same thought: HTTP/1.1 connections stay
+//! open and say `Connection: close` with their next answer; HTTP/2 has GOAWAY. An answer of unknown length (a stream of
+//! events) holds no drain up: who still has one open when connections are closed is cut off.
 
 use std::convert::Infallible;
-use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, HeaderValue};
-use http::{Request, Response, Version};
+use http::{HeaderMap, Request, Response, Version};
 use http_body_util::Full;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
 
-use super::port::{Activity, Drain, Limits, Port};
+use super::eviction::Place;
+use super::observed::Observed;
+use super::port::{Drain, Limits, Port};
+use super::progress::Order;
+use super::request::{AnswerBody, RequestBody, RequestGuard, Unanswered, Waits, head_bytes};
+
+/// How long an idle HTTP/1.1 connection that was told to leave still takes a request: one that was sent just before is here
+/// by then. HTTP/2 says which requests it has taken.
+const LINGER: Duration = Duration::from_millis(5);
+/// Flow-control windows of HTTP/2, in bytes: RFC 9113's own. Requests have no bodies but small ones and an API server's
+/// reviews, which come from nearby; a connection's window is what its peer can make us hold unasked.
+const WINDOW_BYTES: u32 = 64 * 1024 - 1;
+/// Streams of one HTTP/2 connection that its peer reset before we came to them; more end it (CVE-2023-44487).
+const RESETS_MAX: usize = 64;
+/// Streams of one HTTP/2 connection that we reset for an error of its peer's; more end it. hyper's own is 1024.
+const ERRORS_MAX: usize = 64;
+/// Bytes of one HTTP/2 stream that may wait to be sent before its answer is asked for more: a stream of events. hyper's own
+/// is 400 KiB.
+const SEND_BUFFER_BYTES: usize = 64 * 1024;
+/// How often an HTTP/2 peer is asked whether it lives, and how long it may take to say so.
+const PING_EVERY: Duration = Duration::from_secs(30);
+const PING_MAX: Duration = Duration::from_secs(20);
 
 /// Whoever answers requests: the consumer's side and the admin port.
 pub trait Answering: Clone + Send + Sync + 'static {
@@ -34,45 +51,68 @@ pub trait Answering: Clone + Send + Sync + 'static {
     type Body: Body<Data = Bytes, Error = Infallible> + Unpin + Send + 'static;
 
     /// Answers one request; `on_tcp` says whether its `Host` matters.
-    fn answering(&self, request: Request<Incoming>, on_tcp: bool) -> impl Future<Output = Response<Self::Body>> + Send;
+    fn answering(
+        &self,
+        request: Request<RequestBody>,
+        on_tcp: bool,
+    ) -> impl Future<Output = Response<Self::Body>> + Send;
+
+    /// Refuses a request with these headers, for which the port has no memory left.
+    fn refuse(&self, headers: &HeaderMap, detail: String) -> Response<Self::Body>;
 }
 
 impl Answering for super::Consumers {
     type Body = Full<Bytes>;
 
-    async fn answering(&self, request: Request<Incoming>, on_tcp: bool) -> Response<Full<Bytes>> {
-        self.answer(request, on_tcp).await.map(Full::new)
+    async fn answering(&self, request: Request<RequestBody>, on_tcp: bool) -> Response<Full<Bytes>> {
+        // A body is ignored (DESIGN.md section 5): it is dropped before the request is answered, not after.
+        self.answer(request.map(drop), on_tcp).await.map(Full::new)
+    }
+
+    fn refuse(&self, headers: &HeaderMap, detail: String) -> Response<Full<Bytes>> {
+        self.refuse_unread(headers, detail).map(Full::new)
     }
 }
 
-/// Serves one connection until it ends, is drained, or is too slow with a request.
-///
-/// `crowded` is told when there is no place for another connection: then an idle one ends.
-pub(super) async fn serve<IO, A>(io: IO, on_tcp: bool, answering: A, limits: Limits, port: Port, crowded: &Notify)
+/// Serves one connection until it ends, is drained, or is told to end.
+pub(super) async fn serve<IO, A>(io: IO, on_tcp: bool, answering: A, port: Port, place: &Place)
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     A: Answering,
 {
-    let state = Arc::new(State::new(port.activity.clone()));
+    let progress = &place.progress;
     let service = service_fn(|request: Request<Incoming>| {
-        let taken = state.take(request.version());
-        let (answering, drain) = (answering.clone(), port.drain.clone());
+        let http2 = request.version() >= Version::HTTP_2;
+        let guard = RequestGuard::begin(progress.clone(), place.table.clone(), port.activity.clone(), http2);
+        let unanswered = Unanswered(guard.clone());
+        let (answering, drain, progress) = (answering.clone(), port.drain.clone(), progress.clone());
         async move {
-            let version = request.version();
-            let mut response = answering.answering(request, on_tcp).await;
-            if *drain.borrow() > Drain::Serving && version < Version::HTTP_2 {
+            let mut response = answer(&answering, request, on_tcp, &guard).await;
+            let closing = *drain.borrow() > Drain::Serving || progress.is_leaving();
+            if closing && !http2 {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok::<_, Infallible>(response.map(|body| Counted::new(body, taken)))
+            let response = response.map(|body| AnswerBody::new(body, guard));
+            drop(unanswered);
+            Ok::<_, Infallible>(response)
         }
     });
-    let io = TokioIo::new(Timed { io, state: state.clone() });
-    let builder = builder(&limits);
+    let io = TokioIo::new(Observed::new(io, progress.clone()));
+    let builder = builder(place.table.limits());
     let mut connection = pin!(builder.serve_connection(io, service));
     let mut drain = port.drain.clone();
-    let mut tick = tokio::time::interval(limits.head / 10);
     loop {
         tokio::select! {
+            biased;
+            order = progress.ordered() => {
+                if order == Order::End {
+                    return;
+                }
+                if !progress.is_http2() && timeout(LINGER, connection.as_mut()).await.is_ok() {
+                    return;
+                }
+                connection.as_mut().graceful_shutdown();
+            }
             ended = connection.as_mut() => {
                 if let Err(error) = ended {
                     tracing::debug!(%error, "a consumer's connection ended early");
@@ -80,24 +120,33 @@ where
                 return;
             }
             changed = drain.changed() => if changed.is_err() { return },
-            () = state.http2_began.notified() => {}
-            () = crowded.notified() => if state.is_idle() {
-                connection.as_mut().graceful_shutdown();
-            },
-            _ = tick.tick() => if state.is_slow(&limits) {
-                port.metrics.slow_requests.inc();
-                tracing::warn!(limit_ms = u64::try_from(limits.head.as_millis()).unwrap_or(u64::MAX), "closed a connection whose request took too long to arrive");
-                return;
-            },
+            () = progress.http2_began() => {}
         }
         let phase = *drain.borrow_and_update();
-        if phase == Drain::Closing && state.endless.load(Ordering::SeqCst) > 0 {
+        if phase == Drain::Closing && progress.has_streams() {
             return;
         }
-        if phase == Drain::Closing || (phase == Drain::Draining && state.http2.load(Ordering::SeqCst)) {
+        if phase == Drain::Closing || (phase == Drain::Draining && progress.is_http2()) {
             connection.as_mut().graceful_shutdown();
         }
     }
+}
+
+/// Answers one request if there is memory for it.
+async fn answer<A: Answering>(
+    answering: &A,
+    request: Request<Incoming>,
+    on_tcp: bool,
+    guard: &Arc<RequestGuard>,
+) -> Response<A::Body> {
+    if !guard.reserve(head_bytes(&request)) {
+        let detail = "the requests under way hold too much; expected less at once".to_owned();
+        return answering.refuse(request.headers(), detail);
+    }
+    let mut request = request.map(|incoming| RequestBody::new(incoming, guard));
+    request.extensions_mut().insert(Waits(guard.clone()));
+    // On the heap, and for no longer than it takes: else each stream would hold room for it until its answer is read.
+    Box::pin(answering.answering(request, on_tcp)).await
 }
 
 fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
@@ -113,158 +162,12 @@ fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.streams_max)
         .max_header_list_size(u32::try_from(limits.head_bytes_max).unwrap_or(u32::MAX))
-        .max_pending_accept_reset_streams(Some(64))
-        .keep_alive_interval(Some(Duration::from_secs(30)))
-        .keep_alive_timeout(Duration::from_secs(20));
+        .initial_connection_window_size(WINDOW_BYTES)
+        .initial_stream_window_size(WINDOW_BYTES)
+        .max_pending_accept_reset_streams(Some(RESETS_MAX))
+        .max_local_error_reset_streams(Some(ERRORS_MAX))
+        .max_send_buf_size(SEND_BUFFER_BYTES)
+        .keep_alive_interval(Some(PING_EVERY))
+        .keep_alive_timeout(PING_MAX);
     builder
-}
-
-/// What is known of one connection.
-struct State {
-    opened: Instant,
-    /// When the first byte of the request now arriving came, in milliseconds since `opened`, plus one; 0: none is arriving.
-    head_since: AtomicU64,
-    in_flight: AtomicUsize,
-    /// Those under way whose answer has no length.
-    endless: AtomicUsize,
-    http2: AtomicBool,
-    http2_began: Notify,
-    activity: Activity,
-}
-
-impl State {
-    fn new(activity: Activity) -> Self {
-        Self {
-            opened: Instant::now(),
-            head_since: AtomicU64::new(0),
-            in_flight: AtomicUsize::new(0),
-            endless: AtomicUsize::new(0),
-            http2: AtomicBool::new(false),
-            http2_began: Notify::new(),
-            activity,
-        }
-    }
-
-    fn now(&self) -> u64 {
-        u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
-    }
-
-    fn bytes_came(&self) {
-        let between_requests = self.in_flight.load(Ordering::SeqCst) == 0 && !self.http2.load(Ordering::SeqCst);
-        if between_requests {
-            let _ = self.head_since.compare_exchange(0, self.now(), Ordering::SeqCst, Ordering::SeqCst);
-        }
-    }
-
-    fn take(self: &Arc<Self>, version: Version) -> Taken {
-        self.head_since.store(0, Ordering::SeqCst);
-        if version == Version::HTTP_2 && !self.http2.swap(true, Ordering::SeqCst) {
-            self.http2_began.notify_one();
-        }
-        self.in_flight.fetch_add(1, Ordering::SeqCst);
-        self.activity.begin();
-        Taken { state: self.clone(), endless: false }
-    }
-
-    fn is_idle(&self) -> bool {
-        self.in_flight.load(Ordering::SeqCst) == 0 && self.head_since.load(Ordering::SeqCst) == 0
-    }
-
-    /// HTTP/2 bounds its own headers once the first request came; before that it is as slow as HTTP/1.1 can be.
-    fn is_slow(&self, limits: &Limits) -> bool {
-        let since = self.head_since.load(Ordering::SeqCst);
-        since != 0 && Duration::from_millis(self.now().saturating_sub(since)) > limits.head
-    }
-}
-
-/// A request under way, until its answer is written or given up.
-struct Taken {
-    state: Arc<State>,
-    endless: bool,
-}
-
-impl Drop for Taken {
-    fn drop(&mut self) {
-        self.state.activity.end();
-        self.state.in_flight.fetch_sub(1, Ordering::SeqCst);
-        if self.endless {
-            self.state.endless.fetch_sub(1, Ordering::SeqCst);
-        }
-    }
-}
-
-/// An answer's body, which keeps its request under way until hyper has taken it all.
-struct Counted<B> {
-    body: B,
-    _taken: Taken,
-}
-
-impl<B: Body> Counted<B> {
-    fn new(body: B, mut taken: Taken) -> Self {
-        taken.endless = body.size_hint().exact().is_none();
-        if taken.endless {
-            taken.state.endless.fetch_add(1, Ordering::SeqCst);
-        }
-        Self { body, _taken: taken }
-    }
-}
-
-impl<B: Body<Data = Bytes, Error = Infallible> + Unpin> Body for Counted<B> {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-/// The connection's stream, which tells the state when bytes come.
-struct Timed<IO> {
-    io: IO,
-    state: Arc<State>,
-}
-
-impl<IO: AsyncRead + Unpin> AsyncRead for Timed<IO> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut self.io).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            self.state.bytes_came();
-        }
-        polled
-    }
-}
-
-impl<IO: AsyncWrite + Unpin> AsyncWrite for Timed<IO> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
 }

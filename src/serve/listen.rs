@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::ServerConfig;
-use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::net::{TcpListener, TcpSocket, UnixListener};
 use tokio_rustls::TlsAcceptor;
 
 use super::connection::{self, Answering};
+use super::eviction::{ConnectionTable, Place, SWEEP};
 use super::port::{Limits, Port};
 
 /// An address to listen on: `127.0.0.1:7070`, `[::1]:7070`, `localhost:7070` or `unix:/path`.
@@ -94,11 +94,12 @@ enum Socket {
 
 impl Listener {
     /// Binds `address`; `socket_mode` are the permissions of a Unix socket.
+    #[allow(clippy::unused_async, reason = "a socket belongs to a runtime, which an async function always has")]
     pub async fn bind(address: &Address, socket_mode: u32) -> Result<Self, BindError> {
         let failed = |source| BindError { address: address.clone(), source };
         match address {
             Address::Tcp(tcp) => {
-                let listener = TcpListener::bind(tcp).await.map_err(failed)?;
+                let listener = listen_tcp(*tcp).map_err(failed)?;
                 let address = Address::Tcp(listener.local_addr().map_err(failed)?);
                 Ok(Self { socket: Socket::Tcp(listener), address, inode: None })
             }
@@ -109,10 +110,29 @@ impl Listener {
         }
     }
 
+    async fn accept(&self) -> io::Result<Stream> {
+        match &self.socket {
+            Socket::Tcp(tcp) => tcp.accept().await.map(|(stream, _)| Stream::Tcp(stream)),
+            Socket::Unix(unix) => unix.accept().await.map(|(stream, _)| Stream::Unix(stream)),
+        }
+    }
+
     /// Where it listens; a port 0 has become the real one.
     pub fn address(&self) -> &Address {
         &self.address
     }
+}
+
+/// Connections that the kernel keeps for us until they are taken. One more is not answered until its client has asked again, a
+/// second later; the system's own bound (`somaxconn`) is 4096 since Linux 5.4.
+const BACKLOG: u32 = 4096;
+
+fn listen_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // What `TcpListener::bind` does too: connections of before that linger are not in the way.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// A socket file that nobody listens on is a crashed predecessor's, and is replaced.
@@ -141,11 +161,8 @@ impl Drop for Listener {
     }
 }
 
-/// How long to wait after the system refused a connection (out of file descriptors, say).
+/// How long to wait for a place to be given up after the system refused a connection (out of file descriptors, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// How long to wait for a place before an idle connection is asked to end.
-const CROWDED_PAUSE: Duration = Duration::from_millis(5);
 
 /// Takes connections for as long as it is polled. Dropping it closes the listener, not the connections.
 pub async fn accept<A: Answering>(listener: Listener, answering: A, limits: Limits, port: Port) {
@@ -164,73 +181,64 @@ pub async fn accept_tls<A: Answering>(
 }
 
 async fn take<A: Answering>(listener: Listener, tls: Option<TlsAcceptor>, answering: A, limits: Limits, port: Port) {
-    let slots = Arc::new(Semaphore::new(limits.connections_max));
-    let crowded = Arc::new(Notify::new());
+    let table = ConnectionTable::new(limits, port.metrics.clone());
+    let mut sweep = tokio::time::interval(SWEEP);
+    let mut refused = false;
     loop {
-        let slot = room(&slots, &crowded, &port).await;
-        let accepted = match &listener.socket {
-            Socket::Tcp(tcp) => tcp.accept().await.map(|(stream, _)| Stream::Tcp(stream)),
-            Socket::Unix(unix) => unix.accept().await.map(|(stream, _)| Stream::Unix(stream)),
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = sweep.tick() => {
+                table.end_expired();
+                continue;
+            }
         };
         let stream = match accepted {
             Ok(stream) => stream,
             Err(error) => {
-                tracing::warn!(%error, address = %listener.address, "a connection could not be taken");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                if !refused {
+                    tracing::warn!(%error, address = %listener.address, "a connection could not be taken");
+                }
+                refused = true;
+                // The system may be out of what a connection needs: then one of ours ends for it, as where there is no place.
+                table.evict();
+                table.ended_within(ACCEPT_PAUSE).await;
                 continue;
             }
         };
-        let (answering, shared, crowded, tls) = (answering.clone(), port.clone(), crowded.clone(), tls.clone());
-        port.tasks.spawn(async move {
-            shared.metrics.connections.inc();
-            converse(stream, tls, answering, limits, shared.clone(), &crowded).await;
-            shared.metrics.connections.dec();
-            drop(slot);
-        });
+        if refused {
+            tracing::info!(address = %listener.address, "connections are taken again");
+            refused = false;
+        }
+        let place = table.enter(tls.is_some()).await;
+        let (answering, shared, tls) = (answering.clone(), port.clone(), tls.clone());
+        port.tasks.spawn(async move { converse(stream, tls, answering, shared, &place).await });
     }
 }
 
-async fn converse<A: Answering>(
-    stream: Stream,
-    tls: Option<TlsAcceptor>,
-    answering: A,
-    limits: Limits,
-    port: Port,
-    crowded: &Notify,
-) {
+async fn converse<A: Answering>(stream: Stream, tls: Option<TlsAcceptor>, answering: A, port: Port, place: &Place) {
     match (stream, tls) {
         (Stream::Tcp(tcp), Some(tls)) => {
             let _ = tcp.set_nodelay(true);
-            match tokio::time::timeout(limits.head, tls.accept(tcp)).await {
-                Ok(Ok(secured)) => connection::serve(secured, true, answering, limits, port, crowded).await,
-                failed => {
+            let shaken = tokio::select! {
+                shaken = tls.accept(tcp) => shaken,
+                _ = place.progress.ordered() => return,
+            };
+            match shaken {
+                Ok(secured) => {
+                    place.progress.end_handshake();
+                    connection::serve(secured, true, answering, port, place).await;
+                }
+                Err(error) => {
                     port.metrics.handshakes_failed.inc();
-                    let why = failed.map_or("too slow".to_owned(), |shaken| {
-                        shaken.err().map(|error| error.to_string()).unwrap_or_default()
-                    });
-                    tracing::debug!(why, "a TLS handshake failed");
+                    tracing::debug!(%error, "a TLS handshake failed");
                 }
             }
         }
         (Stream::Tcp(tcp), None) => {
             let _ = tcp.set_nodelay(true);
-            connection::serve(tcp, true, answering, limits, port, crowded).await;
+            connection::serve(tcp, true, answering, port, place).await;
         }
-        (Stream::Unix(unix), _) => connection::serve(unix, false, answering, limits, port, crowded).await,
-    }
-}
-
-/// A place for one more connection. While there is none, idle connections are asked to end, one at a time.
-async fn room(slots: &Arc<Semaphore>, crowded: &Notify, port: &Port) -> OwnedSemaphorePermit {
-    if slots.available_permits() == 0 {
-        port.metrics.connections_full.inc();
-    }
-    loop {
-        let slot = slots.clone().acquire_owned();
-        if let Ok(Ok(slot)) = tokio::time::timeout(CROWDED_PAUSE, slot).await {
-            return slot;
-        }
-        crowded.notify_one();
+        (Stream::Unix(unix), _) => connection::serve(unix, false, answering, port, place).await,
     }
 }
 

@@ -1,4 +1,4 @@
-//! The counters of the consumer's side. Handles are made once; a request looks nothing up.
+//! The counters of the consumer's side, and those of any port. Handles are made once; a request looks nothing up.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -10,21 +10,81 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::progress::Doing;
+
 /// The families of the consumer's side; clones share them.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     requests: Family<RequestLabels, Counter>,
     duration: Family<VersionLabels, Histogram, fn() -> Histogram>,
-    /// Connections open now.
-    pub connections: Gauge,
-    /// Times that a connection had to wait because the bound on connections was reached.
-    pub connections_full: Counter,
+    /// Those of the consumers' port.
+    pub port: PortMetrics,
+    /// Those of the admin port.
+    pub admin_port: PortMetrics,
+    /// Those of the probes' port.
+    pub probes_port: PortMetrics,
     /// Requests refused because the bound on requests under way was reached.
     pub overloaded: Counter,
-    /// Connections closed because a request took too long to arrive.
+}
+
+/// The counters of one port; clones share them. The admin port's stand below `admin`, the probes' below `probes`, the webhook's
+/// below `webhook`.
+#[derive(Debug, Clone, Default)]
+pub struct PortMetrics {
+    /// Connections open now.
+    pub connections: Gauge,
+    /// Connections that came while all places but the kept ones were taken.
+    pub connections_full: Counter,
+    /// Connections that ended to make room, by what they were doing.
+    evicted: Family<DoingLabel, Counter>,
+    /// Connections closed because a request's head took too long to arrive.
     pub slow_requests: Counter,
+    /// Requests whose body took too long to arrive.
+    pub slow_bodies: Counter,
+    /// Connections closed because an answer was not read.
+    pub slow_readers: Counter,
+    /// Connections closed because requests held too much, and this one was not sending or reading.
+    pub requests_ended: Counter,
+    /// Requests refused because those under way held too much.
+    pub requests_refused: Counter,
     /// TLS handshakes that failed, on a port that speaks TLS.
     pub handshakes_failed: Counter,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DoingLabel {
+    doing: &'static str,
+}
+
+impl PortMetrics {
+    /// Registers all but those of TLS.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register("connections", "Connections open now", self.connections.clone());
+        let help = "Connections that came while all places were taken, but for those kept for whoever asks last";
+        registry.register("connections_full", help, self.connections_full.clone());
+        let help = "Connections that ended to make room, by what they were doing";
+        registry.register("connections_evicted", help, self.evicted.clone());
+        let help = "Connections closed because a request's head took too long to arrive";
+        registry.register("slow_requests", help, self.slow_requests.clone());
+        registry.register("slow_bodies", "Requests whose body took too long to arrive", self.slow_bodies.clone());
+        let help = "Connections closed because an answer was not read";
+        registry.register("slow_readers", help, self.slow_readers.clone());
+        let help = "Connections closed because requests held too much, and their peers neither sent nor read";
+        registry.register("request_bytes_evicted", help, self.requests_ended.clone());
+        let help = "Requests refused because those under way held too much";
+        registry.register("request_bytes_refused", help, self.requests_refused.clone());
+    }
+
+    pub(super) fn count_evicted(&self, doing: Doing) {
+        let doing = match doing {
+            Doing::Handshake => "handshake",
+            Doing::Request => "request",
+            Doing::Answer => "answer",
+            Doing::Idle => "idle",
+            Doing::Stream => "stream",
+        };
+        self.evicted.get_or_create(&DoingLabel { doing }).inc();
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -51,11 +111,10 @@ impl Default for Metrics {
         Self {
             requests: Family::default(),
             duration: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
-            connections: Gauge::default(),
-            connections_full: Counter::default(),
+            port: PortMetrics::default(),
+            admin_port: PortMetrics::default(),
+            probes_port: PortMetrics::default(),
             overloaded: Counter::default(),
-            slow_requests: Counter::default(),
-            handshakes_failed: Counter::default(),
         }
     }
 }
@@ -67,13 +126,11 @@ impl Metrics {
         registry.register("requests", "Requests of consumers, by version and status", metrics.requests.clone());
         let help = "How long requests of consumers took";
         registry.register_with_unit("request_duration", help, Unit::Seconds, metrics.duration.clone());
-        registry.register("connections", "Connections of consumers open now", metrics.connections.clone());
-        let help = "Times that a connection waited for the bound on connections";
-        registry.register("connections_full", help, metrics.connections_full.clone());
+        metrics.port.register(registry);
+        metrics.admin_port.register(registry.sub_registry_with_prefix("admin"));
+        metrics.probes_port.register(registry.sub_registry_with_prefix("probes"));
         let help = "Requests refused by the bound on requests under way";
         registry.register("overloaded", help, metrics.overloaded.clone());
-        let help = "Connections closed because a request took too long to arrive";
-        registry.register("slow_requests", help, metrics.slow_requests.clone());
         metrics
     }
 

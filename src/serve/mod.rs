@@ -6,19 +6,25 @@
 mod answer;
 mod connection;
 mod drain;
+mod eviction;
+mod frames;
 mod host;
 mod listen;
 mod metrics;
+mod observed;
 mod openapi;
 mod port;
 pub mod problem;
+mod progress;
 mod render;
 mod report;
+mod request;
 mod spans;
 mod table;
 mod wish;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
@@ -37,9 +43,11 @@ pub use connection::Answering;
 pub use drain::{QUIET, until_quiet};
 pub use host::AllowedHosts;
 pub use listen::{Address, BindError, Listener, accept, accept_tls};
-pub use metrics::Metrics;
+pub use metrics::{Metrics, PortMetrics};
 pub use port::{Activity, Drain, Limits, Port};
 pub use report::{KeyLog, Reporter};
+pub(crate) use request::Waits;
+pub use request::{BodyError, RequestBody};
 pub use spans::{SpanError, Spans};
 pub(crate) use table::decode_key;
 pub use table::{MAX_KEY_BYTES, Table};
@@ -102,6 +110,15 @@ impl Consumers {
         let metrics = published.as_ref().map_or(&table.nowhere, |published| &published.metrics);
         metrics.observe(response.status().as_u16(), started.elapsed());
         without_body_on_head(request.method(), response)
+    }
+
+    /// Refuses a request for which there is no memory.
+    fn refuse_unread(&self, headers: &HeaderMap, detail: String) -> Response<Bytes> {
+        self.0.metrics.overloaded.inc();
+        let trace_id = self.0.reporter.trace(headers).trace_id_hex();
+        let response = Problem::Overloaded { detail }.into_response(&trace_id);
+        self.0.table.borrow().nowhere.observe(response.status().as_u16(), Duration::ZERO);
+        response
     }
 
     async fn handle<B>(&self, request: &Request<B>, on_tcp: bool, table: &Table, trace: &TraceContext) -> Handled {

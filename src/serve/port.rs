@@ -8,21 +8,41 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use super::metrics::Metrics;
+use super::metrics::PortMetrics;
 
 /// The bounds of a port.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Connections open at once; more wait in the kernel's queue.
+    /// Connections open at once, an eighth of them kept for whoever asks last.
     pub connections_max: usize,
-    /// How long a request's head may take to arrive, from its first byte on.
+    /// How long a request's head may take to arrive, from its first byte on; also a TLS handshake, and an HTTP/2 frame.
     pub head: Duration,
+    /// How long a request's body may take to arrive, from its head on.
+    pub body: Duration,
+    /// How long an answer may take to be read, from when its reader first lags.
+    pub answer: Duration,
     /// Bytes of a request's head.
     pub head_bytes_max: usize,
     /// Header fields of a request.
     pub headers_max: usize,
     /// HTTP/2 streams of one connection.
     pub streams_max: u32,
+    /// Bytes that all requests under way may hold, their heads and bodies and what each costs beside, but for what whoever
+    /// answers them needs.
+    pub request_bytes_max: usize,
+}
+
+/// What the requests on the way to the admin port, or to the probes, may hold: dozens of bodies of the longest.
+const ASIDE_REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// HTTP/2 streams of one connection there: nobody asks for so much at once.
+const ASIDE_STREAMS_MAX: u32 = 16;
+
+impl Limits {
+    /// The same for a port beside that of the consumers, on which little is asked: the admin port, probes.
+    #[must_use]
+    pub fn aside(self) -> Self {
+        Self { streams_max: ASIDE_STREAMS_MAX, request_bytes_max: ASIDE_REQUEST_BYTES_MAX, ..self }
+    }
 }
 
 impl Default for Limits {
@@ -30,9 +50,15 @@ impl Default for Limits {
         Self {
             connections_max: 1024,
             head: Duration::from_secs(10),
+            body: Duration::from_secs(5),
+            answer: Duration::from_secs(20),
+            // Of this size on 1024 connections at once, heads that are still arriving hold 32 MiB.
             head_bytes_max: 32 * 1024,
             headers_max: 100,
-            streams_max: 256,
+            // RFC 9113 section 6.5.2 recommends at least 100.
+            streams_max: 128,
+            // The 4096 requests of consumers that may be under way, with usual heads.
+            request_bytes_max: 16 * 1024 * 1024,
         }
     }
 }
@@ -45,7 +71,7 @@ pub struct Port {
     /// How far the end has come.
     pub drain: watch::Receiver<Drain>,
     /// The counters.
-    pub metrics: Metrics,
+    pub metrics: PortMetrics,
     /// Owns the connections' tasks.
     pub tasks: TaskTracker,
 }

@@ -84,6 +84,11 @@ pub enum Problem {
     },
     /// A body that is not declared as JSON.
     UnsupportedMediaType,
+    /// A body that did not arrive in time.
+    RequestTimeout {
+        /// What was expected.
+        detail: String,
+    },
 }
 
 /// The types of problem that a failed dataset can be.
@@ -155,6 +160,9 @@ impl Problem {
             }
             Self::Failed { kind, .. } => kind.words(),
             Self::Forbidden { .. } => ("forbidden", StatusCode::FORBIDDEN, "a browser can do nothing here"),
+            Self::RequestTimeout { .. } => {
+                ("request-timeout", StatusCode::REQUEST_TIMEOUT, "the request did not arrive in time")
+            }
             Self::UnsupportedMediaType => {
                 ("unsupported-media-type", StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body must be JSON")
             }
@@ -199,7 +207,8 @@ impl Problem {
             | Self::ShapeFailed { detail, .. }
             | Self::Overloaded { detail }
             | Self::NotAcknowledged { detail, .. }
-            | Self::Forbidden { detail } => Some(detail.clone()),
+            | Self::Forbidden { detail }
+            | Self::RequestTimeout { detail } => Some(detail.clone()),
             Self::NoSuchPath => Some("`GET /openapi.json` lists the paths".to_owned()),
             Self::MethodNotAllowed { allow } => Some(format!("allowed are {allow}")),
             Self::Misdirected => {

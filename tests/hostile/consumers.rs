@@ -13,11 +13,12 @@ use tokio::task::JoinSet;
 
 use super::Memory;
 use crate::support::client::{Connection, Http, PATIENCE, To, ask, get};
+use crate::support::crowd::open_files_max;
 use crate::support::domain::DomainFile;
 use crate::support::sidecar::{Setup, Sidecar};
 use crate::support::upstream::{Reply, Upstream};
 
-async fn over_one() -> (Sidecar, Upstream) {
+pub(super) async fn over_one() -> (Sidecar, Upstream) {
     let upstream = Upstream::plain().await;
     upstream.answers("/part", [Reply::json("{\"id\":42}")]);
     let domain = DomainFile::of("customer").source("part", &upstream, "/part", &[]);
@@ -67,15 +68,8 @@ async fn a_preface_of_http_2_that_comes_a_byte_a_second_is_cut_off() {
 /// How many connections a sidecar takes, unless told otherwise.
 const CONNECTIONS_MAX: usize = 1024;
 
-/// How many files a process may have open here; the other tests of this process need some too.
-fn open_files_max() -> usize {
-    let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
-    line.split_whitespace().next().unwrap().parse().unwrap_or(usize::MAX)
-}
-
 /// A connection, as soon as this process may have one more file: other tests need some too.
-async fn connected(address: SocketAddr) -> TcpStream {
+pub(super) async fn connected(address: SocketAddr) -> TcpStream {
     loop {
         match TcpStream::connect(address).await {
             Ok(stream) => return stream,
@@ -205,10 +199,10 @@ async fn more_requests_than_may_be_under_way_are_overloaded_and_later_ones_are_a
     let (answers, mut answered) = mpsc::unbounded_channel();
     let mut held = JoinSet::new();
     // 4 096 places, and 256 requests more; each connection carries as many streams as it may.
-    for _ in 0..17 {
+    for _ in 0..34 {
         let connection = Connection::open(&To::Tcp(sidecar.listen()), Http::Two).await.unwrap();
         let answers = answers.clone();
-        held.spawn(async move { connection.at_once("/v2/customers/42", 256, &answers).await });
+        held.spawn(async move { connection.at_once("/v2/customers/42", 128, &answers).await });
     }
     for _ in 0..256 {
         answered.recv().await.unwrap().problem("overloaded", 503);

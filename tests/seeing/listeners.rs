@@ -2,12 +2,12 @@
 
 use std::convert::Infallible;
 
-use bfb::serve::{Activity, Answering, Drain, Limits, Listener as Socket, Metrics, Port};
+use bfb::serve::{Activity, Answering, Drain, Limits, Listener as Socket, Port, PortMetrics, RequestBody};
 use bytes::Bytes;
 use futures_util::stream;
-use http::{Method, Request, Response};
+use http::{HeaderMap, Method, Request, Response};
 use http_body_util::StreamBody;
-use hyper::body::{Frame, Incoming};
+use hyper::body::Frame;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -101,7 +101,11 @@ struct Endless;
 impl Answering for Endless {
     type Body = StreamBody<stream::Pending<Result<Frame<Bytes>, Infallible>>>;
 
-    async fn answering(&self, _: Request<Incoming>, _: bool) -> Response<Self::Body> {
+    async fn answering(&self, _: Request<RequestBody>, _: bool) -> Response<Self::Body> {
+        Response::new(StreamBody::new(stream::pending()))
+    }
+
+    fn refuse(&self, _: &HeaderMap, _: String) -> Response<Self::Body> {
         Response::new(StreamBody::new(stream::pending()))
     }
 }
@@ -113,7 +117,7 @@ async fn an_answer_without_an_end_is_cut_off_when_connections_are_closed() {
     let (drain, drained) = watch::channel(Drain::Serving);
     let tasks = TaskTracker::new();
     let port =
-        Port { activity: Activity::default(), drain: drained, metrics: Metrics::default(), tasks: tasks.clone() };
+        Port { activity: Activity::default(), drain: drained, metrics: PortMetrics::default(), tasks: tasks.clone() };
     let accepting = tokio::spawn(bfb::serve::accept(listener, Endless, Limits::default(), port));
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();

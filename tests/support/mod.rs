@@ -1,16 +1,19 @@
-//! The vocabulary of the tests: certificates (`pki`), upstreams (`upstream`, and `flood` that never ends), links that break (`link`), domain files
-//! (`domain`), the program itself (`process`, `sidecar`, `webhook`), who asks it (`client`, and `wire` where it must be cheap)
-//! or listens to it (`events`), a private Redis (`redis`, and `claims` for what a fleet asks of it) on a port that is free (`port`), and a small API server of Kubernetes
-//! (`apiserver`).
+//! The vocabulary of the tests: certificates (`pki`), upstreams (`upstream`, and `flood` that never ends), links that break
+//! (`link`), domain files (`domain`), the program itself (`process`, `sidecar`, `webhook`), who asks it (`client`, and `wire`
+//! where it must be cheap), listens to it (`events`) or crowds it (`crowd`, which speaks HTTP/2 by hand with `frames`), a
+//! private Redis (`redis`, and `claims` for what a fleet asks of it) on a port that is free (`port`), and a small API server of
+//! Kubernetes (`apiserver`).
 
 #[cfg(feature = "webhook")]
 pub(crate) mod apiserver;
 pub(crate) mod claims;
 pub(crate) mod client;
 pub(crate) mod cluster;
+pub(crate) mod crowd;
 pub(crate) mod domain;
 pub(crate) mod events;
 pub(crate) mod flood;
+pub(crate) mod frames;
 pub(crate) mod link;
 pub(crate) mod pki;
 pub(crate) mod port;

@@ -3,13 +3,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -21,12 +20,10 @@ use super::review::{Review, Subject};
 use super::verdict::{Verdict, by_label, without_namespace};
 use super::workload::{Lane, Workload, deadline, mounts_bytes, parsed_bytes};
 use crate::resources::{ComputeBusy, MemoryFull, MemoryShare, Reservation, RunClock};
-use crate::serve::Answering;
+use crate::serve::{Answering, BodyError, RequestBody};
 
 /// The largest review, in bytes: what an API server takes as a request.
 const BODY_MAX_BYTES: usize = 3 * 1024 * 1024;
-/// How long a body may take to arrive.
-const BODY_TIME: Duration = Duration::from_secs(5);
 /// What a review takes at least, in bytes, before any of it has arrived.
 const REVIEW_BYTES: u64 = 8 * 1024;
 /// The longest answer for which no memory is held while it is written, in bytes.
@@ -49,8 +46,14 @@ struct Inner {
 impl Answering for Admissions {
     type Body = Full<Bytes>;
 
-    async fn answering(&self, request: Request<Incoming>, _: bool) -> Response<Full<Bytes>> {
+    async fn answering(&self, request: Request<RequestBody>, _: bool) -> Response<Full<Bytes>> {
         self.route(request).await.map(Full::new)
+    }
+
+    fn refuse(&self, _: &HeaderMap, _: String) -> Response<Full<Bytes>> {
+        self.0.metrics.overloaded.inc();
+        let (_, response) = Unanswered::Overloaded(FULL).into_response();
+        response.map(Full::new)
     }
 }
 
@@ -72,7 +75,7 @@ impl Admissions {
         self.0.ending.store(true, Ordering::SeqCst);
     }
 
-    async fn route(&self, request: Request<Incoming>) -> Response<Bytes> {
+    async fn route(&self, request: Request<RequestBody>) -> Response<Bytes> {
         let reads = matches!(*request.method(), Method::GET | Method::HEAD);
         match request.uri().path() {
             "/mutate" if request.method() == Method::POST => self.mutate(request).await,
@@ -107,14 +110,14 @@ impl Admissions {
         text(StatusCode::SERVICE_UNAVAILABLE, &format!("not ready\n{}\n", wrong.join("\n")))
     }
 
-    async fn mutate(&self, request: Request<Incoming>) -> Response<Bytes> {
+    async fn mutate(&self, request: Request<RequestBody>) -> Response<Bytes> {
         let began = Instant::now();
         let (admission, response) = self.admit(request).await;
         self.0.metrics.observe(admission, began.elapsed());
         response
     }
 
-    async fn admit(&self, request: Request<Incoming>) -> (Admission, Response<Bytes>) {
+    async fn admit(&self, request: Request<RequestBody>) -> (Admission, Response<Bytes>) {
         let until = deadline(request.uri(), Instant::now());
         match self.decide(request, until).await {
             Ok((admission, answer)) => (admission, json(answer)),
@@ -127,7 +130,7 @@ impl Admissions {
         }
     }
 
-    async fn decide(&self, request: Request<Incoming>, until: Instant) -> Result<(Admission, Bytes), Unanswered> {
+    async fn decide(&self, request: Request<RequestBody>, until: Instant) -> Result<(Admission, Bytes), Unanswered> {
         let workload = &self.0.workload;
         let Body { bytes, memory: of_body, lane } = self.receive(request, until).await?;
         let weighing = bytes.clone();
@@ -171,7 +174,7 @@ impl Admissions {
 
     /// The whole body. A small one takes memory as it arrives, so that whoever only says that it will send much holds none;
     /// a large one waits for all of its room first, so that no two wait for each other.
-    async fn receive(&self, request: Request<Incoming>, until: Instant) -> Result<Body, Unanswered> {
+    async fn receive(&self, request: Request<RequestBody>, until: Instant) -> Result<Body, Unanswered> {
         let size = request.body().size_hint().exact().unwrap_or(BODY_MAX_BYTES as u64);
         if size > BODY_MAX_BYTES as u64 {
             return Err(too_large());
@@ -184,12 +187,8 @@ impl Admissions {
         let first = if lane == Lane::Large { size } else { REVIEW_BYTES };
         let share = self.0.workload.bodies(lane);
         let memory = share.reserve(first, until).await?;
-        let read = read(request.into_body(), memory, share, until);
-        let Ok(body) = tokio::time::timeout(BODY_TIME, read).await else {
-            let said = format!("the body did not arrive; expected it within {BODY_TIME:?}");
-            return Err(Unanswered::Malformed(StatusCode::REQUEST_TIMEOUT, said));
-        };
-        body.map(|(bytes, memory)| Body { bytes, memory, lane })
+        let (bytes, memory) = read(request.into_body(), memory, share, until).await?;
+        Ok(Body { bytes, memory, lane })
     }
 }
 
@@ -337,14 +336,14 @@ fn too_heavy(bytes: u64, most: u64) -> Unanswered {
     Unanswered::Malformed(StatusCode::PAYLOAD_TOO_LARGE, said)
 }
 
-fn is_json(request: &Request<Incoming>) -> bool {
+fn is_json(request: &Request<RequestBody>) -> bool {
     let kind = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json")
 }
 
 /// The whole body and what it takes, or the status that fits and why.
 async fn read(
-    body: Incoming,
+    body: RequestBody,
     mut memory: Reservation,
     share: &MemoryShare,
     until: Instant,
@@ -367,7 +366,11 @@ fn broken_off(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Unansw
     if error.is::<LengthLimitError>() {
         return too_large();
     }
-    malformed(format!("the body broke off: {error}; expected all of it"))
+    match error.downcast_ref() {
+        Some(BodyError::Late(_)) => Unanswered::Malformed(StatusCode::REQUEST_TIMEOUT, error.to_string()),
+        Some(BodyError::Overloaded) => Unanswered::Overloaded(FULL),
+        Some(BodyError::Broken(_)) | None => malformed(error.to_string()),
+    }
 }
 
 fn not_allowed(allow: &'static str) -> Response<Bytes> {

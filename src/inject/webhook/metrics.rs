@@ -53,7 +53,7 @@ pub(super) struct Metrics {
     pub cluster_failures: Counter,
     without_sidecar: Family<NamespaceLabel, Gauge>,
     /// The connections.
-    pub port: serve::Metrics,
+    pub port: serve::PortMetrics,
     /// The files of `--identity`.
     pub identity: identity::Metrics,
 }
@@ -107,7 +107,7 @@ impl Metrics {
             certificates: Counter::default(),
             cluster_failures: Counter::default(),
             without_sidecar: Family::default(),
-            port: serve::Metrics::default(),
+            port: serve::PortMetrics::default(),
             identity,
             registry: Registry::default(),
         };
@@ -129,12 +129,8 @@ impl Metrics {
         to.register("cluster_failures", "Requests to the API server that failed", self.cluster_failures.clone());
         let help = "Pods that should have a sidecar and have none, as the leader last saw them";
         to.register("pods_without_sidecar", help, self.without_sidecar.clone());
-        to.register("connections", "Connections open now", self.port.connections.clone());
-        let help = "Times that a connection had to wait at the bound of connections";
-        to.register("connections_full", help, self.port.connections_full.clone());
         to.register("tls_handshakes_failed", "TLS handshakes that failed", self.port.handshakes_failed.clone());
-        let help = "Connections closed because a request took too long to arrive";
-        to.register("slow_requests", help, self.port.slow_requests.clone());
+        self.port.register(to);
     }
 
     /// Where more counters of the webhook may be registered.

@@ -92,6 +92,9 @@ pub use verdict::{Cause, LABEL, Verdict, within, without_namespace};
 
 /// The name of the Lease and of the Secret in our namespace.
 const NAME: &str = "bfb-webhook";
+/// What all requests under way may hold together: twice what `workload.rs` lets the bodies of reviews hold, so that reviews
+/// wait there, and this is for heads and for what is no review.
+const REQUEST_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// How long to try to reach the API server at the start.
 const REACHING: Duration = Duration::from_secs(10);
 /// How long until API servers have learned that we are about to end.
@@ -263,7 +266,8 @@ impl Webhook {
         parts.spawn(watchdog.run());
         let (configuration, leads, metrics) = (config.configuration, leads.clone(), metrics.clone());
         parts.spawn(Keeper { cluster, configuration, source, served, leads, found, metrics }.run());
-        parts.spawn(accept_tls(listener, server, admissions.clone(), config.limits, port));
+        let limits = Limits { request_bytes_max: REQUEST_BYTES_MAX, ..config.limits };
+        parts.spawn(accept_tls(listener, server, admissions.clone(), limits, port));
         (admissions, parts)
     }
 }

@@ -1,0 +1,360 @@
+//! The connections of a port: how many there are, and which one ends where another needs its place.
+//!
+//! An eighth of a port's places is kept for whoever asks last: once the others are taken, each connection that comes makes one
+//! end. First that whose unfinished request, handshake or unread answer is overdue; then that on which we have waited longest
+//! for the peer, or for its next request; last a stream that the peer keeps open. A request that arrived whole and is being
+//! answered ends for nobody. Who has just come is the last in this order, and has sent what it wants before its turn comes.
+//!
+//! An idle connection is told to leave, not cut off, so that a request which is on its way to it is still answered.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::metrics::PortMetrics;
+use super::port::Limits;
+use super::progress::{Candidate, Doing, Expired, Order, Progress};
+use super::report::millis;
+
+/// Of so many places one is kept for whoever asks last.
+const KEPT_ONE_IN: usize = 8;
+/// How long a connection that was told to leave may take, where nothing is under way on it.
+const LEAVING_MAX: Duration = Duration::from_secs(1);
+/// How often to look again where every place has a request that is being answered.
+const LOOK: Duration = Duration::from_millis(20);
+/// How often to look for connections that have passed a bound in time.
+pub(super) const SWEEP: Duration = Duration::from_secs(1);
+
+/// How many candidates one look at all connections finds.
+const CANDIDATES: usize = 32;
+
+/// HTTP/2 streams whose answer has begun and cannot be sent: with more on one connection its peer asks and does not read.
+const UNREAD_STREAMS_MAX: usize = 16;
+
+/// The connections of a port. Clones share them.
+#[derive(Debug, Clone)]
+pub(super) struct ConnectionTable(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    limits: Limits,
+    metrics: PortMetrics,
+    /// Short and private: taken as a connection comes and goes, and to look for one that can end.
+    connections: Mutex<Connections>,
+    /// Told when a connection has ended.
+    ended: Notify,
+    /// Bytes of requests that are under way: heads, bodies, and what each costs beside.
+    request_bytes: AtomicUsize,
+}
+
+#[derive(Debug, Default)]
+struct Connections {
+    all: HashMap<u64, Arc<Progress>>,
+    next: u64,
+    /// How many of them were told to end.
+    leaving: usize,
+    /// Those that end next, the first last. What a connection waits for only ever becomes younger, so as long as one of these
+    /// is as it was, no other is before it.
+    candidates: Vec<(u64, Candidate)>,
+}
+
+impl Connections {
+    /// Tells the connection that can end best to end, and says what it was doing.
+    fn evict(&mut self, now: Instant) -> Option<Doing> {
+        for looked in [false, true] {
+            if looked {
+                self.look(now);
+            }
+            while let Some((number, before)) = self.candidates.pop() {
+                let Some(connection) = self.all.get(&number).filter(|connection| !connection.is_leaving()) else {
+                    continue;
+                };
+                if connection.candidate(now).is_some_and(|candidate| candidate.is_still(before)) {
+                    connection.tell(if before.doing == Doing::Idle { Order::Leave } else { Order::End });
+                    self.leaving += 1;
+                    return Some(before.doing);
+                }
+            }
+        }
+        None
+    }
+
+    /// Looks at all connections for those that end next.
+    fn look(&mut self, now: Instant) {
+        let staying = self.all.iter().filter(|(_, connection)| !connection.is_leaving());
+        self.candidates = staying.filter_map(|(number, progress)| Some((*number, progress.candidate(now)?))).collect();
+        let key = |(_, candidate): &(u64, Candidate)| (candidate.rank, candidate.since);
+        if self.candidates.len() > CANDIDATES {
+            self.candidates.select_nth_unstable_by_key(CANDIDATES, key);
+            self.candidates.truncate(CANDIDATES);
+        }
+        self.candidates.sort_unstable_by_key(|candidate| std::cmp::Reverse(key(candidate)));
+    }
+
+    /// Tells a connection to end at once.
+    fn end(&mut self, number: u64) {
+        if let Some(connection) = self.all.get(&number) {
+            self.leaving += usize::from(!connection.is_leaving());
+            connection.tell(Order::End);
+        }
+    }
+}
+
+impl ConnectionTable {
+    pub(super) fn new(limits: Limits, metrics: PortMetrics) -> Self {
+        let (connections, ended, request_bytes) = (Mutex::default(), Notify::new(), AtomicUsize::new(0));
+        Self(Arc::new(Inner { limits, metrics, connections, ended, request_bytes }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Connections> {
+        self.0.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn limits(&self) -> &Limits {
+        &self.0.limits
+    }
+
+    pub(super) fn metrics(&self) -> &PortMetrics {
+        &self.0.metrics
+    }
+
+    /// A place for a connection that has come. Where all but the kept ones are taken, another connection ends for it; where all
+    /// are taken and each is answering a request, it waits.
+    pub(super) async fn enter(&self, handshakes: bool) -> Place {
+        let max = self.0.limits.connections_max;
+        let kept = (max / KEPT_ONE_IN).max(1);
+        if self.staying() + kept >= max {
+            self.0.metrics.connections_full.inc();
+            self.evict();
+            // Whoever has just come gets its turn before the next one comes.
+            tokio::task::yield_now().await;
+        }
+        loop {
+            let ended = self.0.ended.notified();
+            if self.lock().all.len() < max {
+                break;
+            }
+            if !self.end_who_leaves() {
+                self.evict();
+            }
+            let _ = tokio::time::timeout(LOOK, ended).await;
+            self.end_expired();
+        }
+        let progress = Arc::new(Progress::new(handshakes));
+        let mut connections = self.lock();
+        let number = connections.next;
+        connections.next += 1;
+        connections.all.insert(number, progress.clone());
+        self.0.metrics.connections.inc();
+        Place { table: self.clone(), number, progress }
+    }
+
+    /// Connections that were not told to end.
+    fn staying(&self) -> usize {
+        let connections = self.lock();
+        connections.all.len() - connections.leaving
+    }
+
+    /// Waits until a connection has ended, but not longer than this.
+    pub(super) async fn ended_within(&self, limit: Duration) {
+        let _ = tokio::time::timeout(limit, self.0.ended.notified()).await;
+    }
+
+    /// Tells the connection that can end best to end, if any can.
+    pub(super) fn evict(&self) {
+        let evicted = self.lock().evict(Instant::now());
+        if let Some(doing) = evicted {
+            self.0.metrics.count_evicted(doing);
+        }
+    }
+
+    /// Ends the connection that has been leaving longest and has nothing under way.
+    fn end_who_leaves(&self) -> bool {
+        let now = Instant::now();
+        let connections = self.lock();
+        let leaving = connections.all.values().filter(|connection| connection.is_leaving());
+        let idle = leaving.filter(|connection| connection.candidate(now).is_some());
+        let longest = idle.min_by_key(|connection| connection.leaving_since());
+        longest.map(|connection| connection.tell(Order::End)).is_some()
+    }
+
+    /// Ends what has passed a bound in time.
+    pub(super) fn end_expired(&self) {
+        let now = Instant::now();
+        let (mut handshakes, mut requests, mut answers) = (0, 0, 0);
+        let mut connections = self.lock();
+        let mut ending = Vec::new();
+        for (number, connection) in &connections.all {
+            match connection.expired(now, &self.0.limits) {
+                Some(Expired::Handshake) => handshakes += 1,
+                Some(Expired::Request) => requests += 1,
+                Some(Expired::Answer) => answers += 1,
+                None if connection.has_left(now, LEAVING_MAX) => {}
+                None => continue,
+            }
+            ending.push(*number);
+        }
+        for number in ending {
+            connections.end(number);
+        }
+        drop(connections);
+        self.0.metrics.handshakes_failed.inc_by(handshakes);
+        self.0.metrics.slow_requests.inc_by(requests);
+        self.0.metrics.slow_readers.inc_by(answers);
+        if requests > 0 {
+            let limit_ms = millis(self.0.limits.head);
+            tracing::warn!(
+                connections = requests,
+                limit_ms,
+                "closed connections whose request took too long to arrive"
+            );
+        }
+        if answers > 0 {
+            let limit_ms = millis(self.0.limits.answer);
+            tracing::warn!(connections = answers, limit_ms, "closed connections whose answer was not read");
+        }
+    }
+
+    /// Reserves `bytes` for a request of this connection; `false`: it has to be refused.
+    ///
+    /// Its share of what the port may hold is each connection's own, whatever the others do. Beyond that, where all requests
+    /// together hold too much, this one ends if it asks and does not read; else one that has not read an answer or not sent the
+    /// rest of a request for too long; else one whose body arrives and that holds more than this one.
+    pub(super) fn reserve(&self, own: &Progress, bytes: usize) -> bool {
+        let limits = &self.0.limits;
+        let own_bytes = own.hold(bytes);
+        let all_bytes = self.0.request_bytes.fetch_add(bytes, Ordering::SeqCst) + bytes;
+        if all_bytes <= limits.request_bytes_max || own_bytes <= limits.request_bytes_max / limits.connections_max {
+            return true;
+        }
+        let now = Instant::now();
+        let mut connections = self.lock();
+        let own_unread = own.unread_streams() > UNREAD_STREAMS_MAX;
+        let this =
+            || connections.all.iter().find(|(_, it)| std::ptr::eq(Arc::as_ptr(it), own)).map(|(number, _)| *number);
+        let overdue =
+            || connections.all.iter().filter_map(|(number, it)| Some((it.overdue_since(now)?, *number))).min();
+        let arriving = || connections.all.iter().filter_map(|(number, it)| Some((it.held_by_arriving()?, *number)));
+        let greatest = || arriving().max().filter(|(held, _)| *held > own_bytes);
+        let other = || overdue().map(|(_, number)| number).or_else(|| greatest().map(|(_, number)| number));
+        let ends = if own_unread { this() } else { other() };
+        match ends {
+            Some(number) => {
+                connections.end(number);
+                self.0.metrics.requests_ended.inc();
+            }
+            None => {
+                self.0.metrics.requests_refused.inc();
+            }
+        }
+        ends.is_some() && !own_unread
+    }
+
+    /// Gives back what was reserved.
+    pub(super) fn release(&self, own: &Progress, bytes: usize) {
+        own.release(bytes);
+        self.0.request_bytes.fetch_sub(bytes, Ordering::SeqCst);
+    }
+}
+
+/// A connection's place, given up when it is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) table: ConnectionTable,
+    number: u64,
+    pub(super) progress: Arc<Progress>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut connections = self.table.lock();
+        connections.all.remove(&self.number);
+        connections.leaving -= usize::from(self.progress.is_leaving());
+        drop(connections);
+        self.table.metrics().connections.dec();
+        self.table.0.ended.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(connections_max: usize) -> ConnectionTable {
+        ConnectionTable::new(Limits { connections_max, ..Limits::default() }, PortMetrics::default())
+    }
+
+    fn orders(places: &[Place]) -> Vec<bool> {
+        places.iter().map(|place| place.progress.is_leaving()).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_been_idle_longest_leaves_for_whoever_comes() {
+        let table = table(16);
+        let mut places = Vec::new();
+        for _ in 0..14 {
+            places.push(table.enter(false).await);
+            tokio::time::advance(Duration::from_millis(1)).await;
+        }
+        assert!(orders(&places).iter().all(|leaving| !leaving));
+        // The first asked something in between: it is no longer the one who has waited longest.
+        places[0].progress.begin_request(false);
+        places[0].progress.end_request(false);
+        places.push(table.enter(false).await);
+        assert_eq!(orders(&places).iter().position(|leaving| *leaving), Some(1));
+        assert_eq!(table.metrics().connections_full.get(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_comes_waits_where_every_place_is_answering() {
+        let table = table(8);
+        let mut places = Vec::new();
+        for _ in 0..8 {
+            let place = table.enter(false).await;
+            place.progress.begin_request(false);
+            places.push(place);
+        }
+        assert!(orders(&places).iter().all(|leaving| !leaving));
+        let waiting = table.clone();
+        let waiter = tokio::spawn(async move { waiting.enter(false).await });
+        tokio::time::sleep(LOOK * 10).await;
+        assert!(!waiter.is_finished() && orders(&places).iter().all(|leaving| !leaving));
+        // Now one waits for its next request.
+        places[3].progress.end_request(false);
+        tokio::time::sleep(LOOK * 10).await;
+        assert_eq!(orders(&places).iter().position(|leaving| *leaving), Some(3));
+        places.remove(3);
+        assert!(waiter.await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_requests_hold_too_much_the_one_that_reads_nothing_ends_then_the_greater_and_else_the_new_is_refused()
+    {
+        let limits = Limits { request_bytes_max: 100, connections_max: 10, ..Limits::default() };
+        let table = ConnectionTable::new(limits, PortMetrics::default());
+        let (own, other) = (table.enter(false).await, table.enter(false).await);
+        let leaving = || (own.progress.is_leaving(), other.progress.is_leaving());
+        other.progress.begin_request(true);
+        assert!(table.reserve(&other.progress, 90));
+        // The other is answered, and may hold what it holds; each has its share.
+        assert!(table.reserve(&own.progress, 10) && !table.reserve(&own.progress, 20));
+        assert_eq!(leaving(), (false, false));
+        // Its body still arrives, and it is the greater.
+        other.progress.begin_body();
+        assert!(table.reserve(&own.progress, 20));
+        assert_eq!(leaving(), (false, true));
+        let third = table.enter(false).await;
+        third.progress.set_written(false);
+        assert!(!table.reserve(&own.progress, 20), "it had no time to read yet");
+        tokio::time::advance(super::super::progress::OVERDUE * 2).await;
+        assert!(table.reserve(&own.progress, 20) && third.progress.is_leaving());
+        table.release(&own.progress, 90);
+        table.release(&other.progress, 90);
+        assert!(table.reserve(&own.progress, 90));
+        assert_eq!((table.metrics().requests_refused.get(), table.metrics().requests_ended.get()), (2, 2));
+    }
+}

@@ -1,0 +1,484 @@
+//! What one connection is doing, and since when its peer keeps us waiting.
+//!
+//! A peer owes us something while a handshake, a request's head or body, or an HTTP/2 frame has begun and not ended, and
+//! while an answer is not read. We owe the peer something while a request that arrived whole is being answered. A
+//! connection on which nobody owes anything is idle. By these three the table of a port's connections decides who ends.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::frames::FrameHead;
+use super::port::Limits;
+
+/// Who takes longer than this, for what an honest peer on the same machine sends or reads in a millisecond, is the first to
+/// end where places are wanted. Before that, an answer that is not read yet ends for nobody.
+pub(super) const OVERDUE: Duration = Duration::from_millis(500);
+
+/// What a connection is doing, where it can be ended for another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Doing {
+    /// A TLS handshake arrives.
+    Handshake,
+    /// A request's head or body, or a frame, arrives.
+    Request,
+    /// An answer is being read.
+    Answer,
+    /// Nothing.
+    Idle,
+    /// The peer has asked to be kept waiting: a stream of events, an invalidation that waits for the fleet.
+    Stream,
+}
+
+/// Who of those that can end ends first, and why: the smallest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Rank {
+    /// Something unfinished is [`OVERDUE`].
+    Overdue,
+    /// We wait for the peer, or for its next request.
+    Waiting,
+    /// The peer waits, as it asked to.
+    Stream,
+}
+
+/// A connection that can be ended for another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Candidate {
+    /// The smaller ends first.
+    pub(super) rank: Rank,
+    /// Of one rank, the earlier ends first.
+    pub(super) since: Instant,
+    /// What it does.
+    pub(super) doing: Doing,
+}
+
+impl Candidate {
+    /// Whether nothing has happened on the connection since it was this candidate, but that time has passed.
+    pub(super) fn is_still(self, before: Self) -> bool {
+        (self.since, self.doing) == (before.since, before.doing)
+    }
+}
+
+/// What the table has told a connection to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    /// Go on.
+    Stay,
+    /// End as soon as nothing is under way.
+    Leave,
+    /// End.
+    End,
+}
+
+/// A bound in time that a connection has passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Expired {
+    /// A handshake.
+    Handshake,
+    /// A request's head, or a frame.
+    Request,
+    /// An answer was not read.
+    Answer,
+}
+
+/// The state of one connection.
+#[derive(Debug)]
+pub(super) struct Progress {
+    /// Short and private: its connection's tasks write it, the port's table reads it.
+    state: Mutex<State>,
+    /// Told of an order.
+    ordered: Notify,
+    /// Told when the connection turns out to be HTTP/2.
+    http2_began: Notify,
+    /// Bytes that its requests hold.
+    held: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct State {
+    handshake_since: Option<Instant>,
+    /// Since when the head of a request, or an HTTP/2 frame or header block, arrives.
+    head_since: Option<Instant>,
+    /// Requests whose body arrives, and since when the oldest of them may.
+    bodies: usize,
+    bodies_since: Instant,
+    /// Requests that are not answered yet, those whose body arrives among them.
+    unanswered: usize,
+    /// Those of them that asked to be kept waiting.
+    waits: usize,
+    /// Answers without an end.
+    streams: usize,
+    /// Since when the peer has not taken all that we wrote.
+    unwritten_since: Option<Instant>,
+    /// HTTP/2 streams on which an answer has begun and not ended, and since when.
+    unread: BTreeMap<u32, Instant>,
+    /// When something last ended.
+    quiet_since: Instant,
+    http2: bool,
+    order: Order,
+    /// When it was told to leave.
+    leaving_since: Option<Instant>,
+}
+
+impl Progress {
+    /// A connection that was just taken.
+    pub(super) fn new(handshakes: bool) -> Self {
+        let now = Instant::now();
+        let state = State {
+            handshake_since: handshakes.then_some(now),
+            head_since: None,
+            bodies: 0,
+            bodies_since: now,
+            unanswered: 0,
+            waits: 0,
+            streams: 0,
+            unwritten_since: None,
+            unread: BTreeMap::new(),
+            quiet_since: now,
+            http2: false,
+            order: Order::Stay,
+            leaving_since: None,
+        };
+        Self { state: Mutex::new(state), ordered: Notify::new(), http2_began: Notify::new(), held: AtomicUsize::new(0) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The TLS handshake is over.
+    pub(super) fn end_handshake(&self) {
+        let mut state = self.lock();
+        state.handshake_since = None;
+        state.quiet_since = Instant::now();
+    }
+
+    /// Bytes of HTTP/1.1 came: between requests they begin the next one.
+    pub(super) fn receive_http1(&self) {
+        let mut state = self.lock();
+        if state.unanswered == 0 {
+            state.head_since.get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// Bytes of HTTP/2 came: `within` says whether they end within something unfinished, and `completed` whether something
+    /// else ended before.
+    pub(super) fn receive_http2(&self, within: bool, completed: bool) {
+        let mut state = self.lock();
+        if !within {
+            state.head_since = None;
+        } else if completed || state.head_since.is_none() {
+            state.head_since = Some(Instant::now());
+        }
+    }
+
+    /// The peer gave a stream up.
+    pub(super) fn receive_reset(&self, head: FrameHead) {
+        self.lock().unread.remove(&head.stream);
+    }
+
+    /// A frame of ours goes out.
+    pub(super) fn send(&self, head: FrameHead) {
+        let mut state = self.lock();
+        if head.ends_stream() {
+            state.unread.remove(&head.stream);
+        } else if head.is_headers() {
+            state.unread.entry(head.stream).or_insert_with(Instant::now);
+        }
+    }
+
+    /// Whether the system took all that we had to write.
+    pub(super) fn set_written(&self, all: bool) {
+        let mut state = self.lock();
+        if all {
+            state.unwritten_since = None;
+        } else {
+            state.unwritten_since.get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// A request's head has arrived.
+    pub(super) fn begin_request(&self, http2: bool) {
+        let mut state = self.lock();
+        state.unanswered += 1;
+        if !http2 {
+            state.head_since = None;
+        } else if !state.http2 {
+            state.http2 = true;
+            self.http2_began.notify_one();
+        }
+    }
+
+    /// A request is answered, but for what its answer's body holds, or given up.
+    pub(super) fn end_request(&self, was_waiting: bool) {
+        let mut state = self.lock();
+        state.unanswered -= 1;
+        state.waits -= usize::from(was_waiting);
+        state.quiet_since = Instant::now();
+    }
+
+    /// A request asks to be kept waiting.
+    pub(super) fn begin_wait(&self) {
+        self.lock().waits += 1;
+    }
+
+    /// A request's body begins to arrive.
+    pub(super) fn begin_body(&self) {
+        let mut state = self.lock();
+        if state.bodies == 0 {
+            state.bodies_since = Instant::now();
+        }
+        state.bodies += 1;
+    }
+
+    /// A request's body has arrived, or nobody wants it any more.
+    pub(super) fn end_body(&self) {
+        self.lock().bodies -= 1;
+    }
+
+    /// An answer without an end begins.
+    pub(super) fn begin_stream(&self) {
+        self.lock().streams += 1;
+    }
+
+    /// It is over.
+    pub(super) fn end_stream(&self) {
+        let mut state = self.lock();
+        state.streams -= 1;
+        state.quiet_since = Instant::now();
+    }
+
+    /// Whether an answer without an end is under way.
+    pub(super) fn has_streams(&self) -> bool {
+        self.lock().streams > 0
+    }
+
+    /// Whether a request came over HTTP/2.
+    pub(super) fn is_http2(&self) -> bool {
+        self.lock().http2
+    }
+
+    /// Waits until a first request came over HTTP/2.
+    pub(super) async fn http2_began(&self) {
+        self.http2_began.notified().await;
+    }
+
+    /// Whether the table wants this connection to end.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.lock().order != Order::Stay
+    }
+
+    /// Whether it has wanted so for longer than this, and nothing is under way that it would wait for.
+    pub(super) fn has_left(&self, now: Instant, limit: Duration) -> bool {
+        self.leaving_since().is_some_and(|since| now.duration_since(since) > limit) && self.candidate(now).is_some()
+    }
+
+    /// Since when it does.
+    pub(super) fn leaving_since(&self) -> Option<Instant> {
+        self.lock().leaving_since
+    }
+
+    /// Tells the connection what to do. An order is not taken back.
+    pub(super) fn tell(&self, order: Order) {
+        let mut state = self.lock();
+        if state.order != Order::End {
+            state.order = order;
+            state.leaving_since.get_or_insert_with(Instant::now);
+            self.ordered.notify_one();
+        }
+    }
+
+    /// Waits for an order.
+    pub(super) async fn ordered(&self) -> Order {
+        self.ordered.notified().await;
+        self.lock().order
+    }
+
+    /// Whether, and how urgently, this connection can end for another one. One that was told to end is none.
+    pub(super) fn candidate(&self, now: Instant) -> Option<Candidate> {
+        let state = self.lock();
+        if state.order == Order::End {
+            return None;
+        }
+        if state.unanswered > state.bodies + state.waits {
+            return None;
+        }
+        let waiting = |doing, since| Some(Candidate { rank: Rank::Waiting, since, doing });
+        match state.unfinished() {
+            Some((doing, since)) if now.duration_since(since) >= OVERDUE => {
+                Some(Candidate { rank: Rank::Overdue, since, doing })
+            }
+            // It has hardly had the time to read.
+            Some((Doing::Answer, _)) => None,
+            Some((doing, since)) => waiting(doing, since),
+            None if state.streams + state.waits > 0 => {
+                Some(Candidate { rank: Rank::Stream, since: state.quiet_since, doing: Doing::Stream })
+            }
+            None => waiting(Doing::Idle, state.quiet_since),
+        }
+    }
+
+    /// Since when the peer owes us something or reads nothing, where that is [`OVERDUE`], whatever else is under way.
+    pub(super) fn overdue_since(&self, now: Instant) -> Option<Instant> {
+        let state = self.lock();
+        let (_, since) = state.unfinished().filter(|_| state.order != Order::End)?;
+        (now.duration_since(since) >= OVERDUE).then_some(since)
+    }
+
+    /// Its requests hold so much more; how much they hold now.
+    pub(super) fn hold(&self, bytes: usize) -> usize {
+        self.held.fetch_add(bytes, Ordering::SeqCst) + bytes
+    }
+
+    /// They hold so much less.
+    pub(super) fn release(&self, bytes: usize) {
+        self.held.fetch_sub(bytes, Ordering::SeqCst);
+    }
+
+    /// HTTP/2 streams on which an answer has begun and is not sent, because the peer does not let us.
+    pub(super) fn unread_streams(&self) -> usize {
+        self.lock().unread.len()
+    }
+
+    /// What its requests hold, where the body of one of them arrives.
+    pub(super) fn held_by_arriving(&self) -> Option<usize> {
+        let state = self.lock();
+        (state.bodies > 0 && state.order != Order::End).then(|| self.held.load(Ordering::SeqCst))
+    }
+
+    /// The bound in time that has passed.
+    pub(super) fn expired(&self, now: Instant, limits: &Limits) -> Option<Expired> {
+        let state = self.lock();
+        let passed = |since: Option<Instant>, limit| since.is_some_and(|since| now.duration_since(since) > limit);
+        if state.order == Order::End {
+            None
+        } else if passed(state.handshake_since, limits.head) {
+            Some(Expired::Handshake)
+        } else if passed(state.head_since, limits.head) {
+            Some(Expired::Request)
+        } else if passed(state.unread_since(), limits.answer) {
+            Some(Expired::Answer)
+        } else {
+            None
+        }
+    }
+}
+
+impl State {
+    /// The oldest thing that the peer owes us, and since when.
+    fn unfinished(&self) -> Option<(Doing, Instant)> {
+        let bodies = (self.bodies > 0).then_some(self.bodies_since);
+        let arriving = [self.head_since, bodies].into_iter().flatten().min();
+        let owed = [
+            (Doing::Handshake, self.handshake_since),
+            (Doing::Request, arriving),
+            (Doing::Answer, self.unread_since()),
+        ];
+        let owed = owed.into_iter().filter_map(|(doing, since)| Some((doing, since?)));
+        owed.min_by_key(|(_, since)| *since)
+    }
+
+    /// Since when an answer is not read. One without an end is read as long as the system takes it.
+    fn unread_since(&self) -> Option<Instant> {
+        let unread = self.unread.values().min().filter(|_| self.streams == 0).copied();
+        [self.unwritten_since, unread].into_iter().flatten().min()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot set itself up should stop there")]
+mod tests {
+    use super::*;
+
+    const A_WHILE: Duration = Duration::from_millis(10);
+
+    fn rank(progress: &Progress, after: Duration) -> Option<(Rank, Doing)> {
+        progress.candidate(Instant::now() + after).map(|candidate| (candidate.rank, candidate.doing))
+    }
+
+    #[test]
+    fn a_request_that_arrived_whole_ends_for_nobody() {
+        let progress = Progress::new(false);
+        assert_eq!(rank(&progress, A_WHILE), Some((Rank::Waiting, Doing::Idle)));
+        progress.receive_http1();
+        assert_eq!(rank(&progress, A_WHILE), Some((Rank::Waiting, Doing::Request)));
+        assert_eq!(rank(&progress, OVERDUE * 2), Some((Rank::Overdue, Doing::Request)));
+        progress.begin_request(false);
+        assert_eq!(rank(&progress, OVERDUE * 100), None);
+        progress.end_request(false);
+        assert_eq!(rank(&progress, OVERDUE * 100), Some((Rank::Waiting, Doing::Idle)));
+    }
+
+    #[test]
+    fn a_body_that_arrives_is_an_unfinished_request_until_it_has_arrived() {
+        let progress = Progress::new(false);
+        progress.begin_request(false);
+        progress.begin_body();
+        assert_eq!(rank(&progress, OVERDUE * 2), Some((Rank::Overdue, Doing::Request)));
+        progress.end_body();
+        assert_eq!(rank(&progress, OVERDUE * 2), None);
+    }
+
+    #[test]
+    fn beside_another_request_an_unfinished_one_ends_for_nobody_but_in_time() {
+        let progress = Progress::new(false);
+        progress.begin_request(true);
+        progress.receive_http2(true, true);
+        assert_eq!(rank(&progress, OVERDUE * 2), None);
+        let limits = Limits::default();
+        let later = |times| progress.expired(Instant::now() + limits.head * times / 2, &limits);
+        assert_eq!((later(1), later(3)), (None, Some(Expired::Request)));
+        // What ends and begins anew has as long again; what ends is over.
+        progress.receive_http2(true, true);
+        progress.receive_http2(false, true);
+        assert_eq!(later(3), None);
+    }
+
+    #[test]
+    fn an_answer_that_is_not_read_ends_once_its_reader_had_time() {
+        for unread in [
+            |progress: &Progress| progress.set_written(false),
+            |progress: &Progress| {
+                let headers = |head| progress.send(head);
+                let mut frames = super::super::frames::FrameReader::default();
+                frames.read(&[0, 0, 0, 1, 4, 0, 0, 0, 1], headers);
+            },
+        ] {
+            let progress = Progress::new(false);
+            unread(&progress);
+            assert_eq!(rank(&progress, A_WHILE), None);
+            assert_eq!(rank(&progress, OVERDUE * 2), Some((Rank::Overdue, Doing::Answer)));
+            let limits = Limits::default();
+            assert_eq!(progress.expired(Instant::now() + limits.answer * 2, &limits), Some(Expired::Answer));
+        }
+    }
+
+    #[test]
+    fn who_asked_to_be_kept_waiting_ends_last() {
+        let (stream, wait) = (Progress::new(false), Progress::new(false));
+        stream.begin_stream();
+        wait.begin_request(false);
+        wait.begin_wait();
+        for progress in [&stream, &wait] {
+            assert_eq!(rank(progress, OVERDUE * 2), Some((Rank::Stream, Doing::Stream)));
+        }
+        wait.end_request(true);
+        stream.end_stream();
+        for progress in [&stream, &wait] {
+            assert_eq!(rank(progress, OVERDUE * 2), Some((Rank::Waiting, Doing::Idle)));
+        }
+    }
+
+    #[test]
+    fn an_order_to_end_is_not_taken_back() {
+        let progress = Progress::new(true);
+        progress.tell(Order::End);
+        progress.tell(Order::Leave);
+        assert_eq!((rank(&progress, OVERDUE), progress.is_leaving()), (None, true));
+        assert_eq!(progress.lock().order, Order::End);
+    }
+}

@@ -1,0 +1,213 @@
+//! A request on its way: what it holds, the body that arrives, and the answer that goes out.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Request;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::time::{Sleep, sleep};
+
+use super::eviction::ConnectionTable;
+use super::port::Activity;
+use super::progress::Progress;
+
+/// What a request holds beside the bytes of its head: buffers and HTTP/2's stream, as measured of answered streams that are not
+/// read.
+const REQUEST_BYTES: usize = 2 * 1024;
+/// What a header field holds beside its bytes, and how often its bytes are there: in the buffer that it came in, too.
+const FIELD_BYTES: usize = 128;
+const HEAD_COPIES: usize = 2;
+
+/// A request under way, until its answer is written or given up.
+#[derive(Debug)]
+pub(super) struct RequestGuard {
+    progress: Arc<Progress>,
+    table: ConnectionTable,
+    activity: Activity,
+    /// What is reserved for it.
+    bytes: AtomicUsize,
+    is_waiting: AtomicBool,
+}
+
+impl RequestGuard {
+    /// Takes a request. Whether it fits is for [`RequestGuard::reserve`] to say.
+    pub(super) fn begin(progress: Arc<Progress>, table: ConnectionTable, activity: Activity, http2: bool) -> Arc<Self> {
+        progress.begin_request(http2);
+        activity.begin();
+        let (bytes, is_waiting) = (AtomicUsize::new(0), AtomicBool::new(false));
+        Arc::new(Self { progress, table, activity, bytes, is_waiting })
+    }
+
+    /// Reserves what these bytes of the request take.
+    pub(super) fn reserve(&self, bytes: usize) -> bool {
+        self.bytes.fetch_add(bytes, Ordering::SeqCst);
+        self.table.reserve(&self.progress, bytes)
+    }
+}
+
+impl Drop for RequestGuard {
+    fn drop(&mut self) {
+        self.table.release(&self.progress, *self.bytes.get_mut());
+        self.activity.end();
+    }
+}
+
+/// What a request's head takes.
+pub(super) fn head_bytes<B>(request: &Request<B>) -> usize {
+    let fields =
+        request.headers().iter().map(|(name, value)| HEAD_COPIES * (name.as_str().len() + value.len()) + FIELD_BYTES);
+    REQUEST_BYTES + request.uri().path().len() + fields.sum::<usize>()
+}
+
+/// A request that is not answered yet. When this is dropped it is, or was given up.
+pub(super) struct Unanswered(pub(super) Arc<RequestGuard>);
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        self.0.progress.end_request(self.0.is_waiting.load(Ordering::SeqCst));
+    }
+}
+
+/// Among a request's extensions: how whoever answers it says that the caller asked to be kept waiting.
+#[derive(Debug, Clone)]
+pub(crate) struct Waits(pub(super) Arc<RequestGuard>);
+
+impl Waits {
+    /// The caller is kept waiting from now on, as it asked to; its connection may end where others need its place.
+    pub(crate) fn begin(&self) {
+        if !self.0.is_waiting.swap(true, Ordering::SeqCst) {
+            self.0.progress.begin_wait();
+        }
+    }
+}
+
+/// Why a request's body cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// It took too long.
+    #[error("the body did not arrive; expected all of it within {0:?}")]
+    Late(Duration),
+    /// All bodies together are too much.
+    #[error("the requests under way hold too much; expected less at once")]
+    Overloaded,
+    /// It broke off.
+    #[error("the body broke off: {0}; expected all of it")]
+    Broken(#[from] hyper::Error),
+}
+
+/// A request's body. It arrives in time, or fails; who does not want it drops it.
+#[derive(Debug)]
+pub struct RequestBody {
+    incoming: Incoming,
+    arriving: Option<Arriving>,
+}
+
+/// A body that has not arrived yet.
+#[derive(Debug)]
+struct Arriving {
+    guard: Arc<RequestGuard>,
+    limit: Duration,
+    /// Runs from when the body is first wanted: who answers may have had no room for it before.
+    late: Option<Pin<Box<Sleep>>>,
+}
+
+impl Drop for Arriving {
+    fn drop(&mut self) {
+        self.guard.progress.end_body();
+    }
+}
+
+impl RequestBody {
+    pub(super) fn new(incoming: Incoming, guard: &Arc<RequestGuard>) -> Self {
+        let arriving = (!incoming.is_end_stream()).then(|| {
+            guard.progress.begin_body();
+            let limit = guard.table.limits().body;
+            Arriving { guard: guard.clone(), limit, late: None }
+        });
+        Self { incoming, arriving }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Self { incoming, arriving } = &mut *self;
+        let Some(body) = arriving else { return Poll::Ready(None) };
+        let limit = body.limit;
+        if body.late.get_or_insert_with(|| Box::pin(sleep(limit))).as_mut().poll(cx).is_ready() {
+            body.guard.table.metrics().slow_bodies.inc();
+            *arriving = None;
+            return Poll::Ready(Some(Err(BodyError::Late(limit))));
+        }
+        match ready!(Pin::new(incoming).poll_frame(cx)) {
+            Some(Ok(frame)) => {
+                if !body.guard.reserve(frame.data_ref().map_or(0, Bytes::len)) {
+                    *arriving = None;
+                    return Poll::Ready(Some(Err(BodyError::Overloaded)));
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            ended => {
+                *arriving = None;
+                Poll::Ready(ended.map(|failed| failed.map_err(BodyError::from)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.arriving.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+/// An answer's body, which keeps its request under way until hyper has taken it all.
+pub(super) struct AnswerBody<B> {
+    body: B,
+    guard: Arc<RequestGuard>,
+    endless: bool,
+}
+
+impl<B: Body> AnswerBody<B> {
+    pub(super) fn new(body: B, guard: Arc<RequestGuard>) -> Self {
+        let endless = body.size_hint().exact().is_none();
+        if endless {
+            guard.progress.begin_stream();
+        }
+        Self { body, guard, endless }
+    }
+}
+
+impl<B> Drop for AnswerBody<B> {
+    fn drop(&mut self) {
+        if self.endless {
+            self.guard.progress.end_stream();
+        }
+    }
+}
+
+impl<B: Body<Data = Bytes, Error = Infallible> + Unpin> Body for AnswerBody<B> {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
