@@ -4,6 +4,8 @@
 //! validator and its kind in one number, then the validator. Numbers are LEB128. What a part was read into, a connection's
 //! buffer among it, is not kept alive.
 
+use std::num::NonZeroU32;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::HeaderValue;
 
@@ -20,7 +22,8 @@ pub struct StoredDataset {
     data: StoredBytes,
     /// How much of `data` is the table: at most about a kibibyte a source.
     table_bytes: u32,
-    rounds: u32,
+    /// Not zero, so that an answer that is no dataset takes no room to say so.
+    rounds: NonZeroU32,
 }
 
 /// The kinds of validator; they take two bits.
@@ -73,7 +76,7 @@ impl StoredDataset {
             id: dataset.id.to_bytes(),
             data: StoredBytes::new(dataset.buffer.clone()),
             table_bytes: u32::try_from(table_bytes).unwrap_or(u32::MAX),
-            rounds: dataset.rounds,
+            rounds: NonZeroU32::new(dataset.rounds).unwrap_or(NonZeroU32::MIN),
         }
     }
 
@@ -84,7 +87,7 @@ impl StoredDataset {
 
     /// How many rounds it took.
     pub fn rounds(&self) -> u32 {
-        self.rounds
+        self.rounds.get()
     }
 
     /// The parts as one JSON object.
@@ -107,7 +110,7 @@ impl StoredDataset {
         let buffer = self.data.slice(0, self.data.len());
         let body = buffer.slice(..self.body_bytes());
         let parts = within(&body, domain, self.parts().into_iter());
-        Dataset { id: self.id(), parts, body, buffer, rounds: self.rounds }
+        Dataset { id: self.id(), parts, body, buffer, rounds: self.rounds.get() }
     }
 
     /// The size and the validator of each part, in the order of the domain's sources.
