@@ -23,7 +23,7 @@ impl<'p> Run<'p> {
                 out(self, Item::of(val))
             }
             Kind::Array(inner) => {
-                let arr = self.collect(|run, out| run.each(inner, env, item(), out))?;
+                let arr = self.all(inner, env, val)?;
                 let val = self.meter.admit(Val::Arr(arr.into()))?;
                 out(self, Item::of(val))
             }

@@ -132,6 +132,16 @@ impl<'p> Run<'p> {
         result.ok_or_else(|| RunError::of_program("the program yielded no value"))
     }
 
+    /// The array of what `expr` yields.
+    pub(super) fn all(&mut self, expr: &'p Expr, env: &Env<'p>, val: Val) -> Flow<Arr> {
+        if !expr.one {
+            return self.collect(|run, out| run.each(expr, env, Item::of(val), out));
+        }
+        let one = self.one(expr, env, val)?;
+        self.meter.alloc(SLOT_BYTES)?;
+        Ok(Arr::of(vec![one]))
+    }
+
     /// The array of what `f` hands to its callback.
     pub(super) fn collect(&mut self, f: impl FnOnce(&mut Self, Out<'_, 'p>) -> Flow) -> Flow<Arr> {
         let start = self.items.len();

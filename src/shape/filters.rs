@@ -167,7 +167,7 @@ fn keyed<'p>(run: &mut Run<'p>, f: &'p Expr, env: &Env<'p>, val: &Val) -> Flow<V
     let _held = Held::of(bytes);
     let mut keyed = Vec::with_capacity(items.len());
     for item in items {
-        let key = run.collect(|run, out| run.each(f, env, Item::of(item.clone()), out))?;
+        let key = run.all(f, env, item.clone())?;
         keyed.push((key, item.clone()));
     }
     run.meter.sort(keyed, &mut |meter, x, y| meter.order_all(x.0.items(), y.0.items()))
@@ -197,7 +197,7 @@ fn group(run: &mut Run<'_>, keyed: &[Keyed]) -> Flow<Val> {
 fn extreme<'p>(run: &mut Run<'p>, f: &'p Expr, env: &Env<'p>, val: &Val, largest: bool) -> Flow<Val> {
     let mut best: Option<Keyed> = None;
     for item in array(val)? {
-        let key = run.collect(|run, out| run.each(f, env, Item::of(item.clone()), out))?;
+        let key = run.all(f, env, item.clone())?;
         let better = match &best {
             None => true,
             Some((than, _)) => (run.meter.order_all(key.items(), than.items())? == Ordering::Less) != largest,

@@ -207,10 +207,13 @@ enum Worst {
 
 impl Worst {
     fn of(states: usize, bytes: usize) -> Self {
-        match states.saturating_mul(bytes) {
-            short if short <= SHORT_STATE_BYTES => Self::Short,
-            long if long <= LONG_STATE_BYTES => Self::Long,
-            _ => Self::TooLong,
+        let work = states.saturating_mul(bytes);
+        if work <= SHORT_STATE_BYTES {
+            Self::Short
+        } else if work <= LONG_STATE_BYTES {
+            Self::Long
+        } else {
+            Self::TooLong
         }
     }
 
