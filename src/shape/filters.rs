@@ -1,7 +1,7 @@
 //! Functions that run the filters they are given: generators, order, paths.
 
 use std::cmp::Ordering;
-use std::sync::Arc;
+use std::rc::Rc;
 
 use super::eval::{Env, Item, Out, Run, Trail};
 use super::functions::{array, count, number};
@@ -87,7 +87,7 @@ impl Special {
                 let start = Item { val: item.val, path: Some(Trail::default()) };
                 run.each(&args[0], env, start, &mut |run, x| {
                     let keys = x.path.unwrap_or_default().keys(&mut run.meter)?;
-                    give(run, Val::Arr(Arc::new(keys)), out)
+                    give(run, Val::Arr(Rc::new(keys)), out)
                 })
             }
             Self::Range => run.each(&args[2], env, input(), &mut |run, by| {
@@ -99,7 +99,7 @@ impl Special {
                 let sorted = keyed(run, &args[0], env, &item.val)?;
                 run.meter.alloc(sorted.len() * (SLOT_BYTES + size_of::<Keyed>()))?;
                 let sorted = sorted.into_iter().map(|(_, v)| v).collect();
-                give(run, Val::Arr(Arc::new(Arr::of(sorted))), out)
+                give(run, Val::Arr(Rc::new(Arr::of(sorted))), out)
             }
             Self::GroupBy => {
                 let groups = keyed(run, &args[0], env, &item.val)?;
@@ -187,10 +187,10 @@ fn group(run: &mut Run<'_>, keyed: &[Keyed]) -> Flow<Val> {
         let (group, after) = rest.split_at(len);
         run.meter.alloc(len * SLOT_BYTES)?;
         let group = Arr::of(group.iter().map(|(_, val)| val.clone()).collect());
-        groups.push(&mut run.meter, Val::Arr(Arc::new(group)))?;
+        groups.push(&mut run.meter, Val::Arr(Rc::new(group)))?;
         rest = after;
     }
-    Ok(Val::Arr(Arc::new(groups)))
+    Ok(Val::Arr(Rc::new(groups)))
 }
 
 /// As in jq: the first of the smallest, the last of the largest.
@@ -216,7 +216,7 @@ fn walk<'p>(run: &mut Run<'p>, f: &'p Expr, env: &Env<'p>, val: Val, out: Out<'_
         Val::Arr(arr) => {
             let mut items = arr.items().iter();
             let new = run.collect(|run, out| items.try_for_each(|item| walk(run, f, env, item.clone(), out)))?;
-            Val::Arr(Arc::new(new))
+            Val::Arr(Rc::new(new))
         }
         Val::Obj(obj) => {
             let mut new = Obj::default();
@@ -232,7 +232,7 @@ fn walk<'p>(run: &mut Run<'p>, f: &'p Expr, env: &Env<'p>, val: Val, out: Out<'_
                     run.set_member(&mut new, &Val::Str(key.clone()), val)?;
                 }
             }
-            Val::Obj(Arc::new(new))
+            Val::Obj(Rc::new(new))
         }
         scalar => scalar,
     };
@@ -244,7 +244,7 @@ fn combinations<'p>(run: &mut Run<'p>, rest: &[Val], so_far: &Arr, out: Out<'_, 
     run.meter.enter()?;
     let [choices, rest @ ..] = rest else {
         let copy = Arr::copied(&mut run.meter, so_far.items())?;
-        let val = run.meter.admit(Val::Arr(Arc::new(copy)))?;
+        let val = run.meter.admit(Val::Arr(Rc::new(copy)))?;
         return out(run, Item::of(val));
     };
     for choice in array(choices)? {

@@ -4,7 +4,7 @@
 //! its bytes. Both pay as they go.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::rc::Rc;
 
 use super::buffer::{Buffer, Pile};
 use super::meter::{Flow, MAX_DEPTH, Meter, Stop, fault};
@@ -135,7 +135,7 @@ impl<'t> Reader<'t, '_, '_> {
         }
         let items = self.items.take(self.meter, start);
         let arr = Arr::of(self.paid(items)?);
-        Some(Val::Arr(Arc::new(arr)))
+        Some(Val::Arr(Rc::new(arr)))
     }
 
     fn object(&mut self, depth: u32) -> Option<Val> {
@@ -167,7 +167,7 @@ impl<'t> Reader<'t, '_, '_> {
         let members = self.members.take(self.meter, start);
         let members = self.paid(members)?;
         let obj = Obj::of(self.meter, members, maybe_repeats);
-        Some(Val::Obj(Arc::new(self.paid(obj)?)))
+        Some(Val::Obj(Rc::new(self.paid(obj)?)))
     }
 
     /// A key's text, shared with an equal key where one came before.

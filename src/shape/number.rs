@@ -5,7 +5,7 @@
 //! a program could choose. Integers of any length compare exactly, so that long ids stay distinct.
 
 use std::cmp::Ordering;
-use std::sync::Arc;
+use std::rc::Rc;
 
 use super::buffer::Buffer;
 use super::held::Held;
@@ -21,7 +21,7 @@ pub(super) enum Num {
     /// A valid JSON number that is not exactly an `Int`, as it was written.
     Short(ShortText),
     /// One of more digits than `Short` has room for.
-    Long(Arc<LongText>),
+    Long(Rc<LongText>),
 }
 
 /// A few bytes of text in place.
@@ -96,16 +96,7 @@ impl Num {
         }
         let whole = text.bytes().all(|b| b.is_ascii_digit() || b == b'-');
         let held = Held::of(size_of::<LongText>() + COUNTS_BYTES + text.len());
-        Self::Long(Arc::new(LongText { text: text.into(), f64: text.parse().unwrap_or(f64::NAN), whole, _held: held }))
-    }
-
-    /// The text that it came with, if it did.
-    fn written(&self) -> Option<&str> {
-        match self {
-            Self::Int(_) | Self::Float(_) => None,
-            Self::Short(short) => Some(short.text()),
-            Self::Long(long) => Some(&long.text),
-        }
+        Self::Long(Rc::new(LongText { text: text.into(), f64: text.parse().unwrap_or(f64::NAN), whole, _held: held }))
     }
 
     /// About the bytes that it renders to.
@@ -125,6 +116,15 @@ impl Num {
             Self::Float(_) => false,
             Self::Short(short) => short.bytes().iter().all(|b| b.is_ascii_digit() || *b == b'-'),
             Self::Long(long) => long.whole,
+        }
+    }
+
+    /// The text that it came with, if it did.
+    pub(super) fn written(&self) -> Option<&str> {
+        match self {
+            Self::Int(_) | Self::Float(_) => None,
+            Self::Short(short) => Some(short.text()),
+            Self::Long(long) => Some(&long.text),
         }
     }
 
