@@ -24,7 +24,7 @@ impl Buffer {
 
     #[cold]
     fn grow(&mut self, meter: &mut Meter<'_>, more: usize) -> Flow {
-        let wanted = self.text.len().saturating_add(more).max(self.text.capacity() / 2 * 3).max(SMALLEST_BYTES);
+        let wanted = self.text.len().saturating_add(more).max(self.text.capacity() * 2).max(SMALLEST_BYTES);
         meter.room(wanted)?;
         meter.touch(self.text.len())?;
         self.text.reserve_exact(wanted - self.text.len());
@@ -143,8 +143,11 @@ impl Buffer {
         }
     }
 
-    /// The text, for those who are not within the run.
-    pub(super) fn into_bytes(self) -> Vec<u8> {
+    /// The text, for those who are not within the run and may keep it for long.
+    pub(super) fn into_bytes(mut self) -> Vec<u8> {
+        if self.text.capacity() > self.text.len() / 4 * 5 {
+            self.text.shrink_to_fit();
+        }
         self.text
     }
 }
@@ -164,6 +167,12 @@ impl<T> Pile<T> {
     #[inline]
     pub(super) fn push(&mut self, meter: &mut Meter<'_>, one: T) -> Flow {
         meter.touch(size_of::<T>())?;
+        self.push_paid(meter, one)
+    }
+
+    /// Pushes what has been worked for already.
+    #[inline]
+    pub(super) fn push_paid(&mut self, meter: &mut Meter<'_>, one: T) -> Flow {
         if self.0.len() == self.0.capacity() {
             self.grow(meter)?;
         }
@@ -193,7 +202,13 @@ impl<T> Pile<T> {
             return Ok(all);
         }
         meter.alloc(bytes)?;
-        let list = if start == 0 { self.0.drain(..).collect() } else { self.0.split_off(start) };
+        let list = if start == 0 {
+            let mut all = Vec::with_capacity(self.0.len());
+            all.append(&mut self.0);
+            all
+        } else {
+            self.0.split_off(start)
+        };
         if bytes > LARGE_BYTES {
             release(self.0.capacity() * size_of::<T>());
             self.0.shrink_to(2 * start);

@@ -17,13 +17,16 @@ impl<'p> Run<'p> {
     pub(super) fn calculated(&mut self, expr: &'p Expr, env: &Env<'p>, val: Val, out: Out<'_, 'p>) -> Flow {
         let item = || Item::of(val.clone());
         match &expr.kind {
-            Kind::Const(c) => out(self, Item::of(c.clone())),
+            Kind::Const(constant) => {
+                let val = self.constant(*constant)?;
+                out(self, Item::of(val))
+            }
             Kind::Var(n) => {
                 let val = self.variable(env, *n)?;
                 out(self, Item::of(val))
             }
             Kind::Array(inner) => {
-                let arr = self.collect(|run, out| run.each(inner, env, item(), out))?;
+                let arr = self.all(inner, env, val)?;
                 let val = self.meter.admit(Val::Arr(arr.into()))?;
                 out(self, Item::of(val))
             }

@@ -8,9 +8,10 @@ use std::rc::Rc;
 
 use super::buffer::Pile;
 use super::meter::{Flow, MAX_DEPTH, Meter, Stop, fault};
+use super::number::Num;
 use super::object::MEMBER_BYTES;
 use super::pattern::Regexes;
-use super::program::{Code, Expr, Kind};
+use super::program::{Code, Constant, Expr, Kind};
 use super::value::{Arr, Obj, SLOT_BYTES, Text, Val};
 use super::{Budget, RunError, update};
 
@@ -21,6 +22,8 @@ pub(super) struct Run<'p> {
     /// Labels given out so far.
     labels: u64,
     pub(super) regexes: Regexes,
+    /// The strings and numbers of the program that have been met, by their places in its `texts`.
+    constants: Vec<Option<Val>>,
     /// The items of the arrays that are being built, of the innermost one last.
     pub(super) items: Pile<Val>,
 }
@@ -116,7 +119,30 @@ fn no_path<T>(val: &Val) -> Flow<T> {
 impl<'p> Run<'p> {
     pub(super) fn new(code: &'p Code, budget: &Budget<'p>) -> Self {
         let meter = Meter::new(budget);
-        Self { code, meter, labels: 0, regexes: Regexes::default(), items: Pile::default() }
+        let constants = vec![None; code.texts.len()];
+        Self { code, meter, labels: 0, regexes: Regexes::default(), constants, items: Pile::default() }
+    }
+
+    /// A value of the program's text.
+    pub(super) fn constant(&mut self, constant: Constant) -> Flow<Val> {
+        let (Constant::Text(at) | Constant::Digits(at)) = constant else {
+            return Ok(match constant {
+                Constant::Int(i) => Val::Num(Num::Int(i)),
+                Constant::Float(f) => Val::Num(Num::Float(f)),
+                Constant::NoItems => Val::Arr(Rc::default()),
+                _ => Val::Obj(Rc::default()),
+            });
+        };
+        if let Some(known) = &self.constants[at] {
+            return Ok(known.clone());
+        }
+        let text = &self.code.texts[at];
+        let val = match constant {
+            Constant::Text(_) => Val::Str(Text::of(&mut self.meter, text)?),
+            _ => Val::Num(Num::metered(text, &mut self.meter)?),
+        };
+        self.constants[at] = Some(val.clone());
+        Ok(val)
     }
 
     /// The one result for `input`.
@@ -130,6 +156,16 @@ impl<'p> Run<'p> {
             Ok(())
         })?;
         result.ok_or_else(|| RunError::of_program("the program yielded no value"))
+    }
+
+    /// The array of what `expr` yields.
+    pub(super) fn all(&mut self, expr: &'p Expr, env: &Env<'p>, val: Val) -> Flow<Arr> {
+        if !expr.one {
+            return self.collect(|run, out| run.each(expr, env, Item::of(val), out));
+        }
+        let one = self.one(expr, env, val)?;
+        self.meter.alloc(SLOT_BYTES)?;
+        Ok(Arr::of(vec![one]))
     }
 
     /// The array of what `f` hands to its callback.
@@ -182,7 +218,7 @@ impl<'p> Run<'p> {
     fn just(&mut self, expr: &'p Expr, env: &Env<'p>, val: Val) -> Flow<Val> {
         match &expr.kind {
             Kind::Id => Ok(val),
-            Kind::Const(c) => Ok(c.clone()),
+            Kind::Const(constant) => self.constant(*constant),
             Kind::Var(n) => self.variable(env, *n),
             Kind::Pipe(stages) => stages.iter().try_fold(val, |val, stage| self.one(stage, env, val)),
             Kind::Path(of, parts) => {
@@ -196,9 +232,11 @@ impl<'p> Run<'p> {
                 self.meter.alloc(members.len() * MEMBER_BYTES)?;
                 let mut obj = Obj::with_room(members.len());
                 for (key, value) in members {
-                    if let (Kind::Const(Val::Str(key)), true) = (&key.kind, *distinct) {
+                    if let (Kind::Const(key), true) = (&key.kind, *distinct)
+                        && let Val::Str(key) = self.constant(*key)?
+                    {
                         let value = self.one(value, env, val.clone())?;
-                        obj.add(&mut self.meter, key.clone(), value)?;
+                        obj.add(&mut self.meter, key, value)?;
                         continue;
                     }
                     let key = self.one(key, env, val.clone())?;

@@ -1,7 +1,7 @@
 //! Functions that run the filters they are given: generators, order, paths.
 
 use std::cmp::Ordering;
-use std::sync::Arc;
+use std::rc::Rc;
 
 use super::eval::{Env, Item, Out, Run, Trail};
 use super::functions::{array, count, number};
@@ -87,7 +87,7 @@ impl Special {
                 let start = Item { val: item.val, path: Some(Trail::default()) };
                 run.each(&args[0], env, start, &mut |run, x| {
                     let keys = x.path.unwrap_or_default().keys(&mut run.meter)?;
-                    give(run, Val::Arr(Arc::new(keys)), out)
+                    give(run, Val::Arr(Rc::new(keys)), out)
                 })
             }
             Self::Range => run.each(&args[2], env, input(), &mut |run, by| {
@@ -99,7 +99,7 @@ impl Special {
                 let sorted = keyed(run, &args[0], env, &item.val)?;
                 run.meter.alloc(sorted.len() * (SLOT_BYTES + size_of::<Keyed>()))?;
                 let sorted = sorted.into_iter().map(|(_, v)| v).collect();
-                give(run, Val::Arr(Arc::new(Arr::of(sorted))), out)
+                give(run, Val::Arr(Rc::new(Arr::of(sorted))), out)
             }
             Self::GroupBy => {
                 let groups = keyed(run, &args[0], env, &item.val)?;
@@ -167,7 +167,7 @@ fn keyed<'p>(run: &mut Run<'p>, f: &'p Expr, env: &Env<'p>, val: &Val) -> Flow<V
     let _held = Held::of(bytes);
     let mut keyed = Vec::with_capacity(items.len());
     for item in items {
-        let key = run.collect(|run, out| run.each(f, env, Item::of(item.clone()), out))?;
+        let key = run.all(f, env, item.clone())?;
         keyed.push((key, item.clone()));
     }
     run.meter.sort(keyed, &mut |meter, x, y| meter.order_all(x.0.items(), y.0.items()))
@@ -187,17 +187,17 @@ fn group(run: &mut Run<'_>, keyed: &[Keyed]) -> Flow<Val> {
         let (group, after) = rest.split_at(len);
         run.meter.alloc(len * SLOT_BYTES)?;
         let group = Arr::of(group.iter().map(|(_, val)| val.clone()).collect());
-        groups.push(&mut run.meter, Val::Arr(Arc::new(group)))?;
+        groups.push(&mut run.meter, Val::Arr(Rc::new(group)))?;
         rest = after;
     }
-    Ok(Val::Arr(Arc::new(groups)))
+    Ok(Val::Arr(Rc::new(groups)))
 }
 
 /// As in jq: the first of the smallest, the last of the largest.
 fn extreme<'p>(run: &mut Run<'p>, f: &'p Expr, env: &Env<'p>, val: &Val, largest: bool) -> Flow<Val> {
     let mut best: Option<Keyed> = None;
     for item in array(val)? {
-        let key = run.collect(|run, out| run.each(f, env, Item::of(item.clone()), out))?;
+        let key = run.all(f, env, item.clone())?;
         let better = match &best {
             None => true,
             Some((than, _)) => (run.meter.order_all(key.items(), than.items())? == Ordering::Less) != largest,
@@ -216,7 +216,7 @@ fn walk<'p>(run: &mut Run<'p>, f: &'p Expr, env: &Env<'p>, val: Val, out: Out<'_
         Val::Arr(arr) => {
             let mut items = arr.items().iter();
             let new = run.collect(|run, out| items.try_for_each(|item| walk(run, f, env, item.clone(), out)))?;
-            Val::Arr(Arc::new(new))
+            Val::Arr(Rc::new(new))
         }
         Val::Obj(obj) => {
             let mut new = Obj::default();
@@ -232,7 +232,7 @@ fn walk<'p>(run: &mut Run<'p>, f: &'p Expr, env: &Env<'p>, val: Val, out: Out<'_
                     run.set_member(&mut new, &Val::Str(key.clone()), val)?;
                 }
             }
-            Val::Obj(Arc::new(new))
+            Val::Obj(Rc::new(new))
         }
         scalar => scalar,
     };
@@ -244,7 +244,7 @@ fn combinations<'p>(run: &mut Run<'p>, rest: &[Val], so_far: &Arr, out: Out<'_, 
     run.meter.enter()?;
     let [choices, rest @ ..] = rest else {
         let copy = Arr::copied(&mut run.meter, so_far.items())?;
-        let val = run.meter.admit(Val::Arr(Arc::new(copy)))?;
+        let val = run.meter.admit(Val::Arr(Rc::new(copy)))?;
         return out(run, Item::of(val));
     };
     for choice in array(choices)? {

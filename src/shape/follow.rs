@@ -1,6 +1,6 @@
 //! Paths: one part after the other, with the trail that they leave where paths are asked for.
 
-use std::sync::Arc;
+use std::rc::Rc;
 
 use super::eval::{Env, Item, Out, Run, unbound};
 use super::meter::{Flow, fault};
@@ -14,7 +14,10 @@ impl<'p> Run<'p> {
     pub(super) fn step(&mut self, part: &'p Part, env: &Env<'p>, input: &Val, at: &Val) -> Flow<Val> {
         match part {
             Part::Each => unbound(),
-            Part::Index(Expr { kind: Kind::Const(key), .. }) => update::index(self, at, key),
+            Part::Index(Expr { kind: Kind::Const(key), .. }) => {
+                let key = self.constant(*key)?;
+                update::index(self, at, &key)
+            }
             Part::Index(key) => {
                 let key = self.one(key, env, input.clone())?;
                 update::index(self, at, &key)
@@ -61,7 +64,7 @@ impl<'p> Run<'p> {
                     run.meter.spend(8)?;
                     let bounds = vec![(Text::unmetered("start"), from.clone()), (Text::unmetered("end"), to)];
                     let bounds = Obj::of(&mut run.meter, bounds, false)?;
-                    let item = run.child(&at, Val::Obj(Arc::new(bounds)))?;
+                    let item = run.child(&at, Val::Obj(Rc::new(bounds)))?;
                     out(run, item)
                 })
             }),

@@ -1,7 +1,7 @@
 //! Functions from values to a value: arrays, objects, numbers. Each charges the meter before it takes.
 
 use std::cmp::Ordering;
-use std::sync::Arc;
+use std::rc::Rc;
 
 use super::buffer::Buffer;
 use super::eval::Run;
@@ -158,7 +158,7 @@ pub(super) fn indices(run: &mut Run<'_>, val: &Val, part: &Val) -> Flow<Val> {
         }
         _ => return fault(format!("cannot index {} with {}", val.type_name(), part.type_name())),
     }
-    Ok(Val::Arr(Arc::new(found)))
+    Ok(Val::Arr(Rc::new(found)))
 }
 
 pub(super) fn add(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
@@ -181,7 +181,7 @@ pub(super) fn add(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
 
 pub(super) fn reverse(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
     match val {
-        Val::Null => Ok(Val::Arr(Arc::default())),
+        Val::Null => Ok(Val::Arr(Rc::default())),
         Val::Str(s) => {
             let mut out = Buffer::default();
             out.reserve(&mut run.meter, s.len())?;
@@ -216,7 +216,7 @@ pub(super) fn flatten(run: &mut Run<'_>, val: &Val, depth: &Val) -> Flow<Val> {
     }
     let mut out = Arr::default();
     into(run, array(val)?, depth, &mut out)?;
-    Ok(Val::Arr(Arc::new(out)))
+    Ok(Val::Arr(Rc::new(out)))
 }
 
 pub(super) fn transpose(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
@@ -230,7 +230,7 @@ pub(super) fn transpose(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
         let column = rows.iter().map(|row| row.get(at).cloned().unwrap_or(Val::Null)).collect();
         columns.push(&mut run.meter, array_of(column))?;
     }
-    Ok(Val::Arr(Arc::new(columns)))
+    Ok(Val::Arr(Rc::new(columns)))
 }
 
 pub(super) fn fromjson(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
@@ -286,5 +286,5 @@ pub(super) fn explode(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
 
 /// The array of items that have been charged for.
 fn array_of(items: Vec<Val>) -> Val {
-    Val::Arr(Arc::new(Arr::of(items)))
+    Val::Arr(Rc::new(Arr::of(items)))
 }

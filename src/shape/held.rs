@@ -1,7 +1,7 @@
 //! How many bytes a run's values hold.
 //!
 //! Whatever holds memory says so where it is made and where it is dropped, so that nobody can forget it. The count is the
-//! thread's: a run stays on one thread from its beginning to its end, and looks at the difference.
+//! thread's: a run's values cannot leave its thread (they are `Rc`s), and it looks at the difference.
 
 use std::cell::Cell;
 
@@ -9,7 +9,7 @@ thread_local! {
     static HELD: Cell<u64> = const { Cell::new(0) };
 }
 
-/// The bytes held by what was made on this thread. Only differences mean anything: constants of programs come and go, too.
+/// The bytes held by what was made on this thread.
 pub(super) fn held() -> u64 {
     HELD.get()
 }

@@ -4,7 +4,7 @@
 //! its bytes. Both pay as they go.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::rc::Rc;
 
 use super::buffer::{Buffer, Pile};
 use super::meter::{Flow, MAX_DEPTH, Meter, Stop, fault};
@@ -37,8 +37,8 @@ pub(super) fn read(meter: &mut Meter<'_>, text: &[u8]) -> Flow<Option<Val>> {
 
 /// The longest key that is looked for among those that came before.
 const SHARED_KEY_BYTES: usize = 64;
-/// How many keys are remembered.
-const SHARED_KEYS: usize = 128;
+/// How many keys are remembered: as many as an integer has bits.
+const SHARED_KEYS: usize = 64;
 
 struct Reader<'t, 'm, 'b> {
     text: &'t str,
@@ -59,7 +59,12 @@ impl<'t> Reader<'t, '_, '_> {
         self.text.as_bytes().get(self.at).copied()
     }
 
+    #[inline]
     fn space(&mut self) {
+        // Mostly there is none.
+        if self.peek().is_some_and(|byte| byte > b' ') {
+            return;
+        }
         while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
             self.at += 1;
         }
@@ -120,7 +125,7 @@ impl<'t> Reader<'t, '_, '_> {
         if !self.eat(b']') {
             loop {
                 let item = self.value(depth)?;
-                let pushed = self.items.push(self.meter, item);
+                let pushed = self.items.push_paid(self.meter, item);
                 self.paid(pushed)?;
                 if self.eat(b']') {
                     break;
@@ -130,7 +135,7 @@ impl<'t> Reader<'t, '_, '_> {
         }
         let items = self.items.take(self.meter, start);
         let arr = Arr::of(self.paid(items)?);
-        Some(Val::Arr(Arc::new(arr)))
+        Some(Val::Arr(Rc::new(arr)))
     }
 
     fn object(&mut self, depth: u32) -> Option<Val> {
@@ -145,13 +150,13 @@ impl<'t> Reader<'t, '_, '_> {
                 (self.peek()? == b'"').then_some(())?;
                 let key = self.string()?;
                 let place = key_place(&key);
-                maybe_repeats |= seen & 1 << (place % 64) != 0;
-                seen |= 1 << (place % 64);
+                maybe_repeats |= seen & 1 << place != 0;
+                seen |= 1 << place;
                 let key = self.key(&key, place);
                 let key = self.paid(key)?;
                 self.eat(b':').then_some(())?;
                 let val = self.value(depth)?;
-                let pushed = self.members.push(self.meter, (key, val));
+                let pushed = self.members.push_paid(self.meter, (key, val));
                 self.paid(pushed)?;
                 if self.eat(b'}') {
                     break;
@@ -162,7 +167,7 @@ impl<'t> Reader<'t, '_, '_> {
         let members = self.members.take(self.meter, start);
         let members = self.paid(members)?;
         let obj = Obj::of(self.meter, members, maybe_repeats);
-        Some(Val::Obj(Arc::new(self.paid(obj)?)))
+        Some(Val::Obj(Rc::new(self.paid(obj)?)))
     }
 
     /// A key's text, shared with an equal key where one came before.
@@ -326,6 +331,7 @@ fn key_place(text: &str) -> usize {
 /// Writes `val` as compact JSON of at most `most` bytes.
 pub(super) fn write(meter: &mut Meter<'_>, val: &Val, most: usize) -> Flow<Buffer> {
     let mut out = Buffer::default();
+    out.reserve(meter, usize::try_from(val.size()).unwrap_or(most).min(most))?;
     write_to(meter, val, most, &mut out)?;
     if out.len() > most { Err(TOO_LONG) } else { Ok(out) }
 }

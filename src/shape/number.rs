@@ -5,7 +5,7 @@
 //! a program could choose. Integers of any length compare exactly, so that long ids stay distinct.
 
 use std::cmp::Ordering;
-use std::sync::Arc;
+use std::rc::Rc;
 
 use super::buffer::Buffer;
 use super::held::Held;
@@ -21,7 +21,7 @@ pub(super) enum Num {
     /// A valid JSON number that is not exactly an `Int`, as it was written.
     Short(ShortText),
     /// One of more digits than `Short` has room for.
-    Long(Arc<LongText>),
+    Long(Rc<LongText>),
 }
 
 /// A few bytes of text in place.
@@ -51,8 +51,12 @@ impl ShortText {
         Some(Self { len: u8::try_from(text.len()).ok()?, bytes })
     }
 
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+
     fn text(&self) -> &str {
-        std::str::from_utf8(&self.bytes[..usize::from(self.len)]).unwrap_or_default()
+        std::str::from_utf8(self.bytes()).unwrap_or_default()
     }
 }
 
@@ -92,21 +96,17 @@ impl Num {
         }
         let whole = text.bytes().all(|b| b.is_ascii_digit() || b == b'-');
         let held = Held::of(size_of::<LongText>() + COUNTS_BYTES + text.len());
-        Self::Long(Arc::new(LongText { text: text.into(), f64: text.parse().unwrap_or(f64::NAN), whole, _held: held }))
-    }
-
-    /// The text that it came with, if it did.
-    fn written(&self) -> Option<&str> {
-        match self {
-            Self::Int(_) | Self::Float(_) => None,
-            Self::Short(short) => Some(short.text()),
-            Self::Long(long) => Some(&long.text),
-        }
+        Self::Long(Rc::new(LongText { text: text.into(), f64: text.parse().unwrap_or(f64::NAN), whole, _held: held }))
     }
 
     /// About the bytes that it renders to.
+    #[inline]
     pub(super) fn size(&self) -> u64 {
-        self.written().map_or(4, |text| text.len() as u64 + 3)
+        match self {
+            Self::Int(_) | Self::Float(_) => 4,
+            Self::Short(short) => u64::from(short.len) + 3,
+            Self::Long(long) => long.text.len() as u64 + 3,
+        }
     }
 
     /// Whether it is written without fraction and exponent.
@@ -114,8 +114,17 @@ impl Num {
         match self {
             Self::Int(_) => true,
             Self::Float(_) => false,
-            Self::Short(short) => short.text().bytes().all(|b| b.is_ascii_digit() || b == b'-'),
+            Self::Short(short) => short.bytes().iter().all(|b| b.is_ascii_digit() || *b == b'-'),
             Self::Long(long) => long.whole,
+        }
+    }
+
+    /// The text that it came with, if it did.
+    pub(super) fn written(&self) -> Option<&str> {
+        match self {
+            Self::Int(_) | Self::Float(_) => None,
+            Self::Short(short) => Some(short.text()),
+            Self::Long(long) => Some(&long.text),
         }
     }
 
@@ -196,7 +205,7 @@ impl Num {
     pub(super) fn write(&self, out: &mut Buffer, meter: &mut Meter<'_>) -> Flow<bool> {
         match self {
             Self::Int(i) => out.push_int(meter, *i)?,
-            Self::Short(short) => out.push_ascii(meter, &short.bytes[..usize::from(short.len)])?,
+            Self::Short(short) => out.push_ascii(meter, short.bytes())?,
             Self::Long(long) => out.push(meter, &long.text)?,
             Self::Float(f) if f.is_finite() => out.push(meter, &format!("{f:?}"))?,
             Self::Float(_) => return Ok(false),

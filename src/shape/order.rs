@@ -1,6 +1,7 @@
 //! jq's order of values, each comparison charged by the bytes that it looks at.
 
 use std::cmp::Ordering;
+use std::rc::Rc;
 
 use super::held::Held;
 use super::meter::{Flow, Meter, Stop};
@@ -19,9 +20,9 @@ impl Meter<'_> {
         match (x, y) {
             (Val::Num(x), Val::Num(y)) => x.order(y, self),
             (Val::Str(x), Val::Str(y)) => self.order_texts(x, y),
-            (Val::Arr(x), Val::Arr(y)) if std::sync::Arc::ptr_eq(x, y) => Ok(Ordering::Equal),
+            (Val::Arr(x), Val::Arr(y)) if Rc::ptr_eq(x, y) => Ok(Ordering::Equal),
             (Val::Arr(x), Val::Arr(y)) => self.order_all(x.items(), y.items()),
-            (Val::Obj(x), Val::Obj(y)) if std::sync::Arc::ptr_eq(x, y) => Ok(Ordering::Equal),
+            (Val::Obj(x), Val::Obj(y)) if Rc::ptr_eq(x, y) => Ok(Ordering::Equal),
             (Val::Obj(x), Val::Obj(y)) => self.order_objects(x, y),
             (x, y) => Ok(rank(x).cmp(&rank(y))),
         }

@@ -13,7 +13,7 @@ use regex_automata::util::primitives::NonMaxUsize;
 use regex_automata::util::syntax;
 use regex_automata::{Anchored, Input, Match, MatchError, MatchErrorKind, PatternID};
 
-use std::sync::Arc;
+use std::rc::Rc;
 
 use super::eval::Run;
 use super::held::Held;
@@ -207,10 +207,13 @@ enum Worst {
 
 impl Worst {
     fn of(states: usize, bytes: usize) -> Self {
-        match states.saturating_mul(bytes) {
-            short if short <= SHORT_STATE_BYTES => Self::Short,
-            long if long <= LONG_STATE_BYTES => Self::Long,
-            _ => Self::TooLong,
+        let work = states.saturating_mul(bytes);
+        if work <= SHORT_STATE_BYTES {
+            Self::Short
+        } else if work <= LONG_STATE_BYTES {
+            Self::Long
+        } else {
+            Self::TooLong
         }
     }
 
@@ -324,10 +327,10 @@ impl Describe<'_> {
                 continue;
             }
             set("name", name.map_or(Val::Null, |name| Val::Str(Text::unmetered(name))))?;
-            groups.push(&mut run.meter, Val::Obj(Arc::new(found)))?;
+            groups.push(&mut run.meter, Val::Obj(Rc::new(found)))?;
         }
-        whole.insert(&mut run.meter, Text::unmetered("captures"), Val::Arr(Arc::new(groups)))?;
-        run.meter.admit(Val::Obj(Arc::new(whole)))
+        whole.insert(&mut run.meter, Text::unmetered("captures"), Val::Arr(Rc::new(groups)))?;
+        run.meter.admit(Val::Obj(Rc::new(whole)))
     }
 
     fn until(&mut self, byte: usize, whole: bool) -> usize {
@@ -409,7 +412,7 @@ pub(super) fn matches(run: &mut Run<'_>, val: &Val, pattern: &Val, flags: &Val) 
         found.push(&mut run.meter, described)
     })?;
     search.finish(run);
-    Ok(Val::Arr(Arc::new(found)))
+    Ok(Val::Arr(Rc::new(found)))
 }
 
 /// The text between matches as strings, and the matches between them as objects.
@@ -448,5 +451,5 @@ fn between(
     search.finish(run);
     let rest = Text::of(&mut run.meter, &text[done..])?;
     parts.push(&mut run.meter, Val::Str(rest))?;
-    Ok(Val::Arr(Arc::new(parts)))
+    Ok(Val::Arr(Rc::new(parts)))
 }

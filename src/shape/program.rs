@@ -4,11 +4,12 @@ use jaq_core::ops::{Cmp, Math};
 
 use super::builtins::Builtin;
 use super::text::Format;
-use super::value::Val;
 
 /// A resolved program.
 #[derive(Debug)]
 pub(super) struct Code {
+    /// The strings and numbers that `Constant`s name.
+    pub(super) texts: Vec<Box<str>>,
     pub(super) defs: Vec<Def>,
     pub(super) main: Expr,
 }
@@ -34,7 +35,7 @@ pub(super) struct Expr {
 pub(super) enum Kind {
     Id,
     Recurse,
-    Const(Val),
+    Const(Constant),
     Text(Format, Vec<Piece>),
     Array(Box<Expr>),
     /// Members; the flag says that their keys are constants that all differ.
@@ -64,6 +65,19 @@ pub(super) enum Kind {
     Call(usize, usize, Vec<Expr>),
     Builtin(&'static Builtin, Vec<Expr>),
     Path(Box<Expr>, Vec<(Part, bool)>),
+}
+
+/// A value of the program's text. Values belong to the thread of their run, so each run makes its own when it first meets
+/// them; places are those in `Code::texts`.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Constant {
+    Text(usize),
+    Int(i64),
+    Float(f64),
+    /// A number as it is written.
+    Digits(usize),
+    NoItems,
+    NoMembers,
 }
 
 /// What `reduce` and `foreach` have in common.

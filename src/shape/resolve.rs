@@ -3,6 +3,8 @@
 //! Every name is resolved here, so that what a shape may not do is refused before it runs: unknown names, functions that
 //! are not on the list, and definitions that call themselves. What is left is a graph of calls without cycles.
 
+use std::collections::HashSet;
+
 use jaq_core::load::lex::StrPart;
 use jaq_core::load::parse::{self, BinaryOp, Term};
 use jaq_core::{ops, path};
@@ -10,9 +12,8 @@ use jaq_core::{ops, path};
 use super::builtins;
 use super::number::Num;
 use super::object::FEW_MEMBERS;
-use super::program::{Code, Def, Expr, Fold, Kind, Part, Pattern, Piece};
+use super::program::{Code, Constant, Def, Expr, Fold, Kind, Part, Pattern, Piece};
 use super::text::Format;
-use super::value::{Arr, Obj, Text, Val};
 use super::{CompileError, syntax};
 
 mod faults;
@@ -27,28 +28,39 @@ type Resolved<T> = Result<T, CompileError>;
 /// Resolves a program; the slices in `term` are of `text`.
 pub(super) fn program(text: &str, term: &Term<&str>) -> Resolved<Code> {
     let prelude = syntax::prelude();
-    let mut resolver = Resolver { text, ours: true, depth: 0, bound: 0, scope: Vec::new(), defs: Vec::new() };
+    let mut resolver =
+        Resolver { text, ours: true, depth: 0, bound: 0, scope: Vec::new(), defs: Vec::new(), texts: Vec::new() };
     for def in &prelude {
         resolver.def(def)?;
     }
     resolver.ours = false;
     let main = resolver.expr(term)?;
-    Ok(Code { defs: resolver.defs, main })
+    Ok(Code { texts: resolver.texts, defs: resolver.defs, main })
 }
 
 /// Whether all keys are constants, few, and differ.
-fn differ(members: &[(Expr, Expr)]) -> bool {
-    let mut keys = std::collections::HashSet::new();
-    let is_new = |(key, _): &(Expr, Expr)| match &key.kind {
-        Kind::Const(Val::Str(key)) => keys.insert(key.to_string()),
+fn differ(members: &[(Expr, Expr)], texts: &[Box<str>]) -> bool {
+    let mut keys = HashSet::new();
+    let is_new = |(key, _): &(Expr, Expr)| match key.kind {
+        Kind::Const(Constant::Text(at)) => keys.insert(&texts[at]),
         _ => false,
     };
     members.len() <= FEW_MEMBERS && members.iter().all(is_new)
 }
 
-/// A string of a program's text, which is bounded.
-fn constant(text: &str) -> Val {
-    Val::Str(Text::unmetered(text))
+impl Constant {
+    fn is_number(self) -> bool {
+        matches!(self, Self::Int(_) | Self::Float(_) | Self::Digits(_))
+    }
+
+    fn number(self, texts: &[Box<str>]) -> Num {
+        match self {
+            Self::Int(i) => Num::Int(i),
+            Self::Float(f) => Num::Float(f),
+            Self::Digits(at) => Num::read(&texts[at]),
+            Self::Text(_) | Self::NoItems | Self::NoMembers => Num::Float(f64::NAN),
+        }
+    }
 }
 
 /// A name in scope.
@@ -74,6 +86,7 @@ struct Resolver<'s> {
     bound: usize,
     scope: Vec<Name<'s>>,
     defs: Vec<Def>,
+    texts: Vec<Box<str>>,
 }
 
 impl<'s> Resolver<'s> {
@@ -107,19 +120,22 @@ impl<'s> Resolver<'s> {
         Ok(match term {
             Term::Id => Kind::Id,
             Term::Recurse => Kind::Recurse,
-            Term::Num(n) => Kind::Const(Val::Num(Num::literal(n))),
+            Term::Num(n) => Kind::Const(self.number(&Num::literal(n))),
             Term::Str(format, parts) => self.string(*format, parts)?,
-            Term::Arr(None) => Kind::Const(Val::Arr(Arr::default().into())),
+            Term::Arr(None) => Kind::Const(Constant::NoItems),
             Term::Arr(Some(term)) => Kind::Array(self.boxed(term)?),
-            Term::Obj(members) if members.is_empty() => Kind::Const(Val::Obj(Obj::default().into())),
+            Term::Obj(members) if members.is_empty() => Kind::Const(Constant::NoMembers),
             Term::Obj(members) => {
                 let members = members.iter().map(|(key, value)| self.member(key, value.as_ref()));
                 let members = members.collect::<Resolved<Vec<_>>>()?;
-                let distinct = differ(&members);
+                let distinct = differ(&members, &self.texts);
                 Kind::Object(members, distinct)
             }
             Term::Neg(term) => match self.expr(term)? {
-                Expr { kind: Kind::Const(Val::Num(n)), .. } => Kind::Const(Val::Num(n.negated())),
+                Expr { kind: Kind::Const(constant), .. } if constant.is_number() => {
+                    let number = constant.number(&self.texts).negated();
+                    Kind::Const(self.number(&number))
+                }
                 other => Kind::Neg(Box::new(other)),
             },
             Term::BinOp(left, op, right) => self.binary(left, op, right)?,
@@ -190,15 +206,34 @@ impl<'s> Resolver<'s> {
             }
         }
         Ok(match pieces.as_slice() {
-            [] => Kind::Const(constant("")),
-            [Piece::Plain(text)] => Kind::Const(constant(text)),
+            [] => Kind::Const(self.constant("")),
+            [Piece::Plain(text)] => Kind::Const(self.constant(text)),
             _ => Kind::Text(format, pieces),
         })
     }
 
+    fn constant(&mut self, text: &str) -> Constant {
+        self.texts.push(text.into());
+        Constant::Text(self.texts.len() - 1)
+    }
+
+    fn number(&mut self, number: &Num) -> Constant {
+        match number {
+            Num::Int(i) => Constant::Int(*i),
+            Num::Float(f) => Constant::Float(*f),
+            Num::Short(_) | Num::Long(_) => {
+                self.texts.push(number.written().unwrap_or_default().into());
+                Constant::Digits(self.texts.len() - 1)
+            }
+        }
+    }
+
     fn member(&mut self, key: &Term<&'s str>, value: Option<&Term<&'s str>>) -> Resolved<(Expr, Expr)> {
         Ok(match (key, value) {
-            (Term::Var(name), None) => (Expr { kind: Kind::Const(constant(&name[1..])), one: true }, self.expr(key)?),
+            (Term::Var(name), None) => {
+                let key_of = Kind::Const(self.constant(&name[1..]));
+                (Expr { kind: key_of, one: true }, self.expr(key)?)
+            }
             (key, None) => {
                 let key = self.expr(key)?;
                 let (key, again) = self.twice(key);
@@ -215,9 +250,8 @@ impl<'s> Resolver<'s> {
     /// its depth.
     fn twice(&mut self, expr: Expr) -> (Expr, Expr) {
         let one = expr.one;
-        if let Kind::Const(val) = &expr.kind {
-            let again = Expr { kind: Kind::Const(val.clone()), one };
-            return (expr, again);
+        if let Kind::Const(constant) = expr.kind {
+            return (expr, Expr { kind: Kind::Const(constant), one });
         }
         let def = self.defs.len();
         self.defs.push(Def { by_value: Vec::new(), body: expr });

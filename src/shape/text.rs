@@ -1,6 +1,6 @@
 //! Strings: formats, splitting, joining, dates. What is made is charged to the meter before it is made.
 
-use std::sync::Arc;
+use std::rc::Rc;
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -293,7 +293,7 @@ pub(super) fn split(run: &mut Run<'_>, text: &str, by: &str) -> Flow<Val> {
             parts.push(&mut run.meter, val)?;
         }
     }
-    Ok(Val::Arr(Arc::new(parts)))
+    Ok(Val::Arr(Rc::new(parts)))
 }
 
 /// `val | join(by)`: null is nothing, numbers and booleans are as they are written.

@@ -3,7 +3,7 @@
 //! Changes are made in place where nobody else holds the value, and charged as a copy where somebody does.
 
 use std::cmp::Ordering;
-use std::sync::Arc;
+use std::rc::Rc;
 
 use jaq_core::ops::Math;
 
@@ -57,7 +57,7 @@ pub(super) fn math(run: &mut Run<'_>, op: Math, left: Val, right: Val) -> Flow<V
                     kept.push(&mut run.meter, item.clone())?;
                 }
             }
-            Ok(Val::Arr(Arc::new(kept)))
+            Ok(Val::Arr(Rc::new(kept)))
         }
         (Math::Div, Val::Str(x), Val::Str(y)) => super::text::split(run, &x, &y),
         _ => fault(format!("cannot {} {lt} and {rt}", op_name(op))),
@@ -106,7 +106,7 @@ fn repeat(run: &mut Run<'_>, text: &str, times: f64) -> Flow<Val> {
 }
 
 /// `*` of objects; as deep as values are.
-fn merge(run: &mut Run<'_>, mut left: Arc<Obj>, right: &Arc<Obj>) -> Flow<Val> {
+fn merge(run: &mut Run<'_>, mut left: Rc<Obj>, right: &Rc<Obj>) -> Flow<Val> {
     run.meter.enter()?;
     let obj = obj_mut(run, &mut left)?;
     for (key, new) in right.iter() {
@@ -121,21 +121,21 @@ fn merge(run: &mut Run<'_>, mut left: Arc<Obj>, right: &Arc<Obj>) -> Flow<Val> {
 }
 
 /// The array, to be changed: a charged copy where it is shared.
-fn arr_mut<'a>(run: &mut Run<'_>, arr: &'a mut Arc<Arr>) -> Flow<&'a mut Arr> {
-    if Arc::get_mut(arr).is_none() {
+fn arr_mut<'a>(run: &mut Run<'_>, arr: &'a mut Rc<Arr>) -> Flow<&'a mut Arr> {
+    if Rc::get_mut(arr).is_none() {
         // A copy counts each item's holders.
         run.meter.touch(arr.items().len() * 16)?;
         run.meter.alloc(arr.items().len() * SLOT_BYTES)?;
     }
-    Ok(Arc::make_mut(arr))
+    Ok(Rc::make_mut(arr))
 }
 
-fn obj_mut<'a>(run: &mut Run<'_>, obj: &'a mut Arc<Obj>) -> Flow<&'a mut Obj> {
-    if Arc::get_mut(obj).is_none() {
+fn obj_mut<'a>(run: &mut Run<'_>, obj: &'a mut Rc<Obj>) -> Flow<&'a mut Obj> {
+    if Rc::get_mut(obj).is_none() {
         run.meter.touch(obj.len() * 32)?;
         run.meter.alloc(obj.len() * (MEMBER_BYTES + 12))?;
     }
-    Ok(Arc::make_mut(obj))
+    Ok(Rc::make_mut(obj))
 }
 
 fn cannot_index<T>(val: &Val, key: &Val) -> Flow<T> {
@@ -197,7 +197,7 @@ pub(super) fn slice(run: &mut Run<'_>, val: &Val, from: &Val, to: &Val) -> Flow<
         Val::Null => Ok(Val::Null),
         Val::Arr(arr) => {
             let items = &arr.items()[range(from, to, arr.items().len())?];
-            Ok(Val::Arr(Arc::new(Arr::copied(&mut run.meter, items)?)))
+            Ok(Val::Arr(Rc::new(Arr::copied(&mut run.meter, items)?)))
         }
         Val::Str(text) => {
             run.meter.touch(2 * text.len())?;
@@ -266,7 +266,7 @@ pub(super) fn change_at<'p>(run: &mut Run<'p>, val: Val, path: &[Val], change: C
             let new = change_at(run, Val::Null, rest, change)?;
             let mut obj = Obj::default();
             obj.insert(&mut run.meter, key.clone(), new)?;
-            Val::Obj(Arc::new(obj))
+            Val::Obj(Rc::new(obj))
         }
         (Val::Obj(mut arc), Val::Str(key)) => {
             let obj = obj_mut(run, &mut arc)?;
@@ -276,7 +276,7 @@ pub(super) fn change_at<'p>(run: &mut Run<'p>, val: Val, path: &[Val], change: C
             obj.insert(&mut run.meter, key.clone(), new)?;
             Val::Obj(arc)
         }
-        (Val::Null, Val::Num(_)) => return change_at(run, Val::Arr(Arc::default()), path, change),
+        (Val::Null, Val::Num(_)) => return change_at(run, Val::Arr(Rc::default()), path, change),
         (Val::Arr(mut arc), Val::Num(n)) => {
             let len = arc.items().len();
             let Some(at) = n.floor().and_then(|at| place(at, len)) else {
@@ -306,7 +306,7 @@ fn change_slice<'p>(run: &mut Run<'p>, val: &Val, bounds: &Obj, rest: &[Val], ch
     let (from, to) = slice_bounds(run, bounds)?;
     let old = slice(run, val, &from, &to)?;
     let new = change_at(run, old, rest, change)?;
-    let empty = Arc::default();
+    let empty = Rc::default();
     let arr = if let Val::Arr(arr) = val { arr } else { &empty };
     let range = range(&from, &to, arr.items().len())?;
     let new = match new {
@@ -316,7 +316,7 @@ fn change_slice<'p>(run: &mut Run<'p>, val: &Val, bounds: &Obj, rest: &[Val], ch
     run.meter.alloc((arr.items().len() + new.items().len()) * SLOT_BYTES)?;
     let before = &arr.items()[..range.start];
     let after = &arr.items()[range.end..];
-    run.meter.admit(Val::Arr(Arc::new(Arr::of([before, new.items(), after].concat()))))
+    run.meter.admit(Val::Arr(Rc::new(Arr::of([before, new.items(), after].concat()))))
 }
 
 /// `val` without what is at `paths`.
@@ -398,7 +398,7 @@ fn without(run: &mut Run<'_>, val: Val, keys: &[&Val]) -> Flow<Val> {
             let items = arc.items().iter().enumerate();
             let mut kept: Vec<Val> = Vec::with_capacity(len - gone.len().min(len));
             kept.extend(items.filter(|(at, _)| !gone.contains(at)).map(|(_, item)| item.clone()));
-            Ok(Val::Arr(Arc::new(Arr::of(kept))))
+            Ok(Val::Arr(Rc::new(Arr::of(kept))))
         }
         other => fault(format!("cannot delete from {}", other.type_name())),
     }

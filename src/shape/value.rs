@@ -8,7 +8,7 @@
 //! without it. Each text, array and object counts the memory that it holds (`held`).
 
 use std::ops::Deref;
-use std::sync::Arc;
+use std::rc::Rc;
 
 use super::held::{release, take};
 use super::meter::{Flow, Meter};
@@ -22,13 +22,13 @@ pub(super) enum Val {
     Bool(bool),
     Num(Num),
     Str(Text),
-    Arr(Arc<Arr>),
-    Obj(Arc<Obj>),
+    Arr(Rc<Arr>),
+    Obj(Rc<Obj>),
 }
 
 /// A string; clones share it.
 #[derive(Clone, Debug)]
-pub(super) struct Text(Arc<str>);
+pub(super) struct Text(Rc<str>);
 
 /// An array.
 #[derive(Debug)]
@@ -129,8 +129,7 @@ impl Deref for Text {
 
 impl Drop for Text {
     fn drop(&mut self) {
-        // A run's own texts stay on its thread, so that nobody else can let go at the same moment.
-        if Arc::strong_count(&self.0) == 1 {
+        if Rc::strong_count(&self.0) == 1 {
             release(COUNTS_BYTES + self.0.len());
         }
     }
