@@ -35,7 +35,7 @@ fn serve(first: &'static [u8], rest: &'static [u8]) -> (SocketAddr, mpsc::Receiv
 /// Answers until a script is to be run.
 fn greet(stream: &mut TcpStream) -> std::io::Result<()> {
     let names = Names::new("default", DOMAIN);
-    let mut buffer = [0; 64 * 1024];
+    let mut buffer = vec![0; 64 * 1024];
     loop {
         let read = stream.read(&mut buffer)?;
         let asked = String::from_utf8_lossy(&buffer[..read]).into_owned();
