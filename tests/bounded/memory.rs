@@ -78,8 +78,10 @@ async fn a_small_validator_keeps_no_buffer_of_its_connection_alive() {
 async fn a_validator_of_thirty_kilobytes_is_none() {
     let upstream = four_sources(50, &format!("\"{}\"", "x".repeat(7_000))).await;
     let sidecar = Setup::of(&[&of_four_sources(&upstream)]).insecure().args(&["--memory", "64MiB"]).start().await;
-    let held = held_for(&sidecar, 4_000).await;
-    assert!(held.is_within(held.counted), "{held:?}");
+    let held = held_for(&sidecar, 6_000).await;
+    // The buffers of connections grow to what such heads take; kept with each dataset, the tags alone would be 168 MB.
+    let buffers = 8 << 20;
+    assert!(held.resident * 10 <= held.counted * 13 + buffers * 10, "{held:?}");
     let shown = sidecar.admin("/datasets/customer/7").await.json();
     assert_eq!(shown["memory"]["parts"][0]["validator"], "none");
 }
