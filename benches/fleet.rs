@@ -161,7 +161,7 @@ async fn memory(count: usize, bytes: usize) {
     println!("{count} datasets of {bytes} bytes in memory");
     let upstream = Upstream::plain().await;
     let domain = DomainFile::of("customer").head("cache: {ttl: 1h}").source("part", &upstream, "/{key}", &[]);
-    let sidecar = Setup::of(&[&domain]).insecure().args(&["--memory", "1GiB"]).start().await;
+    let sidecar = Setup::of(&[&domain]).insecure().args(&["--memory", "1GiB", "--memory-limit", "2GiB"]).start().await;
     let idle = sidecar.resident_kib();
     let body = format!("\"{}\"", "x".repeat(bytes - 11));
     for key in 0..count {

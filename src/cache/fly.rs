@@ -103,7 +103,8 @@ impl Cache {
     /// The memory of a flight that begins; `None` where no room came free in time.
     async fn flight_memory(&self, began: Instant, deadline: Instant) -> Option<WorkMemory> {
         let usual = self.usual_flight_bytes().min(self.share().limit() / 2);
-        let reserved = self.share().reserve(FLIGHT_BYTES + usual, deadline).await.ok()?;
+        // Who waits for it is to be told so before the deadline that they wait until.
+        let reserved = self.share().reserve(FLIGHT_BYTES + usual, began + (deadline - began) * 3 / 4).await.ok()?;
         let memory = WorkMemory::new(reserved, began + (deadline - began) / 2);
         // It fits: it was just reserved.
         memory.try_take(FLIGHT_BYTES).then_some(memory)

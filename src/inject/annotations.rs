@@ -199,7 +199,7 @@ const TABLE: [Annotation; 37] = [
     own("memory-request", "QUANTITY", "`memory` and 32Mi", quantity,
         "what it asks of memory (the limit in a pod of class Guaranteed)"),
     own("memory-limit", "QUANTITY", "`memory` and 192Mi", quantity,
-        "its limit"),
+        "its limit; the default is more from a `memory` of 1GiB on, since `bfb serve` leaves an eighth of it free"),
     own("user", "UID", USER, |text| words::user(text).map(drop),
         "its user and group; `platform` leaves them to the platform (OpenShift)"),
     by(By::Us, own("status", "", "", words::line, "`injected`: set by us; nothing is added to a pod that has it")),

@@ -50,7 +50,7 @@ pub(super) fn of(asked: &Asked<'_>, guaranteed: bool) -> Result<Resources, Vec<R
     let (cpu_request, cpu_limit) = (given("cpu-request"), given("cpu-limit"));
 
     let limit = memory_limit.clone().unwrap_or_else(|| {
-        let usual = mebibytes(datasets.saturating_add(ROOM));
+        let usual = mebibytes(datasets.saturating_add(ROOM).max(MemoryLimit::least_container(datasets)));
         memory_request.clone().filter(|request| guaranteed || above(request, &usual)).unwrap_or(usual)
     });
     let request = memory_request.unwrap_or_else(|| {

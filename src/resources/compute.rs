@@ -50,6 +50,8 @@ struct State {
 struct QueueState {
     holds: usize,
     used_ns: u64,
+    /// Nobody has it any more, but for a run that still holds a place.
+    is_left: bool,
     /// Those who wait for a place; bounded by the requests under way.
     waiters: VecDeque<oneshot::Sender<Place>>,
 }
@@ -190,8 +192,10 @@ impl ComputeQueue {
 impl Drop for Queue {
     fn drop(&mut self) {
         let mut state = self.pool.state.lock();
+        let Some(queue) = state.queues.get_mut(&self.id) else { return };
         // A run that nobody waits for may still hold a place: it takes the queue along when it ends.
-        if state.queues.get(&self.id).is_some_and(|queue| queue.holds == 0) {
+        queue.is_left = true;
+        if queue.holds == 0 {
             state.queues.remove(&self.id);
         }
     }
@@ -239,6 +243,9 @@ impl Drop for Place {
         if let Some(queue) = state.queues.get_mut(&self.queue) {
             queue.holds -= 1;
             queue.used_ns = queue.used_ns.saturating_add(u64::try_from(ran.as_nanos()).unwrap_or(u64::MAX));
+            if queue.is_left && queue.holds == 0 {
+                state.queues.remove(&self.queue);
+            }
         }
         while let Some((queue, granted)) = state.next(&self.pool) {
             let place = Self { pool: self.pool.clone(), queue, since: None };
@@ -414,6 +421,22 @@ mod tests {
         for task in tasks {
             task.await.unwrap();
         }
+    }
+
+    #[tokio::test]
+    async fn a_queue_that_is_left_while_it_runs_goes_with_its_last_run() {
+        let pool = pool(2);
+        let queue = pool.queue();
+        let (tasks, ends) = hog(&queue, 2).await;
+        for task in &tasks {
+            task.abort();
+        }
+        drop(queue);
+        drop(ends);
+        while !pool.0.state.lock().queues.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(pool.0.state.lock().taken, 0);
     }
 
     #[tokio::test]

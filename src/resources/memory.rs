@@ -342,11 +342,13 @@ impl Holder {
     }
 }
 
-/// The process's resident memory, by proc(5): the second number of `statm`, in pages.
+/// The process's resident memory less what stands in files, which the system can take back, by proc(5): the second number of
+/// `statm` less the third, in pages.
 fn resident_bytes() -> Option<u64> {
     let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
-    pages.checked_mul(u64::try_from(rustix::param::page_size()).ok()?)
+    let mut pages = statm.split(' ').skip(1).map_while(|pages| pages.parse::<u64>().ok());
+    let (resident, of_files) = (pages.next()?, pages.next()?);
+    resident.saturating_sub(of_files).checked_mul(u64::try_from(rustix::param::page_size()).ok()?)
 }
 
 fn add_within(used: &AtomicU64, bytes: u64, limit: u64) -> bool {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use bfb::inject::{annotations, markdown};
+use bfb::resources::MemoryLimit;
 
 use super::injected;
 use crate::support::sidecar::bfb;
@@ -118,5 +119,21 @@ fn every_annotation_changes_the_pod() {
         if let Some(variable) = row.variable() {
             assert!(variables.iter().any(|it| it["name"] == *variable), "bfb.dev/{}: no {variable}", row.name);
         }
+    }
+}
+
+/// What `bfb inject` writes must be enough for what `bfb serve` derives from it: else no such pod would start.
+#[test]
+fn a_sidecar_fits_into_the_limit_that_it_is_given_whatever_its_memory() {
+    for mebibytes in [1_u64, 64, 1_000, 1_024, 1_025, 2_048, 16_384] {
+        let text = format!(
+            "apiVersion: v1\nkind: Pod\nmetadata:\n  name: a\n  annotations:\n    bfb.dev/inject: customer\n    \
+             bfb.dev/memory: {mebibytes}MiB\nspec:\n  containers: [{{name: app, image: x}}]\n"
+        );
+        let pod = &super::documents(&injected(&[], &text))[0];
+        let limit = pod["spec"]["initContainers"][0]["resources"]["limits"]["memory"].as_str().unwrap();
+        let limit = limit.strip_suffix("Mi").unwrap().parse::<u64>().unwrap() << 20;
+        let fits = MemoryLimit::new(None, Some(limit)).for_work(mebibytes << 20);
+        assert!(fits.is_ok(), "{mebibytes} MiB in {limit} bytes");
     }
 }
