@@ -10,19 +10,23 @@ use crate::support::client::PATIENCE;
 use crate::support::sidecar::{Setup, Sidecar};
 use crate::support::upstream::{Reply, Upstream};
 
-/// Sends a request for each key of a range and hangs up, at most sixteen at a time.
+/// How many callers ask and hang up together.
+const TOGETHER: usize = 100;
+
+/// Sends a request for each key of a range, many at a time, and hangs up once the sidecar has begun to collect.
 async fn ask_and_hang_up(sidecar: &Sidecar, keys: std::ops::Range<usize>) {
-    let loops = (0..16).map(|part| {
-        let (address, keys) = (sidecar.listen(), keys.clone());
-        async move {
-            for key in keys.skip(part).step_by(16) {
-                let Ok(mut stream) = TcpStream::connect(address).await else { continue };
-                let request = format!("GET /v2/customers/{key} HTTP/1.1\r\nHost: localhost\r\n\r\n");
-                let _ = stream.write_all(request.as_bytes()).await;
-            }
-        }
-    });
-    futures_util::future::join_all(loops).await;
+    for first in keys.step_by(TOGETHER) {
+        let asking = (first..first + TOGETHER).map(|key| async move {
+            let mut stream = TcpStream::connect(sidecar.listen()).await.ok()?;
+            let request = format!("GET /v2/customers/{key} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.ok()?;
+            Some(stream)
+        });
+        let callers = futures_util::future::join_all(asking).await;
+        let begun = async { while sidecar.metric("bfb_flights", &[]).await < Some(1.0) {} };
+        assert!(tokio::time::timeout(PATIENCE, begun).await.is_ok(), "nothing was ever collected");
+        drop(callers);
+    }
 }
 
 #[tokio::test]

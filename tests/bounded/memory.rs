@@ -34,6 +34,10 @@ impl Held {
     }
 }
 
+/// The buffers of connections, which grow to what the largest head takes, and the allocator's pages: with small datasets they are
+/// a part of what is resident. What these tests are about was 50 times what is counted.
+const BUFFERS_BYTES: u64 = 6 << 20;
+
 /// Reads every key of a range once, over eight connections.
 async fn read(sidecar: &Sidecar, keys: std::ops::Range<usize>) {
     let loops = (0..8).map(|part| {
@@ -71,7 +75,7 @@ async fn a_small_validator_keeps_no_buffer_of_its_connection_alive() {
     let sidecar = Setup::of(&[&of_four_sources(&upstream)]).insecure().args(&["--memory", "64MiB"]).start().await;
     let held = held_for(&sidecar, 8_000).await;
     assert!(held.counted > 8_000 * 400, "nothing was kept: {held:?}");
-    assert!(held.is_within(held.counted), "{held:?}");
+    assert!(held.is_within(held.counted + BUFFERS_BYTES), "{held:?}");
 }
 
 #[tokio::test]
@@ -79,9 +83,8 @@ async fn a_validator_of_thirty_kilobytes_is_none() {
     let upstream = four_sources(50, &format!("\"{}\"", "x".repeat(7_000))).await;
     let sidecar = Setup::of(&[&of_four_sources(&upstream)]).insecure().args(&["--memory", "64MiB"]).start().await;
     let held = held_for(&sidecar, 6_000).await;
-    // The buffers of connections grow to what such heads take; kept with each dataset, the tags alone would be 168 MB.
-    let buffers = 8 << 20;
-    assert!(held.resident * 10 <= held.counted * 13 + buffers * 10, "{held:?}");
+    // Kept with each dataset, the tags alone would be 168 MB.
+    assert!(held.is_within(held.counted + BUFFERS_BYTES), "{held:?}");
     let shown = sidecar.admin("/datasets/customer/7").await.json();
     assert_eq!(shown["memory"]["parts"][0]["validator"], "none");
 }
