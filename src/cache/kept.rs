@@ -268,18 +268,25 @@ impl Rendered {
     pub fn body(&self, share: &MemoryShare) -> Option<Bytes> {
         let stored = self.kept.stored();
         let copies = self.body.as_ref().map_or_else(|| stored.is_some_and(StoredDataset::body_copies), |b| b.copies());
+        let bytes = || match &self.body {
+            Some(body) => body.slice(0, body.len()),
+            None => stored.map(StoredDataset::body).unwrap_or_default(),
+        };
+        if copies && self.body_bytes() <= SMALL_COPY_BYTES {
+            return Some(bytes());
+        }
         let held = if copies {
             HeldBy::Copy { _reservation: share.try_reserve(self.body_bytes() as u64)? }
         } else {
             HeldBy::Kept { _kept: self.kept.clone() }
         };
-        let bytes = match &self.body {
-            Some(body) => body.slice(0, body.len()),
-            None => stored.map(StoredDataset::body).unwrap_or_default(),
-        };
-        Some(Bytes::from_owner(HeldBytes { bytes, _held: held }))
+        Some(Bytes::from_owner(HeldBytes { bytes: bytes(), _held: held }))
     }
 }
+
+/// A copy of an answer that is no larger is not reserved for each request: all that may be under way hold 16 MiB of them, no
+/// more than their heads.
+const SMALL_COPY_BYTES: usize = 4 * 1024;
 
 /// Bytes that keep a reservation alive.
 struct HeldBytes {

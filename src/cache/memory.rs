@@ -6,7 +6,7 @@
 //! It holds what it is given until its time or its room is over. Whether something in it may be served is not its business.
 
 use std::fmt;
-use std::hash::{Hash, Hasher, RandomState};
+use std::hash::{DefaultHasher, Hash, Hasher, RandomState};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,15 +49,25 @@ pub(super) struct Slot {
 }
 
 /// The domain and the plan that a slot is of: shared by all its slots, for there are many.
-#[derive(Debug, PartialEq, Eq, Hash)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct SlotPlan {
-    pub(super) domain: Arc<str>,
-    pub(super) plan: Arc<str>,
+    domain: Arc<str>,
+    plan: Arc<str>,
+    /// Of both, so that a look-up hashes only the key, whose hash is seeded at random.
+    hash: u64,
+}
+
+impl SlotPlan {
+    pub(super) fn new(domain: Arc<str>, plan: Arc<str>) -> Self {
+        let mut hasher = DefaultHasher::new();
+        (&domain, &plan).hash(&mut hasher);
+        Self { hash: hasher.finish(), domain, plan }
+    }
 }
 
 impl PartialEq for Slot {
     fn eq(&self, other: &Self) -> bool {
-        self.key == other.key && (Arc::ptr_eq(&self.plan, &other.plan) || self.plan == other.plan)
+        (Arc::ptr_eq(&self.plan, &other.plan) || self.plan == other.plan) && self.key == other.key
     }
 }
 
@@ -65,7 +75,7 @@ impl Eq for Slot {}
 
 impl Hash for Slot {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.plan.hash(state);
+        state.write_u64(self.plan.hash);
         self.key.hash(state);
     }
 }

@@ -109,7 +109,7 @@ impl Cache {
             share: shared.account.share(),
             queue: shared.compute.queue(),
             flight_bytes: AtomicU64::new(0),
-            slot_plan: Arc::new(SlotPlan { domain, plan }),
+            slot_plan: Arc::new(SlotPlan::new(domain, plan)),
             collector,
             bus,
             shared,

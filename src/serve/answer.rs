@@ -27,7 +27,8 @@ pub(super) fn complete(
     request: &HeaderMap,
 ) -> Result<Response<Bytes>, Problem> {
     let etag = strong_etag(rendered.etag);
-    let unchanged = none_match_names(request, &etag);
+    let etag = str::from_utf8(&etag).unwrap_or_default();
+    let unchanged = none_match_names(request, etag);
     let body = if unchanged { Some(Bytes::new()) } else { rendered.body(published.cache.share()) };
     let mut response = Response::new(body.ok_or_else(|| Problem::Overloaded {
         detail: "the process holds as much memory as it may (`--memory-limit`)".to_owned(),
@@ -39,7 +40,7 @@ pub(super) fn complete(
     if !unchanged {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
-    insert(headers, ETAG, &etag);
+    insert(headers, ETAG, etag);
     headers.insert(AGE, HeaderValue::from(served.kept.age(Instant::now()).as_secs()));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
     if let Some(id) = served.kept.dataset_id() {
@@ -79,15 +80,13 @@ pub(super) fn etag_digest(rendered: &[u8]) -> EtagDigest {
     hash.as_ref().first_chunk().copied().unwrap_or_default()
 }
 
-/// A digest in hexadecimal digits and quotes.
-fn strong_etag(digest: EtagDigest) -> String {
-    let mut etag = String::with_capacity(34);
-    etag.push('"');
-    for byte in digest {
-        etag.push(char::from(HEX[usize::from(byte >> 4)]));
-        etag.push(char::from(HEX[usize::from(byte & 15)]));
+/// A digest in hexadecimal digits and quotes: ASCII.
+fn strong_etag(digest: EtagDigest) -> [u8; 34] {
+    let mut etag = [b'"'; 34];
+    for (digits, byte) in etag[1..33].chunks_exact_mut(2).zip(digest) {
+        digits[0] = HEX[usize::from(byte >> 4)];
+        digits[1] = HEX[usize::from(byte & 15)];
     }
-    etag.push('"');
     etag
 }
 
