@@ -132,6 +132,7 @@ async fn large_parts_large_trees_callers_that_hang_up_and_a_planted_redis_do_not
         None => setup.args(&["--memory-limit", "224MiB"]),
     };
     let sidecar = setup.start().await;
+    let idle = sidecar.resident_kib();
     let status = sidecar.admin("/status").await.json();
     let limit = status["memory"]["limit_bytes"].as_u64().unwrap();
     assert!(limit < CONTAINER_BYTES * 7 / 8, "the container's limit was not seen: {limit}");
@@ -151,8 +152,10 @@ async fn large_parts_large_trees_callers_that_hang_up_and_a_planted_redis_do_not
     tokio::join!(attack, honest);
     let counts = [&told.datasets, &told.overloaded, &told.others].map(|count| count.load(Ordering::Relaxed));
     assert!(counts[0] > 0 && counts[2] == 0, "datasets, overloaded, others: {counts:?}");
-    let peak = sidecar.peak_resident_kib();
-    assert!(peak < CONTAINER_BYTES / 1024, "{peak} KiB at the most");
+    // In the cgroup, that it lives says it already; its files' pages do not count there, those of a build without optimisation
+    // are many.
+    let grown = sidecar.peak_resident_kib() - idle;
+    assert!(grown < CONTAINER_BYTES / 1024, "{grown} KiB beyond {idle} KiB");
     assert_eq!(sidecar.admin("/livez").await.status, 200);
     sidecar.get("/v2/customers/afterwards").await.dataset();
     drop(sidecar);
