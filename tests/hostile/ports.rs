@@ -228,7 +228,9 @@ async fn many_streams_with_great_heads_and_unread_answers_hold_little() {
         held.push(stream);
     }
     let failed = probe(sidecar.listen(), "/openapi.json", PROBES).await;
-    memory.is_bounded(&sidecar);
+    // A stream that was refused and whose answer is not read still takes about four kilobytes of h2's; before heads were bounded
+    // this was 500 MiB.
+    memory.grew_by_less_than(320 * 1024, &sidecar);
     assert!(failed.len() < PROBES / 2, "{failed:?}");
     drop(held);
     let served = async { while sidecar.get(DATASET).await.status != 200 {} };
