@@ -22,10 +22,10 @@ pub(super) async fn primary(
 ) -> Result<Endpoint, Fault> {
     let own = own(sentinels)?;
     let ask = |url: &ConnectionUrl| ask(settings.clone(), url.clone(), own.clone(), service.to_owned());
-    let asked: Vec<_> = sentinels.iter().map(ask).collect();
-    let mut asked = stream::iter(asked).buffered(AT_ONCE);
+    let questions: Vec<_> = sentinels.iter().map(ask).collect();
+    let mut answers = stream::iter(questions).buffered(AT_ONCE);
     let (mut of_primary, mut of_sentinel) = (None, None);
-    while let Some(answer) = asked.next().await {
+    while let Some(answer) = answers.next().await {
         match answer {
             Ok(Ok(primary)) => return Ok(primary),
             // What a primary says is more to the point than what a sentinel does.
@@ -58,9 +58,9 @@ async fn ask(
 ) -> Result<Result<Endpoint, Fault>, Fault> {
     let sentinel = settings.endpoint(url.info()?.addr().clone(), own)?;
     let mut connection = sentinel.connect(ANSWERS, |_| {}, |_| {}).await?;
-    let known: Vec<HashMap<String, String>> =
+    let masters: Vec<HashMap<String, String>> =
         redis::cmd("SENTINEL").arg("MASTERS").query_async(&mut connection).await?;
-    let primaries = known.iter().filter_map(|one| address(one, &service));
+    let primaries = masters.iter().filter_map(|master| address(master, &service));
     let mut fault = None;
     for (host, port) in primaries {
         let addr = if url.is_tls() {
@@ -78,13 +78,13 @@ async fn ask(
 }
 
 /// Where the primary of a service is, if a sentinel takes it for one that is up.
-fn address(known: &HashMap<String, String>, service: &str) -> Option<(String, u16)> {
-    let flags = known.get("flags")?;
+fn address(master: &HashMap<String, String>, service: &str) -> Option<(String, u16)> {
+    let flags = master.get("flags")?;
     let is_up = flags.contains("master") && !flags.contains("s_down") && !flags.contains("o_down");
-    if known.get("name")? != service || !is_up {
+    if master.get("name")? != service || !is_up {
         return None;
     }
-    Some((known.get("ip")?.clone(), known.get("port")?.parse().ok()?))
+    Some((master.get("ip")?.clone(), master.get("port")?.parse().ok()?))
 }
 
 /// The server at an address, if it takes itself for a primary.
@@ -104,16 +104,16 @@ mod tests {
 
     #[test]
     fn a_primary_that_is_down_or_of_another_service_is_none() {
-        let known = |name: &str, flags: &str| {
+        let address_of = |name: &str, flags: &str| {
             let fields = [("name", name), ("flags", flags), ("ip", "10.0.0.1"), ("port", "6379")];
-            let known: HashMap<_, _> = fields.map(|(name, text)| (name.to_owned(), text.to_owned())).into();
-            address(&known, "main")
+            let master: HashMap<_, _> = fields.map(|(name, text)| (name.to_owned(), text.to_owned())).into();
+            address(&master, "main")
         };
-        assert_eq!(known("main", "master"), Some(("10.0.0.1".to_owned(), 6379)));
+        assert_eq!(address_of("main", "master"), Some(("10.0.0.1".to_owned(), 6379)));
         for (name, flags) in
             [("other", "master"), ("main", "slave"), ("main", "s_down,master"), ("main", "master,o_down")]
         {
-            assert_eq!(known(name, flags), None, "{name} {flags}");
+            assert_eq!(address_of(name, flags), None, "{name} {flags}");
         }
     }
 }

@@ -165,9 +165,7 @@ impl Cache {
             afterwards.run(&cache, &key).await;
         });
     }
-}
 
-impl Cache {
     /// A flight that is given up (`None`) once nobody waits for it: at once if nothing of it would be kept, else as soon as no
     /// request is on its way. Only what has been asked of a source is worth the answer; and only so many requests can be on
     /// their way as sources have slots.

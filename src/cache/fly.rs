@@ -22,6 +22,15 @@ const STORED_BYTES_BESIDE_BODY: u64 = 1024;
 /// An expired dataset is kept this long at most for its validators alone.
 const VALIDATORS_LAST: Duration = Duration::from_mins(1);
 
+/// What a flight has collected.
+struct Collected {
+    content: Content,
+    /// `None` where they are not known.
+    tags: Option<Vec<Arc<str>>>,
+    /// When its collection began.
+    at: Instant,
+}
+
 impl Cache {
     /// A flight: looks into Redis, collects, finds the tags, keeps what may be kept. It takes its memory first: as much as
     /// flights of this domain took of late.
@@ -79,12 +88,28 @@ impl Cache {
         }
         let tags = self.tags(dataset.as_ref(), deadline).await;
         let content = dataset.map_or(Content::NotFound, |dataset| Content::Dataset(StoredDataset::new(&dataset)));
+        let (kept, refused) = self.store(key, air, start, Collected { content, tags, at: collected }, &memory);
+        let keep = self.leaves(start, &kept);
+        (Landing { result: Ok(kept), timeline, from: from(refused) }, Afterwards { keep, claim, memory: Some(memory) })
+    }
+
+    /// Keeps what was collected, if it may be kept, and says why if not.
+    fn store(
+        &self,
+        key: &Arc<str>,
+        air: &Air,
+        start: Start,
+        collected: Collected,
+        memory: &WorkMemory,
+    ) -> (Arc<Kept>, Option<NotKept>) {
+        let Collected { content, tags, at } = collected;
         let ttl = jittered(content.ttl(self.rules()));
         let wanted = air.store() && self.keeps() && !ttl.is_zero();
         let mark = tags.as_ref().filter(|_| wanted).and_then(|tags| self.bus().may_store(start, key, tags));
         let refused = if mark.is_some() { None } else { Some(self.refusal(air, ttl, tags.is_some())) };
-        let lifetime = Lifetime { collected, fresh: ttl, retained: self.retention(ttl) };
+        let lifetime = Lifetime { collected: at, fresh: ttl, retained: self.retention(ttl) };
         let weight = content.weight() as u64 + STORED_BYTES_BESIDE_BODY;
+        self.note_flight_bytes(memory.reserved());
         let reservation = memory.split(weight).moved_to(self.memory().share());
         let kept = Kept::new(content, tags.unwrap_or_default(), lifetime, mark, reservation);
         match refused {
@@ -95,9 +120,7 @@ impl Cache {
             Some(NotKept::Fenced) => drop(self.metrics().fenced.inc()),
             Some(_) => {}
         }
-        self.note_flight_bytes(memory.reserved() + weight);
-        let keep = self.leaves(start, &kept);
-        (Landing { result: Ok(kept), timeline, from: from(refused) }, Afterwards { keep, claim, memory: Some(memory) })
+        (kept, refused)
     }
 
     /// The memory of a flight that begins; `None` where no room came free in time.
@@ -105,7 +128,7 @@ impl Cache {
         let usual = self.usual_flight_bytes().min(self.share().limit() / 2);
         // Who waits for it is to be told so before the deadline that they wait until.
         let reserved = self.share().reserve(FLIGHT_BYTES + usual, began + (deadline - began) * 3 / 4).await.ok()?;
-        let memory = WorkMemory::new(reserved, began + (deadline - began) / 2);
+        let memory = WorkMemory::new(reserved, deadline);
         // It fits: it was just reserved.
         memory.try_take(FLIGHT_BYTES).then_some(memory)
     }
@@ -119,11 +142,11 @@ impl Cache {
     ) -> (Result<Dataset, CollectError>, Timeline) {
         let mut wish = collect::Wish { deadline: Some(deadline), ..air.wish.collect.clone() };
         wish.no_cache |= air.no_cache();
-        let known = self.memory().get(&self.slot(key));
-        // The known parts are a copy, and may be copied into the next dataset: without room for that the sources are asked without
+        let previous = self.memory().get(&self.slot(key));
+        // Its parts are a copy, and may be copied into the next dataset: without room for that the sources are asked without
         // conditions.
-        let known = known.filter(|kept| work.memory.try_take(2 * kept.body_bytes() as u64));
-        wish.known = known.and_then(|kept| kept.dataset(self.collector().domain())).map(|known| known.parts);
+        let previous = previous.filter(|kept| work.memory.try_take(2 * kept.body_bytes() as u64));
+        wish.known = previous.and_then(|kept| kept.dataset(self.collector().domain())).map(|dataset| dataset.parts);
         self.collector().collect(key, wish, work).await
     }
 

@@ -6,6 +6,7 @@
 //! [`crate::bus`] each time; this module never decides it. What sources are is not known here: a flight runs the plan of
 //! `collect`.
 
+mod claim;
 mod envelope;
 mod fleet;
 mod flight;
@@ -23,8 +24,9 @@ mod token;
 mod verify;
 mod wish;
 
+pub use claim::CLAIM_LASTS;
 pub use envelope::open_stored;
-pub use fleet::{CLAIM_LASTS, InRedis};
+pub use fleet::InRedis;
 pub use happening::{Happening, Happenings, NotKept, What};
 pub use kept::{Content, EtagDigest, Kept, Rendered};
 pub use memory::{Memory, Size};

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::read::Cache;
-use crate::resources::{RunClock, WorkMemory};
+use crate::resources::{NO_MEMORY, RunClock, WorkMemory};
 use crate::shape::{Budget, MEMORY_STEP_BYTES, Program, RunError, RunErrorKind};
 
 /// Why a program gave nothing.
@@ -61,7 +61,6 @@ impl Cache {
     }
 }
 
-const NO_MEMORY: &str = "no memory came free for the program (`--memory-limit`)";
 const NO_THREAD: &str = "no thread came free for the program";
 
 fn run(

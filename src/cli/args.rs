@@ -88,7 +88,7 @@ pub(super) struct Caching {
 
 impl Caching {
     /// What it means to a sidecar.
-    pub(super) fn told(&self, bus_loss: BusLoss) -> Result<sidecar::Caching, MemoryLimitError> {
+    pub(super) fn to_config(&self, bus_loss: BusLoss) -> Result<sidecar::Caching, MemoryLimitError> {
         let limit = MemoryLimit::new(self.memory_limit.map(|size| size.0), resources::cgroup_limit());
         Ok(sidecar::Caching {
             memory: self.memory,

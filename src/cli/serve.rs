@@ -151,7 +151,7 @@ impl Serve {
             tls: self.upstreams.tls(),
             reading: self.upstreams.reading(),
             tape: self.upstreams.tape(),
-            caching: self.caching.told(self.fleet.bus_loss).map_err(|error| error.to_string())?,
+            caching: self.caching.to_config(self.fleet.bus_loss).map_err(|error| error.to_string())?,
             bus: self.fleet.settings(),
             settings: Settings {
                 hosts: AllowedHosts::new(&self.allow_host),

@@ -128,6 +128,7 @@ mod follow;
 mod guards;
 mod invalidation;
 mod lease;
+mod mark;
 mod pace;
 mod server;
 mod sidecar;
@@ -152,8 +153,9 @@ pub use calls::{Answer, Call, Fetched, Heartbeat, Issued, Request, Stored, Told}
 pub use flights::{Flights, Id as FlightId, Seat};
 pub use guards::{Guard, Guards};
 pub use invalidation::{Invalidation, State};
+pub use mark::Mark;
 pub use server::{Limits, Outcome, Server};
-pub use sidecar::{Action, Config, Event, Mark, Sidecar, Start, Why};
+pub use sidecar::{Action, Config, Event, Sidecar, Start, Why};
 pub use witness::Witness;
 pub use words::{
     Entry, Epoch, Fence, Life, Moment, Name, PROTOCOL, Place, Published, SCOPES_BYTES_MAX, SCOPES_MAX, Scope, Seq,

@@ -121,31 +121,6 @@ pub struct Start {
     seq: Seq,
 }
 
-/// What a dataset in memory carries. Whether it is believed is asked again at each read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Mark {
-    generation: u64,
-    fence: Fence,
-}
-
-impl Mark {
-    /// As bytes, which take less room than the numbers with their alignment.
-    pub fn to_bytes(self) -> [u8; 32] {
-        let mut bytes = [0; 32];
-        bytes[..8].copy_from_slice(&self.generation.to_le_bytes());
-        bytes[8..24].copy_from_slice(&self.fence.epoch.0.to_le_bytes());
-        bytes[24..].copy_from_slice(&self.fence.seq.to_le_bytes());
-        bytes
-    }
-
-    /// As [`Self::to_bytes`] wrote it.
-    pub fn from_bytes(bytes: [u8; 32]) -> Self {
-        let number = |at: usize| bytes[at..].first_chunk().copied().map_or(0, u64::from_le_bytes);
-        let epoch = bytes[8..].first_chunk().copied().map_or(0, u128::from_le_bytes);
-        Self { generation: number(0), fence: Fence { epoch: Epoch(epoch), seq: number(24) } }
-    }
-}
-
 /// The state of one sidecar for one domain.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Sidecar {
@@ -181,13 +156,6 @@ impl Start {
     /// What the flight carries to Redis; nothing where no log is known.
     pub fn fence(&self) -> Option<Fence> {
         self.epoch.map(|epoch| Fence { epoch, seq: self.seq })
-    }
-}
-
-impl Mark {
-    /// The fence that the dataset is known to be as new as.
-    pub const fn fence(&self) -> Fence {
-        self.fence
     }
 }
 

@@ -19,6 +19,7 @@ use http::HeaderMap;
 use tokio::time::Instant;
 
 use crate::domain::{Domain, SourceIndex};
+use crate::resources::NO_MEMORY;
 use crate::sources::{Client, Failure, Part, Reason, TraceContext};
 
 pub use crate::sources::Outstanding;
@@ -85,7 +86,7 @@ pub enum CollectError {
 impl CollectError {
     /// The process holds as much memory as it may.
     pub fn no_memory() -> Self {
-        Self::Overloaded { detail: "the process holds as much memory as it may (`--memory-limit`)".to_owned() }
+        Self::Overloaded { detail: NO_MEMORY.to_owned() }
     }
 }
 

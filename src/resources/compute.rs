@@ -335,6 +335,14 @@ mod tests {
         (tasks, ends)
     }
 
+    /// Lets runs end, and waits until they have.
+    async fn end(tasks: Vec<tokio::task::JoinHandle<()>>, ends: Vec<mpsc::Sender<()>>) {
+        drop(ends);
+        for task in tasks {
+            task.await.unwrap();
+        }
+    }
+
     #[tokio::test]
     async fn one_queue_that_holds_all_it_may_leaves_a_place_to_the_others() {
         let pool = pool(2);
@@ -343,10 +351,7 @@ mod tests {
         let now = tokio::time::Instant::now();
         assert_eq!(greedy.run(now, |_| ()).await, Err(ComputeBusy), "it holds all that it may");
         assert_eq!(modest.run(later(), |_| 7).await, Ok(7));
-        drop(ends);
-        for task in tasks {
-            task.await.unwrap();
-        }
+        end(tasks, ends).await;
         assert_eq!(greedy.run(later(), |_| 1).await, Ok(1));
     }
 
@@ -355,10 +360,7 @@ mod tests {
         let pool = pool(1);
         let only = pool.queue();
         let (tasks, ends) = hog(&only, 2).await;
-        drop(ends);
-        for task in tasks {
-            task.await.unwrap();
-        }
+        end(tasks, ends).await;
     }
 
     #[tokio::test]
@@ -379,15 +381,9 @@ mod tests {
         while pool.0.state.lock().queues.values().map(|queue| queue.waiters.len()).sum::<usize>() < 2 {
             tokio::task::yield_now().await;
         }
-        drop(second_end);
-        for task in second.into_iter().chain([]) {
-            task.await.unwrap();
-        }
+        end(second, second_end).await;
         assert_eq!(tokio::task::spawn_blocking(move || came.recv().unwrap()).await.unwrap(), 2);
-        drop(first_end);
-        for task in first {
-            task.await.unwrap();
-        }
+        end(first, first_end).await;
         for task in waiting {
             drop(task.await);
         }
@@ -417,10 +413,7 @@ mod tests {
         run.abort();
         tokio::task::spawn_blocking(move || tells.recv().unwrap()).await.unwrap();
         let (tasks, ends) = hog(&queue, 2).await;
-        drop(ends);
-        for task in tasks {
-            task.await.unwrap();
-        }
+        end(tasks, ends).await;
     }
 
     #[tokio::test]
@@ -471,10 +464,7 @@ mod tests {
         for _ in 0..3 {
             assert_eq!(queue.run(tokio::time::Instant::now(), |_| ()).await, Err(ComputeBusy));
         }
-        drop(ends);
-        for task in tasks {
-            task.await.unwrap();
-        }
+        end(tasks, ends).await;
         assert_eq!(queue.run(later(), |_| 3).await, Ok(3));
     }
 }

@@ -24,9 +24,14 @@ use prometheus_client::registry::Registry;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::resident::ResidentWatch;
+
 /// The most reservations that may wait at once; a further one is refused. Each waits for a request, whose number is bounded
 /// as well.
 const WAITERS_MAX: usize = 4096;
+
+/// What a consumer is told who is refused for want of memory.
+pub const NO_MEMORY: &str = "the process holds as much memory as it may (`--memory-limit`)";
 
 /// One account of memory. Cheap to clone; clones share it.
 #[derive(Clone)]
@@ -40,28 +45,10 @@ struct Ledger {
     waiting: AtomicUsize,
     /// Those who wait, in the order in which they came. Held to add, remove or wake one, never across an `.await`.
     waiters: Mutex<VecDeque<Waiter>>,
-    resident: Option<Resident>,
+    resident: Option<ResidentWatch>,
     metrics: MemoryMetrics,
 }
 
-/// What is resident beyond what is reserved, looked at now and then.
-struct Resident {
-    /// Bytes that the process takes beside its work.
-    process: u64,
-    /// Bytes that nobody reserved, when it was last looked.
-    unaccounted: AtomicU64,
-    began: std::time::Instant,
-    /// Milliseconds since `began`.
-    looked: AtomicU64,
-}
-
-/// What the buffers of connections usually take.
-const CONNECTIONS_BYTES: u64 = 8 << 20;
-/// A reservation of so many bytes is worth a look at what is resident, which takes a few microseconds.
-const LARGE_BYTES: u64 = 64 * 1024;
-/// How old, in milliseconds, the last look may be for a large reservation, and for a small one while something is unaccounted
-/// for.
-const LOOK_AGAIN_MS: (u64, u64) = (5, 100);
 /// How often those who wait are looked at while nothing is given back: pages come free without a reservation that ends.
 const WAITERS_EVERY: Duration = Duration::from_millis(20);
 
@@ -146,16 +133,10 @@ impl MemoryAccount {
     /// connections. What is resident beyond both counts as taken, up to half of the account: pages that the allocator keeps are
     /// no reason to refuse everything.
     pub fn watching(limit: u64, metrics: MemoryMetrics) -> Self {
-        Self::beside(limit, resident_bytes().unwrap_or_default() + CONNECTIONS_BYTES, metrics)
+        Self::with(limit, metrics, Some(ResidentWatch::of_this_process()))
     }
 
-    fn beside(limit: u64, process: u64, metrics: MemoryMetrics) -> Self {
-        let (unaccounted, looked) = (AtomicU64::new(0), AtomicU64::new(0));
-        let resident = Resident { process, unaccounted, began: std::time::Instant::now(), looked };
-        Self::with(limit, metrics, Some(resident))
-    }
-
-    fn with(limit: u64, metrics: MemoryMetrics, resident: Option<Resident>) -> Self {
+    fn with(limit: u64, metrics: MemoryMetrics, resident: Option<ResidentWatch>) -> Self {
         Self(Arc::new(Ledger {
             limit,
             used: AtomicU64::new(0),
@@ -206,11 +187,10 @@ impl MemoryShare {
             return Err(self.full(bytes));
         }
         let ledger = &self.0.ledger;
-        let Some(granted) = ledger.enqueue(bytes, &self.0) else { return Err(self.full(bytes)) };
+        let Some(mut granted) = ledger.enqueue(bytes, &self.0) else { return Err(self.full(bytes)) };
         ledger.metrics.waits.inc();
         // It may have come free between the look and the place in line.
         ledger.wake();
-        let mut granted = granted;
         loop {
             let look = until.min(Instant::now() + WAITERS_EVERY);
             match tokio::time::timeout_at(look, &mut granted).await {
@@ -342,41 +322,17 @@ impl Holder {
     }
 }
 
-/// The process's resident memory less what stands in files, which the system can take back, by proc(5): the second number of
-/// `statm` less the third, in pages.
-fn resident_bytes() -> Option<u64> {
-    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
-    let mut pages = statm.split(' ').skip(1).map_while(|pages| pages.parse::<u64>().ok());
-    let (resident, of_files) = (pages.next()?, pages.next()?);
-    resident.saturating_sub(of_files).checked_mul(u64::try_from(rustix::param::page_size()).ok()?)
-}
-
 fn add_within(used: &AtomicU64, bytes: u64, limit: u64) -> bool {
     let add = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= limit);
     used.fetch_update(Ordering::SeqCst, Ordering::SeqCst, add).is_ok()
 }
 
 impl Ledger {
-    /// Bytes that are resident and that nobody reserved, as far as that is known, for who is about to reserve `bytes`.
+    /// Bytes that count as taken though nobody reserved them, for who is about to reserve `bytes`: at most half of the account.
     fn unaccounted(&self, bytes: u64) -> u64 {
-        let Some(resident) = &self.resident else { return 0 };
-        let last = resident.unaccounted.load(Ordering::Relaxed);
-        let large = bytes >= LARGE_BYTES;
-        if last == 0 && !large {
-            return 0;
-        }
-        // The first look is never too early.
-        let now =
-            u64::try_from(resident.began.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(LOOK_AGAIN_MS.1);
-        let old = if large { LOOK_AGAIN_MS.0 } else { LOOK_AGAIN_MS.1 };
-        if now < resident.looked.load(Ordering::Relaxed).saturating_add(old) {
-            return last;
-        }
-        resident.looked.store(now, Ordering::Relaxed);
-        let known = self.used.load(Ordering::Relaxed).saturating_add(resident.process);
-        let unaccounted = resident_bytes().unwrap_or_default().saturating_sub(known).min(self.limit / 2);
-        resident.unaccounted.store(unaccounted, Ordering::Relaxed);
-        unaccounted
+        let reserved = || self.used.load(Ordering::Relaxed);
+        let unaccounted = self.resident.as_ref().map_or(0, |watch| watch.unaccounted(bytes, reserved));
+        unaccounted.min(self.limit / 2)
     }
 
     /// A place in line.
@@ -501,13 +457,14 @@ mod tests {
 
     #[test]
     fn what_is_resident_and_nobody_reserved_counts_as_taken_up_to_half() {
-        let account = MemoryAccount::beside(64 << 20, 0, MemoryMetrics::default());
-        let share = account.whole();
+        let beside = |process| {
+            MemoryAccount::with(64 << 20, MemoryMetrics::default(), Some(ResidentWatch::beside(process))).whole()
+        };
         // The test itself is resident, with more than a mebibyte.
+        let share = beside(0);
         assert!(share.try_reserve(64 << 20).is_none());
         assert!(share.try_reserve(32 << 20).is_some(), "half of it is always there");
-        let account = MemoryAccount::beside(64 << 20, 1 << 40, MemoryMetrics::default());
-        assert!(account.whole().try_reserve(64 << 20).is_some(), "nothing is unaccounted for");
+        assert!(beside(1 << 40).try_reserve(64 << 20).is_some(), "nothing is unaccounted for");
     }
 
     #[tokio::test(start_paused = true)]

@@ -8,11 +8,12 @@
 mod compute;
 mod limit;
 mod memory;
+mod resident;
 mod stored_bytes;
 mod work_memory;
 
 pub use compute::{ComputeBusy, ComputeMetrics, ComputePool, ComputeQueue, RunClock};
 pub use limit::{MemoryLimit, MemoryLimitError, cgroup_limit};
-pub use memory::{MemoryAccount, MemoryFull, MemoryMetrics, MemoryShare, Reservation};
+pub use memory::{MemoryAccount, MemoryFull, MemoryMetrics, MemoryShare, NO_MEMORY, Reservation};
 pub use stored_bytes::{StoredBytes, allocated};
 pub use work_memory::WorkMemory;

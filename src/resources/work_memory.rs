@@ -11,8 +11,8 @@ pub struct WorkMemory {
     share: MemoryShare,
     /// Held to move numbers, never across an `.await`.
     state: Mutex<State>,
-    /// Until when it may wait for more.
-    until: Instant,
+    /// When the work must have ended.
+    deadline: Instant,
 }
 
 #[derive(Debug)]
@@ -22,13 +22,10 @@ struct State {
 }
 
 impl WorkMemory {
-    /// Work that begins with `reserved`, none of it in use, and may wait for more until `until`.
-    ///
-    /// Who waits for more keeps what is there already, and so may wait for each other. `until` is therefore well before the
-    /// work's deadline: then some give up, and what they held lets the others go on.
-    pub fn new(reserved: Reservation, until: Instant) -> Self {
+    /// Work that begins with `reserved`, none of it in use, and must have ended by `deadline`.
+    pub fn new(reserved: Reservation, deadline: Instant) -> Self {
         let share = reserved.share();
-        Self { share, state: Mutex::new(State { reserved, used: 0 }), until }
+        Self { share, state: Mutex::new(State { reserved, used: 0 }), deadline }
     }
 
     /// The memory of work that has nobody beside it: a command that asks once and ends.
@@ -37,10 +34,15 @@ impl WorkMemory {
         Self::new(account.whole().charge(0), Instant::now())
     }
 
-    /// Takes `bytes` into use, waiting for room where there is none.
+    /// Takes `bytes` into use, waiting for room where there is none, for half of the time that is left.
+    ///
+    /// Who waits for more keeps what is there already, and so may wait for each other. Then those whose half is over first give
+    /// up, and what they held lets the others go on while there is time.
     pub async fn take(&self, bytes: u64) -> Result<(), MemoryFull> {
         let Some(missing) = self.take_now(bytes) else { return Ok(()) };
-        let more = self.share.reserve(missing, self.until).await?;
+        let now = Instant::now();
+        let until = now + self.deadline.saturating_duration_since(now) / 2;
+        let more = self.share.reserve(missing, until).await?;
         let mut state = self.state.lock();
         state.reserved.merge(more);
         state.used += bytes;

@@ -13,6 +13,7 @@ use super::table::Published;
 use super::wish::none_match_names;
 use crate::cache::{EtagDigest, How, Rendered, Served};
 use crate::collect::Timeline;
+use crate::resources::NO_MEMORY;
 
 const BFB_DATASET: HeaderName = HeaderName::from_static("bfb-dataset");
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -30,9 +31,8 @@ pub(super) fn complete(
     let etag = str::from_utf8(&etag).unwrap_or_default();
     let unchanged = none_match_names(request, etag);
     let body = if unchanged { Some(Bytes::new()) } else { rendered.body(published.cache.share()) };
-    let mut response = Response::new(body.ok_or_else(|| Problem::Overloaded {
-        detail: "the process holds as much memory as it may (`--memory-limit`)".to_owned(),
-    })?);
+    let body = body.ok_or_else(|| Problem::Overloaded { detail: NO_MEMORY.to_owned() })?;
+    let mut response = Response::new(body);
     if unchanged {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
     }

@@ -10,6 +10,7 @@ use super::answer::etag_digest;
 use super::problem::Problem;
 use super::table::Published;
 use crate::cache::{Kept, ProgramError, Rendered, SHAPE_OUTPUT_BYTES_MAX};
+use crate::resources::NO_MEMORY;
 
 /// A shape gets at least this long, also where the collection used up the deadline: a complete dataset is not thrown away for the
 /// last few milliseconds.
@@ -31,7 +32,7 @@ pub(super) async fn render(
     let overloaded = |detail: &str| Problem::Overloaded { detail: detail.to_owned() };
     // The shape's input, or what the digest is made of: a copy for as long as that takes.
     let copy = published.cache.share().try_reserve(stored.body_bytes() as u64);
-    let _copy = copy.ok_or_else(|| overloaded("the process holds as much memory as it may (`--memory-limit`)"))?;
+    let _copy = copy.ok_or_else(|| overloaded(NO_MEMORY))?;
     let Some(shape) = published.shape.clone() else {
         return Ok(kept.keep_rendered(published.id, etag_digest(&stored.body()), None));
     };

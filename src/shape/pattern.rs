@@ -48,10 +48,10 @@ const STATE_BYTES: usize = 16;
 
 /// The regular expressions of a run.
 #[derive(Default)]
-pub(super) struct Regexes(Vec<Known>);
+pub(super) struct Regexes(Vec<CachedRegex>);
 
 /// A pattern that has been compiled.
-struct Known {
+struct CachedRegex {
     pattern: Text,
     flags: Text,
     /// `None` where it is not valid, and while it is used.
@@ -352,7 +352,7 @@ fn compiled(run: &mut Run<'_>, pattern: &Text, flags: &Text) -> Flow<(usize, Box
     }
     run.meter.spend(10)?;
     run.meter.touch(pattern.len())?;
-    let is_same = |known: &Known| *known.pattern == **pattern && *known.flags == **flags;
+    let is_same = |known: &CachedRegex| *known.pattern == **pattern && *known.flags == **flags;
     let at = if let Some(at) = run.regexes.0.iter().position(is_same) {
         at
     } else {
@@ -363,7 +363,7 @@ fn compiled(run: &mut Run<'_>, pattern: &Text, flags: &Text) -> Flow<(usize, Box
         run.meter.room(2 * MAX_REGEX_BYTES)?;
         let compiled = Compiled::of(pattern, flags)?;
         run.meter.room(0)?;
-        run.regexes.0.push(Known { pattern: pattern.clone(), flags: flags.clone(), compiled });
+        run.regexes.0.push(CachedRegex { pattern: pattern.clone(), flags: flags.clone(), compiled });
         run.regexes.0.len() - 1
     };
     match run.regexes.0[at].compiled.take() {

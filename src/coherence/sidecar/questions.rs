@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use super::super::calls::Fetched;
 use super::super::guards::Guard;
+use super::super::mark::Mark;
 use super::super::witness::Witness;
 use super::super::words::{Fence, Moment};
-use super::{Mark, Sidecar, Start};
+use super::{Sidecar, Start};
 
 /// The questions of a read.
 impl Sidecar {

@@ -141,8 +141,8 @@ fn a_reason_holds_no_more_of_a_pod_than_a_line() {
     for pod in pods {
         let refusals = inject(&pod, &Defaults::default()).unwrap_err();
         for refusal in refusals {
-            let said = format!("{refusal} {:?}", refusal.why);
-            assert!(said.len() < 2_000, "{} bytes: {}", said.len(), &said[..200]);
+            let rendered = format!("{refusal} {:?}", refusal.why);
+            assert!(rendered.len() < 2_000, "{} bytes: {}", rendered.len(), &rendered[..200]);
         }
     }
 }

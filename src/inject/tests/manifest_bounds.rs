@@ -114,9 +114,9 @@ fn a_long_text_is_not_multiplied_by_its_aliases() {
 
 #[test]
 fn documents_and_tags_are_bounded() {
-    let said = |text: &str| injected(text).unwrap_err()[0].message.clone();
-    assert_eq!(said(&"---\n".repeat(100_001)), "this is one document too many");
-    assert_eq!(said(&format!("%TAG !a! {}\n--- !a!x 1\n", "x".repeat(1000))), "the prefix of a tag is too long");
+    let message = |text: &str| injected(text).unwrap_err()[0].message.clone();
+    assert_eq!(message(&"---\n".repeat(100_001)), "this is one document too many");
+    assert_eq!(message(&format!("%TAG !a! {}\n--- !a!x 1\n", "x".repeat(1000))), "the prefix of a tag is too long");
     let tags = |count: usize| format!("a: [{}]\n", format!("!{} 1, ", "x".repeat(200)).repeat(count));
     assert_linear("tags", 500, tags, |text: &str| drop(injected(text)));
     assert_linear(

@@ -162,14 +162,14 @@ impl Admissions {
     }
 
     async fn label(&self, namespace: &str, until: Instant) -> Result<Option<String>, Unanswered> {
-        let said = match tokio::time::timeout_at(until, self.0.namespaces.label(namespace)).await {
+        let message = match tokio::time::timeout_at(until, self.0.namespaces.label(namespace)).await {
             Ok(Ok(label)) => return Ok(label),
             Ok(Err(error)) => error.to_string(),
             Err(_) => "the API server did not tell them in time".to_owned(),
         };
-        tracing::warn!(error = said, namespace, "an admission failed: the labels of the namespace are not known");
-        let said = format!("the labels of the namespace are not known: {said}");
-        Err(Unanswered::Failed(StatusCode::SERVICE_UNAVAILABLE, said))
+        tracing::warn!(error = message, namespace, "an admission failed: the labels of the namespace are not known");
+        let message = format!("the labels of the namespace are not known: {message}");
+        Err(Unanswered::Failed(StatusCode::SERVICE_UNAVAILABLE, message))
     }
 
     /// The whole body. A small one takes memory as it arrives, so that whoever only says that it will send much holds none;
@@ -180,8 +180,8 @@ impl Admissions {
             return Err(too_large());
         }
         if !is_json(&request) {
-            let said = "the body is of another type; expected `content-type: application/json`".to_owned();
-            return Err(Unanswered::Malformed(StatusCode::UNSUPPORTED_MEDIA_TYPE, said));
+            let message = "the body is of another type; expected `content-type: application/json`".to_owned();
+            return Err(Unanswered::Malformed(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
         }
         let lane = Lane::of_body(size);
         let first = if lane == Lane::Large { size } else { REVIEW_BYTES };
@@ -289,10 +289,10 @@ const BUSY: &str = "the reviews under way take all the time that there is; expec
 impl Unanswered {
     fn into_response(self) -> (Admission, Response<Bytes>) {
         match self {
-            Self::Malformed(status, said) => (Admission::Malformed, text(status, &format!("{said}\n"))),
-            Self::Failed(status, said) => (Admission::Failed, text(status, &format!("{said}\n"))),
-            Self::Overloaded(said) => {
-                let mut response = text(StatusCode::TOO_MANY_REQUESTS, &format!("{said}\n"));
+            Self::Malformed(status, message) => (Admission::Malformed, text(status, &format!("{message}\n"))),
+            Self::Failed(status, message) => (Admission::Failed, text(status, &format!("{message}\n"))),
+            Self::Overloaded(message) => {
+                let mut response = text(StatusCode::TOO_MANY_REQUESTS, &format!("{message}\n"));
                 response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
                 (Admission::Failed, response)
             }
@@ -316,24 +316,24 @@ fn late() -> Unanswered {
     Unanswered::Overloaded(BUSY)
 }
 
-fn malformed(said: String) -> Unanswered {
-    Unanswered::Malformed(StatusCode::BAD_REQUEST, said)
+fn malformed(message: String) -> Unanswered {
+    Unanswered::Malformed(StatusCode::BAD_REQUEST, message)
 }
 
 fn too_large() -> Unanswered {
-    let said = format!("the body is too large; expected at most {BODY_MAX_BYTES} bytes");
-    Unanswered::Malformed(StatusCode::PAYLOAD_TOO_LARGE, said)
+    let message = format!("the body is too large; expected at most {BODY_MAX_BYTES} bytes");
+    Unanswered::Malformed(StatusCode::PAYLOAD_TOO_LARGE, message)
 }
 
 fn too_heavy(bytes: u64, most: u64) -> Unanswered {
     let mib = |bytes: u64| bytes.div_ceil(1 << 20);
-    let said = format!(
+    let message = format!(
         "the review would take {} MiB once it is read; expected at most {} (hint: make the pod's lists shorter, or raise the \
          webhook's memory limit)",
         mib(bytes),
         mib(most)
     );
-    Unanswered::Malformed(StatusCode::PAYLOAD_TOO_LARGE, said)
+    Unanswered::Malformed(StatusCode::PAYLOAD_TOO_LARGE, message)
 }
 
 fn is_json(request: &Request<RequestBody>) -> bool {
