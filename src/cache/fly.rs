@@ -109,7 +109,7 @@ impl Cache {
         let refused = if mark.is_some() { None } else { Some(self.refusal(air, ttl, tags.is_some())) };
         let lifetime = Lifetime { collected: at, fresh: ttl, retained: self.retention(ttl) };
         let weight = content.weight() as u64 + STORED_BYTES_BESIDE_BODY;
-        self.note_flight_bytes(memory.reserved());
+        self.note_flight_bytes(memory.peak());
         let reservation = memory.split(weight).moved_to(self.memory().share());
         let kept = Kept::new(content, tags.unwrap_or_default(), lifetime, mark, reservation);
         match refused {
@@ -125,9 +125,9 @@ impl Cache {
 
     /// The memory of a flight that begins; `None` where no room came free in time.
     async fn flight_memory(&self, began: Instant, deadline: Instant) -> Option<WorkMemory> {
-        let usual = self.usual_flight_bytes().min(self.share().limit() / 2);
+        let usual = self.usual_flight_bytes().min(self.share().limit() / 2).max(FLIGHT_BYTES);
         // Who waits for it is to be told so before the deadline that they wait until.
-        let reserved = self.share().reserve(FLIGHT_BYTES + usual, began + (deadline - began) * 3 / 4).await.ok()?;
+        let reserved = self.share().reserve(usual, began + (deadline - began) * 3 / 4).await.ok()?;
         let memory = WorkMemory::new(reserved, deadline);
         // It fits: it was just reserved.
         memory.try_take(FLIGHT_BYTES).then_some(memory)

@@ -19,13 +19,22 @@ pub struct WorkMemory {
 struct State {
     reserved: Reservation,
     used: u64,
+    /// The most that was in use at once.
+    peak: u64,
+}
+
+impl State {
+    fn take(&mut self, bytes: u64) {
+        self.used += bytes;
+        self.peak = self.peak.max(self.used);
+    }
 }
 
 impl WorkMemory {
     /// Work that begins with `reserved`, none of it in use, and must have ended by `deadline`.
     pub fn new(reserved: Reservation, deadline: Instant) -> Self {
         let share = reserved.share();
-        Self { share, state: Mutex::new(State { reserved, used: 0 }), deadline }
+        Self { share, state: Mutex::new(State { reserved, used: 0, peak: 0 }), deadline }
     }
 
     /// The memory of work that has nobody beside it: a command that asks once and ends.
@@ -45,7 +54,7 @@ impl WorkMemory {
         let more = self.share.reserve(missing, until).await?;
         let mut state = self.state.lock();
         state.reserved.merge(more);
-        state.used += bytes;
+        state.take(bytes);
         Ok(())
     }
 
@@ -56,7 +65,7 @@ impl WorkMemory {
         if missing > 0 && !state.reserved.try_grow(missing) {
             return Some(missing);
         }
-        state.used += bytes;
+        state.take(bytes);
         None
     }
 
@@ -86,9 +95,14 @@ impl WorkMemory {
         state.reserved.bytes().saturating_sub(state.used)
     }
 
-    /// The most that was reserved at once so far.
+    /// What is reserved, in use or not.
     pub fn reserved(&self) -> u64 {
         self.state.lock().reserved.bytes()
+    }
+
+    /// The most that was in use at once so far.
+    pub fn peak(&self) -> u64 {
+        self.state.lock().peak
     }
 }
 
@@ -105,12 +119,13 @@ mod tests {
         let share = account.whole();
         let work = WorkMemory::new(share.try_reserve(40).unwrap(), Instant::now() + Duration::from_millis(10));
         work.take(30).await.unwrap();
-        assert_eq!(account.used(), 40);
+        assert_eq!((account.used(), work.peak()), (40, 30));
         work.take(30).await.unwrap();
         assert_eq!(account.used(), 60);
         work.give_back(30);
         work.take(25).await.unwrap();
         assert_eq!(account.used(), 60, "what was given back serves again");
+        assert_eq!(work.peak(), 60, "what is reserved and not used is none of it");
         let held = share.try_reserve(40).unwrap();
         assert_eq!(work.take(10).await.unwrap_err().bytes, 5);
         let part = work.split(20);

@@ -9,6 +9,7 @@ use super::of_four_sources;
 use crate::support::client::PATIENCE;
 use crate::support::sidecar::{Setup, Sidecar};
 use crate::support::upstream::{Reply, Upstream};
+use crate::support::wire::{self, Wire};
 
 /// How many callers ask and hang up together.
 const TOGETHER: usize = 100;
@@ -56,6 +57,32 @@ async fn callers_that_hang_up_leave_no_flights_behind_open_no_breaker_and_delay_
     let grown = sidecar.resident_kib().saturating_sub(before);
     assert!(grown < 64 * 1024, "{grown} KiB for callers that are gone");
     sidecar.get("/v2/customers/afterwards").await.dataset();
+}
+
+/// What flights reserve in advance follows what they took, not what they reserved: small ones never wait for memory, however
+/// many there were before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn small_flights_do_not_wait_for_memory_after_thousands_of_others() {
+    let upstream = Upstream::plain().await;
+    upstream.forget();
+    for name in super::SOURCES {
+        upstream.handles(&format!("/{name}"), |_| Reply::json("{\"a\":1}"));
+    }
+    let domain = of_four_sources(&upstream);
+    let sidecar = Setup::of(&[&domain]).insecure().args(&["--memory", "8MiB", "--memory-limit", "64MiB"]).start().await;
+    let asking = (0..8).map(|caller| {
+        let sidecar = &sidecar;
+        async move {
+            let mut wire = Wire::open(sidecar.listen()).await.unwrap();
+            for number in 0..500 {
+                wire.ask(&wire::get(&format!("/v2/customers/{caller}-{number}"), "")).await.unwrap();
+                let answer = wire.answer().await.unwrap();
+                assert_eq!(answer.status, 200, "{}", answer.text());
+            }
+        }
+    });
+    futures_util::future::join_all(asking).await;
+    assert_eq!(sidecar.metric("bfb_memory_waits_total", &[]).await, Some(0.0));
 }
 
 #[tokio::test]
