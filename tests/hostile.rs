@@ -12,7 +12,7 @@ use crate::support::sidecar::Sidecar;
 /// More than any of these tests may make the sidecar hold, allocator's slack and all; what they send is far more.
 const GROWTH_MAX_KIB: u64 = 192 * 1024;
 
-/// The resident memory at a moment, to be held against a later one.
+/// The resident memory at a moment, to be held against the most that it ever is after.
 struct Memory(u64);
 
 impl Memory {
@@ -27,7 +27,7 @@ impl Memory {
 
     #[track_caller]
     fn grew_by_less_than(&self, kib: u64, sidecar: &Sidecar) {
-        let (before, now) = (self.0, sidecar.resident_kib());
-        assert!(now < before + kib, "from {before} KiB to {now} KiB");
+        let (before, peak) = (self.0, sidecar.peak_resident_kib());
+        assert!(peak < before + kib, "from {before} KiB to {peak} KiB");
     }
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::Told;
 use crate::cache::Token;
 use crate::coherence::{SCOPES_MAX, Scope};
-use crate::serve::Waits;
+use crate::serve::WaitNotice;
 use crate::serve::problem::Problem;
 
 /// What is asked: exactly one of `keys`, `tags` and `all`.
@@ -63,7 +63,7 @@ pub(super) struct Invalidated {
 pub(super) async fn invalidate(
     told: &Told,
     asked: &Asked,
-    waits: Option<&Waits>,
+    waits: &WaitNotice,
 ) -> Result<(StatusCode, Invalidated), Problem> {
     let began = Instant::now();
     let (scopes, limit) = asked.checked().map_err(|detail| Problem::BadRequest { detail })?;
@@ -81,9 +81,7 @@ pub(super) async fn invalidate(
         took_ms: 0,
     };
     if asked.wait == Wait::Fleet {
-        if let Some(waits) = waits {
-            waits.begin();
-        }
+        waits.begin();
         let acknowledged = cache.bus().wait_fleet(&sent, limit).await;
         let acknowledged = acknowledged.map_err(|late| Problem::NotAcknowledged {
             detail: late.to_string(),

@@ -29,7 +29,7 @@ use crate::cache::{BusLoss, Cache, Happenings, Memory, Verifier};
 use crate::identity::{self, Identity};
 use crate::resources::MemoryAccount;
 use crate::serve::problem::Problem;
-use crate::serve::{Activity, AllowedHosts, Answering, BodyError, RequestBody, Table, Waits};
+use crate::serve::{Activity, AllowedHosts, Answering, BodyError, RequestBody, Table};
 use crate::sources::TraceContext;
 
 pub use events::Listeners;
@@ -163,9 +163,9 @@ impl Admin {
         if request.method() != Method::POST {
             return Err(Problem::MethodNotAllowed { allow: "POST" });
         }
-        let waits = request.extensions().get::<Waits>().cloned();
+        let waits = request.body().wait_notice();
         let asked = body(request).await?;
-        let (status, invalidated) = invalidate::invalidate(&self.told, &asked, waits.as_ref()).await?;
+        let (status, invalidated) = invalidate::invalidate(&self.told, &asked, &waits).await?;
         Ok(json(status, &invalidated))
     }
 

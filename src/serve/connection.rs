@@ -7,26 +7,30 @@
 //! events) holds no drain up: who still has one open when connections are closed is cut off.
 
 use std::convert::Infallible;
+use std::future::{poll_fn, ready};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, HeaderValue};
-use http::{HeaderMap, Request, Response, Version};
+use futures_util::future::Either;
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use http::{HeaderMap, Request, Response};
 use http_body_util::Full;
 use hyper::body::{Body, Incoming};
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::eviction::Place;
 use super::observed::Observed;
 use super::port::{Drain, Limits, Port};
-use super::progress::Order;
-use super::request::{AnswerBody, RequestBody, RequestGuard, Unanswered, Waits, head_bytes};
+use super::progress::{Order, Progress};
+use super::request::{AnswerBody, Connection, RequestBody, RequestGuard, Unanswered, head_bytes};
 
 /// How long an idle HTTP/1.1 connection that was told to leave still takes a request: one that was sent just before is here
 /// by then. HTTP/2 says which requests it has taken.
@@ -80,85 +84,125 @@ where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     A: Answering,
 {
-    let progress = &place.progress;
-    let service = service_fn(|request: Request<Incoming>| {
-        let http2 = request.version() >= Version::HTTP_2;
-        let guard = RequestGuard::begin(progress.clone(), place.table.clone(), port.activity.clone(), http2);
+    let (progress, limits, mut drain) = (&place.progress, place.table.limits(), port.drain);
+    let mut io = Observed::new(io, progress.clone());
+    let Some(http2) = detect_http2(&mut io, progress, &mut drain).await else { return };
+    let (table, activity) = (place.table.clone(), port.activity);
+    let connection = Arc::new(Connection { progress: progress.clone(), table, activity, http2 });
+    let draining = drain.clone();
+    let service = service_fn(move |request: Request<Incoming>| {
+        let guard = RequestGuard::begin(connection.clone());
         let unanswered = Unanswered(guard.clone());
-        let (answering, drain, progress) = (answering.clone(), port.drain.clone(), progress.clone());
-        async move {
-            let mut response = answer(&answering, request, on_tcp, &guard).await;
-            let closing = *drain.borrow() > Drain::Serving || progress.is_leaving();
-            if closing && !http2 {
+        // Before anything is spawned or boxed for it: whoever is refused costs next to nothing.
+        if !guard.reserve(head_bytes(&request)) {
+            return Either::Left(ready(Ok::<_, Infallible>(refuse(&answering, request.headers(), guard))));
+        }
+        let (answering, draining) = (answering.clone(), draining.clone());
+        // On the heap, and for no longer than it takes: else each stream would hold room for it until its answer is read.
+        Either::Right(Box::pin(async move {
+            let request = request.map(|incoming| RequestBody::new(incoming, &guard));
+            let mut response = answering.answering(request, on_tcp).await;
+            if !http2 && (*draining.borrow() > Drain::Serving || guard.is_leaving()) {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            let response = response.map(|body| AnswerBody::new(body, guard));
             drop(unanswered);
-            Ok::<_, Infallible>(response)
-        }
+            Ok(response.map(|body| AnswerBody::new(body, guard)))
+        }))
     });
-    let io = TokioIo::new(Observed::new(io, progress.clone()));
-    let builder = builder(place.table.limits());
-    let mut connection = pin!(builder.serve_connection(io, service));
-    let mut drain = port.drain.clone();
+    let io = TokioIo::new(io);
+    if http2 {
+        drive(http2_builder(limits).serve_connection(io, service), http2, progress, drain).await;
+    } else {
+        drive(http1_builder(limits).serve_connection(io, service), http2, progress, drain).await;
+    }
+}
+
+/// Waits until a connection has said whether it is HTTP/2. `None`: it has not, and is over.
+async fn detect_http2<IO: AsyncRead + Unpin>(
+    io: &mut Observed<IO>,
+    progress: &Progress,
+    drain: &mut watch::Receiver<Drain>,
+) -> Option<bool> {
     loop {
+        if *drain.borrow_and_update() == Drain::Closing {
+            return None;
+        }
         tokio::select! {
             biased;
-            order = progress.ordered() => {
-                if order == Order::End {
-                    return;
-                }
-                if !progress.is_http2() && timeout(LINGER, connection.as_mut()).await.is_ok() {
+            http2 = io.detect_http2() => return http2.ok(),
+            order = progress.wait_for_order() => {
+                let lingers = if order == Order::End { Duration::ZERO } else { LINGER };
+                return timeout(lingers, io.detect_http2()).await.ok()?.ok();
+            }
+            changed = drain.changed() => changed.ok()?,
+        }
+    }
+}
+
+/// Sees a connection through to its end.
+async fn drive<C>(connection: C, http2: bool, progress: &Progress, mut drain: watch::Receiver<Drain>)
+where
+    C: GracefulConnection<Error = hyper::Error>,
+{
+    let mut connection = pin!(connection);
+    loop {
+        let phase = *drain.borrow_and_update();
+        if phase == Drain::Closing && progress.has_endless() {
+            return;
+        }
+        if phase == Drain::Closing || (http2 && (phase == Drain::Draining || progress.is_leaving())) {
+            connection.as_mut().graceful_shutdown();
+        }
+        let mut turns = poll_fn(|cx| {
+            progress.begin_turn();
+            connection.as_mut().poll(cx)
+        });
+        tokio::select! {
+            biased;
+            order = progress.wait_for_order() => {
+                if order == Order::End || (!http2 && timeout(LINGER, turns).await.is_ok()) {
                     return;
                 }
                 connection.as_mut().graceful_shutdown();
             }
-            ended = connection.as_mut() => {
+            ended = &mut turns => {
                 if let Err(error) = ended {
                     tracing::debug!(%error, "a consumer's connection ended early");
                 }
                 return;
             }
             changed = drain.changed() => if changed.is_err() { return },
-            () = progress.http2_began() => {}
-        }
-        let phase = *drain.borrow_and_update();
-        if phase == Drain::Closing && progress.has_streams() {
-            return;
-        }
-        if phase == Drain::Closing || (phase == Drain::Draining && progress.is_http2()) {
-            connection.as_mut().graceful_shutdown();
         }
     }
 }
 
-/// Answers one request if there is memory for it.
-async fn answer<A: Answering>(
-    answering: &A,
-    request: Request<Incoming>,
-    on_tcp: bool,
-    guard: &Arc<RequestGuard>,
-) -> Response<A::Body> {
-    if !guard.reserve(head_bytes(&request)) {
-        let detail = "the requests under way hold too much; expected less at once".to_owned();
-        return answering.refuse(request.headers(), detail);
+/// Refuses a request for which there is no memory. Over HTTP/2 the answer has no content: the bytes of one would be held for
+/// as long as the peer does not let us send them, and it is one that asks for too much.
+fn refuse<A: Answering>(answering: &A, headers: &HeaderMap, guard: Arc<RequestGuard>) -> Response<AnswerBody<A::Body>> {
+    let detail = "the requests under way hold too much; expected less at once".to_owned();
+    let mut response = answering.refuse(headers, detail);
+    guard.release();
+    if !guard.is_http2() {
+        return response.map(|body| AnswerBody::new(body, guard));
     }
-    let mut request = request.map(|incoming| RequestBody::new(incoming, guard));
-    request.extensions_mut().insert(Waits(guard.clone()));
-    // On the heap, and for no longer than it takes: else each stream would hold room for it until its answer is read.
-    Box::pin(answering.answering(request, on_tcp)).await
+    response.headers_mut().remove(CONTENT_TYPE);
+    response.headers_mut().remove(CONTENT_LENGTH);
+    response.map(|_| AnswerBody::empty(guard))
 }
 
-fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+fn http1_builder(limits: &Limits) -> http1::Builder {
+    let mut builder = http1::Builder::new();
     builder
-        .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(None)
         .max_headers(limits.headers_max)
         .max_buf_size(limits.head_bytes_max);
     builder
-        .http2()
+}
+
+fn http2_builder(limits: &Limits) -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.streams_max)
         .max_header_list_size(u32::try_from(limits.head_bytes_max).unwrap_or(u32::MAX))

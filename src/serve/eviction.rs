@@ -8,7 +8,6 @@
 //! An idle connection is told to leave, not cut off, so that a request which is on its way to it is still answered.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,11 +18,14 @@ use super::metrics::PortMetrics;
 use super::port::Limits;
 use super::progress::{Candidate, Doing, Expired, Order, Progress};
 use super::report::millis;
+use super::request_bytes::RequestBytes;
 
 /// Of so many places one is kept for whoever asks last.
-const KEPT_ONE_IN: usize = 8;
+const RESERVED_FRACTION: usize = 8;
 /// How long a connection that was told to leave may take, where nothing is under way on it.
 const LEAVING_MAX: Duration = Duration::from_secs(1);
+/// How long it has at least, however many wait for a place: for what was on its way to it.
+const LEAVING_MIN: Duration = Duration::from_millis(10);
 /// How often to look again where every place has a request that is being answered.
 const LOOK: Duration = Duration::from_millis(20);
 /// How often to look for connections that have passed a bound in time.
@@ -31,9 +33,6 @@ pub(super) const SWEEP: Duration = Duration::from_secs(1);
 
 /// How many candidates one look at all connections finds.
 const CANDIDATES: usize = 32;
-
-/// HTTP/2 streams whose answer has begun and cannot be sent: with more on one connection its peer asks and does not read.
-const UNREAD_STREAMS_MAX: usize = 16;
 
 /// The connections of a port. Clones share them.
 #[derive(Debug, Clone)]
@@ -47,8 +46,8 @@ struct Inner {
     connections: Mutex<Connections>,
     /// Told when a connection has ended.
     ended: Notify,
-    /// Bytes of requests that are under way: heads, bodies, and what each costs beside.
-    request_bytes: AtomicUsize,
+    /// What requests hold.
+    request_bytes: Arc<RequestBytes>,
 }
 
 #[derive(Debug, Default)]
@@ -60,6 +59,8 @@ struct Connections {
     /// Those that end next, the first last. What a connection waits for only ever becomes younger, so as long as one of these
     /// is as it was, no other is before it.
     candidates: Vec<(u64, Candidate)>,
+    /// Until when it is not worth while to look again for one that holds too much.
+    relief_after: Option<Instant>,
 }
 
 impl Connections {
@@ -67,14 +68,14 @@ impl Connections {
     fn evict(&mut self, now: Instant) -> Option<Doing> {
         for looked in [false, true] {
             if looked {
-                self.look(now);
+                self.rank_candidates(now);
             }
             while let Some((number, before)) = self.candidates.pop() {
                 let Some(connection) = self.all.get(&number).filter(|connection| !connection.is_leaving()) else {
                     continue;
                 };
                 if connection.candidate(now).is_some_and(|candidate| candidate.is_still(before)) {
-                    connection.tell(if before.doing == Doing::Idle { Order::Leave } else { Order::End });
+                    connection.set_order(if before.doing == Doing::Idle { Order::Leave } else { Order::End });
                     self.leaving += 1;
                     return Some(before.doing);
                 }
@@ -84,7 +85,7 @@ impl Connections {
     }
 
     /// Looks at all connections for those that end next.
-    fn look(&mut self, now: Instant) {
+    fn rank_candidates(&mut self, now: Instant) {
         let staying = self.all.iter().filter(|(_, connection)| !connection.is_leaving());
         self.candidates = staying.filter_map(|(number, progress)| Some((*number, progress.candidate(now)?))).collect();
         let key = |(_, candidate): &(u64, Candidate)| (candidate.rank, candidate.since);
@@ -99,14 +100,42 @@ impl Connections {
     fn end(&mut self, number: u64) {
         if let Some(connection) = self.all.get(&number) {
             self.leaving += usize::from(!connection.is_leaving());
-            connection.tell(Order::End);
+            connection.set_order(Order::End);
         }
+    }
+
+    /// Ends as many of those that are overdue as hold `excess` bytes, who is so longest first.
+    fn end_overdue(&mut self, now: Instant, excess: usize) -> Vec<u64> {
+        let held = self.all.iter().filter(|(_, connection)| connection.held() > 0);
+        let overdue = held.filter_map(|(number, it)| Some((it.overdue_since(now)?, *number, it.held())));
+        let mut overdue: Vec<_> = overdue.collect();
+        overdue.sort_unstable();
+        let mut covered = 0;
+        let enough = |(_, _, held): &(Instant, u64, usize)| {
+            let goes_on = covered < excess;
+            covered += held;
+            goes_on
+        };
+        let ended: Vec<_> = overdue.into_iter().take_while(enough).map(|(_, number, _)| number).collect();
+        for number in &ended {
+            self.end(*number);
+        }
+        ended
+    }
+
+    /// Ends the one that holds most of those on which a request's body arrives, if that is more than `bytes`.
+    fn end_greatest(&mut self, bytes: usize) -> Option<u64> {
+        let arriving = self.all.iter().filter_map(|(number, it)| Some((it.held_by_arriving()?, *number)));
+        let (_, number) = arriving.max().filter(|(held, _)| *held > bytes)?;
+        self.end(number);
+        Some(number)
     }
 }
 
 impl ConnectionTable {
     pub(super) fn new(limits: Limits, metrics: PortMetrics) -> Self {
-        let (connections, ended, request_bytes) = (Mutex::default(), Notify::new(), AtomicUsize::new(0));
+        let request_bytes = Arc::new(RequestBytes::new(limits.request_bytes_max, limits.connections_max));
+        let (connections, ended) = (Mutex::default(), Notify::new());
         Self(Arc::new(Inner { limits, metrics, connections, ended, request_bytes }))
     }
 
@@ -126,8 +155,8 @@ impl ConnectionTable {
     /// are taken and each is answering a request, it waits.
     pub(super) async fn enter(&self, handshakes: bool) -> Place {
         let max = self.0.limits.connections_max;
-        let kept = (max / KEPT_ONE_IN).max(1);
-        if self.staying() + kept >= max {
+        let reserve = (max / RESERVED_FRACTION).max(1);
+        if self.staying() + reserve >= max {
             self.0.metrics.connections_full.inc();
             self.evict();
             // Whoever has just come gets its turn before the next one comes.
@@ -144,7 +173,7 @@ impl ConnectionTable {
             let _ = tokio::time::timeout(LOOK, ended).await;
             self.end_expired();
         }
-        let progress = Arc::new(Progress::new(handshakes));
+        let progress = Arc::new(Progress::new(handshakes, self.0.request_bytes.clone()));
         let mut connections = self.lock();
         let number = connections.next;
         connections.next += 1;
@@ -177,9 +206,12 @@ impl ConnectionTable {
         let now = Instant::now();
         let connections = self.lock();
         let leaving = connections.all.values().filter(|connection| connection.is_leaving());
-        let idle = leaving.filter(|connection| connection.candidate(now).is_some());
+        let told = |connection: &&Arc<Progress>| {
+            connection.leaving_since().is_some_and(|since| now.duration_since(since) >= LEAVING_MIN)
+        };
+        let idle = leaving.filter(told).filter(|connection| connection.candidate(now).is_some());
         let longest = idle.min_by_key(|connection| connection.leaving_since());
-        longest.map(|connection| connection.tell(Order::End)).is_some()
+        longest.map(|connection| connection.set_order(Order::End)).is_some()
     }
 
     /// Ends what has passed a bound in time.
@@ -201,7 +233,10 @@ impl ConnectionTable {
         for number in ending {
             connections.end(number);
         }
+        let excess = self.0.request_bytes.excess();
+        let relieved = if excess > 0 { connections.end_overdue(now, excess).len() } else { 0 };
         drop(connections);
+        self.0.metrics.requests_ended.inc_by(relieved as u64);
         self.0.metrics.handshakes_failed.inc_by(handshakes);
         self.0.metrics.slow_requests.inc_by(requests);
         self.0.metrics.slow_readers.inc_by(answers);
@@ -222,42 +257,32 @@ impl ConnectionTable {
     /// Reserves `bytes` for a request of this connection; `false`: it has to be refused.
     ///
     /// Its share of what the port may hold is each connection's own, whatever the others do. Beyond that, where all requests
-    /// together hold too much, this one ends if it asks and does not read; else one that has not read an answer or not sent the
-    /// rest of a request for too long; else one whose body arrives and that holds more than this one.
+    /// together hold too much, those end that have not read an answer or not sent the rest of a request for too long; else
+    /// one whose body arrives and that holds more than this one.
     pub(super) fn reserve(&self, own: &Progress, bytes: usize) -> bool {
-        let limits = &self.0.limits;
-        let own_bytes = own.hold(bytes);
-        let all_bytes = self.0.request_bytes.fetch_add(bytes, Ordering::SeqCst) + bytes;
-        if all_bytes <= limits.request_bytes_max || own_bytes <= limits.request_bytes_max / limits.connections_max {
+        own.hold(bytes);
+        let port = &self.0.request_bytes;
+        let excess = port.excess();
+        if excess == 0 || own.held() <= port.share {
             return true;
         }
         let now = Instant::now();
         let mut connections = self.lock();
-        let own_unread = own.unread_streams() > UNREAD_STREAMS_MAX;
-        let this =
-            || connections.all.iter().find(|(_, it)| std::ptr::eq(Arc::as_ptr(it), own)).map(|(number, _)| *number);
-        let overdue =
-            || connections.all.iter().filter_map(|(number, it)| Some((it.overdue_since(now)?, *number))).min();
-        let arriving = || connections.all.iter().filter_map(|(number, it)| Some((it.held_by_arriving()?, *number)));
-        let greatest = || arriving().max().filter(|(held, _)| *held > own_bytes);
-        let other = || overdue().map(|(_, number)| number).or_else(|| greatest().map(|(_, number)| number));
-        let ends = if own_unread { this() } else { other() };
-        match ends {
-            Some(number) => {
-                connections.end(number);
-                self.0.metrics.requests_ended.inc();
-            }
-            None => {
-                self.0.metrics.requests_refused.inc();
-            }
+        let looks = connections.relief_after.is_none_or(|after| now >= after);
+        let mut ended = if looks { connections.end_overdue(now, excess) } else { Vec::new() };
+        if looks && ended.is_empty() {
+            ended.extend(connections.end_greatest(own.held()));
         }
-        ends.is_some() && !own_unread
-    }
-
-    /// Gives back what was reserved.
-    pub(super) fn release(&self, own: &Progress, bytes: usize) {
-        own.release(bytes);
-        self.0.request_bytes.fetch_sub(bytes, Ordering::SeqCst);
+        if looks && ended.is_empty() {
+            // Each look is at all connections, and whoever is refused may ask again at once.
+            connections.relief_after = Some(now + LOOK);
+        }
+        let is_own = |number: &u64| connections.all.get(number).is_some_and(|it| std::ptr::eq(Arc::as_ptr(it), own));
+        let reserved = !ended.is_empty() && !ended.iter().any(is_own);
+        drop(connections);
+        self.0.metrics.requests_ended.inc_by(ended.len() as u64);
+        self.0.metrics.requests_refused.inc_by(u64::from(ended.is_empty()));
+        reserved
     }
 }
 
@@ -282,6 +307,8 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
+    use super::super::frames::FrameReader;
+    use super::super::request_bytes::{Pace, STREAM_BYTES};
     use super::*;
 
     fn table(connections_max: usize) -> ConnectionTable {
@@ -331,6 +358,52 @@ mod tests {
         assert!(waiter.await.is_ok());
     }
 
+    /// The heads of answers go out on so many streams, and no end of one.
+    fn answer_without_end(place: &Place, streams: std::ops::Range<u8>) {
+        let (mut received, mut sent) = (FrameReader::default(), FrameReader::default());
+        for stream in streams {
+            let headers = [0, 0, 0, 1, 4, 0, 0, 0, 2 * stream + 1];
+            received.read(&headers, |head| place.progress.receive_frame(head));
+            sent.read(&headers, |head| place.progress.send(head));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_who_read_no_answer_end_once_all_that_is_not_read_is_too_much() {
+        let limits = Limits { request_bytes_max: 32 * STREAM_BYTES, connections_max: 16, ..Limits::default() };
+        let table = ConnectionTable::new(limits, PortMetrics::default());
+        let places = [table.enter(false).await, table.enter(false).await, table.enter(false).await];
+        let leaving = || places.each_ref().map(|place| place.progress.is_leaving());
+        answer_without_end(&places[0], 0..16);
+        answer_without_end(&places[1], 0..12);
+        assert!(table.reserve(&places[0].progress, 1));
+        answer_without_end(&places[2], 0..18);
+        // They had no time to read; whoever is above its share is refused meanwhile, and costs nobody a connection.
+        assert!(!table.reserve(&places[2].progress, 1));
+        assert_eq!(leaving(), [false; 3]);
+        tokio::time::advance(super::super::progress::OVERDUE * 2).await;
+        assert!(table.reserve(&places[2].progress, 1));
+        assert_eq!(leaving(), [true, false, false], "as many as hold the excess");
+        for place in &places {
+            place.progress.close();
+        }
+        assert_eq!(table.0.request_bytes.excess(), 0, "what a connection did not read goes with it");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_open_streams_are_many_little_is_read_at_once() {
+        let limits = Limits { request_bytes_max: 32 * STREAM_BYTES, connections_max: 16, ..Limits::default() };
+        let table = ConnectionTable::new(limits, PortMetrics::default());
+        let (many, few) = (table.enter(false).await, table.enter(false).await);
+        answer_without_end(&many, 0..24);
+        answer_without_end(&few, 0..0);
+        assert_eq!((many.progress.pace(), few.progress.pace()), (Pace::Full, Pace::Full));
+        answer_without_end(&few, 0..1);
+        assert_eq!((many.progress.pace(), few.progress.pace()), (Pace::Slow, Pace::Small));
+        many.progress.close();
+        assert_eq!((many.progress.pace(), few.progress.pace()), (Pace::Full, Pace::Full));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn where_requests_hold_too_much_the_one_that_reads_nothing_ends_then_the_greater_and_else_the_new_is_refused()
     {
@@ -345,16 +418,19 @@ mod tests {
         assert_eq!(leaving(), (false, false));
         // Its body still arrives, and it is the greater.
         other.progress.begin_body();
+        assert!(!table.reserve(&own.progress, 0), "a look at all connections is not worth while so soon");
+        tokio::time::advance(LOOK).await;
         assert!(table.reserve(&own.progress, 20));
         assert_eq!(leaving(), (false, true));
         let third = table.enter(false).await;
+        third.progress.hold(1);
         third.progress.set_written(false);
         assert!(!table.reserve(&own.progress, 20), "it had no time to read yet");
         tokio::time::advance(super::super::progress::OVERDUE * 2).await;
         assert!(table.reserve(&own.progress, 20) && third.progress.is_leaving());
-        table.release(&own.progress, 90);
-        table.release(&other.progress, 90);
+        own.progress.release(90);
+        other.progress.release(90);
         assert!(table.reserve(&own.progress, 90));
-        assert_eq!((table.metrics().requests_refused.get(), table.metrics().requests_ended.get()), (2, 2));
+        assert_eq!((table.metrics().requests_refused.get(), table.metrics().requests_ended.get()), (3, 2));
     }
 }

@@ -127,10 +127,14 @@ impl Listener {
 /// second later; the system's own bound (`somaxconn`) is 4096 since Linux 5.4.
 const BACKLOG: u32 = 4096;
 
+/// Bytes of answers that the kernel holds for a connection whose peer does not read; left to itself it takes 4 MiB of each.
+const SEND_BUFFER_BYTES: u32 = 256 * 1024;
+
 fn listen_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     // What `TcpListener::bind` does too: connections of before that linger are not in the way.
     socket.set_reuseaddr(true)?;
+    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
@@ -221,7 +225,7 @@ async fn converse<A: Answering>(stream: Stream, tls: Option<TlsAcceptor>, answer
             let _ = tcp.set_nodelay(true);
             let shaken = tokio::select! {
                 shaken = tls.accept(tcp) => shaken,
-                _ = place.progress.ordered() => return,
+                _ = place.progress.wait_for_order() => return,
             };
             match shaken {
                 Ok(secured) => {

@@ -1,18 +1,30 @@
 //! A connection's stream, which tells its [`Progress`] what comes and what the peer takes.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep};
 
-use super::frames::{FrameReader, Inbound};
+use super::frames::{FrameReader, Inbound, PREFACE};
 use super::progress::Progress;
+use super::request_bytes::Pace;
 
-/// Bytes that a connection reads before others get their turn. HTTP/2 takes in all that has come before it hands on the first
-/// request of it: what a peer sends at once would be held decoded, head by head, before any of it can be weighed or refused.
+/// Bytes that a connection reads before others get their turn. HTTP/2 takes in all that has come before it hands on the
+/// first request of it: what a peer sends at once would be held decoded, head by head, before any of it can be weighed or
+/// refused.
 const TURN_BYTES_MAX: usize = 16 * 1024;
+
+/// Bytes that are read at once where the streams of a port take most of what its requests may hold: the shortest requests,
+/// of 12 bytes, open five streams with them.
+const SMALL_READ_BYTES: usize = 64;
+/// How long a connection whose streams take more than its share of that waits before it reads the next. It goes on reading,
+/// since the credit for what it is to be sent comes this way too.
+const SLOW_READ_PAUSE: Duration = Duration::from_millis(5);
 
 /// The stream of one connection, after the handshake.
 pub(super) struct Observed<IO> {
@@ -20,28 +32,42 @@ pub(super) struct Observed<IO> {
     progress: Arc<Progress>,
     inbound: Inbound,
     outbound: FrameReader,
+    /// What came first and was read to know the protocol; the protocol reads it again.
+    preface: Preface,
     /// The system did not take all of what was written last.
     writes_wait: bool,
     /// It has been said so.
     said_unwritten: bool,
-    /// Bytes that were read since the connection last gave others their turn.
-    turn_bytes: usize,
+    /// Until when a slow read waits.
+    pause: Option<Pin<Box<Sleep>>>,
+}
+
+/// The first bytes of a connection.
+#[derive(Debug, Default)]
+struct Preface {
+    bytes: [u8; PREFACE.len()],
+    came: usize,
+    handed_on: usize,
 }
 
 impl<IO> Observed<IO> {
     pub(super) fn new(io: IO, progress: Arc<Progress>) -> Self {
-        let (inbound, outbound) = (Inbound::Undecided(0), FrameReader::default());
-        Self { io, progress, inbound, outbound, writes_wait: false, said_unwritten: false, turn_bytes: 0 }
+        Self {
+            io,
+            progress,
+            inbound: Inbound::Undecided(0),
+            outbound: FrameReader::default(),
+            preface: Preface::default(),
+            writes_wait: false,
+            said_unwritten: false,
+            pause: None,
+        }
     }
 
-    fn came(&mut self, bytes: &[u8]) {
+    fn observe_read(&mut self, bytes: &[u8]) {
         let before = self.inbound.completed();
         let progress = &self.progress;
-        self.inbound.read(bytes, |head| {
-            if head.resets_stream() {
-                progress.receive_reset(head);
-            }
-        });
+        self.inbound.read(bytes, |head| progress.receive_frame(head));
         if self.inbound.is_http2() {
             progress.receive_http2(self.inbound.is_within(), self.inbound.completed() > before);
         } else {
@@ -50,7 +76,7 @@ impl<IO> Observed<IO> {
     }
 
     /// The system took the first `taken` bytes of `offered`.
-    fn went<'a>(&mut self, taken: usize, offered: impl Iterator<Item = &'a [u8]>) {
+    fn observe_write<'a>(&mut self, taken: usize, offered: impl Iterator<Item = &'a [u8]>) {
         let (mut offered_bytes, mut left) = (0, taken);
         for bytes in offered {
             offered_bytes += bytes.len();
@@ -73,25 +99,76 @@ impl<IO> Observed<IO> {
     }
 }
 
+impl<IO: AsyncRead + Unpin> Observed<IO> {
+    /// Waits for the first bytes, until they tell whether this is HTTP/2. May be dropped and called again.
+    pub(super) async fn detect_http2(&mut self) -> io::Result<bool> {
+        poll_fn(|cx| {
+            while matches!(self.inbound, Inbound::Undecided(_)) {
+                let Preface { bytes, came, .. } = &mut self.preface;
+                let mut buf = ReadBuf::new(&mut bytes[*came..]);
+                ready!(Pin::new(&mut self.io).poll_read(cx, &mut buf))?;
+                let length = buf.filled().len();
+                if length == 0 {
+                    // Whoever parses it says what is missing.
+                    return Poll::Ready(Ok(false));
+                }
+                let (bytes, before) = (*bytes, *came);
+                *came += length;
+                self.observe_read(&bytes[before..before + length]);
+            }
+            Poll::Ready(Ok(self.inbound.is_http2()))
+        })
+        .await
+    }
+
+    /// Reads a few bytes, after a pause if `pauses`.
+    fn poll_read_small(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>, pauses: bool) -> Poll<io::Result<()>> {
+        if pauses {
+            let pause = self.pause.get_or_insert_with(|| Box::pin(sleep(SLOW_READ_PAUSE)));
+            ready!(pause.as_mut().poll(cx));
+            self.pause = None;
+        }
+        let length = buf.remaining().min(SMALL_READ_BYTES);
+        let mut small = ReadBuf::new(buf.initialize_unfilled_to(length));
+        ready!(Pin::new(&mut self.io).poll_read(cx, &mut small))?;
+        let read = small.filled().len();
+        buf.advance(read);
+        Poll::Ready(Ok(()))
+    }
+}
+
 impl<IO: AsyncRead + Unpin> AsyncRead for Observed<IO> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.turn_bytes >= TURN_BYTES_MAX {
-            self.turn_bytes = 0;
+        let Preface { bytes, came, handed_on } = &mut self.preface;
+        if handed_on < came {
+            let length = buf.remaining().min(*came - *handed_on);
+            buf.put_slice(&bytes[*handed_on..*handed_on + length]);
+            *handed_on += length;
+            return Poll::Ready(Ok(()));
+        }
+        if self.progress.turn_bytes() >= TURN_BYTES_MAX {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
         let before = buf.filled().len();
-        let Poll::Ready(read) = Pin::new(&mut self.io).poll_read(cx, buf) else {
-            self.turn_bytes = 0;
-            return Poll::Pending;
-        };
-        read?;
+        let pace = if self.inbound.is_http2() { self.progress.pace() } else { Pace::Full };
+        ready!(match pace {
+            Pace::Full => Pin::new(&mut self.io).poll_read(cx, buf),
+            Pace::Small => self.poll_read_small(cx, buf, false),
+            Pace::Slow => self.poll_read_small(cx, buf, true),
+        })?;
         let bytes = &buf.filled()[before..];
         if !bytes.is_empty() {
-            self.turn_bytes += bytes.len();
-            self.came(bytes);
+            self.progress.count_turn(bytes.len());
+            self.observe_read(bytes);
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+impl<IO> Drop for Observed<IO> {
+    fn drop(&mut self) {
+        self.progress.close();
     }
 }
 
@@ -100,7 +177,7 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Observed<IO> {
         let written = Pin::new(&mut self.io).poll_write(cx, buf);
         if !matches!(written, Poll::Ready(Err(_))) {
             let taken = if let Poll::Ready(Ok(taken)) = written { taken } else { 0 };
-            self.went(taken, std::iter::once(buf));
+            self.observe_write(taken, std::iter::once(buf));
         }
         written
     }
@@ -113,7 +190,7 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Observed<IO> {
         let written = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
         if !matches!(written, Poll::Ready(Err(_))) {
             let taken = if let Poll::Ready(Ok(taken)) = written { taken } else { 0 };
-            self.went(taken, bufs.iter().map(|slice| &**slice));
+            self.observe_write(taken, bufs.iter().map(|slice| &**slice));
         }
         written
     }

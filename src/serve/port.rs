@@ -17,7 +17,7 @@ pub struct Limits {
     pub connections_max: usize,
     /// How long a request's head may take to arrive, from its first byte on; also a TLS handshake, and an HTTP/2 frame.
     pub head: Duration,
-    /// How long a request's body may take to arrive, from its head on.
+    /// How long a request's body may take to arrive, from when whoever answers wants it.
     pub body: Duration,
     /// How long an answer may take to be read, from when its reader first lags.
     pub answer: Duration,
@@ -57,8 +57,8 @@ impl Default for Limits {
             headers_max: 100,
             // RFC 9113 section 6.5.2 recommends at least 100.
             streams_max: 128,
-            // The 4096 requests of consumers that may be under way, with usual heads.
-            request_bytes_max: 16 * 1024 * 1024,
+            // The 4096 requests of consumers that may be under way, with usual heads, and some that are refused.
+            request_bytes_max: 24 * 1024 * 1024,
         }
     }
 }

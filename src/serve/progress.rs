@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::frames::FrameHead;
 use super::port::Limits;
+use super::request_bytes::{Pace, RequestBytes, STREAM_BYTES};
 
 /// Who takes longer than this, for what an honest peer on the same machine sends or reads in a millisecond, is the first to
 /// end where places are wanted. Before that, an answer that is not read yet ends for nobody.
@@ -92,10 +93,14 @@ pub(super) struct Progress {
     state: Mutex<State>,
     /// Told of an order.
     ordered: Notify,
-    /// Told when the connection turns out to be HTTP/2.
-    http2_began: Notify,
-    /// Bytes that its requests hold.
+    /// Bytes that its requests hold, its open HTTP/2 streams among them.
     held: AtomicUsize,
+    /// How many HTTP/2 streams are open.
+    open_streams: AtomicUsize,
+    /// What the requests of its port hold, those of this connection among them.
+    port: Arc<RequestBytes>,
+    /// Bytes that were read since the connection's task last gave others their turn.
+    turn_bytes: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -111,14 +116,15 @@ struct State {
     /// Those of them that asked to be kept waiting.
     waits: usize,
     /// Answers without an end.
-    streams: usize,
+    endless: usize,
     /// Since when the peer has not taken all that we wrote.
     unwritten_since: Option<Instant>,
-    /// HTTP/2 streams on which an answer has begun and not ended, and since when.
-    unread: BTreeMap<u32, Instant>,
+    /// HTTP/2 streams that are open, and since when an answer on each has begun and not ended.
+    open: BTreeMap<u32, Option<Instant>>,
+    /// The last stream that the peer has opened. Each has a greater number than the one before (RFC 9113 section 5.1.1).
+    last_opened: u32,
     /// When something last ended.
     quiet_since: Instant,
-    http2: bool,
     order: Order,
     /// When it was told to leave.
     leaving_since: Option<Instant>,
@@ -126,7 +132,7 @@ struct State {
 
 impl Progress {
     /// A connection that was just taken.
-    pub(super) fn new(handshakes: bool) -> Self {
+    pub(super) fn new(handshakes: bool, port: Arc<RequestBytes>) -> Self {
         let now = Instant::now();
         let state = State {
             handshake_since: handshakes.then_some(now),
@@ -135,15 +141,22 @@ impl Progress {
             bodies_since: now,
             unanswered: 0,
             waits: 0,
-            streams: 0,
+            endless: 0,
             unwritten_since: None,
-            unread: BTreeMap::new(),
+            open: BTreeMap::new(),
+            last_opened: 0,
             quiet_since: now,
-            http2: false,
             order: Order::Stay,
             leaving_since: None,
         };
-        Self { state: Mutex::new(state), ordered: Notify::new(), http2_began: Notify::new(), held: AtomicUsize::new(0) }
+        Self {
+            state: Mutex::new(state),
+            ordered: Notify::new(),
+            held: AtomicUsize::new(0),
+            open_streams: AtomicUsize::new(0),
+            port,
+            turn_bytes: AtomicUsize::new(0),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -176,19 +189,48 @@ impl Progress {
         }
     }
 
-    /// The peer gave a stream up.
-    pub(super) fn receive_reset(&self, head: FrameHead) {
-        self.lock().unread.remove(&head.stream);
+    /// The peer began a frame: one that opens a stream, perhaps, or gives one up.
+    pub(super) fn receive_frame(&self, head: FrameHead) {
+        let mut state = self.lock();
+        if head.resets_stream() {
+            self.close_stream(&mut state, head.stream);
+        } else if head.is_headers() && head.stream > state.last_opened {
+            state.last_opened = head.stream;
+            state.open.insert(head.stream, None);
+            self.open_streams.fetch_add(1, Ordering::SeqCst);
+            self.port.in_streams.fetch_add(STREAM_BYTES, Ordering::SeqCst);
+            self.hold(STREAM_BYTES);
+        }
+    }
+
+    fn close_stream(&self, state: &mut State, stream: u32) {
+        if state.open.remove(&stream).is_some() {
+            self.count_closed(1);
+        }
+    }
+
+    fn count_closed(&self, streams: usize) {
+        self.open_streams.fetch_sub(streams, Ordering::SeqCst);
+        self.port.in_streams.fetch_sub(streams * STREAM_BYTES, Ordering::SeqCst);
+        self.release(streams * STREAM_BYTES);
     }
 
     /// A frame of ours goes out.
     pub(super) fn send(&self, head: FrameHead) {
         let mut state = self.lock();
         if head.ends_stream() {
-            state.unread.remove(&head.stream);
-        } else if head.is_headers() {
-            state.unread.entry(head.stream).or_insert_with(Instant::now);
+            self.close_stream(&mut state, head.stream);
+        } else if head.is_headers()
+            && let Some(since) = state.open.get_mut(&head.stream)
+        {
+            since.get_or_insert_with(Instant::now);
         }
+    }
+
+    /// The connection is gone, and its streams with it.
+    pub(super) fn close(&self) {
+        let closed = std::mem::take(&mut self.lock().open).len();
+        self.count_closed(closed);
     }
 
     /// Whether the system took all that we had to write.
@@ -207,9 +249,6 @@ impl Progress {
         state.unanswered += 1;
         if !http2 {
             state.head_since = None;
-        } else if !state.http2 {
-            state.http2 = true;
-            self.http2_began.notify_one();
         }
     }
 
@@ -241,30 +280,20 @@ impl Progress {
     }
 
     /// An answer without an end begins.
-    pub(super) fn begin_stream(&self) {
-        self.lock().streams += 1;
+    pub(super) fn begin_endless(&self) {
+        self.lock().endless += 1;
     }
 
     /// It is over.
-    pub(super) fn end_stream(&self) {
+    pub(super) fn end_endless(&self) {
         let mut state = self.lock();
-        state.streams -= 1;
+        state.endless -= 1;
         state.quiet_since = Instant::now();
     }
 
     /// Whether an answer without an end is under way.
-    pub(super) fn has_streams(&self) -> bool {
-        self.lock().streams > 0
-    }
-
-    /// Whether a request came over HTTP/2.
-    pub(super) fn is_http2(&self) -> bool {
-        self.lock().http2
-    }
-
-    /// Waits until a first request came over HTTP/2.
-    pub(super) async fn http2_began(&self) {
-        self.http2_began.notified().await;
+    pub(super) fn has_endless(&self) -> bool {
+        self.lock().endless > 0
     }
 
     /// Whether the table wants this connection to end.
@@ -283,7 +312,7 @@ impl Progress {
     }
 
     /// Tells the connection what to do. An order is not taken back.
-    pub(super) fn tell(&self, order: Order) {
+    pub(super) fn set_order(&self, order: Order) {
         let mut state = self.lock();
         if state.order != Order::End {
             state.order = order;
@@ -293,7 +322,7 @@ impl Progress {
     }
 
     /// Waits for an order.
-    pub(super) async fn ordered(&self) -> Order {
+    pub(super) async fn wait_for_order(&self) -> Order {
         self.ordered.notified().await;
         self.lock().order
     }
@@ -315,7 +344,7 @@ impl Progress {
             // It has hardly had the time to read.
             Some((Doing::Answer, _)) => None,
             Some((doing, since)) => waiting(doing, since),
-            None if state.streams + state.waits > 0 => {
+            None if state.endless + state.waits > 0 => {
                 Some(Candidate { rank: Rank::Stream, since: state.quiet_since, doing: Doing::Stream })
             }
             None => waiting(Doing::Idle, state.quiet_since),
@@ -329,25 +358,53 @@ impl Progress {
         (now.duration_since(since) >= OVERDUE).then_some(since)
     }
 
-    /// Its requests hold so much more; how much they hold now.
-    pub(super) fn hold(&self, bytes: usize) -> usize {
-        self.held.fetch_add(bytes, Ordering::SeqCst) + bytes
+    /// Its requests hold so much more.
+    pub(super) fn hold(&self, bytes: usize) {
+        self.held.fetch_add(bytes, Ordering::SeqCst);
+        self.port.held.fetch_add(bytes, Ordering::SeqCst);
     }
 
     /// They hold so much less.
     pub(super) fn release(&self, bytes: usize) {
         self.held.fetch_sub(bytes, Ordering::SeqCst);
+        self.port.held.fetch_sub(bytes, Ordering::SeqCst);
     }
 
-    /// HTTP/2 streams on which an answer has begun and is not sent, because the peer does not let us.
-    pub(super) fn unread_streams(&self) -> usize {
-        self.lock().unread.len()
+    /// What its requests hold.
+    pub(super) fn held(&self) -> usize {
+        self.held.load(Ordering::SeqCst)
+    }
+
+    /// The connection's task begins a turn.
+    pub(super) fn begin_turn(&self) {
+        self.turn_bytes.store(0, Ordering::Relaxed);
+    }
+
+    /// So many bytes were read in this turn.
+    pub(super) fn count_turn(&self, bytes: usize) {
+        self.turn_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes that were read in this turn.
+    pub(super) fn turn_bytes(&self) -> usize {
+        self.turn_bytes.load(Ordering::Relaxed)
+    }
+
+    /// How the next bytes of HTTP/2 are to be read, so that the streams which they open fit.
+    pub(super) fn pace(&self) -> Pace {
+        if !self.port.streams_are_many() {
+            Pace::Full
+        } else if self.open_streams.load(Ordering::SeqCst) * STREAM_BYTES > self.port.share {
+            Pace::Slow
+        } else {
+            Pace::Small
+        }
     }
 
     /// What its requests hold, where the body of one of them arrives.
     pub(super) fn held_by_arriving(&self) -> Option<usize> {
         let state = self.lock();
-        (state.bodies > 0 && state.order != Order::End).then(|| self.held.load(Ordering::SeqCst))
+        (state.bodies > 0 && state.order != Order::End).then(|| self.held())
     }
 
     /// The bound in time that has passed.
@@ -384,7 +441,7 @@ impl State {
 
     /// Since when an answer is not read. One without an end is read as long as the system takes it.
     fn unread_since(&self) -> Option<Instant> {
-        let unread = self.unread.values().min().filter(|_| self.streams == 0).copied();
+        let unread = self.open.values().flatten().min().filter(|_| self.endless == 0).copied();
         [self.unwritten_since, unread].into_iter().flatten().min()
     }
 }
@@ -392,9 +449,14 @@ impl State {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test that cannot set itself up should stop there")]
 mod tests {
+    use super::super::frames::FrameReader;
     use super::*;
 
     const A_WHILE: Duration = Duration::from_millis(10);
+
+    fn a_connection(handshakes: bool) -> Progress {
+        Progress::new(handshakes, Arc::new(RequestBytes::new(1024, 1)))
+    }
 
     fn rank(progress: &Progress, after: Duration) -> Option<(Rank, Doing)> {
         progress.candidate(Instant::now() + after).map(|candidate| (candidate.rank, candidate.doing))
@@ -402,7 +464,7 @@ mod tests {
 
     #[test]
     fn a_request_that_arrived_whole_ends_for_nobody() {
-        let progress = Progress::new(false);
+        let progress = a_connection(false);
         assert_eq!(rank(&progress, A_WHILE), Some((Rank::Waiting, Doing::Idle)));
         progress.receive_http1();
         assert_eq!(rank(&progress, A_WHILE), Some((Rank::Waiting, Doing::Request)));
@@ -415,7 +477,7 @@ mod tests {
 
     #[test]
     fn a_body_that_arrives_is_an_unfinished_request_until_it_has_arrived() {
-        let progress = Progress::new(false);
+        let progress = a_connection(false);
         progress.begin_request(false);
         progress.begin_body();
         assert_eq!(rank(&progress, OVERDUE * 2), Some((Rank::Overdue, Doing::Request)));
@@ -425,7 +487,7 @@ mod tests {
 
     #[test]
     fn beside_another_request_an_unfinished_one_ends_for_nobody_but_in_time() {
-        let progress = Progress::new(false);
+        let progress = a_connection(false);
         progress.begin_request(true);
         progress.receive_http2(true, true);
         assert_eq!(rank(&progress, OVERDUE * 2), None);
@@ -443,12 +505,12 @@ mod tests {
         for unread in [
             |progress: &Progress| progress.set_written(false),
             |progress: &Progress| {
-                let headers = |head| progress.send(head);
-                let mut frames = super::super::frames::FrameReader::default();
-                frames.read(&[0, 0, 0, 1, 4, 0, 0, 0, 1], headers);
+                let headers = [0, 0, 0, 1, 4, 0, 0, 0, 1];
+                FrameReader::default().read(&headers, |head| progress.receive_frame(head));
+                FrameReader::default().read(&headers, |head| progress.send(head));
             },
         ] {
-            let progress = Progress::new(false);
+            let progress = a_connection(false);
             unread(&progress);
             assert_eq!(rank(&progress, A_WHILE), None);
             assert_eq!(rank(&progress, OVERDUE * 2), Some((Rank::Overdue, Doing::Answer)));
@@ -459,15 +521,15 @@ mod tests {
 
     #[test]
     fn who_asked_to_be_kept_waiting_ends_last() {
-        let (stream, wait) = (Progress::new(false), Progress::new(false));
-        stream.begin_stream();
+        let (stream, wait) = (a_connection(false), a_connection(false));
+        stream.begin_endless();
         wait.begin_request(false);
         wait.begin_wait();
         for progress in [&stream, &wait] {
             assert_eq!(rank(progress, OVERDUE * 2), Some((Rank::Stream, Doing::Stream)));
         }
         wait.end_request(true);
-        stream.end_stream();
+        stream.end_endless();
         for progress in [&stream, &wait] {
             assert_eq!(rank(progress, OVERDUE * 2), Some((Rank::Waiting, Doing::Idle)));
         }
@@ -475,9 +537,9 @@ mod tests {
 
     #[test]
     fn an_order_to_end_is_not_taken_back() {
-        let progress = Progress::new(true);
-        progress.tell(Order::End);
-        progress.tell(Order::Leave);
+        let progress = a_connection(true);
+        progress.set_order(Order::End);
+        progress.set_order(Order::Leave);
         assert_eq!((rank(&progress, OVERDUE), progress.is_leaving()), (None, true));
         assert_eq!(progress.lock().order, Order::End);
     }

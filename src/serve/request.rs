@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Request;
+use http::{Request, Version};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Sleep, sleep};
 
@@ -16,19 +16,25 @@ use super::eviction::ConnectionTable;
 use super::port::Activity;
 use super::progress::Progress;
 
-/// What a request holds beside the bytes of its head: buffers and HTTP/2's stream, as measured of answered streams that are not
-/// read.
+/// What a request of HTTP/1.1 holds beside the bytes of its head; over HTTP/2 its stream counts as it opens.
 const REQUEST_BYTES: usize = 2 * 1024;
 /// What a header field holds beside its bytes, and how often its bytes are there: in the buffer that it came in, too.
 const FIELD_BYTES: usize = 128;
 const HEAD_COPIES: usize = 2;
 
+/// What the requests of one connection share.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) progress: Arc<Progress>,
+    pub(super) table: ConnectionTable,
+    pub(super) activity: Activity,
+    pub(super) http2: bool,
+}
+
 /// A request under way, until its answer is written or given up.
 #[derive(Debug)]
 pub(super) struct RequestGuard {
-    progress: Arc<Progress>,
-    table: ConnectionTable,
-    activity: Activity,
+    connection: Arc<Connection>,
     /// What is reserved for it.
     bytes: AtomicUsize,
     is_waiting: AtomicBool,
@@ -36,24 +42,38 @@ pub(super) struct RequestGuard {
 
 impl RequestGuard {
     /// Takes a request. Whether it fits is for [`RequestGuard::reserve`] to say.
-    pub(super) fn begin(progress: Arc<Progress>, table: ConnectionTable, activity: Activity, http2: bool) -> Arc<Self> {
-        progress.begin_request(http2);
-        activity.begin();
-        let (bytes, is_waiting) = (AtomicUsize::new(0), AtomicBool::new(false));
-        Arc::new(Self { progress, table, activity, bytes, is_waiting })
+    pub(super) fn begin(connection: Arc<Connection>) -> Arc<Self> {
+        connection.progress.begin_request(connection.http2);
+        connection.activity.begin();
+        Arc::new(Self { connection, bytes: AtomicUsize::new(0), is_waiting: AtomicBool::new(false) })
     }
 
     /// Reserves what these bytes of the request take.
     pub(super) fn reserve(&self, bytes: usize) -> bool {
         self.bytes.fetch_add(bytes, Ordering::SeqCst);
-        self.table.reserve(&self.progress, bytes)
+        self.connection.table.reserve(&self.connection.progress, bytes)
+    }
+
+    /// Gives back what is reserved: the request is refused.
+    pub(super) fn release(&self) {
+        self.connection.progress.release(self.bytes.swap(0, Ordering::SeqCst));
+    }
+
+    /// Whether the connection is to end.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.connection.progress.is_leaving()
+    }
+
+    /// Whether the request came over HTTP/2.
+    pub(super) fn is_http2(&self) -> bool {
+        self.connection.http2
     }
 }
 
 impl Drop for RequestGuard {
     fn drop(&mut self) {
-        self.table.release(&self.progress, *self.bytes.get_mut());
-        self.activity.end();
+        self.release();
+        self.connection.activity.end();
     }
 }
 
@@ -61,7 +81,8 @@ impl Drop for RequestGuard {
 pub(super) fn head_bytes<B>(request: &Request<B>) -> usize {
     let fields =
         request.headers().iter().map(|(name, value)| HEAD_COPIES * (name.as_str().len() + value.len()) + FIELD_BYTES);
-    REQUEST_BYTES + request.uri().path().len() + fields.sum::<usize>()
+    let own = if request.version() >= Version::HTTP_2 { 0 } else { REQUEST_BYTES };
+    own + request.uri().path().len() + fields.sum::<usize>()
 }
 
 /// A request that is not answered yet. When this is dropped it is, or was given up.
@@ -69,19 +90,19 @@ pub(super) struct Unanswered(pub(super) Arc<RequestGuard>);
 
 impl Drop for Unanswered {
     fn drop(&mut self) {
-        self.0.progress.end_request(self.0.is_waiting.load(Ordering::SeqCst));
+        self.0.connection.progress.end_request(self.0.is_waiting.load(Ordering::SeqCst));
     }
 }
 
-/// Among a request's extensions: how whoever answers it says that the caller asked to be kept waiting.
+/// How whoever answers a request says that its caller asked to be kept waiting.
 #[derive(Debug, Clone)]
-pub(crate) struct Waits(pub(super) Arc<RequestGuard>);
+pub(crate) struct WaitNotice(Arc<RequestGuard>);
 
-impl Waits {
+impl WaitNotice {
     /// The caller is kept waiting from now on, as it asked to; its connection may end where others need its place.
     pub(crate) fn begin(&self) {
         if !self.0.is_waiting.swap(true, Ordering::SeqCst) {
-            self.0.progress.begin_wait();
+            self.0.connection.progress.begin_wait();
         }
     }
 }
@@ -104,6 +125,7 @@ pub enum BodyError {
 #[derive(Debug)]
 pub struct RequestBody {
     incoming: Incoming,
+    guard: Arc<RequestGuard>,
     arriving: Option<Arriving>,
 }
 
@@ -118,18 +140,23 @@ struct Arriving {
 
 impl Drop for Arriving {
     fn drop(&mut self) {
-        self.guard.progress.end_body();
+        self.guard.connection.progress.end_body();
     }
 }
 
 impl RequestBody {
     pub(super) fn new(incoming: Incoming, guard: &Arc<RequestGuard>) -> Self {
         let arriving = (!incoming.is_end_stream()).then(|| {
-            guard.progress.begin_body();
-            let limit = guard.table.limits().body;
+            guard.connection.progress.begin_body();
+            let limit = guard.connection.table.limits().body;
             Arriving { guard: guard.clone(), limit, late: None }
         });
-        Self { incoming, arriving }
+        Self { incoming, guard: guard.clone(), arriving }
+    }
+
+    /// Says that the caller asked to be kept waiting.
+    pub(crate) fn wait_notice(&self) -> WaitNotice {
+        WaitNotice(self.guard.clone())
     }
 }
 
@@ -138,11 +165,11 @@ impl Body for RequestBody {
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Self { incoming, arriving } = &mut *self;
+        let Self { incoming, arriving, .. } = &mut *self;
         let Some(body) = arriving else { return Poll::Ready(None) };
         let limit = body.limit;
         if body.late.get_or_insert_with(|| Box::pin(sleep(limit))).as_mut().poll(cx).is_ready() {
-            body.guard.table.metrics().slow_bodies.inc();
+            body.guard.connection.table.metrics().slow_bodies.inc();
             *arriving = None;
             return Poll::Ready(Some(Err(BodyError::Late(limit))));
         }
@@ -172,7 +199,8 @@ impl Body for RequestBody {
 
 /// An answer's body, which keeps its request under way until hyper has taken it all.
 pub(super) struct AnswerBody<B> {
-    body: B,
+    /// `None`: there is none.
+    body: Option<B>,
     guard: Arc<RequestGuard>,
     endless: bool,
 }
@@ -181,16 +209,20 @@ impl<B: Body> AnswerBody<B> {
     pub(super) fn new(body: B, guard: Arc<RequestGuard>) -> Self {
         let endless = body.size_hint().exact().is_none();
         if endless {
-            guard.progress.begin_stream();
+            guard.connection.progress.begin_endless();
         }
-        Self { body, guard, endless }
+        Self { body: Some(body), guard, endless }
+    }
+
+    pub(super) fn empty(guard: Arc<RequestGuard>) -> Self {
+        Self { body: None, guard, endless: false }
     }
 }
 
 impl<B> Drop for AnswerBody<B> {
     fn drop(&mut self) {
         if self.endless {
-            self.guard.progress.end_stream();
+            self.guard.connection.progress.end_endless();
         }
     }
 }
@@ -200,14 +232,14 @@ impl<B: Body<Data = Bytes, Error = Infallible> + Unpin> Body for AnswerBody<B> {
     type Error = Infallible;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        self.body.as_mut().map_or(Poll::Ready(None), |body| Pin::new(body).poll_frame(cx))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
     }
 }
