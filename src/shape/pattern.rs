@@ -43,8 +43,17 @@ const SHORT_STATE_BYTES: usize = 2_000_000;
 const LONG_STATE_BYTES: usize = 4 * SHORT_STATE_BYTES;
 /// What an automaton may remember that builds its states as it needs them.
 const MAX_AUTOMATON_BYTES: usize = 512 * 1024;
+/// What a class takes while a pattern is compiled, where it is the largest there is and without case.
+const CLASS_BYTES: usize = 64 * 1024;
+/// What a byte of a pattern takes while it is read: `()` becomes a node of a tree, and that one of another tree.
+const PARSED_BYTES: usize = 512;
 /// What a state of a compiled pattern takes at least.
 const STATE_BYTES: usize = 16;
+/// No pattern has more groups, the whole match among them: a search for groups keeps a place for both ends of each group in
+/// each state, and copies them from state to state.
+const MAX_GROUPS: usize = 32;
+/// So many ends of groups are copied in the time in which a state is looked at.
+const ENDS_A_STATE: usize = 16;
 
 /// The regular expressions of a run.
 #[derive(Default)]
@@ -58,6 +67,11 @@ struct CachedRegex {
     compiled: Option<Box<Compiled>>,
 }
 
+/// Why a pattern is not used.
+const INVALID: &str = "the regular expression is not valid, or too large";
+const TOO_MANY_GROUPS: &str = "the regular expression has more than 31 groups";
+const _: () = assert!(MAX_GROUPS == 32, "the message says so");
+
 struct Compiled {
     regex: Regex,
     cache: meta::Cache,
@@ -66,6 +80,8 @@ struct Compiled {
     syntax: syntax::Config,
     /// For what would take too long at its worst; built when it is needed.
     automaton: Option<Automaton>,
+    /// What the cache of `regex` took when it was last looked at.
+    cache_bytes: usize,
     held: Held,
 }
 
@@ -93,11 +109,17 @@ impl Compiled {
         let config = meta::Config::new()
             .nfa_size_limit(Some(MAX_REGEX_BYTES))
             .onepass_size_limit(Some(MAX_REGEX_BYTES))
+            // Its stack may take tens of megabytes, which nothing bounds and nobody counts.
+            .backtrack(false)
             .hybrid_cache_capacity(MAX_AUTOMATON_BYTES);
         let Ok(regex) = Regex::builder().configure(config).syntax(syntax).build(pattern) else { return Ok(None) };
+        if regex.captures_len() > MAX_GROUPS {
+            return fault(TOO_MANY_GROUPS);
+        }
         let cache = regex.create_cache();
         let states = regex.memory_usage() / STATE_BYTES;
-        let mut compiled = Self { regex, cache, states, syntax, automaton: None, held: Held::default() };
+        let held = Held::default();
+        let mut compiled = Self { regex, cache, states, syntax, automaton: None, cache_bytes: 0, held };
         compiled.weigh();
         Ok(Some(Box::new(compiled)))
     }
@@ -109,7 +131,21 @@ impl Compiled {
             // Both with what they were built from.
             dfas + 2 * MAX_REGEX_BYTES + automaton.cache.memory_usage()
         });
-        self.held.set(size_of::<Self>() + self.regex.memory_usage() + self.cache.memory_usage() + automaton);
+        self.cache_bytes = self.cache.memory_usage();
+        self.held.set(size_of::<Self>() + self.regex.memory_usage() + self.cache_bytes + automaton);
+    }
+
+    /// Asks for what a search may add to the cache: two automata, and for each state the ends of its groups, twice, with
+    /// what is still to be looked at.
+    fn make_room(&self, meter: &mut Meter<'_>) -> Flow {
+        let ends = self.regex.group_info().slot_len();
+        let most = 2 * MAX_AUTOMATON_BYTES + self.states.saturating_mul(2 * size_of::<usize>() * (ends + 4));
+        meter.room(most.saturating_sub(self.cache_bytes))
+    }
+
+    /// How many bytes it would take as long to look at without groups as so many with them.
+    fn with_groups(&self, bytes: usize) -> usize {
+        bytes.saturating_mul(1 + self.regex.group_info().slot_len() / ENDS_A_STATE)
     }
 
     /// How long a search through so many bytes may take; where that is too long, there is an automaton.
@@ -118,18 +154,24 @@ impl Compiled {
         if matches!(worst, Worst::Short) || self.automaton.is_some() {
             return Ok(worst);
         }
-        meter.spend(REGEX_STEPS + pattern.len() as u64 * 20)?;
-        meter.room(2 * (MAX_REGEX_BYTES + MAX_AUTOMATON_BYTES))?;
+        meter.spend(steps_to_compile(pattern))?;
+        meter.room(room_to_compile(pattern) + MAX_REGEX_BYTES + 2 * MAX_AUTOMATON_BYTES)?;
         let config = dfa::Config::new()
             .cache_capacity(MAX_AUTOMATON_BYTES)
             .skip_cache_capacity_check(true)
             .unicode_word_boundary(true)
             .minimum_cache_clear_count(Some(2));
         let nfa = thompson::Config::new().nfa_size_limit(Some(MAX_REGEX_BYTES));
-        let built = lazy::Regex::builder().syntax(self.syntax).thompson(nfa).dfa(config).build(pattern);
+        let groups = self.regex.captures_len() > 1;
+        let built = lazy::Regex::builder().syntax(self.syntax).thompson(nfa.clone()).dfa(config).build(pattern);
         let regex = built.map_err(|_| TOO_LONG)?;
-        // Each group adds two.
-        let states = regex.forward().get_nfa().states().len() + 2 * self.regex.captures_len();
+        let states = if groups {
+            // The automaton has none for groups, of which a repetition has as many as it repeats.
+            let nfa = thompson::Compiler::new().syntax(self.syntax).configure(nfa).build(pattern);
+            nfa.map_err(|_| TOO_LONG)?.states().len()
+        } else {
+            regex.forward().get_nfa().states().len()
+        };
         self.states = self.states.min(states);
         let cache = regex.create_cache();
         self.automaton = Some(Automaton { regex, cache });
@@ -145,10 +187,14 @@ impl Compiled {
                 let cache = automaton.cache.as_parts_mut().0;
                 automaton.regex.forward().try_search_fwd(cache, &input).map(|found| found.is_some())
             }
-            _ => Ok(self.regex.is_match_with(&mut self.cache, &input)),
+            _ => {
+                self.make_room(meter)?;
+                Ok(self.regex.is_match_with(&mut self.cache, &input))
+            }
         };
         let found = found.or_else(|error| {
             worst.may_go_on(&error)?;
+            self.make_room(meter)?;
             Ok(self.regex.is_match_with(&mut self.cache, &input))
         })?;
         self.weigh();
@@ -156,13 +202,14 @@ impl Compiled {
     }
 
     fn captures(&mut self, pattern: &str, input: &Input<'_>, found: &mut Captures, meter: &mut Meter<'_>) -> Flow {
-        let worst = self.worst(pattern, input.get_span().len(), meter)?;
+        let worst = self.worst(pattern, self.with_groups(input.get_span().len()), meter)?;
         let whole = match &mut self.automaton {
             Some(automaton) if !matches!(worst, Worst::Short) => {
                 Some(automaton.regex.try_search(&mut automaton.cache, input))
             }
             _ => None,
         };
+        self.make_room(meter)?;
         match whole {
             None => self.regex.search_captures_with(&mut self.cache, input, found),
             Some(Ok(None)) => found.clear(),
@@ -186,7 +233,7 @@ impl Compiled {
             }
             return Ok(());
         }
-        if matches!(Worst::of(self.states, whole.len()), Worst::TooLong) {
+        if matches!(Worst::of(self.states, self.with_groups(whole.len())), Worst::TooLong) {
             return Err(TOO_LONG);
         }
         let within = input.clone().span(whole.range()).anchored(Anchored::Yes);
@@ -346,7 +393,6 @@ impl Describe<'_> {
 
 /// The compiled pattern and its place among those of the run, from where it is taken while it is used.
 fn compiled(run: &mut Run<'_>, pattern: &Text, flags: &Text) -> Flow<(usize, Box<Compiled>)> {
-    const INVALID: &str = "the regular expression is not valid, or too large";
     if pattern.len() > MAX_PATTERN_BYTES || classes(pattern) > MAX_CLASSES {
         return fault(INVALID);
     }
@@ -359,8 +405,8 @@ fn compiled(run: &mut Run<'_>, pattern: &Text, flags: &Text) -> Flow<(usize, Box
         if run.regexes.0.len() >= MAX_REGEXES {
             return Err(Stop::Spent("uses more than 64 regular expressions"));
         }
-        run.meter.spend(REGEX_STEPS + pattern.len() as u64 * 20 + classes(pattern) as u64 * CLASS_STEPS)?;
-        run.meter.room(2 * MAX_REGEX_BYTES)?;
+        run.meter.spend(steps_to_compile(pattern))?;
+        run.meter.room(room_to_compile(pattern))?;
         let compiled = Compiled::of(pattern, flags)?;
         run.meter.room(0)?;
         run.regexes.0.push(CachedRegex { pattern: pattern.clone(), flags: flags.clone(), compiled });
@@ -370,6 +416,16 @@ fn compiled(run: &mut Run<'_>, pattern: &Text, flags: &Text) -> Flow<(usize, Box
         Some(compiled) => Ok((at, compiled)),
         None => fault(INVALID),
     }
+}
+
+/// What compiling a pattern costs.
+fn steps_to_compile(pattern: &str) -> u64 {
+    REGEX_STEPS + pattern.len() as u64 * 20 + classes(pattern) as u64 * CLASS_STEPS
+}
+
+/// What there is at most of a pattern while it is compiled.
+fn room_to_compile(pattern: &str) -> usize {
+    2 * MAX_REGEX_BYTES + pattern.len() * PARSED_BYTES + classes(pattern) * CLASS_BYTES
 }
 
 /// How many classes of characters a pattern may name, at most.

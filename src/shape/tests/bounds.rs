@@ -150,6 +150,36 @@ fn honest_searches_of_honest_texts_keep_working() {
 }
 
 #[test]
+fn a_search_holds_no_more_than_was_asked_for_it() {
+    let mut more = Vec::new();
+    for (text, pattern) in [
+        ("\"a\" * 600 + \"b\"", "\"()\" * 2040 + \"a*b\""),
+        ("\"a\" * 600 + \"b\"", "\"()\" * 1000 + \"(?:a?){1000}\""),
+        ("\"a\" * 600 + \"b\"", "\"()\" * 31 + \"(?:a?){500}b\""),
+        ("\"a\" * 1000", "\"(?:(){500}a)*\""),
+        ("\"a\" * 1000", "\"(?:(?:|x){300}a)*(b?)\""),
+        ("\"a\"", "\"a?\" * 2000"),
+        ("\"a\"", "\"(?:a|b)\" * 580"),
+        ("\"a\"", "\"[ab]?\" * 60 + \"(?i:ab)\" * 500"),
+        ("\"a\"", "\"\\\\w\\\\pL\" * 30"),
+        ("\"a\"", "\"(?i)\\\\pL\" * 60"),
+        ("\"a\"", "\"(?i)[\\\\W\\\\w]\" * 20"),
+        ("\"a\"", "\"(?i)\\\\P{Lu}\" * 60"),
+        ("\"a\"", "\"(?i)\\\\p{Cn}\" * 60"),
+        ("\"é\" * 1000", "\"\\\\b(\\\\w+)\\\\b\""),
+    ] {
+        for search in ["[match($re; \"g\").length] | length", "test($re; \"n\")", "test($re)"] {
+            let program = format!("({pattern}) as $re | {text} | {search}");
+            let (held, asked) = held_and_asked(&program, "null");
+            if held > asked {
+                more.push(format!("{program}: {held} bytes were held, {asked} asked for"));
+            }
+        }
+    }
+    assert!(more.is_empty(), "{}", more.join("\n"));
+}
+
+#[test]
 fn members_that_nest_in_their_own_keys_are_resolved_once() {
     let mut program = "1".to_owned();
     for _ in 0..60 {
