@@ -32,12 +32,18 @@ impl Buffer {
         Ok(())
     }
 
+    /// Appends bytes that are UTF-8.
+    #[inline]
+    fn extend(&mut self, meter: &mut Meter<'_>, bytes: &[u8]) -> Flow {
+        meter.touch(bytes.len())?;
+        self.reserve(meter, bytes.len())?;
+        self.text.extend_from_slice(bytes);
+        Ok(())
+    }
+
     #[inline]
     pub(super) fn push(&mut self, meter: &mut Meter<'_>, text: &str) -> Flow {
-        meter.touch(text.len())?;
-        self.reserve(meter, text.len())?;
-        self.text.extend_from_slice(text.as_bytes());
-        Ok(())
+        self.extend(meter, text.as_bytes())
     }
 
     /// Appends `text` between double quotes.
@@ -55,9 +61,7 @@ impl Buffer {
     pub(super) fn push_char(&mut self, meter: &mut Meter<'_>, c: char) -> Flow {
         // One by one costs a few times what copying does.
         meter.touch(8)?;
-        self.reserve(meter, c.len_utf8())?;
-        self.text.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
-        Ok(())
+        self.extend(meter, c.encode_utf8(&mut [0; 4]).as_bytes())
     }
 
     pub(super) fn push_int(&mut self, meter: &mut Meter<'_>, int: i64) -> Flow {
@@ -83,19 +87,12 @@ impl Buffer {
     #[inline]
     pub(super) fn push_ascii(&mut self, meter: &mut Meter<'_>, bytes: &[u8]) -> Flow {
         debug_assert!(bytes.is_ascii(), "text that is not UTF-8");
-        meter.touch(bytes.len())?;
-        self.reserve(meter, bytes.len())?;
-        self.text.extend_from_slice(bytes);
-        Ok(())
+        self.extend(meter, bytes)
     }
 
     #[inline]
     pub(super) fn push_byte(&mut self, meter: &mut Meter<'_>, byte: u8) -> Flow {
-        debug_assert!(byte.is_ascii(), "text that is not UTF-8");
-        meter.touch(1)?;
-        self.reserve(meter, 1)?;
-        self.text.push(byte);
-        Ok(())
+        self.push_ascii(meter, &[byte])
     }
 
     /// Appends `text`, with another text for each byte for which `other` has one; it has some for ASCII only.
@@ -130,10 +127,7 @@ impl Buffer {
 
     /// Appends what another one holds.
     pub(super) fn append(&mut self, meter: &mut Meter<'_>, other: &Self) -> Flow {
-        meter.touch(other.len())?;
-        self.reserve(meter, other.len())?;
-        self.text.extend_from_slice(&other.text);
-        Ok(())
+        self.extend(meter, &other.text)
     }
 
     pub(super) fn into_text(self, meter: &mut Meter<'_>) -> Flow<Text> {

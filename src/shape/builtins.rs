@@ -120,7 +120,7 @@ static BUILTINS: &[Builtin] = &[
     values("__base64", 0, |run, v, _| text::formatted(run, text::Format::Base64, v)),
     values("__base64d", 0, |run, v, _| text::formatted(run, text::Format::Base64d, v)),
     values("todateiso8601", 0, |run, v, _| text::to_date(run, number(v)?)),
-    values("fromdateiso8601", 0, |_, v, _| text::from_date(text::string(v)?)),
+    values("fromdateiso8601", 0, |run, v, _| text::from_date(run, v)),
     values("infinite", 0, |_, _, _| Ok(Val::float(f64::INFINITY))),
     values("nan", 0, |_, _, _| Ok(Val::float(f64::NAN))),
     values("isnan", 0, |_, v, _| number(v).map(|n| Val::Bool(n.f64().is_nan()))),

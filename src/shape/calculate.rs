@@ -7,7 +7,6 @@ use jaq_core::ops::Cmp;
 use super::buffer::Buffer;
 use super::eval::{Env, Item, Out, Run};
 use super::meter::{Flow, fault};
-use super::object::MEMBER_BYTES;
 use super::program::{Expr, Kind, Piece};
 use super::value::{Obj, Val};
 use super::{text, update};
@@ -102,13 +101,13 @@ impl<'p> Run<'p> {
 
     fn members(&mut self, rest: &'p [(Expr, Expr)], env: &Env<'p>, val: &Val, so_far: &Obj, out: Out<'_, 'p>) -> Flow {
         let [(key, value), rest @ ..] = rest else {
-            let obj = self.meter.admit(Val::Obj(so_far.clone().into()))?;
+            let obj = so_far.copied(&mut self.meter)?;
+            let obj = self.meter.admit(Val::Obj(obj.into()))?;
             return out(self, Item::of(obj));
         };
         self.each(key, env, Item::of(val.clone()), &mut |run, k| {
             run.each(value, env, Item::of(val.clone()), &mut |run, v| {
-                run.meter.alloc(so_far.len() * MEMBER_BYTES)?;
-                let mut obj = so_far.clone();
+                let mut obj = so_far.copied(&mut run.meter)?;
                 run.set_member(&mut obj, &k.val, v.val)?;
                 run.members(rest, env, val, &obj, out)
             })

@@ -101,10 +101,6 @@ impl<'p> Env<'p> {
         }
         at
     }
-
-    fn get(&self, n: usize) -> Option<&Bound<'p>> {
-        self.up(n).0.as_ref().map(|node| &node.0)
-    }
 }
 
 /// The resolver numbers bindings; a wrong number would be its bug.
@@ -299,20 +295,20 @@ impl<'p> Run<'p> {
                 let env = env.with(Bound::Label(label));
                 run.each(body, &env, item, out)
             }),
-            Kind::Break(n) => match env.get(*n) {
+            Kind::Break(n) => match self.binding(env, *n)? {
                 Some(Bound::Label(label)) => Err(Stop::Break(*label)),
                 _ => unbound(),
             },
             Kind::Reduce(fold) => self.reduce(fold, env, item, out),
             Kind::Foreach(fold, extract) => self.foreach(fold, extract.as_deref(), env, item, out),
-            Kind::Filter(n) => match env.get(*n) {
+            Kind::Filter(n) => match self.binding(env, *n)? {
                 Some(Bound::Filter(body, env)) => self.each(body, env, item, out),
                 _ => unbound(),
             },
             Kind::Call(def, hidden, args) => {
                 let def = &self.code.defs[*def];
-                self.meter.work(2 * *hidden as u64)?;
-                self.call(def, args, env, env.up(*hidden), item, out)
+                let frame = self.up(env, *hidden)?;
+                self.call(def, args, env, frame, item, out)
             }
             Kind::Builtin(builtin, args) => builtin.run(self, args, env, item, out),
             Kind::Path(of, parts) => {
@@ -337,10 +333,18 @@ impl<'p> Run<'p> {
         out(self, item)
     }
 
-    pub(super) fn variable(&mut self, env: &Env<'p>, n: usize) -> Flow<Val> {
-        // From binding to binding.
+    /// What lies `n` bindings up. The way from binding to binding is charged.
+    fn up<'e>(&mut self, env: &'e Env<'p>, n: usize) -> Flow<&'e Env<'p>> {
         self.meter.work(2 * n as u64)?;
-        match env.get(n) {
+        Ok(env.up(n))
+    }
+
+    fn binding<'e>(&mut self, env: &'e Env<'p>, n: usize) -> Flow<Option<&'e Bound<'p>>> {
+        Ok(self.up(env, n)?.0.as_ref().map(|node| &node.0))
+    }
+
+    pub(super) fn variable(&mut self, env: &Env<'p>, n: usize) -> Flow<Val> {
+        match self.binding(env, n)? {
             Some(Bound::Val(val)) => Ok(val.clone()),
             _ => unbound(),
         }

@@ -5,9 +5,11 @@ use std::rc::Rc;
 
 use super::buffer::Buffer;
 use super::eval::Run;
+use super::held::Held;
 use super::meter::{Flow, fault};
 use super::number::Num;
 use super::object::Member;
+use super::order::COMPARISON;
 use super::value::{Arr, SLOT_BYTES, Val};
 use super::{json, text, update};
 
@@ -103,6 +105,7 @@ pub(super) fn contains(run: &mut Run<'_>, val: &Val, part: &Val) -> Flow<bool> {
             for part in part.items() {
                 let mut found = false;
                 for val in val.items() {
+                    run.meter.work(COMPARISON)?;
                     if val.same_type(part) && contains(run, val, part)? {
                         found = true;
                         break;
@@ -220,8 +223,14 @@ pub(super) fn flatten(run: &mut Run<'_>, val: &Val, depth: &Val) -> Flow<Val> {
 }
 
 pub(super) fn transpose(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
-    let rows = array(val)?.iter().map(array).collect::<Flow<Vec<_>>>()?;
-    run.meter.alloc(rows.len() * 16)?;
+    let items = array(val)?;
+    let bytes = size_of_val(items) / SLOT_BYTES * size_of::<&[Val]>();
+    run.meter.alloc(bytes)?;
+    let _held = Held::of(bytes);
+    let mut rows = Vec::with_capacity(items.len());
+    for item in items {
+        rows.push(array(item)?);
+    }
     let width = rows.iter().map(|row| row.len()).max().unwrap_or(0);
     run.meter.room(rows.len().saturating_mul(width).saturating_mul(SLOT_BYTES))?;
     let mut columns = Arr::default();

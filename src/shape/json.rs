@@ -14,25 +14,36 @@ use super::value::{Arr, Obj, Text, Val};
 
 /// What reading a byte costs, in units of work.
 const READ: u64 = 4;
+/// What it costs more where there are escapes.
+const ESCAPED: u64 = 4;
 
 /// Reads one JSON text; `None` where it is not JSON or nested too deeply.
 pub(super) fn read(meter: &mut Meter<'_>, text: &[u8]) -> Flow<Option<Val>> {
     meter.touch(text.len())?;
     let Ok(text) = std::str::from_utf8(text) else { return Ok(None) };
-    let mut reader = Reader {
-        text,
-        at: 0,
-        charged: 0,
-        stopped: None,
-        meter,
-        items: Pile::default(),
-        members: Pile::default(),
-        keys: Vec::new(),
-    };
-    let val = reader.value(0);
-    reader.space();
-    let whole = reader.at == text.len();
-    reader.stopped.map_or_else(|| Ok(val.filter(|_| whole)), Err)
+    let mut reader =
+        Reader { text, at: 0, charged: 0, meter, items: Pile::default(), members: Pile::default(), keys: Vec::new() };
+    match reader.whole() {
+        Ok(val) => Ok(Some(val)),
+        Err(Unread::NotJson) => Ok(None),
+        Err(Unread::Stopped(stop)) => Err(stop),
+    }
+}
+
+/// Why a text gave no value.
+enum Unread {
+    /// It is not JSON, or nested too deeply.
+    NotJson,
+    /// The run ends.
+    Stopped(Stop),
+}
+
+type Read<T> = Result<T, Unread>;
+
+impl From<Stop> for Unread {
+    fn from(stop: Stop) -> Self {
+        Self::Stopped(stop)
+    }
 }
 
 /// The longest key that is looked for among those that came before.
@@ -45,8 +56,6 @@ struct Reader<'t, 'm, 'b> {
     at: usize,
     /// Up to where reading has been charged.
     charged: usize,
-    /// Why reading ended where it was not for the text.
-    stopped: Option<Stop>,
     meter: &'m mut Meter<'b>,
     items: Pile<Val>,
     members: Pile<Member>,
@@ -77,68 +86,75 @@ impl<'t> Reader<'t, '_, '_> {
         found
     }
 
-    fn word(&mut self, word: &str, val: Val) -> Option<Val> {
+    /// The next byte, which there must be.
+    #[inline]
+    fn next(&self) -> Read<u8> {
+        self.peek().ok_or(Unread::NotJson)
+    }
+
+    fn word(&mut self, word: &str, val: Val) -> Read<Val> {
         let found = self.text.as_bytes()[self.at..].starts_with(word.as_bytes());
         self.at += word.len();
-        found.then_some(val)
+        is_json(found)?;
+        Ok(val)
     }
 
-    /// Goes on, or remembers why not.
-    fn paid<T>(&mut self, flow: Flow<T>) -> Option<T> {
-        match flow {
-            Ok(paid) => Some(paid),
-            Err(stop) => {
-                self.stopped = Some(stop);
-                None
-            }
-        }
-    }
-
-    fn value(&mut self, depth: u32) -> Option<Val> {
-        let paid = self.meter.work(READ * (self.at - self.charged) as u64);
-        self.paid(paid)?;
+    /// Charges for what was read since the last time.
+    #[inline]
+    fn charge(&mut self) -> Flow {
+        self.meter.work(READ * (self.at - self.charged) as u64)?;
         self.charged = self.at;
+        Ok(())
+    }
+
+    /// The value that is all of the text.
+    fn whole(&mut self) -> Read<Val> {
+        let val = self.value(0)?;
         self.space();
-        match self.peek()? {
+        is_json(self.at == self.text.len())?;
+        self.charge()?;
+        Ok(val)
+    }
+
+    fn value(&mut self, depth: u32) -> Read<Val> {
+        self.charge()?;
+        self.space();
+        match self.next()? {
             b'n' => self.word("null", Val::Null),
             b't' => self.word("true", Val::Bool(true)),
             b'f' => self.word("false", Val::Bool(false)),
             b'"' => {
                 let text = self.string()?;
-                let text = Text::of(self.meter, &text);
-                self.paid(text).map(Val::Str)
+                Ok(Val::Str(Text::of(self.meter, &text)?))
             }
             b'[' if depth < MAX_DEPTH => self.array(depth + 1),
             b'{' if depth < MAX_DEPTH => self.object(depth + 1),
             b'-' | b'0'..=b'9' => {
                 let number = self.number()?;
-                let number = Num::metered(number, self.meter);
-                self.paid(number).map(Val::Num)
+                Ok(Val::Num(Num::metered(number, self.meter)?))
             }
-            _ => None,
+            _ => Err(Unread::NotJson),
         }
     }
 
-    fn array(&mut self, depth: u32) -> Option<Val> {
+    fn array(&mut self, depth: u32) -> Read<Val> {
         self.at += 1;
         let start = self.items.len();
         if !self.eat(b']') {
             loop {
                 let item = self.value(depth)?;
-                let pushed = self.items.push_paid(self.meter, item);
-                self.paid(pushed)?;
+                self.items.push_paid(self.meter, item)?;
                 if self.eat(b']') {
                     break;
                 }
-                self.eat(b',').then_some(())?;
+                is_json(self.eat(b','))?;
             }
         }
-        let items = self.items.take(self.meter, start);
-        let arr = Arr::of(self.paid(items)?);
-        Some(Val::Arr(Rc::new(arr)))
+        let items = self.items.take(self.meter, start)?;
+        Ok(Val::Arr(Rc::new(Arr::of(items))))
     }
 
-    fn object(&mut self, depth: u32) -> Option<Val> {
+    fn object(&mut self, depth: u32) -> Read<Val> {
         self.at += 1;
         let start = self.members.len();
         // Where keys stand among those that are remembered: no two that are equal stand at two places.
@@ -147,27 +163,23 @@ impl<'t> Reader<'t, '_, '_> {
         if !self.eat(b'}') {
             loop {
                 self.space();
-                (self.peek()? == b'"').then_some(())?;
+                is_json(self.peek() == Some(b'"'))?;
                 let key = self.string()?;
                 let place = key_place(&key);
                 maybe_repeats |= seen & 1 << place != 0;
                 seen |= 1 << place;
-                let key = self.key(&key, place);
-                let key = self.paid(key)?;
-                self.eat(b':').then_some(())?;
+                let key = self.key(&key, place)?;
+                is_json(self.eat(b':'))?;
                 let val = self.value(depth)?;
-                let pushed = self.members.push_paid(self.meter, (key, val));
-                self.paid(pushed)?;
+                self.members.push_paid(self.meter, (key, val))?;
                 if self.eat(b'}') {
                     break;
                 }
-                self.eat(b',').then_some(())?;
+                is_json(self.eat(b','))?;
             }
         }
-        let members = self.members.take(self.meter, start);
-        let members = self.paid(members)?;
-        let obj = Obj::of(self.meter, members, maybe_repeats);
-        Some(Val::Obj(Rc::new(self.paid(obj)?)))
+        let members = self.members.take(self.meter, start)?;
+        Ok(Val::Obj(Rc::new(Obj::of(self.meter, members, maybe_repeats)?)))
     }
 
     /// A key's text, shared with an equal key where one came before.
@@ -193,10 +205,10 @@ impl<'t> Reader<'t, '_, '_> {
         Ok(key)
     }
 
-    fn number(&mut self) -> Option<&'t str> {
+    fn number(&mut self) -> Read<&'t str> {
         let start = self.at;
         self.at += usize::from(self.peek() == Some(b'-'));
-        match self.peek()? {
+        match self.next()? {
             b'0' => self.at += 1,
             _ => self.digits()?,
         }
@@ -209,41 +221,43 @@ impl<'t> Reader<'t, '_, '_> {
             self.at += usize::from(matches!(self.peek(), Some(b'+' | b'-')));
             self.digits()?;
         }
-        Some(&self.text[start..self.at])
+        Ok(&self.text[start..self.at])
     }
 
-    fn digits(&mut self) -> Option<()> {
+    fn digits(&mut self) -> Read<()> {
         let start = self.at;
         while matches!(self.peek(), Some(b'0'..=b'9')) {
             self.at += 1;
         }
-        (self.at > start).then_some(())
+        is_json(self.at > start)
     }
 
     #[inline]
-    fn string(&mut self) -> Option<Cow<'t, str>> {
+    fn string(&mut self) -> Read<Cow<'t, str>> {
         self.at += 1;
         let start = self.at;
         self.plain()?;
         let plain = &self.text[start..self.at];
         if self.peek() == Some(b'"') {
             self.at += 1;
-            return Some(Cow::Borrowed(plain));
+            return Ok(Cow::Borrowed(plain));
         }
         self.escaped_string(plain).map(Cow::Owned)
     }
 
     /// The string that begins with `plain`, after which there is an escape.
     #[cold]
-    fn escaped_string(&mut self, plain: &str) -> Option<String> {
-        let longest = plain.len() + self.string_rest();
+    fn escaped_string(&mut self, plain: &str) -> Read<String> {
+        let rest = self.string_rest();
+        self.meter.touch(rest)?;
+        self.meter.work(ESCAPED * rest as u64)?;
+        let longest = plain.len() + rest;
         // For this copy, and for the value that will be made of it.
-        let room = self.meter.room(2 * longest);
-        self.paid(room)?;
+        self.meter.room(2 * longest)?;
         let mut out = String::with_capacity(longest);
         out.push_str(plain);
         self.escapes(&mut out)?;
-        Some(out)
+        Ok(out)
     }
 
     /// At most so many bytes are left of a string; an escape is longer than what it stands for.
@@ -257,13 +271,13 @@ impl<'t> Reader<'t, '_, '_> {
     }
 
     /// Reads the rest of a string from an escape on.
-    fn escapes(&mut self, out: &mut String) -> Option<()> {
+    fn escapes(&mut self, out: &mut String) -> Read<()> {
         loop {
-            if self.peek()? == b'"' {
+            if self.next()? == b'"' {
                 self.at += 1;
-                return Some(());
+                return Ok(());
             }
-            out.push(self.escape()?);
+            out.push(self.escape().ok_or(Unread::NotJson)?);
             let start = self.at;
             self.plain()?;
             out.push_str(&self.text[start..self.at]);
@@ -272,13 +286,13 @@ impl<'t> Reader<'t, '_, '_> {
 
     /// Skips to the next quote or backslash.
     #[inline]
-    fn plain(&mut self) -> Option<()> {
+    fn plain(&mut self) -> Read<()> {
         loop {
-            self.at += special(&self.text.as_bytes()[self.at..])?;
-            match self.peek()? {
-                0..0x20 => return None,
+            self.at += special(&self.text.as_bytes()[self.at..]).ok_or(Unread::NotJson)?;
+            match self.next()? {
+                0..0x20 => return Err(Unread::NotJson),
                 0x7F => self.at += 1,
-                _ => return Some(()),
+                _ => return Ok(()),
             }
         }
     }
@@ -316,6 +330,11 @@ impl<'t> Reader<'t, '_, '_> {
         self.at += 4;
         digits.iter().try_fold(0, |n, b| Some(n * 16 + char::from(*b).to_digit(16)?))
     }
+}
+
+#[inline]
+fn is_json(holds: bool) -> Read<()> {
+    if holds { Ok(()) } else { Err(Unread::NotJson) }
 }
 
 /// Where a key is remembered; two that share a place take turns.

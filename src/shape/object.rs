@@ -1,6 +1,7 @@
 //! Objects: members in the order in which they came, and an index once there are too many to look through.
 
 use std::hash::{BuildHasher as _, RandomState};
+use std::rc::Rc;
 use std::sync::LazyLock;
 
 use hashbrown::HashTable;
@@ -72,6 +73,27 @@ impl Obj {
         Ok(unique)
     }
 
+    /// The object, to be changed: a charged copy where it is shared.
+    pub(super) fn make_mut<'a>(meter: &mut Meter<'_>, obj: &'a mut Rc<Self>) -> Flow<&'a mut Self> {
+        if Rc::get_mut(obj).is_none() {
+            obj.charge_copy(meter)?;
+        }
+        Ok(Rc::make_mut(obj))
+    }
+
+    /// A copy of it.
+    pub(super) fn copied(&self, meter: &mut Meter<'_>) -> Flow<Self> {
+        self.charge_copy(meter)?;
+        Ok(self.clone())
+    }
+
+    fn charge_copy(&self, meter: &mut Meter<'_>) -> Flow {
+        // A copy counts each member's holders, and has an index as large.
+        meter.touch(self.len() * 32)?;
+        let index = self.index.as_ref().map_or(0, |index| index.allocation_size());
+        meter.alloc(HEAD_BYTES + self.len() * MEMBER_BYTES + index)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.members.len()
     }
@@ -92,16 +114,13 @@ impl Obj {
         Ok(self.place(meter, key)?.map(|at| &self.members[at].1))
     }
 
-    /// Where a key stands. Hashing it, or comparing it with fifteen others, costs about the double of copying it.
+    /// Where a key stands. Hashing it, and comparing it with the one that has its hash, costs about the double of copying it.
     fn place(&self, meter: &mut Meter<'_>, key: &str) -> Flow<Option<usize>> {
-        meter.touch(2 * key.len() + 8)?;
-        Ok(match &self.index {
-            Some(index) => {
-                let found = index.find(HASHER.hash_one(key), |at| *self.members[*at as usize].0 == *key);
-                found.map(|at| *at as usize)
-            }
-            None => self.members.iter().position(|(known, _)| is_same(known, key)),
-        })
+        meter.touch(8)?;
+        let Some(index) = &self.index else { return position(meter, &self.members, key) };
+        meter.touch(2 * key.len())?;
+        let found = index.find(HASHER.hash_one(key), |at| *self.members[*at as usize].0 == *key);
+        Ok(found.map(|at| *at as usize))
     }
 
     /// Adds or replaces a member, and hands back the old value.
@@ -109,27 +128,30 @@ impl Obj {
         if self.place(meter, &key)?.is_some() {
             return self.replace(meter, &key, val);
         }
-        meter.touch(MEMBER_BYTES)?;
-        self.make_room(meter)?;
-        self.depth = self.depth.max(val.depth());
-        self.size += val.size() + key.len() as u64 + 4;
         if let Some(index) = &mut self.index {
-            meter.touch(2 * key.len())?;
             let members = &self.members;
+            if index.len() == index.capacity() {
+                // It doubles, and hashes the keys of all again.
+                meter.touch(8 * members.len())?;
+                let keys_bytes: usize = members.iter().map(|(known, _)| known.len()).sum();
+                meter.touch(2 * keys_bytes)?;
+                meter.alloc(3 * index.allocation_size())?;
+            }
+            meter.touch(2 * key.len())?;
             let before = index.allocation_size();
             let hash = HASHER.hash_one(&*key);
             index.insert_unique(hash, place_of(members.len()), |at| HASHER.hash_one(&*members[*at as usize].0));
             release(before);
             take(index.allocation_size());
         }
-        self.members.push((key, val));
+        self.add(meter, key, val)?;
         if self.index.is_none() && self.members.len() >= INDEXED_FROM {
             self.reindex(meter)?;
         }
         Ok(None)
     }
 
-    /// Adds one of a few members, whose key is known to be new.
+    /// Adds a member whose key is known to be new, and is in the index if there is one.
     pub(super) fn add(&mut self, meter: &mut Meter<'_>, key: Text, val: Val) -> Flow {
         meter.touch(MEMBER_BYTES)?;
         self.make_room(meter)?;
@@ -157,8 +179,6 @@ impl Obj {
         }
         let more = len / 2 + 1;
         meter.room((len + more).saturating_mul(MEMBER_BYTES + PLACE_BYTES))?;
-        // The index hashes its keys again when it grows, which is charged to those who fill it.
-        meter.touch((len + more) * PLACE_BYTES)?;
         release(self.members.capacity() * MEMBER_BYTES);
         self.members.reserve_exact(more);
         take(self.members.capacity() * MEMBER_BYTES);
@@ -200,12 +220,6 @@ impl Obj {
     }
 }
 
-/// Equality, where most keys differ at once.
-#[inline]
-fn is_same(x: &str, y: &str) -> bool {
-    x.len() == y.len() && x.as_bytes().first() == y.as_bytes().first() && x == y
-}
-
 /// Memory ends long before places do.
 fn place_of(at: usize) -> u32 {
     u32::try_from(at).unwrap_or(u32::MAX)
@@ -214,12 +228,25 @@ fn place_of(at: usize) -> u32 {
 /// Whether a key comes twice among a few members.
 fn repeats(meter: &mut Meter<'_>, members: &[Member]) -> Flow<bool> {
     for (at, (key, _)) in members.iter().enumerate() {
-        meter.touch(2 * key.len())?;
-        if members[..at].iter().any(|(known, _)| is_same(known, key)) {
+        if position(meter, &members[..at], key)?.is_some() {
             return Ok(true);
         }
     }
     Ok(false)
+}
+
+/// Where a key stands among a few members. Most keys differ at once; those that may not are charged for.
+#[inline]
+fn position(meter: &mut Meter<'_>, members: &[Member], key: &str) -> Flow<Option<usize>> {
+    for (at, (known, _)) in members.iter().enumerate() {
+        if known.len() == key.len() && known.as_bytes().first() == key.as_bytes().first() {
+            meter.touch(2 * key.len())?;
+            if **known == *key {
+                return Ok(Some(at));
+            }
+        }
+    }
+    Ok(None)
 }
 
 impl Default for Obj {

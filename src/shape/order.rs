@@ -11,7 +11,7 @@ use super::value::Val;
 /// Texts are compared in pieces of this, so that two that differ at their beginnings cost little.
 const PIECE_BYTES: usize = 4096;
 /// What a comparison costs beside the bytes that it looks at.
-const COMPARISON: u64 = 16;
+pub(super) const COMPARISON: u64 = 16;
 
 impl Meter<'_> {
     /// How `x` stands to `y`.

@@ -338,7 +338,10 @@ pub(super) fn to_date(run: &mut Run<'_>, seconds: &Num) -> Flow<Val> {
 }
 
 /// A date of RFC 3339 as seconds since 1970.
-pub(super) fn from_date(text: &str) -> Flow<Val> {
+pub(super) fn from_date(run: &mut Run<'_>, val: &Val) -> Flow<Val> {
+    let text = string(val)?;
+    // A fraction of a second may have any number of digits.
+    run.meter.touch(4 * text.len())?;
     match OffsetDateTime::parse(text, &Rfc3339) {
         Ok(date) => Ok(Val::Num(Num::Int(date.unix_timestamp()))),
         Err(_) => fault("cannot parse string as a date"),

@@ -11,7 +11,6 @@ use super::buffer::{Buffer, Pile};
 use super::eval::{Env, Item, Run, Trail};
 use super::held::Held;
 use super::meter::{Flow, Stop, fault};
-use super::object::MEMBER_BYTES;
 use super::program::Expr;
 use super::value::{Arr, Obj, SLOT_BYTES, Text, Val};
 
@@ -35,14 +34,14 @@ pub(super) fn math(run: &mut Run<'_>, op: Math, left: Val, right: Val) -> Flow<V
             run.meter.admit(Val::Str(text))
         }
         (Math::Add, Val::Arr(mut x), Val::Arr(y)) => {
-            let arr = arr_mut(run, &mut x)?;
+            let arr = Arr::make_mut(&mut run.meter, &mut x)?;
             for item in y.items() {
                 arr.push(&mut run.meter, item.clone())?;
             }
             run.meter.admit(Val::Arr(x))
         }
         (Math::Add, Val::Obj(mut x), Val::Obj(y)) => {
-            let obj = obj_mut(run, &mut x)?;
+            let obj = Obj::make_mut(&mut run.meter, &mut x)?;
             for (key, val) in y.iter() {
                 obj.insert(&mut run.meter, key.clone(), val.clone())?;
             }
@@ -108,7 +107,7 @@ fn repeat(run: &mut Run<'_>, text: &str, times: f64) -> Flow<Val> {
 /// `*` of objects; as deep as values are.
 fn merge(run: &mut Run<'_>, mut left: Rc<Obj>, right: &Rc<Obj>) -> Flow<Val> {
     run.meter.enter()?;
-    let obj = obj_mut(run, &mut left)?;
+    let obj = Obj::make_mut(&mut run.meter, &mut left)?;
     for (key, new) in right.iter() {
         let old = obj.get(&mut run.meter, key)?.cloned();
         let merged = match (old, new) {
@@ -118,24 +117,6 @@ fn merge(run: &mut Run<'_>, mut left: Rc<Obj>, right: &Rc<Obj>) -> Flow<Val> {
         obj.insert(&mut run.meter, key.clone(), merged)?;
     }
     run.meter.admit(Val::Obj(left))
-}
-
-/// The array, to be changed: a charged copy where it is shared.
-fn arr_mut<'a>(run: &mut Run<'_>, arr: &'a mut Rc<Arr>) -> Flow<&'a mut Arr> {
-    if Rc::get_mut(arr).is_none() {
-        // A copy counts each item's holders.
-        run.meter.touch(arr.items().len() * 16)?;
-        run.meter.alloc(arr.items().len() * SLOT_BYTES)?;
-    }
-    Ok(Rc::make_mut(arr))
-}
-
-fn obj_mut<'a>(run: &mut Run<'_>, obj: &'a mut Rc<Obj>) -> Flow<&'a mut Obj> {
-    if Rc::get_mut(obj).is_none() {
-        run.meter.touch(obj.len() * 32)?;
-        run.meter.alloc(obj.len() * (MEMBER_BYTES + 12))?;
-    }
-    Ok(Rc::make_mut(obj))
 }
 
 fn cannot_index<T>(val: &Val, key: &Val) -> Flow<T> {
@@ -269,7 +250,7 @@ pub(super) fn change_at<'p>(run: &mut Run<'p>, val: Val, path: &[Val], change: C
             Val::Obj(Rc::new(obj))
         }
         (Val::Obj(mut arc), Val::Str(key)) => {
-            let obj = obj_mut(run, &mut arc)?;
+            let obj = Obj::make_mut(&mut run.meter, &mut arc)?;
             // Taken out, so that what is below is ours alone.
             let old = obj.replace(&mut run.meter, key, Val::Null)?;
             let new = change_at(run, old.unwrap_or(Val::Null), rest, change)?;
@@ -284,7 +265,7 @@ pub(super) fn change_at<'p>(run: &mut Run<'p>, val: Val, path: &[Val], change: C
             };
             let more = (at + 1).saturating_sub(len);
             run.meter.alloc(more.saturating_mul(SLOT_BYTES))?;
-            let arr = arr_mut(run, &mut arc)?;
+            let arr = Arr::make_mut(&mut run.meter, &mut arc)?;
             if more > 1 {
                 arr.reserve(&mut run.meter, more)?;
             }
@@ -333,6 +314,7 @@ pub(super) fn delete(run: &mut Run<'_>, mut val: Val, mut paths: Pile<Arr>) -> F
         while first > 0 && is_neighbour(run, &rest[first - 1], parents)? {
             first -= 1;
         }
+        run.meter.alloc((rest.len() - first) * size_of::<&Val>())?;
         let keys: Vec<&Val> = rest[first..].iter().filter_map(|path| path.items().last()).collect();
         val = delete_keys(run, val, parents, &keys)?;
         rest = &rest[..first];
@@ -360,48 +342,60 @@ fn delete_keys(run: &mut Run<'_>, val: Val, parents: &[Val], keys: &[&Val]) -> F
 }
 
 fn without(run: &mut Run<'_>, val: Val, keys: &[&Val]) -> Flow<Val> {
-    // A place in a set of names or places, and its hash.
-    run.meter.alloc(keys.len() * 64)?;
-    let _held = Held::of(keys.len() * 64);
     match val {
         Val::Null => Ok(Val::Null),
-        Val::Obj(mut arc) => {
-            let mut names = std::collections::HashSet::new();
-            for key in keys {
-                let Val::Str(name) = key else { return fault(format!("cannot delete {} of object", key.type_name())) };
-                run.meter.touch(2 * name.len())?;
-                names.insert(&**name);
-            }
-            let longest = names.iter().map(|name| name.len()).max().unwrap_or(0);
-            run.meter.touch(arc.len().saturating_mul(16 + 2 * longest))?;
-            let obj = obj_mut(run, &mut arc)?;
-            // No name is looked for that is longer than all that go.
-            obj.retain(&mut run.meter, |key| key.len() > longest || !names.contains(key))?;
-            Ok(Val::Obj(arc))
-        }
-        Val::Arr(arc) => {
-            let len = arc.items().len();
-            let mut gone = std::collections::HashSet::new();
-            for key in keys {
-                match key {
-                    Val::Num(n) => gone.extend(n.floor().and_then(|at| place(at, len))),
-                    Val::Obj(bounds) => {
-                        let (from, to) = slice_bounds(run, bounds)?;
-                        let range = range(&from, &to, len)?;
-                        run.meter.alloc(range.len() * 48)?;
-                        gone.extend(range);
-                    }
-                    other => return fault(format!("cannot delete {} of array", other.type_name())),
-                }
-            }
-            run.meter.alloc(len * SLOT_BYTES)?;
-            let items = arc.items().iter().enumerate();
-            let mut kept: Vec<Val> = Vec::with_capacity(len - gone.len().min(len));
-            kept.extend(items.filter(|(at, _)| !gone.contains(at)).map(|(_, item)| item.clone()));
-            Ok(Val::Arr(Rc::new(Arr::of(kept))))
-        }
+        Val::Obj(obj) => without_members(run, obj, keys),
+        Val::Arr(arr) => without_items(run, &arr, keys),
         other => fault(format!("cannot delete from {}", other.type_name())),
     }
+}
+
+fn without_members(run: &mut Run<'_>, mut obj: Rc<Obj>, keys: &[&Val]) -> Flow<Val> {
+    // A place in a set of names, and its hash.
+    run.meter.alloc(keys.len() * 64)?;
+    let _held = Held::of(keys.len() * 64);
+    let mut names = std::collections::HashSet::with_capacity(keys.len());
+    for key in keys {
+        let Val::Str(name) = key else { return fault(format!("cannot delete {} of object", key.type_name())) };
+        run.meter.touch(2 * name.len())?;
+        names.insert(&**name);
+    }
+    let longest = names.iter().map(|name| name.len()).max().unwrap_or(0);
+    run.meter.touch(obj.len().saturating_mul(16 + 2 * longest))?;
+    // No name is looked for that is longer than all that go.
+    let rest = Obj::make_mut(&mut run.meter, &mut obj)?;
+    rest.retain(&mut run.meter, |key| key.len() > longest || !names.contains(key))?;
+    Ok(Val::Obj(obj))
+}
+
+fn without_items(run: &mut Run<'_>, arr: &Arr, keys: &[&Val]) -> Flow<Val> {
+    let len = arr.items().len();
+    run.meter.alloc(len)?;
+    let _held = Held::of(len);
+    let mut gone = vec![false; len];
+    for key in keys {
+        run.meter.touch(8)?;
+        match key {
+            Val::Num(n) => {
+                if let Some(gone) = n.floor().and_then(|at| place(at, len)).and_then(|at| gone.get_mut(at)) {
+                    *gone = true;
+                }
+            }
+            Val::Obj(bounds) => {
+                let (from, to) = slice_bounds(run, bounds)?;
+                let range = range(&from, &to, len)?;
+                run.meter.touch(range.len())?;
+                gone[range].fill(true);
+            }
+            other => return fault(format!("cannot delete {} of array", other.type_name())),
+        }
+    }
+    run.meter.touch(2 * len)?;
+    let stay = gone.iter().filter(|gone| !**gone).count();
+    run.meter.alloc(stay * SLOT_BYTES)?;
+    let mut kept: Vec<Val> = Vec::with_capacity(stay);
+    kept.extend(arr.items().iter().zip(&gone).filter(|(_, gone)| !**gone).map(|(item, _)| item.clone()));
+    Ok(Val::Arr(Rc::new(Arr::of(kept))))
 }
 
 /// The keys of a path given as a value.

@@ -102,7 +102,7 @@ impl Val {
 
     /// Whether both are of one type.
     pub(super) fn same_type(&self, other: &Self) -> bool {
-        self.type_name() == other.type_name()
+        std::mem::discriminant(self) == std::mem::discriminant(other)
     }
 }
 
@@ -183,6 +183,16 @@ impl Arr {
         let slot = &mut self.items[at];
         self.size = self.size - slot.size() + new;
         std::mem::replace(slot, val)
+    }
+
+    /// The array, to be changed: a charged copy where it is shared.
+    pub(super) fn make_mut<'a>(meter: &mut Meter<'_>, arr: &'a mut Rc<Self>) -> Flow<&'a mut Self> {
+        if Rc::get_mut(arr).is_none() {
+            // A copy counts each item's holders.
+            meter.touch(arr.items.len() * 16)?;
+            meter.alloc(arr.items.len() * SLOT_BYTES)?;
+        }
+        Ok(Rc::make_mut(arr))
     }
 
     /// A copy of some items of an array.

@@ -86,6 +86,8 @@ const PROGRAMS: &[&str] = &[
     "\"a\\(.)b\\(.)c\"",
     "[range(30000) | tostring]",
     "[range(30000) | {a: .}] | length",
+    "[range(100000) | []] | transpose",
+    "[range(100000)] | del(.[0:], .[1:], .[2:])",
 ];
 
 #[test]
@@ -177,6 +179,67 @@ fn a_search_holds_no_more_than_was_asked_for_it() {
         }
     }
     assert!(more.is_empty(), "{}", more.join("\n"));
+}
+
+/// The least steps with which a program ends.
+fn steps(program: &str, input: &str) -> u64 {
+    let program = Program::compile(program).unwrap();
+    let (mut ends, mut stops) = (1_u64 << 24, 0);
+    while stops + 1 < ends {
+        let steps = stops.midpoint(ends);
+        match program.run(input.as_bytes(), Budget { steps, ..Budget::default() }) {
+            Ok(_) => ends = steps,
+            Err(_) => stops = steps,
+        }
+    }
+    assert!(ends < 1 << 24, "it does not end");
+    ends
+}
+
+#[test]
+fn what_data_decides_about_is_charged() {
+    let numbers = list(100_000, |n| n.to_string());
+    let escapes = format!("\"{}\"", "\\n".repeat(200_000));
+    // As many as an index holds before it doubles, and one less.
+    let keyed = |members: usize| {
+        let member = |n: usize| format!("\"{}{n:02}\":1", "x".repeat(10_000));
+        format!("{{{}}}", (0..members).map(member).collect::<Vec<_>>().join(","))
+    };
+    let names = |head: &str| (0..14).map(|n| format!("\"{}{n:02}\":{n}", head.repeat(10_000))).collect::<Vec<_>>();
+    let few = format!("{{{}}}", names("x").join(","));
+    let bound = |binding: &str| format!("def f(g): {binding} [range(20000) | g]; f(1) | length");
+    let built = |members: usize| {
+        let members: Vec<_> = (0..members).map(|n| format!("k{n}: (1, empty)")).collect();
+        format!("[range(100) | {{{}}}] | length", members.join(", "))
+    };
+    for (what, more, less, least_bytes) in [
+        ("items of another type", ("contains([\"x\"]) | 0", &numbers), ("0", &numbers), 100_000 * 16),
+        ("keys that are hashed again", (".new = 1 | 0", &keyed(28)), (".new = 1 | 0", &keyed(27)), 280_000),
+        ("keys that begin alike", ("has(\"x\" * 10000 + \"aa\") | 0", &few), ("0", &few), 14 * 10_000),
+        ("escapes", ("0", &escapes), ("0", &format!("\"{}\"", "ab".repeat(200_000))), 400_000),
+        (
+            "the digits of a date",
+            ("\"2026-01-01T00:00:00.\" + \"0\" * 1000000 + \"Z\" | fromdate", &"0".to_owned()),
+            ("\"2026-01-01T00:00:00.\" + \"0\" * 1000000 + \"Z\" | 0", &"0".to_owned()),
+            1_000_000,
+        ),
+        (
+            "the way to a filter",
+            (&bound(&"1 as $x | ".repeat(40)), &"0".to_owned()),
+            (&bound(""), &"0".to_owned()),
+            2 * 20_000 * 40,
+        ),
+        (
+            "the index of an object under construction",
+            (&built(61), &"0".to_owned()),
+            (&built(60), &"0".to_owned()),
+            100 * 61 * (32 + 48),
+        ),
+    ] {
+        let (more, less) = (steps(more.0, more.1), steps(less.0, less.1));
+        let least = least_bytes / 64;
+        assert!(more >= less + least, "{what}: {more} steps, {less} without; expected {least} more at least");
+    }
 }
 
 #[test]
