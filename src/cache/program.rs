@@ -14,6 +14,8 @@ use crate::shape::{Budget, MEMORY_STEP_BYTES, Program, RunError, RunErrorKind};
 pub enum ProgramError {
     /// It failed, or took more than a run may: its text says how, without data.
     Failed(String),
+    /// It yields more bytes than it may; the same in words.
+    OutputTooLong(String),
     /// The process had no thread or no memory for it in time.
     Overloaded(&'static str),
 }
@@ -36,6 +38,18 @@ impl Cache {
         output_bytes: usize,
         until: Instant,
     ) -> Result<Vec<u8>, ProgramError> {
+        self.run_and_read(program, input, output_bytes, until, |json| json).await
+    }
+
+    /// The same, with what `read` makes of the JSON there where the program ran.
+    pub(super) async fn run_and_read<T: Send + 'static>(
+        &self,
+        program: Arc<Program>,
+        input: Bytes,
+        output_bytes: usize,
+        until: Instant,
+        read: fn(Vec<u8>) -> T,
+    ) -> Result<T, ProgramError> {
         let memory_bytes = RUN_BYTES_MAX.min(self.share().limit());
         let mut wanted = MEMORY_STEP_BYTES.min(memory_bytes);
         loop {
@@ -46,17 +60,26 @@ impl Cache {
                 let memory = WorkMemory::new(reserved, until);
                 let budget = Budget { output_bytes, memory_bytes, ..Budget::default() };
                 let result = run(&program, &input, budget, clock, &memory);
-                (result, memory.reserved())
+                (result.map(read), memory.reserved())
             });
             let (result, reached) = run.await.map_err(|_| ProgramError::Overloaded(NO_THREAD))?;
             match result {
-                Ok(json) => return Ok(json),
+                Ok(read) => return Ok(read),
                 Err(RunError { kind: RunErrorKind::MemoryRefused, .. }) if reached < memory_bytes => {
                     wanted = reached.saturating_mul(2).min(memory_bytes);
                 }
-                Err(RunError { kind: RunErrorKind::Cancelled, .. }) => return Err(ProgramError::Overloaded(NO_THREAD)),
-                Err(error) => return Err(ProgramError::Failed(error.message)),
+                Err(error) => return Err(ProgramError::of(error)),
             }
+        }
+    }
+}
+
+impl ProgramError {
+    pub(super) fn of(error: RunError) -> Self {
+        match error.kind {
+            RunErrorKind::Cancelled => Self::Overloaded(NO_THREAD),
+            RunErrorKind::OutputTooLong => Self::OutputTooLong(error.message),
+            RunErrorKind::Program | RunErrorKind::MemoryRefused | RunErrorKind::TimedOut => Self::Failed(error.message),
         }
     }
 }

@@ -4,7 +4,7 @@
 //! there are at most [`TAGS_MAX`] of [`TAG_BYTES_MAX`] bytes. A dataset whose tags are not known is served and not kept: no
 //! invalidation could name it by one. Which domain that befalls is said, and why; never a tag.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
@@ -96,8 +96,10 @@ impl Cache {
         let (Some(program), Some(dataset)) = (self.tag_program().cloned(), dataset) else {
             return Some(Vec::new());
         };
-        let run = self.run_program(program, dataset.body.clone(), OUTPUT_BYTES_MAX, deadline).await;
-        match run.map_err(|error| refused(&error)).and_then(|json| parse(&json)) {
+        // There may be so many values to be read that the event loop must not be held for them.
+        let read = |json: Vec<u8>| parse(&json);
+        let run = self.run_and_read(program, dataset.body.clone(), OUTPUT_BYTES_MAX, deadline, read).await;
+        match run.map_err(|error| refused(&error)).flatten() {
             Ok(tags) => Some(tags),
             Err(reason) => {
                 self.refuse_tags(reason);
@@ -124,7 +126,7 @@ impl Cache {
 /// A program that yields more than all tags may take has found too many of them.
 fn refused(error: &ProgramError) -> TagsRefused {
     match error {
-        ProgramError::Failed(message) if message.contains("yields more bytes") => TagsRefused::TooMany,
+        ProgramError::OutputTooLong(_) => TagsRefused::TooMany,
         ProgramError::Failed(_) => TagsRefused::ProgramFailed,
         ProgramError::Overloaded(_) => TagsRefused::Overloaded,
     }
@@ -133,7 +135,7 @@ fn refused(error: &ProgramError) -> TagsRefused {
 /// An array of strings, numbers or booleans, each counted once; `null` members name nothing.
 fn parse(json: &[u8]) -> Result<Vec<Arc<str>>, TagsRefused> {
     let values: Vec<Value> = serde_json::from_slice(json).map_err(|_| TagsRefused::ProgramFailed)?;
-    let mut tags = Vec::<Arc<str>>::new();
+    let (mut tags, mut known) = (Vec::<Arc<str>>::new(), HashSet::new());
     for value in values {
         let tag: Arc<str> = match value {
             Value::Null => continue,
@@ -145,12 +147,13 @@ fn parse(json: &[u8]) -> Result<Vec<Arc<str>>, TagsRefused> {
         if tag.len() > TAG_BYTES_MAX {
             return Err(TagsRefused::TooLong);
         }
-        if tags.contains(&tag) {
+        if known.contains(&tag) {
             continue;
         }
         if tags.len() == TAGS_MAX {
             return Err(TagsRefused::TooMany);
         }
+        known.insert(tag.clone());
         tags.push(tag);
     }
     Ok(tags)
@@ -160,7 +163,7 @@ fn parse(json: &[u8]) -> Result<Vec<Arc<str>>, TagsRefused> {
 #[allow(clippy::unwrap_used, reason = "a test that cannot set itself up should stop there")]
 mod tests {
     use super::*;
-    use crate::shape::{Budget, Program};
+    use crate::shape::{Budget, Program, RunError};
 
     fn tags(json: &str) -> Result<Vec<String>, TagsRefused> {
         parse(json.as_bytes()).map(|tags| tags.iter().map(ToString::to_string).collect())
@@ -193,7 +196,8 @@ mod tests {
         let find = |text: &str| {
             let budget = Budget { output_bytes: OUTPUT_BYTES_MAX, ..Budget::default() };
             let run = Program::compile(text).unwrap().run(b"{}", budget);
-            run.map_err(|error| refused(&ProgramError::Failed(error.message))).and_then(|json| parse(&json))
+            let error = |error: RunError| refused(&ProgramError::of(error));
+            run.map_err(error).and_then(|json| parse(&json))
         };
         assert_eq!(find("[range(300000)|\"t\\(.)\"]"), Err(TagsRefused::TooMany));
         assert_eq!(find("error(1)"), Err(TagsRefused::ProgramFailed));

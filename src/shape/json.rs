@@ -10,6 +10,7 @@ use super::buffer::{Buffer, Pile};
 use super::meter::{Flow, MAX_DEPTH, Meter, Stop, fault};
 use super::number::Num;
 use super::object::Member;
+use super::RunErrorKind;
 use super::value::{Arr, Obj, Text, Val};
 
 /// What reading a byte costs, in units of work.
@@ -360,7 +361,7 @@ pub(super) fn append(meter: &mut Meter<'_>, val: &Val, out: &mut Buffer) -> Flow
     write_to(meter, val, usize::MAX, out)
 }
 
-const TOO_LONG: Stop = Stop::Spent("yields more bytes than a run may");
+const TOO_LONG: Stop = Stop::Outside(RunErrorKind::OutputTooLong);
 
 fn write_to(meter: &mut Meter<'_>, val: &Val, most: usize, out: &mut Buffer) -> Flow {
     if out.len() > most {

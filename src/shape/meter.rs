@@ -42,7 +42,7 @@ pub(super) enum Stop {
     Break(u64),
     /// The budget is spent: nothing catches this.
     Spent(&'static str),
-    /// Stopped from outside: nothing catches this.
+    /// Stopped from outside, or by the bound on the output: nothing catches this.
     Outside(RunErrorKind),
 }
 
@@ -185,10 +185,11 @@ impl<'b> Meter<'b> {
     }
 }
 
-/// Why a run was stopped that may have done nothing wrong.
+/// What to say of a run that was stopped.
 fn outside(kind: RunErrorKind) -> &'static str {
     match kind {
         RunErrorKind::Program => "the program was stopped",
+        RunErrorKind::OutputTooLong => "the program yields more bytes than a run may",
         RunErrorKind::MemoryRefused => "there is not enough free memory to run the program now",
         RunErrorKind::TimedOut => "the program takes longer than there is time for it",
         RunErrorKind::Cancelled => "nobody waits for the program's result any more",

@@ -107,8 +107,10 @@ pub struct RunError {
 /// Whose fault it is that a run gave no value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunErrorKind {
-    /// The program's or its input's: it failed, or took more steps, output or memory than one run may.
+    /// The program's or its input's: it failed, or took more steps or memory than one run may.
     Program,
+    /// The program's or its input's: it yields more than [`Budget::output_bytes`].
+    OutputTooLong,
     /// The process has no memory for it now: [`Budget::memory`] said no.
     MemoryRefused,
     /// [`Budget::until`] has passed.
