@@ -230,7 +230,7 @@ impl DomainBus {
     pub async fn fetch(&self, place: Place, bytes_max: u64) -> Result<Lookup, Fault> {
         let bound = if bytes_max > SHARED_BYTES_MAX { LARGE_READ_MAX } else { READ_MAX };
         match self.answer(Call::Fetch { place, bytes_max }, Duration::ZERO, bound).await? {
-            Answer::Hit(fetched) => Ok(Lookup::Hit(fetched)),
+            Answer::Hit(fetched) => fitting(fetched, bytes_max).map(Lookup::Hit),
             Answer::Large(bytes) => Ok(Lookup::Large(bytes)),
             Answer::Miss | Answer::OtherLife => Ok(Lookup::Miss),
             _ => Err(Fault::Unreadable),
@@ -266,7 +266,7 @@ impl DomainBus {
         match self.answer(call, ttl, READ_MAX).await? {
             Answer::Done(_) => Ok(Claimed::Mine),
             Answer::Held(holder) => Ok(Claimed::By(holder)),
-            Answer::Hit(fetched) => Ok(Claimed::There(fetched)),
+            Answer::Hit(fetched) => fitting(fetched, bytes_max.unwrap_or(0)).map(Claimed::There),
             Answer::Large(bytes) => Ok(Claimed::Large(bytes)),
             Answer::OtherLife => Err(Fault::OtherLife),
             _ => Err(Fault::Unreadable),
@@ -304,4 +304,10 @@ impl DomainBus {
     async fn answer(&self, call: Call, ttl: Duration, bound: Duration) -> Result<Answer, Fault> {
         self.core.ask(&self.domain, call, ttl, bound).await
     }
+}
+
+/// A dataset, if it has no more bytes than were asked for: only for those is there memory.
+fn fitting(fetched: Fetched, bytes_max: u64) -> Result<Fetched, Fault> {
+    let fits = fetched.dataset.body.len() as u64 <= bytes_max;
+    if fits { Ok(fetched) } else { Err(Fault::Unreadable) }
 }

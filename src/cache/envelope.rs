@@ -96,15 +96,20 @@ pub(super) fn wrap(
     }
 }
 
-/// Reads an answer that has `left` to be kept. `room` is asked for the memory that it takes to unpack it, before it is unpacked.
+/// Reads an answer that has `left` to be kept. `room` is asked for the memory that it takes to open and to unpack it, before
+/// each.
 pub(super) fn unwrap(
     stored: &Stored,
     left: Duration,
     domain: &Domain,
     seal: Option<&Seal>,
     context: &[u8],
-    room: impl FnOnce(u64) -> bool,
+    mut room: impl FnMut(u64) -> bool,
 ) -> Result<Opened, NotOpened> {
+    // Without its seal it is a copy.
+    if seal.is_some() && !room(stored.body.len() as u64) {
+        return Err(NotOpened::NoMemory);
+    }
     let packed = open(stored, seal, context).ok_or(NotOpened::Unreadable)?;
     let bytes = unpacked_bytes(&packed).ok_or(NotOpened::Unreadable)?;
     // What is unpacked, and what memory keeps of it.
@@ -116,7 +121,7 @@ pub(super) fn unwrap(
 
 /// Reads bytes as a flight reads what stands in Redis, where nothing is sealed: what memory would keep of them weighs so much. For
 /// those who look for bytes that this does not bear.
-pub fn open_stored(body: &[u8], domain: &Domain, room: impl FnOnce(u64) -> bool) -> Option<usize> {
+pub fn open_stored(body: &[u8], domain: &Domain, room: impl FnMut(u64) -> bool) -> Option<usize> {
     let fence = Fence { epoch: crate::coherence::Epoch(0), seq: 0 };
     let stored = Stored { fence, tags: Vec::new(), body: body.into() };
     unwrap(&stored, Duration::MAX, domain, None, &[], room).ok().map(|opened| opened.content.weight())

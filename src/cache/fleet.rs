@@ -89,18 +89,22 @@ impl Cache {
         ready: u64,
     ) -> Looked {
         let (place, holder) = (self.place(key), self.bus().claimant());
-        let (mut wait, mut anyway) = (Wait::default(), false);
+        // Claims the key though Redis has it: what it has there is of no use.
+        let mut ignores_dataset = false;
+        let mut wait = Wait::default();
         while wait.goes_on(deadline) {
-            let bytes_max = Some(ready).filter(|_| !anyway);
+            let bytes_max = Some(ready).filter(|_| !ignores_dataset);
             match self.bus().claim(&place, &holder, fence, CLAIM_LASTS, bytes_max).await {
                 // Where it is there, and of no use to this flight, nobody waits.
                 Ok(Claimed::There(fetched)) => return self.taken(key, start, &fetched, air, memory),
+                // Redis answers with a size nobody asked for.
+                Ok(Claimed::Large(_)) if ignores_dataset => break,
                 Ok(Claimed::Large(bytes)) => {
-                    if let Some(fetched) = self.fetch_large(place.clone(), bytes, memory).await {
-                        return self.taken(key, start, &fetched, air, memory);
+                    if let Some(received) = self.fetch_large(place.clone(), bytes, memory).await {
+                        return self.taken(key, start, &received.fetched, air, memory);
                     }
                     // One that cannot be had stands in nobody's way.
-                    anyway = true;
+                    ignores_dataset = true;
                     continue;
                 }
                 Ok(Claimed::Mine) => return Looked::Collect(Some(Claim::of(self, place, holder, fence))),
@@ -115,6 +119,8 @@ impl Cache {
                 Err(_) => break,
             }
             wait.pause().await;
+            // Whoever it was may have left another one by now.
+            ignores_dataset = false;
         }
         self.metrics().claims_missed.inc();
         Looked::Collect(None)
@@ -130,24 +136,25 @@ impl Cache {
     }
 
     async fn look_once(&self, key: &Arc<str>, air: &Air, start: Start, memory: &WorkMemory) -> Option<Arc<Kept>> {
-        let fetched = self.fetch(self.place(key), memory).await.ok()??;
-        self.take(key, start, &fetched, air.wish.max_age, memory)
+        let received = self.fetch(self.place(key), memory).await.ok()??;
+        self.take(key, start, &received.fetched, air.wish.max_age, memory)
     }
 
     /// What Redis has of a place, if it may be read.
-    async fn fetch(&self, place: Place, memory: &WorkMemory) -> Result<Option<Fetched>, Fault> {
-        let ready = take_ready(memory);
-        let found = self.bus().fetch(place.clone(), ready).await;
-        memory.give_back(ready);
-        match found? {
-            Lookup::Hit(fetched) => Ok(Some(fetched)),
-            Lookup::Large(bytes) => Ok(self.fetch_large(place, bytes, memory).await),
+    async fn fetch<'m>(&self, place: Place, memory: &'m WorkMemory) -> Result<Option<Received<'m>>, Fault> {
+        let ready = InUse { bytes: take_ready(memory), memory };
+        match self.bus().fetch(place.clone(), ready.bytes).await? {
+            Lookup::Hit(fetched) => Ok(Some(Received { fetched, _in_use: ready })),
+            Lookup::Large(bytes) => {
+                drop(ready);
+                Ok(self.fetch_large(place, bytes, memory).await)
+            }
             Lookup::Miss => Ok(None),
         }
     }
 
     /// A dataset of which the size is known, and none of its bytes. One that is larger than any that is kept is none.
-    async fn fetch_large(&self, place: Place, bytes: u64, memory: &WorkMemory) -> Option<Fetched> {
+    async fn fetch_large<'m>(&self, place: Place, bytes: u64, memory: &'m WorkMemory) -> Option<Received<'m>> {
         if bytes > envelope::STORED_BYTES_MAX {
             self.metrics().redis_oversized.inc();
             return None;
@@ -156,10 +163,13 @@ impl Cache {
             self.metrics().redis_no_memory.inc();
             return None;
         }
-        let found = self.bus().fetch(place, bytes).await;
-        memory.give_back(COPIES * bytes);
-        match found {
-            Ok(Lookup::Hit(fetched)) => Some(fetched),
+        let mut in_use = InUse { bytes: COPIES * bytes, memory };
+        match self.bus().fetch(place, bytes).await {
+            Ok(Lookup::Hit(fetched)) => {
+                // The connection's copy has gone with it, and the library's.
+                in_use.shrink_to(bytes);
+                Some(Received { fetched, _in_use: in_use })
+            }
             // Gone, or larger by now; or a fault, which the bus has counted.
             _ => None,
         }
@@ -170,8 +180,8 @@ impl Cache {
         let start = self.bus().begin();
         self.fence_in_redis(start)?;
         let memory = WorkMemory::new(self.share().try_reserve(READY_BYTES.0)?, Instant::now());
-        let fetched = self.fetch(self.place(key), &memory).await.ok()??;
-        self.take(key, start, &fetched, max_age, &memory)
+        let received = self.fetch(self.place(key), &memory).await.ok()??;
+        self.take(key, start, &received.fetched, max_age, &memory)
     }
 
     /// Takes what Redis handed out into memory, where it may be kept.
@@ -188,11 +198,15 @@ impl Cache {
         let (domain, seal) = (self.collector().domain(), self.seal());
         let mut taken = 0;
         let room = |bytes| {
-            taken = bytes;
-            memory.try_take(bytes)
+            let fits = memory.try_take(bytes);
+            taken += if fits { bytes } else { 0 };
+            fits
         };
-        let opened = match envelope::unwrap(&fetched.dataset, fetched.left, domain, seal, &context, room) {
-            Ok(opened) => opened,
+        let opened = envelope::unwrap(&fetched.dataset, fetched.left, domain, seal, &context, room);
+        let kept = opened.map(|opened| self.kept_of(opened, &fetched.dataset.tags, mark, memory));
+        memory.give_back(taken);
+        let kept = match kept {
+            Ok(kept) => kept,
             Err(NotOpened::Unreadable) => {
                 self.metrics().redis_unreadable.inc();
                 return None;
@@ -202,8 +216,6 @@ impl Cache {
                 return None;
             }
         };
-        let kept = self.kept_of(opened, &fetched.dataset.tags, mark, memory);
-        memory.give_back(taken);
         let now = Instant::now();
         if kept.fresh_until() <= now || max_age.is_some_and(|max| kept.age(now) > max) {
             return None;
@@ -229,11 +241,12 @@ impl Cache {
     pub async fn peek_into_redis(&self, key: &str) -> Result<Option<InRedis>, Fault> {
         let place = self.place(&key.into());
         let memory = WorkMemory::new(self.share().charge(0), Instant::now());
-        let Some(fetched) = self.fetch(place.clone(), &memory).await? else { return Ok(None) };
-        let Fetched { dataset, left, .. } = fetched;
+        let Some(received) = self.fetch(place.clone(), &memory).await? else { return Ok(None) };
+        let Fetched { dataset, left, .. } = &received.fetched;
+        let left = *left;
         let context = self.context(&place, dataset.fence, &dataset.tags);
         let (domain, seal) = (self.collector().domain(), self.seal());
-        let opened = envelope::unwrap(&dataset, left, domain, seal, &context, |bytes| memory.try_take(bytes));
+        let opened = envelope::unwrap(dataset, left, domain, seal, &context, |bytes| memory.try_take(bytes));
         let kept = opened.ok().map(|opened| self.kept_of(opened, &dataset.tags, None, &memory));
         Ok(Some(InRedis { fence: dataset.fence, left, bytes: dataset.body.len(), kept }))
     }
@@ -283,6 +296,31 @@ impl Cache {
             // The bus has counted it.
             Err(_) => return,
         };
+    }
+}
+
+/// What came from Redis, with the memory that it takes.
+struct Received<'m> {
+    fetched: Fetched,
+    _in_use: InUse<'m>,
+}
+
+/// Memory of a flight that is in use while this lives.
+struct InUse<'m> {
+    bytes: u64,
+    memory: &'m WorkMemory,
+}
+
+impl InUse<'_> {
+    fn shrink_to(&mut self, bytes: u64) {
+        self.memory.give_back(self.bytes - bytes);
+        self.bytes = bytes;
+    }
+}
+
+impl Drop for InUse<'_> {
+    fn drop(&mut self) {
+        self.memory.give_back(self.bytes);
     }
 }
 

@@ -39,7 +39,9 @@ pub(super) async fn render(
     let until = deadline.max(Instant::now() + SHAPE_TIME_MIN);
     let run = published.cache.run_program(shape, stored.body(), SHAPE_OUTPUT_BYTES_MAX, until);
     let json = run.await.map_err(|error| match error {
-        ProgramError::Failed(detail) | ProgramError::OutputTooLong(detail) => Problem::ShapeFailed { version: published.version.name.to_string(), detail },
+        ProgramError::Failed(detail) | ProgramError::OutputTooLong(detail) => {
+            Problem::ShapeFailed { version: published.version.name.to_string(), detail }
+        }
         ProgramError::Overloaded(detail) => overloaded(detail),
     })?;
     let rendered = kept.keep_rendered(published.id, etag_digest(&json), Some(Bytes::from(json)));

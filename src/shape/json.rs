@@ -6,11 +6,11 @@
 use std::borrow::Cow;
 use std::rc::Rc;
 
+use super::RunErrorKind;
 use super::buffer::{Buffer, Pile};
 use super::meter::{Flow, MAX_DEPTH, Meter, Stop, fault};
 use super::number::Num;
 use super::object::Member;
-use super::RunErrorKind;
 use super::value::{Arr, Obj, Text, Val};
 
 /// What reading a byte costs, in units of work.

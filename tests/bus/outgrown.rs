@@ -5,15 +5,17 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc;
 
-use bfb::bus::{Metrics, Names, Settings};
+use bfb::bus::{Claimed, Fault, Lookup, Metrics, Names, Settings};
+use bfb::coherence::{Epoch, Fence, Name, Place};
 use prometheus_client::registry::Registry;
 
-use super::support::{DOMAIN, LEASE, Member};
+use super::support::{DOMAIN, LEASE, Member, patiently};
 
 /// What a server tries to send in answer to one script.
 const TRIED_BYTES: usize = 200_000_000;
-/// What it may get rid of: the bound on a reply, and what the buffers of both sockets take.
-const SENT_BYTES_MAX: usize = 40_000_000;
+/// What it may get rid of: the bound on a reply, and what the buffers of both sockets take (on Linux `tcp_rmem` and `tcp_wmem`
+/// let them grow to 6 and 4 MiB, and a machine may be told to allow some more).
+const SENT_BYTES_MAX: usize = 4 * 1024 * 1024 + 16 * 1024 * 1024;
 
 /// A server that is polite until it is asked to run a script, and then sends `first`, and `rest` over and over.
 fn serve(first: &'static [u8], rest: &'static [u8]) -> (SocketAddr, mpsc::Receiver<usize>) {
@@ -77,6 +79,40 @@ async fn ends(first: &'static [u8], rest: &'static [u8], cause: &str) {
         text.contains("redis_faults_total{kind=\"outgrown\"}") && trouble.contains(cause)
     };
     member.until(cause, is_told).await;
+}
+
+/// A server that is polite, and answers each script with a dataset of so many bytes.
+fn serve_datasets(bytes: usize) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let texts = ["hit", &"0".repeat(32), "7", "7", "60000", &"x".repeat(bytes)];
+    let hit =
+        texts.iter().fold(format!("*{}\r\n", texts.len()), |hit, text| format!("{hit}${}\r\n{text}\r\n", text.len()));
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, hit) = (stream.unwrap(), hit.clone());
+            std::thread::spawn(
+                move || while greet(&mut stream).and_then(|()| stream.write_all(hit.as_bytes())).is_ok() {},
+            );
+        }
+    });
+    addr
+}
+
+#[tokio::test]
+async fn a_dataset_of_more_bytes_than_were_asked_for_is_not_taken() {
+    let addr = serve_datasets(100);
+    let mut member = Member::begin(Settings::new(format!("redis://{addr}").parse().unwrap(), LEASE));
+    member.until("be connected", |member| member.bus.standing().connected).await;
+    let (place, holder) = (Place { key: "42".into(), plan: "p".into() }, Name("ann".into()));
+    let fence = Fence { epoch: Epoch(0), seq: 7 };
+    let fetch = async |most| patiently(|| member.domain.fetch(place.clone(), most)).await;
+    let claim = async |most| patiently(|| member.domain.claim(&place, &holder, fence, LEASE, most)).await;
+    assert!(matches!(fetch(100).await, Ok(Lookup::Hit(_))));
+    assert_eq!(fetch(99).await, Err(Fault::Unreadable));
+    assert!(matches!(claim(Some(100)).await, Ok(Claimed::There(_))));
+    assert_eq!(claim(Some(99)).await, Err(Fault::Unreadable));
+    assert_eq!(claim(None).await, Err(Fault::Unreadable), "none was asked for");
 }
 
 #[tokio::test]

@@ -1,7 +1,8 @@
 -- ARGV[3] and [4] the epoch and seq after which to read, [5] the most entries to answer with.
 -- Answers `log`, epoch, then seq and scopes of each entry; or `too-old`, epoch, seq. The answer ends once it is long, after one
--- entry at least. An entry that is longer than any of ours is answered without its scopes, which means all.
-local PAGE_BYTES_MAX, ENTRY_BYTES_MAX, STEP = 524288, 524288, 16
+-- entry at least. An entry that is longer than any of ours is answered without its scopes, which means all; it counts with
+-- what was read of it, so it is the last one. Entries are read in steps that grow, since what a step reads cannot be asked.
+local PAGE_BYTES_MAX, ENTRY_BYTES_MAX, STEP_MAX = 524288, 524288, 16
 local refusal = open(false)
 if refusal then
   return refusal
@@ -15,20 +16,20 @@ local next = first and tonumber(string.match(first[1], '^%d+')) or math.huge
 if after < log.seq and next > after + 1 then
   return { 'too-old', log.epoch, text(log.seq) }
 end
-local answer, bytes, left = { 'log', log.epoch }, 0, tonumber(ARGV[5])
+local answer, bytes, left, step = { 'log', log.epoch }, 0, tonumber(ARGV[5]), 1
 while left > 0 and bytes < PAGE_BYTES_MAX do
-  local entries = redis.call('XRANGE', LOG, text(after + 1), '+', 'COUNT', math.min(left, STEP))
+  local entries = redis.call('XRANGE', LOG, text(after + 1), '+', 'COUNT', math.min(left, step))
   for _, entry in ipairs(entries) do
     local seq, scopes = string.match(entry[1], '^%d+'), entry[2][2] or ''
     if bytes < PAGE_BYTES_MAX then
-      scopes = #scopes <= ENTRY_BYTES_MAX and scopes or ''
       table.insert(answer, seq)
-      table.insert(answer, scopes)
+      table.insert(answer, #scopes <= ENTRY_BYTES_MAX and scopes or '')
       bytes, after, left = bytes + #scopes, tonumber(seq), left - 1
     end
   end
-  if #entries < STEP then
+  if #entries < step then
     break
   end
+  step = math.min(2 * step, STEP_MAX)
 end
 return answer
