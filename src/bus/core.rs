@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, broadcast, mpsc, oneshot, watch};
 
 use super::clock;
 use super::connection::{Links, Shared};
@@ -27,6 +27,8 @@ use crate::coherence::{
 const HAPPENINGS_MAX: usize = 1_024;
 /// Own invalidations that wait to be applied ahead of their message.
 const AHEAD_MAX: usize = 256;
+/// Large datasets that are on their way at once: there is memory for each of them.
+const LARGE_AT_ONCE: usize = 2;
 /// So many slow answers in a row, and datasets are not asked for during [`REST`].
 const SLOW_IN_ROW: u32 = 3;
 const REST: Duration = Duration::from_millis(200);
@@ -70,6 +72,8 @@ pub(super) struct Core {
     pub(super) trouble: Mutex<Option<Fault>>,
     happenings: broadcast::Sender<Happening>,
     pub(super) ahead: mpsc::Sender<(Arc<Domain>, Published)>,
+    /// Turns to read a large dataset.
+    pub(super) large: Arc<Semaphore>,
     slow_in_row: AtomicU32,
     rest_until_ms: AtomicU64,
     /// Tells the claims of this process apart.
@@ -107,6 +111,7 @@ impl Core {
             trouble: Mutex::default(),
             happenings: broadcast::Sender::new(HAPPENINGS_MAX),
             ahead,
+            large: Arc::new(Semaphore::new(LARGE_AT_ONCE)),
             slow_in_row: AtomicU32::new(0),
             rest_until_ms: AtomicU64::new(0),
             claims: AtomicU64::new(0),

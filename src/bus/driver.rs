@@ -312,6 +312,9 @@ impl Driver {
 
     /// Takes what pub/sub brought.
     fn hear(&mut self, first: Option<Message>) {
+        if first.is_none() {
+            self.note_outgrown();
+        }
         let mut next = first;
         for _ in 0..BATCH {
             if self.inbox.take_gap() {

@@ -24,6 +24,8 @@ use super::server::CONNECT_MAX;
 
 /// Commands that wait to be written, on each connection.
 const QUEUED_MAX: usize = 512;
+/// Addresses of a name that are tried, all at once.
+const ADDRESSES_MAX: usize = 16;
 /// Commands that wait for their answer, on each connection.
 const UNANSWERED_MAX: usize = 1_024;
 
@@ -103,8 +105,11 @@ impl Endpoint {
             _ => return Err(io::ErrorKind::Unsupported.into()),
         };
         // The first that answers: a name may have addresses that nobody listens on.
-        let tries: Vec<_> =
-            lookup_host((host.as_str(), port)).await?.map(|at| TcpStream::connect(at).boxed()).collect();
+        let tries: Vec<_> = lookup_host((host.as_str(), port))
+            .await?
+            .take(ADDRESSES_MAX)
+            .map(|at| TcpStream::connect(at).boxed())
+            .collect();
         if tries.is_empty() {
             return Err(io::ErrorKind::NotFound.into());
         }

@@ -5,7 +5,8 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::broadcast;
+use tokio::sync::{OwnedSemaphorePermit, broadcast};
+use tokio::time::timeout;
 
 use super::clock;
 use super::core::{Core, Domain};
@@ -19,10 +20,8 @@ use crate::coherence::{Answer, Call, Fence, Fetched, Mark, Moment, Name, Place, 
 
 /// What a request may wait for Redis.
 pub const READ_MAX: Duration = Duration::from_millis(50);
-/// The same where a large dataset is read: a connection is opened for it.
-const LARGE_READ_MAX: Duration = Duration::from_millis(250);
-/// The bytes of a dataset that come with the answer that it is there. A larger one is answered with its size.
-pub const READY_BYTES: u64 = 64 * 1024;
+/// The same where a large dataset is read: a connection is opened for it. Its turn is waited for as long again.
+pub const LARGE_READ_MAX: Duration = Duration::from_millis(250);
 /// The bytes of a dataset that come on the connection that all share; a larger one has a connection of its own.
 pub(super) const SHARED_BYTES_MAX: u64 = 1024 * 1024;
 /// What keeping a dataset may take; nobody's answer waits for it.
@@ -63,6 +62,12 @@ pub enum Lookup {
     Large(u64),
     /// None.
     Miss,
+}
+
+/// The turn to read a dataset; it ends once this is dropped.
+#[derive(Debug)]
+pub struct ReadTurn {
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 /// The bus as it stands, for `GET /status`.
@@ -237,6 +242,20 @@ impl DomainBus {
         }
     }
 
+    /// Waits for the turn to read a dataset of so many bytes. Large ones are read two at a time in a process; who reads one waits
+    /// here before it takes the memory.
+    pub async fn turn_to_fetch(&self, bytes: u64) -> Result<ReadTurn, Fault> {
+        if bytes <= SHARED_BYTES_MAX {
+            return Ok(ReadTurn { _permit: None });
+        }
+        let turn = Arc::clone(&self.core.large).acquire_owned();
+        let Ok(permit) = timeout(LARGE_READ_MAX, turn).await else {
+            self.core.metrics.fault(&Fault::Slow);
+            return Err(Fault::Slow);
+        };
+        Ok(ReadTurn { _permit: permit.ok() })
+    }
+
     /// Keeps a dataset in Redis for `ttl`; false if it was invalidated since its fence.
     pub async fn store(&self, place: Place, dataset: Stored, ttl: Duration) -> Result<bool, Fault> {
         self.done(Call::Store { place, dataset }, ttl, STORE_MAX).await
@@ -310,4 +329,21 @@ impl DomainBus {
 fn fitting(fetched: Fetched, bytes_max: u64) -> Result<Fetched, Fault> {
     let fits = fetched.dataset.body.len() as u64 <= bytes_max;
     if fits { Ok(fetched) } else { Err(Fault::Unreadable) }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn large_datasets_are_read_two_at_a_time_and_small_ones_beside_them() {
+        let domain = Bus::alone(["customer"], Metrics::default()).domain("customer").unwrap();
+        let (one, two) = (domain.turn_to_fetch(16 << 20).await.unwrap(), domain.turn_to_fetch(16 << 20).await.unwrap());
+        assert_eq!(domain.turn_to_fetch(16 << 20).await.unwrap_err(), Fault::Slow);
+        assert!(domain.turn_to_fetch(SHARED_BYTES_MAX).await.is_ok());
+        drop(one);
+        assert!(domain.turn_to_fetch(16 << 20).await.is_ok());
+        drop(two);
+    }
 }

@@ -92,10 +92,14 @@ impl Outlet {
         self.gap.mark();
     }
 
-    /// A server sent more than was asked for, so the connection to it has ended.
-    pub(super) fn outgrown(&self, cause: Outgrown) {
+    /// A server sent more than was asked for, so the connection to it has ended. Its news have a gap, if it had any.
+    pub(super) fn outgrown(&self, cause: Outgrown, has_news: bool) {
         *self.gap.outgrown.lock().unwrap_or_else(PoisonError::into_inner) = Some(cause);
-        self.gap.mark();
+        if has_news {
+            self.gap.mark();
+        } else {
+            self.gap.noticed.notify_one();
+        }
     }
 
     fn put(&self, push: PushInfo) {
@@ -188,6 +192,16 @@ mod tests {
         assert!(inbox.take_gap() && inbox.take_full() > 0);
         outlet.take(message(&long), &alive);
         assert!(inbox.try_next().is_some() && !inbox.take_gap(), "what was taken leaves room");
+    }
+
+    #[tokio::test]
+    async fn what_ends_a_connection_is_a_gap_only_where_there_was_news() {
+        let (outlet, mut inbox) = inbox();
+        for has_news in [false, true] {
+            outlet.outgrown(Outgrown::Unsolicited, has_news);
+            assert!(inbox.next().await.is_none(), "the driver looks");
+            assert_eq!((inbox.take_outgrown(), inbox.take_gap()), (Some(Outgrown::Unsolicited), has_news));
+        }
     }
 
     #[tokio::test]

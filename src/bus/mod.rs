@@ -46,7 +46,9 @@ pub use driver::Driver;
 pub use fault::Fault;
 pub use format::{hint, news};
 pub use frames::{Frame, Frames, Outgrown, ReplyLimits};
-pub use handle::{Bus, Claimed, DomainBus, DomainStanding, Lookup, READ_MAX, READY_BYTES, STORE_MAX, Standing};
+pub use handle::{
+    Bus, Claimed, DomainBus, DomainStanding, LARGE_READ_MAX, Lookup, READ_MAX, ReadTurn, STORE_MAX, Standing,
+};
 pub use happening::{Happening, What};
 pub use invalidate::{Acknowledgement, NotAcknowledged, Sent};
 pub use metrics::Metrics;

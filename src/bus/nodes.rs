@@ -247,7 +247,7 @@ impl Nodes {
         let all: Vec<Address> = seeds.chain(known).collect();
         let ask = |at: Address| async move {
             let outlet = self.outlet.clone();
-            let outgrown = move |cause| outlet.outgrown(cause);
+            let outgrown = move |cause| outlet.outgrown(cause, false);
             let mut connection = self.endpoint(&at)?.connect(ANSWERS, |_| {}, outgrown).await?;
             let said = timeout(CONNECT_MAX, Slots::question().query_async(&mut connection)).await;
             Slots::read(said.map_err(|_| Fault::Slow)??, &at).ok_or(Fault::Unreadable)

@@ -2,9 +2,10 @@
 //! are bounded as a server's are, so the client library's own search is not used.
 
 use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
 
 use futures_util::{StreamExt as _, stream};
-use redis::{ConnectionAddr, RedisConnectionInfo, RedisResult};
+use redis::{Cmd, ConnectionAddr, FromRedisValue, RedisConnectionInfo};
 
 use super::endpoint::Endpoint;
 use super::fault::Fault;
@@ -57,9 +58,7 @@ async fn ask(
     service: String,
 ) -> Result<Result<Endpoint, Fault>, Fault> {
     let sentinel = settings.endpoint(url.info()?.addr().clone(), own)?;
-    let mut connection = sentinel.connect(ANSWERS, |_| {}, |_| {}).await?;
-    let masters: Vec<HashMap<String, String>> =
-        redis::cmd("SENTINEL").arg("MASTERS").query_async(&mut connection).await?;
+    let masters: Vec<HashMap<String, String>> = query(&sentinel, redis::cmd("SENTINEL").arg("MASTERS")).await?;
     let primaries = masters.iter().filter_map(|master| address(master, &service));
     let mut fault = None;
     for (host, port) in primaries {
@@ -90,11 +89,24 @@ fn address(master: &HashMap<String, String>, service: &str) -> Option<(String, u
 /// The server at an address, if it takes itself for a primary.
 async fn confirmed(settings: &Settings, addr: ConnectionAddr) -> Result<Option<Endpoint>, Fault> {
     let server = settings.endpoint(addr, settings.authorise(RedisConnectionInfo::default())?)?;
-    let mut connection = server.connect(ANSWERS, |_| {}, |_| {}).await?;
     // `INFO` is what its user may ask anyway; `ROLE` would be one more permission.
-    let info: RedisResult<String> = redis::cmd("INFO").arg("replication").query_async(&mut connection).await;
-    let is_primary = info?.lines().any(|line| line.trim_end() == "role:master");
+    let info: String = query(&server, redis::cmd("INFO").arg("replication")).await?;
+    let is_primary = info.lines().any(|line| line.trim_end() == "role:master");
     Ok(is_primary.then_some(server))
+}
+
+/// Asks one thing on a connection of its own. What ends it for sending too much is said.
+async fn query<T: FromRedisValue>(endpoint: &Endpoint, command: &Cmd) -> Result<T, Fault> {
+    let cause = Arc::new(OnceLock::new());
+    let told = Arc::clone(&cause);
+    let tell = move |cause| {
+        let _ = told.set(cause);
+    };
+    let answered = async {
+        let mut connection = endpoint.connect(ANSWERS, |_| {}, tell).await?;
+        Ok(command.query_async(&mut connection).await?)
+    };
+    answered.await.map_err(|fault| cause.get().copied().map_or(fault, Fault::Outgrown))
 }
 
 #[cfg(test)]

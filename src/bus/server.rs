@@ -1,11 +1,9 @@
 //! The connections to one server: one for the protocol, on which pub/sub comes too, and one for datasets, so that these never hold
 //! up a heartbeat. Both are made together and end together. A large dataset has a connection of its own, which ends with it.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{Cmd, RedisResult, Value};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::answers::answer;
@@ -24,8 +22,6 @@ pub(super) const ANSWERS: ReplyLimits = ReplyLimits { bytes: 4 * 1024 * 1024, el
 /// What one answer about datasets may be, beside the dataset's bytes: its tags, and what RESP adds.
 const BESIDE_BYTES: u64 = 128 * 1024;
 const DATASETS: ReplyLimits = ReplyLimits { bytes: SHARED_BYTES_MAX + BESIDE_BYTES, elements: 1_000 };
-/// Large datasets that are on their way from one server at once.
-const LARGE_AT_ONCE: usize = 2;
 
 /// The connections.
 #[derive(Clone)]
@@ -34,7 +30,6 @@ pub(super) struct Server {
     outlet: Outlet,
     protocol: Connection,
     datasets: Connection,
-    large: Arc<Semaphore>,
     ends: CancellationToken,
 }
 
@@ -56,17 +51,16 @@ impl std::fmt::Debug for Server {
 impl Server {
     /// Connects. What is published goes to `outlet`; the end of either ends `ends`.
     pub(super) async fn open(endpoint: Endpoint, outlet: &Outlet, ends: &CancellationToken) -> Result<Self, Fault> {
-        let outgrown = || {
+        let outgrown = |has_news| {
             let outlet = outlet.clone();
-            move |cause| outlet.outgrown(cause)
+            move |cause| outlet.outgrown(cause, has_news)
         };
         let (pushes, end) = (outlet.clone(), ends.clone());
-        let protocol = endpoint.connect(ANSWERS, move |push| pushes.take(push, &end), outgrown()).await?;
+        let protocol = endpoint.connect(ANSWERS, move |push| pushes.take(push, &end), outgrown(true)).await?;
         let end = ends.clone();
         // It subscribes to nothing: a push says that it ended.
-        let datasets = endpoint.connect(DATASETS, move |_| end.cancel(), outgrown()).await?;
-        let large = Arc::new(Semaphore::new(LARGE_AT_ONCE));
-        Ok(Self { endpoint, outlet: outlet.clone(), protocol, datasets, large, ends: ends.clone() })
+        let datasets = endpoint.connect(DATASETS, move |_| end.cancel(), outgrown(false)).await?;
+        Ok(Self { endpoint, outlet: outlet.clone(), protocol, datasets, ends: ends.clone() })
     }
 
     /// Subscribes to a domain's news and hints.
@@ -107,14 +101,10 @@ impl Server {
 
     /// Runs one script. `asking`: the server does not hold its slot yet, and was named by the one that does.
     pub(super) async fn run(&self, lane: Lane, ask: &Ask<'_>, asking: bool) -> RedisResult<Value> {
-        let mut _place = None;
         let mut connection = match lane {
             Lane::Protocol => self.protocol.clone(),
             Lane::Datasets => self.datasets.clone(),
-            Lane::Large(bytes) => {
-                _place = self.large.acquire().await.ok();
-                self.large_connection(bytes).await?
-            }
+            Lane::Large(bytes) => self.large_connection(bytes).await?,
         };
         let answered = match query(&mut connection, &ask.by_digest(), asking).await {
             Err(error) if is_unknown_script(&error) => query(&mut connection, &ask.by_text(), asking).await,
@@ -126,7 +116,7 @@ impl Server {
     async fn large_connection(&self, bytes: u64) -> RedisResult<Connection> {
         let outlet = self.outlet.clone();
         let limits = ReplyLimits { bytes: bytes + BESIDE_BYTES, ..DATASETS };
-        let connected = self.endpoint.connect(limits, |_| {}, move |cause| outlet.outgrown(cause)).await;
+        let connected = self.endpoint.connect(limits, |_| {}, move |cause| outlet.outgrown(cause, false)).await;
         connected.map_err(|fault| std::io::Error::other(fault).into())
     }
 

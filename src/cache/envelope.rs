@@ -119,11 +119,13 @@ pub(super) fn unwrap(
     read(&packed, left, domain).ok_or(NotOpened::Unreadable)
 }
 
+/// The fence of bytes that no log has.
+const NOWHERE: Fence = Fence { epoch: crate::coherence::Epoch(0), seq: 0 };
+
 /// Reads bytes as a flight reads what stands in Redis, where nothing is sealed: what memory would keep of them weighs so much. For
 /// those who look for bytes that this does not bear.
 pub fn open_stored(body: &[u8], domain: &Domain, room: impl FnMut(u64) -> bool) -> Option<usize> {
-    let fence = Fence { epoch: crate::coherence::Epoch(0), seq: 0 };
-    let stored = Stored { fence, tags: Vec::new(), body: body.into() };
+    let stored = Stored { fence: NOWHERE, tags: Vec::new(), body: body.into() };
     unwrap(&stored, Duration::MAX, domain, None, &[], room).ok().map(|opened| opened.content.weight())
 }
 
@@ -215,6 +217,7 @@ fn millis(span: Duration) -> [u8; 8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::{World, parse};
 
     #[test]
     fn what_is_long_and_repeats_is_packed_and_comes_back() {
@@ -236,6 +239,37 @@ mod tests {
         assert_eq!(unpack(&[[ZSTD].as_slice(), &claimed, &[0; 10]].concat()), None, "ten bytes are not 16 MiB");
         assert_eq!(unpack(&[ZSTD, 1, 0]), None);
         assert_eq!(unpack(&[7, 1, 0, 0, 0, 0]), None, "a format that this release does not know");
+    }
+
+    fn domain() -> Domain {
+        let text = "domain: customer\nsources:\n  profile: {url: 'http://a/{key}'}\n\
+            versions:\n  v1: {path: '/v1/customers/{key}'}\n";
+        let read = |_: &std::path::Path| Err(std::io::ErrorKind::NotFound.into());
+        let world = World { variable: &|_| None, read: &read, program: &|_| Ok(()), allow_http: true };
+        parse("customer.yaml".as_ref(), text, world).expect("a domain")
+    }
+
+    #[test]
+    fn there_is_room_before_a_seal_is_opened() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), "a".repeat(64)).expect("a key");
+        let seal = Seal::load(file.path()).expect("a seal");
+        let stored = |body: &[u8]| Stored { fence: NOWHERE, tags: Vec::new(), body: body.into() };
+        let ends = |body: &[u8], most: u64| {
+            let mut asked = 0;
+            let room = |bytes| {
+                asked += bytes;
+                asked <= most
+            };
+            let opened = unwrap(&stored(body), Duration::MAX, &domain(), Some(&seal), b"", room);
+            (opened.err(), asked)
+        };
+        let sealed = seal.seal(&pack(&[NOT_FOUND; 17]), b"").expect("it is sealed");
+        let sealed = [[SEALED].as_slice(), &sealed].concat();
+        let bytes = sealed.len() as u64;
+        assert_eq!(ends(&sealed, bytes - 1), (Some(NotOpened::NoMemory), bytes));
+        assert_eq!(ends(&sealed, bytes), (Some(NotOpened::NoMemory), bytes + 34), "it was opened, and not unpacked");
+        assert_eq!(ends(&sealed, bytes + 34), (None, bytes + 34));
     }
 
     #[test]

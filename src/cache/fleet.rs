@@ -7,14 +7,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::claim::{CLAIM_LASTS, Claim, Wait};
 use super::envelope::{self, NotOpened, Opened};
 use super::flight::Air;
 use super::kept::{Kept, Lifetime};
 use super::read::Cache;
-use crate::bus::{Claimed, Fault, Lookup};
+use crate::bus::{Claimed, Fault, LARGE_READ_MAX, Lookup};
 use crate::coherence::{Fence, Fetched, Mark, Place, Start, Stored};
 use crate::resources::WorkMemory;
 
@@ -159,7 +159,10 @@ impl Cache {
             self.metrics().redis_oversized.inc();
             return None;
         }
-        if memory.take(COPIES * bytes).await.is_err() {
+        // Not with the memory in hand, which others may wait for; nor does who waits for memory keep the turn for long.
+        let _turn = self.bus().turn_to_fetch(bytes).await.ok()?;
+        let taken = timeout(LARGE_READ_MAX, memory.take(COPIES * bytes)).await;
+        if !matches!(taken, Ok(Ok(()))) {
             self.metrics().redis_no_memory.inc();
             return None;
         }

@@ -365,6 +365,7 @@ impl Describe<'_> {
                 }
                 None => (Num::Int(-1), 0, Val::Null),
             };
+            let name = name.filter(|_| at > 0).map(|name| Text::of(&mut run.meter, name)).transpose()?;
             let mut set = |key, val| found.insert(&mut run.meter, Text::unmetered(key), val).map(drop);
             set("offset", Val::Num(offset))?;
             set("length", Val::int(length))?;
@@ -373,7 +374,7 @@ impl Describe<'_> {
                 whole = found;
                 continue;
             }
-            set("name", name.map_or(Val::Null, |name| Val::Str(Text::unmetered(name))))?;
+            set("name", name.map_or(Val::Null, Val::Str))?;
             groups.push(&mut run.meter, Val::Obj(Rc::new(found)))?;
         }
         whole.insert(&mut run.meter, Text::unmetered("captures"), Val::Arr(Rc::new(groups)))?;

@@ -14,6 +14,9 @@ use super::meter::{Flow, Stop, fault};
 use super::program::Expr;
 use super::value::{Arr, Obj, SLOT_BYTES, Text, Val};
 
+/// What an index costs beside the bytes of a key.
+const INDEXING: u64 = 16;
+
 /// `left op right`.
 pub(super) fn math(run: &mut Run<'_>, op: Math, left: Val, right: Val) -> Flow<Val> {
     let (lt, rt) = (left.type_name(), right.type_name());
@@ -131,6 +134,7 @@ fn place(at: i64, len: usize) -> Option<usize> {
 
 /// `val[key]`.
 pub(super) fn index(run: &mut Run<'_>, val: &Val, key: &Val) -> Flow<Val> {
+    run.meter.work(INDEXING)?;
     match (val, key) {
         (Val::Obj(obj), Val::Str(key)) => Ok(obj.get(&mut run.meter, key)?.cloned().unwrap_or(Val::Null)),
         (Val::Arr(arr), Val::Num(n)) => {

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bfb::bus::{Claimed, Kind, LIMITS, Names, PERMISSIONS, READY_BYTES, Settings, What};
+use bfb::bus::{Claimed, Kind, LIMITS, Names, PERMISSIONS, Settings, What};
 use bfb::coherence::{Place, Scope, Stored};
 use tempfile::NamedTempFile;
 
-use super::support::{DOMAIN, LEASE, Member, PATIENCE, fetched, keys, patiently};
+use super::support::{DOMAIN, LEASE, Member, PATIENCE, READY_BYTES, fetched, keys, patiently};
 use crate::support::redis::{Redis, SEVEN, kind, version};
 
 /// What every client sends before it has a user: Redis asks no permission for it.

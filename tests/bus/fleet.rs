@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bfb::bus::{Bus, Claimed, Fault, Metrics, Names, READY_BYTES, Settings, What};
+use bfb::bus::{Bus, Claimed, Fault, Metrics, Names, Settings, What};
 use bfb::coherence::{Place, Scope, Stored};
 
-use super::support::{DOMAIN, LEASE, Member, PATIENCE, fetched, keys, patiently, settings};
+use super::support::{DOMAIN, LEASE, Member, PATIENCE, READY_BYTES, fetched, keys, patiently, settings};
 use crate::support::redis::Redis;
 
 fn place(key: &str) -> Place {

@@ -17,7 +17,7 @@ const TRIED_BYTES: usize = 200_000_000;
 /// let them grow to 6 and 4 MiB, and a machine may be told to allow some more).
 const SENT_BYTES_MAX: usize = 4 * 1024 * 1024 + 16 * 1024 * 1024;
 
-/// A server that is polite until it is asked to run a script, and then sends `first`, and `rest` over and over.
+/// A server that is polite until it is asked to run a script, or for a primary, and then sends `first`, and `rest` over and over.
 fn serve(first: &'static [u8], rest: &'static [u8]) -> (SocketAddr, mpsc::Receiver<usize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let (addr, (sent, counted)) = (listener.local_addr().unwrap(), mpsc::channel());
@@ -34,7 +34,7 @@ fn serve(first: &'static [u8], rest: &'static [u8]) -> (SocketAddr, mpsc::Receiv
     (addr, counted)
 }
 
-/// Answers until a script is to be run.
+/// Answers until a script is to be run, or a primary to be named.
 fn greet(stream: &mut TcpStream) -> std::io::Result<()> {
     let names = Names::new("default", DOMAIN);
     let mut buffer = vec![0; 64 * 1024];
@@ -43,7 +43,7 @@ fn greet(stream: &mut TcpStream) -> std::io::Result<()> {
         let asked = String::from_utf8_lossy(&buffer[..read]).into_owned();
         if read == 0 {
             return Err(std::io::ErrorKind::UnexpectedEof.into());
-        } else if asked.contains("EVAL") {
+        } else if asked.contains("EVAL") || asked.contains("SENTINEL") {
             return Ok(());
         } else if asked.contains("SUBSCRIBE") {
             for channel in [names.news(), names.hints()] {
@@ -66,9 +66,13 @@ fn flood(stream: &mut TcpStream, rest: &[u8]) -> usize {
 }
 
 async fn ends(first: &'static [u8], rest: &'static [u8], cause: &str) {
+    reached(|addr| format!("redis://{addr}"), first, rest, cause).await;
+}
+
+async fn reached(url: impl Fn(SocketAddr) -> String, first: &'static [u8], rest: &'static [u8], cause: &str) {
     let (addr, counted) = serve(first, rest);
     let mut registry = Registry::default();
-    let settings = Settings::new(format!("redis://{addr}").parse().unwrap(), LEASE);
+    let settings = Settings::new(url(addr).parse().unwrap(), LEASE);
     let mut member = Member::counting(settings, Metrics::register(&mut registry));
     let sent = tokio::task::spawn_blocking(move || counted.recv().unwrap()).await.unwrap();
     assert!(sent < SENT_BYTES_MAX, "it could send {sent} bytes of what should be {cause}");
@@ -118,6 +122,12 @@ async fn a_dataset_of_more_bytes_than_were_asked_for_is_not_taken() {
 #[tokio::test]
 async fn a_text_of_200_mb_is_not_read() {
     ends(b"$200000000\r\n", b"aaaaaaaaaaaaaaaa", "a reply of more than 4194304 bytes").await;
+}
+
+#[tokio::test]
+async fn what_a_sentinel_sends_without_end_is_not_read_and_that_is_said() {
+    let url = |addr| format!("redis-sentinel://{addr}/main");
+    reached(url, b"$200000000\r\n", b"aaaaaaaaaaaaaaaa", "a reply of more than 4194304 bytes").await;
 }
 
 #[tokio::test]

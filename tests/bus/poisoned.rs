@@ -4,10 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bfb::bus::{LIMITS, Names, READY_BYTES, Scripts, What, answer};
+use bfb::bus::{LIMITS, Names, Scripts, What, answer};
 use bfb::coherence::{Answer, Call, Epoch, Fence, Name, PROTOCOL, Place, Request, Scope, Stored, Why};
 
-use super::support::{DOMAIN, Member};
+use super::support::{DOMAIN, Member, READY_BYTES};
 use crate::support::redis::Redis;
 
 const EPOCH: Epoch = Epoch(7);

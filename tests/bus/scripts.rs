@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bfb::bus::{LIMITS, Names, READY_BYTES, Scripts, answer, news};
+use bfb::bus::{LIMITS, Names, Scripts, answer, news};
 use bfb::coherence::{
     Answer, Call, Epoch, Fence, Guards, Heartbeat, Life, Limits, Name, Place, Published, Request, Scope, Server, Stored,
 };
@@ -14,6 +14,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::TestRunner;
 
+use super::support::READY_BYTES;
 use crate::support::redis::Redis;
 
 /// Few, so that random calls reach the bounds.

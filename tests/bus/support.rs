@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bfb::bus::{Bus, DomainBus, Fault, Happening, Lookup, Metrics, READY_BYTES, Settings, What};
+use bfb::bus::{Bus, DomainBus, Fault, Happening, Lookup, Metrics, Settings, What};
 use bfb::coherence::{Fetched, Name, Place, Scope};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, oneshot};
@@ -15,6 +15,9 @@ pub(super) use crate::support::client::PATIENCE;
 pub(super) const DOMAIN: &str = "customer";
 /// Short, so that a test may wait for a whole one.
 pub(super) const LEASE: Duration = Duration::from_millis(800);
+
+/// The bytes of a dataset that is small enough to come at once.
+pub(super) const READY_BYTES: u64 = 64 * 1024;
 
 pub(super) struct Member {
     pub(super) bus: Bus,

@@ -10,13 +10,14 @@ use super::super::answers::answer;
 use super::super::core::Core;
 use super::super::endpoint::Connection;
 use super::super::fault::Fault;
-use super::super::handle::READY_BYTES;
 use super::super::names::Names;
 use super::super::scripts::{LIMITS, Scripts};
 use crate::coherence::{Answer, Call, Fence, Heartbeat, Name, Place, Scope, Stored};
 
 /// Round trips that are timed.
 const TIMED: usize = 21;
+/// The dataset that is kept and read has no more bytes.
+const DATASET_BYTES: u64 = 64;
 /// What is left by a trial that could not end is gone after this.
 const LEFT_MAX: Duration = Duration::from_mins(1);
 
@@ -111,11 +112,11 @@ impl Trying<'_> {
     async fn datasets(&mut self, fence: Fence, holder: &Name) -> Result<(), Failed> {
         let done = |it: &Answer| *it == Answer::Done(true);
         let dataset = Stored { fence, tags: vec!["tag".into()], body: Arc::from(&b"{}"[..]) };
-        let claim = Call::Claim { place: place(), holder: holder.clone(), fence, bytes_max: Some(READY_BYTES) };
+        let claim = Call::Claim { place: place(), holder: holder.clone(), fence, bytes_max: Some(DATASET_BYTES) };
         self.expect("claim", claim, done).await?;
         self.expect("store", Call::Store { place: place(), dataset: dataset.clone() }, done).await?;
         let hit = |it: &Answer| matches!(it, Answer::Hit(fetched) if fetched.dataset == dataset);
-        self.expect("fetch", Call::Fetch { place: place(), bytes_max: READY_BYTES }, hit).await?;
+        self.expect("fetch", Call::Fetch { place: place(), bytes_max: DATASET_BYTES }, hit).await?;
         self.expect("vouch", Call::Vouch { key: place().key, tags: vec![], fence }, done).await?;
         self.expect("release", Call::Release { place: place(), holder: holder.clone() }, done).await
     }

@@ -212,6 +212,7 @@ fn what_data_decides_about_is_charged() {
         let members: Vec<_> = (0..members).map(|n| format!("k{n}: (1, empty)")).collect();
         format!("[range(100) | {{{}}}] | length", members.join(", "))
     };
+    let along = |keys: usize| format!("[range({keys}) | \"a\"] as $p | [range(1000) | null | getpath($p)] | length");
     for (what, more, less, least_bytes) in [
         ("items of another type", ("contains([\"x\"]) | 0", &numbers), ("0", &numbers), 100_000 * 16),
         ("keys that are hashed again", (".new = 1 | 0", &keyed(28)), (".new = 1 | 0", &keyed(27)), 280_000),
@@ -229,6 +230,7 @@ fn what_data_decides_about_is_charged() {
             (&bound(""), &"0".to_owned()),
             2 * 20_000 * 40,
         ),
+        ("the way along a path", (&along(200), &"0".to_owned()), (&along(1), &"0".to_owned()), 1000 * 199 * 16),
         (
             "the index of an object under construction",
             (&built(61), &"0".to_owned()),
