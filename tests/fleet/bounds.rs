@@ -118,7 +118,7 @@ async fn who_waits_for_one_that_replaces_a_dataset_that_is_too_large_gets_what_i
             },
             async {
                 upstream.requests(seen + 1).await;
-                while waits(&two).await == waited && upstream.seen().len() == seen + 1 {
+                while waits(&two).await <= waited && upstream.seen().len() == seen + 1 {
                     tokio::task::yield_now().await;
                 }
                 let waited = upstream.seen().len() == seen + 1;
