@@ -17,7 +17,7 @@ use super::connection::Links;
 use super::core::{Ahead, Core, Domain};
 use super::fault::Fault;
 use super::format;
-use super::frames::Outgrown;
+use super::frames::ReplyExcess;
 use super::happening::What;
 use super::inbox::{Inbox, Message, Outlet, inbox};
 use super::settings::Settings;
@@ -58,7 +58,7 @@ pub struct Driver {
     silent: usize,
     backoff: Duration,
     /// What a server sent beyond what was asked for, and when that was last said.
-    outgrown: Option<(Outgrown, Moment)>,
+    outgrown: Option<(ReplyExcess, Moment)>,
 }
 
 /// A domain, and what was last said of it.

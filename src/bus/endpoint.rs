@@ -1,7 +1,7 @@
 //! One Redis server: its address, who we are to it, and the opening of a connection to it whose replies are bounded.
 //!
 //! The streams are opened here, not by the client library, because it reads whole replies, however large: each stream is handed
-//! to it as a [`Bounded`] one.
+//! to it as a [`ReplyStream`] one.
 
 use std::fmt;
 use std::io;
@@ -17,9 +17,9 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::bounded::Bounded;
 use super::fault::Fault;
-use super::frames::{Outgrown, ReplyLimits};
+use super::frames::{ReplyExcess, ReplyLimits};
+use super::reply_stream::ReplyStream;
 use super::server::CONNECT_MAX;
 
 /// Commands that wait to be written, on each connection.
@@ -81,7 +81,7 @@ impl Endpoint {
         &self,
         limits: ReplyLimits,
         push: impl Fn(PushInfo) + Send + Sync + 'static,
-        outgrown: impl Fn(Outgrown) + Send + Sync + 'static,
+        outgrown: impl Fn(ReplyExcess) + Send + Sync + 'static,
     ) -> Result<Connection, Fault> {
         // Each caller has a bound in time of its own.
         let config = AsyncConnectionConfig::new()
@@ -90,7 +90,7 @@ impl Endpoint {
             .set_concurrency_limit(UNANSWERED_MAX)
             .set_push_sender(never_fails(push));
         let connected = async {
-            let stream = Bounded::new(self.open().await.map_err(|_| Fault::Lost)?, limits, outgrown);
+            let stream = ReplyStream::new(self.open().await.map_err(|_| Fault::Lost)?, limits, outgrown);
             let (requests, driver) = MultiplexedConnection::new_with_config(&self.redis, stream, config).await?;
             let driver = Arc::new(AbortOnDropHandle::new(tokio::spawn(driver)));
             Ok(Connection { requests, _driver: driver })

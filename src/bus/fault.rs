@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::frames::Outgrown;
+use super::frames::ReplyExcess;
 
 /// Why Redis did not do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -33,7 +33,7 @@ pub enum Fault {
     File(PathBuf),
     /// A server sent more than was asked for, so the connection to it has ended.
     #[error("redis sent {0}, so the connection was ended")]
-    Outgrown(Outgrown),
+    ReplyExcess(ReplyExcess),
     /// The domain is not, or no longer, one of the process.
     #[error("the domain is not served any more")]
     Gone,
@@ -63,7 +63,7 @@ impl Fault {
             Self::OtherLife => "other_life",
             Self::NoPrimary => "no_primary",
             Self::File(_) => "file",
-            Self::Outgrown(_) => "outgrown",
+            Self::ReplyExcess(_) => "outgrown",
             Self::Gone => "gone",
         }
     }

@@ -13,7 +13,7 @@ const DIGITS_MAX: u32 = 18;
 
 /// What a server sent beyond what was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Outgrown {
+pub enum ReplyExcess {
     /// One reply has more bytes than was allowed.
     #[error("a reply of more than {0} bytes")]
     Bytes(u64),
@@ -93,8 +93,8 @@ impl Frames {
     pub fn feed(
         &mut self,
         mut bytes: &[u8],
-        mut complete: impl FnMut(Frame) -> Result<(), Outgrown>,
-    ) -> Result<(), Outgrown> {
+        mut complete: impl FnMut(Frame) -> Result<(), ReplyExcess>,
+    ) -> Result<(), ReplyExcess> {
         while let Some((&byte, rest)) = bytes.split_first() {
             // Whole texts are passed over, not looked at.
             if let State::Text { left } = &mut self.state {
@@ -116,13 +116,13 @@ impl Frames {
         Ok(())
     }
 
-    fn count(&mut self, bytes: u64) -> Result<(), Outgrown> {
+    fn count(&mut self, bytes: u64) -> Result<(), ReplyExcess> {
         self.bytes += bytes;
-        if self.bytes > self.limits.bytes { Err(Outgrown::Bytes(self.limits.bytes)) } else { Ok(()) }
+        if self.bytes > self.limits.bytes { Err(ReplyExcess::Bytes(self.limits.bytes)) } else { Ok(()) }
     }
 
     /// Takes one byte that is not of a text; whether a value that holds no others ends with it.
-    fn byte(&mut self, byte: u8) -> Result<bool, Outgrown> {
+    fn byte(&mut self, byte: u8) -> Result<bool, ReplyExcess> {
         match &mut self.state {
             State::Kind => self.kind(byte)?,
             State::Line { bytes, after_cr } => {
@@ -132,7 +132,7 @@ impl Frames {
                 *after_cr = byte == b'\r';
                 *bytes += 1;
                 if *bytes > LINE_BYTES_MAX {
-                    return Err(Outgrown::Line);
+                    return Err(ReplyExcess::Line);
                 }
             }
             State::Length { value, digits, is_negative, after_cr, .. } => match (byte, *after_cr) {
@@ -143,12 +143,12 @@ impl Frames {
                 }
                 (b'\r', false) if *digits > 0 => *after_cr = true,
                 (b'\n', true) => return self.length(),
-                _ => return Err(Outgrown::Malformed),
+                _ => return Err(ReplyExcess::Malformed),
             },
             State::TextEnd { after_cr } => match (byte, *after_cr) {
                 (b'\r', false) => *after_cr = true,
                 (b'\n', true) => return Ok(true),
-                _ => return Err(Outgrown::Malformed),
+                _ => return Err(ReplyExcess::Malformed),
             },
             // Passed over by the caller.
             State::Text { .. } => {}
@@ -156,7 +156,7 @@ impl Frames {
         Ok(false)
     }
 
-    fn kind(&mut self, kind: u8) -> Result<(), Outgrown> {
+    fn kind(&mut self, kind: u8) -> Result<(), ReplyExcess> {
         if self.depth == 0 {
             self.is_push = kind == b'>';
             self.elements = 1;
@@ -166,21 +166,21 @@ impl Frames {
             b'$' | b'=' | b'!' | b'*' | b'~' | b'>' | b'%' | b'|' => {
                 State::Length { kind, value: 0, digits: 0, is_negative: false, after_cr: false }
             }
-            _ => return Err(Outgrown::Malformed),
+            _ => return Err(ReplyExcess::Malformed),
         };
         Ok(())
     }
 
     /// A length is read; whether the value ends with it.
-    fn length(&mut self) -> Result<bool, Outgrown> {
-        let State::Length { kind, value, is_negative, .. } = self.state else { return Err(Outgrown::Malformed) };
+    fn length(&mut self) -> Result<bool, ReplyExcess> {
+        let State::Length { kind, value, is_negative, .. } = self.state else { return Err(ReplyExcess::Malformed) };
         if is_negative {
             // `$-1` and `*-1`: there is no such thing.
-            return if value == 1 && matches!(kind, b'$' | b'*') { Ok(true) } else { Err(Outgrown::Malformed) };
+            return if value == 1 && matches!(kind, b'$' | b'*') { Ok(true) } else { Err(ReplyExcess::Malformed) };
         }
         if matches!(kind, b'$' | b'=' | b'!') {
             if self.bytes + value > self.limits.bytes {
-                return Err(Outgrown::Bytes(self.limits.bytes));
+                return Err(ReplyExcess::Bytes(self.limits.bytes));
             }
             self.state = if value == 0 { State::TextEnd { after_cr: false } } else { State::Text { left: value } };
             return Ok(false);
@@ -192,12 +192,12 @@ impl Frames {
         };
         self.elements += members;
         if self.elements > self.limits.elements {
-            return Err(Outgrown::Elements(self.limits.elements));
+            return Err(ReplyExcess::Elements(self.limits.elements));
         }
         if members == 0 {
             return Ok(true);
         }
-        *self.missing.get_mut(self.depth).ok_or(Outgrown::Depth)? = members;
+        *self.missing.get_mut(self.depth).ok_or(ReplyExcess::Depth)? = members;
         self.depth += 1;
         self.state = State::Kind;
         Ok(false)
@@ -225,7 +225,7 @@ mod tests {
     const LIMITS: ReplyLimits = ReplyLimits { bytes: 1_000, elements: 20 };
 
     /// The frames of a stream that comes in pieces of `size` bytes.
-    fn frames(stream: &[u8], size: usize) -> Result<Vec<Frame>, Outgrown> {
+    fn frames(stream: &[u8], size: usize) -> Result<Vec<Frame>, ReplyExcess> {
         let (mut frames, mut found) = (Frames::new(LIMITS), Vec::new());
         for piece in stream.chunks(size) {
             frames.feed(piece, |frame| {
@@ -271,28 +271,28 @@ mod tests {
 
     #[test]
     fn what_is_too_large_is_noticed_at_its_length_and_not_at_its_end() {
-        let odd: [(&[u8], Outgrown); 12] = [
-            (b"$200000000\r\n", Outgrown::Bytes(1_000)),
-            (b"!999999999999999999\r\n", Outgrown::Bytes(1_000)),
-            (b"*1000000\r\n", Outgrown::Elements(20)),
-            (b"*10\r\n*10\r\n", Outgrown::Elements(20)),
-            (b"%10\r\n", Outgrown::Elements(20)),
-            (b"*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n", Outgrown::Depth),
-            (b"*9999999999999999999\r\n", Outgrown::Malformed),
-            (b"*-2\r\n", Outgrown::Malformed),
-            (b"=-1\r\n", Outgrown::Malformed),
-            (b"$ 1\r\n", Outgrown::Malformed),
-            (b"$1\r\nab", Outgrown::Malformed),
-            (b"HTTP/1.1 200 OK\r\n", Outgrown::Malformed),
+        let odd: [(&[u8], ReplyExcess); 12] = [
+            (b"$200000000\r\n", ReplyExcess::Bytes(1_000)),
+            (b"!999999999999999999\r\n", ReplyExcess::Bytes(1_000)),
+            (b"*1000000\r\n", ReplyExcess::Elements(20)),
+            (b"*10\r\n*10\r\n", ReplyExcess::Elements(20)),
+            (b"%10\r\n", ReplyExcess::Elements(20)),
+            (b"*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n", ReplyExcess::Depth),
+            (b"*9999999999999999999\r\n", ReplyExcess::Malformed),
+            (b"*-2\r\n", ReplyExcess::Malformed),
+            (b"=-1\r\n", ReplyExcess::Malformed),
+            (b"$ 1\r\n", ReplyExcess::Malformed),
+            (b"$1\r\nab", ReplyExcess::Malformed),
+            (b"HTTP/1.1 200 OK\r\n", ReplyExcess::Malformed),
         ];
         for (stream, cause) in odd {
             for size in [1, 3, stream.len()] {
                 assert_eq!(frames(stream, size), Err(cause), "{:?}", String::from_utf8_lossy(stream));
             }
         }
-        assert_eq!(frames(&[b'+'; 1_001], 7), Err(Outgrown::Bytes(1_000)));
+        assert_eq!(frames(&[b'+'; 1_001], 7), Err(ReplyExcess::Bytes(1_000)));
         let mut lines = Frames::new(ReplyLimits { bytes: u64::MAX, elements: 1 });
-        assert_eq!(lines.feed(&vec![b'+'; 70_000], |_| Ok(())), Err(Outgrown::Line));
+        assert_eq!(lines.feed(&vec![b'+'; 70_000], |_| Ok(())), Err(ReplyExcess::Line));
     }
 
     #[test]
@@ -302,6 +302,6 @@ mod tests {
         assert!(frames(&[b"*20\r\n".as_slice(), &b":1\r\n".repeat(20)].concat(), 11).is_err());
         let long = |bytes: usize| [format!("${bytes}\r\n").as_bytes(), &vec![b'a'; bytes], b"\r\n"].concat();
         assert_eq!(frames(&long(992).repeat(3), 100), Ok(vec![Frame { is_push: false, bytes: 1_000 }; 3]));
-        assert_eq!(frames(&long(993), 100), Err(Outgrown::Bytes(1_000)));
+        assert_eq!(frames(&long(993), 100), Err(ReplyExcess::Bytes(1_000)));
     }
 }

@@ -11,7 +11,7 @@ use redis::{PushInfo, PushKind, Value};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use super::frames::Outgrown;
+use super::frames::ReplyExcess;
 
 /// Messages that wait for the driver.
 const MESSAGES_MAX: usize = 2_048;
@@ -57,7 +57,7 @@ struct Gap {
     /// Bytes in the queue.
     queued_bytes: AtomicUsize,
     /// What ended a connection lately.
-    outgrown: Mutex<Option<Outgrown>>,
+    outgrown: Mutex<Option<ReplyExcess>>,
 }
 
 /// The two ends.
@@ -93,7 +93,7 @@ impl Outlet {
     }
 
     /// A server sent more than was asked for, so the connection to it has ended. Its news have a gap, if it had any.
-    pub(super) fn outgrown(&self, cause: Outgrown, has_news: bool) {
+    pub(super) fn outgrown(&self, cause: ReplyExcess, has_news: bool) {
         *self.gap.outgrown.lock().unwrap_or_else(PoisonError::into_inner) = Some(cause);
         if has_news {
             self.gap.mark();
@@ -156,7 +156,7 @@ impl Inbox {
     }
 
     /// What ended a connection since this was last asked.
-    pub(super) fn take_outgrown(&self) -> Option<Outgrown> {
+    pub(super) fn take_outgrown(&self) -> Option<ReplyExcess> {
         self.gap.outgrown.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
@@ -198,9 +198,9 @@ mod tests {
     async fn what_ends_a_connection_is_a_gap_only_where_there_was_news() {
         let (outlet, mut inbox) = inbox();
         for has_news in [false, true] {
-            outlet.outgrown(Outgrown::Unsolicited, has_news);
+            outlet.outgrown(ReplyExcess::Unsolicited, has_news);
             assert!(inbox.next().await.is_none(), "the driver looks");
-            assert_eq!((inbox.take_outgrown(), inbox.take_gap()), (Some(Outgrown::Unsolicited), has_news));
+            assert_eq!((inbox.take_outgrown(), inbox.take_gap()), (Some(ReplyExcess::Unsolicited), has_news));
         }
     }
 

@@ -15,7 +15,6 @@
 //! domain but its own.
 
 mod answers;
-mod bounded;
 mod clock;
 mod connection;
 mod core;
@@ -34,6 +33,7 @@ mod metrics;
 mod names;
 mod nodes;
 mod permissions;
+mod reply_stream;
 mod scripts;
 mod sentinel;
 mod server;
@@ -45,7 +45,7 @@ pub use clock::now;
 pub use driver::Driver;
 pub use fault::Fault;
 pub use format::{hint, news};
-pub use frames::{Frame, Frames, Outgrown, ReplyLimits};
+pub use frames::{Frame, Frames, ReplyExcess, ReplyLimits};
 pub use handle::{
     Bus, Claimed, DomainBus, DomainStanding, LARGE_READ_MAX, Lookup, READ_MAX, ReadTurn, STORE_MAX, Standing,
 };

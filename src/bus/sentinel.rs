@@ -106,7 +106,7 @@ async fn query<T: FromRedisValue>(endpoint: &Endpoint, command: &Cmd) -> Result<
         let mut connection = endpoint.connect(ANSWERS, |_| {}, tell).await?;
         Ok(command.query_async(&mut connection).await?)
     };
-    answered.await.map_err(|fault| cause.get().copied().map_or(fault, Fault::Outgrown))
+    answered.await.map_err(|fault| cause.get().copied().map_or(fault, Fault::ReplyExcess))
 }
 
 #[cfg(test)]

@@ -42,7 +42,7 @@ pub(super) struct TooLarge;
 
 /// Why what stands in Redis is not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum NotOpened {
+pub(super) enum OpenError {
     /// It is of another format, of another plan, or not to be opened.
     Unreadable,
     /// There is no room for it.
@@ -105,18 +105,18 @@ pub(super) fn unwrap(
     seal: Option<&Seal>,
     context: &[u8],
     mut room: impl FnMut(u64) -> bool,
-) -> Result<Opened, NotOpened> {
+) -> Result<Opened, OpenError> {
     // Without its seal it is a copy.
     if seal.is_some() && !room(stored.body.len() as u64) {
-        return Err(NotOpened::NoMemory);
+        return Err(OpenError::NoMemory);
     }
-    let packed = open(stored, seal, context).ok_or(NotOpened::Unreadable)?;
-    let bytes = unpacked_bytes(&packed).ok_or(NotOpened::Unreadable)?;
+    let packed = open(stored, seal, context).ok_or(OpenError::Unreadable)?;
+    let bytes = unpacked_bytes(&packed).ok_or(OpenError::Unreadable)?;
     // What is unpacked, and what memory keeps of it.
     if !room(2 * bytes as u64) {
-        return Err(NotOpened::NoMemory);
+        return Err(OpenError::NoMemory);
     }
-    read(&packed, left, domain).ok_or(NotOpened::Unreadable)
+    read(&packed, left, domain).ok_or(OpenError::Unreadable)
 }
 
 /// The fence of bytes that no log has.
@@ -267,8 +267,8 @@ mod tests {
         let sealed = seal.seal(&pack(&[NOT_FOUND; 17]), b"").expect("it is sealed");
         let sealed = [[SEALED].as_slice(), &sealed].concat();
         let bytes = sealed.len() as u64;
-        assert_eq!(ends(&sealed, bytes - 1), (Some(NotOpened::NoMemory), bytes));
-        assert_eq!(ends(&sealed, bytes), (Some(NotOpened::NoMemory), bytes + 34), "it was opened, and not unpacked");
+        assert_eq!(ends(&sealed, bytes - 1), (Some(OpenError::NoMemory), bytes));
+        assert_eq!(ends(&sealed, bytes), (Some(OpenError::NoMemory), bytes + 34), "it was opened, and not unpacked");
         assert_eq!(ends(&sealed, bytes + 34), (None, bytes + 34));
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use super::claim::{CLAIM_LASTS, Claim, Wait};
-use super::envelope::{self, NotOpened, Opened};
+use super::envelope::{self, OpenError, Opened};
 use super::flight::Air;
 use super::kept::{Kept, Lifetime};
 use super::read::Cache;
@@ -90,21 +90,21 @@ impl Cache {
     ) -> Looked {
         let (place, holder) = (self.place(key), self.bus().claimant());
         // Claims the key though Redis has it: what it has there is of no use.
-        let mut ignores_dataset = false;
+        let mut ignores_redis = false;
         let mut wait = Wait::default();
         while wait.goes_on(deadline) {
-            let bytes_max = Some(ready).filter(|_| !ignores_dataset);
+            let bytes_max = Some(ready).filter(|_| !ignores_redis);
             match self.bus().claim(&place, &holder, fence, CLAIM_LASTS, bytes_max).await {
                 // Where it is there, and of no use to this flight, nobody waits.
                 Ok(Claimed::There(fetched)) => return self.taken(key, start, &fetched, air, memory),
                 // Redis answers with a size nobody asked for.
-                Ok(Claimed::Large(_)) if ignores_dataset => break,
+                Ok(Claimed::Large(_)) if ignores_redis => break,
                 Ok(Claimed::Large(bytes)) => {
                     if let Some(received) = self.fetch_large(place.clone(), bytes, memory).await {
                         return self.taken(key, start, &received.fetched, air, memory);
                     }
                     // One that cannot be had stands in nobody's way.
-                    ignores_dataset = true;
+                    ignores_redis = true;
                     continue;
                 }
                 Ok(Claimed::Mine) => return Looked::Collect(Some(Claim::of(self, place, holder, fence))),
@@ -120,7 +120,7 @@ impl Cache {
             }
             wait.pause().await;
             // Whoever it was may have left another one by now.
-            ignores_dataset = false;
+            ignores_redis = false;
         }
         self.metrics().claims_missed.inc();
         Looked::Collect(None)
@@ -210,11 +210,11 @@ impl Cache {
         memory.give_back(taken);
         let kept = match kept {
             Ok(kept) => kept,
-            Err(NotOpened::Unreadable) => {
+            Err(OpenError::Unreadable) => {
                 self.metrics().redis_unreadable.inc();
                 return None;
             }
-            Err(NotOpened::NoMemory) => {
+            Err(OpenError::NoMemory) => {
                 self.metrics().redis_no_memory.inc();
                 return None;
             }

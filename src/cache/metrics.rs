@@ -6,7 +6,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use super::tags::TagsRefused;
+use super::tags::TagsRefusal;
 
 /// The counters of the cache; clones share them.
 #[derive(Debug, Clone)]
@@ -123,12 +123,12 @@ impl Metrics {
 
     /// The counters of a domain begin at nought: what has never happened is told as that.
     pub(super) fn begin(&self, domain: &str) {
-        for reason in TagsRefused::ALL {
+        for reason in TagsRefusal::ALL {
             drop(self.tags_refused(domain, reason));
         }
     }
 
-    pub(super) fn tags_refused(&self, domain: &str, reason: TagsRefused) -> Counter {
+    pub(super) fn tags_refused(&self, domain: &str, reason: TagsRefusal) -> Counter {
         let labels = TagsLabels { domain: domain.to_owned(), reason: reason.as_str() };
         self.tags_refused.get_or_create(&labels).clone()
     }

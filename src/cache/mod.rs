@@ -35,7 +35,7 @@ pub use program::{ProgramError, SHAPE_OUTPUT_BYTES_MAX};
 pub use read::{BusLoss, Cache, Shared};
 pub use seal::{Seal, SealError};
 pub use served::{How, ReadError, Served};
-pub use tags::{TagsRefusals, TagsRefused};
+pub use tags::{TagsRefusal, TagsRefusals};
 pub use token::Token;
 pub use verify::{Rate, Samples, Shown, Verifier, verifier};
 pub use wish::{After, Wish};

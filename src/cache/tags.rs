@@ -20,7 +20,7 @@ const OUTPUT_BYTES_MAX: usize = 256 * 1024;
 
 /// Why the tags of a dataset are not known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum TagsRefused {
+pub enum TagsRefusal {
     /// It has more than [`TAGS_MAX`].
     TooMany,
     /// One has more than [`TAG_BYTES_MAX`] bytes.
@@ -35,7 +35,7 @@ pub enum TagsRefused {
 #[derive(Debug, Clone, Copy)]
 pub struct TagsRefusals {
     /// The reason.
-    pub reason: TagsRefused,
+    pub reason: TagsRefusal,
     /// How many datasets.
     pub datasets: u64,
     /// When it befell the first.
@@ -46,9 +46,9 @@ pub struct TagsRefusals {
 
 /// The refusals of one domain. Locked to count one or to list them; never across an `.await`.
 #[derive(Debug, Default)]
-pub(super) struct RefusalCounts(Mutex<BTreeMap<TagsRefused, TagsRefusals>>);
+pub(super) struct RefusalCounts(Mutex<BTreeMap<TagsRefusal, TagsRefusals>>);
 
-impl TagsRefused {
+impl TagsRefusal {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::TooMany, Self::TooLong, Self::ProgramFailed, Self::Overloaded];
 
@@ -75,7 +75,7 @@ impl TagsRefused {
 
 impl RefusalCounts {
     /// Counts one; whether it is the first for its reason.
-    fn add(&self, reason: TagsRefused) -> bool {
+    fn add(&self, reason: TagsRefusal) -> bool {
         let now = Instant::now();
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let first = TagsRefusals { reason, datasets: 0, since: now, last: now };
@@ -108,7 +108,7 @@ impl Cache {
         }
     }
 
-    fn refuse_tags(&self, reason: TagsRefused) {
+    fn refuse_tags(&self, reason: TagsRefusal) {
         let domain = &self.collector().domain().name;
         self.metrics().tags_refused(domain, reason).inc();
         if self.refusal_counts().add(reason) {
@@ -124,17 +124,17 @@ impl Cache {
 }
 
 /// A program that yields more than all tags may take has found too many of them.
-fn refused(error: &ProgramError) -> TagsRefused {
+fn refused(error: &ProgramError) -> TagsRefusal {
     match error {
-        ProgramError::OutputTooLong(_) => TagsRefused::TooMany,
-        ProgramError::Failed(_) => TagsRefused::ProgramFailed,
-        ProgramError::Overloaded(_) => TagsRefused::Overloaded,
+        ProgramError::OutputTooLong(_) => TagsRefusal::TooMany,
+        ProgramError::Failed(_) => TagsRefusal::ProgramFailed,
+        ProgramError::Overloaded(_) => TagsRefusal::Overloaded,
     }
 }
 
 /// An array of strings, numbers or booleans, each counted once; `null` members name nothing.
-fn parse(json: &[u8]) -> Result<Vec<Arc<str>>, TagsRefused> {
-    let values: Vec<Value> = serde_json::from_slice(json).map_err(|_| TagsRefused::ProgramFailed)?;
+fn parse(json: &[u8]) -> Result<Vec<Arc<str>>, TagsRefusal> {
+    let values: Vec<Value> = serde_json::from_slice(json).map_err(|_| TagsRefusal::ProgramFailed)?;
     let (mut tags, mut known) = (Vec::<Arc<str>>::new(), HashSet::new());
     for value in values {
         let tag: Arc<str> = match value {
@@ -142,16 +142,16 @@ fn parse(json: &[u8]) -> Result<Vec<Arc<str>>, TagsRefused> {
             Value::String(text) => text.into(),
             Value::Number(number) => number.to_string().into(),
             Value::Bool(truth) => truth.to_string().into(),
-            Value::Array(_) | Value::Object(_) => return Err(TagsRefused::ProgramFailed),
+            Value::Array(_) | Value::Object(_) => return Err(TagsRefusal::ProgramFailed),
         };
         if tag.len() > TAG_BYTES_MAX {
-            return Err(TagsRefused::TooLong);
+            return Err(TagsRefusal::TooLong);
         }
         if known.contains(&tag) {
             continue;
         }
         if tags.len() == TAGS_MAX {
-            return Err(TagsRefused::TooMany);
+            return Err(TagsRefusal::TooMany);
         }
         known.insert(tag.clone());
         tags.push(tag);
@@ -165,7 +165,7 @@ mod tests {
     use super::*;
     use crate::shape::{Budget, Program, RunError};
 
-    fn tags(json: &str) -> Result<Vec<String>, TagsRefused> {
+    fn tags(json: &str) -> Result<Vec<String>, TagsRefusal> {
         parse(json.as_bytes()).map(|tags| tags.iter().map(ToString::to_string).collect())
     }
 
@@ -175,7 +175,7 @@ mod tests {
         assert_eq!(tags(r#"["a", 1, "1", true, null, "a"]"#), Ok(expected));
         assert_eq!(tags("[]"), Ok(vec![]));
         for odd in [r#"["a", {}]"#, r#""a""#, r#"["a"] ["b"]"#, ""] {
-            assert_eq!(tags(odd), Err(TagsRefused::ProgramFailed), "{odd}");
+            assert_eq!(tags(odd), Err(TagsRefusal::ProgramFailed), "{odd}");
         }
     }
 
@@ -184,9 +184,9 @@ mod tests {
         let many = |many: usize| serde_json::to_string(&(0..many).collect::<Vec<_>>()).unwrap();
         let long = |bytes: usize| serde_json::to_string(&["é".repeat(bytes / 2)]).unwrap();
         assert_eq!(tags(&many(64)).map(|tags| tags.len()), Ok(64));
-        assert_eq!(tags(&many(65)), Err(TagsRefused::TooMany));
+        assert_eq!(tags(&many(65)), Err(TagsRefusal::TooMany));
         assert_eq!(tags(&long(512)).map(|tags| tags.len()), Ok(1));
-        assert_eq!(tags(&long(514)), Err(TagsRefused::TooLong));
+        assert_eq!(tags(&long(514)), Err(TagsRefusal::TooLong));
         let one_often = serde_json::to_string(&vec!["same"; 1_000]).unwrap();
         assert_eq!(tags(&one_often).map(|tags| tags.len()), Ok(1));
     }
@@ -199,8 +199,8 @@ mod tests {
             let error = |error: RunError| refused(&ProgramError::of(error));
             run.map_err(error).and_then(|json| parse(&json))
         };
-        assert_eq!(find("[range(300000)|\"t\\(.)\"]"), Err(TagsRefused::TooMany));
-        assert_eq!(find("error(1)"), Err(TagsRefused::ProgramFailed));
+        assert_eq!(find("[range(300000)|\"t\\(.)\"]"), Err(TagsRefusal::TooMany));
+        assert_eq!(find("error(1)"), Err(TagsRefusal::ProgramFailed));
         let most = find("[range(64)|\"\\u0001\" * 508 + tostring]").unwrap();
         assert_eq!((most.len(), most[63].len()), (64, 510), "the longest that are allowed fit in JSON too");
     }

@@ -1,6 +1,6 @@
 //! Text under construction, and values: charged as they grow.
 
-use super::held::{Held, release, take};
+use super::memory_count::{Held, release, take};
 use super::meter::{Flow, Meter, fault};
 use super::value::Text;
 

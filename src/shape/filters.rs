@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::eval::{Env, Item, Out, Run, Trail};
 use super::functions::{array, count, number};
-use super::held::Held;
+use super::memory_count::Held;
 use super::meter::{Fault, Flow, Stop, fault};
 use super::number::Num;
 use super::program::Expr;

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::buffer::Buffer;
 use super::eval::Run;
-use super::held::Held;
+use super::memory_count::Held;
 use super::meter::{Flow, fault};
 use super::number::Num;
 use super::object::Member;

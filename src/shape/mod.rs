@@ -8,7 +8,7 @@
 //! `syntax` reads the text; `resolve` turns it into `program`'s tree or says what is `refused`. `eval`, `bind`,
 //! `calculate`, `follow` and `update` run it over `value`s and their `object`s. `builtins` lists the functions, which
 //! `filters`, `functions`, `text` and `pattern` hold; `prelude.jq` says those that jq itself can say. `meter` is what all of
-//! them pay, `order` what comparing costs; `buffer` holds what grows, and `held` counts the memory of all.
+//! them pay, `order` what comparing costs; `buffer` holds what grows, and `memory_count` counts the memory of all.
 
 mod bind;
 mod buffer;
@@ -18,8 +18,8 @@ mod eval;
 mod filters;
 mod follow;
 mod functions;
-mod held;
 mod json;
+mod memory_count;
 mod meter;
 mod number;
 mod object;

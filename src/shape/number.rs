@@ -8,7 +8,7 @@ use std::cmp::Ordering;
 use std::rc::Rc;
 
 use super::buffer::Buffer;
-use super::held::Held;
+use super::memory_count::Held;
 use super::meter::{Flow, Meter};
 use super::value::COUNTS_BYTES;
 

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use hashbrown::HashTable;
 
-use super::held::{Held, release, take};
+use super::memory_count::{Held, release, take};
 use super::meter::{Flow, Meter};
 use super::value::{COUNTS_BYTES, Text, Val};
 

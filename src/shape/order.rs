@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::rc::Rc;
 
-use super::held::Held;
+use super::memory_count::Held;
 use super::meter::{Flow, Meter, Stop};
 use super::object::{MEMBER_BYTES, Member, Obj};
 use super::value::Val;

@@ -16,7 +16,7 @@ use regex_automata::{Anchored, Input, Match, MatchError, MatchErrorKind, Pattern
 use std::rc::Rc;
 
 use super::eval::Run;
-use super::held::Held;
+use super::memory_count::Held;
 use super::meter::{Flow, Meter, Stop, fault};
 use super::number::Num;
 use super::text::string;
@@ -149,10 +149,10 @@ impl Compiled {
     }
 
     /// How long a search through so many bytes may take; where that is too long, there is an automaton.
-    fn worst(&mut self, pattern: &str, bytes: usize, meter: &mut Meter<'_>) -> Flow<Worst> {
-        let worst = Worst::of(self.states, bytes);
-        if matches!(worst, Worst::Short) || self.automaton.is_some() {
-            return Ok(worst);
+    fn search_cost(&mut self, pattern: &str, bytes: usize, meter: &mut Meter<'_>) -> Flow<SearchCost> {
+        let cost = SearchCost::of(self.states, bytes);
+        if matches!(cost, SearchCost::Short) || self.automaton.is_some() {
+            return Ok(cost);
         }
         meter.spend(steps_to_compile(pattern))?;
         meter.room(room_to_compile(pattern) + MAX_REGEX_BYTES + 2 * MAX_AUTOMATON_BYTES)?;
@@ -176,14 +176,14 @@ impl Compiled {
         let cache = regex.create_cache();
         self.automaton = Some(Automaton { regex, cache });
         self.weigh();
-        Ok(Worst::of(self.states, bytes))
+        Ok(SearchCost::of(self.states, bytes))
     }
 
     fn is_match(&mut self, pattern: &str, text: &str, meter: &mut Meter<'_>) -> Flow<bool> {
         let input = Input::new(text).earliest(true);
-        let worst = self.worst(pattern, text.len(), meter)?;
+        let cost = self.search_cost(pattern, text.len(), meter)?;
         let found = match &mut self.automaton {
-            Some(automaton) if !matches!(worst, Worst::Short) => {
+            Some(automaton) if !matches!(cost, SearchCost::Short) => {
                 let cache = automaton.cache.as_parts_mut().0;
                 automaton.regex.forward().try_search_fwd(cache, &input).map(|found| found.is_some())
             }
@@ -193,7 +193,7 @@ impl Compiled {
             }
         };
         let found = found.or_else(|error| {
-            worst.may_go_on(&error)?;
+            cost.may_go_on(&error)?;
             self.make_room(meter)?;
             Ok(self.regex.is_match_with(&mut self.cache, &input))
         })?;
@@ -202,9 +202,9 @@ impl Compiled {
     }
 
     fn captures(&mut self, pattern: &str, input: &Input<'_>, found: &mut Captures, meter: &mut Meter<'_>) -> Flow {
-        let worst = self.worst(pattern, self.with_groups(input.get_span().len()), meter)?;
+        let cost = self.search_cost(pattern, self.with_groups(input.get_span().len()), meter)?;
         let whole = match &mut self.automaton {
-            Some(automaton) if !matches!(worst, Worst::Short) => {
+            Some(automaton) if !matches!(cost, SearchCost::Short) => {
                 Some(automaton.regex.try_search(&mut automaton.cache, input))
             }
             _ => None,
@@ -215,7 +215,7 @@ impl Compiled {
             Some(Ok(None)) => found.clear(),
             Some(Ok(Some(whole))) => self.groups(input, &whole, found)?,
             Some(Err(error)) => {
-                worst.may_go_on(&error)?;
+                cost.may_go_on(&error)?;
                 self.regex.search_captures_with(&mut self.cache, input, found);
             }
         }
@@ -233,7 +233,7 @@ impl Compiled {
             }
             return Ok(());
         }
-        if matches!(Worst::of(self.states, self.with_groups(whole.len())), Worst::TooLong) {
+        if matches!(SearchCost::of(self.states, self.with_groups(whole.len())), SearchCost::TooLong) {
             return Err(TOO_LONG);
         }
         let within = input.clone().span(whole.range()).anchored(Anchored::Yes);
@@ -243,7 +243,7 @@ impl Compiled {
 }
 
 /// How long a search takes where it is at its worst.
-enum Worst {
+enum SearchCost {
     /// Some milliseconds.
     Short,
     /// Too long to risk it, but not too long for what an automaton cannot do: words' boundaries where a text is not ASCII,
@@ -252,7 +252,7 @@ enum Worst {
     TooLong,
 }
 
-impl Worst {
+impl SearchCost {
     fn of(states: usize, bytes: usize) -> Self {
         let work = states.saturating_mul(bytes);
         if work <= SHORT_STATE_BYTES {

@@ -9,7 +9,7 @@ use jaq_core::ops::Math;
 
 use super::buffer::{Buffer, Pile};
 use super::eval::{Env, Item, Run, Trail};
-use super::held::Held;
+use super::memory_count::Held;
 use super::meter::{Flow, Stop, fault};
 use super::program::Expr;
 use super::value::{Arr, Obj, SLOT_BYTES, Text, Val};

@@ -5,12 +5,12 @@
 //! too large or too deep, and whoever walks or drops a value can rely on both.
 //!
 //! What costs time or memory with a value's size takes the meter: there is no `==`, no `<`, no hash and no look-up
-//! without it. Each text, array and object counts the memory that it holds (`held`).
+//! without it. Each text, array and object counts the memory that it holds (`memory_count`).
 
 use std::ops::Deref;
 use std::rc::Rc;
 
-use super::held::{release, take};
+use super::memory_count::{release, take};
 use super::meter::{Flow, Meter};
 use super::number::Num;
 pub(super) use super::object::Obj;

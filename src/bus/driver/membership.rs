@@ -10,7 +10,7 @@ use super::super::clock;
 use super::super::connection::Links;
 use super::super::core::Domain;
 use super::super::fault::Fault;
-use super::super::frames::Outgrown;
+use super::super::frames::ReplyExcess;
 use super::super::happening::What;
 use super::{BACKOFF, Done, Driver, Known, LEAVE_MAX, SAY_AGAIN};
 use crate::coherence::{Call, Event};
@@ -57,7 +57,7 @@ impl Driver {
 
     /// The connections broke.
     pub(super) fn lost(&mut self) {
-        let fault = self.note_outgrown().map_or(Fault::Lost, Fault::Outgrown);
+        let fault = self.note_outgrown().map_or(Fault::Lost, Fault::ReplyExcess);
         tracing::warn!("lost the connection to redis");
         self.set_links(None, Some(fault.clone()));
         self.handle_all(&Event::LinkLost);
@@ -66,9 +66,9 @@ impl Driver {
     }
 
     /// Counts what a server sent beyond what was asked for, and says it, though not each time.
-    pub(super) fn note_outgrown(&mut self) -> Option<Outgrown> {
+    pub(super) fn note_outgrown(&mut self) -> Option<ReplyExcess> {
         let cause = self.inbox.take_outgrown()?;
-        let (fault, now) = (Fault::Outgrown(cause), clock::now());
+        let (fault, now) = (Fault::ReplyExcess(cause), clock::now());
         self.core.metrics.fault(&fault);
         let is_said = self.outgrown.is_some_and(|(said, at)| said == cause && now.since(at) < SAY_AGAIN);
         if !is_said {

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::frames::{Frame, Frames, Outgrown, ReplyLimits};
+use super::frames::{Frame, Frames, ReplyExcess, ReplyLimits};
 
 /// Bytes of messages without a reply between them: a heartbeat is answered more often than so many can be taken in.
 const MESSAGES_BYTES_MAX: u64 = 256 * 1024 * 1024;
@@ -15,15 +15,15 @@ const MESSAGES_BYTES_MAX: u64 = 256 * 1024 * 1024;
 const COMMANDS: ReplyLimits = ReplyLimits { bytes: u64::MAX, elements: u64::MAX };
 
 /// A stream that counts what comes.
-pub(super) struct Bounded<S> {
+pub(super) struct ReplyStream<S> {
     stream: S,
     commands: Frames,
     replies: Frames,
     count: Count,
     /// Why it ended.
-    outgrown: Option<Outgrown>,
+    outgrown: Option<ReplyExcess>,
     /// Told of it, once.
-    tell: Box<dyn Fn(Outgrown) + Send + Sync>,
+    tell: Box<dyn Fn(ReplyExcess) + Send + Sync>,
 }
 
 #[derive(Debug, Default)]
@@ -35,21 +35,21 @@ struct Count {
 }
 
 impl Count {
-    fn take(&mut self, frame: Frame) -> Result<(), Outgrown> {
+    fn take(&mut self, frame: Frame) -> Result<(), ReplyExcess> {
         if frame.is_push {
             self.messages_bytes += frame.bytes;
             let fits = self.messages_bytes <= MESSAGES_BYTES_MAX;
-            return if fits { Ok(()) } else { Err(Outgrown::Messages(MESSAGES_BYTES_MAX)) };
+            return if fits { Ok(()) } else { Err(ReplyExcess::Messages(MESSAGES_BYTES_MAX)) };
         }
         self.messages_bytes = 0;
-        self.unanswered = self.unanswered.checked_sub(1).ok_or(Outgrown::Unsolicited)?;
+        self.unanswered = self.unanswered.checked_sub(1).ok_or(ReplyExcess::Unsolicited)?;
         Ok(())
     }
 }
 
-impl<S> Bounded<S> {
+impl<S> ReplyStream<S> {
     /// A stream on which nothing was sent yet.
-    pub(super) fn new(stream: S, limits: ReplyLimits, tell: impl Fn(Outgrown) + Send + Sync + 'static) -> Self {
+    pub(super) fn new(stream: S, limits: ReplyLimits, tell: impl Fn(ReplyExcess) + Send + Sync + 'static) -> Self {
         Self {
             stream,
             commands: Frames::new(COMMANDS),
@@ -61,17 +61,20 @@ impl<S> Bounded<S> {
     }
 }
 
-impl<S> fmt::Debug for Bounded<S> {
+impl<S> fmt::Debug for ReplyStream<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Bounded").field("count", &self.count).field("outgrown", &self.outgrown).finish_non_exhaustive()
+        f.debug_struct("ReplyStream")
+            .field("count", &self.count)
+            .field("outgrown", &self.outgrown)
+            .finish_non_exhaustive()
     }
 }
 
-fn aborted(cause: Outgrown) -> io::Error {
+fn aborted(cause: ReplyExcess) -> io::Error {
     io::Error::new(io::ErrorKind::ConnectionAborted, cause)
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for ReplyStream<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if let Some(cause) = this.outgrown {
@@ -90,7 +93,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Bounded<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for ReplyStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         let written = ready!(Pin::new(&mut this.stream).poll_write(cx, bytes))?;
@@ -121,12 +124,12 @@ mod tests {
     use super::*;
 
     /// A stream, the server's end of it, and what was told.
-    fn stream() -> (Bounded<DuplexStream>, DuplexStream, Arc<Mutex<Vec<Outgrown>>>) {
+    fn stream() -> (ReplyStream<DuplexStream>, DuplexStream, Arc<Mutex<Vec<ReplyExcess>>>) {
         let (ours, theirs) = duplex(1 << 20);
         let told = Arc::<Mutex<Vec<_>>>::default();
         let tell = Arc::clone(&told);
         let limits = ReplyLimits { bytes: 1_000, elements: 20 };
-        (Bounded::new(ours, limits, move |cause| tell.lock().unwrap().push(cause)), theirs, told)
+        (ReplyStream::new(ours, limits, move |cause| tell.lock().unwrap().push(cause)), theirs, told)
     }
 
     #[tokio::test]
@@ -139,7 +142,7 @@ mod tests {
         theirs.write_all(b">2\r\n+message\r\n+a\r\n+PONG\r\n").await.unwrap();
         assert_eq!(ours.read(&mut replies).await.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
         assert!(ours.read(&mut replies).await.is_err(), "it stays over");
-        assert_eq!(*told.lock().unwrap(), [Outgrown::Unsolicited]);
+        assert_eq!(*told.lock().unwrap(), [ReplyExcess::Unsolicited]);
     }
 
     #[tokio::test]
@@ -148,7 +151,7 @@ mod tests {
         ours.write_all(b"*1\r\n$4\r\nPING\r\n").await.unwrap();
         theirs.write_all(b"$200000000\r\nnever").await.unwrap();
         assert!(ours.read(&mut [0; 64]).await.is_err());
-        assert_eq!(*told.lock().unwrap(), [Outgrown::Bytes(1_000)]);
+        assert_eq!(*told.lock().unwrap(), [ReplyExcess::Bytes(1_000)]);
     }
 
     #[test]
@@ -159,6 +162,6 @@ mod tests {
         for frame in [message, message, reply, message, message] {
             count.take(frame).unwrap();
         }
-        assert_eq!(count.take(message), Err(Outgrown::Messages(MESSAGES_BYTES_MAX)));
+        assert_eq!(count.take(message), Err(ReplyExcess::Messages(MESSAGES_BYTES_MAX)));
     }
 }
