@@ -1,9 +1,10 @@
 //! What binds names: folds, calls of definitions, destructuring.
 
-use super::eval::{Bound, Env, Item, Out, Run};
+use super::env::{Bound, Env};
+use super::eval::{Item, Out, Run};
+use super::index;
 use super::meter::Flow;
 use super::program::{Def, Expr, Fold, Pattern};
-use super::update;
 use super::value::Val;
 
 impl<'p> Run<'p> {
@@ -98,7 +99,7 @@ impl<'p> Run<'p> {
         f: &mut dyn FnMut(&mut Self, Env<'p>) -> Flow,
     ) -> Flow {
         let Some(pattern) = items.get(at) else { return f(self, env) };
-        let item = update::index(self, val, &Val::int(at))?;
+        let item = index::index(self, val, &Val::int(at))?;
         self.bind(pattern, env, item, &mut |run, env| run.bind_items(items, at + 1, env, val, f))
     }
 
@@ -112,7 +113,7 @@ impl<'p> Run<'p> {
         let [(key, pattern), rest @ ..] = members else { return f(self, env) };
         let outer = env.clone();
         self.each(key, &outer, Item::of(val.clone()), &mut |run, key| {
-            let member = update::index(run, val, &key.val)?;
+            let member = index::index(run, val, &key.val)?;
             run.bind(pattern, env.clone(), member, &mut |run, env| run.bind_members(rest, env, val, f))
         })
     }

@@ -4,7 +4,8 @@
 //! takes it, so none can allocate or compute past the budget in one call.
 
 use super::buffer::Pile;
-use super::eval::{Env, Item, Out, Run};
+use super::env::Env;
+use super::eval::{Item, Out, Run};
 use super::filters::Special;
 use super::functions::{
     add, array, contains, explode, flatten, float, floats, fromjson, has, implode, indices, keys, length, magnitude,

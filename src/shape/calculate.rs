@@ -5,11 +5,12 @@ use std::cmp::Ordering;
 use jaq_core::ops::Cmp;
 
 use super::buffer::Buffer;
-use super::eval::{Env, Item, Out, Run};
+use super::env::Env;
+use super::eval::{Item, Out, Run};
 use super::meter::{Flow, fault};
 use super::program::{Expr, Kind, Piece};
 use super::value::{Obj, Val};
-use super::{text, update};
+use super::{operators, text, update};
 
 impl<'p> Run<'p> {
     /// What yields new values, without a path.
@@ -45,7 +46,7 @@ impl<'p> Run<'p> {
                 run.each(right, env, item(), &mut |run, y| out(run, Item::of(Val::Bool(y.val.truthy()))))
             }),
             Kind::Math(op, sides) => self.sides(sides, env, &val, &mut |run, l, r| {
-                let result = update::math(run, *op, l, r)?;
+                let result = operators::math(run, *op, l, r)?;
                 out(run, Item::of(result))
             }),
             Kind::Cmp(op, sides) => self.sides(sides, env, &val, &mut |run, l, r| {
@@ -63,7 +64,7 @@ impl<'p> Run<'p> {
             Kind::UpdateWith(to, op, from) => self.each(from, env, item(), &mut |run, x| {
                 let result = update::update(run, to, env, val.clone(), &mut |run, old| {
                     let new = match op {
-                        Some(op) => update::math(run, *op, old, x.val.clone())?,
+                        Some(op) => operators::math(run, *op, old, x.val.clone())?,
                         None if old.truthy() => old,
                         None => x.val.clone(),
                     };

@@ -7,13 +7,14 @@
 use std::rc::Rc;
 
 use super::buffer::Pile;
+use super::env::{Bound, Env, unbound};
 use super::meter::{Flow, MAX_DEPTH, Meter, Stop, fault};
 use super::number::Num;
 use super::object::MEMBER_BYTES;
 use super::pattern::Regexes;
 use super::program::{Code, Constant, Expr, Kind};
 use super::value::{Arr, Obj, SLOT_BYTES, Text, Val};
-use super::{Budget, RunError, update};
+use super::{Budget, RunError, operators};
 
 /// One run of a program.
 pub(super) struct Run<'p> {
@@ -38,16 +39,6 @@ pub(super) struct Item {
 /// A path as a list from its end; cheap to extend and to share.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Trail(Option<Rc<(Val, Trail, u32)>>);
-
-/// What is bound where an expression runs, innermost first.
-#[derive(Clone, Default)]
-pub(super) struct Env<'p>(Option<Rc<(Bound<'p>, Env<'p>)>>);
-
-pub(super) enum Bound<'p> {
-    Val(Val),
-    Filter(&'p Expr, Env<'p>),
-    Label(u64),
-}
 
 /// Takes each result; an error from it ends the walk and passes through unchanged.
 pub(super) type Out<'o, 'p> = &'o mut dyn FnMut(&mut Run<'p>, Item) -> Flow;
@@ -84,28 +75,6 @@ impl Trail {
         keys.reverse();
         Ok(Arr::of(keys))
     }
-}
-
-impl<'p> Env<'p> {
-    pub(super) fn with(&self, bound: Bound<'p>) -> Self {
-        Self(Some(Rc::new((bound, self.clone()))))
-    }
-
-    fn up(&self, n: usize) -> &Self {
-        let mut at = self;
-        for _ in 0..n {
-            match &at.0 {
-                Some(node) => at = &node.1,
-                None => break,
-            }
-        }
-        at
-    }
-}
-
-/// The resolver numbers bindings; a wrong number would be its bug.
-pub(super) fn unbound<T>() -> Flow<T> {
-    fault("internal: a name is not bound")
 }
 
 fn no_path<T>(val: &Val) -> Flow<T> {
@@ -276,7 +245,7 @@ impl<'p> Run<'p> {
         }
         // Evaluated last, so that `. + …` may change in place what only it still holds.
         let first = self.one(first, env, val)?;
-        rights.into_iter().rev().try_fold(first, |left, (op, right)| update::math(self, op, left, right))
+        rights.into_iter().rev().try_fold(first, |left, (op, right)| operators::math(self, op, left, right))
     }
 
     fn many(&mut self, expr: &'p Expr, env: &Env<'p>, item: Item, out: Out<'_, 'p>) -> Flow {
@@ -331,23 +300,6 @@ impl<'p> Run<'p> {
             }
         }
         out(self, item)
-    }
-
-    /// What lies `n` bindings up. The way from binding to binding is charged.
-    fn up<'e>(&mut self, env: &'e Env<'p>, n: usize) -> Flow<&'e Env<'p>> {
-        self.meter.work(2 * n as u64)?;
-        Ok(env.up(n))
-    }
-
-    fn binding<'e>(&mut self, env: &'e Env<'p>, n: usize) -> Flow<Option<&'e Bound<'p>>> {
-        Ok(self.up(env, n)?.0.as_ref().map(|node| &node.0))
-    }
-
-    pub(super) fn variable(&mut self, env: &Env<'p>, n: usize) -> Flow<Val> {
-        match self.binding(env, n)? {
-            Some(Bound::Val(val)) => Ok(val.clone()),
-            _ => unbound(),
-        }
     }
 
     fn alternative(&mut self, left: &'p Expr, right: &'p Expr, env: &Env<'p>, item: Item, out: Out<'_, 'p>) -> Flow {

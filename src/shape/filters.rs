@@ -3,7 +3,8 @@
 use std::cmp::Ordering;
 use std::rc::Rc;
 
-use super::eval::{Env, Item, Out, Run, Trail};
+use super::env::Env;
+use super::eval::{Item, Out, Run, Trail};
 use super::functions::{array, count, number};
 use super::memory_count::Held;
 use super::meter::{Fault, Flow, Stop, fault};

@@ -2,11 +2,12 @@
 
 use std::rc::Rc;
 
-use super::eval::{Env, Item, Out, Run, unbound};
+use super::env::{Env, unbound};
+use super::eval::{Item, Out, Run};
+use super::index;
 use super::meter::{Flow, fault};
 use super::number::Num;
 use super::program::{Expr, Kind, Part};
-use super::update;
 use super::value::{Obj, Text, Val};
 
 impl<'p> Run<'p> {
@@ -16,11 +17,11 @@ impl<'p> Run<'p> {
             Part::Each => unbound(),
             Part::Index(Expr { kind: Kind::Const(key), .. }) => {
                 let key = self.constant(*key)?;
-                update::index(self, at, &key)
+                index::index(self, at, &key)
             }
             Part::Index(key) => {
                 let key = self.one(key, env, input.clone())?;
-                update::index(self, at, &key)
+                index::index(self, at, &key)
             }
             Part::Slice(from, to) => {
                 let mut bound = |e: &'p Option<Expr>| match e {
@@ -28,7 +29,7 @@ impl<'p> Run<'p> {
                     None => Ok(Val::Null),
                 };
                 let (from, to) = (bound(from)?, bound(to)?);
-                update::slice(self, at, &from, &to)
+                index::slice(self, at, &from, &to)
             }
         }
     }
@@ -86,7 +87,7 @@ impl<'p> Run<'p> {
 
     /// The member or item `key`, with its path where `at` has one.
     pub(super) fn child(&mut self, at: &Item, key: Val) -> Flow<Item> {
-        let val = update::index(self, &at.val, &key)?;
+        let val = index::index(self, &at.val, &key)?;
         let path = at.path.as_ref().map(|path| path.push(key)).transpose()?;
         Ok(Item { val, path })
     }

@@ -11,7 +11,7 @@ use super::number::Num;
 use super::object::Member;
 use super::order::COMPARISON;
 use super::value::{Arr, SLOT_BYTES, Val};
-use super::{json, text, update};
+use super::{json, operators, text};
 
 pub(super) fn array(val: &Val) -> Flow<&[Val]> {
     match val {
@@ -168,7 +168,7 @@ pub(super) fn add(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
     let mut sum = Val::Null;
     let plus = |run: &mut Run<'_>, sum: &mut Val, item: &Val| {
         run.meter.spend(1)?;
-        *sum = update::math(run, jaq_core::ops::Math::Add, std::mem::replace(sum, Val::Null), item.clone())?;
+        *sum = operators::math(run, jaq_core::ops::Math::Add, std::mem::replace(sum, Val::Null), item.clone())?;
         Ok(())
     };
     match val {

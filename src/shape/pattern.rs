@@ -4,56 +4,27 @@
 //! worst is short is simply done. For another one only an automaton is asked that gives up once it has built too much, so
 //! that no call takes longer than some milliseconds; the clock is looked at between calls.
 
-use regex_automata::hybrid::{dfa, regex as lazy};
-use regex_automata::meta::{self, Regex};
-use regex_automata::nfa::thompson;
+mod engine;
+
 use regex_automata::util::captures::Captures;
 use regex_automata::util::iter::Searcher;
-use regex_automata::util::primitives::NonMaxUsize;
-use regex_automata::util::syntax;
-use regex_automata::{Anchored, Input, Match, MatchError, MatchErrorKind, PatternID};
+use regex_automata::{Input, MatchError, PatternID};
 
 use std::rc::Rc;
 
 use super::eval::Run;
-use super::memory_count::Held;
-use super::meter::{Flow, Meter, Stop, fault};
+use super::meter::{Flow, Stop, fault};
 use super::number::Num;
 use super::text::string;
 use super::value::{Arr, Obj, Text, Val};
+use engine::{Compiled, INVALID, MAX_CLASSES, classes, room_to_compile, steps_to_compile};
 
-/// No pattern compiles to more.
-const MAX_REGEX_BYTES: usize = 256 * 1024;
 /// No longer pattern is read.
 const MAX_PATTERN_BYTES: usize = 4 * 1024;
-/// No pattern names more classes of characters (`\w`, `\pL`, `[…]`): each may be thousands of ranges, which are there before
-/// anything else is bounded.
-const MAX_CLASSES: usize = 64;
-/// What a class is worth in steps, where it is the largest there is and without case.
-const CLASS_STEPS: u64 = 4_000;
 /// No longer text is searched.
 const MAX_SEARCHED_BYTES: usize = 256 * 1024;
 /// How many patterns a run compiles.
 const MAX_REGEXES: usize = 64;
-/// What compiling a pattern is worth in steps.
-const REGEX_STEPS: u64 = 2_000;
-/// States of a pattern times bytes of a text that may be searched at once: at its worst about 12 ns each.
-const SHORT_STATE_BYTES: usize = 2_000_000;
-/// The same where there is no other way.
-const LONG_STATE_BYTES: usize = 4 * SHORT_STATE_BYTES;
-/// What an automaton may remember that builds its states as it needs them.
-const MAX_AUTOMATON_BYTES: usize = 512 * 1024;
-/// What a class takes while a pattern is compiled, where it is the largest there is and without case.
-const CLASS_BYTES: usize = 64 * 1024;
-/// What a byte of a pattern takes while it is read: `()` becomes a node of a tree, and that one of another tree.
-const PARSED_BYTES: usize = 512;
-/// What a state of a compiled pattern takes at least.
-const STATE_BYTES: usize = 16;
-/// No pattern has more groups, the whole match among them: a search for groups keeps a place for both ends of each group in
-/// each state, and copies them from state to state.
-const MAX_GROUPS: usize = 32;
-/// So many ends of groups are copied in the time in which a state is looked at.
-const ENDS_A_STATE: usize = 16;
 
 /// The regular expressions of a run.
 #[derive(Default)]
@@ -65,212 +36,6 @@ struct CachedRegex {
     flags: Text,
     /// `None` where it is not valid, and while it is used.
     compiled: Option<Box<Compiled>>,
-}
-
-/// Why a pattern is not used.
-const INVALID: &str = "the regular expression is not valid, or too large";
-const TOO_MANY_GROUPS: &str = "the regular expression has more than 31 groups";
-const _: () = assert!(MAX_GROUPS == 32, "the message says so");
-
-struct Compiled {
-    regex: Regex,
-    cache: meta::Cache,
-    /// At most so many states can be alive at each byte of a text.
-    states: usize,
-    syntax: syntax::Config,
-    /// For what would take too long at its worst; built when it is needed.
-    automaton: Option<Automaton>,
-    /// What the cache of `regex` took when it was last looked at.
-    cache_bytes: usize,
-    held: Held,
-}
-
-struct Automaton {
-    regex: lazy::Regex,
-    cache: lazy::Cache,
-}
-
-const TOO_LONG: Stop = Stop::Spent("searches a text for longer than a run may");
-
-impl Compiled {
-    fn of(pattern: &str, flags: &str) -> Flow<Option<Box<Self>>> {
-        let mut syntax = syntax::Config::new().nest_limit(50);
-        for flag in flags.chars() {
-            syntax = match flag {
-                'g' | 'n' => syntax,
-                'i' => syntax.case_insensitive(true),
-                'x' => syntax.ignore_whitespace(true),
-                's' => syntax.dot_matches_new_line(true),
-                'l' => syntax.swap_greed(true),
-                'p' => syntax.multi_line(true).dot_matches_new_line(true),
-                _ => return fault("unknown flag of a regular expression"),
-            };
-        }
-        let config = meta::Config::new()
-            .nfa_size_limit(Some(MAX_REGEX_BYTES))
-            .onepass_size_limit(Some(MAX_REGEX_BYTES))
-            // Its stack may take tens of megabytes, which nothing bounds and nobody counts.
-            .backtrack(false)
-            .hybrid_cache_capacity(MAX_AUTOMATON_BYTES);
-        let Ok(regex) = Regex::builder().configure(config).syntax(syntax).build(pattern) else { return Ok(None) };
-        if regex.captures_len() > MAX_GROUPS {
-            return fault(TOO_MANY_GROUPS);
-        }
-        let cache = regex.create_cache();
-        let states = regex.memory_usage() / STATE_BYTES;
-        let held = Held::default();
-        let mut compiled = Self { regex, cache, states, syntax, automaton: None, cache_bytes: 0, held };
-        compiled.weigh();
-        Ok(Some(Box::new(compiled)))
-    }
-
-    /// Counts what it and its caches hold.
-    fn weigh(&mut self) {
-        let automaton = self.automaton.as_ref().map_or(0, |automaton| {
-            let dfas = automaton.regex.forward().memory_usage() + automaton.regex.reverse().memory_usage();
-            // Both with what they were built from.
-            dfas + 2 * MAX_REGEX_BYTES + automaton.cache.memory_usage()
-        });
-        self.cache_bytes = self.cache.memory_usage();
-        self.held.set(size_of::<Self>() + self.regex.memory_usage() + self.cache_bytes + automaton);
-    }
-
-    /// Asks for what a search may add to the cache: two automata, and for each state the ends of its groups, twice, with
-    /// what is still to be looked at.
-    fn make_room(&self, meter: &mut Meter<'_>) -> Flow {
-        let ends = self.regex.group_info().slot_len();
-        let most = 2 * MAX_AUTOMATON_BYTES + self.states.saturating_mul(2 * size_of::<usize>() * (ends + 4));
-        meter.room(most.saturating_sub(self.cache_bytes))
-    }
-
-    /// How many bytes it would take as long to look at without groups as so many with them.
-    fn with_groups(&self, bytes: usize) -> usize {
-        bytes.saturating_mul(1 + self.regex.group_info().slot_len() / ENDS_A_STATE)
-    }
-
-    /// How long a search through so many bytes may take; where that is too long, there is an automaton.
-    fn search_cost(&mut self, pattern: &str, bytes: usize, meter: &mut Meter<'_>) -> Flow<SearchCost> {
-        let cost = SearchCost::of(self.states, bytes);
-        if matches!(cost, SearchCost::Short) || self.automaton.is_some() {
-            return Ok(cost);
-        }
-        meter.spend(steps_to_compile(pattern))?;
-        meter.room(room_to_compile(pattern) + MAX_REGEX_BYTES + 2 * MAX_AUTOMATON_BYTES)?;
-        let config = dfa::Config::new()
-            .cache_capacity(MAX_AUTOMATON_BYTES)
-            .skip_cache_capacity_check(true)
-            .unicode_word_boundary(true)
-            .minimum_cache_clear_count(Some(2));
-        let nfa = thompson::Config::new().nfa_size_limit(Some(MAX_REGEX_BYTES));
-        let groups = self.regex.captures_len() > 1;
-        let built = lazy::Regex::builder().syntax(self.syntax).thompson(nfa.clone()).dfa(config).build(pattern);
-        let regex = built.map_err(|_| TOO_LONG)?;
-        let states = if groups {
-            // The automaton has none for groups, of which a repetition has as many as it repeats.
-            let nfa = thompson::Compiler::new().syntax(self.syntax).configure(nfa).build(pattern);
-            nfa.map_err(|_| TOO_LONG)?.states().len()
-        } else {
-            regex.forward().get_nfa().states().len()
-        };
-        self.states = self.states.min(states);
-        let cache = regex.create_cache();
-        self.automaton = Some(Automaton { regex, cache });
-        self.weigh();
-        Ok(SearchCost::of(self.states, bytes))
-    }
-
-    fn is_match(&mut self, pattern: &str, text: &str, meter: &mut Meter<'_>) -> Flow<bool> {
-        let input = Input::new(text).earliest(true);
-        let cost = self.search_cost(pattern, text.len(), meter)?;
-        let found = match &mut self.automaton {
-            Some(automaton) if !matches!(cost, SearchCost::Short) => {
-                let cache = automaton.cache.as_parts_mut().0;
-                automaton.regex.forward().try_search_fwd(cache, &input).map(|found| found.is_some())
-            }
-            _ => {
-                self.make_room(meter)?;
-                Ok(self.regex.is_match_with(&mut self.cache, &input))
-            }
-        };
-        let found = found.or_else(|error| {
-            cost.may_go_on(&error)?;
-            self.make_room(meter)?;
-            Ok(self.regex.is_match_with(&mut self.cache, &input))
-        })?;
-        self.weigh();
-        Ok(found)
-    }
-
-    fn captures(&mut self, pattern: &str, input: &Input<'_>, found: &mut Captures, meter: &mut Meter<'_>) -> Flow {
-        let cost = self.search_cost(pattern, self.with_groups(input.get_span().len()), meter)?;
-        let whole = match &mut self.automaton {
-            Some(automaton) if !matches!(cost, SearchCost::Short) => {
-                Some(automaton.regex.try_search(&mut automaton.cache, input))
-            }
-            _ => None,
-        };
-        self.make_room(meter)?;
-        match whole {
-            None => self.regex.search_captures_with(&mut self.cache, input, found),
-            Some(Ok(None)) => found.clear(),
-            Some(Ok(Some(whole))) => self.groups(input, &whole, found)?,
-            Some(Err(error)) => {
-                cost.may_go_on(&error)?;
-                self.regex.search_captures_with(&mut self.cache, input, found);
-            }
-        }
-        self.weigh();
-        Ok(())
-    }
-
-    /// Finds the groups of a match.
-    fn groups(&mut self, input: &Input<'_>, whole: &Match, found: &mut Captures) -> Flow {
-        if self.regex.captures_len() == 1 {
-            found.set_pattern(Some(PatternID::ZERO));
-            if let [start, end, ..] = found.slots_mut() {
-                *start = NonMaxUsize::new(whole.start());
-                *end = NonMaxUsize::new(whole.end());
-            }
-            return Ok(());
-        }
-        if matches!(SearchCost::of(self.states, self.with_groups(whole.len())), SearchCost::TooLong) {
-            return Err(TOO_LONG);
-        }
-        let within = input.clone().span(whole.range()).anchored(Anchored::Yes);
-        self.regex.search_captures_with(&mut self.cache, &within, found);
-        Ok(())
-    }
-}
-
-/// How long a search takes where it is at its worst.
-enum SearchCost {
-    /// Some milliseconds.
-    Short,
-    /// Too long to risk it, but not too long for what an automaton cannot do: words' boundaries where a text is not ASCII,
-    /// and the groups of a match.
-    Long,
-    TooLong,
-}
-
-impl SearchCost {
-    fn of(states: usize, bytes: usize) -> Self {
-        let work = states.saturating_mul(bytes);
-        if work <= SHORT_STATE_BYTES {
-            Self::Short
-        } else if work <= LONG_STATE_BYTES {
-            Self::Long
-        } else {
-            Self::TooLong
-        }
-    }
-
-    /// Whether to search without the automaton, which has ended with `error`.
-    fn may_go_on(&self, error: &MatchError) -> Flow {
-        match (self, error.kind()) {
-            (Self::Long, MatchErrorKind::Quit { .. }) => Ok(()),
-            _ => Err(TOO_LONG),
-        }
-    }
 }
 
 /// A pattern ready to search `val`, and what its flags mean for the search.
@@ -417,28 +182,6 @@ fn compiled(run: &mut Run<'_>, pattern: &Text, flags: &Text) -> Flow<(usize, Box
         Some(compiled) => Ok((at, compiled)),
         None => fault(INVALID),
     }
-}
-
-/// What compiling a pattern costs.
-fn steps_to_compile(pattern: &str) -> u64 {
-    REGEX_STEPS + pattern.len() as u64 * 20 + classes(pattern) as u64 * CLASS_STEPS
-}
-
-/// What there is at most of a pattern while it is compiled.
-fn room_to_compile(pattern: &str) -> usize {
-    2 * MAX_REGEX_BYTES + pattern.len() * PARSED_BYTES + classes(pattern) * CLASS_BYTES
-}
-
-/// How many classes of characters a pattern may name, at most.
-fn classes(pattern: &str) -> usize {
-    let mut bytes = pattern.bytes();
-    let mut classes = 0;
-    while let Some(byte) = bytes.next() {
-        let named = byte == b'\\'
-            && bytes.next().is_some_and(|b| matches!(b, b'p' | b'P' | b'w' | b'W' | b'd' | b'D' | b's' | b'S'));
-        classes += usize::from(named || byte == b'[');
-    }
-    classes
 }
 
 /// `val | test(pattern; flags)`.

@@ -1,0 +1,84 @@
+//! Looking into values: `.key`, `.[0]` and `.[1:2]`.
+
+use std::rc::Rc;
+
+use super::eval::Run;
+use super::meter::{Flow, fault};
+use super::value::{Arr, Obj, Text, Val};
+
+/// What an index costs beside the bytes of a key.
+const INDEXING: u64 = 16;
+
+pub(super) fn cannot_index<T>(val: &Val, key: &Val) -> Flow<T> {
+    fault(format!("cannot index {} with {}", val.type_name(), key.type_name()))
+}
+
+/// Where the number `at` lies in an array of `len`, if it does.
+pub(super) fn place(at: i64, len: usize) -> Option<usize> {
+    let at = if at < 0 { at.checked_add(i64::try_from(len).ok()?)? } else { at };
+    usize::try_from(at).ok()
+}
+
+/// `val[key]`.
+pub(super) fn index(run: &mut Run<'_>, val: &Val, key: &Val) -> Flow<Val> {
+    run.meter.work(INDEXING)?;
+    match (val, key) {
+        (Val::Obj(obj), Val::Str(key)) => Ok(obj.get(&mut run.meter, key)?.cloned().unwrap_or(Val::Null)),
+        (Val::Arr(arr), Val::Num(n)) => {
+            let item = n.floor().and_then(|at| place(at, arr.items().len())).and_then(|at| arr.items().get(at));
+            Ok(item.cloned().unwrap_or(Val::Null))
+        }
+        (Val::Arr(_), Val::Arr(_)) => super::functions::indices(run, val, key),
+        (Val::Arr(_) | Val::Str(_) | Val::Null, Val::Obj(bounds)) => {
+            let (from, to) = slice_bounds(run, bounds)?;
+            slice(run, val, &from, &to)
+        }
+        (Val::Null, Val::Str(_) | Val::Num(_) | Val::Null) => Ok(Val::Null),
+        _ => cannot_index(val, key),
+    }
+}
+
+/// Start and end as a path has them.
+pub(super) fn slice_bounds(run: &mut Run<'_>, bounds: &Obj) -> Flow<(Val, Val)> {
+    let mut bound = |name| Ok(bounds.get(&mut run.meter, name)?.cloned().unwrap_or(Val::Null));
+    Ok((bound("start")?, bound("end")?))
+}
+
+/// The bounds of a slice of something `len` long.
+pub(super) fn range(from: &Val, to: &Val, len: usize) -> Flow<std::ops::Range<usize>> {
+    let bound = |val: &Val, default: usize, up: bool| match val {
+        Val::Null => Ok(default),
+        Val::Num(n) => {
+            let floor = n.floor().unwrap_or(0);
+            let at = if up && n.f64() > n.floor().map_or(0.0, |f| super::number::Num::Int(f).f64()) {
+                floor.saturating_add(1)
+            } else {
+                floor
+            };
+            Ok(if at < 0 { place(at, len).unwrap_or(0) } else { place(at, len).unwrap_or(len).min(len) })
+        }
+        _ => fault("the start and end of a slice must be numbers"),
+    };
+    let (from, to) = (bound(from, 0, false)?, bound(to, len, true)?);
+    Ok(from..to.max(from))
+}
+
+/// `val[from:to]`.
+pub(super) fn slice(run: &mut Run<'_>, val: &Val, from: &Val, to: &Val) -> Flow<Val> {
+    match val {
+        Val::Null => Ok(Val::Null),
+        Val::Arr(arr) => {
+            let items = &arr.items()[range(from, to, arr.items().len())?];
+            Ok(Val::Arr(Rc::new(Arr::copied(&mut run.meter, items)?)))
+        }
+        Val::Str(text) => {
+            run.meter.touch(2 * text.len())?;
+            let range = range(from, to, text.chars().count())?;
+            let mut places = text.char_indices().map(|(at, _)| at).chain([text.len()]);
+            let start = places.nth(range.start).unwrap_or(text.len());
+            let end = if range.is_empty() { start } else { places.nth(range.len() - 1).unwrap_or(text.len()) };
+            Ok(Val::Str(Text::of(&mut run.meter, &text[start..end])?))
+        }
+        other => fault(format!("cannot slice {}", other.type_name())),
+    }
+}

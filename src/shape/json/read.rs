@@ -1,0 +1,346 @@
+//! JSON text into values.
+
+use std::borrow::Cow;
+use std::rc::Rc;
+
+use super::super::buffer::Pile;
+use super::super::meter::{Flow, MAX_DEPTH, Meter, Stop};
+use super::super::number::Num;
+use super::super::object::Member;
+use super::super::value::{Arr, Obj, Text, Val};
+use super::special;
+
+/// What reading a byte costs, in units of work.
+const READ: u64 = 4;
+/// What it costs more where there are escapes.
+const ESCAPED: u64 = 4;
+
+/// Reads one JSON text; `None` where it is not JSON or nested too deeply.
+pub(in super::super) fn read(meter: &mut Meter<'_>, text: &[u8]) -> Flow<Option<Val>> {
+    meter.touch(text.len())?;
+    let Ok(text) = std::str::from_utf8(text) else { return Ok(None) };
+    let mut reader =
+        Reader { text, at: 0, charged: 0, meter, items: Pile::default(), members: Pile::default(), keys: Vec::new() };
+    match reader.whole() {
+        Ok(val) => Ok(Some(val)),
+        Err(Unread::NotJson) => Ok(None),
+        Err(Unread::Stopped(stop)) => Err(stop),
+    }
+}
+
+/// Why a text gave no value.
+enum Unread {
+    /// It is not JSON, or nested too deeply.
+    NotJson,
+    /// The run ends.
+    Stopped(Stop),
+}
+
+type Read<T> = Result<T, Unread>;
+
+impl From<Stop> for Unread {
+    fn from(stop: Stop) -> Self {
+        Self::Stopped(stop)
+    }
+}
+
+/// The longest key that is looked for among those that came before.
+const SHARED_KEY_BYTES: usize = 64;
+/// How many keys are remembered: as many as an integer has bits.
+const SHARED_KEYS: usize = 64;
+
+struct Reader<'t, 'm, 'b> {
+    text: &'t str,
+    at: usize,
+    /// Up to where reading has been charged.
+    charged: usize,
+    meter: &'m mut Meter<'b>,
+    items: Pile<Val>,
+    members: Pile<Member>,
+    /// Keys that came before: most objects have those of another one.
+    keys: Vec<Option<Text>>,
+}
+
+impl<'t> Reader<'t, '_, '_> {
+    fn peek(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    #[inline]
+    fn space(&mut self) {
+        // Mostly there is none.
+        if self.peek().is_some_and(|byte| byte > b' ') {
+            return;
+        }
+        while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
+            self.at += 1;
+        }
+    }
+
+    fn eat(&mut self, byte: u8) -> bool {
+        self.space();
+        let found = self.peek() == Some(byte);
+        self.at += usize::from(found);
+        found
+    }
+
+    /// The next byte, which there must be.
+    #[inline]
+    fn next(&self) -> Read<u8> {
+        self.peek().ok_or(Unread::NotJson)
+    }
+
+    fn word(&mut self, word: &str, val: Val) -> Read<Val> {
+        let found = self.text.as_bytes()[self.at..].starts_with(word.as_bytes());
+        self.at += word.len();
+        is_json(found)?;
+        Ok(val)
+    }
+
+    /// Charges for what was read since the last time.
+    #[inline]
+    fn charge(&mut self) -> Flow {
+        self.meter.work(READ * (self.at - self.charged) as u64)?;
+        self.charged = self.at;
+        Ok(())
+    }
+
+    /// The value that is all of the text.
+    fn whole(&mut self) -> Read<Val> {
+        let val = self.value(0)?;
+        self.space();
+        is_json(self.at == self.text.len())?;
+        self.charge()?;
+        Ok(val)
+    }
+
+    fn value(&mut self, depth: u32) -> Read<Val> {
+        self.charge()?;
+        self.space();
+        match self.next()? {
+            b'n' => self.word("null", Val::Null),
+            b't' => self.word("true", Val::Bool(true)),
+            b'f' => self.word("false", Val::Bool(false)),
+            b'"' => {
+                let text = self.string()?;
+                Ok(Val::Str(Text::of(self.meter, &text)?))
+            }
+            b'[' if depth < MAX_DEPTH => self.array(depth + 1),
+            b'{' if depth < MAX_DEPTH => self.object(depth + 1),
+            b'-' | b'0'..=b'9' => {
+                let number = self.number()?;
+                Ok(Val::Num(Num::metered(number, self.meter)?))
+            }
+            _ => Err(Unread::NotJson),
+        }
+    }
+
+    fn array(&mut self, depth: u32) -> Read<Val> {
+        self.at += 1;
+        let start = self.items.len();
+        if !self.eat(b']') {
+            loop {
+                let item = self.value(depth)?;
+                self.items.push_paid(self.meter, item)?;
+                if self.eat(b']') {
+                    break;
+                }
+                is_json(self.eat(b','))?;
+            }
+        }
+        let items = self.items.take(self.meter, start)?;
+        Ok(Val::Arr(Rc::new(Arr::of(items))))
+    }
+
+    fn object(&mut self, depth: u32) -> Read<Val> {
+        self.at += 1;
+        let start = self.members.len();
+        // Where keys stand among those that are remembered: no two that are equal stand at two places.
+        let mut seen = 0_u64;
+        let mut maybe_repeats = false;
+        if !self.eat(b'}') {
+            loop {
+                self.space();
+                is_json(self.peek() == Some(b'"'))?;
+                let key = self.string()?;
+                let place = key_place(&key);
+                maybe_repeats |= seen & 1 << place != 0;
+                seen |= 1 << place;
+                let key = self.key(&key, place)?;
+                is_json(self.eat(b':'))?;
+                let val = self.value(depth)?;
+                self.members.push_paid(self.meter, (key, val))?;
+                if self.eat(b'}') {
+                    break;
+                }
+                is_json(self.eat(b','))?;
+            }
+        }
+        let members = self.members.take(self.meter, start)?;
+        Ok(Val::Obj(Rc::new(Obj::of(self.meter, members, maybe_repeats)?)))
+    }
+
+    /// A key's text, shared with an equal key where one came before.
+    #[inline]
+    fn key(&mut self, text: &str, place: usize) -> Flow<Text> {
+        if let Some(Some(known)) = self.keys.get(place)
+            && **known == *text
+        {
+            return Ok(known.clone());
+        }
+        self.new_key(text, place)
+    }
+
+    fn new_key(&mut self, text: &str, place: usize) -> Flow<Text> {
+        let key = Text::of(self.meter, text)?;
+        if self.keys.is_empty() {
+            self.meter.room(SHARED_KEYS * size_of::<Option<Text>>())?;
+            self.keys.resize_with(SHARED_KEYS, || None);
+        }
+        if text.len() <= SHARED_KEY_BYTES {
+            self.keys[place] = Some(key.clone());
+        }
+        Ok(key)
+    }
+
+    fn number(&mut self) -> Read<&'t str> {
+        let start = self.at;
+        self.at += usize::from(self.peek() == Some(b'-'));
+        match self.next()? {
+            b'0' => self.at += 1,
+            _ => self.digits()?,
+        }
+        if self.peek() == Some(b'.') {
+            self.at += 1;
+            self.digits()?;
+        }
+        if matches!(self.peek(), Some(b'e' | b'E')) {
+            self.at += 1;
+            self.at += usize::from(matches!(self.peek(), Some(b'+' | b'-')));
+            self.digits()?;
+        }
+        Ok(&self.text[start..self.at])
+    }
+
+    fn digits(&mut self) -> Read<()> {
+        let start = self.at;
+        while matches!(self.peek(), Some(b'0'..=b'9')) {
+            self.at += 1;
+        }
+        is_json(self.at > start)
+    }
+
+    #[inline]
+    fn string(&mut self) -> Read<Cow<'t, str>> {
+        self.at += 1;
+        let start = self.at;
+        self.plain()?;
+        let plain = &self.text[start..self.at];
+        if self.peek() == Some(b'"') {
+            self.at += 1;
+            return Ok(Cow::Borrowed(plain));
+        }
+        self.escaped_string(plain).map(Cow::Owned)
+    }
+
+    /// The string that begins with `plain`, after which there is an escape.
+    #[cold]
+    fn escaped_string(&mut self, plain: &str) -> Read<String> {
+        let rest = self.string_rest();
+        self.meter.touch(rest)?;
+        self.meter.work(ESCAPED * rest as u64)?;
+        let longest = plain.len() + rest;
+        // For this copy, and for the value that will be made of it.
+        self.meter.room(2 * longest)?;
+        let mut out = String::with_capacity(longest);
+        out.push_str(plain);
+        self.escapes(&mut out)?;
+        Ok(out)
+    }
+
+    /// At most so many bytes are left of a string; an escape is longer than what it stands for.
+    fn string_rest(&self) -> usize {
+        let rest = &self.text.as_bytes()[self.at..];
+        let mut at = 0;
+        while let Some(byte) = rest.get(at).filter(|byte| **byte != b'"') {
+            at += if *byte == b'\\' { 2 } else { 1 };
+        }
+        at
+    }
+
+    /// Reads the rest of a string from an escape on.
+    fn escapes(&mut self, out: &mut String) -> Read<()> {
+        loop {
+            if self.next()? == b'"' {
+                self.at += 1;
+                return Ok(());
+            }
+            out.push(self.escape().ok_or(Unread::NotJson)?);
+            let start = self.at;
+            self.plain()?;
+            out.push_str(&self.text[start..self.at]);
+        }
+    }
+
+    /// Skips to the next quote or backslash.
+    #[inline]
+    fn plain(&mut self) -> Read<()> {
+        loop {
+            self.at += special(&self.text.as_bytes()[self.at..]).ok_or(Unread::NotJson)?;
+            match self.next()? {
+                0..0x20 => return Err(Unread::NotJson),
+                0x7F => self.at += 1,
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    fn escape(&mut self) -> Option<char> {
+        self.at += 2;
+        Some(match self.text.as_bytes().get(self.at - 1)? {
+            b'b' => '\u{8}',
+            b'f' => '\u{c}',
+            b'n' => '\n',
+            b'r' => '\r',
+            b't' => '\t',
+            c @ (b'"' | b'\\' | b'/') => char::from(*c),
+            b'u' => {
+                let first = self.hex()?;
+                let rest = self.text.as_bytes().get(self.at..self.at + 2);
+                if (0xD800..0xDC00).contains(&first) && rest == Some(b"\\u") {
+                    let mark = self.at;
+                    self.at += 2;
+                    let second = self.hex()?;
+                    if (0xDC00..0xE000).contains(&second) {
+                        return char::from_u32(0x10000 + ((first - 0xD800) << 10) + (second - 0xDC00));
+                    }
+                    self.at = mark;
+                }
+                // Half a pair has no text: jq puts the replacement character, too.
+                char::from_u32(first).unwrap_or(char::REPLACEMENT_CHARACTER)
+            }
+            _ => return None,
+        })
+    }
+
+    fn hex(&mut self) -> Option<u32> {
+        let digits = self.text.as_bytes().get(self.at..self.at + 4)?;
+        self.at += 4;
+        digits.iter().try_fold(0, |n, b| Some(n * 16 + char::from(*b).to_digit(16)?))
+    }
+}
+
+#[inline]
+fn is_json(holds: bool) -> Read<()> {
+    if holds { Ok(()) } else { Err(Unread::NotJson) }
+}
+
+/// Where a key is remembered; two that share a place take turns.
+#[inline]
+fn key_place(text: &str) -> usize {
+    let hash = match text.as_bytes() {
+        [first, .., last] => text.len() + 3 * usize::from(*first) + 17 * usize::from(*last),
+        short => short.len() + short.first().map_or(0, |byte| usize::from(*byte)),
+    };
+    hash % SHARED_KEYS
+}

@@ -1,0 +1,117 @@
+//! Strings, numbers and the members of objects.
+
+use std::collections::HashSet;
+
+use jaq_core::load::lex::StrPart;
+use jaq_core::load::parse::Term;
+
+use super::super::number::Num;
+use super::super::object::FEW_MEMBERS;
+use super::super::program::{Constant, Def, Expr, Kind, Part, Piece};
+use super::super::text::Format;
+use super::{Resolved, Resolver};
+
+/// Whether all keys are constants, few, and differ.
+pub(super) fn differ(members: &[(Expr, Expr)], texts: &[Box<str>]) -> bool {
+    let mut keys = HashSet::new();
+    let is_new = |(key, _): &(Expr, Expr)| match key.kind {
+        Kind::Const(Constant::Text(at)) => keys.insert(&texts[at]),
+        _ => false,
+    };
+    members.len() <= FEW_MEMBERS && members.iter().all(is_new)
+}
+
+impl Constant {
+    pub(super) fn is_number(self) -> bool {
+        matches!(self, Self::Int(_) | Self::Float(_) | Self::Digits(_))
+    }
+
+    pub(super) fn number(self, texts: &[Box<str>]) -> Num {
+        match self {
+            Self::Int(i) => Num::Int(i),
+            Self::Float(f) => Num::Float(f),
+            Self::Digits(at) => Num::read(&texts[at]),
+            Self::Text(_) | Self::NoItems | Self::NoMembers => Num::Float(f64::NAN),
+        }
+    }
+}
+
+impl<'s> Resolver<'s> {
+    pub(super) fn string(
+        &mut self,
+        format: Option<&'s str>,
+        parts: &[StrPart<&'s str, Term<&'s str>>],
+    ) -> Resolved<Kind> {
+        let format = match format {
+            None => Format::Text,
+            Some(name) => Format::named(name).ok_or_else(|| self.no_format(name))?,
+        };
+        let mut pieces: Vec<Piece> = Vec::new();
+        for part in parts {
+            let plain = match part {
+                StrPart::Str(text) => (*text).to_owned(),
+                StrPart::Char(c) => c.to_string(),
+                StrPart::Term(term) => {
+                    pieces.push(Piece::Value(self.expr(term)?));
+                    continue;
+                }
+            };
+            match pieces.last_mut() {
+                Some(Piece::Plain(before)) => before.push_str(&plain),
+                _ => pieces.push(Piece::Plain(plain)),
+            }
+        }
+        Ok(match pieces.as_slice() {
+            [] => Kind::Const(self.constant("")),
+            [Piece::Plain(text)] => Kind::Const(self.constant(text)),
+            _ => Kind::Text(format, pieces),
+        })
+    }
+
+    pub(super) fn constant(&mut self, text: &str) -> Constant {
+        self.texts.push(text.into());
+        Constant::Text(self.texts.len() - 1)
+    }
+
+    pub(super) fn number(&mut self, number: &Num) -> Constant {
+        match number {
+            Num::Int(i) => Constant::Int(*i),
+            Num::Float(f) => Constant::Float(*f),
+            Num::Short(_) | Num::Long(_) => {
+                self.texts.push(number.written().unwrap_or_default().into());
+                Constant::Digits(self.texts.len() - 1)
+            }
+        }
+    }
+
+    pub(super) fn member(&mut self, key: &Term<&'s str>, value: Option<&Term<&'s str>>) -> Resolved<(Expr, Expr)> {
+        Ok(match (key, value) {
+            (Term::Var(name), None) => {
+                let key_of = Kind::Const(self.constant(&name[1..]));
+                (Expr { kind: key_of, one: true }, self.expr(key)?)
+            }
+            (key, None) => {
+                let key = self.expr(key)?;
+                let (key, again) = self.twice(key);
+                let id = Box::new(Expr { kind: Kind::Id, one: true });
+                let value = Kind::Path(id, vec![(Part::Index(again), false)]);
+                let one = value.one(&self.defs);
+                (key, Expr { kind: value, one })
+            }
+            (key, Some(value)) => (self.expr(key)?, self.expr(value)?),
+        })
+    }
+
+    /// An expression for two places. It is not resolved twice: what nests so would take time and memory to the power of
+    /// its depth.
+    pub(super) fn twice(&mut self, expr: Expr) -> (Expr, Expr) {
+        let one = expr.one;
+        if let Kind::Const(constant) = expr.kind {
+            return (expr, Expr { kind: Kind::Const(constant), one });
+        }
+        let def = self.defs.len();
+        self.defs.push(Def { by_value: Vec::new(), body: expr });
+        let call = || Expr { kind: Kind::Call(def, 0, Vec::new()), one };
+        (call(), call())
+    }
+}

@@ -1,0 +1,90 @@
+//! The names in reach: what binds them, and what a name means where it is used.
+
+use jaq_core::load::parse::{self, Term};
+
+use super::super::builtins;
+use super::super::program::{Def, Kind};
+use super::{MAX_SCOPE, Resolved, Resolver};
+
+/// A name in scope.
+pub(super) enum Name<'s> {
+    Var(&'s str),
+    Label(&'s str),
+    Filter(&'s str),
+    /// A definition, and how many variables, labels and filters it sees; `None` while it is being defined.
+    Def {
+        name: &'s str,
+        arity: usize,
+        bound: usize,
+        id: Option<usize>,
+    },
+}
+
+impl<'s> Resolver<'s> {
+    pub(super) fn def(&mut self, def: &parse::Def<&'s str>) -> Resolved<()> {
+        let (name, arity) = (def.name, def.args.len());
+        if !self.ours && name.starts_with("__") {
+            return Err(self.reserved(name));
+        }
+        let at = self.scope.len();
+        self.scope.push(Name::Def { name, arity, bound: self.bound, id: None });
+        let mark = self.mark();
+        for arg in &def.args {
+            self.bind(if arg.starts_with('$') { Name::Var(arg) } else { Name::Filter(arg) })?;
+        }
+        let body = self.expr(&def.body)?;
+        self.forget(mark);
+        self.scope[at] = Name::Def { name, arity, bound: self.bound, id: Some(self.defs.len()) };
+        let by_value = def.args.iter().map(|arg| arg.starts_with('$')).collect();
+        self.defs.push(Def { by_value, body });
+        Ok(())
+    }
+
+    pub(super) fn call(&mut self, name: &'s str, args: &[Term<&'s str>]) -> Resolved<Kind> {
+        let mut inner = 0;
+        for known in self.scope.iter().rev() {
+            match known {
+                Name::Filter(n) if *n == name && args.is_empty() => return Ok(Kind::Filter(inner)),
+                Name::Def { name: n, arity, bound, id } if *n == name && *arity == args.len() => {
+                    let Some(id) = *id else { return Err(self.recursive(name)) };
+                    let hidden = self.bound - bound;
+                    return Ok(Kind::Call(id, hidden, self.exprs(args)?));
+                }
+                Name::Def { .. } => (),
+                Name::Var(_) | Name::Label(_) | Name::Filter(_) => inner += 1,
+            }
+        }
+        match builtins::find(name, args.len()) {
+            Some(builtin) if self.ours || !name.starts_with("__") => Ok(Kind::Builtin(builtin, self.exprs(args)?)),
+            _ => Err(self.unknown(name, args.len())),
+        }
+    }
+
+    pub(super) fn variable(&self, name: &'s str) -> Resolved<usize> {
+        self.place(name, |n| matches!(n, Name::Var(v) if *v == name), "variable")
+    }
+
+    /// How many bindings lie between here and the wanted one.
+    pub(super) fn place(&self, name: &str, is: impl Fn(&Name<'s>) -> bool, what: &str) -> Resolved<usize> {
+        let binds = self.scope.iter().rev().filter(|n| !matches!(n, Name::Def { .. }));
+        binds.into_iter().position(is).ok_or_else(|| self.unbound(name, what))
+    }
+
+    pub(super) fn bind(&mut self, name: Name<'s>) -> Resolved<()> {
+        if self.bound >= MAX_SCOPE {
+            return Err(self.too_many());
+        }
+        self.bound += 1;
+        self.scope.push(name);
+        Ok(())
+    }
+
+    pub(super) fn mark(&self) -> (usize, usize) {
+        (self.scope.len(), self.bound)
+    }
+
+    pub(super) fn forget(&mut self, (scope, bound): (usize, usize)) {
+        self.scope.truncate(scope);
+        self.bound = bound;
+    }
+}
