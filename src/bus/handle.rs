@@ -20,7 +20,8 @@ use crate::coherence::{Answer, Call, Fence, Fetched, Mark, Moment, Name, Place, 
 
 /// What a request may wait for Redis.
 pub const READ_MAX: Duration = Duration::from_millis(50);
-/// The same where a large dataset is read: a connection is opened for it. Its turn is waited for as long again.
+/// The same where a large dataset is read: a connection is opened for it. Its turn is waited for as
+/// long again.
 pub const LARGE_READ_MAX: Duration = Duration::from_millis(250);
 /// The bytes of a dataset that come on the connection that all share; a larger one has a connection of its own.
 pub(super) const SHARED_BYTES_MAX: u64 = 1024 * 1024;
@@ -235,15 +236,15 @@ impl DomainBus {
     pub async fn fetch(&self, place: Place, bytes_max: u64) -> Result<Lookup, Fault> {
         let bound = if bytes_max > SHARED_BYTES_MAX { LARGE_READ_MAX } else { READ_MAX };
         match self.answer(Call::Fetch { place, bytes_max }, Duration::ZERO, bound).await? {
-            Answer::Hit(fetched) => fitting(fetched, bytes_max).map(Lookup::Hit),
+            Answer::Hit(fetched) => self.fitting(fetched, bytes_max).map(Lookup::Hit),
             Answer::Large(bytes) => Ok(Lookup::Large(bytes)),
             Answer::Miss | Answer::OtherLife => Ok(Lookup::Miss),
             _ => Err(Fault::Unreadable),
         }
     }
 
-    /// Waits for the turn to read a dataset of so many bytes. Large ones are read two at a time in a process; who reads one waits
-    /// here before it takes the memory.
+    /// Waits for the turn to read a dataset of so many bytes. Large ones are read two at a time in
+    /// a process; who reads one waits here before it takes the memory.
     pub async fn turn_to_fetch(&self, bytes: u64) -> Result<ReadTurn, Fault> {
         if bytes <= SHARED_BYTES_MAX {
             return Ok(ReadTurn { _permit: None });
@@ -285,7 +286,7 @@ impl DomainBus {
         match self.answer(call, ttl, READ_MAX).await? {
             Answer::Done(_) => Ok(Claimed::Mine),
             Answer::Held(holder) => Ok(Claimed::By(holder)),
-            Answer::Hit(fetched) => fitting(fetched, bytes_max.unwrap_or(0)).map(Claimed::There),
+            Answer::Hit(fetched) => self.fitting(fetched, bytes_max.unwrap_or(0)).map(Claimed::There),
             Answer::Large(bytes) => Ok(Claimed::Large(bytes)),
             Answer::OtherLife => Err(Fault::OtherLife),
             _ => Err(Fault::Unreadable),
@@ -312,6 +313,15 @@ impl DomainBus {
         invalidate::wait(&self.core, &self.domain, sent, limit).await
     }
 
+    /// A dataset, if it has no more bytes than were asked for: only for those is there memory.
+    fn fitting(&self, fetched: Fetched, bytes_max: u64) -> Result<Fetched, Fault> {
+        if fetched.dataset.body.len() as u64 <= bytes_max {
+            return Ok(fetched);
+        }
+        self.core.metrics.fault(&Fault::Unreadable);
+        Err(Fault::Unreadable)
+    }
+
     async fn done(&self, call: Call, ttl: Duration, bound: Duration) -> Result<bool, Fault> {
         match self.answer(call, ttl, bound).await? {
             Answer::Done(so) => Ok(so),
@@ -323,12 +333,6 @@ impl DomainBus {
     async fn answer(&self, call: Call, ttl: Duration, bound: Duration) -> Result<Answer, Fault> {
         self.core.ask(&self.domain, call, ttl, bound).await
     }
-}
-
-/// A dataset, if it has no more bytes than were asked for: only for those is there memory.
-fn fitting(fetched: Fetched, bytes_max: u64) -> Result<Fetched, Fault> {
-    let fits = fetched.dataset.body.len() as u64 <= bytes_max;
-    if fits { Ok(fetched) } else { Err(Fault::Unreadable) }
 }
 
 #[cfg(test)]

@@ -92,7 +92,8 @@ impl Outlet {
         self.gap.mark();
     }
 
-    /// A server sent more than was asked for, so the connection to it has ended. Its news have a gap, if it had any.
+    /// A server sent more than was asked for, so the connection to it has ended. Its news have a
+    /// gap, if it had any.
     pub(super) fn outgrown(&self, cause: ReplyExcess, has_news: bool) {
         *self.gap.outgrown.lock().unwrap_or_else(PoisonError::into_inner) = Some(cause);
         if has_news {

@@ -14,6 +14,8 @@ use super::settings::{ConnectionUrl, Settings};
 
 /// Sentinels that are asked at once.
 const AT_ONCE: usize = 4;
+/// Primaries of one name that a sentinel may send us to: there should be one.
+const PRIMARIES_MAX: usize = 4;
 
 /// The primary that the sentinels name now. A user in a sentinel's URL is one of the sentinels'.
 pub(super) async fn primary(
@@ -59,7 +61,7 @@ async fn ask(
 ) -> Result<Result<Endpoint, Fault>, Fault> {
     let sentinel = settings.endpoint(url.info()?.addr().clone(), own)?;
     let masters: Vec<HashMap<String, String>> = query(&sentinel, redis::cmd("SENTINEL").arg("MASTERS")).await?;
-    let primaries = masters.iter().filter_map(|master| address(master, &service));
+    let primaries = masters.iter().filter_map(|master| address(master, &service)).take(PRIMARIES_MAX);
     let mut fault = None;
     for (host, port) in primaries {
         let addr = if url.is_tls() {

@@ -96,8 +96,8 @@ pub(super) fn wrap(
     }
 }
 
-/// Reads an answer that has `left` to be kept. `room` is asked for the memory that it takes to open and to unpack it, before
-/// each.
+/// Reads an answer that has `left` to be kept. `room` is asked for the memory that it takes to open
+/// and to unpack it, before each.
 pub(super) fn unwrap(
     stored: &Stored,
     left: Duration,

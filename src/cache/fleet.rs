@@ -159,7 +159,8 @@ impl Cache {
             self.metrics().redis_oversized.inc();
             return None;
         }
-        // Not with the memory in hand, which others may wait for; nor does who waits for memory keep the turn for long.
+        // Not with the memory in hand, which others may wait for; nor does who waits for memory
+        // keep the turn for long.
         let _turn = self.bus().turn_to_fetch(bytes).await.ok()?;
         let taken = timeout(LARGE_READ_MAX, memory.take(COPIES * bytes)).await;
         if !matches!(taken, Ok(Ok(()))) {
@@ -346,5 +347,24 @@ impl Afterwards {
         if let Some(claim) = self.claim {
             claim.end().await;
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot set itself up should stop there")]
+mod tests {
+    use super::*;
+    use crate::resources::{MemoryAccount, MemoryMetrics};
+
+    #[test]
+    fn what_came_is_in_use_until_it_is_dropped() {
+        let share = MemoryAccount::new(100, MemoryMetrics::default()).whole();
+        let memory = WorkMemory::new(share.try_reserve(100).unwrap(), Instant::now());
+        assert!(memory.try_take(COPIES * 30));
+        let mut in_use = InUse { bytes: COPIES * 30, memory: &memory };
+        in_use.shrink_to(30);
+        assert_eq!(memory.unused(), 70, "the other copies are gone");
+        drop(in_use);
+        assert_eq!(memory.unused(), 100);
     }
 }

@@ -1,4 +1,5 @@
-//! What is bound where an expression runs: values, filters and labels, which the resolver has numbered from within.
+//! What is bound where an expression runs: values, filters and labels, which the resolver has
+//! numbered from within.
 
 use std::rc::Rc;
 

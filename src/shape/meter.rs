@@ -3,9 +3,10 @@
 //! Every evaluation step, every byte touched, every allocation and every level of recursion passes here, so that a bound
 //! holds wherever the program spends. What the budget stops cannot be caught by the program.
 //!
-//! Work is counted in units: one is about what a byte costs that is copied, `STEP` of them are a step. After every
-//! `UNITS_BETWEEN_LOOKS` the clock is looked at. Memory is what the thread's values hold (`memory_count`) beyond what they held when
-//! the run began, and what is about to be taken.
+//! Work is counted in units: one is about what a byte costs that is copied, `STEP` of them are a
+//! step. After every `UNITS_BETWEEN_LOOKS` the clock is looked at. Memory is what the thread's
+//! values hold (`memory_count`) beyond what they held when the run began, and what is about to be
+//! taken.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};

@@ -5,11 +5,12 @@
 //! to a tree without recursion or unbounded loops, of allow-listed functions only, and each step, allocation and level
 //! of the stack is taken from a `Budget`. Errors never hold data. A run needs about 1 MiB of its caller's stack.
 //!
-//! `syntax` reads the text; `resolve` turns it into `program`'s tree or says what is `refused`. `eval` and its `env`,
-//! `bind`, `calculate` with the `operators`, `follow` with `index`, and `update` run it over `value`s and their `object`s.
-//! `builtins` lists the functions, which `filters`, `functions`, `text` and `pattern` hold; `prelude.jq` says those that jq
-//! itself can say. `meter` is what all of them pay, `order` what comparing costs; `buffer` holds what grows, and
-//! `memory_count` counts the memory of all.
+//! `syntax` reads the text; `resolve` turns it into `program`'s tree or says what is `refused`.
+//! `eval` and its `env`, `bind`, `calculate` with the `operators`, `follow` with `index`, and
+//! `update` run it over `value`s and their `object`s. `builtins` lists the functions, which
+//! `filters`, `functions`, `text` and `pattern` hold; `prelude.jq` says those that jq itself can
+//! say. `meter` is what all of them pay, `order` what comparing costs; `buffer` holds what grows,
+//! and `memory_count` counts the memory of all.
 
 mod bind;
 mod buffer;

@@ -114,7 +114,8 @@ impl Obj {
         Ok(self.place(meter, key)?.map(|at| &self.members[at].1))
     }
 
-    /// Where a key stands. Hashing it, and comparing it with the one that has its hash, costs about the double of copying it.
+    /// Where a key stands. Hashing it, and comparing it with the one that has its hash, costs about
+    /// the double of copying it.
     fn place(&self, meter: &mut Meter<'_>, key: &str) -> Flow<Option<usize>> {
         meter.touch(8)?;
         let Some(index) = &self.index else { return position(meter, &self.members, key) };
@@ -235,7 +236,8 @@ fn repeats(meter: &mut Meter<'_>, members: &[Member]) -> Flow<bool> {
     Ok(false)
 }
 
-/// Where a key stands among a few members. Most keys differ at once; those that may not are charged for.
+/// Where a key stands among a few members. Most keys differ at once; those that may not are charged
+/// for.
 #[inline]
 fn position(meter: &mut Meter<'_>, members: &[Member], key: &str) -> Flow<Option<usize>> {
     for (at, (known, _)) in members.iter().enumerate() {

@@ -1,6 +1,7 @@
 //! Arithmetic on values: `+`, `-`, `*`, `/` and `%`.
 //!
-//! What only the operator holds is changed in place, and charged as a copy where somebody else holds it too.
+//! What only the operator holds is changed in place, and charged as a copy where somebody else
+//! holds it too.
 
 use std::rc::Rc;
 

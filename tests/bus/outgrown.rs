@@ -13,11 +13,13 @@ use super::support::{DOMAIN, LEASE, Member, patiently};
 
 /// What a server tries to send in answer to one script.
 const TRIED_BYTES: usize = 200_000_000;
-/// What it may get rid of: the bound on a reply, and what the buffers of both sockets take (on Linux `tcp_rmem` and `tcp_wmem`
-/// let them grow to 6 and 4 MiB, and a machine may be told to allow some more).
+/// What it may get rid of: the bound on a reply, and what the buffers of both sockets take (on
+/// Linux `tcp_rmem` and `tcp_wmem` let them grow to 6 and 4 MiB, and a machine may be told to allow
+/// some more).
 const SENT_BYTES_MAX: usize = 4 * 1024 * 1024 + 16 * 1024 * 1024;
 
-/// A server that is polite until it is asked to run a script, or for a primary, and then sends `first`, and `rest` over and over.
+/// A server that is polite until it is asked to run a script, or for a primary, and then sends
+/// `first`, and `rest` over and over.
 fn serve(first: &'static [u8], rest: &'static [u8]) -> (SocketAddr, mpsc::Receiver<usize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let (addr, (sent, counted)) = (listener.local_addr().unwrap(), mpsc::channel());

@@ -196,7 +196,8 @@ fn a_page_of_the_log_ends_with_the_first_entry_that_is_too_long() {
         seq = entries.last().unwrap().seq;
         pages.push((entries.len(), calls(&redis, "xrange") - before));
     }
-    // The first one has what is short before it; a call begins with the question for the oldest entry.
+    // The first one has what is short before it; a call begins with the question for the oldest
+    // entry.
     assert!(pages.iter().all(|(entries, asked)| *entries <= 2 && *asked <= 3), "{pages:?}");
 }
 

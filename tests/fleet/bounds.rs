@@ -102,7 +102,8 @@ async fn who_waits_for_one_that_replaces_a_dataset_that_is_too_large_gets_what_i
         (member(&redis, &upstream, &["--lease", "30s"]).await, member(&redis, &upstream, &["--lease", "30s"]).await);
     until_lease(&one, true).await;
     until_lease(&two, true).await;
-    // Where Redis is too slow for its bound in time, on a busy machine, each collects for itself; then another key is tried.
+    // Where Redis is too slow for its bound in time, on a busy machine, each collects for itself;
+    // then another key is tried.
     for key in 0..20 {
         let gate = watch::Sender::new(false);
         let (at, path) = (format!("/{key}"), format!("/v2/customers/{key}"));

@@ -1,7 +1,8 @@
 -- ARGV[3] and [4] the epoch and seq after which to read, [5] the most entries to answer with.
--- Answers `log`, epoch, then seq and scopes of each entry; or `too-old`, epoch, seq. The answer ends once it is long, after one
--- entry at least. An entry that is longer than any of ours is answered without its scopes, which means all; it counts with
--- what was read of it, so it is the last one. Entries are read in steps that grow, since what a step reads cannot be asked.
+-- Answers `log`, epoch, then seq and scopes of each entry; or `too-old`, epoch, seq. The answer
+-- ends once it is long, after one entry at least. An entry that is longer than any of ours is
+-- answered without its scopes, which means all; it counts with what was read of it, so it is the
+-- last one. Entries are read in steps that grow, since what a step reads cannot be asked.
 local PAGE_BYTES_MAX, ENTRY_BYTES_MAX, STEP_MAX = 524288, 524288, 16
 local refusal = open(false)
 if refusal then

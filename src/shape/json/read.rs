@@ -155,7 +155,8 @@ impl<'t> Reader<'t, '_, '_> {
     fn object(&mut self, depth: u32) -> Read<Val> {
         self.at += 1;
         let start = self.members.len();
-        // Where keys stand among those that are remembered: no two that are equal stand at two places.
+        // Where keys stand among those that are remembered: no two that are equal stand at two
+        // places.
         let mut seen = 0_u64;
         let mut maybe_repeats = false;
         if !self.eat(b'}') {

@@ -13,27 +13,30 @@ use super::super::meter::{Flow, Meter, Stop, fault};
 
 /// No pattern compiles to more.
 const MAX_REGEX_BYTES: usize = 256 * 1024;
-/// No pattern names more classes of characters (`\w`, `\pL`, `[…]`): each may be thousands of ranges, which are there before
-/// anything else is bounded.
+/// No pattern names more classes of characters (`\w`, `\pL`, `[…]`): each may be thousands of
+/// ranges, which are there before anything else is bounded.
 pub(super) const MAX_CLASSES: usize = 64;
 /// What a class is worth in steps, where it is the largest there is and without case.
 const CLASS_STEPS: u64 = 4_000;
 /// What compiling a pattern is worth in steps.
 const REGEX_STEPS: u64 = 2_000;
-/// States of a pattern times bytes of a text that may be searched at once: at its worst about 12 ns each.
+/// States of a pattern times bytes of a text that may be searched at once: at its worst about 12 ns
+/// each.
 const SHORT_STATE_BYTES: usize = 2_000_000;
 /// The same where there is no other way.
 const LONG_STATE_BYTES: usize = 4 * SHORT_STATE_BYTES;
 /// What an automaton may remember that builds its states as it needs them.
 const MAX_AUTOMATON_BYTES: usize = 512 * 1024;
-/// What a class takes while a pattern is compiled, where it is the largest there is and without case.
+/// What a class takes while a pattern is compiled, where it is the largest there is and without
+/// case.
 const CLASS_BYTES: usize = 64 * 1024;
-/// What a byte of a pattern takes while it is read: `()` becomes a node of a tree, and that one of another tree.
+/// What a byte of a pattern takes while it is read: `()` becomes a node of a tree, and that one of
+/// another tree.
 const PARSED_BYTES: usize = 512;
 /// What a state of a compiled pattern takes at least.
 const STATE_BYTES: usize = 16;
-/// No pattern has more groups, the whole match among them: a search for groups keeps a place for both ends of each group in
-/// each state, and copies them from state to state.
+/// No pattern has more groups, the whole match among them: a search for groups keeps a place for
+/// both ends of each group in each state, and copies them from state to state.
 const MAX_GROUPS: usize = 32;
 /// So many ends of groups are copied in the time in which a state is looked at.
 const ENDS_A_STATE: usize = 16;
@@ -106,8 +109,8 @@ impl Compiled {
         self.held.set(size_of::<Self>() + self.regex.memory_usage() + self.cache_bytes + automaton);
     }
 
-    /// Asks for what a search may add to the cache: two automata, and for each state the ends of its groups, twice, with
-    /// what is still to be looked at.
+    /// Asks for what a search may add to the cache: two automata, and for each state the ends of
+    /// its groups, twice, with what is still to be looked at.
     fn make_room(&self, meter: &mut Meter<'_>) -> Flow {
         let ends = self.regex.group_info().slot_len();
         let most = 2 * MAX_AUTOMATON_BYTES + self.states.saturating_mul(2 * size_of::<usize>() * (ends + 4));
@@ -119,7 +122,8 @@ impl Compiled {
         bytes.saturating_mul(1 + self.regex.group_info().slot_len() / ENDS_A_STATE)
     }
 
-    /// How long a search through so many bytes may take; where that is too long, there is an automaton.
+    /// How long a search through so many bytes may take; where that is too long, there is an
+    /// automaton.
     fn search_cost(&mut self, pattern: &str, bytes: usize, meter: &mut Meter<'_>) -> Flow<SearchCost> {
         let cost = SearchCost::of(self.states, bytes);
         if matches!(cost, SearchCost::Short) || self.automaton.is_some() {
@@ -223,8 +227,8 @@ impl Compiled {
 enum SearchCost {
     /// Some milliseconds.
     Short,
-    /// Too long to risk it, but not too long for what an automaton cannot do: words' boundaries where a text is not ASCII,
-    /// and the groups of a match.
+    /// Too long to risk it, but not too long for what an automaton cannot do: words' boundaries
+    /// where a text is not ASCII, and the groups of a match.
     Long,
     TooLong,
 }

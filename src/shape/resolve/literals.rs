@@ -102,8 +102,8 @@ impl<'s> Resolver<'s> {
         })
     }
 
-    /// An expression for two places. It is not resolved twice: what nests so would take time and memory to the power of
-    /// its depth.
+    /// An expression for two places. It is not resolved twice: what nests so would take time and
+    /// memory to the power of its depth.
     pub(super) fn twice(&mut self, expr: Expr) -> (Expr, Expr) {
         let one = expr.one;
         if let Kind::Const(constant) = expr.kind {

@@ -11,7 +11,8 @@ pub(super) enum Name<'s> {
     Var(&'s str),
     Label(&'s str),
     Filter(&'s str),
-    /// A definition, and how many variables, labels and filters it sees; `None` while it is being defined.
+    /// A definition, and how many variables, labels and filters it sees; `None` while it is being
+    /// defined.
     Def {
         name: &'s str,
         arity: usize,
