@@ -1,5 +1,6 @@
 //! Who means ill, each in one way and at a pace of its own: what it sends is bounded, what it costs is the sidecar's to bound.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,12 +12,17 @@ use tokio::task::JoinSet;
 use super::Counted;
 use super::world::{BAD, Tally, World, goes_on};
 use crate::support::client::{Connection, Http, To};
+use crate::support::flood::{END_HEADERS, END_STREAM, HEADERS, frame};
+use crate::support::frames;
 use crate::support::redis::Redis;
 use crate::support::sidecar::Sidecar;
 use crate::support::wire;
 
 /// How many connections with a head that never ends are open at once.
 const SLOW_HEADS: usize = 150;
+/// How many connections whose answers nobody reads are open at once, and how many requests each has sent.
+const UNREAD: usize = 100;
+const UNREAD_STREAMS: u32 = 100;
 /// How long Redis is gone each time, and how long it is there between.
 const REDIS_GONE: Duration = Duration::from_millis(1_500);
 const REDIS_THERE: Duration = Duration::from_secs(7);
@@ -27,6 +33,7 @@ pub(super) fn begin(load: &mut JoinSet<Counted>, world: &World, stop: &watch::Se
     load.spawn(hangs_up(sidecar(), stop.subscribe()));
     load.spawn(resets_streams(sidecar(), stop.subscribe()));
     load.spawn(never_ends_a_head(sidecar(), stop.subscribe()));
+    load.spawn(reads_no_answer(sidecar(), stop.subscribe()));
     load.spawn(asks("no-cache", sidecar(), stop.subscribe(), Duration::from_millis(4), |n| {
         (format!("/v2/customers/{}", n % 10), "cache-control: no-cache\r\n")
     }));
@@ -135,6 +142,34 @@ async fn never_ends_a_head(sidecar: Arc<Sidecar>, mut stop: watch::Receiver<bool
         open.push(stream);
     }
     ("slow heads", tally)
+}
+
+/// Keeps HTTP/2 connections with many requests, some with great heads, of whose answers one byte each is read.
+async fn reads_no_answer(sidecar: Arc<Sidecar>, mut stop: watch::Receiver<bool>) -> Counted {
+    let (mut tally, mut open) = (Tally::default(), VecDeque::new());
+    // Literals without indexing: `x: yyy…` of 120 bytes each.
+    let field = [&[0, 1, b'x', 120][..], &[b'y'; 120]].concat();
+    while goes_on(&mut stop, Duration::from_millis(20)).await {
+        let fields = if fastrand::bool() { 50 } else { 0 };
+        let path = format!("/v2/customers/{}", fastrand::u32(..10));
+        let block = [frames::get(&path), field.repeat(fields)].concat();
+        let mut bytes = frames::opening_with(&[(frames::SETTINGS_INITIAL_WINDOW_SIZE, 1)]);
+        for stream in 0..UNREAD_STREAMS {
+            bytes.extend(frame(HEADERS, END_STREAM | END_HEADERS, 2 * stream + 1, &block));
+        }
+        let Ok(mut stream) = TcpStream::connect(sidecar.listen()).await else { continue };
+        let sent = tokio::time::timeout(Duration::from_millis(100), stream.write_all(&bytes)).await;
+        tally.count(match sent {
+            Ok(Ok(())) => "sent",
+            Ok(Err(_)) => "ended",
+            Err(_) => "slowed down",
+        });
+        open.push_back(stream);
+        if open.len() > UNREAD {
+            open.pop_front();
+        }
+    }
+    ("unread answers", tally)
 }
 
 /// Two at a time take a part of 4 MiB and read it at leisure.
