@@ -343,6 +343,9 @@ impl Afterwards {
         if let Some((kept, fence)) = self.keep {
             cache.keep_in_redis(cache.place(key), kept, fence, self.memory.as_ref()).await;
         }
+        if let Some(memory) = &self.memory {
+            cache.note_flight_bytes(memory.peak());
+        }
         // Only now, so that who waits for it finds the dataset.
         if let Some(claim) = self.claim {
             claim.end().await;

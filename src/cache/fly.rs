@@ -109,7 +109,6 @@ impl Cache {
         let refused = if mark.is_some() { None } else { Some(self.refusal(air, ttl, tags.is_some())) };
         let lifetime = Lifetime { collected: at, fresh: ttl, retained: self.retention(ttl) };
         let weight = content.weight() as u64 + STORED_BYTES_BESIDE_BODY;
-        self.note_flight_bytes(memory.peak());
         let reservation = memory.split(weight).moved_to(self.memory().share());
         let kept = Kept::new(content, tags.unwrap_or_default(), lifetime, mark, reservation);
         match refused {

@@ -93,19 +93,18 @@ where
     let service = service_fn(move |request: Request<Incoming>| {
         let guard = RequestGuard::begin(connection.clone());
         let unanswered = Unanswered(guard.clone());
-        // Before anything is spawned or boxed for it: whoever is refused costs next to nothing.
+        // Before anything of ours is on the heap for it: whoever is refused costs little.
         if !guard.reserve(head_bytes(&request)) {
-            return Either::Left(ready(Ok::<_, Infallible>(refuse(&answering, request.headers(), guard))));
+            let response = refuse(&answering, request.headers(), guard.clone());
+            return Either::Left(ready(Ok::<_, Infallible>(closing(response, &guard, &draining))));
         }
         let (answering, draining) = (answering.clone(), draining.clone());
         // On the heap, and for no longer than it takes: else each stream would hold room for it until its answer is read.
         Either::Right(Box::pin(async move {
             let request = request.map(|incoming| RequestBody::new(incoming, &guard));
-            let mut response = answering.answering(request, on_tcp).await;
-            if !http2 && (*draining.borrow() > Drain::Serving || guard.is_leaving()) {
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            }
+            let response = answering.answering(request, on_tcp).await;
             drop(unanswered);
+            let response = closing(response, &guard, &draining);
             Ok(response.map(|body| AnswerBody::new(body, guard)))
         }))
     });
@@ -115,6 +114,14 @@ where
     } else {
         drive(http1_builder(limits).serve_connection(io, service), http2, progress, drain).await;
     }
+}
+
+/// Says that the connection ends with this answer, where it does. HTTP/2 has GOAWAY.
+fn closing<B>(mut response: Response<B>, guard: &RequestGuard, draining: &watch::Receiver<Drain>) -> Response<B> {
+    if !guard.is_http2() && (*draining.borrow() > Drain::Serving || guard.is_leaving()) {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 /// Waits until a connection has said whether it is HTTP/2. `None`: it has not, and is over.

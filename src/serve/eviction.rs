@@ -134,7 +134,7 @@ impl Connections {
 
 impl ConnectionTable {
     pub(super) fn new(limits: Limits, metrics: PortMetrics) -> Self {
-        let request_bytes = Arc::new(RequestBytes::new(limits.request_bytes_max, limits.connections_max));
+        let request_bytes = Arc::new(RequestBytes::new(&limits));
         let (connections, ended) = (Mutex::default(), Notify::new());
         Self(Arc::new(Inner { limits, metrics, connections, ended, request_bytes }))
     }
@@ -233,8 +233,8 @@ impl ConnectionTable {
         for number in ending {
             connections.end(number);
         }
-        let excess = self.0.request_bytes.excess();
-        let relieved = if excess > 0 { connections.end_overdue(now, excess).len() } else { 0 };
+        let relief = self.0.request_bytes.relief();
+        let relieved = if relief > 0 { connections.end_overdue(now, relief).len() } else { 0 };
         drop(connections);
         self.0.metrics.requests_ended.inc_by(relieved as u64);
         self.0.metrics.handshakes_failed.inc_by(handshakes);
@@ -257,20 +257,22 @@ impl ConnectionTable {
     /// Reserves `bytes` for a request of this connection; `false`: it has to be refused.
     ///
     /// Its share of what the port may hold is each connection's own, whatever the others do. Beyond that, where all requests
-    /// together hold too much, those end that have not read an answer or not sent the rest of a request for too long; else
-    /// one whose body arrives and that holds more than this one.
+    /// together hold too much, or open streams most of what there is, those end that have not read an answer or not sent
+    /// the rest of a request for too long; else, where it is too much, one whose body arrives and that holds more than this
+    /// one.
     pub(super) fn reserve(&self, own: &Progress, bytes: usize) -> bool {
         own.hold(bytes);
         let port = &self.0.request_bytes;
-        let excess = port.excess();
-        if excess == 0 || own.held() <= port.share {
+        let relief = port.relief();
+        if relief == 0 || own.held() <= port.share {
             return true;
         }
+        let is_full = port.excess() > 0;
         let now = Instant::now();
         let mut connections = self.lock();
         let looks = connections.relief_after.is_none_or(|after| now >= after);
-        let mut ended = if looks { connections.end_overdue(now, excess) } else { Vec::new() };
-        if looks && ended.is_empty() {
+        let mut ended = if looks { connections.end_overdue(now, relief) } else { Vec::new() };
+        if looks && is_full && ended.is_empty() {
             ended.extend(connections.end_greatest(own.held()));
         }
         if looks && ended.is_empty() {
@@ -278,11 +280,12 @@ impl ConnectionTable {
             connections.relief_after = Some(now + LOOK);
         }
         let is_own = |number: &u64| connections.all.get(number).is_some_and(|it| std::ptr::eq(Arc::as_ptr(it), own));
-        let reserved = !ended.is_empty() && !ended.iter().any(is_own);
+        let ends_too = ended.iter().any(is_own);
         drop(connections);
+        let is_refused = is_full && ended.is_empty();
         self.0.metrics.requests_ended.inc_by(ended.len() as u64);
-        self.0.metrics.requests_refused.inc_by(u64::from(ended.is_empty()));
-        reserved
+        self.0.metrics.requests_refused.inc_by(u64::from(is_refused));
+        !is_refused && !ends_too
     }
 }
 
@@ -374,10 +377,10 @@ mod tests {
         let table = ConnectionTable::new(limits, PortMetrics::default());
         let places = [table.enter(false).await, table.enter(false).await, table.enter(false).await];
         let leaving = || places.each_ref().map(|place| place.progress.is_leaving());
-        answer_without_end(&places[0], 0..16);
-        answer_without_end(&places[1], 0..12);
+        answer_without_end(&places[0], 0..26);
+        answer_without_end(&places[1], 0..4);
         assert!(table.reserve(&places[0].progress, 1));
-        answer_without_end(&places[2], 0..18);
+        answer_without_end(&places[2], 0..12);
         // They had no time to read; whoever is above its share is refused meanwhile, and costs nobody a connection.
         assert!(!table.reserve(&places[2].progress, 1));
         assert_eq!(leaving(), [false; 3]);
@@ -396,7 +399,6 @@ mod tests {
         let table = ConnectionTable::new(limits, PortMetrics::default());
         let (many, few) = (table.enter(false).await, table.enter(false).await);
         answer_without_end(&many, 0..24);
-        answer_without_end(&few, 0..0);
         assert_eq!((many.progress.pace(), few.progress.pace()), (Pace::Full, Pace::Full));
         answer_without_end(&few, 0..1);
         assert_eq!((many.progress.pace(), few.progress.pace()), (Pace::Slow, Pace::Small));
@@ -417,7 +419,7 @@ mod tests {
         assert!(table.reserve(&own.progress, 10) && !table.reserve(&own.progress, 20));
         assert_eq!(leaving(), (false, false));
         // Its body still arrives, and it is the greater.
-        other.progress.begin_body();
+        let _body = other.progress.begin_body();
         assert!(!table.reserve(&own.progress, 0), "a look at all connections is not worth while so soon");
         tokio::time::advance(LOOK).await;
         assert!(table.reserve(&own.progress, 20));

@@ -2,7 +2,7 @@
 //!
 //! hyper does not tell when a frame or a header block began and whether it ended, nor whether an answer that it has taken
 //! was sent. Nine bytes before each frame tell both. Nothing is checked here, that is hyper's work: a peer that breaks the
-//! rules only makes its own connection look busier or idler than it is.
+//! rules makes its own connection look busier or idler than it is, and can make it look as heavy as its streams may be.
 
 /// What a client of HTTP/2 says first.
 pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -34,7 +34,7 @@ impl FrameHead {
         self.kind == RST_STREAM
     }
 
-    /// Whether it begins an answer or its trailers.
+    /// Whether it begins a request, an answer, or the trailers of one.
     pub(super) fn is_headers(self) -> bool {
         self.kind == HEADERS
     }
@@ -79,6 +79,11 @@ impl FrameReader {
                 self.completed += u64::from(!self.block_is_open);
             }
         }
+    }
+
+    /// Bytes of the payload of the frame that has begun which are still to come.
+    fn payload_left(&self) -> usize {
+        self.payload_bytes_left
     }
 
     /// Whether a frame or a header block has begun and not ended.
@@ -131,6 +136,11 @@ impl Inbound {
             Self::Other => false,
             Self::Http2(frames) => frames.completed == 0 || frames.is_within(),
         }
+    }
+
+    /// Bytes of HTTP/2 that can come without another frame beginning.
+    pub(super) fn payload_left(&self) -> usize {
+        if let Self::Http2(frames) = self { frames.payload_left() } else { 0 }
     }
 
     /// Whether this is HTTP/2.

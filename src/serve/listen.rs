@@ -127,8 +127,9 @@ impl Listener {
 /// second later; the system's own bound (`somaxconn`) is 4096 since Linux 5.4.
 const BACKLOG: u32 = 4096;
 
-/// Bytes of answers that the kernel holds for a connection whose peer does not read; left to itself it takes 4 MiB of each.
-const SEND_BUFFER_BYTES: u32 = 256 * 1024;
+/// Bytes of answers that the kernel holds for a connection whose peer does not read: Linux takes twice as many as it is told,
+/// and 4 MiB of each where it is left to itself.
+const SEND_BUFFER_BYTES: u32 = 128 * 1024;
 
 fn listen_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;

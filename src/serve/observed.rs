@@ -121,14 +121,15 @@ impl<IO: AsyncRead + Unpin> Observed<IO> {
         .await
     }
 
-    /// Reads a few bytes, after a pause if `pauses`.
+    /// Reads the rest of the frame that has begun, which opens no further stream; else a few bytes, after a pause if `pauses`.
     fn poll_read_small(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>, pauses: bool) -> Poll<io::Result<()>> {
-        if pauses {
+        let payload = self.inbound.payload_left();
+        if pauses && payload == 0 {
             let pause = self.pause.get_or_insert_with(|| Box::pin(sleep(SLOW_READ_PAUSE)));
             ready!(pause.as_mut().poll(cx));
             self.pause = None;
         }
-        let length = buf.remaining().min(SMALL_READ_BYTES);
+        let length = buf.remaining().min(if payload > 0 { payload } else { SMALL_READ_BYTES });
         let mut small = ReadBuf::new(buf.initialize_unfilled_to(length));
         ready!(Pin::new(&mut self.io).poll_read(cx, &mut small))?;
         let read = small.filled().len();

@@ -32,8 +32,9 @@ pub struct Limits {
     pub request_bytes_max: usize,
 }
 
-/// What the requests on the way to the admin port, or to the probes, may hold: dozens of bodies of the longest.
-const ASIDE_REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// What the requests on the way to the admin port, or to the probes, may hold: dozens of bodies of the longest, and each
+/// connection's share a few requests.
+const ASIDE_REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// HTTP/2 streams of one connection there: nobody asks for so much at once.
 const ASIDE_STREAMS_MAX: u32 = 16;
 
@@ -57,7 +58,7 @@ impl Default for Limits {
             headers_max: 100,
             // RFC 9113 section 6.5.2 recommends at least 100.
             streams_max: 128,
-            // The 4096 requests of consumers that may be under way, with usual heads, and some that are refused.
+            // The 4096 requests of consumers that may be under way, with heads of up to 2 KiB.
             request_bytes_max: 24 * 1024 * 1024,
         }
     }

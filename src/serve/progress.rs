@@ -4,7 +4,7 @@
 //! while an answer is not read. We owe the peer something while a request that arrived whole is being answered. A
 //! connection on which nobody owes anything is idle. By these three the table of a port's connections decides who ends.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -108,9 +108,8 @@ struct State {
     handshake_since: Option<Instant>,
     /// Since when the head of a request, or an HTTP/2 frame or header block, arrives.
     head_since: Option<Instant>,
-    /// Requests whose body arrives, and since when the oldest of them may.
-    bodies: usize,
-    bodies_since: Instant,
+    /// Since when each body arrives of those that do, the oldest first.
+    bodies: VecDeque<Instant>,
     /// Requests that are not answered yet, those whose body arrives among them.
     unanswered: usize,
     /// Those of them that asked to be kept waiting.
@@ -137,8 +136,7 @@ impl Progress {
         let state = State {
             handshake_since: handshakes.then_some(now),
             head_since: None,
-            bodies: 0,
-            bodies_since: now,
+            bodies: VecDeque::new(),
             unanswered: 0,
             waits: 0,
             endless: 0,
@@ -196,6 +194,10 @@ impl Progress {
             self.close_stream(&mut state, head.stream);
         } else if head.is_headers() && head.stream > state.last_opened {
             state.last_opened = head.stream;
+            // A further one is reset at once, or not looked at where the connection is to end.
+            if state.open.len() >= self.port.streams_max {
+                return;
+            }
             state.open.insert(head.stream, None);
             self.open_streams.fetch_add(1, Ordering::SeqCst);
             self.port.in_streams.fetch_add(STREAM_BYTES, Ordering::SeqCst);
@@ -265,18 +267,20 @@ impl Progress {
         self.lock().waits += 1;
     }
 
-    /// A request's body begins to arrive.
-    pub(super) fn begin_body(&self) {
+    /// A request's body begins to arrive. Until whoever answers wants it, the peer owes nothing.
+    pub(super) fn begin_body(&self) -> Instant {
         let mut state = self.lock();
-        if state.bodies == 0 {
-            state.bodies_since = Instant::now();
-        }
-        state.bodies += 1;
+        let since = Instant::now();
+        state.bodies.push_back(since);
+        since
     }
 
-    /// A request's body has arrived, or nobody wants it any more.
-    pub(super) fn end_body(&self) {
-        self.lock().bodies -= 1;
+    /// The body that began then has arrived, or nobody wants it any more.
+    pub(super) fn end_body(&self, since: Instant) {
+        let mut state = self.lock();
+        if let Ok(at) = state.bodies.binary_search(&since) {
+            state.bodies.remove(at);
+        }
     }
 
     /// An answer without an end begins.
@@ -333,7 +337,7 @@ impl Progress {
         if state.order == Order::End {
             return None;
         }
-        if state.unanswered > state.bodies + state.waits {
+        if state.unanswered > state.bodies.len() + state.waits {
             return None;
         }
         let waiting = |doing, since| Some(Candidate { rank: Rank::Waiting, since, doing });
@@ -392,7 +396,7 @@ impl Progress {
 
     /// How the next bytes of HTTP/2 are to be read, so that the streams which they open fit.
     pub(super) fn pace(&self) -> Pace {
-        if !self.port.streams_are_many() {
+        if self.port.streams_excess() == 0 {
             Pace::Full
         } else if self.open_streams.load(Ordering::SeqCst) * STREAM_BYTES > self.port.share {
             Pace::Slow
@@ -404,7 +408,7 @@ impl Progress {
     /// What its requests hold, where the body of one of them arrives.
     pub(super) fn held_by_arriving(&self) -> Option<usize> {
         let state = self.lock();
-        (state.bodies > 0 && state.order != Order::End).then(|| self.held())
+        (!state.bodies.is_empty() && state.order != Order::End).then(|| self.held())
     }
 
     /// The bound in time that has passed.
@@ -428,8 +432,7 @@ impl Progress {
 impl State {
     /// The oldest thing that the peer owes us, and since when.
     fn unfinished(&self) -> Option<(Doing, Instant)> {
-        let bodies = (self.bodies > 0).then_some(self.bodies_since);
-        let arriving = [self.head_since, bodies].into_iter().flatten().min();
+        let arriving = [self.head_since, self.bodies.front().copied()].into_iter().flatten().min();
         let owed = [
             (Doing::Handshake, self.handshake_since),
             (Doing::Request, arriving),
@@ -455,7 +458,7 @@ mod tests {
     const A_WHILE: Duration = Duration::from_millis(10);
 
     fn a_connection(handshakes: bool) -> Progress {
-        Progress::new(handshakes, Arc::new(RequestBytes::new(1024, 1)))
+        Progress::new(handshakes, Arc::new(RequestBytes::new(&Limits::default())))
     }
 
     fn rank(progress: &Progress, after: Duration) -> Option<(Rank, Doing)> {
@@ -479,10 +482,36 @@ mod tests {
     fn a_body_that_arrives_is_an_unfinished_request_until_it_has_arrived() {
         let progress = a_connection(false);
         progress.begin_request(false);
-        progress.begin_body();
+        let body = progress.begin_body();
         assert_eq!(rank(&progress, OVERDUE * 2), Some((Rank::Overdue, Doing::Request)));
-        progress.end_body();
+        progress.end_body(body);
         assert_eq!(rank(&progress, OVERDUE * 2), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_bodies_one_after_the_other_none_is_overdue() {
+        let progress = a_connection(false);
+        let mut last = progress.begin_body();
+        for _ in 0..10 {
+            tokio::time::advance(OVERDUE / 2).await;
+            let next = progress.begin_body();
+            progress.end_body(last);
+            last = next;
+            assert_eq!(progress.overdue_since(Instant::now()), None);
+        }
+    }
+
+    #[test]
+    fn heads_that_open_no_stream_weigh_nothing() {
+        let progress = a_connection(false);
+        let mut received = FrameReader::default();
+        // After a GOAWAY nobody answers them, not even with a reset.
+        for stream in 0..=255 {
+            received.read(&[0, 0, 0, 1, 5, 0, 0, stream, 1], |head| progress.receive_frame(head));
+        }
+        assert_eq!(progress.held(), Limits::default().streams_max as usize * STREAM_BYTES);
+        progress.close();
+        assert_eq!(progress.held(), 0);
     }
 
     #[test]

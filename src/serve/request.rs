@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Version};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 
 use super::eviction::ConnectionTable;
 use super::port::Activity;
@@ -82,7 +82,10 @@ pub(super) fn head_bytes<B>(request: &Request<B>) -> usize {
     let fields =
         request.headers().iter().map(|(name, value)| HEAD_COPIES * (name.as_str().len() + value.len()) + FIELD_BYTES);
     let own = if request.version() >= Version::HTTP_2 { 0 } else { REQUEST_BYTES };
-    own + request.uri().path().len() + fields.sum::<usize>()
+    let uri = request.uri();
+    let target = uri.path_and_query().map_or(0, |path| path.as_str().len());
+    let authority = uri.authority().map_or(0, |authority| authority.as_str().len());
+    own + request.method().as_str().len() + authority + target + fields.sum::<usize>()
 }
 
 /// A request that is not answered yet. When this is dropped it is, or was given up.
@@ -134,22 +137,32 @@ pub struct RequestBody {
 struct Arriving {
     guard: Arc<RequestGuard>,
     limit: Duration,
-    /// Runs from when the body is first wanted: who answers may have had no room for it before.
-    late: Option<Pin<Box<Sleep>>>,
+    /// Since when it is wanted, and how long it may take from then: who answers may have had no room for it before.
+    wanted: Option<(Instant, Pin<Box<Sleep>>)>,
+}
+
+impl Arriving {
+    /// Whether it took too long.
+    fn is_late(&mut self, cx: &mut Context<'_>) -> bool {
+        let Self { guard, limit, wanted } = self;
+        let want = || (guard.connection.progress.begin_body(), Box::pin(sleep(*limit)));
+        wanted.get_or_insert_with(want).1.as_mut().poll(cx).is_ready()
+    }
 }
 
 impl Drop for Arriving {
     fn drop(&mut self) {
-        self.guard.connection.progress.end_body();
+        if let Some((since, _)) = self.wanted {
+            self.guard.connection.progress.end_body(since);
+        }
     }
 }
 
 impl RequestBody {
     pub(super) fn new(incoming: Incoming, guard: &Arc<RequestGuard>) -> Self {
         let arriving = (!incoming.is_end_stream()).then(|| {
-            guard.connection.progress.begin_body();
             let limit = guard.connection.table.limits().body;
-            Arriving { guard: guard.clone(), limit, late: None }
+            Arriving { guard: guard.clone(), limit, wanted: None }
         });
         Self { incoming, guard: guard.clone(), arriving }
     }
@@ -168,7 +181,7 @@ impl Body for RequestBody {
         let Self { incoming, arriving, .. } = &mut *self;
         let Some(body) = arriving else { return Poll::Ready(None) };
         let limit = body.limit;
-        if body.late.get_or_insert_with(|| Box::pin(sleep(limit))).as_mut().poll(cx).is_ready() {
+        if body.is_late(cx) {
             body.guard.connection.table.metrics().slow_bodies.inc();
             *arriving = None;
             return Poll::Ready(Some(Err(BodyError::Late(limit))));

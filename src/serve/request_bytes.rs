@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::port::Limits;
+
 /// What an open HTTP/2 stream takes in hyper and h2, beside the bytes of its request's head: measured of short answers that
 /// are not read, and what such an answer may be (`cache::kept`).
 pub(super) const STREAM_BYTES: usize = 4 * 1024;
@@ -15,11 +17,15 @@ pub(super) struct RequestBytes {
     max: usize,
     /// What each connection may hold, whatever the others do.
     pub(super) share: usize,
+    /// Streams of one connection that may be open; hyper resets a further one at once.
+    pub(super) streams_max: usize,
 }
 
 impl RequestBytes {
-    pub(super) fn new(max: usize, connections_max: usize) -> Self {
-        Self { held: AtomicUsize::new(0), in_streams: AtomicUsize::new(0), max, share: max / connections_max }
+    pub(super) fn new(limits: &Limits) -> Self {
+        let (max, share) = (limits.request_bytes_max, limits.request_bytes_max / limits.connections_max);
+        let streams_max = usize::try_from(limits.streams_max).unwrap_or(usize::MAX);
+        Self { held: AtomicUsize::new(0), in_streams: AtomicUsize::new(0), max, share, streams_max }
     }
 
     /// By how much all requests together hold too much.
@@ -27,9 +33,14 @@ impl RequestBytes {
         self.held.load(Ordering::SeqCst).saturating_sub(self.max)
     }
 
-    /// Whether the open streams take most of what all requests may hold.
-    pub(super) fn streams_are_many(&self) -> bool {
-        self.in_streams.load(Ordering::SeqCst) > self.max / 4 * 3
+    /// By how much open streams take more than three quarters of that: then reads are slowed down.
+    pub(super) fn streams_excess(&self) -> usize {
+        self.in_streams.load(Ordering::SeqCst).saturating_sub(self.max / 4 * 3)
+    }
+
+    /// How much those should give back whose peers owe us something for too long.
+    pub(super) fn relief(&self) -> usize {
+        self.excess().max(self.streams_excess())
     }
 }
 

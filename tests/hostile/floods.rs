@@ -131,12 +131,13 @@ async fn an_idle_connection_on_which_a_server_sends_for_ever_ends() {
         ("103 of an answered stream", frame(HEADERS, END_HEADERS, 1, EARLY_HINTS)),
         ("RST_STREAM of an answered stream", frame(RST_STREAM, 0, 1, &[0, 0, 0, 8])),
     ]);
-    let floods = crumbs.map(|(name, crumb)| (name, Flood::http2(&pki, Script::new(answer.clone(), crumb))));
+    let floods = crumbs.map(|(name, crumb)| (name, Flood::http2(&pki, Script::new(answer.clone(), crumb).when_told())));
     let answer = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1\r\n\r\n1";
-    let plain = Flood::plain(Script::new(answer, "HTTP/1.1 103 Early Hints\r\n\r\n"));
+    let plain = Flood::plain(Script::new(answer, "HTTP/1.1 103 Early Hints\r\n\r\n").when_told());
     for (name, flood) in floods.chain([("HTTP/1.1", plain)]) {
         let (sidecar, _well) = over(&flood, &pki, &[]).await;
         sidecar.get("/v2/customers/42").await.dataset();
+        flood.begin();
         flood.ended(1).await;
         assert!(flood.sent() < SENT_MAX, "{name}: {} bytes were taken", flood.sent());
     }

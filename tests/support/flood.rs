@@ -42,8 +42,20 @@ pub(crate) struct Script {
     head: Vec<u8>,
     crumb: Vec<u8>,
     apart: bool,
-    after_reset: bool,
+    begins: Begins,
     rekeyed: bool,
+}
+
+/// When the crumbs begin.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Begins {
+    /// With the head.
+    #[default]
+    AtOnce,
+    /// Once the client has reset its stream.
+    AfterReset,
+    /// Once the test says so.
+    WhenTold,
 }
 
 impl Script {
@@ -62,9 +74,14 @@ impl Script {
         Self { rekeyed: true, ..self }
     }
 
+    /// The crumbs begin once the test says so.
+    pub(crate) fn when_told(self) -> Self {
+        Self { begins: Begins::WhenTold, ..self }
+    }
+
     /// The crumbs begin once the client has reset its stream.
     pub(crate) fn after_reset(self) -> Self {
-        Self { after_reset: true, ..self }
+        Self { begins: Begins::AfterReset, ..self }
     }
 }
 
@@ -74,6 +91,7 @@ pub(crate) struct Flood {
     scheme: &'static str,
     sent: watch::Receiver<u64>,
     ended: watch::Receiver<usize>,
+    told: watch::Sender<bool>,
     server: JoinHandle<()>,
 }
 
@@ -88,6 +106,7 @@ struct State {
     http2: bool,
     sent: watch::Sender<u64>,
     ended: watch::Sender<usize>,
+    told: watch::Receiver<bool>,
 }
 
 impl Flood {
@@ -118,10 +137,11 @@ impl Flood {
         let http2 = config.as_ref().is_some_and(|config| !config.alpn_protocols.is_empty());
         let (sent, sent_read) = watch::channel(0);
         let (ended, ended_read) = watch::channel(0);
-        let state = Arc::new(State { script, http2, sent, ended });
+        let (told, told_read) = watch::channel(false);
+        let state = Arc::new(State { script, http2, sent, ended, told: told_read });
         let tls = config.map(|config| TlsAcceptor::from(Arc::new(config)));
         let server = tokio::spawn(accept(listener, tls, state));
-        Self { address, scheme, sent: sent_read, ended: ended_read, server }
+        Self { address, scheme, sent: sent_read, ended: ended_read, told, server }
     }
 
     /// The URL of `path` at this server.
@@ -132,6 +152,11 @@ impl Flood {
     /// The bytes of crumbs that went out so far, over all connections.
     pub(crate) fn sent(&self) -> u64 {
         *self.sent.borrow()
+    }
+
+    /// Lets the crumbs of a script begin that waits for it.
+    pub(crate) fn begin(&self) {
+        self.told.send_replace(true);
     }
 
     /// Waits until so many connections have ended.
@@ -199,8 +224,10 @@ impl State {
         saw.wait_for(|seen| seen.request).await.ok()?;
         write.write_all(&self.script.head).await.ok()?;
         write.flush().await.ok()?;
-        if self.script.after_reset {
-            saw.wait_for(|seen| seen.reset).await.ok()?;
+        match self.script.begins {
+            Begins::AtOnce => {}
+            Begins::AfterReset => drop(saw.wait_for(|seen| seen.reset).await.ok()?),
+            Begins::WhenTold => drop(self.told.clone().wait_for(|told| *told).await.ok()?),
         }
         let at_once = if self.script.apart { 1 } else { WRITTEN_AT_ONCE.div_ceil(self.script.crumb.len()) };
         let crumbs = self.script.crumb.repeat(at_once);
