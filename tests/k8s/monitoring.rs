@@ -44,6 +44,7 @@ async fn of_a_sidecar() -> Known {
     let args = ["--memory", "8MiB", "--redis", &url, "--verify", "1", "--lease", "200ms"];
     let sidecar = Setup::of(&[&domain]).identity(&pki).args(&args).start().await;
     assert_eq!(sidecar.get("/v2/customers/42").await.status, 200);
+    crate::fleet::until_lease(&sidecar, true).await;
     redis.kill();
     sidecar.logged("lease").await;
     let mut metrics = Known::new();

@@ -64,12 +64,19 @@ pub(super) struct Keeper {
 }
 
 /// What the last look found.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Found {
     /// The configuration.
     pub configuration: Option<Arc<Configuration>>,
     /// What is wrong; nothing, if API servers believe us.
     pub trouble: Option<String>,
+}
+
+impl Found {
+    /// Before the first look, which is when nobody may be told that we are ready.
+    pub(super) fn nothing() -> Self {
+        Self { configuration: None, trouble: Some("nothing is known yet".to_owned()) }
+    }
 }
 
 /// Why a look ended early.
@@ -87,7 +94,6 @@ type Seen = Option<(String, Instant)>;
 impl Keeper {
     /// Looks, again and again. Never returns; drop it to stop it.
     pub(super) async fn run(mut self) {
-        self.found.send_replace(Found { configuration: None, trouble: Some("nothing is known yet".to_owned()) });
         let pause = match &self.source {
             Source::Own { pace, .. } => LOOK.min(pace.margin / 2),
             Source::Folder { .. } => LOOK,

@@ -249,7 +249,7 @@ impl Webhook {
             None => Source::Own { secret: NAME.to_owned(), pace: Pace::of(config.lifetime) },
         };
         let namespaces = Namespaces::new(cluster.clone(), metrics.clone());
-        let (found, finds) = watch::channel(Found::default());
+        let (found, finds) = watch::channel(Found::nothing());
         let defaults = Arc::new(config.defaults);
         let admissions =
             Admissions::new(defaults.clone(), namespaces.clone(), finds.clone(), workload, metrics.clone());
