@@ -100,9 +100,9 @@ async fn confirmed(settings: &Settings, addr: ConnectionAddr) -> Result<Option<E
 /// Asks one thing on a connection of its own. What ends it for sending too much is said.
 async fn query<T: FromRedisValue>(endpoint: &Endpoint, command: &Cmd) -> Result<T, Fault> {
     let cause = Arc::new(OnceLock::new());
-    let told = Arc::clone(&cause);
+    let shared = Arc::clone(&cause);
     let tell = move |cause| {
-        let _ = told.set(cause);
+        let _ = shared.set(cause);
     };
     let answered = async {
         let mut connection = endpoint.connect(ANSWERS, |_| {}, tell).await?;

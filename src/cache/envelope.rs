@@ -256,13 +256,13 @@ mod tests {
         let seal = Seal::load(file.path()).expect("a seal");
         let stored = |body: &[u8]| Stored { fence: NOWHERE, tags: Vec::new(), body: body.into() };
         let ends = |body: &[u8], most: u64| {
-            let mut asked = 0;
+            let mut total = 0;
             let room = |bytes| {
-                asked += bytes;
-                asked <= most
+                total += bytes;
+                total <= most
             };
             let opened = unwrap(&stored(body), Duration::MAX, &domain(), Some(&seal), b"", room);
-            (opened.err(), asked)
+            (opened.err(), total)
         };
         let sealed = seal.seal(&pack(&[NOT_FOUND; 17]), b"").expect("it is sealed");
         let sealed = [[SEALED].as_slice(), &sealed].concat();

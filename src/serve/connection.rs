@@ -26,10 +26,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use super::candidate::Order;
 use super::eviction::Place;
 use super::observed::Observed;
 use super::port::{Drain, Limits, Port};
-use super::progress::{Order, Progress};
+use super::progress::Progress;
 use super::request::{AnswerBody, Connection, RequestBody, RequestGuard, Unanswered, head_bytes};
 
 /// How long an idle HTTP/1.1 connection that was told to leave still takes a request: one that was sent just before is here

@@ -14,9 +14,10 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::candidate::{Candidate, Doing, Expired, Order};
 use super::metrics::PortMetrics;
 use super::port::Limits;
-use super::progress::{Candidate, Doing, Expired, Order, Progress};
+use super::progress::Progress;
 use super::report::millis;
 use super::request_bytes::RequestBytes;
 
@@ -206,10 +207,10 @@ impl ConnectionTable {
         let now = Instant::now();
         let connections = self.lock();
         let leaving = connections.all.values().filter(|connection| connection.is_leaving());
-        let told = |connection: &&Arc<Progress>| {
+        let has_had_time = |connection: &&Arc<Progress>| {
             connection.leaving_since().is_some_and(|since| now.duration_since(since) >= LEAVING_MIN)
         };
-        let idle = leaving.filter(told).filter(|connection| connection.candidate(now).is_some());
+        let idle = leaving.filter(has_had_time).filter(|connection| connection.candidate(now).is_some());
         let longest = idle.min_by_key(|connection| connection.leaving_since());
         longest.map(|connection| connection.set_order(Order::End)).is_some()
     }

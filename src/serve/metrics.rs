@@ -10,7 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::progress::Doing;
+use super::candidate::Doing;
 
 /// The families of the consumer's side; clones share them.
 #[derive(Debug, Clone)]

@@ -4,6 +4,7 @@
 //! a consumer can send. Errors become HTTP in [`problem`] and nowhere else.
 
 mod answer;
+mod candidate;
 mod connection;
 mod drain;
 mod eviction;

@@ -48,13 +48,13 @@ pub(super) fn math(run: &mut Run<'_>, op: Math, left: Val, right: Val) -> Flow<V
         (Math::Mul, Val::Obj(x), Val::Obj(y)) => merge(run, x, &y),
         (Math::Mul, Val::Str(s), Val::Num(n)) | (Math::Mul, Val::Num(n), Val::Str(s)) => repeat(run, &s, n.f64()),
         (Math::Sub, Val::Arr(x), Val::Arr(y)) => {
-            let mut kept = Arr::default();
+            let mut rest = Arr::default();
             for item in x.items() {
                 if !is_among(run, item, y.items())? {
-                    kept.push(&mut run.meter, item.clone())?;
+                    rest.push(&mut run.meter, item.clone())?;
                 }
             }
-            Ok(Val::Arr(Rc::new(kept)))
+            Ok(Val::Arr(Rc::new(rest)))
         }
         (Math::Div, Val::Str(x), Val::Str(y)) => super::text::split(run, &x, &y),
         _ => fault(format!("cannot {} {lt} and {rt}", op_name(op))),

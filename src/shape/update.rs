@@ -215,9 +215,9 @@ fn without_items(run: &mut Run<'_>, arr: &Arr, keys: &[&Val]) -> Flow<Val> {
     run.meter.touch(2 * len)?;
     let stay = gone.iter().filter(|gone| !**gone).count();
     run.meter.alloc(stay * SLOT_BYTES)?;
-    let mut kept: Vec<Val> = Vec::with_capacity(stay);
-    kept.extend(arr.items().iter().zip(&gone).filter(|(_, gone)| !**gone).map(|(item, _)| item.clone()));
-    Ok(Val::Arr(Rc::new(Arr::of(kept))))
+    let mut rest: Vec<Val> = Vec::with_capacity(stay);
+    rest.extend(arr.items().iter().zip(&gone).filter(|(_, gone)| !**gone).map(|(item, _)| item.clone()));
+    Ok(Val::Arr(Rc::new(Arr::of(rest))))
 }
 
 /// The keys of a path given as a value.
