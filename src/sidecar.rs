@@ -10,6 +10,7 @@ mod reload;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
@@ -28,6 +29,10 @@ use crate::serve::{self, Activity, Address, BindError, Consumers, Drain, Listene
 
 pub use config::{Caching, Config};
 pub use plans::{Plans, Reading, caching, load_identity, read_domains, shared};
+
+/// How long the start waits for the first heartbeat, where answers depend on its lease. A Redis that is away keeps no pod from
+/// becoming ready.
+const FIRST_HEARTBEAT_MAX: Duration = Duration::from_secs(1);
 
 /// Why a sidecar did not start.
 #[derive(Debug, thiserror::Error)]
@@ -190,10 +195,19 @@ impl Sidecar {
         if let Some(driver) = self.driver.take() {
             left.spawn(driver.run(leave.clone().cancelled_owned()));
         }
+        let starts_with_lease = self.config.caching.bus_loss != cache::BusLoss::Stale;
+        let bus = self.told.bus.clone();
+        let becomes_ready = async {
+            if starts_with_lease {
+                let _ = tokio::time::timeout(FIRST_HEARTBEAT_MAX, bus.all_leases_held()).await;
+            }
+            phase.send_replace(Phase::Ready);
+            std::future::pending::<std::convert::Infallible>().await
+        };
         let mut parts = self.spawn_parts(&drained, &connections, told_to.reload, apply_log);
-        phase.send_replace(Phase::Ready);
         let ended = tokio::select! {
             _ = told_to.stop.recv() => Ok(()),
+            never = becomes_ready => match never {},
             Some(ended) = parts.join_next() => Err(RunError(format!("a part of the sidecar ended: {ended:?}"))),
         };
         phase.send_replace(Phase::Draining);

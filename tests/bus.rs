@@ -2,6 +2,7 @@
 
 mod acl;
 mod answers;
+mod causes;
 mod cluster;
 mod cost;
 mod failover;
@@ -14,3 +15,4 @@ mod scripts;
 mod servers;
 mod slow;
 mod support;
+mod tampered;

@@ -2,6 +2,8 @@
 
 mod flights;
 mod invalidations;
+mod lifetimes;
+mod sharing;
 mod verified;
 mod wishes;
 

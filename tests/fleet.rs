@@ -2,10 +2,14 @@
 
 mod after;
 mod bounds;
+mod bus_loss;
+mod lifetimes;
 mod one_read;
 mod redis_tier;
 mod rolling;
 mod sealed;
+mod sharing;
+mod tampered;
 
 use serde_json::{Value, json};
 

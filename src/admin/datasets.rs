@@ -7,7 +7,6 @@ use tokio::time::Instant;
 
 use super::Told;
 use crate::cache::{Cache, Content, Kept, Token};
-use crate::domain::Domain;
 use crate::serve::decode_key;
 use crate::serve::problem::Problem;
 use crate::sources::Validator;
@@ -46,7 +45,7 @@ pub(super) async fn of(told: &Told, path: &str, data: bool) -> Result<Looked, Pr
     Ok(Looked {
         domain: domain.name.to_string(),
         plan: domain.plan.to_string(),
-        memory: cache.peek(&key).map(|(kept, believed)| tier(domain, &kept, believed, data)),
+        memory: cache.peek(&key).map(|(kept, believed)| tier(cache, &kept, believed, data)),
         redis: in_redis(cache, &key, data).await,
         store: None,
         applied: cache.bus().fence().map(|fence| Token(fence).to_string()),
@@ -65,21 +64,23 @@ async fn in_redis(cache: &Cache, key: &str, data: bool) -> Option<Tier> {
     };
     let nothing = || Tier { facts: json!({}), data: None };
     let kept = there.kept.as_deref();
-    let mut tier = kept.map_or_else(nothing, |kept| tier(cache.collector().domain(), kept, true, data));
+    let mut tier = kept.map_or_else(nothing, |kept| tier(cache, kept, true, data));
     tier.facts["readable"] = kept.is_some().into();
     tier.facts["bytes"] = there.bytes.into();
-    tier.facts["ttl_seconds"] = there.left.as_secs().into();
+    if kept.is_none() {
+        tier.facts["ttl_seconds"] = there.left.as_secs().into();
+    }
     tier.facts["fence"] = Token(there.fence).to_string().into();
     tier.facts["seq"] = there.fence.seq.into();
     Some(tier)
 }
 
-fn tier(domain: &Domain, kept: &Kept, believed: bool, data: bool) -> Tier {
-    let now = Instant::now();
+fn tier(cache: &Cache, kept: &Kept, believed: bool, data: bool) -> Tier {
+    let (domain, now) = (cache.collector().domain(), Instant::now());
     let mut facts = json!({
         "believed": believed,
         "age_seconds": kept.age(now).as_secs(),
-        "ttl_seconds": kept.ttl_seconds(now),
+        "ttl_seconds": kept.ttl_seconds(&domain.cache, now),
         "fence": kept.mark().map(|mark| Token(mark.fence()).to_string()),
         "seq": kept.mark().map(|mark| mark.fence().seq),
         "tags": kept.tags().len(),

@@ -68,7 +68,7 @@ pub(super) struct Core {
     /// The domains are others than before.
     pub(super) changed: Notify,
     pub(super) links: watch::Sender<Shared>,
-    /// Why there are none.
+    /// What keeps them from being made, or from being of use.
     pub(super) trouble: Mutex<Option<Fault>>,
     happenings: broadcast::Sender<Happening>,
     pub(super) ahead: mpsc::Sender<(Arc<Domain>, Published)>,
@@ -224,7 +224,12 @@ impl Core {
 
     /// The connections of now.
     pub(super) fn links(&self) -> Result<Arc<Links>, Fault> {
-        self.links.borrow().clone().ok_or(Fault::Lost)
+        self.links.borrow().clone().ok_or_else(|| self.cause().unwrap_or(Fault::Lost))
+    }
+
+    /// What keeps the bus from Redis now.
+    pub(super) fn cause(&self) -> Option<Fault> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// While Redis does not keep up, requests do not wait for it one after the other.

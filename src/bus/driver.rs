@@ -4,6 +4,7 @@
 //! gives up every lease, and then deregisters.
 
 mod membership;
+mod trouble;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
+use self::trouble::Troubles;
 use super::clock;
 use super::connection::Links;
 use super::core::{Ahead, Core, Domain};
@@ -59,6 +61,7 @@ pub struct Driver {
     backoff: Duration,
     /// What a server sent beyond what was asked for, and when that was last said.
     outgrown: Option<(ReplyExcess, Moment)>,
+    troubles: Troubles,
 }
 
 /// A domain, and what was last said of it.
@@ -66,7 +69,6 @@ pub struct Driver {
 struct Known {
     domain: Arc<Domain>,
     held: bool,
-    newer: Option<u32>,
     looked: Moment,
 }
 
@@ -102,6 +104,7 @@ impl Driver {
             silent: 0,
             backoff: BACKOFF.0,
             outgrown: None,
+            troubles: Troubles::default(),
         }
     }
 
@@ -236,13 +239,13 @@ impl Driver {
         let mut due = now.after(LOOK);
         for known in self.domains.values_mut() {
             let sidecar = known.domain.sidecar();
-            let (held, lag, newer) = (sidecar.may_serve(now), sidecar.lag(), sidecar.newer_protocol());
+            let (held, lag) = (sidecar.may_serve(now), sidecar.lag());
             due = due.min(sidecar.wakes_at());
             due = due.min(sidecar.lease_until().filter(|_| held).unwrap_or(due));
             drop(sidecar);
             core.metrics.stand(&known.domain.name, held, lag);
             known.count_bypass(&core, now);
-            known.say(&core, held, newer);
+            known.say(&core, held);
         }
         due.since(now)
     }
@@ -297,12 +300,25 @@ impl Driver {
             links.end();
         }
         for (domain, sent, answer) in beats {
-            if let Err(fault) = &answer {
-                self.core.metrics.fault(fault);
-            }
+            let fault = match &answer {
+                Ok(Answer::Newer(protocol)) => Some(Fault::Newer(*protocol)),
+                Ok(_) => None,
+                Err(fault) => Some(fault.clone()),
+            };
             // A failure tells the pace that nothing is out any more, and nothing else.
             let answer = answer.unwrap_or(Answer::Miss);
             self.handle(&domain, Event::Heartbeat { sent, answer });
+            self.note_heartbeat(&domain, fault);
+        }
+    }
+
+    /// Says what keeps a domain's heartbeats from being answered, as it begins and as it ends.
+    fn note_heartbeat(&mut self, domain: &Arc<Domain>, fault: Option<Fault>) {
+        let Some(fault) = fault else { return self.troubles.answered(&domain.name, &self.core) };
+        self.core.metrics.fault(&fault);
+        let is_passing = fault == Fault::Lost || fault == Fault::Slow && self.silent < SILENT_MAX;
+        if !is_passing && self.domains.contains_key(&domain.name) {
+            self.troubles.of_domain(&domain.name, &fault, &self.core);
         }
     }
 
@@ -352,7 +368,7 @@ impl Driver {
 
 impl Known {
     fn new(domain: Arc<Domain>) -> Self {
-        Self { domain, held: false, newer: None, looked: clock::now() }
+        Self { domain, held: false, looked: clock::now() }
     }
 
     /// Counts the time since the last look where the lease was not held then. A lease's end is looked at when it comes.
@@ -364,7 +380,7 @@ impl Known {
     }
 
     /// Says what is new.
-    fn say(&mut self, core: &Core, held: bool, newer: Option<u32>) {
+    fn say(&mut self, core: &Core, held: bool) {
         let domain = &self.domain.name;
         if std::mem::replace(&mut self.held, held) != held {
             tracing::info!(domain = &**domain, held, "lease");
@@ -372,12 +388,6 @@ impl Known {
             if !held {
                 core.metrics.lease_lost(domain);
             }
-        }
-        if std::mem::replace(&mut self.newer, newer) != newer
-            && let Some(protocol) = newer
-        {
-            let fault = Fault::Newer(protocol);
-            tracing::warn!(domain = &**domain, %fault, "behaving as if redis were lost");
         }
     }
 }

@@ -90,7 +90,7 @@ impl Endpoint {
             .set_concurrency_limit(UNANSWERED_MAX)
             .set_push_sender(never_fails(push));
         let connected = async {
-            let stream = ReplyStream::new(self.open().await.map_err(|_| Fault::Lost)?, limits, outgrown);
+            let stream = ReplyStream::new(self.open().await?, limits, outgrown);
             let (requests, driver) = MultiplexedConnection::new_with_config(&self.redis, stream, config).await?;
             let driver = Arc::new(AbortOnDropHandle::new(tokio::spawn(driver)));
             Ok(Connection { requests, _driver: driver })
@@ -98,27 +98,36 @@ impl Endpoint {
         timeout(CONNECT_MAX, connected).await.unwrap_or(Err(Fault::Slow))
     }
 
-    async fn open(&self) -> io::Result<Box<dyn Stream>> {
+    async fn open(&self) -> Result<Box<dyn Stream>, Fault> {
         let (host, port) = match &self.addr {
-            ConnectionAddr::Unix(path) => return Ok(Box::new(UnixStream::connect(path).await?)),
+            ConnectionAddr::Unix(path) => {
+                let connected = UnixStream::connect(path).await;
+                return Ok(Box::new(connected.map_err(|error| Fault::of_connecting(&error))?));
+            }
             ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => (host, *port),
-            _ => return Err(io::ErrorKind::Unsupported.into()),
+            _ => return Err(Fault::Unreachable(io::ErrorKind::Unsupported)),
         };
-        // The first that answers: a name may have addresses that nobody listens on.
-        let tries: Vec<_> = lookup_host((host.as_str(), port))
-            .await?
-            .take(ADDRESSES_MAX)
-            .map(|at| TcpStream::connect(at).boxed())
-            .collect();
-        if tries.is_empty() {
-            return Err(io::ErrorKind::NotFound.into());
-        }
+        let stream = connect_to(host, port).await?;
+        let Some(tls) = &self.tls else { return Ok(Box::new(stream)) };
+        let name = ServerName::try_from(host.clone()).map_err(|error| Fault::Tls(error.to_string()))?;
+        let connected = TlsConnector::from(Arc::clone(tls)).connect(name, stream).await;
+        Ok(Box::new(connected.map_err(|error| Fault::Tls(error.to_string()))?))
+    }
+}
+
+/// A connection to the first address that answers: a name may have addresses that nobody listens on.
+async fn connect_to(host: &str, port: u16) -> Result<TcpStream, Fault> {
+    let addresses = lookup_host((host, port)).await.map_err(|_| Fault::UnknownHost)?;
+    let tries: Vec<_> = addresses.take(ADDRESSES_MAX).map(|at| TcpStream::connect(at).boxed()).collect();
+    if tries.is_empty() {
+        return Err(Fault::UnknownHost);
+    }
+    let connected = async {
         let (stream, _) = select_ok(tries).await?;
         stream.set_nodelay(true)?;
-        let Some(tls) = &self.tls else { return Ok(Box::new(stream)) };
-        let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
-        Ok(Box::new(TlsConnector::from(Arc::clone(tls)).connect(name, stream).await?))
-    }
+        Ok(stream)
+    };
+    connected.await.map_err(|error: io::Error| Fault::of_connecting(&error))
 }
 
 impl Connection {

@@ -2,7 +2,7 @@
 //!
 //! What a read asks is answered at once from the domain's state machine. What asks Redis is bounded in time.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, broadcast};
@@ -78,7 +78,7 @@ pub struct Standing {
     pub alone: bool,
     /// The connections stand.
     pub connected: bool,
-    /// Why they do not.
+    /// What keeps the bus from Redis.
     pub trouble: Option<Fault>,
     /// Each domain.
     pub domains: Vec<DomainStanding>,
@@ -139,13 +139,25 @@ impl Bus {
         self.core.listen()
     }
 
+    /// Returns once every domain's lease is held.
+    pub async fn all_leases_held(&self) {
+        let mut happenings = self.subscribe();
+        let is_held = |domain: &Arc<Domain>| domain.sidecar().may_serve(clock::now());
+        while !self.core.domains().values().all(is_held) {
+            // Who was too slow has missed some, and looks again.
+            if matches!(happenings.recv().await, Err(broadcast::error::RecvError::Closed)) {
+                return;
+            }
+        }
+    }
+
     /// How it stands.
     pub fn standing(&self) -> Standing {
         let now = clock::now();
         Standing {
             alone: self.core.alone,
             connected: self.core.links().is_ok(),
-            trouble: self.core.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            trouble: self.core.cause(),
             domains: self.core.domains().values().map(|domain| self.domain_standing(domain, now)).collect(),
         }
     }
@@ -218,6 +230,11 @@ impl DomainBus {
         self.ask(|sidecar, now| sidecar.may_store_fetched(start, key, fetched, now))
     }
 
+    /// Whether this process has applied an invalidation that outdates what Redis handed out.
+    pub fn outdates(&self, key: &str, fetched: &Fetched) -> bool {
+        self.ask(|sidecar, _| sidecar.outdates(key, fetched))
+    }
+
     /// Whether the invalidation that a token names is applied here.
     pub fn has_applied(&self, token: Fence) -> bool {
         self.ask(|sidecar, _| sidecar.has_applied(token))
@@ -257,9 +274,10 @@ impl DomainBus {
         Ok(ReadTurn { _permit: permit.ok() })
     }
 
-    /// Keeps a dataset in Redis for `ttl`; false if it was invalidated since its fence.
-    pub async fn store(&self, place: Place, dataset: Stored, ttl: Duration) -> Result<bool, Fault> {
-        self.done(Call::Store { place, dataset }, ttl, STORE_MAX).await
+    /// Keeps a dataset, of which the collection began `age` ago, in Redis for `ttl`; false if it was
+    /// invalidated since its fence, or if Redis has one that was collected later.
+    pub async fn store(&self, place: Place, dataset: Stored, age: Duration, ttl: Duration) -> Result<bool, Fault> {
+        self.done(Call::Store { place, dataset, age }, ttl, STORE_MAX).await
     }
 
     /// Whether a dataset that another store keeps is to be believed.

@@ -76,7 +76,7 @@ impl Scripts {
             invalidate: text(INVALIDATE),
             progress: text(script!("head", "registry", "progress")),
             read_log: text(script!("head", "read_log")),
-            store: text(script!("head", "store")),
+            store: text(script!("head", "dataset", "store")),
             fetch: text(script!("head", "dataset", "fetch")),
             vouch: text(script!("head", "vouch")),
             claim: text(script!("head", "dataset", "claim")),
@@ -154,10 +154,11 @@ impl Ask<'_> {
                 self.args(place_in_log(*token)).args([flag(*lapsed), flag(*settles), laggard.unwrap_or_default()])
             }
             Call::ReadLog { after, max } => self.args(place_in_log(*after)).args([text(*max as u128)]),
-            Call::Store { place, dataset } => self
+            Call::Store { place, dataset, age } => self
                 .key(names.dataset(place))
                 .args(place_in_log(dataset.fence))
                 .args([millis(ttl), place.key.as_bytes().to_vec(), dataset.body.to_vec()])
+                .args([text(age.as_millis())])
                 .texts(&dataset.tags),
             Call::Fetch { place, bytes_max } => {
                 self.key(names.dataset(place)).args([place.key.as_bytes().to_vec(), text(*bytes_max)])

@@ -20,6 +20,8 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(2), Duration::from_mi
 /// A flight waits for so many holders, one after the other, who leave nothing; then it collects without a claim. Sources
 /// that fail do not make a fleet wait in line.
 const HOLDERS_MAX: usize = 2;
+/// Slow answers in a row with which a flight that has heard of no holder collects without a claim.
+const SLOW_MAX: usize = 2;
 
 /// The right to collect a place for the fleet, for as long as it is renewed.
 #[derive(Debug)]
@@ -40,29 +42,35 @@ pub(super) struct Wait {
     /// One after the other.
     pub(super) holders: Vec<Name>,
     heard: Option<Instant>,
+    slow_in_row: usize,
 }
 
 impl Default for Wait {
     fn default() -> Self {
-        Self { pause: PAUSE.0, holders: Vec::new(), heard: None }
+        Self { pause: PAUSE.0, holders: Vec::new(), heard: None, slow_in_row: 0 }
     }
 }
 
 impl Wait {
-    pub(super) fn goes_on(&self, deadline: Instant) -> bool {
-        self.holders.len() <= HOLDERS_MAX && Instant::now() + self.pause < deadline
+    /// Whether there is time to ask once more; `until` is when the caller needs the rest of its deadline for itself.
+    pub(super) fn goes_on(&self, until: Instant) -> bool {
+        self.holders.len() <= HOLDERS_MAX && Instant::now() + self.pause < until
     }
 
     pub(super) fn hear_of(&mut self, other: Name) {
         self.heard = Some(Instant::now());
+        self.slow_in_row = 0;
         if self.holders.last() != Some(&other) {
             self.holders.push(other);
         }
     }
 
-    /// Whether a holder was heard of within the time that its claim lasts.
-    pub(super) fn heard_lately(&self) -> bool {
-        self.heard.is_some_and(|heard| heard.elapsed() < CLAIM_LASTS)
+    /// Redis did not answer in time. Whether that is no reason yet to collect without a claim: a holder was heard of within
+    /// the time that its claim lasts, or Redis was not asked often.
+    pub(super) fn bears_slowness(&mut self) -> bool {
+        self.slow_in_row += 1;
+        let is_held = self.heard.is_some_and(|heard| heard.elapsed() < CLAIM_LASTS);
+        is_held || self.slow_in_row < SLOW_MAX
     }
 
     pub(super) async fn pause(&mut self) {

@@ -28,6 +28,9 @@ const ZSTD_BLOCK_BYTES_MIN: usize = 3;
 /// … and becomes at most so many.
 const ZSTD_BLOCK_UNPACKED_MAX: usize = 128 * 1024;
 
+/// A time to live in Redis is rounded up to whole milliseconds, and what is left is written rounded down.
+const ROUNDED: Duration = Duration::from_millis(2);
+
 /// The first byte: what the others are.
 const PLAIN: u8 = 0;
 const ZSTD: u8 = 1;
@@ -126,7 +129,7 @@ const NOWHERE: Fence = Fence { epoch: crate::coherence::Epoch(0), seq: 0 };
 /// those who look for bytes that this does not bear.
 pub fn open_stored(body: &[u8], domain: &Domain, room: impl FnMut(u64) -> bool) -> Option<usize> {
     let stored = Stored { fence: NOWHERE, tags: Vec::new(), body: body.into() };
-    unwrap(&stored, Duration::MAX, domain, None, &[], room).ok().map(|opened| opened.content.weight())
+    unwrap(&stored, Duration::ZERO, domain, None, &[], room).ok().map(|opened| opened.content.weight())
 }
 
 /// The packed bytes, without their seal.
@@ -147,6 +150,10 @@ fn read(packed: &[u8], left: Duration, domain: &Domain) -> Option<Opened> {
         DATASET => Content::Dataset(StoredDataset::new(&Dataset::thaw(&rest, domain)?)),
         _ => return None,
     };
+    // Redis keeps nothing for longer than it was told to, but for what it rounds.
+    if left > age.left + ROUNDED {
+        return None;
+    }
     let left = left.min(age.left);
     let old = age.old + age.left.saturating_sub(left);
     Some(Opened { content, old, left })
@@ -261,7 +268,7 @@ mod tests {
                 total += bytes;
                 total <= most
             };
-            let opened = unwrap(&stored(body), Duration::MAX, &domain(), Some(&seal), b"", room);
+            let opened = unwrap(&stored(body), Duration::ZERO, &domain(), Some(&seal), b"", room);
             (opened.err(), total)
         };
         let sealed = seal.seal(&pack(&[NOT_FOUND; 17]), b"").expect("it is sealed");

@@ -14,6 +14,7 @@ use super::envelope::{self, OpenError, Opened};
 use super::flight::Air;
 use super::kept::{Kept, Lifetime};
 use super::read::Cache;
+use super::wish::Wish;
 use crate::bus::{Claimed, Fault, LARGE_READ_MAX, Lookup};
 use crate::coherence::{Fence, Fetched, Mark, Place, Start, Stored};
 use crate::resources::WorkMemory;
@@ -30,6 +31,17 @@ pub(super) enum Looked {
     There(Arc<Kept>),
     /// It is to be collected, under a claim if there is one.
     Collect(Option<Claim>),
+}
+
+/// Why what Redis handed out is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Untaken {
+    /// It cannot be read here, or there is no memory for it.
+    Unreadable,
+    /// By this domain file's `ttl`, or by the request's `max-age`.
+    TooOld,
+    /// An invalidation that was applied here outdates it, though Redis vouches for it.
+    Outdated,
 }
 
 /// What Redis holds of a key.
@@ -75,7 +87,9 @@ impl Cache {
             return self.look_once(key, air, start, memory).await.map_or(Looked::Collect(None), Looked::There);
         }
         let ready = take_ready(memory);
-        let looked = self.look_and_wait((key, air, start), fence, deadline, memory, ready).await;
+        // Whoever waits for others keeps enough of its own deadline to collect for itself.
+        let until = self.collection_time().patience(Instant::now(), deadline - Instant::now()).share_until;
+        let looked = self.look_and_wait((key, air, start), fence, until, memory, ready).await;
         memory.give_back(ready);
         looked
     }
@@ -84,7 +98,7 @@ impl Cache {
         &self,
         (key, air, start): (&Arc<str>, &Air, Start),
         fence: Fence,
-        deadline: Instant,
+        until: Instant,
         memory: &WorkMemory,
         ready: u64,
     ) -> Looked {
@@ -92,18 +106,29 @@ impl Cache {
         // Claims the key though Redis has it: what it has there is of no use.
         let mut ignores_redis = false;
         let mut wait = Wait::default();
-        while wait.goes_on(deadline) {
+        while wait.goes_on(until) {
             let bytes_max = Some(ready).filter(|_| !ignores_redis);
             match self.bus().claim(&place, &holder, fence, CLAIM_LASTS, bytes_max).await {
-                // Where it is there, and of no use to this flight, nobody waits.
-                Ok(Claimed::There(fetched)) => return self.taken(key, start, &fetched, air, memory),
-                // Redis answers with a size nobody asked for.
-                Ok(Claimed::Large(_)) if ignores_redis => break,
-                Ok(Claimed::Large(bytes)) => {
-                    if let Some(received) = self.fetch_large(place.clone(), bytes, memory).await {
-                        return self.taken(key, start, &received.fetched, air, memory);
+                // Redis answers with what nobody asked for.
+                Ok(Claimed::There(_) | Claimed::Large(_)) if ignores_redis => break,
+                Ok(Claimed::There(fetched)) => match self.take(key, air, start, &fetched, memory) {
+                    Ok(kept) => return Looked::There(kept),
+                    // Others may be of the same mind, and one of them collects it.
+                    Err(Untaken::TooOld | Untaken::Outdated) => {
+                        ignores_redis = true;
+                        continue;
                     }
-                    // One that cannot be had stands in nobody's way.
+                    // Others may read it, so nobody waits.
+                    Err(Untaken::Unreadable) => break,
+                },
+                Ok(Claimed::Large(bytes)) => {
+                    let received = self.fetch_large(place.clone(), bytes, memory).await;
+                    match received.map(|received| self.take(key, air, start, &received.fetched, memory)) {
+                        Some(Ok(kept)) => return Looked::There(kept),
+                        Some(Err(Untaken::Unreadable)) => break,
+                        // One that cannot be had, or is of no use, stands in nobody's way.
+                        Some(Err(Untaken::TooOld | Untaken::Outdated)) | None => {}
+                    }
                     ignores_redis = true;
                     continue;
                 }
@@ -114,8 +139,8 @@ impl Cache {
                     }
                     wait.hear_of(other);
                 }
-                // Somebody collects it; one slow answer is no reason for everybody to do the same.
-                Err(Fault::Slow) if wait.heard_lately() => {}
+                // Somebody may collect it; one slow answer is no reason for everybody to do the same.
+                Err(Fault::Slow) if wait.bears_slowness() => {}
                 Err(_) => break,
             }
             wait.pause().await;
@@ -126,18 +151,9 @@ impl Cache {
         Looked::Collect(None)
     }
 
-    /// What a flight does with what Redis handed out: takes it, or collects beside it.
-    fn taken(&self, key: &Arc<str>, start: Start, fetched: &Fetched, air: &Air, memory: &WorkMemory) -> Looked {
-        if let Some(kept) = self.take(key, start, fetched, air.wish.max_age, memory) {
-            return Looked::There(kept);
-        }
-        self.metrics().claims_missed.inc();
-        Looked::Collect(None)
-    }
-
     async fn look_once(&self, key: &Arc<str>, air: &Air, start: Start, memory: &WorkMemory) -> Option<Arc<Kept>> {
         let received = self.fetch(self.place(key), memory).await.ok()??;
-        self.take(key, start, &received.fetched, air.wish.max_age, memory)
+        self.take(key, air, start, &received.fetched, memory).ok()
     }
 
     /// What Redis has of a place, if it may be read.
@@ -180,23 +196,48 @@ impl Cache {
     }
 
     /// For who wants an answer from a cache or none: Redis's, if it has one. A flight like any other, that nobody joins.
-    pub(super) async fn only_from_redis(&self, key: &Arc<str>, max_age: Option<Duration>) -> Option<Arc<Kept>> {
+    pub(super) async fn only_from_redis(&self, key: &Arc<str>, wish: &Wish) -> Option<Arc<Kept>> {
         let start = self.bus().begin();
         self.fence_in_redis(start)?;
         let memory = WorkMemory::new(self.share().try_reserve(READY_BYTES.0)?, Instant::now());
         let received = self.fetch(self.place(key), &memory).await.ok()??;
-        self.take(key, start, &received.fetched, max_age, &memory)
+        let kept = self.judge(key, start, &received.fetched, wish, &memory).ok()?;
+        if !wish.no_store {
+            self.remember(key, &kept);
+        }
+        Some(kept)
     }
 
-    /// Takes what Redis handed out into memory, where it may be kept.
+    /// Takes what Redis handed out to a flight, and into memory, where it may be kept.
     fn take(
+        &self,
+        key: &Arc<str>,
+        air: &Air,
+        start: Start,
+        fetched: &Fetched,
+        memory: &WorkMemory,
+    ) -> Result<Arc<Kept>, Untaken> {
+        let kept = self.judge(key, start, fetched, &air.wish, memory)?;
+        if air.store() {
+            self.remember(key, &kept);
+        }
+        Ok(kept)
+    }
+
+    /// Reads what Redis handed out. It is judged as a source's answer is: by what this process knows, and by the file in
+    /// force here.
+    fn judge(
         &self,
         key: &Arc<str>,
         start: Start,
         fetched: &Fetched,
-        max_age: Option<Duration>,
+        wish: &Wish,
         memory: &WorkMemory,
-    ) -> Option<Arc<Kept>> {
+    ) -> Result<Arc<Kept>, Untaken> {
+        if self.bus().outdates(key, fetched) {
+            self.metrics().redis_outdated.inc();
+            return Err(Untaken::Outdated);
+        }
         let mark = self.bus().may_store_fetched(start, key, fetched);
         let context = self.context(&self.place(key), fetched.dataset.fence, &fetched.dataset.tags);
         let (domain, seal) = (self.collector().domain(), self.seal());
@@ -213,21 +254,18 @@ impl Cache {
             Ok(kept) => kept,
             Err(OpenError::Unreadable) => {
                 self.metrics().redis_unreadable.inc();
-                return None;
+                return Err(Untaken::Unreadable);
             }
             Err(OpenError::NoMemory) => {
                 self.metrics().redis_no_memory.inc();
-                return None;
+                return Err(Untaken::Unreadable);
             }
         };
         let now = Instant::now();
-        if kept.fresh_until() <= now || max_age.is_some_and(|max| kept.age(now) > max) {
-            return None;
+        if kept.fresh_until(self.rules()) <= now || wish.is_too_old(&kept, now) {
+            return Err(Untaken::TooOld);
         }
-        if mark.is_some() {
-            self.remember(key, &kept);
-        }
-        Some(kept)
+        Ok(kept)
     }
 
     /// What was read from Redis, as memory keeps it. It exists, and is counted.
@@ -236,7 +274,7 @@ impl Cache {
         let now = Instant::now();
         // A machine that has not been up for so long cannot say when that was; it is old enough.
         let collected = now.checked_sub(old).unwrap_or(now);
-        let lifetime = Lifetime { collected, fresh: now + left - collected, retained: self.retention(left) };
+        let lifetime = Lifetime { collected, fresh: now + left - collected, retained: self.retention(&content, left) };
         let reservation = memory.split(content.weight() as u64).moved_to(self.memory().share());
         Kept::new(content, tags.to_vec(), lifetime, mark, reservation)
     }
@@ -281,20 +319,22 @@ impl Cache {
             return;
         };
         let now = Instant::now();
-        let left = kept.fresh_until().saturating_duration_since(now);
+        let left = kept.fresh_until(self.rules()).saturating_duration_since(now);
         if left.is_zero() {
             return;
         }
         let context = self.context(&place, fence, kept.tags());
         let (seal, tags) = (self.seal().cloned(), kept.tags().to_vec());
-        let wrapped =
-            tokio::task::spawn_blocking(move || envelope::wrap(&kept, now, left, seal.as_ref(), &context)).await;
+        let wrapping = kept.clone();
+        let wrap = move || envelope::wrap(&wrapping, now, left, seal.as_ref(), &context);
+        let wrapped = tokio::task::spawn_blocking(wrap).await;
         let Ok(Ok(body)) = wrapped else {
             self.metrics().redis_too_large.inc();
             return;
         };
         let dataset = Stored { fence, tags, body: body.into() };
-        match self.bus().store(place, dataset, left).await {
+        let age = kept.age(Instant::now());
+        match self.bus().store(place, dataset, age, left).await {
             Ok(true) => self.metrics().redis_stored.inc(),
             Ok(false) => self.metrics().redis_refused.inc(),
             // The bus has counted it.

@@ -6,17 +6,19 @@
 use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::time::{Instant, timeout_at};
 
 use super::fleet::Afterwards;
 use super::happening::NotKept;
 use super::kept::Kept;
 use super::read::Cache;
 use super::wish::Wish;
-use crate::coherence::{FlightId, Flights, Seat, Start};
-use crate::collect::{CollectError, Outstanding, Timeline};
+use crate::coherence::{FlightId, Flights, Needs, Seat, Start};
+use crate::collect::{CollectError, Outstanding, Timeline, Unanswered};
 
 /// How a flight ended.
 #[derive(Debug, Clone)]
@@ -55,6 +57,7 @@ pub(super) struct Air {
     /// Its place among the flights of the process.
     _place: OwnedSemaphorePermit,
     landed: watch::Sender<Option<Arc<Landing>>>,
+    progress: Arc<FlightProgress>,
     /// The first caller's wish; what later ones add is in the flags.
     pub(super) wish: Wish,
     no_cache: AtomicBool,
@@ -63,18 +66,57 @@ pub(super) struct Air {
     store: AtomicBool,
 }
 
+/// How far a flight is, for those who wait for it.
+#[derive(Debug, Default)]
+pub(super) struct FlightProgress {
+    /// When it began; not yet, while it waits for its turn.
+    began: OnceLock<Instant>,
+    pub(super) unanswered: Unanswered,
+}
+
 /// A seat in a flight: wait for it to land.
 pub(super) struct Ticket {
+    id: FlightId,
     landed: watch::Receiver<Option<Arc<Landing>>>,
+    pub(super) progress: Arc<FlightProgress>,
     /// The flight was there before.
     pub(super) joined: bool,
+}
+
+/// Which running flights a caller may join: all that began this short a time ago at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct JoinRule {
+    pub(super) began_within: Duration,
+}
+
+impl JoinRule {
+    /// Every flight that the protocol lets a caller join.
+    pub(super) const ANY: Self = Self { began_within: Duration::MAX };
+    /// No flight that began before.
+    pub(super) const NONE: Self = Self { began_within: Duration::ZERO };
+
+    /// What is joined under this rule and another.
+    pub(super) fn and_within(self, span: Duration) -> Self {
+        Self { began_within: self.began_within.min(span) }
+    }
+
+    fn accepts(self, air: &Air) -> bool {
+        let Some(began) = air.progress.began.get() else { return false };
+        self.began_within > Duration::ZERO && began.elapsed() <= self.began_within
+    }
 }
 
 impl Air {
     fn new(id: FlightId, wish: &Wish, place: OwnedSemaphorePermit) -> Arc<Self> {
         let (no_cache, fresh, store) = Default::default();
         let (landed, wish) = (watch::Sender::new(None), wish.clone());
-        Arc::new(Self { id, _place: place, landed, wish, no_cache, fresh, store })
+        let progress = Arc::default();
+        Arc::new(Self { id, _place: place, landed, progress, wish, no_cache, fresh, store })
+    }
+
+    /// Said while the board is locked, so that everybody who comes sees that it has begun.
+    fn begins(&self) {
+        let _ = self.progress.began.set(Instant::now());
     }
 
     fn is_wanted(&self) -> bool {
@@ -85,6 +127,10 @@ impl Air {
         self.no_cache.fetch_or(wish.no_cache, Ordering::Relaxed);
         self.fresh.fetch_or(fresh, Ordering::Relaxed);
         self.store.fetch_or(!wish.no_store, Ordering::Relaxed);
+    }
+
+    pub(super) fn unanswered(&self) -> &Unanswered {
+        &self.progress.unanswered
     }
 
     pub(super) fn no_cache(&self) -> bool {
@@ -100,11 +146,38 @@ impl Air {
     }
 }
 
+/// What became of a flight that somebody waited for.
+#[derive(Debug, Clone)]
+pub(super) enum Waited {
+    /// It has ended.
+    Landed(Arc<Landing>),
+    /// It was lost without a result: a panic, or it was given up as the caller came.
+    Lost,
+    /// Not yet.
+    Not,
+}
+
 impl Ticket {
-    /// How it ended; `None`: it was lost without a result.
-    pub(super) async fn landing(mut self) -> Option<Arc<Landing>> {
-        let landed = self.landed.wait_for(Option::is_some).await.ok()?;
-        landed.clone()
+    /// How it ended, if it did so by then.
+    pub(super) async fn landing_by(&mut self, until: Instant) -> Waited {
+        match timeout_at(until, self.landed.wait_for(Option::is_some)).await {
+            Ok(Ok(landed)) => landed.clone().map_or(Waited::Lost, Waited::Landed),
+            Ok(Err(_)) => Waited::Lost,
+            Err(_) => Waited::Not,
+        }
+    }
+
+    /// Whether the flight still waits for its turn.
+    pub(super) fn waits_for_turn(&self) -> bool {
+        self.progress.began.get().is_none()
+    }
+}
+
+impl Landing {
+    /// Its deadline passed: for a caller who came later, a flight that begins now may come to its
+    /// end.
+    pub(super) fn is_late(&self) -> bool {
+        matches!(self.result, Err(CollectError::Failed { deadline_passed: true, .. }))
     }
 }
 
@@ -115,12 +188,15 @@ impl Board {
 }
 
 impl Cache {
-    /// Seats a caller: in a flight that is there, in one that begins now, or in the one that begins next; `None` where there
-    /// is no place for a further flight.
-    pub(super) fn seat(&self, key: &Arc<str>, wish: &Wish, fresh: bool) -> Option<Ticket> {
+    /// Seats a caller: in a flight that is there and that `rule` accepts, in one that begins now, or in the one that begins
+    /// next; `None` where there is no place for a further flight. A `fresh` caller's flight asks the sources only.
+    pub(super) fn seat(&self, key: &Arc<str>, wish: &Wish, rule: JoinRule, fresh: bool) -> Option<Ticket> {
         let mut board = self.board().lock();
         let flights = board.entry(key.clone()).or_default();
-        let seat = self.bus().ask(|sidecar, now| flights.seats.arrive(sidecar, key, fresh, now));
+        let airs = &flights.airs;
+        let accepts = |id| airs.iter().any(|air| air.id == id && rule.accepts(air));
+        let needs = Needs { accepts, is_pressed: self.would_be_late_after(airs) };
+        let seat = self.bus().ask(|sidecar, now| flights.seats.arrive(sidecar, key, needs, now));
         let (id, start) = match seat {
             Seat::Join(id) | Seat::Wait(id) => (id, None),
             Seat::Begin(id, start) => (id, Some(start)),
@@ -142,12 +218,38 @@ impl Cache {
             air
         };
         air.add(wish, fresh);
-        let landed = air.landed.subscribe();
+        let (landed, progress) = (air.landed.subscribe(), air.progress.clone());
+        if start.is_some() {
+            air.begins();
+        }
         drop(board);
         if let Some(start) = start {
             self.take_off(key.clone(), air, start);
         }
-        Some(Ticket { landed, joined })
+        Some(Ticket { id, landed, progress, joined })
+    }
+
+    /// Whether a caller of now would be late who waited for the first of these flights to end, and then for another.
+    fn would_be_late_after(&self, airs: &[Arc<Air>]) -> bool {
+        let deadline = self.collector().domain().deadline;
+        let first = airs.iter().filter_map(|air| air.progress.began.get()).min();
+        first.is_some_and(|began| self.collection_time().is_late_after(began.elapsed(), deadline))
+    }
+
+    /// A caller can wait no longer for its flight's turn: it begins now, where it may.
+    pub(super) fn press(&self, key: &Arc<str>, ticket: &Ticket) {
+        let mut board = self.board().lock();
+        let Some(flights) = board.get_mut(key) else { return };
+        let Some(air) = flights.airs.iter().find(|air| Arc::ptr_eq(&air.progress, &ticket.progress)) else { return };
+        let air = air.clone();
+        let start = self.bus().ask(|sidecar, _| flights.seats.press(ticket.id, sidecar));
+        if start.is_some() {
+            air.begins();
+        }
+        drop(board);
+        if let Some(start) = start {
+            self.take_off(key.clone(), air, start);
+        }
     }
 
     fn take_off(&self, key: Arc<str>, air: Arc<Air>, start: Start) {
@@ -209,10 +311,13 @@ impl Drop for Aloft {
         let mut board = self.cache.board().lock();
         let Some(flights) = board.get_mut(&self.key) else { return };
         flights.airs.retain(|air| !Arc::ptr_eq(air, &self.air));
-        let next = self.cache.bus().ask(|sidecar, _| flights.seats.ended(self.air.id, sidecar));
+        let next = self.cache.bus().ask(|sidecar, now| flights.seats.ended(self.air.id, sidecar, now));
         let next = next.and_then(|(id, start)| Some((flights.airs.iter().find(|air| air.id == id)?.clone(), start)));
         if flights.seats.is_empty() {
             board.remove(&self.key);
+        }
+        if let Some((air, _)) = &next {
+            air.begins();
         }
         drop(board);
         if let Some((air, start)) = next {

@@ -59,7 +59,8 @@ impl Cache {
             }
         };
         let collected = Instant::now();
-        let collecting = self.collect(key, air, deadline, Work { memory: &memory, outstanding });
+        let work = Work { memory: &memory, outstanding, unanswered: air.unanswered() };
+        let collecting = self.collect(key, air, deadline, work);
         let (result, timeline) = match &claim {
             None => collecting.await,
             Some(claim) => tokio::select! {
@@ -67,6 +68,9 @@ impl Cache {
                 never = claim.keep() => match never {},
             },
         };
+        if matches!(result, Ok(_) | Err(CollectError::NotFound { .. })) {
+            self.collection_time().note(timeline.took);
+        }
         // What has been collected is not given up any more.
         let _finishing = outstanding.begin();
         let from = |refused| Origin::Sources { refused };
@@ -107,7 +111,7 @@ impl Cache {
         let wanted = air.store() && self.keeps() && !ttl.is_zero();
         let mark = tags.as_ref().filter(|_| wanted).and_then(|tags| self.bus().may_store(start, key, tags));
         let refused = if mark.is_some() { None } else { Some(self.refusal(air, ttl, tags.is_some())) };
-        let lifetime = Lifetime { collected: at, fresh: ttl, retained: self.retention(ttl) };
+        let lifetime = Lifetime { collected: at, fresh: ttl, retained: self.retention(&content, ttl) };
         let weight = content.weight() as u64 + STORED_BYTES_BESIDE_BODY;
         let reservation = memory.split(weight).moved_to(self.memory().share());
         let kept = Kept::new(content, tags.unwrap_or_default(), lifetime, mark, reservation);
@@ -149,9 +153,13 @@ impl Cache {
         self.collector().collect(key, wish, work).await
     }
 
-    /// How long what is fresh for `fresh` is of use beyond that: for failing sources, and for its validators.
-    pub(super) fn retention(&self, fresh: Duration) -> Duration {
-        self.rules().stale_if_error.max(fresh.min(VALIDATORS_LAST))
+    /// How long what is fresh for `fresh` is of use beyond that: for failing sources, and for its validators. That there is no
+    /// such dataset is of no use once it has expired.
+    pub(super) fn retention(&self, content: &Content, fresh: Duration) -> Duration {
+        match content {
+            Content::Dataset(_) => self.rules().stale_if_error.max(fresh.min(VALIDATORS_LAST)),
+            Content::NotFound => Duration::ZERO,
+        }
     }
 }
 

@@ -174,20 +174,25 @@ impl Kept {
         since_base(self.collected)
     }
 
-    /// Until when it is served without a question.
-    pub fn fresh_until(&self) -> Instant {
-        self.collected() + Duration::from_millis(self.fresh_ms.into())
+    /// Until when it is served without a question, by the rules in force: whoever kept it may have
+    /// had others.
+    pub fn fresh_until(&self, rules: &CacheRules) -> Instant {
+        self.collected() + self.fresh().min(self.content.ttl(rules))
+    }
+
+    fn fresh(&self) -> Duration {
+        Duration::from_millis(self.fresh_ms.into())
     }
 
     /// Whether it can still be of any use.
     pub(super) fn is_retained(&self, now: Instant) -> bool {
-        self.fresh_until() + Duration::from_millis(self.retained_ms.into()) > now
+        self.collected() + self.fresh() + Duration::from_millis(self.retained_ms.into()) > now
     }
 
-    /// Seconds for which it is still fresh; below zero: since when it is not.
-    pub fn ttl_seconds(&self, now: Instant) -> i64 {
+    /// Seconds for which it is still fresh by the rules in force; below zero: since when it is not.
+    pub fn ttl_seconds(&self, rules: &CacheRules, now: Instant) -> i64 {
         let seconds = |span: Duration| i64::try_from(span.as_secs()).unwrap_or(i64::MAX);
-        let fresh_until = self.fresh_until();
+        let fresh_until = self.fresh_until(rules);
         match fresh_until.checked_duration_since(now) {
             Some(left) => seconds(left),
             None => -seconds(now.duration_since(fresh_until)) - 1,

@@ -11,6 +11,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use quick_cache::sync::Cache;
 use quick_cache::{Lifecycle, OptionsBuilder, Weighter};
@@ -84,6 +85,8 @@ impl Hash for Slot {
 #[derive(Clone)]
 pub struct Memory {
     kept: Arc<Cache<Slot, Held, ByWeight, RandomState, CountEvictions>>,
+    /// Held while what is there is compared with what replaces it.
+    writes: Arc<Mutex<()>>,
     capacity: u64,
     /// What holds the reservations of all that is kept here.
     share: MemoryShare,
@@ -142,15 +145,31 @@ impl Memory {
         let evictions = CountEvictions(metrics.evictions.clone());
         let kept = Cache::with_options(options, ByWeight, RandomState::default(), evictions);
         let (share, expired) = (account.whole(), metrics.expirations.clone());
-        Self { kept: Arc::new(kept), capacity: capacity.0, share, expired }
+        Self { kept: Arc::new(kept), writes: Arc::default(), capacity: capacity.0, share, expired }
     }
 
     pub(super) fn get(&self, slot: &Slot) -> Option<Arc<Kept>> {
         self.kept.get(slot).map(|held| held.kept)
     }
 
-    /// Keeps it; with what was kept before, this replaces it (and is weighed anew).
-    pub(super) fn put(&self, slot: Slot, kept: Arc<Kept>) {
+    /// Keeps it, unless there is one already that was collected later and is still `believed`.
+    pub(super) fn put(&self, slot: Slot, kept: Arc<Kept>, believed: impl Fn(&Kept) -> bool) {
+        let _turn = self.writes.lock();
+        let is_newer = |there: &Arc<Kept>| there.collected() > kept.collected() && believed(there);
+        if !self.get(&slot).as_ref().is_some_and(is_newer) {
+            self.insert(slot, kept);
+        }
+    }
+
+    /// Weighs it anew, if it is still there.
+    pub(super) fn reweigh(&self, slot: Slot, kept: &Arc<Kept>) {
+        let _turn = self.writes.lock();
+        if self.get(&slot).is_some_and(|there| Arc::ptr_eq(&there, kept)) {
+            self.insert(slot, kept.clone());
+        }
+    }
+
+    fn insert(&self, slot: Slot, kept: Arc<Kept>) {
         if self.is_off() {
             return;
         }

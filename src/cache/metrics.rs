@@ -19,6 +19,8 @@ pub struct Metrics {
     pub(super) misses: Counter,
     /// Callers who joined a flight that was there.
     pub(super) collapsed: Counter,
+    /// Callers who joined a flight and waited as long as they could: one of their own began.
+    pub(super) unshared: Counter,
     /// Expired datasets that were served because sources failed.
     pub(super) stale: Counter,
     /// What was kept.
@@ -51,6 +53,8 @@ pub struct Metrics {
     pub(super) redis_refused: Counter,
     /// What Redis held and could not be read: of another format, or sealed with another key.
     pub(super) redis_unreadable: Counter,
+    /// What Redis vouched for though an invalidation that was applied here outdates it.
+    pub(super) redis_outdated: Counter,
     /// What Redis held and is larger than anything that is kept there.
     pub(super) redis_oversized: Counter,
     /// What Redis held and there was no memory for.
@@ -90,6 +94,10 @@ impl Metrics {
             redis_hits: of_tier("redis"),
             misses: counter("cache_misses", "Reads that no tier could answer"),
             collapsed: counter("cache_collapsed", "Reads that joined a flight in the air"),
+            unshared: counter(
+                "cache_unshared",
+                "Reads that joined a flight, waited as long as they could, and had one of their own begun",
+            ),
             stale: counter("cache_stale_served", "Expired datasets served because sources failed"),
             stored: counter("cache_stored", "Answers of the sources that were kept"),
             fenced: counter("cache_fenced", "Answers not kept because they were invalidated in the air"),
@@ -107,6 +115,10 @@ impl Metrics {
             redis_stored: counter("redis_stored", "Answers of the sources kept in Redis"),
             redis_refused: counter("redis_refused", "Answers that Redis refused, invalidated in the air"),
             redis_unreadable: counter("redis_unreadable", "Datasets in Redis of another format or seal"),
+            redis_outdated: counter(
+                "redis_outdated",
+                "Datasets that Redis vouched for and an invalidation applied here outdates",
+            ),
             redis_no_memory: counter("redis_no_memory", "Datasets in Redis not read for want of memory"),
             redis_oversized: counter("redis_oversized", "Datasets in Redis beyond 16 MiB, taken for none"),
             redis_too_large: counter("redis_too_large", "Answers not kept in Redis for their size"),

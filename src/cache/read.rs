@@ -1,25 +1,25 @@
 //! One read: memory where the protocol allows it, else a flight.
 
 use std::sync::Arc;
-
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use super::flight::{Board, Landing, Origin};
+use super::flight::{Board, Origin};
 use super::happening::Happenings;
-use super::kept::Kept;
+use super::kept::{Content, Kept};
 use super::memory::{Memory, Slot, SlotPlan};
 use super::metrics::Metrics;
+use super::patience::CollectionTime;
 use super::seal::Seal;
 use super::served::{How, ReadError, Served};
 use super::tags::RefusalCounts;
 use super::verify::Verifier;
 use super::wish::{After, Wish};
 use crate::bus::DomainBus;
-use crate::collect::{self, CollectError, Collector, Timeline};
+use crate::collect::{Collector, Timeline};
 use crate::domain::CacheRules;
 use crate::resources::{ComputePool, ComputeQueue, MemoryAccount, MemoryShare};
 use crate::shape::{CompileError, Program};
@@ -38,6 +38,7 @@ struct Inner {
     queue: ComputeQueue,
     /// Bytes that a flight takes of late: what the next one reserves before it begins.
     flight_bytes: AtomicU64,
+    collection_time: CollectionTime,
     slot_plan: Arc<SlotPlan>,
     bus: DomainBus,
     shared: Shared,
@@ -96,8 +97,6 @@ impl BusLoss {
     }
 }
 
-/// How often a caller whose flight was lost (a panic) is seated again.
-const SEATINGS_MAX: usize = 2;
 impl Cache {
     /// The cache of `collector`'s domain.
     pub fn new(collector: Arc<Collector>, bus: DomainBus, shared: Shared) -> Result<Self, CompileError> {
@@ -109,6 +108,7 @@ impl Cache {
             share: shared.account.share(),
             queue: shared.compute.queue(),
             flight_bytes: AtomicU64::new(0),
+            collection_time: CollectionTime::default(),
             slot_plan: Arc::new(SlotPlan::new(domain, plan)),
             collector,
             bus,
@@ -181,6 +181,11 @@ impl Cache {
         self.0.flight_bytes.store(bytes.max(usual - usual / 8), Ordering::Relaxed);
     }
 
+    /// How long collections took of late.
+    pub(super) fn collection_time(&self) -> &CollectionTime {
+        &self.0.collection_time
+    }
+
     /// What finds a dataset's tags.
     pub(super) fn tag_program(&self) -> Option<&Arc<Program>> {
         self.0.tags.as_ref()
@@ -210,28 +215,30 @@ impl Cache {
     pub async fn read(&self, key: &str, wish: &Wish) -> Result<Served, ReadError> {
         let key: Arc<str> = key.into();
         let now = Instant::now();
+        let patience = self.collection_time().patience(now, self.0.collector.domain().deadline);
         // Before anything is believed: an invalidation that is applied between the two outdates what is in memory.
         let fresh = wish.no_cache || !self.has_applied(&wish.after);
         let believed = self.0.shared.memory.get(&self.slot(&key)).filter(|kept| self.believes(kept, &key));
         let wished = fresh || believed.as_ref().is_some_and(|kept| wish.is_too_old(kept, now));
-        if let Some(kept) = believed.as_ref().filter(|kept| !wished && kept.fresh_until() > now) {
+        let is_fresh = |kept: &&Arc<Kept>| !wished && kept.fresh_until(self.rules()) > now;
+        if let Some(kept) = believed.as_ref().filter(is_fresh) {
             self.metrics().memory_hits.inc();
             self.see(&key, kept);
-            let how = How::Memory { ttl: kept.ttl_seconds(now) };
+            let how = How::Memory { ttl: kept.ttl_seconds(self.rules(), now) };
             return Ok(Served { kept: kept.clone(), how, timeline: None });
         }
         if !self.0.bus.lease_held() {
-            match (self.0.shared.bus_loss, self.stand_in(&key, wished, now)) {
+            match (self.0.shared.bus_loss, self.stand_in(&key, wish, fresh, now)) {
                 (BusLoss::Fail, _) => return Err(ReadError::BusLost),
                 (BusLoss::Stale, Some(served)) => return Ok(served),
                 _ => {}
             }
         }
         if wish.only_if_cached {
-            let kept = if fresh { None } else { self.only_from_redis(&key, wish.max_age).await };
+            let kept = if fresh { None } else { self.only_from_redis(&key, wish).await };
             return kept.map(|kept| self.answered_by_redis(&key, kept, None)).ok_or(ReadError::NotCached);
         }
-        let (landing, joined) = self.fly_for(&key, wish, fresh).await?;
+        let (landing, joined) = self.fly_for(&key, wish, fresh, &patience).await?;
         let timeline = Some(landing.timeline.clone());
         let stored = match landing.from {
             Origin::Redis => None,
@@ -247,38 +254,32 @@ impl Cache {
             (Err(error), _) => error.clone(),
         };
         self.metrics().misses.inc();
-        match believed.filter(|kept| !wished && self.may_be_stale(kept, &key)) {
+        let now = Instant::now();
+        let may_stand_in =
+            |kept: &Arc<Kept>| !wished && !wish.is_too_old(kept, now) && self.may_be_stale(kept, &key, now);
+        match believed.filter(may_stand_in) {
             Some(kept) => {
                 self.metrics().stale.inc();
-                let how = How::SourceFailed { ttl: kept.ttl_seconds(Instant::now()) };
+                let how = How::SourceFailed { ttl: kept.ttl_seconds(self.rules(), now) };
                 Ok(Served { kept, how, timeline })
             }
             None => Err(ReadError::Collect(error, timeline)),
         }
     }
 
-    /// A flight that brings nothing too old for this caller: what another's flight found in Redis may be.
-    async fn fly_for(&self, key: &Arc<str>, wish: &Wish, fresh: bool) -> Result<(Arc<Landing>, bool), ReadError> {
-        let (landing, joined) = self.fly_or_join(key, wish, fresh).await?;
-        let found = landing.result.as_ref().ok().filter(|_| landing.from == Origin::Redis);
-        if found.is_some_and(|kept| wish.is_too_old(kept, Instant::now())) {
-            return self.fly_or_join(key, wish, true).await;
-        }
-        Ok((landing, joined))
-    }
-
     fn answered_by_redis(&self, key: &Arc<str>, kept: Arc<Kept>, timeline: Option<Timeline>) -> Served {
         self.metrics().redis_hits.inc();
         self.see(key, &kept);
-        let how = How::Redis { ttl: kept.ttl_seconds(Instant::now()) };
+        let how = How::Redis { ttl: kept.ttl_seconds(self.rules(), Instant::now()) };
         Served { kept, how, timeline }
     }
 
     /// What memory holds of a key while the lease is lost.
-    fn stand_in(&self, key: &Arc<str>, wished: bool, now: Instant) -> Option<Served> {
-        let kept = self.0.shared.memory.get(&self.slot(key)).filter(|_| !wished)?;
-        let fine = kept.fresh_until() > now && self.not_outdated(&kept, key);
-        let how = How::BusLost { ttl: kept.ttl_seconds(now) };
+    fn stand_in(&self, key: &Arc<str>, wish: &Wish, fresh: bool, now: Instant) -> Option<Served> {
+        let kept = self.0.shared.memory.get(&self.slot(key)).filter(|_| !fresh)?;
+        let is_fresh = kept.fresh_until(self.rules()) > now && !wish.is_too_old(&kept, now);
+        let fine = is_fresh && self.not_outdated(&kept, key);
+        let how = How::BusLost { ttl: kept.ttl_seconds(self.rules(), now) };
         fine.then_some(Served { kept, how, timeline: None })
     }
 
@@ -291,13 +292,11 @@ impl Cache {
 
     /// Something more was rendered of what is kept: it weighs more now.
     pub fn reweigh(&self, key: &str, kept: &Arc<Kept>) {
-        let slot = self.slot(&key.into());
-        if self.0.shared.memory.get(&slot).is_some_and(|there| Arc::ptr_eq(&there, kept)) {
-            self.0.shared.memory.put(slot, kept.clone());
-        }
+        self.0.shared.memory.reweigh(self.slot(&key.into()), kept);
     }
 
-    pub(super) fn rules(&self) -> &CacheRules {
+    /// The rules in force.
+    pub fn rules(&self) -> &CacheRules {
         &self.0.collector.domain().cache
     }
 
@@ -307,9 +306,12 @@ impl Cache {
         anywhere && !self.0.shared.off && !self.rules().ttl.is_zero()
     }
 
-    /// Keeps it in memory.
+    /// Keeps it in memory, if the protocol allows that.
     pub(super) fn remember(&self, key: &Arc<str>, kept: &Arc<Kept>) {
-        self.0.shared.memory.put(self.slot(key), kept.clone());
+        if kept.mark().is_some() {
+            let believed = |there: &Kept| self.not_outdated(there, key);
+            self.0.shared.memory.put(self.slot(key), kept.clone(), believed);
+        }
     }
 
     pub(super) fn slot(&self, key: &Arc<str>) -> Slot {
@@ -328,8 +330,11 @@ impl Cache {
         kept.mark().is_some_and(|mark| self.0.bus.believes(mark, key, kept.tags()))
     }
 
-    fn may_be_stale(&self, kept: &Kept, key: &str) -> bool {
-        kept.fresh_until() + self.rules().stale_if_error > Instant::now() && self.believes(kept, key)
+    /// Whether it may stand in, expired, for what sources fail to give: a dataset, not that there is none.
+    fn may_be_stale(&self, kept: &Kept, key: &str, now: Instant) -> bool {
+        let until = kept.fresh_until(self.rules()) + self.rules().stale_if_error;
+        let is_dataset = matches!(kept.content, Content::Dataset(_));
+        is_dataset && self.keeps() && until > now && self.believes(kept, key)
     }
 
     fn how(&self, wished: bool, joined: bool, stored: bool) -> How {
@@ -342,28 +347,5 @@ impl Cache {
         } else {
             How::Miss { stored }
         }
-    }
-
-    async fn fly_or_join(&self, key: &Arc<str>, wish: &Wish, fresh: bool) -> Result<(Arc<Landing>, bool), ReadError> {
-        // Nobody waits longer than a collection of their own could take.
-        let until = Instant::now() + self.0.collector.domain().deadline + collect::GRACE;
-        for _ in 0..SEATINGS_MAX {
-            let Some(ticket) = self.seat(key, wish, fresh) else {
-                self.metrics().flights_refused.inc();
-                let detail = "as many collections run as may".to_owned();
-                return Err(ReadError::Collect(CollectError::Overloaded { detail }, None));
-            };
-            let joined = ticket.joined;
-            if joined {
-                self.metrics().collapsed.inc();
-            }
-            match tokio::time::timeout_at(until, ticket.landing()).await {
-                Ok(Some(landing)) => return Ok((landing, joined)),
-                // Lost, or given up at the moment that this caller came.
-                Ok(None) => {}
-                Err(_) => break,
-            }
-        }
-        Err(ReadError::Collect(self.0.collector.late(), None))
     }
 }

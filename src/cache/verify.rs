@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep};
 
 use super::kept::Kept;
 use super::read::Cache;
-use crate::collect::{self, CollectError, Outstanding, Work};
+use crate::collect::{self, CollectError, Outstanding, Unanswered, Work};
 use crate::resources::WorkMemory;
 
 /// Samples that wait for their turn; a further one is skipped.
@@ -196,7 +196,8 @@ impl Sample {
         // Where memory is short, this is the first to go without.
         let reserved = self.cache.share().try_reserve(2 * self.kept.body_bytes() as u64)?;
         let memory = WorkMemory::new(reserved, Instant::now());
-        let work = Work { memory: &memory, outstanding: &Outstanding::default() };
+        let (outstanding, unanswered) = (Outstanding::default(), Unanswered::default());
+        let work = Work { memory: &memory, outstanding: &outstanding, unanswered: &unanswered };
         let served = self.kept.dataset(domain);
         let known = served.as_ref().map(|dataset| dataset.parts.clone());
         let wish = collect::Wish { no_cache: true, known, ..collect::Wish::of_nobody() };

@@ -8,6 +8,7 @@ use clap::{ArgAction, Args};
 
 use crate::bus::{Servers, Settings};
 use crate::cache::{BusLoss, Rate, Size};
+use crate::coherence::LEASE_MAX;
 use crate::identity::{Paths, TlsOptions};
 use crate::resources::{self, MemoryLimit, MemoryLimitError};
 use crate::serve::Address;
@@ -145,8 +146,6 @@ fn namespace(text: &str) -> Result<String, String> {
 
 /// Shorter than this, heartbeats would be most of what Redis does.
 const LEASE_MIN: Duration = Duration::from_millis(200);
-/// Longer than this, nobody waits for an acknowledgement.
-const LEASE_MAX: Duration = Duration::from_mins(5);
 
 fn lease(text: &str) -> Result<Duration, String> {
     let lease = humantime::parse_duration(text).ok().filter(|lease| (LEASE_MIN..=LEASE_MAX).contains(lease));

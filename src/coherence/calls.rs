@@ -50,12 +50,16 @@ pub enum Call {
         /// At most so many.
         max: usize,
     },
-    /// Keeps a dataset, unless it was invalidated since its fence.
+    /// Keeps a dataset, unless it was invalidated since its fence, or one that is there and is to
+    /// be believed was collected later.
     Store {
         /// Where.
         place: Place,
         /// What.
         dataset: Stored,
+        /// How long ago its collection began. Nothing that keeps *Fresh* looks at it; the reference
+        /// has no clock, and replaces what is there.
+        age: Duration,
     },
     /// The dataset of a place, unless it was invalidated since its fence.
     Fetch {

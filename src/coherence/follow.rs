@@ -7,11 +7,21 @@ use super::guards::{Guard, Guards};
 use super::words::{Entry, Scope, Seq};
 
 /// The place in one log up to which everything is applied, and what came ahead of its turn.
+///
+/// News name entries before anybody knows that the log has them: pub/sub is anybody's who may
+/// publish. Such an entry is worth one reading of the log. Where the log ends before it, it is
+/// forgotten, and until the next heartbeat is answered no further news are worth a reading.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Follower {
     applied: Seq,
     /// The highest `seq` heard of, applied or not.
     heard: Seq,
+    /// The highest `seq` that the log itself has named.
+    confirmed: Seq,
+    /// The highest `seq` heard of since the log was last asked.
+    heard_since_asked: Seq,
+    /// The log ended before what was heard of, and no heartbeat was answered since.
+    doubts_news: bool,
     early: BTreeMap<Seq, Arc<[Scope]>>,
     early_max: usize,
     guards: Guards,
@@ -19,19 +29,30 @@ pub(super) struct Follower {
 
 impl Follower {
     pub(super) fn new(early_max: usize, guards: Guards) -> Self {
-        Self { applied: 0, heard: 0, early: BTreeMap::new(), early_max, guards }
+        Self {
+            applied: 0,
+            heard: 0,
+            confirmed: 0,
+            heard_since_asked: 0,
+            doubts_news: false,
+            early: BTreeMap::new(),
+            early_max,
+            guards,
+        }
     }
 
-    /// Stands at `seq` from now on: nothing before it matters any more.
+    /// Stands at `seq`, where the log ended, from now on: nothing before it matters any more.
     pub(super) fn jump(&mut self, seq: Seq) {
         self.applied = seq;
+        self.confirmed = self.confirmed.max(seq);
         self.heard = self.heard.max(seq);
         self.early = self.early.split_off(&(seq + 1));
     }
 
     /// The same in another log.
     pub(super) fn restart(&mut self, seq: Seq) {
-        *self = Self { applied: seq, heard: seq, ..Self::new(self.early_max, self.guards) };
+        let new = Self::new(self.early_max, self.guards);
+        *self = Self { applied: seq, heard: seq, confirmed: seq, ..new };
     }
 
     pub(super) fn applied(&self) -> Seq {
@@ -42,20 +63,37 @@ impl Follower {
         self.heard
     }
 
-    /// Hears that the log reaches to `seq`.
-    pub(super) fn hear_of(&mut self, seq: Seq) {
+    /// A heartbeat's reply says that the log reaches to `seq`.
+    pub(super) fn confirm(&mut self, seq: Seq) {
+        self.confirmed = self.confirmed.max(seq);
         self.heard = self.heard.max(seq);
+        self.doubts_news = false;
     }
 
-    /// Whether something that was heard of is not applied yet.
+    /// The log is about to be asked for what comes after the place of now.
+    pub(super) fn asks_log(&mut self) {
+        self.heard_since_asked = 0;
+    }
+
+    /// The log, asked for what comes after a place, said that nothing does: what was heard of before
+    /// it was asked is not in it, unless it was applied meanwhile.
+    pub(super) fn reached_end(&mut self) {
+        let end = self.applied.max(self.confirmed).max(self.heard_since_asked);
+        self.doubts_news |= self.heard > self.applied.max(self.confirmed);
+        self.heard = end;
+        self.early.split_off(&end.saturating_add(1));
+    }
+
+    /// Whether something that was heard of is not applied yet, and worth a reading of the log.
     pub(super) fn behind(&self) -> bool {
-        self.applied < self.heard
+        self.applied < if self.doubts_news { self.confirmed } else { self.heard }
     }
 
     /// Takes an entry as it comes. The next one always fits; of those ahead of their turn, what is beyond the bound is
     /// dropped. It stays heard of, so the log will be read.
     pub(super) fn take(&mut self, entry: Entry) {
-        self.hear_of(entry.seq);
+        self.heard = self.heard.max(entry.seq);
+        self.heard_since_asked = self.heard_since_asked.max(entry.seq);
         let fits = entry.seq == self.applied + 1 || self.early.len() < self.early_max;
         if entry.seq > self.applied && fits {
             self.early.insert(entry.seq, entry.scopes);
@@ -105,6 +143,34 @@ mod tests {
         assert_eq!(applied(&mut follower, &[1]), [1], "2 was dropped");
         assert_eq!(applied(&mut follower, &[2]), [2, 3]);
         assert!(!follower.behind());
+    }
+
+    #[test]
+    fn news_of_what_the_log_does_not_have_are_worth_one_reading_until_a_heartbeat_is_answered() {
+        let mut follower = Follower::new(8, Guards::default());
+        assert_eq!(applied(&mut follower, &[1, Seq::MAX]), [1]);
+        assert!(follower.behind());
+        follower.asks_log();
+        follower.reached_end();
+        assert!(!follower.behind() && follower.heard() == 1, "forgotten");
+        assert_eq!(applied(&mut follower, &[7, Seq::MAX]), [] as [Seq; 0]);
+        assert!(!follower.behind(), "no further reading for further news");
+        assert_eq!(applied(&mut follower, &[2]), [2], "what comes next is applied all the same");
+        follower.confirm(4);
+        assert!(follower.behind());
+    }
+
+    #[test]
+    fn an_end_of_the_log_says_nothing_of_what_was_heard_of_after_it_was_asked() {
+        let mut follower = Follower::new(8, Guards::default());
+        assert_eq!(applied(&mut follower, &[2]), [] as [Seq; 0]);
+        follower.asks_log();
+        assert_eq!(applied(&mut follower, &[3]), [] as [Seq; 0]);
+        follower.reached_end();
+        assert_eq!(follower.heard(), 3);
+        follower.confirm(3);
+        assert!(follower.behind());
+        assert_eq!(applied(&mut follower, &[1]), [1, 2, 3]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::calls::{Answer, Call, Issued};
 use super::guards::{Guard, Guards};
 use super::witness::Witness;
-use super::words::{Fence, Moment, Name};
+use super::words::{Fence, LEASE_MAX, Moment, Name};
 
 /// An invalidation whose script has answered.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -37,7 +37,9 @@ pub enum State {
 impl Invalidation {
     /// Begins to wait: `answered` is when the script's answer arrived, on the clock that will be asked later.
     pub fn new(issued: &Issued, witness: &mut Witness, answered: Moment, guards: Guards) -> Self {
-        let longest = if guards.hold(Guard::Longest) { issued.longest } else { witness.whole_lease() };
+        let is_possible = issued.longest <= LEASE_MAX;
+        let is_heard = is_possible && guards.hold(Guard::Longest);
+        let longest = if is_heard { issued.longest } else { witness.whole_lease() };
         witness.hear(issued.token.epoch, longest, answered);
         Self {
             token: issued.token,

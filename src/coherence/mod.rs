@@ -43,7 +43,8 @@
 //!   nothing applied since names it. What it read *in Redis* is as new as the `seq` at which Redis vouched for it.
 //! - S6. While the lease holds a caller may join a flight that began before, unless memory was emptied since, or an
 //!   applied entry names its key, or any tag (nobody knows its tags yet), or all. Without the lease nobody joins what
-//!   began before they came: one flight runs, one waits ([`Flights`]).
+//!   began before they came: one flight runs, one waits, and further ones begin only where waiting
+//!   would cost a caller the answer ([`Flights`]).
 //! - S7. One that stops gives up its lease, hears nothing more, and then deregisters.
 //!
 //! **An invalidator** ([`Invalidation`]) has acknowledgement
@@ -150,7 +151,7 @@ mod witness;
 mod words;
 
 pub use calls::{Answer, Call, Fetched, Heartbeat, Issued, Request, Stored, Told};
-pub use flights::{Flights, Id as FlightId, Seat};
+pub use flights::{Flights, Id as FlightId, Needs, Seat};
 pub use guards::{Guard, Guards};
 pub use invalidation::{Invalidation, State};
 pub use mark::Mark;
@@ -158,6 +159,6 @@ pub use server::{Limits, Outcome, Server};
 pub use sidecar::{Action, Config, Event, Sidecar, Start, Why};
 pub use witness::Witness;
 pub use words::{
-    Entry, Epoch, Fence, Life, Moment, Name, PROTOCOL, Place, Published, SCOPES_BYTES_MAX, SCOPES_MAX, Scope, Seq,
-    TAG_BYTES_MAX, TAGS_MAX, are_scopes, are_tags,
+    Entry, Epoch, Fence, LEASE_MAX, Life, Moment, Name, PROTOCOL, Place, Published, SCOPES_BYTES_MAX, SCOPES_MAX,
+    Scope, Seq, TAG_BYTES_MAX, TAGS_MAX, are_scopes, are_tags,
 };

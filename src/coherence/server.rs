@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::calls::{Answer, Call, Fetched, Heartbeat, Issued, Request, Stored, Told};
 use super::guards::{Guard, Guards};
 use super::stamps::Stamps;
-use super::words::{Entry, Epoch, Fence, Life, Name, Place, Published, Scope, Seq, are_tags};
+use super::words::{Entry, Epoch, Fence, LEASE_MAX, Life, Name, Place, Published, Scope, Seq, are_tags};
 
 /// What Redis keeps of one domain.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -81,7 +81,7 @@ impl Server {
         if let Some(log) = self.log.as_ref().filter(|log| log.protocol > request.protocol) {
             return quiet(Answer::Newer(log.protocol));
         }
-        if !self.is_of(life) {
+        if !self.is_of(life) || self.has_lost_entries(&request.call) {
             if !request.call.may_begin() {
                 return quiet(Answer::OtherLife);
             }
@@ -103,7 +103,7 @@ impl Server {
             }
             Call::ReadLog { after, max } => quiet(log.read(*after, *max)),
             Call::Vouch { key, tags, fence } => quiet(Answer::Done(log.believes(*fence, key, tags))),
-            Call::Store { place, dataset } => quiet(Answer::Done(self.store(place, dataset))),
+            Call::Store { place, dataset, .. } => quiet(Answer::Done(self.store(place, dataset))),
             Call::Fetch { place, bytes_max } => quiet(self.fetch(place, *bytes_max)),
             Call::Claim { place, holder, fence, bytes_max } => quiet(self.claim(place, holder, *fence, *bytes_max)),
             Call::Release { place, holder } => quiet(Answer::Done(self.release(place, holder))),
@@ -117,6 +117,12 @@ impl Server {
 
     fn is_of(&self, life: Life) -> bool {
         self.log.as_ref().is_some_and(|log| log.life == life || !self.guards.hold(Guard::Life))
+    }
+
+    /// Whether a sidecar has applied, in this epoch, what the log does not have: the log is damaged.
+    fn has_lost_entries(&self, call: &Call) -> bool {
+        let Call::Heartbeat(Heartbeat { applied: Some(applied), .. }) = call else { return false };
+        self.log.as_ref().is_some_and(|log| log.epoch == applied.epoch && log.seq < applied.seq)
     }
 
     fn begin(&self, life: Life, request: &Request) -> Log {
@@ -171,7 +177,8 @@ impl Server {
             return there;
         }
         if let Some(claim) = self.claims.get(place) {
-            let alive = claim.fence.epoch == log.epoch && log.stamps.believe_in_the_air(claim.fence.seq, &place.key);
+            let is_in_log = claim.fence.epoch == log.epoch && claim.fence.seq <= log.seq;
+            let alive = is_in_log && log.stamps.believe_in_the_air(claim.fence.seq, &place.key);
             if alive && claim.holder != *holder {
                 return Answer::Held(claim.holder.clone());
             }
@@ -202,7 +209,8 @@ impl Log {
     }
 
     fn longest(&self) -> Duration {
-        self.registry.values().map(|registration| registration.lease).max().unwrap_or_default()
+        let leases = self.registry.values().map(|registration| registration.lease);
+        leases.filter(|lease| *lease <= LEASE_MAX).max().unwrap_or_default()
     }
 
     fn issued(&self) -> Issued {
@@ -269,15 +277,17 @@ impl Log {
         if after.epoch != self.epoch {
             return Answer::OtherLife;
         }
-        let next = self.stream.front().map_or(Seq::MAX, |entry| entry.seq);
+        let later = || self.stream.iter().filter(|entry| entry.seq > after.seq);
+        let next = later().next().map_or(Seq::MAX, |entry| entry.seq);
         if after.seq < self.seq && next > after.seq + 1 {
             return Answer::TooOld(self.end());
         }
-        let entries = self.stream.iter().filter(|entry| entry.seq > after.seq).take(max).cloned();
+        let entries = later().take(max).cloned();
         Answer::Log { epoch: self.epoch, entries: entries.collect() }
     }
 
     fn believes(&self, fence: Fence, key: &str, tags: &[Arc<str>]) -> bool {
-        fence.epoch == self.epoch && are_tags(tags) && self.stamps.believe(fence.seq, key, tags)
+        let is_in_log = fence.epoch == self.epoch && fence.seq <= self.seq;
+        is_in_log && are_tags(tags) && self.stamps.believe(fence.seq, key, tags)
     }
 }

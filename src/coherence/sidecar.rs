@@ -275,7 +275,7 @@ impl Sidecar {
         }
         self.told_at = self.told_at.max(Some(sent));
         self.witness.hear(told.end.epoch, told.longest, now);
-        self.follower.hear_of(told.end.seq);
+        self.follower.confirm(told.end.seq);
         if matches!(self.link, Link::Up(since) if since < sent) {
             self.link = Link::Sure;
         }
@@ -297,7 +297,10 @@ impl Sidecar {
 
     fn forget(&mut self, why: Why) -> Action {
         self.generation += 1;
-        self.stamps.clear(self.follower.applied());
+        match why {
+            Why::Epoch => self.stamps.clear(self.follower.applied()),
+            Why::StreamEnd | Why::Owner => self.stamps.raise_floor(self.follower.applied()),
+        }
         Action::EmptyMemory(why)
     }
 
@@ -323,9 +326,15 @@ impl Sidecar {
 
     /// An answer of the log's.
     fn read(&mut self, now: Moment, answer: Answer, actions: &mut Vec<Action>) {
-        self.pace.log_answered(matches!(&answer, Answer::Log { entries, .. } if !entries.is_empty()));
+        let applied = self.follower.applied();
         match answer {
-            Answer::Log { epoch, entries } => self.take(now, epoch, entries, actions),
+            Answer::Log { epoch, entries } => {
+                let is_end = entries.is_empty();
+                self.take(now, epoch, entries, actions);
+                if is_end && self.epoch == Some(epoch) {
+                    self.follower.reached_end();
+                }
+            }
             Answer::TooOld(end) if self.epoch != Some(end.epoch) => self.pace.hurry(),
             Answer::TooOld(end) if end.seq <= self.follower.applied() => {}
             Answer::TooOld(end) => {
@@ -338,6 +347,8 @@ impl Sidecar {
             Answer::Newer(protocol) => self.newer = Some(protocol),
             _ => self.pace.hurry(),
         }
+        // What is still missing after a page that brought something on is read at once.
+        self.pace.log_answered(self.follower.applied() > applied);
     }
 
     /// The bound above which a stamp surely is of after anything that pub/sub has brought so far.
@@ -369,6 +380,7 @@ impl Sidecar {
         }
         if let Some(applied) = applied.filter(|_| self.pace.log_due(now, &self.config)) {
             self.pace.asked(now);
+            self.follower.asks_log();
             actions.push(Action::ReadLog(applied));
         }
     }

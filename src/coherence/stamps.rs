@@ -13,7 +13,10 @@ use super::words::{Scope, Seq};
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Stamps {
     max: usize,
+    /// No fence below it is believed: what came before it was not followed, or is forgotten.
     floor: Seq,
+    /// The newest stamp that was forgotten, for itself or with all others.
+    forgotten: Seq,
     all: Seq,
     newest_tag: Seq,
     keys: BTreeMap<Arc<str>, Seq>,
@@ -27,12 +30,20 @@ impl Stamps {
     /// No stamps: everything from `floor` on is believed. Holds at most `max` (one at least).
     pub(super) fn new(max: usize, floor: Seq, guards: Guards) -> Self {
         let (keys, tags, by_age) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
-        Self { max: max.max(1), floor, all: 0, newest_tag: floor, keys, tags, by_age, guards }
+        let (forgotten, all) = (0, 0);
+        Self { max: max.max(1), floor, forgotten, all, newest_tag: floor, keys, tags, by_age, guards }
     }
 
-    /// Forgets all stamps; nothing below `floor` is believed from now on.
+    /// Forgets all stamps, which were of another log; nothing below `floor` is believed from now on.
     pub(super) fn clear(&mut self, floor: Seq) {
         *self = Self::new(self.max, floor, self.guards);
+    }
+
+    /// Nothing below `floor` is believed from now on. The stamps stay: what they outdate, they
+    /// outdate wherever else it is kept.
+    pub(super) fn raise_floor(&mut self, floor: Seq) {
+        self.floor = self.floor.max(floor);
+        self.newest_tag = self.newest_tag.max(floor);
     }
 
     /// Notes that what `scope` names was invalidated at `seq`, which is higher than any before.
@@ -40,7 +51,7 @@ impl Stamps {
         let (marks, text) = match scope {
             Scope::All => {
                 self.clear(seq);
-                self.all = seq;
+                (self.all, self.forgotten) = (seq, seq);
                 return;
             }
             Scope::Key(key) => (&mut self.keys, key),
@@ -62,6 +73,14 @@ impl Stamps {
     pub(super) fn believe(&self, seq: Seq, key: &str, tags: &[Arc<str>]) -> bool {
         let older = |mark: Option<&Seq>| mark.is_none_or(|&mark| mark <= seq);
         seq >= self.floor && older(self.keys.get(key)) && tags.iter().all(|tag| older(self.tags.get(tag)))
+    }
+
+    /// Whether a stamp that was set here outdates such a dataset, or one that is forgotten may. What
+    /// came before the floor and was never followed says nothing of it.
+    pub(super) fn outdates(&self, seq: Seq, key: &str, tags: &[Arc<str>]) -> bool {
+        let newer = |mark: Option<&Seq>| mark.is_some_and(|&mark| mark > seq);
+        let by_tag = || tags.iter().any(|tag| newer(self.tags.get(tag)));
+        self.forgotten > seq || newer(self.keys.get(key)) || by_tag()
     }
 
     /// The same for a flight in the air: nobody knows its tags yet, so any tag counts as one of them.
@@ -88,8 +107,9 @@ impl Stamps {
             Scope::Key(key) => drop(self.keys.remove(&key)),
             Scope::Tag(tag) => drop(self.tags.remove(&tag)),
         }
+        self.forgotten = seq;
         if self.guards.hold(Guard::Floor) {
-            self.floor = seq;
+            self.floor = self.floor.max(seq);
         }
     }
 }
@@ -137,6 +157,21 @@ mod tests {
         stamps.stamp(&key("43"), 1);
         (2..100).for_each(|seq| stamps.stamp(&key("42"), seq));
         assert!(stamps.believe(1, "44", &[]), "nothing was forgotten");
+    }
+
+    #[test]
+    fn what_a_stamp_outdates_it_outdates_after_the_floor_was_raised_and_it_was_forgotten_too() {
+        let mut stamps = Stamps::new(2, 4, Guards::default());
+        assert!(!stamps.believe(3, "42", &[]) && !stamps.outdates(3, "42", &[]), "never followed");
+        stamps.stamp(&key("42"), 5);
+        stamps.raise_floor(9);
+        assert!(stamps.outdates(4, "42", &[]) && !stamps.outdates(5, "42", &[]));
+        assert!(!stamps.believe(8, "43", &[]) && !stamps.outdates(8, "43", &[]));
+        stamps.stamp(&key("43"), 10);
+        stamps.stamp(&Scope::Tag("gold".into()), 11);
+        assert!(stamps.outdates(4, "44", &[]), "5 was forgotten, and may have been about anything");
+        assert!(stamps.outdates(6, "44", &["gold".into()]) && !stamps.outdates(6, "44", &[]));
+        assert!(!stamps.believe(8, "44", &[]), "forgetting never lowers the floor");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::words::{Epoch, Moment};
+use super::words::{Epoch, LEASE_MAX, Moment};
 
 /// One process's knowledge, kept for as long as the process lives: by a sidecar, and by a command that invalidates.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -21,9 +21,12 @@ impl Witness {
         Self { longest: lease, grace, known: None }
     }
 
-    /// Hears an answer at `now`: it names the epoch, and the longest lease registered.
+    /// Hears an answer at `now`: it names the epoch, and the longest lease registered. A lease that
+    /// no sidecar can have is ignored.
     pub fn hear(&mut self, epoch: Epoch, longest: Duration, now: Moment) {
-        self.longest = self.longest.max(longest);
+        if longest <= LEASE_MAX {
+            self.longest = self.longest.max(longest);
+        }
         if self.known.is_none_or(|(known, _)| known != epoch) {
             self.known = Some((epoch, now));
         }
@@ -56,6 +59,15 @@ mod tests {
         witness.hear(Epoch(2), SECOND, start.after(SECOND));
         witness.hear(Epoch(1), SECOND, start.after(SECOND));
         assert!(!witness.known_long(Epoch(1), start.after(2 * SECOND)));
+    }
+
+    #[test]
+    fn a_lease_that_no_sidecar_can_have_is_ignored() {
+        let mut witness = Witness::new(SECOND, Duration::ZERO);
+        witness.hear(Epoch(1), LEASE_MAX + SECOND, Moment::default());
+        assert_eq!(witness.whole_lease(), SECOND);
+        witness.hear(Epoch(1), LEASE_MAX, Moment::default());
+        assert_eq!(witness.whole_lease(), LEASE_MAX);
     }
 
     #[test]

@@ -17,6 +17,9 @@ pub const SCOPES_MAX: usize = 1_000;
 /// The most bytes of their kinds and names together.
 pub const SCOPES_BYTES_MAX: usize = 64 * 1024;
 
+/// The longest lease that a sidecar may have; a longer one that is registered is nobody's.
+pub const LEASE_MAX: Duration = Duration::from_mins(5);
+
 /// Whether a dataset may have these tags.
 pub fn are_tags(tags: &[Arc<str>]) -> bool {
     tags.len() <= TAGS_MAX && tags.iter().all(|tag| tag.len() <= TAG_BYTES_MAX)

@@ -28,7 +28,7 @@ pub use dataset::{Dataset, DatasetId};
 pub use metrics::{Families, Metrics};
 pub use stored::StoredDataset;
 pub use timeline::{Outcome, Step, Timeline};
-pub use work::Work;
+pub use work::{Unanswered, Work};
 
 /// The plan of one domain, ready to run.
 #[derive(Debug)]
@@ -126,17 +126,22 @@ impl Collector {
         (result, timeline)
     }
 
-    /// What a caller is told whose deadline passed before a collection could end: no source is known to have failed.
-    pub fn late(&self) -> CollectError {
-        let detail = format!("gave no answer within the dataset's deadline of {} ms", self.domain.deadline.as_millis());
-        let failure = |source: &crate::domain::Source| Failure {
-            source_name: source.name.clone(),
+    /// What a caller is told whose deadline passed while the collection that it waited for had no answer of these sources. If
+    /// there are none, no source has failed.
+    pub fn late(&self, unanswered: &[SourceIndex]) -> CollectError {
+        let deadline = format!("the dataset's deadline of {} ms", self.domain.deadline.as_millis());
+        let failure = |source: &SourceIndex| Failure {
+            source_name: self.name(*source).clone(),
             reason: Reason::Timeout,
-            detail: detail.clone(),
+            detail: format!("gave no answer within {deadline}"),
             retry: false,
             retry_after: None,
         };
-        CollectError::Failed { failures: self.domain.sources.iter().map(failure).collect(), deadline_passed: true }
+        let failures: Vec<_> = unanswered.iter().map(failure).collect();
+        if failures.is_empty() {
+            return CollectError::Overloaded { detail: format!("no collection could end within {deadline}") };
+        }
+        CollectError::Failed { failures, deadline_passed: true }
     }
 
     fn name(&self, source: SourceIndex) -> &Arc<str> {

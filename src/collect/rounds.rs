@@ -205,10 +205,11 @@ impl<'c> Run<'c> {
     /// Asks one source, with what is known of its part. The future borrows only the plan, so that the run can go on.
     fn question(&mut self, source: SourceIndex, known: Option<Part>) -> impl Future<Output = Ended> + use<'c> {
         self.asked[source.0] = Some(Instant::now());
+        self.work.unanswered.add(source);
         let client = &self.collector.clients[source.0];
         let target = self.target(source, |needed| self.parts[needed.0].as_ref());
         let (deadline, no_cache, trace) = (self.deadline, self.wish.no_cache, self.wish.trace.clone());
-        let Work { memory, outstanding } = self.work;
+        let Work { memory, outstanding, .. } = self.work;
         async move {
             let mut attempts = Vec::new();
             let result = match &target {
@@ -228,6 +229,7 @@ impl<'c> Run<'c> {
 
     fn note(&mut self, ended: Ended) -> Result<Answer, Failure> {
         let Ended { source, result, attempts } = ended;
+        self.work.unanswered.remove(source);
         let asked = self.asked[source.0].take().unwrap_or(self.started);
         let outcome = match &result {
             Ok(Answer::Part(_)) => Outcome::Part,

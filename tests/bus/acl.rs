@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bfb::bus::{Claimed, Kind, LIMITS, Names, PERMISSIONS, Settings, What};
 use bfb::coherence::{Place, Scope, Stored};
@@ -72,7 +72,7 @@ async fn datasets(one: &Member, two: &Member) {
         patiently(|| one.domain.claim(&place, &holder, fence, PATIENCE, Some(READY_BYTES))).await,
         Ok(Claimed::Mine)
     );
-    assert!(patiently(|| one.domain.store(place.clone(), dataset.clone(), PATIENCE)).await.unwrap());
+    assert!(patiently(|| one.domain.store(place.clone(), dataset.clone(), Duration::ZERO, PATIENCE)).await.unwrap());
     // Sent a second time, it has nothing left to release.
     assert!(patiently(|| one.domain.release(place.clone(), holder.clone())).await.is_ok());
     assert_eq!(patiently(|| fetched(&two.domain, place.clone())).await.unwrap().unwrap().dataset, dataset);

@@ -136,7 +136,7 @@ async fn redis_keeps_datasets_until_they_are_invalidated() {
     let fence = one.domain.fence().unwrap();
     let dataset = Stored { fence, tags: vec!["gold".into()], body: Arc::from(&b"{\"name\":\"x\"}"[..]) };
     let ttl = Duration::from_mins(1);
-    assert!(patiently(|| one.domain.store(place("42"), dataset.clone(), ttl)).await.unwrap());
+    assert!(patiently(|| one.domain.store(place("42"), dataset.clone(), Duration::ZERO, ttl)).await.unwrap());
     let start = two.domain.begin();
     let hit = patiently(|| fetched(&two.domain, place("42"))).await.unwrap().unwrap();
     assert_eq!(hit.dataset, dataset);
@@ -151,7 +151,7 @@ async fn redis_keeps_datasets_until_they_are_invalidated() {
     one.domain.invalidate(Arc::new([Scope::Tag("gold".into())])).await.unwrap();
     assert_eq!(patiently(|| fetched(&two.domain, place("42"))).await.unwrap(), None);
     assert!(
-        !patiently(|| one.domain.store(place("42"), dataset.clone(), ttl)).await.unwrap(),
+        !patiently(|| one.domain.store(place("42"), dataset.clone(), Duration::ZERO, ttl)).await.unwrap(),
         "its fence is older than the stamp"
     );
     assert!(!patiently(|| one.domain.vouch("42".into(), vec!["gold".into()], fence)).await.unwrap());
@@ -194,7 +194,7 @@ async fn who_claims_what_has_just_been_kept_is_given_it() {
     let one = Member::join(redis.addr()).await;
     let (fence, ttl) = (one.domain.fence().unwrap(), Duration::from_mins(1));
     let dataset = Stored { fence, tags: vec![], body: b"{}".as_slice().into() };
-    assert!(patiently(|| one.domain.store(place("42"), dataset.clone(), ttl)).await.unwrap());
+    assert!(patiently(|| one.domain.store(place("42"), dataset.clone(), Duration::ZERO, ttl)).await.unwrap());
     let (place, claimant) = (place("42"), one.domain.claimant());
     let claimed = patiently(|| one.domain.claim(&place, &claimant, fence, ttl, Some(READY_BYTES))).await;
     let Ok(Claimed::There(fetched)) = claimed else { panic!("{claimed:?}") };

@@ -73,7 +73,7 @@ fn a_dataset_with_300_000_tags_is_a_miss_and_holds_redis_for_none_of_them() {
         let vouch = Call::Vouch { key: key.into(), tags: tags.clone(), fence };
         assert_eq!(ask(&redis, vouch).unwrap(), Answer::Done(is_there), "{many} tags");
         let dataset = Stored { fence, tags, body: Arc::from(&b"{}"[..]) };
-        let store = Call::Store { place: place("kept"), dataset };
+        let store = Call::Store { place: place("kept"), dataset, age: Duration::ZERO };
         assert_eq!(ask(&redis, store).unwrap(), Answer::Done(is_there), "{many} tags");
         let walked = calls(&redis, "zscore") - before;
         assert!(walked <= 4 * (64 + 1), "{many} tags: {walked} stamps were looked up");

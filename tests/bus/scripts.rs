@@ -165,9 +165,11 @@ impl Twins {
                 Call::Progress { token: fence(token), lapsed, settles, laggard }
             }
             Idea::ReadLog { after, max } => Call::ReadLog { after: fence(after), max },
-            Idea::Store { place, fence: ago, tags, body } => {
-                Call::Store { place, dataset: Stored { fence: fence(ago), tags, body: body.into() } }
-            }
+            Idea::Store { place, fence: ago, tags, body } => Call::Store {
+                place,
+                dataset: Stored { fence: fence(ago), tags, body: body.into() },
+                age: Duration::ZERO,
+            },
             Idea::Fetch { place, bytes_max } => Call::Fetch { place, bytes_max },
             Idea::Vouch { key, tags, fence: ago } => Call::Vouch { key, tags, fence: fence(ago) },
             Idea::Claim { place, holder, fence: ago, bytes_max } => {

@@ -1,6 +1,6 @@
 //! The driver's connections and domains: connecting, domains that come and go, leaving.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -32,8 +32,7 @@ impl Driver {
     }
 
     pub(super) fn connected(&mut self, links: Links, subscribed: &[Arc<Domain>]) {
-        tracing::info!("connected to redis");
-        self.set_links(Some(Arc::new(links)), None);
+        self.set_links(Some(Arc::new(links)));
         self.silent = 0;
         for domain in self.all() {
             if subscribed.iter().any(|one| Arc::ptr_eq(one, &domain)) {
@@ -42,26 +41,20 @@ impl Driver {
                 self.subscribe(&domain);
             }
         }
-        self.core.tell_of_links(What::Connected);
     }
 
     pub(super) fn refused(&mut self, fault: &Fault) {
         self.core.metrics.fault(fault);
-        let known = self.core.trouble.lock().unwrap_or_else(PoisonError::into_inner).replace(fault.clone());
-        if known.as_ref() != Some(fault) {
-            tracing::warn!(%fault, "cannot connect to redis");
-            self.core.tell_of_links(What::Disconnected(fault.clone()));
-        }
+        self.troubles.of_connection(fault.clone(), &self.core);
         self.connect_later();
     }
 
     /// The connections broke.
     pub(super) fn lost(&mut self) {
         let fault = self.note_outgrown().map_or(Fault::Lost, Fault::ReplyExcess);
-        tracing::warn!("lost the connection to redis");
-        self.set_links(None, Some(fault.clone()));
+        self.set_links(None);
+        self.troubles.of_connection(fault, &self.core);
         self.handle_all(&Event::LinkLost);
-        self.core.tell_of_links(What::Disconnected(fault));
         self.connect_later();
     }
 
@@ -84,9 +77,8 @@ impl Driver {
         self.backoff = (self.backoff * 2).min(BACKOFF.1);
     }
 
-    pub(super) fn set_links(&mut self, links: Option<Arc<Links>>, trouble: Option<Fault>) {
+    pub(super) fn set_links(&mut self, links: Option<Arc<Links>>) {
         self.core.metrics.connected.set(i64::from(links.is_some()));
-        *self.core.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
         self.links.clone_from(&links);
         self.core.links.send_replace(links);
     }
@@ -121,6 +113,7 @@ impl Driver {
     pub(super) fn drop_domain(&mut self, domain: &Arc<Domain>) {
         self.handle(domain, Event::Stop);
         self.core.metrics.forget(&domain.name);
+        self.troubles.forget(&domain.name, &self.core);
         self.core.tell(domain, What::LeaseLost);
         let (news, hints) = (domain.names.news(), domain.names.hints());
         self.channels.remove(news.as_bytes());
@@ -146,6 +139,6 @@ impl Driver {
             core.ask(&known.domain, call, Duration::ZERO, LEAVE_MAX)
         });
         let _ = timeout(LEAVE_MAX, join_all(goodbyes)).await;
-        self.set_links(None, None);
+        self.set_links(None);
     }
 }

@@ -103,7 +103,7 @@ impl Facts {
 pub(super) async fn ask(connection: &mut Connection) -> Result<Option<Facts>, Fault> {
     let info: String = match redis::cmd("INFO").query_async(connection).await.map_err(Fault::from) {
         Ok(info) => info,
-        Err(Fault::Refused(code)) if code == "NOPERM" => return Ok(None),
+        Err(fault) if fault.is_no_permission() => return Ok(None),
         Err(fault) => return Err(fault),
     };
     let lines: HashMap<&str, &str> = info.lines().filter_map(|line| line.split_once(':')).collect();

@@ -53,7 +53,7 @@ async fn connected(settings: &Settings, addr: &ConnectionAddr) -> Result<Option<
 /// What a fault means after a look at the server's certificate.
 pub(super) fn trouble(fault: Fault, seen: Option<&Inspection>, settings: &Settings) -> Trouble {
     match (fault, seen) {
-        (Fault::Lost | Fault::Unreadable, Some(seen)) => match &seen.problem {
+        (Fault::Lost | Fault::Tls(_) | Fault::Unreadable, Some(seen)) => match &seen.problem {
             Some(problem) => Trouble::Tls(problem.clone()),
             None if seen.asked_for_certificate && settings.identity.is_none() => Trouble::NoCertificate,
             None => Trouble::Tls("it ended the connection after the TLS handshake".to_owned()),

@@ -114,7 +114,8 @@ impl Trying<'_> {
         let dataset = Stored { fence, tags: vec!["tag".into()], body: Arc::from(&b"{}"[..]) };
         let claim = Call::Claim { place: place(), holder: holder.clone(), fence, bytes_max: Some(DATASET_BYTES) };
         self.expect("claim", claim, done).await?;
-        self.expect("store", Call::Store { place: place(), dataset: dataset.clone() }, done).await?;
+        self.expect("store", Call::Store { place: place(), dataset: dataset.clone(), age: Duration::ZERO }, done)
+            .await?;
         let hit = |it: &Answer| matches!(it, Answer::Hit(fetched) if fetched.dataset == dataset);
         self.expect("fetch", Call::Fetch { place: place(), bytes_max: DATASET_BYTES }, hit).await?;
         self.expect("vouch", Call::Vouch { key: place().key, tags: vec![], fence }, done).await?;

@@ -1,8 +1,9 @@
 -- KEYS[4] the claim on a place, [5] the place. ARGV[3] and [4] the flight's epoch and seq, [5] who asks, [6] time to live in
 -- ms, [7] key, [8] the most bytes of a dataset to answer with, or '' to claim even where there is one. Answers the dataset,
 -- or its size, if it is there by now, so that nobody collects what has just been kept; else `done`; or `held` and by whom. A
--- claim whose flight is outdated already binds nobody, nor does one that is longer than any of ours.
-local CLAIM_BYTES_MAX = 512
+-- claim whose flight is outdated already binds nobody, nor does one that is longer than any of ours, or that does not end
+-- when one of ours would.
+local CLAIM_BYTES_MAX, CLAIM_MS_MAX = 512, math.max(60000, tonumber(ARGV[6]))
 local refusal = open(false)
 if refusal then
   return refusal
@@ -10,7 +11,9 @@ end
 if ARGV[3] ~= log.epoch then
   return { 'other-life' }
 end
-local claim = redis.call('STRLEN', KEYS[4]) <= CLAIM_BYTES_MAX and redis.call('GET', KEYS[4])
+local ends_in = call('PTTL', KEYS[4])
+local is_claim = ends_in >= 0 and ends_in <= CLAIM_MS_MAX and (typed('STRLEN', KEYS[4]) or math.huge) <= CLAIM_BYTES_MAX
+local claim = is_claim and call('GET', KEYS[4])
 local holder, epoch, seq = string.match(claim or '', '^(%S+) (%x+) (%d+)')
 if holder ~= ARGV[5] and ARGV[8] ~= '' then
   local there = dataset_at(KEYS[5], ARGV[7], tonumber(ARGV[8]))
@@ -19,11 +22,11 @@ if holder ~= ARGV[5] and ARGV[8] ~= '' then
   end
 end
 if holder and holder ~= ARGV[5] and epoch == log.epoch then
-  seq = number(seq) or 0
+  seq = number(seq)
   -- Nobody knows the tags of a dataset that is still in the air: any tag's stamp counts.
-  if log.tag <= seq and believes(seq, ARGV[7], {}) then
+  if believes(seq, ARGV[7], {}) and log.tag <= seq then
     return { 'held', holder }
   end
 end
-redis.call('SET', KEYS[4], ARGV[5] .. ' ' .. ARGV[3] .. ' ' .. ARGV[4], 'PX', ARGV[6])
+call('SET', KEYS[4], ARGV[5] .. ' ' .. ARGV[3] .. ' ' .. ARGV[4], 'PX', ARGV[6])
 return done(true)

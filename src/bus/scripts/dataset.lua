@@ -4,15 +4,15 @@
 local TAGS_TEXT_MAX = TAGS_MAX * (6 * TAG_BYTES_MAX + 3) + 2
 
 local function dataset_at(place, key, most)
-  local body = redis.call('HSTRLEN', place, 'body')
-  if body == 0 or redis.call('HSTRLEN', place, 'tags') > TAGS_TEXT_MAX then
+  local body = typed('HSTRLEN', place, 'body') or 0
+  if body == 0 or call('HSTRLEN', place, 'tags') > TAGS_TEXT_MAX then
     return nil
   end
-  local format, epoch = redis.call('HSTRLEN', place, 'format'), redis.call('HSTRLEN', place, 'epoch')
-  if math.max(format, epoch, redis.call('HSTRLEN', place, 'seq')) > FIELD_BYTES_MAX then
+  local format, epoch = call('HSTRLEN', place, 'format'), call('HSTRLEN', place, 'epoch')
+  if math.max(format, epoch, call('HSTRLEN', place, 'seq')) > FIELD_BYTES_MAX then
     return nil
   end
-  local dataset = redis.call('HMGET', place, 'format', 'epoch', 'seq', 'tags')
+  local dataset = call('HMGET', place, 'format', 'epoch', 'seq', 'tags')
   if dataset[1] ~= '1' or dataset[2] ~= log.epoch then
     return nil
   end
@@ -21,14 +21,15 @@ local function dataset_at(place, key, most)
   if not are_read or type(tags) ~= 'table' or not are_tags(tags) then
     return nil
   end
-  if not seq or not believes(seq, key, tags) then
+  local left = call('PTTL', place)
+  -- What does not end is nothing that a script of bfb has kept.
+  if left < 0 or not believes(seq, key, tags) then
     return nil
   end
   if body > most then
     return { 'large', text(body) }
   end
-  local left = math.max(redis.call('PTTL', place), 0)
-  local answer = { 'hit', log.epoch, text(log.seq), dataset[3], text(left), redis.call('HGET', place, 'body') }
+  local answer = { 'hit', log.epoch, text(log.seq), dataset[3], text(left), call('HGET', place, 'body') }
   for at = 1, #tags do
     table.insert(answer, tags[at])
   end

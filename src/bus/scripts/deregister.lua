@@ -10,6 +10,6 @@ if not known then
 end
 local _, _, lease = registration(known)
 count(lease, -1)
-redis.call('HDEL', META, field)
-redis.call('HSET', META, 'leases', log.leases)
+call('HDEL', META, field)
+call('HSET', META, 'leases', log.leases)
 return done(true)

@@ -26,45 +26,77 @@ local function number(value)
   return value and #value <= 15 and string.find(value, '^%d+$') and tonumber(value) or nil
 end
 
+local function error_of(answer)
+  return type(answer) == 'table' and answer.err or nil
+end
+
+-- Runs a command. One that the user of the connection may not run is named: most servers do not say which it was.
+local function call(command, ...)
+  local answer = redis.pcall(command, ...)
+  local refusal = error_of(answer)
+  if not refusal then
+    return answer
+  end
+  if string.find(refusal, "executing the script can't", 1, true) or string.find(refusal, 'NOPERM', 1, true) then
+    error('bfb: no permission for ' .. string.lower(command))
+  end
+  return redis.call(command, ...)
+end
+
+-- The same for a command on a key of ours; nothing where the key is of another type.
+local function typed(...)
+  local answer = redis.pcall(...)
+  local refusal = error_of(answer)
+  if not refusal then
+    return answer
+  end
+  return not string.find(refusal, 'WRONGTYPE', 1, true) and call(...) or nil
+end
+
 -- One life of one server: a restarted one has another run id, a promoted one too.
 local function life()
-  local server, replication = redis.call('INFO', 'server'), redis.call('INFO', 'replication')
+  local server, replication = call('INFO', 'server'), call('INFO', 'replication')
   return string.match(server, 'run_id:(%x+)') .. '/' .. string.match(replication, 'master_replid:(%x+)')
 end
 
 -- Whether the meta key is what a script of bfb leaves there. What is larger is not read: it is no log, and whoever may
 -- begins another.
 local function is_meta()
-  if redis.call('HLEN', META) > SIDECARS_MAX + 2 * #FIELDS then
+  if (typed('HLEN', META) or math.huge) > SIDECARS_MAX + 2 * #FIELDS then
     return false
   end
   for at = 1, #FIELDS do
     local most = FIELDS[at] == 'leases' and LEASES_BYTES_MAX or FIELD_BYTES_MAX
-    if redis.call('HSTRLEN', META, FIELDS[at]) > most then
+    if call('HSTRLEN', META, FIELDS[at]) > most then
       return false
     end
   end
   return true
 end
 
--- Stamps that were evicted or deleted beside the meta key would be missed by nobody: their number is in the meta key.
-local function is_of(life, meta)
-  return meta[2] == life and redis.call('ZCARD', STAMPS) == tonumber(meta[10])
+-- Stamps that were evicted or deleted beside the meta key would be missed by nobody: their number is in the meta key. A log
+-- whose stream reaches beyond its seq could not be appended to.
+local function is_of(life, meta, seq)
+  if meta[2] ~= life or typed('ZCARD', STAMPS) ~= tonumber(meta[10]) then
+    return false
+  end
+  local beyond = typed('XRANGE', LOG, text(seq + 1), '+', 'COUNT', 1)
+  return beyond and #beyond == 0
 end
 
 local function begin(life)
   if #ARGV[2] ~= 32 or string.find(ARGV[2], '[^0-9a-f]') then
     return redis.error_reply('ERR bfb: ARGV[2] must be 32 hex digits in lower case')
   end
-  redis.call('UNLINK', META, LOG, STAMPS)
-  redis.call('HSET', META, 'protocol', ARGV[1], 'life', life, 'epoch', ARGV[2], 'seq', '0', 'settled', '0',
+  call('UNLINK', META, LOG, STAMPS)
+  call('HSET', META, 'protocol', ARGV[1], 'life', life, 'epoch', ARGV[2], 'seq', '0', 'settled', '0',
     'leases', '', 'all', '0', 'tag', '0', 'floor', '0', 'stamps', '0')
   log = { epoch = ARGV[2], seq = 0, settled = '0', leases = '', all = 0, tag = 0, floor = 0 }
 end
 
 -- Fills `log`, or returns the answer to give instead.
 local function open(begins)
-  local meta = is_meta() and redis.call('HMGET', META, unpack(FIELDS)) or {}
+  local meta = is_meta() and call('HMGET', META, unpack(FIELDS)) or {}
   local protocol = number(meta[1])
   if protocol and protocol > tonumber(ARGV[1]) then
     return { 'newer', meta[1] }
@@ -72,7 +104,8 @@ local function open(begins)
   local life = life()
   local seq, all, tag, floor = number(meta[4]), number(meta[7]), number(meta[8]), number(meta[9])
   local is_whole = protocol and meta[3] and seq and meta[5] and meta[6] and all and tag and floor
-  if not is_whole or not is_of(life, meta) then
+  is_whole = is_whole and math.max(all, tag, floor) <= seq
+  if not is_whole or not is_of(life, meta, seq) then
     if begins then
       return begin(life)
     end
@@ -106,17 +139,17 @@ local function tags_from(first)
   return are_tags(tags) and tags or nil
 end
 
--- Whether nothing has invalidated the key or a tag since `seq`.
+-- Whether nothing has invalidated the key or a tag since `seq`. What lies beyond the log's end is no place in it.
 local function believes(seq, key, tags)
-  if seq < log.floor then
+  if not seq or seq > log.seq or seq < log.floor then
     return false
   end
-  local stamp = redis.call('ZSCORE', STAMPS, 'k' .. key)
+  local stamp = call('ZSCORE', STAMPS, 'k' .. key)
   if stamp and tonumber(stamp) > seq then
     return false
   end
   for _, tag in ipairs(tags) do
-    stamp = redis.call('ZSCORE', STAMPS, 't' .. tag)
+    stamp = call('ZSCORE', STAMPS, 't' .. tag)
     if stamp and tonumber(stamp) > seq then
       return false
     end

@@ -4,11 +4,20 @@ local refusal = open(true)
 if refusal then
   return refusal
 end
-if #ARGV[3] > NAME_BYTES_MAX or not number(ARGV[4]) then
-  return redis.error_reply('ERR bfb: a name has at most 256 bytes, and a lease is a number of ms')
+local lease_ms = number(ARGV[4])
+if #ARGV[3] > NAME_BYTES_MAX or not lease_ms or lease_ms > LEASE_MS_MAX then
+  return redis.error_reply('ERR bfb: a name has at most 256 bytes, and a lease at most 300000 ms')
 end
 local here = ARGV[5] == log.epoch
 local reported = here and number(ARGV[6]) or 0
+if reported > log.seq then
+  -- It applied what this log does not have: somebody has damaged the log, or forged its news.
+  refusal = begin(life())
+  if refusal then
+    return refusal
+  end
+  here, reported = false, 0
+end
 if here and ARGV[7] == '1' then
   settle()
 end
@@ -27,9 +36,9 @@ end
 if #log.leases > LEASES_BYTES_MAX then
   return redis.error_reply('ERR bfb: the sidecars of the domain name too many different leases')
 end
-redis.call('HSET', META, field, text(log.seq) .. ' ' .. text(reported) .. ' ' .. ARGV[4])
+call('HSET', META, field, text(log.seq) .. ' ' .. text(reported) .. ' ' .. ARGV[4])
 if log.leases ~= leases then
-  redis.call('HSET', META, 'leases', log.leases)
+  call('HSET', META, 'leases', log.leases)
 end
 local most = longest()
 return { 'told', log.epoch, text(log.seq), most, log.settled }

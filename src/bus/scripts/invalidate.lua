@@ -37,7 +37,7 @@ end
 local function all_newer_than(seq)
   for at = 4, #ARGV, 2 do
     local named = member(ARGV[at], ARGV[at + 1])
-    local stamp = tonumber(named and redis.call('ZSCORE', STAMPS, named) or '0')
+    local stamp = tonumber(named and call('ZSCORE', STAMPS, named) or '0')
     if math.max(stamp, log.all) <= seq then
       return false
     end
@@ -53,36 +53,56 @@ end
 local function stamp(kind, name)
   local named = member(kind, name)
   if not named then
-    redis.call('UNLINK', STAMPS)
+    call('UNLINK', STAMPS)
     log.all, log.floor, log.tag = log.seq, log.seq, log.seq
     return
   end
   if kind == 'tag' then
     log.tag = log.seq
   end
-  redis.call('ZADD', STAMPS, text(log.seq), named)
-  if redis.call('ZCARD', STAMPS) > STAMPS_MAX then
-    log.floor = tonumber(redis.call('ZPOPMIN', STAMPS)[2])
+  call('ZADD', STAMPS, text(log.seq), named)
+  if call('ZCARD', STAMPS) > STAMPS_MAX then
+    log.floor = tonumber(call('ZPOPMIN', STAMPS)[2])
   end
 end
 
-log.seq = log.seq + 1
-redis.call('HSET', META, 'seq', text(log.seq))
 local scopes = {}
 for at = 4, #ARGV, 2 do
-  stamp(ARGV[at], ARGV[at + 1])
   table.insert(scopes, { ARGV[at], ARGV[at + 1] })
 end
-redis.call('HSET', META, 'all', text(log.all), 'tag', text(log.tag), 'floor', text(log.floor),
-  'stamps', text(redis.call('ZCARD', STAMPS)))
 scopes = cjson.encode(scopes)
-redis.call('XADD', LOG, 'MAXLEN', ENTRIES_MAX, text(log.seq) .. '-0', 'scopes', scopes)
+
+-- The next entry of the log, before anything else is written.
+local function append(run)
+  log.seq = log.seq + 1
+  return run('XADD', LOG, 'MAXLEN', ENTRIES_MAX, text(log.seq) .. '-0', 'scopes', scopes)
+end
+
+local refused = error_of(append(redis.pcall))
+if refused and not string.find(refused, 'equal or smaller', 1, true) then
+  -- Once more, for the error that the caller understands.
+  log.seq = log.seq - 1
+  append(call)
+elseif refused then
+  -- Somebody appended to the log what no script of bfb did: it cannot go on.
+  refusal = begin(life())
+  if refusal then
+    return refusal
+  end
+  append(call)
+end
+call('HSET', META, 'seq', text(log.seq))
+for at = 4, #ARGV, 2 do
+  stamp(ARGV[at], ARGV[at + 1])
+end
+call('HSET', META, 'all', text(log.all), 'tag', text(log.tag), 'floor', text(log.floor),
+  'stamps', text(call('ZCARD', STAMPS)))
 
 -- `bfb:{…}:news` carries {"epoch": …, "entries": [{"seq": …, "scopes": [["key", "42"], …]}, …]}.
 local news = '{"epoch":"' .. log.epoch .. '","entries":[{"seq":' .. text(log.seq) .. ',"scopes":' .. scopes .. '}]}'
-local server = redis.call('INFO', 'server')
+local server = call('INFO', 'server')
 local major = tonumber(string.match(server, 'redis_version:(%d+)'))
 -- `redis_mode:cluster`; Valkey says `server_mode:cluster`, and names the Redis whose commands it has as its version.
 local sharded = string.find(server, '_mode:cluster', 1, true) and major >= 7
-redis.call(sharded and 'SPUBLISH' or 'PUBLISH', string.sub(META, 1, -5) .. 'news', news)
+call(sharded and 'SPUBLISH' or 'PUBLISH', string.sub(META, 1, -5) .. 'news', news)
 return issued()

@@ -21,7 +21,7 @@ if laggard then
   end
 end
 -- `open` has asked how many fields there are.
-local meta = redis.call('HGETALL', META)
+local meta = call('HGETALL', META)
 for at = 1, #meta, 2 do
   if string.sub(meta[at], 1, 2) == 'r:' then
     -- Of a large registry this is most of the work: it reads no more than it needs.
@@ -32,12 +32,12 @@ for at = 1, #meta, 2 do
       local told, _, lease = registration(meta[at + 1])
       if told < seq then
         count(lease, -1)
-        redis.call('HDEL', META, meta[at])
+        call('HDEL', META, meta[at])
       end
     end
   end
 end
 if log.leases ~= leases then
-  redis.call('HSET', META, 'leases', log.leases)
+  call('HSET', META, 'leases', log.leases)
 end
 return answer

@@ -12,14 +12,17 @@ if ARGV[3] ~= log.epoch then
   return { 'other-life' }
 end
 local after = tonumber(ARGV[4])
-local first = redis.call('XRANGE', LOG, '-', '+', 'COUNT', 1)[1]
-local next = first and tonumber(string.match(first[1], '^%d+')) or math.huge
-if after < log.seq and next > after + 1 then
-  return { 'too-old', log.epoch, text(log.seq) }
-end
 local answer, bytes, left, step = { 'log', log.epoch }, 0, tonumber(ARGV[5]), 1
 while left > 0 and bytes < PAGE_BYTES_MAX do
-  local entries = redis.call('XRANGE', LOG, text(after + 1), '+', 'COUNT', math.min(left, step))
+  local entries = call('XRANGE', LOG, text(after + 1), '+', 'COUNT', math.min(left, step))
+  local next = entries[1] and tonumber(string.match(entries[1][1], '^%d+')) or math.huge
+  if after < log.seq and next > after + 1 then
+    -- The stream does not go on from here: what is missing was trimmed, or taken away.
+    if #answer == 2 then
+      return { 'too-old', log.epoch, text(log.seq) }
+    end
+    break
+  end
   for _, entry in ipairs(entries) do
     local seq, scopes = string.match(entry[1], '^%d+'), entry[2][2] or ''
     if bytes < PAGE_BYTES_MAX then

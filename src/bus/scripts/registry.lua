@@ -7,11 +7,14 @@ end
 
 -- The registration in a field; one that is longer than any of ours counts as one that has heard nothing.
 local function registered(field)
-  if redis.call('HSTRLEN', META, field) > FIELD_BYTES_MAX then
+  if call('HSTRLEN', META, field) > FIELD_BYTES_MAX then
     return ''
   end
-  return redis.call('HGET', META, field)
+  return call('HGET', META, field)
 end
+
+-- No sidecar can be told to take a longer lease: one that is, somebody else has written.
+local LEASE_MS_MAX = 300000
 
 -- Counts one registration more, or less, under a lease.
 local function count(lease, by)
@@ -33,8 +36,10 @@ end
 local function longest()
   local most, sidecars = 0, 0
   for ms, number in string.gmatch(log.leases, '(%d+)=(%d+)') do
-    most = math.max(most, tonumber(ms))
-    sidecars = sidecars + tonumber(number)
+    if tonumber(ms) <= LEASE_MS_MAX then
+      most = math.max(most, tonumber(ms))
+      sidecars = sidecars + tonumber(number)
+    end
   end
   return text(most), text(sidecars)
 end
@@ -42,6 +47,6 @@ end
 local function settle()
   if log.settled ~= '1' then
     log.settled = '1'
-    redis.call('HSET', META, 'settled', '1')
+    call('HSET', META, 'settled', '1')
   end
 end

@@ -3,10 +3,10 @@ local refusal = open(false)
 if refusal then
   return refusal
 end
-local claim = redis.call('STRLEN', KEYS[4]) <= 512 and redis.call('GET', KEYS[4])
+local claim = (typed('STRLEN', KEYS[4]) or math.huge) <= 512 and call('GET', KEYS[4])
 local holder = string.match(claim or '', '^%S+')
 if holder ~= ARGV[3] then
   return done(false)
 end
-redis.call('DEL', KEYS[4])
+call('DEL', KEYS[4])
 return done(true)

@@ -1,17 +1,38 @@
--- KEYS[4] where. ARGV[3] and [4] the fence's epoch and seq, [5] time to live in ms, [6] key, [7] the bytes, [8…] tags.
--- Answers `done` and whether it was kept: not if it was invalidated since its fence, nor if it is more than a dataset may be.
+-- KEYS[4] where. ARGV[3] and [4] the fence's epoch and seq, [5] time to live in ms, [6] key, [7] the bytes, [8] its age in ms,
+-- [9…] tags. Answers `done` and whether it was kept: not if it was invalidated since its fence, nor if what is there and is
+-- believed was collected later, nor if it is more than a dataset may be.
 local refusal = open(false)
 if refusal then
   return refusal
 end
-local tags = tags_from(8)
+local tags = tags_from(9)
 if not tags or #ARGV[7] > BODY_BYTES_MAX then
   return done(false)
 end
-if ARGV[3] ~= log.epoch or not believes(tonumber(ARGV[4]), ARGV[6], tags) then
+if ARGV[3] ~= log.epoch or not believes(number(ARGV[4]), ARGV[6], tags) then
   return done(false)
 end
-redis.call('UNLINK', KEYS[4])
-redis.call('HSET', KEYS[4], 'format', '1', 'epoch', ARGV[3], 'seq', ARGV[4], 'tags', cjson.encode(tags), 'body', ARGV[7])
-redis.call('PEXPIRE', KEYS[4], ARGV[5])
+
+-- How old the dataset at a place is, in ms: as old as it was when it was kept, and as long as it has been there since. Nothing
+-- where that is not known.
+local function age_at(place)
+  local bytes = typed('HSTRLEN', place, 'age')
+  if not bytes or math.max(bytes, call('HSTRLEN', place, 'ttl')) > FIELD_BYTES_MAX then
+    return nil
+  end
+  local there = call('HMGET', place, 'age', 'ttl')
+  local age, ttl, left = number(there[1]), number(there[2]), call('PTTL', place)
+  if age and ttl and left >= 0 and left <= ttl then
+    return age + ttl - left
+  end
+end
+
+local age, age_there = number(ARGV[8]), age_at(KEYS[4])
+if age and age_there and age_there < age and dataset_at(KEYS[4], ARGV[6], 0) then
+  return done(false)
+end
+call('UNLINK', KEYS[4])
+call('HSET', KEYS[4], 'format', '1', 'epoch', ARGV[3], 'seq', ARGV[4], 'tags', cjson.encode(tags), 'body', ARGV[7],
+  'age', ARGV[8], 'ttl', ARGV[5])
+call('PEXPIRE', KEYS[4], ARGV[5])
 return done(true)

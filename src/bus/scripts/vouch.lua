@@ -4,4 +4,4 @@ if refusal then
   return refusal
 end
 local tags = tags_from(6)
-return done(tags and ARGV[3] == log.epoch and believes(tonumber(ARGV[4]), ARGV[5], tags))
+return done(tags and ARGV[3] == log.epoch and believes(number(ARGV[4]), ARGV[5], tags))

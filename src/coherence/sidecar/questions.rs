@@ -44,6 +44,15 @@ impl Sidecar {
         self.mark(start, fetched.vouched, key, &fetched.dataset.tags, now).filter(|_| same)
     }
 
+    /// Whether an entry that it applied outdates what Redis handed out: Redis's stamps may have been
+    /// tampered with, its own have not.
+    pub fn outdates(&self, key: &str, fetched: &Fetched) -> bool {
+        let Fetched { vouched, dataset, .. } = fetched;
+        let is_beyond = dataset.fence.seq > vouched.seq || dataset.fence.epoch != vouched.epoch;
+        let is_outdated = || self.stamps.outdates(dataset.fence.seq, key, &dataset.tags);
+        is_beyond || self.epoch == Some(vouched.epoch) && is_outdated()
+    }
+
     /// Whether it has applied the invalidation that a token names.
     pub fn has_applied(&self, token: Fence) -> bool {
         self.epoch == Some(token.epoch) && self.follower.applied() >= token.seq

@@ -153,6 +153,7 @@ impl Scenario {
             alive: true,
             asks_redis: self.redis,
             claims: self.claims,
+            is_pressed: false,
         }
     }
 

@@ -277,6 +277,14 @@ impl Fleet {
         self.ask(node, flight);
     }
 
+    /// The callers of a flight that waits can wait no longer.
+    pub(super) fn press(&mut self, node: usize, flight: usize) {
+        self.nodes[node].press(flight);
+        if matches!(self.nodes[node].air[flight].step, Step::Asking(_)) {
+            self.ask(node, flight);
+        }
+    }
+
     /// A flight reads the source.
     pub(super) fn collect(&mut self, node: usize, flight: usize) {
         let flight = &mut self.nodes[node].air[flight];
@@ -289,7 +297,7 @@ impl Fleet {
     pub(super) fn land(&mut self, node: usize, flight: usize) {
         let now = self.clock(Who::Node(node));
         let before: Vec<_> = self.nodes[node].air.iter().map(|flight| flight.step == Step::Waiting).collect();
-        let flight = self.nodes[node].end(flight);
+        let flight = self.nodes[node].end(flight, now);
         let (version, plan) = match &flight.step {
             Step::Collected(_, version) => (*version, flight.plan),
             Step::Fetched(_, fetched) => super::source::version_in(&fetched.dataset.body),
@@ -305,7 +313,7 @@ impl Fleet {
         if let Some(dataset) = flight.offer().filter(|_| self.nodes[node].asks_redis) {
             let about = About::Fetch(flight.key, flight.plan, flight.id);
             let place = Node::place(flight.key, flight.plan);
-            self.send(Who::Node(node), about, Call::Store { place: place.clone(), dataset });
+            self.send(Who::Node(node), about, Call::Store { place: place.clone(), dataset, age: Duration::ZERO });
             if self.nodes[node].claims {
                 let holder = self.nodes[node].name.clone();
                 self.send(Who::Node(node), About::Nothing, Call::Release { place, holder });

@@ -21,6 +21,8 @@ pub(super) struct Node {
     pub(super) asks_redis: bool,
     /// ... and lets another pod's flight collect for it.
     pub(super) claims: bool,
+    /// Its callers cannot wait for one flight and then for another.
+    pub(super) is_pressed: bool,
 }
 
 /// A dataset in memory.
@@ -86,27 +88,33 @@ impl Node {
                 return Reading::Served(*kept);
             }
         }
-        let seat = self.flights.entry(at).or_default().arrive(&self.sidecar, &key_name(key), false, now);
+        let needs = Needs { accepts: |_| true, is_pressed: self.is_pressed };
+        let seat = self.flights.entry(at).or_default().arrive(&self.sidecar, &key_name(key), needs, now);
         let (Seat::Join(id) | Seat::Wait(id) | Seat::Begin(id, _)) = seat;
-        if let Some(flight) = self.air.iter_mut().find(|flight| flight.is(at, id)) {
-            flight.need = flight.need.max(need);
-            return Reading::Joined;
-        }
         let step = match seat {
             Seat::Begin(_, start) => self.first_step(start),
             _ => Step::Waiting,
         };
+        if let Some(flight) = self.air.iter_mut().find(|flight| flight.is(at, id)) {
+            flight.need = flight.need.max(need);
+            if step != Step::Waiting {
+                // The caller is pressed, so the flight that waited begins.
+                flight.step = step;
+                return Reading::Began(id);
+            }
+            return Reading::Joined;
+        }
         self.air.push(Flight { key, plan: at.1, id, need, asked: now, step });
         self.air.sort();
         Reading::Began(id)
     }
 
     /// A flight ends with an answer; the next one of its key may begin.
-    pub(super) fn end(&mut self, index: usize) -> Flight {
+    pub(super) fn end(&mut self, index: usize, now: Moment) -> Flight {
         let flight = self.air.remove(index);
         let at = (flight.key, flight.plan);
         let flights = self.flights.entry(at).or_default();
-        if let Some((id, start)) = flights.ended(flight.id, &self.sidecar) {
+        if let Some((id, start)) = flights.ended(flight.id, &self.sidecar, now) {
             let step = self.first_step(start);
             if let Some(next) = self.air.iter_mut().find(|flight| flight.is(at, id)) {
                 next.step = step;
@@ -115,6 +123,15 @@ impl Node {
         self.flights.retain(|_, flights| !flights.is_empty());
         self.air.sort();
         flight
+    }
+
+    /// The callers of a flight that waits can wait no longer: it begins, where it may.
+    pub(super) fn press(&mut self, index: usize) {
+        let Flight { key, plan, id, .. } = self.air[index];
+        let flights = self.flights.entry((key, plan)).or_default();
+        if let Some(start) = flights.press(id, &self.sidecar) {
+            self.air[index].step = self.first_step(start);
+        }
     }
 
     /// What the flight that ends may leave in memory.

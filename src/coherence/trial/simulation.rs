@@ -182,6 +182,7 @@ impl Simulation {
             alive: true,
             asks_redis: hostility.redis,
             claims: hostility.redis && self.rng.bool(),
+            is_pressed: self.rng.bool(),
         }
     }
 
@@ -312,7 +313,8 @@ impl Simulation {
             match self.fleet.nodes[node].air[flight].step {
                 Step::Collecting(_) => self.fleet.collect(node, flight),
                 Step::Collected(..) | Step::Fetched(..) => self.fleet.land(node, flight),
-                _ => {}
+                Step::Waiting => self.fleet.press(node, flight),
+                Step::Asking(_) | Step::Claiming(_) => {}
             }
         }
         self.after(self.hostility.flying, Happening::Fly(node));

@@ -19,7 +19,7 @@ const SUBSCRIBER_BYTES_MIN: u64 = 1024 * 1024;
 /// One of those that could not say which servers there are.
 pub(super) fn silent(silent: &Silent, settings: &Settings) -> Finding {
     let finding = match &silent.trouble {
-        Trouble::Fault(Fault::Refused(code)) if code == "NOPERM" => {
+        Trouble::Fault(fault) if fault.is_no_permission() => {
             Finding::error("no-permission", "its user may not ask who holds which slot: it lacks `+cluster|slots`")
         }
         trouble => self::trouble(trouble, settings),
@@ -294,7 +294,7 @@ pub(super) fn log(found: &Result<Option<Log>, Fault>, settings: &Settings) -> Ve
         Ok(Some(log)) => log,
         // Why not is said of its server.
         Ok(None) | Err(Fault::Lost) => return Vec::new(),
-        Err(Fault::Refused(code)) if code == "NOPERM" => return Vec::new(),
+        Err(fault) if fault.is_no_permission() => return Vec::new(),
         Err(fault) => return vec![Finding::error("log-unreadable", format!("its log cannot be read: {fault}"))],
     };
     let mut findings = Vec::new();

@@ -1,0 +1,115 @@
+//! How long a caller may wait for what others collect: until it needs the rest of its deadline to
+//! collect for itself. That rest is known from how long collections of late took.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::collect;
+
+/// What a collection may take beyond a quarter more than collections of late took.
+const MARGIN: Duration = Duration::from_millis(25);
+
+/// How long collections of one domain took of late.
+#[derive(Debug, Default)]
+pub(super) struct CollectionTime {
+    /// In microseconds; 0 where none has ended yet.
+    usual_us: AtomicU64,
+}
+
+/// One caller's times.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    /// When it came.
+    came: Instant,
+    /// Until when a flight of its own must have begun.
+    pub(super) begin_by: Instant,
+    /// Until when it waits for a flight or a claim that somebody else began, and no further.
+    pub(super) share_until: Instant,
+    /// Until when it waits at all.
+    pub(super) until: Instant,
+}
+
+impl CollectionTime {
+    /// A collection took so long: the next are expected to, and each that takes less makes them
+    /// expected to take an eighth less.
+    pub(super) fn note(&self, took: Duration) {
+        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
+        let usual = self.usual_us.load(Ordering::Relaxed);
+        self.usual_us.store(took.max(usual - usual / 8), Ordering::Relaxed);
+    }
+
+    /// What a caller keeps of its deadline for a flight that has not begun. Before any collection has
+    /// ended that is three quarters of it.
+    pub(super) fn reserve(&self, deadline: Duration) -> Duration {
+        self.known(deadline).unwrap_or(deadline * 3 / 4)
+    }
+
+    /// What a caller keeps of its deadline while a flight or a claim of others is under way. Before
+    /// any collection has ended that is half of it: what is under way will rather come to its end.
+    fn reserve_beside_others(&self, deadline: Duration) -> Duration {
+        self.known(deadline).unwrap_or(deadline / 2)
+    }
+
+    /// Whether a caller of now would be late who waited for a flight that has run for `age`, and then
+    /// for another: both take as long as collections of late did. Nobody knows before any has ended.
+    pub(super) fn is_late_after(&self, age: Duration, deadline: Duration) -> bool {
+        self.known(deadline).is_some_and(|usual| 2 * usual > deadline + age.min(usual))
+    }
+
+    fn known(&self, deadline: Duration) -> Option<Duration> {
+        let usual = match self.usual_us.load(Ordering::Relaxed) {
+            0 => return None,
+            micros => Duration::from_micros(micros),
+        };
+        Some((usual + usual / 4 + MARGIN).min(deadline))
+    }
+
+    /// The times of a caller who came at `came`.
+    pub(super) fn patience(&self, came: Instant, deadline: Duration) -> Patience {
+        Patience {
+            came,
+            begin_by: came + deadline.saturating_sub(self.reserve(deadline)),
+            share_until: came + deadline.saturating_sub(self.reserve_beside_others(deadline)),
+            until: came + deadline + collect::GRACE,
+        }
+    }
+}
+
+impl Patience {
+    /// Of the flights that run when the caller can wait for no other any longer, those that began this short a time ago will
+    /// do: after it came, and not so long ago that they are late themselves.
+    pub(super) fn young_enough(&self) -> Duration {
+        self.came.elapsed().min((self.until - self.share_until) / 2)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_caller_keeps_what_collections_of_late_took_and_a_margin() {
+        let (time, came) = (CollectionTime::default(), Instant::now());
+        let unknown = time.patience(came, SECOND);
+        assert_eq!(unknown.begin_by - came, SECOND / 4);
+        assert_eq!(unknown.share_until - came, SECOND / 2);
+        time.note(Duration::from_millis(100));
+        let known = time.patience(came, SECOND);
+        assert_eq!(known.share_until - came, Duration::from_millis(850));
+        assert_eq!(known.begin_by, known.share_until);
+        time.note(3 * SECOND);
+        assert_eq!(time.patience(came, SECOND).share_until, came, "nothing can be spared");
+    }
+
+    #[test]
+    fn one_slow_collection_is_forgotten_by_and_by() {
+        let time = CollectionTime::default();
+        time.note(SECOND);
+        (0..50).for_each(|_| time.note(Duration::from_millis(1)));
+        assert!(time.reserve(SECOND) < Duration::from_millis(50));
+    }
+}

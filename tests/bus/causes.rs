@@ -1,0 +1,116 @@
+//! Trouble with Redis is said with its cause: once as it begins, and once as it ends.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::cache::file;
+use crate::fleet::until_lease;
+use crate::support::client::PATIENCE;
+use crate::support::redis::{Redis, kind};
+use crate::support::sidecar::{Setup, Sidecar};
+use crate::support::upstream::Upstream;
+
+async fn sidecar(url: &str) -> Sidecar {
+    let upstream = Upstream::plain().await;
+    let domain = file(&upstream, "{ttl: 60s}");
+    Setup::of(&[&domain]).insecure().args(&["--memory", "64MiB", "--redis", url, "--lease", "400ms"]).start().await
+}
+
+async fn faults(sidecar: &Sidecar, kind: &str) -> f64 {
+    sidecar.metric("bfb_redis_faults_total", &[("kind", kind)]).await.unwrap_or_default()
+}
+
+/// Waits until as many faults of a kind have been counted, so that there were as many reasons to log one.
+async fn until_faults(sidecar: &Sidecar, kind: &str, many: f64) {
+    let so = async {
+        while faults(sidecar, kind).await < many {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    assert!(tokio::time::timeout(PATIENCE, so).await.is_ok(), "{}", sidecar.log());
+}
+
+/// What the log says of trouble with Redis, and of its end.
+fn said(sidecar: &Sidecar) -> Vec<String> {
+    let lines = sidecar.lines();
+    let of_redis = lines.iter().filter(|line| {
+        let message = line["message"].as_str().unwrap_or_default();
+        line["level"] != "DEBUG" && (message.contains("redis") || line["fault"].is_string())
+    });
+    let text = |line: &Value| match line["fault"].as_str() {
+        Some(fault) => format!("{}: {fault}", line["message"].as_str().unwrap()),
+        None => line["message"].as_str().unwrap().to_owned(),
+    };
+    of_redis.map(text).collect()
+}
+
+async fn trouble(sidecar: &Sidecar) -> String {
+    sidecar.admin("/readyz").await.json()["trouble"].to_string()
+}
+
+#[tokio::test]
+async fn a_user_who_may_not_run_a_command_is_named_with_it_once() {
+    let redis = Redis::start();
+    let rules = bfb::bus::rules("default", kind(false));
+    let grant = |rules: &str| {
+        let words = ["ACL", "SETUSER", "few", "on", ">secret"];
+        redis.command::<()>(&words.into_iter().chain(rules.split(' ')).collect::<Vec<_>>());
+    };
+    grant(&rules.replace(" +hset", ""));
+    let sidecar = sidecar(&format!("redis://few:secret@{}", redis.addr())).await;
+    until_faults(&sidecar, "no_permission", 4.0).await;
+    let cause = "redis refused with `NOPERM`: its user may not run `hset`";
+    assert_eq!(said(&sidecar), [format!("trouble with redis: {cause}")]);
+    assert!(trouble(&sidecar).await.contains(cause));
+    grant("+hset");
+    until_lease(&sidecar, true).await;
+    sidecar.logged("connected to redis").await;
+    assert_eq!(said(&sidecar)[1..], ["connected to redis: heartbeats are answered"]);
+    assert_eq!(trouble(&sidecar).await, "[]");
+}
+
+#[tokio::test]
+async fn a_replica_is_said_to_be_read_only_once() {
+    let primary = Redis::start();
+    let replica = Redis::replica_of(primary.addr());
+    let sidecar = sidecar(&replica.url()).await;
+    until_faults(&sidecar, "refused", 4.0).await;
+    let cause = "redis refused with `READONLY`";
+    assert_eq!(said(&sidecar), [format!("trouble with redis: {cause}")]);
+    assert!(trouble(&sidecar).await.contains(cause));
+    replica.command::<()>(&["REPLICAOF", "NO", "ONE"]);
+    until_lease(&sidecar, true).await;
+    sidecar.logged("connected to redis").await;
+    assert_eq!(said(&sidecar)[1..], ["connected to redis: heartbeats are answered"]);
+}
+
+#[tokio::test]
+async fn an_unknown_host_and_a_refused_connection_are_told_apart() {
+    for (url, cause) in [
+        ("redis://redis.invalid:6379", "redis cannot be reached: its host is unknown"),
+        ("redis://127.0.0.1:1", "redis cannot be reached: the connection was refused"),
+    ] {
+        let sidecar = sidecar(url).await;
+        until_faults(&sidecar, "unreachable", 4.0).await;
+        assert_eq!(said(&sidecar), [format!("trouble with redis: {cause}")]);
+        assert!(trouble(&sidecar).await.contains(cause), "{}", trouble(&sidecar).await);
+    }
+}
+
+#[tokio::test]
+async fn a_redis_that_goes_and_comes_back_is_said_twice() {
+    let mut redis = Redis::start();
+    let sidecar = sidecar(&redis.url()).await;
+    until_lease(&sidecar, true).await;
+    redis.kill();
+    until_faults(&sidecar, "unreachable", 4.0).await;
+    redis.revive();
+    sidecar.logged_times("connected to redis", 2).await;
+    let said = said(&sidecar);
+    assert_eq!(said.first().unwrap(), "connected to redis: heartbeats are answered");
+    assert_eq!(said.last().unwrap(), "connected to redis: heartbeats are answered");
+    let troubles: std::collections::BTreeSet<_> = said[1..said.len() - 1].iter().collect();
+    assert_eq!(troubles.len(), said.len() - 2, "a cause is said once: {said:?}");
+    assert!(said.contains(&"trouble with redis: redis cannot be reached: the connection was refused".to_owned()));
+}

@@ -1,0 +1,87 @@
+//! Sharing never costs an answer: who waits for another's flight keeps enough of the deadline to collect for itself.
+//!
+//! Before any collection has ended half of the deadline is kept beside a flight that runs, and three quarters for one that has
+//! not begun; so the first look of a test at a source that hangs takes that long.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::sync::watch;
+
+use super::{PATH, caching, file, how, over_one};
+use crate::support::client::{Got, get, with};
+use crate::support::sidecar::Sidecar;
+use crate::support::upstream::{Reply, Upstream};
+
+/// Whoever is answered late is answered after at most this; a busy machine has most of it for an answer that is there.
+const DEADLINE: &str = "deadline: 4s";
+
+async fn wishing(sidecar: &Sidecar, wish: &str) -> Got {
+    sidecar.send(with(get(PATH), "cache-control", wish)).await
+}
+
+async fn impatient(first: Vec<Reply>) -> (Sidecar, Upstream) {
+    let upstream = Upstream::plain().await;
+    upstream.answers("/42", first.into_iter().chain([Reply::json("1")]));
+    (caching(&file(&upstream, "{ttl: 60s}").head(DEADLINE)).start().await, upstream)
+}
+
+#[tokio::test]
+async fn who_joins_a_flight_that_hangs_is_answered_by_one_of_its_own() {
+    let (sidecar, upstream) = impatient(vec![Reply::never()]).await;
+    let (first, others) = tokio::join!(sidecar.get(PATH), async {
+        upstream.requests(1).await;
+        join_all((0..5).map(|_| sidecar.get(PATH))).await
+    });
+    assert!(others.iter().all(|got| got.text() == r#"{"part":1}"#), "{others:?}");
+    assert_eq!(first.failed("deadline", 504), [("part".to_owned(), "timeout".to_owned())], "its own source hung");
+    assert_eq!(upstream.seen().len(), 2, "one more flight for all of them");
+}
+
+#[tokio::test]
+async fn no_cache_callers_beyond_the_flights_that_may_run_are_answered() {
+    let (sidecar, upstream) = impatient(vec![Reply::never(); 4]).await;
+    let answers = join_all((0..7).map(|_| wishing(&sidecar, "no-cache"))).await;
+    let answered = answers.iter().filter(|got| got.status == 200).count();
+    assert_eq!((answered, upstream.seen().len()), (3, 5), "four hung for four callers");
+}
+
+#[tokio::test]
+async fn a_flight_that_began_before_is_no_answer_to_max_age_0() {
+    let (sidecar, upstream) = over_one("{ttl: 60s}").await;
+    let gate = watch::Sender::new(false);
+    upstream.answers("/42", [Reply::json("1").behind(gate.subscribe()), Reply::json("2")]);
+    let (first, (fresh, joined)) = tokio::join!(sidecar.get(PATH), async {
+        upstream.requests(1).await;
+        let fresh = wishing(&sidecar, "max-age=0").await;
+        tokio::join!(async { fresh }, async {
+            let joined = wishing(&sidecar, "max-age=3600").await;
+            gate.send_replace(true);
+            joined
+        })
+    });
+    assert_eq!((first.text(), fresh.text()), (r#"{"part":1}"#, r#"{"part":2}"#));
+    assert!(how(&joined).starts_with("bfb; hit;"), "what came for `max-age=0` is kept: {}", how(&joined));
+}
+
+#[tokio::test]
+async fn a_flight_that_is_young_enough_is_joined_by_who_says_a_max_age() {
+    let (sidecar, upstream) = over_one("{ttl: 60s}").await;
+    let gate = watch::Sender::new(false);
+    upstream.answers("/42", [Reply::json("1").behind(gate.subscribe())]);
+    let (_, joined, ()) = tokio::join!(sidecar.get(PATH), wishing(&sidecar, "max-age=3600"), async {
+        sidecar.until_joined(1.0).await;
+        gate.send_replace(true);
+    });
+    assert_eq!((joined.text(), upstream.seen().len()), (r#"{"part":1}"#, 1));
+}
+
+#[tokio::test]
+async fn collections_that_take_most_of_the_deadline_still_answer_everybody() {
+    let upstream = Upstream::plain().await;
+    upstream.answers("/42", [Reply::json("1").after(Duration::from_millis(2_800))]);
+    let sidecar = caching(&file(&upstream, "{ttl: 0s}").head(DEADLINE)).start().await;
+    assert_eq!(sidecar.get(PATH).await.status, 200, "it is known by now how long a collection takes");
+    let answers = join_all((0..7).map(|_| wishing(&sidecar, "no-cache"))).await;
+    assert!(answers.iter().all(|got| got.status == 200), "{answers:?}");
+}

@@ -1,0 +1,54 @@
+//! `--bus-loss`: what a request says holds without the lease too, and a start is over only once the lease is held.
+
+use super::{PATH, member, until_lease};
+use crate::cache::{counting, how};
+use crate::support::client::{Got, get, with};
+use crate::support::redis::Redis;
+use crate::support::sidecar::Sidecar;
+use crate::support::upstream::Upstream;
+
+async fn wishing(sidecar: &Sidecar, wish: &str) -> Got {
+    sidecar.send(with(get(PATH), "cache-control", wish)).await
+}
+
+#[tokio::test]
+async fn what_stands_in_for_a_lost_bus_is_no_older_than_the_request_allows() {
+    let (redis, upstream) = (Redis::start(), Upstream::plain().await);
+    counting(&upstream, "/42");
+    let sidecar = member(&redis, &upstream, &["--bus-loss", "stale", "--lease", "300ms"]).await;
+    until_lease(&sidecar, true).await;
+    while how(&sidecar.get(PATH).await) != "bfb; fwd=miss; stored" {
+        // The machine was busy for a lease.
+        until_lease(&sidecar, true).await;
+    }
+    drop(redis);
+    until_lease(&sidecar, false).await;
+    let stale = sidecar.get(PATH).await;
+    assert!(how(&stale).ends_with("; detail=bus-lost"), "{}", how(&stale));
+    assert!(how(&wishing(&sidecar, "max-age=3600").await).ends_with("; detail=bus-lost"));
+    let asked = upstream.seen().len();
+    wishing(&sidecar, "only-if-cached, max-age=0").await.problem("not-cached", 504);
+    assert_eq!(upstream.seen().len(), asked);
+    assert_eq!(how(&wishing(&sidecar, "max-age=0").await), "bfb; fwd=bypass");
+    assert_eq!(upstream.seen().len(), asked + 1);
+}
+
+#[tokio::test]
+async fn a_sidecar_that_fails_without_the_lease_is_not_ready_before_it_holds_it() {
+    let (redis, upstream) = (Redis::start(), Upstream::plain().await);
+    counting(&upstream, "/42");
+    for nth in 0..10 {
+        // Returns as soon as `/readyz` says 200.
+        let sidecar = member(&redis, &upstream, &["--bus-loss", "fail", "--lease", "30s"]).await;
+        let got = sidecar.get(PATH).await;
+        assert_eq!(got.status, 200, "start {nth}: {}", got.text());
+    }
+}
+
+#[tokio::test]
+async fn a_redis_that_is_away_keeps_no_pod_from_becoming_ready() {
+    let (redis, upstream) = (Redis::start(), Upstream::plain().await);
+    redis.pause();
+    let sidecar = member(&redis, &upstream, &["--bus-loss", "fail"]).await;
+    sidecar.get(PATH).await.problem("bus-lost", 503);
+}

@@ -1,0 +1,90 @@
+//! Sharing never costs an answer, in a fleet: neither without the lease, nor where another holds the claim.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+
+use super::{PATH, until_lease};
+use crate::cache::{counting, file, how};
+use crate::support::domain::DomainFile;
+use crate::support::redis::Redis;
+use crate::support::sidecar::{Setup, Sidecar};
+use crate::support::upstream::{Reply, Upstream};
+
+/// Before any collection has ended, half of it is kept beside another's claim, and three quarters for a flight that waits.
+const DEADLINE: &str = "deadline: 4s";
+
+async fn member(redis: &Redis, domain: &DomainFile, args: &[&str]) -> Sidecar {
+    let setup = Setup::of(&[domain]).insecure().args(&["--memory", "64MiB", "--redis", &redis.url()]).args(args);
+    let sidecar = setup.start().await;
+    until_lease(&sidecar, true).await;
+    sidecar
+}
+
+#[tokio::test]
+async fn without_the_lease_callers_of_one_key_do_not_wait_for_a_flight_that_hangs() {
+    let (redis, upstream) = (Redis::start(), Upstream::plain().await);
+    upstream.answers("/42", [Reply::never(), Reply::json("1")]);
+    let sidecar = member(&redis, &file(&upstream, "{ttl: 60s}").head(DEADLINE), &["--lease", "300ms"]).await;
+    drop(redis);
+    until_lease(&sidecar, false).await;
+    let (first, others) = tokio::join!(sidecar.get(PATH), async {
+        upstream.requests(1).await;
+        join_all((0..3).map(|_| sidecar.get(PATH))).await
+    });
+    assert_eq!(first.failed("deadline", 504), [("part".to_owned(), "timeout".to_owned())]);
+    assert!(others.iter().all(|got| got.text() == r#"{"part":1}"#), "{others:?}");
+    assert_eq!(upstream.seen().len(), 2, "one waited for its turn, with all three");
+}
+
+#[tokio::test]
+async fn who_waits_in_vain_names_who_has_not_answered() {
+    let (redis, upstream) = (Redis::start(), Upstream::plain().await);
+    upstream.answers("/a/42", [Reply::json("1")]);
+    upstream.answers("/b/42", [Reply::never()]);
+    let domain = DomainFile::of("customer").head(DEADLINE).source("a", &upstream, "/a/{key}", &[]);
+    let domain = domain.source("b", &upstream, "/b/{key}", &[]);
+    let sidecar = member(&redis, &domain, &["--lease", "300ms"]).await;
+    drop(redis);
+    until_lease(&sidecar, false).await;
+    for got in join_all((0..4).map(|_| sidecar.get(PATH))).await {
+        assert_eq!(got.failed("deadline", 504), [("b".to_owned(), "timeout".to_owned())]);
+    }
+}
+
+#[tokio::test]
+async fn a_member_does_not_wait_for_the_claim_of_one_whose_source_hangs() {
+    let (redis, upstream) = (Redis::start(), Upstream::plain().await);
+    upstream.answers("/42", [Reply::never(), Reply::json("1")]);
+    let domain = file(&upstream, "{ttl: 60s}").head(DEADLINE);
+    // Longer than a busy machine stops a sidecar for.
+    let (holder, other) =
+        (member(&redis, &domain, &["--lease", "30s"]).await, member(&redis, &domain, &["--lease", "30s"]).await);
+    let (hung, got) = tokio::join!(holder.get(PATH), async {
+        upstream.requests(1).await;
+        other.get(PATH).await
+    });
+    assert_eq!(got.text(), r#"{"part":1}"#);
+    assert_eq!(hung.failed("deadline", 504), [("part".to_owned(), "timeout".to_owned())]);
+    assert_eq!(other.metric("bfb_fleet_waits_total", &[]).await, Some(1.0), "it did wait for the claim");
+}
+
+#[tokio::test]
+async fn a_claim_without_an_end_is_none() {
+    let (redis, upstream) = (Redis::start(), Upstream::plain().await);
+    counting(&upstream, "/42");
+    let sidecar = member(&redis, &file(&upstream, "{ttl: 60s}"), &["--lease", "30s"]).await;
+    let plan = sidecar.admin("/status").await.json()["domains"][0]["plan"].as_str().unwrap().to_owned();
+    let epoch = sidecar.admin("/status").await.json()["fleet"]["domains"][0]["epoch"].as_str().unwrap().to_owned();
+    let claim = format!("bfb:{{default/customer}}:claim:{plan}:42");
+    redis.command::<()>(&["SET", &claim, &format!("somebody {epoch} 0")]);
+    let got = sidecar.get(PATH).await;
+    assert_eq!((got.text(), how(&got)), (r#"{"part":{"n":1}}"#, "bfb; fwd=miss; stored"));
+    assert_eq!(sidecar.metric("bfb_fleet_waits_total", &[]).await, Some(0.0));
+    let left = tokio::time::timeout(Duration::from_secs(30), async {
+        while redis.command::<Option<String>>(&["GET", &claim]).is_some() {
+            tokio::task::yield_now().await;
+        }
+    });
+    assert!(left.await.is_ok(), "the claim was taken, and has been released");
+}

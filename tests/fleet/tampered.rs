@@ -1,0 +1,59 @@
+//! A sidecar believes of what stands in Redis no more than its own file and what it has applied allow.
+
+use super::redis_tier::until_kept;
+use super::{PATH, fleet, invalidate, n};
+use crate::cache::how;
+use crate::support::client::{Got, PATIENCE, get, with};
+use crate::support::redis::Redis;
+use crate::support::sidecar::Sidecar;
+
+/// Longer than a busy machine stops a sidecar for.
+const LONG: [&str; 2] = ["--lease", "30s"];
+
+async fn wishing(sidecar: &Sidecar, wish: &str) -> Got {
+    sidecar.send(with(get(PATH), "cache-control", wish)).await
+}
+
+fn dataset_key(redis: &Redis) -> String {
+    let keys: Vec<String> = redis.command(&["KEYS", "*:dataset:*"]);
+    keys.into_iter().next().unwrap()
+}
+
+/// Asks for what Redis has until the metric says what became of it: Redis is asked for 50 ms or not at all.
+async fn until_judged(sidecar: &Sidecar, metric: &str) {
+    let judged = async {
+        while sidecar.metric(metric, &[]).await < Some(1.0) {
+            wishing(sidecar, "only-if-cached").await.problem("not-cached", 504);
+        }
+    };
+    assert!(tokio::time::timeout(PATIENCE, judged).await.is_ok(), "`{metric}` never counted");
+}
+
+#[tokio::test]
+async fn what_an_applied_invalidation_outdates_is_not_served_though_redis_vouches_for_it() {
+    let (redis, _upstream, members) = fleet(1, &LONG).await;
+    members[0].get(PATH).await.dataset();
+    until_kept(&members[0], 1).await;
+    let key = dataset_key(&redis);
+    let kept: Vec<u8> = redis.command(&["DUMP", &key]);
+    invalidate(&members[0], "fleet").await;
+    redis.command::<()>(&["DEL", &key]);
+    redis::cmd("RESTORE").arg(&key).arg(50_000).arg(kept).exec(&mut redis.control()).unwrap();
+    let (meta, stamps) = ("bfb:{default/customer}:meta", "bfb:{default/customer}:stamps");
+    redis.command::<()>(&["ZREM", stamps, "k42"]);
+    redis.command::<()>(&["HINCRBY", meta, "stamps", "-1"]);
+    until_judged(&members[0], "bfb_redis_outdated_total").await;
+    let got = members[0].get(PATH).await;
+    assert_eq!((n(got.text()), how(&got)), (2, "bfb; fwd=miss; stored"));
+}
+
+#[tokio::test]
+async fn an_expiry_beyond_the_dataset_s_own_ttl_is_none() {
+    let (redis, upstream, members) = fleet(2, &LONG).await;
+    members[0].get(PATH).await.dataset();
+    until_kept(&members[0], 1).await;
+    redis.command::<()>(&["PEXPIRE", &dataset_key(&redis), "315360000000"]);
+    until_judged(&members[1], "bfb_redis_unreadable_total").await;
+    assert_eq!(n(members[1].get(PATH).await.text()), 2);
+    assert_eq!(upstream.seen().len(), 2);
+}
