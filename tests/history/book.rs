@@ -54,6 +54,8 @@ pub(super) struct Read {
     pub(super) began: Duration,
     /// Nothing older may be answered.
     pub(super) floor: u64,
+    /// What a cache answers with is at most so many seconds old.
+    pub(super) max_age: Option<u64>,
 }
 
 /// The book.
@@ -201,7 +203,8 @@ impl Book {
     /// Begins a read: whatever is acknowledged by now is its floor.
     pub(super) fn begin(&self, subject: Subject, version: Version) -> Read {
         let began = self.now();
-        Read { subject, version, began, floor: self.rows[subject.row()].acknowledged.load(Ordering::SeqCst) }
+        let floor = self.rows[subject.row()].acknowledged.load(Ordering::SeqCst);
+        Read { subject, version, began, floor, max_age: None }
     }
 
     /// Judges a 200: what it breaks, in words.

@@ -18,6 +18,10 @@ use crate::support::redis::Redis;
 use crate::support::sidecar::{Setup, Sidecar};
 use crate::support::wire;
 
+/// The ttl of a domain, and what a reload may make of it.
+pub(super) const TTL: &str = "20s";
+const TTLS: [&str; 3] = ["0s", "100ms", "2s"];
+
 const TRIM_EVERY: Duration = Duration::from_millis(20);
 
 /// How a sidecar of the fleet is started.
@@ -145,6 +149,12 @@ impl Fleet {
             Fault::Flush => self.redis.flush(),
             Fault::Subscribers => drop(self.redis.command::<i64>(&["CLIENT", "KILL", "TYPE", "pubsub"])),
             Fault::Trim => drop(self.trimming.spawn(trim(self.redis.url()))),
+            Fault::EndlessClaims => drop(self.trimming.spawn(keep_claims(self.redis.url()))),
+            Fault::SourceHangs => drop(self.world.sources_answer.send_replace(false)),
+            Fault::Reload => {
+                let ttl = TTLS[self.rng.usize(..TTLS.len())];
+                self.reload(step.member, ttl);
+            }
         }
     }
 
@@ -170,10 +180,21 @@ impl Fleet {
                 self.redis.revive();
             }),
             Fault::RedisPause => self.redis.resume(),
-            Fault::Trim => self.trimming.shutdown().await,
+            Fault::Trim | Fault::EndlessClaims => self.trimming.shutdown().await,
+            Fault::SourceHangs => drop(self.world.sources_answer.send_replace(true)),
+            Fault::Reload => self.reload(step.member, TTL),
             // What was on its way over a link that fades is swallowed with what follows it.
             Fault::Fade | Fault::Replace | Fault::Flush | Fault::Subscribers => {}
         }
+    }
+
+    /// Puts another ttl into the domain files of a sidecar that runs.
+    fn reload(&self, number: usize, ttl: &str) {
+        let sidecar = &self.members[number].sidecar;
+        for domain in &self.recipe.domains {
+            sidecar.replace(&domain.name, &domain.clone().head(&cache_of(ttl)).text());
+        }
+        sidecar.signal("HUP");
     }
 
     /// The old one goes on answering whoever is still there, until it has drained.
@@ -205,10 +226,11 @@ impl Fleet {
         let recovered = tokio::time::timeout(PATIENCE, healthy).await;
         assert!(recovered.is_ok(), "the fleet never recovered");
         for member in &self.members {
-            let read = || member.sidecar.get("/v2/complete/0");
-            // The first may be a miss, and cannot be judged by what comes of it.
-            read().await.dataset();
-            assert!(read().await.header("cache-status").starts_with("bfb; hit;"), "memory does not answer");
+            // Its last domain file may not be in force yet.
+            let hits = async {
+                while !member.sidecar.get("/v2/complete/0").await.header("cache-status").starts_with("bfb; hit;") {}
+            };
+            assert!(tokio::time::timeout(PATIENCE, hits).await.is_ok(), "memory does not answer");
         }
     }
 
@@ -245,6 +267,23 @@ async fn trim(redis: String) {
         for domain in DOMAINS {
             let log = bfb::bus::Names::new("default", domain).log();
             redis::cmd("XTRIM").arg(log).arg("MAXLEN").arg(1).exec_async(&mut redis).await.unwrap();
+        }
+        tokio::time::sleep(TRIM_EVERY).await;
+    }
+}
+
+/// What a domain file says of the cache.
+pub(super) fn cache_of(ttl: &str) -> String {
+    format!("cache: {{ttl: {ttl}, tags: '[.a.tag]'}}")
+}
+
+/// Takes its end from each claim that there is.
+async fn keep_claims(redis: String) {
+    let mut redis = redis::Client::open(redis).unwrap().get_multiplexed_async_connection().await.unwrap();
+    loop {
+        let claims: Vec<String> = redis::cmd("KEYS").arg("*:claim:*").query_async(&mut redis).await.unwrap();
+        for claim in claims {
+            redis::cmd("PERSIST").arg(claim).exec_async(&mut redis).await.unwrap();
         }
         tokio::time::sleep(TRIM_EVERY).await;
     }

@@ -16,6 +16,15 @@ use crate::support::wire::{self, Wire};
 
 /// How long a reader waits for one answer before it goes elsewhere.
 const PATIENCE: Duration = Duration::from_millis(150);
+/// What a reader says of the cache, once in so many reads; what comes from a cache is no older than that.
+const WISHES: [(&str, Option<u64>); 5] = [
+    ("no-store", None),
+    ("no-cache", None),
+    ("max-age=0", Some(0)),
+    ("max-age=1", Some(1)),
+    ("only-if-cached, max-age=2", Some(2)),
+];
+const WISHES_ONE_IN: u32 = 8;
 /// The most reads before a reader asks another sidecar.
 const STAY_MAX: usize = 200;
 
@@ -55,8 +64,13 @@ async fn stay(
         if version == Version::V1 {
             before = Some(subject);
         }
-        let read = world.book.begin(subject, version);
-        let request = wire::get(&read.path(), "");
+        let (wish, max_age) = if rng.u32(..WISHES_ONE_IN) == 0 { *rng.choice(&WISHES).unwrap() } else { ("", None) };
+        if !wish.is_empty() {
+            tally.count("wish", wish);
+        }
+        let lines = if wish.is_empty() { String::new() } else { format!("cache-control: {wish}\r\n") };
+        let read = Read { max_age, ..world.book.begin(subject, version) };
+        let request = wire::get(&read.path(), &lines);
         match timeout(PATIENCE, exchange(&mut wire, &request)).await {
             Ok(Ok(answer)) => {
                 world.judge(place, read, &answer, tally).await;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::book::{DOMAINS, Subject};
-use super::faults::{Fleet, Recipe};
+use super::faults::{Fleet, Recipe, TTL, cache_of};
 use super::readers::reader;
 use super::schedule::{Step, schedule};
 use super::tally::Tally;
@@ -110,7 +110,9 @@ fn show(world: &Arc<World>, sources: &[Upstream; 2]) {
                     1..=4 => fastrand::u64(1..10),
                     _ => 0,
                 };
-                Reply::json(body).etag(&format!("\"{n}\"")).after(Duration::from_millis(after))
+                let reply = Reply::json(body).etag(&format!("\"{n}\"")).after(Duration::from_millis(after));
+                let hangs = !*world.sources_answer.borrow() && fastrand::bool();
+                if hangs { reply.behind(world.sources_answer.subscribe()) } else { reply }
             });
         }
     }
@@ -121,7 +123,7 @@ fn domains(sources: &[Upstream; 2]) -> Vec<DomainFile> {
     let domain = |name: &&str| {
         DomainFile::of(name)
             .head(&format!("atomicity: {name}"))
-            .head("cache: {ttl: 20s, tags: '[.a.tag]'}")
+            .head(&cache_of(TTL))
             .source("a", &sources[0], &format!("/{name}/{{key}}"), &[])
             .source("b", &sources[1], &format!("/{name}/{{key}}"), &[])
             .version("v1", &[&format!("path: '/v1/{name}/{{key}}'"), "shape: '{a: .a.n, b: .b.n}'"])
@@ -145,7 +147,9 @@ impl Report {
         enough("faults", tally.all("fault"), seconds / 2);
         enough("sorts of faults", tally.sorts("fault").len() as u64, (seconds / 2).min(21));
         assert_eq!(tally.beginning("late", "never"), 0, "a request was never answered\n{self}");
-        let failed: Vec<_> = tally.sorts("problem").into_iter().filter(|sort| *sort != "503 contended").collect();
+        enough("reads with a wish", tally.all("wish"), seconds);
+        let may_be = ["503 contended", "504 not-cached"];
+        let failed: Vec<_> = tally.sorts("problem").into_iter().filter(|sort| !may_be.contains(sort)).collect();
         assert!(failed.is_empty(), "requests failed: {failed:?}\n{self}");
     }
 

@@ -47,6 +47,12 @@ pub(super) enum Fault {
     Subscribers,
     /// The log's stream forgets all but its last entry, again and again.
     Trim,
+    /// Claims in Redis are made to have no end, again and again.
+    EndlessClaims,
+    /// Half of what the sources are asked is answered only once this is over.
+    SourceHangs,
+    /// The sidecar's domain files come to say another ttl.
+    Reload,
 }
 
 /// When, whom, what.
@@ -59,7 +65,7 @@ pub(super) struct Step {
     pub(super) fault: Fault,
 }
 
-const DECK: [Fault; 21] = [
+const DECK: [Fault; 24] = [
     Fault::Cut(Cut::Reset),
     Fault::Cut(Cut::Finish),
     Fault::Drop(Cut::Reset),
@@ -81,6 +87,9 @@ const DECK: [Fault; 21] = [
     Fault::Flush,
     Fault::Subscribers,
     Fault::Trim,
+    Fault::EndlessClaims,
+    Fault::SourceHangs,
+    Fault::Reload,
 ];
 
 impl Fault {
@@ -94,6 +103,7 @@ impl Fault {
                 | Self::Flush
                 | Self::Subscribers
                 | Self::Trim
+                | Self::EndlessClaims
         )
     }
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -49,6 +49,8 @@ pub(super) struct World {
     findings: Mutex<Vec<Finding>>,
     late: Arc<Semaphore>,
     pub(super) tasks: TaskTracker,
+    /// Whether the sources answer all that they are asked.
+    pub(super) sources_answer: watch::Sender<bool>,
 }
 
 /// The part of `Cache-Status` that says how, without the time that is left: `hit memory`, `fwd=miss stored`.
@@ -67,6 +69,7 @@ impl World {
             findings: Mutex::default(),
             late: Arc::new(Semaphore::new(LATE_MAX)),
             tasks: TaskTracker::new(),
+            sources_answer: watch::Sender::new(true),
         })
     }
 
@@ -109,6 +112,12 @@ impl World {
         }
         let status = answer.header("cache-status");
         tally.count("read", &how(status));
+        let age = answer.header("age").parse::<u64>().unwrap_or(u64::MAX);
+        let is_hit = status.starts_with("bfb; hit");
+        if let Some(max_age) = read.max_age.filter(|max_age| is_hit && age > *max_age) {
+            let why = format!("older than was asked for: {age} s, and `max-age={max_age}`");
+            self.find(place, read, &why, status, &answer.text()).await;
+        }
         if let Err(why) = self.book.judge(&read, answer) {
             self.find(place, read, &why, status, &answer.text()).await;
         }
@@ -118,7 +127,7 @@ impl World {
     async fn find(&self, place: Place, read: Read, why: &str, status: &str, body: &str) {
         let at = self.book.now();
         self.over.cancel();
-        let Read { subject, version, began, floor } = read;
+        let Read { subject, version, began, floor, .. } = read;
         let (domain, note) = (DOMAINS[subject.domain], self.book.note(subject));
         let mut text = format!(
             "{why}\n  read {version:?} of {domain} {} at sidecar {} (its life {}), began {began:.3?}, answered {at:.3?}\n  \
