@@ -38,9 +38,9 @@
 //!    long to arrive ends its own.
 //! 2. [`serve::Consumers`] looks at `Host`, finds the version in the current [`serve::Table`], decodes and checks the key.
 //!    Nothing upstream has been asked yet.
-//! 3. [`cache::Cache`] answers from memory where [`coherence::Sidecar`] believes what it holds; else it seats the caller in a
-//!    flight, which no caller who leaves can end for the others. Once all have left it is given up, but not in the middle of a
-//!    request. A flight reserves its memory, looks into Redis, where a script vouches for what it hands out, and claims the key
+//! 3. [`cache::Cache`] answers from memory where [`coherence::Sidecar`] believes what it holds, for as long as the domain file
+//!    in force says; else it seats the caller in a flight, which no caller who leaves can end for the others. Who shares a flight
+//!    keeps enough of its deadline for one of its own. Once all have left it is given up, but not in the middle of a request. A flight reserves its memory, looks into Redis, where a script vouches for what it hands out, and claims the key
 //!    there: of the whole fleet one sidecar collects it, and the others wait for what that one leaves.
 //! 4. [`collect::Collector`] asks every [`sources::Client`] as soon as the parts that its URL names are there; with
 //!    `atomicity: snapshot` further rounds confirm that all parts were current at one instant. One failure cancels the rest.

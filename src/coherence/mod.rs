@@ -24,15 +24,18 @@
 //! - R3. A dataset is taken ([`Call::Store`]), handed out ([`Call::Fetch`]) or vouched for ([`Call::Vouch`]) only if its
 //!   fence is of this epoch, not below the floor, and not below a stamp of its key or of one of its tags. Stamps are
 //!   bounded: the oldest is forgotten, and the floor rises to it. `all` forgets every stamp and raises the floor to its
-//!   own `seq`. If the stamps are fewer than the hash says, the floor rises to `seq`.
+//!   own `seq`. If the stamps are fewer than the hash says, the log counts as missing (R1). A fence beyond the log's
+//!   end is no fence. What was collected earlier does not replace what is believed and was collected later.
 //! - R4. A heartbeat registers its sender with the `seq` that it is told, and with the highest that it reported in this
-//!   epoch; a report of another epoch counts as nothing.
-//! - R5. [`Call::ReadLog`] gives the entries after a place without a gap, or says that the stream no longer reaches back.
+//!   epoch; a report of another epoch counts as nothing. A report beyond the log's end shows that the log is damaged:
+//!   a new epoch begins. A lease over [`LEASE_MAX`] is nobody's.
+//! - R5. [`Call::ReadLog`] gives the entries after a place without a gap, or says that the stream does not go on from there.
 //!
 //! **A sidecar** ([`Sidecar`]).
 //!
 //! - S1. It applies the entries of its epoch in order, each once, whether pub/sub or the stream brought them. Where the
-//!   stream no longer reaches back it empties memory and stands at the log's end.
+//!   stream does not go on it empties memory and stands at the log's end. News of entries beyond what the log itself
+//!   has named are worth one reading of it; where it ends before them they are forgotten.
 //! - S2. A heartbeat's reply that names another epoch empties memory and begins at the `seq` told. A reply to a heartbeat
 //!   that was sent before the last one that counted never changes the epoch.
 //! - S3. A reply prolongs the lease once everything up to the `seq` told is applied: until the moment the heartbeat was
@@ -40,7 +43,8 @@
 //! - S4. Memory answers only while the lease holds, and only with a dataset that is believed: stored since memory was
 //!   last emptied, and not stamped above its fence by an applied entry (the stamps are bounded as in R3).
 //! - S5. A flight remembers where it began ([`Start`]). What it read goes into memory only if memory was not emptied and
-//!   nothing applied since names it. What it read *in Redis* is as new as the `seq` at which Redis vouched for it.
+//!   nothing applied since names it. What it read *in Redis* is as new as the `seq` at which Redis vouched for it, and is
+//!   refused if an entry that was applied here names it after the fence that it carries ([`Sidecar::outdates`]).
 //! - S6. While the lease holds a caller may join a flight that began before, unless memory was emptied since, or an
 //!   applied entry names its key, or any tag (nobody knows its tags yet), or all. Without the lease nobody joins what
 //!   began before they came: one flight runs, one waits, and further ones begin only where waiting
