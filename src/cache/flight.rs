@@ -174,10 +174,15 @@ impl Ticket {
 }
 
 impl Landing {
-    /// Its deadline passed: for a caller who came later, a flight that begins now may come to its
-    /// end.
+    /// Its deadline passed, or there was no room for it: for a caller who came later, a flight that begins now may come to
+    /// its end.
     pub(super) fn is_late(&self) -> bool {
-        matches!(self.result, Err(CollectError::Failed { deadline_passed: true, .. }))
+        let is_late = |error: &CollectError| match error {
+            CollectError::Failed { deadline_passed, .. } => *deadline_passed,
+            CollectError::Overloaded { .. } => true,
+            CollectError::NotFound { .. } => false,
+        };
+        self.result.as_ref().is_err_and(is_late)
     }
 }
 

@@ -19,7 +19,7 @@ use prometheus_client::registry::{Registry, Unit};
 use tokio::sync::oneshot;
 
 /// The longest that one run may take.
-const RUN_MAX: Duration = Duration::from_secs(1);
+pub const RUN_MAX: Duration = Duration::from_secs(1);
 
 /// Places for work on the CPU, shared by the process. Cheap to clone; clones share it.
 #[derive(Clone)]
@@ -275,6 +275,13 @@ impl RunClock {
     pub fn is_unwanted(&self) -> bool {
         self.unwanted.load(Ordering::Relaxed) || self.closed.load(Ordering::Relaxed)
     }
+}
+
+/// The CPU time that this thread has had.
+pub fn thread_cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    let seconds = Duration::from_secs(u64::try_from(time.tv_sec).unwrap_or_default());
+    seconds + Duration::from_nanos(u64::try_from(time.tv_nsec).unwrap_or_default())
 }
 
 /// Tells a run that whoever waited for it is gone.

@@ -12,7 +12,7 @@ mod resident;
 mod stored_bytes;
 mod work_memory;
 
-pub use compute::{ComputeBusy, ComputeMetrics, ComputePool, ComputeQueue, RunClock};
+pub use compute::{ComputeBusy, ComputeMetrics, ComputePool, ComputeQueue, RUN_MAX, RunClock, thread_cpu_time};
 pub use limit::{MemoryLimit, MemoryLimitError, cgroup_limit};
 pub use memory::{MemoryAccount, MemoryFull, MemoryMetrics, MemoryShare, NO_MEMORY, Reservation};
 pub use stored_bytes::{StoredBytes, allocated};

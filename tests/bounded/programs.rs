@@ -1,5 +1,7 @@
 //! jq programs that take all they can get.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
 
 use super::is_honest;
@@ -83,5 +85,27 @@ async fn a_process_that_is_told_to_stop_ends_while_shapes_still_run() {
     assert!(sidecar.exit_status().await.success());
     for hog in hogs {
         hog.abort();
+    }
+}
+
+#[tokio::test]
+async fn a_program_that_was_held_up_with_its_whole_process_is_run_again() {
+    let upstream = Upstream::plain().await;
+    upstream.answers("/part", [Reply::json("1")]);
+    // Some hundredths of a second to a few tenths, by the build.
+    let domain = of_shape("customer", &upstream, "[range(60000) | tostring | length] | add");
+    let sidecar = Setup::of(&[&domain]).insecure().args(&["--memory", "32MiB"]).start().await;
+    for key in 0..5 {
+        let mut consumer = sidecar.consumer(Http::One);
+        let path = format!("/v2/customers/{key}");
+        let asked = tokio::spawn(async move { consumer.get(&path).await.unwrap() });
+        upstream.requests(key + 1).await;
+        // Where in its work it stands still is left to chance; that it does for longer than a run may take is what is asked.
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        sidecar.signal("STOP");
+        tokio::time::sleep(Duration::from_millis(1_200)).await;
+        sidecar.signal("CONT");
+        let got = asked.await.unwrap();
+        assert_eq!(got.status, 200, "{}", got.text());
     }
 }

@@ -28,11 +28,17 @@ async fn without_the_lease_callers_of_one_key_do_not_wait_for_a_flight_that_hang
     let sidecar = member(&redis, &file(&upstream, "{ttl: 60s}").head(DEADLINE), &["--lease", "300ms"]).await;
     drop(redis);
     until_lease(&sidecar, false).await;
-    let (first, others) = tokio::join!(sidecar.get(PATH), async {
+    let mut hung = std::pin::pin!(sidecar.get(PATH));
+    let others = async {
         upstream.requests(1).await;
         join_all((0..3).map(|_| sidecar.get(PATH))).await
-    });
-    assert_eq!(first.failed("deadline", 504), [("part".to_owned(), "timeout".to_owned())]);
+    };
+    let others = tokio::select! {
+        biased;
+        hung = &mut hung => panic!("they waited for the first flight to end: {hung:?}"),
+        others = others => others,
+    };
+    assert_eq!(hung.await.failed("deadline", 504), [("part".to_owned(), "timeout".to_owned())]);
     assert!(others.iter().all(|got| got.text() == r#"{"part":1}"#), "{others:?}");
     assert_eq!(upstream.seen().len(), 2, "one waited for its turn, with all three");
 }
@@ -60,12 +66,18 @@ async fn a_member_does_not_wait_for_the_claim_of_one_whose_source_hangs() {
     // Longer than a busy machine stops a sidecar for.
     let (holder, other) =
         (member(&redis, &domain, &["--lease", "30s"]).await, member(&redis, &domain, &["--lease", "30s"]).await);
-    let (hung, got) = tokio::join!(holder.get(PATH), async {
+    let mut hung = std::pin::pin!(holder.get(PATH));
+    let got = async {
         upstream.requests(1).await;
         other.get(PATH).await
-    });
+    };
+    let got = tokio::select! {
+        biased;
+        hung = &mut hung => panic!("it waited for the claim to end: {hung:?}"),
+        got = got => got,
+    };
     assert_eq!(got.text(), r#"{"part":1}"#);
-    assert_eq!(hung.failed("deadline", 504), [("part".to_owned(), "timeout".to_owned())]);
+    assert_eq!(hung.await.failed("deadline", 504), [("part".to_owned(), "timeout".to_owned())]);
     assert_eq!(other.metric("bfb_fleet_waits_total", &[]).await, Some(1.0), "it did wait for the claim");
 }
 
