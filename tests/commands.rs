@@ -3,6 +3,7 @@
 mod absent;
 mod beside;
 mod files;
+mod variables;
 
 use std::process::Output;
 

@@ -25,7 +25,7 @@ pub(super) struct Check {
 
 impl Check {
     pub(super) fn run(self) -> ExitCode {
-        let reading = Reading { allow_http: self.insecure_upstreams };
+        let reading = Reading { allow_http: self.insecure_upstreams, ..Reading::default() };
         let loaded = sidecar::read_domains(&self.paths, reading);
         let problems = loaded.problems();
         let said = match self.format {

@@ -28,7 +28,7 @@ use reqwest::Method;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 
-use super::args::{AdminPort, Listen};
+use super::args::{self, AdminPort, Listen};
 use super::local::{Local, problem_text};
 use super::logging::{self, LogFormat};
 use super::{exit, out, pretty, serve};
@@ -68,7 +68,7 @@ pub(super) struct Demo {
     #[command(flatten)]
     admin: AdminPort,
     /// The log's level
-    #[arg(long, env = "BFB_LOG", value_name = "LEVEL", default_value = "warn")]
+    #[arg(long, env = "BFB_LOG", value_name = "LEVEL", default_value = "warn", value_parser = args::log_filter)]
     log: String,
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use http::StatusCode;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::Method;
 use serde_json::Value;
@@ -47,6 +48,8 @@ impl Get {
     pub(super) fn run(self) -> ExitCode {
         super::block_on(async move {
             let got = match self.file.clone() {
+                // No URL can name these: a client takes them out, or another path for them.
+                _ if matches!(self.key.as_str(), "" | "." | "..") => Ok(Got::bad_key()),
                 None => self.ask_sidecar().await,
                 Some(file) => {
                     let wanted =
@@ -118,13 +121,20 @@ impl Get {
                 // The data may be piped elsewhere: the drawing is for the person.
                 match waterfall {
                     _ if !self.explain => {}
-                    Some(waterfall) => anstream::eprint!("{}", waterfall.draw(terminal_width(), &summary(got))),
-                    None => anstream::eprintln!("\n{}\nno source was asked: it is {} s old", summary(got), age(got)),
+                    Some(waterfall) if waterfall.has_bars() => {
+                        anstream::eprint!("{}", waterfall.draw(terminal_width(), &summary(got)));
+                    }
+                    _ => anstream::eprintln!("\n{}\nno source was asked{}", summary(got), age(got)),
                 }
                 said
             }
         };
-        if got.status.is_success() { said } else { exit::FAILED }
+        match got.status {
+            status if status.is_success() => said,
+            // What was asked for is wrong: the key, say.
+            StatusCode::BAD_REQUEST => exit::wrong_input(),
+            _ => exit::FAILED,
+        }
     }
 
     fn as_json(&self, got: &Got, waterfall: Option<&Waterfall>) -> String {
@@ -178,8 +188,10 @@ fn summary(got: &Got) -> String {
     words.join("  ")
 }
 
-fn age(got: &Got) -> &str {
-    got.headers.get("age").and_then(|value| value.to_str().ok()).unwrap_or("0")
+/// How old the dataset is, if it is one.
+fn age(got: &Got) -> String {
+    let age = got.headers.get("age").and_then(|value| value.to_str().ok());
+    age.map(|age| format!(": it is {age} s old")).unwrap_or_default()
 }
 
 /// The columns of the terminal that the drawing goes to, where there is one.

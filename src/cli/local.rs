@@ -7,12 +7,24 @@ use http::{HeaderMap, StatusCode};
 use reqwest::{Client, ClientBuilder, Method, RequestBuilder, Response};
 
 use crate::serve::Address;
+use crate::serve::problem::Problem;
+use crate::sources::TraceContext;
 
 /// An answer, whoever gave it.
 pub(super) struct Got {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
+}
+
+impl Got {
+    /// What a sidecar says to a key that is none in any domain.
+    pub(super) fn bad_key() -> Self {
+        let detail = "the key is empty, `.` or `..`, which no path can name".to_owned();
+        let trace_id = TraceContext::from_headers(&HeaderMap::new()).trace_id_hex();
+        let (parts, body) = Problem::BadKey { detail }.into_response(&trace_id).into_parts();
+        Self { status: parts.status, headers: parts.headers, body }
+    }
 }
 
 /// A port of the sidecar beside us.

@@ -128,7 +128,8 @@ mod tests {
         let text = "domain: c\nsources:\n  a: {url: 'http://a/{key}'}\nversions:\n  \
                     v1: {path: '/v1/c/{key}', schema: s.json}\n";
         let read = |_: &Path| Ok(schema.to_owned());
-        let world = World { variable: &|_| None, read: &read, program: &|_| Ok(()), allow_http: true };
+        let world =
+            World { variable: &|_| None, read: &read, program: &|_| Ok(()), allow_http: true, allow_https: true };
         let domain = parse(Path::new("c.yaml"), text, world).unwrap();
         let document: Value = serde_json::from_slice(&render(&[&domain])).unwrap();
         let answer = &document["paths"]["/v1/c/{key}"]["get"]["responses"]["200"];

@@ -123,8 +123,41 @@ async fn serve_refuses_what_is_wrong_with_64_and_what_is_missing_with_69() {
     serve(&[good, "--identity", identity, "--drain", "soon"]).await.with(64);
     serve(&[good, "--identity", identity, "--log", "loud=very=much"]).await.with(64);
     serve(&[good, "--identity", identity, "--listen", "0.0.0.0:0"]).await.with(64).says("--allow-remote");
-    serve(&[good, "--identity", "/no/such/folder"]).await.with(69).says("/no/such/folder");
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     serve(&[good, "--identity", identity, "--listen", &address]).await.with(69).says(&address);
+}
+
+#[tokio::test]
+async fn a_file_of_a_flag_that_is_not_there_is_69_and_one_that_is_wrong_is_64() {
+    let pki = Pki::new();
+    let dir =
+        folder(&[("customer.yaml", GOOD), ("nonsense", "no key"), ("tls.crt", ""), ("tls.key", ""), ("ca.crt", "")]);
+    let file = dir.path().join("customer.yaml");
+    let (good, identity) = (text(&file), text(pki.dir()));
+    let nonsense = dir.path().join("nonsense");
+    let (nonsense, wrong) = (text(&nonsense), text(dir.path()));
+    let free = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--identity", identity];
+    let redis = ["--redis", "redis://127.0.0.1:1"];
+    let serve = async |args: &[&str]| run(&[&["serve", good], &free[..], args].concat()).await;
+    let nowhere = "/no/such/file";
+    for flag in ["--ca", "--replay"] {
+        serve(&[flag, nowhere]).await.with(69).says(nowhere);
+        serve(&[flag, nonsense]).await.with(64).says(nonsense);
+    }
+    for flag in ["--redis-auth", "--redis-ca", "--redis-identity", "--seal-key"] {
+        serve(&[&redis[..], &[flag, nowhere]].concat()).await.with(69).says(nowhere);
+    }
+    serve(&[&redis[..], &["--seal-key", nonsense]].concat()).await.with(64).says(nonsense);
+    serve(&["--record", nonsense]).await.with(64).says(nonsense);
+    for (dir, code) in [(nowhere, 69), (wrong, 64)] {
+        run(&["serve", good, "--identity", dir]).await.with(code).says(dir);
+        run(&["get", "customer", "42", "--domain", good, "--identity", dir]).await.with(code).says(dir);
+    }
+    run(&["get", "customer", "42", "--domain", good, "--replay", nowhere]).await.with(69).says(nowhere);
+    for (file, code) in [(nowhere, 69), (nonsense, 64)] {
+        if cfg!(feature = "webhook") {
+            run(&["webhook", "--kubeconfig", file]).await.with(code).says(file);
+        }
+    }
 }
