@@ -126,8 +126,7 @@ impl Sidecar {
     /// Reads the files, opens the ports.
     pub async fn start(mut config: Config, log: LogLevel) -> Result<Self, StartError> {
         let loaded = domains_of(&config)?;
-        let mut registry = Registry::with_prefix("bfb");
-        registry.register("build", "The build", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+        let mut registry = registry(&config);
         let identity_metrics = identity::Metrics::register(&mut registry);
         let identity =
             plans::load_identity(config.identity.as_ref(), &config.tape, loaded.domains())?.map(watch::Sender::new);
@@ -297,6 +296,16 @@ impl Sidecar {
         }
         parts
     }
+}
+
+/// A registry with what belongs to no part of the sidecar.
+fn registry(config: &Config) -> Registry {
+    let mut registry = Registry::with_prefix("bfb");
+    registry.register("build", "The build", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+    if let Some(spans) = &config.spans {
+        spans.register(&mut registry);
+    }
+    registry
 }
 
 /// The domains that are configured, if all of them are as they should be.
