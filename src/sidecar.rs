@@ -80,6 +80,18 @@ pub enum StartError {
         /// Why not.
         source: std::io::Error,
     },
+    /// The folder of `--record` is open to others.
+    #[error(
+        "`--record {}` is open to others (mode {mode:04o}), and what is recorded is personal data; expected a folder for \
+         its owner alone\nhint: `chmod 700 {}`, or name a folder that is not there yet",
+        folder.display(), folder.display()
+    )]
+    OpenRecord {
+        /// The folder.
+        folder: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
     /// An address is taken.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -95,6 +107,10 @@ pub enum StartError {
     #[error("a shape does not compile: {0}")]
     Shape(String),
 }
+
+/// The permissions of the admin port's socket, whatever `--socket-mode` gives consumers: who reaches
+/// it can read data, invalidate, and change the log.
+const ADMIN_SOCKET_MODE: u32 = 0o600;
 
 /// A sidecar whose ports are open.
 #[derive(Debug)]
@@ -171,7 +187,7 @@ impl Sidecar {
         let answering = Consumers::new(table.subscribe(), config.settings.clone(), serve_metrics.clone(), reporter);
         Ok(Self {
             consumers: config.bind_consumers().await?,
-            admin: Listener::bind(&config.local("admin", &config.admin)?, config.socket_mode).await?,
+            admin: Listener::bind(&config.local("admin", &config.admin)?, ADMIN_SOCKET_MODE).await?,
             probes: config.bind_probes().await?,
             config,
             loaded,

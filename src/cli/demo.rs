@@ -18,6 +18,7 @@ mod shop;
 mod upstreams;
 
 use std::fmt::Write as _;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -250,7 +251,8 @@ impl Scratch {
     fn new() -> std::io::Result<Self> {
         let name = format!("bfb-demo-{}-{:08x}", std::process::id(), fastrand::u32(..));
         let dir = std::env::temp_dir().join(name);
-        std::fs::create_dir(&dir)?;
+        // For its owner alone: its Redis listens on a socket in there.
+        std::fs::DirBuilder::new().mode(0o700).create(&dir)?;
         Ok(Self(dir))
     }
 

@@ -30,7 +30,7 @@ pub(super) struct Serve {
     listen: Listen,
     #[command(flatten)]
     admin: AdminPort,
-    /// The permissions of Unix sockets, in octal
+    /// The permissions of the consumers' Unix sockets, in octal; the admin port's is for its owner alone
     #[arg(long, env = "BFB_SOCKET_MODE", value_name = "MODE", default_value = "0660", value_parser = octal)]
     socket_mode: u32,
     /// Also answer probes and metrics here, for kubelet and Prometheus: no key, no data, no write
@@ -204,7 +204,10 @@ fn refuse_naming(error: &StartError, variables: &Variables) -> ExitCode {
         other => eprintln!("error: {}", variables.name_in(other)),
     }
     match error {
-        StartError::Domain(_) | StartError::NoIdentity(_) | StartError::Remote { .. } => exit::wrong_input(),
+        StartError::Domain(_)
+        | StartError::NoIdentity(_)
+        | StartError::OpenRecord { .. }
+        | StartError::Remote { .. } => exit::wrong_input(),
         StartError::Identity { is_missing, .. } | StartError::Seal { is_missing, .. } => exit::of_file(*is_missing),
         // It is there, and is no folder.
         StartError::Tape { source, .. } => {

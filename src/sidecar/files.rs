@@ -2,6 +2,7 @@
 //! needed is not there"; one that holds something else than it should is wrong input.
 
 use std::fs::File;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use super::{Config, StartError};
@@ -60,5 +61,14 @@ pub fn check_tape(tape: &Tape) -> Result<(), StartError> {
         Tape::Record(folder) => (folder, "record"),
         Tape::Replay(folder) => (folder, "replay"),
     };
-    tape.prepare().map_err(|source| StartError::Tape { flag, folder: folder.clone(), source })
+    let unusable = |source| StartError::Tape { flag, folder: folder.clone(), source };
+    tape.prepare().map_err(unusable)?;
+    if matches!(tape, Tape::Record(_)) {
+        let mode = folder.metadata().map_err(unusable)?.permissions().mode() & 0o7777;
+        if mode & 0o077 != 0 {
+            // It is somebody's folder, and may be `/tmp`: its owner decides who else loses it.
+            return Err(StartError::OpenRecord { folder: folder.clone(), mode });
+        }
+    }
+    Ok(())
 }

@@ -196,13 +196,14 @@ async fn what_was_recorded_is_replayed_without_asking_anybody() {
     let upstream = mutual(&pki).await;
     upstream.handles("/part", |_| Reply::json("{\"price\": 1.10}").etag("\"1\""));
     let domain = DomainFile::of("customer").source("part", &upstream, "/part?key={key}", &["missing: not-found"]);
-    let tape = tempfile::tempdir().unwrap();
-    let recording = Setup::of(&[&domain]).identity(&pki).arg("--record").arg(tape.path()).start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let tape = folder.path().join("tape");
+    let recording = Setup::of(&[&domain]).identity(&pki).arg("--record").arg(&tape).start().await;
     let live = recording.get("/v2/customers/42").await;
     live.dataset();
     let asked = upstream.seen().len();
     // No identity: nobody is asked.
-    let replaying = Setup::of(&[&domain]).arg("--replay").arg(tape.path()).start().await;
+    let replaying = Setup::of(&[&domain]).arg("--replay").arg(&tape).start().await;
     let replayed = replaying.get("/v2/customers/42").await;
     assert_eq!((replayed.status, &replayed.body, replayed.header("etag")), (200, &live.body, live.header("etag")));
     assert!(replaying.get("/v2/customers/43").await.status >= 500, "it was not recorded");

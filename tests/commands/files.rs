@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use serde_json::Value;
@@ -160,4 +161,26 @@ async fn a_file_of_a_flag_that_is_not_there_is_69_and_one_that_is_wrong_is_64() 
             run(&["webhook", "--kubeconfig", file]).await.with(code).says(file);
         }
     }
+}
+
+#[tokio::test]
+async fn a_folder_to_record_into_that_is_open_to_others_is_refused_and_stays_as_it_is() {
+    let dir = folder(&[("customer.yaml", GOOD)]);
+    let (file, wide) = (dir.path().join("customer.yaml"), dir.path().join("wide"));
+    fs::create_dir(&wide).unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    let pki = Pki::new();
+    let upstreams = ["--identity", text(pki.dir()), "--record"];
+    for wider in [0o755, 0o750, 0o1777, 0o701] {
+        fs::set_permissions(&wide, fs::Permissions::from_mode(wider)).unwrap();
+        for command in [&["serve", text(&file)][..], &["get", "customer", "42", "--domain", text(&file)]] {
+            let said = run(&[command, &upstreams, &[text(&wide)]].concat()).await.with(64);
+            said.says(&format!("is open to others (mode {wider:04o})"));
+            said.says("chmod 700");
+        }
+        assert_eq!(mode(&wide), wider, "it is somebody's");
+    }
+    let new = dir.path().join("new/deeper");
+    run(&[&["get", "customer", "42", "--domain", text(&file)], &upstreams[..], &[text(&new)]].concat()).await.with(1);
+    assert_eq!((mode(&new), mode(new.parent().unwrap())), (0o700, 0o700));
 }
