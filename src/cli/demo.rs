@@ -83,7 +83,7 @@ impl Demo {
         let handle = match logging::start(&self.log, LogFormat::Text) {
             Ok(handle) => handle,
             Err(error) => {
-                eprintln!("error: {error}");
+                out::error(error);
                 return exit::wrong_input();
             }
         };
@@ -100,7 +100,7 @@ impl Demo {
                     ended
                 }
                 Err(error) => {
-                    eprintln!("error: {error}\nhint: `--control`, `--listen` and `--admin` name other ports");
+                    out::error(format!("{error}\nhint: `--control`, `--listen` and `--admin` name other ports"));
                     exit::unavailable()
                 }
             }
@@ -124,7 +124,7 @@ impl Demo {
         let (upstreams, mut interrupt, mut terminate) = match (started, signals) {
             (Ok(upstreams), (Ok(interrupt), Ok(terminate))) => (upstreams, interrupt, terminate),
             (Err(error), _) | (_, (Err(error), _) | (_, Err(error))) => {
-                eprintln!("error: {error}");
+                out::error(error);
                 return exit::unavailable();
             }
         };
@@ -147,7 +147,7 @@ impl Demo {
                 None => self.config(file, upstreams, true),
             },
             Err(error) => {
-                eprintln!("error: {error}");
+                out::error(error);
                 return exit::unavailable();
             }
         };
@@ -155,7 +155,7 @@ impl Demo {
             Ok(sidecar) => sidecar,
             Err(error) => {
                 let code = serve::refuse(&error);
-                eprintln!("hint: `--listen` and `--admin` name other ports; `--once` takes any that are free");
+                out::note("hint: `--listen` and `--admin` name other ports; `--once` takes any that are free");
                 return code;
             }
         };
@@ -164,8 +164,7 @@ impl Demo {
         let (stop, told) = mpsc::channel(2);
         let told_to = ToldTo { stop: told, reload: Arc::new(Notify::new()) };
         let (sidecar, conversed) = tokio::join!(sidecar.run(told_to, apply), async {
-            let conversed =
-                self.converse(upstreams, &address, &admin).await.inspect_err(|error| eprintln!("error: {error}"));
+            let conversed = self.converse(upstreams, &address, &admin).await.inspect_err(|error| out::error(error));
             // Twice: the demo's consumer is gone already, there is nothing to drain for.
             let _ = stop.send(()).await;
             let _ = stop.send(()).await;

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use reqwest::{Client, ClientBuilder, Method, RequestBuilder, Response};
 
+use super::terminal::escape;
 use crate::serve::Address;
 use crate::serve::problem::Problem;
 use crate::sources::TraceContext;
@@ -98,9 +99,10 @@ pub(super) fn root_cause(error: &dyn std::error::Error) -> String {
 pub(super) fn problem_text(status: u16, body: &[u8]) -> String {
     let problem: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
     let member = |name: &str| problem.get(name).and_then(serde_json::Value::as_str);
-    match (member("type"), member("title"), member("detail")) {
+    let text = match (member("type"), member("title"), member("detail")) {
         (Some(kind), Some(title), Some(detail)) => format!("{status} {kind}: {title}: {detail}"),
         (Some(kind), Some(title), None) => format!("{status} {kind}: {title}"),
         _ => format!("status {status}"),
-    }
+    };
+    escape(&text).into_owned()
 }

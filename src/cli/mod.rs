@@ -1,7 +1,6 @@
 //! The commands: what was typed, and the exit code that it comes to. One file a command.
 //!
-//! Nothing below this module prints; nothing in it decides what a sidecar does.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command's output is its purpose")]
+//! Nothing below this module prints, and here only `out` does; nothing in it decides what a sidecar does.
 
 #[cfg(not(feature = "webhook"))]
 mod absent;
@@ -10,6 +9,7 @@ mod args;
 mod check;
 mod completions;
 mod demo;
+#[allow(clippy::print_stderr, reason = "its own refusals")]
 mod doctor;
 mod environment;
 mod explain;
@@ -25,6 +25,7 @@ mod schema;
 mod serve;
 mod status;
 mod tail;
+mod terminal;
 #[cfg(feature = "webhook")]
 mod webhook;
 
@@ -116,9 +117,13 @@ pub fn main() -> ExitCode {
     });
     match parsed {
         Ok((bfb, variables)) => run(bfb.command, &variables),
-        Err(error) => {
-            let _ = error.print();
-            if error.use_stderr() { exit::wrong_input() } else { exit::OK }
+        Err(error) if error.use_stderr() => {
+            out::note(error.render().ansi().to_string().trim_end());
+            exit::wrong_input()
+        }
+        Err(help) => {
+            let _ = help.print();
+            exit::OK
         }
     }
 }
@@ -168,7 +173,7 @@ fn block_on(command: impl Future<Output = ExitCode>) -> ExitCode {
             code
         }
         Err(error) => {
-            eprintln!("error: no runtime: {error}");
+            out::error(format!("no runtime: {error}"));
             exit::unavailable()
         }
     }

@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use super::args::{self, AdminPort, Fleet, Listen, Upstreams};
 use super::environment::{self, Variables};
 use super::logging::{self, LogFormat};
-use super::{check, exit};
+use super::{check, exit, out};
 use crate::admin::LogLevel;
 use crate::serve::{AllowedHosts, KeyLog, Limits, Settings, Spans};
 use crate::sidecar::{Config, Sidecar, StartError, ToldTo};
@@ -110,7 +110,7 @@ impl Serve {
         let handle = match logging::start(&self.log, self.log_format) {
             Ok(handle) => handle,
             Err(error) => {
-                eprintln!("error: {error}");
+                out::error(error);
                 return exit::wrong_input();
             }
         };
@@ -119,7 +119,7 @@ impl Serve {
         let config = match self.config() {
             Ok(config) => config,
             Err(error) => {
-                eprintln!("error: {}", variables.name_in(&error));
+                out::error(variables.name_in(&error));
                 return exit::wrong_input();
             }
         };
@@ -129,7 +129,7 @@ impl Serve {
             let signals = match Signals::catch() {
                 Ok(signals) => signals,
                 Err(error) => {
-                    eprintln!("error: signals cannot be caught: {error}");
+                    out::error(format!("signals cannot be caught: {error}"));
                     return exit::unavailable();
                 }
             };
@@ -201,7 +201,7 @@ pub(super) fn refuse(error: &StartError) -> ExitCode {
 fn refuse_naming(error: &StartError, variables: &Variables) -> ExitCode {
     match error {
         StartError::Domain(loaded) => check::report(loaded.problems()),
-        other => eprintln!("error: {}", variables.name_in(other)),
+        other => out::error(variables.name_in(other)),
     }
     match error {
         StartError::Domain(_)

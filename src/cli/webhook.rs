@@ -13,7 +13,7 @@ use super::args;
 use super::environment::{self, Variables};
 use super::inject::pair;
 use super::logging::{self, LogFormat};
-use super::{exit, serve};
+use super::{exit, out, serve};
 use crate::inject::Defaults;
 use crate::inject::webhook::{Config, Me, StartError, Webhook as Running};
 
@@ -76,7 +76,7 @@ fn lease(text: &str) -> Result<Duration, String> {
 impl Webhook {
     pub(super) fn run(self, variables: &Variables) -> ExitCode {
         if let Err(error) = logging::start(&self.log, self.log_format) {
-            eprintln!("error: {error}");
+            out::error(error);
             return exit::wrong_input();
         }
         environment::warn_of_unknown_variables();
@@ -85,7 +85,7 @@ impl Webhook {
             Ok(config) => config,
             Err(wrong) => {
                 for wrong in wrong {
-                    eprintln!("error: {}", variables.name_in(&wrong));
+                    out::error(variables.name_in(&wrong));
                 }
                 return exit::wrong_input();
             }
@@ -98,7 +98,7 @@ impl Webhook {
                     Err(error) => refuse(&error, &files, variables),
                 },
                 Err(error) => {
-                    eprintln!("error: signals cannot be caught: {error}");
+                    out::error(format!("signals cannot be caught: {error}"));
                     exit::unavailable()
                 }
             }
@@ -180,7 +180,7 @@ fn refuse(error: &StartError, files: &Files, variables: &Variables) -> ExitCode 
         }
         _ => error.to_string(),
     };
-    eprintln!("error: {}", variables.name_in(&text));
+    out::error(variables.name_in(&text));
     match error {
         StartError::Connect(ConnectError::Kubeconfig { .. }) => exit::of_file(files.is_kubeconfig_missing()),
         StartError::Identity(_) => exit::of_file(files.is_identity_missing()),
