@@ -61,7 +61,7 @@ pub enum StartError {
         is_missing: bool,
     },
     /// A file of the fleet's Redis cannot be had.
-    #[error("`--{flag} {}` cannot be read: {source}", file.display())]
+    #[error("`--{flag} {}` cannot be used: {source}", file.display())]
     RedisFile {
         /// Whose file it is.
         flag: &'static str,

@@ -1,5 +1,5 @@
-//! `Accept` (RFC 9110, section 12.5.1), as far as scrapers of metrics need it: is `OpenMetrics` asked
-//! for, and rather than the text format?
+//! `Accept` (RFC 9110, section 12.5.1), as far as scrapers of metrics need it: is `OpenMetrics`
+//! asked for, and rather than the text format?
 
 /// A media range of `Accept`, with its place in the list.
 #[derive(Debug)]

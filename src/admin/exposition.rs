@@ -1,4 +1,5 @@
-//! The exposition of metrics: `OpenMetrics` where a scraper asks for it, else Prometheus's text format.
+//! The exposition of metrics: `OpenMetrics` where a scraper asks for it, else Prometheus's text
+//! format.
 //!
 //! Sources: `OpenMetrics` 1.0.0
 //! (<https://github.com/prometheus/OpenMetrics/blob/main/specification/OpenMetrics.md>) and the text

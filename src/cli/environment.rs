@@ -190,7 +190,7 @@ mod tests {
     #[test]
     fn every_command_finds_a_sidecar_redis_and_the_store_by_variables() {
         let command = crate::cli::command();
-        // A demo has a fleet of its own, and shall reach no other by a variable that is set for one.
+        // A demo has a fleet of its own, and shall reach no other by a variable.
         let others = command.get_subcommands().filter(|command| command.get_name() != "demo");
         for argument in others.flat_map(Command::get_arguments) {
             let Some(long) = argument.get_long() else { continue };

@@ -1,6 +1,7 @@
 //! The commands: what was typed, and the exit code that it comes to. One file a command.
 //!
-//! Nothing below this module prints, and here only `out` does; nothing in it decides what a sidecar does.
+//! Nothing below this module prints, and here only `out` does; nothing in it decides what a sidecar
+//! does.
 
 #[cfg(not(feature = "webhook"))]
 mod absent;

@@ -30,7 +30,7 @@ pub(super) struct Serve {
     listen: Listen,
     #[command(flatten)]
     admin: AdminPort,
-    /// The permissions of the consumers' Unix sockets, in octal; the admin port's is for its owner alone
+    /// The permissions of consumers' Unix sockets, in octal; the admin port's is for its owner alone
     #[arg(long, env = "BFB_SOCKET_MODE", value_name = "MODE", default_value = "0660", value_parser = octal)]
     socket_mode: u32,
     /// Also answer probes and metrics here, for kubelet and Prometheus: no key, no data, no write

@@ -24,7 +24,8 @@ pub(super) fn escape(text: &str) -> Cow<'_, str> {
     replace(text, |_| false, |written, c| written.extend(c.escape_default()))
 }
 
-/// JSON of others: escapes of JSON's own, so that it stays the same JSON. Blanks between tokens stay.
+/// JSON of others: escapes of JSON's own, so that it stays the same JSON. Blanks between tokens
+/// stay.
 pub(super) fn escape_json(json: &str) -> Cow<'_, str> {
     let is_blank = |c: char| matches!(c, '\n' | '\t' | '\r');
     replace(json, is_blank, |written, c| {
@@ -83,7 +84,7 @@ fn replace(text: &str, passes: impl Fn(char) -> bool, mut write: impl FnMut(&mut
 mod tests {
     use super::*;
 
-    /// Everything that the issue of writing direction is about, controls, and a few that are not seen.
+    /// All marks of writing direction, controls, and a few characters that are not seen.
     const UNPRINTABLE: &str = "\u{202a}\u{202b}\u{202c}\u{202d}\u{202e}\u{2066}\u{2067}\u{2068}\u{2069}\u{200e}\
         \u{200f}\u{61c}\u{0}\u{7}\u{8}\u{1b}\u{7f}\u{80}\u{85}\u{9b}\u{9f}\u{ad}\u{200b}\u{2028}\u{2029}\u{feff}\
         \u{e0001}\u{e000}";

@@ -154,7 +154,7 @@ fn bind_unix(path: &Path, mode: u32) -> io::Result<(UnixListener, u64)> {
         Err(_) => {}
     }
     let socket = bind_private(path, mode)?;
-    // As wide as was asked for, whatever the umask. Nobody connects to a socket that does not listen.
+    // As wide as was asked for, whatever the umask. Nobody connects before it listens.
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
     Ok((socket.listen(BACKLOG)?, std::fs::metadata(path)?.ino()))
 }

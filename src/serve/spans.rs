@@ -2,7 +2,8 @@
 //!
 //! The spans are made from the collection's own record after the answer, with the ids that went out in `traceparent`, so the
 //! hot path carries no tracing state. The standard `OTEL_*` variables say where they go; without an endpoint there are none.
-//! The batch processor has a queue of bounded length; what does not fit is lost, and counted ([`watched`]).
+//! The batch processor has a queue of bounded length; what does not fit is lost, and counted
+//! ([`watched`]).
 
 mod client;
 mod watched;

@@ -1,5 +1,5 @@
-//! What others wrote steers no terminal: controls and marks of writing direction are shown as escapes, and data that goes
-//! elsewhere than to a terminal stays as it is.
+//! What others wrote steers no terminal: controls and marks of writing direction are shown as
+//! escapes, and data that goes elsewhere than to a terminal stays as it is.
 
 use std::process::{Command, Stdio};
 

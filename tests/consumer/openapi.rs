@@ -1,7 +1,7 @@
-//! `GET /openapi.json` read by programs that others use: `openapi-spec-validator` and `schemathesis`, from `PyPI`. `make test`
-//! installs them into `target/openapi-tools`; where they are not, these tests say so and end.
+//! `GET /openapi.json` read by programs that others use: `openapi-spec-validator` and
+//! `schemathesis`, from `PyPI`. `make test` installs them into `target/openapi-tools`; where they
+//! are not, these tests say so and end.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -31,7 +31,8 @@ fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
-/// A version with a schema whose parts refer to one another, one without, and a part that breaks where `is_right` is false.
+/// A version with a schema whose parts refer to one another, one without, and a part that breaks
+/// the schema where `is_right` is false.
 async fn sidecar(is_right: bool) -> (Sidecar, Upstream) {
     let upstream = Upstream::plain().await;
     let born = if is_right { json!("1990-01-31") } else { json!(1990) };
@@ -84,8 +85,11 @@ async fn the_document_is_one_to_openapi_spec_validator() {
     assert!(!validate(&broken).await.status.success(), "it looks at references");
 }
 
-async fn schemathesis(tool: &Path, listen: SocketAddr) -> Output {
+async fn schemathesis(tool: &Path, sidecar: &Sidecar) -> Output {
+    let listen = sidecar.listen();
     let mut command = Command::new(tool);
+    // It keeps what it found where it runs.
+    command.current_dir(sidecar.dir());
     command.args(["run", &format!("http://{listen}/openapi.json"), "--url", &format!("http://{listen}")]);
     command.args(["--phases", "examples,coverage,fuzzing", "--max-examples", "20", "--seed", "1"]);
     command.args([
@@ -106,7 +110,7 @@ async fn schemathesis(tool: &Path, listen: SocketAddr) -> Output {
 async fn what_is_answered_is_what_the_document_says_to_schemathesis() {
     let Some(tool) = tool("schemathesis") else { return };
     let (sidecar, _upstream) = sidecar(true).await;
-    let output = schemathesis(&tool, sidecar.listen()).await;
+    let output = schemathesis(&tool, &sidecar).await;
     let said = text(&output);
     assert!(output.status.success(), "{said}");
 }
@@ -115,7 +119,7 @@ async fn what_is_answered_is_what_the_document_says_to_schemathesis() {
 async fn schemathesis_finds_an_answer_that_is_not_as_its_schema_says() {
     let Some(tool) = tool("schemathesis") else { return };
     let (sidecar, _upstream) = self::sidecar(false).await;
-    let output = schemathesis(&tool, sidecar.listen()).await;
+    let output = schemathesis(&tool, &sidecar).await;
     let said = text(&output);
     assert!(!output.status.success() && said.contains("1990 is not of type \"string\""), "{said}");
 }

@@ -114,7 +114,8 @@ impl Setup {
         sidecar
     }
 
-    /// Starts it with its admin port elsewhere than a [`Sidecar`] looks for it. Its folder lasts as long as the test holds it.
+    /// Starts it with its admin port elsewhere than a [`Sidecar`] looks for it. Its folder lasts as
+    /// long as the test holds it.
     pub(crate) fn start_with_admin(self, address: &str) -> (TempDir, Process) {
         let mut args: Vec<_> = self.command.get_args().map(OsStr::to_owned).collect();
         let admin = args.iter().position(|arg| arg == "--admin").unwrap();
