@@ -10,6 +10,7 @@ demo: deps
 # Format, lints, documentation, all tests.
 test:
 	@sh tests/deps.sh test
+	@sh tests/openapi-tools.sh
 	cargo fmt --check
 	cargo clippy --all-targets --quiet -- -D warnings
 	cargo clippy --no-default-features --quiet -- -D warnings

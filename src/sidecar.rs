@@ -5,6 +5,7 @@
 
 mod config;
 mod drain;
+mod files;
 mod plans;
 mod reload;
 
@@ -28,6 +29,7 @@ use crate::resources::ComputePool;
 use crate::serve::{self, Activity, Address, BindError, Consumers, Drain, Listener, Port, Reporter, Table};
 
 pub use config::{Caching, Config};
+pub use files::check_tape;
 pub use plans::{Plans, Reading, caching, load_identity, read_domains, shared};
 
 /// How long the start waits for the first heartbeat, where answers depend on its lease. A Redis that is away keeps no pod from
@@ -41,34 +43,79 @@ pub enum StartError {
     #[error("{} problems in the domain files", .0.problems().len())]
     Domain(Box<Loaded>),
     /// The identity's files are not one.
-    #[error(transparent)]
-    Identity(#[from] IdentityError),
+    #[error("`--identity {}` cannot be used: {error}", dir.display())]
+    Identity {
+        /// The folder.
+        dir: PathBuf,
+        /// Why not.
+        error: IdentityError,
+        /// Whether one of the files cannot be had at all.
+        is_missing: bool,
+    },
     /// A source needs an identity, and none was given.
     #[error("source `{0}` is asked over TLS, which needs `--identity DIR`")]
     NoIdentity(String),
     /// The file of seal keys holds none.
-    #[error(transparent)]
-    Seal(#[from] SealError),
-    /// The folder of `--record` or `--replay`.
-    #[error("`{}` is no folder that can be {what}: {source}", folder.display())]
-    Tape {
+    #[error("`--seal-key {}` cannot be used: {error}", file.display())]
+    Seal {
+        /// The file.
+        file: PathBuf,
+        /// Why not.
+        error: SealError,
+        /// Whether the file cannot be had at all.
+        is_missing: bool,
+    },
+    /// A file of the fleet's Redis cannot be had.
+    #[error("`--{flag} {}` cannot be used: {source}", file.display())]
+    RedisFile {
+        /// Whose file it is.
+        flag: &'static str,
         /// Which.
-        folder: PathBuf,
-        /// What for.
-        what: &'static str,
+        file: PathBuf,
         /// Why not.
         source: std::io::Error,
+    },
+    /// The folder of `--record` or `--replay`.
+    #[error("`--{flag} {}` is no folder that can be used: {source}", folder.display())]
+    Tape {
+        /// Which flag.
+        flag: &'static str,
+        /// Its folder.
+        folder: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The folder of `--record` is open to others.
+    #[error(
+        "`--record {}` is open to others (mode {mode:04o}), and what is recorded is personal data; expected a folder for \
+         its owner alone\nhint: `chmod 700 {}`, or name a folder that is not there yet",
+        folder.display(), folder.display()
+    )]
+    OpenRecord {
+        /// The folder.
+        folder: PathBuf,
+        /// Its permissions.
+        mode: u32,
     },
     /// An address is taken.
     #[error(transparent)]
     Bind(#[from] BindError),
     /// An address that others can reach.
-    #[error("`{0}` is not a loopback address; `--allow-remote` allows it")]
-    Remote(Address),
+    #[error("`--{flag} {address}` is not a loopback address; `--allow-remote` allows it")]
+    Remote {
+        /// Which flag.
+        flag: &'static str,
+        /// Its address.
+        address: Address,
+    },
     /// A program that `check` compiled does not compile: a fault of ours.
     #[error("a shape does not compile: {0}")]
     Shape(String),
 }
+
+/// The permissions of the admin port's socket, whatever `--socket-mode` gives consumers: who reaches
+/// it can read data, invalidate, and change the log.
+const ADMIN_SOCKET_MODE: u32 = 0o600;
 
 /// A sidecar whose ports are open.
 #[derive(Debug)]
@@ -100,15 +147,14 @@ impl Sidecar {
     /// Reads the files, opens the ports.
     pub async fn start(mut config: Config, log: LogLevel) -> Result<Self, StartError> {
         let loaded = domains_of(&config)?;
-        let mut registry = Registry::with_prefix("bfb");
-        registry.register("build", "The build", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+        let mut registry = registry(&config);
         let identity_metrics = identity::Metrics::register(&mut registry);
         let identity =
             plans::load_identity(config.identity.as_ref(), &config.tape, loaded.domains())?.map(watch::Sender::new);
         let shared =
             plans::shared(config.tls, &config.tape, identity.as_ref(), identity_metrics.clone(), &mut registry);
-        plans::check_tape(&config.tape)?;
-        let seal = config.caching.seal_key.as_deref().map(Seal::load).transpose()?;
+        files::check(&config)?;
+        let seal = files::load_seal(config.caching.seal_key.as_deref())?;
         let mut caching = plans::caching(&config.caching, seal.clone(), &mut registry);
         let following = seal.map(|seal| (seal, caching.metrics.clone()));
         let samples = plans::verifying(&config, &mut caching, &mut registry);
@@ -146,7 +192,7 @@ impl Sidecar {
         let answering = Consumers::new(table.subscribe(), config.settings.clone(), serve_metrics.clone(), reporter);
         Ok(Self {
             consumers: config.bind_consumers().await?,
-            admin: Listener::bind(&config.local(&config.admin)?, config.socket_mode).await?,
+            admin: Listener::bind(&config.local("admin", &config.admin)?, ADMIN_SOCKET_MODE).await?,
             probes: config.bind_probes().await?,
             config,
             loaded,
@@ -280,6 +326,16 @@ impl Sidecar {
         }
         parts
     }
+}
+
+/// A registry with what belongs to no part of the sidecar.
+fn registry(config: &Config) -> Registry {
+    let mut registry = Registry::with_prefix("bfb");
+    registry.register("build", "The build", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+    if let Some(spans) = &config.spans {
+        spans.register(&mut registry);
+    }
+    registry
 }
 
 /// The domains that are configured, if all of them are as they should be.

@@ -92,9 +92,34 @@ async fn metrics_have_the_names_of_the_contract() {
     assert_eq!(count("bfb_source_failures_total", &[("source", "orders"), ("reason", "status")]).await, Some(1.0));
     assert!(count("bfb_certificate_expiry_timestamp_seconds", &[]).await > Some(1e9));
     assert_eq!(count("bfb_reload_failures_total", &[]).await, Some(0.0));
-    let metrics = sidecar.admin("/metrics").await;
-    assert!(metrics.header("content-type").starts_with("application/openmetrics-text"), "{metrics:?}");
+}
+
+#[tokio::test]
+async fn metrics_come_in_the_format_that_was_asked_for_and_as_text_where_none_was() {
+    let world = World::new().await;
+    let setup = world.setup().args(&["--probes", "127.0.0.1:0"]);
+    let sidecar = setup.start().await;
+    let probes = sidecar.address("probes and metrics").await;
+    let ask = async |accept: Option<&str>| {
+        let request = accept.map_or_else(|| get("/metrics"), |accept| with(get("/metrics"), "accept", accept));
+        let probes = once(&To::Tcp(probes), Http::One, request.clone()).await;
+        let admin = sidecar.send_admin(request).await;
+        assert_eq!(probes.header("content-type"), admin.header("content-type"), "{accept:?}");
+        admin
+    };
+    let open_metrics = "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
+    let metrics = ask(Some(open_metrics)).await;
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    assert_eq!(metrics.header("content-type"), kind);
+    assert!(metrics.text().contains("# TYPE bfb_build info\n"), "{}", metrics.text());
     assert!(metrics.text().ends_with("# EOF\n"));
+    for accept in [None, Some("*/*"), Some("text/plain;version=0.0.4;q=0.5,*/*;q=0.1")] {
+        let metrics = ask(accept).await;
+        assert_eq!(metrics.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
+        let text = metrics.text();
+        assert!(text.contains("# TYPE bfb_build_info gauge\n") && !text.contains("# EOF"), "{text}");
+        assert!(text.contains("# TYPE bfb_reload_failures_total counter\n"), "{text}");
+    }
 }
 
 #[tokio::test]

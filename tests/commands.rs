@@ -3,9 +3,12 @@
 mod absent;
 mod beside;
 mod files;
+mod terminal;
+mod variables;
 
-use std::process::Output;
+use std::process::{Command, Output, Stdio};
 
+use crate::support::client::PATIENCE;
 use crate::support::sidecar::bfb;
 
 /// What a command said.
@@ -23,9 +26,15 @@ pub(crate) async fn run(args: &[&str]) -> Said {
 /// The same with variables of the environment.
 async fn run_with(args: &[&str], variables: &[(&str, &str)]) -> Said {
     let mut command = bfb();
-    command.args(args).envs(variables.iter().copied());
-    let Output { status, stdout, stderr } =
-        tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    command.args(args).envs(variables.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    let pid = child.id().to_string();
+    let ended = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap());
+    let Ok(ended) = tokio::time::timeout(PATIENCE, ended).await else {
+        Command::new("kill").args(["-s", "KILL", &pid]).status().unwrap();
+        panic!("`bfb {}` does not end", args.join(" "));
+    };
+    let Output { status, stdout, stderr } = ended.unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     Said { code: status.code(), out: text(stdout), err: text(stderr) }
 }

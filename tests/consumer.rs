@@ -4,6 +4,7 @@ mod addressed;
 mod answers;
 mod heard;
 mod keys;
+mod openapi;
 mod requests;
 mod versions;
 

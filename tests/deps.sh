@@ -11,6 +11,8 @@ need cc gcc
 # The tests start servers of their own; the service that Debian's package starts is not used.
 [ "${1:-}" != test ] || need redis-server redis-server
 [ "${1:-}" != cluster ] || need etcd etcd-server
+# Gives a command a terminal.
+[ "${1:-}" != test ] || need script bsdutils
 # For the certificates of `k8s/overlays/try`.
 [ "${1:-}" != test ] || need openssl openssl
 

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 mod irregular;
 
 fn world() -> World<'static> {
-    World { variable: &|_| None, read: &read_text, program: &|_| Ok(()), allow_http: false }
+    World { variable: &|_| None, read: &read_text, program: &|_| Ok(()), allow_http: false, allow_https: true }
 }
 
 fn file(domain: &str, path: &str) -> String {

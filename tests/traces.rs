@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 
 use crate::support::client::get;
 use crate::support::domain::DomainFile;
+use crate::support::port;
 use crate::support::sidecar::{NO_AUTHORITIES, Setup, Sidecar};
 use crate::support::upstream::{Reply, Upstream};
 
@@ -34,7 +35,10 @@ struct Collector {
 
 impl Collector {
     async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::on(TcpListener::bind("127.0.0.1:0").await.unwrap())
+    }
+
+    fn on(listener: TcpListener) -> Self {
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let bodies = Arc::new(Mutex::new(Vec::new()));
         let mut server = JoinSet::new();
@@ -145,6 +149,63 @@ async fn the_standard_variables_switch_it_off_and_a_wrong_one_is_refused() {
     let refused = setup.env("OTEL_TRACES_SAMPLER", "sometimes").refused().await;
     assert_eq!(refused.status.code(), Some(64));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("OTEL_TRACES_SAMPLER"));
+}
+
+/// Exports are made one after another, and this often.
+const OFTEN: (&str, &str) = ("OTEL_BSP_SCHEDULE_DELAY", "50");
+
+async fn until_lost(sidecar: &Sidecar, spans: f64) {
+    sidecar.until_metric("bfb_spans_lost_total", spans).await;
+}
+
+#[tokio::test]
+async fn a_collector_that_is_out_of_reach_is_said_once_as_it_begins_and_once_as_it_ends() {
+    let upstream = Upstream::plain().await;
+    upstream.handles("/1", |_| Reply::json("{}"));
+    let address = port::free();
+    let domain = DomainFile::of("customer").source("profile", &upstream, "/{key}", &[]);
+    let setup = Setup::of(&[&domain]).insecure().env(OFTEN.0, OFTEN.1);
+    let endpoint = format!("http://user:s3cret@{address}/v1/traces?token=s3cret");
+    let sidecar = setup.env("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", &endpoint).start().await;
+    until_lost(&sidecar, 0.0).await;
+    for requests in 1..=3 {
+        assert_eq!(sidecar.get("/v2/customers/1").await.status, 200);
+        until_lost(&sidecar, f64::from(requests) * 2.0).await;
+    }
+    let warnings = |sidecar: &Sidecar| {
+        let lines = sidecar.lines();
+        let about = |line: &&serde_json::Value| line["message"].as_str().unwrap_or_default().contains("spans");
+        lines.iter().filter(about).map(|line| line["level"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(warnings(&sidecar), ["WARN"], "{}", sidecar.log());
+    let log = sidecar.log();
+    assert!(log.contains("Connection refused") && !log.contains("s3cret"), "{log}");
+
+    let collector = Collector::on(TcpListener::bind(address).await.unwrap());
+    assert_eq!(sidecar.get("/v2/customers/1").await.status, 200);
+    sidecar.logged("the collector of traces takes spans again").await;
+    assert_eq!(warnings(&sidecar), ["WARN", "INFO"]);
+    assert_eq!(sidecar.metric("bfb_spans_lost_total", &[]).await, Some(6.0));
+    end(&sidecar).await;
+    assert_eq!(collector.spans().len(), 2);
+}
+
+#[tokio::test]
+async fn spans_for_which_the_queue_has_no_room_are_counted_as_lost() {
+    let upstream = Upstream::plain().await;
+    upstream.handles("/1", |_| Reply::json("{}"));
+    // Nobody accepts there: an export is under way for as long as the test is.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", silent.local_addr().unwrap());
+    let domain = DomainFile::of("customer").source("profile", &upstream, "/{key}", &[]);
+    let setup = Setup::of(&[&domain]).insecure().env("OTEL_BSP_MAX_QUEUE_SIZE", "4").env(OFTEN.0, OFTEN.1);
+    let setup = setup.env("OTEL_EXPORTER_OTLP_TIMEOUT", "600000");
+    let sidecar = setup.env("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint).start().await;
+    for _ in 0..5 {
+        assert_eq!(sidecar.get("/v2/customers/1").await.status, 200);
+    }
+    until_lost(&sidecar, 6.0).await;
+    drop(silent);
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -24,7 +24,7 @@ fuzz_target!(|text: &str| {
         },
         read: &|_| Ok("{}\n".into()),
         program: &program,
-        allow_http: false,
+        allow_http: false, allow_https: true,
     };
     if let Err(problems) = parse(Path::new("fuzz.yaml"), text, world) {
         assert!(!problems.is_empty());

@@ -100,6 +100,7 @@ fn domain() -> Domain {
         read: &|_| Err(std::io::ErrorKind::NotFound.into()),
         program: &|_| Ok(()),
         allow_http: true,
+        allow_https: true,
     };
     parse(Path::new("customer.yaml"), text, world).unwrap()
 }

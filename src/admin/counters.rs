@@ -7,11 +7,8 @@ use super::Told;
 
 /// How reads were answered since the start.
 pub(super) fn of_cache(told: &Told) -> Value {
-    let mut metrics = String::new();
-    if prometheus_client::encoding::text::encode(&mut metrics, &told.registry).is_err() {
-        return Value::Null;
-    }
-    let hits: Vec<_> = tiers(&metrics).collect();
+    let Some(metrics) = super::exposition::encode(&told.registry) else { return Value::Null };
+    let hits = tiers(&metrics, told.bus.standing().alone);
     let misses = counter(&metrics, "bfb_cache_misses_total");
     let all_hits = hits.iter().map(|(_, hits)| hits).sum::<u64>();
     let reads = all_hits + misses;
@@ -42,11 +39,20 @@ fn percent(part: u64, whole: u64) -> Option<f64> {
     u32::try_from(tenths).ok().map(|tenths| f64::from(tenths) / 10.0)
 }
 
-fn tiers(metrics: &str) -> impl Iterator<Item = (&str, u64)> {
-    metrics.lines().filter_map(|line| {
+/// The tiers in the order in which they are asked.
+const TIERS: [&str; 3] = ["memory", "redis", "store"];
+
+/// What each tier answered, in the order in which they are asked; those that this release does not
+/// know come last, by name. A fleet of one has no Redis.
+fn tiers(metrics: &str, is_alone: bool) -> Vec<(&str, u64)> {
+    let hits = metrics.lines().filter_map(|line| {
         let (tier, value) = line.strip_prefix("bfb_cache_hits_total{tier=\"")?.split_once("\"} ")?;
         Some((tier, value.parse().ok()?))
-    })
+    });
+    let mut tiers: Vec<_> = hits.filter(|(tier, _)| !(is_alone && *tier == "redis")).collect();
+    let place = |tier| TIERS.iter().position(|known| *known == tier).unwrap_or(TIERS.len());
+    tiers.sort_unstable_by_key(|(tier, _)| (place(*tier), *tier));
+    tiers
 }
 
 fn counter(metrics: &str, name: &str) -> u64 {
@@ -58,12 +64,16 @@ fn counter(metrics: &str, name: &str) -> u64 {
 mod tests {
     use super::*;
 
-    const METRICS: &str = "# TYPE bfb_cache_hits counter\nbfb_cache_hits_total{tier=\"memory\"} 3\n\
-        bfb_cache_hits_total{tier=\"store\"} 1\nbfb_cache_misses_total 12\nbfb_cache_misses_total_more 7\n";
+    const METRICS: &str = "# TYPE bfb_cache_hits counter\nbfb_cache_hits_total{tier=\"tape\"} 2\n\
+        bfb_cache_hits_total{tier=\"store\"} 1\nbfb_cache_hits_total{tier=\"redis\"} 0\n\
+        bfb_cache_hits_total{tier=\"memory\"} 3\nbfb_cache_misses_total 12\n\
+        bfb_cache_misses_total_more 7\n";
 
     #[test]
-    fn every_tier_is_told_whatever_its_name() {
-        assert_eq!(tiers(METRICS).collect::<Vec<_>>(), [("memory", 3), ("store", 1)]);
+    fn every_tier_is_told_whatever_its_name_in_one_order_and_redis_only_where_there_is_one() {
+        let in_a_fleet = [("memory", 3), ("redis", 0), ("store", 1), ("tape", 2)];
+        assert_eq!(tiers(METRICS, false), in_a_fleet);
+        assert_eq!(tiers(METRICS, true), [("memory", 3), ("store", 1), ("tape", 2)]);
         assert_eq!((counter(METRICS, "bfb_cache_misses_total"), counter(METRICS, "bfb_other_total")), (12, 0));
     }
 

@@ -17,12 +17,28 @@ pub(super) struct Looked {
     domain: String,
     plan: String,
     memory: Option<Tier>,
-    /// Also null where there is no Redis.
-    redis: Option<Tier>,
+    #[serde(skip_serializing_if = "RedisTier::is_absent")]
+    redis: RedisTier,
     /// There is none in this release.
     store: Option<Tier>,
     applied: Option<String>,
     lease_held: bool,
+}
+
+/// What Redis holds, where there is one.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum RedisTier {
+    /// A fleet of one.
+    Absent,
+    /// What it holds, if anything.
+    There(Option<Tier>),
+}
+
+impl RedisTier {
+    fn is_absent(&self) -> bool {
+        matches!(self, Self::Absent)
+    }
 }
 
 /// What one tier holds. The data goes out as it came: numbers stay as they are written.
@@ -54,10 +70,14 @@ pub(super) async fn of(told: &Told, path: &str, data: bool) -> Result<Looked, Pr
 }
 
 /// What Redis holds is what it vouches for.
-async fn in_redis(cache: &Cache, key: &str, data: bool) -> Option<Tier> {
+async fn in_redis(cache: &Cache, key: &str, data: bool) -> RedisTier {
     if cache.bus().is_alone() {
-        return None;
+        return RedisTier::Absent;
     }
+    RedisTier::There(held_by_redis(cache, key, data).await)
+}
+
+async fn held_by_redis(cache: &Cache, key: &str, data: bool) -> Option<Tier> {
     let there = match cache.peek_into_redis(key).await {
         Ok(there) => there?,
         Err(fault) => return Some(Tier { facts: json!({"trouble": fault.to_string()}), data: None }),

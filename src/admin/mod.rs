@@ -4,9 +4,11 @@
 //! It lives beside `serve` and borrows its rules for `Host`, its problems and its listeners. Because a web page in a browser
 //! can reach a port on localhost, a request with `Origin` is refused, and a write must be declared as JSON.
 
+mod accept;
 mod counters;
 mod datasets;
 mod events;
+pub(crate) mod exposition;
 mod health;
 mod invalidate;
 mod log;
@@ -95,6 +97,9 @@ pub struct Admin {
     probes_only: bool,
 }
 
+/// What the samples of the tier in Redis begin with.
+const HITS_OF_REDIS: &str = "bfb_cache_hits_total{tier=\"redis\"}";
+
 /// The most bytes of a request's body.
 const BODY_MAX_BYTES: usize = 64 * 1024;
 
@@ -126,7 +131,7 @@ impl Admin {
             "/livez" => read(&request).map(|()| text(StatusCode::OK, "live\n")),
             "/readyz" => read(&request).map(|()| self.probe(self.told.health.is_ready())),
             "/startupz" => read(&request).map(|()| self.probe(self.told.health.is_started())),
-            "/metrics" => read(&request).map(|()| self.metrics()),
+            "/metrics" => read(&request).map(|()| self.metrics(request.headers())),
             "/status" if !self.probes_only => read(&request).map(|()| json(StatusCode::OK, &status::of(&self.told))),
             "/log" if !self.probes_only => self.log(request).await,
             "/invalidate" if !self.probes_only => self.invalidate(request).await,
@@ -148,15 +153,11 @@ impl Admin {
         json(status, &self.told.health.body(&self.told))
     }
 
-    fn metrics(&self) -> Response<Bytes> {
-        let mut body = String::new();
-        if prometheus_client::encoding::text::encode(&mut body, &self.told.registry).is_err() {
-            return text(StatusCode::INTERNAL_SERVER_ERROR, "the metrics could not be written\n");
-        }
-        let mut response = Response::new(Bytes::from(body));
-        let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
-        response.headers_mut().insert(CONTENT_TYPE, kind);
-        response
+    fn metrics(&self, headers: &HeaderMap) -> Response<Bytes> {
+        // The tier is counted whether or not there is a Redis.
+        let is_alone = self.told.bus.standing().alone;
+        let is_shown = |sample: &str| !(is_alone && sample.starts_with(HITS_OF_REDIS));
+        exposition::respond(headers, &self.told.registry, is_shown)
     }
 
     async fn invalidate(&self, request: Request<RequestBody>) -> Result<Response<Bytes>, Problem> {

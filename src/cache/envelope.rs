@@ -252,7 +252,8 @@ mod tests {
         let text = "domain: customer\nsources:\n  profile: {url: 'http://a/{key}'}\n\
             versions:\n  v1: {path: '/v1/customers/{key}'}\n";
         let read = |_: &std::path::Path| Err(std::io::ErrorKind::NotFound.into());
-        let world = World { variable: &|_| None, read: &read, program: &|_| Ok(()), allow_http: true };
+        let world =
+            World { variable: &|_| None, read: &read, program: &|_| Ok(()), allow_http: true, allow_https: true };
         parse("customer.yaml".as_ref(), text, world).expect("a domain")
     }
 

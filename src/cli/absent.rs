@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::exit;
+use super::{exit, out};
 
 /// Whatever the command takes in a build that has it.
 #[derive(Debug, Args)]
@@ -17,7 +17,9 @@ pub(super) struct Absent {
 
 /// Refuses a command that has the name of the feature it needs.
 pub(super) fn run(feature: &str) -> ExitCode {
-    eprintln!("error: `bfb {feature}` is not in this build");
-    eprintln!("hint: it is in one with the feature `{feature}`, which is on by default: `cargo build --release`");
+    out::error(format!("`bfb {feature}` is not in this build"));
+    out::note(format!(
+        "hint: it is in one with the feature `{feature}`, which is on by default: `cargo build --release`"
+    ));
     exit::unavailable()
 }

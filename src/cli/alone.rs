@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::args::Upstreams;
 use super::local::Got;
-use super::{check, exit, serve};
+use super::{check, exit, out, serve};
 use crate::bus::{self, Bus};
 use crate::identity;
 use crate::serve::{AllowedHosts, Consumers, KeyLog, Metrics, Reporter, Settings, Table};
@@ -31,12 +31,13 @@ pub(super) async fn get(file: PathBuf, upstreams: &Upstreams, wanted: &Wanted<'_
         return Err(exit::wrong_input());
     }
     let path = path(&loaded, wanted).map_err(|error| {
-        eprintln!("error: {error}");
+        out::error(error);
         exit::wrong_input()
     })?;
     let refused = |error: StartError| serve::refuse(&error);
     let mut registry = Registry::default();
     let tape = upstreams.tape();
+    sidecar::check_tape(&tape).map_err(refused)?;
     let identity = sidecar::load_identity(upstreams.identity().as_ref(), &tape, loaded.domains()).map_err(refused)?;
     let identity = identity.map(watch::Sender::new);
     let identity_metrics = identity::Metrics::register(&mut registry);

@@ -49,7 +49,8 @@ impl Upstreams {
     }
 
     pub(super) fn reading(&self) -> Reading {
-        Reading { allow_http: self.allow_http }
+        let no_identity = self.identity.is_none() && self.replay.is_none();
+        Reading { allow_http: self.allow_http, no_identity }
     }
 
     pub(super) fn tls(&self) -> TlsOptions {
@@ -107,7 +108,7 @@ impl Caching {
 pub(super) struct Fleet {
     /// The fleet's Redis: `redis://HOST:PORT`, `rediss://…`, `unix:///PATH`, `redis-sentinel://…/SERVICE`,
     /// `redis-cluster://…`; without it a sidecar is a fleet of one
-    #[arg(long, env = "BFB_REDIS", value_name = "URL", hide_env_values = true)]
+    #[arg(long, env = "BFB_REDIS", value_name = "URL", hide_env_values = true, value_parser = servers)]
     pub(super) redis: Option<Servers>,
     /// A file with `user:password`; re-read when the connection is made anew
     #[arg(long, env = "BFB_REDIS_AUTH", value_name = "FILE", requires = "redis")]
@@ -135,6 +136,20 @@ pub(super) struct Fleet {
 /// A time as people write it.
 pub(super) fn time(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|_| "expected a time such as `500ms`, `25s` or `5m`".to_owned())
+}
+
+/// A filter of the log.
+pub(super) fn log_filter(text: &str) -> Result<String, String> {
+    crate::log_filter::parse(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
+}
+
+/// The fleet's Redis; what it may be is said in words that fit the flag and the variable.
+fn servers(url: &str) -> Result<Servers, String> {
+    url.parse().map_err(|_| {
+        "expected `redis://HOST:PORT`, `rediss://…`, `unix:///PATH`, \
+         `redis-sentinel://HOST:PORT,…/SERVICE` or `redis-cluster://HOST:PORT,…`"
+            .to_owned()
+    })
 }
 
 /// What may stand in the names of Redis's keys: a brace would move the slot of a Cluster.

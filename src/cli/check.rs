@@ -25,11 +25,11 @@ pub(super) struct Check {
 
 impl Check {
     pub(super) fn run(self) -> ExitCode {
-        let reading = Reading { allow_http: self.insecure_upstreams };
+        let reading = Reading { allow_http: self.insecure_upstreams, ..Reading::default() };
         let loaded = sidecar::read_domains(&self.paths, reading);
         let problems = loaded.problems();
         let said = match self.format {
-            Format::Json => out::say(serde_json::to_string_pretty(problems).unwrap_or_default()),
+            Format::Json => out::say_json(serde_json::to_string_pretty(problems).unwrap_or_default()),
             Format::Text if problems.is_empty() => out::say("ok"),
             Format::Text => {
                 report(problems);
@@ -42,9 +42,7 @@ impl Check {
 
 /// Every problem on standard error, in colour where it is a terminal, and how many there are.
 pub(super) fn report(problems: &[domain::Problem]) {
-    let stderr = anstream::stderr();
-    let color = stderr.is_terminal();
-    anstream::eprint!("{}", domain::render(problems, color));
+    out::draw(|color| domain::render(problems, color));
     let plural = if problems.len() == 1 { "problem" } else { "problems" };
-    anstream::eprintln!("{} {plural}", problems.len());
+    out::note(format!("{} {plural}", problems.len()));
 }

@@ -18,6 +18,7 @@ mod shop;
 mod upstreams;
 
 use std::fmt::Write as _;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -28,7 +29,7 @@ use reqwest::Method;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 
-use super::args::{AdminPort, Listen};
+use super::args::{self, AdminPort, Listen};
 use super::local::{Local, problem_text};
 use super::logging::{self, LogFormat};
 use super::{exit, out, pretty, serve};
@@ -68,7 +69,7 @@ pub(super) struct Demo {
     #[command(flatten)]
     admin: AdminPort,
     /// The log's level
-    #[arg(long, env = "BFB_LOG", value_name = "LEVEL", default_value = "warn")]
+    #[arg(long, env = "BFB_LOG", value_name = "LEVEL", default_value = "warn", value_parser = args::log_filter)]
     log: String,
 }
 
@@ -82,7 +83,7 @@ impl Demo {
         let handle = match logging::start(&self.log, LogFormat::Text) {
             Ok(handle) => handle,
             Err(error) => {
-                eprintln!("error: {error}");
+                out::error(error);
                 return exit::wrong_input();
             }
         };
@@ -99,7 +100,7 @@ impl Demo {
                     ended
                 }
                 Err(error) => {
-                    eprintln!("error: {error}\nhint: `--control`, `--listen` and `--admin` name other ports");
+                    out::error(format!("{error}\nhint: `--control`, `--listen` and `--admin` name other ports"));
                     exit::unavailable()
                 }
             }
@@ -123,7 +124,7 @@ impl Demo {
         let (upstreams, mut interrupt, mut terminate) = match (started, signals) {
             (Ok(upstreams), (Ok(interrupt), Ok(terminate))) => (upstreams, interrupt, terminate),
             (Err(error), _) | (_, (Err(error), _) | (_, Err(error))) => {
-                eprintln!("error: {error}");
+                out::error(error);
                 return exit::unavailable();
             }
         };
@@ -146,7 +147,7 @@ impl Demo {
                 None => self.config(file, upstreams, true),
             },
             Err(error) => {
-                eprintln!("error: {error}");
+                out::error(error);
                 return exit::unavailable();
             }
         };
@@ -154,7 +155,7 @@ impl Demo {
             Ok(sidecar) => sidecar,
             Err(error) => {
                 let code = serve::refuse(&error);
-                eprintln!("hint: `--listen` and `--admin` name other ports; `--once` takes any that are free");
+                out::note("hint: `--listen` and `--admin` name other ports; `--once` takes any that are free");
                 return code;
             }
         };
@@ -163,8 +164,7 @@ impl Demo {
         let (stop, told) = mpsc::channel(2);
         let told_to = ToldTo { stop: told, reload: Arc::new(Notify::new()) };
         let (sidecar, conversed) = tokio::join!(sidecar.run(told_to, apply), async {
-            let conversed =
-                self.converse(upstreams, &address, &admin).await.inspect_err(|error| eprintln!("error: {error}"));
+            let conversed = self.converse(upstreams, &address, &admin).await.inspect_err(|error| out::error(error));
             // Twice: the demo's consumer is gone already, there is nothing to drain for.
             let _ = stop.send(()).await;
             let _ = stop.send(()).await;
@@ -250,7 +250,8 @@ impl Scratch {
     fn new() -> std::io::Result<Self> {
         let name = format!("bfb-demo-{}-{:08x}", std::process::id(), fastrand::u32(..));
         let dir = std::env::temp_dir().join(name);
-        std::fs::create_dir(&dir)?;
+        // For its owner alone: its Redis listens on a socket in there.
+        std::fs::DirBuilder::new().mode(0o700).create(&dir)?;
         Ok(Self(dir))
     }
 

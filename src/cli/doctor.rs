@@ -77,7 +77,7 @@ impl Doctor {
         super::block_on(async {
             let report = examine::all(domains, &asker, self.key.as_deref()).await;
             let said = match self.format {
-                Format::Json => out::say(serde_json::to_string_pretty(&report).unwrap_or_default()),
+                Format::Json => out::say_json(serde_json::to_string_pretty(&report).unwrap_or_default()),
                 Format::Text => out::say(table::draw(&report, table::width()).trim_end()),
             };
             if report.ok { said } else { exit::FAILED }

@@ -56,6 +56,11 @@ impl Waterfall {
         Some(waterfall)
     }
 
+    /// Whether any source was asked.
+    pub(super) fn has_bars(&self) -> bool {
+        !self.bars.is_empty()
+    }
+
     /// For programs.
     pub(super) fn as_json(&self) -> Value {
         let bar = |bar: &Bar| {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use http::StatusCode;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::Method;
 use serde_json::Value;
@@ -12,6 +13,7 @@ use serde_json::Value;
 use super::args::{AdminPort, Format, Listen, Upstreams};
 use super::explain::Waterfall;
 use super::local::{Got, Local, problem_text};
+use super::terminal::escape;
 use super::{alone, exit, out, pretty, status};
 
 #[derive(Debug, Args)]
@@ -47,6 +49,8 @@ impl Get {
     pub(super) fn run(self) -> ExitCode {
         super::block_on(async move {
             let got = match self.file.clone() {
+                // No URL can name these: a client takes them out, or another path for them.
+                _ if matches!(self.key.as_str(), "" | "." | "..") => Ok(Got::bad_key()),
                 None => self.ask_sidecar().await,
                 Some(file) => {
                     let wanted =
@@ -66,7 +70,7 @@ impl Get {
         let path = path.replace("{key}", &utf8_percent_encode(&self.key, NON_ALPHANUMERIC).to_string());
         let (addresses, _) = self.listen.addresses();
         let unavailable = |error: &dyn std::fmt::Display| {
-            eprintln!("error: {error}");
+            out::error(error);
             exit::unavailable()
         };
         let Some(address) = addresses.first() else { return Err(exit::wrong_input()) };
@@ -85,7 +89,7 @@ impl Get {
         let domains = status["domains"].as_array().map(Vec::as_slice).unwrap_or_default();
         let names = || names_of(domains);
         let Some(domain) = domains.iter().find(|domain| domain["name"] == self.domain.as_str()) else {
-            eprintln!("error: the sidecar serves no domain `{}`; it serves {}", self.domain, names());
+            out::error(format!("the sidecar serves no domain `{}`; it serves {}", self.domain, names()));
             return Err(exit::wrong_input());
         };
         let versions = domain["versions"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -95,7 +99,7 @@ impl Get {
         };
         let Some(path) = chosen.and_then(|version| version["path"].as_str()) else {
             let (wanted, known) = (self.version.as_deref().unwrap_or_default(), names_of(versions));
-            eprintln!("error: domain `{}` has no version `{wanted}`; it has {known}", self.domain);
+            out::error(format!("domain `{}` has no version `{wanted}`; it has {known}", self.domain));
             return Err(exit::wrong_input());
         };
         Ok(path.to_owned())
@@ -104,13 +108,15 @@ impl Get {
     fn show(&self, got: &Got) -> ExitCode {
         let waterfall = Waterfall::from_headers(&got.headers);
         let said = match self.format {
-            Format::Json => out::say(self.as_json(got, waterfall.as_ref())),
+            Format::Json => out::say_json(self.as_json(got, waterfall.as_ref())),
             Format::Text => {
                 let said = if got.status.is_success() {
-                    let body = String::from_utf8_lossy(&got.body);
                     // A person gets it indented; a pipe gets the bytes.
-                    let at_terminal = std::io::stdout().is_terminal();
-                    out::say(if at_terminal { pretty::indent(&body) } else { body.into_owned() })
+                    if std::io::stdout().is_terminal() {
+                        out::say_json(pretty::indent(&String::from_utf8_lossy(&got.body)))
+                    } else {
+                        out::say_json(&got.body)
+                    }
                 } else {
                     show_problem(got);
                     exit::FAILED
@@ -118,13 +124,20 @@ impl Get {
                 // The data may be piped elsewhere: the drawing is for the person.
                 match waterfall {
                     _ if !self.explain => {}
-                    Some(waterfall) => anstream::eprint!("{}", waterfall.draw(terminal_width(), &summary(got))),
-                    None => anstream::eprintln!("\n{}\nno source was asked: it is {} s old", summary(got), age(got)),
+                    Some(waterfall) if waterfall.has_bars() => {
+                        out::note(waterfall.draw(terminal_width(), &summary(got)).trim_end());
+                    }
+                    _ => out::note(format!("\n{}\nno source was asked{}", summary(got), age(got))),
                 }
                 said
             }
         };
-        if got.status.is_success() { said } else { exit::FAILED }
+        match got.status {
+            status if status.is_success() => said,
+            // What was asked for is wrong: the key, say.
+            StatusCode::BAD_REQUEST => exit::wrong_input(),
+            _ => exit::FAILED,
+        }
     }
 
     fn as_json(&self, got: &Got, waterfall: Option<&Waterfall>) -> String {
@@ -154,19 +167,20 @@ struct Whole<'a> {
 }
 
 fn names_of(things: &[Value]) -> String {
-    let names: Vec<_> = things.iter().filter_map(|t| t["name"].as_str()).map(|name| format!("`{name}`")).collect();
+    let names: Vec<_> =
+        things.iter().filter_map(|t| t["name"].as_str()).map(|name| format!("`{}`", escape(name))).collect();
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
 fn show_problem(got: &Got) {
-    eprintln!("error: {}", problem_text(got.status.as_u16(), &got.body));
+    out::error(problem_text(got.status.as_u16(), &got.body));
     let problem: Value = serde_json::from_slice(&got.body).unwrap_or_default();
     for failed in problem["failed"].as_array().into_iter().flatten() {
-        let word = |name: &str| failed[name].as_str().unwrap_or_default().to_owned();
-        eprintln!("  {}: {}: {}", word("source"), word("reason"), word("detail"));
+        let word = |name: &str| escape(failed[name].as_str().unwrap_or_default());
+        out::note(format!("  {}: {}: {}", word("source"), word("reason"), word("detail")));
     }
     if let Some(trace) = problem["trace_id"].as_str() {
-        eprintln!("  trace {trace}");
+        out::note(format!("  trace {}", escape(trace)));
     }
 }
 
@@ -178,8 +192,10 @@ fn summary(got: &Got) -> String {
     words.join("  ")
 }
 
-fn age(got: &Got) -> &str {
-    got.headers.get("age").and_then(|value| value.to_str().ok()).unwrap_or("0")
+/// How old the dataset is, if it is one.
+fn age(got: &Got) -> String {
+    let age = got.headers.get("age").and_then(|value| value.to_str().ok());
+    age.map(|age| format!(": it is {age} s old")).unwrap_or_default()
 }
 
 /// The columns of the terminal that the drawing goes to, where there is one.

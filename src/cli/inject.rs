@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{check, exit};
+use super::{check, exit, out};
 use crate::domain::{Problem, plain_error, remedy, render_warnings};
 use crate::inject::manifest::{self, FILE_MAX, Fate, Rewritten, Work};
 use crate::inject::{Defaults, Left};
@@ -45,7 +45,7 @@ impl Inject {
             Ok(defaults) => defaults,
             Err(wrong) => {
                 for wrong in wrong {
-                    eprintln!("error: {wrong}");
+                    out::error(wrong);
                 }
                 return exit::wrong_input();
             }
@@ -75,15 +75,15 @@ impl Inject {
 fn say(rewritten: &[Rewritten]) -> ExitCode {
     let passed: Vec<_> = rewritten.iter().flat_map(|done| done.passed.iter().cloned()).collect();
     if !passed.is_empty() {
-        anstream::eprint!("{}", render_warnings(&passed, anstream::stderr().is_terminal()));
+        out::draw(|color| render_warnings(&passed, color));
     }
-    eprintln!("{}", summary(rewritten));
+    out::note(summary(rewritten));
     let mut stdout = io::stdout().lock();
     match stdout.write_all(join(rewritten).as_bytes()).and_then(|()| stdout.flush()) {
         Ok(()) => exit::OK,
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => exit::OK,
         Err(error) => {
-            eprintln!("error: cannot write: {error}");
+            out::error(format!("cannot write: {error}"));
             exit::FAILED
         }
     }

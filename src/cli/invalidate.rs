@@ -1,5 +1,6 @@
 //! `bfb invalidate`: what was read before now is out of date.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::args::{self, AdminPort, Format};
 use super::local::{Local, problem_text};
+use super::terminal::escape;
 use super::{exit, out};
 use crate::coherence::SCOPES_MAX;
 
@@ -55,7 +57,7 @@ impl Invalidate {
             match self.exchange().await {
                 Ok((status, body)) => self.report(status, &body),
                 Err(error) => {
-                    eprintln!("error: {error}");
+                    out::error(error);
                     exit::unavailable()
                 }
             }
@@ -66,13 +68,13 @@ impl Invalidate {
         let answer: Value = serde_json::from_slice(body).unwrap_or_default();
         let done = matches!(status, 200 | 202);
         let said = match (self.format, done) {
-            (Format::Json, _) => out::say(serde_json::to_string_pretty(&answer).unwrap_or_default()),
+            (Format::Json, _) => out::say_json(serde_json::to_string_pretty(&answer).unwrap_or_default()),
             (Format::Text, true) => out::say(text(&answer)),
             (Format::Text, false) => exit::FAILED,
         };
         if !done {
-            eprintln!("error: {}", problem_text(status, body));
-            eprint!("{}", behind(&answer));
+            out::error(problem_text(status, body));
+            out::note(behind(&answer).trim_end());
         }
         match status {
             200 | 202 => said,
@@ -96,7 +98,10 @@ impl Invalidate {
             answer = self.send(&local, kind, part.into(), left).await?;
             if !matches!(answer.0, 200 | 202) {
                 if done > 0 {
-                    eprintln!("the first {done} of {} {kind} are invalidated, the others are not", names.len());
+                    out::note(format!(
+                        "the first {done} of {} {kind} are invalidated, the others are not",
+                        names.len()
+                    ));
                 }
                 break;
             }
@@ -176,8 +181,9 @@ fn behind(problem: &Value) -> String {
         + "\n"
 }
 
-fn names(list: &Value) -> Vec<&str> {
-    list.as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+fn names(list: &Value) -> Vec<Cow<'_, str>> {
+    let names = list.as_array().into_iter().flatten().filter_map(Value::as_str);
+    names.map(escape).collect()
 }
 
 #[cfg(test)]

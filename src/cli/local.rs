@@ -6,13 +6,26 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use reqwest::{Client, ClientBuilder, Method, RequestBuilder, Response};
 
+use super::terminal::escape;
 use crate::serve::Address;
+use crate::serve::problem::Problem;
+use crate::sources::TraceContext;
 
 /// An answer, whoever gave it.
 pub(super) struct Got {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
+}
+
+impl Got {
+    /// What a sidecar says to a key that is none in any domain.
+    pub(super) fn bad_key() -> Self {
+        let detail = "the key is empty, `.` or `..`, which no path can name".to_owned();
+        let trace_id = TraceContext::from_headers(&HeaderMap::new()).trace_id_hex();
+        let (parts, body) = Problem::BadKey { detail }.into_response(&trace_id).into_parts();
+        Self { status: parts.status, headers: parts.headers, body }
+    }
 }
 
 /// A port of the sidecar beside us.
@@ -86,9 +99,10 @@ pub(super) fn root_cause(error: &dyn std::error::Error) -> String {
 pub(super) fn problem_text(status: u16, body: &[u8]) -> String {
     let problem: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
     let member = |name: &str| problem.get(name).and_then(serde_json::Value::as_str);
-    match (member("type"), member("title"), member("detail")) {
+    let text = match (member("type"), member("title"), member("detail")) {
         (Some(kind), Some(title), Some(detail)) => format!("{status} {kind}: {title}: {detail}"),
         (Some(kind), Some(title), None) => format!("{status} {kind}: {title}"),
         _ => format!("status {status}"),
-    }
+    };
+    escape(&text).into_owned()
 }

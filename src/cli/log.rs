@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::args::AdminPort;
 use super::local::{Local, problem_text};
+use super::terminal::escape;
 use super::{exit, out};
 
 #[derive(Debug, Args)]
@@ -28,11 +29,11 @@ impl Log {
             match self.exchange().await {
                 Ok((200, body)) => out::say(text(&serde_json::from_slice(&body).unwrap_or_default())),
                 Ok((status, body)) => {
-                    eprintln!("error: {}", problem_text(status, &body));
+                    out::error(problem_text(status, &body));
                     if status == 400 { exit::wrong_input() } else { exit::FAILED }
                 }
                 Err(error) => {
-                    eprintln!("error: {error}");
+                    out::error(error);
                     exit::unavailable()
                 }
             }
@@ -51,9 +52,9 @@ impl Log {
 }
 
 fn text(level: &Value) -> String {
-    let name = level["level"].as_str().unwrap_or_default();
+    let name = escape(level["level"].as_str().unwrap_or_default());
     match level["seconds_left"].as_u64() {
         Some(seconds) => format!("{name} (for {seconds} s more)"),
-        None => name.to_owned(),
+        None => name.into_owned(),
     }
 }

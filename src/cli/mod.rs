@@ -1,7 +1,7 @@
 //! The commands: what was typed, and the exit code that it comes to. One file a command.
 //!
-//! Nothing below this module prints; nothing in it decides what a sidecar does.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command's output is its purpose")]
+//! Nothing below this module prints, and here only `out` does; nothing in it decides what a sidecar
+//! does.
 
 #[cfg(not(feature = "webhook"))]
 mod absent;
@@ -10,6 +10,7 @@ mod args;
 mod check;
 mod completions;
 mod demo;
+#[allow(clippy::print_stderr, reason = "its own refusals")]
 mod doctor;
 mod environment;
 mod explain;
@@ -25,12 +26,13 @@ mod schema;
 mod serve;
 mod status;
 mod tail;
+mod terminal;
 #[cfg(feature = "webhook")]
 mod webhook;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches as _, Parser, Subcommand};
 
 /// Exit codes, as `sysexits.h` has them.
 pub(crate) mod exit {
@@ -50,6 +52,11 @@ pub(crate) mod exit {
     pub(crate) fn unavailable() -> ExitCode {
         ExitCode::from(69)
     }
+
+    /// What a file that a flag names comes to: it is not there, or what it holds is wrong.
+    pub(crate) fn of_file(is_missing: bool) -> ExitCode {
+        if is_missing { unavailable() } else { wrong_input() }
+    }
 }
 
 /// Backend for Backend: one complete dataset on localhost, over mutual TLS.
@@ -58,9 +65,9 @@ pub(crate) mod exit {
     name = "bfb",
     version,
     max_term_width = 100,
-    after_help = "Every flag of `serve` can be set by an environment \
-    variable of the same name: `--drain 5s` is `BFB_DRAIN=5s`.\nExit codes: 0 well, 1 failed, 64 the input is wrong, 69 something \
-    needed is not there."
+    after_help = "Every flag of `serve` and `webhook` can be set by an environment variable of the \
+    same name: `--drain 5s` is `BFB_DRAIN=5s`; an empty one counts as unset.\nExit codes: 0 well, \
+    1 failed, 64 the input is wrong, 69 something needed is not there."
 )]
 struct Bfb {
     #[command(subcommand)]
@@ -104,15 +111,28 @@ enum Command {
 /// Runs what the arguments say.
 pub fn main() -> ExitCode {
     crate::identity::install_provider();
-    let bfb = match Bfb::try_parse() {
-        Ok(bfb) => bfb,
-        Err(error) => {
-            let _ = error.print();
-            return if error.use_stderr() { exit::wrong_input() } else { exit::OK };
+    let arguments: Vec<_> = std::env::args_os().collect();
+    let parsed = environment::parse(&arguments).and_then(|matches| {
+        let variables = environment::Variables::of(&matches);
+        Ok((Bfb::from_arg_matches(&matches)?, variables))
+    });
+    match parsed {
+        Ok((bfb, variables)) => run(bfb.command, &variables),
+        Err(error) if error.use_stderr() => {
+            out::note(error.render().ansi().to_string().trim_end());
+            exit::wrong_input()
         }
-    };
-    match bfb.command {
-        Command::Serve(serve) => serve.run(),
+        Err(help) => {
+            let _ = help.print();
+            exit::OK
+        }
+    }
+}
+
+/// Runs a command; `variables` are those that its flags came from.
+fn run(command: Command, variables: &environment::Variables) -> ExitCode {
+    match command {
+        Command::Serve(serve) => serve.run(variables),
         Command::Check(check) => check.run(),
         Command::Schema => schema::run(),
         Command::Demo(demo) => demo.run(),
@@ -120,7 +140,7 @@ pub fn main() -> ExitCode {
         Command::Invalidate(invalidate) => invalidate.run(),
         Command::Inject(inject) => inject.run(),
         #[cfg(feature = "webhook")]
-        Command::Webhook(webhook) => webhook.run(),
+        Command::Webhook(webhook) => webhook.run(variables),
         #[cfg(not(feature = "webhook"))]
         Command::Webhook(_) => absent::run("webhook"),
         Command::Doctor(doctor) => doctor.run(),
@@ -154,7 +174,7 @@ fn block_on(command: impl Future<Output = ExitCode>) -> ExitCode {
             code
         }
         Err(error) => {
-            eprintln!("error: no runtime: {error}");
+            out::error(format!("no runtime: {error}"));
             exit::unavailable()
         }
     }

@@ -1,20 +1,69 @@
-//! Standard output: what a command says is its result, so failing to say it is a failure; a reader who left had enough.
+//! Standard output and standard error: the only place that writes there. What a command says is its
+//! result, so failing to say it is a failure; a reader who left had enough.
+//!
+//! Whatever is written for people passes [`terminal`], so that nothing of others steers a terminal.
+//! Data goes out as it is, byte for byte, unless standard output is a terminal.
+#![allow(clippy::print_stderr, reason = "everybody else prints by this module")]
 
 use std::fmt::Display;
-use std::io::{ErrorKind, Write};
+use std::io::{self, ErrorKind, IsTerminal as _, Write};
 use std::process::ExitCode;
 
-use super::exit;
+use super::{exit, terminal};
 
 /// Says `text`, with colours only where they belong, and what that comes to.
 pub(super) fn say(text: impl Display) -> ExitCode {
+    exit_code(write_line(text))
+}
+
+/// Writes a line for people.
+pub(super) fn write_line(text: impl Display) -> io::Result<()> {
     let mut stdout = anstream::stdout().lock();
-    match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
+    writeln!(stdout, "{}", terminal::pass_colours(&text.to_string()))?;
+    stdout.flush()
+}
+
+/// Says JSON, and what that comes to.
+pub(super) fn say_json(json: impl AsRef<[u8]>) -> ExitCode {
+    exit_code(write_json(json))
+}
+
+/// Writes a line of JSON: as it is, but for escapes of its own where it goes to a terminal.
+pub(super) fn write_json(json: impl AsRef<[u8]>) -> io::Result<()> {
+    let json = json.as_ref();
+    let mut stdout = io::stdout().lock();
+    if stdout.is_terminal() {
+        stdout.write_all(terminal::escape_json(&String::from_utf8_lossy(json)).as_bytes())?;
+    } else {
+        stdout.write_all(json)?;
+    }
+    stdout.write_all(b"\n")?;
+    stdout.flush()
+}
+
+fn exit_code(written: io::Result<()>) -> ExitCode {
+    match written {
         Ok(()) => exit::OK,
         Err(error) if error.kind() == ErrorKind::BrokenPipe => exit::OK,
         Err(error) => {
-            eprintln!("error: cannot write: {error}");
+            self::error(format!("cannot write: {error}"));
             exit::FAILED
         }
     }
+}
+
+/// Says what is wrong, on standard error.
+pub(super) fn error(text: impl Display) {
+    note(format!("error: {text}"));
+}
+
+/// Says something beside the result, on standard error.
+pub(super) fn note(text: impl Display) {
+    anstream::eprintln!("{}", terminal::pass_colours(&text.to_string()));
+}
+
+/// Draws problems, on standard error; they are in colour where it is a terminal.
+pub(super) fn draw(problems: impl FnOnce(bool) -> String) {
+    let drawn = problems(anstream::stderr().is_terminal());
+    anstream::eprint!("{}", terminal::replace_unprintable(&drawn));
 }

@@ -1,5 +1,6 @@
 //! `bfb serve`: flags in, a running sidecar, an exit code.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,8 +13,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 
 use super::args::{self, AdminPort, Fleet, Listen, Upstreams};
+use super::environment::{self, Variables};
 use super::logging::{self, LogFormat};
-use super::{check, environment, exit};
+use super::{check, exit, out};
 use crate::admin::LogLevel;
 use crate::serve::{AllowedHosts, KeyLog, Limits, Settings, Spans};
 use crate::sidecar::{Config, Sidecar, StartError, ToldTo};
@@ -28,7 +30,7 @@ pub(super) struct Serve {
     listen: Listen,
     #[command(flatten)]
     admin: AdminPort,
-    /// The permissions of Unix sockets, in octal
+    /// The permissions of consumers' Unix sockets, in octal; the admin port's is for its owner alone
     #[arg(long, env = "BFB_SOCKET_MODE", value_name = "MODE", default_value = "0660", value_parser = octal)]
     socket_mode: u32,
     /// Also answer probes and metrics here, for kubelet and Prometheus: no key, no data, no write
@@ -56,7 +58,7 @@ pub(super) struct Serve {
     #[arg(long, env = "BFB_DRAIN", value_name = "TIME", default_value = "25s", value_parser = args::time)]
     drain: Duration,
     /// The log's level, or a filter such as `info,bfb::sources=debug`
-    #[arg(long, env = "BFB_LOG", value_name = "LEVEL", default_value = "info")]
+    #[arg(long, env = "BFB_LOG", value_name = "LEVEL", default_value = "info", value_parser = args::log_filter)]
     log: String,
     /// The log's format
     #[arg(long, env = "BFB_LOG_FORMAT", value_enum, default_value = "text")]
@@ -104,11 +106,11 @@ fn octal(text: &str) -> Result<u32, String> {
 }
 
 impl Serve {
-    pub(super) fn run(self) -> ExitCode {
+    pub(super) fn run(self, variables: &Variables) -> ExitCode {
         let handle = match logging::start(&self.log, self.log_format) {
             Ok(handle) => handle,
             Err(error) => {
-                eprintln!("error: {error}");
+                out::error(error);
                 return exit::wrong_input();
             }
         };
@@ -117,7 +119,7 @@ impl Serve {
         let config = match self.config() {
             Ok(config) => config,
             Err(error) => {
-                eprintln!("error: {error}");
+                out::error(variables.name_in(&error));
                 return exit::wrong_input();
             }
         };
@@ -127,11 +129,14 @@ impl Serve {
             let signals = match Signals::catch() {
                 Ok(signals) => signals,
                 Err(error) => {
-                    eprintln!("error: signals cannot be caught: {error}");
+                    out::error(format!("signals cannot be caught: {error}"));
                     return exit::unavailable();
                 }
             };
-            run(config, level, signals, apply).await
+            match Sidecar::start(config, level).await {
+                Ok(sidecar) => run(sidecar, signals, apply).await,
+                Err(error) => refuse_naming(&error, variables),
+            }
         })
     }
 
@@ -167,14 +172,10 @@ impl Serve {
     }
 }
 
-async fn run(config: Config, level: LogLevel, signals: Signals, apply: impl Fn(&str) + Send + 'static) -> ExitCode {
+async fn run(sidecar: Sidecar, signals: Signals, apply: impl Fn(&str) + Send + 'static) -> ExitCode {
     if let (Ok(pod), Ok(namespace)) = (std::env::var("POD_NAME"), std::env::var("POD_NAMESPACE")) {
         tracing::info!(pod, namespace, "in a pod of Kubernetes");
     }
-    let sidecar = match Sidecar::start(config, level).await {
-        Ok(sidecar) => sidecar,
-        Err(error) => return refuse(&error),
-    };
     for address in sidecar.addresses() {
         tracing::info!(%address, "answering consumers");
     }
@@ -193,15 +194,26 @@ async fn run(config: Config, level: LogLevel, signals: Signals, apply: impl Fn(&
 
 /// Says why a sidecar did not start, with the exit code that fits.
 pub(super) fn refuse(error: &StartError) -> ExitCode {
+    refuse_naming(error, &Variables::default())
+}
+
+/// The same, where flags came from variables.
+fn refuse_naming(error: &StartError, variables: &Variables) -> ExitCode {
     match error {
         StartError::Domain(loaded) => check::report(loaded.problems()),
-        other => eprintln!("error: {other}"),
+        other => out::error(variables.name_in(other)),
     }
     match error {
-        StartError::Domain(_) | StartError::NoIdentity(_) | StartError::Remote(_) => exit::wrong_input(),
-        StartError::Identity(_) | StartError::Seal(_) | StartError::Tape { .. } | StartError::Bind(_) => {
-            exit::unavailable()
+        StartError::Domain(_)
+        | StartError::NoIdentity(_)
+        | StartError::OpenRecord { .. }
+        | StartError::Remote { .. } => exit::wrong_input(),
+        StartError::Identity { is_missing, .. } | StartError::Seal { is_missing, .. } => exit::of_file(*is_missing),
+        // It is there, and is no folder.
+        StartError::Tape { source, .. } => {
+            exit::of_file(!matches!(source.kind(), ErrorKind::NotADirectory | ErrorKind::AlreadyExists))
         }
+        StartError::RedisFile { .. } | StartError::Bind(_) => exit::unavailable(),
         StartError::Shape(_) => exit::FAILED,
     }
 }

@@ -26,7 +26,7 @@ impl Status {
         super::block_on(async move {
             match fetch(&self.admin).await {
                 Ok(status) if self.format == Format::Json => {
-                    out::say(serde_json::to_string_pretty(&status).unwrap_or_default())
+                    out::say_json(serde_json::to_string_pretty(&status).unwrap_or_default())
                 }
                 Ok(status) => out::say(text::text(&status).trim_end()),
                 Err(failed) => failed,
@@ -38,7 +38,7 @@ impl Status {
 /// `GET /status`, or the exit code after saying why not.
 pub(super) async fn fetch(admin: &AdminPort) -> Result<Value, ExitCode> {
     let unavailable = |error: &dyn std::fmt::Display| {
-        eprintln!("error: {error}");
+        out::error(error);
         exit::unavailable()
     };
     let local = Local::new(&admin.admin).map_err(|error| unavailable(&error))?;

@@ -3,7 +3,7 @@
 mod line;
 mod stream;
 
-use std::io::{ErrorKind, Write as _};
+use std::io::ErrorKind;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::args::{AdminPort, Format};
-use super::exit;
 use super::local::{Local, problem_text};
+use super::{exit, out};
 use line::Lines;
 use stream::Events;
 
@@ -54,7 +54,7 @@ impl Tail {
             let mut interrupt = match signal(SignalKind::interrupt()) {
                 Ok(interrupt) => interrupt,
                 Err(error) => {
-                    eprintln!("error: signals cannot be caught: {error}");
+                    out::error(format!("signals cannot be caught: {error}"));
                     return exit::unavailable();
                 }
             };
@@ -67,7 +67,7 @@ impl Tail {
 
     async fn listen(&self) -> ExitCode {
         let unavailable = |error: &dyn std::fmt::Display| {
-            eprintln!("error: {error}");
+            out::error(error);
             exit::unavailable()
         };
         let local = match Local::endless(&self.admin.admin, SILENCE_MAX) {
@@ -80,14 +80,14 @@ impl Tail {
         };
         let status = answer.status().as_u16();
         if status != 200 {
-            eprintln!("error: {}", problem_text(status, &answer.bytes().await.unwrap_or_default()));
+            out::error(problem_text(status, &answer.bytes().await.unwrap_or_default()));
             return if status == 400 { exit::wrong_input() } else { exit::FAILED };
         }
         match self.follow(answer).await {
             // Whoever read along has seen enough.
             End::Output(error) if error.kind() == ErrorKind::BrokenPipe => exit::OK,
             end @ End::Output(_) => {
-                eprintln!("error: {end}");
+                out::error(end);
                 exit::FAILED
             }
             end @ (End::Drains(_) | End::Gone(..)) => unavailable(&end),
@@ -116,8 +116,11 @@ impl Tail {
             };
             for data in came {
                 let event: Value = serde_json::from_str(&data).unwrap_or_default();
-                let line = if self.format == Format::Json { data } else { lines.of(&event) };
-                if let Err(error) = write_line(&line) {
+                let written = match self.format {
+                    Format::Json => out::write_json(data),
+                    Format::Text => out::write_line(lines.of(&event)),
+                };
+                if let Err(error) = written {
                     return End::Output(error);
                 }
                 if event["event"] == "ends" {
@@ -126,10 +129,4 @@ impl Tail {
             }
         }
     }
-}
-
-fn write_line(line: &str) -> std::io::Result<()> {
-    let mut stdout = anstream::stdout().lock();
-    writeln!(stdout, "{line}")?;
-    stdout.flush()
 }

@@ -1,7 +1,7 @@
 //! `bfb webhook`: flags in, a running admission webhook, an exit code.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -10,9 +10,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::args;
+use super::environment::{self, Variables};
 use super::inject::pair;
 use super::logging::{self, LogFormat};
-use super::{environment, exit, serve};
+use super::{exit, out, serve};
 use crate::inject::Defaults;
 use crate::inject::webhook::{Config, Me, StartError, Webhook as Running};
 
@@ -42,7 +43,7 @@ pub(super) struct Webhook {
     #[arg(long, env = "BFB_DRAIN", value_name = "TIME", default_value = "25s", value_parser = args::time)]
     drain: Duration,
     /// The log's level, or a filter such as `info,bfb::inject=debug`
-    #[arg(long, env = "BFB_LOG", value_name = "LEVEL", default_value = "info")]
+    #[arg(long, env = "BFB_LOG", value_name = "LEVEL", default_value = "info", value_parser = args::log_filter)]
     log: String,
     /// The log's format
     #[arg(long, env = "BFB_LOG_FORMAT", value_enum, default_value = "text")]
@@ -73,17 +74,18 @@ fn lease(text: &str) -> Result<Duration, String> {
 }
 
 impl Webhook {
-    pub(super) fn run(self) -> ExitCode {
+    pub(super) fn run(self, variables: &Variables) -> ExitCode {
         if let Err(error) = logging::start(&self.log, self.log_format) {
-            eprintln!("error: {error}");
+            out::error(error);
             return exit::wrong_input();
         }
         environment::warn_of_unknown_variables();
+        let files = Files { kubeconfig: self.kubeconfig.clone(), identity: self.identity.clone() };
         let config = match self.config() {
             Ok(config) => config,
             Err(wrong) => {
                 for wrong in wrong {
-                    eprintln!("error: {wrong}");
+                    out::error(variables.name_in(&wrong));
                 }
                 return exit::wrong_input();
             }
@@ -91,9 +93,12 @@ impl Webhook {
         super::block_on(async move {
             // Before the port is open, so that no signal is lost.
             match stops() {
-                Ok(stops) => run(config, stops).await,
+                Ok(stops) => match Running::start(config).await {
+                    Ok(webhook) => run(webhook, stops).await,
+                    Err(error) => refuse(&error, &files, variables),
+                },
                 Err(error) => {
-                    eprintln!("error: signals cannot be caught: {error}");
+                    out::error(format!("signals cannot be caught: {error}"));
                     exit::unavailable()
                 }
             }
@@ -122,11 +127,7 @@ impl Webhook {
     }
 }
 
-async fn run(config: Config, mut stops: mpsc::Receiver<()>) -> ExitCode {
-    let webhook = match Running::start(config).await {
-        Ok(webhook) => webhook,
-        Err(error) => return refuse(&error),
-    };
+async fn run(webhook: Running, mut stops: mpsc::Receiver<()>) -> ExitCode {
     tracing::info!(address = %webhook.address(), "answering API servers");
     let (told, again) = tokio::sync::oneshot::channel();
     let stop = async {
@@ -149,16 +150,45 @@ async fn run(config: Config, mut stops: mpsc::Receiver<()>) -> ExitCode {
     }
 }
 
-fn refuse(error: &StartError) -> ExitCode {
+/// The files that flags name.
+struct Files {
+    kubeconfig: Option<PathBuf>,
+    identity: Option<PathBuf>,
+}
+
+impl Files {
+    fn is_kubeconfig_missing(&self) -> bool {
+        self.kubeconfig.as_deref().is_some_and(is_missing)
+    }
+
+    fn is_identity_missing(&self) -> bool {
+        let is_file_missing = |dir: &PathBuf| ["tls.crt", "tls.key"].iter().any(|file| is_missing(&dir.join(file)));
+        self.identity.as_ref().is_some_and(is_file_missing)
+    }
+}
+
+fn is_missing(file: &Path) -> bool {
+    std::fs::File::open(file).is_err()
+}
+
+fn refuse(error: &StartError, files: &Files, variables: &Variables) -> ExitCode {
     use crate::inject::webhook::ConnectError;
 
-    eprintln!("error: {error}");
+    let text = match (error, &files.identity) {
+        (StartError::Identity(error), Some(dir)) => {
+            format!("`--identity {}` cannot be used: {error}", dir.display())
+        }
+        _ => error.to_string(),
+    };
+    out::error(variables.name_in(&text));
     match error {
-        StartError::Connect(ConnectError::Kubeconfig { .. } | ConnectError::NoPod(_)) => exit::wrong_input(),
+        StartError::Connect(ConnectError::Kubeconfig { .. }) => exit::of_file(files.is_kubeconfig_missing()),
+        StartError::Identity(_) => exit::of_file(files.is_identity_missing()),
+        // Neither a kubeconfig nor a pod: a flag is missing.
+        StartError::Connect(ConnectError::NoPod(_)) => exit::wrong_input(),
         StartError::Connect(ConnectError::Client(_))
         | StartError::Cluster(_)
         | StartError::TooOld(_)
-        | StartError::Identity(_)
         | StartError::Bind(_) => exit::unavailable(),
         StartError::Tls(_) => exit::FAILED,
     }

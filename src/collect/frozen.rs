@@ -123,7 +123,8 @@ pub(super) mod tests {
         let sources = sources.concat();
         let text = format!("domain: c\nkey: .*\nsources:\n{sources}versions:\n  v1: {{path: '/v1/c/{{key}}'}}\n");
         let read = |_: &Path| Err(std::io::ErrorKind::NotFound.into());
-        let world = World { variable: &|_| None, read: &read, program: &|_| Ok(()), allow_http: true };
+        let world =
+            World { variable: &|_| None, read: &read, program: &|_| Ok(()), allow_http: true, allow_https: true };
         parse(Path::new("c.yaml"), &text, world).unwrap()
     }
 

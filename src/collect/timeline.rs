@@ -18,6 +18,13 @@ pub struct Timeline {
     pub steps: Vec<Step>,
 }
 
+impl Timeline {
+    /// Of an answer for which no source was asked, up to now.
+    pub fn without_steps(started: Instant) -> Self {
+        Self { started, took: started.elapsed(), steps: Vec::new() }
+    }
+}
+
 /// One question to one source, retries included.
 #[derive(Debug, Clone)]
 pub struct Step {

@@ -151,6 +151,21 @@ impl Loaded {
         &self.problems
     }
 
+    /// The problems of files that changed since `before`: each broken state of a file is news once,
+    /// whatever becomes of other files.
+    pub fn new_problems(&self, before: &Self) -> Vec<Problem> {
+        let is_news = |problem: &&Problem| {
+            let was_broken = before.problems.iter().any(|known| known.file == problem.file);
+            let is_unchanged = match (self.files.get(&problem.file), before.files.get(&problem.file)) {
+                (Some(now), Some(then)) => now.is_same_reading(then),
+                (None, None) => true,
+                _ => false,
+            };
+            !(was_broken && is_unchanged)
+        };
+        self.problems.iter().filter(is_news).cloned().collect()
+    }
+
     /// Whether a reload would give the same again: every file, and every file that it led to, says what it said.
     pub fn is_current(&self, paths: &[PathBuf], world: World<'_>) -> bool {
         let Ok(files) = files(paths) else { return !self.listed };
@@ -180,6 +195,15 @@ fn text_of(file: &Path) -> Option<Arc<str>> {
 }
 
 impl Entry {
+    /// Whether neither the file nor what it led to was read anew since `then`.
+    fn is_same_reading(&self, then: &Self) -> bool {
+        match (&self.text, &then.text) {
+            (Some(now), Some(then)) => Arc::ptr_eq(now, then),
+            (None, None) => true,
+            _ => false,
+        }
+    }
+
     fn same_led_to(&self, world: World<'_>) -> bool {
         self.led_to.iter().all(|(path, then)| (world.read)(path).ok().as_deref().map(said) == *then)
     }

@@ -69,7 +69,13 @@ mod tests {
     #[test]
     fn references_are_found_and_other_braces_are_not() {
         let names = ["profile"];
-        let world = World { variable: &|_| None, read: &|_| unreachable!(), program: &|_| Ok(()), allow_http: false };
+        let world = World {
+            variable: &|_| None,
+            read: &|_| unreachable!(),
+            program: &|_| Ok(()),
+            allow_http: false,
+            allow_https: true,
+        };
         let context = Context::new(Path::new("f"), "", world);
         for (text, found) in [
             ("{key}", Some(0..5)),

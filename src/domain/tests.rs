@@ -79,7 +79,7 @@ fn program(text: &str) -> Result<(), ProgramProblem> {
 }
 
 fn world() -> World<'static> {
-    World { variable: &variable, read: &read, program: &program, allow_http: false }
+    World { variable: &variable, read: &read, program: &program, allow_http: false, allow_https: true }
 }
 
 fn good(text: &str) -> Domain {

@@ -51,6 +51,16 @@ pub(super) fn url(context: &mut Context<'_>, at: At<'_>, scope: &Scope<'_>) -> (
 fn scheme(context: &mut Context<'_>, at: At<'_>) -> Option<usize> {
     let text = &at.scalar.text;
     if text.starts_with("https://") {
+        if !context.world.allow_https {
+            let hint = "`--identity DIR` (or `BFB_IDENTITY`) is read at the start: start the sidecar with it";
+            context.problem_in(
+                at,
+                0..5,
+                "this source is asked over TLS, which needs `--identity`",
+                "an identity of ours",
+                hint,
+            );
+        }
         return Some("https://".len());
     }
     if text.starts_with("http://") {

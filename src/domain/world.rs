@@ -15,6 +15,8 @@ pub struct World<'a> {
     pub program: &'a dyn Fn(&str) -> Result<(), ProgramProblem>,
     /// Whether `http://` is allowed (`--insecure-upstreams`).
     pub allow_http: bool,
+    /// Whether `https://` can be asked: there is an identity (`--identity`).
+    pub allow_https: bool,
 }
 
 /// What is wrong with a jq program.

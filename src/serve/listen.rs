@@ -9,8 +9,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::fs::Mode;
 use rustls::ServerConfig;
-use tokio::net::{TcpListener, TcpSocket, UnixListener};
+use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixSocket};
 use tokio_rustls::TlsAcceptor;
 
 use super::connection::{self, Answering};
@@ -152,9 +153,19 @@ fn bind_unix(path: &Path, mode: u32) -> io::Result<(UnixListener, u64)> {
         Ok(_) => std::fs::remove_file(path)?,
         Err(_) => {}
     }
-    let listener = UnixListener::bind(path)?;
+    let socket = bind_private(path, mode)?;
+    // As wide as was asked for, whatever the umask. Nobody connects before it listens.
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
-    Ok((listener, std::fs::metadata(path)?.ino()))
+    Ok((socket.listen(BACKLOG)?, std::fs::metadata(path)?.ino()))
+}
+
+/// Binds a socket that does not listen yet. Its file never has wider permissions than `mode`: Linux
+/// makes it with those of the socket, less the umask (unix(7): "The permissions of the socket").
+fn bind_private(path: &Path, mode: u32) -> io::Result<UnixSocket> {
+    let socket = UnixSocket::new_stream()?;
+    rustix::fs::fchmod(&socket, Mode::from_raw_mode(mode))?;
+    socket.bind(path)?;
+    Ok(socket)
 }
 
 impl Drop for Listener {
@@ -256,6 +267,19 @@ enum Stream {
 #[allow(clippy::unwrap_used, reason = "a test that cannot set itself up should stop there")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_file_of_a_socket_is_never_wider_than_asked_and_nobody_connects_before_it_is_right() {
+        let dir = tempfile::tempdir().unwrap();
+        for mode in [0o600, 0o660, 0o606, 0o000] {
+            let path = dir.path().join(format!("{mode:o}"));
+            let _bound = bind_private(&path, mode).unwrap();
+            let made = std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+            assert_eq!(made & !mode, 0, "{made:o} where {mode:o} was asked for");
+            let refused = std::os::unix::net::UnixStream::connect(&path).unwrap_err();
+            assert!(matches!(refused.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::PermissionDenied));
+        }
+    }
 
     #[test]
     fn addresses_are_read_and_written_alike() {

@@ -102,11 +102,13 @@ impl Consumers {
         let table = self.0.table.borrow().clone();
         let handled = self.handle(&request, on_tcp, &table, &trace).await;
         let trace_id = trace.trace_id_hex();
-        let explain = self.0.settings.explain || request.headers().contains_key("bfb-explain");
+        let explain = self.explains(request.headers());
         self.0.reporter.report(&trace, started, &handled.as_report());
         let Handled { response, published, timeline, .. } = handled;
         let mut response = response.unwrap_or_else(|problem| problem.into_response(&trace_id));
-        if let Some(timeline) = timeline.filter(|_| explain) {
+        if explain {
+            // Where no source was asked, there is only the time that the answer took.
+            let timeline = timeline.unwrap_or_else(|| Timeline::without_steps(started));
             answer::add_server_timing(response.headers_mut(), &timeline);
         }
         let metrics = published.as_ref().map_or(&table.nowhere, |published| &published.metrics);
@@ -114,11 +116,21 @@ impl Consumers {
         without_body_on_head(request.method(), response)
     }
 
+    /// Whether an answer says where the time went.
+    fn explains(&self, headers: &HeaderMap) -> bool {
+        let asks = |value: &HeaderValue| value.as_bytes().trim_ascii() == b"1";
+        self.0.settings.explain || headers.get_all("bfb-explain").iter().any(asks)
+    }
+
     /// Refuses a request for which there is no memory.
     fn refuse_unread(&self, headers: &HeaderMap, detail: String) -> Response<Bytes> {
         self.0.metrics.overloaded.inc();
         let trace_id = self.0.reporter.trace(headers).trace_id_hex();
-        let response = Problem::Overloaded { detail }.into_response(&trace_id);
+        let mut response = Problem::Overloaded { detail }.into_response(&trace_id);
+        if self.explains(headers) {
+            let timeline = Timeline::without_steps(Instant::now());
+            answer::add_server_timing(response.headers_mut(), &timeline);
+        }
         self.0.table.borrow().nowhere.observe(response.status().as_u16(), Duration::ZERO);
         response
     }

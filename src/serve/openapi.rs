@@ -1,6 +1,10 @@
 //! `GET /openapi.json`: every version of every domain as an `OpenAPI` 3.1 document.
 //!
-//! Source: <https://spec.openapis.org/oas/v3.1.0>. A version's own JSON Schema goes in as it is.
+//! Source: <https://spec.openapis.org/oas/v3.1.0>. A version's own JSON Schema is a component, with
+//! its references made the document's ([`embed`]).
+
+mod embed;
+mod key;
 
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
@@ -10,9 +14,14 @@ use crate::domain::{Domain, Version};
 /// The document, rendered once a table.
 pub(super) fn render(domains: &[&Domain]) -> Bytes {
     let mut paths = Map::new();
+    let mut schemas = Map::from_iter([("Problem".to_owned(), problem_schema())]);
     for domain in domains {
         for version in &domain.versions {
             paths.insert(version.path.text.clone(), path_item(domain, version));
+            if let Some(schema) = &version.schema {
+                let embedded = embed::embed(schema, &place_of_schema(domain, version));
+                schemas.insert(name_of_schema(domain, version), embedded);
+            }
         }
     }
     let document = json!({
@@ -24,16 +33,21 @@ pub(super) fn render(domains: &[&Domain]) -> Bytes {
         },
         "servers": [{"url": "http://localhost:7070"}],
         "paths": paths,
-        "components": {"schemas": {"Problem": problem_schema()}, "responses": {"Problem": problem_response()}},
+        "components": {"schemas": schemas, "responses": {"Problem": problem_response()}},
     });
     Bytes::from(serde_json::to_vec(&document).unwrap_or_default())
 }
 
+/// A domain's name has no point, so this is the name of no other version.
+fn name_of_schema(domain: &Domain, version: &Version) -> String {
+    format!("{}.{}", domain.name, version.name)
+}
+
+fn place_of_schema(domain: &Domain, version: &Version) -> String {
+    format!("#/components/schemas/{}", name_of_schema(domain, version))
+}
+
 fn path_item(domain: &Domain, version: &Version) -> Value {
-    let key = json!({
-        "name": "key", "in": "path", "required": true,
-        "schema": {"type": "string", "pattern": format!("^(?:{})$", domain.key.text), "maxLength": super::MAX_KEY_BYTES},
-    });
     let problems = ["400", "404", "405", "421", "502", "503", "504"];
     let mut responses: Map<String, Value> =
         problems.iter().map(|s| ((*s).to_owned(), json!({"$ref": "#/components/responses/Problem"}))).collect();
@@ -46,12 +60,12 @@ fn path_item(domain: &Domain, version: &Version) -> Value {
         "deprecated": version.deprecated.is_some(),
         "responses": responses,
     });
-    json!({"parameters": [key], "get": get})
+    json!({"parameters": [key::parameter(domain)], "get": get})
 }
 
 fn complete(domain: &Domain, version: &Version) -> Value {
     let schema = match (&version.schema, &version.shape) {
-        (Some(schema), _) => named(schema.as_ref().clone(), domain, version),
+        (Some(_), _) => json!({"$ref": place_of_schema(domain, version)}),
         (None, Some(_)) => json!({}),
         (None, None) => {
             let names: Vec<&str> = domain.sources.iter().map(|source| source.name.as_ref()).collect();
@@ -73,15 +87,6 @@ fn complete(domain: &Domain, version: &Version) -> Value {
         },
         "content": {"application/json": {"schema": schema}},
     })
-}
-
-/// A schema with a name of its own, so that what it refers to within itself is looked for there and not in this document
-/// (JSON Schema 2020-12, section 8.2.1).
-fn named(mut schema: Value, domain: &Domain, version: &Version) -> Value {
-    if let Some(members) = schema.as_object_mut() {
-        members.entry("$id").or_insert_with(|| format!("urn:bfb:schema:{}:{}", domain.name, version.name).into());
-    }
-    schema
 }
 
 fn problem_response() -> Value {
@@ -123,17 +128,21 @@ mod tests {
     use crate::domain::{World, parse};
 
     #[test]
-    fn what_a_schema_refers_to_is_looked_for_within_it() {
+    fn what_a_schema_refers_to_is_there_in_the_document() {
         let schema = r##"{"$defs": {"day": {"type": "string"}}, "properties": {"born": {"$ref": "#/$defs/day"}}}"##;
         let text = "domain: c\nsources:\n  a: {url: 'http://a/{key}'}\nversions:\n  \
                     v1: {path: '/v1/c/{key}', schema: s.json}\n";
         let read = |_: &Path| Ok(schema.to_owned());
-        let world = World { variable: &|_| None, read: &read, program: &|_| Ok(()), allow_http: true };
+        let world =
+            World { variable: &|_| None, read: &read, program: &|_| Ok(()), allow_http: true, allow_https: true };
         let domain = parse(Path::new("c.yaml"), text, world).unwrap();
         let document: Value = serde_json::from_slice(&render(&[&domain])).unwrap();
         let answer = &document["paths"]["/v1/c/{key}"]["get"]["responses"]["200"];
-        let embedded = &answer["content"]["application/json"]["schema"];
-        assert_eq!(embedded["$id"], "urn:bfb:schema:c:v1");
-        assert_eq!(embedded["properties"]["born"]["$ref"], "#/$defs/day");
+        let schema = &answer["content"]["application/json"]["schema"];
+        assert_eq!(schema["$ref"], "#/components/schemas/c.v1");
+        let embedded = &document["components"]["schemas"]["c.v1"];
+        let born = embedded["properties"]["born"]["$ref"].as_str().unwrap();
+        assert_eq!(born, "#/components/schemas/c.v1/$defs/day");
+        assert_eq!(document.pointer(born.trim_start_matches('#')).unwrap()["type"], "string");
     }
 }

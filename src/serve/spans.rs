@@ -2,7 +2,11 @@
 //!
 //! The spans are made from the collection's own record after the answer, with the ids that went out in `traceparent`, so the
 //! hot path carries no tracing state. The standard `OTEL_*` variables say where they go; without an endpoint there are none.
-//! The batch processor has a queue of bounded length and drops what does not fit.
+//! The batch processor has a queue of bounded length; what does not fit is lost, and counted
+//! ([`watched`]).
+
+mod client;
+mod watched;
 
 use std::time::{Duration, SystemTime};
 
@@ -13,19 +17,20 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{
     BatchSpanProcessor, Sampler, SamplingDecision, ShouldSample, SpanData, SpanEvents, SpanLinks, SpanProcessor,
 };
+use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 
+use self::client::WatchedClient;
+use self::watched::{Losses, WatchedExporter};
 use super::report::Report;
 use crate::collect::Step;
 use crate::sources::{Attempt, TraceContext};
-
-/// How long an export may take, as OTLP has it.
-const EXPORT: Duration = Duration::from_secs(10);
 
 /// Exports spans in batches, on a thread of its own.
 #[derive(Debug)]
 pub struct Spans {
     processor: BatchSpanProcessor,
+    losses: Losses,
     scope: InstrumentationScope,
     sampling: Sampling,
 }
@@ -73,37 +78,31 @@ impl Sampling {
 #[error("traces cannot be exported: {0}")]
 pub struct SpanError(String);
 
-/// The exporter, as the variables say. It trusts the authorities of the machine; where there is no list of them, as in an image
-/// that holds nothing but this program, those that the program carries.
-fn exporter() -> Result<SpanExporter, SpanError> {
-    let over_http = || SpanExporter::builder().with_http().with_protocol(Protocol::HttpBinary);
-    over_http().build().or_else(|usual| {
-        let client = client_of_own_authorities().ok_or_else(|| SpanError(usual.to_string()))?;
-        over_http().with_http_client(client).build().map_err(|error| SpanError(error.to_string()))
-    })
+/// The exporter, as the variables say.
+fn exporter(losses: &Losses) -> Result<SpanExporter, SpanError> {
+    let timeout = set("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT").or_else(|| set("OTEL_EXPORTER_OTLP_TIMEOUT"));
+    let client = WatchedClient::new(timeout.as_deref(), losses.clone()).map_err(SpanError)?;
+    let exporter = SpanExporter::builder().with_http().with_protocol(Protocol::HttpBinary).with_http_client(client);
+    exporter.build().map_err(|error| SpanError(error.to_string()))
 }
 
-/// Made on a thread of its own, since it has a runtime of its own.
-fn client_of_own_authorities() -> Option<reqwest::blocking::Client> {
-    let make = || {
-        let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-        let tls = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-        reqwest::blocking::Client::builder().tls_backend_preconfigured(tls).timeout(EXPORT).build().ok()
-    };
-    std::thread::spawn(make).join().ok().flatten()
+/// A variable; an empty one counts as unset.
+fn set(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 impl Spans {
     /// As the `OTEL_*` variables say; `None` where they name no endpoint, or switch traces off.
     pub fn from_environment() -> Result<Option<Self>, SpanError> {
-        let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let endpoint = set("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT").or_else(|| set("OTEL_EXPORTER_OTLP_ENDPOINT"));
         let disabled = set("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
         let none = set("OTEL_TRACES_EXPORTER").is_some_and(|value| value == "none");
         if endpoint.is_none() || disabled || none {
             return Ok(None);
         }
-        let mut processor = BatchSpanProcessor::builder(exporter()?).build();
+        let losses = Losses::new(set("OTEL_BSP_MAX_QUEUE_SIZE").as_deref());
+        let exporter = WatchedExporter::new(exporter(&losses)?, losses.clone());
+        let mut processor = BatchSpanProcessor::builder(exporter).build();
         let mut resource = Resource::builder();
         if set("OTEL_SERVICE_NAME").is_none() {
             resource = resource.with_service_name("bfb");
@@ -112,7 +111,23 @@ impl Spans {
         let scope = InstrumentationScope::builder("bfb").with_version(env!("CARGO_PKG_VERSION")).build();
         let (sampler, argument) = (set("OTEL_TRACES_SAMPLER"), set("OTEL_TRACES_SAMPLER_ARG"));
         let sampling = Sampling::from_names(sampler.as_deref(), argument.as_deref())?;
-        Ok(Some(Self { processor, scope, sampling }))
+        Ok(Some(Self { processor, losses, scope, sampling }))
+    }
+
+    /// Registers what is counted of them.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "spans_lost",
+            "Spans that no collector of traces took: an export failed, or its queue was full",
+            self.losses.counter(),
+        );
+    }
+
+    /// Queues a span, if there is room.
+    fn queue(&self, span: SpanData) {
+        if self.losses.enqueue() {
+            self.processor.on_end(span);
+        }
     }
 
     /// Whether the trace is exported; the sources are told the same.
@@ -126,13 +141,13 @@ impl Spans {
         }
         let took = started.elapsed();
         let began = SystemTime::now().checked_sub(took).unwrap_or(SystemTime::UNIX_EPOCH);
-        self.processor.on_end(self.server_span(trace, began, took, report, key));
+        self.queue(self.server_span(trace, began, took, report, key));
         let Some(timeline) = report.timeline else { return };
         let collect_began = began + timeline.started.saturating_duration_since(started);
         for step in &timeline.steps {
             for attempt in &step.attempts {
                 let offset = attempt.started.saturating_duration_since(timeline.started);
-                self.processor.on_end(self.client_span(trace, collect_began + offset, step, attempt));
+                self.queue(self.client_span(trace, collect_began + offset, step, attempt));
             }
         }
     }

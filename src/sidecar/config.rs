@@ -85,18 +85,18 @@ impl Caching {
 }
 
 impl Config {
-    pub(super) fn local(&self, address: &Address) -> Result<Address, StartError> {
+    pub(super) fn local(&self, flag: &'static str, address: &Address) -> Result<Address, StartError> {
         if self.allow_remote || address.is_local() {
             Ok(address.clone())
         } else {
-            Err(StartError::Remote(address.clone()))
+            Err(StartError::Remote { flag, address: address.clone() })
         }
     }
 
     pub(super) async fn bind_consumers(&self) -> Result<Vec<Listener>, StartError> {
         let mut listeners = Vec::with_capacity(self.listen.len());
         for address in &self.listen {
-            match Listener::bind(&self.local(address)?, self.socket_mode).await {
+            match Listener::bind(&self.local("listen", address)?, self.socket_mode).await {
                 Ok(listener) => listeners.push(listener),
                 Err(error) if self.ipv6_optional && address.is_ipv6_loopback() && !in_use(&error.source) => {
                     tracing::debug!(%error, "this machine has no IPv6 loopback");

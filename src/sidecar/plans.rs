@@ -12,7 +12,7 @@ use prometheus_client::registry::Registry;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
 
-use super::{Caching, Config, StartError};
+use super::{Caching, Config, StartError, files};
 use crate::bus::Bus;
 use crate::cache::{self, Cache, Happenings, Memory, Rate, Samples, Seal};
 use crate::collect::{Collector, Families};
@@ -27,6 +27,9 @@ use crate::sources::{self, Client, Shared, Tape};
 pub struct Reading {
     /// Whether `http://` is allowed (`--insecure-upstreams`).
     pub allow_http: bool,
+    /// Whether there is no identity to ask `https://` sources with, and no recording that stands in
+    /// for them.
+    pub no_identity: bool,
 }
 
 /// Reads domain files with the process's environment, the file system, and our jq.
@@ -52,6 +55,7 @@ impl Reading {
                 Program::compile(text).map(|_| ()).map_err(problem)
             },
             allow_http: self.allow_http,
+            allow_https: !self.no_identity,
         })
     }
 }
@@ -63,7 +67,12 @@ pub fn load_identity(
     domains: &Domains,
 ) -> Result<Option<Arc<Identity>>, StartError> {
     if let Some(paths) = paths {
-        return Ok(Some(Arc::new(Identity::load(paths, 1)?)));
+        let error = |error| StartError::Identity {
+            dir: paths.dir.clone(),
+            error,
+            is_missing: files::is_identity_missing(paths),
+        };
+        return Ok(Some(Arc::new(Identity::load(paths, 1).map_err(error)?)));
     }
     let over_tls = |source: &&Source| source.http.url.origin.scheme_str() == Some("https");
     let needs = domains.values().flat_map(|domain| &domain.sources).find(over_tls);
@@ -71,16 +80,6 @@ pub fn load_identity(
         Some(source) if !matches!(tape, Tape::Replay(_)) => Err(StartError::NoIdentity(source.name.to_string())),
         _ => Ok(None),
     }
-}
-
-/// A folder that is not there would fail every request, or record none.
-pub(super) fn check_tape(tape: &Tape) -> Result<(), StartError> {
-    let (folder, what) = match tape {
-        Tape::Off => return Ok(()),
-        Tape::Record(folder) => (folder, "recorded to"),
-        Tape::Replay(folder) => (folder, "replayed from"),
-    };
-    tape.prepare().map_err(|source| StartError::Tape { folder: folder.clone(), what, source })
 }
 
 /// What every source's client shares.

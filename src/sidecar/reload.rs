@@ -3,6 +3,7 @@
 //! Files are looked at twice a second and on SIGHUP. Watching by notification breaks on the symlink swap that Kubernetes
 //! does, and a look costs less than a millisecond.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +31,11 @@ impl Metrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         registry.register("reloads", "Changes of domain files that took effect", metrics.reloads.clone());
-        registry.register("reload_failures", "Changes of domain files that were refused", metrics.failures.clone());
+        registry.register(
+            "reload_failures",
+            "Changes of domain files that were refused, one a file",
+            metrics.failures.clone(),
+        );
         metrics
     }
 }
@@ -83,14 +88,16 @@ impl Following {
     }
 
     fn report(&self, next: &Loaded) {
-        let problems: Vec<String> = next.problems().iter().map(in_words).collect();
-        if !problems.is_empty() {
-            self.metrics.failures.inc();
-            let text = domain::render(next.problems(), false);
+        let news = next.new_problems(&self.loaded);
+        let refused = news.iter().map(|problem| &problem.file).collect::<BTreeSet<_>>().len() as u64;
+        if refused > 0 {
+            self.metrics.failures.inc_by(refused);
+            let text = domain::render(&news, false);
             tracing::warn!("a change of the domain files was refused, the old version stays\n{text}");
         }
+        let problems: Vec<String> = next.problems().iter().map(in_words).collect();
         self.reloads.send_modify(|reloads| {
-            reloads.failed += u64::from(!problems.is_empty());
+            reloads.failed += refused;
             reloads.problems = problems;
         });
     }

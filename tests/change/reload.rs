@@ -125,3 +125,66 @@ async fn a_request_that_is_under_way_finishes_on_the_old_file() {
     });
     assert_eq!(old.dataset()["revision"], 0);
 }
+
+#[tokio::test]
+async fn a_source_over_tls_without_an_identity_is_refused_at_a_reload_as_at_the_start() {
+    let upstream = Upstream::plain().await;
+    upstream.answers("/part", [Reply::json("{\"id\":42}")]);
+    let plain = DomainFile::of("customer").source("part", &upstream, "/part", &[]);
+    let over_tls = DomainFile::of("customer").source_at("part", "https://part.example/{key}", &[]);
+    let refused = Setup::of(&[&over_tls]).insecure().refused().await;
+    assert_eq!(refused.status.code(), Some(64));
+    let words = "this source is asked over TLS, which needs `--identity`";
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains(words) && said.contains("customer.yaml:"), "{said}");
+
+    let other = DomainFile::of("other").source("part", &upstream, "/part", &[]);
+    let sidecar = Setup::of(&[&plain, &other]).insecure().start().await;
+    sidecar.replace("customer", &over_tls.text());
+    sidecar.logged(words).await;
+    assert_eq!(sidecar.metric("bfb_reload_failures_total", &[]).await, Some(1.0));
+    sidecar.get("/v2/customers/42").await.dataset();
+    // What is refused for another reason at the start is refused at a reload too.
+    let twice = DomainFile::of("customer").source("other", &upstream, "/part", &[]);
+    sidecar.replace("other", &twice.text());
+    sidecar.logged("the domain `customer` is already in").await;
+    let clash = DomainFile::of("other").source("part", &upstream, "/part", &[]);
+    sidecar.replace("other", &clash.version("v2", &["path: /v2/customers/{key}"]).text());
+    sidecar.logged("this path overlaps with").await;
+    sidecar.get("/v2/customers/42").await.dataset();
+    sidecar.get("/v2/others/42").await.dataset();
+}
+
+#[tokio::test]
+async fn an_http_source_that_is_not_allowed_is_refused_at_a_reload_as_at_the_start() {
+    let world = World::new().await;
+    let plain = DomainFile::of("customer").source_at("part", "http://part.example/{key}", &[]);
+    world.sidecar.replace("customer", &plain.text());
+    world.sidecar.logged("`http://` proves nobody's identity").await;
+    assert_eq!(world.shown().await, 0);
+}
+
+#[tokio::test]
+async fn a_broken_file_is_counted_once_for_each_change_of_its_own() {
+    let world = World::new().await;
+    let sidecar = &world.sidecar;
+    let failures = async || sidecar.metric("bfb_reload_failures_total", &[]).await;
+    let broken = |line: &str| revision(&world.upstream, 1).head(line).text();
+    sidecar.replace("customer", &broken("deadlin: 1s"));
+    sidecar.logged("deadlin").await;
+    assert_eq!(failures().await, Some(1.0));
+    for (times, name) in (1..).zip(["renamed", "again", "once-more"]) {
+        let other = DomainFile::of("other").source(name, &world.upstream, "/part", &[]);
+        sidecar.replace("other", &other.text());
+        sidecar.logged_times(IN_FORCE, times).await;
+    }
+    assert_eq!(failures().await, Some(1.0), "the broken file is as it was");
+    let refusals = sidecar.log().matches("the old version stays").count();
+    assert_eq!(refusals, 1, "{}", sidecar.log());
+    sidecar.replace("customer", &broken("deadlie: 1s"));
+    sidecar.logged("deadlie").await;
+    assert_eq!(failures().await, Some(2.0));
+    let status = sidecar.admin("/status").await.json();
+    assert_eq!(status["reloads"]["failed"], 2, "{status}");
+    assert!(status["reloads"]["problems"].to_string().contains("deadlie"), "{status}");
+}

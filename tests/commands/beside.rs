@@ -196,15 +196,33 @@ async fn what_was_recorded_is_replayed_without_asking_anybody() {
     let upstream = mutual(&pki).await;
     upstream.handles("/part", |_| Reply::json("{\"price\": 1.10}").etag("\"1\""));
     let domain = DomainFile::of("customer").source("part", &upstream, "/part?key={key}", &["missing: not-found"]);
-    let tape = tempfile::tempdir().unwrap();
-    let recording = Setup::of(&[&domain]).identity(&pki).arg("--record").arg(tape.path()).start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let tape = folder.path().join("tape");
+    let recording = Setup::of(&[&domain]).identity(&pki).arg("--record").arg(&tape).start().await;
     let live = recording.get("/v2/customers/42").await;
     live.dataset();
     let asked = upstream.seen().len();
     // No identity: nobody is asked.
-    let replaying = Setup::of(&[&domain]).arg("--replay").arg(tape.path()).start().await;
+    let replaying = Setup::of(&[&domain]).arg("--replay").arg(&tape).start().await;
     let replayed = replaying.get("/v2/customers/42").await;
     assert_eq!((replayed.status, &replayed.body, replayed.header("etag")), (200, &live.body, live.header("etag")));
     assert!(replaying.get("/v2/customers/43").await.status >= 500, "it was not recorded");
     assert_eq!(upstream.seen().len(), asked);
+}
+
+#[tokio::test]
+async fn a_key_that_no_url_can_name_is_a_bad_key_and_not_another_path() {
+    let world = World::new().await;
+    for key in ["", ".", ".."] {
+        for said in [world.run(&["get", "customer", key]).await, world.alone(&["customer", key]).await] {
+            let said = said.with(64);
+            said.says("400 urn:bfb:bad-key");
+            assert_eq!(said.out, "");
+        }
+        let said = world.run(&["get", "customer", key, "--format", "json"]).await.with(64);
+        assert_eq!(serde_json::from_str::<Value>(&said.out).unwrap()["body"]["type"], "urn:bfb:bad-key");
+    }
+    assert!(world.upstream.seen().is_empty());
+    // The sidecar refuses the others, and a key is usage.
+    world.run(&["get", "customer", &"4".repeat(513)]).await.with(64).says("400 urn:bfb:bad-key");
 }

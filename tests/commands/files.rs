@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use serde_json::Value;
@@ -123,8 +124,63 @@ async fn serve_refuses_what_is_wrong_with_64_and_what_is_missing_with_69() {
     serve(&[good, "--identity", identity, "--drain", "soon"]).await.with(64);
     serve(&[good, "--identity", identity, "--log", "loud=very=much"]).await.with(64);
     serve(&[good, "--identity", identity, "--listen", "0.0.0.0:0"]).await.with(64).says("--allow-remote");
-    serve(&[good, "--identity", "/no/such/folder"]).await.with(69).says("/no/such/folder");
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     serve(&[good, "--identity", identity, "--listen", &address]).await.with(69).says(&address);
+}
+
+#[tokio::test]
+async fn a_file_of_a_flag_that_is_not_there_is_69_and_one_that_is_wrong_is_64() {
+    let pki = Pki::new();
+    let dir =
+        folder(&[("customer.yaml", GOOD), ("nonsense", "no key"), ("tls.crt", ""), ("tls.key", ""), ("ca.crt", "")]);
+    let file = dir.path().join("customer.yaml");
+    let (good, identity) = (text(&file), text(pki.dir()));
+    let nonsense = dir.path().join("nonsense");
+    let (nonsense, wrong) = (text(&nonsense), text(dir.path()));
+    let free = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--identity", identity];
+    let redis = ["--redis", "redis://127.0.0.1:1"];
+    let serve = async |args: &[&str]| run(&[&["serve", good], &free[..], args].concat()).await;
+    let nowhere = "/no/such/file";
+    for flag in ["--ca", "--replay"] {
+        serve(&[flag, nowhere]).await.with(69).says(nowhere);
+        serve(&[flag, nonsense]).await.with(64).says(nonsense);
+    }
+    for flag in ["--redis-auth", "--redis-ca", "--redis-identity", "--seal-key"] {
+        serve(&[&redis[..], &[flag, nowhere]].concat()).await.with(69).says(nowhere);
+    }
+    serve(&[&redis[..], &["--seal-key", nonsense]].concat()).await.with(64).says(nonsense);
+    serve(&["--record", nonsense]).await.with(64).says(nonsense);
+    for (dir, code) in [(nowhere, 69), (wrong, 64)] {
+        run(&["serve", good, "--identity", dir]).await.with(code).says(dir);
+        run(&["get", "customer", "42", "--domain", good, "--identity", dir]).await.with(code).says(dir);
+    }
+    run(&["get", "customer", "42", "--domain", good, "--replay", nowhere]).await.with(69).says(nowhere);
+    for (file, code) in [(nowhere, 69), (nonsense, 64)] {
+        if cfg!(feature = "webhook") {
+            run(&["webhook", "--kubeconfig", file]).await.with(code).says(file);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_folder_to_record_into_that_is_open_to_others_is_refused_and_stays_as_it_is() {
+    let dir = folder(&[("customer.yaml", GOOD)]);
+    let (file, wide) = (dir.path().join("customer.yaml"), dir.path().join("wide"));
+    fs::create_dir(&wide).unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    let pki = Pki::new();
+    let upstreams = ["--identity", text(pki.dir()), "--record"];
+    for wider in [0o755, 0o750, 0o1777, 0o701] {
+        fs::set_permissions(&wide, fs::Permissions::from_mode(wider)).unwrap();
+        for command in [&["serve", text(&file)][..], &["get", "customer", "42", "--domain", text(&file)]] {
+            let said = run(&[command, &upstreams, &[text(&wide)]].concat()).await.with(64);
+            said.says(&format!("is open to others (mode {wider:04o})"));
+            said.says("chmod 700");
+        }
+        assert_eq!(mode(&wide), wider, "it is somebody's");
+    }
+    let new = dir.path().join("new/deeper");
+    run(&[&["get", "customer", "42", "--domain", text(&file)], &upstreams[..], &[text(&new)]].concat()).await.with(1);
+    assert_eq!((mode(&new), mode(new.parent().unwrap())), (0o700, 0o700));
 }

@@ -104,6 +104,19 @@ fn mode_of(path: &Path) -> u32 {
 }
 
 #[tokio::test]
+async fn the_admin_ports_socket_is_for_its_owner_alone_whatever_consumers_get() {
+    let (setup, _upstream) = setup_over_one("").await;
+    let (ours, admin) = (setup.dir().join("bfb.sock"), setup.dir().join("admin.sock"));
+    let address = |path: &Path| format!("unix:{}", path.display());
+    let setup = setup.args(&["--socket-mode", "0666", "--listen", &address(&ours)]);
+    let (_dir, process) = setup.start_with_admin(&address(&admin));
+    process.logged("admin port").await;
+    assert_eq!((mode_of(&ours), mode_of(&admin)), (0o666, 0o600));
+    let status = once(&To::Unix(admin), Http::One, get("/status")).await;
+    assert_eq!(status.status, 200);
+}
+
+#[tokio::test]
 async fn a_socket_that_a_crash_left_behind_is_replaced_and_a_file_is_not() {
     let (setup, _upstream) = setup_over_one("").await;
     let path = setup.dir().join("bfb.sock");

@@ -111,6 +111,43 @@ async fn explain_says_where_the_time_went() {
 }
 
 #[tokio::test]
+async fn every_answer_says_where_the_time_went_hits_confirmations_and_errors_too() {
+    for all in [true, false] {
+        let (setup, upstream) = setup_over_one("").await;
+        let explain = if all { &["--explain"][..] } else { &[] };
+        let sidecar = setup.args(&["--memory", "1MiB"]).args(explain).start().await;
+        let ask = async |request| {
+            let request = if all { request } else { with(request, "bfb-explain", "1") };
+            let got = sidecar.send(request).await;
+            assert!(got.header("server-timing").starts_with("total;dur="), "{got:?}");
+            got
+        };
+        let first = ask(get("/v2/customers/42")).await;
+        let hit = ask(get("/v2/customers/42")).await;
+        assert!(hit.header("cache-status").contains("hit"), "{hit:?}");
+        assert!(!hit.header("server-timing").contains("part"), "no source was asked");
+        let known = with(get("/v2/customers/42"), "if-none-match", first.header("etag"));
+        assert_eq!(ask(known).await.status, 304);
+        assert_eq!(ask(self::ask(Method::HEAD, "/v2/customers/42")).await.status, 200);
+        ask(get("/nowhere")).await.problem("no-such-path", 404);
+        ask(get("/v2/customers/42?a")).await.problem("bad-request", 400);
+        ask(self::ask(Method::POST, "/v2/customers/42")).await.problem("method-not-allowed", 405);
+        ask(with(get("/v2/customers/42"), "host", "elsewhere")).await.problem("misdirected", 421);
+        let only_cached = with(get("/v2/customers/43"), "cache-control", "only-if-cached");
+        ask(only_cached).await.problem("not-cached", 504);
+        upstream.answers("/part", [Reply::status(500), Reply::status(500)]);
+        let failed = ask(get("/v2/customers/44")).await;
+        failed.problem("source-failed", 502);
+        assert!(failed.header("server-timing").contains("part;dur="), "{failed:?}");
+        assert_eq!(ask(get("/openapi.json")).await.status, 200);
+        if !all {
+            let not_asked = with(get("/v2/customers/42"), "bfb-explain", "0");
+            assert_eq!(sidecar.send(not_asked).await.header("server-timing"), "");
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_trace_of_a_problem_is_the_consumers_own() {
     let (sidecar, _upstream) = over_one("").await;
     let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";

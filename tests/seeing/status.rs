@@ -60,3 +60,30 @@ async fn the_text_fits_a_terminal_of_80_columns_where_names_do() {
     assert!(!said.contains('\u{1b}'), "no colour where there is no terminal");
     assert!(said.lines().all(|line| line == line.trim_end()), "{said}");
 }
+
+#[tokio::test]
+async fn a_fleet_of_one_shows_no_redis_and_a_fleet_its_tiers_in_one_order() {
+    let tiers = async |sidecar: &Sidecar| {
+        let status = sidecar.admin("/status").await.json();
+        let tiers = status["cache"]["tiers"].as_array().unwrap().clone();
+        let names = tiers.iter().map(|tier| tier["tier"].as_str().unwrap().to_owned());
+        names.collect::<Vec<_>>()
+    };
+    let (sidecar, upstream) = alone("{ttl: 60s}").await;
+    counting(&upstream, "/42");
+    sidecar.get(PATH).await.dataset();
+    assert_eq!(tiers(&sidecar).await, ["memory"]);
+    assert!(!said(&sidecar).await.contains("redis"));
+    let dataset = sidecar.admin("/datasets/customer/42").await.json();
+    assert!(dataset["memory"].is_object() && dataset.get("redis").is_none(), "{dataset}");
+    let metrics = sidecar.admin("/metrics").await;
+    assert!(!metrics.text().contains("tier=\"redis\""), "{}", metrics.text());
+
+    // A process orders its hash tables by chance: one of several would differ.
+    let (_redis, _upstream, members) = fleet(3, &[]).await;
+    for member in &members {
+        assert_eq!(tiers(member).await, ["memory", "redis"]);
+        let dataset = member.admin("/datasets/customer/42").await.json();
+        assert!(dataset.get("redis").is_some_and(Value::is_null), "{dataset}");
+    }
+}

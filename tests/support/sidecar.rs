@@ -114,6 +114,18 @@ impl Setup {
         sidecar
     }
 
+    /// Starts it with its admin port elsewhere than a [`Sidecar`] looks for it. Its folder lasts as
+    /// long as the test holds it.
+    pub(crate) fn start_with_admin(self, address: &str) -> (TempDir, Process) {
+        let mut args: Vec<_> = self.command.get_args().map(OsStr::to_owned).collect();
+        let admin = args.iter().position(|arg| arg == "--admin").unwrap();
+        args[admin + 1] = address.into();
+        let mut command = program(Path::new(self.command.get_program()));
+        command.args(args);
+        command.envs(self.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        (self.dir, Process::start(command))
+    }
+
     /// Runs it where it must refuse to start.
     pub(crate) async fn refused(self) -> Output {
         let mut command = self.command;

@@ -89,7 +89,7 @@ impl Demo {
             None => match PrivateRedis::start(file.parent().unwrap_or(Path::new("."))).await {
                 Ok(redis) => Some(redis),
                 Err(error) => {
-                    eprintln!("error: {error}");
+                    out::error(error);
                     return exit::unavailable();
                 }
             },
@@ -106,7 +106,7 @@ impl Demo {
             match Member::of(&sidecar) {
                 Ok(member) => members.push(member),
                 Err(error) => {
-                    eprintln!("error: {error}");
+                    out::error(error);
                     return exit::unavailable();
                 }
             }
@@ -126,11 +126,11 @@ impl Demo {
             Ok(()) if ended.iter().all(Result::is_ok) => exit::OK,
             Ok(()) => exit::FAILED,
             Err(Trouble::Missing(error)) => {
-                eprintln!("error: {error}");
+                out::error(error);
                 exit::unavailable()
             }
             Err(Trouble::Failed(error)) => {
-                eprintln!("error: {error}");
+                out::error(error);
                 exit::FAILED
             }
         }

@@ -9,6 +9,8 @@ use comfy_table::{CellAlignment, Table};
 use owo_colors::OwoColorize as _;
 use serde_json::Value;
 
+use super::super::terminal::escape;
+
 /// Characters of an epoch and of a plan: they are told apart by a glance; `--format json` has them whole.
 const SHORT: usize = 12;
 
@@ -32,7 +34,7 @@ pub(super) fn text(status: &Value) -> String {
         domain_text(&mut text, domain);
     }
     for trouble in list(&status["trouble"]).filter_map(Value::as_str) {
-        let _ = writeln!(text, "\n{} {trouble}", "trouble:".red());
+        let _ = writeln!(text, "\n{} {}", "trouble:".red(), escape(trouble));
     }
     text
 }
@@ -125,9 +127,9 @@ fn list(value: &Value) -> impl Iterator<Item = &Value> {
 
 fn word(value: &Value, name: &str) -> String {
     match value.get(name) {
-        Some(Value::String(text)) => text.clone(),
+        Some(Value::String(text)) => escape(text).into_owned(),
         Some(Value::Null) | None => "-".to_owned(),
-        Some(other) => other.to_string(),
+        Some(other) => escape(&other.to_string()).into_owned(),
     }
 }
 
@@ -141,7 +143,7 @@ fn percent(value: &Value) -> String {
 
 fn last_failure(failure: &Value) -> String {
     match (failure["reason"].as_str(), failure["seconds_ago"].as_u64()) {
-        (Some(reason), Some(seconds)) => format!("{reason}, {seconds} s ago"),
+        (Some(reason), Some(seconds)) => format!("{}, {seconds} s ago", escape(reason)),
         _ => "-".to_owned(),
     }
 }

@@ -7,6 +7,8 @@ use jiff::tz::TimeZone;
 use owo_colors::{OwoColorize as _, Style};
 use serde_json::Value;
 
+use super::super::terminal::escape;
+
 /// Keys and tags that one line names.
 const NAMED_MAX: usize = 5;
 /// The column of what an event is called.
@@ -174,17 +176,10 @@ fn joined<'e, T: std::fmt::Display>(list: &'e Value, word: impl Fn(&'e Value) ->
     words.join("; ")
 }
 
-/// Whatever a key or a source says, it steers no terminal.
+/// Whatever a key or a source says, it steers no terminal, and is not longer than a line may be.
 fn clean(text: &str) -> String {
-    let mut clean = String::with_capacity(text.len());
-    for c in text.chars().take(DETAIL_CHARS_MAX) {
-        if c.is_control() {
-            clean.extend(c.escape_default());
-        } else {
-            clean.push(c);
-        }
-    }
-    clean
+    let end = text.char_indices().nth(DETAIL_CHARS_MAX).map_or(text.len(), |(at, _)| at);
+    escape(&text[..end]).into_owned()
 }
 
 #[cfg(test)]
@@ -218,10 +213,9 @@ mod tests {
 
     #[test]
     fn a_key_steers_no_terminal() {
-        let event =
-            json!({"at": AT, "event": "failed", "domain": "d", "key": "\u{1b}[2J\n", "failed": [], "took_ms": 1.5});
+        let event = json!({"at": AT, "event": "failed", "domain": "d", "key": "\u{1b}[2J\n\u{202e}\u{9b}", "failed": [], "took_ms": 1.5});
         let line = line(&event);
-        assert!(line.contains(r"key \u{1b}[2J\n, ") && !line.contains('\u{1b}') && !line.contains('\n'), "{line}");
+        assert!(line.contains(r"key \u{1b}[2J\n\u{202e}\u{9b}, "), "{line}");
     }
 
     #[test]

@@ -7,6 +7,7 @@
 mod cut;
 mod edit;
 mod kinds;
+mod lenient;
 mod problems;
 mod rewrite;
 mod splice;

@@ -1,11 +1,13 @@
 //! A stream of YAML documents as trees with a place on every node, as loose as Kubernetes is: anchors, aliases, tags and
 //! doubled keys stand in them as they were written. Nothing is lost that a splice must know of; depth and size are bounded.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
-use saphyr_parser::{Event, Parser, ScalarStyle, Tag};
+use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Tag};
 
+use super::lenient::{self, Lenient};
 use super::trouble::Trouble;
 use crate::domain::{Lines, long_tag_directive, yaml_remedy};
 
@@ -100,22 +102,49 @@ pub(super) fn read(text: &str) -> Result<Vec<Document>, Trouble> {
         let (expected, hint) = ("at most 256 bytes", "remove lines that begin with `%`");
         return Err(Trouble::at(at, "the prefix of a tag is too long", expected, hint));
     }
-    let lines = Lines::new(text);
-    let mut reader = Reader { text, open: Vec::new(), documents: Vec::new(), nodes: 0 };
-    for event in Parser::new_from_str(text) {
-        match event {
-            Ok((event, span)) => reader.event(event, lines.bytes(span))?,
-            Err(error) => {
-                let at = lines.byte(error.marker());
-                return Err(not_yaml(text, at, error.info().trim_end_matches('.')));
-            }
+    let mut lenient = Lenient::new(text);
+    let mut padded = Cow::Borrowed(text);
+    loop {
+        let error = match read_once(text, &padded, &lenient) {
+            Ok(documents) => return Ok(documents),
+            Err(Stopped::Trouble(trouble)) => return Err(trouble),
+            Err(Stopped::NotYaml(error)) => error,
+        };
+        let at = lenient.original(Lines::new(&padded).byte(error.marker()));
+        let info = error.info().trim_end_matches('.').to_lowercase();
+        if !lenient.repair(at, &info) {
+            return Err(not_yaml(text, at, &info));
         }
+        padded = lenient.padded().into();
+    }
+}
+
+/// Why a reading ended early.
+enum Stopped {
+    /// It is no YAML 1.2.
+    NotYaml(ScanError),
+    /// It is more than we take.
+    Trouble(Trouble),
+}
+
+/// Reads `padded`; the places are those of `text`.
+fn read_once(text: &str, padded: &str, lenient: &Lenient<'_>) -> Result<Vec<Document>, Stopped> {
+    let lines = Lines::new(padded);
+    let mut reader = Reader { text, open: Vec::new(), documents: Vec::new(), nodes: 0 };
+    for event in Parser::new_from_str(padded) {
+        let (event, span) = event.map_err(Stopped::NotYaml)?;
+        let span = lines.bytes(span);
+        let span = lenient.original(span.start)..lenient.original(span.end);
+        reader.event(event, span).map_err(Stopped::Trouble)?;
     }
     Ok(reader.documents)
 }
 
 fn not_yaml(text: &str, at: usize, info: &str) -> Trouble {
-    let (expected, hint) = yaml_remedy(text, at, info);
+    let (expected, hint) = match lenient::remedy(info) {
+        Some((expected, hint)) => (expected, hint.to_owned()),
+        None => yaml_remedy(text, at, info),
+    };
     let hint = match () {
         () if text.contains("{{") => {
             "this looks like a template: render it first, and inject what comes out".to_owned()
@@ -123,7 +152,7 @@ fn not_yaml(text: &str, at: usize, info: &str) -> Trouble {
         () if info.contains("document start") => "put a line `---` between two documents".to_owned(),
         () => hint,
     };
-    Trouble::at(at..at + 1, format!("this is not valid YAML: {}", info.to_lowercase()), expected, hint)
+    Trouble::at(at..at + 1, format!("this is not valid YAML: {info}"), expected, hint)
 }
 
 /// A collection that is still open.

@@ -83,12 +83,7 @@ impl Admissions {
             "/healthz" | "/readyz" | "/metrics" if !reads => not_allowed("GET, HEAD"),
             "/healthz" => text(StatusCode::OK, "ok\n"),
             "/readyz" => self.ready(),
-            "/metrics" => {
-                let mut response = Response::new(Bytes::from(self.0.metrics.text()));
-                let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
-                response.headers_mut().insert(CONTENT_TYPE, kind);
-                response
-            }
+            "/metrics" => self.0.metrics.respond(request.headers()),
             _ => text(StatusCode::NOT_FOUND, "no such path; expected `/mutate`, `/healthz`, `/readyz` or `/metrics`\n"),
         }
     }

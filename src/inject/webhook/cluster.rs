@@ -51,7 +51,7 @@ impl std::fmt::Debug for Cluster {
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// The kubeconfig is not usable.
-    #[error("the kubeconfig `{path}` cannot be used: {why}; expected what `kubectl config view --raw` prints")]
+    #[error("`--kubeconfig {path}` cannot be used: {why}; expected what `kubectl config view --raw` prints")]
     Kubeconfig {
         /// Its path.
         path: String,

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
+use http::{HeaderMap, Response};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -12,6 +14,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::verdict::Verdict;
+use crate::admin::exposition;
 use crate::{identity, serve};
 
 /// Seconds; an admission that takes longer than the last fails.
@@ -169,12 +172,9 @@ impl Metrics {
         }
     }
 
-    /// In the format of Prometheus.
-    pub(super) fn text(&self) -> String {
-        let mut text = String::new();
-        // Writing to a String does not fail.
-        let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
-        text
+    /// The answer to a scrape, in the format that it asks for.
+    pub(super) fn respond(&self, headers: &HeaderMap) -> Response<Bytes> {
+        exposition::respond(headers, &self.registry, |_| true)
     }
 }
 

@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::support::apiserver::Apiserver;
-use crate::support::client::{Http, ask, get};
+use crate::support::client::{Http, ask, get, with};
 use crate::support::webhook::{Webhook, anybody, connect, creation, patch, post, posted};
 
 /// What an answer says, without its `uid`.
@@ -139,4 +139,17 @@ async fn whatever_comes_is_answered_with_what_was_expected() {
     }
     assert_eq!(webhook.probe("/healthz").await.text(), "ok\n");
     assert_eq!(webhook.metric("bfb_webhook_admissions_total", &[("outcome", "malformed")]).await, Some(5.0));
+}
+
+#[tokio::test]
+async fn metrics_come_in_the_format_that_was_asked_for() {
+    let webhook = Webhook::ready(&Apiserver::start().await, &[]).await;
+    let text = webhook.probe("/metrics").await;
+    assert_eq!(text.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
+    assert!(text.text().contains("# TYPE bfb_build_info gauge\n"), "{}", text.text());
+    let asked = with(get("/metrics"), "accept", "application/openmetrics-text;version=1.0.0");
+    let open_metrics = webhook.send(Http::One, asked).await;
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    assert_eq!(open_metrics.header("content-type"), kind);
+    assert!(open_metrics.text().ends_with("# EOF\n"), "{}", open_metrics.text());
 }

@@ -38,7 +38,7 @@ async fn what_is_missing_is_said_with_the_exit_code_that_fits() {
         "{code:?} {text}"
     );
     let (code, text) = run(&["--kubeconfig", nowhere]);
-    assert!(code == Some(64) && text.contains("nowhere` cannot be used"), "{code:?} {text}");
+    assert!(code == Some(69) && text.contains("nowhere` cannot be used"), "{code:?} {text}");
     let (code, text) = run(&["--set", "memry=1"]);
     assert!(code == Some(64) && text.contains("did you mean `memory`?"), "{code:?} {text}");
     let (code, text) = said(&Webhook::refused(&server, &["--identity", nowhere]).await);

@@ -1,0 +1,66 @@
+//! The HTTP client of the exporter of spans: it notes why a request failed, which the exporter does
+//! not tell.
+
+use std::fmt::Debug;
+use std::pin::Pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use opentelemetry_http::{HttpClient, HttpError};
+use reqwest::blocking::{Client, ClientBuilder};
+
+use super::watched::Losses;
+
+/// How long an export may take, as OTLP has it.
+const EXPORT: Duration = Duration::from_secs(10);
+
+/// A client that notes its failures.
+#[derive(Debug)]
+pub(super) struct WatchedClient<C> {
+    client: C,
+    losses: Losses,
+}
+
+impl WatchedClient<Client> {
+    /// Trusts the authorities of the machine; where there is no list of them, as in an image that
+    /// holds nothing but this program, those that the program carries. `timeout` is in
+    /// milliseconds, as the variable has it.
+    pub(super) fn new(timeout: Option<&str>, losses: Losses) -> Result<Self, String> {
+        let timeout = timeout.and_then(|text| text.parse().ok()).map_or(EXPORT, Duration::from_millis);
+        let make = move || {
+            let usual = build(Client::builder(), timeout);
+            usual.or_else(|_| build(Client::builder().tls_backend_preconfigured(own_authorities()), timeout))
+        };
+        // It has a runtime of its own, and is made on a thread of its own.
+        let made = std::thread::spawn(make).join().map_err(|_| "there is no HTTP client".to_owned())?;
+        Ok(Self { client: made.map_err(|error| error.to_string())?, losses })
+    }
+}
+
+fn build(builder: ClientBuilder, timeout: Duration) -> reqwest::Result<Client> {
+    builder.timeout(timeout).build()
+}
+
+fn own_authorities() -> rustls::ClientConfig {
+    let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth()
+}
+
+type Sent<'a> = Pin<Box<dyn Future<Output = Result<Response<Bytes>, HttpError>> + Send + 'a>>;
+
+impl<C: HttpClient> HttpClient for WatchedClient<C> {
+    fn send_bytes<'me, 'sent>(&'me self, request: Request<Bytes>) -> Sent<'sent>
+    where
+        'me: 'sent,
+        Self: 'sent,
+    {
+        Box::pin(async move {
+            let sent = self.client.send_bytes(request).await;
+            if let Err(error) = &sent {
+                self.losses.note_cause(error.as_ref());
+            }
+            sent
+        })
+    }
+}

@@ -1,0 +1,133 @@
+//! The variables behind the flags: an empty one is unset, a wrong one is named as itself, one that
+//! no flag knows is ignored with a warning.
+
+use super::{Said, run, run_with};
+use crate::support::domain::DomainFile;
+use crate::support::sidecar::Setup;
+
+/// A usage of each command that ends by itself, whatever its variables say.
+const SERVE: &[&str] = &["serve", "/no/such/file.yaml"];
+const WEBHOOK: &[&str] = &["webhook"];
+/// No help shows these.
+const HIDDEN: [&str; 3] = ["BFB_CERTIFICATE_LIFETIME", "BFB_LEADER_LEASE", "BFB_WATCHDOG_EVERY"];
+
+/// The variables of a command, as its help lists them.
+async fn variables(command: &str) -> Vec<String> {
+    let help = run(&[command, "--help"]).await.with(0).out;
+    let listed = help.split("[env:").skip(1).filter_map(|text| text.split(['=', ']']).next());
+    let mut names: Vec<_> = listed.map(|name| name.trim().to_owned()).collect();
+    if command == "webhook" {
+        names.extend(HIDDEN.map(str::to_owned));
+    }
+    assert!(names.len() > 10 && names.iter().all(|name| name.starts_with("BFB_")), "{names:?}");
+    names
+}
+
+fn commands() -> Vec<&'static [&'static str]> {
+    if cfg!(feature = "webhook") { vec![SERVE, WEBHOOK] } else { vec![SERVE] }
+}
+
+#[tokio::test]
+async fn an_empty_variable_counts_as_unset_for_every_flag() {
+    for usage in commands() {
+        let unset = run(usage).await.with(64);
+        let names = variables(usage[0]).await;
+        let all: Vec<_> = names.iter().map(|name| (name.as_str(), "")).collect();
+        let empty = run_with(usage, &all).await.with(64);
+        assert_eq!(empty.err, unset.err, "all of {names:?} at once");
+    }
+    run_with(&["get", "customer", "42"], &[("BFB_LISTEN", ""), ("BFB_ADMIN", "")]).await.with(69);
+    run_with(&["check", "/no/such"], &[("BFB_INSECURE_UPSTREAMS", "")]).await.with(64).says("/no/such");
+}
+
+#[tokio::test]
+async fn the_help_lists_a_variable_that_is_empty() {
+    let help = run_with(&["serve", "--help"], &[("BFB_LEASE", "")]).await.with(0);
+    help.says("[env: BFB_LEASE=]");
+}
+
+#[tokio::test]
+async fn a_wrong_variable_is_named_and_not_its_flag() {
+    let mut refused = 0;
+    for usage in commands() {
+        let unset = run(usage).await.with(64);
+        for name in variables(usage[0]).await {
+            let said = run_with(usage, &[(&name, "!wrong!")]).await;
+            // A path, a name or a key may be called so; it is not looked at before the rest is right.
+            if said.err == unset.err {
+                continue;
+            }
+            refused += 1;
+            let flag = format!("--{}", name["BFB_".len()..].to_lowercase().replace('_', "-"));
+            assert!(said.err.contains(&name), "{name}: {}", said.err);
+            let named = [format!("'{flag} "), format!("'{flag}'"), format!("`{flag}`")];
+            assert!(!named.iter().any(|flag| said.err.contains(flag)), "{name}: {}", said.err);
+        }
+    }
+    assert!(refused >= 20, "{refused} variables can be wrong");
+}
+
+/// What `serve` says with these variables and flags.
+async fn serve(variables: &[(&str, &str)], flags: &[&str]) -> Said {
+    run_with(&[SERVE, flags].concat(), variables).await.with(64)
+}
+
+#[tokio::test]
+async fn what_a_variable_needs_or_excludes_is_said_of_the_variable() {
+    let said = serve(&[("BFB_SEAL_KEY", "/key")], &[]).await;
+    assert!(said.err.contains("`BFB_SEAL_KEY` is set") && said.err.contains("--redis"), "{}", said.err);
+    let said = serve(&[("BFB_RECORD", "/a"), ("BFB_REPLAY", "/b")], &[]).await;
+    assert!(said.err.contains("'BFB_RECORD' cannot be used with 'BFB_REPLAY'"), "{}", said.err);
+    let said = serve(&[("BFB_REPLAY", "/b")], &["--record", "/a"]).await;
+    assert!(said.err.contains("'--record <DIR>' cannot be used with 'BFB_REPLAY'"), "{}", said.err);
+}
+
+#[tokio::test]
+async fn a_wrong_flag_is_named_as_the_flag_whatever_its_variable_says() {
+    let said = serve(&[("BFB_LEASE", "3s"), ("BFB_DRAIN", "5s")], &["--lease", "soon"]).await;
+    assert!(said.err.contains("'--lease <TIME>'") && !said.err.contains("BFB_"), "{}", said.err);
+    let said = serve(&[("BFB_LEASE", "soon")], &["--no-such-flag"]).await;
+    assert!(said.err.contains("--no-such-flag") && !said.err.contains("BFB_"), "{}", said.err);
+}
+
+#[tokio::test]
+async fn what_is_found_wrong_after_parsing_names_the_variable_too() {
+    let limits = [("BFB_MEMORY", "1GiB"), ("BFB_MEMORY_LIMIT", "128MiB")];
+    let said = serve(&limits, &[]).await;
+    assert!(said.err.contains("`BFB_MEMORY=1024MiB` does not fit"), "{}", said.err);
+    assert!(said.err.contains("`BFB_MEMORY_LIMIT=") && !said.err.contains("--memory"), "{}", said.err);
+    let domain = DomainFile::of("customer").source_at("part", "http://localhost:1/part", &[]);
+    let setup = Setup::of(&[&domain]).insecure().env("BFB_PROBES", "");
+    let refused = setup.env("BFB_REPLAY", "/no/such/folder").refused().await;
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(said.contains("`BFB_REPLAY=/no/such/folder` is no folder"), "{said}");
+    let setup = Setup::of(&[&domain]).insecure().env("BFB_IDENTITY", "/no/such/folder");
+    let said = String::from_utf8(setup.refused().await.stderr).unwrap();
+    assert!(said.contains("`BFB_IDENTITY=/no/such/folder` cannot be used"), "{said}");
+    let setup = Setup::of(&[&domain]).insecure().args(&["--redis", "redis://127.0.0.1:1"]);
+    let said = String::from_utf8(setup.env("BFB_SEAL_KEY", "/no/key").refused().await.stderr).unwrap();
+    assert!(said.contains("`BFB_SEAL_KEY=/no/key` cannot be used"), "{said}");
+}
+
+#[tokio::test]
+async fn a_refused_url_does_not_show_its_password() {
+    for (variables, flags) in [
+        (vec![("BFB_REDIS", "redis//user:secret@redis")], vec![]),
+        (vec![], vec!["--redis", "redis//user:secret@redis"]),
+    ] {
+        let said = serve(&variables, &flags).await;
+        assert!(said.err.contains("redis://HOST:PORT") && !said.err.contains("secret"), "{}", said.err);
+    }
+}
+
+#[tokio::test]
+async fn a_variable_that_no_flag_knows_is_ignored_with_a_warning() {
+    // What Kubernetes sets for a Service that is named `bfb`.
+    let domain = DomainFile::of("customer").source_at("part", "http://localhost:1/part", &[]);
+    let setup = Setup::of(&[&domain]).insecure().env("BFB_PORT", "tcp://10.0.0.1:7070");
+    let sidecar = setup.env("BFB_SERVICE_HOST", "").start().await;
+    let lines = sidecar.lines();
+    let warned: Vec<_> = lines.iter().filter(|line| line["level"] == "WARN").collect();
+    assert_eq!(warned.len(), 1, "{warned:?}");
+    assert_eq!(warned[0]["name"], "BFB_PORT", "an empty one is unset");
+}
