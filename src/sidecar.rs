@@ -155,7 +155,7 @@ impl Sidecar {
             plans::shared(config.tls, &config.tape, identity.as_ref(), identity_metrics.clone(), &mut registry);
         files::check(&config)?;
         let seal = files::load_seal(config.caching.seal_key.as_deref())?;
-        let mut caching = plans::caching(&config.caching, seal.clone(), &mut registry);
+        let mut caching = plans::caching(&config.caching, config.bus.is_some(), seal.clone(), &mut registry);
         let following = seal.map(|seal| (seal, caching.metrics.clone()));
         let samples = plans::verifying(&config, &mut caching, &mut registry);
         let (account, compute) = (caching.account.clone(), caching.compute.clone());

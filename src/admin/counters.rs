@@ -8,7 +8,7 @@ use super::Told;
 /// How reads were answered since the start.
 pub(super) fn of_cache(told: &Told) -> Value {
     let Some(metrics) = super::exposition::encode(&told.registry) else { return Value::Null };
-    let hits = tiers(&metrics, told.bus.standing().alone);
+    let hits = tiers(&metrics);
     let misses = counter(&metrics, "bfb_cache_misses_total");
     let all_hits = hits.iter().map(|(_, hits)| hits).sum::<u64>();
     let reads = all_hits + misses;
@@ -43,13 +43,13 @@ fn percent(part: u64, whole: u64) -> Option<f64> {
 const TIERS: [&str; 3] = ["memory", "redis", "store"];
 
 /// What each tier answered, in the order in which they are asked; those that this release does not
-/// know come last, by name. A fleet of one has no Redis.
-fn tiers(metrics: &str, is_alone: bool) -> Vec<(&str, u64)> {
+/// know come last, by name.
+fn tiers(metrics: &str) -> Vec<(&str, u64)> {
     let hits = metrics.lines().filter_map(|line| {
         let (tier, value) = line.strip_prefix("bfb_cache_hits_total{tier=\"")?.split_once("\"} ")?;
         Some((tier, value.parse().ok()?))
     });
-    let mut tiers: Vec<_> = hits.filter(|(tier, _)| !(is_alone && *tier == "redis")).collect();
+    let mut tiers: Vec<_> = hits.collect();
     let place = |tier| TIERS.iter().position(|known| *known == tier).unwrap_or(TIERS.len());
     tiers.sort_unstable_by_key(|(tier, _)| (place(*tier), *tier));
     tiers
@@ -70,10 +70,8 @@ mod tests {
         bfb_cache_misses_total_more 7\n";
 
     #[test]
-    fn every_tier_is_told_whatever_its_name_in_one_order_and_redis_only_where_there_is_one() {
-        let in_a_fleet = [("memory", 3), ("redis", 0), ("store", 1), ("tape", 2)];
-        assert_eq!(tiers(METRICS, false), in_a_fleet);
-        assert_eq!(tiers(METRICS, true), [("memory", 3), ("store", 1), ("tape", 2)]);
+    fn every_tier_is_told_whatever_its_name_in_one_order() {
+        assert_eq!(tiers(METRICS), [("memory", 3), ("redis", 0), ("store", 1), ("tape", 2)]);
         assert_eq!((counter(METRICS, "bfb_cache_misses_total"), counter(METRICS, "bfb_other_total")), (12, 0));
     }
 

@@ -39,20 +39,15 @@ impl Format {
     }
 }
 
-/// The answer to a scrape, in the format that the request's headers ask for. `is_shown` is given
-/// each sample's line.
-pub(crate) fn respond<B: From<String>>(
-    headers: &HeaderMap,
-    registry: &Registry,
-    is_shown: impl Fn(&str) -> bool,
-) -> Response<B> {
+/// The answer to a scrape, in the format that the request's headers ask for.
+pub(crate) fn respond<B: From<String>>(headers: &HeaderMap, registry: &Registry) -> Response<B> {
     let format = Format::of_request(headers);
     let Some(text) = encode(registry) else {
         let mut response = Response::new("the metrics could not be written\n".to_owned().into());
         *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
         return response;
     };
-    let mut response = Response::new(transform(&text, format, is_shown).into());
+    let mut response = Response::new(transform(&text, format).into());
     response.headers_mut().insert(CONTENT_TYPE, format.content_type());
     response
 }
@@ -75,10 +70,9 @@ struct MetricFamily<'a> {
 }
 
 /// `OpenMetrics` in, `format` out.
-fn transform(open_metrics: &str, format: Format, is_shown: impl Fn(&str) -> bool) -> String {
+fn transform(open_metrics: &str, format: Format) -> String {
     let mut text = String::with_capacity(open_metrics.len());
     for mut family in families(open_metrics) {
-        family.samples.retain(|sample| is_shown(sample));
         // Stable: the lines of one metric keep theirs, buckets by their bounds among them.
         family.samples.sort_by_cached_key(|sample| metric_labels(sample));
         match format {

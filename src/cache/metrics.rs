@@ -79,8 +79,8 @@ struct TierLabels {
 }
 
 impl Metrics {
-    /// Creates and registers them.
-    pub fn register(registry: &mut Registry) -> Self {
+    /// Creates and registers them; without a Redis there are no hits of that tier to tell of.
+    pub fn register(registry: &mut Registry, has_redis: bool) -> Self {
         let hits = Family::<TierLabels, Counter>::default();
         registry.register("cache_hits", "Reads answered by a tier", hits.clone());
         let of_tier = |tier| hits.get_or_create(&TierLabels { tier }).clone();
@@ -91,7 +91,7 @@ impl Metrics {
         };
         let metrics = Self {
             memory_hits: of_tier("memory"),
-            redis_hits: of_tier("redis"),
+            redis_hits: if has_redis { of_tier("redis") } else { Counter::default() },
             misses: counter("cache_misses", "Reads that no tier could answer"),
             collapsed: counter("cache_collapsed", "Reads that joined a flight in the air"),
             unshared: counter(

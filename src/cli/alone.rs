@@ -42,7 +42,7 @@ pub(super) async fn get(file: PathBuf, upstreams: &Upstreams, wanted: &Wanted<'_
     let identity = identity.map(watch::Sender::new);
     let identity_metrics = identity::Metrics::register(&mut registry);
     let shared = sidecar::shared(upstreams.tls(), &tape, identity.as_ref(), identity_metrics, &mut registry);
-    let caching = sidecar::caching(&Caching::none(), None, &mut registry);
+    let caching = sidecar::caching(&Caching::none(), false, None, &mut registry);
     let caches =
         Plans::new(shared, caching, Bus::alone([], bus::Metrics::default()), &mut registry).update(loaded.domains());
     let metrics = Metrics::register(&mut registry);

@@ -100,8 +100,8 @@ pub fn shared(
 }
 
 /// What every domain's cache shares.
-pub fn caching(caching: &Caching, seal: Option<Seal>, registry: &mut Registry) -> cache::Shared {
-    let metrics = cache::Metrics::register(registry);
+pub fn caching(caching: &Caching, has_redis: bool, seal: Option<Seal>, registry: &mut Registry) -> cache::Shared {
+    let metrics = cache::Metrics::register(registry, has_redis);
     let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let account = MemoryAccount::watching(caching.work_bytes, MemoryMetrics::register(registry));
     registry.register_collector(Box::new(account.clone()));

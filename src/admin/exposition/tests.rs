@@ -29,7 +29,7 @@ fn registry() -> Registry {
 }
 
 fn exposed(format: Format) -> String {
-    transform(&encode(&registry()).unwrap_or_default(), format, |_| true)
+    transform(&encode(&registry()).unwrap_or_default(), format)
 }
 
 /// Holds a text to the rules of the format 0.0.4, and returns its families with their types.
@@ -82,13 +82,13 @@ fn the_text_format_has_neither_units_nor_exemplars_nor_an_end() {
     let open_metrics = "# HELP a b \\\"c\\\".\n# TYPE a histogram\n# UNIT a seconds\n\
         a_bucket{le=\"1.0\",x=\" # \"} 3 # {trace_id=\"1\"} 0.5 1.0\na_created 1.0\n\
         # HELP b c.\n# TYPE b unknown\nb 1\n# HELP s c.\n# TYPE s stateset\ns{s=\"x\"} 1\n# EOF\n";
-    let text = transform(open_metrics, Format::Text, |_| true);
+    let text = transform(open_metrics, Format::Text);
     assert_eq!(
         text,
         "# HELP a b \"c\".\n# TYPE a histogram\na_bucket{le=\"1.0\",x=\" # \"} 3\n\
          # HELP b c.\n# TYPE b untyped\nb 1\n# HELP s c.\n# TYPE s gauge\ns{s=\"x\"} 1\n"
     );
-    let again = transform(open_metrics, Format::OpenMetrics, |_| true);
+    let again = transform(open_metrics, Format::OpenMetrics);
     assert!(again.contains(" # {trace_id=\"1\"} 0.5 1.0\n") && again.ends_with("# EOF\n"), "{again}");
 }
 
@@ -116,12 +116,4 @@ fn samples_come_in_one_order_and_buckets_by_their_bounds() {
         let bounds = ["le=\"0.1\"", "le=\"2.0\"", "le=\"10.0\"", "le=\"+Inf\"", "domain=\"shop\""];
         assert!(bounds.map(order).is_sorted(), "{first}");
     }
-}
-
-#[test]
-fn a_sample_can_be_left_out() {
-    let encoded = encode(&registry()).unwrap_or_default();
-    let is_shown = |sample: &str| !sample.starts_with("bfb_requests_total{status=\"a\"");
-    let text = transform(&encoded, Format::Text, is_shown);
-    assert!(!text.contains("status=\"a\"") && text.contains("status=\"b\""), "{text}");
 }

@@ -174,7 +174,7 @@ impl Metrics {
 
     /// The answer to a scrape, in the format that it asks for.
     pub(super) fn respond(&self, headers: &HeaderMap) -> Response<Bytes> {
-        exposition::respond(headers, &self.registry, |_| true)
+        exposition::respond(headers, &self.registry)
     }
 }
 
