@@ -307,8 +307,8 @@ impl Driver {
             };
             // A failure tells the pace that nothing is out any more, and nothing else.
             let answer = answer.unwrap_or(Answer::Miss);
-            self.handle(&domain, Event::Heartbeat { sent, answer });
             self.note_heartbeat(&domain, fault);
+            self.handle(&domain, Event::Heartbeat { sent, answer });
         }
     }
 

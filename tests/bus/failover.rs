@@ -46,9 +46,7 @@ impl Watched {
 }
 
 async fn joined(settings: Settings) -> Member {
-    let mut member = Member::begin(settings);
-    member.until("hold its lease", |member| member.domain.lease_held()).await;
-    member
+    Member::begin(settings).joined().await
 }
 
 /// After a failover the fleet is whole again, on the new primary, and believes nothing of before.

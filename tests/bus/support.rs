@@ -65,9 +65,16 @@ impl Member {
 
     /// A member that holds its lease.
     pub(super) async fn join(addr: SocketAddr) -> Self {
-        let mut member = Self::begin(settings(addr));
-        member.until("hold its lease", |member| member.domain.lease_held()).await;
-        member
+        Self::begin(settings(addr)).joined().await
+    }
+
+    /// The same once it holds its lease. What happened until it was told so is over.
+    pub(super) async fn joined(mut self) -> Self {
+        self.until_it(|what| *what == What::LeaseHeld).await;
+        while !self.domain.lease_held() {
+            self.until_it(|what| *what == What::LeaseHeld).await;
+        }
+        self
     }
 
     /// Waits until something that happens makes it so.
