@@ -5,9 +5,11 @@ mod answers;
 mod mutual;
 mod pages;
 mod patience;
+mod refused_streams;
 mod requests;
 mod tape;
 mod template;
+mod unasked_bytes;
 
 use std::num::NonZeroUsize;
 use std::time::Duration;

@@ -40,6 +40,7 @@ use crate::domain::ServerIdentity;
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// How long a TLS handshake may take.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
+pub(super) const TLS_1_3: &str = "TLS 1.3";
 
 /// Opens connections to one upstream, and proves each mutual before it hands it out.
 ///
@@ -312,7 +313,7 @@ fn has_expired(stream: &TlsStream<Socket>) -> bool {
 
 pub(super) fn protocol(stream: &TlsStream<Socket>) -> &'static str {
     match stream.get_ref().1.protocol_version() {
-        Some(rustls::ProtocolVersion::TLSv1_3) => "TLS 1.3",
+        Some(rustls::ProtocolVersion::TLSv1_3) => TLS_1_3,
         Some(rustls::ProtocolVersion::TLSv1_2) => "TLS 1.2",
         _ => "unknown",
     }

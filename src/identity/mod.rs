@@ -15,6 +15,7 @@ mod meter;
 mod metrics;
 mod probe;
 mod proof;
+mod response_heads;
 mod verifier;
 mod words;
 

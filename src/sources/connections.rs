@@ -19,10 +19,14 @@ use super::{Reason, Shared};
 use crate::domain::{ServerIdentity, Source};
 use crate::identity::{self, Connector, Identity, TlsOptions};
 
+pub(super) type HttpClient = legacy::Client<Connector, Empty<Bytes>>;
+
 /// A pool of connections, cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Http {
-    pub(super) client: legacy::Client<Connector, Empty<Bytes>>,
+    pub(super) pooled: HttpClient,
+    /// Opens a connection for each request.
+    pub(super) unpooled: HttpClient,
     /// Counts what is given up because it brings too little for the work that it is.
     pub(super) floods: Counter,
 }
@@ -114,17 +118,20 @@ impl Mutual {
 }
 
 fn pool(connector: Connector, concurrency: NonZeroUsize, floods: Counter) -> Http {
-    let client = legacy::Client::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
-        .timer(TokioTimer::new())
-        .pool_idle_timeout(IDLE)
-        .pool_max_idle_per_host(concurrency.get())
-        .http1_max_buf_size(H1_BUFFER_MAX)
-        .http1_max_headers(HEADERS_COUNT_MAX)
-        .http2_max_header_list_size(H2_HEADERS_MAX)
-        .http2_adaptive_window(true)
-        .http2_keep_alive_interval(PING_EVERY)
-        .http2_keep_alive_timeout(PING_TIMEOUT)
-        .build(connector.ending_floods(concurrency, floods.clone()));
-    Http { client, floods }
+    let connector = connector.ending_floods(concurrency, floods.clone());
+    let client = |idle_max| {
+        legacy::Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(idle_max)
+            .http1_max_buf_size(H1_BUFFER_MAX)
+            .http1_max_headers(HEADERS_COUNT_MAX)
+            .http2_max_header_list_size(H2_HEADERS_MAX)
+            .http2_adaptive_window(true)
+            .http2_keep_alive_interval(PING_EVERY)
+            .http2_keep_alive_timeout(PING_TIMEOUT)
+            .build(connector.clone())
+    };
+    Http { pooled: client(concurrency.get()), unpooled: client(0), floods }
 }

@@ -9,15 +9,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
-use http::{HeaderMap, Request};
+use http::{Extensions, HeaderMap, Request};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::Connected;
 use prometheus_client::metrics::counter::Counter;
 
 use super::answer::{self, Reply};
-use super::connections::{H2_HEADERS_MAX, Http};
-use super::fault::{Fault, size};
+use super::connections::{H2_HEADERS_MAX, HttpClient};
+use super::fault::{Fault, Resend, size};
 use super::{BODY_COPIES, Reason};
 use crate::identity::{ConnectError, ConnectErrorKind, Flooded, Meter};
 use crate::resources::WorkMemory;
@@ -34,10 +35,6 @@ const DRAINED_PIECES_MAX: usize = 64;
 const PIECES_FREE: usize = 8 * 1024;
 const PIECE_MIN: usize = 16;
 
-/// How h2 words that it gave a stream or a connection up by itself. Its error type is not in hyper's interface; tests hold the
-/// words.
-const H2_DETECTED: [&str; 2] = ["stream error detected", "connection error detected"];
-
 /// How large a body may be.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Room {
@@ -49,13 +46,14 @@ pub(super) struct Room {
 
 /// Sends `request`. `status` is filled as soon as it is known, for a caller that gives up waiting for the rest.
 pub(super) async fn exchange(
-    http: &Http,
+    client: &HttpClient,
+    floods: &Counter,
     request: Request<Empty<Bytes>>,
     room: Room,
     memory: &WorkMemory,
     status: &mut Option<u16>,
 ) -> Result<Reply, Fault> {
-    let response = http.client.request(request).await.map_err(|error| not_answered(&error))?;
+    let response = client.request(request).await.map_err(|error| not_answered(&error))?;
     let (head, body) = response.into_parts();
     *status = Some(head.status.as_u16());
     let head_bytes = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
@@ -64,7 +62,7 @@ pub(super) async fn exchange(
         return Err(headers_too_large());
     }
     let body = if answer::has_body(head.status, &head.headers)? {
-        read(body, &head.headers, room, memory, pieces, &http.floods).await?
+        read(body, &head.headers, room, memory, pieces, floods).await?
     } else {
         drain(body).await;
         Bytes::new()
@@ -170,17 +168,23 @@ fn ended_early(error: &hyper::Error, after: usize, floods: &Counter) -> Fault {
     if Flooded::caused(error) {
         return flooded();
     }
-    if is_detected_by_h2(error) {
-        // An empty or tiny frame too many, most likely.
-        floods.inc();
-        return flood(format!("sent frames that HTTP/2 does not allow, after {} of its body", size(after)));
+    match cause::<h2::Error>(error) {
+        // Most likely its length is not the announced one.
+        Some(error) if error.is_library() && error.is_reset() && is_protocol_error(error) => {
+            let detail = format!("the body contradicts what was announced, after {}", size(after));
+            Fault::trouble(Reason::Incomplete, detail)
+        }
+        Some(error) if error.is_library() => {
+            // An empty or tiny frame too many, most likely.
+            floods.inc();
+            flood(format!("sent frames that HTTP/2 does not allow, after {} of its body", size(after)))
+        }
+        _ => Fault::trouble(Reason::Incomplete, format!("the body ended early, after {}", size(after))),
     }
-    Fault::trouble(Reason::Incomplete, format!("the body ended early, after {}", size(after)))
 }
 
-fn is_detected_by_h2(error: &hyper::Error) -> bool {
-    let words = error.source().map(ToString::to_string).unwrap_or_default();
-    H2_DETECTED.iter().any(|detected| words.starts_with(detected))
+fn is_protocol_error(error: &h2::Error) -> bool {
+    error.reason() == Some(h2::Reason::PROTOCOL_ERROR)
 }
 
 /// Memory for a body on its way, given back where it does not become one: for the bytes as they come, and for their copy in the
@@ -233,19 +237,21 @@ fn not_answered(error: &legacy::Error) -> Fault {
         return flooded();
     }
     if let Some(error) = ConnectError::cause_of(error) {
-        let reason = match error.kind {
-            ConnectErrorKind::Connect => return Fault::trouble(Reason::Connect, error.detail.clone()),
-            ConnectErrorKind::Tls => Reason::Tls,
-            ConnectErrorKind::NotMutual => Reason::NotMutual,
-        };
-        return Fault { retry: false, ..Fault::trouble(reason, error.detail.clone()) };
+        return not_connected(error);
     }
-    match hyper_error(error) {
-        Some(error) if error.is_parse_too_large() => headers_too_large(),
-        Some(error) if error.is_parse() => {
-            Fault { retry: false, ..Fault::trouble(Reason::Status, "sent what is no valid HTTP answer, expected 200") }
+    if was_not_processed(error) {
+        let detail = "refused the request unprocessed (GOAWAY or REFUSED_STREAM), expected 200";
+        let resend = Resend::OnAnyConnection;
+        return Fault { resend, ..Fault::trouble(Reason::Status, detail) };
+    }
+    match cause::<hyper::Error>(error) {
+        Some(hyper) if hyper.is_parse_too_large() => headers_too_large(),
+        Some(hyper) if hyper.is_parse() => {
+            let detail = "sent what is no valid HTTP answer, expected 200";
+            let resend = if is_of_reused_connection(error) { Resend::OnFreshConnection } else { Resend::Never };
+            Fault { resend, ..Fault::trouble(Reason::Status, detail) }
         }
-        Some(error) if is_detected_by_h2(error) => {
+        _ if cause::<h2::Error>(error).is_some_and(h2::Error::is_library) => {
             let most = size(H2_HEADERS_MAX as usize);
             let detail = format!("sent what is no valid HTTP/2 answer, or headers of more than {most}, expected 200");
             Fault { retry: false, ..Fault::trouble(Reason::Status, detail) }
@@ -255,7 +261,39 @@ fn not_answered(error: &legacy::Error) -> Fault {
     }
 }
 
-/// hyper's own error in the client's.
-fn hyper_error(error: &legacy::Error) -> Option<&hyper::Error> {
+fn not_connected(error: ConnectError) -> Fault {
+    let reason = match error.kind {
+        ConnectErrorKind::Connect => Reason::Connect,
+        ConnectErrorKind::Tls | ConnectErrorKind::ClosedUnanswered => Reason::Tls,
+        ConnectErrorKind::NotMutual => Reason::NotMutual,
+    };
+    // A server that closes without a word may have been stopped in just that moment.
+    let retry = matches!(error.kind, ConnectErrorKind::Connect | ConnectErrorKind::ClosedUnanswered);
+    Fault { retry, ..Fault::trouble(reason, error.detail) }
+}
+
+/// Whether the source says, or it is certain, that it did nothing with the request: it was never
+/// written, its stream was refused (RFC 9113, section 8.7), or it is above the last one that the
+/// server's GOAWAY says it looks at (section 6.8; h2 ends only those with that error).
+fn was_not_processed(error: &legacy::Error) -> bool {
+    if let Some(error) = cause::<h2::Error>(error) {
+        let refused = error.reason() == Some(h2::Reason::REFUSED_STREAM);
+        return error.is_remote() && (error.is_go_away() || (error.is_reset() && refused));
+    }
+    let is_http2 = error.connect_info().is_some_and(Connected::is_negotiated_h2);
+    // hyper drops a request as "user" error that waits for a free stream when the connection ends.
+    cause::<hyper::Error>(error).is_some_and(|error| error.is_canceled() || (is_http2 && error.is_user()))
+}
+
+/// Whether another request had gone out on the connection before.
+fn is_of_reused_connection(error: &legacy::Error) -> bool {
+    let Some(connected) = error.connect_info() else { return false };
+    let mut extras = Extensions::new();
+    connected.get_extras(&mut extras);
+    extras.get::<Meter>().is_some_and(Meter::is_of_reused_connection)
+}
+
+/// The error of type `E` that caused `error`, if one did.
+fn cause<'e, E: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e E> {
     std::iter::successors(error.source(), |&error| error.source()).find_map(|error| error.downcast_ref())
 }

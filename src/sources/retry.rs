@@ -1,7 +1,9 @@
 //! When a failed request is sent again: never past the deadline, never against `Retry-After`, never beyond the budget.
 //!
 //! Pauses grow from 10 ms to 250 ms and are drawn evenly from zero to that ("full jitter"), so that callers that failed
-//! together do not come back together. The budget allows a source a fifth of its questions of the last ten seconds as
+//! together do not come back together. What a source has not processed (GOAWAY, `REFUSED_STREAM`) or
+//! could not answer in order (bytes that nobody asked for) is sent again outside the budget, at most
+//! [`RESENDS_MAX`] times. The budget allows a source a fifth of its questions of the last ten seconds as
 //! retries, and two a second besides, so that an outage reaches the source at most as 1.2 times the traffic.
 
 use std::time::Duration;
@@ -10,11 +12,15 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio::time::Instant;
 use tower::retry::budget::{Budget as _, TpsBudget};
 
-use super::fault::Fault;
+use super::fault::{Fault, Resend};
 
 const BUDGET_WINDOW: Duration = Duration::from_secs(10);
 const BUDGET_FREE_PER_SECOND: u32 = 2;
 const BUDGET_SHARE: f32 = 0.2;
+
+/// How often one question is sent again outside the budget. A server that refuses streams by GOAWAY
+/// takes some requests on each connection, so a few times are enough for all that wait.
+pub(super) const RESENDS_MAX: usize = 5;
 
 /// The retry budget of one source.
 #[derive(Debug)]
@@ -42,14 +48,46 @@ pub(super) struct Pauses(ExponentialBackoff);
 
 impl Pauses {
     pub(super) fn new(retries: u32) -> Self {
-        let steps = ExponentialBuilder::new().with_min_delay(Duration::from_millis(10)).with_factor(2.0);
-        Self(steps.with_max_delay(Duration::from_millis(250)).with_max_times(retries as usize).build())
+        Self(steps(retries as usize))
     }
 
     /// When to ask again after `fault`; `None` where it is final or would pass the deadline.
     pub(super) fn after(&mut self, fault: &Fault, now: Instant, deadline: Instant) -> Option<Instant> {
         let step = if fault.retry { self.0.next()? } else { return None };
         let at = now + step.mul_f64(fastrand::f64()).max(fault.retry_after.unwrap_or_default());
+        (at < deadline).then_some(at)
+    }
+}
+
+fn steps(count: usize) -> ExponentialBackoff {
+    let steps = ExponentialBuilder::new().with_min_delay(Duration::from_millis(10)).with_factor(2.0);
+    steps.with_max_delay(Duration::from_millis(250)).with_max_times(count).build()
+}
+
+/// What one question may still be sent again outside the budget.
+#[derive(Debug)]
+pub(super) struct Resends {
+    pauses: ExponentialBackoff,
+    fresh_connection_taken: bool,
+}
+
+impl Resends {
+    pub(super) fn new() -> Self {
+        Self { pauses: steps(RESENDS_MAX), fresh_connection_taken: false }
+    }
+
+    /// When to send it again after `fault`; `None` where that is for the budget to decide.
+    pub(super) fn after(&mut self, fault: &Fault, now: Instant, deadline: Instant) -> Option<Instant> {
+        let at = match fault.resend {
+            Resend::Never => return None,
+            // Behind a fresh connection there is no other cause left than the source itself.
+            Resend::OnFreshConnection if self.fresh_connection_taken => return None,
+            Resend::OnFreshConnection => {
+                self.fresh_connection_taken = true;
+                now
+            }
+            Resend::OnAnyConnection => now + self.pauses.next()?.mul_f64(fastrand::f64()),
+        };
         (at < deadline).then_some(at)
     }
 }
@@ -86,6 +124,23 @@ mod tests {
         let deadline = now + Duration::from_secs(2);
         assert!(Pauses::new(1).after(&fault(Some(1_000)), now, deadline).unwrap() >= now + Duration::from_secs(1));
         assert_eq!(Pauses::new(1).after(&fault(Some(2_000)), now, deadline), None);
+    }
+
+    #[test]
+    fn what_was_not_processed_is_sent_again_a_bounded_number_of_times() {
+        let now = Instant::now();
+        let deadline = now + Duration::from_mins(1);
+        let refused = Fault { resend: Resend::OnAnyConnection, ..fault(None) };
+        let garbage = Fault { resend: Resend::OnFreshConnection, ..fault(None) };
+        let mut resends = Resends::new();
+        for _ in 0..RESENDS_MAX {
+            assert!(resends.after(&refused, now, deadline).is_some());
+        }
+        assert_eq!(resends.after(&refused, now, deadline), None);
+        assert_eq!(resends.after(&garbage, now, deadline), Some(now));
+        assert_eq!(resends.after(&garbage, now, deadline), None);
+        assert_eq!(Resends::new().after(&garbage, now, now), None, "never at the deadline");
+        assert_eq!(Resends::new().after(&fault(None), now, deadline), None);
     }
 
     #[test]

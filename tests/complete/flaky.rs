@@ -110,7 +110,7 @@ fn is_one_problem(got: &Got) {
     assert!(!failed.is_empty(), "{got:?}");
     for (source, reason) in failed {
         assert!(SOURCES.contains(&source.as_str()), "{source}");
-        assert!(["status", "incomplete", "connect"].contains(&reason.as_str()), "{source}: {reason}");
+        assert!(["status", "incomplete", "connect", "tls"].contains(&reason.as_str()), "{source}: {reason}");
     }
     holds_no_data(got);
 }

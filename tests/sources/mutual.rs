@@ -19,7 +19,7 @@ use crate::support::client::PATIENCE;
 use crate::support::upstream::{Reply, Upstream};
 
 /// One authority, and an identity of ours that it has issued.
-struct World {
+pub(super) struct World {
     authority: Authority,
     paths: Paths,
     ours: watch::Sender<Arc<Identity>>,
@@ -27,7 +27,7 @@ struct World {
 }
 
 impl World {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         bfb::identity::install_provider();
         let authority = Authority::new("shop", Validity::days(1)).unwrap();
         let dir = tempfile::tempdir().unwrap();
@@ -38,11 +38,19 @@ impl World {
 
     /// A server that demands a certificate of this authority.
     async fn upstream(&self, alpn: &[&str]) -> Upstream {
+        Upstream::tls(self.server(alpn)).await
+    }
+
+    pub(super) fn server(&self, alpn: &[&str]) -> Arc<ServerConfig> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.authority.ca_pem().as_bytes()).unwrap()).unwrap();
         let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).build().unwrap();
         let leaf = self.authority.issue(&Leaf::new("orders").dns("localhost")).unwrap();
-        Upstream::tls(config(ServerConfig::builder().with_client_cert_verifier(verifier), &leaf, alpn)).await
+        config(ServerConfig::builder().with_client_cert_verifier(verifier), &leaf, alpn)
+    }
+
+    pub(super) fn identity(&self) -> watch::Receiver<Arc<Identity>> {
+        self.ours.subscribe()
     }
 
     /// A server that asks nobody who they are.

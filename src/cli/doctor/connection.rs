@@ -107,7 +107,7 @@ fn handshakes(seen: &Inspection, refused: Option<&ConnectError>) -> Vec<Finding>
     match (refused, &seen.problem) {
         (Some(error), _) => findings.push(match error.kind {
             ConnectErrorKind::Connect => unreachable(error.detail.clone()),
-            ConnectErrorKind::Tls => Finding::error("tls", error.detail.clone()),
+            ConnectErrorKind::Tls | ConnectErrorKind::ClosedUnanswered => Finding::error("tls", error.detail.clone()),
             ConnectErrorKind::NotMutual => judge::not_mutual(),
         }),
         (None, Some(problem)) => findings.push(
