@@ -5,6 +5,7 @@ mod answers;
 mod heard;
 mod keys;
 mod requests;
+mod tokens;
 mod versions;
 
 use crate::support::domain::{DomainFile, mutual};

@@ -14,7 +14,7 @@ mod unasked_bytes;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use bfb::domain::{HttpSource, Missing, Pages, ServerIdentity, Source, UrlTemplate};
+use bfb::domain::{HttpSource, Missing, Pages, ServerIdentity, Source, UrlTemplate, WrittenHeaders};
 use bfb::identity;
 use bfb::resources::WorkMemory;
 use bfb::sources::{
@@ -38,6 +38,7 @@ fn setup(origin: Uri) -> Setup {
             url: UrlTemplate { origin, pieces: Vec::new() },
             server: ServerIdentity::Dns("localhost".into()),
             headers: HeaderMap::new(),
+            written_headers: WrittenHeaders::default(),
             pages: Pages::Refuse,
         },
         missing: Missing::Failure,

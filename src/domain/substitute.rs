@@ -14,6 +14,9 @@ use super::tree::{Node, Piece, Value};
 const EXPECTED: &str = "`${NAME}` or `${NAME:-default}`";
 const HINT: &str = "write `$${` for a literal `${`";
 
+/// The sidecar's own settings, passwords among them: a domain file could send them to its upstreams.
+const OWN_PREFIXES: [&str; 2] = ["BFB_", "OTEL_"];
+
 /// The largest text that a scalar may grow to, in bytes.
 const MAX_VALUE: usize = 1 << 20;
 /// How much may be put into one file for its variables, in bytes: each may be named a hundred thousand times.
@@ -159,6 +162,12 @@ fn closing_braces(text: &str) -> HashMap<usize, usize> {
 fn value(context: &mut Context<'_>, at: At<'_>, reference: &Reference<'_>) -> Option<String> {
     let Reference { name, default, range } = reference;
     if name.is_empty() {
+        return None;
+    }
+    if let Some(prefix) = OWN_PREFIXES.iter().find(|prefix| name.starts_with(**prefix)) {
+        let message = format!("`{name}` cannot be named: what begins with `{prefix}` is the sidecar's own");
+        let (expected, hint) = ("a variable of the file's own", "put the value into a variable of another name");
+        context.problem_in(at, range.clone(), message, expected, hint);
         return None;
     }
     if let Some(value) = (context.world.variable)(name) {
