@@ -403,6 +403,19 @@ fn a_schema_is_read_from_the_folder_of_its_file_or_below_and_from_nowhere_else()
     }
 }
 
+/// Some editors write one.
+#[test]
+fn a_byte_order_mark_before_a_schema_or_a_secret_is_no_part_of_it() {
+    let folder = Folder::of(&[("s.json", "\u{feff}{}"), ("token", "\u{feff}one\r\n")]);
+    let text = with_schema("s.json").replace("{key}'}}", "{key}', headers: {x: '${TOKEN}'}}}");
+    folder.write("a.yaml", &format!("\u{feff}{text}"));
+    let token = folder.path("token").to_str().unwrap().to_owned();
+    let variable = |name: &str| (name == "TOKEN_FILE").then(|| token.clone());
+    let loaded = load(&folder.paths(), World { variable: &variable, ..world() });
+    assert!(loaded.problems().is_empty(), "{}", render(loaded.problems(), false));
+    assert_eq!(domain(&loaded, "a").sources[0].http.headers["x"], "one");
+}
+
 #[test]
 fn a_schema_in_a_volume_of_kubernetes_is_in_its_folder() {
     use std::os::unix::fs::symlink;

@@ -32,7 +32,7 @@ pub(super) fn headers(context: &mut Context<'_>, node: &Node, sources: &[&str]) 
     for (key, value) in entries {
         let name = header_name(context, key);
         let value = header_value(context, value, sources);
-        if let (Some(name), Some(Fixed { mut value, written, secret })) = (name, value) {
+        if let (Some(name), Some(FixedHeader { mut value, written, secret })) = (name, value) {
             value.set_sensitive(secret || matches!(name.as_str(), "authorization" | "cookie"));
             headers.written.0.push((name.clone(), written));
             if headers.values.insert(&name, value).is_some() {
@@ -62,7 +62,7 @@ fn header_name(context: &mut Context<'_>, key: &Key) -> Option<HeaderName> {
 }
 
 /// The value of a header.
-struct Fixed {
+struct FixedHeader {
     value: HeaderValue,
     /// Before substitution.
     written: String,
@@ -70,7 +70,7 @@ struct Fixed {
     secret: bool,
 }
 
-fn header_value(context: &mut Context<'_>, node: &Node, sources: &[&str]) -> Option<Fixed> {
+fn header_value(context: &mut Context<'_>, node: &Node, sources: &[&str]) -> Option<FixedHeader> {
     let before = context.count();
     reference::refuse(context, node, sources, "a header");
     if context.count() > before {
@@ -86,7 +86,7 @@ fn header_value(context: &mut Context<'_>, node: &Node, sources: &[&str]) -> Opt
         context.problem(at.span.clone(), message, "printable ASCII on one line", hint);
     }
     let (written, secret) = (at.scalar.raw.clone(), at.scalar.substituted());
-    value.map(|value| Fixed { value, written, secret })
+    value.map(|value| FixedHeader { value, written, secret })
 }
 
 /// Why a header is not the file's to set.

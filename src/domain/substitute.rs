@@ -177,7 +177,7 @@ fn value(context: &mut Context<'_>, at: At<'_>, reference: &Reference<'_>) -> Op
     if let Some(path) = (context.world.variable)(&format!("{name}_FILE")) {
         let read = || {
             let text = (context.world.read)(Path::new(&path));
-            let text = text.map(|text| text.trim_end_matches(['\n', '\r']).to_owned());
+            let text = text.map(|text| without_mark(&text).trim_end_matches(['\n', '\r']).to_owned());
             text.map_err(|error| (plain_error(&error), remedy(&error)))
         };
         match context.substituted.files.entry(path.clone()).or_insert_with(read).clone() {
@@ -196,6 +196,11 @@ fn value(context: &mut Context<'_>, at: At<'_>, reference: &Reference<'_>) -> Op
     let hint = format!("set `{name}` or `{name}_FILE`, or write `${{{name}:-default}}`");
     context.problem_in(at, range.clone(), message, "a value", hint);
     None
+}
+
+/// A file's text without the byte order mark that an editor may have put before it.
+pub(super) fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
 /// An I/O error in words, lower case.

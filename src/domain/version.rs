@@ -9,7 +9,7 @@ use super::fields::{Field, Fields, NameRule, date, mapping, name, text};
 use super::model::{PathTemplate, Version};
 use super::problem::{list_of_few, nearest, quote};
 use super::program::program;
-use super::substitute::plain_error;
+use super::substitute::{plain_error, without_mark};
 use super::tree::{Key, Node};
 
 /// The keys of a version.
@@ -228,7 +228,7 @@ fn schema(context: &mut Context<'_>, field: Field<'_>) -> Option<Arc<serde_json:
         return None;
     }
     let parsed = match (context.world.read)(&path) {
-        Ok(text) => serde_json::from_str::<serde_json::Value>(&text).map_err(|error| {
+        Ok(text) => serde_json::from_str::<serde_json::Value>(without_mark(&text)).map_err(|error| {
             format!("the schema is not valid JSON (line {}, column {} of it)", error.line(), error.column())
         }),
         Err(error) => Err(format!("the schema cannot be read: {}", plain_error(&error))),

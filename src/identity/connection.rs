@@ -110,6 +110,13 @@ impl Tls {
         Poll::Ready(Err(self.explain(io::ErrorKind::UnexpectedEof.into())))
     }
 
+    /// Whether anything was sent that is to be answered: HTTP/2 begins with a preface.
+    fn is_asked(&self) -> bool {
+        let metered = self.stream.inner();
+        let is_http2 = metered.get_ref().get_ref().1.alpn_protocol() == Some(b"h2");
+        is_http2 || metered.meter().has_begun_exchange()
+    }
+
     fn is_answered(&self) -> bool {
         self.stream.inner().has_read()
     }
@@ -131,9 +138,11 @@ impl Tls {
             return error;
         }
         let fault = words::closed_unanswered();
-        self.shared.count_failure(&fault);
-        let server = self.proof.server.to_string();
-        io::Error::new(words::CLOSED_UNANSWERED, ConnectError::closed_unanswered(&server, &fault))
+        // A server may end an idle connection as it likes.
+        if self.is_asked() {
+            self.shared.count_failure(&fault);
+        }
+        io::Error::new(words::CLOSED_UNANSWERED, ConnectError::closed_unanswered())
     }
 }
 

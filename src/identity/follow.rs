@@ -26,7 +26,7 @@ const WARN_BEFORE: Duration = Duration::from_hours(24);
 /// Never returns; drop it to stop it.
 pub async fn follow(paths: Paths, current: watch::Sender<Arc<Identity>>, metrics: Metrics) {
     let mut trouble = Trouble::default();
-    let mut said = Said::default();
+    let mut warnings = WarningTimes::default();
     let mut ticks = interval(POLL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -40,7 +40,7 @@ pub async fn follow(paths: Paths, current: watch::Sender<Arc<Identity>>, metrics
             Ok(Some(new)) => {
                 trouble.settle();
                 metrics.broken.set(0);
-                said = Said::default();
+                warnings = WarningTimes::default();
                 metrics.reloads.inc();
                 tracing::info!(
                     generation = new.generation,
@@ -63,8 +63,8 @@ pub async fn follow(paths: Paths, current: watch::Sender<Arc<Identity>>, metrics
         }
         let known = current.borrow().clone();
         publish_expiry(&metrics, &known);
-        for warning in said.due(&known, Instant::now(), SystemTime::now()) {
-            warning.say(&known);
+        for warning in warnings.due(&known, Instant::now(), SystemTime::now()) {
+            warning.log(&known);
         }
     }
 }
@@ -137,7 +137,7 @@ impl Warning {
         }
     }
 
-    fn say(self, identity: &Identity) {
+    fn log(self, identity: &Identity) {
         let not_after = moment(identity.not_after);
         match self {
             Self::EndsSoon => {
@@ -160,9 +160,9 @@ impl Warning {
 
 /// When each warning was said last: one that was just said holds no other back.
 #[derive(Debug, Default)]
-struct Said([Option<Instant>; Warning::ALL.len()]);
+struct WarningTimes([Option<Instant>; Warning::ALL.len()]);
 
-impl Said {
+impl WarningTimes {
     /// What is to be said now.
     fn due(&mut self, identity: &Identity, now: Instant, clock: SystemTime) -> Vec<Warning> {
         let kinds = Warning::ALL.into_iter().zip(&mut self.0);
@@ -229,13 +229,13 @@ mod tests {
     fn each_warning_is_said_once_an_hour_and_none_holds_another_back() {
         let identity = identity(Duration::from_secs(10));
         let (now, clock) = (Instant::now(), SystemTime::now());
-        let mut said = Said::default();
-        assert_eq!(said.due(&identity, now, clock), [Warning::EndsSoon]);
-        assert_eq!(said.due(&identity, now, clock), []);
+        let mut warnings = WarningTimes::default();
+        assert_eq!(warnings.due(&identity, now, clock), [Warning::EndsSoon]);
+        assert_eq!(warnings.due(&identity, now, clock), []);
         let over = identity.not_after + Duration::from_secs(1);
-        assert_eq!(said.due(&identity, now, over), [Warning::Ended], "at once");
-        assert_eq!(said.due(&identity, now + WARN_EVERY / 2, over), []);
-        assert_eq!(said.due(&identity, now + WARN_EVERY, over), [Warning::Ended]);
+        assert_eq!(warnings.due(&identity, now, over), [Warning::Ended], "at once");
+        assert_eq!(warnings.due(&identity, now + WARN_EVERY / 2, over), []);
+        assert_eq!(warnings.due(&identity, now + WARN_EVERY, over), [Warning::Ended]);
     }
 
     #[test]
@@ -247,9 +247,9 @@ mod tests {
         std::fs::write(dir.path().join("crl.pem"), authority.revoke(&[]).unwrap()).unwrap();
         let identity = Identity::load(&Paths { dir: dir.path().to_owned(), ca: None }, 0).unwrap();
         let (now, clock) = (Instant::now(), SystemTime::now());
-        assert_eq!(Said::default().due(&identity, now, clock), []);
+        assert_eq!(WarningTimes::default().due(&identity, now, clock), []);
         let later = clock + Duration::from_hours(48);
-        assert_eq!(Said::default().due(&identity, now, later), [Warning::RevocationsOld]);
+        assert_eq!(WarningTimes::default().due(&identity, now, later), [Warning::RevocationsOld]);
     }
 
     #[test]

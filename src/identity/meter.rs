@@ -19,6 +19,7 @@ use std::task::{Context, Poll, ready};
 use prometheus_client::metrics::counter::Counter;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
 
 use super::response_heads::ResponseHeads;
 
@@ -60,6 +61,8 @@ struct Account {
     spent: AtomicU64,
     /// They went too far once: no credit makes up for that.
     flooded: AtomicBool,
+    /// The socket is gone.
+    ended: CancellationToken,
     /// How many requests were begun on it (HTTP/1.1 only).
     exchanges: AtomicU64,
     /// `None`: whatever is spent, the connection stays.
@@ -84,9 +87,29 @@ impl FloodLimit {
 
 impl Meter {
     pub(super) fn new(limit: Option<FloodLimit>) -> Self {
-        let (spent, exchanges) = (AtomicU64::new(0), AtomicU64::new(0));
-        let account = Account { spent, flooded: AtomicBool::new(false), exchanges, limit };
+        let account = Account {
+            spent: AtomicU64::new(0),
+            flooded: AtomicBool::new(false),
+            ended: CancellationToken::new(),
+            exchanges: AtomicU64::new(0),
+            limit,
+        };
         Self { account: Arc::new(account) }
+    }
+
+    /// Returns once the connection is gone, for whatever reason.
+    pub async fn ended(&self) {
+        self.account.ended.cancelled().await;
+    }
+
+    /// Whether the other one is this connection's too.
+    pub fn is_of_same_connection(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.account, &other.account)
+    }
+
+    /// Whether a request went out on its connection, of HTTP/1.1.
+    pub(super) fn has_begun_exchange(&self) -> bool {
+        self.account.exchanges.load(Ordering::Relaxed) > 0
     }
 
     /// Whether its connection, of HTTP/1.1, carried another request before the last one.
@@ -213,6 +236,14 @@ impl<S> Metered<S> {
             && heads.begin_exchange()
         {
             self.meter.account.exchanges.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl<S> Drop for Metered<S> {
+    fn drop(&mut self) {
+        if self.is_socket {
+            self.meter.account.ended.cancel();
         }
     }
 }

@@ -77,8 +77,9 @@ impl ConnectError {
         Self { kind: ConnectErrorKind::Tls, detail: format!("`{server}`: {}", fault.detail) }
     }
 
-    pub(super) fn closed_unanswered(server: &str, fault: &Fault) -> Self {
-        Self { kind: ConnectErrorKind::ClosedUnanswered, ..Self::tls(server, fault) }
+    /// The server closed a connection behind the handshake, and before HTTP began on it.
+    pub fn closed_unanswered() -> Self {
+        Self { kind: ConnectErrorKind::ClosedUnanswered, detail: closed_unanswered().detail }
     }
 
     pub(super) fn not_mutual(server: &str) -> Self {

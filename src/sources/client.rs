@@ -17,12 +17,12 @@ use super::answer::{self, Met, Reply};
 use super::breaker::{BreakerState, Health};
 use super::connections::Connections;
 use super::exchange::{self, Room};
-use super::fault::{Fault, Resend, time};
+use super::fault::{Fault, time};
 use super::gate::Gate;
 use super::metrics::{InFlight, SourceMetrics};
 use super::pages::Pages;
 use super::request::{self, Question};
-use super::retry::{Budget, Pauses, Resends};
+use super::retry::{Budget, Pauses, ResendAllowance};
 use super::tape::Reel;
 use super::{Answer, Ask, Attempt, BODY_COPIES, Failure, Part, Reason, Shared, Tape, TraceContext, Validator};
 use crate::domain::{self, Missing, Source};
@@ -227,7 +227,7 @@ impl Client {
     async fn ask(&self, mut question: Question<'_>, attempts: &mut Vec<Attempt>) -> Result<Met, Fault> {
         self.budget.deposit();
         let mut pauses = Pauses::new(self.source.retries);
-        let mut resends = Resends::new();
+        let mut resends = ResendAllowance::new();
         let mut last: Option<Fault> = None;
         loop {
             let fault = match (self.attempt(question, &mut resends, attempts).await, last) {
@@ -236,9 +236,9 @@ impl Client {
                 (Err(fault), Some(last)) if fault.reason == Reason::BreakerOpen => return Err(last),
                 (Err(fault), _) => fault,
             };
-            question.fresh_connection = fault.resend == Resend::OnFreshConnection;
-            if let Some(at) = fault.resend_at {
-                sleep_until(at).await;
+            question.fresh_connection = fault.resending.is_some_and(|resending| resending.on_fresh_connection);
+            if let Some(resending) = fault.resending {
+                sleep_until(resending.at).await;
                 self.metrics.resends.inc();
                 last = Some(fault);
                 continue;
@@ -258,7 +258,7 @@ impl Client {
     async fn attempt(
         &self,
         question: Question<'_>,
-        resends: &mut Resends,
+        resends: &mut ResendAllowance,
         attempts: &mut Vec<Attempt>,
     ) -> Result<Met, Fault> {
         if Instant::now() >= question.deadline {
@@ -276,8 +276,8 @@ impl Client {
         let mut status = None;
         let mut met = self.send(question, span_id, started, &mut status).await;
         if let Err(fault) = &mut met {
-            fault.resend_at = resends.after(fault, Instant::now(), question.deadline);
-            if fault.resend_at.is_some() {
+            fault.resending = resends.after(fault, Instant::now(), question.deadline);
+            if fault.resending.is_some() {
                 fault.health = Health::Unknown;
             }
         }

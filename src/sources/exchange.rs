@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
-use http::{Extensions, HeaderMap, Request};
+use http::{Extensions, HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper_util::client::legacy;
-use hyper_util::client::legacy::connect::Connected;
+use hyper_util::client::legacy::connect::{CaptureConnection, Connected, capture_connection};
 use prometheus_client::metrics::counter::Counter;
 
 use super::answer::{self, Reply};
@@ -35,6 +35,9 @@ const DRAINED_PIECES_MAX: usize = 64;
 const PIECES_FREE: usize = 8 * 1024;
 const PIECE_MIN: usize = 16;
 
+/// How long the news of a request may take when its connection has ended, on a busy machine too.
+const LOST_AFTER: Duration = Duration::from_millis(250);
+
 /// How large a body may be.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Room {
@@ -48,14 +51,24 @@ pub(super) struct Room {
 pub(super) async fn exchange(
     client: &HttpClient,
     floods: &Counter,
-    request: Request<Empty<Bytes>>,
+    mut request: Request<Empty<Bytes>>,
     room: Room,
     memory: &WorkMemory,
     status: &mut Option<u16>,
 ) -> Result<Reply, Fault> {
-    let response = client.request(request).await.map_err(|error| not_answered(&error))?;
+    let is_tls = request.uri().scheme_str() == Some("https");
+    let connection = capture_connection(&mut request);
+    let response = tokio::select! {
+        biased;
+        response = client.request(request) => response.map_err(|error| not_answered(&error, is_tls))?,
+        () = lost(connection) => return Err(unsent()),
+    };
     let (head, body) = response.into_parts();
     *status = Some(head.status.as_u16());
+    let is_reused = head.extensions.get().is_some_and(Meter::is_of_reused_connection);
+    if head.status == StatusCode::REQUEST_TIMEOUT && is_reused {
+        return Err(timed_out_idle());
+    }
     let head_bytes = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
     let pieces = Pieces::of(head.extensions.get(), head_bytes);
     if head_bytes > HEADERS_MAX {
@@ -68,6 +81,30 @@ pub(super) async fn exchange(
         Bytes::new()
     };
     Ok(Reply { status: head.status, headers: head.headers, body })
+}
+
+/// Returns once the connection of a request is gone and still nothing is heard of the request.
+///
+/// hyper hands a request to its connection through a channel, and may lose one that is sent in the very
+/// moment in which the connection ends (by GOAWAY): then nobody is left to answer it, and it would
+/// wait until its deadline. The pool may lend another connection meanwhile: that one counts.
+async fn lost(mut connection: CaptureConnection) {
+    loop {
+        let lent = connection.wait_for_connection_metadata().await.as_ref().and_then(meter_of);
+        let Some(meter) = lent else { return std::future::pending().await };
+        meter.ended().await;
+        tokio::time::sleep(LOST_AFTER).await;
+        let now = connection.connection_metadata().as_ref().and_then(meter_of);
+        if now.is_some_and(|now| now.is_of_same_connection(&meter)) {
+            return;
+        }
+    }
+}
+
+fn meter_of(connected: &Connected) -> Option<Meter> {
+    let mut extras = Extensions::new();
+    connected.get_extras(&mut extras);
+    extras.get().cloned()
 }
 
 /// The pieces that a body comes in, counted and credited to its connection.
@@ -231,18 +268,27 @@ async fn drain(mut body: Incoming) {
     let _ = tokio::time::timeout(DRAINED_FOR, all).await;
 }
 
+/// A server may answer 408 to the request that it waited for on an idle connection, and close it (RFC
+/// 9110, section 15.5.9): the answer may have been on its way before our request was.
+fn timed_out_idle() -> Fault {
+    let resend = Resend::OnFreshConnection;
+    Fault { resend, ..Fault::answered(Reason::Status, "answered 408, expected 200") }
+}
+
 /// Why no head of an answer came.
-fn not_answered(error: &legacy::Error) -> Fault {
+fn not_answered(error: &legacy::Error, is_tls: bool) -> Fault {
     if Flooded::caused(error) {
         return flooded();
     }
     if let Some(error) = ConnectError::cause_of(error) {
         return not_connected(error);
     }
-    if was_not_processed(error) {
-        let detail = "refused the request unprocessed (GOAWAY or REFUSED_STREAM), expected 200";
-        let resend = Resend::OnAnyConnection;
-        return Fault { resend, ..Fault::trouble(Reason::Status, detail) };
+    let is_closed = cause::<hyper::Error>(error).is_some_and(hyper::Error::is_closed);
+    if error.is_connect() && is_closed && is_tls {
+        return not_connected(ConnectError::closed_unanswered());
+    }
+    if let Some(fault) = unprocessed(error) {
+        return fault;
     }
     match cause::<hyper::Error>(error) {
         Some(hyper) if hyper.is_parse_too_large() => headers_too_large(),
@@ -272,25 +318,36 @@ fn not_connected(error: ConnectError) -> Fault {
     Fault { retry, ..Fault::trouble(reason, error.detail) }
 }
 
-/// Whether the source says, or it is certain, that it did nothing with the request: it was never
-/// written, its stream was refused (RFC 9113, section 8.7), or it is above the last one that the
-/// server's GOAWAY says it looks at (section 6.8; h2 ends only those with that error).
-fn was_not_processed(error: &legacy::Error) -> bool {
+/// What happened, where the source says, or it is certain, that it did nothing with the request: it was
+/// never written, its stream was refused (RFC 9113, section 8.7), or it is above the last one that
+/// the server's GOAWAY says it looks at (section 6.8; h2 ends only those with that error).
+fn unprocessed(error: &legacy::Error) -> Option<Fault> {
     if let Some(error) = cause::<h2::Error>(error) {
-        let refused = error.reason() == Some(h2::Reason::REFUSED_STREAM);
-        return error.is_remote() && (error.is_go_away() || (error.is_reset() && refused));
+        let is_refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+        return (error.is_remote() && (error.is_go_away() || is_refused)).then(refused);
     }
+    let Some(hyper) = cause::<hyper::Error>(error) else {
+        // The pool's own: it lent a connection that had just ended, or gave another one up.
+        return Some(unsent());
+    };
     let is_http2 = error.connect_info().is_some_and(Connected::is_negotiated_h2);
     // hyper drops a request as "user" error that waits for a free stream when the connection ends.
-    cause::<hyper::Error>(error).is_some_and(|error| error.is_canceled() || (is_http2 && error.is_user()))
+    (hyper.is_canceled() || hyper.is_closed() || (is_http2 && hyper.is_user())).then(unsent)
+}
+
+fn refused() -> Fault {
+    let detail = "refused the request unprocessed (GOAWAY or REFUSED_STREAM), expected 200";
+    Fault { resend: Resend::OnAnyConnection, ..Fault::trouble(Reason::Status, detail) }
+}
+
+fn unsent() -> Fault {
+    let detail = "ended the connection before the request was sent, expected 200";
+    Fault { resend: Resend::OnAnyConnection, ..Fault::trouble(Reason::Status, detail) }
 }
 
 /// Whether another request had gone out on the connection before.
 fn is_of_reused_connection(error: &legacy::Error) -> bool {
-    let Some(connected) = error.connect_info() else { return false };
-    let mut extras = Extensions::new();
-    connected.get_extras(&mut extras);
-    extras.get::<Meter>().is_some_and(Meter::is_of_reused_connection)
+    error.connect_info().and_then(meter_of).is_some_and(|meter| meter.is_of_reused_connection())
 }
 
 /// The error of type `E` that caused `error`, if one did.

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use super::breaker::Health;
+use super::retry::Resending;
 use super::{Failure, Reason};
 
 /// Why one request gave no part.
@@ -20,8 +19,8 @@ pub(super) struct Fault {
     pub(super) health: Health,
     /// Whether the request may be sent again outside the retry budget.
     pub(super) resend: Resend,
-    /// When it will be sent again outside the budget; set by whoever sent it.
-    pub(super) resend_at: Option<Instant>,
+    /// How it will be sent again outside the budget; set by whoever sent it.
+    pub(super) resending: Option<Resending>,
 }
 
 /// How a request may be sent again that the source has not processed. What we send is always a
@@ -45,7 +44,7 @@ impl Fault {
             retry_after: None,
             health: Health::Well,
             resend: Resend::Never,
-            resend_at: None,
+            resending: None,
         }
     }
 

@@ -18,9 +18,9 @@ const BUDGET_WINDOW: Duration = Duration::from_secs(10);
 const BUDGET_FREE_PER_SECOND: u32 = 2;
 const BUDGET_SHARE: f32 = 0.2;
 
-/// How often one question is sent again outside the budget. A server that refuses streams by GOAWAY
-/// takes some requests on each connection, so a few times are enough for all that wait.
-pub(super) const RESENDS_MAX: usize = 5;
+/// How often one question is sent again outside the budget. The last time it has a connection of its
+/// own: a server that takes some requests on each and refuses the others by GOAWAY takes the first.
+pub(super) const RESENDS_MAX: usize = 3;
 
 /// The retry budget of one source.
 #[derive(Debug)]
@@ -66,29 +66,39 @@ fn steps(count: usize) -> ExponentialBackoff {
 
 /// What one question may still be sent again outside the budget.
 #[derive(Debug)]
-pub(super) struct Resends {
+pub(super) struct ResendAllowance {
+    left: usize,
     pauses: ExponentialBackoff,
-    fresh_connection_taken: bool,
 }
 
-impl Resends {
+/// How it is sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Resending {
+    pub(super) at: Instant,
+    pub(super) on_fresh_connection: bool,
+}
+
+impl ResendAllowance {
     pub(super) fn new() -> Self {
-        Self { pauses: steps(RESENDS_MAX), fresh_connection_taken: false }
+        Self { left: RESENDS_MAX, pauses: steps(RESENDS_MAX) }
     }
 
-    /// When to send it again after `fault`; `None` where that is for the budget to decide.
-    pub(super) fn after(&mut self, fault: &Fault, now: Instant, deadline: Instant) -> Option<Instant> {
-        let at = match fault.resend {
+    /// How to send it again after `fault`; `None` where that is for the budget to decide.
+    pub(super) fn after(&mut self, fault: &Fault, now: Instant, deadline: Instant) -> Option<Resending> {
+        if self.left == 0 {
+            return None;
+        }
+        let resending = match fault.resend {
             Resend::Never => return None,
-            // Behind a fresh connection there is no other cause left than the source itself.
-            Resend::OnFreshConnection if self.fresh_connection_taken => return None,
-            Resend::OnFreshConnection => {
-                self.fresh_connection_taken = true;
-                now
+            Resend::OnFreshConnection => Resending { at: now, on_fresh_connection: true },
+            Resend::OnAnyConnection => {
+                let at = now + self.pauses.next()?.mul_f64(fastrand::f64());
+                Resending { at, on_fresh_connection: self.left == 1 }
             }
-            Resend::OnAnyConnection => now + self.pauses.next()?.mul_f64(fastrand::f64()),
         };
-        (at < deadline).then_some(at)
+        // Behind a fresh connection there is no other cause left than the source itself.
+        self.left = if resending.on_fresh_connection { 0 } else { self.left - 1 };
+        (resending.at < deadline).then_some(resending)
     }
 }
 
@@ -132,15 +142,18 @@ mod tests {
         let deadline = now + Duration::from_mins(1);
         let refused = Fault { resend: Resend::OnAnyConnection, ..fault(None) };
         let garbage = Fault { resend: Resend::OnFreshConnection, ..fault(None) };
-        let mut resends = Resends::new();
-        for _ in 0..RESENDS_MAX {
-            assert!(resends.after(&refused, now, deadline).is_some());
-        }
+        let mut resends = ResendAllowance::new();
+        let fresh: Vec<_> =
+            (0..RESENDS_MAX).map(|_| resends.after(&refused, now, deadline).unwrap().on_fresh_connection).collect();
+        assert_eq!(fresh, [false, false, true]);
         assert_eq!(resends.after(&refused, now, deadline), None);
-        assert_eq!(resends.after(&garbage, now, deadline), Some(now));
         assert_eq!(resends.after(&garbage, now, deadline), None);
-        assert_eq!(Resends::new().after(&garbage, now, now), None, "never at the deadline");
-        assert_eq!(Resends::new().after(&fault(None), now, deadline), None);
+        let mut resends = ResendAllowance::new();
+        let at_once = Resending { at: now, on_fresh_connection: true };
+        assert_eq!(resends.after(&garbage, now, deadline), Some(at_once));
+        assert_eq!(resends.after(&refused, now, deadline), None);
+        assert_eq!(ResendAllowance::new().after(&garbage, now, now), None, "never at the deadline");
+        assert_eq!(ResendAllowance::new().after(&fault(None), now, deadline), None);
     }
 
     #[test]

@@ -139,6 +139,20 @@ async fn over_http_2_the_bounds_are_the_same() {
 }
 
 #[tokio::test]
+async fn over_http_2_a_body_of_another_length_than_announced_is_tried_again() {
+    let world = World::new();
+    let upstream = world.upstream(&["h2"]).await;
+    for length in ["9", "3"] {
+        let broken = Reply::json("[1,2]").header("content-length", length);
+        upstream.answers("/", [broken, Reply::json("1")]);
+        let client = world.setup(&upstream).with(|source| source.retries = 1).client();
+        let (answer, attempts) = question().of(&client, "/").await;
+        part(answer.unwrap());
+        assert_eq!((attempts.len(), attempts[0].reason), (2, Some(Reason::Incomplete)), "{length}");
+    }
+}
+
+#[tokio::test]
 async fn a_server_that_is_not_mutual_or_another_gets_no_request_and_no_second_chance() {
     let world = World::new();
     let careless = world.careless().await;

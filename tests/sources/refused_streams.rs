@@ -19,6 +19,7 @@ use crate::support::frames::PREFACE;
 
 const REFUSED_STREAM: u32 = 7;
 const NO_ERROR: u32 = 0;
+const SETTINGS_MAX_CONCURRENT_STREAMS: u16 = 3;
 const SETTINGS_ACK: u8 = 1;
 
 /// What is done with one request.
@@ -34,21 +35,32 @@ enum Reaction {
 }
 
 /// A server of HTTP/2 frames over mutual TLS.
-struct Framed {
+struct FrameServer {
     address: SocketAddr,
     requests: watch::Receiver<usize>,
     server: JoinHandle<()>,
 }
 
-impl Drop for Framed {
+impl Drop for FrameServer {
     fn drop(&mut self) {
         self.server.abort();
     }
 }
 
-impl Framed {
+impl FrameServer {
     /// `react` is given the request's number on its connection and over all of them, from 1.
     async fn start(world: &World, react: impl Fn(usize, usize) -> Reaction + Send + Sync + 'static) -> Self {
+        Self::with_settings(world, &[], react).await
+    }
+
+    /// The same with settings: (identifier, value).
+    async fn with_settings(
+        world: &World,
+        settings: &[(u16, u32)],
+        react: impl Fn(usize, usize) -> Reaction + Send + Sync + 'static,
+    ) -> Self {
+        let settings = settings.iter().flat_map(|(id, value)| [&id.to_be_bytes()[..], &value.to_be_bytes()].concat());
+        let settings = frame(SETTINGS, 0, 0, &settings.collect::<Vec<_>>());
         let tls = TlsAcceptor::from(world.server(&["h2"]));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -57,8 +69,9 @@ impl Framed {
         let server = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                let (tls, react, count) = (tls.clone(), Arc::clone(&react), count.clone());
-                connections.spawn(async move { serve(stream, tls, &*react, count).await });
+                let (tls, settings) = (tls.clone(), settings.clone());
+                let (react, count) = (Arc::clone(&react), count.clone());
+                connections.spawn(async move { serve(stream, tls, settings, &*react, count).await });
             }
         });
         Self { address, requests, server }
@@ -79,12 +92,13 @@ impl Framed {
 async fn serve(
     stream: TcpStream,
     tls: TlsAcceptor,
+    settings: Vec<u8>,
     react: &(impl Fn(usize, usize) -> Reaction + Sync),
     count: watch::Sender<usize>,
 ) -> Option<()> {
     let mut stream = tls.accept(stream).await.ok()?;
     stream.read_exact(&mut [0; PREFACE.len()]).await.ok()?;
-    let opening = [frame(SETTINGS, 0, 0, b""), frame(SETTINGS, SETTINGS_ACK, 0, b"")].concat();
+    let opening = [settings, frame(SETTINGS, SETTINGS_ACK, 0, b"")].concat();
     stream.write_all(&opening).await.ok()?;
     stream.flush().await.ok()?;
     let (mut on_connection, mut last) = (0, 0);
@@ -128,45 +142,70 @@ fn go_away(last: u32) -> Vec<u8> {
     frame(GOAWAY, 0, 0, &[last.to_be_bytes(), NO_ERROR.to_be_bytes()].concat())
 }
 
+/// 800 requests, eight at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn streams_above_the_last_of_a_goaway_are_sent_again_without_spending_a_retry() {
+    for on_each_connection in [10, 4] {
+        let world = World::new();
+        let reaction = move |on_connection, _| {
+            if on_connection <= on_each_connection { Reaction::Answer } else { Reaction::GoAwayBefore }
+        };
+        let server = FrameServer::start(&world, reaction).await;
+        let client = Arc::new(server.setup(&world).client());
+        let mut readers = JoinSet::new();
+        for _ in 0..8 {
+            let client = Arc::clone(&client);
+            readers.spawn(async move {
+                for _ in 0..100 {
+                    part(fetch(&client, "/").await.unwrap());
+                }
+            });
+        }
+        readers.join_all().await;
+        assert!(server.requests() > 800, "some were refused");
+    }
+}
+
+/// With one stream at a time the others wait for theirs when the GOAWAY comes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_that_wait_for_a_stream_when_a_goaway_comes_are_sent_on_the_next_connection() {
     let world = World::new();
+    let one_at_a_time = [(SETTINGS_MAX_CONCURRENT_STREAMS, 1)];
     let reaction = |on_connection, _| match on_connection {
-        1..=4 => Reaction::Answer,
+        1..=6 => Reaction::Answer,
         _ => Reaction::GoAwayBefore,
     };
-    let server = Framed::start(&world, reaction).await;
+    let server = FrameServer::with_settings(&world, &one_at_a_time, reaction).await;
     let client = Arc::new(server.setup(&world).client());
     let mut readers = JoinSet::new();
-    for _ in 0..8 {
+    for _ in 0..4 {
         let client = Arc::clone(&client);
         readers.spawn(async move {
-            for _ in 0..25 {
+            for _ in 0..30 {
                 part(fetch(&client, "/").await.unwrap());
             }
         });
     }
     readers.join_all().await;
-    assert!(server.requests() > 200, "some were refused");
 }
 
 #[tokio::test]
 async fn a_refused_stream_is_sent_again_without_spending_a_retry() {
     let world = World::new();
     let refused = |_, in_all| if in_all <= 3 { Reaction::Refuse } else { Reaction::Answer };
-    let server = Framed::start(&world, refused).await;
+    let server = FrameServer::start(&world, refused).await;
     let (answer, attempts) = question().of(&server.setup(&world).client(), "/").await;
     part(answer.unwrap());
     assert_eq!((attempts.len(), server.requests()), (4, 4));
 }
 
 #[tokio::test]
-async fn a_server_that_refuses_every_stream_is_asked_six_times_and_counts_as_ill() {
+async fn a_server_that_refuses_every_stream_is_asked_four_times_and_counts_as_ill() {
     let world = World::new();
-    let server = Framed::start(&world, |_, _| Reaction::Refuse).await;
+    let server = FrameServer::start(&world, |_, _| Reaction::Refuse).await;
     let client = server.setup(&world).client();
     let failure = fails(&client, "/").await;
-    assert_eq!((failure.reason, failure.retry, server.requests()), (Reason::Status, true, 6));
+    assert_eq!((failure.reason, failure.retry, server.requests()), (Reason::Status, true, 4));
     assert!(failure.detail.contains("REFUSED_STREAM"), "{failure}");
     for _ in 1..20 {
         fails(&client, "/").await;
@@ -177,7 +216,7 @@ async fn a_server_that_refuses_every_stream_is_asked_six_times_and_counts_as_ill
 #[tokio::test]
 async fn a_stream_that_a_goaway_says_was_looked_at_is_not_sent_again() {
     let world = World::new();
-    let server = Framed::start(&world, |_, _| Reaction::GoAwayBehind).await;
+    let server = FrameServer::start(&world, |_, _| Reaction::GoAwayBehind).await;
     let failure = fails(&server.setup(&world).client(), "/").await;
     assert_eq!((failure.reason, server.requests()), (Reason::Status, 1), "{failure}");
 }

@@ -22,19 +22,19 @@ struct Place {
 }
 
 /// A server that writes what a test gives it, byte for byte, and keeps its connections.
-struct Scripted {
+struct ScriptedServer {
     address: SocketAddr,
     requests: watch::Receiver<Vec<(usize, String)>>,
     server: JoinHandle<()>,
 }
 
-impl Drop for Scripted {
+impl Drop for ScriptedServer {
     fn drop(&mut self) {
         self.server.abort();
     }
 }
 
-impl Scripted {
+impl ScriptedServer {
     /// Answers each request, given its place and head, with these pieces, each written by itself.
     async fn start(answer: impl Fn(Place, &str) -> Vec<String> + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -113,13 +113,14 @@ async fn a_body_behind_a_304_or_a_204_is_not_the_answer_about_another_key() {
         "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 304 X\r\ncontent-length: 7\r\n\r\n".to_owned(),
     ] {
         let late = unasked.clone();
-        let server =
-            Scripted::start(move |place, head_of_request| match (place.request, head_of_request.contains("/known")) {
+        let server = ScriptedServer::start(move |place, head_of_request| {
+            match (place.request, head_of_request.contains("/known")) {
                 (_, true) => vec![head.clone()],
                 (1, false) => vec![ok("\"right\"")],
                 (_, false) => vec![late.clone(), ok("\"right\"")],
-            })
-            .await;
+            }
+        })
+        .await;
         let client = server.client();
         for round in 0..3 {
             confirm(&client).await;
@@ -134,7 +135,7 @@ async fn a_body_behind_a_304_or_a_204_is_not_the_answer_about_another_key() {
 
 #[tokio::test]
 async fn a_304_that_announces_no_body_keeps_its_connection() {
-    let server = Scripted::start(|_, head| {
+    let server = ScriptedServer::start(|_, head| {
         if head.contains("/known") {
             vec!["HTTP/1.1 304 X\r\netag: \"a\"\r\ncontent-length: 0\r\n\r\n".to_owned()]
         } else {
@@ -158,7 +159,7 @@ async fn a_304_that_announces_no_body_keeps_its_connection() {
 /// As varnish#1221 and okhttp#2310 have it: 304s whose body follows, while others ask for other keys.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_304s_with_a_body_break_none_of_the_reads_beside_them() {
-    let server = Scripted::start(|_, head| {
+    let server = ScriptedServer::start(|_, head| {
         if head.contains("/known") {
             vec!["HTTP/1.1 304 X\r\ncontent-length: 7\r\n\r\n".to_owned(), "garbage".to_owned()]
         } else {
@@ -185,7 +186,7 @@ async fn many_304s_with_a_body_break_none_of_the_reads_beside_them() {
 /// Garbage in front of every answer but a connection's first.
 #[tokio::test]
 async fn garbage_on_a_reused_connection_is_asked_again_on_a_fresh_one_free_of_the_budget() {
-    let server = Scripted::start(|place, _| match place.request {
+    let server = ScriptedServer::start(|place, _| match place.request {
         1 => vec![ok("1")],
         _ => vec!["garbage".to_owned(), ok("2")],
     })
@@ -207,7 +208,7 @@ async fn garbage_on_a_reused_connection_is_asked_again_on_a_fresh_one_free_of_th
 #[tokio::test]
 async fn a_source_that_sends_garbage_on_fresh_connections_too_is_asked_once_more_and_no_oftener() {
     for _ in 0..ROUNDS_MAX {
-        let server = Scripted::start(|place, _| match place {
+        let server = ScriptedServer::start(|place, _| match place {
             Place { connection: 1, request: 1 } => vec![ok("1")],
             _ => vec!["garbage\r\n\r\n".to_owned()],
         })
@@ -225,4 +226,34 @@ async fn a_source_that_sends_garbage_on_fresh_connections_too_is_asked_once_more
         }
     }
     panic!("no connection was used again");
+}
+
+/// Servers say so to a connection that was idle for too long, and close it.
+#[tokio::test]
+async fn a_408_that_was_on_its_way_before_the_request_is_not_its_answer() {
+    let timeout = "HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+    let server = ScriptedServer::start(move |place, _| match place.request {
+        1 => vec![ok("1")],
+        _ => vec![timeout.to_owned()],
+    })
+    .await;
+    let client = server.client();
+    for round in 0..ROUNDS_MAX {
+        let (answer, attempts) = question().of(&client, &format!("/{round}")).await;
+        part(answer.unwrap());
+        if attempts.len() == 2 {
+            assert_eq!(attempts[0].status, Some(408));
+            return;
+        }
+    }
+    panic!("no connection was used again");
+}
+
+#[tokio::test]
+async fn a_408_on_a_fresh_connection_is_the_answer() {
+    let server =
+        ScriptedServer::start(|_, _| vec!["HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\n\r\n".to_owned()])
+            .await;
+    let (answer, attempts) = question().of(&server.client(), "/").await;
+    assert_eq!((answer.unwrap_err().reason, attempts.len()), (Reason::Status, 1));
 }
