@@ -26,6 +26,8 @@ const SETTINGS_ACK: u8 = 1;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reaction {
     Answer,
+    /// Once the gate is open: GOAWAY that names this stream as the last, and the answer.
+    AnswerAsTheLast,
     /// `RST_STREAM` with `REFUSED_STREAM`.
     Refuse,
     /// GOAWAY that names the stream before this one as the last that is looked at.
@@ -38,6 +40,7 @@ enum Reaction {
 struct FrameServer {
     address: SocketAddr,
     requests: watch::Receiver<usize>,
+    gate: watch::Sender<bool>,
     server: JoinHandle<()>,
 }
 
@@ -65,16 +68,17 @@ impl FrameServer {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (count, requests) = watch::channel(0);
+        let (gate, gate_read) = watch::channel(false);
         let react = Arc::new(react);
         let server = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 let (tls, settings) = (tls.clone(), settings.clone());
-                let (react, count) = (Arc::clone(&react), count.clone());
-                connections.spawn(async move { serve(stream, tls, settings, &*react, count).await });
+                let (react, count, gate) = (Arc::clone(&react), count.clone(), gate_read.clone());
+                connections.spawn(async move { serve(stream, tls, settings, &*react, (count, gate)).await });
             }
         });
-        Self { address, requests, server }
+        Self { address, requests, gate, server }
     }
 
     fn setup(&self, world: &World) -> Setup {
@@ -94,7 +98,7 @@ async fn serve(
     tls: TlsAcceptor,
     settings: Vec<u8>,
     react: &(impl Fn(usize, usize) -> Reaction + Sync),
-    count: watch::Sender<usize>,
+    (count, mut gate): (watch::Sender<usize>, watch::Receiver<bool>),
 ) -> Option<()> {
     let mut stream = tls.accept(stream).await.ok()?;
     stream.read_exact(&mut [0; PREFACE.len()]).await.ok()?;
@@ -119,11 +123,15 @@ async fn serve(
             in_all = *count;
         });
         let reaction = react(on_connection, in_all);
+        let answer = [frame(HEADERS, END_HEADERS, id, JSON), frame(DATA, END_STREAM, id, b"1")].concat();
         let bytes = match reaction {
             Reaction::Answer => {
                 last = id;
-                let head = frame(HEADERS, END_HEADERS, id, JSON);
-                [head, frame(DATA, END_STREAM, id, b"1")].concat()
+                answer
+            }
+            Reaction::AnswerAsTheLast => {
+                gate.wait_for(|open| *open).await.ok()?;
+                [go_away(id), answer].concat()
             }
             Reaction::Refuse => frame(RST_STREAM, 0, id, &REFUSED_STREAM.to_be_bytes()),
             Reaction::GoAwayBefore => go_away(last),
@@ -164,6 +172,35 @@ async fn streams_above_the_last_of_a_goaway_are_sent_again_without_spending_a_re
         readers.join_all().await;
         assert!(server.requests() > 800, "some were refused");
     }
+}
+
+#[tokio::test]
+async fn a_request_that_waits_for_a_stream_when_a_goaway_comes_is_not_lost() {
+    let world = World::new();
+    let one_at_a_time = [(SETTINGS_MAX_CONCURRENT_STREAMS, 1)];
+    let reaction = |_, in_all| if in_all == 2 { Reaction::AnswerAsTheLast } else { Reaction::Answer };
+    let server = FrameServer::with_settings(&world, &one_at_a_time, reaction).await;
+    let client = server.setup(&world).client();
+    // Now the client knows the server's settings.
+    part(fetch(&client, "/").await.unwrap());
+    let waits = async {
+        server.requests.clone().wait_for(|count| *count == 2).await.unwrap();
+        let opened = async {
+            while client.state().inflight < 2 {
+                tokio::task::yield_now().await;
+            }
+            // It is handed to its connection meanwhile.
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            server.gate.send_replace(true);
+        };
+        let (answer, ()) = tokio::join!(fetch(&client, "/"), opened);
+        part(answer.unwrap());
+    };
+    let (first, ()) = tokio::join!(fetch(&client, "/"), waits);
+    part(first.unwrap());
+    assert_eq!(server.requests(), 3);
 }
 
 /// With one stream at a time the others wait for theirs when the GOAWAY comes.
