@@ -23,8 +23,8 @@ use super::{IdentityError, Paths, provider};
 
 /// The largest file read, in bytes: a bundle of a few hundred authorities fits.
 const FILE_MAX_BYTES: u64 = 1024 * 1024;
-/// The largest `crl.pem`: some hundred thousand revoked certificates fit.
-const CRL_MAX_BYTES: u64 = 8 * FILE_MAX_BYTES;
+/// The largest `crl.pem`: tens of thousands of revoked certificates fit. It is read twice a second.
+const CRL_MAX_BYTES: u64 = 2 * FILE_MAX_BYTES;
 /// How often differing readings are tried again.
 const READINGS: usize = 5;
 
@@ -386,8 +386,8 @@ mod tests {
         folder.put("crl.pem", "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n");
         let not_a_list = folder.load().unwrap_err();
         assert!(not_a_list.starts_with("`crl.pem`: list 1 cannot be used ("), "{not_a_list}");
-        folder.put("crl.pem", vec![b'x'; 9 * 1024 * 1024]);
-        assert_eq!(folder.load().unwrap_err(), "`crl.pem`: larger than 8 MiB; expected a PEM file");
+        folder.put("crl.pem", vec![b'x'; 3 * 1024 * 1024]);
+        assert_eq!(folder.load().unwrap_err(), "`crl.pem`: larger than 2 MiB; expected a PEM file");
         folder.put("crl.pem", folder.authority.revoke(&[]).unwrap());
         assert!(folder.load().is_ok());
     }

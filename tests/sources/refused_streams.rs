@@ -4,7 +4,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use bfb::sources::Reason;
+use bfb::sources::{Metrics, Reason};
+use prometheus_client::registry::Registry;
 use rustls::ServerConfig;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -231,9 +232,17 @@ async fn a_refused_stream_is_sent_again_without_spending_a_retry() {
     let world = World::new();
     let refused = |_, in_all| if in_all <= 3 { Reaction::Refuse } else { Reaction::Answer };
     let server = FrameServer::start(&world, refused).await;
-    let (answer, attempts) = question().of(&server.setup(&world).client(), "/").await;
+    let mut registry = Registry::with_prefix("bfb");
+    let mut setup = server.setup(&world);
+    setup.shared.metrics = Metrics::register(&mut registry);
+    let (answer, attempts) = question().of(&setup.client(), "/").await;
     part(answer.unwrap());
     assert_eq!((attempts.len(), server.requests()), (4, 4));
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+    for line in ["bfb_source_resends_total{source=\"orders\"} 3", "bfb_source_retries_total{source=\"orders\"} 0"] {
+        assert!(text.lines().any(|met| met == line), "{line} is not in\n{text}");
+    }
 }
 
 #[tokio::test]
