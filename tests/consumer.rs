@@ -6,6 +6,7 @@ mod heard;
 mod keys;
 mod openapi;
 mod requests;
+mod tokens;
 mod versions;
 
 use crate::support::domain::{DomainFile, mutual};

@@ -7,14 +7,14 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bfb::identity::issue::{Leaf, Usage, Validity};
 use http::Uri;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::pki::{Asks, PROFILE, Pki, profile};
+use crate::support::pki::{Asks, CLIENT, PROFILE, Pki, profile};
 use crate::support::upstream::{Reply, Upstream};
 
 const SECRET: &str = r#"{"account_id": 7, "name": "Ada Secret"}"#;
@@ -194,7 +194,6 @@ async fn an_answer_that_is_no_part_is_an_error_with_its_reason() {
         (Reply::status(503), "status", "1m"),
         (Reply::status(404), "status", "1m"),
         (Reply::json("{").etag("\"a\""), "not-json", "1m"),
-        (good().header("link", "<?page=2>; rel=next"), "incomplete", "1m"),
         // By then it is connected, on a busy machine too.
         (Reply::never(), "timeout", "4s"),
     ] {
@@ -203,6 +202,78 @@ async fn an_answer_that_is_no_part_is_an_error_with_its_reason() {
         assert_eq!((findings(&source), code), (vec![format!("error {reason}")], 1));
         assert_eq!(source["answer"], Value::Null);
     }
+}
+
+#[tokio::test]
+async fn a_source_with_a_next_page_whose_file_says_nothing_of_pages_is_warned_of() {
+    let patient = Patient::new();
+    let upstream = patient.upstream(&profile(), Asks::Always).await;
+    for link in ["<?page=2>; rel=next", "<?p=1>; rel=first, <?p=2>; title=\"a,b\"; REL=\"last Next\""] {
+        upstream.answers("/customers/420042", [good().header("link", link)]);
+        let (source, code) = patient.found(upstream.origin(), &["--key", KEY]).await;
+        assert_eq!((findings(&source), code), (vec!["error incomplete".to_owned(), "warning pages".to_owned()], 1));
+        let warning = &source["findings"][1];
+        assert!(warning["expected"].as_str().unwrap().contains("`pages: follow`"), "{warning}");
+    }
+    // Another reason for being incomplete is no matter of pages.
+    upstream.answers("/customers/420042", [Reply::status(204)]);
+    let (source, _) = patient.found(upstream.origin(), &["--key", KEY]).await;
+    assert_eq!(findings(&source), ["error incomplete"]);
+}
+
+#[tokio::test]
+async fn certificates_dated_before_1970_are_words_and_no_panic() {
+    let patient = Patient::new();
+    let not_before = SystemTime::UNIX_EPOCH - Duration::from_hours(24 * 3_653);
+    let hour = Duration::from_hours(1);
+    let ours = |not_after| {
+        let leaf = Leaf::new("web").uri(CLIENT).valid(Validity { not_before, not_after });
+        let issued = patient.pki.authority.issue(&leaf).unwrap();
+        issued.write(patient.pki.dir(), patient.pki.authority.ca_pem()).unwrap();
+    };
+    ours(SystemTime::now() + hour);
+    for not_after in [SystemTime::now() + hour, not_before + hour] {
+        let valid = Validity { not_before, not_after };
+        let upstream = patient.upstream(&profile().valid(valid), Asks::Always).await;
+        let (source, code) = patient.found(upstream.origin(), &[]).await;
+        assert_eq!((findings(&source), code), (vec!["error tls".to_owned()], 1));
+        assert_eq!(source["connection"]["certificate"]["not_before"], "1960-01-01T00:00:00Z");
+        let met = source["findings"][0]["met"].as_str().unwrap();
+        assert!(met.contains("dated before 1970"), "{met}");
+    }
+    ours(not_before + hour);
+    let upstream = patient.upstream(&profile(), Asks::Always).await;
+    let file = patient.file(&[("profile", upstream.origin(), "/customers/{key}")], "");
+    let refused = patient.doctor(file, &[]).await;
+    assert!(text(&refused).contains("expired at 1960-01-01T01:00:00Z"), "{}", text(&refused));
+    assert_ne!(refused.status.code(), Some(101), "it panicked");
+}
+
+#[tokio::test]
+async fn a_snapshot_of_followed_pages_needs_no_validator_and_says_so() {
+    let patient = Patient::new();
+    let upstream = patient.upstream(&profile(), Asks::Always).await;
+    for path in ["/a/420042", "/b/420042"] {
+        upstream.answers(path, [Reply::json("[1]").etag("\"a\"")]);
+    }
+    let sources = [("a", upstream.origin(), "/a/{key}\n    pages: follow"), ("b", upstream.origin(), "/b/{key}")];
+    let file = patient.file(&sources, "atomicity: snapshot\n");
+    let (report, code) = parsed(&patient.doctor(file, &["--key", KEY, "--format", "json"]).await);
+    let found = report["domains"][0]["sources"].as_array().unwrap().iter().map(findings).collect::<Vec<_>>();
+    assert_eq!((found, code), (vec![vec!["note followed-pages".to_owned()], vec![]], 0));
+}
+
+#[tokio::test]
+async fn a_list_of_revoked_certificates_is_honoured() {
+    let patient = Patient::new();
+    let leaf = patient.pki.authority.issue(&profile()).unwrap();
+    let upstream = Upstream::tls(Arc::new(patient.pki.server_with(&leaf, Asks::Always))).await;
+    let list = patient.pki.authority.revoke(&[&leaf]).unwrap();
+    std::fs::write(patient.pki.dir().join("crl.pem"), list).unwrap();
+    let (source, code) = patient.found(upstream.origin(), &["--key", KEY]).await;
+    assert_eq!((findings(&source), code), (vec!["error tls".to_owned()], 1));
+    assert!(source["findings"][0]["met"].as_str().unwrap().contains("was revoked"), "{source}");
+    assert!(upstream.seen().is_empty());
 }
 
 #[tokio::test]

@@ -231,7 +231,8 @@ fn a_changed_schema_or_secret_file_makes_a_reload_worth_while() {
     assert!(!second.is_current(&folder.paths(), world));
     let third = second.reload(&folder.paths(), world);
     assert_eq!(domain(&third, "b").sources[0].http.headers["x"], "two");
-    assert_ne!(domain(&third, "b").plan, domain(&first, "b").plan);
+    assert_eq!(domain(&third, "b").plan, domain(&first, "b").plan);
+    assert_ne!(domain(&third, "b").sources, domain(&first, "b").sources);
     assert!(third.is_current(&folder.paths(), world));
 }
 
@@ -370,4 +371,63 @@ fn what_fuzzing_keeps_is_read_without_a_panic_and_every_problem_says_all() {
         seen += 1;
     }
     assert!(seen >= 18, "the corpus is gone");
+}
+
+/// The file of the domain `a`, whose version has this schema.
+fn with_schema(schema: &str) -> String {
+    file("a", "/a/{key}").replace("'/a/{key}'", &format!("'/a/{{key}}', schema: '{schema}'"))
+}
+
+#[test]
+fn a_schema_is_read_from_the_folder_of_its_file_or_below_and_from_nowhere_else() {
+    use std::os::unix::fs::symlink;
+    let elsewhere = Folder::of(&[("secret.json", "{\"title\": \"secret\"}")]);
+    let folder = Folder::of(&[("s.json", "{}")]);
+    fs::create_dir(folder.path("below")).unwrap();
+    folder.write("below/s.json", "{}");
+    symlink(elsewhere.path("secret.json"), folder.path("out.json")).unwrap();
+    symlink(elsewhere.0.path(), folder.path("out")).unwrap();
+    symlink("below/s.json", folder.path("in.json")).unwrap();
+    for good in ["s.json", "./s.json", "below/s.json", "in.json"] {
+        folder.write("a.yaml", &with_schema(good));
+        assert!(folder.load().problems().is_empty(), "{good}: {:?}", folder.load().problems());
+    }
+    let absolute = folder.path("s.json").display().to_string();
+    let up = format!("../{}/s.json", folder.0.path().file_name().unwrap().display());
+    for bad in ["out.json", "out/secret.json", "below/../s.json", &absolute, &up, "/etc/hostname"] {
+        folder.write("a.yaml", &with_schema(bad));
+        let loaded = folder.load();
+        let shown = render(loaded.problems(), false);
+        assert!(shown.contains("not in this file's folder or below"), "{bad}: {shown}");
+        assert!(!shown.contains("\"secret\"") && loaded.domains().is_empty());
+    }
+}
+
+/// Some editors write one.
+#[test]
+fn a_byte_order_mark_before_a_schema_or_a_secret_is_no_part_of_it() {
+    let folder = Folder::of(&[("s.json", "\u{feff}{}"), ("token", "\u{feff}one\r\n")]);
+    let text = with_schema("s.json").replace("{key}'}}", "{key}', headers: {x: '${TOKEN}'}}}");
+    folder.write("a.yaml", &format!("\u{feff}{text}"));
+    let token = folder.path("token").to_str().unwrap().to_owned();
+    let variable = |name: &str| (name == "TOKEN_FILE").then(|| token.clone());
+    let loaded = load(&folder.paths(), World { variable: &variable, ..world() });
+    assert!(loaded.problems().is_empty(), "{}", render(loaded.problems(), false));
+    assert_eq!(domain(&loaded, "a").sources[0].http.headers["x"], "one");
+}
+
+#[test]
+fn a_schema_in_a_volume_of_kubernetes_is_in_its_folder() {
+    use std::os::unix::fs::symlink;
+    let folder = Folder::of(&[]);
+    fs::create_dir(folder.path("..2026_revision_1")).unwrap();
+    folder.write("..2026_revision_1/a.yaml", &with_schema("s.json"));
+    folder.write("..2026_revision_1/s.json", "{}");
+    symlink("..2026_revision_1", folder.path("..data")).unwrap();
+    for name in ["a.yaml", "s.json"] {
+        symlink(Path::new("..data").join(name), folder.path(name)).unwrap();
+    }
+    let loaded = folder.load();
+    assert!(loaded.problems().is_empty(), "{}", render(loaded.problems(), false));
+    assert!(domain(&loaded, "a").versions[0].schema.is_some());
 }

@@ -5,14 +5,16 @@ mod answers;
 mod mutual;
 mod pages;
 mod patience;
+mod refused_streams;
 mod requests;
 mod tape;
 mod template;
+mod unasked_bytes;
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use bfb::domain::{HttpSource, Missing, Pages, ServerIdentity, Source, UrlTemplate};
+use bfb::domain::{HttpSource, Missing, Pages, ServerIdentity, Source, UrlTemplate, WrittenHeaders};
 use bfb::identity;
 use bfb::resources::WorkMemory;
 use bfb::sources::{
@@ -36,6 +38,7 @@ fn setup(origin: Uri) -> Setup {
             url: UrlTemplate { origin, pieces: Vec::new() },
             server: ServerIdentity::Dns("localhost".into()),
             headers: HeaderMap::new(),
+            written_headers: WrittenHeaders::default(),
             pages: Pages::Refuse,
         },
         missing: Missing::Failure,

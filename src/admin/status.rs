@@ -131,7 +131,7 @@ fn identity(told: &Told) -> Option<Value> {
     Some(json!({
         "names": identity.certificate.names(),
         "generation": identity.generation,
-        "not_after": humantime::format_rfc3339_seconds(identity.not_after).to_string(),
+        "not_after": crate::identity::moment(identity.not_after),
     }))
 }
 

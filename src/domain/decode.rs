@@ -114,10 +114,12 @@ fn domain(context: &mut Context<'_>, root: &Node) -> Option<Checked> {
     Some(Checked { domain: Arc::new(domain), name: name_span, paths })
 }
 
-/// What holds where the file has no `key`: any text on one line.
+/// What holds where the file has no `key`: any text that is one segment whoever decodes it.
+const ANY_KEY: &str = r"[^/\\\p{Cc}]+";
+
 fn any_key() -> Option<KeyPattern> {
-    let anchored = Regex::new("^(?:.+)$").ok()?;
-    Some(KeyPattern { text: ".+".into(), anchored })
+    let anchored = Regex::new(&format!("^(?:{ANY_KEY})$")).ok()?;
+    Some(KeyPattern { text: ANY_KEY.into(), anchored })
 }
 
 fn pattern(context: &mut Context<'_>, field: Field<'_>) -> Option<KeyPattern> {

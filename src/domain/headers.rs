@@ -4,6 +4,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::context::Context;
 use super::fields::{any_text, mapping};
+use super::model::WrittenHeaders;
 use super::problem::quote;
 use super::reference;
 use super::tree::{Key, Node};
@@ -11,27 +12,36 @@ use super::tree::{Key, Node};
 /// The most headers of a source.
 const MAX_HEADERS: usize = 64;
 
+/// The headers of a source as they go out, and as the file has them.
+#[derive(Default)]
+pub(super) struct Headers {
+    pub(super) values: HeaderMap,
+    pub(super) written: WrittenHeaders,
+}
+
 /// Reads the mapping.
-pub(super) fn headers(context: &mut Context<'_>, node: &Node, sources: &[&str]) -> Option<HeaderMap> {
+pub(super) fn headers(context: &mut Context<'_>, node: &Node, sources: &[&str]) -> Option<Headers> {
     let entries = mapping(context, node, "headers")?;
     if entries.len() > MAX_HEADERS {
         let (expected, hint) = (format!("at most {MAX_HEADERS}"), "keep those that the source reads");
         context.problem(node.span.clone(), "there are too many headers", expected, hint);
         return None;
     }
-    let mut headers = HeaderMap::new();
+    let mut headers = Headers::default();
     let before = context.count();
     for (key, value) in entries {
         let name = header_name(context, key);
         let value = header_value(context, value, sources);
-        if let (Some(name), Some((mut value, secret))) = (name, value) {
+        if let (Some(name), Some(FixedHeader { mut value, written, secret })) = (name, value) {
             value.set_sensitive(secret || matches!(name.as_str(), "authorization" | "cookie"));
-            if headers.insert(&name, value).is_some() {
+            headers.written.0.push((name.clone(), written));
+            if headers.values.insert(&name, value).is_some() {
                 let hint = "remove one of the two: upper and lower case are the same in a header's name";
                 context.problem(key.span.clone(), format!("`{name}` is given twice"), "each header once", hint);
             }
         }
     }
+    headers.written.0.sort_unstable_by(|(one, _), (other, _)| one.as_str().cmp(other.as_str()));
     (context.count() == before).then_some(headers)
 }
 
@@ -51,8 +61,16 @@ fn header_name(context: &mut Context<'_>, key: &Key) -> Option<HeaderName> {
     Some(name)
 }
 
-/// The value, and whether it came from the environment and is never to be shown.
-fn header_value(context: &mut Context<'_>, node: &Node, sources: &[&str]) -> Option<(HeaderValue, bool)> {
+/// The value of a header.
+struct FixedHeader {
+    value: HeaderValue,
+    /// Before substitution.
+    written: String,
+    /// It came from the environment and is never to be shown.
+    secret: bool,
+}
+
+fn header_value(context: &mut Context<'_>, node: &Node, sources: &[&str]) -> Option<FixedHeader> {
     let before = context.count();
     reference::refuse(context, node, sources, "a header");
     if context.count() > before {
@@ -67,7 +85,8 @@ fn header_value(context: &mut Context<'_>, node: &Node, sources: &[&str]) -> Opt
         let message = "this cannot be the value of a header";
         context.problem(at.span.clone(), message, "printable ASCII on one line", hint);
     }
-    value.map(|value| (value, at.scalar.substituted()))
+    let (written, secret) = (at.scalar.raw.clone(), at.scalar.substituted());
+    value.map(|value| FixedHeader { value, written, secret })
 }
 
 /// Why a header is not the file's to set.

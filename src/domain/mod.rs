@@ -24,6 +24,7 @@ mod substitute;
 mod syntax;
 mod tree;
 mod url;
+mod value;
 mod version;
 mod world;
 
@@ -39,4 +40,5 @@ pub use schema::SCHEMA;
 pub(crate) use substitute::{plain_error, remedy};
 pub(crate) use syntax::yaml_remedy;
 pub(crate) use tree::{Lines, long_tag_directive};
+pub(crate) use value::{check_value, has_dot_part};
 pub use world::*;

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, Uri};
+use http::{HeaderMap, HeaderName, Uri};
 use regex::Regex;
 
 /// One domain: everything that its file says, checked.
@@ -87,8 +87,20 @@ pub struct HttpSource {
     pub server: ServerIdentity,
     /// Fixed request headers.
     pub headers: HeaderMap,
+    /// The same as the file has them, before substitution, by name: what the plan knows of them.
+    pub written_headers: WrittenHeaders,
     /// What to do when an answer has a next page.
     pub pages: Pages,
+}
+
+/// Headers as a file has them, sorted by name. Their text is not shown: it may be a token.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct WrittenHeaders(pub Vec<(HeaderName, String)>);
+
+impl fmt::Debug for WrittenHeaders {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()
+    }
 }
 
 /// A URL whose path segments and query values may hold references.

@@ -1,13 +1,13 @@
 //! The fingerprint of all in the file that decides what a dataset holds.
 //!
 //! Two processes whose files differ only in shapes, paths or times share their datasets; any other difference keeps them
-//! apart. The serialisation is unambiguous (every text carries its length) and has a version of its own.
+//! apart, but for what variables put into headers: a token. What a variable puts into a URL counts. The serialisation is unambiguous (every text carries its length) and has a version of its own.
 
 use std::fmt::Write as _;
 
 use aws_lc_rs::digest::{Context, SHA256};
 
-use super::model::{Atomicity, Domain, Missing, Pages, PlanId, ServerIdentity, Source, UrlPiece};
+use super::model::{Atomicity, Domain, Missing, Pages, PlanId, ServerIdentity, Source, UrlPiece, WrittenHeaders};
 
 /// Raised when the serialisation below changes: it makes every plan another one.
 const FORMAT: u64 = 1;
@@ -47,12 +47,8 @@ impl Plan {
     }
 
     fn text(&mut self, text: &str) {
-        self.bytes(text.as_bytes());
-    }
-
-    fn bytes(&mut self, bytes: &[u8]) {
-        self.number(bytes.len() as u64);
-        self.0.update(bytes);
+        self.number(text.len() as u64);
+        self.0.update(text.as_bytes());
     }
 
     fn optional(&mut self, text: Option<&str>) {
@@ -68,7 +64,7 @@ impl Plan {
             self.piece(piece);
         }
         self.server(&source.http.server);
-        self.headers(&source.http.headers);
+        self.headers(&source.http.written_headers);
         match source.http.pages {
             Pages::Refuse => self.number(0),
             Pages::First => self.number(1),
@@ -114,14 +110,13 @@ impl Plan {
         self.text(&server.to_string());
     }
 
-    /// By name: their order in the file says nothing.
-    fn headers(&mut self, headers: &http::HeaderMap) {
-        let mut sorted: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
-        sorted.sort_unstable();
-        self.number(sorted.len() as u64);
-        for (name, value) in sorted {
-            self.text(name);
-            self.bytes(value);
+    /// By name: their order in the file says nothing. As they are written: a new token leaves the
+    /// datasets what they are, and no hash over it stands in names of keys and in metrics.
+    fn headers(&mut self, written: &WrittenHeaders) {
+        self.number(written.0.len() as u64);
+        for (name, text) in &written.0 {
+            self.text(name.as_str());
+            self.text(text);
         }
     }
 }

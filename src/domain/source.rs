@@ -8,7 +8,7 @@ use super::context::Context;
 use super::decode::MAX_DEADLINE;
 use super::fields::{Field, Fields, NameRule, count, duration, mapping, name, number, size, text, word};
 use super::graph;
-use super::headers::headers;
+use super::headers::{Headers, headers};
 use super::missing::missing;
 use super::model::{HttpSource, Missing, Pages, Source, SourceIndex, UrlPiece};
 use super::server;
@@ -96,16 +96,22 @@ fn source(
         Some(field) => text(context, field.node, "an identity").and_then(|at| server::server(context, at)),
         None => url.as_ref().and_then(|url| server::of_origin(&url.origin)),
     };
-    let headers =
-        fields.get("headers").map_or_else(|| Some(http::HeaderMap::new()), |it| headers(context, it.node, names));
+    let headers = fields.get("headers").map_or_else(|| Some(Headers::default()), |it| headers(context, it.node, names));
     let pages = pages(context, &fields);
     let source = (|| {
         let common = common?;
         let url = url?;
+        let headers = headers?;
         let needs = needs(&url.pieces);
         Some(Source {
             name: name?,
-            http: HttpSource { url, server: server?, headers: headers?, pages: pages? },
+            http: HttpSource {
+                url,
+                server: server?,
+                headers: headers.values,
+                written_headers: headers.written,
+                pages: pages?,
+            },
             missing: common.missing,
             timeout: common.timeout,
             retries: common.retries,

@@ -14,6 +14,9 @@ use super::tree::{Node, Piece, Value};
 const EXPECTED: &str = "`${NAME}` or `${NAME:-default}`";
 const HINT: &str = "write `$${` for a literal `${`";
 
+/// The sidecar's own settings, passwords among them: a domain file could send them to its upstreams.
+const OWN_PREFIXES: [&str; 2] = ["BFB_", "OTEL_"];
+
 /// The largest text that a scalar may grow to, in bytes.
 const MAX_VALUE: usize = 1 << 20;
 /// How much may be put into one file for its variables, in bytes: each may be named a hundred thousand times.
@@ -161,6 +164,12 @@ fn value(context: &mut Context<'_>, at: At<'_>, reference: &Reference<'_>) -> Op
     if name.is_empty() {
         return None;
     }
+    if let Some(prefix) = OWN_PREFIXES.iter().find(|prefix| name.starts_with(**prefix)) {
+        let message = format!("`{name}` cannot be named: what begins with `{prefix}` is the sidecar's own");
+        let (expected, hint) = ("a variable of the file's own", "put the value into a variable of another name");
+        context.problem_in(at, range.clone(), message, expected, hint);
+        return None;
+    }
     if let Some(value) = (context.world.variable)(name) {
         // As in a shell, `:-` also stands in for an empty value.
         return Some(default.filter(|_| value.is_empty()).map_or(value, str::to_owned));
@@ -168,7 +177,7 @@ fn value(context: &mut Context<'_>, at: At<'_>, reference: &Reference<'_>) -> Op
     if let Some(path) = (context.world.variable)(&format!("{name}_FILE")) {
         let read = || {
             let text = (context.world.read)(Path::new(&path));
-            let text = text.map(|text| text.trim_end_matches(['\n', '\r']).to_owned());
+            let text = text.map(|text| without_mark(&text).trim_end_matches(['\n', '\r']).to_owned());
             text.map_err(|error| (plain_error(&error), remedy(&error)))
         };
         match context.substituted.files.entry(path.clone()).or_insert_with(read).clone() {
@@ -187,6 +196,11 @@ fn value(context: &mut Context<'_>, at: At<'_>, reference: &Reference<'_>) -> Op
     let hint = format!("set `{name}` or `{name}_FILE`, or write `${{{name}:-default}}`");
     context.problem_in(at, range.clone(), message, "a value", hint);
     None
+}
+
+/// A file's text without the byte order mark that an editor may have put before it.
+pub(super) fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
 /// An I/O error in words, lower case.

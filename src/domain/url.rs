@@ -11,6 +11,7 @@ use rustls_pki_types::ServerName;
 use super::context::{At, Context};
 use super::model::{SourceIndex, UrlPiece, UrlTemplate};
 use super::problem::{list_of_few, nearest, quote};
+use super::value::has_dot_part;
 
 const REFERENCE: &str = "`{key}` or `{source.member}`";
 const PLACES: &str = "references may stand in path segments and query values";
@@ -195,8 +196,9 @@ impl Target<'_, '_> {
 
     /// Reports a segment that a server or a proxy would resolve away.
     fn dots(&mut self, range: Range<usize>) {
-        let plain = self.at.scalar.text[range.clone()].to_ascii_lowercase().replace("%2e", ".");
-        if plain == "." || plain == ".." {
+        let plain = self.at.scalar.text[range.clone()].to_ascii_lowercase();
+        let plain = plain.replace("%2e", ".").replace("%2f", "/").replace("%5c", "\\");
+        if has_dot_part(&plain) {
             let (message, hint) = ("a path cannot go up or stay: `.` and `..`", "write the path that is meant");
             self.context.problem_in(self.at, range, message, "a segment with a name", hint);
         }

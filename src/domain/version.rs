@@ -1,7 +1,7 @@
 //! The `versions` section: consumers' paths, shapes, and how a version ends.
 
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Component, Path};
 use std::sync::Arc;
 
 use super::context::{At, Context};
@@ -9,7 +9,7 @@ use super::fields::{Field, Fields, NameRule, date, mapping, name, text};
 use super::model::{PathTemplate, Version};
 use super::problem::{list_of_few, nearest, quote};
 use super::program::program;
-use super::substitute::plain_error;
+use super::substitute::{plain_error, without_mark};
 use super::tree::{Key, Node};
 
 /// The keys of a version.
@@ -205,12 +205,30 @@ fn successor(context: &mut Context<'_>, field: Field<'_>, own: &str, names: &[&s
     None
 }
 
-/// Reads a version's JSON Schema; its path is relative to the domain file.
+/// Whether links on the way lead out of the folder. What is not there is for the reader to say.
+fn leads_out_of(folder: &Path, path: &Path) -> bool {
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    match (folder.canonicalize(), path.canonicalize()) {
+        (Ok(folder), Ok(path)) => !path.starts_with(folder),
+        _ => false,
+    }
+}
+
+/// Reads a version's JSON Schema; its path is relative to the domain file, and leads no higher.
 fn schema(context: &mut Context<'_>, field: Field<'_>) -> Option<Arc<serde_json::Value>> {
     let at = text(context, field.node, "the path of a JSON Schema")?;
-    let path = context.file.parent().unwrap_or(Path::new("")).join(&at.scalar.text);
+    let folder = context.file.parent().unwrap_or(Path::new(""));
+    let written = Path::new(&at.scalar.text);
+    let path = folder.join(written);
+    let is_plain = |part| matches!(part, Component::Normal(_) | Component::CurDir);
+    if !written.components().all(is_plain) || leads_out_of(folder, &path) {
+        let message = "the schema is not in this file's folder or below";
+        let hint = "put it beside this file: consumers can read it in `/openapi.json`";
+        context.problem(at.span.clone(), message, "a path within the folder of this file", hint);
+        return None;
+    }
     let parsed = match (context.world.read)(&path) {
-        Ok(text) => serde_json::from_str::<serde_json::Value>(&text).map_err(|error| {
+        Ok(text) => serde_json::from_str::<serde_json::Value>(without_mark(&text)).map_err(|error| {
             format!("the schema is not valid JSON (line {}, column {} of it)", error.line(), error.column())
         }),
         Err(error) => Err(format!("the schema cannot be read: {}", plain_error(&error))),

@@ -7,6 +7,8 @@ use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::digest;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer as _;
@@ -89,9 +91,9 @@ impl Certificate {
         }
     }
 
-    /// Whether its validity is over. Whole seconds, the last included, as X.509 and webpki count.
+    /// Whether its validity is over.
     pub fn is_over(&self, now: SystemTime) -> bool {
-        unix(now) > unix(self.not_after)
+        is_over(self.not_after, now)
     }
 
     /// Its names for a message: a few of them, escaped.
@@ -107,6 +109,12 @@ impl Certificate {
             more => format!("{} and {more} more", listed.join(", ")),
         }
     }
+}
+
+/// Whether a certificate that ends so is over. Whole seconds, the last included, as X.509 and webpki
+/// count.
+pub fn is_over(not_after: SystemTime, now: SystemTime) -> bool {
+    unix(now) > unix(not_after)
 }
 
 /// Escapes control characters and cuts what is too long.
@@ -126,7 +134,7 @@ fn address(octets: &[u8]) -> Option<IpAddr> {
     }
 }
 
-fn from_unix(seconds: i64) -> SystemTime {
+pub(super) fn from_unix(seconds: i64) -> SystemTime {
     let distance = Duration::from_secs(seconds.unsigned_abs());
     if seconds < 0 { SystemTime::UNIX_EPOCH - distance } else { SystemTime::UNIX_EPOCH + distance }
 }
@@ -135,9 +143,14 @@ pub(super) fn unix(time: SystemTime) -> u64 {
     time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// `2026-06-01T00:00:00Z`.
-pub(super) fn moment(time: SystemTime) -> String {
-    humantime::format_rfc3339_seconds(time).to_string()
+/// `2026-06-01T00:00:00Z`. A certificate may be dated to any time, also before 1970.
+pub fn moment(time: SystemTime) -> String {
+    let seconds = time.duration_since(SystemTime::UNIX_EPOCH).map_or_else(
+        |before| i64::try_from(before.duration().as_secs()).map(i64::wrapping_neg),
+        |since| i64::try_from(since.as_secs()),
+    );
+    let date = seconds.ok().and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok());
+    date.and_then(|date| date.format(&Rfc3339).ok()).unwrap_or_else(|| "a time beyond the years 1 to 9999".to_owned())
 }
 
 pub(super) fn hex(bytes: &[u8]) -> String {
@@ -158,6 +171,25 @@ mod tests {
         let pem = Authority::new("test", Validity::days(1)).unwrap().issue(leaf).unwrap().cert_pem;
         let (_, pem) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).unwrap();
         Certificate::read(&pem.contents).unwrap()
+    }
+
+    #[test]
+    fn every_time_that_a_certificate_may_name_has_words() {
+        for (seconds, words) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (-1, "1969-12-31T23:59:59Z"),
+            (-631_152_000, "1950-01-01T00:00:00Z"),
+            (1_780_272_000, "2026-06-01T00:00:00Z"),
+            (253_402_300_799, "9999-12-31T23:59:59Z"),
+            (1 << 40, "a time beyond the years 1 to 9999"),
+        ] {
+            assert_eq!(moment(from_unix(seconds)), words);
+        }
+        let nanosecond = Duration::from_nanos(1);
+        assert_eq!(moment(SystemTime::UNIX_EPOCH + nanosecond), "1970-01-01T00:00:00Z");
+        assert_eq!(unix(from_unix(-5)), 0);
+        let past = Validity { not_before: from_unix(-631_152_000), not_after: from_unix(-1) };
+        assert!(read(&Leaf::new("a").valid(past)).is_over(SystemTime::now()));
     }
 
     #[test]

@@ -5,14 +5,14 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::connect::{Connected, Connection as Connects};
 use hyper_util::rt::TokioIo;
 use tokio_rustls::client::TlsStream;
 
-use super::connector::Mutual;
+use super::connector::{Mutual, TLS_1_3};
 use super::meter::{Metered, Socket};
 use super::proof::Mark;
 use super::words::{self, ConnectError, Fault};
@@ -63,6 +63,8 @@ pub struct Proof {
     pub generation: u64,
     /// How long the handshake took.
     pub handshake: Duration,
+    /// When the server's certificate ends.
+    pub not_after: SystemTime,
 }
 
 impl Connection {
@@ -74,7 +76,8 @@ impl Connection {
         let (socket, session) = stream.get_ref();
         let (meter, is_http2) = (socket.meter().clone(), session.alpn_protocol() == Some(b"h2"));
         let stream = Metered::above_tls(stream, meter, is_http2);
-        Self { stream: Stream::Tls(Box::new(Tls { stream: TokioIo::new(stream), mark, proof, shared })) }
+        let tls = Tls { stream: TokioIo::new(stream), mark, proof, shared };
+        Self { stream: Stream::Tls(Box::new(tls)) }
     }
 
     /// What was proven of it; nothing of one without TLS.
@@ -97,14 +100,49 @@ impl Tls {
         Poll::Ready(polled.map_err(|error| self.explain(error)))
     }
 
+    /// One poll of a read. The end before a byte of HTTP came is an error of its own: after a
+    /// TLS 1.3 handshake it is how a server refuses our certificate that does not say so.
+    fn read(&mut self, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll(|stream| stream.poll_read(cx, buf)))?;
+        if self.is_answered() {
+            return Poll::Ready(Ok(()));
+        }
+        Poll::Ready(Err(self.explain(io::ErrorKind::UnexpectedEof.into())))
+    }
+
+    /// Whether anything was sent that is to be answered: HTTP/2 begins with a preface.
+    fn is_asked(&self) -> bool {
+        let metered = self.stream.inner();
+        let is_http2 = metered.get_ref().get_ref().1.alpn_protocol() == Some(b"h2");
+        is_http2 || metered.meter().has_begun_exchange()
+    }
+
+    fn is_answered(&self) -> bool {
+        self.stream.inner().has_read()
+    }
+
     fn explain(&self, error: io::Error) -> io::Error {
         if words::inner(&error).is_none() {
-            return error;
+            return if self.is_answered() { error } else { self.explain_closed(error) };
         }
         let fault = Fault::of(&error, &self.mark, self.shared.tls);
         self.shared.count_failure(&fault);
         let server = self.proof.server.to_string();
         io::Error::new(words::TLS_ERROR, ConnectError::tls(&server, &fault))
+    }
+
+    fn explain_closed(&self, error: io::Error) -> io::Error {
+        use io::ErrorKind as K;
+        let closed = [K::UnexpectedEof, K::ConnectionReset, K::BrokenPipe].contains(&error.kind());
+        if !closed || self.proof.protocol != TLS_1_3 {
+            return error;
+        }
+        let fault = words::closed_unanswered();
+        // A server may end an idle connection as it likes.
+        if self.is_asked() {
+            self.shared.count_failure(&fault);
+        }
+        io::Error::new(words::CLOSED_UNANSWERED, ConnectError::closed_unanswered())
     }
 }
 
@@ -128,7 +166,7 @@ impl Read for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
         match &mut self.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Stream::Tls(tls) => tls.poll(|stream| stream.poll_read(cx, buf)),
+            Stream::Tls(tls) => tls.read(cx, buf),
         }
     }
 }

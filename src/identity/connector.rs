@@ -10,6 +10,7 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
@@ -27,7 +28,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tower_service::Service;
 
-use super::certificate::Certificate;
+use super::certificate::{Certificate, is_over, unix};
 use super::meter::{FloodLimit, Meter, Socket};
 use super::metrics::{KindLabel, ReasonLabel};
 use super::proof::{Mark, ProvenSessions, Resolver};
@@ -40,6 +41,7 @@ use crate::domain::ServerIdentity;
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// How long a TLS handshake may take.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
+pub(super) const TLS_1_3: &str = "TLS 1.3";
 
 /// Opens connections to one upstream, and proves each mutual before it hands it out.
 ///
@@ -61,6 +63,9 @@ pub(super) struct Mutual {
     pub(super) tls: TlsOptions,
     generation: u64,
     metrics: Metrics,
+    /// When the first of the servers' certificates ends that connections were opened under, in
+    /// seconds since 1970.
+    first_end: AtomicU64,
 }
 
 impl fmt::Debug for Mutual {
@@ -80,7 +85,7 @@ impl Connector {
     )]
     pub fn mutual(identity: Arc<Identity>, server: ServerIdentity, tls: TlsOptions, metrics: Metrics) -> Self {
         let sessions = Arc::new(ProvenSessions::new());
-        let verifier = Verifier::new(identity.roots.clone(), server.clone(), &provider());
+        let verifier = Verifier::new(identity.trust.clone(), server.clone(), &provider());
         let mut config = config(verifier, Resolver::presenting(identity.key.clone()), tls);
         config.resumption = Resumption::store(sessions.clone()).tls12_resumption(Tls12Resumption::SessionIdOrTickets);
         let mutual = Mutual {
@@ -90,6 +95,7 @@ impl Connector {
             tls,
             generation: identity.generation,
             metrics,
+            first_end: AtomicU64::new(u64::MAX),
         };
         Self { tcp: tcp(), mutual: Some(Arc::new(mutual)), flood_limit: None }
     }
@@ -97,6 +103,12 @@ impl Connector {
     /// For `http://` (`--insecure-upstreams`).
     pub fn plain() -> Self {
         Self { tcp: tcp(), mutual: None, flood_limit: None }
+    }
+
+    /// When the first certificate ends under which it opened a connection.
+    pub fn first_certificate_end(&self) -> Option<SystemTime> {
+        let seconds = self.mutual.as_ref()?.first_end.load(Ordering::Relaxed);
+        (seconds != u64::MAX).then(|| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
     }
 
     /// Its connections, on each of which so many requests may be under way, end when the server sends too much that is no part of
@@ -184,17 +196,19 @@ impl Mutual {
             close(&mut stream, &mut mark).await;
             return Err(self.failed(target, &words::unfit()));
         }
-        if resumed && has_expired(&stream) {
+        // Nobody verified the certificate of a session that was resumed.
+        let Some(not_after) = not_after(&stream).filter(|end| !resumed || !is_over(*end, SystemTime::now())) else {
             close(&mut stream, &mut mark).await;
             return Ok(None);
-        }
+        };
+        self.first_end.fetch_min(unix(not_after), Ordering::Relaxed);
         mark.prove(&self.sessions);
         self.metrics.handshakes.get_or_create(&KindLabel { kind: if resumed { "resumed" } else { "full" } }).inc();
-        let proof = self.describe(&stream, resumed, handshake);
+        let proof = self.describe(&stream, resumed, handshake, not_after);
         Ok(Some(Connection::tls(stream, mark, proof, self)))
     }
 
-    fn describe(&self, stream: &TlsStream<Socket>, resumed: bool, handshake: Duration) -> Proof {
+    fn describe(&self, stream: &TlsStream<Socket>, resumed: bool, handshake: Duration, not_after: SystemTime) -> Proof {
         let session = stream.get_ref().1;
         Proof {
             resumed,
@@ -204,6 +218,7 @@ impl Mutual {
             server: self.server.clone(),
             generation: self.generation,
             handshake,
+            not_after,
         }
     }
 
@@ -304,15 +319,15 @@ pub(super) async fn close(stream: &mut TlsStream<Socket>, mark: &mut Mark) {
     .await;
 }
 
-/// Whether the certificate of the session that was resumed (nobody verified it this time) is past its end.
-fn has_expired(stream: &TlsStream<Socket>) -> bool {
+/// When the server's certificate ends.
+fn not_after(stream: &TlsStream<Socket>) -> Option<SystemTime> {
     let leaf = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-    leaf.and_then(|leaf| Certificate::read(leaf).ok()).is_none_or(|leaf| leaf.is_over(SystemTime::now()))
+    leaf.and_then(|leaf| Certificate::read(leaf).ok()).map(|leaf| leaf.not_after)
 }
 
 pub(super) fn protocol(stream: &TlsStream<Socket>) -> &'static str {
     match stream.get_ref().1.protocol_version() {
-        Some(rustls::ProtocolVersion::TLSv1_3) => "TLS 1.3",
+        Some(rustls::ProtocolVersion::TLSv1_3) => TLS_1_3,
         Some(rustls::ProtocolVersion::TLSv1_2) => "TLS 1.2",
         _ => "unknown",
     }

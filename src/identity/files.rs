@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -18,10 +18,13 @@ use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys, RootCertStore};
 
 use super::certificate::{Certificate, moment};
+use super::revocation::Revocations;
 use super::{IdentityError, Paths, provider};
 
 /// The largest file read, in bytes: a bundle of a few hundred authorities fits.
 const FILE_MAX_BYTES: u64 = 1024 * 1024;
+/// The largest `crl.pem`: tens of thousands of revoked certificates fit. It is read twice a second.
+const CRL_MAX_BYTES: u64 = 2 * FILE_MAX_BYTES;
 /// How often differing readings are tried again.
 const READINGS: usize = 5;
 
@@ -36,8 +39,22 @@ pub struct Identity {
     /// What the trusted certificates say.
     pub authorities: Vec<Certificate>,
     pub(super) key: Arc<CertifiedKey>,
-    pub(super) roots: Arc<RootCertStore>,
+    pub(super) trust: Trust,
     pub(super) digest: [u8; 32],
+}
+
+/// Whose certificates are believed.
+#[derive(Debug, Clone)]
+pub(super) struct Trust {
+    pub(super) roots: Arc<RootCertStore>,
+    pub(super) revocations: Option<Arc<Revocations>>,
+}
+
+impl Trust {
+    /// In what `roots` vouch for, without a list of revoked certificates.
+    pub(super) fn in_roots(roots: RootCertStore) -> Self {
+        Self { roots: Arc::new(roots), revocations: None }
+    }
 }
 
 impl fmt::Debug for Identity {
@@ -66,13 +83,16 @@ impl Identity {
         let key = private_key(&key_file, &files.key)?;
         let key = CertifiedKey::from_der(chain, key, &provider()).map_err(|error| pair(&paths.dir, &error))?;
         let (roots, authorities) = anchors(&ca_file, &files.ca)?;
+        let revoked = files.crl.as_deref();
+        let revocations = revoked.map(|bytes| Revocations::read(&paths.revocations(), bytes)).transpose()?;
+        let trust = Trust { revocations: revocations.map(Arc::new), ..Trust::in_roots(roots) };
         Ok(Self {
             generation,
             not_after: certificate.not_after,
             certificate,
             authorities,
             key: Arc::new(key),
-            roots: Arc::new(roots),
+            trust,
             digest: files.digest(),
         })
     }
@@ -80,6 +100,11 @@ impl Identity {
     /// Our certificate chain and its key, for a server to present.
     pub fn certified_key(&self) -> Arc<CertifiedKey> {
         self.key.clone()
+    }
+
+    /// When the first list of revoked certificates should have been replaced, where there are any.
+    pub fn revocations_next_update(&self) -> Option<SystemTime> {
+        self.trust.revocations.as_ref()?.next_update()
     }
 
     /// When the first of the trusted certificates ends.
@@ -97,17 +122,22 @@ impl Paths {
         self.dir.join("tls.key")
     }
 
+    fn revocations(&self) -> PathBuf {
+        self.dir.join("crl.pem")
+    }
+
     fn authorities(&self) -> PathBuf {
         self.ca.clone().unwrap_or_else(|| self.dir.join("ca.crt"))
     }
 }
 
-/// The bytes of the three files, of one moment.
+/// The bytes of the files, of one moment.
 #[derive(PartialEq, Eq)]
 pub(super) struct Files {
     cert: Vec<u8>,
     key: Vec<u8>,
     ca: Vec<u8>,
+    crl: Option<Vec<u8>>,
 }
 
 impl Files {
@@ -124,12 +154,15 @@ impl Files {
     }
 
     fn read_once(paths: &Paths) -> Result<Self, IdentityError> {
-        Ok(Self { cert: slurp(&paths.cert())?, key: slurp(&paths.key())?, ca: slurp(&paths.authorities())? })
+        let revocations = paths.revocations();
+        let crl = slurp_if_there(&revocations, CRL_MAX_BYTES);
+        let crl = crl.map_err(|error| unreadable(&revocations, &error))?;
+        Ok(Self { cert: slurp(&paths.cert())?, key: slurp(&paths.key())?, ca: slurp(&paths.authorities())?, crl })
     }
 
     pub(super) fn digest(&self) -> [u8; 32] {
         let mut context = digest::Context::new(&digest::SHA256);
-        for bytes in [&self.cert, &self.key, &self.ca] {
+        for bytes in [&self.cert, &self.key, &self.ca].into_iter().chain(&self.crl) {
             context.update(&bytes.len().to_le_bytes());
             context.update(bytes);
         }
@@ -140,16 +173,29 @@ impl Files {
 }
 
 fn slurp(path: &Path) -> Result<Vec<u8>, IdentityError> {
-    let failed = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::NotFound => problem(path, "no such file; expected a PEM file"),
-        _ => problem(path, &format!("cannot be read: {error}; expected a PEM file that this process may read")),
+    let bytes = slurp_if_there(path, FILE_MAX_BYTES).map_err(|error| unreadable(path, &error))?;
+    bytes.ok_or_else(|| problem(path, "no such file; expected a PEM file"))
+}
+
+/// What is in the file at `path`; `None` where there is none.
+fn slurp_if_there(path: &Path, max_bytes: u64) -> io::Result<Option<Vec<u8>>> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened?,
     };
     let mut bytes = Vec::new();
-    File::open(path).and_then(|file| file.take(FILE_MAX_BYTES + 1).read_to_end(&mut bytes)).map_err(failed)?;
-    if bytes.len() as u64 > FILE_MAX_BYTES {
-        return Err(problem(path, "larger than 1 MiB; expected a PEM file"));
+    file.take(max_bytes + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > max_bytes {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("{} MiB", max_bytes >> 20)));
     }
-    Ok(bytes)
+    Ok(Some(bytes))
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> IdentityError {
+    match error.kind() {
+        io::ErrorKind::FileTooLarge => problem(path, &format!("larger than {error}; expected a PEM file")),
+        _ => problem(path, &format!("cannot be read: {error}; expected a PEM file that this process may read")),
+    }
 }
 
 fn certificates(path: &Path, bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
@@ -209,7 +255,7 @@ fn pair(dir: &Path, error: &Error) -> IdentityError {
 }
 
 /// Names the PEM blocks that a file does hold.
-fn blocks(bytes: &[u8]) -> String {
+pub(super) fn blocks(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let labels = text.lines().filter_map(|line| line.strip_prefix("-----BEGIN ")?.trim_end().strip_suffix("-----"));
     let labels: Vec<_> = labels.take(3).map(|label| format!("`{}`", super::certificate::plain(label))).collect();
@@ -220,7 +266,7 @@ fn blocks(bytes: &[u8]) -> String {
     }
 }
 
-fn malformed(path: &Path, error: &pem::Error, expected: &str) -> IdentityError {
+pub(super) fn malformed(path: &Path, error: &pem::Error, expected: &str) -> IdentityError {
     let met = match error {
         pem::Error::MissingSectionEnd { .. } => "a PEM block has no end (is the file half-written?)",
         pem::Error::IllegalSectionStart { .. } => "a PEM block begins wrongly",
@@ -230,7 +276,7 @@ fn malformed(path: &Path, error: &pem::Error, expected: &str) -> IdentityError {
     problem(path, &format!("{met}; expected {expected}"))
 }
 
-fn problem(path: &Path, what: &str) -> IdentityError {
+pub(super) fn problem(path: &Path, what: &str) -> IdentityError {
     IdentityError { message: format!("`{}`: {what}", path.display()) }
 }
 
@@ -245,6 +291,7 @@ pub(super) fn aws_lc() -> Arc<CryptoProvider> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use std::fs;
+    use std::time::Duration;
 
     use super::*;
     use crate::identity::issue::{Authority, Leaf, Validity};
@@ -329,6 +376,20 @@ mod tests {
         assert_eq!(folder.load().unwrap_err(), "`ca.crt`: no PEM block; expected a PEM block `CERTIFICATE`");
         folder.put("ca.crt", vec![b'x'; 2 * 1024 * 1024]);
         assert_eq!(folder.load().unwrap_err(), "`ca.crt`: larger than 1 MiB; expected a PEM file");
+        folder.put("ca.crt", folder.authority.ca_pem());
+
+        folder.put("crl.pem", &good);
+        assert_eq!(
+            folder.load().unwrap_err(),
+            "`crl.pem`: holds `CERTIFICATE`; expected a PEM block `X509 CRL`, or no such file"
+        );
+        folder.put("crl.pem", "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n");
+        let not_a_list = folder.load().unwrap_err();
+        assert!(not_a_list.starts_with("`crl.pem`: list 1 cannot be used ("), "{not_a_list}");
+        folder.put("crl.pem", vec![b'x'; 3 * 1024 * 1024]);
+        assert_eq!(folder.load().unwrap_err(), "`crl.pem`: larger than 2 MiB; expected a PEM file");
+        folder.put("crl.pem", folder.authority.revoke(&[]).unwrap());
+        assert!(folder.load().is_ok());
     }
 
     #[test]
@@ -340,6 +401,18 @@ mod tests {
         folder.issue(&Leaf::new("me").valid(Validity::upcoming()));
         let upcoming = folder.load().unwrap_err();
         assert!(upcoming.starts_with("`tls.crt`: not valid before 20"), "{upcoming}");
+    }
+
+    #[test]
+    fn a_certificate_dated_before_1970_is_read_and_an_end_before_1970_is_said() {
+        let folder = Folder::new();
+        let day = |days: u64| SystemTime::UNIX_EPOCH - Duration::from_hours(24 * days);
+        let not_after = SystemTime::now() + Duration::from_hours(1);
+        folder.issue(&Leaf::new("me").valid(Validity { not_before: day(3_653), not_after }));
+        assert!(folder.load().is_ok());
+        folder.issue(&Leaf::new("me").valid(Validity { not_before: day(3_653), not_after: day(1) }));
+        let over = folder.load().unwrap_err();
+        assert!(over.starts_with("`tls.crt`: expired at 1969-12-31T00:00:00Z"), "{over}");
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::metrics::WhichLabel;
 use super::{Identity, IdentityError, Metrics, Paths};
 
 const POLL: Duration = Duration::from_millis(500);
-/// How often at most a nearing end is warned of.
+/// How often at most one kind of warning is said.
 const WARN_EVERY: Duration = Duration::from_hours(1);
 /// Long-lived certificates are warned of this long before their end, short-lived ones in their last quarter.
 const WARN_BEFORE: Duration = Duration::from_hours(24);
@@ -26,7 +26,7 @@ const WARN_BEFORE: Duration = Duration::from_hours(24);
 /// Never returns; drop it to stop it.
 pub async fn follow(paths: Paths, current: watch::Sender<Arc<Identity>>, metrics: Metrics) {
     let mut trouble = Trouble::default();
-    let mut warned = None;
+    let mut warnings = WarningTimes::default();
     let mut ticks = interval(POLL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -40,7 +40,7 @@ pub async fn follow(paths: Paths, current: watch::Sender<Arc<Identity>>, metrics
             Ok(Some(new)) => {
                 trouble.settle();
                 metrics.broken.set(0);
-                warned = None;
+                warnings = WarningTimes::default();
                 metrics.reloads.inc();
                 tracing::info!(
                     generation = new.generation,
@@ -63,7 +63,9 @@ pub async fn follow(paths: Paths, current: watch::Sender<Arc<Identity>>, metrics
         }
         let known = current.borrow().clone();
         publish_expiry(&metrics, &known);
-        warn_of_expiry(&known, &mut warned);
+        for warning in warnings.due(&known, Instant::now(), SystemTime::now()) {
+            warning.log(&known);
+        }
     }
 }
 
@@ -115,16 +117,65 @@ fn publish_expiry(metrics: &Metrics, identity: &Identity) {
     }
 }
 
-fn warn_of_expiry(identity: &Identity, warned: &mut Option<Instant>) {
-    if !is_ending(identity, SystemTime::now()) || warned.is_some_and(|at| at.elapsed() < WARN_EVERY) {
-        return;
+/// What is warned of while it lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Warning {
+    EndsSoon,
+    Ended,
+    RevocationsOld,
+}
+
+impl Warning {
+    const ALL: [Self; 3] = [Self::EndsSoon, Self::Ended, Self::RevocationsOld];
+
+    fn holds(self, identity: &Identity, clock: SystemTime) -> bool {
+        let is_over = identity.certificate.is_over(clock);
+        match self {
+            Self::EndsSoon => !is_over && is_ending(identity, clock),
+            Self::Ended => is_over,
+            Self::RevocationsOld => identity.revocations_next_update().is_some_and(|next| next < clock),
+        }
     }
-    *warned = Some(Instant::now());
-    let not_after = moment(identity.not_after);
-    if identity.certificate.is_over(SystemTime::now()) {
-        tracing::error!(%not_after, "our certificate has expired: upstreams refuse it; hint: renew `tls.crt` and `tls.key`");
-    } else {
-        tracing::warn!(%not_after, "our certificate expires soon; hint: renew `tls.crt` and `tls.key`");
+
+    fn log(self, identity: &Identity) {
+        let not_after = moment(identity.not_after);
+        match self {
+            Self::EndsSoon => {
+                tracing::warn!(%not_after, "our certificate expires soon; hint: renew `tls.crt` and `tls.key`");
+            }
+            Self::Ended => tracing::error!(
+                %not_after,
+                "our certificate has expired: upstreams refuse it; hint: renew `tls.crt` and `tls.key`"
+            ),
+            Self::RevocationsOld => {
+                let next_update = identity.revocations_next_update().map(moment).unwrap_or_default();
+                tracing::warn!(
+                    %next_update,
+                    "`crl.pem` is older than it should be, and honoured all the same; hint: renew it"
+                );
+            }
+        }
+    }
+}
+
+/// When each warning was said last: one that was just said holds no other back.
+#[derive(Debug, Default)]
+struct WarningTimes([Option<Instant>; Warning::ALL.len()]);
+
+impl WarningTimes {
+    /// What is to be said now.
+    fn due(&mut self, identity: &Identity, now: Instant, clock: SystemTime) -> Vec<Warning> {
+        let kinds = Warning::ALL.into_iter().zip(&mut self.0);
+        kinds
+            .filter(|(warning, last)| {
+                let lately = last.is_some_and(|last| now.saturating_duration_since(last) < WARN_EVERY);
+                !lately && warning.holds(identity, clock)
+            })
+            .map(|(warning, last)| {
+                *last = Some(now);
+                warning
+            })
+            .collect()
     }
 }
 
@@ -165,19 +216,40 @@ mod tests {
     }
 
     #[test]
-    fn the_end_is_published_and_warned_of_at_most_once_an_hour() {
+    fn the_end_is_published() {
         let metrics = Metrics::default();
         let identity = identity(Duration::from_secs(10));
         publish_expiry(&metrics, &identity);
         let of = |which| metrics.expiry.get_or_create(&WhichLabel { which }).get();
         assert_eq!(of("identity"), i64::try_from(unix(identity.not_after)).unwrap());
         assert!(of("ca") > of("identity"));
+    }
 
-        let mut warned = None;
-        warn_of_expiry(&identity, &mut warned);
-        let first = warned.expect("a certificate in its last quarter is warned of");
-        warn_of_expiry(&identity, &mut warned);
-        assert_eq!(warned, Some(first));
+    #[test]
+    fn each_warning_is_said_once_an_hour_and_none_holds_another_back() {
+        let identity = identity(Duration::from_secs(10));
+        let (now, clock) = (Instant::now(), SystemTime::now());
+        let mut warnings = WarningTimes::default();
+        assert_eq!(warnings.due(&identity, now, clock), [Warning::EndsSoon]);
+        assert_eq!(warnings.due(&identity, now, clock), []);
+        let over = identity.not_after + Duration::from_secs(1);
+        assert_eq!(warnings.due(&identity, now, over), [Warning::Ended], "at once");
+        assert_eq!(warnings.due(&identity, now + WARN_EVERY / 2, over), []);
+        assert_eq!(warnings.due(&identity, now + WARN_EVERY, over), [Warning::Ended]);
+    }
+
+    #[test]
+    fn a_list_of_revoked_certificates_that_was_not_renewed_is_warned_of() {
+        let dir = tempfile::tempdir().unwrap();
+        let authority = Authority::new("a", Validity::days(9)).unwrap();
+        let leaf = Leaf::new("me").valid(Validity::days(9));
+        authority.issue(&leaf).unwrap().write(dir.path(), authority.ca_pem()).unwrap();
+        std::fs::write(dir.path().join("crl.pem"), authority.revoke(&[]).unwrap()).unwrap();
+        let identity = Identity::load(&Paths { dir: dir.path().to_owned(), ca: None }, 0).unwrap();
+        let (now, clock) = (Instant::now(), SystemTime::now());
+        assert_eq!(WarningTimes::default().due(&identity, now, clock), []);
+        let later = clock + Duration::from_hours(48);
+        assert_eq!(WarningTimes::default().due(&identity, now, later), [Warning::RevocationsOld]);
     }
 
     #[test]

@@ -10,8 +10,8 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    SanType,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber,
 };
 use time::OffsetDateTime;
 
@@ -185,6 +185,30 @@ impl Authority {
         let key = KeyPair::generate()?;
         let cert_pem = params.signed_by(&key, &self.issuer)?.pem();
         Ok(Issued { cert_pem, key_pem: key.serialize_pem() })
+    }
+
+    /// A list of revoked certificates, in PEM: what goes into a `crl.pem`.
+    pub fn revoke(&self, revoked: &[&Issued]) -> Result<String, IssueError> {
+        let now = OffsetDateTime::now_utc();
+        let serial_of = |issued: &Issued| {
+            let (_, pem) = x509_parser::pem::parse_x509_pem(issued.cert_pem.as_bytes()).ok()?;
+            Some(SerialNumber::from_slice(pem.parse_x509().ok()?.raw_serial()))
+        };
+        let revocation = |serial_number| RevokedCertParams {
+            serial_number,
+            revocation_time: now,
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = CertificateRevocationListParams {
+            this_update: now,
+            next_update: now + DAY,
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.iter().filter_map(|issued| serial_of(issued)).map(revocation).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        Ok(list.signed_by(&self.issuer)?.pem()?)
     }
 }
 

@@ -19,6 +19,9 @@ use std::task::{Context, Poll, ready};
 use prometheus_client::metrics::counter::Counter;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+
+use super::response_heads::ResponseHeads;
 
 /// How far charges may exceed credits. What is on its way for requests that we gave up is never credited, which is at most
 /// what HTTP/2 flow control lets the server send: about what the network holds.
@@ -58,6 +61,10 @@ struct Account {
     spent: AtomicU64,
     /// They went too far once: no credit makes up for that.
     flooded: AtomicBool,
+    /// The socket is gone.
+    ended: CancellationToken,
+    /// How many requests were begun on it (HTTP/1.1 only).
+    exchanges: AtomicU64,
     /// `None`: whatever is spent, the connection stays.
     limit: Option<FloodLimit>,
 }
@@ -80,7 +87,34 @@ impl FloodLimit {
 
 impl Meter {
     pub(super) fn new(limit: Option<FloodLimit>) -> Self {
-        Self { account: Arc::new(Account { spent: AtomicU64::new(0), flooded: AtomicBool::new(false), limit }) }
+        let account = Account {
+            spent: AtomicU64::new(0),
+            flooded: AtomicBool::new(false),
+            ended: CancellationToken::new(),
+            exchanges: AtomicU64::new(0),
+            limit,
+        };
+        Self { account: Arc::new(account) }
+    }
+
+    /// Returns once the connection is gone, for whatever reason.
+    pub async fn ended(&self) {
+        self.account.ended.cancelled().await;
+    }
+
+    /// Whether the other one is this connection's too.
+    pub fn is_of_same_connection(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.account, &other.account)
+    }
+
+    /// Whether a request went out on its connection, of HTTP/1.1.
+    pub(super) fn has_begun_exchange(&self) -> bool {
+        self.account.exchanges.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether its connection, of HTTP/1.1, carried another request before the last one.
+    pub fn is_of_reused_connection(&self) -> bool {
+        self.account.exchanges.load(Ordering::Relaxed) > 1
     }
 
     /// An answer's head was read, with headers of so many bytes.
@@ -136,6 +170,7 @@ pub(super) struct Metered<S> {
     meter: Meter,
     /// Its reads are system calls.
     is_socket: bool,
+    has_read: bool,
     layer: Layer,
 }
 
@@ -143,7 +178,7 @@ pub(super) struct Metered<S> {
 #[derive(Debug)]
 enum Layer {
     Framed(Frames),
-    Http1,
+    Http1(ResponseHeads),
 }
 
 /// A socket below HTTP or TLS.
@@ -152,20 +187,21 @@ pub(super) type Socket = Metered<TcpStream>;
 impl Socket {
     /// For HTTP without TLS.
     pub(super) fn bare(stream: TcpStream, meter: Meter) -> Self {
-        Self { stream, meter, is_socket: true, layer: Layer::Http1 }
+        Self { stream, meter, is_socket: true, has_read: false, layer: Layer::Http1(ResponseHeads::default()) }
     }
 
     /// For TLS.
     pub(super) fn below_tls(stream: TcpStream, meter: Meter) -> Self {
-        Self { stream, meter, is_socket: true, layer: Layer::Framed(Frames::of(Framing::Tls)) }
+        Self { stream, meter, is_socket: true, has_read: false, layer: Layer::Framed(Frames::of(Framing::Tls)) }
     }
 }
 
 impl<S> Metered<S> {
     /// What TLS decrypts, charged to the account of the socket below.
     pub(super) fn above_tls(stream: S, meter: Meter, is_http2: bool) -> Self {
-        let layer = if is_http2 { Layer::Framed(Frames::of(Framing::Http2)) } else { Layer::Http1 };
-        Self { stream, meter, is_socket: false, layer }
+        let layer =
+            if is_http2 { Layer::Framed(Frames::of(Framing::Http2)) } else { Layer::Http1(ResponseHeads::default()) };
+        Self { stream, meter, is_socket: false, has_read: false, layer }
     }
 
     pub(super) fn get_ref(&self) -> &S {
@@ -176,31 +212,66 @@ impl<S> Metered<S> {
         &self.meter
     }
 
+    /// Whether a byte has come.
+    pub(super) fn has_read(&self) -> bool {
+        self.has_read
+    }
+
     fn charge(&mut self, bytes: &[u8]) -> io::Result<()> {
         if bytes.is_empty() {
             return Ok(());
         }
+        self.has_read = true;
         let read = if self.is_socket { READ + bytes.len() as u64 } else { 0 };
         let layer = match &mut self.layer {
             Layer::Framed(frames) => frames.charge(bytes),
-            Layer::Http1 => HTTP1_BYTE * bytes.len() as u64,
+            Layer::Http1(_) => HTTP1_BYTE * bytes.len() as u64,
         };
         self.meter.charge(read + layer)
+    }
+
+    /// Something was written.
+    fn note_write(&mut self, written: &Poll<io::Result<usize>>) {
+        if let (Layer::Http1(heads), Poll::Ready(Ok(1..))) = (&mut self.layer, written)
+            && heads.begin_exchange()
+        {
+            self.meter.account.exchanges.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl<S> Drop for Metered<S> {
+    fn drop(&mut self) {
+        if self.is_socket {
+            self.meter.account.ended.cancel();
+        }
     }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if let Layer::Http1(heads) = &this.layer
+            && heads.has_ended()
+        {
+            return Poll::Ready(Ok(()));
+        }
         let before = buf.filled().len();
         ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
-        Poll::Ready(this.charge(&buf.filled()[before..]))
+        this.charge(&buf.filled()[before..])?;
+        if let Layer::Http1(heads) = &mut this.layer {
+            let accepted = heads.accept(&buf.filled()[before..]);
+            buf.set_filled(before + accepted);
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.note_write(&written);
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -220,7 +291,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.note_write(&written);
+        written
     }
 }
 

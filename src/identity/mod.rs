@@ -15,12 +15,14 @@ mod meter;
 mod metrics;
 mod probe;
 mod proof;
+mod response_heads;
+mod revocation;
 mod verifier;
 mod words;
 
 use std::path::PathBuf;
 
-pub use certificate::Certificate;
+pub use certificate::{Certificate, is_over, moment};
 pub use connection::{Connection, Proof};
 pub use connector::Connector;
 pub use files::Identity;
@@ -35,7 +37,8 @@ use files::aws_lc as provider;
 /// Where the identity's files are.
 #[derive(Debug, Clone)]
 pub struct Paths {
-    /// Holds `tls.crt`, `tls.key` and, unless `ca` is given, `ca.crt`.
+    /// Holds `tls.crt`, `tls.key` and, unless `ca` is given, `ca.crt`; and `crl.pem`, where
+    /// certificates were revoked.
     pub dir: PathBuf,
     /// `--ca`: where the trusted certificates are instead.
     pub ca: Option<PathBuf>,

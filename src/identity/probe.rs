@@ -15,6 +15,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::certificate::Certificate;
 use super::connector::{self, Target, close, config, handshake};
+use super::files::Trust;
 use super::meter::{Meter, Socket};
 use super::proof::{Mark, Resolver};
 use super::verifier::Verifier;
@@ -45,7 +46,7 @@ pub async fn refuses_without_certificate(
     server: &ServerIdentity,
     tls: TlsOptions,
 ) -> Result<Refusal, ConnectError> {
-    let verifier = Verifier::new(identity.roots.clone(), server.clone(), &provider());
+    let verifier = Verifier::new(identity.trust.clone(), server.clone(), &provider());
     let Shaken { target, outcome, mut mark, .. } = shake(uri, verifier, tls).await?;
     let mut stream = match outcome {
         Ok(stream) => stream,
@@ -86,7 +87,7 @@ pub async fn inspect(
     server: &ServerIdentity,
     tls: TlsOptions,
 ) -> Result<Inspection, ConnectError> {
-    let mut seen = look(uri, identity.roots.clone(), server, tls).await?;
+    let mut seen = look(uri, identity.trust.clone(), server, tls).await?;
     if seen.problem.is_none() && seen.protocol.is_some() && !seen.asked_for_certificate {
         seen.problem = Some("it did not ask for a client certificate".to_owned());
     }
@@ -108,16 +109,11 @@ pub async fn inspect_under(
         }
         None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
     }
-    look(uri, Arc::new(roots), server, tls).await
+    look(uri, Trust::in_roots(roots), server, tls).await
 }
 
-async fn look(
-    uri: &Uri,
-    roots: Arc<RootCertStore>,
-    server: &ServerIdentity,
-    tls: TlsOptions,
-) -> Result<Inspection, ConnectError> {
-    let verifier = Verifier::new(roots, server.clone(), &provider()).lenient();
+async fn look(uri: &Uri, trust: Trust, server: &ServerIdentity, tls: TlsOptions) -> Result<Inspection, ConnectError> {
+    let verifier = Verifier::new(trust, server.clone(), &provider()).lenient();
     let Shaken { outcome, mut mark, connect, handshake, .. } = shake(uri, verifier, tls).await?;
     let problem = match &outcome {
         _ if mark.refusal.is_some() => mark.refusal.as_ref().map(|fault| fault.detail.clone()),

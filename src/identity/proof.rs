@@ -214,6 +214,7 @@ mod tests {
 
     use super::*;
     use crate::domain::ServerIdentity;
+    use crate::identity::files::Trust;
     use crate::identity::issue::{Authority, Leaf, Validity};
     use crate::identity::verifier::Verifier;
     use crate::identity::{TlsOptions, connector, provider};
@@ -261,7 +262,7 @@ mod tests {
             );
         let mut roots = rustls::RootCertStore::empty();
         roots.add(der(authority.ca_pem())).unwrap();
-        let verifier = Verifier::new(Arc::new(roots), ServerIdentity::Dns("s.example".to_owned()), &provider());
+        let verifier = Verifier::new(Trust::in_roots(roots), ServerIdentity::Dns("s.example".to_owned()), &provider());
         let mut config = connector::config(verifier, Resolver::presenting_nothing(), TlsOptions::default());
         config.resumption = rustls::client::Resumption::store(store.clone());
         let mut client = ClientConnection::new(Arc::new(config), name()).unwrap();

@@ -4,7 +4,6 @@
 //! in its own words. The words go to the connection's mark; the TLS library gets the error that makes the right alert.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -12,16 +11,17 @@ use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
 
 use super::certificate::{Certificate, moment};
+use super::files::Trust;
 use super::proof;
 use super::words::Fault;
 use crate::domain::ServerIdentity;
 
 /// Accepts one server identity under some trust anchors.
 pub(super) struct Verifier {
-    roots: Arc<RootCertStore>,
+    trust: Trust,
     expected: ServerIdentity,
     algorithms: WebPkiSupportedAlgorithms,
     /// For inspection only: what is wrong is noted and the handshake goes on.
@@ -35,8 +35,8 @@ impl fmt::Debug for Verifier {
 }
 
 impl Verifier {
-    pub(super) fn new(roots: Arc<RootCertStore>, expected: ServerIdentity, provider: &CryptoProvider) -> Self {
-        Self { roots, expected, algorithms: provider.signature_verification_algorithms, lenient: false }
+    pub(super) fn new(trust: Trust, expected: ServerIdentity, provider: &CryptoProvider) -> Self {
+        Self { trust, expected, algorithms: provider.signature_verification_algorithms, lenient: false }
     }
 
     /// One that notes what is wrong and lets the handshake go on. Nothing may be sent over such a connection.
@@ -50,9 +50,13 @@ impl Verifier {
         })?;
         ParsedCertificate::try_from(leaf)
             .and_then(|parsed| {
-                verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, others, now, self.algorithms.all)
+                verify_server_cert_signed_by_trust_anchor(&parsed, &self.trust.roots, others, now, self.algorithms.all)
             })
             .map_err(|error| chain_refused(&certificate, error))?;
+        if let Some(revocations) = &self.trust.revocations {
+            let roots = &self.trust.roots;
+            revocations.check(leaf, others, roots, now, self.algorithms.all).map_err(|error| revoked(&error))?;
+        }
         matches(&certificate, &self.expected)
     }
 }
@@ -113,6 +117,19 @@ impl Refused {
     }
 }
 
+fn revoked(error: &webpki::Error) -> Refused {
+    match error {
+        webpki::Error::CertRevoked => {
+            let detail = "its certificate, or an issuer of it, was revoked (`crl.pem`)".to_owned();
+            Refused::new(CertificateError::Revoked, "revoked", detail)
+        }
+        other => {
+            let detail = format!("whether its certificate was revoked cannot be told (`crl.pem`): {other:?}");
+            Refused::new(CertificateError::UnknownRevocationStatus, "bad-revocation-list", detail)
+        }
+    }
+}
+
 fn chain_refused(certificate: &Certificate, error: Error) -> Refused {
     use CertificateError as E;
     let (reason, detail) = match &error {
@@ -131,6 +148,13 @@ fn chain_refused(certificate: &Certificate, error: Error) -> Refused {
         }
         Error::InvalidCertificate(E::InvalidPurpose | E::InvalidPurposeContext { .. }) => {
             ("wrong-usage", "its certificate is not for a TLS server (extended key usage)".to_owned())
+        }
+        _ if certificate.not_before < SystemTime::UNIX_EPOCH || certificate.not_after < SystemTime::UNIX_EPOCH => {
+            let (first, last) = (moment(certificate.not_before), moment(certificate.not_after));
+            (
+                "bad-certificate",
+                format!("its certificate is dated before 1970 (from {first} to {last}), expected later"),
+            )
         }
         other => ("bad-certificate", format!("its certificate was refused: {other}")),
     };

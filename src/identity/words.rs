@@ -13,12 +13,15 @@ use super::proof::Mark;
 
 /// What a TLS stream's errors are, and nothing else in an HTTP connection.
 pub(super) const TLS_ERROR: io::ErrorKind = io::ErrorKind::InvalidData;
+/// The kind of the error for a server that closed the connection behind the handshake. Only
+/// `accept(2)` has this kind otherwise.
+pub(super) const CLOSED_UNANSWERED: io::ErrorKind = io::ErrorKind::ConnectionAborted;
 
 /// Why no connection came about.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{detail}")]
 pub struct ConnectError {
-    /// Which of the three it was.
+    /// Which of them it was.
     pub kind: ConnectErrorKind,
     /// In words: what was met and expected, never data.
     pub detail: String,
@@ -31,6 +34,8 @@ pub enum ConnectErrorKind {
     Connect,
     /// TLS failed, or the certificate is not the expected one.
     Tls,
+    /// The server closed the connection behind a TLS 1.3 handshake, before a byte of HTTP.
+    ClosedUnanswered,
     /// The server did not ask for our certificate.
     NotMutual,
 }
@@ -40,7 +45,7 @@ impl ConnectError {
     ///
     /// Also finds it inside an [`io::Error`], whose `source()` skips what it wraps: a server that refuses our certificate
     /// says so after a TLS 1.3 handshake, so the error comes out of the first read. The HTTP/2 library keeps nothing of such
-    /// an error but its kind and its words; only TLS makes this kind here.
+    /// an error but its kind and its words; only TLS makes these kinds here.
     pub fn cause_of(error: &(dyn StdError + 'static)) -> Option<Self> {
         let mut next = Some(error);
         while let Some(error) = next {
@@ -49,9 +54,14 @@ impl ConnectError {
             }
             let io = error.downcast_ref::<io::Error>();
             let wrapped = io.and_then(io::Error::get_ref).map(|inner| inner as &(dyn StdError + 'static));
-            match (io.map(io::Error::kind), wrapped) {
-                (Some(TLS_ERROR), Some(words)) if !words.is::<Self>() => {
-                    return Some(Self { kind: ConnectErrorKind::Tls, detail: words.to_string() });
+            let kind = match io.map(io::Error::kind) {
+                Some(TLS_ERROR) => Some(ConnectErrorKind::Tls),
+                Some(CLOSED_UNANSWERED) => Some(ConnectErrorKind::ClosedUnanswered),
+                _ => None,
+            };
+            match (kind, wrapped) {
+                (Some(kind), Some(words)) if !words.is::<Self>() => {
+                    return Some(Self { kind, detail: words.to_string() });
                 }
                 _ => next = wrapped.or_else(|| error.source()),
             }
@@ -65,6 +75,11 @@ impl ConnectError {
 
     pub(super) fn tls(server: &str, fault: &Fault) -> Self {
         Self { kind: ConnectErrorKind::Tls, detail: format!("`{server}`: {}", fault.detail) }
+    }
+
+    /// The server closed a connection behind the handshake, and before HTTP began on it.
+    pub fn closed_unanswered() -> Self {
+        Self { kind: ConnectErrorKind::ClosedUnanswered, detail: closed_unanswered().detail }
     }
 
     pub(super) fn not_mutual(server: &str) -> Self {
@@ -163,6 +178,14 @@ impl Fault {
 /// It accepts no signature that our key can make.
 pub(super) fn unfit() -> Fault {
     Fault::new("unfit-key", "it accepts no signature that our key can make, so our certificate cannot be presented")
+}
+
+/// It closed the connection behind the handshake and before a byte of HTTP.
+pub(super) fn closed_unanswered() -> Fault {
+    let detail = "it closed the connection right behind the TLS 1.3 handshake, before a byte of HTTP; \
+                  hint: a server that does not accept our certificate may do so without saying why, \
+                  see its log";
+    Fault::new("closed-unanswered", detail)
 }
 
 /// Whether an alert says that our certificate, or the lack of one, was the reason.

@@ -11,7 +11,7 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode
 use super::metrics::{Metrics, VersionMetrics};
 use super::openapi;
 use crate::cache::Cache;
-use crate::domain::{Domain, PathTemplate, Version};
+use crate::domain::{Domain, PathTemplate, Version, check_value};
 use crate::shape::{CompileError, Program};
 
 /// Everything that consumers can ask for.
@@ -114,7 +114,8 @@ pub(crate) fn decode_key(segment: &str, domain: &Domain) -> Result<String, Strin
     if key.len() > MAX_KEY_BYTES {
         return Err(format!("the key is longer than {MAX_KEY_BYTES} bytes"));
     }
-    if matches!(key.as_ref(), "." | "..") || !domain.key.matches(&key) {
+    check_value(&key).map_err(|found| format!("the decoded key {found}"))?;
+    if !domain.key.matches(&key) {
         return Err(format!("the key does not match `{}`", domain.key.text));
     }
     Ok(key.into_owned())

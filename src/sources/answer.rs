@@ -66,9 +66,12 @@ pub(super) fn has_body(status: StatusCode, headers: &HeaderMap) -> Result<bool, 
     if status != StatusCode::OK {
         return Ok(false);
     }
-    content_coding(headers)
-        .and_then(|()| content_type(headers))
-        .map_err(|detail| Fault::answered(Reason::NotJson, detail))?;
+    content_coding(headers).map_err(|detail| Fault::answered(Reason::NotJson, detail))?;
+    // Something else answered in the source's place, or the source is broken: the next answer may
+    // be JSON, while a coding or a charset is how it was set up.
+    let media =
+        media_type(headers).map_err(|detail| Fault { retry: true, ..Fault::answered(Reason::NotJson, detail) })?;
+    charset(media).map_err(|detail| Fault::answered(Reason::NotJson, detail))?;
     Ok(true)
 }
 
@@ -85,7 +88,8 @@ fn page(reply: &Reply, pages: Pages) -> Result<Met, Fault> {
             return Err(Fault::answered(Reason::Incomplete, detail));
         }
     };
-    let json = json::checked(&reply.body).map_err(|detail| Fault::answered(Reason::NotJson, detail))?;
+    let json = json::checked(&reply.body)
+        .map_err(|invalid| Fault { retry: invalid.is_broken, ..Fault::answered(Reason::NotJson, invalid.detail) })?;
     Ok(Met::Page { part: Part { json, validator: validator(&reply.headers) }, next, bytes: reply.body.len() })
 }
 
@@ -180,22 +184,28 @@ const NAMEABLE: [&str; 8] = [
     "text/event-stream",
 ];
 
-fn content_type(headers: &HeaderMap) -> Result<(), String> {
+/// The content type, which names JSON.
+fn media_type(headers: &HeaderMap) -> Result<&str, String> {
     const EXPECTED: &str = "expected `application/json`";
-    let text = match one(headers, &CONTENT_TYPE) {
-        Ok(text) => text.to_ascii_lowercase(),
-        Err(problem) => return Err(format!("sent {problem} content type, {EXPECTED}")),
-    };
-    let mut pieces = text.split(';').map(str::trim);
-    let media = pieces.next().unwrap_or_default();
+    let text = one(headers, &CONTENT_TYPE).map_err(|problem| format!("sent {problem} content type, {EXPECTED}"))?;
+    let media = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let suffixed = media.strip_prefix("application/").and_then(|sub| sub.strip_suffix("+json"));
-    let token =
-        |sub: &str| !sub.is_empty() && sub.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&b));
-    if media != "application/json" && !suffixed.is_some_and(token) {
-        let met = if NAMEABLE.contains(&media) { format!("`{media}`") } else { "another content type".to_owned() };
-        return Err(format!("sent {met}, {EXPECTED}"));
+    let token = |sub: &str| {
+        let in_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&b);
+        !sub.is_empty() && sub.bytes().all(in_token)
+    };
+    if media == "application/json" || suffixed.is_some_and(token) {
+        return Ok(text);
     }
-    let charset = pieces.filter_map(|piece| piece.split_once('=')).find(|(name, _)| name.trim() == "charset");
+    let is_nameable = NAMEABLE.contains(&media.as_str());
+    let met = if is_nameable { format!("`{media}`") } else { "another content type".to_owned() };
+    Err(format!("sent {met}, {EXPECTED}"))
+}
+
+fn charset(content_type: &str) -> Result<(), String> {
+    let text = content_type.to_ascii_lowercase();
+    let mut parameters = text.split(';').skip(1).filter_map(|piece| piece.split_once('='));
+    let charset = parameters.find(|(name, _)| name.trim() == "charset");
     match charset.map(|(_, value)| value.trim().trim_matches('"')) {
         None | Some("utf-8" | "utf8") => Ok(()),
         Some(_) => Err("sent a charset other than `utf-8`, JSON is UTF-8".to_owned()),
@@ -237,17 +247,17 @@ mod tests {
         ] {
             assert!(has_body(StatusCode::OK, &headers(&[("content-type", good)])).unwrap(), "{good}");
         }
-        for bad in [
-            "text/html",
-            "application/jsonx",
-            "application/json; charset=latin1",
-            "application/+json",
-            "application/ld json+json",
-            "json",
-            "",
+        for (bad, retry) in [
+            ("text/html", true),
+            ("application/jsonx", true),
+            ("application/json; charset=latin1", false),
+            ("application/+json", true),
+            ("application/ld json+json", true),
+            ("json", true),
+            ("", true),
         ] {
             let fault = has_body(StatusCode::OK, &headers(&[("content-type", bad)])).unwrap_err();
-            assert_eq!((fault.reason, fault.retry, fault.health), (Reason::NotJson, false, Health::Well), "{bad}");
+            assert_eq!((fault.reason, fault.retry, fault.health), (Reason::NotJson, retry, Health::Well), "{bad}");
         }
         let two = headers(&[("content-type", "application/json"), ("content-type", "application/json")]);
         assert!(has_body(StatusCode::OK, &two).unwrap_err().detail.contains("more than one"));

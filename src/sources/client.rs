@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderMap;
 use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
@@ -22,7 +22,7 @@ use super::gate::Gate;
 use super::metrics::{InFlight, SourceMetrics};
 use super::pages::Pages;
 use super::request::{self, Question};
-use super::retry::{Budget, Pauses};
+use super::retry::{Budget, Pauses, ResendAllowance};
 use super::tape::Reel;
 use super::{Answer, Ask, Attempt, BODY_COPIES, Failure, Part, Reason, Shared, Tape, TraceContext, Validator};
 use crate::domain::{self, Missing, Source};
@@ -156,17 +156,24 @@ impl Client {
         Ok(if unchanged { Answer::Unchanged } else { Answer::Part(part) })
     }
 
+    /// What confirms a known part. A first page is confirmed by reading it and what follows: its
+    /// 304 need not say that a page was added behind it.
+    fn condition<'p>(&self, known: &'p Part) -> Option<&'p HeaderValue> {
+        match (&known.validator, self.source.http.pages) {
+            (Validator::Strong(tag), domain::Pages::Refuse | domain::Pages::First) => Some(tag),
+            (Validator::Strong(_), domain::Pages::Follow { .. }) | (Validator::Weak(_) | Validator::None, _) => None,
+        }
+    }
+
     async fn met(&self, ask: &Ask<'_>, attempts: &mut Vec<Attempt>) -> Result<Met, Fault> {
-        let condition = ask.known.and_then(|known| match &known.validator {
-            Validator::Strong(tag) => Some(tag),
-            Validator::Weak(_) | Validator::None => None,
-        });
+        let condition = ask.known.and_then(|known| self.condition(known));
         let allowed = self.source.max_body.get();
         let question = Question {
             target: ask.target,
             condition,
             missing: &self.source.missing,
             no_cache: ask.no_cache,
+            fresh_connection: false,
             room: Room { left: allowed, allowed },
             deadline: ask.deadline,
             since: Instant::now(),
@@ -217,17 +224,25 @@ impl Client {
     }
 
     /// One question with its retries.
-    async fn ask(&self, question: Question<'_>, attempts: &mut Vec<Attempt>) -> Result<Met, Fault> {
+    async fn ask(&self, mut question: Question<'_>, attempts: &mut Vec<Attempt>) -> Result<Met, Fault> {
         self.budget.deposit();
         let mut pauses = Pauses::new(self.source.retries);
+        let mut resends = ResendAllowance::new();
         let mut last: Option<Fault> = None;
         loop {
-            let fault = match (self.attempt(question, attempts).await, last) {
+            let fault = match (self.attempt(question, &mut resends, attempts).await, last) {
                 (Ok(met), _) => return Ok(met),
                 // What the source said tells more than that the breaker has had enough of it.
                 (Err(fault), Some(last)) if fault.reason == Reason::BreakerOpen => return Err(last),
                 (Err(fault), _) => fault,
             };
+            question.fresh_connection = fault.resending.is_some_and(|resending| resending.on_fresh_connection);
+            if let Some(resending) = fault.resending {
+                sleep_until(resending.at).await;
+                self.metrics.resends.inc();
+                last = Some(fault);
+                continue;
+            }
             let Some(at) = pauses.after(&fault, Instant::now(), question.deadline) else { return Err(fault) };
             if !self.budget.withdraw() {
                 self.metrics.retries_refused.inc();
@@ -240,7 +255,12 @@ impl Client {
     }
 
     /// One request: past the breaker, with a slot, within its time.
-    async fn attempt(&self, question: Question<'_>, attempts: &mut Vec<Attempt>) -> Result<Met, Fault> {
+    async fn attempt(
+        &self,
+        question: Question<'_>,
+        resends: &mut ResendAllowance,
+        attempts: &mut Vec<Attempt>,
+    ) -> Result<Met, Fault> {
         if Instant::now() >= question.deadline {
             return Err(Fault::unasked(Reason::Timeout, "the deadline left no time to ask"));
         }
@@ -254,7 +274,13 @@ impl Client {
         let _outstanding = question.outstanding.begin();
         let started = Instant::now();
         let mut status = None;
-        let met = self.send(question, span_id, started, &mut status).await;
+        let mut met = self.send(question, span_id, started, &mut status).await;
+        if let Err(fault) = &mut met {
+            fault.resending = resends.after(fault, Instant::now(), question.deadline);
+            if fault.resending.is_some() {
+                fault.health = Health::Unknown;
+            }
+        }
         pass.report(met.as_ref().map_or_else(|fault| fault.health, |_| Health::Well));
         let (took, reason) = (started.elapsed(), met.as_ref().err().map(|fault| fault.reason));
         self.metrics.durations.observe(took.as_secs_f64());
@@ -327,7 +353,8 @@ impl Client {
         let http = connections.current()?;
         let left = end.saturating_duration_since(Instant::now());
         let request = request::request(&self.source.http.url.origin, &self.headers, question, span_id, left)?;
-        exchange::exchange(&http, request, question.room, question.memory, status).await
+        let client = if question.fresh_connection { &http.unpooled } else { &http.pooled };
+        exchange::exchange(client, &http.floods, request, question.room, question.memory, status).await
     }
 
     async fn record(&self, target: &PathAndQuery, reply: &Reply) {

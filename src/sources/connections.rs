@@ -2,10 +2,12 @@
 //!
 //! The pool cannot drop single connections, so each generation of our identity has one of its own: requests take the
 //! newest, and the old pool goes with its idle connections; a connection with a request on it ends with that request.
+//! In the same way a pool ends with the first certificate that its connections were opened under, and after an hour:
+//! who holds a connection open is who it was proven to be only for so long.
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http_body_util::Empty;
@@ -13,16 +15,21 @@ use hyper_util::client::legacy;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::fault::Fault;
 use super::{Reason, Shared};
 use crate::domain::{ServerIdentity, Source};
 use crate::identity::{self, Connector, Identity, TlsOptions};
 
-/// A pool of connections, cheap to clone.
-#[derive(Debug, Clone)]
+pub(super) type HttpClient = legacy::Client<Connector, Empty<Bytes>>;
+
+/// A pool of connections.
+#[derive(Debug)]
 pub(super) struct Http {
-    pub(super) client: legacy::Client<Connector, Empty<Bytes>>,
+    pub(super) pooled: HttpClient,
+    /// Opens a connection for each request.
+    pub(super) unpooled: HttpClient,
     /// Counts what is given up because it brings too little for the work that it is.
     pub(super) floods: Counter,
 }
@@ -31,6 +38,9 @@ pub(super) struct Http {
 /// just being closed; where a server is quicker (Node.js and Apache httpd after 5 s) the pool sends it again if nothing
 /// had gone out, else a retry does. It is also how long a source that nobody asks keeps connections of an old identity.
 const IDLE: Duration = Duration::from_secs(20);
+/// How long a connection is used at most: an identity that was taken from a server, its DNS name that leads elsewhere,
+/// is noticed by then.
+const CONNECTION_AGE_MAX: Duration = Duration::from_hours(1);
 /// The header block and the read buffer of HTTP/1.1, in bytes.
 const H1_BUFFER_MAX: usize = 64 * 1024;
 /// The header list of HTTP/2, in bytes. Answers are held to less (`exchange`): beyond this h2 cannot say any more what
@@ -45,11 +55,11 @@ const PING_TIMEOUT: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub(super) enum Connections {
     /// `http://`.
-    Plain(Http),
+    Plain(Arc<Http>),
     /// `https://`, but nobody gave us an identity.
     Nameless,
     /// `https://`.
-    Mutual(Mutual),
+    Mutual(Box<Mutual>),
 }
 
 /// What makes connections of the newest identity.
@@ -61,8 +71,30 @@ pub(super) struct Mutual {
     metrics: identity::Metrics,
     concurrency: NonZeroUsize,
     floods: Counter,
-    /// The newest generation and its pool; held while the pool is looked up or replaced, never across an `.await`.
-    newest: Mutex<Option<(u64, Http)>>,
+    /// The newest pool; held while it is looked up or replaced, never across an `.await`.
+    newest: Mutex<Option<Pool>>,
+}
+
+/// The pool of one generation of our identity, while its connections may be used.
+#[derive(Debug)]
+struct Pool {
+    generation: u64,
+    http: Arc<Http>,
+    /// Knows when the certificates of its connections end.
+    connector: Connector,
+    /// No connection is older.
+    made: Instant,
+    /// When our own certificate ends; `None` where it was over already.
+    own_end: Option<SystemTime>,
+}
+
+impl Pool {
+    /// Whether a certificate that a connection of it was opened with has ended, or an hour has passed.
+    fn is_over(&self, now: Instant, clock: SystemTime) -> bool {
+        let ends = [self.connector.first_certificate_end(), self.own_end];
+        now.saturating_duration_since(self.made) >= CONNECTION_AGE_MAX
+            || ends.into_iter().flatten().any(|end| identity::is_over(end, clock))
+    }
 }
 
 impl Connections {
@@ -71,7 +103,7 @@ impl Connections {
         match (source.http.url.origin.scheme_str(), &shared.identity) {
             (Some("http"), _) => Self::Plain(pool(Connector::plain(), source.concurrency, floods)),
             (_, None) => Self::Nameless,
-            (_, Some(identity)) => Self::Mutual(Mutual {
+            (_, Some(identity)) => Self::Mutual(Box::new(Mutual {
                 identity: identity.clone(),
                 server: source.http.server.clone(),
                 tls: shared.tls,
@@ -79,14 +111,14 @@ impl Connections {
                 concurrency: source.concurrency,
                 floods,
                 newest: Mutex::new(None),
-            }),
+            })),
         }
     }
 
     /// The pool that a request beginning now is to use.
-    pub(super) fn current(&self) -> Result<Http, Fault> {
+    pub(super) fn current(&self) -> Result<Arc<Http>, Fault> {
         match self {
-            Self::Plain(http) => Ok(http.clone()),
+            Self::Plain(http) => Ok(Arc::clone(http)),
             Self::Nameless => {
                 Err(Fault::unasked(Reason::Tls, "has an `https` URL, but there is no identity: `--identity` gives one"))
             }
@@ -96,35 +128,100 @@ impl Connections {
 }
 
 impl Mutual {
-    fn current(&self) -> Http {
-        let identity = Arc::clone(&self.identity.borrow());
+    fn current(&self) -> Arc<Http> {
+        let (now, clock) = (Instant::now(), SystemTime::now());
         let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        // Read under the lock: who read it just before it changed must not bring the old one back.
+        let identity = Arc::clone(&self.identity.borrow());
         match &*newest {
-            // Who read the identity just before it changed must not bring the old one back.
-            Some((generation, http)) if *generation >= identity.generation => http.clone(),
-            _ => {
-                let generation = identity.generation;
-                let connector = Connector::mutual(identity, self.server.clone(), self.tls, self.metrics.clone());
-                let http = pool(connector, self.concurrency, self.floods.clone());
-                *newest = Some((generation, http.clone()));
-                http
-            }
+            Some(pool) if pool.generation == identity.generation && !pool.is_over(now, clock) => pool.http.clone(),
+            _ => newest.insert(self.pool(identity, now, clock)).http.clone(),
         }
+    }
+
+    fn pool(&self, identity: Arc<Identity>, made: Instant, clock: SystemTime) -> Pool {
+        let (generation, not_after) = (identity.generation, identity.not_after);
+        let connector = Connector::mutual(identity, self.server.clone(), self.tls, self.metrics.clone());
+        let http = pool(connector.clone(), self.concurrency, self.floods.clone());
+        let own_end = Some(not_after).filter(|end| !identity::is_over(*end, clock));
+        Pool { generation, http, connector, made, own_end }
     }
 }
 
-fn pool(connector: Connector, concurrency: NonZeroUsize, floods: Counter) -> Http {
-    let client = legacy::Client::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
-        .timer(TokioTimer::new())
-        .pool_idle_timeout(IDLE)
-        .pool_max_idle_per_host(concurrency.get())
-        .http1_max_buf_size(H1_BUFFER_MAX)
-        .http1_max_headers(HEADERS_COUNT_MAX)
-        .http2_max_header_list_size(H2_HEADERS_MAX)
-        .http2_adaptive_window(true)
-        .http2_keep_alive_interval(PING_EVERY)
-        .http2_keep_alive_timeout(PING_TIMEOUT)
-        .build(connector.ending_floods(concurrency, floods.clone()));
-    Http { client, floods }
+fn pool(connector: Connector, concurrency: NonZeroUsize, floods: Counter) -> Arc<Http> {
+    let connector = connector.ending_floods(concurrency, floods.clone());
+    let client = |idle_max| {
+        legacy::Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(idle_max)
+            .http1_max_buf_size(H1_BUFFER_MAX)
+            .http1_max_headers(HEADERS_COUNT_MAX)
+            .http2_max_header_list_size(H2_HEADERS_MAX)
+            .http2_adaptive_window(true)
+            .http2_keep_alive_interval(PING_EVERY)
+            .http2_keep_alive_timeout(PING_TIMEOUT)
+            .build(connector.clone())
+    };
+    Arc::new(Http { pooled: client(concurrency.get()), unpooled: client(0), floods })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::identity::Paths;
+    use crate::identity::issue::{Authority, Leaf, Validity};
+
+    fn connections(not_after: SystemTime) -> (Mutual, watch::Sender<Arc<Identity>>) {
+        let dir = tempfile::tempdir().unwrap();
+        let authority = Authority::new("a", Validity::days(1)).unwrap();
+        let not_before = SystemTime::now() - Duration::from_hours(1);
+        let leaf = Leaf::new("me").valid(Validity { not_before, not_after });
+        authority.issue(&leaf).unwrap().write(dir.path(), authority.ca_pem()).unwrap();
+        let identity = Identity::load(&Paths { dir: dir.path().to_owned(), ca: None }, 1).unwrap();
+        let (sender, identity) = watch::channel(Arc::new(identity));
+        let mutual = Mutual {
+            identity,
+            server: ServerIdentity::Dns("a".to_owned()),
+            tls: TlsOptions::default(),
+            metrics: identity::Metrics::default(),
+            concurrency: NonZeroUsize::MIN,
+            floods: Counter::default(),
+            newest: Mutex::new(None),
+        };
+        (mutual, sender)
+    }
+
+    #[tokio::test]
+    async fn connections_end_after_an_hour_and_with_our_own_certificate() {
+        let not_after = SystemTime::now() + Duration::from_hours(9);
+        let (mutual, sender) = connections(not_after);
+        let (made, clock) = (Instant::now(), SystemTime::now());
+        let pool = mutual.pool(sender.borrow().clone(), made, clock);
+        assert!(!pool.is_over(made, clock));
+        assert!(!pool.is_over(made + CONNECTION_AGE_MAX - Duration::from_millis(1), clock));
+        assert!(pool.is_over(made + CONNECTION_AGE_MAX, clock));
+        assert!(!pool.is_over(made, not_after - Duration::from_secs(1)));
+        let over = not_after + Duration::from_secs(1);
+        assert!(pool.is_over(made, over));
+        // The server refuses us then, but there is no new pool for each request.
+        let pool = mutual.pool(sender.borrow().clone(), made, over);
+        assert!(!pool.is_over(made, over + Duration::from_secs(1)));
+    }
+
+    #[tokio::test]
+    async fn a_pool_that_is_over_is_replaced_by_the_next_request() {
+        let (mutual, _sender) = connections(SystemTime::now() + Duration::from_hours(9));
+        mutual.current();
+        let made = || mutual.newest.lock().unwrap().as_ref().unwrap().made;
+        let first = made();
+        mutual.current();
+        assert_eq!(made(), first, "it is used as long as it may be");
+        let past = first.checked_sub(CONNECTION_AGE_MAX).unwrap();
+        mutual.newest.lock().unwrap().as_mut().unwrap().made = past;
+        mutual.current();
+        assert!(made() >= first);
+    }
 }

@@ -9,15 +9,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
-use http::{HeaderMap, Request};
+use http::{Extensions, HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::{CaptureConnection, Connected, capture_connection};
 use prometheus_client::metrics::counter::Counter;
 
 use super::answer::{self, Reply};
-use super::connections::{H2_HEADERS_MAX, Http};
-use super::fault::{Fault, size};
+use super::connections::{H2_HEADERS_MAX, HttpClient};
+use super::fault::{Fault, Resend, size};
 use super::{BODY_COPIES, Reason};
 use crate::identity::{ConnectError, ConnectErrorKind, Flooded, Meter};
 use crate::resources::WorkMemory;
@@ -34,9 +35,8 @@ const DRAINED_PIECES_MAX: usize = 64;
 const PIECES_FREE: usize = 8 * 1024;
 const PIECE_MIN: usize = 16;
 
-/// How h2 words that it gave a stream or a connection up by itself. Its error type is not in hyper's interface; tests hold the
-/// words.
-const H2_DETECTED: [&str; 2] = ["stream error detected", "connection error detected"];
+/// How long the news of a request may take when its connection has ended, on a busy machine too.
+const LOST_AFTER: Duration = Duration::from_millis(250);
 
 /// How large a body may be.
 #[derive(Debug, Clone, Copy)]
@@ -49,27 +49,62 @@ pub(super) struct Room {
 
 /// Sends `request`. `status` is filled as soon as it is known, for a caller that gives up waiting for the rest.
 pub(super) async fn exchange(
-    http: &Http,
-    request: Request<Empty<Bytes>>,
+    client: &HttpClient,
+    floods: &Counter,
+    mut request: Request<Empty<Bytes>>,
     room: Room,
     memory: &WorkMemory,
     status: &mut Option<u16>,
 ) -> Result<Reply, Fault> {
-    let response = http.client.request(request).await.map_err(|error| not_answered(&error))?;
+    let is_tls = request.uri().scheme_str() == Some("https");
+    let connection = capture_connection(&mut request);
+    let response = tokio::select! {
+        biased;
+        response = client.request(request) => response.map_err(|error| not_answered(&error, is_tls))?,
+        () = lost(connection) => return Err(unsent()),
+    };
     let (head, body) = response.into_parts();
     *status = Some(head.status.as_u16());
+    let is_reused = head.extensions.get().is_some_and(Meter::is_of_reused_connection);
+    if head.status == StatusCode::REQUEST_TIMEOUT && is_reused {
+        return Err(timed_out_idle());
+    }
     let head_bytes = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
     let pieces = Pieces::of(head.extensions.get(), head_bytes);
     if head_bytes > HEADERS_MAX {
         return Err(headers_too_large());
     }
     let body = if answer::has_body(head.status, &head.headers)? {
-        read(body, &head.headers, room, memory, pieces, &http.floods).await?
+        read(body, &head.headers, room, memory, pieces, floods).await?
     } else {
         drain(body).await;
         Bytes::new()
     };
     Ok(Reply { status: head.status, headers: head.headers, body })
+}
+
+/// Returns once the connection of a request is gone and still nothing is heard of the request.
+///
+/// hyper hands a request to its connection through a channel, and may lose one that is sent in the very
+/// moment in which the connection ends (by GOAWAY): then nobody is left to answer it, and it would
+/// wait until its deadline. The pool may lend another connection meanwhile: that one counts.
+async fn lost(mut connection: CaptureConnection) {
+    loop {
+        let lent = connection.wait_for_connection_metadata().await.as_ref().and_then(meter_of);
+        let Some(meter) = lent else { return std::future::pending().await };
+        meter.ended().await;
+        tokio::time::sleep(LOST_AFTER).await;
+        let now = connection.connection_metadata().as_ref().and_then(meter_of);
+        if now.is_some_and(|now| now.is_of_same_connection(&meter)) {
+            return;
+        }
+    }
+}
+
+fn meter_of(connected: &Connected) -> Option<Meter> {
+    let mut extras = Extensions::new();
+    connected.get_extras(&mut extras);
+    extras.get().cloned()
 }
 
 /// The pieces that a body comes in, counted and credited to its connection.
@@ -170,17 +205,23 @@ fn ended_early(error: &hyper::Error, after: usize, floods: &Counter) -> Fault {
     if Flooded::caused(error) {
         return flooded();
     }
-    if is_detected_by_h2(error) {
-        // An empty or tiny frame too many, most likely.
-        floods.inc();
-        return flood(format!("sent frames that HTTP/2 does not allow, after {} of its body", size(after)));
+    match cause::<h2::Error>(error) {
+        // Most likely its length is not the announced one.
+        Some(error) if error.is_library() && error.is_reset() && is_protocol_error(error) => {
+            let detail = format!("the body contradicts what was announced, after {}", size(after));
+            Fault::trouble(Reason::Incomplete, detail)
+        }
+        Some(error) if error.is_library() => {
+            // An empty or tiny frame too many, most likely.
+            floods.inc();
+            flood(format!("sent frames that HTTP/2 does not allow, after {} of its body", size(after)))
+        }
+        _ => Fault::trouble(Reason::Incomplete, format!("the body ended early, after {}", size(after))),
     }
-    Fault::trouble(Reason::Incomplete, format!("the body ended early, after {}", size(after)))
 }
 
-fn is_detected_by_h2(error: &hyper::Error) -> bool {
-    let words = error.source().map(ToString::to_string).unwrap_or_default();
-    H2_DETECTED.iter().any(|detected| words.starts_with(detected))
+fn is_protocol_error(error: &h2::Error) -> bool {
+    error.reason() == Some(h2::Reason::PROTOCOL_ERROR)
 }
 
 /// Memory for a body on its way, given back where it does not become one: for the bytes as they come, and for their copy in the
@@ -227,25 +268,36 @@ async fn drain(mut body: Incoming) {
     let _ = tokio::time::timeout(DRAINED_FOR, all).await;
 }
 
+/// A server may answer 408 to the request that it waited for on an idle connection, and close it (RFC
+/// 9110, section 15.5.9): the answer may have been on its way before our request was.
+fn timed_out_idle() -> Fault {
+    let resend = Resend::OnFreshConnection;
+    Fault { resend, ..Fault::answered(Reason::Status, "answered 408, expected 200") }
+}
+
 /// Why no head of an answer came.
-fn not_answered(error: &legacy::Error) -> Fault {
+fn not_answered(error: &legacy::Error, is_tls: bool) -> Fault {
     if Flooded::caused(error) {
         return flooded();
     }
     if let Some(error) = ConnectError::cause_of(error) {
-        let reason = match error.kind {
-            ConnectErrorKind::Connect => return Fault::trouble(Reason::Connect, error.detail.clone()),
-            ConnectErrorKind::Tls => Reason::Tls,
-            ConnectErrorKind::NotMutual => Reason::NotMutual,
-        };
-        return Fault { retry: false, ..Fault::trouble(reason, error.detail.clone()) };
+        return not_connected(error);
     }
-    match hyper_error(error) {
-        Some(error) if error.is_parse_too_large() => headers_too_large(),
-        Some(error) if error.is_parse() => {
-            Fault { retry: false, ..Fault::trouble(Reason::Status, "sent what is no valid HTTP answer, expected 200") }
+    let is_closed = cause::<hyper::Error>(error).is_some_and(hyper::Error::is_closed);
+    if error.is_connect() && is_closed && is_tls {
+        return not_connected(ConnectError::closed_unanswered());
+    }
+    if let Some(fault) = unprocessed(error) {
+        return fault;
+    }
+    match cause::<hyper::Error>(error) {
+        Some(hyper) if hyper.is_parse_too_large() => headers_too_large(),
+        Some(hyper) if hyper.is_parse() => {
+            let detail = "sent what is no valid HTTP answer, expected 200";
+            let resend = if is_of_reused_connection(error) { Resend::OnFreshConnection } else { Resend::Never };
+            Fault { resend, ..Fault::trouble(Reason::Status, detail) }
         }
-        Some(error) if is_detected_by_h2(error) => {
+        _ if cause::<h2::Error>(error).is_some_and(h2::Error::is_library) => {
             let most = size(H2_HEADERS_MAX as usize);
             let detail = format!("sent what is no valid HTTP/2 answer, or headers of more than {most}, expected 200");
             Fault { retry: false, ..Fault::trouble(Reason::Status, detail) }
@@ -255,7 +307,50 @@ fn not_answered(error: &legacy::Error) -> Fault {
     }
 }
 
-/// hyper's own error in the client's.
-fn hyper_error(error: &legacy::Error) -> Option<&hyper::Error> {
+fn not_connected(error: ConnectError) -> Fault {
+    let reason = match error.kind {
+        ConnectErrorKind::Connect => Reason::Connect,
+        ConnectErrorKind::Tls | ConnectErrorKind::ClosedUnanswered => Reason::Tls,
+        ConnectErrorKind::NotMutual => Reason::NotMutual,
+    };
+    // A server that closes without a word may have been stopped in just that moment.
+    let retry = matches!(error.kind, ConnectErrorKind::Connect | ConnectErrorKind::ClosedUnanswered);
+    Fault { retry, ..Fault::trouble(reason, error.detail) }
+}
+
+/// What happened, where the source says, or it is certain, that it did nothing with the request: it was
+/// never written, its stream was refused (RFC 9113, section 8.7), or it is above the last one that
+/// the server's GOAWAY says it looks at (section 6.8; h2 ends only those with that error).
+fn unprocessed(error: &legacy::Error) -> Option<Fault> {
+    if let Some(error) = cause::<h2::Error>(error) {
+        let is_refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+        return (error.is_remote() && (error.is_go_away() || is_refused)).then(refused);
+    }
+    let Some(hyper) = cause::<hyper::Error>(error) else {
+        // The pool's own: it lent a connection that had just ended, or gave another one up.
+        return Some(unsent());
+    };
+    let is_http2 = error.connect_info().is_some_and(Connected::is_negotiated_h2);
+    // hyper drops a request as "user" error that waits for a free stream when the connection ends.
+    (hyper.is_canceled() || hyper.is_closed() || (is_http2 && hyper.is_user())).then(unsent)
+}
+
+fn refused() -> Fault {
+    let detail = "refused the request unprocessed (GOAWAY or REFUSED_STREAM), expected 200";
+    Fault { resend: Resend::OnAnyConnection, ..Fault::trouble(Reason::Status, detail) }
+}
+
+fn unsent() -> Fault {
+    let detail = "ended the connection before the request was sent, expected 200";
+    Fault { resend: Resend::OnAnyConnection, ..Fault::trouble(Reason::Status, detail) }
+}
+
+/// Whether another request had gone out on the connection before.
+fn is_of_reused_connection(error: &legacy::Error) -> bool {
+    error.connect_info().and_then(meter_of).is_some_and(|meter| meter.is_of_reused_connection())
+}
+
+/// The error of type `E` that caused `error`, if one did.
+fn cause<'e, E: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e E> {
     std::iter::successors(error.source(), |&error| error.source()).find_map(|error| error.downcast_ref())
 }

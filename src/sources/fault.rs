@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::breaker::Health;
+use super::retry::Resending;
 use super::{Failure, Reason};
 
 /// Why one request gave no part.
@@ -16,12 +17,35 @@ pub(super) struct Fault {
     pub(super) retry_after: Option<Duration>,
     /// What it says about the source.
     pub(super) health: Health,
+    /// Whether the request may be sent again outside the retry budget.
+    pub(super) resend: Resend,
+    /// How it will be sent again outside the budget; set by whoever sent it.
+    pub(super) resending: Option<Resending>,
+}
+
+/// How a request may be sent again that the source has not processed. What we send is always a
+/// GET: sending it twice is harmless.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Resend {
+    Never,
+    /// What came was not its answer: what had come unasked on a reused connection was in the way.
+    OnFreshConnection,
+    /// The source refused it unprocessed.
+    OnAnyConnection,
 }
 
 impl Fault {
     /// The source answered, and it will answer the same again.
     pub(super) fn answered(reason: Reason, detail: impl Into<String>) -> Self {
-        Self { reason, detail: detail.into(), retry: false, retry_after: None, health: Health::Well }
+        Self {
+            reason,
+            detail: detail.into(),
+            retry: false,
+            retry_after: None,
+            health: Health::Well,
+            resend: Resend::Never,
+            resending: None,
+        }
     }
 
     /// The source is in trouble, and may be out of it at the next request.
@@ -40,7 +64,7 @@ impl Fault {
     }
 
     pub(super) fn of(self, source: &Arc<str>) -> Failure {
-        let Self { reason, detail, retry, retry_after, health: _ } = self;
+        let Self { reason, detail, retry, retry_after, .. } = self;
         Failure { source_name: Arc::clone(source), reason, detail, retry, retry_after }
     }
 }

@@ -3,24 +3,56 @@
 //! A text may be nested [`MAX_DEPTH`] levels deep (RFC 8259, section 9 lets a parser set such a bound). The depth is
 //! counted by a scan without recursion before any parser sees the text, so no input can use up the stack.
 
+use std::str::Utf8Error;
+
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
 /// The deepest nesting of arrays and objects in a part.
 pub(super) const MAX_DEPTH: usize = 128;
 
-/// The text without white space around it, or what is wrong with it (in words and places, never in data).
-pub(super) fn checked(body: &Bytes) -> Result<Bytes, String> {
-    let text = std::str::from_utf8(body)
-        .map_err(|error| format!("the body is not UTF-8: byte {} is the first that is not", error.valid_up_to()))?;
+/// The text without a byte order mark (RFC 8259, section 8.1 lets a parser ignore one) and without
+/// white space around it, or what is wrong with it (in words and places, never in data).
+pub(super) fn checked(body: &Bytes) -> Result<Bytes, Invalid> {
+    let text = std::str::from_utf8(body).map_err(|error| not_utf8(body, error))?;
+    let (text, behind_mark) = match text.strip_prefix('\u{feff}') {
+        Some(text) => (text, ", counted behind its byte order mark"),
+        None => (text, ""),
+    };
     if let Some(at) = too_deep(text.as_bytes()) {
-        return Err(format!("the body is nested deeper than {MAX_DEPTH} levels, from byte {at} on"));
+        let detail = format!("the body is nested deeper than {MAX_DEPTH} levels, from byte {at} on");
+        return Err(Invalid { detail, is_broken: false });
     }
-    let _: &RawValue = serde_json::from_str(text).map_err(|error| format!("the body is not JSON: {error}"))?;
+    let _: &RawValue = serde_json::from_str(text)
+        .map_err(|error| Invalid::broken(format!("the body is not JSON: {error}{behind_mark}")))?;
     let trimmed = text.trim_matches([' ', '\t', '\n', '\r']).as_bytes();
     // A slice keeps the whole body in memory, which much white space is not worth.
     let mostly_space = trimmed.len() < body.len() / 2;
     Ok(if mostly_space { Bytes::copy_from_slice(trimmed) } else { body.slice_ref(trimmed) })
+}
+
+/// Why a text is no part.
+#[derive(Debug)]
+pub(super) struct Invalid {
+    /// In words and places, never in data.
+    pub(super) detail: String,
+    /// It is not what its source meant to send, so that it may be whole when asked for again.
+    pub(super) is_broken: bool,
+}
+
+impl Invalid {
+    fn broken(detail: String) -> Self {
+        Self { detail, is_broken: true }
+    }
+}
+
+fn not_utf8(body: &[u8], error: Utf8Error) -> Invalid {
+    if matches!(body, [0xff, 0xfe, ..] | [0xfe, 0xff, ..]) {
+        let detail = "the body begins with the byte order mark of UTF-16, expected UTF-8";
+        return Invalid::broken(detail.to_owned());
+    }
+    let valid = error.valid_up_to();
+    Invalid::broken(format!("the body is not UTF-8: byte {valid} is the first that is not"))
 }
 
 /// Where the nesting passes [`MAX_DEPTH`], if it does. Brackets within strings do not count.
@@ -53,7 +85,7 @@ mod tests {
     use super::*;
 
     fn check(text: &str) -> Result<Bytes, String> {
-        checked(&Bytes::copy_from_slice(text.as_bytes()))
+        checked(&Bytes::copy_from_slice(text.as_bytes())).map_err(|invalid| invalid.detail)
     }
 
     #[test]
@@ -77,7 +109,9 @@ mod tests {
             "1 2",
             "[1]]",
             "\"\u{1}\"",
-            "\u{feff}1",
+            "\u{feff}",
+            "\u{feff}\u{feff}1",
+            " \u{feff}1",
         ] {
             let problem = check(text).unwrap_err();
             assert!(problem.contains("line 1 column"), "{problem}");
@@ -87,8 +121,29 @@ mod tests {
 
     #[test]
     fn bytes_that_are_not_utf_8_are_refused() {
-        let problem = checked(&Bytes::from_static(b"\"a\xff\"")).unwrap_err();
-        assert_eq!(problem, "the body is not UTF-8: byte 2 is the first that is not");
+        let invalid = checked(&Bytes::from_static(b"\"a\xff\"")).unwrap_err();
+        assert_eq!(invalid.detail, "the body is not UTF-8: byte 2 is the first that is not");
+        for utf16 in [&b"\xff\xfe1\0"[..], b"\xfe\xff\x001"] {
+            let invalid = checked(&Bytes::copy_from_slice(utf16)).unwrap_err();
+            assert!(invalid.detail.contains("byte order mark of UTF-16, expected UTF-8"));
+        }
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_dropped_and_where_json_is_wrong_behind_it_the_text_names_it() {
+        for text in ["{\"a\":1}", "1", "\"\u{feff}\""] {
+            assert_eq!(check(&format!("\u{feff} {text}\n")).unwrap(), text);
+        }
+        let problem = check("\u{feff}[secret]").unwrap_err();
+        assert!(problem.ends_with("line 1 column 2, counted behind its byte order mark"), "{problem}");
+    }
+
+    #[test]
+    fn only_what_is_broken_may_be_whole_the_next_time() {
+        for (text, is_broken) in [("{\"a\":\"x", true), ("", true), ("no", true), (&*"[".repeat(1_000), false)] {
+            let body = Bytes::copy_from_slice(text.as_bytes());
+            assert_eq!(checked(&body).unwrap_err().is_broken, is_broken, "{text:.9}");
+        }
     }
 
     #[test]

@@ -32,6 +32,11 @@ pub(super) fn next(headers: &HeaderMap) -> Next {
     found
 }
 
+/// Whether an answer says, readably or not, that it has a next page.
+pub(crate) fn has_next_page(headers: &HeaderMap) -> bool {
+    next(headers) != Next::None
+}
+
 struct Link {
     reference: String,
     next: bool,

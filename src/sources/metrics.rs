@@ -18,6 +18,7 @@ pub struct Metrics {
     failures: Family<ReasonLabels, Counter>,
     retries: Family<SourceLabels, Counter>,
     retries_refused: Family<SourceLabels, Counter>,
+    resends: Family<SourceLabels, Counter>,
     breaker_open: Family<SourceLabels, Gauge>,
     inflight: Family<SourceLabels, Gauge>,
     durations: Durations,
@@ -70,6 +71,8 @@ impl Metrics {
         registry.register("source_retries", "Requests sent again", new.retries.clone());
         let help = "Retries that the retry budget refused";
         registry.register("source_retry_budget_exhausted", help, new.retries_refused.clone());
+        let help = "Requests sent again outside the retry budget, which the source had not processed";
+        registry.register("source_resends", help, new.resends.clone());
         registry.register("source_breaker_open", "Circuit breakers that are not closed", new.breaker_open.clone());
         registry.register("source_inflight", "Requests under way", new.inflight.clone());
         let help = "How long single requests took, retries apart";
@@ -101,6 +104,7 @@ impl Metrics {
             failures: REASONS.map(reason),
             retries: self.retries.get_or_create_owned(&labels),
             retries_refused: self.retries_refused.get_or_create_owned(&labels),
+            resends: self.resends.get_or_create_owned(&labels),
             breaker_open: self.breaker_open.get_or_create_owned(&labels),
             inflight: self.inflight.get_or_create_owned(&labels),
             durations: self.durations.0.get_or_create_owned(&labels),
@@ -134,6 +138,7 @@ pub(super) struct SourceMetrics {
     failures: [(Reason, Counter); REASONS.len()],
     pub(super) retries: Counter,
     pub(super) retries_refused: Counter,
+    pub(super) resends: Counter,
     pub(super) breaker_open: Gauge,
     pub(super) inflight: Gauge,
     pub(super) durations: Histogram,

@@ -29,6 +29,7 @@ mod trace;
 pub use breaker::BreakerState;
 pub use client::{Client, ClientState};
 pub use failure::{Failure, Reason};
+pub(crate) use link::has_next_page;
 pub use metrics::Metrics;
 pub use outstanding::{Outstanding, OutstandingRequest};
 pub use part::{Part, VALIDATOR_BYTES_MAX, Validator};

@@ -1,18 +1,18 @@
 //! From a URL template to a request target: no value can leave its path segment or its query value.
 //!
-//! Every byte of a value that is not unreserved (RFC 3986, section 2.3) is percent-encoded. A value that is empty, `.`,
-//! `..` or no scalar is refused; so is a target longer than [`TARGET_MAX`]. A part is walked member by member in its
-//! raw JSON.
+//! Every byte of a value that is not unreserved (RFC 3986, section 2.3) is percent-encoded. A value that is no scalar
+//! is refused, and one that could lead elsewhere once a proxy has decoded it; so is a target longer than
+//! [`TARGET_MAX`]. A part is walked member by member in its raw JSON.
 
 use std::borrow::Cow;
 
 use http::uri::PathAndQuery;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::{Failure, Part, Reason};
-use crate::domain::{SourceIndex, UrlPiece, UrlTemplate};
+use crate::domain::{SourceIndex, UrlPiece, UrlTemplate, check_value, has_dot_part};
 
 /// The longest request target, in bytes: what servers commonly take at least.
 const TARGET_MAX: usize = 8_000;
@@ -35,18 +35,25 @@ pub fn render<'p>(
     let refused = |reference: &str, found: &str| {
         failure(format!("`{{{reference}}}` {found}, the URL needs a string, a number or a boolean"))
     };
+    let unsafe_value =
+        |reference: &str, found: &str| failure(format!("`{{{reference}}}` {found}, which cannot go into a URL"));
     let mut target = String::new();
     for piece in &template.pieces {
         match piece {
             UrlPiece::Literal(text) => target.push_str(text),
-            UrlPiece::Key => append(&mut target, key).map_err(|found| refused("key", found))?,
+            UrlPiece::Key => append(&mut target, key).map_err(|found| unsafe_value("key", found))?,
             UrlPiece::Part { source: needed, path } => {
                 let (name, part) = part(*needed);
+                let reference = || format!("{name}.{}", path.join("."));
                 let value = part.ok_or("has no part to come from").and_then(|part| scalar(&part.json, path));
-                let appended = value.and_then(|value| append(&mut target, &value));
-                appended.map_err(|found| refused(&format!("{name}.{}", path.join(".")), found))?;
+                let value = value.map_err(|found| refused(&reference(), found))?;
+                append(&mut target, &value).map_err(|found| unsafe_value(&reference(), found))?;
             }
         }
+    }
+    if joins_to_dot_part(&target) {
+        let detail = "a value and what stands beside it in the URL's path make a part that is `.` or `..`";
+        return Err(failure(detail.to_owned()));
     }
     let too_long = target.len() > TARGET_MAX;
     match PathAndQuery::try_from(target) {
@@ -56,15 +63,20 @@ pub fn render<'p>(
 }
 
 fn append(target: &mut String, value: &str) -> Result<(), &'static str> {
-    match value {
-        "" => Err("is empty"),
-        "." | ".." => Err("is a dot segment"),
-        _ if value.len() > TARGET_MAX => Err("is longer than 8000 bytes"),
-        _ => {
-            target.extend(utf8_percent_encode(value, RESERVED));
-            Ok(())
-        }
+    check_value(value)?;
+    if value.len() > TARGET_MAX {
+        return Err("is longer than 8000 bytes");
     }
+    target.extend(utf8_percent_encode(value, RESERVED));
+    Ok(())
+}
+
+/// Whether a decoded segment has a part that is `.` or `..`. No value has one of its own, but
+/// `..{key}` has one with the key `/admin`.
+fn joins_to_dot_part(target: &str) -> bool {
+    let path = target.split_once('?').map_or(target, |(path, _)| path);
+    let mut mixed = path.split('/').filter(|segment| segment.contains('%'));
+    mixed.any(|segment| has_dot_part(&percent_decode_str(segment).decode_utf8_lossy()))
 }
 
 /// The scalar at `path` in a valid JSON text, as it goes into a URL: strings unescaped, numbers as written.
@@ -135,7 +147,6 @@ fn member<'j>(object: &'j str, name: &str) -> Result<Option<&'j str>, &'static s
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use percent_encoding::percent_decode_str;
     use proptest::prelude::*;
 
     use super::*;
@@ -162,8 +173,8 @@ mod tests {
     #[test]
     fn a_key_is_encoded_to_the_unreserved() {
         let target =
-            rendered(vec![literal("/c/"), UrlPiece::Key, literal("/o?q="), UrlPiece::Key], "a/b?é&=%2f+~ \r\n\0", None);
-        let encoded = "a%2Fb%3F%C3%A9%26%3D%252f%2B~%20%0D%0A%00";
+            rendered(vec![literal("/c/"), UrlPiece::Key, literal("/o?q="), UrlPiece::Key], "a/b?é&=%2f+~ ;", None);
+        let encoded = "a%2Fb%3F%C3%A9%26%3D%252f%2B~%20%3B";
         assert_eq!(target.unwrap(), format!("/c/{encoded}/o?q={encoded}"));
     }
 
@@ -174,7 +185,7 @@ mod tests {
             (r#"{"a":-0.10}"#, "-0.10"),
             (r#"{"a":12345678901234567890123}"#, "12345678901234567890123"),
             (r#"{"a":true}"#, "true"),
-            (r#"{"a":"x\u002fy\n"}"#, "x%2Fy%0A"),
+            (r#"{"a":"x\u002fy\u005c"}"#, "x%2Fy%5C"),
             (r#"{"a":1,"b":{"a":9},"a":2}"#, "2"),
             (r#"{"\u0061" : 3}"#, "3"),
         ] {
@@ -197,8 +208,6 @@ mod tests {
             (Some(r#"{"a":{"b":null}}"#), "is null"),
             (Some(r#"{"a":{"b":{}}}"#), "is an object"),
             (Some(r#"{"a":{"b":[1]}}"#), "is an array"),
-            (Some(r#"{"a":{"b":""}}"#), "is empty"),
-            (Some(r#"{"a":{"b":".."}}"#), "is a dot segment"),
             (Some(r#"{"a":{"b":"\ud800"}}"#), "is a string that is no Unicode"),
             (Some("[]"), "leads into an array"),
             (None, "has no part to come from"),
@@ -210,9 +219,30 @@ mod tests {
 
     #[test]
     fn a_key_that_could_move_in_the_path_is_refused() {
-        for key in ["", ".", ".."] {
-            assert!(rendered(vec![literal("/c/"), UrlPiece::Key], key, None).unwrap_err().starts_with("`{key}` is "));
+        for key in ["", ".", "..", "../admin", "a\\..", "a/./b", "a\n"] {
+            let detail = rendered(vec![literal("/c/"), UrlPiece::Key], key, None).unwrap_err();
+            assert!(detail.starts_with("`{key}` ") && detail.ends_with("which cannot go into a URL"), "{detail}");
+            let detail = rendered(vec![literal("/c?q="), UrlPiece::Key], key, None).unwrap_err();
+            assert!(detail.starts_with("`{key}` "), "in a query value too: {detail}");
+            let json = serde_json::json!({"a": key}).to_string();
+            let detail = rendered(vec![literal("/c/"), reference(&["a"])], "k", Some(&json)).unwrap_err();
+            assert!(detail.starts_with("`{profile.a}` "), "{detail}");
         }
+    }
+
+    #[test]
+    fn a_value_that_makes_a_dot_part_with_what_stands_beside_it_is_refused() {
+        for (before, after, key) in
+            [("/c/..", "", "/admin"), ("/c/.", "", "\\x"), ("/c/", "..", "x/"), ("/c/a/", ".?q=1", "x/.y/")]
+        {
+            let detail = rendered(vec![literal(before), UrlPiece::Key, literal(after)], key, None).unwrap_err();
+            assert!(detail.contains("what stands beside it"), "{detail}");
+        }
+        let json = r#"{"a":"x/","b":"."}"#;
+        for pieces in [vec![literal("/."), reference(&["a"])], vec![literal("/"), reference(&["a"]), literal("..")]] {
+            assert_eq!(rendered(pieces.clone(), "k", Some(json)).is_err(), pieces.len() == 3, "{pieces:?}");
+        }
+        assert_eq!(rendered(vec![literal("/..a?q=.."), UrlPiece::Key], "/x", None).unwrap(), "/..a?q=..%2Fx");
         assert_eq!(rendered(vec![literal("/"), UrlPiece::Key], "...", None).unwrap(), "/...");
     }
 
@@ -224,8 +254,7 @@ mod tests {
 
     /// A value in a place of its own: a segment or a query value.
     fn place() -> impl Strategy<Value = (String, bool)> {
-        (any::<String>(), any::<bool>())
-            .prop_filter("refused", |(v, _)| !matches!(v.as_str(), "" | "." | "..") && v.len() < 200)
+        (any::<String>(), any::<bool>()).prop_filter("refused", |(v, _)| check_value(v).is_ok() && v.len() < 200)
     }
 
     proptest! {

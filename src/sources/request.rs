@@ -31,6 +31,8 @@ pub(super) struct Question<'a> {
     /// What a 404 means to this request.
     pub(super) missing: &'a Missing,
     pub(super) no_cache: bool,
+    /// To be sent on a connection of its own.
+    pub(super) fresh_connection: bool,
     pub(super) room: Room,
     pub(super) deadline: Instant,
     /// From when on there was time to ask.

@@ -1,7 +1,9 @@
 //! When a failed request is sent again: never past the deadline, never against `Retry-After`, never beyond the budget.
 //!
 //! Pauses grow from 10 ms to 250 ms and are drawn evenly from zero to that ("full jitter"), so that callers that failed
-//! together do not come back together. The budget allows a source a fifth of its questions of the last ten seconds as
+//! together do not come back together. What a source has not processed (GOAWAY, `REFUSED_STREAM`) or
+//! could not answer in order (bytes that nobody asked for) is sent again outside the budget, at most
+//! [`RESENDS_MAX`] times. The budget allows a source a fifth of its questions of the last ten seconds as
 //! retries, and two a second besides, so that an outage reaches the source at most as 1.2 times the traffic.
 
 use std::time::Duration;
@@ -10,11 +12,15 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio::time::Instant;
 use tower::retry::budget::{Budget as _, TpsBudget};
 
-use super::fault::Fault;
+use super::fault::{Fault, Resend};
 
 const BUDGET_WINDOW: Duration = Duration::from_secs(10);
 const BUDGET_FREE_PER_SECOND: u32 = 2;
 const BUDGET_SHARE: f32 = 0.2;
+
+/// How often one question is sent again outside the budget. The last time it has a connection of its
+/// own: a server that takes some requests on each and refuses the others by GOAWAY takes the first.
+pub(super) const RESENDS_MAX: usize = 3;
 
 /// The retry budget of one source.
 #[derive(Debug)]
@@ -42,8 +48,7 @@ pub(super) struct Pauses(ExponentialBackoff);
 
 impl Pauses {
     pub(super) fn new(retries: u32) -> Self {
-        let steps = ExponentialBuilder::new().with_min_delay(Duration::from_millis(10)).with_factor(2.0);
-        Self(steps.with_max_delay(Duration::from_millis(250)).with_max_times(retries as usize).build())
+        Self(steps(retries as usize))
     }
 
     /// When to ask again after `fault`; `None` where it is final or would pass the deadline.
@@ -51,6 +56,49 @@ impl Pauses {
         let step = if fault.retry { self.0.next()? } else { return None };
         let at = now + step.mul_f64(fastrand::f64()).max(fault.retry_after.unwrap_or_default());
         (at < deadline).then_some(at)
+    }
+}
+
+fn steps(count: usize) -> ExponentialBackoff {
+    let steps = ExponentialBuilder::new().with_min_delay(Duration::from_millis(10)).with_factor(2.0);
+    steps.with_max_delay(Duration::from_millis(250)).with_max_times(count).build()
+}
+
+/// What one question may still be sent again outside the budget.
+#[derive(Debug)]
+pub(super) struct ResendAllowance {
+    left: usize,
+    pauses: ExponentialBackoff,
+}
+
+/// How it is sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Resending {
+    pub(super) at: Instant,
+    pub(super) on_fresh_connection: bool,
+}
+
+impl ResendAllowance {
+    pub(super) fn new() -> Self {
+        Self { left: RESENDS_MAX, pauses: steps(RESENDS_MAX) }
+    }
+
+    /// How to send it again after `fault`; `None` where that is for the budget to decide.
+    pub(super) fn after(&mut self, fault: &Fault, now: Instant, deadline: Instant) -> Option<Resending> {
+        if self.left == 0 {
+            return None;
+        }
+        let resending = match fault.resend {
+            Resend::Never => return None,
+            Resend::OnFreshConnection => Resending { at: now, on_fresh_connection: true },
+            Resend::OnAnyConnection => {
+                let at = now + self.pauses.next()?.mul_f64(fastrand::f64());
+                Resending { at, on_fresh_connection: self.left == 1 }
+            }
+        };
+        // Behind a fresh connection there is no other cause left than the source itself.
+        self.left = if resending.on_fresh_connection { 0 } else { self.left - 1 };
+        (resending.at < deadline).then_some(resending)
     }
 }
 
@@ -86,6 +134,26 @@ mod tests {
         let deadline = now + Duration::from_secs(2);
         assert!(Pauses::new(1).after(&fault(Some(1_000)), now, deadline).unwrap() >= now + Duration::from_secs(1));
         assert_eq!(Pauses::new(1).after(&fault(Some(2_000)), now, deadline), None);
+    }
+
+    #[test]
+    fn what_was_not_processed_is_sent_again_a_bounded_number_of_times() {
+        let now = Instant::now();
+        let deadline = now + Duration::from_mins(1);
+        let refused = Fault { resend: Resend::OnAnyConnection, ..fault(None) };
+        let garbage = Fault { resend: Resend::OnFreshConnection, ..fault(None) };
+        let mut resends = ResendAllowance::new();
+        let fresh: Vec<_> =
+            (0..RESENDS_MAX).map(|_| resends.after(&refused, now, deadline).unwrap().on_fresh_connection).collect();
+        assert_eq!(fresh, [false, false, true]);
+        assert_eq!(resends.after(&refused, now, deadline), None);
+        assert_eq!(resends.after(&garbage, now, deadline), None);
+        let mut resends = ResendAllowance::new();
+        let at_once = Resending { at: now, on_fresh_connection: true };
+        assert_eq!(resends.after(&garbage, now, deadline), Some(at_once));
+        assert_eq!(resends.after(&refused, now, deadline), None);
+        assert_eq!(ResendAllowance::new().after(&garbage, now, now), None, "never at the deadline");
+        assert_eq!(ResendAllowance::new().after(&fault(None), now, deadline), None);
     }
 
     #[test]

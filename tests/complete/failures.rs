@@ -160,6 +160,9 @@ async fn a_value_that_a_url_needs_and_is_not_there_is_missing_reference() {
         ("list", r#","account_id":[1]"#),
         ("empty", r#","account_id":"""#),
         ("dots", r#","account_id":"..""#),
+        ("path", r#","account_id":"../admin/users""#),
+        ("backslash", r#","account_id":"a\\..\\b""#),
+        ("control", r#","account_id":"a\u0085b""#),
     ];
     for (key, account) in parts {
         upstream.answers(&format!("/profile/{key}"), [profile(account)]);

@@ -26,10 +26,11 @@ fn flaky(name: &'static str) -> impl Fn(&Seen) -> Reply + Send + Sync {
     move |seen| {
         let key = seen.target.split_once("?key=").unwrap().1;
         let part = Reply::json(format!(r#"{{"source":"{name}","key":"{key}","secret":"{SECRET}","items":[1,2,3]}}"#));
-        match fastrand::u32(0..30) {
+        match fastrand::u32(0..40) {
             0 => Reply::status(503),
             1 => Reply::hang_up(),
             2 => part.cut(),
+            3 => Reply::json(r#"{"source":"x"#),
             _ => part,
         }
     }
@@ -110,7 +111,10 @@ fn is_one_problem(got: &Got) {
     assert!(!failed.is_empty(), "{got:?}");
     for (source, reason) in failed {
         assert!(SOURCES.contains(&source.as_str()), "{source}");
-        assert!(["status", "incomplete", "connect"].contains(&reason.as_str()), "{source}: {reason}");
+        assert!(
+            ["status", "incomplete", "connect", "tls", "not-json"].contains(&reason.as_str()),
+            "{source}: {reason}"
+        );
     }
     holds_no_data(got);
 }

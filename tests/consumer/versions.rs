@@ -60,8 +60,8 @@ async fn a_deprecated_version_says_so_and_points_to_its_successor() {
 #[tokio::test]
 async fn the_link_to_a_successor_holds_the_key_encoded() {
     let (sidecar, _upstream) = three_versions().await;
-    let got = sidecar.get("/v1/customers/a%2Fb%22%3E%20x").await;
-    assert_eq!(got.header("link"), "</v2/customers/a%2Fb%22%3E%20x>; rel=\"successor-version\"");
+    let got = sidecar.get("/v1/customers/a%3Fb%22%3E%20x").await;
+    assert_eq!(got.header("link"), "</v2/customers/a%3Fb%22%3E%20x>; rel=\"successor-version\"");
 }
 
 #[tokio::test]

@@ -79,7 +79,7 @@ async fn json_10_000_levels_deep_is_not_json() {
 
 #[tokio::test]
 async fn what_is_almost_json_is_not_json() {
-    let almost: [&[u8]; 10] = [
+    let almost: [&[u8]; 11] = [
         b"",
         b"   ",
         b"{\"a\":1,}",
@@ -89,7 +89,8 @@ async fn what_is_almost_json_is_not_json() {
         b"\xff\xfe[\x001\x00]\x00",
         b"\"\xff\"",
         b"[1,2",
-        b"\xef\xbb\xbf1",
+        b"\xef\xbb\xbf",
+        b"\xef\xbb\xbf\xef\xbb\xbf1",
     ];
     let upstream = answering(Reply::json("1")).await;
     let (sidecar, _well) = over(&upstream).await;

@@ -86,18 +86,40 @@ async fn broken_files_are_reported_and_the_old_identity_stays_until_they_are_men
     let pki = Pki::new();
     let mut followed = Followed::of(&pki);
     let good = pki.client();
-    let breaks: [(&str, String); 4] = [
+    let breaks: [(&str, String); 5] = [
         ("tls.key", pki.client().key_pem),
         ("tls.crt", good.cert_pem[..good.cert_pem.len() / 2].to_owned()),
         ("tls.crt", pki.authority.issue(&Leaf::new("web").valid(Validity::expired())).unwrap().cert_pem),
         ("ca.crt", String::new()),
+        ("crl.pem", "-----BEGIN X509 CRL-----\n".to_owned()),
     ];
     for (count, (file, text)) in (1..).zip(breaks) {
         fs::write(pki.dir().join(file), text).unwrap();
         followed.failures(count).await;
         assert!(!followed.current.has_changed().unwrap(), "{file}");
+        let _ = fs::remove_file(pki.dir().join("crl.pem"));
         pki.rotate();
         assert_eq!(followed.next().await.generation, count);
     }
-    assert_eq!(followed.metrics.reloads(), (4, 4));
+    assert_eq!(followed.metrics.reloads(), (5, 5));
+}
+
+#[tokio::test]
+async fn a_server_that_is_revoked_while_we_run_is_sent_nothing_more() {
+    let pki = Pki::new();
+    let leaf = pki.authority.issue(&profile()).unwrap();
+    let mut server = Recorder::start(pki.server_with(&leaf, Asks::Always)).await;
+    let mut followed = Followed::of(&pki);
+    let before = followed.current.borrow().clone();
+    assert!(!Client::with(before, expected(), TLS13).visit(server.uri()).await.unwrap());
+    server.met().await;
+    fs::write(pki.dir().join("crl.pem"), pki.authority.revoke(&[&leaf]).unwrap()).unwrap();
+    let client = Client::with(followed.next().await, expected(), TLS13);
+    let error = client.open(server.uri()).await.unwrap_err();
+    assert!(error.detail.contains("was revoked (`crl.pem`)"), "{error}");
+    assert_eq!(client.metrics.failures("revoked"), 1);
+    assert!(server.met().await.bytes.is_empty());
+    fs::write(pki.dir().join("crl.pem"), pki.stranger.revoke(&[&leaf]).unwrap()).unwrap();
+    let client = Client::with(followed.next().await, expected(), TLS13);
+    assert!(client.open(server.uri()).await.is_ok(), "a list of another authority says nothing of it");
 }

@@ -21,6 +21,20 @@ async fn a_part_is_its_bytes_and_its_validator() {
 }
 
 #[tokio::test]
+async fn a_byte_order_mark_is_no_part_of_the_part_and_changes_nothing_about_it() {
+    let upstream = Upstream::plain().await;
+    upstream.answers("/", [Reply::json("\u{feff}{\"a\": 1}"), Reply::json("{\"a\": 1}")]);
+    upstream.answers("/wrong", [Reply::json("\u{feff}[secret]")]);
+    let client = setup(upstream.origin()).client();
+    let first = part(fetch(&client, "/").await.unwrap());
+    assert_eq!(first, known("{\"a\": 1}", Validator::None));
+    let again = Question { known: Some(&first), ..question() };
+    assert!(matches!(again.of(&client, "/").await.0, Ok(Answer::Unchanged)));
+    let failure = fails(&client, "/wrong").await;
+    assert!(failure.detail.contains("byte order mark"), "{failure}");
+}
+
+#[tokio::test]
 async fn anything_but_a_200_with_json_fails_with_its_reason() {
     let upstream = Upstream::plain().await;
     let bomb = Reply::json(vec![0_u8; 1024]).header("content-encoding", "gzip");

@@ -1,7 +1,7 @@
 //! Over mutual TLS: both versions of HTTP, a wrong or careless server, and a new identity while requests run.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bfb::domain::ServerIdentity;
 use bfb::identity::issue::{Authority, Issued, Leaf, Validity};
@@ -19,7 +19,7 @@ use crate::support::client::PATIENCE;
 use crate::support::upstream::{Reply, Upstream};
 
 /// One authority, and an identity of ours that it has issued.
-struct World {
+pub(super) struct World {
     authority: Authority,
     paths: Paths,
     ours: watch::Sender<Arc<Identity>>,
@@ -27,7 +27,7 @@ struct World {
 }
 
 impl World {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         bfb::identity::install_provider();
         let authority = Authority::new("shop", Validity::days(1)).unwrap();
         let dir = tempfile::tempdir().unwrap();
@@ -38,11 +38,23 @@ impl World {
 
     /// A server that demands a certificate of this authority.
     async fn upstream(&self, alpn: &[&str]) -> Upstream {
+        Upstream::tls(self.server(alpn)).await
+    }
+
+    pub(super) fn server(&self, alpn: &[&str]) -> Arc<ServerConfig> {
+        self.server_of(&self.authority.issue(&Leaf::new("orders").dns("localhost")).unwrap(), alpn)
+    }
+
+    pub(super) fn identity(&self) -> watch::Receiver<Arc<Identity>> {
+        self.ours.subscribe()
+    }
+
+    /// The same with this certificate.
+    fn server_of(&self, leaf: &Issued, alpn: &[&str]) -> Arc<ServerConfig> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.authority.ca_pem().as_bytes()).unwrap()).unwrap();
         let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).build().unwrap();
-        let leaf = self.authority.issue(&Leaf::new("orders").dns("localhost")).unwrap();
-        Upstream::tls(config(ServerConfig::builder().with_client_cert_verifier(verifier), &leaf, alpn)).await
+        config(ServerConfig::builder().with_client_cert_verifier(verifier), leaf, alpn)
     }
 
     /// A server that asks nobody who they are.
@@ -127,6 +139,20 @@ async fn over_http_2_the_bounds_are_the_same() {
 }
 
 #[tokio::test]
+async fn over_http_2_a_body_of_another_length_than_announced_is_tried_again() {
+    let world = World::new();
+    let upstream = world.upstream(&["h2"]).await;
+    for length in ["9", "3"] {
+        let broken = Reply::json("[1,2]").header("content-length", length);
+        upstream.answers("/", [broken, Reply::json("1")]);
+        let client = world.setup(&upstream).with(|source| source.retries = 1).client();
+        let (answer, attempts) = question().of(&client, "/").await;
+        part(answer.unwrap());
+        assert_eq!((attempts.len(), attempts[0].reason), (2, Some(Reason::Incomplete)), "{length}");
+    }
+}
+
+#[tokio::test]
 async fn a_server_that_is_not_mutual_or_another_gets_no_request_and_no_second_chance() {
     let world = World::new();
     let careless = world.careless().await;
@@ -173,5 +199,76 @@ async fn a_new_identity_gets_new_connections_and_the_old_ones_finish() {
         assert_eq!(on[0].1, on[1].1, "the slow one began on the old connection");
         assert!(on[2..].iter().all(|(_, connection)| *connection == 2), "{on:?}");
         upstream.closed(1).await;
+    }
+}
+
+/// The server keeps its connections open, and its certificate, beyond its end.
+#[tokio::test]
+async fn a_kept_alive_connection_is_not_used_past_the_end_of_the_servers_certificate() {
+    let world = World::new();
+    // On a busy machine a short life may be over before the first request is.
+    for lifetime in [4, 8, 16, 32].map(Duration::from_secs) {
+        let leaf = Leaf::new("orders").dns("localhost").valid(Validity::lasting(lifetime));
+        let leaf = world.authority.issue(&leaf).unwrap();
+        let end = SystemTime::now() + lifetime;
+        let mut servers = Vec::new();
+        for alpn in ["h2", "http/1.1"] {
+            let upstream = Upstream::tls(world.server_of(&leaf, &[alpn])).await;
+            upstream.answers("/", [Reply::json("1")]);
+            let client = world.setup(&upstream).client();
+            let first = fetch(&client, "/").await;
+            servers.push((alpn, upstream, client, first));
+        }
+        if servers.iter().any(|(.., first)| first.is_err()) {
+            assert!(SystemTime::now() > end, "{:?}", servers[0].3);
+            continue;
+        }
+        // Its last second counts.
+        while SystemTime::now() < end + Duration::from_secs(1) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        for (alpn, upstream, client, _) in &servers {
+            let failure = fails(client, "/").await;
+            assert_eq!(failure.reason, Reason::Tls, "{alpn}: {failure}");
+            assert!(failure.detail.contains("expired at"), "{alpn}: {failure}");
+            assert_eq!(upstream.seen().len(), 1, "{alpn}: the old connection was used");
+        }
+        return;
+    }
+    panic!("every certificate was over before the first request");
+}
+
+#[tokio::test]
+async fn a_connection_to_a_server_whose_certificate_was_revoked_is_not_used_again() {
+    for alpn in ["h2", "http/1.1"] {
+        let world = World::new();
+        let leaf = world.authority.issue(&Leaf::new("orders").dns("localhost")).unwrap();
+        let upstream = Upstream::tls(world.server_of(&leaf, &[alpn])).await;
+        upstream.answers("/", [Reply::json("1")]);
+        let client = world.setup(&upstream).client();
+        part(fetch(&client, "/").await.unwrap());
+        std::fs::write(world.paths.dir.join("crl.pem"), world.authority.revoke(&[&leaf]).unwrap()).unwrap();
+        world.ours.send_replace(Arc::new(Identity::load(&world.paths, 2).unwrap()));
+        let failure = fails(&client, "/").await;
+        assert_eq!((failure.reason, failure.retry), (Reason::Tls, false), "{alpn}: {failure}");
+        assert!(failure.detail.contains("was revoked (`crl.pem`)"), "{failure}");
+        assert_eq!(upstream.seen().len(), 1, "{alpn}");
+        std::fs::write(world.paths.dir.join("crl.pem"), world.authority.revoke(&[]).unwrap()).unwrap();
+        world.ours.send_replace(Arc::new(Identity::load(&world.paths, 3).unwrap()));
+        part(fetch(&client, "/").await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn a_servers_certificate_dated_before_1970_is_refused_in_words() {
+    let world = World::new();
+    let not_before = SystemTime::UNIX_EPOCH - Duration::from_hours(24 * 3_653);
+    for not_after in [SystemTime::now() + Duration::from_hours(1), not_before + Duration::from_hours(24)] {
+        let valid = Validity { not_before, not_after };
+        let leaf = world.authority.issue(&Leaf::new("orders").dns("localhost").valid(valid)).unwrap();
+        let upstream = Upstream::tls(world.server_of(&leaf, &["h2"])).await;
+        let failure = fails(&world.setup(&upstream).client(), "/").await;
+        assert_eq!(failure.reason, Reason::Tls, "{failure}");
+        assert!(failure.detail.contains("dated before 1970 (from 1960-01-01T00:00:00Z to "), "{failure}");
     }
 }

@@ -39,6 +39,23 @@ async fn pages_are_followed_and_joined_as_they_are_written() {
 }
 
 #[tokio::test]
+async fn a_page_that_was_added_behind_an_unchanged_first_one_is_found() {
+    let upstream = Upstream::plain().await;
+    upstream.answers("/", [Reply::json("[1]").etag("\"a\"")]);
+    let client = follow(&upstream);
+    let first = part(fetch(&client, "/").await.unwrap());
+    let again = Question { known: Some(&first), ..question() };
+    assert!(matches!(again.of(&client, "/").await.0, Ok(Answer::Unchanged)));
+    upstream.handles("/", |seen| match seen.header("if-none-match") {
+        "" => Reply::json("[1]").etag("\"a\"").header("link", "</2>; rel=next"),
+        _ => Reply::status(304).etag("\"a\""),
+    });
+    upstream.answers("/2", [Reply::json("[2]")]);
+    assert_eq!(part(again.of(&client, "/").await.0.unwrap()), known("[1,2]", Validator::None));
+    assert!(upstream.seen().iter().all(|seen| seen.header("if-none-match").is_empty()));
+}
+
+#[tokio::test]
 async fn one_page_keeps_its_validator() {
     let upstream = Upstream::plain().await;
     upstream.answers("/", [Reply::json("[1]").etag("\"a\"")]);

@@ -64,7 +64,18 @@ async fn who_waits_for_a_slot_waits_until_the_deadline() {
 #[tokio::test]
 async fn trouble_is_retried_and_each_request_has_a_span_of_its_own() {
     let ok = || Reply::json("1");
-    for trouble in [Reply::status(503), Reply::status(500), Reply::status(429), Reply::json("[1,").cut()] {
+    for trouble in [
+        Reply::status(503),
+        Reply::status(500),
+        Reply::status(429),
+        Reply::json("[1,").cut(),
+        Reply::json("{\"a\":\"x"),
+        Reply::json("{\"a\":\"x").header("content-length", "20").cut(),
+        Reply::json(""),
+        Reply::json("no"),
+        Reply::json(b"\"\xc3".to_vec()),
+        Reply::json("<p>").typed("text/html"),
+    ] {
         let upstream = Upstream::plain().await;
         upstream.answers("/", [trouble.clone(), trouble, ok()]);
         let client = setup(upstream.origin()).with(|source| source.retries = 2).client();
@@ -96,7 +107,8 @@ async fn what_would_fail_again_is_asked_once() {
         Reply::status(505),
         Reply::status(204),
         Reply::status(302),
-        Reply::json("no"),
+        Reply::json("[".repeat(1_000)),
+        Reply::json("1").header("content-encoding", "gzip"),
         Reply::json("").endless(),
         Reply::json("[]").header("link", "<x>; rel=next"),
     ] {
@@ -104,6 +116,20 @@ async fn what_would_fail_again_is_asked_once() {
         upstream.answers("/", [reply]);
         let failure = fails(&setup(upstream.origin()).with(|source| source.retries = 3).client(), "/").await;
         assert_eq!((upstream.seen().len(), failure.retry), (1, false), "{failure}");
+    }
+}
+
+#[tokio::test]
+async fn the_last_failure_keeps_its_reason() {
+    let upstream = Upstream::plain().await;
+    for (first, second, reason) in [
+        (Reply::status(503), Reply::json("{\"a\":"), Reason::NotJson),
+        (Reply::json("{\"a\":"), Reply::status(503), Reason::Status),
+        (Reply::json("{\"a\":"), Reply::json("[1,").cut(), Reason::Incomplete),
+    ] {
+        upstream.answers("/", [first, second]);
+        let client = setup(upstream.origin()).with(|source| source.retries = 1).client();
+        assert_eq!(fails(&client, "/").await.reason, reason);
     }
 }
 
@@ -194,10 +220,16 @@ async fn a_cancelled_request_gives_back_what_it_held() {
 
 #[tokio::test]
 async fn one_retry_saves_almost_all_of_ten_percent_random_errors() {
+    for error in [Reply::status(503), Reply::json("{\"a\":\"x")] {
+        one_retry_saves_almost_all(error).await;
+    }
+}
+
+async fn one_retry_saves_almost_all(error: Reply) {
     let upstream = Upstream::plain().await;
     let rng = std::sync::Mutex::new(fastrand::Rng::with_seed(3));
     upstream.handles("/", move |_| match rng.lock().unwrap().u32(..10) {
-        0 => Reply::status(503),
+        0 => error.clone(),
         _ => Reply::json("1"),
     });
     let client = Arc::new(setup(upstream.origin()).with(|source| source.retries = 1).client());

@@ -114,7 +114,20 @@ impl Pki {
         asks: Asks,
         versions: &[&'static SupportedProtocolVersion],
     ) -> ServerConfig {
-        let pair = issuer.issue(leaf).unwrap();
+        self.server_presenting(&issuer.issue(leaf).unwrap(), asks, versions)
+    }
+
+    /// A server of ours that presents this very certificate.
+    pub(crate) fn server_with(&self, pair: &Issued, asks: Asks) -> ServerConfig {
+        self.server_presenting(pair, asks, rustls::ALL_VERSIONS)
+    }
+
+    fn server_presenting(
+        &self,
+        pair: &Issued,
+        asks: Asks,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> ServerConfig {
         let builder = ServerConfig::builder_with_provider(crypto()).with_protocol_versions(versions).unwrap();
         let builder = match self.client_verifier(asks) {
             Some(verifier) => builder.with_client_cert_verifier(verifier.build().unwrap()),

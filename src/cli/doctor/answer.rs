@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT, ACCEPT_ENCODING, AGE, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, IF_NONE_MATCH, LAST_MODIFIED, LINK,
+    ACCEPT, ACCEPT_ENCODING, AGE, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, IF_NONE_MATCH, LAST_MODIFIED,
 };
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, Version};
@@ -19,10 +19,10 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::examine::Asker;
 use super::finding::Finding;
 use super::report::ms;
-use crate::domain::{Missing, Source};
+use crate::domain::{Missing, Pages, Source};
 use crate::identity::{Connector, Metrics};
 use crate::resources::WorkMemory;
-use crate::sources::{Answer, Ask, Attempt, Client, Outstanding, Part, TraceContext};
+use crate::sources::{self, Answer, Ask, Attempt, Client, Outstanding, Part, Reason, TraceContext};
 
 /// How many warm answers are timed.
 const WARM: usize = 5;
@@ -64,7 +64,7 @@ pub(super) enum Tag {
 pub(super) struct Asked {
     pub(super) part: Option<Part>,
     pub(super) facts: Option<Facts>,
-    pub(super) finding: Option<Finding>,
+    pub(super) findings: Vec<Finding>,
 }
 
 /// Asks `source` for `target`, as a sidecar would, but once; then, where a 200 came, looks at it.
@@ -79,17 +79,20 @@ pub(super) async fn ask(source: &Source, target: &PathAndQuery, asker: &Asker) -
         Ok(Answer::Part(part)) => Some(part),
         Ok(Answer::NotFound | Answer::Unchanged) => None,
         Err(failure) => {
-            let finding = Finding::error(failure.reason.as_str(), failure.detail);
-            return Asked { part: None, facts: None, finding: Some(finding) };
+            let mut findings = vec![Finding::error(failure.reason.as_str(), failure.detail)];
+            if failure.reason == Reason::Incomplete && source.http.pages == Pages::Refuse {
+                findings.extend(Probe::new(source, target, asker).next_page().await);
+            }
+            return Asked { part: None, facts: None, findings };
         }
     };
     let Some(first) = attempts.first().filter(|attempt| attempt.status == Some(200)) else {
-        return Asked { part, facts: None, finding: Some(missing(&source.missing)) };
+        return Asked { part, facts: None, findings: vec![missing(&source.missing)] };
     };
     let facts = Probe::new(source, target, asker).look(first).await;
     let unsteady = || Finding::warning("unsteady", "answered once, and then it did not").expected("the same again");
-    let finding = facts.is_none().then(unsteady);
-    Asked { part, facts, finding }
+    let findings = facts.is_none().then(unsteady).into_iter().collect();
+    Asked { part, facts, findings }
 }
 
 /// A 404 that the file gives a meaning.
@@ -128,6 +131,18 @@ impl<'a> Probe<'a> {
         };
         let http = legacy::Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector);
         Self { http, source, target, limit: asker.timeout }
+    }
+
+    /// What is to be said of a source whose pages the file says nothing about.
+    async fn next_page(&self) -> Option<Finding> {
+        let head = self.get(None).await?;
+        let warning = || {
+            let met = "sends a next page (`Link` with `rel=\"next\"`), and the file says nothing of its pages";
+            Finding::warning("pages", met)
+                .expected("`pages: follow` or `pages: first`")
+                .hint("without, a key with one page is answered, and every other one fails")
+        };
+        sources::has_next_page(&head.headers).then(warning)
     }
 
     async fn look(&self, first: &Attempt) -> Option<Facts> {
@@ -195,7 +210,7 @@ fn facts(head: &Head, first: Duration) -> Facts {
         not_modified: None,
         no_store: says(CACHE_CONTROL, "no-store"),
         aged: headers.contains_key(AGE),
-        next_page: says(LINK, "rel=next") || says(LINK, "rel=\"next\""),
+        next_page: sources::has_next_page(headers),
         body_bytes: head.bytes,
         first_ms: ms(first),
         warm_ms: None,

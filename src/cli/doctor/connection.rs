@@ -13,11 +13,11 @@ use super::examine::Asker;
 use super::finding::Finding;
 use super::judge;
 use super::own::names;
-use super::report::{moment, ms};
+use super::report::ms;
 use crate::domain::Source;
 use crate::identity::{
     Certificate, ConnectError, ConnectErrorKind, Connector, Identity, Inspection, Metrics, Proof, Refusal, inspect,
-    refuses_without_certificate,
+    moment, refuses_without_certificate,
 };
 
 /// In TLS 1.3 a server refuses our certificate after our last message: so long is listened for that.
@@ -107,7 +107,7 @@ fn handshakes(seen: &Inspection, refused: Option<&ConnectError>) -> Vec<Finding>
     match (refused, &seen.problem) {
         (Some(error), _) => findings.push(match error.kind {
             ConnectErrorKind::Connect => unreachable(error.detail.clone()),
-            ConnectErrorKind::Tls => Finding::error("tls", error.detail.clone()),
+            ConnectErrorKind::Tls | ConnectErrorKind::ClosedUnanswered => Finding::error("tls", error.detail.clone()),
             ConnectErrorKind::NotMutual => judge::not_mutual(),
         }),
         (None, Some(problem)) => findings.push(

@@ -15,7 +15,7 @@ use super::own::Own;
 use super::redis::RedisReport;
 use super::report::{DomainReport, Report, SourceReport};
 use crate::bus;
-use crate::domain::{Atomicity, Domain, Domains, Source};
+use crate::domain::{Atomicity, Domain, Domains, Source, check_value};
 use crate::identity::{Identity, TlsOptions};
 use crate::sources::{self, Part, Shared};
 
@@ -56,12 +56,13 @@ pub(super) async fn all(domains: &Domains, asker: &Asker, key: Option<&str>) -> 
     let mut wards = look(domains, asker).await;
     if let Some(key) = key {
         for ward in &mut wards {
-            if ward.domain.key.matches(key) {
+            if check_value(key).is_ok() && ward.domain.key.matches(key) {
                 ward.ask(key, asker).await;
             } else {
                 let warning =
                     Finding::warning("bad-key", "`--key` is no key of this domain, its sources were not asked");
-                ward.findings.push(warning.expected(format!("one that matches `{}`", ward.domain.key.text)));
+                let pattern = &ward.domain.key.text;
+                ward.findings.push(warning.expected(format!("one that matches `{pattern}`, without dot segments")));
             }
         }
     }
@@ -125,7 +126,7 @@ impl Ward<'_> {
         let source = &self.domain.sources[at];
         match self.target(source, key) {
             Ok(target) => answer::ask(source, &target, asker).await,
-            Err(finding) => Asked { part: None, facts: None, finding: Some(finding) },
+            Err(finding) => Asked { part: None, facts: None, findings: vec![finding] },
         }
     }
 
@@ -146,7 +147,7 @@ impl Ward<'_> {
         let patient = &mut self.patients[at];
         patient.settled = true;
         patient.part = asked.part;
-        patient.report.findings.extend(asked.finding);
+        patient.report.findings.extend(asked.findings);
         if let Some(facts) = &asked.facts {
             patient.report.findings.extend(judge::answer(self.domain, &self.domain.sources[at], facts));
         }

@@ -53,7 +53,12 @@ pub(super) fn answer(domain: &Domain, source: &Source, facts: &Facts) -> Vec<Fin
     }
     // One source alone is a snapshot as it is.
     if matches!(domain.atomicity, Atomicity::Snapshot { .. }) && domain.sources.len() > 1 {
-        findings.extend(snapshot(facts));
+        findings.extend(if matches!(source.http.pages, Pages::Follow { .. }) {
+            let met = "its pages are followed, so it is read again in each round and compared";
+            vec![Finding::note("followed-pages", met)]
+        } else {
+            snapshot(facts)
+        });
     }
     if facts.next_page && source.http.pages == Pages::First {
         findings.push(Finding::note("first-page", "has a next page, which is left out (`pages: first`)"));

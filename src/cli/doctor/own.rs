@@ -6,8 +6,7 @@ use serde::Serialize;
 
 use super::finding::Finding;
 use super::judge;
-use super::report::moment;
-use crate::identity::{Certificate, Identity};
+use crate::identity::{Certificate, Identity, moment};
 
 /// Our identity as it was read.
 #[derive(Debug, Serialize)]
@@ -34,6 +33,10 @@ impl Own {
         findings.extend(judge::expiry("our certificate", certificate, now));
         let authorities = identity.authorities.iter();
         findings.extend(authorities.filter_map(|authority| judge::expiry("a certificate of `ca.crt`", authority, now)));
+        if identity.revocations_next_update().is_some_and(|next| next < now) {
+            let met = "`crl.pem` is older than it should be, and honoured all the same";
+            findings.push(Finding::warning("revocations-old", met).expected("a list before its next update"));
+        }
         Self {
             names: names(certificate),
             issuer: certificate.issuer.clone(),

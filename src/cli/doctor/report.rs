@@ -1,6 +1,6 @@
 //! The report: all that was found, in the members that `--format json` prints.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -83,11 +83,6 @@ impl Report {
 /// Milliseconds, to a hundredth.
 pub(super) fn ms(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 100_000.0).round() / 100.0
-}
-
-/// `2026-06-01T00:00:00Z`.
-pub(super) fn moment(time: SystemTime) -> String {
-    humantime::format_rfc3339_seconds(time).to_string()
 }
 
 /// A time to come, for people: `364 days`, `7 hours`.

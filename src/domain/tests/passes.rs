@@ -137,8 +137,49 @@ fn the_plan_follows_what_a_dataset_holds_and_nothing_else() {
         ("atomicity: snapshot", "atomicity: complete"),
         ("retries: 2", "pages: first"),
         ("favorites:\n", "favourites:\n"),
+        ("accept-language: en", "accept: en"),
+        ("accept-language: en", "accept-language: '${N}'"),
     ] {
         assert!(EXAMPLE.contains(from));
         assert_ne!(good(&EXAMPLE.replace(from, to)).plan, plan, "{from} -> {to}");
+    }
+}
+
+/// The example with a header, where `TOKEN` has this value.
+fn with_token(header: &str, token: &str) -> Domain {
+    let text = EXAMPLE.replace("accept-language: en", header);
+    let variable = |name: &str| if name == "TOKEN" { Some(token.to_owned()) } else { variable(name) };
+    let world = World { variable: &variable, ..world() };
+    parse(Path::new("customer.yaml"), &text, world).unwrap()
+}
+
+#[test]
+fn a_new_token_is_no_new_plan_but_another_header_or_another_text_around_it_is() {
+    let bearer = "authorization: 'Bearer ${TOKEN}'";
+    let first = with_token(bearer, "s3cret-1");
+    assert_eq!(first.sources[1].http.headers["authorization"], "Bearer s3cret-1");
+    let second = with_token(bearer, "s3cret-2");
+    assert_eq!(second.plan, first.plan, "a hash over the token would empty the cache, and show it to guesses");
+    assert_ne!(second.sources, first.sources, "the new token goes out");
+    assert!(!format!("{first:?}").contains("s3cret"));
+    for other in [
+        "authorization: 'Basic ${TOKEN}'",
+        "x-token: 'Bearer ${TOKEN}'",
+        "authorization: 'Bearer ${TOKEN:-none}'",
+        "authorization: 'Bearer s3cret-1'",
+    ] {
+        assert_ne!(with_token(other, "s3cret-1").plan, first.plan, "{other}");
+    }
+}
+
+#[test]
+fn by_default_a_key_is_one_segment_whoever_decodes_it() {
+    let key = good(&EXAMPLE.replace("key: '[0-9]{1,18}'\n", "")).key;
+    assert_eq!(key.text, r"[^/\\\p{Cc}]+");
+    for good in ["42", "a b", "%2F", "ä😀", "..a"] {
+        assert!(key.matches(good), "{good}");
+    }
+    for bad in ["", "a/b", "a\\b", "a\nb", "\u{7f}", "\u{85}"] {
+        assert!(!key.matches(bad), "{bad:?}");
     }
 }

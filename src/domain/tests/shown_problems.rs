@@ -87,6 +87,10 @@ fn every_hazard_has_a_text_of_its_own() {
         ("an unset variable", source("url: https://${NOWHERE}/x/${ALSO_NOT}/{key}")),
         ("an unset variable in a block", versions("v1:\n  path: /v1/{key}\n  shape: |\n    .a |\n    ${NOWHERE}")),
         ("a variable whose file is gone", source("url: https://a/\nheaders: {x: '${GONE}'}")),
+        (
+            "variables that are the sidecar's own",
+            source("url: https://a/${BFB_REDIS}\nheaders: {x: '${OTEL_EXPORTER_OTLP_HEADERS:-none}'}"),
+        ),
         ("a variable without a name", source("url: https://a/\nheaders: {x: '${1A}'}")),
         ("a variable that is not closed", source("url: https://${HOST/")),
         ("a secret is not shown", source("url: ${TOKEN}\nretries: ${TOKEN}\ntimeout: ${TOKEN}")),
@@ -136,6 +140,7 @@ fn every_hazard_has_a_text_of_its_own() {
         ("a port that is none", source("url: https://a:0/")),
         ("a url without a host", source("url: https:///x")),
         ("a dot segment", source("url: https://a/../{key}")),
+        ("a dot segment behind an escape", source("url: https://a/x%2F%2e%2e/{key}")),
         (
             "headers that are ours",
             source("url: https://a/\nheaders:\n  Host: x\n  if-none-match: x\n  'a b': x\n  x-ok: \"a\\nb\""),
@@ -172,6 +177,10 @@ fn every_hazard_has_a_text_of_its_own() {
         ),
         ("days that are none", versions("v1:\n  path: /v1/{key}\n  deprecated: 2026-02-30\n  sunset: tomorrow")),
         ("a schema that is gone", versions("v1:\n  path: /v1/{key}\n  schema: nowhere.json")),
+        (
+            "schemas elsewhere",
+            versions("v1:\n  path: /v1/{key}\n  schema: ../list.json\nv2:\n  path: /v2/{key}\n  schema: /run/token"),
+        ),
         ("a schema that is a list", versions("v1:\n  path: /v1/{key}\n  schema: list.json")),
         ("a schema that is not json", versions("v1:\n  path: /v1/{key}\n  schema: broken.json")),
         (
