@@ -24,6 +24,9 @@ pub(super) struct Builtin {
     what: What,
 }
 
+/// No function that takes values takes more.
+const MAX_ARGUMENTS: usize = 3;
+
 #[derive(Debug)]
 enum What {
     /// From the input and values to one value.
@@ -194,30 +197,30 @@ impl Builtin {
             What::Values(_) if item.path.is_some() => {
                 fault(format!("invalid path expression with {}", item.val.type_name()))
             }
-            What::Values(f) => apply(run, f, args, env, &item.val, &mut Vec::new(), out),
+            What::Values(f) => apply(run, f, args, env, &item.val, &mut [const { Val::Null }; MAX_ARGUMENTS], out),
         }
     }
 }
 
-/// Calls `f` for every combination of its arguments.
+/// Calls `f` for every combination of its arguments; as in jq the first one varies fastest.
 fn apply<'p>(
     run: &mut Run<'p>,
     f: fn(&mut Run<'_>, &Val, &[Val]) -> Flow<Val>,
     args: &'p [Expr],
     env: &Env<'p>,
     val: &Val,
-    given: &mut Vec<Val>,
+    given: &mut [Val; MAX_ARGUMENTS],
     out: Out<'_, 'p>,
 ) -> Flow {
-    let Some(arg) = args.get(given.len()) else {
+    let [before @ .., arg] = args else {
         let result = f(run, val, given)?;
         let result = run.meter.admit(result)?;
         return out(run, Item::of(result));
     };
     run.each(arg, env, Item::of(val.clone()), &mut |run, x| {
-        given.push(x.val);
-        let flow = apply(run, f, args, env, val, given, out);
-        given.pop();
+        given[before.len()] = x.val;
+        let flow = apply(run, f, before, env, val, given, out);
+        given[before.len()] = Val::Null;
         flow
     })
 }

@@ -91,9 +91,9 @@ impl Special {
                     give(run, Val::Arr(Rc::new(keys)), out)
                 })
             }
-            Self::Range => run.each(&args[2], env, input(), &mut |run, by| {
+            Self::Range => run.each(&args[0], env, input(), &mut |run, from| {
                 run.each(&args[1], env, input(), &mut |run, to| {
-                    run.each(&args[0], env, input(), &mut |run, from| range(run, &from.val, &to.val, &by.val, out))
+                    run.each(&args[2], env, input(), &mut |run, by| range(run, &from.val, &to.val, &by.val, out))
                 })
             }),
             Self::SortBy => {

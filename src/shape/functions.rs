@@ -10,6 +10,7 @@ use super::meter::{Flow, fault};
 use super::number::Num;
 use super::object::Member;
 use super::order::COMPARISON;
+use super::program::Math;
 use super::value::{Arr, SLOT_BYTES, Val};
 use super::{json, operators, text};
 
@@ -168,7 +169,7 @@ pub(super) fn add(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
     let mut sum = Val::Null;
     let plus = |run: &mut Run<'_>, sum: &mut Val, item: &Val| {
         run.meter.spend(1)?;
-        *sum = operators::math(run, jaq_core::ops::Math::Add, std::mem::replace(sum, Val::Null), item.clone())?;
+        *sum = operators::math(run, Math::Add, std::mem::replace(sum, Val::Null), item.clone())?;
         Ok(())
     };
     match val {

@@ -128,12 +128,15 @@ impl Num {
         }
     }
 
-    /// Reads a number of a program's text, which may have leading zeros.
+    /// Reads a number of a program's text, which may have leading zeros and need no digit on one
+    /// side of its point.
     pub(super) fn literal(text: &str) -> Self {
         let padded = text.starts_with('0') && text[1..].starts_with(|c: char| c.is_ascii_digit());
+        let point = text.find('.');
+        let bare = point.is_some_and(|at| at == 0 || !text[at + 1..].starts_with(|c: char| c.is_ascii_digit()));
         match text.parse() {
             Ok(int) => Self::Int(int),
-            Err(_) if padded => Self::of(text.parse().unwrap_or(f64::NAN)),
+            Err(_) if padded || bare => Self::of(text.parse().unwrap_or(f64::NAN)),
             Err(_) => Self::text(text),
         }
     }

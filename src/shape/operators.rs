@@ -5,11 +5,10 @@
 
 use std::rc::Rc;
 
-use jaq_core::ops::Math;
-
 use super::buffer::Buffer;
 use super::eval::Run;
 use super::meter::{Flow, fault};
+use super::program::Math;
 use super::value::{Arr, Obj, Val};
 
 /// `left op right`.

@@ -10,7 +10,7 @@ pub(super) fn function(name: &str, arity: usize) -> Option<(&'static str, &'stat
     const ENDS: &str = "it may not end";
     Some(match (name, arity) {
         ("env" | "input_filename" | "get_search_list" | "$ENV" | "$__prog_args", _) => (SEES, FILE),
-        ("input" | "inputs" | "input_line_number" | "modulemeta" | "$__loc__", _) => {
+        ("input" | "inputs" | "input_line_number" | "modulemeta", _) => {
             (SEES, "`.` is the whole input: an object with a member for each source")
         }
         (

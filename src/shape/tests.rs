@@ -239,7 +239,9 @@ fn a_refusal_says_where_what_and_what_to_do() {
         "@nope \"x\"",
         "a::b",
         "__x",
-        "$__loc__",
+        "$__prog_args",
+        "\"\\ud83d\"",
+        "1 == 2 == 3",
         "{a: .b",
         "[1, 2",
         "(1",
@@ -287,7 +289,7 @@ fn a_program_past_a_bound_is_told_the_bound() {
     for (program, expected) in [
         ("#".repeat(70_000), "at most 65536"),
         ("(".repeat(300), "at most 200 open brackets"),
-        ("- ".repeat(5_000) + "1", "at most 4096 of `|`, `-`, `=` and words such as `if` and `def`"),
+        ("- ".repeat(5_000) + "1", "at most 256 levels"),
         ("- ".repeat(400) + "1", "at most 256 levels"),
         (names.concat() + ".", "at most 256"),
     ] {

@@ -98,9 +98,17 @@ fn plain(run: &mut Run<'_>, val: &Val) -> Flow<Text> {
 
 /// `val | @format`.
 pub(super) fn formatted(run: &mut Run<'_>, how: Format, val: &Val) -> Flow<Val> {
+    formatted_text(run, how, val).map(Val::Str)
+}
+
+/// The same as a text.
+pub(super) fn formatted_text(run: &mut Run<'_>, how: Format, val: &Val) -> Flow<Text> {
+    if let (Format::Text, Val::Str(text)) = (how, val) {
+        return Ok(text.clone());
+    }
     let mut out = Buffer::default();
     format(run, how, val, &mut out)?;
-    out.into_text(&mut run.meter).map(Val::Str)
+    out.into_text(&mut run.meter)
 }
 
 /// Appends `val` in the words of a format.

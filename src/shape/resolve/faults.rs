@@ -2,9 +2,9 @@
 //!
 //! Each says what was met, what was expected there, and what to do.
 
-use super::super::syntax::{error, modules, span};
+use super::super::syntax::faults::{self, error, modules, span};
 use super::super::{CompileError, builtins, refused, text};
-use super::{MAX_NESTING, MAX_SCOPE, Name, Resolver};
+use super::{MAX_SCOPE, Name, Resolver};
 
 impl Resolver<'_> {
     pub(super) fn recursive(&self, name: &str) -> CompileError {
@@ -14,9 +14,7 @@ impl Resolver<'_> {
     }
 
     pub(super) fn too_deep(&self) -> CompileError {
-        let hint = "name inner parts with `def`, or bind them with `as $x |`";
-        let message = format!("the program nests more than {MAX_NESTING} deep");
-        error(0..self.text.len(), message, format!("at most {MAX_NESTING} levels"), hint)
+        faults::too_deep(self.text)
     }
 
     pub(super) fn not_so_many(&self, name: &str, arguments: usize) -> CompileError {
@@ -81,6 +79,9 @@ impl Resolver<'_> {
     /// A variable or label that is not bound here.
     pub(super) fn unbound(&self, name: &str, what: &str) -> CompileError {
         let at = span(self.text, name);
+        if name.contains("::") {
+            return modules(at);
+        }
         if let Some((why, hint)) = refused::function(name, 0).filter(|_| what == "variable") {
             let message = format!("`{name}` is not available in shapes: {why}");
             return error(at, message, refused::PURE, hint);
