@@ -3,15 +3,16 @@
 use std::cmp::Ordering;
 use std::rc::Rc;
 
+use super::buffer::Buffer;
 use super::env::Env;
 use super::eval::{Item, Out, Run, Trail};
-use super::functions::{array, count, number};
+use super::functions::{array, count, for_each_child, number};
 use super::memory_count::Held;
 use super::meter::{Fault, Flow, Stop, fault};
 use super::number::Num;
 use super::program::Expr;
-use super::update;
 use super::value::{Arr, Obj, SLOT_BYTES, Val};
+use super::{pattern, update};
 
 /// A function that takes filters, or yields other than one value.
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +33,9 @@ pub(super) enum Special {
     Getpath,
     Walk,
     Combinations,
+    Tostream,
+    Bsearch,
+    Sub,
 }
 
 impl Special {
@@ -63,10 +67,13 @@ impl Special {
                 })?;
                 last.map_or(Ok(()), |last| out(run, last))
             }
-            Self::Limit => run.each(&args[0], env, input(), &mut |run, n| {
-                limit(run, count(&n.val)?, &args[1], env, item.clone(), out)
-            }),
+            Self::Limit => {
+                run.each(&args[0], env, input(), &mut |run, n| limit(run, &n.val, &args[1], env, item.clone(), out))
+            }
             Self::Skip => run.each(&args[0], env, input(), &mut |run, n| {
+                if number(&n.val)?.f64() < 0.0 {
+                    return fault("skip does not take a negative count");
+                }
                 let mut left = count(&n.val)?;
                 run.each(&args[1], env, item.clone(), &mut |run, x| {
                     if left <= 0 {
@@ -112,9 +119,63 @@ impl Special {
                 give(run, best, out)
             }
             Self::Walk => walk(run, &args[0], env, item.val, out),
-            Self::Combinations => combinations(run, array(&item.val)?, &Arr::default(), out),
+            Self::Combinations => match &item.val {
+                Val::Null => combinations(run, &[], &Arr::default(), out),
+                choices => combinations(run, array(choices)?, &Arr::default(), out),
+            },
+            Self::Sub => run.each(&args[0], env, input(), &mut |run, pattern| {
+                run.each(&args[2], env, input(), &mut |run, flags| {
+                    let parts = pattern::cut(run, &item.val, &pattern.val, &flags.val)?;
+                    substitute(run, &item.val, array(&parts)?, &args[1], env, out)
+                })
+            }),
+            Self::Tostream => to_stream(run, &item.val, &Trail::default(), out),
+            Self::Bsearch => run.each(&args[0], env, input(), &mut |run, wanted| {
+                let place = binary_search(run, array(&item.val)?, &wanted.val)?;
+                out(run, Item::of(Val::Num(Num::Int(place))))
+            }),
         }
     }
+}
+
+/// `sub`: `parts` are the texts between matches and, between those, what each match's groups hold.
+/// As in jq, the texts that `f` yields first for each match make one result, those that it yields
+/// second the next one.
+fn substitute<'p>(run: &mut Run<'p>, val: &Val, parts: &[Val], f: &'p Expr, env: &Env<'p>, out: Out<'_, 'p>) -> Flow {
+    let mut results: Vec<Buffer> = Vec::new();
+    let mut held = Held::default();
+    let mut gap = "";
+    for part in parts {
+        if let Val::Str(text) = part {
+            gap = text;
+            continue;
+        }
+        let mut nth = 0;
+        run.each(f, env, Item::of(part.clone()), &mut |run, new| {
+            if nth == results.len() {
+                run.meter.alloc(2 * size_of::<Buffer>())?;
+                results.push(Buffer::default());
+                held.set(results.capacity() * size_of::<Buffer>());
+            }
+            results[nth].push(&mut run.meter, gap)?;
+            match &new.val {
+                Val::Str(text) => results[nth].push(&mut run.meter, text)?,
+                Val::Null => (),
+                other => return fault(format!("cannot add string and {}", other.type_name())),
+            }
+            nth += 1;
+            Ok(())
+        })?;
+    }
+    if results.is_empty() {
+        return out(run, Item::of(val.clone()));
+    }
+    for mut result in results {
+        result.push(&mut run.meter, gap)?;
+        let text = result.into_text(&mut run.meter)?;
+        give(run, Val::Str(text), out)?;
+    }
+    Ok(())
 }
 
 /// Hands a value just built to `out`.
@@ -128,11 +189,16 @@ fn raise<T>(val: Val) -> Flow<T> {
     Err(Stop::Fault(Box::new(fault)))
 }
 
-fn limit<'p>(run: &mut Run<'p>, n: i64, f: &'p Expr, env: &Env<'p>, item: Item, out: Out<'_, 'p>) -> Flow {
-    if n <= 0 {
+fn limit<'p>(run: &mut Run<'p>, n: &Val, f: &'p Expr, env: &Env<'p>, item: Item, out: Out<'_, 'p>) -> Flow {
+    // As in jq, a part of one is one.
+    let n = number(n)?.f64().ceil();
+    if n < 0.0 {
+        return fault("limit does not take a negative count");
+    }
+    let mut left = Num::of(n).floor().unwrap_or(0);
+    if left == 0 {
         return Ok(());
     }
-    let mut left = n;
     run.until(|run, label| {
         run.each(f, env, item, &mut |run, x| {
             left -= 1;
@@ -147,7 +213,8 @@ fn range<'p>(run: &mut Run<'p>, from: &Val, to: &Val, by: &Val, out: Out<'_, 'p>
     let goes_on = match by.order(&Num::Int(0), &mut run.meter)? {
         Ordering::Greater => Ordering::Less,
         Ordering::Less => Ordering::Greater,
-        Ordering::Equal => return fault("the step of a range must not be zero"),
+        // As in jq: a step of nothing leads nowhere.
+        Ordering::Equal => return Ok(()),
     };
     while at.order(&to, &mut run.meter)? == goes_on {
         run.meter.spend(1)?;
@@ -248,10 +315,70 @@ fn combinations<'p>(run: &mut Run<'p>, rest: &[Val], so_far: &Arr, out: Out<'_, 
         let val = run.meter.admit(Val::Arr(Rc::new(copy)))?;
         return out(run, Item::of(val));
     };
-    for choice in array(choices)? {
+    let mut each = |choice: &Val| {
         let mut next = Arr::copied(&mut run.meter, so_far.items())?;
         next.push(&mut run.meter, choice.clone())?;
-        combinations(run, rest, &next, out)?;
+        combinations(run, rest, &next, out)
+    };
+    for_each_child(choices, &mut each)
+}
+
+/// `tostream`: each leaf with its path, and after the last of each array or object its path alone.
+fn to_stream<'p>(run: &mut Run<'p>, val: &Val, path: &Trail, out: Out<'_, 'p>) -> Flow {
+    run.meter.enter()?;
+    let len = match val {
+        Val::Arr(arr) => arr.items().len(),
+        Val::Obj(obj) => obj.len(),
+        _ => 0,
+    };
+    if len == 0 {
+        let keys = Val::Arr(Rc::new(path.keys(&mut run.meter)?));
+        return give_event(run, vec![keys, val.clone()], out);
     }
-    Ok(())
+    let mut last = None;
+    let mut each = |run: &mut Run<'p>, key: Val, item: &Val| {
+        let path = path.push(key)?;
+        to_stream(run, item, &path, out)?;
+        last = Some(path);
+        Ok(())
+    };
+    match val {
+        Val::Obj(obj) => {
+            for (key, item) in obj.iter() {
+                each(run, Val::Str(key.clone()), item)?;
+            }
+        }
+        other => {
+            for (at, item) in array(other)?.iter().enumerate() {
+                each(run, Val::int(at), item)?;
+            }
+        }
+    }
+    let keys = last.unwrap_or_default().keys(&mut run.meter)?;
+    let closing = vec![Val::Arr(Rc::new(keys))];
+    give_event(run, closing, out)
+}
+
+fn give_event<'p>(run: &mut Run<'p>, parts: Vec<Val>, out: Out<'_, 'p>) -> Flow {
+    run.meter.alloc(parts.len() * SLOT_BYTES)?;
+    give(run, Val::Arr(Rc::new(Arr::of(parts))), out)
+}
+
+/// Where `wanted` stands in a sorted array, or `-1 - place` of where it would.
+fn binary_search(run: &mut Run<'_>, items: &[Val], wanted: &Val) -> Flow<i64> {
+    let mut low = 0;
+    let mut high = items.len();
+    while low < high {
+        let middle = low.midpoint(high);
+        match run.meter.order(&items[middle], wanted)? {
+            Ordering::Equal => return Ok(place_of(middle)),
+            Ordering::Less => low = middle + 1,
+            Ordering::Greater => high = middle,
+        }
+    }
+    Ok(-1 - place_of(low))
+}
+
+fn place_of(at: usize) -> i64 {
+    i64::try_from(at).unwrap_or(i64::MAX)
 }

@@ -3,27 +3,44 @@
 /// What a program is to be made of.
 pub(super) const PURE: &str = "a pure, bounded function of the input";
 
-/// Why a function is refused, and what to do.
+/// Why a function is refused, and what to do. `docs/jq.md` lists the reasons.
 pub(super) fn function(name: &str, arity: usize) -> Option<(&'static str, &'static str)> {
     const SEES: &str = "a shape sees its input and nothing else";
     const FILE: &str = "`${NAME}` in the domain file is replaced before the program is read";
     const ENDS: &str = "it may not end";
+    const CONSUMER: &str = "say it with the functions that there are, or leave it to the consumer";
+    const DATES: &str = "`todate` and `fromdate` are available, in UTC";
     Some(match (name, arity) {
-        ("env" | "input_filename" | "get_search_list" | "$ENV" | "$__prog_args", _) => (SEES, FILE),
+        ("env" | "input_filename" | "get_search_list" | "$ENV" | "$__prog_args" | "$__prog_name", _) => (SEES, FILE),
+        ("get_jq_origin" | "get_prog_origin", _) => (SEES, FILE),
         ("input" | "inputs" | "input_line_number" | "modulemeta", _) => {
             (SEES, "`.` is the whole input: an object with a member for each source")
         }
-        (
-            "now" | "localtime" | "strflocaltime" | "mktime" | "gmtime" | "strftime" | "strptime" | "date" | "dateadd"
-            | "datesub" | "date_adjust",
-            _,
-        ) => ("times of day depend on more than the input", "`todate` and `fromdate` are available, in UTC"),
+        ("now" | "localtime" | "strflocaltime", _) => ("times of day depend on more than the input", DATES),
+        ("mktime" | "gmtime" | "timegm" | "strftime" | "strptime" | "date_adjust", _) => {
+            ("dates are read and written as RFC 3339 only", DATES)
+        }
         ("halt" | "halt_error" | "debug" | "debug_empty" | "stderr" | "stderr_empty", _) => {
             ("it acts on the process", "use `error` to end with an error")
         }
         ("repeat" | "while" | "until", _) => (ENDS, "use `reduce` or `foreach` over `range` or the input"),
         ("recurse", 1 | 2) => (ENDS, "use `..`, which visits every value of its input"),
-        ("combinations", 1) => (ENDS, "use `combinations` without an argument"),
+        ("builtins", 0) => ("it lists what jq itself has", "write the names that it is to be compared with"),
+        ("have_decnum", 0) => {
+            ("a number keeps its text until it is calculated with, and is exact to 2^63 then", "leave the question out")
+        }
+        ("_strindices" | "_flatten" | "_modify" | "_assign" | "_match_impl", _) => {
+            ("it is a part of another function of jq", "use `indices`, `flatten`, `|=`, `=` or `match`")
+        }
+        ("gamma" | "lgamma" | "tgamma" | "lgamma_r" | "erf" | "erfc" | "j0" | "j1" | "jn" | "y0" | "y1" | "yn", _) => {
+            ("its result differs between machines", CONSUMER)
+        }
+        (
+            "frexp" | "ldexp" | "scalb" | "scalbln" | "logb" | "significand" | "drem" | "remainder" | "nextafter"
+            | "nexttoward",
+            _,
+        ) => ("it is about how a number is stored", CONSUMER),
+        ("isvalid" | "tobytes" | "recurse_down", _) => ("jq 1.8 has no such function", CONSUMER),
         _ => return None,
     })
 }
@@ -56,50 +73,3 @@ fn distance(left: &[u8], right: &[u8]) -> usize {
     }
     last[right.len()]
 }
-
-/// Functions of jq or jaq that are pure but not available.
-pub(super) const ABSENT: [&str; 43] = [
-    "@base32",
-    "@base32d",
-    "acosh",
-    "ascii",
-    "asinh",
-    "atanh",
-    "bsearch",
-    "builtins",
-    "copysign",
-    "cosh",
-    "drem",
-    "expm1",
-    "fdim",
-    "finites",
-    "fma",
-    "fmod",
-    "frexp",
-    "fromstream",
-    "gamma",
-    "have_decnum",
-    "have_literal_numbers",
-    "isvalid",
-    "j0",
-    "j1",
-    "ldexp",
-    "lgamma",
-    "log1p",
-    "logb",
-    "modf",
-    "nearbyint",
-    "nextafter",
-    "nexttoward",
-    "normals",
-    "remainder",
-    "rint",
-    "scalb",
-    "scalbln",
-    "significand",
-    "sinh",
-    "tanh",
-    "tgamma",
-    "tobytes",
-    "tostream",
-];

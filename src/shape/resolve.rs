@@ -11,6 +11,7 @@ use super::{CompileError, syntax};
 
 mod binding;
 mod faults;
+mod judge;
 mod literals;
 mod scope;
 
@@ -25,14 +26,24 @@ type Resolved<T> = Result<T, CompileError>;
 /// Resolves a program; the slices in `term` are of `text`.
 pub(super) fn program(text: &str, term: &Term<'_>) -> Resolved<Code> {
     let prelude = syntax::prelude();
-    let mut resolver =
-        Resolver { text, ours: true, depth: 0, bound: 0, scope: Vec::new(), defs: Vec::new(), texts: Vec::new() };
+    let mut resolver = Resolver {
+        text,
+        ours: true,
+        depth: 0,
+        bound: 0,
+        scope: Vec::new(),
+        defs: Vec::new(),
+        texts: Vec::new(),
+        judged: Vec::new(),
+        prelude: 0,
+    };
     if let Term::Define(definitions, _) = &prelude {
         for definition in definitions {
             resolver.def(definition)?;
         }
     }
     resolver.ours = false;
+    resolver.prelude = resolver.defs.len();
     let main = resolver.expr(term)?;
     Ok(Code { texts: resolver.texts, defs: resolver.defs, main })
 }
@@ -47,6 +58,10 @@ struct Resolver<'s> {
     scope: Vec<Name<'s>>,
     defs: Vec<Def>,
     texts: Vec<Box<str>>,
+    /// Patterns that have been judged, with their flags.
+    judged: Vec<(String, String)>,
+    /// How many definitions are the prelude's.
+    prelude: usize,
 }
 
 impl<'s> Resolver<'s> {
@@ -83,7 +98,7 @@ impl<'s> Resolver<'s> {
             Term::Null => Kind::Const(Constant::Null),
             Term::Bool(b) => Kind::Const(Constant::Bool(*b)),
             Term::Number(n) => Kind::Const(self.number(&Num::literal(n))),
-            Term::Text(format, parts) => self.string(*format, parts)?,
+            Term::Text(text) => self.string(text.format, &text.parts)?,
             Term::Location(line) => self.location(*line),
             Term::Array(None) => Kind::Const(Constant::NoItems),
             Term::Array(Some(term)) => Kind::Array(self.boxed(term)?),

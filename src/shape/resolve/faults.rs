@@ -38,12 +38,8 @@ impl Resolver<'_> {
             let message = format!("`{name}` is not available in shapes: {why}");
             return error(at, message, refused::PURE, hint);
         }
-        if name.starts_with('@') && !refused::ABSENT.contains(&name) {
+        if name.starts_with('@') {
             return self.no_format(name);
-        }
-        if refused::ABSENT.contains(&name) {
-            let hint = "say it with the functions that there are, or leave it to the consumer";
-            return error(at, format!("`{name}` is not available in shapes"), "a function that shapes have", hint);
         }
         let defs = self.scope.iter().filter_map(|known| match known {
             Name::Def { name: n, arity, .. } if *n == name => Some(*arity),

@@ -59,6 +59,9 @@ impl<'s> Resolver<'s> {
                 Name::Def { name: n, arity, bound, id } if *n == name && *arity == args.len() => {
                     let Some(id) = *id else { return Err(self.recursive(name)) };
                     let hidden = self.bound - bound;
+                    if !self.ours && id < self.prelude {
+                        self.judge(name, args)?;
+                    }
                     return Ok(Kind::Call(id, hidden, self.exprs(args)?));
                 }
                 Name::Def { .. } => (),
@@ -66,7 +69,10 @@ impl<'s> Resolver<'s> {
             }
         }
         match builtins::find(name, args.len()) {
-            Some(builtin) if self.ours || !name.starts_with("__") => Ok(Kind::Builtin(builtin, self.exprs(args)?)),
+            Some(builtin) if self.ours || !name.starts_with("__") => {
+                self.judge(name, args)?;
+                Ok(Kind::Builtin(builtin, self.exprs(args)?))
+            }
             _ => Err(self.unknown(name, args.len())),
         }
     }

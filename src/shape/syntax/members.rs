@@ -2,7 +2,7 @@
 
 use super::lexer::TokenKind;
 use super::parser::{Parsed, Parser};
-use super::term::{PathPart, Pattern, Term, TextPart};
+use super::term::{PathPart, Pattern, Term, TextPart, TextTerm};
 
 impl<'s> Parser<'s, '_> {
     /// `.a[0].["b"]?`, as far as it goes.
@@ -61,7 +61,7 @@ impl<'s> Parser<'s, '_> {
             _ => None,
         };
         match self.kind() {
-            Some(TokenKind::Text) => Ok(Term::Text(format, self.text_parts()?)),
+            Some(TokenKind::Text) => Ok(Term::Text(self.text_term(format)?)),
             _ if format.is_some() => Err(self.expected("string")),
             _ => Err(self.expected(otherwise)),
         }
@@ -143,5 +143,5 @@ impl<'s> Parser<'s, '_> {
 
 /// A name as a text.
 fn literal(name: &str) -> Term<'_> {
-    Term::Text(None, vec![TextPart::Plain(name)])
+    Term::Text(TextTerm { written: name, format: None, parts: vec![TextPart::Plain(name)] })
 }

@@ -3,7 +3,7 @@
 use super::super::CompileError;
 use super::faults::{self, error, expected, modules, span};
 use super::lexer::{Token, TokenKind};
-use super::term::{BinaryOp, Chain, Definition, Fold, Pattern, Term, TextPart};
+use super::term::{BinaryOp, Chain, Definition, Fold, Pattern, Term, TextPart, TextTerm};
 
 /// So many calls of the parser stand within one another; a level of a program takes a few of them.
 const MAX_CALLS: usize = 2048;
@@ -211,7 +211,7 @@ impl<'s, 't> Parser<'s, 't> {
             TokenKind::Format => {
                 self.advance();
                 match self.kind() {
-                    Some(TokenKind::Text) => Ok(Term::Text(Some(token.text), self.text_parts()?)),
+                    Some(TokenKind::Text) => Ok(Term::Text(self.text_term(Some(token.text))?)),
                     _ => Ok(Term::Call(token.text, self.arguments()?)),
                 }
             }
@@ -219,7 +219,7 @@ impl<'s, 't> Parser<'s, 't> {
                 self.advance();
                 Ok(Term::Number(token.text))
             }
-            TokenKind::Text => Ok(Term::Text(None, self.text_parts()?)),
+            TokenKind::Text => Ok(Term::Text(self.text_term(None)?)),
             TokenKind::Field => Ok(Term::Path(Term::Id.into(), self.path()?)),
             TokenKind::Open(bracket) => {
                 self.advance();
@@ -427,8 +427,13 @@ impl<'s, 't> Parser<'s, 't> {
         })
     }
 
-    /// The parts of a string whose quote comes next.
-    pub(super) fn text_parts(&mut self) -> Parsed<Vec<TextPart<'s>>> {
+    /// The string whose quote comes next.
+    pub(super) fn text_term(&mut self, format: Option<&'s str>) -> Parsed<TextTerm<'s>> {
+        let written = self.peek().map_or("", |token| token.text);
+        Ok(TextTerm { written, format, parts: self.text_parts()? })
+    }
+
+    fn text_parts(&mut self) -> Parsed<Vec<TextPart<'s>>> {
         self.advance();
         let mut parts = Vec::new();
         loop {

@@ -13,8 +13,7 @@ pub(in crate::shape) enum Term<'s> {
     Null,
     Bool(bool),
     Number(&'s str),
-    /// A string, with the format before it where there is one.
-    Text(Option<&'s str>, Vec<TextPart<'s>>),
+    Text(TextTerm<'s>),
     Array(Option<Box<Self>>),
     Object(Vec<(Self, Option<Self>)>),
     Negation(Box<Self>),
@@ -35,6 +34,16 @@ pub(in crate::shape) enum Term<'s> {
     Location(usize),
     /// What the path begins with, and its parts; a part's flag says that it ends in `?`.
     Path(Box<Self>, Vec<(PathPart<'s>, bool)>),
+}
+
+/// A string.
+#[derive(Debug)]
+pub(in crate::shape) struct TextTerm<'s> {
+    /// As it is written, with its quotes.
+    pub(in crate::shape) written: &'s str,
+    /// The format before it.
+    pub(in crate::shape) format: Option<&'s str>,
+    pub(in crate::shape) parts: Vec<TextPart<'s>>,
 }
 
 /// `reduce` or `foreach`.
