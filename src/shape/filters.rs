@@ -3,7 +3,6 @@
 use std::cmp::Ordering;
 use std::rc::Rc;
 
-use super::buffer::Buffer;
 use super::env::Env;
 use super::eval::{Item, Out, Run, Trail};
 use super::functions::{array, count, for_each_child, number};
@@ -11,6 +10,8 @@ use super::memory_count::Held;
 use super::meter::{Fault, Flow, Stop, fault};
 use super::number::Num;
 use super::program::Expr;
+use super::stream::{binary_search, to_stream};
+use super::substitute::substitute;
 use super::value::{Arr, Obj, SLOT_BYTES, Val};
 use super::{pattern, update};
 
@@ -91,6 +92,14 @@ impl Special {
                 out(run, at)
             }),
             _ if item.path.is_some() => fault(format!("invalid path expression with {}", item.val.type_name())),
+            _ => self.run_values(run, args, env, item, out),
+        }
+    }
+
+    /// Those that yield no paths.
+    fn run_values<'p>(self, run: &mut Run<'p>, args: &'p [Expr], env: &Env<'p>, item: Item, out: Out<'_, 'p>) -> Flow {
+        let input = || Item::of(item.val.clone());
+        match self {
             Self::Path => {
                 let start = Item { val: item.val, path: Some(Trail::default()) };
                 run.each(&args[0], env, start, &mut |run, x| {
@@ -134,52 +143,13 @@ impl Special {
                 let place = binary_search(run, array(&item.val)?, &wanted.val)?;
                 out(run, Item::of(Val::Num(Num::Int(place))))
             }),
+            _ => fault("internal: a function without a way to run"),
         }
     }
-}
-
-/// `sub`: `parts` are the texts between matches and, between those, what each match's groups hold.
-/// As in jq, the texts that `f` yields first for each match make one result, those that it yields
-/// second the next one.
-fn substitute<'p>(run: &mut Run<'p>, val: &Val, parts: &[Val], f: &'p Expr, env: &Env<'p>, out: Out<'_, 'p>) -> Flow {
-    let mut results: Vec<Buffer> = Vec::new();
-    let mut held = Held::default();
-    let mut gap = "";
-    for part in parts {
-        if let Val::Str(text) = part {
-            gap = text;
-            continue;
-        }
-        let mut nth = 0;
-        run.each(f, env, Item::of(part.clone()), &mut |run, new| {
-            if nth == results.len() {
-                run.meter.alloc(2 * size_of::<Buffer>())?;
-                results.push(Buffer::default());
-                held.set(results.capacity() * size_of::<Buffer>());
-            }
-            results[nth].push(&mut run.meter, gap)?;
-            match &new.val {
-                Val::Str(text) => results[nth].push(&mut run.meter, text)?,
-                Val::Null => (),
-                other => return fault(format!("cannot add string and {}", other.type_name())),
-            }
-            nth += 1;
-            Ok(())
-        })?;
-    }
-    if results.is_empty() {
-        return out(run, Item::of(val.clone()));
-    }
-    for mut result in results {
-        result.push(&mut run.meter, gap)?;
-        let text = result.into_text(&mut run.meter)?;
-        give(run, Val::Str(text), out)?;
-    }
-    Ok(())
 }
 
 /// Hands a value just built to `out`.
-fn give<'p>(run: &mut Run<'p>, val: Val, out: Out<'_, 'p>) -> Flow {
+pub(super) fn give<'p>(run: &mut Run<'p>, val: Val, out: Out<'_, 'p>) -> Flow {
     let val = run.meter.admit(val)?;
     out(run, Item::of(val))
 }
@@ -321,64 +291,4 @@ fn combinations<'p>(run: &mut Run<'p>, rest: &[Val], so_far: &Arr, out: Out<'_, 
         combinations(run, rest, &next, out)
     };
     for_each_child(choices, &mut each)
-}
-
-/// `tostream`: each leaf with its path, and after the last of each array or object its path alone.
-fn to_stream<'p>(run: &mut Run<'p>, val: &Val, path: &Trail, out: Out<'_, 'p>) -> Flow {
-    run.meter.enter()?;
-    let len = match val {
-        Val::Arr(arr) => arr.items().len(),
-        Val::Obj(obj) => obj.len(),
-        _ => 0,
-    };
-    if len == 0 {
-        let keys = Val::Arr(Rc::new(path.keys(&mut run.meter)?));
-        return give_event(run, vec![keys, val.clone()], out);
-    }
-    let mut last = None;
-    let mut each = |run: &mut Run<'p>, key: Val, item: &Val| {
-        let path = path.push(key)?;
-        to_stream(run, item, &path, out)?;
-        last = Some(path);
-        Ok(())
-    };
-    match val {
-        Val::Obj(obj) => {
-            for (key, item) in obj.iter() {
-                each(run, Val::Str(key.clone()), item)?;
-            }
-        }
-        other => {
-            for (at, item) in array(other)?.iter().enumerate() {
-                each(run, Val::int(at), item)?;
-            }
-        }
-    }
-    let keys = last.unwrap_or_default().keys(&mut run.meter)?;
-    let closing = vec![Val::Arr(Rc::new(keys))];
-    give_event(run, closing, out)
-}
-
-fn give_event<'p>(run: &mut Run<'p>, parts: Vec<Val>, out: Out<'_, 'p>) -> Flow {
-    run.meter.alloc(parts.len() * SLOT_BYTES)?;
-    give(run, Val::Arr(Rc::new(Arr::of(parts))), out)
-}
-
-/// Where `wanted` stands in a sorted array, or `-1 - place` of where it would.
-fn binary_search(run: &mut Run<'_>, items: &[Val], wanted: &Val) -> Flow<i64> {
-    let mut low = 0;
-    let mut high = items.len();
-    while low < high {
-        let middle = low.midpoint(high);
-        match run.meter.order(&items[middle], wanted)? {
-            Ordering::Equal => return Ok(place_of(middle)),
-            Ordering::Less => low = middle + 1,
-            Ordering::Greater => high = middle,
-        }
-    }
-    Ok(-1 - place_of(low))
-}
-
-fn place_of(at: usize) -> i64 {
-    i64::try_from(at).unwrap_or(i64::MAX)
 }

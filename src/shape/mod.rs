@@ -9,8 +9,8 @@
 //! `syntax` reads the text; `resolve` turns it into `program`'s tree or says what is `refused`.
 //! `eval` and its `env`, `bind`, `calculate` with the `operators`, `follow` with `index`, and
 //! `update` run it over `value`s and their `object`s. `builtins` lists the functions, which
-//! `filters`, `functions`, `text` and `pattern` hold; `prelude.jq` says those that jq itself can
-//! say. `meter` is what all of them pay, `order` what comparing costs; `buffer` holds what grows,
+//! `filters` with `stream` and `substitute`, `functions`, `text` and `pattern` hold; `prelude.jq`
+//! says those that jq itself can say. `meter` is what all of them pay, `order` what comparing costs; `buffer` holds what grows,
 //! and `memory_count` counts the memory of all.
 
 mod bind;
@@ -34,6 +34,8 @@ mod pattern;
 mod program;
 mod refused;
 mod resolve;
+mod stream;
+mod substitute;
 mod syntax;
 mod text;
 mod update;

@@ -11,8 +11,11 @@ pub(super) fn function(name: &str, arity: usize) -> Option<(&'static str, &'stat
     const CONSUMER: &str = "say it with the functions that there are, or leave it to the consumer";
     const DATES: &str = "`todate` and `fromdate` are available, in UTC";
     Some(match (name, arity) {
-        ("env" | "input_filename" | "get_search_list" | "$ENV" | "$__prog_args" | "$__prog_name", _) => (SEES, FILE),
-        ("get_jq_origin" | "get_prog_origin", _) => (SEES, FILE),
+        (
+            "env" | "input_filename" | "get_search_list" | "get_jq_origin" | "get_prog_origin" | "$ENV"
+            | "$__prog_args" | "$__prog_name",
+            _,
+        ) => (SEES, FILE),
         ("input" | "inputs" | "input_line_number" | "modulemeta", _) => {
             (SEES, "`.` is the whole input: an object with a member for each source")
         }

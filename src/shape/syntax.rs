@@ -1,6 +1,6 @@
 //! From a program's text to its terms, with every bound that reading it needs.
 //!
-//! The grammar is jq 1.8's: `lexer` makes tokens, `parser` and `members` a tree of `term`s, and
+//! The grammar is jq 1.8's: `lexer` makes tokens, `parser`, `keywords` and `members` a tree of `term`s, and
 //! `faults` says what is wrong. The parser recurses with the text, so its size, its brackets and
 //! its calls are bounded, and reading happens on a thread of its own with a stack for the worst
 //! that is left.
@@ -13,6 +13,7 @@ use parser::Parser;
 use term::Term;
 
 pub(super) mod faults;
+mod keywords;
 mod lexer;
 mod members;
 mod parser;

@@ -102,6 +102,12 @@ fn plain(run: &mut Run<'_>, val: &Val) -> Flow<Text> {
     }
 }
 
+/// Runs `f` over the text of a value.
+fn with_text(run: &mut Run<'_>, val: &Val, out: &mut Buffer, f: fn(&mut Run<'_>, &str, &mut Buffer) -> Flow) -> Flow {
+    let text = plain(run, val)?;
+    f(run, &text, out)
+}
+
 /// `val | @format`.
 pub(super) fn formatted(run: &mut Run<'_>, how: Format, val: &Val) -> Flow<Val> {
     formatted_text(run, how, val).map(Val::Str)
@@ -150,26 +156,8 @@ pub(super) fn format(run: &mut Run<'_>, how: Format, val: &Val, out: &mut Buffer
                 _ => None,
             })
         }
-        Format::Uri => {
-            let text = plain(run, val)?;
-            uri(run, &text, out)
-        }
-        Format::Urid => {
-            let text = plain(run, val)?;
-            // Looked at, decoded, and what is decoded.
-            run.meter.alloc(3 * text.len())?;
-            let is_escape = |rest: &str| {
-                let mut digits = rest.bytes().take(2);
-                digits.len() == 2 && digits.all(|byte| byte.is_ascii_hexdigit())
-            };
-            if !text.split('%').skip(1).all(is_escape) {
-                return fault("cannot decode string as a URI component");
-            }
-            match percent_encoding::percent_decode_str(&text).decode_utf8() {
-                Ok(decoded) => out.push(&mut run.meter, &decoded),
-                Err(_) => fault("cannot decode string as a URI component"),
-            }
-        }
+        Format::Uri => with_text(run, val, out, uri),
+        Format::Urid => with_text(run, val, out, unuri),
         Format::Sh => match val {
             Val::Arr(items) => {
                 for (at, item) in items.items().iter().enumerate() {
@@ -180,22 +168,10 @@ pub(super) fn format(run: &mut Run<'_>, how: Format, val: &Val, out: &mut Buffer
             }
             other => shell_word(run, other, out),
         },
-        Format::Base32 => {
-            let text = plain(run, val)?;
-            base::encode(run, &base::BASE32, text.as_bytes(), out)
-        }
-        Format::Base32d => {
-            let text = plain(run, val)?;
-            base::decode(run, &base::BASE32, &text, out)
-        }
-        Format::Base64 => {
-            let text = plain(run, val)?;
-            base::encode(run, &base::BASE64, text.as_bytes(), out)
-        }
-        Format::Base64d => {
-            let text = plain(run, val)?;
-            base::decode(run, &base::BASE64, &text, out)
-        }
+        Format::Base32 => with_text(run, val, out, |run, text, out| base::encode(run, &base::BASE32, text, out)),
+        Format::Base32d => with_text(run, val, out, |run, text, out| base::decode(run, &base::BASE32, text, out)),
+        Format::Base64 => with_text(run, val, out, |run, text, out| base::encode(run, &base::BASE64, text, out)),
+        Format::Base64d => with_text(run, val, out, |run, text, out| base::decode(run, &base::BASE64, text, out)),
     }
 }
 
@@ -244,6 +220,22 @@ fn shell_word(run: &mut Run<'_>, val: &Val, out: &mut Buffer) -> Flow {
         }
         Val::Arr(_) | Val::Obj(_) => fault(format!("{} cannot be escaped for a shell", val.type_name())),
         other => json::append(&mut run.meter, other, out),
+    }
+}
+
+fn unuri(run: &mut Run<'_>, text: &str, out: &mut Buffer) -> Flow {
+    // Looked at, decoded, and what is decoded.
+    run.meter.alloc(3 * text.len())?;
+    let is_escape = |rest: &str| {
+        let mut digits = rest.bytes().take(2);
+        digits.len() == 2 && digits.all(|byte| byte.is_ascii_hexdigit())
+    };
+    if !text.split('%').skip(1).all(is_escape) {
+        return fault("cannot decode string as a URI component");
+    }
+    match percent_encoding::percent_decode_str(text).decode_utf8() {
+        Ok(decoded) => out.push(&mut run.meter, &decoded),
+        Err(_) => fault("cannot decode string as a URI component"),
     }
 }
 

@@ -3,7 +3,7 @@
 use super::super::CompileError;
 use super::faults::{self, error, expected, modules, span};
 use super::lexer::{Token, TokenKind};
-use super::term::{BinaryOp, Chain, Definition, Fold, Pattern, Term, TextPart, TextTerm};
+use super::term::{BinaryOp, Chain, Term, TextPart, TextTerm};
 
 /// So many calls of the parser stand within one another; a level of a program takes a few of them.
 const MAX_CALLS: usize = 2048;
@@ -11,7 +11,7 @@ const MAX_CALLS: usize = 2048;
 const MAX_CHAIN: usize = 256;
 
 /// Words that cannot be the names of functions.
-const KEYWORDS: [&str; 19] = [
+pub(super) const KEYWORDS: [&str; 19] = [
     "def", "if", "then", "elif", "else", "end", "as", "reduce", "foreach", "try", "catch", "label", "import",
     "include", "module", "and", "or", "__loc__", "break",
 ];
@@ -24,7 +24,7 @@ pub(super) struct Parser<'s, 't> {
     at: usize,
     calls: usize,
     /// While the prelude is read, which defines formats.
-    is_prelude: bool,
+    pub(super) is_prelude: bool,
 }
 
 impl<'s, 't> Parser<'s, 't> {
@@ -63,6 +63,14 @@ impl<'s, 't> Parser<'s, 't> {
     pub(super) fn eat(&mut self, text: &str) -> bool {
         let is = self.is(text);
         self.at += usize::from(is);
+        is
+    }
+
+    /// Takes `?//`, which is two tokens.
+    pub(super) fn eat_alternative(&mut self) -> bool {
+        let next = self.tokens.get(self.at + 1);
+        let is = self.is("?") && next.is_some_and(|token| token.kind == TokenKind::Symbol && token.text == "//");
+        self.at += if is { 2 } else { 0 };
         is
     }
 
@@ -312,77 +320,8 @@ impl<'s, 't> Parser<'s, 't> {
         }
     }
 
-    fn fold(&mut self, name: &'s str) -> Parsed<Term<'s>> {
-        let over = self.expression(0)?;
-        self.require("as")?;
-        let patterns = self.patterns()?;
-        let args = self.arguments()?;
-        Ok(Term::Fold(Box::new(Fold { name, over, patterns, args })))
-    }
-
-    /// After `if`.
-    fn conditional(&mut self) -> Parsed<Term<'s>> {
-        let mut cases = Vec::new();
-        loop {
-            let case = self.query()?;
-            self.require("then")?;
-            cases.push((case, self.query()?));
-            if self.eat("elif") {
-                continue;
-            }
-            if self.eat("else") {
-                let or = self.query()?;
-                self.require("end")?;
-                return Ok(Term::If(cases, Some(or.into())));
-            }
-            if self.eat("end") {
-                return Ok(Term::If(cases, None));
-            }
-            return Err(self.expected("else or end"));
-        }
-    }
-
-    /// After `def`: it, those that follow, and what they are for.
-    fn definitions(&mut self) -> Parsed<Term<'s>> {
-        let mut definitions = vec![self.definition()?];
-        while self.eat("def") {
-            definitions.push(self.definition()?);
-        }
-        // As in jq, a program of definitions only is `.`; so is the prelude.
-        let body = if self.peek().is_none() { Term::Id } else { self.query()? };
-        Ok(Term::Define(definitions, body.into()))
-    }
-
-    fn definition(&mut self) -> Parsed<Definition<'s>> {
-        let name = match self.peek() {
-            Some(Token { kind: TokenKind::Word, text }) if is_name(text) => text,
-            Some(Token { kind: TokenKind::Format, text }) if self.is_prelude => text,
-            _ => return Err(self.expected("identifier")),
-        };
-        self.advance();
-        let mut args = Vec::new();
-        if self.eat_kind(TokenKind::Open('(')) {
-            loop {
-                match self.peek() {
-                    Some(Token { kind: TokenKind::Word, text }) if is_name(text) => args.push(text),
-                    Some(Token { kind: TokenKind::Variable, text }) if !text.contains("::") => args.push(text),
-                    _ => return Err(self.expected("argument")),
-                }
-                self.advance();
-                if !self.eat(";") {
-                    break;
-                }
-            }
-            self.close(')', "semicolon or right parenthesis")?;
-        }
-        self.require(":")?;
-        let body = self.query()?;
-        self.require(";")?;
-        Ok(Definition { name, args, body })
-    }
-
     /// `(a; b)`, or nothing.
-    fn arguments(&mut self) -> Parsed<Vec<Term<'s>>> {
+    pub(super) fn arguments(&mut self) -> Parsed<Vec<Term<'s>>> {
         let mut args = Vec::new();
         if !self.eat_kind(TokenKind::Open('(')) {
             return Ok(args);
@@ -395,36 +334,6 @@ impl<'s, 't> Parser<'s, 't> {
         }
         self.close(')', "semicolon or right parenthesis")?;
         Ok(args)
-    }
-
-    /// `pattern ?// pattern`
-    fn patterns(&mut self) -> Parsed<Vec<Pattern<'s>>> {
-        let mut patterns = vec![self.pattern()?];
-        while self.is("?") && self.tokens.get(self.at + 1).is_some_and(|token| token.text == "//") {
-            self.at += 2;
-            patterns.push(self.pattern()?);
-        }
-        Ok(patterns)
-    }
-
-    pub(super) fn pattern(&mut self) -> Parsed<Pattern<'s>> {
-        self.deeper(|parser| match parser.kind() {
-            Some(TokenKind::Variable) => Ok(Pattern::Variable(parser.variable()?)),
-            Some(TokenKind::Open('[')) => {
-                parser.advance();
-                let mut items = vec![parser.pattern()?];
-                while parser.eat(",") {
-                    items.push(parser.pattern()?);
-                }
-                parser.close(']', "comma or right bracket")?;
-                Ok(Pattern::Items(items))
-            }
-            Some(TokenKind::Open('{')) => {
-                parser.advance();
-                parser.members_pattern()
-            }
-            _ => Err(parser.expected("pattern")),
-        })
     }
 
     /// The string whose quote comes next.
@@ -462,10 +371,6 @@ fn operator(token: Token<'_>) -> Option<BinaryOp> {
         TokenKind::Symbol | TokenKind::Word => BinaryOp::written(token.text),
         _ => None,
     }
-}
-
-fn is_name(word: &str) -> bool {
-    !word.contains("::") && !KEYWORDS.contains(&word)
 }
 
 /// The only one, or what `all` makes of several.

@@ -23,7 +23,8 @@ pub(super) const BASE64: Base = Base {
     group: (3, 4),
 };
 
-pub(super) fn encode(run: &mut Run<'_>, base: &Base, bytes: &[u8], out: &mut Buffer) -> Flow {
+pub(super) fn encode(run: &mut Run<'_>, base: &Base, text: &str, out: &mut Buffer) -> Flow {
+    let bytes = text.as_bytes();
     let (group_bytes, group_digits) = base.group;
     let mask = (1_u64 << base.bits) - 1;
     for chunk in bytes.chunks(group_bytes) {
