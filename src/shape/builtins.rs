@@ -14,7 +14,7 @@ use super::functions::{
 use super::meter::{Flow, fault};
 use super::program::Expr;
 use super::value::{Arr, SLOT_BYTES, Val};
-use super::{pattern, text, update};
+use super::{libm, pattern, text, update};
 
 /// One function.
 #[derive(Debug)]
@@ -187,10 +187,26 @@ static BUILTINS: &[Builtin] = &[
     values("modf", 0, |run, v, _| {
         let f = number(v)?.f64();
         let fraction = if f.is_infinite() { 0.0 } else { f.fract() };
-        run.meter.alloc(2 * SLOT_BYTES)?;
-        Ok(Val::Arr(Arr::of(vec![Val::float(fraction), Val::float(f.trunc())]).into()))
+        pair(run, fraction, f.trunc())
     }),
+    values("frexp", 0, |run, v, _| {
+        let (mantissa, exponent) = libm::frexp(number(v)?.f64());
+        pair(run, mantissa, f64::from(exponent))
+    }),
+    values("ldexp", 2, |_, _, args| floats(&args[0], &args[1], libm::ldexp)),
+    values("scalb", 2, |_, _, args| floats(&args[0], &args[1], libm::ldexp)),
+    values("scalbln", 2, |_, _, args| floats(&args[0], &args[1], libm::ldexp)),
+    values("logb", 0, |_, v, _| float(v, libm::logb)),
+    values("significand", 0, |_, v, _| float(v, libm::significand)),
+    values("drem", 2, |_, _, args| floats(&args[0], &args[1], libm::remainder)),
+    values("nextafter", 2, |_, _, args| floats(&args[0], &args[1], libm::nextafter)),
+    values("nexttoward", 2, |_, _, args| floats(&args[0], &args[1], libm::nextafter)),
 ];
+
+fn pair(run: &mut Run<'_>, first: f64, second: f64) -> Flow<Val> {
+    run.meter.alloc(2 * SLOT_BYTES)?;
+    Ok(Val::Arr(Arr::of(vec![Val::float(first), Val::float(second)]).into()))
+}
 
 /// The function of that name and number of arguments.
 pub(super) fn find(name: &str, arity: usize) -> Option<&'static Builtin> {

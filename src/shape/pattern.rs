@@ -6,6 +6,7 @@
 
 mod engine;
 mod literal;
+mod longest;
 
 use regex_automata::util::captures::Captures;
 use regex_automata::{Input, PatternID};
@@ -17,9 +18,11 @@ use super::meter::{Flow, Stop, fault};
 use super::number::Num;
 use super::text::string;
 use super::value::{Arr, Obj, Text, Val};
+use longest::Longest;
+
 use engine::{Compiled, INVALID, MAX_CLASSES, classes, room_to_compile, steps_to_compile};
 
-pub(super) use literal::{FlagProblem, PatternProblem, check_flags, check_pattern};
+pub(super) use literal::{PatternProblem, check_pattern, unknown_flag};
 
 /// No longer pattern is read.
 const MAX_PATTERN_BYTES: usize = 4 * 1024;
@@ -49,6 +52,8 @@ struct Search<'v> {
     text: &'v str,
     all: bool,
     ignore_empty: bool,
+    /// Where the longest match is wanted rather than the first alternative's.
+    longest: Option<Longest>,
 }
 
 impl<'v> Search<'v> {
@@ -69,7 +74,9 @@ impl<'v> Search<'v> {
         let all = flags.contains('g');
         let ignore_empty = flags.contains('n');
         let (at, compiled) = compiled(run, pattern, &flags)?;
-        Ok(Self { at, pattern: pattern.clone(), compiled, text, all, ignore_empty })
+        let longest = flags.contains('l').then(|| Longest::of(pattern, compiled.syntax, &mut run.meter));
+        let longest = longest.transpose()?;
+        Ok(Self { at, pattern: pattern.clone(), compiled, text, all, ignore_empty, longest })
     }
 
     /// Hands the compiled pattern back, for the next search.
@@ -86,8 +93,13 @@ impl<'v> Search<'v> {
         let mut captures = self.compiled.regex.create_captures();
         let mut at = 0;
         while at <= self.text.len() {
-            let input = Input::new(self.text).range(at..);
-            self.compiled.captures(&self.pattern, &input, &mut captures, &mut run.meter)?;
+            if let Some(longest) = &mut self.longest {
+                let Some(found) = longest.find(self.text, at, &mut run.meter)? else { return Ok(()) };
+                captures = found;
+            } else {
+                let input = Input::new(self.text).range(at..);
+                self.compiled.captures(&self.pattern, &input, &mut captures, &mut run.meter)?;
+            }
             let Some(whole) = captures.get_match() else { return Ok(()) };
             // The search for the next may look at all that is left.
             let left = self.text.len() - whole.end();

@@ -3,6 +3,10 @@
 
 /// The text of a finite double.
 pub(super) fn written(f: f64) -> String {
+    // Most are: then there is no exponent, and nothing to be counted.
+    if (1e-4..1e15).contains(&f.abs()) {
+        return f.to_string();
+    }
     // `-1.5e-7`: a sign, digits with a point after the first, an exponent.
     let scientific = format!("{f:e}");
     let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));

@@ -12,7 +12,7 @@ use super::super::memory_count::Held;
 use super::super::meter::{Flow, Meter, Stop, fault};
 
 /// No pattern compiles to more.
-const MAX_REGEX_BYTES: usize = 256 * 1024;
+pub(super) const MAX_REGEX_BYTES: usize = 256 * 1024;
 /// No pattern names more classes of characters (`\w`, `\pL`, `[…]`): each may be thousands of
 /// ranges, which are there before anything else is bounded.
 pub(super) const MAX_CLASSES: usize = 64;
@@ -45,7 +45,6 @@ const ENDS_A_STATE: usize = 16;
 pub(super) const INVALID: &str = "the regular expression is not valid, or too large";
 const TOO_MANY_GROUPS: &str = "the regular expression has more than 31 groups";
 const UNKNOWN_FLAG: &str = "unknown flag of a regular expression";
-const LONGEST: &str = "the flag `l` of a regular expression is not available in shapes";
 const _: () = assert!(MAX_GROUPS == 32, "the message says so");
 
 pub(super) struct Compiled {
@@ -53,7 +52,7 @@ pub(super) struct Compiled {
     cache: meta::Cache,
     /// At most so many states can be alive at each byte of a text.
     states: usize,
-    syntax: syntax::Config,
+    pub(super) syntax: syntax::Config,
     /// For what would take too long at its worst; built when it is needed.
     automaton: Option<Automaton>,
     /// What the cache of `regex` took when it was last looked at.
@@ -63,13 +62,13 @@ pub(super) struct Compiled {
 
 /// What jq's flags mean, or the flag that means nothing.
 ///
-/// `g` and `n` are of the search. jq's `s` is how its dialect is anyway, and `p` and `m` let `.`
+/// `g`, `n` and `l` are of the search. jq's `s` is how its dialect is anyway, and `p` and `m` let `.`
 /// match the end of a line.
 pub(super) fn config(flags: &str) -> Result<syntax::Config, char> {
     let mut syntax = syntax::Config::new().nest_limit(50);
     for flag in flags.chars() {
         syntax = match flag {
-            'g' | 'n' | 's' => syntax,
+            'g' | 'n' | 'l' | 's' => syntax,
             'i' => syntax.case_insensitive(true),
             'x' => syntax.ignore_whitespace(true),
             'p' | 'm' => syntax.dot_matches_new_line(true),
@@ -77,6 +76,11 @@ pub(super) fn config(flags: &str) -> Result<syntax::Config, char> {
         };
     }
     Ok(syntax)
+}
+
+/// How an automaton is made of a pattern.
+pub(super) fn nfa_config() -> thompson::Config {
+    thompson::Config::new().nfa_size_limit(Some(MAX_REGEX_BYTES))
 }
 
 /// What a search is done with; a text says what is wrong with the pattern, and holds parts of it.
@@ -129,15 +133,11 @@ struct Automaton {
     cache: lazy::Cache,
 }
 
-const TOO_LONG: Stop = Stop::Spent("searches a text for longer than a run may");
+pub(super) const TOO_LONG: Stop = Stop::Spent("searches a text for longer than a run may");
 
 impl Compiled {
     pub(super) fn of(pattern: &str, flags: &str) -> Flow<Option<Box<Self>>> {
-        let syntax = match config(flags) {
-            Ok(syntax) => syntax,
-            Err('l') => return fault(LONGEST),
-            Err(_) => return fault(UNKNOWN_FLAG),
-        };
+        let Ok(syntax) = config(flags) else { return fault(UNKNOWN_FLAG) };
         let Ok(regex) = build(pattern, syntax) else { return Ok(None) };
         if regex.captures_len() > MAX_GROUPS {
             return fault(TOO_MANY_GROUPS);
@@ -188,7 +188,7 @@ impl Compiled {
             .skip_cache_capacity_check(true)
             .unicode_word_boundary(true)
             .minimum_cache_clear_count(Some(2));
-        let nfa = thompson::Config::new().nfa_size_limit(Some(MAX_REGEX_BYTES));
+        let nfa = nfa_config();
         let groups = self.regex.captures_len() > 1;
         let built = lazy::Regex::builder().syntax(self.syntax).thompson(nfa.clone()).dfa(config).build(pattern);
         let regex = built.map_err(|_| TOO_LONG)?;
@@ -276,7 +276,7 @@ impl Compiled {
 }
 
 /// How long a search takes where it is at its worst.
-enum SearchCost {
+pub(super) enum SearchCost {
     /// Some milliseconds.
     Short,
     /// Too long to risk it, but not too long for what an automaton cannot do: words' boundaries
@@ -286,7 +286,7 @@ enum SearchCost {
 }
 
 impl SearchCost {
-    fn of(states: usize, bytes: usize) -> Self {
+    pub(super) fn of(states: usize, bytes: usize) -> Self {
         let work = states.saturating_mul(bytes);
         if work <= SHORT_STATE_BYTES {
             Self::Short

@@ -6,13 +6,6 @@ use super::{MAX_PATTERN_BYTES, engine};
 /// `(?>…)` and `(?#…)`, for people.
 const ATOMIC: &str = "groups that are atomic, and comments in groups, are not supported";
 
-/// What is wrong with flags.
-pub(in super::super) enum FlagProblem {
-    /// jq has it, a shape has not.
-    Longest,
-    Unknown(char),
-}
-
 /// What is wrong with a pattern.
 pub(in super::super) enum PatternProblem {
     /// What other dialects have, and this one has not.
@@ -22,11 +15,9 @@ pub(in super::super) enum PatternProblem {
     TooLarge(String),
 }
 
-pub(in super::super) fn check_flags(flags: &str) -> Result<(), FlagProblem> {
-    config(flags).map(drop).map_err(|flag| match flag {
-        'l' => FlagProblem::Longest,
-        other => FlagProblem::Unknown(other),
-    })
+/// The first flag that means nothing.
+pub(in super::super) fn unknown_flag(flags: &str) -> Option<char> {
+    config(flags).err()
 }
 
 /// Judges a pattern with flags that are right.

@@ -3,7 +3,7 @@
 //! A literal that fails at every run is refused before the first one.
 
 use super::super::CompileError;
-use super::super::pattern::{FlagProblem, PatternProblem, check_flags, check_pattern};
+use super::super::pattern::{PatternProblem, check_pattern, unknown_flag};
 use super::super::syntax::faults::{error, span};
 use super::super::syntax::term::{Term, TextPart, TextTerm};
 use super::{Resolved, Resolver};
@@ -11,7 +11,7 @@ use super::{Resolved, Resolver};
 /// So many patterns of a program are compiled to judge them; a run compiles no more either.
 const MAX_JUDGED: usize = 64;
 
-const FLAGS: &str = "of `g`, `i`, `x`, `n`, `s`, `p`";
+const FLAGS: &str = "of `g`, `i`, `x`, `n`, `l`, `s`, `p`";
 
 impl<'s> Resolver<'s> {
     /// Judges the arguments of a function of jq.
@@ -52,8 +52,10 @@ impl<'s> Resolver<'s> {
         let all_flags = flags.map_or_else(|| vec![Some(String::new())], each_text);
         for flags in each(flags) {
             self.judge_kind(name, flags, "the flags of a regular expression", true)?;
-            if let (Some(letters), Term::Text(text)) = (plain(flags), flags) {
-                check_flags(&letters).map_err(|problem| self.bad_flag(&problem, text))?;
+            if let (Some(letters), Term::Text(text)) = (plain(flags), flags)
+                && let Some(flag) = unknown_flag(&letters)
+            {
+                return Err(self.bad_flag(flag, text));
             }
         }
         for pattern in each(Some(pattern)) {
@@ -94,19 +96,10 @@ impl<'s> Resolver<'s> {
         Err(error(at, format!("{kind} cannot be {what}"), expected, "put it in double quotes"))
     }
 
-    fn bad_flag(&self, problem: &FlagProblem, text: &TextTerm<'s>) -> CompileError {
-        let at = span(self.text, text.written);
-        match problem {
-            FlagProblem::Longest => {
-                let reason = "a search ends with the first alternative that matches, not with the longest";
-                let message = format!("the flag `l` is not available in shapes: {reason}");
-                error(at, message, FLAGS, "put longer alternatives before shorter ones")
-            }
-            FlagProblem::Unknown(flag) => {
-                let message = format!("`{flag}` is not a flag of a regular expression");
-                error(at, message, FLAGS, "`g` finds all matches, `i` ignores case; leave out the others")
-            }
-        }
+    fn bad_flag(&self, flag: char, text: &TextTerm<'s>) -> CompileError {
+        let message = format!("`{flag}` is not a flag of a regular expression");
+        let hint = "`g` finds all matches, `i` ignores case; leave out the others";
+        error(span(self.text, text.written), message, FLAGS, hint)
     }
 
     fn bad_pattern(&self, problem: &PatternProblem, text: &TextTerm<'s>) -> CompileError {

@@ -179,7 +179,9 @@ fn a_search_holds_no_more_than_was_asked_for_it() {
         ("\"a\"", "\"(?i)\\\\p{Cn}\" * 60"),
         ("\"é\" * 1000", "\"\\\\b(\\\\w+)\\\\b\""),
     ] {
-        for search in ["[match($re; \"g\").length] | length", "test($re; \"n\")", "test($re)"] {
+        for search in
+            ["[match($re; \"g\").length] | length", "test($re; \"n\")", "test($re)", "[.[0:5] | match($re; \"l\")]"]
+        {
             let program = format!("({pattern}) as $re | {text} | {search}");
             let (held, asked) = held_and_asked(&program, "null");
             if held > asked {
