@@ -15,7 +15,7 @@ use super::value::COUNTS_BYTES;
 mod double;
 mod lenient;
 
-pub(super) use lenient::Lenient;
+pub(super) use lenient::LenientNumber;
 
 /// One number.
 #[derive(Clone, Debug)]

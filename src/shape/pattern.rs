@@ -18,7 +18,7 @@ use super::meter::{Flow, Stop, fault};
 use super::number::Num;
 use super::text::string;
 use super::value::{Arr, Obj, Text, Val};
-use longest::Longest;
+use longest::LongestSearch;
 
 use engine::{Compiled, INVALID, MAX_CLASSES, classes, room_to_compile, steps_to_compile};
 
@@ -53,7 +53,7 @@ struct Search<'v> {
     all: bool,
     ignore_empty: bool,
     /// Where the longest match is wanted rather than the first alternative's.
-    longest: Option<Longest>,
+    longest: Option<LongestSearch>,
 }
 
 impl<'v> Search<'v> {
@@ -74,7 +74,7 @@ impl<'v> Search<'v> {
         let all = flags.contains('g');
         let ignore_empty = flags.contains('n');
         let (at, compiled) = compiled(run, pattern, &flags)?;
-        let longest = flags.contains('l').then(|| Longest::of(pattern, compiled.syntax, &mut run.meter));
+        let longest = flags.contains('l').then(|| LongestSearch::of(pattern, compiled.syntax, &mut run.meter));
         let longest = longest.transpose()?;
         Ok(Self { at, pattern: pattern.clone(), compiled, text, all, ignore_empty, longest })
     }

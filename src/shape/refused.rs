@@ -48,20 +48,23 @@ pub(super) fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>)
     const LONGEST: usize = 24;
     let allowed = (name.len() / 3).max(1);
     let near = candidates.filter(|known| name.len() <= LONGEST && known.len().abs_diff(name.len()) <= allowed);
-    let by_distance = near.map(|known| (distance(name.as_bytes(), known.as_bytes()), known));
+    let by_distance = near.map(|known| {
+        let without_case = distance(name.as_bytes(), known.as_bytes(), u8::eq_ignore_ascii_case);
+        (without_case, distance(name.as_bytes(), known.as_bytes(), u8::eq), known)
+    });
     by_distance
-        .filter(|(distance, _)| *distance <= allowed)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, known)| known)
+        .filter(|(distance, ..)| *distance <= allowed)
+        .min_by_key(|(distance, with_case, _)| (*distance, *with_case))
+        .map(|(.., known)| known)
 }
 
-fn distance(left: &[u8], right: &[u8]) -> usize {
+fn distance(left: &[u8], right: &[u8], is_same: fn(&u8, &u8) -> bool) -> usize {
     let mut before = vec![0; right.len() + 1];
     let mut last: Vec<usize> = (0..=right.len()).collect();
     for (i, a) in left.iter().enumerate() {
         let mut row = vec![i + 1];
         for (j, b) in right.iter().enumerate() {
-            let mut best = (last[j] + usize::from(!a.eq_ignore_ascii_case(b))).min(last[j + 1] + 1).min(row[j] + 1);
+            let mut best = (last[j] + usize::from(!is_same(a, b))).min(last[j + 1] + 1).min(row[j] + 1);
             if i > 0 && j > 0 && *a == right[j - 1] && left[i - 1] == *b {
                 best = best.min(before[j - 1] + 1);
             }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::super::buffer::Pile;
 use super::super::meter::{Flow, MAX_DEPTH, Meter, Stop};
-use super::super::number::{Lenient, Num};
+use super::super::number::{LenientNumber, Num};
 use super::super::object::Member;
 use super::super::value::{Arr, Obj, Text, Val};
 use super::special;
@@ -167,7 +167,7 @@ impl<'t, 'm, 'b> Reader<'t, 'm, 'b> {
             return Ok(Val::Num(Num::metered(text, self.meter)?));
         }
         self.meter.alloc(2 * text.len())?;
-        let number = Lenient::read(text).ok_or(Unread::NotJson)?;
+        let number = LenientNumber::read(text).ok_or(Unread::NotJson)?;
         Ok(Val::Num(number.number(self.meter)?))
     }
 

@@ -4,13 +4,13 @@ use super::super::meter::{Flow, Meter};
 use super::Num;
 
 /// A number that need not be JSON: `+1`, `.5`, `5.`, `01`, `nan`, `-Infinity`.
-pub(in super::super) enum Lenient {
+pub(in super::super) enum LenientNumber {
     Double(f64),
     /// The same number as JSON.
     Json(String),
 }
 
-impl Lenient {
+impl LenientNumber {
     /// Reads all of `text`, which the caller has charged for.
     pub(in super::super) fn read(text: &str) -> Option<Self> {
         let negative = text.starts_with('-');

@@ -16,14 +16,14 @@ use super::engine::{MAX_REGEX_BYTES, SearchCost, TOO_LONG, nfa_config, room_to_c
 /// What a state of the automaton takes beside its groups' ends.
 const STATE_WORDS: usize = 4;
 
-pub(super) struct Longest {
+pub(super) struct LongestSearch {
     automaton: PikeVM,
     cache: Cache,
     states: usize,
     _held: Held,
 }
 
-impl Longest {
+impl LongestSearch {
     pub(super) fn of(pattern: &str, syntax: syntax::Config, meter: &mut Meter<'_>) -> Flow<Self> {
         meter.spend(steps_to_compile(pattern))?;
         meter.room(room_to_compile(pattern) + MAX_REGEX_BYTES)?;

@@ -149,22 +149,22 @@ impl<'s, 't> Parser<'s, 't> {
         self.deeper(|parser| {
             let mut left = parser.postfix()?;
             let mut before = None;
-            let mut chain = 0;
+            let mut operators = 0;
             while let Some(op) = parser.peek().and_then(operator) {
-                let (rank, how) = op.rank();
+                let (rank, chain) = op.rank();
                 if rank < lowest {
                     break;
                 }
-                if how == Chain::Never && before == Some(rank) {
+                if chain == Chain::Never && before == Some(rank) {
                     return Err(parser.no_chain());
                 }
-                chain += 1;
-                if chain > MAX_CHAIN {
+                operators += 1;
+                if operators > MAX_CHAIN {
                     return Err(faults::too_deep(parser.text));
                 }
                 before = Some(rank);
                 parser.advance();
-                let right = parser.expression(if how == Chain::Right { rank } else { rank + 1 })?;
+                let right = parser.expression(if chain == Chain::Right { rank } else { rank + 1 })?;
                 left = Term::Binary(left.into(), op, right.into());
             }
             Ok(left)
