@@ -3,7 +3,7 @@
 use super::super::program::{Alternative, Binding, Pattern};
 use super::super::syntax::faults::{MAX_NESTING, too_deep};
 use super::super::syntax::term;
-use super::{Name, Resolved, Resolver};
+use super::{MAX_SCOPE, Name, Resolved, Resolver};
 
 impl<'s> Resolver<'s> {
     /// Binds what the patterns bind, for what is resolved next.
@@ -14,13 +14,20 @@ impl<'s> Resolver<'s> {
 
     /// Each pattern is resolved by itself; then the variables of all are bound.
     fn alternatives(&mut self, patterns: &[term::Pattern<'s>]) -> Resolved<Binding> {
+        if patterns.len() > MAX_SCOPE {
+            return Err(self.too_many());
+        }
         let mut names: Vec<&'s str> = Vec::new();
         for pattern in patterns {
             for_each_variable(pattern, &mut |name| {
-                if !names.contains(&name) {
+                if names.len() <= MAX_SCOPE && !names.contains(&name) {
                     names.push(name);
                 }
             });
+        }
+        // Each pattern remembers a place for each name.
+        if self.bound + names.len() > MAX_SCOPE {
+            return Err(self.too_many());
         }
         let mut resolved = Vec::with_capacity(patterns.len());
         for pattern in patterns {
