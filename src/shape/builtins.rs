@@ -14,7 +14,7 @@ use super::functions::{
 use super::meter::{Flow, fault};
 use super::program::Expr;
 use super::value::{Arr, SLOT_BYTES, Val};
-use super::{libm, pattern, text, update};
+use super::{calendar, libm, pattern, text, update};
 
 /// One function.
 #[derive(Debug)]
@@ -137,6 +137,10 @@ static BUILTINS: &[Builtin] = &[
     values("__base64d", 0, |run, v, _| text::formatted(run, text::Format::Base64d, v)),
     values("todateiso8601", 0, |run, v, _| text::to_date(run, number(v)?)),
     values("fromdateiso8601", 0, |run, v, _| text::from_date(run, v)),
+    values("gmtime", 0, |run, v, _| calendar::gmtime(run, v)),
+    values("mktime", 0, |run, v, _| calendar::mktime(run, v)),
+    values("strftime", 1, |run, v, args| calendar::strftime(run, v, &args[0])),
+    values("strptime", 1, |run, v, args| calendar::strptime(run, v, &args[0])),
     values("infinite", 0, |_, _, _| Ok(Val::float(f64::INFINITY))),
     values("nan", 0, |_, _, _| Ok(Val::float(f64::NAN))),
     values("isnan", 0, |_, v, _| number(v).map(|n| Val::Bool(n.f64().is_nan()))),

@@ -9,7 +9,8 @@
 //! `syntax` reads the text; `resolve` turns it into `program`'s tree or says what is `refused`.
 //! `eval` and its `env`, `bind`, `calculate` with the `operators`, `follow` with `index`, and
 //! `update` run it over `value`s and their `object`s. `builtins` lists the functions, which
-//! `filters` with `stream` and `substitute`, `functions`, `libm`, `text` and `pattern` hold; `prelude.jq`
+//! `filters` with `stream` and `substitute`, `functions`, `libm`, `calendar`, `text` and `pattern`
+//! hold; `prelude.jq`
 //! says those that jq itself can say. `meter` is what all of them pay, `order` what comparing costs; `buffer` holds what grows,
 //! and `memory_count` counts the memory of all.
 
@@ -17,6 +18,7 @@ mod bind;
 mod buffer;
 mod builtins;
 mod calculate;
+mod calendar;
 mod env;
 mod eval;
 mod filters;

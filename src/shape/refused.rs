@@ -9,7 +9,7 @@ pub(super) fn function(name: &str, arity: usize) -> Option<(&'static str, &'stat
     const FILE: &str = "`${NAME}` in the domain file is replaced before the program is read";
     const ENDS: &str = "it may not end";
     const CONSUMER: &str = "say it with the functions that there are, or leave it to the consumer";
-    const DATES: &str = "`todate` and `fromdate` are available, in UTC";
+    const DATES: &str = "`todate`, `fromdate`, `gmtime` and `strftime` are available, in UTC";
     Some(match (name, arity) {
         (
             "env" | "input_filename" | "get_search_list" | "get_jq_origin" | "get_prog_origin" | "$ENV"
@@ -20,9 +20,6 @@ pub(super) fn function(name: &str, arity: usize) -> Option<(&'static str, &'stat
             (SEES, "`.` is the whole input: an object with a member for each source")
         }
         ("now" | "localtime" | "strflocaltime", _) => ("times of day depend on more than the input", DATES),
-        ("mktime" | "gmtime" | "timegm" | "strftime" | "strptime" | "date_adjust", _) => {
-            ("dates are read and written as RFC 3339 only", DATES)
-        }
         ("halt" | "halt_error" | "debug" | "debug_empty" | "stderr" | "stderr_empty", _) => {
             ("it acts on the process", "use `error` to end with an error")
         }

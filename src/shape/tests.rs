@@ -260,7 +260,7 @@ const NO_PROGRAMS: &[&str] = &[
     "$ENV.HOME",
     "[.[] | recurse(.a)]",
     "gamma",
-    "[.[] | strftime(\"%Y\")]",
+    "[.[] | strflocaltime(\"%Y\")]",
     "_strindices(\"a\")",
     "test(\"(\")",
     "[.a, .b] | gsub(\"(?=u)\"; \"u\")",

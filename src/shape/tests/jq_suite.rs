@@ -17,10 +17,10 @@ const FILES: [&str; 7] =
 
 /// How many of the 879 fall into each class.
 const COUNTS: [(Class, usize); 7] = [
-    (Class::Same, 717),
+    (Class::Same, 728),
     (Class::RefusedByBoth, 19),
-    (Class::RefusedByName, 67),
-    (Class::ErrorText, 49),
+    (Class::RefusedByName, 53),
+    (Class::ErrorText, 52),
     (Class::ExactIntegers, 4),
     (Class::Stopped, 20),
     (Class::NotJson, 3),
