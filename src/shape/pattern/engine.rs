@@ -110,16 +110,17 @@ pub(super) fn build(pattern: &str, syntax: syntax::Config) -> Result<Regex, Stri
 /// Whether a quantifier has a `+` after it, which would silently mean something else here.
 fn has_possessive(pattern: &str) -> bool {
     let mut bytes = pattern.bytes();
-    let mut in_class = false;
+    // Classes nest: `[a[:alpha:]]`.
+    let mut classes = 0_usize;
     let mut before = b' ';
     while let Some(byte) = bytes.next() {
         match byte {
             b'\\' => {
                 bytes.next();
             }
-            b'[' => in_class = true,
-            b']' => in_class = false,
-            b'+' if !in_class && matches!(before, b'*' | b'+' | b'?') => return true,
+            b'[' => classes += 1,
+            b']' => classes = classes.saturating_sub(1),
+            b'+' if classes == 0 && matches!(before, b'*' | b'+' | b'?') => return true,
             _ => (),
         }
         // What follows a bracket is no quantifier: `(?+`.

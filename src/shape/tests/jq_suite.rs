@@ -106,7 +106,7 @@ fn class(case: &Case) -> Class {
     }
 }
 
-/// Whether jq itself ends with an error after the outputs of this test: they are told apart by hand.
+/// Whether jq itself ends with an error after the outputs of this test, which no output tells.
 fn ends_with_an_error(case: &Case) -> bool {
     case.program.ends_with("?// {a:$a} ?// {a:$a} | $a")
         || case.program.starts_with(".[]|(try . catch (if .==\"ho\"")
