@@ -3,8 +3,8 @@
 use super::env::{Bound, Env};
 use super::eval::{Item, Out, Run};
 use super::index;
-use super::meter::Flow;
-use super::program::{Def, Expr, Fold, Pattern};
+use super::meter::{Flow, Stop};
+use super::program::{Alternative, Argument, Binding, Def, Expr, Fold, Pattern};
 use super::value::Val;
 
 impl<'p> Run<'p> {
@@ -14,7 +14,7 @@ impl<'p> Run<'p> {
             let with_paths = init.path.is_some();
             let mut state = Some(init);
             run.each(&fold.over, env, input.clone(), &mut |run, x| {
-                run.bind(&fold.pattern, env.clone(), x.val, &mut |run, env| {
+                run.bind(&fold.pattern, env, x.val, &mut |run, env| {
                     let Some(old) = state.take() else { return Ok(()) };
                     run.each(&fold.update, &env, old, &mut |_, new| {
                         state = Some(new);
@@ -43,7 +43,7 @@ impl<'p> Run<'p> {
         self.each(&fold.init, env, item, &mut |run, init| {
             let mut state = init;
             run.each(&fold.over, env, input.clone(), &mut |run, x| {
-                run.bind(&fold.pattern, env.clone(), x.val, &mut |run, env| {
+                run.bind(&fold.pattern, env, x.val, &mut |run, env| {
                     run.each(&fold.update, &env, state.clone(), &mut |run, new| {
                         state = new.clone();
                         match extract {
@@ -65,17 +65,58 @@ impl<'p> Run<'p> {
         item: Item,
         out: Out<'_, 'p>,
     ) -> Flow {
-        let at = def.by_value.len() - args.len();
-        match args {
-            [] => self.each(&def.body, frame, item, out),
-            [arg, rest @ ..] if def.by_value[at] => self.each(arg, env, item.value(), &mut |run, x| {
-                run.call(def, rest, env, &frame.with(Bound::Val(x.val)), item.clone(), out)
-            }),
-            [arg, rest @ ..] => self.call(def, rest, env, &frame.with(Bound::Filter(arg, env.clone())), item, out),
+        let [arg, rest @ ..] = args else { return self.each(&def.body, frame, item, out) };
+        let taken = def.args[def.args.len() - args.len()];
+        let filter = || frame.with(Bound::Filter(arg, env.clone()));
+        let frame = if taken == Argument::Value { frame.clone() } else { filter() };
+        if taken == Argument::Filter {
+            return self.call(def, rest, env, &frame, item, out);
+        }
+        self.each(arg, env, item.value(), &mut |run, x| {
+            run.call(def, rest, env, &frame.with(Bound::Val(x.val)), item.clone(), out)
+        })
+    }
+
+    /// Runs `f` where `val` is taken apart.
+    pub(super) fn bind(
+        &mut self,
+        binding: &'p Binding,
+        env: &Env<'p>,
+        val: Val,
+        f: &mut dyn FnMut(&mut Self, Env<'p>) -> Flow,
+    ) -> Flow {
+        match binding {
+            Binding::One(pattern) => self.bind_pattern(pattern, env.clone(), val, f),
+            Binding::Any(alternatives) => self.bind_any(alternatives, env, &val, f),
         }
     }
 
-    pub(super) fn bind(
+    /// As in jq, an error of what runs with a pattern leads to the next one as well.
+    fn bind_any(
+        &mut self,
+        alternatives: &'p [Alternative],
+        env: &Env<'p>,
+        val: &Val,
+        f: &mut dyn FnMut(&mut Self, Env<'p>) -> Flow,
+    ) -> Flow {
+        for (at, alternative) in alternatives.iter().enumerate() {
+            let flow = self.bind_pattern(&alternative.pattern, env.clone(), val.clone(), &mut |run, inner| {
+                let mut all = env.clone();
+                for place in &alternative.places {
+                    let val = place.map_or(Ok(Val::Null), |place| run.variable(&inner, place))?;
+                    all = all.with(Bound::Val(val));
+                }
+                f(run, all)
+            });
+            match flow {
+                Err(Stop::Fault(_)) if at + 1 < alternatives.len() => (),
+                flow => return flow,
+            }
+        }
+        Ok(())
+    }
+
+    fn bind_pattern(
         &mut self,
         pattern: &'p Pattern,
         env: Env<'p>,
@@ -100,7 +141,7 @@ impl<'p> Run<'p> {
     ) -> Flow {
         let Some(pattern) = items.get(at) else { return f(self, env) };
         let item = index::index(self, val, &Val::int(at))?;
-        self.bind(pattern, env, item, &mut |run, env| run.bind_items(items, at + 1, env, val, f))
+        self.bind_pattern(pattern, env, item, &mut |run, env| run.bind_items(items, at + 1, env, val, f))
     }
 
     fn bind_members(
@@ -114,7 +155,7 @@ impl<'p> Run<'p> {
         let outer = env.clone();
         self.each(key, &outer, Item::of(val.clone()), &mut |run, key| {
             let member = index::index(run, val, &key.val)?;
-            run.bind(pattern, env.clone(), member, &mut |run, env| run.bind_members(rest, env, val, f))
+            run.bind_pattern(pattern, env.clone(), member, &mut |run, env| run.bind_members(rest, env, val, f))
         })
     }
 }

@@ -125,11 +125,6 @@ impl Buffer {
         self.text.len()
     }
 
-    /// Appends what another one holds.
-    pub(super) fn append(&mut self, meter: &mut Meter<'_>, other: &Self) -> Flow {
-        self.extend(meter, &other.text)
-    }
-
     pub(super) fn into_text(self, meter: &mut Meter<'_>) -> Flow<Text> {
         match std::str::from_utf8(&self.text) {
             Ok(text) => Text::of(meter, text),

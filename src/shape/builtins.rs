@@ -8,13 +8,13 @@ use super::env::Env;
 use super::eval::{Item, Out, Run};
 use super::filters::Special;
 use super::functions::{
-    add, array, contains, explode, flatten, float, floats, fromjson, has, implode, indices, keys, length, magnitude,
-    number, reverse, rounded, tonumber, transpose,
+    abs, add, array, contains, explode, flatten, float, floats, fromjson, has, implode, indices, keys, length, number,
+    reverse, rounded, tonumber, transpose,
 };
 use super::meter::{Flow, fault};
 use super::program::Expr;
-use super::value::{Arr, Val};
-use super::{pattern, text, update};
+use super::value::{Arr, SLOT_BYTES, Val};
+use super::{calendar, libm, pattern, text, update};
 
 /// One function.
 #[derive(Debug)]
@@ -23,6 +23,9 @@ pub(super) struct Builtin {
     arity: usize,
     what: What,
 }
+
+/// No function that takes values takes more.
+const MAX_ARGUMENTS: usize = 3;
 
 #[derive(Debug)]
 enum What {
@@ -57,6 +60,9 @@ static BUILTINS: &[Builtin] = &[
     filters("getpath", 1, Special::Getpath),
     filters("walk", 1, Special::Walk),
     filters("combinations", 0, Special::Combinations),
+    filters("sub", 3, Special::Sub),
+    filters("tostream", 0, Special::Tostream),
+    filters("bsearch", 1, Special::Bsearch),
     values("type", 0, |_, v, _| Ok(Val::word(v.type_name()))),
     values("length", 0, length),
     values("utf8bytelength", 0, |_, v, _| Ok(Val::int(text::string(v)?.len()))),
@@ -96,7 +102,6 @@ static BUILTINS: &[Builtin] = &[
     values("explode", 0, explode),
     values("implode", 0, implode),
     values("split", 1, |run, v, args| text::split(run, text::string(v)?, text::string(&args[0])?)),
-    values("split", 2, |run, v, args| pattern::split_at_matches(run, v, &args[0], &args[1])),
     values("join", 1, |run, v, args| text::join(run, v, &args[0])),
     values("startswith", 1, |run, v, args| text::starts(run, v, &args[0])),
     values("endswith", 1, |run, v, args| text::ends(run, v, &args[0])),
@@ -109,8 +114,16 @@ static BUILTINS: &[Builtin] = &[
     values("ascii_downcase", 0, |run, v, _| text::mapped(run, v, char::to_ascii_lowercase)),
     values("ascii_upcase", 0, |run, v, _| text::mapped(run, v, char::to_ascii_uppercase)),
     values("test", 2, |run, v, args| pattern::test(run, v, &args[0], &args[1])),
+    values("__split", 2, |run, v, args| pattern::split_at_matches(run, v, &args[0], &args[1])),
     values("__matches", 2, |run, v, args| pattern::matches(run, v, &args[0], &args[1])),
-    values("__cut", 2, |run, v, args| pattern::cut(run, v, &args[0], &args[1])),
+    values("__captures", 2, |run, v, args| pattern::named_groups(run, v, &args[0], &args[1])),
+    values("format", 1, |run, v, args| {
+        run.meter.touch(text::string(&args[0])?.len())?;
+        match text::Format::named(&format!("@{}", text::string(&args[0])?)) {
+            Some(format) => text::formatted(run, format, v),
+            None => fault("this is not a format"),
+        }
+    }),
     values("__text", 0, |run, v, _| text::formatted(run, text::Format::Text, v)),
     values("__csv", 0, |run, v, _| text::formatted(run, text::Format::Csv, v)),
     values("__tsv", 0, |run, v, _| text::formatted(run, text::Format::Tsv, v)),
@@ -118,16 +131,22 @@ static BUILTINS: &[Builtin] = &[
     values("__uri", 0, |run, v, _| text::formatted(run, text::Format::Uri, v)),
     values("__urid", 0, |run, v, _| text::formatted(run, text::Format::Urid, v)),
     values("__sh", 0, |run, v, _| text::formatted(run, text::Format::Sh, v)),
+    values("__base32", 0, |run, v, _| text::formatted(run, text::Format::Base32, v)),
+    values("__base32d", 0, |run, v, _| text::formatted(run, text::Format::Base32d, v)),
     values("__base64", 0, |run, v, _| text::formatted(run, text::Format::Base64, v)),
     values("__base64d", 0, |run, v, _| text::formatted(run, text::Format::Base64d, v)),
     values("todateiso8601", 0, |run, v, _| text::to_date(run, number(v)?)),
     values("fromdateiso8601", 0, |run, v, _| text::from_date(run, v)),
+    values("gmtime", 0, |run, v, _| calendar::gmtime(run, v)),
+    values("mktime", 0, |run, v, _| calendar::mktime(run, v)),
+    values("strftime", 1, |run, v, args| calendar::strftime(run, v, &args[0])),
+    values("strptime", 1, |run, v, args| calendar::strptime(run, v, &args[0])),
     values("infinite", 0, |_, _, _| Ok(Val::float(f64::INFINITY))),
     values("nan", 0, |_, _, _| Ok(Val::float(f64::NAN))),
     values("isnan", 0, |_, v, _| number(v).map(|n| Val::Bool(n.f64().is_nan()))),
     values("isinfinite", 0, |_, v, _| number(v).map(|n| Val::Bool(n.f64().is_infinite()))),
     values("isnormal", 0, |_, v, _| number(v).map(|n| Val::Bool(n.f64().is_normal()))),
-    values("abs", 0, |run, v, _| magnitude(run, v)),
+    values("abs", 0, abs),
     values("floor", 0, |_, v, _| rounded(v, f64::floor)),
     values("ceil", 0, |_, v, _| rounded(v, f64::ceil)),
     values("round", 0, |_, v, _| rounded(v, f64::round)),
@@ -152,7 +171,46 @@ static BUILTINS: &[Builtin] = &[
     values("fmin", 2, |_, _, args| floats(&args[0], &args[1], f64::min)),
     values("fmax", 2, |_, _, args| floats(&args[0], &args[1], f64::max)),
     values("hypot", 2, |_, _, args| floats(&args[0], &args[1], f64::hypot)),
+    values("sinh", 0, |_, v, _| float(v, f64::sinh)),
+    values("cosh", 0, |_, v, _| float(v, f64::cosh)),
+    values("tanh", 0, |_, v, _| float(v, f64::tanh)),
+    values("asinh", 0, |_, v, _| float(v, f64::asinh)),
+    values("acosh", 0, |_, v, _| float(v, f64::acosh)),
+    values("atanh", 0, |_, v, _| float(v, f64::atanh)),
+    values("expm1", 0, |_, v, _| float(v, f64::exp_m1)),
+    values("log1p", 0, |_, v, _| float(v, f64::ln_1p)),
+    values("rint", 0, |_, v, _| rounded(v, f64::round_ties_even)),
+    values("nearbyint", 0, |_, v, _| rounded(v, f64::round_ties_even)),
+    values("copysign", 2, |_, _, args| floats(&args[0], &args[1], f64::copysign)),
+    values("fmod", 2, |_, _, args| floats(&args[0], &args[1], |x, y| x % y)),
+    values("fdim", 2, |_, _, args| floats(&args[0], &args[1], |x, y| if x > y { x - y } else { 0.0 })),
+    values("fma", 3, |_, _, args| {
+        let [x, y, z] = [number(&args[0])?.f64(), number(&args[1])?.f64(), number(&args[2])?.f64()];
+        Ok(Val::float(x.mul_add(y, z)))
+    }),
+    values("modf", 0, |run, v, _| {
+        let f = number(v)?.f64();
+        let fraction = if f.is_infinite() { 0.0 } else { f.fract() };
+        pair(run, fraction, f.trunc())
+    }),
+    values("frexp", 0, |run, v, _| {
+        let (mantissa, exponent) = libm::frexp(number(v)?.f64());
+        pair(run, mantissa, f64::from(exponent))
+    }),
+    values("ldexp", 2, |_, _, args| floats(&args[0], &args[1], libm::ldexp)),
+    values("scalb", 2, |_, _, args| floats(&args[0], &args[1], libm::ldexp)),
+    values("scalbln", 2, |_, _, args| floats(&args[0], &args[1], libm::ldexp)),
+    values("logb", 0, |_, v, _| float(v, libm::logb)),
+    values("significand", 0, |_, v, _| float(v, libm::significand)),
+    values("drem", 2, |_, _, args| floats(&args[0], &args[1], libm::remainder)),
+    values("nextafter", 2, |_, _, args| floats(&args[0], &args[1], libm::nextafter)),
+    values("nexttoward", 2, |_, _, args| floats(&args[0], &args[1], libm::nextafter)),
 ];
+
+fn pair(run: &mut Run<'_>, first: f64, second: f64) -> Flow<Val> {
+    run.meter.alloc(2 * SLOT_BYTES)?;
+    Ok(Val::Arr(Arr::of(vec![Val::float(first), Val::float(second)]).into()))
+}
 
 /// The function of that name and number of arguments.
 pub(super) fn find(name: &str, arity: usize) -> Option<&'static Builtin> {
@@ -194,30 +252,30 @@ impl Builtin {
             What::Values(_) if item.path.is_some() => {
                 fault(format!("invalid path expression with {}", item.val.type_name()))
             }
-            What::Values(f) => apply(run, f, args, env, &item.val, &mut Vec::new(), out),
+            What::Values(f) => apply(run, f, args, env, &item.val, &mut [const { Val::Null }; MAX_ARGUMENTS], out),
         }
     }
 }
 
-/// Calls `f` for every combination of its arguments.
+/// Calls `f` for every combination of its arguments; as in jq the first one varies fastest.
 fn apply<'p>(
     run: &mut Run<'p>,
     f: fn(&mut Run<'_>, &Val, &[Val]) -> Flow<Val>,
     args: &'p [Expr],
     env: &Env<'p>,
     val: &Val,
-    given: &mut Vec<Val>,
+    given: &mut [Val; MAX_ARGUMENTS],
     out: Out<'_, 'p>,
 ) -> Flow {
-    let Some(arg) = args.get(given.len()) else {
+    let [before @ .., arg] = args else {
         let result = f(run, val, given)?;
         let result = run.meter.admit(result)?;
         return out(run, Item::of(result));
     };
     run.each(arg, env, Item::of(val.clone()), &mut |run, x| {
-        given.push(x.val);
-        let flow = apply(run, f, args, env, val, given, out);
-        given.pop();
+        given[before.len()] = x.val;
+        let flow = apply(run, f, before, env, val, given, out);
+        given[before.len()] = Val::Null;
         flow
     })
 }

@@ -1,15 +1,11 @@
 //! Expressions that yield new values: constants, constructions, operators, updates.
 
-use std::cmp::Ordering;
-
-use jaq_core::ops::Cmp;
-
 use super::buffer::Buffer;
 use super::env::Env;
 use super::eval::{Item, Out, Run};
 use super::meter::{Flow, fault};
-use super::program::{Expr, Kind, Piece};
-use super::value::{Obj, Val};
+use super::program::{Cmp, Expr, Kind, Piece};
+use super::value::{Obj, Text, Val};
 use super::{operators, text, update};
 
 impl<'p> Run<'p> {
@@ -30,7 +26,7 @@ impl<'p> Run<'p> {
                 let val = self.meter.admit(Val::Arr(arr.into()))?;
                 out(self, Item::of(val))
             }
-            Kind::Text(format, pieces) => self.pieces(*format, pieces, env, &val, Buffer::default(), out),
+            Kind::Text(format, pieces) => self.pieces(*format, pieces, env, &val, &Rest::Nothing, out),
             Kind::Object(members, _) => self.members(members, env, &val, &Obj::default(), out),
             Kind::Neg(inner) => self.each(inner, env, item(), &mut |run, x| match x.val {
                 Val::Num(n) => {
@@ -78,7 +74,7 @@ impl<'p> Run<'p> {
 
     pub(super) fn compare(&mut self, op: Cmp, left: &Val, right: &Val) -> Flow<Val> {
         let order = self.meter.order(left, right)?;
-        Ok(Val::Bool(op.run(&order, &Ordering::Equal)))
+        Ok(Val::Bool(op.holds(order)))
     }
 
     fn sides(
@@ -115,31 +111,54 @@ impl<'p> Run<'p> {
         })
     }
 
+    /// The string of `pieces` before `after`. As in jq, where several pieces have several values
+    /// the first one varies fastest: `"\(1, 2)\(3, 4)"` is `13`, `23`, `14`, `24`.
     fn pieces(
         &mut self,
         format: text::Format,
-        rest: &'p [Piece],
+        pieces: &'p [Piece],
         env: &Env<'p>,
         val: &Val,
-        mut so_far: Buffer,
+        after: &Rest<'_>,
         out: Out<'_, 'p>,
     ) -> Flow {
-        match rest {
+        match pieces {
             [] => {
-                let text = so_far.into_text(&mut self.meter)?;
+                let text = after.text(self)?;
                 let val = self.meter.admit(Val::Str(text))?;
                 out(self, Item::of(val))
             }
-            [Piece::Plain(plain), rest @ ..] => {
-                so_far.push(&mut self.meter, plain)?;
-                self.pieces(format, rest, env, val, so_far, out)
-            }
-            [Piece::Value(expr), rest @ ..] => self.each(expr, env, Item::of(val.clone()), &mut |run, x| {
-                let mut longer = Buffer::default();
-                longer.append(&mut run.meter, &so_far)?;
-                text::format(run, format, &x.val, &mut longer)?;
-                run.pieces(format, rest, env, val, longer, out)
+            [before @ .., Piece::Plain(plain)] => self.pieces(format, before, env, val, &Rest::More(plain, after), out),
+            [before @ .., Piece::Value(expr)] => self.each(expr, env, Item::of(val.clone()), &mut |run, x| {
+                let text = text::formatted_text(run, format, &x.val)?;
+                run.pieces(format, before, env, val, &Rest::More(&text, after), out)
             }),
         }
+    }
+}
+
+/// The end of a string under construction, on the stack of what makes its beginning.
+enum Rest<'r> {
+    Nothing,
+    More(&'r str, &'r Rest<'r>),
+}
+
+impl Rest<'_> {
+    fn text(&self, run: &mut Run<'_>) -> Flow<Text> {
+        let mut bytes = 0_usize;
+        let mut rest = self;
+        while let Rest::More(text, after) = rest {
+            bytes = bytes.saturating_add(text.len());
+            rest = after;
+        }
+        let mut all = Buffer::default();
+        all.reserve(&mut run.meter, bytes)?;
+        let mut rest = self;
+        while let Rest::More(text, after) = rest {
+            run.meter.work(4)?;
+            all.push(&mut run.meter, text)?;
+            rest = after;
+        }
+        all.into_text(&mut run.meter)
     }
 }

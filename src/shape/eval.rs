@@ -92,6 +92,8 @@ impl<'p> Run<'p> {
     pub(super) fn constant(&mut self, constant: Constant) -> Flow<Val> {
         let (Constant::Text(at) | Constant::Digits(at)) = constant else {
             return Ok(match constant {
+                Constant::Null => Val::Null,
+                Constant::Bool(b) => Val::Bool(b),
                 Constant::Int(i) => Val::Num(Num::Int(i)),
                 Constant::Float(f) => Val::Num(Num::Float(f)),
                 Constant::NoItems => Val::Arr(Rc::default()),
@@ -255,7 +257,7 @@ impl<'p> Run<'p> {
             Kind::Pipe(stages) => self.pipe(stages, env, item, out),
             Kind::Comma(exprs) => exprs.iter().try_for_each(|e| self.each(e, env, item.clone(), out)),
             Kind::Bind(of, pattern, body) => self.each(of, env, item.value(), &mut |run, x| {
-                run.bind(pattern, env.clone(), x.val, &mut |run, env| run.each(body, &env, item.clone(), out))
+                run.bind(pattern, env, x.val, &mut |run, env| run.each(body, &env, item.clone(), out))
             }),
             Kind::Alt(left, right) => self.alternative(left, right, env, item, out),
             Kind::If(cases, or) => self.cases(cases, or.as_deref(), env, item, out),
@@ -280,10 +282,7 @@ impl<'p> Run<'p> {
                 self.call(def, args, env, frame, item, out)
             }
             Kind::Builtin(builtin, args) => builtin.run(self, args, env, item, out),
-            Kind::Path(of, parts) => {
-                let input = item.val.clone();
-                self.each(of, env, item, &mut |run, at| run.follow(parts, env, &input, at, out))
-            }
+            Kind::Path(of, parts) => self.follow(of, parts, env, item, out),
             _ if item.path.is_some() => no_path(&item.val),
             _ => self.calculated(expr, env, item.val, out),
         }

@@ -5,13 +5,15 @@ use std::rc::Rc;
 
 use super::env::Env;
 use super::eval::{Item, Out, Run, Trail};
-use super::functions::{array, count, number};
+use super::functions::{array, count, for_each_child, number};
 use super::memory_count::Held;
 use super::meter::{Fault, Flow, Stop, fault};
 use super::number::Num;
 use super::program::Expr;
-use super::update;
+use super::stream::{binary_search, to_stream};
+use super::substitute::substitute;
 use super::value::{Arr, Obj, SLOT_BYTES, Val};
+use super::{pattern, update};
 
 /// A function that takes filters, or yields other than one value.
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +34,9 @@ pub(super) enum Special {
     Getpath,
     Walk,
     Combinations,
+    Tostream,
+    Bsearch,
+    Sub,
 }
 
 impl Special {
@@ -63,10 +68,13 @@ impl Special {
                 })?;
                 last.map_or(Ok(()), |last| out(run, last))
             }
-            Self::Limit => run.each(&args[0], env, input(), &mut |run, n| {
-                limit(run, count(&n.val)?, &args[1], env, item.clone(), out)
-            }),
+            Self::Limit => {
+                run.each(&args[0], env, input(), &mut |run, n| limit(run, &n.val, &args[1], env, item.clone(), out))
+            }
             Self::Skip => run.each(&args[0], env, input(), &mut |run, n| {
+                if number(&n.val)?.f64() < 0.0 {
+                    return fault("skip does not take a negative count");
+                }
                 let mut left = count(&n.val)?;
                 run.each(&args[1], env, item.clone(), &mut |run, x| {
                     if left <= 0 {
@@ -84,6 +92,14 @@ impl Special {
                 out(run, at)
             }),
             _ if item.path.is_some() => fault(format!("invalid path expression with {}", item.val.type_name())),
+            _ => self.run_values(run, args, env, item, out),
+        }
+    }
+
+    /// Those that yield no paths.
+    fn run_values<'p>(self, run: &mut Run<'p>, args: &'p [Expr], env: &Env<'p>, item: Item, out: Out<'_, 'p>) -> Flow {
+        let input = || Item::of(item.val.clone());
+        match self {
             Self::Path => {
                 let start = Item { val: item.val, path: Some(Trail::default()) };
                 run.each(&args[0], env, start, &mut |run, x| {
@@ -91,9 +107,9 @@ impl Special {
                     give(run, Val::Arr(Rc::new(keys)), out)
                 })
             }
-            Self::Range => run.each(&args[2], env, input(), &mut |run, by| {
+            Self::Range => run.each(&args[0], env, input(), &mut |run, from| {
                 run.each(&args[1], env, input(), &mut |run, to| {
-                    run.each(&args[0], env, input(), &mut |run, from| range(run, &from.val, &to.val, &by.val, out))
+                    run.each(&args[2], env, input(), &mut |run, by| range(run, &from.val, &to.val, &by.val, out))
                 })
             }),
             Self::SortBy => {
@@ -112,13 +128,28 @@ impl Special {
                 give(run, best, out)
             }
             Self::Walk => walk(run, &args[0], env, item.val, out),
-            Self::Combinations => combinations(run, array(&item.val)?, &Arr::default(), out),
+            Self::Combinations => match &item.val {
+                Val::Null => combinations(run, &[], &Arr::default(), out),
+                choices => combinations(run, array(choices)?, &Arr::default(), out),
+            },
+            Self::Sub => run.each(&args[0], env, input(), &mut |run, pattern| {
+                run.each(&args[2], env, input(), &mut |run, flags| {
+                    let parts = pattern::cut(run, &item.val, &pattern.val, &flags.val)?;
+                    substitute(run, &item.val, array(&parts)?, &args[1], env, out)
+                })
+            }),
+            Self::Tostream => to_stream(run, &item.val, &Trail::default(), out),
+            Self::Bsearch => run.each(&args[0], env, input(), &mut |run, wanted| {
+                let place = binary_search(run, array(&item.val)?, &wanted.val)?;
+                out(run, Item::of(Val::Num(Num::Int(place))))
+            }),
+            _ => fault("internal: a function without a way to run"),
         }
     }
 }
 
 /// Hands a value just built to `out`.
-fn give<'p>(run: &mut Run<'p>, val: Val, out: Out<'_, 'p>) -> Flow {
+pub(super) fn give<'p>(run: &mut Run<'p>, val: Val, out: Out<'_, 'p>) -> Flow {
     let val = run.meter.admit(val)?;
     out(run, Item::of(val))
 }
@@ -128,11 +159,16 @@ fn raise<T>(val: Val) -> Flow<T> {
     Err(Stop::Fault(Box::new(fault)))
 }
 
-fn limit<'p>(run: &mut Run<'p>, n: i64, f: &'p Expr, env: &Env<'p>, item: Item, out: Out<'_, 'p>) -> Flow {
-    if n <= 0 {
+fn limit<'p>(run: &mut Run<'p>, n: &Val, f: &'p Expr, env: &Env<'p>, item: Item, out: Out<'_, 'p>) -> Flow {
+    // As in jq, a part of one is one.
+    let n = number(n)?.f64().ceil();
+    if n < 0.0 {
+        return fault("limit does not take a negative count");
+    }
+    let mut left = Num::of(n).floor().unwrap_or(0);
+    if left == 0 {
         return Ok(());
     }
-    let mut left = n;
     run.until(|run, label| {
         run.each(f, env, item, &mut |run, x| {
             left -= 1;
@@ -147,7 +183,8 @@ fn range<'p>(run: &mut Run<'p>, from: &Val, to: &Val, by: &Val, out: Out<'_, 'p>
     let goes_on = match by.order(&Num::Int(0), &mut run.meter)? {
         Ordering::Greater => Ordering::Less,
         Ordering::Less => Ordering::Greater,
-        Ordering::Equal => return fault("the step of a range must not be zero"),
+        // As in jq: a step of nothing leads nowhere.
+        Ordering::Equal => return Ok(()),
     };
     while at.order(&to, &mut run.meter)? == goes_on {
         run.meter.spend(1)?;
@@ -248,10 +285,10 @@ fn combinations<'p>(run: &mut Run<'p>, rest: &[Val], so_far: &Arr, out: Out<'_, 
         let val = run.meter.admit(Val::Arr(Rc::new(copy)))?;
         return out(run, Item::of(val));
     };
-    for choice in array(choices)? {
+    let mut each = |choice: &Val| {
         let mut next = Arr::copied(&mut run.meter, so_far.items())?;
         next.push(&mut run.meter, choice.clone())?;
-        combinations(run, rest, &next, out)?;
-    }
-    Ok(())
+        combinations(run, rest, &next, out)
+    };
+    for_each_child(choices, &mut each)
 }

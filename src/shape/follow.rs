@@ -1,11 +1,11 @@
-//! Paths: one part after the other, with the trail that they leave where paths are asked for.
+//! Paths: part by part, with the trail that they leave where paths are asked for.
 
 use std::rc::Rc;
 
 use super::env::{Env, unbound};
 use super::eval::{Item, Out, Run};
 use super::index;
-use super::meter::{Flow, fault};
+use super::meter::{Flow, Stop, fault};
 use super::number::Num;
 use super::program::{Expr, Kind, Part};
 use super::value::{Obj, Text, Val};
@@ -34,41 +34,60 @@ impl<'p> Run<'p> {
         }
     }
 
-    /// The rest of a path, from `at`; its indices see `input`.
+    /// A path of several results. As in jq, what stands in the brackets of the last part varies
+    /// slowest, and what the path begins with fastest: `.[]["a", "b"]` is `(.[].a), (.[].b)`.
+    /// The brackets see the input, as `of` does.
     pub(super) fn follow(
         &mut self,
+        of: &'p Expr,
         parts: &'p [(Part, bool)],
         env: &Env<'p>,
-        input: &Val,
-        at: Item,
+        item: Item,
         out: Out<'_, 'p>,
     ) -> Flow {
-        let [(part, optional), rest @ ..] = parts else { return out(self, at) };
+        let [before @ .., (part, optional)] = parts else { return self.each(of, env, item, out) };
         self.meter.enter()?;
-        let mut next = |run: &mut Self, x: Item| run.follow(rest, env, input, x, out);
-        if *optional {
-            self.guarded(|run, out| run.part(part, env, input, at, out), &mut next, |_, _| Ok(()))
-        } else {
-            self.part(part, env, input, at, &mut next)
+        match part {
+            Part::Each => self.follow(of, before, env, item, &mut |run, at| {
+                if *optional && !matches!(at.val, Val::Arr(_) | Val::Obj(_)) {
+                    return Ok(());
+                }
+                run.children(at, out)
+            }),
+            Part::Index(Expr { kind: Kind::Const(key), .. }) => {
+                let key = self.constant(*key)?;
+                self.follow(of, before, env, item, &mut |run, at| run.step_into(&at, key.clone(), *optional, out))
+            }
+            Part::Index(key) => {
+                let input = item.value();
+                self.each(key, env, input, &mut |run, key| {
+                    run.follow(of, before, env, item.clone(), &mut |run, at| {
+                        run.step_into(&at, key.val.clone(), *optional, out)
+                    })
+                })
+            }
+            Part::Slice(from, to) => {
+                let input = item.val.clone();
+                self.bound(from.as_ref(), env, &input, &mut |run, from| {
+                    run.bound(to.as_ref(), env, &input, &mut |run, to| {
+                        run.meter.spend(8)?;
+                        let bounds = vec![(Text::unmetered("start"), from.clone()), (Text::unmetered("end"), to)];
+                        let bounds = Val::Obj(Rc::new(Obj::of(&mut run.meter, bounds, false)?));
+                        run.follow(of, before, env, item.clone(), &mut |run, at| {
+                            run.step_into(&at, bounds.clone(), *optional, out)
+                        })
+                    })
+                })
+            }
         }
     }
 
-    fn part(&mut self, part: &'p Part, env: &Env<'p>, input: &Val, at: Item, out: Out<'_, 'p>) -> Flow {
-        match part {
-            Part::Each => self.children(at, out),
-            Part::Index(key) => self.each(key, env, Item::of(input.clone()), &mut |run, key| {
-                let item = run.child(&at, key.val)?;
-                out(run, item)
-            }),
-            Part::Slice(from, to) => self.bound(from.as_ref(), env, input, &mut |run, from| {
-                run.bound(to.as_ref(), env, input, &mut |run, to| {
-                    run.meter.spend(8)?;
-                    let bounds = vec![(Text::unmetered("start"), from.clone()), (Text::unmetered("end"), to)];
-                    let bounds = Obj::of(&mut run.meter, bounds, false)?;
-                    let item = run.child(&at, Val::Obj(Rc::new(bounds)))?;
-                    out(run, item)
-                })
-            }),
+    /// Hands on the member or item `key`; where it is optional, nothing if there can be none.
+    fn step_into(&mut self, at: &Item, key: Val, optional: bool, out: Out<'_, 'p>) -> Flow {
+        match self.child(at, key) {
+            Ok(item) => out(self, item),
+            Err(Stop::Fault(_)) if optional => Ok(()),
+            Err(stop) => Err(stop),
         }
     }
 

@@ -10,6 +10,7 @@ use super::meter::{Flow, fault};
 use super::number::Num;
 use super::object::Member;
 use super::order::COMPARISON;
+use super::program::Math;
 use super::value::{Arr, SLOT_BYTES, Val};
 use super::{json, operators, text};
 
@@ -17,6 +18,15 @@ pub(super) fn array(val: &Val) -> Flow<&[Val]> {
     match val {
         Val::Arr(arr) => Ok(arr.items()),
         other => fault(format!("cannot use {} as array", other.type_name())),
+    }
+}
+
+/// Hands each item or member's value to `f`.
+pub(super) fn for_each_child(val: &Val, f: &mut dyn FnMut(&Val) -> Flow) -> Flow {
+    match val {
+        Val::Arr(arr) => arr.items().iter().try_for_each(f),
+        Val::Obj(obj) => obj.iter().try_for_each(|(_, item)| f(item)),
+        other => fault(format!("cannot iterate over {}", other.type_name())),
     }
 }
 
@@ -80,6 +90,7 @@ pub(super) fn keys(run: &mut Run<'_>, val: &Val, sorted: bool) -> Flow<Val> {
 pub(super) fn has(run: &mut Run<'_>, val: &Val, key: &Val) -> Flow<Val> {
     match (val, key) {
         (Val::Obj(obj), Val::Str(key)) => Ok(Val::Bool(obj.get(&mut run.meter, key)?.is_some())),
+        (Val::Null, Val::Str(_) | Val::Num(_)) => Ok(Val::Bool(false)),
         (Val::Arr(arr), Val::Num(n)) => {
             let at = n.floor().and_then(|at| usize::try_from(at).ok());
             Ok(Val::Bool(at.is_some_and(|at| at < arr.items().len())))
@@ -131,8 +142,9 @@ pub(super) fn contains(run: &mut Run<'_>, val: &Val, part: &Val) -> Flow<bool> {
 pub(super) fn indices(run: &mut Run<'_>, val: &Val, part: &Val) -> Flow<Val> {
     let mut found = Arr::default();
     match (val, part) {
-        (Val::Null, _) => return Ok(Val::Null),
-        (Val::Str(_), Val::Str(part)) if part.is_empty() => return Ok(Val::Null),
+        (Val::Null, Val::Str(_) | Val::Num(_)) => return Ok(Val::Null),
+        (Val::Obj(obj), Val::Str(key)) => return Ok(obj.get(&mut run.meter, key)?.cloned().unwrap_or(Val::Null)),
+        (Val::Str(_), Val::Str(part)) if part.is_empty() => (),
         (Val::Str(text), Val::Str(part)) => {
             for (nth, (at, _)) in text.char_indices().enumerate() {
                 run.meter.work(4)?;
@@ -144,7 +156,7 @@ pub(super) fn indices(run: &mut Run<'_>, val: &Val, part: &Val) -> Flow<Val> {
                 }
             }
         }
-        (Val::Arr(_), Val::Arr(part)) if part.items().is_empty() => return Ok(Val::Null),
+        (Val::Arr(_), Val::Arr(part)) if part.items().is_empty() => (),
         (Val::Arr(arr), Val::Arr(part)) => {
             for (at, window) in arr.items().windows(part.items().len()).enumerate() {
                 if run.meter.order_all(window, part.items())? == Ordering::Equal {
@@ -168,7 +180,7 @@ pub(super) fn add(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
     let mut sum = Val::Null;
     let plus = |run: &mut Run<'_>, sum: &mut Val, item: &Val| {
         run.meter.spend(1)?;
-        *sum = operators::math(run, jaq_core::ops::Math::Add, std::mem::replace(sum, Val::Null), item.clone())?;
+        *sum = operators::math(run, Math::Add, std::mem::replace(sum, Val::Null), item.clone())?;
         Ok(())
     };
     match val {
@@ -200,25 +212,22 @@ pub(super) fn reverse(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
 }
 
 pub(super) fn flatten(run: &mut Run<'_>, val: &Val, depth: &Val) -> Flow<Val> {
-    fn into(run: &mut Run<'_>, items: &[Val], depth: i64, out: &mut Arr) -> Flow {
-        run.meter.enter()?;
-        for item in items {
-            match item {
-                Val::Arr(inner) if depth > 0 => into(run, inner.items(), depth - 1, out)?,
-                other => {
-                    run.meter.spend(1)?;
-                    out.push(&mut run.meter, other.clone())?;
-                }
+    fn into(run: &mut Run<'_>, item: &Val, depth: i64, out: &mut Arr) -> Flow {
+        run.meter.spend(1)?;
+        match item {
+            Val::Arr(inner) if depth > 0 => {
+                run.meter.enter()?;
+                inner.items().iter().try_for_each(|item| into(run, item, depth - 1, out))
             }
+            other => out.push(&mut run.meter, other.clone()),
         }
-        Ok(())
     }
     let depth = count(depth)?;
     if depth < 0 {
         return fault("the depth to flatten must not be negative");
     }
     let mut out = Arr::default();
-    into(run, array(val)?, depth, &mut out)?;
+    for_each_child(val, &mut |item| into(run, item, depth, &mut out))?;
     Ok(Val::Arr(Rc::new(out)))
 }
 
@@ -229,7 +238,8 @@ pub(super) fn transpose(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
     let _held = Held::of(bytes);
     let mut rows = Vec::with_capacity(items.len());
     for item in items {
-        rows.push(array(item)?);
+        // As in jq, null is a row without items.
+        rows.push(if matches!(item, Val::Null) { &[] } else { array(item)? });
     }
     let width = rows.iter().map(|row| row.len()).max().unwrap_or(0);
     run.meter.room(rows.len().saturating_mul(width).saturating_mul(SLOT_BYTES))?;
@@ -244,7 +254,7 @@ pub(super) fn transpose(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
 
 pub(super) fn fromjson(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
     let text = text::string(val)?;
-    json::read(&mut run.meter, text.as_bytes())?.map_or_else(|| fault("cannot parse string as JSON"), Ok)
+    json::read_leniently(&mut run.meter, text)?.map_or_else(|| fault("cannot parse string as JSON"), Ok)
 }
 
 pub(super) fn tonumber(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
@@ -252,12 +262,23 @@ pub(super) fn tonumber(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
         Val::Num(_) => Ok(val.clone()),
         Val::Str(s) => {
             run.meter.touch(s.len())?;
-            match json::read(&mut run.meter, s.trim().as_bytes())? {
+            if !s.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.')) {
+                return fault("cannot parse string as number");
+            }
+            match json::read_leniently(&mut run.meter, s)? {
                 Some(number @ Val::Num(_)) => Ok(number),
                 _ => fault("cannot parse string as number"),
             }
         }
         other => fault(format!("cannot parse {} as number", other.type_name())),
+    }
+}
+
+/// `abs`: a number without its sign, and as in jq anything that is more than a number as it is.
+pub(super) fn abs(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
+    match val {
+        Val::Str(_) | Val::Arr(_) | Val::Obj(_) => Ok(val.clone()),
+        other => magnitude(run, other),
     }
 }
 
@@ -268,17 +289,14 @@ pub(super) fn magnitude(run: &mut Run<'_>, val: &Val) -> Flow<Val> {
 }
 
 pub(super) fn implode(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
-    const BAD: &str = "implode needs an array of code points";
     let mut out = Buffer::default();
     for point in array(val)? {
-        let char = match point {
-            Val::Num(Num::Int(n)) => u32::try_from(*n).ok().and_then(char::from_u32),
-            _ => None,
+        let Val::Num(number) = point else {
+            return fault(format!("implode needs an array of code points, not of {}", point.type_name()));
         };
-        match char {
-            Some(char) => out.push_char(&mut run.meter, char)?,
-            None => return fault(BAD),
-        }
+        let Some(point) = number.truncated() else { return fault("implode needs an array of code points, not nan") };
+        let char = u32::try_from(point).ok().and_then(char::from_u32);
+        out.push_char(&mut run.meter, char.unwrap_or(char::REPLACEMENT_CHARACTER))?;
     }
     out.into_text(&mut run.meter).map(Val::Str)
 }

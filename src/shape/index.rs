@@ -33,7 +33,7 @@ pub(super) fn index(run: &mut Run<'_>, val: &Val, key: &Val) -> Flow<Val> {
             let (from, to) = slice_bounds(run, bounds)?;
             slice(run, val, &from, &to)
         }
-        (Val::Null, Val::Str(_) | Val::Num(_) | Val::Null) => Ok(Val::Null),
+        (Val::Null, Val::Str(_) | Val::Num(_)) => Ok(Val::Null),
         _ => cannot_index(val, key),
     }
 }
@@ -48,6 +48,8 @@ pub(super) fn slice_bounds(run: &mut Run<'_>, bounds: &Obj) -> Flow<(Val, Val)> 
 pub(super) fn range(from: &Val, to: &Val, len: usize) -> Flow<std::ops::Range<usize>> {
     let bound = |val: &Val, default: usize, up: bool| match val {
         Val::Null => Ok(default),
+        // As in jq, nan is no bound.
+        Val::Num(n) if n.is_nan() => Ok(default),
         Val::Num(n) => {
             let floor = n.floor().unwrap_or(0);
             let at = if up && n.f64() > n.floor().map_or(0.0, |f| super::number::Num::Int(f).f64()) {

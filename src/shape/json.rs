@@ -6,7 +6,7 @@
 mod read;
 mod write;
 
-pub(super) use read::read;
+pub(super) use read::{read, read_leniently};
 pub(super) use write::{append, write};
 
 /// Where the first byte stands that a string of JSON does not hold as it is, or need not.

@@ -12,6 +12,11 @@ use super::memory_count::Held;
 use super::meter::{Flow, Meter};
 use super::value::COUNTS_BYTES;
 
+mod double;
+mod lenient;
+
+pub(super) use lenient::LenientNumber;
+
 /// One number.
 #[derive(Clone, Debug)]
 pub(super) enum Num {
@@ -128,12 +133,15 @@ impl Num {
         }
     }
 
-    /// Reads a number of a program's text, which may have leading zeros.
+    /// Reads a number of a program's text, which may have leading zeros and need no digit on one
+    /// side of its point.
     pub(super) fn literal(text: &str) -> Self {
         let padded = text.starts_with('0') && text[1..].starts_with(|c: char| c.is_ascii_digit());
+        let point = text.find('.');
+        let bare = point.is_some_and(|at| at == 0 || !text[at + 1..].starts_with(|c: char| c.is_ascii_digit()));
         match text.parse() {
             Ok(int) => Self::Int(int),
-            Err(_) if padded => Self::of(text.parse().unwrap_or(f64::NAN)),
+            Err(_) if padded || bare => Self::of(text.parse().unwrap_or(f64::NAN)),
             Err(_) => Self::text(text),
         }
     }
@@ -201,16 +209,20 @@ impl Num {
         }
     }
 
-    /// Appends the JSON text; false where JSON has none (nan, infinite).
-    pub(super) fn write(&self, out: &mut Buffer, meter: &mut Meter<'_>) -> Flow<bool> {
+    pub(super) fn is_nan(&self) -> bool {
+        matches!(self, Self::Float(f) if f.is_nan())
+    }
+
+    /// Appends the JSON text. As in jq, what JSON has no text for is `null` (nan) or the largest
+    /// double there is (infinite).
+    pub(super) fn write(&self, out: &mut Buffer, meter: &mut Meter<'_>) -> Flow {
         match self {
-            Self::Int(i) => out.push_int(meter, *i)?,
-            Self::Short(short) => out.push_ascii(meter, short.bytes())?,
-            Self::Long(long) => out.push(meter, &long.text)?,
-            Self::Float(f) if f.is_finite() => out.push(meter, &format!("{f:?}"))?,
-            Self::Float(_) => return Ok(false),
+            Self::Int(i) => out.push_int(meter, *i),
+            Self::Short(short) => out.push_ascii(meter, short.bytes()),
+            Self::Long(long) => out.push(meter, &long.text),
+            Self::Float(f) if f.is_nan() => out.push(meter, "null"),
+            Self::Float(f) => out.push(meter, &double::written(f.clamp(-f64::MAX, f64::MAX))),
         }
-        Ok(true)
     }
 
     fn ints(&self, other: &Self, f: impl Fn(i64, i64) -> Option<i64>) -> Option<Self> {
@@ -220,8 +232,9 @@ impl Num {
         }
     }
 
+    /// The whole number towards zero, clipped to 64 bits; `None` for nan.
     #[expect(clippy::cast_possible_truncation, reason = "`as` clips, as jq does here")]
-    fn truncated(&self) -> Option<i64> {
+    pub(super) fn truncated(&self) -> Option<i64> {
         match self {
             Self::Int(i) => Some(*i),
             other => Some(other.f64()).filter(|f| !f.is_nan()).map(|f| f as i64),
@@ -276,13 +289,13 @@ mod tests {
     fn arithmetic_leaves_integers_only_where_they_no_longer_fit() {
         let text = |n: Num| {
             let mut out = Buffer::default();
-            assert!(n.write(&mut out, &mut meter()).expect("within the budget"));
+            n.write(&mut out, &mut meter()).expect("within the budget");
             String::from_utf8(out.into_bytes()).expect("it is text")
         };
         assert_eq!(text(Num::Int(7).div(&Num::Int(2)).expect("not zero")), "3.5");
         assert_eq!(text(Num::Int(8).div(&Num::Int(2)).expect("not zero")), "4");
-        assert_eq!(text(Num::Int(i64::MAX).add(&Num::Int(1))), "9.223372036854776e18");
-        assert_eq!(text(Num::Int(i64::MIN).negated()), "9.223372036854776e18");
+        assert_eq!(text(Num::Int(i64::MAX).add(&Num::Int(1))), "9223372036854776000");
+        assert_eq!(text(Num::Int(i64::MIN).negated()), "9223372036854776000");
         assert_eq!(text(Num::Int(i64::MIN).rem(&Num::Int(-1)).expect("not zero")), "0");
         assert!(Num::Int(1).div(&Num::read("0.0")).is_none() && Num::Int(1).rem(&Num::Int(0)).is_none());
         assert_eq!(text(Num::read("1.10")), "1.10");

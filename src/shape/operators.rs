@@ -5,11 +5,10 @@
 
 use std::rc::Rc;
 
-use jaq_core::ops::Math;
-
 use super::buffer::Buffer;
 use super::eval::Run;
 use super::meter::{Flow, fault};
+use super::program::Math;
 use super::value::{Arr, Obj, Val};
 
 /// `left op right`.
@@ -82,15 +81,15 @@ fn op_name(op: Math) -> &'static str {
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "above zero, and `as` clips")]
 fn repeat(run: &mut Run<'_>, text: &str, times: f64) -> Flow<Val> {
-    // As in jq: nothing or less is null, a part of once is once; nan compares as less.
-    if times.is_nan() || times <= 0.0 {
+    // As in jq: less than nothing is null, and so is nan; a part of once is nothing.
+    if times.is_nan() || times < 0.0 {
         return Ok(Val::Null);
     }
-    let times = if times < 1.0 { 1 } else { times as u64 };
+    let times = times as u64;
     let bytes = text.len().saturating_mul(usize::try_from(times).unwrap_or(usize::MAX));
     let mut all = Buffer::default();
     all.reserve(&mut run.meter, bytes)?;
-    if !text.is_empty() {
+    if bytes > 0 {
         all.push(&mut run.meter, text)?;
     }
     // What there is, doubled, in pieces after which the clock is looked at.

@@ -5,10 +5,11 @@
 //! that no call takes longer than some milliseconds; the clock is looked at between calls.
 
 mod engine;
+mod literal;
+mod longest;
 
 use regex_automata::util::captures::Captures;
-use regex_automata::util::iter::Searcher;
-use regex_automata::{Input, MatchError, PatternID};
+use regex_automata::{Input, PatternID};
 
 use std::rc::Rc;
 
@@ -17,7 +18,11 @@ use super::meter::{Flow, Stop, fault};
 use super::number::Num;
 use super::text::string;
 use super::value::{Arr, Obj, Text, Val};
+use longest::LongestSearch;
+
 use engine::{Compiled, INVALID, MAX_CLASSES, classes, room_to_compile, steps_to_compile};
+
+pub(super) use literal::{PatternProblem, check_pattern, unknown_flag};
 
 /// No longer pattern is read.
 const MAX_PATTERN_BYTES: usize = 4 * 1024;
@@ -47,6 +52,8 @@ struct Search<'v> {
     text: &'v str,
     all: bool,
     ignore_empty: bool,
+    /// Where the longest match is wanted rather than the first alternative's.
+    longest: Option<LongestSearch>,
 }
 
 impl<'v> Search<'v> {
@@ -67,7 +74,9 @@ impl<'v> Search<'v> {
         let all = flags.contains('g');
         let ignore_empty = flags.contains('n');
         let (at, compiled) = compiled(run, pattern, &flags)?;
-        Ok(Self { at, pattern: pattern.clone(), compiled, text, all, ignore_empty })
+        let longest = flags.contains('l').then(|| LongestSearch::of(pattern, compiled.syntax, &mut run.meter));
+        let longest = longest.transpose()?;
+        Ok(Self { at, pattern: pattern.clone(), compiled, text, all, ignore_empty, longest })
     }
 
     /// Hands the compiled pattern back, for the next search.
@@ -77,33 +86,35 @@ impl<'v> Search<'v> {
         }
     }
 
-    /// Hands each match to `f`, charging for what lay between.
+    /// Hands each match to `f`, charging for what lay between. As in jq, the search goes on where a
+    /// match ended, and one character later where it was empty.
     fn each(&mut self, run: &mut Run<'_>, mut f: impl FnMut(&mut Run<'_>, &Captures) -> Flow) -> Flow {
         run.meter.search(self.text.len() + 1)?;
         let mut captures = self.compiled.regex.create_captures();
-        let mut searcher = Searcher::new(Input::new(self.text));
-        loop {
-            let mut stopped = None;
-            let next = searcher.try_advance(|input| {
-                let flow = self.compiled.captures(&self.pattern, input, &mut captures, &mut run.meter);
-                stopped = flow.err();
-                if stopped.is_some() { Err(MatchError::gave_up(0)) } else { Ok(captures.get_match()) }
-            });
-            if let Some(stop) = stopped {
-                return Err(stop);
+        let mut at = 0;
+        while at <= self.text.len() {
+            if let Some(longest) = &mut self.longest {
+                let Some(found) = longest.find(self.text, at, &mut run.meter)? else { return Ok(()) };
+                captures = found;
+            } else {
+                let input = Input::new(self.text).range(at..);
+                self.compiled.captures(&self.pattern, &input, &mut captures, &mut run.meter)?;
             }
-            let Ok(Some(whole)) = next else { return Ok(()) };
+            let Some(whole) = captures.get_match() else { return Ok(()) };
             // The search for the next may look at all that is left.
             let left = self.text.len() - whole.end();
             run.meter.search(32 + captures.group_len() + left / 32)?;
+            let next = self.text[whole.end()..].chars().next().map_or(1, char::len_utf8);
+            at = if whole.is_empty() { whole.end() + next } else { whole.end() };
             if self.ignore_empty && whole.is_empty() {
                 continue;
             }
             f(run, &captures)?;
             if !self.all {
-                return Ok(());
+                break;
             }
         }
+        Ok(())
     }
 }
 
@@ -215,11 +226,41 @@ pub(super) fn matches(run: &mut Run<'_>, val: &Val, pattern: &Val, flags: &Val) 
     Ok(Val::Arr(Rc::new(found)))
 }
 
-/// The text between matches as strings, and the matches between them as objects.
+/// What the named groups of all matches hold, as an array of objects.
+pub(super) fn named_groups(run: &mut Run<'_>, val: &Val, pattern: &Val, flags: &Val) -> Flow<Val> {
+    let mut search = Search::new(run, val, pattern, flags)?;
+    let text = search.text;
+    let mut found = Arr::default();
+    search.each(run, |run, captures| {
+        let groups = named(run, text, captures)?;
+        found.push(&mut run.meter, groups)
+    })?;
+    search.finish(run);
+    Ok(Val::Arr(Rc::new(found)))
+}
+
+/// The text between matches as strings, and the named groups of the matches between them.
 pub(super) fn cut(run: &mut Run<'_>, val: &Val, pattern: &Val, flags: &Val) -> Flow<Val> {
     let search = Search::new(run, val, pattern, flags)?;
-    let mut describe = Describe { text: search.text, byte: 0, count: 0 };
-    between(run, search, |run, captures| describe.matched(run, captures).map(Some))
+    let text = search.text;
+    between(run, search, |run, captures| named(run, text, captures).map(Some))
+}
+
+/// What the named groups of a match hold; null is one that took no part in it.
+fn named(run: &mut Run<'_>, text: &str, captures: &Captures) -> Flow<Val> {
+    let mut groups = Obj::default();
+    let names = captures.group_info().pattern_names(PatternID::ZERO);
+    for (group, name) in captures.iter().zip(names) {
+        run.meter.spend(1)?;
+        let Some(name) = name else { continue };
+        let name = Text::of(&mut run.meter, name)?;
+        let held = match group {
+            Some(span) => Val::Str(Text::of(&mut run.meter, &text[span.range()])?),
+            None => Val::Null,
+        };
+        groups.insert(&mut run.meter, name, held)?;
+    }
+    run.meter.admit(Val::Obj(Rc::new(groups)))
 }
 
 /// `val | split(pattern; flags)`.

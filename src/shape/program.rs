@@ -1,9 +1,30 @@
 //! The tree that a run walks: names resolved to places, long chains laid flat, constants built.
 
-use jaq_core::ops::{Cmp, Math};
+use std::cmp::Ordering;
 
 use super::builtins::Builtin;
 use super::text::Format;
+
+/// Arithmetic of two values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Math {
+    Add,
+    Sub,
+    Mul,
+    Div,
+    Rem,
+}
+
+/// A comparison of two values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cmp {
+    Eq,
+    Ne,
+    Lt,
+    Le,
+    Gt,
+    Ge,
+}
 
 /// A resolved program.
 #[derive(Debug)]
@@ -17,9 +38,17 @@ pub(super) struct Code {
 /// One definition. It calls only definitions that come before it.
 #[derive(Debug)]
 pub(super) struct Def {
-    /// For each argument, whether it is a value (`$x`) rather than a filter.
-    pub(super) by_value: Vec<bool>,
+    pub(super) args: Vec<Argument>,
     pub(super) body: Expr,
+}
+
+/// How a definition takes an argument.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Argument {
+    Filter,
+    Value,
+    /// As a value `$x`, and as the filter `x` beside it, as jq does.
+    Both,
 }
 
 /// One expression.
@@ -42,7 +71,7 @@ pub(super) enum Kind {
     Object(Vec<(Expr, Expr)>, bool),
     Neg(Box<Expr>),
     Pipe(Vec<Expr>),
-    Bind(Box<Expr>, Pattern, Box<Expr>),
+    Bind(Box<Expr>, Binding, Box<Expr>),
     Comma(Vec<Expr>),
     Alt(Box<Expr>, Box<Expr>),
     /// `and` where false ends it, `or` where true does.
@@ -71,6 +100,8 @@ pub(super) enum Kind {
 /// them; places are those in `Code::texts`.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Constant {
+    Null,
+    Bool(bool),
     Text(usize),
     Int(i64),
     Float(f64),
@@ -84,7 +115,7 @@ pub(super) enum Constant {
 #[derive(Debug)]
 pub(super) struct Fold {
     pub(super) over: Expr,
-    pub(super) pattern: Pattern,
+    pub(super) pattern: Binding,
     pub(super) init: Expr,
     pub(super) update: Expr,
 }
@@ -97,7 +128,24 @@ pub(super) enum Part {
     Slice(Option<Expr>, Option<Expr>),
 }
 
-/// What stands between `as` and `|`.
+/// What stands between `as` and what it is for.
+#[derive(Debug)]
+pub(super) enum Binding {
+    One(Pattern),
+    /// `pattern ?// pattern`: the first one counts with which nothing fails. What is bound are the
+    /// variables of all.
+    Any(Vec<Alternative>),
+}
+
+/// One of several patterns.
+#[derive(Debug)]
+pub(super) struct Alternative {
+    pub(super) pattern: Pattern,
+    /// For each variable of all patterns where this one binds it, counted from the innermost.
+    pub(super) places: Vec<Option<usize>>,
+}
+
+/// What takes a value apart.
 #[derive(Debug)]
 pub(super) enum Pattern {
     Var,
@@ -112,8 +160,28 @@ pub(super) enum Piece {
     Value(Expr),
 }
 
+impl Cmp {
+    /// Whether it holds of two values that stand so to one another.
+    pub(super) fn holds(self, order: Ordering) -> bool {
+        match self {
+            Self::Eq => order.is_eq(),
+            Self::Ne => order.is_ne(),
+            Self::Lt => order.is_lt(),
+            Self::Le => order.is_le(),
+            Self::Gt => order.is_gt(),
+            Self::Ge => order.is_ge(),
+        }
+    }
+}
+
+impl Binding {
+    fn one(&self) -> bool {
+        matches!(self, Self::One(pattern) if pattern.one())
+    }
+}
+
 impl Pattern {
-    pub(super) fn one(&self) -> bool {
+    fn one(&self) -> bool {
         match self {
             Self::Var => true,
             Self::Items(items) => items.iter().all(Self::one),
@@ -156,7 +224,7 @@ impl Kind {
             Self::If(cases, or) => cases.iter().all(|(c, t)| c.one && t.one) && or.as_ref().is_none_or(|or| or.one),
             Self::Call(def, _, args) => {
                 let def = &defs[*def];
-                def.body.one && args.iter().zip(&def.by_value).all(|(arg, by_value)| arg.one || !by_value)
+                def.body.one && args.iter().zip(&def.args).all(|(arg, taken)| arg.one || *taken == Argument::Filter)
             }
             Self::Builtin(builtin, args) => builtin.one(args),
             Self::Path(of, parts) => of.one && parts.iter().all(|(part, optional)| part.one() && !optional),

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::{Budget, CompileError, MEMORY_STEP_BYTES, Program, RunErrorKind};
 
+const AS_IN_JQ: &str = include_str!("corpus/jq.txt");
 const FRIENDLY: &str = include_str!("corpus/friendly.txt");
 const HOSTILE: &str = include_str!("corpus/hostile.txt");
 const BYTES: &str = include_str!("corpus/bytes.txt");
@@ -70,19 +71,31 @@ fn refusal(program: &str) -> CompileError {
 
 #[test]
 fn friendly_programs_yield_what_jq_users_expect() {
-    let mut lines = FRIENDLY.lines().filter(|line| !line.starts_with('#'));
+    assert!(yield_what_is_expected(FRIENDLY) >= 25);
+}
+
+#[test]
+fn programs_yield_what_jq_yields_in_its_order() {
+    assert!(yield_what_is_expected(AS_IN_JQ) >= 25);
+}
+
+/// Runs each program of a corpus; how many there are.
+fn yield_what_is_expected(corpus: &str) -> usize {
+    let mut lines = corpus.lines().filter(|line| !line.starts_with('#'));
     let mut count = 0;
+    let mut wrong = Vec::new();
     while let Some(program) = lines.next() {
         let (input, expected) = (lines.next().unwrap(), lines.next().unwrap());
         let got = eval(program, input);
-        match expected.strip_prefix('!') {
-            Some(error) => assert!(got.contains(error), "{program}\n   gave {got}\ninstead {error}"),
-            None => assert_eq!(got, expected, "{program}"),
+        let fits = expected.strip_prefix('!').map_or(got == expected, |error| got.contains(error));
+        if !fits {
+            wrong.push(format!("{program}\n   gave {got}\ninstead {expected}"));
         }
         assert!(lines.next().is_none_or(str::is_empty), "entries are three lines: {program}");
         count += 1;
     }
-    assert!(count >= 25);
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    count
 }
 
 #[test]
@@ -145,6 +158,25 @@ fn programs_that_nest_without_end_are_refused_or_run_on_a_small_stack() {
         chain("1", ",", 30_000),
         chain("1", " // ", 12_000),
         chain("a", " |= ", 10_000),
+        chain("1", " as $x | ", 6_000),
+        chain("1 as $x | 2", ", ", 4_000),
+        chain("1", " == ", 10_000),
+        format!(". as {} | $x", chain("$x", " ?// ", 8_000)),
+        format!(". as {} | 1", (0..6_000).map(|n| format!("$x{n}")).collect::<Vec<_>>().join(" ?// ")),
+        format!(". as {} | $x", chain("[$x, {$y, $z: [$w]}]", " ?// ", 2_000)),
+        nested(". as [$x, {$y: ", "$x", "}] | $x", 2_000),
+        nested("reduce . as $x ?// [$x] (0; ", "1", ")", 2_000),
+        nested("{(\"a\"): ", "1", "}", 5_000),
+        nested("\"\\([", "1", "])\"", 5_000),
+        nested("def f($x): x; ", "1", "", 4_000),
+        format!("\"{}\"", "\\ud83d\\ude04".repeat(5_000)),
+        format!("\"{}\"", "\\ud83d".repeat(10_000)),
+        format!("\"{}\"", "\\(1)".repeat(15_000)),
+        format!("\"{}\"", "\\(1,2)".repeat(10_000)),
+        (0..2_500).map(|n| format!("test(\"(?i)\\\\pL{{2}}{n}\")")).collect::<Vec<_>>().join(","),
+        ".5".repeat(30_000),
+        "1.".repeat(30_000),
+        "#\\\n".repeat(20_000),
         chain("[.]", "|", 4_000),
         ".a".repeat(30_000),
         ".[]?".repeat(15_000),
@@ -212,70 +244,82 @@ fn errors_hold_no_data() {
     assert!(failed > 80, "only {failed} of these fail");
 }
 
+/// What people write that is no program, or none that a shape may have.
+const NO_PROGRAMS: &[&str] = &[
+    "{a: foo(1)}",
+    "lenght",
+    "[.[] | $x]",
+    ".a | break $out",
+    ".a | map",
+    "sub(\"a\", \"b\")",
+    "\"é\" | now",
+    "env",
+    "input",
+    "halt",
+    "while(.; .)",
+    "$ENV.HOME",
+    "[.[] | recurse(.a)]",
+    "gamma",
+    "[.[] | strflocaltime(\"%Y\")]",
+    "_strindices(\"a\")",
+    "test(\"(\")",
+    "[.a, .b] | gsub(\"(?=u)\"; \"u\")",
+    "match([\"a++\", \"g\"])",
+    "split(\", \"; \"gq\")",
+    "scan(\"a\", 1)",
+    "test(\"a{500}{500}\")",
+    "limit(-1; .[])",
+    "{(0): 1}",
+    "@nope",
+    "@nope \"x\"",
+    "a::b",
+    "__x",
+    "$__prog_args",
+    "\"\\ud83d\"",
+    "1 == 2 == 3",
+    "{a: .b",
+    "[1, 2",
+    "(1",
+    "\"a",
+    ".a | | .b",
+    ".a |",
+    "",
+    "{a: 1} }",
+    "if . then 1 else 2",
+    "if . then 1",
+    "if . 1",
+    ". as $x",
+    ". as 1 | 2",
+    "1 2",
+    ".a . b c",
+    "\"a\\q\"",
+    "\"\\u12\"",
+    "1e",
+    ".[1;2]",
+    "{1: 2}",
+    "{(.a)}",
+    "f(1, 2",
+    "reduce .[] as $x (0)",
+    "reduce . (0; 1)",
+    "foreach .[] as $x (0)",
+    "def f: f; 1",
+    "def __f: 1; 1",
+    "def f(1): 1; 1",
+    "def 1: 1; 1",
+    "label x | 1",
+    "import \"a\" as a; 1",
+    "ä",
+    "^",
+    "&",
+];
+
 #[test]
 fn a_refusal_says_where_what_and_what_to_do() {
     let shown = |program: &str| {
         let CompileError { at, message, expected, hint } = refusal(program);
         format!("{program}\n  at `{}`: {message}\n  expected {expected}\n  hint: {hint}\n", &program[at])
     };
-    let programs = [
-        "{a: foo(1)}",
-        "lenght",
-        "[.[] | $x]",
-        ".a | break $out",
-        ".a | map",
-        "sub(\"a\", \"b\")",
-        "\"é\" | now",
-        "env",
-        "input",
-        "halt",
-        "while(.; .)",
-        "combinations(2)",
-        "$ENV.HOME",
-        "[.[] | recurse(.a)]",
-        "tostream",
-        "@base32",
-        "@nope",
-        "@nope \"x\"",
-        "a::b",
-        "__x",
-        "$__loc__",
-        "{a: .b",
-        "[1, 2",
-        "(1",
-        "\"a",
-        ".a | | .b",
-        ".a |",
-        "",
-        "{a: 1} }",
-        "if . then 1 else 2",
-        "if . then 1",
-        "if . 1",
-        ". as $x",
-        ". as 1 | 2",
-        "1 2",
-        ".a . b c",
-        "\"a\\q\"",
-        "\"\\u12\"",
-        "1e",
-        ".[1;2]",
-        "{1: 2}",
-        "{(.a)}",
-        "f(1, 2",
-        "reduce .[] as $x (0)",
-        "reduce . (0; 1)",
-        "foreach .[] as $x (0)",
-        "def f: f; 1",
-        "def __f: 1; 1",
-        "def f(1): 1; 1",
-        "def 1: 1; 1",
-        "label x | 1",
-        "import \"a\" as a; 1",
-        "ä",
-        "^",
-        "&",
-    ];
-    let all: Vec<_> = programs.iter().map(|program| shown(program)).collect();
+    let all: Vec<_> = NO_PROGRAMS.iter().map(|program| shown(program)).collect();
     insta::assert_snapshot!(all.join("\n"));
     assert_eq!(refusal(".a | f").at, 5..6);
     assert_eq!(refusal("def f: f; 1").at, 7..8);
@@ -287,9 +331,10 @@ fn a_program_past_a_bound_is_told_the_bound() {
     for (program, expected) in [
         ("#".repeat(70_000), "at most 65536"),
         ("(".repeat(300), "at most 200 open brackets"),
-        ("- ".repeat(5_000) + "1", "at most 4096 of `|`, `-`, `=` and words such as `if` and `def`"),
+        ("- ".repeat(5_000) + "1", "at most 256 levels"),
         ("- ".repeat(400) + "1", "at most 256 levels"),
         (names.concat() + ".", "at most 256"),
+        (format!(". as {} | 1", vec!["$x"; 300].join(" ?// ")), "at most 256"),
     ] {
         let error = refusal(&program);
         assert!(error.expected.starts_with(expected) && !error.hint.is_empty(), "{error:?}");
@@ -340,5 +385,6 @@ fn output_is_bounded() {
 }
 
 mod bounds;
+mod jq_suite;
 mod oracle;
 mod random;

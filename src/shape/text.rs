@@ -7,11 +7,13 @@ use time::format_description::well_known::Rfc3339;
 
 use super::buffer::Buffer;
 use super::eval::Run;
-use super::functions::array;
+use super::functions::{array, for_each_child};
 use super::json;
 use super::meter::{Flow, fault};
 use super::number::Num;
 use super::value::{Arr, SHORT_TEXT_BYTES, SLOT_BYTES, Text, Val};
+
+mod base;
 
 /// How a value becomes part of a string.
 #[derive(Debug, Clone, Copy)]
@@ -24,13 +26,15 @@ pub(super) enum Format {
     Uri,
     Urid,
     Sh,
+    Base32,
+    Base32d,
     Base64,
     Base64d,
 }
 
 /// The formats, for people.
 pub(super) const FORMATS: &str =
-    "`@text`, `@json`, `@csv`, `@tsv`, `@html`, `@uri`, `@urid`, `@sh`, `@base64` or `@base64d`";
+    "`@text`, `@json`, `@csv`, `@tsv`, `@html`, `@uri`, `@urid`, `@sh`, `@base32`, `@base32d`, `@base64` or `@base64d`";
 
 impl Format {
     pub(super) fn named(name: &str) -> Option<Self> {
@@ -43,6 +47,8 @@ impl Format {
             "@uri" => Self::Uri,
             "@urid" => Self::Urid,
             "@sh" => Self::Sh,
+            "@base32" => Self::Base32,
+            "@base32d" => Self::Base32d,
             "@base64" => Self::Base64,
             "@base64d" => Self::Base64d,
             _ => return None,
@@ -96,11 +102,25 @@ fn plain(run: &mut Run<'_>, val: &Val) -> Flow<Text> {
     }
 }
 
+/// Runs `f` over the text of a value.
+fn with_text(run: &mut Run<'_>, val: &Val, out: &mut Buffer, f: fn(&mut Run<'_>, &str, &mut Buffer) -> Flow) -> Flow {
+    let text = plain(run, val)?;
+    f(run, &text, out)
+}
+
 /// `val | @format`.
 pub(super) fn formatted(run: &mut Run<'_>, how: Format, val: &Val) -> Flow<Val> {
+    formatted_text(run, how, val).map(Val::Str)
+}
+
+/// The same as a text.
+pub(super) fn formatted_text(run: &mut Run<'_>, how: Format, val: &Val) -> Flow<Text> {
+    if let (Format::Text, Val::Str(text)) = (how, val) {
+        return Ok(text.clone());
+    }
     let mut out = Buffer::default();
     format(run, how, val, &mut out)?;
-    out.into_text(&mut run.meter).map(Val::Str)
+    out.into_text(&mut run.meter)
 }
 
 /// Appends `val` in the words of a format.
@@ -131,24 +151,13 @@ pub(super) fn format(run: &mut Run<'_>, how: Format, val: &Val, out: &mut Buffer
                 b'&' => Some("&amp;"),
                 b'<' => Some("&lt;"),
                 b'>' => Some("&gt;"),
-                b'\'' => Some("&#39;"),
+                b'\'' => Some("&apos;"),
                 b'"' => Some("&quot;"),
                 _ => None,
             })
         }
-        Format::Uri => {
-            let text = plain(run, val)?;
-            uri(run, &text, out)
-        }
-        Format::Urid => {
-            let text = plain(run, val)?;
-            // Decoded, and what is decoded.
-            run.meter.alloc(2 * text.len())?;
-            match percent_encoding::percent_decode_str(&text).decode_utf8() {
-                Ok(decoded) => out.push(&mut run.meter, &decoded),
-                Err(_) => fault("cannot decode string as a URI component"),
-            }
-        }
+        Format::Uri => with_text(run, val, out, uri),
+        Format::Urid => with_text(run, val, out, unuri),
         Format::Sh => match val {
             Val::Arr(items) => {
                 for (at, item) in items.items().iter().enumerate() {
@@ -159,14 +168,10 @@ pub(super) fn format(run: &mut Run<'_>, how: Format, val: &Val, out: &mut Buffer
             }
             other => shell_word(run, other, out),
         },
-        Format::Base64 => {
-            let text = plain(run, val)?;
-            base64(run, text.as_bytes(), out)
-        }
-        Format::Base64d => {
-            let text = plain(run, val)?;
-            unbase64(run, &text, out)
-        }
+        Format::Base32 => with_text(run, val, out, |run, text, out| base::encode(run, &base::BASE32, text, out)),
+        Format::Base32d => with_text(run, val, out, |run, text, out| base::decode(run, &base::BASE32, text, out)),
+        Format::Base64 => with_text(run, val, out, |run, text, out| base::encode(run, &base::BASE64, text, out)),
+        Format::Base64d => with_text(run, val, out, |run, text, out| base::decode(run, &base::BASE64, text, out)),
     }
 }
 
@@ -187,7 +192,12 @@ fn cells(
                 out.push(&mut run.meter, if *b { "true" } else { "false" })?;
                 true
             }
-            Val::Num(n) => n.write(out, &mut run.meter)?,
+            // As in jq, nan is nothing here.
+            Val::Num(n) if n.is_nan() => true,
+            Val::Num(n) => {
+                n.write(out, &mut run.meter)?;
+                true
+            }
             Val::Str(s) => {
                 quote(run, s, out)?;
                 true
@@ -213,6 +223,22 @@ fn shell_word(run: &mut Run<'_>, val: &Val, out: &mut Buffer) -> Flow {
     }
 }
 
+fn unuri(run: &mut Run<'_>, text: &str, out: &mut Buffer) -> Flow {
+    // Looked at, decoded, and what is decoded.
+    run.meter.alloc(3 * text.len())?;
+    let is_escape = |rest: &str| {
+        let mut digits = rest.bytes().take(2);
+        digits.len() == 2 && digits.all(|byte| byte.is_ascii_hexdigit())
+    };
+    if !text.split('%').skip(1).all(is_escape) {
+        return fault("cannot decode string as a URI component");
+    }
+    match percent_encoding::percent_decode_str(text).decode_utf8() {
+        Ok(decoded) => out.push(&mut run.meter, &decoded),
+        Err(_) => fault("cannot decode string as a URI component"),
+    }
+}
+
 fn uri(run: &mut Run<'_>, text: &str, out: &mut Buffer) -> Flow {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     for byte in text.bytes() {
@@ -225,53 +251,6 @@ fn uri(run: &mut Run<'_>, text: &str, out: &mut Buffer) -> Flow {
         }
     }
     Ok(())
-}
-
-const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
-fn base64(run: &mut Run<'_>, bytes: &[u8], out: &mut Buffer) -> Flow {
-    for chunk in bytes.chunks(3) {
-        let byte = |at: usize| u32::from(chunk.get(at).copied().unwrap_or(0));
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for at in 0..4 {
-            let digit = (bits >> (18 - 6 * at)) & 63;
-            let char = if at > chunk.len() { '=' } else { char::from(BASE64[digit as usize]) };
-            out.push_char(&mut run.meter, char)?;
-        }
-    }
-    Ok(())
-}
-
-fn unbase64(run: &mut Run<'_>, text: &str, out: &mut Buffer) -> Flow {
-    const BAD: &str = "cannot decode string as base64";
-    // Each byte is looked at, becomes three quarters of one, and that up to three where it is not text.
-    run.meter.touch(4 * text.len())?;
-    run.meter.room(4 * text.len())?;
-    let mut bytes = Vec::with_capacity(text.len() / 4 * 3 + 3);
-    let mut bits = 0_u32;
-    let mut held = 0;
-    for byte in text.trim_end_matches('=').bytes() {
-        let digit = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return fault(BAD),
-        };
-        bits = bits << 6 | u32::from(digit);
-        held += 6;
-        if held >= 8 {
-            held -= 8;
-            bytes.push((bits >> held & 0xFF) as u8);
-        }
-    }
-    // One digit left over is half a byte.
-    if held >= 6 {
-        return fault(BAD);
-    }
-    // As in jq: what is not text becomes replacement characters.
-    out.push(&mut run.meter, &String::from_utf8_lossy(&bytes))
 }
 
 /// `text / by`.
@@ -296,31 +275,36 @@ pub(super) fn split(run: &mut Run<'_>, text: &str, by: &str) -> Flow<Val> {
     Ok(Val::Arr(Rc::new(parts)))
 }
 
-/// `val | join(by)`: null is nothing, numbers and booleans are as they are written.
+/// `val | join(by)`, of items or members' values: null is nothing, numbers and booleans are as
+/// they are written. As in jq, `by` may be null, and anything where it stands between nothing.
 pub(super) fn join(run: &mut Run<'_>, val: &Val, by: &Val) -> Flow<Val> {
-    let items = array(val)?;
-    let by = string(by)?;
     let mut out = Buffer::default();
-    for (at, item) in items.iter().enumerate() {
+    let mut is_first = true;
+    for_each_child(val, &mut |item| {
         run.meter.spend(1)?;
-        out.push(&mut run.meter, if at == 0 { "" } else { by })?;
-        match item {
+        match by {
+            _ if std::mem::take(&mut is_first) => (),
             Val::Null => (),
-            Val::Str(s) => out.push(&mut run.meter, s)?,
-            Val::Bool(_) | Val::Num(_) => json::append(&mut run.meter, item, &mut out)?,
-            other => return fault(format!("cannot join {} to a string", other.type_name())),
+            by => out.push(&mut run.meter, string(by)?)?,
         }
-    }
+        match item {
+            Val::Null => Ok(()),
+            Val::Str(s) => out.push(&mut run.meter, s),
+            Val::Bool(_) | Val::Num(_) => json::append(&mut run.meter, item, &mut out),
+            other => fault(format!("cannot join {} to a string", other.type_name())),
+        }
+    })?;
     out.into_text(&mut run.meter).map(Val::Str)
 }
 
-/// `val` without `fix` at its start or end; what is not a string stays.
+/// `val` without `fix` at its start or end.
 pub(super) fn trimmed(run: &mut Run<'_>, val: &Val, fix: &Val, start: bool, end: bool) -> Flow<Val> {
-    let (Val::Str(text), Val::Str(fix)) = (val, fix) else { return Ok(val.clone()) };
+    let text = string(val)?;
+    let fix = string(fix)?;
     run.meter.touch(fix.len().min(text.len()))?;
-    let mut rest = &**text;
-    rest = if start { rest.strip_prefix(&**fix).unwrap_or(rest) } else { rest };
-    rest = if end { rest.strip_suffix(&**fix).unwrap_or(rest) } else { rest };
+    let mut rest = text;
+    rest = if start { rest.strip_prefix(fix).unwrap_or(rest) } else { rest };
+    rest = if end { rest.strip_suffix(fix).unwrap_or(rest) } else { rest };
     if rest.len() == text.len() {
         return Ok(val.clone());
     }
@@ -329,7 +313,7 @@ pub(super) fn trimmed(run: &mut Run<'_>, val: &Val, fix: &Val, start: bool, end:
 
 /// Seconds since 1970 as a date in UTC; fractions are dropped, as in jq.
 pub(super) fn to_date(run: &mut Run<'_>, seconds: &Num) -> Flow<Val> {
-    let date = seconds.floor().and_then(|s| OffsetDateTime::from_unix_timestamp(s).ok());
+    let date = seconds.truncated().and_then(|s| OffsetDateTime::from_unix_timestamp(s).ok());
     let text = date.and_then(|date| date.format(&Rfc3339).ok());
     match text {
         Some(text) => Text::of(&mut run.meter, &text).map(Val::Str),

@@ -54,6 +54,37 @@ async fn check_says_every_problem_at_once_with_its_place() {
     assert_eq!(problems.as_array().unwrap().len(), 3, "{problems}");
 }
 
+/// A domain file whose shape has `program` as its third line.
+fn with_program(program: &str) -> String {
+    format!("{GOOD}    shape: |\n      # what follows is jq\n      .profile |\n      {program}\n")
+}
+
+#[tokio::test]
+async fn what_fails_at_every_read_is_refused_before_the_first_one_at_its_own_line() {
+    for (program, column, reason) in [
+        ("test(\"(\")", 12, "unclosed group"),
+        ("test(\"^(?!x)\")", 12, "look-around"),
+        ("gsub(\"(.)(?=.*\\\\1)\"; \"\")", 12, "is not supported"),
+        ("match(\"o.B\"; \"q\")", 20, "not a flag"),
+        ("match([\"foo\", \"iq\"])", 21, "not a flag"),
+        ("[1, 2] | limit(-1; .[])", 23, "negative"),
+        ("\"\\ud83d\"", 8, "surrogates"),
+        ("INDX(.id)", 7, "did you mean `INDEX`?"),
+    ] {
+        let dir = folder(&[("customer.yaml", &with_program(program))]);
+        let said = run(&["check", text(dir.path())]).await.with(64);
+        said.says(&format!("customer.yaml:11:{column}"));
+        said.says(reason);
+        said.says("hint");
+    }
+    for program in
+        ["match(\"o.B\"; \"m\")", "match([\"foo\", \"ig\"])", "[INDEX(.[]; .id), IN(.05), \"\\ud83d\\ude04\"]"]
+    {
+        let dir = folder(&[("customer.yaml", &with_program(program))]);
+        assert_eq!(run(&["check", text(dir.path())]).await.with(0).out, "ok\n", "{program}");
+    }
+}
+
 #[tokio::test]
 async fn check_looks_at_all_files_of_a_folder_together() {
     let dir = folder(&[("one.yaml", GOOD), ("two.yml", GOOD)]);

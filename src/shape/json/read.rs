@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::super::buffer::Pile;
 use super::super::meter::{Flow, MAX_DEPTH, Meter, Stop};
-use super::super::number::Num;
+use super::super::number::{LenientNumber, Num};
 use super::super::object::Member;
 use super::super::value::{Arr, Obj, Text, Val};
 use super::special;
@@ -19,13 +19,14 @@ const ESCAPED: u64 = 4;
 pub(in super::super) fn read(meter: &mut Meter<'_>, text: &[u8]) -> Flow<Option<Val>> {
     meter.touch(text.len())?;
     let Ok(text) = std::str::from_utf8(text) else { return Ok(None) };
-    let mut reader =
-        Reader { text, at: 0, charged: 0, meter, items: Pile::default(), members: Pile::default(), keys: Vec::new() };
-    match reader.whole() {
-        Ok(val) => Ok(Some(val)),
-        Err(Unread::NotJson) => Ok(None),
-        Err(Unread::Stopped(stop)) => Err(stop),
-    }
+    Reader::new(meter, text, false).read()
+}
+
+/// Reads what jq's `fromjson` takes: JSON, after a byte order mark where there is one, with
+/// numbers such as `nan`, `+1` and `.5`.
+pub(in super::super) fn read_leniently(meter: &mut Meter<'_>, text: &str) -> Flow<Option<Val>> {
+    meter.touch(text.len())?;
+    Reader::new(meter, text.strip_prefix('\u{feff}').unwrap_or(text), true).read()
 }
 
 /// Why a text gave no value.
@@ -51,6 +52,8 @@ const SHARED_KEYS: usize = 64;
 
 struct Reader<'t, 'm, 'b> {
     text: &'t str,
+    /// Whether numbers may be written as jq takes them.
+    lenient: bool,
     at: usize,
     /// Up to where reading has been charged.
     charged: usize,
@@ -61,7 +64,21 @@ struct Reader<'t, 'm, 'b> {
     keys: Vec<Option<Text>>,
 }
 
-impl<'t> Reader<'t, '_, '_> {
+impl<'t, 'm, 'b> Reader<'t, 'm, 'b> {
+    fn new(meter: &'m mut Meter<'b>, text: &'t str, lenient: bool) -> Self {
+        let items = Pile::default();
+        let members = Pile::default();
+        Self { text, lenient, at: 0, charged: 0, meter, items, members, keys: Vec::new() }
+    }
+
+    fn read(mut self) -> Flow<Option<Val>> {
+        match self.whole() {
+            Ok(val) => Ok(Some(val)),
+            Err(Unread::NotJson) => Ok(None),
+            Err(Unread::Stopped(stop)) => Err(stop),
+        }
+    }
+
     fn peek(&self) -> Option<u8> {
         self.text.as_bytes().get(self.at).copied()
     }
@@ -118,6 +135,7 @@ impl<'t> Reader<'t, '_, '_> {
         self.charge()?;
         self.space();
         match self.next()? {
+            b'n' | b'N' | b'i' | b'I' | b'+' | b'-' | b'.' | b'0'..=b'9' if self.lenient => self.lenient_number(),
             b'n' => self.word("null", Val::Null),
             b't' => self.word("true", Val::Bool(true)),
             b'f' => self.word("false", Val::Bool(false)),
@@ -133,6 +151,24 @@ impl<'t> Reader<'t, '_, '_> {
             }
             _ => Err(Unread::NotJson),
         }
+    }
+
+    /// A number as jq takes it, or `null`.
+    fn lenient_number(&mut self) -> Read<Val> {
+        let rest = &self.text[self.at..];
+        let belongs = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
+        let text = &rest[..rest.bytes().take_while(belongs).count()];
+        if text == "null" {
+            return self.word("null", Val::Null);
+        }
+        let strict = self.number().is_ok_and(|number| number == text);
+        self.at = self.text.len() - rest.len() + text.len();
+        if strict {
+            return Ok(Val::Num(Num::metered(text, self.meter)?));
+        }
+        self.meter.alloc(2 * text.len())?;
+        let number = LenientNumber::read(text).ok_or(Unread::NotJson)?;
+        Ok(Val::Num(number.number(self.meter)?))
     }
 
     fn array(&mut self, depth: u32) -> Read<Val> {

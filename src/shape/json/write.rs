@@ -2,7 +2,7 @@
 
 use super::super::RunErrorKind;
 use super::super::buffer::Buffer;
-use super::super::meter::{Flow, Meter, Stop, fault};
+use super::super::meter::{Flow, Meter, Stop};
 use super::super::value::Val;
 use super::{SPECIAL, special};
 
@@ -28,11 +28,7 @@ fn write_to(meter: &mut Meter<'_>, val: &Val, most: usize, out: &mut Buffer) -> 
     match val {
         Val::Null => out.push(meter, "null")?,
         Val::Bool(b) => out.push(meter, if *b { "true" } else { "false" })?,
-        Val::Num(n) => {
-            if !n.write(out, meter)? {
-                return fault("`nan` and `infinite` cannot be written as JSON");
-            }
-        }
+        Val::Num(n) => n.write(out, meter)?,
         Val::Str(s) => quote(meter, s, most, out)?,
         Val::Arr(a) => {
             out.push_byte(meter, b'[')?;

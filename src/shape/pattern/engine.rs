@@ -12,7 +12,7 @@ use super::super::memory_count::Held;
 use super::super::meter::{Flow, Meter, Stop, fault};
 
 /// No pattern compiles to more.
-const MAX_REGEX_BYTES: usize = 256 * 1024;
+pub(super) const MAX_REGEX_BYTES: usize = 256 * 1024;
 /// No pattern names more classes of characters (`\w`, `\pL`, `[…]`): each may be thousands of
 /// ranges, which are there before anything else is bounded.
 pub(super) const MAX_CLASSES: usize = 64;
@@ -37,13 +37,14 @@ const PARSED_BYTES: usize = 512;
 const STATE_BYTES: usize = 16;
 /// No pattern has more groups, the whole match among them: a search for groups keeps a place for
 /// both ends of each group in each state, and copies them from state to state.
-const MAX_GROUPS: usize = 32;
+pub(super) const MAX_GROUPS: usize = 32;
 /// So many ends of groups are copied in the time in which a state is looked at.
 const ENDS_A_STATE: usize = 16;
 
-/// Why a pattern is not used.
+/// Why a pattern is not used. What a run says of one holds nothing of it: it may be data.
 pub(super) const INVALID: &str = "the regular expression is not valid, or too large";
 const TOO_MANY_GROUPS: &str = "the regular expression has more than 31 groups";
+const UNKNOWN_FLAG: &str = "unknown flag of a regular expression";
 const _: () = assert!(MAX_GROUPS == 32, "the message says so");
 
 pub(super) struct Compiled {
@@ -51,7 +52,7 @@ pub(super) struct Compiled {
     cache: meta::Cache,
     /// At most so many states can be alive at each byte of a text.
     states: usize,
-    syntax: syntax::Config,
+    pub(super) syntax: syntax::Config,
     /// For what would take too long at its worst; built when it is needed.
     automaton: Option<Automaton>,
     /// What the cache of `regex` took when it was last looked at.
@@ -59,34 +60,86 @@ pub(super) struct Compiled {
     held: Held,
 }
 
+/// What jq's flags mean, or the flag that means nothing.
+///
+/// `g`, `n` and `l` are of the search. jq's `s` is how its dialect is anyway, and `p` and `m` let `.`
+/// match the end of a line.
+pub(super) fn config(flags: &str) -> Result<syntax::Config, char> {
+    let mut syntax = syntax::Config::new().nest_limit(50);
+    for flag in flags.chars() {
+        syntax = match flag {
+            'g' | 'n' | 'l' | 's' => syntax,
+            'i' => syntax.case_insensitive(true),
+            'x' => syntax.ignore_whitespace(true),
+            'p' | 'm' => syntax.dot_matches_new_line(true),
+            other => return Err(other),
+        };
+    }
+    Ok(syntax)
+}
+
+/// How an automaton is made of a pattern.
+pub(super) fn nfa_config() -> thompson::Config {
+    thompson::Config::new().nfa_size_limit(Some(MAX_REGEX_BYTES))
+}
+
+/// What a search is done with; a text says what is wrong with the pattern, and holds parts of it.
+pub(super) fn build(pattern: &str, syntax: syntax::Config) -> Result<Regex, String> {
+    if pattern.contains("\\k<") {
+        return Err("backreferences are not supported".to_owned());
+    }
+    if has_possessive(pattern) {
+        return Err("possessive quantifiers are not supported".to_owned());
+    }
+    let config = meta::Config::new()
+        .nfa_size_limit(Some(MAX_REGEX_BYTES))
+        .onepass_size_limit(Some(MAX_REGEX_BYTES))
+        // Its stack may take tens of megabytes, which nothing bounds and nobody counts.
+        .backtrack(false)
+        .hybrid_cache_capacity(MAX_AUTOMATON_BYTES);
+    Regex::builder().configure(config).syntax(syntax).build(pattern).map_err(|error| {
+        if error.size_limit().is_some() {
+            return format!("it takes more than {MAX_REGEX_BYTES} bytes once it is compiled");
+        }
+        // Several lines: the pattern, a mark under it, and the reason.
+        let reason = error.syntax_error().map(ToString::to_string).unwrap_or_default();
+        reason.rsplit_once("error: ").map_or_else(|| "it cannot be compiled".to_owned(), |(_, why)| why.to_owned())
+    })
+}
+
+/// Whether a quantifier has a `+` after it, which would silently mean something else here.
+fn has_possessive(pattern: &str) -> bool {
+    let mut bytes = pattern.bytes();
+    // Classes nest: `[a[:alpha:]]`.
+    let mut classes = 0_usize;
+    let mut before = b' ';
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'\\' => {
+                bytes.next();
+            }
+            b'[' => classes += 1,
+            b']' => classes = classes.saturating_sub(1),
+            b'+' if classes == 0 && matches!(before, b'*' | b'+' | b'?') => return true,
+            _ => (),
+        }
+        // What follows a bracket is no quantifier: `(?+`.
+        before = if before == b'(' { b' ' } else { byte };
+    }
+    false
+}
+
 struct Automaton {
     regex: lazy::Regex,
     cache: lazy::Cache,
 }
 
-const TOO_LONG: Stop = Stop::Spent("searches a text for longer than a run may");
+pub(super) const TOO_LONG: Stop = Stop::Spent("searches a text for longer than a run may");
 
 impl Compiled {
     pub(super) fn of(pattern: &str, flags: &str) -> Flow<Option<Box<Self>>> {
-        let mut syntax = syntax::Config::new().nest_limit(50);
-        for flag in flags.chars() {
-            syntax = match flag {
-                'g' | 'n' => syntax,
-                'i' => syntax.case_insensitive(true),
-                'x' => syntax.ignore_whitespace(true),
-                's' => syntax.dot_matches_new_line(true),
-                'l' => syntax.swap_greed(true),
-                'p' => syntax.multi_line(true).dot_matches_new_line(true),
-                _ => return fault("unknown flag of a regular expression"),
-            };
-        }
-        let config = meta::Config::new()
-            .nfa_size_limit(Some(MAX_REGEX_BYTES))
-            .onepass_size_limit(Some(MAX_REGEX_BYTES))
-            // Its stack may take tens of megabytes, which nothing bounds and nobody counts.
-            .backtrack(false)
-            .hybrid_cache_capacity(MAX_AUTOMATON_BYTES);
-        let Ok(regex) = Regex::builder().configure(config).syntax(syntax).build(pattern) else { return Ok(None) };
+        let Ok(syntax) = config(flags) else { return fault(UNKNOWN_FLAG) };
+        let Ok(regex) = build(pattern, syntax) else { return Ok(None) };
         if regex.captures_len() > MAX_GROUPS {
             return fault(TOO_MANY_GROUPS);
         }
@@ -136,7 +189,7 @@ impl Compiled {
             .skip_cache_capacity_check(true)
             .unicode_word_boundary(true)
             .minimum_cache_clear_count(Some(2));
-        let nfa = thompson::Config::new().nfa_size_limit(Some(MAX_REGEX_BYTES));
+        let nfa = nfa_config();
         let groups = self.regex.captures_len() > 1;
         let built = lazy::Regex::builder().syntax(self.syntax).thompson(nfa.clone()).dfa(config).build(pattern);
         let regex = built.map_err(|_| TOO_LONG)?;
@@ -224,7 +277,7 @@ impl Compiled {
 }
 
 /// How long a search takes where it is at its worst.
-enum SearchCost {
+pub(super) enum SearchCost {
     /// Some milliseconds.
     Short,
     /// Too long to risk it, but not too long for what an automaton cannot do: words' boundaries
@@ -234,7 +287,7 @@ enum SearchCost {
 }
 
 impl SearchCost {
-    fn of(states: usize, bytes: usize) -> Self {
+    pub(super) fn of(states: usize, bytes: usize) -> Self {
         let work = states.saturating_mul(bytes);
         if work <= SHORT_STATE_BYTES {
             Self::Short

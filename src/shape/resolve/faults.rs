@@ -2,9 +2,9 @@
 //!
 //! Each says what was met, what was expected there, and what to do.
 
-use super::super::syntax::{error, modules, span};
+use super::super::syntax::faults::{self, error, modules, span};
 use super::super::{CompileError, builtins, refused, text};
-use super::{MAX_NESTING, MAX_SCOPE, Name, Resolver};
+use super::{MAX_SCOPE, Name, Resolver};
 
 impl Resolver<'_> {
     pub(super) fn recursive(&self, name: &str) -> CompileError {
@@ -14,9 +14,7 @@ impl Resolver<'_> {
     }
 
     pub(super) fn too_deep(&self) -> CompileError {
-        let hint = "name inner parts with `def`, or bind them with `as $x |`";
-        let message = format!("the program nests more than {MAX_NESTING} deep");
-        error(0..self.text.len(), message, format!("at most {MAX_NESTING} levels"), hint)
+        faults::too_deep(self.text)
     }
 
     pub(super) fn not_so_many(&self, name: &str, arguments: usize) -> CompileError {
@@ -40,12 +38,8 @@ impl Resolver<'_> {
             let message = format!("`{name}` is not available in shapes: {why}");
             return error(at, message, refused::PURE, hint);
         }
-        if name.starts_with('@') && !refused::ABSENT.contains(&name) {
+        if name.starts_with('@') {
             return self.no_format(name);
-        }
-        if refused::ABSENT.contains(&name) {
-            let hint = "say it with the functions that there are, or leave it to the consumer";
-            return error(at, format!("`{name}` is not available in shapes"), "a function that shapes have", hint);
         }
         let defs = self.scope.iter().filter_map(|known| match known {
             Name::Def { name: n, arity, .. } if *n == name => Some(*arity),
@@ -81,6 +75,9 @@ impl Resolver<'_> {
     /// A variable or label that is not bound here.
     pub(super) fn unbound(&self, name: &str, what: &str) -> CompileError {
         let at = span(self.text, name);
+        if name.contains("::") {
+            return modules(at);
+        }
         if let Some((why, hint)) = refused::function(name, 0).filter(|_| what == "variable") {
             let message = format!("`{name}` is not available in shapes: {why}");
             return error(at, message, refused::PURE, hint);

@@ -2,12 +2,11 @@
 
 use std::collections::HashSet;
 
-use jaq_core::load::lex::StrPart;
-use jaq_core::load::parse::Term;
-
 use super::super::number::Num;
 use super::super::object::FEW_MEMBERS;
 use super::super::program::{Constant, Def, Expr, Kind, Part, Piece};
+use super::super::syntax::faults::{error, span};
+use super::super::syntax::term::{Term, TextPart};
 use super::super::text::Format;
 use super::{Resolved, Resolver};
 
@@ -31,17 +30,13 @@ impl Constant {
             Self::Int(i) => Num::Int(i),
             Self::Float(f) => Num::Float(f),
             Self::Digits(at) => Num::read(&texts[at]),
-            Self::Text(_) | Self::NoItems | Self::NoMembers => Num::Float(f64::NAN),
+            _ => Num::Float(f64::NAN),
         }
     }
 }
 
 impl<'s> Resolver<'s> {
-    pub(super) fn string(
-        &mut self,
-        format: Option<&'s str>,
-        parts: &[StrPart<&'s str, Term<&'s str>>],
-    ) -> Resolved<Kind> {
+    pub(super) fn string(&mut self, format: Option<&'s str>, parts: &[TextPart<'s>]) -> Resolved<Kind> {
         let format = match format {
             None => Format::Text,
             Some(name) => Format::named(name).ok_or_else(|| self.no_format(name))?,
@@ -49,9 +44,9 @@ impl<'s> Resolver<'s> {
         let mut pieces: Vec<Piece> = Vec::new();
         for part in parts {
             let plain = match part {
-                StrPart::Str(text) => (*text).to_owned(),
-                StrPart::Char(c) => c.to_string(),
-                StrPart::Term(term) => {
+                TextPart::Plain(text) => (*text).to_owned(),
+                TextPart::Char(c) => c.to_string(),
+                TextPart::Value(term) => {
                     pieces.push(Piece::Value(self.expr(term)?));
                     continue;
                 }
@@ -84,9 +79,9 @@ impl<'s> Resolver<'s> {
         }
     }
 
-    pub(super) fn member(&mut self, key: &Term<&'s str>, value: Option<&Term<&'s str>>) -> Resolved<(Expr, Expr)> {
+    pub(super) fn member(&mut self, key: &Term<'s>, value: Option<&Term<'s>>) -> Resolved<(Expr, Expr)> {
         Ok(match (key, value) {
-            (Term::Var(name), None) => {
+            (Term::Variable(name), None) => {
                 let key_of = Kind::Const(self.constant(&name[1..]));
                 (Expr { kind: key_of, one: true }, self.expr(key)?)
             }
@@ -98,8 +93,35 @@ impl<'s> Resolver<'s> {
                 let one = value.one(&self.defs);
                 (key, Expr { kind: value, one })
             }
-            (key, Some(value)) => (self.expr(key)?, self.expr(value)?),
+            (key, Some(value)) => (self.key(key)?, self.expr(value)?),
         })
+    }
+
+    /// The name of a member, where it stands before a `:`.
+    pub(super) fn key(&mut self, key: &Term<'s>) -> Resolved<Expr> {
+        let resolved = self.expr(key)?;
+        let what = match resolved.kind {
+            Kind::Const(Constant::Null) => "null",
+            Kind::Const(Constant::Bool(_)) => "a boolean",
+            Kind::Const(constant) if constant.is_number() => "a number",
+            Kind::Const(Constant::NoItems) => "an array",
+            Kind::Const(Constant::NoMembers) => "an object",
+            _ => return Ok(resolved),
+        };
+        let at = match key {
+            Term::Number(n) => span(self.text, n),
+            _ => 0..self.text.len(),
+        };
+        let message = format!("{what} cannot be the name of a member");
+        Err(error(at, message, "a text", "write it in double quotes, or `(.a | tostring)`"))
+    }
+
+    /// `$__loc__`
+    pub(super) fn location(&mut self, line: usize) -> Kind {
+        let expr = |constant| Expr { kind: Kind::Const(constant), one: true };
+        let file = (expr(self.constant("file")), expr(self.constant("<top-level>")));
+        let line = (expr(self.constant("line")), expr(Constant::Int(i64::try_from(line).unwrap_or(i64::MAX))));
+        Kind::Object(vec![file, line], true)
     }
 
     /// An expression for two places. It is not resolved twice: what nests so would take time and
@@ -110,7 +132,7 @@ impl<'s> Resolver<'s> {
             return (expr, Expr { kind: Kind::Const(constant), one });
         }
         let def = self.defs.len();
-        self.defs.push(Def { by_value: Vec::new(), body: expr });
+        self.defs.push(Def { args: Vec::new(), body: expr });
         let call = || Expr { kind: Kind::Call(def, 0, Vec::new()), one };
         (call(), call())
     }

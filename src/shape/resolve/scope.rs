@@ -1,9 +1,8 @@
 //! The names in reach: what binds them, and what a name means where it is used.
 
-use jaq_core::load::parse::{self, Term};
-
 use super::super::builtins;
-use super::super::program::{Def, Kind};
+use super::super::program::{Argument, Def, Kind};
+use super::super::syntax::term::{Definition, Term};
 use super::{MAX_SCOPE, Resolved, Resolver};
 
 /// A name in scope.
@@ -22,7 +21,7 @@ pub(super) enum Name<'s> {
 }
 
 impl<'s> Resolver<'s> {
-    pub(super) fn def(&mut self, def: &parse::Def<&'s str>) -> Resolved<()> {
+    pub(super) fn def(&mut self, def: &Definition<'s>) -> Resolved<()> {
         let (name, arity) = (def.name, def.args.len());
         if !self.ours && name.starts_with("__") {
             return Err(self.reserved(name));
@@ -30,18 +29,29 @@ impl<'s> Resolver<'s> {
         let at = self.scope.len();
         self.scope.push(Name::Def { name, arity, bound: self.bound, id: None });
         let mark = self.mark();
+        let mut taken = Vec::with_capacity(arity);
         for arg in &def.args {
-            self.bind(if arg.starts_with('$') { Name::Var(arg) } else { Name::Filter(arg) })?;
+            let by_value = arg.starts_with('$');
+            taken.push(match by_value {
+                false => Argument::Filter,
+                true if self.ours => Argument::Value,
+                true => Argument::Both,
+            });
+            if taken.last() != Some(&Argument::Value) {
+                self.bind(Name::Filter(arg.trim_start_matches('$')))?;
+            }
+            if by_value {
+                self.bind(Name::Var(arg))?;
+            }
         }
         let body = self.expr(&def.body)?;
         self.forget(mark);
         self.scope[at] = Name::Def { name, arity, bound: self.bound, id: Some(self.defs.len()) };
-        let by_value = def.args.iter().map(|arg| arg.starts_with('$')).collect();
-        self.defs.push(Def { by_value, body });
+        self.defs.push(Def { args: taken, body });
         Ok(())
     }
 
-    pub(super) fn call(&mut self, name: &'s str, args: &[Term<&'s str>]) -> Resolved<Kind> {
+    pub(super) fn call(&mut self, name: &'s str, args: &[Term<'s>]) -> Resolved<Kind> {
         let mut inner = 0;
         for known in self.scope.iter().rev() {
             match known {
@@ -49,6 +59,9 @@ impl<'s> Resolver<'s> {
                 Name::Def { name: n, arity, bound, id } if *n == name && *arity == args.len() => {
                     let Some(id) = *id else { return Err(self.recursive(name)) };
                     let hidden = self.bound - bound;
+                    if !self.ours && id < self.prelude {
+                        self.judge(name, args)?;
+                    }
                     return Ok(Kind::Call(id, hidden, self.exprs(args)?));
                 }
                 Name::Def { .. } => (),
@@ -56,7 +69,10 @@ impl<'s> Resolver<'s> {
             }
         }
         match builtins::find(name, args.len()) {
-            Some(builtin) if self.ours || !name.starts_with("__") => Ok(Kind::Builtin(builtin, self.exprs(args)?)),
+            Some(builtin) if self.ours || !name.starts_with("__") => {
+                self.judge(name, args)?;
+                Ok(Kind::Builtin(builtin, self.exprs(args)?))
+            }
             _ => Err(self.unknown(name, args.len())),
         }
     }

@@ -83,6 +83,15 @@ const PROGRAMS: &[&str] = &[
     "tojson[0:100000] | gsub(\"(?<d>[0-9])\"; \"<\\(.d)>\")",
     "tojson[0:100000] | [splits(\"[,:]\")]",
     "[limit(100; .[]?)] | [combinations?]",
+    "[limit(1000; tostream)]",
+    "fromstream(tostream)",
+    "INDEX(.[]?; tojson)",
+    "map(IN(1, 2))?",
+    "flatten",
+    "tojson[0:100000] | [gsub(\"[0-9]\"; \"a\", \"b\", \"c\")]",
+    "tojson[0:100000] | [capture(\"(?<d>[0-9])(?<e>x)?\"; \"g\")]",
+    "tojson | @base32 | @base32d",
+    ". as [$a] ?// {$a} ?// $a | [$a]",
     "\"a\\(.)b\\(.)c\"",
     "[range(30000) | tostring]",
     "[range(30000) | {a: .}] | length",
@@ -170,7 +179,9 @@ fn a_search_holds_no_more_than_was_asked_for_it() {
         ("\"a\"", "\"(?i)\\\\p{Cn}\" * 60"),
         ("\"é\" * 1000", "\"\\\\b(\\\\w+)\\\\b\""),
     ] {
-        for search in ["[match($re; \"g\").length] | length", "test($re; \"n\")", "test($re)"] {
+        for search in
+            ["[match($re; \"g\").length] | length", "test($re; \"n\")", "test($re)", "[.[0:5] | match($re; \"l\")]"]
+        {
             let program = format!("({pattern}) as $re | {text} | {search}");
             let (held, asked) = held_and_asked(&program, "null");
             if held > asked {

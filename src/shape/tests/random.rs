@@ -59,6 +59,9 @@ const LEAVES: &[&str] = &[
     "infinite",
     "ascii_downcase",
     "todate",
+    "gmtime",
+    "mktime",
+    "strftime(\"%c %j\")",
     "any",
     "all",
     "min",
@@ -67,6 +70,11 @@ const LEAVES: &[&str] = &[
     "break $l",
     "toboolean",
     "trim",
+    "abs",
+    "$__loc__",
+    "tostream",
+    "@base32",
+    "@base32d",
     "$__x",
 ];
 const OPERATORS: &[&str] =
@@ -114,8 +122,15 @@ const WITH_ONE: &[&str] = &[
     "in",
     "match",
     "nth",
+    "IN",
+    "INDEX",
+    "bsearch",
+    "fromstream",
+    "truncate_stream",
+    "combinations",
 ];
-const WITH_TWO: &[&str] = &["limit", "skip", "range", "setpath", "sub", "gsub", "pow", "any", "test", "split"];
+const WITH_TWO: &[&str] =
+    &["limit", "skip", "range", "setpath", "sub", "gsub", "pow", "any", "test", "split", "JOIN", "IN", "INDEX"];
 
 fn program() -> impl Strategy<Value = String> {
     let leaf = prop::sample::select(LEAVES).prop_map(str::to_owned);
@@ -135,6 +150,10 @@ fn program() -> impl Strategy<Value = String> {
                 .prop_map(|(a, b)| format!("(try {a} catch ({b}))").replace("try ", "try . | ")),
             (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("({a} as $v | {b})")),
             (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("({a} as [$v, {{a: $w}}] | {b})")),
+            (inner.clone(), inner.clone())
+                .prop_map(|(a, b)| format!("({a} as [$v, $w] ?// {{a: $v}} ?// $v | [$v, $w, {b}])")),
+            (inner.clone(), inner.clone(), inner.clone())
+                .prop_map(|(a, b, c)| format!("\"\\({a})\\({b})\" | gsub(\"(?<x>.)\"; {c})")),
             (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("reduce ({a}) as $v (.; {b})")),
             (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("[foreach ({a}) as $v (0; {b}; [., $v])]")),
             (inner.clone(), inner.clone(), inner.clone()).prop_map(|(a, b, c)| format!("if {a} then {b} else {c} end")),

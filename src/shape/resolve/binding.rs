@@ -1,0 +1,82 @@
+//! What binds variables: the patterns after `as`, and which variable each of several binds.
+
+use super::super::program::{Alternative, Binding, Pattern};
+use super::super::syntax::faults::{MAX_NESTING, too_deep};
+use super::super::syntax::term;
+use super::{MAX_SCOPE, Name, Resolved, Resolver};
+
+impl<'s> Resolver<'s> {
+    /// Binds what the patterns bind, for what is resolved next.
+    pub(super) fn binding(&mut self, patterns: &[term::Pattern<'s>]) -> Resolved<Binding> {
+        let [pattern] = patterns else { return self.alternatives(patterns) };
+        Ok(Binding::One(self.pattern(pattern)?))
+    }
+
+    /// Each pattern is resolved by itself; then the variables of all are bound.
+    fn alternatives(&mut self, patterns: &[term::Pattern<'s>]) -> Resolved<Binding> {
+        if patterns.len() > MAX_SCOPE {
+            return Err(self.too_many());
+        }
+        let mut names: Vec<&'s str> = Vec::new();
+        for pattern in patterns {
+            for_each_variable(pattern, &mut |name| {
+                if names.len() <= MAX_SCOPE && !names.contains(&name) {
+                    names.push(name);
+                }
+            });
+        }
+        // Each pattern remembers a place for each name.
+        if self.bound + names.len() > MAX_SCOPE {
+            return Err(self.too_many());
+        }
+        let mut resolved = Vec::with_capacity(patterns.len());
+        for pattern in patterns {
+            let mark = self.mark();
+            let (scope, _) = mark;
+            let pattern = self.pattern(pattern)?;
+            let bound = &self.scope[scope..];
+            let is = |known: &Name<'s>, name: &str| matches!(known, Name::Var(n) if *n == name);
+            let place = |name: &&str| bound.iter().rev().position(|known| is(known, name));
+            let places = names.iter().map(place).collect();
+            resolved.push(Alternative { pattern, places });
+            self.forget(mark);
+        }
+        for name in names {
+            self.bind(Name::Var(name))?;
+        }
+        Ok(Binding::Any(resolved))
+    }
+
+    fn pattern(&mut self, pattern: &term::Pattern<'s>) -> Resolved<Pattern> {
+        self.depth += 1;
+        if self.depth > MAX_NESTING {
+            return Err(too_deep(self.text));
+        }
+        let pattern = match pattern {
+            term::Pattern::Variable(name) => {
+                self.bind(Name::Var(name))?;
+                Pattern::Var
+            }
+            term::Pattern::Items(items) => {
+                Pattern::Items(items.iter().map(|p| self.pattern(p)).collect::<Resolved<_>>()?)
+            }
+            term::Pattern::Members(members) => {
+                let members = members.iter().map(|(key, p)| {
+                    let key = self.key(key)?;
+                    Ok((key, self.pattern(p)?))
+                });
+                Pattern::Members(members.collect::<Resolved<_>>()?)
+            }
+        };
+        self.depth -= 1;
+        Ok(pattern)
+    }
+}
+
+fn for_each_variable<'s>(pattern: &term::Pattern<'s>, f: &mut impl FnMut(&'s str)) {
+    match pattern {
+        term::Pattern::Variable(name) => f(name),
+        term::Pattern::Items(items) => items.iter().for_each(|item| for_each_variable(item, f)),
+        term::Pattern::Members(members) => members.iter().for_each(|(_, member)| for_each_variable(member, f)),
+    }
+}
