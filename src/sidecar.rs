@@ -11,7 +11,6 @@ mod reload;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
@@ -31,10 +30,6 @@ use crate::serve::{self, Activity, Address, BindError, Consumers, Drain, Listene
 pub use config::{Caching, Config};
 pub use files::check_tape;
 pub use plans::{Plans, Reading, caching, load_identity, read_domains, shared};
-
-/// How long the start waits for the first heartbeat, where answers depend on its lease. A Redis that is away keeps no pod from
-/// becoming ready.
-const FIRST_HEARTBEAT_MAX: Duration = Duration::from_secs(1);
 
 /// Why a sidecar did not start.
 #[derive(Debug, thiserror::Error)]
@@ -245,7 +240,7 @@ impl Sidecar {
         let bus = self.told.bus.clone();
         let becomes_ready = async {
             if starts_with_lease {
-                let _ = tokio::time::timeout(FIRST_HEARTBEAT_MAX, bus.all_leases_held()).await;
+                let _ = tokio::time::timeout(plans::FIRST_HEARTBEAT_MAX, bus.all_leases_held()).await;
             }
             phase.send_replace(Phase::Ready);
             std::future::pending::<std::convert::Infallible>().await

@@ -70,6 +70,8 @@ struct Known {
     domain: Arc<Domain>,
     held: bool,
     looked: Moment,
+    /// Heartbeats in a row that stayed unanswered.
+    silent: usize,
 }
 
 /// A heartbeat's reply, with when it was sent.
@@ -314,11 +316,13 @@ impl Driver {
 
     /// Says what keeps a domain's heartbeats from being answered, as it begins and as it ends.
     fn note_heartbeat(&mut self, domain: &Arc<Domain>, fault: Option<Fault>) {
-        let Some(fault) = fault else { return self.troubles.answered(&domain.name, &self.core) };
+        let Some(known) = self.domains.get_mut(&domain.name) else { return };
+        known.silent = if fault == Some(Fault::Slow) { known.silent + 1 } else { 0 };
+        let Some(fault) = fault else { return self.troubles.answered(domain, &self.core) };
         self.core.metrics.fault(&fault);
-        let is_passing = fault == Fault::Lost || fault == Fault::Slow && self.silent < SILENT_MAX;
-        if !is_passing && self.domains.contains_key(&domain.name) {
-            self.troubles.of_domain(&domain.name, &fault, &self.core);
+        let is_passing = fault == Fault::Lost || fault == Fault::Slow && known.silent < SILENT_MAX;
+        if !is_passing {
+            self.troubles.of_domain(domain, &fault, &self.core);
         }
     }
 
@@ -368,7 +372,7 @@ impl Driver {
 
 impl Known {
     fn new(domain: Arc<Domain>) -> Self {
-        Self { domain, held: false, looked: clock::now() }
+        Self { domain, held: false, looked: clock::now(), silent: 0 }
     }
 
     /// Counts the time since the last look where the lease was not held then. A lease's end is looked at when it comes.

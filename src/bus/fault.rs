@@ -19,7 +19,7 @@ pub enum Fault {
     #[error("redis cannot be reached: the connection was refused")]
     ConnectionRefused,
     /// Its host name has no address.
-    #[error("redis cannot be reached: its host is unknown")]
+    #[error("redis cannot be reached: its host name cannot be resolved")]
     UnknownHost,
     /// It cannot be reached for another reason.
     #[error("redis cannot be reached: {0}")]
@@ -30,9 +30,14 @@ pub enum Fault {
     /// Redis refused, with the code of its error (`NOAUTH`, `OOM`, `READONLY`, …).
     #[error("redis refused with `{0}`")]
     Refused(String),
-    /// Our user may not run this command, which scripts of ours need.
-    #[error("redis refused with `NOPERM`: its user may not run `{0}`")]
-    NoPermission(&'static str),
+    /// Our user may not run this command, which scripts of ours need, or not on what it is for.
+    #[error("redis refused with `NOPERM`: its user may not run `{command}`{}", .on.in_words())]
+    NoPermission {
+        /// The command.
+        command: &'static str,
+        /// What is not allowed about it.
+        on: Access,
+    },
     /// Redis answered what this release does not understand.
     #[error("redis gave an answer that cannot be read")]
     Unreadable,
@@ -60,7 +65,7 @@ impl Fault {
     /// Whether it is that our user may not do what was asked.
     pub fn is_no_permission(&self) -> bool {
         match self {
-            Self::NoPermission(_) => true,
+            Self::NoPermission { .. } => true,
             Self::Refused(code) => code == "NOPERM",
             _ => false,
         }
@@ -94,7 +99,7 @@ impl Fault {
             Self::ConnectionRefused | Self::UnknownHost | Self::Unreachable(_) => "unreachable",
             Self::Tls(_) => "tls",
             Self::Refused(_) => "refused",
-            Self::NoPermission(_) => "no_permission",
+            Self::NoPermission { .. } => "no_permission",
             Self::Unreadable => "unreadable",
             Self::Newer(_) => "newer",
             Self::OtherLife => "other_life",
@@ -111,12 +116,12 @@ impl From<redis::RedisError> for Fault {
         if error.is_timeout() {
             return Self::Slow;
         }
-        if let Some(command) = forbidden_command(&error) {
-            return Self::NoPermission(command);
+        if let Some((on, command)) = forbidden(&error) {
+            return Self::NoPermission { command, on };
         }
         // The detail of an error may quote what was sent; its code does not.
         match error.code() {
-            Some(code) => Self::Refused(code.to_owned()),
+            Some(code) => Self::Refused(code_in_script(&error).unwrap_or(code).to_owned()),
             None if error.kind() == redis::ErrorKind::MasterNameNotFoundBySentinel => Self::NoPrimary,
             None if error.is_io_error() || error.is_connection_dropped() || error.is_unrecoverable_error() => {
                 Self::Lost
@@ -126,17 +131,78 @@ impl From<redis::RedisError> for Fault {
     }
 }
 
-/// The command that our user may not run: a server names it, or else the script does that called it. Of what stands there only
-/// the name of a command of ours is taken.
-fn forbidden_command(error: &redis::RedisError) -> Option<&'static str> {
+/// What a user may not do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Run the command at all.
+    Command,
+    /// Run it on the namespace's keys.
+    Keys,
+    /// Run it on the namespace's channels.
+    Channels,
+}
+
+impl Access {
+    const fn in_words(self) -> &'static str {
+        match self {
+            Self::Command => "",
+            Self::Keys => " on the namespace's keys",
+            Self::Channels => " on the namespace's channels",
+        }
+    }
+}
+
+/// What our user may not do: a server names the command, or else the script does that called it. Of what stands there only the
+/// name of a command of ours is taken.
+fn forbidden(error: &redis::RedisError) -> Option<(Access, &'static str)> {
     let detail = error.detail()?;
-    let by_server = error.code() == Some("NOPERM");
-    let rest = match detail.split_once("bfb: no permission for ") {
-        Some((_, rest)) => rest,
-        None if by_server => detail.split_once("to run the '")?.1,
+    let (on, rest) = match detail.split_once("bfb: no permission for ") {
+        Some((_, rest)) => rest.split_once(' ')?,
+        None if error.code() == Some("NOPERM") => ("command", detail.split_once("to run the '")?.1),
         None => return None,
+    };
+    let on = match on {
+        "keys" => Access::Keys,
+        "channels" => Access::Channels,
+        _ => Access::Command,
     };
     let is_of_name = |c: char| c.is_ascii_lowercase() || c == '|';
     let name = rest.split(|c| !is_of_name(c)).next()?;
-    PERMISSIONS.iter().map(|permission| permission.command).find(|command| *command == name)
+    let commands = PERMISSIONS.iter().map(|permission| permission.command);
+    Some((on, commands.into_iter().find(|command| *command == name)?))
+}
+
+/// The code of an error within a script, which servers before 7.0 put behind one of their own.
+fn code_in_script(error: &redis::RedisError) -> Option<&'static str> {
+    const CODES: [&str; 6] = ["READONLY", "OOM", "MISCONF", "NOREPLICAS", "LOADING", "MASTERDOWN"];
+    let detail = error.detail().filter(|detail| detail.contains("running script"))?;
+    CODES.into_iter().find(|code| detail.contains(&format!("-{code} ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(reply: &str) -> Fault {
+        let error = redis::parse_redis_value(reply.as_bytes()).and_then(redis::Value::extract_error);
+        Fault::from(error.expect_err("an error"))
+    }
+
+    #[test]
+    fn a_command_that_is_not_allowed_is_named_whichever_server_says_so() {
+        let command = |command| Fault::NoPermission { command, on: Access::Command };
+        let by_script = "-ERR user_script:30: bfb: no permission for command hset script: 42, on @user_script:30.\r\n";
+        assert_eq!(of(by_script), command("hset"));
+        assert_eq!(of("-NOPERM this user has no permissions to run the 'evalsha' command\r\n"), command("evalsha"));
+        let on_channels = "-ERR user_script:30: bfb: no permission for channels publish script: 42\r\n";
+        assert_eq!(of(on_channels), Fault::NoPermission { command: "publish", on: Access::Channels });
+        assert_eq!(of("-NOPERM no permissions to run the 'secret' command\r\n"), Fault::Refused("NOPERM".into()));
+    }
+
+    #[test]
+    fn the_code_within_a_script_counts() {
+        let old = "-ERR Error running script (call to f_1): @user_script:9: -READONLY You can't write.\r\n";
+        assert_eq!(of(old), Fault::Refused("READONLY".into()));
+        assert_eq!(of("-READONLY You can't write against a read only replica.\r\n"), Fault::Refused("READONLY".into()));
+    }
 }

@@ -43,7 +43,7 @@ mod slots;
 pub use answers::answer;
 pub use clock::now;
 pub use driver::Driver;
-pub use fault::Fault;
+pub use fault::{Access, Fault};
 pub use format::{hint, news};
 pub use frames::{Frame, Frames, ReplyExcess, ReplyLimits};
 pub use handle::{

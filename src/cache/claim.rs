@@ -43,18 +43,21 @@ pub(super) struct Wait {
     pub(super) holders: Vec<Name>,
     heard: Option<Instant>,
     slow_in_row: usize,
+    has_asked: bool,
 }
 
 impl Default for Wait {
     fn default() -> Self {
-        Self { pause: PAUSE.0, holders: Vec::new(), heard: None, slow_in_row: 0 }
+        Self { pause: PAUSE.0, holders: Vec::new(), heard: None, slow_in_row: 0, has_asked: false }
     }
 }
 
 impl Wait {
-    /// Whether there is time to ask once more; `until` is when the caller needs the rest of its deadline for itself.
-    pub(super) fn goes_on(&self, until: Instant) -> bool {
-        self.holders.len() <= HOLDERS_MAX && Instant::now() + self.pause < until
+    /// Whether there is time to ask once more; `until` is when the caller needs the rest of its deadline for itself. Once there
+    /// always is: what Redis has may save a collection.
+    pub(super) fn may_ask(&mut self, until: Instant) -> bool {
+        let is_first = !std::mem::replace(&mut self.has_asked, true);
+        is_first || self.holders.len() <= HOLDERS_MAX && Instant::now() + self.pause < until
     }
 
     pub(super) fn hear_of(&mut self, other: Name) {

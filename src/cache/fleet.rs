@@ -61,6 +61,8 @@ pub struct InRedis {
 #[derive(Debug)]
 pub(super) struct Afterwards {
     pub(super) keep: Option<(Arc<Kept>, Fence)>,
+    /// What Redis has is replaced whatever is said of its age.
+    pub(super) replaces: bool,
     pub(super) claim: Option<Claim>,
     /// The flight's memory, for what is still to be done.
     pub(super) memory: Option<WorkMemory>,
@@ -74,22 +76,13 @@ impl Cache {
     }
 
     /// Looks into Redis, and waits there for another who collects the same.
-    pub(super) async fn look(
-        &self,
-        key: &Arc<str>,
-        air: &Air,
-        start: Start,
-        deadline: Instant,
-        memory: &WorkMemory,
-    ) -> Looked {
+    pub(super) async fn look(&self, key: &Arc<str>, air: &Air, start: Start, memory: &WorkMemory) -> Looked {
         let Some(fence) = self.fence_in_redis(start).filter(|_| !air.fresh()) else { return Looked::Collect(None) };
         if !air.store() {
             return self.look_once(key, air, start, memory).await.map_or(Looked::Collect(None), Looked::There);
         }
         let ready = take_ready(memory);
-        // Whoever waits for others keeps enough of its own deadline to collect for itself.
-        let until = self.collection_time().patience(Instant::now(), deadline - Instant::now()).share_until;
-        let looked = self.look_and_wait((key, air, start), fence, until, memory, ready).await;
+        let looked = self.look_and_wait((key, air, start), fence, memory, ready).await;
         memory.give_back(ready);
         looked
     }
@@ -98,7 +91,6 @@ impl Cache {
         &self,
         (key, air, start): (&Arc<str>, &Air, Start),
         fence: Fence,
-        until: Instant,
         memory: &WorkMemory,
         ready: u64,
     ) -> Looked {
@@ -106,7 +98,8 @@ impl Cache {
         // Claims the key though Redis has it: what it has there is of no use.
         let mut ignores_redis = false;
         let mut wait = Wait::default();
-        while wait.goes_on(until) {
+        // Whoever waits for others keeps enough of its own deadline to collect for itself.
+        while wait.may_ask(air.share_until()) {
             let bytes_max = Some(ready).filter(|_| !ignores_redis);
             match self.bus().claim(&place, &holder, fence, CLAIM_LASTS, bytes_max).await {
                 // Redis answers with what nobody asked for.
@@ -217,7 +210,11 @@ impl Cache {
         fetched: &Fetched,
         memory: &WorkMemory,
     ) -> Result<Arc<Kept>, Untaken> {
-        let kept = self.judge(key, start, fetched, &air.wish, memory)?;
+        let kept = self.judge(key, start, fetched, &air.wish, memory);
+        let kept = kept.inspect_err(|why| match why {
+            Untaken::Unreadable => air.found_unreadable(),
+            Untaken::TooOld | Untaken::Outdated => {}
+        })?;
         if air.store() {
             self.remember(key, &kept);
         }
@@ -310,7 +307,14 @@ impl Cache {
     }
 
     /// Keeps a dataset in Redis. Redis has the last word: what was invalidated since its fence is refused there.
-    async fn keep_in_redis(&self, place: Place, kept: Arc<Kept>, fence: Fence, memory: Option<&WorkMemory>) {
+    async fn keep_in_redis(
+        &self,
+        place: Place,
+        kept: Arc<Kept>,
+        fence: Fence,
+        replaces: bool,
+        memory: Option<&WorkMemory>,
+    ) {
         // It is written out, compressed and sealed: each is a copy.
         let bytes = 3 * kept.body_bytes() as u64;
         let fits = memory.is_some_and(|memory| memory.try_take(bytes));
@@ -333,7 +337,7 @@ impl Cache {
             return;
         };
         let dataset = Stored { fence, tags, body: body.into() };
-        let age = kept.age(Instant::now());
+        let age = if replaces { Duration::ZERO } else { kept.age(Instant::now()) };
         match self.bus().store(place, dataset, age, left).await {
             Ok(true) => self.metrics().redis_stored.inc(),
             Ok(false) => self.metrics().redis_refused.inc(),
@@ -376,12 +380,12 @@ fn take_ready(memory: &WorkMemory) -> u64 {
 
 impl Afterwards {
     pub(super) fn nothing() -> Self {
-        Self { keep: None, claim: None, memory: None }
+        Self { keep: None, replaces: false, claim: None, memory: None }
     }
 
     pub(super) async fn run(self, cache: &Cache, key: &Arc<str>) {
         if let Some((kept, fence)) = self.keep {
-            cache.keep_in_redis(cache.place(key), kept, fence, self.memory.as_ref()).await;
+            cache.keep_in_redis(cache.place(key), kept, fence, self.replaces, self.memory.as_ref()).await;
         }
         if let Some(memory) = &self.memory {
             cache.note_flight_bytes(memory.peak());

@@ -16,8 +16,9 @@ use super::fleet::Afterwards;
 use super::happening::NotKept;
 use super::kept::Kept;
 use super::read::Cache;
+use super::sharing::Caller;
 use super::wish::Wish;
-use crate::coherence::{FlightId, Flights, Needs, Seat, Start};
+use crate::coherence::{FLIGHTS_RUNNING_MAX, FlightId, Flights, Needs, Seat, Start};
 use crate::collect::{CollectError, Outstanding, Timeline, Unanswered};
 
 /// How a flight ended.
@@ -64,6 +65,10 @@ pub(super) struct Air {
     /// Only the sources will do.
     fresh: AtomicBool,
     store: AtomicBool,
+    /// Until when it may wait for another's claim: as long as its most impatient caller can spare.
+    share_until: Mutex<Option<Instant>>,
+    /// What Redis has of the key is of no use to anybody here: what is collected replaces it, whatever is said of its age.
+    replaces: AtomicBool,
 }
 
 /// How far a flight is, for those who wait for it.
@@ -108,10 +113,10 @@ impl JoinRule {
 
 impl Air {
     fn new(id: FlightId, wish: &Wish, place: OwnedSemaphorePermit) -> Arc<Self> {
-        let (no_cache, fresh, store) = Default::default();
+        let (no_cache, fresh, store, replaces) = Default::default();
         let (landed, wish) = (watch::Sender::new(None), wish.clone());
-        let progress = Arc::default();
-        Arc::new(Self { id, _place: place, landed, progress, wish, no_cache, fresh, store })
+        let (progress, share_until) = Default::default();
+        Arc::new(Self { id, _place: place, landed, progress, wish, no_cache, fresh, store, share_until, replaces })
     }
 
     /// Said while the board is locked, so that everybody who comes sees that it has begun.
@@ -121,6 +126,26 @@ impl Air {
 
     fn is_wanted(&self) -> bool {
         self.landed.receiver_count() > 0
+    }
+
+    /// A caller waits for others until then, and no longer.
+    fn limit_sharing(&self, until: Instant) {
+        let mut share_until = self.share_until.lock().unwrap_or_else(PoisonError::into_inner);
+        *share_until = Some(share_until.map_or(until, |before| before.min(until)));
+    }
+
+    /// Redis has what cannot be read.
+    pub(super) fn found_unreadable(&self) {
+        self.replaces.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn replaces(&self) -> bool {
+        self.replaces.load(Ordering::Relaxed)
+    }
+
+    /// Until when it may wait for another's claim.
+    pub(super) fn share_until(&self) -> Instant {
+        self.share_until.lock().unwrap_or_else(PoisonError::into_inner).unwrap_or_else(Instant::now)
     }
 
     fn add(&self, wish: &Wish, fresh: bool) {
@@ -195,7 +220,8 @@ impl Board {
 impl Cache {
     /// Seats a caller: in a flight that is there and that `rule` accepts, in one that begins now, or in the one that begins
     /// next; `None` where there is no place for a further flight. A `fresh` caller's flight asks the sources only.
-    pub(super) fn seat(&self, key: &Arc<str>, wish: &Wish, rule: JoinRule, fresh: bool) -> Option<Ticket> {
+    pub(super) fn seat(&self, key: &Arc<str>, caller: &Caller<'_>, rule: JoinRule) -> Option<Ticket> {
+        let Caller { wish, fresh, .. } = *caller;
         let mut board = self.board().lock();
         let flights = board.entry(key.clone()).or_default();
         let airs = &flights.airs;
@@ -223,6 +249,7 @@ impl Cache {
             air
         };
         air.add(wish, fresh);
+        air.limit_sharing(caller.patience.share_until);
         let (landed, progress) = (air.landed.subscribe(), air.progress.clone());
         if start.is_some() {
             air.begins();
@@ -241,12 +268,18 @@ impl Cache {
         first.is_some_and(|began| self.collection_time().is_late_after(began.elapsed(), deadline))
     }
 
-    /// A caller can wait no longer for its flight's turn: it begins now, where it may.
-    pub(super) fn press(&self, key: &Arc<str>, ticket: &Ticket) {
+    /// A caller can wait no longer for its flight's turn: it begins now, where it may. Where another has just begun it is to be
+    /// asked for again at the time that is returned, so that flights of one key are spread over the deadline.
+    pub(super) fn press(&self, key: &Arc<str>, ticket: &Ticket) -> Option<Instant> {
         let mut board = self.board().lock();
-        let Some(flights) = board.get_mut(key) else { return };
-        let Some(air) = flights.airs.iter().find(|air| Arc::ptr_eq(&air.progress, &ticket.progress)) else { return };
-        let air = air.clone();
+        let flights = board.get_mut(key)?;
+        let air = flights.airs.iter().find(|air| Arc::ptr_eq(&air.progress, &ticket.progress))?.clone();
+        air.limit_sharing(Instant::now());
+        let newest = flights.airs.iter().filter_map(|air| air.progress.began.get()).max();
+        let spread = self.collector().domain().deadline / FLIGHTS_RUNNING_MAX;
+        if let Some(newest) = newest.filter(|newest| newest.elapsed() < spread) {
+            return Some(*newest + spread);
+        }
         let start = self.bus().ask(|sidecar, _| flights.seats.press(ticket.id, sidecar));
         if start.is_some() {
             air.begins();
@@ -255,6 +288,7 @@ impl Cache {
         if let Some(start) = start {
             self.take_off(key.clone(), air, start);
         }
+        None
     }
 
     fn take_off(&self, key: Arc<str>, air: Arc<Air>, start: Start) {

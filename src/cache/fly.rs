@@ -51,7 +51,7 @@ impl Cache {
             self.metrics().flights_refused.inc();
             return (nothing_collected(Err(CollectError::no_memory())), Afterwards::nothing());
         };
-        let claim = match self.look(key, air, start, deadline, &memory).await {
+        let claim = match self.look(key, air, start, &memory).await {
             Looked::Collect(claim) => claim,
             Looked::There(kept) => {
                 let landing = Landing { from: Origin::Redis, ..nothing_collected(Ok(kept)) };
@@ -76,7 +76,7 @@ impl Cache {
         let from = |refused| Origin::Sources { refused };
         let failed = |error, timeline, claim| {
             let landing = Landing { result: Err(error), timeline, from: from(None) };
-            (landing, Afterwards { keep: None, claim, memory: None })
+            (landing, Afterwards { claim, ..Afterwards::nothing() })
         };
         let dataset = match result {
             Ok(dataset) => Some(dataset),
@@ -94,7 +94,10 @@ impl Cache {
         let content = dataset.map_or(Content::NotFound, |dataset| Content::Dataset(StoredDataset::new(&dataset)));
         let (kept, refused) = self.store(key, air, start, Collected { content, tags, at: collected }, &memory);
         let keep = self.leaves(start, &kept);
-        (Landing { result: Ok(kept), timeline, from: from(refused) }, Afterwards { keep, claim, memory: Some(memory) })
+        (
+            Landing { result: Ok(kept), timeline, from: from(refused) },
+            Afterwards { keep, replaces: air.replaces(), claim, memory: Some(memory) },
+        )
     }
 
     /// Keeps what was collected, if it may be kept, and says why if not.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::coherence::FLIGHTS_RUNNING_MAX;
 use crate::collect;
 
 /// What a collection may take beyond a quarter more than collections of late took.
@@ -47,7 +48,8 @@ impl CollectionTime {
     }
 
     /// What a caller keeps of its deadline while a flight or a claim of others is under way. Before
-    /// any collection has ended that is half of it: what is under way will rather come to its end.
+    /// any collection has ended that is half of it: less than for a flight that has not begun, since
+    /// most flights that are under way end soon.
     fn reserve_beside_others(&self, deadline: Duration) -> Duration {
         self.known(deadline).unwrap_or(deadline / 2)
     }
@@ -78,10 +80,12 @@ impl CollectionTime {
 }
 
 impl Patience {
-    /// Of the flights that run when the caller can wait for no other any longer, those that began this short a time ago will
-    /// do: after it came, and not so long ago that they are late themselves.
+    /// A caller who has waited for others as long as it could accepts a flight that began this short a time ago at most: after
+    /// the caller came, and not so long ago that it is late itself; or in the last eighth of the deadline, since one of its own
+    /// would hardly end sooner.
     pub(super) fn young_enough(&self) -> Duration {
-        self.came.elapsed().min((self.until - self.share_until) / 2)
+        let since_it_came = self.came.elapsed().min((self.until - self.share_until) / 2);
+        since_it_came.max((self.until - self.came) / FLIGHTS_RUNNING_MAX)
     }
 }
 

@@ -15,6 +15,7 @@ use super::metrics::Metrics;
 use super::patience::CollectionTime;
 use super::seal::Seal;
 use super::served::{How, ReadError, Served};
+use super::sharing::Caller;
 use super::tags::RefusalCounts;
 use super::verify::Verifier;
 use super::wish::{After, Wish};
@@ -238,7 +239,7 @@ impl Cache {
             let kept = if fresh { None } else { self.only_from_redis(&key, wish).await };
             return kept.map(|kept| self.answered_by_redis(&key, kept, None)).ok_or(ReadError::NotCached);
         }
-        let (landing, joined) = self.fly_for(&key, wish, fresh, &patience).await?;
+        let (landing, joined) = self.fly_for(&key, Caller { wish, fresh, patience }).await?;
         let timeline = Some(landing.timeline.clone());
         let stored = match landing.from {
             Origin::Redis => None,

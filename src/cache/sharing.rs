@@ -13,53 +13,65 @@ use super::read::Cache;
 use super::served::ReadError;
 use super::wish::Wish;
 use crate::collect::CollectError;
+use crate::domain::SourceIndex;
 
 /// How often a caller whose flight was lost (a panic) is seated again.
 const SEATINGS_MAX: usize = 2;
 
+/// One caller: what it asks for, and how long it can wait for whom.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Caller<'w> {
+    pub(super) wish: &'w Wish,
+    /// Only the sources will do, in a flight that begins after it came.
+    pub(super) fresh: bool,
+    pub(super) patience: Patience,
+}
+
+/// What came of a wait.
+struct Outcome {
+    waited: Waited,
+    /// Others had begun what was waited for.
+    joined: bool,
+    /// Whom to name where nothing came.
+    unanswered: Vec<SourceIndex>,
+}
+
+impl Caller<'_> {
+    /// Which flights it may join: what a flight brings is as old as the flight is.
+    fn rule(&self) -> JoinRule {
+        if self.fresh {
+            return JoinRule::NONE;
+        }
+        JoinRule::ANY.and_within(self.wish.max_age.unwrap_or(Duration::MAX))
+    }
+}
+
 impl Cache {
     /// A flight that brings nothing too old for this caller: what another's flight found in Redis may be.
-    pub(super) async fn fly_for(
-        &self,
-        key: &Arc<str>,
-        wish: &Wish,
-        fresh: bool,
-        patience: &Patience,
-    ) -> Result<(Arc<Landing>, bool), ReadError> {
-        let (landing, joined) = self.fly_or_join(key, wish, fresh, patience).await?;
+    pub(super) async fn fly_for(&self, key: &Arc<str>, caller: Caller<'_>) -> Result<(Arc<Landing>, bool), ReadError> {
+        let (landing, joined) = self.fly_or_join(key, caller).await?;
         let found = landing.result.as_ref().ok().filter(|_| landing.from == Origin::Redis);
-        if found.is_some_and(|kept| wish.is_too_old(kept, Instant::now())) {
-            return self.fly_or_join(key, wish, true, patience).await;
+        if found.is_some_and(|kept| caller.wish.is_too_old(kept, Instant::now())) {
+            return self.fly_or_join(key, Caller { fresh: true, ..caller }).await;
         }
         Ok((landing, joined))
     }
 
-    async fn fly_or_join(
-        &self,
-        key: &Arc<str>,
-        wish: &Wish,
-        fresh: bool,
-        patience: &Patience,
-    ) -> Result<(Arc<Landing>, bool), ReadError> {
-        // What a flight brings is as old as the flight is.
-        let rule = if fresh { JoinRule::NONE } else { JoinRule::ANY.and_within(wish.max_age.unwrap_or(Duration::MAX)) };
+    async fn fly_or_join(&self, key: &Arc<str>, caller: Caller<'_>) -> Result<(Arc<Landing>, bool), ReadError> {
         for _ in 0..SEATINGS_MAX {
-            let mut ticket = self.seated(key, wish, rule, fresh)?;
-            let mut joined = ticket.joined;
-            let waited = if ticket.waits_for_turn() {
-                self.wait_for_turn(key, &mut ticket, patience).await
-            } else if joined {
-                let waited = self.wait_beside_others(key, wish, rule, &mut ticket, patience).await?;
-                joined = waited.1;
-                waited.0
+            let mut ticket = self.seated(key, &caller, caller.rule())?;
+            let joined = ticket.joined;
+            let outcome = if joined && !ticket.waits_for_turn() {
+                self.wait_beside_others(key, &caller, &mut ticket).await
             } else {
-                ticket.landing_by(patience.until).await
+                let waited = self.wait_for_turn(key, &mut ticket, caller.patience.begin_by, &caller).await;
+                Outcome { waited, joined, unanswered: ticket.progress.unanswered.sources() }
             };
-            match waited {
-                Waited::Landed(landing) => return Ok((landing, joined)),
-                Waited::Lost if Instant::now() < patience.until => {}
+            match outcome.waited {
+                Waited::Landed(landing) => return Ok((landing, outcome.joined)),
+                Waited::Lost if Instant::now() < caller.patience.until => {}
                 Waited::Lost | Waited::Not => {
-                    let error = self.collector().late(&ticket.progress.unanswered.sources());
+                    let error = self.collector().late(&outcome.unanswered);
                     return Err(ReadError::Collect(error, None));
                 }
             }
@@ -67,8 +79,8 @@ impl Cache {
         Err(ReadError::Collect(self.collector().late(&[]), None))
     }
 
-    fn seated(&self, key: &Arc<str>, wish: &Wish, rule: JoinRule, fresh: bool) -> Result<Ticket, ReadError> {
-        let Some(ticket) = self.seat(key, wish, rule, fresh) else {
+    fn seated(&self, key: &Arc<str>, caller: &Caller<'_>, rule: JoinRule) -> Result<Ticket, ReadError> {
+        let Some(ticket) = self.seat(key, caller, rule) else {
             self.metrics().flights_refused.inc();
             let detail = "as many collections run as may".to_owned();
             return Err(ReadError::Collect(CollectError::Overloaded { detail }, None));
@@ -79,59 +91,63 @@ impl Cache {
         Ok(ticket)
     }
 
-    /// Waits in a flight that has not begun: once the caller needs the rest of its deadline for it, it begins.
-    async fn wait_for_turn(&self, key: &Arc<str>, ticket: &mut Ticket, patience: &Patience) -> Waited {
-        match ticket.landing_by(patience.begin_by).await {
-            Waited::Not => {
-                self.press(key, ticket);
-                ticket.landing_by(patience.until).await
+    /// Waits for the caller's own flight. Where that has not begun by `begin_by`, when the caller needs the rest of its deadline
+    /// for it, it begins then.
+    async fn wait_for_turn(
+        &self,
+        key: &Arc<str>,
+        ticket: &mut Ticket,
+        begin_by: Instant,
+        caller: &Caller<'_>,
+    ) -> Waited {
+        let mut at = if ticket.waits_for_turn() { begin_by } else { caller.patience.until };
+        loop {
+            match ticket.landing_by(at).await {
+                Waited::Not if at < caller.patience.until => {}
+                waited => return waited,
             }
-            waited => waited,
+            let again = self.press(key, ticket).unwrap_or(caller.patience.until);
+            at = again.min(caller.patience.until);
         }
     }
 
     /// Waits for a flight that was under way when the caller came. Sharing it costs no answer: once the caller needs the rest
-    /// of its deadline for a flight of its own, or once this one is late, it takes whichever of the two comes first. Says too
-    /// whether others began what was waited for.
-    async fn wait_beside_others(
-        &self,
-        key: &Arc<str>,
-        wish: &Wish,
-        rule: JoinRule,
-        ticket: &mut Ticket,
-        patience: &Patience,
-    ) -> Result<(Waited, bool), ReadError> {
-        let waited = ticket.landing_by(patience.share_until).await;
-        let is_late = match &waited {
-            Waited::Landed(landing) => landing.is_late(),
-            Waited::Lost => false,
-            Waited::Not => true,
+    /// of its deadline for a flight of its own, or once this one is late, it takes whichever of the two comes first.
+    async fn wait_beside_others(&self, key: &Arc<str>, caller: &Caller<'_>, shared: &mut Ticket) -> Outcome {
+        let patience = &caller.patience;
+        let first = shared.landing_by(patience.share_until).await;
+        let (is_late, is_over) = match &first {
+            Waited::Landed(landing) => (landing.is_late(), true),
+            Waited::Lost => (false, true),
+            Waited::Not => (true, false),
         };
+        let progress = shared.progress.clone();
+        let of_shared = |waited| Outcome { waited, joined: true, unanswered: progress.unanswered.sources() };
         if !is_late || Instant::now() >= patience.until {
-            return Ok((waited, true));
+            return of_shared(first);
         }
         self.metrics().unshared.inc();
         // One that others began for the same reason is as good.
-        let rule = rule.and_within(patience.young_enough());
-        let mut own = self.seated(key, wish, rule, false)?;
-        if own.waits_for_turn() {
-            self.press(key, &own);
-        }
-        let is_joined = own.joined;
-        let own_landing = own.landing_by(patience.until);
-        if matches!(waited, Waited::Landed(_)) {
-            return Ok((own_landing.await, is_joined));
-        }
+        let rule = caller.rule().and_within(patience.young_enough());
+        let Ok(mut own) = self.seated(key, caller, rule) else {
+            return of_shared(if is_over { first } else { shared.landing_by(patience.until).await });
+        };
+        let (joined, progress) = (own.joined, own.progress.clone());
+        let own_landing = async {
+            let waited = self.wait_for_turn(key, &mut own, Instant::now(), caller).await;
+            Outcome { waited, joined, unanswered: progress.unanswered.sources() }
+        };
         let shared_landing = async {
-            match ticket.landing_by(patience.until).await {
-                Waited::Landed(landing) if landing.result.is_ok() => Waited::Landed(landing),
+            match shared.landing_by(patience.until).await {
+                Waited::Landed(landing) if !is_over && !landing.is_late() => Waited::Landed(landing),
+                // The caller's own says what becomes of it.
                 _ => std::future::pending().await,
             }
         };
-        Ok(tokio::select! {
+        tokio::select! {
             biased;
-            waited = shared_landing => (waited, true),
-            waited = own_landing => (waited, is_joined),
-        })
+            waited = shared_landing => of_shared(waited),
+            outcome = own_landing => outcome,
+        }
     }
 }

@@ -15,15 +15,17 @@ const RUNNING_WITH_LEASE: usize = 4;
 const RUNNING_WITHOUT_LEASE: usize = 1;
 /// The same without it for a caller to whom waiting for the first would cost the answer.
 const PRESSED_WITHOUT_LEASE: usize = 2;
-/// Flights of one key that run at a time. So many are needed only where collections take seven
-/// eighths of the deadline: then a flight must begin in each eighth of it.
-const RUNNING_MAX: usize = 8;
+/// Flights of one key that run at a time. So many are there only where collections take nearly all
+/// of the deadline, and callers keep coming: a flight then begins in each eighth of it.
+pub const RUNNING_MAX: u32 = 8;
 
 /// The flights of one key (and plan).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Flights {
     running: Vec<Running>,
     waiting: Option<Id>,
+    /// A caller of the waiting flight can wait no longer.
+    is_pressed: bool,
 }
 
 /// One flight of its key, told from those that are there at the same time.
@@ -71,7 +73,6 @@ impl Flights {
         };
         let id = self.waiting.unwrap_or_else(|| self.unused());
         if self.running.len() < room {
-            self.waiting = None;
             let start = self.run(id, sidecar);
             return Seat::Begin(id, start);
         }
@@ -83,21 +84,21 @@ impl Flights {
     /// start must be taken now.
     pub fn ended(&mut self, id: Id, sidecar: &Sidecar, now: Moment) -> Option<(Id, Start)> {
         self.running.retain(|flight| flight.id != id);
-        let room = if sidecar.may_serve(now) { RUNNING_WITH_LEASE } else { RUNNING_WITHOUT_LEASE };
-        if self.running.len() >= room {
-            return None;
-        }
-        let next = self.waiting.take()?;
+        let room = match (self.is_pressed, sidecar.may_serve(now)) {
+            (true, _) => RUNNING_MAX as usize,
+            (false, true) => RUNNING_WITH_LEASE,
+            (false, false) => RUNNING_WITHOUT_LEASE,
+        };
+        let next = self.waiting.filter(|_| self.running.len() < room)?;
         Some((next, self.run(next, sidecar)))
     }
 
-    /// A caller of `id` can wait no longer: if it has not begun, it begins now.
+    /// A caller of `id` can wait no longer: if it has not begun, it begins now, or once another has
+    /// ended where as many run as may.
     pub fn press(&mut self, id: Id, sidecar: &Sidecar) -> Option<Start> {
-        if self.waiting != Some(id) || self.running.len() >= RUNNING_MAX {
-            return None;
-        }
-        self.waiting = None;
-        Some(self.run(id, sidecar))
+        self.waiting.filter(|waiting| *waiting == id)?;
+        self.is_pressed = true;
+        (self.running.len() < RUNNING_MAX as usize).then(|| self.run(id, sidecar))
     }
 
     /// Takes back a flight that [`Self::arrive`] has just made and that its owner cannot begin.
@@ -112,6 +113,9 @@ impl Flights {
     }
 
     fn run(&mut self, id: Id, sidecar: &Sidecar) -> Start {
+        if self.waiting == Some(id) {
+            (self.waiting, self.is_pressed) = (None, false);
+        }
         let start = sidecar.begin();
         self.running.push(Running { id, start });
         start
@@ -164,7 +168,9 @@ mod tests {
         {
             begun += 1;
         }
-        assert_eq!(begun, RUNNING_MAX);
+        assert_eq!(begun, RUNNING_MAX as usize);
+        let ended = flights.ended(Id(0), &sidecar, Moment::default());
+        assert!(ended.is_some(), "who was refused is not forgotten");
     }
 
     #[test]

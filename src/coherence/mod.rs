@@ -155,7 +155,7 @@ mod witness;
 mod words;
 
 pub use calls::{Answer, Call, Fetched, Heartbeat, Issued, Request, Stored, Told};
-pub use flights::{Flights, Id as FlightId, Needs, Seat};
+pub use flights::{Flights, Id as FlightId, Needs, RUNNING_MAX as FLIGHTS_RUNNING_MAX, Seat};
 pub use guards::{Guard, Guards};
 pub use invalidation::{Invalidation, State};
 pub use mark::Mark;

@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{Caching, Config, StartError, files};
 use crate::bus::Bus;
-use crate::cache::{self, Cache, Happenings, Memory, Rate, Samples, Seal};
+use crate::cache::{self, BusLoss, Cache, Happenings, Memory, Rate, Samples, Seal};
 use crate::collect::{Collector, Families};
 use crate::domain::{self, Domains, Loaded, ProgramProblem, Source, World};
 use crate::identity::{self, Identity, Paths, TlsOptions};
@@ -160,6 +160,9 @@ struct InfoLabels {
     plan: String,
 }
 
+/// How long a start, or a reload, waits for the first heartbeat. A Redis that is away keeps no pod from becoming ready.
+pub(super) const FIRST_HEARTBEAT_MAX: Duration = Duration::from_secs(1);
+
 impl Plans {
     /// None yet.
     pub fn new(shared: Shared, caching: cache::Shared, bus: Bus, registry: &mut Registry) -> Self {
@@ -188,6 +191,13 @@ impl Plans {
         }
         self.clients = kept;
         Ok(caches)
+    }
+
+    /// Waits for the first heartbeat of each domain, where answers depend on its lease, and not for long.
+    pub async fn first_heartbeat(&self) {
+        if self.caching.bus_loss != BusLoss::Stale {
+            let _ = tokio::time::timeout(FIRST_HEARTBEAT_MAX, self.bus.all_leases_held()).await;
+        }
     }
 
     fn client(&self, source: &Source, taken: &[Arc<Client>]) -> Arc<Client> {

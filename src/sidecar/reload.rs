@@ -63,18 +63,20 @@ impl Following {
             let (loaded, paths, reading) = (self.loaded.clone(), paths.clone(), reading);
             let read = tokio::task::spawn_blocking(move || reading.again(&loaded, &paths));
             if let Ok(Some(next)) = read.await {
-                self.swap(next);
+                self.swap(next).await;
             }
         }
     }
 
-    fn swap(&mut self, next: Loaded) {
+    async fn swap(&mut self, next: Loaded) {
         let changed = !same(next.domains(), self.loaded.domains());
         self.report(&next);
         if changed {
             let caches = self.plans.update(next.domains());
             match caches.and_then(|caches| Table::new(caches, &self.serve_metrics)) {
                 Ok(table) => {
+                    // A domain that is new answers once its lease is held, as at the start.
+                    self.plans.first_heartbeat().await;
                     self.table.send_replace(Arc::new(table));
                     self.metrics.reloads.inc();
                     self.reloads.send_modify(|reloads| reloads.done += 1);

@@ -88,7 +88,7 @@ async fn a_replica_is_said_to_be_read_only_once() {
 #[tokio::test]
 async fn an_unknown_host_and_a_refused_connection_are_told_apart() {
     for (url, cause) in [
-        ("redis://redis.invalid:6379", "redis cannot be reached: its host is unknown"),
+        ("redis://redis.invalid:6379", "redis cannot be reached: its host name cannot be resolved"),
         ("redis://127.0.0.1:1", "redis cannot be reached: the connection was refused"),
     ] {
         let sidecar = sidecar(url).await;

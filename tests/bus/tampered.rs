@@ -74,7 +74,7 @@ fn a_dataset_that_does_not_expire_is_none() {
 fn a_claim_without_an_end_or_with_one_far_off_binds_nobody() {
     let (redis, fence) = log();
     let claim = |holder: &str| Call::Claim { place: place("42"), holder: Name(holder.into()), fence, bytes_max: None };
-    for ends in [None, Some("600000")] {
+    for ends in [None, Some("6000000")] {
         assert_eq!(ask(&redis, 1, claim("a")), Answer::Done(true));
         assert_eq!(ask(&redis, 1, claim("b")), Answer::Held(Name("a".into())));
         let key = names().claim(&place("42"));
@@ -159,11 +159,18 @@ async fn a_damaged_log_is_healed_as_another_life_is() {
     let redis = Redis::start();
     let mut member = Member::join(redis.addr()).await;
     let (meta, log, stamps) = (names().meta(), names().log(), names().stamps());
-    let damages: [&[&[&str]]; 9] = [
+    let many_leases = (1..=400).map(|ms| format!("{ms}=1")).collect::<Vec<_>>().join(" ");
+    let damages: [&[&[&str]]; 15] = [
         &[&["DEL", &meta], &["SET", &meta, "x"]],
         &[&["DEL", &log], &["SET", &log, "x"]],
         &[&["DEL", &stamps], &["SET", &stamps, "x"]],
         &[&["HSET", &meta, "seq", "many"]],
+        &[&["HSET", &meta, "epoch", "zzz"]],
+        &[&["HSET", &meta, "protocol", "99999999999"]],
+        &[&["HSET", &meta, "leases", "7=99999999999999999999"]],
+        &[&["HSET", &meta, "leases", &many_leases]],
+        &[&["HDEL", &meta, "stamps"], &["DEL", &stamps], &["SET", &stamps, "x"]],
+        &[&["XSETID", &log, "18446744073709551615-18446744073709551615"]],
         &[&["HSET", &meta, "seq", "0"]],
         &[&["HSET", &meta, "floor", "900719925474099"]],
         &[&["HSET", &meta, "tag", "900719925474099"]],

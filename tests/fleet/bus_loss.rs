@@ -46,6 +46,22 @@ async fn a_sidecar_that_fails_without_the_lease_is_not_ready_before_it_holds_it(
 }
 
 #[tokio::test]
+async fn a_domain_that_comes_with_a_reload_is_answered_once_its_lease_is_held() {
+    let (redis, upstream) = (Redis::start(), Upstream::plain().await);
+    counting(&upstream, "/42");
+    let sidecar = member(&redis, &upstream, &["--bus-loss", "fail", "--lease", "30s"]).await;
+    let text = crate::cache::file(&upstream, "{ttl: 60s}").text();
+    for nth in 0..5 {
+        let name = format!("other{nth}");
+        sidecar.replace(&name, &text.replace("customer", &name));
+        sidecar.signal("HUP");
+        sidecar.logged_times("have changed and are in force", nth + 1).await;
+        let got = sidecar.get(&format!("/v2/{name}s/42")).await;
+        assert_eq!(got.status, 200, "domain {nth}: {}", got.text());
+    }
+}
+
+#[tokio::test]
 async fn a_redis_that_is_away_keeps_no_pod_from_becoming_ready() {
     let (redis, upstream) = (Redis::start(), Upstream::plain().await);
     redis.pause();

@@ -100,3 +100,42 @@ async fn a_claim_without_an_end_is_none() {
     });
     assert!(left.await.is_ok(), "the claim was taken, and has been released");
 }
+
+#[tokio::test]
+async fn who_joins_a_flight_that_hangs_waits_for_no_claim_of_it() {
+    let (redis, upstream) = (Redis::start(), Upstream::plain().await);
+    upstream.answers("/42", [Reply::never(), Reply::json("1")]);
+    let sidecar = member(&redis, &file(&upstream, "{ttl: 60s}").head(DEADLINE), &["--lease", "30s"]).await;
+    let mut hung = std::pin::pin!(sidecar.get(PATH));
+    let others = async {
+        upstream.requests(1).await;
+        join_all((0..3).map(|_| sidecar.get(PATH))).await
+    };
+    let others = tokio::select! {
+        biased;
+        hung = &mut hung => panic!("they waited for the first flight to end: {hung:?}"),
+        others = others => others,
+    };
+    assert!(others.iter().all(|got| got.text() == r#"{"part":1}"#), "{others:?}");
+    hung.await;
+}
+
+#[tokio::test]
+async fn where_collections_take_most_of_the_deadline_redis_is_read_all_the_same() {
+    let (redis, upstream) = (Redis::start(), Upstream::plain().await);
+    let slow = |n: u32| Reply::json(format!("{{\"n\":{n}}}")).after(Duration::from_millis(3_500));
+    upstream.answers("/7", [slow(1)]);
+    upstream.answers("/42", [slow(1), slow(2)]);
+    let domain = file(&upstream, "{ttl: 60s}").head(DEADLINE);
+    let one = member(&redis, &domain, &["--lease", "30s"]).await;
+    let two = member(&redis, &domain, &["--lease", "30s"]).await;
+    // It is known by then that nothing can be spared of the deadline.
+    assert_eq!(two.get("/v2/customers/7").await.status, 200);
+    assert_eq!(one.get(PATH).await.status, 200);
+    super::redis_tier::until_kept(&one, 1).await;
+    let got = two.get(PATH).await;
+    // Redis is asked within 50 ms or not at all; then it was collected.
+    let is_from_redis = how(&got).ends_with("detail=redis");
+    let faults = two.metric("bfb_redis_faults_total", &[("kind", "slow")]).await.unwrap_or_default();
+    assert!(is_from_redis || faults > 0.0, "{}", how(&got));
+}

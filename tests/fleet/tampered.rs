@@ -57,3 +57,40 @@ async fn an_expiry_beyond_the_dataset_s_own_ttl_is_none() {
     assert_eq!(n(members[1].get(PATH).await.text()), 2);
     assert_eq!(upstream.seen().len(), 2);
 }
+
+#[tokio::test]
+async fn what_nobody_can_read_is_replaced_whatever_it_says_of_its_age() {
+    let (redis, _upstream, members) = fleet(1, &LONG).await;
+    let status = members[0].admin("/status").await.json();
+    let plan = status["domains"][0]["plan"].as_str().unwrap().to_owned();
+    let epoch = status["fleet"]["domains"][0]["epoch"].as_str().unwrap().to_owned();
+    let key = format!("bfb:{{default/customer}}:dataset:{plan}:42");
+    redis.command::<()>(&[
+        "HSET",
+        &key,
+        "format",
+        "1",
+        "epoch",
+        &epoch,
+        "seq",
+        "0",
+        "tags",
+        "{}",
+        "body",
+        "x",
+        "age",
+        "0",
+        "ttl",
+        "315360000000",
+    ]);
+    redis.command::<()>(&["PEXPIRE", &key, "315360000000"]);
+    let replaced = async {
+        loop {
+            wishing(&members[0], "max-age=0").await.dataset();
+            if members[0].metric("bfb_redis_unreadable_total", &[]).await >= Some(1.0) {
+                return until_kept(&members[0], 1).await;
+            }
+        }
+    };
+    assert!(tokio::time::timeout(PATIENCE, replaced).await.is_ok(), "it stays for ten years");
+}

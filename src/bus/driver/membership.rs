@@ -45,7 +45,7 @@ impl Driver {
 
     pub(super) fn refused(&mut self, fault: &Fault) {
         self.core.metrics.fault(fault);
-        self.troubles.of_connection(fault.clone(), &self.core);
+        self.troubles.of_connection(fault, &self.core);
         self.connect_later();
     }
 
@@ -53,7 +53,7 @@ impl Driver {
     pub(super) fn lost(&mut self) {
         let fault = self.note_outgrown().map_or(Fault::Lost, Fault::ReplyExcess);
         self.set_links(None);
-        self.troubles.of_connection(fault, &self.core);
+        self.troubles.of_connection(&fault, &self.core);
         self.handle_all(&Event::LinkLost);
         self.connect_later();
     }

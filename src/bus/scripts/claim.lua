@@ -1,9 +1,9 @@
 -- KEYS[4] the claim on a place, [5] the place. ARGV[3] and [4] the flight's epoch and seq, [5] who asks, [6] time to live in
 -- ms, [7] key, [8] the most bytes of a dataset to answer with, or '' to claim even where there is one. Answers the dataset,
 -- or its size, if it is there by now, so that nobody collects what has just been kept; else `done`; or `held` and by whom. A
--- claim whose flight is outdated already binds nobody, nor does one that is longer than any of ours, or that does not end
--- when one of ours would.
-local CLAIM_BYTES_MAX, CLAIM_MS_MAX = 512, math.max(60000, tonumber(ARGV[6]))
+-- claim whose flight is outdated already binds nobody, nor does one that is longer than any of ours, that does not expire, or
+-- that expires much later than the caller's own would.
+local CLAIM_BYTES_MAX, CLAIM_MS_MAX = 512, 10 * tonumber(ARGV[6])
 local refusal = open(false)
 if refusal then
   return refusal

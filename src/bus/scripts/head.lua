@@ -12,7 +12,7 @@ local META, LOG, STAMPS = KEYS[1], KEYS[2], KEYS[3]
 local ENTRIES_MAX, STAMPS_MAX = 10000, 100000
 -- What a call may name, what a log may hold, and what a dataset may be. Whatever stands in Redis beyond it is not read.
 local TAGS_MAX, TAG_BYTES_MAX, BODY_BYTES_MAX = 64, 512, 16777280
-local SIDECARS_MAX, NAME_BYTES_MAX = 20000, 256
+local SIDECARS_MAX, NAME_BYTES_MAX, LEASES_MAX, PROTOCOL_MAX = 20000, 256, 64, 4294967295
 local FIELDS = { 'protocol', 'life', 'epoch', 'seq', 'settled', 'leases', 'all', 'tag', 'floor', 'stamps' }
 local FIELD_BYTES_MAX, LEASES_BYTES_MAX = 128, 4096
 local log
@@ -37,8 +37,11 @@ local function call(command, ...)
   if not refusal then
     return answer
   end
-  if string.find(refusal, "executing the script can't", 1, true) or string.find(refusal, 'NOPERM', 1, true) then
-    error('bfb: no permission for ' .. string.lower(command))
+  for _, sign in ipairs({ "executing the script can't", 'has no permissions', 'ACL failure', 'NOPERM' }) do
+    if string.find(refusal, sign, 1, true) then
+      local on = string.find(refusal, 'channel') and 'channels' or string.find(refusal, ' key') and 'keys' or 'command'
+      error('bfb: no permission for ' .. on .. ' ' .. string.lower(command))
+    end
   end
   return redis.call(command, ...)
 end
@@ -77,7 +80,8 @@ end
 -- Stamps that were evicted or deleted beside the meta key would be missed by nobody: their number is in the meta key. A log
 -- whose stream reaches beyond its seq could not be appended to.
 local function is_of(life, meta, seq)
-  if meta[2] ~= life or typed('ZCARD', STAMPS) ~= tonumber(meta[10]) then
+  local stamps = number(meta[10])
+  if meta[2] ~= life or not stamps or typed('ZCARD', STAMPS) ~= stamps then
     return false
   end
   local beyond = typed('XRANGE', LOG, text(seq + 1), '+', 'COUNT', 1)
@@ -94,17 +98,28 @@ local function begin(life)
   log = { epoch = ARGV[2], seq = 0, settled = '0', leases = '', all = 0, tag = 0, floor = 0 }
 end
 
+-- Whether these are so many sidecars to so many leases as a fleet may have. A lease that no sidecar can have is passed over
+-- where leases are compared.
+local function are_leases(text)
+  local kinds, sidecars = 0, 0
+  for _, count in string.gmatch(text, '(%d+)=(%d+)') do
+    kinds, sidecars = kinds + 1, sidecars + (number(count) or math.huge)
+  end
+  return kinds <= LEASES_MAX and sidecars <= 2 * SIDECARS_MAX
+end
+
 -- Fills `log`, or returns the answer to give instead.
 local function open(begins)
   local meta = is_meta() and call('HMGET', META, unpack(FIELDS)) or {}
   local protocol = number(meta[1])
-  if protocol and protocol > tonumber(ARGV[1]) then
+  if protocol and protocol > tonumber(ARGV[1]) and protocol <= PROTOCOL_MAX then
     return { 'newer', meta[1] }
   end
   local life = life()
   local seq, all, tag, floor = number(meta[4]), number(meta[7]), number(meta[8]), number(meta[9])
   local is_whole = protocol and meta[3] and seq and meta[5] and meta[6] and all and tag and floor
-  is_whole = is_whole and math.max(all, tag, floor) <= seq
+  is_whole = is_whole and math.max(all, tag, floor) <= seq and protocol <= PROTOCOL_MAX
+  is_whole = is_whole and #meta[3] == 32 and not string.find(meta[3], '[^0-9a-f]') and are_leases(meta[6])
   if not is_whole or not is_of(life, meta, seq) then
     if begins then
       return begin(life)

@@ -79,7 +79,9 @@ local function append(run)
 end
 
 local refused = error_of(append(redis.pcall))
-if refused and not string.find(refused, 'equal or smaller', 1, true) then
+local is_damaged = string.find(refused or '', 'equal or smaller', 1, true)
+  or string.find(refused or '', 'last possible ID', 1, true)
+if refused and not is_damaged then
   -- Once more, for the error that the caller understands.
   log.seq = log.seq - 1
   append(call)

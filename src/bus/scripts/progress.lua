@@ -25,7 +25,10 @@ local meta = call('HGETALL', META)
 for at = 1, #meta, 2 do
   if string.sub(meta[at], 1, 2) == 'r:' then
     -- Of a large registry this is most of the work: it reads no more than it needs.
-    if (number(string.match(meta[at + 1], '^%d+ (%d+)')) or 0) < seq then
+    if #meta[at] > NAME_BYTES_MAX + 2 then
+      -- No sidecar is called so.
+      call('HDEL', META, meta[at])
+    elseif (number(string.match(meta[at + 1], '^%d+ (%d+)')) or 0) < seq then
       table.insert(answer, string.sub(meta[at], 3))
     end
     if ARGV[5] == '1' then
