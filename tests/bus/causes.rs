@@ -73,7 +73,7 @@ async fn a_user_who_may_not_run_a_command_is_named_with_it_once() {
 #[tokio::test]
 async fn a_replica_is_said_to_be_read_only_once() {
     let primary = Redis::start();
-    let replica = Redis::replica_of(primary.addr());
+    let replica = Redis::replica_of(&primary);
     let sidecar = sidecar(&replica.url()).await;
     until_faults(&sidecar, "refused", 4.0).await;
     let cause = "redis refused with `READONLY`";

@@ -22,7 +22,7 @@ const SILENT_FOR: Duration = Duration::from_millis(400);
 impl Watched {
     fn start() -> Self {
         let primary = Redis::start();
-        let replica = Redis::replica_of(primary.addr());
+        let replica = Redis::replica_of(&primary);
         let after = format!("sentinel down-after-milliseconds main {}", SILENT_FOR.as_millis());
         let sentinel = Redis::sentinel_of(primary.addr(), &[&after, "sentinel failover-timeout main 2000"]);
         let auth = NamedTempFile::new().unwrap();

@@ -145,11 +145,12 @@ async fn settings_that_harm_are_found_where_they_are_told() {
 #[tokio::test]
 async fn replicas_without_a_bound_on_two_primaries_are_a_warning_and_a_replica_is_an_error() {
     let (clinic, primary) = (Clinic::new(), Redis::start());
-    let replica = Redis::replica_of(primary.addr());
+    let replica = Redis::replica_of(&primary);
     let found = clinic.finds(&primary.url(), false, &[]).await;
     assert_eq!((of_server(&found), &found["servers"][0]["replicas"]), (vec!["warning split-brain".into()], &1.into()));
     primary.command::<()>(&["CONFIG", "SET", "min-replicas-to-write", "1"]);
-    assert_eq!(of_server(&clinic.finds(&primary.url(), false, &[]).await), ["warning failover-grace"]);
+    let found = clinic.finds(&primary.url(), false, &[]).await;
+    assert_eq!(of_server(&found), ["warning failover-grace"], "{found}");
     let patient = ["--failover-grace", "10s"];
     assert_eq!(of_server(&clinic.finds(&primary.url(), false, &patient).await), Vec::<String>::new());
     let found = of_server(&clinic.finds(&replica.url(), false, &[]).await);

@@ -80,14 +80,18 @@ impl Redis {
         redis::cmd("CLUSTER").arg("ADDSLOTS").arg(slots.collect::<Vec<_>>()).exec(&mut self.control()).unwrap();
     }
 
-    /// A server that has everything that `primary` has, and follows it.
-    pub(crate) fn replica_of(primary: SocketAddr) -> Self {
-        let replica = Self::start_with(&["--replicaof", &primary.ip().to_string(), &primary.port().to_string()]);
+    /// A server that has everything that `primary` has, and that `primary` counts among its replicas.
+    pub(crate) fn replica_of(primary: &Self) -> Self {
+        let addr = primary.addr;
+        let replica = Self::start_with(&["--replicaof", &addr.ip().to_string(), &addr.port().to_string()]);
         let until = Instant::now() + PATIENCE;
         while !replica.command::<String>(&["INFO", "replication"]).contains("master_link_status:up") {
             assert!(Instant::now() < until, "it never had everything");
             std::thread::yield_now();
         }
+        // The replica is done before its primary has seen that the process that sent the data ended (`wait_bgsave`).
+        let counted: i64 = primary.command(&["WAIT", "1", &PATIENCE.as_millis().to_string()]);
+        assert!(counted >= 1, "its primary never counted it");
         replica
     }
 
