@@ -61,8 +61,6 @@ pub struct InRedis {
 #[derive(Debug)]
 pub(super) struct Afterwards {
     pub(super) keep: Option<(Arc<Kept>, Fence)>,
-    /// What Redis has is replaced whatever is said of its age.
-    pub(super) replaces: bool,
     pub(super) claim: Option<Claim>,
     /// The flight's memory, for what is still to be done.
     pub(super) memory: Option<WorkMemory>,
@@ -210,11 +208,7 @@ impl Cache {
         fetched: &Fetched,
         memory: &WorkMemory,
     ) -> Result<Arc<Kept>, Untaken> {
-        let kept = self.judge(key, start, fetched, &air.wish, memory);
-        let kept = kept.inspect_err(|why| match why {
-            Untaken::Unreadable => air.found_unreadable(),
-            Untaken::TooOld | Untaken::Outdated => {}
-        })?;
+        let kept = self.judge(key, start, fetched, &air.wish, memory)?;
         if air.store() {
             self.remember(key, &kept);
         }
@@ -307,14 +301,7 @@ impl Cache {
     }
 
     /// Keeps a dataset in Redis. Redis has the last word: what was invalidated since its fence is refused there.
-    async fn keep_in_redis(
-        &self,
-        place: Place,
-        kept: Arc<Kept>,
-        fence: Fence,
-        replaces: bool,
-        memory: Option<&WorkMemory>,
-    ) {
+    async fn keep_in_redis(&self, place: Place, kept: Arc<Kept>, fence: Fence, memory: Option<&WorkMemory>) {
         // It is written out, compressed and sealed: each is a copy.
         let bytes = 3 * kept.body_bytes() as u64;
         let fits = memory.is_some_and(|memory| memory.try_take(bytes));
@@ -337,8 +324,7 @@ impl Cache {
             return;
         };
         let dataset = Stored { fence, tags, body: body.into() };
-        let age = if replaces { Duration::ZERO } else { kept.age(Instant::now()) };
-        match self.bus().store(place, dataset, age, left).await {
+        match self.bus().store(place, dataset, kept.age(Instant::now()), left).await {
             Ok(true) => self.metrics().redis_stored.inc(),
             Ok(false) => self.metrics().redis_refused.inc(),
             // The bus has counted it.
@@ -380,12 +366,12 @@ fn take_ready(memory: &WorkMemory) -> u64 {
 
 impl Afterwards {
     pub(super) fn nothing() -> Self {
-        Self { keep: None, replaces: false, claim: None, memory: None }
+        Self { keep: None, claim: None, memory: None }
     }
 
     pub(super) async fn run(self, cache: &Cache, key: &Arc<str>) {
         if let Some((kept, fence)) = self.keep {
-            cache.keep_in_redis(cache.place(key), kept, fence, self.replaces, self.memory.as_ref()).await;
+            cache.keep_in_redis(cache.place(key), kept, fence, self.memory.as_ref()).await;
         }
         if let Some(memory) = &self.memory {
             cache.note_flight_bytes(memory.peak());

@@ -67,8 +67,6 @@ pub(super) struct Air {
     store: AtomicBool,
     /// Until when it may wait for another's claim: as long as its most impatient caller can spare.
     share_until: Mutex<Option<Instant>>,
-    /// What Redis has of the key is of no use to anybody here: what is collected replaces it, whatever is said of its age.
-    replaces: AtomicBool,
 }
 
 /// How far a flight is, for those who wait for it.
@@ -113,10 +111,10 @@ impl JoinRule {
 
 impl Air {
     fn new(id: FlightId, wish: &Wish, place: OwnedSemaphorePermit) -> Arc<Self> {
-        let (no_cache, fresh, store, replaces) = Default::default();
+        let (no_cache, fresh, store) = Default::default();
         let (landed, wish) = (watch::Sender::new(None), wish.clone());
         let (progress, share_until) = Default::default();
-        Arc::new(Self { id, _place: place, landed, progress, wish, no_cache, fresh, store, share_until, replaces })
+        Arc::new(Self { id, _place: place, landed, progress, wish, no_cache, fresh, store, share_until })
     }
 
     /// Said while the board is locked, so that everybody who comes sees that it has begun.
@@ -132,15 +130,6 @@ impl Air {
     fn limit_sharing(&self, until: Instant) {
         let mut share_until = self.share_until.lock().unwrap_or_else(PoisonError::into_inner);
         *share_until = Some(share_until.map_or(until, |before| before.min(until)));
-    }
-
-    /// Redis has what cannot be read.
-    pub(super) fn found_unreadable(&self) {
-        self.replaces.store(true, Ordering::Relaxed);
-    }
-
-    pub(super) fn replaces(&self) -> bool {
-        self.replaces.load(Ordering::Relaxed)
     }
 
     /// Until when it may wait for another's claim.

@@ -94,10 +94,7 @@ impl Cache {
         let content = dataset.map_or(Content::NotFound, |dataset| Content::Dataset(StoredDataset::new(&dataset)));
         let (kept, refused) = self.store(key, air, start, Collected { content, tags, at: collected }, &memory);
         let keep = self.leaves(start, &kept);
-        (
-            Landing { result: Ok(kept), timeline, from: from(refused) },
-            Afterwards { keep, replaces: air.replaces(), claim, memory: Some(memory) },
-        )
+        (Landing { result: Ok(kept), timeline, from: from(refused) }, Afterwards { keep, claim, memory: Some(memory) })
     }
 
     /// Keeps what was collected, if it may be kept, and says why if not.
