@@ -11,8 +11,9 @@ use crate::support::redis::Redis;
 use crate::support::sidecar::{Setup, Sidecar};
 use crate::support::upstream::{Reply, Upstream};
 
-/// Before any collection has ended, half of it is kept beside another's claim, and three quarters for a flight that waits.
-const DEADLINE: &str = "deadline: 4s";
+/// Before any collection has ended, half of it is kept beside another's claim, and three quarters for a flight that waits:
+/// what a busy machine has to answer in.
+const DEADLINE: &str = "deadline: 8s";
 
 async fn member(redis: &Redis, domain: &DomainFile, args: &[&str]) -> Sidecar {
     let setup = Setup::of(&[domain]).insecure().args(&["--memory", "64MiB", "--redis", &redis.url()]).args(args);
