@@ -226,12 +226,12 @@ async fn certificates_dated_before_1970_are_words_and_no_panic() {
     let patient = Patient::new();
     let not_before = SystemTime::UNIX_EPOCH - Duration::from_hours(24 * 3_653);
     let hour = Duration::from_hours(1);
-    let ours = |not_after| {
+    let write_identity = |not_after| {
         let leaf = Leaf::new("web").uri(CLIENT).valid(Validity { not_before, not_after });
         let issued = patient.pki.authority.issue(&leaf).unwrap();
         issued.write(patient.pki.dir(), patient.pki.authority.ca_pem()).unwrap();
     };
-    ours(SystemTime::now() + hour);
+    write_identity(SystemTime::now() + hour);
     for not_after in [SystemTime::now() + hour, not_before + hour] {
         let valid = Validity { not_before, not_after };
         let upstream = patient.upstream(&profile().valid(valid), Asks::Always).await;
@@ -241,7 +241,7 @@ async fn certificates_dated_before_1970_are_words_and_no_panic() {
         let met = source["findings"][0]["met"].as_str().unwrap();
         assert!(met.contains("dated before 1970"), "{met}");
     }
-    ours(not_before + hour);
+    write_identity(not_before + hour);
     let upstream = patient.upstream(&profile(), Asks::Always).await;
     let file = patient.file(&[("profile", upstream.origin(), "/customers/{key}")], "");
     let refused = patient.doctor(file, &[]).await;

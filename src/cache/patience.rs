@@ -44,23 +44,24 @@ impl CollectionTime {
     /// What a caller keeps of its deadline for a flight that has not begun. Before any collection has
     /// ended that is three quarters of it.
     pub(super) fn reserve(&self, deadline: Duration) -> Duration {
-        self.known(deadline).unwrap_or(deadline * 3 / 4)
+        self.expected(deadline).unwrap_or(deadline * 3 / 4)
     }
 
     /// What a caller keeps of its deadline while a flight or a claim of others is under way. Before
     /// any collection has ended that is half of it: less than for a flight that has not begun, since
     /// most flights that are under way end soon.
     fn reserve_beside_others(&self, deadline: Duration) -> Duration {
-        self.known(deadline).unwrap_or(deadline / 2)
+        self.expected(deadline).unwrap_or(deadline / 2)
     }
 
     /// Whether a caller of now would be late who waited for a flight that has run for `age`, and then
     /// for another: both take as long as collections of late did. Nobody knows before any has ended.
     pub(super) fn is_late_after(&self, age: Duration, deadline: Duration) -> bool {
-        self.known(deadline).is_some_and(|usual| 2 * usual > deadline + age.min(usual))
+        self.expected(deadline).is_some_and(|usual| 2 * usual > deadline + age.min(usual))
     }
 
-    fn known(&self, deadline: Duration) -> Option<Duration> {
+    /// How long a collection is expected to take at most; nothing before any has ended.
+    fn expected(&self, deadline: Duration) -> Option<Duration> {
         let usual = match self.usual_us.load(Ordering::Relaxed) {
             0 => return None,
             micros => Duration::from_micros(micros),
@@ -102,9 +103,9 @@ mod tests {
         assert_eq!(unknown.begin_by - came, SECOND / 4);
         assert_eq!(unknown.share_until - came, SECOND / 2);
         time.note(Duration::from_millis(100));
-        let known = time.patience(came, SECOND);
-        assert_eq!(known.share_until - came, Duration::from_millis(850));
-        assert_eq!(known.begin_by, known.share_until);
+        let expected = time.patience(came, SECOND);
+        assert_eq!(expected.share_until - came, Duration::from_millis(850));
+        assert_eq!(expected.begin_by, expected.share_until);
         time.note(3 * SECOND);
         assert_eq!(time.patience(came, SECOND).share_until, came, "nothing can be spared");
     }

@@ -310,8 +310,8 @@ impl Cache {
     /// Keeps it in memory, if the protocol allows that.
     pub(super) fn remember(&self, key: &Arc<str>, kept: &Arc<Kept>) {
         if kept.mark().is_some() {
-            let believed = |there: &Kept| self.not_outdated(there, key);
-            self.0.shared.memory.put(self.slot(key), kept.clone(), believed);
+            let is_valid = |there: &Kept| self.not_outdated(there, key);
+            self.0.shared.memory.put(self.slot(key), kept.clone(), is_valid);
         }
     }
 

@@ -117,8 +117,8 @@ mod tests {
 
     #[test]
     fn lines_and_colours_of_ours_pass_and_no_other_sequence_does() {
-        let ours = "\x1b[1mbold\x1b[0m\n\x1b[38;5;9mred\x1b[m\tplain";
-        assert_eq!(pass_colours(ours), ours);
+        let styled = "\x1b[1mbold\x1b[0m\n\x1b[38;5;9mred\x1b[m\tplain";
+        assert_eq!(pass_colours(styled), styled);
         assert_eq!(pass_colours("\x1b[31ma\x1b[2Jb\x1b]0;t\x07\x1b"), "\x1b[31ma\\u{1b}[2Jb\\u{1b}]0;t\\u{7}\\u{1b}");
         assert_eq!(pass_colours("\u{9b}31m"), "\\u{9b}31m");
         assert_eq!(replace_unprintable("\x1b[1ma\u{9b}\u{200e}\n"), "\x1b[1ma\u{fffd}\u{fffd}\n");

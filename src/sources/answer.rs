@@ -198,8 +198,8 @@ fn media_type(headers: &HeaderMap) -> Result<&str, String> {
         return Ok(text);
     }
     let is_nameable = NAMEABLE.contains(&media.as_str());
-    let met = if is_nameable { format!("`{media}`") } else { "another content type".to_owned() };
-    Err(format!("sent {met}, {EXPECTED}"))
+    let content = if is_nameable { format!("`{media}`") } else { "another content type".to_owned() };
+    Err(format!("sent {content}, {EXPECTED}"))
 }
 
 fn charset(content_type: &str) -> Result<(), String> {

@@ -12,6 +12,8 @@ use crate::support::upstream::{Reply, Upstream};
 
 /// A program that goes on for as long as a run may.
 const ENDLESS: &str = "[range(100000000) | tostring | length] | add";
+/// Processor time that one request has not had before its program runs.
+const AT_WORK: Duration = Duration::from_millis(15);
 
 fn of_shape(name: &str, upstream: &Upstream, shape: &str) -> DomainFile {
     let domain = DomainFile::of(name).head("cache: {ttl: 1h}").source("part", upstream, "/part?of={key}", &[]);
@@ -100,9 +102,13 @@ async fn a_program_that_was_held_up_with_its_whole_process_is_run_again() {
         let path = format!("/v2/customers/{key}");
         let asked = tokio::spawn(async move { consumer.get(&path).await.unwrap() });
         upstream.requests(key + 1).await;
-        // Where in its work it stands still is left to chance; that it does for longer than a run may take is what is asked.
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        // All else that one request costs is less: the program is at work.
+        let busy = sidecar.cpu_time() + AT_WORK;
+        while sidecar.cpu_time() < busy && !asked.is_finished() {
+            tokio::task::yield_now().await;
+        }
         sidecar.signal("STOP");
+        // No event tells that a process has stood still for longer than a run may take.
         tokio::time::sleep(Duration::from_millis(1_200)).await;
         sidecar.signal("CONT");
         let got = asked.await.unwrap();

@@ -32,7 +32,7 @@ async fn until_faults(sidecar: &Sidecar, kind: &str, many: f64) {
 }
 
 /// What the log says of trouble with Redis, and of its end.
-fn said(sidecar: &Sidecar) -> Vec<String> {
+fn trouble_lines(sidecar: &Sidecar) -> Vec<String> {
     let lines = sidecar.lines();
     let of_redis = lines.iter().filter(|line| {
         let message = line["message"].as_str().unwrap_or_default();
@@ -61,12 +61,12 @@ async fn a_user_who_may_not_run_a_command_is_named_with_it_once() {
     let sidecar = sidecar(&format!("redis://few:secret@{}", redis.addr())).await;
     until_faults(&sidecar, "no_permission", 4.0).await;
     let cause = "redis refused with `NOPERM`: its user may not run `hset`";
-    assert_eq!(said(&sidecar), [format!("trouble with redis: {cause}")]);
+    assert_eq!(trouble_lines(&sidecar), [format!("trouble with redis: {cause}")]);
     assert!(trouble(&sidecar).await.contains(cause));
     grant("+hset");
     until_lease(&sidecar, true).await;
     sidecar.logged("connected to redis").await;
-    assert_eq!(said(&sidecar)[1..], ["connected to redis: heartbeats are answered"]);
+    assert_eq!(trouble_lines(&sidecar)[1..], ["connected to redis: heartbeats are answered"]);
     assert_eq!(trouble(&sidecar).await, "[]");
 }
 
@@ -77,12 +77,12 @@ async fn a_replica_is_said_to_be_read_only_once() {
     let sidecar = sidecar(&replica.url()).await;
     until_faults(&sidecar, "refused", 4.0).await;
     let cause = "redis refused with `READONLY`";
-    assert_eq!(said(&sidecar), [format!("trouble with redis: {cause}")]);
+    assert_eq!(trouble_lines(&sidecar), [format!("trouble with redis: {cause}")]);
     assert!(trouble(&sidecar).await.contains(cause));
     replica.command::<()>(&["REPLICAOF", "NO", "ONE"]);
     until_lease(&sidecar, true).await;
     sidecar.logged("connected to redis").await;
-    assert_eq!(said(&sidecar)[1..], ["connected to redis: heartbeats are answered"]);
+    assert_eq!(trouble_lines(&sidecar)[1..], ["connected to redis: heartbeats are answered"]);
 }
 
 #[tokio::test]
@@ -93,7 +93,7 @@ async fn an_unknown_host_and_a_refused_connection_are_told_apart() {
     ] {
         let sidecar = sidecar(url).await;
         until_faults(&sidecar, "unreachable", 4.0).await;
-        assert_eq!(said(&sidecar), [format!("trouble with redis: {cause}")]);
+        assert_eq!(trouble_lines(&sidecar), [format!("trouble with redis: {cause}")]);
         assert!(trouble(&sidecar).await.contains(cause), "{}", trouble(&sidecar).await);
     }
 }
@@ -107,10 +107,10 @@ async fn a_redis_that_goes_and_comes_back_is_said_twice() {
     until_faults(&sidecar, "unreachable", 4.0).await;
     redis.revive();
     sidecar.logged_times("connected to redis", 2).await;
-    let said = said(&sidecar);
-    assert_eq!(said.first().unwrap(), "connected to redis: heartbeats are answered");
-    assert_eq!(said.last().unwrap(), "connected to redis: heartbeats are answered");
-    let troubles: std::collections::BTreeSet<_> = said[1..said.len() - 1].iter().collect();
-    assert_eq!(troubles.len(), said.len() - 2, "a cause is said once: {said:?}");
-    assert!(said.contains(&"trouble with redis: redis cannot be reached: the connection was refused".to_owned()));
+    let lines = trouble_lines(&sidecar);
+    assert_eq!(lines.first().unwrap(), "connected to redis: heartbeats are answered");
+    assert_eq!(lines.last().unwrap(), "connected to redis: heartbeats are answered");
+    let troubles: std::collections::BTreeSet<_> = lines[1..lines.len() - 1].iter().collect();
+    assert_eq!(troubles.len(), lines.len() - 2, "a cause is said once: {lines:?}");
+    assert!(lines.contains(&"trouble with redis: redis cannot be reached: the connection was refused".to_owned()));
 }

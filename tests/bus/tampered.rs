@@ -192,8 +192,8 @@ async fn a_damaged_log_is_healed_as_another_life_is() {
         let sent = member.domain.invalidate(keys(&["42"])).await.unwrap();
         assert!(member.domain.wait_fleet(&sent, PATIENCE).await.is_ok(), "{damage:?}");
         let fence = member.domain.fence().unwrap();
-        let kept = patiently(|| member.domain.store(place("43"), dataset(fence), Duration::ZERO, PATIENCE)).await;
-        assert_eq!(kept, Ok(true), "{damage:?}");
+        let stored = patiently(|| member.domain.store(place("43"), dataset(fence), Duration::ZERO, PATIENCE)).await;
+        assert_eq!(stored, Ok(true), "{damage:?}");
         assert!(patiently(|| fetched(&member.domain, place("43"))).await.unwrap().is_some(), "{damage:?}");
     }
 }

@@ -126,8 +126,8 @@ async fn every_answer_says_where_the_time_went_hits_confirmations_and_errors_too
         let hit = ask(get("/v2/customers/42")).await;
         assert!(hit.header("cache-status").contains("hit"), "{hit:?}");
         assert!(!hit.header("server-timing").contains("part"), "no source was asked");
-        let known = with(get("/v2/customers/42"), "if-none-match", first.header("etag"));
-        assert_eq!(ask(known).await.status, 304);
+        let conditional = with(get("/v2/customers/42"), "if-none-match", first.header("etag"));
+        assert_eq!(ask(conditional).await.status, 304);
         assert_eq!(ask(self::ask(Method::HEAD, "/v2/customers/42")).await.status, 200);
         ask(get("/nowhere")).await.problem("no-such-path", 404);
         ask(get("/v2/customers/42?a")).await.problem("bad-request", 400);

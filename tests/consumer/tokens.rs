@@ -30,9 +30,9 @@ async fn a_new_token_goes_out_with_the_next_request_and_empties_no_cache() {
     fs::rename(new, token).unwrap();
     sidecar.logged(IN_FORCE).await;
     assert!(before.is_string() && plan().await == before, "{before}");
-    let kept = sidecar.get("/v2/customers/1").await;
-    kept.dataset();
-    assert!(kept.header("cache-status").contains("hit"), "{kept:?}");
+    let hit = sidecar.get("/v2/customers/1").await;
+    hit.dataset();
+    assert!(hit.header("cache-status").contains("hit"), "{hit:?}");
     sidecar.get("/v2/customers/2").await.dataset();
     let tokens: Vec<_> = upstream.seen().iter().map(|seen| seen.header("authorization").to_owned()).collect();
     assert_eq!(tokens, ["Bearer one", "Bearer two"]);

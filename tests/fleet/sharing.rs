@@ -6,6 +6,7 @@ use futures_util::future::join_all;
 
 use super::{PATH, until_lease};
 use crate::cache::{counting, file, how};
+use crate::support::client::Got;
 use crate::support::domain::DomainFile;
 use crate::support::redis::Redis;
 use crate::support::sidecar::{Setup, Sidecar};
@@ -22,6 +23,26 @@ async fn member(redis: &Redis, domain: &DomainFile, args: &[&str]) -> Sidecar {
     sidecar
 }
 
+/// What the caller of a flight that hangs is told in the end, and what `others` were told before that: they ask as soon as the
+/// source has the flight's request.
+async fn beside_a_flight_that_hangs<T>(
+    holder: &Sidecar,
+    upstream: &Upstream,
+    others: impl Future<Output = T>,
+) -> (Got, T) {
+    let mut hung = std::pin::pin!(holder.get(PATH));
+    let others = async {
+        upstream.requests(1).await;
+        others.await
+    };
+    let others = tokio::select! {
+        biased;
+        hung = &mut hung => panic!("they waited for the flight that hangs: {hung:?}"),
+        others = others => others,
+    };
+    (hung.await, others)
+}
+
 #[tokio::test]
 async fn without_the_lease_callers_of_one_key_do_not_wait_for_a_flight_that_hangs() {
     let (redis, upstream) = (Redis::start(), Upstream::plain().await);
@@ -29,17 +50,9 @@ async fn without_the_lease_callers_of_one_key_do_not_wait_for_a_flight_that_hang
     let sidecar = member(&redis, &file(&upstream, "{ttl: 60s}").head(DEADLINE), &["--lease", "300ms"]).await;
     drop(redis);
     until_lease(&sidecar, false).await;
-    let mut hung = std::pin::pin!(sidecar.get(PATH));
-    let others = async {
-        upstream.requests(1).await;
-        join_all((0..3).map(|_| sidecar.get(PATH))).await
-    };
-    let others = tokio::select! {
-        biased;
-        hung = &mut hung => panic!("they waited for the first flight to end: {hung:?}"),
-        others = others => others,
-    };
-    assert_eq!(hung.await.failed("deadline", 504), [("part".to_owned(), "timeout".to_owned())]);
+    let three = join_all((0..3).map(|_| sidecar.get(PATH)));
+    let (hung, others) = beside_a_flight_that_hangs(&sidecar, &upstream, three).await;
+    assert_eq!(hung.failed("deadline", 504), [("part".to_owned(), "timeout".to_owned())]);
     assert!(others.iter().all(|got| got.text() == r#"{"part":1}"#), "{others:?}");
     assert_eq!(upstream.seen().len(), 2, "one waited for its turn, with all three");
 }
@@ -67,18 +80,9 @@ async fn a_member_does_not_wait_for_the_claim_of_one_whose_source_hangs() {
     // Longer than a busy machine stops a sidecar for.
     let (holder, other) =
         (member(&redis, &domain, &["--lease", "30s"]).await, member(&redis, &domain, &["--lease", "30s"]).await);
-    let mut hung = std::pin::pin!(holder.get(PATH));
-    let got = async {
-        upstream.requests(1).await;
-        other.get(PATH).await
-    };
-    let got = tokio::select! {
-        biased;
-        hung = &mut hung => panic!("it waited for the claim to end: {hung:?}"),
-        got = got => got,
-    };
+    let (hung, got) = beside_a_flight_that_hangs(&holder, &upstream, other.get(PATH)).await;
     assert_eq!(got.text(), r#"{"part":1}"#);
-    assert_eq!(hung.await.failed("deadline", 504), [("part".to_owned(), "timeout".to_owned())]);
+    assert_eq!(hung.failed("deadline", 504), [("part".to_owned(), "timeout".to_owned())]);
     assert_eq!(other.metric("bfb_fleet_waits_total", &[]).await, Some(1.0), "it did wait for the claim");
 }
 
@@ -107,18 +111,10 @@ async fn who_joins_a_flight_that_hangs_waits_for_no_claim_of_it() {
     let (redis, upstream) = (Redis::start(), Upstream::plain().await);
     upstream.answers("/42", [Reply::never(), Reply::json("1")]);
     let sidecar = member(&redis, &file(&upstream, "{ttl: 60s}").head(DEADLINE), &["--lease", "30s"]).await;
-    let mut hung = std::pin::pin!(sidecar.get(PATH));
-    let others = async {
-        upstream.requests(1).await;
-        join_all((0..3).map(|_| sidecar.get(PATH))).await
-    };
-    let others = tokio::select! {
-        biased;
-        hung = &mut hung => panic!("they waited for the first flight to end: {hung:?}"),
-        others = others => others,
-    };
+    let three = join_all((0..3).map(|_| sidecar.get(PATH)));
+    let (hung, others) = beside_a_flight_that_hangs(&sidecar, &upstream, three).await;
+    assert_eq!(hung.failed("deadline", 504), [("part".to_owned(), "timeout".to_owned())]);
     assert!(others.iter().all(|got| got.text() == r#"{"part":1}"#), "{others:?}");
-    hung.await;
 }
 
 #[tokio::test]

@@ -35,10 +35,10 @@ async fn what_an_applied_invalidation_outdates_is_not_served_though_redis_vouche
     members[0].get(PATH).await.dataset();
     until_kept(&members[0], 1).await;
     let key = dataset_key(&redis);
-    let kept: Vec<u8> = redis.command(&["DUMP", &key]);
+    let dump: Vec<u8> = redis.command(&["DUMP", &key]);
     invalidate(&members[0], "fleet").await;
     redis.command::<()>(&["DEL", &key]);
-    redis::cmd("RESTORE").arg(&key).arg(50_000).arg(kept).exec(&mut redis.control()).unwrap();
+    redis::cmd("RESTORE").arg(&key).arg(50_000).arg(dump).exec(&mut redis.control()).unwrap();
     let (meta, stamps) = ("bfb:{default/customer}:meta", "bfb:{default/customer}:stamps");
     redis.command::<()>(&["ZREM", stamps, "k42"]);
     redis.command::<()>(&["HINCRBY", meta, "stamps", "-1"]);

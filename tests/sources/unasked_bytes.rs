@@ -148,8 +148,8 @@ async fn a_304_that_announces_no_body_keeps_its_connection() {
     for _ in 0..ROUNDS_MAX {
         confirm(&client).await;
         part(fetch(&client, "/other").await.unwrap());
-        let known = server.connections_of("/known");
-        if server.connections_of("/other").iter().any(|connection| known.contains(connection)) {
+        let confirmed = server.connections_of("/known");
+        if server.connections_of("/other").iter().any(|connection| confirmed.contains(connection)) {
             return;
         }
     }

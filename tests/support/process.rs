@@ -6,6 +6,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::watch;
@@ -110,6 +111,14 @@ impl Process {
     /// The most that its resident memory ever was, in KiB.
     pub(crate) fn peak_resident_kib(&self) -> u64 {
         self.memory_kib("VmHWM:")
+    }
+
+    /// The processor time that its threads of now have had.
+    pub(crate) fn cpu_time(&self) -> Duration {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.pid)).unwrap();
+        // The first figure; a thread may have ended since its name was read.
+        let stats = threads.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("schedstat")).ok());
+        stats.map(|stat| Duration::from_nanos(stat.split_whitespace().next().unwrap().parse().unwrap())).sum()
     }
 
     fn memory_kib(&self, name: &str) -> u64 {

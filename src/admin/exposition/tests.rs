@@ -43,8 +43,8 @@ fn parse_text(text: &str) -> Vec<(String, String)> {
             assert!(seen.insert(helped.clone()), "all lines of a family are one group: {line}");
         } else if let Some(typed) = line.strip_prefix("# TYPE ") {
             let (name, kind) = typed.split_once(' ').expect("a name and a type");
-            let known = ["counter", "gauge", "histogram", "summary", "untyped"];
-            assert!(known.contains(&kind), "{line}");
+            let kinds = ["counter", "gauge", "histogram", "summary", "untyped"];
+            assert!(kinds.contains(&kind), "{line}");
             assert_eq!(name, helped, "one name for both");
             families.push((name.to_owned(), kind.to_owned()));
         } else {

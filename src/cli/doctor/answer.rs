@@ -137,8 +137,8 @@ impl<'a> Probe<'a> {
     async fn next_page(&self) -> Option<Finding> {
         let head = self.get(None).await?;
         let warning = || {
-            let met = "sends a next page (`Link` with `rel=\"next\"`), and the file says nothing of its pages";
-            Finding::warning("pages", met)
+            let observation = "sends a next page (`Link` with `rel=\"next\"`), and the file says nothing of its pages";
+            Finding::warning("pages", observation)
                 .expected("`pages: follow` or `pages: first`")
                 .hint("without, a key with one page is answered, and every other one fails")
         };

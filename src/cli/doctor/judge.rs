@@ -54,8 +54,8 @@ pub(super) fn answer(domain: &Domain, source: &Source, facts: &Facts) -> Vec<Fin
     // One source alone is a snapshot as it is.
     if matches!(domain.atomicity, Atomicity::Snapshot { .. }) && domain.sources.len() > 1 {
         findings.extend(if matches!(source.http.pages, Pages::Follow { .. }) {
-            let met = "its pages are followed, so it is read again in each round and compared";
-            vec![Finding::note("followed-pages", met)]
+            let observation = "its pages are followed, so it is read again in each round and compared";
+            vec![Finding::note("followed-pages", observation)]
         } else {
             snapshot(facts)
         });

@@ -34,8 +34,8 @@ impl Own {
         let authorities = identity.authorities.iter();
         findings.extend(authorities.filter_map(|authority| judge::expiry("a certificate of `ca.crt`", authority, now)));
         if identity.revocations_next_update().is_some_and(|next| next < now) {
-            let met = "`crl.pem` is older than it should be, and honoured all the same";
-            findings.push(Finding::warning("revocations-old", met).expected("a list before its next update"));
+            let observation = "`crl.pem` is older than it should be, and honoured all the same";
+            findings.push(Finding::warning("revocations-old", observation).expected("a list before its next update"));
         }
         Self {
             names: names(certificate),

@@ -195,6 +195,6 @@ fn jqs_own_tests_are_as_in_jq_or_fall_into_a_class_that_the_docs_name() {
 /// What we say to a test, and what jq says.
 fn both(case: &Case) -> String {
     let (input, outputs) = case.run.clone().unwrap_or_default();
-    let ours = outcome(&format!(".s | [{}]", case.program), &format!("{{\"s\":{input}}}"), SMALL).1;
-    format!("\n    over {input}\n    ours {ours}\n    jq   {outputs:?}")
+    let actual = outcome(&format!(".s | [{}]", case.program), &format!("{{\"s\":{input}}}"), SMALL).1;
+    format!("\n    over {input}\n    ours {actual}\n    jq   {outputs:?}")
 }

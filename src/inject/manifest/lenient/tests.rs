@@ -6,7 +6,7 @@ use super::super::documents;
 use super::*;
 
 /// What a manifest says, or its first problem.
-fn said(text: &str) -> Result<Value, String> {
+fn parse(text: &str) -> Result<Value, String> {
     let problem = |problems: Vec<crate::domain::Problem>| problems[0].message.clone();
     documents(Path::new("m.yaml"), text).map(Value::from).map_err(problem)
 }
@@ -14,8 +14,8 @@ fn said(text: &str) -> Result<Value, String> {
 /// The same text with the blanks that YAML 1.2 wants.
 #[track_caller]
 fn is_read_as(text: &str, strict: &str) {
-    assert_eq!(said(text), said(strict), "{text}");
-    assert!(said(strict).is_ok(), "{strict}");
+    assert_eq!(parse(text), parse(strict), "{text}");
+    assert!(parse(strict).is_ok(), "{strict}");
 }
 
 #[test]
@@ -33,7 +33,7 @@ fn indentation_within_brackets_means_nothing() {
     // Of the Istio sample that was refused.
     let sample = "spec:\n  containers:\n  - name: a\n    args: [\n      \"x\"\n    ]\n  - name: b\n    args: [\n    \"y\"\n  ]\n";
     let both = json!([{"spec": {"containers": [{"name": "a", "args": ["x"]}, {"name": "b", "args": ["y"]}]}}]);
-    assert_eq!(said(sample), Ok(both));
+    assert_eq!(parse(sample), Ok(both));
     is_read_as("a: {\nb:\n1,\nc: {\nd: 2\n}}\ne: 3\n", "a: {b: 1, c: {d: 2}}\ne: 3\n");
 }
 
@@ -52,7 +52,7 @@ fn a_comment_may_touch_what_is_before_it_and_a_tab_a_colon() {
     is_read_as("a:\tb\nc:\t\td\ne: {f:\tg}\n", "a: b\nc: d\ne: {f: g}\n");
     is_read_as("a:\tb\nc: [\nd\n]\ne:\tf\n", "a: b\nc: [d]\ne: f\n");
     // What is a comment nowhere stays text.
-    assert_eq!(said("a: b#c\nd: \"e\"#f\n"), Ok(json!([{"a": "b#c", "d": "e"}])));
+    assert_eq!(parse("a: b#c\nd: \"e\"#f\n"), Ok(json!([{"a": "b#c", "d": "e"}])));
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn what_kubernetes_refuses_is_refused() {
         "a:\tb: c\n",
         "spec:\n  a: [\n%x\n]\n",
     ] {
-        assert!(said(text).is_err(), "{text}: {:?}", said(text));
+        assert!(parse(text).is_err(), "{text}: {:?}", parse(text));
     }
 }
 
@@ -86,8 +86,8 @@ fn every_place_is_one_of_the_text_as_it_was_written() {
     assert_eq!(padded, "a: [\n b,\n c]\nd: e\nf: \"g\" #h\n");
     for (place, c) in padded.char_indices() {
         let original = lenient.original(place);
-        let met = text[original..].chars().next();
-        assert!(met == Some(c) || c == ' ', "{place}: {c:?} is {met:?}");
+        let character = text[original..].chars().next();
+        assert!(character == Some(c) || c == ' ', "{place}: {c:?} is {character:?}");
     }
     assert_eq!(lenient.original(padded.len()), text.len());
 }
