@@ -16,7 +16,7 @@ use crate::support::redis::{SEVEN, version};
 const LONG: Duration = Duration::from_mins(2);
 const SHORT: Duration = Duration::from_millis(800);
 /// Nodes that are out of reach are noticed so late that no test waits for it.
-const UNNOTICED: Duration = Duration::from_mins(1);
+pub(super) const UNNOTICED: Duration = Duration::from_mins(1);
 
 fn settings(cluster: &Cluster, lease: Duration) -> (Settings, NamedTempFile) {
     let auth = NamedTempFile::new().unwrap();
@@ -31,7 +31,7 @@ fn meta(domain: &str) -> String {
 }
 
 /// The names of domains, one on each node.
-fn a_domain_each(cluster: &Cluster) -> Vec<String> {
+pub(super) fn a_domain_each(cluster: &Cluster) -> Vec<String> {
     let on = |node: usize| {
         let names = (0..).map(|number| format!("domain-{number}"));
         names.into_iter().find(|name| cluster.holder(&meta(name)) == node).unwrap()
