@@ -222,9 +222,10 @@ impl Core {
         self.claims.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// The connections of now.
+    /// The connections of now. Without any a request is lost, whatever [`Self::cause`] says: that may
+    /// be another domain's trouble, or one that a new connection does not have.
     pub(super) fn links(&self) -> Result<Arc<Links>, Fault> {
-        self.links.borrow().clone().ok_or_else(|| self.cause().unwrap_or(Fault::Lost))
+        self.links.borrow().clone().ok_or(Fault::Lost)
     }
 
     /// What keeps the bus from Redis now.

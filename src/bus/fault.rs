@@ -82,7 +82,13 @@ impl Fault {
     /// Whether the same may be answered soon: Redis is on its way to another state, or the connection to another Redis.
     pub(super) fn passes(&self) -> bool {
         match self {
-            Self::Lost | Self::Slow | Self::ConnectionRefused | Self::UnknownHost | Self::Unreachable(_) => true,
+            // A handshake fails too where a server that starts, or a proxy before none, ends it.
+            Self::Lost
+            | Self::Slow
+            | Self::ConnectionRefused
+            | Self::UnknownHost
+            | Self::Unreachable(_)
+            | Self::Tls(_) => true,
             // A slot on the move, a failover, a start.
             Self::Refused(code) => {
                 matches!(&**code, "TRYAGAIN" | "CLUSTERDOWN" | "READONLY" | "LOADING" | "MASTERDOWN" | "NOREPLICAS")

@@ -357,6 +357,7 @@ impl DomainBus {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::coherence::Epoch;
 
     #[tokio::test(start_paused = true)]
     async fn large_datasets_are_read_two_at_a_time_and_small_ones_beside_them() {
@@ -367,5 +368,19 @@ mod tests {
         drop(one);
         assert!(domain.turn_to_fetch(16 << 20).await.is_ok());
         drop(two);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_connections_an_invalidation_waits_for_one_whatever_trouble_another_domain_has() {
+        let url = "redis://127.0.0.1:1".parse().unwrap();
+        let settings = Settings::new(url, Duration::from_secs(3));
+        let (bus, _driver) = Bus::connect(settings, ["customer", "order"], Metrics::default());
+        *bus.core.trouble.lock().unwrap() = Some(Fault::Newer(9));
+        let (customer, began) = (bus.domain("customer").unwrap(), tokio::time::Instant::now());
+        assert_eq!(customer.invalidate([Scope::All].into()).await.unwrap_err(), Fault::Newer(9));
+        assert!(began.elapsed() > Duration::from_secs(1), "it was not tried again");
+        let call = Call::ReadLog { after: Fence { epoch: Epoch(1), seq: 0 }, max: 1 };
+        let answer = bus.core.ask(&customer.domain, call, Duration::ZERO, READ_MAX).await;
+        assert_eq!(answer.unwrap_err(), Fault::Lost, "the log of this domain is not newer");
     }
 }

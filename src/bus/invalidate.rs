@@ -146,6 +146,8 @@ async fn try_until(core: &Core, domain: &Arc<Domain>, scopes: Arc<[Scope]>, dead
                 return Ok(sent);
             }
             Err(fault) if fault.passes() && Instant::now() + TRY_AGAIN < deadline => sleep(TRY_AGAIN).await,
+            // Why there is no connection says more to who reads the log.
+            Err(Fault::Lost) => return Err(core.cause().unwrap_or(Fault::Lost)),
             Err(fault) => return Err(fault),
             Ok(_) => return Err(Fault::Unreadable),
         }
