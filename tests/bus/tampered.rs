@@ -19,10 +19,14 @@ fn place(key: &str) -> Place {
 }
 
 fn ask(redis: &Redis, fresh: u128, call: Call) -> Answer {
-    let scripts = Scripts::new(LIMITS);
+    answer(run_script(redis, fresh, call).unwrap()).unwrap()
+}
+
+fn run_script(redis: &Redis, fresh: u128, call: Call) -> redis::RedisResult<redis::Value> {
     let request = Request { protocol: PROTOCOL, fresh: Epoch(fresh), call };
+    let scripts = Scripts::new(LIMITS);
     let ask = scripts.ask(&names(), &request, Duration::from_mins(1));
-    answer(ask.by_text().query(&mut redis.control()).unwrap()).unwrap()
+    ask.by_text().query(&mut redis.control())
 }
 
 fn dataset(fence: Fence) -> Stored {
@@ -109,6 +113,22 @@ fn a_lease_that_no_sidecar_can_have_is_ignored() {
     redis.command::<()>(&["HSET", &names().meta(), "leases", "2000=1 9000000000000000=1"]);
     let Answer::Told(told) = ask(&redis, 1, beat(Duration::from_secs(2))) else { panic!("not told") };
     assert_eq!(told.longest, Duration::from_secs(2));
+}
+
+#[test]
+fn one_kind_of_lease_too_many_is_refused_and_the_log_stays() {
+    let redis = Redis::start();
+    let beat = |lease_s: u64| {
+        let (name, lease) = (Name(format!("a{lease_s}").into()), Duration::from_secs(lease_s));
+        Call::Heartbeat(Heartbeat { name, lease, applied: None, settles: false })
+    };
+    for lease_s in 1..=64 {
+        ask(&redis, 1, beat(lease_s));
+    }
+    let refusal = run_script(&redis, 2, beat(65)).unwrap_err();
+    assert!(refusal.to_string().contains("too many different leases"), "{refusal}");
+    let Answer::Told(told) = ask(&redis, 3, beat(1)) else { panic!("not told") };
+    assert_eq!(told.end.epoch, Epoch(1), "nobody began another log");
 }
 
 #[tokio::test]

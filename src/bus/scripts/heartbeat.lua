@@ -33,7 +33,7 @@ if known then
 else
   count(ARGV[4], 1)
 end
-if #log.leases > LEASES_BYTES_MAX then
+if #log.leases > LEASES_BYTES_MAX or not are_leases(log.leases) then
   return redis.error_reply('ERR bfb: the sidecars of the domain name too many different leases')
 end
 call('HSET', META, field, text(log.seq) .. ' ' .. text(reported) .. ' ' .. ARGV[4])
