@@ -9,7 +9,7 @@ mod wishes;
 
 use serde_json::{Value, json};
 
-use crate::support::client::{Asked, Got, ask, with};
+use crate::support::client::{Asked, Got, ask, get, with};
 use crate::support::domain::DomainFile;
 use crate::support::sidecar::{Setup, Sidecar};
 use crate::support::upstream::{Reply, Seen, Upstream};
@@ -38,6 +38,11 @@ pub(crate) fn counting(upstream: &Upstream, path: &str) {
         let n = count.fetch_add(1, std::sync::atomic::Ordering::SeqCst) + 1;
         Reply::json(format!("{{\"n\":{n}}}")).etag(&format!("\"{n}\""))
     });
+}
+
+/// The answer about [`PATH`] to a request with these directives.
+pub(crate) async fn get_with_cache_control(sidecar: &Sidecar, directives: &str) -> Got {
+    sidecar.send(with(get(PATH), "cache-control", directives)).await
 }
 
 pub(crate) fn write(path: &str, body: &Value) -> Asked {

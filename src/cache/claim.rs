@@ -60,6 +60,12 @@ impl Wait {
         is_first || self.holders.len() <= HOLDERS_MAX && Instant::now() + self.pause < until
     }
 
+    /// Redis has nothing of use, which says nothing of whether another collects: that is asked for at
+    /// once, and also where no time can be spared.
+    pub(super) fn ask_at_once(&mut self) {
+        self.has_asked = false;
+    }
+
     pub(super) fn hear_of(&mut self, other: Name) {
         self.heard = Some(Instant::now());
         self.slow_in_row = 0;

@@ -107,6 +107,7 @@ impl Cache {
                     // Others may be of the same mind, and one of them collects it.
                     Err(Untaken::TooOld | Untaken::Outdated) => {
                         ignores_redis = true;
+                        wait.ask_at_once();
                         continue;
                     }
                     // Others may read it, so nobody waits.
@@ -121,6 +122,7 @@ impl Cache {
                         Some(Err(Untaken::TooOld | Untaken::Outdated)) | None => {}
                     }
                     ignores_redis = true;
+                    wait.ask_at_once();
                     continue;
                 }
                 Ok(Claimed::Mine) => return Looked::Collect(Some(Claim::of(self, place, holder, fence))),

@@ -1,27 +1,19 @@
 //! What a consumer may wish of the cache, and what it keeps beyond its time.
 
-use http::header::CACHE_CONTROL;
-
-use super::{PATH, counting, how, over_one};
-use crate::support::client::{Got, get, with};
-use crate::support::sidecar::Sidecar;
+use super::{PATH, counting, get_with_cache_control, how, over_one};
 use crate::support::upstream::Reply;
-
-async fn wishing(sidecar: &Sidecar, wish: &str) -> Got {
-    sidecar.send(with(get(PATH), CACHE_CONTROL.as_str(), wish)).await
-}
 
 #[tokio::test]
 async fn no_cache_asks_the_source_again_by_its_validator() {
     let (sidecar, upstream) = over_one("{ttl: 60s}").await;
     upstream.answers("/42", [Reply::json("1").etag("\"a\""), Reply::status(304), Reply::json("2").etag("\"b\"")]);
     let first = sidecar.get(PATH).await;
-    let same = wishing(&sidecar, "no-cache").await;
+    let same = get_with_cache_control(&sidecar, "no-cache").await;
     assert_eq!((same.text(), how(&same)), (r#"{"part":1}"#, "bfb; fwd=request; stored"));
     assert_eq!(upstream.seen()[1].header("if-none-match"), "\"a\"");
     assert_eq!(upstream.seen()[1].header("cache-control"), "no-cache");
     assert_ne!(first.header("bfb-dataset"), same.header("bfb-dataset"), "it was collected anew");
-    assert_eq!(wishing(&sidecar, "no-cache").await.text(), r#"{"part":2}"#);
+    assert_eq!(get_with_cache_control(&sidecar, "no-cache").await.text(), r#"{"part":2}"#);
     assert_eq!(sidecar.get(PATH).await.text(), r#"{"part":2}"#);
 }
 
@@ -29,20 +21,20 @@ async fn no_cache_asks_the_source_again_by_its_validator() {
 async fn only_if_cached_never_asks_a_source() {
     let (sidecar, upstream) = over_one("{ttl: 60s}").await;
     counting(&upstream, "/42");
-    wishing(&sidecar, "only-if-cached").await.problem("not-cached", 504);
+    get_with_cache_control(&sidecar, "only-if-cached").await.problem("not-cached", 504);
     assert_eq!(upstream.seen().len(), 0);
     sidecar.get(PATH).await;
-    assert!(how(&wishing(&sidecar, "only-if-cached").await).starts_with("bfb; hit;"));
-    wishing(&sidecar, "only-if-cached, no-cache").await.problem("not-cached", 504);
+    assert!(how(&get_with_cache_control(&sidecar, "only-if-cached").await).starts_with("bfb; hit;"));
+    get_with_cache_control(&sidecar, "only-if-cached, no-cache").await.problem("not-cached", 504);
 }
 
 #[tokio::test]
 async fn no_store_keeps_nothing_but_may_hit() {
     let (sidecar, upstream) = over_one("{ttl: 60s}").await;
     counting(&upstream, "/42");
-    assert_eq!(how(&wishing(&sidecar, "no-store").await), "bfb; fwd=miss");
+    assert_eq!(how(&get_with_cache_control(&sidecar, "no-store").await), "bfb; fwd=miss");
     assert_eq!(how(&sidecar.get(PATH).await), "bfb; fwd=miss; stored");
-    assert!(how(&wishing(&sidecar, "no-store").await).starts_with("bfb; hit;"));
+    assert!(how(&get_with_cache_control(&sidecar, "no-store").await).starts_with("bfb; hit;"));
 }
 
 #[tokio::test]
@@ -50,8 +42,8 @@ async fn max_age_asks_for_nothing_older() {
     let (sidecar, upstream) = over_one("{ttl: 60s}").await;
     counting(&upstream, "/42");
     sidecar.get(PATH).await;
-    assert!(how(&wishing(&sidecar, "max-age=60").await).starts_with("bfb; hit;"));
-    assert_eq!(how(&wishing(&sidecar, "max-age=0").await), "bfb; fwd=request; stored");
+    assert!(how(&get_with_cache_control(&sidecar, "max-age=60").await).starts_with("bfb; hit;"));
+    assert_eq!(how(&get_with_cache_control(&sidecar, "max-age=0").await), "bfb; fwd=request; stored");
 }
 
 #[tokio::test]
@@ -83,7 +75,7 @@ async fn an_expired_dataset_stands_in_for_failing_sources_but_an_invalidated_one
     // It expired some whole second ago.
     let ttl = how(&stale).strip_prefix("bfb; hit; ttl=-").and_then(|rest| rest.strip_suffix("; detail=source-failed"));
     assert!(ttl.is_some_and(|seconds| seconds.parse::<u64>().is_ok_and(|seconds| seconds > 0)), "{}", how(&stale));
-    wishing(&sidecar, "no-cache").await.problem("source-failed", 502);
+    get_with_cache_control(&sidecar, "no-cache").await.problem("source-failed", 502);
     super::invalidate(&sidecar, "keys", &serde_json::json!(["42"])).await;
     sidecar.get(PATH).await.problem("source-failed", 502);
 }

@@ -1,15 +1,9 @@
 //! `--bus-loss`: what a request says holds without the lease too, and a start is over only once the lease is held.
 
 use super::{PATH, member, until_lease};
-use crate::cache::{counting, how};
-use crate::support::client::{Got, get, with};
+use crate::cache::{counting, get_with_cache_control, how};
 use crate::support::redis::Redis;
-use crate::support::sidecar::Sidecar;
 use crate::support::upstream::Upstream;
-
-async fn wishing(sidecar: &Sidecar, wish: &str) -> Got {
-    sidecar.send(with(get(PATH), "cache-control", wish)).await
-}
 
 #[tokio::test]
 async fn what_stands_in_for_a_lost_bus_is_no_older_than_the_request_allows() {
@@ -25,11 +19,11 @@ async fn what_stands_in_for_a_lost_bus_is_no_older_than_the_request_allows() {
     until_lease(&sidecar, false).await;
     let stale = sidecar.get(PATH).await;
     assert!(how(&stale).ends_with("; detail=bus-lost"), "{}", how(&stale));
-    assert!(how(&wishing(&sidecar, "max-age=3600").await).ends_with("; detail=bus-lost"));
+    assert!(how(&get_with_cache_control(&sidecar, "max-age=3600").await).ends_with("; detail=bus-lost"));
     let asked = upstream.seen().len();
-    wishing(&sidecar, "only-if-cached, max-age=0").await.problem("not-cached", 504);
+    get_with_cache_control(&sidecar, "only-if-cached, max-age=0").await.problem("not-cached", 504);
     assert_eq!(upstream.seen().len(), asked);
-    assert_eq!(how(&wishing(&sidecar, "max-age=0").await), "bfb; fwd=bypass");
+    assert_eq!(how(&get_with_cache_control(&sidecar, "max-age=0").await), "bfb; fwd=bypass");
     assert_eq!(upstream.seen().len(), asked + 1);
 }
 

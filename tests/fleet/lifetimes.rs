@@ -2,8 +2,8 @@
 
 use super::redis_tier::until_kept;
 use super::{PATH, fleet, n, until_lease};
-use crate::cache::{counting, file, how};
-use crate::support::client::{Got, PATIENCE, get, with};
+use crate::cache::{counting, file, get_with_cache_control, how};
+use crate::support::client::PATIENCE;
 use crate::support::domain::DomainFile;
 use crate::support::redis::Redis;
 use crate::support::sidecar::{Setup, Sidecar};
@@ -11,10 +11,6 @@ use crate::support::upstream::{Reply, Upstream};
 
 /// Longer than a busy machine stops a sidecar for.
 const LONG: [&str; 2] = ["--lease", "30s"];
-
-async fn wishing(sidecar: &Sidecar, wish: &str) -> Got {
-    sidecar.send(with(get(PATH), "cache-control", wish)).await
-}
 
 async fn member(redis: &Redis, domain: &DomainFile) -> Sidecar {
     let setup = Setup::of(&[domain]).insecure().args(&["--memory", "64MiB", "--redis", &redis.url()]).args(&LONG);
@@ -31,7 +27,7 @@ async fn the_reader_s_own_ttl_caps_what_a_member_with_a_longer_one_has_left_in_r
     let short = member(&redis, &file(&upstream, "{ttl: 1ms}")).await;
     long.get(PATH).await.dataset();
     until_kept(&long, 1).await;
-    wishing(&short, "only-if-cached").await.problem("not-cached", 504);
+    get_with_cache_control(&short, "only-if-cached").await.problem("not-cached", 504);
     assert_eq!(n(short.get(PATH).await.text()), 2);
     let facts = short.admin("/datasets/customer/42").await.json();
     assert!(facts["redis"]["ttl_seconds"].as_i64().is_none_or(|ttl| ttl < 0), "{facts}");
@@ -69,11 +65,12 @@ async fn no_store_keeps_nothing_of_what_it_finds_in_redis() {
     members[0].get(PATH).await.dataset();
     until_kept(&members[0], 1).await;
     // What is in Redis is asked for within 50 ms or not at all.
-    let found =
-        async { while !how(&wishing(&members[1], "no-store, only-if-cached").await).ends_with("detail=redis") {} };
+    let found = async {
+        while !how(&get_with_cache_control(&members[1], "no-store, only-if-cached").await).ends_with("detail=redis") {}
+    };
     assert!(tokio::time::timeout(PATIENCE, found).await.is_ok(), "it was never read");
     assert_eq!(members[1].admin("/status").await.json()["memory"]["entries"], 0);
-    let got = wishing(&members[1], "no-store").await;
+    let got = get_with_cache_control(&members[1], "no-store").await;
     assert!(!how(&got).contains("detail=memory") && !how(&got).contains("stored"), "{}", how(&got));
     assert_eq!(members[1].admin("/status").await.json()["memory"]["entries"], 0);
     assert!(upstream.seen().len() <= 2);
@@ -86,7 +83,7 @@ async fn what_is_older_never_replaces_what_is_newer_in_redis() {
     upstream.answers("/42", [Reply::json("{\"n\":1}").behind(gate.subscribe()), Reply::json("{\"n\":2}")]);
     let (slow, newer) = tokio::join!(members[0].get(PATH), async {
         upstream.requests(1).await;
-        let newer = wishing(&members[0], "no-cache").await;
+        let newer = get_with_cache_control(&members[0], "no-cache").await;
         until_kept(&members[0], 1).await;
         gate.send_replace(true);
         newer

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use super::{PATH, until_lease};
-use crate::cache::{counting, file, how};
+use crate::cache::{counting, file, get_with_cache_control, how};
 use crate::support::client::Got;
 use crate::support::domain::DomainFile;
 use crate::support::redis::Redis;
@@ -135,4 +135,10 @@ async fn where_collections_take_most_of_the_deadline_redis_is_read_all_the_same(
     let is_from_redis = how(&got).ends_with("detail=redis");
     let faults = two.metric("bfb_redis_faults_total", &[("kind", "slow")]).await.unwrap_or_default();
     assert!(is_from_redis || faults > 0.0, "{}", how(&got));
+    // What is there is too old: it claims the key before it collects, though no time can be spared.
+    let got = get_with_cache_control(&two, "max-age=1").await;
+    assert_eq!(got.text(), r#"{"part":{"n":2}}"#);
+    let missed = two.metric("bfb_claims_missed_total", &[]).await.unwrap();
+    let faults = two.metric("bfb_redis_faults_total", &[("kind", "slow")]).await.unwrap_or_default();
+    assert!(missed == 0.0 || faults > 0.0, "collected without a claim");
 }

@@ -2,17 +2,13 @@
 
 use super::redis_tier::until_kept;
 use super::{PATH, fleet, invalidate, n};
-use crate::cache::how;
-use crate::support::client::{Got, PATIENCE, get, with};
+use crate::cache::{get_with_cache_control, how};
+use crate::support::client::PATIENCE;
 use crate::support::redis::Redis;
 use crate::support::sidecar::Sidecar;
 
 /// Longer than a busy machine stops a sidecar for.
 const LONG: [&str; 2] = ["--lease", "30s"];
-
-async fn wishing(sidecar: &Sidecar, wish: &str) -> Got {
-    sidecar.send(with(get(PATH), "cache-control", wish)).await
-}
 
 fn dataset_key(redis: &Redis) -> String {
     let keys: Vec<String> = redis.command(&["KEYS", "*:dataset:*"]);
@@ -23,7 +19,7 @@ fn dataset_key(redis: &Redis) -> String {
 async fn until_judged(sidecar: &Sidecar, metric: &str) {
     let judged = async {
         while sidecar.metric(metric, &[]).await < Some(1.0) {
-            wishing(sidecar, "only-if-cached").await.problem("not-cached", 504);
+            get_with_cache_control(sidecar, "only-if-cached").await.problem("not-cached", 504);
         }
     };
     assert!(tokio::time::timeout(PATIENCE, judged).await.is_ok(), "`{metric}` never counted");

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use super::book::{DOMAINS, Subject};
 use super::faults::{Fleet, Recipe, TTL, cache_of};
 use super::readers::reader;
-use super::schedule::{Step, schedule};
+use super::schedule::{DECK, Step, schedule};
 use super::tally::Tally;
 use super::world::{Finding, World};
 use super::writers::writer;
@@ -145,7 +145,7 @@ impl Report {
         enough("acknowledgements", tally.all("acknowledged"), 2 * seconds);
         enough("datasets met in both versions", self.compared, seconds);
         enough("faults", tally.all("fault"), seconds / 2);
-        enough("sorts of faults", tally.sorts("fault").len() as u64, (seconds / 2).min(21));
+        enough("sorts of faults", tally.sorts("fault").len() as u64, (seconds / 2).min(DECK.len() as u64));
         assert_eq!(tally.beginning("late", "never"), 0, "a request was never answered\n{self}");
         enough("reads with a wish", tally.all("wish"), seconds);
         let may_be = ["503 contended", "504 not-cached"];

@@ -65,7 +65,7 @@ pub(super) struct Step {
     pub(super) fault: Fault,
 }
 
-const DECK: [Fault; 24] = [
+pub(super) const DECK: [Fault; 24] = [
     Fault::Cut(Cut::Reset),
     Fault::Cut(Cut::Finish),
     Fault::Drop(Cut::Reset),
