@@ -236,12 +236,9 @@ impl Sidecar {
         if let Some(driver) = self.driver.take() {
             left.spawn(driver.run(leave.clone().cancelled_owned()));
         }
-        let starts_with_lease = self.config.caching.bus_loss != cache::BusLoss::Stale;
-        let bus = self.told.bus.clone();
+        let (bus, bus_loss) = (self.told.bus.clone(), self.config.caching.bus_loss);
         let becomes_ready = async {
-            if starts_with_lease {
-                let _ = tokio::time::timeout(plans::FIRST_HEARTBEAT_MAX, bus.all_leases_held()).await;
-            }
+            plans::first_heartbeat(&bus, bus_loss).await;
             phase.send_replace(Phase::Ready);
             std::future::pending::<std::convert::Infallible>().await
         };

@@ -44,7 +44,7 @@ impl Cache {
         let began = Instant::now();
         let deadline = began + self.collector().domain().deadline;
         let nothing_collected = |result| {
-            let timeline = Timeline { started: began, took: began.elapsed(), steps: Vec::new() };
+            let timeline = Timeline::without_steps(began);
             Landing { result, timeline, from: Origin::Sources { refused: None } }
         };
         let Some(memory) = self.flight_memory(began, deadline).await else {

@@ -43,7 +43,7 @@ impl CollectionTime {
 
     /// What a caller keeps of its deadline for a flight that has not begun. Before any collection has
     /// ended that is three quarters of it.
-    pub(super) fn reserve(&self, deadline: Duration) -> Duration {
+    fn reserve(&self, deadline: Duration) -> Duration {
         self.expected(deadline).unwrap_or(deadline * 3 / 4)
     }
 

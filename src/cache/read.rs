@@ -216,7 +216,6 @@ impl Cache {
     pub async fn read(&self, key: &str, wish: &Wish) -> Result<Served, ReadError> {
         let key: Arc<str> = key.into();
         let now = Instant::now();
-        let patience = self.collection_time().patience(now, self.0.collector.domain().deadline);
         // Before anything is believed: an invalidation that is applied between the two outdates what is in memory.
         let fresh = wish.no_cache || !self.has_applied(&wish.after);
         let believed = self.0.shared.memory.get(&self.slot(&key)).filter(|kept| self.believes(kept, &key));
@@ -239,6 +238,7 @@ impl Cache {
             let kept = if fresh { None } else { self.only_from_redis(&key, wish).await };
             return kept.map(|kept| self.answered_by_redis(&key, kept, None)).ok_or(ReadError::NotCached);
         }
+        let patience = self.collection_time().patience(now, self.0.collector.domain().deadline);
         let (landing, joined) = self.fly_for(&key, Caller { wish, fresh, patience }).await?;
         let timeline = Some(landing.timeline.clone());
         let stored = match landing.from {

@@ -61,6 +61,9 @@ impl Cache {
         for _ in 0..SEATINGS_MAX {
             let mut ticket = self.seated(key, &caller, caller.rule())?;
             let joined = ticket.joined;
+            if joined {
+                self.metrics().collapsed.inc();
+            }
             let outcome = if joined && !ticket.waits_for_turn() {
                 self.wait_beside_others(key, &caller, &mut ticket).await
             } else {
@@ -85,9 +88,6 @@ impl Cache {
             let detail = "as many collections run as may".to_owned();
             return Err(ReadError::Collect(CollectError::Overloaded { detail }, None));
         };
-        if ticket.joined {
-            self.metrics().collapsed.inc();
-        }
         Ok(ticket)
     }
 
@@ -126,13 +126,15 @@ impl Cache {
         if !is_late || Instant::now() >= patience.until {
             return of_shared(first);
         }
-        self.metrics().unshared.inc();
         // One that others began for the same reason is as good.
         let rule = caller.rule().and_within(patience.young_enough());
         let Ok(mut own) = self.seated(key, caller, rule) else {
             return of_shared(if is_over { first } else { shared.landing_by(patience.until).await });
         };
         let (joined, progress) = (own.joined, own.progress.clone());
+        if !joined {
+            self.metrics().unshared.inc();
+        }
         let own_landing = async {
             let waited = self.wait_for_turn(key, &mut own, Instant::now(), caller).await;
             Outcome { waited, joined, unanswered: progress.unanswered.sources() }

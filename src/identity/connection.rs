@@ -5,7 +5,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::connect::{Connected, Connection as Connects};
@@ -63,8 +63,6 @@ pub struct Proof {
     pub generation: u64,
     /// How long the handshake took.
     pub handshake: Duration,
-    /// When the server's certificate ends.
-    pub not_after: SystemTime,
 }
 
 impl Connection {

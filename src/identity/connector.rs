@@ -204,11 +204,11 @@ impl Mutual {
         self.first_end.fetch_min(unix(not_after), Ordering::Relaxed);
         mark.prove(&self.sessions);
         self.metrics.handshakes.get_or_create(&KindLabel { kind: if resumed { "resumed" } else { "full" } }).inc();
-        let proof = self.describe(&stream, resumed, handshake, not_after);
+        let proof = self.describe(&stream, resumed, handshake);
         Ok(Some(Connection::tls(stream, mark, proof, self)))
     }
 
-    fn describe(&self, stream: &TlsStream<Socket>, resumed: bool, handshake: Duration, not_after: SystemTime) -> Proof {
+    fn describe(&self, stream: &TlsStream<Socket>, resumed: bool, handshake: Duration) -> Proof {
         let session = stream.get_ref().1;
         Proof {
             resumed,
@@ -218,7 +218,6 @@ impl Mutual {
             server: self.server.clone(),
             generation: self.generation,
             handshake,
-            not_after,
         }
     }
 

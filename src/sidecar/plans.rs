@@ -161,7 +161,14 @@ struct InfoLabels {
 }
 
 /// How long a start, or a reload, waits for the first heartbeat. A Redis that is away keeps no pod from becoming ready.
-pub(super) const FIRST_HEARTBEAT_MAX: Duration = Duration::from_secs(1);
+const FIRST_HEARTBEAT_MAX: Duration = Duration::from_secs(1);
+
+/// Waits for the first heartbeat of each domain, where answers depend on its lease, and not for long.
+pub(super) async fn first_heartbeat(bus: &Bus, bus_loss: BusLoss) {
+    if bus_loss != BusLoss::Stale {
+        let _ = tokio::time::timeout(FIRST_HEARTBEAT_MAX, bus.all_leases_held()).await;
+    }
+}
 
 impl Plans {
     /// None yet.
@@ -193,11 +200,9 @@ impl Plans {
         Ok(caches)
     }
 
-    /// Waits for the first heartbeat of each domain, where answers depend on its lease, and not for long.
-    pub async fn first_heartbeat(&self) {
-        if self.caching.bus_loss != BusLoss::Stale {
-            let _ = tokio::time::timeout(FIRST_HEARTBEAT_MAX, self.bus.all_leases_held()).await;
-        }
+    /// [`first_heartbeat`] of the domains that are served now.
+    pub(super) async fn first_heartbeat(&self) {
+        first_heartbeat(&self.bus, self.caching.bus_loss).await;
     }
 
     fn client(&self, source: &Source, taken: &[Arc<Client>]) -> Arc<Client> {

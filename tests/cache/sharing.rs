@@ -8,17 +8,12 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::sync::watch;
 
-use super::{PATH, caching, file, how, over_one};
-use crate::support::client::{Got, get, with};
+use super::{PATH, caching, file, get_with_cache_control, how, over_one};
 use crate::support::sidecar::Sidecar;
 use crate::support::upstream::{Reply, Upstream};
 
 /// Whoever is answered late is answered after at most this; a busy machine has most of it for an answer that is there.
 const DEADLINE: &str = "deadline: 4s";
-
-async fn wishing(sidecar: &Sidecar, wish: &str) -> Got {
-    sidecar.send(with(get(PATH), "cache-control", wish)).await
-}
 
 async fn impatient(first: Vec<Reply>) -> (Sidecar, Upstream) {
     let upstream = Upstream::plain().await;
@@ -36,12 +31,15 @@ async fn who_joins_a_flight_that_hangs_is_answered_by_one_of_its_own() {
     assert!(others.iter().all(|got| got.text() == r#"{"part":1}"#), "{others:?}");
     assert_eq!(first.failed("deadline", 504), [("part".to_owned(), "timeout".to_owned())], "its own source hung");
     assert_eq!(upstream.seen().len(), 2, "one more flight for all of them");
+    let count = async |name| sidecar.metric(name, &[]).await;
+    assert_eq!(count("bfb_cache_unshared_total").await, Some(1.0), "one of them began it");
+    assert_eq!(count("bfb_cache_collapsed_total").await, Some(5.0), "each of them joined one, then another");
 }
 
 #[tokio::test]
 async fn no_cache_callers_beyond_the_flights_that_may_run_are_answered() {
     let (sidecar, upstream) = impatient(vec![Reply::never(); 4]).await;
-    let answers = join_all((0..7).map(|_| wishing(&sidecar, "no-cache"))).await;
+    let answers = join_all((0..7).map(|_| get_with_cache_control(&sidecar, "no-cache"))).await;
     let answered = answers.iter().filter(|got| got.status == 200).count();
     assert_eq!((answered, upstream.seen().len()), (3, 5), "four hung for four callers");
 }
@@ -53,9 +51,9 @@ async fn a_flight_that_began_before_is_no_answer_to_max_age_0() {
     upstream.answers("/42", [Reply::json("1").behind(gate.subscribe()), Reply::json("2")]);
     let (first, (fresh, joined)) = tokio::join!(sidecar.get(PATH), async {
         upstream.requests(1).await;
-        let fresh = wishing(&sidecar, "max-age=0").await;
+        let fresh = get_with_cache_control(&sidecar, "max-age=0").await;
         tokio::join!(async { fresh }, async {
-            let joined = wishing(&sidecar, "max-age=3600").await;
+            let joined = get_with_cache_control(&sidecar, "max-age=3600").await;
             gate.send_replace(true);
             joined
         })
@@ -69,11 +67,16 @@ async fn a_flight_that_is_young_enough_is_joined_by_who_says_a_max_age() {
     let (sidecar, upstream) = over_one("{ttl: 60s}").await;
     let gate = watch::Sender::new(false);
     upstream.answers("/42", [Reply::json("1").behind(gate.subscribe())]);
-    let (_, joined, ()) = tokio::join!(sidecar.get(PATH), wishing(&sidecar, "max-age=3600"), async {
-        sidecar.until_joined(1.0).await;
-        gate.send_replace(true);
+    let (_, joined) = tokio::join!(sidecar.get(PATH), async {
+        upstream.requests(1).await;
+        let (joined, ()) = tokio::join!(get_with_cache_control(&sidecar, "max-age=3600"), async {
+            sidecar.until_joined(1.0).await;
+            gate.send_replace(true);
+        });
+        joined
     });
-    assert_eq!((joined.text(), upstream.seen().len()), (r#"{"part":1}"#, 1));
+    assert_eq!((joined.text(), how(&joined)), (r#"{"part":1}"#, "bfb; fwd=miss; collapsed"));
+    assert_eq!(upstream.seen().len(), 1);
 }
 
 #[tokio::test]
@@ -83,6 +86,6 @@ async fn collections_that_take_most_of_the_deadline_still_answer_everybody() {
     upstream.answers("/42", [Reply::json("1").after(Duration::from_secs(7))]);
     let sidecar = caching(&file(&upstream, "{ttl: 0s}").head("deadline: 10s")).start().await;
     assert_eq!(sidecar.get(PATH).await.status, 200, "it is known by now how long a collection takes");
-    let answers = join_all((0..7).map(|_| wishing(&sidecar, "no-cache"))).await;
+    let answers = join_all((0..7).map(|_| get_with_cache_control(&sidecar, "no-cache"))).await;
     assert!(answers.iter().all(|got| got.status == 200), "{answers:?}");
 }

@@ -155,16 +155,10 @@ async fn present(mut connector: Connector, uri: &Uri) -> Result<Option<Proof>, C
     let mut stream = TokioIo::new(connection);
     let mut greeting = [0; 64];
     let refused = |detail: String| ConnectError { kind: ConnectErrorKind::Tls, detail };
-    match timeout(REFUSES_WITHIN, stream.read(&mut greeting)).await {
-        Ok(Err(error)) => {
-            let unsaid = || refused(format!("it broke the connection off at our certificate: {}", error.kind()));
-            return Err(ConnectError::cause_of(&error).unwrap_or_else(unsaid));
-        }
-        Ok(Ok(0)) => {
-            return Err(refused("it closed the connection at our certificate, and did not say why".to_owned()));
-        }
-        // It waits for a request, or greets.
-        Ok(Ok(_)) | Err(_) => {}
+    // One that accepts us waits for a request, or greets.
+    if let Ok(Err(error)) = timeout(REFUSES_WITHIN, stream.read(&mut greeting)).await {
+        let unsaid = || refused(format!("it broke the connection off at our certificate: {}", error.kind()));
+        return Err(ConnectError::cause_of(&error).unwrap_or_else(unsaid));
     }
     let _ = timeout(REFUSES_WITHIN, stream.shutdown()).await;
     Ok(proof)
