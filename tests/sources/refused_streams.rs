@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use bfb::sources::{Metrics, Reason};
+use bfb::sources::{Client, Metrics, Reason};
 use prometheus_client::registry::Registry;
 use rustls::ServerConfig;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -152,6 +152,20 @@ fn go_away(last: u32) -> Vec<u8> {
 }
 
 /// 800 requests, eight at once.
+/// So many readers at once, each of whom reads so often, one after the other, and is answered each time.
+async fn read_side_by_side(client: &Arc<Client>, readers: usize, each: usize) {
+    let mut tasks = JoinSet::new();
+    for _ in 0..readers {
+        let client = Arc::clone(client);
+        tasks.spawn(async move {
+            for _ in 0..each {
+                part(fetch(&client, "/").await.unwrap());
+            }
+        });
+    }
+    tasks.join_all().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn streams_above_the_last_of_a_goaway_are_sent_again_without_spending_a_retry() {
     for on_each_connection in [10, 4] {
@@ -161,16 +175,7 @@ async fn streams_above_the_last_of_a_goaway_are_sent_again_without_spending_a_re
         };
         let server = FrameServer::start(&world, reaction).await;
         let client = Arc::new(server.setup(&world).client());
-        let mut readers = JoinSet::new();
-        for _ in 0..8 {
-            let client = Arc::clone(&client);
-            readers.spawn(async move {
-                for _ in 0..100 {
-                    part(fetch(&client, "/").await.unwrap());
-                }
-            });
-        }
-        readers.join_all().await;
+        read_side_by_side(&client, 8, 100).await;
         assert!(server.requests() > 800, "some were refused");
     }
 }
@@ -215,16 +220,7 @@ async fn requests_that_wait_for_a_stream_when_a_goaway_comes_are_sent_on_the_nex
     };
     let server = FrameServer::with_settings(&world, &one_at_a_time, reaction).await;
     let client = Arc::new(server.setup(&world).client());
-    let mut readers = JoinSet::new();
-    for _ in 0..4 {
-        let client = Arc::clone(&client);
-        readers.spawn(async move {
-            for _ in 0..30 {
-                part(fetch(&client, "/").await.unwrap());
-            }
-        });
-    }
-    readers.join_all().await;
+    read_side_by_side(&client, 4, 30).await;
 }
 
 #[tokio::test]
