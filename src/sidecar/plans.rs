@@ -12,7 +12,7 @@ use prometheus_client::registry::Registry;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
 
-use super::{Caching, Config, StartError, files};
+use super::{Caching, Config, StartError};
 use crate::bus::Bus;
 use crate::cache::{self, BusLoss, Cache, Happenings, Memory, Rate, Samples, Seal};
 use crate::collect::{Collector, Families};
@@ -64,9 +64,12 @@ impl Reading {
 /// TLS.
 pub fn load_identity(paths: Option<&Paths>) -> Result<Option<Arc<Identity>>, StartError> {
     let Some(paths) = paths else { return Ok(None) };
-    let error =
-        |error| StartError::Identity { dir: paths.dir.clone(), error, is_missing: files::is_identity_missing(paths) };
-    Ok(Some(Arc::new(Identity::load(paths, 1).map_err(error)?)))
+    let identity = Identity::load(paths, 1).map_err(|error| StartError::Identity {
+        dir: paths.dir.clone(),
+        is_missing: error.is_missing,
+        error: error.into(),
+    })?;
+    Ok(Some(Arc::new(identity)))
 }
 
 /// What every source's client shares.
