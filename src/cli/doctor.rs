@@ -60,11 +60,17 @@ impl Doctor {
         }
         let domains = loaded.domains();
         if self.key.as_ref().is_some_and(|key| !domains.values().any(|domain| domain.key.matches(key))) {
-            eprintln!("error: `--key` is no key of any of the domains; expected one that matches a domain's `key`");
+            out::error(
+                "`--key` is no key of any of the domains; \
+                 expected one that matches a domain's `key`",
+            );
             return exit::wrong_input();
         }
         if !matches!(self.upstreams.tape(), Tape::Off) {
-            eprintln!("warning: `--record` and `--replay` are ignored: every source is asked for real");
+            out::note(
+                "warning: `--record` and `--replay` are ignored: \
+                 every source is asked for real",
+            );
         }
         let identity = match sidecar::load_identity(paths.as_ref()) {
             Ok(identity) => identity,

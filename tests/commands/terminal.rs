@@ -145,3 +145,17 @@ async fn problems_of_a_file_are_drawn_without_what_it_would_do_to_a_terminal() {
     std::fs::write(file, manifest).unwrap();
     is_shown(&run(&["inject", "-f", file]).await.err);
 }
+
+#[tokio::test]
+async fn a_manifest_is_escaped_at_a_terminal_and_goes_elsewhere_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("pod.yaml");
+    let manifest = format!("# {EVIL}\x1b[2J\nkind: Pod\napiVersion: v1\nmetadata: {{name: a}}\n");
+    std::fs::write(&file, &manifest).unwrap();
+    let args = ["inject", "-f", file.to_str().unwrap()];
+    assert_eq!(run(&args).await.with(0).out, manifest, "byte for byte");
+    let shown = at_terminal(&args.map(str::to_owned)).await;
+    is_shown(&shown);
+    assert!(shown.contains(r"# \u{202e}\u{200f}\u{9b}\u{1b}[2J"), "{shown:?}");
+    assert!(shown.contains("kind: Pod\r\n"), "lines stay lines: {shown:?}");
+}
