@@ -47,9 +47,6 @@ pub enum StartError {
         /// Whether one of the files cannot be had at all.
         is_missing: bool,
     },
-    /// A source needs an identity, and none was given.
-    #[error("source `{0}` is asked over TLS, which needs `--identity DIR`")]
-    NoIdentity(String),
     /// The file of seal keys holds none.
     #[error("`--seal-key {}` cannot be used: {error}", file.display())]
     Seal {
@@ -144,8 +141,7 @@ impl Sidecar {
         let loaded = domains_of(&config)?;
         let mut registry = registry(&config);
         let identity_metrics = identity::Metrics::register(&mut registry);
-        let identity =
-            plans::load_identity(config.identity.as_ref(), &config.tape, loaded.domains())?.map(watch::Sender::new);
+        let identity = plans::load_identity(config.identity.as_ref())?.map(watch::Sender::new);
         let shared =
             plans::shared(config.tls, &config.tape, identity.as_ref(), identity_metrics.clone(), &mut registry);
         files::check(&config)?;

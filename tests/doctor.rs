@@ -1,6 +1,7 @@
 //! `bfb doctor`, the real binary: what it finds of upstreams that are well and of those that are not, and that none of them
 //! is sent a request unless it is proven mutual.
 
+mod identity;
 mod redis;
 
 use std::fmt::Write as _;
@@ -9,7 +10,7 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use bfb::identity::issue::{Leaf, Usage, Validity};
+use bfb::identity::issue::{Leaf, Validity};
 use http::Uri;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -359,31 +360,6 @@ async fn neither_data_nor_the_key_is_printed() {
         assert!(text.contains("profile.account_id") && output.status.code() == Some(1), "{text}");
         assert!(!text.contains("Secret") && !text.contains(KEY), "{text}");
     }
-}
-
-#[tokio::test]
-async fn our_own_certificate_must_be_usable_as_a_client() {
-    let patient = Patient::new();
-    let upstream = patient.upstream(&profile(), Asks::Always).await;
-    let server_only = patient.pki.authority.issue(&Leaf::new("web").uri("spiffe://a/b").usage(Usage::Server)).unwrap();
-    server_only.write(patient.pki.dir(), patient.pki.authority.ca_pem()).unwrap();
-    let file = patient.file(&[("profile", upstream.origin(), "/customers/{key}")], "");
-    let (report, code) = parsed(&patient.doctor(file, &["--format", "json"]).await);
-    assert_eq!((findings(&report["identity"]), code), (vec!["error not-a-client".to_owned()], 1));
-    assert_eq!((&report["identity"]["client_auth"], &report["ok"]), (&false.into(), &false.into()));
-}
-
-#[tokio::test]
-async fn wrong_input_and_a_missing_identity_have_their_exit_codes() {
-    let patient = Patient::new();
-    let origin: Uri = "https://127.0.0.1:1".parse().unwrap();
-    let file = patient.file(&[("profile", origin, "/customers/{key}")], "");
-    let code = |output: Output| output.status.code().unwrap();
-    assert_eq!(code(doctor(file.clone(), &[]).await), 64, "no identity is given");
-    assert_eq!(code(doctor(file.clone(), &["--identity", "/nowhere"]).await), 69);
-    assert_eq!(code(patient.doctor(file.clone(), &["--key", "x"]).await), 64, "no key of any domain");
-    std::fs::write(&file, "domain: 1\n").unwrap();
-    assert_eq!(code(patient.doctor(file, &[]).await), 64);
 }
 
 #[tokio::test]

@@ -57,7 +57,8 @@ pub struct ConnectionUrl(String);
 /// Why a URL names no Redis.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`--redis` takes `redis://HOST:PORT`, `rediss://…`, `unix:///PATH`, `redis-sentinel://HOST:PORT,…/SERVICE` or `redis-cluster://HOST:PORT,…`"
+    "expected `redis://HOST:PORT`, `rediss://…`, `unix:///PATH`, \
+     `redis-sentinel://HOST:PORT,…/SERVICE` or `redis-cluster://HOST:PORT,…`"
 )]
 pub struct WrongUrl;
 

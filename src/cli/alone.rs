@@ -38,7 +38,7 @@ pub(super) async fn get(file: PathBuf, upstreams: &Upstreams, wanted: &Wanted<'_
     let mut registry = Registry::default();
     let tape = upstreams.tape();
     sidecar::check_tape(&tape).map_err(refused)?;
-    let identity = sidecar::load_identity(upstreams.identity().as_ref(), &tape, loaded.domains()).map_err(refused)?;
+    let identity = sidecar::load_identity(upstreams.identity().as_ref()).map_err(refused)?;
     let identity = identity.map(watch::Sender::new);
     let identity_metrics = identity::Metrics::register(&mut registry);
     let shared = sidecar::shared(upstreams.tls(), &tape, identity.as_ref(), identity_metrics, &mut registry);

@@ -108,7 +108,7 @@ impl Caching {
 pub(super) struct Fleet {
     /// The fleet's Redis: `redis://HOST:PORT`, `rediss://…`, `unix:///PATH`, `redis-sentinel://…/SERVICE`,
     /// `redis-cluster://…`; without it a sidecar is a fleet of one
-    #[arg(long, env = "BFB_REDIS", value_name = "URL", hide_env_values = true, value_parser = servers)]
+    #[arg(long, env = "BFB_REDIS", value_name = "URL", hide_env_values = true)]
     pub(super) redis: Option<Servers>,
     /// A file with `user:password`; re-read when the connection is made anew
     #[arg(long, env = "BFB_REDIS_AUTH", value_name = "FILE", requires = "redis")]
@@ -141,15 +141,6 @@ pub(super) fn time(text: &str) -> Result<Duration, String> {
 /// A filter of the log.
 pub(super) fn log_filter(text: &str) -> Result<String, String> {
     crate::log_filter::parse(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
-}
-
-/// The fleet's Redis; what it may be is said in words that fit the flag and the variable.
-fn servers(url: &str) -> Result<Servers, String> {
-    url.parse().map_err(|_| {
-        "expected `redis://HOST:PORT`, `rediss://…`, `unix:///PATH`, \
-         `redis-sentinel://HOST:PORT,…/SERVICE` or `redis-cluster://HOST:PORT,…`"
-            .to_owned()
-    })
 }
 
 /// What may stand in the names of Redis's keys: a brace would move the slot of a Cluster.

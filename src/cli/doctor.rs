@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use super::args::{self, Fleet, Format, Upstreams};
 use super::{check, exit, out, serve};
 use crate::identity;
-use crate::sidecar;
+use crate::sidecar::{self, Reading};
 use crate::sources::Tape;
 use examine::Asker;
 
@@ -50,21 +50,29 @@ pub(super) struct Doctor {
 
 impl Doctor {
     pub(super) fn run(self) -> ExitCode {
-        let loaded = sidecar::read_domains(&self.paths, self.upstreams.reading());
+        let paths = self.upstreams.identity();
+        // A recording stands in for no identity here, since every source is asked for real.
+        let reading = Reading { no_identity: paths.is_none(), ..self.upstreams.reading() };
+        let loaded = sidecar::read_domains(&self.paths, reading);
         if !loaded.problems().is_empty() {
             check::report(loaded.problems());
             return exit::wrong_input();
         }
         let domains = loaded.domains();
         if self.key.as_ref().is_some_and(|key| !domains.values().any(|domain| domain.key.matches(key))) {
-            eprintln!("error: `--key` is no key of any of the domains; expected one that matches a domain's `key`");
+            out::error(
+                "`--key` is no key of any of the domains; \
+                 expected one that matches a domain's `key`",
+            );
             return exit::wrong_input();
         }
         if !matches!(self.upstreams.tape(), Tape::Off) {
-            eprintln!("warning: `--record` and `--replay` are ignored: every source is asked for real");
+            out::note(
+                "warning: `--record` and `--replay` are ignored: \
+                 every source is asked for real",
+            );
         }
-        let paths = self.upstreams.identity();
-        let identity = match sidecar::load_identity(paths.as_ref(), &Tape::Off, domains) {
+        let identity = match sidecar::load_identity(paths.as_ref()) {
             Ok(identity) => identity,
             Err(error) => return serve::refuse(&error),
         };

@@ -1,7 +1,7 @@
 //! `bfb inject`: manifests in, the same with sidecars out, or nothing and every reason why not.
 
 use std::fs;
-use std::io::{self, Read, Write as _};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -78,15 +78,7 @@ fn say(rewritten: &[Rewritten]) -> ExitCode {
         out::draw(|color| render_warnings(&passed, color));
     }
     out::note(summary(rewritten));
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(join(rewritten).as_bytes()).and_then(|()| stdout.flush()) {
-        Ok(()) => exit::OK,
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => exit::OK,
-        Err(error) => {
-            out::error(format!("cannot write: {error}"));
-            exit::FAILED
-        }
-    }
+    out::say_data(join(rewritten))
 }
 
 /// One stream of documents: as they came, with a line between two files where the second does not begin with one.

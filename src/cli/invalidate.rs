@@ -74,7 +74,10 @@ impl Invalidate {
         };
         if !done {
             out::error(problem_text(status, body));
-            out::note(behind(&answer).trim_end());
+            let behind = behind(&answer);
+            if !behind.is_empty() {
+                out::note(behind.trim_end());
+            }
         }
         match status {
             200 | 202 => said,

@@ -10,7 +10,6 @@ mod args;
 mod check;
 mod completions;
 mod demo;
-#[allow(clippy::print_stderr, reason = "its own refusals")]
 mod doctor;
 mod environment;
 mod explain;
@@ -122,10 +121,7 @@ pub fn main() -> ExitCode {
             out::note(error.render().ansi().to_string().trim_end());
             exit::wrong_input()
         }
-        Err(help) => {
-            let _ = help.print();
-            exit::OK
-        }
+        Err(help) => out::say(help.render().ansi().to_string().trim_end()),
     }
 }
 

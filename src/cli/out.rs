@@ -1,5 +1,5 @@
-//! Standard output and standard error: the only place that writes there. What a command says is its
-//! result, so failing to say it is a failure; a reader who left had enough.
+//! Standard output and standard error: the only place that writes there, but for the log. What a
+//! command says is its result, so failing to say it is a failure; a reader who left had enough.
 //!
 //! Whatever is written for people passes [`terminal`], so that nothing of others steers a terminal.
 //! Data goes out as it is, byte for byte, unless standard output is a terminal.
@@ -38,6 +38,22 @@ pub(super) fn write_json(json: impl AsRef<[u8]>) -> io::Result<()> {
         stdout.write_all(json)?;
     }
     stdout.write_all(b"\n")?;
+    stdout.flush()
+}
+
+/// Says data that is no JSON, and what that comes to: as it is, but with the escapes of
+/// [`terminal`] where it goes to a terminal.
+pub(super) fn say_data(data: impl AsRef<[u8]>) -> ExitCode {
+    exit_code(write_data(data.as_ref()))
+}
+
+fn write_data(data: &[u8]) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    if stdout.is_terminal() {
+        stdout.write_all(terminal::pass_colours(&String::from_utf8_lossy(data)).as_bytes())?;
+    } else {
+        stdout.write_all(data)?;
+    }
     stdout.flush()
 }
 

@@ -204,10 +204,7 @@ fn refuse_naming(error: &StartError, variables: &Variables) -> ExitCode {
         other => out::error(variables.name_in(other)),
     }
     match error {
-        StartError::Domain(_)
-        | StartError::NoIdentity(_)
-        | StartError::OpenRecord { .. }
-        | StartError::Remote { .. } => exit::wrong_input(),
+        StartError::Domain(_) | StartError::OpenRecord { .. } | StartError::Remote { .. } => exit::wrong_input(),
         StartError::Identity { is_missing, .. } | StartError::Seal { is_missing, .. } => exit::of_file(*is_missing),
         // It is there, and is no folder.
         StartError::Tape { source, .. } => {

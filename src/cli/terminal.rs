@@ -38,28 +38,37 @@ pub(super) fn escape_json(json: &str) -> Cow<'_, str> {
 /// Text of ours, into which text of others may have come: lines and colours pass, nothing else that
 /// is not shown.
 pub(super) fn pass_colours(text: &str) -> Cow<'_, str> {
-    let Some(first) = text.find('\x1b') else { return pass_lines(text) };
-    let (mut passed, mut rest) = (pass_lines(&text[..first]).into_owned(), &text[first..]);
+    let is_blank = |c: char| matches!(c, '\n' | '\t');
+    replace_between_colours(text, is_blank, |written, c| written.extend(c.escape_default()))
+}
+
+/// Problems as they are drawn, with signs under the very columns that they are about: what is not
+/// shown is one character there, as the drawing itself has it for some. The path of a file is drawn
+/// as it is, and may hold any sequence.
+pub(super) fn replace_unprintable(drawn: &str) -> Cow<'_, str> {
+    replace_between_colours(drawn, |c| c == '\n', |written, _| written.push('\u{fffd}'))
+}
+
+/// Sequences that set a colour pass; `write` writes every other character that is not shown.
+fn replace_between_colours(
+    text: &str,
+    passes: impl Fn(char) -> bool,
+    write: impl Fn(&mut String, char),
+) -> Cow<'_, str> {
+    let replaced = |text| replace(text, &passes, &write);
+    let Some(first) = text.find('\x1b') else { return replaced(text) };
+    let mut passed = replaced(&text[..first]).into_owned();
+    let mut rest = &text[first..];
     while !rest.is_empty() {
         let colour = colour_length(rest);
         passed += &rest[..colour];
         // An escape that begins no colour is one character of text.
         let begun = if colour == 0 { 1 } else { colour };
         let end = rest[begun..].find('\x1b').map_or(rest.len(), |at| begun + at);
-        passed += &pass_lines(&rest[colour..end]);
+        passed += &replaced(&rest[colour..end]);
         rest = &rest[end..];
     }
     passed.into()
-}
-
-/// Problems as they are drawn, with signs under the very columns that they are about: what is not
-/// shown is one character there, as the drawing itself has it for some.
-pub(super) fn replace_unprintable(drawn: &str) -> Cow<'_, str> {
-    replace(drawn, |c| matches!(c, '\n' | '\x1b'), |written, _| written.push('\u{fffd}'))
-}
-
-fn pass_lines(text: &str) -> Cow<'_, str> {
-    replace(text, |c| matches!(c, '\n' | '\t'), |written, c| written.extend(c.escape_default()))
 }
 
 /// The bytes of the sequence that sets a colour (ECMA-48, SGR) at the beginning of `text`; 0: there
@@ -122,5 +131,7 @@ mod tests {
         assert_eq!(pass_colours("\x1b[31ma\x1b[2Jb\x1b]0;t\x07\x1b"), "\x1b[31ma\\u{1b}[2Jb\\u{1b}]0;t\\u{7}\\u{1b}");
         assert_eq!(pass_colours("\u{9b}31m"), "\\u{9b}31m");
         assert_eq!(replace_unprintable("\x1b[1ma\u{9b}\u{200e}\n"), "\x1b[1ma\u{fffd}\u{fffd}\n");
+        let drawn = replace_unprintable("\x1b[31ma\x1b[2J\x1b[m\t");
+        assert_eq!(drawn, "\x1b[31ma\u{fffd}[2J\x1b[m\u{fffd}");
     }
 }

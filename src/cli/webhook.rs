@@ -80,7 +80,7 @@ impl Webhook {
             return exit::wrong_input();
         }
         environment::warn_of_unknown_variables();
-        let files = Files { kubeconfig: self.kubeconfig.clone(), identity: self.identity.clone() };
+        let identity = self.identity.clone();
         let config = match self.config() {
             Ok(config) => config,
             Err(wrong) => {
@@ -95,7 +95,7 @@ impl Webhook {
             match stops() {
                 Ok(stops) => match Running::start(config).await {
                     Ok(webhook) => run(webhook, stops).await,
-                    Err(error) => refuse(&error, &files, variables),
+                    Err(error) => refuse(&error, identity.as_deref(), variables),
                 },
                 Err(error) => {
                     out::error(format!("signals cannot be caught: {error}"));
@@ -150,40 +150,20 @@ async fn run(webhook: Running, mut stops: mpsc::Receiver<()>) -> ExitCode {
     }
 }
 
-/// The files that flags name.
-struct Files {
-    kubeconfig: Option<PathBuf>,
-    identity: Option<PathBuf>,
-}
-
-impl Files {
-    fn is_kubeconfig_missing(&self) -> bool {
-        self.kubeconfig.as_deref().is_some_and(is_missing)
-    }
-
-    fn is_identity_missing(&self) -> bool {
-        let is_file_missing = |dir: &PathBuf| ["tls.crt", "tls.key"].iter().any(|file| is_missing(&dir.join(file)));
-        self.identity.as_ref().is_some_and(is_file_missing)
-    }
-}
-
-fn is_missing(file: &Path) -> bool {
-    std::fs::File::open(file).is_err()
-}
-
-fn refuse(error: &StartError, files: &Files, variables: &Variables) -> ExitCode {
+fn refuse(error: &StartError, identity: Option<&Path>, variables: &Variables) -> ExitCode {
     use crate::inject::webhook::ConnectError;
 
-    let text = match (error, &files.identity) {
-        (StartError::Identity(error), Some(dir)) => {
+    let text = match (error, identity) {
+        (StartError::Identity { error, .. }, Some(dir)) => {
             format!("`--identity {}` cannot be used: {error}", dir.display())
         }
         _ => error.to_string(),
     };
     out::error(variables.name_in(&text));
     match error {
-        StartError::Connect(ConnectError::Kubeconfig { .. }) => exit::of_file(files.is_kubeconfig_missing()),
-        StartError::Identity(_) => exit::of_file(files.is_identity_missing()),
+        StartError::Connect(ConnectError::Kubeconfig { is_missing, .. }) | StartError::Identity { is_missing, .. } => {
+            exit::of_file(*is_missing)
+        }
         // Neither a kubeconfig nor a pod: a flag is missing.
         StartError::Connect(ConnectError::NoPod(_)) => exit::wrong_input(),
         StartError::Connect(ConnectError::Client(_))

@@ -57,6 +57,28 @@ impl Trust {
     }
 }
 
+/// Why no identity was loaded.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct LoadError {
+    /// Which file, what is wrong with it, what was expected.
+    pub message: String,
+    /// Whether the file cannot be had at all. Otherwise it holds something else than it should.
+    pub is_missing: bool,
+}
+
+impl From<IdentityError> for LoadError {
+    fn from(error: IdentityError) -> Self {
+        Self { message: error.message, is_missing: false }
+    }
+}
+
+impl From<LoadError> for IdentityError {
+    fn from(error: LoadError) -> Self {
+        Self { message: error.message }
+    }
+}
+
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Identity")
@@ -71,8 +93,8 @@ impl Identity {
     /// Reads and checks the files.
     ///
     /// An identity that is expired or not valid yet is refused like a broken one: it would be refused by every upstream.
-    pub fn load(paths: &Paths, generation: u64) -> Result<Self, IdentityError> {
-        Self::check(paths, &Files::read(paths)?, generation)
+    pub fn load(paths: &Paths, generation: u64) -> Result<Self, LoadError> {
+        Ok(Self::check(paths, &Files::read(paths)?, generation)?)
     }
 
     pub(super) fn check(paths: &Paths, files: &Files, generation: u64) -> Result<Self, IdentityError> {
@@ -141,7 +163,7 @@ pub(super) struct Files {
 }
 
 impl Files {
-    pub(super) fn read(paths: &Paths) -> Result<Self, IdentityError> {
+    pub(super) fn read(paths: &Paths) -> Result<Self, LoadError> {
         let mut last = Self::read_once(paths)?;
         for _ in 1..READINGS {
             let again = Self::read_once(paths)?;
@@ -150,10 +172,11 @@ impl Files {
             }
             last = again;
         }
-        Err(problem(&paths.dir, "the files change while they are being read; expected them to hold still"))
+        let what = "the files change while they are being read; expected them to hold still";
+        Err(problem(&paths.dir, what).into())
     }
 
-    fn read_once(paths: &Paths) -> Result<Self, IdentityError> {
+    fn read_once(paths: &Paths) -> Result<Self, LoadError> {
         let revocations = paths.revocations();
         let crl = slurp_if_there(&revocations, CRL_MAX_BYTES);
         let crl = crl.map_err(|error| unreadable(&revocations, &error))?;
@@ -172,9 +195,9 @@ impl Files {
     }
 }
 
-fn slurp(path: &Path) -> Result<Vec<u8>, IdentityError> {
+fn slurp(path: &Path) -> Result<Vec<u8>, LoadError> {
     let bytes = slurp_if_there(path, FILE_MAX_BYTES).map_err(|error| unreadable(path, &error))?;
-    bytes.ok_or_else(|| problem(path, "no such file; expected a PEM file"))
+    bytes.ok_or_else(|| missing(path, "no such file; expected a PEM file"))
 }
 
 /// What is in the file at `path`; `None` where there is none.
@@ -191,11 +214,16 @@ fn slurp_if_there(path: &Path, max_bytes: u64) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(bytes))
 }
 
-fn unreadable(path: &Path, error: &io::Error) -> IdentityError {
-    match error.kind() {
-        io::ErrorKind::FileTooLarge => problem(path, &format!("larger than {error}; expected a PEM file")),
-        _ => problem(path, &format!("cannot be read: {error}; expected a PEM file that this process may read")),
+fn unreadable(path: &Path, error: &io::Error) -> LoadError {
+    if error.kind() == io::ErrorKind::FileTooLarge {
+        return problem(path, &format!("larger than {error}; expected a PEM file")).into();
     }
+    let expected = "a PEM file that this process may read";
+    missing(path, &format!("cannot be read: {error}; expected {expected}"))
+}
+
+fn missing(path: &Path, what: &str) -> LoadError {
+    LoadError { is_missing: true, ..problem(path, what).into() }
 }
 
 fn certificates(path: &Path, bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, IdentityError> {

@@ -101,6 +101,8 @@ impl<'p> Run<'p> {
     ) -> Flow {
         for (at, alternative) in alternatives.iter().enumerate() {
             let flow = self.bind_pattern(&alternative.pattern, env.clone(), val.clone(), &mut |run, inner| {
+                // A name of the other patterns is bound to null here, which nothing else charges.
+                run.meter.spend(alternative.places.len() as u64)?;
                 let mut all = env.clone();
                 for place in &alternative.places {
                     let val = place.map_or(Ok(Val::Null), |place| run.variable(&inner, place))?;

@@ -8,7 +8,6 @@ use std::path::Path;
 use super::{Config, StartError};
 use crate::bus;
 use crate::cache::Seal;
-use crate::identity::Paths;
 use crate::sources::Tape;
 
 /// Checks those that nothing else reads at the start.
@@ -17,21 +16,15 @@ pub(super) fn check(config: &Config) -> Result<(), StartError> {
     check_redis_files(config.bus.as_ref())
 }
 
-/// Whether a file of an identity cannot be had.
-pub(super) fn is_identity_missing(paths: &Paths) -> bool {
-    let in_dir = |name| paths.dir.join(name);
-    let ca = paths.ca.clone().unwrap_or_else(|| in_dir("ca.crt"));
-    [in_dir("tls.crt"), in_dir("tls.key"), ca].iter().any(|file| is_missing(file))
-}
-
-fn is_missing(file: &Path) -> bool {
-    File::open(file).is_err()
-}
-
 /// The keys of `--seal-key`.
 pub(super) fn load_seal(file: Option<&Path>) -> Result<Option<Seal>, StartError> {
     let Some(file) = file else { return Ok(None) };
-    let error = |error| StartError::Seal { file: file.to_owned(), error, is_missing: is_missing(file) };
+    let error = |error| StartError::Seal {
+        file: file.to_owned(),
+        error,
+        // The error does not say it. A folder can be opened, but not read.
+        is_missing: std::fs::read(file).is_err(),
+    };
     Seal::load(file).map(Some).map_err(error)
 }
 

@@ -12,7 +12,7 @@ use prometheus_client::registry::Registry;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
 
-use super::{Caching, Config, StartError, files};
+use super::{Caching, Config, StartError};
 use crate::bus::Bus;
 use crate::cache::{self, BusLoss, Cache, Happenings, Memory, Rate, Samples, Seal};
 use crate::collect::{Collector, Families};
@@ -60,26 +60,16 @@ impl Reading {
     }
 }
 
-/// Our identity, which every source that is asked over TLS needs.
-pub fn load_identity(
-    paths: Option<&Paths>,
-    tape: &Tape,
-    domains: &Domains,
-) -> Result<Option<Arc<Identity>>, StartError> {
-    if let Some(paths) = paths {
-        let error = |error| StartError::Identity {
-            dir: paths.dir.clone(),
-            error,
-            is_missing: files::is_identity_missing(paths),
-        };
-        return Ok(Some(Arc::new(Identity::load(paths, 1).map_err(error)?)));
-    }
-    let over_tls = |source: &&Source| source.http.url.origin.scheme_str() == Some("https");
-    let needs = domains.values().flat_map(|domain| &domain.sources).find(over_tls);
-    match needs {
-        Some(source) if !matches!(tape, Tape::Replay(_)) => Err(StartError::NoIdentity(source.name.to_string())),
-        _ => Ok(None),
-    }
+/// Our identity. Where there is none, [`read_domains`] has refused every source that is asked over
+/// TLS.
+pub fn load_identity(paths: Option<&Paths>) -> Result<Option<Arc<Identity>>, StartError> {
+    let Some(paths) = paths else { return Ok(None) };
+    let identity = Identity::load(paths, 1).map_err(|error| StartError::Identity {
+        dir: paths.dir.clone(),
+        is_missing: error.is_missing,
+        error: error.into(),
+    })?;
+    Ok(Some(Arc::new(identity)))
 }
 
 /// What every source's client shares.

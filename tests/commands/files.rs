@@ -195,6 +195,36 @@ async fn a_file_of_a_flag_that_is_not_there_is_69_and_one_that_is_wrong_is_64() 
 }
 
 #[tokio::test]
+async fn a_folder_where_a_file_is_expected_cannot_be_had_and_is_69() {
+    let dir = folder(&[("customer.yaml", GOOD)]);
+    let file = dir.path().join("customer.yaml");
+    let (good, dir) = (text(&file), text(dir.path()));
+    let free = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+    let serve = async |args: &[&str]| run(&[&["serve", good], &free[..], args].concat()).await;
+    for name in ["tls.crt", "tls.key", "ca.crt", "crl.pem"] {
+        let pki = Pki::new();
+        let identity = text(pki.dir());
+        let taken = pki.dir().join(name);
+        let _ = std::fs::remove_file(&taken);
+        std::fs::create_dir(&taken).unwrap();
+        let args = ["get", "customer", "42", "--domain", good, "--identity", identity];
+        serve(&["--identity", identity]).await.with(69).says(text(&taken));
+        run(&args).await.with(69).says(text(&taken));
+        run(&["doctor", good, "--identity", identity]).await.with(69).says(text(&taken));
+    }
+    let pki = Pki::new();
+    let identity = ["--identity", text(pki.dir())];
+    serve(&[&identity[..], &["--ca", dir]].concat()).await.with(69).says(dir);
+    let redis = ["--redis", "redis://127.0.0.1:1", "--seal-key", dir];
+    serve(&[&identity[..], &redis].concat()).await.with(69).says(dir);
+    if cfg!(feature = "webhook") {
+        run(&["webhook", "--kubeconfig", dir]).await.with(69).says(dir);
+    }
+    std::fs::write(pki.dir().join("crl.pem"), vec![b'x'; 3 << 20]).unwrap();
+    serve(&identity).await.with(64).says("larger than 2 MiB");
+}
+
+#[tokio::test]
 async fn a_folder_to_record_into_that_is_open_to_others_is_refused_and_stays_as_it_is() {
     let dir = folder(&[("customer.yaml", GOOD)]);
     let (file, wide) = (dir.path().join("customer.yaml"), dir.path().join("wide"));

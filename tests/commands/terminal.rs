@@ -46,13 +46,18 @@ impl World {
     }
 }
 
-/// What the program writes to a terminal: `script` (util-linux) gives it one.
 async fn at_terminal(args: &[String]) -> String {
+    at_terminal_with(0, args).await
+}
+
+/// What the program writes to a terminal, which `script` (util-linux) gives it, where it ends with
+/// this exit code.
+async fn at_terminal_with(code: i32, args: &[String]) -> String {
     let quoted = args.iter().map(|arg| format!("'{arg}'")).collect::<Vec<_>>().join(" ");
     let mut command = Command::new("script");
     command.args(["-qec", &format!("{} {quoted}", env!("CARGO_BIN_EXE_bfb")), "/dev/null"]).stdin(Stdio::null());
     let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
-    assert!(output.status.success(), "{output:?}");
+    assert_eq!(output.status.code(), Some(code), "{output:?}");
     String::from_utf8(output.stdout).unwrap()
 }
 
@@ -130,8 +135,27 @@ async fn problems_of_a_file_are_drawn_without_what_it_would_do_to_a_terminal() {
     said.says("sour");
     let said = run(&["serve", file]).await.with(64);
     is_shown(&said.err);
+    let clearing = dir.path().join("a\x1b[2J.yaml");
+    std::fs::write(&clearing, "domain: [").unwrap();
+    let drawn = at_terminal_with(64, &["check".to_owned(), clearing.display().to_string()]).await;
+    assert!(drawn.contains("a\u{fffd}[2J.yaml"), "{drawn:?}");
+    assert!(!drawn.contains("\x1b[2J"), "{drawn:?}");
     let manifest =
         format!("apiVersion: v1\nkind: \"Pod{EVIL}\"\nmetadata: {{name: a, annotations: {{bfb.dev/{EVIL}: x}}}}\n");
     std::fs::write(file, manifest).unwrap();
     is_shown(&run(&["inject", "-f", file]).await.err);
+}
+
+#[tokio::test]
+async fn a_manifest_is_escaped_at_a_terminal_and_goes_elsewhere_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("pod.yaml");
+    let manifest = format!("# {EVIL}\x1b[2J\nkind: Pod\napiVersion: v1\nmetadata: {{name: a}}\n");
+    std::fs::write(&file, &manifest).unwrap();
+    let args = ["inject", "-f", file.to_str().unwrap()];
+    assert_eq!(run(&args).await.with(0).out, manifest, "byte for byte");
+    let shown = at_terminal(&args.map(str::to_owned)).await;
+    is_shown(&shown);
+    assert!(shown.contains(r"# \u{202e}\u{200f}\u{9b}\u{1b}[2J"), "{shown:?}");
+    assert!(shown.contains("kind: Pod\r\n"), "lines stay lines: {shown:?}");
 }

@@ -101,4 +101,5 @@ async fn a_log_that_cannot_be_written_is_69_and_says_so() {
     until_lease(&members[0], false).await;
     let said = invalidate(&members[0], &[]).await.with(69);
     said.says("urn:bfb:bus-lost");
+    assert!(said.err.lines().all(|line| !line.is_empty()), "a line says nothing: {:?}", said.err);
 }

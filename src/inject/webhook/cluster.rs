@@ -3,13 +3,14 @@
 //! Objects are written back as they were read, with their `resourceVersion`: a write over something that has changed
 //! meanwhile fails ([`ClusterError::is_conflict`]), and nothing that we do not know is lost.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::{AsyncReadExt as _, TryStream};
 use http::{Method, Request};
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::core::WatchEvent;
 use kube::{Client, Config};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
@@ -57,6 +58,8 @@ pub enum ConnectError {
         path: String,
         /// Why not.
         why: String,
+        /// Whether the file cannot be had at all.
+        is_missing: bool,
     },
     /// There is no kubeconfig, and this is no pod.
     #[error(
@@ -283,10 +286,19 @@ fn no_answer(named: &str, error: &dyn std::error::Error) -> ClusterError {
     ClusterError::NoAnswer { request: named.to_owned(), why: chain(error) }
 }
 
+/// Whether the kubeconfig cannot be had. A file that is no text is an error of reading as well.
+fn is_unreadable(error: &KubeconfigError) -> bool {
+    match error {
+        KubeconfigError::ReadConfig(error, _) => error.kind() != ErrorKind::InvalidData,
+        _ => false,
+    }
+}
+
 async fn by_kubeconfig(path: &Path) -> Result<Config, ConnectError> {
-    let failed = |error: kube::config::KubeconfigError| ConnectError::Kubeconfig {
+    let failed = |error: KubeconfigError| ConnectError::Kubeconfig {
         path: path.display().to_string(),
         why: chain(&error),
+        is_missing: is_unreadable(&error),
     };
     let kubeconfig = Kubeconfig::read_from(path).map_err(failed)?;
     Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.map_err(failed)

@@ -70,7 +70,13 @@ impl Resources<'_> {
         let base = base_of(members, base);
         if members.get("$id").is_some_and(Value::is_string) {
             // In older dialects an anchor is an `$id` that is nothing but a fragment.
-            self.pointers.entry(base.to_string()).or_insert_with(|| pointer.to_owned());
+            let uri = match base.fragment() {
+                // Schemas of older dialects are often named `https://…/name.json#`. A URI with an
+                // empty fragment names the same schema as the URI without it.
+                Some("") => without_fragment(&base),
+                _ => base.to_string(),
+            };
+            self.pointers.entry(uri).or_insert_with(|| pointer.to_owned());
         }
         for anchor in ANCHORS.iter().filter_map(|name| members.get(*name)?.as_str()) {
             let uri = format!("{}#{anchor}", without_fragment(&base));

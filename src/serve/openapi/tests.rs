@@ -77,6 +77,23 @@ fn names_of_schemas_and_anchors_become_places() {
 }
 
 #[test]
+fn an_id_with_an_empty_fragment_names_the_same_schema_as_without_it() {
+    let schema = json!({
+        "$id": "http://example.org/customer.json#",
+        "definitions": {"day": {"$id": "day.json#", "type": "string"}},
+        "properties": {
+            "a": {"$ref": "#/definitions/day"},
+            "b": {"$ref": "http://example.org/customer.json#/definitions/day"},
+            "c": {"$ref": "day.json"},
+            "d": {"$ref": "#"},
+        },
+    });
+    let day = json!({"$ref": format!("{PLACE}/definitions/day")});
+    let expected = json!({"a": day, "b": day, "c": day, "d": {"$ref": PLACE}});
+    assert_eq!(embedded(&schema)["properties"], expected);
+}
+
+#[test]
 fn where_a_reference_names_nothing_here_anything_is_allowed() {
     for reference in ["#/$defs/none", "other.json", "https://example.org/x#/a", "#none", "http://[", "#/%ff"] {
         let embedded = embedded(&json!({"properties": {"a": {"$ref": reference, "title": "A"}}}));

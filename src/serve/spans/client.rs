@@ -15,7 +15,7 @@ use super::watched::Losses;
 /// How long an export may take, as OTLP has it.
 const EXPORT: Duration = Duration::from_secs(10);
 
-/// A client that notes its failures.
+/// A client that notes what becomes of each request.
 #[derive(Debug)]
 pub(super) struct WatchedClient<C> {
     client: C,
@@ -57,10 +57,51 @@ impl<C: HttpClient> HttpClient for WatchedClient<C> {
     {
         Box::pin(async move {
             let sent = self.client.send_bytes(request).await;
-            if let Err(error) = &sent {
-                self.losses.note_cause(error.as_ref());
+            match &sent {
+                Ok(_) => self.losses.note_request(None),
+                Err(error) => self.losses.note_request(Some(error.as_ref())),
             }
             sent
         })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// A client whose requests fail where `is_down` is true.
+    #[derive(Debug)]
+    struct Stub {
+        is_down: bool,
+    }
+
+    impl HttpClient for Stub {
+        fn send_bytes<'me, 'sent>(&'me self, _: Request<Bytes>) -> Sent<'sent>
+        where
+            'me: 'sent,
+            Self: 'sent,
+        {
+            let is_down = self.is_down;
+            Box::pin(async move {
+                if is_down {
+                    return Err(std::io::Error::other("refused").into());
+                }
+                Ok(Response::builder().status(401).body(Bytes::new())?)
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_leaves_no_cause_of_the_request_before_it() {
+        let losses = Losses::new(None);
+        let mut client = WatchedClient { client: Stub { is_down: true }, losses: losses.clone() };
+        client.send_bytes(Request::default()).await.unwrap_err();
+        assert_eq!(losses.take_cause().as_deref(), Some("refused"));
+        client.send_bytes(Request::default()).await.unwrap_err();
+        client.client.is_down = false;
+        client.send_bytes(Request::default()).await.unwrap();
+        assert_eq!(losses.take_cause(), None);
     }
 }

@@ -6,7 +6,7 @@
 //! it has no room is not handed over.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use opentelemetry_sdk::Resource;
@@ -28,12 +28,11 @@ struct Inner {
     queued: AtomicUsize,
     queue_length: usize,
     lost: Counter,
-    /// Whether the last export failed.
-    is_failing: AtomicBool,
-    /// What was lost since then.
-    lost_in_a_row: AtomicU64,
-    /// Why the last request to the collector failed. The exporter's thread writes and reads it, one
-    /// after the other.
+    /// How many spans were lost since exports began to fail, those of the first such export
+    /// included; `None` where the last export worked.
+    lost_in_a_row: Mutex<Option<u64>>,
+    /// Why the last request to the collector failed; `None` where it was answered. The exporter's
+    /// thread writes and reads it, one after the other.
     cause: Mutex<Option<String>>,
 }
 
@@ -45,8 +44,7 @@ impl Losses {
             queued: AtomicUsize::new(0),
             queue_length,
             lost: Counter::default(),
-            is_failing: AtomicBool::new(false),
-            lost_in_a_row: AtomicU64::new(0),
+            lost_in_a_row: Mutex::new(None),
             cause: Mutex::new(None),
         }))
     }
@@ -61,38 +59,48 @@ impl Losses {
         let has_room = |queued| (queued < self.0.queue_length).then_some(queued + 1);
         let enqueued = self.0.queued.fetch_update(Ordering::SeqCst, Ordering::SeqCst, has_room).is_ok();
         if !enqueued {
-            self.lose(1);
+            self.0.lost.inc();
+            if let Some(lost) = self.0.lost_in_a_row.lock().as_mut() {
+                *lost += 1;
+            }
         }
         enqueued
     }
 
-    fn lose(&self, spans: usize) {
-        let spans = spans as u64;
-        self.0.lost.inc_by(spans);
-        self.0.lost_in_a_row.fetch_add(spans, Ordering::SeqCst);
+    /// Notes why a request failed, without the address, which may hold a secret; `None` where it
+    /// was answered. An export repeats a request that failed, and only the last one says how it
+    /// ended.
+    pub(super) fn note_request(&self, error: Option<&(dyn std::error::Error + 'static)>) {
+        let causes = std::iter::successors(error, |error| error.source());
+        *self.0.cause.lock() = causes.last().map(ToString::to_string);
     }
 
-    /// Notes why a request failed, without the address, which may hold a secret.
-    pub(super) fn note_cause(&self, error: &(dyn std::error::Error + 'static)) {
-        let causes = std::iter::successors(Some(error), |error| error.source());
-        *self.0.cause.lock() = causes.last().map(ToString::to_string);
+    /// Why the last request failed.
+    pub(super) fn take_cause(&self) -> Option<String> {
+        self.0.cause.lock().take()
     }
 
     /// Notes how an export of so many spans went.
     fn note(&self, spans: usize, exported: &OTelSdkResult) {
         self.0.queued.fetch_sub(spans, Ordering::SeqCst);
+        let cause = self.take_cause();
         match exported {
             Ok(()) => {
-                if self.0.is_failing.swap(false, Ordering::SeqCst) {
-                    let lost = self.0.lost_in_a_row.swap(0, Ordering::SeqCst);
+                let lost_in_a_row = self.0.lost_in_a_row.lock().take();
+                if let Some(lost) = lost_in_a_row {
                     tracing::info!(lost, "the collector of traces takes spans again");
                 }
             }
             Err(error) => {
-                self.lose(spans);
-                // The exporter says no more of a request that failed than that.
-                let error = self.0.cause.lock().take().unwrap_or_else(|| error.to_string());
-                if !self.0.is_failing.swap(true, Ordering::SeqCst) {
+                let spans = spans as u64;
+                self.0.lost.inc_by(spans);
+                let mut lost_in_a_row = self.0.lost_in_a_row.lock();
+                let is_first = lost_in_a_row.is_none();
+                *lost_in_a_row.get_or_insert(0) += spans;
+                drop(lost_in_a_row);
+                if is_first {
+                    // The exporter says no more of a request that failed than that it did.
+                    let error = cause.unwrap_or_else(|| error.to_string());
                     tracing::warn!(
                         error,
                         "spans cannot be exported, and are lost until the collector of traces takes them again; \
@@ -143,10 +151,54 @@ impl<E: SpanExporter> SpanExporter for WatchedExporter<E> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use opentelemetry_sdk::error::OTelSdkError;
 
     use super::*;
+
+    fn refusal(text: &str) -> OTelSdkResult {
+        Err(OTelSdkError::InternalFailure(text.to_owned()))
+    }
+
+    /// What is logged while `run` runs.
+    fn log_of(run: impl FnOnce()) -> String {
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let writer = Arc::new(log.reopen().unwrap());
+        let subscriber = tracing_subscriber::fmt().with_writer(writer).with_ansi(false).finish();
+        tracing::subscriber::with_default(subscriber, run);
+        std::fs::read_to_string(log.path()).unwrap()
+    }
+
+    #[test]
+    fn the_cause_of_a_request_that_was_repeated_is_not_that_of_a_later_export() {
+        let losses = Losses::new(None);
+        losses.note_request(Some(&std::io::Error::other("Connection refused")));
+        losses.note(1, &Ok(()));
+        let log = log_of(|| losses.note(1, &refusal("status code 401")));
+        assert!(log.contains("status code 401") && !log.contains("Connection refused"), "{log}");
+    }
+
+    #[test]
+    fn losses_in_a_row_are_those_since_the_first_export_that_failed() {
+        let losses = Losses::new(Some("3"));
+        let overflow = || {
+            for _ in 0..5 {
+                losses.enqueue();
+            }
+        };
+        overflow();
+        let log = log_of(|| {
+            losses.note(3, &refusal("refused"));
+            overflow();
+            losses.note(3, &Ok(()));
+            overflow();
+            losses.note(3, &Ok(()));
+        });
+        assert!(log.contains("lost=5"), "three of the export and two of the queue: {log}");
+        assert_eq!(log.lines().count(), 2, "{log}");
+        assert_eq!(losses.counter().get(), 9);
+    }
 
     #[test]
     fn a_span_for_which_the_queue_has_no_room_is_counted_as_lost() {

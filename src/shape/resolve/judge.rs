@@ -61,8 +61,10 @@ impl<'s> Resolver<'s> {
         for pattern in each(Some(pattern)) {
             self.judge_kind(name, pattern, "a regular expression", false)?;
             let (Some(letters), Term::Text(text)) = (plain(pattern), pattern) else { continue };
-            for flags in &all_flags {
-                self.judge_pattern(&letters, flags.as_deref().unwrap_or_default(), text)?;
+            // Flags that are calculated decide what the pattern means: with `x`, a `#` begins a
+            // comment.
+            for flags in all_flags.iter().flatten() {
+                self.judge_pattern(&letters, flags, text)?;
             }
         }
         Ok(())

@@ -223,6 +223,11 @@ fn what_data_decides_about_is_charged() {
         let members: Vec<_> = (0..members).map(|n| format!("k{n}: (1, empty)")).collect();
         format!("[range(100) | {{{}}}] | length", members.join(", "))
     };
+    let bound_by_others = |names: usize| {
+        let names: Vec<_> = (0..names).map(|n| format!("$a{n}")).collect();
+        let others = "{(\"a\", \"b\"): $b} | 0";
+        format!("[range(1000) | {{}} as [{}] ?// {others}] | length", names.join(", "))
+    };
     let along = |keys: usize| format!("[range({keys}) | \"a\"] as $p | [range(1000) | null | getpath($p)] | length");
     for (what, more, less, least_bytes) in [
         ("items of another type", ("contains([\"x\"]) | 0", &numbers), ("0", &numbers), 100_000 * 16),
@@ -240,6 +245,12 @@ fn what_data_decides_about_is_charged() {
             (&bound(&"1 as $x | ".repeat(40)), &"0".to_owned()),
             (&bound(""), &"0".to_owned()),
             2 * 20_000 * 40,
+        ),
+        (
+            "the names of other patterns",
+            (&bound_by_others(200), &"0".to_owned()),
+            (&bound_by_others(1), &"0".to_owned()),
+            2 * 1000 * 199 * 64,
         ),
         ("the way along a path", (&along(200), &"0".to_owned()), (&along(1), &"0".to_owned()), 1000 * 199 * 16),
         (

@@ -43,6 +43,14 @@ async fn what_is_missing_is_said_with_the_exit_code_that_fits() {
     assert!(code == Some(64) && text.contains("did you mean `memory`?"), "{code:?} {text}");
     let (code, text) = said(&Webhook::refused(&server, &["--identity", nowhere]).await);
     assert!(code == Some(69) && text.contains("tls.crt`: no such file"), "{code:?} {text}");
+    let identity = tempfile::tempdir().unwrap();
+    std::fs::create_dir(identity.path().join("crl.pem")).unwrap();
+    for name in ["tls.crt", "tls.key"] {
+        std::fs::write(identity.path().join(name), "").unwrap();
+    }
+    let identity = identity.path().to_str().unwrap();
+    let (code, text) = said(&Webhook::refused(&server, &["--identity", identity]).await);
+    assert!(code == Some(69) && text.contains("crl.pem`: cannot be read"), "{code:?} {text}");
     server.breaks(Some("/version"));
     let (code, text) = said(&Webhook::refused(&server, &[]).await);
     assert!(code == Some(69) && text.contains("answered 500 InternalError to `GET /version`"), "{code:?} {text}");
