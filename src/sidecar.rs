@@ -44,8 +44,6 @@ pub enum StartError {
         dir: PathBuf,
         /// Why not.
         error: IdentityError,
-        /// Whether one of the files cannot be had at all.
-        is_missing: bool,
     },
     /// The file of seal keys holds none.
     #[error("`--seal-key {}` cannot be used: {error}", file.display())]
@@ -54,8 +52,6 @@ pub enum StartError {
         file: PathBuf,
         /// Why not.
         error: SealError,
-        /// Whether the file cannot be had at all.
-        is_missing: bool,
     },
     /// A file of the fleet's Redis cannot be had.
     #[error("`--{flag} {}` cannot be used: {source}", file.display())]

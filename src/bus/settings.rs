@@ -1,7 +1,6 @@
 //! Where Redis is and who asks: what was given, and what it means. Files are read again at each connecting.
 
 use std::fmt;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,6 +11,10 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::endpoint::Endpoint;
 use super::fault::Fault;
+use crate::resources::read_at_most;
+
+/// More than any password, key or list of authorities takes.
+const FILE_MAX_BYTES: u64 = 1 << 20;
 
 /// How the bus reaches Redis, and the terms of its leases.
 #[derive(Clone)]
@@ -198,7 +201,7 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, Fault> {
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, Fault> {
-    fs::read(file).map_err(|_| Fault::File(file.to_owned()))
+    read_at_most(file, FILE_MAX_BYTES).map_err(|_| Fault::File(file.to_owned()))
 }
 
 #[cfg(test)]
@@ -229,10 +232,10 @@ mod tests {
         for (text, user, password) in
             [("bfb:a:b\n", Some("bfb"), "a:b"), ("secret", None, "secret"), (":secret\r\n", None, "secret")]
         {
-            fs::write(&file, text).unwrap();
+            std::fs::write(&file, text).unwrap();
             assert_eq!(settings.credentials().unwrap(), Some((user.map(str::to_owned), password.to_owned())));
         }
-        fs::remove_file(&file).unwrap();
+        std::fs::remove_file(&file).unwrap();
         assert_eq!(settings.credentials(), Err(Fault::File(file)));
     }
 }

@@ -5,6 +5,7 @@
 //! file is read again when it changes; one that is broken is reported, and the keys before it stay.
 
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use aws_lc_rs::rand;
 use tokio::sync::watch;
 
 use super::metrics::Metrics;
+use crate::resources::read_at_most;
 
 /// How often the file is looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -25,7 +27,7 @@ const KEY_BYTES: usize = 32;
 /// What a sealed text begins with: which key sealed it.
 const ID_BYTES: usize = 8;
 /// Far more than that many keys and comments need.
-const FILE_BYTES_MAX: usize = 64 * 1024;
+const FILE_BYTES_MAX: u64 = 64 * 1024;
 
 /// The keys in force; clones share them.
 #[derive(Debug, Clone)]
@@ -41,6 +43,8 @@ pub struct SealError {
     file: PathBuf,
     line: Option<usize>,
     what: String,
+    /// Whether the file cannot be had at all; otherwise it holds something else than it should.
+    pub is_missing: bool,
 }
 
 fn place(line: Option<usize>) -> String {
@@ -124,11 +128,16 @@ impl Seal {
 
 impl Keys {
     fn read(file: &Path) -> Result<Self, SealError> {
-        let wrong = |line, what: &str| SealError { file: file.to_owned(), line, what: what.to_owned() };
-        let text = std::fs::read_to_string(file).map_err(|error| wrong(None, &error.to_string()))?;
-        if text.len() > FILE_BYTES_MAX {
-            return Err(wrong(None, "the file is too large for keys"));
-        }
+        let wrong =
+            |line, what: &str| SealError { file: file.to_owned(), line, what: what.to_owned(), is_missing: false };
+        let unreadable = |error: io::Error| SealError { is_missing: true, ..wrong(None, &error.to_string()) };
+        let bytes = match read_at_most(file, FILE_BYTES_MAX) {
+            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+                return Err(wrong(None, "the file is too large for keys"));
+            }
+            read => read.map_err(unreadable)?,
+        };
+        let text = std::str::from_utf8(&bytes).map_err(|_| wrong(None, "expected text, met other bytes"))?;
         let mut keys = Vec::new();
         for (index, line) in text.lines().enumerate() {
             let line = line.split('#').next().unwrap_or_default().trim();
@@ -220,5 +229,8 @@ mod tests {
         assert!(seal("# none\n").unwrap_err().to_string().contains("met none"));
         assert!(seal(&format!("{0}\n{0}", key('a'))).unwrap_err().to_string().contains(":2: the same key"));
         assert!(seal(&"+f".repeat(32)).is_err());
+        let endless = Seal::load(Path::new("/dev/zero")).unwrap_err();
+        assert!(endless.to_string().contains("too large") && !endless.is_missing, "{endless}");
+        assert!(Seal::load(Path::new("/")).unwrap_err().is_missing, "a folder cannot be read");
     }
 }

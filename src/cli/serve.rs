@@ -205,7 +205,8 @@ fn refuse_naming(error: &StartError, variables: &Variables) -> ExitCode {
     }
     match error {
         StartError::Domain(_) | StartError::OpenRecord { .. } | StartError::Remote { .. } => exit::wrong_input(),
-        StartError::Identity { is_missing, .. } | StartError::Seal { is_missing, .. } => exit::of_file(*is_missing),
+        StartError::Identity { error, .. } => exit::of_file(error.is_missing),
+        StartError::Seal { error, .. } => exit::of_file(error.is_missing),
         // It is there, and is no folder.
         StartError::Tape { source, .. } => {
             exit::of_file(!matches!(source.kind(), ErrorKind::NotADirectory | ErrorKind::AlreadyExists))

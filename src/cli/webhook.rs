@@ -154,16 +154,15 @@ fn refuse(error: &StartError, identity: Option<&Path>, variables: &Variables) ->
     use crate::inject::webhook::ConnectError;
 
     let text = match (error, identity) {
-        (StartError::Identity { error, .. }, Some(dir)) => {
+        (StartError::Identity(error), Some(dir)) => {
             format!("`--identity {}` cannot be used: {error}", dir.display())
         }
         _ => error.to_string(),
     };
     out::error(variables.name_in(&text));
     match error {
-        StartError::Connect(ConnectError::Kubeconfig { is_missing, .. }) | StartError::Identity { is_missing, .. } => {
-            exit::of_file(*is_missing)
-        }
+        StartError::Connect(ConnectError::Kubeconfig { is_missing, .. }) => exit::of_file(*is_missing),
+        StartError::Identity(error) => exit::of_file(error.is_missing),
         // Neither a kubeconfig nor a pod: a flag is missing.
         StartError::Connect(ConnectError::NoPod(_)) => exit::wrong_input(),
         StartError::Connect(ConnectError::Client(_))

@@ -4,8 +4,7 @@
 //! of a private key reaches a message.
 
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -20,6 +19,7 @@ use rustls::{Error, InconsistentKeys, RootCertStore};
 use super::certificate::{Certificate, moment};
 use super::revocation::Revocations;
 use super::{IdentityError, Paths, provider};
+use crate::resources::read_at_most;
 
 /// The largest file read, in bytes: a bundle of a few hundred authorities fits.
 const FILE_MAX_BYTES: u64 = 1024 * 1024;
@@ -57,28 +57,6 @@ impl Trust {
     }
 }
 
-/// Why no identity was loaded.
-#[derive(Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct LoadError {
-    /// Which file, what is wrong with it, what was expected.
-    pub message: String,
-    /// Whether the file cannot be had at all. Otherwise it holds something else than it should.
-    pub is_missing: bool,
-}
-
-impl From<IdentityError> for LoadError {
-    fn from(error: IdentityError) -> Self {
-        Self { message: error.message, is_missing: false }
-    }
-}
-
-impl From<LoadError> for IdentityError {
-    fn from(error: LoadError) -> Self {
-        Self { message: error.message }
-    }
-}
-
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Identity")
@@ -93,8 +71,8 @@ impl Identity {
     /// Reads and checks the files.
     ///
     /// An identity that is expired or not valid yet is refused like a broken one: it would be refused by every upstream.
-    pub fn load(paths: &Paths, generation: u64) -> Result<Self, LoadError> {
-        Ok(Self::check(paths, &Files::read(paths)?, generation)?)
+    pub fn load(paths: &Paths, generation: u64) -> Result<Self, IdentityError> {
+        Self::check(paths, &Files::read(paths)?, generation)
     }
 
     pub(super) fn check(paths: &Paths, files: &Files, generation: u64) -> Result<Self, IdentityError> {
@@ -163,7 +141,7 @@ pub(super) struct Files {
 }
 
 impl Files {
-    pub(super) fn read(paths: &Paths) -> Result<Self, LoadError> {
+    pub(super) fn read(paths: &Paths) -> Result<Self, IdentityError> {
         let mut last = Self::read_once(paths)?;
         for _ in 1..READINGS {
             let again = Self::read_once(paths)?;
@@ -173,14 +151,19 @@ impl Files {
             last = again;
         }
         let what = "the files change while they are being read; expected them to hold still";
-        Err(problem(&paths.dir, what).into())
+        Err(problem(&paths.dir, what))
     }
 
-    fn read_once(paths: &Paths) -> Result<Self, LoadError> {
+    fn read_once(paths: &Paths) -> Result<Self, IdentityError> {
         let revocations = paths.revocations();
-        let crl = slurp_if_there(&revocations, CRL_MAX_BYTES);
+        let crl = read_if_there(&revocations, CRL_MAX_BYTES);
         let crl = crl.map_err(|error| unreadable(&revocations, &error))?;
-        Ok(Self { cert: slurp(&paths.cert())?, key: slurp(&paths.key())?, ca: slurp(&paths.authorities())?, crl })
+        Ok(Self {
+            cert: read_file(&paths.cert())?,
+            key: read_file(&paths.key())?,
+            ca: read_file(&paths.authorities())?,
+            crl,
+        })
     }
 
     pub(super) fn digest(&self) -> [u8; 32] {
@@ -195,35 +178,29 @@ impl Files {
     }
 }
 
-fn slurp(path: &Path) -> Result<Vec<u8>, LoadError> {
-    let bytes = slurp_if_there(path, FILE_MAX_BYTES).map_err(|error| unreadable(path, &error))?;
+fn read_file(path: &Path) -> Result<Vec<u8>, IdentityError> {
+    let bytes = read_if_there(path, FILE_MAX_BYTES).map_err(|error| unreadable(path, &error))?;
     bytes.ok_or_else(|| missing(path, "no such file; expected a PEM file"))
 }
 
 /// What is in the file at `path`; `None` where there is none.
-fn slurp_if_there(path: &Path, max_bytes: u64) -> io::Result<Option<Vec<u8>>> {
-    let file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        opened => opened?,
-    };
-    let mut bytes = Vec::new();
-    file.take(max_bytes + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > max_bytes {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("{} MiB", max_bytes >> 20)));
+fn read_if_there(path: &Path, max_bytes: u64) -> io::Result<Option<Vec<u8>>> {
+    match read_at_most(path, max_bytes) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        read => read.map(Some),
     }
-    Ok(Some(bytes))
 }
 
-fn unreadable(path: &Path, error: &io::Error) -> LoadError {
+fn unreadable(path: &Path, error: &io::Error) -> IdentityError {
     if error.kind() == io::ErrorKind::FileTooLarge {
-        return problem(path, &format!("larger than {error}; expected a PEM file")).into();
+        return problem(path, &format!("larger than {error}; expected a PEM file"));
     }
     let expected = "a PEM file that this process may read";
     missing(path, &format!("cannot be read: {error}; expected {expected}"))
 }
 
-fn missing(path: &Path, what: &str) -> LoadError {
-    LoadError { is_missing: true, ..problem(path, what).into() }
+fn missing(path: &Path, what: &str) -> IdentityError {
+    IdentityError { is_missing: true, ..problem(path, what) }
 }
 
 fn certificates(path: &Path, bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
@@ -305,7 +282,7 @@ pub(super) fn malformed(path: &Path, error: &pem::Error, expected: &str) -> Iden
 }
 
 pub(super) fn problem(path: &Path, what: &str) -> IdentityError {
-    IdentityError { message: format!("`{}`: {what}", path.display()) }
+    IdentityError { message: format!("`{}`: {what}", path.display()), is_missing: false }
 }
 
 /// The cryptography of every configuration made here: aws-lc, post-quantum key exchange first.

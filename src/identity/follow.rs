@@ -79,7 +79,8 @@ async fn poll(paths: &Paths, known: &Arc<Identity>) -> Result<Option<Identity>, 
         }
         Identity::check(&paths, &files, known.generation + 1).map(Some)
     });
-    read.await.unwrap_or_else(|error| Err(IdentityError { message: format!("the files could not be read: {error}") }))
+    let message = |error| format!("the files could not be read: {error}");
+    read.await.unwrap_or_else(|error| Err(IdentityError { message: message(error), is_missing: true }))
 }
 
 /// What is wrong with the files, so that each fault is told once.
@@ -191,7 +192,7 @@ mod tests {
     use crate::identity::issue::{Authority, Leaf, Validity};
 
     fn fault(message: &str) -> IdentityError {
-        IdentityError { message: message.to_owned() }
+        IdentityError { message: message.to_owned(), is_missing: false }
     }
 
     #[test]

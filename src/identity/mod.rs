@@ -50,6 +50,8 @@ pub struct Paths {
 pub struct IdentityError {
     /// Which file, what was met, what was expected.
     pub message: String,
+    /// Whether a file cannot be had at all; otherwise one holds something else than it should.
+    pub is_missing: bool,
 }
 
 /// How TLS to upstreams is done, whoever they are.

@@ -19,12 +19,7 @@ pub(super) fn check(config: &Config) -> Result<(), StartError> {
 /// The keys of `--seal-key`.
 pub(super) fn load_seal(file: Option<&Path>) -> Result<Option<Seal>, StartError> {
     let Some(file) = file else { return Ok(None) };
-    let error = |error| StartError::Seal {
-        file: file.to_owned(),
-        error,
-        // The error does not say it. A folder can be opened, but not read.
-        is_missing: std::fs::read(file).is_err(),
-    };
+    let error = |error| StartError::Seal { file: file.to_owned(), error };
     Seal::load(file).map(Some).map_err(error)
 }
 

@@ -64,12 +64,8 @@ impl Reading {
 /// TLS.
 pub fn load_identity(paths: Option<&Paths>) -> Result<Option<Arc<Identity>>, StartError> {
     let Some(paths) = paths else { return Ok(None) };
-    let identity = Identity::load(paths, 1).map_err(|error| StartError::Identity {
-        dir: paths.dir.clone(),
-        is_missing: error.is_missing,
-        error: error.into(),
-    })?;
-    Ok(Some(Arc::new(identity)))
+    let error = |error| StartError::Identity { dir: paths.dir.clone(), error };
+    Ok(Some(Arc::new(Identity::load(paths, 1).map_err(error)?)))
 }
 
 /// What every source's client shares.

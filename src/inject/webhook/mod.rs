@@ -145,13 +145,8 @@ pub enum StartError {
     )]
     TooOld(String),
     /// The folder holds no usable certificate.
-    #[error("{error}")]
-    Identity {
-        /// Why not.
-        error: IdentityError,
-        /// Whether one of the files cannot be had at all.
-        is_missing: bool,
-    },
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
     /// The port cannot be had.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -292,13 +287,10 @@ async fn reach(cluster: &Cluster) -> Result<cluster::Version, ClusterError> {
 }
 
 /// Reads the folder. A folder without `ca.crt` is as good as another: who trusts us is then somebody else's business.
-fn read_identity(dir: &Path) -> Result<(Paths, watch::Sender<Arc<Identity>>), StartError> {
+fn read_identity(dir: &Path) -> Result<(Paths, watch::Sender<Arc<Identity>>), IdentityError> {
     let ca = if dir.join("ca.crt").exists() { None } else { Some(dir.join("tls.crt")) };
     let paths = Paths { dir: dir.to_owned(), ca };
-    let identity = Identity::load(&paths, 0).map_err(|error| {
-        let is_missing = error.is_missing;
-        StartError::Identity { error: error.into(), is_missing }
-    })?;
+    let identity = Identity::load(&paths, 0)?;
     Ok((paths, watch::Sender::new(Arc::new(identity))))
 }
 
