@@ -1,11 +1,12 @@
 //! CPU time for a hit and for a miss, of two builds of the program side by side:
 //! `BFB_BASELINE=/path/to/bfb cargo bench --bench cost [-- hits|misses]`.
 //!
-//! Both sidecars have the same domain file and the same upstreams, and one client asks each the same number of times, in
-//! blocks that alternate (AB, BA, AB …), so that what else the machine does falls on both alike. What is compared is what the
-//! kernel says each process ran for (`/proc/PID/task/TID/schedstat`, nanoseconds), not how long anything took. With the same
-//! program on both sides the ratio is 1.00, and its spread is the noise. `BFB_CANDIDATE` names another program than the one
-//! that cargo has built; `BFB_BLOCKS` another number of blocks.
+//! Both sidecars have the same domain file and the same upstreams, and one client asks each the
+//! same number of times, in blocks that alternate (AB, BA, AB …), so that what else the machine
+//! does falls on both alike. What is compared is what the kernel says each process ran for
+//! (`/proc/PID/task/TID/schedstat`, nanoseconds), not how long anything took. With the same program
+//! on both sides the ratio is 1.00, and its spread is the noise. `BFB_CANDIDATE` names another
+//! program than the one that cargo has built; `BFB_BLOCKS` another number of blocks.
 #![allow(dead_code, clippy::unwrap_used, clippy::print_stdout, missing_docs, clippy::pedantic)]
 
 #[path = "../tests/support/mod.rs"]
@@ -41,7 +42,8 @@ enum Kind {
 
 #[tokio::main]
 async fn main() {
-    let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
+    let wanted: Vec<String> =
+        std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
     let runs = |name: &str| wanted.is_empty() || wanted.iter().any(|one| one == name);
     let Some(baseline) = std::env::var_os("BFB_BASELINE").map(PathBuf::from) else {
         println!("cost: `BFB_BASELINE` names no program to compare with");
@@ -105,11 +107,17 @@ async fn compare(name: &str, pair: &[Sidecar; 2], kind: Kind, requests: u64, blo
     for (letter, costs) in ["A", "B"].iter().zip(&costs) {
         println!("  {letter}: {} us of CPU time a request", Spread::of(costs));
     }
-    let ratios: Vec<f64> = costs[0].iter().zip(&costs[1]).map(|(before, after)| after / before).collect();
+    let ratios: Vec<f64> =
+        costs[0].iter().zip(&costs[1]).map(|(before, after)| after / before).collect();
     let spread = Spread::of(&ratios);
-    // For a median of many: 1.57 times the quartiles' distance over the root of their number (McGill, Tukey, Larsen 1978).
+    // For a median of many: 1.57 times the quartiles' distance over the root of their number
+    // (McGill, Tukey, Larsen 1978).
     let likely = 1.57 * (spread.upper - spread.lower) / (ratios.len() as f64).sqrt();
-    println!("  B / A: {spread}, so {:.3} to {:.3}", spread.median - likely, spread.median + likely);
+    println!(
+        "  B / A: {spread}, so {:.3} to {:.3}",
+        spread.median - likely,
+        spread.median + likely
+    );
 }
 
 /// So many requests over these connections, each waiting for its answer.
@@ -143,12 +151,18 @@ impl RunTime {
             Some((task.file_name().into_string().ok()?, ran))
         };
         let ran: HashMap<_, _> = tasks.filter_map(run_time).collect();
-        assert!(ran.values().any(|ran| *ran > 0), "this kernel does not say how long a thread has run");
+        assert!(
+            ran.values().any(|ran| *ran > 0),
+            "this kernel does not say how long a thread has run"
+        );
         Self(ran)
     }
 
     fn since(&self, before: &Self) -> u64 {
-        self.0.iter().map(|(thread, ran)| ran - before.0.get(thread).copied().unwrap_or_default()).sum()
+        self.0
+            .iter()
+            .map(|(thread, ran)| ran - before.0.get(thread).copied().unwrap_or_default())
+            .sum()
     }
 }
 

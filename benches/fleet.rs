@@ -1,8 +1,8 @@
 //! Figures of a fleet, over real sidecars and a real Redis, and of the admission webhook:
 //! `cargo bench --bench fleet -- acknowledgement|outage|memory|hits|admissions`.
 //!
-//! Machines are shared and noisy: what counts is the ratio to the reference that was measured in the same run. Nothing here
-//! asserts a time.
+//! Machines are shared and noisy: what counts is the ratio to the reference that was measured in
+//! the same run. Nothing here asserts a time.
 #![allow(dead_code, clippy::unwrap_used, clippy::print_stdout, missing_docs, clippy::pedantic)]
 
 #[path = "../tests/support/mod.rs"]
@@ -27,7 +27,8 @@ const PATH: &str = "/v2/customers/42";
 
 #[tokio::main]
 async fn main() {
-    let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
+    let wanted: Vec<String> =
+        std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
     let runs = |name: &str| wanted.is_empty() || wanted.iter().any(|one| one == name);
     if runs("acknowledgement") {
         acknowledgement(20, 400).await;
@@ -47,7 +48,8 @@ async fn main() {
 }
 
 async fn member(url: Option<&str>, upstream: &Upstream, args: &[&str]) -> Sidecar {
-    let domain = DomainFile::of("customer").head("cache: {ttl: 1h}").source("part", upstream, "/{key}", &[]);
+    let domain =
+        DomainFile::of("customer").head("cache: {ttl: 1h}").source("part", upstream, "/{key}", &[]);
     let mut setup = Setup::of(&[&domain]).insecure().args(args);
     if !args.contains(&"--memory") {
         setup = setup.args(&["--memory", "64MiB"]);
@@ -56,7 +58,9 @@ async fn member(url: Option<&str>, upstream: &Upstream, args: &[&str]) -> Sideca
         setup = setup.args(&["--redis", url]);
     }
     let sidecar = setup.start().await;
-    while url.is_some() && sidecar.admin("/status").await.json()["fleet"]["domains"][0]["lease_held"] != true {
+    while url.is_some()
+        && sidecar.admin("/status").await.json()["fleet"]["domains"][0]["lease_held"] != true
+    {
         tokio::task::yield_now().await;
     }
     sidecar
@@ -78,7 +82,8 @@ fn show(name: &str, mut times: Vec<Duration>) -> (f64, f64) {
     (median, p99)
 }
 
-/// From asking for an invalidation to its acknowledgement by the fleet, beside a bare PUBLISH until all have it.
+/// From asking for an invalidation to its acknowledgement by the fleet, beside a bare PUBLISH until
+/// all have it.
 async fn acknowledgement(size: usize, times: usize) {
     println!("acknowledgement by {size} sidecars");
     let (redis, upstream) = (Redis::start(), Upstream::plain().await);
@@ -100,19 +105,25 @@ async fn acknowledgement(size: usize, times: usize) {
     tokio::time::sleep(Duration::from_secs(4)).await;
     let mut publisher = client.get_multiplexed_async_connection().await.unwrap();
     let (mut bare, mut waited, mut stale) = (Vec::new(), Vec::new(), 0);
-    let mut consumers: Vec<Consumer> = members.iter().map(|member| member.consumer(Http::One)).collect();
+    let mut consumers: Vec<Consumer> =
+        members.iter().map(|member| member.consumer(Http::One)).collect();
     let asked = json!({"domain": "customer", "keys": ["42"], "wait": "fleet", "timeout": "30s"});
     for _ in 0..times {
         for consumer in &mut consumers {
             consumer.get(PATH).await.unwrap();
         }
         let began = Instant::now();
-        let _: i64 =
-            redis::cmd("PUBLISH").arg("bfb:{bench/bench}:news").arg("x").query_async(&mut publisher).await.unwrap();
+        let _: i64 = redis::cmd("PUBLISH")
+            .arg("bfb:{bench/bench}:news")
+            .arg("x")
+            .query_async(&mut publisher)
+            .await
+            .unwrap();
         join_all(listeners.iter_mut().map(|listener| listener.next())).await;
         bare.push(began.elapsed());
         let newest = version.fetch_add(1, Ordering::SeqCst) + 1;
-        let mut request = with(ask(http::Method::POST, "/invalidate"), "content-type", "application/json");
+        let mut request =
+            with(ask(http::Method::POST, "/invalidate"), "content-type", "application/json");
         *request.body_mut() = bytes::Bytes::from(asked.to_string()).into();
         let began = Instant::now();
         let got = members[0].send_admin(request).await;
@@ -139,7 +150,9 @@ async fn hits(span: Duration) {
     upstream.answers("/42", [Reply::json(format!("\"{}\"", "x".repeat(2048)))]);
     let sidecar = member(None, &upstream, &[]).await;
     sidecar.get(PATH).await.dataset();
-    for (name, path) in [("a hit of 2 KiB", PATH), ("a 404 of no path (no cache, no sources)", "/nowhere")] {
+    for (name, path) in
+        [("a hit of 2 KiB", PATH), ("a 404 of no path (no cache, no sources)", "/nowhere")]
+    {
         let until = Instant::now() + span;
         let loops = (0..16).map(|_| async {
             let (mut consumer, mut times) = (sidecar.consumer(Http::One), Vec::new());
@@ -160,8 +173,17 @@ async fn hits(span: Duration) {
 async fn memory(count: usize, bytes: usize) {
     println!("{count} datasets of {bytes} bytes in memory");
     let upstream = Upstream::plain().await;
-    let domain = DomainFile::of("customer").head("cache: {ttl: 1h}").source("part", &upstream, "/{key}", &[]);
-    let sidecar = Setup::of(&[&domain]).insecure().args(&["--memory", "1GiB", "--memory-limit", "2GiB"]).start().await;
+    let domain = DomainFile::of("customer").head("cache: {ttl: 1h}").source(
+        "part",
+        &upstream,
+        "/{key}",
+        &[],
+    );
+    let sidecar = Setup::of(&[&domain])
+        .insecure()
+        .args(&["--memory", "1GiB", "--memory-limit", "2GiB"])
+        .start()
+        .await;
     let idle = sidecar.resident_kib();
     let body = format!("\"{}\"", "x".repeat(bytes - 11));
     for key in 0..count {
@@ -171,7 +193,10 @@ async fn memory(count: usize, bytes: usize) {
         let mut consumer = sidecar.consumer(Http::One);
         async move {
             for key in (part..count).step_by(16) {
-                assert_eq!(consumer.get(&format!("/v2/customers/{key}")).await.unwrap().status, 200);
+                assert_eq!(
+                    consumer.get(&format!("/v2/customers/{key}")).await.unwrap().status,
+                    200
+                );
             }
         }
     });
@@ -191,7 +216,8 @@ async fn outage(span: Duration) {
     println!("redis killed for {span:?} under load: 4 sidecars, 16 consumers, 500 keys");
     let (mut redis, upstream) = (Redis::start(), Upstream::plain().await);
     for key in 0..500 {
-        upstream.answers(&format!("/{key}"), [Reply::json(part(key)).after(Duration::from_millis(2))]);
+        upstream
+            .answers(&format!("/{key}"), [Reply::json(part(key)).after(Duration::from_millis(2))]);
     }
     let mut members = Vec::new();
     for _ in 0..4 {
@@ -210,7 +236,9 @@ async fn outage(span: Duration) {
                 let asked = Instant::now();
                 let answer = consumer.get(&format!("/v2/customers/{key}")).await;
                 let hit = match &answer {
-                    Ok(got) if got.status == 200 => got.header("cache-status").starts_with("bfb; hit"),
+                    Ok(got) if got.status == 200 => {
+                        got.header("cache-status").starts_with("bfb; hit")
+                    }
                     _ => {
                         failed.fetch_add(1, Ordering::Relaxed);
                         false
@@ -232,7 +260,10 @@ async fn outage(span: Duration) {
     stop.store(true, Ordering::Relaxed);
     let all: Vec<_> = loops.join_all().await.into_iter().flatten().collect();
     let within = |from: Duration, to: Duration| {
-        all.iter().filter(|(at, ..)| *at >= from && *at < to).map(|(_, took, _)| *took).collect::<Vec<_>>()
+        all.iter()
+            .filter(|(at, ..)| *at >= from && *at < to)
+            .map(|(_, took, _)| *took)
+            .collect::<Vec<_>>()
     };
     show("before", within(Duration::from_secs(3), gone));
     show("during", within(gone, back));
@@ -242,15 +273,19 @@ async fn outage(span: Duration) {
     println!("  memory served again {:?} after Redis was back", served.map(|at| at - back));
 }
 
-/// Admissions at a fixed rate, whatever the answers take, of a webhook that has one core; a time counts from when the
-/// admission was due.
+/// Admissions at a fixed rate, whatever the answers take, of a webhook that has one core; a time
+/// counts from when the admission was due.
 async fn admissions(rate: u32, span: Duration) {
-    println!("{rate} admissions a second for {span:?}, 16 kept connections, the webhook on one core");
+    println!(
+        "{rate} admissions a second for {span:?}, 16 kept connections, the webhook on one core"
+    );
     let server = Apiserver::start().await;
     server.namespace("labelled", &json!({"bfb.dev/inject": "customer.orders"}));
     let webhook = Webhook::ready(&server, &[]).await;
-    let pinned =
-        std::process::Command::new("taskset").args(["-acp", "1", &webhook.pid().to_string()]).output().unwrap();
+    let pinned = std::process::Command::new("taskset")
+        .args(["-acp", "1", &webhook.pid().to_string()])
+        .output()
+        .unwrap();
     assert!(pinned.status.success(), "{pinned:?}");
     let reviews = [
         large(creation("shop", &json!({"bfb.dev/inject": "customer", "bfb.dev/memory": "128MiB"}))),
@@ -263,14 +298,19 @@ async fn admissions(rate: u32, span: Duration) {
     let began = Instant::now() + Duration::from_millis(100);
     let mut loops = tokio::task::JoinSet::new();
     for number in 0..16_u32 {
-        let mut connection = connect(webhook.address, trusting(&server.bundle()).unwrap(), Http::One).await.unwrap();
+        let mut connection =
+            connect(webhook.address, trusting(&server.bundle()).unwrap(), Http::One).await.unwrap();
         let reviews = reviews.clone();
         loops.spawn(async move {
             let mut times = Vec::new();
             for nth in (number..total).step_by(16) {
                 let due = began + Duration::from_secs(1) * nth / rate;
                 tokio::time::sleep_until(due.into()).await;
-                let got = connection.send(post(&reviews[nth as usize % reviews.len()])).await.ok().unwrap();
+                let got = connection
+                    .send(post(&reviews[nth as usize % reviews.len()]))
+                    .await
+                    .ok()
+                    .unwrap();
                 assert_eq!(got.status, 200, "{}", got.text());
                 times.push(due.elapsed());
             }
@@ -281,24 +321,30 @@ async fn admissions(rate: u32, span: Duration) {
     let (took, used) = (began.elapsed(), cpu(webhook.pid()) - before);
     println!("  {:.0} admissions a second", f64::from(total) / took.as_secs_f64());
     show("an admission, from when it was due", times);
-    println!("  the webhook used {:.1} % of its core", 100.0 * used.as_secs_f64() / took.as_secs_f64());
+    println!(
+        "  the webhook used {:.1} % of its core",
+        100.0 * used.as_secs_f64() / took.as_secs_f64()
+    );
 }
 
 /// The same pod with as much in it as a usual one has.
 fn large(mut review: serde_json::Value) -> serde_json::Value {
-    let env: Vec<_> =
-        (0..30).map(|n| json!({"name": format!("SETTING_{n}"), "value": "a value of some length"})).collect();
+    let env: Vec<_> = (0..30)
+        .map(|n| json!({"name": format!("SETTING_{n}"), "value": "a value of some length"}))
+        .collect();
     let spec = &mut review["object"]["spec"];
     spec["containers"][0]["env"] = env.into();
-    spec["volumes"] =
-        json!([{"name": "tmp", "emptyDir": {}}, {"name": "kube-api-access", "projected": {"sources": []}}]);
+    spec["volumes"] = json!([{"name": "tmp", "emptyDir": {}}, {"name": "kube-api-access", "projected": {"sources": []}}]);
     review
 }
 
 /// The time of a core that a process has used.
 fn cpu(pid: u32) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    // proc(5): after the name in parentheses, utime and stime are the 12th and 13th, in hundredths of a second.
+    // proc(5): after the name in parentheses, utime and stime are the 12th and 13th, in hundredths
+    // of a second.
     let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
-    Duration::from_millis((fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()) * 10)
+    Duration::from_millis(
+        (fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()) * 10,
+    )
 }

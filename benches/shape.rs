@@ -1,4 +1,5 @@
-//! What a shape costs over a typical dataset (1.3 KB, 20 orders): `cargo bench --bench shape [-- name…]`.
+//! What a shape costs over a typical dataset (1.3 KB, 20 orders):
+//! `cargo bench --bench shape [-- name…]`.
 //!
 //! The best of several rounds, for machines are shared; nothing here asserts a time.
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, clippy::pedantic)]
@@ -13,8 +14,15 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const SHAPES: [(&str, &str); 8] = [
     ("identity", "."),
-    ("pick", "{id: .profile.id, name: .profile.name, favorites, orders: [.orders[] | {id, total}]}"),
-    ("group", ".orders | group_by(.state) | map({state: .[0].state, n: length, sum: (map(.total) | add)})"),
+    (
+        "pick",
+        "{id: .profile.id, name: .profile.name, favorites, orders: [.orders[] | {id, total}]}",
+    ),
+    (
+        "group",
+        ".orders | group_by(.state) | \
+         map({state: .[0].state, n: length, sum: (map(.total) | add)})",
+    ),
     ("sum", ".orders | map(.total) | add"),
     ("tags", "[.profile.segment, (.orders[].state)]"),
     (
@@ -26,7 +34,8 @@ const SHAPES: [(&str, &str); 8] = [
 ];
 
 fn main() {
-    let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
+    let wanted: Vec<String> =
+        std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
     let input = input();
     for (name, text) in SHAPES {
         if !wanted.is_empty() && !wanted.iter().any(|one| one == name) {

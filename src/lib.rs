@@ -1,5 +1,6 @@
-//! `bfb`, a Backend for Backend: a small process beside each consuming service. The service asks localhost for a key and
-//! gets its whole dataset, gathered from the owning services over mutual TLS: complete or not at all.
+//! `bfb`, a Backend for Backend: a small process beside each consuming service. The service asks
+//! localhost for a key and gets its whole dataset, gathered from the owning services over mutual
+//! TLS: complete or not at all.
 //!
 //! # The parts
 //!
@@ -34,63 +35,80 @@
 //!
 //! # The life of a request
 //!
-//! 1. [`serve::accept`] takes a connection within a bound, where another one ends for it if need be; a request that takes too
-//!    long to arrive ends its own.
-//! 2. [`serve::Consumers`] looks at `Host`, finds the version in the current [`serve::Table`], decodes and checks the key.
-//!    Nothing upstream has been asked yet.
-//! 3. [`cache::Cache`] answers from memory where [`coherence::Sidecar`] believes what it holds, for as long as the domain file
-//!    in force says; else it seats the caller in a flight, which no caller who leaves can end for the others. Who shares a flight
-//!    keeps enough of its deadline for one of its own. Once all have left it is given up, but not in the middle of a request. A flight reserves its memory, looks into Redis, where a script vouches for what it hands out, and claims the key
-//!    there: of the whole fleet one sidecar collects it, and the others wait for what that one leaves.
-//! 4. [`collect::Collector`] asks every [`sources::Client`] as soon as the parts that its URL names are there; with
-//!    `atomicity: snapshot` further rounds confirm that all parts were current at one instant. One failure cancels the rest.
-//! 5. A client waits for a slot, asks its breaker, and sends a GET over a connection that [`identity::Connector`] has proven
-//!    mutual before the first byte of a request; it retries within its budget and the deadline.
-//! 6. The parts are joined byte for byte into a [`collect::Dataset`], which memory and Redis keep unless it was invalidated in
-//!    the air. A version's [`shape::Program`] runs on it, within a budget, away from the event loop, when it is its domain's turn.
+//! 1. [`serve::accept`] takes a connection within a bound, where another one ends for it if need
+//!    be; a request that takes too long to arrive ends its own.
+//! 2. [`serve::Consumers`] looks at `Host`, finds the version in the current [`serve::Table`],
+//!    decodes and checks the key. Nothing upstream has been asked yet.
+//! 3. [`cache::Cache`] answers from memory where [`coherence::Sidecar`] believes what it holds, for
+//!    as long as the domain file in force says; else it seats the caller in a flight, which no
+//!    caller who leaves can end for the others. Who shares a flight keeps enough of its deadline
+//!    for one of its own. Once all have left it is given up, but not in the middle of a request. A
+//!    flight reserves its memory, looks into Redis, where a script vouches for what it hands out,
+//!    and claims the key there: of the whole fleet one sidecar collects it, and the others wait for
+//!    what that one leaves.
+//! 4. [`collect::Collector`] asks every [`sources::Client`] as soon as the parts that its URL names
+//!    are there; with `atomicity: snapshot` further rounds confirm that all parts were current at
+//!    one instant. One failure cancels the rest.
+//! 5. A client waits for a slot, asks its breaker, and sends a GET over a connection that
+//!    [`identity::Connector`] has proven mutual before the first byte of a request; it retries
+//!    within its budget and the deadline.
+//! 6. The parts are joined byte for byte into a [`collect::Dataset`], which memory and Redis keep
+//!    unless it was invalidated in the air. A version's [`shape::Program`] runs on it, within a
+//!    budget, away from the event loop, when it is its domain's turn.
 //! 7. The answer is a 200 with every part, or one [`serve::problem::Problem`] that holds none.
 //!
 //! # What all of it may cost
 //!
-//! Memory that others decide about is taken from one [`resources::MemoryAccount`] (`--memory-limit`) before it is used: a body as
-//! it is announced, a dataset for as long as anybody holds it, a program's values, an answer that is read slowly. What does not
-//! fit waits within its deadline and is then `overloaded`; what nobody reserved (the allocator's pages, connections' buffers) is
-//! looked at and counts too. Programs and reviews, whose length data decides about, run on one [`resources::ComputePool`], by a
-//! clock that they look at. Both are fair between domains: none can take all of it.
+//! Memory that others decide about is taken from one [`resources::MemoryAccount`]
+//! (`--memory-limit`) before it is used: a body as it is announced, a dataset for as long as
+//! anybody holds it, a program's values, an answer that is read slowly. What does not fit waits
+//! within its deadline and is then `overloaded`; what nobody reserved (the allocator's pages,
+//! connections' buffers) is looked at and counts too. Programs and reviews, whose length data
+//! decides about, run on one [`resources::ComputePool`], by a clock that they look at. Both are
+//! fair between domains: none can take all of it.
 //!
 //! # The life of an invalidation
 //!
-//! `POST /invalidate` (`bfb invalidate`) appends an entry to the domain's log, and stamps what it names with the entry's
-//! `seq`. Nothing is searched for or deleted: a dataset in memory carries the fence of the flight that read it, and is
-//! believed only while no stamp is newer, a flight in the air likewise. A fleet of one has acknowledged it by then. With
-//! Redis the log is there: one script appends, stamps and publishes, every sidecar applies what it hears or reads, and says so
-//! with its next heartbeat, until the invalidator has heard from all, or the lease of those who are silent is over. Whoever
-//! listens is told ([`bus::Happening`], and of collections [`cache::Happening`]): `GET /events`, `bfb tail`.
+//! `POST /invalidate` (`bfb invalidate`) appends an entry to the domain's log, and stamps what it
+//! names with the entry's `seq`. Nothing is searched for or deleted: a dataset in memory carries
+//! the fence of the flight that read it, and is believed only while no stamp is newer, a flight in
+//! the air likewise. A fleet of one has acknowledged it by then. With Redis the log is there: one
+//! script appends, stamps and publishes, every sidecar applies what it hears or reads, and says so
+//! with its next heartbeat, until the invalidator has heard from all, or the lease of those who are
+//! silent is over. Whoever listens is told ([`bus::Happening`], and of collections
+//! [`cache::Happening`]): `GET /events`, `bfb tail`.
 //!
 //! # The life of a change
 //!
-//! Files are looked at twice a second. A new identity that is valid goes to every client through a `watch`; each then opens
-//! new connections and lets the old ones end. A domain file that is valid becomes a new table, swapped whole: running
-//! requests finish on the old one. What is broken is reported, counted, and changes nothing.
+//! Files are looked at twice a second. A new identity that is valid goes to every client through a
+//! `watch`; each then opens new connections and lets the old ones end. A domain file that is valid
+//! becomes a new table, swapped whole: running requests finish on the old one. What is broken is
+//! reported, counted, and changes nothing.
 //!
 //! # The life of a pod's sidecar
 //!
-//! `bfb inject` reads a manifest as a tree with places ([`inject::manifest`]) and finds its pods. [`inject::inject`] decides on
-//! each, as JSON: what is added, or every reason why not. The additions become splices of the text, which is read again and
-//! handed out only if it says exactly what was meant; for an admission review the same additions are a JSON Patch.
+//! `bfb inject` reads a manifest as a tree with places ([`inject::manifest`]) and finds its pods.
+//! [`inject::inject`] decides on each, as JSON: what is added, or every reason why not. The
+//! additions become splices of the text, which is read again and handed out only if it says exactly
+//! what was meant; for an admission review the same additions are a JSON Patch.
 //!
-//! `inject::webhook` (where the feature `webhook` is on) answers those reviews. Beside that it keeps itself believed: one
-//! replica leads, makes certificates and tells the API servers whom to trust, the next one before it is served and the last one
-//! until it is over.
+//! `inject::webhook` (where the feature `webhook` is on) answers those reviews. Beside that it
+//! keeps itself believed: one replica leads, makes certificates and tells the API servers whom to
+//! trust, the next one before it is served and the last one until it is over.
 //!
 //! # What is absent, on purpose
 //!
-//! - `coherence`, `domain`, `shape` and `resources` know nobody: the checker is handed a jq compiler as a function ([`domain::World`]).
-//! - `collect` does not know HTTP towards consumers, and `sources` does not know that there is more than one source.
-//! - `inject` knows nothing of datasets. What decides on a pod is pure: it asks no cluster, and reads no file. Nor does what
-//!   decides on a certificate's turn or on who leads; only the webhook's `cluster.rs` speaks to an API server.
-//! - No part of a dataset is parsed and written again on its way through: a [`sources::Part`] is the bytes that came.
-//! - No error text, log line or metric holds a key or a part's data unless the operator asked for it.
+//! - `coherence`, `domain`, `shape` and `resources` know nobody: the checker is handed a jq
+//!   compiler as a function ([`domain::World`]).
+//! - `collect` does not know HTTP towards consumers, and `sources` does not know that there is more
+//!   than one source.
+//! - `inject` knows nothing of datasets. What decides on a pod is pure: it asks no cluster, and
+//!   reads no file. Nor does what decides on a certificate's turn or on who leads; only the
+//!   webhook's `cluster.rs` speaks to an API server.
+//! - No part of a dataset is parsed and written again on its way through: a [`sources::Part`] is
+//!   the bytes that came.
+//! - No error text, log line or metric holds a key or a part's data unless the operator asked for
+//!   it.
 
 pub mod admin;
 pub mod bus;

@@ -1,7 +1,8 @@
 //! Puts the parts together, supervises them, drains.
 //!
-//! [`Sidecar::start`] reads files and binds ports, so that whatever is wrong is known before anyone is answered;
-//! [`Sidecar::run`] answers until it is told to stop, then drains. The only module that knows everyone.
+//! [`Sidecar::start`] reads files and binds ports, so that whatever is wrong is known before anyone
+//! is answered; [`Sidecar::run`] answers until it is told to stop, then drains. The only module
+//! that knows everyone.
 
 mod config;
 mod drain;
@@ -25,7 +26,9 @@ use crate::cache::{self, Memory, Samples, Seal, SealError};
 use crate::domain::Loaded;
 use crate::identity::{self, Identity, IdentityError};
 use crate::resources::ComputePool;
-use crate::serve::{self, Activity, Address, BindError, Consumers, Drain, Listener, Port, Reporter, Table};
+use crate::serve::{
+    self, Activity, Address, BindError, Consumers, Drain, Listener, Port, Reporter, Table,
+};
 
 pub use config::{Caching, Config};
 pub use files::check_tape;
@@ -75,7 +78,8 @@ pub enum StartError {
     },
     /// The folder of `--record` is open to others.
     #[error(
-        "`--record {}` is open to others (mode {mode:04o}), and what is recorded is personal data; expected a folder for \
+        "`--record {}` is open to others (mode {mode:04o}), and what is recorded is personal data; \
+         expected a folder for \
          its owner alone\nhint: `chmod 700 {}`, or name a folder that is not there yet",
         folder.display(), folder.display()
     )]
@@ -101,8 +105,8 @@ pub enum StartError {
     Shape(String),
 }
 
-/// The permissions of the admin port's socket, whatever `--socket-mode` gives consumers: who reaches
-/// it can read data, invalidate, and change the log.
+/// The permissions of the admin port's socket, whatever `--socket-mode` gives consumers: who
+/// reaches it can read data, invalidate, and change the log.
 const ADMIN_SOCKET_MODE: u32 = 0o600;
 
 /// A sidecar whose ports are open.
@@ -138,24 +142,33 @@ impl Sidecar {
         let mut registry = registry(&config);
         let identity_metrics = identity::Metrics::register(&mut registry);
         let identity = plans::load_identity(config.identity.as_ref())?.map(watch::Sender::new);
-        let shared =
-            plans::shared(config.tls, &config.tape, identity.as_ref(), identity_metrics.clone(), &mut registry);
+        let shared = plans::shared(
+            config.tls,
+            &config.tape,
+            identity.as_ref(),
+            identity_metrics.clone(),
+            &mut registry,
+        );
         files::check(&config)?;
         let seal = files::load_seal(config.caching.seal_key.as_deref())?;
-        let mut caching = plans::caching(&config.caching, config.bus.is_some(), seal.clone(), &mut registry);
+        let mut caching =
+            plans::caching(&config.caching, config.bus.is_some(), seal.clone(), &mut registry);
         let following = seal.map(|seal| (seal, caching.metrics.clone()));
         let samples = plans::verifying(&config, &mut caching, &mut registry);
         let (account, compute) = (caching.account.clone(), caching.compute.clone());
         let (memory, verifier) = (caching.memory.clone(), caching.verifier.clone());
-        let (happenings, listeners) = (caching.happenings.clone(), Listeners::register(&mut registry));
+        let (happenings, listeners) =
+            (caching.happenings.clone(), Listeners::register(&mut registry));
         let (bus, driver) = connect(config.bus.clone(), bus::Metrics::register(&mut registry));
         let mut plans = Plans::new(shared, caching, bus.clone(), &mut registry);
         let serve_metrics = serve::Metrics::register(&mut registry);
         let caches = plans.update(loaded.domains());
         let table = caches.and_then(|caches| Table::new(caches, &serve_metrics));
-        let table = watch::Sender::new(Arc::new(table.map_err(|error| StartError::Shape(error.message))?));
+        let table =
+            watch::Sender::new(Arc::new(table.map_err(|error| StartError::Shape(error.message))?));
         let reload_metrics = reload::Metrics::register(&mut registry);
-        let (reloads, phase) = (watch::Sender::new(Reloads::default()), watch::Sender::new(Phase::Starting));
+        let (reloads, phase) =
+            (watch::Sender::new(Reloads::default()), watch::Sender::new(Phase::Starting));
         let activity = Activity::default();
         let told = Arc::new(Told {
             registry,
@@ -176,10 +189,16 @@ impl Sidecar {
             hosts: config.settings.hosts.clone(),
         });
         let reporter = Reporter::new(config.keys.clone(), config.spans.take());
-        let answering = Consumers::new(table.subscribe(), config.settings.clone(), serve_metrics.clone(), reporter);
+        let answering = Consumers::new(
+            table.subscribe(),
+            config.settings.clone(),
+            serve_metrics.clone(),
+            reporter,
+        );
         Ok(Self {
             consumers: config.bind_consumers().await?,
-            admin: Listener::bind(&config.local("admin", &config.admin)?, ADMIN_SOCKET_MODE).await?,
+            admin: Listener::bind(&config.local("admin", &config.admin)?, ADMIN_SOCKET_MODE)
+                .await?,
             probes: config.bind_probes().await?,
             config,
             loaded,
@@ -217,12 +236,17 @@ impl Sidecar {
         self.probes.as_ref().map(Listener::address)
     }
 
-    /// Answers until it is told to stop, then drains; told again, it drains no longer. `apply_log` sets the log's level.
-    /// Returns early if a part of the sidecar ends that should not.
-    pub async fn run(mut self, mut told_to: ToldTo, apply_log: impl Fn(&str) + Send + 'static) -> Result<(), RunError> {
+    /// Answers until it is told to stop, then drains; told again, it drains no longer. `apply_log`
+    /// sets the log's level. Returns early if a part of the sidecar ends that should not.
+    pub async fn run(
+        mut self,
+        mut told_to: ToldTo,
+        apply_log: impl Fn(&str) + Send + 'static,
+    ) -> Result<(), RunError> {
         let (drain, drained) = watch::channel(Drain::Serving);
         let connections = TaskTracker::new();
-        let (phase, activity, limit) = (self.phase.clone(), self.activity.clone(), self.config.drain);
+        let (phase, activity, limit) =
+            (self.phase.clone(), self.activity.clone(), self.config.drain);
         let compute = self.compute.clone();
         let (leave, left) = (CancellationToken::new(), TaskTracker::new());
         if let Some(driver) = self.driver.take() {
@@ -238,7 +262,8 @@ impl Sidecar {
         let ended = tokio::select! {
             _ = told_to.stop.recv() => Ok(()),
             never = becomes_ready => match never {},
-            Some(ended) = parts.join_next() => Err(RunError(format!("a part of the sidecar ended: {ended:?}"))),
+            Some(ended) = parts.join_next() => Err(RunError(format!("a part of the sidecar ended: \
+                 {ended:?}"))),
         };
         phase.send_replace(Phase::Draining);
         let again = async {
@@ -256,7 +281,8 @@ impl Sidecar {
         ended
     }
 
-    /// Everything that runs for as long as the sidecar does. Connections have an owner of their own: they outlive it.
+    /// Everything that runs for as long as the sidecar does. Connections have an owner of their
+    /// own: they outlive it.
     fn spawn_parts(
         self,
         drained: &watch::Receiver<Drain>,
@@ -296,9 +322,19 @@ impl Sidecar {
         let aside = Activity::default();
         let admin = port(&aside, &self.serve_metrics.admin_port);
         let probes = port(&aside, &self.serve_metrics.probes_port);
-        parts.spawn(serve::accept(self.admin, Admin::new(self.told.clone()), limits.aside(), admin));
+        parts.spawn(serve::accept(
+            self.admin,
+            Admin::new(self.told.clone()),
+            limits.aside(),
+            admin,
+        ));
         if let Some(listener) = self.probes {
-            parts.spawn(serve::accept(listener, Admin::probes(self.told.clone()), limits.aside(), probes));
+            parts.spawn(serve::accept(
+                listener,
+                Admin::probes(self.told.clone()),
+                limits.aside(),
+                probes,
+            ));
         }
         for listener in self.consumers {
             parts.spawn(serve::accept(
@@ -325,7 +361,11 @@ fn registry(config: &Config) -> Registry {
 /// The domains that are configured, if all of them are as they should be.
 fn domains_of(config: &Config) -> Result<Loaded, StartError> {
     let loaded = plans::read_domains(&config.paths, config.reading);
-    if loaded.problems().is_empty() { Ok(loaded) } else { Err(StartError::Domain(Box::new(loaded))) }
+    if loaded.problems().is_empty() {
+        Ok(loaded)
+    } else {
+        Err(StartError::Domain(Box::new(loaded)))
+    }
 }
 
 /// The bus, and the task that carries it where there is a Redis.

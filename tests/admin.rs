@@ -1,4 +1,5 @@
-//! The admin port, DESIGN.md section 6: probes, metrics, status, log level; nothing for web pages, no key anywhere.
+//! The admin port, DESIGN.md section 6: probes, metrics, status, log level; nothing for web pages,
+//! no key anywhere.
 
 use http::Method;
 use http_body_util::Full;
@@ -30,7 +31,11 @@ impl World {
             .source("orders", &upstream, "/orders?account={profile.account}", &["retries: 0"])
             .version(
                 "v1",
-                &["path: /v1/customers/{key}", "shape: '.profile.account | tonumber'", "deprecated: 2026-06-01"],
+                &[
+                    "path: /v1/customers/{key}",
+                    "shape: '.profile.account | tonumber'",
+                    "deprecated: 2026-06-01",
+                ],
             )
             .version("v2", &["path: /v2/customers/{key}"]);
         Self { pki, upstream, domain }
@@ -88,8 +93,14 @@ async fn metrics_have_the_names_of_the_contract() {
     assert_eq!(count("bfb_requests_total", &[v2[0], v2[1], ("status", "502")]).await, Some(1.0));
     assert_eq!(count("bfb_requests_total", &[("status", "404")]).await, Some(1.0));
     assert_eq!(count("bfb_request_duration_seconds_count", &v2).await, Some(2.0));
-    assert_eq!(count("bfb_source_requests_total", &[("source", "profile"), ("result", "ok")]).await, Some(2.0));
-    assert_eq!(count("bfb_source_failures_total", &[("source", "orders"), ("reason", "status")]).await, Some(1.0));
+    assert_eq!(
+        count("bfb_source_requests_total", &[("source", "profile"), ("result", "ok")]).await,
+        Some(2.0)
+    );
+    assert_eq!(
+        count("bfb_source_failures_total", &[("source", "orders"), ("reason", "status")]).await,
+        Some(1.0)
+    );
     assert!(count("bfb_certificate_expiry_timestamp_seconds", &[]).await > Some(1e9));
     assert_eq!(count("bfb_reload_failures_total", &[]).await, Some(0.0));
 }
@@ -101,13 +112,15 @@ async fn metrics_come_in_the_format_that_was_asked_for_and_as_text_where_none_wa
     let sidecar = setup.start().await;
     let probes = sidecar.address("probes and metrics").await;
     let ask = async |accept: Option<&str>| {
-        let request = accept.map_or_else(|| get("/metrics"), |accept| with(get("/metrics"), "accept", accept));
+        let request = accept
+            .map_or_else(|| get("/metrics"), |accept| with(get("/metrics"), "accept", accept));
         let probes = once(&To::Tcp(probes), Http::One, request.clone()).await;
         let admin = sidecar.send_admin(request).await;
         assert_eq!(probes.header("content-type"), admin.header("content-type"), "{accept:?}");
         admin
     };
-    let open_metrics = "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
+    let open_metrics =
+        "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
     let metrics = ask(Some(open_metrics)).await;
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     assert_eq!(metrics.header("content-type"), kind);
@@ -117,7 +130,10 @@ async fn metrics_come_in_the_format_that_was_asked_for_and_as_text_where_none_wa
         let metrics = ask(accept).await;
         assert_eq!(metrics.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
         let text = metrics.text();
-        assert!(text.contains("# TYPE bfb_build_info gauge\n") && !text.contains("# EOF"), "{text}");
+        assert!(
+            text.contains("# TYPE bfb_build_info gauge\n") && !text.contains("# EOF"),
+            "{text}"
+        );
         assert!(text.contains("# TYPE bfb_reload_failures_total counter\n"), "{text}");
     }
 }
@@ -130,7 +146,11 @@ async fn the_plan_in_the_metrics_follows_what_the_dataset_holds() {
         sidecar.admin("/status").await.json()["domains"][0]["plan"].as_str().unwrap().to_owned()
     };
     let usual = plan(&world.domain).await;
-    assert_eq!(plan(&world.domain.clone().head("cache: {ttl: 7s}")).await, usual, "shapes, paths and ttl do not count");
+    assert_eq!(
+        plan(&world.domain.clone().head("cache: {ttl: 7s}")).await,
+        usual,
+        "shapes, paths and ttl do not count"
+    );
     assert_ne!(plan(&world.domain.clone().head("atomicity: snapshot")).await, usual);
     let another = world.domain.clone().source("more", &world.upstream, "/more", &[]);
     assert_ne!(plan(&another).await, usual);
@@ -145,7 +165,12 @@ async fn status_tells_the_sidecars_state() {
     assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(status["domains"][0]["name"], "customer");
     let names = |list: &str| -> Vec<_> {
-        status["domains"][0][list].as_array().unwrap().iter().map(|one| one["name"].clone()).collect()
+        status["domains"][0][list]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| one["name"].clone())
+            .collect()
     };
     assert_eq!(
         (names("sources"), names("versions")),
@@ -178,7 +203,9 @@ async fn no_key_and_no_data_is_in_the_log_the_metrics_or_the_status() {
     let status = sidecar.admin("/status").await;
     let metrics = sidecar.admin("/metrics").await;
     sidecar.logged("missing-reference").await;
-    for (place, text) in [("log", sidecar.log().as_str()), ("status", status.text()), ("metrics", metrics.text())] {
+    for (place, text) in
+        [("log", sidecar.log().as_str()), ("status", status.text()), ("metrics", metrics.text())]
+    {
         let found = text.lines().find(|line| line.contains("s3cret"));
         assert_eq!(found, None, "personal data in the {place}");
     }
@@ -202,9 +229,15 @@ async fn the_hosts_of_others_are_misdirected() {
     let world = World::new().await;
     let sidecar = world.start().await;
     for path in ["/readyz", "/metrics", "/status", "/log"] {
-        sidecar.send_admin(with(get(path), "host", "example.com")).await.problem("misdirected", 421);
+        sidecar
+            .send_admin(with(get(path), "host", "example.com"))
+            .await
+            .problem("misdirected", 421);
     }
-    assert_eq!(sidecar.send_admin(with(get("/readyz"), "host", "127.0.0.1:7071")).await.status, 200);
+    assert_eq!(
+        sidecar.send_admin(with(get("/readyz"), "host", "127.0.0.1:7071")).await.status,
+        200
+    );
 }
 
 #[tokio::test]
@@ -213,9 +246,14 @@ async fn a_request_with_origin_is_forbidden() {
     let sidecar = world.start().await;
     for origin in ["https://example.com", "null", "http://localhost:7071"] {
         for path in ["/readyz", "/status", "/metrics"] {
-            assert_eq!(sidecar.send_admin(with(get(path), "origin", origin)).await.status, 403, "{origin} {path}");
+            assert_eq!(
+                sidecar.send_admin(with(get(path), "origin", origin)).await.status,
+                403,
+                "{origin} {path}"
+            );
         }
-        let change = with(put("/log", "application/json", r#"{"level":"debug"}"#), "origin", origin);
+        let change =
+            with(put("/log", "application/json", r#"{"level":"debug"}"#), "origin", origin);
         assert_eq!(sidecar.send_admin(change).await.status, 403, "{origin}");
     }
     assert_eq!(sidecar.admin("/log").await.json(), json!({"level": "info"}));
@@ -225,11 +263,19 @@ async fn a_request_with_origin_is_forbidden() {
 async fn a_write_that_is_not_declared_as_json_is_415() {
     let world = World::new().await;
     let sidecar = world.start().await;
-    for content_type in
-        ["", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "application/jsonx"]
-    {
+    for content_type in [
+        "",
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data",
+        "application/jsonx",
+    ] {
         let got = sidecar.send_admin(put("/log", content_type, r#"{"level":"debug"}"#)).await;
-        assert_eq!((got.status, got.header("content-type")), (415, "application/problem+json"), "{content_type}");
+        assert_eq!(
+            (got.status, got.header("content-type")),
+            (415, "application/problem+json"),
+            "{content_type}"
+        );
     }
     assert_eq!(sidecar.admin("/log").await.json(), json!({"level": "info"}));
 }
@@ -238,10 +284,16 @@ async fn a_write_that_is_not_declared_as_json_is_415() {
 async fn the_log_level_changes_while_it_runs_and_returns() {
     let world = World::new().await;
     let sidecar = world.start().await;
-    let change = async |body: &str| sidecar.send_admin(put("/log", "application/json; charset=utf-8", body)).await;
-    for wrong in
-        ["", "{}", r#"{"level":"loud=very=much"}"#, r#"{"level":"debug","for":"soon"}"#, r#"{"level":"debug","x":1}"#]
-    {
+    let change = async |body: &str| {
+        sidecar.send_admin(put("/log", "application/json; charset=utf-8", body)).await
+    };
+    for wrong in [
+        "",
+        "{}",
+        r#"{"level":"loud=very=much"}"#,
+        r#"{"level":"debug","for":"soon"}"#,
+        r#"{"level":"debug","x":1}"#,
+    ] {
         change(wrong).await.problem("bad-request", 400);
     }
     assert_eq!(change(r#"{"level":"debug"}"#).await.status, 200);
@@ -250,7 +302,11 @@ async fn the_log_level_changes_while_it_runs_and_returns() {
     sidecar.logged("\"level\":\"DEBUG\"").await;
     assert_eq!(change(r#"{"level":"trace","for":"1s"}"#).await.json()["level"], "trace");
     sidecar.logged_times("the log level has changed", 3).await;
-    assert_eq!(sidecar.admin("/log").await.json(), json!({"level": "info"}), "it returns to where it began");
+    assert_eq!(
+        sidecar.admin("/log").await.json(),
+        json!({"level": "info"}),
+        "it returns to where it began"
+    );
 }
 
 #[tokio::test]
@@ -260,8 +316,11 @@ async fn other_paths_and_methods_are_refused() {
     for path in ["/", "/v2/customers/42", "/openapi.json", "/readyz/", "/debug/pprof"] {
         sidecar.admin(path).await.problem("no-such-path", 404);
     }
-    for (method, path) in [(Method::POST, "/readyz"), (Method::DELETE, "/metrics"), (Method::POST, "/log")] {
-        let got = sidecar.send_admin(with(ask(method, path), "content-type", "application/json")).await;
+    for (method, path) in
+        [(Method::POST, "/readyz"), (Method::DELETE, "/metrics"), (Method::POST, "/log")]
+    {
+        let got =
+            sidecar.send_admin(with(ask(method, path), "content-type", "application/json")).await;
         got.problem("method-not-allowed", 405);
         assert!(!got.header("allow").is_empty(), "{path}");
     }
@@ -277,7 +336,9 @@ async fn probes_for_others_hold_no_key_no_data_and_no_write() {
         // A kubelet and Prometheus address the pod, whatever its address is.
         assert_eq!(ask(with(get(path), "host", "10.1.2.3:7072")).await.status, 200, "{path}");
     }
-    for path in ["/status", "/log", "/datasets/customer/42", "/events", "/v2/customers/42", "/openapi.json"] {
+    for path in
+        ["/status", "/log", "/datasets/customer/42", "/events", "/v2/customers/42", "/openapi.json"]
+    {
         ask(get(path)).await.problem("no-such-path", 404);
     }
     assert_eq!(ask(put("/log", "application/json", r#"{"level":"debug"}"#)).await.status, 404);

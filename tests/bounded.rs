@@ -1,4 +1,5 @@
-//! *Bounded*: whatever is sent, the process stays within what it may hold, and whoever asks honestly is answered.
+//! *Bounded*: whatever is sent, the process stays within what it may hold, and whoever asks
+//! honestly is answered.
 
 mod flights;
 mod memory;
@@ -15,14 +16,19 @@ const SOURCES: [&str; 4] = ["profile", "favorites", "reviews", "orders"];
 /// A domain of four sources, each at a path of its own of one upstream, with the key in the query.
 fn of_four_sources(upstream: &Upstream) -> DomainFile {
     let domain = DomainFile::of("customer").head("cache: {ttl: 1h}");
-    SOURCES.into_iter().fold(domain, |domain, name| domain.source(name, upstream, &format!("/{name}?of={{key}}"), &[]))
+    SOURCES.into_iter().fold(domain, |domain, name| {
+        domain.source(name, upstream, &format!("/{name}?of={{key}}"), &[])
+    })
 }
 
 /// Whether an answer is a dataset, or says that there is no room now and when to come again.
 fn is_honest(got: &Got) -> bool {
     match got.status {
         200 => true,
-        503 => got.problem("overloaded", 503)["type"] == "urn:bfb:overloaded" && !got.header("retry-after").is_empty(),
+        503 => {
+            got.problem("overloaded", 503)["type"] == "urn:bfb:overloaded"
+                && !got.header("retry-after").is_empty()
+        }
         _ => false,
     }
 }

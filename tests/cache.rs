@@ -1,4 +1,5 @@
-//! The cache of a fleet of one: *One read* in a pod, *Coherent versions*, and *Fresh* for invalidations by its own admin port.
+//! The cache of a fleet of one: *One read* in a pod, *Coherent versions*, and *Fresh* for
+//! invalidations by its own admin port.
 
 mod flights;
 mod invalidations;
@@ -16,7 +17,8 @@ use crate::support::upstream::{Reply, Seen, Upstream};
 
 const PATH: &str = "/v2/customers/42";
 
-/// A sidecar that keeps what it collects, over one source; `cache` is that section of its domain file.
+/// A sidecar that keeps what it collects, over one source; `cache` is that section of its domain
+/// file.
 async fn over_one(cache: &str) -> (Sidecar, Upstream) {
     let upstream = Upstream::plain().await;
     let domain = file(&upstream, cache);
@@ -28,7 +30,12 @@ fn caching(domain: &DomainFile) -> Setup {
 }
 
 pub(crate) fn file(upstream: &Upstream, cache: &str) -> DomainFile {
-    DomainFile::of("customer").head(&format!("cache: {cache}")).source("part", upstream, "/{key}", &["retries: 0"])
+    DomainFile::of("customer").head(&format!("cache: {cache}")).source(
+        "part",
+        upstream,
+        "/{key}",
+        &["retries: 0"],
+    )
 }
 
 /// A part whose `n` counts the requests, with a strong `ETag` that never returns.
@@ -52,8 +59,12 @@ pub(crate) fn write(path: &str, body: &Value) -> Asked {
 }
 
 async fn invalidate(sidecar: &Sidecar, what: &str, names: &Value) -> Value {
-    let got =
-        sidecar.send_admin(write("/invalidate", &json!({"domain": "customer", what: names, "wait": "fleet"}))).await;
+    let got = sidecar
+        .send_admin(write(
+            "/invalidate",
+            &json!({"domain": "customer", what: names, "wait": "fleet"}),
+        ))
+        .await;
     assert_eq!(got.status, 200, "{}", got.text());
     got.json()
 }

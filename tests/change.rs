@@ -1,4 +1,5 @@
-//! Promise 7, *Nothing lost in a change*: new certificates, a new domain file, SIGTERM, all under load: no failed request.
+//! Promise 7, *Nothing lost in a change*: new certificates, a new domain file, SIGTERM, all under
+//! load: no failed request.
 
 mod drain;
 mod reload;
@@ -14,7 +15,8 @@ use tokio::task::JoinSet;
 use crate::support::client::{Consumer, Got, Http, PATIENCE};
 use crate::support::sidecar::Sidecar;
 
-/// A pause between two requests of a consumer, so that the load leaves the machine room for the change itself.
+/// A pause between two requests of a consumer, so that the load leaves the machine room for the
+/// change itself.
 const PACE: Duration = Duration::from_millis(2);
 
 /// Consumers that ask without end, and what they were told.
@@ -28,7 +30,8 @@ impl Load {
     /// So many consumers each over HTTP/1.1 and HTTP/2, which keep their connections.
     fn begin(sidecar: &Sidecar, each: usize, path: &'static str) -> Self {
         let both = [Http::One, Http::Two];
-        let consumers = (0..each).flat_map(|_| both).map(|http| sidecar.consumer(http)).collect::<Vec<_>>();
+        let consumers =
+            (0..each).flat_map(|_| both).map(|http| sidecar.consumer(http)).collect::<Vec<_>>();
         let (stop, answered) = (Arc::new(AtomicBool::new(false)), watch::Sender::new(0));
         let mut tasks = JoinSet::new();
         for consumer in consumers {
@@ -41,7 +44,8 @@ impl Load {
     async fn answers(&self, more: usize) {
         let mut answered = self.answered.subscribe();
         let enough = *answered.borrow() + more;
-        let waited = tokio::time::timeout(PATIENCE, answered.wait_for(|count| *count >= enough)).await;
+        let waited =
+            tokio::time::timeout(PATIENCE, answered.wait_for(|count| *count >= enough)).await;
         assert!(waited.is_ok(), "{} of {enough} answers came", *self.answered.borrow());
     }
 

@@ -1,4 +1,5 @@
-//! The commands: what they print, and their exit codes: 0, 1 failed, 64 the input is wrong, 69 something needed is not there.
+//! The commands: what they print, and their exit codes: 0, 1 failed, 64 the input is wrong, 69
+//! something needed is not there.
 
 mod absent;
 mod beside;
@@ -26,7 +27,11 @@ pub(crate) async fn run(args: &[&str]) -> Said {
 /// The same with variables of the environment.
 async fn run_with(args: &[&str], variables: &[(&str, &str)]) -> Said {
     let mut command = bfb();
-    command.args(args).envs(variables.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .args(args)
+        .envs(variables.iter().copied())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let child = command.spawn().unwrap();
     let pid = child.id().to_string();
     let ended = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap());

@@ -1,4 +1,5 @@
-//! Promise 1, *Complete*: a 200 holds every part; if one source fails, the consumer gets one problem that names it, and no data.
+//! Promise 1, *Complete*: a 200 holds every part; if one source fails, the consumer gets one
+//! problem that names it, and no data.
 //!
 //! Every part that could be had carries [`SECRET`], which no problem may hold.
 
@@ -27,5 +28,10 @@ fn names(got: &Got, source: &str, reason: &str, kind: &str, status: u16) {
 #[track_caller]
 fn holds_no_data(got: &Got) {
     assert!(!got.text().contains(SECRET), "{got:?}");
-    assert!(got.headers.values().all(|value| !value.as_bytes().windows(6).any(|bytes| bytes == b"s3cret")), "{got:?}");
+    assert!(
+        got.headers
+            .values()
+            .all(|value| !value.as_bytes().windows(6).any(|bytes| bytes == b"s3cret")),
+        "{got:?}"
+    );
 }

@@ -1,4 +1,5 @@
-//! The consumer's side, DESIGN.md section 5, to the letter: what it may ask, what it is answered, what sources hear of it.
+//! The consumer's side, DESIGN.md section 5, to the letter: what it may ask, what it is answered,
+//! what sources hear of it.
 
 mod addressed;
 mod answers;
@@ -14,7 +15,8 @@ use crate::support::pki::Pki;
 use crate::support::sidecar::{Setup, Sidecar};
 use crate::support::upstream::{Reply, Upstream};
 
-/// A sidecar over one source that answers every key with the same part; it is asked at `/part?key=…`.
+/// A sidecar over one source that answers every key with the same part; it is asked at
+/// `/part?key=…`.
 async fn over_one(key: &str) -> (Sidecar, Upstream) {
     let (setup, upstream) = setup_over_one(key).await;
     (setup.start().await, upstream)

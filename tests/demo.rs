@@ -23,20 +23,25 @@ fn is_a_complete_customer(customer: &Value) {
 
 #[tokio::test]
 async fn once_prints_a_complete_customer_and_ends_with_zero() {
-    let ran = tokio::task::spawn_blocking(|| bfb().args(["demo", "--once"]).output().unwrap()).await.unwrap();
+    let ran = tokio::task::spawn_blocking(|| bfb().args(["demo", "--once"]).output().unwrap())
+        .await
+        .unwrap();
     assert_eq!(ran.status.code(), Some(0), "{ran:?}");
     let said = String::from_utf8(ran.stdout).unwrap();
     assert!(said.starts_with("GET http://"), "{said}");
     assert!(said.contains("/v2/customers/42") && said.contains("200"), "{said}");
     let json = &said[said.find("\n{").unwrap()..];
-    is_a_complete_customer(&serde_json::Deserializer::from_str(json).into_iter().next().unwrap().unwrap());
+    is_a_complete_customer(
+        &serde_json::Deserializer::from_str(json).into_iter().next().unwrap().unwrap(),
+    );
 }
 
 #[tokio::test]
 async fn the_same_seed_shows_the_same_customer() {
     let customer = |seed: &'static str| async move {
         let run = move || bfb().args(["demo", "--once", "--seed", seed]).output().unwrap();
-        let said = String::from_utf8(tokio::task::spawn_blocking(run).await.unwrap().stdout).unwrap();
+        let said =
+            String::from_utf8(tokio::task::spawn_blocking(run).await.unwrap().stdout).unwrap();
         said[said.find("\n{").unwrap()..].to_owned()
     };
     let (one, again, other) = tokio::join!(customer("7"), customer("7"), customer("8"));
@@ -79,8 +84,14 @@ impl Demo {
     async fn start_with(args: &[&str]) -> Self {
         let ports = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--control", "0"];
         let mut command = with_path();
-        let mut child =
-            command.arg("demo").args(ports).args(args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = command
+            .arg("demo")
+            .args(ports)
+            .args(args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let said = tokio::task::spawn_blocking(move || {
             let mut said = String::new();
@@ -173,7 +184,10 @@ async fn a_port_that_is_taken_is_69_with_a_way_out() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let run = move || {
-        bfb().args(["demo", "--control", "0", "--admin", "127.0.0.1:0", "--listen", &address]).output().unwrap()
+        bfb()
+            .args(["demo", "--control", "0", "--admin", "127.0.0.1:0", "--listen", &address])
+            .output()
+            .unwrap()
     };
     let ran = tokio::task::spawn_blocking(run).await.unwrap();
     assert_eq!(ran.status.code(), Some(69), "{ran:?}");
@@ -190,12 +204,17 @@ async fn a_fleet_shows_an_invalidation_reaching_all_of_it_and_takes_its_redis_al
     let (before, after) = said.split_once("acknowledged by").unwrap();
     let etags = |text: &str| -> Vec<String> {
         text.lines()
-            .filter_map(|line| Some(line.split_once("ETag ")?.1.split_whitespace().next()?.to_owned()))
+            .filter_map(|line| {
+                Some(line.split_once("ETag ")?.1.split_whitespace().next()?.to_owned())
+            })
             .collect()
     };
     let (old, new) = (etags(before), etags(after));
     assert_eq!((old.len(), new.len()), (6, 3), "{said}");
-    assert!(old.iter().all(|etag| *etag == old[0]) && new.iter().all(|etag| *etag == new[0]), "{said}");
+    assert!(
+        old.iter().all(|etag| *etag == old[0]) && new.iter().all(|etag| *etag == new[0]),
+        "{said}"
+    );
     assert_ne!(old[0], new[0], "{said}");
     assert!(before.matches("detail=memory").count() >= 3, "{said}");
     assert!(!runs(&socket(&said)), "its redis runs on");
@@ -206,7 +225,10 @@ async fn a_fleet_on_a_redis_that_is_given_leaves_it_running() {
     let redis = Redis::start();
     let ran = once_with(bfb(), &["--fleet", "2", "--redis", &redis.url()]).await;
     assert_eq!(ran.status.code(), Some(0), "{ran:?}");
-    assert!(String::from_utf8_lossy(&ran.stdout).contains("acknowledged by all 2 sidecars"), "{ran:?}");
+    assert!(
+        String::from_utf8_lossy(&ran.stdout).contains("acknowledged by all 2 sidecars"),
+        "{ran:?}"
+    );
     assert_eq!(redis.command::<i64>(&["EXISTS", "bfb:{demo/customer}:meta"]), 1, "it was this one");
 }
 
@@ -215,7 +237,10 @@ async fn a_fleet_needs_a_redis_and_says_how_to_get_one() {
     // No `PATH`: no `redis-server` is found.
     let ran = once_with(bfb(), &["--fleet", "2"]).await;
     assert_eq!(ran.status.code(), Some(69), "{ran:?}");
-    assert!(String::from_utf8_lossy(&ran.stderr).contains("hint: `apt-get install redis-server`"), "{ran:?}");
+    assert!(
+        String::from_utf8_lossy(&ran.stderr).contains("hint: `apt-get install redis-server`"),
+        "{ran:?}"
+    );
     let ran = once_with(bfb(), &["--fleet", "1", "--redis", "redis://127.0.0.1:1"]).await;
     assert_eq!(ran.status.code(), Some(69), "{ran:?}");
     assert!(String::from_utf8_lossy(&ran.stderr).contains("hint: `--redis`"), "{ran:?}");
@@ -240,7 +265,10 @@ async fn however_a_fleet_ends_its_redis_ends_with_it() {
                 tokio::task::yield_now().await;
             }
         };
-        assert!(tokio::time::timeout(PATIENCE, gone).await.is_ok(), "after {signal} its redis runs on");
+        assert!(
+            tokio::time::timeout(PATIENCE, gone).await.is_ok(),
+            "after {signal} its redis runs on"
+        );
         // Who is killed cleans nothing up.
         let _ = std::fs::remove_dir_all(std::path::Path::new(&socket).parent().unwrap());
     }
@@ -248,13 +276,15 @@ async fn however_a_fleet_ends_its_redis_ends_with_it() {
 
 /// Where the demo's own Redis listens.
 fn socket(said: &str) -> String {
-    let begin = said.find("unix://").unwrap_or_else(|| panic!("no socket: {said}")) + "unix://".len();
+    let begin =
+        said.find("unix://").unwrap_or_else(|| panic!("no socket: {said}")) + "unix://".len();
     said[begin..].split(')').next().unwrap().to_owned()
 }
 
 /// Whether a process has this in its command line: a `redis-server` shows its socket there.
 fn runs(socket: &str) -> bool {
     let processes = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
-    let mut lines = processes.filter_map(|process| std::fs::read(process.path().join("cmdline")).ok());
+    let mut lines =
+        processes.filter_map(|process| std::fs::read(process.path().join("cmdline")).ok());
     lines.any(|line| String::from_utf8_lossy(&line).contains(socket))
 }

@@ -1,5 +1,5 @@
-//! `bfb doctor`, the real binary: what it finds of upstreams that are well and of those that are not, and that none of them
-//! is sent a request unless it is proven mutual.
+//! `bfb doctor`, the real binary: what it finds of upstreams that are well and of those that are
+//! not, and that none of them is sent a request unless it is proven mutual.
 
 mod identity;
 mod redis;
@@ -40,8 +40,11 @@ impl Patient {
     fn file(&self, sources: &[(&str, Uri, &str)], more: &str) -> PathBuf {
         let mut text = format!("domain: customer\nkey: '[0-9]+'\n{more}sources:\n");
         for (name, origin, path) in sources {
-            let server =
-                if origin.scheme_str() == Some("https") { format!("    server: {PROFILE}\n") } else { String::new() };
+            let server = if origin.scheme_str() == Some("https") {
+                format!("    server: {PROFILE}\n")
+            } else {
+                String::new()
+            };
             let origin = origin.to_string();
             let origin = origin.trim_end_matches('/');
             write!(text, "  {name}:\n    url: {origin}{path}\n{server}").unwrap();
@@ -61,7 +64,8 @@ impl Patient {
     /// What it reports of its one source, and the exit code.
     async fn found(&self, origin: Uri, args: &[&str]) -> (Value, i32) {
         let file = self.file(&[("profile", origin, "/customers/{key}")], "");
-        let (report, code) = parsed(&self.doctor(file, &[args, &["--format", "json"]].concat()).await);
+        let (report, code) =
+            parsed(&self.doctor(file, &[args, &["--format", "json"]].concat()).await);
         (report["domains"][0]["sources"][0].clone(), code)
     }
 }
@@ -70,7 +74,14 @@ async fn doctor(file: PathBuf, args: &[&str]) -> Output {
     let args: Vec<String> = args.iter().map(ToString::to_string).collect();
     let run = move || {
         let mut command = Command::new(env!("CARGO_BIN_EXE_bfb"));
-        command.env_clear().env("COLUMNS", "70").arg("doctor").arg(file).args(args).output().unwrap()
+        command
+            .env_clear()
+            .env("COLUMNS", "70")
+            .arg("doctor")
+            .arg(file)
+            .args(args)
+            .output()
+            .unwrap()
     };
     tokio::task::spawn_blocking(run).await.unwrap()
 }
@@ -80,14 +91,21 @@ fn parsed(output: &Output) -> (Value, i32) {
 }
 
 fn text(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
 }
 
 /// Level and name of each finding.
 fn findings(source: &Value) -> Vec<String> {
     let word = |finding: &Value, name: &str| finding[name].as_str().unwrap().to_owned();
     let findings = source["findings"].as_array().unwrap();
-    findings.iter().map(|finding| format!("{} {}", word(finding, "level"), word(finding, "name"))).collect()
+    findings
+        .iter()
+        .map(|finding| format!("{} {}", word(finding, "level"), word(finding, "name")))
+        .collect()
 }
 
 fn good() -> Reply {
@@ -103,7 +121,10 @@ async fn an_upstream_that_is_well_has_no_findings() {
     assert_eq!((findings(&source), code), (vec![], 0));
     let (connection, answer) = (&source["connection"], &source["answer"]);
     assert_eq!(connection["certificate"]["names"][0], PROFILE);
-    assert_eq!((&connection["protocol"], &connection["key_exchange"]), (&"TLS 1.3".into(), &"X25519MLKEM768".into()));
+    assert_eq!(
+        (&connection["protocol"], &connection["key_exchange"]),
+        (&"TLS 1.3".into(), &"X25519MLKEM768".into())
+    );
     assert_eq!(
         (&connection["asks_for_certificate"], &connection["without_certificate"]),
         (&true.into(), &"refused".into())
@@ -112,7 +133,12 @@ async fn an_upstream_that_is_well_has_no_findings() {
         (&answer["status"], &answer["etag"], &answer["not_modified"]),
         (&200.into(), &"strong".into(), &true.into())
     );
-    for time in [&connection["connect_ms"], &connection["handshake_ms"], &answer["first_ms"], &answer["warm_ms"]] {
+    for time in [
+        &connection["connect_ms"],
+        &connection["handshake_ms"],
+        &answer["first_ms"],
+        &answer["warm_ms"],
+    ] {
         assert!(time.as_f64().unwrap() > 0.0);
     }
 }
@@ -157,7 +183,10 @@ async fn a_wrong_identity_does_not_hide_that_nothing_is_asked_for() {
     let patient = Patient::new();
     let upstream = patient.upstream(&Leaf::new("other").dns("other"), Asks::Never).await;
     let (source, code) = patient.found(upstream.origin(), &[]).await;
-    assert_eq!((findings(&source), code), (vec!["error tls".to_owned(), "error not-mutual".to_owned()], 1));
+    assert_eq!(
+        (findings(&source), code),
+        (vec!["error tls".to_owned(), "error not-mutual".to_owned()], 1)
+    );
 }
 
 #[tokio::test]
@@ -172,7 +201,8 @@ async fn a_certificate_that_is_asked_for_but_not_demanded_is_a_warning() {
 #[tokio::test]
 async fn a_port_that_nobody_listens_on_is_an_error() {
     let patient = Patient::new();
-    let (source, code) = patient.found("https://127.0.0.1:1".parse().unwrap(), &["--key", KEY]).await;
+    let (source, code) =
+        patient.found("https://127.0.0.1:1".parse().unwrap(), &["--key", KEY]).await;
     assert_eq!((findings(&source), code), (vec!["error unreachable".to_owned()], 1));
     assert_eq!(source["connection"], Value::Null);
 }
@@ -180,7 +210,8 @@ async fn a_port_that_nobody_listens_on_is_an_error() {
 #[tokio::test]
 async fn a_certificate_in_the_last_third_of_its_life_is_a_warning() {
     let patient = Patient::new();
-    let ends = profile().valid(Validity { not_before: Validity::expired().not_before, ..Validity::days(8) });
+    let ends = profile()
+        .valid(Validity { not_before: Validity::expired().not_before, ..Validity::days(8) });
     let upstream = patient.upstream(&ends, Asks::Always).await;
     let (source, code) = patient.found(upstream.origin(), &[]).await;
     assert_eq!((findings(&source), code), (vec!["warning expires-soon".to_owned()], 0));
@@ -199,7 +230,8 @@ async fn an_answer_that_is_no_part_is_an_error_with_its_reason() {
         (Reply::never(), "timeout", "4s"),
     ] {
         upstream.answers("/customers/420042", [reply]);
-        let (source, code) = patient.found(upstream.origin(), &["--key", KEY, "--timeout", timeout]).await;
+        let (source, code) =
+            patient.found(upstream.origin(), &["--key", KEY, "--timeout", timeout]).await;
         assert_eq!((findings(&source), code), (vec![format!("error {reason}")], 1));
         assert_eq!(source["answer"], Value::Null);
     }
@@ -209,10 +241,15 @@ async fn an_answer_that_is_no_part_is_an_error_with_its_reason() {
 async fn a_source_with_a_next_page_whose_file_says_nothing_of_pages_is_warned_of() {
     let patient = Patient::new();
     let upstream = patient.upstream(&profile(), Asks::Always).await;
-    for link in ["<?page=2>; rel=next", "<?p=1>; rel=first, <?p=2>; title=\"a,b\"; REL=\"last Next\""] {
+    for link in
+        ["<?page=2>; rel=next", "<?p=1>; rel=first, <?p=2>; title=\"a,b\"; REL=\"last Next\""]
+    {
         upstream.answers("/customers/420042", [good().header("link", link)]);
         let (source, code) = patient.found(upstream.origin(), &["--key", KEY]).await;
-        assert_eq!((findings(&source), code), (vec!["error incomplete".to_owned(), "warning pages".to_owned()], 1));
+        assert_eq!(
+            (findings(&source), code),
+            (vec!["error incomplete".to_owned(), "warning pages".to_owned()], 1)
+        );
         let warning = &source["findings"][1];
         assert!(warning["expected"].as_str().unwrap().contains("`pages: follow`"), "{warning}");
     }
@@ -257,10 +294,18 @@ async fn a_snapshot_of_followed_pages_needs_no_validator_and_says_so() {
     for path in ["/a/420042", "/b/420042"] {
         upstream.answers(path, [Reply::json("[1]").etag("\"a\"")]);
     }
-    let sources = [("a", upstream.origin(), "/a/{key}\n    pages: follow"), ("b", upstream.origin(), "/b/{key}")];
+    let sources = [
+        ("a", upstream.origin(), "/a/{key}\n    pages: follow"),
+        ("b", upstream.origin(), "/b/{key}"),
+    ];
     let file = patient.file(&sources, "atomicity: snapshot\n");
     let (report, code) = parsed(&patient.doctor(file, &["--key", KEY, "--format", "json"]).await);
-    let found = report["domains"][0]["sources"].as_array().unwrap().iter().map(findings).collect::<Vec<_>>();
+    let found = report["domains"][0]["sources"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(findings)
+        .collect::<Vec<_>>();
     assert_eq!((found, code), (vec![vec!["note followed-pages".to_owned()], vec![]], 0));
 }
 
@@ -282,9 +327,13 @@ async fn an_answer_slower_than_the_deadline_is_an_error() {
     let patient = Patient::new();
     let upstream = patient.upstream(&profile(), Asks::Always).await;
     upstream.answers("/customers/420042", [good().after(Duration::from_millis(60))]);
-    let file = patient.file(&[("profile", upstream.origin(), "/customers/{key}")], "deadline: 50ms\n");
+    let file =
+        patient.file(&[("profile", upstream.origin(), "/customers/{key}")], "deadline: 50ms\n");
     let (report, code) = parsed(&patient.doctor(file, &["--key", KEY, "--format", "json"]).await);
-    assert_eq!((findings(&report["domains"][0]["sources"][0]), code), (vec!["error too-slow".to_owned()], 1));
+    assert_eq!(
+        (findings(&report["domains"][0]["sources"][0]), code),
+        (vec!["error too-slow".to_owned()], 1)
+    );
 }
 
 #[tokio::test]
@@ -305,13 +354,18 @@ async fn what_weakens_a_snapshot_is_noted_and_no_store_is_a_warning() {
         upstream.answers(&path, [reply.clone()]);
         sources.push((*name, upstream.origin(), format!("/{name}/{{key}}")));
     }
-    let sources: Vec<_> = sources.iter().map(|(name, origin, path)| (*name, origin.clone(), path.as_str())).collect();
+    let sources: Vec<_> =
+        sources.iter().map(|(name, origin, path)| (*name, origin.clone(), path.as_str())).collect();
     for (atomicity, all) in [("snapshot", true), ("complete", false)] {
         let file = patient.file(&sources, &format!("atomicity: {atomicity}\n"));
-        let (report, code) = parsed(&patient.doctor(file, &["--key", KEY, "--format", "json"]).await);
+        let (report, code) =
+            parsed(&patient.doctor(file, &["--key", KEY, "--format", "json"]).await);
         assert_eq!((code, &report["ok"]), (0, &true.into()), "{report}");
-        for ((name, _, finding), source) in replies.iter().zip(report["domains"][0]["sources"].as_array().unwrap()) {
-            let expected = if all || *name == "kept" { vec![(*finding).to_owned()] } else { vec![] };
+        for ((name, _, finding), source) in
+            replies.iter().zip(report["domains"][0]["sources"].as_array().unwrap())
+        {
+            let expected =
+                if all || *name == "kept" { vec![(*finding).to_owned()] } else { vec![] };
             assert_eq!(findings(source), expected, "{name}");
         }
     }
@@ -325,9 +379,13 @@ async fn a_source_is_asked_once_its_needs_are_there() {
     upstream.answers("/accounts/7/orders", [Reply::json("[]").etag("\"o\"")]);
     let orders = ("orders", upstream.origin(), "/accounts/{profile.account_id}/orders");
     let file = patient.file(&[orders, ("profile", upstream.origin(), "/customers/{key}")], "");
-    let (report, code) = parsed(&patient.doctor(file.clone(), &["--key", KEY, "--format", "json"]).await);
+    let (report, code) =
+        parsed(&patient.doctor(file.clone(), &["--key", KEY, "--format", "json"]).await);
     let sources = &report["domains"][0]["sources"];
-    assert_eq!((code, &sources[0]["name"], &sources[0]["answer"]["status"]), (0, &"orders".into(), &200.into()));
+    assert_eq!(
+        (code, &sources[0]["name"], &sources[0]["answer"]["status"]),
+        (0, &"orders".into(), &200.into())
+    );
 
     upstream.answers("/customers/420042", [Reply::status(500)]);
     let (report, code) = parsed(&patient.doctor(file, &["--key", KEY, "--format", "json"]).await);
@@ -341,9 +399,13 @@ async fn a_plain_source_is_a_warning() {
     let patient = Patient::new();
     let upstream = Upstream::plain().await;
     upstream.answers("/customers/420042", [good()]);
-    let (source, code) = patient.found(upstream.origin(), &["--insecure-upstreams", "--key", KEY]).await;
+    let (source, code) =
+        patient.found(upstream.origin(), &["--insecure-upstreams", "--key", KEY]).await;
     assert_eq!((findings(&source), code), (vec!["warning plain".to_owned()], 0));
-    assert_eq!((&source["answer"]["http"], &source["connection"]["protocol"]), (&"HTTP/1.1".into(), &Value::Null));
+    assert_eq!(
+        (&source["answer"]["http"], &source["connection"]["protocol"]),
+        (&"HTTP/1.1".into(), &Value::Null)
+    );
 }
 
 #[tokio::test]

@@ -1,22 +1,34 @@
-//! Domain files on disk: which are read, what a reload keeps, what the schema says of them, and what fuzzing found.
+//! Domain files on disk: which are read, what a reload keeps, what the schema says of them, and
+//! what fuzzing found.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bfb::domain::{Domain, Loaded, Problem, ProgramProblem, SCHEMA, World, files, load, parse, read_text, render};
+use bfb::domain::{
+    Domain, Loaded, Problem, ProgramProblem, SCHEMA, World, files, load, parse, read_text, render,
+};
 use bfb::shape::Program;
 use tempfile::TempDir;
 
 mod irregular;
 
 fn world() -> World<'static> {
-    World { variable: &|_| None, read: &read_text, program: &|_| Ok(()), allow_http: false, allow_https: true }
+    World {
+        variable: &|_| None,
+        read: &read_text,
+        program: &|_| Ok(()),
+        allow_http: false,
+        allow_https: true,
+    }
 }
 
 fn file(domain: &str, path: &str) -> String {
-    format!("domain: {domain}\nsources: {{a: {{url: 'https://a/{{key}}'}}}}\nversions: {{v1: {{path: '{path}'}}}}\n")
+    format!(
+        "domain: {domain}\nsources: {{a: {{url: 'https://a/{{key}}'}}}}\nversions: {{v1: {{path: \
+         '{path}'}}}}\n"
+    )
 }
 
 /// A folder of domain files.
@@ -54,7 +66,11 @@ impl Folder {
 
 /// Each domain in force and the path of its first version.
 fn in_force(loaded: &Loaded) -> BTreeMap<&str, &str> {
-    loaded.domains().iter().map(|(name, domain)| (&**name, &*domain.versions[0].path.text)).collect()
+    loaded
+        .domains()
+        .iter()
+        .map(|(name, domain)| (&**name, &*domain.versions[0].path.text))
+        .collect()
 }
 
 /// The names of the files that have problems, one for each problem.
@@ -85,7 +101,10 @@ fn a_missing_path_and_an_empty_folder_are_problems() {
     assert_eq!(problems.len(), 2, "{problems:?}");
     problems.iter().for_each(says_all);
     let place = format!("{}:1:1\n", folder.path("nowhere").display());
-    assert!(render(&problems, false).contains(&place), "the text form tells line and column as the other does");
+    assert!(
+        render(&problems, false).contains(&place),
+        "the text form tells line and column as the other does"
+    );
     assert!(render(&problems, false).contains("the path cannot be read: it does not exist"));
     assert!(render(&problems, false).contains("expected at least one `*.yaml` or `*.yml`"));
 }
@@ -112,7 +131,8 @@ fn a_volume_of_symbolic_links_is_read_and_its_swap_is_seen() {
 
 #[test]
 fn a_broken_file_keeps_its_own_old_version_and_stops_no_other() {
-    let folder = Folder::of(&[("a.yaml", &file("a", "/a/{key}")), ("b.yaml", &file("b", "/b/{key}"))]);
+    let folder =
+        Folder::of(&[("a.yaml", &file("a", "/a/{key}")), ("b.yaml", &file("b", "/b/{key}"))]);
     let first = folder.load();
     assert!(first.problems().is_empty());
     folder.write("a.yaml", "domain: [");
@@ -126,7 +146,10 @@ fn a_broken_file_keeps_its_own_old_version_and_stops_no_other() {
     let third = folder.reload(&second);
     assert_eq!(in_force(&third), [("a", "/aa/{key}"), ("b", "/bb/{key}")].into());
     assert!(third.problems().is_empty());
-    assert!(Arc::ptr_eq(domain(&second, "b"), domain(&third, "b")), "an unchanged file keeps its very domain");
+    assert!(
+        Arc::ptr_eq(domain(&second, "b"), domain(&third, "b")),
+        "an unchanged file keeps its very domain"
+    );
 }
 
 #[test]
@@ -139,7 +162,8 @@ fn a_file_that_is_broken_from_the_start_is_left_out() {
 
 #[test]
 fn a_file_that_vanished_takes_its_domain_with_it() {
-    let folder = Folder::of(&[("a.yaml", &file("a", "/a/{key}")), ("b.yaml", &file("b", "/b/{key}"))]);
+    let folder =
+        Folder::of(&[("a.yaml", &file("a", "/a/{key}")), ("b.yaml", &file("b", "/b/{key}"))]);
     let loaded = folder.load();
     fs::remove_file(folder.path("a.yaml")).unwrap();
     assert!(!loaded.is_current(&folder.paths(), world()));
@@ -154,7 +178,10 @@ fn a_path_that_is_gone_changes_nothing_but_is_reported() {
     let second = folder.reload(&first);
     assert_eq!(in_force(&second), [("a", "/a/{key}")].into());
     assert_eq!(second.problems().len(), 1);
-    assert!(second.is_current(&folder.paths(), world()), "there is no sense in reloading until the path is back");
+    assert!(
+        second.is_current(&folder.paths(), world()),
+        "there is no sense in reloading until the path is back"
+    );
     folder.write("a.yaml", &file("a", "/a/{key}"));
     assert!(!second.is_current(&folder.paths(), world()));
     assert!(folder.reload(&second).problems().is_empty());
@@ -175,12 +202,16 @@ fn a_newcomer_that_clashes_is_the_broken_one() {
     assert!(shown.contains("this path overlaps with `/b/{key}` in `"), "{shown}");
     fs::remove_file(folder.path("b.yaml")).unwrap();
     let third = folder.reload(&second);
-    assert_eq!(in_force(&third), [("b", "/a/{key}"), ("c", "/c/x/{key}"), ("d", "/b/{key}")].into());
+    assert_eq!(
+        in_force(&third),
+        [("b", "/a/{key}"), ("c", "/c/x/{key}"), ("d", "/b/{key}")].into()
+    );
 }
 
 #[test]
 fn overlaps_are_found_across_files_on_the_first_load() {
-    let folder = Folder::of(&[("a.yaml", &file("a", "/a/{key}/x")), ("b.yaml", &file("b", "/a/b/{key}"))]);
+    let folder =
+        Folder::of(&[("a.yaml", &file("a", "/a/{key}/x")), ("b.yaml", &file("b", "/a/b/{key}"))]);
     let loaded = folder.load();
     assert_eq!(in_force(&loaded), [("a", "/a/{key}/x")].into());
     assert_eq!(blamed(&loaded), ["b.yaml"]);
@@ -188,7 +219,8 @@ fn overlaps_are_found_across_files_on_the_first_load() {
 
 #[test]
 fn two_files_can_swap_their_paths_in_one_reload() {
-    let folder = Folder::of(&[("a.yaml", &file("a", "/a/{key}")), ("b.yaml", &file("b", "/b/{key}"))]);
+    let folder =
+        Folder::of(&[("a.yaml", &file("a", "/a/{key}")), ("b.yaml", &file("b", "/b/{key}"))]);
     let first = folder.load();
     folder.write("a.yaml", &file("a", "/b/{key}"));
     folder.write("b.yaml", &file("b", "/a/{key}"));
@@ -199,7 +231,8 @@ fn two_files_can_swap_their_paths_in_one_reload() {
 
 #[test]
 fn half_a_swap_leaves_both_files_as_they_were() {
-    let folder = Folder::of(&[("a.yaml", &file("a", "/a/{key}")), ("b.yaml", &file("b", "/b/{key}"))]);
+    let folder =
+        Folder::of(&[("a.yaml", &file("a", "/a/{key}")), ("b.yaml", &file("b", "/b/{key}"))]);
     let first = folder.load();
     folder.write("a.yaml", &file("a", "/b/{key}"));
     folder.write("b.yaml", "domain: [");
@@ -211,10 +244,14 @@ fn half_a_swap_leaves_both_files_as_they_were() {
 #[test]
 fn a_changed_schema_or_secret_file_makes_a_reload_worth_while() {
     let folder = Folder::of(&[("token", "one\n"), ("s.json", "{}")]);
-    folder.write("a.yaml", &file("a", "/a/{key}").replace("'/a/{key}'", "'/a/{key}', schema: s.json"));
+    folder.write(
+        "a.yaml",
+        &file("a", "/a/{key}").replace("'/a/{key}'", "'/a/{key}', schema: s.json"),
+    );
     folder.write(
         "b.yaml",
-        &file("b", "/b/{key}").replace("'https://a/{key}'", "'https://a/{key}', headers: {x: \"${TOKEN}\"}"),
+        &file("b", "/b/{key}")
+            .replace("'https://a/{key}'", "'https://a/{key}', headers: {x: \"${TOKEN}\"}"),
     );
     let token = folder.path("token").to_str().unwrap().to_owned();
     let variable = |name: &str| (name == "TOKEN_FILE").then(|| token.clone());
@@ -252,10 +289,16 @@ fn a_file_that_is_too_large_or_not_text_is_refused() {
 fn says_all(problem: &Problem) {
     let written = serde_json::to_value(problem).unwrap();
     for member in ["file", "message", "expected", "hint"] {
-        assert!(written[member].as_str().is_some_and(|text| !text.trim().is_empty()), "no `{member}`: {written}");
+        assert!(
+            written[member].as_str().is_some_and(|text| !text.trim().is_empty()),
+            "no `{member}`: {written}"
+        );
     }
     for member in ["line", "column"] {
-        assert!(written[member].as_u64().is_some_and(|number| number > 0), "no `{member}`: {written}");
+        assert!(
+            written[member].as_u64().is_some_and(|number| number > 0),
+            "no `{member}`: {written}"
+        );
     }
 }
 
@@ -363,9 +406,14 @@ fn what_fuzzing_keeps_is_read_without_a_panic_and_every_problem_says_all() {
     for entry in fs::read_dir(corpus).unwrap() {
         let bytes = fs::read(entry.unwrap().path()).unwrap();
         let text = String::from_utf8_lossy(&bytes);
-        if let Err(problems) = parse(Path::new("corpus.yaml"), &text, World { program: &program, ..world() }) {
+        if let Err(problems) =
+            parse(Path::new("corpus.yaml"), &text, World { program: &program, ..world() })
+        {
             problems.iter().for_each(says_all);
-            assert!(problems.iter().all(|problem| text.get(problem.span.clone()).is_some()), "{problems:?}");
+            assert!(
+                problems.iter().all(|problem| text.get(problem.span.clone()).is_some()),
+                "{problems:?}"
+            );
             assert!(!render(&problems, false).is_empty());
         }
         seen += 1;

@@ -1,4 +1,5 @@
-//! Fresh, across a fleet: real sidecars on one real Redis. What one of them is told, none of them serves against.
+//! Fresh, across a fleet: real sidecars on one real Redis. What one of them is told, none of them
+//! serves against.
 
 mod after;
 mod bounds;
@@ -23,7 +24,12 @@ const PATH: &str = "/v2/customers/42";
 
 pub(crate) async fn member(redis: &Redis, upstream: &Upstream, args: &[&str]) -> Sidecar {
     let domain = file(upstream, "{ttl: 60s}");
-    Setup::of(&[&domain]).insecure().args(&["--memory", "64MiB", "--redis", &redis.url()]).args(args).start().await
+    Setup::of(&[&domain])
+        .insecure()
+        .args(&["--memory", "64MiB", "--redis", &redis.url()])
+        .args(args)
+        .start()
+        .await
 }
 
 pub(crate) async fn fleet(size: usize, args: &[&str]) -> (Redis, Upstream, Vec<Sidecar>) {
@@ -77,7 +83,10 @@ async fn after_an_acknowledged_invalidation_no_member_serves_what_was_read_befor
             assert!(how(&sidecar.get(PATH).await).starts_with("bfb; hit;"), "round {round}");
         }
         let done = invalidate(&members[round % 3], "fleet").await;
-        assert_eq!((&done["acknowledged"], &done["sidecars"], &done["silent"]), (&json!(true), &json!(3), &json!([])));
+        assert_eq!(
+            (&done["acknowledged"], &done["sidecars"], &done["silent"]),
+            (&json!(true), &json!(3), &json!([]))
+        );
         for sidecar in &members {
             assert!(
                 n(sidecar.get(PATH).await.text()) > newest,
@@ -120,7 +129,8 @@ async fn without_redis_memory_serves_for_a_lease_then_every_read_collects() {
 #[tokio::test]
 async fn what_holds_without_redis_can_be_chosen() {
     for (choice, expected) in [("stale", 200), ("fail", 503)] {
-        let (mut redis, _upstream, members) = fleet(1, &["--lease", "1s", "--bus-loss", choice]).await;
+        let (mut redis, _upstream, members) =
+            fleet(1, &["--lease", "1s", "--bus-loss", choice]).await;
         let before = n(members[0].get(PATH).await.text());
         redis.kill();
         until_lease(&members[0], false).await;

@@ -1,10 +1,11 @@
-//! *Fresh* and *Coherent versions*, over real processes: a fleet of the real program on a real Redis, each sidecar behind a
-//! link of its own, while everything breaks that can.
+//! *Fresh* and *Coherent versions*, over real processes: a fleet of the real program on a real
+//! Redis, each sidecar behind a link of its own, while everything breaks that can.
 //!
-//! Writers change what the sources show and invalidate it; readers ask everywhere, all the time. **No read that began after an
-//! acknowledgement is older than it; answers with the same `Bfb-Dataset` never disagree; a snapshot is one; no answer is
-//! partial; with `Bfb-After`, none is older than its token.** Whatever is read is judged at once ([`book`]); what breaks when
-//! follows from a seed ([`schedule`]), which every report names.
+//! Writers change what the sources show and invalidate it; readers ask everywhere, all the time.
+//! **No read that began after an acknowledgement is older than it; answers with the same
+//! `Bfb-Dataset` never disagree; a snapshot is one; no answer is partial; with `Bfb-After`, none is
+//! older than its token.** Whatever is read is judged at once ([`book`]); what breaks when follows
+//! from a seed ([`schedule`]), which every report names.
 //!
 //! A short run is part of the suite. The long one, with figures:
 //!
@@ -14,8 +15,9 @@
 //! BFB_HISTORY_WITHOUT="Gap Epoch" cargo test --test promises history::without -- --nocapture
 //! ```
 //!
-//! The checker can fail: over a build without the lease, or without the fence, it finds what they prevent ([`without`]). Others
-//! of [`bfb::coherence::Guard`] can be named: with a blank between, each is taken away in a run of its own.
+//! The checker can fail: over a build without the lease, or without the fence, it finds what they
+//! prevent ([`without`]). Others of [`bfb::coherence::Guard`] can be named: with a blank between,
+//! each is taken away in a run of its own.
 
 #![allow(clippy::print_stderr, reason = "the figures are part of the result")]
 

@@ -1,4 +1,5 @@
-//! Hostile upstreams and hostile consumers: a clear answer, bounded memory, and the sidecar serves on.
+//! Hostile upstreams and hostile consumers: a clear answer, bounded memory, and the sidecar serves
+//! on.
 
 mod consumers;
 mod floods;
@@ -9,7 +10,8 @@ mod webhook;
 
 use crate::support::sidecar::Sidecar;
 
-/// More than any of these tests may make the sidecar hold, allocator's slack and all; what they send is far more.
+/// More than any of these tests may make the sidecar hold, allocator's slack and all; what they
+/// send is far more.
 const GROWTH_MAX_KIB: u64 = 192 * 1024;
 
 /// The resident memory at a moment, to be held against the most that it ever is after.

@@ -1,5 +1,5 @@
-//! The promise *Mutual*: no byte of a request goes to a server that is not exactly who it must be, or that did not ask for
-//! our certificate. The servers' own logs of decrypted bytes prove it.
+//! The promise *Mutual*: no byte of a request goes to a server that is not exactly who it must be,
+//! or that did not ask for our certificate. The servers' own logs of decrypted bytes prove it.
 
 mod probes;
 mod recorder;
@@ -43,7 +43,8 @@ impl Client {
         self.connector.clone().call(uri).await
     }
 
-    /// Opens a connection, exchanges something over it (so that tickets arrive) and closes it; whether it was resumed.
+    /// Opens a connection, exchanges something over it (so that tickets arrive) and closes it;
+    /// whether it was resumed.
     async fn visit(&self, uri: Uri) -> Result<bool, ConnectError> {
         let connection = self.open(uri).await?;
         let resumed = connection.proof().unwrap().resumed;

@@ -1,6 +1,7 @@
-//! Beside every consumer: manifests through the real binary. What comes out is held by snapshots, by the schemas of
-//! Kubernetes, by the *restricted* Pod Security Standard, and by what must hold of all of it: nothing that was there is
-//! touched, a second time changes nothing, and `--uninject` gives back what was there.
+//! Beside every consumer: manifests through the real binary. What comes out is held by snapshots,
+//! by the schemas of Kubernetes, by the *restricted* Pod Security Standard, and by what must hold
+//! of all of it: nothing that was there is touched, a second time changes nothing, and `--uninject`
+//! gives back what was there.
 
 mod cases;
 mod command;
@@ -37,7 +38,12 @@ struct Said {
 fn inject(args: &[&str], text: &str) -> Said {
     let mut command = bfb();
     command.args(["inject", "-f", "-"]).args(args);
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let text = text.to_owned();
     let writing = std::thread::spawn(move || stdin.write_all(text.as_bytes()));
@@ -58,10 +64,12 @@ pub(crate) fn injected(args: &[&str], text: &str) -> String {
     said.out
 }
 
-/// Test data, sorted: each with its name, its text, and the arguments in its first line (`# bfb inject …`).
+/// Test data, sorted: each with its name, its text, and the arguments in its first line
+/// (`# bfb inject …`).
 fn data(folder: &str) -> Vec<(String, String, Vec<String>)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/inject").join(folder);
-    let mut files: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<PathBuf> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|file| file.extension().is_some_and(|it| it == "yaml" || it == "json"));
     files.sort();
     let read = |file: PathBuf| {
@@ -83,7 +91,10 @@ pub(crate) fn documents(text: &str) -> Vec<Value> {
 /// All that must hold of a manifest that was injected.
 #[track_caller]
 fn holds(name: &str, args: &[&str], before: &str, after: &str) {
-    assert!(is_subsequence(before.as_bytes(), after.as_bytes()), "{name}: something that was there is not there");
+    assert!(
+        is_subsequence(before.as_bytes(), after.as_bytes()),
+        "{name}: something that was there is not there"
+    );
     assert_eq!(injected(args, after), after, "{name}: a second time changed it");
     assert_eq!(injected(&["--uninject"], after), before, "{name}: uninjected is not what it was");
     for (nth, document) in documents(after).iter().enumerate() {

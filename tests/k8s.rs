@@ -1,5 +1,5 @@
-//! `k8s/`: what a platform team applies. Its files name each other, what kustomize makes of them is what Kubernetes takes, and
-//! what they watch, allow and call exists.
+//! `k8s/`: what a platform team applies. Its files name each other, what kustomize makes of them is
+//! what Kubernetes takes, and what they watch, allow and call exists.
 
 mod manifests;
 mod monitoring;
@@ -36,7 +36,8 @@ fn rendered(overlay: &str) -> Vec<Value> {
 /// The one object of a kind and a name.
 #[track_caller]
 fn object<'o>(objects: &'o [Value], kind: &str, name: &str) -> &'o Value {
-    let mut found = objects.iter().filter(|it| it["kind"] == kind && it["metadata"]["name"] == name);
+    let mut found =
+        objects.iter().filter(|it| it["kind"] == kind && it["metadata"]["name"] == name);
     let object = found.next().unwrap_or_else(|| panic!("there is no {kind} {name}"));
     assert!(found.next().is_none(), "{kind} {name} is there twice");
     object

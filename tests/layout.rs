@@ -56,8 +56,14 @@ fn every_module_stands_in_the_layout() {
 #[test]
 fn the_rules_can_be_broken() {
     assert!(allowed("serve", "collect") && allowed("admin", "serve"));
-    assert!(!allowed("collect", "serve") && !allowed("serve", "admin") && !allowed("cache", "sources"));
-    assert!(!allowed("domain", "shape") && !allowed("shape", "domain") && !allowed("coherence", "domain"));
+    assert!(
+        !allowed("collect", "serve") && !allowed("serve", "admin") && !allowed("cache", "sources")
+    );
+    assert!(
+        !allowed("domain", "shape")
+            && !allowed("shape", "domain")
+            && !allowed("coherence", "domain")
+    );
 }
 
 fn allowed(from: &str, to: &str) -> bool {
@@ -65,7 +71,8 @@ fn allowed(from: &str, to: &str) -> bool {
     let pair = (from, to);
     from == to
         || WITHIN_A_ROW.contains(&pair)
-        || (!ABSENT.contains(&pair) && matches!((row(from), row(to)), (Some(from), Some(to)) if from < to))
+        || (!ABSENT.contains(&pair)
+            && matches!((row(from), row(to)), (Some(from), Some(to)) if from < to))
 }
 
 /// Every `crate::module` in the code, with the module it stands in.
@@ -74,7 +81,8 @@ fn imports() -> BTreeSet<(String, String)> {
     let mut found = BTreeSet::new();
     for file in files(&src) {
         let relative = file.strip_prefix(&src).unwrap();
-        let module = relative.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs").to_owned();
+        let module =
+            relative.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs").to_owned();
         if module == "lib" {
             continue;
         }
@@ -90,7 +98,9 @@ fn imports() -> BTreeSet<(String, String)> {
 
 /// The modules named after `crate::`: one, or the heads of a `{…}` list on the same line.
 fn named(rest: &str) -> Vec<String> {
-    let head = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+    let head = |text: &str| {
+        text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>()
+    };
     match rest.strip_prefix('{') {
         None => vec![head(rest)],
         Some(list) => {

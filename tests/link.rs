@@ -39,7 +39,10 @@ async fn is_silent(stream: &mut TcpStream) -> bool {
 }
 
 async fn read_error(stream: &mut TcpStream) -> ErrorKind {
-    stream.read(&mut [0]).await.map_or_else(|error| error.kind(), |bytes| panic!("read {bytes} bytes"))
+    stream
+        .read(&mut [0])
+        .await
+        .map_or_else(|error| error.kind(), |bytes| panic!("read {bytes} bytes"))
 }
 
 #[tokio::test]

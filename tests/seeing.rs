@@ -1,5 +1,5 @@
-//! Seeing it: what happens as it happens (`GET /events`, `bfb tail`), how it stands (`bfb status`), what an invalidation came
-//! to (`bfb invalidate --wait`), and the counters behind them.
+//! Seeing it: what happens as it happens (`GET /events`, `bfb tail`), how it stands (`bfb status`),
+//! what an invalidation came to (`bfb invalidate --wait`), and the counters behind them.
 
 mod events;
 mod invalidate;
@@ -19,11 +19,13 @@ const PATH: &str = "/v2/customers/42";
 /// A sidecar with a memory, over one source, alone; `cache` is that section of its domain file.
 async fn alone(cache: &str) -> (Sidecar, Upstream) {
     let upstream = Upstream::plain().await;
-    let sidecar = Setup::of(&[&file(&upstream, cache)]).insecure().args(&["--memory", "64MiB"]).start().await;
+    let sidecar =
+        Setup::of(&[&file(&upstream, cache)]).insecure().args(&["--memory", "64MiB"]).start().await;
     (sidecar, upstream)
 }
 
 async fn invalidate(sidecar: &Sidecar, what: &str, names: &Value) {
-    let got = sidecar.send_admin(write("/invalidate", &json!({"domain": "customer", what: names}))).await;
+    let got =
+        sidecar.send_admin(write("/invalidate", &json!({"domain": "customer", what: names}))).await;
     assert_eq!(got.status, 202, "{}", got.text());
 }

@@ -1,9 +1,11 @@
-//! *Bounded*, for as long as one likes: one real sidecar on a real Redis, honest and hostile load at once.
+//! *Bounded*, for as long as one likes: one real sidecar on a real Redis, honest and hostile load
+//! at once.
 //!
-//! Everybody who is hostile is so in a way of their own, at a pace of their own, all the time ([`hostile`]): consumers,
-//! sources, what stands in Redis, and Redis itself, which dies and comes back. Meanwhile honest consumers ask
-//! ([`honest`]). **An honest consumer is answered 200, or `overloaded` with `Retry-After`, and never cut off; and resident memory is
-//! flat**: the most of the last quarter is not above the most of the second ([`memory`]), and never above 256 MiB.
+//! Everybody who is hostile is so in a way of their own, at a pace of their own, all the time
+//! ([`hostile`]): consumers, sources, what stands in Redis, and Redis itself, which dies and comes
+//! back. Meanwhile honest consumers ask ([`honest`]). **An honest consumer is answered 200, or
+//! `overloaded` with `Retry-After`, and never cut off; and resident memory is flat**: the most of
+//! the last quarter is not above the most of the second ([`memory`]), and never above 256 MiB.
 //!
 //! A minute of it is part of the suite. Longer, with figures (`make soak TIME=1800`):
 //!
@@ -35,7 +37,9 @@ type Counted = (&'static str, world::Tally);
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn under_honest_and_hostile_load_memory_is_flat_and_honest_consumers_are_answered() {
     let length = match std::env::var("BFB_SOAK_SECONDS") {
-        Ok(seconds) => Duration::from_secs(seconds.parse().expect("`BFB_SOAK_SECONDS` is a number")),
+        Ok(seconds) => {
+            Duration::from_secs(seconds.parse().expect("`BFB_SOAK_SECONDS` is a number"))
+        }
         Err(_) => SHORT,
     };
     let world = World::start().await;

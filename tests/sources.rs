@@ -1,5 +1,5 @@
-//! What one source's client promises, over real sockets: what is a part, what is a failure, and what either costs the
-//! source.
+//! What one source's client promises, over real sockets: what is a part, what is a failure, and
+//! what either costs the source.
 
 mod answers;
 mod mutual;
@@ -14,11 +14,14 @@ mod unasked_bytes;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use bfb::domain::{HttpSource, Missing, Pages, ServerIdentity, Source, UrlTemplate, WrittenHeaders};
+use bfb::domain::{
+    HttpSource, Missing, Pages, ServerIdentity, Source, UrlTemplate, WrittenHeaders,
+};
 use bfb::identity;
 use bfb::resources::WorkMemory;
 use bfb::sources::{
-    Answer, Ask, Attempt, Client, Failure, Metrics, Outstanding, Part, Shared, Tape, TraceContext, Validator,
+    Answer, Ask, Attempt, Client, Failure, Metrics, Outstanding, Part, Shared, Tape, TraceContext,
+    Validator,
 };
 use http::{HeaderMap, HeaderValue, Uri};
 use tokio::time::Instant;

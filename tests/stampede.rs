@@ -1,7 +1,9 @@
-//! *One read*, under a stampede: 20 sidecars, 50 consumers at each, and all ask for one cold key at once.
+//! *One read*, under a stampede: 20 sidecars, 50 consumers at each, and all ask for one cold key at
+//! once.
 //!
-//! The sources hold their answers back until everybody has joined a flight, so what is counted does not depend on how fast the
-//! machine is. Which sidecar asked a source is told by the trace: the consumers of a sidecar name it in theirs.
+//! The sources hold their answers back until everybody has joined a flight, so what is counted does
+//! not depend on how fast the machine is. Which sidecar asked a source is told by the trace: the
+//! consumers of a sidecar name it in theirs.
 //!
 //! What a starved machine makes of a claim is counted ([`OneRead`]), so that no run is thrown away.
 
@@ -26,7 +28,8 @@ const SIDECARS: usize = 20;
 const CONSUMERS: usize = 50;
 /// The same as metrics count.
 const CALLERS: f64 = 50.0;
-/// Between two looks at a sidecar's metrics: twenty that are looked at without a pause get nothing else done.
+/// Between two looks at a sidecar's metrics: twenty that are looked at without a pause get nothing
+/// else done.
 const LOOK: Duration = Duration::from_millis(10);
 /// A claim that its holder has renewed so often is older than it lasts by itself.
 const RENEWALS: usize = 4;
@@ -65,15 +68,16 @@ fn number_of(label: &str) -> Option<usize> {
 }
 
 impl Crowd {
-    /// A fleet that holds its lease. Each sidecar's first question to a source waits behind the first gate, and so on; one for
-    /// which there is no gate is answered at once.
+    /// A fleet that holds its lease. Each sidecar's first question to a source waits behind the
+    /// first gate, and so on; one for which there is no gate is answered at once.
     async fn gather(gates: Vec<watch::Receiver<bool>>, lease: &str) -> Self {
         let redis = Redis::start();
         let mut sources = Vec::new();
         let mut all_asked = Vec::new();
         let mut domain = DomainFile::of("customer").head("cache: {ttl: 10m}").head("deadline: 2m");
         for name in SOURCES {
-            let (source, asked) = (Upstream::plain().await, Arc::<Mutex<BTreeMap<usize, usize>>>::default());
+            let (source, asked) =
+                (Upstream::plain().await, Arc::<Mutex<BTreeMap<usize, usize>>>::default());
             let (gates, counts) = (gates.clone(), Arc::clone(&asked));
             source.handles("/42", move |seen| {
                 let mut counts = counts.lock().unwrap();
@@ -125,10 +129,14 @@ impl Crowd {
         self.asked.iter().map(|asked| asked.lock().unwrap().values().copied().collect()).collect()
     }
 
-    /// Asserts that the fleet asked each source once, but for what was counted. Returns how often it was asked.
+    /// Asserts that the fleet asked each source once, but for what was counted. Returns how often
+    /// it was asked.
     async fn assert_one_read(&self, killed: Option<usize>) -> usize {
         let asked = self.asked();
-        assert!(asked.iter().flatten().all(|times| *times == 1), "a sidecar asked twice: {asked:?}");
+        assert!(
+            asked.iter().flatten().all(|times| *times == 1),
+            "a sidecar asked twice: {asked:?}"
+        );
         let most = asked.iter().map(Vec::len).max().unwrap();
         self.reads.assert(most, &self.redis, &self.sidecars, killed).await;
         most
@@ -139,7 +147,9 @@ impl Crowd {
         let found = async {
             loop {
                 let holder = holder(&self.redis).and_then(|label| number_of(&label));
-                let has_asked = |number| self.asked.iter().all(|asked| asked.lock().unwrap().contains_key(&number));
+                let has_asked = |number| {
+                    self.asked.iter().all(|asked| asked.lock().unwrap().contains_key(&number))
+                };
                 if let Some(number) = holder.filter(|number| has_asked(*number)) {
                     return number;
                 }
@@ -194,7 +204,8 @@ async fn without_redis_each_sidecar_has_one_flight_running_and_one_waiting() {
         until_lease(sidecar, false).await;
     }
     let waiting = crowd.stampede().await;
-    // One began a flight; one more leads those who wait for the next, since all of them came after it began.
+    // One began a flight; one more leads those who wait for the next, since all of them came after
+    // it began.
     crowd.until_joined(CALLERS - 2.0).await;
     assert_eq!(crowd.asked(), [vec![1; SIDECARS], vec![1; SIDECARS]], "one runs");
     first.send_replace(true);
@@ -203,7 +214,9 @@ async fn without_redis_each_sidecar_has_one_flight_running_and_one_waiting() {
     let answers = answers(waiting, None).await;
     assert_eq!(answers.len(), SIDECARS * CONSUMERS);
     assert_eq!(crowd.asked(), [vec![2; SIDECARS], vec![2; SIDECARS]], "one runs, one has waited");
-    let first = answers.iter().filter(|(_, answer)| answer.text() == r#"{"profile":{"n":1},"orders":{"n":1}}"#);
+    let first = answers
+        .iter()
+        .filter(|(_, answer)| answer.text() == r#"{"profile":{"n":1},"orders":{"n":1}}"#);
     assert_eq!(first.count(), SIDECARS, "nobody joined a flight that began before they came");
 }
 

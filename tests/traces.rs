@@ -1,5 +1,5 @@
-//! Traces, in and out: the consumer's context goes on to the sources, and the spans go out over OTLP where the standard
-//! variables say so.
+//! Traces, in and out: the consumer's context goes on to the sources, and the spans go out over
+//! OTLP where the standard variables say so.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
@@ -48,8 +48,10 @@ impl Collector {
 
     fn spans(&self) -> Vec<Span> {
         let bodies = self.bodies.lock().unwrap();
-        let requests = bodies.iter().map(|body| ExportTraceServiceRequest::decode(body.clone()).unwrap());
-        let scopes = requests.flat_map(|request| request.resource_spans).flat_map(|spans| spans.scope_spans);
+        let requests =
+            bodies.iter().map(|body| ExportTraceServiceRequest::decode(body.clone()).unwrap());
+        let scopes =
+            requests.flat_map(|request| request.resource_spans).flat_map(|spans| spans.scope_spans);
         scopes.flat_map(|scope| scope.spans).collect()
     }
 }
@@ -69,14 +71,21 @@ async fn collect(listener: TcpListener, bodies: Arc<Mutex<Vec<Bytes>>>) {
                     Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
                 }
             });
-            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+            let _ = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
         });
     }
 }
 
-async fn sidecar(upstream: &Upstream, collector: &Collector, environment: &[(&str, &str)]) -> Sidecar {
+async fn sidecar(
+    upstream: &Upstream,
+    collector: &Collector,
+    environment: &[(&str, &str)],
+) -> Sidecar {
     let domain = DomainFile::of("customer").source("profile", upstream, "/{key}", &[]);
-    let setup = Setup::of(&[&domain]).insecure().env("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint);
+    let setup =
+        Setup::of(&[&domain]).insecure().env("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint);
     environment.iter().fold(setup, |setup, (name, value)| setup.env(name, value)).start().await
 }
 
@@ -96,18 +105,25 @@ async fn a_request_and_each_request_to_a_source_become_spans_of_the_consumers_tr
     end(&sidecar).await;
 
     let spans = collector.spans();
-    let of = |kind: SpanKind| spans.iter().filter(|span| span.kind == kind as i32).collect::<Vec<_>>();
+    let of =
+        |kind: SpanKind| spans.iter().filter(|span| span.kind == kind as i32).collect::<Vec<_>>();
     let (servers, clients) = (of(SpanKind::Server), of(SpanKind::Client));
     assert_eq!((servers.len(), clients.len(), spans.len()), (1, 2, 3));
     let server = servers[0];
     assert_eq!(server.name, "GET /v2/customers/{key}");
     assert_eq!(hex(&server.parent_span_id), PARENT);
     assert!(spans.iter().all(|span| hex(&span.trace_id) == TRACE));
-    assert!(clients.iter().all(|client| client.parent_span_id == server.span_id && client.name == "GET profile"));
+    assert!(
+        clients
+            .iter()
+            .all(|client| client.parent_span_id == server.span_id && client.name == "GET profile")
+    );
     assert!(spans.iter().all(|span| span.start_time_unix_nano <= span.end_time_unix_nano));
     // The ids are those that the source was sent.
-    let sent: Vec<_> = upstream.seen().iter().map(|seen| seen.header("traceparent").to_owned()).collect();
-    let exported: Vec<_> = clients.iter().map(|client| format!("00-{TRACE}-{}-01", hex(&client.span_id))).collect();
+    let sent: Vec<_> =
+        upstream.seen().iter().map(|seen| seen.header("traceparent").to_owned()).collect();
+    let exported: Vec<_> =
+        clients.iter().map(|client| format!("00-{TRACE}-{}-01", hex(&client.span_id))).collect();
     assert_eq!(sent, exported);
     assert!(!format!("{spans:?}").contains("secret-key"), "a key is personal data");
 }
@@ -145,7 +161,8 @@ async fn the_standard_variables_switch_it_off_and_a_wrong_one_is_refused() {
     assert_eq!(collector.spans().len(), 0);
 
     let domain = DomainFile::of("customer").source("profile", &upstream, "/{key}", &[]);
-    let setup = Setup::of(&[&domain]).insecure().env("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint);
+    let setup =
+        Setup::of(&[&domain]).insecure().env("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint);
     let refused = setup.env("OTEL_TRACES_SAMPLER", "sometimes").refused().await;
     assert_eq!(refused.status.code(), Some(64));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("OTEL_TRACES_SAMPLER"));
@@ -174,8 +191,14 @@ async fn a_collector_that_is_out_of_reach_is_said_once_as_it_begins_and_once_as_
     }
     let warnings = |sidecar: &Sidecar| {
         let lines = sidecar.lines();
-        let about = |line: &&serde_json::Value| line["message"].as_str().unwrap_or_default().contains("spans");
-        lines.iter().filter(about).map(|line| line["level"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        let about = |line: &&serde_json::Value| {
+            line["message"].as_str().unwrap_or_default().contains("spans")
+        };
+        lines
+            .iter()
+            .filter(about)
+            .map(|line| line["level"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
     };
     assert_eq!(warnings(&sidecar), ["WARN"], "{}", sidecar.log());
     let log = sidecar.log();
@@ -198,7 +221,8 @@ async fn spans_for_which_the_queue_has_no_room_are_counted_as_lost() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", silent.local_addr().unwrap());
     let domain = DomainFile::of("customer").source("profile", &upstream, "/{key}", &[]);
-    let setup = Setup::of(&[&domain]).insecure().env("OTEL_BSP_MAX_QUEUE_SIZE", "4").env(OFTEN.0, OFTEN.1);
+    let setup =
+        Setup::of(&[&domain]).insecure().env("OTEL_BSP_MAX_QUEUE_SIZE", "4").env(OFTEN.0, OFTEN.1);
     let setup = setup.env("OTEL_EXPORTER_OTLP_TIMEOUT", "600000");
     let sidecar = setup.env("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint).start().await;
     for _ in 0..5 {

@@ -1,5 +1,5 @@
-//! Any text as a manifest: no panic; it is refused with places that can be drawn, or nothing that was there is touched, a
-//! second time changes nothing, and what was added can be taken away again.
+//! Any text as a manifest: no panic; it is refused with places that can be drawn, or nothing that
+//! was there is touched, a second time changes nothing, and what was added can be taken away again.
 #![no_main]
 
 use std::path::Path;

@@ -1,8 +1,9 @@
-//! Everything that is read of what stands in Redis, or of what a server answers: whatever the bytes are, nothing panics, nothing
-//! is read beyond its bound, and the client library is handed no reply that ends elsewhere than was counted.
+//! Everything that is read of what stands in Redis, or of what a server answers: whatever the bytes
+//! are, nothing panics, nothing is read beyond its bound, and the client library is handed no reply
+//! that ends elsewhere than was counted.
 //!
-//! The first byte says what the others are taken for. The fuzz target runs this on what it makes up; the tests replay its corpus
-//! with it, and damage it.
+//! The first byte says what the others are taken for. The fuzz target runs this on what it makes
+//! up; the tests replay its corpus with it, and damage it.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -22,7 +23,9 @@ pub(crate) fn holds(data: &[u8]) -> bool {
     match kind % 5 {
         0 => replies(data),
         1 => hint(data).inspect(|scopes| named(scopes)).is_some(),
-        2 => news(data).inspect(|published| published.entries.iter().for_each(|entry| named(&entry.scopes))).is_some(),
+        2 => news(data)
+            .inspect(|published| published.entries.iter().for_each(|entry| named(&entry.scopes)))
+            .is_some(),
         3 => dataset(data),
         _ => registry(data),
     }
@@ -43,7 +46,8 @@ fn replies(data: &[u8]) -> bool {
     for frame in &frames {
         let (reply, others) = rest.split_at(usize::try_from(frame.bytes).unwrap_or(usize::MAX));
         rest = others;
-        // With all of it, and none of what follows, the library knows what it is, or that it is nothing.
+        // With all of it, and none of what follows, the library knows what it is, or that it is
+        // nothing.
         match redis::parse_redis_value(reply) {
             Ok(value) => {
                 assert_eq!(matches!(value, redis::Value::Push { .. }), frame.is_push);
@@ -51,7 +55,10 @@ fn replies(data: &[u8]) -> bool {
                 assert!(cut.is_err(), "it ended before it was counted to end");
                 judge(value);
             }
-            Err(error) => assert!(!error.is_io_error(), "the library waits for more than was counted: {error}"),
+            Err(error) => assert!(
+                !error.is_io_error(),
+                "the library waits for more than was counted: {error}"
+            ),
         }
     }
     !frames.is_empty()
@@ -88,7 +95,10 @@ fn dataset(data: &[u8]) -> bool {
         bytes <= 1 << 20
     });
     // What is kept beside the bytes: a line for each part.
-    assert!(weight.is_none_or(|weight| weight as u64 <= asked + 8_192), "{weight:?} of {asked} bytes");
+    assert!(
+        weight.is_none_or(|weight| weight as u64 <= asked + 8_192),
+        "{weight:?} of {asked} bytes"
+    );
     weight.is_some()
 }
 

@@ -1,7 +1,9 @@
-//! Admission reviews: whatever the bytes are, they are refused with what was expected, or answered: with the same `uid`, and
-//! with a patch that fits the pod and after which there is nothing more to add.
+//! Admission reviews: whatever the bytes are, they are refused with what was expected, or answered:
+//! with the same `uid`, and with a patch that fits the pod and after which there is nothing more to
+//! add.
 //!
-//! The fuzz target runs this on what it makes up; the tests replay its corpus with it, and damage it.
+//! The fuzz target runs this on what it makes up; the tests replay its corpus with it, and damage
+//! it.
 
 use bfb::inject::webhook::{Review, Subject, Verdict, within, without_namespace};
 use bfb::inject::{Defaults, Left};
@@ -41,10 +43,16 @@ pub(crate) fn holds(data: &[u8]) -> bool {
             Verdict::Inject(injection) => {
                 let mut patched = pod.clone();
                 assert!(injection.additions.apply(&mut patched), "the patch does not fit");
-                assert_eq!(within(&patched, &defaults, namespace, label), Verdict::Leave(Left::Injected));
+                assert_eq!(
+                    within(&patched, &defaults, namespace, label),
+                    Verdict::Leave(Left::Injected)
+                );
             }
             Verdict::Refuse(causes) => {
-                assert!(!causes.is_empty() && !response["status"]["message"].as_str().unwrap_or_default().is_empty());
+                assert!(
+                    !causes.is_empty()
+                        && !response["status"]["message"].as_str().unwrap_or_default().is_empty()
+                );
             }
             Verdict::Leave(_) => {}
         }

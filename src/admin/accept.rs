@@ -23,7 +23,8 @@ struct Preference {
 /// Whether `OpenMetrics` 1.0.0 is wanted rather than the text format 0.0.4. Where nothing is asked
 /// for, or anything will do, it is not.
 pub(super) fn accepts_open_metrics(accept: &str) -> bool {
-    let ranges: Vec<_> = accept.split(',').enumerate().filter_map(|(place, range)| parse(range, place)).collect();
+    let ranges: Vec<_> =
+        accept.split(',').enumerate().filter_map(|(place, range)| parse(range, place)).collect();
     let open_metrics = preference(&ranges, "application/openmetrics-text", "1.0.0");
     let text = preference(&ranges, "text/plain", "0.0.4");
     let Some(named) = open_metrics.place.filter(|_| open_metrics.quality > 0) else { return false };
@@ -34,7 +35,8 @@ pub(super) fn accepts_open_metrics(accept: &str) -> bool {
 /// How much `format` in `version` is wanted, by the most specific range that it is in.
 fn preference(ranges: &[MediaRange<'_>], format: &str, version: &str) -> Preference {
     let is_named = |range: &&MediaRange<'_>| {
-        range.name.eq_ignore_ascii_case(format) && range.version.is_none_or(|asked| asked == version)
+        range.name.eq_ignore_ascii_case(format)
+            && range.version.is_none_or(|asked| asked == version)
     };
     let best = |found: Vec<&MediaRange<'_>>| {
         // The first of the best.
@@ -48,9 +50,9 @@ fn preference(ranges: &[MediaRange<'_>], format: &str, version: &str) -> Prefere
     }
     let kind = format.split('/').next().unwrap_or_default();
     let wildcards = [format!("{kind}/*"), "*/*".to_owned()];
-    let quality = wildcards
-        .iter()
-        .find_map(|wildcard| best(ranges.iter().filter(|range| range.name.eq_ignore_ascii_case(wildcard)).collect()));
+    let quality = wildcards.iter().find_map(|wildcard| {
+        best(ranges.iter().filter(|range| range.name.eq_ignore_ascii_case(wildcard)).collect())
+    });
     Preference { quality: quality.map_or(0, |(quality, _)| quality), place: None }
 }
 

@@ -1,5 +1,5 @@
-//! The cache's counters as `GET /status` tells them: read back from what `/metrics` tells, so that the two agree, and so that
-//! a new tier shows up by itself.
+//! The cache's counters as `GET /status` tells them: read back from what `/metrics` tells, so that
+//! the two agree, and so that a new tier shows up by itself.
 
 use serde_json::{Value, json};
 
@@ -35,7 +35,8 @@ pub(super) fn of_cache(told: &Told) -> Value {
 
 /// With one digit after the point; `None`: of nothing.
 fn percent(part: u64, whole: u64) -> Option<f64> {
-    let tenths = (u128::from(part) * 1000 + u128::from(whole) / 2).checked_div(u128::from(whole))?;
+    let tenths =
+        (u128::from(part) * 1000 + u128::from(whole) / 2).checked_div(u128::from(whole))?;
     u32::try_from(tenths).ok().map(|tenths| f64::from(tenths) / 10.0)
 }
 
@@ -46,7 +47,8 @@ const TIERS: [&str; 3] = ["memory", "redis", "store"];
 /// know come last, by name.
 fn tiers(metrics: &str) -> Vec<(&str, u64)> {
     let hits = metrics.lines().filter_map(|line| {
-        let (tier, value) = line.strip_prefix("bfb_cache_hits_total{tier=\"")?.split_once("\"} ")?;
+        let (tier, value) =
+            line.strip_prefix("bfb_cache_hits_total{tier=\"")?.split_once("\"} ")?;
         Some((tier, value.parse().ok()?))
     });
     let mut tiers: Vec<_> = hits.collect();
@@ -72,12 +74,18 @@ mod tests {
     #[test]
     fn every_tier_is_told_whatever_its_name_in_one_order() {
         assert_eq!(tiers(METRICS), [("memory", 3), ("redis", 0), ("store", 1), ("tape", 2)]);
-        assert_eq!((counter(METRICS, "bfb_cache_misses_total"), counter(METRICS, "bfb_other_total")), (12, 0));
+        assert_eq!(
+            (counter(METRICS, "bfb_cache_misses_total"), counter(METRICS, "bfb_other_total")),
+            (12, 0)
+        );
     }
 
     #[test]
     fn a_share_is_rounded_to_a_tenth_and_of_nothing_there_is_none() {
-        assert_eq!((percent(1, 3), percent(2, 3), percent(3, 3)), (Some(33.3), Some(66.7), Some(100.0)));
+        assert_eq!(
+            (percent(1, 3), percent(2, 3), percent(3, 3)),
+            (Some(33.3), Some(66.7), Some(100.0))
+        );
         assert_eq!((percent(0, 7), percent(0, 0)), (Some(0.0), None));
     }
 }

@@ -1,4 +1,5 @@
-//! `GET /datasets/{domain}/{key}`: where a dataset lives, how old it is and whether it is believed; its data only on demand.
+//! `GET /datasets/{domain}/{key}`: where a dataset lives, how old it is and whether it is believed;
+//! its data only on demand.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -53,7 +54,8 @@ struct Tier {
 /// `path` is what follows `/datasets/`; `data`: the operator asks for personal data.
 pub(super) async fn of(told: &Told, path: &str, data: bool) -> Result<Looked, Problem> {
     let nothing = |detail: &str| Problem::NothingHere { detail: detail.to_owned() };
-    let (domain, key) = path.split_once('/').ok_or_else(|| nothing("expected `/datasets/DOMAIN/KEY`"))?;
+    let (domain, key) =
+        path.split_once('/').ok_or_else(|| nothing("expected `/datasets/DOMAIN/KEY`"))?;
     let table = told.table.borrow().clone();
     let cache = table.cache(domain).ok_or_else(|| nothing("this sidecar serves no such domain"))?;
     let domain = cache.collector().domain();
@@ -80,7 +82,9 @@ async fn in_redis(cache: &Cache, key: &str, data: bool) -> RedisTier {
 async fn held_by_redis(cache: &Cache, key: &str, data: bool) -> Option<Tier> {
     let there = match cache.peek_into_redis(key).await {
         Ok(there) => there?,
-        Err(fault) => return Some(Tier { facts: json!({"trouble": fault.to_string()}), data: None }),
+        Err(fault) => {
+            return Some(Tier { facts: json!({"trouble": fault.to_string()}), data: None });
+        }
     };
     let nothing = || Tier { facts: json!({}), data: None };
     let kept = there.kept.as_deref();
@@ -113,7 +117,9 @@ fn tier(cache: &Cache, kept: &Kept, believed: bool, data: bool) -> Tier {
     facts["dataset"] = dataset.id().to_string().into();
     facts["rounds"] = dataset.rounds().into();
     let parts = domain.sources.iter().zip(dataset.parts());
-    facts["parts"] = parts.map(|(source, (bytes, validator))| part_json(&source.name, bytes, &validator)).collect();
+    facts["parts"] = parts
+        .map(|(source, (bytes, validator))| part_json(&source.name, bytes, &validator))
+        .collect();
     if !data {
         return Tier { facts, data: None };
     }

@@ -1,8 +1,9 @@
 //! `GET /events` (server-sent events): what happens in this sidecar, as it happens.
 //!
-//! Whoever is too slow misses events and is told how many; nobody waits for a listener. Listeners are bounded in number. A
-//! stream says at once what it listens to, shows every few seconds that it lives, and ends when the sidecar drains, so that
-//! it never holds a drain up. Keys and tags are personal data: they are told only with `?keys=1`.
+//! Whoever is too slow misses events and is told how many; nobody waits for a listener. Listeners
+//! are bounded in number. A stream says at once what it listens to, shows every few seconds that it
+//! lives, and ends when the sidecar drains, so that it never holds a drain up. Keys and tags are
+//! personal data: they are told only with `?keys=1`.
 
 mod listening;
 mod words;
@@ -43,10 +44,18 @@ impl Listeners {
             refused: Counter::default(),
             missed: Counter::default(),
         };
-        registry.register("event_listeners", "Who listens to the events", listeners.listening.clone());
+        registry.register(
+            "event_listeners",
+            "Who listens to the events",
+            listeners.listening.clone(),
+        );
         let help = "Listeners refused because there were too many";
         registry.register("event_listeners_refused", help, listeners.refused.clone());
-        registry.register("events_missed", "Events that listeners were too slow for", listeners.missed.clone());
+        registry.register(
+            "events_missed",
+            "Events that listeners were too slow for",
+            listeners.missed.clone(),
+        );
         listeners
     }
 
@@ -88,7 +97,12 @@ impl Asked {
             match pair.split_once('=') {
                 Some(("keys", "1")) => asked.keys = true,
                 Some(("domain", name)) => asked.domain = Some(name.to_owned()),
-                _ => return Err("expected `keys=1` and `domain=NAME` and nothing else in the query".to_owned()),
+                _ => {
+                    return Err(
+                        "expected `keys=1` and `domain=NAME` and nothing else in the query"
+                            .to_owned(),
+                    );
+                }
             }
         }
         Ok(asked)

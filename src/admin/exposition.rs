@@ -2,12 +2,12 @@
 //! format.
 //!
 //! Sources: `OpenMetrics` 1.0.0
-//! (<https://github.com/prometheus/OpenMetrics/blob/main/specification/OpenMetrics.md>) and the text
-//! format 0.0.4 (<https://prometheus.io/docs/instrumenting/exposition_formats/>). The library writes
-//! `OpenMetrics`. Here a family's samples are put into one order, which a hash table does not have
-//! between two runs, and the text format is made of what the library wrote: a family has its name
-//! with the suffix that its samples carry, only types that the format knows, and neither units,
-//! exemplars nor an end.
+//! (<https://github.com/prometheus/OpenMetrics/blob/main/specification/OpenMetrics.md>) and the
+//! text format 0.0.4 (<https://prometheus.io/docs/instrumenting/exposition_formats/>). The library
+//! writes `OpenMetrics`. Here a family's samples are put into one order, which a hash table does
+//! not have between two runs, and the text format is made of what the library wrote: a family has
+//! its name with the suffix that its samples carry, only types that the format knows, and neither
+//! units, exemplars nor an end.
 
 use std::fmt::Write as _;
 

@@ -1,6 +1,7 @@
 //! Probes: how far the process has come, and what troubles it.
 //!
-//! Trouble with a source or a file is told in the body and never in the status: a sidecar's readiness is its pod's.
+//! Trouble with a source or a file is told in the body and never in the status: a sidecar's
+//! readiness is its pod's.
 
 use serde::Serialize;
 use tokio::sync::watch;

@@ -120,7 +120,9 @@ impl Asked {
         }
         if self.keys.len() + self.tags.len() > SCOPES_MAX {
             let met = self.keys.len() + self.tags.len();
-            return Err(format!("expected at most {SCOPES_MAX} keys or tags in one request, met {met}"));
+            return Err(format!(
+                "expected at most {SCOPES_MAX} keys or tags in one request, met {met}"
+            ));
         }
         let limit = self.timeout.as_ref().map_or(Some(WAIT), Limit::checked);
         let limit = limit.ok_or("expected a time of at most 5m, such as `\"2s\"`, in `timeout`")?;
@@ -136,10 +138,14 @@ mod tests {
 
     #[test]
     fn exactly_one_kind_of_scope_is_expected() {
-        let scopes =
-            |json: &str| serde_json::from_str::<Asked>(json).map(|asked| asked.checked().map(|(s, _)| s.len()));
+        let scopes = |json: &str| {
+            serde_json::from_str::<Asked>(json).map(|asked| asked.checked().map(|(s, _)| s.len()))
+        };
         assert_eq!(scopes(r#"{"domain": "c", "keys": ["1", "2"]}"#).ok(), Some(Ok(2)));
-        assert_eq!(scopes(r#"{"domain": "c", "all": true, "wait": "fleet", "timeout": "2s"}"#).ok(), Some(Ok(1)));
+        assert_eq!(
+            scopes(r#"{"domain": "c", "all": true, "wait": "fleet", "timeout": "2s"}"#).ok(),
+            Some(Ok(1))
+        );
         for wrong in [r#"{"domain": "c"}"#, r#"{"domain": "c", "keys": ["1"], "all": true}"#] {
             assert!(scopes(wrong).is_ok_and(|scopes| scopes.is_err()), "{wrong}");
         }

@@ -55,7 +55,8 @@ impl LogLevel {
     /// The level that holds.
     pub fn current(&self) -> Level {
         let wanted = self.wanted.borrow();
-        let left = wanted.until.map(|until| until.saturating_duration_since(Instant::now()).as_secs());
+        let left =
+            wanted.until.map(|until| until.saturating_duration_since(Instant::now()).as_secs());
         Level { level: wanted.level.clone(), seconds_left: left }
     }
 
@@ -70,8 +71,8 @@ impl LogLevel {
 }
 
 fn parse_time(text: &str) -> Result<Duration, String> {
-    let time =
-        humantime::parse_duration(text).map_err(|_| format!("expected a time such as `1m`, met {}", quote(text)))?;
+    let time = humantime::parse_duration(text)
+        .map_err(|_| format!("expected a time such as `1m`, met {}", quote(text)))?;
     if time > FOR_MAX { Err("expected at most 24h".to_owned()) } else { Ok(time) }
 }
 
@@ -109,7 +110,8 @@ mod tests {
     async fn a_level_for_a_time_returns_to_the_usual_one() {
         let level = LogLevel::new("info", |_| Ok(()));
         let (tx, mut applied) = tokio::sync::mpsc::unbounded_channel();
-        let following = tokio::spawn(follow(level.clone(), move |level| tx.send(level.to_owned()).unwrap()));
+        let following =
+            tokio::spawn(follow(level.clone(), move |level| tx.send(level.to_owned()).unwrap()));
         tokio::task::yield_now().await;
         let change = LogChange { level: "debug".to_owned(), r#for: Some("1m".to_owned()) };
         assert_eq!(level.change(change).unwrap().seconds_left, Some(60));
@@ -121,8 +123,15 @@ mod tests {
 
     #[test]
     fn a_wrong_level_or_time_changes_nothing() {
-        let level = LogLevel::new("info", |text| if text == "loud" { Err("no".to_owned()) } else { Ok(()) });
-        let change = |text: &str, time: &str| LogChange { level: text.to_owned(), r#for: Some(time.to_owned()) };
+        let level =
+            LogLevel::new(
+                "info",
+                |text| if text == "loud" { Err("no".to_owned()) } else { Ok(()) },
+            );
+        let change = |text: &str, time: &str| LogChange {
+            level: text.to_owned(),
+            r#for: Some(time.to_owned()),
+        };
         assert!(level.change(change("loud", "1m")).is_err());
         assert!(level.change(change("debug", "soon")).is_err());
         assert!(level.change(change("debug", "25h")).is_err());

@@ -1,8 +1,9 @@
-//! The admin port: probes, metrics, the sidecar's state, its datasets, what happens in it, its log level. Nothing here
-//! holds personal data unless the operator asks for it.
+//! The admin port: probes, metrics, the sidecar's state, its datasets, what happens in it, its log
+//! level. Nothing here holds personal data unless the operator asks for it.
 //!
-//! It lives beside `serve` and borrows its rules for `Host`, its problems and its listeners. Because a web page in a browser
-//! can reach a port on localhost, a request with `Origin` is refused, and a write must be declared as JSON.
+//! It lives beside `serve` and borrows its rules for `Host`, its problems and its listeners.
+//! Because a web page in a browser can reach a port on localhost, a request with `Origin` is
+//! refused, and a write must be declared as JSON.
 
 mod accept;
 mod counters;
@@ -84,8 +85,14 @@ impl Told {
     fn known_domain(&self, name: &str) -> Result<Cache, Problem> {
         let table = self.table.borrow();
         table.cache(name).cloned().ok_or_else(|| {
-            let names: Vec<_> = table.caches().iter().map(|c| format!("`{}`", c.collector().domain().name)).collect();
-            Problem::BadRequest { detail: format!("there is no domain `{name}`; there is {}", names.join(", ")) }
+            let names: Vec<_> = table
+                .caches()
+                .iter()
+                .map(|c| format!("`{}`", c.collector().domain().name))
+                .collect();
+            Problem::BadRequest {
+                detail: format!("there is no domain `{name}`; there is {}", names.join(", ")),
+            }
         })
     }
 }
@@ -106,17 +113,23 @@ impl Admin {
         Self { told, probes_only: false }
     }
 
-    /// Only probes and metrics, on an address that others can reach (`--probes`): no key, no data, no write, any `Host`.
+    /// Only probes and metrics, on an address that others can reach (`--probes`): no key, no data,
+    /// no write, any `Host`.
     pub fn probes(told: Arc<Told>) -> Self {
         Self { told, probes_only: true }
     }
 
-    async fn handle(&self, request: Request<RequestBody>, on_tcp: bool) -> Result<Response<Body>, Problem> {
+    async fn handle(
+        &self,
+        request: Request<RequestBody>,
+        on_tcp: bool,
+    ) -> Result<Response<Body>, Problem> {
         if on_tcp && !self.probes_only && !self.told.hosts.allow(&request) {
             return Err(Problem::Misdirected);
         }
         if request.headers().contains_key(ORIGIN) {
-            let detail = "a request with `Origin` comes from a web page; none is expected".to_owned();
+            let detail =
+                "a request with `Origin` comes from a web page; none is expected".to_owned();
             return Err(Problem::Forbidden { detail });
         }
         if request.method() == Method::POST && !is_json(&request) {
@@ -129,10 +142,14 @@ impl Admin {
             "/readyz" => read(&request).map(|()| self.probe(self.told.health.is_ready())),
             "/startupz" => read(&request).map(|()| self.probe(self.told.health.is_started())),
             "/metrics" => read(&request).map(|()| self.metrics(request.headers())),
-            "/status" if !self.probes_only => read(&request).map(|()| json(StatusCode::OK, &status::of(&self.told))),
+            "/status" if !self.probes_only => {
+                read(&request).map(|()| json(StatusCode::OK, &status::of(&self.told)))
+            }
             "/log" if !self.probes_only => self.log(request).await,
             "/invalidate" if !self.probes_only => self.invalidate(request).await,
-            _ if self.probes_only => Err(nothing_here("probes and `/metrics` are all that there is here")),
+            _ if self.probes_only => {
+                Err(nothing_here("probes and `/metrics` are all that there is here"))
+            }
             other => self.dataset(&request, other).await,
         };
         answered.map(|response| response.map(whole))
@@ -164,8 +181,14 @@ impl Admin {
         Ok(json(status, &invalidated))
     }
 
-    async fn dataset(&self, request: &Request<RequestBody>, path: &str) -> Result<Response<Bytes>, Problem> {
-        let path = path.strip_prefix("/datasets/").ok_or_else(|| nothing_here("the admin port has no such route"))?;
+    async fn dataset(
+        &self,
+        request: &Request<RequestBody>,
+        path: &str,
+    ) -> Result<Response<Bytes>, Problem> {
+        let path = path
+            .strip_prefix("/datasets/")
+            .ok_or_else(|| nothing_here("the admin port has no such route"))?;
         read(request)?;
         let data = request.uri().query() == Some("data=1");
         datasets::of(&self.told, path, data).await.map(|dataset| json(StatusCode::OK, &dataset))
@@ -176,7 +199,11 @@ impl Admin {
             Method::GET | Method::HEAD => Ok(json(StatusCode::OK, &self.told.log.current())),
             Method::PUT => {
                 let change: LogChange = body(request).await?;
-                let now = self.told.log.change(change).map_err(|detail| Problem::BadRequest { detail })?;
+                let now = self
+                    .told
+                    .log
+                    .change(change)
+                    .map_err(|detail| Problem::BadRequest { detail })?;
                 Ok(json(StatusCode::OK, &now))
             }
             _ => Err(Problem::MethodNotAllowed { allow: "GET, HEAD, PUT" }),
@@ -227,7 +254,11 @@ fn read(request: &Request<RequestBody>) -> Result<(), Problem> {
 }
 
 fn is_json(request: &Request<RequestBody>) -> bool {
-    let declared = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let declared = request
+        .headers()
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
     declared.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json")
 }
 
@@ -239,7 +270,8 @@ async fn body<T: serde::de::DeserializeOwned>(request: Request<RequestBody>) -> 
     let bad = |detail: String| Problem::BadRequest { detail };
     let collected = Limited::new(request.into_body(), BODY_MAX_BYTES).collect().await;
     let bytes = collected.map_err(|error| body_problem(&*error))?.to_bytes();
-    serde_json::from_slice(&bytes).map_err(|error| bad(format!("the body is not understood: {error}")))
+    serde_json::from_slice(&bytes)
+        .map_err(|error| bad(format!("the body is not understood: {error}")))
 }
 
 /// Why a body was not had: it is too long, or [`BodyError`] says it.
@@ -249,7 +281,9 @@ fn body_problem(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Prob
         Some(BodyError::Late(_)) => Problem::RequestTimeout { detail },
         Some(BodyError::Overloaded) => Problem::Overloaded { detail },
         Some(BodyError::Broken(_)) => Problem::BadRequest { detail },
-        None => Problem::BadRequest { detail: format!("expected a body of at most {BODY_MAX_BYTES} bytes") },
+        None => Problem::BadRequest {
+            detail: format!("expected a body of at most {BODY_MAX_BYTES} bytes"),
+        },
     }
 }
 
@@ -263,6 +297,8 @@ fn json(status: StatusCode, value: &impl Serialize) -> Response<Bytes> {
 fn text(status: StatusCode, text: &'static str) -> Response<Bytes> {
     let mut response = Response::new(Bytes::from_static(text.as_bytes()));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
 }

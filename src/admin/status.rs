@@ -147,13 +147,16 @@ pub(super) fn trouble(told: &Told) -> Vec<String> {
         let first = reloads.problems.first().map_or("", String::as_str);
         let more = reloads.problems.len() - 1;
         let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
-        trouble.push(format!("a changed domain file is refused, its old version stays: {first}{more}"));
+        trouble.push(format!(
+            "a changed domain file is refused, its old version stays: {first}{more}"
+        ));
     }
     for cache in told.table.borrow().caches() {
         let lately = |refusals: &TagsRefusals| refusals.last.elapsed() < NOT_KEPT_LATELY;
         for refusals in cache.tags_refusals().into_iter().filter(lately) {
             trouble.push(format!(
-                "domain `{}`: {} datasets were served and not kept since {} ago, the last {} ago: {}",
+                "domain `{}`: {} datasets were served and not kept since {} ago, the last {} ago: \
+                 {}",
                 cache.collector().domain().name,
                 refusals.datasets,
                 seconds(refusals.since),
@@ -163,7 +166,10 @@ pub(super) fn trouble(told: &Told) -> Vec<String> {
         }
         for client in cache.collector().clients() {
             if client.state().breaker != BreakerState::Closed {
-                trouble.push(format!("source `{}`: the circuit breaker is open", client.source().name));
+                trouble.push(format!(
+                    "source `{}`: the circuit breaker is open",
+                    client.source().name
+                ));
             }
         }
     }
@@ -173,12 +179,19 @@ pub(super) fn trouble(told: &Told) -> Vec<String> {
             trouble.push(format!("redis: {fault}"));
         }
         for domain in standing.domains.iter().filter(|domain| !domain.lease_held) {
-            trouble.push(format!("domain `{}`: the lease is not held; {}", domain.domain, told.bus_loss.in_words()));
+            trouble.push(format!(
+                "domain `{}`: the lease is not held; {}",
+                domain.domain,
+                told.bus_loss.in_words()
+            ));
         }
     }
     if told.identity_metrics.files_are_broken() {
-        trouble
-            .push("the certificate files are not usable, the identity before them stays; the log says why".to_owned());
+        trouble.push(
+            "the certificate files are not usable, the identity before them stays; \
+                   the log says why"
+                .to_owned(),
+        );
     }
     let expires = told.identity.as_ref().map(|identity| identity.borrow().not_after);
     if expires.is_some_and(|not_after| not_after <= SystemTime::now()) {

@@ -1,5 +1,5 @@
-//! What the scripts answer: a list of texts, of which the first says what it is. What follows beyond what is known here is
-//! ignored.
+//! What the scripts answer: a list of texts, of which the first says what it is. What follows
+//! beyond what is known here is ignored.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,9 @@ use redis::Value;
 
 use super::fault::Fault;
 use super::format;
-use crate::coherence::{Answer, Entry, Epoch, Fence, Fetched, Issued, Name, Stored, Told, are_tags};
+use crate::coherence::{
+    Answer, Entry, Epoch, Fence, Fetched, Issued, Name, Stored, Told, are_tags,
+};
 
 /// Reads a script's answer.
 pub fn answer(value: Value) -> Result<Answer, Fault> {
@@ -70,7 +72,11 @@ fn read(mut texts: Texts) -> Option<Answer> {
     Some(match texts.text()?.as_str() {
         "newer" => Answer::Newer(texts.text()?.parse().ok()?),
         "other-life" => Answer::OtherLife,
-        "told" => Answer::Told(Told { end: texts.fence()?, longest: texts.millis()?, settled: texts.flag()? }),
+        "told" => Answer::Told(Told {
+            end: texts.fence()?,
+            longest: texts.millis()?,
+            settled: texts.flag()?,
+        }),
         "issued" => Answer::Issued(Issued {
             token: texts.fence()?,
             longest: texts.millis()?,
@@ -129,7 +135,13 @@ mod tests {
 
     #[test]
     fn what_is_cut_short_or_of_another_kind_is_not_read() {
-        for odd in [list(&[]), list(&["told", "7"]), list(&["else"]), Value::Nil, Value::Array(vec![Value::Int(1)])] {
+        for odd in [
+            list(&[]),
+            list(&["told", "7"]),
+            list(&["else"]),
+            Value::Nil,
+            Value::Array(vec![Value::Int(1)]),
+        ] {
             assert_eq!(answer(odd), Err(Fault::Unreadable));
         }
     }

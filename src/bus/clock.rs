@@ -6,7 +6,8 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::coherence::Moment;
 
-/// Linux's monotonic clock stands still in a suspended machine, on which a lease would outlive its invalidations.
+/// Linux's monotonic clock stands still in a suspended machine, on which a lease would outlive its
+/// invalidations.
 #[cfg(target_os = "linux")]
 const CLOCK: ClockId = ClockId::Boottime;
 #[cfg(not(target_os = "linux"))]

@@ -1,5 +1,6 @@
-//! How Redis is reached: one server that a URL names or that sentinels name, or the servers of a Cluster. Whoever finds the
-//! connections to one server broken ends them all; on a Cluster each server is found again for itself.
+//! How Redis is reached: one server that a URL names or that sentinels name, or the servers of a
+//! Cluster. Whoever finds the connections to one server broken ends them all; on a Cluster each
+//! server is found again for itself.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,12 +47,16 @@ impl Links {
     async fn connected(settings: &Settings, outlet: &Outlet) -> Result<Self, Fault> {
         let broken = CancellationToken::new();
         let reached = match &settings.place {
-            Servers::One(url) => Reached::One(Box::new(Server::open(one(settings, url)?, outlet, &broken).await?)),
+            Servers::One(url) => {
+                Reached::One(Box::new(Server::open(one(settings, url)?, outlet, &broken).await?))
+            }
             Servers::Sentinel { sentinels, service } => {
                 let primary = primary(settings, sentinels, service).await?;
                 Reached::One(Box::new(Server::open(primary, outlet, &broken).await?))
             }
-            Servers::Cluster(seeds) => Reached::Many(Box::new(Nodes::connect(settings, seeds, outlet).await?)),
+            Servers::Cluster(seeds) => {
+                Reached::Many(Box::new(Nodes::connect(settings, seeds, outlet).await?))
+            }
         };
         Ok(Self { reached, broken })
     }
@@ -71,8 +76,8 @@ impl Links {
         self.broken.cancelled().await;
     }
 
-    /// Subscribes to a domain's news and hints. On a Cluster the subscription stands before the next call for the domain is
-    /// sent, so before anything is answered.
+    /// Subscribes to a domain's news and hints. On a Cluster the subscription stands before the
+    /// next call for the domain is sent, so before anything is answered.
     pub(super) async fn subscribe(&self, names: &Names) -> Result<(), Fault> {
         let (news, hints) = (names.news(), names.hints());
         match &self.reached {
@@ -91,7 +96,8 @@ impl Links {
     pub(super) async fn unsubscribe(&self, names: &Names) -> Result<(), Fault> {
         match &self.reached {
             Reached::One(server) => {
-                let unsubscribed = timeout(CONNECT_MAX, server.unsubscribe(&names.news(), &names.hints())).await;
+                let unsubscribed =
+                    timeout(CONNECT_MAX, server.unsubscribe(&names.news(), &names.hints())).await;
                 Ok(unsubscribed.map_err(|_| Fault::Slow)??)
             }
             Reached::Many(nodes) => {
@@ -102,7 +108,12 @@ impl Links {
     }
 
     /// Runs one script, within `bound`.
-    pub(super) async fn run(&self, lane: Lane, ask: &Ask<'_>, bound: Duration) -> Result<Answer, Fault> {
+    pub(super) async fn run(
+        &self,
+        lane: Lane,
+        ask: &Ask<'_>,
+        bound: Duration,
+    ) -> Result<Answer, Fault> {
         match &self.reached {
             Reached::One(server) => {
                 let answered = timeout(bound, server.run(lane, ask, false)).await;
@@ -113,13 +124,20 @@ impl Links {
     }
 
     /// Runs many in one round trip; on a Cluster, beside each other.
-    pub(super) async fn run_all(&self, asks: &[Ask<'_>], bound: Duration) -> Vec<Result<Answer, Fault>> {
+    pub(super) async fn run_all(
+        &self,
+        asks: &[Ask<'_>],
+        bound: Duration,
+    ) -> Vec<Result<Answer, Fault>> {
         match &self.reached {
             Reached::One(server) => {
-                let answered = timeout(bound, server.run_all(asks)).await.unwrap_or(Err(Fault::Slow));
+                let answered =
+                    timeout(bound, server.run_all(asks)).await.unwrap_or(Err(Fault::Slow));
                 answered.unwrap_or_else(|fault| asks.iter().map(|_| Err(fault.clone())).collect())
             }
-            Reached::Many(nodes) => join_all(asks.iter().map(|ask| nodes.run(Lane::Protocol, ask, bound))).await,
+            Reached::Many(nodes) => {
+                join_all(asks.iter().map(|ask| nodes.run(Lane::Protocol, ask, bound))).await
+            }
         }
     }
 }

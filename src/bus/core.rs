@@ -1,5 +1,5 @@
-//! What the driver and the callers share: the domains with their state machines, the connections of the moment, and the
-//! one way to run a script.
+//! What the driver and the callers share: the domains with their state machines, the connections of
+//! the moment, and the one way to run a script.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -37,8 +37,8 @@ const REST: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub(super) struct Domain {
     pub(super) name: Arc<str>,
-    /// What it is called in the domain's registry. A domain that goes and comes back is another member: what the one
-    /// before said last may still be on its way.
+    /// What it is called in the domain's registry. A domain that goes and comes back is another
+    /// member: what the one before said last may still be on its way.
     pub(super) member: Name,
     pub(super) names: Names,
     /// Asked by every read, changed by the driver; never held across a wait.
@@ -60,7 +60,8 @@ pub(super) struct Core {
     namespace: String,
     lease: Duration,
     grace: Duration,
-    /// From where the heartbeats of all domains are counted. Each process has its own: a fleet's do not fall together.
+    /// From where the heartbeats of all domains are counted. Each process has its own: a fleet's do
+    /// not fall together.
     origin: Moment,
     pub(super) scripts: Scripts,
     pub(super) metrics: Metrics,
@@ -131,12 +132,18 @@ impl Core {
     /// Serves these domains from now on: those that stay keep their state.
     pub(super) fn set_domains<'n>(&self, names: impl IntoIterator<Item = &'n str>) {
         let mut domains = self.domains.write().unwrap_or_else(PoisonError::into_inner);
-        let make = |name: &str| domains.get(name).cloned().unwrap_or_else(|| Arc::new(self.new_domain(name)));
-        let now: BTreeMap<_, _> = names.into_iter().map(|name| (Arc::from(name), make(name))).collect();
+        let make = |name: &str| {
+            domains.get(name).cloned().unwrap_or_else(|| Arc::new(self.new_domain(name)))
+        };
+        let now: BTreeMap<_, _> =
+            names.into_iter().map(|name| (Arc::from(name), make(name))).collect();
         let before = std::mem::replace(&mut *domains, now);
         if self.alone {
             // No driver looks after the gauges: the lease of a fleet of one never ends.
-            before.keys().filter(|name| !domains.contains_key(*name)).for_each(|name| self.metrics.forget(name));
+            before
+                .keys()
+                .filter(|name| !domains.contains_key(*name))
+                .for_each(|name| self.metrics.forget(name));
             domains.keys().for_each(|name| self.metrics.stand(name, true, 0));
         }
         drop(domains);
@@ -147,8 +154,14 @@ impl Core {
         self.metrics.begin(name);
         let member = random_name(&self.label);
         let (together, guards) = (Some(self.origin), guards());
-        let config = Config { grace: self.grace, together, guards, ..Config::new(member.clone(), self.lease) };
-        let sidecar = if self.alone { Sidecar::alone(config, random_epoch()) } else { Sidecar::new(config) };
+        let config = Config {
+            grace: self.grace,
+            together,
+            guards,
+            ..Config::new(member.clone(), self.lease)
+        };
+        let sidecar =
+            if self.alone { Sidecar::alone(config, random_epoch()) } else { Sidecar::new(config) };
         Domain {
             name: name.into(),
             member,
@@ -206,12 +219,16 @@ impl Core {
     ) -> Result<Answer, Fault> {
         let links = self.links()?;
         if lane == Lane::Protocol {
-            return links.run(lane, &self.scripts.ask(&domain.names, &Self::request(call), ttl), bound).await;
+            return links
+                .run(lane, &self.scripts.ask(&domain.names, &Self::request(call), ttl), bound)
+                .await;
         }
         if self.rests() {
             return Err(Fault::Slow);
         }
-        let answered = links.run(lane, &self.scripts.ask(&domain.names, &Self::request(call), ttl), bound).await;
+        let answered = links
+            .run(lane, &self.scripts.ask(&domain.names, &Self::request(call), ttl), bound)
+            .await;
         if lane == Lane::Datasets {
             self.note_pace(answered == Err(Fault::Slow));
         }
@@ -222,8 +239,8 @@ impl Core {
         self.claims.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// The connections of now. Without any a request is lost, whatever [`Self::cause`] says: that may
-    /// be another domain's trouble, or one that a new connection does not have.
+    /// The connections of now. Without any a request is lost, whatever [`Self::cause`] says: that
+    /// may be another domain's trouble, or one that a new connection does not have.
     pub(super) fn links(&self) -> Result<Arc<Links>, Fault> {
         self.links.borrow().clone().ok_or(Fault::Lost)
     }
@@ -248,7 +265,11 @@ impl Core {
 
     /// Tells whoever listens.
     pub(super) fn tell(&self, domain: &Domain, what: What) {
-        let _ = self.happenings.send(Happening { at: SystemTime::now(), domain: Some(Arc::clone(&domain.name)), what });
+        let _ = self.happenings.send(Happening {
+            at: SystemTime::now(),
+            domain: Some(Arc::clone(&domain.name)),
+            what,
+        });
     }
 
     /// The same of what concerns all domains.

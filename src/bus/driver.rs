@@ -1,7 +1,8 @@
-//! The one task of the bus: it feeds the state machines of all domains with what happens, and does what they say.
+//! The one task of the bus: it feeds the state machines of all domains with what happens, and does
+//! what they say.
 //!
-//! Everything that waits for Redis runs beside it in a set that it owns; it never waits itself. When it is told to stop, it
-//! gives up every lease, and then deregisters.
+//! Everything that waits for Redis runs beside it in a set that it owns; it never waits itself.
+//! When it is told to stop, it gives up every lease, and then deregisters.
 
 mod heartbeats;
 mod membership;
@@ -156,11 +157,14 @@ impl Driver {
         match action {
             Action::Heartbeat(beat) => self.beats.push((Arc::clone(domain), now, beat)),
             Action::ReadLog(after) => self.read_log(domain, after),
-            Action::Invalidate { scopes, unless_above } => self.pass_on(domain, scopes, unless_above),
+            Action::Invalidate { scopes, unless_above } => {
+                self.pass_on(domain, scopes, unless_above);
+            }
             Action::Deregister(name) => {
                 let (core, domain) = (Arc::clone(&self.core), Arc::clone(domain));
                 self.tasks.spawn(async move {
-                    let _ = core.ask(&domain, Call::Deregister(name), Duration::ZERO, LEAVE_MAX).await;
+                    let _ =
+                        core.ask(&domain, Call::Deregister(name), Duration::ZERO, LEAVE_MAX).await;
                     Done::Left
                 });
             }
@@ -225,10 +229,12 @@ impl Driver {
         match done {
             Ok(Done::Connected(Ok((links, subscribed)))) => self.connected(links, &subscribed),
             Ok(Done::Connected(Err(fault))) => self.refused(&fault),
-            Ok(Done::Subscribed(links, domain, subscribed)) if self.is_current(Some(&links)) => match subscribed {
-                Ok(()) => self.handle(&domain, Event::LinkUp { ordered: true }),
-                Err(_) => links.end(),
-            },
+            Ok(Done::Subscribed(links, domain, subscribed)) if self.is_current(Some(&links)) => {
+                match subscribed {
+                    Ok(()) => self.handle(&domain, Event::LinkUp { ordered: true }),
+                    Err(_) => links.end(),
+                }
+            }
             Ok(Done::Beats(links, beats)) => self.beaten(links.as_ref(), beats),
             Ok(Done::Log(domain, Ok(answer))) => self.handle(&domain, Event::Log(answer)),
             Ok(Done::Log(domain, Err(Fault::Newer(protocol)))) => {
@@ -296,7 +302,8 @@ impl Known {
         Self { domain, held: false, looked: clock::now(), silent: 0 }
     }
 
-    /// Counts the time since the last look where the lease was not held then. A lease's end is looked at when it comes.
+    /// Counts the time since the last look where the lease was not held then. A lease's end is
+    /// looked at when it comes.
     fn count_bypass(&mut self, core: &Core, now: Moment) {
         let looked = std::mem::replace(&mut self.looked, now);
         if !self.held {

@@ -1,7 +1,8 @@
-//! One Redis server: its address, who we are to it, and the opening of a connection to it whose replies are bounded.
+//! One Redis server: its address, who we are to it, and the opening of a connection to it whose
+//! replies are bounded.
 //!
-//! The streams are opened here, not by the client library, because it reads whole replies, however large: each stream is handed
-//! to it as a [`ReplyStream`] one.
+//! The streams are opened here, not by the client library, because it reads whole replies, however
+//! large: each stream is handed to it as a [`ReplyStream`] one.
 
 use std::fmt;
 use std::io;
@@ -9,7 +10,9 @@ use std::sync::Arc;
 
 use futures_util::future::{FutureExt as _, select_ok};
 use redis::aio::{ConnectionLike, MultiplexedConnection, SendError};
-use redis::{AsyncConnectionConfig, Cmd, ConnectionAddr, PushInfo, RedisConnectionInfo, RedisFuture, Value};
+use redis::{
+    AsyncConnectionConfig, Cmd, ConnectionAddr, PushInfo, RedisConnectionInfo, RedisFuture, Value,
+};
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
@@ -75,8 +78,8 @@ impl Endpoint {
         &self.addr
     }
 
-    /// Opens a connection within [`CONNECT_MAX`]. What is pushed goes to `push`; `outgrown` is told if the connection ends
-    /// because the server sends more than was asked for.
+    /// Opens a connection within [`CONNECT_MAX`]. What is pushed goes to `push`; `outgrown` is told
+    /// if the connection ends because the server sends more than was asked for.
     pub(super) async fn connect(
         &self,
         limits: ReplyLimits,
@@ -91,7 +94,8 @@ impl Endpoint {
             .set_push_sender(never_fails(push));
         let connected = async {
             let stream = ReplyStream::new(self.open().await?, limits, outgrown);
-            let (requests, driver) = MultiplexedConnection::new_with_config(&self.redis, stream, config).await?;
+            let (requests, driver) =
+                MultiplexedConnection::new_with_config(&self.redis, stream, config).await?;
             let driver = Arc::new(AbortOnDropHandle::new(tokio::spawn(driver)));
             Ok(Connection { requests, _driver: driver })
         };
@@ -104,21 +108,26 @@ impl Endpoint {
                 let connected = UnixStream::connect(path).await;
                 return Ok(Box::new(connected.map_err(|error| Fault::of_connecting(&error))?));
             }
-            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => (host, *port),
+            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
+                (host, *port)
+            }
             _ => return Err(Fault::Unreachable(io::ErrorKind::Unsupported)),
         };
         let stream = connect_to(host, port).await?;
         let Some(tls) = &self.tls else { return Ok(Box::new(stream)) };
-        let name = ServerName::try_from(host.clone()).map_err(|error| Fault::Tls(error.to_string()))?;
+        let name =
+            ServerName::try_from(host.clone()).map_err(|error| Fault::Tls(error.to_string()))?;
         let connected = TlsConnector::from(Arc::clone(tls)).connect(name, stream).await;
         Ok(Box::new(connected.map_err(|error| Fault::Tls(error.to_string()))?))
     }
 }
 
-/// A connection to the first address that answers: a name may have addresses that nobody listens on.
+/// A connection to the first address that answers: a name may have addresses that nobody listens
+/// on.
 async fn connect_to(host: &str, port: u16) -> Result<TcpStream, Fault> {
     let addresses = lookup_host((host, port)).await.map_err(|_| Fault::UnknownHost)?;
-    let tries: Vec<_> = addresses.take(ADDRESSES_MAX).map(|at| TcpStream::connect(at).boxed()).collect();
+    let tries: Vec<_> =
+        addresses.take(ADDRESSES_MAX).map(|at| TcpStream::connect(at).boxed()).collect();
     if tries.is_empty() {
         return Err(Fault::UnknownHost);
     }

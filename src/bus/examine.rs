@@ -1,8 +1,8 @@
-//! Asking a Redis for real whether it will do, for `bfb doctor`: who it is, what its user may do, how it is set, how long it
-//! takes, and where the log of each domain stands.
+//! Asking a Redis for real whether it will do, for `bfb doctor`: who it is, what its user may do,
+//! how it is set, how long it takes, and where the log of each domain stands.
 //!
-//! It finds out and does not judge. Nothing is left behind: what is tried is tried on a domain that has a random name, with
-//! commands that change nothing or are undone.
+//! It finds out and does not judge. Nothing is left behind: what is tried is tried on a domain that
+//! has a random name, with commands that change nothing or are undone.
 
 mod allowed;
 mod facts;
@@ -43,7 +43,8 @@ const AT_ONCE: usize = 4;
 pub struct Examination {
     /// What the URL names.
     pub kind: Kind,
-    /// The one server, the primary that the sentinels name, or every primary of a Cluster. None: it could not be found.
+    /// The one server, the primary that the sentinels name, or every primary of a Cluster. None: it
+    /// could not be found.
     pub servers: Vec<Examined>,
     /// Those that were asked which servers there are, and could not say.
     pub silent: Vec<Silent>,
@@ -102,7 +103,8 @@ struct Target {
 
 /// Asks the Redis that `settings` names. Each step takes at most `limit`.
 pub async fn examine(settings: &Settings, domains: &[&str], limit: Duration) -> Examination {
-    let mut kind = if matches!(settings.place, Servers::Cluster(_)) { Kind::Cluster } else { Kind::One };
+    let mut kind =
+        if matches!(settings.place, Servers::Cluster(_)) { Kind::Cluster } else { Kind::One };
     let targets = match timeout(limit, targets(settings)).await.unwrap_or(Err(Fault::Slow)) {
         Ok(targets) => targets,
         Err(fault) => {
@@ -113,30 +115,41 @@ pub async fn examine(settings: &Settings, domains: &[&str], limit: Duration) -> 
     let looks = targets.iter().map(|target| look(settings, target, limit));
     let servers: Vec<Examined> = stream::iter(looks).buffered(AT_ONCE).collect().await;
     if kind == Kind::Cluster
-        && servers.iter().filter_map(|server| server.facts.as_ref()).any(|facts| !facts.is_sharded())
+        && servers
+            .iter()
+            .filter_map(|server| server.facts.as_ref())
+            .any(|facts| !facts.is_sharded())
     {
         kind = Kind::OldCluster;
     }
     let mut logs = Vec::new();
     for domain in domains {
         let names = Names::new(&settings.namespace, domain);
-        let read = timeout(limit, read_log(&targets, &servers, &names)).await.unwrap_or(Err(Fault::Slow));
+        let read =
+            timeout(limit, read_log(&targets, &servers, &names)).await.unwrap_or(Err(Fault::Slow));
         logs.push(((*domain).to_owned(), read));
     }
     Examination { kind, servers, silent: Vec::new(), logs }
 }
 
 async fn targets(settings: &Settings) -> Result<Vec<Target>, Fault> {
-    let alone = |endpoint: Endpoint| Target { address: name(endpoint.addr()), endpoint, part: None };
+    let alone =
+        |endpoint: Endpoint| Target { address: name(endpoint.addr()), endpoint, part: None };
     match &settings.place {
         Servers::One(url) => Ok(vec![alone(one(settings, url)?)]),
-        Servers::Sentinel { sentinels, service } => Ok(vec![alone(primary(settings, sentinels, service).await?)]),
+        Servers::Sentinel { sentinels, service } => {
+            Ok(vec![alone(primary(settings, sentinels, service).await?)])
+        }
         Servers::Cluster(seeds) => {
             let (outlet, _) = inbox();
             let (nodes, slots) = Nodes::find(settings, seeds, &outlet).await?;
             let target = |address: Address| {
                 let endpoint = nodes.endpoint(&address)?;
-                Ok(Target { address: address.to_string(), endpoint, part: Some((address, slots.clone())) })
+                Ok(Target {
+                    address: address.to_string(),
+                    endpoint,
+                    part: Some((address, slots.clone())),
+                })
             };
             slots.primaries().into_iter().map(target).collect()
         }
@@ -145,10 +158,14 @@ async fn targets(settings: &Settings) -> Result<Vec<Target>, Fault> {
 
 fn name(addr: &ConnectionAddr) -> String {
     match addr {
-        ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } if host.contains(':') => {
+        ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. }
+            if host.contains(':') =>
+        {
             format!("[{host}]:{port}")
         }
-        ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => format!("{host}:{port}"),
+        ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
+            format!("{host}:{port}")
+        }
         other => other.to_string(),
     }
 }
@@ -204,16 +221,24 @@ async fn ask(
 fn throwaway(namespace: &str, target: &Target) -> Names {
     loop {
         let names = Names::new(namespace, &format!("bfb-doctor-{:032x}", random_epoch().0));
-        let here = target.part.as_ref().is_none_or(|(at, slots)| slots.owner(slot(&names.meta())) == Some(at));
+        let here = target
+            .part
+            .as_ref()
+            .is_none_or(|(at, slots)| slots.owner(slot(&names.meta())) == Some(at));
         if here {
             return names;
         }
     }
 }
 
-async fn read_log(targets: &[Target], servers: &[Examined], names: &Names) -> Result<Option<Log>, Fault> {
-    let holds =
-        |target: &Target| target.part.as_ref().is_none_or(|(at, slots)| slots.owner(slot(&names.meta())) == Some(at));
+async fn read_log(
+    targets: &[Target],
+    servers: &[Examined],
+    names: &Names,
+) -> Result<Option<Log>, Fault> {
+    let holds = |target: &Target| {
+        target.part.as_ref().is_none_or(|(at, slots)| slots.owner(slot(&names.meta())) == Some(at))
+    };
     let at = targets.iter().position(holds).ok_or(Fault::Lost)?;
     let (target, server) = (&targets[at], &servers[at]);
     if server.trouble.is_some() {

@@ -1,4 +1,5 @@
-//! What can go wrong with Redis. A fault is never a request's error: it is a miss, a counter, and a lease that runs out.
+//! What can go wrong with Redis. A fault is never a request's error: it is a miss, a counter, and a
+//! lease that runs out.
 
 use std::io;
 use std::path::PathBuf;
@@ -79,7 +80,8 @@ impl Fault {
         }
     }
 
-    /// Whether the same may be answered soon: Redis is on its way to another state, or the connection to another Redis.
+    /// Whether the same may be answered soon: Redis is on its way to another state, or the
+    /// connection to another Redis.
     pub(super) fn passes(&self) -> bool {
         match self {
             // A handshake fails too where a server that starts, or a proxy before none, ends it.
@@ -91,7 +93,15 @@ impl Fault {
             | Self::Tls(_) => true,
             // A slot on the move, a failover, a start.
             Self::Refused(code) => {
-                matches!(&**code, "TRYAGAIN" | "CLUSTERDOWN" | "READONLY" | "LOADING" | "MASTERDOWN" | "NOREPLICAS")
+                matches!(
+                    &**code,
+                    "TRYAGAIN"
+                        | "CLUSTERDOWN"
+                        | "READONLY"
+                        | "LOADING"
+                        | "MASTERDOWN"
+                        | "NOREPLICAS"
+                )
             }
             _ => false,
         }
@@ -128,8 +138,13 @@ impl From<redis::RedisError> for Fault {
         // The detail of an error may quote what was sent; its code does not.
         match error.code() {
             Some(code) => Self::Refused(code_in_script(&error).unwrap_or(code).to_owned()),
-            None if error.kind() == redis::ErrorKind::MasterNameNotFoundBySentinel => Self::NoPrimary,
-            None if error.is_io_error() || error.is_connection_dropped() || error.is_unrecoverable_error() => {
+            None if error.kind() == redis::ErrorKind::MasterNameNotFoundBySentinel => {
+                Self::NoPrimary
+            }
+            None if error.is_io_error()
+                || error.is_connection_dropped()
+                || error.is_unrecoverable_error() =>
+            {
                 Self::Lost
             }
             None => Self::Unreadable,
@@ -158,8 +173,8 @@ impl Access {
     }
 }
 
-/// What our user may not do: a server names the command, or else the script does that called it. Of what stands there only the
-/// name of a command of ours is taken.
+/// What our user may not do: a server names the command, or else the script does that called it. Of
+/// what stands there only the name of a command of ours is taken.
 fn forbidden(error: &redis::RedisError) -> Option<(Access, &'static str)> {
     let detail = error.detail()?;
     let (on, rest) = match detail.split_once("bfb: no permission for ") {
@@ -190,25 +205,41 @@ mod tests {
     use super::*;
 
     fn of(reply: &str) -> Fault {
-        let error = redis::parse_redis_value(reply.as_bytes()).and_then(redis::Value::extract_error);
+        let error =
+            redis::parse_redis_value(reply.as_bytes()).and_then(redis::Value::extract_error);
         Fault::from(error.expect_err("an error"))
     }
 
     #[test]
     fn a_command_that_is_not_allowed_is_named_whichever_server_says_so() {
         let command = |command| Fault::NoPermission { command, on: Access::Command };
-        let by_script = "-ERR user_script:30: bfb: no permission for command hset script: 42, on @user_script:30.\r\n";
+        let by_script = "-ERR user_script:30: bfb: no permission for command hset script: 42, \
+                         on @user_script:30.\r\n";
         assert_eq!(of(by_script), command("hset"));
-        assert_eq!(of("-NOPERM this user has no permissions to run the 'evalsha' command\r\n"), command("evalsha"));
-        let on_channels = "-ERR user_script:30: bfb: no permission for channels publish script: 42\r\n";
-        assert_eq!(of(on_channels), Fault::NoPermission { command: "publish", on: Access::Channels });
-        assert_eq!(of("-NOPERM no permissions to run the 'secret' command\r\n"), Fault::Refused("NOPERM".into()));
+        assert_eq!(
+            of("-NOPERM this user has no permissions to run the 'evalsha' command\r\n"),
+            command("evalsha")
+        );
+        let on_channels =
+            "-ERR user_script:30: bfb: no permission for channels publish script: 42\r\n";
+        assert_eq!(
+            of(on_channels),
+            Fault::NoPermission { command: "publish", on: Access::Channels }
+        );
+        assert_eq!(
+            of("-NOPERM no permissions to run the 'secret' command\r\n"),
+            Fault::Refused("NOPERM".into())
+        );
     }
 
     #[test]
     fn the_code_within_a_script_counts() {
-        let old = "-ERR Error running script (call to f_1): @user_script:9: -READONLY You can't write.\r\n";
+        let old = "-ERR Error running script (call to f_1): @user_script:9: \
+                   -READONLY You can't write.\r\n";
         assert_eq!(of(old), Fault::Refused("READONLY".into()));
-        assert_eq!(of("-READONLY You can't write against a read only replica.\r\n"), Fault::Refused("READONLY".into()));
+        assert_eq!(
+            of("-READONLY You can't write against a read only replica.\r\n"),
+            Fault::Refused("READONLY".into())
+        );
     }
 }

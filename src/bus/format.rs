@@ -1,5 +1,5 @@
-//! What pub/sub and the log carry, as JSON. An unknown field is ignored, an entry of unknown kind means `all`; so does one that
-//! names more than an entry may ([`SCOPES_MAX`]), whoever wrote it.
+//! What pub/sub and the log carry, as JSON. An unknown field is ignored, an entry of unknown kind
+//! means `all`; so does one that names more than an entry may ([`SCOPES_MAX`]), whoever wrote it.
 
 use std::sync::Arc;
 
@@ -7,7 +7,8 @@ use serde::Deserialize;
 
 use crate::coherence::{Entry, Epoch, Published, SCOPES_MAX, Scope, Seq, are_scopes};
 
-/// The longest scopes of an entry: all names together are 64 KiB, and JSON takes up to six bytes for one of theirs.
+/// The longest scopes of an entry: all names together are 64 KiB, and JSON takes up to six bytes
+/// for one of theirs.
 const ENTRY_BYTES_MAX: usize = 512 * 1024;
 /// Entries of one message. The script publishes one.
 const ENTRIES_MAX: usize = 1_024;
@@ -37,14 +38,18 @@ struct RawHint {
     all: bool,
 }
 
-/// What came on the channel of news; nothing if its epoch or a seq cannot be read: then something was missed.
+/// What came on the channel of news; nothing if its epoch or a seq cannot be read: then something
+/// was missed.
 pub fn news(payload: &[u8]) -> Option<Published> {
     let raw: RawNews = serde_json::from_slice(payload).ok()?;
     if raw.entries.len() > ENTRIES_MAX {
         return None;
     }
     let entry = |raw: RawEntry| Entry { seq: raw.seq, scopes: scopes_of(&raw.scopes) };
-    Some(Published { epoch: epoch(&raw.epoch)?, entries: raw.entries.into_iter().map(entry).collect() })
+    Some(Published {
+        epoch: epoch(&raw.epoch)?,
+        entries: raw.entries.into_iter().map(entry).collect(),
+    })
 }
 
 /// The scopes of a log's entry. What cannot be read means all of the domain.
@@ -102,8 +107,11 @@ mod tests {
     const EPOCH: &str = "000000000000000000000000000000ff";
 
     fn news_of(scopes: &str) -> Published {
-        news(format!(r#"{{"epoch":"{EPOCH}","later":1,"entries":[{{"seq":7,"scopes":{scopes}}}]}}"#).as_bytes())
-            .unwrap()
+        news(
+            format!(r#"{{"epoch":"{EPOCH}","later":1,"entries":[{{"seq":7,"scopes":{scopes}}}]}}"#)
+                .as_bytes(),
+        )
+        .unwrap()
     }
 
     #[test]
@@ -128,9 +136,12 @@ mod tests {
             let pairs: Vec<_> = names.iter().map(|name| ["key", name]).collect();
             scopes(&serde_json::to_vec(&pairs).unwrap())
         };
-        let hinted =
-            |names: &[String]| hint(&serde_json::to_vec(&serde_json::json!({"tags": names})).unwrap()).unwrap();
-        for (how_many, bytes, fits) in [(1_000, 10, true), (1_001, 10, false), (128, 509, true), (128, 510, false)] {
+        let hinted = |names: &[String]| {
+            hint(&serde_json::to_vec(&serde_json::json!({"tags": names})).unwrap()).unwrap()
+        };
+        for (how_many, bytes, fits) in
+            [(1_000, 10, true), (1_001, 10, false), (128, 509, true), (128, 510, false)]
+        {
             let named = names(how_many, bytes);
             for scopes in [entry(&named), hinted(&named)] {
                 assert_eq!(*scopes != [Scope::All], fits, "{how_many} names of {bytes} bytes");
@@ -138,7 +149,10 @@ mod tests {
         }
         let long = [b"[[\"key\",\"".as_slice(), &vec![b'k'; ENTRY_BYTES_MAX], b"\"]]"].concat();
         assert_eq!(*scopes(&long), [Scope::All]);
-        let many = format!(r#"{{"epoch":"{EPOCH}","entries":[{}{{"seq":1}}]}}"#, r#"{"seq":1},"#.repeat(ENTRIES_MAX));
+        let many = format!(
+            r#"{{"epoch":"{EPOCH}","entries":[{}{{"seq":1}}]}}"#,
+            r#"{"seq":1},"#.repeat(ENTRIES_MAX)
+        );
         assert_eq!(news(many.as_bytes()), None);
     }
 

@@ -1,8 +1,9 @@
-//! Where the values in a stream of RESP begin and end, counted as they come, so that one that is too large is noticed before it is
-//! held. Pure.
+//! Where the values in a stream of RESP begin and end, counted as they come, so that one that is
+//! too large is noticed before it is held. Pure.
 //!
-//! The client library reads whole replies, however large; what it is handed has passed here first. Only what a Redis really
-//! writes passes: anything else ends the connection, since the library may read it another way.
+//! The client library reads whole replies, however large; what it is handed has passed here first.
+//! Only what a Redis really writes passes: anything else ends the connection, since the library may
+//! read it another way.
 
 /// How deep a reply may be nested: `CLUSTER SLOTS`, the deepest that is asked for, has four levels.
 const DEPTH_MAX: usize = 8;
@@ -118,7 +119,11 @@ impl Frames {
 
     fn count(&mut self, bytes: u64) -> Result<(), ReplyExcess> {
         self.bytes += bytes;
-        if self.bytes > self.limits.bytes { Err(ReplyExcess::Bytes(self.limits.bytes)) } else { Ok(()) }
+        if self.bytes > self.limits.bytes {
+            Err(ReplyExcess::Bytes(self.limits.bytes))
+        } else {
+            Ok(())
+        }
     }
 
     /// Takes one byte that is not of a text; whether a value that holds no others ends with it.
@@ -162,7 +167,9 @@ impl Frames {
             self.elements = 1;
         }
         self.state = match kind {
-            b'+' | b'-' | b':' | b'_' | b',' | b'#' | b'(' => State::Line { bytes: 0, after_cr: false },
+            b'+' | b'-' | b':' | b'_' | b',' | b'#' | b'(' => {
+                State::Line { bytes: 0, after_cr: false }
+            }
             b'$' | b'=' | b'!' | b'*' | b'~' | b'>' | b'%' | b'|' => {
                 State::Length { kind, value: 0, digits: 0, is_negative: false, after_cr: false }
             }
@@ -173,16 +180,26 @@ impl Frames {
 
     /// A length is read; whether the value ends with it.
     fn length(&mut self) -> Result<bool, ReplyExcess> {
-        let State::Length { kind, value, is_negative, .. } = self.state else { return Err(ReplyExcess::Malformed) };
+        let State::Length { kind, value, is_negative, .. } = self.state else {
+            return Err(ReplyExcess::Malformed);
+        };
         if is_negative {
             // `$-1` and `*-1`: there is no such thing.
-            return if value == 1 && matches!(kind, b'$' | b'*') { Ok(true) } else { Err(ReplyExcess::Malformed) };
+            return if value == 1 && matches!(kind, b'$' | b'*') {
+                Ok(true)
+            } else {
+                Err(ReplyExcess::Malformed)
+            };
         }
         if matches!(kind, b'$' | b'=' | b'!') {
             if self.bytes + value > self.limits.bytes {
                 return Err(ReplyExcess::Bytes(self.limits.bytes));
             }
-            self.state = if value == 0 { State::TextEnd { after_cr: false } } else { State::Text { left: value } };
+            self.state = if value == 0 {
+                State::TextEnd { after_cr: false }
+            } else {
+                State::Text { left: value }
+            };
             return Ok(false);
         }
         let members = match kind {
@@ -254,8 +271,10 @@ mod tests {
     #[test]
     fn each_kind_of_value_ends_where_it_ends_however_it_comes() {
         let stream = WHOLE.concat();
-        let expected: Vec<_> =
-            WHOLE.iter().map(|one| Frame { is_push: one[0] == b'>', bytes: one.len() as u64 }).collect();
+        let expected: Vec<_> = WHOLE
+            .iter()
+            .map(|one| Frame { is_push: one[0] == b'>', bytes: one.len() as u64 })
+            .collect();
         for size in 1..stream.len() {
             assert_eq!(frames(&stream, size).as_ref(), Ok(&expected), "in pieces of {size}");
         }
@@ -265,7 +284,12 @@ mod tests {
                 "{:?} is what the library reads",
                 String::from_utf8_lossy(one)
             );
-            assert_eq!(frames(&one[..one.len() - 1], 1), Ok(vec![]), "{:?}", String::from_utf8_lossy(one));
+            assert_eq!(
+                frames(&one[..one.len() - 1], 1),
+                Ok(vec![]),
+                "{:?}",
+                String::from_utf8_lossy(one)
+            );
         }
     }
 
@@ -287,7 +311,12 @@ mod tests {
         ];
         for (stream, cause) in odd {
             for size in [1, 3, stream.len()] {
-                assert_eq!(frames(stream, size), Err(cause), "{:?}", String::from_utf8_lossy(stream));
+                assert_eq!(
+                    frames(stream, size),
+                    Err(cause),
+                    "{:?}",
+                    String::from_utf8_lossy(stream)
+                );
             }
         }
         assert_eq!(frames(&[b'+'; 1_001], 7), Err(ReplyExcess::Bytes(1_000)));
@@ -300,8 +329,13 @@ mod tests {
         let full = [b"*19\r\n".as_slice(), &b":1\r\n".repeat(19)].concat();
         assert_eq!(frames(&full.repeat(50), 11).unwrap().len(), 50);
         assert!(frames(&[b"*20\r\n".as_slice(), &b":1\r\n".repeat(20)].concat(), 11).is_err());
-        let long = |bytes: usize| [format!("${bytes}\r\n").as_bytes(), &vec![b'a'; bytes], b"\r\n"].concat();
-        assert_eq!(frames(&long(992).repeat(3), 100), Ok(vec![Frame { is_push: false, bytes: 1_000 }; 3]));
+        let long = |bytes: usize| {
+            [format!("${bytes}\r\n").as_bytes(), &vec![b'a'; bytes], b"\r\n"].concat()
+        };
+        assert_eq!(
+            frames(&long(992).repeat(3), 100),
+            Ok(vec![Frame { is_push: false, bytes: 1_000 }; 3])
+        );
         assert_eq!(frames(&long(993), 100), Err(ReplyExcess::Bytes(1_000)));
     }
 }

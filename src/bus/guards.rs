@@ -1,8 +1,8 @@
 //! Which guards of the protocol hold in this process: all of them.
 //!
-//! Only in a build with the feature `removable-guards` can a variable take some away, so that the checks of whole processes
-//! can show what each prevents. Such a build says so as it starts to use them, and refuses a name that it does not know. The
-//! binary `bfb` cannot be built that way.
+//! Only in a build with the feature `removable-guards` can a variable take some away, so that the
+//! checks of whole processes can show what each prevents. Such a build says so as it starts to use
+//! them, and refuses a name that it does not know. The binary `bfb` cannot be built that way.
 
 use crate::coherence::Guards;
 

@@ -1,6 +1,7 @@
 //! The bus in the hands of others: one [`Bus`] a process, one [`DomainBus`] a domain.
 //!
-//! What a read asks is answered at once from the domain's state machine. What asks Redis is bounded in time.
+//! What a read asks is answered at once from the domain's state machine. What asks Redis is bounded
+//! in time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,14 +17,17 @@ use super::happening::Happening;
 use super::invalidate::{self, Acknowledgement, NotAcknowledged, Sent};
 use super::metrics::Metrics;
 use super::settings::Settings;
-use crate::coherence::{Answer, Call, Fence, Fetched, Mark, Moment, Name, Place, Scope, Sidecar, Start, Stored};
+use crate::coherence::{
+    Answer, Call, Fence, Fetched, Mark, Moment, Name, Place, Scope, Sidecar, Start, Stored,
+};
 
 /// What a request may wait for Redis.
 pub const READ_MAX: Duration = Duration::from_millis(50);
 /// The same where a large dataset is read: a connection is opened for it. Its turn is waited for as
 /// long again.
 pub const LARGE_READ_MAX: Duration = Duration::from_millis(250);
-/// The bytes of a dataset that come on the connection that all share; a larger one has a connection of its own.
+/// The bytes of a dataset that come on the connection that all share; a larger one has a connection
+/// of its own.
 pub(super) const SHARED_BYTES_MAX: u64 = 1024 * 1024;
 /// What keeping a dataset may take; nobody's answer waits for it.
 pub const STORE_MAX: Duration = Duration::from_millis(500);
@@ -123,7 +127,8 @@ impl Bus {
         (Self { core }, driver)
     }
 
-    /// Serves these domains from now on. Those that stay keep their lease and their memory; one that goes deregisters.
+    /// Serves these domains from now on. Those that stay keep their lease and their memory; one
+    /// that goes deregisters.
     pub fn set_domains<'n>(&self, domains: impl IntoIterator<Item = &'n str>) {
         self.core.set_domains(domains);
     }
@@ -158,7 +163,12 @@ impl Bus {
             alone: self.core.alone,
             connected: self.core.links().is_ok(),
             trouble: self.core.cause(),
-            domains: self.core.domains().values().map(|domain| self.domain_standing(domain, now)).collect(),
+            domains: self
+                .core
+                .domains()
+                .values()
+                .map(|domain| self.domain_standing(domain, now))
+                .collect(),
         }
     }
 
@@ -249,7 +259,8 @@ impl DomainBus {
 
 /// What asks Redis; bounded in time.
 impl DomainBus {
-    /// The dataset of a place, if Redis has one that is to be believed and that has at most `bytes_max` bytes.
+    /// The dataset of a place, if Redis has one that is to be believed and that has at most
+    /// `bytes_max` bytes.
     pub async fn fetch(&self, place: Place, bytes_max: u64) -> Result<Lookup, Fault> {
         let bound = if bytes_max > SHARED_BYTES_MAX { LARGE_READ_MAX } else { READ_MAX };
         match self.answer(Call::Fetch { place, bytes_max }, Duration::ZERO, bound).await? {
@@ -274,14 +285,25 @@ impl DomainBus {
         Ok(ReadTurn { _permit: permit.ok() })
     }
 
-    /// Keeps a dataset, of which the collection began `age` ago, in Redis for `ttl`; false if it was
-    /// invalidated since its fence, or if Redis has one that was collected later.
-    pub async fn store(&self, place: Place, dataset: Stored, age: Duration, ttl: Duration) -> Result<bool, Fault> {
+    /// Keeps a dataset, of which the collection began `age` ago, in Redis for `ttl`; false if it
+    /// was invalidated since its fence, or if Redis has one that was collected later.
+    pub async fn store(
+        &self,
+        place: Place,
+        dataset: Stored,
+        age: Duration,
+        ttl: Duration,
+    ) -> Result<bool, Fault> {
         self.done(Call::Store { place, dataset, age }, ttl, STORE_MAX).await
     }
 
     /// Whether a dataset that another store keeps is to be believed.
-    pub async fn vouch(&self, key: Arc<str>, tags: Vec<Arc<str>>, fence: Fence) -> Result<bool, Fault> {
+    pub async fn vouch(
+        &self,
+        key: Arc<str>,
+        tags: Vec<Arc<str>>,
+        fence: Fence,
+    ) -> Result<bool, Fault> {
         self.done(Call::Vouch { key, tags, fence }, Duration::ZERO, READ_MAX).await
     }
 
@@ -290,8 +312,9 @@ impl DomainBus {
         Name(format!("{}/{}", self.domain.member.0, self.core.next_claim()).into())
     }
 
-    /// Asks to be the one who collects a place, for `ttl`; who asks again goes on being it. A dataset that is there by now
-    /// comes instead, if it has at most `bytes_max` bytes, or else its size. `None`: it is of no use to the caller.
+    /// Asks to be the one who collects a place, for `ttl`; who asks again goes on being it. A
+    /// dataset that is there by now comes instead, if it has at most `bytes_max` bytes, or else its
+    /// size. `None`: it is of no use to the caller.
     pub async fn claim(
         &self,
         place: &Place,
@@ -304,7 +327,9 @@ impl DomainBus {
         match self.answer(call, ttl, READ_MAX).await? {
             Answer::Done(_) => Ok(Claimed::Mine),
             Answer::Held(holder) => Ok(Claimed::By(holder)),
-            Answer::Hit(fetched) => self.fitting(fetched, bytes_max.unwrap_or(0)).map(Claimed::There),
+            Answer::Hit(fetched) => {
+                self.fitting(fetched, bytes_max.unwrap_or(0)).map(Claimed::There)
+            }
             Answer::Large(bytes) => Ok(Claimed::Large(bytes)),
             Answer::OtherLife => Err(Fault::OtherLife),
             _ => Err(Fault::Unreadable),
@@ -321,13 +346,19 @@ impl DomainBus {
         self.domain.names.dataset(place)
     }
 
-    /// Invalidates. Once this returns, the invalidation is in the log; [`Self::wait_fleet`] waits until it is acknowledged.
+    /// Invalidates. Once this returns, the invalidation is in the log; [`Self::wait_fleet`] waits
+    /// until it is acknowledged.
     pub async fn invalidate(&self, scopes: Arc<[Scope]>) -> Result<Sent, Fault> {
         invalidate::issue(&self.core, &self.domain, scopes).await
     }
 
-    /// Waits until the whole fleet has acknowledged an invalidation of this process, at most for `limit`.
-    pub async fn wait_fleet(&self, sent: &Sent, limit: Duration) -> Result<Acknowledgement, NotAcknowledged> {
+    /// Waits until the whole fleet has acknowledged an invalidation of this process, at most for
+    /// `limit`.
+    pub async fn wait_fleet(
+        &self,
+        sent: &Sent,
+        limit: Duration,
+    ) -> Result<Acknowledgement, NotAcknowledged> {
         invalidate::wait(&self.core, &self.domain, sent, limit).await
     }
 
@@ -362,7 +393,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn large_datasets_are_read_two_at_a_time_and_small_ones_beside_them() {
         let domain = Bus::alone(["customer"], Metrics::default()).domain("customer").unwrap();
-        let (one, two) = (domain.turn_to_fetch(16 << 20).await.unwrap(), domain.turn_to_fetch(16 << 20).await.unwrap());
+        let (one, two) = (
+            domain.turn_to_fetch(16 << 20).await.unwrap(),
+            domain.turn_to_fetch(16 << 20).await.unwrap(),
+        );
         assert_eq!(domain.turn_to_fetch(16 << 20).await.unwrap_err(), Fault::Slow);
         assert!(domain.turn_to_fetch(SHARED_BYTES_MAX).await.is_ok());
         drop(one);
@@ -371,7 +405,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn without_connections_an_invalidation_waits_for_one_whatever_trouble_another_domain_has() {
+    async fn without_connections_an_invalidation_waits_for_one_whatever_trouble_another_domain_has()
+    {
         let url = "redis://127.0.0.1:1".parse().unwrap();
         let settings = Settings::new(url, Duration::from_secs(3));
         let (bus, _driver) = Bus::connect(settings, ["customer", "order"], Metrics::default());

@@ -1,4 +1,5 @@
-//! What happens on the bus, for whoever listens: memory, which frees what an entry names, and `GET /events`.
+//! What happens on the bus, for whoever listens: memory, which frees what an entry names, and
+//! `GET /events`.
 
 use std::sync::Arc;
 use std::time::SystemTime;

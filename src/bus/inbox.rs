@@ -1,8 +1,8 @@
-//! What Redis pushes, on its way to the driver: a queue that is bounded in messages and in bytes, and a mark that something did
-//! not fit or was lost.
+//! What Redis pushes, on its way to the driver: a queue that is bounded in messages and in bytes,
+//! and a mark that something did not fit or was lost.
 //!
-//! The mark is set before anything that came later is queued, and looked at before anything is taken out: whoever takes a
-//! message knows whether something is missing before it.
+//! The mark is set before anything that came later is queued, and looked at before anything is
+//! taken out: whoever takes a message knows whether something is missing before it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -74,8 +74,9 @@ impl Outlet {
             return;
         }
         match push.kind {
-            // Nobody asks to be unsubscribed from a slot's channels: the slot has gone to another server. The client library
-            // takes it for the answer to whatever is out, and every answer after it for one call too late.
+            // Nobody asks to be unsubscribed from a slot's channels: the slot has gone to another
+            // server. The client library takes it for the answer to whatever is out, and every
+            // answer after it for one call too late.
             PushKind::Disconnection | PushKind::SUnsubscribe => {
                 self.gap.mark();
                 ends.cancel();
@@ -105,7 +106,9 @@ impl Outlet {
 
     fn put(&self, push: PushInfo) {
         let mut data = push.data.into_iter();
-        let (Some(Value::BulkString(channel)), Some(Value::BulkString(payload))) = (data.next(), data.next()) else {
+        let (Some(Value::BulkString(channel)), Some(Value::BulkString(payload))) =
+            (data.next(), data.next())
+        else {
             return self.gap.mark();
         };
         let payload = Some(payload).filter(|payload| payload.len() <= MESSAGE_BYTES_MAX);
@@ -201,7 +204,10 @@ mod tests {
         for has_news in [false, true] {
             outlet.outgrown(ReplyExcess::Unsolicited, has_news);
             assert!(inbox.next().await.is_none(), "the driver looks");
-            assert_eq!((inbox.take_outgrown(), inbox.take_gap()), (Some(ReplyExcess::Unsolicited), has_news));
+            assert_eq!(
+                (inbox.take_outgrown(), inbox.take_gap()),
+                (Some(ReplyExcess::Unsolicited), has_news)
+            );
         }
     }
 
@@ -210,7 +216,11 @@ mod tests {
         let (outlet, mut inbox) = inbox();
         let ends = CancellationToken::new();
         outlet.take(message(&vec![b'1'; MESSAGE_BYTES_MAX + 1]), &ends);
-        assert!(inbox.try_next().unwrap().payload.is_none() && !inbox.take_gap() && !ends.is_cancelled());
+        assert!(
+            inbox.try_next().unwrap().payload.is_none()
+                && !inbox.take_gap()
+                && !ends.is_cancelled()
+        );
         outlet.take(PushInfo { kind: PushKind::Disconnection, data: vec![] }, &ends);
         assert!(inbox.take_gap() && ends.is_cancelled());
     }

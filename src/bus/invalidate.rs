@@ -14,8 +14,8 @@ use super::fault::Fault;
 use super::guards::guards;
 use super::happening::What;
 use crate::coherence::{
-    Answer, Call, Entry, Fence, Invalidation, Issued, Moment, Name, Published, SCOPES_BYTES_MAX, SCOPES_MAX, Scope,
-    State, are_scopes,
+    Answer, Call, Entry, Fence, Invalidation, Issued, Moment, Name, Published, SCOPES_BYTES_MAX,
+    SCOPES_MAX, Scope, State, are_scopes,
 };
 
 /// How long the script is tried. It may run twice, if only its answer was lost: that harms nothing.
@@ -26,8 +26,8 @@ const TRY_MAX: Duration = Duration::from_millis(500);
 const TRY_AGAIN: Duration = Duration::from_millis(20);
 /// Between two questions to Redis, at first and at the most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
-/// Pause for each sidecar that Redis looked at, or has to look at: so much longer than that takes it that it is busy with
-/// others most of the time.
+/// Pause for each sidecar that Redis looked at, or has to look at: so much longer than that takes
+/// it that it is busy with others most of the time.
 const PAUSE_EACH: Duration = Duration::from_micros(20);
 
 /// An invalidation that is in the log.
@@ -58,13 +58,15 @@ pub struct NotAcknowledged {
     pub token: Fence,
     /// How many sidecars were registered when it was issued.
     pub sidecars: usize,
-    /// Who had not reported. Nobody, where it is not known that the registry names everybody: then a whole lease is waited.
+    /// Who had not reported. Nobody, where it is not known that the registry names everybody: then
+    /// a whole lease is waited.
     pub behind: Vec<Name>,
 }
 
 fn in_words(sidecars: usize, behind: usize) -> String {
     match behind {
-        0 => "it is not known yet whether everybody has heard, so the whole lease has to pass".to_owned(),
+        0 => "it is not known yet whether everybody has heard, so the whole lease has to pass"
+            .to_owned(),
         _ => format!("{behind} of {} sidecars had not reported", sidecars.max(behind)),
     }
 }
@@ -82,14 +84,22 @@ impl Sent {
 }
 
 /// Appends one entry to the domain's log. Callers of one moment share an entry.
-pub(super) async fn issue(core: &Core, domain: &Arc<Domain>, scopes: Arc<[Scope]>) -> Result<Sent, Fault> {
+pub(super) async fn issue(
+    core: &Core,
+    domain: &Arc<Domain>,
+    scopes: Arc<[Scope]>,
+) -> Result<Sent, Fault> {
     if core.alone {
         return alone(core, domain, scopes);
     }
     let deadline = Instant::now() + ISSUE_MAX;
     loop {
         let (done, mut told) = oneshot::channel();
-        domain.burst.lock().unwrap_or_else(PoisonError::into_inner).push_back((Arc::clone(&scopes), done));
+        domain
+            .burst
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push_back((Arc::clone(&scopes), done));
         loop {
             lead(core, domain, deadline).await;
             match told.try_recv() {
@@ -104,7 +114,8 @@ pub(super) async fn issue(core: &Core, domain: &Arc<Domain>, scopes: Arc<[Scope]
     }
 }
 
-/// Takes the turn, and with it everybody who waits by then and whose scopes fit into one entry together.
+/// Takes the turn, and with it everybody who waits by then and whose scopes fit into one entry
+/// together.
 async fn lead(core: &Core, domain: &Arc<Domain>, deadline: Instant) {
     let _turn = domain.turn.lock().await;
     let burst = next_entry(&mut domain.burst.lock().unwrap_or_else(PoisonError::into_inner));
@@ -118,7 +129,8 @@ async fn lead(core: &Core, domain: &Arc<Domain>, deadline: Instant) {
     }
 }
 
-/// Takes out those of the front that fit into one entry of the log: at least one, whose own scopes may be too many for it.
+/// Takes out those of the front that fit into one entry of the log: at least one, whose own scopes
+/// may be too many for it.
 fn next_entry(burst: &mut VecDeque<Waiting>) -> Vec<Waiting> {
     let (mut scopes, mut bytes) = (0, 0);
     let fits = |(named, _): &&Waiting| {
@@ -136,7 +148,12 @@ fn merged<'s>(burst: impl Iterator<Item = &'s Arc<[Scope]>>) -> Arc<[Scope]> {
     if are_scopes(&scopes) { scopes } else { Arc::new([Scope::All]) }
 }
 
-async fn try_until(core: &Core, domain: &Arc<Domain>, scopes: Arc<[Scope]>, deadline: Instant) -> Result<Sent, Fault> {
+async fn try_until(
+    core: &Core,
+    domain: &Arc<Domain>,
+    scopes: Arc<[Scope]>,
+    deadline: Instant,
+) -> Result<Sent, Fault> {
     loop {
         let call = Call::Invalidate { scopes: Arc::clone(&scopes), unless_above: None };
         match core.ask(domain, call, Duration::ZERO, TRY_MAX).await {
@@ -145,7 +162,9 @@ async fn try_until(core: &Core, domain: &Arc<Domain>, scopes: Arc<[Scope]>, dead
                 apply_ahead(core, domain, &sent, scopes);
                 return Ok(sent);
             }
-            Err(fault) if fault.passes() && Instant::now() + TRY_AGAIN < deadline => sleep(TRY_AGAIN).await,
+            Err(fault) if fault.passes() && Instant::now() + TRY_AGAIN < deadline => {
+                sleep(TRY_AGAIN).await;
+            }
             // Why there is no connection says more to who reads the log.
             Err(Fault::Lost) => return Err(core.cause().unwrap_or(Fault::Lost)),
             Err(fault) => return Err(fault),
@@ -177,7 +196,8 @@ pub(super) async fn wait(
     sent: &Sent,
     limit: Duration,
 ) -> Result<Acknowledgement, NotAcknowledged> {
-    let silent = if core.alone { Vec::new() } else { acknowledged(core, domain, sent, limit).await? };
+    let silent =
+        if core.alone { Vec::new() } else { acknowledged(core, domain, sent, limit).await? };
     let took = clock::now().since(sent.answered);
     core.metrics.acknowledged(took);
     Ok(Acknowledgement { token: sent.token(), sidecars: sent.sidecars(), silent, took })
@@ -190,7 +210,8 @@ async fn acknowledged(
     limit: Duration,
 ) -> Result<Vec<Name>, NotAcknowledged> {
     let deadline = clock::now().after(limit);
-    let mut invalidation = Invalidation::new(&sent.issued, domain.sidecar_mut().witness(), sent.answered, guards());
+    let mut invalidation =
+        Invalidation::new(&sent.issued, domain.sidecar_mut().witness(), sent.answered, guards());
     // None of a large fleet has reported yet: at first it would be looked at in vain.
     let (mut pause, mut looked_at) = (Duration::ZERO, sent.sidecars());
     let (mut of_all, mut after_lease) = (false, false);
@@ -198,11 +219,16 @@ async fn acknowledged(
         let now = clock::now();
         let until = match invalidation.state(domain.sidecar_mut().witness(), now) {
             State::Reported => return Ok(Vec::new()),
-            // Those who were silent are named, and removed, by a question that was put after the lease.
+            // Those who were silent are named, and removed, by a question that was put after the
+            // lease.
             State::Lapsed(silent) if after_lease => return Ok(silent),
             State::Waiting(_) if now >= deadline && of_all => {
                 let (token, sidecars) = (sent.token(), sent.sidecars());
-                return Err(NotAcknowledged { token, sidecars, behind: invalidation.behind().to_vec() });
+                return Err(NotAcknowledged {
+                    token,
+                    sidecars,
+                    behind: invalidation.behind().to_vec(),
+                });
             }
             State::Waiting(until) => until,
             State::Lapsed(_) => now,

@@ -63,7 +63,9 @@ impl Default for Metrics {
             emptied: Family::default(),
             faults: Family::default(),
             // From a round trip to more than any sensible lease.
-            acknowledged: Histogram::new([0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.2, 1.0, 3.0, 10.0, 60.0]),
+            acknowledged: Histogram::new([
+                0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.2, 1.0, 3.0, 10.0, 60.0,
+            ]),
         }
     }
 }
@@ -73,18 +75,42 @@ impl Metrics {
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         let m = &metrics;
-        registry.register("redis_connected", "Whether the bus has its connections", m.connected.clone());
+        registry.register(
+            "redis_connected",
+            "Whether the bus has its connections",
+            m.connected.clone(),
+        );
         registry.register("lease_held", "Whether memory may be served from", m.lease_held.clone());
-        registry.register("log_lag_entries", "Invalidations heard of and not applied", m.log_lag_entries.clone());
+        registry.register(
+            "log_lag_entries",
+            "Invalidations heard of and not applied",
+            m.log_lag_entries.clone(),
+        );
         registry.register("lease_losses", "Times that the lease ran out", m.lease_losses.clone());
         let help = "Time without the lease: memory was not trusted";
         registry.register_with_unit("bypass", help, Unit::Seconds, m.bypass.clone());
-        registry.register("bus_gaps", "Times that something published may have been missed", m.gaps.clone());
-        registry.register("bus_queue_full", "Messages that did not fit the queue", m.queue_full.clone());
-        registry.register("bus_hints_dropped", "Hints that could not be handled", m.hints_dropped.clone());
+        registry.register(
+            "bus_gaps",
+            "Times that something published may have been missed",
+            m.gaps.clone(),
+        );
+        registry.register(
+            "bus_queue_full",
+            "Messages that did not fit the queue",
+            m.queue_full.clone(),
+        );
+        registry.register(
+            "bus_hints_dropped",
+            "Hints that could not be handled",
+            m.hints_dropped.clone(),
+        );
         registry.register("bus_catch_ups", "Readings of the log", m.catch_ups.clone());
         registry.register("invalidations_applied", "Entries of the log applied", m.applied.clone());
-        registry.register("memory_emptied", "Times that all of memory was outdated", m.emptied.clone());
+        registry.register(
+            "memory_emptied",
+            "Times that all of memory was outdated",
+            m.emptied.clone(),
+        );
         registry.register("redis_faults", "What Redis did not do", m.faults.clone());
         let help = "From an invalidation's answer to its acknowledgement by the fleet";
         registry.register("invalidation_acknowledged_seconds", help, m.acknowledged.clone());

@@ -1,5 +1,5 @@
-//! What the bus calls its keys and channels in Redis: all `bfb:{NAMESPACE/DOMAIN}:…`, so that a domain lives on one slot
-//! of a Redis Cluster.
+//! What the bus calls its keys and channels in Redis: all `bfb:{NAMESPACE/DOMAIN}:…`, so that a
+//! domain lives on one slot of a Redis Cluster.
 
 use crate::coherence::Place;
 

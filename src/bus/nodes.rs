@@ -1,10 +1,13 @@
-//! The servers of a Redis Cluster, each reached for itself: one that is lost holds up no domain but its own.
+//! The servers of a Redis Cluster, each reached for itself: one that is lost holds up no domain but
+//! its own.
 //!
-//! A domain lives on one slot, so each call concerns one server. Which one, a server of the Cluster says (`CLUSTER SLOTS`),
-//! or the one that was asked in vain (`MOVED`, and `ASK` for this once). Connections are made when something is asked, and
-//! made again when something is asked after they broke; before anything is asked of a domain, its channels are subscribed
-//! to on the same connection. So whatever a server says of a domain comes in the order in which it happened there: news, and
-//! the hints that other servers pass on. Where a slot has gone to another server, nothing more is heard of the one before.
+//! A domain lives on one slot, so each call concerns one server. Which one, a server of the Cluster
+//! says (`CLUSTER SLOTS`), or the one that was asked in vain (`MOVED`, and `ASK` for this once).
+//! Connections are made when something is asked, and made again when something is asked after they
+//! broke; before anything is asked of a domain, its channels are subscribed to on the same
+//! connection. So whatever a server says of a domain comes in the order in which it happened there:
+//! news, and the hints that other servers pass on. Where a slot has gone to another server, nothing
+//! more is heard of the one before.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -34,7 +37,8 @@ const HOPS_MAX: usize = 4;
 const ASKED_AT_ONCE: usize = 4;
 /// Between two questions who holds what, and between two tries to reach one server.
 const PAUSE: Duration = Duration::from_millis(50);
-/// Calls of the protocol in a row that a server leaves unanswered before its connections are given up.
+/// Calls of the protocol in a row that a server leaves unanswered before its connections are given
+/// up.
 const SILENT_MAX: u32 = 2;
 
 /// The servers.
@@ -86,7 +90,10 @@ impl Node {
     }
 
     fn open(&self) -> Option<&Server> {
-        self.opening.peek().and_then(|opened| opened.as_ref().ok()).filter(|_| !self.ended.is_cancelled())
+        self.opening
+            .peek()
+            .and_then(|opened| opened.as_ref().ok())
+            .filter(|_| !self.ended.is_cancelled())
     }
 
     fn heard(&self) -> MutexGuard<'_, HashSet<String>> {
@@ -96,7 +103,11 @@ impl Node {
 
 impl Nodes {
     /// Finds the Cluster through one of the servers that were named.
-    pub(super) async fn connect(settings: &Settings, seeds: &[ConnectionUrl], outlet: &Outlet) -> Result<Self, Fault> {
+    pub(super) async fn connect(
+        settings: &Settings,
+        seeds: &[ConnectionUrl],
+        outlet: &Outlet,
+    ) -> Result<Self, Fault> {
         Ok(Self::find(settings, seeds, outlet).await?.0)
     }
 
@@ -117,13 +128,19 @@ impl Nodes {
         self.state().channels.insert(meta.to_owned(), (news.to_owned(), hints.to_owned()));
     }
 
-    /// Hears them no more once the connections are made anew; until then what they bring is nobody's.
+    /// Hears them no more once the connections are made anew; until then what they bring is
+    /// nobody's.
     pub(super) fn unsubscribe(&self, meta: &str) {
         self.state().channels.remove(meta);
     }
 
     /// Runs one script, within `bound`.
-    pub(super) async fn run(&self, lane: Lane, ask: &Ask<'_>, bound: Duration) -> Result<Answer, Fault> {
+    pub(super) async fn run(
+        &self,
+        lane: Lane,
+        ask: &Ask<'_>,
+        bound: Duration,
+    ) -> Result<Answer, Fault> {
         let answered = timeout(bound, self.answered(lane, ask)).await.unwrap_or(Err(Fault::Slow));
         if lane == Lane::Protocol {
             self.note_silence(slot(ask.meta()), answered == Err(Fault::Slow));
@@ -144,7 +161,8 @@ impl Nodes {
                     return Err(fault);
                 }
             };
-            let subscribed = if asking { Ok(()) } else { self.hear(&node, &server, ask.meta()).await };
+            let subscribed =
+                if asking { Ok(()) } else { self.hear(&node, &server, ask.meta()).await };
             let answered = match subscribed {
                 Ok(()) => server.run(lane, ask, asking).await,
                 Err(error) => Err(error),
@@ -204,7 +222,8 @@ impl Nodes {
         }
         self.state().asked = None;
         let slots = self.learn().await?.ok_or(Fault::Lost)?;
-        let owner = slots.owner(slot).cloned().ok_or_else(|| Fault::Refused("CLUSTERDOWN".to_owned()))?;
+        let owner =
+            slots.owner(slot).cloned().ok_or_else(|| Fault::Refused("CLUSTERDOWN".to_owned()))?;
         self.state().owners.insert(slot, owner.clone());
         Ok(owner)
     }
@@ -217,7 +236,10 @@ impl Nodes {
                 return Ok(None);
             }
             state.asked = Some(Instant::now());
-            let open = state.nodes.iter().filter_map(|(at, node)| Some((at.clone(), node.open()?.clone())));
+            let open = state
+                .nodes
+                .iter()
+                .filter_map(|(at, node)| Some((at.clone(), node.open()?.clone())));
             (open.collect::<Vec<_>>(), state.known.clone())
         };
         let slots = match self.ask_open(open).await {

@@ -1,5 +1,5 @@
-//! What a sidecar's user must be allowed in Redis, and no more: the list that the README prints, that `bfb doctor` goes
-//! through, and that the users of the tests have.
+//! What a sidecar's user must be allowed in Redis, and no more: the list that the README prints,
+//! that `bfb doctor` goes through, and that the users of the tests have.
 
 use std::fmt::Write as _;
 

@@ -9,7 +9,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::frames::{Frame, Frames, ReplyExcess, ReplyLimits};
 
-/// Bytes of messages without a reply between them: a heartbeat is answered more often than so many can be taken in.
+/// Bytes of messages without a reply between them: a heartbeat is answered more often than so many
+/// can be taken in.
 const MESSAGES_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// Commands are ours, and bounded where they are made.
 const COMMANDS: ReplyLimits = ReplyLimits { bytes: u64::MAX, elements: u64::MAX };
@@ -28,7 +29,8 @@ pub(super) struct ReplyStream<S> {
 
 #[derive(Debug, Default)]
 struct Count {
-    /// Commands that wait for their reply. One whose reply is a push, `SUBSCRIBE`, is never counted off.
+    /// Commands that wait for their reply. One whose reply is a push, `SUBSCRIBE`, is never counted
+    /// off.
     unanswered: u64,
     /// Bytes of messages since the last reply.
     messages_bytes: u64,
@@ -49,7 +51,11 @@ impl Count {
 
 impl<S> ReplyStream<S> {
     /// A stream on which nothing was sent yet.
-    pub(super) fn new(stream: S, limits: ReplyLimits, tell: impl Fn(ReplyExcess) + Send + Sync + 'static) -> Self {
+    pub(super) fn new(
+        stream: S,
+        limits: ReplyLimits,
+        tell: impl Fn(ReplyExcess) + Send + Sync + 'static,
+    ) -> Self {
         Self {
             stream,
             commands: Frames::new(COMMANDS),
@@ -75,7 +81,11 @@ fn aborted(cause: ReplyExcess) -> io::Error {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for ReplyStream<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if let Some(cause) = this.outgrown {
             return Poll::Ready(Err(aborted(cause)));
@@ -83,7 +93,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for ReplyStream<S> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
         let count = &mut this.count;
-        let Err(cause) = this.replies.feed(&buf.filled()[before..], |frame| count.take(frame)) else {
+        let Err(cause) = this.replies.feed(&buf.filled()[before..], |frame| count.take(frame))
+        else {
             return Poll::Ready(Ok(()));
         };
         buf.set_filled(before);
@@ -94,7 +105,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for ReplyStream<S> {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for ReplyStream<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         let written = ready!(Pin::new(&mut this.stream).poll_write(cx, bytes))?;
         let count = &mut this.count;
@@ -129,7 +144,11 @@ mod tests {
         let told = Arc::<Mutex<Vec<_>>>::default();
         let tell = Arc::clone(&told);
         let limits = ReplyLimits { bytes: 1_000, elements: 20 };
-        (ReplyStream::new(ours, limits, move |cause| tell.lock().unwrap().push(cause)), theirs, told)
+        (
+            ReplyStream::new(ours, limits, move |cause| tell.lock().unwrap().push(cause)),
+            theirs,
+            told,
+        )
     }
 
     #[tokio::test]
@@ -140,7 +159,10 @@ mod tests {
         let mut replies = [0; 32];
         ours.read_exact(&mut replies).await.unwrap();
         theirs.write_all(b">2\r\n+message\r\n+a\r\n+PONG\r\n").await.unwrap();
-        assert_eq!(ours.read(&mut replies).await.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+        assert_eq!(
+            ours.read(&mut replies).await.unwrap_err().kind(),
+            io::ErrorKind::ConnectionAborted
+        );
         assert!(ours.read(&mut replies).await.is_err(), "it stays over");
         assert_eq!(*told.lock().unwrap(), [ReplyExcess::Unsolicited]);
     }

@@ -1,7 +1,7 @@
 //! The scripts that run inside Redis, and what their calls look like on the wire.
 //!
-//! Each is the counterpart of what [`crate::coherence::Server`] does with the same call; a test holds them to it. A script
-//! is one atomic step: Redis runs nothing beside it.
+//! Each is the counterpart of what [`crate::coherence::Server`] does with the same call; a test
+//! holds them to it. A script is one atomic step: Redis runs nothing beside it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -146,23 +146,31 @@ impl Ask<'_> {
             }
             Call::Deregister(name) => self.args([name.0.as_bytes().to_vec()]),
             Call::Invalidate { scopes, unless_above } => {
-                let above = unless_above.map(|above| format!("{:032x}:{}", above.epoch.0, above.seq));
-                self.args([above.unwrap_or_default().into_bytes()]).args(scopes.iter().flat_map(kind_and_name))
+                let above =
+                    unless_above.map(|above| format!("{:032x}:{}", above.epoch.0, above.seq));
+                self.args([above.unwrap_or_default().into_bytes()])
+                    .args(scopes.iter().flat_map(kind_and_name))
             }
             Call::Progress { token, lapsed, settles, laggard } => {
                 let laggard = laggard.as_ref().map(|name| name.0.as_bytes().to_vec());
-                self.args(place_in_log(*token)).args([flag(*lapsed), flag(*settles), laggard.unwrap_or_default()])
+                self.args(place_in_log(*token)).args([
+                    flag(*lapsed),
+                    flag(*settles),
+                    laggard.unwrap_or_default(),
+                ])
             }
-            Call::ReadLog { after, max } => self.args(place_in_log(*after)).args([text(*max as u128)]),
+            Call::ReadLog { after, max } => {
+                self.args(place_in_log(*after)).args([text(*max as u128)])
+            }
             Call::Store { place, dataset, age } => self
                 .key(names.dataset(place))
                 .args(place_in_log(dataset.fence))
                 .args([millis(ttl), place.key.as_bytes().to_vec(), dataset.body.to_vec()])
                 .args([text(age.as_millis())])
                 .texts(&dataset.tags),
-            Call::Fetch { place, bytes_max } => {
-                self.key(names.dataset(place)).args([place.key.as_bytes().to_vec(), text(*bytes_max)])
-            }
+            Call::Fetch { place, bytes_max } => self
+                .key(names.dataset(place))
+                .args([place.key.as_bytes().to_vec(), text(*bytes_max)]),
             Call::Vouch { key, tags, fence } => {
                 self.args(place_in_log(*fence)).args([key.as_bytes().to_vec()]).texts(tags)
             }
@@ -172,7 +180,9 @@ impl Ask<'_> {
                 .args(place_in_log(*fence))
                 .args([holder.0.as_bytes().to_vec(), millis(ttl), place.key.as_bytes().to_vec()])
                 .args([bytes_max.map(text).unwrap_or_default()]),
-            Call::Release { place, holder } => self.key(names.claim(place)).args([holder.0.as_bytes().to_vec()]),
+            Call::Release { place, holder } => {
+                self.key(names.claim(place)).args([holder.0.as_bytes().to_vec()])
+            }
         };
     }
 
@@ -199,7 +209,8 @@ fn hex(epoch: Epoch) -> Vec<u8> {
     format!("{:032x}", epoch.0).into_bytes()
 }
 
-/// Rounded up: a lease is never registered shorter than it is. At least 1, which is the least that expires.
+/// Rounded up: a lease is never registered shorter than it is. At least 1, which is the least that
+/// expires.
 fn millis(span: Duration) -> Vec<u8> {
     text(span.as_nanos().div_ceil(1_000_000).max(1))
 }

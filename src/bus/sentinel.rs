@@ -1,5 +1,6 @@
-//! Finding a primary through sentinels: each is asked whom it takes for the primary, and that one whether it is. Their answers
-//! are bounded as a server's are, so the client library's own search is not used.
+//! Finding a primary through sentinels: each is asked whom it takes for the primary, and that one
+//! whether it is. Their answers are bounded as a server's are, so the client library's own search
+//! is not used.
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -24,7 +25,8 @@ pub(super) async fn primary(
     service: &str,
 ) -> Result<Endpoint, Fault> {
     let own = own(sentinels)?;
-    let ask = |url: &ConnectionUrl| ask(settings.clone(), url.clone(), own.clone(), service.to_owned());
+    let ask =
+        |url: &ConnectionUrl| ask(settings.clone(), url.clone(), own.clone(), service.to_owned());
     let questions: Vec<_> = sentinels.iter().map(ask).collect();
     let mut answers = stream::iter(questions).buffered(AT_ONCE);
     let (mut of_primary, mut of_sentinel) = (None, None);
@@ -42,7 +44,10 @@ pub(super) async fn primary(
 /// The user of the sentinels, which one of their URLs names.
 fn own(sentinels: &[ConnectionUrl]) -> Result<RedisConnectionInfo, Fault> {
     let infos = sentinels.iter().map(ConnectionUrl::info).collect::<Result<Vec<_>, _>>()?;
-    let named = infos.iter().map(redis::ConnectionInfo::redis_settings).find(|redis| redis.password().is_some());
+    let named = infos
+        .iter()
+        .map(redis::ConnectionInfo::redis_settings)
+        .find(|redis| redis.password().is_some());
     Ok(named.map_or_else(RedisConnectionInfo::default, |named| {
         let own = RedisConnectionInfo::default().set_password(named.password().unwrap_or_default());
         match named.username() {
@@ -60,8 +65,10 @@ async fn ask(
     service: String,
 ) -> Result<Result<Endpoint, Fault>, Fault> {
     let sentinel = settings.endpoint(url.info()?.addr().clone(), own)?;
-    let masters: Vec<HashMap<String, String>> = query(&sentinel, redis::cmd("SENTINEL").arg("MASTERS")).await?;
-    let primaries = masters.iter().filter_map(|master| address(master, &service)).take(PRIMARIES_MAX);
+    let masters: Vec<HashMap<String, String>> =
+        query(&sentinel, redis::cmd("SENTINEL").arg("MASTERS")).await?;
+    let primaries =
+        masters.iter().filter_map(|master| address(master, &service)).take(PRIMARIES_MAX);
     let mut fault = None;
     for (host, port) in primaries {
         let addr = if url.is_tls() {
@@ -120,13 +127,17 @@ mod tests {
     fn a_primary_that_is_down_or_of_another_service_is_none() {
         let address_of = |name: &str, flags: &str| {
             let fields = [("name", name), ("flags", flags), ("ip", "10.0.0.1"), ("port", "6379")];
-            let master: HashMap<_, _> = fields.map(|(name, text)| (name.to_owned(), text.to_owned())).into();
+            let master: HashMap<_, _> =
+                fields.map(|(name, text)| (name.to_owned(), text.to_owned())).into();
             address(&master, "main")
         };
         assert_eq!(address_of("main", "master"), Some(("10.0.0.1".to_owned(), 6379)));
-        for (name, flags) in
-            [("other", "master"), ("main", "slave"), ("main", "s_down,master"), ("main", "master,o_down")]
-        {
+        for (name, flags) in [
+            ("other", "master"),
+            ("main", "slave"),
+            ("main", "s_down,master"),
+            ("main", "master,o_down"),
+        ] {
             assert_eq!(address_of(name, flags), None, "{name} {flags}");
         }
     }

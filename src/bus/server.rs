@@ -1,5 +1,6 @@
-//! The connections to one server: one for the protocol, on which pub/sub comes too, and one for datasets, so that these never hold
-//! up a heartbeat. Both are made together and end together. A large dataset has a connection of its own, which ends with it.
+//! The connections to one server: one for the protocol, on which pub/sub comes too, and one for
+//! datasets, so that these never hold up a heartbeat. Both are made together and end together. A
+//! large dataset has a connection of its own, which ends with it.
 
 use std::time::Duration;
 
@@ -17,11 +18,13 @@ use crate::coherence::Answer;
 
 /// How long connecting may take, TLS and subscriptions included.
 pub(super) const CONNECT_MAX: Duration = Duration::from_secs(2);
-/// What one answer may be: a page of the log with the entry that it ends with, or the names of a large registry.
+/// What one answer may be: a page of the log with the entry that it ends with, or the names of a
+/// large registry.
 pub(super) const ANSWERS: ReplyLimits = ReplyLimits { bytes: 4 * 1024 * 1024, elements: 100_000 };
 /// What one answer about datasets may be, beside the dataset's bytes: its tags, and what RESP adds.
 const BESIDE_BYTES: u64 = 128 * 1024;
-const DATASETS: ReplyLimits = ReplyLimits { bytes: SHARED_BYTES_MAX + BESIDE_BYTES, elements: 1_000 };
+const DATASETS: ReplyLimits =
+    ReplyLimits { bytes: SHARED_BYTES_MAX + BESIDE_BYTES, elements: 1_000 };
 
 /// The connections.
 #[derive(Clone)]
@@ -38,7 +41,8 @@ pub(super) struct Server {
 pub(super) enum Lane {
     Protocol,
     Datasets,
-    /// One of its own, for an answer with a dataset of up to so many bytes: what it takes to read it is given back with it.
+    /// One of its own, for an answer with a dataset of up to so many bytes: what it takes to read
+    /// it is given back with it.
     Large(u64),
 }
 
@@ -50,13 +54,18 @@ impl std::fmt::Debug for Server {
 
 impl Server {
     /// Connects. What is published goes to `outlet`; the end of either ends `ends`.
-    pub(super) async fn open(endpoint: Endpoint, outlet: &Outlet, ends: &CancellationToken) -> Result<Self, Fault> {
+    pub(super) async fn open(
+        endpoint: Endpoint,
+        outlet: &Outlet,
+        ends: &CancellationToken,
+    ) -> Result<Self, Fault> {
         let outgrown = |has_news| {
             let outlet = outlet.clone();
             move |cause| outlet.outgrown(cause, has_news)
         };
         let (pushes, end) = (outlet.clone(), ends.clone());
-        let protocol = endpoint.connect(ANSWERS, move |push| pushes.take(push, &end), outgrown(true)).await?;
+        let protocol =
+            endpoint.connect(ANSWERS, move |push| pushes.take(push, &end), outgrown(true)).await?;
         let end = ends.clone();
         // It subscribes to nothing: a push says that it ended.
         let datasets = endpoint.connect(DATASETS, move |_| end.cancel(), outgrown(false)).await?;
@@ -68,10 +77,11 @@ impl Server {
         self.whole(self.protocol.subscribe(&[news, hints]).await)
     }
 
-    /// The same on a Cluster, where a script publishes to the slot's own subscribers if Redis has them; hints may come either
-    /// way.
+    /// The same on a Cluster, where a script publishes to the slot's own subscribers if Redis has
+    /// them; hints may come either way.
     pub(super) async fn subscribe_to_shard(&self, news: &str, hints: &str) -> RedisResult<()> {
-        // One channel a command: each is confirmed for itself, and the client library expects one answer.
+        // One channel a command: each is confirmed for itself, and the client library expects one
+        // answer.
         match self.send(redis::cmd("SSUBSCRIBE").arg(news)).await {
             Ok(_) => self.send(redis::cmd("SSUBSCRIBE").arg(hints)).await?,
             // There is no such command before 7.0.
@@ -91,7 +101,8 @@ impl Server {
         self.whole(command.query_async(&mut self.protocol.clone()).await)
     }
 
-    /// An answer, if the connections have not ended: what came after that may belong to another call.
+    /// An answer, if the connections have not ended: what came after that may belong to another
+    /// call.
     fn whole<T>(&self, answered: RedisResult<T>) -> RedisResult<T> {
         if self.ends.is_cancelled() {
             return Err(std::io::Error::from(std::io::ErrorKind::ConnectionAborted).into());
@@ -99,7 +110,8 @@ impl Server {
         answered
     }
 
-    /// Runs one script. `asking`: the server does not hold its slot yet, and was named by the one that does.
+    /// Runs one script. `asking`: the server does not hold its slot yet, and was named by the one
+    /// that does.
     pub(super) async fn run(&self, lane: Lane, ask: &Ask<'_>, asking: bool) -> RedisResult<Value> {
         let mut connection = match lane {
             Lane::Protocol => self.protocol.clone(),
@@ -107,7 +119,9 @@ impl Server {
             Lane::Large(bytes) => self.large_connection(bytes).await?,
         };
         let answered = match query(&mut connection, &ask.by_digest(), asking).await {
-            Err(error) if is_unknown_script(&error) => query(&mut connection, &ask.by_text(), asking).await,
+            Err(error) if is_unknown_script(&error) => {
+                query(&mut connection, &ask.by_text(), asking).await
+            }
             answered => answered,
         };
         self.whole(answered)
@@ -116,12 +130,16 @@ impl Server {
     async fn large_connection(&self, bytes: u64) -> RedisResult<Connection> {
         let outlet = self.outlet.clone();
         let limits = ReplyLimits { bytes: bytes + BESIDE_BYTES, ..DATASETS };
-        let connected = self.endpoint.connect(limits, |_| {}, move |cause| outlet.outgrown(cause, false)).await;
+        let connected =
+            self.endpoint.connect(limits, |_| {}, move |cause| outlet.outgrown(cause, false)).await;
         connected.map_err(|fault| std::io::Error::other(fault).into())
     }
 
     /// Runs many in one round trip.
-    pub(super) async fn run_all(&self, asks: &[Ask<'_>]) -> Result<Vec<Result<Answer, Fault>>, Fault> {
+    pub(super) async fn run_all(
+        &self,
+        asks: &[Ask<'_>],
+    ) -> Result<Vec<Result<Answer, Fault>>, Fault> {
         let mut pipeline = redis::pipe();
         for ask in asks {
             pipeline.add_command(ask.by_digest());
@@ -131,7 +149,9 @@ impl Server {
         let mut answers = Vec::with_capacity(asks.len());
         for (value, ask) in values.into_iter().zip(asks) {
             answers.push(match value {
-                Err(error) if is_unknown_script(&error) => answer(self.run(Lane::Protocol, ask, false).await?),
+                Err(error) if is_unknown_script(&error) => {
+                    answer(self.run(Lane::Protocol, ask, false).await?)
+                }
                 value => value.map_err(Fault::from).and_then(answer),
             });
         }

@@ -1,10 +1,13 @@
-//! Where Redis is and who asks: what was given, and what it means. Files are read again at each connecting.
+//! Where Redis is and who asks: what was given, and what it means. Files are read again at each
+//! connecting.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, ProtocolVersion, RedisConnectionInfo};
+use redis::{
+    ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, ProtocolVersion, RedisConnectionInfo,
+};
 use rustls::RootCertStore;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -90,14 +93,18 @@ impl std::str::FromStr for Servers {
     fn from_str(url: &str) -> Result<Self, WrongUrl> {
         let (scheme, rest) = url.split_once("://").ok_or(WrongUrl)?;
         match scheme {
-            "redis" | "rediss" | "unix" | "redis+unix" => ConnectionUrl::new(url.to_owned()).map(Self::One),
+            "redis" | "rediss" | "unix" | "redis+unix" => {
+                ConnectionUrl::new(url.to_owned()).map(Self::One)
+            }
             "redis-sentinel" | "rediss-sentinel" => {
-                let (hosts, service) = rest.trim_end_matches('/').split_once('/').ok_or(WrongUrl)?;
+                let (hosts, service) =
+                    rest.trim_end_matches('/').split_once('/').ok_or(WrongUrl)?;
                 let sentinels = each(scheme.trim_end_matches("-sentinel"), hosts)?;
                 Ok(Self::Sentinel { sentinels, service: service.to_owned() })
             }
             "redis-cluster" | "rediss-cluster" => {
-                each(scheme.trim_end_matches("-cluster"), rest.trim_end_matches('/')).map(Self::Cluster)
+                each(scheme.trim_end_matches("-cluster"), rest.trim_end_matches('/'))
+                    .map(Self::Cluster)
             }
             _ => Err(WrongUrl),
         }
@@ -139,7 +146,10 @@ impl Settings {
     }
 
     /// Adds the user and password of now.
-    pub(super) fn authorise(&self, info: RedisConnectionInfo) -> Result<RedisConnectionInfo, Fault> {
+    pub(super) fn authorise(
+        &self,
+        info: RedisConnectionInfo,
+    ) -> Result<RedisConnectionInfo, Fault> {
         let Some((user, password)) = self.credentials()? else { return Ok(info) };
         let info = info.set_password(password);
         Ok(match user {
@@ -154,13 +164,19 @@ impl Settings {
         let text = String::from_utf8(read(file)?).map_err(|_| Fault::File(file.clone()))?;
         let text = text.trim_end_matches(['\r', '\n']);
         Ok(Some(match text.split_once(':') {
-            Some((user, password)) => (Some(user.to_owned()).filter(|user| !user.is_empty()), password.to_owned()),
+            Some((user, password)) => {
+                (Some(user.to_owned()).filter(|user| !user.is_empty()), password.to_owned())
+            }
             None => (None, text.to_owned()),
         }))
     }
 
     /// One server, with the certificates of now if it speaks TLS.
-    pub(super) fn endpoint(&self, addr: ConnectionAddr, redis: RedisConnectionInfo) -> Result<Endpoint, Fault> {
+    pub(super) fn endpoint(
+        &self,
+        addr: ConnectionAddr,
+        redis: RedisConnectionInfo,
+    ) -> Result<Endpoint, Fault> {
         Endpoint::new(addr, spoken(redis), || self.tls())
     }
 
@@ -190,7 +206,8 @@ impl Settings {
     }
 }
 
-/// Pushes come with the third protocol only. The name of the library is not sent: it is one more permission to give.
+/// Pushes come with the third protocol only. The name of the library is not sent: it is one more
+/// permission to give.
 fn spoken(redis: RedisConnectionInfo) -> RedisConnectionInfo {
     redis.set_protocol(ProtocolVersion::RESP3).set_skip_set_lib_name()
 }
@@ -212,12 +229,16 @@ mod tests {
     #[test]
     fn a_url_names_one_server_or_a_sentinel_or_a_cluster() {
         let kind = |url: &str| url.parse().map(|servers: Servers| format!("{servers:?}"));
-        for url in ["redis://localhost", "rediss://user:pass@redis:6380/1", "unix:///run/redis.sock"] {
+        for url in
+            ["redis://localhost", "rediss://user:pass@redis:6380/1", "unix:///run/redis.sock"]
+        {
             assert_eq!(kind(url).unwrap(), "One", "{url}");
         }
         assert_eq!(kind("redis-cluster://a:1,b:2").unwrap(), "Cluster");
-        assert!(matches!("rediss-sentinel://a:1,b:2/main".parse(), Ok(Servers::Sentinel { sentinels, service })
-            if sentinels.len() == 2 && sentinels[0].is_tls() && service == "main"));
+        assert!(
+            matches!("rediss-sentinel://a:1,b:2/main".parse(), Ok(Servers::Sentinel { sentinels, service })
+            if sentinels.len() == 2 && sentinels[0].is_tls() && service == "main")
+        );
         for url in ["", "redis", "http://localhost", "redis-sentinel://a:1", "redis-cluster://"] {
             assert_eq!(kind(url), Err(WrongUrl), "{url}");
         }
@@ -227,13 +248,19 @@ mod tests {
     fn the_file_of_credentials_holds_a_user_and_a_password_or_only_that() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("auth");
-        let mut settings = Settings::new("redis://localhost".parse().unwrap(), Duration::from_secs(3));
+        let mut settings =
+            Settings::new("redis://localhost".parse().unwrap(), Duration::from_secs(3));
         settings.auth = Some(file.clone());
-        for (text, user, password) in
-            [("bfb:a:b\n", Some("bfb"), "a:b"), ("secret", None, "secret"), (":secret\r\n", None, "secret")]
-        {
+        for (text, user, password) in [
+            ("bfb:a:b\n", Some("bfb"), "a:b"),
+            ("secret", None, "secret"),
+            (":secret\r\n", None, "secret"),
+        ] {
             std::fs::write(&file, text).unwrap();
-            assert_eq!(settings.credentials().unwrap(), Some((user.map(str::to_owned), password.to_owned())));
+            assert_eq!(
+                settings.credentials().unwrap(),
+                Some((user.map(str::to_owned), password.to_owned()))
+            );
         }
         std::fs::remove_file(&file).unwrap();
         assert_eq!(settings.credentials(), Err(Fault::File(file)));

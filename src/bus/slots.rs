@@ -27,7 +27,11 @@ impl Address {
     /// Reads `HOST:PORT`. Without a host it is the host that said so.
     pub(super) fn parse(text: &str, said_by: &Self) -> Option<Self> {
         let (host, port) = text.rsplit_once(':')?;
-        Some(Self::new(host.trim_start_matches('[').trim_end_matches(']'), port.parse().ok()?, said_by))
+        Some(Self::new(
+            host.trim_start_matches('[').trim_end_matches(']'),
+            port.parse().ok()?,
+            said_by,
+        ))
     }
 
     /// Where a URL leads; nothing if that is no network address.
@@ -49,7 +53,8 @@ impl Address {
     }
 
     fn new(host: &str, port: u16, said_by: &Self) -> Self {
-        let host = if host.is_empty() || host == "?" { Arc::clone(&said_by.host) } else { host.into() };
+        let host =
+            if host.is_empty() || host == "?" { Arc::clone(&said_by.host) } else { host.into() };
         Self { host, port }
     }
 
@@ -84,7 +89,10 @@ impl Slots {
         for range in ranges {
             let Value::Array(parts) = range else { return None };
             let [first, last, holders @ ..] = parts.as_slice() else { return None };
-            let holders: Vec<_> = holders.iter().map(|holder| Address::read(holder, said_by)).collect::<Option<_>>()?;
+            let holders: Vec<_> = holders
+                .iter()
+                .map(|holder| Address::read(holder, said_by))
+                .collect::<Option<_>>()?;
             owners.push((number(first)?..=number(last)?, holders.first()?.clone()));
             servers.extend(holders);
         }
@@ -129,12 +137,9 @@ pub(super) fn slot(key: &str) -> u16 {
 /// CRC-16/XMODEM, as the specification of Redis Cluster has it.
 fn crc16(bytes: &[u8]) -> u16 {
     bytes.iter().fold(0, |crc, byte| {
-        (0..8).fold(
-            crc ^ (u16::from(*byte) << 8),
-            |crc, _| {
-                if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 }
-            },
-        )
+        (0..8).fold(crc ^ (u16::from(*byte) << 8), |crc, _| {
+            if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 }
+        })
     })
 }
 
@@ -161,7 +166,9 @@ mod tests {
 
     #[test]
     fn who_holds_what_is_read_with_hosts_that_are_not_named() {
-        let server = |host, port| Value::Array(vec![host, Value::Int(port), text("id"), Value::Array(vec![])]);
+        let server = |host, port| {
+            Value::Array(vec![host, Value::Int(port), text("id"), Value::Array(vec![])])
+        };
         let range = |first, last, servers: Vec<Value>| {
             Value::Array([Value::Int(first), Value::Int(last)].into_iter().chain(servers).collect())
         };
@@ -177,7 +184,9 @@ mod tests {
         );
         let known: Vec<_> = slots.servers().iter().map(ToString::to_string).collect();
         assert_eq!(known, ["a:1", "b:2", "here:3"]);
-        for odd in [Value::Nil, Value::Array(vec![Value::Int(1)]), Value::Array(vec![range(0, 1, vec![])])] {
+        for odd in
+            [Value::Nil, Value::Array(vec![Value::Int(1)]), Value::Array(vec![range(0, 1, vec![])])]
+        {
             assert_eq!(Slots::read(odd, &here()), None);
         }
     }

@@ -1,6 +1,7 @@
 //! The right to collect a key for the whole fleet, and the wait for whoever has it.
 //!
-//! A claim ends by itself a moment after its holder last renewed it, so a holder that dies is taken over.
+//! A claim ends by itself a moment after its holder last renewed it, so a holder that dies is taken
+//! over.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -17,8 +18,8 @@ pub const CLAIM_LASTS: Duration = Duration::from_millis(500);
 const RENEW: Duration = Duration::from_millis(150);
 /// Between two looks at what another collects, at first and at the most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(50));
-/// A flight waits for so many holders, one after the other, who leave nothing; then it collects without a claim. Sources
-/// that fail do not make a fleet wait in line.
+/// A flight waits for so many holders, one after the other, who leave nothing; then it collects
+/// without a claim. Sources that fail do not make a fleet wait in line.
 const HOLDERS_MAX: usize = 2;
 /// Slow answers in a row with which a flight that has heard of no holder collects without a claim.
 const SLOW_MAX: usize = 2;
@@ -53,15 +54,15 @@ impl Default for Wait {
 }
 
 impl Wait {
-    /// Whether there is time to ask once more; `until` is when the caller needs the rest of its deadline for itself. Once there
-    /// always is: what Redis has may save a collection.
+    /// Whether there is time to ask once more; `until` is when the caller needs the rest of its
+    /// deadline for itself. Once there always is: what Redis has may save a collection.
     pub(super) fn may_ask(&mut self, until: Instant) -> bool {
         let is_first = !std::mem::replace(&mut self.has_asked, true);
         is_first || self.holders.len() <= HOLDERS_MAX && Instant::now() + self.pause < until
     }
 
-    /// Redis has nothing of use, which says nothing of whether another collects: that is asked for at
-    /// once, and also where no time can be spared.
+    /// Redis has nothing of use, which says nothing of whether another collects: that is asked for
+    /// at once, and also where no time can be spared.
     pub(super) fn ask_at_once(&mut self) {
         self.has_asked = false;
     }
@@ -74,8 +75,8 @@ impl Wait {
         }
     }
 
-    /// Redis did not answer in time. Whether that is no reason yet to collect without a claim: a holder was heard of within
-    /// the time that its claim lasts, or Redis was not asked often.
+    /// Redis did not answer in time. Whether that is no reason yet to collect without a claim: a
+    /// holder was heard of within the time that its claim lasts, or Redis was not asked often.
     pub(super) fn bears_slowness(&mut self) -> bool {
         self.slow_in_row += 1;
         let is_held = self.heard.is_some_and(|heard| heard.elapsed() < CLAIM_LASTS);
@@ -90,14 +91,26 @@ impl Wait {
 
 impl Claim {
     pub(super) fn of(cache: &Cache, place: Place, holder: Name, fence: Fence) -> Self {
-        Self { cache: cache.clone(), place, holder, fence, lost: AtomicBool::new(false), released: false }
+        Self {
+            cache: cache.clone(),
+            place,
+            holder,
+            fence,
+            lost: AtomicBool::new(false),
+            released: false,
+        }
     }
 
-    /// Renews it until it is dropped, or another holds it: then what is collected is kept for who asked, no more.
+    /// Renews it until it is dropped, or another holds it: then what is collected is kept for who
+    /// asked, no more.
     pub(super) async fn keep(&self) -> std::convert::Infallible {
         loop {
             sleep(RENEW).await;
-            let renewed = self.cache.bus().claim(&self.place, &self.holder, self.fence, CLAIM_LASTS, Some(0)).await;
+            let renewed = self
+                .cache
+                .bus()
+                .claim(&self.place, &self.holder, self.fence, CLAIM_LASTS, Some(0))
+                .await;
             if matches!(renewed, Ok(Claimed::By(_) | Claimed::There(_) | Claimed::Large(_))) {
                 self.count_lost();
                 std::future::pending::<()>().await;
@@ -124,7 +137,9 @@ impl Claim {
 /// The claim of a flight that was given up is released as well.
 impl Drop for Claim {
     fn drop(&mut self) {
-        if self.released || !tokio::runtime::Handle::try_current().is_ok_and(|_| !self.cache.tasks().is_closed()) {
+        if self.released
+            || !tokio::runtime::Handle::try_current().is_ok_and(|_| !self.cache.tasks().is_closed())
+        {
             return;
         }
         let (cache, place, holder) = (self.cache.clone(), self.place.clone(), self.holder.clone());

@@ -1,7 +1,9 @@
-//! What Redis keeps of an answer: bytes that say how old it was, compressed where that pays, sealed where a key is given.
+//! What Redis keeps of an answer: bytes that say how old it was, compressed where that pays, sealed
+//! where a key is given.
 //!
-//! Time goes in as spans (how old it was when it was written, how long it had left): no clock of another machine is read.
-//! What comes out is checked as something that strangers may have written. What this release does not know is a miss.
+//! Time goes in as spans (how old it was when it was written, how long it had left): no clock of
+//! another machine is read. What comes out is checked as something that strangers may have written.
+//! What this release does not know is a miss.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -21,14 +23,16 @@ const COMPRESSED_FROM_BYTES: usize = 1024;
 const LEVEL: i32 = 1;
 /// What is longer than this is not kept in Redis, and nothing is unpacked beyond it.
 pub(super) const BYTES_MAX: usize = 16 * 1024 * 1024;
-/// The same with what packing and sealing add: nothing larger is read from there. The scripts hold to it too.
+/// The same with what packing and sealing add: nothing larger is read from there. The scripts hold
+/// to it too.
 pub(super) const STORED_BYTES_MAX: u64 = BYTES_MAX as u64 + 64;
 /// A block of zstd takes at least so many bytes (RFC 8878, 3.1.1.2) …
 const ZSTD_BLOCK_BYTES_MIN: usize = 3;
 /// … and becomes at most so many.
 const ZSTD_BLOCK_UNPACKED_MAX: usize = 128 * 1024;
 
-/// A time to live in Redis is rounded up to whole milliseconds, and what is left is written rounded down.
+/// A time to live in Redis is rounded up to whole milliseconds, and what is left is written rounded
+/// down.
 const ROUNDED: Duration = Duration::from_millis(2);
 
 /// The first byte: what the others are.
@@ -125,11 +129,13 @@ pub(super) fn unwrap(
 /// The fence of bytes that no log has.
 const NOWHERE: Fence = Fence { epoch: crate::coherence::Epoch(0), seq: 0 };
 
-/// Reads bytes as a flight reads what stands in Redis, where nothing is sealed: what memory would keep of them weighs so much. For
-/// those who look for bytes that this does not bear.
+/// Reads bytes as a flight reads what stands in Redis, where nothing is sealed: what memory would
+/// keep of them weighs so much. For those who look for bytes that this does not bear.
 pub fn open_stored(body: &[u8], domain: &Domain, room: impl FnMut(u64) -> bool) -> Option<usize> {
     let stored = Stored { fence: NOWHERE, tags: Vec::new(), body: body.into() };
-    unwrap(&stored, Duration::ZERO, domain, None, &[], room).ok().map(|opened| opened.content.weight())
+    unwrap(&stored, Duration::ZERO, domain, None, &[], room)
+        .ok()
+        .map(|opened| opened.content.weight())
 }
 
 /// The packed bytes, without their seal.
@@ -159,7 +165,8 @@ fn read(packed: &[u8], left: Duration, domain: &Domain) -> Option<Opened> {
     Some(Opened { content, old, left })
 }
 
-/// What a seal is bound to: the place in Redis, the fence and the tags, so that no dataset stands in for another.
+/// What a seal is bound to: the place in Redis, the fence and the tags, so that no dataset stands
+/// in for another.
 pub(super) fn context(name: &str, fence: Fence, tags: &[std::sync::Arc<str>]) -> Vec<u8> {
     let mut context = b"bfb dataset 1".to_vec();
     context.extend_from_slice(&fence.epoch.0.to_le_bytes());
@@ -243,7 +250,11 @@ mod tests {
             assert_eq!(unpack(&[[ZSTD].as_slice(), &length, &bomb].concat()), None, "{claimed}");
         }
         let claimed = u32::try_from(BYTES_MAX).unwrap_or_default().to_le_bytes();
-        assert_eq!(unpack(&[[ZSTD].as_slice(), &claimed, &[0; 10]].concat()), None, "ten bytes are not 16 MiB");
+        assert_eq!(
+            unpack(&[[ZSTD].as_slice(), &claimed, &[0; 10]].concat()),
+            None,
+            "ten bytes are not 16 MiB"
+        );
         assert_eq!(unpack(&[ZSTD, 1, 0]), None);
         assert_eq!(unpack(&[7, 1, 0, 0, 0, 0]), None, "a format that this release does not know");
     }
@@ -252,8 +263,13 @@ mod tests {
         let text = "domain: customer\nsources:\n  profile: {url: 'http://a/{key}'}\n\
             versions:\n  v1: {path: '/v1/customers/{key}'}\n";
         let read = |_: &std::path::Path| Err(std::io::ErrorKind::NotFound.into());
-        let world =
-            World { variable: &|_| None, read: &read, program: &|_| Ok(()), allow_http: true, allow_https: true };
+        let world = World {
+            variable: &|_| None,
+            read: &read,
+            program: &|_| Ok(()),
+            allow_http: true,
+            allow_https: true,
+        };
         parse("customer.yaml".as_ref(), text, world).expect("a domain")
     }
 
@@ -276,14 +292,20 @@ mod tests {
         let sealed = [[SEALED].as_slice(), &sealed].concat();
         let bytes = sealed.len() as u64;
         assert_eq!(ends(&sealed, bytes - 1), (Some(OpenError::NoMemory), bytes));
-        assert_eq!(ends(&sealed, bytes), (Some(OpenError::NoMemory), bytes + 34), "it was opened, and not unpacked");
+        assert_eq!(
+            ends(&sealed, bytes),
+            (Some(OpenError::NoMemory), bytes + 34),
+            "it was opened, and not unpacked"
+        );
         assert_eq!(ends(&sealed, bytes + 34), (None, bytes + 34));
     }
 
     #[test]
     fn a_context_tells_apart_what_runs_together() {
         let fence = |seq| Fence { epoch: crate::coherence::Epoch(1), seq };
-        let tags = |tags: &[&str]| tags.iter().map(|&tag| tag.into()).collect::<Vec<std::sync::Arc<str>>>();
+        let tags = |tags: &[&str]| {
+            tags.iter().map(|&tag| tag.into()).collect::<Vec<std::sync::Arc<str>>>()
+        };
         let all = [
             context("a", fence(1), &tags(&["bc"])),
             context("ab", fence(1), &tags(&["c"])),

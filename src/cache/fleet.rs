@@ -1,8 +1,9 @@
-//! One read across the fleet: a flight looks into Redis before it collects, and claims its key, so that one sidecar collects
-//! it and the others wait for what that one leaves.
+//! One read across the fleet: a flight looks into Redis before it collects, and claims its key, so
+//! that one sidecar collects it and the others wait for what that one leaves.
 //!
-//! Redis is a help and never a condition: what it does not answer within a small bound is a miss, and the flight collects by
-//! itself. Nothing of what is believed is decided here: Redis's scripts and the state machine of [`crate::coherence`] do.
+//! Redis is a help and never a condition: what it does not answer within a small bound is a miss,
+//! and the flight collects by itself. Nothing of what is believed is decided here: Redis's scripts
+//! and the state machine of [`crate::coherence`] do.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,10 +20,12 @@ use crate::bus::{Claimed, Fault, LARGE_READ_MAX, Lookup};
 use crate::coherence::{Fence, Fetched, Mark, Place, Start, Stored};
 use crate::resources::WorkMemory;
 
-/// The bytes of a dataset that are asked for at once, at least and at most: as many as a flight has reserved anyway. A larger
-/// one is answered with its size, and asked for again once there is memory for it.
+/// The bytes of a dataset that are asked for at once, at least and at most: as many as a flight has
+/// reserved anyway. A larger one is answered with its size, and asked for again once there is
+/// memory for it.
 const READY_BYTES: (u64, u64) = (4 * 1024, 256 * 1024);
-/// Copies of a large dataset that are there at once as it is read: the connection's, the library's and ours.
+/// Copies of a large dataset that are there at once as it is read: the connection's, the library's
+/// and ours.
 const COPIES: u64 = 3;
 
 /// What a flight has come to before it collects.
@@ -57,7 +60,8 @@ pub struct InRedis {
     pub kept: Option<Arc<Kept>>,
 }
 
-/// What a flight does for the fleet once its callers have their answer: keeps the dataset in Redis, ends its claim.
+/// What a flight does for the fleet once its callers have their answer: keeps the dataset in Redis,
+/// ends its claim.
 #[derive(Debug)]
 pub(super) struct Afterwards {
     pub(super) keep: Option<(Arc<Kept>, Fence)>,
@@ -67,17 +71,28 @@ pub(super) struct Afterwards {
 }
 
 impl Cache {
-    /// Whether a flight that began at `start` may read from Redis, and leave there what it collects: the fence to do it under.
-    /// Not without the lease: then each collects for itself.
+    /// Whether a flight that began at `start` may read from Redis, and leave there what it
+    /// collects: the fence to do it under. Not without the lease: then each collects for itself.
     fn fence_in_redis(&self, start: Start) -> Option<Fence> {
         start.fence().filter(|_| self.has_redis() && self.keeps() && self.bus().lease_held())
     }
 
     /// Looks into Redis, and waits there for another who collects the same.
-    pub(super) async fn look(&self, key: &Arc<str>, air: &Air, start: Start, memory: &WorkMemory) -> Looked {
-        let Some(fence) = self.fence_in_redis(start).filter(|_| !air.fresh()) else { return Looked::Collect(None) };
+    pub(super) async fn look(
+        &self,
+        key: &Arc<str>,
+        air: &Air,
+        start: Start,
+        memory: &WorkMemory,
+    ) -> Looked {
+        let Some(fence) = self.fence_in_redis(start).filter(|_| !air.fresh()) else {
+            return Looked::Collect(None);
+        };
         if !air.store() {
-            return self.look_once(key, air, start, memory).await.map_or(Looked::Collect(None), Looked::There);
+            return self
+                .look_once(key, air, start, memory)
+                .await
+                .map_or(Looked::Collect(None), Looked::There);
         }
         let ready = take_ready(memory);
         let looked = self.look_and_wait((key, air, start), fence, memory, ready).await;
@@ -115,7 +130,9 @@ impl Cache {
                 },
                 Ok(Claimed::Large(bytes)) => {
                     let received = self.fetch_large(place.clone(), bytes, memory).await;
-                    match received.map(|received| self.take(key, air, start, &received.fetched, memory)) {
+                    match received
+                        .map(|received| self.take(key, air, start, &received.fetched, memory))
+                    {
                         Some(Ok(kept)) => return Looked::There(kept),
                         Some(Err(Untaken::Unreadable)) => break,
                         // One that cannot be had, or is of no use, stands in nobody's way.
@@ -125,14 +142,17 @@ impl Cache {
                     wait.ask_at_once();
                     continue;
                 }
-                Ok(Claimed::Mine) => return Looked::Collect(Some(Claim::of(self, place, holder, fence))),
+                Ok(Claimed::Mine) => {
+                    return Looked::Collect(Some(Claim::of(self, place, holder, fence)));
+                }
                 Ok(Claimed::By(other)) => {
                     if wait.holders.is_empty() {
                         self.metrics().fleet_waits.inc();
                     }
                     wait.hear_of(other);
                 }
-                // Somebody may collect it; one slow answer is no reason for everybody to do the same.
+                // Somebody may collect it; one slow answer is no reason for everybody to do the
+                // same.
                 Err(Fault::Slow) if wait.bears_slowness() => {}
                 Err(_) => break,
             }
@@ -144,13 +164,23 @@ impl Cache {
         Looked::Collect(None)
     }
 
-    async fn look_once(&self, key: &Arc<str>, air: &Air, start: Start, memory: &WorkMemory) -> Option<Arc<Kept>> {
+    async fn look_once(
+        &self,
+        key: &Arc<str>,
+        air: &Air,
+        start: Start,
+        memory: &WorkMemory,
+    ) -> Option<Arc<Kept>> {
         let received = self.fetch(self.place(key), memory).await.ok()??;
         self.take(key, air, start, &received.fetched, memory).ok()
     }
 
     /// What Redis has of a place, if it may be read.
-    async fn fetch<'m>(&self, place: Place, memory: &'m WorkMemory) -> Result<Option<Received<'m>>, Fault> {
+    async fn fetch<'m>(
+        &self,
+        place: Place,
+        memory: &'m WorkMemory,
+    ) -> Result<Option<Received<'m>>, Fault> {
         let ready = InUse { bytes: take_ready(memory), memory };
         match self.bus().fetch(place.clone(), ready.bytes).await? {
             Lookup::Hit(fetched) => Ok(Some(Received { fetched, _in_use: ready })),
@@ -162,8 +192,14 @@ impl Cache {
         }
     }
 
-    /// A dataset of which the size is known, and none of its bytes. One that is larger than any that is kept is none.
-    async fn fetch_large<'m>(&self, place: Place, bytes: u64, memory: &'m WorkMemory) -> Option<Received<'m>> {
+    /// A dataset of which the size is known, and none of its bytes. One that is larger than any
+    /// that is kept is none.
+    async fn fetch_large<'m>(
+        &self,
+        place: Place,
+        bytes: u64,
+        memory: &'m WorkMemory,
+    ) -> Option<Received<'m>> {
         if bytes > envelope::STORED_BYTES_MAX {
             self.metrics().redis_oversized.inc();
             return None;
@@ -188,7 +224,8 @@ impl Cache {
         }
     }
 
-    /// For who wants an answer from a cache or none: Redis's, if it has one. A flight like any other, that nobody joins.
+    /// For who wants an answer from a cache or none: Redis's, if it has one. A flight like any
+    /// other, that nobody joins.
     pub(super) async fn only_from_redis(&self, key: &Arc<str>, wish: &Wish) -> Option<Arc<Kept>> {
         let start = self.bus().begin();
         self.fence_in_redis(start)?;
@@ -217,8 +254,8 @@ impl Cache {
         Ok(kept)
     }
 
-    /// Reads what Redis handed out. It is judged as a source's answer is: by what this process knows, and by the file in
-    /// force here.
+    /// Reads what Redis handed out. It is judged as a source's answer is: by what this process
+    /// knows, and by the file in force here.
     fn judge(
         &self,
         key: &Arc<str>,
@@ -262,12 +299,22 @@ impl Cache {
     }
 
     /// What was read from Redis, as memory keeps it. It exists, and is counted.
-    fn kept_of(&self, opened: Opened, tags: &[Arc<str>], mark: Option<Mark>, memory: &WorkMemory) -> Arc<Kept> {
+    fn kept_of(
+        &self,
+        opened: Opened,
+        tags: &[Arc<str>],
+        mark: Option<Mark>,
+        memory: &WorkMemory,
+    ) -> Arc<Kept> {
         let Opened { content, old, left } = opened;
         let now = Instant::now();
         // A machine that has not been up for so long cannot say when that was; it is old enough.
         let collected = now.checked_sub(old).unwrap_or(now);
-        let lifetime = Lifetime { collected, fresh: now + left - collected, retained: self.retention(&content, left) };
+        let lifetime = Lifetime {
+            collected,
+            fresh: now + left - collected,
+            retained: self.retention(&content, left),
+        };
         let reservation = memory.split(content.weight() as u64).moved_to(self.memory().share());
         Kept::new(content, tags.to_vec(), lifetime, mark, reservation)
     }
@@ -281,14 +328,19 @@ impl Cache {
         let left = *left;
         let context = self.context(&place, dataset.fence, &dataset.tags);
         let (domain, seal) = (self.collector().domain(), self.seal());
-        let opened = envelope::unwrap(dataset, left, domain, seal, &context, |bytes| memory.try_take(bytes));
+        let opened =
+            envelope::unwrap(dataset, left, domain, seal, &context, |bytes| memory.try_take(bytes));
         let kept = opened.ok().map(|opened| self.kept_of(opened, &dataset.tags, None, &memory));
         Ok(Some(InRedis { fence: dataset.fence, left, bytes: dataset.body.len(), kept }))
     }
 
     fn context(&self, place: &Place, fence: Fence, tags: &[Arc<str>]) -> Vec<u8> {
         // Without a key nothing is bound to it.
-        if self.seal().is_none() { Vec::new() } else { envelope::context(&self.bus().name_of(place), fence, tags) }
+        if self.seal().is_none() {
+            Vec::new()
+        } else {
+            envelope::context(&self.bus().name_of(place), fence, tags)
+        }
     }
 
     pub(super) fn place(&self, key: &Arc<str>) -> Place {
@@ -302,8 +354,15 @@ impl Cache {
         Some((kept.clone(), self.fence_in_redis(start)?))
     }
 
-    /// Keeps a dataset in Redis. Redis has the last word: what was invalidated since its fence is refused there.
-    async fn keep_in_redis(&self, place: Place, kept: Arc<Kept>, fence: Fence, memory: Option<&WorkMemory>) {
+    /// Keeps a dataset in Redis. Redis has the last word: what was invalidated since its fence is
+    /// refused there.
+    async fn keep_in_redis(
+        &self,
+        place: Place,
+        kept: Arc<Kept>,
+        fence: Fence,
+        memory: Option<&WorkMemory>,
+    ) {
         // It is written out, compressed and sealed: each is a copy.
         let bytes = 3 * kept.body_bytes() as u64;
         let fits = memory.is_some_and(|memory| memory.try_take(bytes));
@@ -360,7 +419,8 @@ impl Drop for InUse<'_> {
     }
 }
 
-/// Takes what an answer may need, out of what is reserved as far as that goes; 0 where there is none.
+/// Takes what an answer may need, out of what is reserved as far as that goes; 0 where there is
+/// none.
 fn take_ready(memory: &WorkMemory) -> u64 {
     let bytes = memory.unused().clamp(READY_BYTES.0, READY_BYTES.1);
     if memory.try_take(bytes) { bytes } else { 0 }

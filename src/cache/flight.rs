@@ -1,7 +1,8 @@
 //! Flights: one collection that several callers wait for, and that outlives every one of them.
 //!
-//! Who joins which flight is decided by [`crate::coherence::Flights`]. Here a flight is a task of its own, so a caller that
-//! goes away cancels nothing that others wait for; and however it ends, by a panic too, its seat is given up in `Drop`.
+//! Who joins which flight is decided by [`crate::coherence::Flights`]. Here a flight is a task of
+//! its own, so a caller that goes away cancels nothing that others wait for; and however it ends,
+//! by a panic too, its seat is given up in `Drop`.
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -114,7 +115,17 @@ impl Air {
         let (no_cache, fresh, store) = Default::default();
         let (landed, wish) = (watch::Sender::new(None), wish.clone());
         let (progress, share_until) = Default::default();
-        Arc::new(Self { id, _place: place, landed, progress, wish, no_cache, fresh, store, share_until })
+        Arc::new(Self {
+            id,
+            _place: place,
+            landed,
+            progress,
+            wish,
+            no_cache,
+            fresh,
+            store,
+            share_until,
+        })
     }
 
     /// Said while the board is locked, so that everybody who comes sees that it has begun.
@@ -188,8 +199,8 @@ impl Ticket {
 }
 
 impl Landing {
-    /// Its deadline passed, or there was no room for it: for a caller who came later, a flight that begins now may come to
-    /// its end.
+    /// Its deadline passed, or there was no room for it: for a caller who came later, a flight that
+    /// begins now may come to its end.
     pub(super) fn is_late(&self) -> bool {
         let is_late = |error: &CollectError| match error {
             CollectError::Failed { deadline_passed, .. } => *deadline_passed,
@@ -207,9 +218,15 @@ impl Board {
 }
 
 impl Cache {
-    /// Seats a caller: in a flight that is there and that `rule` accepts, in one that begins now, or in the one that begins
-    /// next; `None` where there is no place for a further flight. A `fresh` caller's flight asks the sources only.
-    pub(super) fn seat(&self, key: &Arc<str>, caller: &Caller<'_>, rule: JoinRule) -> Option<Ticket> {
+    /// Seats a caller: in a flight that is there and that `rule` accepts, in one that begins now,
+    /// or in the one that begins next; `None` where there is no place for a further flight. A
+    /// `fresh` caller's flight asks the sources only.
+    pub(super) fn seat(
+        &self,
+        key: &Arc<str>,
+        caller: &Caller<'_>,
+        rule: JoinRule,
+    ) -> Option<Ticket> {
         let Caller { wish, fresh, .. } = *caller;
         let mut board = self.board().lock();
         let flights = board.entry(key.clone()).or_default();
@@ -250,19 +267,22 @@ impl Cache {
         Some(Ticket { id, landed, progress, joined })
     }
 
-    /// Whether a caller of now would be late who waited for the first of these flights to end, and then for another.
+    /// Whether a caller of now would be late who waited for the first of these flights to end, and
+    /// then for another.
     fn would_be_late_after(&self, airs: &[Arc<Air>]) -> bool {
         let deadline = self.collector().domain().deadline;
         let first = airs.iter().filter_map(|air| air.progress.began.get()).min();
         first.is_some_and(|began| self.collection_time().is_late_after(began.elapsed(), deadline))
     }
 
-    /// A caller can wait no longer for its flight's turn: it begins now, where it may. Where another has just begun it is to be
-    /// asked for again at the time that is returned, so that flights of one key are spread over the deadline.
+    /// A caller can wait no longer for its flight's turn: it begins now, where it may. Where
+    /// another has just begun it is to be asked for again at the time that is returned, so that
+    /// flights of one key are spread over the deadline.
     pub(super) fn press(&self, key: &Arc<str>, ticket: &Ticket) -> Option<Instant> {
         let mut board = self.board().lock();
         let flights = board.get_mut(key)?;
-        let air = flights.airs.iter().find(|air| Arc::ptr_eq(&air.progress, &ticket.progress))?.clone();
+        let air =
+            flights.airs.iter().find(|air| Arc::ptr_eq(&air.progress, &ticket.progress))?.clone();
         air.limit_sharing(Instant::now());
         let newest = flights.airs.iter().filter_map(|air| air.progress.began.get()).max();
         let spread = self.collector().domain().deadline / FLIGHTS_RUNNING_MAX;
@@ -284,7 +304,9 @@ impl Cache {
         let aloft = Aloft { cache: self.clone(), key, air };
         aloft.cache.metrics().flights.inc();
         self.tasks().spawn(async move {
-            let Some((landing, afterwards)) = aloft.cache.fly_while_wanted(&aloft.key, &aloft.air, start).await else {
+            let Some((landing, afterwards)) =
+                aloft.cache.fly_while_wanted(&aloft.key, &aloft.air, start).await
+            else {
                 aloft.cache.metrics().abandoned.inc();
                 return;
             };
@@ -296,10 +318,15 @@ impl Cache {
         });
     }
 
-    /// A flight that is given up (`None`) once nobody waits for it: at once if nothing of it would be kept, else as soon as no
-    /// request is on its way. Only what has been asked of a source is worth the answer; and only so many requests can be on
-    /// their way as sources have slots.
-    async fn fly_while_wanted(&self, key: &Arc<str>, air: &Air, start: Start) -> Option<(Landing, Afterwards)> {
+    /// A flight that is given up (`None`) once nobody waits for it: at once if nothing of it would
+    /// be kept, else as soon as no request is on its way. Only what has been asked of a source is
+    /// worth the answer; and only so many requests can be on their way as sources have slots.
+    async fn fly_while_wanted(
+        &self,
+        key: &Arc<str>,
+        air: &Air,
+        start: Start,
+    ) -> Option<(Landing, Afterwards)> {
         let outstanding = Outstanding::default();
         let mut flight = pin!(self.fly(key, air, start, &outstanding));
         loop {
@@ -339,8 +366,11 @@ impl Drop for Aloft {
         let mut board = self.cache.board().lock();
         let Some(flights) = board.get_mut(&self.key) else { return };
         flights.airs.retain(|air| !Arc::ptr_eq(air, &self.air));
-        let next = self.cache.bus().ask(|sidecar, now| flights.seats.ended(self.air.id, sidecar, now));
-        let next = next.and_then(|(id, start)| Some((flights.airs.iter().find(|air| air.id == id)?.clone(), start)));
+        let next =
+            self.cache.bus().ask(|sidecar, now| flights.seats.ended(self.air.id, sidecar, now));
+        let next = next.and_then(|(id, start)| {
+            Some((flights.airs.iter().find(|air| air.id == id)?.clone(), start))
+        });
         if flights.seats.is_empty() {
             board.remove(&self.key);
         }

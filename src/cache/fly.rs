@@ -14,10 +14,11 @@ use crate::coherence::Start;
 use crate::collect::{self, CollectError, Dataset, Outstanding, StoredDataset, Timeline, Work};
 use crate::resources::{StoredBytes, WorkMemory};
 
-/// What a flight takes beside the bodies that it reads: its task, its requests, the handles of those who wait. Measured: 8 821
-/// flights of four sources took 154 MB.
+/// What a flight takes beside the bodies that it reads: its task, its requests, the handles of
+/// those who wait. Measured: 8 821 flights of four sources took 154 MB.
 const FLIGHT_BYTES: u64 = 16 * 1024;
-/// What a stored dataset takes beside its body, about; what it really takes is settled once it is there.
+/// What a stored dataset takes beside its body, about; what it really takes is settled once it is
+/// there.
 const STORED_BYTES_BESIDE_BODY: u64 = 1024;
 /// An expired dataset is kept this long at most for its validators alone.
 const VALIDATORS_LAST: Duration = Duration::from_mins(1);
@@ -32,8 +33,8 @@ struct Collected {
 }
 
 impl Cache {
-    /// A flight: looks into Redis, collects, finds the tags, keeps what may be kept. It takes its memory first: as much as
-    /// flights of this domain took of late.
+    /// A flight: looks into Redis, collects, finds the tags, keeps what may be kept. It takes its
+    /// memory first: as much as flights of this domain took of late.
     pub(super) async fn fly(
         &self,
         key: &Arc<str>,
@@ -91,10 +92,15 @@ impl Cache {
             return failed(CollectError::no_memory(), timeline, claim);
         }
         let tags = self.tags(dataset.as_ref(), deadline).await;
-        let content = dataset.map_or(Content::NotFound, |dataset| Content::Dataset(StoredDataset::new(&dataset)));
-        let (kept, refused) = self.store(key, air, start, Collected { content, tags, at: collected }, &memory);
+        let content = dataset
+            .map_or(Content::NotFound, |dataset| Content::Dataset(StoredDataset::new(&dataset)));
+        let (kept, refused) =
+            self.store(key, air, start, Collected { content, tags, at: collected }, &memory);
         let keep = self.leaves(start, &kept);
-        (Landing { result: Ok(kept), timeline, from: from(refused) }, Afterwards { keep, claim, memory: Some(memory) })
+        (
+            Landing { result: Ok(kept), timeline, from: from(refused) },
+            Afterwards { keep, claim, memory: Some(memory) },
+        )
     }
 
     /// Keeps what was collected, if it may be kept, and says why if not.
@@ -109,9 +115,14 @@ impl Cache {
         let Collected { content, tags, at } = collected;
         let ttl = jittered(content.ttl(self.rules()));
         let wanted = air.store() && self.keeps() && !ttl.is_zero();
-        let mark = tags.as_ref().filter(|_| wanted).and_then(|tags| self.bus().may_store(start, key, tags));
-        let refused = if mark.is_some() { None } else { Some(self.refusal(air, ttl, tags.is_some())) };
-        let lifetime = Lifetime { collected: at, fresh: ttl, retained: self.retention(&content, ttl) };
+        let mark = tags
+            .as_ref()
+            .filter(|_| wanted)
+            .and_then(|tags| self.bus().may_store(start, key, tags));
+        let refused =
+            if mark.is_some() { None } else { Some(self.refusal(air, ttl, tags.is_some())) };
+        let lifetime =
+            Lifetime { collected: at, fresh: ttl, retained: self.retention(&content, ttl) };
         let weight = content.weight() as u64 + STORED_BYTES_BESIDE_BODY;
         let reservation = memory.split(weight).moved_to(self.memory().share());
         let kept = Kept::new(content, tags.unwrap_or_default(), lifetime, mark, reservation);
@@ -130,7 +141,8 @@ impl Cache {
     async fn flight_memory(&self, began: Instant, deadline: Instant) -> Option<WorkMemory> {
         let usual = self.usual_flight_bytes().min(self.share().limit() / 2).max(FLIGHT_BYTES);
         // Who waits for it is to be told so before the deadline that they wait until.
-        let reserved = self.share().reserve(usual, began + (deadline - began) * 3 / 4).await.ok()?;
+        let reserved =
+            self.share().reserve(usual, began + (deadline - began) * 3 / 4).await.ok()?;
         let memory = WorkMemory::new(reserved, deadline);
         // It fits: it was just reserved.
         memory.try_take(FLIGHT_BYTES).then_some(memory)
@@ -146,15 +158,17 @@ impl Cache {
         let mut wish = collect::Wish { deadline: Some(deadline), ..air.wish.collect.clone() };
         wish.no_cache |= air.no_cache();
         let previous = self.memory().get(&self.slot(key));
-        // Its parts are a copy, and may be copied into the next dataset: without room for that the sources are asked without
-        // conditions.
+        // Its parts are a copy, and may be copied into the next dataset: without room for that the
+        // sources are asked without conditions.
         let previous = previous.filter(|kept| work.memory.try_take(2 * kept.body_bytes() as u64));
-        wish.known = previous.and_then(|kept| kept.dataset(self.collector().domain())).map(|dataset| dataset.parts);
+        wish.known = previous
+            .and_then(|kept| kept.dataset(self.collector().domain()))
+            .map(|dataset| dataset.parts);
         self.collector().collect(key, wish, work).await
     }
 
-    /// How long what is fresh for `fresh` is of use beyond that: for failing sources, and for its validators. That there is no
-    /// such dataset is of no use once it has expired.
+    /// How long what is fresh for `fresh` is of use beyond that: for failing sources, and for its
+    /// validators. That there is no such dataset is of no use once it has expired.
     pub(super) fn retention(&self, content: &Content, fresh: Duration) -> Duration {
         match content {
             Content::Dataset(_) => self.rules().stale_if_error.max(fresh.min(VALIDATORS_LAST)),

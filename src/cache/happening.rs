@@ -1,6 +1,7 @@
 //! What becomes of collections, for whoever listens: `GET /events`.
 //!
-//! It costs nothing while nobody does. What is told holds numbers and names, never a dataset: a slow listener keeps none alive.
+//! It costs nothing while nobody does. What is told holds numbers and names, never a dataset: a
+//! slow listener keeps none alive.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};

@@ -1,7 +1,9 @@
-//! One kept answer of the sources: the dataset, or that there is none, with what it takes to believe it and to serve it.
+//! One kept answer of the sources: the dataset, or that there is none, with what it takes to
+//! believe it and to serve it.
 //!
-//! There are as many of these as fit into memory, so they are small: times are offsets, bytes at rest are [`StoredBytes`], and
-//! each holds the reservation of all that it keeps alive for as long as anybody holds it.
+//! There are as many of these as fit into memory, so they are small: times are offsets, bytes at
+//! rest are [`StoredBytes`], and each holds the reservation of all that it keeps alive for as long
+//! as anybody holds it.
 
 use std::num::NonZeroU64;
 use std::sync::{Arc, OnceLock};
@@ -81,7 +83,10 @@ struct Renderings {
     /// Most domains publish one version: it needs no list.
     first: Option<Rendering>,
     /// Boxed, since few have any.
-    #[allow(clippy::box_collection, reason = "eight bytes in each kept answer instead of twenty-four")]
+    #[allow(
+        clippy::box_collection,
+        reason = "eight bytes in each kept answer instead of twenty-four"
+    )]
     others: Option<Box<Vec<Rendering>>>,
 }
 
@@ -95,7 +100,8 @@ struct Rendering {
     body: Option<Box<StoredBytes>>,
 }
 
-/// A version's bytes, and the dataset that they are part of: it stays alive, and so does its reservation.
+/// A version's bytes, and the dataset that they are part of: it stays alive, and so does its
+/// reservation.
 #[derive(Debug, Clone)]
 pub struct Rendered {
     /// Of which.
@@ -108,10 +114,12 @@ pub struct Rendered {
 /// No memory was ever emptied so often that a mark would be this one.
 const NO_MARK: [u8; 32] = [u8::MAX; 32];
 
-/// The most renderings kept of one dataset: versions of the table in force, and of the one before while it is swapped.
+/// The most renderings kept of one dataset: versions of the table in force, and of the one before
+/// while it is swapped.
 const RENDERED_MAX: usize = 32;
 
-/// What the memory tier's map takes for an entry, in bytes: measured with `quick_cache` 0.6 and 100 000 entries.
+/// What the memory tier's map takes for an entry, in bytes: measured with `quick_cache` 0.6 and 100
+/// 000 entries.
 const MAP_ENTRY_BYTES: usize = 96;
 
 impl Kept {
@@ -154,7 +162,8 @@ impl Kept {
         }
     }
 
-    /// The dataset as it was collected, where there is one; `domain` is of the plan that collected it.
+    /// The dataset as it was collected, where there is one; `domain` is of the plan that collected
+    /// it.
     pub fn dataset(&self, domain: &Domain) -> Option<Dataset> {
         self.stored().map(|stored| stored.load(domain))
     }
@@ -212,7 +221,12 @@ impl Kept {
     }
 
     /// Keeps what was rendered for a version; `body` is `None` where it is the dataset as it is.
-    pub fn keep_rendered(self: &Arc<Self>, version: NonZeroU64, etag: EtagDigest, body: Option<Bytes>) -> Rendered {
+    pub fn keep_rendered(
+        self: &Arc<Self>,
+        version: NonZeroU64,
+        etag: EtagDigest,
+        body: Option<Bytes>,
+    ) -> Rendered {
         let body = body.map(|body| Box::new(StoredBytes::new(body)));
         let rendered = Rendered { kept: self.clone(), etag, body: body.clone() };
         let mut renderings = self.rendered.lock();
@@ -239,11 +253,17 @@ impl Kept {
     }
 
     fn weight_with(&self, renderings: &Renderings) -> usize {
-        let tags: usize = self.tags().iter().map(|tag| allocated(tag.len() + 16) + 2 * size_of::<Arc<str>>()).sum();
+        let tags: usize = self
+            .tags()
+            .iter()
+            .map(|tag| allocated(tag.len() + 16) + 2 * size_of::<Arc<str>>())
+            .sum();
         let body = |body: &StoredBytes| allocated(size_of::<StoredBytes>()) + body.weight();
-        let bodies: usize = renderings.iter().filter_map(|rendering| rendering.body.as_deref()).map(body).sum();
+        let bodies: usize =
+            renderings.iter().filter_map(|rendering| rendering.body.as_deref()).map(body).sum();
         let list = renderings.others.as_ref().map_or(0, |others| {
-            allocated(size_of::<Vec<Rendering>>()) + allocated(others.capacity() * size_of::<Rendering>())
+            allocated(size_of::<Vec<Rendering>>())
+                + allocated(others.capacity() * size_of::<Rendering>())
         });
         let own = allocated(size_of::<Self>() + 16) + MAP_ENTRY_BYTES;
         own + self.content.weight() + tags + bodies + list
@@ -268,11 +288,15 @@ impl Rendered {
         self.body.as_ref().map_or_else(|| self.kept.body_bytes(), |body| body.len())
     }
 
-    /// The answer's body. For as long as anybody holds it, a reader that reads slowly perhaps, what it takes stays reserved: a
-    /// copy of its own (`None` where there is no room for one in `share`), or the dataset that it is part of.
+    /// The answer's body. For as long as anybody holds it, a reader that reads slowly perhaps, what
+    /// it takes stays reserved: a copy of its own (`None` where there is no room for one in
+    /// `share`), or the dataset that it is part of.
     pub fn body(&self, share: &MemoryShare) -> Option<Bytes> {
         let stored = self.kept.stored();
-        let copies = self.body.as_ref().map_or_else(|| stored.is_some_and(StoredDataset::body_copies), |b| b.copies());
+        let copies = self
+            .body
+            .as_ref()
+            .map_or_else(|| stored.is_some_and(StoredDataset::body_copies), |b| b.copies());
         let bytes = || match &self.body {
             Some(body) => body.slice(0, body.len()),
             None => stored.map(StoredDataset::body).unwrap_or_default(),
@@ -289,8 +313,8 @@ impl Rendered {
     }
 }
 
-/// A copy of an answer that is no larger is not reserved for each request: all that may be under way hold 16 MiB of them, no
-/// more than their heads.
+/// A copy of an answer that is no larger is not reserved for each request: all that may be under
+/// way hold 16 MiB of them, no more than their heads.
 const SMALL_COPY_BYTES: usize = 4 * 1024;
 
 /// Bytes that keep a reservation alive.
@@ -346,9 +370,11 @@ mod tests {
 
     #[test]
     fn times_before_and_after_the_base_come_back() {
-        for at in
-            [base(), base() + Duration::from_secs(7), base().checked_sub(Duration::from_secs(1)).unwrap_or_else(base)]
-        {
+        for at in [
+            base(),
+            base() + Duration::from_secs(7),
+            base().checked_sub(Duration::from_secs(1)).unwrap_or_else(base),
+        ] {
             assert_eq!(since_base(nanos_since_base(at)), at);
         }
     }

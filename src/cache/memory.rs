@@ -1,9 +1,11 @@
-//! The memory tier: bounded in bytes, least recently and frequently used first to go (Clock-PRO, Jiang, Chen and Zhang, 2005).
+//! The memory tier: bounded in bytes, least recently and frequently used first to go (Clock-PRO,
+//! Jiang, Chen and Zhang, 2005).
 //!
-//! The map is `quick_cache`'s: it takes about 90 bytes an entry, where `moka`'s takes 310 to 410 (measured with 10 000 to
-//! 97 000 entries), a fifth of a dataset of two kilobytes.
+//! The map is `quick_cache`'s: it takes about 90 bytes an entry, where `moka`'s takes 310 to 410
+//! (measured with 10 000 to 97 000 entries), a fifth of a dataset of two kilobytes.
 //!
-//! It holds what it is given until its time or its room is over. Whether something in it may be served is not its business.
+//! It holds what it is given until its time or its room is over. Whether something in it may be
+//! served is not its business.
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher, RandomState};
@@ -32,7 +34,9 @@ impl FromStr for Size {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let parsed = text.parse::<bytesize::ByteSize>();
-        parsed.map(|size| Self(size.as_u64())).map_err(|_| "expected a size such as `64MiB`".to_owned())
+        parsed
+            .map(|size| Self(size.as_u64()))
+            .map_err(|_| "expected a size such as `64MiB`".to_owned())
     }
 }
 
@@ -93,7 +97,8 @@ pub struct Memory {
     expired: Counter,
 }
 
-/// What is kept, with its weight when it was put here: that of the entry must not change while it is.
+/// What is kept, with its weight when it was put here: that of the entry must not change while it
+/// is.
 #[derive(Debug, Clone)]
 struct Held {
     kept: Arc<Kept>,
@@ -125,17 +130,22 @@ impl Lifecycle<Slot, Held> for CountEvictions {
 
 /// The tables are not sized for more than this in advance.
 const ENTRIES_EXPECTED_MAX: usize = 1 << 16;
-/// A part of the map with a lock of its own has so much room at least, so that the largest dataset fits into it.
+/// A part of the map with a lock of its own has so much room at least, so that the largest dataset
+/// fits into it.
 const SHARD_BYTES_MIN: u64 = 128 << 20;
 /// More parts than this are of no use to the processors of any machine.
 const SHARDS_MAX: u64 = 16;
-/// What an entry is assumed to weigh where the map sizes its own tables; it grows where they weigh less.
+/// What an entry is assumed to weigh where the map sizes its own tables; it grows where they weigh
+/// less.
 const USUAL_WEIGHT: u64 = 4096;
 
 impl Memory {
-    /// A memory of at most `capacity` bytes; none at all with 0. What it holds is part of `account`.
+    /// A memory of at most `capacity` bytes; none at all with 0. What it holds is part of
+    /// `account`.
     pub fn new(capacity: Size, account: &MemoryAccount, metrics: &Metrics) -> Self {
-        let entries = usize::try_from(capacity.0 / USUAL_WEIGHT).unwrap_or(usize::MAX).clamp(16, ENTRIES_EXPECTED_MAX);
+        let entries = usize::try_from(capacity.0 / USUAL_WEIGHT)
+            .unwrap_or(usize::MAX)
+            .clamp(16, ENTRIES_EXPECTED_MAX);
         let shards = (capacity.0 / SHARD_BYTES_MIN).clamp(1, SHARDS_MAX);
         let mut options = OptionsBuilder::new();
         options.weight_capacity(capacity.0).estimated_items_capacity(entries);
@@ -182,8 +192,8 @@ impl Memory {
         &self.share
     }
 
-    /// Drops what is of no more use, now and then, for as long as it is polled. An entry needs no timer of its own for that,
-    /// which would take as much memory as a small dataset.
+    /// Drops what is of no more use, now and then, for as long as it is polled. An entry needs no
+    /// timer of its own for that, which would take as much memory as a small dataset.
     pub async fn sweep(self) {
         loop {
             tokio::time::sleep(SWEEP_EVERY).await;
@@ -225,6 +235,9 @@ impl Memory {
 
 impl fmt::Debug for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Memory").field("entries", &self.entries()).field("bytes", &self.bytes()).finish_non_exhaustive()
+        f.debug_struct("Memory")
+            .field("entries", &self.entries())
+            .field("bytes", &self.bytes())
+            .finish_non_exhaustive()
     }
 }

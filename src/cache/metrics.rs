@@ -45,7 +45,8 @@ pub struct Metrics {
     pub(super) fleet_waits: Counter,
     /// Claims that were lost while their flight was in the air.
     pub(super) claims_lost: Counter,
-    /// Flights that collected without a claim: Redis was slow or away, or those they waited for left nothing.
+    /// Flights that collected without a claim: Redis was slow or away, or those they waited for
+    /// left nothing.
     pub(super) claims_missed: Counter,
     /// Answers kept in Redis.
     pub(super) redis_stored: Counter,
@@ -96,15 +97,28 @@ impl Metrics {
             collapsed: counter("cache_collapsed", "Reads that joined a flight in the air"),
             unshared: counter(
                 "cache_unshared",
-                "Reads that joined a flight, waited as long as they could, and had one of their own begun",
+                "Reads that joined a flight, waited as long as they could, \
+                 and had one of their own begun",
             ),
             stale: counter("cache_stale_served", "Expired datasets served because sources failed"),
             stored: counter("cache_stored", "Answers of the sources that were kept"),
-            fenced: counter("cache_fenced", "Answers not kept because they were invalidated in the air"),
+            fenced: counter(
+                "cache_fenced",
+                "Answers not kept because they were invalidated in the air",
+            ),
             evictions: counter("cache_evictions", "Answers that left memory for want of room"),
-            expirations: counter("cache_expirations", "Answers that left memory because they were of no more use"),
-            abandoned: counter("flights_abandoned", "Flights given up because nobody waited for them any more"),
-            flights_refused: counter("flights_refused", "Flights refused for want of memory, or for their number"),
+            expirations: counter(
+                "cache_expirations",
+                "Answers that left memory because they were of no more use",
+            ),
+            abandoned: counter(
+                "flights_abandoned",
+                "Flights given up because nobody waited for them any more",
+            ),
+            flights_refused: counter(
+                "flights_refused",
+                "Flights refused for want of memory, or for their number",
+            ),
             lost: counter("flights_lost", "Flights that ended without a result"),
             fleet_waits: counter("fleet_waits", "Flights that waited for another sidecar's"),
             claims_lost: counter("claims_lost", "Claims lost while their flight was in the air"),
@@ -113,17 +127,35 @@ impl Metrics {
                 "Flights that collected without a claim: Redis slow, or nothing left by others",
             ),
             redis_stored: counter("redis_stored", "Answers of the sources kept in Redis"),
-            redis_refused: counter("redis_refused", "Answers that Redis refused, invalidated in the air"),
-            redis_unreadable: counter("redis_unreadable", "Datasets in Redis of another format or seal"),
+            redis_refused: counter(
+                "redis_refused",
+                "Answers that Redis refused, invalidated in the air",
+            ),
+            redis_unreadable: counter(
+                "redis_unreadable",
+                "Datasets in Redis of another format or seal",
+            ),
             redis_outdated: counter(
                 "redis_outdated",
                 "Datasets that Redis vouched for and an invalidation applied here outdates",
             ),
-            redis_no_memory: counter("redis_no_memory", "Datasets in Redis not read for want of memory"),
-            redis_oversized: counter("redis_oversized", "Datasets in Redis beyond 16 MiB, taken for none"),
+            redis_no_memory: counter(
+                "redis_no_memory",
+                "Datasets in Redis not read for want of memory",
+            ),
+            redis_oversized: counter(
+                "redis_oversized",
+                "Datasets in Redis beyond 16 MiB, taken for none",
+            ),
             redis_too_large: counter("redis_too_large", "Answers not kept in Redis for their size"),
-            redis_full: counter("redis_stores_dropped", "Answers not kept in Redis, too many on their way"),
-            seal_reload_failures: counter("seal_reload_failures", "Changes of the seal keys that were refused"),
+            redis_full: counter(
+                "redis_stores_dropped",
+                "Answers not kept in Redis, too many on their way",
+            ),
+            seal_reload_failures: counter(
+                "seal_reload_failures",
+                "Changes of the seal keys that were refused",
+            ),
             flights: Gauge::default(),
             tags_refused: Family::default(),
         };

@@ -1,10 +1,11 @@
 //! What was collected, kept for who asks next: memory, and the flights that fill it.
 //!
-//! A [`Cache`] is one domain's: it answers a key from memory where the coherence protocol allows it, else seats the caller in
-//! a flight, which looks into Redis before it collects, so that a key is collected once however many ask, in the pod and in
-//! the fleet (*One read*). Whether a dataset may be served, joined or kept is asked of the domain's state machine on the
-//! [`crate::bus`] each time; this module never decides it. What sources are is not known here: a flight runs the plan of
-//! `collect`.
+//! A [`Cache`] is one domain's: it answers a key from memory where the coherence protocol allows
+//! it, else seats the caller in a flight, which looks into Redis before it collects, so that a key
+//! is collected once however many ask, in the pod and in the fleet (*One read*). Whether a dataset
+//! may be served, joined or kept is asked of the domain's state machine on the [`crate::bus`] each
+//! time; this module never decides it. What sources are is not known here: a flight runs the plan
+//! of `collect`.
 
 mod claim;
 mod envelope;

@@ -41,21 +41,22 @@ impl CollectionTime {
         self.usual_us.store(took.max(usual - usual / 8), Ordering::Relaxed);
     }
 
-    /// What a caller keeps of its deadline for a flight that has not begun. Before any collection has
-    /// ended that is three quarters of it.
+    /// What a caller keeps of its deadline for a flight that has not begun. Before any collection
+    /// has ended that is three quarters of it.
     fn reserve(&self, deadline: Duration) -> Duration {
         self.expected(deadline).unwrap_or(deadline * 3 / 4)
     }
 
     /// What a caller keeps of its deadline while a flight or a claim of others is under way. Before
-    /// any collection has ended that is half of it: less than for a flight that has not begun, since
-    /// most flights that are under way end soon.
+    /// any collection has ended that is half of it: less than for a flight that has not begun,
+    /// since most flights that are under way end soon.
     fn reserve_beside_others(&self, deadline: Duration) -> Duration {
         self.expected(deadline).unwrap_or(deadline / 2)
     }
 
-    /// Whether a caller of now would be late who waited for a flight that has run for `age`, and then
-    /// for another: both take as long as collections of late did. Nobody knows before any has ended.
+    /// Whether a caller of now would be late who waited for a flight that has run for `age`, and
+    /// then for another: both take as long as collections of late did. Nobody knows before any has
+    /// ended.
     pub(super) fn is_late_after(&self, age: Duration, deadline: Duration) -> bool {
         self.expected(deadline).is_some_and(|usual| 2 * usual > deadline + age.min(usual))
     }
@@ -81,9 +82,9 @@ impl CollectionTime {
 }
 
 impl Patience {
-    /// A caller who has waited for others as long as it could accepts a flight that began this short a time ago at most: after
-    /// the caller came, and not so long ago that it is late itself; or in the last eighth of the deadline, since one of its own
-    /// would hardly end sooner.
+    /// A caller who has waited for others as long as it could accepts a flight that began this
+    /// short a time ago at most: after the caller came, and not so long ago that it is late itself;
+    /// or in the last eighth of the deadline, since one of its own would hardly end sooner.
     pub(super) fn young_enough(&self) -> Duration {
         let since_it_came = self.came.elapsed().min((self.until - self.share_until) / 2);
         since_it_came.max((self.until - self.came) / FLIGHTS_RUNNING_MAX)

@@ -29,11 +29,11 @@ const RUNS_MAX: usize = 4;
 const RUN_BYTES_MAX: u64 = 128 << 20;
 
 impl Cache {
-    /// Runs `program` over a dataset's body, by `until`, for at most `output_bytes` of JSON. What it holds is this domain's
-    /// memory.
+    /// Runs `program` over a dataset's body, by `until`, for at most `output_bytes` of JSON. What
+    /// it holds is this domain's memory.
     ///
-    /// A run takes memory as it goes and never waits for it while it holds some: where there is none it ends, and begins anew
-    /// once twice as much as it had come to is reserved for it.
+    /// A run takes memory as it goes and never waits for it while it holds some: where there is
+    /// none it ends, and begins anew once twice as much as it had come to is reserved for it.
     pub async fn run_program(
         &self,
         program: Arc<Program>,
@@ -67,15 +67,19 @@ impl Cache {
                 let result = run(&program, &input, budget, clock, &memory);
                 (result.map(read), memory.reserved(), thread_cpu_time().saturating_sub(before))
             });
-            let (result, reached, used) = run.await.map_err(|_| ProgramError::Overloaded(NO_THREAD))?;
+            let (result, reached, used) =
+                run.await.map_err(|_| ProgramError::Overloaded(NO_THREAD))?;
             cpu_time += used;
             runs += 1;
             match result {
                 Ok(read) => return Ok(read),
-                Err(RunError { kind: RunErrorKind::MemoryRefused, .. }) if reached < memory_bytes => {
+                Err(RunError { kind: RunErrorKind::MemoryRefused, .. })
+                    if reached < memory_bytes =>
+                {
                     wanted = reached.saturating_mul(2).min(memory_bytes);
                 }
-                // The machine, or the process, stood still meanwhile: that says nothing of the program.
+                // The machine, or the process, stood still meanwhile: that says nothing of the
+                // program.
                 Err(RunError { kind: RunErrorKind::TimedOut, .. })
                     if cpu_time < RUN_MAX / 2 && runs < RUNS_MAX && Instant::now() < until => {}
                 Err(error) => return Err(ProgramError::of(error)),
@@ -89,7 +93,9 @@ impl ProgramError {
         match error.kind {
             RunErrorKind::Cancelled => Self::Overloaded(NO_THREAD),
             RunErrorKind::OutputTooLong => Self::OutputTooLong(error.message),
-            RunErrorKind::Program | RunErrorKind::MemoryRefused | RunErrorKind::TimedOut => Self::Failed(error.message),
+            RunErrorKind::Program | RunErrorKind::MemoryRefused | RunErrorKind::TimedOut => {
+                Self::Failed(error.message)
+            }
         }
     }
 }
@@ -104,5 +110,8 @@ fn run(
     memory: &WorkMemory,
 ) -> Result<Vec<u8>, RunError> {
     let (until, cancelled) = (Some(clock.until()), Some(clock.unwanted()));
-    program.run(input, Budget { until, cancelled, memory: Some(&|bytes| memory.try_take(bytes)), ..budget })
+    program.run(
+        input,
+        Budget { until, cancelled, memory: Some(&|bytes| memory.try_take(bytes)), ..budget },
+    )
 }

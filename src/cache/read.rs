@@ -100,8 +100,19 @@ impl BusLoss {
 
 impl Cache {
     /// The cache of `collector`'s domain.
-    pub fn new(collector: Arc<Collector>, bus: DomainBus, shared: Shared) -> Result<Self, CompileError> {
-        let tags = collector.domain().cache.tags.as_deref().map(Program::compile).transpose()?.map(Arc::new);
+    pub fn new(
+        collector: Arc<Collector>,
+        bus: DomainBus,
+        shared: Shared,
+    ) -> Result<Self, CompileError> {
+        let tags = collector
+            .domain()
+            .cache
+            .tags
+            .as_deref()
+            .map(Program::compile)
+            .transpose()?
+            .map(Arc::new);
         shared.metrics.begin(&collector.domain().name);
         let (domain, plan) = (collector.domain().name.clone(), collector.domain().plan.0.clone());
         Ok(Self(Arc::new(Inner {
@@ -176,7 +187,8 @@ impl Cache {
         self.0.flight_bytes.load(Ordering::Relaxed)
     }
 
-    /// A flight took so much at the most: it is expected again, and forgotten by an eighth with each that takes less.
+    /// A flight took so much at the most: it is expected again, and forgotten by an eighth with
+    /// each that takes less.
     pub(super) fn note_flight_bytes(&self, bytes: u64) {
         let usual = self.usual_flight_bytes();
         self.0.flight_bytes.store(bytes.max(usual - usual / 8), Ordering::Relaxed);
@@ -216,9 +228,11 @@ impl Cache {
     pub async fn read(&self, key: &str, wish: &Wish) -> Result<Served, ReadError> {
         let key: Arc<str> = key.into();
         let now = Instant::now();
-        // Before anything is believed: an invalidation that is applied between the two outdates what is in memory.
+        // Before anything is believed: an invalidation that is applied between the two outdates
+        // what is in memory.
         let fresh = wish.no_cache || !self.has_applied(&wish.after);
-        let believed = self.0.shared.memory.get(&self.slot(&key)).filter(|kept| self.believes(kept, &key));
+        let believed =
+            self.0.shared.memory.get(&self.slot(&key)).filter(|kept| self.believes(kept, &key));
         let wished = fresh || believed.as_ref().is_some_and(|kept| wish.is_too_old(kept, now));
         let is_fresh = |kept: &&Arc<Kept>| !wished && kept.fresh_until(self.rules()) > now;
         if let Some(kept) = believed.as_ref().filter(is_fresh) {
@@ -236,7 +250,9 @@ impl Cache {
         }
         if wish.only_if_cached {
             let kept = if fresh { None } else { self.only_from_redis(&key, wish).await };
-            return kept.map(|kept| self.answered_by_redis(&key, kept, None)).ok_or(ReadError::NotCached);
+            return kept
+                .map(|kept| self.answered_by_redis(&key, kept, None))
+                .ok_or(ReadError::NotCached);
         }
         let patience = self.collection_time().patience(now, self.0.collector.domain().deadline);
         let (landing, joined) = self.fly_for(&key, Caller { wish, fresh, patience }).await?;
@@ -256,8 +272,9 @@ impl Cache {
         };
         self.metrics().misses.inc();
         let now = Instant::now();
-        let may_stand_in =
-            |kept: &Arc<Kept>| !wished && !wish.is_too_old(kept, now) && self.may_be_stale(kept, &key, now);
+        let may_stand_in = |kept: &Arc<Kept>| {
+            !wished && !wish.is_too_old(kept, now) && self.may_be_stale(kept, &key, now)
+        };
         match believed.filter(may_stand_in) {
             Some(kept) => {
                 self.metrics().stale.inc();
@@ -268,7 +285,12 @@ impl Cache {
         }
     }
 
-    fn answered_by_redis(&self, key: &Arc<str>, kept: Arc<Kept>, timeline: Option<Timeline>) -> Served {
+    fn answered_by_redis(
+        &self,
+        key: &Arc<str>,
+        kept: Arc<Kept>,
+        timeline: Option<Timeline>,
+    ) -> Served {
         self.metrics().redis_hits.inc();
         self.see(key, &kept);
         let how = How::Redis { ttl: kept.ttl_seconds(self.rules(), Instant::now()) };
@@ -322,7 +344,8 @@ impl Cache {
     /// Whether memory may answer with it: while the lease holds, and if nothing has outdated it.
     fn believes(&self, kept: &Kept, key: &str) -> bool {
         self.0.bus.ask(|sidecar, now| {
-            sidecar.may_serve(now) && kept.mark().is_some_and(|mark| sidecar.believes(mark, key, kept.tags()))
+            sidecar.may_serve(now)
+                && kept.mark().is_some_and(|mark| sidecar.believes(mark, key, kept.tags()))
         })
     }
 
@@ -331,7 +354,8 @@ impl Cache {
         kept.mark().is_some_and(|mark| self.0.bus.believes(mark, key, kept.tags()))
     }
 
-    /// Whether it may stand in, expired, for what sources fail to give: a dataset, not that there is none.
+    /// Whether it may stand in, expired, for what sources fail to give: a dataset, not that there
+    /// is none.
     fn may_be_stale(&self, kept: &Kept, key: &str, now: Instant) -> bool {
         let until = kept.fresh_until(self.rules()) + self.rules().stale_if_error;
         let is_dataset = matches!(kept.content, Content::Dataset(_));

@@ -1,8 +1,10 @@
-//! Sealing what is kept on a shared server (`--seal-key FILE`): AES-256-GCM-SIV (RFC 8452) under keys from a file.
+//! Sealing what is kept on a shared server (`--seal-key FILE`): AES-256-GCM-SIV (RFC 8452) under
+//! keys from a file.
 //!
-//! The first key seals, every key opens, so that keys are changed without a moment in which half of the fleet cannot read
-//! the other half: add the new one as the last line everywhere, then move it to the front, then take the old one out. The
-//! file is read again when it changes; one that is broken is reported, and the keys before it stay.
+//! The first key seals, every key opens, so that keys are changed without a moment in which half of
+//! the fleet cannot read the other half: add the new one as the last line everywhere, then move it
+//! to the front, then take the old one out. The file is read again when it changes; one that is
+//! broken is reported, and the keys before it stay.
 
 use std::fmt;
 use std::io;
@@ -78,7 +80,9 @@ impl Seal {
         loop {
             tokio::time::sleep(LOOK).await;
             let file = self.file.clone();
-            let Ok(read) = tokio::task::spawn_blocking(move || Keys::read(&file)).await else { continue };
+            let Ok(read) = tokio::task::spawn_blocking(move || Keys::read(&file)).await else {
+                continue;
+            };
             match read {
                 Ok(keys) if keys.ids() == self.keys.borrow().ids() => told = None,
                 Ok(keys) => {
@@ -89,7 +93,8 @@ impl Seal {
                 Err(error) if told.as_ref() == Some(&error) => {}
                 Err(error) => {
                     metrics.seal_reload_failures.inc();
-                    tracing::warn!(%error, "the seal keys changed but are not usable, the old ones stay");
+                    tracing::warn!(%error, "the seal keys changed but are not usable, \
+                         the old ones stay");
                     told = Some(error);
                 }
             }
@@ -102,7 +107,8 @@ impl Seal {
         let first = keys.0.first()?;
         let mut nonce = [0; NONCE_LEN];
         rand::fill(&mut nonce).ok()?;
-        let mut sealed = Vec::with_capacity(ID_BYTES + NONCE_LEN + text.len() + AES_256_GCM_SIV.tag_len());
+        let mut sealed =
+            Vec::with_capacity(ID_BYTES + NONCE_LEN + text.len() + AES_256_GCM_SIV.tag_len());
         sealed.extend_from_slice(&first.id);
         sealed.extend_from_slice(&nonce);
         let mut body = text.to_vec();
@@ -128,23 +134,30 @@ impl Seal {
 
 impl Keys {
     fn read(file: &Path) -> Result<Self, SealError> {
-        let wrong =
-            |line, what: &str| SealError { file: file.to_owned(), line, what: what.to_owned(), is_missing: false };
-        let unreadable = |error: io::Error| SealError { is_missing: true, ..wrong(None, &error.to_string()) };
+        let wrong = |line, what: &str| SealError {
+            file: file.to_owned(),
+            line,
+            what: what.to_owned(),
+            is_missing: false,
+        };
+        let unreadable =
+            |error: io::Error| SealError { is_missing: true, ..wrong(None, &error.to_string()) };
         let bytes = match read_at_most(file, FILE_BYTES_MAX) {
             Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
                 return Err(wrong(None, "the file is too large for keys"));
             }
             read => read.map_err(unreadable)?,
         };
-        let text = std::str::from_utf8(&bytes).map_err(|_| wrong(None, "expected text, met other bytes"))?;
+        let text = std::str::from_utf8(&bytes)
+            .map_err(|_| wrong(None, "expected text, met other bytes"))?;
         let mut keys = Vec::new();
         for (index, line) in text.lines().enumerate() {
             let line = line.split('#').next().unwrap_or_default().trim();
             if line.is_empty() {
                 continue;
             }
-            let key = Key::parse(line).ok_or_else(|| wrong(Some(index + 1), "expected 64 hexadecimal digits"))?;
+            let key = Key::parse(line)
+                .ok_or_else(|| wrong(Some(index + 1), "expected 64 hexadecimal digits"))?;
             if keys.iter().any(|other: &Key| other.id == key.id) {
                 return Err(wrong(Some(index + 1), "the same key stands above"));
             }
@@ -169,7 +182,9 @@ impl Key {
             return None;
         }
         for (byte, pair) in bytes.iter_mut().zip(hex.as_bytes().chunks(2)) {
-            let digits = std::str::from_utf8(pair).ok().filter(|pair| pair.bytes().all(|b| b.is_ascii_hexdigit()))?;
+            let digits = std::str::from_utf8(pair)
+                .ok()
+                .filter(|pair| pair.bytes().all(|b| b.is_ascii_hexdigit()))?;
             *byte = u8::from_str_radix(digits, 16).ok()?;
         }
         let named = [b"bfb seal key ".as_slice(), &bytes].concat();
@@ -225,9 +240,17 @@ mod tests {
     fn a_broken_file_says_where_and_never_what() {
         let secret = key('a')[1..].to_owned();
         let error = seal(&format!("\n{secret}\n")).unwrap_err().to_string();
-        assert!(error.contains(":2: expected 64 hexadecimal digits") && !error.contains("aaaa"), "{error}");
+        assert!(
+            error.contains(":2: expected 64 hexadecimal digits") && !error.contains("aaaa"),
+            "{error}"
+        );
         assert!(seal("# none\n").unwrap_err().to_string().contains("met none"));
-        assert!(seal(&format!("{0}\n{0}", key('a'))).unwrap_err().to_string().contains(":2: the same key"));
+        assert!(
+            seal(&format!("{0}\n{0}", key('a')))
+                .unwrap_err()
+                .to_string()
+                .contains(":2: the same key")
+        );
         assert!(seal(&"+f".repeat(32)).is_err());
         let endless = Seal::load(Path::new("/dev/zero")).unwrap_err();
         assert!(endless.to_string().contains("too large") && !endless.is_missing, "{endless}");

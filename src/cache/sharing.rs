@@ -1,6 +1,6 @@
-//! A caller and the flights of its key: which it joins or begins, how long it waits for whom. Sharing
-//! never costs an answer: a caller who waits for others keeps enough of its own deadline to collect
-//! for itself, and does so when that time has come.
+//! A caller and the flights of its key: which it joins or begins, how long it waits for whom.
+//! Sharing never costs an answer: a caller who waits for others keeps enough of its own deadline to
+//! collect for itself, and does so when that time has come.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,8 +47,13 @@ impl Caller<'_> {
 }
 
 impl Cache {
-    /// A flight that brings nothing too old for this caller: what another's flight found in Redis may be.
-    pub(super) async fn fly_for(&self, key: &Arc<str>, caller: Caller<'_>) -> Result<(Arc<Landing>, bool), ReadError> {
+    /// A flight that brings nothing too old for this caller: what another's flight found in Redis
+    /// may be.
+    pub(super) async fn fly_for(
+        &self,
+        key: &Arc<str>,
+        caller: Caller<'_>,
+    ) -> Result<(Arc<Landing>, bool), ReadError> {
         let (landing, joined) = self.fly_or_join(key, caller).await?;
         let found = landing.result.as_ref().ok().filter(|_| landing.from == Origin::Redis);
         if found.is_some_and(|kept| caller.wish.is_too_old(kept, Instant::now())) {
@@ -57,7 +62,11 @@ impl Cache {
         Ok((landing, joined))
     }
 
-    async fn fly_or_join(&self, key: &Arc<str>, caller: Caller<'_>) -> Result<(Arc<Landing>, bool), ReadError> {
+    async fn fly_or_join(
+        &self,
+        key: &Arc<str>,
+        caller: Caller<'_>,
+    ) -> Result<(Arc<Landing>, bool), ReadError> {
         for _ in 0..SEATINGS_MAX {
             let mut ticket = self.seated(key, &caller, caller.rule())?;
             let joined = ticket.joined;
@@ -67,7 +76,8 @@ impl Cache {
             let outcome = if joined && !ticket.waits_for_turn() {
                 self.wait_beside_others(key, &caller, &mut ticket).await
             } else {
-                let waited = self.wait_for_turn(key, &mut ticket, caller.patience.begin_by, &caller).await;
+                let waited =
+                    self.wait_for_turn(key, &mut ticket, caller.patience.begin_by, &caller).await;
                 Outcome { waited, joined, unanswered: ticket.progress.unanswered.sources() }
             };
             match outcome.waited {
@@ -82,7 +92,12 @@ impl Cache {
         Err(ReadError::Collect(self.collector().late(&[]), None))
     }
 
-    fn seated(&self, key: &Arc<str>, caller: &Caller<'_>, rule: JoinRule) -> Result<Ticket, ReadError> {
+    fn seated(
+        &self,
+        key: &Arc<str>,
+        caller: &Caller<'_>,
+        rule: JoinRule,
+    ) -> Result<Ticket, ReadError> {
         let Some(ticket) = self.seat(key, caller, rule) else {
             self.metrics().flights_refused.inc();
             let detail = "as many collections run as may".to_owned();
@@ -91,8 +106,8 @@ impl Cache {
         Ok(ticket)
     }
 
-    /// Waits for the caller's own flight. Where that has not begun by `begin_by`, when the caller needs the rest of its deadline
-    /// for it, it begins then.
+    /// Waits for the caller's own flight. Where that has not begun by `begin_by`, when the caller
+    /// needs the rest of its deadline for it, it begins then.
     async fn wait_for_turn(
         &self,
         key: &Arc<str>,
@@ -111,9 +126,15 @@ impl Cache {
         }
     }
 
-    /// Waits for a flight that was under way when the caller came. Sharing it costs no answer: once the caller needs the rest
-    /// of its deadline for a flight of its own, or once this one is late, it takes whichever of the two comes first.
-    async fn wait_beside_others(&self, key: &Arc<str>, caller: &Caller<'_>, shared: &mut Ticket) -> Outcome {
+    /// Waits for a flight that was under way when the caller came. Sharing it costs no answer: once
+    /// the caller needs the rest of its deadline for a flight of its own, or once this one is late,
+    /// it takes whichever of the two comes first.
+    async fn wait_beside_others(
+        &self,
+        key: &Arc<str>,
+        caller: &Caller<'_>,
+        shared: &mut Ticket,
+    ) -> Outcome {
         let patience = &caller.patience;
         let first = shared.landing_by(patience.share_until).await;
         let (is_late, is_over) = match &first {
@@ -122,14 +143,19 @@ impl Cache {
             Waited::Not => (true, false),
         };
         let progress = shared.progress.clone();
-        let of_shared = |waited| Outcome { waited, joined: true, unanswered: progress.unanswered.sources() };
+        let of_shared =
+            |waited| Outcome { waited, joined: true, unanswered: progress.unanswered.sources() };
         if !is_late || Instant::now() >= patience.until {
             return of_shared(first);
         }
         // One that others began for the same reason is as good.
         let rule = caller.rule().and_within(patience.young_enough());
         let Ok(mut own) = self.seated(key, caller, rule) else {
-            return of_shared(if is_over { first } else { shared.landing_by(patience.until).await });
+            return of_shared(if is_over {
+                first
+            } else {
+                shared.landing_by(patience.until).await
+            });
         };
         let (joined, progress) = (own.joined, own.progress.clone());
         if !joined {
@@ -141,7 +167,9 @@ impl Cache {
         };
         let shared_landing = async {
             match shared.landing_by(patience.until).await {
-                Waited::Landed(landing) if !is_over && !landing.is_late() => Waited::Landed(landing),
+                Waited::Landed(landing) if !is_over && !landing.is_late() => {
+                    Waited::Landed(landing)
+                }
                 // The caller's own says what becomes of it.
                 _ => std::future::pending().await,
             }

@@ -1,8 +1,9 @@
 //! The tags of a dataset: what an invalidation by tag can name.
 //!
-//! The domain's `tags` program finds them. Redis looks at the stamp of each whenever the dataset is read, written or claimed, so
-//! there are at most [`TAGS_MAX`] of [`TAG_BYTES_MAX`] bytes. A dataset whose tags are not known is served and not kept: no
-//! invalidation could name it by one. Which domain that befalls is said, and why; never a tag.
+//! The domain's `tags` program finds them. Redis looks at the stamp of each whenever the dataset is
+//! read, written or claimed, so there are at most [`TAGS_MAX`] of [`TAG_BYTES_MAX`] bytes. A
+//! dataset whose tags are not known is served and not kept: no invalidation could name it by one.
+//! Which domain that befalls is said, and why; never a tag.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,7 +16,8 @@ use super::read::Cache;
 use crate::coherence::{TAG_BYTES_MAX, TAGS_MAX};
 use crate::collect::Dataset;
 
-/// What a `tags` program may yield: all tags in JSON at its longest (six bytes for one, quotes, a comma), with room for `null`s.
+/// What a `tags` program may yield: all tags in JSON at its longest (six bytes for one, quotes, a
+/// comma), with room for `null`s.
 const OUTPUT_BYTES_MAX: usize = 256 * 1024;
 
 /// Why the tags of a dataset are not known.
@@ -50,7 +52,8 @@ pub(super) struct RefusalCounts(Mutex<BTreeMap<TagsRefusal, TagsRefusals>>);
 
 impl TagsRefusal {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::TooMany, Self::TooLong, Self::ProgramFailed, Self::Overloaded];
+    pub const ALL: [Self; 4] =
+        [Self::TooMany, Self::TooLong, Self::ProgramFailed, Self::Overloaded];
 
     /// A short name for metrics and programs.
     pub const fn as_str(self) -> &'static str {
@@ -91,14 +94,21 @@ impl RefusalCounts {
 }
 
 impl Cache {
-    /// The tags of a dataset; `None` where they are refused: what cannot be invalidated by tag must not be kept.
-    pub(super) async fn tags(&self, dataset: Option<&Dataset>, deadline: Instant) -> Option<Vec<Arc<str>>> {
+    /// The tags of a dataset; `None` where they are refused: what cannot be invalidated by tag must
+    /// not be kept.
+    pub(super) async fn tags(
+        &self,
+        dataset: Option<&Dataset>,
+        deadline: Instant,
+    ) -> Option<Vec<Arc<str>>> {
         let (Some(program), Some(dataset)) = (self.tag_program().cloned(), dataset) else {
             return Some(Vec::new());
         };
         // There may be so many values to be read that the event loop must not be held for them.
         let read = |json: Vec<u8>| parse(&json);
-        let run = self.run_and_read(program, dataset.body.clone(), OUTPUT_BYTES_MAX, deadline, read).await;
+        let run = self
+            .run_and_read(program, dataset.body.clone(), OUTPUT_BYTES_MAX, deadline, read)
+            .await;
         match run.map_err(|error| refused(&error)).flatten() {
             Ok(tags) => Some(tags),
             Err(reason) => {
@@ -113,7 +123,8 @@ impl Cache {
         self.metrics().tags_refused(domain, reason).inc();
         if self.refusal_counts().add(reason) {
             let reason = reason.in_words();
-            tracing::warn!(%domain, reason, "a dataset is served and not kept, for want of its tags");
+            tracing::warn!(%domain, reason, "a dataset is served and not kept, \
+                 for want of its tags");
         }
     }
 
@@ -134,7 +145,8 @@ fn refused(error: &ProgramError) -> TagsRefusal {
 
 /// An array of strings, numbers or booleans, each counted once; `null` members name nothing.
 fn parse(json: &[u8]) -> Result<Vec<Arc<str>>, TagsRefusal> {
-    let values: Vec<Value> = serde_json::from_slice(json).map_err(|_| TagsRefusal::ProgramFailed)?;
+    let values: Vec<Value> =
+        serde_json::from_slice(json).map_err(|_| TagsRefusal::ProgramFailed)?;
     let (mut tags, mut known) = (Vec::<Arc<str>>::new(), HashSet::new());
     for value in values {
         let tag: Arc<str> = match value {
@@ -202,6 +214,10 @@ mod tests {
         assert_eq!(find("[range(300000)|\"t\\(.)\"]"), Err(TagsRefusal::TooMany));
         assert_eq!(find("error(1)"), Err(TagsRefusal::ProgramFailed));
         let most = find("[range(64)|\"\\u0001\" * 508 + tostring]").unwrap();
-        assert_eq!((most.len(), most[63].len()), (64, 510), "the longest that are allowed fit in JSON too");
+        assert_eq!(
+            (most.len(), most[63].len()),
+            (64, 510),
+            "the longest that are allowed fit in JSON too"
+        );
     }
 }

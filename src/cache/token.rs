@@ -20,7 +20,8 @@ impl FromStr for Token {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || "expected a token as an invalidation returned it".to_owned();
-        let (epoch, seq) = text.split_once('-').filter(|(epoch, _)| epoch.len() == 32).ok_or_else(wrong)?;
+        let (epoch, seq) =
+            text.split_once('-').filter(|(epoch, _)| epoch.len() == 32).ok_or_else(wrong)?;
         let epoch = u128::from_str_radix(epoch, 16).map_err(|_| wrong())?;
         Ok(Self(Fence { epoch: Epoch(epoch), seq: seq.parse().map_err(|_| wrong())? }))
     }
@@ -36,7 +37,9 @@ mod tests {
         let token = Token(Fence { epoch: Epoch(7), seq: 12 });
         assert_eq!(token.to_string(), "00000000000000000000000000000007-12");
         assert_eq!(token.to_string().parse::<Token>().unwrap(), token);
-        for wrong in ["", "7-12", "0000000000000000000000000000000x-1", "00000000000000000000000000000007-"] {
+        for wrong in
+            ["", "7-12", "0000000000000000000000000000000x-1", "00000000000000000000000000000007-"]
+        {
             assert!(wrong.parse::<Token>().is_err(), "{wrong}");
         }
     }

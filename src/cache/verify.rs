@@ -1,9 +1,11 @@
-//! `--verify RATE`: the cache measures itself. A sample of what it serves is read again from the sources in the background and
-//! compared, as Meta's Polaris does for theirs ("Cache made consistent", 2022).
+//! `--verify RATE`: the cache measures itself. A sample of what it serves is read again from the
+//! sources in the background and compared, as Meta's Polaris does for theirs ("Cache made
+//! consistent", 2022).
 //!
-//! A difference alone is no fault: the source may have changed a moment ago, and its invalidation be on the way. So the cache
-//! is given a lease of time to hear of it. What it still believes then, and the sources still contradict, was a wrong answer:
-//! an invalidation that nobody sent, or one that was lost. Nothing that is read here is kept.
+//! A difference alone is no fault: the source may have changed a moment ago, and its invalidation
+//! be on the way. So the cache is given a lease of time to hear of it. What it still believes then,
+//! and the sources still contradict, was a wrong answer: an invalidation that nobody sent, or one
+//! that was lost. Nothing that is read here is kept.
 
 use std::fmt;
 use std::str::FromStr;
@@ -39,7 +41,9 @@ impl FromStr for Rate {
         let (number, of) = text.strip_suffix('%').map_or((text, 1.0), |percent| (percent, 100.0));
         let share = number.trim().parse::<f64>().ok().map(|number| number / of);
         let share = share.filter(|share| (0.0..=1.0).contains(share));
-        share.map(Self).ok_or_else(|| "expected a share from 0 to 1, such as `0.01` or `1%`".to_owned())
+        share
+            .map(Self)
+            .ok_or_else(|| "expected a share from 0 to 1, such as `0.01` or `1%`".to_owned())
     }
 }
 
@@ -114,12 +118,17 @@ enum Verdict {
     Unknown,
 }
 
-/// A verifier of that share of the hits, and what looks at its samples; `patience` is the fleet's lease.
+/// A verifier of that share of the hits, and what looks at its samples; `patience` is the fleet's
+/// lease.
 pub fn verifier(rate: Rate, patience: Duration, registry: &mut Registry) -> (Verifier, Samples) {
     let (samples, waiting) = mpsc::channel(WAITING_MAX);
     let counts = Arc::new(Counts::default());
     let registry = registry.sub_registry_with_prefix("verify");
-    registry.register("checked", "Hits that were compared with the sources", counts.checked.clone());
+    registry.register(
+        "checked",
+        "Hits that were compared with the sources",
+        counts.checked.clone(),
+    );
     registry.register("wrong", "Hits that were wrong answers", counts.wrong.clone());
     registry.register("unknown", "Hits that could not be compared", counts.unknown.clone());
     registry.register("skipped", "Sampled hits that found no room", counts.skipped.clone());
@@ -135,7 +144,12 @@ impl Verifier {
         if fastrand::f64() >= self.rate.0 {
             return;
         }
-        let sample = Sample { cache: cache.clone(), key: key.clone(), kept: kept.clone(), served: Instant::now() };
+        let sample = Sample {
+            cache: cache.clone(),
+            key: key.clone(),
+            kept: kept.clone(),
+            served: Instant::now(),
+        };
         if self.samples.try_send(sample).is_err() {
             self.counts.skipped.inc();
         }
@@ -227,7 +241,8 @@ impl Counts {
                 self.oldest_wrong.set(oldest.as_secs_f64());
                 let domain = &sample.cache.collector().domain().name;
                 let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
-                tracing::warn!(%domain, age_ms, "a wrong answer was served: its source has changed and no invalidation came");
+                tracing::warn!(%domain, age_ms, "a wrong answer was served: \
+                     its source has changed and no invalidation came");
             }
         }
         self.checked.inc();
@@ -235,7 +250,8 @@ impl Counts {
     }
 }
 
-/// How many nines are shown by so many wrong answers among so many: never more than a further wrong one would leave.
+/// How many nines are shown by so many wrong answers among so many: never more than a further wrong
+/// one would leave.
 #[allow(clippy::cast_precision_loss, reason = "a count of hits fits")]
 fn nines(wrong: u64, checked: u64) -> f64 {
     -((wrong + 1) as f64 / (checked + 1) as f64).log10()

@@ -1,4 +1,5 @@
-//! A command that this build was made without: it is still listed, so that whoever looks for it learns where it is.
+//! A command that this build was made without: it is still listed, so that whoever looks for it
+//! learns where it is.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -19,7 +20,8 @@ pub(super) struct Absent {
 pub(super) fn run(feature: &str) -> ExitCode {
     out::error(format!("`bfb {feature}` is not in this build"));
     out::note(format!(
-        "hint: it is in one with the feature `{feature}`, which is on by default: `cargo build --release`"
+        "hint: it is in one with the feature `{feature}`, which is on by default: \
+         `cargo build --release`"
     ));
     exit::unavailable()
 }

@@ -1,4 +1,5 @@
-//! A dataset without a sidecar: `bfb get --domain FILE` runs the very same consumer's side in this process, once.
+//! A dataset without a sidecar: `bfb get --domain FILE` runs the very same consumer's side in this
+//! process, once.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -24,7 +25,11 @@ pub(super) struct Wanted<'a> {
 }
 
 /// Collects and renders it, or says why not.
-pub(super) async fn get(file: PathBuf, upstreams: &Upstreams, wanted: &Wanted<'_>) -> Result<Got, ExitCode> {
+pub(super) async fn get(
+    file: PathBuf,
+    upstreams: &Upstreams,
+    wanted: &Wanted<'_>,
+) -> Result<Got, ExitCode> {
     let loaded = sidecar::read_domains(&[file], upstreams.reading());
     if !loaded.problems().is_empty() {
         check::report(loaded.problems());
@@ -41,17 +46,28 @@ pub(super) async fn get(file: PathBuf, upstreams: &Upstreams, wanted: &Wanted<'_
     let identity = sidecar::load_identity(upstreams.identity().as_ref()).map_err(refused)?;
     let identity = identity.map(watch::Sender::new);
     let identity_metrics = identity::Metrics::register(&mut registry);
-    let shared = sidecar::shared(upstreams.tls(), &tape, identity.as_ref(), identity_metrics, &mut registry);
+    let shared =
+        sidecar::shared(upstreams.tls(), &tape, identity.as_ref(), identity_metrics, &mut registry);
     let caching = sidecar::caching(&Caching::none(), false, None, &mut registry);
     let caches =
-        Plans::new(shared, caching, Bus::alone([], bus::Metrics::default()), &mut registry).update(loaded.domains());
+        Plans::new(shared, caching, Bus::alone([], bus::Metrics::default()), &mut registry)
+            .update(loaded.domains());
     let metrics = Metrics::register(&mut registry);
     let table = caches.and_then(|caches| Table::new(caches, &metrics));
     let table = table.map_err(|error| refused(StartError::Shape(error.message)))?;
-    let settings =
-        Settings { hosts: AllowedHosts::default(), explain: true, honour_cache_control: true, requests_max: 1 };
+    let settings = Settings {
+        hosts: AllowedHosts::default(),
+        explain: true,
+        honour_cache_control: true,
+        requests_max: 1,
+    };
     let table = watch::Sender::new(Arc::new(table));
-    let consumers = Consumers::new(table.subscribe(), settings, metrics, Reporter::new(KeyLog::default(), None));
+    let consumers = Consumers::new(
+        table.subscribe(),
+        settings,
+        metrics,
+        Reporter::new(KeyLog::default(), None),
+    );
     let request = Request::get(path).body(()).map_err(|_| exit::wrong_input())?;
     let (parts, body) = consumers.answer(request, false).await.into_parts();
     Ok(Got { status: parts.status, headers: parts.headers, body })
@@ -59,13 +75,17 @@ pub(super) async fn get(file: PathBuf, upstreams: &Upstreams, wanted: &Wanted<'_
 
 fn path(loaded: &crate::domain::Loaded, wanted: &Wanted<'_>) -> Result<String, String> {
     let (name, key) = (wanted.domain, wanted.key);
-    let domain = loaded.domains().get(name).ok_or_else(|| format!("the file describes no domain `{name}`"))?;
+    let domain = loaded
+        .domains()
+        .get(name)
+        .ok_or_else(|| format!("the file describes no domain `{name}`"))?;
     let version = match wanted.version {
         Some(version) => domain.versions.iter().find(|v| v.name.as_ref() == version),
         None => domain.versions.iter().rfind(|v| v.deprecated.is_none()).or(domain.versions.last()),
     };
-    let version =
-        version.ok_or_else(|| format!("domain `{name}` has no version `{}`", wanted.version.unwrap_or("")))?;
+    let version = version.ok_or_else(|| {
+        format!("domain `{name}` has no version `{}`", wanted.version.unwrap_or(""))
+    })?;
     let key = percent_encoding::utf8_percent_encode(key, percent_encoding::NON_ALPHANUMERIC);
     Ok(version.path.text.replace("{key}", &key.to_string()))
 }

@@ -79,19 +79,30 @@ pub(super) struct Caching {
     /// Store nothing: every request collects (debugging)
     #[arg(long, env = "BFB_NO_CACHE", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
     no_cache: bool,
-    /// Seal what is kept in Redis with the keys of this file (64 hexadecimal digits a line: the first seals, all open);
-    /// re-read when it changes
+    /// Seal what is kept in Redis with the keys of this file (64 hexadecimal digits a line: the
+    /// first seals, all open); re-read when it changes
     #[arg(long, env = "BFB_SEAL_KEY", value_name = "FILE", requires = "redis")]
     seal_key: Option<PathBuf>,
-    /// Compare this share of the hits (`0.01`, `1%`) with the sources in the background, and count wrong answers
-    #[arg(long, env = "BFB_VERIFY", value_name = "RATE", default_value = "0", hide_default_value = true)]
+    /// Compare this share of the hits (`0.01`, `1%`) with the sources in the background, and count
+    /// wrong answers
+    #[arg(
+        long,
+        env = "BFB_VERIFY",
+        value_name = "RATE",
+        default_value = "0",
+        hide_default_value = true
+    )]
     verify: Rate,
 }
 
 impl Caching {
     /// What it means to a sidecar.
-    pub(super) fn to_config(&self, bus_loss: BusLoss) -> Result<sidecar::Caching, MemoryLimitError> {
-        let limit = MemoryLimit::new(self.memory_limit.map(|size| size.0), resources::cgroup_limit());
+    pub(super) fn to_config(
+        &self,
+        bus_loss: BusLoss,
+    ) -> Result<sidecar::Caching, MemoryLimitError> {
+        let limit =
+            MemoryLimit::new(self.memory_limit.map(|size| size.0), resources::cgroup_limit());
         Ok(sidecar::Caching {
             memory: self.memory,
             work_bytes: limit.for_work(self.memory.0)?,
@@ -106,8 +117,8 @@ impl Caching {
 /// The fleet: who shares a cache, and how it is kept right.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Fleet {
-    /// The fleet's Redis: `redis://HOST:PORT`, `rediss://…`, `unix:///PATH`, `redis-sentinel://…/SERVICE`,
-    /// `redis-cluster://…`; without it a sidecar is a fleet of one
+    /// The fleet's Redis: `redis://HOST:PORT`, `rediss://…`, `unix:///PATH`,
+    /// `redis-sentinel://…/SERVICE`, `redis-cluster://…`; without it a sidecar is a fleet of one
     #[arg(long, env = "BFB_REDIS", value_name = "URL", hide_env_values = true)]
     pub(super) redis: Option<Servers>,
     /// A file with `user:password`; re-read when the connection is made anew
@@ -135,7 +146,8 @@ pub(super) struct Fleet {
 
 /// A time as people write it.
 pub(super) fn time(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|_| "expected a time such as `500ms`, `25s` or `5m`".to_owned())
+    humantime::parse_duration(text)
+        .map_err(|_| "expected a time such as `500ms`, `25s` or `5m`".to_owned())
 }
 
 /// A filter of the log.
@@ -147,14 +159,17 @@ pub(super) fn log_filter(text: &str) -> Result<String, String> {
 fn namespace(text: &str) -> Result<String, String> {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let fine = (1..=63).contains(&text.len()) && text.chars().all(fits);
-    fine.then(|| text.to_owned()).ok_or_else(|| "expected 1 to 63 of the characters `a-z A-Z 0-9 - _ .`".to_owned())
+    fine.then(|| text.to_owned())
+        .ok_or_else(|| "expected 1 to 63 of the characters `a-z A-Z 0-9 - _ .`".to_owned())
 }
 
 /// Shorter than this, heartbeats would be most of what Redis does.
 const LEASE_MIN: Duration = Duration::from_millis(200);
 
 fn lease(text: &str) -> Result<Duration, String> {
-    let lease = humantime::parse_duration(text).ok().filter(|lease| (LEASE_MIN..=LEASE_MAX).contains(lease));
+    let lease = humantime::parse_duration(text)
+        .ok()
+        .filter(|lease| (LEASE_MIN..=LEASE_MAX).contains(lease));
     lease.ok_or_else(|| "expected a time from 200ms to 5m, such as `3s`".to_owned())
 }
 

@@ -29,7 +29,9 @@ impl Check {
         let loaded = sidecar::read_domains(&self.paths, reading);
         let problems = loaded.problems();
         let said = match self.format {
-            Format::Json => out::say_json(serde_json::to_string_pretty(problems).unwrap_or_default()),
+            Format::Json => {
+                out::say_json(serde_json::to_string_pretty(problems).unwrap_or_default())
+            }
             Format::Text if problems.is_empty() => out::say("ok"),
             Format::Text => {
                 report(problems);

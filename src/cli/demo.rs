@@ -1,8 +1,8 @@
-//! `bfb demo`: four upstreams over mutual TLS that can be told to fail, slow down or change while they run, and a sidecar, or
-//! a fleet of them.
+//! `bfb demo`: four upstreams over mutual TLS that can be told to fail, slow down or change while
+//! they run, and a sidecar, or a fleet of them.
 //!
-//! Everything here is made at start, from a seed: an authority and its certificates, the data of a thousand customers, and
-//! the domain file that puts them together. Nothing leaves loopback.
+//! Everything here is made at start, from a seed: an authority and its certificates, the data of a
+//! thousand customers, and the domain file that puts them together. Nothing leaves loopback.
 
 mod answer;
 mod control;
@@ -48,7 +48,8 @@ pub(super) struct Demo {
     /// Print the answer and exit; every port is then one that is free
     #[arg(long)]
     once: bool,
-    /// Start so many sidecars on one Redis (from 1 to 20), and show an invalidation reaching all of them
+    /// Start so many sidecars on one Redis (from 1 to 20), and show an invalidation reaching all of
+    /// them
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=20))]
     fleet: Option<u8>,
     /// The fleet's Redis; without it the demo starts a private one, which ends with it
@@ -60,8 +61,8 @@ pub(super) struct Demo {
     /// Where the demo's upstreams are told to fail, slow down or change
     #[arg(long, value_name = "PORT", default_value_t = 7079)]
     control: u16,
-    /// Run nothing but the upstreams, for consumers elsewhere: at every address, on the ports 8441 to 8444, with the certificates
-    /// `DIR/profile/tls.crt` and so on (`k8s/overlays/try`)
+    /// Run nothing but the upstreams, for consumers elsewhere: at every address, on the ports 8441
+    /// to 8444, with the certificates `DIR/profile/tls.crt` and so on (`k8s/overlays/try`)
     #[arg(long, value_name = "DIR", hide = true, conflicts_with_all = ["once", "fleet"])]
     upstreams: Option<PathBuf>,
     #[command(flatten)]
@@ -92,7 +93,8 @@ impl Demo {
         }
         let apply = move |filter: &str| logging::apply(&handle, filter);
         super::block_on(async move {
-            let upstreams = Scratch::new().and_then(|dir| Ok((self.start_upstreams(dir.path())?, dir)));
+            let upstreams =
+                Scratch::new().and_then(|dir| Ok((self.start_upstreams(dir.path())?, dir)));
             match upstreams {
                 Ok((upstreams, _dir)) => {
                     let ended = self.show(&upstreams, apply).await;
@@ -100,7 +102,9 @@ impl Demo {
                     ended
                 }
                 Err(error) => {
-                    out::error(format!("{error}\nhint: `--control`, `--listen` and `--admin` name other ports"));
+                    out::error(format!(
+                        "{error}\nhint: `--control`, `--listen` and `--admin` name other ports"
+                    ));
                     exit::unavailable()
                 }
             }
@@ -129,8 +133,13 @@ impl Demo {
             }
         };
         let Ports { profile, favorites, reviews, orders, .. } = upstreams.ports;
-        out::say(format!("profile {profile}, favorites {favorites}, reviews {reviews}, orders {orders}"));
-        out::say(format!("they are told to fail or to change at http://{}", upstreams.control_addr()));
+        out::say(format!(
+            "profile {profile}, favorites {favorites}, reviews {reviews}, orders {orders}"
+        ));
+        out::say(format!(
+            "they are told to fail or to change at http://{}",
+            upstreams.control_addr()
+        ));
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
@@ -139,7 +148,11 @@ impl Demo {
         exit::OK
     }
 
-    async fn show(&self, upstreams: &Upstreams, apply: impl Fn(&str) + Clone + Send + 'static) -> ExitCode {
+    async fn show(
+        &self,
+        upstreams: &Upstreams,
+        apply: impl Fn(&str) + Clone + Send + 'static,
+    ) -> ExitCode {
         let dir = upstreams.identity_dir().parent().unwrap_or(Path::new("."));
         let config = match write_domain(dir, &upstreams.hosts()) {
             Ok(file) => match self.fleet {
@@ -155,7 +168,10 @@ impl Demo {
             Ok(sidecar) => sidecar,
             Err(error) => {
                 let code = serve::refuse(&error);
-                out::note("hint: `--listen` and `--admin` name other ports; `--once` takes any that are free");
+                out::note(
+                    "hint: `--listen` and `--admin` name other ports; \
+                     `--once` takes any that are free",
+                );
                 return code;
             }
         };
@@ -164,7 +180,10 @@ impl Demo {
         let (stop, told) = mpsc::channel(2);
         let told_to = ToldTo { stop: told, reload: Arc::new(Notify::new()) };
         let (sidecar, conversed) = tokio::join!(sidecar.run(told_to, apply), async {
-            let conversed = self.converse(upstreams, &address, &admin).await.inspect_err(|error| out::error(error));
+            let conversed = self
+                .converse(upstreams, &address, &admin)
+                .await
+                .inspect_err(|error| out::error(error));
             // Twice: the demo's consumer is gone already, there is nothing to drain for.
             let _ = stop.send(()).await;
             let _ = stop.send(()).await;
@@ -173,11 +192,17 @@ impl Demo {
         if sidecar.is_ok() && conversed.is_ok() { exit::OK } else { exit::FAILED }
     }
 
-    async fn converse(&self, upstreams: &Upstreams, address: &Address, admin: &Address) -> Result<(), Failure> {
+    async fn converse(
+        &self,
+        upstreams: &Upstreams,
+        address: &Address,
+        admin: &Address,
+    ) -> Result<(), Failure> {
         let listen = address.to_string().replace("127.0.0.1", "localhost");
         let local = Local::new(address)?;
         let answer = local.send(local.request(Method::GET, FIRST), "listen").await?;
-        let mut told = format!("GET http://{listen}{FIRST}\n{:?} {}\n", answer.version(), answer.status());
+        let mut told =
+            format!("GET http://{listen}{FIRST}\n{:?} {}\n", answer.version(), answer.status());
         for (name, value) in answer.headers() {
             let _ = writeln!(told, "{name}: {}", value.to_str().unwrap_or("?"));
         }
@@ -190,7 +215,8 @@ impl Demo {
             return Ok(());
         }
         // Before anybody is told how to end it.
-        let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        let (mut interrupt, mut terminate) =
+            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
         let at = At { listen, admin: admin.to_string() };
         let next = try_next(&own_name(), upstreams.control_addr(), &at, upstreams.identity_dir());
         out::say(format!("{next}\nCtrl-C ends it."));
@@ -237,10 +263,17 @@ impl Demo {
 
 /// How this program is called from here: by its name where the shell finds it, else by its path.
 fn own_name() -> String {
-    let (Ok(program), Ok(here)) = (std::env::current_exe(), std::env::current_dir()) else { return "bfb".to_owned() };
+    let (Ok(program), Ok(here)) = (std::env::current_exe(), std::env::current_dir()) else {
+        return "bfb".to_owned();
+    };
     let folders = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&folders).any(|folder| Some(folder.as_path()) == program.parent());
-    if found { "bfb".to_owned() } else { program.strip_prefix(here).unwrap_or(&program).display().to_string() }
+    let found =
+        std::env::split_paths(&folders).any(|folder| Some(folder.as_path()) == program.parent());
+    if found {
+        "bfb".to_owned()
+    } else {
+        program.strip_prefix(here).unwrap_or(&program).display().to_string()
+    }
 }
 
 /// A folder for the demo's certificates and domain file, gone when it ends.

@@ -1,7 +1,9 @@
-//! `bfb doctor PATH…`: asks every upstream, and the fleet's Redis, for real, and says what is wrong or will be.
+//! `bfb doctor PATH…`: asks every upstream, and the fleet's Redis, for real, and says what is wrong
+//! or will be.
 //!
-//! Connections are looked at by handshakes alone; requests (with `--key`) go out only over those proven mutual. What was
-//! answered is weighed, never printed. Whatever is found is in the report; the exit code says whether any of it is an error.
+//! Connections are looked at by handshakes alone; requests (with `--key`) go out only over those
+//! proven mutual. What was answered is weighed, never printed. Whatever is found is in the report;
+//! the exit code says whether any of it is an error.
 
 mod answer;
 mod connection;
@@ -59,7 +61,11 @@ impl Doctor {
             return exit::wrong_input();
         }
         let domains = loaded.domains();
-        if self.key.as_ref().is_some_and(|key| !domains.values().any(|domain| domain.key.matches(key))) {
+        if self
+            .key
+            .as_ref()
+            .is_some_and(|key| !domains.values().any(|domain| domain.key.matches(key)))
+        {
             out::error(
                 "`--key` is no key of any of the domains; \
                  expected one that matches a domain's `key`",
@@ -81,11 +87,14 @@ impl Doctor {
         let mut registry = Registry::default();
         let metrics = identity::Metrics::default();
         let shared = sidecar::shared(tls, &Tape::Off, watched.as_ref(), metrics, &mut registry);
-        let asker = Asker { identity, tls, timeout: self.timeout, shared, redis: self.fleet.settings() };
+        let asker =
+            Asker { identity, tls, timeout: self.timeout, shared, redis: self.fleet.settings() };
         super::block_on(async {
             let report = examine::all(domains, &asker, self.key.as_deref()).await;
             let said = match self.format {
-                Format::Json => out::say_json(serde_json::to_string_pretty(&report).unwrap_or_default()),
+                Format::Json => {
+                    out::say_json(serde_json::to_string_pretty(&report).unwrap_or_default())
+                }
                 Format::Text => out::say(table::draw(&report, table::width()).trim_end()),
             };
             if report.ok { said } else { exit::FAILED }

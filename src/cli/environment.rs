@@ -22,7 +22,9 @@ pub(super) fn parse(arguments: &[OsString]) -> Result<ArgMatches, Error> {
     };
     parse_without(&|_| false).map_err(|error| match error.kind() {
         // The help lists the variables, the empty ones too.
-        ErrorKind::DisplayHelp => super::command().try_get_matches_from(arguments).err().unwrap_or(error),
+        ErrorKind::DisplayHelp => {
+            super::command().try_get_matches_from(arguments).err().unwrap_or(error)
+        }
         ErrorKind::DisplayVersion => error,
         _ => name_variables(error, |name| parse_without(&|other| other == name).err()),
     })
@@ -63,7 +65,8 @@ fn name_variables(mut error: Error, error_without: impl Fn(&str) -> Option<Error
         other.as_deref() != Some(text.as_str())
     };
     let variables = known();
-    let causes: Vec<&String> = variables.iter().filter(|name| is_set(name)).filter(differs).collect();
+    let causes: Vec<&String> =
+        variables.iter().filter(|name| is_set(name)).filter(differs).collect();
     for name in causes {
         if !rename(&mut error, name) {
             // The error names what is missing, and not who needs it.
@@ -77,12 +80,17 @@ fn name_variables(mut error: Error, error_without: impl Fn(&str) -> Option<Error
 /// Puts the variable's name in the place of its flag's; false where the error does not name the
 /// flag.
 fn rename(error: &mut Error, name: &str) -> bool {
-    let flags: BTreeSet<String> =
-        arguments().iter().filter(|argument| variable_of(argument) == Some(name)).map(ToString::to_string).collect();
+    let flags: BTreeSet<String> = arguments()
+        .iter()
+        .filter(|argument| variable_of(argument) == Some(name))
+        .map(ToString::to_string)
+        .collect();
     let mut is_renamed = false;
     for kind in [ContextKind::InvalidArg, ContextKind::PriorArg] {
         let named = match error.get(kind) {
-            Some(ContextValue::String(flag)) if flags.contains(flag) => ContextValue::String(name.to_owned()),
+            Some(ContextValue::String(flag)) if flags.contains(flag) => {
+                ContextValue::String(name.to_owned())
+            }
             Some(ContextValue::Strings(all)) if all.iter().any(|flag| flags.contains(flag)) => {
                 let named = |flag: &String| {
                     if flags.contains(flag) { name.to_owned() } else { flag.clone() }
@@ -100,7 +108,8 @@ fn rename(error: &mut Error, name: &str) -> bool {
 /// A URL that is refused may hold a password all the same.
 fn hide_secret(error: &mut Error) {
     let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else { return };
-    let is_secret = |argument: &Arg| argument.is_hide_env_values_set() && argument.to_string() == *flag;
+    let is_secret =
+        |argument: &Arg| argument.is_hide_env_values_set() && argument.to_string() == *flag;
     if arguments().iter().any(is_secret) {
         error.insert(ContextKind::InvalidValue, ContextValue::String("…".to_owned()));
     }
@@ -155,7 +164,8 @@ fn known() -> BTreeSet<String> {
 }
 
 fn unknown(names: impl Iterator<Item = String>, known: &BTreeSet<String>) -> Vec<String> {
-    let mut unknown: Vec<_> = names.filter(|name| name.starts_with("BFB_") && !known.contains(name)).collect();
+    let mut unknown: Vec<_> =
+        names.filter(|name| name.starts_with("BFB_") && !known.contains(name)).collect();
     unknown.sort();
     unknown
 }
@@ -198,7 +208,11 @@ mod tests {
                 .iter()
                 .any(|place| long == *place || long.starts_with(&format!("{place}-")));
             if is_place {
-                assert_eq!(variable_of(argument), Some(expected_variable(long).as_str()), "--{long}");
+                assert_eq!(
+                    variable_of(argument),
+                    Some(expected_variable(long).as_str()),
+                    "--{long}"
+                );
             }
         }
     }
@@ -206,8 +220,10 @@ mod tests {
     #[test]
     fn an_error_after_parsing_names_the_variable_that_was_set_and_no_other() {
         let variables = Variables(vec![("memory".to_owned(), "BFB_MEMORY".to_owned())]);
-        let error = "`--memory 1GiB` is too much: at most `--memory 2MiB`, or `--memory-limit 9GiB`";
-        let named = "`BFB_MEMORY=1GiB` is too much: at most `BFB_MEMORY=2MiB`, or `--memory-limit 9GiB`";
+        let error =
+            "`--memory 1GiB` is too much: at most `--memory 2MiB`, or `--memory-limit 9GiB`";
+        let named =
+            "`BFB_MEMORY=1GiB` is too much: at most `BFB_MEMORY=2MiB`, or `--memory-limit 9GiB`";
         assert_eq!(variables.name_in(&error), named);
         assert_eq!(Variables::default().name_in(&error), error);
     }

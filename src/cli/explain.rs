@@ -35,9 +35,13 @@ impl Waterfall {
         for metric in text.split(',') {
             let mut words = metric.trim().split(';');
             let name = words.next()?.trim();
-            let params: Vec<(&str, &str)> = words.filter_map(|word| word.trim().split_once('=')).collect();
-            let param = |name: &str| params.iter().find(|(n, _)| *n == name).map(|(_, value)| *value);
-            let number = |name: &str| param(name).and_then(|value| value.parse::<f64>().ok()).unwrap_or_default();
+            let params: Vec<(&str, &str)> =
+                words.filter_map(|word| word.trim().split_once('=')).collect();
+            let param =
+                |name: &str| params.iter().find(|(n, _)| *n == name).map(|(_, value)| *value);
+            let number = |name: &str| {
+                param(name).and_then(|value| value.parse::<f64>().ok()).unwrap_or_default()
+            };
             if name == "total" {
                 waterfall.total_ms = number("dur");
                 continue;
@@ -52,7 +56,9 @@ impl Waterfall {
                 outcome: param("outcome").unwrap_or("-").to_owned(),
             });
         }
-        waterfall.bars.sort_by(|a, b| a.round.cmp(&b.round).then(a.start_ms.total_cmp(&b.start_ms)));
+        waterfall
+            .bars
+            .sort_by(|a, b| a.round.cmp(&b.round).then(a.start_ms.total_cmp(&b.start_ms)));
         Some(waterfall)
     }
 
@@ -72,7 +78,8 @@ impl Waterfall {
         json!({"total_ms": self.total_ms, "steps": self.bars.iter().map(bar).collect::<Vec<_>>()})
     }
 
-    /// For people, `width` columns wide; colours are stripped by the writer where they do not belong.
+    /// For people, `width` columns wide; colours are stripped by the writer where they do not
+    /// belong.
     pub(super) fn draw(&self, width: usize, summary: &str) -> String {
         let name_width = self.bars.iter().map(|bar| bar.source.len()).max().unwrap_or(0).max(6);
         let chart = width.saturating_sub(name_width + 34).max(NARROWEST);
@@ -92,15 +99,21 @@ impl Waterfall {
                 "unchanged" | "not-found" => line.cyan().to_string(),
                 _ => line.red().to_string(),
             };
-            let tries = if bar.tries > 1 { format!(" ({} tries)", bar.tries) } else { String::new() };
+            let tries =
+                if bar.tries > 1 { format!(" ({} tries)", bar.tries) } else { String::new() };
             let status = bar.status.map(|status| format!(" {status}")).unwrap_or_default();
             let source = format!("{:name_width$}", bar.source);
-            let _ = writeln!(text, "  {source} {painted}{fill} {:7.1} ms  {}{status}{tries}", bar.took_ms, bar.outcome);
+            let _ = writeln!(
+                text,
+                "  {source} {painted}{fill} {:7.1} ms  {}{status}{tries}",
+                bar.took_ms, bar.outcome
+            );
         }
         text
     }
 
-    /// How many columns a bar is indented, and how long it is: at least one column, never past the end.
+    /// How many columns a bar is indented, and how long it is: at least one column, never past the
+    /// end.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
     fn place(&self, bar: &Bar, chart: usize) -> (usize, usize) {
         let scale = chart as f64 / self.total_ms.max(0.001);

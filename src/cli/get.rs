@@ -34,7 +34,8 @@ pub(super) struct Get {
     /// Ask the sources again, whatever a cache holds
     #[arg(long)]
     no_cache: bool,
-    /// How it is printed: the data as it is, or with `json` one object with `status`, `headers`, `explain` and `body`
+    /// How it is printed: the data as it is, or with `json` one object with `status`, `headers`,
+    /// `explain` and `body`
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
     #[command(flatten)]
@@ -53,8 +54,11 @@ impl Get {
                 _ if matches!(self.key.as_str(), "" | "." | "..") => Ok(Got::bad_key()),
                 None => self.ask_sidecar().await,
                 Some(file) => {
-                    let wanted =
-                        alone::Wanted { domain: &self.domain, key: &self.key, version: self.version.as_deref() };
+                    let wanted = alone::Wanted {
+                        domain: &self.domain,
+                        key: &self.key,
+                        version: self.version.as_deref(),
+                    };
                     alone::get(file, &self.upstreams, &wanted).await
                 }
             };
@@ -67,7 +71,8 @@ impl Get {
 
     async fn ask_sidecar(&self) -> Result<Got, ExitCode> {
         let path = self.path_of_version(&status::fetch(&self.admin).await?)?;
-        let path = path.replace("{key}", &utf8_percent_encode(&self.key, NON_ALPHANUMERIC).to_string());
+        let path =
+            path.replace("{key}", &utf8_percent_encode(&self.key, NON_ALPHANUMERIC).to_string());
         let (addresses, _) = self.listen.addresses();
         let unavailable = |error: &dyn std::fmt::Display| {
             out::error(error);
@@ -88,18 +93,28 @@ impl Get {
     fn path_of_version(&self, status: &Value) -> Result<String, ExitCode> {
         let domains = status["domains"].as_array().map(Vec::as_slice).unwrap_or_default();
         let names = || names_of(domains);
-        let Some(domain) = domains.iter().find(|domain| domain["name"] == self.domain.as_str()) else {
-            out::error(format!("the sidecar serves no domain `{}`; it serves {}", self.domain, names()));
+        let Some(domain) = domains.iter().find(|domain| domain["name"] == self.domain.as_str())
+        else {
+            out::error(format!(
+                "the sidecar serves no domain `{}`; it serves {}",
+                self.domain,
+                names()
+            ));
             return Err(exit::wrong_input());
         };
         let versions = domain["versions"].as_array().map(Vec::as_slice).unwrap_or_default();
         let chosen = match &self.version {
             Some(name) => versions.iter().find(|version| version["name"] == name.as_str()),
-            None => versions.iter().rfind(|version| version["deprecated"].is_null()).or(versions.last()),
+            None => {
+                versions.iter().rfind(|version| version["deprecated"].is_null()).or(versions.last())
+            }
         };
         let Some(path) = chosen.and_then(|version| version["path"].as_str()) else {
             let (wanted, known) = (self.version.as_deref().unwrap_or_default(), names_of(versions));
-            out::error(format!("domain `{}` has no version `{wanted}`; it has {known}", self.domain));
+            out::error(format!(
+                "domain `{}` has no version `{wanted}`; it has {known}",
+                self.domain
+            ));
             return Err(exit::wrong_input());
         };
         Ok(path.to_owned())
@@ -167,8 +182,11 @@ struct Whole<'a> {
 }
 
 fn names_of(things: &[Value]) -> String {
-    let names: Vec<_> =
-        things.iter().filter_map(|t| t["name"].as_str()).map(|name| format!("`{}`", escape(name))).collect();
+    let names: Vec<_> = things
+        .iter()
+        .filter_map(|t| t["name"].as_str())
+        .map(|name| format!("`{}`", escape(name)))
+        .collect();
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
@@ -201,5 +219,6 @@ fn age(got: &Got) -> String {
 /// The columns of the terminal that the drawing goes to, where there is one.
 fn terminal_width() -> usize {
     const USUAL: usize = 80;
-    terminal_size::terminal_size_of(std::io::stderr()).map_or(USUAL, |(width, _)| usize::from(width.0))
+    terminal_size::terminal_size_of(std::io::stderr())
+        .map_or(USUAL, |(width, _)| usize::from(width.0))
 }

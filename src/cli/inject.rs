@@ -14,17 +14,19 @@ use crate::inject::{Defaults, Left};
 
 #[derive(Debug, Args)]
 pub(super) struct Inject {
-    /// A manifest, a folder of them (`*.yaml`, `*.yml`, `*.json`), or `-` for standard input; may be given several times
+    /// A manifest, a folder of them (`*.yaml`, `*.yml`, `*.json`), or `-` for standard input; may
+    /// be given several times
     #[arg(short = 'f', long = "file", value_name = "PATH", required = true)]
     paths: Vec<PathBuf>,
-    /// Give every pod a sidecar, with this domain where its `bfb.dev/inject` names none; may be given several times
+    /// Give every pod a sidecar, with this domain where its `bfb.dev/inject` names none; may be
+    /// given several times
     #[arg(long, value_name = "NAME", value_delimiter = ',', conflicts_with = "uninject")]
     domain: Vec<String>,
     /// The sidecar's image, where a pod's `bfb.dev/image` names none
     #[arg(long, env = "BFB_IMAGE", value_name = "IMAGE")]
     image: Option<String>,
-    /// An annotation (without `bfb.dev/`) for every pod that has no such one of its own, such as `memory=128MiB`; may be
-    /// given several times
+    /// An annotation (without `bfb.dev/`) for every pod that has no such one of its own, such as
+    /// `memory=128MiB`; may be given several times
     #[arg(long, env = "BFB_SET", value_name = "NAME=VALUE", value_delimiter = '\n', value_parser = pair)]
     set: Vec<(String, String)>,
     /// Take the sidecars away again
@@ -33,7 +35,8 @@ pub(super) struct Inject {
 }
 
 pub(super) fn pair(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or("expected `NAME=VALUE`, such as `memory=128MiB`")?;
+    let (name, value) =
+        text.split_once('=').ok_or("expected `NAME=VALUE`, such as `memory=128MiB`")?;
     Ok((name.to_owned(), value.to_owned()))
 }
 
@@ -55,7 +58,8 @@ impl Inject {
         match files(&self.paths) {
             Ok(files) => {
                 for file in files {
-                    match read(&file).and_then(|text| manifest::rewrite(named(&file), &text, work)) {
+                    match read(&file).and_then(|text| manifest::rewrite(named(&file), &text, work))
+                    {
                         Ok(done) => rewritten.push(done),
                         Err(found) => problems.extend(found),
                     }
@@ -81,7 +85,8 @@ fn say(rewritten: &[Rewritten]) -> ExitCode {
     out::say_data(join(rewritten))
 }
 
-/// One stream of documents: as they came, with a line between two files where the second does not begin with one.
+/// One stream of documents: as they came, with a line between two files where the second does not
+/// begin with one.
 fn join(rewritten: &[Rewritten]) -> String {
     let mut out = String::new();
     for (nth, Rewritten { text, .. }) in rewritten.iter().enumerate() {
@@ -112,7 +117,8 @@ fn summary(rewritten: &[Rewritten]) -> String {
         (count(&|fate| *fate == Fate::Left(Left::OptedOut)), "opted out"),
         (count(&|fate| *fate == Fate::Left(Left::NotAsked)), "not asked"),
     ];
-    let parts: Vec<_> = parts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
+    let parts: Vec<_> =
+        parts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
     if parts.is_empty() { "no pods".to_owned() } else { format!("pods: {}", parts.join(", ")) }
 }
 
@@ -124,7 +130,12 @@ fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Vec<Problem>> {
             Ok(found) if found.is_empty() => {
                 let hint = "subfolders, and names that begin with a dot, are not looked at";
                 let expected = "at least one `*.yaml`, `*.yml` or `*.json`";
-                problems.push(Problem::of_file(path, "the folder holds no manifest", expected, hint));
+                problems.push(Problem::of_file(
+                    path,
+                    "the folder holds no manifest",
+                    expected,
+                    hint,
+                ));
             }
             Ok(found) => files.extend(found),
             Err(error) => {
@@ -136,7 +147,12 @@ fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Vec<Problem>> {
     }
     if files.iter().filter(|file| *file == Path::new("-")).count() > 1 {
         let (message, expected) = ("standard input can be read once only", "`-` once");
-        problems.push(Problem::of_file(named(Path::new("-")), message, expected, "remove one of the two"));
+        problems.push(Problem::of_file(
+            named(Path::new("-")),
+            message,
+            expected,
+            "remove one of the two",
+        ));
     }
     if problems.is_empty() { Ok(files) } else { Err(problems) }
 }
@@ -149,7 +165,8 @@ fn files_of(path: &Path) -> io::Result<Vec<PathBuf>> {
     for entry in fs::read_dir(path)? {
         let file = entry?.path();
         let hidden = file.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        let manifest = file.extension().is_some_and(|it| it == "yaml" || it == "yml" || it == "json");
+        let manifest =
+            file.extension().is_some_and(|it| it == "yaml" || it == "yml" || it == "json");
         if manifest && !hidden && fs::metadata(&file).is_ok_and(|it| it.is_file()) {
             files.push(file);
         }

@@ -68,7 +68,9 @@ impl Invalidate {
         let answer: Value = serde_json::from_slice(body).unwrap_or_default();
         let done = matches!(status, 200 | 202);
         let said = match (self.format, done) {
-            (Format::Json, _) => out::say_json(serde_json::to_string_pretty(&answer).unwrap_or_default()),
+            (Format::Json, _) => {
+                out::say_json(serde_json::to_string_pretty(&answer).unwrap_or_default())
+            }
             (Format::Text, true) => out::say(text(&answer)),
             (Format::Text, false) => exit::FAILED,
         };
@@ -87,10 +89,12 @@ impl Invalidate {
         }
     }
 
-    /// Sends it, in as many invalidations as it takes; the answer is that of the last, or of the first that failed.
+    /// Sends it, in as many invalidations as it takes; the answer is that of the last, or of the
+    /// first that failed.
     async fn exchange(&self) -> Result<(u16, bytes::Bytes), Box<dyn std::error::Error>> {
         let local = Local::new(&self.admin.admin)?;
-        let (kind, names) = if self.tag.is_empty() { ("keys", &self.keys) } else { ("tags", &self.tag) };
+        let (kind, names) =
+            if self.tag.is_empty() { ("keys", &self.keys) } else { ("tags", &self.tag) };
         if self.all {
             return self.send(&local, "all", true.into(), self.timeout).await;
         }
@@ -126,7 +130,8 @@ impl Invalidate {
             "timeout": humantime::format_duration(timeout).to_string(),
             kind: named,
         });
-        let answer = local.send(local.request(Method::POST, "/invalidate").json(&asked), "admin").await?;
+        let answer =
+            local.send(local.request(Method::POST, "/invalidate").json(&asked), "admin").await?;
         Ok((answer.status().as_u16(), answer.bytes().await?))
     }
 }
@@ -210,7 +215,10 @@ mod tests {
         assert_eq!(text(&done(1, &[])), "acknowledged by the one sidecar in 3 ms\ntoken t-7");
         assert_eq!(text(&done(5, &[])), "acknowledged by all 5 sidecars in 3 ms\ntoken t-7");
         let silent = text(&done(5, &["web-1"]));
-        assert!(silent.starts_with("acknowledged by 4 of 5 sidecars in 3 ms\nsilent: web-1;"), "{silent}");
+        assert!(
+            silent.starts_with("acknowledged by 4 of 5 sidecars in 3 ms\nsilent: web-1;"),
+            "{silent}"
+        );
         assert_eq!(behind(&json!({"type": "urn:bfb:bus-lost"})), "");
     }
 }

@@ -36,13 +36,17 @@ pub(super) struct Local {
     base: String,
 }
 
-/// How long a command waits for a connection, and for an answer (a dataset's deadline is at most five minutes).
+/// How long a command waits for a connection, and for an answer (a dataset's deadline is at most
+/// five minutes).
 const CONNECT: Duration = Duration::from_secs(2);
 const ANSWER: Duration = Duration::from_secs(310);
 
 /// Nobody answers there.
 #[derive(Debug, thiserror::Error)]
-#[error("no sidecar answers at `{address}`: {why}\nhint: is it running? `--{flag}` says where else to look")]
+#[error(
+    "no sidecar answers at `{address}`: {why}\nhint: is it running? `--{flag}` says where else to \
+     look"
+)]
 pub(super) struct NotThere {
     address: Address,
     flag: &'static str,
@@ -61,7 +65,8 @@ impl Local {
     }
 
     fn with(address: &Address, builder: ClientBuilder) -> Result<Self, reqwest::Error> {
-        // Proxies are for other machines, as are certificates; a machine may have no list of authorities to be read.
+        // Proxies are for other machines, as are certificates; a machine may have no list of
+        // authorities to be read.
         let mut builder = builder.no_proxy().tls_certs_only([]).connect_timeout(CONNECT);
         let base = match address {
             Address::Tcp(tcp) => format!("http://{tcp}"),
@@ -78,7 +83,11 @@ impl Local {
     }
 
     /// Sends, or says where nobody answered; `flag` is the one that names the address.
-    pub(super) async fn send(&self, request: RequestBuilder, flag: &'static str) -> Result<Response, NotThere> {
+    pub(super) async fn send(
+        &self,
+        request: RequestBuilder,
+        flag: &'static str,
+    ) -> Result<Response, NotThere> {
         request.send().await.map_err(|error| {
             let why = root_cause(&error);
             NotThere { address: self.address.clone(), flag, why }

@@ -15,7 +15,8 @@ use super::{exit, out};
 pub(super) struct Log {
     #[command(flatten)]
     admin: AdminPort,
-    /// The level, or a filter such as `info,bfb::sources=debug`; without it, shows the one that holds
+    /// The level, or a filter such as `info,bfb::sources=debug`; without it, shows the one that
+    /// holds
     #[arg(long, value_name = "LEVEL")]
     level: Option<String>,
     /// How long it holds, such as `1m`; without it, until the next change
@@ -27,7 +28,9 @@ impl Log {
     pub(super) fn run(self) -> ExitCode {
         super::block_on(async move {
             match self.exchange().await {
-                Ok((200, body)) => out::say(text(&serde_json::from_slice(&body).unwrap_or_default())),
+                Ok((200, body)) => {
+                    out::say(text(&serde_json::from_slice(&body).unwrap_or_default()))
+                }
                 Ok((status, body)) => {
                     out::error(problem_text(status, &body));
                     if status == 400 { exit::wrong_input() } else { exit::FAILED }
@@ -44,7 +47,9 @@ impl Log {
         let local = Local::new(&self.admin.admin)?;
         let request = match &self.level {
             None => local.request(Method::GET, "/log"),
-            Some(level) => local.request(Method::PUT, "/log").json(&json!({"level": level, "for": self.r#for})),
+            Some(level) => {
+                local.request(Method::PUT, "/log").json(&json!({"level": level, "for": self.r#for}))
+            }
         };
         let answer = local.send(request, "admin").await?;
         Ok((answer.status().as_u16(), answer.bytes().await?))

@@ -17,13 +17,21 @@ pub(super) enum LogFormat {
 }
 
 /// Starts the log, or says what is wrong with `filter`. The handle changes the level later.
-pub(super) fn start(filter: &str, format: LogFormat) -> Result<Handle<EnvFilter, Registry>, String> {
+pub(super) fn start(
+    filter: &str,
+    format: LogFormat,
+) -> Result<Handle<EnvFilter, Registry>, String> {
     let (filter, handle) = tracing_subscriber::reload::Layer::new(parse(filter)?);
     let base = tracing_subscriber::registry().with(filter);
-    let color = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
+    let color = std::io::IsTerminal::is_terminal(&std::io::stderr())
+        && std::env::var_os("NO_COLOR").is_none();
     let started = match format {
-        LogFormat::Text => base.with(fmt::layer().with_writer(std::io::stderr).with_ansi(color)).try_init(),
-        LogFormat::Json => base.with(fmt::layer().json().flatten_event(true).with_writer(std::io::stderr)).try_init(),
+        LogFormat::Text => {
+            base.with(fmt::layer().with_writer(std::io::stderr).with_ansi(color)).try_init()
+        }
+        LogFormat::Json => base
+            .with(fmt::layer().json().flatten_event(true).with_writer(std::io::stderr))
+            .try_init(),
     };
     started.map(|()| handle).map_err(|error| error.to_string())
 }

@@ -89,13 +89,15 @@ enum Command {
     Invalidate(invalidate::Invalidate),
     /// Put sidecars into Kubernetes manifests
     Inject(inject::Inject),
-    /// Answer a cluster's admission reviews: pods that ask for a sidecar get one when they are created
+    /// Answer a cluster's admission reviews: pods that ask for a sidecar get one when they are
+    /// created
     #[cfg(feature = "webhook")]
     Webhook(Box<webhook::Webhook>),
     /// Answer a cluster's admission reviews (not in this build)
     #[cfg(not(feature = "webhook"))]
     Webhook(absent::Absent),
-    /// Ask every upstream, and the fleet's Redis, for real: identity, expiry, client certificates, validators, latency
+    /// Ask every upstream, and the fleet's Redis, for real: identity, expiry, client certificates,
+    /// validators, latency
     Doctor(Box<doctor::Doctor>),
     /// Show the state of the sidecar beside you
     Status(status::Status),

@@ -1,6 +1,7 @@
 //! JSON indented for a person, token for token: numbers and escapes stay as the source wrote them.
 
-/// Indents a valid JSON text by two spaces a level; white space outside strings is replaced, nothing else is.
+/// Indents a valid JSON text by two spaces a level; white space outside strings is replaced,
+/// nothing else is.
 pub(super) fn indent(json: &str) -> String {
     let mut text = String::with_capacity(json.len() * 2);
     let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);

@@ -30,7 +30,8 @@ pub(super) struct Serve {
     listen: Listen,
     #[command(flatten)]
     admin: AdminPort,
-    /// The permissions of consumers' Unix sockets, in octal; the admin port's is for its owner alone
+    /// The permissions of consumers' Unix sockets, in octal; the admin port's is for its owner
+    /// alone
     #[arg(long, env = "BFB_SOCKET_MODE", value_name = "MODE", default_value = "0660", value_parser = octal)]
     socket_mode: u32,
     /// Also answer probes and metrics here, for kubelet and Prometheus: no key, no data, no write
@@ -86,18 +87,26 @@ enum RequestCacheControl {
 /// The most requests under way at once.
 const REQUESTS_MAX: usize = 4096;
 
-/// The usual bounds of each of so many ports; fewer connections where the process may not open enough files for those of all
-/// ports, and as many again for the upstreams.
+/// The usual bounds of each of so many ports; fewer connections where the process may not open
+/// enough files for those of all ports, and as many again for the upstreams.
 pub(super) fn limits(ports: usize) -> Limits {
     let usual = Limits::default();
-    let files = std::fs::read_to_string("/proc/self/limits").ok().and_then(|limits| soft_files_limit(&limits));
+    let files = std::fs::read_to_string("/proc/self/limits")
+        .ok()
+        .and_then(|limits| soft_files_limit(&limits));
     let of_files = files.map_or(usual.connections_max, |files| files / 2 / ports);
     Limits { connections_max: usual.connections_max.min(of_files).max(16), ..usual }
 }
 
 /// The soft limit in the table of proc(5): `Max open files  1024  524288  files`.
 fn soft_files_limit(limits: &str) -> Option<usize> {
-    limits.lines().find_map(|line| line.strip_prefix("Max open files"))?.split_whitespace().next()?.parse().ok()
+    limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"))?
+        .split_whitespace()
+        .next()?
+        .parse()
+        .ok()
 }
 
 fn octal(text: &str) -> Result<u32, String> {
@@ -156,7 +165,10 @@ impl Serve {
             tls: self.upstreams.tls(),
             reading: self.upstreams.reading(),
             tape: self.upstreams.tape(),
-            caching: self.caching.to_config(self.fleet.bus_loss).map_err(|error| error.to_string())?,
+            caching: self
+                .caching
+                .to_config(self.fleet.bus_loss)
+                .map_err(|error| error.to_string())?,
             bus: self.fleet.settings(),
             settings: Settings {
                 hosts: AllowedHosts::new(&self.allow_host),
@@ -172,7 +184,11 @@ impl Serve {
     }
 }
 
-async fn run(sidecar: Sidecar, signals: Signals, apply: impl Fn(&str) + Send + 'static) -> ExitCode {
+async fn run(
+    sidecar: Sidecar,
+    signals: Signals,
+    apply: impl Fn(&str) + Send + 'static,
+) -> ExitCode {
     if let (Ok(pod), Ok(namespace)) = (std::env::var("POD_NAME"), std::env::var("POD_NAMESPACE")) {
         tracing::info!(pod, namespace, "in a pod of Kubernetes");
     }
@@ -204,13 +220,16 @@ fn refuse_naming(error: &StartError, variables: &Variables) -> ExitCode {
         other => out::error(variables.name_in(other)),
     }
     match error {
-        StartError::Domain(_) | StartError::OpenRecord { .. } | StartError::Remote { .. } => exit::wrong_input(),
+        StartError::Domain(_) | StartError::OpenRecord { .. } | StartError::Remote { .. } => {
+            exit::wrong_input()
+        }
         StartError::Identity { error, .. } => exit::of_file(error.is_missing),
         StartError::Seal { error, .. } => exit::of_file(error.is_missing),
         // It is there, and is no folder.
-        StartError::Tape { source, .. } => {
-            exit::of_file(!matches!(source.kind(), ErrorKind::NotADirectory | ErrorKind::AlreadyExists))
-        }
+        StartError::Tape { source, .. } => exit::of_file(!matches!(
+            source.kind(),
+            ErrorKind::NotADirectory | ErrorKind::AlreadyExists
+        )),
         StartError::RedisFile { .. } | StartError::Bind(_) => exit::unavailable(),
         StartError::Shape(_) => exit::FAILED,
     }
@@ -224,8 +243,11 @@ struct Signals {
 
 impl Signals {
     fn catch() -> std::io::Result<Self> {
-        let [mut term, mut int, mut hup] =
-            [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?];
+        let [mut term, mut int, mut hup] = [
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::interrupt())?,
+            signal(SignalKind::hangup())?,
+        ];
         let (stops, stop) = tokio::sync::mpsc::channel(2);
         let reload = Arc::new(Notify::new());
         let reloads = reload.clone();
@@ -255,8 +277,8 @@ mod tests {
 
     #[test]
     fn the_limit_on_open_files_is_read_from_its_line() {
-        let table =
-            "Max processes  95  95  processes\nMax open files            1024                 524288        files\n";
+        let table = "Max processes  95  95  processes\nMax open files            \
+                     1024                 524288        files\n";
         assert_eq!(soft_files_limit(table), Some(1024));
         assert_eq!(soft_files_limit("Max open files  unlimited unlimited files"), None);
         assert!(limits(4).connections_max >= 16);

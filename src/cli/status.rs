@@ -42,7 +42,10 @@ pub(super) async fn fetch(admin: &AdminPort) -> Result<Value, ExitCode> {
         exit::unavailable()
     };
     let local = Local::new(&admin.admin).map_err(|error| unavailable(&error))?;
-    let answer = local.send(local.request(Method::GET, "/status"), "admin").await.map_err(|e| unavailable(&e))?;
+    let answer = local
+        .send(local.request(Method::GET, "/status"), "admin")
+        .await
+        .map_err(|e| unavailable(&e))?;
     let status = answer.status().as_u16();
     let body = answer.bytes().await.map_err(|error| unavailable(&error))?;
     if status != 200 {

@@ -1,4 +1,5 @@
-//! `bfb tail`: what happens in the sidecar beside us, one line an event, until it ends or Ctrl-C does.
+//! `bfb tail`: what happens in the sidecar beside us, one line an event, until it ends or Ctrl-C
+//! does.
 
 mod line;
 mod stream;
@@ -34,7 +35,8 @@ pub(super) struct Tail {
     format: Format,
 }
 
-/// A sidecar shows that it lives every five seconds; one that has said nothing for this long is gone.
+/// A sidecar shows that it lives every five seconds; one that has said nothing for this long is
+/// gone.
 const SILENCE_MAX: Duration = Duration::from_secs(20);
 
 /// Why no more events come.
@@ -96,7 +98,10 @@ impl Tail {
 
     fn path(&self) -> String {
         let keys = self.keys.then(|| "keys=1".to_owned());
-        let domain = self.domain.as_ref().map(|name| format!("domain={}", utf8_percent_encode(name, NON_ALPHANUMERIC)));
+        let domain = self
+            .domain
+            .as_ref()
+            .map(|name| format!("domain={}", utf8_percent_encode(name, NON_ALPHANUMERIC)));
         let query: Vec<_> = keys.into_iter().chain(domain).collect();
         format!("/events?{}", query.join("&"))
     }

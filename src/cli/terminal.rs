@@ -79,7 +79,11 @@ fn colour_length(text: &str) -> usize {
     end.filter(|end| parameters[*end..].starts_with('m')).map_or(0, |end| "\x1b[".len() + end + 1)
 }
 
-fn replace(text: &str, passes: impl Fn(char) -> bool, mut write: impl FnMut(&mut String, char)) -> Cow<'_, str> {
+fn replace(
+    text: &str,
+    passes: impl Fn(char) -> bool,
+    mut write: impl FnMut(&mut String, char),
+) -> Cow<'_, str> {
     let is_replaced = |c: char| is_unprintable(c) && !passes(c);
     let Some(first) = text.find(is_replaced) else { return text.into() };
     let mut written = text[..first].to_owned();
@@ -108,7 +112,9 @@ mod tests {
             assert!(escape(&text).is_ascii(), "{c:?}");
             assert!(pass_colours(&text).is_ascii(), "{c:?}");
         }
-        for escaped in [escape(SHOWN), escape_json(SHOWN), pass_colours(SHOWN), replace_unprintable(SHOWN)] {
+        for escaped in
+            [escape(SHOWN), escape_json(SHOWN), pass_colours(SHOWN), replace_unprintable(SHOWN)]
+        {
             assert_eq!(escaped, SHOWN);
         }
         assert_eq!(escape("a\u{202e}b\nc"), r"a\u{202e}b\nc");
@@ -116,9 +122,13 @@ mod tests {
 
     #[test]
     fn json_stays_the_same_json() {
-        let json = format!("{{\n\t\"k{0}\": [\"{0}\", 1.10]\r\n}}", UNPRINTABLE.replace(|c| c < ' ', ""));
+        let json =
+            format!("{{\n\t\"k{0}\": [\"{0}\", 1.10]\r\n}}", UNPRINTABLE.replace(|c| c < ' ', ""));
         let escaped = escape_json(&json);
-        assert!(escaped.is_ascii() && escaped.contains(r"\u202e") && escaped.contains(r"\udb40\udc01"), "{escaped}");
+        assert!(
+            escaped.is_ascii() && escaped.contains(r"\u202e") && escaped.contains(r"\udb40\udc01"),
+            "{escaped}"
+        );
         let read = |json: &str| serde_json::from_str::<serde_json::Value>(json).ok();
         assert!(read(&json).is_some());
         assert_eq!(read(&escaped), read(&json));
@@ -128,7 +138,10 @@ mod tests {
     fn lines_and_colours_of_ours_pass_and_no_other_sequence_does() {
         let styled = "\x1b[1mbold\x1b[0m\n\x1b[38;5;9mred\x1b[m\tplain";
         assert_eq!(pass_colours(styled), styled);
-        assert_eq!(pass_colours("\x1b[31ma\x1b[2Jb\x1b]0;t\x07\x1b"), "\x1b[31ma\\u{1b}[2Jb\\u{1b}]0;t\\u{7}\\u{1b}");
+        assert_eq!(
+            pass_colours("\x1b[31ma\x1b[2Jb\x1b]0;t\x07\x1b"),
+            "\x1b[31ma\\u{1b}[2Jb\\u{1b}]0;t\\u{7}\\u{1b}"
+        );
         assert_eq!(pass_colours("\u{9b}31m"), "\\u{9b}31m");
         assert_eq!(replace_unprintable("\x1b[1ma\u{9b}\u{200e}\n"), "\x1b[1ma\u{fffd}\u{fffd}\n");
         let drawn = replace_unprintable("\x1b[31ma\x1b[2J\x1b[m\t");

@@ -22,8 +22,9 @@ pub(super) struct Webhook {
     /// Where API servers ask, over HTTPS
     #[arg(long, env = "BFB_LISTEN", value_name = "IP:PORT", default_value = "0.0.0.0:8443")]
     listen: SocketAddr,
-    /// Our certificate: a folder with `tls.crt`, `tls.key` and, if there is one, `ca.crt`; re-read when it changes. Without
-    /// it, the webhook makes its own, keeps it in the Secret `bfb-webhook` and turns it over
+    /// Our certificate: a folder with `tls.crt`, `tls.key` and, if there is one, `ca.crt`; re-read
+    /// when it changes. Without it, the webhook makes its own, keeps it in the Secret `bfb-webhook`
+    /// and turns it over
     #[arg(long, env = "BFB_IDENTITY", value_name = "DIR")]
     identity: Option<PathBuf>,
     /// The `MutatingWebhookConfiguration` whose `caBundle` is kept right
@@ -35,8 +36,8 @@ pub(super) struct Webhook {
     /// The sidecars' image, where a pod's `bfb.dev/image` names none
     #[arg(long, env = "BFB_IMAGE", value_name = "IMAGE")]
     image: Option<String>,
-    /// An annotation (without `bfb.dev/`) for every pod that has no such one of its own, such as `memory=128MiB`; may be
-    /// given several times
+    /// An annotation (without `bfb.dev/`) for every pod that has no such one of its own, such as
+    /// `memory=128MiB`; may be given several times
     #[arg(long, env = "BFB_SET", value_name = "NAME=VALUE", value_delimiter = '\n', value_parser = pair)]
     set: Vec<(String, String)>,
     /// How long the end may take
@@ -70,7 +71,12 @@ fn lifetime(text: &str) -> Result<Duration, String> {
 }
 
 fn lease(text: &str) -> Result<Duration, String> {
-    within(text, Duration::from_millis(500), Duration::from_hours(1), "expected a time from 500ms to 1h, such as `15s`")
+    within(
+        text,
+        Duration::from_millis(500),
+        Duration::from_hours(1),
+        "expected a time from 500ms to 1h, such as `15s`",
+    )
 }
 
 impl Webhook {
@@ -109,7 +115,9 @@ impl Webhook {
         let image = self.image.map(|image| ("image".to_owned(), image));
         let set: Vec<_> = image.into_iter().chain(self.set).collect();
         let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let pod = variable("POD_NAME").or_else(|| variable("HOSTNAME")).unwrap_or_else(|| "bfb-webhook".to_owned());
+        let pod = variable("POD_NAME")
+            .or_else(|| variable("HOSTNAME"))
+            .unwrap_or_else(|| "bfb-webhook".to_owned());
         Ok(Config {
             listen: self.listen,
             kubeconfig: self.kubeconfig,
@@ -118,7 +126,10 @@ impl Webhook {
             identity: self.identity,
             defaults: Defaults::new(&[], &set)?,
             // A pod that was started again under its name is another one.
-            me: Me { name: format!("{pod}_{:08x}", fastrand::u32(..)), duration: self.leader_lease },
+            me: Me {
+                name: format!("{pod}_{:08x}", fastrand::u32(..)),
+                duration: self.leader_lease,
+            },
             lifetime: self.certificate_lifetime,
             watchdog: self.watchdog_every,
             drain: self.drain,
@@ -161,7 +172,9 @@ fn refuse(error: &StartError, identity: Option<&Path>, variables: &Variables) ->
     };
     out::error(variables.name_in(&text));
     match error {
-        StartError::Connect(ConnectError::Kubeconfig { is_missing, .. }) => exit::of_file(*is_missing),
+        StartError::Connect(ConnectError::Kubeconfig { is_missing, .. }) => {
+            exit::of_file(*is_missing)
+        }
         StartError::Identity(error) => exit::of_file(error.is_missing),
         // Neither a kubeconfig nor a pod: a flag is missing.
         StartError::Connect(ConnectError::NoPod(_)) => exit::wrong_input(),

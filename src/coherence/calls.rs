@@ -1,4 +1,5 @@
-//! The scripts' inputs and answers as plain data: what crosses the wire between a process and Redis.
+//! The scripts' inputs and answers as plain data: what crosses the wire between a process and
+//! Redis.
 //!
 //! [`super::Server`] is the reference for what each does; the Lua scripts are held to it.
 
@@ -21,11 +22,13 @@ pub struct Request {
 /// What is asked.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Call {
-    /// Registers, reports, asks for the log's end. Begins an epoch where the log is of another life.
+    /// Registers, reports, asks for the log's end. Begins an epoch where the log is of another
+    /// life.
     Heartbeat(Heartbeat),
     /// Leaves the registry. The caller gave up its lease for good before.
     Deregister(Name),
-    /// Appends one entry to the log, stamps and publishes it. Begins an epoch where the log is of another life.
+    /// Appends one entry to the log, stamps and publishes it. Begins an epoch where the log is of
+    /// another life.
     Invalidate {
         /// What is out of date.
         scopes: Arc<[Scope]>,
@@ -36,7 +39,8 @@ pub enum Call {
     Progress {
         /// The invalidation.
         token: Fence,
-        /// The whole lease has passed since its answer: removes those who were last told less than its `seq`.
+        /// The whole lease has passed since its answer: removes those who were last told less than
+        /// its `seq`.
         lapsed: bool,
         /// Marks the token's epoch as settled: the caller has known it for a whole lease.
         settles: bool,
@@ -77,8 +81,8 @@ pub enum Call {
         /// Its fence.
         fence: Fence,
     },
-    /// Asks to be the one in the fleet who collects a place, or to go on being it; who is not it yet is given the dataset
-    /// instead, if it is there by now.
+    /// Asks to be the one in the fleet who collects a place, or to go on being it; who is not it
+    /// yet is given the dataset instead, if it is there by now.
     Claim {
         /// Which place.
         place: Place,
@@ -86,7 +90,8 @@ pub enum Call {
         holder: Name,
         /// The fence of the flight that would collect.
         fence: Fence,
-        /// The most bytes of a dataset to answer with; `None`: claim it even if there is one, which the caller cannot use.
+        /// The most bytes of a dataset to answer with; `None`: claim it even if there is one, which
+        /// the caller cannot use.
         bytes_max: Option<u64>,
     },
     /// Ends one's claim.
@@ -127,7 +132,8 @@ pub struct Stored {
 pub enum Answer {
     /// The log speaks a newer protocol: nothing was done.
     Newer(u32),
-    /// The log is of another life, or of another epoch than the call named: nothing was done, nothing is known.
+    /// The log is of another life, or of another epoch than the call named: nothing was done,
+    /// nothing is known.
     OtherLife,
     /// To a heartbeat.
     Told(Told),
@@ -137,10 +143,12 @@ pub enum Answer {
     Progress {
         /// The epoch is settled.
         settled: bool,
-        /// Who is behind; those whom this call removes are among them. The one that was asked for may be the only one named.
+        /// Who is behind; those whom this call removes are among them. The one that was asked for
+        /// may be the only one named.
         behind: Vec<Name>,
     },
-    /// Entries, in order, the first of them next after the asked place. Empty: the place is the end.
+    /// Entries, in order, the first of them next after the asked place. Empty: the place is the
+    /// end.
     Log {
         /// The log.
         epoch: Epoch,
@@ -190,15 +198,16 @@ pub struct Issued {
 pub struct Fetched {
     /// The log's end at that moment: nothing up to there has outdated it.
     pub vouched: Fence,
-    /// How much longer it would be kept, by Redis's clock. Nothing that keeps a promise looks at it; the reference has no
-    /// clock and says zero.
+    /// How much longer it would be kept, by Redis's clock. Nothing that keeps a promise looks at
+    /// it; the reference has no clock and says zero.
     pub left: Duration,
     /// The dataset.
     pub dataset: Stored,
 }
 
 impl Call {
-    /// Whether it may begin an epoch. The others answer [`Answer::OtherLife`] where the log is of another life.
+    /// Whether it may begin an epoch. The others answer [`Answer::OtherLife`] where the log is of
+    /// another life.
     pub const fn may_begin(&self) -> bool {
         matches!(self, Self::Heartbeat(_) | Self::Invalidate { .. })
     }

@@ -1,4 +1,5 @@
-//! The flights of one key in one pod: who joins which, who begins a new one, who waits for the next.
+//! The flights of one key in one pod: who joins which, who begins a new one, who waits for the
+//! next.
 //!
 //! While the lease holds, a caller joins the newest flight that nothing has outdated, else begins
 //! one. Without it nobody joins a flight that began before they came. A caller who can neither join
@@ -61,8 +62,16 @@ struct Running {
 impl Flights {
     /// Seats a caller who came at `now`.
     #[allow(clippy::needless_pass_by_value, reason = "what a caller needs is said once")]
-    pub fn arrive(&mut self, sidecar: &Sidecar, key: &str, needs: Needs<impl Fn(Id) -> bool>, now: Moment) -> Seat {
-        let may_join = |flight: &&Running| sidecar.may_join(flight.start, key, now) && (needs.accepts)(flight.id);
+    pub fn arrive(
+        &mut self,
+        sidecar: &Sidecar,
+        key: &str,
+        needs: Needs<impl Fn(Id) -> bool>,
+        now: Moment,
+    ) -> Seat {
+        let may_join = |flight: &&Running| {
+            sidecar.may_join(flight.start, key, now) && (needs.accepts)(flight.id)
+        };
         if let Some(flight) = self.running.iter().rev().find(may_join) {
             return Seat::Join(flight.id);
         }
@@ -180,7 +189,9 @@ mod tests {
         for _ in 0..RUNNING_WITH_LEASE {
             assert!(matches!(arrives(&mut flights, &sidecar, false, false), Seat::Begin(..)));
         }
-        let Seat::Wait(next) = arrives(&mut flights, &sidecar, false, false) else { panic!("a fifth began") };
+        let Seat::Wait(next) = arrives(&mut flights, &sidecar, false, false) else {
+            panic!("a fifth began")
+        };
         assert!(matches!(arrives(&mut flights, &sidecar, true, false), Seat::Join(Id(3))));
         let (began, _) = flights.ended(Id(0), &sidecar, Moment::default()).expect("there is room");
         assert_eq!(began, next);

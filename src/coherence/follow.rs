@@ -1,4 +1,5 @@
-//! Following the log: entries come twice, late, out of order or not at all, and are applied once each, in order.
+//! Following the log: entries come twice, late, out of order or not at all, and are applied once
+//! each, in order.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -75,8 +76,8 @@ impl Follower {
         self.heard_since_asked = 0;
     }
 
-    /// The log, asked for what comes after a place, said that nothing does: what was heard of before
-    /// it was asked is not in it, unless it was applied meanwhile.
+    /// The log, asked for what comes after a place, said that nothing does: what was heard of
+    /// before it was asked is not in it, unless it was applied meanwhile.
     pub(super) fn reached_end(&mut self) {
         let end = self.applied.max(self.confirmed).max(self.heard_since_asked);
         self.doubts_news |= self.heard > self.applied.max(self.confirmed);
@@ -89,8 +90,8 @@ impl Follower {
         self.applied < if self.doubts_news { self.confirmed } else { self.heard }
     }
 
-    /// Takes an entry as it comes. The next one always fits; of those ahead of their turn, what is beyond the bound is
-    /// dropped. It stays heard of, so the log will be read.
+    /// Takes an entry as it comes. The next one always fits; of those ahead of their turn, what is
+    /// beyond the bound is dropped. It stays heard of, so the log will be read.
     pub(super) fn take(&mut self, entry: Entry) {
         self.heard = self.heard.max(entry.seq);
         self.heard_since_asked = self.heard_since_asked.max(entry.seq);

@@ -1,14 +1,14 @@
 //! The guards of the protocol by name, so that the checks can show what each of them prevents.
 //!
-//! In a production build [`Guards`] has no content and every guard holds; the compiler removes the question. Only a
-//! test build, or one with the feature `removable-guards`, can take one away.
+//! In a production build [`Guards`] has no content and every guard holds; the compiler removes the
+//! question. Only a test build, or one with the feature `removable-guards`, can take one away.
 
 /// One rule whose removal breaks a promise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Guard {
-    /// What was invalidated since a flight began is not stored in memory; without it a dataset counts as new as the moment
-    /// at which it is stored.
+    /// What was invalidated since a flight began is not stored in memory; without it a dataset
+    /// counts as new as the moment at which it is stored.
     Fence,
     /// Redis refuses a dataset whose fence is older than a stamp.
     WriteFence,
@@ -42,7 +42,8 @@ pub enum Guard {
     JoinTags,
     /// Emptying memory outdates every flight in the air.
     Emptied,
-    /// A silent registration is removed only if it was last told less than the invalidation's `seq`.
+    /// A silent registration is removed only if it was last told less than the invalidation's
+    /// `seq`.
     Silent,
     /// ... and only once a whole lease has passed.
     SilentLapsed,
@@ -52,7 +53,8 @@ pub enum Guard {
     StopDeaf,
     /// Forgetting stamps raises the floor below which no fence is believed.
     Floor,
-    /// A hint is suppressed only by stamps that are newer than everything its hearer has surely heard.
+    /// A hint is suppressed only by stamps that are newer than everything its hearer has surely
+    /// heard.
     HintBound,
     /// Redis keeps datasets by plan as well as by key.
     Plan,

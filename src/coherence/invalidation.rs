@@ -1,7 +1,8 @@
 //! One invalidation on its way to being acknowledged, as seen by the process that issued it.
 //!
-//! The owner sends the script, hands the answer to [`Invalidation::new`], and then asks [`Invalidation::question`] over
-//! Redis every few milliseconds, handing each answer back, until [`Invalidation::state`] says that it is acknowledged.
+//! The owner sends the script, hands the answer to [`Invalidation::new`], and then asks
+//! [`Invalidation::question`] over Redis every few milliseconds, handing each answer back, until
+//! [`Invalidation::state`] says that it is acknowledged.
 
 use std::time::Duration;
 
@@ -35,7 +36,8 @@ pub enum State {
 }
 
 impl Invalidation {
-    /// Begins to wait: `answered` is when the script's answer arrived, on the clock that will be asked later.
+    /// Begins to wait: `answered` is when the script's answer arrived, on the clock that will be
+    /// asked later.
     pub fn new(issued: &Issued, witness: &mut Witness, answered: Moment, guards: Guards) -> Self {
         let is_possible = issued.longest <= LEASE_MAX;
         let is_heard = is_possible && guards.hold(Guard::Longest);
@@ -58,8 +60,8 @@ impl Invalidation {
         self.token
     }
 
-    /// What to ask Redis next: of one that had not reported, as long as it has not, since to look at all of a large fleet is
-    /// work.
+    /// What to ask Redis next: of one that had not reported, as long as it has not, since to look
+    /// at all of a large fleet is work.
     pub fn question(&self, witness: &Witness, now: Moment) -> Call {
         self.asking_of(self.behind.first().cloned(), witness, now)
     }
@@ -70,7 +72,8 @@ impl Invalidation {
     }
 
     fn asking_of(&self, laggard: Option<Name>, witness: &Witness, now: Moment) -> Call {
-        let lapsed = !self.over && self.lapsed(witness, now) || !self.guards.hold(Guard::SilentLapsed);
+        let lapsed =
+            !self.over && self.lapsed(witness, now) || !self.guards.hold(Guard::SilentLapsed);
         let settles = witness.known_long(self.token.epoch, now);
         Call::Progress { token: self.token, lapsed, settles, laggard }
     }
@@ -100,7 +103,8 @@ impl Invalidation {
         }
     }
 
-    /// Who had not reported when Redis was last asked; only one of them, unless it was asked of all.
+    /// Who had not reported when Redis was last asked; only one of them, unless it was asked of
+    /// all.
     pub fn behind(&self) -> &[Name] {
         &self.behind
     }
@@ -137,14 +141,20 @@ mod tests {
     }
 
     fn progress(behind: &[&str]) -> Answer {
-        Answer::Progress { settled: false, behind: behind.iter().map(|&name| Name(name.into())).collect() }
+        Answer::Progress {
+            settled: false,
+            behind: behind.iter().map(|&name| Name(name.into())).collect(),
+        }
     }
 
     #[test]
     fn a_settled_registry_that_has_all_reported_acknowledges_at_once() {
         let (mut invalidation, witness) = issued(true);
         invalidation.hear(&progress(&["a"]));
-        assert_eq!(invalidation.state(&witness, Moment::default()), State::Waiting(Moment::default().after(2 * LEASE)));
+        assert_eq!(
+            invalidation.state(&witness, Moment::default()),
+            State::Waiting(Moment::default().after(2 * LEASE))
+        );
         invalidation.hear(&progress(&[]));
         assert_eq!(invalidation.state(&witness, Moment::default()), State::Reported);
     }
@@ -154,7 +164,10 @@ mod tests {
         let (mut invalidation, witness) = issued(false);
         invalidation.hear(&progress(&[]));
         assert!(matches!(invalidation.state(&witness, Moment::default()), State::Waiting(_)));
-        assert_eq!(invalidation.state(&witness, Moment::default().after(2 * LEASE)), State::Reported);
+        assert_eq!(
+            invalidation.state(&witness, Moment::default().after(2 * LEASE)),
+            State::Reported
+        );
     }
 
     #[test]
@@ -163,7 +176,10 @@ mod tests {
         invalidation.hear(&Answer::OtherLife);
         invalidation.hear(&progress(&[]));
         assert!(matches!(invalidation.state(&witness, Moment::default()), State::Waiting(_)));
-        assert_eq!(invalidation.state(&witness, Moment::default().after(2 * LEASE)), State::Lapsed(vec![]));
+        assert_eq!(
+            invalidation.state(&witness, Moment::default().after(2 * LEASE)),
+            State::Lapsed(vec![])
+        );
     }
 
     #[test]

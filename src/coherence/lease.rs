@@ -1,7 +1,8 @@
 //! The lease: until when a sidecar may answer without having heard from Redis again.
 //!
-//! A heartbeat's reply is a pledge: once everything up to the `seq` that it told is applied, the lease holds until a
-//! moment counted from when that heartbeat was *sent*. Pledges wait here until then.
+//! A heartbeat's reply is a pledge: once everything up to the `seq` that it told is applied, the
+//! lease holds until a moment counted from when that heartbeat was *sent*. Pledges wait here until
+//! then.
 
 use std::collections::VecDeque;
 
@@ -58,7 +59,8 @@ impl Lease {
 
     /// Whether it holds at `now`.
     pub(super) fn holds(&self, now: Moment) -> bool {
-        !self.guards.hold(Guard::Lease) && self.until.is_some() || self.until.is_some_and(|until| now < until)
+        !self.guards.hold(Guard::Lease) && self.until.is_some()
+            || self.until.is_some_and(|until| now < until)
     }
 
     /// Until when it holds, if nothing prolongs it.

@@ -1,4 +1,5 @@
-//! The mark of a dataset in memory: by it the protocol decides at each read whether it may be served.
+//! The mark of a dataset in memory: by it the protocol decides at each read whether it may be
+//! served.
 
 use super::words::{Epoch, Fence};
 
@@ -38,7 +39,8 @@ mod tests {
 
     #[test]
     fn a_mark_comes_back_from_its_bytes() {
-        let mark = Mark { generation: 7, fence: Fence { epoch: Epoch(u128::MAX - 2), seq: 1 << 40 } };
+        let mark =
+            Mark { generation: 7, fence: Fence { epoch: Epoch(u128::MAX - 2), seq: 1 << 40 } };
         assert_eq!(Mark::from_bytes(mark.to_bytes()), mark);
     }
 }

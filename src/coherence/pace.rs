@@ -1,5 +1,5 @@
-//! When a sidecar sends its heartbeats and reads the log. Nothing here keeps a promise: a heartbeat too many or too late
-//! costs work or the lease, never an answer's truth.
+//! When a sidecar sends its heartbeats and reads the log. Nothing here keeps a promise: a heartbeat
+//! too many or too late costs work or the lease, never an answer's truth.
 
 use std::time::Duration;
 
@@ -38,7 +38,8 @@ impl Pace {
         }
     }
 
-    /// The log was read; what is still missing after a page of entries is read at once, anything else with patience.
+    /// The log was read; what is still missing after a page of entries is read at once, anything
+    /// else with patience.
     pub(super) fn log_answered(&mut self, page: bool) {
         self.reading_since = None;
         self.behind_since = page.then(Moment::default);
@@ -83,7 +84,8 @@ impl Pace {
 
     fn log_at(&self, config: &Config) -> Moment {
         let Some(since) = self.behind_since else { return Moment::NEVER };
-        self.reading_since.map_or_else(|| since.after(config.patience), |reading| reading.after(config.retry))
+        self.reading_since
+            .map_or_else(|| since.after(config.patience), |reading| reading.after(config.retry))
     }
 }
 
@@ -109,7 +111,8 @@ mod tests {
         let at = |millis| Moment::from_origin(Duration::from_millis(millis));
         let lease = Duration::from_secs(4);
         let config = Config { together: Some(at(100)), ..Config::new(Name("a".into()), lease) };
-        let next = |sent| Pace { beat: Some((at(sent), false)), ..Pace::default() }.beat_at(&config);
+        let next =
+            |sent| Pace { beat: Some((at(sent), false)), ..Pace::default() }.beat_at(&config);
         assert_eq!([next(100), next(101), next(700), next(1_099)], [at(1_100); 4]);
         assert_eq!(next(1_100), at(2_100));
         assert_eq!(next(50), at(1_050), "before the first time, its own");

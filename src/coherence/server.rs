@@ -1,7 +1,9 @@
-//! What each Redis script does, as a pure function on one life's data: the reference that the Lua scripts are held to.
+//! What each Redis script does, as a pure function on one life's data: the reference that the Lua
+//! scripts are held to.
 //!
-//! One call is one atomic step. There is no clock: what expires in Redis (datasets, claims) is dropped from outside by
-//! [`Server::expire`], which may happen at any time, since nothing that keeps a promise depends on it.
+//! One call is one atomic step. There is no clock: what expires in Redis (datasets, claims) is
+//! dropped from outside by [`Server::expire`], which may happen at any time, since nothing that
+//! keeps a promise depends on it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -10,7 +12,9 @@ use std::time::Duration;
 use super::calls::{Answer, Call, Fetched, Heartbeat, Issued, Request, Stored, Told};
 use super::guards::{Guard, Guards};
 use super::stamps::Stamps;
-use super::words::{Entry, Epoch, Fence, LEASE_MAX, Life, Name, Place, Published, Scope, Seq, are_tags};
+use super::words::{
+    Entry, Epoch, Fence, LEASE_MAX, Life, Name, Place, Published, Scope, Seq, are_tags,
+};
 
 /// What Redis keeps of one domain.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -31,8 +35,8 @@ pub struct Limits {
     pub stamps_max: usize,
 }
 
-/// The meta hash with what lives and dies with it. The stream and the stamps are keys of their own in Redis; a new epoch
-/// deletes both.
+/// The meta hash with what lives and dies with it. The stream and the stamps are keys of their own
+/// in Redis; a new epoch deletes both.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Log {
     protocol: u32,
@@ -102,10 +106,14 @@ impl Server {
                 quiet(log.progress(*token, *lapsed, *settles, laggard.as_ref(), self.guards))
             }
             Call::ReadLog { after, max } => quiet(log.read(*after, *max)),
-            Call::Vouch { key, tags, fence } => quiet(Answer::Done(log.believes(*fence, key, tags))),
+            Call::Vouch { key, tags, fence } => {
+                quiet(Answer::Done(log.believes(*fence, key, tags)))
+            }
             Call::Store { place, dataset, .. } => quiet(Answer::Done(self.store(place, dataset))),
             Call::Fetch { place, bytes_max } => quiet(self.fetch(place, *bytes_max)),
-            Call::Claim { place, holder, fence, bytes_max } => quiet(self.claim(place, holder, *fence, *bytes_max)),
+            Call::Claim { place, holder, fence, bytes_max } => {
+                quiet(self.claim(place, holder, *fence, *bytes_max))
+            }
             Call::Release { place, holder } => quiet(Answer::Done(self.release(place, holder))),
         }
     }
@@ -119,7 +127,8 @@ impl Server {
         self.log.as_ref().is_some_and(|log| log.life == life || !self.guards.hold(Guard::Life))
     }
 
-    /// Whether a sidecar has applied, in this epoch, what the log does not have: the log is damaged.
+    /// Whether a sidecar has applied, in this epoch, what the log does not have: the log is
+    /// damaged.
     fn has_lost_entries(&self, call: &Call) -> bool {
         let Call::Heartbeat(Heartbeat { applied: Some(applied), .. }) = call else { return false };
         self.log.as_ref().is_some_and(|log| log.epoch == applied.epoch && log.seq < applied.seq)
@@ -166,10 +175,18 @@ impl Server {
         Answer::Hit(Fetched { vouched: log.end(), left: Duration::ZERO, dataset: dataset.clone() })
     }
 
-    /// Grants the claim if nobody else holds it, or if what its holder collects is outdated already; unless the dataset is
-    /// there.
-    fn claim(&mut self, place: &Place, holder: &Name, fence: Fence, bytes_max: Option<u64>) -> Answer {
-        let Some(log) = self.log.as_ref().filter(|log| log.epoch == fence.epoch) else { return Answer::OtherLife };
+    /// Grants the claim if nobody else holds it, or if what its holder collects is outdated
+    /// already; unless the dataset is there.
+    fn claim(
+        &mut self,
+        place: &Place,
+        holder: &Name,
+        fence: Fence,
+        bytes_max: Option<u64>,
+    ) -> Answer {
+        let Some(log) = self.log.as_ref().filter(|log| log.epoch == fence.epoch) else {
+            return Answer::OtherLife;
+        };
         let is_holder = self.claims.get(place).is_some_and(|claim| claim.holder == *holder);
         if let Some(bytes_max) = bytes_max.filter(|_| !is_holder)
             && let there @ (Answer::Hit(_) | Answer::Large(_)) = self.fetch(place, bytes_max)
@@ -223,14 +240,16 @@ impl Log {
         self.settled |= beat.settles && applied.is_some();
         let reported = applied.map_or(0, |applied| applied.seq);
         let before = self.registry.get(&beat.name).map_or(0, |registration| registration.reported);
-        let registration = Registration { told: self.seq, reported: reported.max(before), lease: beat.lease };
+        let registration =
+            Registration { told: self.seq, reported: reported.max(before), lease: beat.lease };
         self.registry.insert(beat.name.clone(), registration);
         Told { end: self.end(), longest: self.longest(), settled: self.settled }
     }
 
     fn already_stamped(&self, scopes: &[Scope], unless_above: Option<Fence>) -> bool {
         unless_above.is_some_and(|bound| {
-            bound.epoch == self.epoch && scopes.iter().all(|scope| self.stamps.newer_than(bound.seq, scope))
+            bound.epoch == self.epoch
+                && scopes.iter().all(|scope| self.stamps.newer_than(bound.seq, scope))
         })
     }
 
@@ -260,7 +279,8 @@ impl Log {
             return Answer::OtherLife;
         }
         self.settled |= settles;
-        let lags = |name: &&Name| self.registry.get(*name).is_some_and(|of| of.reported < token.seq);
+        let lags =
+            |name: &&Name| self.registry.get(*name).is_some_and(|of| of.reported < token.seq);
         if let Some(name) = laggard.filter(|name| !lapsed && lags(name)) {
             return Answer::Progress { settled: self.settled, behind: vec![name.clone()] };
         }
@@ -268,7 +288,8 @@ impl Log {
         let behind = behind.map(|(name, _)| name.clone()).collect();
         if lapsed {
             let told = guards.hold(Guard::Silent);
-            self.registry.retain(|_, of| if told { of.told >= token.seq } else { of.reported >= token.seq });
+            self.registry
+                .retain(|_, of| if told { of.told >= token.seq } else { of.reported >= token.seq });
         }
         Answer::Progress { settled: self.settled, behind }
     }

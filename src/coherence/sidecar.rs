@@ -1,7 +1,9 @@
-//! One sidecar's part in the protocol, for one domain: events in, actions out, and the questions that a read asks.
+//! One sidecar's part in the protocol, for one domain: events in, actions out, and the questions
+//! that a read asks.
 //!
-//! It promises that whatever it allows is right at the moment it is asked. It leaves to its owner: the clock, the network,
-//! the datasets themselves, and the lock around it. Reads ask through `&self`; applying an entry costs what it names.
+//! It promises that whatever it allows is right at the moment it is asked. It leaves to its owner:
+//! the clock, the network, the datasets themselves, and the lock around it. Reads ask through
+//! `&self`; applying an entry costs what it names.
 
 mod questions;
 
@@ -30,8 +32,9 @@ pub struct Config {
     pub grace: Duration,
     /// Between two heartbeats when nothing happens.
     pub beat: Duration,
-    /// Where the heartbeats of all domains of a process fall together, whenever each had something to say in between: a
-    /// [`Self::beat`] after this moment, two, three … Without it each domain goes by its own last heartbeat.
+    /// Where the heartbeats of all domains of a process fall together, whenever each had something
+    /// to say in between: a [`Self::beat`] after this moment, two, three … Without it each domain
+    /// goes by its own last heartbeat.
     pub together: Option<Moment>,
     /// Between two heartbeats in any case.
     pub spacing: Duration,
@@ -56,7 +59,8 @@ pub enum Event {
     Tick,
     /// The subscription to the domain's channels stands.
     LinkUp {
-        /// It brings everything in the order in which one server published it (not so the classic pub/sub of a Cluster).
+        /// It brings everything in the order in which one server published it (not so the classic
+        /// pub/sub of a Cluster).
         ordered: bool,
     },
     /// It broke.
@@ -87,7 +91,8 @@ pub enum Action {
     Heartbeat(Heartbeat),
     /// Read the log after this place.
     ReadLog(Fence),
-    /// An entry was applied: what it names is not believed any more. Dropping it frees room, no more.
+    /// An entry was applied: what it names is not believed any more. Dropping it frees room, no
+    /// more.
     Applied(Entry),
     /// Nothing in memory is believed any more.
     EmptyMemory(Why),
@@ -161,7 +166,10 @@ impl Start {
 
 impl Config {
     /// The usual proportions for a `lease`.
-    #[allow(clippy::default_constructed_unit_structs, reason = "the guards' twin of the test build is no unit")]
+    #[allow(
+        clippy::default_constructed_unit_structs,
+        reason = "the guards' twin of the test build is no unit"
+    )]
     pub fn new(name: Name, lease: Duration) -> Self {
         Self {
             name,
@@ -202,7 +210,8 @@ impl Sidecar {
         }
     }
 
-    /// A fleet of one, without Redis: its lease never ends, and [`Self::invalidate_alone`] is its log.
+    /// A fleet of one, without Redis: its lease never ends, and [`Self::invalidate_alone`] is its
+    /// log.
     pub fn alone(config: Config, epoch: Epoch) -> Self {
         let lease = Lease::forever(config.guards);
         let pace = Pace::still();
@@ -225,7 +234,9 @@ impl Sidecar {
     /// Takes an event that happened by `now`; what there is to do is added to `actions`.
     pub fn handle(&mut self, now: Moment, event: Event, actions: &mut Vec<Action>) {
         if self.stopped {
-            if let (false, Event::Heartbeat { sent, answer }) = (self.config.guards.hold(Guard::StopDeaf), event) {
+            if let (false, Event::Heartbeat { sent, answer }) =
+                (self.config.guards.hold(Guard::StopDeaf), event)
+            {
                 self.stopped = false;
                 self.hear(now, sent, answer, actions);
             }
@@ -233,13 +244,19 @@ impl Sidecar {
         }
         match event {
             Event::Tick => {}
-            Event::LinkUp { ordered } => self.doubt(if ordered { Link::Up(now) } else { Link::Unordered }),
+            Event::LinkUp { ordered } => {
+                self.doubt(if ordered { Link::Up(now) } else { Link::Unordered });
+            }
             Event::LinkLost => self.doubt(Link::Lost),
             Event::Missed => self.miss(now),
-            Event::Published(published) => self.take(now, published.epoch, published.entries, actions),
+            Event::Published(published) => {
+                self.take(now, published.epoch, published.entries, actions);
+            }
             Event::Heartbeat { sent, answer } => self.hear(now, sent, answer, actions),
             Event::Log(answer) => self.read(now, answer, actions),
-            Event::Hint(scopes) => actions.push(Action::Invalidate { scopes, unless_above: self.surely_heard() }),
+            Event::Hint(scopes) => {
+                actions.push(Action::Invalidate { scopes, unless_above: self.surely_heard() });
+            }
             Event::Stop => return self.stop(actions),
         }
         self.keep_pace(now, actions);
@@ -280,7 +297,8 @@ impl Sidecar {
             self.link = Link::Sure;
         }
         let from = if self.config.guards.hold(Guard::LeaseFromSent) { sent } else { now };
-        self.lease.pledge(told.end.seq, from.after(self.config.lease.saturating_sub(self.config.drift)));
+        self.lease
+            .pledge(told.end.seq, from.after(self.config.lease.saturating_sub(self.config.drift)));
         self.lease.fulfil(self.follower.applied());
     }
 
@@ -307,7 +325,8 @@ impl Sidecar {
     /// Entries, from pub/sub or from the log.
     fn take(&mut self, now: Moment, epoch: Epoch, entries: Vec<Entry>, actions: &mut Vec<Action>) {
         if self.epoch != Some(epoch) {
-            // Another epoch, older or newer: a heartbeat will tell. What it says is lost to us until then.
+            // Another epoch, older or newer: a heartbeat will tell. What it says is lost to us
+            // until then.
             return self.miss(now);
         }
         for entry in entries {
@@ -374,7 +393,8 @@ impl Sidecar {
         self.pace.look(now, applied, self.follower.behind());
         if self.pace.beat_due(now, &self.config) {
             self.pace.sent(now, applied);
-            let settles = applied.is_some_and(|applied| self.witness.known_long(applied.epoch, now));
+            let settles =
+                applied.is_some_and(|applied| self.witness.known_long(applied.epoch, now));
             let (name, lease) = (self.config.name.clone(), self.config.lease);
             actions.push(Action::Heartbeat(Heartbeat { name, lease, applied, settles }));
         }

@@ -1,7 +1,8 @@
 //! Stamps: which `seq` last invalidated a key or a tag, and from these which datasets are believed.
 //!
-//! Redis and every sidecar hold the same structure and ask it the same question. It is bounded: what it forgets raises a
-//! floor, and no fence below the floor is believed. Stamping and asking cost the logarithm of what is held.
+//! Redis and every sidecar hold the same structure and ask it the same question. It is bounded:
+//! what it forgets raises a floor, and no fence below the floor is believed. Stamping and asking
+//! cost the logarithm of what is held.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,7 +22,8 @@ pub(super) struct Stamps {
     newest_tag: Seq,
     keys: BTreeMap<Arc<str>, Seq>,
     tags: BTreeMap<Arc<str>, Seq>,
-    /// The same stamps by age; a sorted set in Redis orders equal scores by their member as this orders its scopes.
+    /// The same stamps by age; a sorted set in Redis orders equal scores by their member as this
+    /// orders its scopes.
     by_age: BTreeSet<(Seq, Scope)>,
     guards: Guards,
 }
@@ -31,10 +33,21 @@ impl Stamps {
     pub(super) fn new(max: usize, floor: Seq, guards: Guards) -> Self {
         let (keys, tags, by_age) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
         let (forgotten, all) = (0, 0);
-        Self { max: max.max(1), floor, forgotten, all, newest_tag: floor, keys, tags, by_age, guards }
+        Self {
+            max: max.max(1),
+            floor,
+            forgotten,
+            all,
+            newest_tag: floor,
+            keys,
+            tags,
+            by_age,
+            guards,
+        }
     }
 
-    /// Forgets all stamps, which were of another log; nothing below `floor` is believed from now on.
+    /// Forgets all stamps, which were of another log; nothing below `floor` is believed from now
+    /// on.
     pub(super) fn clear(&mut self, floor: Seq) {
         *self = Self::new(self.max, floor, self.guards);
     }
@@ -69,21 +82,25 @@ impl Stamps {
         }
     }
 
-    /// Whether a dataset for `key` with these `tags`, read under fence `seq`, has not been invalidated since.
+    /// Whether a dataset for `key` with these `tags`, read under fence `seq`, has not been
+    /// invalidated since.
     pub(super) fn believe(&self, seq: Seq, key: &str, tags: &[Arc<str>]) -> bool {
         let older = |mark: Option<&Seq>| mark.is_none_or(|&mark| mark <= seq);
-        seq >= self.floor && older(self.keys.get(key)) && tags.iter().all(|tag| older(self.tags.get(tag)))
+        seq >= self.floor
+            && older(self.keys.get(key))
+            && tags.iter().all(|tag| older(self.tags.get(tag)))
     }
 
-    /// Whether a stamp that was set here outdates such a dataset, or one that is forgotten may. What
-    /// came before the floor and was never followed says nothing of it.
+    /// Whether a stamp that was set here outdates such a dataset, or one that is forgotten may.
+    /// What came before the floor and was never followed says nothing of it.
     pub(super) fn outdates(&self, seq: Seq, key: &str, tags: &[Arc<str>]) -> bool {
         let newer = |mark: Option<&Seq>| mark.is_some_and(|&mark| mark > seq);
         let by_tag = || tags.iter().any(|tag| newer(self.tags.get(tag)));
         self.forgotten > seq || newer(self.keys.get(key)) || by_tag()
     }
 
-    /// The same for a flight in the air: nobody knows its tags yet, so any tag counts as one of them.
+    /// The same for a flight in the air: nobody knows its tags yet, so any tag counts as one of
+    /// them.
     pub(super) fn believe_in_the_air(&self, seq: Seq, key: &str) -> bool {
         let tags = !self.guards.hold(Guard::JoinTags) || self.newest_tag <= seq;
         tags && self.believe(seq, key, &[])
@@ -138,7 +155,10 @@ mod tests {
     fn a_tag_outdates_its_datasets_and_every_flight_in_the_air() {
         let mut stamps = stamps(8);
         stamps.stamp(&Scope::Tag("gold".into()), 5);
-        assert!(!stamps.believe(4, "42", &["gold".into()]) && stamps.believe(4, "42", &["silver".into()]));
+        assert!(
+            !stamps.believe(4, "42", &["gold".into()])
+                && stamps.believe(4, "42", &["silver".into()])
+        );
         assert!(!stamps.believe_in_the_air(4, "42") && stamps.believe_in_the_air(5, "42"));
     }
 

@@ -1,13 +1,16 @@
-//! What one process knows of the log's age: how long it has known the epoch, and the longest lease it ever heard of.
+//! What one process knows of the log's age: how long it has known the epoch, and the longest lease
+//! it ever heard of.
 //!
-//! A young epoch's registry may not know everybody: who holds a lease of the epoch before is not in it. Once a process
-//! has known an epoch for the whole lease, nobody does any more, and it may mark the epoch as settled.
+//! A young epoch's registry may not know everybody: who holds a lease of the epoch before is not in
+//! it. Once a process has known an epoch for the whole lease, nobody does any more, and it may mark
+//! the epoch as settled.
 
 use std::time::Duration;
 
 use super::words::{Epoch, LEASE_MAX, Moment};
 
-/// One process's knowledge, kept for as long as the process lives: by a sidecar, and by a command that invalidates.
+/// One process's knowledge, kept for as long as the process lives: by a sidecar, and by a command
+/// that invalidates.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Witness {
     longest: Duration,
@@ -39,7 +42,8 @@ impl Witness {
 
     /// Whether it has known `epoch` for the whole lease.
     pub fn known_long(&self, epoch: Epoch, now: Moment) -> bool {
-        self.known.is_some_and(|(known, since)| known == epoch && now.since(since) >= self.whole_lease())
+        self.known
+            .is_some_and(|(known, since)| known == epoch && now.since(since) >= self.whole_lease())
     }
 }
 
@@ -54,7 +58,8 @@ mod tests {
         let (mut witness, start) = (Witness::new(SECOND, SECOND), Moment::default());
         witness.hear(Epoch(1), SECOND, start);
         assert!(
-            !witness.known_long(Epoch(1), start.after(SECOND)) && witness.known_long(Epoch(1), start.after(2 * SECOND))
+            !witness.known_long(Epoch(1), start.after(SECOND))
+                && witness.known_long(Epoch(1), start.after(2 * SECOND))
         );
         witness.hear(Epoch(2), SECOND, start.after(SECOND));
         witness.hear(Epoch(1), SECOND, start.after(SECOND));

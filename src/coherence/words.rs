@@ -1,14 +1,17 @@
 //! The words of the protocol as plain data: moments, epochs, fences, scopes, entries, names.
 //!
-//! Nothing here does anything. Whoever reads a clock or draws a random name is the owner of the state machines.
+//! Nothing here does anything. Whoever reads a clock or draws a random name is the owner of the
+//! state machines.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The number of the protocol that this release speaks; scripts pass it, the log's meta key holds the one in use.
+/// The number of the protocol that this release speaks; scripts pass it, the log's meta key holds
+/// the one in use.
 pub const PROTOCOL: u32 = 1;
 
-/// The most tags of a dataset: each costs Redis a look at its stamp whenever the dataset is read, written or claimed.
+/// The most tags of a dataset: each costs Redis a look at its stamp whenever the dataset is read,
+/// written or claimed.
 pub const TAGS_MAX: usize = 64;
 /// The most bytes of a tag.
 pub const TAG_BYTES_MAX: usize = 512;
@@ -53,18 +56,21 @@ impl Moment {
     }
 }
 
-/// The name of a log: 128 random bits, brought by the caller whose script starts it, never used again.
+/// The name of a log: 128 random bits, brought by the caller whose script starts it, never used
+/// again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(pub u128);
 
-/// One life of one Redis server: stands for its run id and replication id. Only ever compared for equality.
+/// One life of one Redis server: stands for its run id and replication id. Only ever compared for
+/// equality.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Life(pub u128);
 
 /// A place in a log; the first invalidation is 1.
 pub type Seq = u64;
 
-/// The highest `seq` that had been applied before a read of the sources began; also names one invalidation (a token).
+/// The highest `seq` that had been applied before a read of the sources began; also names one
+/// invalidation (a token).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fence {
     /// The log.
@@ -122,7 +128,8 @@ pub struct Published {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(pub Arc<str>);
 
-/// Where Redis keeps a dataset: by key and by the fingerprint of the domain file that it was collected with.
+/// Where Redis keeps a dataset: by key and by the fingerprint of the domain file that it was
+/// collected with.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {
     /// The key.

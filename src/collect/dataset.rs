@@ -44,7 +44,8 @@ impl DatasetId {
 
     /// As [`fmt::Display`] wrote it.
     pub(super) fn parse(text: &str) -> Option<Self> {
-        let digits = text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        let digits =
+            text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         u128::from_str_radix(text, 16).ok().filter(|_| digits).map(Self)
     }
 }
@@ -59,20 +60,26 @@ impl Dataset {
     /// Joins `parts`, which stand in the order of the domain's sources.
     pub(crate) fn join(domain: &Domain, parts: Vec<Part>, rounds: u32) -> Self {
         let names = domain.sources.iter().map(|source| source.name.as_ref());
-        let table: usize = parts.iter().map(|part| part.validator.as_bytes().len() + TABLE_LINE_BYTES_MAX).sum();
+        let table: usize =
+            parts.iter().map(|part| part.validator.as_bytes().len() + TABLE_LINE_BYTES_MAX).sum();
         let mut buffer = join(names.zip(parts.iter().map(|part| part.json.as_ref())), table);
         let body_bytes = buffer.len();
         write_table(parts.iter(), &mut buffer);
         let buffer = buffer.freeze();
         let body = buffer.slice(..body_bytes);
-        let parts = within(&body, domain, parts.into_iter().map(|part| (part.json.len(), part.validator)));
+        let parts =
+            within(&body, domain, parts.into_iter().map(|part| (part.json.len(), part.validator)));
         Self { id: DatasetId::fresh(), parts, body, buffer, rounds }
     }
 }
 
-/// Parts as slices of the body that they were joined to, so that what is kept is held once: their sizes and validators, in
-/// the order of the domain's sources.
-pub(super) fn within(body: &Bytes, domain: &Domain, parts: impl Iterator<Item = (usize, Validator)>) -> Arc<[Part]> {
+/// Parts as slices of the body that they were joined to, so that what is kept is held once: their
+/// sizes and validators, in the order of the domain's sources.
+pub(super) fn within(
+    body: &Bytes,
+    domain: &Domain,
+    parts: impl Iterator<Item = (usize, Validator)>,
+) -> Arc<[Part]> {
     let mut at = 0;
     let sliced = domain.sources.iter().zip(parts).map(|(source, (size, validator))| {
         // `{` or `,`, the name in quotes, a colon.
@@ -83,8 +90,8 @@ pub(super) fn within(body: &Bytes, domain: &Domain, parts: impl Iterator<Item = 
     sliced.collect()
 }
 
-/// One JSON object of members that are valid JSON texts already, with room for so many bytes behind it. A name needs no escape:
-/// it is `[a-z0-9_-]`.
+/// One JSON object of members that are valid JSON texts already, with room for so many bytes behind
+/// it. A name needs no escape: it is `[a-z0-9_-]`.
 fn join<'a>(members: impl Iterator<Item = (&'a str, &'a [u8])> + Clone, room: usize) -> BytesMut {
     let size: usize = members.clone().map(|(name, json)| name.len() + json.len() + 4).sum();
     let mut body = BytesMut::with_capacity(size + 2 + room);
@@ -108,7 +115,8 @@ mod tests {
 
     #[test]
     fn parts_are_joined_byte_for_byte() {
-        let body = join([("profile", b"{ \"n\":1.10}".as_slice()), ("orders", b"[]")].into_iter(), 0);
+        let body =
+            join([("profile", b"{ \"n\":1.10}".as_slice()), ("orders", b"[]")].into_iter(), 0);
         assert_eq!(body, r#"{"profile":{ "n":1.10},"orders":[]}"#);
     }
 

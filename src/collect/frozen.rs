@@ -1,7 +1,8 @@
 //! A dataset as bytes, for a tier that several processes share, and back.
 //!
-//! A line of JSON (what it is called, where its parts end, their validators), then the dataset's body as it is. What is read
-//! back is checked as something that strangers may have written: it is a dataset of this plan, whole, or nothing.
+//! A line of JSON (what it is called, where its parts end, their validators), then the dataset's
+//! body as it is. What is read back is checked as something that strangers may have written: it is
+//! a dataset of this plan, whole, or nothing.
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderValue;
@@ -13,7 +14,8 @@ use super::stored::{StoredDataset, write_table};
 use crate::domain::Domain;
 use crate::sources::{VALIDATOR_BYTES_MAX, Validator};
 
-/// What the head of a dataset takes at most, and again for each part: a number, and a validator in JSON.
+/// What the head of a dataset takes at most, and again for each part: a number, and a validator in
+/// JSON.
 const HEAD_BYTES_MAX: usize = 4 * VALIDATOR_BYTES_MAX;
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -61,7 +63,11 @@ impl PartHead {
 impl StoredDataset {
     /// As bytes. A validator that is no text is left out: it proves less, and nothing wrong.
     pub fn freeze(&self) -> Vec<u8> {
-        let parts = self.parts().iter().map(|(bytes, validator)| PartHead::new(*bytes, validator)).collect();
+        let parts = self
+            .parts()
+            .iter()
+            .map(|(bytes, validator)| PartHead::new(*bytes, validator))
+            .collect();
         let head = Head { id: self.id().to_string(), rounds: self.rounds(), parts };
         let mut frozen = serde_json::to_vec(&head).unwrap_or_default();
         frozen.reserve(self.body_bytes() + 1);
@@ -80,7 +86,8 @@ impl Dataset {
         let head: Head = serde_json::from_slice(&frozen[..end]).ok()?;
         let body = frozen.slice(end + 1..);
         let sizes: Vec<usize> = head.parts.iter().map(|part| part.bytes).collect();
-        if !is_joined(&body, domain, &sizes) || serde_json::from_slice::<IgnoredAny>(&body).is_err() {
+        if !is_joined(&body, domain, &sizes) || serde_json::from_slice::<IgnoredAny>(&body).is_err()
+        {
             return None;
         }
         let validators = head.parts.iter().map(PartHead::validator).collect::<Option<Vec<_>>>()?;
@@ -88,7 +95,13 @@ impl Dataset {
         let mut buffer = BytesMut::with_capacity(body.len() + end);
         buffer.extend_from_slice(&body);
         write_table(parts.iter(), &mut buffer);
-        Some(Self { id: DatasetId::parse(&head.id)?, parts, body, buffer: buffer.freeze(), rounds: head.rounds })
+        Some(Self {
+            id: DatasetId::parse(&head.id)?,
+            parts,
+            body,
+            buffer: buffer.freeze(),
+            rounds: head.rounds,
+        })
     }
 }
 
@@ -100,7 +113,8 @@ fn is_joined(body: &[u8], domain: &Domain, sizes: &[usize]) -> bool {
     let mut rest = body;
     for (index, (source, size)) in domain.sources.iter().zip(sizes).enumerate() {
         let member = format!("{}\"{}\":", if index == 0 { '{' } else { ',' }, source.name);
-        let Some(after) = rest.strip_prefix(member.as_bytes()).and_then(|after| after.get(*size..)) else {
+        let Some(after) = rest.strip_prefix(member.as_bytes()).and_then(|after| after.get(*size..))
+        else {
             return false;
         };
         rest = after;
@@ -119,17 +133,28 @@ pub(super) mod tests {
 
     /// A domain with these sources.
     pub(in super::super) fn domain(names: &[&str]) -> Domain {
-        let sources: Vec<_> = names.iter().map(|name| format!("  {name}: {{url: 'http://a/{{key}}'}}\n")).collect();
+        let sources: Vec<_> =
+            names.iter().map(|name| format!("  {name}: {{url: 'http://a/{{key}}'}}\n")).collect();
         let sources = sources.concat();
-        let text = format!("domain: c\nkey: .*\nsources:\n{sources}versions:\n  v1: {{path: '/v1/c/{{key}}'}}\n");
+        let text = format!(
+            "domain: c\nkey: .*\nsources:\n{sources}versions:\n  v1: {{path: '/v1/c/{{key}}'}}\n"
+        );
         let read = |_: &Path| Err(std::io::ErrorKind::NotFound.into());
-        let world =
-            World { variable: &|_| None, read: &read, program: &|_| Ok(()), allow_http: true, allow_https: true };
+        let world = World {
+            variable: &|_| None,
+            read: &read,
+            program: &|_| Ok(()),
+            allow_http: true,
+            allow_https: true,
+        };
         parse(Path::new("c.yaml"), &text, world).unwrap()
     }
 
     pub(in super::super) fn dataset(domain: &Domain) -> Dataset {
-        let part = |json: &'static str, validator| Part { json: Bytes::from_static(json.as_bytes()), validator };
+        let part = |json: &'static str, validator| Part {
+            json: Bytes::from_static(json.as_bytes()),
+            validator,
+        };
         let strong = Validator::Strong(HeaderValue::from_static("\"a\""));
         Dataset::join(domain, vec![part("{\"n\": 1.10}", strong), part("[]", Validator::None)], 2)
     }
@@ -153,9 +178,12 @@ pub(super) mod tests {
             assert!(Dataset::thaw(&frozen[..cut].to_vec().into(), &two).is_none(), "{cut}");
         }
         let text = String::from_utf8(frozen).unwrap();
-        for (from, to) in
-            [("1.10", "1.1x"), ("\"bytes\":11", "\"bytes\":10"), ("[]", "[]}"), ("\"id\":\"", "\"id\":\"x")]
-        {
+        for (from, to) in [
+            ("1.10", "1.1x"),
+            ("\"bytes\":11", "\"bytes\":10"),
+            ("[]", "[]}"),
+            ("\"id\":\"", "\"id\":\"x"),
+        ] {
             let changed = text.replacen(from, to, 1);
             assert_ne!(changed, text);
             assert!(Dataset::thaw(&changed.into_bytes().into(), &two).is_none(), "{from} → {to}");

@@ -43,15 +43,26 @@ impl Families {
     /// Creates and registers them.
     pub fn register(registry: &mut Registry) -> Self {
         let families = Self::default();
-        registry.register("collections", "Collections of a dataset, by result", families.collections.clone());
-        registry.register("collection_rounds", "Rounds of questions to all sources", families.rounds.clone());
+        registry.register(
+            "collections",
+            "Collections of a dataset, by result",
+            families.collections.clone(),
+        );
+        registry.register(
+            "collection_rounds",
+            "Rounds of questions to all sources",
+            families.rounds.clone(),
+        );
         families
     }
 
     /// The counters of one domain.
     pub fn of(&self, domain: &str) -> Metrics {
-        let result =
-            |result| self.collections.get_or_create(&ResultLabels { domain: domain.to_owned(), result }).clone();
+        let result = |result| {
+            self.collections
+                .get_or_create(&ResultLabels { domain: domain.to_owned(), result })
+                .clone()
+        };
         Metrics(Arc::new(Counters {
             complete: result("complete"),
             not_found: result("not-found"),

@@ -1,8 +1,9 @@
 //! All parts of one key, or nothing; and, where the domain asks for it, from one instant.
 //!
-//! A [`Collector`] is a plan made once from a domain and run for each key. It promises *Complete* (every part, or one failure
-//! that names its source) and *Snapshot* (`rounds.rs`). How one source is asked, retried and bounded is the business of
-//! `sources`; what becomes of a dataset is the business of whoever asked.
+//! A [`Collector`] is a plan made once from a domain and run for each key. It promises *Complete*
+//! (every part, or one failure that names its source) and *Snapshot* (`rounds.rs`). How one source
+//! is asked, retried and bounded is the business of `sources`; what becomes of a dataset is the
+//! business of whoever asked.
 
 mod dataset;
 mod frozen;
@@ -45,7 +46,8 @@ pub struct Wish {
     pub no_cache: bool,
     /// The trace that the requests belong to.
     pub trace: TraceContext,
-    /// The parts of an earlier dataset of this key: sources are asked whether theirs is still current.
+    /// The parts of an earlier dataset of this key: sources are asked whether theirs is still
+    /// current.
     pub known: Option<Arc<[Part]>>,
     /// When it must have ended; by itself, the domain's deadline from its start.
     pub deadline: Option<Instant>,
@@ -54,7 +56,12 @@ pub struct Wish {
 impl Wish {
     /// For nobody in particular: a trace of its own, nothing known.
     pub fn of_nobody() -> Self {
-        Self { no_cache: false, trace: TraceContext::from_headers(&HeaderMap::new()), known: None, deadline: None }
+        Self {
+            no_cache: false,
+            trace: TraceContext::from_headers(&HeaderMap::new()),
+            known: None,
+            deadline: None,
+        }
     }
 }
 
@@ -111,8 +118,14 @@ impl Collector {
         &self.clients
     }
 
-    /// Collects one dataset, in the memory of `work`. Dropping the future cancels every request still under way.
-    pub async fn collect(&self, key: &str, wish: Wish, work: Work<'_>) -> (Result<Dataset, CollectError>, Timeline) {
+    /// Collects one dataset, in the memory of `work`. Dropping the future cancels every request
+    /// still under way.
+    pub async fn collect(
+        &self,
+        key: &str,
+        wish: Wish,
+        work: Work<'_>,
+    ) -> (Result<Dataset, CollectError>, Timeline) {
         let started = Instant::now();
         let deadline = wish.deadline.unwrap_or(started + self.domain.deadline);
         let mut run = rounds::Run::new(self, key, wish, work, deadline);
@@ -126,8 +139,8 @@ impl Collector {
         (result, timeline)
     }
 
-    /// What a caller is told whose deadline passed while the collection that it waited for had no answer of these sources. If
-    /// there are none, no source has failed.
+    /// What a caller is told whose deadline passed while the collection that it waited for had no
+    /// answer of these sources. If there are none, no source has failed.
     pub fn late(&self, unanswered: &[SourceIndex]) -> CollectError {
         let deadline = format!("the dataset's deadline of {} ms", self.domain.deadline.as_millis());
         let failure = |source: &SourceIndex| Failure {
@@ -139,7 +152,9 @@ impl Collector {
         };
         let failures: Vec<_> = unanswered.iter().map(failure).collect();
         if failures.is_empty() {
-            return CollectError::Overloaded { detail: format!("no collection could end within {deadline}") };
+            return CollectError::Overloaded {
+                detail: format!("no collection could end within {deadline}"),
+            };
         }
         CollectError::Failed { failures, deadline_passed: true }
     }

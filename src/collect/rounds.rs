@@ -1,10 +1,11 @@
 //! One run of the plan: the first collect, and the rounds that make it a snapshot.
 //!
-//! Round 1 asks every source as soon as the parts that its URL names are there. In `snapshot` mode a further round, begun
-//! after the last part has arrived, asks every source again. If nothing changed, every part was current at the instant
-//! between the two: each was read before it and confirmed after it, and no part changes and changes back in between (the
-//! assumption that the documentation names). If any part changed, it and what depends on it are taken anew, and *every* part
-//! is confirmed in one more round; after the last allowed round the key is contended.
+//! Round 1 asks every source as soon as the parts that its URL names are there. In `snapshot` mode
+//! a further round, begun after the last part has arrived, asks every source again. If nothing
+//! changed, every part was current at the instant between the two: each was read before it and
+//! confirmed after it, and no part changes and changes back in between (the assumption that the
+//! documentation names). If any part changed, it and what depends on it are taken anew, and *every*
+//! part is confirmed in one more round; after the last allowed round the key is contended.
 //!
 //! One failure cancels what is left: dropping the questions drops their requests.
 
@@ -78,14 +79,15 @@ impl<'c> Run<'c> {
         }
         let parts: Vec<Part> = self.parts.iter_mut().filter_map(Option::take).collect();
         let bytes = parts.iter().map(|part| part.json.len() as u64).sum();
-        // The body is a copy of the parts, which go once it is made. Both were reserved as the parts came.
+        // The body is a copy of the parts, which go once it is made. Both were reserved as the
+        // parts came.
         let dataset = Dataset::join(&self.collector.domain, parts, self.round);
         self.work.memory.give_back(bytes);
         Ok(dataset)
     }
 
-    /// The most rounds of a snapshot; `None` where the first collect is enough. One answer of one source is a snapshot as it
-    /// is; one source's several pages are several answers.
+    /// The most rounds of a snapshot; `None` where the first collect is enough. One answer of one
+    /// source is a snapshot as it is; one source's several pages are several answers.
     fn rounds_needed(&self) -> Option<u32> {
         let Atomicity::Snapshot { rounds } = self.collector.domain.atomicity else { return None };
         match self.collector.domain.sources.as_slice() {
@@ -114,7 +116,9 @@ impl<'c> Run<'c> {
         for (part, stale) in self.parts.iter_mut().zip(&waiting) {
             if *stale {
                 let dropped = part.take();
-                self.work.memory.give_back(dropped.map_or(0, |part| BODY_COPIES * part.json.len() as u64));
+                self.work
+                    .memory
+                    .give_back(dropped.map_or(0, |part| BODY_COPIES * part.json.len() as u64));
             }
         }
         let mut questions = FuturesUnordered::new();
@@ -128,17 +132,20 @@ impl<'c> Run<'c> {
             let source = ended.source;
             match self.note(ended) {
                 Ok(Answer::Part(part)) => self.parts[source.0] = Some(part),
-                Ok(Answer::Unchanged) => match self.before.as_ref().map(|before| before[source.0].clone()) {
-                    Some(part) => self.parts[source.0] = Some(part),
-                    None => return Err(self.failed(self.unasked_304(source), &mut questions)),
-                },
+                Ok(Answer::Unchanged) => {
+                    match self.before.as_ref().map(|before| before[source.0].clone()) {
+                        Some(part) => self.parts[source.0] = Some(part),
+                        None => return Err(self.failed(self.unasked_304(source), &mut questions)),
+                    }
+                }
                 Ok(Answer::NotFound) => return Err(self.not_found(source)),
                 Err(failure) => return Err(self.failed(failure, &mut questions)),
             }
         }
     }
 
-    /// Asks every source whether its part is still current; returns which changed (their new parts are in place).
+    /// Asks every source whether its part is still current; returns which changed (their new parts
+    /// are in place).
     async fn confirm(&mut self) -> Result<Vec<bool>, CollectError> {
         let mut questions = FuturesUnordered::new();
         for index in 0..self.parts.len() {
@@ -159,7 +166,9 @@ impl<'c> Run<'c> {
         for (part, fresh) in self.parts.iter_mut().zip(fresh) {
             if let Some(fresh) = fresh {
                 let replaced = part.replace(fresh);
-                self.work.memory.give_back(replaced.map_or(0, |part| BODY_COPIES * part.json.len() as u64));
+                self.work
+                    .memory
+                    .give_back(replaced.map_or(0, |part| BODY_COPIES * part.json.len() as u64));
             }
         }
         Ok(changed)
@@ -168,7 +177,10 @@ impl<'c> Run<'c> {
     fn ready(&self, waiting: &[bool]) -> Vec<SourceIndex> {
         let has = |needed: &SourceIndex| self.parts[needed.0].is_some();
         let sources = self.collector.domain.sources.iter().enumerate();
-        sources.filter(|(i, s)| waiting[*i] && s.needs.iter().all(has)).map(|(i, _)| SourceIndex(i)).collect()
+        sources
+            .filter(|(i, s)| waiting[*i] && s.needs.iter().all(has))
+            .map(|(i, _)| SourceIndex(i))
+            .collect()
     }
 
     /// What depends, over however many steps, on a part that changed.
@@ -184,7 +196,8 @@ impl<'c> Run<'c> {
         stale
     }
 
-    /// The part of an earlier dataset that a source may confirm in the first round: only if it was asked the very same.
+    /// The part of an earlier dataset that a source may confirm in the first round: only if it was
+    /// asked the very same.
     fn known_before(&self, source: SourceIndex) -> Option<Part> {
         let before = self.before.as_ref().filter(|_| self.round == 1)?;
         let then = self.target(source, |needed| before.get(needed.0)).ok()?;
@@ -202,20 +215,34 @@ impl<'c> Run<'c> {
         render(self.collector.name(source), template, self.key, named)
     }
 
-    /// Asks one source, with what is known of its part. The future borrows only the plan, so that the run can go on.
-    fn question(&mut self, source: SourceIndex, known: Option<Part>) -> impl Future<Output = Ended> + use<'c> {
+    /// Asks one source, with what is known of its part. The future borrows only the plan, so that
+    /// the run can go on.
+    fn question(
+        &mut self,
+        source: SourceIndex,
+        known: Option<Part>,
+    ) -> impl Future<Output = Ended> + use<'c> {
         self.asked[source.0] = Some(Instant::now());
         self.work.unanswered.add(source);
         let client = &self.collector.clients[source.0];
         let target = self.target(source, |needed| self.parts[needed.0].as_ref());
-        let (deadline, no_cache, trace) = (self.deadline, self.wish.no_cache, self.wish.trace.clone());
+        let (deadline, no_cache, trace) =
+            (self.deadline, self.wish.no_cache, self.wish.trace.clone());
         let Work { memory, outstanding, .. } = self.work;
         async move {
             let mut attempts = Vec::new();
             let result = match &target {
                 Ok(target) => {
                     let known = known.as_ref();
-                    let ask = Ask { target, known, no_cache, deadline, trace: &trace, memory, outstanding };
+                    let ask = Ask {
+                        target,
+                        known,
+                        no_cache,
+                        deadline,
+                        trace: &trace,
+                        memory,
+                        outstanding,
+                    };
                     client.fetch(ask, &mut attempts).await
                 }
                 Err(failure) => {
@@ -241,7 +268,13 @@ impl<'c> Run<'c> {
         result
     }
 
-    fn step(&mut self, source: SourceIndex, asked: Instant, outcome: Outcome, attempts: Vec<Attempt>) {
+    fn step(
+        &mut self,
+        source: SourceIndex,
+        asked: Instant,
+        outcome: Outcome,
+        attempts: Vec<Attempt>,
+    ) {
         self.steps.push(Step {
             source: self.collector.name(source).clone(),
             round: self.round,
@@ -308,11 +341,21 @@ impl<'c> Run<'c> {
     }
 
     fn unasked_304(&self, source: SourceIndex) -> Failure {
-        self.failure(source, Reason::Status, "said that nothing changed, though nothing was known".to_owned())
+        self.failure(
+            source,
+            Reason::Status,
+            "said that nothing changed, though nothing was known".to_owned(),
+        )
     }
 
     fn failure(&self, source: SourceIndex, reason: Reason, detail: String) -> Failure {
-        Failure { source_name: self.collector.name(source).clone(), reason, detail, retry: false, retry_after: None }
+        Failure {
+            source_name: self.collector.name(source).clone(),
+            reason,
+            detail,
+            retry: false,
+            retry_after: None,
+        }
     }
 
     pub(super) fn into_timeline(self, started: Instant) -> Timeline {

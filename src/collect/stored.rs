@@ -1,8 +1,8 @@
 //! A dataset at rest: its bytes in as little memory as their number allows.
 //!
-//! One run of bytes holds the body and, behind it, a table of the parts: for each the size of its JSON, then the size of its
-//! validator and its kind in one number, then the validator. Numbers are LEB128. What a part was read into, a connection's
-//! buffer among it, is not kept alive.
+//! One run of bytes holds the body and, behind it, a table of the parts: for each the size of its
+//! JSON, then the size of its validator and its kind in one number, then the validator. Numbers are
+//! LEB128. What a part was read into, a connection's buffer among it, is not kept alive.
 
 use std::num::NonZeroU32;
 
@@ -117,7 +117,9 @@ impl StoredDataset {
     pub fn parts(&self) -> Vec<(usize, Validator)> {
         let mut table = self.data.slice(self.body_bytes(), self.data.len());
         let mut parts = Vec::new();
-        while let (Some(bytes), Some(described)) = (read_number(&mut table), read_number(&mut table)) {
+        while let (Some(bytes), Some(described)) =
+            (read_number(&mut table), read_number(&mut table))
+        {
             let validator = table.split_to((described >> 2).min(table.len()));
             let validator = match (described & 3, HeaderValue::from_maybe_shared(validator)) {
                 (STRONG, Ok(tag)) => Validator::Strong(tag),

@@ -1,4 +1,5 @@
-//! What a collection did and when: the one record behind `--explain`, `Server-Timing` and exported spans.
+//! What a collection did and when: the one record behind `--explain`, `Server-Timing` and exported
+//! spans.
 
 use std::sync::Arc;
 use std::time::Duration;

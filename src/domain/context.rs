@@ -15,7 +15,8 @@ const MAX_PROBLEMS: usize = 100;
 /// Places inside longer scalars are not sought, in bytes.
 const MAX_ALIGNED: usize = 64 << 10;
 
-/// How many pairs of names are compared for a likeness in one file: each comparison takes some microseconds.
+/// How many pairs of names are compared for a likeness in one file: each comparison takes some
+/// microseconds.
 const MAX_COMPARED: usize = 4096;
 
 /// One file being checked.
@@ -40,7 +41,8 @@ pub(super) struct Context<'a> {
 pub(super) struct Substituted {
     /// In bytes, all scalars together.
     pub(super) bytes: usize,
-    /// Each file that a `NAME_FILE` named, read once: its text, or what is wrong with it and what to do.
+    /// Each file that a `NAME_FILE` named, read once: its text, or what is wrong with it and what
+    /// to do.
     pub(super) files: BTreeMap<String, Result<String, (String, &'static str)>>,
 }
 
@@ -59,7 +61,8 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// Reports a problem at a place of the file: what was met, what was expected there, and what to do.
+    /// Reports a problem at a place of the file: what was met, what was expected there, and what to
+    /// do.
     pub(super) fn problem(
         &mut self,
         span: Range<usize>,
@@ -70,7 +73,8 @@ impl<'a> Context<'a> {
         if self.full() {
             self.dropped += 1;
         } else {
-            self.problems.push(Problem::of_file(self.file, message, expected, hint).place(self.text, span));
+            self.problems
+                .push(Problem::of_file(self.file, message, expected, hint).place(self.text, span));
         }
     }
 
@@ -98,8 +102,8 @@ impl<'a> Context<'a> {
         self.problems.len() >= MAX_PROBLEMS
     }
 
-    /// Whether a further problem is only counted; it is, then. For those whose words would take time, and of which there may be
-    /// as many as a file has lines.
+    /// Whether a further problem is only counted; it is, then. For those whose words would take
+    /// time, and of which there may be as many as a file has lines.
     pub(super) fn only_counts(&mut self) -> bool {
         self.dropped += usize::from(self.full());
         self.full()
@@ -110,9 +114,13 @@ impl<'a> Context<'a> {
         self.problems.len() + self.dropped
     }
 
-    /// The name that `word` was probably meant to be, while comparing names is still worth its time: a file may hold a
-    /// hundred thousand words that resemble nothing.
-    pub(super) fn nearest<'n>(&self, word: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+    /// The name that `word` was probably meant to be, while comparing names is still worth its
+    /// time: a file may hold a hundred thousand words that resemble nothing.
+    pub(super) fn nearest<'n>(
+        &self,
+        word: &str,
+        names: impl Iterator<Item = &'n str>,
+    ) -> Option<&'n str> {
         let left = &self.comparisons_left;
         nearest(word, names.take_while(|_| left.replace(left.get().saturating_sub(1)) > 0))
     }
@@ -155,7 +163,8 @@ impl<'n> At<'n> {
     }
 }
 
-/// Where in the file a range of a scalar's (substituted) text was written; the whole scalar where that cannot be told.
+/// Where in the file a range of a scalar's (substituted) text was written; the whole scalar where
+/// that cannot be told.
 fn locate(file: &str, at: At<'_>, range: Range<usize>) -> Range<usize> {
     if at.scalar.raw.len() > MAX_ALIGNED {
         return at.span.clone();
@@ -172,13 +181,16 @@ fn locate(file: &str, at: At<'_>, range: Range<usize>) -> Range<usize> {
     }
 }
 
-/// From the substituted text back to what the file says; a substituted piece stands for all of its `${…}`.
+/// From the substituted text back to what the file says; a substituted piece stands for all of its
+/// `${…}`.
 fn raw_range(scalar: &Scalar, range: Range<usize>) -> Range<usize> {
     if scalar.pieces.is_empty() {
         return range;
     }
     let back = |at: usize, end: bool| {
-        let holds = |text: &Range<usize>| if end { text.start < at && at <= text.end } else { text.contains(&at) };
+        let holds = |text: &Range<usize>| {
+            if end { text.start < at && at <= text.end } else { text.contains(&at) }
+        };
         let piece = scalar.pieces.iter().find(|piece| holds(&piece.text)).or(scalar.pieces.last());
         piece.map_or(at, |piece| match (piece.same, end) {
             (true, _) => (piece.raw.start + at.saturating_sub(piece.text.start)).min(piece.raw.end),
@@ -190,9 +202,11 @@ fn raw_range(scalar: &Scalar, range: Range<usize>) -> Range<usize> {
     start..if range.is_empty() { start } else { back(range.end, true).max(start) }
 }
 
-/// For each byte of a scalar's raw text, and for its end, the byte of the file that it was read from; empty if they diverge.
+/// For each byte of a scalar's raw text, and for its end, the byte of the file that it was read
+/// from; empty if they diverge.
 ///
-/// Walks both side by side: indentation and folded line breaks of the file are skipped, escapes are taken as one.
+/// Walks both side by side: indentation and folded line breaks of the file are skipped, escapes are
+/// taken as one.
 fn align(file: &str, At { span, scalar }: At<'_>) -> Vec<usize> {
     let mut at = span.start.min(file.len());
     let end = if scalar.block { file.len() } else { span.end.min(file.len()) };
@@ -202,10 +216,13 @@ fn align(file: &str, At { span, scalar }: At<'_>) -> Vec<usize> {
     }
     let mut map = Vec::with_capacity(scalar.raw.len() + 1);
     // A block's place begins at its first line that is not empty.
-    let empty = if scalar.block { scalar.raw.len() - scalar.raw.trim_start_matches('\n').len() } else { 0 };
+    let empty =
+        if scalar.block { scalar.raw.len() - scalar.raw.trim_start_matches('\n').len() } else { 0 };
     map.extend(std::iter::repeat_n(at, empty));
     for wanted in scalar.raw[empty..].chars() {
-        let Some((found, next)) = step(file, at, end, wanted, quoted) else { return at_end_of_block(map, scalar, at) };
+        let Some((found, next)) = step(file, at, end, wanted, quoted) else {
+            return at_end_of_block(map, scalar, at);
+        };
         map.extend(std::iter::repeat_n(found, wanted.len_utf8()));
         at = next;
     }
@@ -222,8 +239,15 @@ fn at_end_of_block(mut map: Vec<usize>, scalar: &Scalar, at: usize) -> Vec<usize
     Vec::new()
 }
 
-/// Finds `wanted` at or after `at`, skipping what the parser skips: where it was found, and where to go on.
-fn step(file: &str, mut at: usize, end: usize, wanted: char, quoted: bool) -> Option<(usize, usize)> {
+/// Finds `wanted` at or after `at`, skipping what the parser skips: where it was found, and where
+/// to go on.
+fn step(
+    file: &str,
+    mut at: usize,
+    end: usize,
+    wanted: char,
+    quoted: bool,
+) -> Option<(usize, usize)> {
     while at < end {
         let found = file[at..].chars().next()?;
         let next = at + found.len_utf8();
@@ -234,7 +258,8 @@ fn step(file: &str, mut at: usize, end: usize, wanted: char, quoted: bool) -> Op
             '\\' if quoted => return Some((at, after_escape(file, next))),
             '\'' if quoted => at = next,
             ' ' | '\t' | '\n' | '\r' if wanted == ' ' || wanted == '\n' => {
-                // A folded line break: one white space stands for the break and the indentation after it.
+                // A folded line break: one white space stands for the break and the indentation
+                // after it.
                 let rest = file[at..end].trim_start_matches([' ', '\t', '\n', '\r']);
                 return Some((at, end - rest.len()));
             }

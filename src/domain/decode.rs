@@ -78,7 +78,12 @@ pub(super) fn check(file: &Path, text: &str, world: World<'_>) -> Result<Checked
 
 fn domain(context: &mut Context<'_>, root: &Node) -> Option<Checked> {
     let fields = Fields::of(context, root, "a domain file", DOMAIN_KEYS)?;
-    let name_field = fields.need(context, "domain", "the file", "name what the data is about: `domain: customer`");
+    let name_field = fields.need(
+        context,
+        "domain",
+        "the file",
+        "name what the data is about: `domain: customer`",
+    );
     let name = name_field.and_then(|field| {
         let at = text(context, field.node, "a name")?;
         let hidden = at.scalar.substituted().then(|| at.scalar.shown());
@@ -94,7 +99,12 @@ fn domain(context: &mut Context<'_>, root: &Node) -> Option<Checked> {
         duration(context, field, Duration::from_millis(1)..=MAX_DEADLINE)
     });
     let versions = fields
-        .need(context, "versions", "the file", "publish the data: `versions: {v1: {path: '/v1/customers/{key}'}}`")
+        .need(
+            context,
+            "versions",
+            "the file",
+            "publish the data: `versions: {v1: {path: '/v1/customers/{key}'}}`",
+        )
         .and_then(|field| version::versions(context, field.node));
     let cache = cache(context, fields.get("cache"));
     let (name, name_span) = name?;
@@ -126,14 +136,22 @@ fn pattern(context: &mut Context<'_>, field: Field<'_>) -> Option<KeyPattern> {
     let at = text(context, field.node, "a regular expression")?;
     let text = at.scalar.text.as_str();
     if text.len() > MAX_PATTERN_TEXT {
-        let (expected, hint) =
-            (format!("at most {MAX_PATTERN_TEXT} bytes"), "say with classes and counts: `[a-z]{2,8}`");
+        let (expected, hint) = (
+            format!("at most {MAX_PATTERN_TEXT} bytes"),
+            "say with classes and counts: `[a-z]{2,8}`",
+        );
         context.problem(at.span.clone(), "the pattern is too long", expected, hint);
         return None;
     }
     if text.is_empty() {
-        let hint = "without `key`, any key on one line will do: remove it, or write a pattern such as `'[0-9]{1,18}'`";
-        context.problem(at.span.clone(), "this pattern matches no key", "a pattern that some key matches", hint);
+        let hint = "without `key`, any key on one line will do: remove it, \
+                    or write a pattern such as `'[0-9]{1,18}'`";
+        context.problem(
+            at.span.clone(),
+            "this pattern matches no key",
+            "a pattern that some key matches",
+            hint,
+        );
         return None;
     }
     let compile = |text: &str| RegexBuilder::new(text).size_limit(MAX_PATTERN).build();
@@ -142,16 +160,26 @@ fn pattern(context: &mut Context<'_>, field: Field<'_>) -> Option<KeyPattern> {
         let (range, message) = regex_problem(text, &error);
         let hint = match error {
             regex::Error::CompiledTooBig(_) => "repeat less: a count within a count multiplies",
-            _ => "write `\\` before a sign that means itself; look-around and back-references do not exist",
+            _ => {
+                "write `\\` before a sign that means itself; look-around and back-references do \
+                 not exist"
+            }
         };
-        context.problem_in(at, range, message, "a regular expression as Rust's `regex` reads it", hint);
+        context.problem_in(
+            at,
+            range,
+            message,
+            "a regular expression as Rust's `regex` reads it",
+            hint,
+        );
         return None;
     }
     if let Ok(anchored) = compile(&format!("^(?:{text})$")) {
         return Some(KeyPattern { text: text.into(), anchored });
     }
     let message = "this pattern cannot be held to the whole key";
-    let (expected, hint) = ("a pattern that can stand in a group", "leave out comments (`(?x) … # …`)");
+    let (expected, hint) =
+        ("a pattern that can stand in a group", "leave out comments (`(?x) … # …`)");
     context.problem(at.span.clone(), message, expected, hint);
     None
 }
@@ -160,8 +188,9 @@ fn pattern(context: &mut Context<'_>, field: Field<'_>) -> Option<KeyPattern> {
 fn regex_problem(text: &str, error: &regex::Error) -> (Range<usize>, String) {
     let drawn = error.to_string();
     let message = drawn.rsplit("error: ").next().unwrap_or(&drawn).trim().to_lowercase();
-    let caret =
-        drawn.lines().find(|line| line.trim_start().starts_with('^') && line.trim_matches([' ', '^']).is_empty());
+    let caret = drawn.lines().find(|line| {
+        line.trim_start().starts_with('^') && line.trim_matches([' ', '^']).is_empty()
+    });
     let whole = 0..text.len();
     let range = match (error, caret) {
         (regex::Error::Syntax(_), Some(caret)) if !text.contains('\n') => {
@@ -179,17 +208,24 @@ fn regex_problem(text: &str, error: &regex::Error) -> (Range<usize>, String) {
 }
 
 fn atomicity(context: &mut Context<'_>, fields: &Fields<'_>) -> Option<Atomicity> {
-    let chosen =
-        fields.get("atomicity").map_or(Some("complete"), |field| word(context, field, &["complete", "snapshot"]));
+    let chosen = fields
+        .get("atomicity")
+        .map_or(Some("complete"), |field| word(context, field, &["complete", "snapshot"]));
     let rounds = fields.get("rounds");
-    let count = rounds.map_or(Some(3), |field| number(context, field, 2..=16)).and_then(NonZeroU32::new);
+    let count =
+        rounds.map_or(Some(3), |field| number(context, field, 2..=16)).and_then(NonZeroU32::new);
     match (chosen?, rounds) {
         ("complete", Some(field)) => {
             let (message, hint) = (
                 "`rounds` has no meaning without `atomicity: snapshot`",
                 "remove `rounds`, or write `atomicity: snapshot`",
             );
-            context.problem(field.key.span.clone(), message, "`atomicity: snapshot` beside it", hint);
+            context.problem(
+                field.key.span.clone(),
+                message,
+                "`atomicity: snapshot` beside it",
+                hint,
+            );
             None
         }
         ("complete", None) => Some(Atomicity::Complete),
@@ -204,9 +240,18 @@ fn cache(context: &mut Context<'_>, field: Option<Field<'_>>) -> Option<CacheRul
     };
     let get = |name| fields.as_ref().and_then(|fields| fields.get(name));
     let mut ttl = |name, default| {
-        get(name).map_or(Some(Duration::from_secs(default)), |field| duration(context, field, Duration::ZERO..=MAX_TTL))
+        get(name).map_or(Some(Duration::from_secs(default)), |field| {
+            duration(context, field, Duration::ZERO..=MAX_TTL)
+        })
     };
-    let (ttl, missing_ttl, stale_if_error) = (ttl("ttl", 60), ttl("missing_ttl", 5), ttl("stale_if_error", 0));
-    let tags = get("tags").map_or(Some(None), |field| program::program(context, field.node).map(Some));
-    Some(CacheRules { ttl: ttl?, missing_ttl: missing_ttl?, stale_if_error: stale_if_error?, tags: tags? })
+    let (ttl, missing_ttl, stale_if_error) =
+        (ttl("ttl", 60), ttl("missing_ttl", 5), ttl("stale_if_error", 0));
+    let tags =
+        get("tags").map_or(Some(None), |field| program::program(context, field.node).map(Some));
+    Some(CacheRules {
+        ttl: ttl?,
+        missing_ttl: missing_ttl?,
+        stale_if_error: stale_if_error?,
+        tags: tags?,
+    })
 }

@@ -1,4 +1,5 @@
-//! Reading typed values out of the tree: each reader gives a value, or reports what is wrong and gives none.
+//! Reading typed values out of the tree: each reader gives a value, or reports what is wrong and
+//! gives none.
 
 use std::fmt::Display;
 use std::num::NonZeroUsize;
@@ -42,7 +43,10 @@ impl<'n> Fields<'n> {
             }
             let (expected, hint) = match nearest(&key.text, allowed.iter().copied()) {
                 Some(near) => (format!("`{near}`"), format!("did you mean `{near}`?")),
-                None => (format!("a key of {what}"), format!("the keys of {what} are {}", list(allowed))),
+                None => (
+                    format!("a key of {what}"),
+                    format!("the keys of {what} are {}", list(allowed)),
+                ),
             };
             let message = format!("{} is not a key of {what}", quote(&key.text));
             context.problem(key.span.clone(), message, expected, hint);
@@ -57,20 +61,40 @@ impl<'n> Fields<'n> {
     }
 
     /// The value of a key that must be there.
-    pub(super) fn need(&self, context: &mut Context<'_>, name: &str, what: &str, hint: &str) -> Option<Field<'n>> {
+    pub(super) fn need(
+        &self,
+        context: &mut Context<'_>,
+        name: &str,
+        what: &str,
+        hint: &str,
+    ) -> Option<Field<'n>> {
         let found = self.get(name);
         if found.is_none() {
-            context.problem(self.span.clone(), format!("{what} has no `{name}`"), format!("`{name}`"), hint);
+            context.problem(
+                self.span.clone(),
+                format!("{what} has no `{name}`"),
+                format!("`{name}`"),
+                hint,
+            );
         }
         found
     }
 }
 
 /// The entries of a mapping.
-pub(super) fn mapping<'n>(context: &mut Context<'_>, node: &'n Node, what: &str) -> Option<&'n [(Key, Node)]> {
+pub(super) fn mapping<'n>(
+    context: &mut Context<'_>,
+    node: &'n Node,
+    what: &str,
+) -> Option<&'n [(Key, Node)]> {
     match &node.value {
         Value::Map(entries) => Some(entries),
-        _ => mismatch(context, node, &format!("{what} as a mapping"), "write `name: value` lines, indented below"),
+        _ => mismatch(
+            context,
+            node,
+            &format!("{what} as a mapping"),
+            "write `name: value` lines, indented below",
+        ),
     }
 }
 
@@ -85,8 +109,12 @@ fn found(node: &Node) -> String {
         Value::List(_) => "a list".into(),
         Value::Map(_) => "a mapping".into(),
         Value::Scalar(scalar) if scalar.plain && is_null(&scalar.text) => "nothing".into(),
-        Value::Scalar(scalar) if scalar.plain && is_number(&scalar.text) => format!("the number {}", scalar.shown()),
-        Value::Scalar(scalar) if scalar.plain && is_bool(&scalar.text) => format!("the boolean {}", scalar.shown()),
+        Value::Scalar(scalar) if scalar.plain && is_number(&scalar.text) => {
+            format!("the number {}", scalar.shown())
+        }
+        Value::Scalar(scalar) if scalar.plain && is_bool(&scalar.text) => {
+            format!("the boolean {}", scalar.shown())
+        }
         Value::Scalar(scalar) => format!("the text {}", scalar.shown()),
     }
 }
@@ -114,15 +142,22 @@ pub(super) fn is_bool(text: &str) -> bool {
 pub(super) fn is_number(text: &str) -> bool {
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
     let based = |prefix, base| {
-        text.strip_prefix(prefix).is_some_and(|rest: &str| !rest.is_empty() && rest.chars().all(|c| c.is_digit(base)))
+        text.strip_prefix(prefix)
+            .is_some_and(|rest: &str| !rest.is_empty() && rest.chars().all(|c| c.is_digit(base)))
     };
-    let decimal = unsigned.starts_with(|c: char| c.is_ascii_digit() || c == '.') && unsigned.parse::<f64>().is_ok();
-    let special = matches!(unsigned, ".inf" | ".Inf" | ".INF") || matches!(text, ".nan" | ".NaN" | ".NAN");
+    let decimal = unsigned.starts_with(|c: char| c.is_ascii_digit() || c == '.')
+        && unsigned.parse::<f64>().is_ok();
+    let special =
+        matches!(unsigned, ".inf" | ".Inf" | ".INF") || matches!(text, ".nan" | ".NaN" | ".NAN");
     decimal || special || based("0x", 16) || based("0o", 8)
 }
 
 /// A text. A number or boolean counts only where it was substituted: who wrote it can quote it.
-pub(super) fn text<'n>(context: &mut Context<'_>, node: &'n Node, expected: &str) -> Option<At<'n>> {
+pub(super) fn text<'n>(
+    context: &mut Context<'_>,
+    node: &'n Node,
+    expected: &str,
+) -> Option<At<'n>> {
     let Some(at) = At::of(node) else {
         return mismatch(context, node, expected, "put it in quotes if it is meant as text");
     };
@@ -131,14 +166,22 @@ pub(super) fn text<'n>(context: &mut Context<'_>, node: &'n Node, expected: &str
         return None;
     }
     if at.scalar.plain && is_null(&at.scalar.text) || typed && !at.scalar.substituted() {
-        let hint = if typed { "put it in quotes if it is meant as text" } else { "write a value, or remove the key" };
+        let hint = if typed {
+            "put it in quotes if it is meant as text"
+        } else {
+            "write a value, or remove the key"
+        };
         return mismatch(context, node, expected, hint);
     }
     Some(at)
 }
 
 /// A scalar's text, whatever type it looks like.
-pub(super) fn any_text<'n>(context: &mut Context<'_>, node: &'n Node, expected: &str) -> Option<At<'n>> {
+pub(super) fn any_text<'n>(
+    context: &mut Context<'_>,
+    node: &'n Node,
+    expected: &str,
+) -> Option<At<'n>> {
     match At::of(node) {
         Some(at) if at.scalar.broken => None,
         Some(at) if !(at.scalar.plain && is_null(&at.scalar.text)) => Some(at),
@@ -147,7 +190,11 @@ pub(super) fn any_text<'n>(context: &mut Context<'_>, node: &'n Node, expected: 
 }
 
 /// A whole number within bounds.
-pub(super) fn number(context: &mut Context<'_>, field: Field<'_>, within: RangeInclusive<u32>) -> Option<u32> {
+pub(super) fn number(
+    context: &mut Context<'_>,
+    field: Field<'_>,
+    within: RangeInclusive<u32>,
+) -> Option<u32> {
     let expected = format!("a whole number from {} to {}", within.start(), within.end());
     let node = field.node;
     let hint = "write digits alone, without quotes and without a unit";
@@ -165,7 +212,8 @@ pub(super) fn number(context: &mut Context<'_>, field: Field<'_>, within: RangeI
     }
     let name = &field.key.text;
     let whole = text.trim_start_matches(['+', '-']).chars().all(|c| c.is_ascii_digit());
-    let below = text.starts_with('-') || unsigned.parse().is_ok_and(|number: u32| number < *within.start());
+    let below =
+        text.starts_with('-') || unsigned.parse().is_ok_and(|number: u32| number < *within.start());
     let (message, hint) = match (whole, below) {
         (true, true) => ("is out of range", bound("least", within.start())),
         (true, false) => ("is out of range", bound("most", within.end())),
@@ -182,7 +230,11 @@ fn bound(which: &str, bound: impl Display) -> String {
 }
 
 /// The same, never zero.
-pub(super) fn count(context: &mut Context<'_>, field: Field<'_>, most: u32) -> Option<NonZeroUsize> {
+pub(super) fn count(
+    context: &mut Context<'_>,
+    field: Field<'_>,
+    most: u32,
+) -> Option<NonZeroUsize> {
     NonZeroUsize::new(number(context, field, 1..=most)? as usize)
 }
 
@@ -212,9 +264,18 @@ pub(super) fn duration(
         Ok(duration) => {
             let (least, most) = (in_words(*within.start()), in_words(*within.end()));
             let message = if duration.is_zero() { "cannot be zero" } else { "is out of range" };
-            let hint = if duration < *within.start() { bound("least", &least) } else { bound("most", &most) };
+            let hint = if duration < *within.start() {
+                bound("least", &least)
+            } else {
+                bound("most", &most)
+            };
             let hint = format!("{hint}, or leave out `{name}` for its default");
-            context.problem(at.span.clone(), format!("`{name}` {message}"), format!("from {least} to {most}"), hint);
+            context.problem(
+                at.span.clone(),
+                format!("`{name}` {message}"),
+                format!("from {least} to {most}"),
+                hint,
+            );
             None
         }
         Err(_) => {
@@ -225,8 +286,8 @@ pub(super) fn duration(
     }
 }
 
-const UNITS: &str =
-    "write whole numbers, each with its unit: `ms`, `s`, `m`, `h` or `d`; `1h 30m` is one and a half hours";
+const UNITS: &str = "write whole numbers, each with its unit: `ms`, `s`, `m`, `h` or `d`; \
+                     `1h 30m` is one and a half hours";
 
 /// A bound as one would write it: in the largest unit that it is a whole number of.
 fn in_words(duration: Duration) -> String {
@@ -257,13 +318,22 @@ pub(super) fn size(context: &mut Context<'_>, field: Field<'_>, most: u32) -> Op
         let name = &field.key.text;
         let hint = if size.0 == 0 { bound("least", "1B") } else { bound("most", &most) };
         let hint = format!("{hint}, or leave out `{name}` for its default");
-        context.problem(at.span.clone(), format!("`{name}` is out of range"), format!("from 1 byte to {most}"), hint);
+        context.problem(
+            at.span.clone(),
+            format!("`{name}` is out of range"),
+            format!("from 1 byte to {most}"),
+            hint,
+        );
     }
     found
 }
 
 /// One of a few words.
-pub(super) fn word(context: &mut Context<'_>, field: Field<'_>, words: &[&'static str]) -> Option<&'static str> {
+pub(super) fn word(
+    context: &mut Context<'_>,
+    field: Field<'_>,
+    words: &[&'static str],
+) -> Option<&'static str> {
     let expected = words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(" or ");
     let at = text(context, field.node, &expected)?;
     let found = words.iter().find(|word| **word == at.scalar.text).copied();
@@ -325,7 +395,10 @@ pub(super) fn name(
     let message = match text.len() {
         0 => format!("the name of a {what} is empty"),
         64.. => format!("the name of a {what} is longer than {LONGEST} characters"),
-        _ => format!("{} cannot be the name of a {what}", hidden.map_or_else(|| quote(text), str::to_owned)),
+        _ => format!(
+            "{} cannot be the name of a {what}",
+            hidden.map_or_else(|| quote(text), str::to_owned)
+        ),
     };
     let hint = match nearby(text, rule).filter(|_| hidden.is_none()) {
         Some(nearby) => format!("write `{nearby}`"),

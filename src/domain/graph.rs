@@ -6,7 +6,11 @@ use super::context::Context;
 use super::model::{Domain, SourceIndex};
 
 /// Reports the cycles among the sources; each source is on one of them at most once.
-pub(super) fn acyclic(context: &mut Context<'_>, names: &[&str], needs: &[&[(SourceIndex, Range<usize>)]]) -> bool {
+pub(super) fn acyclic(
+    context: &mut Context<'_>,
+    names: &[&str],
+    needs: &[&[(SourceIndex, Range<usize>)]],
+) -> bool {
     let mut state = vec![State::New; names.len()];
     let mut good = true;
     for start in 0..names.len() {
@@ -56,24 +60,35 @@ fn visit(
     good
 }
 
-fn report(context: &mut Context<'_>, names: &[&str], path: &[usize], first: usize, place: &Range<usize>) {
+fn report(
+    context: &mut Context<'_>,
+    names: &[&str],
+    path: &[usize],
+    first: usize,
+    place: &Range<usize>,
+) {
     let from = path.iter().position(|at| *at == first).unwrap_or(0);
     let mut cycle: Vec<&str> = path[from..].iter().map(|at| names[*at]).collect();
     cycle.push(names[first]);
     let message = format!("the sources wait for each other: `{}`", cycle.join(" -> "));
-    let (expected, hint) =
-        ("a source that does not need this one", "take the value from `{key}` or from another source");
+    let (expected, hint) = (
+        "a source that does not need this one",
+        "take the value from `{key}` or from another source",
+    );
     context.problem(place.clone(), message, expected, hint);
 }
 
 impl Domain {
-    /// The sources by rank: those of a rank need only sources of the ranks before it, and can be asked side by side.
+    /// The sources by rank: those of a rank need only sources of the ranks before it, and can be
+    /// asked side by side.
     pub fn ranks(&self) -> Vec<Vec<SourceIndex>> {
         let mut placed_at = vec![false; self.sources.len()];
         let mut ranks: Vec<Vec<SourceIndex>> = Vec::new();
         let mut placed = 0;
         while placed < self.sources.len() {
-            let ready = |at: &usize| !placed_at[*at] && self.sources[*at].needs.iter().all(|need| placed_at[need.0]);
+            let ready = |at: &usize| {
+                !placed_at[*at] && self.sources[*at].needs.iter().all(|need| placed_at[need.0])
+            };
             let rank: Vec<_> = (0..self.sources.len()).filter(ready).map(SourceIndex).collect();
             if rank.is_empty() {
                 break;

@@ -23,7 +23,8 @@ pub(super) struct Headers {
 pub(super) fn headers(context: &mut Context<'_>, node: &Node, sources: &[&str]) -> Option<Headers> {
     let entries = mapping(context, node, "headers")?;
     if entries.len() > MAX_HEADERS {
-        let (expected, hint) = (format!("at most {MAX_HEADERS}"), "keep those that the source reads");
+        let (expected, hint) =
+            (format!("at most {MAX_HEADERS}"), "keep those that the source reads");
         context.problem(node.span.clone(), "there are too many headers", expected, hint);
         return None;
     }
@@ -36,8 +37,14 @@ pub(super) fn headers(context: &mut Context<'_>, node: &Node, sources: &[&str]) 
             value.set_sensitive(secret || matches!(name.as_str(), "authorization" | "cookie"));
             headers.written.0.push((name.clone(), written));
             if headers.values.insert(&name, value).is_some() {
-                let hint = "remove one of the two: upper and lower case are the same in a header's name";
-                context.problem(key.span.clone(), format!("`{name}` is given twice"), "each header once", hint);
+                let hint =
+                    "remove one of the two: upper and lower case are the same in a header's name";
+                context.problem(
+                    key.span.clone(),
+                    format!("`{name}` is given twice"),
+                    "each header once",
+                    hint,
+                );
             }
         }
     }
@@ -80,8 +87,8 @@ fn header_value(context: &mut Context<'_>, node: &Node, sources: &[&str]) -> Opt
     let good = at.scalar.text.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\t'));
     let value = HeaderValue::from_str(&at.scalar.text).ok().filter(|_| good);
     if value.is_none() {
-        let hint =
-            "remove line breaks, and encode other characters as the source expects it (base64, or `%` and digits)";
+        let hint = "remove line breaks, and encode other characters as the source expects it \
+                    (base64, or `%` and digits)";
         let message = "this cannot be the value of a header";
         context.problem(at.span.clone(), message, "printable ASCII on one line", hint);
     }
@@ -103,7 +110,9 @@ fn ours(name: &str) -> Option<&'static str> {
         | "proxy-authorization"
         | "http2-settings" => "it belongs to one connection",
         "host" => "it follows from the URL",
-        "content-length" | "content-type" | "content-encoding" | "expect" => "the request has no body",
+        "content-length" | "content-type" | "content-encoding" | "expect" => {
+            "the request has no body"
+        }
         "if-match" | "if-none-match" | "if-modified-since" | "if-unmodified-since" | "if-range" => {
             "conditions confirm a snapshot"
         }

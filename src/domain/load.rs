@@ -1,7 +1,7 @@
 //! From paths to the domains in force, and from those to the next ones.
 //!
-//! A broken file keeps its own old version and stops no other. Two files that clash cannot both be in force: the one that
-//! was there first stays, and the newcomer is the broken one.
+//! A broken file keeps its own old version and stops no other. Two files that clash cannot both be
+//! in force: the one that was there first stays, and the newcomer is the broken one.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -21,7 +21,8 @@ use super::substitute::{plain_error, remedy};
 use super::version::{APART, overlap};
 use super::world::World;
 
-/// The SHA-256 of what a file said when it was read (it may be a secret); `None`: it could not be read.
+/// The SHA-256 of what a file said when it was read (it may be a secret); `None`: it could not be
+/// read.
 type Said = Option<[u8; 32]>;
 
 fn said(text: &str) -> [u8; 32] {
@@ -60,18 +61,24 @@ struct Sound {
     text: Arc<str>,
 }
 
-/// The domain files that the paths name: files as they are, folders as their `*.yaml` and `*.yml` (not recursive, without dot
-/// entries), sorted. Symbolic links are followed, so a volume of Kubernetes works.
+/// The domain files that the paths name: files as they are, folders as their `*.yaml` and `*.yml`
+/// (not recursive, without dot entries), sorted. Symbolic links are followed, so a volume of
+/// Kubernetes works.
 pub fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Vec<Problem>> {
     let mut files = Vec::new();
     let mut problems = Vec::new();
     for path in paths {
         match files_of(path) {
             Ok(found) if found.is_empty() => {
-                let hint =
-                    "subfolders, and names that begin with a dot, are not looked at: name the file or its very folder";
+                let hint = "subfolders, and names that begin with a dot, are not looked at: \
+                            name the file or its very folder";
                 let expected = "at least one `*.yaml` or `*.yml`";
-                problems.push(Problem::of_file(path, "the folder holds no domain file", expected, hint));
+                problems.push(Problem::of_file(
+                    path,
+                    "the folder holds no domain file",
+                    expected,
+                    hint,
+                ));
             }
             Ok(found) => files.extend(found),
             Err(error) => {
@@ -96,7 +103,8 @@ fn files_of(path: &Path) -> io::Result<Vec<PathBuf>> {
         let entry = entry?;
         let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
         let file = entry.path();
-        let yaml = file.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
+        let yaml =
+            file.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
         if !hidden && yaml && std::fs::metadata(&file).is_ok_and(|it| it.is_file()) {
             files.push(file);
         }
@@ -104,9 +112,11 @@ fn files_of(path: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// A file's text, if it is UTF-8 and not larger than a domain file may be: what [`World::read`] is in a process.
+/// A file's text, if it is UTF-8 and not larger than a domain file may be: what [`World::read`] is
+/// in a process.
 ///
-/// Only of a regular file, symbolic links followed: a pipe would wait for its writer, and to open a device may do something.
+/// Only of a regular file, symbolic links followed: a pipe would wait for its writer, and to open a
+/// device may do something.
 pub fn read_text(path: &Path) -> io::Result<String> {
     // Before it is opened, for what it is; and after, in case it was another a moment ago.
     regular(&std::fs::metadata(path)?)?;
@@ -156,26 +166,32 @@ impl Loaded {
     pub fn new_problems(&self, before: &Self) -> Vec<Problem> {
         let is_news = |problem: &&Problem| {
             let was_broken = before.problems.iter().any(|known| known.file == problem.file);
-            let is_unchanged = match (self.files.get(&problem.file), before.files.get(&problem.file)) {
-                (Some(now), Some(then)) => now.is_same_reading(then),
-                (None, None) => true,
-                _ => false,
-            };
+            let is_unchanged =
+                match (self.files.get(&problem.file), before.files.get(&problem.file)) {
+                    (Some(now), Some(then)) => now.is_same_reading(then),
+                    (None, None) => true,
+                    _ => false,
+                };
             !(was_broken && is_unchanged)
         };
         self.problems.iter().filter(is_news).cloned().collect()
     }
 
-    /// Whether a reload would give the same again: every file, and every file that it led to, says what it said.
+    /// Whether a reload would give the same again: every file, and every file that it led to, says
+    /// what it said.
     pub fn is_current(&self, paths: &[PathBuf], world: World<'_>) -> bool {
         let Ok(files) = files(paths) else { return !self.listed };
         self.listed
             && self.files.keys().eq(files.iter())
-            && self.files.iter().all(|(file, entry)| entry.text == text_of(file) && entry.same_led_to(world))
+            && self
+                .files
+                .iter()
+                .all(|(file, entry)| entry.text == text_of(file) && entry.same_led_to(world))
     }
 
-    /// Reads the files again. A file that did not change keeps its very [`Domain`](super::Domain); a broken one keeps its
-    /// old version; one that vanished from its folder is gone. Where a path itself is missing, all stays as it was.
+    /// Reads the files again. A file that did not change keeps its very [`Domain`](super::Domain);
+    /// a broken one keeps its old version; one that vanished from its folder is gone. Where a path
+    /// itself is missing, all stays as it was.
     #[must_use]
     pub fn reload(&self, paths: &[PathBuf], world: World<'_>) -> Self {
         let files = match files(paths) {
@@ -213,7 +229,9 @@ impl Entry {
             Ok(text) => Arc::from(text),
             Err(error) => return Self::unreadable(file, old, &error),
         };
-        if let Some(old) = old.filter(|old| old.text.as_ref() == Some(&text) && old.same_led_to(world)) {
+        if let Some(old) =
+            old.filter(|old| old.text.as_ref() == Some(&text) && old.same_led_to(world))
+        {
             return old.clone();
         }
         let led_to = RefCell::new(BTreeMap::new());
@@ -238,7 +256,9 @@ impl Entry {
     /// Whether what it says now is already in force.
     fn unchanged(&self) -> bool {
         match (&self.current, &self.in_force) {
-            (Ok(current), Some(in_force)) => Arc::ptr_eq(&current.checked.domain, &in_force.checked.domain),
+            (Ok(current), Some(in_force)) => {
+                Arc::ptr_eq(&current.checked.domain, &in_force.checked.domain)
+            }
             _ => false,
         }
     }
@@ -246,16 +266,20 @@ impl Entry {
 
 /// Decides which version of each file is in force.
 ///
-/// Newcomers are held against all that stays; one that clashes falls back to its own old version, which then stays too, so
-/// the others are held against it anew. Each turn lets one more fall back, so this ends.
+/// Newcomers are held against all that stays; one that clashes falls back to its own old version,
+/// which then stays too, so the others are held against it anew. Each turn lets one more fall back,
+/// so this ends.
 fn settle(mut files: BTreeMap<PathBuf, Entry>, world: World<'_>) -> Loaded {
     let mut clashes: BTreeMap<PathBuf, Vec<Problem>> = BTreeMap::new();
     let in_force = loop {
         let stays = |(file, entry): &(&PathBuf, &Entry)| {
             entry.current.is_err() || entry.unchanged() || clashes.contains_key(*file)
         };
-        let mut accepted: Vec<(&PathBuf, &Sound)> =
-            files.iter().filter(stays).filter_map(|(file, entry)| Some((file, entry.in_force.as_ref()?))).collect();
+        let mut accepted: Vec<(&PathBuf, &Sound)> = files
+            .iter()
+            .filter(stays)
+            .filter_map(|(file, entry)| Some((file, entry.in_force.as_ref()?)))
+            .collect();
         let mut clash = None;
         for (file, entry) in files.iter().filter(|it| !stays(it)) {
             let Ok(current) = &entry.current else { continue };
@@ -268,7 +292,12 @@ fn settle(mut files: BTreeMap<PathBuf, Entry>, world: World<'_>) -> Loaded {
         }
         match clash {
             Some((file, problems)) => clashes.insert(file, problems),
-            None => break accepted.into_iter().map(|(file, sound)| (file.clone(), sound.clone())).collect(),
+            None => {
+                break accepted
+                    .into_iter()
+                    .map(|(file, sound)| (file.clone(), sound.clone()))
+                    .collect();
+            }
         };
     };
     finish(&mut files, in_force, clashes)
@@ -293,7 +322,12 @@ fn finish(
 }
 
 /// What of `new` clashes with the files that stay.
-fn clashes_with(file: &Path, new: &Sound, others: &[(&PathBuf, &Sound)], world: World<'_>) -> Vec<Problem> {
+fn clashes_with(
+    file: &Path,
+    new: &Sound,
+    others: &[(&PathBuf, &Sound)],
+    world: World<'_>,
+) -> Vec<Problem> {
     let mut context = Context::new(file, &new.text, world);
     let domain = &new.checked.domain;
     for (other_file, other) in others {
@@ -305,9 +339,17 @@ fn clashes_with(file: &Path, new: &Sound, others: &[(&PathBuf, &Sound)], world: 
             context.problem(new.checked.name.clone(), message, "another name", hint);
         }
         for (version, place) in domain.versions.iter().zip(&new.checked.paths) {
-            if let Some(theirs) = other.versions.iter().find(|theirs| overlap(&theirs.path, &version.path)) {
-                let message = format!("this path overlaps with `{}` in `{shown}`", theirs.path.text);
-                context.problem(place.clone(), message, APART, "`{key}` stands for any one segment");
+            if let Some(theirs) =
+                other.versions.iter().find(|theirs| overlap(&theirs.path, &version.path))
+            {
+                let message =
+                    format!("this path overlaps with `{}` in `{shown}`", theirs.path.text);
+                context.problem(
+                    place.clone(),
+                    message,
+                    APART,
+                    "`{key}` stands for any one segment",
+                );
             }
         }
     }

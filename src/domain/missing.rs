@@ -11,14 +11,20 @@ use super::tree::{Node, Scalar, Value};
 
 /// Reads the key.
 ///
-/// `not-found` in quotes means the same as without; in a block (`|-`) it is a text, and so is all that resembles it.
-pub(super) fn missing(context: &mut Context<'_>, field: Field<'_>, sources: &[&str]) -> Option<Missing> {
+/// `not-found` in quotes means the same as without; in a block (`|-`) it is a text, and so is all
+/// that resembles it.
+pub(super) fn missing(
+    context: &mut Context<'_>,
+    field: Field<'_>,
+    sources: &[&str],
+) -> Option<Missing> {
     if let Some(at) = At::of(field.node) {
         if at.scalar.broken {
             return None;
         }
         if at.scalar.plain && at.scalar.text.is_empty() {
-            let (expected, hint) = ("`not-found`, or a value", "write `missing: null` if a 404 means null");
+            let (expected, hint) =
+                ("`not-found`, or a value", "write `missing: null` if a 404 means null");
             context.problem(field.key.span.clone(), "`missing` has no value", expected, hint);
             return None;
         }
@@ -43,7 +49,8 @@ pub(super) fn missing(context: &mut Context<'_>, field: Field<'_>, sources: &[&s
 
 const NOT_FOUND: &str = "not-found";
 
-/// Whether a text is one slip away from `not-found`, whatever its case, and whatever stands between the words or around.
+/// Whether a text is one slip away from `not-found`, whatever its case, and whatever stands between
+/// the words or around.
 fn nearly_not_found(scalar: &Scalar) -> bool {
     const LONGEST: usize = 32;
     let letters = || scalar.text.chars().filter(|c| c.is_alphanumeric());
@@ -58,8 +65,10 @@ fn json(context: &mut Context<'_>, node: &Node) -> Option<Json> {
             items.into_iter().collect::<Option<_>>().map(Json::Array)
         }
         Value::Map(entries) => {
-            let members: Vec<_> =
-                entries.iter().map(|(key, value)| Some((key.text.clone(), json(context, value)?))).collect();
+            let members: Vec<_> = entries
+                .iter()
+                .map(|(key, value)| Some((key.text.clone(), json(context, value)?)))
+                .collect();
             members.into_iter().collect::<Option<Map<_, _>>>().map(Json::Object)
         }
         Value::Scalar(scalar) if scalar.broken => None,
@@ -89,7 +98,8 @@ fn typed(scalar: &Scalar) -> Option<Json> {
     if !is_number(text) {
         return Some(Json::String(text.into()));
     }
-    let based = |prefix, base| text.strip_prefix(prefix).map(|digits| i64::from_str_radix(digits, base));
+    let based =
+        |prefix, base| text.strip_prefix(prefix).map(|digits| i64::from_str_radix(digits, base));
     if let Some(number) = based("0x", 16).or_else(|| based("0o", 8)) {
         return number.ok().map(Json::from);
     }

@@ -1,9 +1,10 @@
 //! The domain file: its model, its checker, and the problems that it finds.
 //!
-//! A file is read in two steps: the YAML becomes a tree with a place on every node, then a decoder turns the tree into a
-//! checked [`Domain`] or into *all* its problems. What the checker needs of the outside (environment, files, a jq compiler)
-//! comes in as a [`World`], so [`parse`] is pure and this module knows nobody; only [`load()`] reads files itself. Problems,
-//! and the places of a YAML text, are also what `inject` speaks in.
+//! A file is read in two steps: the YAML becomes a tree with a place on every node, then a decoder
+//! turns the tree into a checked [`Domain`] or into *all* its problems. What the checker needs of
+//! the outside (environment, files, a jq compiler) comes in as a [`World`], so [`parse`] is pure
+//! and this module knows nobody; only [`load()`] reads files itself. Problems, and the places of a
+//! YAML text, are also what `inject` speaks in.
 
 mod context;
 mod decode;

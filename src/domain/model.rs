@@ -1,7 +1,8 @@
 //! The checked domain file: what a [`Domain`] is once every problem has been ruled out.
 //!
-//! Nothing here can be wrong: sizes are non-zero, patterns compiled, URLs parsed, references resolved to a source, and the
-//! sources form a DAG. Only the checker of this module builds these types from a file.
+//! Nothing here can be wrong: sizes are non-zero, patterns compiled, URLs parsed, references
+//! resolved to a source, and the sources form a DAG. Only the checker of this module builds these
+//! types from a file.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -105,8 +106,8 @@ impl fmt::Debug for WrittenHeaders {
 
 /// A URL whose path segments and query values may hold references.
 ///
-/// The request target is the concatenation of `pieces`: literals as they stand, references percent-encoded so that no value
-/// can leave its segment or its query value.
+/// The request target is the concatenation of `pieces`: literals as they stand, references
+/// percent-encoded so that no value can leave its segment or its query value.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UrlTemplate {
     /// Scheme and authority: `https://orders.shop:8443`. Its path is `/`.
@@ -232,7 +233,8 @@ pub struct CacheRules {
     pub tags: Option<Arc<str>>,
 }
 
-/// The fingerprint of all in the file that decides what a dataset holds: 16 bytes in lower-case hex.
+/// The fingerprint of all in the file that decides what a dataset holds: 16 bytes in lower-case
+/// hex.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PlanId(pub Arc<str>);
 

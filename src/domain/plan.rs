@@ -1,13 +1,17 @@
 //! The fingerprint of all in the file that decides what a dataset holds.
 //!
-//! Two processes whose files differ only in shapes, paths or times share their datasets; any other difference keeps them
-//! apart, but for what variables put into headers: a token. What a variable puts into a URL counts. The serialisation is unambiguous (every text carries its length) and has a version of its own.
+//! Two processes whose files differ only in shapes, paths or times share their datasets; any other
+//! difference keeps them apart, but for what variables put into headers: a token. What a variable
+//! puts into a URL counts. The serialisation is unambiguous (every text carries its length) and has
+//! a version of its own.
 
 use std::fmt::Write as _;
 
 use aws_lc_rs::digest::{Context, SHA256};
 
-use super::model::{Atomicity, Domain, Missing, Pages, PlanId, ServerIdentity, Source, UrlPiece, WrittenHeaders};
+use super::model::{
+    Atomicity, Domain, Missing, Pages, PlanId, ServerIdentity, Source, UrlPiece, WrittenHeaders,
+};
 
 /// Raised when the serialisation below changes: it makes every plan another one.
 const FORMAT: u64 = 1;

@@ -1,8 +1,9 @@
 //! What is wrong with a domain file, where, and how it is shown.
 //!
-//! A [`Problem`] carries the line that it is about, so that it can be rendered long after the file has changed. Its texts are
-//! lower case without a full stop, with literals in backticks; they never hold a value that came from the environment.
-//! None can be made without saying what was expected and what to do.
+//! A [`Problem`] carries the line that it is about, so that it can be rendered long after the file
+//! has changed. Its texts are lower case without a full stop, with literals in backticks; they
+//! never hold a value that came from the environment. None can be made without saying what was
+//! expected and what to do.
 
 use std::fmt::Write as _;
 use std::ops::Range;
@@ -20,8 +21,8 @@ const MAX_LINE: usize = 2000;
 pub struct Problem {
     /// The file.
     pub file: PathBuf,
-    /// The text of the line that `span` begins on; `None` where it is too long to be shown, or the file itself is the
-    /// problem (it cannot be read).
+    /// The text of the line that `span` begins on; `None` where it is too long to be shown, or the
+    /// file itself is the problem (it cannot be read).
     #[serde(skip)]
     pub source: Option<String>,
     /// Where in the file, in bytes; never past the end of its line.
@@ -48,7 +49,16 @@ impl Problem {
         hint: impl Into<String>,
     ) -> Self {
         let (message, expected, hint) = (message.into(), expected.into(), hint.into());
-        Self { file: file.into(), source: None, span: 0..0, line: 1, column: 1, message, expected, hint }
+        Self {
+            file: file.into(),
+            source: None,
+            span: 0..0,
+            line: 1,
+            column: 1,
+            message,
+            expected,
+            hint,
+        }
     }
 
     /// The same at `span` of `text`, clipped to the line that it begins on.
@@ -58,7 +68,8 @@ impl Problem {
         let line_end = text[start..].find(['\n', '\r']).map_or(text.len(), |at| start + at);
         let end = floor(text, span.end).clamp(start, line_end);
         Self {
-            source: (line_end - line_start <= MAX_LINE).then(|| text[line_start..line_end].to_owned()),
+            source: (line_end - line_start <= MAX_LINE)
+                .then(|| text[line_start..line_end].to_owned()),
             span: start..end,
             line: count_lines(&text[..start]),
             column: text[line_start..start].chars().count() + 1,
@@ -110,7 +121,12 @@ fn render_one(level: &Level<'_>, problem: &Problem, renderer: &Renderer) -> Stri
             let start = problem.span.start.saturating_sub(line_start(problem, line));
             let span = start..(start + problem.span.len()).min(line.len());
             let annotation = AnnotationKind::Primary.span(span).label(label.as_str());
-            title.element(Snippet::source(line.as_str()).line_start(problem.line).path(path).annotation(annotation))
+            title.element(
+                Snippet::source(line.as_str())
+                    .line_start(problem.line)
+                    .path(path)
+                    .annotation(annotation),
+            )
         }
         None => title.element(Origin::path(path).line(problem.line).char_column(problem.column)),
     };
@@ -161,21 +177,33 @@ pub(super) fn list_of_few<'a>(names: impl IntoIterator<Item = &'a str>) -> Strin
 const LONGEST_WORD: usize = 64;
 
 /// The candidate that `word` was probably meant to be, if one is near.
-pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(
+    word: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
     let length = word.chars().take(LONGEST_WORD + 1).count();
     if length > LONGEST_WORD {
         return None;
     }
     let allowed = (length / 3).max(1);
-    let alike = candidates.into_iter().filter(|candidate| candidate.chars().count().abs_diff(length) <= allowed);
+    let alike = candidates
+        .into_iter()
+        .filter(|candidate| candidate.chars().count().abs_diff(length) <= allowed);
     let by_distance = alike.map(|candidate| (distance(word, candidate), candidate));
-    by_distance.filter(|(distance, _)| *distance <= allowed).min_by_key(|(distance, _)| *distance).map(|(_, it)| it)
+    by_distance
+        .filter(|(distance, _)| *distance <= allowed)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, it)| it)
 }
 
-/// Edits between two words: insertions, deletions, replacements and swaps of neighbours; `-` and `_` are the same.
+/// Edits between two words: insertions, deletions, replacements and swaps of neighbours; `-` and
+/// `_` are the same.
 pub(super) fn distance(left: &str, right: &str) -> usize {
     let fold = |text: &str| -> Vec<char> {
-        text.chars().take(LONGEST_WORD).map(|c| if c == '-' { '_' } else { c.to_ascii_lowercase() }).collect()
+        text.chars()
+            .take(LONGEST_WORD)
+            .map(|c| if c == '-' { '_' } else { c.to_ascii_lowercase() })
+            .collect()
     };
     let (left, right) = (fold(left), fold(right));
     let mut before = vec![0; right.len() + 1];
@@ -200,7 +228,8 @@ mod tests {
 
     #[test]
     fn a_place_is_told_in_characters_and_clipped_to_its_line() {
-        let problem = Problem::of_file(Path::new("f"), "m", "e", "h").place("ä: ü\r\nb: é\nc", 9..99);
+        let problem =
+            Problem::of_file(Path::new("f"), "m", "e", "h").place("ä: ü\r\nb: é\nc", 9..99);
         assert_eq!((problem.line, problem.column), (2, 2));
         assert_eq!(problem.span, 9..13);
         assert_eq!(problem.source.as_deref(), Some("b: é"));

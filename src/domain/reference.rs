@@ -1,4 +1,5 @@
-//! `{key}` and `{source.member}` where they mean nothing: outside a URL they would go out as they are written.
+//! `{key}` and `{source.member}` where they mean nothing: outside a URL they would go out as they
+//! are written.
 
 use std::ops::Range;
 
@@ -6,16 +7,23 @@ use super::context::{At, Context};
 use super::tree::{Key, Node, Value};
 
 const EXPECTED: &str = "a fixed value";
-const HINT: &str = "remove it: references may stand in a `url`'s path segments and query values only";
+const HINT: &str =
+    "remove it: references may stand in a `url`'s path segments and query values only";
 
-/// Reports the references in a value that is no URL, one for each of its texts and names. Other braces, as JSON has them,
-/// mean themselves.
+/// Reports the references in a value that is no URL, one for each of its texts and names. Other
+/// braces, as JSON has them, mean themselves.
 pub(super) fn refuse(context: &mut Context<'_>, node: &Node, names: &[&str], place: &str) {
     let message = || format!("a reference cannot stand in {place}");
     match &node.value {
         Value::Scalar(scalar) => {
             if let Some(range) = find(&scalar.text, &|inner| is_reference(context, inner, names)) {
-                context.problem_in(At { span: &node.span, scalar }, range, message(), EXPECTED, HINT);
+                context.problem_in(
+                    At { span: &node.span, scalar },
+                    range,
+                    message(),
+                    EXPECTED,
+                    HINT,
+                );
             }
         }
         Value::List(items) => items.iter().for_each(|item| refuse(context, item, names, place)),
@@ -34,8 +42,14 @@ pub(super) fn refuse(context: &mut Context<'_>, node: &Node, names: &[&str], pla
     }
 }
 
-/// What a mapping names that is a reference without its quotes: `{key}` is YAML for an object with a member `key`.
-fn unquoted<'n>(context: &Context<'_>, entries: &'n [(Key, Node)], start: usize, names: &[&str]) -> Option<&'n str> {
+/// What a mapping names that is a reference without its quotes: `{key}` is YAML for an object with
+/// a member `key`.
+fn unquoted<'n>(
+    context: &Context<'_>,
+    entries: &'n [(Key, Node)],
+    start: usize,
+    names: &[&str],
+) -> Option<&'n str> {
     let [(key, value)] = entries else { return None };
     let empty = At::of(value).is_some_and(|at| at.scalar.plain && at.scalar.raw.is_empty());
     let braced = context.text[start..].starts_with('{');
@@ -54,9 +68,11 @@ fn find(text: &str, is_reference: &dyn Fn(&str) -> bool) -> Option<Range<usize>>
 
 /// Whether `inner` names the key, a source or a member of one, or was meant to.
 fn is_reference(context: &Context<'_>, inner: &str, names: &[&str]) -> bool {
-    let (first, member) = inner.split_once('.').map_or((inner, None), |(first, member)| (first, Some(member)));
+    let (first, member) =
+        inner.split_once('.').map_or((inner, None), |(first, member)| (first, Some(member)));
     let known = || names.iter().copied().chain(["key"]);
-    known().any(|name| name == first) || member.is_some() && context.nearest(first, known()).is_some()
+    known().any(|name| name == first)
+        || member.is_some() && context.nearest(first, known()).is_some()
 }
 
 #[cfg(test)]

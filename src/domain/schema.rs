@@ -1,6 +1,7 @@
 //! The JSON Schema of a domain file, for editors.
 
-/// JSON Schema, draft 2020-12. Kept by hand beside the decoder; a test holds the keys of the two equal.
+/// JSON Schema, draft 2020-12. Kept by hand beside the decoder; a test holds the keys of the two
+/// equal.
 pub const SCHEMA: &str = include_str!("schema.json");
 
 #[cfg(test)]

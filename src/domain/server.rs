@@ -15,9 +15,10 @@ const MAX_TRUST_DOMAIN: usize = 255;
 pub(super) fn server(context: &mut Context<'_>, at: At<'_>) -> Option<ServerIdentity> {
     let text = at.scalar.text.as_str();
     let result = match text.split_once("://") {
-        Some((scheme, _)) if !scheme.eq_ignore_ascii_case("spiffe") => {
-            Err(("this is a URL, not an identity", "write the host's name alone, or a `spiffe://` ID"))
-        }
+        Some((scheme, _)) if !scheme.eq_ignore_ascii_case("spiffe") => Err((
+            "this is a URL, not an identity",
+            "write the host's name alone, or a `spiffe://` ID",
+        )),
         Some((_, id)) => spiffe(id).map(|()| ServerIdentity::Spiffe(format!("spiffe://{id}"))),
         None => host(text).ok_or(("this is no host name", "write it without port and path")),
     };
@@ -46,13 +47,18 @@ fn host(text: &str) -> Option<ServerIdentity> {
         ServerName::DnsName(name) => {
             Some(ServerIdentity::Dns(name.as_ref().trim_end_matches('.').to_ascii_lowercase()))
         }
-        ServerName::IpAddress(IpAddr::V4(ip)) => Some(ServerIdentity::Ip(std::net::IpAddr::V4(ip.into()))),
-        ServerName::IpAddress(IpAddr::V6(ip)) => Some(ServerIdentity::Ip(std::net::IpAddr::V6(ip.into()))),
+        ServerName::IpAddress(IpAddr::V4(ip)) => {
+            Some(ServerIdentity::Ip(std::net::IpAddr::V4(ip.into())))
+        }
+        ServerName::IpAddress(IpAddr::V6(ip)) => {
+            Some(ServerIdentity::Ip(std::net::IpAddr::V6(ip.into())))
+        }
         _ => None,
     }
 }
 
-/// Holds what follows `spiffe://` to the SPIFFE-ID specification, section 2; else says what is wrong and a hint.
+/// Holds what follows `spiffe://` to the SPIFFE-ID specification, section 2; else says what is
+/// wrong and a hint.
 fn spiffe(id: &str) -> Result<(), (&'static str, &'static str)> {
     const FORM: &str = "write `spiffe://trust.domain/path`";
     if id.contains(['?', '#']) {
@@ -68,9 +74,13 @@ fn spiffe(id: &str) -> Result<(), (&'static str, &'static str)> {
     if domain.chars().any(|c| c.is_ascii_uppercase()) {
         return Err(("a trust domain is in lower case", "write it in lower case"));
     }
-    let in_domain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '-' | '_');
+    let in_domain =
+        |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '-' | '_');
     if domain.is_empty() || domain.len() > MAX_TRUST_DOMAIN || !domain.chars().all(in_domain) {
-        return Err(("this is not a trust domain", "it has letters, digits, `.`, `-` and `_`, at most 255"));
+        return Err((
+            "this is not a trust domain",
+            "it has letters, digits, `.`, `-` and `_`, at most 255",
+        ));
     }
     let in_path = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
     for segment in path.split('/') {
@@ -78,7 +88,10 @@ fn spiffe(id: &str) -> Result<(), (&'static str, &'static str)> {
             return Err(("a SPIFFE ID has no empty segment and no slash at its end", FORM));
         }
         if segment == "." || segment == ".." || !segment.chars().all(in_path) {
-            return Err(("this is not the path of a SPIFFE ID", "it has letters, digits, `.`, `-` and `_`"));
+            return Err((
+                "this is not the path of a SPIFFE ID",
+                "it has letters, digits, `.`, `-` and `_`",
+            ));
         }
     }
     Ok(())
@@ -95,7 +108,8 @@ mod tests {
             assert_eq!(spiffe(good), Ok(()), "{good}");
         }
         for bad in [
-            "a", "a/", "/a", "A/b", "a:1/b", "u@a/b", "a/b/", "a//b", "a/./b", "a/..", "a/b?c", "a/b#c", "a/%41", "ä/b",
+            "a", "a/", "/a", "A/b", "a:1/b", "u@a/b", "a/b/", "a//b", "a/./b", "a/..", "a/b?c",
+            "a/b#c", "a/%41", "ä/b",
         ] {
             assert!(spiffe(bad).is_err(), "{bad}");
         }

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use super::context::Context;
 use super::decode::MAX_DEADLINE;
-use super::fields::{Field, Fields, NameRule, count, duration, mapping, name, number, size, text, word};
+use super::fields::{
+    Field, Fields, NameRule, count, duration, mapping, name, number, size, text, word,
+};
 use super::graph;
 use super::headers::{Headers, headers};
 use super::missing::missing;
@@ -56,9 +58,13 @@ const SOURCE_NAME: NameRule = NameRule {
 pub(super) fn sources(context: &mut Context<'_>, node: &Node) -> Option<Vec<Source>> {
     let entries = mapping(context, node, "the sources, each under its name,")?;
     if entries.is_empty() || entries.len() > MAX_SOURCES {
-        let message = if entries.is_empty() { "there is no source" } else { "there are too many sources" };
+        let message =
+            if entries.is_empty() { "there is no source" } else { "there are too many sources" };
         let (expected, hint) = if entries.is_empty() {
-            ("at least one source", "say where the data comes from: `profile: {url: 'https://host/path/{key}'}`")
+            (
+                "at least one source",
+                "say where the data comes from: `profile: {url: 'https://host/path/{key}'}`",
+            )
         } else {
             (TOO_MANY, "put what belongs together behind one URL, or in a domain of its own")
         };
@@ -66,7 +72,8 @@ pub(super) fn sources(context: &mut Context<'_>, node: &Node) -> Option<Vec<Sour
         return None;
     }
     let names: Vec<&str> = entries.iter().map(|(key, _)| key.text.as_str()).collect();
-    let found: Vec<_> = entries.iter().map(|(key, node)| source(context, key, node, &names)).collect();
+    let found: Vec<_> =
+        entries.iter().map(|(key, node)| source(context, key, node, &names)).collect();
     let needs: Vec<&[(SourceIndex, _)]> = found.iter().map(|(_, uses)| uses.as_slice()).collect();
     let acyclic = graph::acyclic(context, &names, &needs);
     let sources = found.into_iter().map(|(source, _)| source).collect::<Option<Vec<_>>>()?;
@@ -81,22 +88,30 @@ fn source(
     names: &[&str],
 ) -> (Option<Source>, Vec<(SourceIndex, std::ops::Range<usize>)>) {
     let name = source_name(context, key);
-    let Some(fields) = Fields::of(context, node, "a source", SOURCE_KEYS) else { return (None, Vec::new()) };
+    let Some(fields) = Fields::of(context, node, "a source", SOURCE_KEYS) else {
+        return (None, Vec::new());
+    };
     let common = common(context, &fields, names);
     if not_yet(context, &fields) {
         return (None, Vec::new());
     }
     let hint = "say where it is: `url: https://host/path/{key}`";
-    let Some(field) = fields.need(context, "url", &format!("the source `{}`", key.text), hint) else {
+    let Some(field) = fields.need(context, "url", &format!("the source `{}`", key.text), hint)
+    else {
         return (None, Vec::new());
     };
-    let parsed = text(context, field.node, "a URL").map(|at| url::url(context, at, &Scope { names }));
+    let parsed =
+        text(context, field.node, "a URL").map(|at| url::url(context, at, &Scope { names }));
     let (url, uses) = parsed.unwrap_or_default();
     let server = match fields.get("server") {
-        Some(field) => text(context, field.node, "an identity").and_then(|at| server::server(context, at)),
+        Some(field) => {
+            text(context, field.node, "an identity").and_then(|at| server::server(context, at))
+        }
         None => url.as_ref().and_then(|url| server::of_origin(&url.origin)),
     };
-    let headers = fields.get("headers").map_or_else(|| Some(Headers::default()), |it| headers(context, it.node, names));
+    let headers = fields
+        .get("headers")
+        .map_or_else(|| Some(Headers::default()), |it| headers(context, it.node, names));
     let pages = pages(context, &fields);
     let source = (|| {
         let common = common?;
@@ -155,14 +170,19 @@ struct Common {
 }
 
 fn common(context: &mut Context<'_>, fields: &Fields<'_>, names: &[&str]) -> Option<Common> {
-    let missing = fields.get("missing").map_or(Some(Missing::Failure), |field| missing(context, field, names));
-    let timeout = fields
-        .get("timeout")
-        .map_or(Some(None), |field| duration(context, field, Duration::from_millis(1)..=MAX_DEADLINE).map(Some));
+    let missing = fields
+        .get("missing")
+        .map_or(Some(Missing::Failure), |field| missing(context, field, names));
+    let timeout = fields.get("timeout").map_or(Some(None), |field| {
+        duration(context, field, Duration::from_millis(1)..=MAX_DEADLINE).map(Some)
+    });
     let retries = fields.get("retries").map_or(Some(1), |field| number(context, field, 0..=10));
-    let concurrency = fields.get("concurrency").map_or(NonZeroUsize::new(64), |field| count(context, field, 10_000));
-    let max_body =
-        fields.get("max_body").map_or(NonZeroUsize::new(DEFAULT_BODY), |field| size(context, field, MAX_BODY));
+    let concurrency = fields
+        .get("concurrency")
+        .map_or(NonZeroUsize::new(64), |field| count(context, field, 10_000));
+    let max_body = fields
+        .get("max_body")
+        .map_or(NonZeroUsize::new(DEFAULT_BODY), |field| size(context, field, MAX_BODY));
     Some(Common {
         missing: missing?,
         timeout: timeout?,
@@ -174,14 +194,26 @@ fn common(context: &mut Context<'_>, fields: &Fields<'_>, names: &[&str]) -> Opt
 
 /// Reports a source of another kind than HTTP, and what does not go together.
 fn not_yet(context: &mut Context<'_>, fields: &Fields<'_>) -> bool {
-    let kinds: Vec<_> = ["url", "postgres", "mongodb"].iter().filter_map(|kind| fields.get(kind)).collect();
+    let kinds: Vec<_> =
+        ["url", "postgres", "mongodb"].iter().filter_map(|kind| fields.get(kind)).collect();
     if let [_, second, ..] = kinds[..] {
-        let message = format!("`{}` and `{}` exclude each other", kinds[0].key.text, second.key.text);
+        let message =
+            format!("`{}` and `{}` exclude each other", kinds[0].key.text, second.key.text);
         let hint = "remove one of them: a source reads from one place";
-        context.problem(second.key.span.clone(), message, "one of `url`, `postgres`, `mongodb`", hint);
+        context.problem(
+            second.key.span.clone(),
+            message,
+            "one of `url`, `postgres`, `mongodb`",
+            hint,
+        );
     }
     let other = |kind: &str| fields.get(kind).is_some();
-    let belongs = [("query", "postgres"), ("database", "mongodb"), ("collection", "mongodb"), ("filter", "mongodb")];
+    let belongs = [
+        ("query", "postgres"),
+        ("database", "mongodb"),
+        ("collection", "mongodb"),
+        ("filter", "mongodb"),
+    ];
     for (key, kind) in belongs.into_iter().chain([("projection", "mongodb")]) {
         if let Some(field) = fields.get(key).filter(|_| !other(kind)) {
             without(context, field, kind);
@@ -195,7 +227,12 @@ fn not_yet(context: &mut Context<'_>, fields: &Fields<'_>) -> bool {
     let what = format!("a `{}` source", kind.key.text);
     fields.need(context, needed, &what, if needed == "query" { QUERY } else { COLLECTION });
     let hint = "put an HTTP service before it, and name that: `url: https://host/path/{key}`";
-    context.problem(kind.key.span.clone(), format!("{what} is not yet in this build"), "`url`", hint);
+    context.problem(
+        kind.key.span.clone(),
+        format!("{what} is not yet in this build"),
+        "`url`",
+        hint,
+    );
     true
 }
 
@@ -211,14 +248,19 @@ fn without(context: &mut Context<'_>, field: Field<'_>, kind: &str) {
 }
 
 fn pages(context: &mut Context<'_>, fields: &Fields<'_>) -> Option<Pages> {
-    let chosen = fields.get("pages").map_or(Some(None), |field| word(context, field, &["first", "follow"]).map(Some));
+    let chosen = fields
+        .get("pages")
+        .map_or(Some(None), |field| word(context, field, &["first", "follow"]).map(Some));
     let most = fields.get("max_pages");
-    let max_pages = most.map_or(Some(10), |field| number(context, field, 1..=1000)).and_then(NonZeroU32::new);
+    let max_pages =
+        most.map_or(Some(10), |field| number(context, field, 1..=1000)).and_then(NonZeroU32::new);
     match (chosen?, most) {
         (Some("follow"), _) => max_pages.map(|max_pages| Pages::Follow { max_pages }),
         (_, Some(field)) => {
-            let (message, hint) =
-                ("`max_pages` has no meaning without `pages: follow`", "remove `max_pages`, or write `pages: follow`");
+            let (message, hint) = (
+                "`max_pages` has no meaning without `pages: follow`",
+                "remove `max_pages`, or write `pages: follow`",
+            );
             context.problem(field.key.span.clone(), message, "`pages: follow` beside it", hint);
             None
         }

@@ -1,6 +1,7 @@
 //! `${NAME}` and `${NAME:-default}` inside scalars.
 //!
-//! It works on parsed scalars, so that no value can add structure to the file. `$${` stands for a literal `${`.
+//! It works on parsed scalars, so that no value can add structure to the file. `$${` stands for a
+//! literal `${`.
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
@@ -14,15 +15,18 @@ use super::tree::{Node, Piece, Value};
 const EXPECTED: &str = "`${NAME}` or `${NAME:-default}`";
 const HINT: &str = "write `$${` for a literal `${`";
 
-/// The sidecar's own settings, passwords among them: a domain file could send them to its upstreams.
+/// The sidecar's own settings, passwords among them: a domain file could send them to its
+/// upstreams.
 const OWN_PREFIXES: [&str; 2] = ["BFB_", "OTEL_"];
 
 /// The largest text that a scalar may grow to, in bytes.
 const MAX_VALUE: usize = 1 << 20;
-/// How much may be put into one file for its variables, in bytes: each may be named a hundred thousand times.
+/// How much may be put into one file for its variables, in bytes: each may be named a hundred
+/// thousand times.
 const MAX_PUT_IN: usize = 4 << 20;
 
-/// Replaces every reference to the environment below `node`; what cannot be replaced is reported at its own place.
+/// Replaces every reference to the environment below `node`; what cannot be replaced is reported at
+/// its own place.
 pub(super) fn substitute(context: &mut Context<'_>, node: &mut Node) {
     match &mut node.value {
         Value::List(items) => items.iter_mut().for_each(|item| substitute(context, item)),
@@ -71,7 +75,9 @@ fn replace(context: &mut Context<'_>, at: At<'_>) -> Option<(String, Vec<Piece>)
         let length = value.as_ref().map_or(0, String::len);
         context.substituted.bytes += length;
         match value {
-            Some(value) if grown.text.len() + length <= MAX_VALUE => grown.put(&value, reference.range, false),
+            Some(value) if grown.text.len() + length <= MAX_VALUE => {
+                grown.put(&value, reference.range, false);
+            }
             None if !is_full => grown.put("", reference.range, false),
             _ => {
                 let expected = format!(
@@ -80,7 +86,13 @@ fn replace(context: &mut Context<'_>, at: At<'_>) -> Option<(String, Vec<Piece>)
                     MAX_PUT_IN >> 20
                 );
                 let hint = "check that the variable, or its file, is the right one";
-                context.problem_in(at, reference.range, "the substituted text is too large", expected, hint);
+                context.problem_in(
+                    at,
+                    reference.range,
+                    "the substituted text is too large",
+                    expected,
+                    hint,
+                );
             }
         }
     }
@@ -119,14 +131,18 @@ fn reference<'s>(
     closing: &HashMap<usize, usize>,
 ) -> Option<Reference<'s>> {
     let raw = &at.scalar.raw;
-    let end = closing.get(&(dollar + 1)).copied().or_else(|| raw[dollar..].find('}').map(|found| dollar + found));
+    let end = closing
+        .get(&(dollar + 1))
+        .copied()
+        .or_else(|| raw[dollar..].find('}').map(|found| dollar + found));
     let Some(length) = end.map(|end| end - dollar) else {
         context.problem_in(at, dollar..raw.len(), "`${` is not closed", EXPECTED, HINT);
         return None;
     };
     let range = dollar..dollar + length + 1;
     let inner = &raw[dollar + 2..dollar + length];
-    let (name, default) = inner.split_once(":-").map_or((inner, None), |(name, default)| (name, Some(default)));
+    let (name, default) =
+        inner.split_once(":-").map_or((inner, None), |(name, default)| (name, Some(default)));
     let good = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     if !good {
@@ -137,8 +153,9 @@ fn reference<'s>(
     Some(Reference { name, default, range })
 }
 
-/// Where each `${…}` ends whose braces come in pairs on one line: a default may hold pairs (`${BASE:-https://host/{key}}`).
-/// From the place of its `{` to that of its `}`. One walk finds all: there may be as many as the text is long.
+/// Where each `${…}` ends whose braces come in pairs on one line: a default may hold pairs
+/// (`${BASE:-https://host/{key}}`). From the place of its `{` to that of its `}`. One walk finds
+/// all: there may be as many as the text is long.
 fn closing_braces(text: &str) -> HashMap<usize, usize> {
     let (mut open, mut closing) = (Vec::new(), HashMap::new());
     let mut before = 0;
@@ -165,8 +182,10 @@ fn value(context: &mut Context<'_>, at: At<'_>, reference: &Reference<'_>) -> Op
         return None;
     }
     if let Some(prefix) = OWN_PREFIXES.iter().find(|prefix| name.starts_with(**prefix)) {
-        let message = format!("`{name}` cannot be named: what begins with `{prefix}` is the sidecar's own");
-        let (expected, hint) = ("a variable of the file's own", "put the value into a variable of another name");
+        let message =
+            format!("`{name}` cannot be named: what begins with `{prefix}` is the sidecar's own");
+        let (expected, hint) =
+            ("a variable of the file's own", "put the value into a variable of another name");
         context.problem_in(at, range.clone(), message, expected, hint);
         return None;
     }
@@ -177,14 +196,21 @@ fn value(context: &mut Context<'_>, at: At<'_>, reference: &Reference<'_>) -> Op
     if let Some(path) = (context.world.variable)(&format!("{name}_FILE")) {
         let read = || {
             let text = (context.world.read)(Path::new(&path));
-            let text = text.map(|text| without_mark(&text).trim_end_matches(['\n', '\r']).to_owned());
+            let text =
+                text.map(|text| without_mark(&text).trim_end_matches(['\n', '\r']).to_owned());
             text.map_err(|error| (plain_error(&error), remedy(&error)))
         };
         match context.substituted.files.entry(path.clone()).or_insert_with(read).clone() {
             Ok(text) => return Some(text),
             Err((why, hint)) => {
                 let message = format!("the file that `{name}_FILE` names cannot be read: {why}");
-                context.problem_in(at, range.clone(), message, "a readable file of at most 1 MiB", hint);
+                context.problem_in(
+                    at,
+                    range.clone(),
+                    message,
+                    "a readable file of at most 1 MiB",
+                    hint,
+                );
                 return None;
             }
         }
@@ -220,9 +246,13 @@ pub(crate) fn plain_error(error: &std::io::Error) -> String {
 pub(crate) fn remedy(error: &std::io::Error) -> &'static str {
     match error.kind() {
         ErrorKind::NotFound => "check its name, and that it is mounted here",
-        ErrorKind::PermissionDenied => "let this process's user read it, and search the folders above it",
+        ErrorKind::PermissionDenied => {
+            "let this process's user read it, and search the folders above it"
+        }
         ErrorKind::InvalidData => "check that it is the right file, and save it as UTF-8",
-        ErrorKind::InvalidInput => "name a file that can be read again and again; symbolic links are followed",
+        ErrorKind::InvalidInput => {
+            "name a file that can be read again and again; symbolic links are followed"
+        }
         ErrorKind::Interrupted | ErrorKind::TimedOut | ErrorKind::WouldBlock => "try again",
         _ => "look at it with `ls -lL`, as this process's user",
     }

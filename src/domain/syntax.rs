@@ -11,14 +11,20 @@ pub(super) fn report(context: &mut Context<'_>, at: usize, info: &str) {
     }
     let next = text[at..].chars().next();
     if text[..at].ends_with('\t') {
-        context.problem(at - 1..at, "a tab stands where a space is needed", "a space", "replace the tab");
+        context.problem(
+            at - 1..at,
+            "a tab stands where a space is needed",
+            "a space",
+            "replace the tab",
+        );
         return;
     }
     if info.contains("simple key expect") {
         let end = text[..at].trim_end().len();
         let start = line_start(text, end);
         let start = start + (text[start..end].len() - text[start..end].trim_start().len());
-        let hint = "write `key: value`; a value that goes on from the line before is indented deeper than its key";
+        let hint = "write `key: value`; a value that goes on from the line before is indented \
+                    deeper than its key";
         context.problem(start..end, "this line is no `key: value`", "`:` after a key", hint);
         return;
     }
@@ -27,7 +33,8 @@ pub(super) fn report(context: &mut Context<'_>, at: usize, info: &str) {
     context.problem(place, format!("this is not valid YAML: {info}"), expected(&info), hint);
 }
 
-/// What was expected where the parser's error `info` stands, and what to do: for those who read YAML that is no domain file.
+/// What was expected where the parser's error `info` stands, and what to do: for those who read
+/// YAML that is no domain file.
 pub(crate) fn yaml_remedy(text: &str, at: usize, info: &str) -> (&'static str, String) {
     let info = info.to_lowercase();
     (expected(&info), hint(text, at, &info))
@@ -35,7 +42,8 @@ pub(crate) fn yaml_remedy(text: &str, at: usize, info: &str) -> (&'static str, S
 
 /// Reports a tab in the white space before `at`, if nothing else stands there on its line.
 ///
-/// Looks back no further than that white space goes: this is asked of every key, and all of them may stand on one line.
+/// Looks back no further than that white space goes: this is asked of every key, and all of them
+/// may stand on one line.
 pub(super) fn tab_before(context: &mut Context<'_>, at: usize) {
     let before = &context.text[..at];
     let bare = before.trim_end_matches([' ', '\t']);
@@ -61,12 +69,18 @@ fn expected(info: &str) -> &'static str {
         () if says("block sequence") || says("sequence entries") || says("'-'") => {
             "a list's `- item`, indented as those before it"
         }
-        () if says("flow") || says("bracket") || says("eof") => "`,` between two items, and `]` or `}` after the last",
-        () if says("escape") || says("hexadecimal") => "one of YAML's escapes, such as `\\n`, `\\\"` or `\\u00e4`",
+        () if says("flow") || says("bracket") || says("eof") => {
+            "`,` between two items, and `]` or `}` after the last"
+        }
+        () if says("escape") || says("hexadecimal") => {
+            "one of YAML's escapes, such as `\\n`, `\\\"` or `\\u00e4`"
+        }
         () if says("quoted scalar") => "a closing quote, and every line of the text indented",
         () if says("block scalar") => "every line of the text indented as its first",
         () if says("indentation") => "the indentation of the lines before it",
-        () if says("directive") || says("tag") || says("anchor") || says("document") => "keys and values only",
+        () if says("directive") || says("tag") || says("anchor") || says("document") => {
+            "keys and values only"
+        }
         () if says("unprintable") || says("byte order mark") => "printable text",
         () => "a key, a value, or the end of the file",
     }
@@ -80,29 +94,45 @@ fn hint(text: &str, at: usize, info: &str) -> String {
     let says = |words: &str| info.contains(words);
     match value.and_then(|value| value.chars().next()) {
         _ if says("escape") || says("hexadecimal") => {
-            "write `\\\\` for a backslash itself, or put the text in single quotes, which know no escapes".into()
+            "write `\\\\` for a backslash itself, or put the text in single quotes, \
+             which know no escapes"
+                .into()
         }
         _ if says("quoted scalar") => {
             "close the quote that was opened; in single quotes, `''` is the quote itself".into()
         }
         Some(first) if "[{@`%*&!".contains(first) => {
-            format!("put a text that begins with `{first}` in quotes, or a program in a block that begins with `|`")
+            format!(
+                "put a text that begins with `{first}` in quotes, \
+                     or a program in a block that begins with `|`"
+            )
         }
         _ if says("mapping values are not allowed") => {
             "check the indentation, or put a text that holds `: ` in quotes".into()
         }
-        Some(first @ (']' | '}' | ',')) => format!("remove the `{first}`, or open a list or mapping before it"),
-        _ if says("':' indicator") => "write `key: value` with a key before the `:`, or put the text in quotes".into(),
-        _ if says("flow") || says("bracket") || says("eof") => "close every `[` and `{` that is opened".into(),
-        _ if says("directive") || says("document") => "remove lines that begin with `%`, `---` or `...`".into(),
+        Some(first @ (']' | '}' | ',')) => {
+            format!("remove the `{first}`, or open a list or mapping before it")
+        }
+        _ if says("':' indicator") => {
+            "write `key: value` with a key before the `:`, or put the text in quotes".into()
+        }
+        _ if says("flow") || says("bracket") || says("eof") => {
+            "close every `[` and `{` that is opened".into()
+        }
+        _ if says("directive") || says("document") => {
+            "remove lines that begin with `%`, `---` or `...`".into()
+        }
         _ if says("unprintable") || says("byte order mark") => {
             "remove the character, or write it as an escape in double quotes".into()
         }
-        _ => "check the indentation, the quotes and the brackets here and on the lines before".into(),
+        _ => {
+            "check the indentation, the quotes and the brackets here and on the lines before".into()
+        }
     }
 }
 
-/// The first tab in the white space that begins a line: that of `at`, the one before it, or (`onwards`) any after it.
+/// The first tab in the white space that begins a line: that of `at`, the one before it, or
+/// (`onwards`) any after it.
 fn indenting_tab(text: &str, at: usize, onwards: bool) -> Option<usize> {
     let start = line_start(text, at);
     let before = line_start(text, start.saturating_sub(1));
@@ -111,7 +141,8 @@ fn indenting_tab(text: &str, at: usize, onwards: bool) -> Option<usize> {
         let white = line.len() - line.trim_start_matches([' ', '\t']).len();
         line[..white].find('\t').map(|tab| start + tab)
     };
-    let after = text[at..].match_indices('\n').map(|(newline, _)| at + newline + 1).take_while(|_| onwards);
+    let after =
+        text[at..].match_indices('\n').map(|(newline, _)| at + newline + 1).take_while(|_| onwards);
     [start, before].into_iter().chain(after).find_map(of_line)
 }
 

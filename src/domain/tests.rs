@@ -73,17 +73,25 @@ fn read(path: &Path) -> io::Result<String> {
 /// Stands in for the compiler: refuses `@`, at its place.
 fn program(text: &str) -> Result<(), ProgramProblem> {
     text.find('@').map_or(Ok(()), |at| {
-        let (message, expected, hint) = ("unexpected `@`".into(), "a term".into(), "remove it".into());
+        let (message, expected, hint) =
+            ("unexpected `@`".into(), "a term".into(), "remove it".into());
         Err(ProgramProblem { at: at..at + 1, message, expected, hint })
     })
 }
 
 fn world() -> World<'static> {
-    World { variable: &variable, read: &read, program: &program, allow_http: false, allow_https: true }
+    World {
+        variable: &variable,
+        read: &read,
+        program: &program,
+        allow_http: false,
+        allow_https: true,
+    }
 }
 
 fn good(text: &str) -> Domain {
-    parse(Path::new("customer.yaml"), text, world()).unwrap_or_else(|problems| panic!("{}", render(&problems, false)))
+    parse(Path::new("customer.yaml"), text, world())
+        .unwrap_or_else(|problems| panic!("{}", render(&problems, false)))
 }
 
 /// The problems of a file as they are shown.
@@ -95,30 +103,36 @@ fn shown(text: &str) -> String {
     render(&problems, false)
 }
 
-/// Whether a problem says all: what was met, what was expected, and a next step that is not the same again.
+/// Whether a problem says all: what was met, what was expected, and a next step that is not the
+/// same again.
 fn is_whole(problem: &Problem) -> bool {
     let texts = [&problem.message, &problem.expected, &problem.hint];
-    texts.iter().all(|text| !text.trim().is_empty() && !text.ends_with('.')) && problem.expected != problem.hint
+    texts.iter().all(|text| !text.trim().is_empty() && !text.ends_with('.'))
+        && problem.expected != problem.hint
 }
 
 /// The problems of a file with one source that says `lines`.
 fn source(lines: &str) -> String {
     let lines = lines.replace('\n', "\n    ");
     shown(&format!(
-        "domain: c\nsources:\n  a:\n    {lines}\n  b: {{url: https://b/}}\nversions:\n  v1: {{path: '/v1/{{key}}'}}\n"
+        "domain: c\nsources:\n  a:\n    {lines}\n  b: {{url: https://b/}}\nversions:\n  v1: \
+         {{path: '/v1/{{key}}'}}\n"
     ))
 }
 
 /// The problems of a file with these versions.
 fn versions(lines: &str) -> String {
     let lines = lines.replace('\n', "\n  ");
-    shown(&format!("domain: c\nsources:\n  a: {{url: 'https://a/{{key}}'}}\nversions:\n  {lines}\n"))
+    shown(&format!(
+        "domain: c\nsources:\n  a: {{url: 'https://a/{{key}}'}}\nversions:\n  {lines}\n"
+    ))
 }
 
 /// The problems of a file with this at its end.
 fn top(lines: &str) -> String {
     shown(&format!(
-        "domain: c\nsources:\n  a: {{url: 'https://a/{{key}}'}}\nversions:\n  v1: {{path: '/v1/{{key}}'}}\n{lines}\n"
+        "domain: c\nsources:\n  a: {{url: 'https://a/{{key}}'}}\nversions:\n  v1: {{path: \
+         '/v1/{{key}}'}}\n{lines}\n"
     ))
 }
 

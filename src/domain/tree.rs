@@ -1,7 +1,8 @@
 //! YAML as a tree with a place on every node.
 //!
-//! Built from the parser's events, so that a duplicate key is one problem among others. Depth and size are bounded, and what
-//! would make the tree more than the text (anchors, aliases, tags, several documents) is refused.
+//! Built from the parser's events, so that a duplicate key is one problem among others. Depth and
+//! size are bounded, and what would make the tree more than the text (anchors, aliases, tags,
+//! several documents) is refused.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -89,22 +90,28 @@ impl Scalar {
 pub(crate) struct Lines<'t> {
     text: &'t str,
     starts: Vec<usize>,
-    /// The start of a line, a column of it, and that column's byte: places come nearly in order, so counting goes on from the
-    /// last one. Counted from the start of its line, a file on one line takes time that grows with its square.
+    /// The start of a line, a column of it, and that column's byte: places come nearly in order, so
+    /// counting goes on from the last one. Counted from the start of its line, a file on one line
+    /// takes time that grows with its square.
     last: Cell<(usize, usize, usize)>,
 }
 
 impl<'t> Lines<'t> {
     pub(crate) fn new(text: &'t str) -> Self {
         let bytes = text.as_bytes();
-        let ends = |at: &usize| bytes[*at] == b'\n' || (bytes[*at] == b'\r' && bytes.get(at + 1) != Some(&b'\n'));
-        let starts = std::iter::once(0).chain((0..bytes.len()).filter(ends).map(|at| at + 1)).collect();
+        let ends = |at: &usize| {
+            bytes[*at] == b'\n' || (bytes[*at] == b'\r' && bytes.get(at + 1) != Some(&b'\n'))
+        };
+        let starts =
+            std::iter::once(0).chain((0..bytes.len()).filter(ends).map(|at| at + 1)).collect();
         Self { text, starts, last: Cell::new((0, 0, 0)) }
     }
 
     /// Columns are counted in characters from 0, lines from 1.
     pub(crate) fn byte(&self, mark: &Marker) -> usize {
-        let Some(&start) = self.starts.get(mark.line().saturating_sub(1)) else { return self.text.len() };
+        let Some(&start) = self.starts.get(mark.line().saturating_sub(1)) else {
+            return self.text.len();
+        };
         let line = &self.text[start..];
         let column = mark.col() + usize::from(start == 0 && line.starts_with('\u{feff}'));
         let at = match self.last.get() {
@@ -112,7 +119,9 @@ impl<'t> Lines<'t> {
                 self.forward(at, column - last_column)
             }
             // The parser puts some places a little before the one that it told last.
-            (last_start, last_column, at) if last_start == start && last_column - column < column => {
+            (last_start, last_column, at)
+                if last_start == start && last_column - column < column =>
+            {
                 self.back(at, last_column - column)
             }
             _ => self.forward(start, column),
@@ -123,7 +132,10 @@ impl<'t> Lines<'t> {
 
     /// The byte that stands `characters` after that at `from`.
     fn forward(&self, from: usize, characters: usize) -> usize {
-        self.text[from..].char_indices().nth(characters).map_or(self.text.len(), |(at, _)| from + at)
+        self.text[from..]
+            .char_indices()
+            .nth(characters)
+            .map_or(self.text.len(), |(at, _)| from + at)
     }
 
     /// The byte that stands `characters`, at least one, before that at `from`.
@@ -141,15 +153,20 @@ impl<'t> Lines<'t> {
 /// The longest line that defines a prefix of tags, in bytes.
 const MAX_TAG_DIRECTIVE: usize = 256;
 
-/// The first line that defines a longer prefix of tags than anybody needs: the parser copies it for every tag, so that a
-/// million tags with a prefix of megabytes would take days.
+/// The first line that defines a longer prefix of tags than anybody needs: the parser copies it for
+/// every tag, so that a million tags with a prefix of megabytes would take days.
 pub(crate) fn long_tag_directive(text: &str) -> Option<Range<usize>> {
     let text_without_mark = text.strip_prefix('\u{feff}').unwrap_or(text);
     let first = (text.len() - text_without_mark.len(), text_without_mark);
     let others = text.match_indices(['\n', '\r']).map(|(at, _)| (at + 1, &text[at + 1..]));
-    let mut directives = std::iter::once(first).chain(others).filter(|(_, rest)| rest.starts_with("%TAG"));
+    let mut directives =
+        std::iter::once(first).chain(others).filter(|(_, rest)| rest.starts_with("%TAG"));
     directives.find_map(|(start, rest)| {
-        let length = rest.bytes().take(MAX_TAG_DIRECTIVE + 1).take_while(|byte| !matches!(byte, b'\n' | b'\r')).count();
+        let length = rest
+            .bytes()
+            .take(MAX_TAG_DIRECTIVE + 1)
+            .take_while(|byte| !matches!(byte, b'\n' | b'\r'))
+            .count();
         (length > MAX_TAG_DIRECTIVE).then_some(start..start + "%TAG".len())
     })
 }
@@ -157,7 +174,12 @@ pub(crate) fn long_tag_directive(text: &str) -> Option<Range<usize>> {
 /// A list or mapping that is still open.
 enum Open {
     List(usize, Vec<Node>),
-    Map { start: usize, entries: Vec<(Key, Node)>, known: HashMap<String, usize>, pending: Option<Key> },
+    Map {
+        start: usize,
+        entries: Vec<(Key, Node)>,
+        known: HashMap<String, usize>,
+        pending: Option<Key>,
+    },
 }
 
 impl Open {
@@ -190,8 +212,14 @@ pub(super) fn read(context: &mut Context<'_>) -> Option<Node> {
         }
     }
     if builder.root.is_none() {
-        let hint = "`bfb schema` prints what a domain file may say; the least is a name, a source and a version";
-        builder.context.problem(0..0, "the file is empty", "`domain`, `sources` and `versions`", hint);
+        let hint = "`bfb schema` prints what a domain file may say; the least is a name, \
+                    a source and a version";
+        builder.context.problem(
+            0..0,
+            "the file is empty",
+            "`domain`, `sources` and `versions`",
+            hint,
+        );
     }
     builder.root
 }
@@ -216,7 +244,8 @@ impl Builder<'_, '_> {
                 }
             }
             Event::Alias(_) => {
-                let (expected, hint) = ("the value itself", "write the value out where it is needed");
+                let (expected, hint) =
+                    ("the value itself", "write the value out where it is needed");
                 self.context.problem(span.clone(), "aliases are not supported", expected, hint);
                 self.value(Node { span, value: Value::List(Vec::new()) });
             }
@@ -244,14 +273,16 @@ impl Builder<'_, '_> {
             self.context.problem(span.clone(), "anchors are not supported", expected, hint);
         }
         if tag {
-            let (expected, hint) = ("the value alone", "remove the `!tag`; quotes make a text of a number");
+            let (expected, hint) =
+                ("the value alone", "remove the `!tag`; quotes make a text of a number");
             self.context.problem(span.clone(), "tags are not supported", expected, hint);
         }
     }
 
     fn start(&mut self, open: Open, span: Range<usize>) -> Option<()> {
         if self.open.len() == MAX_DEPTH {
-            let (expected, hint) = (format!("at most {MAX_DEPTH} levels"), "no key of a domain file needs more");
+            let (expected, hint) =
+                (format!("at most {MAX_DEPTH} levels"), "no key of a domain file needs more");
             self.context.problem(span, "this is nested too deeply", expected, hint);
             return None;
         }
@@ -261,7 +292,9 @@ impl Builder<'_, '_> {
 
     fn end(&mut self, span: &Range<usize>) {
         let node = match self.open.pop() {
-            Some(Open::List(start, items)) => Node { span: start..span.end.max(start), value: Value::List(items) },
+            Some(Open::List(start, items)) => {
+                Node { span: start..span.end.max(start), value: Value::List(items) }
+            }
             Some(Open::Map { start, entries, .. }) => {
                 Node { span: start..span.end.max(start), value: Value::Map(entries) }
             }
@@ -298,7 +331,14 @@ fn scalar(text: String, style: ScalarStyle, span: Range<usize>) -> Node {
     let block = matches!(style, ScalarStyle::Literal | ScalarStyle::Folded);
     Node {
         span,
-        value: Value::Scalar(Scalar { raw: text.clone(), text, pieces: Vec::new(), plain, block, broken: false }),
+        value: Value::Scalar(Scalar {
+            raw: text.clone(),
+            text,
+            pieces: Vec::new(),
+            plain,
+            block,
+            broken: false,
+        }),
     }
 }
 

@@ -1,6 +1,7 @@
 //! URLs with references: `https://host/customers/{key}?v={profile.id}`.
 //!
-//! A reference may stand in a path segment or a query value only; whatever it holds cannot leave its place.
+//! A reference may stand in a path segment or a query value only; whatever it holds cannot leave
+//! its place.
 
 use std::ops::Range;
 
@@ -30,18 +31,31 @@ pub(super) struct Scope<'s> {
 pub(super) type Uses = Vec<(SourceIndex, Range<usize>)>;
 
 /// The URL if it is right, and the sources it names in any case.
-pub(super) fn url(context: &mut Context<'_>, at: At<'_>, scope: &Scope<'_>) -> (Option<UrlTemplate>, Uses) {
+pub(super) fn url(
+    context: &mut Context<'_>,
+    at: At<'_>,
+    scope: &Scope<'_>,
+) -> (Option<UrlTemplate>, Uses) {
     let text = at.scalar.text.as_str();
     let before = context.count();
     if text.len() > MAX_URL {
-        let (expected, hint) = (format!("at most {MAX_URL} bytes"), "check what its variables put in");
+        let (expected, hint) =
+            (format!("at most {MAX_URL} bytes"), "check what its variables put in");
         context.problem(at.span.clone(), "the URL is too long", expected, hint);
         return (None, Vec::new());
     }
     let Some(start) = scheme(context, at) else { return (None, Vec::new()) };
     let end = text[start..].find(['/', '?', '#']).map_or(text.len(), |found| start + found);
     let origin = authority(context, at, start..end);
-    let mut target = Target { context, at, scope, pieces: Vec::new(), uses: Vec::new(), query: false, value: false };
+    let mut target = Target {
+        context,
+        at,
+        scope,
+        pieces: Vec::new(),
+        uses: Vec::new(),
+        query: false,
+        value: false,
+    };
     target.read(end);
     let Target { pieces, uses, .. } = target;
     let good = context.count() == before;
@@ -53,7 +67,8 @@ fn scheme(context: &mut Context<'_>, at: At<'_>) -> Option<usize> {
     let text = &at.scalar.text;
     if text.starts_with("https://") {
         if !context.world.allow_https {
-            let hint = "`--identity DIR` (or `BFB_IDENTITY`) is read at the start: start the sidecar with it";
+            let hint = "`--identity DIR` (or `BFB_IDENTITY`) is read at the start: \
+                        start the sidecar with it";
             context.problem_in(
                 at,
                 0..5,
@@ -84,7 +99,13 @@ fn authority(context: &mut Context<'_>, at: At<'_>, range: Range<usize>) -> Opti
     let authority = &text[range.clone()];
     if let Some(open) = authority.find(['{', '}']) {
         let open = range.start + open;
-        context.problem_in(at, open..range.end, "a reference cannot stand in the host", "a fixed host", PLACES);
+        context.problem_in(
+            at,
+            open..range.end,
+            "a reference cannot stand in the host",
+            "a fixed host",
+            PLACES,
+        );
         return None;
     }
     if let Some(sign) = authority.rfind('@') {
@@ -95,8 +116,10 @@ fn authority(context: &mut Context<'_>, at: At<'_>, range: Range<usize>) -> Opti
         return None;
     }
     let Some((host, port)) = split_port(authority) else {
-        let (expected, hint) =
-            ("a port from 1 to 65535", "leave out the `:` for the usual port, 443; put IPv6 in brackets");
+        let (expected, hint) = (
+            "a port from 1 to 65535",
+            "leave out the `:` for the usual port, 443; put IPv6 in brackets",
+        );
         context.problem_in(at, range, "this is not a port", expected, hint);
         return None;
     };
@@ -105,7 +128,11 @@ fn authority(context: &mut Context<'_>, at: At<'_>, range: Range<usize>) -> Opti
     let named = ServerName::try_from(bare)
         .is_ok_and(|it| bracketed == bare.contains(':') || matches!(it, ServerName::DnsName(_)));
     if !named {
-        let message = if host.is_empty() { "the URL has no host".to_owned() } else { "this is not a host".to_owned() };
+        let message = if host.is_empty() {
+            "the URL has no host".to_owned()
+        } else {
+            "this is not a host".to_owned()
+        };
         let hint = "write it after `https://`, without spaces and wildcards; put IPv6 in brackets";
         context.problem_in(at, range, message, HOST, hint);
         return None;
@@ -114,7 +141,13 @@ fn authority(context: &mut Context<'_>, at: At<'_>, range: Range<usize>) -> Opti
     let port = port.map_or(String::new(), |port| format!(":{port}"));
     let uri = format!("{scheme}://{}{port}/", host.to_ascii_lowercase()).parse().ok();
     if uri.is_none() {
-        context.problem_in(at, range, "this is not a host", HOST, "write it in letters, digits, `-` and `.`");
+        context.problem_in(
+            at,
+            range,
+            "this is not a host",
+            HOST,
+            "write it in letters, digits, `-` and `.`",
+        );
     }
     uri
 }
@@ -161,7 +194,8 @@ impl Target<'_, '_> {
                     continue;
                 }
                 '#' => {
-                    let (message, hint) = ("a URL's fragment is never sent", "remove the `#` and what follows it");
+                    let (message, hint) =
+                        ("a URL's fragment is never sent", "remove the `#` and what follows it");
                     let expected = "the URL's end; `%23` is the character itself";
                     self.context.problem_in(self.at, at..text.len(), message, expected, hint);
                     self.dots(segment..at);
@@ -199,26 +233,32 @@ impl Target<'_, '_> {
         let plain = self.at.scalar.text[range.clone()].to_ascii_lowercase();
         let plain = plain.replace("%2e", ".").replace("%2f", "/").replace("%5c", "\\");
         if has_dot_part(&plain) {
-            let (message, hint) = ("a path cannot go up or stay: `.` and `..`", "write the path that is meant");
+            let (message, hint) =
+                ("a path cannot go up or stay: `.` and `..`", "write the path that is meant");
             self.context.problem_in(self.at, range, message, "a segment with a name", hint);
         }
     }
 
     fn allowed(&mut self, at: usize, c: char) {
         let text = &self.at.scalar.text[at..];
-        let escape = text.as_bytes().get(1..3).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit));
+        let escape = text
+            .as_bytes()
+            .get(1..3)
+            .is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit));
         if c.is_ascii_alphanumeric() || "-._~!$&'()*+,;=:@/?".contains(c) || c == '%' && escape {
             return;
         }
         let end = at + c.len_utf8();
         if c == '%' {
             let message = "`%` begins an escape of two hexadecimal digits";
-            let (expected, hint) = ("two hexadecimal digits after it", "write `%25` for the character itself");
+            let (expected, hint) =
+                ("two hexadecimal digits after it", "write `%25` for the character itself");
             self.context.problem_in(self.at, at..end, message, expected, hint);
             return;
         }
         let mut bytes = [0; 4];
-        let escaped = percent_encode(c.encode_utf8(&mut bytes).as_bytes(), NON_ALPHANUMERIC).to_string();
+        let escaped =
+            percent_encode(c.encode_utf8(&mut bytes).as_bytes(), NON_ALPHANUMERIC).to_string();
         let message = format!("{} cannot stand in a URL", quote(&c.to_string()));
         let hint = match c {
             '}' => "a reference begins with `{`; write `%7D` for the character itself".to_owned(),
@@ -234,11 +274,23 @@ impl Target<'_, '_> {
         let literal = "write `%7B` for a literal `{`";
         if text[open..].starts_with("{{") {
             let end = text[open..].find("}}").map_or(text.len(), |at| open + at + 2);
-            self.context.problem_in(self.at, open..end, "`{{` is not supported", REFERENCE, literal);
+            self.context.problem_in(
+                self.at,
+                open..end,
+                "`{{` is not supported",
+                REFERENCE,
+                literal,
+            );
             return end;
         }
         let Some(length) = text[open..].find('}') else {
-            self.context.problem_in(self.at, open..text.len(), "`{` is not closed", REFERENCE, literal);
+            self.context.problem_in(
+                self.at,
+                open..text.len(),
+                "`{` is not closed",
+                REFERENCE,
+                literal,
+            );
             return text.len();
         };
         let range = open..open + length + 1;
@@ -260,7 +312,8 @@ impl Target<'_, '_> {
         let path: Vec<String> = parts.collect();
         if first == "key" {
             if !path.is_empty() {
-                let hint = "the key is a text: write `{key}` alone, or take the member from a source";
+                let hint =
+                    "the key is a text: write `{key}` alone, or take the member from a source";
                 self.context.problem_in(self.at, range, "the key has no members", "`{key}`", hint);
             }
             return Some(UrlPiece::Key);
@@ -281,9 +334,15 @@ impl Target<'_, '_> {
             return None;
         };
         let source = SourceIndex(index);
-        let bad = |member: &String| member.is_empty() || member.chars().any(|c| c.is_control() || c == '{');
+        let bad = |member: &String| {
+            member.is_empty() || member.chars().any(|c| c.is_control() || c == '{')
+        };
         if path.is_empty() || path.iter().any(bad) {
-            let message = if path.is_empty() { "a source's whole part is no scalar" } else { "a member has no name" };
+            let message = if path.is_empty() {
+                "a source's whole part is no scalar"
+            } else {
+                "a member has no name"
+            };
             let hint = format!("name a member: `{{{first}.id}}`");
             self.context.problem_in(self.at, range.clone(), message, REFERENCE, hint);
         }

@@ -1,7 +1,7 @@
 //! Which values may stand in a URL: the rule for keys and for references alike.
 //!
-//! Values go out percent-encoded, but a proxy on the way may decode before it routes (nginx does), and
-//! then takes `..%2Fadmin` for the way to another folder, with our certificate's rights.
+//! Values go out percent-encoded, but a proxy on the way may decode before it routes (nginx does),
+//! and then takes `..%2Fadmin` for the way to another folder, with our certificate's rights.
 
 /// What is wrong with a value that is to stand in a URL, after its one decoding: words that follow
 /// its name.
@@ -29,12 +29,15 @@ mod tests {
 
     #[test]
     fn a_value_that_could_lead_elsewhere_once_a_proxy_has_decoded_it_is_refused() {
-        for value in
-            [".", "..", "../x", "x/..", "a/../b", "a/./b", "./a", "a\\..\\b", "..\\x", "/..", "../", "a\\./b", "//..//"]
-        {
+        for value in [
+            ".", "..", "../x", "x/..", "a/../b", "a/./b", "./a", "a\\..\\b", "..\\x", "/..", "../",
+            "a\\./b", "//..//",
+        ] {
             assert!(check_value(value).is_err_and(|found| found.contains("part")), "{value}");
         }
-        for value in ["...", ".a", "a..", "a/b", "/a", "a\\b", "..%2f", "%2e%2e", "..;", "a. ./b", "/"] {
+        for value in
+            ["...", ".a", "a..", "a/b", "/a", "a\\b", "..%2f", "%2e%2e", "..;", "a. ./b", "/"]
+        {
             assert_eq!(check_value(value), Ok(()), "{value}");
         }
     }

@@ -13,7 +13,8 @@ use super::substitute::{plain_error, without_mark};
 use super::tree::{Key, Node};
 
 /// The keys of a version.
-pub(super) const VERSION_KEYS: &[&str] = &["path", "shape", "deprecated", "sunset", "successor", "schema"];
+pub(super) const VERSION_KEYS: &[&str] =
+    &["path", "shape", "deprecated", "sunset", "successor", "schema"];
 
 const MAX_VERSIONS: usize = 64;
 /// The longest path, in bytes.
@@ -28,21 +29,31 @@ const VERSION_NAME: NameRule = NameRule {
 };
 
 /// Every version and the place of its path, in the order of the file.
-pub(super) fn versions(context: &mut Context<'_>, node: &Node) -> Option<(Vec<Version>, Vec<Range<usize>>)> {
+pub(super) fn versions(
+    context: &mut Context<'_>,
+    node: &Node,
+) -> Option<(Vec<Version>, Vec<Range<usize>>)> {
     let entries = mapping(context, node, "the versions, each under its name,")?;
     if entries.is_empty() || entries.len() > MAX_VERSIONS {
-        let message = if entries.is_empty() { "there is no version" } else { "there are too many versions" };
+        let message =
+            if entries.is_empty() { "there is no version" } else { "there are too many versions" };
         let hint = if entries.is_empty() {
             "publish the data: `v1: {path: '/v1/customers/{key}'}`"
         } else {
             "remove those that nobody asks for any more"
         };
-        context.problem(node.span.clone(), message, format!("from 1 to {MAX_VERSIONS} versions"), hint);
+        context.problem(
+            node.span.clone(),
+            message,
+            format!("from 1 to {MAX_VERSIONS} versions"),
+            hint,
+        );
         return None;
     }
     let names: Vec<&str> = entries.iter().map(|(key, _)| key.text.as_str()).collect();
     let mut paths = Vec::new();
-    let versions: Vec<_> = entries.iter().map(|(key, node)| version(context, key, node, &names, &mut paths)).collect();
+    let versions: Vec<_> =
+        entries.iter().map(|(key, node)| version(context, key, node, &names, &mut paths)).collect();
     let versions = versions.into_iter().collect::<Option<Vec<_>>>()?;
     Some((versions, paths.into_iter().map(|(_, place)| place).collect()))
 }
@@ -58,15 +69,25 @@ fn version(
     let fields = Fields::of(context, node, "a version", VERSION_KEYS)?;
     let what = format!("the version {}", quote(&key.text));
     let path = fields
-        .need(context, "path", &what, "say where consumers ask for it: `path: '/v1/customers/{key}'`")
+        .need(
+            context,
+            "path",
+            &what,
+            "say where consumers ask for it: `path: '/v1/customers/{key}'`",
+        )
         .and_then(|field| text(context, field.node, "a path"))
         .and_then(|at| apart(context, at, paths));
-    let shape = fields.get("shape").map_or(Some(None), |field| program(context, field.node).map(Some));
+    let shape =
+        fields.get("shape").map_or(Some(None), |field| program(context, field.node).map(Some));
     let schema = fields.get("schema").map_or(Some(None), |field| schema(context, field).map(Some));
-    let deprecated = fields.get("deprecated").map_or(Some(None), |field| date(context, field).map(Some));
-    let sunset =
-        fields.get("sunset").map_or(Some(None), |field| sunset(context, field, deprecated.flatten()).map(Some));
-    let successor = fields.get("successor").map_or(Some(None), |it| successor(context, it, &key.text, names).map(Some));
+    let deprecated =
+        fields.get("deprecated").map_or(Some(None), |field| date(context, field).map(Some));
+    let sunset = fields
+        .get("sunset")
+        .map_or(Some(None), |field| sunset(context, field, deprecated.flatten()).map(Some));
+    let successor = fields
+        .get("successor")
+        .map_or(Some(None), |it| successor(context, it, &key.text, names).map(Some));
     Some(Version {
         name: own?,
         path: path?,
@@ -82,7 +103,11 @@ fn version(
 pub(super) const APART: &str = "a path that no other version can match";
 
 /// A path that no other version of the file could be meant by.
-fn apart(context: &mut Context<'_>, at: At<'_>, paths: &mut Vec<(PathTemplate, Range<usize>)>) -> Option<PathTemplate> {
+fn apart(
+    context: &mut Context<'_>,
+    at: At<'_>,
+    paths: &mut Vec<(PathTemplate, Range<usize>)>,
+) -> Option<PathTemplate> {
     let path = path(context, at)?;
     if let Some((other, place)) = paths.iter().find(|(other, _)| overlap(other, &path)) {
         let line = context.line(place.start);
@@ -129,26 +154,51 @@ fn read_path(text: &str) -> Result<PathTemplate, (Range<usize>, String, &'static
         match segment {
             "{key}" => keys.push(range),
             "" if range.end == text.len() => {
-                return fault(range.start - 1..range.end, "a path has no slash at its end", "remove the slash");
+                return fault(
+                    range.start - 1..range.end,
+                    "a path has no slash at its end",
+                    "remove the slash",
+                );
             }
-            "" => return fault(range.start - 1..range.end + 1, "a path has no empty segment", "write one slash"),
-            "." | ".." => return fault(range, "a path cannot go up or stay", "write the path that is meant"),
+            "" => {
+                return fault(
+                    range.start - 1..range.end + 1,
+                    "a path has no empty segment",
+                    "write one slash",
+                );
+            }
+            "." | ".." => {
+                return fault(range, "a path cannot go up or stay", "write the path that is meant");
+            }
             _ => literal_segment(segment, range.start)?,
         }
     }
     let key = match &keys[..] {
         [key] => key.clone(),
         [] => return fault(all, "the path has no `{key}`", "add `{key}` as a segment of its own"),
-        [_, second, ..] => return fault(second.clone(), "the path has `{key}` twice", "keep one of them"),
+        [_, second, ..] => {
+            return fault(second.clone(), "the path has `{key}` twice", "keep one of them");
+        }
     };
-    let path = PathTemplate { text: text.into(), before: text[..key.start].into(), after: text[key.end..].into() };
+    let path = PathTemplate {
+        text: text.into(),
+        before: text[..key.start].into(),
+        after: text[key.end..].into(),
+    };
     if text == "/{key}" {
-        return fault(all, "this path would also match `/openapi.json`", "put a fixed segment before `{key}`");
+        return fault(
+            all,
+            "this path would also match `/openapi.json`",
+            "put a fixed segment before `{key}`",
+        );
     }
     Ok(path)
 }
 
-fn literal_segment(segment: &str, start: usize) -> Result<(), (Range<usize>, String, &'static str)> {
+fn literal_segment(
+    segment: &str,
+    start: usize,
+) -> Result<(), (Range<usize>, String, &'static str)> {
     for (at, c) in segment.char_indices() {
         if c.is_ascii_alphanumeric() || "-._~!$&'()*+,;=:@".contains(c) {
             continue;
@@ -171,20 +221,36 @@ fn literal_segment(segment: &str, start: usize) -> Result<(), (Range<usize>, Str
     Ok(())
 }
 
-fn sunset(context: &mut Context<'_>, field: Field<'_>, deprecated: Option<time::Date>) -> Option<time::Date> {
+fn sunset(
+    context: &mut Context<'_>,
+    field: Field<'_>,
+    deprecated: Option<time::Date>,
+) -> Option<time::Date> {
     let sunset = date(context, field)?;
     match deprecated {
         Some(deprecated) if sunset < deprecated => {
-            let (expected, hint) =
-                ("a day not before the deprecation", "a version is deprecated first, and gone later");
-            context.problem(field.node.span.clone(), "`sunset` is before `deprecated`", expected, hint);
+            let (expected, hint) = (
+                "a day not before the deprecation",
+                "a version is deprecated first, and gone later",
+            );
+            context.problem(
+                field.node.span.clone(),
+                "`sunset` is before `deprecated`",
+                expected,
+                hint,
+            );
             None
         }
         _ => Some(sunset),
     }
 }
 
-fn successor(context: &mut Context<'_>, field: Field<'_>, own: &str, names: &[&str]) -> Option<Arc<str>> {
+fn successor(
+    context: &mut Context<'_>,
+    field: Field<'_>,
+    own: &str,
+    names: &[&str],
+) -> Option<Arc<str>> {
     let at = text(context, field.node, "the name of a version")?;
     let wanted = at.scalar.text.as_str();
     if wanted != own && names.contains(&wanted) {
@@ -198,7 +264,9 @@ fn successor(context: &mut Context<'_>, field: Field<'_>, own: &str, names: &[&s
     let others = || names.iter().copied().filter(|name| *name != own);
     let hint = match nearest(wanted, others()).filter(|_| wanted != own) {
         Some(near) => format!("did you mean `{near}`?"),
-        None if others().next().is_none() => "add the version to move to, or remove `successor`".into(),
+        None if others().next().is_none() => {
+            "add the version to move to, or remove `successor`".into()
+        }
         None => format!("the others are {}; or remove `successor`", list_of_few(others())),
     };
     context.problem(at.span.clone(), message, "another version of this file", hint);
@@ -228,9 +296,15 @@ fn schema(context: &mut Context<'_>, field: Field<'_>) -> Option<Arc<serde_json:
         return None;
     }
     let parsed = match (context.world.read)(&path) {
-        Ok(text) => serde_json::from_str::<serde_json::Value>(without_mark(&text)).map_err(|error| {
-            format!("the schema is not valid JSON (line {}, column {} of it)", error.line(), error.column())
-        }),
+        Ok(text) => {
+            serde_json::from_str::<serde_json::Value>(without_mark(&text)).map_err(|error| {
+                format!(
+                    "the schema is not valid JSON (line {}, column {} of it)",
+                    error.line(),
+                    error.column()
+                )
+            })
+        }
         Err(error) => Err(format!("the schema cannot be read: {}", plain_error(&error))),
     };
     let problem = match parsed {
@@ -238,6 +312,11 @@ fn schema(context: &mut Context<'_>, field: Field<'_>) -> Option<Arc<serde_json:
         Ok(_) => "the schema is neither a JSON object nor a boolean".to_owned(),
         Err(message) => message,
     };
-    context.problem(at.span.clone(), problem, "a file with a JSON Schema", "the path is relative to this file");
+    context.problem(
+        at.span.clone(),
+        problem,
+        "a file with a JSON Schema",
+        "the path is relative to this file",
+    );
     None
 }

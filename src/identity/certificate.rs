@@ -1,7 +1,7 @@
 //! What a certificate says: names, issuer, dates, fingerprint.
 //!
-//! Read from our own certificate, from the trusted ones and from a server's. A server's is a stranger's text: whatever goes
-//! into a message is escaped and bounded here.
+//! Read from our own certificate, from the trusted ones and from a server's. A server's is a
+//! stranger's text: whatever goes into a message is escaped and bounded here.
 
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
@@ -46,10 +46,11 @@ pub struct Certificate {
 impl Certificate {
     /// Reads DER; the error says what is wrong with it.
     pub fn read(der: &[u8]) -> Result<Self, String> {
-        let (_, parsed) =
-            X509Certificate::from_der(der).map_err(|error| format!("not an X.509 certificate: {error}"))?;
-        let usage =
-            parsed.extended_key_usage().map_err(|error| format!("its extended key usage is malformed: {error}"))?;
+        let (_, parsed) = X509Certificate::from_der(der)
+            .map_err(|error| format!("not an X.509 certificate: {error}"))?;
+        let usage = parsed
+            .extended_key_usage()
+            .map_err(|error| format!("its extended key usage is malformed: {error}"))?;
         let usage = usage.map(|usage| usage.value);
         let mut read = Self {
             subject: plain(&parsed.subject().to_string()),
@@ -75,7 +76,8 @@ impl Certificate {
     fn take_name(&mut self, name: &GeneralName<'_>) {
         match name {
             GeneralName::URI(uri) => self.uris.push((*uri).to_owned()),
-            // A name whose text cannot be read is a name all the same: the one and only URI must be the only one.
+            // A name whose text cannot be read is a name all the same: the one and only URI must be
+            // the only one.
             GeneralName::Invalid(tag, _) if tag.0 == 6 => self.uris.push("?".to_owned()),
             GeneralName::DNSName(name) => self.dns.push((*name).to_owned()),
             GeneralName::IPAddress(octets) => self.ips.extend(address(octets)),
@@ -98,12 +100,18 @@ impl Certificate {
 
     /// Its names for a message: a few of them, escaped.
     pub fn names(&self) -> String {
-        let all = self.uris.iter().chain(&self.dns).cloned().chain(self.ips.iter().map(ToString::to_string));
+        let all = self
+            .uris
+            .iter()
+            .chain(&self.dns)
+            .cloned()
+            .chain(self.ips.iter().map(ToString::to_string));
         let count = self.uris.len() + self.dns.len() + self.ips.len();
         if count == 0 {
             return "no name".to_owned();
         }
-        let listed: Vec<_> = all.take(NAMES_MAX).map(|name| format!("`{}`", plain(&name))).collect();
+        let listed: Vec<_> =
+            all.take(NAMES_MAX).map(|name| format!("`{}`", plain(&name))).collect();
         match count - listed.len() {
             0 => listed.join(", "),
             more => format!("{} and {more} more", listed.join(", ")),
@@ -111,8 +119,8 @@ impl Certificate {
     }
 }
 
-/// Whether a certificate that ends so is over. Whole seconds, the last included, as X.509 and webpki
-/// count.
+/// Whether a certificate that ends so is over. Whole seconds, the last included, as X.509 and
+/// webpki count.
 pub fn is_over(not_after: SystemTime, now: SystemTime) -> bool {
     unix(now) > unix(not_after)
 }
@@ -150,7 +158,8 @@ pub fn moment(time: SystemTime) -> String {
         |since| i64::try_from(since.as_secs()),
     );
     let date = seconds.ok().and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok());
-    date.and_then(|date| date.format(&Rfc3339).ok()).unwrap_or_else(|| "a time beyond the years 1 to 9999".to_owned())
+    date.and_then(|date| date.format(&Rfc3339).ok())
+        .unwrap_or_else(|| "a time beyond the years 1 to 9999".to_owned())
 }
 
 pub(super) fn hex(bytes: &[u8]) -> String {

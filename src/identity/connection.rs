@@ -18,9 +18,11 @@ use super::proof::Mark;
 use super::words::{self, ConnectError, Fault};
 use crate::domain::ServerIdentity;
 
-/// A proven connection; implements hyper's `Read` and `Write` and hyper-util's `Connection` (ALPN says HTTP/2).
+/// A proven connection; implements hyper's `Read` and `Write` and hyper-util's `Connection` (ALPN
+/// says HTTP/2).
 ///
-/// Its [`Meter`](super::Meter), and over TLS its [`Proof`], are among the extensions of every response.
+/// Its [`Meter`](super::Meter), and over TLS its [`Proof`], are among the extensions of every
+/// response.
 #[derive(Debug)]
 pub struct Connection {
     stream: Stream,
@@ -70,7 +72,12 @@ impl Connection {
         Self { stream: Stream::Plain(TokioIo::new(stream)) }
     }
 
-    pub(super) fn tls(stream: TlsStream<Socket>, mark: Mark, proof: Proof, shared: Arc<Mutual>) -> Self {
+    pub(super) fn tls(
+        stream: TlsStream<Socket>,
+        mark: Mark,
+        proof: Proof,
+        shared: Arc<Mutual>,
+    ) -> Self {
         let (socket, session) = stream.get_ref();
         let (meter, is_http2) = (socket.meter().clone(), session.alpn_protocol() == Some(b"h2"));
         let stream = Metered::above_tls(stream, meter, is_http2);
@@ -153,15 +160,27 @@ impl Connects for Connection {
             }
             Stream::Tls(tls) => {
                 let (socket, session) = tls.stream.inner().get_ref().get_ref();
-                let connected = socket.get_ref().connected().extra(socket.meter().clone()).extra(tls.proof.clone());
-                if session.alpn_protocol() == Some(b"h2") { connected.negotiated_h2() } else { connected }
+                let connected = socket
+                    .get_ref()
+                    .connected()
+                    .extra(socket.meter().clone())
+                    .extra(tls.proof.clone());
+                if session.alpn_protocol() == Some(b"h2") {
+                    connected.negotiated_h2()
+                } else {
+                    connected
+                }
             }
         }
     }
 }
 
 impl Read for Connection {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
         match &mut self.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Stream::Tls(tls) => tls.read(cx, buf),
@@ -170,7 +189,11 @@ impl Read for Connection {
 }
 
 impl Write for Connection {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         match &mut self.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             Stream::Tls(tls) => tls.poll(|stream| stream.poll_write(cx, buf)),

@@ -1,8 +1,9 @@
 //! Opens connections to one upstream and proves each before it hands it out.
 //!
-//! TCP, then TLS with our identity, then the proof: the server is exactly who it must be, and it asked for our certificate
-//! (or resumed a session in which it did). What fails a step is closed without a byte of a request, for no request is known
-//! here yet. Callers bound the whole further; proxy variables are not looked at.
+//! TCP, then TLS with our identity, then the proof: the server is exactly who it must be, and it
+//! asked for our certificate (or resumed a session in which it did). What fails a step is closed
+//! without a byte of a request, for no request is known here yet. Callers bound the whole further;
+//! proxy variables are not looked at.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -83,11 +84,17 @@ impl Connector {
         clippy::needless_pass_by_value,
         reason = "a connector belongs to one identity; the caller hands over its share"
     )]
-    pub fn mutual(identity: Arc<Identity>, server: ServerIdentity, tls: TlsOptions, metrics: Metrics) -> Self {
+    pub fn mutual(
+        identity: Arc<Identity>,
+        server: ServerIdentity,
+        tls: TlsOptions,
+        metrics: Metrics,
+    ) -> Self {
         let sessions = Arc::new(ProvenSessions::new());
         let verifier = Verifier::new(identity.trust.clone(), server.clone(), &provider());
         let mut config = config(verifier, Resolver::presenting(identity.key.clone()), tls);
-        config.resumption = Resumption::store(sessions.clone()).tls12_resumption(Tls12Resumption::SessionIdOrTickets);
+        config.resumption = Resumption::store(sessions.clone())
+            .tls12_resumption(Tls12Resumption::SessionIdOrTickets);
         let mutual = Mutual {
             config: Arc::new(config),
             sessions,
@@ -111,8 +118,9 @@ impl Connector {
         (seconds != u64::MAX).then(|| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
     }
 
-    /// Its connections, on each of which so many requests may be under way, end when the server sends too much that is no part of
-    /// an answer, and are counted in `ended`. Whoever reads the answers credits each connection's [`Meter`].
+    /// Its connections, on each of which so many requests may be under way, end when the server
+    /// sends too much that is no part of an answer, and are counted in `ended`. Whoever reads the
+    /// answers credits each connection's [`Meter`].
     #[must_use]
     pub fn ending_floods(self, requests_max: NonZeroUsize, ended: Counter) -> Self {
         Self { flood_limit: Some(FloodLimit::new(requests_max, ended)), ..self }
@@ -142,7 +150,8 @@ impl Service<Uri> for Connector {
 }
 
 impl Mutual {
-    /// Opens a connection; one that resumed a session whose certificate has expired since is opened anew, in full.
+    /// Opens a connection; one that resumed a session whose certificate has expired since is opened
+    /// anew, in full.
     async fn open(
         self: Arc<Self>,
         tcp: HttpConnector,
@@ -174,7 +183,8 @@ impl Mutual {
         let stream = Socket::below_tls(connect(tcp, target).await?, Meter::new(flood_limit));
         let began = Instant::now();
         let (shaken, mark) = handshake(self.config.clone(), host, stream).await;
-        let stream = shaken.map_err(|error| self.failed(target, &Fault::of(&error, &mark, self.tls)))?;
+        let stream =
+            shaken.map_err(|error| self.failed(target, &Fault::of(&error, &mark, self.tls)))?;
         self.prove(target, stream, mark, began.elapsed()).await
     }
 
@@ -197,13 +207,18 @@ impl Mutual {
             return Err(self.failed(target, &words::unfit()));
         }
         // Nobody verified the certificate of a session that was resumed.
-        let Some(not_after) = not_after(&stream).filter(|end| !resumed || !is_over(*end, SystemTime::now())) else {
+        let Some(not_after) =
+            not_after(&stream).filter(|end| !resumed || !is_over(*end, SystemTime::now()))
+        else {
             close(&mut stream, &mut mark).await;
             return Ok(None);
         };
         self.first_end.fetch_min(unix(not_after), Ordering::Relaxed);
         mark.prove(&self.sessions);
-        self.metrics.handshakes.get_or_create(&KindLabel { kind: if resumed { "resumed" } else { "full" } }).inc();
+        self.metrics
+            .handshakes
+            .get_or_create(&KindLabel { kind: if resumed { "resumed" } else { "full" } })
+            .inc();
         let proof = self.describe(&stream, resumed, handshake);
         Ok(Some(Connection::tls(stream, mark, proof, self)))
     }
@@ -213,7 +228,10 @@ impl Mutual {
         Proof {
             resumed,
             protocol: protocol(stream),
-            cipher: session.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).unwrap_or("unknown"),
+            cipher: session
+                .negotiated_cipher_suite()
+                .and_then(|suite| suite.suite().as_str())
+                .unwrap_or("unknown"),
             group: group(stream),
             server: self.server.clone(),
             generation: self.generation,
@@ -242,8 +260,11 @@ pub(super) struct Target {
 impl Target {
     pub(super) fn of(uri: &Uri, scheme: &str) -> Result<Self, ConnectError> {
         // Without a `user:password@` that may stand before it.
-        let name =
-            uri.authority().and_then(|authority| authority.as_str().rsplit('@').next()).unwrap_or_default().to_owned();
+        let name = uri
+            .authority()
+            .and_then(|authority| authority.as_str().rsplit('@').next())
+            .unwrap_or_default()
+            .to_owned();
         if uri.scheme_str() == Some(scheme) {
             return Ok(Self { uri: uri.clone(), name });
         }
@@ -273,7 +294,10 @@ pub(super) fn tcp() -> HttpConnector {
     tcp
 }
 
-pub(super) async fn connect(mut tcp: HttpConnector, target: &Target) -> Result<TcpStream, ConnectError> {
+pub(super) async fn connect(
+    mut tcp: HttpConnector,
+    target: &Target,
+) -> Result<TcpStream, ConnectError> {
     let connected = tcp.call(target.uri.clone()).await;
     connected.map(TokioIo::into_inner).map_err(|error| ConnectError::connect(&target.name, &error))
 }
@@ -303,7 +327,9 @@ pub(super) async fn handshake(
     let shaken = {
         let mut shaking = pin!(TlsConnector::from(config).connect(host, stream));
         let marked = poll_fn(|cx| mark.during(|| shaking.as_mut().poll(cx)));
-        timeout(HANDSHAKE_WITHIN, marked).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        timeout(HANDSHAKE_WITHIN, marked)
+            .await
+            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     };
     (shaken, mark)
 }

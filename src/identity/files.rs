@@ -1,7 +1,8 @@
-//! From files to an [`Identity`]: read, check that all belongs together, say precisely what does not.
+//! From files to an [`Identity`]: read, check that all belongs together, say precisely what does
+//! not.
 //!
-//! Files are read twice until both readings agree, so that a pair is never mixed from before and after a rotation. Nothing
-//! of a private key reaches a message.
+//! Files are read twice until both readings agree, so that a pair is never mixed from before and
+//! after a rotation. Nothing of a private key reaches a message.
 
 use std::fmt;
 use std::io;
@@ -28,7 +29,8 @@ const CRL_MAX_BYTES: u64 = 2 * FILE_MAX_BYTES;
 /// How often differing readings are tried again.
 const READINGS: usize = 5;
 
-/// One generation of our identity: certificate chain, key and trust anchors, checked to belong together.
+/// One generation of our identity: certificate chain, key and trust anchors, checked to belong
+/// together.
 pub struct Identity {
     /// Counts up with every change of the files.
     pub generation: u64,
@@ -70,21 +72,28 @@ impl fmt::Debug for Identity {
 impl Identity {
     /// Reads and checks the files.
     ///
-    /// An identity that is expired or not valid yet is refused like a broken one: it would be refused by every upstream.
+    /// An identity that is expired or not valid yet is refused like a broken one: it would be
+    /// refused by every upstream.
     pub fn load(paths: &Paths, generation: u64) -> Result<Self, IdentityError> {
         Self::check(paths, &Files::read(paths)?, generation)
     }
 
-    pub(super) fn check(paths: &Paths, files: &Files, generation: u64) -> Result<Self, IdentityError> {
+    pub(super) fn check(
+        paths: &Paths,
+        files: &Files,
+        generation: u64,
+    ) -> Result<Self, IdentityError> {
         let (cert_file, key_file, ca_file) = (paths.cert(), paths.key(), paths.authorities());
         let chain = certificates(&cert_file, &files.cert)?;
         let certificate = read(&cert_file, &chain[0])?;
         check_dates(&cert_file, &certificate)?;
         let key = private_key(&key_file, &files.key)?;
-        let key = CertifiedKey::from_der(chain, key, &provider()).map_err(|error| pair(&paths.dir, &error))?;
+        let key = CertifiedKey::from_der(chain, key, &provider())
+            .map_err(|error| pair(&paths.dir, &error))?;
         let (roots, authorities) = anchors(&ca_file, &files.ca)?;
         let revoked = files.crl.as_deref();
-        let revocations = revoked.map(|bytes| Revocations::read(&paths.revocations(), bytes)).transpose()?;
+        let revocations =
+            revoked.map(|bytes| Revocations::read(&paths.revocations(), bytes)).transpose()?;
         let trust = Trust { revocations: revocations.map(Arc::new), ..Trust::in_roots(roots) };
         Ok(Self {
             generation,
@@ -207,16 +216,20 @@ fn certificates(path: &Path, bytes: &[u8]) -> Result<Vec<CertificateDer<'static>
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(bytes).collect();
     let chain = chain.map_err(|error| malformed(path, &error, "a PEM certificate"))?;
     if chain.is_empty() {
-        return Err(problem(path, &format!("{}; expected a PEM block `CERTIFICATE`", blocks(bytes))));
+        return Err(problem(
+            path,
+            &format!("{}; expected a PEM block `CERTIFICATE`", blocks(bytes)),
+        ));
     }
     Ok(chain)
 }
 
 fn private_key(path: &Path, bytes: &[u8]) -> Result<PrivateKeyDer<'static>, IdentityError> {
     PrivateKeyDer::from_pem_slice(bytes).map_err(|error| match error {
-        pem::Error::NoItemsFound => {
-            problem(path, &format!("{}; expected a PEM block `PRIVATE KEY` without a passphrase", blocks(bytes)))
-        }
+        pem::Error::NoItemsFound => problem(
+            path,
+            &format!("{}; expected a PEM block `PRIVATE KEY` without a passphrase", blocks(bytes)),
+        ),
         error => malformed(path, &error, "a PEM private key"),
     })
 }
@@ -227,43 +240,60 @@ fn anchors(path: &Path, bytes: &[u8]) -> Result<(RootCertStore, Vec<Certificate>
     for (index, der) in certificates(path, bytes)?.into_iter().enumerate() {
         read_all.push(read(path, &der)?);
         roots.add(der).map_err(|error| {
-            problem(path, &format!("certificate {} cannot be trusted as an authority: {error}", index + 1))
+            problem(
+                path,
+                &format!("certificate {} cannot be trusted as an authority: {error}", index + 1),
+            )
         })?;
     }
     Ok((roots, read_all))
 }
 
 fn read(path: &Path, der: &CertificateDer<'_>) -> Result<Certificate, IdentityError> {
-    Certificate::read(der).map_err(|error| problem(path, &format!("{error}; expected a PEM certificate")))
+    Certificate::read(der)
+        .map_err(|error| problem(path, &format!("{error}; expected a PEM certificate")))
 }
 
 fn check_dates(path: &Path, certificate: &Certificate) -> Result<(), IdentityError> {
     let now = SystemTime::now();
     let (first, last) = (moment(certificate.not_before), moment(certificate.not_after));
     if certificate.is_over(now) {
-        return Err(problem(path, &format!("expired at {last}; expected a certificate that is valid now")));
+        return Err(problem(
+            path,
+            &format!("expired at {last}; expected a certificate that is valid now"),
+        ));
     }
     if now < certificate.not_before {
-        return Err(problem(path, &format!("not valid before {first}; expected a certificate that is valid now")));
+        return Err(problem(
+            path,
+            &format!("not valid before {first}; expected a certificate that is valid now"),
+        ));
     }
     Ok(())
 }
 
 fn pair(dir: &Path, error: &Error) -> IdentityError {
     match error {
-        Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
-            problem(dir, "`tls.key` is not the key of the certificate in `tls.crt`; expected a pair")
-        }
+        Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => problem(
+            dir,
+            "`tls.key` is not the key of the certificate in `tls.crt`; expected a pair",
+        ),
         // What a key parser says of its input stays out of the message.
-        _ => problem(&dir.join("tls.key"), "not a key that can sign; expected an ECDSA, Ed25519 or RSA private key"),
+        _ => problem(
+            &dir.join("tls.key"),
+            "not a key that can sign; expected an ECDSA, Ed25519 or RSA private key",
+        ),
     }
 }
 
 /// Names the PEM blocks that a file does hold.
 pub(super) fn blocks(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
-    let labels = text.lines().filter_map(|line| line.strip_prefix("-----BEGIN ")?.trim_end().strip_suffix("-----"));
-    let labels: Vec<_> = labels.take(3).map(|label| format!("`{}`", super::certificate::plain(label))).collect();
+    let labels = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("-----BEGIN ")?.trim_end().strip_suffix("-----"));
+    let labels: Vec<_> =
+        labels.take(3).map(|label| format!("`{}`", super::certificate::plain(label))).collect();
     match labels.is_empty() {
         _ if bytes.is_empty() => "the file is empty".to_owned(),
         true => "no PEM block".to_owned(),
@@ -273,7 +303,9 @@ pub(super) fn blocks(bytes: &[u8]) -> String {
 
 pub(super) fn malformed(path: &Path, error: &pem::Error, expected: &str) -> IdentityError {
     let met = match error {
-        pem::Error::MissingSectionEnd { .. } => "a PEM block has no end (is the file half-written?)",
+        pem::Error::MissingSectionEnd { .. } => {
+            "a PEM block has no end (is the file half-written?)"
+        }
         pem::Error::IllegalSectionStart { .. } => "a PEM block begins wrongly",
         pem::Error::Base64Decode(_) => "a PEM block is not base64",
         _ => "not PEM",
@@ -308,14 +340,20 @@ mod tests {
 
     impl Folder {
         fn new() -> Self {
-            let folder =
-                Self { dir: tempfile::tempdir().unwrap(), authority: Authority::new("a", Validity::days(1)).unwrap() };
+            let folder = Self {
+                dir: tempfile::tempdir().unwrap(),
+                authority: Authority::new("a", Validity::days(1)).unwrap(),
+            };
             folder.issue(&Leaf::new("me").uri("spiffe://d/me"));
             folder
         }
 
         fn issue(&self, leaf: &Leaf) {
-            self.authority.issue(leaf).unwrap().write(self.dir.path(), self.authority.ca_pem()).unwrap();
+            self.authority
+                .issue(leaf)
+                .unwrap()
+                .write(self.dir.path(), self.authority.ca_pem())
+                .unwrap();
         }
 
         fn put(&self, name: &str, text: impl AsRef<[u8]>) {
@@ -347,27 +385,40 @@ mod tests {
         fs::remove_file(folder.dir.path().join("tls.crt")).unwrap();
         assert_eq!(folder.load().unwrap_err(), "`tls.crt`: no such file; expected a PEM file");
         folder.put("tls.crt", "");
-        assert_eq!(folder.load().unwrap_err(), "`tls.crt`: the file is empty; expected a PEM block `CERTIFICATE`");
+        assert_eq!(
+            folder.load().unwrap_err(),
+            "`tls.crt`: the file is empty; expected a PEM block `CERTIFICATE`"
+        );
         folder.put("tls.crt", "hello");
-        assert_eq!(folder.load().unwrap_err(), "`tls.crt`: no PEM block; expected a PEM block `CERTIFICATE`");
+        assert_eq!(
+            folder.load().unwrap_err(),
+            "`tls.crt`: no PEM block; expected a PEM block `CERTIFICATE`"
+        );
         folder.put("tls.crt", &good_key);
-        assert_eq!(folder.load().unwrap_err(), "`tls.crt`: holds `PRIVATE KEY`; expected a PEM block `CERTIFICATE`");
+        assert_eq!(
+            folder.load().unwrap_err(),
+            "`tls.crt`: holds `PRIVATE KEY`; expected a PEM block `CERTIFICATE`"
+        );
         folder.put("tls.crt", &good[..good.len() / 2]);
         assert_eq!(
             folder.load().unwrap_err(),
-            "`tls.crt`: a PEM block has no end (is the file half-written?); expected a PEM certificate"
+            "`tls.crt`: a PEM block has no end (is the file half-written?); \
+             expected a PEM certificate"
         );
         folder.put("tls.crt", &good);
 
         folder.put("tls.key", &good);
         assert_eq!(
             folder.load().unwrap_err(),
-            "`tls.key`: holds `CERTIFICATE`; expected a PEM block `PRIVATE KEY` without a passphrase"
+            "`tls.key`: holds `CERTIFICATE`; expected a PEM block `PRIVATE KEY` without a \
+             passphrase"
         );
         folder.put("tls.key", folder.authority.issue(&Leaf::new("other")).unwrap().key_pem);
         let mismatch = folder.load().unwrap_err();
         assert!(
-            mismatch.ends_with("`tls.key` is not the key of the certificate in `tls.crt`; expected a pair"),
+            mismatch.ends_with(
+                "`tls.key` is not the key of the certificate in `tls.crt`; expected a pair"
+            ),
             "{mismatch}"
         );
         folder.put("tls.key", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n");
@@ -378,7 +429,10 @@ mod tests {
         folder.put("tls.key", &good_key);
 
         folder.put("ca.crt", "\n");
-        assert_eq!(folder.load().unwrap_err(), "`ca.crt`: no PEM block; expected a PEM block `CERTIFICATE`");
+        assert_eq!(
+            folder.load().unwrap_err(),
+            "`ca.crt`: no PEM block; expected a PEM block `CERTIFICATE`"
+        );
         folder.put("ca.crt", vec![b'x'; 2 * 1024 * 1024]);
         assert_eq!(folder.load().unwrap_err(), "`ca.crt`: larger than 1 MiB; expected a PEM file");
         folder.put("ca.crt", folder.authority.ca_pem());
@@ -415,7 +469,8 @@ mod tests {
         let not_after = SystemTime::now() + Duration::from_hours(1);
         folder.issue(&Leaf::new("me").valid(Validity { not_before: day(3_653), not_after }));
         assert!(folder.load().is_ok());
-        folder.issue(&Leaf::new("me").valid(Validity { not_before: day(3_653), not_after: day(1) }));
+        folder
+            .issue(&Leaf::new("me").valid(Validity { not_before: day(3_653), not_after: day(1) }));
         let over = folder.load().unwrap_err();
         assert!(over.starts_with("`tls.crt`: expired at 1969-12-31T00:00:00Z"), "{over}");
     }
@@ -425,7 +480,10 @@ mod tests {
         let folder = Folder::new();
         let elsewhere = tempfile::tempdir().unwrap();
         fs::rename(folder.dir.path().join("ca.crt"), elsewhere.path().join("bundle.pem")).unwrap();
-        let paths = Paths { dir: folder.dir.path().to_owned(), ca: Some(elsewhere.path().join("bundle.pem")) };
+        let paths = Paths {
+            dir: folder.dir.path().to_owned(),
+            ca: Some(elsewhere.path().join("bundle.pem")),
+        };
         assert_eq!(Identity::load(&paths, 0).unwrap().authorities.len(), 1);
     }
 }

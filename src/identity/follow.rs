@@ -1,8 +1,9 @@
 //! Following the identity's files while the process runs.
 //!
-//! It polls: inotify misses the symlink swap with which a kubelet replaces a whole volume (kubernetes#112677). A change that
-//! makes a valid identity is sent at once; one that does not is reported once, and only when two polls in a row met it (a
-//! writer may be between two files). The old identity stays until a good one is there.
+//! It polls: inotify misses the symlink swap with which a kubelet replaces a whole volume
+//! (kubernetes#112677). A change that makes a valid identity is sent at once; one that does not is
+//! reported once, and only when two polls in a row met it (a writer may be between two files). The
+//! old identity stays until a good one is there.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -18,10 +19,12 @@ use super::{Identity, IdentityError, Metrics, Paths};
 const POLL: Duration = Duration::from_millis(500);
 /// How often at most one kind of warning is said.
 const WARN_EVERY: Duration = Duration::from_hours(1);
-/// Long-lived certificates are warned of this long before their end, short-lived ones in their last quarter.
+/// Long-lived certificates are warned of this long before their end, short-lived ones in their last
+/// quarter.
 const WARN_BEFORE: Duration = Duration::from_hours(24);
 
-/// Follows the files: every change that makes a valid identity is sent, a broken one is reported and counted.
+/// Follows the files: every change that makes a valid identity is sent, a broken one is reported
+/// and counted.
 ///
 /// Never returns; drop it to stop it.
 pub async fn follow(paths: Paths, current: watch::Sender<Arc<Identity>>, metrics: Metrics) {
@@ -56,7 +59,8 @@ pub async fn follow(paths: Paths, current: watch::Sender<Arc<Identity>>, metrics
                     metrics.broken.set(1);
                     tracing::warn!(
                         generation = known.generation,
-                        "the identity's files changed but are not usable, the old identity stays: {error}"
+                        "the identity's files changed but are not usable, the old identity stays: \
+                         {error}"
                     );
                 }
             }
@@ -80,7 +84,8 @@ async fn poll(paths: &Paths, known: &Arc<Identity>) -> Result<Option<Identity>, 
         Identity::check(&paths, &files, known.generation + 1).map(Some)
     });
     let message = |error| format!("the files could not be read: {error}");
-    read.await.unwrap_or_else(|error| Err(IdentityError { message: message(error), is_missing: true }))
+    read.await
+        .unwrap_or_else(|error| Err(IdentityError { message: message(error), is_missing: true }))
 }
 
 /// What is wrong with the files, so that each fault is told once.
@@ -99,7 +104,8 @@ impl Trouble {
 
     /// Whether `error` was met twice in a row and not told yet.
     fn is_news(&mut self, error: &IdentityError) -> bool {
-        let again = self.met.replace(error.message.clone()).is_some_and(|last| last == error.message);
+        let again =
+            self.met.replace(error.message.clone()).is_some_and(|last| last == error.message);
         let news = again && self.told.as_ref() != Some(&error.message);
         if news {
             self.told = Some(error.message.clone());
@@ -110,7 +116,10 @@ impl Trouble {
 
 fn publish_expiry(metrics: &Metrics, identity: &Identity) {
     let set = |which, time| {
-        metrics.expiry.get_or_create(&WhichLabel { which }).set(i64::try_from(unix(time)).unwrap_or(i64::MAX));
+        metrics
+            .expiry
+            .get_or_create(&WhichLabel { which })
+            .set(i64::try_from(unix(time)).unwrap_or(i64::MAX));
     };
     set("identity", identity.not_after);
     if let Some(first) = identity.authorities_not_after() {
@@ -134,7 +143,9 @@ impl Warning {
         match self {
             Self::EndsSoon => !is_over && is_ending(identity, clock),
             Self::Ended => is_over,
-            Self::RevocationsOld => identity.revocations_next_update().is_some_and(|next| next < clock),
+            Self::RevocationsOld => {
+                identity.revocations_next_update().is_some_and(|next| next < clock)
+            }
         }
     }
 
@@ -142,17 +153,21 @@ impl Warning {
         let not_after = moment(identity.not_after);
         match self {
             Self::EndsSoon => {
-                tracing::warn!(%not_after, "our certificate expires soon; hint: renew `tls.crt` and `tls.key`");
+                tracing::warn!(%not_after, "our certificate expires soon; hint: \
+                     renew `tls.crt` and `tls.key`");
             }
             Self::Ended => tracing::error!(
                 %not_after,
-                "our certificate has expired: upstreams refuse it; hint: renew `tls.crt` and `tls.key`"
+                "our certificate has expired: upstreams refuse it; hint: \
+                 renew `tls.crt` and `tls.key`"
             ),
             Self::RevocationsOld => {
-                let next_update = identity.revocations_next_update().map(moment).unwrap_or_default();
+                let next_update =
+                    identity.revocations_next_update().map(moment).unwrap_or_default();
                 tracing::warn!(
                     %next_update,
-                    "`crl.pem` is older than it should be, and honoured all the same; hint: renew it"
+                    "`crl.pem` is older than it should be, and honoured all the same; hint: \
+                     renew it"
                 );
             }
         }
@@ -169,7 +184,8 @@ impl WarningTimes {
         let kinds = Warning::ALL.into_iter().zip(&mut self.0);
         kinds
             .filter(|(warning, last)| {
-                let lately = last.is_some_and(|last| now.saturating_duration_since(last) < WARN_EVERY);
+                let lately =
+                    last.is_some_and(|last| now.saturating_duration_since(last) < WARN_EVERY);
                 !lately && warning.holds(identity, clock)
             })
             .map(|(warning, last)| {
@@ -181,7 +197,8 @@ impl WarningTimes {
 }
 
 fn is_ending(identity: &Identity, now: SystemTime) -> bool {
-    let lifetime = identity.not_after.duration_since(identity.certificate.not_before).unwrap_or_default();
+    let lifetime =
+        identity.not_after.duration_since(identity.certificate.not_before).unwrap_or_default();
     now + WARN_BEFORE.min(lifetime / 4) > identity.not_after
 }
 

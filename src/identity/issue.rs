@@ -1,7 +1,8 @@
 //! Making certificates: a small authority and its leaves, for `bfb demo`, the webhook and tests.
 //!
-//! Keys are ECDSA P-256. An authority lives in memory only: its private key never leaves this module, and who needs its
-//! certificates again later makes a new authority. Production identities come from elsewhere (cert-manager, SPIRE, a secret).
+//! Keys are ECDSA P-256. An authority lives in memory only: its private key never leaves this
+//! module, and who needs its certificates again later makes a new authority. Production identities
+//! come from elsewhere (cert-manager, SPIRE, a secret).
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
@@ -10,12 +11,14 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
+    RevokedCertParams, SanType, SerialNumber,
 };
 use time::OffsetDateTime;
 
-/// How far a fresh certificate is dated back, so that a peer whose clock is a little behind accepts it.
+/// How far a fresh certificate is dated back, so that a peer whose clock is a little behind accepts
+/// it.
 const BACKDATED: Duration = Duration::from_mins(5);
 
 const DAY: Duration = Duration::from_hours(24);
@@ -179,7 +182,9 @@ impl Authority {
         params.extended_key_usages = match leaf.usage {
             Usage::Server => vec![ExtendedKeyUsagePurpose::ServerAuth],
             Usage::Client => vec![ExtendedKeyUsagePurpose::ClientAuth],
-            Usage::Both => vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth],
+            Usage::Both => {
+                vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth]
+            }
         };
         params.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate()?;
@@ -205,7 +210,11 @@ impl Authority {
             next_update: now + DAY,
             crl_number: SerialNumber::from(1),
             issuing_distribution_point: None,
-            revoked_certs: revoked.iter().filter_map(|issued| serial_of(issued)).map(revocation).collect(),
+            revoked_certs: revoked
+                .iter()
+                .filter_map(|issued| serial_of(issued))
+                .map(revocation)
+                .collect(),
             key_identifier_method: KeyIdMethod::Sha256,
         };
         Ok(list.signed_by(&self.issuer)?.pem()?)
@@ -237,7 +246,8 @@ impl std::fmt::Debug for Issued {
 }
 
 impl Issued {
-    /// Writes `tls.crt`, `tls.key` (readable by its owner only) and `ca.crt` into `dir`, each replaced whole.
+    /// Writes `tls.crt`, `tls.key` (readable by its owner only) and `ca.crt` into `dir`, each
+    /// replaced whole.
     pub fn write(&self, dir: &Path, ca_pem: &str) -> io::Result<()> {
         fs::create_dir_all(dir)?;
         replace(dir, "ca.crt", ca_pem, 0o644)?;
@@ -246,8 +256,8 @@ impl Issued {
     }
 }
 
-/// Writes beside the file, then renames over it: a reader meets the old text or the new one, and the mode holds from the
-/// first byte.
+/// Writes beside the file, then renames over it: a reader meets the old text or the new one, and
+/// the mode holds from the first byte.
 fn replace(dir: &Path, name: &str, text: &str, mode: u32) -> io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt as _;
 
@@ -273,12 +283,18 @@ mod tests {
     fn a_leaf_says_what_it_was_asked_to_say() {
         let authority = Authority::new("test", Validity::days(1)).unwrap();
         let valid = Validity::lasting(Duration::from_mins(10));
-        let leaf = Leaf::new("profile").dns("profile.crm").uri("spiffe://shop.example/ns/crm/sa/profile").valid(valid);
+        let leaf = Leaf::new("profile")
+            .dns("profile.crm")
+            .uri("spiffe://shop.example/ns/crm/sa/profile")
+            .valid(valid);
         let issued = authority.issue(&leaf.ip([127, 0, 0, 1])).unwrap();
 
         let (_, pem) = x509_parser::pem::parse_x509_pem(issued.cert_pem.as_bytes()).unwrap();
         let certificate = pem.parse_x509().unwrap();
-        let names = format!("{:?}", certificate.subject_alternative_name().unwrap().unwrap().value.general_names);
+        let names = format!(
+            "{:?}",
+            certificate.subject_alternative_name().unwrap().unwrap().value.general_names
+        );
         assert!(names.contains("DNSName(\"profile.crm\")"), "{names}");
         assert!(names.contains("URI(\"spiffe://shop.example/ns/crm/sa/profile\")"), "{names}");
         assert!(names.contains("[127, 0, 0, 1]") || names.contains("7f"), "{names}");
@@ -295,7 +311,8 @@ mod tests {
         authority.issue(&Leaf::new("me")).unwrap().write(dir.path(), authority.ca_pem()).unwrap();
         let mode = fs::metadata(dir.path().join("tls.key")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        let mut names: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let mut names: Vec<_> =
+            fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         names.sort();
         assert_eq!(names, ["ca.crt", "tls.crt", "tls.key"]);
     }

@@ -1,12 +1,14 @@
 //! What a server makes us do on one connection without answering, and where that ends.
 //!
-//! A server can keep its client busy for ever and break no rule of any protocol: informational responses, frames that are
-//! allowed at any moment, TLS records of one byte, data for a request that was given up. The HTTP libraries bound some of these,
-//! each by itself. So whatever arrives is charged to the connection's [`Meter`] at about what it costs us, and what becomes
-//! part of an answer is credited. Once the charges exceed the credits by an allowance, the next read fails with [`Flooded`],
-//! which ends the connection with all that is on it.
+//! A server can keep its client busy for ever and break no rule of any protocol: informational
+//! responses, frames that are allowed at any moment, TLS records of one byte, data for a request
+//! that was given up. The HTTP libraries bound some of these, each by itself. So whatever arrives
+//! is charged to the connection's [`Meter`] at about what it costs us, and what becomes part of an
+//! answer is credited. Once the charges exceed the credits by an allowance, the next read fails
+//! with [`Flooded`], which ends the connection with all that is on it.
 //!
-//! Charges and credits are in bytes as they cost when they arrive in large pieces (about a nanosecond each).
+//! Charges and credits are in bytes as they cost when they arrive in large pieces (about a
+//! nanosecond each).
 
 use std::error::Error;
 use std::io;
@@ -23,10 +25,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::response_heads::ResponseHeads;
 
-/// How far charges may exceed credits. What is on its way for requests that we gave up is never credited, which is at most
-/// what HTTP/2 flow control lets the server send: about what the network holds.
+/// How far charges may exceed credits. What is on its way for requests that we gave up is never
+/// credited, which is at most what HTTP/2 flow control lets the server send: about what the network
+/// holds.
 const ALLOWANCE: u64 = 4 * 1024 * 1024;
-/// How much further for each request that may be under way: their heads may all arrive before the first is credited.
+/// How much further for each request that may be under way: their heads may all arrive before the
+/// first is credited.
 const ALLOWANCE_PER_REQUEST: u64 = 64 * 1024;
 /// A read of the socket: a system call and a task that is woken.
 const READ: u64 = 1024;
@@ -34,22 +38,25 @@ const READ: u64 = 1024;
 const RECORD: u64 = 512;
 /// An HTTP/2 frame: a lock, a look-up of its stream, often a frame in return.
 const FRAME: u64 = 1024;
-/// A byte of HTTP/1.1: most are of a body, and credited, but those of an informational response are looked at one by one.
+/// A byte of HTTP/1.1: most are of a body, and credited, but those of an informational response are
+/// looked at one by one.
 const HTTP1_BYTE: u64 = 16;
 /// A byte of an HTTP/2 header block, which may stand for a whole header.
 const HEADER_BLOCK_BYTE: u64 = 32;
-/// With so many bytes a block has as many headers as the list's bound allows: what is longer has longer ones, not more.
+/// With so many bytes a block has as many headers as the list's bound allows: what is longer has
+/// longer ones, not more.
 const HEADER_BLOCK_BYTES_MAX: u64 = 4 * 1024;
 
 /// What an answer's head is worth, and each byte of it.
 const HEAD_CREDIT: u64 = 64 * 1024;
 const HEAD_BYTE_CREDIT: u64 = HEADER_BLOCK_BYTE;
-/// What a piece of a body is worth: more than a frame in a record in a read of its own costs. `sources` bounds their number.
+/// What a piece of a body is worth: more than a frame in a record in a read of its own costs.
+/// `sources` bounds their number.
 const PIECE_CREDIT: u64 = 4 * 1024;
 const PIECE_BYTE_CREDIT: u64 = 2 * HTTP1_BYTE;
 
-/// The account of one connection; its clones are the same account. It is among the extensions of every response, so that
-/// whoever reads the response can credit it.
+/// The account of one connection; its clones are the same account. It is among the extensions of
+/// every response, so that whoever reads the response can credit it.
 #[derive(Debug, Clone)]
 pub struct Meter {
     account: Arc<Account>,
@@ -130,7 +137,9 @@ impl Meter {
     fn credit(&self, credit: u64) {
         let spent = &self.account.spent;
         // The closure never refuses.
-        let _ = spent.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |spent| Some(spent.saturating_sub(credit)));
+        let _ = spent.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |spent| {
+            Some(spent.saturating_sub(credit))
+        });
     }
 
     /// Fails once the allowance is used up, and then for good.
@@ -153,13 +162,16 @@ impl Meter {
 pub struct Flooded;
 
 impl Flooded {
-    /// The HTTP/2 library keeps nothing of an error but its kind and its words; nothing else on a connection has this kind.
+    /// The HTTP/2 library keeps nothing of an error but its kind and its words; nothing else on a
+    /// connection has this kind.
     const IO_KIND: io::ErrorKind = io::ErrorKind::QuotaExceeded;
 
     /// Whether `error` came of it.
     pub fn caused(error: &(dyn Error + 'static)) -> bool {
         let mut chain = std::iter::successors(Some(error), |&error| error.source());
-        chain.any(|error| error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == Self::IO_KIND))
+        chain.any(|error| {
+            error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == Self::IO_KIND)
+        })
     }
 }
 
@@ -187,20 +199,35 @@ pub(super) type Socket = Metered<TcpStream>;
 impl Socket {
     /// For HTTP without TLS.
     pub(super) fn bare(stream: TcpStream, meter: Meter) -> Self {
-        Self { stream, meter, is_socket: true, has_read: false, layer: Layer::Http1(ResponseHeads::default()) }
+        Self {
+            stream,
+            meter,
+            is_socket: true,
+            has_read: false,
+            layer: Layer::Http1(ResponseHeads::default()),
+        }
     }
 
     /// For TLS.
     pub(super) fn below_tls(stream: TcpStream, meter: Meter) -> Self {
-        Self { stream, meter, is_socket: true, has_read: false, layer: Layer::Framed(Frames::of(Framing::Tls)) }
+        Self {
+            stream,
+            meter,
+            is_socket: true,
+            has_read: false,
+            layer: Layer::Framed(Frames::of(Framing::Tls)),
+        }
     }
 }
 
 impl<S> Metered<S> {
     /// What TLS decrypts, charged to the account of the socket below.
     pub(super) fn above_tls(stream: S, meter: Meter, is_http2: bool) -> Self {
-        let layer =
-            if is_http2 { Layer::Framed(Frames::of(Framing::Http2)) } else { Layer::Http1(ResponseHeads::default()) };
+        let layer = if is_http2 {
+            Layer::Framed(Frames::of(Framing::Http2))
+        } else {
+            Layer::Http1(ResponseHeads::default())
+        };
         Self { stream, meter, is_socket: false, has_read: false, layer }
     }
 
@@ -249,7 +276,11 @@ impl<S> Drop for Metered<S> {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if let Layer::Http1(heads) = &this.layer
             && heads.has_ended()
@@ -268,7 +299,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.note_write(&written);
         written
@@ -306,7 +341,8 @@ enum Framing {
     Http2,
 }
 
-/// Finds the frames in a stream by their headers, however it is cut. What is not as it should be ends the stream elsewhere.
+/// Finds the frames in a stream by their headers, however it is cut. What is not as it should be
+/// ends the stream elsewhere.
 #[derive(Debug)]
 struct Frames {
     framing: Framing,
@@ -359,7 +395,9 @@ impl Frames {
         match (self.framing, header[3]) {
             (Framing::Tls, _) => RECORD,
             // HEADERS, PUSH_PROMISE and CONTINUATION.
-            (Framing::Http2, 1 | 5 | 9) => FRAME + HEADER_BLOCK_BYTE * u64::from(length).min(HEADER_BLOCK_BYTES_MAX),
+            (Framing::Http2, 1 | 5 | 9) => {
+                FRAME + HEADER_BLOCK_BYTE * u64::from(length).min(HEADER_BLOCK_BYTES_MAX)
+            }
             (Framing::Http2, _) => FRAME,
         }
     }

@@ -38,21 +38,34 @@ impl Metrics {
     /// Creates and registers them.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
-        registry.register("tls_handshakes", "TLS handshakes with upstreams that succeeded", metrics.handshakes.clone());
+        registry.register(
+            "tls_handshakes",
+            "TLS handshakes with upstreams that succeeded",
+            metrics.handshakes.clone(),
+        );
         registry.register(
             "not_mutual",
             "Connections refused: no client certificate was asked for",
             metrics.not_mutual.clone(),
         );
-        registry.register("tls_failures", "TLS handshakes with upstreams that failed", metrics.failures.clone());
+        registry.register(
+            "tls_failures",
+            "TLS handshakes with upstreams that failed",
+            metrics.failures.clone(),
+        );
         registry.register(
             "certificate_expiry_timestamp_seconds",
             "When our certificate, and the first of the trusted ones, expire",
             metrics.expiry.clone(),
         );
-        let help = "1 while the certificate files are not usable and the identity before them stays";
+        let help =
+            "1 while the certificate files are not usable and the identity before them stays";
         registry.register("identity_files_broken", help, metrics.broken.clone());
-        registry.register("identity_reloads", "Changed certificate files taken over", metrics.reloads.clone());
+        registry.register(
+            "identity_reloads",
+            "Changed certificate files taken over",
+            metrics.reloads.clone(),
+        );
         registry.register(
             "identity_reload_failures",
             "Changed certificate files that were refused; the old identity stayed",

@@ -1,9 +1,10 @@
 //! Who we are to the upstreams, and who they must be to us.
 //!
-//! An [`Identity`] is read from files and followed as they change. A [`Connector`] opens connections with one generation of
-//! it, and hands out none before it is proven: TLS 1.3 (1.2 by flag), a chain to `ca.crt`, exactly the expected server
-//! identity, and a server that asked for our certificate. That is the promise *Mutual*. HTTP, retries and deadlines are the
-//! business of `sources`.
+//! An [`Identity`] is read from files and followed as they change. A [`Connector`] opens
+//! connections with one generation of it, and hands out none before it is proven: TLS 1.3 (1.2 by
+//! flag), a chain to `ca.crt`, exactly the expected server identity, and a server that asked for
+//! our certificate. That is the promise *Mutual*. HTTP, retries and deadlines are the business of
+//! `sources`.
 
 mod certificate;
 mod connection;
@@ -61,8 +62,8 @@ pub struct TlsOptions {
     pub tls12: bool,
 }
 
-/// Makes aws-lc the cryptography of everything in this process that asks for the default. Call it first in `main`; calling
-/// it again does nothing.
+/// Makes aws-lc the cryptography of everything in this process that asks for the default. Call it
+/// first in `main`; calling it again does nothing.
 pub fn install_provider() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }

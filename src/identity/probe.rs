@@ -1,4 +1,5 @@
-//! Questions that `bfb doctor` asks a server, by handshakes only: no byte of a request is sent, no session is kept.
+//! Questions that `bfb doctor` asks a server, by handshakes only: no byte of a request is sent, no
+//! session is kept.
 
 use std::io;
 use std::pin::Pin;
@@ -23,7 +24,8 @@ use super::words::{self, ConnectError, Fault};
 use super::{Identity, TlsOptions, provider};
 use crate::domain::ServerIdentity;
 
-/// How long a server may take to refuse a handshake without a certificate: in TLS 1.3 it does so after our last message.
+/// How long a server may take to refuse a handshake without a certificate: in TLS 1.3 it does so
+/// after our last message.
 const REFUSES_WITHIN: Duration = Duration::from_secs(1);
 /// The most that is read while waiting for a refusal, in bytes (an HTTP/2 server greets first).
 const READ_MAX_BYTES: usize = 64 * 1024;
@@ -39,7 +41,8 @@ pub enum Refusal {
     Unknown(String),
 }
 
-/// Whether `uri`'s server refuses a client that presents no certificate. The server itself is verified as always.
+/// Whether `uri`'s server refuses a client that presents no certificate. The server itself is
+/// verified as always.
 pub async fn refuses_without_certificate(
     uri: &Uri,
     identity: &Identity,
@@ -50,7 +53,9 @@ pub async fn refuses_without_certificate(
     let Shaken { target, outcome, mut mark, .. } = shake(uri, verifier, tls).await?;
     let mut stream = match outcome {
         Ok(stream) => stream,
-        Err(error) => return refusal_of(&error, &mark).ok_or_else(|| fault(&target, &error, &mark, tls)),
+        Err(error) => {
+            return refusal_of(&error, &mark).ok_or_else(|| fault(&target, &error, &mark, tls));
+        }
     };
     if !mark.asked {
         close(&mut stream, &mut mark).await;
@@ -80,7 +85,8 @@ pub struct Inspection {
     pub handshake: Duration,
 }
 
-/// Looks at `uri`'s server in a handshake that presents no certificate, and goes on where verification would end it.
+/// Looks at `uri`'s server in a handshake that presents no certificate, and goes on where
+/// verification would end it.
 pub async fn inspect(
     uri: &Uri,
     identity: &Identity,
@@ -94,8 +100,8 @@ pub async fn inspect(
     Ok(seen)
 }
 
-/// The same for a server that need not ask for ours: `authorities` are those that may have signed its certificate, in PEM;
-/// without them the public ones.
+/// The same for a server that need not ask for ours: `authorities` are those that may have signed
+/// its certificate, in PEM; without them the public ones.
 pub async fn inspect_under(
     uri: &Uri,
     authorities: Option<&[u8]>,
@@ -105,26 +111,41 @@ pub async fn inspect_under(
     let mut roots = RootCertStore::empty();
     match authorities {
         Some(pem) => {
-            roots.add_parsable_certificates(CertificateDer::pem_slice_iter(pem).filter_map(Result::ok));
+            roots.add_parsable_certificates(
+                CertificateDer::pem_slice_iter(pem).filter_map(Result::ok),
+            );
         }
         None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
     }
     look(uri, Trust::in_roots(roots), server, tls).await
 }
 
-async fn look(uri: &Uri, trust: Trust, server: &ServerIdentity, tls: TlsOptions) -> Result<Inspection, ConnectError> {
+async fn look(
+    uri: &Uri,
+    trust: Trust,
+    server: &ServerIdentity,
+    tls: TlsOptions,
+) -> Result<Inspection, ConnectError> {
     let verifier = Verifier::new(trust, server.clone(), &provider()).lenient();
     let Shaken { outcome, mut mark, connect, handshake, .. } = shake(uri, verifier, tls).await?;
     let problem = match &outcome {
         _ if mark.refusal.is_some() => mark.refusal.as_ref().map(|fault| fault.detail.clone()),
-        // Over TLS 1.2 a server that demands a certificate ends the handshake here: just what it should do.
-        Err(error) if mark.asked && refusal_of(error, &mark) == Some(Refusal::DemandsCertificate) => None,
+        // Over TLS 1.2 a server that demands a certificate ends the handshake here: just what it
+        // should do.
+        Err(error)
+            if mark.asked && refusal_of(error, &mark) == Some(Refusal::DemandsCertificate) =>
+        {
+            None
+        }
         Err(error) => Some(Fault::of(error, &mark, tls).detail),
         Ok(_) => None,
     };
     let finished = outcome.as_ref().ok();
     let inspection = Inspection {
-        certificate: mark.leaf.as_ref().and_then(|leaf: &CertificateDer<'_>| Certificate::read(leaf).ok()),
+        certificate: mark
+            .leaf
+            .as_ref()
+            .and_then(|leaf: &CertificateDer<'_>| Certificate::read(leaf).ok()),
         problem,
         asked_for_certificate: mark.asked,
         protocol: finished.map(connector::protocol),
@@ -154,8 +175,15 @@ async fn shake(uri: &Uri, verifier: Verifier, tls: TlsOptions) -> Result<Shaken,
     let stream = connector::connect(connector::tcp(), &target).await?;
     let connect = began.elapsed();
     let config = Arc::new(config(verifier, Resolver::presenting_nothing(), tls));
-    let (outcome, mark) = handshake(config, host, Socket::below_tls(stream, Meter::new(None))).await;
-    Ok(Shaken { target, outcome, mark, connect, handshake: began.elapsed().saturating_sub(connect) })
+    let (outcome, mark) =
+        handshake(config, host, Socket::below_tls(stream, Meter::new(None))).await;
+    Ok(Shaken {
+        target,
+        outcome,
+        mark,
+        connect,
+        handshake: began.elapsed().saturating_sub(connect),
+    })
 }
 
 fn fault(target: &Target, error: &io::Error, mark: &Mark, tls: TlsOptions) -> ConnectError {
@@ -168,10 +196,16 @@ async fn await_refusal(stream: &mut TlsStream<Socket>, mark: &mut Mark) -> Refus
         let mut left = READ_MAX_BYTES;
         while left > 0 {
             match read(stream, mark).await {
-                Ok(0) => return Refusal::Unknown("it closed the connection without an alert".to_owned()),
+                Ok(0) => {
+                    return Refusal::Unknown(
+                        "it closed the connection without an alert".to_owned(),
+                    );
+                }
                 Ok(count) => left = left.saturating_sub(count),
                 Err(error) => {
-                    let unknown = || Refusal::Unknown(format!("the connection broke without an alert: {error}"));
+                    let unknown = || {
+                        Refusal::Unknown(format!("the connection broke without an alert: {error}"))
+                    };
                     return refusal_of(&error, mark).unwrap_or_else(unknown);
                 }
             }
@@ -185,7 +219,8 @@ async fn read(stream: &mut TlsStream<Socket>, mark: &mut Mark) -> io::Result<usi
     let mut space = [0; 4096];
     std::future::poll_fn(|cx| {
         let mut buf = ReadBuf::new(&mut space);
-        mark.during(|| Pin::new(&mut *stream).poll_read(cx, &mut buf)).map_ok(|()| buf.filled().len())
+        mark.during(|| Pin::new(&mut *stream).poll_read(cx, &mut buf))
+            .map_ok(|()| buf.filled().len())
     })
     .await
 }
@@ -193,10 +228,13 @@ async fn read(stream: &mut TlsStream<Socket>, mark: &mut Mark) -> io::Result<usi
 /// What an error says of the missing certificate; nothing, where it is about something else.
 fn refusal_of(error: &io::Error, mark: &Mark) -> Option<Refusal> {
     match words::inner(error) {
-        Some(Error::AlertReceived(alert)) if mark.asked && refuses(*alert) => Some(Refusal::DemandsCertificate),
-        Some(Error::AlertReceived(alert)) if mark.asked => {
-            Some(Refusal::Unknown(format!("it ended the connection with alert `{}`", words::alert_name(*alert))))
+        Some(Error::AlertReceived(alert)) if mark.asked && refuses(*alert) => {
+            Some(Refusal::DemandsCertificate)
         }
+        Some(Error::AlertReceived(alert)) if mark.asked => Some(Refusal::Unknown(format!(
+            "it ended the connection with alert `{}`",
+            words::alert_name(*alert)
+        ))),
         _ => None,
     }
 }

@@ -1,19 +1,24 @@
-//! The proof that a connection is mutual, and what keeps sessions without it from ever being resumed.
+//! The proof that a connection is mutual, and what keeps sessions without it from ever being
+//! resumed.
 //!
-//! The TLS library asks its resolver for our certificate exactly when the server's `CertificateRequest` came, but does not
-//! tell on which connection, and resumes only where verifier and resolver are the very same objects: a resolver for each
-//! connection would cost every resumption. So each connection has a [`Mark`], which lies in a thread-local while (and only
-//! while) that connection is polled: resolver, verifier and session store, all called inside the poll, write to it.
+//! The TLS library asks its resolver for our certificate exactly when the server's
+//! `CertificateRequest` came, but does not tell on which connection, and resumes only where
+//! verifier and resolver are the very same objects: a resolver for each connection would cost every
+//! resumption. So each connection has a [`Mark`], which lies in a thread-local while (and only
+//! while) that connection is polled: resolver, verifier and session store, all called inside the
+//! poll, write to it.
 //!
-//! A session may arrive before the proof is complete (a ticket in the server's first flight, a TLS 1.2 session). The mark
-//! holds it until the connection is proven; a connection that never is takes its sessions with it.
+//! A session may arrive before the proof is complete (a ticket in the server's first flight, a TLS
+//! 1.2 session). The mark holds it until the connection is proven; a connection that never is takes
+//! its sessions with it.
 
 use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
 
 use rustls::client::{
-    ClientSessionMemoryCache, ClientSessionStore, ResolvesClientCert, Tls12ClientSessionValue, Tls13ClientSessionValue,
+    ClientSessionMemoryCache, ClientSessionStore, ResolvesClientCert, Tls12ClientSessionValue,
+    Tls13ClientSessionValue,
 };
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::sign::CertifiedKey;
@@ -94,7 +99,8 @@ pub(super) fn note(write: impl FnOnce(&mut Mark)) {
     POLLED.with_borrow_mut(|polled| polled.as_mut().map(write));
 }
 
-/// Presents our certificate, whatever authorities the server says it accepts, and notes that it was asked for.
+/// Presents our certificate, whatever authorities the server says it accepts, and notes that it was
+/// asked for.
 pub(super) struct Resolver {
     /// `None`: notes, but presents nothing.
     key: Option<Arc<CertifiedKey>>,
@@ -117,7 +123,11 @@ impl fmt::Debug for Resolver {
 }
 
 impl ResolvesClientCert for Resolver {
-    fn resolve(&self, _authorities: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+    fn resolve(
+        &self,
+        _authorities: &[&[u8]],
+        schemes: &[SignatureScheme],
+    ) -> Option<Arc<CertifiedKey>> {
         let unfit = self.key.as_ref().is_some_and(|key| key.key.choose_scheme(schemes).is_none());
         note(|mark| {
             mark.asked = true;
@@ -158,8 +168,8 @@ impl ProvenSessions {
         }
     }
 
-    /// Keeps it where the connection is proven, leaves it with the mark where it is not yet, and drops it where there is no
-    /// telling whose it is.
+    /// Keeps it where the connection is proven, leaves it with the mark where it is not yet, and
+    /// drops it where there is no telling whose it is.
     fn take_in(&self, session: Session) {
         POLLED.with_borrow_mut(|polled| match polled {
             Some(mark) if mark.proven => self.keep(session),
@@ -246,8 +256,8 @@ mod tests {
         assert!(mark.asked);
     }
 
-    /// A handshake in memory that ends with the server's tickets read inside `mark`, before anything is proven: what a
-    /// server that does not ask may do in its first flight.
+    /// A handshake in memory that ends with the server's tickets read inside `mark`, before
+    /// anything is proven: what a server that does not ask may do in its first flight.
     fn tickets_before_the_proof(store: &Arc<ProvenSessions>, mark: &mut Mark) {
         let authority = Authority::new("a", Validity::days(1)).unwrap();
         let issued = authority.issue(&Leaf::new("s").dns("s.example")).unwrap();
@@ -262,8 +272,13 @@ mod tests {
             );
         let mut roots = rustls::RootCertStore::empty();
         roots.add(der(authority.ca_pem())).unwrap();
-        let verifier = Verifier::new(Trust::in_roots(roots), ServerIdentity::Dns("s.example".to_owned()), &provider());
-        let mut config = connector::config(verifier, Resolver::presenting_nothing(), TlsOptions::default());
+        let verifier = Verifier::new(
+            Trust::in_roots(roots),
+            ServerIdentity::Dns("s.example".to_owned()),
+            &provider(),
+        );
+        let mut config =
+            connector::config(verifier, Resolver::presenting_nothing(), TlsOptions::default());
         config.resumption = rustls::client::Resumption::store(store.clone());
         let mut client = ClientConnection::new(Arc::new(config), name()).unwrap();
         let mut server = ServerConnection::new(Arc::new(server.unwrap())).unwrap();

@@ -58,7 +58,9 @@ impl ResponseHeads {
                 continue;
             }
             self.head.push(*byte);
-            if self.head.len() == STATUS_END && has_body(&self.head) || self.head.len() > HEAD_MAX_BYTES {
+            if self.head.len() == STATUS_END && has_body(&self.head)
+                || self.head.len() > HEAD_MAX_BYTES
+            {
                 self.state = State::Elsewhere;
                 return bytes.len();
             }
@@ -94,7 +96,8 @@ fn announces_body(head: &[u8]) -> bool {
         let name = &line[..colon];
         let value = line[colon + 1..].trim_ascii();
         let is_zero = !value.is_empty() && value.iter().all(|digit| *digit == b'0');
-        name.eq_ignore_ascii_case(b"transfer-encoding") || (name.eq_ignore_ascii_case(b"content-length") && !is_zero)
+        name.eq_ignore_ascii_case(b"transfer-encoding")
+            || (name.eq_ignore_ascii_case(b"content-length") && !is_zero)
     })
 }
 
@@ -124,11 +127,16 @@ mod tests {
             "HTTP/1.1 204 No Content\r\nDate: x\r\nCONTENT-LENGTH:7\r\n\r\n",
             "HTTP/1.0 304\nContent-Length: seven\n\n",
             "HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n",
-            "\r\nHTTP/1.1 103 Early Hints\r\nlink: <x>\r\n\r\nHTTP/1.1 304 X\r\ncontent-length: 7\r\n\r\n",
+            "\r\nHTTP/1.1 103 Early Hints\r\nlink: <x>\r\n\r\nHTTP/1.1 304 X\r\ncontent-length: \
+             7\r\n\r\n",
         ] {
             let stream = format!("{head}HTTP/1.1 200 OK\r\n\r\n");
             for size in 1..=stream.len() {
-                assert_eq!(accepted(stream.as_bytes(), size), (head.len(), true), "{head} by {size}");
+                assert_eq!(
+                    accepted(stream.as_bytes(), size),
+                    (head.len(), true),
+                    "{head} by {size}"
+                );
             }
         }
     }
@@ -138,12 +146,18 @@ mod tests {
         for stream in [
             "HTTP/1.1 304 Not Modified\r\netag: \"content-length: 7\"\r\n\r\n",
             "HTTP/1.1 304 Not Modified\r\ncontent-length: 0\r\n\r\n",
-            "HTTP/1.1 200 OK\r\ncontent-length: 62\r\n\r\nHTTP/1.1 304 Not Modified\r\ncontent-length: 7\r\n\r\n",
-            "HTTP/1.1 100 Continue\r\ncontent-length: 7\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n1",
+            "HTTP/1.1 200 OK\r\ncontent-length: 62\r\n\r\nHTTP/1.1 304 Not \
+             Modified\r\ncontent-length: 7\r\n\r\n",
+            "HTTP/1.1 100 Continue\r\ncontent-length: 7\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: \
+             1\r\n\r\n1",
             "SSH-2.0-OpenSSH_9.2\r\ncontent-length: 7\r\n\r\n",
         ] {
             for size in 1..=stream.len() {
-                assert_eq!(accepted(stream.as_bytes(), size), (stream.len(), false), "{stream} by {size}");
+                assert_eq!(
+                    accepted(stream.as_bytes(), size),
+                    (stream.len(), false),
+                    "{stream} by {size}"
+                );
             }
         }
     }

@@ -1,8 +1,9 @@
 //! Which certificates were revoked: `crl.pem` in the identity's folder, where it is.
 //!
 //! The whole chain is looked up in the lists. A certificate whose issuer has no list there passes,
-//! since a bundle need not have one of each. A list past its next update is still honoured, and warned
-//! of: that it was not renewed is no reason to ask nobody any more, and what it revoked stays revoked.
+//! since a bundle need not have one of each. A list past its next update is still honoured, and
+//! warned of: that it was not renewed is no reason to ask nobody any more, and what it revoked
+//! stays revoked.
 
 use std::fmt;
 use std::path::Path;
@@ -13,8 +14,8 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
 use rustls::pki_types::{SignatureVerificationAlgorithm, pem};
 use webpki::{
-    CertRevocationList, EndEntityCert, ExpirationPolicy, KeyUsage, OwnedCertRevocationList, RevocationCheckDepth,
-    RevocationOptionsBuilder, UnknownStatusPolicy,
+    CertRevocationList, EndEntityCert, ExpirationPolicy, KeyUsage, OwnedCertRevocationList,
+    RevocationCheckDepth, RevocationOptionsBuilder, UnknownStatusPolicy,
 };
 use x509_parser::prelude::FromDer as _;
 
@@ -45,13 +46,19 @@ impl Revocations {
             let der = der.map_err(|error: pem::Error| malformed(path, &error, EXPECTED))?;
             let list = OwnedCertRevocationList::from_der(&der).map_err(|error| {
                 let number = lists.len() + 1;
-                problem(path, &format!("list {number} cannot be used ({error}); expected a whole X.509 CRL"))
+                problem(
+                    path,
+                    &format!("list {number} cannot be used ({error}); expected a whole X.509 CRL"),
+                )
             })?;
             lists.push(list.into());
             next_update = [next_update, next_update_of(&der)].into_iter().flatten().min();
         }
         if lists.is_empty() {
-            return Err(problem(path, &format!("{}; expected {EXPECTED}, or no such file", blocks(bytes))));
+            return Err(problem(
+                path,
+                &format!("{}; expected {EXPECTED}, or no such file", blocks(bytes)),
+            ));
         }
         Ok(Self { lists, next_update })
     }

@@ -1,14 +1,18 @@
-//! Whether a server is who the domain file says it is: a chain to `ca.crt`, dates, and exactly the expected identity.
+//! Whether a server is who the domain file says it is: a chain to `ca.crt`, dates, and exactly the
+//! expected identity.
 //!
-//! Names are compared as a whole: another identity of the same trust domain, a wildcard, or a second URI SAN is refused, each
-//! in its own words. The words go to the connection's mark; the TLS library gets the error that makes the right alert.
+//! Names are compared as a whole: another identity of the same trust domain, a wildcard, or a
+//! second URI SAN is refused, each in its own words. The words go to the connection's mark; the TLS
+//! library gets the error that makes the right alert.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
-use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{
+    CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
+};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
@@ -36,26 +40,49 @@ impl fmt::Debug for Verifier {
 
 impl Verifier {
     pub(super) fn new(trust: Trust, expected: ServerIdentity, provider: &CryptoProvider) -> Self {
-        Self { trust, expected, algorithms: provider.signature_verification_algorithms, lenient: false }
+        Self {
+            trust,
+            expected,
+            algorithms: provider.signature_verification_algorithms,
+            lenient: false,
+        }
     }
 
-    /// One that notes what is wrong and lets the handshake go on. Nothing may be sent over such a connection.
+    /// One that notes what is wrong and lets the handshake go on. Nothing may be sent over such a
+    /// connection.
     pub(super) fn lenient(self) -> Self {
         Self { lenient: true, ..self }
     }
 
-    fn check(&self, leaf: &CertificateDer<'_>, others: &[CertificateDer<'_>], now: UnixTime) -> Result<(), Refused> {
+    fn check(
+        &self,
+        leaf: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<(), Refused> {
         let certificate = Certificate::read(leaf).map_err(|error| {
-            Refused::new(CertificateError::BadEncoding, "malformed", format!("its certificate: {error}"))
+            Refused::new(
+                CertificateError::BadEncoding,
+                "malformed",
+                format!("its certificate: {error}"),
+            )
         })?;
         ParsedCertificate::try_from(leaf)
             .and_then(|parsed| {
-                verify_server_cert_signed_by_trust_anchor(&parsed, &self.trust.roots, others, now, self.algorithms.all)
+                verify_server_cert_signed_by_trust_anchor(
+                    &parsed,
+                    &self.trust.roots,
+                    others,
+                    now,
+                    self.algorithms.all,
+                )
             })
             .map_err(|error| chain_refused(&certificate, error))?;
         if let Some(revocations) = &self.trust.revocations {
             let roots = &self.trust.roots;
-            revocations.check(leaf, others, roots, now, self.algorithms.all).map_err(|error| revoked(&error))?;
+            revocations
+                .check(leaf, others, roots, now, self.algorithms.all)
+                .map_err(|error| revoked(&error))?;
         }
         matches(&certificate, &self.expected)
     }
@@ -124,7 +151,9 @@ fn revoked(error: &webpki::Error) -> Refused {
             Refused::new(CertificateError::Revoked, "revoked", detail)
         }
         other => {
-            let detail = format!("whether its certificate was revoked cannot be told (`crl.pem`): {other:?}");
+            let detail = format!(
+                "whether its certificate was revoked cannot be told (`crl.pem`): {other:?}"
+            );
             Refused::new(CertificateError::UnknownRevocationStatus, "bad-revocation-list", detail)
         }
     }
@@ -146,14 +175,19 @@ fn chain_refused(certificate: &Certificate, error: Error) -> Refused {
         Error::InvalidCertificate(E::NotValidYetContext { not_before, .. }) => {
             ("not-yet-valid", dated(certificate.not_before, *not_before, "is not valid before"))
         }
-        Error::InvalidCertificate(E::InvalidPurpose | E::InvalidPurposeContext { .. }) => {
-            ("wrong-usage", "its certificate is not for a TLS server (extended key usage)".to_owned())
-        }
-        _ if certificate.not_before < SystemTime::UNIX_EPOCH || certificate.not_after < SystemTime::UNIX_EPOCH => {
+        Error::InvalidCertificate(E::InvalidPurpose | E::InvalidPurposeContext { .. }) => (
+            "wrong-usage",
+            "its certificate is not for a TLS server (extended key usage)".to_owned(),
+        ),
+        _ if certificate.not_before < SystemTime::UNIX_EPOCH
+            || certificate.not_after < SystemTime::UNIX_EPOCH =>
+        {
             let (first, last) = (moment(certificate.not_before), moment(certificate.not_after));
             (
                 "bad-certificate",
-                format!("its certificate is dated before 1970 (from {first} to {last}), expected later"),
+                format!(
+                    "its certificate is dated before 1970 (from {first} to {last}), expected later"
+                ),
             )
         }
         other => ("bad-certificate", format!("its certificate was refused: {other}")),
@@ -170,8 +204,13 @@ fn dated(leaf: SystemTime, met: UnixTime, words: &str) -> String {
 
 fn matches(certificate: &Certificate, expected: &ServerIdentity) -> Result<(), Refused> {
     let mismatch = |hint: &str| {
-        let detail = format!("its certificate is for {}, expected `{expected}`{hint}", certificate.names());
-        Err(Refused::new(CertificateError::ApplicationVerificationFailure, "wrong-identity", detail))
+        let detail =
+            format!("its certificate is for {}, expected `{expected}`{hint}", certificate.names());
+        Err(Refused::new(
+            CertificateError::ApplicationVerificationFailure,
+            "wrong-identity",
+            detail,
+        ))
     };
     match expected {
         ServerIdentity::Spiffe(_) if certificate.uris.len() > 1 => {
@@ -180,10 +219,18 @@ fn matches(certificate: &Certificate, expected: &ServerIdentity) -> Result<(), R
                 certificate.uris.len(),
                 certificate.names()
             );
-            Err(Refused::new(CertificateError::ApplicationVerificationFailure, "many-identities", detail))
+            Err(Refused::new(
+                CertificateError::ApplicationVerificationFailure,
+                "many-identities",
+                detail,
+            ))
         }
         ServerIdentity::Spiffe(id) if certificate.uris == [id.as_str()] => Ok(()),
-        ServerIdentity::Dns(name) if certificate.dns.iter().any(|dns| dns.eq_ignore_ascii_case(name)) => Ok(()),
+        ServerIdentity::Dns(name)
+            if certificate.dns.iter().any(|dns| dns.eq_ignore_ascii_case(name)) =>
+        {
+            Ok(())
+        }
         ServerIdentity::Dns(name) if certificate.dns.iter().any(|dns| stands_for(dns, name)) => {
             mismatch("; a wildcard does not stand in for it")
         }
@@ -193,7 +240,8 @@ fn matches(certificate: &Certificate, expected: &ServerIdentity) -> Result<(), R
 }
 
 fn stands_for(wildcard: &str, name: &str) -> bool {
-    let (Some(rest), Some((_, parent))) = (wildcard.strip_prefix("*."), name.split_once('.')) else {
+    let (Some(rest), Some((_, parent))) = (wildcard.strip_prefix("*."), name.split_once('.'))
+    else {
         return false;
     };
     rest.eq_ignore_ascii_case(parent)
@@ -227,14 +275,21 @@ mod tests {
     fn a_spiffe_id_is_the_one_and_only_uri() {
         let expected = ServerIdentity::Spiffe("spiffe://d/a".to_owned());
         assert_eq!(says(&certificate(&["spiffe://d/a"], &["other"], &[]), &expected), Ok(()));
-        for wrong in ["spiffe://d/b", "spiffe://d/a/", "spiffe://d/A", "spiffe://e/a", "spiffe://d"] {
+        for wrong in ["spiffe://d/b", "spiffe://d/a/", "spiffe://d/A", "spiffe://e/a", "spiffe://d"]
+        {
             let met = says(&certificate(&[wrong], &[], &[]), &expected).unwrap_err();
             assert_eq!(met, format!("its certificate is for `{wrong}`, expected `spiffe://d/a`"));
         }
-        let two = says(&certificate(&["spiffe://d/a", "spiffe://d/b"], &[], &[]), &expected).unwrap_err();
+        let two =
+            says(&certificate(&["spiffe://d/a", "spiffe://d/b"], &[], &[]), &expected).unwrap_err();
         assert!(two.starts_with("its certificate carries 2 URI names"), "{two}");
-        assert!(says(&certificate(&["spiffe://d/a", "spiffe://d/a"], &[], &[]), &expected).is_err());
-        assert!(says(&certificate(&[], &["spiffe://d/a"], &[]), &expected).is_err(), "a DNS name is no URI");
+        assert!(
+            says(&certificate(&["spiffe://d/a", "spiffe://d/a"], &[], &[]), &expected).is_err()
+        );
+        assert!(
+            says(&certificate(&[], &["spiffe://d/a"], &[]), &expected).is_err(),
+            "a DNS name is no URI"
+        );
     }
 
     #[test]
@@ -244,7 +299,10 @@ mod tests {
         let wildcard = says(&certificate(&[], &["*.crm"], &[]), &expected).unwrap_err();
         assert!(wildcard.ends_with("a wildcard does not stand in for it"), "{wildcard}");
         assert!(says(&certificate(&[], &["profile.crm.evil"], &[]), &expected).is_err());
-        assert!(says(&certificate(&["profile.crm"], &[], &[]), &expected).is_err(), "a URI is no DNS name");
+        assert!(
+            says(&certificate(&["profile.crm"], &[], &[]), &expected).is_err(),
+            "a URI is no DNS name"
+        );
     }
 
     #[test]

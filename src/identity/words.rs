@@ -1,7 +1,8 @@
-//! Why no connection came about, in words: every failure of TCP and TLS gets its own, with a hint where there is a next step.
+//! Why no connection came about, in words: every failure of TCP and TLS gets its own, with a hint
+//! where there is a next step.
 //!
-//! Texts name the server, what was met and what was expected. A stranger's text comes in escaped and bounded (see
-//! `certificate`); no request data is known here.
+//! Texts name the server, what was met and what was expected. A stranger's text comes in escaped
+//! and bounded (see `certificate`); no request data is known here.
 
 use std::error::Error as StdError;
 use std::io;
@@ -43,9 +44,10 @@ pub enum ConnectErrorKind {
 impl ConnectError {
     /// The one that caused `error`, however deep in its chain.
     ///
-    /// Also finds it inside an [`io::Error`], whose `source()` skips what it wraps: a server that refuses our certificate
-    /// says so after a TLS 1.3 handshake, so the error comes out of the first read. The HTTP/2 library keeps nothing of such
-    /// an error but its kind and its words; only TLS makes these kinds here.
+    /// Also finds it inside an [`io::Error`], whose `source()` skips what it wraps: a server that
+    /// refuses our certificate says so after a TLS 1.3 handshake, so the error comes out of the
+    /// first read. The HTTP/2 library keeps nothing of such an error but its kind and its words;
+    /// only TLS makes these kinds here.
     pub fn cause_of(error: &(dyn StdError + 'static)) -> Option<Self> {
         let mut next = Some(error);
         while let Some(error) = next {
@@ -53,7 +55,8 @@ impl ConnectError {
                 return Some(found.clone());
             }
             let io = error.downcast_ref::<io::Error>();
-            let wrapped = io.and_then(io::Error::get_ref).map(|inner| inner as &(dyn StdError + 'static));
+            let wrapped =
+                io.and_then(io::Error::get_ref).map(|inner| inner as &(dyn StdError + 'static));
             let kind = match io.map(io::Error::kind) {
                 Some(TLS_ERROR) => Some(ConnectErrorKind::Tls),
                 Some(CLOSED_UNANSWERED) => Some(ConnectErrorKind::ClosedUnanswered),
@@ -84,7 +87,8 @@ impl ConnectError {
 
     pub(super) fn not_mutual(server: &str) -> Self {
         let detail = format!(
-            "`{server}` did not ask for a client certificate, so nothing was sent; expected it to demand one in the handshake"
+            "`{server}` did not ask for a client certificate, so nothing was sent; \
+             expected it to demand one in the handshake"
         );
         Self { kind: ConnectErrorKind::NotMutual, detail }
     }
@@ -112,20 +116,24 @@ impl Fault {
 
     fn of_io(error: &io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
-                Self::new("closed", "it closed the connection during the TLS handshake without saying why")
+            io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::BrokenPipe => Self::new(
+                "closed",
+                "it closed the connection during the TLS handshake without saying why",
+            ),
+            io::ErrorKind::TimedOut => {
+                Self::new("timeout", "the TLS handshake did not finish in time")
             }
-            io::ErrorKind::TimedOut => Self::new("timeout", "the TLS handshake did not finish in time"),
             _ => Self::new("io", format!("the connection broke during the TLS handshake: {error}")),
         }
     }
 
     fn of_tls(error: &Error, mark: &Mark, tls: TlsOptions) -> Self {
         match error {
-            Error::InvalidCertificate(_) => mark
-                .refusal
-                .clone()
-                .unwrap_or_else(|| Self::new("bad-certificate", format!("its certificate was refused: {error}"))),
+            Error::InvalidCertificate(_) => mark.refusal.clone().unwrap_or_else(|| {
+                Self::new("bad-certificate", format!("its certificate was refused: {error}"))
+            }),
             Error::AlertReceived(alert) => Self::of_alert(*alert, tls),
             Error::PeerIncompatible(
                 PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
@@ -133,14 +141,19 @@ impl Fault {
                 | PeerIncompatible::Tls12NotOfferedOrEnabled
                 | PeerIncompatible::SupportedVersionsExtensionRequired,
             ) => Self::version(tls),
-            Error::PeerIncompatible(PeerIncompatible::NoCertificateRequestSignatureSchemesInCommon) => unfit(),
+            Error::PeerIncompatible(
+                PeerIncompatible::NoCertificateRequestSignatureSchemesInCommon,
+            ) => unfit(),
             Error::PeerIncompatible(what) => {
                 Self::new("no-shared-cipher", format!("no TLS parameters in common: {what:?}"))
             }
-            Error::InvalidMessage(what) => {
-                Self::new("not-tls", format!("its answer is not TLS ({what:?}); hint: is this the port of `http://`?"))
+            Error::InvalidMessage(what) => Self::new(
+                "not-tls",
+                format!("its answer is not TLS ({what:?}); hint: is this the port of `http://`?"),
+            ),
+            Error::NoCertificatesPresented => {
+                Self::new("bad-certificate", "it presented no certificate")
             }
-            Error::NoCertificatesPresented => Self::new("bad-certificate", "it presented no certificate"),
             other => Self::new("protocol", format!("the TLS handshake failed: {other}")),
         }
     }
@@ -152,7 +165,10 @@ impl Fault {
             A::ProtocolVersion => Self::version(tls),
             A::HandshakeFailure | A::InsufficientSecurity => Self::new(
                 "no-shared-cipher",
-                format!("it found no TLS parameters in common, or does not accept our certificate (alert `{name}`)"),
+                format!(
+                    "it found no TLS parameters in common, or does not accept our certificate \
+                     (alert `{name}`)"
+                ),
             ),
             A::NoApplicationProtocol => Self::new(
                 "no-shared-protocol",
@@ -169,7 +185,8 @@ impl Fault {
         let detail = if tls.tls12 {
             "it speaks neither TLS 1.3 nor TLS 1.2; expected one of them"
         } else {
-            "it does not speak TLS 1.3; hint: `--tls12` allows TLS 1.2 too, older ones are never spoken"
+            "it does not speak TLS 1.3; hint: `--tls12` allows TLS 1.2 too, \
+             older ones are never spoken"
         };
         Self::new("version", detail)
     }
@@ -177,13 +194,17 @@ impl Fault {
 
 /// It accepts no signature that our key can make.
 pub(super) fn unfit() -> Fault {
-    Fault::new("unfit-key", "it accepts no signature that our key can make, so our certificate cannot be presented")
+    Fault::new(
+        "unfit-key",
+        "it accepts no signature that our key can make, so our certificate cannot be presented",
+    )
 }
 
 /// It closed the connection behind the handshake and before a byte of HTTP.
 pub(super) fn closed_unanswered() -> Fault {
     let detail = "it closed the connection right behind the TLS 1.3 handshake, before a byte of HTTP; \
-                  hint: a server that does not accept our certificate may do so without saying why, \
+                  hint: a server that does not accept our certificate may do so without saying \
+                  why, \
                   see its log";
     Fault::new("closed-unanswered", detail)
 }

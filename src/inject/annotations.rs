@@ -1,5 +1,5 @@
-//! The annotations: the one table of what may be asked for, how it is checked, and which flag it becomes. The README's table is
-//! made from it.
+//! The annotations: the one table of what may be asked for, how it is checked, and which flag it
+//! becomes. The README's table is made from it.
 
 use std::fmt::Write as _;
 
@@ -18,7 +18,8 @@ pub(super) const IDENTITY: &str = "secret:bfb-identity";
 /// Where probes and metrics are answered.
 pub(super) const PROBES: &str = "0.0.0.0:7072";
 /// The names in a certificate that cert-manager makes.
-pub(super) const IDENTITY_NAMES: &str = "spiffe://cluster.local/ns/${POD_NAMESPACE}/sa/${SERVICE_ACCOUNT_NAME}";
+pub(super) const IDENTITY_NAMES: &str =
+    "spiffe://cluster.local/ns/${POD_NAMESPACE}/sa/${SERVICE_ACCOUNT_NAME}";
 /// The user that no image has.
 pub(super) const USER: &str = "65532";
 /// What the sidecar asks of a CPU.
@@ -62,7 +63,8 @@ impl Annotation {
         format!("{PREFIX}{}", self.name)
     }
 
-    /// Checks a value. None is read that is longer than any can be, so that no check need be quick on long ones.
+    /// Checks a value. None is read that is longer than any can be, so that no check need be quick
+    /// on long ones.
     pub(super) fn check(&self, text: &str) -> Result<(), Expected> {
         let most = if self.by == By::Us { words::OURS_MAX_BYTES } else { words::VALUE_MAX_BYTES };
         if text.len() > most { Err("a value of at most 4096 bytes") } else { (self.check)(text) }
@@ -87,7 +89,16 @@ const fn own(
     check: fn(&str) -> Result<(), Expected>,
     does: &'static str,
 ) -> Annotation {
-    Annotation { name, takes, flag: None, default, does, check, as_it_is: false, by: By::PodOrDefault }
+    Annotation {
+        name,
+        takes,
+        flag: None,
+        default,
+        does,
+        check,
+        as_it_is: false,
+        by: By::PodOrDefault,
+    }
 }
 
 /// A row whose value is the flag's, as it is.
@@ -131,12 +142,14 @@ fn url(text: &str) -> Result<(), Expected> {
 #[rustfmt::skip]
 const TABLE: [Annotation; 37] = [
     by(By::Pod, own("inject", "DOMAIN", "no sidecar", |text| words::wanted(text).map(drop),
-        "the domains, with commas between them; each is read from the ConfigMap `bfb-domain-DOMAIN` of the pod's namespace \
+        "the domains, with commas between them; each is read from the ConfigMap \
+         `bfb-domain-DOMAIN` of the pod's namespace \
          (`_` is written `-` there). `true`: those of `--domain`. `false`: no sidecar")),
     own("image", "IMAGE", IMAGE, words::image,
         "the sidecar's image"),
     placed("--identity", own("identity", "PLACE", IDENTITY, |text| words::identity(text).map(drop),
-        "`secret:NAME` (`tls.crt`, `tls.key`, `ca.crt`); `issuer:NAME` or `cluster-issuer:NAME` of cert-manager's csi-driver; \
+        "`secret:NAME` (`tls.crt`, `tls.key`, `ca.crt`); `issuer:NAME` or `cluster-issuer:NAME` of \
+         cert-manager's csi-driver; \
          `spiffe`: its csi-driver-spiffe; `none`")),
     own("identity-names", "NAMES", IDENTITY_NAMES, |text| words::names(text).map(drop),
         "with an issuer: the URIs and DNS names of the certificate"),
@@ -145,7 +158,8 @@ const TABLE: [Annotation; 37] = [
     flag("tls12", "--tls12", "BOOL", "false", boolean,
         "also speak TLS 1.2"),
     own("env-from", "PLACES", "", |text| words::objects(text).map(drop),
-        "`secret:NAME`, `configmap:NAME`: all their keys as variables, for `${NAME}` in domain files and for `OTEL_*`"),
+        "`secret:NAME`, `configmap:NAME`: all their keys as variables, \
+         for `${NAME}` in domain files and for `OTEL_*`"),
     flag("memory", "--memory", "SIZE", "64MiB", |text| words::size(text).map(drop),
         "how much memory datasets may take"),
     placed("--redis", own("redis", "URL", "a fleet of one", url,
@@ -199,7 +213,8 @@ const TABLE: [Annotation; 37] = [
     own("memory-request", "QUANTITY", "`memory` and 32Mi", quantity,
         "what it asks of memory (the limit in a pod of class Guaranteed)"),
     own("memory-limit", "QUANTITY", "`memory` and 192Mi", quantity,
-        "its limit; the default is more from a `memory` of 1GiB on, since `bfb serve` leaves an eighth of it free"),
+        "its limit; the default is more from a `memory` of 1GiB on, since `bfb serve` leaves an \
+         eighth of it free"),
     own("user", "UID", USER, |text| words::user(text).map(drop),
         "its user and group; `platform` leaves them to the platform (OpenShift)"),
     by(By::Us, own("status", "", "", words::line, "`injected`: set by us; nothing is added to a pod that has it")),
@@ -218,13 +233,18 @@ pub(super) fn find(name: &str) -> Option<&'static Annotation> {
 
 /// The annotation that was probably meant.
 pub(super) fn nearest_to(name: &str) -> Option<&'static str> {
-    nearest(name, TABLE.iter().filter(|annotation| annotation.by != By::Us).map(|annotation| annotation.name))
+    nearest(
+        name,
+        TABLE.iter().filter(|annotation| annotation.by != By::Us).map(|annotation| annotation.name),
+    )
 }
 
 /// The table in Markdown, as it stands in the README.
 pub fn markdown() -> String {
     let code = |text: &str| if text.is_empty() { String::new() } else { format!("`{text}`") };
-    let mut out = String::from("| annotation | flag | variable | default | |\n| --- | --- | --- | --- | --- |\n");
+    let mut out = String::from(
+        "| annotation | flag | variable | default | |\n| --- | --- | --- | --- | --- |\n",
+    );
     for row in annotations() {
         let name = format!("{} {}", row.whole(), row.takes);
         let (flag, variable) = (row.flag.unwrap_or_default(), row.variable().unwrap_or_default());

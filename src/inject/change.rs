@@ -1,8 +1,8 @@
-//! What is added to a pod, and what is taken away again: each change names a collection of the pod as it was, and the entries
-//! that come into it or leave it.
+//! What is added to a pod, and what is taken away again: each change names a collection of the pod
+//! as it was, and the entries that come into it or leave it.
 //!
-//! Nothing is ever replaced but a `null`, so an addition is undone by a removal. The same list becomes a JSON Patch
-//! (RFC 6902) for an admission review, and splices for a manifest's text.
+//! Nothing is ever replaced but a `null`, so an addition is undone by a removal. The same list
+//! becomes a JSON Patch (RFC 6902) for an admission review, and splices for a manifest's text.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -131,7 +131,8 @@ impl Entries {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Additions {
     list: Vec<Addition>,
-    /// Where in `list` the members of an object are: a pod has thousands of containers if somebody wants it to.
+    /// Where in `list` the members of an object are: a pod has thousands of containers if somebody
+    /// wants it to.
     members: HashMap<Path, usize>,
 }
 
@@ -166,10 +167,14 @@ impl Addition {
             entries if self.over_null => {
                 vec![Operation::add(&self.into, Cow::Owned(entries.clone().into_collection()))]
             }
-            Entries::Members(members) => members.iter().map(|(key, it)| add(&self.into.key(key), it)).collect(),
-            Entries::Items(items) => {
-                items.iter().enumerate().map(|(index, it)| add(&self.into.item(index), it)).collect()
+            Entries::Members(members) => {
+                members.iter().map(|(key, it)| add(&self.into.key(key), it)).collect()
             }
+            Entries::Items(items) => items
+                .iter()
+                .enumerate()
+                .map(|(index, it)| add(&self.into.item(index), it))
+                .collect(),
         }
     }
 }
@@ -191,9 +196,15 @@ impl Additions {
         self.list.iter().all(|Addition { into, entries, over_null }| {
             let Some(collection) = into.of_mut(pod) else { return false };
             match (collection, entries) {
-                (null @ Value::Null, entries) if *over_null => *null = entries.clone().into_collection(),
-                (Value::Object(object), Entries::Members(members)) => object.extend(members.iter().cloned()),
-                (Value::Array(list), Entries::Items(items)) => drop(list.splice(0..0, items.iter().cloned())),
+                (null @ Value::Null, entries) if *over_null => {
+                    *null = entries.clone().into_collection();
+                }
+                (Value::Object(object), Entries::Members(members)) => {
+                    object.extend(members.iter().cloned());
+                }
+                (Value::Array(list), Entries::Items(items)) => {
+                    drop(list.splice(0..0, items.iter().cloned()));
+                }
                 _ => return false,
             }
             true
@@ -259,7 +270,8 @@ pub struct Removals {
 }
 
 impl Removals {
-    /// Each removal; no two from the same collection, and none from within what another one removes.
+    /// Each removal; no two from the same collection, and none from within what another one
+    /// removes.
     pub fn list(&self) -> &[Removal] {
         &self.list
     }
@@ -273,16 +285,27 @@ impl Removals {
     #[must_use]
     pub fn apply(&self, pod: &mut Value) -> bool {
         self.list.iter().all(|Removal { from, which }| match (from.of_mut(pod), which) {
-            (Some(Value::Object(object)), Which::Keys(keys)) => keys.iter().all(|key| object.remove(key).is_some()),
+            (Some(Value::Object(object)), Which::Keys(keys)) => {
+                keys.iter().all(|key| object.remove(key).is_some())
+            }
             (Some(Value::Array(list)), Which::Items(items)) => remove_items(list, items),
             _ => false,
         })
     }
 
-    /// Takes `which` from `from`. Where nothing else is left, the collection goes too, unless it `stays`.
-    pub(super) fn take(&mut self, pod: &Value, from: &Path, which: Which, stays: &impl Fn(&Path) -> bool) {
+    /// Takes `which` from `from`. Where nothing else is left, the collection goes too, unless it
+    /// `stays`.
+    pub(super) fn take(
+        &mut self,
+        pod: &Value,
+        from: &Path,
+        which: Which,
+        stays: &impl Fn(&Path) -> bool,
+    ) {
         let (gone, of) = match (from.of(pod), &which) {
-            (Some(Value::Object(object)), Which::Keys(keys)) => (self.gone_from(from) + keys.len(), object.len()),
+            (Some(Value::Object(object)), Which::Keys(keys)) => {
+                (self.gone_from(from) + keys.len(), object.len())
+            }
             (Some(Value::Array(list)), Which::Items(items)) => (items.len(), list.len()),
             _ => return,
         };
@@ -333,7 +356,8 @@ impl Removals {
     }
 }
 
-/// Takes the items at these places, ascending, out of a list; `false` where one of them is not there.
+/// Takes the items at these places, ascending, out of a list; `false` where one of them is not
+/// there.
 fn remove_items(list: &mut Vec<Value>, items: &[usize]) -> bool {
     let there = items.last().is_none_or(|last| *last < list.len());
     let (mut nth, mut leaving) = (0, items.iter().copied().peekable());

@@ -1,7 +1,9 @@
-//! The decision on one pod: what is added to it, or why nothing is; and what is taken away again. Pure.
+//! The decision on one pod: what is added to it, or why nothing is; and what is taken away again.
+//! Pure.
 //!
-//! Everything that is added can be told from what was there by its name, and what cannot is noted in `bfb.dev/undo`: whether
-//! `kubectl`'s default container is ours, and which collections were there and empty.
+//! Everything that is added can be told from what was there by its name, and what cannot is noted
+//! in `bfb.dev/undo`: whether `kubectl`'s default container is ours, and which collections were
+//! there and empty.
 
 use std::collections::HashSet;
 
@@ -78,7 +80,8 @@ fn additions(pod: &Value, settings: &Settings) -> Additions {
     let annotations = metadata.key("annotations");
     let (sidecars, volumes) = (spec.key("initContainers"), spec.key("volumes"));
     let shared = if settings.unix_socket { items(pod, "containers").count() } else { 0 };
-    let mounts: Vec<_> = (0..shared).map(|index| spec.key("containers").item(index).key("volumeMounts")).collect();
+    let mounts: Vec<_> =
+        (0..shared).map(|index| spec.key("containers").item(index).key("volumeMounts")).collect();
 
     let mut additions = Additions::default();
     additions.items(pod, &sidecars, vec![container(settings)]);
@@ -88,10 +91,12 @@ fn additions(pod: &Value, settings: &Settings) -> Additions {
     }
 
     let touched = [&metadata, &annotations, &sidecars, &volumes].into_iter().chain(&mounts);
-    let mut undo: Vec<String> = touched.filter(|path| is_empty(path.of(pod))).map(ToString::to_string).collect();
+    let mut undo: Vec<String> =
+        touched.filter(|path| is_empty(path.of(pod))).map(ToString::to_string).collect();
     let mut marks = vec![(format!("{PREFIX}status"), json!(INJECTED))];
     let application = items(pod, "containers").next().and_then(name_of);
-    if let Some(name) = application.filter(|_| annotations.key(DEFAULT_CONTAINER).of(pod).is_none()) {
+    if let Some(name) = application.filter(|_| annotations.key(DEFAULT_CONTAINER).of(pod).is_none())
+    {
         marks.push((DEFAULT_CONTAINER.to_owned(), json!(name)));
         undo.insert(0, "default-container".to_owned());
     }
@@ -112,10 +117,12 @@ fn is_empty(value: Option<&Value>) -> bool {
     })
 }
 
-/// What must be taken from `pod` so that it is what it was before [`inject`]; `None` where it is not marked as injected.
+/// What must be taken from `pod` so that it is what it was before [`inject`]; `None` where it is
+/// not marked as injected.
 pub fn uninject(pod: &Value) -> Option<Removals> {
     let annotations = Path::root().key("metadata").key("annotations");
-    let of = |name: &str| annotations.key(&format!("{PREFIX}{name}")).of(pod).and_then(Value::as_str);
+    let of =
+        |name: &str| annotations.key(&format!("{PREFIX}{name}")).of(pod).and_then(Value::as_str);
     if of("status") != Some(INJECTED) {
         return None;
     }
@@ -123,7 +130,8 @@ pub fn uninject(pod: &Value) -> Option<Removals> {
     let stays = |path: &Path| undo.contains(path.to_string().as_str());
     let mut removals = Removals::default();
 
-    let mut keys: Vec<String> = ["status", "undo"].iter().map(|name| format!("{PREFIX}{name}")).collect();
+    let mut keys: Vec<String> =
+        ["status", "undo"].iter().map(|name| format!("{PREFIX}{name}")).collect();
     if undo.contains("default-container") {
         keys.push(DEFAULT_CONTAINER.to_owned());
     }
@@ -134,7 +142,8 @@ pub fn uninject(pod: &Value) -> Option<Removals> {
     let mut take = |list: Path, ours: &dyn Fn(&str) -> bool| {
         let Some(Value::Array(there)) = list.of(pod) else { return };
         let is_ours = |(_, item): &(usize, &Value)| name_of(item).is_some_and(ours);
-        let which: Vec<usize> = there.iter().enumerate().filter(is_ours).map(|(index, _)| index).collect();
+        let which: Vec<usize> =
+            there.iter().enumerate().filter(is_ours).map(|(index, _)| index).collect();
         if !which.is_empty() {
             removals.take(pod, &list, Which::Items(which), &stays);
         }
@@ -142,7 +151,9 @@ pub fn uninject(pod: &Value) -> Option<Removals> {
     take(spec.key("initContainers"), &|name| name == CONTAINER);
     take(spec.key("volumes"), &|name| VOLUMES.contains(&name));
     for index in 0..items(pod, "containers").count() {
-        take(spec.key("containers").item(index).key("volumeMounts"), &|name| VOLUMES.contains(&name));
+        take(spec.key("containers").item(index).key("volumeMounts"), &|name| {
+            VOLUMES.contains(&name)
+        });
     }
     Some(removals)
 }

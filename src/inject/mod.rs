@@ -1,13 +1,15 @@
 //! Beside every consumer: the sidecar into pods of Kubernetes.
 //!
-//! [`inject`] decides on one pod, as JSON: it comes back with [`Additions`], or with every [`Refusal`] at once. The additions
-//! become a JSON Patch for an admission review ([`Additions::patch`]), and [`manifest`] writes them into the text of a
-//! manifest without touching a byte of the rest. [`uninject`] takes them away again. Nothing of that asks a cluster or reads a
-//! file, and `webhook` (a feature of the crate) does so around it; the sidecar that a pod gets is `sidecar.rs` and `volumes.rs`, what may be asked of it is the table in
+//! [`inject`] decides on one pod, as JSON: it comes back with [`Additions`], or with every
+//! [`Refusal`] at once. The additions become a JSON Patch for an admission review
+//! ([`Additions::patch`]), and [`manifest`] writes them into the text of a manifest without
+//! touching a byte of the rest. [`uninject`] takes them away again. Nothing of that asks a cluster
+//! or reads a file, and `webhook` (a feature of the crate) does so around it; the sidecar that a
+//! pod gets is `sidecar.rs` and `volumes.rs`, what may be asked of it is the table in
 //! `annotations.rs`.
 //!
-//! What goes in needs Kubernetes 1.29 or newer: an older one does not know `restartPolicy` in `initContainers`, and would
-//! wait for the sidecar to end before it starts the application.
+//! What goes in needs Kubernetes 1.29 or newer: an older one does not know `restartPolicy` in
+//! `initContainers`, and would wait for the sidecar to end before it starts the application.
 
 mod annotations;
 mod change;

@@ -1,4 +1,5 @@
-//! What stands in a pod already: its annotations, its containers, and what there would be in a sidecar's way.
+//! What stands in a pod already: its annotations, its containers, and what there would be in a
+//! sidecar's way.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +15,8 @@ use super::sidecar::{CONTAINER, SOCKET_DIR, VOLUMES};
 /// Annotations whose values may be passwords, or personal data: no message repeats them.
 const UNSPOKEN: [&str; 3] = ["redis", "store", "trace-key"];
 
-/// The annotations of ours that a pod carries, by their names without the prefix; or all that is wrong with them.
+/// The annotations of ours that a pod carries, by their names without the prefix; or all that is
+/// wrong with them.
 pub(super) fn annotations_of(pod: &Value) -> Result<BTreeMap<&'static str, &str>, Vec<Refusal>> {
     let at = Path::root().key("metadata").key("annotations");
     let found = match at.of(pod) {
@@ -50,7 +52,10 @@ fn read<'v>(name: &str, value: &'v Value, counted: bool) -> Result<(&'static str
 }
 
 /// Whether the pod has its sidecar already; it may not be half there.
-pub(super) fn is_injected(pod: &Value, annotations: &BTreeMap<&'static str, &str>) -> Result<bool, Refusal> {
+pub(super) fn is_injected(
+    pod: &Value,
+    annotations: &BTreeMap<&'static str, &str>,
+) -> Result<bool, Refusal> {
     if !annotations.contains_key("status") {
         return Ok(false);
     }
@@ -62,7 +67,10 @@ pub(super) fn is_injected(pod: &Value, annotations: &BTreeMap<&'static str, &str
 pub(super) fn facts(pod: &Value) -> Facts {
     let grace = pod.pointer("/spec/terminationGracePeriodSeconds").and_then(Value::as_u64);
     let containers = items(pod, "containers").chain(items(pod, "initContainers"));
-    Facts { grace_seconds: grace.unwrap_or(GRACE_SECONDS), guaranteed: resources::is_guaranteed(containers) }
+    Facts {
+        grace_seconds: grace.unwrap_or(GRACE_SECONDS),
+        guaranteed: resources::is_guaranteed(containers),
+    }
 }
 
 /// Everything that is no pod at all; nothing else is looked at where there is any.
@@ -72,7 +80,9 @@ pub(super) fn malformed(pod: &Value) -> Vec<Refusal> {
     for (name, needed) in [("containers", true), ("initContainers", false), ("volumes", false)] {
         let at = spec.key(name);
         let fits = match at.of(pod) {
-            Some(Value::Array(list)) => !(needed && list.is_empty()) && list.iter().all(Value::is_object),
+            Some(Value::Array(list)) => {
+                !(needed && list.is_empty()) && list.iter().all(Value::is_object)
+            }
             None | Some(Value::Null) => !needed,
             Some(_) => false,
         };
@@ -86,7 +96,8 @@ pub(super) fn malformed(pod: &Value) -> Vec<Refusal> {
     }
     for (index, container) in items(pod, "containers").enumerate() {
         if container.get("volumeMounts").is_some_and(|it| !it.is_array() && !it.is_null()) {
-            refusals.push(|| shape("a list", spec.key("containers").item(index).key("volumeMounts")));
+            refusals
+                .push(|| shape("a list", spec.key("containers").item(index).key("volumeMounts")));
         }
     }
     refusals.into_list()
@@ -139,12 +150,17 @@ fn of_container(
         let why = Why::NameTaken { what: "container", name: name.to_owned() };
         refusals.push(|| Refusal { at: at().key("name"), why });
     }
-    let entries = |key| container.get(key).and_then(Value::as_array).into_iter().flatten().enumerate();
+    let entries =
+        |key| container.get(key).and_then(Value::as_array).into_iter().flatten().enumerate();
     for (index, port) in entries("ports") {
         let Some(port) = port.get("containerPort").and_then(Value::as_u64) else { continue };
         let Some(moves) = ours.get(&port).copied() else { continue };
         refusals.push(|| {
-            let why = Why::PortTaken { port: u16::try_from(port).unwrap_or(0), container: excerpt(name), moves };
+            let why = Why::PortTaken {
+                port: u16::try_from(port).unwrap_or(0),
+                container: excerpt(name),
+                moves,
+            };
             Refusal { at: at().key("ports").item(index).key("containerPort"), why }
         });
     }

@@ -21,13 +21,14 @@ const REFUSALS_MAX: usize = 32;
 /// As much of a text of the pod's author as a message may hold, in characters.
 const EXCERPT_MAX_CHARS: usize = 100;
 
-/// The beginning of `text`: what a message shows of it is cut anyway, and a reason must not be as long as the pod.
+/// The beginning of `text`: what a message shows of it is cut anyway, and a reason must not be as
+/// long as the pod.
 pub(super) fn excerpt(text: &str) -> String {
     text.chars().take(EXCERPT_MAX_CHARS).collect()
 }
 
-/// The reasons against one pod, so many that a person reads them: whoever writes a pod with a hundred thousand mistakes gets
-/// an answer of the same length as for thirty.
+/// The reasons against one pod, so many that a person reads them: whoever writes a pod with a
+/// hundred thousand mistakes gets an answer of the same length as for thirty.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
     list: Vec<Refusal>,
@@ -55,7 +56,8 @@ impl Refusals {
 
     /// All of them, and how many more there were.
     pub(super) fn into_list(mut self) -> Vec<Refusal> {
-        let more = self.rest_at.take().map(|at| Refusal { at, why: Why::More { count: self.more } });
+        let more =
+            self.rest_at.take().map(|at| Refusal { at, why: Why::More { count: self.more } });
         self.list.extend(more);
         self.list
     }
@@ -121,7 +123,9 @@ pub enum Why {
         limit: String,
     },
     /// A limit with which `bfb serve` would refuse to start: it derives `--memory-limit` from it.
-    #[error("the sidecar's memory limit {limit} leaves too little beside the {memory} for datasets")]
+    #[error(
+        "the sidecar's memory limit {limit} leaves too little beside the {memory} for datasets"
+    )]
     LimitTooLow {
         /// The limit.
         limit: String,
@@ -163,7 +167,11 @@ pub enum Why {
         name: String,
     },
     /// A container mounts something where the shared socket goes.
-    #[error("the container {} mounts {} where the sidecar's socket goes", quote(container), quote(mount))]
+    #[error(
+        "the container {} mounts {} where the sidecar's socket goes",
+        quote(container),
+        quote(mount)
+    )]
     MountTaken {
         /// The container.
         container: String,
@@ -201,7 +209,9 @@ impl Why {
         match self {
             Self::Unknown { .. } => "one of the annotations in the README's table".to_owned(),
             Self::NotText { .. } => "text in quotes".to_owned(),
-            Self::BadValue { expected, .. } | Self::NotAPod { expected, .. } => (*expected).to_owned(),
+            Self::BadValue { expected, .. } | Self::NotAPod { expected, .. } => {
+                (*expected).to_owned()
+            }
             Self::NoDomain => "the name of a domain".to_owned(),
             Self::NotAsked { .. } => "`bfb.dev/inject` beside it".to_owned(),
             Self::Needs { needs, .. } => format!("{needs} beside it"),
@@ -222,33 +232,53 @@ impl Why {
     pub fn hint(&self) -> String {
         const LEAVE_ALONE: &str = "`bfb.dev/inject: \"false\"` leaves it alone";
         match self {
-            Self::Unknown { nearest: Some(nearest), .. } => format!("did you mean `bfb.dev/{nearest}`?"),
-            Self::Unknown { .. } => "remove it; annotations of your own need a prefix of your own".to_owned(),
+            Self::Unknown { nearest: Some(nearest), .. } => {
+                format!("did you mean `bfb.dev/{nearest}`?")
+            }
+            Self::Unknown { .. } => {
+                "remove it; annotations of your own need a prefix of your own".to_owned()
+            }
             Self::NotText { .. } => "put the value in quotes: `\"true\"`, `\"5\"`".to_owned(),
-            Self::BadValue { name, .. } => match annotations::find(name).map_or("", |row| row.default) {
-                "" => "write such a value, or remove the annotation".to_owned(),
-                default => {
-                    format!("write such a value, or remove the annotation: its default is {}", default.replace('`', ""))
+            Self::BadValue { name, .. } => {
+                match annotations::find(name).map_or("", |row| row.default) {
+                    "" => "write such a value, or remove the annotation".to_owned(),
+                    default => {
+                        format!(
+                            "write such a value, or remove the annotation: its default is {}",
+                            default.replace('`', "")
+                        )
+                    }
                 }
-            },
+            }
             Self::NoDomain => "write the domain's name: `bfb.dev/inject: \"customer\"`".to_owned(),
-            Self::NotAsked { .. } => "add `bfb.dev/inject: \"DOMAIN\"`, or give a default with `--domain`".to_owned(),
+            Self::NotAsked { .. } => {
+                "add `bfb.dev/inject: \"DOMAIN\"`, or give a default with `--domain`".to_owned()
+            }
             Self::Needs { needs, .. } => format!("add {needs}, or remove this"),
             Self::RequestAboveLimit { resource, .. } => {
                 format!("lower `bfb.dev/{resource}-request`, or raise `bfb.dev/{resource}-limit`")
             }
-            Self::LimitTooLow { .. } => "raise `bfb.dev/memory-limit`, or lower `bfb.dev/memory`".to_owned(),
-            Self::DrainTooLong { .. } => {
-                "shorten it, or raise `terminationGracePeriodSeconds`: the application stops first, in the same time"
-                    .to_owned()
+            Self::LimitTooLow { .. } => {
+                "raise `bfb.dev/memory-limit`, or lower `bfb.dev/memory`".to_owned()
             }
+            Self::DrainTooLong { .. } => "shorten it, or raise `terminationGracePeriodSeconds`: \
+                 the application stops first, in the same time"
+                .to_owned(),
             Self::SamePort { .. } => "move one of them".to_owned(),
             Self::PortTaken { moves, .. } => format!("move the sidecar with `bfb.dev/{moves}`"),
-            Self::NameTaken { what, .. } => format!("rename the {what}: the sidecar needs this name"),
-            Self::MountTaken { .. } => "mount it elsewhere, or do without `bfb.dev/unix-socket`".to_owned(),
-            Self::HostNetwork => format!("{LEAVE_ALONE}; a sidecar there would answer the whole node"),
+            Self::NameTaken { what, .. } => {
+                format!("rename the {what}: the sidecar needs this name")
+            }
+            Self::MountTaken { .. } => {
+                "mount it elsewhere, or do without `bfb.dev/unix-socket`".to_owned()
+            }
+            Self::HostNetwork => {
+                format!("{LEAVE_ALONE}; a sidecar there would answer the whole node")
+            }
             Self::Windows => LEAVE_ALONE.to_owned(),
-            Self::HalfInjected => "remove `bfb.dev/status`, or begin with `bfb inject --uninject`".to_owned(),
+            Self::HalfInjected => {
+                "remove `bfb.dev/status`, or begin with `bfb inject --uninject`".to_owned()
+            }
             Self::More { .. } => "mend the first ones: one mistake often brings many".to_owned(),
             Self::NotAPod { .. } => "a patch is no manifest: inject what comes of it".to_owned(),
         }

@@ -1,5 +1,5 @@
-//! What the sidecar asks of its node, and what it may take: requests and limits that fit its memory for datasets, and that
-//! leave the pod in the class of service that it had.
+//! What the sidecar asks of its node, and what it may take: requests and limits that fit its memory
+//! for datasets, and that leave the pod in the class of service that it had.
 
 use serde_json::{Value, json};
 
@@ -50,8 +50,12 @@ pub(super) fn of(asked: &Asked<'_>, guaranteed: bool) -> Result<Resources, Vec<R
     let (cpu_request, cpu_limit) = (given("cpu-request"), given("cpu-limit"));
 
     let limit = memory_limit.clone().unwrap_or_else(|| {
-        let usual = mebibytes(datasets.saturating_add(ROOM).max(MemoryLimit::least_container(datasets)));
-        memory_request.clone().filter(|request| guaranteed || above(request, &usual)).unwrap_or(usual)
+        let usual =
+            mebibytes(datasets.saturating_add(ROOM).max(MemoryLimit::least_container(datasets)));
+        memory_request
+            .clone()
+            .filter(|request| guaranteed || above(request, &usual))
+            .unwrap_or(usual)
     });
     let request = memory_request.unwrap_or_else(|| {
         let usual = mebibytes(datasets.saturating_add(PROCESS));
@@ -67,7 +71,11 @@ pub(super) fn of(asked: &Asked<'_>, guaranteed: bool) -> Result<Resources, Vec<R
     let mut refusals = Vec::new();
     let mut compare = |resource, name, request: &str, limit: &str| {
         if above(request, limit) {
-            let why = Why::RequestAboveLimit { resource, request: request.to_owned(), limit: limit.to_owned() };
+            let why = Why::RequestAboveLimit {
+                resource,
+                request: request.to_owned(),
+                limit: limit.to_owned(),
+            };
             refusals.push(Refusal { at: place(name), why });
         }
     };
@@ -82,11 +90,13 @@ pub(super) fn of(asked: &Asked<'_>, guaranteed: bool) -> Result<Resources, Vec<R
         let why = Why::LimitTooLow { limit, memory, least };
         refusals.push(Refusal { at: place(at), why });
     }
-    let resources = Resources { cpu_request: cpu, cpu_limit, memory_request: request, memory_limit: limit };
+    let resources =
+        Resources { cpu_request: cpu, cpu_limit, memory_request: request, memory_limit: limit };
     if refusals.is_empty() { Ok(resources) } else { Err(refusals) }
 }
 
-/// Whether the pod is of the class Guaranteed: every container has limits, and requests nothing else.
+/// Whether the pod is of the class Guaranteed: every container has limits, and requests nothing
+/// else.
 pub(super) fn is_guaranteed<'v>(containers: impl Iterator<Item = &'v Value>) -> bool {
     let mut any = false;
     for container in containers {
@@ -95,7 +105,9 @@ pub(super) fn is_guaranteed<'v>(containers: impl Iterator<Item = &'v Value>) -> 
             let of = |kind: &str| amount(container.get("resources")?.get(kind)?.get(resource)?);
             let fixed = match (of("requests"), of("limits")) {
                 (None, Some(limit)) => limit > 0.0,
-                (Some(request), Some(limit)) => limit > 0.0 && (request - limit).abs() <= limit * 1e-9,
+                (Some(request), Some(limit)) => {
+                    limit > 0.0 && (request - limit).abs() <= limit * 1e-9
+                }
                 _ => false,
             };
             if !fixed {

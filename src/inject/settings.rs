@@ -1,4 +1,5 @@
-//! From annotations and defaults to what a sidecar is told, or to everything that contradicts itself in them.
+//! From annotations and defaults to what a sidecar is told, or to everything that contradicts
+//! itself in them.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -19,8 +20,16 @@ const DRAIN_SECONDS: u64 = 25;
 const AFTER_DRAIN_SECONDS: u64 = 5;
 
 /// Annotations that mean nothing without a Redis.
-const OF_REDIS: [&str; 8] =
-    ["redis-auth", "redis-ca", "redis-identity", "seal-key", "namespace", "lease", "failover-grace", "bus-loss"];
+const OF_REDIS: [&str; 8] = [
+    "redis-auth",
+    "redis-ca",
+    "redis-identity",
+    "seal-key",
+    "namespace",
+    "lease",
+    "failover-grace",
+    "bus-loss",
+];
 
 /// What holds for all pods that do not say otherwise.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -31,8 +40,8 @@ pub struct Defaults {
 }
 
 impl Defaults {
-    /// `domains` go to every pod that names none; `set` are annotations (without their prefix) that every pod has unless it
-    /// has its own. What is wrong with them comes back in words, all of it.
+    /// `domains` go to every pod that names none; `set` are annotations (without their prefix) that
+    /// every pod has unless it has its own. What is wrong with them comes back in words, all of it.
     pub fn new(domains: &[String], set: &[(String, String)]) -> Result<Self, Vec<String>> {
         let mut wrong = Vec::new();
         let mut defaults = Self::default();
@@ -40,7 +49,10 @@ impl Defaults {
             match words::domains(&domains.join(",")) {
                 Ok(domains) => defaults.domains = domains,
                 Err(expected) => {
-                    wrong.push(format!("{} cannot be domains: expected {expected}", quote(&domains.join(","))));
+                    wrong.push(format!(
+                        "{} cannot be domains: expected {expected}",
+                        quote(&domains.join(","))
+                    ));
                 }
             }
         }
@@ -54,7 +66,8 @@ impl Defaults {
                 }
                 None => {
                     let near = annotations::nearest_to(name).filter(|near| *near != name);
-                    let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+                    let hint =
+                        near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
                     wrong.push(format!("there is no default {}{hint}", quote(name)));
                 }
             }
@@ -62,8 +75,8 @@ impl Defaults {
         if wrong.is_empty() { Ok(defaults) } else { Err(wrong) }
     }
 
-    /// The same for the pods of a namespace whose label `bfb.dev/inject` says `label`: the domains of those that name none,
-    /// with dots between them, since a label takes no comma; or `false`.
+    /// The same for the pods of a namespace whose label `bfb.dev/inject` says `label`: the domains
+    /// of those that name none, with dots between them, since a label takes no comma; or `false`.
     pub fn of_namespace(&self, label: &str) -> Result<Self, String> {
         let domains = match label {
             "false" => Vec::new(),
@@ -161,7 +174,11 @@ impl Asked<'_> {
 
 impl Settings {
     /// What the sidecar of such a pod is told, or everything that contradicts itself.
-    pub(super) fn of(asked: &Asked<'_>, domains: Vec<String>, facts: Facts) -> Result<Self, Vec<Refusal>> {
+    pub(super) fn of(
+        asked: &Asked<'_>,
+        domains: Vec<String>,
+        facts: Facts,
+    ) -> Result<Self, Vec<Refusal>> {
         let mut refusals = needs(asked);
         let resources = resources::of(asked, facts.guaranteed).unwrap_or_else(|refused| {
             refusals.extend(refused);
@@ -176,7 +193,8 @@ impl Settings {
         let settings = Self {
             domains,
             image: asked.get("image").unwrap_or(annotations::IMAGE).to_owned(),
-            identity: identity.unwrap_or_else(|| or_default(words::identity, annotations::IDENTITY)),
+            identity: identity
+                .unwrap_or_else(|| or_default(words::identity, annotations::IDENTITY)),
             identity_names: asked
                 .read("identity-names", words::names)
                 .unwrap_or_else(|| or_default(words::names, annotations::IDENTITY_NAMES)),
@@ -193,37 +211,51 @@ impl Settings {
                 .read("probes", words::probes)
                 .unwrap_or_else(|| or_default(words::probes, annotations::PROBES)),
             drain,
-            user: asked.read("user", words::user).unwrap_or_else(|| or_default(words::user, annotations::USER)),
+            user: asked
+                .read("user", words::user)
+                .unwrap_or_else(|| or_default(words::user, annotations::USER)),
             resources,
             as_they_are: as_they_are(asked, redis),
         };
         if settings.ports().contains(&settings.probes.port()) {
             let why = Why::SamePort { port: settings.probes.port() };
-            refusals.push(Refusal { at: place(if asked.get("probes").is_some() { "probes" } else { "listen" }), why });
+            refusals.push(Refusal {
+                at: place(if asked.get("probes").is_some() { "probes" } else { "listen" }),
+                why,
+            });
         }
         if refusals.is_empty() { Ok(settings) } else { Err(refusals) }
     }
 
     /// The ports that the pod's containers are answered on.
     pub(super) fn ports(&self) -> Vec<u16> {
-        self.listen.as_ref().map_or_else(|| vec![7070], |addresses| addresses.iter().map(SocketAddr::port).collect())
+        self.listen.as_ref().map_or_else(
+            || vec![7070],
+            |addresses| addresses.iter().map(SocketAddr::port).collect(),
+        )
     }
 }
 
 /// A default of the table, read; the table's tests show that each can be.
 fn or_default<T>(parse: fn(&str) -> Result<T, Expected>, default: &str) -> T {
-    parse(default).unwrap_or_else(|expected| unreachable!("the default `{default}` is not {expected}"))
+    parse(default)
+        .unwrap_or_else(|expected| unreachable!("the default `{default}` is not {expected}"))
 }
 
 fn as_they_are(asked: &Asked<'_>, redis: bool) -> Vec<(String, String)> {
-    let rows = annotations().iter().filter(|row| row.as_it_is && (redis || !OF_REDIS.contains(&row.name)));
+    let rows =
+        annotations().iter().filter(|row| row.as_it_is && (redis || !OF_REDIS.contains(&row.name)));
     rows.filter_map(|row| Some((row.variable()?, asked.get(row.name)?.to_owned()))).collect()
 }
 
-/// Annotations of the pod that mean nothing without another one. A default that means nothing is just left out.
+/// Annotations of the pod that mean nothing without another one. A default that means nothing is
+/// just left out.
 fn needs(asked: &Asked<'_>) -> Vec<Refusal> {
     let refused = |name: &'static str, needs| {
-        asked.pod.contains_key(name).then(|| Refusal { at: place(name), why: Why::Needs { name, needs } })
+        asked
+            .pod
+            .contains_key(name)
+            .then(|| Refusal { at: place(name), why: Why::Needs { name, needs } })
     };
     let mut refusals = Vec::new();
     if !asked.has_redis() {
@@ -235,8 +267,8 @@ fn needs(asked: &Asked<'_>) -> Vec<Refusal> {
     refusals
 }
 
-/// How long the sidecar may drain, if not as long as it does by itself. The pod's own word is kept or refused; what holds for
-/// all pods is shortened for one that has less time.
+/// How long the sidecar may drain, if not as long as it does by itself. The pod's own word is kept
+/// or refused; what holds for all pods is shortened for one that has less time.
 fn drain(asked: &Asked<'_>, grace: u64) -> Result<Option<String>, Refusal> {
     let room = Duration::from_secs(grace.saturating_sub(AFTER_DRAIN_SECONDS).max(1));
     let shortened = || Some(format!("{}s", room.as_secs()));

@@ -1,7 +1,9 @@
-//! The sidecar as a pod has it: a native sidecar container and its volumes, within the *restricted* Pod Security Standard.
+//! The sidecar as a pod has it: a native sidecar container and its volumes, within the *restricted*
+//! Pod Security Standard.
 //!
-//! It is told all by variables, so that `kubectl exec POD -c bfb -- bfb status` finds the same ports by the same variables. Its
-//! admin port is a socket in a volume that no other container mounts.
+//! It is told all by variables, so that `kubectl exec POD -c bfb -- bfb status` finds the same
+//! ports by the same variables. Its admin port is a socket in a volume that no other container
+//! mounts.
 
 use serde_json::{Value, json};
 
@@ -17,8 +19,14 @@ pub(super) const SOCKET_DIR: &str = "/run/bfb";
 const ADMIN_DIR: &str = "/run/bfb-admin";
 
 /// Every volume that a sidecar may have, by its name.
-pub(super) const VOLUMES: [&str; 6] =
-    [Volume::DOMAINS, Volume::IDENTITY, Volume::ADMIN, Volume::SOCKET, Volume::REDIS, Volume::REDIS_IDENTITY];
+pub(super) const VOLUMES: [&str; 6] = [
+    Volume::DOMAINS,
+    Volume::IDENTITY,
+    Volume::ADMIN,
+    Volume::SOCKET,
+    Volume::REDIS,
+    Volume::REDIS_IDENTITY,
+];
 
 /// The names of the volumes.
 pub(super) struct Volume;
@@ -90,13 +98,17 @@ fn security_context(user: Option<u32>) -> Value {
 fn env(settings: &Settings) -> Value {
     let from = |name: &str, source: Value| json!({"name": name, "valueFrom": source});
     let field = |path: &str| json!({"fieldRef": {"fieldPath": path}});
-    let mut env = vec![from("POD_NAME", field("metadata.name")), from("POD_NAMESPACE", field("metadata.namespace"))];
+    let mut env = vec![
+        from("POD_NAME", field("metadata.name")),
+        from("POD_NAMESPACE", field("metadata.namespace")),
+    ];
     if settings.env_from.is_empty() {
         // Those variables may name attributes of their own, and this one would win.
         let attributes = "k8s.pod.name=$(POD_NAME),k8s.namespace.name=$(POD_NAMESPACE)";
         env.push(json!({"name": "OTEL_RESOURCE_ATTRIBUTES", "value": attributes}));
     }
-    let mut set = |name: &str, value: &str| env.push(json!({"name": name, "value": literally(value)}));
+    let mut set =
+        |name: &str, value: &str| env.push(json!({"name": name, "value": literally(value)}));
     set("BFB_ADMIN", &format!("unix:{ADMIN_DIR}/admin.sock"));
     set("BFB_PROBES", &settings.probes.to_string());
     if let Some(listen) = listen(settings) {
@@ -144,7 +156,10 @@ fn literally(value: &str) -> String {
 
 /// Where consumers are answered, if not where `bfb serve` does by itself.
 fn listen(settings: &Settings) -> Option<String> {
-    let tcp = settings.listen.as_ref().map(|addresses| addresses.iter().map(ToString::to_string).collect::<Vec<_>>());
+    let tcp = settings
+        .listen
+        .as_ref()
+        .map(|addresses| addresses.iter().map(ToString::to_string).collect::<Vec<_>>());
     if !settings.unix_socket {
         return tcp.map(|addresses| addresses.join(","));
     }
@@ -155,14 +170,19 @@ fn listen(settings: &Settings) -> Option<String> {
 }
 
 fn mounts(settings: &Settings) -> Value {
-    let redis = [&settings.redis_auth, &settings.redis_ca, &settings.seal_key].iter().any(|key| key.is_some());
+    let redis = [&settings.redis_auth, &settings.redis_ca, &settings.seal_key]
+        .iter()
+        .any(|key| key.is_some());
     let mounts = [
         (true, mount(Volume::DOMAINS, DOMAINS_DIR, true)),
         (settings.identity != Identity::None, mount(Volume::IDENTITY, IDENTITY_DIR, true)),
         (true, mount(Volume::ADMIN, ADMIN_DIR, false)),
         (settings.unix_socket, mount(Volume::SOCKET, SOCKET_DIR, false)),
         (redis, mount(Volume::REDIS, REDIS_DIR, true)),
-        (settings.redis_identity.is_some(), mount(Volume::REDIS_IDENTITY, REDIS_IDENTITY_DIR, true)),
+        (
+            settings.redis_identity.is_some(),
+            mount(Volume::REDIS_IDENTITY, REDIS_IDENTITY_DIR, true),
+        ),
     ];
     mounts.into_iter().filter(|(there, _)| *there).map(|(_, mount)| mount).collect()
 }

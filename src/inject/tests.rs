@@ -1,4 +1,5 @@
-//! What must hold of every pod and of every manifest, whatever they look like: pods and layouts made up at random.
+//! What must hold of every pod and of every manifest, whatever they look like: pods and layouts
+//! made up at random.
 #![allow(clippy::unwrap_used, reason = "a test that cannot set itself up should stop there")]
 
 mod bounds;
@@ -38,9 +39,17 @@ fn choices() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn defaults(choices: &mut Choices) -> Defaults {
-    let set = [("unix-socket", "true"), ("redis", "secret:redis/url"), ("identity", "spiffe"), ("drain", "9s")];
-    let set: Vec<_> =
-        set.into_iter().filter(|_| choices.yes()).map(|(key, it)| (key.to_owned(), it.to_owned())).collect();
+    let set = [
+        ("unix-socket", "true"),
+        ("redis", "secret:redis/url"),
+        ("identity", "spiffe"),
+        ("drain", "9s"),
+    ];
+    let set: Vec<_> = set
+        .into_iter()
+        .filter(|_| choices.yes())
+        .map(|(key, it)| (key.to_owned(), it.to_owned()))
+        .collect();
     Defaults::new(&["customer".to_owned()], &set).unwrap()
 }
 
@@ -52,22 +61,23 @@ fn pod(choices: &mut Choices) -> Value {
         if choices.yes() {
             pod["metadata"]["labels"] = json!({"app": "web"});
         }
-        if let Some(annotations) =
-            maybe(choices, &[("note", json!("yes")), ("kubectl.kubernetes.io/default-container", json!("app-0"))])
-        {
+        if let Some(annotations) = maybe(
+            choices,
+            &[("note", json!("yes")), ("kubectl.kubernetes.io/default-container", json!("app-0"))],
+        ) {
             pod["metadata"]["annotations"] = annotations;
         }
     }
     for nth in 0..=choices.below(2) {
-        let mut container =
-            json!({"name": format!("app-{nth}"), "image": "shop/app:1", "command": ["sh", "-c", "a: b # c\n"]});
+        let mut container = json!({"name": format!("app-{nth}"), "image": "shop/app:1", "command": ["sh", "-c", "a: b # c\n"]});
         if choices.yes() {
             container["volumeMounts"] = list(choices, &json!({"name": "tmp", "mountPath": "/tmp"}));
         }
         pod["spec"]["containers"].as_array_mut().unwrap().push(container);
     }
     if choices.yes() {
-        pod["spec"]["initContainers"] = list(choices, &json!({"name": "first", "image": "x", "args": ["- 1", "yes"]}));
+        pod["spec"]["initContainers"] =
+            list(choices, &json!({"name": "first", "image": "x", "args": ["- 1", "yes"]}));
     }
     if choices.yes() {
         pod["spec"]["volumes"] = list(choices, &json!({"name": "tmp", "emptyDir": {}}));

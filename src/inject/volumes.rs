@@ -17,7 +17,8 @@ pub(super) const REDIS_IDENTITY_DIR: &str = "/etc/bfb/redis-identity";
 
 /// Every volume that the sidecar needs.
 pub(super) fn of(settings: &Settings) -> Vec<Value> {
-    let configs = settings.domains.iter().map(|domain| json!({"configMap": {"name": config_map(domain)}}));
+    let configs =
+        settings.domains.iter().map(|domain| json!({"configMap": {"name": config_map(domain)}}));
     let sources: Vec<Value> = configs.collect();
     let mut volumes = vec![json!({"name": Volume::DOMAINS, "projected": {"sources": sources}})];
     volumes.extend(identity(settings));
@@ -25,7 +26,11 @@ pub(super) fn of(settings: &Settings) -> Vec<Value> {
     if settings.unix_socket {
         volumes.push(sockets(Volume::SOCKET));
     }
-    let redis = [(&settings.redis_auth, "auth"), (&settings.redis_ca, "ca.crt"), (&settings.seal_key, "seal")];
+    let redis = [
+        (&settings.redis_auth, "auth"),
+        (&settings.redis_ca, "ca.crt"),
+        (&settings.seal_key, "seal"),
+    ];
     let sources: Vec<Value> =
         redis.into_iter().filter_map(|(key, file)| Some(projection(key.as_ref()?, file))).collect();
     if !sources.is_empty() {
@@ -37,8 +42,8 @@ pub(super) fn of(settings: &Settings) -> Vec<Value> {
     volumes
 }
 
-/// A folder for a socket. In memory, since a volume on the node's disk keeps the cluster's autoscaler from removing the node
-/// (kubernetes/autoscaler#5551).
+/// A folder for a socket. In memory, since a volume on the node's disk keeps the cluster's
+/// autoscaler from removing the node (kubernetes/autoscaler#5551).
 fn sockets(name: &str) -> Value {
     json!({"name": name, "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}})
 }
@@ -53,7 +58,9 @@ fn identity(settings: &Settings) -> Option<Value> {
     };
     match &settings.identity {
         Identity::None => None,
-        Identity::Secret(name) => Some(json!({"name": Volume::IDENTITY, "secret": {"secretName": name}})),
+        Identity::Secret(name) => {
+            Some(json!({"name": Volume::IDENTITY, "secret": {"secretName": name}}))
+        }
         Identity::Issuer { kind, name } => {
             const DRIVER: &str = "csi.cert-manager.io";
             let (uris, dns) = &settings.identity_names;

@@ -1,4 +1,5 @@
-//! What the values of annotations may be: each word read into what it means, or what was expected instead.
+//! What the values of annotations may be: each word read into what it means, or what was expected
+//! instead.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,9 +9,11 @@ use crate::log_filter;
 /// What was expected, for a message.
 pub(super) type Expected = &'static str;
 
-/// The longest value of any annotation, in bytes: 64 domains of 63 characters, with commas between them.
+/// The longest value of any annotation, in bytes: 64 domains of 63 characters, with commas between
+/// them.
 pub(super) const VALUE_MAX_BYTES: usize = 4096;
-/// The longest value of those that we write ourselves: what Kubernetes takes as the annotations of one object.
+/// The longest value of those that we write ourselves: what Kubernetes takes as the annotations of
+/// one object.
 pub(super) const OURS_MAX_BYTES: usize = 256 * 1024;
 /// The longest value that is one text, in bytes.
 const LONGEST: usize = 1024;
@@ -33,7 +36,8 @@ pub(super) fn wanted(text: &str) -> Result<Wanted, Expected> {
         "false" => Ok(Wanted::Nothing),
         "true" => Ok(Wanted::Default),
         _ => domains(text).map(Wanted::Domains).map_err(|_| {
-            "the names of domains with commas between them (a lower-case letter, then lower-case letters, digits, `_` or \
+            "the names of domains with commas between them (a lower-case letter, \
+             then lower-case letters, digits, `_` or \
              `-`), or `true` or `false`"
         }),
     }
@@ -41,12 +45,14 @@ pub(super) fn wanted(text: &str) -> Result<Wanted, Expected> {
 
 /// Domains' names, with commas between them.
 pub(super) fn domains(text: &str) -> Result<Vec<String>, Expected> {
-    const EXPECTED: Expected =
-        "names of domains, each once: a lower-case letter, then lower-case letters, digits, `_` or `-`";
+    const EXPECTED: Expected = "names of domains, each once: a lower-case letter, \
+                                then lower-case letters, digits, `_` or `-`";
     let mut names: Vec<String> = Vec::new();
     for name in text.split(',').map(str::trim) {
         let then = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-');
-        let fits = name.starts_with(|c: char| c.is_ascii_lowercase()) && name.chars().all(then) && name.len() <= 63;
+        let fits = name.starts_with(|c: char| c.is_ascii_lowercase())
+            && name.chars().all(then)
+            && name.len() <= 63;
         let word = matches!(name, "true" | "false") || name.ends_with(['-', '_']);
         let twice = names.iter().any(|other| config_map(other) == config_map(name));
         if !fits || word || twice || names.len() == DOMAINS_MAX {
@@ -86,7 +92,9 @@ pub(super) fn rate(text: &str) -> Result<(), Expected> {
 
 /// A size in bytes, as the flag `--memory` takes it.
 pub(super) fn size(text: &str) -> Result<u64, Expected> {
-    text.parse::<bytesize::ByteSize>().map(|size| size.as_u64()).map_err(|_| "a size such as `64MiB`")
+    text.parse::<bytesize::ByteSize>()
+        .map(|size| size.as_u64())
+        .map_err(|_| "a size such as `64MiB`")
 }
 
 pub(super) fn bus_loss(text: &str) -> Result<(), Expected> {
@@ -131,7 +139,9 @@ pub(super) fn namespace(text: &str) -> Result<(), Expected> {
 }
 
 pub(super) fn image(text: &str) -> Result<(), Expected> {
-    let fits = !text.is_empty() && text.len() <= LONGEST && text.bytes().all(|byte| byte.is_ascii_graphic());
+    let fits = !text.is_empty()
+        && text.len() <= LONGEST
+        && text.bytes().all(|byte| byte.is_ascii_graphic());
     if fits { Ok(()) } else { Err("the name of an image") }
 }
 
@@ -159,7 +169,10 @@ pub(super) fn listen(text: &str) -> Result<Vec<SocketAddr>, Expected> {
 pub(super) fn probes(text: &str) -> Result<SocketAddr, Expected> {
     let address = text.parse::<SocketAddr>().ok();
     let reachable = address.filter(|address| !address.ip().is_loopback() && address.port() > 0);
-    reachable.ok_or("an address that the kubelet reaches: `0.0.0.0:7072`, or `[::]:7072` where pods have IPv6 only")
+    reachable.ok_or(
+        "an address that the kubelet reaches: `0.0.0.0:7072`, \
+                     or `[::]:7072` where pods have IPv6 only",
+    )
 }
 
 /// What a URL is taken from.
@@ -187,13 +200,19 @@ pub(super) enum Object {
 
 /// A URL that anybody may read, or the place of one that not everybody may.
 pub(super) fn url(text: &str) -> Result<Url, Expected> {
-    const EXPECTED: Expected = "`secret:NAME/KEY`, or a URL without a password: `SCHEME://HOST:PORT`";
+    const EXPECTED: Expected =
+        "`secret:NAME/KEY`, or a URL without a password: `SCHEME://HOST:PORT`";
     if text.starts_with("secret:") {
         return key(text).map(Url::Secret).map_err(|_| EXPECTED);
     }
     let (scheme, rest) = text.split_once("://").ok_or(EXPECTED)?;
-    let scheme_fits = !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
-    let fits = scheme_fits && !rest.is_empty() && !rest.contains('@') && line(text).is_ok() && !text.contains(' ');
+    let scheme_fits =
+        !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
+    let fits = scheme_fits
+        && !rest.is_empty()
+        && !rest.contains('@')
+        && line(text).is_ok()
+        && !text.contains(' ');
     if fits { Ok(Url::Plain(text.to_owned())) } else { Err(EXPECTED) }
 }
 
@@ -208,7 +227,11 @@ pub(super) fn key(text: &str) -> Result<KeyOf, Expected> {
     const EXPECTED: Expected = "`secret:NAME/KEY` or `configmap:NAME/KEY`";
     let (name, key) = text.rsplit_once('/').ok_or(EXPECTED)?;
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    let key_fits = !key.is_empty() && key.len() <= 253 && key.chars().all(fits) && !key.starts_with("..") && key != ".";
+    let key_fits = !key.is_empty()
+        && key.len() <= 253
+        && key.chars().all(fits)
+        && !key.starts_with("..")
+        && key != ".";
     let object = object(name).map_err(|_| EXPECTED)?;
     if key_fits { Ok(KeyOf { object, key: key.to_owned() }) } else { Err(EXPECTED) }
 }
@@ -239,7 +262,10 @@ fn object(text: &str) -> Result<Object, Expected> {
 fn is_name(name: &str) -> bool {
     let label = |label: &str| {
         let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-        !label.is_empty() && label.bytes().all(fits) && !label.starts_with('-') && !label.ends_with('-')
+        !label.is_empty()
+            && label.bytes().all(fits)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
     };
     name.len() <= 253 && name.split('.').all(label)
 }
@@ -262,7 +288,8 @@ pub(super) enum Identity {
 }
 
 pub(super) fn identity(text: &str) -> Result<Identity, Expected> {
-    let issuer = |kind, name: &str| is_name(name).then(|| Identity::Issuer { kind, name: name.to_owned() });
+    let issuer =
+        |kind, name: &str| is_name(name).then(|| Identity::Issuer { kind, name: name.to_owned() });
     let identity = match text.split_once(':') {
         Some(("secret", name)) if is_name(name) => Some(Identity::Secret(name.to_owned())),
         Some(("issuer", name)) => issuer("Issuer", name),
@@ -277,14 +304,14 @@ pub(super) fn identity(text: &str) -> Result<Identity, Expected> {
 /// The names in a certificate: URIs, and DNS names.
 pub(super) fn names(text: &str) -> Result<(Vec<String>, Vec<String>), Expected> {
     let names: Vec<String> = text.split(',').map(|name| name.trim().to_owned()).collect();
-    let fits =
-        |name: &String| !name.is_empty() && name.len() <= 253 && name.bytes().all(|byte| byte.is_ascii_graphic());
+    let fits = |name: &String| {
+        !name.is_empty() && name.len() <= 253 && name.bytes().all(|byte| byte.is_ascii_graphic())
+    };
     if names.iter().all(fits) {
         Ok(names.into_iter().partition(|name| name.contains("://")))
     } else {
-        Err(
-            "URIs and DNS names with commas between them; `${POD_NAMESPACE}` and `${SERVICE_ACCOUNT_NAME}` may stand in them",
-        )
+        Err("URIs and DNS names with commas between them; `${POD_NAMESPACE}` and \
+             `${SERVICE_ACCOUNT_NAME}` may stand in them")
     }
 }
 
@@ -311,11 +338,16 @@ pub(super) fn quantity(text: &str) -> Result<f64, Expected> {
     let of = |(suffix, factor): (&str, f64)| {
         let number = text.strip_suffix(suffix)?;
         let plain = number.starts_with(|c: char| c.is_ascii_digit() || c == '.')
-            && number.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b'e' | b'E' | b'-' | b'+'));
+            && number.bytes().all(|byte| {
+                byte.is_ascii_digit() || matches!(byte, b'.' | b'e' | b'E' | b'-' | b'+')
+            });
         let number: f64 = number.parse().ok().filter(|_| plain)?;
         Some(number * factor)
     };
-    SUFFIXES.into_iter().find_map(of).ok_or("a quantity of Kubernetes such as `50m`, `0.5` or `128Mi`")
+    SUFFIXES
+        .into_iter()
+        .find_map(of)
+        .ok_or("a quantity of Kubernetes such as `50m`, `0.5` or `128Mi`")
 }
 
 #[cfg(test)]
@@ -326,8 +358,10 @@ mod tests {
     #[test]
     #[allow(clippy::float_cmp, reason = "each is exact")]
     fn quantities_are_read_as_kubernetes_reads_them() {
-        let ours = ["50m", "0.5", "1", "128Mi", "1Gi", "1e3", "1E3", "2E", "1.5Ki", ".5", "100k"].map(quantity);
-        let theirs = [0.05, 0.5, 1.0, 134_217_728.0, 1_073_741_824.0, 1e3, 1e3, 2e18, 1536.0, 0.5, 1e5];
+        let ours = ["50m", "0.5", "1", "128Mi", "1Gi", "1e3", "1E3", "2E", "1.5Ki", ".5", "100k"]
+            .map(quantity);
+        let theirs =
+            [0.05, 0.5, 1.0, 134_217_728.0, 1_073_741_824.0, 1e3, 1e3, 2e18, 1536.0, 0.5, 1e5];
         for (ours, theirs) in ours.into_iter().zip(theirs) {
             assert!((ours.unwrap() - theirs).abs() <= theirs * 1e-12, "{ours:?} {theirs}");
         }
@@ -340,8 +374,12 @@ mod tests {
     fn domains_are_named_as_their_files_name_them() {
         assert_eq!(wanted("customer").unwrap(), Wanted::Domains(vec!["customer".into()]));
         assert_eq!(domains("a, b_c").unwrap(), ["a", "b_c"]);
-        assert_eq!((wanted("true").unwrap(), wanted("false").unwrap()), (Wanted::Default, Wanted::Nothing));
-        for wrong in ["", "Customer", "a,", "a,a", "a-b,a_b", "a,true", "9a", "a b", "a-", "yes/no"] {
+        assert_eq!(
+            (wanted("true").unwrap(), wanted("false").unwrap()),
+            (Wanted::Default, Wanted::Nothing)
+        );
+        for wrong in ["", "Customer", "a,", "a,a", "a-b,a_b", "a,true", "9a", "a b", "a-", "yes/no"]
+        {
             assert!(domains(wrong).is_err(), "{wrong}");
         }
         assert_eq!(config_map("a_b"), "bfb-domain-a-b");
@@ -353,16 +391,25 @@ mod tests {
         for wrong in ["0.0.0.0:7070", "7070", "unix:/run/x", "127.0.0.1:0", "", "10.0.0.1:7070"] {
             assert!(listen(wrong).is_err(), "{wrong}");
         }
-        assert!(probes("[::]:7072").is_ok() && probes("127.0.0.1:7072").is_err() && probes("7072").is_err());
+        assert!(
+            probes("[::]:7072").is_ok()
+                && probes("127.0.0.1:7072").is_err()
+                && probes("7072").is_err()
+        );
     }
 
     #[test]
     fn a_url_with_a_password_has_no_place_in_an_annotation() {
         assert!(matches!(url("rediss://redis.cache:6379"), Ok(Url::Plain(_))));
         assert!(matches!(url("secret:redis/url"), Ok(Url::Secret(_))));
-        for wrong in
-            ["redis://user:word@redis:6379", "redis", "secret:redis", "configmap:redis/url", "redis://", "://x"]
-        {
+        for wrong in [
+            "redis://user:word@redis:6379",
+            "redis",
+            "secret:redis",
+            "configmap:redis/url",
+            "redis://",
+            "://x",
+        ] {
             assert!(url(wrong).is_err(), "{wrong}");
         }
     }
@@ -382,7 +429,9 @@ mod tests {
         assert_eq!(key("configmap:ca/ca.crt").unwrap().key, "ca.crt");
         assert!(secret_key("configmap:ca/ca.crt").is_err() && secret_key("secret:a/b").is_ok());
         assert_eq!(objects("secret:a, configmap:b.c").unwrap().len(), 2);
-        for wrong in ["secret:", "secret:A", "secret:-a", "a", "secret:a/..", "secret:a/b/c", "secret:a/"] {
+        for wrong in
+            ["secret:", "secret:A", "secret:-a", "a", "secret:a/..", "secret:a/b/c", "secret:a/"]
+        {
             assert!(key(wrong).is_err(), "{wrong}");
         }
         for (text, right) in [

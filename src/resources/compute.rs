@@ -1,11 +1,13 @@
-//! One account of CPU time, for work whose length data decides about: jq programs, admission reviews.
+//! One account of CPU time, for work whose length data decides about: jq programs, admission
+//! reviews.
 //!
-//! Such work runs on the blocking pool, never on the event loop, and no more of it at once than [`ComputePool`] has places. A
-//! domain takes its turn through a [`ComputeQueue`]: a place that comes free goes to the queue that has used the least CPU time
-//! of late (start-time fair queuing, after Goyal, Vin and Cheng, 1996), and with several queues the last place is never taken
-//! by those who hold all others, so that one domain's slow programs leave the others a way through. Each run gets a
-//! [`RunClock`] that it must look at: it says stop when the run's time is over, when nobody wants the result any more, or when
-//! the process ends.
+//! Such work runs on the blocking pool, never on the event loop, and no more of it at once than
+//! [`ComputePool`] has places. A domain takes its turn through a [`ComputeQueue`]: a place that
+//! comes free goes to the queue that has used the least CPU time of late (start-time fair queuing,
+//! after Goyal, Vin and Cheng, 1996), and with several queues the last place is never taken by
+//! those who hold all others, so that one domain's slow programs leave the others a way through.
+//! Each run gets a [`RunClock`] that it must look at: it says stop when the run's time is over,
+//! when nobody wants the result any more, or when the process ends.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -39,8 +41,8 @@ struct Pool {
 #[derive(Default)]
 struct State {
     taken: usize,
-    /// CPU time, in nanoseconds, up to which the queue that was last given a place had come: a queue that comes back after a
-    /// rest starts there, so that rest is not credit.
+    /// CPU time, in nanoseconds, up to which the queue that was last given a place had come: a
+    /// queue that comes back after a rest starts there, so that rest is not credit.
     virtual_time: u64,
     queues: BTreeMap<u64, QueueState>,
     queues_made: u64,
@@ -99,7 +101,11 @@ impl ComputeMetrics {
         let metrics = Self::default();
         let help = "CPU time of programs and reviews";
         registry.register_with_unit("compute", help, Unit::Seconds, metrics.seconds.clone());
-        registry.register("compute_waits", "Programs and reviews that waited for a thread", metrics.waits.clone());
+        registry.register(
+            "compute_waits",
+            "Programs and reviews that waited for a thread",
+            metrics.waits.clone(),
+        );
         let help = "Programs and reviews for which no thread came free in time";
         registry.register("compute_refused", help, metrics.refused.clone());
         metrics
@@ -107,8 +113,8 @@ impl ComputeMetrics {
 }
 
 impl ComputePool {
-    /// A pool for a machine of `processors`. It has a place more than that, so that the operating system shares the
-    /// processors out even where one queue's runs are all slow.
+    /// A pool for a machine of `processors`. It has a place more than that, so that the operating
+    /// system shares the processors out even where one queue's runs are all slow.
     pub fn new(processors: usize, metrics: ComputeMetrics) -> Self {
         let places_of_one = processors.max(1);
         Self(Arc::new(Pool {
@@ -137,8 +143,9 @@ impl ComputePool {
 }
 
 impl ComputeQueue {
-    /// Runs `work` on a thread of its own once it is this queue's turn, which has to come before `until`. The clock that
-    /// `work` is given stops at `until`, after a second, or when this future is dropped.
+    /// Runs `work` on a thread of its own once it is this queue's turn, which has to come before
+    /// `until`. The clock that `work` is given stops at `until`, after a second, or when this
+    /// future is dropped.
     ///
     /// Panics of `work` are passed on.
     pub async fn run<T: Send + 'static>(
@@ -193,7 +200,8 @@ impl Drop for Queue {
     fn drop(&mut self) {
         let mut state = self.pool.state.lock();
         let Some(queue) = state.queues.get_mut(&self.id) else { return };
-        // A run that nobody waits for may still hold a place: it takes the queue along when it ends.
+        // A run that nobody waits for may still hold a place: it takes the queue along when it
+        // ends.
         queue.is_left = true;
         if queue.holds == 0 {
             state.queues.remove(&self.id);
@@ -216,7 +224,8 @@ impl State {
         true
     }
 
-    /// The next to be given a place, which is taken for them: of the queues that may have one, that which has used the least.
+    /// The next to be given a place, which is taken for them: of the queues that may have one, that
+    /// which has used the least.
     fn next(&mut self, pool: &Pool) -> Option<(u64, oneshot::Sender<Place>)> {
         for queue in self.queues.values_mut() {
             while queue.waiters.front().is_some_and(oneshot::Sender::is_closed) {
@@ -242,7 +251,8 @@ impl Drop for Place {
         state.taken -= 1;
         if let Some(queue) = state.queues.get_mut(&self.queue) {
             queue.holds -= 1;
-            queue.used_ns = queue.used_ns.saturating_add(u64::try_from(ran.as_nanos()).unwrap_or(u64::MAX));
+            queue.used_ns =
+                queue.used_ns.saturating_add(u64::try_from(ran.as_nanos()).unwrap_or(u64::MAX));
             if queue.is_left && queue.holds == 0 {
                 state.queues.remove(&self.queue);
             }
@@ -266,7 +276,8 @@ impl RunClock {
         self.until
     }
 
-    /// Set once nobody wants the result any more, or the process ends: for who looks at the time by itself.
+    /// Set once nobody wants the result any more, or the process ends: for who looks at the time by
+    /// itself.
     pub fn unwanted(&self) -> &AtomicBool {
         &self.unwanted
     }
@@ -320,8 +331,12 @@ mod tests {
         tokio::time::Instant::now() + Duration::from_mins(1)
     }
 
-    /// Runs that go on until they are told to stop, as many as one queue may have; returns once all have begun.
-    async fn hog(queue: &ComputeQueue, runs: usize) -> (Vec<tokio::task::JoinHandle<()>>, Vec<mpsc::Sender<()>>) {
+    /// Runs that go on until they are told to stop, as many as one queue may have; returns once all
+    /// have begun.
+    async fn hog(
+        queue: &ComputeQueue,
+        runs: usize,
+    ) -> (Vec<tokio::task::JoinHandle<()>>, Vec<mpsc::Sender<()>>) {
         let mut ends = Vec::new();
         let mut tasks = Vec::new();
         for _ in 0..runs {
@@ -382,10 +397,14 @@ mod tests {
         let waiting: Vec<_> = [0, 2]
             .map(|nth| {
                 let (queue, order) = (queues[nth].clone(), order.clone());
-                tokio::spawn(async move { queue.run(later(), move |_| order.send(nth).unwrap()).await })
+                tokio::spawn(
+                    async move { queue.run(later(), move |_| order.send(nth).unwrap()).await },
+                )
             })
             .into();
-        while pool.0.state.lock().queues.values().map(|queue| queue.waiters.len()).sum::<usize>() < 2 {
+        while pool.0.state.lock().queues.values().map(|queue| queue.waiters.len()).sum::<usize>()
+            < 2
+        {
             tokio::task::yield_now().await;
         }
         end(second, second_end).await;

@@ -11,7 +11,8 @@ pub fn read_at_most(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
     // One byte more than there may be tells a file that is too large.
     File::open(path)?.take(max_bytes + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > max_bytes {
-        let (unit, divisor) = if max_bytes >= 1 << 20 { ("MiB", 1 << 20) } else { ("KiB", 1 << 10) };
+        let (unit, divisor) =
+            if max_bytes >= 1 << 20 { ("MiB", 1 << 20) } else { ("KiB", 1 << 10) };
         let most = format!("{} {unit}", max_bytes / divisor);
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, most));
     }

@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 
 const MIB: u64 = 1 << 20;
 
-/// What the process takes beside its work: the program, the runtime's threads, buffers of open connections.
+/// What the process takes beside its work: the program, the runtime's threads, buffers of open
+/// connections.
 const PROCESS_BYTES: u64 = 24 * MIB;
 /// What must remain for work beside the memory tier, so that datasets can be collected at all.
 const WORK_BYTES_MIN: u64 = 16 * MIB;
-/// The share of a cgroup's limit that is left to the kernel (socket buffers count as the cgroup's) and to the allocator.
+/// The share of a cgroup's limit that is left to the kernel (socket buffers count as the cgroup's)
+/// and to the allocator.
 const CGROUP_RESERVE_DIVISOR: u64 = 8;
 /// What is assumed where neither a flag nor a cgroup says anything.
 const DEFAULT_BYTES: u64 = 256 * MIB;
@@ -22,8 +24,10 @@ pub struct MemoryLimit {
 /// The memory tier does not fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`--memory {}` does not fit into the {} that the process may hold, of which it needs {} beside it: \
-     expected at most `--memory {}`, or `--memory-limit {}` or more (in a container: its memory limit, less an eighth)",
+    "`--memory {}` does not fit into the {} that the process may hold, \
+     of which it needs {} beside it: \
+     expected at most `--memory {}`, or `--memory-limit {}` or more (in a container: \
+     its memory limit, less an eighth)",
     mib(*.memory), mib(*.limit), mib(PROCESS_BYTES + WORK_BYTES_MIN),
     mib(.limit.saturating_sub(PROCESS_BYTES + WORK_BYTES_MIN)), mib(.memory.saturating_add(PROCESS_BYTES + WORK_BYTES_MIN))
 )]
@@ -65,7 +69,8 @@ impl MemoryLimit {
     }
 }
 
-/// The lowest memory limit of the process's cgroup and of those above it, in bytes; `None` where there is none.
+/// The lowest memory limit of the process's cgroup and of those above it, in bytes; `None` where
+/// there is none.
 pub fn cgroup_limit() -> Option<u64> {
     let table = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let files = limit_files(&table, Path::new("/sys/fs/cgroup"));
@@ -73,18 +78,26 @@ pub fn cgroup_limit() -> Option<u64> {
     files.into_iter().filter_map(limit).min()
 }
 
-/// Where limits may stand, by cgroups(7): the unified hierarchy's line is `0::/path`, the one of version 1 names `memory`.
+/// Where limits may stand, by cgroups(7): the unified hierarchy's line is `0::/path`, the one of
+/// version 1 names `memory`.
 fn limit_files(table: &str, root: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for line in table.lines() {
         let mut fields = line.splitn(3, ':');
-        let (Some(_), Some(controllers), Some(path)) = (fields.next(), fields.next(), fields.next()) else { continue };
+        let (Some(_), Some(controllers), Some(path)) =
+            (fields.next(), fields.next(), fields.next())
+        else {
+            continue;
+        };
         let (root, file) = match controllers {
             "" => (root.to_owned(), "memory.max"),
-            _ if controllers.split(',').any(|name| name == "memory") => (root.join("memory"), "memory.limit_in_bytes"),
+            _ if controllers.split(',').any(|name| name == "memory") => {
+                (root.join("memory"), "memory.limit_in_bytes")
+            }
             _ => continue,
         };
-        // In a container the path may be the host's, which is not there: then the root is the container's own.
+        // In a container the path may be the host's, which is not there: then the root is the
+        // container's own.
         let below = root.join(path.trim_start_matches('/'));
         let folders = below.ancestors().take_while(|folder| folder.starts_with(&root));
         files.extend(folders.map(|folder| folder.join(file)));
@@ -116,7 +129,10 @@ mod tests {
         assert_eq!(limit.for_work(216 * MIB), Ok(232 * MIB));
         let error = limit.for_work(300 * MIB).expect_err("it is larger than the limit").to_string();
         assert!(error.contains("`--memory 300MiB` does not fit into the 256MiB"), "{error}");
-        assert!(error.contains("`--memory 216MiB`") && error.contains("`--memory-limit 340MiB`"), "{error}");
+        assert!(
+            error.contains("`--memory 216MiB`") && error.contains("`--memory-limit 340MiB`"),
+            "{error}"
+        );
         assert!(limit.for_work(u64::MAX).is_err());
     }
 
@@ -125,7 +141,10 @@ mod tests {
         for memory in [0, 64 * MIB, 1 << 30] {
             let least = MemoryLimit::least_container(memory);
             assert!(MemoryLimit::new(None, Some(least)).for_work(memory).is_ok(), "{memory}");
-            assert!(MemoryLimit::new(None, Some(least - MIB)).for_work(memory).is_err(), "{memory}");
+            assert!(
+                MemoryLimit::new(None, Some(least - MIB)).for_work(memory).is_err(),
+                "{memory}"
+            );
         }
     }
 

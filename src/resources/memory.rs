@@ -1,13 +1,14 @@
 //! One account of memory for the whole process.
 //!
-//! A [`Reservation`] is taken before memory is, and is given back when it is dropped, so that the account knows what is held
-//! at each moment. Work draws through a [`MemoryShare`], one a domain, which may hold at most three quarters of the account:
-//! one domain's trouble leaves room for the others. What does not fit waits in line until its deadline; who fits is let in
-//! first, so that a large reservation never holds up the small ones behind it.
+//! A [`Reservation`] is taken before memory is, and is given back when it is dropped, so that the
+//! account knows what is held at each moment. Work draws through a [`MemoryShare`], one a domain,
+//! which may hold at most three quarters of the account: one domain's trouble leaves room for the
+//! others. What does not fit waits in line until its deadline; who fits is let in first, so that a
+//! large reservation never holds up the small ones behind it.
 //!
-//! What is reserved is not all that is resident: the allocator keeps freed pages for a moment, connections have buffers. Before
-//! a large reservation the account therefore looks at what is resident ([`MemoryAccount::watching`]), and counts what it
-//! cannot account for as taken.
+//! What is reserved is not all that is resident: the allocator keeps freed pages for a moment,
+//! connections have buffers. Before a large reservation the account therefore looks at what is
+//! resident ([`MemoryAccount::watching`]), and counts what it cannot account for as taken.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -26,8 +27,8 @@ use tokio::time::Instant;
 
 use super::resident::ResidentWatch;
 
-/// The most reservations that may wait at once; a further one is refused. Each waits for a request, whose number is bounded
-/// as well.
+/// The most reservations that may wait at once; a further one is refused. Each waits for a request,
+/// whose number is bounded as well.
 const WAITERS_MAX: usize = 4096;
 
 /// What a consumer is told who is refused for want of memory.
@@ -43,13 +44,15 @@ struct Ledger {
     used: AtomicU64,
     /// How many wait, so that a release need not take the lock to find out that nobody does.
     waiting: AtomicUsize,
-    /// Those who wait, in the order in which they came. Held to add, remove or wake one, never across an `.await`.
+    /// Those who wait, in the order in which they came. Held to add, remove or wake one, never
+    /// across an `.await`.
     waiters: Mutex<VecDeque<Waiter>>,
     resident: Option<ResidentWatch>,
     metrics: MemoryMetrics,
 }
 
-/// How often those who wait are looked at while nothing is given back: pages come free without a reservation that ends.
+/// How often those who wait are looked at while nothing is given back: pages come free without a
+/// reservation that ends.
 const WAITERS_EVERY: Duration = Duration::from_millis(20);
 
 /// Somebody who waits for memory.
@@ -79,7 +82,8 @@ pub struct MemoryMetrics {
     refused: Counter,
 }
 
-/// What one domain (or another user of memory) draws from the account. Cheap to clone; clones are the same share.
+/// What one domain (or another user of memory) draws from the account. Cheap to clone; clones are
+/// the same share.
 #[derive(Clone)]
 pub struct MemoryShare(Arc<Holder>);
 
@@ -91,7 +95,10 @@ pub struct Reservation {
 
 /// There is no room, and none came free in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{bytes} bytes do not fit into the memory that the process may hold; {used} of {limit} bytes are taken")]
+#[error(
+    "{bytes} bytes do not fit into the memory that the process may hold; \
+     {used} of {limit} bytes are taken"
+)]
 pub struct MemoryFull {
     /// What was asked for.
     pub bytes: u64,
@@ -106,7 +113,11 @@ impl MemoryMetrics {
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         registry.register("memory_waits", "Work that waited for memory", metrics.waits.clone());
-        registry.register("memory_refused", "Work refused for want of memory", metrics.refused.clone());
+        registry.register(
+            "memory_refused",
+            "Work refused for want of memory",
+            metrics.refused.clone(),
+        );
         metrics
     }
 }
@@ -129,9 +140,9 @@ impl MemoryAccount {
         Self::with(limit, metrics, None)
     }
 
-    /// An account of `limit` bytes for the work of this process, which takes beside it what is resident now, and a little for
-    /// connections. What is resident beyond both counts as taken, up to half of the account: pages that the allocator keeps are
-    /// no reason to refuse everything.
+    /// An account of `limit` bytes for the work of this process, which takes beside it what is
+    /// resident now, and a little for connections. What is resident beyond both counts as taken, up
+    /// to half of the account: pages that the allocator keeps are no reason to refuse everything.
     pub fn watching(limit: u64, metrics: MemoryMetrics) -> Self {
         Self::with(limit, metrics, Some(ResidentWatch::of_this_process()))
     }
@@ -152,7 +163,8 @@ impl MemoryAccount {
         self.share_of(self.0.limit - self.0.limit / 4)
     }
 
-    /// A share that may hold all of it, for what is bounded elsewhere (the memory tier) or has nobody beside it.
+    /// A share that may hold all of it, for what is bounded elsewhere (the memory tier) or has
+    /// nobody beside it.
     pub fn whole(&self) -> MemoryShare {
         self.share_of(self.0.limit)
     }
@@ -187,7 +199,9 @@ impl MemoryShare {
             return Err(self.full(bytes));
         }
         let ledger = &self.0.ledger;
-        let Some(mut granted) = ledger.enqueue(bytes, &self.0) else { return Err(self.full(bytes)) };
+        let Some(mut granted) = ledger.enqueue(bytes, &self.0) else {
+            return Err(self.full(bytes));
+        };
         ledger.metrics.waits.inc();
         // It may have come free between the look and the place in line.
         ledger.wake();
@@ -270,7 +284,8 @@ impl Reservation {
         self.bytes += bytes;
     }
 
-    /// The same bytes, held by another share from now on: a dataset that moves from a flight into memory.
+    /// The same bytes, held by another share from now on: a dataset that moves from a flight into
+    /// memory.
     #[must_use]
     pub fn moved_to(self, share: &MemoryShare) -> Self {
         let mut moved = share.reservation(0);
@@ -328,10 +343,12 @@ fn add_within(used: &AtomicU64, bytes: u64, limit: u64) -> bool {
 }
 
 impl Ledger {
-    /// Bytes that count as taken though nobody reserved them, for who is about to reserve `bytes`: at most half of the account.
+    /// Bytes that count as taken though nobody reserved them, for who is about to reserve `bytes`:
+    /// at most half of the account.
     fn unaccounted(&self, bytes: u64) -> u64 {
         let reserved = || self.used.load(Ordering::Relaxed);
-        let unaccounted = self.resident.as_ref().map_or(0, |watch| watch.unaccounted(bytes, reserved));
+        let unaccounted =
+            self.resident.as_ref().map_or(0, |watch| watch.unaccounted(bytes, reserved));
         unaccounted.min(self.limit / 2)
     }
 
@@ -382,7 +399,10 @@ impl fmt::Debug for MemoryAccount {
 impl fmt::Debug for MemoryShare {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let used = self.0.used.load(Ordering::Relaxed);
-        f.debug_struct("MemoryShare").field("used", &used).field("limit", &self.0.limit).finish_non_exhaustive()
+        f.debug_struct("MemoryShare")
+            .field("used", &used)
+            .field("limit", &self.0.limit)
+            .finish_non_exhaustive()
     }
 }
 
@@ -438,7 +458,10 @@ mod tests {
         tokio::task::yield_now().await;
         drop(small);
         assert_eq!(behind.await.unwrap(), Ok(30));
-        assert!(large.await.unwrap().is_err(), "the large one found no room until its time was over");
+        assert!(
+            large.await.unwrap().is_err(),
+            "the large one found no room until its time was over"
+        );
         drop(held);
         assert_eq!(account.used(), 0);
     }
@@ -449,7 +472,10 @@ mod tests {
         let (greedy, modest) = (account.share(), account.share());
         let held = greedy.try_reserve(75).unwrap();
         assert!(greedy.try_reserve(1).is_none());
-        assert!(greedy.reserve(76, Instant::now()).await.is_err(), "more than it may ever hold does not wait");
+        assert!(
+            greedy.reserve(76, Instant::now()).await.is_err(),
+            "more than it may ever hold does not wait"
+        );
         assert_eq!(modest.try_reserve(25).unwrap().bytes(), 25);
         drop(held);
         assert_eq!(greedy.try_reserve(75).unwrap().bytes(), 75);
@@ -458,7 +484,12 @@ mod tests {
     #[test]
     fn what_is_resident_and_nobody_reserved_counts_as_taken_up_to_half() {
         let beside = |process| {
-            MemoryAccount::with(64 << 20, MemoryMetrics::default(), Some(ResidentWatch::beside(process))).whole()
+            MemoryAccount::with(
+                64 << 20,
+                MemoryMetrics::default(),
+                Some(ResidentWatch::beside(process)),
+            )
+            .whole()
         };
         // The test itself is resident, with more than a mebibyte.
         let share = beside(0);
@@ -511,7 +542,8 @@ mod tests {
                 tokio::spawn(async move {
                     for round in 0..50 {
                         let until = Instant::now() + Duration::from_secs(30);
-                        let held = share.reserve(1 + (nth * 7 + round * 13) % 700, until).await.unwrap();
+                        let held =
+                            share.reserve(1 + (nth * 7 + round * 13) % 700, until).await.unwrap();
                         assert!(account.used() <= 1_000);
                         tokio::task::yield_now().await;
                         drop(held);

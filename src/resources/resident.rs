@@ -1,11 +1,13 @@
-//! What is resident beyond what anybody reserved: pages that the allocator has not given back yet, buffers of connections.
+//! What is resident beyond what anybody reserved: pages that the allocator has not given back yet,
+//! buffers of connections.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 /// What the buffers of connections usually take.
 const CONNECTIONS_BYTES: u64 = 8 << 20;
-/// A reservation of so many bytes is worth a look at what is resident, which takes a few microseconds.
+/// A reservation of so many bytes is worth a look at what is resident, which takes a few
+/// microseconds.
 const LARGE_BYTES: u64 = 64 * 1024;
 /// How old, in milliseconds, the last look may be for a large reservation.
 const LARGE_LOOK_MS: u64 = 5;
@@ -19,7 +21,8 @@ pub(super) struct ResidentWatch {
     /// Bytes that nobody reserved, when it was last looked.
     unaccounted: AtomicU64,
     began: Instant,
-    /// When it was last looked, in milliseconds since `began` and [`SMALL_LOOK_MS`] more, so that the first look is never too early.
+    /// When it was last looked, in milliseconds since `began` and [`SMALL_LOOK_MS`] more, so that
+    /// the first look is never too early.
     looked_ms: AtomicU64,
 }
 
@@ -30,17 +33,25 @@ impl ResidentWatch {
     }
 
     pub(super) fn beside(process: u64) -> Self {
-        Self { process, unaccounted: AtomicU64::new(0), began: Instant::now(), looked_ms: AtomicU64::new(0) }
+        Self {
+            process,
+            unaccounted: AtomicU64::new(0),
+            began: Instant::now(),
+            looked_ms: AtomicU64::new(0),
+        }
     }
 
-    /// Bytes that are resident and that nobody reserved, as far as that is known, for who is about to reserve `bytes`.
+    /// Bytes that are resident and that nobody reserved, as far as that is known, for who is about
+    /// to reserve `bytes`.
     pub(super) fn unaccounted(&self, bytes: u64, reserved: impl Fn() -> u64) -> u64 {
         let last = self.unaccounted.load(Ordering::Relaxed);
         let is_large = bytes >= LARGE_BYTES;
         if last == 0 && !is_large {
             return 0;
         }
-        let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(SMALL_LOOK_MS);
+        let now = u64::try_from(self.began.elapsed().as_millis())
+            .unwrap_or(u64::MAX)
+            .saturating_add(SMALL_LOOK_MS);
         let age = now.saturating_sub(self.looked_ms.load(Ordering::Relaxed));
         if age < if is_large { LARGE_LOOK_MS } else { SMALL_LOOK_MS } {
             return last;
@@ -53,8 +64,8 @@ impl ResidentWatch {
     }
 }
 
-/// The process's resident memory less what stands in files, which the system can take back, by proc(5): the second number of
-/// `statm` less the third, in pages.
+/// The process's resident memory less what stands in files, which the system can take back, by
+/// proc(5): the second number of `statm` less the third, in pages.
 fn resident_bytes() -> Option<u64> {
     let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
     let mut pages = statm.split(' ').skip(1).map_while(|pages| pages.parse::<u64>().ok());

@@ -1,14 +1,16 @@
 //! Bytes at rest, in as little memory as their number allows.
 //!
-//! The allocator (mimalloc) rounds a request up to the next of its size classes, of which there are four between two powers of
-//! two: 2 100 bytes in one piece take 2 560. What is kept for long and is not large is therefore held in two pieces, the first
-//! of a class's exact size, and put together when it is asked for, which costs less than a microsecond.
+//! The allocator (mimalloc) rounds a request up to the next of its size classes, of which there are
+//! four between two powers of two: 2 100 bytes in one piece take 2 560. What is kept for long and
+//! is not large is therefore held in two pieces, the first of a class's exact size, and put
+//! together when it is asked for, which costs less than a microsecond.
 
 use std::fmt;
 
 use bytes::{Bytes, BytesMut};
 
-/// What is longer than this is held in one piece and shared without copying: the classes matter less there, copies more.
+/// What is longer than this is held in one piece and shared without copying: the classes matter
+/// less there, copies more.
 const PIECES_UP_TO_BYTES: usize = 32 * 1024;
 
 /// The allocator's words, in bytes.
@@ -57,7 +59,9 @@ impl StoredBytes {
             Pieces::Two(first, second) => {
                 let mut joined = BytesMut::with_capacity(end - start);
                 joined.extend_from_slice(&first[start.min(first.len())..end.min(first.len())]);
-                joined.extend_from_slice(&second[start.saturating_sub(first.len())..end.saturating_sub(first.len())]);
+                joined.extend_from_slice(
+                    &second[start.saturating_sub(first.len())..end.saturating_sub(first.len())],
+                );
                 joined.freeze()
             }
         }
@@ -119,9 +123,17 @@ mod tests {
 
     #[test]
     fn size_classes_are_those_of_the_allocator() {
-        for (bytes, class) in
-            [(0, 0), (1, 8), (64, 64), (65, 80), (80, 80), (128, 128), (129, 160), (2_048, 2_048), (2_049, 2_560)]
-        {
+        for (bytes, class) in [
+            (0, 0),
+            (1, 8),
+            (64, 64),
+            (65, 80),
+            (80, 80),
+            (128, 128),
+            (129, 160),
+            (2_048, 2_048),
+            (2_049, 2_560),
+        ] {
             assert_eq!(allocated(bytes), class, "{bytes}");
         }
     }
@@ -129,10 +141,15 @@ mod tests {
     #[test]
     fn what_is_stored_comes_back_and_takes_little_more_than_itself() {
         for len in (0..3_000).chain([8_191, 8_192, 8_193, 32_768, 32_769, 100_000]) {
-            let bytes: Bytes = (0..len).map(|at| u8::try_from(at % 251).unwrap_or_default()).collect();
+            let bytes: Bytes =
+                (0..len).map(|at| u8::try_from(at % 251).unwrap_or_default()).collect();
             let stored = StoredBytes::new(bytes.clone());
             assert_eq!((stored.slice(0, len), stored.len()), (bytes.clone(), len));
-            assert_eq!(stored.slice(len / 3, len - len / 4), bytes.slice(len / 3..len - len / 4), "{len}");
+            assert_eq!(
+                stored.slice(len / 3, len - len / 4),
+                bytes.slice(len / 3..len - len / 4),
+                "{len}"
+            );
             if (512..=PIECES_UP_TO_BYTES).contains(&len) {
                 assert!(stored.weight() * 16 <= len * 17, "{len} take {}", stored.weight());
             }

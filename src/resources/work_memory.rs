@@ -1,11 +1,13 @@
-//! The memory of one piece of work: reserved in advance by what such work took of late, grown as it turns out to need more.
+//! The memory of one piece of work: reserved in advance by what such work took of late, grown as it
+//! turns out to need more.
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::memory::{MemoryAccount, MemoryFull, MemoryMetrics, MemoryShare, Reservation};
 
-/// What one piece of work has reserved, and how much of that is in use. Several parts of the work share it.
+/// What one piece of work has reserved, and how much of that is in use. Several parts of the work
+/// share it.
 #[derive(Debug)]
 pub struct WorkMemory {
     share: MemoryShare,
@@ -43,10 +45,12 @@ impl WorkMemory {
         Self::new(account.whole().charge(0), Instant::now())
     }
 
-    /// Takes `bytes` into use, waiting for room where there is none, for half of the time that is left.
+    /// Takes `bytes` into use, waiting for room where there is none, for half of the time that is
+    /// left.
     ///
-    /// Who waits for more keeps what is there already, and so may wait for each other. Then those whose half is over first give
-    /// up, and what they held lets the others go on while there is time.
+    /// Who waits for more keeps what is there already, and so may wait for each other. Then those
+    /// whose half is over first give up, and what they held lets the others go on while there is
+    /// time.
     pub async fn take(&self, bytes: u64) -> Result<(), MemoryFull> {
         let Some(missing) = self.take_now(bytes) else { return Ok(()) };
         let now = Instant::now();
@@ -80,7 +84,8 @@ impl WorkMemory {
         state.used = state.used.saturating_sub(bytes);
     }
 
-    /// Splits `bytes` off for something that outlives the work, reserving more where they are not there: it exists.
+    /// Splits `bytes` off for something that outlives the work, reserving more where they are not
+    /// there: it exists.
     pub fn split(&self, bytes: u64) -> Reservation {
         let mut state = self.state.lock();
         let mut part = state.reserved.split(bytes);
@@ -117,7 +122,10 @@ mod tests {
     async fn what_was_reserved_is_used_before_more_is_asked_for() {
         let account = MemoryAccount::new(100, MemoryMetrics::default());
         let share = account.whole();
-        let work = WorkMemory::new(share.try_reserve(40).unwrap(), Instant::now() + Duration::from_millis(10));
+        let work = WorkMemory::new(
+            share.try_reserve(40).unwrap(),
+            Instant::now() + Duration::from_millis(10),
+        );
         work.take(30).await.unwrap();
         assert_eq!((account.used(), work.peak()), (40, 30));
         work.take(30).await.unwrap();

@@ -92,7 +92,8 @@ fn strong_etag(digest: EtagDigest) -> [u8; 34] {
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
-/// `Server-Timing` (W3C): `dur` in milliseconds, with `start`, `round`, `tries`, `status` and `outcome` of ours.
+/// `Server-Timing` (W3C): `dur` in milliseconds, with `start`, `round`, `tries`, `status` and
+/// `outcome` of ours.
 pub(super) fn add_server_timing(headers: &mut HeaderMap, timeline: &Timeline) {
     let ms = |duration: std::time::Duration| format!("{:.2}", duration.as_secs_f64() * 1e3);
     let mut metrics = vec![format!("total;dur={}", ms(timeline.took))];
@@ -101,7 +102,9 @@ pub(super) fn add_server_timing(headers: &mut HeaderMap, timeline: &Timeline) {
         let status = step.attempts.last().and_then(|attempt| attempt.status);
         let status = status.map(|status| format!(";status={status}")).unwrap_or_default();
         let (source, round, outcome) = (&step.source, step.round, step.outcome.as_str());
-        metrics.push(format!("{source};dur={dur};start={start};round={round};tries={tries}{status};outcome={outcome}"));
+        metrics.push(format!(
+            "{source};dur={dur};start={start};round={round};tries={tries}{status};outcome={outcome}"
+        ));
     }
     insert(headers, SERVER_TIMING, &metrics.join(", "));
 }

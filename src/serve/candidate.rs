@@ -1,4 +1,5 @@
-//! What a port's table of connections decides by, and what it decides: who ends where another one needs the place.
+//! What a port's table of connections decides by, and what it decides: who ends where another one
+//! needs the place.
 
 use tokio::time::Instant;
 
@@ -13,7 +14,8 @@ pub(super) enum Doing {
     Answer,
     /// Nothing.
     Idle,
-    /// The peer has asked to be kept waiting: a stream of events, an invalidation that waits for the fleet.
+    /// The peer has asked to be kept waiting: a stream of events, an invalidation that waits for
+    /// the fleet.
     Stream,
 }
 
@@ -40,7 +42,8 @@ pub(super) struct Candidate {
 }
 
 impl Candidate {
-    /// Whether nothing has happened on the connection since it was this candidate, but that time has passed.
+    /// Whether nothing has happened on the connection since it was this candidate, but that time
+    /// has passed.
     pub(super) fn is_still(self, before: Self) -> bool {
         (self.since, self.doing) == (before.since, before.doing)
     }

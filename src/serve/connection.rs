@@ -1,10 +1,12 @@
 //! One connection: requests in, answers out, until it ends, is drained, or is told to end.
 //!
-//! hyper's own header timeout also runs while a kept-alive connection is idle, and closing an idle connection races with the
-//! consumer's next request. So the clocks here run only while something is unfinished (`progress.rs`), and an idle connection
-//! is closed only where another needs its place (`eviction.rs`). Draining follows the same thought: HTTP/1.1 connections stay
-//! open and say `Connection: close` with their next answer; HTTP/2 has GOAWAY. An answer of unknown length (a stream of
-//! events) holds no drain up: who still has one open when connections are closed is cut off.
+//! hyper's own header timeout also runs while a kept-alive connection is idle, and closing an idle
+//! connection races with the consumer's next request. So the clocks here run only while something
+//! is unfinished (`progress.rs`), and an idle connection is closed only where another needs its
+//! place (`eviction.rs`). Draining follows the same thought: HTTP/1.1 connections stay open and say
+//! `Connection: close` with their next answer; HTTP/2 has GOAWAY. An answer of unknown length (a
+//! stream of events) holds no drain up: who still has one open when connections are closed is cut
+//! off.
 
 use std::convert::Infallible;
 use std::future::{poll_fn, ready};
@@ -33,18 +35,21 @@ use super::port::{Drain, Limits, Port};
 use super::progress::Progress;
 use super::request::{AnswerBody, Connection, RequestBody, RequestGuard, Unanswered, head_bytes};
 
-/// How long an idle HTTP/1.1 connection that was told to leave still takes a request: one that was sent just before is here
-/// by then. HTTP/2 says which requests it has taken.
+/// How long an idle HTTP/1.1 connection that was told to leave still takes a request: one that was
+/// sent just before is here by then. HTTP/2 says which requests it has taken.
 const LINGER: Duration = Duration::from_millis(5);
-/// Flow-control windows of HTTP/2, in bytes: RFC 9113's own. Requests have no bodies but small ones and an API server's
-/// reviews, which come from nearby; a connection's window is what its peer can make us hold unasked.
+/// Flow-control windows of HTTP/2, in bytes: RFC 9113's own. Requests have no bodies but small ones
+/// and an API server's reviews, which come from nearby; a connection's window is what its peer can
+/// make us hold unasked.
 const WINDOW_BYTES: u32 = 64 * 1024 - 1;
-/// Streams of one HTTP/2 connection that its peer reset before we came to them; more end it (CVE-2023-44487).
+/// Streams of one HTTP/2 connection that its peer reset before we came to them; more end it
+/// (CVE-2023-44487).
 const RESETS_MAX: usize = 64;
-/// Streams of one HTTP/2 connection that we reset for an error of its peer's; more end it. hyper's own is 1024.
+/// Streams of one HTTP/2 connection that we reset for an error of its peer's; more end it. hyper's
+/// own is 1024.
 const ERRORS_MAX: usize = 64;
-/// Bytes of one HTTP/2 stream that may wait to be sent before its answer is asked for more: a stream of events. hyper's own
-/// is 400 KiB.
+/// Bytes of one HTTP/2 stream that may wait to be sent before its answer is asked for more: a
+/// stream of events. hyper's own is 400 KiB.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// How often an HTTP/2 peer is asked whether it lives, and how long it may take to say so.
 const PING_EVERY: Duration = Duration::from_secs(30);
@@ -69,8 +74,13 @@ pub trait Answering: Clone + Send + Sync + 'static {
 impl Answering for super::Consumers {
     type Body = Full<Bytes>;
 
-    async fn answering(&self, request: Request<RequestBody>, on_tcp: bool) -> Response<Full<Bytes>> {
-        // A body is ignored (DESIGN.md section 5): it is dropped before the request is answered, not after.
+    async fn answering(
+        &self,
+        request: Request<RequestBody>,
+        on_tcp: bool,
+    ) -> Response<Full<Bytes>> {
+        // A body is ignored (DESIGN.md section 5): it is dropped before the request is answered,
+        // not after.
         self.answer(request.map(drop), on_tcp).await.map(Full::new)
     }
 
@@ -100,7 +110,8 @@ where
             return Either::Left(ready(Ok::<_, Infallible>(closing(response, &guard, &draining))));
         }
         let (answering, draining) = (answering.clone(), draining.clone());
-        // On the heap, and for no longer than it takes: else each stream would hold room for it until its answer is read.
+        // On the heap, and for no longer than it takes: else each stream would hold room for it
+        // until its answer is read.
         Either::Right(Box::pin(async move {
             let request = request.map(|incoming| RequestBody::new(incoming, &guard));
             let response = answering.answering(request, on_tcp).await;
@@ -118,7 +129,11 @@ where
 }
 
 /// Says that the connection ends with this answer, where it does. HTTP/2 has GOAWAY.
-fn closing<B>(mut response: Response<B>, guard: &RequestGuard, draining: &watch::Receiver<Drain>) -> Response<B> {
+fn closing<B>(
+    mut response: Response<B>,
+    guard: &RequestGuard,
+    draining: &watch::Receiver<Drain>,
+) -> Response<B> {
     if !guard.is_http2() && (*draining.borrow() > Drain::Serving || guard.is_leaving()) {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
@@ -148,8 +163,12 @@ async fn detect_http2<IO: AsyncRead + Unpin>(
 }
 
 /// Sees a connection through to its end.
-async fn drive<C>(connection: C, http2: bool, progress: &Progress, mut drain: watch::Receiver<Drain>)
-where
+async fn drive<C>(
+    connection: C,
+    http2: bool,
+    progress: &Progress,
+    mut drain: watch::Receiver<Drain>,
+) where
     C: GracefulConnection<Error = hyper::Error>,
 {
     let mut connection = pin!(connection);
@@ -158,7 +177,8 @@ where
         if phase == Drain::Closing && progress.has_endless() {
             return;
         }
-        if phase == Drain::Closing || (http2 && (phase == Drain::Draining || progress.is_leaving())) {
+        if phase == Drain::Closing || (http2 && (phase == Drain::Draining || progress.is_leaving()))
+        {
             connection.as_mut().graceful_shutdown();
         }
         let mut turns = poll_fn(|cx| {
@@ -184,9 +204,14 @@ where
     }
 }
 
-/// Refuses a request for which there is no memory. Over HTTP/2 the answer has no content: the bytes of one would be held for
-/// as long as the peer does not let us send them, and it is one that asks for too much.
-fn refuse<A: Answering>(answering: &A, headers: &HeaderMap, guard: Arc<RequestGuard>) -> Response<AnswerBody<A::Body>> {
+/// Refuses a request for which there is no memory. Over HTTP/2 the answer has no content: the bytes
+/// of one would be held for as long as the peer does not let us send them, and it is one that asks
+/// for too much.
+fn refuse<A: Answering>(
+    answering: &A,
+    headers: &HeaderMap,
+    guard: Arc<RequestGuard>,
+) -> Response<AnswerBody<A::Body>> {
     let detail = "the requests under way hold too much; expected less at once".to_owned();
     let mut response = answering.refuse(headers, detail);
     guard.release();

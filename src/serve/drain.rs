@@ -13,8 +13,8 @@ pub const QUIET: Duration = Duration::from_secs(1);
 /// How often to look.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Drains for `least`, then until nothing is in flight and nothing came for [`QUIET`]; or until `limit` passed, or `again`
-/// (a second signal).
+/// Drains for `least`, then until nothing is in flight and nothing came for [`QUIET`]; or until
+/// `limit` passed, or `again` (a second signal).
 pub async fn until_quiet(
     drain: &watch::Sender<Drain>,
     activity: &Activity,
@@ -35,5 +35,10 @@ pub async fn until_quiet(
         () = sleep(limit) => "the drain took too long",
         () = again => "told again",
     };
-    tracing::info!(how, took_ms = millis(began.elapsed()), in_flight = activity.in_flight(), "drained");
+    tracing::info!(
+        how,
+        took_ms = millis(began.elapsed()),
+        in_flight = activity.in_flight(),
+        "drained"
+    );
 }

@@ -1,11 +1,14 @@
 //! The connections of a port: how many there are, and which one ends where another needs its place.
 //!
-//! An eighth of a port's places is kept for whoever asks last: once the others are taken, each connection that comes makes one
-//! end. First that whose unfinished request, handshake or unread answer is overdue; then that on which we have waited longest
-//! for the peer, or for its next request; last a stream that the peer keeps open. A request that arrived whole and is being
-//! answered ends for nobody. Who has just come is the last in this order, and has sent what it wants before its turn comes.
+//! An eighth of a port's places is kept for whoever asks last: once the others are taken, each
+//! connection that comes makes one end. First that whose unfinished request, handshake or unread
+//! answer is overdue; then that on which we have waited longest for the peer, or for its next
+//! request; last a stream that the peer keeps open. A request that arrived whole and is being
+//! answered ends for nobody. Who has just come is the last in this order, and has sent what it
+//! wants before its turn comes.
 //!
-//! An idle connection is told to leave, not cut off, so that a request which is on its way to it is still answered.
+//! An idle connection is told to leave, not cut off, so that a request which is on its way to it is
+//! still answered.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -57,8 +60,8 @@ struct Connections {
     next: u64,
     /// How many of them were told to end.
     leaving: usize,
-    /// Those that end next, the first last. What a connection waits for only ever becomes younger, so as long as one of these
-    /// is as it was, no other is before it.
+    /// Those that end next, the first last. What a connection waits for only ever becomes younger,
+    /// so as long as one of these is as it was, no other is before it.
     candidates: Vec<(u64, Candidate)>,
     /// Until when it is not worth while to look again for one that holds too much.
     relief_after: Option<Instant>,
@@ -72,11 +75,17 @@ impl Connections {
                 self.rank_candidates(now);
             }
             while let Some((number, before)) = self.candidates.pop() {
-                let Some(connection) = self.all.get(&number).filter(|connection| !connection.is_leaving()) else {
+                let Some(connection) =
+                    self.all.get(&number).filter(|connection| !connection.is_leaving())
+                else {
                     continue;
                 };
                 if connection.candidate(now).is_some_and(|candidate| candidate.is_still(before)) {
-                    connection.set_order(if before.doing == Doing::Idle { Order::Leave } else { Order::End });
+                    connection.set_order(if before.doing == Doing::Idle {
+                        Order::Leave
+                    } else {
+                        Order::End
+                    });
                     self.leaving += 1;
                     return Some(before.doing);
                 }
@@ -88,7 +97,9 @@ impl Connections {
     /// Looks at all connections for those that end next.
     fn rank_candidates(&mut self, now: Instant) {
         let staying = self.all.iter().filter(|(_, connection)| !connection.is_leaving());
-        self.candidates = staying.filter_map(|(number, progress)| Some((*number, progress.candidate(now)?))).collect();
+        self.candidates = staying
+            .filter_map(|(number, progress)| Some((*number, progress.candidate(now)?)))
+            .collect();
         let key = |(_, candidate): &(u64, Candidate)| (candidate.rank, candidate.since);
         if self.candidates.len() > CANDIDATES {
             self.candidates.select_nth_unstable_by_key(CANDIDATES, key);
@@ -108,7 +119,8 @@ impl Connections {
     /// Ends as many of those that are overdue as hold `excess` bytes, who is so longest first.
     fn end_overdue(&mut self, now: Instant, excess: usize) -> Vec<u64> {
         let held = self.all.iter().filter(|(_, connection)| connection.held() > 0);
-        let overdue = held.filter_map(|(number, it)| Some((it.overdue_since(now)?, *number, it.held())));
+        let overdue =
+            held.filter_map(|(number, it)| Some((it.overdue_since(now)?, *number, it.held())));
         let mut overdue: Vec<_> = overdue.collect();
         overdue.sort_unstable();
         let mut covered = 0;
@@ -117,16 +129,19 @@ impl Connections {
             covered += held;
             goes_on
         };
-        let ended: Vec<_> = overdue.into_iter().take_while(enough).map(|(_, number, _)| number).collect();
+        let ended: Vec<_> =
+            overdue.into_iter().take_while(enough).map(|(_, number, _)| number).collect();
         for number in &ended {
             self.end(*number);
         }
         ended
     }
 
-    /// Ends the one that holds most of those on which a request's body arrives, if that is more than `bytes`.
+    /// Ends the one that holds most of those on which a request's body arrives, if that is more
+    /// than `bytes`.
     fn end_greatest(&mut self, bytes: usize) -> Option<u64> {
-        let arriving = self.all.iter().filter_map(|(number, it)| Some((it.held_by_arriving()?, *number)));
+        let arriving =
+            self.all.iter().filter_map(|(number, it)| Some((it.held_by_arriving()?, *number)));
         let (_, number) = arriving.max().filter(|(held, _)| *held > bytes)?;
         self.end(number);
         Some(number)
@@ -152,8 +167,8 @@ impl ConnectionTable {
         &self.0.metrics
     }
 
-    /// A place for a connection that has come. Where all but the kept ones are taken, another connection ends for it; where all
-    /// are taken and each is answering a request, it waits.
+    /// A place for a connection that has come. Where all but the kept ones are taken, another
+    /// connection ends for it; where all are taken and each is answering a request, it waits.
     pub(super) async fn enter(&self, handshakes: bool) -> Place {
         let max = self.0.limits.connections_max;
         let reserve = (max / RESERVED_FRACTION).max(1);
@@ -210,7 +225,8 @@ impl ConnectionTable {
         let has_had_time = |connection: &&Arc<Progress>| {
             connection.leaving_since().is_some_and(|since| now.duration_since(since) >= LEAVING_MIN)
         };
-        let idle = leaving.filter(has_had_time).filter(|connection| connection.candidate(now).is_some());
+        let idle =
+            leaving.filter(has_had_time).filter(|connection| connection.candidate(now).is_some());
         let longest = idle.min_by_key(|connection| connection.leaving_since());
         longest.map(|connection| connection.set_order(Order::End)).is_some()
     }
@@ -251,16 +267,20 @@ impl ConnectionTable {
         }
         if answers > 0 {
             let limit_ms = millis(self.0.limits.answer);
-            tracing::warn!(connections = answers, limit_ms, "closed connections whose answer was not read");
+            tracing::warn!(
+                connections = answers,
+                limit_ms,
+                "closed connections whose answer was not read"
+            );
         }
     }
 
     /// Reserves `bytes` for a request of this connection; `false`: it has to be refused.
     ///
-    /// Its share of what the port may hold is each connection's own, whatever the others do. Beyond that, where all requests
-    /// together hold too much, or open streams most of what there is, those end that have not read an answer or not sent
-    /// the rest of a request for too long; else, where it is too much, one whose body arrives and that holds more than this
-    /// one.
+    /// Its share of what the port may hold is each connection's own, whatever the others do. Beyond
+    /// that, where all requests together hold too much, or open streams most of what there is,
+    /// those end that have not read an answer or not sent the rest of a request for too long; else,
+    /// where it is too much, one whose body arrives and that holds more than this one.
     pub(super) fn reserve(&self, own: &Progress, bytes: usize) -> bool {
         own.hold(bytes);
         let port = &self.0.request_bytes;
@@ -280,7 +300,9 @@ impl ConnectionTable {
             // Each look is at all connections, and whoever is refused may ask again at once.
             connections.relief_after = Some(now + LOOK);
         }
-        let is_own = |number: &u64| connections.all.get(number).is_some_and(|it| std::ptr::eq(Arc::as_ptr(it), own));
+        let is_own = |number: &u64| {
+            connections.all.get(number).is_some_and(|it| std::ptr::eq(Arc::as_ptr(it), own))
+        };
         let ends_too = ended.iter().any(is_own);
         drop(connections);
         let is_refused = is_full && ended.is_empty();
@@ -316,7 +338,10 @@ mod tests {
     use super::*;
 
     fn table(connections_max: usize) -> ConnectionTable {
-        ConnectionTable::new(Limits { connections_max, ..Limits::default() }, PortMetrics::default())
+        ConnectionTable::new(
+            Limits { connections_max, ..Limits::default() },
+            PortMetrics::default(),
+        )
     }
 
     fn orders(places: &[Place]) -> Vec<bool> {
@@ -374,7 +399,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn those_who_read_no_answer_end_once_all_that_is_not_read_is_too_much() {
-        let limits = Limits { request_bytes_max: 32 * STREAM_BYTES, connections_max: 16, ..Limits::default() };
+        let limits = Limits {
+            request_bytes_max: 32 * STREAM_BYTES,
+            connections_max: 16,
+            ..Limits::default()
+        };
         let table = ConnectionTable::new(limits, PortMetrics::default());
         let places = [table.enter(false).await, table.enter(false).await, table.enter(false).await];
         let leaving = || places.each_ref().map(|place| place.progress.is_leaving());
@@ -382,7 +411,8 @@ mod tests {
         answer_without_end(&places[1], 0..4);
         assert!(table.reserve(&places[0].progress, 1));
         answer_without_end(&places[2], 0..12);
-        // They had no time to read; whoever is above its share is refused meanwhile, and costs nobody a connection.
+        // They had no time to read; whoever is above its share is refused meanwhile, and costs
+        // nobody a connection.
         assert!(!table.reserve(&places[2].progress, 1));
         assert_eq!(leaving(), [false; 3]);
         tokio::time::advance(super::super::progress::OVERDUE * 2).await;
@@ -391,12 +421,20 @@ mod tests {
         for place in &places {
             place.progress.close();
         }
-        assert_eq!(table.0.request_bytes.excess(), 0, "what a connection did not read goes with it");
+        assert_eq!(
+            table.0.request_bytes.excess(),
+            0,
+            "what a connection did not read goes with it"
+        );
     }
 
     #[tokio::test(start_paused = true)]
     async fn where_open_streams_are_many_little_is_read_at_once() {
-        let limits = Limits { request_bytes_max: 32 * STREAM_BYTES, connections_max: 16, ..Limits::default() };
+        let limits = Limits {
+            request_bytes_max: 32 * STREAM_BYTES,
+            connections_max: 16,
+            ..Limits::default()
+        };
         let table = ConnectionTable::new(limits, PortMetrics::default());
         let (many, few) = (table.enter(false).await, table.enter(false).await);
         answer_without_end(&many, 0..24);
@@ -409,7 +447,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn where_requests_hold_too_much_the_one_that_reads_nothing_ends_then_the_greater_and_else_the_new_is_refused()
-    {
+     {
         let limits = Limits { request_bytes_max: 100, connections_max: 10, ..Limits::default() };
         let table = ConnectionTable::new(limits, PortMetrics::default());
         let (own, other) = (table.enter(false).await, table.enter(false).await);
@@ -421,7 +459,10 @@ mod tests {
         assert_eq!(leaving(), (false, false));
         // Its body still arrives, and it is the greater.
         let _body = other.progress.begin_body();
-        assert!(!table.reserve(&own.progress, 0), "a look at all connections is not worth while so soon");
+        assert!(
+            !table.reserve(&own.progress, 0),
+            "a look at all connections is not worth while so soon"
+        );
         tokio::time::advance(LOOK).await;
         assert!(table.reserve(&own.progress, 20));
         assert_eq!(leaving(), (false, true));
@@ -434,6 +475,9 @@ mod tests {
         own.progress.release(90);
         other.progress.release(90);
         assert!(table.reserve(&own.progress, 90));
-        assert_eq!((table.metrics().requests_refused.get(), table.metrics().requests_ended.get()), (3, 2));
+        assert_eq!(
+            (table.metrics().requests_refused.get(), table.metrics().requests_ended.get()),
+            (3, 2)
+        );
     }
 }

@@ -1,8 +1,9 @@
 //! HTTP/2 frames as they pass (RFC 9113 section 4.1), as far as a connection's bounds need them.
 //!
-//! hyper does not tell when a frame or a header block began and whether it ended, nor whether an answer that it has taken
-//! was sent. Nine bytes before each frame tell both. Nothing is checked here, that is hyper's work: a peer that breaks the
-//! rules makes its own connection look busier or idler than it is, and can make it look as heavy as its streams may be.
+//! hyper does not tell when a frame or a header block began and whether it ended, nor whether an
+//! answer that it has taken was sent. Nine bytes before each frame tell both. Nothing is checked
+//! here, that is hyper's work: a peer that breaks the rules makes its own connection look busier or
+//! idler than it is, and can make it look as heavy as its streams may be.
 
 /// What a client of HTTP/2 says first.
 pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -26,7 +27,8 @@ pub(super) struct FrameHead {
 impl FrameHead {
     /// Whether its sender has nothing more to say on this stream.
     pub(super) fn ends_stream(self) -> bool {
-        self.resets_stream() || (matches!(self.kind, DATA | HEADERS) && self.flags & END_STREAM != 0)
+        self.resets_stream()
+            || (matches!(self.kind, DATA | HEADERS) && self.flags & END_STREAM != 0)
     }
 
     /// Whether both sides have nothing more to say on this stream.
@@ -63,14 +65,17 @@ impl FrameReader {
             let payload = self.payload_bytes_left.min(bytes.len());
             self.payload_bytes_left -= payload;
             bytes = &bytes[payload..];
-            let missing = if payload > 0 { 0 } else { (self.head.len() - self.head_bytes).min(bytes.len()) };
-            self.head[self.head_bytes..self.head_bytes + missing].copy_from_slice(&bytes[..missing]);
+            let missing =
+                if payload > 0 { 0 } else { (self.head.len() - self.head_bytes).min(bytes.len()) };
+            self.head[self.head_bytes..self.head_bytes + missing]
+                .copy_from_slice(&bytes[..missing]);
             self.head_bytes += missing;
             bytes = &bytes[missing..];
             if self.head_bytes == self.head.len() && missing > 0 {
                 let [a, b, c, kind, flags, stream @ ..] = self.head;
                 self.payload_bytes_left = u32::from_be_bytes([0, a, b, c]) as usize;
-                let head = FrameHead { kind, flags, stream: u32::from_be_bytes(stream) & (u32::MAX >> 1) };
+                let head =
+                    FrameHead { kind, flags, stream: u32::from_be_bytes(stream) & (u32::MAX >> 1) };
                 self.block_is_open = head.leaves_block_open();
                 on_head(head);
             }
@@ -129,7 +134,8 @@ impl Inbound {
         if let Self::Http2(frames) = self { frames.completed } else { 0 }
     }
 
-    /// Whether a client of HTTP/2 owes us the rest of something: its first frame (SETTINGS), a frame, a header block.
+    /// Whether a client of HTTP/2 owes us the rest of something: its first frame (SETTINGS), a
+    /// frame, a header block.
     pub(super) fn is_within(&self) -> bool {
         match self {
             Self::Undecided(came) => *came > 0,
@@ -180,12 +186,22 @@ mod tests {
             for bytes in bytes.chunks(chunk) {
                 inbound.read(bytes, |head| heads.push(head));
             }
-            assert_eq!((inbound.completed(), inbound.is_within()), (4, false), "in chunks of {chunk}");
+            assert_eq!(
+                (inbound.completed(), inbound.is_within()),
+                (4, false),
+                "in chunks of {chunk}"
+            );
             heads
         };
         let whole = heads(bytes.len());
-        assert_eq!(whole.iter().map(|head| head.kind).collect::<Vec<_>>(), [4, HEADERS, CONTINUATION, DATA, 6]);
-        assert_eq!(whole.iter().map(|head| head.ends_stream()).collect::<Vec<_>>(), [false, false, false, true, false]);
+        assert_eq!(
+            whole.iter().map(|head| head.kind).collect::<Vec<_>>(),
+            [4, HEADERS, CONTINUATION, DATA, 6]
+        );
+        assert_eq!(
+            whole.iter().map(|head| head.ends_stream()).collect::<Vec<_>>(),
+            [false, false, false, true, false]
+        );
         for chunk in 1..bytes.len() {
             assert_eq!(heads(chunk), whole, "in chunks of {chunk}");
         }
@@ -194,7 +210,8 @@ mod tests {
     #[test]
     fn who_stops_within_a_frame_or_a_header_block_or_before_the_settings_owes_the_rest() {
         let bytes = client();
-        // Where everything that began has ended: after the settings, the block of two frames, the body, the ping.
+        // Where everything that began has ended: after the settings, the block of two frames, the
+        // body, the ping.
         let settings = PREFACE.len() + 9;
         let block = settings + 12 + 10;
         let ends = [0, settings, block, block + 29, block + 29 + 17];

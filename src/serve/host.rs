@@ -1,4 +1,5 @@
-//! Whom a request on a TCP port must be addressed to, so that no web page reaches us by DNS rebinding.
+//! Whom a request on a TCP port must be addressed to, so that no web page reaches us by DNS
+//! rebinding.
 
 use std::net::IpAddr;
 
@@ -40,7 +41,8 @@ fn host_of(authority: &str) -> Option<&str> {
         Some(v6) => v6.split_once(']')?,
         None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
     };
-    let port_is_fine = rest.is_empty() || rest.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok());
+    let port_is_fine =
+        rest.is_empty() || rest.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok());
     (port_is_fine && !host.is_empty()).then_some(host)
 }
 
@@ -60,15 +62,32 @@ mod tests {
 
     #[test]
     fn loopback_and_allowed_names_pass() {
-        for host in ["localhost", "LOCALHOST:7070", "127.0.0.1:80", "127.9.9.9", "[::1]:7070", "[::1]", "bfb.local:1"] {
+        for host in [
+            "localhost",
+            "LOCALHOST:7070",
+            "127.0.0.1:80",
+            "127.9.9.9",
+            "[::1]:7070",
+            "[::1]",
+            "bfb.local:1",
+        ] {
             assert!(allowed(host), "{host}");
         }
     }
 
     #[test]
     fn everyone_else_is_refused() {
-        let others =
-            ["example.com", "localhost.example.com", "10.0.0.1", "[::2]", "", ":80", "localhost:x", "::1", "127.1"];
+        let others = [
+            "example.com",
+            "localhost.example.com",
+            "10.0.0.1",
+            "[::2]",
+            "",
+            ":80",
+            "localhost:x",
+            "::1",
+            "127.1",
+        ];
         for host in others {
             assert!(!allowed(host), "{host}");
         }
@@ -76,9 +95,18 @@ mod tests {
 
     #[test]
     fn the_absolute_target_wins_and_two_hosts_are_refused() {
-        let request = Request::builder().uri("http://evil.example/x").header(HOST, "localhost").body(()).unwrap();
+        let request = Request::builder()
+            .uri("http://evil.example/x")
+            .header(HOST, "localhost")
+            .body(())
+            .unwrap();
         assert!(!AllowedHosts::default().allow(&request));
-        let request = Request::builder().uri("/x").header(HOST, "localhost").header(HOST, "evil").body(()).unwrap();
+        let request = Request::builder()
+            .uri("/x")
+            .header(HOST, "localhost")
+            .header(HOST, "evil")
+            .body(())
+            .unwrap();
         assert!(!AllowedHosts::default().allow(&request));
     }
 

@@ -1,4 +1,5 @@
-//! Where requests come in: addresses, listeners, and the loop that takes connections within a bound.
+//! Where requests come in: addresses, listeners, and the loop that takes connections within a
+//! bound.
 
 use std::fmt;
 use std::io;
@@ -56,7 +57,9 @@ impl FromStr for Address {
         }
         let numeric = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
         let address = numeric.as_deref().unwrap_or(text).parse();
-        address.map(Self::Tcp).map_err(|_| "expected `IP:PORT`, `localhost:PORT` or `unix:/path`".to_owned())
+        address
+            .map(Self::Tcp)
+            .map_err(|_| "expected `IP:PORT`, `localhost:PORT` or `unix:/path`".to_owned())
     }
 }
 
@@ -95,7 +98,10 @@ enum Socket {
 
 impl Listener {
     /// Binds `address`; `socket_mode` are the permissions of a Unix socket.
-    #[allow(clippy::unused_async, reason = "a socket belongs to a runtime, which an async function always has")]
+    #[allow(
+        clippy::unused_async,
+        reason = "a socket belongs to a runtime, which an async function always has"
+    )]
     pub async fn bind(address: &Address, socket_mode: u32) -> Result<Self, BindError> {
         let failed = |source| BindError { address: address.clone(), source };
         match address {
@@ -106,7 +112,11 @@ impl Listener {
             }
             Address::Unix(path) => {
                 let (listener, inode) = bind_unix(path, socket_mode).map_err(failed)?;
-                Ok(Self { socket: Socket::Unix(listener), address: address.clone(), inode: Some(inode) })
+                Ok(Self {
+                    socket: Socket::Unix(listener),
+                    address: address.clone(),
+                    inode: Some(inode),
+                })
             }
         }
     }
@@ -124,12 +134,13 @@ impl Listener {
     }
 }
 
-/// Connections that the kernel keeps for us until they are taken. One more is not answered until its client has asked again, a
-/// second later; the system's own bound (`somaxconn`) is 4096 since Linux 5.4.
+/// Connections that the kernel keeps for us until they are taken. One more is not answered until
+/// its client has asked again, a second later; the system's own bound (`somaxconn`) is 4096 since
+/// Linux 5.4.
 const BACKLOG: u32 = 4096;
 
-/// Bytes of answers that the kernel holds for a connection whose peer does not read: Linux takes twice as many as it is told,
-/// and 4 MiB of each where it is left to itself.
+/// Bytes of answers that the kernel holds for a connection whose peer does not read: Linux takes
+/// twice as many as it is told, and 4 MiB of each where it is left to itself.
 const SEND_BUFFER_BYTES: u32 = 128 * 1024;
 
 fn listen_tcp(address: SocketAddr) -> io::Result<TcpListener> {
@@ -145,7 +156,10 @@ fn listen_tcp(address: SocketAddr) -> io::Result<TcpListener> {
 fn bind_unix(path: &Path, mode: u32) -> io::Result<(UnixListener, u64)> {
     match std::fs::symlink_metadata(path) {
         Ok(found) if !found.file_type().is_socket() => {
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "a file that is no socket is in the way"));
+            return Err(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                "a file that is no socket is in the way",
+            ));
         }
         Ok(_) if std::os::unix::net::UnixStream::connect(path).is_ok() => {
             return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens on it"));
@@ -177,10 +191,12 @@ impl Drop for Listener {
     }
 }
 
-/// How long to wait for a place to be given up after the system refused a connection (out of file descriptors, say).
+/// How long to wait for a place to be given up after the system refused a connection (out of file
+/// descriptors, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Takes connections for as long as it is polled. Dropping it closes the listener, not the connections.
+/// Takes connections for as long as it is polled. Dropping it closes the listener, not the
+/// connections.
 pub async fn accept<A: Answering>(listener: Listener, answering: A, limits: Limits, port: Port) {
     take(listener, None, answering, limits, port).await;
 }
@@ -196,7 +212,13 @@ pub async fn accept_tls<A: Answering>(
     take(listener, Some(tls.into()), answering, limits, port).await;
 }
 
-async fn take<A: Answering>(listener: Listener, tls: Option<TlsAcceptor>, answering: A, limits: Limits, port: Port) {
+async fn take<A: Answering>(
+    listener: Listener,
+    tls: Option<TlsAcceptor>,
+    answering: A,
+    limits: Limits,
+    port: Port,
+) {
     let table = ConnectionTable::new(limits, port.metrics.clone());
     let mut sweep = tokio::time::interval(SWEEP);
     let mut refused = false;
@@ -212,10 +234,12 @@ async fn take<A: Answering>(listener: Listener, tls: Option<TlsAcceptor>, answer
             Ok(stream) => stream,
             Err(error) => {
                 if !refused {
-                    tracing::warn!(%error, address = %listener.address, "a connection could not be taken");
+                    tracing::warn!(%error, address = %listener.address, "a connection could not be \
+                         taken");
                 }
                 refused = true;
-                // The system may be out of what a connection needs: then one of ours ends for it, as where there is no place.
+                // The system may be out of what a connection needs: then one of ours ends for it,
+                // as where there is no place.
                 table.evict();
                 table.ended_within(ACCEPT_PAUSE).await;
                 continue;
@@ -231,7 +255,13 @@ async fn take<A: Answering>(listener: Listener, tls: Option<TlsAcceptor>, answer
     }
 }
 
-async fn converse<A: Answering>(stream: Stream, tls: Option<TlsAcceptor>, answering: A, port: Port, place: &Place) {
+async fn converse<A: Answering>(
+    stream: Stream,
+    tls: Option<TlsAcceptor>,
+    answering: A,
+    port: Port,
+    place: &Place,
+) {
     match (stream, tls) {
         (Stream::Tcp(tcp), Some(tls)) => {
             let _ = tcp.set_nodelay(true);
@@ -277,7 +307,10 @@ mod tests {
             let made = std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
             assert_eq!(made & !mode, 0, "{made:o} where {mode:o} was asked for");
             let refused = std::os::unix::net::UnixStream::connect(&path).unwrap_err();
-            assert!(matches!(refused.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::PermissionDenied));
+            assert!(matches!(
+                refused.kind(),
+                io::ErrorKind::ConnectionRefused | io::ErrorKind::PermissionDenied
+            ));
         }
     }
 

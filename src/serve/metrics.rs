@@ -1,4 +1,5 @@
-//! The counters of the consumer's side, and those of any port. Handles are made once; a request looks nothing up.
+//! The counters of the consumer's side, and those of any port. Handles are made once; a request
+//! looks nothing up.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -27,8 +28,8 @@ pub struct Metrics {
     pub overloaded: Counter,
 }
 
-/// The counters of one port; clones share them. The admin port's stand below `admin`, the probes' below `probes`, the webhook's
-/// below `webhook`.
+/// The counters of one port; clones share them. The admin port's stand below `admin`, the probes'
+/// below `probes`, the webhook's below `webhook`.
 #[derive(Debug, Clone, Default)]
 pub struct PortMetrics {
     /// Connections open now.
@@ -60,16 +61,22 @@ impl PortMetrics {
     /// Registers all but those of TLS.
     pub fn register(&self, registry: &mut Registry) {
         registry.register("connections", "Connections open now", self.connections.clone());
-        let help = "Connections that came while all places were taken, but for those kept for whoever asks last";
+        let help = "Connections that came while all places were taken, \
+                    but for those kept for whoever asks last";
         registry.register("connections_full", help, self.connections_full.clone());
         let help = "Connections that ended to make room, by what they were doing";
         registry.register("connections_evicted", help, self.evicted.clone());
         let help = "Connections closed because a request's head took too long to arrive";
         registry.register("slow_requests", help, self.slow_requests.clone());
-        registry.register("slow_bodies", "Requests whose body took too long to arrive", self.slow_bodies.clone());
+        registry.register(
+            "slow_bodies",
+            "Requests whose body took too long to arrive",
+            self.slow_bodies.clone(),
+        );
         let help = "Connections closed because an answer was not read";
         registry.register("slow_readers", help, self.slow_readers.clone());
-        let help = "Connections closed because requests held too much, and their peers neither sent nor read";
+        let help = "Connections closed because requests held too much, \
+                    and their peers neither sent nor read";
         registry.register("request_bytes_evicted", help, self.requests_ended.clone());
         let help = "Requests refused because those under way held too much";
         registry.register("request_bytes_refused", help, self.requests_refused.clone());
@@ -101,7 +108,8 @@ struct VersionLabels {
 }
 
 /// Seconds; from a cache hit to a long deadline.
-const BUCKETS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+const BUCKETS: [f64; 14] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 /// The statuses that requests can end with.
 const STATUSES: [u16; 10] = [200, 304, 400, 404, 405, 421, 500, 502, 503, 504];
@@ -123,9 +131,18 @@ impl Metrics {
     /// Creates and registers them.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
-        registry.register("requests", "Requests of consumers, by version and status", metrics.requests.clone());
+        registry.register(
+            "requests",
+            "Requests of consumers, by version and status",
+            metrics.requests.clone(),
+        );
         let help = "How long requests of consumers took";
-        registry.register_with_unit("request_duration", help, Unit::Seconds, metrics.duration.clone());
+        registry.register_with_unit(
+            "request_duration",
+            help,
+            Unit::Seconds,
+            metrics.duration.clone(),
+        );
         metrics.port.register(registry);
         metrics.admin_port.register(registry.sub_registry_with_prefix("admin"));
         metrics.probes_port.register(registry.sub_registry_with_prefix("probes"));

@@ -1,7 +1,8 @@
 //! The consumer's side: datasets over HTTP on localhost.
 //!
-//! [`Consumers`] answers one request; `connection.rs` and `listen.rs` bring requests to it, with bounds on everything that
-//! a consumer can send. Errors become HTTP in [`problem`] and nowhere else.
+//! [`Consumers`] answers one request; `connection.rs` and `listen.rs` bring requests to it, with
+//! bounds on everything that a consumer can send. Errors become HTTP in [`problem`] and nowhere
+//! else.
 
 mod answer;
 mod candidate;
@@ -90,7 +91,12 @@ struct Handled {
 
 impl Consumers {
     /// Answers from whatever table is current when a request comes.
-    pub fn new(table: watch::Receiver<Arc<Table>>, settings: Settings, metrics: Metrics, reporter: Reporter) -> Self {
+    pub fn new(
+        table: watch::Receiver<Arc<Table>>,
+        settings: Settings,
+        metrics: Metrics,
+        reporter: Reporter,
+    ) -> Self {
         let slots = Semaphore::new(settings.requests_max);
         Self(Arc::new(Inner { table, settings, slots, metrics, reporter }))
     }
@@ -135,7 +141,13 @@ impl Consumers {
         response
     }
 
-    async fn handle<B>(&self, request: &Request<B>, on_tcp: bool, table: &Table, trace: &TraceContext) -> Handled {
+    async fn handle<B>(
+        &self,
+        request: &Request<B>,
+        on_tcp: bool,
+        table: &Table,
+        trace: &TraceContext,
+    ) -> Handled {
         if on_tcp && !self.0.settings.hosts.allow(request) {
             return Handled::refused(Problem::Misdirected);
         }
@@ -143,7 +155,9 @@ impl Consumers {
         if path == "/openapi.json" {
             return Handled::refused_or(plain_read(request).map(|()| json(table.openapi.clone())));
         }
-        let Some((published, segment)) = table.find(path) else { return Handled::refused(Problem::NoSuchPath) };
+        let Some((published, segment)) = table.find(path) else {
+            return Handled::refused(Problem::NoSuchPath);
+        };
         let published = published.clone();
         match self.checked(request, &published, segment) {
             Ok((key, cache)) => self.dataset(request.headers(), published, key, cache, trace).await,
@@ -152,11 +166,18 @@ impl Consumers {
     }
 
     /// What can be known before anyone is asked.
-    fn checked<B>(&self, request: &Request<B>, to: &Published, segment: &str) -> Result<(String, CacheWish), Problem> {
+    fn checked<B>(
+        &self,
+        request: &Request<B>,
+        to: &Published,
+        segment: &str,
+    ) -> Result<(String, CacheWish), Problem> {
         plain_read(request)?;
-        let key = table::decode_key(segment, to.domain()).map_err(|detail| Problem::BadKey { detail })?;
+        let key =
+            table::decode_key(segment, to.domain()).map_err(|detail| Problem::BadKey { detail })?;
         let honour = self.0.settings.honour_cache_control;
-        let cache = if honour { CacheWish::from_headers(request.headers()) } else { CacheWish::default() };
+        let cache =
+            if honour { CacheWish::from_headers(request.headers()) } else { CacheWish::default() };
         Ok((key, cache))
     }
 
@@ -171,21 +192,26 @@ impl Consumers {
         let Ok(_slot) = self.0.slots.try_acquire() else {
             self.0.metrics.overloaded.inc();
             let detail = format!("{} requests are under way", self.0.settings.requests_max);
-            return Handled { published: Some(published), ..Handled::refused(Problem::Overloaded { detail }) };
+            return Handled {
+                published: Some(published),
+                ..Handled::refused(Problem::Overloaded { detail })
+            };
         };
         let deadline = Instant::now() + published.domain().deadline;
-        let (response, timeline) = match published.cache.read(&key, &asked.into_wish(headers, trace)).await {
-            Ok(served) => {
-                let rendered = render::render(&published, &key, &served.kept, deadline).await;
-                let answer = |rendered| answer::complete(&published, &key, &served, &rendered, headers);
-                (rendered.and_then(answer), served.timeline.clone())
-            }
-            Err(ReadError::NotCached) => (Err(Problem::NotCached), None),
-            Err(ReadError::BusLost) => (Err(Problem::BusLost), None),
-            Err(ReadError::Collect(error, timeline)) => {
-                (Err(Problem::from_collect(error, &published.domain().name)), timeline)
-            }
-        };
+        let (response, timeline) =
+            match published.cache.read(&key, &asked.into_wish(headers, trace)).await {
+                Ok(served) => {
+                    let rendered = render::render(&published, &key, &served.kept, deadline).await;
+                    let answer =
+                        |rendered| answer::complete(&published, &key, &served, &rendered, headers);
+                    (rendered.and_then(answer), served.timeline.clone())
+                }
+                Err(ReadError::NotCached) => (Err(Problem::NotCached), None),
+                Err(ReadError::BusLost) => (Err(Problem::BusLost), None),
+                Err(ReadError::Collect(error, timeline)) => {
+                    (Err(Problem::from_collect(error, &published.domain().name)), timeline)
+                }
+            };
         Handled { response, published: Some(published), key: Some(key), timeline }
     }
 }
@@ -236,6 +262,9 @@ fn without_body_on_head(method: &Method, mut response: Response<Bytes>) -> Respo
         }
         *response.body_mut() = Bytes::new();
     }
-    debug_assert!(response.status() != http::StatusCode::METHOD_NOT_ALLOWED || response.headers().contains_key(ALLOW));
+    debug_assert!(
+        response.status() != http::StatusCode::METHOD_NOT_ALLOWED
+            || response.headers().contains_key(ALLOW)
+    );
     response
 }

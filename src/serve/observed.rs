@@ -14,16 +14,16 @@ use super::frames::{FrameReader, Inbound, PREFACE};
 use super::progress::Progress;
 use super::request_bytes::Pace;
 
-/// Bytes that a connection reads before others get their turn. HTTP/2 takes in all that has come before it hands on the
-/// first request of it: what a peer sends at once would be held decoded, head by head, before any of it can be weighed or
-/// refused.
+/// Bytes that a connection reads before others get their turn. HTTP/2 takes in all that has come
+/// before it hands on the first request of it: what a peer sends at once would be held decoded,
+/// head by head, before any of it can be weighed or refused.
 const TURN_BYTES_MAX: usize = 16 * 1024;
 
-/// Bytes that are read at once where the streams of a port take most of what its requests may hold: the shortest requests,
-/// of 12 bytes, open five streams with them.
+/// Bytes that are read at once where the streams of a port take most of what its requests may hold:
+/// the shortest requests, of 12 bytes, open five streams with them.
 const SMALL_READ_BYTES: usize = 64;
-/// How long a connection whose streams take more than its share of that waits before it reads the next. It goes on reading,
-/// since the credit for what it is to be sent comes this way too.
+/// How long a connection whose streams take more than its share of that waits before it reads the
+/// next. It goes on reading, since the credit for what it is to be sent comes this way too.
 const SLOW_READ_PAUSE: Duration = Duration::from_millis(5);
 
 /// The stream of one connection, after the handshake.
@@ -100,7 +100,8 @@ impl<IO> Observed<IO> {
 }
 
 impl<IO: AsyncRead + Unpin> Observed<IO> {
-    /// Waits for the first bytes, until they tell whether this is HTTP/2. May be dropped and called again.
+    /// Waits for the first bytes, until they tell whether this is HTTP/2. May be dropped and called
+    /// again.
     pub(super) async fn detect_http2(&mut self) -> io::Result<bool> {
         poll_fn(|cx| {
             while matches!(self.inbound, Inbound::Undecided(_)) {
@@ -121,8 +122,14 @@ impl<IO: AsyncRead + Unpin> Observed<IO> {
         .await
     }
 
-    /// Reads the rest of the frame that has begun, which opens no further stream; else a few bytes, after a pause if `pauses`.
-    fn poll_read_small(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>, pauses: bool) -> Poll<io::Result<()>> {
+    /// Reads the rest of the frame that has begun, which opens no further stream; else a few bytes,
+    /// after a pause if `pauses`.
+    fn poll_read_small(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+        pauses: bool,
+    ) -> Poll<io::Result<()>> {
         let payload = self.inbound.payload_left();
         if pauses && payload == 0 {
             let pause = self.pause.get_or_insert_with(|| Box::pin(sleep(SLOW_READ_PAUSE)));
@@ -139,7 +146,11 @@ impl<IO: AsyncRead + Unpin> Observed<IO> {
 }
 
 impl<IO: AsyncRead + Unpin> AsyncRead for Observed<IO> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let Preface { bytes, came, handed_on } = &mut self.preface;
         if handed_on < came {
             let length = buf.remaining().min(*came - *handed_on);
@@ -174,7 +185,11 @@ impl<IO> Drop for Observed<IO> {
 }
 
 impl<IO: AsyncWrite + Unpin> AsyncWrite for Observed<IO> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write(cx, buf);
         if !matches!(written, Poll::Ready(Err(_))) {
             let taken = if let Poll::Ready(Ok(taken)) = written { taken } else { 0 };

@@ -49,10 +49,15 @@ fn place_of_schema(domain: &Domain, version: &Version) -> String {
 
 fn path_item(domain: &Domain, version: &Version) -> Value {
     let problems = ["400", "404", "405", "421", "502", "503", "504"];
-    let mut responses: Map<String, Value> =
-        problems.iter().map(|s| ((*s).to_owned(), json!({"$ref": "#/components/responses/Problem"}))).collect();
+    let mut responses: Map<String, Value> = problems
+        .iter()
+        .map(|s| ((*s).to_owned(), json!({"$ref": "#/components/responses/Problem"})))
+        .collect();
     responses.insert("200".to_owned(), complete(domain, version));
-    responses.insert("304".to_owned(), json!({"description": "What `If-None-Match` names is still right"}));
+    responses.insert(
+        "304".to_owned(),
+        json!({"description": "What `If-None-Match` names is still right"}),
+    );
     let get = json!({
         "operationId": format!("{}_{}", domain.name, version.name),
         "summary": format!("The whole {} in version {}", domain.name, version.name),
@@ -68,8 +73,10 @@ fn complete(domain: &Domain, version: &Version) -> Value {
         (Some(_), _) => json!({"$ref": place_of_schema(domain, version)}),
         (None, Some(_)) => json!({}),
         (None, None) => {
-            let names: Vec<&str> = domain.sources.iter().map(|source| source.name.as_ref()).collect();
-            let members: Map<String, Value> = names.iter().map(|name| ((*name).to_owned(), json!({}))).collect();
+            let names: Vec<&str> =
+                domain.sources.iter().map(|source| source.name.as_ref()).collect();
+            let members: Map<String, Value> =
+                names.iter().map(|name| ((*name).to_owned(), json!({}))).collect();
             json!({"type": "object", "properties": members, "required": names})
         }
     };
@@ -133,8 +140,13 @@ mod tests {
         let text = "domain: c\nsources:\n  a: {url: 'http://a/{key}'}\nversions:\n  \
                     v1: {path: '/v1/c/{key}', schema: s.json}\n";
         let read = |_: &Path| Ok(schema.to_owned());
-        let world =
-            World { variable: &|_| None, read: &read, program: &|_| Ok(()), allow_http: true, allow_https: true };
+        let world = World {
+            variable: &|_| None,
+            read: &read,
+            program: &|_| Ok(()),
+            allow_http: true,
+            allow_https: true,
+        };
         let domain = parse(Path::new("c.yaml"), text, world).unwrap();
         let document: Value = serde_json::from_slice(&render(&[&domain])).unwrap();
         let answer = &document["paths"]["/v1/c/{key}"]["get"]["responses"]["200"];

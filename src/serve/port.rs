@@ -15,7 +15,8 @@ use super::metrics::PortMetrics;
 pub struct Limits {
     /// Connections open at once, an eighth of them kept for whoever asks last.
     pub connections_max: usize,
-    /// How long a request's head may take to arrive, from its first byte on; also a TLS handshake, and an HTTP/2 frame.
+    /// How long a request's head may take to arrive, from its first byte on; also a TLS handshake,
+    /// and an HTTP/2 frame.
     pub head: Duration,
     /// How long a request's body may take to arrive, from when whoever answers wants it.
     pub body: Duration,
@@ -27,19 +28,20 @@ pub struct Limits {
     pub headers_max: usize,
     /// HTTP/2 streams of one connection.
     pub streams_max: u32,
-    /// Bytes that all requests under way may hold, their heads and bodies and what each costs beside, but for what whoever
-    /// answers them needs.
+    /// Bytes that all requests under way may hold, their heads and bodies and what each costs
+    /// beside, but for what whoever answers them needs.
     pub request_bytes_max: usize,
 }
 
-/// What the requests on the way to the admin port, or to the probes, may hold: dozens of bodies of the longest, and each
-/// connection's share a few requests.
+/// What the requests on the way to the admin port, or to the probes, may hold: dozens of bodies of
+/// the longest, and each connection's share a few requests.
 const ASIDE_REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// HTTP/2 streams of one connection there: nobody asks for so much at once.
 const ASIDE_STREAMS_MAX: u32 = 16;
 
 impl Limits {
-    /// The same for a port beside that of the consumers, on which little is asked: the admin port, probes.
+    /// The same for a port beside that of the consumers, on which little is asked: the admin port,
+    /// probes.
     #[must_use]
     pub fn aside(self) -> Self {
         Self { streams_max: ASIDE_STREAMS_MAX, request_bytes_max: ASIDE_REQUEST_BYTES_MAX, ..self }

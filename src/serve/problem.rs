@@ -1,4 +1,5 @@
-//! The one place where errors become HTTP: `application/problem+json` (RFC 9457) with a fixed text for each kind.
+//! The one place where errors become HTTP: `application/problem+json` (RFC 9457) with a fixed text
+//! for each kind.
 //!
 //! A problem names sources, reasons and what was met and expected; it never holds a part's data.
 #![doc = include_str!("problems.md")]
@@ -110,14 +111,19 @@ impl FailedKind {
     /// Several failures: 504 if the deadline passed, else 502 if any is a 502, else 503.
     fn of(failures: &[Failure], deadline_passed: bool) -> Self {
         let all = |reason| failures.iter().all(|failure| failure.reason == reason);
-        let stands_for_503 = |f: &Failure| matches!(f.reason, Reason::BreakerOpen | Reason::Changed);
+        let stands_for_503 =
+            |f: &Failure| matches!(f.reason, Reason::BreakerOpen | Reason::Changed);
         if deadline_passed {
             Self::Deadline
         } else if all(Reason::Changed) {
             Self::Contended
         } else if failures.iter().all(stands_for_503) {
             Self::Unavailable
-        } else if failures.iter().filter(|f| !stands_for_503(f)).all(|f| f.reason == Reason::NotMutual) {
+        } else if failures
+            .iter()
+            .filter(|f| !stands_for_503(f))
+            .all(|f| f.reason == Reason::NotMutual)
+        {
             Self::NotMutual
         } else {
             Self::SourceFailed
@@ -140,32 +146,62 @@ impl Problem {
     /// The last part of `urn:bfb:…`, the status and the title.
     pub fn kind(&self) -> (&'static str, StatusCode, &'static str) {
         match self {
-            Self::BadKey { .. } => ("bad-key", StatusCode::BAD_REQUEST, "the key is not one of this domain"),
-            Self::BadRequest { .. } => ("bad-request", StatusCode::BAD_REQUEST, "the request is not understood"),
-            Self::NotFound { .. } => ("not-found", StatusCode::NOT_FOUND, "the dataset does not exist"),
-            Self::NoSuchPath => ("no-such-path", StatusCode::NOT_FOUND, "no version is published under this path"),
-            Self::NothingHere { .. } => ("no-such-path", StatusCode::NOT_FOUND, "there is nothing under this path"),
-            Self::MethodNotAllowed { .. } => {
-                ("method-not-allowed", StatusCode::METHOD_NOT_ALLOWED, "the method is not allowed here")
+            Self::BadKey { .. } => {
+                ("bad-key", StatusCode::BAD_REQUEST, "the key is not one of this domain")
             }
-            Self::Misdirected => ("misdirected", StatusCode::MISDIRECTED_REQUEST, "the host is not one of ours"),
-            Self::ShapeFailed { .. } => ("shape-failed", StatusCode::BAD_GATEWAY, "the version's shape failed"),
-            Self::Overloaded { .. } => ("overloaded", StatusCode::SERVICE_UNAVAILABLE, "too much is under way"),
-            Self::NotCached => ("not-cached", StatusCode::GATEWAY_TIMEOUT, "the dataset is not cached"),
-            Self::BusLost => {
-                ("bus-lost", StatusCode::SERVICE_UNAVAILABLE, "the fleet's invalidations are out of reach")
+            Self::BadRequest { .. } => {
+                ("bad-request", StatusCode::BAD_REQUEST, "the request is not understood")
             }
-            Self::NotAcknowledged { .. } => {
-                ("not-acknowledged", StatusCode::GATEWAY_TIMEOUT, "the fleet did not acknowledge in time")
+            Self::NotFound { .. } => {
+                ("not-found", StatusCode::NOT_FOUND, "the dataset does not exist")
             }
+            Self::NoSuchPath => {
+                ("no-such-path", StatusCode::NOT_FOUND, "no version is published under this path")
+            }
+            Self::NothingHere { .. } => {
+                ("no-such-path", StatusCode::NOT_FOUND, "there is nothing under this path")
+            }
+            Self::MethodNotAllowed { .. } => (
+                "method-not-allowed",
+                StatusCode::METHOD_NOT_ALLOWED,
+                "the method is not allowed here",
+            ),
+            Self::Misdirected => {
+                ("misdirected", StatusCode::MISDIRECTED_REQUEST, "the host is not one of ours")
+            }
+            Self::ShapeFailed { .. } => {
+                ("shape-failed", StatusCode::BAD_GATEWAY, "the version's shape failed")
+            }
+            Self::Overloaded { .. } => {
+                ("overloaded", StatusCode::SERVICE_UNAVAILABLE, "too much is under way")
+            }
+            Self::NotCached => {
+                ("not-cached", StatusCode::GATEWAY_TIMEOUT, "the dataset is not cached")
+            }
+            Self::BusLost => (
+                "bus-lost",
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the fleet's invalidations are out of reach",
+            ),
+            Self::NotAcknowledged { .. } => (
+                "not-acknowledged",
+                StatusCode::GATEWAY_TIMEOUT,
+                "the fleet did not acknowledge in time",
+            ),
             Self::Failed { kind, .. } => kind.words(),
-            Self::Forbidden { .. } => ("forbidden", StatusCode::FORBIDDEN, "a browser can do nothing here"),
-            Self::RequestTimeout { .. } => {
-                ("request-timeout", StatusCode::REQUEST_TIMEOUT, "the request did not arrive in time")
+            Self::Forbidden { .. } => {
+                ("forbidden", StatusCode::FORBIDDEN, "a browser can do nothing here")
             }
-            Self::UnsupportedMediaType => {
-                ("unsupported-media-type", StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body must be JSON")
-            }
+            Self::RequestTimeout { .. } => (
+                "request-timeout",
+                StatusCode::REQUEST_TIMEOUT,
+                "the request did not arrive in time",
+            ),
+            Self::UnsupportedMediaType => (
+                "unsupported-media-type",
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "the body must be JSON",
+            ),
         }
     }
 
@@ -180,8 +216,16 @@ impl Problem {
             trace_id,
             domain: if let Self::NotFound { domain } = &self { Some(domain) } else { None },
             token: if let Self::NotAcknowledged { token, .. } = &self { Some(token) } else { None },
-            behind: if let Self::NotAcknowledged { behind, .. } = &self { Some(behind) } else { None },
-            version: if let Self::ShapeFailed { version, .. } = &self { Some(version) } else { None },
+            behind: if let Self::NotAcknowledged { behind, .. } = &self {
+                Some(behind)
+            } else {
+                None
+            },
+            version: if let Self::ShapeFailed { version, .. } = &self {
+                Some(version)
+            } else {
+                None
+            },
             failed: self.failures().map(|failures| failures.iter().map(Failed::from).collect()),
         };
         let json = serde_json::to_vec(&body).unwrap_or_default();
@@ -211,10 +255,13 @@ impl Problem {
             | Self::RequestTimeout { detail } => Some(detail.clone()),
             Self::NoSuchPath => Some("`GET /openapi.json` lists the paths".to_owned()),
             Self::MethodNotAllowed { allow } => Some(format!("allowed are {allow}")),
-            Self::Misdirected => {
-                Some("expected `localhost`, a loopback address or a name given with `--allow-host`".to_owned())
+            Self::Misdirected => Some(
+                "expected `localhost`, a loopback address or a name given with `--allow-host`"
+                    .to_owned(),
+            ),
+            Self::UnsupportedMediaType => {
+                Some("expected `Content-Type: application/json`".to_owned())
             }
-            Self::UnsupportedMediaType => Some("expected `Content-Type: application/json`".to_owned()),
             Self::NotFound { .. } | Self::NotCached | Self::BusLost | Self::Failed { .. } => None,
         }
     }
@@ -229,7 +276,12 @@ impl Problem {
         if status != StatusCode::SERVICE_UNAVAILABLE {
             return None;
         }
-        let asked = self.failures().unwrap_or_default().iter().filter_map(|failure| failure.retry_after).max();
+        let asked = self
+            .failures()
+            .unwrap_or_default()
+            .iter()
+            .filter_map(|failure| failure.retry_after)
+            .max();
         Some(whole_seconds(asked.unwrap_or_default()).max(1))
     }
 }
@@ -237,13 +289,23 @@ impl Problem {
 impl FailedKind {
     fn words(self) -> (&'static str, StatusCode, &'static str) {
         match self {
-            Self::Deadline => ("deadline", StatusCode::GATEWAY_TIMEOUT, "the deadline of the dataset passed"),
-            Self::SourceFailed => ("source-failed", StatusCode::BAD_GATEWAY, "a source failed"),
-            Self::NotMutual => ("not-mutual", StatusCode::BAD_GATEWAY, "an upstream did not ask for our certificate"),
-            Self::Unavailable => ("unavailable", StatusCode::SERVICE_UNAVAILABLE, "a source is being left alone"),
-            Self::Contended => {
-                ("contended", StatusCode::SERVICE_UNAVAILABLE, "the sources changed faster than they could be read")
+            Self::Deadline => {
+                ("deadline", StatusCode::GATEWAY_TIMEOUT, "the deadline of the dataset passed")
             }
+            Self::SourceFailed => ("source-failed", StatusCode::BAD_GATEWAY, "a source failed"),
+            Self::NotMutual => (
+                "not-mutual",
+                StatusCode::BAD_GATEWAY,
+                "an upstream did not ask for our certificate",
+            ),
+            Self::Unavailable => {
+                ("unavailable", StatusCode::SERVICE_UNAVAILABLE, "a source is being left alone")
+            }
+            Self::Contended => (
+                "contended",
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the sources changed faster than they could be read",
+            ),
         }
     }
 }
@@ -281,7 +343,11 @@ struct Failed<'a> {
 
 impl<'a> From<&'a Failure> for Failed<'a> {
     fn from(failure: &'a Failure) -> Self {
-        Self { source: &failure.source_name, reason: failure.reason.as_str(), detail: &failure.detail }
+        Self {
+            source: &failure.source_name,
+            reason: failure.reason.as_str(),
+            detail: &failure.detail,
+        }
     }
 }
 
@@ -291,7 +357,13 @@ mod tests {
 
     fn failure(reason: Reason) -> Failure {
         let retry_after = Some(Duration::from_millis(1200));
-        Failure { source_name: "orders".into(), reason, detail: "x".to_owned(), retry: false, retry_after }
+        Failure {
+            source_name: "orders".into(),
+            reason,
+            detail: "x".to_owned(),
+            retry: false,
+            retry_after,
+        }
     }
 
     fn kind(reasons: &[Reason], deadline_passed: bool) -> &'static str {
@@ -311,7 +383,10 @@ mod tests {
 
     #[test]
     fn a_503_says_when_to_come_back_in_whole_seconds_rounded_up() {
-        let problem = Problem::Failed { kind: FailedKind::Unavailable, failures: vec![failure(Reason::BreakerOpen)] };
+        let problem = Problem::Failed {
+            kind: FailedKind::Unavailable,
+            failures: vec![failure(Reason::BreakerOpen)],
+        };
         assert_eq!(problem.into_response("t").headers()[RETRY_AFTER], "2");
     }
 

@@ -1,8 +1,9 @@
 //! What one connection is doing, and since when its peer keeps us waiting.
 //!
-//! A peer owes us something while a handshake, a request's head or body, or an HTTP/2 frame has begun and not ended, and
-//! while an answer is not read. We owe the peer something while a request that arrived whole is being answered. A
-//! connection on which nobody owes anything is idle. By these three the table of a port's connections decides who ends.
+//! A peer owes us something while a handshake, a request's head or body, or an HTTP/2 frame has
+//! begun and not ended, and while an answer is not read. We owe the peer something while a request
+//! that arrived whole is being answered. A connection on which nobody owes anything is idle. By
+//! these three the table of a port's connections decides who ends.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,8 +18,9 @@ use super::frames::FrameHead;
 use super::port::Limits;
 use super::request_bytes::{Pace, RequestBytes, STREAM_BYTES};
 
-/// Who takes longer than this, for what an honest peer on the same machine sends or reads in a millisecond, is the first to
-/// end where places are wanted. Before that, an answer that is not read yet ends for nobody.
+/// Who takes longer than this, for what an honest peer on the same machine sends or reads in a
+/// millisecond, is the first to end where places are wanted. Before that, an answer that is not
+/// read yet ends for nobody.
 pub(super) const OVERDUE: Duration = Duration::from_millis(500);
 
 /// The state of one connection.
@@ -55,7 +57,8 @@ struct State {
     unwritten_since: Option<Instant>,
     /// HTTP/2 streams that are open, and since when an answer on each has begun and not ended.
     open: BTreeMap<u32, Option<Instant>>,
-    /// The last stream that the peer has opened. Each has a greater number than the one before (RFC 9113 section 5.1.1).
+    /// The last stream that the peer has opened. Each has a greater number than the one before (RFC
+    /// 9113 section 5.1.1).
     last_opened: u32,
     /// When something last ended.
     quiet_since: Instant,
@@ -111,8 +114,8 @@ impl Progress {
         }
     }
 
-    /// Bytes of HTTP/2 came: `within` says whether they end within something unfinished, and `completed` whether something
-    /// else ended before.
+    /// Bytes of HTTP/2 came: `within` says whether they end within something unfinished, and
+    /// `completed` whether something else ended before.
     pub(super) fn receive_http2(&self, within: bool, completed: bool) {
         let mut state = self.lock();
         if !within {
@@ -240,9 +243,11 @@ impl Progress {
         self.lock().order != Order::Stay
     }
 
-    /// Whether it has wanted so for longer than this, and nothing is under way that it would wait for.
+    /// Whether it has wanted so for longer than this, and nothing is under way that it would wait
+    /// for.
     pub(super) fn has_left(&self, now: Instant, limit: Duration) -> bool {
-        self.leaving_since().is_some_and(|since| now.duration_since(since) > limit) && self.candidate(now).is_some()
+        self.leaving_since().is_some_and(|since| now.duration_since(since) > limit)
+            && self.candidate(now).is_some()
     }
 
     /// Since when it does.
@@ -266,7 +271,8 @@ impl Progress {
         self.lock().order
     }
 
-    /// Whether, and how urgently, this connection can end for another one. One that was told to end is none.
+    /// Whether, and how urgently, this connection can end for another one. One that was told to end
+    /// is none.
     pub(super) fn candidate(&self, now: Instant) -> Option<Candidate> {
         let state = self.lock();
         if state.order == Order::End {
@@ -283,14 +289,17 @@ impl Progress {
             // It has hardly had the time to read.
             Some((Doing::Answer, _)) => None,
             Some((doing, since)) => waiting(doing, since),
-            None if state.endless + state.waits > 0 => {
-                Some(Candidate { rank: Rank::Stream, since: state.quiet_since, doing: Doing::Stream })
-            }
+            None if state.endless + state.waits > 0 => Some(Candidate {
+                rank: Rank::Stream,
+                since: state.quiet_since,
+                doing: Doing::Stream,
+            }),
             None => waiting(Doing::Idle, state.quiet_since),
         }
     }
 
-    /// Since when the peer owes us something or reads nothing, where that is [`OVERDUE`], whatever else is under way.
+    /// Since when the peer owes us something or reads nothing, where that is [`OVERDUE`], whatever
+    /// else is under way.
     pub(super) fn overdue_since(&self, now: Instant) -> Option<Instant> {
         let state = self.lock();
         let (_, since) = state.unfinished().filter(|_| state.order != Order::End)?;
@@ -349,7 +358,9 @@ impl Progress {
     /// The bound in time that has passed.
     pub(super) fn expired(&self, now: Instant, limits: &Limits) -> Option<Expired> {
         let state = self.lock();
-        let passed = |since: Option<Instant>, limit| since.is_some_and(|since| now.duration_since(since) > limit);
+        let passed = |since: Option<Instant>, limit| {
+            since.is_some_and(|since| now.duration_since(since) > limit)
+        };
         if state.order == Order::End {
             None
         } else if passed(state.handshake_since, limits.head) {
@@ -397,7 +408,9 @@ mod tests {
     }
 
     fn rank(progress: &Progress, after: Duration) -> Option<(Rank, Doing)> {
-        progress.candidate(Instant::now() + after).map(|candidate| (candidate.rank, candidate.doing))
+        progress
+            .candidate(Instant::now() + after)
+            .map(|candidate| (candidate.rank, candidate.doing))
     }
 
     #[test]
@@ -479,7 +492,10 @@ mod tests {
             assert_eq!(rank(&progress, A_WHILE), None);
             assert_eq!(rank(&progress, OVERDUE * 2), Some((Rank::Overdue, Doing::Answer)));
             let limits = Limits::default();
-            assert_eq!(progress.expired(Instant::now() + limits.answer * 2, &limits), Some(Expired::Answer));
+            assert_eq!(
+                progress.expired(Instant::now() + limits.answer * 2, &limits),
+                Some(Expired::Answer)
+            );
         }
     }
 

@@ -12,11 +12,12 @@ use super::table::Published;
 use crate::cache::{Kept, ProgramError, Rendered, SHAPE_OUTPUT_BYTES_MAX};
 use crate::resources::NO_MEMORY;
 
-/// A shape gets at least this long, also where the collection used up the deadline: a complete dataset is not thrown away for the
-/// last few milliseconds.
+/// A shape gets at least this long, also where the collection used up the deadline: a complete
+/// dataset is not thrown away for the last few milliseconds.
 const SHAPE_TIME_MIN: Duration = Duration::from_millis(250);
 
-/// What `published` makes of a kept dataset: rendered on first use, then kept with it. `deadline` is the request's.
+/// What `published` makes of a kept dataset: rendered on first use, then kept with it. `deadline`
+/// is the request's.
 pub(super) async fn render(
     published: &Published,
     key: &str,

@@ -1,7 +1,9 @@
-//! What the operator reads of a request: one log line where the decision was made, and the spans of its trace.
+//! What the operator reads of a request: one log line where the decision was made, and the spans of
+//! its trace.
 //!
-//! Keys are personal data: a line holds one only where `--log-keys` or `--trace-key` asked for it. An outage fails every
-//! request alike, so warnings are bounded a second, and the next line says how many were left out.
+//! Keys are personal data: a line holds one only where `--log-keys` or `--trace-key` asked for it.
+//! An outage fails every request alike, so warnings are bounded a second, and the next line says
+//! how many were left out.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -97,7 +99,9 @@ impl Reporter {
                     "no dataset"
                 );
             }
-            _ if traced => tracing::info!(domain, version, status, key, took_ms, trace_id, "answered"),
+            _ if traced => {
+                tracing::info!(domain, version, status, key, took_ms, trace_id, "answered");
+            }
             _ => tracing::debug!(domain, version, status, key, took_ms, trace_id, "answered"),
         }
         if let Some(timeline) = report.timeline.filter(|_| traced) {
@@ -154,10 +158,17 @@ struct Bounded {
 impl Bounded {
     fn new(per_second: u64) -> Self {
         let zero = || AtomicU64::new(0);
-        Self { per_second, since: Instant::now(), second: zero(), admitted: zero(), left_out: zero() }
+        Self {
+            per_second,
+            since: Instant::now(),
+            second: zero(),
+            admitted: zero(),
+            left_out: zero(),
+        }
     }
 
-    /// How many were left out since the last that was let through; `None`: this one is left out too.
+    /// How many were left out since the last that was let through; `None`: this one is left out
+    /// too.
     fn admit(&self) -> Option<u64> {
         let now = self.since.elapsed().as_secs();
         if self.second.swap(now, Ordering::Relaxed) != now {

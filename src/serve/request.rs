@@ -16,9 +16,11 @@ use super::eviction::ConnectionTable;
 use super::port::Activity;
 use super::progress::Progress;
 
-/// What a request of HTTP/1.1 holds beside the bytes of its head; over HTTP/2 its stream counts as it opens.
+/// What a request of HTTP/1.1 holds beside the bytes of its head; over HTTP/2 its stream counts as
+/// it opens.
 const REQUEST_BYTES: usize = 2 * 1024;
-/// What a header field holds beside its bytes, and how often its bytes are there: in the buffer that it came in, too.
+/// What a header field holds beside its bytes, and how often its bytes are there: in the buffer
+/// that it came in, too.
 const FIELD_BYTES: usize = 128;
 const HEAD_COPIES: usize = 2;
 
@@ -45,7 +47,11 @@ impl RequestGuard {
     pub(super) fn begin(connection: Arc<Connection>) -> Arc<Self> {
         connection.progress.begin_request(connection.http2);
         connection.activity.begin();
-        Arc::new(Self { connection, bytes: AtomicUsize::new(0), is_waiting: AtomicBool::new(false) })
+        Arc::new(Self {
+            connection,
+            bytes: AtomicUsize::new(0),
+            is_waiting: AtomicBool::new(false),
+        })
     }
 
     /// Reserves what these bytes of the request take.
@@ -79,8 +85,10 @@ impl Drop for RequestGuard {
 
 /// What a request's head takes.
 pub(super) fn head_bytes<B>(request: &Request<B>) -> usize {
-    let fields =
-        request.headers().iter().map(|(name, value)| HEAD_COPIES * (name.as_str().len() + value.len()) + FIELD_BYTES);
+    let fields = request
+        .headers()
+        .iter()
+        .map(|(name, value)| HEAD_COPIES * (name.as_str().len() + value.len()) + FIELD_BYTES);
     let own = if request.version() >= Version::HTTP_2 { 0 } else { REQUEST_BYTES };
     let uri = request.uri();
     let target = uri.path_and_query().map_or(0, |path| path.as_str().len());
@@ -102,7 +110,8 @@ impl Drop for Unanswered {
 pub(crate) struct WaitNotice(Arc<RequestGuard>);
 
 impl WaitNotice {
-    /// The caller is kept waiting from now on, as it asked to; its connection may end where others need its place.
+    /// The caller is kept waiting from now on, as it asked to; its connection may end where others
+    /// need its place.
     pub(crate) fn begin(&self) {
         if !self.0.is_waiting.swap(true, Ordering::SeqCst) {
             self.0.connection.progress.begin_wait();
@@ -137,7 +146,8 @@ pub struct RequestBody {
 struct Arriving {
     guard: Arc<RequestGuard>,
     limit: Duration,
-    /// Since when it is wanted, and how long it may take from then: who answers may have had no room for it before.
+    /// Since when it is wanted, and how long it may take from then: who answers may have had no
+    /// room for it before.
     wanted: Option<(Instant, Pin<Box<Sleep>>)>,
 }
 
@@ -177,7 +187,10 @@ impl Body for RequestBody {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let Self { incoming, arriving, .. } = &mut *self;
         let Some(body) = arriving else { return Poll::Ready(None) };
         let limit = body.limit;
@@ -244,7 +257,10 @@ impl<B: Body<Data = Bytes, Error = Infallible> + Unpin> Body for AnswerBody<B> {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         self.body.as_mut().map_or(Poll::Ready(None), |body| Pin::new(body).poll_frame(cx))
     }
 

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::port::Limits;
 
-/// What an open HTTP/2 stream takes in hyper and h2, beside the bytes of its request's head: measured of short answers that
-/// are not read, and what such an answer may be (`cache::kept`).
+/// What an open HTTP/2 stream takes in hyper and h2, beside the bytes of its request's head:
+/// measured of short answers that are not read, and what such an answer may be (`cache::kept`).
 pub(super) const STREAM_BYTES: usize = 4 * 1024;
 
 /// What the requests of a port hold: heads, bodies, open HTTP/2 streams.
@@ -23,7 +23,8 @@ pub(super) struct RequestBytes {
 
 impl RequestBytes {
     pub(super) fn new(limits: &Limits) -> Self {
-        let (max, share) = (limits.request_bytes_max, limits.request_bytes_max / limits.connections_max);
+        let (max, share) =
+            (limits.request_bytes_max, limits.request_bytes_max / limits.connections_max);
         let streams_max = usize::try_from(limits.streams_max).unwrap_or(usize::MAX);
         Self { held: AtomicUsize::new(0), in_streams: AtomicUsize::new(0), max, share, streams_max }
     }

@@ -1,21 +1,25 @@
-//! Traces over OTLP: a server span for each request, and a client span for each request to a source.
+//! Traces over OTLP: a server span for each request, and a client span for each request to a
+//! source.
 //!
-//! The spans are made from the collection's own record after the answer, with the ids that went out in `traceparent`, so the
-//! hot path carries no tracing state. The standard `OTEL_*` variables say where they go; without an endpoint there are none.
-//! The batch processor has a queue of bounded length; what does not fit is lost, and counted
-//! ([`watched`]).
+//! The spans are made from the collection's own record after the answer, with the ids that went out
+//! in `traceparent`, so the hot path carries no tracing state. The standard `OTEL_*` variables say
+//! where they go; without an endpoint there are none. The batch processor has a queue of bounded
+//! length; what does not fit is lost, and counted ([`watched`]).
 
 mod client;
 mod watched;
 
 use std::time::{Duration, SystemTime};
 
-use opentelemetry::trace::{SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState};
+use opentelemetry::trace::{
+    SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState,
+};
 use opentelemetry::{InstrumentationScope, KeyValue};
 use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{
-    BatchSpanProcessor, Sampler, SamplingDecision, ShouldSample, SpanData, SpanEvents, SpanLinks, SpanProcessor,
+    BatchSpanProcessor, Sampler, SamplingDecision, ShouldSample, SpanData, SpanEvents, SpanLinks,
+    SpanProcessor,
 };
 use prometheus_client::registry::Registry;
 use tokio::time::Instant;
@@ -51,14 +55,20 @@ impl Sampling {
             Some(root) => (root, true),
             None => (name, false),
         };
-        let ratio = || argument.unwrap_or("1").parse::<f64>().ok().filter(|ratio| (0.0..=1.0).contains(ratio));
+        let ratio = || {
+            argument.unwrap_or("1").parse::<f64>().ok().filter(|ratio| (0.0..=1.0).contains(ratio))
+        };
         let root = match root {
             "always_on" => Sampler::AlwaysOn,
             "always_off" => Sampler::AlwaysOff,
-            "traceidratio" => Sampler::TraceIdRatioBased(
-                ratio().ok_or_else(|| SpanError("`OTEL_TRACES_SAMPLER_ARG` is no ratio from 0 to 1".to_owned()))?,
-            ),
-            _ => return Err(SpanError(format!("`OTEL_TRACES_SAMPLER` is `{name}`, which is not known here"))),
+            "traceidratio" => Sampler::TraceIdRatioBased(ratio().ok_or_else(|| {
+                SpanError("`OTEL_TRACES_SAMPLER_ARG` is no ratio from 0 to 1".to_owned())
+            })?),
+            _ => {
+                return Err(SpanError(format!(
+                    "`OTEL_TRACES_SAMPLER` is `{name}`, which is not known here"
+                )));
+            }
         };
         Ok(Self { root, parent_based })
     }
@@ -80,9 +90,13 @@ pub struct SpanError(String);
 
 /// The exporter, as the variables say.
 fn exporter(losses: &Losses) -> Result<SpanExporter, SpanError> {
-    let timeout = set("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT").or_else(|| set("OTEL_EXPORTER_OTLP_TIMEOUT"));
+    let timeout =
+        set("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT").or_else(|| set("OTEL_EXPORTER_OTLP_TIMEOUT"));
     let client = WatchedClient::new(timeout.as_deref(), losses.clone()).map_err(SpanError)?;
-    let exporter = SpanExporter::builder().with_http().with_protocol(Protocol::HttpBinary).with_http_client(client);
+    let exporter = SpanExporter::builder()
+        .with_http()
+        .with_protocol(Protocol::HttpBinary)
+        .with_http_client(client);
     exporter.build().map_err(|error| SpanError(error.to_string()))
 }
 
@@ -94,8 +108,10 @@ fn set(name: &str) -> Option<String> {
 impl Spans {
     /// As the `OTEL_*` variables say; `None` where they name no endpoint, or switch traces off.
     pub fn from_environment() -> Result<Option<Self>, SpanError> {
-        let endpoint = set("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT").or_else(|| set("OTEL_EXPORTER_OTLP_ENDPOINT"));
-        let disabled = set("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
+        let endpoint = set("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+            .or_else(|| set("OTEL_EXPORTER_OTLP_ENDPOINT"));
+        let disabled =
+            set("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
         let none = set("OTEL_TRACES_EXPORTER").is_some_and(|value| value == "none");
         if endpoint.is_none() || disabled || none {
             return Ok(None);
@@ -108,7 +124,8 @@ impl Spans {
             resource = resource.with_service_name("bfb");
         }
         processor.set_resource(&resource.build());
-        let scope = InstrumentationScope::builder("bfb").with_version(env!("CARGO_PKG_VERSION")).build();
+        let scope =
+            InstrumentationScope::builder("bfb").with_version(env!("CARGO_PKG_VERSION")).build();
         let (sampler, argument) = (set("OTEL_TRACES_SAMPLER"), set("OTEL_TRACES_SAMPLER_ARG"));
         let sampling = Sampling::from_names(sampler.as_deref(), argument.as_deref())?;
         Ok(Some(Self { processor, losses, scope, sampling }))
@@ -135,7 +152,13 @@ impl Spans {
         self.sampling.decide(trace)
     }
 
-    pub(super) fn export(&self, trace: &TraceContext, started: Instant, report: &Report<'_>, key: Option<&str>) {
+    pub(super) fn export(
+        &self,
+        trace: &TraceContext,
+        started: Instant,
+        report: &Report<'_>,
+        key: Option<&str>,
+    ) {
         if !trace.sampled {
             return;
         }
@@ -176,16 +199,32 @@ impl Spans {
         };
         let parent = trace.parent_id.unwrap_or(0);
         let name = format!("GET {path}").trim_end().to_owned();
-        self.span(trace, (trace.span_id, parent), SpanKind::Server, name, (began, took), attributes, ended)
+        self.span(
+            trace,
+            (trace.span_id, parent),
+            SpanKind::Server,
+            name,
+            (began, took),
+            attributes,
+            ended,
+        )
     }
 
-    fn client_span(&self, trace: &TraceContext, began: SystemTime, step: &Step, attempt: &Attempt) -> SpanData {
+    fn client_span(
+        &self,
+        trace: &TraceContext,
+        began: SystemTime,
+        step: &Step,
+        attempt: &Attempt,
+    ) -> SpanData {
         let mut attributes = vec![
             KeyValue::new("http.request.method", "GET"),
             KeyValue::new("bfb.source", step.source.to_string()),
             KeyValue::new("bfb.round", i64::from(step.round)),
         ];
-        attributes.extend(attempt.status.map(|s| KeyValue::new("http.response.status_code", i64::from(s))));
+        attributes.extend(
+            attempt.status.map(|s| KeyValue::new("http.response.status_code", i64::from(s))),
+        );
         let status = attempt.reason.map_or(Status::Unset, |reason| Status::error(reason.as_str()));
         let name = format!("GET {}", step.source);
         let ids = (attempt.span_id, trace.span_id);
@@ -206,7 +245,13 @@ impl Spans {
         let trace_id = TraceId::from_bytes(trace.trace_id.to_be_bytes());
         let id = SpanId::from_bytes(span_id.to_be_bytes());
         SpanData {
-            span_context: SpanContext::new(trace_id, id, TraceFlags::SAMPLED, false, TraceState::NONE),
+            span_context: SpanContext::new(
+                trace_id,
+                id,
+                TraceFlags::SAMPLED,
+                false,
+                TraceState::NONE,
+            ),
             parent_span_id: SpanId::from_bytes(parent_id.to_be_bytes()),
             parent_span_is_remote: span_kind == SpanKind::Server && parent_id != 0,
             span_kind,
@@ -243,11 +288,18 @@ mod tests {
 
     #[test]
     fn a_consumers_decision_stands_where_the_sampler_is_parent_based() {
-        assert!(decides(None, None, None) && decides(None, None, Some(true)) && !decides(None, None, Some(false)));
+        assert!(
+            decides(None, None, None)
+                && decides(None, None, Some(true))
+                && !decides(None, None, Some(false))
+        );
         assert!(decides(Some("always_on"), None, Some(false)));
         assert!(!decides(Some("parentbased_always_off"), None, None));
         assert!(decides(Some("parentbased_always_off"), None, Some(true)));
-        assert!(!decides(Some("traceidratio"), Some("0"), None) && decides(Some("traceidratio"), Some("1.0"), None));
+        assert!(
+            !decides(Some("traceidratio"), Some("0"), None)
+                && decides(Some("traceidratio"), Some("1.0"), None)
+        );
     }
 
     #[test]

@@ -26,7 +26,8 @@ pub struct Table {
 /// One version of one domain, ready to be answered.
 #[derive(Debug)]
 pub(crate) struct Published {
-    /// Tells it from every other that this process ever published: what is rendered is kept under it.
+    /// Tells it from every other that this process ever published: what is rendered is kept under
+    /// it.
     pub(super) id: NonZeroU64,
     pub(super) cache: Cache,
     pub(super) version: Version,
@@ -50,8 +51,14 @@ impl Table {
                 published.push(Arc::new(Published::new(cache.clone(), version.clone(), metrics)?));
             }
         }
-        let domains: Vec<&Domain> = caches.iter().map(|cache| cache.collector().domain().as_ref()).collect();
-        Ok(Self { openapi: openapi::render(&domains), published, nowhere: metrics.of("", ""), caches })
+        let domains: Vec<&Domain> =
+            caches.iter().map(|cache| cache.collector().domain().as_ref()).collect();
+        Ok(Self {
+            openapi: openapi::render(&domains),
+            published,
+            nowhere: metrics.of("", ""),
+            caches,
+        })
     }
 
     /// The domains behind it.
@@ -76,7 +83,10 @@ impl Published {
         let shape = version.shape.as_deref().map(Program::compile).transpose()?.map(Arc::new);
         let domain = cache.collector().domain();
         let announcements = announcements(&version);
-        let successor = version.successor.as_ref().and_then(|name| domain.versions.iter().find(|v| v.name == *name));
+        let successor = version
+            .successor
+            .as_ref()
+            .and_then(|name| domain.versions.iter().find(|v| v.name == *name));
         let successor = successor.map(|version| version.path.clone());
         let metrics = metrics.of(&domain.name, &version.name);
         let id = NonZeroU64::MIN.saturating_add(PUBLISHED.fetch_add(1, Ordering::Relaxed));
@@ -101,16 +111,20 @@ fn key_segment<'p>(template: &PathTemplate, path: &'p str) -> Option<&'p str> {
     (!segment.is_empty() && !segment.contains('/')).then_some(segment)
 }
 
-/// The key that a segment names: decoded once, UTF-8, of bounded length, matching the domain's pattern.
+/// The key that a segment names: decoded once, UTF-8, of bounded length, matching the domain's
+/// pattern.
 pub(crate) fn decode_key(segment: &str, domain: &Domain) -> Result<String, String> {
     // Every byte of the key takes at most three of the segment.
     if segment.len() > 3 * MAX_KEY_BYTES {
         return Err(format!("the key is longer than {MAX_KEY_BYTES} bytes"));
     }
     if has_broken_escape(segment) {
-        return Err("the key's segment holds a `%` that is not followed by two hexadecimal digits".to_owned());
+        return Err("the key's segment holds a `%` that is not followed by two hexadecimal digits"
+            .to_owned());
     }
-    let key = percent_decode_str(segment).decode_utf8().map_err(|_| "the decoded key is not UTF-8".to_owned())?;
+    let key = percent_decode_str(segment)
+        .decode_utf8()
+        .map_err(|_| "the decoded key is not UTF-8".to_owned())?;
     if key.len() > MAX_KEY_BYTES {
         return Err(format!("the key is longer than {MAX_KEY_BYTES} bytes"));
     }
@@ -123,14 +137,17 @@ pub(crate) fn decode_key(segment: &str, domain: &Domain) -> Result<String, Strin
 
 fn has_broken_escape(segment: &str) -> bool {
     let mut escapes = segment.split('%').skip(1);
-    escapes.any(|rest| !rest.as_bytes().get(..2).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit)))
+    escapes.any(|rest| {
+        !rest.as_bytes().get(..2).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit))
+    })
 }
 
 /// RFC 9745 and RFC 8594; a date means its first second in UTC.
 fn announcements(version: &Version) -> Vec<(HeaderName, HeaderValue)> {
     let mut headers = Vec::new();
     let mut push = |name, value: String| {
-        headers.extend(HeaderValue::try_from(value).ok().map(|v| (HeaderName::from_static(name), v)));
+        headers
+            .extend(HeaderValue::try_from(value).ok().map(|v| (HeaderName::from_static(name), v)));
     };
     if let Some(date) = version.deprecated {
         push("deprecation", format!("@{}", date.midnight().assume_utc().unix_timestamp()));
@@ -146,7 +163,11 @@ mod tests {
     use super::*;
 
     fn template(before: &str, after: &str) -> PathTemplate {
-        PathTemplate { text: format!("{before}{{key}}{after}"), before: before.to_owned(), after: after.to_owned() }
+        PathTemplate {
+            text: format!("{before}{{key}}{after}"),
+            before: before.to_owned(),
+            after: after.to_owned(),
+        }
     }
 
     #[test]
@@ -154,7 +175,13 @@ mod tests {
         let t = template("/v1/customers/", "");
         assert_eq!(key_segment(&t, "/v1/customers/42"), Some("42"));
         assert_eq!(key_segment(&t, "/v1/customers/a%2Fb"), Some("a%2Fb"));
-        for path in ["/v1/customers/", "/v1/customers/42/", "/v1/customers/a/b", "/v1/customers", "/v2/customers/42"] {
+        for path in [
+            "/v1/customers/",
+            "/v1/customers/42/",
+            "/v1/customers/a/b",
+            "/v1/customers",
+            "/v2/customers/42",
+        ] {
             assert_eq!(key_segment(&t, path), None, "{path}");
         }
         assert_eq!(key_segment(&template("/c/", "/all"), "/c/42/all"), Some("42"));

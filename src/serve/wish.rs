@@ -45,7 +45,9 @@ impl CacheWish {
 impl CacheWish {
     /// The whole wish: with `Bfb-After`, and the trace that a collection would belong to.
     pub(super) fn into_wish(self, headers: &HeaderMap, trace: &TraceContext) -> Wish {
-        let token = |value: &http::HeaderValue| value.to_str().ok().and_then(|text| text.trim().parse().ok());
+        let token = |value: &http::HeaderValue| {
+            value.to_str().ok().and_then(|text| text.trim().parse().ok())
+        };
         let after: Option<Vec<Token>> = headers.get_all("bfb-after").iter().map(token).collect();
         Wish {
             no_cache: self.no_cache,
@@ -53,18 +55,27 @@ impl CacheWish {
             max_age: self.max_age.map(Duration::from_secs),
             only_if_cached: self.only_if_cached,
             after: after.map_or(After::Unknown, After::Tokens),
-            collect: collect::Wish { no_cache: false, trace: trace.clone(), known: None, deadline: None },
+            collect: collect::Wish {
+                no_cache: false,
+                trace: trace.clone(),
+                known: None,
+                deadline: None,
+            },
         }
     }
 }
 
-/// Whether `If-None-Match` names `etag` (RFC 9110 section 13.1.2: weak comparison, `*` matches all).
+/// Whether `If-None-Match` names `etag` (RFC 9110 section 13.1.2: weak comparison, `*` matches
+/// all).
 pub(super) fn none_match_names(headers: &HeaderMap, etag: &str) -> bool {
     let fields = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-    fields.flat_map(entity_tags).any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
+    fields
+        .flat_map(entity_tags)
+        .any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
 }
 
-/// The members of a list of entity tags. Ours hold no comma, so a foreign tag that does only splits into others' tags.
+/// The members of a list of entity tags. Ours hold no comma, so a foreign tag that does only splits
+/// into others' tags.
 fn entity_tags(field: &str) -> impl Iterator<Item = &str> {
     field.split(',').map(str::trim).filter(|tag| !tag.is_empty())
 }
@@ -79,7 +90,8 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append(CACHE_CONTROL, "max-age=3, No-Cache".parse().unwrap());
         headers.append(CACHE_CONTROL, "only-if-cached".parse().unwrap());
-        let expected = CacheWish { no_cache: true, only_if_cached: true, no_store: false, max_age: Some(3) };
+        let expected =
+            CacheWish { no_cache: true, only_if_cached: true, no_store: false, max_age: Some(3) };
         assert_eq!(CacheWish::from_headers(&headers), expected);
     }
 

@@ -8,7 +8,13 @@ use super::program::{Alternative, Argument, Binding, Def, Expr, Fold, Pattern};
 use super::value::Val;
 
 impl<'p> Run<'p> {
-    pub(super) fn reduce(&mut self, fold: &'p Fold, env: &Env<'p>, item: Item, out: Out<'_, 'p>) -> Flow {
+    pub(super) fn reduce(
+        &mut self,
+        fold: &'p Fold,
+        env: &Env<'p>,
+        item: Item,
+        out: Out<'_, 'p>,
+    ) -> Flow {
         let input = item.value();
         self.each(&fold.init, env, item, &mut |run, init| {
             let with_paths = init.path.is_some();
@@ -100,16 +106,23 @@ impl<'p> Run<'p> {
         f: &mut dyn FnMut(&mut Self, Env<'p>) -> Flow,
     ) -> Flow {
         for (at, alternative) in alternatives.iter().enumerate() {
-            let flow = self.bind_pattern(&alternative.pattern, env.clone(), val.clone(), &mut |run, inner| {
-                // A name of the other patterns is bound to null here, which nothing else charges.
-                run.meter.spend(alternative.places.len() as u64)?;
-                let mut all = env.clone();
-                for place in &alternative.places {
-                    let val = place.map_or(Ok(Val::Null), |place| run.variable(&inner, place))?;
-                    all = all.with(Bound::Val(val));
-                }
-                f(run, all)
-            });
+            let flow = self.bind_pattern(
+                &alternative.pattern,
+                env.clone(),
+                val.clone(),
+                &mut |run, inner| {
+                    // A name of the other patterns is bound to null here, which nothing else
+                    // charges.
+                    run.meter.spend(alternative.places.len() as u64)?;
+                    let mut all = env.clone();
+                    for place in &alternative.places {
+                        let val =
+                            place.map_or(Ok(Val::Null), |place| run.variable(&inner, place))?;
+                        all = all.with(Bound::Val(val));
+                    }
+                    f(run, all)
+                },
+            );
             match flow {
                 Err(Stop::Fault(_)) if at + 1 < alternatives.len() => (),
                 flow => return flow,
@@ -143,7 +156,9 @@ impl<'p> Run<'p> {
     ) -> Flow {
         let Some(pattern) = items.get(at) else { return f(self, env) };
         let item = index::index(self, val, &Val::int(at))?;
-        self.bind_pattern(pattern, env, item, &mut |run, env| run.bind_items(items, at + 1, env, val, f))
+        self.bind_pattern(pattern, env, item, &mut |run, env| {
+            run.bind_items(items, at + 1, env, val, f)
+        })
     }
 
     fn bind_members(
@@ -157,7 +172,9 @@ impl<'p> Run<'p> {
         let outer = env.clone();
         self.each(key, &outer, Item::of(val.clone()), &mut |run, key| {
             let member = index::index(run, val, &key.val)?;
-            run.bind_pattern(pattern, env.clone(), member, &mut |run, env| run.bind_members(rest, env, val, f))
+            run.bind_pattern(pattern, env.clone(), member, &mut |run, env| {
+                run.bind_members(rest, env, val, f)
+            })
         })
     }
 }

@@ -24,7 +24,8 @@ impl Buffer {
 
     #[cold]
     fn grow(&mut self, meter: &mut Meter<'_>, more: usize) -> Flow {
-        let wanted = self.text.len().saturating_add(more).max(self.text.capacity() * 2).max(SMALLEST_BYTES);
+        let wanted =
+            self.text.len().saturating_add(more).max(self.text.capacity() * 2).max(SMALLEST_BYTES);
         meter.room(wanted)?;
         meter.touch(self.text.len())?;
         self.text.reserve_exact(wanted - self.text.len());
@@ -95,7 +96,8 @@ impl Buffer {
         self.push_ascii(meter, &[byte])
     }
 
-    /// Appends `text`, with another text for each byte for which `other` has one; it has some for ASCII only.
+    /// Appends `text`, with another text for each byte for which `other` has one; it has some for
+    /// ASCII only.
     pub(super) fn push_escaped(
         &mut self,
         meter: &mut Meter<'_>,
@@ -144,7 +146,8 @@ impl Buffer {
 /// What is not kept for the next list.
 const LARGE_BYTES: usize = 64 * 1024;
 
-/// Things of which the last ones become a list, as long as it needs to be: lists within lists share one pile.
+/// Things of which the last ones become a list, as long as it needs to be: lists within lists share
+/// one pile.
 #[derive(Debug)]
 pub(super) struct Pile<T>(Vec<T>);
 

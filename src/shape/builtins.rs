@@ -1,15 +1,15 @@
 //! The functions that a shape may call, beside those that `prelude.jq` says in jq.
 //!
-//! This list is the whole of it: what is not here cannot be reached. Each charges the meter for what it takes before it
-//! takes it, so none can allocate or compute past the budget in one call.
+//! This list is the whole of it: what is not here cannot be reached. Each charges the meter for
+//! what it takes before it takes it, so none can allocate or compute past the budget in one call.
 
 use super::buffer::Pile;
 use super::env::Env;
 use super::eval::{Item, Out, Run};
 use super::filters::Special;
 use super::functions::{
-    abs, add, array, contains, explode, flatten, float, floats, fromjson, has, implode, indices, keys, length, number,
-    reverse, rounded, tonumber, transpose,
+    abs, add, array, contains, explode, flatten, float, floats, fromjson, has, implode, indices,
+    keys, length, number, reverse, rounded, tonumber, transpose,
 };
 use super::meter::{Flow, fault};
 use super::program::Expr;
@@ -35,7 +35,11 @@ enum What {
     Filters(Special),
 }
 
-const fn values(name: &'static str, arity: usize, f: fn(&mut Run<'_>, &Val, &[Val]) -> Flow<Val>) -> Builtin {
+const fn values(
+    name: &'static str,
+    arity: usize,
+    f: fn(&mut Run<'_>, &Val, &[Val]) -> Flow<Val>,
+) -> Builtin {
     Builtin { name, arity, what: What::Values(f) }
 }
 
@@ -183,7 +187,9 @@ static BUILTINS: &[Builtin] = &[
     values("nearbyint", 0, |_, v, _| rounded(v, f64::round_ties_even)),
     values("copysign", 2, |_, _, args| floats(&args[0], &args[1], f64::copysign)),
     values("fmod", 2, |_, _, args| floats(&args[0], &args[1], |x, y| x % y)),
-    values("fdim", 2, |_, _, args| floats(&args[0], &args[1], |x, y| if x > y { x - y } else { 0.0 })),
+    values("fdim", 2, |_, _, args| {
+        floats(&args[0], &args[1], |x, y| if x > y { x - y } else { 0.0 })
+    }),
     values("fma", 3, |_, _, args| {
         let [x, y, z] = [number(&args[0])?.f64(), number(&args[1])?.f64(), number(&args[2])?.f64()];
         Ok(Val::float(x.mul_add(y, z)))
@@ -233,7 +239,10 @@ impl Builtin {
         match self.what {
             What::Values(_) => args.iter().all(|arg| arg.one),
             What::Filters(special) => {
-                matches!(special, Special::SortBy | Special::GroupBy | Special::MinBy | Special::MaxBy)
+                matches!(
+                    special,
+                    Special::SortBy | Special::GroupBy | Special::MinBy | Special::MaxBy
+                )
             }
         }
     }
@@ -252,7 +261,9 @@ impl Builtin {
             What::Values(_) if item.path.is_some() => {
                 fault(format!("invalid path expression with {}", item.val.type_name()))
             }
-            What::Values(f) => apply(run, f, args, env, &item.val, &mut [const { Val::Null }; MAX_ARGUMENTS], out),
+            What::Values(f) => {
+                apply(run, f, args, env, &item.val, &mut [const { Val::Null }; MAX_ARGUMENTS], out)
+            }
         }
     }
 }

@@ -10,7 +10,13 @@ use super::{operators, text, update};
 
 impl<'p> Run<'p> {
     /// What yields new values, without a path.
-    pub(super) fn calculated(&mut self, expr: &'p Expr, env: &Env<'p>, val: Val, out: Out<'_, 'p>) -> Flow {
+    pub(super) fn calculated(
+        &mut self,
+        expr: &'p Expr,
+        env: &Env<'p>,
+        val: Val,
+        out: Out<'_, 'p>,
+    ) -> Flow {
         let item = || Item::of(val.clone());
         match &expr.kind {
             Kind::Const(constant) => {
@@ -26,7 +32,9 @@ impl<'p> Run<'p> {
                 let val = self.meter.admit(Val::Arr(arr.into()))?;
                 out(self, Item::of(val))
             }
-            Kind::Text(format, pieces) => self.pieces(*format, pieces, env, &val, &Rest::Nothing, out),
+            Kind::Text(format, pieces) => {
+                self.pieces(*format, pieces, env, &val, &Rest::Nothing, out)
+            }
             Kind::Object(members, _) => self.members(members, env, &val, &Obj::default(), out),
             Kind::Neg(inner) => self.each(inner, env, item(), &mut |run, x| match x.val {
                 Val::Num(n) => {
@@ -39,7 +47,9 @@ impl<'p> Run<'p> {
                 if x.val.truthy() == *ends {
                     return out(run, Item::of(Val::Bool(*ends)));
                 }
-                run.each(right, env, item(), &mut |run, y| out(run, Item::of(Val::Bool(y.val.truthy()))))
+                run.each(right, env, item(), &mut |run, y| {
+                    out(run, Item::of(Val::Bool(y.val.truthy())))
+                })
             }),
             Kind::Math(op, sides) => self.sides(sides, env, &val, &mut |run, l, r| {
                 let result = operators::math(run, *op, l, r)?;
@@ -54,7 +64,8 @@ impl<'p> Run<'p> {
                 out(run, Item::of(result))
             }),
             Kind::Update(to, f) => {
-                let result = update::update(self, to, env, val, &mut |run, old| run.first(f, env, old))?;
+                let result =
+                    update::update(self, to, env, val, &mut |run, old| run.first(f, env, old))?;
                 out(self, Item::of(result))
             }
             Kind::UpdateWith(to, op, from) => self.each(from, env, item(), &mut |run, x| {
@@ -85,18 +96,29 @@ impl<'p> Run<'p> {
         f: &mut dyn FnMut(&mut Self, Val, Val) -> Flow,
     ) -> Flow {
         self.each(&sides[1], env, Item::of(val.clone()), &mut |run, r| {
-            run.each(&sides[0], env, Item::of(val.clone()), &mut |run, l| f(run, l.val, r.val.clone()))
+            run.each(&sides[0], env, Item::of(val.clone()), &mut |run, l| {
+                f(run, l.val, r.val.clone())
+            })
         })
     }
 
     /// Adds a member to an object under construction.
     pub(super) fn set_member(&mut self, obj: &mut Obj, key: &Val, value: Val) -> Flow {
-        let Val::Str(key) = key else { return fault(format!("cannot use {} as an object key", key.type_name())) };
+        let Val::Str(key) = key else {
+            return fault(format!("cannot use {} as an object key", key.type_name()));
+        };
         obj.insert(&mut self.meter, key.clone(), value)?;
         Ok(())
     }
 
-    fn members(&mut self, rest: &'p [(Expr, Expr)], env: &Env<'p>, val: &Val, so_far: &Obj, out: Out<'_, 'p>) -> Flow {
+    fn members(
+        &mut self,
+        rest: &'p [(Expr, Expr)],
+        env: &Env<'p>,
+        val: &Val,
+        so_far: &Obj,
+        out: Out<'_, 'p>,
+    ) -> Flow {
         let [(key, value), rest @ ..] = rest else {
             let obj = so_far.copied(&mut self.meter)?;
             let obj = self.meter.admit(Val::Obj(obj.into()))?;
@@ -128,11 +150,15 @@ impl<'p> Run<'p> {
                 let val = self.meter.admit(Val::Str(text))?;
                 out(self, Item::of(val))
             }
-            [before @ .., Piece::Plain(plain)] => self.pieces(format, before, env, val, &Rest::More(plain, after), out),
-            [before @ .., Piece::Value(expr)] => self.each(expr, env, Item::of(val.clone()), &mut |run, x| {
-                let text = text::formatted_text(run, format, &x.val)?;
-                run.pieces(format, before, env, val, &Rest::More(&text, after), out)
-            }),
+            [before @ .., Piece::Plain(plain)] => {
+                self.pieces(format, before, env, val, &Rest::More(plain, after), out)
+            }
+            [before @ .., Piece::Value(expr)] => {
+                self.each(expr, env, Item::of(val.clone()), &mut |run, x| {
+                    let text = text::formatted_text(run, format, &x.val)?;
+                    run.pieces(format, before, env, val, &Rest::More(&text, after), out)
+                })
+            }
         }
     }
 }

@@ -71,7 +71,8 @@ fn date_of(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468;
     let era = days.div_euclid(146_097);
     let day_of_era = days.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month + 2) / 5 + 1;
@@ -102,7 +103,9 @@ fn since_1970(val: &Val) -> Flow<(i64, f64)> {
 /// The time that a number or a broken-down time stands for.
 #[expect(clippy::cast_possible_truncation, reason = "within MAX_FIELD")]
 fn civil(val: &Val) -> Flow<Civil> {
-    let Val::Arr(fields) = val else { return since_1970(val).map(|(seconds, _)| Civil::at(seconds)) };
+    let Val::Arr(fields) = val else {
+        return since_1970(val).map(|(seconds, _)| Civil::at(seconds));
+    };
     let mut given = [0, 0, 1, 0, 0, 0];
     for (field, slot) in fields.items().iter().zip(&mut given) {
         let Val::Num(n) = field else {
@@ -122,7 +125,11 @@ fn civil(val: &Val) -> Flow<Civil> {
 pub(super) fn gmtime(run: &mut Run<'_>, val: &Val) -> Flow<Val> {
     let (seconds, rest) = since_1970(val)?;
     let civil = Civil::at(seconds);
-    let second = if rest == 0.0 { Num::Int(civil.second) } else { Num::Int(civil.second).add(&Num::of(rest)) };
+    let second = if rest == 0.0 {
+        Num::Int(civil.second)
+    } else {
+        Num::Int(civil.second).add(&Num::of(rest))
+    };
     broken_down(run, &civil, second)
 }
 
@@ -145,7 +152,9 @@ pub(super) fn strptime(run: &mut Run<'_>, val: &Val, format: &Val) -> Flow<Val> 
     let text = string(val)?;
     let format = string(format)?;
     run.meter.touch(8 * (text.len() + format.len()))?;
-    let Some(civil) = parse::read(text, format) else { return fault("cannot parse string as a date of that format") };
+    let Some(civil) = parse::read(text, format) else {
+        return fault("cannot parse string as a date of that format");
+    };
     broken_down(run, &civil, Num::Int(civil.second))
 }
 

@@ -47,7 +47,11 @@ impl<'p> Run<'p> {
         Ok(env.above(n))
     }
 
-    pub(super) fn binding<'e>(&mut self, env: &'e Env<'p>, n: usize) -> Flow<Option<&'e Bound<'p>>> {
+    pub(super) fn binding<'e>(
+        &mut self,
+        env: &'e Env<'p>,
+        n: usize,
+    ) -> Flow<Option<&'e Bound<'p>>> {
         Ok(self.up(env, n)?.0.as_ref().map(|node| &node.0))
     }
 

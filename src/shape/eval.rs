@@ -1,8 +1,9 @@
 //! The evaluator: walks a program's tree and hands each result to a callback.
 //!
-//! One walk serves values and paths: an `Item` carries a path where one is asked for, and what has no path then fails.
-//! Expressions that yield exactly one value take a shorter way (`one`). Each call here is a step of the meter, and the
-//! stack is looked at as well, so recursion is bounded by the meter rather than by what a program nests.
+//! One walk serves values and paths: an `Item` carries a path where one is asked for, and what has
+//! no path then fails. Expressions that yield exactly one value take a shorter way (`one`). Each
+//! call here is a step of the meter, and the stack is looked at as well, so recursion is bounded by
+//! the meter rather than by what a program nests.
 
 use std::rc::Rc;
 
@@ -85,7 +86,14 @@ impl<'p> Run<'p> {
     pub(super) fn new(code: &'p Code, budget: &Budget<'p>) -> Self {
         let meter = Meter::new(budget);
         let constants = vec![None; code.texts.len()];
-        Self { code, meter, labels: 0, regexes: Regexes::default(), constants, items: Pile::default() }
+        Self {
+            code,
+            meter,
+            labels: 0,
+            regexes: Regexes::default(),
+            constants,
+            items: Pile::default(),
+        }
     }
 
     /// A value of the program's text.
@@ -145,7 +153,13 @@ impl<'p> Run<'p> {
     }
 
     /// Hands each result of `expr` to `out`.
-    pub(super) fn each(&mut self, expr: &'p Expr, env: &Env<'p>, item: Item, out: Out<'_, 'p>) -> Flow {
+    pub(super) fn each(
+        &mut self,
+        expr: &'p Expr,
+        env: &Env<'p>,
+        item: Item,
+        out: Out<'_, 'p>,
+    ) -> Flow {
         self.meter.enter()?;
         if expr.one && item.path.is_none() {
             let val = self.just(expr, env, item.val)?;
@@ -157,7 +171,11 @@ impl<'p> Run<'p> {
     /// The one result of an expression that yields one.
     pub(super) fn one(&mut self, expr: &'p Expr, env: &Env<'p>, val: Val) -> Flow<Val> {
         self.meter.enter()?;
-        if expr.one { self.just(expr, env, val) } else { self.first(expr, env, val)?.map_or_else(unbound, Ok) }
+        if expr.one {
+            self.just(expr, env, val)
+        } else {
+            self.first(expr, env, val)?.map_or_else(unbound, Ok)
+        }
     }
 
     /// The first result, if any.
@@ -187,7 +205,9 @@ impl<'p> Run<'p> {
             Kind::Id => Ok(val),
             Kind::Const(constant) => self.constant(*constant),
             Kind::Var(n) => self.variable(env, *n),
-            Kind::Pipe(stages) => stages.iter().try_fold(val, |val, stage| self.one(stage, env, val)),
+            Kind::Pipe(stages) => {
+                stages.iter().try_fold(val, |val, stage| self.one(stage, env, val))
+            }
             Kind::Path(of, parts) => {
                 let mut at = self.one(of, env, val.clone())?;
                 for (part, _) in parts {
@@ -247,7 +267,10 @@ impl<'p> Run<'p> {
         }
         // Evaluated last, so that `. + …` may change in place what only it still holds.
         let first = self.one(first, env, val)?;
-        rights.into_iter().rev().try_fold(first, |left, (op, right)| operators::math(self, op, left, right))
+        rights
+            .into_iter()
+            .rev()
+            .try_fold(first, |left, (op, right)| operators::math(self, op, left, right))
     }
 
     fn many(&mut self, expr: &'p Expr, env: &Env<'p>, item: Item, out: Out<'_, 'p>) -> Flow {
@@ -255,9 +278,13 @@ impl<'p> Run<'p> {
             Kind::Id => out(self, item),
             Kind::Recurse => self.recurse(item, out),
             Kind::Pipe(stages) => self.pipe(stages, env, item, out),
-            Kind::Comma(exprs) => exprs.iter().try_for_each(|e| self.each(e, env, item.clone(), out)),
+            Kind::Comma(exprs) => {
+                exprs.iter().try_for_each(|e| self.each(e, env, item.clone(), out))
+            }
             Kind::Bind(of, pattern, body) => self.each(of, env, item.value(), &mut |run, x| {
-                run.bind(pattern, env, x.val, &mut |run, env| run.each(body, &env, item.clone(), out))
+                run.bind(pattern, env, x.val, &mut |run, env| {
+                    run.each(body, &env, item.clone(), out)
+                })
             }),
             Kind::Alt(left, right) => self.alternative(left, right, env, item, out),
             Kind::If(cases, or) => self.cases(cases, or.as_deref(), env, item, out),
@@ -288,7 +315,13 @@ impl<'p> Run<'p> {
         }
     }
 
-    fn pipe(&mut self, stages: &'p [Expr], env: &Env<'p>, mut item: Item, out: Out<'_, 'p>) -> Flow {
+    fn pipe(
+        &mut self,
+        stages: &'p [Expr],
+        env: &Env<'p>,
+        mut item: Item,
+        out: Out<'_, 'p>,
+    ) -> Flow {
         let mut rest = stages;
         while let [stage, after @ ..] = rest {
             rest = after;
@@ -301,7 +334,14 @@ impl<'p> Run<'p> {
         out(self, item)
     }
 
-    fn alternative(&mut self, left: &'p Expr, right: &'p Expr, env: &Env<'p>, item: Item, out: Out<'_, 'p>) -> Flow {
+    fn alternative(
+        &mut self,
+        left: &'p Expr,
+        right: &'p Expr,
+        env: &Env<'p>,
+        item: Item,
+        out: Out<'_, 'p>,
+    ) -> Flow {
         let mut any = false;
         self.guarded(
             |run, out| run.each(left, env, item.clone(), out),
@@ -328,7 +368,8 @@ impl<'p> Run<'p> {
         let flow = f(self, &mut |run, x| out(run, x).inspect_err(|_| outside = true));
         match flow {
             Err(Stop::Fault(fault)) if !outside => {
-                let message = |run: &mut Self| Text::of(&mut run.meter, &fault.message).map(Val::Str);
+                let message =
+                    |run: &mut Self| Text::of(&mut run.meter, &fault.message).map(Val::Str);
                 let val = fault.raised.map_or_else(|| message(self), Ok)?;
                 handler(self, val)
             }

@@ -68,9 +68,9 @@ impl Special {
                 })?;
                 last.map_or(Ok(()), |last| out(run, last))
             }
-            Self::Limit => {
-                run.each(&args[0], env, input(), &mut |run, n| limit(run, &n.val, &args[1], env, item.clone(), out))
-            }
+            Self::Limit => run.each(&args[0], env, input(), &mut |run, n| {
+                limit(run, &n.val, &args[1], env, item.clone(), out)
+            }),
             Self::Skip => run.each(&args[0], env, input(), &mut |run, n| {
                 if number(&n.val)?.f64() < 0.0 {
                     return fault("skip does not take a negative count");
@@ -91,13 +91,22 @@ impl Special {
                 }
                 out(run, at)
             }),
-            _ if item.path.is_some() => fault(format!("invalid path expression with {}", item.val.type_name())),
+            _ if item.path.is_some() => {
+                fault(format!("invalid path expression with {}", item.val.type_name()))
+            }
             _ => self.run_values(run, args, env, item, out),
         }
     }
 
     /// Those that yield no paths.
-    fn run_values<'p>(self, run: &mut Run<'p>, args: &'p [Expr], env: &Env<'p>, item: Item, out: Out<'_, 'p>) -> Flow {
+    fn run_values<'p>(
+        self,
+        run: &mut Run<'p>,
+        args: &'p [Expr],
+        env: &Env<'p>,
+        item: Item,
+        out: Out<'_, 'p>,
+    ) -> Flow {
         let input = || Item::of(item.val.clone());
         match self {
             Self::Path => {
@@ -109,7 +118,9 @@ impl Special {
             }
             Self::Range => run.each(&args[0], env, input(), &mut |run, from| {
                 run.each(&args[1], env, input(), &mut |run, to| {
-                    run.each(&args[2], env, input(), &mut |run, by| range(run, &from.val, &to.val, &by.val, out))
+                    run.each(&args[2], env, input(), &mut |run, by| {
+                        range(run, &from.val, &to.val, &by.val, out)
+                    })
                 })
             }),
             Self::SortBy => {
@@ -159,7 +170,14 @@ fn raise<T>(val: Val) -> Flow<T> {
     Err(Stop::Fault(Box::new(fault)))
 }
 
-fn limit<'p>(run: &mut Run<'p>, n: &Val, f: &'p Expr, env: &Env<'p>, item: Item, out: Out<'_, 'p>) -> Flow {
+fn limit<'p>(
+    run: &mut Run<'p>,
+    n: &Val,
+    f: &'p Expr,
+    env: &Env<'p>,
+    item: Item,
+    out: Out<'_, 'p>,
+) -> Flow {
     // As in jq, a part of one is one.
     let n = number(n)?.f64().ceil();
     if n < 0.0 {
@@ -232,13 +250,21 @@ fn group(run: &mut Run<'_>, keyed: &[Keyed]) -> Flow<Val> {
 }
 
 /// As in jq: the first of the smallest, the last of the largest.
-fn extreme<'p>(run: &mut Run<'p>, f: &'p Expr, env: &Env<'p>, val: &Val, largest: bool) -> Flow<Val> {
+fn extreme<'p>(
+    run: &mut Run<'p>,
+    f: &'p Expr,
+    env: &Env<'p>,
+    val: &Val,
+    largest: bool,
+) -> Flow<Val> {
     let mut best: Option<Keyed> = None;
     for item in array(val)? {
         let key = run.all(f, env, item.clone())?;
         let better = match &best {
             None => true,
-            Some((than, _)) => (run.meter.order_all(key.items(), than.items())? == Ordering::Less) != largest,
+            Some((than, _)) => {
+                (run.meter.order_all(key.items(), than.items())? == Ordering::Less) != largest
+            }
         };
         if better {
             best = Some((key, item.clone()));
@@ -253,7 +279,9 @@ fn walk<'p>(run: &mut Run<'p>, f: &'p Expr, env: &Env<'p>, val: Val, out: Out<'_
     let walked = match val {
         Val::Arr(arr) => {
             let mut items = arr.items().iter();
-            let new = run.collect(|run, out| items.try_for_each(|item| walk(run, f, env, item.clone(), out)))?;
+            let new = run.collect(|run, out| {
+                items.try_for_each(|item| walk(run, f, env, item.clone(), out))
+            })?;
             Val::Arr(Rc::new(new))
         }
         Val::Obj(obj) => {

@@ -12,7 +12,13 @@ use super::value::{Obj, Text, Val};
 
 impl<'p> Run<'p> {
     /// One part of a path that yields one value.
-    pub(super) fn step(&mut self, part: &'p Part, env: &Env<'p>, input: &Val, at: &Val) -> Flow<Val> {
+    pub(super) fn step(
+        &mut self,
+        part: &'p Part,
+        env: &Env<'p>,
+        input: &Val,
+        at: &Val,
+    ) -> Flow<Val> {
         match part {
             Part::Each => unbound(),
             Part::Index(Expr { kind: Kind::Const(key), .. }) => {
@@ -56,7 +62,9 @@ impl<'p> Run<'p> {
             }),
             Part::Index(Expr { kind: Kind::Const(key), .. }) => {
                 let key = self.constant(*key)?;
-                self.follow(of, before, env, item, &mut |run, at| run.step_into(&at, key.clone(), *optional, out))
+                self.follow(of, before, env, item, &mut |run, at| {
+                    run.step_into(&at, key.clone(), *optional, out)
+                })
             }
             Part::Index(key) => {
                 let input = item.value();
@@ -71,7 +79,10 @@ impl<'p> Run<'p> {
                 self.bound(from.as_ref(), env, &input, &mut |run, from| {
                     run.bound(to.as_ref(), env, &input, &mut |run, to| {
                         run.meter.spend(8)?;
-                        let bounds = vec![(Text::unmetered("start"), from.clone()), (Text::unmetered("end"), to)];
+                        let bounds = vec![
+                            (Text::unmetered("start"), from.clone()),
+                            (Text::unmetered("end"), to),
+                        ];
                         let bounds = Val::Obj(Rc::new(Obj::of(&mut run.meter, bounds, false)?));
                         run.follow(of, before, env, item.clone(), &mut |run, at| {
                             run.step_into(&at, bounds.clone(), *optional, out)
@@ -99,7 +110,9 @@ impl<'p> Run<'p> {
         f: &mut dyn FnMut(&mut Self, Val) -> Flow,
     ) -> Flow {
         match expr {
-            Some(expr) => self.each(expr, env, Item::of(input.clone()), &mut |run, x| f(run, x.val)),
+            Some(expr) => {
+                self.each(expr, env, Item::of(input.clone()), &mut |run, x| f(run, x.val))
+            }
             None => f(self, Val::Null),
         }
     }

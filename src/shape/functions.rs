@@ -1,4 +1,5 @@
-//! Functions from values to a value: arrays, objects, numbers. Each charges the meter before it takes.
+//! Functions from values to a value: arrays, objects, numbers. Each charges the meter before it
+//! takes.
 
 use std::cmp::Ordering;
 use std::rc::Rc;
@@ -80,7 +81,11 @@ pub(super) fn keys(run: &mut Run<'_>, val: &Val, sorted: bool) -> Flow<Val> {
         Val::Obj(obj) => {
             run.meter.alloc(obj.len() * SLOT_BYTES)?;
             let key = |(key, _): &Member| Val::Str(key.clone());
-            if sorted { run.meter.by_key(obj)?.into_iter().map(key).collect() } else { obj.iter().map(key).collect() }
+            if sorted {
+                run.meter.by_key(obj)?.into_iter().map(key).collect()
+            } else {
+                obj.iter().map(key).collect()
+            }
         }
         other => return fault(format!("{} has no keys", other.type_name())),
     };
@@ -95,7 +100,9 @@ pub(super) fn has(run: &mut Run<'_>, val: &Val, key: &Val) -> Flow<Val> {
             let at = n.floor().and_then(|at| usize::try_from(at).ok());
             Ok(Val::Bool(at.is_some_and(|at| at < arr.items().len())))
         }
-        _ => fault(format!("cannot check whether {} has a {} key", val.type_name(), key.type_name())),
+        _ => {
+            fault(format!("cannot check whether {} has a {} key", val.type_name(), key.type_name()))
+        }
     }
 }
 
@@ -134,7 +141,9 @@ pub(super) fn contains(run: &mut Run<'_>, val: &Val, part: &Val) -> Flow<bool> {
             Ok(val.contains(&**part))
         }
         (val, part) if val.same_type(part) => run.meter.equal(val, part),
-        (val, part) => fault(format!("cannot check whether {} contains {}", val.type_name(), part.type_name())),
+        (val, part) => {
+            fault(format!("cannot check whether {} contains {}", val.type_name(), part.type_name()))
+        }
     }
 }
 
@@ -143,7 +152,9 @@ pub(super) fn indices(run: &mut Run<'_>, val: &Val, part: &Val) -> Flow<Val> {
     let mut found = Arr::default();
     match (val, part) {
         (Val::Null, Val::Str(_) | Val::Num(_)) => return Ok(Val::Null),
-        (Val::Obj(obj), Val::Str(key)) => return Ok(obj.get(&mut run.meter, key)?.cloned().unwrap_or(Val::Null)),
+        (Val::Obj(obj), Val::Str(key)) => {
+            return Ok(obj.get(&mut run.meter, key)?.cloned().unwrap_or(Val::Null));
+        }
         (Val::Str(_), Val::Str(part)) if part.is_empty() => (),
         (Val::Str(text), Val::Str(part)) => {
             for (nth, (at, _)) in text.char_indices().enumerate() {
@@ -184,7 +195,9 @@ pub(super) fn add(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
         Ok(())
     };
     match val {
-        Val::Arr(arr) if arr.items().len() > 1 && arr.items().iter().all(|v| matches!(v, Val::Str(_))) => {
+        Val::Arr(arr)
+            if arr.items().len() > 1 && arr.items().iter().all(|v| matches!(v, Val::Str(_))) =>
+        {
             return text::join(run, val, &Val::word(""));
         }
         Val::Arr(arr) => arr.items().iter().try_for_each(|item| plus(run, &mut sum, item))?,
@@ -254,7 +267,8 @@ pub(super) fn transpose(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
 
 pub(super) fn fromjson(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
     let text = text::string(val)?;
-    json::read_leniently(&mut run.meter, text)?.map_or_else(|| fault("cannot parse string as JSON"), Ok)
+    json::read_leniently(&mut run.meter, text)?
+        .map_or_else(|| fault("cannot parse string as JSON"), Ok)
 }
 
 pub(super) fn tonumber(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
@@ -262,7 +276,10 @@ pub(super) fn tonumber(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
         Val::Num(_) => Ok(val.clone()),
         Val::Str(s) => {
             run.meter.touch(s.len())?;
-            if !s.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.')) {
+            if !s
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'))
+            {
                 return fault("cannot parse string as number");
             }
             match json::read_leniently(&mut run.meter, s)? {
@@ -292,9 +309,14 @@ pub(super) fn implode(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
     let mut out = Buffer::default();
     for point in array(val)? {
         let Val::Num(number) = point else {
-            return fault(format!("implode needs an array of code points, not of {}", point.type_name()));
+            return fault(format!(
+                "implode needs an array of code points, not of {}",
+                point.type_name()
+            ));
         };
-        let Some(point) = number.truncated() else { return fault("implode needs an array of code points, not nan") };
+        let Some(point) = number.truncated() else {
+            return fault("implode needs an array of code points, not nan");
+        };
         let char = u32::try_from(point).ok().and_then(char::from_u32);
         out.push_char(&mut run.meter, char.unwrap_or(char::REPLACEMENT_CHARACTER))?;
     }

@@ -23,9 +23,14 @@ pub(super) fn place(at: i64, len: usize) -> Option<usize> {
 pub(super) fn index(run: &mut Run<'_>, val: &Val, key: &Val) -> Flow<Val> {
     run.meter.work(INDEXING)?;
     match (val, key) {
-        (Val::Obj(obj), Val::Str(key)) => Ok(obj.get(&mut run.meter, key)?.cloned().unwrap_or(Val::Null)),
+        (Val::Obj(obj), Val::Str(key)) => {
+            Ok(obj.get(&mut run.meter, key)?.cloned().unwrap_or(Val::Null))
+        }
         (Val::Arr(arr), Val::Num(n)) => {
-            let item = n.floor().and_then(|at| place(at, arr.items().len())).and_then(|at| arr.items().get(at));
+            let item = n
+                .floor()
+                .and_then(|at| place(at, arr.items().len()))
+                .and_then(|at| arr.items().get(at));
             Ok(item.cloned().unwrap_or(Val::Null))
         }
         (Val::Arr(_), Val::Arr(_)) => super::functions::indices(run, val, key),
@@ -52,12 +57,17 @@ pub(super) fn range(from: &Val, to: &Val, len: usize) -> Flow<std::ops::Range<us
         Val::Num(n) if n.is_nan() => Ok(default),
         Val::Num(n) => {
             let floor = n.floor().unwrap_or(0);
-            let at = if up && n.f64() > n.floor().map_or(0.0, |f| super::number::Num::Int(f).f64()) {
+            let at = if up && n.f64() > n.floor().map_or(0.0, |f| super::number::Num::Int(f).f64())
+            {
                 floor.saturating_add(1)
             } else {
                 floor
             };
-            Ok(if at < 0 { place(at, len).unwrap_or(0) } else { place(at, len).unwrap_or(len).min(len) })
+            Ok(if at < 0 {
+                place(at, len).unwrap_or(0)
+            } else {
+                place(at, len).unwrap_or(len).min(len)
+            })
         }
         _ => fault("the start and end of a slice must be numbers"),
     };
@@ -78,7 +88,11 @@ pub(super) fn slice(run: &mut Run<'_>, val: &Val, from: &Val, to: &Val) -> Flow<
             let range = range(from, to, text.chars().count())?;
             let mut places = text.char_indices().map(|(at, _)| at).chain([text.len()]);
             let start = places.nth(range.start).unwrap_or(text.len());
-            let end = if range.is_empty() { start } else { places.nth(range.len() - 1).unwrap_or(text.len()) };
+            let end = if range.is_empty() {
+                start
+            } else {
+                places.nth(range.len() - 1).unwrap_or(text.len())
+            };
             Ok(Val::Str(Text::of(&mut run.meter, &text[start..end])?))
         }
         other => fault(format!("cannot slice {}", other.type_name())),

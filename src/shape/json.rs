@@ -1,7 +1,7 @@
 //! JSON text in and out of values.
 //!
-//! Reads exactly RFC 8259, no deeper than a value may be; numbers keep their text. Writes compact JSON within a bound on
-//! its bytes. Both pay as they go.
+//! Reads exactly RFC 8259, no deeper than a value may be; numbers keep their text. Writes compact
+//! JSON within a bound on its bytes. Both pay as they go.
 
 mod read;
 mod write;
@@ -14,8 +14,8 @@ pub(super) use write::{append, write};
 fn special(bytes: &[u8]) -> Option<usize> {
     const ONES: u64 = u64::MAX / 255;
     const HIGHS: u64 = ONES * 0x80;
-    // Eight at once: a byte below 1 (below 32) borrows from its highest bit, which it did not have. The first one found is
-    // one; those after it may not be.
+    // Eight at once: a byte below 1 (below 32) borrows from its highest bit, which it did not have.
+    // The first one found is one; those after it may not be.
     let zero = |word: u64| word.wrapping_sub(ONES) & !word;
     let each = |byte: u8| ONES * u64::from(byte);
     let (words, rest) = bytes.as_chunks::<8>();
@@ -60,7 +60,8 @@ mod tests {
     fn again(text: &str) -> Option<String> {
         let meter = &mut Meter::new(&Budget::default());
         read(text.as_bytes()).map(|val| {
-            String::from_utf8(write(meter, &val, 1 << 20).expect("it is JSON").into_bytes()).expect("it is text")
+            String::from_utf8(write(meter, &val, 1 << 20).expect("it is JSON").into_bytes())
+                .expect("it is text")
         })
     }
 
@@ -80,15 +81,18 @@ mod tests {
         ] {
             assert_eq!(again(text).as_deref(), Some(text));
         }
-        assert_eq!(again(r#" { "a" : "\ud83d\ude00\ud800" } "#).as_deref(), Some("{\"a\":\"😀\u{fffd}\"}"));
+        assert_eq!(
+            again(r#" { "a" : "\ud83d\ude00\ud800" } "#).as_deref(),
+            Some("{\"a\":\"😀\u{fffd}\"}")
+        );
         assert_eq!(again(r#"{"a":1,"b":2,"a":3}"#).as_deref(), Some(r#"{"a":3,"b":2}"#));
     }
 
     #[test]
     fn what_is_not_json_is_not_read() {
         for text in [
-            "", "nul", "01", "1.", "+1", "[1,]", "{a:1}", "\"\n\"", "\"\\x\"", "NaN", "1 2", "#c\n1", "\"a", "{\"a\"",
-            "[", "-", "1e", "\"\\u12", "{\"a\":}", "tru", "{1:2}",
+            "", "nul", "01", "1.", "+1", "[1,]", "{a:1}", "\"\n\"", "\"\\x\"", "NaN", "1 2",
+            "#c\n1", "\"a", "{\"a\"", "[", "-", "1e", "\"\\u12", "{\"a\":}", "tru", "{1:2}",
         ] {
             assert_eq!(again(text), None, "{text}");
         }
@@ -99,7 +103,8 @@ mod tests {
     #[test]
     fn many_members_are_found_and_replaced_in_place() {
         let members = |n: usize, v: usize| (0..n).map(move |i| format!("\"k{i}\":{v}"));
-        let text = format!("{{{}}}", members(40, 1).chain(members(40, 2)).collect::<Vec<_>>().join(","));
+        let text =
+            format!("{{{}}}", members(40, 1).chain(members(40, 2)).collect::<Vec<_>>().join(","));
         let expected = format!("{{{}}}", members(40, 2).collect::<Vec<_>>().join(","));
         assert_eq!(again(&text), Some(expected));
     }

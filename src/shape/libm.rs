@@ -81,9 +81,13 @@ mod tests {
 
     #[test]
     fn doubles_come_apart_and_together_again() {
-        for (f, mantissa, exponent) in
-            [(8.0, 0.5, 4), (0.3, 0.6, -1), (-5.0, -0.625, 3), (1e-320, 0.988_281_25, -1063), (0.0, 0.0, 0)]
-        {
+        for (f, mantissa, exponent) in [
+            (8.0, 0.5, 4),
+            (0.3, 0.6, -1),
+            (-5.0, -0.625, 3),
+            (1e-320, 0.988_281_25, -1063),
+            (0.0, 0.0, 0),
+        ] {
             assert_eq!(frexp(f), (mantissa, exponent));
             assert_eq!(ldexp(mantissa, f64::from(exponent)).to_bits(), f.to_bits());
         }
@@ -96,9 +100,14 @@ mod tests {
 
     #[test]
     fn remainders_are_of_the_nearest_multiple() {
-        for (x, y, rest) in
-            [(7.0, 4.0, -1.0), (5.0, 3.0, -1.0), (6.0, 4.0, -2.0), (10.0, 4.0, 2.0), (-7.0, 4.0, 1.0), (1.0, 4.0, 1.0)]
-        {
+        for (x, y, rest) in [
+            (7.0, 4.0, -1.0),
+            (5.0, 3.0, -1.0),
+            (6.0, 4.0, -2.0),
+            (10.0, 4.0, 2.0),
+            (-7.0, 4.0, 1.0),
+            (1.0, 4.0, 1.0),
+        ] {
             assert_eq!(remainder(x, y), rest, "{x} and {y}");
         }
         assert!(remainder(1.0, 0.0).is_nan() && remainder(f64::INFINITY, 1.0).is_nan());

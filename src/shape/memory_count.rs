@@ -1,7 +1,8 @@
 //! How many bytes a run's values hold.
 //!
-//! Whatever holds memory says so where it is made and where it is dropped, so that nobody can forget it. The count is the
-//! thread's: a run's values cannot leave its thread (they are `Rc`s), and it looks at the difference.
+//! Whatever holds memory says so where it is made and where it is dropped, so that nobody can
+//! forget it. The count is the thread's: a run's values cannot leave its thread (they are `Rc`s),
+//! and it looks at the difference.
 
 use std::cell::Cell;
 

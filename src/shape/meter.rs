@@ -1,7 +1,8 @@
 //! What a run may still cost, and the ways in which it stops.
 //!
-//! Every evaluation step, every byte touched, every allocation and every level of recursion passes here, so that a bound
-//! holds wherever the program spends. What the budget stops cannot be caught by the program.
+//! Every evaluation step, every byte touched, every allocation and every level of recursion passes
+//! here, so that a bound holds wherever the program spends. What the budget stops cannot be caught
+//! by the program.
 //!
 //! Work is counted in units: one is about what a byte costs that is copied, `STEP` of them are a
 //! step. After every `UNITS_BETWEEN_LOOKS` the clock is looked at. Memory is what the thread's
@@ -30,8 +31,8 @@ const STEP: u64 = 64;
 /// After so much work the clock is looked at: about 0.2 ms in a release build.
 const UNITS_BETWEEN_LOOKS: u64 = 4096 * STEP;
 
-/// How long a run that has no end may go on from its first search with a regular expression: what one takes cannot be
-/// counted in steps.
+/// How long a run that has no end may go on from its first search with a regular expression: what
+/// one takes cannot be counted in steps.
 const SEARCHING: Duration = Duration::from_secs(2);
 
 /// Why an evaluation ended early.
@@ -47,7 +48,8 @@ pub(super) enum Stop {
     Outside(RunErrorKind),
 }
 
-/// An error of the program. Its message names types, never data; what `error(x)` raised stays beside it.
+/// An error of the program. Its message names types, never data; what `error(x)` raised stays
+/// beside it.
 #[derive(Debug)]
 pub(super) struct Fault {
     pub(super) message: String,
@@ -139,7 +141,8 @@ impl<'b> Meter<'b> {
         Ok(())
     }
 
-    /// A search with a regular expression over `bytes` of text, which looks at the clock in any case.
+    /// A search with a regular expression over `bytes` of text, which looks at the clock in any
+    /// case.
     pub(super) fn search(&mut self, bytes: usize) -> Flow {
         self.budget.until.get_or_insert_with(|| Instant::now() + SEARCHING);
         self.look((bytes as u64).saturating_mul(STEP))
@@ -208,7 +211,9 @@ fn here() -> usize {
 impl From<Stop> for RunError {
     fn from(stop: Stop) -> Self {
         match stop {
-            Stop::Fault(fault) if fault.raised.is_some() => Self::of_program("the program raised an error"),
+            Stop::Fault(fault) if fault.raised.is_some() => {
+                Self::of_program("the program raised an error")
+            }
             Stop::Fault(fault) => Self::of_program(fault.message),
             Stop::Break(_) => Self::of_program("break outside of its label"),
             Stop::Spent(what) => Self::of_program(format!("the program {what}")),

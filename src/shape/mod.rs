@@ -1,18 +1,18 @@
 //! jq programs that can neither hold nor kill the process.
 //!
-//! Grammar and order of results are jq 1.8's. The evaluation is ours, because what jq and jaq evaluate cannot be bounded
-//! from outside: their recursion and their allocations know no budget. So is the parser, because jaq's takes another
-//! grammar (`7 * 8 % 3`, `.a // .b = 1`, no `?//`). Here a program is resolved to a tree without recursion or
-//! unbounded loops, of allow-listed functions only, and each step, allocation and level of the stack is taken from a
-//! `Budget`. Errors never hold data. A run needs about 1 MiB of its caller's stack.
+//! Grammar and order of results are jq 1.8's. The evaluation is ours, because what jq and jaq
+//! evaluate cannot be bounded from outside: their recursion and their allocations know no budget.
+//! So is the parser, because jaq's takes another grammar (`7 * 8 % 3`, `.a // .b = 1`, no `?//`).
+//! Here a program is resolved to a tree without recursion or unbounded loops, of allow-listed
+//! functions only, and each step, allocation and level of the stack is taken from a `Budget`.
+//! Errors never hold data. A run needs about 1 MiB of its caller's stack.
 //!
 //! `syntax` reads the text; `resolve` turns it into `program`'s tree or says what is `refused`.
 //! `eval` and its `env`, `bind`, `calculate` with the `operators`, `follow` with `index`, and
 //! `update` run it over `value`s and their `object`s. `builtins` lists the functions, which
 //! `filters` with `stream` and `substitute`, `functions`, `libm`, `calendar`, `text` and `pattern`
-//! hold; `prelude.jq`
-//! says those that jq itself can say. `meter` is what all of them pay, `order` what comparing costs; `buffer` holds what grows,
-//! and `memory_count` counts the memory of all.
+//! hold; `prelude.jq` says those that jq itself can say. `meter` is what all of them pay, `order`
+//! what comparing costs; `buffer` holds what grows, and `memory_count` counts the memory of all.
 
 mod bind;
 mod buffer;
@@ -51,7 +51,8 @@ use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-/// A compiled jq program: a pure function from one JSON text to one JSON text. `Send + Sync`; compile once, run often.
+/// A compiled jq program: a pure function from one JSON text to one JSON text. `Send + Sync`;
+/// compile once, run often.
 #[derive(Debug)]
 pub struct Program {
     code: program::Code,
@@ -73,19 +74,21 @@ pub struct CompileError {
 /// What one run may cost.
 #[derive(Clone, Copy)]
 pub struct Budget<'a> {
-    /// Steps of evaluation, about 50 ns each in a release build: the default ends within about a second.
+    /// Steps of evaluation, about 50 ns each in a release build: the default ends within about a
+    /// second.
     pub steps: u64,
     /// Bytes of rendered output.
     pub output_bytes: usize,
-    /// The most bytes that a run may hold at once: the tree of its input, its values, its output. Also the largest tree
-    /// that one value may stand for.
+    /// The most bytes that a run may hold at once: the tree of its input, its values, its output.
+    /// Also the largest tree that one value may stand for.
     pub memory_bytes: u64,
     /// When the run must have ended; looked at inside loops.
     pub until: Option<Instant>,
     /// Set from outside when nobody wants the result any more; looked at where the clock is.
     pub cancelled: Option<&'a AtomicBool>,
-    /// Asked for so many bytes more before they are taken, in steps of [`MEMORY_STEP_BYTES`]; `false` stops the run. What
-    /// was granted is held until the run has ended; the caller then takes all of it back.
+    /// Asked for so many bytes more before they are taken, in steps of [`MEMORY_STEP_BYTES`];
+    /// `false` stops the run. What was granted is held until the run has ended; the caller then
+    /// takes all of it back.
     pub memory: Option<&'a dyn Fn(u64) -> bool>,
 }
 
@@ -146,7 +149,8 @@ impl Program {
     pub fn run(&self, input: &[u8], budget: Budget<'_>) -> Result<Vec<u8>, RunError> {
         let mut run = eval::Run::new(&self.code, &budget);
         let input = json::read(&mut run.meter, input)?;
-        let output = run.result(input.ok_or_else(|| RunError::of_program("the input is not JSON"))?)?;
+        let output =
+            run.result(input.ok_or_else(|| RunError::of_program("the input is not JSON"))?)?;
         Ok(json::write(&mut run.meter, &output, budget.output_bytes)?.into_bytes())
     }
 }

@@ -1,8 +1,9 @@
 //! Numbers as a shape sees them.
 //!
-//! A number that is not calculated with keeps the text it came with: `1.10`, thirty digits and `1e400` pass unchanged. A
-//! calculation is done in 64-bit integers while it fits, else in doubles, as in jq; there are no big integers whose size
-//! a program could choose. Integers of any length compare exactly, so that long ids stay distinct.
+//! A number that is not calculated with keeps the text it came with: `1.10`, thirty digits and
+//! `1e400` pass unchanged. A calculation is done in 64-bit integers while it fits, else in doubles,
+//! as in jq; there are no big integers whose size a program could choose. Integers of any length
+//! compare exactly, so that long ids stay distinct.
 
 use std::cmp::Ordering;
 use std::rc::Rc;
@@ -101,7 +102,12 @@ impl Num {
         }
         let whole = text.bytes().all(|b| b.is_ascii_digit() || b == b'-');
         let held = Held::of(size_of::<LongText>() + COUNTS_BYTES + text.len());
-        Self::Long(Rc::new(LongText { text: text.into(), f64: text.parse().unwrap_or(f64::NAN), whole, _held: held }))
+        Self::Long(Rc::new(LongText {
+            text: text.into(),
+            f64: text.parse().unwrap_or(f64::NAN),
+            whole,
+            _held: held,
+        }))
     }
 
     /// About the bytes that it renders to.
@@ -138,7 +144,8 @@ impl Num {
     pub(super) fn literal(text: &str) -> Self {
         let padded = text.starts_with('0') && text[1..].starts_with(|c: char| c.is_ascii_digit());
         let point = text.find('.');
-        let bare = point.is_some_and(|at| at == 0 || !text[at + 1..].starts_with(|c: char| c.is_ascii_digit()));
+        let bare = point
+            .is_some_and(|at| at == 0 || !text[at + 1..].starts_with(|c: char| c.is_ascii_digit()));
         match text.parse() {
             Ok(int) => Self::Int(int),
             Err(_) if padded || bare => Self::of(text.parse().unwrap_or(f64::NAN)),
@@ -179,14 +186,18 @@ impl Num {
 
     /// `None` where the divisor is zero.
     pub(super) fn div(&self, other: &Self) -> Option<Self> {
-        let exact = |x: i64, y| x.checked_rem(y).filter(|rest| *rest == 0).and_then(|_| x.checked_div(y));
+        let exact =
+            |x: i64, y| x.checked_rem(y).filter(|rest| *rest == 0).and_then(|_| x.checked_div(y));
         let divisor = other.f64();
-        (divisor != 0.0).then(|| self.ints(other, exact).unwrap_or_else(|| Self::of(self.f64() / divisor)))
+        (divisor != 0.0)
+            .then(|| self.ints(other, exact).unwrap_or_else(|| Self::of(self.f64() / divisor)))
     }
 
     /// Of whole numbers, as in jq; `None` where the divisor is zero.
     pub(super) fn rem(&self, other: &Self) -> Option<Self> {
-        let (Some(x), Some(y)) = (self.truncated(), other.truncated()) else { return Some(Self::Float(f64::NAN)) };
+        let (Some(x), Some(y)) = (self.truncated(), other.truncated()) else {
+            return Some(Self::Float(f64::NAN));
+        };
         (y != 0).then(|| Self::Int(x.checked_rem(y).unwrap_or(0)))
     }
 
@@ -262,7 +273,8 @@ impl Num {
             return Ok(if negative { size.reverse() } else { size });
         }
         let (x, y) = (self.f64(), other.f64());
-        Ok(x.partial_cmp(&y).unwrap_or_else(|| if x.is_nan() { Ordering::Less } else { Ordering::Greater }))
+        Ok(x.partial_cmp(&y)
+            .unwrap_or_else(|| if x.is_nan() { Ordering::Less } else { Ordering::Greater }))
     }
 }
 
@@ -277,7 +289,10 @@ mod tests {
 
     #[test]
     fn long_integers_stay_distinct_and_ordered() {
-        let (a, b) = (Num::read("100000000000000000000000000001"), Num::read("100000000000000000000000000002"));
+        let (a, b) = (
+            Num::read("100000000000000000000000000001"),
+            Num::read("100000000000000000000000000002"),
+        );
         let order = |x: &Num, y: &Num| x.order(y, &mut meter()).expect("within the budget");
         assert_eq!(order(&a, &b), Ordering::Less);
         assert_eq!(order(&a.negated(), &b.negated()), Ordering::Greater);
@@ -297,7 +312,9 @@ mod tests {
         assert_eq!(text(Num::Int(i64::MAX).add(&Num::Int(1))), "9223372036854776000");
         assert_eq!(text(Num::Int(i64::MIN).negated()), "9223372036854776000");
         assert_eq!(text(Num::Int(i64::MIN).rem(&Num::Int(-1)).expect("not zero")), "0");
-        assert!(Num::Int(1).div(&Num::read("0.0")).is_none() && Num::Int(1).rem(&Num::Int(0)).is_none());
+        assert!(
+            Num::Int(1).div(&Num::read("0.0")).is_none() && Num::Int(1).rem(&Num::Int(0)).is_none()
+        );
         assert_eq!(text(Num::read("1.10")), "1.10");
     }
 }

@@ -1,4 +1,5 @@
-//! Objects: members in the order in which they came, and an index once there are too many to look through.
+//! Objects: members in the order in which they came, and an index once there are too many to look
+//! through.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::rc::Rc;
@@ -29,7 +30,8 @@ type Index = HashTable<u32>;
 pub(super) const MEMBER_BYTES: usize = size_of::<Member>();
 /// What an object costs before its first member.
 pub(super) const HEAD_BYTES: usize = COUNTS_BYTES + size_of::<Obj>();
-/// What a member costs in the index at most: a place and a byte, in a table that may just have doubled.
+/// What a member costs in the index at most: a place and a byte, in a table that may just have
+/// doubled.
 const PLACE_BYTES: usize = 12;
 
 const INDEXED_FROM: usize = FEW_MEMBERS + 1;
@@ -48,8 +50,8 @@ impl Obj {
         Self { members, index: None, size: 0, depth: 0 }
     }
 
-    /// The object of members that have been charged for; of two with one key the last one counts, at the first one's place.
-    /// Unless it may, none repeats a key.
+    /// The object of members that have been charged for; of two with one key the last one counts,
+    /// at the first one's place. Unless it may, none repeats a key.
     pub(super) fn of(meter: &mut Meter<'_>, members: Vec<Member>, may_repeat: bool) -> Flow<Self> {
         let mut size = 0;
         let mut depth = 0;
@@ -125,7 +127,12 @@ impl Obj {
     }
 
     /// Adds or replaces a member, and hands back the old value.
-    pub(super) fn insert(&mut self, meter: &mut Meter<'_>, key: Text, val: Val) -> Flow<Option<Val>> {
+    pub(super) fn insert(
+        &mut self,
+        meter: &mut Meter<'_>,
+        key: Text,
+        val: Val,
+    ) -> Flow<Option<Val>> {
         if self.place(meter, &key)?.is_some() {
             return self.replace(meter, &key, val);
         }
@@ -141,7 +148,9 @@ impl Obj {
             meter.touch(2 * key.len())?;
             let before = index.allocation_size();
             let hash = HASHER.hash_one(&*key);
-            index.insert_unique(hash, place_of(members.len()), |at| HASHER.hash_one(&*members[*at as usize].0));
+            index.insert_unique(hash, place_of(members.len()), |at| {
+                HASHER.hash_one(&*members[*at as usize].0)
+            });
             release(before);
             take(index.allocation_size());
         }
@@ -163,7 +172,12 @@ impl Obj {
     }
 
     /// Replaces a member that exists, and hands back its old value.
-    pub(super) fn replace(&mut self, meter: &mut Meter<'_>, key: &str, val: Val) -> Flow<Option<Val>> {
+    pub(super) fn replace(
+        &mut self,
+        meter: &mut Meter<'_>,
+        key: &str,
+        val: Val,
+    ) -> Flow<Option<Val>> {
         let Some(at) = self.place(meter, key)? else { return Ok(None) };
         self.depth = self.depth.max(val.depth());
         let new = val.size();
@@ -187,7 +201,11 @@ impl Obj {
     }
 
     /// Keeps the members for which `keep` holds.
-    pub(super) fn retain(&mut self, meter: &mut Meter<'_>, mut keep: impl FnMut(&str) -> bool) -> Flow {
+    pub(super) fn retain(
+        &mut self,
+        meter: &mut Meter<'_>,
+        mut keep: impl FnMut(&str) -> bool,
+    ) -> Flow {
         let mut gone = 0;
         self.members.retain(|(key, val)| {
             let stays = keep(key);

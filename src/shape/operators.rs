@@ -20,8 +20,12 @@ pub(super) fn math(run: &mut Run<'_>, op: Math, left: Val, right: Val) -> Flow<V
         (Math::Add, Val::Num(x), Val::Num(y)) => Ok(Val::Num(x.add(&y))),
         (Math::Sub, Val::Num(x), Val::Num(y)) => Ok(Val::Num(x.sub(&y))),
         (Math::Mul, Val::Num(x), Val::Num(y)) => Ok(Val::Num(x.mul(&y))),
-        (Math::Div, Val::Num(x), Val::Num(y)) => x.div(&y).map_or_else(|| fault(zero()), |n| Ok(Val::Num(n))),
-        (Math::Rem, Val::Num(x), Val::Num(y)) => x.rem(&y).map_or_else(|| fault(zero()), |n| Ok(Val::Num(n))),
+        (Math::Div, Val::Num(x), Val::Num(y)) => {
+            x.div(&y).map_or_else(|| fault(zero()), |n| Ok(Val::Num(n)))
+        }
+        (Math::Rem, Val::Num(x), Val::Num(y)) => {
+            x.rem(&y).map_or_else(|| fault(zero()), |n| Ok(Val::Num(n)))
+        }
         (Math::Add, Val::Str(x), Val::Str(y)) => {
             let mut both = Buffer::default();
             both.reserve(&mut run.meter, x.len() + y.len())?;
@@ -45,7 +49,9 @@ pub(super) fn math(run: &mut Run<'_>, op: Math, left: Val, right: Val) -> Flow<V
             run.meter.admit(Val::Obj(x))
         }
         (Math::Mul, Val::Obj(x), Val::Obj(y)) => merge(run, x, &y),
-        (Math::Mul, Val::Str(s), Val::Num(n)) | (Math::Mul, Val::Num(n), Val::Str(s)) => repeat(run, &s, n.f64()),
+        (Math::Mul, Val::Str(s), Val::Num(n)) | (Math::Mul, Val::Num(n), Val::Str(s)) => {
+            repeat(run, &s, n.f64())
+        }
         (Math::Sub, Val::Arr(x), Val::Arr(y)) => {
             let mut rest = Arr::default();
             for item in x.items() {
@@ -79,7 +85,11 @@ fn op_name(op: Math) -> &'static str {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "above zero, and `as` clips")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "above zero, and `as` clips"
+)]
 fn repeat(run: &mut Run<'_>, text: &str, times: f64) -> Flow<Val> {
     // As in jq: less than nothing is null, and so is nan; a part of once is nothing.
     if times.is_nan() || times < 0.0 {

@@ -98,7 +98,8 @@ impl Meter<'_> {
         items: Vec<T>,
         order: &mut dyn FnMut(&mut Self, &T, &T) -> Flow<Ordering>,
     ) -> Flow<Vec<T>> {
-        let len = u32::try_from(items.len()).map_err(|_| Stop::Spent("takes more memory than a run may"))?;
+        let len = u32::try_from(items.len())
+            .map_err(|_| Stop::Spent("takes more memory than a run may"))?;
         let bytes = items.len().saturating_mul(2 * size_of::<u32>() + 2 * size_of::<Option<T>>());
         self.alloc(bytes)?;
         let _held = Held::of(bytes);

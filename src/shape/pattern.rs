@@ -1,8 +1,9 @@
 //! Regular expressions.
 //!
-//! A search takes time with the product of pattern and text where it is at its worst, and cannot be interrupted. One whose
-//! worst is short is simply done. For another one only an automaton is asked that gives up once it has built too much, so
-//! that no call takes longer than some milliseconds; the clock is looked at between calls.
+//! A search takes time with the product of pattern and text where it is at its worst, and cannot be
+//! interrupted. One whose worst is short is simply done. For another one only an automaton is asked
+//! that gives up once it has built too much, so that no call takes longer than some milliseconds;
+//! the clock is looked at between calls.
 
 mod engine;
 mod literal;
@@ -68,13 +69,20 @@ impl<'v> Search<'v> {
         let flags = match flags {
             Val::Null => Text::unmetered(""),
             Val::Str(flags) => flags.clone(),
-            other => return fault(format!("cannot use {} as the flags of a regular expression", other.type_name())),
+            other => {
+                return fault(format!(
+                    "cannot use {} as the flags of a regular expression",
+                    other.type_name()
+                ));
+            }
         };
         run.meter.touch(4 * flags.len())?;
         let all = flags.contains('g');
         let ignore_empty = flags.contains('n');
         let (at, compiled) = compiled(run, pattern, &flags)?;
-        let longest = flags.contains('l').then(|| LongestSearch::of(pattern, compiled.syntax, &mut run.meter));
+        let longest = flags
+            .contains('l')
+            .then(|| LongestSearch::of(pattern, compiled.syntax, &mut run.meter));
         let longest = longest.transpose()?;
         Ok(Self { at, pattern: pattern.clone(), compiled, text, all, ignore_empty, longest })
     }
@@ -88,13 +96,19 @@ impl<'v> Search<'v> {
 
     /// Hands each match to `f`, charging for what lay between. As in jq, the search goes on where a
     /// match ended, and one character later where it was empty.
-    fn each(&mut self, run: &mut Run<'_>, mut f: impl FnMut(&mut Run<'_>, &Captures) -> Flow) -> Flow {
+    fn each(
+        &mut self,
+        run: &mut Run<'_>,
+        mut f: impl FnMut(&mut Run<'_>, &Captures) -> Flow,
+    ) -> Flow {
         run.meter.search(self.text.len() + 1)?;
         let mut captures = self.compiled.regex.create_captures();
         let mut at = 0;
         while at <= self.text.len() {
             if let Some(longest) = &mut self.longest {
-                let Some(found) = longest.find(self.text, at, &mut run.meter)? else { return Ok(()) };
+                let Some(found) = longest.find(self.text, at, &mut run.meter)? else {
+                    return Ok(());
+                };
                 captures = found;
             } else {
                 let input = Input::new(self.text).range(at..);
@@ -118,7 +132,8 @@ impl<'v> Search<'v> {
     }
 }
 
-/// Describes matches as jq does. Counts characters up to the start of each match, and from there to its groups.
+/// Describes matches as jq does. Counts characters up to the start of each match, and from there to
+/// its groups.
 struct Describe<'v> {
     text: &'v str,
     byte: usize,
@@ -141,8 +156,10 @@ impl Describe<'_> {
                 }
                 None => (Num::Int(-1), 0, Val::Null),
             };
-            let name = name.filter(|_| at > 0).map(|name| Text::of(&mut run.meter, name)).transpose()?;
-            let mut set = |key, val| found.insert(&mut run.meter, Text::unmetered(key), val).map(drop);
+            let name =
+                name.filter(|_| at > 0).map(|name| Text::of(&mut run.meter, name)).transpose()?;
+            let mut set =
+                |key, val| found.insert(&mut run.meter, Text::unmetered(key), val).map(drop);
             set("offset", Val::Num(offset))?;
             set("length", Val::int(length))?;
             set("string", text)?;
@@ -158,8 +175,10 @@ impl Describe<'_> {
     }
 
     fn until(&mut self, byte: usize, whole: bool) -> usize {
-        // A group that lies before its match is one of a look-behind, which the crate does not have.
-        let count = self.count + self.text.get(self.byte..byte).map_or(0, |between| between.chars().count());
+        // A group that lies before its match is one of a look-behind, which the crate does not
+        // have.
+        let count = self.count
+            + self.text.get(self.byte..byte).map_or(0, |between| between.chars().count());
         if whole {
             self.byte = byte;
             self.count = count;
@@ -168,7 +187,8 @@ impl Describe<'_> {
     }
 }
 
-/// The compiled pattern and its place among those of the run, from where it is taken while it is used.
+/// The compiled pattern and its place among those of the run, from where it is taken while it is
+/// used.
 fn compiled(run: &mut Run<'_>, pattern: &Text, flags: &Text) -> Flow<(usize, Box<Compiled>)> {
     if pattern.len() > MAX_PATTERN_BYTES || classes(pattern) > MAX_CLASSES {
         return fault(INVALID);
@@ -186,7 +206,11 @@ fn compiled(run: &mut Run<'_>, pattern: &Text, flags: &Text) -> Flow<(usize, Box
         run.meter.room(room_to_compile(pattern))?;
         let compiled = Compiled::of(pattern, flags)?;
         run.meter.room(0)?;
-        run.regexes.0.push(CachedRegex { pattern: pattern.clone(), flags: flags.clone(), compiled });
+        run.regexes.0.push(CachedRegex {
+            pattern: pattern.clone(),
+            flags: flags.clone(),
+            compiled,
+        });
         run.regexes.0.len() - 1
     };
     match run.regexes.0[at].compiled.take() {
@@ -264,7 +288,12 @@ fn named(run: &mut Run<'_>, text: &str, captures: &Captures) -> Flow<Val> {
 }
 
 /// `val | split(pattern; flags)`.
-pub(super) fn split_at_matches(run: &mut Run<'_>, val: &Val, pattern: &Val, flags: &Val) -> Flow<Val> {
+pub(super) fn split_at_matches(
+    run: &mut Run<'_>,
+    val: &Val,
+    pattern: &Val,
+    flags: &Val,
+) -> Flow<Val> {
     let mut search = Search::new(run, val, pattern, flags)?;
     search.all = true;
     between(run, search, |_, _| Ok(None))

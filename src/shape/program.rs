@@ -59,7 +59,8 @@ pub(super) struct Expr {
     pub(super) one: bool,
 }
 
-/// What an expression does. Numbers of variables, filters and labels count from the innermost binding.
+/// What an expression does. Numbers of variables, filters and labels count from the innermost
+/// binding.
 #[derive(Debug)]
 pub(super) enum Kind {
     Id,
@@ -96,8 +97,8 @@ pub(super) enum Kind {
     Path(Box<Expr>, Vec<(Part, bool)>),
 }
 
-/// A value of the program's text. Values belong to the thread of their run, so each run makes its own when it first meets
-/// them; places are those in `Code::texts`.
+/// A value of the program's text. Values belong to the thread of their run, so each run makes its
+/// own when it first meets them; places are those in `Code::texts`.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Constant {
     Null,
@@ -201,7 +202,8 @@ impl Part {
 }
 
 impl Kind {
-    /// Whether this yields exactly one value wherever it does not fail; `defs` are those that it may call.
+    /// Whether this yields exactly one value wherever it does not fail; `defs` are those that it
+    /// may call.
     pub(super) fn one(&self, defs: &[Def]) -> bool {
         match self {
             Self::Id | Self::Const(_) | Self::Array(_) | Self::Update(..) | Self::Var(_) => true,
@@ -221,13 +223,21 @@ impl Kind {
             Self::Math(_, sides) | Self::Cmp(_, sides) => sides.iter().all(|e| e.one),
             Self::Assign(_, value) | Self::UpdateWith(_, _, value) => value.one,
             Self::Reduce(fold) => fold.init.one,
-            Self::If(cases, or) => cases.iter().all(|(c, t)| c.one && t.one) && or.as_ref().is_none_or(|or| or.one),
+            Self::If(cases, or) => {
+                cases.iter().all(|(c, t)| c.one && t.one) && or.as_ref().is_none_or(|or| or.one)
+            }
             Self::Call(def, _, args) => {
                 let def = &defs[*def];
-                def.body.one && args.iter().zip(&def.args).all(|(arg, taken)| arg.one || *taken == Argument::Filter)
+                def.body.one
+                    && args
+                        .iter()
+                        .zip(&def.args)
+                        .all(|(arg, taken)| arg.one || *taken == Argument::Filter)
             }
             Self::Builtin(builtin, args) => builtin.one(args),
-            Self::Path(of, parts) => of.one && parts.iter().all(|(part, optional)| part.one() && !optional),
+            Self::Path(of, parts) => {
+                of.one && parts.iter().all(|(part, optional)| part.one() && !optional)
+            }
         }
     }
 }

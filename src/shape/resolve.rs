@@ -1,7 +1,8 @@
 //! From the parser's terms to the tree that a run walks.
 //!
-//! Every name is resolved here, so that what a shape may not do is refused before it runs: unknown names, functions that
-//! are not on the list, and definitions that call themselves. What is left is a graph of calls without cycles.
+//! Every name is resolved here, so that what a shape may not do is refused before it runs: unknown
+//! names, functions that are not on the list, and definitions that call themselves. What is left is
+//! a graph of calls without cycles.
 
 use super::number::Num;
 use super::program::{Code, Constant, Def, Expr, Fold, Kind, Math, Part};
@@ -134,11 +135,15 @@ impl<'s> Resolver<'s> {
                 self.forget(mark);
                 Kind::Label(body)
             }
-            Term::Break(name) => {
-                Kind::Break(self.place(name, |n| matches!(n, Name::Label(l) if l == name), "label")?)
-            }
+            Term::Break(name) => Kind::Break(self.place(
+                name,
+                |n| matches!(n, Name::Label(l) if l == name),
+                "label",
+            )?),
             Term::Fold(fold) => self.fold(fold)?,
-            Term::Try(body, handler) => Kind::Try(self.boxed(body)?, self.maybe(handler.as_deref())?),
+            Term::Try(body, handler) => {
+                Kind::Try(self.boxed(body)?, self.maybe(handler.as_deref())?)
+            }
             Term::If(cases, or) => {
                 let cases = cases.iter().map(|(if_, then)| Ok((self.expr(if_)?, self.expr(then)?)));
                 Kind::If(cases.collect::<Resolved<_>>()?, self.maybe(or.as_deref())?)
@@ -167,7 +172,8 @@ impl<'s> Resolver<'s> {
             PathPart::Each => Part::Each,
             PathPart::Index(at) => Part::Index(self.expr(at)?),
             PathPart::Slice(from, to) => {
-                let mut bound = |term: &Option<Term<'s>>| term.as_ref().map(|term| self.expr(term)).transpose();
+                let mut bound =
+                    |term: &Option<Term<'s>>| term.as_ref().map(|term| self.expr(term)).transpose();
                 Part::Slice(bound(from)?, bound(to)?)
             }
         })
@@ -208,6 +214,10 @@ impl<'s> Resolver<'s> {
         let extract = self.maybe(extract)?;
         self.forget(mark);
         let resolved = Box::new(Fold { over, pattern, init, update });
-        Ok(if fold.name == "reduce" { Kind::Reduce(resolved) } else { Kind::Foreach(resolved, extract) })
+        Ok(if fold.name == "reduce" {
+            Kind::Reduce(resolved)
+        } else {
+            Kind::Foreach(resolved, extract)
+        })
     }
 }

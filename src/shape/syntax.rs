@@ -1,9 +1,9 @@
 //! From a program's text to its terms, with every bound that reading it needs.
 //!
-//! The grammar is jq 1.8's: `lexer` makes tokens, `parser`, `keywords` and `members` a tree of `term`s, and
-//! `faults` says what is wrong. The parser recurses with the text, so its size, its brackets and
-//! its calls are bounded, and reading happens on a thread of its own with a stack for the worst
-//! that is left.
+//! The grammar is jq 1.8's: `lexer` makes tokens, `parser`, `keywords` and `members` a tree of
+//! `term`s, and `faults` says what is wrong. The parser recurses with the text, so its size, its
+//! brackets and its calls are bounded, and reading happens on a thread of its own with a stack for
+//! the worst that is left.
 
 use super::CompileError;
 use super::program::Code;
@@ -27,7 +27,12 @@ pub(super) fn compile(text: &str) -> Result<Code, CompileError> {
     if text.len() > MAX_TEXT_BYTES {
         let message = format!("the program has {} bytes", text.len());
         let expected = format!("at most {MAX_TEXT_BYTES}");
-        return Err(error(0..text.len(), message, expected, "name with `def` what it says more than once"));
+        return Err(error(
+            0..text.len(),
+            message,
+            expected,
+            "name with `def` what it says more than once",
+        ));
     }
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
@@ -39,7 +44,8 @@ pub(super) fn compile(text: &str) -> Result<Code, CompileError> {
             error(at(), "no thread could be started to read the program", expected, hint)
         })?;
         reader.join().unwrap_or_else(|_| {
-            let hint = "say it with less nesting; that it was not refused with a place is a fault of ours";
+            let hint =
+                "say it with less nesting; that it was not refused with a place is a fault of ours";
             Err(error(at(), "the program cannot be read", "a jq program", hint))
         })
     })

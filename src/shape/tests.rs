@@ -1,4 +1,5 @@
-//! The corpora: what shapes are for comes out to the byte, and what is hostile ends soon, on a small stack.
+//! The corpora: what shapes are for comes out to the byte, and what is hostile ends soon, on a
+//! small stack.
 
 #![allow(clippy::unwrap_used)]
 
@@ -25,7 +26,9 @@ fn outcome(program: &str, input: &str, budget: Budget<'_>) -> (&'static str, Str
         Err(error) => ("refused", error.message),
         Ok(program) => match program.run(input.as_bytes(), budget) {
             Ok(output) => ("ok", String::from_utf8(output).unwrap()),
-            Err(error) if STOPS.iter().any(|stop| error.message.contains(stop)) => ("stopped", error.message),
+            Err(error) if STOPS.iter().any(|stop| error.message.contains(stop)) => {
+                ("stopped", error.message)
+            }
             Err(error) => ("failed", error.message),
         },
     }
@@ -43,12 +46,19 @@ const STOPS: [&str; 8] = [
 ];
 
 /// Runs `f` on a thread with a stack of that many bytes; panics if it does not end in time.
-fn on_stack<T: Send + 'static>(bytes: usize, what: &str, f: impl FnOnce() -> T + Send + 'static) -> T {
+fn on_stack<T: Send + 'static>(
+    bytes: usize,
+    what: &str,
+    f: impl FnOnce() -> T + Send + 'static,
+) -> T {
     let (done, ended) = mpsc::channel();
     let thread = std::thread::Builder::new().stack_size(bytes);
     thread.spawn(move || drop(done.send(f()))).unwrap();
-    // A watchdog's patience: debug builds on a busy machine are many times slower than what is promised.
-    ended.recv_timeout(Duration::from_mins(1)).unwrap_or_else(|_| panic!("did not end, or panicked: {what}"))
+    // A watchdog's patience: debug builds on a busy machine are many times slower than what is
+    // promised.
+    ended
+        .recv_timeout(Duration::from_mins(1))
+        .unwrap_or_else(|_| panic!("did not end, or panicked: {what}"))
 }
 
 /// A tenth of what a run may cost, for debug builds.
@@ -115,7 +125,8 @@ fn as_expected(corpus: &str, steps: u64) -> usize {
     for line in corpus.lines().filter(|line| !line.starts_with('#')) {
         let (expected, program) = line.split_once(' ').unwrap();
         let owned = program.to_owned();
-        let (got, said) = on_stack(1 << 20, program, move || outcome(&owned, INPUT, Budget { steps, ..SMALL }));
+        let (got, said) =
+            on_stack(1 << 20, program, move || outcome(&owned, INPUT, Budget { steps, ..SMALL }));
         let fits = if expected == "no-steps" { said.contains(NO_STEPS) } else { got == expected };
         if !fits {
             let said: String = said.chars().take(100).collect();
@@ -129,7 +140,9 @@ fn as_expected(corpus: &str, steps: u64) -> usize {
 
 #[test]
 fn programs_that_nest_without_end_are_refused_or_run_on_a_small_stack() {
-    let nested = |open: &str, middle: &str, close: &str, n: usize| open.repeat(n) + middle + &close.repeat(n);
+    let nested = |open: &str, middle: &str, close: &str, n: usize| {
+        open.repeat(n) + middle + &close.repeat(n)
+    };
     let chain = |part: &str, between: &str, n: usize| vec![part; n].join(between);
     let defs = |n: usize| {
         let def = |i: usize| format!("def f{}: [f{i}]; ", i + 1);
@@ -162,7 +175,10 @@ fn programs_that_nest_without_end_are_refused_or_run_on_a_small_stack() {
         chain("1 as $x | 2", ", ", 4_000),
         chain("1", " == ", 10_000),
         format!(". as {} | $x", chain("$x", " ?// ", 8_000)),
-        format!(". as {} | 1", (0..6_000).map(|n| format!("$x{n}")).collect::<Vec<_>>().join(" ?// ")),
+        format!(
+            ". as {} | 1",
+            (0..6_000).map(|n| format!("$x{n}")).collect::<Vec<_>>().join(" ?// ")
+        ),
         format!(". as {} | $x", chain("[$x, {$y, $z: [$w]}]", " ?// ", 2_000)),
         nested(". as [$x, {$y: ", "$x", "}] | $x", 2_000),
         nested("reduce . as $x ?// [$x] (0; ", "1", ")", 2_000),
@@ -202,10 +218,18 @@ fn what_people_nest_runs_on_a_small_stack() {
     let deep_input = "[".repeat(120) + "1" + &"]".repeat(120);
     let programs = [
         ("[".repeat(40) + "." + &"]".repeat(40) + " | flatten | length", "1".to_owned(), "1"),
-        ("map(".repeat(8) + ". + 1" + &")".repeat(8), "[".repeat(8) + "1" + &"]".repeat(8), "[[[[[[[[2]]]]]]]]"),
+        (
+            "map(".repeat(8) + ". + 1" + &")".repeat(8),
+            "[".repeat(8) + "1" + &"]".repeat(8),
+            "[[[[[[[[2]]]]]]]]",
+        ),
         ("{a: ".repeat(30) + "1" + &"}".repeat(30) + " | [..] | length", "null".to_owned(), "31"),
         ("[..] | length".to_owned(), deep_input.clone(), "121"),
-        ("walk(if type == \"number\" then . + 1 else . end) | flatten".to_owned(), deep_input.clone(), "[2]"),
+        (
+            "walk(if type == \"number\" then . + 1 else . end) | flatten".to_owned(),
+            deep_input.clone(),
+            "[2]",
+        ),
         ("[paths] | length".to_owned(), deep_input.clone(), "120"),
         ("(.. | numbers) |= 5 | flatten".to_owned(), deep_input, "[5]"),
         (vec![". + 1"; 200].join(" | "), "0".to_owned(), "200"),
@@ -214,7 +238,8 @@ fn what_people_nest_runs_on_a_small_stack() {
     ];
     for (program, input, expected) in programs {
         let what: String = program.chars().take(60).collect();
-        let (got, said) = on_stack(2 << 20, &what, move || outcome(&program, &input, Budget::default()));
+        let (got, said) =
+            on_stack(2 << 20, &what, move || outcome(&program, &input, Budget::default()));
         assert_eq!((got, said.as_str()), ("ok", expected), "{what}");
     }
 }
@@ -223,7 +248,10 @@ fn what_people_nest_runs_on_a_small_stack() {
 fn an_input_that_is_not_json_or_too_deep_is_refused() {
     let program = Program::compile(".").unwrap();
     for input in ["", "{", "NaN", "1 2", "# c\n1", "b\"x\"", &"[".repeat(100_000)] {
-        assert_eq!(program.run(input.as_bytes(), SMALL).unwrap_err().message, "the input is not JSON");
+        assert_eq!(
+            program.run(input.as_bytes(), SMALL).unwrap_err().message,
+            "the input is not JSON"
+        );
     }
 }
 
@@ -317,7 +345,10 @@ const NO_PROGRAMS: &[&str] = &[
 fn a_refusal_says_where_what_and_what_to_do() {
     let shown = |program: &str| {
         let CompileError { at, message, expected, hint } = refusal(program);
-        format!("{program}\n  at `{}`: {message}\n  expected {expected}\n  hint: {hint}\n", &program[at])
+        format!(
+            "{program}\n  at `{}`: {message}\n  expected {expected}\n  hint: {hint}\n",
+            &program[at]
+        )
     };
     let all: Vec<_> = NO_PROGRAMS.iter().map(|program| shown(program)).collect();
     insta::assert_snapshot!(all.join("\n"));
@@ -357,7 +388,10 @@ fn a_run_ends_when_its_time_is_over_when_nobody_waits_and_when_there_is_no_memor
     let later = Instant::now() + Duration::from_millis(20);
     assert_eq!(stopped(Budget { until: Some(later), ..endless }), RunErrorKind::TimedOut);
     assert!(Instant::now() >= later);
-    assert_eq!(stopped(Budget { cancelled: Some(&AtomicBool::new(true)), ..endless }), RunErrorKind::Cancelled);
+    assert_eq!(
+        stopped(Budget { cancelled: Some(&AtomicBool::new(true)), ..endless }),
+        RunErrorKind::Cancelled
+    );
 
     let large = Program::compile("[range(100000)]").unwrap();
     let asked = Cell::new(0);

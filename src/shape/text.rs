@@ -1,4 +1,5 @@
-//! Strings: formats, splitting, joining, dates. What is made is charged to the meter before it is made.
+//! Strings: formats, splitting, joining, dates. What is made is charged to the meter before it is
+//! made.
 
 use std::rc::Rc;
 
@@ -33,8 +34,8 @@ pub(super) enum Format {
 }
 
 /// The formats, for people.
-pub(super) const FORMATS: &str =
-    "`@text`, `@json`, `@csv`, `@tsv`, `@html`, `@uri`, `@urid`, `@sh`, `@base32`, `@base32d`, `@base64` or `@base64d`";
+pub(super) const FORMATS: &str = "`@text`, `@json`, `@csv`, `@tsv`, `@html`, `@uri`, `@urid`, \
+                                  `@sh`, `@base32`, `@base32d`, `@base64` or `@base64d`";
 
 impl Format {
     pub(super) fn named(name: &str) -> Option<Self> {
@@ -103,7 +104,12 @@ fn plain(run: &mut Run<'_>, val: &Val) -> Flow<Text> {
 }
 
 /// Runs `f` over the text of a value.
-fn with_text(run: &mut Run<'_>, val: &Val, out: &mut Buffer, f: fn(&mut Run<'_>, &str, &mut Buffer) -> Flow) -> Flow {
+fn with_text(
+    run: &mut Run<'_>,
+    val: &Val,
+    out: &mut Buffer,
+    f: fn(&mut Run<'_>, &str, &mut Buffer) -> Flow,
+) -> Flow {
     let text = plain(run, val)?;
     f(run, &text, out)
 }
@@ -168,10 +174,18 @@ pub(super) fn format(run: &mut Run<'_>, how: Format, val: &Val, out: &mut Buffer
             }
             other => shell_word(run, other, out),
         },
-        Format::Base32 => with_text(run, val, out, |run, text, out| base::encode(run, &base::BASE32, text, out)),
-        Format::Base32d => with_text(run, val, out, |run, text, out| base::decode(run, &base::BASE32, text, out)),
-        Format::Base64 => with_text(run, val, out, |run, text, out| base::encode(run, &base::BASE64, text, out)),
-        Format::Base64d => with_text(run, val, out, |run, text, out| base::decode(run, &base::BASE64, text, out)),
+        Format::Base32 => {
+            with_text(run, val, out, |run, text, out| base::encode(run, &base::BASE32, text, out))
+        }
+        Format::Base32d => {
+            with_text(run, val, out, |run, text, out| base::decode(run, &base::BASE32, text, out))
+        }
+        Format::Base64 => {
+            with_text(run, val, out, |run, text, out| base::encode(run, &base::BASE64, text, out))
+        }
+        Format::Base64d => {
+            with_text(run, val, out, |run, text, out| base::decode(run, &base::BASE64, text, out))
+        }
     }
 }
 
@@ -218,7 +232,9 @@ fn shell_word(run: &mut Run<'_>, val: &Val, out: &mut Buffer) -> Flow {
             out.push_escaped(&mut run.meter, s, |byte| (byte == b'\'').then_some("'\\''"))?;
             out.push(&mut run.meter, "'")
         }
-        Val::Arr(_) | Val::Obj(_) => fault(format!("{} cannot be escaped for a shell", val.type_name())),
+        Val::Arr(_) | Val::Obj(_) => {
+            fault(format!("{} cannot be escaped for a shell", val.type_name()))
+        }
         other => json::append(&mut run.meter, other, out),
     }
 }
@@ -298,7 +314,13 @@ pub(super) fn join(run: &mut Run<'_>, val: &Val, by: &Val) -> Flow<Val> {
 }
 
 /// `val` without `fix` at its start or end.
-pub(super) fn trimmed(run: &mut Run<'_>, val: &Val, fix: &Val, start: bool, end: bool) -> Flow<Val> {
+pub(super) fn trimmed(
+    run: &mut Run<'_>,
+    val: &Val,
+    fix: &Val,
+    start: bool,
+    end: bool,
+) -> Flow<Val> {
     let text = string(val)?;
     let fix = string(fix)?;
     run.meter.touch(fix.len().min(text.len()))?;

@@ -1,6 +1,7 @@
 //! Changes along paths.
 //!
-//! Changes are made in place where nobody else holds the value, and charged as a copy where somebody does.
+//! Changes are made in place where nobody else holds the value, and charged as a copy where
+//! somebody does.
 
 use std::cmp::Ordering;
 use std::rc::Rc;
@@ -15,17 +16,33 @@ use super::program::Expr;
 use super::value::{Arr, Obj, SLOT_BYTES, Val};
 
 /// The paths that `to` names in `val`.
-pub(super) fn paths<'p>(run: &mut Run<'p>, to: &'p Expr, env: &Env<'p>, val: &Val) -> Flow<Pile<Arr>> {
+pub(super) fn paths<'p>(
+    run: &mut Run<'p>,
+    to: &'p Expr,
+    env: &Env<'p>,
+    val: &Val,
+) -> Flow<Pile<Arr>> {
     let mut paths = Pile::default();
-    run.each(to, env, Item { val: val.clone(), path: Some(Trail::default()) }, &mut |run, item| {
-        let keys = item.path.unwrap_or_default().keys(&mut run.meter)?;
-        paths.push(&mut run.meter, keys)
-    })?;
+    run.each(
+        to,
+        env,
+        Item { val: val.clone(), path: Some(Trail::default()) },
+        &mut |run, item| {
+            let keys = item.path.unwrap_or_default().keys(&mut run.meter)?;
+            paths.push(&mut run.meter, keys)
+        },
+    )?;
     Ok(paths)
 }
 
 /// `to = new`.
-pub(super) fn assign<'p>(run: &mut Run<'p>, to: &'p Expr, env: &Env<'p>, val: Val, new: &Val) -> Flow<Val> {
+pub(super) fn assign<'p>(
+    run: &mut Run<'p>,
+    to: &'p Expr,
+    env: &Env<'p>,
+    val: Val,
+    new: &Val,
+) -> Flow<Val> {
     update(run, to, env, val, &mut |_, _| Ok(Some(new.clone())))
 }
 
@@ -46,7 +63,8 @@ pub(super) fn update<'p>(
     for path in paths.iter() {
         let mut empty = false;
         val = change_at(run, val, path.items(), &mut |run, old| {
-            // Where there is no new value the old one stays until all have been visited: places must not move.
+            // Where there is no new value the old one stays until all have been visited: places
+            // must not move.
             let kept = old.clone();
             let new = change(run, old)?;
             empty = new.is_none();
@@ -61,7 +79,12 @@ pub(super) fn update<'p>(
 }
 
 /// `val` with `change` made at `path`.
-pub(super) fn change_at<'p>(run: &mut Run<'p>, val: Val, path: &[Val], change: Change<'_, 'p>) -> Flow<Val> {
+pub(super) fn change_at<'p>(
+    run: &mut Run<'p>,
+    val: Val,
+    path: &[Val],
+    change: Change<'_, 'p>,
+) -> Flow<Val> {
     run.meter.enter()?;
     let [key, rest @ ..] = path else { return Ok(change(run, val)?.unwrap_or(Val::Null)) };
     let changed = match (val, key) {
@@ -99,13 +122,21 @@ pub(super) fn change_at<'p>(run: &mut Run<'p>, val: Val, path: &[Val], change: C
             arr.replace(at, new);
             Val::Arr(arc)
         }
-        (val @ (Val::Null | Val::Arr(_)), Val::Obj(bounds)) => return change_slice(run, &val, bounds, rest, change),
+        (val @ (Val::Null | Val::Arr(_)), Val::Obj(bounds)) => {
+            return change_slice(run, &val, bounds, rest, change);
+        }
         (val, key) => return cannot_index(&val, key),
     };
     run.meter.admit(changed)
 }
 
-fn change_slice<'p>(run: &mut Run<'p>, val: &Val, bounds: &Obj, rest: &[Val], change: Change<'_, 'p>) -> Flow<Val> {
+fn change_slice<'p>(
+    run: &mut Run<'p>,
+    val: &Val,
+    bounds: &Obj,
+    rest: &[Val],
+    change: Change<'_, 'p>,
+) -> Flow<Val> {
     let (from, to) = slice_bounds(run, bounds)?;
     let old = slice(run, val, &from, &to)?;
     let new = change_at(run, old, rest, change)?;
@@ -114,7 +145,12 @@ fn change_slice<'p>(run: &mut Run<'p>, val: &Val, bounds: &Obj, rest: &[Val], ch
     let range = range(&from, &to, arr.items().len())?;
     let new = match new {
         Val::Arr(new) => new,
-        other => return fault(format!("a slice can only be set to an array, not to {}", other.type_name())),
+        other => {
+            return fault(format!(
+                "a slice can only be set to an array, not to {}",
+                other.type_name()
+            ));
+        }
     };
     run.meter.alloc((arr.items().len() + new.items().len()) * SLOT_BYTES)?;
     let before = &arr.items()[..range.start];
@@ -178,7 +214,9 @@ fn without_members(run: &mut Run<'_>, mut obj: Rc<Obj>, keys: &[&Val]) -> Flow<V
     let _held = Held::of(keys.len() * 64);
     let mut names = std::collections::HashSet::with_capacity(keys.len());
     for key in keys {
-        let Val::Str(name) = key else { return fault(format!("cannot delete {} of object", key.type_name())) };
+        let Val::Str(name) = key else {
+            return fault(format!("cannot delete {} of object", key.type_name()));
+        };
         run.meter.touch(2 * name.len())?;
         names.insert(&**name);
     }
@@ -199,7 +237,9 @@ fn without_items(run: &mut Run<'_>, arr: &Arr, keys: &[&Val]) -> Flow<Val> {
         run.meter.touch(8)?;
         match key {
             Val::Num(n) => {
-                if let Some(gone) = n.floor().and_then(|at| place(at, len)).and_then(|at| gone.get_mut(at)) {
+                if let Some(gone) =
+                    n.floor().and_then(|at| place(at, len)).and_then(|at| gone.get_mut(at))
+                {
                     *gone = true;
                 }
             }
@@ -216,7 +256,9 @@ fn without_items(run: &mut Run<'_>, arr: &Arr, keys: &[&Val]) -> Flow<Val> {
     let stay = gone.iter().filter(|gone| !**gone).count();
     run.meter.alloc(stay * SLOT_BYTES)?;
     let mut rest: Vec<Val> = Vec::with_capacity(stay);
-    rest.extend(arr.items().iter().zip(&gone).filter(|(_, gone)| !**gone).map(|(item, _)| item.clone()));
+    rest.extend(
+        arr.items().iter().zip(&gone).filter(|(_, gone)| !**gone).map(|(item, _)| item.clone()),
+    );
     Ok(Val::Arr(Rc::new(Arr::of(rest))))
 }
 

@@ -1,11 +1,13 @@
 //! JSON values that know their own size and depth.
 //!
-//! Values share their children, so a few steps could build one that takes for ever to walk (`[.,.]` sixty times). Each
-//! array and object therefore carries the size of the whole tree below it and its depth; `Meter::admit` refuses what is
-//! too large or too deep, and whoever walks or drops a value can rely on both.
+//! Values share their children, so a few steps could build one that takes for ever to walk (`[.,.]`
+//! sixty times). Each array and object therefore carries the size of the whole tree below it and
+//! its depth; `Meter::admit` refuses what is too large or too deep, and whoever walks or drops a
+//! value can rely on both.
 //!
-//! What costs time or memory with a value's size takes the meter: there is no `==`, no `<`, no hash and no look-up
-//! without it. Each text, array and object counts the memory that it holds (`memory_count`).
+//! What costs time or memory with a value's size takes the meter: there is no `==`, no `<`, no hash
+//! and no look-up without it. Each text, array and object counts the memory that it holds
+//! (`memory_count`).
 
 use std::ops::Deref;
 use std::rc::Rc;
@@ -112,7 +114,8 @@ impl Text {
         Ok(Self::unmetered(text))
     }
 
-    /// A text whose memory is counted, but neither charged nor refused: constants, and what is a few bytes.
+    /// A text whose memory is counted, but neither charged nor refused: constants, and what is a
+    /// few bytes.
     pub(super) fn unmetered(text: &str) -> Self {
         take(COUNTS_BYTES + text.len());
         Self(text.into())

@@ -85,7 +85,11 @@ impl Caching {
 }
 
 impl Config {
-    pub(super) fn local(&self, flag: &'static str, address: &Address) -> Result<Address, StartError> {
+    pub(super) fn local(
+        &self,
+        flag: &'static str,
+        address: &Address,
+    ) -> Result<Address, StartError> {
         if self.allow_remote || address.is_local() {
             Ok(address.clone())
         } else {
@@ -98,7 +102,11 @@ impl Config {
         for address in &self.listen {
             match Listener::bind(&self.local("listen", address)?, self.socket_mode).await {
                 Ok(listener) => listeners.push(listener),
-                Err(error) if self.ipv6_optional && address.is_ipv6_loopback() && !in_use(&error.source) => {
+                Err(error)
+                    if self.ipv6_optional
+                        && address.is_ipv6_loopback()
+                        && !in_use(&error.source) =>
+                {
                     tracing::debug!(%error, "this machine has no IPv6 loopback");
                 }
                 Err(error) => return Err(error.into()),

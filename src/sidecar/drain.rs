@@ -14,7 +14,9 @@ const CLOSING: Duration = Duration::from_secs(1);
 pub(super) async fn leave(tasks: &TaskTracker) {
     tasks.close();
     if tokio::time::timeout(CLOSING, tasks.wait()).await.is_err() {
-        tracing::warn!("the fleet's Redis could not be told that this sidecar goes; its registration lapses");
+        tracing::warn!(
+            "the fleet's Redis could not be told that this sidecar goes; its registration lapses"
+        );
     }
 }
 

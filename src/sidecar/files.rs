@@ -1,5 +1,5 @@
-//! The files that flags name, looked at before anything starts. One that cannot be had is "something
-//! needed is not there"; one that holds something else than it should is wrong input.
+//! The files that flags name, looked at before anything starts. One that cannot be had is
+//! "something needed is not there"; one that holds something else than it should is wrong input.
 
 use std::fs::File;
 use std::os::unix::fs::PermissionsExt as _;

@@ -1,4 +1,5 @@
-//! From checked domains to plans that can run: clients of sources outlive a reload that leaves them as they are.
+//! From checked domains to plans that can run: clients of sources outlive a reload that leaves them
+//! as they are.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -40,7 +41,9 @@ pub fn read_domains(paths: &[PathBuf], reading: Reading) -> Loaded {
 impl Reading {
     /// Reads them again where any has changed: a file that is broken now keeps its old version.
     pub(super) fn again(self, loaded: &Loaded, paths: &[PathBuf]) -> Option<Loaded> {
-        self.with_world(|world| (!loaded.is_current(paths, world)).then(|| loaded.reload(paths, world)))
+        self.with_world(|world| {
+            (!loaded.is_current(paths, world)).then(|| loaded.reload(paths, world))
+        })
     }
 
     fn with_world<T>(self, read: impl FnOnce(World<'_>) -> T) -> T {
@@ -86,7 +89,12 @@ pub fn shared(
 }
 
 /// What every domain's cache shares.
-pub fn caching(caching: &Caching, has_redis: bool, seal: Option<Seal>, registry: &mut Registry) -> cache::Shared {
+pub fn caching(
+    caching: &Caching,
+    has_redis: bool,
+    seal: Option<Seal>,
+    registry: &mut Registry,
+) -> cache::Shared {
     let metrics = cache::Metrics::register(registry, has_redis);
     let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let account = MemoryAccount::watching(caching.work_bytes, MemoryMetrics::register(registry));
@@ -97,7 +105,10 @@ pub fn caching(caching: &Caching, has_redis: bool, seal: Option<Seal>, registry:
         metrics,
         happenings: Happenings::default(),
         tasks: TaskTracker::new(),
-        compute: ComputePool::new(processors.min(PROGRAMS_AT_ONCE_MAX), ComputeMetrics::register(registry)),
+        compute: ComputePool::new(
+            processors.min(PROGRAMS_AT_ONCE_MAX),
+            ComputeMetrics::register(registry),
+        ),
         account,
         flights: Arc::new(Semaphore::new(FLIGHTS_MAX)),
         off: caching.off,
@@ -109,12 +120,20 @@ pub fn caching(caching: &Caching, has_redis: bool, seal: Option<Seal>, registry:
 }
 
 /// `--verify`: what looks at the samples, if any are taken.
-pub(super) fn verifying(config: &Config, caching: &mut cache::Shared, registry: &mut Registry) -> Option<Samples> {
+pub(super) fn verifying(
+    config: &Config,
+    caching: &mut cache::Shared,
+    registry: &mut Registry,
+) -> Option<Samples> {
     if config.caching.verify == Rate::default() {
         return None;
     }
-    // Alone there is no news that could be on its way; a source's own replicas may be behind all the same.
-    let patience = config.bus.as_ref().map_or(Duration::from_secs(1), |bus| bus.lease.max(Duration::from_secs(1)));
+    // Alone there is no news that could be on its way; a source's own replicas may be behind all
+    // the same.
+    let patience = config
+        .bus
+        .as_ref()
+        .map_or(Duration::from_secs(1), |bus| bus.lease.max(Duration::from_secs(1)));
     let (verifier, samples) = cache::verifier(config.caching.verify, patience, registry);
     caching.verifier = Some(verifier);
     Some(samples)
@@ -146,10 +165,12 @@ struct InfoLabels {
     plan: String,
 }
 
-/// How long a start, or a reload, waits for the first heartbeat. A Redis that is away keeps no pod from becoming ready.
+/// How long a start, or a reload, waits for the first heartbeat. A Redis that is away keeps no pod
+/// from becoming ready.
 const FIRST_HEARTBEAT_MAX: Duration = Duration::from_secs(1);
 
-/// Waits for the first heartbeat of each domain, where answers depend on its lease, and not for long.
+/// Waits for the first heartbeat of each domain, where answers depend on its lease, and not for
+/// long.
 pub(super) async fn first_heartbeat(bus: &Bus, bus_loss: BusLoss) {
     if bus_loss != BusLoss::Stale {
         let _ = tokio::time::timeout(FIRST_HEARTBEAT_MAX, bus.all_leases_held()).await;
@@ -165,19 +186,22 @@ impl Plans {
         Self { shared, caching, families, info, clients: Vec::new(), bus }
     }
 
-    /// The caches of `domains`, each with its plan. A source that has not changed keeps its client: connections, breaker and
-    /// budget. A domain whose plan has not changed keeps its datasets.
+    /// The caches of `domains`, each with its plan. A source that has not changed keeps its client:
+    /// connections, breaker and budget. A domain whose plan has not changed keeps its datasets.
     pub fn update(&mut self, domains: &Domains) -> Result<Vec<Cache>, CompileError> {
         self.info.clear();
         self.bus.set_domains(domains.keys().map(AsRef::as_ref));
         let mut kept = Vec::new();
         let mut caches = Vec::with_capacity(domains.len());
         for domain in domains.values() {
-            let clients: Vec<_> = domain.sources.iter().map(|source| self.client(source, &kept)).collect();
+            let clients: Vec<_> =
+                domain.sources.iter().map(|source| self.client(source, &kept)).collect();
             kept.extend(clients.iter().cloned());
-            let labels = InfoLabels { domain: domain.name.to_string(), plan: domain.plan.to_string() };
+            let labels =
+                InfoLabels { domain: domain.name.to_string(), plan: domain.plan.to_string() };
             self.info.get_or_create(&labels).set(1);
-            let collector = Arc::new(Collector::new(domain.clone(), clients, self.families.of(&domain.name)));
+            let collector =
+                Arc::new(Collector::new(domain.clone(), clients, self.families.of(&domain.name)));
             // It was named a moment ago.
             let Some(bus) = self.bus.domain(&domain.name) else { continue };
             caches.push(Cache::new(collector, bus, self.caching.clone())?);

@@ -1,7 +1,8 @@
-//! Follows the domain files: a valid change is swapped in whole, a broken one is reported and changes nothing.
+//! Follows the domain files: a valid change is swapped in whole, a broken one is reported and
+//! changes nothing.
 //!
-//! Files are looked at twice a second and on SIGHUP. Watching by notification breaks on the symlink swap that Kubernetes
-//! does, and a look costs less than a millisecond.
+//! Files are looked at twice a second and on SIGHUP. Watching by notification breaks on the symlink
+//! swap that Kubernetes does, and a look costs less than a millisecond.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -30,7 +31,11 @@ pub(super) struct Metrics {
 impl Metrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
-        registry.register("reloads", "Changes of domain files that took effect", metrics.reloads.clone());
+        registry.register(
+            "reloads",
+            "Changes of domain files that took effect",
+            metrics.reloads.clone(),
+        );
         registry.register(
             "reload_failures",
             "Changes of domain files that were refused, one a file",
@@ -81,9 +86,15 @@ impl Following {
                     self.metrics.reloads.inc();
                     self.reloads.send_modify(|reloads| reloads.done += 1);
                     let domains: Vec<&str> = next.domains().keys().map(AsRef::as_ref).collect();
-                    tracing::info!(domains = domains.join(","), "the domain files have changed and are in force");
+                    tracing::info!(
+                        domains = domains.join(","),
+                        "the domain files have changed and are in force"
+                    );
                 }
-                Err(error) => tracing::error!(error = error.message, "a shape that was checked does not compile"),
+                Err(error) => tracing::error!(
+                    error = error.message,
+                    "a shape that was checked does not compile"
+                ),
             }
         }
         self.loaded = next;
@@ -91,11 +102,14 @@ impl Following {
 
     fn report(&self, next: &Loaded) {
         let news = next.new_problems(&self.loaded);
-        let refused = news.iter().map(|problem| &problem.file).collect::<BTreeSet<_>>().len() as u64;
+        let refused =
+            news.iter().map(|problem| &problem.file).collect::<BTreeSet<_>>().len() as u64;
         if refused > 0 {
             self.metrics.failures.inc_by(refused);
             let text = domain::render(&news, false);
-            tracing::warn!("a change of the domain files was refused, the old version stays\n{text}");
+            tracing::warn!(
+                "a change of the domain files was refused, the old version stays\n{text}"
+            );
         }
         let problems: Vec<String> = next.problems().iter().map(in_words).collect();
         self.reloads.send_modify(|reloads| {

@@ -1,6 +1,8 @@
-//! What a response means: a part, the known part again, no such thing, or why it is none of these. Pure.
+//! What a response means: a part, the known part again, no such thing, or why it is none of these.
+//! Pure.
 //!
-//! A part is a 200 with JSON and no next page. No text made here holds a header's value or a byte of a body.
+//! A part is a 200 with JSON and no next page. No text made here holds a header's value or a byte
+//! of a body.
 
 use std::time::{Duration, SystemTime};
 
@@ -26,11 +28,13 @@ pub(super) struct Reply {
 /// What a response means.
 #[derive(Debug)]
 pub(super) enum Met {
-    /// One page, its size as it came, and the reference of the next where the source's pages are followed.
+    /// One page, its size as it came, and the reference of the next where the source's pages are
+    /// followed.
     Page { part: Part, next: Option<String>, bytes: usize },
     /// A 304 for the part that we know.
     NotModified,
-    /// A 304 that speaks of another part, or of more pages than we know: to be asked again without a condition.
+    /// A 304 that speaks of another part, or of more pages than we know: to be asked again without
+    /// a condition.
     Doubtful,
     /// A 404 that the file gives a meaning.
     Missing,
@@ -55,7 +59,9 @@ pub(super) fn meaning(
 ) -> Result<Met, Fault> {
     match reply.status {
         StatusCode::OK => page(reply, pages),
-        StatusCode::NOT_MODIFIED if condition.is_some() => Ok(not_modified(&reply.headers, condition, pages)),
+        StatusCode::NOT_MODIFIED if condition.is_some() => {
+            Ok(not_modified(&reply.headers, condition, pages))
+        }
         StatusCode::NOT_FOUND if *missing != Missing::Failure => Ok(Met::Missing),
         status => Err(other(status, &reply.headers)),
     }
@@ -69,8 +75,8 @@ pub(super) fn has_body(status: StatusCode, headers: &HeaderMap) -> Result<bool, 
     content_coding(headers).map_err(|detail| Fault::answered(Reason::NotJson, detail))?;
     // Something else answered in the source's place, or the source is broken: the next answer may
     // be JSON, while a coding or a charset is how it was set up.
-    let media =
-        media_type(headers).map_err(|detail| Fault { retry: true, ..Fault::answered(Reason::NotJson, detail) })?;
+    let media = media_type(headers)
+        .map_err(|detail| Fault { retry: true, ..Fault::answered(Reason::NotJson, detail) })?;
     charset(media).map_err(|detail| Fault::answered(Reason::NotJson, detail))?;
     Ok(true)
 }
@@ -80,7 +86,8 @@ fn page(reply: &Reply, pages: Pages) -> Result<Met, Fault> {
         (Pages::First, _) | (_, Next::None) => None,
         (Pages::Follow { .. }, Next::Reference(reference)) => Some(reference),
         (Pages::Refuse, Next::Reference(_)) => {
-            let detail = "has a next page (`Link` with `rel=\"next\"`), expected all in one answer: see `pages`";
+            let detail = "has a next page (`Link` with `rel=\"next\"`), \
+                          expected all in one answer: see `pages`";
             return Err(Fault::answered(Reason::Incomplete, detail));
         }
         (_, Next::Unclear) => {
@@ -88,9 +95,15 @@ fn page(reply: &Reply, pages: Pages) -> Result<Met, Fault> {
             return Err(Fault::answered(Reason::Incomplete, detail));
         }
     };
-    let json = json::checked(&reply.body)
-        .map_err(|invalid| Fault { retry: invalid.is_broken, ..Fault::answered(Reason::NotJson, invalid.detail) })?;
-    Ok(Met::Page { part: Part { json, validator: validator(&reply.headers) }, next, bytes: reply.body.len() })
+    let json = json::checked(&reply.body).map_err(|invalid| Fault {
+        retry: invalid.is_broken,
+        ..Fault::answered(Reason::NotJson, invalid.detail)
+    })?;
+    Ok(Met::Page {
+        part: Part { json, validator: validator(&reply.headers) },
+        next,
+        bytes: reply.body.len(),
+    })
 }
 
 fn not_modified(headers: &HeaderMap, condition: Option<&HeaderValue>, pages: Pages) -> Met {
@@ -103,9 +116,13 @@ fn other(status: StatusCode, headers: &HeaderMap) -> Fault {
     let code = status.as_u16();
     match code {
         204 | 206 => Fault::answered(Reason::Incomplete, format!("answered {code}, expected 200")),
-        304 => Fault::answered(Reason::Status, "answered 304 to a request without a condition, expected 200"),
+        304 => Fault::answered(
+            Reason::Status,
+            "answered 304 to a request without a condition, expected 200",
+        ),
         300..=399 => {
-            let detail = format!("answered {code}, a redirect, expected 200: redirects are never followed");
+            let detail =
+                format!("answered {code}, a redirect, expected 200: redirects are never followed");
             Fault::answered(Reason::Incomplete, detail)
         }
         _ => {
@@ -121,7 +138,8 @@ fn other(status: StatusCode, headers: &HeaderMap) -> Fault {
 /// `Retry-After` in seconds or as a date, at most a day.
 fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let seconds = text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().unwrap_or(u64::MAX));
+    let seconds =
+        text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().unwrap_or(u64::MAX));
     let wait = match seconds {
         Some(seconds) => Duration::from_secs(seconds),
         None => httpdate::parse_http_date(text).ok()?.duration_since(now).unwrap_or_default(),
@@ -129,9 +147,9 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     (!text.is_empty()).then_some(wait.min(Duration::from_hours(24)))
 }
 
-/// The validator of an answer; several `ETag`s, one that is none by its syntax (RFC 9110, section 8.8.3), or one of more than
-/// [`VALIDATOR_BYTES_MAX`] prove nothing. It is a copy: a header's value as it came keeps the buffer alive that its connection
-/// read it into.
+/// The validator of an answer; several `ETag`s, one that is none by its syntax (RFC 9110, section
+/// 8.8.3), or one of more than [`VALIDATOR_BYTES_MAX`] prove nothing. It is a copy: a header's
+/// value as it came keeps the buffer alive that its connection read it into.
 pub(super) fn validator(headers: &HeaderMap) -> Validator {
     let mut tags = headers.get_all(ETAG).iter();
     let (Some(tag), None) = (tags.next(), tags.next()) else { return Validator::None };
@@ -149,7 +167,8 @@ pub(super) fn validator(headers: &HeaderMap) -> Validator {
     validator.unwrap_or(Validator::None)
 }
 
-/// Whether a part that was read again is the known one: the same bytes, and no strong `ETag` that says otherwise.
+/// Whether a part that was read again is the known one: the same bytes, and no strong `ETag` that
+/// says otherwise.
 pub(super) fn unchanged(known: &Part, new: &Part) -> bool {
     let tags_agree = match (&known.validator, &new.validator) {
         (Validator::Strong(known), Validator::Strong(new)) => known == new,
@@ -164,15 +183,18 @@ fn content_coding(headers: &HeaderMap) -> Result<(), String> {
         let mut codings = text.split(',').map(str::trim);
         if let Some(coding) = codings.find(|coding| !matches!(*coding, "" | "identity")) {
             let known = ["gzip", "x-gzip", "deflate", "br", "zstd", "compress"].contains(&coding);
-            let named = if known { format!("`{coding}`") } else { "an unknown encoding".to_owned() };
-            return Err(format!("sent the body in {named}, expected `identity`, which was asked for"));
+            let named =
+                if known { format!("`{coding}`") } else { "an unknown encoding".to_owned() };
+            return Err(format!(
+                "sent the body in {named}, expected `identity`, which was asked for"
+            ));
         }
     }
     Ok(())
 }
 
-/// Types that are met when something else answers in a source's place; others are not repeated, for they may hold
-/// anything.
+/// Types that are met when something else answers in a source's place; others are not repeated, for
+/// they may hold anything.
 const NAMEABLE: [&str; 8] = [
     "text/html",
     "text/plain",
@@ -187,7 +209,8 @@ const NAMEABLE: [&str; 8] = [
 /// The content type, which names JSON.
 fn media_type(headers: &HeaderMap) -> Result<&str, String> {
     const EXPECTED: &str = "expected `application/json`";
-    let text = one(headers, &CONTENT_TYPE).map_err(|problem| format!("sent {problem} content type, {EXPECTED}"))?;
+    let text = one(headers, &CONTENT_TYPE)
+        .map_err(|problem| format!("sent {problem} content type, {EXPECTED}"))?;
     let media = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let suffixed = media.strip_prefix("application/").and_then(|sub| sub.strip_suffix("+json"));
     let token = |sub: &str| {
@@ -198,7 +221,8 @@ fn media_type(headers: &HeaderMap) -> Result<&str, String> {
         return Ok(text);
     }
     let is_nameable = NAMEABLE.contains(&media.as_str());
-    let content = if is_nameable { format!("`{media}`") } else { "another content type".to_owned() };
+    let content =
+        if is_nameable { format!("`{media}`") } else { "another content type".to_owned() };
     Err(format!("sent {content}, {EXPECTED}"))
 }
 
@@ -228,13 +252,28 @@ mod tests {
     use super::*;
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
-        pairs.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap())).collect()
+        pairs
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()))
+            .collect()
     }
 
-    fn met(status: u16, pairs: &[(&'static str, &str)], condition: Option<&str>) -> Result<Met, Fault> {
-        let reply =
-            Reply { status: status.try_into().unwrap(), headers: headers(pairs), body: Bytes::from_static(b" [1]\n") };
-        meaning(&reply, condition.map(|tag| tag.parse().unwrap()).as_ref(), Pages::Refuse, &Missing::Failure)
+    fn met(
+        status: u16,
+        pairs: &[(&'static str, &str)],
+        condition: Option<&str>,
+    ) -> Result<Met, Fault> {
+        let reply = Reply {
+            status: status.try_into().unwrap(),
+            headers: headers(pairs),
+            body: Bytes::from_static(b" [1]\n"),
+        };
+        meaning(
+            &reply,
+            condition.map(|tag| tag.parse().unwrap()).as_ref(),
+            Pages::Refuse,
+            &Missing::Failure,
+        )
     }
 
     #[test]
@@ -245,7 +284,10 @@ mod tests {
             "application/problem+json",
             "application/vnd.shop.v1+json;charset=\"utf-8\"; profile=x",
         ] {
-            assert!(has_body(StatusCode::OK, &headers(&[("content-type", good)])).unwrap(), "{good}");
+            assert!(
+                has_body(StatusCode::OK, &headers(&[("content-type", good)])).unwrap(),
+                "{good}"
+            );
         }
         for (bad, retry) in [
             ("text/html", true),
@@ -257,18 +299,31 @@ mod tests {
             ("", true),
         ] {
             let fault = has_body(StatusCode::OK, &headers(&[("content-type", bad)])).unwrap_err();
-            assert_eq!((fault.reason, fault.retry, fault.health), (Reason::NotJson, retry, Health::Well), "{bad}");
+            assert_eq!(
+                (fault.reason, fault.retry, fault.health),
+                (Reason::NotJson, retry, Health::Well),
+                "{bad}"
+            );
         }
-        let two = headers(&[("content-type", "application/json"), ("content-type", "application/json")]);
+        let two =
+            headers(&[("content-type", "application/json"), ("content-type", "application/json")]);
         assert!(has_body(StatusCode::OK, &two).unwrap_err().detail.contains("more than one"));
-        assert!(has_body(StatusCode::OK, &HeaderMap::new()).unwrap_err().detail.contains("no content type"));
+        assert!(
+            has_body(StatusCode::OK, &HeaderMap::new())
+                .unwrap_err()
+                .detail
+                .contains("no content type")
+        );
         assert!(!has_body(StatusCode::NOT_FOUND, &HeaderMap::new()).unwrap());
     }
 
     #[test]
     fn a_coding_other_than_identity_is_refused_by_name() {
         let with = |coding| {
-            has_body(StatusCode::OK, &headers(&[("content-type", "application/json"), ("content-encoding", coding)]))
+            has_body(
+                StatusCode::OK,
+                &headers(&[("content-type", "application/json"), ("content-encoding", coding)]),
+            )
         };
         assert!(with("identity").unwrap() && with("").unwrap());
         assert!(with("GZIP").unwrap_err().detail.contains("`gzip`"));
@@ -295,8 +350,16 @@ mod tests {
             (505, Reason::Status, false, Health::Ill),
         ] {
             let fault = met(status, &[], None).unwrap_err();
-            assert_eq!((fault.reason, fault.retry, fault.health), (reason, retry, health), "{status}");
-            assert!(fault.detail.contains(&status.to_string()) && fault.detail.contains("200"), "{}", fault.detail);
+            assert_eq!(
+                (fault.reason, fault.retry, fault.health),
+                (reason, retry, health),
+                "{status}"
+            );
+            assert!(
+                fault.detail.contains(&status.to_string()) && fault.detail.contains("200"),
+                "{}",
+                fault.detail
+            );
         }
     }
 
@@ -312,11 +375,21 @@ mod tests {
 
     #[test]
     fn only_one_well_formed_strong_tag_is_a_validator() {
-        let tag = |tags: &[&str]| validator(&tags.iter().map(|tag| (ETAG, tag.parse().unwrap())).collect());
+        let tag = |tags: &[&str]| {
+            validator(&tags.iter().map(|tag| (ETAG, tag.parse().unwrap())).collect())
+        };
         assert_eq!(tag(&["\"a,b\""]), Validator::Strong("\"a,b\"".parse().unwrap()));
         assert_eq!(tag(&["W/\"a\""]), Validator::Weak("W/\"a\"".parse().unwrap()));
-        for none in [&["a"][..], &["\"a"], &["\"a b\""], &["\"a\"\""], &["w/\"a\""], &["\""], &["\"a\"", "\"a\""], &[]]
-        {
+        for none in [
+            &["a"][..],
+            &["\"a"],
+            &["\"a b\""],
+            &["\"a\"\""],
+            &["w/\"a\""],
+            &["\""],
+            &["\"a\"", "\"a\""],
+            &[],
+        ] {
             assert_eq!(tag(none), Validator::None, "{none:?}");
         }
         let long = |bytes: usize| format!("\"{}\"", "x".repeat(bytes - 2));
@@ -341,7 +414,8 @@ mod tests {
     #[test]
     fn retry_after_is_read_in_seconds_and_as_a_date() {
         let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
-        let wait = |text| retry_after(&headers(&[("retry-after", text)]), now).map(|wait| wait.as_secs());
+        let wait =
+            |text| retry_after(&headers(&[("retry-after", text)]), now).map(|wait| wait.as_secs());
         for (text, expected) in [
             ("3", Some(3)),
             ("0", Some(0)),

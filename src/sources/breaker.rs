@@ -1,10 +1,11 @@
-//! A circuit breaker as a pure state machine: outcomes and instants in, a decision out. No lock, no clock, bounded
-//! memory.
+//! A circuit breaker as a pure state machine: outcomes and instants in, a decision out. No lock, no
+//! clock, bounded memory.
 //!
-//! It opens when [`IN_A_ROW`] outcomes in a row were ill, or when at least half of at least [`WINDOW_MIN`] outcomes of
-//! the last ten seconds were. Random errors of 10 % do not open it: 20 in a row have probability 1e-20, and 25 or more
-//! of 50 have probability 1.0e-12 (binomial tail), so even five outcomes a second, each judged anew, open it less than
-//! once in 6 000 years. Errors of 50 % do open it, and are meant to.
+//! It opens when [`IN_A_ROW`] outcomes in a row were ill, or when at least half of at least
+//! [`WINDOW_MIN`] outcomes of the last ten seconds were. Random errors of 10 % do not open it: 20
+//! in a row have probability 1e-20, and 25 or more of 50 have probability 1.0e-12 (binomial tail),
+//! so even five outcomes a second, each judged anew, open it less than once in 6 000 years. Errors
+//! of 50 % do open it, and are meant to.
 
 use std::time::Duration;
 
@@ -72,7 +73,8 @@ enum State {
 #[derive(Debug)]
 pub(super) struct Breaker {
     state: State,
-    /// Counts changes of state, so that an outcome from before one is not taken for one from after it.
+    /// Counts changes of state, so that an outcome from before one is not taken for one from after
+    /// it.
     turn: u64,
     in_a_row: u32,
     window: Window,
@@ -83,7 +85,14 @@ pub(super) struct Breaker {
 
 impl Breaker {
     pub(super) fn new(now: Instant, rng: fastrand::Rng) -> Self {
-        Self { state: State::Closed, turn: 0, in_a_row: 0, window: Window::new(now), openings: 0, rng }
+        Self {
+            state: State::Closed,
+            turn: 0,
+            in_a_row: 0,
+            window: Window::new(now),
+            openings: 0,
+            rng,
+        }
     }
 
     /// How long a request would have to wait, without taking the place of a probe.
@@ -108,7 +117,8 @@ impl Breaker {
         Ok(Admission { turn: self.turn })
     }
 
-    /// Takes the outcome of an admitted request. One from before the last change of state says nothing any more.
+    /// Takes the outcome of an admitted request. One from before the last change of state says
+    /// nothing any more.
     pub(super) fn settle(&mut self, admission: Admission, health: Health, now: Instant) {
         if admission.turn != self.turn {
             return;
@@ -118,7 +128,9 @@ impl Breaker {
             (State::Closed, _) => self.count(health, now),
             (State::HalfOpen { .. }, Health::Well) => self.close(now),
             (State::HalfOpen { .. }, Health::Ill) => self.open(now),
-            (State::HalfOpen { .. }, Health::Unknown) => self.state = State::HalfOpen { probing: false },
+            (State::HalfOpen { .. }, Health::Unknown) => {
+                self.state = State::HalfOpen { probing: false }
+            }
         }
     }
 
@@ -136,7 +148,9 @@ impl Breaker {
         self.in_a_row = if ill { self.in_a_row.saturating_add(1) } else { 0 };
         self.window.add(now, ill);
         let (all, failed) = self.window.totals(now);
-        if ill && (self.in_a_row >= IN_A_ROW || (all >= WINDOW_MIN && failed.saturating_mul(2) >= all)) {
+        if ill
+            && (self.in_a_row >= IN_A_ROW || (all >= WINDOW_MIN && failed.saturating_mul(2) >= all))
+        {
             self.open(now);
         }
     }
@@ -198,7 +212,9 @@ impl Window {
     fn totals(&self, now: Instant) -> (u32, u32) {
         let second = self.second(now);
         let recent = self.slots.iter().filter(|slot| slot.second + WINDOW_SLOTS as u64 > second);
-        recent.fold((0, 0), |(all, failed), slot| (all.saturating_add(slot.all), failed.saturating_add(slot.failed)))
+        recent.fold((0, 0), |(all, failed), slot| {
+            (all.saturating_add(slot.all), failed.saturating_add(slot.failed))
+        })
     }
 }
 
@@ -230,7 +246,8 @@ mod tests {
         let (mut breaker, now) = breaker();
         for _ in 0..3 {
             (0..IN_A_ROW - 1).for_each(|_| outcome(&mut breaker, Health::Ill, now));
-            // Many good ones between keep the window's share low, so that only the row is judged here.
+            // Many good ones between keep the window's share low, so that only the row is judged
+            // here.
             (0..IN_A_ROW * 2).for_each(|_| outcome(&mut breaker, Health::Well, now));
         }
         assert_eq!(breaker.state(now), BreakerState::Closed);

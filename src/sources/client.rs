@@ -1,7 +1,8 @@
-//! The client of one source: it asks, follows pages, retries, and keeps the source's slots, breaker and budget right.
+//! The client of one source: it asks, follows pages, retries, and keeps the source's slots, breaker
+//! and budget right.
 //!
-//! All of it is one future: dropped at any point, it gives back its slot, its place as a probe and its count. What a
-//! request means is `answer`'s, how it travels `exchange`'s.
+//! All of it is one future: dropped at any point, it gives back its slot, its place as a probe and
+//! its count. What a request means is `answer`'s, how it travels `exchange`'s.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,11 +25,14 @@ use super::pages::Pages;
 use super::request::{self, Question};
 use super::retry::{Budget, Pauses, ResendAllowance};
 use super::tape::Reel;
-use super::{Answer, Ask, Attempt, BODY_COPIES, Failure, Part, Reason, Shared, Tape, TraceContext, Validator};
+use super::{
+    Answer, Ask, Attempt, BODY_COPIES, Failure, Part, Reason, Shared, Tape, TraceContext, Validator,
+};
 use crate::domain::{self, Missing, Source};
 
-/// A timeout says something about the source only if it had its own timeout in full, or at least this long and half of the
-/// time that there was when it was to be asked: what waiting for a slot took says nothing.
+/// A timeout says something about the source only if it had its own timeout in full, or at least
+/// this long and half of the time that there was when it was to be asked: what waiting for a slot
+/// took says nothing.
 const FAIR_TIME: Duration = Duration::from_millis(100);
 
 /// The client of one source: connections, slots, breaker and retry budget.
@@ -75,7 +79,9 @@ impl Client {
         let reel = |folder| Reel::new(folder, &source.name, &source.http.url.origin);
         let (way, record) = match &shared.tape {
             Tape::Off => (Way::Live(Box::new(Connections::new(&source, shared))), None),
-            Tape::Record(folder) => (Way::Live(Box::new(Connections::new(&source, shared))), Some(reel(folder))),
+            Tape::Record(folder) => {
+                (Way::Live(Box::new(Connections::new(&source, shared))), Some(reel(folder)))
+            }
             Tape::Replay(folder) => (Way::Replay(reel(folder)), None),
         };
         let metrics = shared.metrics.of(&source.name);
@@ -109,12 +115,19 @@ impl Client {
         }
     }
 
-    /// Asks, retries within its bounds, and never outlives the deadline. Every request made is pushed to `attempts`.
-    pub async fn fetch(&self, ask: Ask<'_>, attempts: &mut Vec<Attempt>) -> Result<Answer, Failure> {
+    /// Asks, retries within its bounds, and never outlives the deadline. Every request made is
+    /// pushed to `attempts`.
+    pub async fn fetch(
+        &self,
+        ask: Ask<'_>,
+        attempts: &mut Vec<Attempt>,
+    ) -> Result<Answer, Failure> {
         let met = self.met(&ask, attempts).await;
         let missing = matches!(met, Ok(Met::Missing));
         let read = met.as_ref().ok().and_then(Met::bytes);
-        let result = met.and_then(|met| self.answer(met, ask.known)).map_err(|fault| fault.of(&self.source.name));
+        let result = met
+            .and_then(|met| self.answer(met, ask.known))
+            .map_err(|fault| fault.of(&self.source.name));
         match &result {
             Ok(answer) => {
                 self.metrics.count(answer, missing);
@@ -128,7 +141,8 @@ impl Client {
         result
     }
 
-    /// Counts a failure of this source: ours, or one that kept us from being asked (`missing-reference`, `changed`).
+    /// Counts a failure of this source: ours, or one that kept us from being asked
+    /// (`missing-reference`, `changed`).
     pub fn note(&self, failure: &Failure) {
         if failure.reason == Reason::NoMemory {
             return;
@@ -149,7 +163,10 @@ impl Client {
             (Met::Missing, _) => return Ok(Answer::NotFound),
             (Met::NotModified, _) => return Ok(Answer::Unchanged),
             (Met::Doubtful, _) => {
-                return Err(Fault::answered(Reason::Status, "answered 304 for another part, expected 200"));
+                return Err(Fault::answered(
+                    Reason::Status,
+                    "answered 304 for another part, expected 200",
+                ));
             }
         };
         let unchanged = known.is_some_and(|known| answer::unchanged(known, &part));
@@ -161,7 +178,8 @@ impl Client {
     fn condition<'p>(&self, known: &'p Part) -> Option<&'p HeaderValue> {
         match (&known.validator, self.source.http.pages) {
             (Validator::Strong(tag), domain::Pages::Refuse | domain::Pages::First) => Some(tag),
-            (Validator::Strong(_), domain::Pages::Follow { .. }) | (Validator::Weak(_) | Validator::None, _) => None,
+            (Validator::Strong(_), domain::Pages::Follow { .. })
+            | (Validator::Weak(_) | Validator::None, _) => None,
         }
     }
 
@@ -206,7 +224,10 @@ impl Client {
         let mut room = question.room;
         loop {
             let Met::Page { part, next, bytes } = met else {
-                return Err(Fault::answered(Reason::Incomplete, "one of its pages is no page, expected 200"));
+                return Err(Fault::answered(
+                    Reason::Incomplete,
+                    "one of its pages is no page, expected 200",
+                ));
             };
             room.left = room.left.saturating_sub(bytes);
             pages.add(part.json)?;
@@ -214,17 +235,34 @@ impl Client {
                 // Pages are read one after the other: no tag of one page proves them all.
                 let validator = if pages.count() == 1 { part.validator } else { Validator::None };
                 let bytes = room.allowed - room.left;
-                return Ok(Met::Page { part: Part { json: pages.joined(), validator }, next: None, bytes });
+                return Ok(Met::Page {
+                    part: Part { json: pages.joined(), validator },
+                    next: None,
+                    bytes,
+                });
             };
             let target = pages.turn(&reference)?;
             met = self
-                .ask(Question { target, condition: None, missing: &Missing::Failure, room, ..question }, attempts)
+                .ask(
+                    Question {
+                        target,
+                        condition: None,
+                        missing: &Missing::Failure,
+                        room,
+                        ..question
+                    },
+                    attempts,
+                )
                 .await?;
         }
     }
 
     /// One question with its retries.
-    async fn ask(&self, mut question: Question<'_>, attempts: &mut Vec<Attempt>) -> Result<Met, Fault> {
+    async fn ask(
+        &self,
+        mut question: Question<'_>,
+        attempts: &mut Vec<Attempt>,
+    ) -> Result<Met, Fault> {
         self.budget.deposit();
         let mut pauses = Pauses::new(self.source.retries);
         let mut resends = ResendAllowance::new();
@@ -233,17 +271,22 @@ impl Client {
             let fault = match (self.attempt(question, &mut resends, attempts).await, last) {
                 (Ok(met), _) => return Ok(met),
                 // What the source said tells more than that the breaker has had enough of it.
-                (Err(fault), Some(last)) if fault.reason == Reason::BreakerOpen => return Err(last),
+                (Err(fault), Some(last)) if fault.reason == Reason::BreakerOpen => {
+                    return Err(last);
+                }
                 (Err(fault), _) => fault,
             };
-            question.fresh_connection = fault.resending.is_some_and(|resending| resending.on_fresh_connection);
+            question.fresh_connection =
+                fault.resending.is_some_and(|resending| resending.on_fresh_connection);
             if let Some(resending) = fault.resending {
                 sleep_until(resending.at).await;
                 self.metrics.resends.inc();
                 last = Some(fault);
                 continue;
             }
-            let Some(at) = pauses.after(&fault, Instant::now(), question.deadline) else { return Err(fault) };
+            let Some(at) = pauses.after(&fault, Instant::now(), question.deadline) else {
+                return Err(fault);
+            };
             if !self.budget.withdraw() {
                 self.metrics.retries_refused.inc();
                 return Err(fault);
@@ -303,10 +346,18 @@ impl Client {
             return Ok(slot);
         }
         let took = started.elapsed();
-        attempts.push(Attempt { started, took, status: None, reason: Some(Reason::Timeout), span_id });
+        attempts.push(Attempt {
+            started,
+            took,
+            status: None,
+            reason: Some(Reason::Timeout),
+            span_id,
+        });
         let slots = self.source.concurrency;
-        let detail =
-            format!("waited {} for one of its {slots} slots, until the deadline: see `concurrency`", time(took));
+        let detail = format!(
+            "waited {} for one of its {slots} slots, until the deadline: see `concurrency`",
+            time(took)
+        );
         Err(Fault::unasked(Reason::Timeout, detail))
     }
 
@@ -318,14 +369,18 @@ impl Client {
         started: Instant,
         status: &mut Option<u16>,
     ) -> Result<Met, Fault> {
-        let end = self.source.timeout.map_or(question.deadline, |timeout| question.deadline.min(started + timeout));
+        let end = self
+            .source
+            .timeout
+            .map_or(question.deadline, |timeout| question.deadline.min(started + timeout));
         let exchanged = async {
             let reply = self.exchange(question, span_id, end, status).await?;
             self.record(question.target, &reply).await;
             Ok(reply)
         };
         let Ok(reply) = timeout_at(end, exchanged).await else {
-            let fair = FAIR_TIME.max(question.deadline.saturating_duration_since(question.since) / 2);
+            let fair =
+                FAIR_TIME.max(question.deadline.saturating_duration_since(question.since) / 2);
             return Err(self.too_slow(end.saturating_duration_since(started), fair, *status));
         };
         let reply = reply?;
@@ -352,9 +407,11 @@ impl Client {
         };
         let http = connections.current()?;
         let left = end.saturating_duration_since(Instant::now());
-        let request = request::request(&self.source.http.url.origin, &self.headers, question, span_id, left)?;
+        let request =
+            request::request(&self.source.http.url.origin, &self.headers, question, span_id, left)?;
         let client = if question.fresh_connection { &http.unpooled } else { &http.pooled };
-        exchange::exchange(client, &http.floods, request, question.room, question.memory, status).await
+        exchange::exchange(client, &http.floods, request, question.room, question.memory, status)
+            .await
     }
 
     async fn record(&self, target: &PathAndQuery, reply: &Reply) {
@@ -371,7 +428,10 @@ impl Client {
         let bound = if whole { "its timeout" } else { "what the deadline left" };
         let detail = match status {
             None => format!("no answer within {} ({bound})", time(had)),
-            Some(status) => format!("answered {status}, but the body was not whole within {} ({bound})", time(had)),
+            Some(status) => format!(
+                "answered {status}, but the body was not whole within {} ({bound})",
+                time(had)
+            ),
         };
         let health = if whole || had >= fair { Health::Ill } else { Health::Unknown };
         Fault { health, ..Fault::trouble(Reason::Timeout, detail) }
@@ -380,6 +440,11 @@ impl Client {
 
 fn breaker_open(wait: Duration) -> Fault {
     let retry_after = Duration::from_secs(wait.as_secs() + u64::from(wait.subsec_nanos() > 0));
-    let detail = format!("too many requests failed, so that none is sent for {} more", time(retry_after));
-    Fault { retry_after: Some(retry_after), retry: false, ..Fault::unasked(Reason::BreakerOpen, detail) }
+    let detail =
+        format!("too many requests failed, so that none is sent for {} more", time(retry_after));
+    Fault {
+        retry_after: Some(retry_after),
+        retry: false,
+        ..Fault::unasked(Reason::BreakerOpen, detail)
+    }
 }

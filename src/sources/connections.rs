@@ -1,9 +1,11 @@
-//! Pooled connections to one origin, HTTP/1.1 or HTTP/2 as ALPN says. A new identity gets a new pool.
+//! Pooled connections to one origin, HTTP/1.1 or HTTP/2 as ALPN says. A new identity gets a new
+//! pool.
 //!
-//! The pool cannot drop single connections, so each generation of our identity has one of its own: requests take the
-//! newest, and the old pool goes with its idle connections; a connection with a request on it ends with that request.
-//! In the same way a pool ends with the first certificate that its connections were opened under, and after an hour:
-//! who holds a connection open is who it was proven to be only for so long.
+//! The pool cannot drop single connections, so each generation of our identity has one of its own:
+//! requests take the newest, and the old pool goes with its idle connections; a connection with a
+//! request on it ends with that request. In the same way a pool ends with the first certificate
+//! that its connections were opened under, and after an hour: who holds a connection open is who it
+//! was proven to be only for so long.
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -34,20 +36,22 @@ pub(super) struct Http {
     pub(super) floods: Counter,
 }
 
-/// Idle connections are closed before most servers do it (nginx after 75 s), so that a request seldom meets one that is
-/// just being closed; where a server is quicker (Node.js and Apache httpd after 5 s) the pool sends it again if nothing
-/// had gone out, else a retry does. It is also how long a source that nobody asks keeps connections of an old identity.
+/// Idle connections are closed before most servers do it (nginx after 75 s), so that a request
+/// seldom meets one that is just being closed; where a server is quicker (Node.js and Apache httpd
+/// after 5 s) the pool sends it again if nothing had gone out, else a retry does. It is also how
+/// long a source that nobody asks keeps connections of an old identity.
 const IDLE: Duration = Duration::from_secs(20);
-/// How long a connection is used at most: an identity that was taken from a server, its DNS name that leads elsewhere,
-/// is noticed by then.
+/// How long a connection is used at most: an identity that was taken from a server, its DNS name
+/// that leads elsewhere, is noticed by then.
 const CONNECTION_AGE_MAX: Duration = Duration::from_hours(1);
 /// The header block and the read buffer of HTTP/1.1, in bytes.
 const H1_BUFFER_MAX: usize = 64 * 1024;
-/// The header list of HTTP/2, in bytes. Answers are held to less (`exchange`): beyond this h2 cannot say any more what
-/// was wrong.
+/// The header list of HTTP/2, in bytes. Answers are held to less (`exchange`): beyond this h2
+/// cannot say any more what was wrong.
 pub(super) const H2_HEADERS_MAX: u32 = 128 * 1024;
 const HEADERS_COUNT_MAX: usize = 128;
-/// A dead HTTP/2 connection is found after both together; one of HTTP/1.1 dies with the request that times out on it.
+/// A dead HTTP/2 connection is found after both together; one of HTTP/1.1 dies with the request
+/// that times out on it.
 const PING_EVERY: Duration = Duration::from_secs(5);
 const PING_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -89,7 +93,8 @@ struct Pool {
 }
 
 impl Pool {
-    /// Whether a certificate that a connection of it was opened with has ended, or an hour has passed.
+    /// Whether a certificate that a connection of it was opened with has ended, or an hour has
+    /// passed.
     fn is_over(&self, now: Instant, clock: SystemTime) -> bool {
         let ends = [self.connector.first_certificate_end(), self.own_end];
         now.saturating_duration_since(self.made) >= CONNECTION_AGE_MAX
@@ -119,9 +124,10 @@ impl Connections {
     pub(super) fn current(&self) -> Result<Arc<Http>, Fault> {
         match self {
             Self::Plain(http) => Ok(Arc::clone(http)),
-            Self::Nameless => {
-                Err(Fault::unasked(Reason::Tls, "has an `https` URL, but there is no identity: `--identity` gives one"))
-            }
+            Self::Nameless => Err(Fault::unasked(
+                Reason::Tls,
+                "has an `https` URL, but there is no identity: `--identity` gives one",
+            )),
             Self::Mutual(mutual) => Ok(mutual.current()),
         }
     }
@@ -134,14 +140,17 @@ impl Mutual {
         // Read under the lock: who read it just before it changed must not bring the old one back.
         let identity = Arc::clone(&self.identity.borrow());
         match &*newest {
-            Some(pool) if pool.generation == identity.generation && !pool.is_over(now, clock) => pool.http.clone(),
+            Some(pool) if pool.generation == identity.generation && !pool.is_over(now, clock) => {
+                pool.http.clone()
+            }
             _ => newest.insert(self.pool(identity, now, clock)).http.clone(),
         }
     }
 
     fn pool(&self, identity: Arc<Identity>, made: Instant, clock: SystemTime) -> Pool {
         let (generation, not_after) = (identity.generation, identity.not_after);
-        let connector = Connector::mutual(identity, self.server.clone(), self.tls, self.metrics.clone());
+        let connector =
+            Connector::mutual(identity, self.server.clone(), self.tls, self.metrics.clone());
         let http = pool(connector.clone(), self.concurrency, self.floods.clone());
         let own_end = Some(not_after).filter(|end| !identity::is_over(*end, clock));
         Pool { generation, http, connector, made, own_end }

@@ -1,8 +1,9 @@
-//! One HTTP exchange and its bounds: a request out, a whole response back, or what went wrong on the way.
+//! One HTTP exchange and its bounds: a request out, a whole response back, or what went wrong on
+//! the way.
 //!
-//! The caller bounds its time by dropping it. Bodies are read only where they can become a part, and never past their
-//! bound. Its work is bounded too: the pieces of a body are counted here, and what the server sends beside answers is charged
-//! to the connection's [`Meter`].
+//! The caller bounds its time by dropping it. Bodies are read only where they can become a part,
+//! and never past their bound. Its work is bounded too: the pieces of a body are counted here, and
+//! what the server sends beside answers is charged to the connection's [`Meter`].
 
 use std::error::Error;
 use std::time::Duration;
@@ -25,13 +26,15 @@ use crate::resources::WorkMemory;
 
 /// The headers of an answer together, names and values, in bytes.
 const HEADERS_MAX: usize = 32 * 1024;
-/// What is read of a body that nobody wants, so that its connection can be used again; and for how long.
+/// What is read of a body that nobody wants, so that its connection can be used again; and for how
+/// long.
 const DRAINED_MAX: usize = 16 * 1024;
 const DRAINED_FOR: Duration = Duration::from_millis(20);
 /// In how many pieces it may come.
 const DRAINED_PIECES_MAX: usize = 64;
-/// A body may come in so many pieces (chunks, frames) however small; beyond them they must have [`PIECE_MIN`] bytes on
-/// average. Generators that write token by token stay within it up to some 40 KB.
+/// A body may come in so many pieces (chunks, frames) however small; beyond them they must have
+/// [`PIECE_MIN`] bytes on average. Generators that write token by token stay within it up to some
+/// 40 KB.
 const PIECES_FREE: usize = 8 * 1024;
 const PIECE_MIN: usize = 16;
 
@@ -47,7 +50,8 @@ pub(super) struct Room {
     pub(super) allowed: usize,
 }
 
-/// Sends `request`. `status` is filled as soon as it is known, for a caller that gives up waiting for the rest.
+/// Sends `request`. `status` is filled as soon as it is known, for a caller that gives up waiting
+/// for the rest.
 pub(super) async fn exchange(
     client: &HttpClient,
     floods: &Counter,
@@ -69,7 +73,8 @@ pub(super) async fn exchange(
     if head.status == StatusCode::REQUEST_TIMEOUT && is_reused {
         return Err(timed_out_idle());
     }
-    let head_bytes = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    let head_bytes =
+        head.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
     let pieces = Pieces::of(head.extensions.get(), head_bytes);
     if head_bytes > HEADERS_MAX {
         return Err(headers_too_large());
@@ -85,9 +90,9 @@ pub(super) async fn exchange(
 
 /// Returns once the connection of a request is gone and still nothing is heard of the request.
 ///
-/// hyper hands a request to its connection through a channel, and may lose one that is sent in the very
-/// moment in which the connection ends (by GOAWAY): then nobody is left to answer it, and it would
-/// wait until its deadline. The pool may lend another connection meanwhile: that one counts.
+/// hyper hands a request to its connection through a channel, and may lose one that is sent in the
+/// very moment in which the connection ends (by GOAWAY): then nobody is left to answer it, and it
+/// would wait until its deadline. The pool may lend another connection meanwhile: that one counts.
 async fn lost(mut connection: CaptureConnection) {
     loop {
         let lent = connection.wait_for_connection_metadata().await.as_ref().and_then(meter_of);
@@ -139,7 +144,8 @@ impl Pieces {
     }
 }
 
-/// The server is given up because it brings too little for the work that it is; it would be the same again.
+/// The server is given up because it brings too little for the work that it is; it would be the
+/// same again.
 fn flood(detail: String) -> Fault {
     Fault { retry: false, ..Fault::trouble(Reason::Incomplete, detail) }
 }
@@ -147,14 +153,18 @@ fn flood(detail: String) -> Fault {
 /// The same, found and counted by its connection.
 fn flooded() -> Fault {
     flood(
-        "sent too much that is no part of an answer (control frames, informational responses, crumbs), so that its \
+        "sent too much that is no part of an answer (control frames, informational responses, \
+         crumbs), so that its \
          connection was ended"
             .to_owned(),
     )
 }
 
 fn headers_too_large() -> Fault {
-    Fault::answered(Reason::TooLarge, format!("sent more headers than the {} that are allowed", size(HEADERS_MAX)))
+    Fault::answered(
+        Reason::TooLarge,
+        format!("sent more headers than the {} that are allowed", size(HEADERS_MAX)),
+    )
 }
 
 async fn read(
@@ -165,15 +175,17 @@ async fn read(
     mut pieces: Pieces,
     floods: &Counter,
 ) -> Result<Bytes, Fault> {
-    let too_large =
-        |met: String| Fault::answered(Reason::TooLarge, format!("{met}, allowed are {}", size(room.allowed)));
+    let too_large = |met: String| {
+        Fault::answered(Reason::TooLarge, format!("{met}, allowed are {}", size(room.allowed)))
+    };
     let before = room.allowed - room.left;
-    let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    let announced =
+        headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if let Some(bytes) = announced.filter(|bytes| *bytes > room.left) {
         return Err(too_large(format!("announced {}", size(before.saturating_add(bytes)))));
     }
-    // What is announced is reserved at once, so that nobody waits for more with half a body in memory, and none of it is copied
-    // as it grows.
+    // What is announced is reserved at once, so that nobody waits for more with half a body in
+    // memory, and none of it is copied as it grows.
     let mut reserved = ReservedBody { memory, bytes: 0 };
     reserved.reach(announced.unwrap_or_default()).await?;
     let mut text = Vec::with_capacity(announced.unwrap_or_default());
@@ -186,11 +198,15 @@ async fn read(
         })?;
         let Ok(data) = frame.into_data() else { continue };
         if data.len() > room.left - text.len() {
-            return Err(too_large(format!("sent {} so far", size(before + text.len() + data.len()))));
+            return Err(too_large(format!(
+                "sent {} so far",
+                size(before + text.len() + data.len())
+            )));
         }
         let needed = text.len() + data.len();
         if needed > text.capacity() {
-            let doubled = needed.max(text.capacity() * 2).min(announced.unwrap_or(room.left)).max(needed);
+            let doubled =
+                needed.max(text.capacity() * 2).min(announced.unwrap_or(room.left)).max(needed);
             reserved.reach(doubled).await?;
             text.reserve_exact(doubled - text.len());
         }
@@ -214,9 +230,15 @@ fn ended_early(error: &hyper::Error, after: usize, floods: &Counter) -> Fault {
         Some(error) if error.is_library() => {
             // An empty or tiny frame too many, most likely.
             floods.inc();
-            flood(format!("sent frames that HTTP/2 does not allow, after {} of its body", size(after)))
+            flood(format!(
+                "sent frames that HTTP/2 does not allow, after {} of its body",
+                size(after)
+            ))
         }
-        _ => Fault::trouble(Reason::Incomplete, format!("the body ended early, after {}", size(after))),
+        _ => Fault::trouble(
+            Reason::Incomplete,
+            format!("the body ended early, after {}", size(after)),
+        ),
     }
 }
 
@@ -224,8 +246,9 @@ fn is_protocol_error(error: &h2::Error) -> bool {
     error.reason() == Some(h2::Reason::PROTOCOL_ERROR)
 }
 
-/// Memory for a body on its way, given back where it does not become one: for the bytes as they come, and for their copy in the
-/// dataset, so that nobody waits for the second with the first in memory.
+/// Memory for a body on its way, given back where it does not become one: for the bytes as they
+/// come, and for their copy in the dataset, so that nobody waits for the second with the first in
+/// memory.
 struct ReservedBody<'a> {
     memory: &'a WorkMemory,
     bytes: usize,
@@ -268,8 +291,8 @@ async fn drain(mut body: Incoming) {
     let _ = tokio::time::timeout(DRAINED_FOR, all).await;
 }
 
-/// A server may answer 408 to the request that it waited for on an idle connection, and close it (RFC
-/// 9110, section 15.5.9): the answer may have been on its way before our request was.
+/// A server may answer 408 to the request that it waited for on an idle connection, and close it
+/// (RFC 9110, section 15.5.9): the answer may have been on its way before our request was.
 fn timed_out_idle() -> Fault {
     let resend = Resend::OnFreshConnection;
     Fault { resend, ..Fault::answered(Reason::Status, "answered 408, expected 200") }
@@ -294,16 +317,27 @@ fn not_answered(error: &legacy::Error, is_tls: bool) -> Fault {
         Some(hyper) if hyper.is_parse_too_large() => headers_too_large(),
         Some(hyper) if hyper.is_parse() => {
             let detail = "sent what is no valid HTTP answer, expected 200";
-            let resend = if is_of_reused_connection(error) { Resend::OnFreshConnection } else { Resend::Never };
+            let resend = if is_of_reused_connection(error) {
+                Resend::OnFreshConnection
+            } else {
+                Resend::Never
+            };
             Fault { resend, ..Fault::trouble(Reason::Status, detail) }
         }
         _ if cause::<h2::Error>(error).is_some_and(h2::Error::is_library) => {
             let most = size(H2_HEADERS_MAX as usize);
-            let detail = format!("sent what is no valid HTTP/2 answer, or headers of more than {most}, expected 200");
+            let detail = format!(
+                "sent what is no valid HTTP/2 answer, or headers of more than {most}, expected 200"
+            );
             Fault { retry: false, ..Fault::trouble(Reason::Status, detail) }
         }
-        _ if error.is_connect() => Fault::trouble(Reason::Connect, "the connection broke while HTTP began on it"),
-        _ => Fault::trouble(Reason::Status, "broke the connection off before it answered, expected 200"),
+        _ if error.is_connect() => {
+            Fault::trouble(Reason::Connect, "the connection broke while HTTP began on it")
+        }
+        _ => Fault::trouble(
+            Reason::Status,
+            "broke the connection off before it answered, expected 200",
+        ),
     }
 }
 
@@ -314,13 +348,14 @@ fn not_connected(error: ConnectError) -> Fault {
         ConnectErrorKind::NotMutual => Reason::NotMutual,
     };
     // A server that closes without a word may have been stopped in just that moment.
-    let retry = matches!(error.kind, ConnectErrorKind::Connect | ConnectErrorKind::ClosedUnanswered);
+    let retry =
+        matches!(error.kind, ConnectErrorKind::Connect | ConnectErrorKind::ClosedUnanswered);
     Fault { retry, ..Fault::trouble(reason, error.detail) }
 }
 
-/// What happened, where the source says, or it is certain, that it did nothing with the request: it was
-/// never written, its stream was refused (RFC 9113, section 8.7), or it is above the last one that
-/// the server's GOAWAY says it looks at (section 6.8; h2 ends only those with that error).
+/// What happened, where the source says, or it is certain, that it did nothing with the request: it
+/// was never written, its stream was refused (RFC 9113, section 8.7), or it is above the last one
+/// that the server's GOAWAY says it looks at (section 6.8; h2 ends only those with that error).
 fn unprocessed(error: &legacy::Error) -> Option<Fault> {
     if let Some(error) = cause::<h2::Error>(error) {
         let is_refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
@@ -352,5 +387,6 @@ fn is_of_reused_connection(error: &legacy::Error) -> bool {
 
 /// The error of type `E` that caused `error`, if one did.
 fn cause<'e, E: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e E> {
-    std::iter::successors(error.source(), |&error| error.source()).find_map(|error| error.downcast_ref())
+    std::iter::successors(error.source(), |&error| error.source())
+        .find_map(|error| error.downcast_ref())
 }

@@ -44,8 +44,8 @@ pub enum Reason {
     BreakerOpen,
     /// It changed in every round of a snapshot.
     Changed,
-    /// There was no memory for its answer. No failure of the source's: the collection is `overloaded`, and no consumer reads this
-    /// word.
+    /// There was no memory for its answer. No failure of the source's: the collection is
+    /// `overloaded`, and no consumer reads this word.
     NoMemory,
 }
 

@@ -1,4 +1,5 @@
-//! A failure within this module: what the consumer will read of it, and what retries and breaker make of it.
+//! A failure within this module: what the consumer will read of it, and what retries and breaker
+//! make of it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,7 +73,9 @@ impl Fault {
 /// A number of bytes for people.
 pub(super) fn size(bytes: usize) -> String {
     match bytes {
-        _ if bytes != 0 && bytes.is_multiple_of(1024 * 1024) => format!("{} MiB", bytes / (1024 * 1024)),
+        _ if bytes != 0 && bytes.is_multiple_of(1024 * 1024) => {
+            format!("{} MiB", bytes / (1024 * 1024))
+        }
         _ if bytes != 0 && bytes.is_multiple_of(1024) => format!("{} KiB", bytes / 1024),
         _ => format!("{bytes} bytes"),
     }
@@ -84,5 +87,9 @@ pub(super) fn time(duration: Duration) -> String {
         return format!("{}ms", duration.as_millis());
     }
     let tenths = (duration.as_millis() + 50) / 100;
-    if tenths.is_multiple_of(10) { format!("{}s", tenths / 10) } else { format!("{}.{}s", tenths / 10, tenths % 10) }
+    if tenths.is_multiple_of(10) {
+        format!("{}s", tenths / 10)
+    } else {
+        format!("{}.{}s", tenths / 10, tenths % 10)
+    }
 }

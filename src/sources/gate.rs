@@ -1,4 +1,5 @@
-//! The breaker as requests share it: a short lock around the pure machine, and a pass that is given back in any case.
+//! The breaker as requests share it: a short lock around the pure machine, and a pass that is given
+//! back in any case.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -20,7 +21,11 @@ pub(super) struct Gate {
 
 impl Gate {
     pub(super) fn new(source: Arc<str>, open: Gauge) -> Self {
-        Self { breaker: Mutex::new(Breaker::new(Instant::now(), fastrand::Rng::new())), open, source }
+        Self {
+            breaker: Mutex::new(Breaker::new(Instant::now(), fastrand::Rng::new())),
+            open,
+            source,
+        }
     }
 
     /// How long a request would be refused, without taking the place of a probe.
@@ -49,11 +54,13 @@ impl Gate {
         match (before, after) {
             (BreakerState::Closed, BreakerState::Open) => {
                 self.open.inc();
-                tracing::warn!(source_name = %self.source, "the circuit breaker opened: too many requests failed");
+                tracing::warn!(source_name = %self.source, "the circuit breaker opened: \
+                     too many requests failed");
             }
             (BreakerState::HalfOpen | BreakerState::Open, BreakerState::Closed) => {
                 self.open.dec();
-                tracing::info!(source_name = %self.source, "the circuit breaker closed: a probe was answered");
+                tracing::info!(source_name = %self.source, "the circuit breaker closed: \
+                     a probe was answered");
             }
             _ => {}
         }

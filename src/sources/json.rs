@@ -1,7 +1,9 @@
-//! Whether bytes are one JSON text within our bounds. They are never taken apart: a part stays as it came.
+//! Whether bytes are one JSON text within our bounds. They are never taken apart: a part stays as
+//! it came.
 //!
-//! A text may be nested [`MAX_DEPTH`] levels deep (RFC 8259, section 9 lets a parser set such a bound). The depth is
-//! counted by a scan without recursion before any parser sees the text, so no input can use up the stack.
+//! A text may be nested [`MAX_DEPTH`] levels deep (RFC 8259, section 9 lets a parser set such a
+//! bound). The depth is counted by a scan without recursion before any parser sees the text, so no
+//! input can use up the stack.
 
 use std::str::Utf8Error;
 
@@ -20,7 +22,8 @@ pub(super) fn checked(body: &Bytes) -> Result<Bytes, Invalid> {
         None => (text, ""),
     };
     if let Some(at) = too_deep(text.as_bytes()) {
-        let detail = format!("the body is nested deeper than {MAX_DEPTH} levels, from byte {at} on");
+        let detail =
+            format!("the body is nested deeper than {MAX_DEPTH} levels, from byte {at} on");
         return Err(Invalid { detail, is_broken: false });
     }
     let _: &RawValue = serde_json::from_str(text)
@@ -90,7 +93,9 @@ mod tests {
 
     #[test]
     fn a_text_stays_as_it_came_but_for_the_white_space_around_it() {
-        for text in ["{ \"a\" : 1.10 }", "[1e400, 12345678901234567890123]", "\"\\ud800\"", "null", "-0.0"] {
+        for text in
+            ["{ \"a\" : 1.10 }", "[1e400, 12345678901234567890123]", "\"\\ud800\"", "null", "-0.0"]
+        {
             assert_eq!(check(&format!(" \r\n\t{text}\n")).unwrap(), text);
         }
     }
@@ -135,12 +140,17 @@ mod tests {
             assert_eq!(check(&format!("\u{feff} {text}\n")).unwrap(), text);
         }
         let problem = check("\u{feff}[secret]").unwrap_err();
-        assert!(problem.ends_with("line 1 column 2, counted behind its byte order mark"), "{problem}");
+        assert!(
+            problem.ends_with("line 1 column 2, counted behind its byte order mark"),
+            "{problem}"
+        );
     }
 
     #[test]
     fn only_what_is_broken_may_be_whole_the_next_time() {
-        for (text, is_broken) in [("{\"a\":\"x", true), ("", true), ("no", true), (&*"[".repeat(1_000), false)] {
+        for (text, is_broken) in
+            [("{\"a\":\"x", true), ("", true), ("no", true), (&*"[".repeat(1_000), false)]
+        {
             let body = Bytes::copy_from_slice(text.as_bytes());
             assert_eq!(checked(&body).unwrap_err().is_broken, is_broken, "{text:.9}");
         }

@@ -1,6 +1,8 @@
-//! `Link` headers (RFC 8288) and the references in them (RFC 3986, section 5), as far as paging needs them.
+//! `Link` headers (RFC 8288) and the references in them (RFC 3986, section 5), as far as paging
+//! needs them.
 //!
-//! What cannot be read is not taken for "no next page": an answer may be complete only if that is certain.
+//! What cannot be read is not taken for "no next page": an answer may be complete only if that is
+//! certain.
 
 use http::header::{HeaderMap, LINK};
 use http::uri::{PathAndQuery, Uri};
@@ -64,7 +66,9 @@ fn parse(text: &str) -> Option<Vec<Link>> {
                 None => return None,
             }
         }
-        let next = relation.is_some_and(|all| all.split_ascii_whitespace().any(|one| one.eq_ignore_ascii_case("next")));
+        let next = relation.is_some_and(|all| {
+            all.split_ascii_whitespace().any(|one| one.eq_ignore_ascii_case("next"))
+        });
         links.push(Link { reference: reference.trim().to_owned(), next });
         rest = after.trim_start_matches([' ', '\t', ',']);
     }
@@ -80,7 +84,8 @@ fn parameter(text: &str) -> Option<(&str, String, &str)> {
     let Some(value) = rest.strip_prefix('=') else { return Some((name, String::new(), rest)) };
     let value = value.trim_start_matches([' ', '\t']);
     let Some(quoted) = value.strip_prefix('"') else {
-        let (token, left) = value.split_at(value.find([';', ',', ' ', '\t']).unwrap_or(value.len()));
+        let (token, left) =
+            value.split_at(value.find([';', ',', ' ', '\t']).unwrap_or(value.len()));
         return Some((name, token.to_owned(), left));
     };
     let mut text = String::new();
@@ -95,11 +100,20 @@ fn parameter(text: &str) -> Option<(&str, String, &str)> {
     None
 }
 
-/// The target that `reference` names, seen from `base` at `origin`; in words why not where it leads elsewhere.
-pub(super) fn resolve(origin: &Uri, base: &PathAndQuery, reference: &str) -> Result<PathAndQuery, &'static str> {
+/// The target that `reference` names, seen from `base` at `origin`; in words why not where it leads
+/// elsewhere.
+pub(super) fn resolve(
+    origin: &Uri,
+    base: &PathAndQuery,
+    reference: &str,
+) -> Result<PathAndQuery, &'static str> {
     let reference = reference.split('#').next().unwrap_or_default();
     let local = match reference.split_once(':').filter(|(scheme, _)| is_scheme(scheme)) {
-        Some((scheme, rest)) if origin.scheme_str().is_some_and(|ours| scheme.eq_ignore_ascii_case(ours)) => rest,
+        Some((scheme, rest))
+            if origin.scheme_str().is_some_and(|ours| scheme.eq_ignore_ascii_case(ours)) =>
+        {
+            rest
+        }
         Some(_) => return Err("leads to another scheme"),
         None => reference,
     };
@@ -148,8 +162,12 @@ fn same_authority(origin: &Uri, authority: &str) -> bool {
     let same_host = origin.host().is_some_and(|ours| ours.eq_ignore_ascii_case(theirs.host()));
     // An authority with a port that is no number has none for `http`; it is not ours either.
     let port_is_read =
-        authority.rsplit_once(']').map_or(authority, |(_, after)| after).contains(':') == theirs.port().is_some();
-    same_host && !authority.contains('@') && port_is_read && port(origin.port_u16()) == port(theirs.port_u16())
+        authority.rsplit_once(']').map_or(authority, |(_, after)| after).contains(':')
+            == theirs.port().is_some();
+    same_host
+        && !authority.contains('@')
+        && port_is_read
+        && port(origin.port_u16()) == port(theirs.port_u16())
 }
 
 /// RFC 3986, section 5.2.4.
@@ -194,7 +212,10 @@ mod tests {
         ] {
             assert_eq!(next(&headers(&[text])), Next::Reference("a".into()), "{text}");
         }
-        assert_eq!(next(&headers(&["<b>; rel=prev", "<a>; rel=next"])), Next::Reference("a".into()));
+        assert_eq!(
+            next(&headers(&["<b>; rel=prev", "<a>; rel=next"])),
+            Next::Reference("a".into())
+        );
     }
 
     #[test]
@@ -213,7 +234,13 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_not_taken_for_the_last_page() {
-        for text in ["a; rel=next", "<a; rel=next", "<a>; rel=\"next", "<a> rel=next", "<a>; rel=next, <b>; rel=next"] {
+        for text in [
+            "a; rel=next",
+            "<a; rel=next",
+            "<a>; rel=\"next",
+            "<a> rel=next",
+            "<a>; rel=next, <b>; rel=next",
+        ] {
             assert_eq!(next(&headers(&[text])), Next::Unclear, "{text}");
         }
     }
@@ -270,7 +297,8 @@ mod tests {
     #[test]
     fn a_default_port_is_the_same_written_or_not() {
         let base = PathAndQuery::from_static("/");
-        let resolve = |origin: &str, reference| resolve(&origin.parse().unwrap(), &base, reference).is_ok();
+        let resolve =
+            |origin: &str, reference| resolve(&origin.parse().unwrap(), &base, reference).is_ok();
         assert!(resolve("https://a.b", "https://a.b:443/x"));
         assert!(resolve("https://a.b:443", "https://a.b/x"));
         assert!(resolve("http://[::1]:80", "http://[::1]/x"));

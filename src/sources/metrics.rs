@@ -1,4 +1,5 @@
-//! The counters of this module. A client looks its handles up once, when it is made, never for a request.
+//! The counters of this module. A client looks its handles up once, when it is made, never for a
+//! request.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -43,7 +44,8 @@ struct ReasonLabels {
     reason: &'static str,
 }
 
-/// From a millisecond to ten seconds: upstreams on the same network up to the longest sensible deadline.
+/// From a millisecond to ten seconds: upstreams on the same network up to the longest sensible
+/// deadline.
 #[derive(Debug, Clone, Copy)]
 struct Buckets;
 
@@ -66,20 +68,38 @@ impl Metrics {
     /// Creates and registers them.
     pub fn register(registry: &mut Registry) -> Self {
         let new = Self::default();
-        registry.register("source_requests", "What sources were asked, by what became of it", new.requests.clone());
-        registry.register("source_failures", "Questions that no retry saved, by reason", new.failures.clone());
+        registry.register(
+            "source_requests",
+            "What sources were asked, by what became of it",
+            new.requests.clone(),
+        );
+        registry.register(
+            "source_failures",
+            "Questions that no retry saved, by reason",
+            new.failures.clone(),
+        );
         registry.register("source_retries", "Requests sent again", new.retries.clone());
         let help = "Retries that the retry budget refused";
         registry.register("source_retry_budget_exhausted", help, new.retries_refused.clone());
-        let help = "Requests sent again outside the retry budget, which the source had not processed";
+        let help =
+            "Requests sent again outside the retry budget, which the source had not processed";
         registry.register("source_resends", help, new.resends.clone());
-        registry.register("source_breaker_open", "Circuit breakers that are not closed", new.breaker_open.clone());
+        registry.register(
+            "source_breaker_open",
+            "Circuit breakers that are not closed",
+            new.breaker_open.clone(),
+        );
         registry.register("source_inflight", "Requests under way", new.inflight.clone());
         let help = "How long single requests took, retries apart";
         registry.register("source_request_duration_seconds", help, new.durations.0.clone());
-        let help = "Answers and idle connections given up because they brought too little for the work that they were";
+        let help = "Answers and idle connections given up because they brought too little for the \
+                    work that they were";
         registry.register("source_floods", help, new.floods.clone());
-        registry.register("source_tape_failures", "Answers that `--record` did not write", new.tape_failures.clone());
+        registry.register(
+            "source_tape_failures",
+            "Answers that `--record` did not write",
+            new.tape_failures.clone(),
+        );
         new
     }
 
@@ -90,7 +110,9 @@ impl Metrics {
 
     pub(super) fn of(&self, source: &str) -> SourceMetrics {
         let source = source.to_owned();
-        let result = |result| self.requests.get_or_create_owned(&ResultLabels { source: source.clone(), result });
+        let result = |result| {
+            self.requests.get_or_create_owned(&ResultLabels { source: source.clone(), result })
+        };
         let reason = |reason: Reason| {
             let labels = ReasonLabels { source: source.clone(), reason: reason.as_str() };
             (reason, self.failures.get_or_create_owned(&labels))

@@ -1,10 +1,11 @@
 //! One part from one source: the request, its retries and bounds, and what its answer means.
 //!
-//! A [`Client`] belongs to one source and is shared by all who ask it. [`render()`] makes the request's target,
-//! [`Client::fetch`] asks: `client` puts together `request` and `exchange` (one HTTP exchange over `connections`),
-//! `answer` (what it means, with `json`, `link` and `pages`), `retry`, and the `breaker` behind its `gate`. A part is a
-//! 200 with JSON and no next page; anything else is a [`Failure`] that says what was met and expected, and never holds
-//! data. Who needs which part when is `collect`'s.
+//! A [`Client`] belongs to one source and is shared by all who ask it. [`render()`] makes the
+//! request's target, [`Client::fetch`] asks: `client` puts together `request` and `exchange` (one
+//! HTTP exchange over `connections`), `answer` (what it means, with `json`, `link` and `pages`),
+//! `retry`, and the `breaker` behind its `gate`. A part is a 200 with JSON and no next page;
+//! anything else is a [`Failure`] that says what was met and expected, and never holds data. Who
+//! needs which part when is `collect`'s.
 
 mod answer;
 mod breaker;
@@ -87,7 +88,8 @@ pub struct Ask<'a> {
 pub enum Answer {
     /// A part (fresh bytes).
     Part(Part),
-    /// The known part is still current: a 304, or the same bytes again where its validator proves nothing.
+    /// The known part is still current: a 304, or the same bytes again where its validator proves
+    /// nothing.
     Unchanged,
     /// 404, and the file says that it means `not-found`.
     NotFound,
@@ -108,8 +110,8 @@ pub struct Attempt {
     pub span_id: u64,
 }
 
-/// What a part reserves for each of its bytes: the body as it comes, and its copy in the dataset. Whoever drops a part gives as
-/// much back.
+/// What a part reserves for each of its bytes: the body as it comes, and its copy in the dataset.
+/// Whoever drops a part gives as much back.
 pub const BODY_COPIES: u64 = 2;
 
 /// A strong `ETag` as it goes into `If-None-Match`.

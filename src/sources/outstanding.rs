@@ -1,7 +1,7 @@
 //! How many requests of one collection are on their way: sent, and not yet answered whole.
 //!
-//! A collection that nobody waits for is given up, but not in the middle of a request: that would cost the source its work and
-//! us the connection.
+//! A collection that nobody waits for is given up, but not in the middle of a request: that would
+//! cost the source its work and us the connection.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

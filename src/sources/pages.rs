@@ -1,4 +1,5 @@
-//! `pages: follow`: the pages of one answer, within the origin, each once, joined without taking their elements apart.
+//! `pages: follow`: the pages of one answer, within the origin, each once, joined without taking
+//! their elements apart.
 
 use std::collections::HashSet;
 use std::num::NonZeroU32;
@@ -23,7 +24,13 @@ pub(super) struct Pages<'a> {
 
 impl<'a> Pages<'a> {
     pub(super) fn new(origin: &'a Uri, first: &PathAndQuery, max_pages: NonZeroU32) -> Self {
-        Self { origin, limit: max_pages, at: first.clone(), seen: HashSet::from([first.clone()]), texts: Vec::new() }
+        Self {
+            origin,
+            limit: max_pages,
+            at: first.clone(),
+            seen: HashSet::from([first.clone()]),
+            texts: Vec::new(),
+        }
     }
 
     /// Takes a page's text, which has to be an array.
@@ -46,12 +53,17 @@ impl<'a> Pages<'a> {
         let page = self.texts.len();
         let incomplete = |detail: String| Fault::answered(Reason::Incomplete, detail);
         if page >= self.limit.get() as usize {
-            return Err(incomplete(format!("has more than the {page} pages that `max_pages` allows")));
+            return Err(incomplete(format!(
+                "has more than the {page} pages that `max_pages` allows"
+            )));
         }
-        self.at = link::resolve(self.origin, &self.at, reference)
-            .map_err(|problem| incomplete(format!("the `Link` of page {page} {problem}, expected the same origin")))?;
+        self.at = link::resolve(self.origin, &self.at, reference).map_err(|problem| {
+            incomplete(format!("the `Link` of page {page} {problem}, expected the same origin"))
+        })?;
         if !self.seen.insert(self.at.clone()) {
-            return Err(incomplete(format!("the `Link` of page {page} leads back to a page that was read already")));
+            return Err(incomplete(format!(
+                "the `Link` of page {page} leads back to a page that was read already"
+            )));
         }
         Ok(&self.at)
     }

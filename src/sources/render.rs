@@ -1,8 +1,8 @@
 //! From a URL template to a request target: no value can leave its path segment or its query value.
 //!
-//! Every byte of a value that is not unreserved (RFC 3986, section 2.3) is percent-encoded. A value that is no scalar
-//! is refused, and one that could lead elsewhere once a proxy has decoded it; so is a target longer than
-//! [`TARGET_MAX`]. A part is walked member by member in its raw JSON.
+//! Every byte of a value that is not unreserved (RFC 3986, section 2.3) is percent-encoded. A value
+//! that is no scalar is refused, and one that could lead elsewhere once a proxy has decoded it; so
+//! is a target longer than [`TARGET_MAX`]. A part is walked member by member in its raw JSON.
 
 use std::borrow::Cow;
 
@@ -19,9 +19,11 @@ const TARGET_MAX: usize = 8_000;
 
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// Renders a request target: percent-encodes the key and the referenced scalars so that none can leave its place.
+/// Renders a request target: percent-encodes the key and the referenced scalars so that none can
+/// leave its place.
 ///
-/// `part` gives a source's name and, if it has one, its part. `source` is whose target it is, for the failure.
+/// `part` gives a source's name and, if it has one, its part. `source` is whose target it is, for
+/// the failure.
 pub fn render<'p>(
     source: &str,
     template: &UrlTemplate,
@@ -35,30 +37,38 @@ pub fn render<'p>(
     let refused = |reference: &str, found: &str| {
         failure(format!("`{{{reference}}}` {found}, the URL needs a string, a number or a boolean"))
     };
-    let unsafe_value =
-        |reference: &str, found: &str| failure(format!("`{{{reference}}}` {found}, which cannot go into a URL"));
+    let unsafe_value = |reference: &str, found: &str| {
+        failure(format!("`{{{reference}}}` {found}, which cannot go into a URL"))
+    };
     let mut target = String::new();
     for piece in &template.pieces {
         match piece {
             UrlPiece::Literal(text) => target.push_str(text),
-            UrlPiece::Key => append(&mut target, key).map_err(|found| unsafe_value("key", found))?,
+            UrlPiece::Key => {
+                append(&mut target, key).map_err(|found| unsafe_value("key", found))?;
+            }
             UrlPiece::Part { source: needed, path } => {
                 let (name, part) = part(*needed);
                 let reference = || format!("{name}.{}", path.join("."));
-                let value = part.ok_or("has no part to come from").and_then(|part| scalar(&part.json, path));
+                let value = part
+                    .ok_or("has no part to come from")
+                    .and_then(|part| scalar(&part.json, path));
                 let value = value.map_err(|found| refused(&reference(), found))?;
                 append(&mut target, &value).map_err(|found| unsafe_value(&reference(), found))?;
             }
         }
     }
     if joins_to_dot_part(&target) {
-        let detail = "a value and what stands beside it in the URL's path make a part that is `.` or `..`";
+        let detail =
+            "a value and what stands beside it in the URL's path make a part that is `.` or `..`";
         return Err(failure(detail.to_owned()));
     }
     let too_long = target.len() > TARGET_MAX;
     match PathAndQuery::try_from(target) {
         Ok(target) if !too_long => Ok(target),
-        _ => Err(failure(format!("the URL would be longer than {TARGET_MAX} bytes, or one that cannot be sent"))),
+        _ => Err(failure(format!(
+            "the URL would be longer than {TARGET_MAX} bytes, or one that cannot be sent"
+        ))),
     }
 }
 
@@ -79,7 +89,8 @@ fn joins_to_dot_part(target: &str) -> bool {
     mixed.any(|segment| has_dot_part(&percent_decode_str(segment).decode_utf8_lossy()))
 }
 
-/// The scalar at `path` in a valid JSON text, as it goes into a URL: strings unescaped, numbers as written.
+/// The scalar at `path` in a valid JSON text, as it goes into a URL: strings unescaped, numbers as
+/// written.
 fn scalar<'j>(json: &'j [u8], path: &[String]) -> Result<Cow<'j, str>, &'static str> {
     let mut here = std::str::from_utf8(json).map_err(|_| "is in a part that is no JSON")?;
     for name in path {
@@ -89,9 +100,9 @@ fn scalar<'j>(json: &'j [u8], path: &[String]) -> Result<Cow<'j, str>, &'static 
         };
     }
     match kind(here) {
-        "is a string" => {
-            serde_json::from_str::<String>(here).map(Cow::Owned).map_err(|_| "is a string that is no Unicode")
-        }
+        "is a string" => serde_json::from_str::<String>(here)
+            .map(Cow::Owned)
+            .map_err(|_| "is a string that is no Unicode"),
         "is a number" | "is a boolean" => Ok(Cow::Borrowed(here)),
         other => Err(other),
     }
@@ -157,23 +168,33 @@ mod tests {
     }
 
     fn reference(path: &[&str]) -> UrlPiece {
-        UrlPiece::Part { source: SourceIndex(0), path: path.iter().map(ToString::to_string).collect() }
+        UrlPiece::Part {
+            source: SourceIndex(0),
+            path: path.iter().map(ToString::to_string).collect(),
+        }
     }
 
     fn rendered(pieces: Vec<UrlPiece>, key: &str, json: Option<&str>) -> Result<String, String> {
-        let part = json.map(|json| Part { json: json.to_owned().into(), validator: Validator::None });
+        let part =
+            json.map(|json| Part { json: json.to_owned().into(), validator: Validator::None });
         let template = UrlTemplate { origin: "https://orders.shop".parse().unwrap(), pieces };
         let target = render("orders", &template, key, |_| ("profile", part.as_ref()));
         target.map(|target| target.to_string()).map_err(|failure| {
-            assert_eq!((failure.reason, &*failure.source_name), (Reason::MissingReference, "orders"));
+            assert_eq!(
+                (failure.reason, &*failure.source_name),
+                (Reason::MissingReference, "orders")
+            );
             failure.detail
         })
     }
 
     #[test]
     fn a_key_is_encoded_to_the_unreserved() {
-        let target =
-            rendered(vec![literal("/c/"), UrlPiece::Key, literal("/o?q="), UrlPiece::Key], "a/b?é&=%2f+~ ;", None);
+        let target = rendered(
+            vec![literal("/c/"), UrlPiece::Key, literal("/o?q="), UrlPiece::Key],
+            "a/b?é&=%2f+~ ;",
+            None,
+        );
         let encoded = "a%2Fb%3F%C3%A9%26%3D%252f%2B~%20%3B";
         assert_eq!(target.unwrap(), format!("/c/{encoded}/o?q={encoded}"));
     }
@@ -195,7 +216,10 @@ mod tests {
             );
         }
         let deep = r#"{"a":{"b":[],"c":{"d":7}}}"#;
-        assert_eq!(rendered(vec![literal("/"), reference(&["a", "c", "d"])], "k", Some(deep)).unwrap(), "/7");
+        assert_eq!(
+            rendered(vec![literal("/"), reference(&["a", "c", "d"])], "k", Some(deep)).unwrap(),
+            "/7"
+        );
     }
 
     #[test]
@@ -212,8 +236,12 @@ mod tests {
             (Some("[]"), "leads into an array"),
             (None, "has no part to come from"),
         ] {
-            let detail = rendered(vec![literal("/"), reference(&["a", "b"])], "k", json).unwrap_err();
-            assert_eq!(detail, format!("`{{profile.a.b}}` {found}, the URL needs a string, a number or a boolean"));
+            let detail =
+                rendered(vec![literal("/"), reference(&["a", "b"])], "k", json).unwrap_err();
+            assert_eq!(
+                detail,
+                format!("`{{profile.a.b}}` {found}, the URL needs a string, a number or a boolean")
+            );
         }
     }
 
@@ -221,40 +249,63 @@ mod tests {
     fn a_key_that_could_move_in_the_path_is_refused() {
         for key in ["", ".", "..", "../admin", "a\\..", "a/./b", "a\n"] {
             let detail = rendered(vec![literal("/c/"), UrlPiece::Key], key, None).unwrap_err();
-            assert!(detail.starts_with("`{key}` ") && detail.ends_with("which cannot go into a URL"), "{detail}");
+            assert!(
+                detail.starts_with("`{key}` ") && detail.ends_with("which cannot go into a URL"),
+                "{detail}"
+            );
             let detail = rendered(vec![literal("/c?q="), UrlPiece::Key], key, None).unwrap_err();
             assert!(detail.starts_with("`{key}` "), "in a query value too: {detail}");
             let json = serde_json::json!({"a": key}).to_string();
-            let detail = rendered(vec![literal("/c/"), reference(&["a"])], "k", Some(&json)).unwrap_err();
+            let detail =
+                rendered(vec![literal("/c/"), reference(&["a"])], "k", Some(&json)).unwrap_err();
             assert!(detail.starts_with("`{profile.a}` "), "{detail}");
         }
     }
 
     #[test]
     fn a_value_that_makes_a_dot_part_with_what_stands_beside_it_is_refused() {
-        for (before, after, key) in
-            [("/c/..", "", "/admin"), ("/c/.", "", "\\x"), ("/c/", "..", "x/"), ("/c/a/", ".?q=1", "x/.y/")]
-        {
-            let detail = rendered(vec![literal(before), UrlPiece::Key, literal(after)], key, None).unwrap_err();
+        for (before, after, key) in [
+            ("/c/..", "", "/admin"),
+            ("/c/.", "", "\\x"),
+            ("/c/", "..", "x/"),
+            ("/c/a/", ".?q=1", "x/.y/"),
+        ] {
+            let detail = rendered(vec![literal(before), UrlPiece::Key, literal(after)], key, None)
+                .unwrap_err();
             assert!(detail.contains("what stands beside it"), "{detail}");
         }
         let json = r#"{"a":"x/","b":"."}"#;
-        for pieces in [vec![literal("/."), reference(&["a"])], vec![literal("/"), reference(&["a"]), literal("..")]] {
-            assert_eq!(rendered(pieces.clone(), "k", Some(json)).is_err(), pieces.len() == 3, "{pieces:?}");
+        for pieces in [
+            vec![literal("/."), reference(&["a"])],
+            vec![literal("/"), reference(&["a"]), literal("..")],
+        ] {
+            assert_eq!(
+                rendered(pieces.clone(), "k", Some(json)).is_err(),
+                pieces.len() == 3,
+                "{pieces:?}"
+            );
         }
-        assert_eq!(rendered(vec![literal("/..a?q=.."), UrlPiece::Key], "/x", None).unwrap(), "/..a?q=..%2Fx");
+        assert_eq!(
+            rendered(vec![literal("/..a?q=.."), UrlPiece::Key], "/x", None).unwrap(),
+            "/..a?q=..%2Fx"
+        );
         assert_eq!(rendered(vec![literal("/"), UrlPiece::Key], "...", None).unwrap(), "/...");
     }
 
     #[test]
     fn a_target_is_bounded() {
         let long = format!(r#"{{"a":"{}"}}"#, "é".repeat(3_000));
-        assert!(rendered(vec![literal("/"), reference(&["a"])], "k", Some(&long)).unwrap_err().contains("longer than"));
+        assert!(
+            rendered(vec![literal("/"), reference(&["a"])], "k", Some(&long))
+                .unwrap_err()
+                .contains("longer than")
+        );
     }
 
     /// A value in a place of its own: a segment or a query value.
     fn place() -> impl Strategy<Value = (String, bool)> {
-        (any::<String>(), any::<bool>()).prop_filter("refused", |(v, _)| check_value(v).is_ok() && v.len() < 200)
+        (any::<String>(), any::<bool>())
+            .prop_filter("refused", |(v, _)| check_value(v).is_ok() && v.len() < 200)
     }
 
     proptest! {

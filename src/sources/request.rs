@@ -1,7 +1,7 @@
 //! What is asked of a source, and the request that asks it.
 //!
-//! The file's fixed headers go over our defaults, and what we promise (encoding, deadline, trace, condition) over the
-//! file's. No header of the consumer is among them but the trace context.
+//! The file's fixed headers go over our defaults, and what we promise (encoding, deadline, trace,
+//! condition) over the file's. No header of the consumer is among them but the trace context.
 
 use std::time::Duration;
 
@@ -46,7 +46,8 @@ pub(super) struct Question<'a> {
 pub(super) fn base_headers(fixed: &HeaderMap) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-    headers.insert(USER_AGENT, HeaderValue::from_static(concat!("bfb/", env!("CARGO_PKG_VERSION"))));
+    headers
+        .insert(USER_AGENT, HeaderValue::from_static(concat!("bfb/", env!("CARGO_PKG_VERSION"))));
     // `extend` of a whole map replaces what has the same name.
     headers.extend(fixed.clone());
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -64,9 +65,10 @@ pub(super) fn request(
     let mut request = Request::new(Empty::new());
     let mut uri = origin.clone().into_parts();
     uri.path_and_query = Some(question.target.clone());
-    // The origin was checked with the file, the target when it was rendered: together they are a URL.
-    *request.uri_mut() =
-        Uri::from_parts(uri).map_err(|_| Fault::unasked(Reason::Connect, "its URL cannot be put together"))?;
+    // The origin was checked with the file, the target when it was rendered: together they are a
+    // URL.
+    *request.uri_mut() = Uri::from_parts(uri)
+        .map_err(|_| Fault::unasked(Reason::Connect, "its URL cannot be put together"))?;
     let headers = request.headers_mut();
     headers.clone_from(base);
     headers.insert(DEADLINE_MS, u64::try_from(left.as_millis()).unwrap_or(u64::MAX).into());

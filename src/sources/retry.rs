@@ -1,10 +1,12 @@
-//! When a failed request is sent again: never past the deadline, never against `Retry-After`, never beyond the budget.
+//! When a failed request is sent again: never past the deadline, never against `Retry-After`, never
+//! beyond the budget.
 //!
-//! Pauses grow from 10 ms to 250 ms and are drawn evenly from zero to that ("full jitter"), so that callers that failed
-//! together do not come back together. What a source has not processed (GOAWAY, `REFUSED_STREAM`) or
-//! could not answer in order (bytes that nobody asked for) is sent again outside the budget, at most
-//! [`RESENDS_MAX`] times. The budget allows a source a fifth of its questions of the last ten seconds as
-//! retries, and two a second besides, so that an outage reaches the source at most as 1.2 times the traffic.
+//! Pauses grow from 10 ms to 250 ms and are drawn evenly from zero to that ("full jitter"), so that
+//! callers that failed together do not come back together. What a source has not processed (GOAWAY,
+//! `REFUSED_STREAM`) or could not answer in order (bytes that nobody asked for) is sent again
+//! outside the budget, at most [`RESENDS_MAX`] times. The budget allows a source a fifth of its
+//! questions of the last ten seconds as retries, and two a second besides, so that an outage
+//! reaches the source at most as 1.2 times the traffic.
 
 use std::time::Duration;
 
@@ -18,8 +20,9 @@ const BUDGET_WINDOW: Duration = Duration::from_secs(10);
 const BUDGET_FREE_PER_SECOND: u32 = 2;
 const BUDGET_SHARE: f32 = 0.2;
 
-/// How often one question is sent again outside the budget. The last time it has a connection of its
-/// own: a server that takes some requests on each and refuses the others by GOAWAY takes the first.
+/// How often one question is sent again outside the budget. The last time it has a connection of
+/// its own: a server that takes some requests on each and refuses the others by GOAWAY takes the
+/// first.
 pub(super) const RESENDS_MAX: usize = 3;
 
 /// The retry budget of one source.
@@ -52,7 +55,12 @@ impl Pauses {
     }
 
     /// When to ask again after `fault`; `None` where it is final or would pass the deadline.
-    pub(super) fn after(&mut self, fault: &Fault, now: Instant, deadline: Instant) -> Option<Instant> {
+    pub(super) fn after(
+        &mut self,
+        fault: &Fault,
+        now: Instant,
+        deadline: Instant,
+    ) -> Option<Instant> {
         let step = if fault.retry { self.0.next()? } else { return None };
         let at = now + step.mul_f64(fastrand::f64()).max(fault.retry_after.unwrap_or_default());
         (at < deadline).then_some(at)
@@ -60,7 +68,8 @@ impl Pauses {
 }
 
 fn steps(count: usize) -> ExponentialBackoff {
-    let steps = ExponentialBuilder::new().with_min_delay(Duration::from_millis(10)).with_factor(2.0);
+    let steps =
+        ExponentialBuilder::new().with_min_delay(Duration::from_millis(10)).with_factor(2.0);
     steps.with_max_delay(Duration::from_millis(250)).with_max_times(count).build()
 }
 
@@ -84,7 +93,12 @@ impl ResendAllowance {
     }
 
     /// How to send it again after `fault`; `None` where that is for the budget to decide.
-    pub(super) fn after(&mut self, fault: &Fault, now: Instant, deadline: Instant) -> Option<Resending> {
+    pub(super) fn after(
+        &mut self,
+        fault: &Fault,
+        now: Instant,
+        deadline: Instant,
+    ) -> Option<Resending> {
         if self.left == 0 {
             return None;
         }
@@ -132,7 +146,10 @@ mod tests {
     fn a_source_that_asks_for_time_gets_it_or_is_not_asked_again() {
         let now = Instant::now();
         let deadline = now + Duration::from_secs(2);
-        assert!(Pauses::new(1).after(&fault(Some(1_000)), now, deadline).unwrap() >= now + Duration::from_secs(1));
+        assert!(
+            Pauses::new(1).after(&fault(Some(1_000)), now, deadline).unwrap()
+                >= now + Duration::from_secs(1)
+        );
         assert_eq!(Pauses::new(1).after(&fault(Some(2_000)), now, deadline), None);
     }
 
@@ -143,8 +160,9 @@ mod tests {
         let refused = Fault { resend: Resend::OnAnyConnection, ..fault(None) };
         let garbage = Fault { resend: Resend::OnFreshConnection, ..fault(None) };
         let mut resends = ResendAllowance::new();
-        let fresh: Vec<_> =
-            (0..RESENDS_MAX).map(|_| resends.after(&refused, now, deadline).unwrap().on_fresh_connection).collect();
+        let fresh: Vec<_> = (0..RESENDS_MAX)
+            .map(|_| resends.after(&refused, now, deadline).unwrap().on_fresh_connection)
+            .collect();
         assert_eq!(fresh, [false, false, true]);
         assert_eq!(resends.after(&refused, now, deadline), None);
         assert_eq!(resends.after(&garbage, now, deadline), None);

@@ -1,8 +1,9 @@
-//! `--record DIR` and `--replay DIR`: upstream answers as files, one a request target, readable by their owner only.
+//! `--record DIR` and `--replay DIR`: upstream answers as files, one a request target, readable by
+//! their owner only.
 //!
-//! A file's name is the source's name and a hash of where the answer came from: no key stands in a name in clear. Its
-//! content is what the upstream sent, and therefore personal data. A file is whole or not there (written aside, then
-//! renamed).
+//! A file's name is the source's name and a hash of where the answer came from: no key stands in a
+//! name in clear. Its content is what the upstream sent, and therefore personal data. A file is
+//! whole or not there (written aside, then renamed).
 
 use std::fs;
 use std::io::{self, Write};
@@ -38,7 +39,8 @@ pub enum Tape {
 }
 
 impl Tape {
-    /// Makes the folder that is recorded to, or looks at the one that is replayed: what is wrong with it is known at once.
+    /// Makes the folder that is recorded to, or looks at the one that is replayed: what is wrong
+    /// with it is known at once.
     pub fn prepare(&self) -> io::Result<()> {
         match self {
             Self::Off => Ok(()),
@@ -79,10 +81,15 @@ impl Reel {
         let ours = |entry: io::Result<fs::DirEntry>| {
             entry.is_ok_and(|entry| entry.file_name().to_string_lossy().starts_with(&prefix))
         };
-        let found =
-            fs::read_dir(folder).map_or(0, |entries| entries.filter_map(|entry| ours(entry).then_some(())).count());
+        let found = fs::read_dir(folder)
+            .map_or(0, |entries| entries.filter_map(|entry| ours(entry).then_some(())).count());
         let origin = origin.to_string().trim_end_matches('/').to_owned();
-        Self { folder: folder.to_owned(), source: Arc::clone(source), origin, files: Arc::new(AtomicUsize::new(found)) }
+        Self {
+            folder: folder.to_owned(),
+            source: Arc::clone(source),
+            origin,
+            files: Arc::new(AtomicUsize::new(found)),
+        }
     }
 
     /// Writes an answer down. A 304 is none: what it confirms was written when it came.
@@ -99,7 +106,9 @@ impl Reel {
             body: String::from_utf8(reply.body.to_vec()).unwrap_or_default(),
         };
         let files = Arc::clone(&self.files);
-        tokio::task::spawn_blocking(move || write(&path, &recording, &files)).await.map_err(io::Error::other)?
+        tokio::task::spawn_blocking(move || write(&path, &recording, &files))
+            .await
+            .map_err(io::Error::other)?
     }
 
     /// The recorded answer, or a 304 where it still has the `ETag` that is asked for.
@@ -113,16 +122,25 @@ impl Reel {
         let text = match tokio::fs::read(self.path(target)).await {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(unasked("nothing is recorded for this request, and `--replay` asks no upstream"));
+                return Err(unasked(
+                    "nothing is recorded for this request, and `--replay` asks no upstream",
+                ));
             }
-            Err(error) => return Err(unasked(&format!("its recording cannot be read: {}", error.kind()))),
+            Err(error) => {
+                return Err(unasked(&format!("its recording cannot be read: {}", error.kind())));
+            }
         };
-        let recording: Recording = serde_json::from_slice(&text).map_err(|_| unasked("its recording is broken"))?;
-        let status =
-            StatusCode::from_u16(recording.status).map_err(|_| unasked("its recording has no valid status"))?;
+        let recording: Recording =
+            serde_json::from_slice(&text).map_err(|_| unasked("its recording is broken"))?;
+        let status = StatusCode::from_u16(recording.status)
+            .map_err(|_| unasked("its recording has no valid status"))?;
         let headers = read_back(&recording.headers);
         if status == StatusCode::OK && condition.is_some() && headers.get(ETAG) == condition {
-            return Ok(Reply { status: StatusCode::NOT_MODIFIED, headers, body: bytes::Bytes::new() });
+            return Ok(Reply {
+                status: StatusCode::NOT_MODIFIED,
+                headers,
+                body: bytes::Bytes::new(),
+            });
         }
         answer::has_body(status, &headers)?;
         if recording.body.len() > room.left {
@@ -136,7 +154,8 @@ impl Reel {
 
     fn path(&self, target: &PathAndQuery) -> PathBuf {
         let hash = digest(&SHA256, format!("{}{target}", self.origin).as_bytes());
-        let short = hash.as_ref().iter().take(16).fold(0_u128, |all, byte| all << 8 | u128::from(*byte));
+        let short =
+            hash.as_ref().iter().take(16).fold(0_u128, |all, byte| all << 8 | u128::from(*byte));
         self.folder.join(format!("{}-{short:032x}.json", self.source))
     }
 }
@@ -144,12 +163,14 @@ impl Reel {
 fn written(headers: &HeaderMap) -> Vec<(String, String)> {
     // A cookie is a credential, and no answer's meaning hangs on one.
     let kept = headers.iter().filter(|(name, _)| *name != SET_COOKIE);
-    kept.filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned()))).collect()
+    kept.filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())))
+        .collect()
 }
 
 fn read_back(headers: &[(String, String)]) -> HeaderMap {
-    let parse =
-        |(name, value): &(String, String)| Some((name.parse::<HeaderName>().ok()?, value.parse::<HeaderValue>().ok()?));
+    let parse = |(name, value): &(String, String)| {
+        Some((name.parse::<HeaderName>().ok()?, value.parse::<HeaderValue>().ok()?))
+    };
     headers.iter().filter_map(parse).collect()
 }
 
@@ -183,7 +204,11 @@ mod tests {
     use super::*;
 
     fn reply(status: u16) -> Reply {
-        Reply { status: StatusCode::from_u16(status).unwrap(), headers: HeaderMap::new(), body: "1".into() }
+        Reply {
+            status: StatusCode::from_u16(status).unwrap(),
+            headers: HeaderMap::new(),
+            body: "1".into(),
+        }
     }
 
     #[tokio::test]
@@ -194,7 +219,9 @@ mod tests {
         reel.record(&old, &reply(200)).await.unwrap();
         reel.files.store(FILES_MAX, Ordering::Relaxed);
         reel.record(&old, &reply(404)).await.unwrap();
-        assert!(reel.record(&new, &reply(200)).await.unwrap_err().to_string().contains("10000 answers"));
+        assert!(
+            reel.record(&new, &reply(200)).await.unwrap_err().to_string().contains("10000 answers")
+        );
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left over");
         let again = Reel::new(folder.path(), &"orders".into(), &Uri::from_static("https://a.b"));
         assert_eq!(again.files.load(Ordering::Relaxed), 1);

@@ -1,7 +1,8 @@
 //! W3C trace context: what comes in with a request and goes out with every one of ours.
 //!
-//! Source: <https://www.w3.org/TR/trace-context/>, section 3. What does not parse begins a new trace; `tracestate` is
-//! passed on only with a `traceparent` that parses, and only up to [`STATE_MAX`] bytes.
+//! Source: <https://www.w3.org/TR/trace-context/>, section 3. What does not parse begins a new
+//! trace; `tracestate` is passed on only with a `traceparent` that parses, and only up to
+//! [`STATE_MAX`] bytes.
 
 use http::{HeaderMap, HeaderValue};
 
@@ -27,14 +28,22 @@ impl TraceContext {
     /// A new trace, not sampled: who exports spans decides otherwise.
     pub fn fresh() -> Self {
         let trace_id = fastrand::u128(1..);
-        Self { trace_id, parent_id: None, span_id: Self::random_span_id(), sampled: false, state: None }
+        Self {
+            trace_id,
+            parent_id: None,
+            span_id: Self::random_span_id(),
+            sampled: false,
+            state: None,
+        }
     }
 
     /// The trace that a request's headers name, or a new one where they name none.
     pub fn from_headers(headers: &HeaderMap) -> Self {
         let mut parents = headers.get_all("traceparent").iter();
         let (Some(parent), None) = (parents.next(), parents.next()) else { return Self::fresh() };
-        let Some((trace_id, parent_id, sampled)) = parent.to_str().ok().and_then(parse) else { return Self::fresh() };
+        let Some((trace_id, parent_id, sampled)) = parent.to_str().ok().and_then(parse) else {
+            return Self::fresh();
+        };
         let span_id = Self::random_span_id();
         Self { trace_id, parent_id: Some(parent_id), span_id, sampled, state: state(headers) }
     }
@@ -51,7 +60,8 @@ impl TraceContext {
 
     /// The `traceparent` to send in the name of `span_id`.
     pub fn traceparent(&self, span_id: u64) -> HeaderValue {
-        let text = format!("00-{:032x}-{span_id:016x}-{:02x}", self.trace_id, u8::from(self.sampled));
+        let text =
+            format!("00-{:032x}-{span_id:016x}-{:02x}", self.trace_id, u8::from(self.sampled));
         HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static(""))
     }
 
@@ -61,7 +71,8 @@ impl TraceContext {
     }
 }
 
-/// Trace, parent and sampled flag of a `traceparent`; of a version above 00 what version 00 has of it (section 3.2.4).
+/// Trace, parent and sampled flag of a `traceparent`; of a version above 00 what version 00 has of
+/// it (section 3.2.4).
 fn parse(text: &str) -> Option<(u128, u64, bool)> {
     let hex = |range: std::ops::Range<usize>| {
         let part = text.get(range)?;
@@ -77,12 +88,18 @@ fn parse(text: &str) -> Option<(u128, u64, bool)> {
     let trace_id = u128::from_str_radix(hex(3..35)?, 16).ok()?;
     let parent_id = u64::from_str_radix(hex(36..52)?, 16).ok()?;
     let flags = u8::from_str_radix(hex(53..55)?, 16).ok()?;
-    (dashes && length && trace_id != 0 && parent_id != 0).then_some((trace_id, parent_id, flags & 1 == 1))
+    (dashes && length && trace_id != 0 && parent_id != 0).then_some((
+        trace_id,
+        parent_id,
+        flags & 1 == 1,
+    ))
 }
 
-/// All `tracestate` headers as one, unless it is empty, longer than we pass on, or no visible ASCII.
+/// All `tracestate` headers as one, unless it is empty, longer than we pass on, or no visible
+/// ASCII.
 fn state(headers: &HeaderMap) -> Option<String> {
-    let lists: Option<Vec<_>> = headers.get_all("tracestate").iter().map(|value| value.to_str().ok()).collect();
+    let lists: Option<Vec<_>> =
+        headers.get_all("tracestate").iter().map(|value| value.to_str().ok()).collect();
     let joined = lists?.join(",");
     (!joined.trim().is_empty() && joined.len() <= STATE_MAX).then_some(joined)
 }
@@ -101,7 +118,8 @@ mod tests {
 
     #[test]
     fn a_valid_parent_is_continued_with_a_span_of_our_own() {
-        let trace = TraceContext::from_headers(&headers(&[("traceparent", PARENT), ("tracestate", "a=1")]));
+        let trace =
+            TraceContext::from_headers(&headers(&[("traceparent", PARENT), ("tracestate", "a=1")]));
         assert_eq!(trace.trace_id, 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736);
         assert_eq!(trace.parent_id, Some(0x00f0_67aa_0ba9_02b7));
         assert!(trace.sampled && trace.span_id != 0);
@@ -125,7 +143,10 @@ mod tests {
             "01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01x",
             &long,
         ] {
-            let trace = TraceContext::from_headers(&headers(&[("traceparent", bad), ("tracestate", "a=1")]));
+            let trace = TraceContext::from_headers(&headers(&[
+                ("traceparent", bad),
+                ("tracestate", "a=1"),
+            ]));
             assert_eq!((trace.parent_id, trace.state), (None, None), "{bad}");
             assert_ne!(trace.trace_id, 0);
         }
@@ -133,7 +154,10 @@ mod tests {
 
     #[test]
     fn two_parents_are_none() {
-        let trace = TraceContext::from_headers(&headers(&[("traceparent", PARENT), ("traceparent", PARENT)]));
+        let trace = TraceContext::from_headers(&headers(&[
+            ("traceparent", PARENT),
+            ("traceparent", PARENT),
+        ]));
         // `FromIterator` of pairs appends, so both are there.
         assert_eq!(trace.parent_id, None);
     }
@@ -149,7 +173,10 @@ mod tests {
     fn a_state_that_is_too_long_is_dropped() {
         for (length, kept) in [(512, true), (513, false)] {
             let state = "a".repeat(length);
-            let trace = TraceContext::from_headers(&headers(&[("traceparent", PARENT), ("tracestate", &state)]));
+            let trace = TraceContext::from_headers(&headers(&[
+                ("traceparent", PARENT),
+                ("tracestate", &state),
+            ]));
             assert_eq!(trace.state.is_some(), kept, "{length}");
         }
     }

@@ -14,7 +14,8 @@ use crate::support::wire::{self, Wire};
 /// How many callers ask and hang up together.
 const TOGETHER: usize = 100;
 
-/// Sends a request for each key of a range, many at a time, and hangs up once the sidecar has begun to collect.
+/// Sends a request for each key of a range, many at a time, and hangs up once the sidecar has begun
+/// to collect.
 async fn ask_and_hang_up(sidecar: &Sidecar, keys: std::ops::Range<usize>) {
     for first in keys.step_by(TOGETHER) {
         let asking = (first..first + TOGETHER).map(|key| async move {
@@ -35,7 +36,9 @@ async fn callers_that_hang_up_leave_no_flights_behind_open_no_breaker_and_delay_
     let upstream = Upstream::plain().await;
     upstream.forget();
     for name in super::SOURCES {
-        upstream.handles(&format!("/{name}"), |_| Reply::json("{\"a\":1}").after(Duration::from_millis(50)));
+        upstream.handles(&format!("/{name}"), |_| {
+            Reply::json("{\"a\":1}").after(Duration::from_millis(50))
+        });
     }
     let domain = of_four_sources(&upstream).head("deadline: 10s");
     let sidecar = Setup::of(&[&domain]).insecure().args(&["--memory", "8MiB"]).start().await;
@@ -59,8 +62,8 @@ async fn callers_that_hang_up_leave_no_flights_behind_open_no_breaker_and_delay_
     sidecar.get("/v2/customers/afterwards").await.dataset();
 }
 
-/// What flights reserve in advance follows what they took, not what they reserved: small ones never wait for memory, however
-/// many there were before.
+/// What flights reserve in advance follows what they took, not what they reserved: small ones never
+/// wait for memory, however many there were before.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn small_flights_do_not_wait_for_memory_after_thousands_of_others() {
     let upstream = Upstream::plain().await;
@@ -69,13 +72,19 @@ async fn small_flights_do_not_wait_for_memory_after_thousands_of_others() {
         upstream.handles(&format!("/{name}"), |_| Reply::json("{\"a\":1}"));
     }
     let domain = of_four_sources(&upstream);
-    let sidecar = Setup::of(&[&domain]).insecure().args(&["--memory", "8MiB", "--memory-limit", "64MiB"]).start().await;
+    let sidecar = Setup::of(&[&domain])
+        .insecure()
+        .args(&["--memory", "8MiB", "--memory-limit", "64MiB"])
+        .start()
+        .await;
     let asking = (0..8).map(|caller| {
         let sidecar = &sidecar;
         async move {
             let mut wire = Wire::open(sidecar.listen()).await.unwrap();
             for number in 0..500 {
-                wire.ask(&wire::get(&format!("/v2/customers/{caller}-{number}"), "")).await.unwrap();
+                wire.ask(&wire::get(&format!("/v2/customers/{caller}-{number}"), ""))
+                    .await
+                    .unwrap();
                 let answer = wire.answer().await.unwrap();
                 assert_eq!(answer.status, 200, "{}", answer.text());
             }
@@ -96,11 +105,12 @@ async fn a_source_that_hangs_holds_no_more_than_its_slots_for_callers_that_are_g
     let domain = of_four_sources(&upstream).head("deadline: 300s");
     let sidecar = Setup::of(&[&domain]).insecure().args(&["--memory", "8MiB"]).start().await;
     ask_and_hang_up(&sidecar, 0..3_000).await;
-    // Each of four sources has 64 slots: no more requests are on their way, and so no more flights are worth an answer. Many
-    // requests are never read: their connections had ended by then.
+    // Each of four sources has 64 slots: no more requests are on their way, and so no more flights
+    // are worth an answer. Many requests are never read: their connections had ended by then.
     let few = async {
         loop {
-            let abandoned = sidecar.metric("bfb_flights_abandoned_total", &[]).await.unwrap_or_default();
+            let abandoned =
+                sidecar.metric("bfb_flights_abandoned_total", &[]).await.unwrap_or_default();
             let flights = sidecar.metric("bfb_flights", &[]).await.unwrap_or_default();
             if abandoned > 100.0 && flights <= 4.0 * 64.0 {
                 return;
@@ -108,7 +118,8 @@ async fn a_source_that_hangs_holds_no_more_than_its_slots_for_callers_that_are_g
         }
     };
     let few = tokio::time::timeout(PATIENCE, few).await;
-    let metrics = ["bfb_flights_abandoned_total", "bfb_flights", "bfb_requests_total", "bfb_connections"];
+    let metrics =
+        ["bfb_flights_abandoned_total", "bfb_flights", "bfb_requests_total", "bfb_connections"];
     let mut values = Vec::new();
     for name in metrics {
         values.push((name, sidecar.metric(name, &[]).await));

@@ -18,7 +18,8 @@ struct Held {
 
 impl Held {
     async fn by(sidecar: &Sidecar) -> Self {
-        let counted = sidecar.admin("/status").await.json()["memory"]["reserved_bytes"].as_u64().unwrap();
+        let counted =
+            sidecar.admin("/status").await.json()["memory"]["reserved_bytes"].as_u64().unwrap();
         Self { resident: sidecar.resident_kib() * 1024, counted }
     }
 
@@ -35,8 +36,9 @@ impl Held {
     }
 }
 
-/// The buffers of connections, which grow to what the largest head takes, and the allocator's pages: with small datasets they are
-/// a part of what is resident. What these tests are about was 50 times what is counted.
+/// The buffers of connections, which grow to what the largest head takes, and the allocator's
+/// pages: with small datasets they are a part of what is resident. What these tests are about was
+/// 50 times what is counted.
 const BUFFERS_BYTES: u64 = 6 << 20;
 
 /// Reads every key of a range once, over eight connections.
@@ -45,7 +47,10 @@ async fn read(sidecar: &Sidecar, keys: std::ops::Range<usize>) {
         let (mut consumer, keys) = (sidecar.consumer(Http::One), keys.clone());
         async move {
             for key in keys.skip(part).step_by(8) {
-                assert_eq!(consumer.get(&format!("/v2/customers/{key}")).await.unwrap().status, 200);
+                assert_eq!(
+                    consumer.get(&format!("/v2/customers/{key}")).await.unwrap().status,
+                    200
+                );
             }
         }
     });
@@ -73,7 +78,11 @@ async fn four_sources(part_bytes: usize, etag: &str) -> Upstream {
 #[tokio::test]
 async fn a_small_validator_keeps_no_buffer_of_its_connection_alive() {
     let upstream = four_sources(50, "\"12345678\"").await;
-    let sidecar = Setup::of(&[&of_four_sources(&upstream)]).insecure().args(&["--memory", "64MiB"]).start().await;
+    let sidecar = Setup::of(&[&of_four_sources(&upstream)])
+        .insecure()
+        .args(&["--memory", "64MiB"])
+        .start()
+        .await;
     let held = held_for(&sidecar, 8_000).await;
     assert!(held.counted > 8_000 * 400, "nothing was kept: {held:?}");
     assert!(held.is_within(held.counted + BUFFERS_BYTES), "{held:?}");
@@ -82,7 +91,11 @@ async fn a_small_validator_keeps_no_buffer_of_its_connection_alive() {
 #[tokio::test]
 async fn a_validator_of_thirty_kilobytes_is_none() {
     let upstream = four_sources(50, &format!("\"{}\"", "x".repeat(7_000))).await;
-    let sidecar = Setup::of(&[&of_four_sources(&upstream)]).insecure().args(&["--memory", "64MiB"]).start().await;
+    let sidecar = Setup::of(&[&of_four_sources(&upstream)])
+        .insecure()
+        .args(&["--memory", "64MiB"])
+        .start()
+        .await;
     let held = held_for(&sidecar, 6_000).await;
     // Kept with each dataset, the tags alone would be 168 MB.
     assert!(held.is_within(held.counted + BUFFERS_BYTES), "{held:?}");
@@ -93,7 +106,11 @@ async fn a_validator_of_thirty_kilobytes_is_none() {
 #[tokio::test]
 async fn datasets_of_two_kilobytes_take_little_more_than_their_bytes() {
     let upstream = four_sources(501, "\"12345678\"").await;
-    let sidecar = Setup::of(&[&of_four_sources(&upstream)]).insecure().args(&["--memory", "96MiB"]).start().await;
+    let sidecar = Setup::of(&[&of_four_sources(&upstream)])
+        .insecure()
+        .args(&["--memory", "96MiB"])
+        .start()
+        .await;
     let held = held_for(&sidecar, 20_000).await;
     let data = 20_000 * sidecar.get("/v2/customers/7").await.body.len() as u64;
     assert!(held.counted > data, "not all was kept: {held:?}");
@@ -104,10 +121,17 @@ async fn datasets_of_two_kilobytes_take_little_more_than_their_bytes() {
 #[tokio::test]
 async fn large_parts_wait_for_memory_or_are_refused_and_the_process_stays_within_its_limit() {
     let (upstream, gate) = (Upstream::plain().await, watch::Sender::new(false));
-    let (body, opened) = (bytes::Bytes::from(format!("\"{}\"", "x".repeat((4 << 20) - 2))), gate.subscribe());
+    let (body, opened) =
+        (bytes::Bytes::from(format!("\"{}\"", "x".repeat((4 << 20) - 2))), gate.subscribe());
     upstream.handles("/part", move |_| Reply::json(body.clone()).behind(opened.clone()));
-    let domain = DomainFile::of("customer").head("cache: {ttl: 1h}").source("part", &upstream, "/part?of={key}", &[]);
-    let setup = Setup::of(&[&domain]).insecure().args(&["--memory", "32MiB", "--memory-limit", "128MiB"]);
+    let domain = DomainFile::of("customer").head("cache: {ttl: 1h}").source(
+        "part",
+        &upstream,
+        "/part?of={key}",
+        &[],
+    );
+    let setup =
+        Setup::of(&[&domain]).insecure().args(&["--memory", "32MiB", "--memory-limit", "128MiB"]);
     let sidecar = setup.start().await;
     let idle = sidecar.resident_kib();
     let answers = join_all((0..64).map(|key| {
@@ -120,10 +144,14 @@ async fn large_parts_wait_for_memory_or_are_refused_and_the_process_stays_within
         gate.send_replace(true);
     };
     let (answers, ()) = tokio::join!(answers, opening);
-    assert!(answers.iter().all(is_honest), "{:?}", answers.iter().map(|got| got.status).collect::<Vec<_>>());
+    assert!(
+        answers.iter().all(is_honest),
+        "{:?}",
+        answers.iter().map(|got| got.status).collect::<Vec<_>>()
+    );
     assert!(answers.iter().any(|got| got.status == 200));
-    // The program itself is larger in a build without optimisation than what the limit leaves for it. All at once would be 256 MiB,
-    // and as much again for their copies.
+    // The program itself is larger in a build without optimisation than what the limit leaves for
+    // it. All at once would be 256 MiB, and as much again for their copies.
     let grown = sidecar.peak_resident_kib() - idle;
     assert!(grown < 128 * 1024, "{grown} KiB beyond {idle} KiB");
     sidecar.get("/v2/customers/1").await.dataset();
@@ -135,9 +163,13 @@ async fn large_parts_wait_for_memory_or_are_refused_and_the_process_stays_within
 async fn a_memory_tier_that_does_not_fit_is_refused_by_name() {
     let upstream = Upstream::plain().await;
     let domain = DomainFile::of("customer").source("part", &upstream, "/part", &[]);
-    let setup = Setup::of(&[&domain]).insecure().args(&["--memory", "300MiB", "--memory-limit", "256MiB"]);
+    let setup =
+        Setup::of(&[&domain]).insecure().args(&["--memory", "300MiB", "--memory-limit", "256MiB"]);
     let refused = setup.refused().await;
     let text = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(64), "{text}");
-    assert!(text.contains("`--memory 300MiB` does not fit") && text.contains("`--memory-limit 340MiB`"), "{text}");
+    assert!(
+        text.contains("`--memory 300MiB` does not fit") && text.contains("`--memory-limit 340MiB`"),
+        "{text}"
+    );
 }

@@ -16,7 +16,12 @@ const ENDLESS: &str = "[range(100000000) | tostring | length] | add";
 const AT_WORK: Duration = Duration::from_millis(15);
 
 fn of_shape(name: &str, upstream: &Upstream, shape: &str) -> DomainFile {
-    let domain = DomainFile::of(name).head("cache: {ttl: 1h}").source("part", upstream, "/part?of={key}", &[]);
+    let domain = DomainFile::of(name).head("cache: {ttl: 1h}").source(
+        "part",
+        upstream,
+        "/part?of={key}",
+        &[],
+    );
     domain.version("v2", &[&format!("path: '/v2/{name}s/{{key}}'"), &format!("shape: '{shape}'")])
 }
 
@@ -28,19 +33,26 @@ async fn shapes_that_build_large_trees_stay_within_the_limit_together() {
     upstream.handles("/part", move |_| Reply::json(objects.clone()));
     let trees = of_shape("tree", &upstream, "[range(300000)] | map({a: .}) | length");
     let lengths = of_shape("length", &upstream, ".part | length");
-    let setup = Setup::of(&[&trees, &lengths]).insecure().args(&["--memory", "32MiB", "--memory-limit", "256MiB"]);
+    let setup = Setup::of(&[&trees, &lengths]).insecure().args(&[
+        "--memory",
+        "32MiB",
+        "--memory-limit",
+        "256MiB",
+    ]);
     let sidecar = setup.start().await;
     let idle = sidecar.resident_kib();
     let answers = join_all((0..16).map(|nth| {
         let mut consumer = sidecar.consumer(Http::One);
-        let path = if nth % 2 == 0 { format!("/v2/trees/{nth}") } else { format!("/v2/lengths/{nth}") };
+        let path =
+            if nth % 2 == 0 { format!("/v2/trees/{nth}") } else { format!("/v2/lengths/{nth}") };
         async move { consumer.get(&path).await.unwrap() }
     }));
     for got in answers.await {
         // In a build without optimisation a run may also pass its second.
         assert!(is_honest(&got) || got.status == 502, "{} {}", got.status, got.text());
     }
-    // The program itself is larger in a build without optimisation than what the limit leaves for it.
+    // The program itself is larger in a build without optimisation than what the limit leaves for
+    // it.
     let grown = sidecar.peak_resident_kib() - idle;
     assert!(grown < 256 * 1024, "{grown} KiB beyond {idle} KiB");
 }
@@ -51,7 +63,8 @@ async fn one_domains_endless_shapes_leave_a_way_through_to_anothers() {
     upstream.answers("/part", [Reply::json("{\"id\":42}")]);
     let endless = of_shape("hog", &upstream, ENDLESS).head("deadline: 5s");
     let quick = of_shape("customer", &upstream, "{id: .part.id}");
-    let sidecar = Setup::of(&[&endless, &quick]).insecure().args(&["--memory", "32MiB"]).start().await;
+    let sidecar =
+        Setup::of(&[&endless, &quick]).insecure().args(&["--memory", "32MiB"]).start().await;
     let hogs = join_all((0..32).map(|nth| {
         let mut consumer = sidecar.consumer(Http::One);
         async move { consumer.get(&format!("/v2/hogs/{nth}")).await.unwrap() }

@@ -1,4 +1,5 @@
-//! Everything at once, in a container of the size that `bfb inject` writes: 256 MiB, 64 of them for datasets.
+//! Everything at once, in a container of the size that `bfb inject` writes: 256 MiB, 64 of them for
+//! datasets.
 
 use std::fs;
 use std::path::PathBuf;
@@ -17,18 +18,21 @@ use crate::support::upstream::{Reply, Upstream};
 
 const CONTAINER_BYTES: u64 = 256 << 20;
 
-/// A cgroup with a limit on memory, where this machine lets us make one (root, and a memory controller that is mounted and
-/// writable). Where it does not, the process is held to what `VmHWM` says, which counts the same pages.
+/// A cgroup with a limit on memory, where this machine lets us make one (root, and a memory
+/// controller that is mounted and writable). Where it does not, the process is held to what `VmHWM`
+/// says, which counts the same pages.
 struct Cgroup(PathBuf);
 
 impl Cgroup {
     fn make() -> Option<Self> {
         let name = format!("bfb-test-{}", std::process::id());
-        let places = [("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")];
+        let places =
+            [("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")];
         places.into_iter().find_map(|(root, file)| {
             let group = Self(PathBuf::from(root).join(&name));
             fs::create_dir(&group.0).ok()?;
-            // A process that may swap is not ended at its limit, but that is not what is asked here.
+            // A process that may swap is not ended at its limit, but that is not what is asked
+            // here.
             fs::write(group.0.join(file), CONTAINER_BYTES.to_string()).ok()?;
             Some(group)
         })
@@ -59,14 +63,18 @@ struct Told {
     others: AtomicU64,
 }
 
-/// Asks for small datasets until the attack is over; whatever is no dataset must say `overloaded`, and when to come again.
+/// Asks for small datasets until the attack is over; whatever is no dataset must say `overloaded`,
+/// and when to come again.
 async fn ask_honestly(sidecar: &Sidecar, part: usize, over: &AtomicBool, told: &Told) {
     let mut consumer = sidecar.consumer(Http::One);
     let mut key = part;
     while !over.load(Ordering::Relaxed) {
         key += 8;
         // Every second key is one that was asked for before.
-        let got = consumer.get(&format!("/v2/customers/{}", key % 4_000)).await.expect("an answer, never a reset");
+        let got = consumer
+            .get(&format!("/v2/customers/{}", key % 4_000))
+            .await
+            .expect("an answer, never a reset");
         let count = match got.status {
             200 => &told.datasets,
             503 if is_honest(&got) => &told.overloaded,
@@ -90,7 +98,10 @@ async fn take(sidecar: &Sidecar, domain: &str, keys: std::ops::Range<usize>) {
         let (mut consumer, keys) = (sidecar.consumer(Http::One), keys.clone());
         async move {
             for key in keys.skip(part).step_by(8) {
-                consumer.get(&format!("/v2/{domain}s/{key}")).await.expect("an answer, never a reset");
+                consumer
+                    .get(&format!("/v2/{domain}s/{key}"))
+                    .await
+                    .expect("an answer, never a reset");
             }
         }
     }))
@@ -101,7 +112,8 @@ async fn upstream() -> Upstream {
     let upstream = Upstream::plain().await;
     upstream.forget();
     for name in SOURCES {
-        let (body, etag) = (format!("\"{}\"", "x".repeat(500)), format!("\"{}\"", "e".repeat(7_000)));
+        let (body, etag) =
+            (format!("\"{}\"", "x".repeat(500)), format!("\"{}\"", "e".repeat(7_000)));
         upstream.handles(&format!("/{name}"), move |_| Reply::json(body.clone()).etag(&etag));
     }
     let large = format!("\"{}\"", "x".repeat(4 << 20 >> 1));
@@ -112,12 +124,14 @@ async fn upstream() -> Upstream {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn large_parts_large_trees_callers_that_hang_up_and_a_planted_redis_do_not_end_a_small_container() {
+async fn large_parts_large_trees_callers_that_hang_up_and_a_planted_redis_do_not_end_a_small_container()
+ {
     let (redis, upstream) = (Redis::start(), upstream().await);
     let shaped = |name: &str, path: &str, shape: &str| {
         let domain = DomainFile::of(name).head("cache: {ttl: 1h}").head("deadline: 5s");
         let domain = domain.source("part", &upstream, &format!("/{path}?of={{key}}"), &[]);
-        domain.version("v2", &[&format!("path: '/v2/{name}s/{{key}}'"), &format!("shape: '{shape}'")])
+        domain
+            .version("v2", &[&format!("path: '/v2/{name}s/{{key}}'"), &format!("shape: '{shape}'")])
     };
     let customers = of_four_sources(&upstream).head("deadline: 10s");
     let large = shaped("large", "large", ".part | length");
@@ -150,10 +164,11 @@ async fn large_parts_large_trees_callers_that_hang_up_and_a_planted_redis_do_not
     };
     let honest = join_all((0..8).map(|part| ask_honestly(&sidecar, part, &over, &told)));
     tokio::join!(attack, honest);
-    let counts = [&told.datasets, &told.overloaded, &told.others].map(|count| count.load(Ordering::Relaxed));
+    let counts =
+        [&told.datasets, &told.overloaded, &told.others].map(|count| count.load(Ordering::Relaxed));
     assert!(counts[0] > 0 && counts[2] == 0, "datasets, overloaded, others: {counts:?}");
-    // In the cgroup, that it lives says it already; its files' pages do not count there, those of a build without optimisation
-    // are many.
+    // In the cgroup, that it lives says it already; its files' pages do not count there, those of a
+    // build without optimisation are many.
     let grown = sidecar.peak_resident_kib() - idle;
     assert!(grown < CONTAINER_BYTES / 1024, "{grown} KiB beyond {idle} KiB");
     assert_eq!(sidecar.admin("/livez").await.status, 200);

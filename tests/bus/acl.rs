@@ -1,4 +1,5 @@
-//! The smallest ACL that works: a sidecar's whole life needs every command that is listed, and no other.
+//! The smallest ACL that works: a sidecar's whole life needs every command that is listed, and no
+//! other.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,10 +23,13 @@ async fn acknowledged(one: &Member, scopes: Arc<[Scope]>) {
 /// Two members, from the first heartbeat to the last word, and all that they may ask in between.
 async fn life(redis: &Redis, settings: &Settings) {
     let domains = [DOMAIN, "order"];
-    let (mut one, mut two) = (Member::serving(settings.clone(), &domains), Member::serving(settings.clone(), &domains));
+    let (mut one, mut two) =
+        (Member::serving(settings.clone(), &domains), Member::serving(settings.clone(), &domains));
     for member in [&mut one, &mut two] {
         let order = member.bus.domain("order").unwrap();
-        member.until("hold its leases", |member| member.domain.lease_held() && order.lease_held()).await;
+        member
+            .until("hold its leases", |member| member.domain.lease_held() && order.lease_held())
+            .await;
     }
     acknowledged(&one, keys(&["42"])).await;
     datasets(&one, &two).await;
@@ -33,19 +37,32 @@ async fn life(redis: &Redis, settings: &Settings) {
     // So many stamps that the oldest are forgotten.
     fill_stamps(redis);
     acknowledged(&one, keys(&["one more"])).await;
-    redis.command::<i64>(&["PUBLISH", &Names::new("default", DOMAIN).hints(), r#"{"tags": ["gold"]}"#]);
+    redis.command::<i64>(&[
+        "PUBLISH",
+        &Names::new("default", DOMAIN).hints(),
+        r#"{"tags": ["gold"]}"#,
+    ]);
     two.until_it(|what| *what == What::Hinted).await;
 
     // What is published meanwhile is read from the log.
     let mut silenced = redis::pipe();
-    silenced.cmd("CLIENT").arg("KILL").arg("TYPE").arg("pubsub").add_command(super::loss::foreign("43"));
+    silenced
+        .cmd("CLIENT")
+        .arg("KILL")
+        .arg("TYPE")
+        .arg("pubsub")
+        .add_command(super::loss::foreign("43"));
     silenced.exec(&mut redis.control()).unwrap();
-    two.until_it(|what| matches!(what, What::Applied(entry) if *entry.scopes == [Scope::Key("43".into())])).await;
+    two.until_it(
+        |what| matches!(what, What::Applied(entry) if *entry.scopes == [Scope::Key("43".into())]),
+    )
+    .await;
 
     one.bus.set_domains([DOMAIN]);
     let left = Instant::now() + PATIENCE;
     let order = Names::new("default", "order").meta();
-    while redis.command::<String>(&["HGET", &order, "leases"]) != format!("{}=1", LEASE.as_millis()) {
+    while redis.command::<String>(&["HGET", &order, "leases"]) != format!("{}=1", LEASE.as_millis())
+    {
         assert!(Instant::now() < left, "the domain that was dropped is still registered");
         tokio::task::yield_now().await;
     }
@@ -58,10 +75,18 @@ async fn life(redis: &Redis, settings: &Settings) {
 /// As many stamps as there may be.
 fn fill_stamps(redis: &Redis) {
     const FILL: &str =
-        "for i = redis.call('ZCARD', KEYS[2]) + 1, ARGV[1] do redis.call('ZADD', KEYS[2], 1, 'k!' .. i) end
+        "for i = redis.call('ZCARD', KEYS[2]) + 1, ARGV[1] do redis.call('ZADD', KEYS[2], 1, \
+         'k!' .. i) end
         redis.call('HSET', KEYS[1], 'stamps', redis.call('ZCARD', KEYS[2]))";
     let names = Names::new("default", DOMAIN);
-    redis.command::<()>(&["EVAL", FILL, "2", &names.meta(), &names.stamps(), &LIMITS.stamps_max.to_string()]);
+    redis.command::<()>(&[
+        "EVAL",
+        FILL,
+        "2",
+        &names.meta(),
+        &names.stamps(),
+        &LIMITS.stamps_max.to_string(),
+    ]);
 }
 
 async fn datasets(one: &Member, two: &Member) {
@@ -72,14 +97,22 @@ async fn datasets(one: &Member, two: &Member) {
         patiently(|| one.domain.claim(&place, &holder, fence, PATIENCE, Some(READY_BYTES))).await,
         Ok(Claimed::Mine)
     );
-    assert!(patiently(|| one.domain.store(place.clone(), dataset.clone(), Duration::ZERO, PATIENCE)).await.unwrap());
+    assert!(
+        patiently(|| one.domain.store(place.clone(), dataset.clone(), Duration::ZERO, PATIENCE))
+            .await
+            .unwrap()
+    );
     // Sent a second time, it has nothing left to release.
     assert!(patiently(|| one.domain.release(place.clone(), holder.clone())).await.is_ok());
-    assert_eq!(patiently(|| fetched(&two.domain, place.clone())).await.unwrap().unwrap().dataset, dataset);
+    assert_eq!(
+        patiently(|| fetched(&two.domain, place.clone())).await.unwrap().unwrap().dataset,
+        dataset
+    );
     assert!(patiently(|| two.domain.vouch(place.key.clone(), vec![], fence)).await.unwrap());
 }
 
-/// The commands that were done since the counters were set to zero, those that scripts called among them.
+/// The commands that were done since the counters were set to zero, those that scripts called among
+/// them.
 fn done(redis: &Redis) -> BTreeSet<String> {
     let stats: String = redis.command(&["INFO", "commandstats"]);
     let name = |line: &str| Some(line.strip_prefix("cmdstat_")?.split_once(':')?.0.to_owned());
@@ -93,19 +126,23 @@ async fn needs_exactly_what_is_listed(redis: Redis, settings: Settings, cluster:
     assert_eq!(refused, [], "something was refused");
     let listed = PERMISSIONS.iter().filter(|permission| permission.is_needed_on(kind(cluster)));
     // A slot on the move needs a second server; that has a test of its own.
-    let listed: BTreeSet<_> =
-        listed.map(|permission| permission.command).filter(|command| *command != "asking").collect();
+    let listed: BTreeSet<_> = listed
+        .map(|permission| permission.command)
+        .filter(|command| *command != "asking")
+        .collect();
     let done = done(&redis);
     let unused: Vec<_> = listed.iter().filter(|command| !done.contains(**command)).collect();
     // Before 7.0 subcommands are not counted for themselves.
-    let unused: Vec<_> = unused.into_iter().filter(|command| version() >= SEVEN || !command.contains('|')).collect();
+    let unused: Vec<_> =
+        unused.into_iter().filter(|command| version() >= SEVEN || !command.contains('|')).collect();
     assert_eq!(unused, Vec::<&&str>::new(), "listed, and not needed");
 }
 
 #[tokio::test]
 async fn a_life_on_one_server_needs_every_listed_command_and_no_other() {
     let redis = Redis::start();
-    let settings = Settings::new(format!("redis://bfb:secret@{}", redis.addr()).parse().unwrap(), LEASE);
+    let settings =
+        Settings::new(format!("redis://bfb:secret@{}", redis.addr()).parse().unwrap(), LEASE);
     needs_exactly_what_is_listed(redis, settings, false).await;
 }
 
@@ -114,7 +151,8 @@ async fn a_life_on_a_cluster_needs_every_listed_command_and_no_other() {
     let redis = Redis::start_cluster();
     let auth = NamedTempFile::new().unwrap();
     std::fs::write(auth.path(), "bfb:secret").unwrap();
-    let mut settings = Settings::new(format!("redis-cluster://{}", redis.addr()).parse().unwrap(), LEASE);
+    let mut settings =
+        Settings::new(format!("redis-cluster://{}", redis.addr()).parse().unwrap(), LEASE);
     settings.auth = Some(auth.path().to_owned());
     needs_exactly_what_is_listed(redis, settings, true).await;
 }
@@ -123,13 +161,16 @@ async fn a_life_on_a_cluster_needs_every_listed_command_and_no_other() {
 async fn a_greeting_needs_no_permission() {
     let redis = Redis::start();
     assert!(!bfb::bus::rules("default", kind(false)).contains(GREETING));
-    let client = redis::Client::open(format!("redis://bfb:secret@{}/?protocol=resp3", redis.addr())).unwrap();
+    let client =
+        redis::Client::open(format!("redis://bfb:secret@{}/?protocol=resp3", redis.addr()))
+            .unwrap();
     assert!(client.get_connection().is_ok());
 }
 
 #[test]
 fn the_readme_names_what_is_needed() {
-    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let readme =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
     let readme = readme.split_whitespace().collect::<Vec<_>>().join(" ");
     for kind in [Kind::One, Kind::Cluster] {
         assert!(readme.contains(&format!("{} ```", bfb::bus::rules("default", kind))), "{kind:?}");

@@ -1,4 +1,5 @@
-//! What stands in Redis and what servers answer: the corpus of the fuzz target, replayed and damaged.
+//! What stands in Redis and what servers answer: the corpus of the fuzz target, replayed and
+//! damaged.
 
 #[path = "../../fuzz/properties/redis_answers.rs"]
 mod redis_answers;

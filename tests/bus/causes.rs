@@ -14,20 +14,26 @@ use crate::support::redis::{Redis, kind};
 use crate::support::sidecar::{Setup, Sidecar};
 use crate::support::upstream::Upstream;
 
-/// A quarter of it is what a heartbeat's answer may take; two that a busy machine makes later would be trouble too.
+/// A quarter of it is what a heartbeat's answer may take; two that a busy machine makes later would
+/// be trouble too.
 const LEASE: &str = "4s";
 
 async fn sidecar(url: &str) -> Sidecar {
     let upstream = Upstream::plain().await;
     let domain = file(&upstream, "{ttl: 60s}");
-    Setup::of(&[&domain]).insecure().args(&["--memory", "64MiB", "--redis", url, "--lease", LEASE]).start().await
+    Setup::of(&[&domain])
+        .insecure()
+        .args(&["--memory", "64MiB", "--redis", url, "--lease", LEASE])
+        .start()
+        .await
 }
 
 async fn faults(sidecar: &Sidecar, kind: &str) -> f64 {
     sidecar.metric("bfb_redis_faults_total", &[("kind", kind)]).await.unwrap_or_default()
 }
 
-/// Waits until as many faults of a kind have been counted, so that there were as many reasons to log one.
+/// Waits until as many faults of a kind have been counted, so that there were as many reasons to
+/// log one.
 async fn until_faults(sidecar: &Sidecar, kind: &str, many: f64) {
     let so = async {
         while faults(sidecar, kind).await < many {
@@ -123,21 +129,28 @@ async fn a_redis_that_goes_and_comes_back_is_said_twice() {
     assert_eq!(lines.last().unwrap(), "connected to redis: heartbeats are answered");
     let troubles: std::collections::BTreeSet<_> = lines[1..lines.len() - 1].iter().collect();
     assert_eq!(troubles.len(), lines.len() - 2, "a cause is said once: {lines:?}");
-    assert!(lines.contains(&"trouble with redis: redis cannot be reached: the connection was refused".to_owned()));
+    assert!(lines.contains(
+        &"trouble with redis: redis cannot be reached: the connection was refused".to_owned()
+    ));
 }
 
 #[tokio::test]
 async fn a_server_of_a_cluster_that_refuses_is_trouble_of_its_own_domains() {
     let (cluster, upstream) = (Cluster::start(UNNOTICED), Upstream::plain().await);
     let domains = a_domain_each(&cluster);
-    let files: Vec<_> =
-        domains.iter().map(|name| DomainFile::of(name).source("part", &upstream, "/{key}", &[])).collect();
+    let files: Vec<_> = domains
+        .iter()
+        .map(|name| DomainFile::of(name).source("part", &upstream, "/{key}", &[]))
+        .collect();
     // A server's users are its own.
-    let may_set = |sign: &str| cluster.nodes[1].command::<()>(&["ACL", "SETUSER", "bfb", &format!("{sign}hset")]);
+    let may_set = |sign: &str| {
+        cluster.nodes[1].command::<()>(&["ACL", "SETUSER", "bfb", &format!("{sign}hset")]);
+    };
     may_set("-");
     let url = format!("redis-cluster://bfb:secret@{}", cluster.nodes[0].addr());
     let setup = Setup::of(&files.iter().collect::<Vec<_>>()).insecure();
-    let sidecar = setup.args(&["--memory", "64MiB", "--redis", &url, "--lease", LEASE]).start().await;
+    let sidecar =
+        setup.args(&["--memory", "64MiB", "--redis", &url, "--lease", LEASE]).start().await;
     until_faults(&sidecar, "no_permission", 4.0).await;
     sidecar.logged("connected to redis").await;
 
@@ -145,12 +158,19 @@ async fn a_server_of_a_cluster_that_refuses_is_trouble_of_its_own_domains() {
     let of_refused = |domain: Option<&str>| domain == Some(&domains[1]);
     assert_eq!(trouble_lines_of(&sidecar, of_refused), [format!("trouble with redis: {cause}")]);
     let others = trouble_lines_of(&sidecar, |domain| !of_refused(domain));
-    assert_eq!(others, ["connected to redis: heartbeats are answered"], "two of the three servers are well");
+    assert_eq!(
+        others,
+        ["connected to redis: heartbeats are answered"],
+        "two of the three servers are well"
+    );
     assert!(trouble(&sidecar).await.contains(cause));
 
     may_set("+");
     sidecar.logged_times("connected to redis", 2).await;
-    assert_eq!(trouble_lines_of(&sidecar, of_refused)[1..], ["connected to redis: heartbeats are answered"]);
+    assert_eq!(
+        trouble_lines_of(&sidecar, of_refused)[1..],
+        ["connected to redis: heartbeats are answered"]
+    );
     assert_eq!(trouble_lines_of(&sidecar, |domain| !of_refused(domain)), others);
     assert_eq!(trouble(&sidecar).await, "[]");
 }

@@ -1,5 +1,5 @@
-//! A Redis Cluster of three real servers: each domain's log lives on one of them, moves with its slot, and is lost and found
-//! with its server.
+//! A Redis Cluster of three real servers: each domain's log lives on one of them, moves with its
+//! slot, and is lost and found with its server.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -46,7 +46,8 @@ async fn hold(member: &mut Member, domains: &[String]) {
 
 async fn pair(settings: &Settings, domains: &[String]) -> (Member, Member) {
     let names: Vec<_> = domains.iter().map(String::as_str).collect();
-    let (mut one, mut two) = (Member::serving(settings.clone(), &names), Member::serving(settings.clone(), &names));
+    let (mut one, mut two) =
+        (Member::serving(settings.clone(), &names), Member::serving(settings.clone(), &names));
     hold(&mut one, domains).await;
     hold(&mut two, domains).await;
     (one, two)
@@ -59,7 +60,8 @@ async fn hears(one: &Member, two: &mut Member, domain: &str) {
     two.until("hear of it", |_| other.has_applied(sent.token())).await;
 }
 
-/// Waits until all have said that they applied the first entry: then nobody has anything to say for a long time.
+/// Waits until all have said that they applied the first entry: then nobody has anything to say for
+/// a long time.
 async fn until_reported(cluster: &Cluster, domain: &str) {
     let until = Instant::now() + PATIENCE;
     loop {
@@ -85,7 +87,8 @@ async fn domains_on_different_servers_are_logs_of_their_own_and_their_news_stay_
         assert_eq!(cluster.nodes[node].command::<i64>(&["EXISTS", &meta(domain)]), 1);
         if version() >= SEVEN {
             let news = Names::new("default", domain).news();
-            let listeners: Vec<String> = cluster.nodes[node].command(&["PUBSUB", "SHARDNUMSUB", &news]);
+            let listeners: Vec<String> =
+                cluster.nodes[node].command(&["PUBSUB", "SHARDNUMSUB", &news]);
             assert_eq!(listeners, [news, "2".to_owned()]);
         }
     }
@@ -151,7 +154,10 @@ async fn a_slot_that_moves_takes_its_domain_along() {
     assert_ne!(asked.token().epoch, before.epoch, "another server is another life");
     cluster.finish_move(&meta(&domain[0]), 2);
     let moved = one.domain.invalidate(keys(&["42"])).await.unwrap();
-    assert_eq!((moved.token().epoch, moved.token().seq), (asked.token().epoch, asked.token().seq + 1));
+    assert_eq!(
+        (moved.token().epoch, moved.token().seq),
+        (asked.token().epoch, asked.token().seq + 1)
+    );
     two.until("follow", |member| member.domain.has_applied(moved.token())).await;
     assert!(!two.domain.believes(mark, "42", &[]));
     hears(&one, &mut two, &domain[0]).await;

@@ -1,6 +1,8 @@
-//! What the protocol costs Redis: round trips, bytes and time, of a heartbeat, an invalidation, an acknowledgement.
+//! What the protocol costs Redis: round trips, bytes and time, of a heartbeat, an invalidation, an
+//! acknowledgement.
 //!
-//! `cargo test --release --test promises -- bus::cost --nocapture --test-threads=1` prints the figures.
+//! `cargo test --release --test promises -- bus::cost --nocapture --test-threads=1` prints the
+//! figures.
 #![allow(clippy::print_stdout, reason = "the figures are half of the purpose")]
 
 use std::collections::HashMap;
@@ -20,7 +22,8 @@ struct Counters {
     micros: u64,
     bytes_in: u64,
     bytes_out: u64,
-    /// Times that something was read from a socket: one for each round trip, and for each command that came by itself.
+    /// Times that something was read from a socket: one for each round trip, and for each command
+    /// that came by itself.
     reads: u64,
 }
 
@@ -42,8 +45,11 @@ impl Meter {
     /// The counters, less what all readings cost.
     fn read(&mut self) -> Counters {
         let info: String = redis::cmd("INFO").arg("everything").query(&mut self.control).unwrap();
-        let lines: HashMap<&str, &str> = info.lines().filter_map(|line| line.split_once(':')).collect();
-        let number = |name: &str| lines.get(name).and_then(|text| text.parse::<u64>().ok()).unwrap_or_default();
+        let lines: HashMap<&str, &str> =
+            info.lines().filter_map(|line| line.split_once(':')).collect();
+        let number = |name: &str| {
+            lines.get(name).and_then(|text| text.parse::<u64>().ok()).unwrap_or_default()
+        };
         let scripts = lines.get("cmdstat_evalsha").copied().unwrap_or_default();
         let of_scripts = |name: &str| {
             let mut fields = scripts.split(',').filter_map(|field| field.split_once('='));
@@ -66,7 +72,8 @@ impl Meter {
     /// Lets time pass until so many scripts have run: heartbeats, where nothing else happens.
     async fn heartbeats(&mut self, count: u64) -> Counters {
         let before = self.read();
-        let (mut often, until) = (tokio::time::interval(Duration::from_millis(20)), Instant::now() + PATIENCE);
+        let (mut often, until) =
+            (tokio::time::interval(Duration::from_millis(20)), Instant::now() + PATIENCE);
         loop {
             often.tick().await;
             let so_far = self.read().less(before);
@@ -128,11 +135,15 @@ async fn heartbeats_of_many_domains_share_a_round_trip() {
     }
     meter.heartbeats(40).await;
     let apart = meter.heartbeats(100).await;
-    println!("20 domains after each was invalidated for itself: {} heartbeats in {} reads", apart.scripts, apart.reads);
+    println!(
+        "20 domains after each was invalidated for itself: {} heartbeats in {} reads",
+        apart.scripts, apart.reads
+    );
     assert!(apart.scripts >= 15 * apart.reads, "{apart:?}");
 }
 
-/// Fills a registry, as if so many had just registered and reported the end of the log, or nothing yet.
+/// Fills a registry, as if so many had just registered and reported the end of the log, or nothing
+/// yet.
 fn fill_registry(redis: &Redis, sidecars: usize, reported: bool) {
     const FILL: &str = "for i = 1, ARGV[1] do
         redis.call('HSET', KEYS[1], string.format('r:customers-web-7d9c5b6f4d-%05d-%016x', i, i), ARGV[2])
@@ -160,7 +171,9 @@ impl Hand {
         let request = Request { protocol: PROTOCOL, fresh: Epoch(7), call };
         let ask = self.scripts.ask(&self.names, &request, Duration::ZERO);
         let value = match ask.by_digest().query(&mut self.connection) {
-            Err(error) if error.code() == Some("NOSCRIPT") => ask.by_text().query(&mut self.connection),
+            Err(error) if error.code() == Some("NOSCRIPT") => {
+                ask.by_text().query(&mut self.connection)
+            }
             other => other,
         };
         answer(value.unwrap()).unwrap()
@@ -199,7 +212,8 @@ fn a_heartbeat_and_an_invalidation_cost_the_same_in_a_registry_of_any_size() {
         (0..200).for_each(|key| end = hand.invalidate(&key.to_string()));
         let invalidations = meter.read().less(before);
         println!(
-            "{sidecars:>6} registered: a heartbeat {:?}, an invalidation {:?} (bytes in, bytes out, us)",
+            "{sidecars:>6} registered: a heartbeat {:?}, an invalidation {:?} (bytes in, \
+             bytes out, us)",
             beats.of_each(),
             invalidations.of_each()
         );
@@ -221,16 +235,24 @@ fn asking_whether_all_have_reported_costs_as_little_while_one_has_not() {
             let laggard = laggard.map(|name| Name(name.into()));
             let before = meter.read();
             for _ in 0..10 {
-                let call = Call::Progress { token, lapsed: false, settles: false, laggard: laggard.clone() };
+                let call = Call::Progress {
+                    token,
+                    lapsed: false,
+                    settles: false,
+                    laggard: laggard.clone(),
+                };
                 let Answer::Progress { behind, .. } = hand.ask(call) else { panic!("no progress") };
-                let expected = if reported { 0 } else { laggard.as_ref().map_or(sidecars + 1, |_| 1) };
+                let expected =
+                    if reported { 0 } else { laggard.as_ref().map_or(sidecars + 1, |_| 1) };
                 assert_eq!(behind.len(), expected);
             }
             meter.read().less(before).of_each()
         };
-        let (all, one, none) = (asked(false, None), asked(false, Some("by-hand")), asked(true, Some("by-hand")));
+        let (all, one, none) =
+            (asked(false, None), asked(false, Some("by-hand")), asked(true, Some("by-hand")));
         println!(
-            "{sidecars:>6} registered: who is behind, when all are {all:?}, when one is asked for {one:?}, when none is {none:?}"
+            "{sidecars:>6} registered: who is behind, when all are {all:?}, \
+             when one is asked for {one:?}, when none is {none:?}"
         );
         assert!(one[1] < 200 && one[2] < 1_000, "{one:?}");
         hand.ask(Call::Deregister(Name("by-hand".into())));
@@ -255,7 +277,8 @@ async fn what_a_fleet_costs_at_rest_and_when_it_is_invalidated() {
         // With the usual lease of 3 s a sidecar sends 4 / 3 heartbeats a second.
         let a_second = |each: u64| each * size * 4 / 3;
         println!(
-            "{size:>3} sidecars at rest: a heartbeat is {bytes_in} B in, {bytes_out} B out, {micros} us; with a lease of 3s \
+            "{size:>3} sidecars at rest: a heartbeat is {bytes_in} B in, {bytes_out} B out, \
+             {micros} us; with a lease of 3s \
              {} a second, {} B/s in, {} B/s out, {} us/s",
             a_second(1),
             a_second(bytes_in),
@@ -279,7 +302,8 @@ async fn what_a_fleet_costs_at_rest_and_when_it_is_invalidated() {
         }
         took.sort_unstable();
         println!(
-            "{size:>3} sidecars, an invalidation until it is acknowledged: {} scripts, {} B in, {} B out, {} us in redis; \
+            "{size:>3} sidecars, an invalidation until it is acknowledged: {} scripts, {} B in, \
+             {} B out, {} us in redis; \
              median {:?}, slowest {:?}",
             all.scripts / rounds,
             all.bytes_in / rounds,
@@ -288,7 +312,8 @@ async fn what_a_fleet_costs_at_rest_and_when_it_is_invalidated() {
             took[took.len() / 2],
             took[took.len() - 1]
         );
-        // One entry, a report of each, some questions; heartbeats of the usual pace may fall between.
+        // One entry, a report of each, some questions; heartbeats of the usual pace may fall
+        // between.
         assert!(all.scripts / rounds <= 1 + 2 * size + 16, "{all:?}");
         assert!(took[took.len() / 2] < LEASE / 4, "{took:?}");
     }

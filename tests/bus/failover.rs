@@ -1,4 +1,5 @@
-//! A primary that is lost and replaced: another life, so a new epoch, and nothing that was read before is believed.
+//! A primary that is lost and replaced: another life, so a new epoch, and nothing that was read
+//! before is believed.
 
 use std::time::{Duration, Instant};
 
@@ -24,7 +25,8 @@ impl Watched {
         let primary = Redis::start();
         let replica = Redis::replica_of(&primary);
         let after = format!("sentinel down-after-milliseconds main {}", SILENT_FOR.as_millis());
-        let sentinel = Redis::sentinel_of(primary.addr(), &[&after, "sentinel failover-timeout main 2000"]);
+        let sentinel =
+            Redis::sentinel_of(primary.addr(), &[&after, "sentinel failover-timeout main 2000"]);
         let auth = NamedTempFile::new().unwrap();
         std::fs::write(auth.path(), "bfb:secret").unwrap();
         let watched = Self { primary, replica, sentinel, auth };
@@ -38,8 +40,10 @@ impl Watched {
     }
 
     fn settings(&self) -> Settings {
-        let mut settings =
-            Settings::new(format!("redis-sentinel://{}/main", self.sentinel.addr()).parse().unwrap(), LEASE);
+        let mut settings = Settings::new(
+            format!("redis-sentinel://{}/main", self.sentinel.addr()).parse().unwrap(),
+            LEASE,
+        );
         settings.auth = Some(self.auth.path().to_owned());
         settings
     }
@@ -50,7 +54,11 @@ async fn joined(settings: Settings) -> Member {
 }
 
 /// After a failover the fleet is whole again, on the new primary, and believes nothing of before.
-async fn is_followed(watched: &Watched, how: impl FnOnce(&mut Redis), primary: &mut Redis) -> [Member; 2] {
+async fn is_followed(
+    watched: &Watched,
+    how: impl FnOnce(&mut Redis),
+    primary: &mut Redis,
+) -> [Member; 2] {
     let (mut one, mut two) = (joined(watched.settings()).await, joined(watched.settings()).await);
     let sent = one.domain.invalidate(keys(&["1"])).await.unwrap();
     one.domain.wait_fleet(&sent, PATIENCE).await.unwrap();
@@ -64,7 +72,9 @@ async fn is_followed(watched: &Watched, how: impl FnOnce(&mut Redis), primary: &
         member.until("hold its lease", |member| member.domain.lease_held()).await;
     }
     assert_ne!(one.domain.fence().unwrap().epoch, before.epoch);
-    assert!(!two.domain.believes(mark, "42", &[]) && two.domain.may_store(start, "42", &[]).is_none());
+    assert!(
+        !two.domain.believes(mark, "42", &[]) && two.domain.may_store(start, "42", &[]).is_none()
+    );
     let sent = one.domain.invalidate(keys(&["42"])).await.unwrap();
     let acknowledged = one.domain.wait_fleet(&sent, PATIENCE).await.unwrap();
     assert_eq!((acknowledged.sidecars, acknowledged.silent), (2, vec![]));
@@ -84,11 +94,15 @@ async fn a_primary_that_stands_still_is_replaced_and_left_for_good() {
     let mut watched = Watched::start();
     let mut primary = std::mem::replace(&mut watched.primary, Redis::start());
     let _fleet = is_followed(&watched, |primary| primary.pause(), &mut primary).await;
-    // It wakes up as the primary that it was, until it is told: whoever asks for the primary is not sent there.
+    // It wakes up as the primary that it was, until it is told: whoever asks for the primary is not
+    // sent there.
     primary.resume();
     let three = joined(watched.settings()).await;
     assert!(primary.command::<String>(&["INFO", "replication"]).contains("role:master"));
     let sent = three.domain.invalidate(keys(&["42"])).await.unwrap();
     let acknowledged = three.domain.wait_fleet(&sent, PATIENCE).await.unwrap();
-    assert_eq!((acknowledged.token.epoch, acknowledged.sidecars), (three.domain.fence().unwrap().epoch, 3));
+    assert_eq!(
+        (acknowledged.token.epoch, acknowledged.sidecars),
+        (three.domain.fence().unwrap().epoch, 3)
+    );
 }

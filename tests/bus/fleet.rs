@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use bfb::bus::{Bus, Claimed, Fault, Metrics, Names, Settings, What};
 use bfb::coherence::{Place, Scope, Stored};
 
-use super::support::{DOMAIN, LEASE, Member, PATIENCE, READY_BYTES, fetched, keys, patiently, settings};
+use super::support::{
+    DOMAIN, LEASE, Member, PATIENCE, READY_BYTES, fetched, keys, patiently, settings,
+};
 use crate::support::redis::Redis;
 
 fn place(key: &str) -> Place {
@@ -25,7 +27,9 @@ async fn an_invalidation_is_applied_everywhere_when_it_is_acknowledged() {
     let acknowledged = one.domain.wait_fleet(&sent, PATIENCE).await.unwrap();
 
     assert!(two.domain.has_applied(sent.token()) && one.domain.has_applied(sent.token()));
-    assert!(!two.domain.believes(mark, "42", &[]) && two.domain.may_store(start, "42", &[]).is_none());
+    assert!(
+        !two.domain.believes(mark, "42", &[]) && two.domain.may_store(start, "42", &[]).is_none()
+    );
     assert!(!two.domain.may_join(start, "42") && two.domain.may_join(two.domain.begin(), "42"));
     assert_eq!((acknowledged.sidecars, acknowledged.silent), (2, vec![]));
 }
@@ -39,7 +43,10 @@ async fn once_the_epoch_is_settled_an_acknowledgement_takes_round_trips_not_leas
     for key in 0..20 {
         let sent = one.domain.invalidate(keys(&[&key.to_string()])).await.unwrap();
         let acknowledged = one.domain.wait_fleet(&sent, PATIENCE).await.unwrap();
-        assert!(acknowledged.took < LEASE / 4 && two.domain.has_applied(sent.token()), "{acknowledged:?}");
+        assert!(
+            acknowledged.took < LEASE / 4 && two.domain.has_applied(sent.token()),
+            "{acknowledged:?}"
+        );
     }
 }
 
@@ -48,7 +55,9 @@ async fn who_invalidates_at_the_same_moment_shares_an_entry() {
     let redis = Redis::start();
     let one = Member::join(redis.addr()).await;
     let all: Vec<_> = (0..100).map(|key| (one.domain.clone(), keys(&[&key.to_string()]))).collect();
-    let sent = all.into_iter().map(|(domain, scopes)| async move { domain.invalidate(scopes).await.unwrap().token() });
+    let sent = all
+        .into_iter()
+        .map(|(domain, scopes)| async move { domain.invalidate(scopes).await.unwrap().token() });
     let tokens = futures_util::future::join_all(sent).await;
     let entries = tokens.iter().map(|token| token.seq).max().unwrap();
     assert!(entries < 20, "{entries} entries for a burst of 100");
@@ -134,9 +143,14 @@ async fn redis_keeps_datasets_until_they_are_invalidated() {
     let redis = Redis::start();
     let (one, two) = (Member::join(redis.addr()).await, Member::join(redis.addr()).await);
     let fence = one.domain.fence().unwrap();
-    let dataset = Stored { fence, tags: vec!["gold".into()], body: Arc::from(&b"{\"name\":\"x\"}"[..]) };
+    let dataset =
+        Stored { fence, tags: vec!["gold".into()], body: Arc::from(&b"{\"name\":\"x\"}"[..]) };
     let ttl = Duration::from_mins(1);
-    assert!(patiently(|| one.domain.store(place("42"), dataset.clone(), Duration::ZERO, ttl)).await.unwrap());
+    assert!(
+        patiently(|| one.domain.store(place("42"), dataset.clone(), Duration::ZERO, ttl))
+            .await
+            .unwrap()
+    );
     let start = two.domain.begin();
     let hit = patiently(|| fetched(&two.domain, place("42"))).await.unwrap().unwrap();
     assert_eq!(hit.dataset, dataset);
@@ -151,10 +165,14 @@ async fn redis_keeps_datasets_until_they_are_invalidated() {
     one.domain.invalidate(Arc::new([Scope::Tag("gold".into())])).await.unwrap();
     assert_eq!(patiently(|| fetched(&two.domain, place("42"))).await.unwrap(), None);
     assert!(
-        !patiently(|| one.domain.store(place("42"), dataset.clone(), Duration::ZERO, ttl)).await.unwrap(),
+        !patiently(|| one.domain.store(place("42"), dataset.clone(), Duration::ZERO, ttl))
+            .await
+            .unwrap(),
         "its fence is older than the stamp"
     );
-    assert!(!patiently(|| one.domain.vouch("42".into(), vec!["gold".into()], fence)).await.unwrap());
+    assert!(
+        !patiently(|| one.domain.vouch("42".into(), vec!["gold".into()], fence)).await.unwrap()
+    );
     assert!(patiently(|| one.domain.vouch("42".into(), vec![], fence)).await.unwrap());
 }
 
@@ -165,7 +183,10 @@ async fn one_flight_at_a_time_collects_a_place_until_it_lets_go_or_dies() {
     let (fence, long) = (one.domain.fence().unwrap(), Duration::from_mins(1));
     let (place, ann, bob) = (place("42"), one.domain.claimant(), two.domain.claimant());
     assert_ne!(one.domain.claimant(), ann);
-    assert_eq!(patiently(|| one.domain.claim(&place, &ann, fence, long, Some(READY_BYTES))).await, Ok(Claimed::Mine));
+    assert_eq!(
+        patiently(|| one.domain.claim(&place, &ann, fence, long, Some(READY_BYTES))).await,
+        Ok(Claimed::Mine)
+    );
     assert_eq!(
         patiently(|| two.domain.claim(&place, &bob, fence, long, Some(READY_BYTES))).await,
         Ok(Claimed::By(ann.clone()))
@@ -179,11 +200,19 @@ async fn one_flight_at_a_time_collects_a_place_until_it_lets_go_or_dies() {
     // Sent a second time, it has nothing left to release: what follows shows that it did.
     assert!(patiently(|| one.domain.release(place.clone(), ann.clone())).await.is_ok());
     assert_eq!(
-        patiently(|| two.domain.claim(&place, &bob, fence, Duration::from_millis(1), Some(READY_BYTES))).await,
+        patiently(|| two.domain.claim(
+            &place,
+            &bob,
+            fence,
+            Duration::from_millis(1),
+            Some(READY_BYTES)
+        ))
+        .await,
         Ok(Claimed::Mine)
     );
     let until = Instant::now() + PATIENCE;
-    while one.domain.claim(&place, &ann, fence, long, Some(READY_BYTES)).await != Ok(Claimed::Mine) {
+    while one.domain.claim(&place, &ann, fence, long, Some(READY_BYTES)).await != Ok(Claimed::Mine)
+    {
         assert!(Instant::now() < until, "a claim outlived its holder");
     }
 }
@@ -194,9 +223,14 @@ async fn who_claims_what_has_just_been_kept_is_given_it() {
     let one = Member::join(redis.addr()).await;
     let (fence, ttl) = (one.domain.fence().unwrap(), Duration::from_mins(1));
     let dataset = Stored { fence, tags: vec![], body: b"{}".as_slice().into() };
-    assert!(patiently(|| one.domain.store(place("42"), dataset.clone(), Duration::ZERO, ttl)).await.unwrap());
+    assert!(
+        patiently(|| one.domain.store(place("42"), dataset.clone(), Duration::ZERO, ttl))
+            .await
+            .unwrap()
+    );
     let (place, claimant) = (place("42"), one.domain.claimant());
-    let claimed = patiently(|| one.domain.claim(&place, &claimant, fence, ttl, Some(READY_BYTES))).await;
+    let claimed =
+        patiently(|| one.domain.claim(&place, &claimant, fence, ttl, Some(READY_BYTES))).await;
     let Ok(Claimed::There(fetched)) = claimed else { panic!("{claimed:?}") };
     assert_eq!((fetched.dataset, fetched.vouched), (dataset, fence));
     assert!(fetched.left <= ttl && fetched.left > ttl / 2, "{:?}", fetched.left);
@@ -220,7 +254,13 @@ async fn a_fleet_of_one_needs_no_redis() {
 /// The user of all has another password from now on, and whoever has the old one is sent away.
 fn change_password(redis: &Redis, password: &str) {
     let mut change = redis::pipe();
-    change.cmd("ACL").arg("SETUSER").arg("bfb").arg("resetpass").arg(format!(">{password}")).ignore();
+    change
+        .cmd("ACL")
+        .arg("SETUSER")
+        .arg("bfb")
+        .arg("resetpass")
+        .arg(format!(">{password}"))
+        .ignore();
     change.cmd("CLIENT").arg("KILL").arg("USER").arg("bfb").ignore();
     change.exec(&mut redis.control()).unwrap();
 }
@@ -232,7 +272,8 @@ async fn a_password_that_is_changed_while_running_is_taken_from_its_file() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "bfb:secret").unwrap();
         let scheme = if cluster { "redis-cluster" } else { "redis" };
-        let mut settings = Settings::new(format!("{scheme}://{}", redis.addr()).parse().unwrap(), LEASE);
+        let mut settings =
+            Settings::new(format!("{scheme}://{}", redis.addr()).parse().unwrap(), LEASE);
         settings.auth = Some(file.path().to_owned());
         let mut one = Member::begin(settings);
         one.until("hold its lease", |member| member.domain.lease_held()).await;

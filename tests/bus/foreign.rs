@@ -1,4 +1,5 @@
-//! Programs that know nothing of bfb but its script and its channel: they invalidate, and running sidecars hear it.
+//! Programs that know nothing of bfb but its script and its channel: they invalidate, and running
+//! sidecars hear it.
 
 use std::process::{Command, Stdio};
 
@@ -26,19 +27,25 @@ async fn what_print_script_prints_invalidates_running_sidecars() {
     let (mut one, mut two) = (Member::join(redis.addr()).await, Member::join(redis.addr()).await);
     let mark = two.domain.may_store(two.domain.begin(), "42", &[]).unwrap();
     let file = tempfile::NamedTempFile::new().unwrap();
-    let printed = Command::new(env!("CARGO_BIN_EXE_bfb")).args(["invalidate", "--print-script"]).output().unwrap();
+    let printed = Command::new(env!("CARGO_BIN_EXE_bfb"))
+        .args(["invalidate", "--print-script"])
+        .output()
+        .unwrap();
     std::fs::write(file.path(), printed.stdout).unwrap();
 
     let names = Names::new("default", DOMAIN);
     let (meta, log, stamps, fresh) = (names.meta(), names.log(), names.stamps(), "0f".repeat(16));
     let script = file.path().to_str().unwrap();
-    let words = ["--eval", script, &meta, &log, &stamps, ",", "1", &fresh, "", "key", "42", "tag", "gold"];
+    let words =
+        ["--eval", script, &meta, &log, &stamps, ",", "1", &fresh, "", "key", "42", "tag", "gold"];
     let said = redis_cli(&redis, &words);
     let said: Vec<_> = said.lines().collect();
     assert_eq!((said[0], said[2], said[5]), ("issued", "1", "2"), "{said:?}");
     let named = [Scope::Key("42".into()), Scope::Tag("gold".into())];
     for member in [&mut one, &mut two] {
-        member.until_it(|what| matches!(what, What::Applied(entry) if *entry.scopes == named)).await;
+        member
+            .until_it(|what| matches!(what, What::Applied(entry) if *entry.scopes == named))
+            .await;
     }
     assert!(!two.domain.believes(mark, "42", &[]));
 }

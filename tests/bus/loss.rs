@@ -38,7 +38,11 @@ async fn one_that_is_cut_off_is_waited_for_as_long_as_it_may_serve() {
 
     let next = one.domain.invalidate(keys(&["42"])).await.unwrap();
     let acknowledged = one.domain.wait_fleet(&next, PATIENCE).await.unwrap();
-    assert_eq!((acknowledged.sidecars, acknowledged.silent), (1, vec![]), "the silent one was removed");
+    assert_eq!(
+        (acknowledged.sidecars, acknowledged.silent),
+        (1, vec![]),
+        "the silent one was removed"
+    );
 }
 
 #[tokio::test]
@@ -67,7 +71,12 @@ async fn what_was_published_while_a_connection_was_dead_is_read_from_the_log() {
     let mut one = Member::join(redis.addr()).await;
     let mark = one.domain.may_store(one.domain.begin(), "42", &[]).unwrap();
     let mut kill_then_invalidate = redis::pipe();
-    kill_then_invalidate.cmd("CLIENT").arg("KILL").arg("TYPE").arg("pubsub").add_command(foreign("42"));
+    kill_then_invalidate
+        .cmd("CLIENT")
+        .arg("KILL")
+        .arg("TYPE")
+        .arg("pubsub")
+        .add_command(foreign("42"));
     let (killed, _): (i64, Vec<String>) = kill_then_invalidate.query(&mut redis.control()).unwrap();
     assert_eq!(killed, 1);
     one.until_it(|what| matches!(what, What::Applied(_))).await;
@@ -102,7 +111,10 @@ async fn a_redis_that_restarts_begins_a_new_epoch_and_what_was_read_before_is_ou
             redis.restart_without_data();
         }
         one.until_it(|what| matches!(what, What::Emptied(Why::Epoch))).await;
-        assert!(!one.domain.believes(mark, "42", &[]) && one.domain.may_store(start, "42", &[]).is_none());
+        assert!(
+            !one.domain.believes(mark, "42", &[])
+                && one.domain.may_store(start, "42", &[]).is_none()
+        );
         one.until("hold its lease", |member| member.domain.lease_held()).await;
         assert_ne!(one.domain.fence().unwrap().epoch, before.epoch, "keeps data: {keeps_data}");
     }

@@ -1,5 +1,5 @@
-//! A server that is no Redis, or an evil one: whatever it answers, the connection ends before much of it is held. What it could
-//! send is counted at its end.
+//! A server that is no Redis, or an evil one: whatever it answers, the connection ends before much
+//! of it is held. What it could send is counted at its end.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -71,7 +71,12 @@ async fn ends(first: &'static [u8], rest: &'static [u8], cause: &str) {
     reached(|addr| format!("redis://{addr}"), first, rest, cause).await;
 }
 
-async fn reached(url: impl Fn(SocketAddr) -> String, first: &'static [u8], rest: &'static [u8], cause: &str) {
+async fn reached(
+    url: impl Fn(SocketAddr) -> String,
+    first: &'static [u8],
+    rest: &'static [u8],
+    cause: &str,
+) {
     let (addr, counted) = serve(first, rest);
     let mut registry = Registry::default();
     let settings = Settings::new(url(addr).parse().unwrap(), LEASE);
@@ -81,7 +86,8 @@ async fn reached(url: impl Fn(SocketAddr) -> String, first: &'static [u8], rest:
     let is_told = |member: &Member| {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
-        let trouble = member.bus.standing().trouble.map(|fault| fault.to_string()).unwrap_or_default();
+        let trouble =
+            member.bus.standing().trouble.map(|fault| fault.to_string()).unwrap_or_default();
         text.contains("redis_faults_total{kind=\"outgrown\"}") && trouble.contains(cause)
     };
     member.until(cause, is_told).await;
@@ -92,14 +98,15 @@ fn serve_datasets(bytes: usize) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     let texts = ["hit", &"0".repeat(32), "7", "7", "60000", &"x".repeat(bytes)];
-    let hit =
-        texts.iter().fold(format!("*{}\r\n", texts.len()), |hit, text| format!("{hit}${}\r\n{text}\r\n", text.len()));
+    let hit = texts.iter().fold(format!("*{}\r\n", texts.len()), |hit, text| {
+        format!("{hit}${}\r\n{text}\r\n", text.len())
+    });
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let (mut stream, hit) = (stream.unwrap(), hit.clone());
-            std::thread::spawn(
-                move || while greet(&mut stream).and_then(|()| stream.write_all(hit.as_bytes())).is_ok() {},
-            );
+            std::thread::spawn(move || {
+                while greet(&mut stream).and_then(|()| stream.write_all(hit.as_bytes())).is_ok() {}
+            });
         }
     });
     addr
@@ -108,12 +115,14 @@ fn serve_datasets(bytes: usize) -> SocketAddr {
 #[tokio::test]
 async fn a_dataset_of_more_bytes_than_were_asked_for_is_not_taken() {
     let addr = serve_datasets(100);
-    let mut member = Member::begin(Settings::new(format!("redis://{addr}").parse().unwrap(), LEASE));
+    let mut member =
+        Member::begin(Settings::new(format!("redis://{addr}").parse().unwrap(), LEASE));
     member.until("be connected", |member| member.bus.standing().connected).await;
     let (place, holder) = (Place { key: "42".into(), plan: "p".into() }, Name("ann".into()));
     let fence = Fence { epoch: Epoch(0), seq: 7 };
     let fetch = async |most| patiently(|| member.domain.fetch(place.clone(), most)).await;
-    let claim = async |most| patiently(|| member.domain.claim(&place, &holder, fence, LEASE, most)).await;
+    let claim =
+        async |most| patiently(|| member.domain.claim(&place, &holder, fence, LEASE, most)).await;
     assert!(matches!(fetch(100).await, Ok(Lookup::Hit(_))));
     assert_eq!(fetch(99).await, Err(Fault::Unreadable));
     assert!(matches!(claim(Some(100)).await, Ok(Claimed::There(_))));
@@ -129,7 +138,8 @@ async fn a_text_of_200_mb_is_not_read() {
 #[tokio::test]
 async fn what_a_sentinel_sends_without_end_is_not_read_and_that_is_said() {
     let url = |addr| format!("redis-sentinel://{addr}/main");
-    reached(url, b"$200000000\r\n", b"aaaaaaaaaaaaaaaa", "a reply of more than 4194304 bytes").await;
+    reached(url, b"$200000000\r\n", b"aaaaaaaaaaaaaaaa", "a reply of more than 4194304 bytes")
+        .await;
 }
 
 #[tokio::test]

@@ -1,11 +1,14 @@
-//! What anybody may have left in Redis: too many tags, too large a dataset, registry, entry or claim. A script walks and reads
-//! no more of it than of what is ours. Work is counted in commands that Redis ran, not in time.
+//! What anybody may have left in Redis: too many tags, too large a dataset, registry, entry or
+//! claim. A script walks and reads no more of it than of what is ours. Work is counted in commands
+//! that Redis ran, not in time.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bfb::bus::{LIMITS, Names, Scripts, What, answer};
-use bfb::coherence::{Answer, Call, Epoch, Fence, Name, PROTOCOL, Place, Request, Scope, Stored, Why};
+use bfb::coherence::{
+    Answer, Call, Epoch, Fence, Name, PROTOCOL, Place, Request, Scope, Stored, Why,
+};
 
 use super::support::{DOMAIN, Member, READY_BYTES};
 use crate::support::redis::Redis;
@@ -23,7 +26,8 @@ fn place(key: &str) -> Place {
 /// How often Redis ran a command since its start, in scripts too.
 fn calls(redis: &Redis, command: &str) -> u64 {
     let stats: String = redis.command(&["INFO", "commandstats"]);
-    let line = stats.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
+    let line =
+        stats.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
     line.map_or(0, |line| line.split(',').next().unwrap().parse().unwrap())
 }
 
@@ -47,7 +51,15 @@ fn plant(redis: &Redis, key: &str, tags: &str, body_bytes: usize) {
     let script = "redis.call('HSET', KEYS[1], 'format', '1', 'epoch', ARGV[1], 'seq', '1', 'tags', ARGV[2], 'body', \
         string.rep('x', tonumber(ARGV[3]))) redis.call('PEXPIRE', KEYS[1], 60000)";
     let at = names().dataset(&place(key));
-    redis.command::<()>(&["EVAL", script, "1", &at, &format!("{:032x}", EPOCH.0), tags, &body_bytes.to_string()]);
+    redis.command::<()>(&[
+        "EVAL",
+        script,
+        "1",
+        &at,
+        &format!("{:032x}", EPOCH.0),
+        tags,
+        &body_bytes.to_string(),
+    ]);
 }
 
 fn fetch(redis: &Redis, key: &str, bytes_max: u64) -> Answer {
@@ -55,18 +67,22 @@ fn fetch(redis: &Redis, key: &str, bytes_max: u64) -> Answer {
 }
 
 fn claim(redis: &Redis, key: &str, fence: Fence, bytes_max: Option<u64>) -> Answer {
-    ask(redis, Call::Claim { place: place(key), holder: Name("ann".into()), fence, bytes_max }).unwrap()
+    ask(redis, Call::Claim { place: place(key), holder: Name("ann".into()), fence, bytes_max })
+        .unwrap()
 }
 
 #[test]
 fn a_dataset_with_300_000_tags_is_a_miss_and_holds_redis_for_none_of_them() {
     let (redis, fence) = log();
     let tags = |many: usize| (0..many).map(|nth| format!("t{nth}")).collect::<Vec<_>>();
-    for (key, many, is_there) in [("fits", 64, true), ("many", 65, false), ("far too many", 300_000, false)] {
+    for (key, many, is_there) in
+        [("fits", 64, true), ("many", 65, false), ("far too many", 300_000, false)]
+    {
         let tags = tags(many);
         plant(&redis, key, &serde_json::to_string(&tags).unwrap(), 10);
         let before = calls(&redis, "zscore");
-        let (fetched, claimed) = (fetch(&redis, key, READY_BYTES), claim(&redis, key, fence, Some(READY_BYTES)));
+        let (fetched, claimed) =
+            (fetch(&redis, key, READY_BYTES), claim(&redis, key, fence, Some(READY_BYTES)));
         assert_eq!(matches!(fetched, Answer::Hit(_)), is_there, "{many} tags");
         assert_eq!(matches!(claimed, Answer::Hit(_)), is_there, "{many} tags");
         let tags: Vec<Arc<str>> = tags.iter().map(|tag| tag.as_str().into()).collect();
@@ -78,10 +94,16 @@ fn a_dataset_with_300_000_tags_is_a_miss_and_holds_redis_for_none_of_them() {
         let walked = calls(&redis, "zscore") - before;
         assert!(walked <= 4 * (64 + 1), "{many} tags: {walked} stamps were looked up");
     }
-    let (many, long) = (format!("[{}1]", "1,".repeat(50_000)), format!("[\"{}\"]", "a".repeat(513)));
+    let (many, long) =
+        (format!("[{}1]", "1,".repeat(50_000)), format!("[\"{}\"]", "a".repeat(513)));
     for odd in ["[[[[", "7", r#"[["a"]]"#, "", &many, &long] {
         plant(&redis, "odd", odd, 10);
-        assert_eq!(fetch(&redis, "odd", READY_BYTES), Answer::Miss, "{}", &odd[..odd.len().min(20)]);
+        assert_eq!(
+            fetch(&redis, "odd", READY_BYTES),
+            Answer::Miss,
+            "{}",
+            &odd[..odd.len().min(20)]
+        );
     }
 }
 
@@ -139,7 +161,9 @@ fn keys(many: usize, bytes: usize) -> Arc<[Scope]> {
 fn an_invalidation_takes_a_thousand_keys_and_64_kib_and_no_more() {
     let redis = Redis::start();
     let invalidate = |scopes| ask(&redis, Call::Invalidate { scopes, unless_above: None });
-    for (many, bytes, fits) in [(1_000, 10, true), (1_001, 10, false), (100, 600, true), (120, 600, false)] {
+    for (many, bytes, fits) in
+        [(1_000, 10, true), (1_001, 10, false), (100, 600, true), (120, 600, false)]
+    {
         let before = calls(&redis, "zadd");
         let answered = invalidate(keys(many, bytes));
         assert_eq!(answered.is_ok(), fits, "{many} keys of {bytes} bytes: {answered:?}");
@@ -163,7 +187,8 @@ fn a_page_of_the_log_ends_once_it_is_long_and_an_entry_that_is_too_long_means_al
     let (mut seq, mut pages) = (0, Vec::new());
     loop {
         let after = Fence { epoch: EPOCH, seq };
-        let Answer::Log { entries, .. } = ask(&redis, Call::ReadLog { after, max: 1_024 }).unwrap() else {
+        let Answer::Log { entries, .. } = ask(&redis, Call::ReadLog { after, max: 1_024 }).unwrap()
+        else {
             panic!("no page")
         };
         let Some(last) = entries.last() else { break };
@@ -190,7 +215,8 @@ fn a_page_of_the_log_ends_with_the_first_entry_that_is_too_long() {
     while seq < 101 {
         let before = calls(&redis, "xrange");
         let after = Fence { epoch: EPOCH, seq };
-        let Answer::Log { entries, .. } = ask(&redis, Call::ReadLog { after, max: 1_024 }).unwrap() else {
+        let Answer::Log { entries, .. } = ask(&redis, Call::ReadLog { after, max: 1_024 }).unwrap()
+        else {
             panic!("no page")
         };
         seq = entries.last().unwrap().seq;
@@ -211,7 +237,9 @@ async fn a_hint_of_more_than_an_entry_may_name_means_all_of_the_domain() {
         member.forget();
         let mark = member.domain.may_store(member.domain.begin(), "other", &[]).unwrap();
         redis.command::<()>(&["PUBLISH", &names().hints(), &hint]);
-        member.until_it(|what| matches!(what, What::Applied(entry) if *entry.scopes == [Scope::All])).await;
+        member
+            .until_it(|what| matches!(what, What::Applied(entry) if *entry.scopes == [Scope::All]))
+            .await;
         assert!(!member.domain.believes(mark, "other", &[]));
     }
 }

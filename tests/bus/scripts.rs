@@ -1,5 +1,5 @@
-//! Each script does what the model of it does: random calls run against a real server and against the reference, and
-//! every answer and every message published must be the same.
+//! Each script does what the model of it does: random calls run against a real server and against
+//! the reference, and every answer and every message published must be the same.
 #![allow(clippy::default_constructed_unit_structs, reason = "guards have content in some builds")]
 
 use std::sync::Arc;
@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use bfb::bus::{LIMITS, Names, Scripts, answer, news};
 use bfb::coherence::{
-    Answer, Call, Epoch, Fence, Guards, Heartbeat, Life, Limits, Name, Place, Published, Request, Scope, Server, Stored,
+    Answer, Call, Epoch, Fence, Guards, Heartbeat, Life, Limits, Name, Place, Published, Request,
+    Scope, Server, Stored,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -183,7 +184,9 @@ impl Twins {
     fn ask(&mut self, request: &Request) -> (Answer, Option<Published>) {
         let ask = self.scripts.ask(&self.names, request, TTL);
         let value = match ask.by_digest().query(&mut self.control) {
-            Err(error) if error.code() == Some("NOSCRIPT") => ask.by_text().query(&mut self.control),
+            Err(error) if error.code() == Some("NOSCRIPT") => {
+                ask.by_text().query(&mut self.control)
+            }
             other => other,
         };
         let mut answered = answer(value.unwrap()).unwrap();
@@ -219,10 +222,15 @@ impl Twins {
             }
             Step::Ask { protocol, idea } => {
                 self.fresh += 1;
-                let request = Request { protocol, fresh: Epoch(self.fresh << 64), call: self.call(idea) };
+                let request =
+                    Request { protocol, fresh: Epoch(self.fresh << 64), call: self.call(idea) };
                 let (real, published) = self.ask(&request);
                 let outcome = self.model.run(Life(self.life), &request);
-                assert_eq!((&real, &published), (&outcome.answer, &outcome.published), "to {request:?}");
+                assert_eq!(
+                    (&real, &published),
+                    (&outcome.answer, &outcome.published),
+                    "to {request:?}"
+                );
                 self.note(&real);
             }
         }
@@ -243,8 +251,11 @@ impl Twins {
 #[test]
 fn every_script_answers_and_publishes_what_its_model_does() {
     let redis = Redis::start();
-    let mut runner =
-        TestRunner::new(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() });
+    let mut runner = TestRunner::new(ProptestConfig {
+        cases: 150,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    });
     let twins = std::cell::RefCell::new(Twins::new(&redis, FEW));
     let ran = runner.run(&vec(step(), 1..80), |steps| {
         let mut twins = twins.borrow_mut();
@@ -259,7 +270,10 @@ fn every_script_answers_and_publishes_what_its_model_does() {
 }
 
 fn invalidate(keys: &[&str]) -> Idea {
-    Idea::Invalidate { scopes: keys.iter().map(|&key| Scope::Key(key.into())).collect(), unless_above: None }
+    Idea::Invalidate {
+        scopes: keys.iter().map(|&key| Scope::Key(key.into())).collect(),
+        unless_above: None,
+    }
 }
 
 fn ask(idea: Idea) -> Step {
@@ -274,7 +288,8 @@ fn a_server_that_restarts_begins_a_new_epoch_with_its_data_and_without() {
         twins.take(Step::Flush);
         twins.take(ask(invalidate(&["42"])));
         let place = Place { key: "43".into(), plan: "p".into() };
-        let store = Idea::Store { place: place.clone(), fence: (0, 1), tags: vec![], body: b"{}".to_vec() };
+        let store =
+            Idea::Store { place: place.clone(), fence: (0, 1), tags: vec![], body: b"{}".to_vec() };
         twins.take(ask(store));
         let before = twins.epochs.clone();
         if keeps {
@@ -284,13 +299,20 @@ fn a_server_that_restarts_begins_a_new_epoch_with_its_data_and_without() {
         }
         let mut after = Twins::new(&redis, LIMITS);
         after.fresh = twins.fresh + 1;
-        let (answered, _) = after.ask(&request(&after, Call::Fetch { place: place.clone(), bytes_max: READY_BYTES }));
+        let (answered, _) = after
+            .ask(&request(&after, Call::Fetch { place: place.clone(), bytes_max: READY_BYTES }));
         assert_eq!(answered, Answer::OtherLife, "with data: {keeps}");
-        let idea = Idea::Heartbeat { name: Name("ann".into()), lease: 3_000, applied: None, settles: false };
+        let idea = Idea::Heartbeat {
+            name: Name("ann".into()),
+            lease: 3_000,
+            applied: None,
+            settles: false,
+        };
         let (told, _) = after.ask(&request(&after, after.call(idea)));
         let Answer::Told(told) = told else { panic!("{told:?}") };
         assert!(told.end.seq == 0 && !before.contains(&told.end.epoch) && !told.settled);
-        let (answered, _) = after.ask(&request(&after, Call::Fetch { place, bytes_max: READY_BYTES }));
+        let (answered, _) =
+            after.ask(&request(&after, Call::Fetch { place, bytes_max: READY_BYTES }));
         assert_eq!(answered, Answer::Miss, "what was stored in the life before is not believed");
     }
 }

@@ -28,7 +28,8 @@ async fn is_a_fleet(one: &Member, two: &Member) {
     assert!(two.domain.has_applied(sent.token()));
 }
 
-/// The options with which a server speaks only TLS, and wants a certificate of ours; its files are in `dir`.
+/// The options with which a server speaks only TLS, and wants a certificate of ours; its files are
+/// in `dir`.
 fn tls_options(pki: &Pki, dir: &TempDir, port: u16) -> Vec<String> {
     let leaf = Leaf::new("redis").dns("localhost").ip([127, 0, 0, 1]);
     pki.authority.issue(&leaf).unwrap().write(dir.path(), pki.authority.ca_pem()).unwrap();
@@ -43,7 +44,11 @@ fn tls_options(pki: &Pki, dir: &TempDir, port: u16) -> Vec<String> {
 }
 
 fn ours(settings: Settings, pki: &Pki) -> Settings {
-    Settings { ca: Some(pki.dir().join("ca.crt")), identity: Some(pki.dir().to_owned()), ..settings }
+    Settings {
+        ca: Some(pki.dir().join("ca.crt")),
+        identity: Some(pki.dir().to_owned()),
+        ..settings
+    }
 }
 
 #[tokio::test]
@@ -70,9 +75,11 @@ async fn a_redis_behind_mutual_tls_is_reached_with_certificates_of_ones_own() {
 
 #[tokio::test]
 async fn a_cluster_and_sentinels_behind_mutual_tls_are_reached_the_same_way() {
-    let (pki, dir, auth) = (Pki::new(), tempfile::tempdir().unwrap(), NamedTempFile::new().unwrap());
+    let (pki, dir, auth) =
+        (Pki::new(), tempfile::tempdir().unwrap(), NamedTempFile::new().unwrap());
     std::fs::write(auth.path(), "bfb:secret").unwrap();
-    let of = |url: String| Settings { auth: Some(auth.path().to_owned()), ..ours(settings(&url), &pki) };
+    let of =
+        |url: String| Settings { auth: Some(auth.path().to_owned()), ..ours(settings(&url), &pki) };
     let port = free().port();
     let options = tls_options(&pki, &dir, port);
     let options: Vec<_> = options.iter().map(String::as_str).collect();

@@ -1,4 +1,5 @@
-//! Who does not keep up with pub/sub loses messages, and knows it: what Redis drops and what the queue drops are gaps.
+//! Who does not keep up with pub/sub loses messages, and knows it: what Redis drops and what the
+//! queue drops are gaps.
 
 use std::time::Duration;
 
@@ -16,7 +17,11 @@ const LONG: Duration = Duration::from_mins(2);
 fn counter(registry: &Registry, name: &str) -> u64 {
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, registry).unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix(&format!("{name}_total "))).unwrap().to_owned();
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(&format!("{name}_total ")))
+        .unwrap()
+        .to_owned();
     line.parse().unwrap()
 }
 
@@ -32,10 +37,13 @@ async fn a_subscriber_that_redis_cuts_off_catches_up_from_the_log() {
 
     link.black_hole(Way::Down);
     redis.command::<()>(&["CONFIG", "SET", "client-output-buffer-limit", "pubsub 65536 0 0"]);
-    // More than the buffers of both sockets hold, in messages that nobody reads: then Redis closes the connection.
+    // More than the buffers of both sockets hold, in messages that nobody reads: then Redis closes
+    // the connection.
     let (filler, channel) = ("x".repeat(256 * 1024), Names::new("default", DOMAIN).hints());
     let mut control = redis.control();
-    while redis::cmd("PUBLISH").arg(&channel).arg(&filler).query::<i64>(&mut control).unwrap() == 1 {}
+    while redis::cmd("PUBLISH").arg(&channel).arg(&filler).query::<i64>(&mut control).unwrap() == 1
+    {
+    }
     foreign("last").exec(&mut control).unwrap();
     link.heal();
     one.until_it(|what| matches!(what, What::Applied(_))).await;
@@ -51,7 +59,8 @@ async fn a_queue_that_overflows_is_a_gap_that_the_log_fills() {
     let mut one = Member::counting(settings, Metrics::register(&mut registry));
     one.until("hold its lease", |member| member.domain.lease_held()).await;
     let mark = one.domain.may_store(one.domain.begin(), "last", &[]).unwrap();
-    // One long moment of this thread, in which nobody takes anything out: messages pile up in the socket, and come at once.
+    // One long moment of this thread, in which nobody takes anything out: messages pile up in the
+    // socket, and come at once.
     let mut burst = redis::pipe();
     for key in 0..4_000 {
         burst.add_command(foreign(&key.to_string())).ignore();

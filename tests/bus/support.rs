@@ -119,7 +119,8 @@ impl Member {
     }
 }
 
-/// Asks again where Redis was slower than a read waits for it: that bound is not what these tests are about.
+/// Asks again where Redis was slower than a read waits for it: that bound is not what these tests
+/// are about.
 pub(super) async fn patiently<T, F>(ask: impl Fn() -> F) -> Result<T, Fault>
 where
     F: Future<Output = Result<T, Fault>>,

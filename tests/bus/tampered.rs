@@ -1,9 +1,12 @@
-//! What stands in Redis is judged, not trusted: fences, leases, news and a log that no script of ours wrote.
+//! What stands in Redis is judged, not trusted: fences, leases, news and a log that no script of
+//! ours wrote.
 
 use std::time::Duration;
 
 use bfb::bus::{LIMITS, Metrics, Names, Scripts, What, answer};
-use bfb::coherence::{Answer, Call, Epoch, Fence, Heartbeat, Name, PROTOCOL, Place, Request, Stored};
+use bfb::coherence::{
+    Answer, Call, Epoch, Fence, Heartbeat, Name, PROTOCOL, Place, Request, Stored,
+};
 use prometheus_client::registry::Registry;
 
 use super::support::{DOMAIN, Member, PATIENCE, READY_BYTES, fetched, keys, patiently, settings};
@@ -59,7 +62,12 @@ fn a_fence_beyond_the_log_s_end_is_no_fence() {
     assert!(matches!(fetch(&redis, "42"), Answer::Hit(_)));
     redis.command::<()>(&["HSET", &names().dataset(&place("42")), "seq", &ahead.seq.to_string()]);
     assert_eq!(fetch(&redis, "42"), Answer::Miss);
-    let claim = Call::Claim { place: place("42"), holder: Name("a".into()), fence, bytes_max: Some(READY_BYTES) };
+    let claim = Call::Claim {
+        place: place("42"),
+        holder: Name("a".into()),
+        fence,
+        bytes_max: Some(READY_BYTES),
+    };
     assert_eq!(ask(&redis, 1, claim), Answer::Done(true), "there is nothing to be had");
     let vouch = |fence| Call::Vouch { key: "42".into(), tags: vec![], fence };
     assert_eq!(ask(&redis, 1, vouch(ahead)), Answer::Done(false));
@@ -77,7 +85,12 @@ fn a_dataset_that_does_not_expire_is_none() {
 #[test]
 fn a_claim_without_an_end_or_with_one_far_off_binds_nobody() {
     let (redis, fence) = log();
-    let claim = |holder: &str| Call::Claim { place: place("42"), holder: Name(holder.into()), fence, bytes_max: None };
+    let claim = |holder: &str| Call::Claim {
+        place: place("42"),
+        holder: Name(holder.into()),
+        fence,
+        bytes_max: None,
+    };
     for ends in [None, Some("6000000")] {
         assert_eq!(ask(&redis, 1, claim("a")), Answer::Done(true));
         assert_eq!(ask(&redis, 1, claim("b")), Answer::Held(Name("a".into())));
@@ -97,21 +110,35 @@ fn what_was_collected_earlier_does_not_replace_what_is_believed_and_was_collecte
     assert_eq!(store(&redis, "42", fence, 1_000), Answer::Done(true));
     assert_eq!(store(&redis, "42", fence, 60_000), Answer::Done(false), "collected a minute ago");
     assert_eq!(store(&redis, "42", fence, 500), Answer::Done(true));
-    let Answer::Issued(issued) = ask(&redis, 1, Call::Invalidate { scopes: keys(&["42"]), unless_above: None }) else {
+    let Answer::Issued(issued) =
+        ask(&redis, 1, Call::Invalidate { scopes: keys(&["42"]), unless_above: None })
+    else {
         panic!("not issued")
     };
-    assert_eq!(store(&redis, "42", issued.token, 60_000), Answer::Done(true), "what is there is outdated");
+    assert_eq!(
+        store(&redis, "42", issued.token, 60_000),
+        Answer::Done(true),
+        "what is there is outdated"
+    );
     redis.command::<()>(&["HSET", &names().dataset(&place("42")), "age", "soon"]);
-    assert_eq!(store(&redis, "42", issued.token, 60_000), Answer::Done(true), "nobody knows how old it is");
+    assert_eq!(
+        store(&redis, "42", issued.token, 60_000),
+        Answer::Done(true),
+        "nobody knows how old it is"
+    );
 }
 
 #[test]
 fn a_lease_that_no_sidecar_can_have_is_ignored() {
     let redis = Redis::start();
-    let beat = |lease| Call::Heartbeat(Heartbeat { name: Name("a".into()), lease, applied: None, settles: false });
+    let beat = |lease| {
+        Call::Heartbeat(Heartbeat { name: Name("a".into()), lease, applied: None, settles: false })
+    };
     ask(&redis, 1, beat(Duration::from_secs(2)));
     redis.command::<()>(&["HSET", &names().meta(), "leases", "2000=1 9000000000000000=1"]);
-    let Answer::Told(told) = ask(&redis, 1, beat(Duration::from_secs(2))) else { panic!("not told") };
+    let Answer::Told(told) = ask(&redis, 1, beat(Duration::from_secs(2))) else {
+        panic!("not told")
+    };
     assert_eq!(told.longest, Duration::from_secs(2));
 }
 
@@ -155,12 +182,15 @@ async fn news_of_what_the_log_does_not_have_are_one_reading_of_it() {
         metric(&text, name, &[]).unwrap_or_default()
     };
     let epoch = member.domain.fence().unwrap().epoch;
-    let news =
-        format!(r#"{{"epoch":"{:032x}","entries":[{{"seq":18446744073709551615,"scopes":[["key","42"]]}}]}}"#, epoch.0);
+    let news = format!(
+        r#"{{"epoch":"{:032x}","entries":[{{"seq":18446744073709551615,"scopes":[["key","42"]]}}]}}"#,
+        epoch.0
+    );
     redis.command::<()>(&["PUBLISH", &names().news(), &news]);
     let beats = || redis.command::<String>(&["INFO", "commandstats"]);
     let evaluated = |stats: &str| {
-        let line = stats.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:calls=")).unwrap();
+        let line =
+            stats.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:calls=")).unwrap();
         line.split(',').next().unwrap().parse::<u64>().unwrap()
     };
     let before = evaluated(&beats());
@@ -171,7 +201,10 @@ async fn news_of_what_the_log_does_not_have_are_one_reading_of_it() {
     assert!((0.5..1.5).contains(&count("bfb_bus_catch_ups_total")), "it was not read once");
     assert_eq!(member.bus.standing().domains[0].lag, 0);
     let sent = member.domain.invalidate(keys(&["42"])).await.unwrap();
-    assert!(member.domain.wait_fleet(&sent, PATIENCE).await.unwrap().silent.is_empty(), "and it goes on");
+    assert!(
+        member.domain.wait_fleet(&sent, PATIENCE).await.unwrap().silent.is_empty(),
+        "and it goes on"
+    );
 }
 
 #[tokio::test]
@@ -195,7 +228,10 @@ async fn a_damaged_log_is_healed_as_another_life_is() {
         &[&["HSET", &meta, "floor", "900719925474099"]],
         &[&["HSET", &meta, "tag", "900719925474099"]],
         &[&["XADD", &log, "900719925474099-0", "scopes", "[]"]],
-        &[&["XADD", &log, "900719925474099-0", "scopes", "[]"], &["XDEL", &log, "900719925474099-0"]],
+        &[
+            &["XADD", &log, "900719925474099-0", "scopes", "[]"],
+            &["XDEL", &log, "900719925474099-0"],
+        ],
     ];
     for damage in damages {
         for _ in 0..2 {
@@ -206,15 +242,25 @@ async fn a_damaged_log_is_healed_as_another_life_is() {
             redis.command::<redis::Value>(command);
         }
         let sent = patiently(|| member.domain.invalidate(keys(&["42"]))).await;
-        member.until("begin another epoch", |member| member.domain.fence().is_some_and(|at| at.epoch != before)).await;
+        member
+            .until("begin another epoch", |member| {
+                member.domain.fence().is_some_and(|at| at.epoch != before)
+            })
+            .await;
         assert!(sent.is_ok(), "{damage:?}: {sent:?}");
         member.until("hold its lease", |member| member.domain.lease_held()).await;
         let sent = member.domain.invalidate(keys(&["42"])).await.unwrap();
         assert!(member.domain.wait_fleet(&sent, PATIENCE).await.is_ok(), "{damage:?}");
         let fence = member.domain.fence().unwrap();
-        let stored = patiently(|| member.domain.store(place("43"), dataset(fence), Duration::ZERO, PATIENCE)).await;
+        let stored = patiently(|| {
+            member.domain.store(place("43"), dataset(fence), Duration::ZERO, PATIENCE)
+        })
+        .await;
         assert_eq!(stored, Ok(true), "{damage:?}");
-        assert!(patiently(|| fetched(&member.domain, place("43"))).await.unwrap().is_some(), "{damage:?}");
+        assert!(
+            patiently(|| fetched(&member.domain, place("43"))).await.unwrap().is_some(),
+            "{damage:?}"
+        );
     }
 }
 
@@ -229,5 +275,7 @@ async fn a_hole_in_the_log_empties_memory_instead_of_being_read_for_ever() {
         redis.call('HSET', KEYS[2], 'seq', '3')";
     redis.command::<()>(&["EVAL", script, "2", &names().log(), &names().meta()]);
     member.until_it(|what| matches!(what, What::Emptied(bfb::coherence::Why::StreamEnd))).await;
-    member.until("stand at the end", |member| member.domain.fence().is_some_and(|at| at.seq == 3)).await;
+    member
+        .until("stand at the end", |member| member.domain.fence().is_some_and(|at| at.seq == 3))
+        .await;
 }

@@ -14,8 +14,19 @@ async fn a_second_read_is_a_hit_from_memory() {
     let first = sidecar.get(PATH).await;
     assert_eq!(how(&first), "bfb; fwd=miss; stored");
     let second = sidecar.get(PATH).await;
-    let ttl: u64 = how(&second).strip_prefix("bfb; hit; ttl=").unwrap().split(';').next().unwrap().parse().unwrap();
-    assert!(how(&second).ends_with("; detail=memory") && (30..=60).contains(&ttl), "{}", how(&second));
+    let ttl: u64 = how(&second)
+        .strip_prefix("bfb; hit; ttl=")
+        .unwrap()
+        .split(';')
+        .next()
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!(
+        how(&second).ends_with("; detail=memory") && (30..=60).contains(&ttl),
+        "{}",
+        how(&second)
+    );
     assert_eq!((first.dataset(), first.header("etag")), (second.dataset(), second.header("etag")));
     assert_eq!(first.header("bfb-dataset"), second.header("bfb-dataset"));
     assert_eq!(upstream.seen().len(), 1);
@@ -47,7 +58,8 @@ async fn a_stampede_reads_the_source_once() {
         sidecar.until_joined(49.0).await;
         gate.send_replace(true);
     });
-    let datasets: std::collections::BTreeSet<_> = answers.iter().map(|got| got.header("bfb-dataset")).collect();
+    let datasets: std::collections::BTreeSet<_> =
+        answers.iter().map(|got| got.header("bfb-dataset")).collect();
     assert_eq!((datasets.len(), upstream.seen().len()), (1, 1));
     assert!(answers.iter().all(|got| got.status == 200));
     assert!(answers.iter().any(|got| how(got) == "bfb; fwd=miss; collapsed"));
@@ -79,10 +91,11 @@ async fn a_failure_is_told_to_all_who_waited_and_kept_for_nobody() {
     let (sidecar, upstream) = over_one("{ttl: 60s}").await;
     let gate = watch::Sender::new(false);
     upstream.answers("/42", [Reply::status(500).behind(gate.subscribe()), Reply::json("1")]);
-    let (answers, ()) = tokio::join!(futures_util::future::join_all((0..5).map(|_| sidecar.get(PATH))), async {
-        sidecar.until_joined(4.0).await;
-        gate.send_replace(true);
-    });
+    let (answers, ()) =
+        tokio::join!(futures_util::future::join_all((0..5).map(|_| sidecar.get(PATH))), async {
+            sidecar.until_joined(4.0).await;
+            gate.send_replace(true);
+        });
     for got in &answers {
         assert_eq!(got.failed("source-failed", 502), [("part".to_owned(), "status".to_owned())]);
     }
@@ -101,8 +114,12 @@ async fn memory_is_bounded_and_says_so() {
     for key in 0..100 {
         assert_eq!(sidecar.get(&format!("/v2/customers/{key}")).await.status, 200);
     }
-    let evicted = || async { sidecar.metric("bfb_cache_evictions_total", &[]).await.unwrap_or_default() > 0.0 };
-    let bounded = || async { sidecar.admin("/status").await.json()["memory"]["bytes"].as_u64().unwrap() <= 64 * 1024 };
+    let evicted = || async {
+        sidecar.metric("bfb_cache_evictions_total", &[]).await.unwrap_or_default() > 0.0
+    };
+    let bounded = || async {
+        sidecar.admin("/status").await.json()["memory"]["bytes"].as_u64().unwrap() <= 64 * 1024
+    };
     let mut settled = false;
     for key in (0..100).cycle().take(1000) {
         sidecar.get(&format!("/v2/customers/{key}")).await;
@@ -122,7 +139,10 @@ async fn with_no_cache_every_read_collects() {
     let sidecar = caching(&domain).arg("--no-cache").start().await;
     for n in 1..=3 {
         let got = sidecar.get(PATH).await;
-        assert_eq!((got.text(), how(&got)), (format!("{{\"part\":{{\"n\":{n}}}}}").as_str(), "bfb; fwd=bypass"));
+        assert_eq!(
+            (got.text(), how(&got)),
+            (format!("{{\"part\":{{\"n\":{n}}}}}").as_str(), "bfb; fwd=bypass")
+        );
     }
 }
 
@@ -131,7 +151,8 @@ async fn a_new_plan_keeps_datasets_of_its_own_and_a_new_shape_does_not_collect()
     let upstream = Upstream::plain().await;
     counting(&upstream, "/42");
     let shaped = |shape: &str| {
-        file(&upstream, "{ttl: 60s}").version("v2", &["path: '/v2/customers/{key}'", &format!("shape: '{shape}'")])
+        file(&upstream, "{ttl: 60s}")
+            .version("v2", &["path: '/v2/customers/{key}'", &format!("shape: '{shape}'")])
     };
     let sidecar = caching(&shaped(".part.n")).start().await;
     assert_eq!(sidecar.get(PATH).await.text(), "1");

@@ -1,4 +1,5 @@
-//! Fresh: once an invalidation is acknowledged, nothing older is served, from memory or from a flight in the air.
+//! Fresh: once an invalidation is acknowledged, nothing older is served, from memory or from a
+//! flight in the air.
 
 use serde_json::json;
 use tokio::sync::watch;
@@ -17,14 +18,18 @@ async fn an_invalidated_key_is_collected_again_and_others_stay() {
         assert_eq!(sidecar.get(path).await.text(), r#"{"part":{"n":1}}"#);
     }
     let done = invalidate(&sidecar, "keys", &json!(["42"])).await;
-    assert_eq!((&done["acknowledged"], &done["sidecars"], &done["seq"]), (&json!(true), &json!(1), &json!(1)));
+    assert_eq!(
+        (&done["acknowledged"], &done["sidecars"], &done["seq"]),
+        (&json!(true), &json!(1), &json!(1))
+    );
     assert_eq!(sidecar.get(PATH).await.text(), r#"{"part":{"n":2}}"#);
     assert_eq!(sidecar.get("/v2/customers/43").await.text(), r#"{"part":{"n":1}}"#);
 }
 
 #[tokio::test]
 async fn tags_and_all_name_what_they_name() {
-    let (sidecar, upstream) = over_one("{ttl: 60s, tags: '[if .part.n > 1 then \"later\" else \"first\" end]'}").await;
+    let (sidecar, upstream) =
+        over_one("{ttl: 60s, tags: '[if .part.n > 1 then \"later\" else \"first\" end]'}").await;
     counting(&upstream, "/42");
     let n = |n: u32| format!("{{\"part\":{{\"n\":{n}}}}}");
     assert_eq!(sidecar.get(PATH).await.text(), n(1));
@@ -40,7 +45,8 @@ async fn tags_and_all_name_what_they_name() {
 async fn invalidation_during_a_flight_is_not_lost() {
     let (sidecar, upstream) = over_one("{ttl: 60s}").await;
     let gate = watch::Sender::new(false);
-    upstream.answers("/42", [Reply::json("\"old\"").behind(gate.subscribe()), Reply::json("\"new\"")]);
+    upstream
+        .answers("/42", [Reply::json("\"old\"").behind(gate.subscribe()), Reply::json("\"new\"")]);
     let (before, ()) = tokio::join!(sidecar.get(PATH), async {
         upstream.requests(1).await;
         invalidate(&sidecar, "keys", &json!(["42"])).await;
@@ -59,7 +65,8 @@ async fn invalidation_during_a_flight_is_not_lost() {
 async fn an_invalidation_in_the_air_by_tag_is_not_lost_either() {
     let (sidecar, upstream) = over_one("{ttl: 60s, tags: '[.part]'}").await;
     let gate = watch::Sender::new(false);
-    upstream.answers("/42", [Reply::json("\"old\"").behind(gate.subscribe()), Reply::json("\"new\"")]);
+    upstream
+        .answers("/42", [Reply::json("\"old\"").behind(gate.subscribe()), Reply::json("\"new\"")]);
     let (before, ()) = tokio::join!(sidecar.get(PATH), async {
         upstream.requests(1).await;
         invalidate(&sidecar, "tags", &json!(["old"])).await;
@@ -75,17 +82,26 @@ async fn bfb_after_collects_until_its_token_is_applied() {
     counting(&upstream, "/42");
     let n = |n: u32| format!("{{\"part\":{{\"n\":{n}}}}}");
     assert_eq!(sidecar.get(PATH).await.text(), n(1));
-    let token = invalidate(&sidecar, "keys", &json!(["other"])).await["token"].as_str().unwrap().to_owned();
+    let token =
+        invalidate(&sidecar, "keys", &json!(["other"])).await["token"].as_str().unwrap().to_owned();
     let after = |token: &str| with(get(PATH), "bfb-after", token);
     assert_eq!(sidecar.send(after(&token)).await.text(), n(1), "applied: as usual");
     let (epoch, _) = token.split_once('-').unwrap();
     let ahead = sidecar.send(after(&format!("{epoch}-99"))).await;
     assert_eq!((ahead.text(), how(&ahead)), (n(2).as_str(), "bfb; fwd=request; stored"));
-    assert_eq!(sidecar.send(after(&format!("{}-1", "0".repeat(32)))).await.text(), n(3), "another epoch");
+    assert_eq!(
+        sidecar.send(after(&format!("{}-1", "0".repeat(32)))).await.text(),
+        n(3),
+        "another epoch"
+    );
     assert_eq!(sidecar.send(after("nonsense")).await.text(), n(4));
     let mut both = after(&token);
     both.headers_mut().append("bfb-after", format!("{epoch}-99").parse().unwrap());
-    assert_eq!(sidecar.send(both).await.text(), n(5), "of several, one that is not applied is enough");
+    assert_eq!(
+        sidecar.send(both).await.text(),
+        n(5),
+        "of several, one that is not applied is enough"
+    );
 }
 
 #[tokio::test]
@@ -95,17 +111,25 @@ async fn what_has_no_tags_to_go_by_is_not_kept() {
     for n in 1..=2 {
         assert_eq!(sidecar.get(PATH).await.text(), format!("{{\"part\":{{\"n\":{n}}}}}"));
     }
-    assert_eq!(sidecar.metric("bfb_tags_failed_total", &[("reason", "program-failed")]).await, Some(2.0));
+    assert_eq!(
+        sidecar.metric("bfb_tags_failed_total", &[("reason", "program-failed")]).await,
+        Some(2.0)
+    );
 }
 
 #[tokio::test]
 async fn a_wrong_invalidation_is_refused_and_names_what_was_expected() {
     let (sidecar, _upstream) = over_one("{ttl: 60s}").await;
-    for wrong in [json!({"domain": "customer"}), json!({"domain": "nobody", "all": true}), json!({"all": true})] {
+    for wrong in [
+        json!({"domain": "customer"}),
+        json!({"domain": "nobody", "all": true}),
+        json!({"all": true}),
+    ] {
         let got = sidecar.send_admin(write("/invalidate", &wrong)).await;
         got.problem("bad-request", 400);
     }
-    let none = sidecar.send_admin(write("/invalidate", &json!({"domain": "customer", "all": true}))).await;
+    let none =
+        sidecar.send_admin(write("/invalidate", &json!({"domain": "customer", "all": true}))).await;
     assert_eq!((none.status, &none.json()["acknowledged"]), (202, &json!(false)));
 }
 
@@ -118,8 +142,14 @@ async fn what_is_kept_can_be_looked_at_without_its_data() {
     let looked = sidecar.admin("/datasets/customer/42").await;
     assert!(!looked.text().contains("secret"), "{}", looked.text());
     let memory = &looked.json()["memory"];
-    assert_eq!((&memory["believed"], &memory["parts"][0]["etag"]), (&json!(true), &json!("\"e1\"")));
-    assert_eq!(sidecar.admin("/datasets/customer/42?data=1").await.json()["memory"]["data"]["part"], "secret");
+    assert_eq!(
+        (&memory["believed"], &memory["parts"][0]["etag"]),
+        (&json!(true), &json!("\"e1\""))
+    );
+    assert_eq!(
+        sidecar.admin("/datasets/customer/42?data=1").await.json()["memory"]["data"]["part"],
+        "secret"
+    );
     invalidate(&sidecar, "keys", &json!(["42"])).await;
     assert_eq!(sidecar.admin("/datasets/customer/42").await.json()["memory"]["believed"], false);
 }

@@ -35,7 +35,12 @@ async fn a_missing_ttl_that_was_lowered_holds_for_what_is_kept_already() {
     upstream.answers("/42", [Reply::status(404), Reply::json("1")]);
     let domain = |cache: &str| {
         let head = format!("cache: {cache}");
-        DomainFile::of("customer").head(&head).source("part", &upstream, "/{key}", &["missing: not-found"])
+        DomainFile::of("customer").head(&head).source(
+            "part",
+            &upstream,
+            "/{key}",
+            &["missing: not-found"],
+        )
     };
     let sidecar = caching(&domain("{ttl: 60s, missing_ttl: 60s}")).start().await;
     for _ in 0..2 {
@@ -50,12 +55,9 @@ async fn a_missing_ttl_that_was_lowered_holds_for_what_is_kept_already() {
 async fn that_there_is_no_such_dataset_does_not_stand_in_for_failing_sources() {
     let upstream = Upstream::plain().await;
     upstream.answers("/42", [Reply::status(404), Reply::status(500)]);
-    let domain = DomainFile::of("customer").head("cache: {ttl: 60s, missing_ttl: 1ms, stale_if_error: 1h}").source(
-        "part",
-        &upstream,
-        "/{key}",
-        &["missing: not-found", "retries: 0"],
-    );
+    let domain = DomainFile::of("customer")
+        .head("cache: {ttl: 60s, missing_ttl: 1ms, stale_if_error: 1h}")
+        .source("part", &upstream, "/{key}", &["missing: not-found", "retries: 0"]);
     let sidecar = caching(&domain).start().await;
     sidecar.get(PATH).await.problem("not-found", 404);
     sidecar.get(PATH).await.problem("source-failed", 502);
@@ -68,7 +70,11 @@ async fn what_is_older_never_replaces_what_is_newer() {
     upstream.answers("/42", [Reply::json("1").behind(gate.subscribe()), Reply::json("2")]);
     let (slow, newer) = tokio::join!(sidecar.get(PATH), async {
         upstream.requests(1).await;
-        let wish = crate::support::client::with(crate::support::client::get(PATH), "cache-control", "no-cache");
+        let wish = crate::support::client::with(
+            crate::support::client::get(PATH),
+            "cache-control",
+            "no-cache",
+        );
         let newer = sidecar.send(wish).await;
         gate.send_replace(true);
         newer

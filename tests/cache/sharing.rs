@@ -1,7 +1,9 @@
-//! Sharing never costs an answer: who waits for another's flight keeps enough of the deadline to collect for itself.
+//! Sharing never costs an answer: who waits for another's flight keeps enough of the deadline to
+//! collect for itself.
 //!
-//! Before any collection has ended half of the deadline is kept beside a flight that runs, and three quarters for one that has
-//! not begun; so the first look of a test at a source that hangs takes that long.
+//! Before any collection has ended half of the deadline is kept beside a flight that runs, and
+//! three quarters for one that has not begun; so the first look of a test at a source that hangs
+//! takes that long.
 
 use std::time::Duration;
 
@@ -12,7 +14,8 @@ use super::{PATH, caching, file, get_with_cache_control, how, over_one};
 use crate::support::sidecar::Sidecar;
 use crate::support::upstream::{Reply, Upstream};
 
-/// Whoever is answered late is answered after at most this; a busy machine has most of it for an answer that is there.
+/// Whoever is answered late is answered after at most this; a busy machine has most of it for an
+/// answer that is there.
 const DEADLINE: &str = "deadline: 4s";
 
 async fn impatient(first: Vec<Reply>) -> (Sidecar, Upstream) {
@@ -29,11 +32,19 @@ async fn who_joins_a_flight_that_hangs_is_answered_by_one_of_its_own() {
         join_all((0..5).map(|_| sidecar.get(PATH))).await
     });
     assert!(others.iter().all(|got| got.text() == r#"{"part":1}"#), "{others:?}");
-    assert_eq!(first.failed("deadline", 504), [("part".to_owned(), "timeout".to_owned())], "its own source hung");
+    assert_eq!(
+        first.failed("deadline", 504),
+        [("part".to_owned(), "timeout".to_owned())],
+        "its own source hung"
+    );
     assert_eq!(upstream.seen().len(), 2, "one more flight for all of them");
     let count = async |name| sidecar.metric(name, &[]).await;
     assert_eq!(count("bfb_cache_unshared_total").await, Some(1.0), "one of them began it");
-    assert_eq!(count("bfb_cache_collapsed_total").await, Some(5.0), "each of them joined one, then another");
+    assert_eq!(
+        count("bfb_cache_collapsed_total").await,
+        Some(5.0),
+        "each of them joined one, then another"
+    );
 }
 
 #[tokio::test]
@@ -59,7 +70,11 @@ async fn a_flight_that_began_before_is_no_answer_to_max_age_0() {
         })
     });
     assert_eq!((first.text(), fresh.text()), (r#"{"part":1}"#, r#"{"part":2}"#));
-    assert!(how(&joined).starts_with("bfb; hit;"), "what came for `max-age=0` is kept: {}", how(&joined));
+    assert!(
+        how(&joined).starts_with("bfb; hit;"),
+        "what came for `max-age=0` is kept: {}",
+        how(&joined)
+    );
 }
 
 #[tokio::test]
@@ -85,7 +100,11 @@ async fn collections_that_take_most_of_the_deadline_still_answer_everybody() {
     // A busy machine has a second and a half for what the second round of these adds.
     upstream.answers("/42", [Reply::json("1").after(Duration::from_secs(7))]);
     let sidecar = caching(&file(&upstream, "{ttl: 0s}").head("deadline: 10s")).start().await;
-    assert_eq!(sidecar.get(PATH).await.status, 200, "it is known by now how long a collection takes");
+    assert_eq!(
+        sidecar.get(PATH).await.status,
+        200,
+        "it is known by now how long a collection takes"
+    );
     let answers = join_all((0..7).map(|_| get_with_cache_control(&sidecar, "no-cache"))).await;
     assert!(answers.iter().all(|got| got.status == 200), "{answers:?}");
 }

@@ -1,4 +1,5 @@
-//! `--verify`: a share of the hits is compared with the sources, and wrong answers are told from news that is on its way.
+//! `--verify`: a share of the hits is compared with the sources, and wrong answers are told from
+//! news that is on its way.
 
 use serde_json::{Value, json};
 

@@ -6,7 +6,10 @@ use crate::support::upstream::Reply;
 #[tokio::test]
 async fn no_cache_asks_the_source_again_by_its_validator() {
     let (sidecar, upstream) = over_one("{ttl: 60s}").await;
-    upstream.answers("/42", [Reply::json("1").etag("\"a\""), Reply::status(304), Reply::json("2").etag("\"b\"")]);
+    upstream.answers(
+        "/42",
+        [Reply::json("1").etag("\"a\""), Reply::status(304), Reply::json("2").etag("\"b\"")],
+    );
     let first = sidecar.get(PATH).await;
     let same = get_with_cache_control(&sidecar, "no-cache").await;
     assert_eq!((same.text(), how(&same)), (r#"{"part":1}"#, "bfb; fwd=request; stored"));
@@ -24,7 +27,9 @@ async fn only_if_cached_never_asks_a_source() {
     get_with_cache_control(&sidecar, "only-if-cached").await.problem("not-cached", 504);
     assert_eq!(upstream.seen().len(), 0);
     sidecar.get(PATH).await;
-    assert!(how(&get_with_cache_control(&sidecar, "only-if-cached").await).starts_with("bfb; hit;"));
+    assert!(
+        how(&get_with_cache_control(&sidecar, "only-if-cached").await).starts_with("bfb; hit;")
+    );
     get_with_cache_control(&sidecar, "only-if-cached, no-cache").await.problem("not-cached", 504);
 }
 
@@ -43,19 +48,19 @@ async fn max_age_asks_for_nothing_older() {
     counting(&upstream, "/42");
     sidecar.get(PATH).await;
     assert!(how(&get_with_cache_control(&sidecar, "max-age=60").await).starts_with("bfb; hit;"));
-    assert_eq!(how(&get_with_cache_control(&sidecar, "max-age=0").await), "bfb; fwd=request; stored");
+    assert_eq!(
+        how(&get_with_cache_control(&sidecar, "max-age=0").await),
+        "bfb; fwd=request; stored"
+    );
 }
 
 #[tokio::test]
 async fn a_missing_dataset_is_remembered_until_it_is_invalidated() {
     let upstream = crate::support::upstream::Upstream::plain().await;
     upstream.answers("/42", [Reply::status(404), Reply::json("1")]);
-    let domain = crate::support::domain::DomainFile::of("customer").head("cache: {missing_ttl: 60s}").source(
-        "part",
-        &upstream,
-        "/{key}",
-        &["missing: not-found"],
-    );
+    let domain = crate::support::domain::DomainFile::of("customer")
+        .head("cache: {missing_ttl: 60s}")
+        .source("part", &upstream, "/{key}", &["missing: not-found"]);
     let sidecar = super::caching(&domain).start().await;
     for _ in 0..3 {
         sidecar.get(PATH).await.problem("not-found", 404);
@@ -73,8 +78,14 @@ async fn an_expired_dataset_stands_in_for_failing_sources_but_an_invalidated_one
     let stale = sidecar.get(PATH).await;
     assert_eq!(stale.text(), r#"{"part":1}"#);
     // It expired some whole second ago.
-    let ttl = how(&stale).strip_prefix("bfb; hit; ttl=-").and_then(|rest| rest.strip_suffix("; detail=source-failed"));
-    assert!(ttl.is_some_and(|seconds| seconds.parse::<u64>().is_ok_and(|seconds| seconds > 0)), "{}", how(&stale));
+    let ttl = how(&stale)
+        .strip_prefix("bfb; hit; ttl=-")
+        .and_then(|rest| rest.strip_suffix("; detail=source-failed"));
+    assert!(
+        ttl.is_some_and(|seconds| seconds.parse::<u64>().is_ok_and(|seconds| seconds > 0)),
+        "{}",
+        how(&stale)
+    );
     get_with_cache_control(&sidecar, "no-cache").await.problem("source-failed", 502);
     super::invalidate(&sidecar, "keys", &serde_json::json!(["42"])).await;
     sidecar.get(PATH).await.problem("source-failed", 502);

@@ -47,7 +47,10 @@ async fn while_it_drains_every_answer_says_that_the_connection_ends() {
     let after = kept.send(get("/v2/customers/42")).await.unwrap();
     after.dataset();
     assert_eq!(after.header("connection"), "close");
-    assert!(matches!(kept.send(get("/v2/customers/42")).await, Err(Lost::Unsent(_))), "the connection has ended");
+    assert!(
+        matches!(kept.send(get("/v2/customers/42")).await, Err(Lost::Unsent(_))),
+        "the connection has ended"
+    );
     let problem = sidecar.get("/nowhere").await;
     assert_eq!((problem.status, problem.header("connection")), (404, "close"));
     assert_eq!(sidecar.exit_status().await.code(), Some(0));

@@ -41,7 +41,10 @@ fn revision(upstream: &Upstream, revision: usize) -> DomainFile {
     let retries = format!("retries: {}", revision % 2);
     DomainFile::of("customer")
         .source("part", upstream, "/part", &[&retries])
-        .version("v1", &["path: /v1/customers/{key}", &format!("shape: '{{revision: {revision}}}'")])
+        .version(
+            "v1",
+            &["path: /v1/customers/{key}", &format!("shape: '{{revision: {revision}}}'")],
+        )
         .version("v2", &["path: /v2/customers/{key}"])
 }
 
@@ -91,8 +94,11 @@ async fn a_broken_file_keeps_its_old_version_and_stops_no_other() {
 
 #[tokio::test]
 async fn a_broken_file_at_the_start_is_refused_with_its_problems() {
-    let domain =
-        DomainFile::of("customer").source_at("part", "https://part.example/{key}", &["retris: 1", "timeout: soon"]);
+    let domain = DomainFile::of("customer").source_at(
+        "part",
+        "https://part.example/{key}",
+        &["retris: 1", "timeout: soon"],
+    );
     let refused = Setup::of(&[&domain]).refused().await;
     assert_eq!(refused.status.code(), Some(64));
     let problems = String::from_utf8_lossy(&refused.stderr);
@@ -107,7 +113,9 @@ async fn a_new_file_is_published_and_its_version_described() {
     world.sidecar.replace("account", &new.text());
     world.sidecar.logged(IN_FORCE).await;
     world.sidecar.get("/v2/accounts/1").await.dataset();
-    assert!(world.sidecar.get("/openapi.json").await.json()["paths"]["/v2/accounts/{key}"].is_object());
+    assert!(
+        world.sidecar.get("/openapi.json").await.json()["paths"]["/v2/accounts/{key}"].is_object()
+    );
 }
 
 #[tokio::test]

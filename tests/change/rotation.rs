@@ -37,7 +37,11 @@ async fn replace_under_load(pki: Pki, replace: impl Fn(&Pki, u32)) {
     assert!(answered > TIMES * 10);
     assert_eq!(sidecar.metric("bfb_identity_reloads_total", &[]).await, Some(20.0));
     for upstream in &upstreams {
-        assert!(upstream.connections() > TIMES, "{} connections: old ones live on", upstream.connections());
+        assert!(
+            upstream.connections() > TIMES,
+            "{} connections: old ones live on",
+            upstream.connections()
+        );
     }
 }
 

@@ -1,5 +1,6 @@
-//! A certificate that somebody else makes, and a bundle that somebody else keeps. Here the test is cert-manager: it writes the
-//! folder that a pod would have of a Secret, and the authority into the configuration that asks for it.
+//! A certificate that somebody else makes, and a bundle that somebody else keeps. Here the test is
+//! cert-manager: it writes the folder that a pod would have of a Secret, and the authority into the
+//! configuration that asks for it.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -34,10 +35,13 @@ async fn a_certificate_of_cert_managers_is_served_as_it_is_renewed_and_its_bundl
     webhook.serves("cert-manager").await;
     let stream = Stream::start(&plane.admin(), "cert-manager");
     for days in [20, 30] {
-        let expiry = async || webhook.metric("one", "bfb_webhook_certificate_expiry_timestamp_seconds", "").await;
+        let expiry = async || {
+            webhook.metric("one", "bfb_webhook_certificate_expiry_timestamp_seconds", "").await
+        };
         let before = expiry().await;
         renew(days);
-        until("the new certificate is served", async || (expiry().await > before).then_some(())).await;
+        until("the new certificate is served", async || (expiry().await > before).then_some(()))
+            .await;
         stream.more(20).await;
     }
     let tally = stream.end().await;

@@ -1,4 +1,5 @@
-//! The webhook's own certificate: made, trusted, renewed and repaired while pods are created all the time.
+//! The webhook's own certificate: made, trusted, renewed and repaired while pods are created all
+//! the time.
 
 use std::collections::BTreeSet;
 
@@ -38,7 +39,8 @@ async fn certificates_rotate_under_a_stream_of_admissions_with_none_failed() {
     assert_eq!((tally.wrong, tally.unanswered), (0, 0), "{tally:?}");
 }
 
-/// Connections live long, and a certificate matters when one begins: here each admission has its own.
+/// Connections live long, and a certificate matters when one begins: here each admission has its
+/// own.
 #[tokio::test]
 async fn every_connection_that_an_api_server_begins_meets_a_certificate_that_it_trusts() {
     let plane = ControlPlane::shared().await;
@@ -75,7 +77,8 @@ async fn a_bundle_that_somebody_overwrites_is_repaired() {
         webhook["clientConfig"]["caBundle"] = json!(null);
     }
     webhook.change_configuration(&json!({"webhooks": webhooks})).await;
-    until("the bundle is as it was", async || (webhook.bundle().await == right).then_some(())).await;
+    until("the bundle is as it was", async || (webhook.bundle().await == right).then_some(()))
+        .await;
     webhook.serves("repair").await;
 }
 

@@ -1,5 +1,5 @@
-//! Who asks gets a sidecar: pods of every kind, and pods of a namespace that asks for all of them, where the *restricted* Pod
-//! Security Standard is enforced on what comes out.
+//! Who asks gets a sidecar: pods of every kind, and pods of a namespace that asks for all of them,
+//! where the *restricted* Pod Security Standard is enforced on what comes out.
 
 use serde_json::json;
 
@@ -7,7 +7,9 @@ use crate::support::api::text;
 use crate::support::control_plane::ControlPlane;
 use crate::support::installation::Installation;
 use crate::support::kustomize::Overlay;
-use crate::support::objects::{ASKS, annotations, assert_injected, init_containers, overdue, owners, pod};
+use crate::support::objects::{
+    ASKS, annotations, assert_injected, init_containers, overdue, owners, pod,
+};
 use crate::support::until;
 
 #[tokio::test]
@@ -26,7 +28,10 @@ async fn pods_of_every_kind_come_out_injected_and_pass_the_restricted_standard()
             let status = format!("/apis/batch/v1/namespaces/kinds/cronjobs/{name}/status");
             admin.merge_at(&status, &overdue()).await.object();
         }
-        assert!(!kept.to_string().contains("bfb.dev/status"), "the template of {kind} stays as it was written");
+        assert!(
+            !kept.to_string().contains("bfb.dev/status"),
+            "the template of {kind} stays as it was written"
+        );
         let pod = admin.pod_of(&owner).await;
         assert_injected(&pod);
         assert_eq!(pod["spec"]["containers"][0]["image"], "shop/web:1", "{kind}");
@@ -52,15 +57,22 @@ async fn a_pod_says_what_its_sidecar_is_told_and_keeps_what_it_has() {
     let sidecar = &pod["spec"]["initContainers"][0];
     assert!(sidecar.to_string().contains("32MiB"), "{sidecar:#}");
     let volumes = pod["spec"]["volumes"].to_string();
-    assert!(volumes.contains("bfb-domain-customer") && volumes.contains("bfb-domain-orders"), "{volumes}");
-    assert!(pod["spec"]["containers"][0]["volumeMounts"].to_string().contains("/run/bfb"), "{pod:#}");
+    assert!(
+        volumes.contains("bfb-domain-customer") && volumes.contains("bfb-domain-orders"),
+        "{volumes}"
+    );
+    assert!(
+        pod["spec"]["containers"][0]["volumeMounts"].to_string().contains("/run/bfb"),
+        "{pod:#}"
+    );
     assert_eq!(pod["metadata"]["annotations"]["kubectl.kubernetes.io/default-container"], "app");
 
     // What it should know is said where `kubectl` shows it.
     let mut hasty = self::pod("told", "hasty", &annotations(ASKS));
     hasty["spec"]["terminationGracePeriodSeconds"] = 10.into();
     let answer = plane.admin().create(&hasty).await;
-    let warned = answer.warnings.iter().any(|warning| warning.contains("the pod is killed 10s after"));
+    let warned =
+        answer.warnings.iter().any(|warning| warning.contains("the pod is killed 10s after"));
     assert!(warned && answer.is_done(), "{answer:?}");
 }
 
@@ -75,9 +87,13 @@ async fn pods_of_a_namespace_that_asks_for_all_come_out_injected() {
     let all = admin.create(&pod("labelled", "all", &json!({}))).await.object();
     assert_injected(&all);
     let volumes = all["spec"]["volumes"].to_string();
-    assert!(volumes.contains("bfb-domain-customer") && volumes.contains("bfb-domain-orders"), "{volumes}");
+    assert!(
+        volumes.contains("bfb-domain-customer") && volumes.contains("bfb-domain-orders"),
+        "{volumes}"
+    );
     // What the pod says itself counts for more.
-    let own = admin.create(&pod("labelled", "own", &json!({"bfb.dev/inject": "orders"}))).await.object();
+    let own =
+        admin.create(&pod("labelled", "own", &json!({"bfb.dev/inject": "orders"}))).await.object();
     assert_injected(&own);
     assert!(!own["spec"]["volumes"].to_string().contains("bfb-domain-customer"), "{own:#}");
 
@@ -86,7 +102,8 @@ async fn pods_of_a_namespace_that_asks_for_all_come_out_injected() {
     until("the new label holds", async || {
         let pod = admin.rehearse(&pod("labelled", "later", &json!({}))).await.unwrap().object();
         let volumes = pod["spec"]["volumes"].to_string();
-        (volumes.contains("bfb-domain-orders") && !volumes.contains("bfb-domain-customer")).then_some(())
+        (volumes.contains("bfb-domain-orders") && !volumes.contains("bfb-domain-customer"))
+            .then_some(())
     })
     .await;
 }
@@ -99,15 +116,20 @@ async fn what_cannot_be_is_refused_with_the_name_of_the_annotation() {
     webhook.start("one", &[]).await;
     webhook.serves("refused").await;
     let admin = plane.admin();
-    let wrong = json!({"bfb.dev/inject": "customer", "bfb.dev/memory": "much", "bfb.dev/lgo": "info"});
+    let wrong =
+        json!({"bfb.dev/inject": "customer", "bfb.dev/memory": "much", "bfb.dev/lgo": "info"});
     let refused = admin.create(&pod("refused", "bare", &wrong)).await;
     let message = refused.refusal();
-    assert!(message.starts_with("admission webhook \"annotated.bfb.dev\" denied the request: "), "{message}");
+    assert!(
+        message.starts_with("admission webhook \"annotated.bfb.dev\" denied the request: "),
+        "{message}"
+    );
     for named in ["bfb.dev/memory", "bfb.dev/lgo", "bfb.dev/log"] {
         assert!(message.contains(named), "`{named}` in: {message}");
     }
     // A misspelt annotation is as wrong where nothing else asks.
-    let misspelt = admin.create(&pod("refused", "bare", &json!({"bfb.dev/injct": "customer"}))).await;
+    let misspelt =
+        admin.create(&pod("refused", "bare", &json!({"bfb.dev/injct": "customer"}))).await;
     assert!(misspelt.refusal().contains("bfb.dev/injct"), "{misspelt:?}");
 
     // Who looks at a Deployment that makes no progress is told there.

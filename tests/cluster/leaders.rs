@@ -46,7 +46,8 @@ async fn where_the_leader_is_killed_the_other_leads_and_admissions_go_on() {
     let mut webhooks = webhook.configuration().await["webhooks"].clone();
     webhooks[0]["clientConfig"]["caBundle"] = json!(null);
     webhook.change_configuration(&json!({"webhooks": webhooks})).await;
-    until("the bundle is as it was", async || (webhook.bundle().await == right).then_some(())).await;
+    until("the bundle is as it was", async || (webhook.bundle().await == right).then_some(()))
+        .await;
     webhook.serves("leaders").await;
 }
 

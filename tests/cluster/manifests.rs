@@ -1,5 +1,5 @@
-//! `bfb inject`: what it writes is what a real API server takes, field by field, in a namespace that enforces the *restricted*
-//! Pod Security Standard, and pods come of it.
+//! `bfb inject`: what it writes is what a real API server takes, field by field, in a namespace
+//! that enforces the *restricted* Pod Security Standard, and pods come of it.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -15,17 +15,26 @@ use crate::support::objects::{ASKS, annotations, assert_injected, overdue, owner
 fn injected(object: &Value) -> Value {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bfb"));
     command.env_clear().args(["inject", "-f", "-"]);
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     child.stdin.take().unwrap().write_all(object.to_string().as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    manifest::documents(Path::new("result"), std::str::from_utf8(&output.stdout).unwrap()).unwrap().remove(0)
+    manifest::documents(Path::new("result"), std::str::from_utf8(&output.stdout).unwrap())
+        .unwrap()
+        .remove(0)
 }
 
 #[tokio::test]
 async fn injected_manifests_of_every_kind_are_taken_under_the_restricted_standard() {
     let plane = ControlPlane::shared().await;
-    plane.namespace("manifests", &json!({"pod-security.kubernetes.io/enforce": "restricted"})).await;
+    plane
+        .namespace("manifests", &json!({"pod-security.kubernetes.io/enforce": "restricted"}))
+        .await;
     let admin = plane.admin();
     let bare = injected(&pod("manifests", "bare", &annotations(ASKS)));
     assert_injected(&admin.apply(&bare).await);
@@ -43,9 +52,14 @@ async fn injected_manifests_of_every_kind_are_taken_under_the_restricted_standar
 #[tokio::test]
 async fn the_standard_that_is_enforced_can_be_broken() {
     let plane = ControlPlane::shared().await;
-    plane.namespace("broken-standard", &json!({"pod-security.kubernetes.io/enforce": "restricted"})).await;
+    plane
+        .namespace("broken-standard", &json!({"pod-security.kubernetes.io/enforce": "restricted"}))
+        .await;
     let mut pod = injected(&pod("broken-standard", "bare", &annotations(ASKS)));
     pod["spec"]["initContainers"][0]["securityContext"]["allowPrivilegeEscalation"] = true.into();
     let refused = plane.admin().create(&pod).await;
-    assert!(refused.refusal().contains("violates PodSecurity \"restricted:latest\""), "{refused:?}");
+    assert!(
+        refused.refusal().contains("violates PodSecurity \"restricted:latest\""),
+        "{refused:?}"
+    );
 }

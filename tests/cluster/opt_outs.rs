@@ -1,5 +1,5 @@
-//! Who does not ask is left alone: no pod is touched that says no, that nobody spoke for, or that the cluster or the webhook itself
-//! needs to come up.
+//! Who does not ask is left alone: no pod is touched that says no, that nobody spoke for, or that
+//! the cluster or the webhook itself needs to come up.
 
 use serde_json::json;
 
@@ -31,7 +31,9 @@ async fn pods_that_say_no_or_say_nothing_are_left_alone() {
     }
     // And all of them could have had one.
     assert_injected(&admin.create(&pod("opt-outs-all", "all", &json!({}))).await.object());
-    assert_injected(&admin.create(&pod("opt-outs-none", "asks", &annotations(ASKS))).await.object());
+    assert_injected(
+        &admin.create(&pod("opt-outs-none", "asks", &annotations(ASKS))).await.object(),
+    );
 }
 
 #[tokio::test]

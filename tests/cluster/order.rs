@@ -1,6 +1,7 @@
-//! Beside other injectors. What "first in order" means: the sidecar stands before everything that was in the pod when the webhook
-//! was asked. Another injector that is asked later may put its own before it, as a mesh must whose proxy carries everybody's traffic;
-//! the webhook, asked again, leaves that order alone.
+//! Beside other injectors. What "first in order" means: the sidecar stands before everything that
+//! was in the pod when the webhook was asked. Another injector that is asked later may put its own
+//! before it, as a mesh must whose proxy carries everybody's traffic; the webhook, asked again,
+//! leaves that order alone.
 
 use serde_json::{Value, json};
 
@@ -62,10 +63,14 @@ async fn another_injector_and_ours_leave_one_sidecar_each_whoever_is_asked_first
     .await;
     let first = admin.create(&pod(AUDITED, "mesh-first", &both)).await.object();
     assert_eq!(init_containers(&first), ["bfb", mesh::CONTAINER]);
-    // The pod is changed after each was asked (by the API server itself after the last), so both are asked again, and neither has
-    // anything to add.
-    let expected = [(0, BEFORE_OURS, true), (0, &ours, true), (1, BEFORE_OURS, false), (1, &ours, false)];
-    assert_eq!(rounds(plane, "mesh-first").await, expected.map(|(round, name, done)| (round, name.to_owned(), done)));
+    // The pod is changed after each was asked (by the API server itself after the last), so both
+    // are asked again, and neither has anything to add.
+    let expected =
+        [(0, BEFORE_OURS, true), (0, &ours, true), (1, BEFORE_OURS, false), (1, &ours, false)];
+    assert_eq!(
+        rounds(plane, "mesh-first").await,
+        expected.map(|(round, name, done)| (round, name.to_owned(), done))
+    );
 
     webhook.namespace(AUDITED, &json!({"mesh": "after"})).await;
     until("the other mesh is asked", async || {
@@ -75,8 +80,12 @@ async fn another_injector_and_ours_leave_one_sidecar_each_whoever_is_asked_first
     .await;
     let second = admin.create(&pod(AUDITED, "mesh-second", &both)).await.object();
     assert_eq!(init_containers(&second), [mesh::CONTAINER, "bfb"]);
-    let expected = [(0, &*ours, true), (0, AFTER_OURS, true), (1, &ours, false), (1, AFTER_OURS, false)];
-    assert_eq!(rounds(plane, "mesh-second").await, expected.map(|(round, name, done)| (round, name.to_owned(), done)));
+    let expected =
+        [(0, &*ours, true), (0, AFTER_OURS, true), (1, &ours, false), (1, AFTER_OURS, false)];
+    assert_eq!(
+        rounds(plane, "mesh-second").await,
+        expected.map(|(round, name, done)| (round, name.to_owned(), done))
+    );
 
     let deployment = owners(AUDITED, &both).remove(0);
     admin.create(&deployment).await.object();

@@ -1,4 +1,5 @@
-//! No replica answers. `Fail` stops the pods that asked and no other; `Ignore` lets them through, and the watchdog tells of them.
+//! No replica answers. `Fail` stops the pods that asked and no other; `Ignore` lets them through,
+//! and the watchdog tells of them.
 
 use serde_json::{Value, json};
 
@@ -19,18 +20,23 @@ async fn with_the_webhook_down_fail_refuses_only_the_pods_that_asked() {
     webhook.serves("fail").await;
     webhook.kill("one").await;
     let admin = plane.admin();
-    for (namespace, says, by) in
-        [("fail", annotations(ASKS), "annotated.bfb.dev"), ("fail-all", json!({}), "labelled.bfb.dev")]
-    {
+    for (namespace, says, by) in [
+        ("fail", annotations(ASKS), "annotated.bfb.dev"),
+        ("fail-all", json!({}), "labelled.bfb.dev"),
+    ] {
         let refused = admin.create(&pod(namespace, "asks", &says)).await;
-        assert!(refused.refusal().contains(&format!("failed calling webhook \"{by}\"")), "{refused:?}");
+        assert!(
+            refused.refusal().contains(&format!("failed calling webhook \"{by}\"")),
+            "{refused:?}"
+        );
     }
     let no = annotations(("bfb.dev/inject", "false"));
     for (namespace, says) in [("fail", json!({})), ("fail", no.clone()), ("fail-all", no)] {
         let name = if says == json!({}) { "nothing" } else { "no" };
         assert_untouched(&admin.create(&pod(namespace, name, &says)).await.object());
     }
-    // What is not a pod is never asked about: the Deployment waits, and has its pods once a replica is back.
+    // What is not a pod is never asked about: the Deployment waits, and has its pods once a replica
+    // is back.
     let deployment = owners("fail", &annotations(ASKS)).remove(0);
     admin.create(&deployment).await.object();
     // Nothing stands in the way of the webhook's own pods.
@@ -56,7 +62,10 @@ async fn with_the_webhook_down_ignore_lets_pods_through_and_the_watchdog_tells_o
     let admin = plane.admin();
     let without = admin.create(&pod("ignore", "without", &annotations(ASKS))).await.object();
     assert_untouched(&without);
-    let no = admin.create(&pod("ignore", "no", &annotations(("bfb.dev/inject", "false")))).await.object();
+    let no = admin
+        .create(&pod("ignore", "no", &annotations(("bfb.dev/inject", "false"))))
+        .await
+        .object();
     assert_untouched(&no);
     webhook.start("two", &[SHORT_LEASE, WATCHFUL]).await;
     webhook.serves("ignore").await;
@@ -66,8 +75,10 @@ async fn with_the_webhook_down_ignore_lets_pods_through_and_the_watchdog_tells_o
         let list = admin.get("/api/v1/namespaces/ignore/events").await.object();
         list["items"].as_array().cloned().unwrap_or_default()
     };
-    let of_pod = |event: &Value| text(event, "/involvedObject/uid") == text(&without, "/metadata/uid");
-    let told = until("an Event tells of the pod", async || events().await.into_iter().find(of_pod)).await;
+    let of_pod =
+        |event: &Value| text(event, "/involvedObject/uid") == text(&without, "/metadata/uid");
+    let told =
+        until("an Event tells of the pod", async || events().await.into_iter().find(of_pod)).await;
     assert_eq!(told["type"], "Warning", "{told:#}");
     assert!(text(&told, "/message").contains("sidecar"), "{told:#}");
     webhook.replica("two").logged("without").await;
@@ -81,7 +92,8 @@ async fn with_the_webhook_down_ignore_lets_pods_through_and_the_watchdog_tells_o
 
     admin.delete(&without).await.object();
     until("the metric counts no more", async || {
-        (webhook.metric("two", counted, "namespace=\"ignore\"").await.unwrap_or_default() == 0.0).then_some(())
+        (webhook.metric("two", counted, "namespace=\"ignore\"").await.unwrap_or_default() == 0.0)
+            .then_some(())
     })
     .await;
 }

@@ -1,5 +1,5 @@
-//! The API server crashes and comes back in the middle of everything. Here the webhook is installed exactly as `k8s/` has it, in a
-//! control plane of the test's own.
+//! The API server crashes and comes back in the middle of everything. Here the webhook is installed
+//! exactly as `k8s/` has it, in a control plane of the test's own.
 
 use serde_json::json;
 
@@ -27,10 +27,14 @@ async fn an_api_server_that_restarts_in_mid_stream_finds_the_webhook_as_it_was()
         stream.more(50).await;
         // Certificates go on rotating.
         let bundle = webhook.bundle().await;
-        until("another bundle is trusted", async || (webhook.bundle().await != bundle).then_some(())).await;
+        until("another bundle is trusted", async || {
+            (webhook.bundle().await != bundle).then_some(())
+        })
+        .await;
         stream.more(50).await;
         let tally = stream.end().await;
-        // Until the API server has heard of all webhooks again, it refuses; it lets no pod in without them.
+        // Until the API server has heard of all webhooks again, it refuses; it lets no pod in
+        // without them.
         assert_eq!(tally.wrong, 0, "{tally:?}");
     }
 }

@@ -1,5 +1,6 @@
-//! What the webhook may do: exactly what `k8s/` grants to its service account. All tests run it with that and no more; here it is
-//! seen to use each right, to miss none, and to be denied the rest.
+//! What the webhook may do: exactly what `k8s/` grants to its service account. All tests run it
+//! with that and no more; here it is seen to use each right, to miss none, and to be denied the
+//! rest.
 
 use std::collections::BTreeSet;
 
@@ -20,7 +21,9 @@ fn done(plane: &ControlPlane, namespace: &str) -> Vec<(Act, Value)> {
     let user = format!("system:serviceaccount:{namespace}:bfb-webhook");
     let by_us = plane.audit().into_iter().filter(|event| event["user"]["username"] == user);
     let of_objects = by_us.filter(|event| event["objectRef"]["resource"].is_string());
-    of_objects.map(|event| ((text(&event, "/verb"), text(&event, "/objectRef/resource")), event)).collect()
+    of_objects
+        .map(|event| ((text(&event, "/verb"), text(&event, "/objectRef/resource")), event))
+        .collect()
 }
 
 #[tokio::test]
@@ -38,14 +41,18 @@ async fn the_webhook_needs_every_right_of_its_manifests_and_no_other() {
     let granted: BTreeSet<Act> = granted(Overlay::Ignore);
     let namespaces = webhook.namespace.clone();
     until("each right is used", async || {
-        // A namespace that is not known to say anything is asked for by its name, where it matters what it says.
+        // A namespace that is not known to say anything is asked for by its name, where it matters
+        // what it says.
         let says = json!({"bfb.dev/memory": "32MiB"});
         admin.rehearse(&pod("rights", "asks", &says)).await.unwrap();
-        let used: BTreeSet<Act> = done(plane, &namespaces).into_iter().map(|(act, _)| act).collect();
+        let used: BTreeSet<Act> =
+            done(plane, &namespaces).into_iter().map(|(act, _)| act).collect();
         granted.is_subset(&used).then_some(())
     })
     .await;
-    let denied = done(plane, &namespaces).into_iter().filter(|(_, event)| event["responseStatus"]["code"] == 403);
+    let denied = done(plane, &namespaces)
+        .into_iter()
+        .filter(|(_, event)| event["responseStatus"]["code"] == 403);
     assert_eq!(denied.map(|(act, _)| act).collect::<Vec<_>>(), Vec::<Act>::new());
 }
 

@@ -1,4 +1,5 @@
-//! Commands that speak to a sidecar beside them, or do its work alone: `get`, `status`, `log`; recording and replaying.
+//! Commands that speak to a sidecar beside them, or do its work alone: `get`, `status`, `log`;
+//! recording and replaying.
 
 use serde_json::{Value, json};
 
@@ -30,7 +31,10 @@ impl World {
             .head("atomicity: snapshot")
             .source("profile", &upstream, "/profile?key={key}", &["missing: not-found"])
             .source("orders", &upstream, "/orders?key={key}", &["retries: 0"])
-            .version("v1", &["path: /v1/customers/{key}", "shape: '.profile.id'", "deprecated: 2026-06-01"])
+            .version(
+                "v1",
+                &["path: /v1/customers/{key}", "shape: '.profile.id'", "deprecated: 2026-06-01"],
+            )
             .version("v2", &["path: /v2/customers/{key}"]);
         let sidecar = Setup::of(&[&domain]).identity(&pki).args(args).start().await;
         let listen = sidecar.listen().to_string();
@@ -52,7 +56,8 @@ impl World {
     async fn alone(&self, args: &[&str]) -> Said {
         let file = self.sidecar.file("customer");
         let identity = self.pki.dir().to_str().unwrap();
-        run(&[&["get", "--domain", file.to_str().unwrap(), "--identity", identity], args].concat()).await
+        run(&[&["get", "--domain", file.to_str().unwrap(), "--identity", identity], args].concat())
+            .await
     }
 }
 
@@ -61,7 +66,9 @@ const WHOLE: &str = "{\"profile\":{\"id\":42,\"price\":1.10},\"orders\":[1,2]}";
 #[tokio::test]
 async fn get_prints_the_data_as_it_is() {
     let world = World::new().await;
-    for said in [world.run(&["get", "customer", "42"]).await, world.alone(&["customer", "42"]).await] {
+    for said in
+        [world.run(&["get", "customer", "42"]).await, world.alone(&["customer", "42"]).await]
+    {
         let said = said.with(0);
         assert_eq!(said.out.trim_end(), WHOLE);
         assert_eq!(said.err, "");
@@ -74,7 +81,9 @@ async fn get_prints_the_data_as_it_is() {
 async fn commands_need_no_authorities_of_the_machine() {
     let world = World::new().await;
     let (listen, admin) = (world.listen.as_str(), world.admin.as_str());
-    run_with(&["get", "customer", "42", "--listen", listen, "--admin", admin], &NO_AUTHORITIES).await.with(0);
+    run_with(&["get", "customer", "42", "--listen", listen, "--admin", admin], &NO_AUTHORITIES)
+        .await
+        .with(0);
     run_with(&["status", "--admin", admin], &NO_AUTHORITIES).await.with(0);
 }
 
@@ -103,14 +112,19 @@ async fn explain_draws_every_source_and_round_and_leaves_the_data_alone() {
 #[tokio::test]
 async fn explain_says_that_a_cached_dataset_asked_no_source() {
     let world = World::of(&["--memory", "64MiB"]).await;
-    for (flag, expected) in [("--explain", "stored"), ("--explain", "no source was asked"), ("--no-cache", "")] {
+    for (flag, expected) in
+        [("--explain", "stored"), ("--explain", "no source was asked"), ("--no-cache", "")]
+    {
         let said = world.run(&["get", "customer", "42", flag]).await.with(0);
         assert_eq!(said.out.trim_end(), WHOLE);
         assert!(said.err.contains(expected), "{flag}: {}", said.err);
     }
     let asked = world.upstream.seen();
     let of_profile = asked.iter().filter(|seen| seen.target.starts_with("/profile")).count();
-    assert_eq!(of_profile, 4, "two rounds for the first answer, none for the second, two past the cache");
+    assert_eq!(
+        of_profile, 4,
+        "two rounds for the first answer, none for the second, two past the cache"
+    );
 }
 
 #[tokio::test]
@@ -124,7 +138,10 @@ async fn json_is_one_object_for_programs() {
         assert_eq!(whole["headers"]["cache-status"], "bfb; fwd=bypass");
         let steps = whole["explain"]["steps"].as_array().unwrap();
         assert_eq!(steps.len(), 4, "two sources, two rounds: {whole}");
-        assert!(steps.iter().all(|step| step["took_ms"].is_number() && step["source"].is_string()), "{whole}");
+        assert!(
+            steps.iter().all(|step| step["took_ms"].is_number() && step["source"].is_string()),
+            "{whole}"
+        );
     }
 }
 
@@ -132,7 +149,9 @@ async fn json_is_one_object_for_programs() {
 async fn a_dataset_that_fails_is_1_and_names_the_source() {
     let world = World::new().await;
     world.upstream.answers("/orders", [Reply::status(500)]);
-    for said in [world.run(&["get", "customer", "42"]).await, world.alone(&["customer", "42"]).await] {
+    for said in
+        [world.run(&["get", "customer", "42"]).await, world.alone(&["customer", "42"]).await]
+    {
         let said = said.with(1);
         assert_eq!(said.out, "");
         said.says("orders");
@@ -152,7 +171,9 @@ async fn what_is_not_known_is_64_and_who_is_not_there_is_69() {
     run(&["get", "customer", "42", "--domain", "/no/such/file"]).await.with(64);
     // A port that is taken by one who does not speak HTTP would hang; one that nobody has refuses.
     let nobody = "unix:/no/such/socket";
-    for args in [&["get", "customer", "42"][..], &["status"], &["log"], &["log", "--level", "debug"]] {
+    for args in
+        [&["get", "customer", "42"][..], &["status"], &["log"], &["log", "--level", "debug"]]
+    {
         run(&[args, &["--admin", nobody]].concat()).await.with(69).says(nobody);
     }
 }
@@ -161,7 +182,16 @@ async fn what_is_not_known_is_64_and_who_is_not_there_is_69() {
 async fn status_shows_domains_versions_and_sources() {
     let world = World::new().await;
     let said = world.run(&["status"]).await.with(0);
-    for word in ["ready", "customer", "v1", "/v2/customers/{key}", "profile", "orders", "closed", "deprecated"] {
+    for word in [
+        "ready",
+        "customer",
+        "v1",
+        "/v2/customers/{key}",
+        "profile",
+        "orders",
+        "closed",
+        "deprecated",
+    ] {
         said.says(word);
     }
     let said = world.run(&["status", "--format", "json"]).await.with(0);
@@ -184,7 +214,10 @@ async fn log_shows_and_changes_the_level() {
 async fn unknown_variables_are_warned_of_and_known_ones_obeyed() {
     let domain = DomainFile::of("customer").source_at("part", "https://localhost:1/part", &[]);
     let pki = Pki::new();
-    let setup = Setup::of(&[&domain]).identity(&pki).env("BFB_PORT", "tcp://10.0.0.1:7070").env("BFB_LOG", "debug");
+    let setup = Setup::of(&[&domain])
+        .identity(&pki)
+        .env("BFB_PORT", "tcp://10.0.0.1:7070")
+        .env("BFB_LOG", "debug");
     let sidecar = setup.start().await;
     sidecar.logged("BFB_PORT").await;
     assert_eq!(sidecar.admin("/log").await.json()["level"], "debug");
@@ -195,7 +228,12 @@ async fn what_was_recorded_is_replayed_without_asking_anybody() {
     let pki = Pki::new();
     let upstream = mutual(&pki).await;
     upstream.handles("/part", |_| Reply::json("{\"price\": 1.10}").etag("\"1\""));
-    let domain = DomainFile::of("customer").source("part", &upstream, "/part?key={key}", &["missing: not-found"]);
+    let domain = DomainFile::of("customer").source(
+        "part",
+        &upstream,
+        "/part?key={key}",
+        &["missing: not-found"],
+    );
     let folder = tempfile::tempdir().unwrap();
     let tape = folder.path().join("tape");
     let recording = Setup::of(&[&domain]).identity(&pki).arg("--record").arg(&tape).start().await;
@@ -205,7 +243,10 @@ async fn what_was_recorded_is_replayed_without_asking_anybody() {
     // No identity: nobody is asked.
     let replaying = Setup::of(&[&domain]).arg("--replay").arg(&tape).start().await;
     let replayed = replaying.get("/v2/customers/42").await;
-    assert_eq!((replayed.status, &replayed.body, replayed.header("etag")), (200, &live.body, live.header("etag")));
+    assert_eq!(
+        (replayed.status, &replayed.body, replayed.header("etag")),
+        (200, &live.body, live.header("etag"))
+    );
     assert!(replaying.get("/v2/customers/43").await.status >= 500, "it was not recorded");
     assert_eq!(upstream.seen().len(), asked);
 }
@@ -214,13 +255,18 @@ async fn what_was_recorded_is_replayed_without_asking_anybody() {
 async fn a_key_that_no_url_can_name_is_a_bad_key_and_not_another_path() {
     let world = World::new().await;
     for key in ["", ".", ".."] {
-        for said in [world.run(&["get", "customer", key]).await, world.alone(&["customer", key]).await] {
+        for said in
+            [world.run(&["get", "customer", key]).await, world.alone(&["customer", key]).await]
+        {
             let said = said.with(64);
             said.says("400 urn:bfb:bad-key");
             assert_eq!(said.out, "");
         }
         let said = world.run(&["get", "customer", key, "--format", "json"]).await.with(64);
-        assert_eq!(serde_json::from_str::<Value>(&said.out).unwrap()["body"]["type"], "urn:bfb:bad-key");
+        assert_eq!(
+            serde_json::from_str::<Value>(&said.out).unwrap()["body"]["type"],
+            "urn:bfb:bad-key"
+        );
     }
     assert!(world.upstream.seen().is_empty());
     // The sidecar refuses the others, and a key is usage.

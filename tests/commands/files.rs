@@ -1,4 +1,5 @@
-//! Commands that need no sidecar: `check`, `schema`, `completions`, and `serve` where it must refuse.
+//! Commands that need no sidecar: `check`, `schema`, `completions`, and `serve` where it must
+//! refuse.
 
 use std::fs;
 use std::net::TcpListener;
@@ -31,7 +32,8 @@ fn text(path: &Path) -> &str {
 
 #[tokio::test]
 async fn check_says_ok_to_what_is_right() {
-    let dir = folder(&[("customer.yaml", GOOD), (".hidden.yaml", BROKEN), ("readme.md", "no domain")]);
+    let dir =
+        folder(&[("customer.yaml", GOOD), (".hidden.yaml", BROKEN), ("readme.md", "no domain")]);
     let said = run(&["check", text(dir.path())]).await.with(0);
     assert_eq!((said.out.as_str(), said.err.as_str()), ("ok\n", ""));
     run(&["check", text(&dir.path().join("customer.yaml"))]).await.with(0);
@@ -77,9 +79,11 @@ async fn what_fails_at_every_read_is_refused_before_the_first_one_at_its_own_lin
         said.says(reason);
         said.says("hint");
     }
-    for program in
-        ["match(\"o.B\"; \"m\")", "match([\"foo\", \"ig\"])", "[INDEX(.[]; .id), IN(.05), \"\\ud83d\\ude04\"]"]
-    {
+    for program in [
+        "match(\"o.B\"; \"m\")",
+        "match([\"foo\", \"ig\"])",
+        "[INDEX(.[]; .id), IN(.05), \"\\ud83d\\ude04\"]",
+    ] {
         let dir = folder(&[("customer.yaml", &with_program(program))]);
         assert_eq!(run(&["check", text(dir.path())]).await.with(0).out, "ok\n", "{program}");
     }
@@ -101,7 +105,9 @@ async fn check_knows_the_environment() {
     let insecure = folder(&[("customer.yaml", &GOOD.replace("https", "http"))]);
     run(&["check", text(insecure.path())]).await.with(64);
     run(&["check", "--insecure-upstreams", text(insecure.path())]).await.with(0);
-    run_with(&["check", text(insecure.path())], &[("BFB_INSECURE_UPSTREAMS", "true")]).await.with(0);
+    run_with(&["check", text(insecure.path())], &[("BFB_INSECURE_UPSTREAMS", "true")])
+        .await
+        .with(0);
 }
 
 #[tokio::test]
@@ -130,9 +136,14 @@ async fn completions_are_printed_for_every_shell() {
 
 #[tokio::test]
 async fn a_wrong_usage_is_64_and_help_is_0() {
-    for args in
-        [&["serve"][..], &["frobnicate"], &["serve", "x", "--no-such-flag"], &["check"], &[], &["get", "customer"]]
-    {
+    for args in [
+        &["serve"][..],
+        &["frobnicate"],
+        &["serve", "x", "--no-such-flag"],
+        &["check"],
+        &[],
+        &["get", "customer"],
+    ] {
         let said = run(args).await.with(64);
         assert!(!said.err.is_empty(), "{args:?}");
     }
@@ -154,7 +165,10 @@ async fn serve_refuses_what_is_wrong_with_64_and_what_is_missing_with_69() {
     serve(&[good, "--identity", identity, "--listen", "nonsense"]).await.with(64);
     serve(&[good, "--identity", identity, "--drain", "soon"]).await.with(64);
     serve(&[good, "--identity", identity, "--log", "loud=very=much"]).await.with(64);
-    serve(&[good, "--identity", identity, "--listen", "0.0.0.0:0"]).await.with(64).says("--allow-remote");
+    serve(&[good, "--identity", identity, "--listen", "0.0.0.0:0"])
+        .await
+        .with(64)
+        .says("--allow-remote");
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     serve(&[good, "--identity", identity, "--listen", &address]).await.with(69).says(&address);
@@ -163,8 +177,13 @@ async fn serve_refuses_what_is_wrong_with_64_and_what_is_missing_with_69() {
 #[tokio::test]
 async fn a_file_of_a_flag_that_is_not_there_is_69_and_one_that_is_wrong_is_64() {
     let pki = Pki::new();
-    let dir =
-        folder(&[("customer.yaml", GOOD), ("nonsense", "no key"), ("tls.crt", ""), ("tls.key", ""), ("ca.crt", "")]);
+    let dir = folder(&[
+        ("customer.yaml", GOOD),
+        ("nonsense", "no key"),
+        ("tls.crt", ""),
+        ("tls.key", ""),
+        ("ca.crt", ""),
+    ]);
     let file = dir.path().join("customer.yaml");
     let (good, identity) = (text(&file), text(pki.dir()));
     let nonsense = dir.path().join("nonsense");
@@ -184,9 +203,15 @@ async fn a_file_of_a_flag_that_is_not_there_is_69_and_one_that_is_wrong_is_64() 
     serve(&["--record", nonsense]).await.with(64).says(nonsense);
     for (dir, code) in [(nowhere, 69), (wrong, 64)] {
         run(&["serve", good, "--identity", dir]).await.with(code).says(dir);
-        run(&["get", "customer", "42", "--domain", good, "--identity", dir]).await.with(code).says(dir);
+        run(&["get", "customer", "42", "--domain", good, "--identity", dir])
+            .await
+            .with(code)
+            .says(dir);
     }
-    run(&["get", "customer", "42", "--domain", good, "--replay", nowhere]).await.with(69).says(nowhere);
+    run(&["get", "customer", "42", "--domain", good, "--replay", nowhere])
+        .await
+        .with(69)
+        .says(nowhere);
     for (file, code) in [(nowhere, 69), (nonsense, 64)] {
         if cfg!(feature = "webhook") {
             run(&["webhook", "--kubeconfig", file]).await.with(code).says(file);
@@ -234,7 +259,9 @@ async fn a_folder_to_record_into_that_is_open_to_others_is_refused_and_stays_as_
     let upstreams = ["--identity", text(pki.dir()), "--record"];
     for wider in [0o755, 0o750, 0o1777, 0o701] {
         fs::set_permissions(&wide, fs::Permissions::from_mode(wider)).unwrap();
-        for command in [&["serve", text(&file)][..], &["get", "customer", "42", "--domain", text(&file)]] {
+        for command in
+            [&["serve", text(&file)][..], &["get", "customer", "42", "--domain", text(&file)]]
+        {
             let said = run(&[command, &upstreams, &[text(&wide)]].concat()).await.with(64);
             said.says(&format!("is open to others (mode {wider:04o})"));
             said.says("chmod 700");
@@ -242,6 +269,9 @@ async fn a_folder_to_record_into_that_is_open_to_others_is_refused_and_stays_as_
         assert_eq!(mode(&wide), wider, "it is somebody's");
     }
     let new = dir.path().join("new/deeper");
-    run(&[&["get", "customer", "42", "--domain", text(&file)], &upstreams[..], &[text(&new)]].concat()).await.with(1);
+    run(&[&["get", "customer", "42", "--domain", text(&file)], &upstreams[..], &[text(&new)]]
+        .concat())
+    .await
+    .with(1);
     assert_eq!((mode(&new), mode(new.parent().unwrap())), (0o700, 0o700));
 }

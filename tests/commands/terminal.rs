@@ -37,12 +37,18 @@ impl World {
     }
 
     fn flags(&self) -> [String; 4] {
-        let (listen, admin) = (self.sidecar.listen().to_string(), self.sidecar.admin_address().to_string());
+        let (listen, admin) =
+            (self.sidecar.listen().to_string(), self.sidecar.admin_address().to_string());
         ["--listen".to_owned(), listen, "--admin".to_owned(), admin]
     }
 
     fn get(&self, args: &[&'static str]) -> Vec<String> {
-        ["get", "customer", "42"].iter().chain(args).map(|arg| (*arg).to_owned()).chain(self.flags()).collect()
+        ["get", "customer", "42"]
+            .iter()
+            .chain(args)
+            .map(|arg| (*arg).to_owned())
+            .chain(self.flags())
+            .collect()
     }
 }
 
@@ -55,7 +61,9 @@ async fn at_terminal(args: &[String]) -> String {
 async fn at_terminal_with(code: i32, args: &[String]) -> String {
     let quoted = args.iter().map(|arg| format!("'{arg}'")).collect::<Vec<_>>().join(" ");
     let mut command = Command::new("script");
-    command.args(["-qec", &format!("{} {quoted}", env!("CARGO_BIN_EXE_bfb")), "/dev/null"]).stdin(Stdio::null());
+    command
+        .args(["-qec", &format!("{} {quoted}", env!("CARGO_BIN_EXE_bfb")), "/dev/null"])
+        .stdin(Stdio::null());
     let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
     assert_eq!(output.status.code(), Some(code), "{output:?}");
     String::from_utf8(output.stdout).unwrap()
@@ -117,7 +125,8 @@ async fn errors_show_names_of_others_as_escapes() {
     said.says(r"no domain `customer\u{202e}\u{200f}\u{9b}`");
     let said = run(&["invalidate", &evil, "42", "--admin", flags[3]]).await.with(64);
     is_shown(&said.err);
-    let wrong = run_with(&["status"], &[("BFB_ADMIN", &format!("unix:/nowhere{EVIL}"))]).await.with(69);
+    let wrong =
+        run_with(&["status"], &[("BFB_ADMIN", &format!("unix:/nowhere{EVIL}"))]).await.with(69);
     is_shown(&wrong.err);
     let wrong = run_with(&["status"], &[("BFB_ADMIN", EVIL)]).await.with(64);
     is_shown(&wrong.err);
@@ -140,8 +149,10 @@ async fn problems_of_a_file_are_drawn_without_what_it_would_do_to_a_terminal() {
     let drawn = at_terminal_with(64, &["check".to_owned(), clearing.display().to_string()]).await;
     assert!(drawn.contains("a\u{fffd}[2J.yaml"), "{drawn:?}");
     assert!(!drawn.contains("\x1b[2J"), "{drawn:?}");
-    let manifest =
-        format!("apiVersion: v1\nkind: \"Pod{EVIL}\"\nmetadata: {{name: a, annotations: {{bfb.dev/{EVIL}: x}}}}\n");
+    let manifest = format!(
+        "apiVersion: v1\nkind: \"Pod{EVIL}\"\nmetadata: {{name: a, annotations: {{bfb.dev/{EVIL}: \
+         x}}}}\n"
+    );
     std::fs::write(file, manifest).unwrap();
     is_shown(&run(&["inject", "-f", file]).await.err);
 }

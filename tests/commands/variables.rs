@@ -37,7 +37,10 @@ async fn an_empty_variable_counts_as_unset_for_every_flag() {
         assert_eq!(empty.err, unset.err, "all of {names:?} at once");
     }
     run_with(&["get", "customer", "42"], &[("BFB_LISTEN", ""), ("BFB_ADMIN", "")]).await.with(69);
-    run_with(&["check", "/no/such"], &[("BFB_INSECURE_UPSTREAMS", "")]).await.with(64).says("/no/such");
+    run_with(&["check", "/no/such"], &[("BFB_INSECURE_UPSTREAMS", "")])
+        .await
+        .with(64)
+        .says("/no/such");
 }
 
 #[tokio::test]
@@ -53,7 +56,8 @@ async fn a_wrong_variable_is_named_and_not_its_flag() {
         let unset = run(usage).await.with(64);
         for name in variables(usage[0]).await {
             let said = run_with(usage, &[(&name, "!wrong!")]).await;
-            // A path, a name or a key may be called so; it is not looked at before the rest is right.
+            // A path, a name or a key may be called so; it is not looked at before the rest is
+            // right.
             if said.err == unset.err {
                 continue;
             }
@@ -75,7 +79,11 @@ async fn serve(variables: &[(&str, &str)], flags: &[&str]) -> Said {
 #[tokio::test]
 async fn what_a_variable_needs_or_excludes_is_said_of_the_variable() {
     let said = serve(&[("BFB_SEAL_KEY", "/key")], &[]).await;
-    assert!(said.err.contains("`BFB_SEAL_KEY` is set") && said.err.contains("--redis"), "{}", said.err);
+    assert!(
+        said.err.contains("`BFB_SEAL_KEY` is set") && said.err.contains("--redis"),
+        "{}",
+        said.err
+    );
     let said = serve(&[("BFB_RECORD", "/a"), ("BFB_REPLAY", "/b")], &[]).await;
     assert!(said.err.contains("'BFB_RECORD' cannot be used with 'BFB_REPLAY'"), "{}", said.err);
     let said = serve(&[("BFB_REPLAY", "/b")], &["--record", "/a"]).await;
@@ -95,7 +103,11 @@ async fn what_is_found_wrong_after_parsing_names_the_variable_too() {
     let limits = [("BFB_MEMORY", "1GiB"), ("BFB_MEMORY_LIMIT", "128MiB")];
     let said = serve(&limits, &[]).await;
     assert!(said.err.contains("`BFB_MEMORY=1024MiB` does not fit"), "{}", said.err);
-    assert!(said.err.contains("`BFB_MEMORY_LIMIT=") && !said.err.contains("--memory"), "{}", said.err);
+    assert!(
+        said.err.contains("`BFB_MEMORY_LIMIT=") && !said.err.contains("--memory"),
+        "{}",
+        said.err
+    );
     let domain = DomainFile::of("customer").source_at("part", "http://localhost:1/part", &[]);
     let setup = Setup::of(&[&domain]).insecure().env("BFB_PROBES", "");
     let refused = setup.env("BFB_REPLAY", "/no/such/folder").refused().await;
@@ -105,7 +117,8 @@ async fn what_is_found_wrong_after_parsing_names_the_variable_too() {
     let said = String::from_utf8(setup.refused().await.stderr).unwrap();
     assert!(said.contains("`BFB_IDENTITY=/no/such/folder` cannot be used"), "{said}");
     let setup = Setup::of(&[&domain]).insecure().args(&["--redis", "redis://127.0.0.1:1"]);
-    let said = String::from_utf8(setup.env("BFB_SEAL_KEY", "/no/key").refused().await.stderr).unwrap();
+    let said =
+        String::from_utf8(setup.env("BFB_SEAL_KEY", "/no/key").refused().await.stderr).unwrap();
     assert!(said.contains("`BFB_SEAL_KEY=/no/key` cannot be used"), "{said}");
 }
 
@@ -116,7 +129,11 @@ async fn a_refused_url_does_not_show_its_password() {
         (vec![], vec!["--redis", "redis//user:secret@redis"]),
     ] {
         let said = serve(&variables, &flags).await;
-        assert!(said.err.contains("redis://HOST:PORT") && !said.err.contains("secret"), "{}", said.err);
+        assert!(
+            said.err.contains("redis://HOST:PORT") && !said.err.contains("secret"),
+            "{}",
+            said.err
+        );
     }
 }
 

@@ -120,14 +120,17 @@ async fn no_content_is_incomplete() {
 
 #[tokio::test]
 async fn a_range_is_incomplete() {
-    let range = Reply::status(206).header("content-type", "application/json").header("content-range", "bytes 0-1/9");
+    let range = Reply::status(206)
+        .header("content-type", "application/json")
+        .header("content-range", "bytes 0-1/9");
     fails(range, "incomplete").await;
 }
 
 #[tokio::test]
 async fn a_redirect_is_incomplete_and_is_not_followed() {
     for status in [301, 302, 303, 307, 308] {
-        let (sidecar, upstream) = with_orders(Reply::status(status).header("location", "/elsewhere"), &[]).await;
+        let (sidecar, upstream) =
+            with_orders(Reply::status(status).header("location", "/elsewhere"), &[]).await;
         upstream.answers("/elsewhere", [part()]);
         names(&sidecar.get("/v2/customers/42").await, "orders", "incomplete", "source-failed", 502);
         assert!(upstream.seen().iter().all(|seen| seen.target != "/elsewhere"), "{status}");
@@ -167,12 +170,9 @@ async fn a_value_that_a_url_needs_and_is_not_there_is_missing_reference() {
     for (key, account) in parts {
         upstream.answers(&format!("/profile/{key}"), [profile(account)]);
     }
-    let domain = DomainFile::of("customer").source("profile", &upstream, "/profile/{key}", &[]).source(
-        "orders",
-        &upstream,
-        "/accounts/{profile.account_id}/orders",
-        &[],
-    );
+    let domain = DomainFile::of("customer")
+        .source("profile", &upstream, "/profile/{key}", &[])
+        .source("orders", &upstream, "/accounts/{profile.account_id}/orders", &[]);
     let sidecar = Setup::of(&[&domain]).identity(&pki).start().await;
     for (key, _) in parts {
         let got = sidecar.get(&format!("/v2/customers/{key}")).await;
@@ -199,7 +199,9 @@ async fn a_source_that_keeps_failing_is_left_alone_as_breaker_open() {
     names(&opened, "orders", "breaker-open", "unavailable", 503);
     assert!(asked >= 10, "a breaker that opens after {asked} failures is nervous");
     assert_eq!(sidecar.metric("bfb_source_breaker_open", &[("source", "orders")]).await, Some(1.0));
-    let orders = |upstream: &Upstream| upstream.seen().iter().filter(|seen| seen.target == "/orders/42").count();
+    let orders = |upstream: &Upstream| {
+        upstream.seen().iter().filter(|seen| seen.target == "/orders/42").count()
+    };
     let before = orders(&upstream);
     names(&sidecar.get("/v2/customers/42").await, "orders", "breaker-open", "unavailable", 503);
     assert_eq!(orders(&upstream), before, "an open breaker lets nothing through");

@@ -1,7 +1,8 @@
-//! 10 000 requests while each of four upstreams fails at random, one request in ten: no answer is partial.
+//! 10 000 requests while each of four upstreams fails at random, one request in ten: no answer is
+//! partial.
 //!
-//! A source that fails with 0.1 and is asked once more fails with 0.01: four of them succeed with 0.99^4 = 0.96. Without retries
-//! it would be 0.9^4 = 0.66.
+//! A source that fails with 0.1 and is asked once more fails with 0.01: four of them succeed with
+//! 0.99^4 = 0.96. Without retries it would be 0.9^4 = 0.66.
 
 #![allow(clippy::print_stderr, reason = "the figure is part of the result")]
 
@@ -25,7 +26,9 @@ const SOURCES: [&str; 4] = ["profile", "favorites", "reviews", "orders"];
 fn flaky(name: &'static str) -> impl Fn(&Seen) -> Reply + Send + Sync {
     move |seen| {
         let key = seen.target.split_once("?key=").unwrap().1;
-        let part = Reply::json(format!(r#"{{"source":"{name}","key":"{key}","secret":"{SECRET}","items":[1,2,3]}}"#));
+        let part = Reply::json(format!(
+            r#"{{"source":"{name}","key":"{key}","secret":"{SECRET}","items":[1,2,3]}}"#
+        ));
         match fastrand::u32(0..40) {
             0 => Reply::status(503),
             1 => Reply::hang_up(),
@@ -63,18 +66,28 @@ async fn no_answer_is_partial_while_four_upstreams_fail_at_random() {
     while let Some(ended) = consumers.join_next().await {
         ended.unwrap();
     }
-    let (complete, problems) = (tally.complete.load(Ordering::SeqCst), tally.problems.load(Ordering::SeqCst));
+    let (complete, problems) =
+        (tally.complete.load(Ordering::SeqCst), tally.problems.load(Ordering::SeqCst));
     assert_eq!(complete + problems, REQUESTS);
     let asked: usize = upstreams.iter().map(|upstream| upstream.seen().len()).sum();
     eprintln!(
-        "{complete} of {REQUESTS} complete, the rest one problem each; without retries 6561; {asked} requests upstream"
+        "{complete} of {REQUESTS} complete, the rest one problem each; without retries 6561; \
+         {asked} requests upstream"
     );
-    assert!(complete * 100 >= REQUESTS * 90, "retries bring {complete} of {REQUESTS}, expected about 9600");
+    assert!(
+        complete * 100 >= REQUESTS * 90,
+        "retries bring {complete} of {REQUESTS}, expected about 9600"
+    );
     // 40 000 questions and a retry for every tenth: an outage would not be multiplied either.
     assert!(asked * 10 <= REQUESTS * SOURCES.len() * 13, "{asked} requests upstream");
     for name in SOURCES {
-        let opened = sidecar.metric("bfb_source_failures_total", &[("source", name), ("reason", "breaker-open")]).await;
-        assert!(opened.unwrap_or_default() < 1.0, "random errors of 10 % opened the breaker of {name}");
+        let opened = sidecar
+            .metric("bfb_source_failures_total", &[("source", name), ("reason", "breaker-open")])
+            .await;
+        assert!(
+            opened.unwrap_or_default() < 1.0,
+            "random errors of 10 % opened the breaker of {name}"
+        );
     }
 }
 

@@ -19,8 +19,9 @@ async fn a_dataset_holds_every_part_under_its_sources_name() {
         .source("favorites", &upstream, "/favorites/{key}", &[]);
     let sidecar = Setup::of(&[&domain]).identity(&pki).start().await;
     let got = sidecar.get("/v2/customers/42").await;
-    let expected =
-        format!(r#"{{"profile":{{"account_id":"A-1","secret":"{SECRET}"}},"orders":[1,2],"favorites":null}}"#);
+    let expected = format!(
+        r#"{{"profile":{{"account_id":"A-1","secret":"{SECRET}"}},"orders":[1,2],"favorites":null}}"#
+    );
     assert_eq!(got.dataset(), serde_json::from_str::<serde_json::Value>(&expected).unwrap());
     assert_eq!(got.text(), expected, "in the file's order, nothing added");
 }
@@ -31,16 +32,14 @@ async fn parts_pass_byte_for_byte_where_a_version_has_no_shape() {
     let upstream = mutual(&pki).await;
     let raw = concat!(
         "{ \"price\" : 1.10, \"big\": 123456789012345678901234567890,\n\t\"tiny\":1e-400, \"minus\":-0.0,",
-        " \"escaped\":\"\\u00e9\\/\\ud83d\\ude00\", \"plain\":\"é😀\", \"twice\":1, \"twice\":2,\r\n \"empty\" : [ ] }",
+        " \"escaped\":\"\\u00e9\\/\\ud83d\\ude00\", \"plain\":\"é😀\", \"twice\":1, \
+         \"twice\":2,\r\n \"empty\" : [ ] }",
     );
     upstream.answers("/profile/42", [Reply::json(format!("\n  {raw}\r\n"))]);
     upstream.answers("/count/42", [Reply::json(" 10000000000000000000000.000 ")]);
-    let domain = DomainFile::of("customer").source("profile", &upstream, "/profile/{key}", &[]).source(
-        "count",
-        &upstream,
-        "/count/{key}",
-        &[],
-    );
+    let domain = DomainFile::of("customer")
+        .source("profile", &upstream, "/profile/{key}", &[])
+        .source("count", &upstream, "/count/{key}", &[]);
     let sidecar = Setup::of(&[&domain]).identity(&pki).start().await;
     let got = sidecar.get("/v2/customers/42").await;
     assert_eq!(got.status, 200, "{got:?}");
@@ -71,7 +70,12 @@ async fn a_404_that_means_a_value_is_that_value() {
     let mut domain = DomainFile::of("customer").source("profile", &upstream, "/profile/{key}", &[]);
     let values = [("a", "[]"), ("b", "null"), ("c", "0"), ("d", "'none'"), ("e", "{points: 0}")];
     for (name, value) in values {
-        domain = domain.source(name, &upstream, &format!("/{name}/{{key}}"), &[&format!("missing: {value}")]);
+        domain = domain.source(
+            name,
+            &upstream,
+            &format!("/{name}/{{key}}"),
+            &[&format!("missing: {value}")],
+        );
     }
     let sidecar = Setup::of(&[&domain]).identity(&pki).start().await;
     let expected = serde_json::json!({
@@ -86,7 +90,10 @@ async fn pages_are_joined_or_cut_only_where_the_file_says_so() {
     let upstream = mutual(&pki).await;
     for (name, base) in [("all", 1), ("first", 5)] {
         let next = format!("</{name}/42?page=2>; rel=next");
-        upstream.answers(&format!("/{name}/42"), [Reply::json(format!("[{base},1.10]")).header("link", &next)]);
+        upstream.answers(
+            &format!("/{name}/42"),
+            [Reply::json(format!("[{base},1.10]")).header("link", &next)],
+        );
         upstream.answers(&format!("/{name}/42?page=2"), [Reply::json(format!("[{}]", base + 1))]);
     }
     let domain = DomainFile::of("customer")
@@ -121,8 +128,13 @@ async fn a_value_goes_into_a_url_as_written_and_cannot_leave_its_place() {
         upstream.answers("/profile", [Reply::json(format!(r#"{{"account":{{"id":{value}}}}}"#))]);
         sidecar.get("/v2/customers/42").await.dataset();
         let target = upstream.seen().last().unwrap().target.clone();
-        let inside = target.strip_prefix("/accounts/").and_then(|rest| rest.strip_suffix("/orders")).unwrap();
-        let decoded = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8().unwrap().into_owned();
+        let inside = target
+            .strip_prefix("/accounts/")
+            .and_then(|rest| rest.strip_suffix("/orders"))
+            .unwrap();
+        let decoded = |text: &str| {
+            percent_encoding::percent_decode_str(text).decode_utf8().unwrap().into_owned()
+        };
         assert!(!inside.contains(['/', '?', '#']), "{value}: {target}");
         assert_eq!(decoded(inside), decoded(segment), "{value}: {target}");
     }

@@ -15,7 +15,15 @@ async fn ask_as(sidecar: &Sidecar, host: &str) -> Got {
 #[tokio::test]
 async fn loopback_by_any_name_is_answered() {
     let (sidecar, _upstream) = over_one("").await;
-    for host in ["localhost", "LOCALHOST:7070", "127.0.0.1", "127.0.0.1:7070", "127.8.9.10", "[::1]", "[::1]:7070"] {
+    for host in [
+        "localhost",
+        "LOCALHOST:7070",
+        "127.0.0.1",
+        "127.0.0.1:7070",
+        "127.8.9.10",
+        "[::1]",
+        "[::1]:7070",
+    ] {
         assert_eq!(ask_as(&sidecar, host).await.status, 200, "{host}");
     }
 }
@@ -23,8 +31,15 @@ async fn loopback_by_any_name_is_answered() {
 #[tokio::test]
 async fn any_other_name_is_misdirected_and_no_source_is_asked() {
     let (sidecar, upstream) = over_one("").await;
-    for host in ["example.com", "localhost.example.com", "10.0.0.1", "bfb", "[::2]:7070", "0.0.0.0", "127.0.0.1.nip.io"]
-    {
+    for host in [
+        "example.com",
+        "localhost.example.com",
+        "10.0.0.1",
+        "bfb",
+        "[::2]:7070",
+        "0.0.0.0",
+        "127.0.0.1.nip.io",
+    ] {
         ask_as(&sidecar, host).await.problem("misdirected", 421);
     }
     assert!(upstream.seen().is_empty());
@@ -41,7 +56,9 @@ async fn the_paths_of_others_are_misdirected_too() {
 #[tokio::test]
 async fn an_absolute_target_counts_for_more_than_host() {
     let (sidecar, _upstream) = over_one("").await;
-    let ask = |target: &str, host: &str| format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    let ask = |target: &str, host: &str| {
+        format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")
+    };
     let refused = sidecar.raw(ask("http://example.com/v2/customers/42", "localhost")).await;
     assert!(refused.starts_with("HTTP/1.1 421 "), "{refused}");
     let answered = sidecar.raw(ask("http://localhost/v2/customers/42", "example.com")).await;
@@ -54,12 +71,14 @@ async fn no_host_or_two_are_never_answered_with_data() {
     let requests = [
         "GET /v2/customers/42 HTTP/1.1\r\nConnection: close\r\n\r\n",
         "GET /v2/customers/42 HTTP/1.0\r\n\r\n",
-        "GET /v2/customers/42 HTTP/1.1\r\nHost: localhost\r\nHost: example.com\r\nConnection: close\r\n\r\n",
+        "GET /v2/customers/42 HTTP/1.1\r\nHost: localhost\r\nHost: example.com\r\nConnection: \
+         close\r\n\r\n",
         "GET /v2/customers/42 HTTP/1.1\r\nHost:\r\nConnection: close\r\n\r\n",
     ];
     for request in requests {
         let got = sidecar.raw(request).await;
-        let status: u16 = got.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default();
+        let status: u16 =
+            got.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default();
         assert!([400, 421].contains(&status), "{request}: {got}");
     }
     assert!(upstream.seen().is_empty());
@@ -141,10 +160,13 @@ async fn the_ipv6_loopback_is_answered_where_there_is_one() {
     let (setup, _upstream) = setup_over_one("").await;
     let sidecar = setup.args(&["--listen", "[::1]:0"]).start().await;
     let address = sidecar.lines().iter().find_map(|line| {
-        let address = line["address"].as_str().filter(|_| line["message"] == "answering consumers")?;
+        let address =
+            line["address"].as_str().filter(|_| line["message"] == "answering consumers")?;
         address.starts_with("[::1]").then(|| address.parse::<SocketAddr>().unwrap())
     });
-    once(&To::Tcp(address.unwrap()), Http::One, with(get("/v2/customers/42"), "host", "[::1]")).await.dataset();
+    once(&To::Tcp(address.unwrap()), Http::One, with(get("/v2/customers/42"), "host", "[::1]"))
+        .await
+        .dataset();
 }
 
 #[tokio::test]

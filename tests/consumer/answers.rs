@@ -1,4 +1,5 @@
-//! A 200 and its headers, its 304, its HEAD; and what a request's `Cache-Control` does where there is no cache yet.
+//! A 200 and its headers, its 304, its HEAD; and what a request's `Cache-Control` does where there
+//! is no cache yet.
 
 use http::Method;
 
@@ -28,7 +29,11 @@ async fn the_etag_is_of_the_bytes_and_the_dataset_of_the_collection() {
     let (sidecar, upstream) = over_one("").await;
     let (one, two) = (sidecar.get("/v2/customers/42").await, sidecar.get("/v2/customers/42").await);
     assert_eq!(one.header("etag"), two.header("etag"), "the same bytes");
-    assert_ne!(one.header("bfb-dataset"), two.header("bfb-dataset"), "nothing is kept: two collections");
+    assert_ne!(
+        one.header("bfb-dataset"),
+        two.header("bfb-dataset"),
+        "nothing is kept: two collections"
+    );
     upstream.answers("/part", [Reply::json("43")]);
     assert_ne!(sidecar.get("/v2/customers/42").await.header("etag"), one.header("etag"));
 }
@@ -44,7 +49,10 @@ async fn what_the_consumer_has_already_is_a_304() {
         for name in ["etag", "cache-control"] {
             assert_eq!(got.header(name), full.header(name), "{known}");
         }
-        assert!(!got.header("bfb-dataset").is_empty() && !got.header("cache-status").is_empty(), "{got:?}");
+        assert!(
+            !got.header("bfb-dataset").is_empty() && !got.header("cache-status").is_empty(),
+            "{got:?}"
+        );
     }
     for other in ["\"other\"", "W/\"other\"", etag.trim_matches('"')] {
         sidecar.send(with(get("/v2/customers/42"), "if-none-match", other)).await.dataset();
@@ -75,7 +83,8 @@ async fn head_says_what_get_would_without_the_body() {
 #[tokio::test]
 async fn no_cache_asks_the_sources_past_their_caches() {
     let (sidecar, upstream) = over_one("").await;
-    let got = sidecar.send(with(get("/v2/customers/42"), "cache-control", "max-age=0, No-Cache")).await;
+    let got =
+        sidecar.send(with(get("/v2/customers/42"), "cache-control", "max-age=0, No-Cache")).await;
     got.dataset();
     assert_eq!(got.header("cache-status"), "bfb; fwd=request");
     assert_eq!(upstream.seen()[0].header("cache-control"), "no-cache");
@@ -153,7 +162,9 @@ async fn the_trace_of_a_problem_is_the_consumers_own() {
     let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let got = sidecar.send(with(get("/nowhere"), "traceparent", parent)).await;
     assert_eq!(got.problem("no-such-path", 404)["trace_id"], "0af7651916cd43dd8448eb211c80319c");
-    for broken in ["", "00-0-0-0", "00-00000000000000000000000000000000-b7ad6b7169203331-01", "ff-x"] {
+    for broken in
+        ["", "00-0-0-0", "00-00000000000000000000000000000000-b7ad6b7169203331-01", "ff-x"]
+    {
         let got = sidecar.send(with(get("/nowhere"), "traceparent", broken)).await;
         assert_ne!(got.problem("no-such-path", 404)["trace_id"], "0".repeat(32), "{broken}");
     }

@@ -1,4 +1,5 @@
-//! What a source hears of a consumer: the trace context and the time that is left, and no header more.
+//! What a source hears of a consumer: the trace context and the time that is left, and no header
+//! more.
 
 use super::over_one;
 use crate::support::client::{get, with};
@@ -28,7 +29,8 @@ async fn without_a_trace_a_source_gets_a_new_one_each_time() {
     for _ in 0..2 {
         sidecar.get("/v2/customers/42").await.dataset();
     }
-    let traces: Vec<_> = upstream.seen().iter().map(|seen| seen.header("traceparent").to_owned()).collect();
+    let traces: Vec<_> =
+        upstream.seen().iter().map(|seen| seen.header("traceparent").to_owned()).collect();
     assert!(traces.iter().all(|trace| trace.len() == 55), "{traces:?}");
     assert_ne!(traces[0][3..35], traces[1][3..35]);
 }
@@ -61,10 +63,20 @@ async fn no_other_header_of_the_consumer_reaches_a_source() {
         ("bfb-after", "s3cret"),
         ("x-request-id", "s3cret"),
     ];
-    let request = theirs.iter().fold(get("/v2/customers/42"), |request, (name, value)| with(request, name, value));
+    let request = theirs
+        .iter()
+        .fold(get("/v2/customers/42"), |request, (name, value)| with(request, name, value));
     sidecar.send(request).await.dataset();
     let seen = &upstream.seen()[0];
-    let known = ["host", "accept", "accept-encoding", "user-agent", "bfb-deadline-ms", "traceparent", "content-length"];
+    let known = [
+        "host",
+        "accept",
+        "accept-encoding",
+        "user-agent",
+        "bfb-deadline-ms",
+        "traceparent",
+        "content-length",
+    ];
     for (name, value) in &seen.headers {
         assert!(known.contains(&name.as_str()), "{name} reached the source");
         assert!(!value.to_str().unwrap().contains("s3cret"), "{name}: {value:?}");
@@ -90,7 +102,8 @@ async fn a_source_gets_the_headers_of_its_file() {
 async fn proxies_of_the_environment_are_ignored() {
     let (setup, upstream) = super::setup_over_one("").await;
     let nowhere = "http://127.0.0.1:9";
-    let proxied = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"];
+    let proxied =
+        ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"];
     let sidecar = proxied.iter().fold(setup, |setup, name| setup.env(name, nowhere)).start().await;
     sidecar.get("/v2/customers/42").await.dataset();
     assert_eq!(upstream.seen().len(), 1);
@@ -100,7 +113,8 @@ async fn proxies_of_the_environment_are_ignored() {
 async fn a_sources_own_cache_control_and_vary_are_not_obeyed() {
     let (sidecar, upstream) = over_one("").await;
     let reply = Reply::json("1").header("cache-control", "no-store, max-age=0").header("vary", "*");
-    upstream.answers("/part", [reply.header("set-cookie", "a=s3cret").header("x-internal", "s3cret")]);
+    upstream
+        .answers("/part", [reply.header("set-cookie", "a=s3cret").header("x-internal", "s3cret")]);
     let got = sidecar.get("/v2/customers/42").await;
     got.dataset();
     assert_eq!(got.header("cache-control"), "private, no-cache");

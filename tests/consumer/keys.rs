@@ -1,4 +1,5 @@
-//! The key: one segment, decoded once, UTF-8, at most 512 bytes, and what it decodes to is its name everywhere.
+//! The key: one segment, decoded once, UTF-8, at most 512 bytes, and what it decodes to is its name
+//! everywhere.
 
 use super::over_one;
 use crate::support::domain::{DomainFile, mutual};
@@ -24,9 +25,13 @@ async fn a_key_is_its_text_and_no_number() {
 #[tokio::test]
 async fn any_text_of_at_most_512_bytes_is_a_key_that_cannot_leave_its_place() {
     let (sidecar, upstream) = over_one("(?s).+").await;
-    let keys = ["a/b", ".../x", "a b", "ä", "%2F", "a?b=c&d#e", "😀", "a+b", "%", "a\\b", "..%2f", "..;"];
-    let keys: Vec<String> =
-        keys.iter().map(|key| (*key).to_owned()).chain(["x".repeat(512), "ä".repeat(256)]).collect();
+    let keys =
+        ["a/b", ".../x", "a b", "ä", "%2F", "a?b=c&d#e", "😀", "a+b", "%", "a\\b", "..%2f", "..;"];
+    let keys: Vec<String> = keys
+        .iter()
+        .map(|key| (*key).to_owned())
+        .chain(["x".repeat(512), "ä".repeat(256)])
+        .collect();
     for key in &keys {
         sidecar.get(&format!("/v2/customers/{}", encoded(key))).await.dataset();
         assert_eq!(asked_for(&upstream.seen().last().unwrap().target), *key);
@@ -39,13 +44,26 @@ fn encoded(key: &str) -> String {
     escapes.collect::<Vec<_>>().concat()
 }
 
-/// nginx decodes `..%2fadmin%2fusers` before it routes: it would be asked for `/admin/users`, by us.
+/// nginx decodes `..%2fadmin%2fusers` before it routes: it would be asked for `/admin/users`, by
+/// us.
 #[tokio::test]
 async fn a_key_that_a_proxy_could_take_for_a_way_elsewhere_is_bad_key_whatever_the_pattern_says() {
     let (sidecar, upstream) = over_one("(?s).+").await;
-    let keys =
-        ["../admin/users", "../x", "x/..", "a/./b", "..\\x", "a\\..\\b", "x\u{0}y", "\r\nx: y", "a\u{7f}", "a\u{85}b"];
-    for key in keys.map(encoded).iter().map(String::as_str).chain(["..%2fadmin%2fusers", "..%5cadmin"]) {
+    let keys = [
+        "../admin/users",
+        "../x",
+        "x/..",
+        "a/./b",
+        "..\\x",
+        "a\\..\\b",
+        "x\u{0}y",
+        "\r\nx: y",
+        "a\u{7f}",
+        "a\u{85}b",
+    ];
+    for key in
+        keys.map(encoded).iter().map(String::as_str).chain(["..%2fadmin%2fusers", "..%5cadmin"])
+    {
         sidecar.get(&format!("/v2/customers/{key}")).await.problem("bad-key", 400);
     }
     assert!(upstream.seen().is_empty(), "{:?}", upstream.seen());
@@ -131,10 +149,15 @@ async fn a_key_of_64_kib_is_refused_and_the_sidecar_serves_on() {
     // 20 KiB fit into a request's head, 64 KiB do not.
     sidecar.get(&format!("/v2/customers/{}", "x".repeat(20 * 1024))).await.problem("bad-key", 400);
     let long = "x".repeat(64 * 1024);
-    let got =
-        sidecar.raw(format!("GET /v2/customers/{long} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")).await;
+    let got = sidecar
+        .raw(format!(
+            "GET /v2/customers/{long} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        ))
+        .await;
     assert!(
-        got.starts_with("HTTP/1.1 414 ") || got.starts_with("HTTP/1.1 431 ") || got.starts_with("HTTP/1.1 400 "),
+        got.starts_with("HTTP/1.1 414 ")
+            || got.starts_with("HTTP/1.1 431 ")
+            || got.starts_with("HTTP/1.1 400 "),
         "{got}"
     );
     assert!(upstream.seen().is_empty());
@@ -151,9 +174,15 @@ async fn a_key_cannot_leave_its_segment_of_a_sources_path() {
     for key in ["a%2Fb", "%3Fx=1", "%23x", "%252e%252e", "a%5Cb", "%3B", "a%26b", "@x", ":80"] {
         sidecar.get(&format!("/v2/customers/{key}")).await.problem("not-found", 404);
         let target = upstream.seen().last().unwrap().target.clone();
-        let inside = target.strip_prefix("/customers/").and_then(|rest| rest.strip_suffix("/part")).unwrap();
-        assert!(!inside.contains(['/', '?', '#', '\\']) && !["", ".", ".."].contains(&inside), "{key}: {target}");
-        let decoded = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8().unwrap().into_owned();
+        let inside =
+            target.strip_prefix("/customers/").and_then(|rest| rest.strip_suffix("/part")).unwrap();
+        assert!(
+            !inside.contains(['/', '?', '#', '\\']) && !["", ".", ".."].contains(&inside),
+            "{key}: {target}"
+        );
+        let decoded = |text: &str| {
+            percent_encoding::percent_decode_str(text).decode_utf8().unwrap().into_owned()
+        };
         assert_eq!(decoded(inside), decoded(key));
     }
 }

@@ -18,7 +18,10 @@ fn tool(name: &str) -> Option<PathBuf> {
     // It is written last.
     let is_there = tools.join("installed").is_file();
     if !is_there {
-        eprintln!("passed over: `{name}` is not in target/openapi-tools (hint: `sh tests/openapi-tools.sh`)");
+        eprintln!(
+            "passed over: `{name}` is not in target/openapi-tools (hint: \
+             `sh tests/openapi-tools.sh`)"
+        );
     }
     is_there.then(|| tools.join("bin").join(name))
 }
@@ -28,7 +31,11 @@ async fn run(mut command: Command) -> Output {
 }
 
 fn text(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
 }
 
 /// A version with a schema whose parts refer to one another, one without, and a part that breaks
@@ -80,7 +87,8 @@ async fn the_document_is_one_to_openapi_spec_validator() {
     };
     let output = validate(document.text()).await;
     assert!(output.status.success(), "{}\n{}", text(&output), document.text());
-    let broken = document.text().replace("#/components/schemas/customer.v1/$defs/person", "#/nowhere");
+    let broken =
+        document.text().replace("#/components/schemas/customer.v1/$defs/person", "#/nowhere");
     assert_ne!(broken, document.text());
     assert!(!validate(&broken).await.status.success(), "it looks at references");
 }
@@ -90,7 +98,12 @@ async fn schemathesis(tool: &Path, sidecar: &Sidecar) -> Output {
     let mut command = Command::new(tool);
     // It keeps what it found where it runs.
     command.current_dir(sidecar.dir());
-    command.args(["run", &format!("http://{listen}/openapi.json"), "--url", &format!("http://{listen}")]);
+    command.args([
+        "run",
+        &format!("http://{listen}/openapi.json"),
+        "--url",
+        &format!("http://{listen}"),
+    ]);
     command.args(["--phases", "examples,coverage,fuzzing", "--max-examples", "20", "--seed", "1"]);
     command.args([
         "--no-color",

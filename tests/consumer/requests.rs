@@ -10,7 +10,9 @@ use crate::support::upstream::Reply;
 async fn other_methods_are_405_with_allow_and_no_source_is_asked() {
     let (sidecar, upstream) = over_one("").await;
     for method in ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "PURGE", "get"] {
-        let got = sidecar.send(ask(Method::from_bytes(method.as_bytes()).unwrap(), "/v2/customers/42")).await;
+        let got = sidecar
+            .send(ask(Method::from_bytes(method.as_bytes()).unwrap(), "/v2/customers/42"))
+            .await;
         got.problem("method-not-allowed", 405);
         let mut allowed: Vec<_> = got.header("allow").split(',').map(str::trim).collect();
         allowed.sort_unstable();
@@ -91,7 +93,8 @@ async fn a_body_is_ignored_and_the_connection_goes_on() {
     let (sidecar, _upstream) = over_one("").await;
     let requests = concat!(
         "GET /v2/customers/1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello",
-        "GET /v2/customers/2 HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        "GET /v2/customers/2 HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: \
+         chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
         "GET /v2/customers/3 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
     );
     let answers = sidecar.raw(requests).await;
@@ -104,7 +107,9 @@ async fn an_upgrade_to_http_2_is_ignored() {
     let (sidecar, _upstream) = over_one("").await;
     let settings = "HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA";
     let head = "GET /v2/customers/42 HTTP/1.1\r\nHost: localhost";
-    let upgrade = format!("{head}\r\nConnection: Upgrade, HTTP2-Settings, close\r\nUpgrade: h2c\r\n{settings}\r\n\r\n");
+    let upgrade = format!(
+        "{head}\r\nConnection: Upgrade, HTTP2-Settings, close\r\nUpgrade: h2c\r\n{settings}\r\n\r\n"
+    );
     let answer = sidecar.raw(upgrade).await;
     assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
     let socket = format!("{head}\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\n\r\n");
@@ -125,7 +130,10 @@ async fn http_2_is_spoken_by_prior_knowledge() {
 async fn http_1_0_is_answered() {
     let (sidecar, _upstream) = over_one("").await;
     let answer = sidecar.raw("GET /v2/customers/42 HTTP/1.0\r\nHost: localhost\r\n\r\n").await;
-    assert!(answer.starts_with("HTTP/1.0 200 OK") && answer.ends_with(r#"{"part":{"id":42}}"#), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.0 200 OK") && answer.ends_with(r#"{"part":{"id":42}}"#),
+        "{answer}"
+    );
 }
 
 #[tokio::test]
@@ -156,7 +164,12 @@ async fn what_is_no_http_is_refused_and_the_sidecar_serves_on() {
     for request in hostile {
         let got = sidecar.raw(request).await;
         let http_1 = !request.starts_with(b"PRI");
-        assert_eq!(got.starts_with("HTTP/1.1 400 "), http_1, "{}: {got}", String::from_utf8_lossy(request));
+        assert_eq!(
+            got.starts_with("HTTP/1.1 400 "),
+            http_1,
+            "{}: {got}",
+            String::from_utf8_lossy(request)
+        );
     }
     assert!(upstream.seen().is_empty());
     sidecar.get("/v2/customers/42").await.dataset();
@@ -169,7 +182,9 @@ async fn a_request_with_too_many_headers_is_refused() {
     let many = "X-Many: 1\r\n".repeat(200);
     let large = format!("X: {}\r\n", "x".repeat(64 * 1024));
     for headers in [many, large] {
-        let request = format!("GET /v2/customers/42 HTTP/1.1\r\nHost: localhost\r\n{headers}Connection: close\r\n\r\n");
+        let request = format!(
+            "GET /v2/customers/42 HTTP/1.1\r\nHost: localhost\r\n{headers}Connection: close\r\n\r\n"
+        );
         let got = sidecar.raw(request).await;
         assert!(got.starts_with("HTTP/1.1 431 "), "{got}");
     }

@@ -1,4 +1,5 @@
-//! Versions: several shapes of one dataset, their announcements, their failures, and `openapi.json`.
+//! Versions: several shapes of one dataset, their announcements, their failures, and
+//! `openapi.json`.
 
 use serde_json::json;
 
@@ -12,8 +13,9 @@ async fn three_versions() -> (Sidecar, Upstream) {
     let pki = Pki::new();
     let upstream = mutual(&pki).await;
     upstream.handles("/profile", |_| Reply::json(r#"{"id":42,"name":"Anna","price":1.10}"#));
-    upstream
-        .handles("/orders", |_| Reply::json(r#"[{"id":1,"total":12.50,"note":"x"},{"id":2,"total":3,"note":"y"}]"#));
+    upstream.handles("/orders", |_| {
+        Reply::json(r#"[{"id":1,"total":12.50,"note":"x"},{"id":2,"total":3,"note":"y"}]"#)
+    });
     let domain = DomainFile::of("customer")
         .source("profile", &upstream, "/profile?key={key}", &[])
         .source("orders", &upstream, "/orders?key={key}", &[])
@@ -28,7 +30,8 @@ async fn three_versions() -> (Sidecar, Upstream) {
             ],
         )
         .version("v2", &["path: /v2/customers/{key}"])
-        .version("v3", &["path: /v3/{key}/all", "shape: '{name: (.profile.name | ascii_downcase)}'"]);
+        .version("v3", &["path: /v3/{key}/all", "shape: \
+                  '{name: (.profile.name | ascii_downcase)}'"]);
     (Setup::of(&[&domain]).identity(&pki).start().await, upstream)
 }
 
@@ -38,7 +41,11 @@ async fn versions_are_shapes_of_the_same_dataset() {
     let v1 = sidecar.get("/v1/customers/42").await;
     let orders = json!([{"id": 1, "total": 12.5}, {"id": 2, "total": 3}]);
     assert_eq!(v1.dataset(), json!({"id": 42, "price": 1.1, "orders": orders}));
-    assert!(v1.text().contains("1.10") && v1.text().contains("12.50"), "numbers pass unchanged: {}", v1.text());
+    assert!(
+        v1.text().contains("1.10") && v1.text().contains("12.50"),
+        "numbers pass unchanged: {}",
+        v1.text()
+    );
     let v2 = sidecar.get("/v2/customers/42").await.dataset();
     assert_eq!(v2["profile"]["name"], "Anna");
     assert_eq!(sidecar.get("/v3/42/all").await.dataset(), json!({"name": "anna"}));
@@ -91,7 +98,10 @@ async fn a_shape_that_yields_not_exactly_one_value_is_shape_failed() {
         .version("fine", &["path: /fine/{key}", "shape: '.part | length'"]);
     let sidecar = Setup::of(&[&domain]).identity(&pki).start().await;
     for version in ["none", "two", "error"] {
-        assert_eq!(sidecar.get(&format!("/{version}/42")).await.problem("shape-failed", 502)["version"], version);
+        assert_eq!(
+            sidecar.get(&format!("/{version}/42")).await.problem("shape-failed", 502)["version"],
+            version
+        );
     }
     assert_eq!(sidecar.get("/fine/42").await.dataset(), 2);
 }
@@ -103,7 +113,10 @@ async fn a_shape_that_costs_too_much_is_shape_failed_and_others_go_on() {
     upstream.answers("/part/42", [Reply::json("1")]);
     let domain = DomainFile::of("customer")
         .source("part", &upstream, "/part/{key}", &[])
-        .version("dear", &["path: /dear/{key}", "shape: 'reduce range(1000000000) as $i (0; . + 1)'"])
+        .version(
+            "dear",
+            &["path: /dear/{key}", "shape: 'reduce range(1000000000) as $i (0; . + 1)'"],
+        )
         .version("fine", &["path: /fine/{key}"]);
     let sidecar = Setup::of(&[&domain]).identity(&pki).start().await;
     let (dear, fine) = tokio::join!(sidecar.get("/dear/42"), sidecar.get("/fine/42"));
@@ -120,10 +133,17 @@ async fn openapi_describes_every_version() {
     assert!(api["openapi"].as_str().unwrap().starts_with("3.1."), "{api}");
     assert!(api["info"]["title"].is_string() && api["info"]["version"].is_string(), "{api}");
     let paths = api["paths"].as_object().unwrap();
-    assert_eq!(paths.keys().collect::<Vec<_>>(), ["/v1/customers/{key}", "/v2/customers/{key}", "/v3/{key}/all"]);
+    assert_eq!(
+        paths.keys().collect::<Vec<_>>(),
+        ["/v1/customers/{key}", "/v2/customers/{key}", "/v3/{key}/all"]
+    );
     for (path, item) in paths {
         let get = &item["get"];
-        assert_eq!(get["deprecated"].as_bool().unwrap_or(false), path.starts_with("/v1/"), "{path}");
+        assert_eq!(
+            get["deprecated"].as_bool().unwrap_or(false),
+            path.starts_with("/v1/"),
+            "{path}"
+        );
         let key = &item["parameters"][0];
         assert_eq!(
             (&key["name"], &key["in"], &key["required"]),
@@ -133,11 +153,14 @@ async fn openapi_describes_every_version() {
         assert!(get["operationId"].is_string(), "{path}");
         for status in ["200", "304", "400", "404", "502", "503", "504"] {
             let response = &get["responses"][status];
-            assert!(response["description"].is_string() || response["$ref"].is_string(), "{path} {status}: {response}");
+            assert!(
+                response["description"].is_string() || response["$ref"].is_string(),
+                "{path} {status}: {response}"
+            );
         }
     }
-    let required =
-        &api["paths"]["/v2/customers/{key}"]["get"]["responses"]["200"]["content"]["application/json"]["schema"];
+    let required = &api["paths"]["/v2/customers/{key}"]["get"]["responses"]["200"]["content"]["application/json"]
+        ["schema"];
     assert_eq!(required["required"], json!(["profile", "orders"]));
     references_resolve(&api, &api);
 }
@@ -151,7 +174,11 @@ fn references_resolve(api: &serde_json::Value, value: &serde_json::Value) {
             }
             members.values().for_each(|member| references_resolve(api, member));
         }
-        serde_json::Value::Array(items) => items.iter().for_each(|item| references_resolve(api, item)),
+        serde_json::Value::Array(items) => {
+            for item in items {
+                references_resolve(api, item);
+            }
+        }
         _ => {}
     }
 }

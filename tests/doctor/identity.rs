@@ -12,7 +12,11 @@ use crate::support::pki::{Asks, profile};
 async fn our_own_certificate_must_be_usable_as_a_client() {
     let patient = Patient::new();
     let upstream = patient.upstream(&profile(), Asks::Always).await;
-    let server_only = patient.pki.authority.issue(&Leaf::new("web").uri("spiffe://a/b").usage(Usage::Server)).unwrap();
+    let server_only = patient
+        .pki
+        .authority
+        .issue(&Leaf::new("web").uri("spiffe://a/b").usage(Usage::Server))
+        .unwrap();
     server_only.write(patient.pki.dir(), patient.pki.authority.ca_pem()).unwrap();
     let file = patient.file(&[("profile", upstream.origin(), "/customers/{key}")], "");
     let (report, code) = parsed(&patient.doctor(file, &["--format", "json"]).await);
@@ -28,7 +32,11 @@ async fn wrong_input_and_a_missing_identity_have_their_exit_codes() {
     let code = |output: Output| output.status.code().unwrap();
     assert_eq!(code(doctor(file.clone(), &[]).await), 64, "no identity is given");
     assert_eq!(code(doctor(file.clone(), &["--identity", "/nowhere"]).await), 69);
-    assert_eq!(code(patient.doctor(file.clone(), &["--key", "x"]).await), 64, "no key of any domain");
+    assert_eq!(
+        code(patient.doctor(file.clone(), &["--key", "x"]).await),
+        64,
+        "no key of any domain"
+    );
     std::fs::write(&file, "domain: 1\n").unwrap();
     assert_eq!(code(patient.doctor(file, &[]).await), 64);
 }

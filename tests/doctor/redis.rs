@@ -1,5 +1,6 @@
-//! `bfb doctor --redis`, the real binary on real servers: what it says of those that will do and of those that will not, each
-//! permission that is missing by its name, and that it leaves nothing behind.
+//! `bfb doctor --redis`, the real binary on real servers: what it says of those that will do and of
+//! those that will not, each permission that is missing by its name, and that it leaves nothing
+//! behind.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -36,11 +37,13 @@ impl Clinic {
         self.dir.path().join(name)
     }
 
-    /// What it finds of a Redis, as the sidecars' user if `as_user`, else as one who may do everything.
+    /// What it finds of a Redis, as the sidecars' user if `as_user`, else as one who may do
+    /// everything.
     async fn finds(&self, url: &str, as_user: bool, more: &[&str]) -> Value {
         let auth = self.path("auth");
         let auth = if as_user { vec!["--redis-auth", auth.to_str().unwrap()] } else { vec![] };
-        let args = [&["--insecure-upstreams", "--format", "json", "--redis", url][..], &auth, more].concat();
+        let args = [&["--insecure-upstreams", "--format", "json", "--redis", url][..], &auth, more]
+            .concat();
         let (report, code) = parsed(&doctor(self.path("customer.yaml"), &args).await);
         assert_eq!((code, &report["ok"]), (1, &false.into()), "its source is not there");
         report["redis"].clone()
@@ -49,7 +52,10 @@ impl Clinic {
 
 /// What is said of the first server, but for what it does not tell: level and name of each.
 fn of_server(redis: &Value) -> Vec<String> {
-    findings(&redis["servers"][0]).into_iter().filter(|finding| finding != "note settings-unknown").collect()
+    findings(&redis["servers"][0])
+        .into_iter()
+        .filter(|finding| finding != "note settings-unknown")
+        .collect()
 }
 
 fn is_empty(redis: &Redis) -> bool {
@@ -62,7 +68,10 @@ async fn a_server_that_will_do_has_no_findings_and_keeps_nothing() {
     let found = clinic.finds(&redis.url(), true, &[]).await;
     assert_eq!((of_server(&found), findings(&found)), (vec![], vec![]), "{found}");
     let server = &found["servers"][0];
-    assert!(server["round_trip_ms"].as_f64().unwrap() > 0.0 && server["script_ms"].as_f64().unwrap() > 0.0);
+    assert!(
+        server["round_trip_ms"].as_f64().unwrap() > 0.0
+            && server["script_ms"].as_f64().unwrap() > 0.0
+    );
     assert_eq!((&found["kind"], &server["eviction"]), (&"server".into(), &"noeviction".into()));
     assert_eq!((&server["settings"], &found["logs"][0]["state"]), (&Value::Null, &Value::Null));
     assert!(is_empty(&redis));
@@ -78,7 +87,12 @@ async fn each_permission_that_is_missing_is_named() {
     for permission in PERMISSIONS.iter().filter(|permission| permission.is_needed_on(Kind::One)) {
         redis.command::<()>(&["ACL", "SETUSER", "bfb", &format!("-{}", permission.command)]);
         let found = clinic.finds(&redis.url(), true, &[]).await;
-        assert_eq!(of_server(&found), ["error no-permission"], "without {}: {found}", permission.command);
+        assert_eq!(
+            of_server(&found),
+            ["error no-permission"],
+            "without {}: {found}",
+            permission.command
+        );
         let met = found["servers"][0]["findings"][0]["met"].as_str().unwrap();
         assert!(met.ends_with(&format!("it lacks `+{}`", permission.command)), "{met}");
         redis.command::<()>(&["ACL", "SETUSER", "bfb", &format!("+{}", permission.command)]);
@@ -91,14 +105,23 @@ async fn each_permission_that_is_missing_on_a_cluster_is_named() {
     let (clinic, redis) = (Clinic::new(), Redis::start_cluster());
     let url = format!("redis-cluster://{}", redis.addr());
     let only_here = |kind: Kind| {
-        move |permission: &&bfb::bus::Permission| permission.is_needed_on(kind) && !permission.is_needed_on(Kind::One)
+        move |permission: &&bfb::bus::Permission| {
+            permission.is_needed_on(kind) && !permission.is_needed_on(Kind::One)
+        }
     };
     for permission in PERMISSIONS.iter().filter(only_here(kind(true))) {
         // Before 7.0 a subcommand can be given, and taken away only with its command.
         let taken = permission.command.split('|').next().filter(|_| version() < SEVEN);
-        redis.command::<()>(&["ACL", "SETUSER", "bfb", &format!("-{}", taken.unwrap_or(permission.command))]);
+        redis.command::<()>(&[
+            "ACL",
+            "SETUSER",
+            "bfb",
+            &format!("-{}", taken.unwrap_or(permission.command)),
+        ]);
         let found = clinic.finds(&url, true, &[]).await;
-        let all = [&found["findings"], &found["servers"][0]["findings"]].map(ToString::to_string).concat();
+        let all = [&found["findings"], &found["servers"][0]["findings"]]
+            .map(ToString::to_string)
+            .concat();
         assert!(all.contains(&format!("it lacks `+{}`", permission.command)), "{all}");
         redis.command::<()>(&["ACL", "SETUSER", "bfb", &format!("+{}", permission.command)]);
         assert!(is_empty(&redis), "without {}", permission.command);
@@ -126,7 +149,12 @@ async fn settings_that_harm_are_found_where_they_are_told() {
     for (setting, harmful, harmless, finding) in [
         ("maxmemory-policy", "allkeys-lru", "volatile-ttl", "error evicts"),
         ("timeout", "300", "0", "warning idle-timeout"),
-        ("client-output-buffer-limit", "pubsub 0 0 0", "pubsub 33554432 8388608 60", "warning subscriber-limit"),
+        (
+            "client-output-buffer-limit",
+            "pubsub 0 0 0",
+            "pubsub 33554432 8388608 60",
+            "warning subscriber-limit",
+        ),
         ("maxmemory", "1", "0", "error refuses-writes"),
     ] {
         redis.command::<()>(&["CONFIG", "SET", setting, harmful]);
@@ -136,7 +164,8 @@ async fn settings_that_harm_are_found_where_they_are_told() {
         let found = of_server(&clinic.finds(&redis.url(), false, &[]).await);
         assert_eq!(found, Vec::<String>::new(), "{setting} {harmless}");
     }
-    // What evicts the log is seen without asking for the settings, which a managed Redis does not tell.
+    // What evicts the log is seen without asking for the settings, which a managed Redis does not
+    // tell.
     redis.command::<()>(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
     assert_eq!(of_server(&clinic.finds(&redis.url(), true, &[]).await), ["error evicts"]);
     assert!(is_empty(&redis));
@@ -147,12 +176,18 @@ async fn replicas_without_a_bound_on_two_primaries_are_a_warning_and_a_replica_i
     let (clinic, primary) = (Clinic::new(), Redis::start());
     let replica = Redis::replica_of(&primary);
     let found = clinic.finds(&primary.url(), false, &[]).await;
-    assert_eq!((of_server(&found), &found["servers"][0]["replicas"]), (vec!["warning split-brain".into()], &1.into()));
+    assert_eq!(
+        (of_server(&found), &found["servers"][0]["replicas"]),
+        (vec!["warning split-brain".into()], &1.into())
+    );
     primary.command::<()>(&["CONFIG", "SET", "min-replicas-to-write", "1"]);
     let found = clinic.finds(&primary.url(), false, &[]).await;
     assert_eq!(of_server(&found), ["warning failover-grace"], "{found}");
     let patient = ["--failover-grace", "10s"];
-    assert_eq!(of_server(&clinic.finds(&primary.url(), false, &patient).await), Vec::<String>::new());
+    assert_eq!(
+        of_server(&clinic.finds(&primary.url(), false, &patient).await),
+        Vec::<String>::new()
+    );
     let found = of_server(&clinic.finds(&replica.url(), false, &[]).await);
     assert!(found.contains(&"error read-only".to_owned()), "{found:?}");
 }
@@ -162,7 +197,10 @@ async fn every_server_of_a_cluster_is_looked_at_and_what_follows_from_its_timeou
     let (clinic, cluster) = (Clinic::new(), Cluster::start(Duration::from_secs(15)));
     cluster.nodes[1].command::<()>(&["ACL", "SETUSER", "bfb", "-xadd"]);
     let found = clinic.finds(&cluster.url(), true, &[]).await;
-    assert_eq!((&found["kind"], found["servers"].as_array().unwrap().len()), (&"cluster".into(), 3));
+    assert_eq!(
+        (&found["kind"], found["servers"].as_array().unwrap().len()),
+        (&"cluster".into(), 3)
+    );
     for server in found["servers"].as_array().unwrap() {
         let lacking = server["address"] == cluster.nodes[1].addr().to_string();
         let refused = findings(server).contains(&"error no-permission".to_owned());
@@ -191,11 +229,15 @@ async fn the_log_of_each_domain_is_shown_and_leases_that_differ_are_a_warning() 
     register(&redis, "bob", 2 * LEASE);
     let found = clinic.finds(&redis.url(), true, &[]).await;
     assert_eq!(findings(&found["logs"][0]), ["warning leases-differ"]);
-    let leases = serde_json::json!([{"lease_ms": 3000, "sidecars": 1}, {"lease_ms": 6000, "sidecars": 1}]);
+    let leases =
+        serde_json::json!([{"lease_ms": 3000, "sidecars": 1}, {"lease_ms": 6000, "sidecars": 1}]);
     assert_eq!(found["logs"][0]["state"]["leases"], leases);
 
     redis.command::<()>(&["DEBUG", "CHANGE-REPL-ID"]);
-    assert_eq!(findings(&clinic.finds(&redis.url(), true, &[]).await["logs"][0]), ["note other-life"]);
+    assert_eq!(
+        findings(&clinic.finds(&redis.url(), true, &[]).await["logs"][0]),
+        ["note other-life"]
+    );
     redis.command::<i64>(&["HSET", &Names::new("default", "customer").meta(), "protocol", "99"]);
     let found = findings(&clinic.finds(&redis.url(), true, &[]).await["logs"][0]);
     assert_eq!(found, ["error newer-protocol", "note other-life"]);
@@ -205,14 +247,23 @@ async fn the_log_of_each_domain_is_shown_and_leases_that_differ_are_a_warning() 
 #[tokio::test]
 async fn a_redis_that_cannot_be_had_says_why() {
     let clinic = Clinic::new();
-    for url in ["redis://127.0.0.1:1", "redis-cluster://127.0.0.1:1", "redis-sentinel://127.0.0.1:1/main"] {
+    for url in
+        ["redis://127.0.0.1:1", "redis-cluster://127.0.0.1:1", "redis-sentinel://127.0.0.1:1/main"]
+    {
         let found = clinic.finds(url, true, &[]).await;
-        let of = if found["servers"][0].is_null() { findings(&found) } else { findings(&found["servers"][0]) };
+        let of = if found["servers"][0].is_null() {
+            findings(&found)
+        } else {
+            findings(&found["servers"][0])
+        };
         assert_eq!(of, ["error unreachable"], "{url}: {found}");
     }
     let redis = Redis::start();
     std::fs::write(clinic.path("auth"), "bfb:wrong").unwrap();
-    assert_eq!(of_server(&clinic.finds(&redis.url(), true, &[]).await), ["error not-authenticated"]);
+    assert_eq!(
+        of_server(&clinic.finds(&redis.url(), true, &[]).await),
+        ["error not-authenticated"]
+    );
     let sentinel = Redis::sentinel_of(redis.addr(), &[]);
     let url = format!("redis-sentinel://{}/other", sentinel.addr());
     assert_eq!(findings(&clinic.finds(&url, false, &[]).await), ["error no-primary"]);
@@ -225,8 +276,18 @@ async fn tls_is_looked_at_as_it_is_with_upstreams() {
     let leaf = Leaf::new("redis").dns("localhost").valid(ends);
     pki.authority.issue(&leaf).unwrap().write(dir.path(), pki.authority.ca_pem()).unwrap();
     let file = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
-    let (port, cert, key, ca) = (free().port().to_string(), file("tls.crt"), file("tls.key"), file("ca.crt"));
-    let tls = ["--tls-port", &port, "--tls-cert-file", &cert, "--tls-key-file", &key, "--tls-ca-cert-file", &ca];
+    let (port, cert, key, ca) =
+        (free().port().to_string(), file("tls.crt"), file("tls.key"), file("ca.crt"));
+    let tls = [
+        "--tls-port",
+        &port,
+        "--tls-cert-file",
+        &cert,
+        "--tls-key-file",
+        &key,
+        "--tls-ca-cert-file",
+        &ca,
+    ];
     let redis = Redis::start_with(&tls);
     let url = format!("rediss://localhost:{port}");
 
@@ -235,7 +296,10 @@ async fn tls_is_looked_at_as_it_is_with_upstreams() {
     let found = clinic.finds(&url, true, &ours).await;
     assert_eq!(of_server(&found), ["warning expires-soon"], "{found}");
     let seen = &found["servers"][0]["tls"];
-    assert_eq!((&seen["certificate"]["names"][0], &seen["asks_for_certificate"]), (&"localhost".into(), &true.into()));
+    assert_eq!(
+        (&seen["certificate"]["names"][0], &seen["asks_for_certificate"]),
+        (&"localhost".into(), &true.into())
+    );
     assert_eq!(seen["protocol"], "TLS 1.3");
 
     let nobody = clinic.finds(&url, true, &["--redis-ca", &ca]).await;
@@ -247,7 +311,10 @@ async fn tls_is_looked_at_as_it_is_with_upstreams() {
     assert!(of_server(&wrong).contains(&"error tls".to_owned()), "{wrong}");
     let address = clinic.finds(&format!("rediss://127.0.0.1:{port}"), true, &ours).await;
     let met = address["servers"][0]["findings"][0]["met"].as_str().unwrap().to_owned();
-    assert!(of_server(&address).contains(&"error tls".to_owned()) && met.contains("localhost"), "{address}");
+    assert!(
+        of_server(&address).contains(&"error tls".to_owned()) && met.contains("localhost"),
+        "{address}"
+    );
     assert!(is_empty(&redis));
 }
 
@@ -257,7 +324,8 @@ async fn the_report_for_people_shows_servers_and_logs() {
     register(&redis, "ann", LEASE);
     redis.command::<()>(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lfu"]);
     let url = redis.url();
-    let output = doctor(clinic.path("customer.yaml"), &["--insecure-upstreams", "--redis", &url]).await;
+    let output =
+        doctor(clinic.path("customer.yaml"), &["--insecure-upstreams", "--redis", &url]).await;
     let drawn = text(&output);
     insta::with_settings!({filters => vec![
         (r"127\.0\.0\.1:[0-9]{2,5}", "127.0.0.1:PORT"),

@@ -1,4 +1,5 @@
-//! What is no regular file: it is refused at once, wherever a path may name it, for its reader could wait for ever.
+//! What is no regular file: it is refused at once, wherever a path may name it, for its reader
+//! could wait for ever.
 
 use std::path::Path;
 use std::sync::mpsc;
@@ -46,7 +47,8 @@ fn a_secret_or_schema_that_is_no_regular_file_is_refused_at_once() {
     pipe(&folder.path("pipe"));
     let secret = "'https://a/{key}', headers: {x: \"${TOKEN}\"}";
     folder.write("a.yaml", &file("a", "/a/{key}").replace("'https://a/{key}'", secret));
-    folder.write("b.yaml", &file("b", "/b/{key}").replace("'/b/{key}'", "'/b/{key}', schema: pipe"));
+    folder
+        .write("b.yaml", &file("b", "/b/{key}").replace("'/b/{key}'", "'/b/{key}', schema: pipe"));
     folder.write("c.yaml", &file("c", "/c/{key}").replace("'/c/{key}'", "'/c/{key}', schema: ."));
     let (paths, token) = (folder.paths(), folder.path("pipe").to_str().unwrap().to_owned());
     let loaded = in_time(move || {

@@ -1,7 +1,9 @@
-//! A token under fire: readers ask with the token of the next invalidation, over and over, while it comes in.
+//! A token under fire: readers ask with the token of the next invalidation, over and over, while it
+//! comes in.
 //!
-//! A hit says that what the token names is applied, so it may hold nothing older. Whether reading looks first at what is
-//! applied or at what is believed shows only where an invalidation is applied between the two.
+//! A hit says that what the token names is applied, so it may hold nothing older. Whether reading
+//! looks first at what is applied or at what is believed shows only where an invalidation is
+//! applied between the two.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,10 +21,14 @@ const INVALIDATIONS: u64 = 1_500;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hit_with_a_token_is_never_older_than_the_token() {
-    let (redis, upstream, number) = (Redis::start(), Upstream::plain().await, Arc::new(AtomicU64::new(0)));
+    let (redis, upstream, number) =
+        (Redis::start(), Upstream::plain().await, Arc::new(AtomicU64::new(0)));
     let written = Arc::clone(&number);
-    upstream.handles("/42", move |_| Reply::json(format!("{{\"n\":{}}}", written.load(Ordering::SeqCst))));
-    let (writer, read) = (member(&redis, &upstream, &[]).await, member(&redis, &upstream, &[]).await);
+    upstream.handles("/42", move |_| {
+        Reply::json(format!("{{\"n\":{}}}", written.load(Ordering::SeqCst)))
+    });
+    let (writer, read) =
+        (member(&redis, &upstream, &[]).await, member(&redis, &upstream, &[]).await);
     for sidecar in [&writer, &read] {
         until_lease(sidecar, true).await;
     }
@@ -31,8 +37,11 @@ async fn a_hit_with_a_token_is_never_older_than_the_token() {
     let (epoch, before) = (epoch.to_owned(), seq.parse::<u64>().unwrap());
     let mut readers = JoinSet::new();
     for _ in 0..READERS {
-        let (number, epoch, mut wire) =
-            (Arc::clone(&number), epoch.clone(), Wire::open_patiently(read.listen()).await.unwrap());
+        let (number, epoch, mut wire) = (
+            Arc::clone(&number),
+            epoch.clone(),
+            Wire::open_patiently(read.listen()).await.unwrap(),
+        );
         readers.spawn(async move {
             let (mut hits, mut next) = (0, 1);
             while next <= INVALIDATIONS {

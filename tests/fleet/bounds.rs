@@ -1,4 +1,5 @@
-//! Bounded, in the process that serves: an upstream's tags without end, and a dataset in Redis without end.
+//! Bounded, in the process that serves: an upstream's tags without end, and a dataset in Redis
+//! without end.
 
 use serde_json::json;
 use tokio::sync::watch;
@@ -21,7 +22,8 @@ async fn readyz(sidecar: &Sidecar) -> String {
 async fn datasets_with_too_many_or_too_long_tags_are_served_and_not_kept_and_that_is_said() {
     let (redis, upstream) = (Redis::start(), Upstream::plain().await);
     let domain = file(&upstream, "{ttl: 60s, tags: '.part'}");
-    let setup = Setup::of(&[&domain]).insecure().args(&["--memory", "64MiB", "--redis", &redis.url()]);
+    let setup =
+        Setup::of(&[&domain]).insecure().args(&["--memory", "64MiB", "--redis", &redis.url()]);
     let sidecar = setup.start().await;
     until_lease(&sidecar, true).await;
     let tags = |many: usize| (0..many).map(|nth| format!("secret{nth}")).collect::<Vec<_>>();
@@ -36,22 +38,37 @@ async fn datasets_with_too_many_or_too_long_tags_are_served_and_not_kept_and_tha
         let path = format!("/v2/customers{path}");
         let got = sidecar.get(&path).await;
         assert_eq!(got.json()["part"].as_array().unwrap().len(), tags.len(), "it is served whole");
-        assert_eq!(how(&got), if reason.is_none() { "bfb; fwd=miss; stored" } else { "bfb; fwd=miss" }, "{path}");
+        assert_eq!(
+            how(&got),
+            if reason.is_none() { "bfb; fwd=miss; stored" } else { "bfb; fwd=miss" },
+            "{path}"
+        );
     }
     for (reason, datasets) in [("too-many", 2.0), ("too-long", 1.0), ("program-failed", 0.0)] {
         let labels = [("domain", "customer"), ("reason", reason)];
-        assert_eq!(sidecar.metric("bfb_tags_failed_total", &labels).await, Some(datasets), "{reason}");
+        assert_eq!(
+            sidecar.metric("bfb_tags_failed_total", &labels).await,
+            Some(datasets),
+            "{reason}"
+        );
     }
     let status = sidecar.admin("/status").await.json();
     let not_kept = status["domains"][0]["not_kept"].as_array().unwrap().clone();
-    let told: Vec<_> = not_kept.iter().map(|one| (one["reason"].as_str().unwrap(), one["datasets"].as_u64())).collect();
+    let told: Vec<_> = not_kept
+        .iter()
+        .map(|one| (one["reason"].as_str().unwrap(), one["datasets"].as_u64()))
+        .collect();
     assert_eq!(told, [("too-many", Some(2)), ("too-long", Some(1))]);
     let ready = readyz(&sidecar).await;
     for text in ["domain `customer`", "more than 64 tags", "a tag of more than 512 bytes"] {
         assert!(ready.contains(text), "{ready}");
     }
     sidecar.logged("a dataset is served and not kept").await;
-    assert!(!ready.contains("secret") && !status.to_string().contains("secret") && !sidecar.log().contains("secret"));
+    assert!(
+        !ready.contains("secret")
+            && !status.to_string().contains("secret")
+            && !sidecar.log().contains("secret")
+    );
 }
 
 /// Leaves a dataset of so many bytes where a key is looked for.
@@ -76,7 +93,8 @@ async fn a_dataset_of_300_mb_in_redis_takes_no_memory_of_a_sidecar_and_stands_in
     upstream.handles("/warm", |_| Reply::json("1"));
     sidecar.get("/v2/customers/warm").await.dataset();
     let before = sidecar.resident_kib();
-    // Where Redis is too slow for its bound in time, on a busy machine, it is not looked at; then another key is.
+    // Where Redis is too slow for its bound in time, on a busy machine, it is not looked at; then
+    // another key is.
     let mut met = None;
     for key in 0..20 {
         upstream.answers(&format!("/{key}"), [Reply::json("1")]);
@@ -92,14 +110,19 @@ async fn a_dataset_of_300_mb_in_redis_takes_no_memory_of_a_sidecar_and_stands_in
     let path = met.expect("Redis was never looked at");
     let grown = sidecar.resident_kib().saturating_sub(before);
     assert!(grown < GROWTH_KIB_MAX, "it grew by {grown} KiB");
-    assert!(how(&sidecar.get(&path).await).ends_with("detail=memory"), "what was collected is kept");
+    assert!(
+        how(&sidecar.get(&path).await).ends_with("detail=memory"),
+        "what was collected is kept"
+    );
 }
 
 #[tokio::test]
 async fn who_waits_for_one_that_replaces_a_dataset_that_is_too_large_gets_what_it_leaves() {
     let (redis, upstream) = (Redis::start(), Upstream::plain().await);
-    let (one, two) =
-        (member(&redis, &upstream, &["--lease", "30s"]).await, member(&redis, &upstream, &["--lease", "30s"]).await);
+    let (one, two) = (
+        member(&redis, &upstream, &["--lease", "30s"]).await,
+        member(&redis, &upstream, &["--lease", "30s"]).await,
+    );
     until_lease(&one, true).await;
     until_lease(&two, true).await;
     // Where Redis is too slow for its bound in time, on a busy machine, each collects for itself;
@@ -109,7 +132,9 @@ async fn who_waits_for_one_that_replaces_a_dataset_that_is_too_large_gets_what_i
         let (at, path) = (format!("/{key}"), format!("/v2/customers/{key}"));
         upstream.answers(&at, [Reply::json("1").behind(gate.subscribe())]);
         plant(&redis, &one, &key.to_string(), 16 * 1024 * 1024 + 65).await;
-        let waits = async |sidecar: &Sidecar| sidecar.metric("bfb_fleet_waits_total", &[]).await.unwrap_or_default();
+        let waits = async |sidecar: &Sidecar| {
+            sidecar.metric("bfb_fleet_waits_total", &[]).await.unwrap_or_default()
+        };
         let (seen, waited) = (upstream.seen().len(), waits(&two).await);
         let (first, second, waited) = tokio::join!(
             one.get(&path),
@@ -166,7 +191,8 @@ async fn a_large_dataset_goes_through_redis_in_a_second_question() {
     let two = member(&redis, &upstream, &["--lease", "30s"]).await;
     until_lease(&two, true).await;
     let looked = tokio::time::timeout(PATIENCE, async {
-        // A busy machine may be too slow for Redis's bound in time; then it is collected, and that is fine too.
+        // A busy machine may be too slow for Redis's bound in time; then it is collected, and that
+        // is fine too.
         loop {
             let got = two.get(PATH).await;
             assert_eq!(got.json()["part"], json!(text));

@@ -1,4 +1,5 @@
-//! `--bus-loss`: what a request says holds without the lease too, and a start is over only once the lease is held.
+//! `--bus-loss`: what a request says holds without the lease too, and a start is over only once the
+//! lease is held.
 
 use super::{PATH, member, until_lease};
 use crate::cache::{counting, get_with_cache_control, how};
@@ -19,7 +20,9 @@ async fn what_stands_in_for_a_lost_bus_is_no_older_than_the_request_allows() {
     until_lease(&sidecar, false).await;
     let stale = sidecar.get(PATH).await;
     assert!(how(&stale).ends_with("; detail=bus-lost"), "{}", how(&stale));
-    assert!(how(&get_with_cache_control(&sidecar, "max-age=3600").await).ends_with("; detail=bus-lost"));
+    assert!(
+        how(&get_with_cache_control(&sidecar, "max-age=3600").await).ends_with("; detail=bus-lost")
+    );
     let asked = upstream.seen().len();
     get_with_cache_control(&sidecar, "only-if-cached, max-age=0").await.problem("not-cached", 504);
     assert_eq!(upstream.seen().len(), asked);

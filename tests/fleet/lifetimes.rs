@@ -1,4 +1,5 @@
-//! What one member keeps in Redis, another serves by its own file, and never in the place of what is newer.
+//! What one member keeps in Redis, another serves by its own file, and never in the place of what
+//! is newer.
 
 use super::redis_tier::until_kept;
 use super::{PATH, fleet, n, until_lease};
@@ -13,7 +14,10 @@ use crate::support::upstream::{Reply, Upstream};
 const LONG: [&str; 2] = ["--lease", "30s"];
 
 async fn member(redis: &Redis, domain: &DomainFile) -> Sidecar {
-    let setup = Setup::of(&[domain]).insecure().args(&["--memory", "64MiB", "--redis", &redis.url()]).args(&LONG);
+    let setup = Setup::of(&[domain])
+        .insecure()
+        .args(&["--memory", "64MiB", "--redis", &redis.url()])
+        .args(&LONG);
     let sidecar = setup.start().await;
     until_lease(&sidecar, true).await;
     sidecar
@@ -42,7 +46,11 @@ async fn who_finds_what_is_in_redis_too_old_collects_for_the_others_of_the_same_
     until_kept(&long, 1).await;
     let short = member(&redis, &file(&upstream, "{ttl: 1ms}")).await;
     short.get(PATH).await.dataset();
-    assert_eq!(short.metric("bfb_claims_missed_total", &[]).await, Some(0.0), "it collected under a claim");
+    assert_eq!(
+        short.metric("bfb_claims_missed_total", &[]).await,
+        Some(0.0),
+        "it collected under a claim"
+    );
 }
 
 #[tokio::test]
@@ -51,9 +59,15 @@ async fn a_404_in_redis_ends_with_the_reader_s_own_missing_ttl() {
     upstream.answers("/42", [Reply::status(404), Reply::json("1")]);
     let domain = |missing_ttl: &str| {
         let head = format!("cache: {{ttl: 60s, missing_ttl: {missing_ttl}}}");
-        DomainFile::of("customer").head(&head).source("part", &upstream, "/{key}", &["missing: not-found"])
+        DomainFile::of("customer").head(&head).source(
+            "part",
+            &upstream,
+            "/{key}",
+            &["missing: not-found"],
+        )
     };
-    let (long, short) = (member(&redis, &domain("60s")).await, member(&redis, &domain("1ms")).await);
+    let (long, short) =
+        (member(&redis, &domain("60s")).await, member(&redis, &domain("1ms")).await);
     long.get(PATH).await.problem("not-found", 404);
     until_kept(&long, 1).await;
     assert_eq!(short.get(PATH).await.text(), r#"{"part":1}"#);
@@ -66,7 +80,9 @@ async fn no_store_keeps_nothing_of_what_it_finds_in_redis() {
     until_kept(&members[0], 1).await;
     // What is in Redis is asked for within 50 ms or not at all.
     let found = async {
-        while !how(&get_with_cache_control(&members[1], "no-store, only-if-cached").await).ends_with("detail=redis") {}
+        while !how(&get_with_cache_control(&members[1], "no-store, only-if-cached").await)
+            .ends_with("detail=redis")
+        {}
     };
     assert!(tokio::time::timeout(PATIENCE, found).await.is_ok(), "it was never read");
     assert_eq!(members[1].admin("/status").await.json()["memory"]["entries"], 0);
@@ -80,7 +96,10 @@ async fn no_store_keeps_nothing_of_what_it_finds_in_redis() {
 async fn what_is_older_never_replaces_what_is_newer_in_redis() {
     let (redis, upstream, members) = fleet(1, &LONG).await;
     let gate = tokio::sync::watch::Sender::new(false);
-    upstream.answers("/42", [Reply::json("{\"n\":1}").behind(gate.subscribe()), Reply::json("{\"n\":2}")]);
+    upstream.answers(
+        "/42",
+        [Reply::json("{\"n\":1}").behind(gate.subscribe()), Reply::json("{\"n\":2}")],
+    );
     let (slow, newer) = tokio::join!(members[0].get(PATH), async {
         upstream.requests(1).await;
         let newer = get_with_cache_control(&members[0], "no-cache").await;

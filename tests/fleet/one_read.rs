@@ -1,4 +1,5 @@
-//! One read: a key that nobody has is collected once in the whole fleet, and a holder that dies is taken over.
+//! One read: a key that nobody has is collected once in the whole fleet, and a holder that dies is
+//! taken over.
 
 use std::time::Duration;
 
@@ -25,7 +26,8 @@ async fn a_cold_key_is_collected_once_for_the_fleet() {
         join_all(members.iter().map(|member| member.until_joined(9.0))).await;
         gate.send_replace(true);
     });
-    let datasets: std::collections::BTreeSet<_> = answers.iter().map(|got| got.header("bfb-dataset")).collect();
+    let datasets: std::collections::BTreeSet<_> =
+        answers.iter().map(|got| got.header("bfb-dataset")).collect();
     assert!(answers.iter().all(|got| got.status == 200));
     let asked = upstream.seen().len();
     assert!(datasets.len() <= asked, "{datasets:?} of {asked} reads");
@@ -41,10 +43,11 @@ async fn a_holder_that_dies_is_taken_over() {
     let (mut consumer, path) = (leader.consumer(Http::One), PATH);
     let asked = tokio::spawn(async move { consumer.get(path).await });
     upstream.requests(1).await;
-    let (answers, ()) = tokio::join!(join_all(others.iter().map(|member| member.get(PATH))), async {
-        leader.signal("KILL");
-        assert!(asked.await.unwrap().is_err(), "its consumer lost its sidecar");
-    });
+    let (answers, ()) =
+        tokio::join!(join_all(others.iter().map(|member| member.get(PATH))), async {
+            leader.signal("KILL");
+            assert!(asked.await.unwrap().is_err(), "its consumer lost its sidecar");
+        });
     assert!(answers.iter().all(|got| got.text() == r#"{"part":1}"#), "{answers:?}");
     let asked = upstream.seen().len();
     assert!(asked >= 2, "the one that died, and once more");
@@ -65,7 +68,10 @@ async fn sources_that_fail_do_not_make_the_fleet_wait_in_line() {
 async fn what_is_invalidated_while_another_collects_it_is_collected_anew() {
     let (_redis, upstream, members) = fleet(2, &[]).await;
     let gate = watch::Sender::new(false);
-    upstream.answers("/42", [Reply::json("{\"n\":1}").behind(gate.subscribe()), Reply::json("{\"n\":2}")]);
+    upstream.answers(
+        "/42",
+        [Reply::json("{\"n\":1}").behind(gate.subscribe()), Reply::json("{\"n\":2}")],
+    );
     let (old, ()) = tokio::join!(members[0].get(PATH), async {
         upstream.requests(1).await;
         invalidate(&members[1], "fleet").await;

@@ -1,5 +1,5 @@
-//! The Redis tier: what one sidecar has collected, another serves, as long as it is believed; and a Redis that fails or does
-//! not answer fails no request.
+//! The Redis tier: what one sidecar has collected, another serves, as long as it is believed; and a
+//! Redis that fails or does not answer fails no request.
 
 use std::time::{Duration, Instant};
 
@@ -59,8 +59,14 @@ async fn where_a_dataset_lives_can_be_looked_at_without_its_data() {
     assert_eq!(looked["memory"], json!(null));
     let redis = &looked["redis"];
     assert_eq!((&redis["readable"], &redis["parts"][0]["etag"]), (&json!(true), &json!("\"e1\"")));
-    assert!(redis["ttl_seconds"].as_u64().unwrap() > 30 && redis["bytes"].as_u64().unwrap() > 0, "{redis}");
-    assert_eq!(members[1].admin("/datasets/customer/42?data=1").await.json()["redis"]["data"]["part"], "secret");
+    assert!(
+        redis["ttl_seconds"].as_u64().unwrap() > 30 && redis["bytes"].as_u64().unwrap() > 0,
+        "{redis}"
+    );
+    assert_eq!(
+        members[1].admin("/datasets/customer/42?data=1").await.json()["redis"]["data"]["part"],
+        "secret"
+    );
     invalidate(&members[1], "fleet").await;
     let looked = members[1].admin("/datasets/customer/42").await.json();
     assert_eq!(looked["redis"], json!(null));
@@ -91,8 +97,15 @@ async fn a_member_that_comes_later_is_warm_and_knows_its_age() {
     let other = member(&redis, &upstream, &[]).await;
     until_lease(&other, true).await;
     let young = other.send(with(get(PATH), "cache-control", "max-age=1")).await;
-    assert_eq!((n(young.text()), how(&young)), (2, "bfb; fwd=miss; stored"), "Redis's was too old for it");
-    other.send(with(get("/v2/customers/43"), "cache-control", "only-if-cached")).await.problem("not-cached", 504);
+    assert_eq!(
+        (n(young.text()), how(&young)),
+        (2, "bfb; fwd=miss; stored"),
+        "Redis's was too old for it"
+    );
+    other
+        .send(with(get("/v2/customers/43"), "cache-control", "only-if-cached"))
+        .await
+        .problem("not-cached", 504);
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
-//! A rolling change: pods get a new domain file, or another lease, at different times, on one Redis.
+//! A rolling change: pods get a new domain file, or another lease, at different times, on one
+//! Redis.
 
 use serde_json::json;
 
@@ -73,8 +74,10 @@ async fn a_rolling_change_of_the_lease_waits_for_the_longest() {
     let (redis, upstream) = (Redis::start(), Upstream::plain().await);
     counting(&upstream, "/42");
     let domain = file(&upstream, "{ttl: 60s}");
-    let (short, long) =
-        (member(&redis, &domain, &["--lease", "500ms"]).await, member(&redis, &domain, &["--lease", "2s"]).await);
+    let (short, long) = (
+        member(&redis, &domain, &["--lease", "500ms"]).await,
+        member(&redis, &domain, &["--lease", "2s"]).await,
+    );
     let before = long.get(PATH).await.json()["part"]["n"].as_u64().unwrap();
     invalidate(&short, "keys", &["42"]).await;
     assert!(long.get(PATH).await.json()["part"]["n"].as_u64().unwrap() > before);

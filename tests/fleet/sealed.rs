@@ -1,4 +1,5 @@
-//! `--seal-key`: what is kept on a shared server can be read by nobody without a key, and keys change without a gap.
+//! `--seal-key`: what is kept on a shared server can be read by nobody without a key, and keys
+//! change without a gap.
 
 use super::redis_tier::until_kept;
 use super::{PATH, member, until_lease};
@@ -60,7 +61,10 @@ async fn until_unreadable(sidecar: &Sidecar) {
             got.problem("not-cached", 504);
         }
     };
-    assert!(tokio::time::timeout(PATIENCE, unreadable).await.is_ok(), "what is in Redis was never looked at");
+    assert!(
+        tokio::time::timeout(PATIENCE, unreadable).await.is_ok(),
+        "what is in Redis was never looked at"
+    );
 }
 
 #[tokio::test]
@@ -105,7 +109,11 @@ async fn keys_are_changed_while_the_fleet_runs() {
     until_kept(&sidecar, 1).await;
     let newer = fleet.member(Some(&fleet.keys("newer", "b"))).await;
     let got = from_redis(&newer).await;
-    assert!(how(&got).ends_with("; detail=redis"), "{}: it was sealed with the first key", how(&got));
+    assert!(
+        how(&got).ends_with("; detail=redis"),
+        "{}: it was sealed with the first key",
+        how(&got)
+    );
 }
 
 #[tokio::test]
@@ -118,5 +126,8 @@ async fn a_file_without_a_key_is_refused_at_the_start() {
     let output = setup.refused().await;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(64), "{said}");
-    assert!(said.contains("expected a key, met none") && said.contains("openssl rand -hex 32"), "{said}");
+    assert!(
+        said.contains("expected a key, met none") && said.contains("openssl rand -hex 32"),
+        "{said}"
+    );
 }

@@ -1,4 +1,5 @@
-//! Sharing never costs an answer, in a fleet: neither without the lease, nor where another holds the claim.
+//! Sharing never costs an answer, in a fleet: neither without the lease, nor where another holds
+//! the claim.
 
 use std::time::Duration;
 
@@ -12,19 +13,22 @@ use crate::support::redis::Redis;
 use crate::support::sidecar::{Setup, Sidecar};
 use crate::support::upstream::{Reply, Upstream};
 
-/// Before any collection has ended, half of it is kept beside another's claim, and three quarters for a flight that waits:
-/// what a busy machine has to answer in.
+/// Before any collection has ended, half of it is kept beside another's claim, and three quarters
+/// for a flight that waits: what a busy machine has to answer in.
 const DEADLINE: &str = "deadline: 8s";
 
 async fn member(redis: &Redis, domain: &DomainFile, args: &[&str]) -> Sidecar {
-    let setup = Setup::of(&[domain]).insecure().args(&["--memory", "64MiB", "--redis", &redis.url()]).args(args);
+    let setup = Setup::of(&[domain])
+        .insecure()
+        .args(&["--memory", "64MiB", "--redis", &redis.url()])
+        .args(args);
     let sidecar = setup.start().await;
     until_lease(&sidecar, true).await;
     sidecar
 }
 
-/// What the caller of a flight that hangs is told in the end, and what `others` were told before that: they ask as soon as the
-/// source has the flight's request.
+/// What the caller of a flight that hangs is told in the end, and what `others` were told before
+/// that: they ask as soon as the source has the flight's request.
 async fn beside_a_flight_that_hangs<T>(
     holder: &Sidecar,
     upstream: &Upstream,
@@ -47,7 +51,8 @@ async fn beside_a_flight_that_hangs<T>(
 async fn without_the_lease_callers_of_one_key_do_not_wait_for_a_flight_that_hangs() {
     let (redis, upstream) = (Redis::start(), Upstream::plain().await);
     upstream.answers("/42", [Reply::never(), Reply::json("1")]);
-    let sidecar = member(&redis, &file(&upstream, "{ttl: 60s}").head(DEADLINE), &["--lease", "300ms"]).await;
+    let sidecar =
+        member(&redis, &file(&upstream, "{ttl: 60s}").head(DEADLINE), &["--lease", "300ms"]).await;
     drop(redis);
     until_lease(&sidecar, false).await;
     let three = join_all((0..3).map(|_| sidecar.get(PATH)));
@@ -78,12 +83,18 @@ async fn a_member_does_not_wait_for_the_claim_of_one_whose_source_hangs() {
     upstream.answers("/42", [Reply::never(), Reply::json("1")]);
     let domain = file(&upstream, "{ttl: 60s}").head(DEADLINE);
     // Longer than a busy machine stops a sidecar for.
-    let (holder, other) =
-        (member(&redis, &domain, &["--lease", "30s"]).await, member(&redis, &domain, &["--lease", "30s"]).await);
+    let (holder, other) = (
+        member(&redis, &domain, &["--lease", "30s"]).await,
+        member(&redis, &domain, &["--lease", "30s"]).await,
+    );
     let (hung, got) = beside_a_flight_that_hangs(&holder, &upstream, other.get(PATH)).await;
     assert_eq!(got.text(), r#"{"part":1}"#);
     assert_eq!(hung.failed("deadline", 504), [("part".to_owned(), "timeout".to_owned())]);
-    assert_eq!(other.metric("bfb_fleet_waits_total", &[]).await, Some(1.0), "it did wait for the claim");
+    assert_eq!(
+        other.metric("bfb_fleet_waits_total", &[]).await,
+        Some(1.0),
+        "it did wait for the claim"
+    );
 }
 
 #[tokio::test]
@@ -91,8 +102,12 @@ async fn a_claim_without_an_end_is_none() {
     let (redis, upstream) = (Redis::start(), Upstream::plain().await);
     counting(&upstream, "/42");
     let sidecar = member(&redis, &file(&upstream, "{ttl: 60s}"), &["--lease", "30s"]).await;
-    let plan = sidecar.admin("/status").await.json()["domains"][0]["plan"].as_str().unwrap().to_owned();
-    let epoch = sidecar.admin("/status").await.json()["fleet"]["domains"][0]["epoch"].as_str().unwrap().to_owned();
+    let plan =
+        sidecar.admin("/status").await.json()["domains"][0]["plan"].as_str().unwrap().to_owned();
+    let epoch = sidecar.admin("/status").await.json()["fleet"]["domains"][0]["epoch"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let claim = format!("bfb:{{default/customer}}:claim:{plan}:42");
     redis.command::<()>(&["SET", &claim, &format!("somebody {epoch} 0")]);
     let got = sidecar.get(PATH).await;
@@ -110,7 +125,8 @@ async fn a_claim_without_an_end_is_none() {
 async fn who_joins_a_flight_that_hangs_waits_for_no_claim_of_it() {
     let (redis, upstream) = (Redis::start(), Upstream::plain().await);
     upstream.answers("/42", [Reply::never(), Reply::json("1")]);
-    let sidecar = member(&redis, &file(&upstream, "{ttl: 60s}").head(DEADLINE), &["--lease", "30s"]).await;
+    let sidecar =
+        member(&redis, &file(&upstream, "{ttl: 60s}").head(DEADLINE), &["--lease", "30s"]).await;
     let three = join_all((0..3).map(|_| sidecar.get(PATH)));
     let (hung, others) = beside_a_flight_that_hangs(&sidecar, &upstream, three).await;
     assert_eq!(hung.failed("deadline", 504), [("part".to_owned(), "timeout".to_owned())]);
@@ -133,12 +149,14 @@ async fn where_collections_take_most_of_the_deadline_redis_is_read_all_the_same(
     let got = two.get(PATH).await;
     // Redis is asked within 50 ms or not at all; then it was collected.
     let is_from_redis = how(&got).ends_with("detail=redis");
-    let faults = two.metric("bfb_redis_faults_total", &[("kind", "slow")]).await.unwrap_or_default();
+    let faults =
+        two.metric("bfb_redis_faults_total", &[("kind", "slow")]).await.unwrap_or_default();
     assert!(is_from_redis || faults > 0.0, "{}", how(&got));
     // What is there is too old: it claims the key before it collects, though no time can be spared.
     let got = get_with_cache_control(&two, "max-age=1").await;
     assert_eq!(got.text(), r#"{"part":{"n":2}}"#);
     let missed = two.metric("bfb_claims_missed_total", &[]).await.unwrap();
-    let faults = two.metric("bfb_redis_faults_total", &[("kind", "slow")]).await.unwrap_or_default();
+    let faults =
+        two.metric("bfb_redis_faults_total", &[("kind", "slow")]).await.unwrap_or_default();
     assert!(missed == 0.0 || faults > 0.0, "collected without a claim");
 }

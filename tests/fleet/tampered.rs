@@ -1,4 +1,5 @@
-//! A sidecar believes of what stands in Redis no more than its own file and what it has applied allow.
+//! A sidecar believes of what stands in Redis no more than its own file and what it has applied
+//! allow.
 
 use super::redis_tier::until_kept;
 use super::{PATH, fleet, invalidate, n};
@@ -15,7 +16,8 @@ fn dataset_key(redis: &Redis) -> String {
     keys.into_iter().next().unwrap()
 }
 
-/// Asks for what Redis has until the metric says what became of it: Redis is asked for 50 ms or not at all.
+/// Asks for what Redis has until the metric says what became of it: Redis is asked for 50 ms or not
+/// at all.
 async fn until_judged(sidecar: &Sidecar, metric: &str) {
     let judged = async {
         while sidecar.metric(metric, &[]).await < Some(1.0) {

@@ -1,8 +1,8 @@
 //! What was written and what was acknowledged, and the judgement of each answer by it.
 //!
-//! Every key has one number that only goes up; both sources show it. A read notes the highest number acknowledged *before its
-//! first byte left*: its floor. An answer below its floor breaks *Fresh*. It is judged as it comes, so a run of any length
-//! takes the same memory.
+//! Every key has one number that only goes up; both sources show it. A read notes the highest
+//! number acknowledged *before its first byte left*: its floor. An answer below its floor breaks
+//! *Fresh*. It is judged as it comes, so a run of any length takes the same memory.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -168,7 +168,10 @@ impl Book {
     }
 
     /// What an invalidation that is sent after this call makes sure of, once it is acknowledged.
-    pub(super) fn numbers(&self, subjects: impl IntoIterator<Item = Subject>) -> HashMap<Subject, u64> {
+    pub(super) fn numbers(
+        &self,
+        subjects: impl IntoIterator<Item = Subject>,
+    ) -> HashMap<Subject, u64> {
         subjects.into_iter().map(|subject| (subject, self.number(subject))).collect()
     }
 
@@ -212,11 +215,13 @@ impl Book {
         let Some(pair) = pair(read, &answer.body) else {
             return Err("not complete: a part is missing or strange".into());
         };
-        let id = u128::from_str_radix(answer.header("bfb-dataset"), 16).map_err(|_| "no Bfb-Dataset".to_owned())?;
+        let id = u128::from_str_radix(answer.header("bfb-dataset"), 16)
+            .map_err(|_| "no Bfb-Dataset".to_owned())?;
         let (oldest, newest) = (pair.a.min(pair.b), pair.a.max(pair.b));
         if oldest < read.floor {
             return Err(format!(
-                "not fresh: {oldest}, and {} was acknowledged before the read began, or its token said so",
+                "not fresh: {oldest}, and {} was acknowledged before the read began, \
+                 or its token said so",
                 read.floor
             ));
         }
@@ -226,7 +231,13 @@ impl Book {
         if DOMAINS[read.subject.domain] == "snapshot" && oldest != newest {
             return Err(format!("not a snapshot: {oldest} and {newest}"));
         }
-        self.compare(Dataset { id, subject: read.subject, pair, version: read.version, both: false })
+        self.compare(Dataset {
+            id,
+            subject: read.subject,
+            pair,
+            version: read.version,
+            both: false,
+        })
     }
 
     /// Answers with the same id never disagree.
@@ -238,7 +249,10 @@ impl Book {
             return Ok(());
         };
         if (old.subject, old.pair) != (new.subject, new.pair) {
-            return Err(format!("not coherent: dataset {:032x} was {old:?} before, and is {new:?}", new.id));
+            return Err(format!(
+                "not coherent: dataset {:032x} was {old:?} before, and is {new:?}",
+                new.id
+            ));
         }
         if old.version != new.version && !std::mem::replace(&mut old.both, true) {
             self.both.fetch_add(1, Ordering::Relaxed);
@@ -283,7 +297,10 @@ mod tests {
 
     #[track_caller]
     fn breaks(judged: &Result<(), String>, promise: &str) {
-        assert!(judged.as_ref().is_err_and(|why| why.starts_with(promise)), "{promise}: {judged:?}");
+        assert!(
+            judged.as_ref().is_err_and(|why| why.starts_with(promise)),
+            "{promise}: {judged:?}"
+        );
     }
 
     #[test]
@@ -291,7 +308,11 @@ mod tests {
         let book = book(SUBJECT, 3, 2);
         let early = book.begin(SUBJECT, Version::V1);
         book.acknowledge(&HashMap::from([(SUBJECT, 3)]), "");
-        assert_eq!(book.judge(&early, &shaped("a1", 2, 3)), Ok(()), "it began before the acknowledgement");
+        assert_eq!(
+            book.judge(&early, &shaped("a1", 2, 3)),
+            Ok(()),
+            "it began before the acknowledgement"
+        );
         breaks(&book.judge(&early, &shaped("a2", 3, 1)), "not fresh: 1");
         breaks(&book.judge(&book.begin(SUBJECT, Version::V2), &whole("a3", 2, 3)), "not fresh: 2");
         breaks(&book.judge(&early, &shaped("a4", 4, 4)), "4 was never written");

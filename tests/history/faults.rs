@@ -63,7 +63,9 @@ impl Recipe {
         let domains: Vec<_> = self.domains.iter().collect();
         let setup = match &self.without {
             None => Setup::of(&domains),
-            Some((program, guard)) => Setup::of_program(program, &domains).env("BFB_TEST_WITHOUT_GUARD", guard),
+            Some((program, guard)) => {
+                Setup::of_program(program, &domains).env("BFB_TEST_WITHOUT_GUARD", guard)
+            }
         };
         // The user whom the README's list of permissions makes.
         let redis = format!("redis://bfb:secret@{}", link.addr());
@@ -77,7 +79,12 @@ impl Recipe {
 }
 
 impl Fleet {
-    pub(super) async fn start(world: &Arc<World>, members: usize, recipe: Recipe, seed: u64) -> Self {
+    pub(super) async fn start(
+        world: &Arc<World>,
+        members: usize,
+        recipe: Recipe,
+        seed: u64,
+    ) -> Self {
         let redis = block_in_place(Redis::start);
         let rng = fastrand::Rng::with_seed(seed);
         let (world, leaving, trimming) = (Arc::clone(world), JoinSet::new(), JoinSet::new());
@@ -101,8 +108,10 @@ impl Fleet {
     /// Carries out the schedule, which began with the book, until it is done or the run is over.
     pub(super) async fn suffer(&mut self, steps: &[Step]) {
         let began = Instant::now().checked_sub(self.world.book.now()).unwrap();
-        let mut edges: Vec<_> =
-            steps.iter().flat_map(|step| [(step.from, Edge::Begins, step), (step.until, Edge::Ends, step)]).collect();
+        let mut edges: Vec<_> = steps
+            .iter()
+            .flat_map(|step| [(step.from, Edge::Begins, step), (step.until, Edge::Ends, step)])
+            .collect();
         edges.sort_by_key(|(at, _, _)| *at);
         for (at, edge, step) in edges {
             tokio::select! {
@@ -147,7 +156,9 @@ impl Fleet {
             }),
             Fault::RedisPause => self.redis.pause(),
             Fault::Flush => self.redis.flush(),
-            Fault::Subscribers => drop(self.redis.command::<i64>(&["CLIENT", "KILL", "TYPE", "pubsub"])),
+            Fault::Subscribers => {
+                self.redis.command::<i64>(&["CLIENT", "KILL", "TYPE", "pubsub"]);
+            }
             Fault::Trim => drop(self.trimming.spawn(trim(self.redis.url()))),
             Fault::EndlessClaims => drop(self.trimming.spawn(keep_claims(self.redis.url()))),
             Fault::SourceHangs => drop(self.world.sources_answer.send_replace(false)),
@@ -171,10 +182,13 @@ impl Fleet {
             Fault::Pause => self.members[step.member].sidecar.signal("CONT"),
             Fault::Kill => {
                 let member = &mut self.members[step.member];
-                (member.sidecar, member.life) = (self.recipe.start(&member.link).await, member.life + 1);
+                (member.sidecar, member.life) =
+                    (self.recipe.start(&member.link).await, member.life + 1);
                 self.announce(step.member);
             }
-            Fault::RedisWithData | Fault::RedisWithoutData => block_in_place(|| self.redis.revive()),
+            Fault::RedisWithData | Fault::RedisWithoutData => {
+                block_in_place(|| self.redis.revive());
+            }
             Fault::RedisWithOldData => block_in_place(|| {
                 self.redis.kill();
                 self.redis.revive();
@@ -228,7 +242,13 @@ impl Fleet {
         for member in &self.members {
             // Its last domain file may not be in force yet.
             let hits = async {
-                while !member.sidecar.get("/v2/complete/0").await.header("cache-status").starts_with("bfb; hit;") {}
+                while !member
+                    .sidecar
+                    .get("/v2/complete/0")
+                    .await
+                    .header("cache-status")
+                    .starts_with("bfb; hit;")
+                {}
             };
             assert!(tokio::time::timeout(PATIENCE, hits).await.is_ok(), "memory does not answer");
         }
@@ -236,11 +256,13 @@ impl Fleet {
 
     /// An invalidation that everybody has reported; those who were killed are waited for once.
     async fn all_acknowledge(&self, domain: &str) {
-        let asked = serde_json::json!({"domain": domain, "all": true, "wait": "fleet", "timeout": "10s"});
+        let asked =
+            serde_json::json!({"domain": domain, "all": true, "wait": "fleet", "timeout": "10s"});
         let here = u64::try_from(self.members.len()).unwrap();
         loop {
             let admin = self.members[0].sidecar.admin_address();
-            let answer = wire::once(admin, &wire::post("/invalidate", &asked), PATIENCE).await.unwrap();
+            let answer =
+                wire::once(admin, &wire::post("/invalidate", &asked), PATIENCE).await.unwrap();
             let told: Value = serde_json::from_slice(&answer.body).unwrap();
             assert_eq!(answer.status, 200, "{told}");
             if told["silent"] == serde_json::json!([]) && told["sidecars"] == here {
@@ -251,10 +273,15 @@ impl Fleet {
 
     /// The last lines of a sidecar's log, for the report.
     pub(super) fn last_words(&self) -> String {
-        let tail = |text: String| text.lines().rev().take(12).map(str::to_owned).collect::<Vec<_>>();
+        let tail =
+            |text: String| text.lines().rev().take(12).map(str::to_owned).collect::<Vec<_>>();
         let all = self.members.iter().enumerate().map(|(number, member)| {
             let lines: Vec<_> = tail(member.sidecar.log()).into_iter().rev().collect();
-            format!("sidecar {number} (its life {}) said last:\n    {}\n", member.life, lines.join("\n    "))
+            format!(
+                "sidecar {number} (its life {}) said last:\n    {}\n",
+                member.life,
+                lines.join("\n    ")
+            )
         });
         all.collect()
     }
@@ -262,7 +289,8 @@ impl Fleet {
 
 /// Leaves of each log what nobody may rely on.
 async fn trim(redis: String) {
-    let mut redis = redis::Client::open(redis).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let mut redis =
+        redis::Client::open(redis).unwrap().get_multiplexed_async_connection().await.unwrap();
     loop {
         for domain in DOMAINS {
             let log = bfb::bus::Names::new("default", domain).log();
@@ -279,9 +307,11 @@ pub(super) fn cache_of(ttl: &str) -> String {
 
 /// Takes its end from each claim that there is.
 async fn keep_claims(redis: String) {
-    let mut redis = redis::Client::open(redis).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let mut redis =
+        redis::Client::open(redis).unwrap().get_multiplexed_async_connection().await.unwrap();
     loop {
-        let claims: Vec<String> = redis::cmd("KEYS").arg("*:claim:*").query_async(&mut redis).await.unwrap();
+        let claims: Vec<String> =
+            redis::cmd("KEYS").arg("*:claim:*").query_async(&mut redis).await.unwrap();
         for claim in claims {
             redis::cmd("PERSIST").arg(claim).exec_async(&mut redis).await.unwrap();
         }

@@ -1,8 +1,9 @@
 //! Readers: everywhere, all the time, and most eagerly about what has just been acknowledged.
 //!
-//! A reader keeps its connection for a while, then asks another sidecar. It has little patience: a sidecar that stands still
-//! is left with the question, whose answer is judged whenever it comes, and the reader goes on elsewhere and comes back. So
-//! questions pile up before a paused sidecar that were asked long after its lease was over.
+//! A reader keeps its connection for a while, then asks another sidecar. It has little patience: a
+//! sidecar that stands still is left with the question, whose answer is judged whenever it comes,
+//! and the reader goes on elsewhere and comes back. So questions pile up before a paused sidecar
+//! that were asked long after its lease was over.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +17,8 @@ use crate::support::wire::{self, Wire};
 
 /// How long a reader waits for one answer before it goes elsewhere.
 const PATIENCE: Duration = Duration::from_millis(150);
-/// What a reader says of the cache, once in so many reads; what comes from a cache is no older than that.
+/// What a reader says of the cache, once in so many reads; what comes from a cache is no older than
+/// that.
 const WISHES: [(&str, Option<u64>); 5] = [
     ("no-store", None),
     ("no-cache", None),
@@ -64,11 +66,13 @@ async fn stay(
         if version == Version::V1 {
             before = Some(subject);
         }
-        let (wish, max_age) = if rng.u32(..WISHES_ONE_IN) == 0 { *rng.choice(&WISHES).unwrap() } else { ("", None) };
+        let (wish, max_age) =
+            if rng.u32(..WISHES_ONE_IN) == 0 { *rng.choice(&WISHES).unwrap() } else { ("", None) };
         if !wish.is_empty() {
             tally.count("wish", wish);
         }
-        let lines = if wish.is_empty() { String::new() } else { format!("cache-control: {wish}\r\n") };
+        let lines =
+            if wish.is_empty() { String::new() } else { format!("cache-control: {wish}\r\n") };
         let read = Read { max_age, ..world.book.begin(subject, version) };
         let request = wire::get(&read.path(), &lines);
         match timeout(PATIENCE, exchange(&mut wire, &request)).await {
@@ -98,9 +102,18 @@ fn next(world: &World, before: Option<Subject>, rng: &mut fastrand::Rng) -> (Sub
     (subject, if rng.bool() { Version::V1 } else { Version::V2 })
 }
 
-/// One read on a connection of its own, with more lines of a head; it is judged whenever its answer comes.
-pub(super) async fn read_once(world: &Arc<World>, place: Place, read: Read, lines: &str, tally: &mut Tally) {
-    let Ok(mut wire) = Wire::open(place.listen).await else { return tally.count("broken", "connect") };
+/// One read on a connection of its own, with more lines of a head; it is judged whenever its answer
+/// comes.
+pub(super) async fn read_once(
+    world: &Arc<World>,
+    place: Place,
+    read: Read,
+    lines: &str,
+    tally: &mut Tally,
+) {
+    let Ok(mut wire) = Wire::open(place.listen).await else {
+        return tally.count("broken", "connect");
+    };
     match timeout(PATIENCE, exchange(&mut wire, &wire::get(&read.path(), lines))).await {
         Ok(Ok(answer)) => world.judge(place, read, &answer, tally).await,
         Ok(Err(_)) => tally.count("broken", "exchange"),

@@ -46,14 +46,18 @@ pub(super) struct Report {
 }
 
 impl Plan {
-    /// A run at a pace that leaves room for others; with `BFB_HISTORY_SECONDS` one of that length, at full speed. Its seed is
-    /// `BFB_HISTORY_SEED`, or random.
+    /// A run at a pace that leaves room for others; with `BFB_HISTORY_SECONDS` one of that length,
+    /// at full speed. Its seed is `BFB_HISTORY_SEED`, or random.
     pub(super) fn new(length: Duration) -> Self {
         let said = |name| std::env::var(name).ok().map(|number| number.parse::<u64>().unwrap());
         let seed = said("BFB_HISTORY_SEED").unwrap_or_else(|| fastrand::u64(..1 << 32));
         match said("BFB_HISTORY_SECONDS").map(Duration::from_secs) {
-            Some(length) => Self { seed, length, readers: 24, gap: Duration::from_millis(1), without: None },
-            None => Self { seed, length, readers: 20, gap: Duration::from_millis(24), without: None },
+            Some(length) => {
+                Self { seed, length, readers: 24, gap: Duration::from_millis(1), without: None }
+            }
+            None => {
+                Self { seed, length, readers: 20, gap: Duration::from_millis(24), without: None }
+            }
         }
     }
 
@@ -77,8 +81,11 @@ pub(super) async fn run(plan: Plan) -> Report {
         .collect();
     let rng = |number: usize| fastrand::Rng::with_seed(plan.seed.wrapping_add(1 + number as u64));
     let mut busy = JoinSet::new();
-    (0..plan.readers).for_each(|number| drop(busy.spawn(reader(Arc::clone(&world), rng(number), plan.gap))));
-    (0..WRITERS).for_each(|number| drop(busy.spawn(writer(Arc::clone(&world), rng(1_000 + number), LEASE * 2))));
+    (0..plan.readers)
+        .for_each(|number| drop(busy.spawn(reader(Arc::clone(&world), rng(number), plan.gap))));
+    (0..WRITERS).for_each(|number| {
+        drop(busy.spawn(writer(Arc::clone(&world), rng(1_000 + number), LEASE * 2)));
+    });
     fleet.suffer(&steps).await;
     let rest = (begins + plan.length).saturating_sub(world.book.now());
     let _ = tokio::time::timeout(rest, world.over.cancelled()).await;
@@ -94,23 +101,37 @@ pub(super) async fn run(plan: Plan) -> Report {
     }
     let (findings, compared) = (world.findings(), world.book.compared());
     let last_words = if findings.is_empty() { String::new() } else { fleet.last_words() };
-    Report { seed: plan.seed, lasted, tally: world.tally(), compared, schedule: steps, findings, last_words }
+    Report {
+        seed: plan.seed,
+        lasted,
+        tally: world.tally(),
+        compared,
+        schedule: steps,
+        findings,
+        last_words,
+    }
 }
 
-/// Both sources show the numbers of the book, some of them after a while: what is on its way may be outdated there.
+/// Both sources show the numbers of the book, some of them after a while: what is on its way may be
+/// outdated there.
 fn show(world: &Arc<World>, sources: &[Upstream; 2]) {
     for subject in (0..DOMAINS.len()).flat_map(Subject::of) {
         for (at, source) in sources.iter().enumerate() {
             let world = Arc::clone(world);
             source.handles(&format!("/{}/{}", DOMAINS[subject.domain], subject.key), move |_| {
                 let (n, tag) = (world.book.number(subject), subject.tag());
-                let body = if at == 0 { format!(r#"{{"n":{n},"tag":{tag}}}"#) } else { format!(r#"{{"n":{n}}}"#) };
+                let body = if at == 0 {
+                    format!(r#"{{"n":{n},"tag":{tag}}}"#)
+                } else {
+                    format!(r#"{{"n":{n}}}"#)
+                };
                 let after = match fastrand::u32(..20) {
                     0 => fastrand::u64(30..80),
                     1..=4 => fastrand::u64(1..10),
                     _ => 0,
                 };
-                let reply = Reply::json(body).etag(&format!("\"{n}\"")).after(Duration::from_millis(after));
+                let reply =
+                    Reply::json(body).etag(&format!("\"{n}\"")).after(Duration::from_millis(after));
                 let hangs = !*world.sources_answer.borrow() && fastrand::bool();
                 if hangs { reply.behind(world.sources_answer.subscribe()) } else { reply }
             });
@@ -136,8 +157,9 @@ impl Report {
     /// A run that met nothing has shown nothing.
     pub(super) fn has_seen_enough(&self) {
         let (seconds, tally) = (self.lasted.as_secs(), &self.tally);
-        let enough =
-            |what: &str, met: u64, least: u64| assert!(met >= least, "{what}: {met}, expected {least}\n{self}");
+        let enough = |what: &str, met: u64, least: u64| {
+            assert!(met >= least, "{what}: {met}, expected {least}\n{self}");
+        };
         enough("reads", tally.all("read"), 50 * seconds);
         enough("hits", tally.beginning("read", "hit"), tally.all("read") / 10);
         enough("hits from memory", tally.beginning("read", "hit memory"), 10 * seconds);
@@ -145,11 +167,16 @@ impl Report {
         enough("acknowledgements", tally.all("acknowledged"), 2 * seconds);
         enough("datasets met in both versions", self.compared, seconds);
         enough("faults", tally.all("fault"), seconds / 2);
-        enough("sorts of faults", tally.sorts("fault").len() as u64, (seconds / 2).min(DECK.len() as u64));
+        enough(
+            "sorts of faults",
+            tally.sorts("fault").len() as u64,
+            (seconds / 2).min(DECK.len() as u64),
+        );
         assert_eq!(tally.beginning("late", "never"), 0, "a request was never answered\n{self}");
         enough("reads with a wish", tally.all("wish"), seconds);
         let may_be = ["503 contended", "504 not-cached"];
-        let failed: Vec<_> = tally.sorts("problem").into_iter().filter(|sort| !may_be.contains(sort)).collect();
+        let failed: Vec<_> =
+            tally.sorts("problem").into_iter().filter(|sort| !may_be.contains(sort)).collect();
         assert!(failed.is_empty(), "requests failed: {failed:?}\n{self}");
     }
 
@@ -164,7 +191,8 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (seed, seconds, reads) = (self.seed, self.lasted.as_secs_f64(), self.tally.all("read"));
         #[allow(clippy::cast_precision_loss, reason = "counts far below 2^52")]
-        let share = |sort: &str| 100.0 * self.tally.beginning("read", sort) as f64 / reads.max(1) as f64;
+        let share =
+            |sort: &str| 100.0 * self.tally.beginning("read", sort) as f64 / reads.max(1) as f64;
         writeln!(f, "history of {seconds:.1} s (BFB_HISTORY_SEED={seed}): {reads} reads")?;
         writeln!(f, "  {:.1} % hits, {:.1} % bypass", share("hit"), share("fwd=bypass"))?;
         write!(f, "{}", self.tally)?;

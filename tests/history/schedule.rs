@@ -1,8 +1,8 @@
 //! What breaks when: a schedule of faults that follows from its seed alone.
 //!
-//! Faults come in episodes of three at a time, with calm between them in which a healthy fleet finds itself again. They
-//! are dealt like cards from a shuffled deck, so that a short run meets nearly every one of them, and a long one each of them
-//! often and in ever new company.
+//! Faults come in episodes of three at a time, with calm between them in which a healthy fleet
+//! finds itself again. They are dealt like cards from a shuffled deck, so that a short run meets
+//! nearly every one of them, and a long one each of them often and in ever new company.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -19,7 +19,8 @@ pub(super) enum Fault {
     Drop(Cut),
     /// It delays what it carries.
     Late,
-    /// It delays what it carries, and then swallows what comes down: the last answers that arrived are old already.
+    /// It delays what it carries, and then swallows what comes down: the last answers that arrived
+    /// are old already.
     Fade,
     /// It carries a trickle.
     Trickle,
@@ -119,7 +120,10 @@ impl Fault {
             Self::Late => late(rng.u64(5..300)),
             // An answer that comes so late still counts.
             Self::Fade => late(rng.u64(30..50)),
-            Self::Trickle => Pace { delay: Duration::ZERO, bytes_per_second: NonZeroU32::new(rng.u32(500..8_000)) },
+            Self::Trickle => Pace {
+                delay: Duration::ZERO,
+                bytes_per_second: NonZeroU32::new(rng.u32(500..8_000)),
+            },
             _ => Pace::default(),
         }
     }
@@ -137,7 +141,13 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { from, until, member, fault } = self;
         let whom = if fault.is_redis() { String::new() } else { format!(" of sidecar {member}") };
-        write!(f, "{:8.3} … {:8.3}  {}{whom}", from.as_secs_f64(), until.as_secs_f64(), fault.name())
+        write!(
+            f,
+            "{:8.3} … {:8.3}  {}{whom}",
+            from.as_secs_f64(),
+            until.as_secs_f64(),
+            fault.name()
+        )
     }
 }
 
@@ -182,7 +192,12 @@ fn episode(
                 let gone = from + lease;
                 let swallowed = Fault::BlackHole(Some(Way::Down));
                 steps.push(Step { from, until: gone, member, fault });
-                steps.push(Step { from: gone, until: until.max(gone + lease * 2), member, fault: swallowed });
+                steps.push(Step {
+                    from: gone,
+                    until: until.max(gone + lease * 2),
+                    member,
+                    fault: swallowed,
+                });
             }
             _ => steps.push(Step { from, until, member, fault }),
         }
@@ -208,7 +223,10 @@ mod tests {
     fn a_short_run_meets_most_of_them_whatever_its_seed() {
         for seed in 0..1_000 {
             let steps = schedule(seed, Duration::from_secs(25), 5, LEASE);
-            let sorts = DECK.into_iter().filter(|fault| steps.iter().any(|step| step.fault == *fault)).count();
+            let sorts = DECK
+                .into_iter()
+                .filter(|fault| steps.iter().any(|step| step.fault == *fault))
+                .count();
             assert!(sorts >= 13, "seed {seed}: {} faults of {sorts} sorts", steps.len());
         }
     }

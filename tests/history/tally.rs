@@ -1,4 +1,5 @@
-//! What a run has met, counted by kind and sort: a read that was a `hit memory`, an acknowledged `tags`, a fault `flush` …
+//! What a run has met, counted by kind and sort: a read that was a `hit memory`, an acknowledged
+//! `tags`, a fault `flush` …
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -48,7 +49,8 @@ impl Tally {
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (kind, sorts) in &self.0 {
-            let each: Vec<_> = sorts.iter().map(|(sort, count)| format!("{sort} {count}")).collect();
+            let each: Vec<_> =
+                sorts.iter().map(|(sort, count)| format!("{sort} {count}")).collect();
             writeln!(f, "  {kind:12} {:>9}: {}", self.all(kind), each.join(", "))?;
         }
         Ok(())

@@ -1,4 +1,5 @@
-//! The same run over a build whose guards can be taken away: the checker must find what they prevent.
+//! The same run over a build whose guards can be taken away: the checker must find what they
+//! prevent.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,8 +12,8 @@ const GUARDS: &str = "Lease Fence ReadStamp";
 /// By then it must have been found, unless `BFB_HISTORY_SECONDS` gives it longer.
 const FOUND_MAX: Duration = Duration::from_mins(2);
 
-/// Builds the program with guards that can be taken away, beside the one under test, and without what is optional; `make test`
-/// has done so already.
+/// Builds the program with guards that can be taken away, beside the one under test, and without
+/// what is optional; `make test` has done so already.
 pub(crate) fn removable() -> PathBuf {
     let deps = std::env::current_exe().unwrap();
     let target = deps.ancestors().nth(3).unwrap();
@@ -28,7 +29,8 @@ pub(crate) fn removable() -> PathBuf {
     deps.parent().and_then(Path::parent).unwrap().join("bfb-removable-guards")
 }
 
-/// One guard after the other; `BFB_HISTORY_WITHOUT` names others, several at a time with commas, one run each with blanks.
+/// One guard after the other; `BFB_HISTORY_WITHOUT` names others, several at a time with commas,
+/// one run each with blanks.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_guard_the_checker_finds_what_it_prevents() {
     let guards = std::env::var("BFB_HISTORY_WITHOUT").unwrap_or_else(|_| GUARDS.to_owned());
@@ -41,5 +43,8 @@ async fn without_a_guard_the_checker_finds_what_it_prevents() {
             missed.push(guard);
         }
     }
-    assert!(missed.is_empty(), "a checker that finds nothing without {missed:?} finds nothing at all");
+    assert!(
+        missed.is_empty(),
+        "a checker that finds nothing without {missed:?} finds nothing at all"
+    );
 }

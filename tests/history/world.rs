@@ -1,4 +1,5 @@
-//! What readers, writers and the injector share: the book, where each sidecar is, the counts, what was found.
+//! What readers, writers and the injector share: the book, where each sidecar is, the counts, what
+//! was found.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -13,9 +14,11 @@ use super::book::{Book, DOMAINS, Read};
 use super::tally::Tally;
 use crate::support::wire::{self, Answer, Wire};
 
-/// Exchanges that nobody stands by any more and that are judged all the same once they are answered.
+/// Exchanges that nobody stands by any more and that are judged all the same once they are
+/// answered.
 const LATE_MAX: usize = 512;
-/// After so long an answer will not come: whatever was paused went on long ago, and the domains' deadline is over.
+/// After so long an answer will not come: whatever was paused went on long ago, and the domains'
+/// deadline is over.
 const NEVER: Duration = Duration::from_secs(40);
 /// How long a report may look at a sidecar.
 const LOOK_MAX: Duration = Duration::from_secs(2);
@@ -53,7 +56,8 @@ pub(super) struct World {
     pub(super) sources_answer: watch::Sender<bool>,
 }
 
-/// The part of `Cache-Status` that says how, without the time that is left: `hit memory`, `fwd=miss stored`.
+/// The part of `Cache-Status` that says how, without the time that is left: `hit memory`,
+/// `fwd=miss stored`.
 fn how(status: &str) -> String {
     let words = status.split("; ").filter(|word| *word != "bfb" && !word.starts_with("ttl="));
     words.map(|word| word.strip_prefix("detail=").unwrap_or(word)).collect::<Vec<_>>().join(" ")
@@ -106,8 +110,10 @@ impl World {
     /// Judges an answer and counts it.
     pub(super) async fn judge(&self, place: Place, read: Read, answer: &Answer, tally: &mut Tally) {
         if answer.status != 200 {
-            let problem: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-            let name = problem["type"].as_str().unwrap_or("no problem").trim_start_matches("urn:bfb:");
+            let problem: serde_json::Value =
+                serde_json::from_slice(&answer.body).unwrap_or_default();
+            let name =
+                problem["type"].as_str().unwrap_or("no problem").trim_start_matches("urn:bfb:");
             return tally.count("problem", &format!("{} {name}", answer.status));
         }
         let status = answer.header("cache-status");
@@ -130,8 +136,10 @@ impl World {
         let Read { subject, version, began, floor, .. } = read;
         let (domain, note) = (DOMAINS[subject.domain], self.book.note(subject));
         let mut text = format!(
-            "{why}\n  read {version:?} of {domain} {} at sidecar {} (its life {}), began {began:.3?}, answered {at:.3?}\n  \
-             floor {floor}; acknowledged {note}; the sources show {}\n  cache-status: {status}\n  {body}\n",
+            "{why}\n  read {version:?} of {domain} {} at sidecar {} (its life {}), \
+             began {began:.3?}, answered {at:.3?}\n  \
+             floor {floor}; acknowledged {note}; the sources show {}\n  cache-status: \
+             {status}\n  {body}\n",
             subject.key,
             place.member,
             place.life,
@@ -148,9 +156,12 @@ impl World {
         }
     }
 
-    /// Goes on waiting for an answer that its reader has no patience for: it is judged by when it was asked for.
+    /// Goes on waiting for an answer that its reader has no patience for: it is judged by when it
+    /// was asked for.
     pub(super) fn wait_for(self: &Arc<Self>, mut wire: Wire, place: Place, read: Read) {
-        let Ok(room) = Arc::clone(&self.late).try_acquire_owned() else { return self.count("late", "left") };
+        let Ok(room) = Arc::clone(&self.late).try_acquire_owned() else {
+            return self.count("late", "left");
+        };
         let world = Arc::clone(self);
         self.tasks.spawn(async move {
             let (_room, mut tally) = (room, Tally::default());

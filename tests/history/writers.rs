@@ -1,8 +1,10 @@
-//! Writers: each changes something at the sources, then invalidates it through some sidecar and waits for the fleet.
+//! Writers: each changes something at the sources, then invalidates it through some sidecar and
+//! waits for the fleet.
 //!
-//! Mostly a key or two, at times a tag, at times all of a domain. What was written by the time an invalidation was sent is
-//! acknowledged with it. A writer, too, leaves a sidecar that stands still; an acknowledgement that comes late counts from
-//! when it comes. Now and then a writer waits for nobody, and reads with the token that it got (`Bfb-After`) instead.
+//! Mostly a key or two, at times a tag, at times all of a domain. What was written by the time an
+//! invalidation was sent is acknowledged with it. A writer, too, leaves a sidecar that stands
+//! still; an acknowledgement that comes late counts from when it comes. Now and then a writer waits
+//! for nobody, and reads with the token that it got (`Bfb-After`) instead.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -52,13 +54,18 @@ pub(super) async fn writer(world: Arc<World>, mut rng: fastrand::Rng, patience: 
 /// Writes at the sources, and says what has to be invalidated.
 fn write(world: &World, place: Place, rng: &mut fastrand::Rng) -> Invalidation {
     // What everybody asks about is written again more often than the rest.
-    let Subject { domain, key } = if rng.u32(..10) < 3 { world.book.latest() } else { Subject::any(rng) };
+    let Subject { domain, key } =
+        if rng.u32(..10) < 3 { world.book.latest() } else { Subject::any(rng) };
     let here: Vec<_> = Subject::of(domain).collect();
     let (kind, names, covered): (_, Value, Vec<Subject>) = match rng.u32(..100) {
         0 => ("all", json!(true), here),
         1..=7 => {
             let tag = rng.usize(..TAGS);
-            ("tags", json!([tag.to_string()]), here.into_iter().filter(|subject| subject.tag() == tag).collect())
+            (
+                "tags",
+                json!([tag.to_string()]),
+                here.into_iter().filter(|subject| subject.tag() == tag).collect(),
+            )
         }
         8..=20 => {
             let two = [Subject { domain, key }, Subject { domain, key: (key + 1) % here.len() }];
@@ -87,14 +94,18 @@ async fn acknowledge(world: Arc<World>, invalidation: Invalidation) {
         return world.count("refused", &answer.status.to_string());
     }
     let told: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-    let by = format!("through sidecar {} (its life {}), sent {sent:.3?}: {told}", place.member, place.life);
+    let by = format!(
+        "through sidecar {} (its life {}), sent {sent:.3?}: {told}",
+        place.member, place.life
+    );
     world.book.acknowledge(&numbers, &by);
     world.count("acknowledged", kind);
     let silent = told["silent"].as_array().is_some_and(|silent| !silent.is_empty());
     world.count("fleet", if silent { "silent ones waited for" } else { "all had reported" });
 }
 
-/// Invalidates without waiting; whoever asks with the token may not get anything older, acknowledged or not.
+/// Invalidates without waiting; whoever asks with the token may not get anything older,
+/// acknowledged or not.
 async fn read_after_token(world: &Arc<World>, invalidation: Invalidation, other: Place) {
     let Invalidation { place, body, numbers, .. } = invalidation;
     let mut tally = Tally::default();

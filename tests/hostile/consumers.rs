@@ -1,5 +1,5 @@
-//! What a hostile, or only clumsy, consumer can do. Two of these take the ten seconds that a request's head may take to arrive;
-//! they wait side by side with the others.
+//! What a hostile, or only clumsy, consumer can do. Two of these take the ten seconds that a
+//! request's head may take to arrive; they wait side by side with the others.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -25,7 +25,8 @@ pub(super) async fn over_one() -> (Sidecar, Upstream) {
     (Setup::of(&[&domain]).insecure().start().await, upstream)
 }
 
-/// Sends a byte a second of `request` and returns how many it could send before the connection was ended.
+/// Sends a byte a second of `request` and returns how many it could send before the connection was
+/// ended.
 async fn trickle(sidecar: &Sidecar, request: &[u8]) -> usize {
     let mut stream = TcpStream::connect(sidecar.listen()).await.unwrap();
     let (mut read, mut write) = stream.split();
@@ -84,20 +85,27 @@ async fn two_thousand_idle_connections_cost_little_and_go_without_a_trace() {
     let memory = Memory::of(&sidecar);
     let connections = 2_000.min(open_files_max() / 4);
     let mut idle = Vec::new();
-    // One after the other: many at once overflow the kernel's queue, which then forgets some that believe they are connected.
+    // One after the other: many at once overflow the kernel's queue, which then forgets some that
+    // believe they are connected.
     let connecting = async {
         for _ in 0..connections {
             idle.push(connected(sidecar.listen()).await);
         }
     };
-    assert!(tokio::time::timeout(PATIENCE * 2, connecting).await.is_ok(), "so many connections were never had");
+    assert!(
+        tokio::time::timeout(PATIENCE * 2, connecting).await.is_ok(),
+        "so many connections were never had"
+    );
     let (name, expected) = if connections >= CONNECTIONS_MAX {
         ("bfb_connections_full_total", 1.0)
     } else {
         ("bfb_connections", f64::from(u32::try_from(connections).unwrap()))
     };
     let open = async { while sidecar.metric(name, &[]).await < Some(expected) {} };
-    assert!(tokio::time::timeout(PATIENCE, open).await.is_ok(), "the connections, or their bound, were never reached");
+    assert!(
+        tokio::time::timeout(PATIENCE, open).await.is_ok(),
+        "the connections, or their bound, were never reached"
+    );
     assert_eq!(sidecar.admin("/readyz").await.status, 200, "the admin port has bounds of its own");
     memory.is_bounded(&sidecar);
     // Where there is no place left, the idle ones make some.
@@ -112,7 +120,9 @@ async fn a_body_of_a_hundred_mib_is_not_kept() {
     let memory = Memory::of(&sidecar);
     let mut stream = TcpStream::connect(sidecar.listen()).await.unwrap();
     let size = 100 * 1024 * 1024;
-    let head = format!("GET /v2/customers/42 HTTP/1.1\r\nHost: localhost\r\nContent-Length: {size}\r\n\r\n");
+    let head = format!(
+        "GET /v2/customers/42 HTTP/1.1\r\nHost: localhost\r\nContent-Length: {size}\r\n\r\n"
+    );
     stream.write_all(head.as_bytes()).await.unwrap();
     let (mut read, mut write) = stream.split();
     let flood = async {
@@ -144,13 +154,18 @@ async fn a_thousand_pipelined_requests_are_answered_in_order() {
     let mut stream = TcpStream::connect(sidecar.listen()).await.unwrap();
     let (mut read, mut write) = stream.split();
     let mut answers = String::new();
-    let (sent, got) = tokio::join!(write.write_all(requests.as_bytes()), read.read_to_string(&mut answers));
+    let (sent, got) =
+        tokio::join!(write.write_all(requests.as_bytes()), read.read_to_string(&mut answers));
     sent.unwrap();
     got.unwrap();
-    let statuses: Vec<_> = answers.match_indices("HTTP/1.1 ").map(|(at, _)| &answers[at + 9..at + 12]).collect();
+    let statuses: Vec<_> =
+        answers.match_indices("HTTP/1.1 ").map(|(at, _)| &answers[at + 9..at + 12]).collect();
     assert_eq!(statuses.len(), 1_001);
     assert!(
-        statuses.iter().enumerate().all(|(i, status)| *status == if i % 2 == 0 { "200" } else { "404" }),
+        statuses
+            .iter()
+            .enumerate()
+            .all(|(i, status)| *status == if i % 2 == 0 { "200" } else { "404" }),
         "{statuses:?}"
     );
 }
@@ -162,7 +177,9 @@ async fn headers_without_end_over_http_2_are_refused() {
     let mut request = get("/v2/customers/42");
     for number in 0..1_000 {
         let (name, value) = (format!("x-{number}"), "x".repeat(100));
-        request.headers_mut().insert(http::HeaderName::try_from(name).unwrap(), value.parse().unwrap());
+        request
+            .headers_mut()
+            .insert(http::HeaderName::try_from(name).unwrap(), value.parse().unwrap());
     }
     if let Ok(got) = connection.send(request).await {
         assert_eq!(got.status, 431, "{got:?}");
@@ -178,8 +195,13 @@ async fn streams_that_are_reset_at_once_cost_little() {
     let memory = Memory::of(&sidecar);
     let mut connection = Connection::open(&To::Tcp(sidecar.listen()), Http::Two).await.unwrap();
     for _ in 0..2_000 {
-        // Dropping the answer's future resets the stream. A server that has had enough ends the connection.
-        let reset = tokio::time::timeout(Duration::from_micros(200), connection.send(get("/v2/customers/42"))).await;
+        // Dropping the answer's future resets the stream. A server that has had enough ends the
+        // connection.
+        let reset = tokio::time::timeout(
+            Duration::from_micros(200),
+            connection.send(get("/v2/customers/42")),
+        )
+        .await;
         if reset.is_ok() {
             connection = Connection::open(&To::Tcp(sidecar.listen()), Http::Two).await.unwrap();
         }
@@ -221,8 +243,8 @@ async fn more_requests_than_may_be_under_way_are_overloaded_and_later_ones_are_a
 #[tokio::test]
 async fn other_methods_with_bodies_are_refused_without_reading_them() {
     let (sidecar, upstream) = over_one().await;
-    let request =
-        ask(Method::POST, "/v2/customers/42").map(|_| http_body_util::Full::from(vec![b'x'; 8 * 1024 * 1024]));
+    let request = ask(Method::POST, "/v2/customers/42")
+        .map(|_| http_body_util::Full::from(vec![b'x'; 8 * 1024 * 1024]));
     let mut connection = Connection::open(&To::Tcp(sidecar.listen()), Http::One).await.unwrap();
     if let Ok(got) = connection.send(request).await {
         got.problem("method-not-allowed", 405);

@@ -1,4 +1,5 @@
-//! Crowds of connections that want nothing but places: whoever asks next is answered all the same, on every port.
+//! Crowds of connections that want nothing but places: whoever asks next is answered all the same,
+//! on every port.
 
 use std::time::Duration;
 
@@ -24,7 +25,8 @@ const PROBES: usize = 20;
 async fn cached() -> (Sidecar, Upstream) {
     let upstream = Upstream::plain().await;
     upstream.answers("/part", [Reply::json("{\"id\":42}")]);
-    let domain = DomainFile::of("customer").head("cache: {ttl: 1h}").source("part", &upstream, "/part", &[]);
+    let domain =
+        DomainFile::of("customer").head("cache: {ttl: 1h}").source("part", &upstream, "/part", &[]);
     let sidecar = Setup::of(&[&domain]).insecure().args(&["--memory", "8MiB"]).start().await;
     sidecar.get(DATASET).await.dataset();
     (sidecar, upstream)
@@ -70,11 +72,14 @@ async fn consumers_are_answered_while_others_hold_endless_heads_of_http_2() {
         let mut connection = Connection::open(&To::Tcp(sidecar.listen()), Http::Two).await.unwrap();
         connection.send(get(DATASET)).await.unwrap().dataset();
     };
-    assert!(tokio::time::timeout(Duration::from_secs(5), over_http_2).await.is_ok(), "no answer over HTTP/2");
+    assert!(
+        tokio::time::timeout(Duration::from_secs(5), over_http_2).await.is_ok(),
+        "no answer over HTTP/2"
+    );
 }
 
-/// An honest consumer that keeps its connection, beside a crowd, loses no request: its place is not the one that has waited
-/// longest.
+/// An honest consumer that keeps its connection, beside a crowd, loses no request: its place is not
+/// the one that has waited longest.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_consumer_that_keeps_its_connection_keeps_it_beside_a_crowd() {
     let (sidecar, _upstream) = cached().await;
@@ -102,7 +107,8 @@ async fn ended(mut stream: TcpStream) {
 }
 
 #[tokio::test]
-async fn a_head_of_http_2_that_never_ends_is_cut_off_after_ten_seconds_also_after_a_first_request() {
+async fn a_head_of_http_2_that_never_ends_is_cut_off_after_ten_seconds_also_after_a_first_request()
+{
     let (sidecar, _upstream) = cached().await;
     let mut waiting = Vec::new();
     // All but the last never end a frame or a head; the last only never asks.
@@ -124,7 +130,8 @@ async fn a_head_of_http_2_that_never_ends_is_cut_off_after_ten_seconds_also_afte
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_admin_port_answers_while_others_post_without_a_body() {
     let (sidecar, _upstream) = cached().await;
-    let post = "POST /invalidate HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 60000\r\n\r\n";
+    let post = "POST /invalidate HTTP/1.1\r\nhost: localhost\r\ncontent-type: \
+                application/json\r\ncontent-length: 60000\r\n\r\n";
     let _crowd = Crowd::at(sidecar.admin_address(), &[Script::new(post, "x")]).await;
     let failed = probe(sidecar.admin_address(), "/livez", PROBES).await;
     assert!(failed.is_empty(), "{} of {PROBES} probes failed: {failed:?}", failed.len());
@@ -135,14 +142,18 @@ async fn the_admin_port_answers_while_others_post_without_a_body() {
 #[tokio::test]
 async fn a_body_that_does_not_arrive_is_a_408_on_the_admin_port() {
     let (sidecar, _upstream) = cached().await;
-    let head =
-        "POST /invalidate HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 10\r\n\r\n{";
+    let head = "POST /invalidate HTTP/1.1\r\nhost: localhost\r\ncontent-type: \
+                application/json\r\ncontent-length: 10\r\n\r\n{";
     let mut wire = Wire::open(sidecar.admin_address()).await.unwrap();
     wire.ask(head).await.unwrap();
     let answer = tokio::time::timeout(PATIENCE, wire.answer()).await.expect("an answer").unwrap();
     assert_eq!(answer.status, 408, "{}", answer.text());
     assert_eq!(answer.header("content-type"), "application/problem+json");
-    assert!(answer.text().contains("urn:bfb:request-timeout") && answer.text().contains("5s"), "{}", answer.text());
+    assert!(
+        answer.text().contains("urn:bfb:request-timeout") && answer.text().contains("5s"),
+        "{}",
+        answer.text()
+    );
     // What would have come of it is not known: the connection ends.
     assert!(tokio::time::timeout(PATIENCE, wire.answer()).await.expect("an end").is_err());
     assert_eq!(sidecar.metric("bfb_admin_slow_bodies_total", &[]).await, Some(1.0));
@@ -152,7 +163,8 @@ async fn a_body_that_does_not_arrive_is_a_408_on_the_admin_port() {
 async fn a_body_that_dribbles_on_after_the_answer_holds_no_place() {
     let (sidecar, _upstream) = cached().await;
     let mut stream = TcpStream::connect(sidecar.listen()).await.unwrap();
-    let head = format!("GET {DATASET} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\nx");
+    let head =
+        format!("GET {DATASET} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\nx");
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut came = Vec::new();
     let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut came)).await;
@@ -188,7 +200,8 @@ async fn consumers_are_answered_while_others_do_not_read_their_answers() {
 async fn over_much() -> (Sidecar, Upstream) {
     let upstream = Upstream::plain().await;
     upstream.answers("/part", [Reply::json(format!("\"{}\"", "x".repeat(8 * 1024 * 1024)))]);
-    let domain = DomainFile::of("customer").source("part", &upstream, "/part", &["max_body: 16MiB"]);
+    let domain =
+        DomainFile::of("customer").source("part", &upstream, "/part", &["max_body: 16MiB"]);
     (Setup::of(&[&domain]).insecure().start().await, upstream)
 }
 
@@ -200,13 +213,16 @@ async fn an_answer_that_is_not_read_ends_its_connection_in_time() {
     let mut two = TcpStream::connect(sidecar.listen()).await.unwrap();
     two.write_all(&unread().opening).await.unwrap();
     let both = async { while sidecar.metric("bfb_slow_readers_total", &[]).await < Some(2.0) {} };
-    assert!(tokio::time::timeout(PATIENCE, both).await.is_ok(), "who does not read was never cut off");
+    assert!(
+        tokio::time::timeout(PATIENCE, both).await.is_ok(),
+        "who does not read was never cut off"
+    );
     ended(one).await;
     ended(two).await;
 }
 
-/// Streams times connections: what each may hold is little, and all together are bounded, whatever the streams hold: great
-/// heads, or answers of which the first byte is read.
+/// Streams times connections: what each may hold is little, and all together are bounded, whatever
+/// the streams hold: great heads, or answers of which the first byte is read.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_streams_with_great_heads_and_unread_answers_hold_little() {
     // Literals without indexing: `x: yyy…` of 120 bytes each.
@@ -240,10 +256,12 @@ async fn many_streams_with_great_heads_and_unread_answers_hold_little() {
     }
 }
 
-/// What 51 200 unread answers may make a sidecar grow by: without a bound on open streams 220 to 500 MiB.
+/// What 51 200 unread answers may make a sidecar grow by: without a bound on open streams 220 to
+/// 500 MiB.
 const UNREAD_GROWTH_MAX_KIB: u64 = 128 * 1024;
 
-/// The content of a refusal could be held for ever where the peer gives no credit for it: over HTTP/2 it has none.
+/// The content of a refusal could be held for ever where the peer gives no credit for it: over
+/// HTTP/2 it has none.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_that_is_refused_ends_with_the_head_of_its_answer() {
     let (sidecar, _upstream) = over_one().await;
@@ -254,11 +272,13 @@ async fn a_stream_that_is_refused_ends_with_the_head_of_its_answer() {
         bytes.extend(frame(HEADERS, END_STREAM | END_HEADERS, 2 * stream + 1, &block));
     }
     let refused = async {
-        // Where it takes longer than half a second to ask for too much, those end who have not read, and nobody is refused.
+        // Where it takes longer than half a second to ask for too much, those end who have not
+        // read, and nobody is refused.
         loop {
             let asking = (0..40).map(|_| async {
                 let mut stream = super::consumers::connected(sidecar.listen()).await;
-                // Who is refused or slowed down does not get rid of it all, and is answered all the same.
+                // Who is refused or slowed down does not get rid of it all, and is answered all the
+                // same.
                 let (read, mut write) = stream.split();
                 let write = tokio::time::timeout(Duration::from_secs(5), write.write_all(&bytes));
                 let (ended, _) = tokio::join!(ends_a_stream(read), write);
@@ -272,13 +292,14 @@ async fn a_stream_that_is_refused_ends_with_the_head_of_its_answer() {
         }
     };
     let refused = tokio::time::timeout(PATIENCE, refused).await.expect("nobody was refused");
-    // The first of a connection is a literal that goes into the dynamic table (RFC 7541 section 6.2.1), name 8 of the static
-    // one, and `503` in Huffman codes.
+    // The first of a connection is a literal that goes into the dynamic table (RFC 7541 section
+    // 6.2.1), name 8 of the static one, and `503` in Huffman codes.
     let is_503 = |block: &Vec<u8>| block.starts_with(&[0x48, 0x83, 0x6c, 0x0c, 0xff]);
     assert!(refused.iter().any(is_503), "{refused:x?}");
 }
 
-/// The header block of the next answer that ends its stream at once, of those that come in a second.
+/// The header block of the next answer that ends its stream at once, of those that come in a
+/// second.
 async fn ends_a_stream(mut stream: impl AsyncRead + Unpin) -> Option<Vec<u8>> {
     let next = async {
         loop {

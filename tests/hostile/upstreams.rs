@@ -11,18 +11,21 @@ use crate::support::pki::Pki;
 use crate::support::sidecar::{Setup, Sidecar};
 use crate::support::upstream::{Reply, Upstream};
 
-/// A sidecar over `part`, which will be hostile, and `well`, which is not; and the domain `other` over `well` alone.
+/// A sidecar over `part`, which will be hostile, and `well`, which is not; and the domain `other`
+/// over `well` alone.
 async fn over(hostile: &Upstream) -> (Sidecar, Upstream) {
     let well = Upstream::plain().await;
     well.answers("/well", [Reply::json("\"well\"")]);
     let lines = ["retries: 0", "max_body: 1MiB", "timeout: 10s"];
-    let domain =
-        DomainFile::of("customer").source("well", &well, "/well", &[]).source("part", hostile, "/part", &lines);
+    let domain = DomainFile::of("customer")
+        .source("well", &well, "/well", &[])
+        .source("part", hostile, "/part", &lines);
     let other = DomainFile::of("other").source("well", &well, "/well", &[]);
     (Setup::of(&[&domain, &other]).insecure().start().await, well)
 }
 
-/// Asserts that `part` fails for `reason`, again and again at once, within bounded memory, and that others are served on.
+/// Asserts that `part` fails for `reason`, again and again at once, within bounded memory, and that
+/// others are served on.
 async fn is_refused(hostile: &Upstream, reason: &str) {
     let (sidecar, _well) = over(hostile).await;
     sidecar.get("/v2/others/1").await.dataset();
@@ -34,7 +37,11 @@ async fn is_refused(hostile: &Upstream, reason: &str) {
     }
     while let Some(got) = consumers.join_next().await {
         let got = got.unwrap();
-        assert_eq!(got.failed("source-failed", 502), [("part".to_owned(), reason.to_owned())], "{got:?}");
+        assert_eq!(
+            got.failed("source-failed", 502),
+            [("part".to_owned(), reason.to_owned())],
+            "{got:?}"
+        );
         assert!(got.body.len() < 2_000, "{got:?}");
     }
     memory.is_bounded(&sidecar);
@@ -59,13 +66,15 @@ async fn a_body_of_100_mib_is_too_large() {
 
 #[tokio::test]
 async fn a_length_of_petabytes_is_too_large_before_it_comes() {
-    let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 9000000000000000\r\n\r\n1";
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: \
+                9000000000000000\r\n\r\n1";
     is_refused(&Upstream::raw(head).await, "too-large").await;
 }
 
 #[tokio::test]
 async fn a_body_shorter_than_announced_is_incomplete() {
-    let answer = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n[1,2]";
+    let answer =
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n[1,2]";
     is_refused(&Upstream::raw(answer).await, "incomplete").await;
 }
 
@@ -98,16 +107,27 @@ async fn what_is_almost_json_is_not_json() {
         upstream.answers("/part", [Reply::json(body)]);
         let got = sidecar.get("/v2/customers/42").await;
         let text = String::from_utf8_lossy(body);
-        assert_eq!(got.failed("source-failed", 502), [("part".to_owned(), "not-json".to_owned())], "{text}: {got:?}");
+        assert_eq!(
+            got.failed("source-failed", 502),
+            [("part".to_owned(), "not-json".to_owned())],
+            "{text}: {got:?}"
+        );
     }
 }
 
 #[tokio::test]
 async fn a_compressed_body_is_not_json_and_is_not_unpacked() {
     // A megabyte of zeros in 1 KiB of gzip would do as well: nothing here unpacks anything.
-    let bomb: Vec<u8> = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 2, 0xff].into_iter().chain([0xed, 0xc1].repeat(4_000)).collect();
+    let bomb: Vec<u8> = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 2, 0xff]
+        .into_iter()
+        .chain([0xed, 0xc1].repeat(4_000))
+        .collect();
     for coding in ["gzip", "br", "zstd", "deflate", "gzip, gzip"] {
-        is_refused(&answering(Reply::json(bomb.clone()).header("content-encoding", coding)).await, "not-json").await;
+        is_refused(
+            &answering(Reply::json(bomb.clone()).header("content-encoding", coding)).await,
+            "not-json",
+        )
+        .await;
     }
     is_refused(&answering(Reply::json(bomb)).await, "not-json").await;
 }
@@ -154,7 +174,11 @@ async fn a_body_that_stops_is_timeout_and_gives_its_slot_back() {
     let sidecar = Setup::of(&[&domain]).insecure().start().await;
     for _ in 0..3 {
         let got = sidecar.get("/v2/customers/42").await;
-        assert_eq!(got.failed("source-failed", 502), [("part".to_owned(), "timeout".to_owned())], "{got:?}");
+        assert_eq!(
+            got.failed("source-failed", 502),
+            [("part".to_owned(), "timeout".to_owned())],
+            "{got:?}"
+        );
     }
     upstream.answers("/part", [Reply::json("1")]);
     sidecar.get("/v2/customers/42").await.dataset();
@@ -181,7 +205,11 @@ async fn the_same_bounds_hold_over_http_2() {
         let sidecar = Setup::of(&[&domain]).identity(&pki).start().await;
         let memory = Memory::of(&sidecar);
         let got = sidecar.get("/v2/customers/42").await;
-        assert_eq!(got.failed("source-failed", 502), [("part".to_owned(), reason.to_owned())], "{got:?}");
+        assert_eq!(
+            got.failed("source-failed", 502),
+            [("part".to_owned(), reason.to_owned())],
+            "{got:?}"
+        );
         memory.is_bounded(&sidecar);
         upstream.answers("/part", [Reply::json("1")]);
         sidecar.get("/v2/customers/42").await.dataset();

@@ -18,7 +18,8 @@ async fn whether_a_server_demands_a_certificate_is_found_by_trying_without() {
             (Asks::Never, Refusal::AcceptsWithout),
         ] {
             let mut server = Recorder::start(pki.server_speaking(asks, &[version])).await;
-            let met = refuses_without_certificate(&server.uri(), &identity, &expected(), TLS12).await;
+            let met =
+                refuses_without_certificate(&server.uri(), &identity, &expected(), TLS12).await;
             assert_eq!(met, Ok(answer), "{asks:?} {version:?}");
             assert_eq!(server.met().await.bytes, b"");
         }

@@ -1,4 +1,5 @@
-//! A TLS server that writes down what it met: the handshake, the client's certificate, and every decrypted byte.
+//! A TLS server that writes down what it met: the handshake, the client's certificate, and every
+//! decrypted byte.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -74,7 +75,8 @@ async fn record(stream: TcpStream, config: Arc<ServerConfig>) -> Met {
     };
     let session = stream.get_ref().1;
     met.handshake = session.handshake_kind();
-    met.client = session.peer_certificates().and_then(|chain| chain.first()).map(|leaf| leaf.to_vec());
+    met.client =
+        session.peer_certificates().and_then(|chain| chain.first()).map(|leaf| leaf.to_vec());
     met.group = session.negotiated_key_exchange_group().and_then(|group| group.name().as_str());
     while let Ok(count @ 1..) = stream.read_buf(&mut met.bytes).await {
         let _ = count;

@@ -44,7 +44,10 @@ async fn a_good_server_gets_our_bytes_over_a_post_quantum_key_exchange() {
     let client = Client::of(&pki);
     let connection = client.open(server.uri()).await.unwrap();
     let proof = connection.proof().unwrap().clone();
-    assert_eq!((proof.resumed, proof.protocol, proof.group), (false, "TLS 1.3", Some("X25519MLKEM768")));
+    assert_eq!(
+        (proof.resumed, proof.protocol, proof.group),
+        (false, "TLS 1.3", Some("X25519MLKEM768"))
+    );
     assert_eq!(*proof.server, expected());
     let mut stream = TokioIo::new(connection);
     ping(&mut stream).await.unwrap();
@@ -58,7 +61,10 @@ async fn a_good_server_gets_our_bytes_over_a_post_quantum_key_exchange() {
 async fn a_certificate_of_an_unknown_authority_is_refused() {
     let pki = Pki::new();
     let detail = refused_by_tls(&pki, pki.stranger(&profile()), "unknown-issuer").await;
-    assert_says(&detail, "issued by `CN=stranger`, which none of the trusted certificates vouches for");
+    assert_says(
+        &detail,
+        "issued by `CN=stranger`, which none of the trusted certificates vouches for",
+    );
 }
 
 #[tokio::test]
@@ -67,17 +73,24 @@ async fn an_expired_and_an_upcoming_certificate_are_refused() {
     let config = pki.server(&profile().valid(Validity::expired()), Asks::Always);
     assert_says(&refused_by_tls(&pki, config, "expired").await, "its certificate expired at 20");
     let config = pki.server(&profile().valid(Validity::upcoming()), Asks::Always);
-    assert_says(&refused_by_tls(&pki, config, "not-yet-valid").await, "its certificate is not valid before 20");
+    assert_says(
+        &refused_by_tls(&pki, config, "not-yet-valid").await,
+        "its certificate is not valid before 20",
+    );
 }
 
 #[tokio::test]
 async fn another_identity_of_the_same_trust_domain_is_refused() {
     let pki = Pki::new();
-    let other = Leaf::new("orders").uri("spiffe://shop.example/ns/shop/sa/orders").dns("localhost").ip([127, 0, 0, 1]);
+    let other = Leaf::new("orders")
+        .uri("spiffe://shop.example/ns/shop/sa/orders")
+        .dns("localhost")
+        .ip([127, 0, 0, 1]);
     let detail = refused_by_tls(&pki, pki.server(&other, Asks::Always), "wrong-identity").await;
     assert_says(
         &detail,
-        "for `spiffe://shop.example/ns/shop/sa/orders`, `localhost`, `127.0.0.1`, expected `spiffe://",
+        "for `spiffe://shop.example/ns/shop/sa/orders`, `localhost`, `127.0.0.1`, \
+         expected `spiffe://",
     );
 }
 
@@ -100,7 +113,8 @@ async fn a_host_name_is_met_exactly_and_no_wildcard_stands_in_for_it() {
     ] {
         assert_says(&refused(&client, pki.server(&leaf, Asks::Always)).await.detail, words);
     }
-    let server = Recorder::start(pki.server(&Leaf::new("a").dns("profile.crm"), Asks::Always)).await;
+    let server =
+        Recorder::start(pki.server(&Leaf::new("a").dns("profile.crm"), Asks::Always)).await;
     assert!(!client.visit(server.uri()).await.unwrap());
 }
 
@@ -176,16 +190,23 @@ async fn tls_1_2_is_spoken_only_when_it_is_allowed() {
 async fn tls_1_1_is_never_spoken() {
     let pki = Pki::new();
     let alert = vec![0x15, 3, 2, 0, 2, 2, 70];
-    // A ServerHello of TLS 1.1: its version, 32 bytes of "random", no session, AES-128-CBC, no compression.
+    // A ServerHello of TLS 1.1: its version, 32 bytes of "random", no session, AES-128-CBC, no
+    // compression.
     let mut hello = vec![0x16, 3, 2, 0, 42, 2, 0, 0, 38, 3, 2];
     hello.extend([7; 32]);
     hello.extend([0, 0, 0x2f, 0]);
     for answer in [alert, hello] {
         let (uri, _server) = answering(answer).await;
-        for (tls, words) in [(TLS13, "does not speak TLS 1.3"), (TLS12, "neither TLS 1.3 nor TLS 1.2")] {
+        for (tls, words) in
+            [(TLS13, "does not speak TLS 1.3"), (TLS12, "neither TLS 1.3 nor TLS 1.2")]
+        {
             let client = Client::with(pki.identity(), expected(), tls);
             let error = client.open(uri.clone()).await.unwrap_err();
-            assert_eq!((error.kind, client.metrics.failures("version")), (ConnectErrorKind::Tls, 1), "{error}");
+            assert_eq!(
+                (error.kind, client.metrics.failures("version")),
+                (ConnectErrorKind::Tls, 1),
+                "{error}"
+            );
             assert_says(&error.detail, words);
         }
     }
@@ -195,7 +216,11 @@ async fn tls_1_1_is_never_spoken() {
 async fn what_is_not_tls_or_closes_says_so() {
     let pki = Pki::new();
     for (answer, reason, words) in [
-        (b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(), "not-tls", "hint: is this the port of `http://`?"),
+        (
+            b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(),
+            "not-tls",
+            "hint: is this the port of `http://`?",
+        ),
         (Vec::new(), "closed", "closed the connection during the TLS handshake"),
         (vec![0x15, 3, 3, 0, 2, 2, 40], "no-shared-cipher", "no TLS parameters in common"),
         (vec![0x15, 3, 3, 0, 2, 2, 116], "refused-us", "alert `certificate_required`"),
@@ -203,7 +228,11 @@ async fn what_is_not_tls_or_closes_says_so() {
         let (uri, _server) = answering(answer).await;
         let client = Client::of(&pki);
         let error = client.open(uri).await.unwrap_err();
-        assert_eq!((error.kind, client.metrics.failures(reason)), (ConnectErrorKind::Tls, 1), "{error}");
+        assert_eq!(
+            (error.kind, client.metrics.failures(reason)),
+            (ConnectErrorKind::Tls, 1),
+            "{error}"
+        );
         assert_says(&error.detail, words);
     }
 }
@@ -216,7 +245,8 @@ async fn nobody_listening_and_unknown_names_are_no_tls_failures() {
         listener.local_addr().unwrap().port()
     };
     let client = Client::of(&pki);
-    let error = client.open(format!("https://127.0.0.1:{port}").parse().unwrap()).await.unwrap_err();
+    let error =
+        client.open(format!("https://127.0.0.1:{port}").parse().unwrap()).await.unwrap_err();
     assert_eq!(error.kind, ConnectErrorKind::Connect);
     assert_says(&error.detail, "refused the connection");
     let error = client.open("https://no-such-host.invalid:1".parse().unwrap()).await.unwrap_err();

@@ -1,4 +1,5 @@
-//! The connector under the HTTP client that uses it: the proof comes with each response, errors keep their cause.
+//! The connector under the HTTP client that uses it: the proof comes with each response, errors
+//! keep their cause.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -31,8 +32,12 @@ async fn serve(config: ServerConfig) -> (Uri, JoinSet<()>) {
             let acceptor = acceptor.clone();
             connections.spawn(async move {
                 let Ok(stream) = acceptor.accept(stream).await else { return };
-                let answer = service_fn(async |_| Ok::<_, Infallible>(Response::new(Full::new(Bytes::from("{}")))));
-                let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), answer).await;
+                let answer = service_fn(async |_| {
+                    Ok::<_, Infallible>(Response::new(Full::new(Bytes::from("{}"))))
+                });
+                let _ = auto::Builder::new(TokioExecutor::new())
+                    .serve_connection(TokioIo::new(stream), answer)
+                    .await;
             });
         }
     });
@@ -46,9 +51,11 @@ fn http(pki: &Pki) -> HttpClient<Connector, Empty<Bytes>> {
 #[tokio::test]
 async fn the_protocol_is_agreed_on_and_each_response_carries_the_proof() {
     let pki = Pki::new();
-    for (alpn, version) in
-        [(b"h2".as_slice(), Version::HTTP_2), (b"http/1.1", Version::HTTP_11), (b"", Version::HTTP_11)]
-    {
+    for (alpn, version) in [
+        (b"h2".as_slice(), Version::HTTP_2),
+        (b"http/1.1", Version::HTTP_11),
+        (b"", Version::HTTP_11),
+    ] {
         let mut config = pki.server(&profile(), Asks::Always);
         if !alpn.is_empty() {
             config.alpn_protocols = vec![alpn.to_vec()];
@@ -67,13 +74,16 @@ async fn the_protocol_is_agreed_on_and_each_response_carries_the_proof() {
 #[tokio::test]
 async fn the_cause_is_found_in_the_error_of_the_http_client() {
     let pki = Pki::new();
-    for (asks, kind) in [(Asks::Never, ConnectErrorKind::NotMutual), (Asks::TrustingOthers, ConnectErrorKind::Tls)] {
+    for (asks, kind) in
+        [(Asks::Never, ConnectErrorKind::NotMutual), (Asks::TrustingOthers, ConnectErrorKind::Tls)]
+    {
         for alpn in [b"h2".to_vec(), b"http/1.1".to_vec()] {
             let mut config = pki.server(&profile(), asks);
             config.alpn_protocols = vec![alpn];
             let (uri, _server) = serve(config).await;
             let error = http(&pki).get(uri).await.unwrap_err();
-            let cause = ConnectError::cause_of(&error).unwrap_or_else(|| panic!("no cause in {error:?}"));
+            let cause =
+                ConnectError::cause_of(&error).unwrap_or_else(|| panic!("no cause in {error:?}"));
             assert_eq!(cause.kind, kind, "{cause}");
         }
     }

@@ -10,7 +10,8 @@ use super::recorder::Recorder;
 use super::{Client, TLS12};
 use crate::support::pki::{Asks, Pki, expected, profile};
 
-const VERSIONS: [&rustls::SupportedProtocolVersion; 2] = [&rustls::version::TLS13, &rustls::version::TLS12];
+const VERSIONS: [&rustls::SupportedProtocolVersion; 2] =
+    [&rustls::version::TLS13, &rustls::version::TLS12];
 
 #[tokio::test]
 async fn a_proven_connection_is_resumed_and_inherits_the_proof() {
@@ -35,7 +36,10 @@ async fn a_connection_that_failed_the_proof_leaves_nothing_to_resume() {
         let mut server = Recorder::start(pki.server_speaking(Asks::Never, &[version])).await;
         let client = Client::with(pki.identity(), expected(), TLS12);
         for _ in 0..5 {
-            assert_eq!(client.open(server.uri()).await.unwrap_err().kind, ConnectErrorKind::NotMutual);
+            assert_eq!(
+                client.open(server.uri()).await.unwrap_err().kind,
+                ConnectErrorKind::NotMutual
+            );
             let met = server.met().await;
             assert_ne!(met.handshake, Some(HandshakeKind::Resumed), "{version:?}");
             assert_eq!(met.bytes, b"");
@@ -57,13 +61,19 @@ async fn a_server_that_stops_asking_and_asks_again_is_judged_each_time() {
         let client = Client::with(pki.identity(), expected(), TLS12);
         assert!(client.open(server.uri()).await.is_err());
         server.become_like(always);
-        assert!(!client.visit(server.uri()).await.unwrap(), "nothing to resume from the first connection");
+        assert!(
+            !client.visit(server.uri()).await.unwrap(),
+            "nothing to resume from the first connection"
+        );
         assert!(client.visit(server.uri()).await.unwrap());
 
         let unrelated = pki.server_speaking(Asks::Never, &[version]);
         server.become_like(unrelated);
         for _ in 0..3 {
-            assert_eq!(client.open(server.uri()).await.unwrap_err().kind, ConnectErrorKind::NotMutual);
+            assert_eq!(
+                client.open(server.uri()).await.unwrap_err().kind,
+                ConnectErrorKind::NotMutual
+            );
         }
     }
 }
@@ -88,7 +98,9 @@ async fn a_session_does_not_outlive_the_certificate_it_was_proven_with() {
     assert!(!client.visit(server.uri()).await.unwrap());
     assert!(client.visit(server.uri()).await.unwrap());
     // The last second of a certificate's validity belongs to it.
-    let left = (valid.not_after + Duration::from_secs(1)).duration_since(SystemTime::now()).unwrap_or_default();
+    let left = (valid.not_after + Duration::from_secs(1))
+        .duration_since(SystemTime::now())
+        .unwrap_or_default();
     tokio::time::sleep(left).await;
     assert!(client.open(server.uri()).await.unwrap_err().detail.contains("expired at"));
     server.become_like(renewed);

@@ -54,7 +54,9 @@ async fn new_files_are_an_identity_and_live_connections_go_on() {
     let mut server = Recorder::start(pki.server(&profile(), Asks::Always)).await;
     let mut followed = Followed::of(&pki);
     let old = followed.current.borrow().clone();
-    let mut live = TokioIo::new(Client::with(old.clone(), expected(), TLS13).open(server.uri()).await.unwrap());
+    let mut live = TokioIo::new(
+        Client::with(old.clone(), expected(), TLS13).open(server.uri()).await.unwrap(),
+    );
     ping(&mut live).await.unwrap();
 
     pki.rotate();
@@ -89,7 +91,10 @@ async fn broken_files_are_reported_and_the_old_identity_stays_until_they_are_men
     let breaks: [(&str, String); 5] = [
         ("tls.key", pki.client().key_pem),
         ("tls.crt", good.cert_pem[..good.cert_pem.len() / 2].to_owned()),
-        ("tls.crt", pki.authority.issue(&Leaf::new("web").valid(Validity::expired())).unwrap().cert_pem),
+        (
+            "tls.crt",
+            pki.authority.issue(&Leaf::new("web").valid(Validity::expired())).unwrap().cert_pem,
+        ),
         ("ca.crt", String::new()),
         ("crl.pem", "-----BEGIN X509 CRL-----\n".to_owned()),
     ];
@@ -121,5 +126,8 @@ async fn a_server_that_is_revoked_while_we_run_is_sent_nothing_more() {
     assert!(server.met().await.bytes.is_empty());
     fs::write(pki.dir().join("crl.pem"), pki.stranger.revoke(&[&leaf]).unwrap()).unwrap();
     let client = Client::with(followed.next().await, expected(), TLS13);
-    assert!(client.open(server.uri()).await.is_ok(), "a list of another authority says nothing of it");
+    assert!(
+        client.open(server.uri()).await.is_ok(),
+        "a list of another authority says nothing of it"
+    );
 }

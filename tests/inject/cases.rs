@@ -13,7 +13,10 @@ fn every_case_comes_out_as_it_did() {
         let said = inject(&args, &text);
         assert_eq!(said.code, Some(0), "{name}: {}", said.err);
         let out = said.out;
-        insta::assert_snapshot!(format!("case-{name}"), format!("{}{}", said.err, marked(&text, &out)));
+        insta::assert_snapshot!(
+            format!("case-{name}"),
+            format!("{}{}", said.err, marked(&text, &out))
+        );
         holds(&name, &args, &text, &out);
     }
 }
@@ -28,7 +31,8 @@ fn every_refusal_says_where_it_stands_and_what_to_do() {
     }
 }
 
-/// `after` with `+` before each line that was not there, and between them, with `-`, the lines that are not there any more.
+/// `after` with `+` before each line that was not there, and between them, with `-`, the lines that
+/// are not there any more.
 fn marked(before: &str, after: &str) -> String {
     let (old, new): (Vec<_>, Vec<_>) = (before.lines().collect(), after.lines().collect());
     // `same[o][n]`: the most lines that `old[o..]` and `new[n..]` have in common, in their order.

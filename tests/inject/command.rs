@@ -32,7 +32,10 @@ fn a_folder_means_its_manifests_joined_as_they_came() {
     let folder = dir.path().to_str().unwrap();
     let said = run(&["-f", folder], &[]);
     assert_eq!(said.code, Some(0), "{}", said.err);
-    assert_eq!(said.out, "---\nkind: B\n---\n# b\nkind: A\n---\n{\"kind\": \"C\"}\n--- # d\nkind: D\n");
+    assert_eq!(
+        said.out,
+        "---\nkind: B\n---\n# b\nkind: A\n---\n{\"kind\": \"C\"}\n--- # d\nkind: D\n"
+    );
     assert_eq!(injected(&[], &said.out), said.out);
     assert_eq!(said.err, "no pods\n");
 }
@@ -47,13 +50,20 @@ fn several_paths_are_taken_in_their_order_and_all_that_is_wrong_is_said_at_once(
     };
     let (one, two) = (file("1.yaml", POD), file("2.yaml", &POD.replace("customer", "\"false\"")));
     let said = run(&["-f", &two, "--file", &one], &[]);
-    assert!(said.out.starts_with(&format!("{}---\napiVersion", POD.replace("customer", "\"false\""))), "{}", said.out);
+    assert!(
+        said.out.starts_with(&format!("{}---\napiVersion", POD.replace("customer", "\"false\""))),
+        "{}",
+        said.out
+    );
     assert_eq!(said.err, "pods: 1 injected, 1 opted out\n");
-    let (bad, worse) = (file("3.yaml", &POD.replace("customer", "Customer")), file("4.yaml", "a: [\n"));
+    let (bad, worse) =
+        (file("3.yaml", &POD.replace("customer", "Customer")), file("4.yaml", "a: [\n"));
     let said = run(&["-f", &one, "-f", &bad, "-f", &worse], &[]);
     assert_eq!((said.code, said.out.as_str()), (Some(64), ""));
     assert!(
-        said.err.contains("3.yaml:5:") && said.err.contains("4.yaml:") && said.err.ends_with("2 problems\n"),
+        said.err.contains("3.yaml:5:")
+            && said.err.contains("4.yaml:")
+            && said.err.ends_with("2 problems\n"),
         "{}",
         said.err
     );
@@ -63,9 +73,12 @@ fn several_paths_are_taken_in_their_order_and_all_that_is_wrong_is_said_at_once(
     for wrong in [none, empty] {
         assert_eq!(run(&["-f", wrong.to_str().unwrap()], &[]).code, Some(64), "{wrong:?}");
     }
-    for usage in
-        [&[][..], &["-f", "-", "-f", "-"], &["-f", &one, "--uninject", "--domain", "a"], &["-f", &one, "--set", "a"]]
-    {
+    for usage in [
+        &[][..],
+        &["-f", "-", "-f", "-"],
+        &["-f", &one, "--uninject", "--domain", "a"],
+        &["-f", &one, "--set", "a"],
+    ] {
         assert_eq!(run(usage, &[]).code, Some(64), "{usage:?}");
     }
 }
@@ -75,24 +88,38 @@ fn what_differs_between_environments_can_be_a_variable() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("pod.yaml");
     fs::write(&file, POD).unwrap();
-    let said =
-        run(&["-f", file.to_str().unwrap()], &[("BFB_IMAGE", "shop/bfb:9"), ("BFB_SET", "log=info,bfb=debug\nuser=7")]);
-    assert!(said.out.contains("\"image\": \"shop/bfb:9\"") || said.out.contains("image: shop/bfb:9"), "{}", said.out);
-    assert!(said.out.contains("info,bfb=debug") && said.out.contains("runAsUser: 7"), "{}", said.out);
+    let said = run(
+        &["-f", file.to_str().unwrap()],
+        &[("BFB_IMAGE", "shop/bfb:9"), ("BFB_SET", "log=info,bfb=debug\nuser=7")],
+    );
+    assert!(
+        said.out.contains("\"image\": \"shop/bfb:9\"") || said.out.contains("image: shop/bfb:9"),
+        "{}",
+        said.out
+    );
+    assert!(
+        said.out.contains("info,bfb=debug") && said.out.contains("runAsUser: 7"),
+        "{}",
+        said.out
+    );
 }
 
 #[test]
 fn a_second_time_says_so_and_other_defaults_change_nothing() {
     let once = injected(&[], POD);
     let said = inject(&["--domain", "orders", "--image", "other:1"], &once);
-    assert_eq!((said.out.as_str(), said.err.as_str()), (once.as_str(), "pods: 1 injected before\n"));
+    assert_eq!(
+        (said.out.as_str(), said.err.as_str()),
+        (once.as_str(), "pods: 1 injected before\n")
+    );
     let said = inject(&["--uninject"], &once);
     assert_eq!((said.out.as_str(), said.err.as_str()), (POD, "pods: 1 uninjected\n"));
 }
 
 #[test]
 fn what_a_cluster_made_of_it_is_uninjected_too() {
-    // As `kubectl get -o yaml` prints it: keys sorted, defaults filled in, something added by others.
+    // As `kubectl get -o yaml` prints it: keys sorted, defaults filled in, something added by
+    // others.
     let once = injected(&["--set", "unix-socket=true"], POD);
     let mut pod = super::documents(&once).remove(0);
     pod["status"] = serde_json::json!({"phase": "Running"});
@@ -102,7 +129,10 @@ fn what_a_cluster_made_of_it_is_uninjected_too() {
     volumes.reverse();
     let text = serde_json::to_string_pretty(&pod).unwrap();
     let back = super::documents(&injected(&["--uninject"], &text)).remove(0);
-    assert_eq!(back["spec"]["volumes"], serde_json::json!([{"name": "kube-api-access", "projected": {"sources": []}}]));
+    assert_eq!(
+        back["spec"]["volumes"],
+        serde_json::json!([{"name": "kube-api-access", "projected": {"sources": []}}])
+    );
     assert_eq!(back["spec"]["containers"], serde_json::json!([{"name": "app", "image": "x"}]));
     assert!(back["spec"].get("initContainers").is_none());
     let annotations = &back["metadata"]["annotations"];

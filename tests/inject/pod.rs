@@ -1,5 +1,5 @@
-//! A pod on this machine: the injected container's arguments and variables, with the pod's folders and fields put in their places
-//! as the kubelet would, in a real process.
+//! A pod on this machine: the injected container's arguments and variables, with the pod's folders
+//! and fields put in their places as the kubelet would, in a real process.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Lines};
@@ -46,7 +46,12 @@ impl Drop for Process {
 
 impl Pod {
     /// Injects into a pod with these annotations and this spec, and starts what was injected.
-    pub(super) async fn start(pki: &Pki, domain: &DomainFile, annotations: &[(&str, &str)], spec: &Value) -> Self {
+    pub(super) async fn start(
+        pki: &Pki,
+        domain: &DomainFile,
+        annotations: &[(&str, &str)],
+        spec: &Value,
+    ) -> Self {
         let folders = Folders { dir: tempfile::tempdir().unwrap(), identity: pki.dir().to_owned() };
         for folder in ["domains", "admin", "socket"] {
             fs::create_dir(folders.dir.path().join(folder)).unwrap();
@@ -65,17 +70,27 @@ impl Pod {
             "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "annotations": all}, "spec": spec,
         });
         let after = documents(&injected(&[], &pod.to_string())).remove(0);
-        assert_eq!(after["spec"]["terminationGracePeriodSeconds"], spec["terminationGracePeriodSeconds"]);
+        assert_eq!(
+            after["spec"]["terminationGracePeriodSeconds"],
+            spec["terminationGracePeriodSeconds"]
+        );
         let container = after["spec"]["initContainers"][0].clone();
 
         let mut command: Command = bfb();
-        let args = container["args"].as_array().unwrap().iter().map(|arg| folders.place(arg.as_str().unwrap()));
+        let args = container["args"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|arg| folders.place(arg.as_str().unwrap()));
         command.args(args).envs(folders.variables(&container)).stderr(Stdio::piped());
         let mut process = Process(command.spawn().unwrap());
         let mut log = BufReader::new(process.0.stderr.take().unwrap()).lines();
         let (log, said) = tokio::task::spawn_blocking(move || {
-            let said: Vec<String> =
-                log.by_ref().map_while(Result::ok).take_while(|it| !it.contains("probes and metrics")).collect();
+            let said: Vec<String> = log
+                .by_ref()
+                .map_while(Result::ok)
+                .take_while(|it| !it.contains("probes and metrics"))
+                .collect();
             (log, said.join("\n"))
         })
         .await
@@ -83,7 +98,8 @@ impl Pod {
         Self { container, listen, probes, folders, process, log: Some(log), said }
     }
 
-    /// A command in the sidecar's container, as `kubectl exec` runs it: the same variables, no flag.
+    /// A command in the sidecar's container, as `kubectl exec` runs it: the same variables, no
+    /// flag.
     pub(super) fn exec(&self) -> Command {
         let mut command = bfb();
         command.envs(self.folders.variables(&self.container));
@@ -113,7 +129,9 @@ impl Pod {
 
 /// Sends a process SIGTERM.
 pub(super) fn terminate(pid: u32) {
-    assert!(Command::new("kill").args(["-s", "TERM", &pid.to_string()]).status().unwrap().success());
+    assert!(
+        Command::new("kill").args(["-s", "TERM", &pid.to_string()]).status().unwrap().success()
+    );
 }
 
 impl Folders {
@@ -130,12 +148,13 @@ impl Folders {
     /// The container's variables.
     fn variables(&self, container: &Value) -> Vec<(String, String)> {
         let of = |variable: &Value| {
-            let value = match variable.pointer("/valueFrom/fieldRef/fieldPath").and_then(Value::as_str) {
-                Some("metadata.name") => "web-7c9f-x2k".to_owned(),
-                Some("metadata.namespace") => "shop".to_owned(),
-                Some(other) => panic!("{other}"),
-                None => self.place(variable["value"].as_str().unwrap()).replace("$$", "$"),
-            };
+            let value =
+                match variable.pointer("/valueFrom/fieldRef/fieldPath").and_then(Value::as_str) {
+                    Some("metadata.name") => "web-7c9f-x2k".to_owned(),
+                    Some("metadata.namespace") => "shop".to_owned(),
+                    Some(other) => panic!("{other}"),
+                    None => self.place(variable["value"].as_str().unwrap()).replace("$$", "$"),
+                };
             (variable["name"].as_str().unwrap().to_owned(), value)
         };
         container["env"].as_array().unwrap().iter().map(of).collect()

@@ -1,4 +1,5 @@
-//! Manifests that others wrote, as they publish them: `public/README.md` says where each comes from.
+//! Manifests that others wrote, as they publish them: `public/README.md` says where each comes
+//! from.
 
 use std::fs;
 use std::path::Path;

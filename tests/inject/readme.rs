@@ -1,4 +1,5 @@
-//! The README's table of annotations is the one in the code, and each of its rows does what it says.
+//! The README's table of annotations is the one in the code, and each of its rows does what it
+//! says.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,8 +11,8 @@ use super::injected;
 use crate::support::sidecar::bfb;
 
 const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
-const BEGIN: &str =
-    "<!-- the annotations, from src/inject/annotations.rs: `UPDATE_README=1 cargo test readme` writes them -->\n";
+const BEGIN: &str = "<!-- the annotations, from src/inject/annotations.rs: \
+                     `UPDATE_README=1 cargo test readme` writes them -->\n";
 const END: &str = "<!-- end of the annotations -->\n";
 
 /// Flags of `bfb serve` that no annotation stands for, with the reason.
@@ -50,7 +51,9 @@ fn flags_of_serve() -> BTreeSet<String> {
         let (before, flag) = line.split_once("--")?;
         matches!(before.trim(), "" | "-h,").then_some(flag)
     });
-    flags.map(|flag| flag.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '-').collect()).collect()
+    flags
+        .map(|flag| flag.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '-').collect())
+        .collect()
 }
 
 #[test]
@@ -71,7 +74,8 @@ fn every_flag_of_serve_has_an_annotation_or_a_reason_to_have_none() {
 fn every_annotation_changes_the_pod() {
     let pod = |annotations: &str| {
         let text = format!(
-            "apiVersion: v1\nkind: Pod\nmetadata:\n  name: a\n  annotations:\n    bfb.dev/inject: customer\n{annotations}\
+            "apiVersion: v1\nkind: Pod\nmetadata:\n  name: a\n  annotations:\n    bfb.dev/inject: \
+             customer\n{annotations}\
              spec:\n  containers: [{{name: app, image: x}}]\n"
         );
         let pod = &super::documents(&injected(&[], &text))[0];
@@ -103,8 +107,9 @@ fn every_annotation_changes_the_pod() {
             "user" => ("1234", ""),
             _ => ("true", ""),
         };
-        let needs_redis =
-            ["redis-", "seal-", "lease", "failover", "bus-", "namespace"].iter().any(|it| row.name.starts_with(it));
+        let needs_redis = ["redis-", "seal-", "lease", "failover", "bus-", "namespace"]
+            .iter()
+            .any(|it| row.name.starts_with(it));
         let redis = if needs_redis { "    bfb.dev/redis: secret:redis/url\n" } else { "" };
         let others = format!("{beside}{redis}");
         let with = if row.name == "inject" {
@@ -117,21 +122,28 @@ fn every_annotation_changes_the_pod() {
         assert_ne!(with, pod(&others), "bfb.dev/{} changes nothing", row.name);
         let variables = with["initContainers"][0]["env"].as_array().unwrap();
         if let Some(variable) = row.variable() {
-            assert!(variables.iter().any(|it| it["name"] == *variable), "bfb.dev/{}: no {variable}", row.name);
+            assert!(
+                variables.iter().any(|it| it["name"] == *variable),
+                "bfb.dev/{}: no {variable}",
+                row.name
+            );
         }
     }
 }
 
-/// What `bfb inject` writes must be enough for what `bfb serve` derives from it: else no such pod would start.
+/// What `bfb inject` writes must be enough for what `bfb serve` derives from it: else no such pod
+/// would start.
 #[test]
 fn a_sidecar_fits_into_the_limit_that_it_is_given_whatever_its_memory() {
     for mebibytes in [1_u64, 64, 1_000, 1_024, 1_025, 2_048, 16_384] {
         let text = format!(
-            "apiVersion: v1\nkind: Pod\nmetadata:\n  name: a\n  annotations:\n    bfb.dev/inject: customer\n    \
+            "apiVersion: v1\nkind: Pod\nmetadata:\n  name: a\n  annotations:\n    bfb.dev/inject: \
+             customer\n    \
              bfb.dev/memory: {mebibytes}MiB\nspec:\n  containers: [{{name: app, image: x}}]\n"
         );
         let pod = &super::documents(&injected(&[], &text))[0];
-        let limit = pod["spec"]["initContainers"][0]["resources"]["limits"]["memory"].as_str().unwrap();
+        let limit =
+            pod["spec"]["initContainers"][0]["resources"]["limits"]["memory"].as_str().unwrap();
         let limit = limit.strip_suffix("Mi").unwrap().parse::<u64>().unwrap() << 20;
         let fits = MemoryLimit::new(None, Some(limit)).for_work(mebibytes << 20);
         assert!(fits.is_ok(), "{mebibytes} MiB in {limit} bytes");

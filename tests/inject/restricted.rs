@@ -1,5 +1,6 @@
-//! The *restricted* Pod Security Standard, as its checks are written in Kubernetes' own documentation, over the sidecar and
-//! its volumes. (Whether the application keeps to it is the application's business.)
+//! The *restricted* Pod Security Standard, as its checks are written in Kubernetes' own
+//! documentation, over the sidecar and its volumes. (Whether the application keeps to it is the
+//! application's business.)
 
 use serde_json::{Value, json};
 
@@ -75,9 +76,13 @@ pub(crate) fn violations(container: &Value, pod: &Value) -> Vec<String> {
     must(ports.into_iter().all(|port| port["hostPort"].is_null()), "has no port of the host");
 
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
-    let mounted: Vec<Value> = list(&container["volumeMounts"]).iter().map(|mount| mount["name"].clone()).collect();
+    let mounted: Vec<Value> =
+        list(&container["volumeMounts"]).iter().map(|mount| mount["name"].clone()).collect();
     let volumes = list(&pod["spec"]["volumes"]);
-    must(mounted.iter().all(|name| volumes.iter().any(|volume| volume["name"] == *name)), "mounts what there is");
+    must(
+        mounted.iter().all(|name| volumes.iter().any(|volume| volume["name"] == *name)),
+        "mounts what there is",
+    );
     for volume in volumes.iter().filter(|volume| mounted.contains(&volume["name"])) {
         const KINDS: [&str; 8] = [
             "configMap",
@@ -102,7 +107,8 @@ pub(crate) fn violations(container: &Value, pod: &Value) -> Vec<String> {
 
 #[test]
 fn each_rule_can_be_broken() {
-    let text = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  containers: [{name: app, image: x}]\n";
+    let text = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  containers: \
+                [{name: app, image: x}]\n";
     let pod = &super::documents(&super::injected(&["--domain", "customer"], text))[0];
     let good = &pod["spec"]["initContainers"][0];
     assert_eq!(violations(good, pod), Vec::<String>::new());

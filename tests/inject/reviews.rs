@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 fn corpus() -> Vec<Vec<u8>> {
     let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/review");
-    let mut files: Vec<_> = std::fs::read_dir(corpus).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<_> =
+        std::fs::read_dir(corpus).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     files.into_iter().map(|file| std::fs::read(file).unwrap()).collect()
 }
@@ -29,7 +30,11 @@ fn places(document: &Value) -> Vec<String> {
         let here = places[at].clone();
         match document.pointer(&here).unwrap() {
             Value::Object(object) => {
-                places.extend(object.keys().map(|key| format!("{here}/{}", key.replace('~', "~0").replace('/', "~1"))));
+                places.extend(
+                    object
+                        .keys()
+                        .map(|key| format!("{here}/{}", key.replace('~', "~0").replace('/', "~1"))),
+                );
             }
             Value::Array(list) => places.extend((0..list.len()).map(|nth| format!("{here}/{nth}"))),
             _ => {}
@@ -53,8 +58,12 @@ fn nonsense() -> impl Strategy<Value = Value> {
     leaf.prop_recursive(3, 12, 4, |inner| {
         prop_oneof![
             proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-            proptest::collection::btree_map("(name|containers|bfb.dev/[a-z]{1,8}|[a-z]{0,6})", inner, 0..4)
-                .prop_map(|map| json!(map)),
+            proptest::collection::btree_map(
+                "(name|containers|bfb.dev/[a-z]{1,8}|[a-z]{0,6})",
+                inner,
+                0..4
+            )
+            .prop_map(|map| json!(map)),
         ]
     })
 }

@@ -37,14 +37,22 @@ async fn the_injected_container_runs_and_is_probed_asked_and_stopped() {
         assert_eq!(asked["port"], pod.probes.port());
         let path = asked["path"].as_str().unwrap();
         // As the kubelet does: until it is fine, or the patience is over.
-        let fine = async { while once(&To::Tcp(pod.probes), Http::One, get(path)).await.status != 200 {} };
+        let fine =
+            async { while once(&To::Tcp(pod.probes), Http::One, get(path)).await.status != 200 {} };
         assert!(tokio::time::timeout(PATIENCE, fine).await.is_ok(), "{path}");
     }
     assert_eq!(once(&To::Tcp(pod.probes), Http::One, get("/metrics")).await.status, 200);
     assert_eq!(fs::metadata(pod.socket()).unwrap().permissions().mode() & 0o777, 0o666);
-    for (to, path) in [(To::Unix(pod.socket()), "/v2/customers/1"), (To::Tcp(pod.listen), "/v2/customers/2")] {
+    for (to, path) in
+        [(To::Unix(pod.socket()), "/v2/customers/1"), (To::Tcp(pod.listen), "/v2/customers/2")]
+    {
         let got = once(&to, Http::One, get(path)).await;
-        assert_eq!((got.status, got.header("server-timing").is_empty()), (200, false), "{}", got.text());
+        assert_eq!(
+            (got.status, got.header("server-timing").is_empty()),
+            (200, false),
+            "{}",
+            got.text()
+        );
     }
     let mut status = pod.exec();
     status.arg("status");

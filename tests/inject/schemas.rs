@@ -1,6 +1,7 @@
-//! The schemas of Kubernetes: what comes out is what it takes, in the oldest version that takes sidecars, in one between, and
-//! in the newest. They are the strict ones of the Python package `kubernetes-validate`, cut down by `schemas/make.py` to what has
-//! pods, so that the tests need neither Python nor the network.
+//! The schemas of Kubernetes: what comes out is what it takes, in the oldest version that takes
+//! sidecars, in one between, and in the newest. They are the strict ones of the Python package
+//! `kubernetes-validate`, cut down by `schemas/make.py` to what has pods, so that the tests need
+//! neither Python nor the network.
 
 use std::sync::LazyLock;
 
@@ -63,7 +64,12 @@ static SCHEMAS: LazyLock<Vec<Kind>> = LazyLock::new(|| {
             assert!(schema["$defs"][root].is_object(), "{kubernetes} has no schema {root}");
             let mut schema = schema.clone();
             schema["$ref"] = json!(format!("#/$defs/{root}"));
-            Kind { kubernetes, version, name, validator: jsonschema::validator_for(&schema).unwrap() }
+            Kind {
+                kubernetes,
+                version,
+                name,
+                validator: jsonschema::validator_for(&schema).unwrap(),
+            }
         })
         .collect::<Vec<_>>()
     };
@@ -77,17 +83,22 @@ pub(crate) fn judged(object: &Value) -> (Vec<String>, usize) {
         if object["apiVersion"] == kind.version && object["kind"] == kind.name {
             known += 1;
             let errors = kind.validator.iter_errors(object);
-            wrong.extend(errors.map(|error| format!("{}: {error} at {}", kind.kubernetes, error.instance_path())));
+            wrong.extend(
+                errors.map(|error| {
+                    format!("{}: {error} at {}", kind.kubernetes, error.instance_path())
+                }),
+            );
         }
     }
     (wrong, known)
 }
 
-/// Asserts that every version takes what has pods in a document. (Anything else passes through as it is, also what no version
-/// takes.)
+/// Asserts that every version takes what has pods in a document. (Anything else passes through as
+/// it is, also what no version takes.)
 #[track_caller]
 pub(crate) fn assert_valid(name: &str, document: &Value) {
-    for object in restricted::objects(document).iter().filter(|object| restricted::has_pods(object)) {
+    for object in restricted::objects(document).iter().filter(|object| restricted::has_pods(object))
+    {
         let (wrong, known) = judged(object);
         assert!(wrong.is_empty(), "{name}: {wrong:#?}");
         assert_eq!(known, VERSIONS.len(), "{name}");
@@ -96,7 +107,8 @@ pub(crate) fn assert_valid(name: &str, document: &Value) {
 
 #[test]
 fn a_wrong_pod_is_refused_by_every_version() {
-    let text = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  containers: [{name: app, image: x}]\n";
+    let text = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  containers: \
+                [{name: app, image: x}]\n";
     let good = &super::documents(&injected(&["--domain", "customer"], text))[0];
     assert_eq!(judged(good), (Vec::new(), 3));
     let sidecar = |key: &str, value: Value| {

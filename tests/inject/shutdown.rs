@@ -1,9 +1,9 @@
-//! The end of a pod: whatever the order in which application and sidecar are told, no request of the application fails during its
-//! own shutdown, and the sidecar is gone within the pod's grace.
+//! The end of a pod: whatever the order in which application and sidecar are told, no request of
+//! the application fails during its own shutdown, and the sidecar is gone within the pod's grace.
 //!
-//! The application is a process that goes on asking after its SIGTERM, over a new connection each time, beside others that keep
-//! theirs. A native sidecar is told once the application has ended; both are told at once where a node goes down, or a runtime
-//! stops a pod as a whole.
+//! The application is a process that goes on asking after its SIGTERM, over a new connection each
+//! time, beside others that keep theirs. A native sidecar is told once the application has ended;
+//! both are told at once where a node goes down, or a runtime stops a pod as a whole.
 
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -46,7 +46,8 @@ impl World {
         let pki = Pki::new();
         let upstream = mutual(&pki).await;
         upstream.handles("/profile", |_| Reply::json(r#"{"id":42}"#));
-        let domain = DomainFile::of("customer").source("profile", &upstream, "/profile?key={key}", &[]);
+        let domain =
+            DomainFile::of("customer").source("profile", &upstream, "/profile?key={key}", &[]);
         let spec = json!({
             "terminationGracePeriodSeconds": grace,
             "containers": [{"name": "app", "image": "shop/app:1"}],
@@ -60,10 +61,19 @@ impl World {
     async fn application(&self) -> Application {
         let mut command = Command::new("sh");
         let variables = self.pod.exec();
-        command.env_clear().envs(variables.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        command.env("BFB", env!("CARGO_BIN_EXE_bfb")).env("PATH", std::env::var_os("PATH").unwrap());
+        command
+            .env_clear()
+            .envs(variables.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command
+            .env("BFB", env!("CARGO_BIN_EXE_bfb"))
+            .env("PATH", std::env::var_os("PATH").unwrap());
         command.args(["-c", APPLICATION, "application", &LAST_QUESTIONS.to_string()]);
-        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let application = Application(Some(child));
         self.asked(1).await;
         application
@@ -95,14 +105,16 @@ impl Application {
     /// Waits for its end; it must have asked its last, and been answered.
     async fn end(mut self) {
         let child = self.0.take().unwrap();
-        let output = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap()).await.unwrap();
+        let output =
+            tokio::task::spawn_blocking(move || child.wait_with_output().unwrap()).await.unwrap();
         let err = String::from_utf8_lossy(&output.stderr);
         assert_eq!(String::from_utf8_lossy(&output.stdout), "up\ndone\n", "{err}");
         assert!(output.status.success(), "{err}");
     }
 }
 
-/// Parts of the application that keep their connections and ask on them until they are told to stop.
+/// Parts of the application that keep their connections and ask on them until they are told to
+/// stop.
 struct Workers {
     stop: Arc<AtomicBool>,
     tasks: JoinSet<usize>,
@@ -179,8 +191,13 @@ async fn told_before_the_application_it_answers_until_that_has_asked_its_last() 
 #[tokio::test]
 async fn a_question_that_no_source_answers_holds_it_no_longer_than_the_grace_of_the_pod() {
     let world = World::of(6).await;
-    let drain = world.pod.container["env"].as_array().unwrap().iter().find(|it| it["name"] == "BFB_DRAIN");
-    assert_eq!(drain.map(|it| &it["value"]), Some(&Value::from("1s")), "five seconds are left of the grace");
+    let drain =
+        world.pod.container["env"].as_array().unwrap().iter().find(|it| it["name"] == "BFB_DRAIN");
+    assert_eq!(
+        drain.map(|it| &it["value"]),
+        Some(&Value::from("1s")),
+        "five seconds are left of the grace"
+    );
     world.upstream.handles("/profile", |_| Reply::never());
     let mut kept = Connection::open(&To::Tcp(world.pod.listen), Http::One).await.unwrap();
     let asked = world.upstream.seen().len();

@@ -1,5 +1,5 @@
-//! The admission webhook as a process, asked by a small API server of the tests: what it answers, the certificate that it is
-//! believed by, who leads, and how it ends.
+//! The admission webhook as a process, asked by a small API server of the tests: what it answers,
+//! the certificate that it is believed by, who leads, and how it ends.
 
 mod admissions;
 mod bounds;

@@ -1,5 +1,6 @@
-//! The files and what kustomize makes of them: nothing is named that is not there, nothing is there that is not named, and every
-//! object fits the definition of its kind in every version of Kubernetes that is promised.
+//! The files and what kustomize makes of them: nothing is named that is not there, nothing is there
+//! that is not named, and every object fits the definition of its kind in every version of
+//! Kubernetes that is promised.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -15,8 +16,14 @@ use crate::inject::{restricted, schemas};
 
 /// The kinds that are not Kubernetes' own, with the definitions that `schemas/make.py` cuts out.
 static CUSTOM: LazyLock<Vec<(String, Validator)>> = LazyLock::new(|| {
-    let Value::Object(schemas) = serde_json::from_str(include_str!("schemas/custom.json")).unwrap() else { panic!() };
-    schemas.into_iter().map(|(kind, schema)| (kind, jsonschema::validator_for(&schema).unwrap())).collect()
+    let Value::Object(schemas) = serde_json::from_str(include_str!("schemas/custom.json")).unwrap()
+    else {
+        panic!()
+    };
+    schemas
+        .into_iter()
+        .map(|(kind, schema)| (kind, jsonschema::validator_for(&schema).unwrap()))
+        .collect()
 });
 
 /// Every file below `k8s/`, relative to the root.
@@ -48,7 +55,8 @@ fn follow(folder: &Path, reached: &mut BTreeSet<PathBuf>) {
             }
         }
     }
-    let generators = ["configMapGenerator", "secretGenerator"].map(|list| items(&kustomization[list]));
+    let generators =
+        ["configMapGenerator", "secretGenerator"].map(|list| items(&kustomization[list]));
     for name in generators.into_iter().flatten().flat_map(|generator| items(&generator["files"])) {
         let name = text(name);
         reached.insert(folder.join(name.split_once('=').map_or(name, |(_, path)| path)));
@@ -71,7 +79,8 @@ fn every_file_is_named_by_a_kustomization_and_every_name_is_a_file() {
     // What people read and run.
     there.retain(|file| file.extension().is_none_or(|it| it != "md" && it != "sh"));
     let mut reached = BTreeSet::new();
-    let folders: BTreeSet<_> = fs::read_dir(root("k8s/overlays")).unwrap().map(|it| it.unwrap().file_name()).collect();
+    let folders: BTreeSet<_> =
+        fs::read_dir(root("k8s/overlays")).unwrap().map(|it| it.unwrap().file_name()).collect();
     assert_eq!(folders, OVERLAYS.map(Into::into).into());
     for overlay in OVERLAYS {
         follow(&Path::new("k8s/overlays").join(overlay), &mut reached);
@@ -88,13 +97,18 @@ fn what_is_tested_here_was_made_of_these_files() {
     let mut names: Vec<&str> = there.iter().map(|file| file.to_str().unwrap()).collect();
     names.sort_unstable();
     for name in names {
-        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &fs::read(root(name)).unwrap());
+        let digest =
+            aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &fs::read(root(name)).unwrap());
         for byte in digest.as_ref() {
             write!(made_of, "{byte:02x}").unwrap();
         }
         writeln!(made_of, "  {name}").unwrap();
     }
-    assert_eq!(made_of, read("tests/k8s/rendered/made-of"), "`sh tests/k8s/render.sh` makes `rendered/` anew");
+    assert_eq!(
+        made_of,
+        read("tests/k8s/rendered/made-of"),
+        "`sh tests/k8s/render.sh` makes `rendered/` anew"
+    );
 }
 
 /// What is wrong with an object; it must be of a known kind.
@@ -102,7 +116,10 @@ fn what_is_tested_here_was_made_of_these_files() {
 fn faults(object: &Value) -> Vec<String> {
     let kind = format!("{} {}", text(&object["apiVersion"]), text(&object["kind"]));
     if let Some((_, validator)) = CUSTOM.iter().find(|(custom, _)| *custom == kind) {
-        return validator.iter_errors(object).map(|error| format!("{error} at {}", error.instance_path())).collect();
+        return validator
+            .iter_errors(object)
+            .map(|error| format!("{error} at {}", error.instance_path()))
+            .collect();
     }
     let (wrong, known) = schemas::judged(object);
     assert_eq!(known, schemas::VERSIONS.len(), "there is no definition of {kind}");
@@ -113,7 +130,12 @@ fn faults(object: &Value) -> Vec<String> {
 fn every_object_is_what_kubernetes_takes() {
     for overlay in OVERLAYS {
         for object in rendered(overlay) {
-            assert_eq!(faults(&object), Vec::<String>::new(), "{overlay}: {}", object["metadata"]["name"]);
+            assert_eq!(
+                faults(&object),
+                Vec::<String>::new(),
+                "{overlay}: {}",
+                object["metadata"]["name"]
+            );
         }
     }
 }
@@ -134,16 +156,28 @@ fn a_misspelt_member_of_any_kind_is_found() {
 
 #[test]
 fn every_pod_keeps_to_the_restricted_standard_and_asks_for_little() {
-    for (overlay, pods) in [("cert-manager", 1), ("fail", 1), ("ignore", 1), ("monitoring", 0), ("try", 3)] {
+    for (overlay, pods) in
+        [("cert-manager", 1), ("fail", 1), ("ignore", 1), ("monitoring", 0), ("try", 3)]
+    {
         let objects = rendered(overlay);
         let found: Vec<&Value> = objects.iter().filter_map(restricted::pod).collect();
         assert_eq!(found.len(), pods, "{overlay}");
         for pod in found {
             for container in items(&pod["spec"]["containers"]) {
-                assert_eq!(restricted::violations(container, pod), Vec::<String>::new(), "{overlay}");
+                assert_eq!(
+                    restricted::violations(container, pod),
+                    Vec::<String>::new(),
+                    "{overlay}"
+                );
                 let resources = &container["resources"];
-                assert!(resources["requests"]["cpu"].is_string() && resources["limits"]["memory"].is_string());
-                assert!(!text(&container["image"]).ends_with("latest") && text(&container["image"]).contains(':'));
+                assert!(
+                    resources["requests"]["cpu"].is_string()
+                        && resources["limits"]["memory"].is_string()
+                );
+                assert!(
+                    !text(&container["image"]).ends_with("latest")
+                        && text(&container["image"]).contains(':')
+                );
             }
         }
     }
@@ -154,7 +188,10 @@ fn every_namespace_is_denied_everything_that_is_not_allowed() {
     for overlay in ["fail", "ignore", "cert-manager", "try"] {
         let objects = rendered(overlay);
         let deny = object(&objects, "NetworkPolicy", "default-deny");
-        assert_eq!(deny["spec"], serde_json::json!({"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}));
+        assert_eq!(
+            deny["spec"],
+            serde_json::json!({"podSelector": {}, "policyTypes": ["Ingress", "Egress"]})
+        );
         let policies = objects.iter().filter(|it| it["kind"] == "NetworkPolicy");
         for policy in policies.filter(|it| it["metadata"]["name"] != "default-deny") {
             let selected = &policy["spec"]["podSelector"]["matchLabels"];
@@ -163,13 +200,18 @@ fn every_namespace_is_denied_everything_that_is_not_allowed() {
             assert_eq!(matching, 1, "{overlay}: {}", policy["metadata"]["name"]);
         }
         let namespace = objects.iter().find(|it| it["kind"] == "Namespace").unwrap();
-        assert_eq!(namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"], "restricted");
+        assert_eq!(
+            namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"],
+            "restricted"
+        );
     }
 }
 
 /// Whether all `wanted` labels are there.
 fn fits(wanted: &Value, labels: &Value) -> bool {
-    wanted.as_object().is_some_and(|wanted| wanted.iter().all(|(name, value)| labels[name] == *value))
+    wanted
+        .as_object()
+        .is_some_and(|wanted| wanted.iter().all(|(name, value)| labels[name] == *value))
 }
 
 #[test]
@@ -179,9 +221,12 @@ fn every_service_finds_its_pods_and_their_port() {
         for service in objects.iter().filter(|it| it["kind"] == "Service") {
             let name = &service["metadata"]["name"];
             let mut pods = objects.iter().filter_map(restricted::pod);
-            let pod = pods.find(|pod| fits(&service["spec"]["selector"], &pod["metadata"]["labels"]));
-            let containers = items(&pod.unwrap_or_else(|| panic!("{name} has no pods"))["spec"]["containers"]);
-            let ports: Vec<&Value> = containers.flat_map(|it| items(&it["ports"])).map(|it| &it["name"]).collect();
+            let pod =
+                pods.find(|pod| fits(&service["spec"]["selector"], &pod["metadata"]["labels"]));
+            let containers =
+                items(&pod.unwrap_or_else(|| panic!("{name} has no pods"))["spec"]["containers"]);
+            let ports: Vec<&Value> =
+                containers.flat_map(|it| items(&it["ports"])).map(|it| &it["name"]).collect();
             for port in items(&service["spec"]["ports"]) {
                 assert!(ports.contains(&&port["targetPort"]), "{name}: {port}");
             }

@@ -1,5 +1,5 @@
-//! Alerts and the dashboard ask for metrics that exist, by labels that they have: of a real sidecar that has seen trouble, and of
-//! the webhook.
+//! Alerts and the dashboard ask for metrics that exist, by labels that they have: of a real sidecar
+//! that has seen trouble, and of the webhook.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,8 +29,12 @@ fn parse(exposition: &str, metrics: &mut Known) {
     for line in exposition.lines().filter(|line| !line.starts_with('#')) {
         let (series, _) = line.rsplit_once(' ').unwrap();
         let (name, labels) = series.split_once('{').unwrap_or((series, ""));
-        let labels = labels.trim_end_matches('}').split("\",").filter_map(|label| label.split_once("=\""));
-        metrics.entry(name.to_owned()).or_default().extend(labels.map(|(label, _)| label.to_owned()));
+        let labels =
+            labels.trim_end_matches('}').split("\",").filter_map(|label| label.split_once("=\""));
+        metrics
+            .entry(name.to_owned())
+            .or_default()
+            .extend(labels.map(|(label, _)| label.to_owned()));
     }
 }
 
@@ -52,7 +56,8 @@ async fn of_a_sidecar() -> Known {
     metrics
 }
 
-/// Those that the webhook registers, as its source has them: each as a counter, a gauge and a histogram, with every label there is.
+/// Those that the webhook registers, as its source has them: each as a counter, a gauge and a
+/// histogram, with every label there is.
 fn of_the_webhook(metrics: &mut Known) {
     let source = read("src/inject/webhook/metrics.rs");
     let registered = source.split("to.register").skip(1).map(|rest| {
@@ -70,7 +75,10 @@ fn of_the_webhook(metrics: &mut Known) {
             metrics.insert(format!("{name}{suffix}"), labels.clone());
         }
     }
-    assert!(metrics.contains_key("bfb_webhook_admissions_total") && labels.contains("outcome"), "{labels:?}");
+    assert!(
+        metrics.contains_key("bfb_webhook_admissions_total") && labels.contains("outcome"),
+        "{labels:?}"
+    );
 }
 
 /// Every metric that an expression asks for, with the labels that it is asked for by.
@@ -87,8 +95,12 @@ fn asked(expression: &str) -> Known {
             continue;
         }
         let rest = &expression[at + word.len()..];
-        let labels = rest.strip_prefix('{').and_then(|rest| rest.split('}').next()).unwrap_or_default();
-        let labels = labels.split(", ").filter_map(|label| label.split(['=', '!']).next()).filter(|it| !it.is_empty());
+        let labels =
+            rest.strip_prefix('{').and_then(|rest| rest.split('}').next()).unwrap_or_default();
+        let labels = labels
+            .split(", ")
+            .filter_map(|label| label.split(['=', '!']).next())
+            .filter(|it| !it.is_empty());
         let of_it = metrics.entry(word).or_default();
         of_it.extend(labels.map(str::to_owned));
         of_it.extend(grouped.iter().map(|&label| label.to_owned()));
@@ -110,12 +122,19 @@ fn expressions() -> Vec<(String, String)> {
     let objects = rendered("monitoring");
     let groups = &object(&objects, "PrometheusRule", "bfb")["spec"]["groups"];
     let rules = items(groups).flat_map(|group| items(&group["rules"]));
-    let mut all: Vec<_> = rules.map(|rule| (text(&rule["alert"]).to_owned(), text(&rule["expr"]).to_owned())).collect();
-    let dashboard: Value =
-        serde_json::from_str(text(&object(&objects, "ConfigMap", "bfb-dashboard")["data"]["bfb.json"])).unwrap();
+    let mut all: Vec<_> = rules
+        .map(|rule| (text(&rule["alert"]).to_owned(), text(&rule["expr"]).to_owned()))
+        .collect();
+    let dashboard: Value = serde_json::from_str(text(
+        &object(&objects, "ConfigMap", "bfb-dashboard")["data"]["bfb.json"],
+    ))
+    .unwrap();
     for panel in items(&dashboard["panels"]) {
         let title = text(&panel["title"]);
-        all.extend(items(&panel["targets"]).map(|target| (title.to_owned(), text(&target["expr"]).to_owned())));
+        all.extend(
+            items(&panel["targets"])
+                .map(|target| (title.to_owned(), text(&target["expr"]).to_owned())),
+        );
     }
     all
 }
@@ -128,7 +147,9 @@ fn missing(expression: &str, known: &Known) -> Vec<String> {
             missing.push(metric);
             continue;
         };
-        let absent = labels.iter().filter(|it| !there.contains(*it) && !OF_THE_TARGET.contains(&it.as_str()));
+        let absent = labels
+            .iter()
+            .filter(|it| !there.contains(*it) && !OF_THE_TARGET.contains(&it.as_str()));
         missing.extend(absent.map(|label| format!("{metric}{{{label}}}")));
     }
     missing
@@ -138,7 +159,11 @@ fn missing(expression: &str, known: &Known) -> Vec<String> {
 async fn alerts_and_the_dashboard_ask_for_what_exists() {
     let mut known = of_a_sidecar().await;
     of_the_webhook(&mut known);
-    known.extend(OF_OTHERS.map(|(name, labels)| (name.to_owned(), labels.iter().map(|&it| it.to_owned()).collect())));
+    known.extend(
+        OF_OTHERS.map(|(name, labels)| {
+            (name.to_owned(), labels.iter().map(|&it| it.to_owned()).collect())
+        }),
+    );
     let expressions = expressions();
     assert!(expressions.len() > 40, "{}", expressions.len());
     for (place, expression) in expressions {
@@ -146,7 +171,10 @@ async fn alerts_and_the_dashboard_ask_for_what_exists() {
         assert_eq!(missing(&expression, &known), Vec::<String>::new(), "{place}: {expression}");
     }
     // It can fail.
-    assert_eq!(missing("rate(bfb_requests_total{verb=\"x\"}[5m])", &known), ["bfb_requests_total{verb}"]);
+    assert_eq!(
+        missing("rate(bfb_requests_total{verb=\"x\"}[5m])", &known),
+        ["bfb_requests_total{verb}"]
+    );
     assert_eq!(missing("sum by (le, tier) (bfb_request_total)", &known), ["bfb_request_total"]);
     assert_eq!(missing("sum by (tier) (bfb_lease_held)", &known), ["bfb_lease_held{tier}"]);
 }
@@ -163,10 +191,17 @@ fn every_alert_is_in_the_runbook() {
 
 #[test]
 fn sidecars_are_found_by_the_name_of_their_port() {
-    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  containers: [{name: app, image: x}]\n";
-    let injected = crate::inject::documents(&crate::inject::injected(&["--domain", "customer"], pod)).remove(0);
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  containers: \
+               [{name: app, image: x}]\n";
+    let injected =
+        crate::inject::documents(&crate::inject::injected(&["--domain", "customer"], pod))
+            .remove(0);
     let objects = rendered("monitoring");
-    let endpoint = &object(&objects, "PodMonitor", "bfb-sidecars")["spec"]["podMetricsEndpoints"][0];
+    let endpoint =
+        &object(&objects, "PodMonitor", "bfb-sidecars")["spec"]["podMetricsEndpoints"][0];
     assert_eq!(endpoint["port"], injected["spec"]["initContainers"][0]["ports"][0]["name"]);
-    assert_eq!(injected["metadata"]["annotations"]["bfb.dev/status"], endpoint["relabelings"][0]["regex"]);
+    assert_eq!(
+        injected["metadata"]["annotations"]["bfb.dev/status"],
+        endpoint["relabelings"][0]["regex"]
+    );
 }

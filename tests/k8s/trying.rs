@@ -1,5 +1,5 @@
-//! The overlay `try`: its consumer gets a sidecar, finds everything that it names, and its upstreams answer over mutual TLS with
-//! the certificates that the script makes.
+//! The overlay `try`: its consumer gets a sidecar, finds everything that it names, and its
+//! upstreams answer over mutual TLS with the certificates that the script makes.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -28,7 +28,11 @@ fn the_consumer_gets_a_sidecar_that_finds_everything_it_names() {
     schemas::assert_valid("the consumer", consumer);
     restricted::assert_restricted("the consumer", consumer);
     let pods: Vec<&Value> = after.iter().filter_map(restricted::pod).collect();
-    assert_eq!(pods.iter().filter(|pod| pod["spec"]["initContainers"].is_array()).count(), 1, "the consumer alone");
+    assert_eq!(
+        pods.iter().filter(|pod| pod["spec"]["initContainers"].is_array()).count(),
+        1,
+        "the consumer alone"
+    );
 
     let secrets = certificates();
     let there: BTreeSet<(&str, &str)> = after
@@ -66,14 +70,20 @@ fn references<'v>(value: &'v Value, named: &mut BTreeSet<(&'v str, &'v str)>) {
 #[test]
 fn the_domain_is_the_one_of_the_examples() {
     for file in ["customer.yaml", "customer.v2.json"] {
-        assert_eq!(read(&format!("k8s/domains/customer/files/{file}")), read(&format!("examples/customer/{file}")));
+        assert_eq!(
+            read(&format!("k8s/domains/customer/files/{file}")),
+            read(&format!("examples/customer/{file}"))
+        );
     }
     let objects = rendered("try");
     let domain = object(&objects, "ConfigMap", "bfb-domain-customer");
     assert_eq!(domain["data"]["customer.yaml"], read("examples/customer/customer.yaml"));
     let hosts = &object(&objects, "ConfigMap", "bfb-hosts")["data"];
     for (variable, host) in hosts.as_object().unwrap() {
-        assert!(text(&domain["data"]["customer.yaml"]).contains(&format!("${{{variable}:-")), "{variable}");
+        assert!(
+            text(&domain["data"]["customer.yaml"]).contains(&format!("${{{variable}:-")),
+            "{variable}"
+        );
         let service = text(host).strip_suffix(".bfb-try:8443").unwrap();
         assert_eq!(object(&objects, "Service", service)["spec"]["ports"][0]["port"], 8443);
     }
@@ -94,7 +104,8 @@ fn mount(secrets: &[Value], dir: &Path) {
 /// Base64, read.
 fn decoded(text: &str) -> Vec<u8> {
     const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let value = |byte: u8| u32::try_from(LETTERS.iter().position(|it| *it == byte).unwrap()).unwrap();
+    let value =
+        |byte: u8| u32::try_from(LETTERS.iter().position(|it| *it == byte).unwrap()).unwrap();
     let mut decoded = Vec::new();
     let (mut bits, mut held) = (0, 0);
     for byte in text.trim_end_matches('=').bytes() {
@@ -136,9 +147,12 @@ fn the_upstreams_answer_who_has_the_certificates_and_nobody_else() {
         let mut command = bfb();
         command.args(["get", "--domain"]).arg(root("k8s/domains/customer/files"));
         command.arg("--identity").arg(dir.path().join(identity)).args(["customer", "42"]);
-        for (name, host) in
-            [("profile", "127.0.0.1"), ("favorites", "localhost"), ("reviews", "localhost"), ("orders", "127.0.0.1")]
-        {
+        for (name, host) in [
+            ("profile", "127.0.0.1"),
+            ("favorites", "localhost"),
+            ("reviews", "localhost"),
+            ("orders", "127.0.0.1"),
+        ] {
             command.env(format!("{}_HOST", name.to_uppercase()), format!("{host}:{}", port(name)));
         }
         command.output().unwrap()
@@ -154,7 +168,8 @@ fn the_upstreams_answer_who_has_the_certificates_and_nobody_else() {
     fs::create_dir(&other).unwrap();
     mount(&certificates(), &other);
     for file in ["tls.crt", "tls.key"] {
-        fs::copy(other.join("bfb-identity").join(file), dir.path().join("bfb-identity").join(file)).unwrap();
+        fs::copy(other.join("bfb-identity").join(file), dir.path().join("bfb-identity").join(file))
+            .unwrap();
     }
     let refused = get("bfb-identity");
     let err = String::from_utf8_lossy(&refused.stderr);
@@ -165,8 +180,12 @@ fn the_upstreams_answer_who_has_the_certificates_and_nobody_else() {
 #[test]
 fn upstreams_without_certificates_say_which_file_is_missing() {
     let dir = tempfile::tempdir().unwrap();
-    let said = bfb().args(["demo", "--control", "0", "--upstreams"]).arg(dir.path()).output().unwrap();
+    let said =
+        bfb().args(["demo", "--control", "0", "--upstreams"]).arg(dir.path()).output().unwrap();
     assert_eq!(said.status.code(), Some(69));
     let err = String::from_utf8_lossy(&said.stderr);
-    assert!(err.contains("profile/tls.crt") && err.contains("holds no certificate for profile"), "{err}");
+    assert!(
+        err.contains("profile/tls.crt") && err.contains("holds no certificate for profile"),
+        "{err}"
+    );
 }

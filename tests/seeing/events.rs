@@ -87,7 +87,8 @@ async fn keys_and_tags_are_told_only_to_who_asks_for_them() {
 
 #[tokio::test]
 async fn what_is_not_kept_says_why() {
-    let (sidecar, upstream) = alone("{ttl: 60s, tags: 'if .part == 3 then error else [] end'}").await;
+    let (sidecar, upstream) =
+        alone("{ttl: 60s, tags: 'if .part == 3 then error else [] end'}").await;
     let gate = watch::Sender::new(false);
     let answers = [Reply::json("1").behind(gate.subscribe()), Reply::json("2"), Reply::json("3")];
     upstream.answers("/42", answers);
@@ -102,20 +103,31 @@ async fn what_is_not_kept_says_why() {
     assert_eq!(listener.until("not-kept").await["because"], "no-store");
     sidecar.get(PATH).await.dataset();
     assert_eq!(listener.until("not-kept").await["because"], "no-tags");
-    assert_eq!(sidecar.metric("bfb_cache_fenced_total", &[]).await, Some(1.0), "only what the fence refused");
+    assert_eq!(
+        sidecar.metric("bfb_cache_fenced_total", &[]).await,
+        Some(1.0),
+        "only what the fence refused"
+    );
 }
 
 #[tokio::test]
 async fn without_a_memory_collections_are_told_all_the_same() {
     let upstream = Upstream::plain().await;
     upstream.answers("/42", [Reply::json("1"), Reply::status(404)]);
-    let domain = DomainFile::of("customer").source("part", &upstream, "/{key}", &["missing: not-found"]);
+    let domain =
+        DomainFile::of("customer").source("part", &upstream, "/{key}", &["missing: not-found"]);
     let sidecar = Setup::of(&[&domain]).insecure().start().await;
     let mut listener = Listener::to(sidecar.admin_address(), "").await;
     sidecar.get(PATH).await.dataset();
-    holds(&listener.next().await.unwrap(), &json!({"event": "not-kept", "because": "off", "bytes": 10}));
+    holds(
+        &listener.next().await.unwrap(),
+        &json!({"event": "not-kept", "because": "off", "bytes": 10}),
+    );
     sidecar.get(PATH).await.problem("not-found", 404);
-    holds(&listener.next().await.unwrap(), &json!({"event": "not-kept", "because": "off", "dataset": null}));
+    holds(
+        &listener.next().await.unwrap(),
+        &json!({"event": "not-kept", "because": "off", "dataset": null}),
+    );
 }
 
 #[tokio::test]
@@ -131,7 +143,12 @@ async fn a_fleets_lease_connection_and_log_are_told() {
         invalidated |= event["event"] == "invalidated" && event["keys"] == 1;
     }
     redis.kill();
-    assert!(listener.until("redis-disconnected").await["because"].as_str().unwrap().contains("no connection"));
+    assert!(
+        listener.until("redis-disconnected").await["because"]
+            .as_str()
+            .unwrap()
+            .contains("no connection")
+    );
     holds(&listener.until("lease-lost").await, &json!({"domain": "customer"}));
     sidecar.get(PATH).await.dataset();
     assert_eq!(listener.until("not-kept").await["because"], "lease-lost");
@@ -155,7 +172,11 @@ async fn reloads_are_told_and_so_are_those_that_were_refused() {
     sidecar.replace("customer", "domain: customer\n");
     let refused = listener.until("reload-refused").await;
     assert!(
-        refused["problems"].as_array().unwrap().iter().any(|p| p.as_str().unwrap().contains("customer.yaml")),
+        refused["problems"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|p| p.as_str().unwrap().contains("customer.yaml")),
         "{refused}"
     );
 }
@@ -164,8 +185,10 @@ async fn reloads_are_told_and_so_are_those_that_were_refused() {
 async fn a_listener_of_one_domain_hears_nothing_of_another() {
     let upstream = Upstream::plain().await;
     counting(&upstream, "/42");
-    let (one, other) =
-        (file(&upstream, "{ttl: 60s}"), DomainFile::of("account").source("part", &upstream, "/{key}", &[]));
+    let (one, other) = (
+        file(&upstream, "{ttl: 60s}"),
+        DomainFile::of("account").source("part", &upstream, "/{key}", &[]),
+    );
     let sidecar = Setup::of(&[&one, &other]).insecure().args(&["--memory", "64MiB"]).start().await;
     let mut listener = Listener::to(sidecar.admin_address(), "?domain=account").await;
     sidecar.get(PATH).await.dataset();
@@ -173,5 +196,8 @@ async fn a_listener_of_one_domain_hears_nothing_of_another() {
     sidecar.get("/v2/accounts/42").await.dataset();
     holds(&listener.next().await.unwrap(), &json!({"event": "filled", "domain": "account"}));
     let nowhere = sidecar.admin("/events?domain=elsewhere").await;
-    assert!(nowhere.problem("bad-request", 400)["detail"].as_str().unwrap().contains("`account`"), "{nowhere:?}");
+    assert!(
+        nowhere.problem("bad-request", 400)["detail"].as_str().unwrap().contains("`account`"),
+        "{nowhere:?}"
+    );
 }

@@ -16,7 +16,11 @@ async fn two_over_a_link(lease: &str) -> (Redis, Link, [Sidecar; 2]) {
     let link = Link::to(redis.addr()).await;
     let domain = file(&upstream, "{ttl: 60s}");
     let member = async |url: String| {
-        let sidecar = Setup::of(&[&domain]).insecure().args(&["--redis", &url, "--lease", lease]).start().await;
+        let sidecar = Setup::of(&[&domain])
+            .insecure()
+            .args(&["--redis", &url, "--lease", lease])
+            .start()
+            .await;
         until_lease(&sidecar, true).await;
         sidecar
     };
@@ -33,7 +37,10 @@ async fn invalidate(sidecar: &Sidecar, args: &[&str]) -> crate::commands::Said {
 
 /// What the sidecar is called in the registry.
 async fn name(sidecar: &Sidecar) -> String {
-    sidecar.admin("/status").await.json()["fleet"]["domains"][0]["member"].as_str().unwrap().to_owned()
+    sidecar.admin("/status").await.json()["fleet"]["domains"][0]["member"]
+        .as_str()
+        .unwrap()
+        .to_owned()
 }
 
 #[tokio::test]
@@ -41,11 +48,20 @@ async fn it_says_that_all_acknowledged_and_how_long_it_took() {
     let (_redis, _upstream, members) = fleet(3, &["--lease", "1s"]).await;
     let said = invalidate(&members[1], &[]).await.with(0);
     let first = said.out.lines().next().unwrap();
-    let ms = first.strip_prefix("acknowledged by all 3 sidecars in ").unwrap().strip_suffix(" ms").unwrap();
+    let ms = first
+        .strip_prefix("acknowledged by all 3 sidecars in ")
+        .unwrap()
+        .strip_suffix(" ms")
+        .unwrap();
     assert!(ms.parse::<u64>().is_ok(), "{first}");
     assert!(said.out.lines().nth(1).unwrap().starts_with("token "), "{}", said.out);
-    let json: Value = serde_json::from_str(&invalidate(&members[1], &["--format", "json"]).await.with(0).out).unwrap();
-    assert_eq!((&json["acknowledged"], &json["sidecars"], &json["seq"]), (&true.into(), &3.into(), &2.into()));
+    let json: Value =
+        serde_json::from_str(&invalidate(&members[1], &["--format", "json"]).await.with(0).out)
+            .unwrap();
+    assert_eq!(
+        (&json["acknowledged"], &json["sidecars"], &json["seq"]),
+        (&true.into(), &3.into(), &2.into())
+    );
 }
 
 #[tokio::test]
@@ -61,7 +77,9 @@ async fn more_keys_than_one_request_takes_go_in_several_and_one_request_of_them_
         let asked = serde_json::json!({"domain": "customer", "keys": names});
         members[0].send_admin(crate::cache::write("/invalidate", &asked))
     };
-    for (names, said) in [(keys, "at most 1000 keys or tags"), (vec!["k".repeat(500); 200], "at most 65536 bytes")] {
+    for (names, said) in
+        [(keys, "at most 1000 keys or tags"), (vec!["k".repeat(500); 200], "at most 65536 bytes")]
+    {
         let got = refused(names).await;
         got.problem("bad-request", 400);
         assert!(got.text().contains(said), "{}", got.text());
@@ -76,22 +94,39 @@ async fn it_names_who_was_silent_and_who_has_not_reported_yet() {
     link.black_hole(Way::Down);
     let late = invalidate(&members[0], &["--timeout", "100ms"]).await.with(1);
     assert_eq!(late.out, "");
-    for words in
-        ["urn:bfb:not-acknowledged", "1 of 2 sidecars had not reported", &format!("  behind: {silent}\n"), "token "]
-    {
+    for words in [
+        "urn:bfb:not-acknowledged",
+        "1 of 2 sidecars had not reported",
+        &format!("  behind: {silent}\n"),
+        "token ",
+    ] {
         assert!(late.err.contains(words), "no `{words}`\n{}", late.err);
     }
-    assert!(!late.err.contains(&name(&members[0]).await), "who reported is not behind: {}", late.err);
+    assert!(
+        !late.err.contains(&name(&members[0]).await),
+        "who reported is not behind: {}",
+        late.err
+    );
     let json = invalidate(&members[0], &["--timeout", "100ms", "--format", "json"]).await.with(1);
     let problem: Value = serde_json::from_str(&json.out).unwrap();
-    assert_eq!((&problem["status"], &problem["behind"]), (&504.into(), &serde_json::json!([silent])));
-    assert!(problem["token"].as_str().unwrap().ends_with("-3"), "the invalidation stands: {problem}");
+    assert_eq!(
+        (&problem["status"], &problem["behind"]),
+        (&504.into(), &serde_json::json!([silent]))
+    );
+    assert!(
+        problem["token"].as_str().unwrap().ends_with("-3"),
+        "the invalidation stands: {problem}"
+    );
 
     let waited = invalidate(&members[0], &[]).await.with(0);
     assert!(waited.out.starts_with("acknowledged by 1 of 2 sidecars in "), "{}", waited.out);
     assert!(waited.out.contains(&format!("silent: {silent};")), "{}", waited.out);
     let alone = invalidate(&members[0], &[]).await.with(0);
-    assert!(alone.out.starts_with("acknowledged by the one sidecar in "), "it is waited for no more: {}", alone.out);
+    assert!(
+        alone.out.starts_with("acknowledged by the one sidecar in "),
+        "it is waited for no more: {}",
+        alone.out
+    );
 }
 
 #[tokio::test]

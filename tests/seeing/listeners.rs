@@ -1,8 +1,11 @@
-//! Who listens: bounded in number, never waited for, cut off by nothing but the end, and no web page.
+//! Who listens: bounded in number, never waited for, cut off by nothing but the end, and no web
+//! page.
 
 use std::convert::Infallible;
 
-use bfb::serve::{Activity, Answering, Drain, Limits, Listener as Socket, Port, PortMetrics, RequestBody};
+use bfb::serve::{
+    Activity, Answering, Drain, Limits, Listener as Socket, Port, PortMetrics, RequestBody,
+};
 use bytes::Bytes;
 use futures_util::stream;
 use http::{HeaderMap, Method, Request, Response};
@@ -47,7 +50,10 @@ async fn who_is_too_slow_is_told_how_many_events_it_missed() {
     }
     assert!(missed > 0, "it missed nothing: {came} came");
     assert_eq!(came + missed, FLOOD, "every event came or is counted");
-    assert_eq!(sidecar.metric("bfb_events_missed_total", &[]).await, Some(f64::from(u32::try_from(missed).unwrap())));
+    assert_eq!(
+        sidecar.metric("bfb_events_missed_total", &[]).await,
+        Some(f64::from(u32::try_from(missed).unwrap()))
+    );
 }
 
 #[tokio::test]
@@ -67,8 +73,12 @@ async fn listeners_are_bounded_and_a_place_is_free_again_when_one_goes() {
         assert_eq!(listener.next().await.unwrap()["event"], "filled");
     }
     listeners.pop();
-    let freed = async { while metric("bfb_event_listeners").await == Some(f64::from(LISTENERS_MAX)) {} };
-    assert!(tokio::time::timeout(PATIENCE, freed).await.is_ok(), "a listener that went away holds its place");
+    let freed =
+        async { while metric("bfb_event_listeners").await == Some(f64::from(LISTENERS_MAX)) {} };
+    assert!(
+        tokio::time::timeout(PATIENCE, freed).await.is_ok(),
+        "a listener that went away holds its place"
+    );
     Listener::to(sidecar.admin_address(), "").await;
 }
 
@@ -116,8 +126,12 @@ async fn an_answer_without_an_end_is_cut_off_when_connections_are_closed() {
     let address = listener.address().to_string();
     let (drain, drained) = watch::channel(Drain::Serving);
     let tasks = TaskTracker::new();
-    let port =
-        Port { activity: Activity::default(), drain: drained, metrics: PortMetrics::default(), tasks: tasks.clone() };
+    let port = Port {
+        activity: Activity::default(),
+        drain: drained,
+        metrics: PortMetrics::default(),
+        tasks: tasks.clone(),
+    };
     let accepting = tokio::spawn(bfb::serve::accept(listener, Endless, Limits::default(), port));
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
@@ -126,14 +140,23 @@ async fn an_answer_without_an_end_is_cut_off_when_connections_are_closed() {
     accepting.abort();
     tasks.close();
     drain.send_replace(Drain::Closing);
-    assert!(tokio::time::timeout(PATIENCE, tasks.wait()).await.is_ok(), "the connection outlived the close");
+    assert!(
+        tokio::time::timeout(PATIENCE, tasks.wait()).await.is_ok(),
+        "the connection outlived the close"
+    );
 }
 
 #[tokio::test]
 async fn a_web_page_listens_to_nothing_and_nobody_writes() {
     let (sidecar, _upstream) = alone("{ttl: 60s}").await;
-    sidecar.send_admin(with(get("/events"), "origin", "http://localhost:7071")).await.problem("forbidden", 403);
-    sidecar.send_admin(with(get("/events"), "host", "example.com")).await.problem("misdirected", 421);
+    sidecar
+        .send_admin(with(get("/events"), "origin", "http://localhost:7071"))
+        .await
+        .problem("forbidden", 403);
+    sidecar
+        .send_admin(with(get("/events"), "host", "example.com"))
+        .await
+        .problem("misdirected", 421);
     sidecar.send_admin(ask(Method::POST, "/events")).await.problem("unsupported-media-type", 415);
     sidecar.send_admin(ask(Method::PUT, "/events")).await.problem("method-not-allowed", 405);
     for wrong in ["?key=1", "?keys=yes", "?x"] {
@@ -141,5 +164,9 @@ async fn a_web_page_listens_to_nothing_and_nobody_writes() {
     }
     let head = sidecar.send_admin(ask(Method::HEAD, "/events")).await;
     assert_eq!((head.status, head.header("content-type")), (200, "text/event-stream"));
-    assert_eq!(sidecar.metric("bfb_event_listeners", &[]).await, Some(0.0), "a HEAD keeps no place");
+    assert_eq!(
+        sidecar.metric("bfb_event_listeners", &[]).await,
+        Some(0.0),
+        "a HEAD keeps no place"
+    );
 }

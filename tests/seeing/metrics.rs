@@ -1,5 +1,5 @@
-//! The counters of the contract and of issue 4, on a running member of a fleet: there from the start, under exactly these
-//! names and labels, and moved by what they count.
+//! The counters of the contract and of issue 4, on a running member of a fleet: there from the
+//! start, under exactly these names and labels, and moved by what they count.
 
 use bfb::bus::{Names, invalidate_script};
 use serde_json::json;
@@ -14,7 +14,11 @@ const DOMAIN: (&str, &str) = ("domain", "customer");
 
 async fn until(sidecar: &Sidecar, name: &str, labels: &[(&str, &str)], so: impl Fn(f64) -> bool) {
     let came = async { while !sidecar.metric(name, labels).await.is_some_and(&so) {} };
-    assert!(tokio::time::timeout(PATIENCE, came).await.is_ok(), "{name}: {:?}", sidecar.metric(name, labels).await);
+    assert!(
+        tokio::time::timeout(PATIENCE, came).await.is_ok(),
+        "{name}: {:?}",
+        sidecar.metric(name, labels).await
+    );
 }
 
 /// What another program sends to invalidate a key.
@@ -32,7 +36,8 @@ type Expected<'a> = (&'a str, &'a [(&'a str, &'a str)], Option<f64>);
 async fn every_counter_is_there_before_it_counts_anything() {
     let (_redis, _upstream, members) = fleet(1, &[]).await;
     let sidecar = &members[0];
-    let plan = sidecar.admin("/status").await.json()["domains"][0]["plan"].as_str().unwrap().to_owned();
+    let plan =
+        sidecar.admin("/status").await.json()["domains"][0]["plan"].as_str().unwrap().to_owned();
     let expected: &[Expected<'_>] = &[
         ("bfb_build_info", &[("version", env!("CARGO_PKG_VERSION"))], Some(1.0)),
         ("bfb_domain_info", &[DOMAIN, ("plan", &plan)], Some(1.0)),
@@ -79,7 +84,12 @@ async fn hits_acknowledgements_gaps_catch_ups_and_losses_are_counted() {
     // A connection that dies is a gap, and what was published meanwhile is read from the log.
     let catch_ups = count("bfb_bus_catch_ups_total", &[DOMAIN]).await.unwrap();
     let mut kill_then_invalidate = redis::pipe();
-    kill_then_invalidate.cmd("CLIENT").arg("KILL").arg("TYPE").arg("pubsub").add_command(foreign("43"));
+    kill_then_invalidate
+        .cmd("CLIENT")
+        .arg("KILL")
+        .arg("TYPE")
+        .arg("pubsub")
+        .add_command(foreign("43"));
     kill_then_invalidate.exec(&mut redis.control()).unwrap();
     until(sidecar, "bfb_bus_gaps_total", &[], |gaps| gaps >= 1.0).await;
     until(sidecar, "bfb_bus_catch_ups_total", &[DOMAIN], |times| times > catch_ups).await;
@@ -95,5 +105,6 @@ async fn hits_acknowledgements_gaps_catch_ups_and_losses_are_counted() {
     let epochs = count("bfb_memory_emptied_total", &[DOMAIN, ("why", "epoch")]).await.unwrap();
     redis.revive();
     until_lease(sidecar, true).await;
-    until(sidecar, "bfb_memory_emptied_total", &[DOMAIN, ("why", "epoch")], |times| times > epochs).await;
+    until(sidecar, "bfb_memory_emptied_total", &[DOMAIN, ("why", "epoch")], |times| times > epochs)
+        .await;
 }

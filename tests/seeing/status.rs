@@ -20,23 +20,43 @@ async fn the_lease_the_log_and_the_tiers_are_told() {
         sidecar.get(PATH).await.dataset();
     }
     let asked = json!({"domain": "customer", "keys": ["43"], "wait": "fleet"});
-    let token = sidecar.send_admin(write("/invalidate", &asked)).await.json()["token"].as_str().unwrap().to_owned();
+    let token = sidecar.send_admin(write("/invalidate", &asked)).await.json()["token"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let status = sidecar.admin("/status").await.json();
     let domain = &status["fleet"]["domains"][0];
-    assert_eq!((&domain["lease_held"], &domain["seq"], &domain["lag"]), (&json!(true), &json!(1), &json!(0)));
+    assert_eq!(
+        (&domain["lease_held"], &domain["seq"], &domain["lag"]),
+        (&json!(true), &json!(1), &json!(0))
+    );
     assert_eq!(format!("{}-1", domain["epoch"].as_str().unwrap()), token);
     let cache = &status["cache"];
-    assert_eq!((&cache["reads"], &cache["misses"], &cache["hit_percent"]), (&json!(4), &json!(1), &json!(75.0)));
-    let memory = cache["tiers"].as_array().unwrap().iter().find(|tier| tier["tier"] == "memory").unwrap();
-    assert_eq!((&memory["hits"], &memory["percent"], &memory["capacity"]), (&json!(3), &json!(75.0), &json!(64 << 20)));
+    assert_eq!(
+        (&cache["reads"], &cache["misses"], &cache["hit_percent"]),
+        (&json!(4), &json!(1), &json!(75.0))
+    );
+    let memory =
+        cache["tiers"].as_array().unwrap().iter().find(|tier| tier["tier"] == "memory").unwrap();
+    assert_eq!(
+        (&memory["hits"], &memory["percent"], &memory["capacity"]),
+        (&json!(3), &json!(75.0), &json!(64 << 20))
+    );
     assert_eq!(memory["entries"], 1, "{memory}");
 
     let said = said(sidecar).await;
-    for words in ["fleet over Redis, connected", "held, ", " ms left", "cache 75.0 % hits of 4 reads", "1 misses"] {
+    for words in [
+        "fleet over Redis, connected",
+        "held, ",
+        " ms left",
+        "cache 75.0 % hits of 4 reads",
+        "1 misses",
+    ] {
         assert!(said.contains(words), "no `{words}`\n{said}");
     }
     let epoch = &domain["epoch"].as_str().unwrap()[..12];
-    let row: Vec<&str> = said.lines().find(|line| line.contains(epoch)).unwrap().split_whitespace().collect();
+    let row: Vec<&str> =
+        said.lines().find(|line| line.contains(epoch)).unwrap().split_whitespace().collect();
     assert_eq!((row[0], &row[row.len() - 3..]), ("customer", &[epoch, "1", "0"][..]));
 }
 
@@ -55,7 +75,8 @@ async fn the_text_fits_a_terminal_of_80_columns_where_names_do() {
     members[0].get(PATH).await.dataset();
     let said = said(&members[0]).await;
     // The file's folder is the test's, and as long as it is.
-    let wide = said.lines().filter(|line| !line.contains("plan")).find(|line| line.chars().count() > 80);
+    let wide =
+        said.lines().filter(|line| !line.contains("plan")).find(|line| line.chars().count() > 80);
     assert_eq!(wide, None, "{said}");
     assert!(!said.contains('\u{1b}'), "no colour where there is no terminal");
     assert!(said.lines().all(|line| line == line.trim_end()), "{said}");

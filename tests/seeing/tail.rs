@@ -34,7 +34,9 @@ impl Tail {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let (sender, lines) = mpsc::unbounded_channel();
-        std::thread::spawn(move || stdout.lines().map_while(Result::ok).for_each(|line| drop(sender.send(line))));
+        std::thread::spawn(move || {
+            stdout.lines().map_while(Result::ok).for_each(|line| drop(sender.send(line)));
+        });
         let mut tail = Self { child, lines };
         let first = tail.line().await;
         assert!(first.contains("listening"), "{first}");
@@ -66,18 +68,28 @@ impl Tail {
 async fn a_line_says_when_whose_and_what() {
     let (sidecar, upstream) = alone("{ttl: 60s}").await;
     upstream.answers("/42", [Reply::json("1"), Reply::status(500)]);
-    let (mut plain, mut keys) = (Tail::beside(&sidecar, &[]).await, Tail::beside(&sidecar, &["--keys"]).await);
+    let (mut plain, mut keys) =
+        (Tail::beside(&sidecar, &[]).await, Tail::beside(&sidecar, &["--keys"]).await);
     sidecar.get(PATH).await.dataset();
     invalidate(&sidecar, "keys", &json!(["42"])).await;
     sidecar.get(PATH).await.problem("source-failed", 502);
     for (tail, key, named) in [(&mut plain, "", "1 key"), (&mut keys, "key 42, ", "key 42")] {
-        let [filled, invalidated, failed] = [tail.line().await, tail.line().await, tail.line().await];
+        let [filled, invalidated, failed] =
+            [tail.line().await, tail.line().await, tail.line().await];
         let (time, rest) = filled.split_once(' ').unwrap();
-        assert!(time.len() == 12 && time.matches(':').count() == 2 && time.contains('.'), "{filled}");
-        assert!(rest.starts_with(&format!("customer filled       {key}10 B in ")), "{filled}");
-        assert!(invalidated.ends_with(&format!(" customer invalidated  {named}, seq 1")), "{invalidated}");
         assert!(
-            failed.contains(&format!("failed       {key}part: status: answered 500, expected 200, in ")),
+            time.len() == 12 && time.matches(':').count() == 2 && time.contains('.'),
+            "{filled}"
+        );
+        assert!(rest.starts_with(&format!("customer filled       {key}10 B in ")), "{filled}");
+        assert!(
+            invalidated.ends_with(&format!(" customer invalidated  {named}, seq 1")),
+            "{invalidated}"
+        );
+        assert!(
+            failed.contains(&format!(
+                "failed       {key}part: status: answered 500, expected 200, in "
+            )),
             "{failed}"
         );
     }
@@ -104,7 +116,10 @@ async fn it_ends_with_69_when_the_sidecar_does_and_says_how() {
         sidecar.signal(signal);
         let (code, said) = tail.ended().await;
         assert_eq!(code, Some(69), "{said}");
-        assert!(said.contains(says) && said.contains(&sidecar.admin_address().to_string()), "{said}");
+        assert!(
+            said.contains(says) && said.contains(&sidecar.admin_address().to_string()),
+            "{said}"
+        );
     }
 }
 
@@ -143,8 +158,15 @@ async fn it_reads_along_over_a_unix_socket_too() {
     std::fs::write(&domain, file(&upstream, "{ttl: 60s}").text()).unwrap();
     let socket = format!("unix:{}", dir.path().join("admin.sock").display());
     let mut command = bfb();
-    command.arg("serve").arg(&domain).args(["--insecure-upstreams", "--memory", "1MiB", "--listen", "127.0.0.1:0"]);
-    let mut sidecar = Ends(command.args(["--admin", &socket]).stderr(Stdio::piped()).spawn().unwrap());
+    command.arg("serve").arg(&domain).args([
+        "--insecure-upstreams",
+        "--memory",
+        "1MiB",
+        "--listen",
+        "127.0.0.1:0",
+    ]);
+    let mut sidecar =
+        Ends(command.args(["--admin", &socket]).stderr(Stdio::piped()).spawn().unwrap());
     let mut lines = BufReader::new(sidecar.0.stderr.take().unwrap()).lines();
     let (up, is_up) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || {

@@ -6,7 +6,8 @@ use crate::support::pki::Pki;
 use crate::support::sidecar::{Setup, Sidecar};
 use crate::support::upstream::{Reply, Seen, Upstream};
 
-/// A sidecar over `orders`, which needs the profile's account, and `favorites`, which needs nothing.
+/// A sidecar over `orders`, which needs the profile's account, and `favorites`, which needs
+/// nothing.
 async fn over_three(atomicity: &str) -> (Sidecar, Upstream) {
     let pki = Pki::new();
     let upstream = mutual(&pki).await;
@@ -23,7 +24,8 @@ async fn over_three(atomicity: &str) -> (Sidecar, Upstream) {
 }
 
 fn account(account: &str, revision: u32) -> Reply {
-    Reply::json(format!(r#"{{"account":"{account}","revision":{revision}}}"#)).etag(&format!("\"{revision}\""))
+    Reply::json(format!(r#"{{"account":"{account}","revision":{revision}}}"#))
+        .etag(&format!("\"{revision}\""))
 }
 
 fn revision(revision: u32) -> Reply {
@@ -85,7 +87,11 @@ async fn a_part_that_changed_and_what_depends_on_it_are_taken_anew_and_all_are_c
     assert_eq!(conditions(&upstream, "/orders/B"), ["", "\"b\""], "taken anew, then confirmed");
     let order: Vec<_> = upstream.seen().iter().map(|seen| seen.target.clone()).collect();
     let taken = order.iter().position(|target| target == "/orders/B").unwrap();
-    assert_eq!(order.len() - taken, 4, "every part is confirmed after the last was taken: {order:?}");
+    assert_eq!(
+        order.len() - taken,
+        4,
+        "every part is confirmed after the last was taken: {order:?}"
+    );
 }
 
 #[tokio::test]
@@ -170,8 +176,12 @@ async fn one_source_alone_is_a_snapshot_as_it_is() {
     let pki = Pki::new();
     let upstream = mutual(&pki).await;
     upstream.answers("/profile/42", [revision(1)]);
-    let domain =
-        DomainFile::of("customer").head("atomicity: snapshot").source("profile", &upstream, "/profile/{key}", &[]);
+    let domain = DomainFile::of("customer").head("atomicity: snapshot").source(
+        "profile",
+        &upstream,
+        "/profile/{key}",
+        &[],
+    );
     let sidecar = Setup::of(&[&domain]).identity(&pki).start().await;
     ask(&sidecar).await.dataset();
     assert_eq!(upstream.seen().len(), 1);

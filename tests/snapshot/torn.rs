@@ -1,4 +1,5 @@
-//! Two sources that change together, at one instant, with exponential gaps: how many answers hold parts of different instants?
+//! Two sources that change together, at one instant, with exponential gaps: how many answers hold
+//! parts of different instants?
 
 #![allow(clippy::print_stderr, reason = "the figures are part of the result")]
 
@@ -17,7 +18,8 @@ use crate::support::upstream::{Reply, Seen, Upstream};
 const ANSWERS: usize = 300;
 /// How many requests are made for each answer wanted, before a rate is given up.
 const ATTEMPTS: usize = 20;
-/// Few, so that the readers do not slow each other down: a longer read is torn, or contended, more often.
+/// Few, so that the readers do not slow each other down: a longer read is torn, or contended, more
+/// often.
 const READERS: usize = 2;
 
 fn answers_wanted() -> usize {
@@ -26,8 +28,8 @@ fn answers_wanted() -> usize {
 
 /// What both sources show: a revision that goes up at the instants of a Poisson process.
 ///
-/// It is worked out from the clock at each read, under one lock, so that both sources change at exactly the same instants and no
-/// timer's grain blurs them.
+/// It is worked out from the clock at each read, under one lock, so that both sources change at
+/// exactly the same instants and no timer's grain blurs them.
 struct Ledger {
     next: Instant,
     revision: u64,
@@ -59,7 +61,10 @@ enum Tags {
     None,
 }
 
-fn show(ledger: &Arc<Mutex<Ledger>>, tags: Tags) -> impl Fn(&Seen) -> Reply + Send + Sync + 'static {
+fn show(
+    ledger: &Arc<Mutex<Ledger>>,
+    tags: Tags,
+) -> impl Fn(&Seen) -> Reply + Send + Sync + 'static {
     let ledger = ledger.clone();
     move |_| {
         let revision = ledger.lock().unwrap().revision();
@@ -116,7 +121,8 @@ impl Tally {
     }
 }
 
-/// Reads in one mode until there are enough answers. Each reader has a key of its own, and so collections of its own.
+/// Reads in one mode until there are enough answers. Each reader has a key of its own, and so
+/// collections of its own.
 async fn read(reading: &Arc<Reading>, mode: &'static str, wanted: usize) -> Tally {
     let tally = Arc::new(Tally::default());
     let mut readers = JoinSet::new();
@@ -124,7 +130,10 @@ async fn read(reading: &Arc<Reading>, mode: &'static str, wanted: usize) -> Tall
         let (reading, tally) = (reading.clone(), tally.clone());
         readers.spawn(async move {
             let mut consumer = reading.sidecar.consumer(Http::One);
-            let enough = || Tally::get(&tally.answers) >= wanted || Tally::get(&tally.asked) >= wanted * ATTEMPTS;
+            let enough = || {
+                Tally::get(&tally.answers) >= wanted
+                    || Tally::get(&tally.asked) >= wanted * ATTEMPTS
+            };
             while !enough() {
                 tally.asked.fetch_add(1, Ordering::SeqCst);
                 let got = consumer.get(&format!("/v2/{mode}s/{key}")).await.unwrap();
@@ -137,7 +146,10 @@ async fn read(reading: &Arc<Reading>, mode: &'static str, wanted: usize) -> Tall
                 let whole = got.dataset();
                 let revision = |source: &str| whole[source]["revision"].as_u64().unwrap();
                 tally.answers.fetch_add(1, Ordering::SeqCst);
-                tally.torn.fetch_add(usize::from(revision("stock") != revision("price")), Ordering::SeqCst);
+                tally.torn.fetch_add(
+                    usize::from(revision("stock") != revision("price")),
+                    Ordering::SeqCst,
+                );
             }
         });
     }
@@ -147,7 +159,8 @@ async fn read(reading: &Arc<Reading>, mode: &'static str, wanted: usize) -> Tall
     Arc::into_inner(tally).unwrap()
 }
 
-/// Reads in both modes at one rate, prints what was met, and returns how many answers of `complete` were torn.
+/// Reads in both modes at one rate, prints what was met, and returns how many answers of `complete`
+/// were torn.
 async fn compare(per_second: u32, tags: Tags) -> usize {
     let wanted = answers_wanted();
     let reading = Reading::of(per_second, tags).await;
@@ -157,7 +170,8 @@ async fn compare(per_second: u32, tags: Tags) -> usize {
     let (answers, contended) = (Tally::get(&snapshot.answers), snapshot.contended_percent());
     let snapshot_torn = Tally::get(&snapshot.torn);
     eprintln!(
-        "{per_second} changes a second, {tags:?} tags: complete {torn} of {of} torn; snapshot {snapshot_torn} of {answers} torn, \
+        "{per_second} changes a second, {tags:?} tags: complete {torn} of {of} torn; \
+         snapshot {snapshot_torn} of {answers} torn, \
          {contended:.1} % contended"
     );
     assert_eq!(Tally::get(&complete.contended), 0);
@@ -179,7 +193,10 @@ async fn no_snapshot_is_torn_at_a_hundred_changes_a_second() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_snapshot_is_torn_at_a_thousand_changes_a_second_where_many_complete_answers_are() {
     let torn = compare(1_000, Tags::Strong).await;
-    assert!(torn > 0, "the sources never changed between two reads: this test cannot see a torn answer");
+    assert!(
+        torn > 0,
+        "the sources never changed between two reads: this test cannot see a torn answer"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

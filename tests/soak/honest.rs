@@ -1,4 +1,5 @@
-//! Who means well: consumers that read a few hundred keys over and over, and an owner who invalidates some.
+//! Who means well: consumers that read a few hundred keys over and over, and an owner who
+//! invalidates some.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +29,12 @@ pub(super) fn begin(load: &mut JoinSet<Counted>, world: &World, stop: &watch::Se
 }
 
 /// Asks for one key after the other.
-async fn reads(name: &'static str, http: Http, sidecar: Arc<Sidecar>, mut stop: watch::Receiver<bool>) -> Counted {
+async fn reads(
+    name: &'static str,
+    http: Http,
+    sidecar: Arc<Sidecar>,
+    mut stop: watch::Receiver<bool>,
+) -> Counted {
     let (mut consumer, mut tally) = (sidecar.consumer(http), Tally::default());
     while goes_on(&mut stop, PAUSE).await {
         let path = format!("/v2/customers/{}", fastrand::u32(..KEYS));
@@ -45,7 +51,8 @@ fn became(got: &Got) -> String {
     if got.status == 200 {
         return "200".to_owned();
     }
-    let kind = got.json()["type"].as_str().unwrap_or_default().trim_start_matches("urn:bfb:").to_owned();
+    let kind =
+        got.json()["type"].as_str().unwrap_or_default().trim_start_matches("urn:bfb:").to_owned();
     let retry = if got.header("retry-after").is_empty() { "" } else { " with retry-after" };
     format!("{kind}{retry}")
 }
@@ -54,18 +61,26 @@ async fn invalidates(sidecar: Arc<Sidecar>, mut stop: watch::Receiver<bool>) -> 
     let mut tally = Tally::default();
     while goes_on(&mut stop, BETWEEN_INVALIDATIONS).await {
         let keys: Vec<String> = (0..3).map(|_| fastrand::u32(..KEYS).to_string()).collect();
-        let asked = write("/invalidate", &json!({"domain": "customer", "keys": keys, "wait": "none"}));
+        let asked =
+            write("/invalidate", &json!({"domain": "customer", "keys": keys, "wait": "none"}));
         tally.count(sidecar.send_admin(asked).await.status.to_string());
     }
     ("invalidations", tally)
 }
 
-/// What an honest consumer may meet: an answer, or to be told when to come again. Each meets the first.
+/// What an honest consumer may meet: an answer, or to be told when to come again. Each meets the
+/// first.
 pub(super) fn judge(counted: &[Counted]) {
     for (name, tally) in counted.iter().filter(|(name, _)| CONSUMERS.contains(name)) {
         for (what, times) in tally.all() {
-            assert!(["200", "overloaded with retry-after"].contains(&what), "{name} met `{what}` {times} times");
+            assert!(
+                ["200", "overloaded with retry-after"].contains(&what),
+                "{name} met `{what}` {times} times"
+            );
         }
-        assert!(tally.all().any(|(what, times)| what == "200" && times > 0), "{name} was never answered");
+        assert!(
+            tally.all().any(|(what, times)| what == "200" && times > 0),
+            "{name} was never answered"
+        );
     }
 }

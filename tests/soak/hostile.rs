@@ -1,4 +1,5 @@
-//! Who means ill, each in one way and at a pace of its own: what it sends is bounded, what it costs is the sidecar's to bound.
+//! Who means ill, each in one way and at a pace of its own: what it sends is bounded, what it costs
+//! is the sidecar's to bound.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -20,7 +21,8 @@ use crate::support::wire;
 
 /// How many connections with a head that never ends are open at once.
 const SLOW_HEADS: usize = 150;
-/// How many connections whose answers nobody reads are open at once, and how many requests each has sent.
+/// How many connections whose answers nobody reads are open at once, and how many requests each has
+/// sent.
 const UNREAD: usize = 100;
 const UNREAD_STREAMS: u32 = 100;
 /// How long Redis is gone each time, and how long it is there between.
@@ -40,7 +42,9 @@ pub(super) fn begin(load: &mut JoinSet<Counted>, world: &World, stop: &watch::Se
     load.spawn(asks("fresh keys", sidecar(), stop.subscribe(), Duration::from_millis(2), |n| {
         (format!("/v2/customers/fresh-{n}"), "")
     }));
-    load.spawn(asks("bad keys", sidecar(), stop.subscribe(), Duration::from_millis(20), |n| (bad_path(n), "")));
+    load.spawn(asks("bad keys", sidecar(), stop.subscribe(), Duration::from_millis(20), |n| {
+        (bad_path(n), "")
+    }));
     for way in BAD.into_iter().filter(|way| *way != "large") {
         load.spawn(asks(way, sidecar(), stop.subscribe(), Duration::from_millis(30), move |n| {
             (format!("/v2/{way}s/{n}"), "")
@@ -144,7 +148,8 @@ async fn never_ends_a_head(sidecar: Arc<Sidecar>, mut stop: watch::Receiver<bool
     ("slow heads", tally)
 }
 
-/// Keeps HTTP/2 connections with many requests, some with great heads, of whose answers one byte each is read.
+/// Keeps HTTP/2 connections with many requests, some with great heads, of whose answers one byte
+/// each is read.
 async fn reads_no_answer(sidecar: Arc<Sidecar>, mut stop: watch::Receiver<bool>) -> Counted {
     let (mut tally, mut open) = (Tally::default(), VecDeque::new());
     // Literals without indexing: `x: yyy…` of 120 bytes each.
@@ -212,12 +217,15 @@ async fn plants(redis: Arc<Mutex<Redis>>, mut stop: watch::Receiver<bool>) -> Co
 
 fn plant(url: &str, n: usize) -> redis::RedisResult<()> {
     let mut control = redis::Client::open(url)?.get_connection()?;
-    let places: Vec<String> = redis::cmd("KEYS").arg("bfb:{default/customer}:dataset:*").query(&mut control)?;
+    let places: Vec<String> =
+        redis::cmd("KEYS").arg("bfb:{default/customer}:dataset:*").query(&mut control)?;
     let Some(place) = places.get(n % places.len().max(1)) else { return Ok(()) };
     let junk = vec![b'j'; PLANTED_BYTES];
     match n % 4 {
         0 => redis::cmd("HSET").arg(place).arg("body").arg(&junk).exec(&mut control),
-        1 => redis::cmd("HSET").arg(place).arg("seq").arg("99999999999999999999").exec(&mut control),
+        1 => {
+            redis::cmd("HSET").arg(place).arg("seq").arg("99999999999999999999").exec(&mut control)
+        }
         2 => redis::cmd("SET").arg(place).arg(&junk).arg("PX").arg(2_000).exec(&mut control),
         _ => redis::cmd("HSET").arg(place).arg("tags").arg(&junk).exec(&mut control),
     }

@@ -11,10 +11,12 @@ use crate::support::sidecar::Sidecar;
 const SAMPLES: u32 = 200;
 /// What the process may hold for its work by default is 256 MiB; more than that is never resident.
 const RESIDENT_MAX_KIB: u64 = 256 * 1024;
-/// From here on a run is long enough for its second quarter to have seen all that the load comes to, on a busy machine too.
+/// From here on a run is long enough for its second quarter to have seen all that the load comes
+/// to, on a busy machine too.
 const LONG: Duration = Duration::from_mins(10);
-/// By how much the last quarter's most may be above the second's: in a long run what an allocator keeps at hand or not; in a
-/// short one the load is still gathering, and how much of it is under way at once depends on the machine.
+/// By how much the last quarter's most may be above the second's: in a long run what an allocator
+/// keeps at hand or not; in a short one the load is still gathering, and how much of it is under
+/// way at once depends on the machine.
 const GROWTH_MAX_KIB: (u64, u64) = (16 * 1024, 64 * 1024);
 
 /// What was resident over a run.
@@ -58,15 +60,23 @@ fn is_flat(quarters: &[u64], slack_kib: u64) -> bool {
 
 impl fmt::Display for Samples {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (first, last, peak) = (self.kib.first().unwrap(), self.kib.last().unwrap(), self.peak_kib);
+        let (first, last, peak) =
+            (self.kib.first().unwrap(), self.kib.last().unwrap(), self.peak_kib);
         let quarters = self.quarters();
-        write!(f, "resident: {first} KiB at first, {last} at last, {peak} at most; of each quarter {quarters:?}")
+        write!(
+            f,
+            "resident: {first} KiB at first, {last} at last, {peak} at most; \
+             of each quarter {quarters:?}"
+        )
     }
 }
 
 #[test]
 fn what_grows_is_not_flat() {
     assert!(is_flat(&[10_000, 100_000, 90_000, 101_000], 2_000));
-    assert!(is_flat(&[10_000, 100_000, 140_000, 100_000], 2_000), "a peak between is none of this one's business");
+    assert!(
+        is_flat(&[10_000, 100_000, 140_000, 100_000], 2_000),
+        "a peak between is none of this one's business"
+    );
     assert!(!is_flat(&[10_000, 100_000, 110_000, 120_000], 16_000));
 }

@@ -1,4 +1,5 @@
-//! Who takes part: a sidecar with a few domains, the sources behind them, good and bad, and the Redis that it shares.
+//! Who takes part: a sidecar with a few domains, the sources behind them, good and bad, and the
+//! Redis that it shares.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -40,9 +41,13 @@ impl World {
         for upstream in [&good, &bad] {
             upstream.forget();
         }
-        good.handles("/part", |_| Reply::json(format!("\"{}\"", "x".repeat(PART_BYTES))).etag("\"always\""));
+        good.handles("/part", |_| {
+            Reply::json(format!("\"{}\"", "x".repeat(PART_BYTES))).etag("\"always\"")
+        });
         bad.handles("/part", badly);
-        let drip = Link::to(good.origin().authority().unwrap().as_str().parse::<SocketAddr>().unwrap()).await;
+        let drip =
+            Link::to(good.origin().authority().unwrap().as_str().parse::<SocketAddr>().unwrap())
+                .await;
         drip.slow(Pace { bytes_per_second: NonZeroU32::new(40), ..Pace::default() });
         let redis = Redis::start();
         let mut domains = vec![
@@ -52,7 +57,11 @@ impl World {
                 "/part?of={key}",
                 &[],
             ),
-            domain("drip", "1s").source_at("part", &format!("http://{}/part?of={{key}}", drip.addr()), &[]),
+            domain("drip", "1s").source_at(
+                "part",
+                &format!("http://{}/part?of={{key}}", drip.addr()),
+                &[],
+            ),
         ];
         // A source of its own for each, so that no breaker hides another's trouble.
         for way in BAD {
@@ -74,7 +83,9 @@ impl World {
 }
 
 fn domain(name: &str, deadline: &str) -> DomainFile {
-    DomainFile::of(name).head(&format!("deadline: {deadline}")).head("cache: {ttl: 5s, missing_ttl: 1s}")
+    DomainFile::of(name)
+        .head(&format!("deadline: {deadline}"))
+        .head("cache: {ttl: 5s, missing_ttl: 1s}")
 }
 
 /// What a bad source answers, by the way that its URL names.

@@ -12,9 +12,15 @@ async fn a_part_is_its_bytes_and_its_validator() {
     let upstream = Upstream::plain().await;
     upstream.answers("/strong", [Reply::json(" {\"total\": 1.10}\n").etag("\"7\"")]);
     upstream.answers("/weak", [Reply::json("[]").etag("W/\"7\"")]);
-    upstream.answers("/none", [Reply::json("null").header("last-modified", "Sun, 06 Nov 1994 08:49:37 GMT")]);
+    upstream.answers(
+        "/none",
+        [Reply::json("null").header("last-modified", "Sun, 06 Nov 1994 08:49:37 GMT")],
+    );
     let client = setup(upstream.origin()).client();
-    assert_eq!(part(fetch(&client, "/strong").await.unwrap()), known("{\"total\": 1.10}", strong("\"7\"")));
+    assert_eq!(
+        part(fetch(&client, "/strong").await.unwrap()),
+        known("{\"total\": 1.10}", strong("\"7\""))
+    );
     let weak = Validator::Weak(HeaderValue::from_static("W/\"7\""));
     assert_eq!(part(fetch(&client, "/weak").await.unwrap()), known("[]", weak));
     assert_eq!(part(fetch(&client, "/none").await.unwrap()), known("null", Validator::None));
@@ -39,14 +45,19 @@ async fn anything_but_a_200_with_json_fails_with_its_reason() {
     let upstream = Upstream::plain().await;
     let bomb = Reply::json(vec![0_u8; 1024]).header("content-encoding", "gzip");
     let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
-    let next = Reply::json("[1]").header("link", "</b>; rel=prev, </c>; title=x; rel=\"last Next\"");
+    let next =
+        Reply::json("[1]").header("link", "</b>; rel=prev, </c>; title=x; rel=\"last Next\"");
     for (reply, reason, words) in [
         (Reply::status(503), Reason::Status, "answered 503, expected 200"),
         (Reply::status(404), Reason::Status, "answered 404"),
         (Reply::status(304), Reason::Status, "without a condition"),
         (Reply::status(204), Reason::Incomplete, "answered 204"),
         (Reply::json("[1]").header("link", "<"), Reason::Incomplete, "cannot be read"),
-        (Reply::status(206).header("content-range", "bytes 0-1/9"), Reason::Incomplete, "answered 206"),
+        (
+            Reply::status(206).header("content-range", "bytes 0-1/9"),
+            Reason::Incomplete,
+            "answered 206",
+        ),
         (Reply::status(302).header("location", "/elsewhere"), Reason::Incomplete, "never followed"),
         (next, Reason::Incomplete, "next page"),
         (Reply::json("<p>secret</p>").typed("text/html"), Reason::NotJson, "`text/html`"),
@@ -56,12 +67,20 @@ async fn anything_but_a_200_with_json_fails_with_its_reason() {
         (Reply::json(deep), Reason::NotJson, "nested deeper than 128 levels"),
         (bomb, Reason::NotJson, "`gzip`"),
         (Reply::json("[1]").typed("application/json; charset=latin1"), Reason::NotJson, "charset"),
-        (Reply::json(vec![b' '; 64 * 1024 + 1]), Reason::TooLarge, "announced 65537 bytes, allowed are 64 KiB"),
+        (
+            Reply::json(vec![b' '; 64 * 1024 + 1]),
+            Reason::TooLarge,
+            "announced 65537 bytes, allowed are 64 KiB",
+        ),
         (Reply::json("").endless(), Reason::TooLarge, "so far, allowed are 64 KiB"),
         (Reply::json("1").header("x-long", &"x".repeat(40_000)), Reason::TooLarge, "headers"),
         (Reply::json("1").header("x-long", &"x".repeat(100_000)), Reason::TooLarge, "headers"),
         (Reply::json("[1,").cut(), Reason::Incomplete, "ended early, after 3 bytes"),
-        (Reply::json("[1,").header("content-length", "9").cut(), Reason::Incomplete, "ended early, after 3 bytes"),
+        (
+            Reply::json("[1,").header("content-length", "9").cut(),
+            Reason::Incomplete,
+            "ended early, after 3 bytes",
+        ),
     ] {
         let client = setup(upstream.origin()).client();
         upstream.answers("/secret", [reply]);
@@ -80,7 +99,8 @@ async fn what_is_no_http_is_said_to_be_none() {
         ("SSH-2.0-OpenSSH_9.2\r\n".to_owned(), Reason::Status),
         (String::new(), Reason::Status),
         (
-            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n[1,".into(),
+            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n[1,"
+                .into(),
             Reason::Incomplete,
         ),
         (format!("HTTP/1.1 200 OK\r\n{}\r\n", "a: b\r\n".repeat(1_000)), Reason::TooLarge),
@@ -112,9 +132,12 @@ async fn an_https_source_without_an_identity_is_not_asked() {
 #[tokio::test]
 async fn a_404_means_what_the_file_says() {
     let upstream = Upstream::plain().await;
-    let nothing = setup(upstream.origin()).with(|source| source.missing = Missing::NotFound).client();
+    let nothing =
+        setup(upstream.origin()).with(|source| source.missing = Missing::NotFound).client();
     assert!(matches!(fetch(&nothing, "/").await, Ok(Answer::NotFound)));
-    let value = setup(upstream.origin()).with(|source| source.missing = Missing::Value("[]".into())).client();
+    let value = setup(upstream.origin())
+        .with(|source| source.missing = Missing::Value("[]".into()))
+        .client();
     let empty = part(fetch(&value, "/").await.unwrap());
     assert_eq!(empty, known("[]", Validator::None));
     let again = Question { known: Some(&empty), ..question() };
@@ -141,7 +164,11 @@ async fn a_weak_tag_is_never_asked_for_and_the_bytes_decide() {
     let upstream = Upstream::plain().await;
     upstream.answers(
         "/",
-        [Reply::json("1").etag("W/\"a\""), Reply::json("1").etag("W/\"b\""), Reply::json("2").etag("W/\"a\"")],
+        [
+            Reply::json("1").etag("W/\"a\""),
+            Reply::json("1").etag("W/\"b\""),
+            Reply::json("2").etag("W/\"a\""),
+        ],
     );
     let client = setup(upstream.origin()).client();
     let first = part(fetch(&client, "/").await.unwrap());

@@ -1,4 +1,5 @@
-//! Over mutual TLS: both versions of HTTP, a wrong or careless server, and a new identity while requests run.
+//! Over mutual TLS: both versions of HTTP, a wrong or careless server, and a new identity while
+//! requests run.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -52,7 +53,9 @@ impl World {
     /// The same with this certificate.
     fn server_of(&self, leaf: &Issued, alpn: &[&str]) -> Arc<ServerConfig> {
         let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(self.authority.ca_pem().as_bytes()).unwrap()).unwrap();
+        roots
+            .add(CertificateDer::from_pem_slice(self.authority.ca_pem().as_bytes()).unwrap())
+            .unwrap();
         let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).build().unwrap();
         config(ServerConfig::builder().with_client_cert_verifier(verifier), leaf, alpn)
     }
@@ -95,9 +98,11 @@ fn config(
 #[tokio::test]
 async fn the_server_chooses_the_version_of_http() {
     let world = World::new();
-    for (alpn, version) in
-        [(&["h2", "http/1.1"][..], Version::HTTP_2), (&["http/1.1"], Version::HTTP_11), (&[], Version::HTTP_11)]
-    {
+    for (alpn, version) in [
+        (&["h2", "http/1.1"][..], Version::HTTP_2),
+        (&["http/1.1"], Version::HTTP_11),
+        (&[], Version::HTTP_11),
+    ] {
         let upstream = world.upstream(alpn).await;
         upstream.answers("/", [Reply::json("1").etag("\"a\"")]);
         let client = world.setup(&upstream).client();
@@ -159,15 +164,26 @@ async fn a_server_that_is_not_mutual_or_another_gets_no_request_and_no_second_ch
     let client = world.setup(&careless).with(|source| source.retries = 3).client();
     let (answer, attempts) = question().of(&client, "/secret").await;
     let failure = answer.unwrap_err();
-    assert_eq!((failure.reason, failure.retry, attempts.len()), (Reason::NotMutual, false, 1), "{failure}");
+    assert_eq!(
+        (failure.reason, failure.retry, attempts.len()),
+        (Reason::NotMutual, false, 1),
+        "{failure}"
+    );
     assert!(careless.seen().is_empty());
 
     let other = world.upstream(&["h2"]).await;
     let server = ServerIdentity::Spiffe("spiffe://shop.example/ns/shop/sa/orders".into());
-    let client = world.setup(&other).with(|source| (source.retries, source.http.server) = (3, server)).client();
+    let client = world
+        .setup(&other)
+        .with(|source| (source.retries, source.http.server) = (3, server))
+        .client();
     let (answer, attempts) = question().of(&client, "/secret").await;
     let failure = answer.unwrap_err();
-    assert_eq!((failure.reason, failure.retry, attempts.len()), (Reason::Tls, false, 1), "{failure}");
+    assert_eq!(
+        (failure.reason, failure.retry, attempts.len()),
+        (Reason::Tls, false, 1),
+        "{failure}"
+    );
     assert!(other.seen().is_empty() && !failure.detail.contains("secret"));
     for _ in 1..20 {
         fails(&client, "/").await;
@@ -195,7 +211,8 @@ async fn a_new_identity_gets_new_connections_and_the_old_ones_finish() {
         };
         tokio::join!(slow, renewed);
         part(fetch(&client, "/").await.unwrap());
-        let on: Vec<_> = upstream.seen().iter().map(|seen| (seen.target.clone(), seen.connection)).collect();
+        let on: Vec<_> =
+            upstream.seen().iter().map(|seen| (seen.target.clone(), seen.connection)).collect();
         assert_eq!(on[0].1, on[1].1, "the slow one began on the old connection");
         assert!(on[2..].iter().all(|(_, connection)| *connection == 2), "{on:?}");
         upstream.closed(1).await;
@@ -247,13 +264,15 @@ async fn a_connection_to_a_server_whose_certificate_was_revoked_is_not_used_agai
         upstream.answers("/", [Reply::json("1")]);
         let client = world.setup(&upstream).client();
         part(fetch(&client, "/").await.unwrap());
-        std::fs::write(world.paths.dir.join("crl.pem"), world.authority.revoke(&[&leaf]).unwrap()).unwrap();
+        std::fs::write(world.paths.dir.join("crl.pem"), world.authority.revoke(&[&leaf]).unwrap())
+            .unwrap();
         world.ours.send_replace(Arc::new(Identity::load(&world.paths, 2).unwrap()));
         let failure = fails(&client, "/").await;
         assert_eq!((failure.reason, failure.retry), (Reason::Tls, false), "{alpn}: {failure}");
         assert!(failure.detail.contains("was revoked (`crl.pem`)"), "{failure}");
         assert_eq!(upstream.seen().len(), 1, "{alpn}");
-        std::fs::write(world.paths.dir.join("crl.pem"), world.authority.revoke(&[]).unwrap()).unwrap();
+        std::fs::write(world.paths.dir.join("crl.pem"), world.authority.revoke(&[]).unwrap())
+            .unwrap();
         world.ours.send_replace(Arc::new(Identity::load(&world.paths, 3).unwrap()));
         part(fetch(&client, "/").await.unwrap());
     }
@@ -263,12 +282,18 @@ async fn a_connection_to_a_server_whose_certificate_was_revoked_is_not_used_agai
 async fn a_servers_certificate_dated_before_1970_is_refused_in_words() {
     let world = World::new();
     let not_before = SystemTime::UNIX_EPOCH - Duration::from_hours(24 * 3_653);
-    for not_after in [SystemTime::now() + Duration::from_hours(1), not_before + Duration::from_hours(24)] {
+    for not_after in
+        [SystemTime::now() + Duration::from_hours(1), not_before + Duration::from_hours(24)]
+    {
         let valid = Validity { not_before, not_after };
-        let leaf = world.authority.issue(&Leaf::new("orders").dns("localhost").valid(valid)).unwrap();
+        let leaf =
+            world.authority.issue(&Leaf::new("orders").dns("localhost").valid(valid)).unwrap();
         let upstream = Upstream::tls(world.server_of(&leaf, &["h2"])).await;
         let failure = fails(&world.setup(&upstream).client(), "/").await;
         assert_eq!(failure.reason, Reason::Tls, "{failure}");
-        assert!(failure.detail.contains("dated before 1970 (from 1960-01-01T00:00:00Z to "), "{failure}");
+        assert!(
+            failure.detail.contains("dated before 1970 (from 1960-01-01T00:00:00Z to "),
+            "{failure}"
+        );
     }
 }

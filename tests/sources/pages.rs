@@ -25,7 +25,10 @@ fn follow(upstream: &Upstream) -> Client {
 #[tokio::test]
 async fn pages_are_followed_and_joined_as_they_are_written() {
     let upstream = Upstream::plain().await;
-    upstream.answers("/a/o?p=1", [Reply::json("[1.10, {\"a\" :2}]").etag("\"a\"").header("link", "<?p=2>; rel=next")]);
+    upstream.answers(
+        "/a/o?p=1",
+        [Reply::json("[1.10, {\"a\" :2}]").etag("\"a\"").header("link", "<?p=2>; rel=next")],
+    );
     let absolute = format!("<{}a/o?p=3>; rel=\"next\"", upstream.origin());
     upstream.answers("/a/o?p=2", [Reply::json(" [ ] ").header("link", &absolute)]);
     upstream.answers("/a/o?p=3", [Reply::json("[3]").header("link", "<?p=1>; rel=first")]);
@@ -65,11 +68,18 @@ async fn one_page_keeps_its_validator() {
 #[tokio::test]
 async fn pages_that_cannot_be_had_whole_are_a_failure() {
     let large = vec![b' '; 40 * 1024];
-    let linked = |json: &str, next: &str| Reply::json(json.to_owned()).header("link", &format!("<{next}>; rel=next"));
+    let linked = |json: &str, next: &str| {
+        Reply::json(json.to_owned()).header("link", &format!("<{next}>; rel=next"))
+    };
     for (first, second, reason, words) in [
         (linked("[1]", "/"), Reply::status(500), Reason::Incomplete, "leads back"),
         (linked("[1]", "/2"), linked("[2]", "/"), Reason::Incomplete, "page 2 leads back"),
-        (linked("[1]", "http://elsewhere.test/2"), Reply::status(500), Reason::Incomplete, "another server"),
+        (
+            linked("[1]", "http://elsewhere.test/2"),
+            Reply::status(500),
+            Reason::Incomplete,
+            "another server",
+        ),
         (linked("[1]", "/2"), Reply::json("{}"), Reason::Incomplete, "page 2 is no array"),
         (linked("{}", "/2"), Reply::json("[]"), Reason::Incomplete, "page 1 is no array"),
         (linked("[1]", "/2"), Reply::status(404), Reason::Status, "answered 404"),
@@ -93,7 +103,8 @@ async fn pages_that_cannot_be_had_whole_are_a_failure() {
 async fn one_page_more_than_allowed_is_a_failure() {
     let upstream = Upstream::plain().await;
     upstream.handles("/", |seen| {
-        Reply::json("[1]").header("link", &format!("<{}1>; rel=next", seen.target.replace('/', "/?")))
+        Reply::json("[1]")
+            .header("link", &format!("<{}1>; rel=next", seen.target.replace('/', "/?")))
     });
     let failure = fails(&follow(&upstream), "/").await;
     assert!(failure.detail.contains("more than the 3 pages"), "{failure}");

@@ -44,7 +44,8 @@ async fn who_waits_for_a_slot_waits_until_the_deadline() {
     let upstream = Upstream::plain().await;
     upstream.answers("/never", [Reply::never()]);
     upstream.answers("/", [Reply::json("1")]);
-    let client = setup(upstream.origin()).with(|source| source.concurrency = NonZeroUsize::MIN).client();
+    let client =
+        setup(upstream.origin()).with(|source| source.concurrency = NonZeroUsize::MIN).client();
     let holder = question();
     let held = async { holder.of(&client, "/never").await };
     let waiter = async {
@@ -52,7 +53,8 @@ async fn who_waits_for_a_slot_waits_until_the_deadline() {
         assert_eq!(client.state().inflight, 1);
         Question { within: Duration::from_millis(60), ..question() }.of(&client, "/").await
     };
-    let (answer, attempts) = tokio::select! { _ = held => panic!("it never answers"), outcome = waiter => outcome };
+    let (answer, attempts) =
+        tokio::select! { _ = held => panic!("it never answers"), outcome = waiter => outcome };
     let failure = answer.unwrap_err();
     assert_eq!((failure.reason, attempts.len()), (Reason::Timeout, 1));
     assert!(failure.detail.contains("for one of its 1 slots"), "{failure}");
@@ -114,7 +116,8 @@ async fn what_would_fail_again_is_asked_once() {
     ] {
         let upstream = Upstream::plain().await;
         upstream.answers("/", [reply]);
-        let failure = fails(&setup(upstream.origin()).with(|source| source.retries = 3).client(), "/").await;
+        let failure =
+            fails(&setup(upstream.origin()).with(|source| source.retries = 3).client(), "/").await;
         assert_eq!((upstream.seen().len(), failure.retry), (1, false), "{failure}");
     }
 }
@@ -150,7 +153,9 @@ async fn retry_after_is_waited_for_or_not_at_all() {
 async fn an_outage_is_not_multiplied() {
     let upstream = Upstream::plain().await;
     // A 429 is retried, but the breaker does not count it: only the budget is at work here.
-    upstream.handles("/", |seen| if seen.target == "/?bad" { Reply::status(429) } else { Reply::json("1") });
+    upstream.handles("/", |seen| {
+        if seen.target == "/?bad" { Reply::status(429) } else { Reply::json("1") }
+    });
     let mut registry = prometheus_client::registry::Registry::with_prefix("bfb");
     let mut setup = setup(upstream.origin()).with(|source| source.retries = 9);
     setup.shared.metrics = Metrics::register(&mut registry);
@@ -167,9 +172,18 @@ async fn an_outage_is_not_multiplied() {
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
     assert!(text.contains("bfb_source_retry_budget_exhausted_total{source=\"orders\"}"), "{text}");
-    assert!(text.contains("bfb_source_requests_total{source=\"orders\",result=\"ok\"} 50"), "{text}");
-    assert!(text.contains("bfb_source_failures_total{source=\"orders\",reason=\"status\"} 10"), "{text}");
-    assert!(text.contains(&format!("bfb_source_retries_total{{source=\"orders\"}} {retries}")), "{text}");
+    assert!(
+        text.contains("bfb_source_requests_total{source=\"orders\",result=\"ok\"} 50"),
+        "{text}"
+    );
+    assert!(
+        text.contains("bfb_source_failures_total{source=\"orders\",reason=\"status\"} 10"),
+        "{text}"
+    );
+    assert!(
+        text.contains(&format!("bfb_source_retries_total{{source=\"orders\"}} {retries}")),
+        "{text}"
+    );
 }
 
 #[tokio::test]
@@ -182,7 +196,10 @@ async fn twenty_failures_in_a_row_open_the_breaker_and_it_says_for_how_long() {
     }
     let (answer, attempts) = question().of(&client, "/").await;
     let failure = answer.unwrap_err();
-    assert_eq!((failure.reason, attempts.len(), upstream.seen().len()), (Reason::BreakerOpen, 0, 20));
+    assert_eq!(
+        (failure.reason, attempts.len(), upstream.seen().len()),
+        (Reason::BreakerOpen, 0, 20)
+    );
     let wait = failure.retry_after.unwrap();
     // What is left of five seconds and a tenth more.
     assert!((1..=6).contains(&wait.as_secs()) && wait.subsec_nanos() == 0, "{wait:?}");
@@ -206,7 +223,9 @@ async fn refusals_do_not_open_the_breaker() {
 async fn a_cancelled_request_gives_back_what_it_held() {
     let upstream = Upstream::plain().await;
     upstream.answers("/never", [Reply::never()]);
-    let client = setup(upstream.origin()).with(|source| source.concurrency = NonZeroUsize::new(2).unwrap()).client();
+    let client = setup(upstream.origin())
+        .with(|source| source.concurrency = NonZeroUsize::new(2).unwrap())
+        .client();
     for sent in 1..=40 {
         let asked = question();
         tokio::select! {
@@ -215,7 +234,10 @@ async fn a_cancelled_request_gives_back_what_it_held() {
         }
     }
     let state = client.state();
-    assert_eq!((state.inflight, state.breaker, state.failed_in_a_row), (0, BreakerState::Closed, 0));
+    assert_eq!(
+        (state.inflight, state.breaker, state.failed_in_a_row),
+        (0, BreakerState::Closed, 0)
+    );
 }
 
 #[tokio::test]
@@ -254,18 +276,25 @@ async fn one_retry_saves_almost_all(error: Reply) {
 async fn a_deadline_that_has_passed_costs_the_source_nothing() {
     let upstream = Upstream::plain().await;
     let client = setup(upstream.origin()).with(|source| source.retries = 3).client();
-    let (answer, attempts) = Question { within: Duration::ZERO, ..question() }.of(&client, "/").await;
-    assert_eq!((answer.unwrap_err().reason, attempts.len(), upstream.connections()), (Reason::Timeout, 0, 0));
+    let (answer, attempts) =
+        Question { within: Duration::ZERO, ..question() }.of(&client, "/").await;
+    assert_eq!(
+        (answer.unwrap_err().reason, attempts.len(), upstream.connections()),
+        (Reason::Timeout, 0, 0)
+    );
 }
 
 #[tokio::test]
 async fn a_timeout_counts_for_the_breaker_only_where_the_source_had_a_fair_time() {
     let upstream = Upstream::plain().await;
     upstream.answers("/", [Reply::never()]);
-    for (timeout, expected) in [(Some(Duration::from_millis(10)), BreakerState::Open), (None, BreakerState::Closed)] {
+    for (timeout, expected) in
+        [(Some(Duration::from_millis(10)), BreakerState::Open), (None, BreakerState::Closed)]
+    {
         let client = setup(upstream.origin()).with(|source| source.timeout = timeout).client();
         for _ in 0..20 {
-            let within = if timeout.is_some() { Duration::from_secs(5) } else { Duration::from_millis(10) };
+            let within =
+                if timeout.is_some() { Duration::from_secs(5) } else { Duration::from_millis(10) };
             let answer = Question { within, ..question() }.of(&client, "/").await.0;
             assert_eq!(answer.unwrap_err().reason, Reason::Timeout);
         }

@@ -15,7 +15,9 @@ use tokio_rustls::TlsAcceptor;
 
 use super::mutual::World;
 use super::{Setup, fails, fetch, part, question, setup};
-use crate::support::flood::{DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, JSON, RST_STREAM, SETTINGS, frame};
+use crate::support::flood::{
+    DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, JSON, RST_STREAM, SETTINGS, frame,
+};
 use crate::support::frames::PREFACE;
 
 const REFUSED_STREAM: u32 = 7;
@@ -53,7 +55,10 @@ impl Drop for FrameServer {
 
 impl FrameServer {
     /// `react` is given the request's number on its connection and over all of them, from 1.
-    async fn start(world: &World, react: impl Fn(usize, usize) -> Reaction + Send + Sync + 'static) -> Self {
+    async fn start(
+        world: &World,
+        react: impl Fn(usize, usize) -> Reaction + Send + Sync + 'static,
+    ) -> Self {
         Self::with_settings(world, &[], react).await
     }
 
@@ -63,7 +68,9 @@ impl FrameServer {
         settings: &[(u16, u32)],
         react: impl Fn(usize, usize) -> Reaction + Send + Sync + 'static,
     ) -> Self {
-        let settings = settings.iter().flat_map(|(id, value)| [&id.to_be_bytes()[..], &value.to_be_bytes()].concat());
+        let settings = settings
+            .iter()
+            .flat_map(|(id, value)| [&id.to_be_bytes()[..], &value.to_be_bytes()].concat());
         let settings = frame(SETTINGS, 0, 0, &settings.collect::<Vec<_>>());
         let tls = TlsAcceptor::from(world.server(&["h2"]));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -76,7 +83,9 @@ impl FrameServer {
             while let Ok((stream, _)) = listener.accept().await {
                 let (tls, settings) = (tls.clone(), settings.clone());
                 let (react, count, gate) = (Arc::clone(&react), count.clone(), gate_read.clone());
-                connections.spawn(async move { serve(stream, tls, settings, &*react, (count, gate)).await });
+                connections.spawn(async move {
+                    serve(stream, tls, settings, &*react, (count, gate)).await
+                });
             }
         });
         Self { address, requests, gate, server }
@@ -124,7 +133,8 @@ async fn serve(
             in_all = *count;
         });
         let reaction = react(on_connection, in_all);
-        let answer = [frame(HEADERS, END_HEADERS, id, JSON), frame(DATA, END_STREAM, id, b"1")].concat();
+        let answer =
+            [frame(HEADERS, END_HEADERS, id, JSON), frame(DATA, END_STREAM, id, b"1")].concat();
         let bytes = match reaction {
             Reaction::Answer => {
                 last = id;
@@ -151,8 +161,8 @@ fn go_away(last: u32) -> Vec<u8> {
     frame(GOAWAY, 0, 0, &[last.to_be_bytes(), NO_ERROR.to_be_bytes()].concat())
 }
 
-/// 800 requests, eight at once.
-/// So many readers at once, each of whom reads so often, one after the other, and is answered each time.
+/// 800 requests, eight at once. So many readers at once, each of whom reads so often, one after the
+/// other, and is answered each time.
 async fn read_side_by_side(client: &Arc<Client>, readers: usize, each: usize) {
     let mut tasks = JoinSet::new();
     for _ in 0..readers {
@@ -171,7 +181,11 @@ async fn streams_above_the_last_of_a_goaway_are_sent_again_without_spending_a_re
     for on_each_connection in [10, 4] {
         let world = World::new();
         let reaction = move |on_connection, _| {
-            if on_connection <= on_each_connection { Reaction::Answer } else { Reaction::GoAwayBefore }
+            if on_connection <= on_each_connection {
+                Reaction::Answer
+            } else {
+                Reaction::GoAwayBefore
+            }
         };
         let server = FrameServer::start(&world, reaction).await;
         let client = Arc::new(server.setup(&world).client());
@@ -184,7 +198,8 @@ async fn streams_above_the_last_of_a_goaway_are_sent_again_without_spending_a_re
 async fn a_request_that_waits_for_a_stream_when_a_goaway_comes_is_not_lost() {
     let world = World::new();
     let one_at_a_time = [(SETTINGS_MAX_CONCURRENT_STREAMS, 1)];
-    let reaction = |_, in_all| if in_all == 2 { Reaction::AnswerAsTheLast } else { Reaction::Answer };
+    let reaction =
+        |_, in_all| if in_all == 2 { Reaction::AnswerAsTheLast } else { Reaction::Answer };
     let server = FrameServer::with_settings(&world, &one_at_a_time, reaction).await;
     let client = server.setup(&world).client();
     // Now the client knows the server's settings.
@@ -236,7 +251,10 @@ async fn a_refused_stream_is_sent_again_without_spending_a_retry() {
     assert_eq!((attempts.len(), server.requests()), (4, 4));
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
-    for line in ["bfb_source_resends_total{source=\"orders\"} 3", "bfb_source_retries_total{source=\"orders\"} 0"] {
+    for line in [
+        "bfb_source_resends_total{source=\"orders\"} 3",
+        "bfb_source_retries_total{source=\"orders\"} 0",
+    ] {
         assert!(text.lines().any(|met| met == line), "{line} is not in\n{text}");
     }
 }
@@ -282,7 +300,8 @@ async fn close_after_handshake(tls: Arc<ServerConfig>, in_order: bool) -> Socket
 }
 
 #[tokio::test]
-async fn a_server_that_closes_behind_a_tls_1_3_handshake_is_a_tls_failure_that_says_what_it_may_be() {
+async fn a_server_that_closes_behind_a_tls_1_3_handshake_is_a_tls_failure_that_says_what_it_may_be()
+{
     let world = World::new();
     for (alpn, in_order) in [("h2", true), ("h2", false), ("http/1.1", true), ("http/1.1", false)] {
         let address = close_after_handshake(world.server(&[alpn]), in_order).await;
@@ -291,7 +310,11 @@ async fn a_server_that_closes_behind_a_tls_1_3_handshake_is_a_tls_failure_that_s
         setup.shared.identity = Some(world.identity());
         let (answer, attempts) = question().of(&setup.client(), "/").await;
         let failure = answer.unwrap_err();
-        assert_eq!((failure.reason, attempts.len()), (Reason::Tls, 2), "{alpn} {in_order}: {failure}");
+        assert_eq!(
+            (failure.reason, attempts.len()),
+            (Reason::Tls, 2),
+            "{alpn} {in_order}: {failure}"
+        );
         assert!(failure.detail.contains("does not accept our certificate"), "{failure}");
     }
 }

@@ -45,20 +45,30 @@ async fn the_file_may_choose_another_accept_but_no_encoding() {
     upstream.answers("/", [Reply::json("1").typed("application/vnd.shop+json")]);
     let client = setup(upstream.origin())
         .with(|source| {
-            source.http.headers.insert("accept", HeaderValue::from_static("application/vnd.shop+json"));
+            source
+                .http
+                .headers
+                .insert("accept", HeaderValue::from_static("application/vnd.shop+json"));
             source.http.headers.insert("accept-encoding", HeaderValue::from_static("gzip"));
         })
         .client();
     part(fetch(&client, "/").await.unwrap());
     let seen = &upstream.seen()[0];
-    assert_eq!((seen.header("accept"), seen.header("accept-encoding")), ("application/vnd.shop+json", "identity"));
-    assert_eq!((seen.header("cache-control"), seen.header("if-none-match"), seen.header("tracestate")), ("", "", ""));
+    assert_eq!(
+        (seen.header("accept"), seen.header("accept-encoding")),
+        ("application/vnd.shop+json", "identity")
+    );
+    assert_eq!(
+        (seen.header("cache-control"), seen.header("if-none-match"), seen.header("tracestate")),
+        ("", "", "")
+    );
 }
 
 #[tokio::test]
 async fn connections_are_used_again() {
     let upstream = Upstream::plain().await;
-    upstream.answers("/", [Reply::json("1"), Reply::status(404), Reply::status(503), Reply::json("1")]);
+    upstream
+        .answers("/", [Reply::json("1"), Reply::status(404), Reply::status(503), Reply::json("1")]);
     let client = setup(upstream.origin()).client();
     for _ in 0..6 {
         let _ = fetch(&client, "/").await;
@@ -70,8 +80,11 @@ async fn connections_are_used_again() {
 async fn no_more_requests_are_under_way_than_the_file_allows() {
     let upstream = Arc::new(Upstream::plain().await);
     upstream.answers("/", [Reply::json("1").after(Duration::from_millis(5))]);
-    let client =
-        Arc::new(setup(upstream.origin()).with(|source| source.concurrency = NonZeroUsize::new(4).unwrap()).client());
+    let client = Arc::new(
+        setup(upstream.origin())
+            .with(|source| source.concurrency = NonZeroUsize::new(4).unwrap())
+            .client(),
+    );
     let mut asking = tokio::task::JoinSet::new();
     for _ in 0..64 {
         let client = Arc::clone(&client);

@@ -21,13 +21,15 @@ async fn what_was_recorded_is_replayed_without_the_network() {
         let entry = entry.unwrap();
         let name = entry.file_name().into_string().unwrap();
         assert!(name.starts_with("orders-") && !name.contains("4711"), "{name}");
-        let mode = std::os::unix::fs::PermissionsExt::mode(&entry.metadata().unwrap().permissions());
+        let mode =
+            std::os::unix::fs::PermissionsExt::mode(&entry.metadata().unwrap().permissions());
         assert_eq!(mode & 0o777, 0o600);
     }
     let client = setup(origin).tape(Tape::Replay(record)).client();
     let played = part(fetch(&client, "/customers/4711").await.unwrap());
     assert_eq!(played, known("{\"a\": 1.10}", strong("\"a\"")));
-    let (again, attempts) = Question { known: Some(&played), ..question() }.of(&client, "/customers/4711").await;
+    let (again, attempts) =
+        Question { known: Some(&played), ..question() }.of(&client, "/customers/4711").await;
     assert!(matches!(again, Ok(Answer::Unchanged)));
     assert_eq!(attempts[0].status, Some(304));
     assert!(fails(&client, "/customers/0").await.detail.contains("answered 404"));

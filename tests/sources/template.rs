@@ -13,7 +13,8 @@ proptest::proptest! {
 #[test]
 fn no_key_of_the_corpus_leaves_its_place() {
     let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/url_template");
-    let inputs: Vec<_> = std::fs::read_dir(corpus).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let inputs: Vec<_> =
+        std::fs::read_dir(corpus).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert!(inputs.len() >= 12, "the corpus is there");
     for input in inputs {
         url_template::holds(&std::fs::read(input).unwrap());

@@ -107,7 +107,10 @@ async fn confirm(client: &Client) {
 async fn a_body_behind_a_304_or_a_204_is_not_the_answer_about_another_key() {
     let unasked = ok("\"of nobody\"");
     for head in [
-        format!("HTTP/1.1 304 Not Modified\r\netag: \"a\"\r\ncontent-length: {}\r\n\r\n", unasked.len()),
+        format!(
+            "HTTP/1.1 304 Not Modified\r\netag: \"a\"\r\ncontent-length: {}\r\n\r\n",
+            unasked.len()
+        ),
         format!("HTTP/1.1 204 No Content\r\ncontent-length: {}\r\n\r\n", unasked.len()),
         "HTTP/1.1 304 Not Modified\r\ntransfer-encoding: chunked\r\n\r\n".to_owned(),
         "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 304 X\r\ncontent-length: 7\r\n\r\n".to_owned(),
@@ -156,7 +159,8 @@ async fn a_304_that_announces_no_body_keeps_its_connection() {
     panic!("no connection was used again");
 }
 
-/// As varnish#1221 and okhttp#2310 have it: 304s whose body follows, while others ask for other keys.
+/// As varnish#1221 and okhttp#2310 have it: 304s whose body follows, while others ask for other
+/// keys.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_304s_with_a_body_break_none_of_the_reads_beside_them() {
     let server = ScriptedServer::start(|_, head| {
@@ -251,9 +255,10 @@ async fn a_408_that_was_on_its_way_before_the_request_is_not_its_answer() {
 
 #[tokio::test]
 async fn a_408_on_a_fresh_connection_is_the_answer() {
-    let server =
-        ScriptedServer::start(|_, _| vec!["HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\n\r\n".to_owned()])
-            .await;
+    let server = ScriptedServer::start(|_, _| {
+        vec!["HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\n\r\n".to_owned()]
+    })
+    .await;
     let (answer, attempts) = question().of(&server.client(), "/").await;
     assert_eq!((answer.unwrap_err().reason, attempts.len()), (Reason::Status, 1));
 }

@@ -1,6 +1,7 @@
-//! A small API server of Kubernetes: objects as JSON behind TLS and a token, with `resourceVersion`s that a write must name,
-//! lists in pages, and watches. It can be stopped and started again on its port, and asks a webhook as a real one does: over a
-//! new connection, trusting what the configuration's `caBundle` says and nothing else.
+//! A small API server of Kubernetes: objects as JSON behind TLS and a token, with
+//! `resourceVersion`s that a write must name, lists in pages, and watches. It can be stopped and
+//! started again on its port, and asks a webhook as a real one does: over a new connection,
+//! trusting what the configuration's `caBundle` says and nothing else.
 
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
@@ -30,8 +31,10 @@ use tokio_rustls::TlsAcceptor;
 use super::pki::{Asks, Pki};
 
 const TOKEN: &str = "token-of-the-tests";
-pub(crate) const CONFIGURATION: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/bfb";
-pub(crate) const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/bfb-system/leases/bfb-webhook";
+pub(crate) const CONFIGURATION: &str =
+    "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/bfb";
+pub(crate) const LEASE: &str =
+    "/apis/coordination.k8s.io/v1/namespaces/bfb-system/leases/bfb-webhook";
 pub(crate) const SECRET: &str = "/api/v1/namespaces/bfb-system/secrets/bfb-webhook";
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
@@ -53,7 +56,8 @@ struct Shared {
 #[derive(Default)]
 struct State {
     objects: BTreeMap<String, Value>,
-    /// What happened: the path of the object, the kind of event, the object; its version is its place.
+    /// What happened: the path of the object, the kind of event, the object; its version is its
+    /// place.
     events: Vec<(u64, String, &'static str, Value)>,
     version: u64,
     minor: String,
@@ -63,8 +67,8 @@ struct State {
 }
 
 impl Apiserver {
-    /// Of Kubernetes 1.33, with the namespaces `bfb-system` and `shop`, and a configuration with two webhooks that name the
-    /// loopback address.
+    /// Of Kubernetes 1.33, with the namespaces `bfb-system` and `shop`, and a configuration with
+    /// two webhooks that name the loopback address.
     pub(crate) async fn start() -> Self {
         Self::of_minor("33").await
     }
@@ -75,10 +79,12 @@ impl Apiserver {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("kubeconfig"), kubeconfig(address, pki.authority.ca_pem())).unwrap();
+        std::fs::write(dir.path().join("kubeconfig"), kubeconfig(address, pki.authority.ca_pem()))
+            .unwrap();
         let state = State { minor: minor.to_owned(), ..State::default() };
         let shared = Arc::new(Shared { state: Mutex::new(state), version: watch::Sender::new(0) });
-        let mut server = Self { shared, address, dir, tls: TlsAcceptor::from(Arc::new(config)), running: None };
+        let mut server =
+            Self { shared, address, dir, tls: TlsAcceptor::from(Arc::new(config)), running: None };
         server.put("/api/v1/namespaces/bfb-system", json!({"metadata": {"name": "bfb-system"}}));
         server.namespace("shop", &json!({}));
         server.put(CONFIGURATION, configuration("Fail"));
@@ -98,7 +104,9 @@ impl Apiserver {
                         let shared = shared.clone();
                         async move { Ok::<_, Infallible>(shared.answer(request).await) }
                     });
-                    let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(tls), service).await;
+                    let _ = auto::Builder::new(TokioExecutor::new())
+                        .serve_connection(TokioIo::new(tls), service)
+                        .await;
                 });
             }
         }));
@@ -130,7 +138,10 @@ impl Apiserver {
 
     /// Puts a namespace with these labels.
     pub(crate) fn namespace(&self, name: &str, labels: &Value) {
-        self.put(&format!("/api/v1/namespaces/{name}"), json!({"metadata": {"name": name, "labels": labels}}));
+        self.put(
+            &format!("/api/v1/namespaces/{name}"),
+            json!({"metadata": {"name": name, "labels": labels}}),
+        );
     }
 
     /// The same, and no watch ever hears of it.
@@ -197,7 +208,8 @@ impl Apiserver {
 
 /// What the first webhook of a configuration trusts, as PEM.
 pub(crate) fn bundle_of(configuration: &Value) -> String {
-    let encoded = configuration["webhooks"][0]["clientConfig"]["caBundle"].as_str().unwrap_or_default();
+    let encoded =
+        configuration["webhooks"][0]["clientConfig"]["caBundle"].as_str().unwrap_or_default();
     String::from_utf8(STANDARD.decode(encoded).unwrap()).unwrap()
 }
 
@@ -221,8 +233,7 @@ pub(crate) fn configuration(failure_policy: &str) -> Value {
             "sideEffects": "None",
         })
     };
-    let elsewhere =
-        json!({"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": ["kube-system", "bfb-system"]});
+    let elsewhere = json!({"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": ["kube-system", "bfb-system"]});
     json!({
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "MutatingWebhookConfiguration",
@@ -253,13 +264,20 @@ impl State {
     fn store(&mut self, path: &str, mut object: Value) -> Value {
         self.version += 1;
         object["metadata"]["resourceVersion"] = self.version.to_string().into();
-        let kind = if self.objects.insert(path.to_owned(), object.clone()).is_some() { "MODIFIED" } else { "ADDED" };
+        let kind = if self.objects.insert(path.to_owned(), object.clone()).is_some() {
+            "MODIFIED"
+        } else {
+            "ADDED"
+        };
         self.events.push((self.version, path.to_owned(), kind, object.clone()));
         object
     }
 
     /// Objects of a collection: those right below it, and those of all namespaces.
-    fn of_collection<'a>(&'a self, collection: &'a str) -> impl Iterator<Item = (&'a String, &'a Value)> {
+    fn of_collection<'a>(
+        &'a self,
+        collection: &'a str,
+    ) -> impl Iterator<Item = (&'a String, &'a Value)> {
         self.objects.iter().filter(move |(path, _)| is_in(path, collection))
     }
 }
@@ -267,8 +285,10 @@ impl State {
 fn is_in(path: &str, collection: &str) -> bool {
     let own = path.strip_prefix(collection).and_then(|rest| rest.strip_prefix('/'));
     let (group, kind) = collection.rsplit_once('/').unwrap();
-    let any = path.strip_prefix(&format!("{group}/namespaces/")).and_then(|rest| rest.split_once('/'));
-    let any = any.and_then(|(_, rest)| rest.strip_prefix(kind)).and_then(|rest| rest.strip_prefix('/'));
+    let any =
+        path.strip_prefix(&format!("{group}/namespaces/")).and_then(|rest| rest.split_once('/'));
+    let any =
+        any.and_then(|(_, rest)| rest.strip_prefix(kind)).and_then(|rest| rest.strip_prefix('/'));
     own.or(any).is_some_and(|name| !name.is_empty() && !name.contains('/'))
 }
 
@@ -289,7 +309,10 @@ fn refusal(code: u16, reason: &str) -> Response<Body> {
 
 impl Shared {
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
-        let authorized = request.headers().get("authorization").is_some_and(|it| it == &format!("Bearer {TOKEN}"));
+        let authorized = request
+            .headers()
+            .get("authorization")
+            .is_some_and(|it| it == &format!("Bearer {TOKEN}"));
         if !authorized {
             return refusal(401, "Unauthorized");
         }
@@ -318,9 +341,13 @@ impl Shared {
         }
         let mut state = self.state.lock().unwrap();
         let answer = match method {
-            Method::GET if path == "/version" => whole(200, &json!({"major": "1", "minor": state.minor})),
+            Method::GET if path == "/version" => {
+                whole(200, &json!({"major": "1", "minor": state.minor}))
+            }
             Method::GET if state.objects.contains_key(&path) => whole(200, &state.objects[&path]),
-            Method::GET if path.ends_with("/namespaces") || path.ends_with("/pods") => list(&state, &path, &query),
+            Method::GET if path.ends_with("/namespaces") || path.ends_with("/pods") => {
+                list(&state, &path, &query)
+            }
             Method::PUT => replace(&mut state, &path, body),
             Method::POST => create(&mut state, &path, body),
             _ => refusal(404, "NotFound"),
@@ -329,34 +356,40 @@ impl Shared {
         answer
     }
 
-    fn watch(self: Arc<Self>, collection: String, query: &HashMap<String, String>) -> Response<Body> {
+    fn watch(
+        self: Arc<Self>,
+        collection: String,
+        query: &HashMap<String, String>,
+    ) -> Response<Body> {
         let from: u64 = query["resourceVersion"].parse().unwrap();
         let limit = Duration::from_secs(query["timeoutSeconds"].parse().unwrap());
         let changes = self.version.subscribe();
         let end = tokio::time::Instant::now() + limit;
-        let lines = futures_util::stream::unfold((self, changes, from), move |(shared, mut changes, from)| {
-            let collection = collection.clone();
-            async move {
-                loop {
-                    let next = {
-                        let state = shared.state.lock().unwrap();
-                        let mut later = state
-                            .events
-                            .iter()
-                            .filter(|(version, path, ..)| *version > from && is_in(path, &collection));
-                        later.next().cloned()
-                    };
-                    if let Some((version, _, kind, object)) = next {
-                        let line = format!("{}\n", json!({"type": kind, "object": object}));
-                        return Some((line, (shared, changes, version)));
-                    }
-                    let changed = tokio::time::timeout_at(end, changes.changed()).await;
-                    if !matches!(changed, Ok(Ok(()))) {
-                        return None;
+        let lines = futures_util::stream::unfold(
+            (self, changes, from),
+            move |(shared, mut changes, from)| {
+                let collection = collection.clone();
+                async move {
+                    loop {
+                        let next = {
+                            let state = shared.state.lock().unwrap();
+                            let mut later = state.events.iter().filter(|(version, path, ..)| {
+                                *version > from && is_in(path, &collection)
+                            });
+                            later.next().cloned()
+                        };
+                        if let Some((version, _, kind, object)) = next {
+                            let line = format!("{}\n", json!({"type": kind, "object": object}));
+                            return Some((line, (shared, changes, version)));
+                        }
+                        let changed = tokio::time::timeout_at(end, changes.changed()).await;
+                        if !matches!(changed, Ok(Ok(()))) {
+                            return None;
+                        }
                     }
                 }
-            }
-        });
+            },
+        );
         let frames = lines.map(|line| Ok::<_, Infallible>(Frame::data(Bytes::from(line))));
         Response::new(StreamBody::new(frames).boxed_unsync())
     }

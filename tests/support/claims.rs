@@ -1,9 +1,10 @@
-//! *One read*, counted: what became of the fleet's claim on a key, in the words of Redis, and so how often the key may have been
-//! read on a machine that starves its processes.
+//! *One read*, counted: what became of the fleet's claim on a key, in the words of Redis, and so
+//! how often the key may have been read on a machine that starves its processes.
 //!
-//! Where a sidecar is starved for longer than its claim lasts, another takes the claim over and reads once more, as it should.
-//! Redis decides that, so its own keyspace notifications say how often it was so, whatever the sidecars say. Where Redis is too
-//! slow to answer a sidecar, that one reads without a claim: it counts that, and the fault of Redis that was the reason.
+//! Where a sidecar is starved for longer than its claim lasts, another takes the claim over and
+//! reads once more, as it should. Redis decides that, so its own keyspace notifications say how
+//! often it was so, whatever the sidecars say. Where Redis is too slow to answer a sidecar, that
+//! one reads without a claim: it counts that, and the fault of Redis that was the reason.
 
 use bfb::cache::CLAIM_LASTS;
 use futures_util::StreamExt as _;
@@ -53,7 +54,8 @@ impl Drop for Claims {
 impl Claims {
     pub(crate) async fn listen(redis: &Redis) -> Self {
         redis.command::<()>(&["CONFIG", "SET", "notify-keyspace-events", "KA"]);
-        let mut pubsub = redis::Client::open(redis.url()).unwrap().get_async_pubsub().await.unwrap();
+        let mut pubsub =
+            redis::Client::open(redis.url()).unwrap().get_async_pubsub().await.unwrap();
         pubsub.psubscribe(format!("{CHANNEL}*")).await.unwrap();
         let (heard, events) = watch::channel(Vec::new());
         let listening = tokio::spawn(async move {
@@ -71,17 +73,22 @@ impl Claims {
     /// Waits until one holder has renewed its claim so often without losing it.
     pub(crate) async fn until_renewed(&self, times: usize) {
         let mut events = self.events.clone();
-        let renewed = tokio::time::timeout(PATIENCE, events.wait_for(|events| renewals(events) >= times)).await;
+        let renewed =
+            tokio::time::timeout(PATIENCE, events.wait_for(|events| renewals(events) >= times))
+                .await;
         assert!(renewed.is_ok(), "no claim was renewed {times} times: {:?}", self.events.borrow());
     }
 
     /// What has happened until now.
     pub(crate) async fn tally(&self, redis: &Redis) -> Tally {
-        let barriers = |events: &Vec<Event>| events.iter().filter(|event| **event == Event::Barrier).count();
+        let barriers =
+            |events: &Vec<Event>| events.iter().filter(|event| **event == Event::Barrier).count();
         let before = barriers(&self.events.borrow());
         redis.command::<i64>(&["PUBLISH", BARRIER, ""]);
         let mut events = self.events.clone();
-        let heard = tokio::time::timeout(PATIENCE, events.wait_for(|events| barriers(events) > before)).await;
+        let heard =
+            tokio::time::timeout(PATIENCE, events.wait_for(|events| barriers(events) > before))
+                .await;
         Tally::of(&heard.expect("Redis tells what happens").unwrap())
     }
 }
@@ -122,7 +129,8 @@ fn event(channel: &str, what: &str) -> Option<Event> {
 
 /// How often the claim was set since it was granted.
 fn renewals(events: &[Event]) -> usize {
-    let held = events.iter().rev().take_while(|event| !matches!(event, Event::Released | Event::Expired));
+    let held =
+        events.iter().rev().take_while(|event| !matches!(event, Event::Released | Event::Expired));
     held.filter(|event| **event == Event::Set).count().saturating_sub(1)
 }
 
@@ -140,18 +148,32 @@ impl OneRead {
         Self { claims: Claims::listen(redis).await, early_faults }
     }
 
-    /// Asserts that so many reads are one, and one more at most for each claim that ended without a dataset and for each
-    /// flight that collected without a claim; and that these had their reasons.
-    pub(crate) async fn assert(&self, reads: usize, redis: &Redis, sidecars: &[Sidecar], killed: Option<usize>) {
+    /// Asserts that so many reads are one, and one more at most for each claim that ended without a
+    /// dataset and for each flight that collected without a claim; and that these had their
+    /// reasons.
+    pub(crate) async fn assert(
+        &self,
+        reads: usize,
+        redis: &Redis,
+        sidecars: &[Sidecar],
+        killed: Option<usize>,
+    ) {
         let Tally { expired, left_nothing } = self.claims.tally(redis).await;
         let (mut faults, mut missed) = (0, 0);
-        for (number, sidecar) in sidecars.iter().enumerate().filter(|(number, _)| Some(*number) != killed) {
-            assert_eq!(count(sidecar, "bfb_lease_losses_total").await, 0, "sidecar {number} lost its lease");
+        for (number, sidecar) in
+            sidecars.iter().enumerate().filter(|(number, _)| Some(*number) != killed)
+        {
+            assert_eq!(
+                count(sidecar, "bfb_lease_losses_total").await,
+                0,
+                "sidecar {number} lost its lease"
+            );
             faults += count(sidecar, FAULTS).await - self.early_faults[number];
             missed += count(sidecar, "bfb_claims_missed_total").await;
         }
         let counted = format!(
-            "{reads} reads; claims: {expired} expired, {left_nothing} left nothing, {missed} missed; {faults} faults of Redis"
+            "{reads} reads; claims: {expired} expired, {left_nothing} left nothing, \
+             {missed} missed; {faults} faults of Redis"
         );
         if expired < HOLDERS_MAX {
             assert!(missed + left_nothing <= faults, "without a reason: {counted}");
@@ -171,7 +193,10 @@ pub(crate) fn holder(redis: &Redis) -> Option<String> {
     let claims: Vec<String> = redis.command(&["KEYS", "bfb:*:claim:*"]);
     let claim = claims.first()?;
     let left_ms: i128 = redis.command(&["PTTL", claim]);
-    assert!(left_ms <= i128::try_from(CLAIM_LASTS.as_millis()).unwrap(), "a claim that lasts {left_ms} ms");
+    assert!(
+        left_ms <= i128::try_from(CLAIM_LASTS.as_millis()).unwrap(),
+        "a claim that lasts {left_ms} ms"
+    );
     let value: Option<String> = redis.command(&["GET", claim]);
     // `LABEL-RANDOM/NUMBER EPOCH SEQ`
     Some(value?.rsplit_once('-')?.0.to_owned())

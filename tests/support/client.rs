@@ -1,8 +1,8 @@
-//! A small HTTP client that sends what it is told and nothing else: HTTP/1.1, HTTP/2 by prior knowledge, TCP, Unix sockets,
-//! raw bytes.
+//! A small HTTP client that sends what it is told and nothing else: HTTP/1.1, HTTP/2 by prior
+//! knowledge, TCP, Unix sockets, raw bytes.
 //!
-//! [`Consumer`] behaves as a well-made HTTP library does: it keeps its connection, honours `Connection: close` and GOAWAY, and
-//! sends a request again only where not a byte of it had left.
+//! [`Consumer`] behaves as a well-made HTTP library does: it keeps its connection, honours
+//! `Connection: close` and GOAWAY, and sends a request again only where not a byte of it had left.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -52,12 +52,19 @@ pub(crate) fn get(path: &str) -> Asked {
 
 /// `METHOD path` for `localhost`.
 pub(crate) fn ask(method: Method, path: &str) -> Asked {
-    Request::builder().method(method).uri(path).header(HOST, "localhost").body(Full::default()).unwrap()
+    Request::builder()
+        .method(method)
+        .uri(path)
+        .header(HOST, "localhost")
+        .body(Full::default())
+        .unwrap()
 }
 
 /// The same request with one header set.
 pub(crate) fn with(mut request: Asked, name: &str, value: &str) -> Asked {
-    request.headers_mut().insert(name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap());
+    request
+        .headers_mut()
+        .insert(name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap());
     request
 }
 
@@ -92,7 +99,8 @@ impl Got {
         self.json()
     }
 
-    /// Asserts that this is `urn:bfb:kind` with everything that DESIGN.md section 5 promises of each problem.
+    /// Asserts that this is `urn:bfb:kind` with everything that DESIGN.md section 5 promises of
+    /// each problem.
     #[track_caller]
     pub(crate) fn problem(&self, kind: &str, status: u16) -> Value {
         assert_eq!(self.status, status, "{self:?}");
@@ -101,7 +109,10 @@ impl Got {
         for absent in ["etag", "bfb-dataset", "age"] {
             assert!(!self.headers.contains_key(absent), "{absent}: {self:?}");
         }
-        let retry_after = self.headers.get("retry-after").map(|value| value.to_str().unwrap().parse::<u64>().unwrap());
+        let retry_after = self
+            .headers
+            .get("retry-after")
+            .map(|value| value.to_str().unwrap().parse::<u64>().unwrap());
         assert_eq!(retry_after.is_some(), status == 503, "{self:?}");
         assert_ne!(retry_after, Some(0), "{self:?}");
         let body = self.json();
@@ -113,12 +124,14 @@ impl Got {
         body
     }
 
-    /// Asserts that this is the problem of a failed dataset, and returns its (source, reason) pairs.
+    /// Asserts that this is the problem of a failed dataset, and returns its (source, reason)
+    /// pairs.
     #[track_caller]
     pub(crate) fn failed(&self, kind: &str, status: u16) -> Vec<(String, String)> {
         let body = self.problem(kind, status);
         let failed = body["failed"].as_array().unwrap_or_else(|| panic!("no `failed`: {self:?}"));
-        let word = |failure: &Value, name: &str| failure[name].as_str().unwrap_or_default().to_owned();
+        let word =
+            |failure: &Value, name: &str| failure[name].as_str().unwrap_or_default().to_owned();
         failed
             .iter()
             .map(|failure| {
@@ -159,8 +172,12 @@ impl Connection {
     pub(crate) async fn open(to: &To, http: Http) -> Result<Self, String> {
         let failed = |error: std::io::Error| format!("{to:?}: {error}");
         match to {
-            To::Tcp(address) => Self::over(TcpStream::connect(address).await.map_err(failed)?, http).await,
-            To::Unix(path) => Self::over(UnixStream::connect(path).await.map_err(failed)?, http).await,
+            To::Tcp(address) => {
+                Self::over(TcpStream::connect(address).await.map_err(failed)?, http).await
+            }
+            To::Unix(path) => {
+                Self::over(UnixStream::connect(path).await.map_err(failed)?, http).await
+            }
         }
     }
 
@@ -171,7 +188,8 @@ impl Connection {
         let io = TokioIo::new(io);
         Ok(match http {
             Http::One => {
-                let (sender, driver) = http1::handshake(io).await.map_err(|error| format!("{error:?}"))?;
+                let (sender, driver) =
+                    http1::handshake(io).await.map_err(|error| format!("{error:?}"))?;
                 Self { sender: Sender::One(sender), driver: tokio::spawn(driver).abort_handle() }
             }
             Http::Two => {
@@ -196,14 +214,22 @@ impl Connection {
     }
 
     /// Asks for `path` so many times at once over HTTP/2, and passes on each answer that comes.
-    pub(crate) async fn at_once(&self, path: &str, times: usize, answers: &mpsc::UnboundedSender<Got>) {
+    pub(crate) async fn at_once(
+        &self,
+        path: &str,
+        times: usize,
+        answers: &mpsc::UnboundedSender<Got>,
+    ) {
         let Sender::Two(sender) = &self.sender else { panic!("only over HTTP/2") };
-        let mut asked: FuturesUnordered<_> = (0..times)
-            .map(|_| {
-                let mut sender = sender.clone();
-                async move { whole(sender.send_request(for_http2(get(path))).await.ok()?).await.ok() }
-            })
-            .collect();
+        let mut asked: FuturesUnordered<_> =
+            (0..times)
+                .map(|_| {
+                    let mut sender = sender.clone();
+                    async move {
+                        whole(sender.send_request(for_http2(get(path))).await.ok()?).await.ok()
+                    }
+                })
+                .collect();
         while let Some(answer) = asked.next().await {
             let Some(got) = answer else { continue };
             // Who asked may have heard enough.
@@ -220,7 +246,10 @@ impl Connection {
             Sender::Two(sender) => match sender.ready().await {
                 Ok(()) => {
                     let again = request.clone();
-                    sender.try_send_request(for_http2(request)).await.map_err(|error| lost_or_refused(error, again))
+                    sender
+                        .try_send_request(for_http2(request))
+                        .await
+                        .map_err(|error| lost_or_refused(error, again))
                 }
                 Err(_) => Err(Lost::Unsent(Box::new(request))),
             },
@@ -231,8 +260,16 @@ impl Connection {
 
 async fn whole(response: Response<Incoming>) -> Result<Got, Lost> {
     let (head, body) = response.into_parts();
-    let body = body.collect().await.map_err(|error| Lost::Failed(format!("the body broke off: {error:?}")))?;
-    Ok(Got { status: head.status.as_u16(), headers: head.headers, body: body.to_bytes(), version: head.version })
+    let body = body
+        .collect()
+        .await
+        .map_err(|error| Lost::Failed(format!("the body broke off: {error:?}")))?;
+    Ok(Got {
+        status: head.status.as_u16(),
+        headers: head.headers,
+        body: body.to_bytes(),
+        version: head.version,
+    })
 }
 
 fn lost(mut error: TrySendError<Asked>) -> Lost {
@@ -242,11 +279,14 @@ fn lost(mut error: TrySendError<Asked>) -> Lost {
     }
 }
 
-/// A stream above the last one that a GOAWAY names was not processed and may be sent again (RFC 9113 section 6.8). It happens
-/// where a request was queued while the GOAWAY came in: the client's library answers the server's ping first.
+/// A stream above the last one that a GOAWAY names was not processed and may be sent again (RFC
+/// 9113 section 6.8). It happens where a request was queued while the GOAWAY came in: the client's
+/// library answers the server's ping first.
 fn lost_or_refused(error: TrySendError<Asked>, again: Asked) -> Lost {
     match lost(error) {
-        Lost::Failed(why) if why.contains("GoAway") && why.contains("NO_ERROR") => Lost::Unsent(Box::new(again)),
+        Lost::Failed(why) if why.contains("GoAway") && why.contains("NO_ERROR") => {
+            Lost::Unsent(Box::new(again))
+        }
         lost => lost,
     }
 }
@@ -287,10 +327,11 @@ impl Consumer {
     pub(crate) async fn send(&mut self, request: Asked) -> Result<Got, String> {
         let mut request = request;
         for _ in 0..UNSENT_MAX {
-            let mut connection = match self.connection.take().filter(|connection| !connection.is_closed()) {
-                Some(connection) => connection,
-                None => Connection::open(&self.to, self.http).await?,
-            };
+            let mut connection =
+                match self.connection.take().filter(|connection| !connection.is_closed()) {
+                    Some(connection) => connection,
+                    None => Connection::open(&self.to, self.http).await?,
+                };
             match connection.send(request).await {
                 Ok(got) => {
                     if !got.header(CONNECTION.as_str()).eq_ignore_ascii_case("close") {

@@ -1,4 +1,5 @@
-//! A Redis Cluster of three primaries, each a real server: who holds which slot, moving a slot, killing a node.
+//! A Redis Cluster of three primaries, each a real server: who holds which slot, moving a slot,
+//! killing a node.
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -14,7 +15,8 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// All slots are held, and all nodes agree on it. A node that is out of reach is noticed after `node_timeout`.
+    /// All slots are held, and all nodes agree on it. A node that is out of reach is noticed after
+    /// `node_timeout`.
     pub(crate) fn start(node_timeout: Duration) -> Self {
         Self::start_with(node_timeout, &[])
     }
@@ -26,12 +28,16 @@ impl Cluster {
         let nodes: Vec<_> = SLOTS.iter().map(|_| Redis::start_node(&options)).collect();
         for (at, (node, slots)) in nodes.iter().zip(SLOTS).enumerate() {
             node.take_slots(slots);
-            // Nodes that meet with the same epoch of the configuration would have to settle it first.
+            // Nodes that meet with the same epoch of the configuration would have to settle it
+            // first.
             node.command::<()>(&["CLUSTER", "SET-CONFIG-EPOCH", &(at + 1).to_string()]);
         }
         for other in &nodes[1..] {
-            let (ip, port, bus) =
-                (other.addr().ip().to_string(), other.addr().port().to_string(), other.cluster_port().to_string());
+            let (ip, port, bus) = (
+                other.addr().ip().to_string(),
+                other.addr().port().to_string(),
+                other.cluster_port().to_string(),
+            );
             nodes[0].command::<()>(&["CLUSTER", "MEET", &ip, &port, &bus]);
         }
         let cluster = Self { nodes };
@@ -49,7 +55,8 @@ impl Cluster {
         let whole = |node: &Redis| {
             let info = node.command::<String>(&["CLUSTER", "INFO"]);
             let known = node.command::<String>(&["CLUSTER", "NODES"]);
-            info.contains("cluster_state:ok") && known.matches(" connected").count() == self.nodes.len()
+            info.contains("cluster_state:ok")
+                && known.matches(" connected").count() == self.nodes.len()
         };
         let until = Instant::now() + PATIENCE;
         while !self.nodes.iter().all(whole) {
@@ -77,8 +84,8 @@ impl Cluster {
         self.nodes[0].command(&["CLUSTER", "KEYSLOT", key])
     }
 
-    /// Moves what is in the slot of a key to another node, as `redis-cli --cluster reshard` does, but for the last step: who
-    /// asks the old node is sent to the new one for this once (`ASK`).
+    /// Moves what is in the slot of a key to another node, as `redis-cli --cluster reshard` does,
+    /// but for the last step: who asks the old node is sent to the new one for this once (`ASK`).
     pub(crate) fn begin_move(&self, key: &str, to: usize) {
         let (slot, from) = (self.slot(key).to_string(), &self.nodes[self.holder(key)]);
         let to = &self.nodes[to];
@@ -99,10 +106,17 @@ impl Cluster {
     /// The last step: from now on the old node sends everybody away for good (`MOVED`).
     pub(crate) fn finish_move(&self, key: &str, to: usize) {
         let slot = self.slot(key).to_string();
-        // The new node first: it must not be told by the others that the slot is still the old one's.
+        // The new node first: it must not be told by the others that the slot is still the old
+        // one's.
         let (new, others): (Vec<_>, Vec<_>) = (0..self.nodes.len()).partition(|at| *at == to);
         for at in new.into_iter().chain(others) {
-            self.nodes[at].command::<()>(&["CLUSTER", "SETSLOT", &slot, "NODE", &id(&self.nodes[to])]);
+            self.nodes[at].command::<()>(&[
+                "CLUSTER",
+                "SETSLOT",
+                &slot,
+                "NODE",
+                &id(&self.nodes[to]),
+            ]);
         }
     }
 }

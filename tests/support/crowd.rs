@@ -1,6 +1,8 @@
-//! A crowd of hostile connections to one port, and the honest requests that have to be answered beside it.
+//! A crowd of hostile connections to one port, and the honest requests that have to be answered
+//! beside it.
 //!
-//! A connection that is ended comes back at once, so more connections than a port has places also push one another out.
+//! A connection that is ended comes back at once, so more connections than a port has places also
+//! push one another out.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,12 +21,14 @@ use super::wire;
 const CROWD_MAX: usize = 1_500;
 /// How often a connection of a crowd sends its next bytes.
 const PACE: Duration = Duration::from_millis(500);
-/// How long one that was ended waits before it comes back; else the test is about the machine's speed.
+/// How long one that was ended waits before it comes back; else the test is about the machine's
+/// speed.
 const BACK_AFTER: Duration = Duration::from_secs(1);
 /// How long an honest caller waits: a kubelet's probe of a careful pod.
 const PROBE_MAX: Duration = Duration::from_secs(2);
 
-/// How often an honest caller asks, so that there is time for the crowd to come back again and again.
+/// How often an honest caller asks, so that there is time for the crowd to come back again and
+/// again.
 const PROBE_EVERY: Duration = Duration::from_millis(100);
 
 /// Crowds come one after the other: each needs the files and the CPU of the machine.
@@ -69,7 +73,8 @@ pub(crate) struct Crowd {
 }
 
 impl Crowd {
-    /// As many as this process may have, up to 1 500, which take turns in these scripts; returns once all are connected.
+    /// As many as this process may have, up to 1 500, which take turns in these scripts; returns
+    /// once all are connected.
     pub(crate) async fn at(to: SocketAddr, scripts: &[Script]) -> Self {
         let turn = ONE_AT_A_TIME.acquire().await.unwrap();
         let connected = Arc::new(AtomicUsize::new(0));
@@ -101,12 +106,16 @@ pub(crate) fn open_files_max() -> usize {
     line.split_whitespace().next().unwrap().parse().unwrap_or(usize::MAX)
 }
 
-/// Asks so many times, each on a connection of its own as a kubelet does, and returns what went wrong. It begins once the crowd
-/// has been taken as far as that goes, so that a first request is answered.
+/// Asks so many times, each on a connection of its own as a kubelet does, and returns what went
+/// wrong. It begins once the crowd has been taken as far as that goes, so that a first request is
+/// answered.
 pub(crate) async fn probe(to: SocketAddr, path: &str, times: usize) -> Vec<String> {
     let request = wire::get(path, "connection: close\r\n");
     let first = async { while wire::once(to, &request, PROBE_MAX).await.is_err() {} };
-    assert!(tokio::time::timeout(PATIENCE, first).await.is_ok(), "nobody is answered beside the crowd");
+    assert!(
+        tokio::time::timeout(PATIENCE, first).await.is_ok(),
+        "nobody is answered beside the crowd"
+    );
     let mut failed = Vec::new();
     for _ in 0..times {
         tokio::time::sleep(PROBE_EVERY).await;

@@ -19,7 +19,8 @@ impl DomainFile {
     /// Its deadline is generous: no test is about the speed of the machine.
     pub(crate) fn of(name: &str) -> Self {
         let head = format!("domain: {name}\n");
-        Self { name: name.to_owned(), head, sources: String::new(), versions: String::new() }.head("deadline: 30s")
+        Self { name: name.to_owned(), head, sources: String::new(), versions: String::new() }
+            .head("deadline: 30s")
     }
 
     /// A line at the top level; a later one replaces an earlier one of its name.
@@ -31,7 +32,13 @@ impl DomainFile {
     }
 
     /// A source at `upstream`; `lines` are what it says beyond its URL.
-    pub(crate) fn source(self, name: &str, upstream: &Upstream, path: &str, lines: &[&str]) -> Self {
+    pub(crate) fn source(
+        self,
+        name: &str,
+        upstream: &Upstream,
+        path: &str,
+        lines: &[&str],
+    ) -> Self {
         self.source_at(name, &url(upstream, path), lines)
     }
 

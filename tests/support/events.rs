@@ -1,4 +1,5 @@
-//! A listener of `GET /events`: reads server-sent events one by one, and waits for those that a test is about.
+//! A listener of `GET /events`: reads server-sent events one by one, and waits for those that a
+//! test is about.
 
 use std::net::SocketAddr;
 
@@ -45,13 +46,15 @@ impl Listener {
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
         let driver = tokio::spawn(async move { drop(connection.await) }).abort_handle();
         let request = http::Request::get(format!("/events{query}")).header("host", "localhost");
-        let response = sender.send_request(request.body(Empty::<Bytes>::new()).unwrap()).await.unwrap();
+        let response =
+            sender.send_request(request.body(Empty::<Bytes>::new()).unwrap()).await.unwrap();
         assert_eq!(
             (response.status().as_u16(), &response.headers()["content-type"]),
             (200, &"text/event-stream".parse().unwrap())
         );
         assert_eq!(response.headers()["cache-control"], "no-store");
-        let mut listener = Self { body: response.into_body(), driver, came: String::new(), text: String::new() };
+        let mut listener =
+            Self { body: response.into_body(), driver, came: String::new(), text: String::new() };
         assert_eq!(listener.next().await.unwrap()["event"], "listening");
         listener
     }
@@ -92,7 +95,10 @@ impl Listener {
     /// Reads on until an event of this name, and returns it.
     pub(crate) async fn until(&mut self, name: &str) -> Value {
         loop {
-            let next = self.next().await.unwrap_or_else(|| panic!("the stream ended without `{name}`: {}", self.text));
+            let next = self
+                .next()
+                .await
+                .unwrap_or_else(|| panic!("the stream ended without `{name}`: {}", self.text));
             if next["event"] == name {
                 return next;
             }

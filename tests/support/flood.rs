@@ -1,5 +1,5 @@
-//! A server that never comes to an end: it takes one request a connection, and then sends the same few bytes for ever. It counts
-//! what it got rid of until the connection ended.
+//! A server that never comes to an end: it takes one request a connection, and then sends the same
+//! few bytes for ever. It counts what it got rid of until the connection ended.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -164,7 +164,12 @@ impl Flood {
         let mut ended = self.ended.clone();
         let reached = tokio::time::timeout(PATIENCE, ended.wait_for(|ended| *ended >= count)).await;
         let reached = reached.is_ok();
-        assert!(reached, "{} of {count} connections ended, {} bytes were taken", *self.ended.borrow(), self.sent());
+        assert!(
+            reached,
+            "{} of {count} connections ended, {} bytes were taken",
+            *self.ended.borrow(),
+            self.sent()
+        );
     }
 }
 
@@ -188,7 +193,8 @@ impl State {
     async fn serve(&self, stream: impl AsyncRead + AsyncWrite + Send + 'static) {
         let (mut read, mut write) = split(stream);
         let (seen, mut saw) = watch::channel(Seen::default());
-        // The client's frames are taken for as long as the connection lives, so that nothing is held back by them.
+        // The client's frames are taken for as long as the connection lives, so that nothing is
+        // held back by them.
         let reading = if self.http2 {
             tokio::spawn(async move { read_frames(&mut read, &seen).await })
         } else {
@@ -216,9 +222,16 @@ impl State {
     }
 
     /// Returns when the client takes no more.
-    async fn flood(&self, write: &mut (impl AsyncWrite + Unpin), saw: &mut watch::Receiver<Seen>) -> Option<()> {
+    async fn flood(
+        &self,
+        write: &mut (impl AsyncWrite + Unpin),
+        saw: &mut watch::Receiver<Seen>,
+    ) -> Option<()> {
         if self.http2 {
-            write.write_all(&[frame(SETTINGS, 0, 0, b""), frame(SETTINGS, ACK, 0, b"")].concat()).await.ok()?;
+            write
+                .write_all(&[frame(SETTINGS, 0, 0, b""), frame(SETTINGS, ACK, 0, b"")].concat())
+                .await
+                .ok()?;
             write.flush().await.ok()?;
         }
         saw.wait_for(|seen| seen.request).await.ok()?;
@@ -229,7 +242,8 @@ impl State {
             Begins::AfterReset => drop(saw.wait_for(|seen| seen.reset).await.ok()?),
             Begins::WhenTold => drop(self.told.clone().wait_for(|told| *told).await.ok()?),
         }
-        let at_once = if self.script.apart { 1 } else { WRITTEN_AT_ONCE.div_ceil(self.script.crumb.len()) };
+        let at_once =
+            if self.script.apart { 1 } else { WRITTEN_AT_ONCE.div_ceil(self.script.crumb.len()) };
         let crumbs = self.script.crumb.repeat(at_once);
         loop {
             write.write_all(&crumbs).await.ok()?;
@@ -263,7 +277,10 @@ async fn read_head(read: &mut (impl AsyncRead + Unpin), seen: &watch::Sender<See
     Some(())
 }
 
-async fn read_frames(read: &mut (impl AsyncRead + Unpin), seen: &watch::Sender<Seen>) -> Option<()> {
+async fn read_frames(
+    read: &mut (impl AsyncRead + Unpin),
+    seen: &watch::Sender<Seen>,
+) -> Option<()> {
     read.read_exact(&mut [0; H2_PREFACE]).await.ok()?;
     let mut payload = Vec::new();
     loop {

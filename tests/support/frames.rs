@@ -10,7 +10,9 @@ pub(crate) fn opening() -> Vec<u8> {
 /// The same with settings: (identifier, value).
 pub(crate) fn opening_with(settings: &[(u16, u32)]) -> Vec<u8> {
     let mut bytes = PREFACE.to_vec();
-    let payload = settings.iter().flat_map(|(id, value)| [&id.to_be_bytes()[..], &value.to_be_bytes()].concat());
+    let payload = settings
+        .iter()
+        .flat_map(|(id, value)| [&id.to_be_bytes()[..], &value.to_be_bytes()].concat());
     bytes.extend(frame(SETTINGS, 0, 0, &payload.collect::<Vec<_>>()));
     bytes
 }
@@ -26,7 +28,8 @@ pub(crate) fn head(kind: u8, flags: u8, stream: u32, length: usize) -> Vec<u8> {
     bytes
 }
 
-/// `GET path` for `localhost` as a header block, without Huffman codes (RFC 7541 appendix A names the indices).
+/// `GET path` for `localhost` as a header block, without Huffman codes (RFC 7541 appendix A names
+/// the indices).
 pub(crate) fn get(path: &str) -> Vec<u8> {
     const METHOD_GET: u8 = 0x82;
     const SCHEME_HTTP: u8 = 0x86;

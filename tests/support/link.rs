@@ -1,8 +1,10 @@
-//! A TCP link between two addresses that can be cut, slowed, half-closed, black-holed and healed while it runs.
+//! A TCP link between two addresses that can be cut, slowed, half-closed, black-holed and healed
+//! while it runs.
 //!
-//! It is a proxy on loopback, so it promises what a network can do to TCP and nothing else: bytes are delayed or the
-//! connection ends, but no byte is lost, changed or reordered within a connection that lives. Waiting is on events:
-//! [`Link::until`] returns once the counters say so, and gives up loudly.
+//! It is a proxy on loopback, so it promises what a network can do to TCP and nothing else: bytes
+//! are delayed or the connection ends, but no byte is lost, changed or reordered within a
+//! connection that lives. Waiting is on events: [`Link::until`] returns once the counters say so,
+//! and gives up loudly.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -128,7 +130,8 @@ impl Link {
         let (state, state_read) = watch::channel(healthy);
         let (counts, counts_read) = watch::channel(Counts::default());
         let addr = listener.local_addr().unwrap();
-        let task = tokio::spawn(run(listener, target, View { state: state_read, counts })).abort_handle();
+        let task =
+            tokio::spawn(run(listener, target, View { state: state_read, counts })).abort_handle();
         Self { addr, state, counts: counts_read, task }
     }
 
@@ -155,12 +158,14 @@ impl Link {
         self.state.send_modify(|state| state.pace = pace);
     }
 
-    /// Sends a FIN in one way on each connection of now, after what is on its way; the other way goes on.
+    /// Sends a FIN in one way on each connection of now, after what is on its way; the other way
+    /// goes on.
     pub(crate) fn half_close(&self, way: Way) {
         self.state.send_modify(|state| state.lane_mut(way).half_closes += 1);
     }
 
-    /// Delivers nothing more in one way, no FIN or RST either, until healed: then all that waited arrives.
+    /// Delivers nothing more in one way, no FIN or RST either, until healed: then all that waited
+    /// arrives.
     pub(crate) fn black_hole(&self, way: Way) {
         self.state.send_modify(|state| state.lane_mut(way).black_hole = true);
     }
@@ -183,7 +188,8 @@ impl Link {
     /// Waits until the counters are as `what` says in words.
     pub(crate) async fn until(&self, what: &str, reached: impl Fn(&Counts) -> bool) {
         let mut counts = self.counts.clone();
-        let waited = tokio::time::timeout(PATIENCE, counts.wait_for(|counts| reached(counts))).await;
+        let waited =
+            tokio::time::timeout(PATIENCE, counts.wait_for(|counts| reached(counts))).await;
         assert!(waited.is_ok(), "the link never came to {what}: {:?}", self.counts());
     }
 }
@@ -236,7 +242,9 @@ impl View {
     async fn pace(&self, bytes: usize) {
         let Pace { delay, bytes_per_second } = self.state.borrow().pace;
         let bytes = u32::try_from(bytes).unwrap();
-        let wait = delay + bytes_per_second.map_or(Duration::ZERO, |rate| Duration::from_secs(1) * bytes / rate.get());
+        let wait = delay
+            + bytes_per_second
+                .map_or(Duration::ZERO, |rate| Duration::from_secs(1) * bytes / rate.get());
         if !wait.is_zero() {
             let old = Pace { delay, bytes_per_second };
             let _ = tokio::time::timeout(wait, self.when(|state| state.pace != old)).await;
@@ -245,7 +253,9 @@ impl View {
 
     fn chunk_bytes(&self) -> usize {
         let rate = self.state.borrow().pace.bytes_per_second;
-        rate.map_or(CHUNK_BYTES, |rate| CHUNK_BYTES.min((rate.get() / CHUNKS_PER_SECOND).max(1) as usize))
+        rate.map_or(CHUNK_BYTES, |rate| {
+            CHUNK_BYTES.min((rate.get() / CHUNKS_PER_SECOND).max(1) as usize)
+        })
     }
 }
 
@@ -286,7 +296,8 @@ async fn connect(target: SocketAddr, view: &View) -> io::Result<TcpStream> {
     Ok(server)
 }
 
-/// Carries until both ways have ended. If an end breaks, the other hears of it as soon as the link lets it.
+/// Carries until both ways have ended. If an end breaks, the other hears of it as soon as the link
+/// lets it.
 async fn both_ways(client: &mut TcpStream, server: &mut TcpStream, view: &View) -> io::Result<()> {
     client.set_nodelay(true)?;
     let ((from_client, to_client), (from_server, to_server)) = (client.split(), server.split());
@@ -300,7 +311,12 @@ async fn both_ways(client: &mut TcpStream, server: &mut TcpStream, view: &View) 
     ended.map(|_| ())
 }
 
-async fn pump(way: Way, mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, view: &View) -> io::Result<()> {
+async fn pump(
+    way: Way,
+    mut from: ReadHalf<'_>,
+    mut to: WriteHalf<'_>,
+    view: &View,
+) -> io::Result<()> {
     let born = view.half_closes(way);
     let mut buffer = vec![0; CHUNK_BYTES];
     loop {

@@ -1,5 +1,5 @@
-//! Certificates for tests: an authority, our identity in a folder (written plainly or as a kubelet does), and what servers
-//! present and ask for.
+//! Certificates for tests: an authority, our identity in a folder (written plainly or as a kubelet
+//! does), and what servers present and ask for.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -88,7 +88,8 @@ impl Pki {
             }
         }
         if revision > 1 {
-            fs::remove_dir_all(self.dir().join(format!("..2026_revision_{}", revision - 1))).unwrap();
+            fs::remove_dir_all(self.dir().join(format!("..2026_revision_{}", revision - 1)))
+                .unwrap();
         }
     }
 
@@ -98,7 +99,11 @@ impl Pki {
     }
 
     /// The same for these TLS versions only.
-    pub(crate) fn server_speaking(&self, asks: Asks, versions: &[&'static SupportedProtocolVersion]) -> ServerConfig {
+    pub(crate) fn server_speaking(
+        &self,
+        asks: Asks,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> ServerConfig {
         self.server_of(&self.authority, &profile(), asks, versions)
     }
 
@@ -128,7 +133,8 @@ impl Pki {
         asks: Asks,
         versions: &[&'static SupportedProtocolVersion],
     ) -> ServerConfig {
-        let builder = ServerConfig::builder_with_provider(crypto()).with_protocol_versions(versions).unwrap();
+        let builder =
+            ServerConfig::builder_with_provider(crypto()).with_protocol_versions(versions).unwrap();
         let builder = match self.client_verifier(asks) {
             Some(verifier) => builder.with_client_cert_verifier(verifier.build().unwrap()),
             None => builder.with_no_client_auth(),
@@ -143,8 +149,12 @@ impl Pki {
             Asks::Always => Some(ours()),
             Asks::Optionally => Some(ours().allow_unauthenticated()),
             Asks::Never => None,
-            Asks::NamingOthers => Some(ours().clear_root_hint_subjects().add_root_hint_subjects(strangers.subjects())),
-            Asks::TrustingOthers => Some(WebPkiClientVerifier::builder_with_provider(strangers, crypto())),
+            Asks::NamingOthers => {
+                Some(ours().clear_root_hint_subjects().add_root_hint_subjects(strangers.subjects()))
+            }
+            Asks::TrustingOthers => {
+                Some(WebPkiClientVerifier::builder_with_provider(strangers, crypto()))
+            }
         }
     }
 }

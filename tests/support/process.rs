@@ -1,5 +1,5 @@
-//! The real binary as a process: heard by its log, told by signals, and killed when it is dropped. Waiting is on events: a log
-//! line, the end of the process.
+//! The real binary as a process: heard by its log, told by signals, and killed when it is dropped.
+//! Waiting is on events: a log line, the end of the process.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -59,15 +59,20 @@ impl Process {
     pub(crate) async fn address(&self, message: &str) -> SocketAddr {
         self.logged(message).await;
         let lines = self.lines();
-        let mut addresses =
-            lines.iter().filter(|line| line["message"] == message).filter_map(|line| line["address"].as_str());
+        let mut addresses = lines
+            .iter()
+            .filter(|line| line["message"] == message)
+            .filter_map(|line| line["address"].as_str());
         addresses.find_map(|address| address.parse().ok()).unwrap()
     }
 
     /// Sends it a signal.
     pub(crate) fn signal(&self, name: &str) {
-        let sent =
-            Command::new("kill").args(["-s", name, &self.pid.to_string()]).stderr(Stdio::null()).status().unwrap();
+        let sent = Command::new("kill")
+            .args(["-s", name, &self.pid.to_string()])
+            .stderr(Stdio::null())
+            .status()
+            .unwrap();
         assert!(sent.success() || self.exit.borrow().is_some() || name == "KILL");
     }
 
@@ -88,8 +93,13 @@ impl Process {
     pub(crate) async fn logged_times(&self, text: &str, times: usize) {
         let mut log = self.log.clone();
         let count = |lines: &Vec<String>| lines.iter().filter(|line| line.contains(text)).count();
-        let waited = tokio::time::timeout(PATIENCE, log.wait_for(|lines| count(lines) >= times)).await;
-        assert!(matches!(waited, Ok(Ok(_))), "`{text}` was not logged {times} times:\n{}", self.log());
+        let waited =
+            tokio::time::timeout(PATIENCE, log.wait_for(|lines| count(lines) >= times)).await;
+        assert!(
+            matches!(waited, Ok(Ok(_))),
+            "`{text}` was not logged {times} times:\n{}",
+            self.log()
+        );
     }
 
     /// Everything that it has logged.
@@ -100,7 +110,10 @@ impl Process {
     /// The log's lines, parsed.
     pub(crate) fn lines(&self) -> Vec<Value> {
         let lines = self.log.borrow();
-        lines.iter().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"))).collect()
+        lines
+            .iter()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}")))
+            .collect()
     }
 
     /// Its resident memory in KiB.
@@ -117,8 +130,13 @@ impl Process {
     pub(crate) fn cpu_time(&self) -> Duration {
         let threads = fs::read_dir(format!("/proc/{}/task", self.pid)).unwrap();
         // The first figure; a thread may have ended since its name was read.
-        let stats = threads.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("schedstat")).ok());
-        stats.map(|stat| Duration::from_nanos(stat.split_whitespace().next().unwrap().parse().unwrap())).sum()
+        let stats = threads
+            .filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("schedstat")).ok());
+        stats
+            .map(|stat| {
+                Duration::from_nanos(stat.split_whitespace().next().unwrap().parse().unwrap())
+            })
+            .sum()
     }
 
     fn memory_kib(&self, name: &str) -> u64 {

@@ -1,5 +1,6 @@
-//! A `redis-server` of a test's own, on a loopback port, that can be killed, paused, flushed and started again with or
-//! without its data. It stops when it is dropped. `BFB_TEST_REDIS_SERVER` names another program, of another version.
+//! A `redis-server` of a test's own, on a loopback port, that can be killed, paused, flushed and
+//! started again with or without its data. It stops when it is dropped. `BFB_TEST_REDIS_SERVER`
+//! names another program, of another version.
 
 use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader};
@@ -77,31 +78,43 @@ impl Redis {
     /// Makes these slots of a Cluster its own.
     pub(crate) fn take_slots(&self, slots: std::ops::Range<u16>) {
         let slots = slots.map(|slot| slot.to_string());
-        redis::cmd("CLUSTER").arg("ADDSLOTS").arg(slots.collect::<Vec<_>>()).exec(&mut self.control()).unwrap();
+        redis::cmd("CLUSTER")
+            .arg("ADDSLOTS")
+            .arg(slots.collect::<Vec<_>>())
+            .exec(&mut self.control())
+            .unwrap();
     }
 
-    /// A server that has everything that `primary` has, and that `primary` counts among its replicas.
+    /// A server that has everything that `primary` has, and that `primary` counts among its
+    /// replicas.
     pub(crate) fn replica_of(primary: &Self) -> Self {
         let addr = primary.addr;
-        let replica = Self::start_with(&["--replicaof", &addr.ip().to_string(), &addr.port().to_string()]);
+        let replica =
+            Self::start_with(&["--replicaof", &addr.ip().to_string(), &addr.port().to_string()]);
         let until = Instant::now() + PATIENCE;
-        while !replica.command::<String>(&["INFO", "replication"]).contains("master_link_status:up") {
+        while !replica.command::<String>(&["INFO", "replication"]).contains("master_link_status:up")
+        {
             assert!(Instant::now() < until, "it never had everything");
             std::thread::yield_now();
         }
-        // The replica is done before its primary has seen that the process that sent the data ended (`wait_bgsave`).
+        // The replica is done before its primary has seen that the process that sent the data ended
+        // (`wait_bgsave`).
         let counted: i64 = primary.command(&["WAIT", "1", &PATIENCE.as_millis().to_string()]);
         assert!(counted >= 1, "its primary never counted it");
         replica
     }
 
-    /// A sentinel that watches `primary` under the name `main`; `more` are lines of its configuration.
+    /// A sentinel that watches `primary` under the name `main`; `more` are lines of its
+    /// configuration.
     pub(crate) fn sentinel_of(primary: SocketAddr, more: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let addr = free();
         let file = dir.path().join("sentinel.conf");
         let (host, port) = (primary.ip(), primary.port());
-        let lines = format!("port {}\nbind 127.0.0.1\nsentinel monitor main {host} {port} 1\n", addr.port());
+        let lines = format!(
+            "port {}\nbind 127.0.0.1\nsentinel monitor main {host} {port} 1\n",
+            addr.port()
+        );
         let lines = more.iter().fold(lines, |lines, line| lines + line + "\n");
         std::fs::write(&file, lines).unwrap();
         let mut command = Command::new(program());
@@ -196,7 +209,8 @@ impl Redis {
     }
 
     fn signal(&self, signal: &str) {
-        let done = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
+        let done =
+            Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
         assert!(done.success());
     }
 }
@@ -213,9 +227,13 @@ pub(crate) const SEVEN: (u32, u32) = (7, 0);
 pub(crate) fn version() -> (u32, u32) {
     static VERSION: OnceLock<(u32, u32)> = OnceLock::new();
     *VERSION.get_or_init(|| {
-        let output = Command::new(program()).arg("--version").output().expect("`redis-server` (tests/deps.sh)");
+        let output = Command::new(program())
+            .arg("--version")
+            .output()
+            .expect("`redis-server` (tests/deps.sh)");
         let said = String::from_utf8(output.stdout).unwrap();
-        let mut numbers = said.split_once("v=").unwrap().1.split('.').map(|number| number.parse().unwrap());
+        let mut numbers =
+            said.split_once("v=").unwrap().1.split('.').map(|number| number.parse().unwrap());
         (numbers.next().unwrap(), numbers.next().unwrap())
     })
 }
@@ -238,9 +256,13 @@ fn launch(addr: SocketAddr, dir: &TempDir, options: &[String]) -> Option<Child> 
 
 /// Nothing if the server ended instead of listening.
 fn ready(command: &mut Command) -> Option<Child> {
-    let mut child = command.stdout(Stdio::piped()).spawn().expect("`redis-server` is installed (tests/deps.sh)");
+    let mut child = command
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("`redis-server` is installed (tests/deps.sh)");
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let said = |line: &str| line.contains("eady to accept connections") || line.contains("Sentinel ID is");
+    let said =
+        |line: &str| line.contains("eady to accept connections") || line.contains("Sentinel ID is");
     let ready = lines.any(|line| line.is_ok_and(|line| said(&line)));
     // What it says later would fill the pipe.
     std::thread::spawn(move || lines.for_each(drop));

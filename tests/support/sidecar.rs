@@ -1,4 +1,5 @@
-//! The real binary as a sidecar: told what to serve, and asked over its real sockets, on ports that are free.
+//! The real binary as a sidecar: told what to serve, and asked over its real sockets, on ports that
+//! are free.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -41,8 +42,8 @@ pub(crate) struct Setup {
 }
 
 impl Setup {
-    /// `bfb serve` on a folder with these domains. It keeps nothing unless `--memory` is given: most tests are about what it
-    /// collects.
+    /// `bfb serve` on a folder with these domains. It keeps nothing unless `--memory` is given:
+    /// most tests are about what it collects.
     pub(crate) fn of(domains: &[&DomainFile]) -> Self {
         Self::of_command(bfb(), domains)
     }
@@ -109,7 +110,8 @@ impl Setup {
     pub(crate) async fn start(self) -> Sidecar {
         let Self { dir, command } = self;
         let nowhere = ([127, 0, 0, 1], 0).into();
-        let mut sidecar = Sidecar { dir, process: Process::start(command), listen: nowhere, admin: nowhere };
+        let mut sidecar =
+            Sidecar { dir, process: Process::start(command), listen: nowhere, admin: nowhere };
         sidecar.learn_addresses().await;
         sidecar
     }
@@ -161,7 +163,10 @@ impl Sidecar {
         self.admin = self.address("admin port").await;
         let mut admin = Consumer::new(To::Tcp(self.admin), Http::One);
         let ready = async { while admin.get("/readyz").await.unwrap().status != 200 {} };
-        assert!(tokio::time::timeout(PATIENCE, ready).await.is_ok(), "the sidecar never became ready");
+        assert!(
+            tokio::time::timeout(PATIENCE, ready).await.is_ok(),
+            "the sidecar never became ready"
+        );
     }
 
     /// Where consumers ask.

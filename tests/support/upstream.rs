@@ -93,7 +93,8 @@ impl Reply {
 
     /// Adds a header, or one more of its name.
     pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
-        self.headers.append(name.parse::<HeaderName>().unwrap(), value.parse::<HeaderValue>().unwrap());
+        self.headers
+            .append(name.parse::<HeaderName>().unwrap(), value.parse::<HeaderValue>().unwrap());
         self
     }
 
@@ -139,8 +140,10 @@ impl Reply {
     }
 
     fn to(self, asked: &HeaderMap) -> Response<Feed> {
-        let confirmed = self.headers.get(ETAG).is_some_and(|tag| asked.get(IF_NONE_MATCH) == Some(tag));
-        let mut response = Response::new(if confirmed { Feed::Whole(Bytes::new()) } else { self.feed });
+        let confirmed =
+            self.headers.get(ETAG).is_some_and(|tag| asked.get(IF_NONE_MATCH) == Some(tag));
+        let mut response =
+            Response::new(if confirmed { Feed::Whole(Bytes::new()) } else { self.feed });
         *response.status_mut() = if confirmed { StatusCode::NOT_MODIFIED } else { self.status };
         *response.headers_mut() = self.headers;
         response
@@ -151,10 +154,15 @@ impl Body for Feed {
     type Data = Bytes;
     type Error = io::Error;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         let this = self.get_mut();
         let body = match this {
-            Self::Endless => return Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&[b' '; 16 * 1024]))))),
+            Self::Endless => {
+                return Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&[b' '; 16 * 1024])))));
+            }
             Self::Whole(body) | Self::Cut(body, _) | Self::Stuck(body) => std::mem::take(body),
         };
         if !body.is_empty() {
@@ -242,7 +250,8 @@ impl Upstream {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (connections, closed) = (watch::Sender::new(0), watch::Sender::new(0));
-        let (scripts, seen, forgets) = (Mutex::default(), watch::Sender::new(Vec::new()), AtomicBool::new(false));
+        let (scripts, seen, forgets) =
+            (Mutex::default(), watch::Sender::new(Vec::new()), AtomicBool::new(false));
         let state = State { scripts, seen, connections, closed, forgets };
         (listener, address, Arc::new(state))
     }
@@ -257,15 +266,24 @@ impl Upstream {
         format!("{}://{host}:{}", self.scheme, self.address.port()).parse().unwrap()
     }
 
-    /// Answers a target (path and query, or the path alone) with these, one after the other; the last stays.
+    /// Answers a target (path and query, or the path alone) with these, one after the other; the
+    /// last stays.
     pub(crate) fn answers(&self, target: &str, replies: impl IntoIterator<Item = Reply>) {
         let queue = Script::Queue(replies.into_iter().collect());
         self.state.scripts.lock().unwrap().insert(target.to_owned(), queue);
     }
 
     /// Answers a path with what `handler` says.
-    pub(crate) fn handles(&self, path: &str, handler: impl Fn(&Seen) -> Reply + Send + Sync + 'static) {
-        self.state.scripts.lock().unwrap().insert(path.to_owned(), Script::Handler(Arc::new(handler)));
+    pub(crate) fn handles(
+        &self,
+        path: &str,
+        handler: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
+    ) {
+        self.state
+            .scripts
+            .lock()
+            .unwrap()
+            .insert(path.to_owned(), Script::Handler(Arc::new(handler)));
     }
 
     /// From now on what is asked is answered and not remembered.
@@ -281,14 +299,19 @@ impl Upstream {
     /// Waits until `count` requests have come.
     pub(crate) async fn requests(&self, count: usize) -> Vec<Seen> {
         let mut seen = self.state.seen.subscribe();
-        let reached = tokio::time::timeout(PATIENCE, seen.wait_for(|seen| seen.len() >= count)).await;
-        reached.unwrap_or_else(|_| panic!("{} of {count} requests came", self.seen().len())).unwrap().clone()
+        let reached =
+            tokio::time::timeout(PATIENCE, seen.wait_for(|seen| seen.len() >= count)).await;
+        reached
+            .unwrap_or_else(|_| panic!("{} of {count} requests came", self.seen().len()))
+            .unwrap()
+            .clone()
     }
 
     /// Waits until `count` connections that requests could come on have ended.
     pub(crate) async fn closed(&self, count: usize) {
         let mut closed = self.state.closed.subscribe();
-        let reached = tokio::time::timeout(PATIENCE, closed.wait_for(|closed| *closed >= count)).await;
+        let reached =
+            tokio::time::timeout(PATIENCE, closed.wait_for(|closed| *closed >= count)).await;
         assert!(reached.is_ok(), "fewer than {count} connections ended");
     }
 
@@ -323,18 +346,28 @@ async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, state: Arc<Stat
     }
 }
 
-async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, state: Arc<State>, connection: usize) {
+async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    state: Arc<State>,
+    connection: usize,
+) {
     let service = service_fn(|request: Request<Incoming>| {
         let state = Arc::clone(&state);
         async move { state.answer(&request, connection).await }
     });
     // A body that is cut off ends in an error here, as it should.
-    let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
+    let _ = auto::Builder::new(TokioExecutor::new())
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
     state.closed.send_modify(|count| *count += 1);
 }
 
 impl State {
-    async fn answer(&self, request: &Request<Incoming>, connection: usize) -> io::Result<Response<Feed>> {
+    async fn answer(
+        &self,
+        request: &Request<Incoming>,
+        connection: usize,
+    ) -> io::Result<Response<Feed>> {
         let seen = Seen {
             method: request.method().clone(),
             target: request.uri().path_and_query().unwrap().to_string(),
@@ -357,7 +390,11 @@ impl State {
         }
         // Not a wait for something to happen: a slow upstream is what is asked for.
         tokio::time::sleep(reply.after).await;
-        if reply.hang_up { Err(io::Error::other("hung up by the test")) } else { Ok(reply.to(request.headers())) }
+        if reply.hang_up {
+            Err(io::Error::other("hung up by the test"))
+        } else {
+            Ok(reply.to(request.headers()))
+        }
     }
 
     fn reply(&self, seen: &Seen, path: &str) -> Reply {

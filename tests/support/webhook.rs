@@ -1,5 +1,5 @@
-//! `bfb webhook` as a process, and whoever asks it: an API server, which trusts what the configuration says, or a kubelet's
-//! probe, which trusts anybody.
+//! `bfb webhook` as a process, and whoever asks it: an API server, which trusts what the
+//! configuration says, or a kubelet's probe, which trusts anybody.
 
 use std::net::SocketAddr;
 use std::ops::Deref;
@@ -74,7 +74,11 @@ impl Webhook {
 
     pub(crate) async fn until_ready(&self) {
         let ready = async { while self.probe("/readyz").await.status != 200 {} };
-        assert!(tokio::time::timeout(PATIENCE, ready).await.is_ok(), "the webhook never became ready:\n{}", self.log());
+        assert!(
+            tokio::time::timeout(PATIENCE, ready).await.is_ok(),
+            "the webhook never became ready:\n{}",
+            self.log()
+        );
     }
 
     /// `GET path` as a kubelet asks.
@@ -95,7 +99,8 @@ impl Webhook {
         metric(self.probe("/metrics").await.text(), name, labels)
     }
 
-    /// Asks as the API server does: trusting its configuration, over a new connection. The answer's `response`.
+    /// Asks as the API server does: trusting its configuration, over a new connection. The answer's
+    /// `response`.
     pub(crate) async fn admit(&self, server: &Apiserver, request: &Value) -> Result<Value, String> {
         let mut connection = connect(self.address, trusting(&server.bundle())?, Http::Two).await?;
         match connection.send(post(request)).await {
@@ -109,13 +114,17 @@ impl Webhook {
 
 /// A review as a request.
 pub(crate) fn post(request: &Value) -> Asked {
-    let review = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request});
+    let review =
+        json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request});
     posted("application/json", review.to_string())
 }
 
 /// Any body as a request.
 pub(crate) fn posted(kind: &str, body: impl Into<Bytes>) -> Asked {
-    let request = Request::builder().method(Method::POST).uri("/mutate?timeout=10s").header(HOST, "localhost");
+    let request = Request::builder()
+        .method(Method::POST)
+        .uri("/mutate?timeout=10s")
+        .header(HOST, "localhost");
     request.header(CONTENT_TYPE, kind).body(Full::new(body.into())).unwrap()
 }
 
@@ -138,7 +147,11 @@ pub(crate) fn creation(namespace: &str, annotations: &Value) -> Value {
 /// The patch of an answer, readable.
 #[track_caller]
 pub(crate) fn patch(response: &Value) -> Value {
-    assert_eq!((&response["allowed"], &response["patchType"]), (&json!(true), &json!("JSONPatch")), "{response}");
+    assert_eq!(
+        (&response["allowed"], &response["patchType"]),
+        (&json!(true), &json!("JSONPatch")),
+        "{response}"
+    );
     serde_json::from_slice(&STANDARD.decode(response["patch"].as_str().unwrap()).unwrap()).unwrap()
 }
 
@@ -151,13 +164,17 @@ pub(crate) fn trusting(bundle: &str) -> Result<ClientConfig, String> {
     if roots.is_empty() {
         return Err("the bundle is empty".to_owned());
     }
-    let builder = ClientConfig::builder_with_provider(crypto()).with_safe_default_protocol_versions().unwrap();
+    let builder = ClientConfig::builder_with_provider(crypto())
+        .with_safe_default_protocol_versions()
+        .unwrap();
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
 /// One that trusts anybody.
 pub(crate) fn anybody() -> ClientConfig {
-    let builder = ClientConfig::builder_with_provider(crypto()).with_safe_default_protocol_versions().unwrap();
+    let builder = ClientConfig::builder_with_provider(crypto())
+        .with_safe_default_protocol_versions()
+        .unwrap();
     builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody)).with_no_client_auth()
 }
 
@@ -200,7 +217,11 @@ impl ServerCertVerifier for Anybody {
 }
 
 /// A connection to `127.0.0.1`, which must prove to be just that.
-pub(crate) async fn connect(to: SocketAddr, config: ClientConfig, http: Http) -> Result<Connection, String> {
+pub(crate) async fn connect(
+    to: SocketAddr,
+    config: ClientConfig,
+    http: Http,
+) -> Result<Connection, String> {
     Connection::over(secured(to, config, http).await?, http).await
 }
 
@@ -209,12 +230,20 @@ pub(crate) async fn connect_raw(to: SocketAddr, config: ClientConfig) -> TlsStre
     secured(to, config, Http::One).await.unwrap()
 }
 
-async fn secured(to: SocketAddr, mut config: ClientConfig, http: Http) -> Result<TlsStream<TcpStream>, String> {
-    config.alpn_protocols = vec![if http == Http::Two { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
+async fn secured(
+    to: SocketAddr,
+    mut config: ClientConfig,
+    http: Http,
+) -> Result<TlsStream<TcpStream>, String> {
+    config.alpn_protocols =
+        vec![if http == Http::Two { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
     let tcp = TcpStream::connect(to).await.map_err(|error| error.to_string())?;
     tcp.set_nodelay(true).unwrap();
     let name = ServerName::try_from("127.0.0.1").unwrap();
-    let tls = TlsConnector::from(Arc::new(config)).connect(name, tcp).await.map_err(|error| error.to_string())?;
+    let tls = TlsConnector::from(Arc::new(config))
+        .connect(name, tcp)
+        .await
+        .map_err(|error| error.to_string())?;
     assert_eq!(tls.get_ref().1.alpn_protocol().is_some_and(|it| it == b"h2"), http == Http::Two);
     Ok(tls)
 }

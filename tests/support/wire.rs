@@ -1,4 +1,5 @@
-//! A connection that says HTTP/1.1 and keeps going: cheap enough for a million reads, and it shows what it was sent.
+//! A connection that says HTTP/1.1 and keeps going: cheap enough for a million reads, and it shows
+//! what it was sent.
 //!
 //! An exchange that is given up half way can be taken up again: what has come stays in the buffer.
 
@@ -37,7 +38,10 @@ pub(crate) fn get(path: &str, lines: &str) -> String {
 /// `POST path` with JSON.
 pub(crate) fn post(path: &str, json: &serde_json::Value) -> String {
     let (json, head) = (json.to_string(), format!("POST {path} HTTP/1.1\r\nhost: localhost"));
-    format!("{head}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{json}", json.len())
+    format!(
+        "{head}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{json}",
+        json.len()
+    )
 }
 
 /// One exchange on a connection of its own.
@@ -47,7 +51,9 @@ pub(crate) async fn once(to: SocketAddr, request: &str, patience: Duration) -> i
         wire.ask(request).await?;
         wire.answer().await
     };
-    tokio::time::timeout(patience, exchange).await.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()))
+    tokio::time::timeout(patience, exchange)
+        .await
+        .unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()))
 }
 
 impl Wire {
@@ -122,8 +128,9 @@ impl Answer {
 
 /// A 200 as it would have come.
 pub(crate) fn answer(headers: &[(&str, &str)], body: &str) -> Answer {
-    let head =
-        headers.iter().fold("HTTP/1.1 200 OK".to_owned(), |head, (name, value)| format!("{head}\r\n{name}: {value}"));
+    let head = headers.iter().fold("HTTP/1.1 200 OK".to_owned(), |head, (name, value)| {
+        format!("{head}\r\n{name}: {value}")
+    });
     Answer { status: 200, head, body: body.into() }
 }
 
@@ -135,5 +142,8 @@ fn an_answer_is_taken_whole_and_what_follows_it_stays() {
     }
     let (answer, length) = parse(came).unwrap().unwrap();
     assert_eq!((answer.status, answer.body.as_slice(), length), (200, &b"{}"[..], came.len() - 8));
-    assert_eq!((answer.header("Bfb-Dataset"), answer.header("etag"), answer.closes()), ("a1", "", false));
+    assert_eq!(
+        (answer.header("Bfb-Dataset"), answer.header("etag"), answer.closes()),
+        ("a1", "", false)
+    );
 }

@@ -36,7 +36,8 @@ pub(super) struct Listening {
     ended: bool,
 }
 
-/// A channel with what came of it and was not told yet: at most one, so that what two channels bring is told in order.
+/// A channel with what came of it and was not told yet: at most one, so that what two channels
+/// bring is told in order.
 struct Ahead<T> {
     channel: broadcast::Receiver<T>,
     came: Option<T>,
@@ -141,12 +142,14 @@ impl Listening {
         false
     }
 
-    /// What is to be told next, the oldest first: nothing, where it does not concern this listener. `None`: there is no more.
+    /// What is to be told next, the oldest first: nothing, where it does not concern this listener.
+    /// `None`: there is no more.
     fn ready(&mut self) -> Option<Vec<Event>> {
         self.fleet.look();
         self.fills.look();
         let mut events = Vec::new();
-        let missed = std::mem::take(&mut self.fleet.missed) + std::mem::take(&mut self.fills.missed);
+        let missed =
+            std::mem::take(&mut self.fleet.missed) + std::mem::take(&mut self.fills.missed);
         if missed > 0 {
             self.missed.inc_by(missed);
             events.push(words::missed(missed));

@@ -1,4 +1,5 @@
-//! An event as its listeners read it: a name, and one line of JSON with `at`, `event` and what belongs to it.
+//! An event as its listeners read it: a name, and one line of JSON with `at`, `event` and what
+//! belongs to it.
 
 use std::fmt::Write as _;
 use std::time::SystemTime;
@@ -68,7 +69,8 @@ pub(super) fn ends() -> Event {
 
 /// What changed of the reloads.
 pub(super) fn reloaded(before: &Reloads, now: &Reloads) -> Vec<Event> {
-    let refused = (now.failed > before.failed).then(|| Event::now("reload-refused", json!({"problems": now.problems})));
+    let refused = (now.failed > before.failed)
+        .then(|| Event::now("reload-refused", json!({"problems": now.problems})));
     let done = (now.done > before.done).then(|| Event::now("reloaded", json!({})));
     refused.into_iter().chain(done).collect()
 }
@@ -82,7 +84,9 @@ pub(super) fn of_fleet(happening: &bus::Happening, keys: bool) -> Event {
         bus::What::LeaseHeld => ("lease-held", json!({})),
         bus::What::LeaseLost => ("lease-lost", json!({})),
         bus::What::Connected => ("redis-connected", json!({})),
-        bus::What::Disconnected(fault) => ("redis-disconnected", json!({"because": fault.to_string()})),
+        bus::What::Disconnected(fault) => {
+            ("redis-disconnected", json!({"because": fault.to_string()}))
+        }
     };
     if let Some(domain) = &happening.domain {
         data["domain"] = (**domain).into();
@@ -139,9 +143,10 @@ pub(super) fn of_fill(happening: &cache::Happening, keys: bool) -> Event {
             }
             (name, data)
         }
-        cache::What::Found { dataset, bytes } => {
-            ("found", json!({"dataset": dataset.map(|id| id.to_string()), "bytes": bytes, "in": "redis"}))
-        }
+        cache::What::Found { dataset, bytes } => (
+            "found",
+            json!({"dataset": dataset.map(|id| id.to_string()), "bytes": bytes, "in": "redis"}),
+        ),
         cache::What::Failed(error) => ("failed", failed(error)),
     };
     data["domain"] = (*happening.domain).into();
@@ -164,10 +169,13 @@ const fn why_not_kept(why: NotKept) -> &'static str {
 
 fn failed(error: &CollectError) -> Value {
     match error {
-        CollectError::NotFound { source_name } => json!({"failed": [{"source": **source_name, "reason": "not-found"}]}),
+        CollectError::NotFound { source_name } => {
+            json!({"failed": [{"source": **source_name, "reason": "not-found"}]})
+        }
         CollectError::Failed { failures, deadline_passed } => {
             let failures = failures.iter().map(|failure| {
-                let (source, reason, detail) = (&*failure.source_name, failure.reason.as_str(), &failure.detail);
+                let (source, reason, detail) =
+                    (&*failure.source_name, failure.reason.as_str(), &failure.detail);
                 json!({"source": source, "reason": reason, "detail": detail})
             });
             json!({"failed": failures.collect::<Vec<_>>(), "deadline_passed": deadline_passed})

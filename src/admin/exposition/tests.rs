@@ -19,7 +19,8 @@ fn registry() -> Registry {
     for label in ["b", "a", "} # x", "c,d=\"e\""] {
         requests.get_or_create(&vec![("status", label.to_owned())]).inc();
     }
-    let times = Family::<Labels, Histogram>::new_with_constructor(|| Histogram::new([0.1, 2.0, 10.0]));
+    let times =
+        Family::<Labels, Histogram>::new_with_constructor(|| Histogram::new([0.1, 2.0, 10.0]));
     registry.register_with_unit("request_duration", "How long", Unit::Seconds, times.clone());
     for domain in ["shop", "customer"] {
         times.get_or_create(&vec![("domain", domain.to_owned())]).observe(0.5);
@@ -89,7 +90,10 @@ fn the_text_format_has_neither_units_nor_exemplars_nor_an_end() {
          # HELP b c.\n# TYPE b untyped\nb 1\n# HELP s c.\n# TYPE s gauge\ns{s=\"x\"} 1\n"
     );
     let again = transform(open_metrics, Format::OpenMetrics);
-    assert!(again.contains(" # {trace_id=\"1\"} 0.5 1.0\n") && again.ends_with("# EOF\n"), "{again}");
+    assert!(
+        again.contains(" # {trace_id=\"1\"} 0.5 1.0\n") && again.ends_with("# EOF\n"),
+        "{again}"
+    );
 }
 
 #[test]
@@ -110,7 +114,8 @@ fn samples_come_in_one_order_and_buckets_by_their_bounds() {
         for _ in 0..8 {
             assert_eq!(exposed(format), first, "a registry of its own has hash tables of its own");
         }
-        let lines: Vec<&str> = first.lines().filter(|line| line.starts_with("bfb_request")).collect();
+        let lines: Vec<&str> =
+            first.lines().filter(|line| line.starts_with("bfb_request")).collect();
         let order = |text: &str| lines.iter().position(|line| line.contains(text)).expect("a line");
         assert!(order("status=\"a\"") < order("status=\"b\""));
         let bounds = ["le=\"0.1\"", "le=\"2.0\"", "le=\"10.0\"", "le=\"+Inf\"", "domain=\"shop\""];

@@ -1,4 +1,5 @@
-//! The driver's heartbeats: sent together, and what their replies, or their silence, say of the connections.
+//! The driver's heartbeats: sent together, and what their replies, or their silence, say of the
+//! connections.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,11 +17,15 @@ const SILENT_MAX: usize = 2;
 pub(super) type Beat = (Arc<Domain>, Moment, Result<Answer, Fault>);
 
 impl Driver {
-    /// Heartbeats of all domains that are due share a round trip. On a Cluster each goes for itself: one server that is lost
-    /// must not hold up what the others say.
+    /// Heartbeats of all domains that are due share a round trip. On a Cluster each goes for
+    /// itself: one server that is lost must not hold up what the others say.
     pub(super) fn send_beats(&mut self) {
         let mut beats = std::mem::take(&mut self.beats);
-        let each = if self.links.as_ref().is_some_and(|links| links.are_of_many()) { 1 } else { beats.len() };
+        let each = if self.links.as_ref().is_some_and(|links| links.are_of_many()) {
+            1
+        } else {
+            beats.len()
+        };
         while !beats.is_empty() {
             let rest = beats.split_off(each);
             self.send(beats);
@@ -31,15 +36,22 @@ impl Driver {
     fn send(&mut self, beats: Vec<(Arc<Domain>, Moment, Heartbeat)>) {
         let (core, links) = (Arc::clone(&self.core), self.links.clone());
         self.tasks.spawn(async move {
-            let asked: Vec<_> = beats.iter().map(|(_, _, beat)| Core::request(Call::Heartbeat(beat.clone()))).collect();
-            let ask =
-                |(beat, request): (&(Arc<Domain>, _, _), _)| core.scripts.ask(&beat.0.names, request, Duration::ZERO);
+            let asked: Vec<_> = beats
+                .iter()
+                .map(|(_, _, beat)| Core::request(Call::Heartbeat(beat.clone())))
+                .collect();
+            let ask = |(beat, request): (&(Arc<Domain>, _, _), _)| {
+                core.scripts.ask(&beat.0.names, request, Duration::ZERO)
+            };
             let asks: Vec<_> = beats.iter().zip(&asked).map(ask).collect();
             let answers = match &links {
                 Some(links) => links.run_all(&asks, core.patience()).await,
                 None => asks.iter().map(|_| Err(Fault::Lost)).collect(),
             };
-            let told = beats.into_iter().zip(answers).map(|((domain, sent, _), answer)| (domain, sent, answer));
+            let told = beats
+                .into_iter()
+                .zip(answers)
+                .map(|((domain, sent, _), answer)| (domain, sent, answer));
             Done::Beats(links, told.collect())
         });
     }
@@ -55,15 +67,16 @@ impl Driver {
         };
         let unheard = beats.iter().all(|(_, _, answer)| unheard(answer));
         let silent_max = if many { SILENT_MAX * self.domains.len() } else { SILENT_MAX };
-        let deposed =
-            beats.iter().any(|(_, _, answer)| matches!(answer, Err(Fault::Refused(code)) if must_leave(code)));
+        let deposed = beats
+            .iter()
+            .any(|(_, _, answer)| matches!(answer, Err(Fault::Refused(code)) if must_leave(code)));
         self.silent = if unheard { self.silent + 1 } else { 0 };
         // Not as soon as there is a connection: one that breaks at once is no reason to hurry.
         if beats.iter().any(|(_, _, answer)| answer.is_ok()) {
             self.backoff = BACKOFF.0;
         }
-        if let Some(links) =
-            links.filter(|links| self.is_current(Some(links)) && (deposed || self.silent >= silent_max))
+        if let Some(links) = links
+            .filter(|links| self.is_current(Some(links)) && (deposed || self.silent >= silent_max))
         {
             links.end();
         }

@@ -17,7 +17,8 @@ use crate::coherence::{Call, Event};
 
 impl Driver {
     pub(super) fn connect(&mut self, after: Duration) {
-        let (settings, outlet, domains) = (Arc::clone(&self.settings), self.outlet.clone(), self.all());
+        let (settings, outlet, domains) =
+            (Arc::clone(&self.settings), self.outlet.clone(), self.all());
         self.tasks.spawn(async move {
             sleep(after).await;
             let connected = async {
@@ -63,7 +64,8 @@ impl Driver {
         let cause = self.inbox.take_outgrown()?;
         let (fault, now) = (Fault::ReplyExcess(cause), clock::now());
         self.core.metrics.fault(&fault);
-        let is_said = self.outgrown.is_some_and(|(said, at)| said == cause && now.since(at) < SAY_AGAIN);
+        let is_said =
+            self.outgrown.is_some_and(|(said, at)| said == cause && now.since(at) < SAY_AGAIN);
         if !is_said {
             tracing::warn!(%fault, "is this a redis, and ours alone?");
             self.outgrown = Some((cause, now));
@@ -95,15 +97,23 @@ impl Driver {
     /// Looks which domains there are now.
     pub(super) fn follow_domains(&mut self) {
         let now = self.core.domains();
-        let gone = |known: &Known| now.get(&known.domain.name).is_none_or(|domain| !Arc::ptr_eq(domain, &known.domain));
-        let left: Vec<_> = self.domains.extract_if(.., |_, known| gone(known)).map(|(_, known)| known.domain).collect();
+        let gone = |known: &Known| {
+            now.get(&known.domain.name).is_none_or(|domain| !Arc::ptr_eq(domain, &known.domain))
+        };
+        let left: Vec<_> = self
+            .domains
+            .extract_if(.., |_, known| gone(known))
+            .map(|(_, known)| known.domain)
+            .collect();
         for domain in left {
             self.drop_domain(&domain);
         }
         for (name, domain) in now {
             if !self.domains.contains_key(&name) {
-                self.channels.insert(domain.names.news().into_bytes(), (Arc::clone(&domain), false));
-                self.channels.insert(domain.names.hints().into_bytes(), (Arc::clone(&domain), true));
+                self.channels
+                    .insert(domain.names.news().into_bytes(), (Arc::clone(&domain), false));
+                self.channels
+                    .insert(domain.names.hints().into_bytes(), (Arc::clone(&domain), true));
                 self.subscribe(&domain);
                 self.domains.insert(name, Known::new(domain));
             }

@@ -1,6 +1,6 @@
-//! What keeps a bus from its Redis: said once as it begins, with its cause, and once as it ends, however
-//! often it is met meanwhile. The connections have one trouble at a time, and each domain has one of
-//! its own, since a server may refuse one domain and not another.
+//! What keeps a bus from its Redis: said once as it begins, with its cause, and once as it ends,
+//! however often it is met meanwhile. The connections have one trouble at a time, and each domain
+//! has one of its own, since a server may refuse one domain and not another.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
@@ -34,7 +34,8 @@ impl Trouble {
     fn take(&mut self, fault: &Fault) -> bool {
         self.cause = Some(fault.clone());
         // The text of a TLS error may hold the time.
-        let is_same = |said: &Fault| said == fault || matches!((said, fault), (Fault::Tls(_), Fault::Tls(_)));
+        let is_same =
+            |said: &Fault| said == fault || matches!((said, fault), (Fault::Tls(_), Fault::Tls(_)));
         let is_new = !self.said.iter().any(is_same) && self.said.len() < CAUSES_MAX;
         if is_new {
             self.said.push(fault.clone());
@@ -47,7 +48,8 @@ impl Troubles {
     /// The connections broke, or cannot be made.
     pub(super) fn of_connection(&mut self, fault: &Fault, core: &Core) {
         self.works = false;
-        // Connections of no use are ended by us: why they were of none is the cause, not that they have ended.
+        // Connections of no use are ended by us: why they were of none is the cause, not that they
+        // have ended.
         let is_known = self.connection.cause.is_some() || !self.domains.is_empty();
         if (*fault != Fault::Lost || !is_known) && self.connection.take(fault) {
             tracing::warn!(%fault, "trouble with redis");

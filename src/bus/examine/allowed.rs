@@ -1,5 +1,6 @@
-//! Which of the commands that a sidecar needs its user may do. Each is sent as itself, in a form that is looked at for its
-//! permission and then does nothing: what writes has an argument that is refused after that, or names what is not there.
+//! Which of the commands that a sidecar needs its user may do. Each is sent as itself, in a form
+//! that is looked at for its permission and then does nothing: what writes has an argument that is
+//! refused after that, or names what is not there.
 
 use redis::{Cmd, RedisError};
 
@@ -33,9 +34,14 @@ impl Refusals {
         let detail = error.detail().unwrap_or_default();
         match error.code() {
             Some("NOPERM") if detail.contains("to run the") => self.commands.push(command),
-            Some("NOPERM") if detail.ends_with("key") || detail.contains("of the keys") => self.keys = true,
+            Some("NOPERM") if detail.ends_with("key") || detail.contains("of the keys") => {
+                self.keys = true;
+            }
             Some("NOPERM") => self.channels = true,
-            Some("ERR") if detail.starts_with("unknown command") || detail.starts_with("unknown subcommand") => {
+            Some("ERR")
+                if detail.starts_with("unknown command")
+                    || detail.starts_with("unknown subcommand") =>
+            {
                 self.unknown.push(command);
             }
             // It was allowed, and then found to be what it is: nothing to do.
@@ -48,7 +54,11 @@ impl Refusals {
 }
 
 /// Tries everything that a sidecar sends to a Redis of this kind.
-pub(super) async fn ask(connection: &mut Connection, names: &Names, kind: Kind) -> Result<Refusals, Fault> {
+pub(super) async fn ask(
+    connection: &mut Connection,
+    names: &Names,
+    kind: Kind,
+) -> Result<Refusals, Fault> {
     let mut refused = Refusals::default();
     for permission in PERMISSIONS.iter().filter(|permission| permission.is_needed_on(kind)) {
         if let Err(error) = harmless(permission.command, names).exec_async(connection).await {
@@ -58,7 +68,8 @@ pub(super) async fn ask(connection: &mut Connection, names: &Names, kind: Kind) 
     Ok(refused)
 }
 
-/// A command that does nothing. Its number of arguments is right, since that is looked at before the permission.
+/// A command that does nothing. Its number of arguments is right, since that is looked at before
+/// the permission.
 fn harmless(command: &str, names: &Names) -> Cmd {
     let (key, channel) = (names.meta(), names.news());
     let mut words = command.split('|');
@@ -72,7 +83,8 @@ fn harmless(command: &str, names: &Names) -> Cmd {
         "info" => cmd.arg("server"),
         "publish" | "spublish" => cmd.arg(channel).arg(""),
         "subscribe" | "unsubscribe" | "ssubscribe" => cmd.arg(channel),
-        // Half a pair, a score that is no number, an id that no entry may have, a time to live of nothing.
+        // Half a pair, a score that is no number, an id that no entry may have, a time to live of
+        // nothing.
         "hset" => cmd.arg(key).arg("a").arg("b").arg("c"),
         "zadd" => cmd.arg(key).arg("none").arg("a"),
         "xadd" => cmd.arg(key).arg("0-0").arg("a").arg("b"),
@@ -80,7 +92,9 @@ fn harmless(command: &str, names: &Names) -> Cmd {
         "hmget" | "hget" | "hdel" | "hstrlen" | "zscore" => cmd.arg(key).arg("a"),
         "xrange" => cmd.arg(key).arg("-").arg("+").arg("COUNT").arg(1),
         "pexpire" => cmd.arg(key).arg(1),
-        "hgetall" | "hlen" | "zcard" | "zpopmin" | "get" | "strlen" | "del" | "unlink" | "pttl" => cmd.arg(key),
+        "hgetall" | "hlen" | "zcard" | "zpopmin" | "get" | "strlen" | "del" | "unlink" | "pttl" => {
+            cmd.arg(key)
+        }
         // `asking`, `cluster|slots`.
         _ => &mut cmd,
     };

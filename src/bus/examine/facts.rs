@@ -1,5 +1,5 @@
-//! How a server is set, as far as its user may know: `INFO`, which every sidecar needs, and `CONFIG GET`, which it does not
-//! and which a managed Redis refuses.
+//! How a server is set, as far as its user may know: `INFO`, which every sidecar needs, and
+//! `CONFIG GET`, which it does not and which a managed Redis refuses.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -9,7 +9,10 @@ use super::super::fault::Fault;
 
 /// How one server is set.
 #[derive(Debug, Clone, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a line of `INFO`, and none depends on another")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a line of `INFO`, and none depends on another"
+)]
 pub struct Facts {
     /// `Redis` or `Valkey`.
     pub product: &'static str,
@@ -87,13 +90,17 @@ impl Facts {
             compatible: (parts.next().unwrap_or_default(), parts.next().unwrap_or_default()),
             is_primary: info.get("role").is_none_or(|role| *role == "master"),
             is_cluster: info.get("cluster_enabled") == Some(&"1"),
-            life: text("run_id").zip(text("master_replid")).map(|(run, data)| format!("{run}/{data}")),
+            life: text("run_id")
+                .zip(text("master_replid"))
+                .map(|(run, data)| format!("{run}/{data}")),
             replicas: number("connected_slaves").unwrap_or_default(),
             eviction: text("maxmemory_policy"),
             memory_max: number("maxmemory"),
             memory: number("used_memory"),
             appends: info.get("aof_enabled") == Some(&"1"),
-            snapshot_failed: info.get("rdb_last_bgsave_status").is_some_and(|status| *status != "ok"),
+            snapshot_failed: info
+                .get("rdb_last_bgsave_status")
+                .is_some_and(|status| *status != "ok"),
             config: None,
         }
     }
@@ -124,7 +131,9 @@ async fn config(connection: &mut Connection) -> Option<Config> {
         min_replicas_max_lag: seconds(get("min-replicas-max-lag").await?),
         node_timeout: number(get("cluster-node-timeout").await?).map(Duration::from_millis),
         full_coverage: get("cluster-require-full-coverage").await?.map(|text| text == "yes"),
-        subscriber_limit: get("client-output-buffer-limit").await?.and_then(|text| subscriber_limit(&text)),
+        subscriber_limit: get("client-output-buffer-limit")
+            .await?
+            .and_then(|text| subscriber_limit(&text)),
         idle: seconds(get("timeout").await?),
         append_sync: get("appendfsync").await?,
     })
@@ -132,7 +141,8 @@ async fn config(connection: &mut Connection) -> Option<Config> {
 
 /// `normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60`
 fn subscriber_limit(text: &str) -> Option<BufferLimit> {
-    let mut numbers = text.split_once("pubsub ")?.1.split_whitespace().map(|word| word.parse().ok());
+    let mut numbers =
+        text.split_once("pubsub ")?.1.split_whitespace().map(|word| word.parse().ok());
     let (hard, soft, seconds) = (numbers.next()??, numbers.next()??, numbers.next()??);
     Some(BufferLimit { hard, soft, soft_for: Duration::from_secs(seconds) })
 }
@@ -155,7 +165,10 @@ mod tests {
         ];
         let facts = Facts::read(&valkey.into_iter().collect());
         assert_eq!((facts.product, &*facts.version, facts.compatible), ("Valkey", "9.1.2", (7, 2)));
-        assert_eq!((facts.life.as_deref(), facts.memory_max, facts.eviction), (Some("a/b"), Some(0), None));
+        assert_eq!(
+            (facts.life.as_deref(), facts.memory_max, facts.eviction),
+            (Some("a/b"), Some(0), None)
+        );
         assert!(!facts.is_primary && facts.snapshot_failed);
         let redis = Facts::read(&HashMap::from([("redis_version", "6.2.14")]));
         assert_eq!((redis.product, &*redis.version, redis.compatible), ("Redis", "6.2.14", (6, 2)));
@@ -165,7 +178,8 @@ mod tests {
     #[test]
     fn the_limit_of_subscribers_is_found_among_the_others() {
         let all = "normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60";
-        let limit = BufferLimit { hard: 33_554_432, soft: 8_388_608, soft_for: Duration::from_mins(1) };
+        let limit =
+            BufferLimit { hard: 33_554_432, soft: 8_388_608, soft_for: Duration::from_mins(1) };
         assert_eq!(subscriber_limit(all), Some(limit));
         assert_eq!(subscriber_limit("normal 0 0 0"), None);
     }

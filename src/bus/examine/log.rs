@@ -46,7 +46,8 @@ pub(super) async fn read(
     names: &Names,
     facts: Option<&Facts>,
 ) -> Result<Option<Log>, Fault> {
-    let meta: HashMap<String, String> = redis::cmd("HGETALL").arg(names.meta()).query_async(connection).await?;
+    let meta: HashMap<String, String> =
+        redis::cmd("HGETALL").arg(names.meta()).query_async(connection).await?;
     if meta.is_empty() {
         return Ok(None);
     }
@@ -58,8 +59,10 @@ impl Log {
     /// Reads the fields of its hash; `life` is the one that the server is in.
     pub fn read(meta: &HashMap<String, String>, life: Option<&str>) -> Option<Self> {
         let number = |name: &str| meta.get(name)?.parse().ok();
-        let mut registered: Vec<_> =
-            meta.iter().filter_map(|(field, value)| registration(field.strip_prefix("r:")?, value)).collect();
+        let mut registered: Vec<_> = meta
+            .iter()
+            .filter_map(|(field, value)| registration(field.strip_prefix("r:")?, value))
+            .collect();
         registered.sort_unstable_by(|one, other| one.name.cmp(&other.name));
         Some(Self {
             protocol: meta.get("protocol")?.parse().ok()?,
@@ -100,7 +103,8 @@ mod tests {
             ("r:later", "?"),
             ("later", "more"),
         ];
-        let meta: HashMap<_, _> = fields.into_iter().map(|(name, text)| (name.to_owned(), text.to_owned())).collect();
+        let meta: HashMap<_, _> =
+            fields.into_iter().map(|(name, text)| (name.to_owned(), text.to_owned())).collect();
         let read = Log::read(&meta, Some("a/b")).unwrap();
         assert_eq!((read.protocol, read.seq, read.settled, read.stamps), (1, 7, true, 3));
         assert_eq!(read.is_alive, Some(true));

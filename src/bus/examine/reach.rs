@@ -1,4 +1,5 @@
-//! Whether a server is there at all, and whose certificate it shows: in words, since the client library has few.
+//! Whether a server is there at all, and whose certificate it shows: in words, since the client
+//! library has few.
 
 use std::time::Duration;
 
@@ -27,13 +28,17 @@ pub(super) async fn reach(
     })
 }
 
-async fn connected(settings: &Settings, addr: &ConnectionAddr) -> Result<Option<Inspection>, Trouble> {
+async fn connected(
+    settings: &Settings,
+    addr: &ConnectionAddr,
+) -> Result<Option<Inspection>, Trouble> {
     let nowhere = || Trouble::Unreachable(format!("`{}` is no address", name(addr)));
     let refused = |error: crate::identity::ConnectError| match error.kind {
         ConnectErrorKind::Connect => Trouble::Unreachable(error.detail),
         _ => Trouble::Tls(error.detail),
     };
-    let uri = |scheme: &str| format!("{scheme}://{}", name(addr)).parse::<Uri>().map_err(|_| nowhere());
+    let uri =
+        |scheme: &str| format!("{scheme}://{}", name(addr)).parse::<Uri>().map_err(|_| nowhere());
     match addr {
         ConnectionAddr::Unix(path) => match UnixStream::connect(path).await {
             Ok(_) => Ok(None),
@@ -55,7 +60,9 @@ pub(super) fn trouble(fault: Fault, seen: Option<&Inspection>, settings: &Settin
     match (fault, seen) {
         (Fault::Lost | Fault::Tls(_) | Fault::Unreadable, Some(seen)) => match &seen.problem {
             Some(problem) => Trouble::Tls(problem.clone()),
-            None if seen.asked_for_certificate && settings.identity.is_none() => Trouble::NoCertificate,
+            None if seen.asked_for_certificate && settings.identity.is_none() => {
+                Trouble::NoCertificate
+            }
             None => Trouble::Tls("it ended the connection after the TLS handshake".to_owned()),
         },
         (fault, _) => Trouble::Fault(fault),

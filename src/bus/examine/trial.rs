@@ -1,5 +1,6 @@
-//! Trying every script, on a domain that has a random name: whether they run here, and how long one takes. All that they
-//! wrote is deleted in the end, whatever came of it, and would expire if that failed.
+//! Trying every script, on a domain that has a random name: whether they run here, and how long one
+//! takes. All that they wrote is deleted in the end, whatever came of it, and would expire if that
+//! failed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,7 +45,10 @@ struct Trying<'a> {
 type Failed = (&'static str, Fault);
 
 /// The median of some round trips, with a command that every user of ours may do.
-pub(super) async fn round_trip(connection: &mut Connection, names: &Names) -> Result<Duration, Fault> {
+pub(super) async fn round_trip(
+    connection: &mut Connection,
+    names: &Names,
+) -> Result<Duration, Fault> {
     let mut took = Vec::with_capacity(TIMED);
     for _ in 0..TIMED {
         let began = Instant::now();
@@ -81,11 +85,15 @@ impl Trying<'_> {
             let lease = Duration::from_secs(1);
             Call::Heartbeat(Heartbeat { name: holder.clone(), lease, applied, settles: false })
         };
-        let Answer::Told(told) = self.ask("heartbeat", beat(None)).await? else { return odd("heartbeat") };
+        let Answer::Told(told) = self.ask("heartbeat", beat(None)).await? else {
+            return odd("heartbeat");
+        };
         self.expire().await.map_err(|fault| ("pexpire", fault))?;
         let fence = told.end;
-        let scopes: Arc<[Scope]> = Arc::new([Scope::Key("other".into()), Scope::Tag("other".into())]);
-        let Answer::Issued(issued) = self.ask("invalidate", Call::Invalidate { scopes, unless_above: None }).await?
+        let scopes: Arc<[Scope]> =
+            Arc::new([Scope::Key("other".into()), Scope::Tag("other".into())]);
+        let Answer::Issued(issued) =
+            self.ask("invalidate", Call::Invalidate { scopes, unless_above: None }).await?
         else {
             return odd("invalidate");
         };
@@ -100,11 +108,21 @@ impl Trying<'_> {
             self.ask("heartbeat", beat(Some(issued.token))).await?;
             took.push(began.elapsed());
         }
-        let progress = Call::Progress { token: issued.token, lapsed: false, settles: false, laggard: None };
-        self.expect("progress", progress, |it| matches!(it, Answer::Progress { behind, .. } if behind.is_empty()))
-            .await?;
+        let progress =
+            Call::Progress { token: issued.token, lapsed: false, settles: false, laggard: None };
+        self.expect(
+            "progress",
+            progress,
+            |it| matches!(it, Answer::Progress { behind, .. } if behind.is_empty()),
+        )
+        .await?;
         let read = Call::ReadLog { after: fence, max: 1 };
-        self.expect("read_log", read, |it| matches!(it, Answer::Log { entries, .. } if entries.len() == 1)).await?;
+        self.expect(
+            "read_log",
+            read,
+            |it| matches!(it, Answer::Log { entries, .. } if entries.len() == 1),
+        )
+        .await?;
         self.expect("deregister", Call::Deregister(holder), |it| *it == Answer::Done(true)).await?;
         Ok(median(took))
     }
@@ -112,17 +130,31 @@ impl Trying<'_> {
     async fn datasets(&mut self, fence: Fence, holder: &Name) -> Result<(), Failed> {
         let done = |it: &Answer| *it == Answer::Done(true);
         let dataset = Stored { fence, tags: vec!["tag".into()], body: Arc::from(&b"{}"[..]) };
-        let claim = Call::Claim { place: place(), holder: holder.clone(), fence, bytes_max: Some(DATASET_BYTES) };
+        let claim = Call::Claim {
+            place: place(),
+            holder: holder.clone(),
+            fence,
+            bytes_max: Some(DATASET_BYTES),
+        };
         self.expect("claim", claim, done).await?;
-        self.expect("store", Call::Store { place: place(), dataset: dataset.clone(), age: Duration::ZERO }, done)
-            .await?;
+        self.expect(
+            "store",
+            Call::Store { place: place(), dataset: dataset.clone(), age: Duration::ZERO },
+            done,
+        )
+        .await?;
         let hit = |it: &Answer| matches!(it, Answer::Hit(fetched) if fetched.dataset == dataset);
         self.expect("fetch", Call::Fetch { place: place(), bytes_max: DATASET_BYTES }, hit).await?;
         self.expect("vouch", Call::Vouch { key: place().key, tags: vec![], fence }, done).await?;
         self.expect("release", Call::Release { place: place(), holder: holder.clone() }, done).await
     }
 
-    async fn expect(&mut self, script: &'static str, call: Call, so: impl Fn(&Answer) -> bool) -> Result<(), Failed> {
+    async fn expect(
+        &mut self,
+        script: &'static str,
+        call: Call,
+        so: impl Fn(&Answer) -> bool,
+    ) -> Result<(), Failed> {
         let answered = self.ask(script, call).await?;
         if so(&answered) { Ok(()) } else { odd(script) }
     }
@@ -148,7 +180,8 @@ impl Trying<'_> {
 
     async fn clean(&mut self) -> Result<(), Fault> {
         let (names, place) = (self.names, place());
-        let all = [names.meta(), names.log(), names.stamps(), names.dataset(&place), names.claim(&place)];
+        let all =
+            [names.meta(), names.log(), names.stamps(), names.dataset(&place), names.claim(&place)];
         Ok(redis::cmd("DEL").arg(&all).exec_async(self.connection).await?)
     }
 }

@@ -1,4 +1,5 @@
-//! What an upstream answers: a document with its `ETag`, a 304, a 404, or the failure it has been told to give.
+//! What an upstream answers: a document with its `ETag`, a 304, a 404, or the failure it has been
+//! told to give.
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
@@ -23,7 +24,9 @@ pub(super) fn answer(shop: &Shop, method: &Method, path: &str, headers: &HeaderM
     }
     match shop.kind.customer(path).and_then(|customer| shop.document(customer)) {
         None => problem(StatusCode::NOT_FOUND, "nothing here"),
-        Some(document) if is_known(&document, headers) => document_reply(StatusCode::NOT_MODIFIED, &document.etag, ""),
+        Some(document) if is_known(&document, headers) => {
+            document_reply(StatusCode::NOT_MODIFIED, &document.etag, "")
+        }
         Some(document) => {
             let mut reply = document_reply(StatusCode::OK, &document.etag, document.json);
             reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -44,13 +47,19 @@ fn is_known(document: &Document, headers: &HeaderMap) -> bool {
 fn document_reply(status: StatusCode, etag: &str, body: impl Into<Bytes>) -> Reply {
     let mut reply = Response::new(Full::new(body.into()));
     *reply.status_mut() = status;
-    reply.headers_mut().insert(ETAG, HeaderValue::from_str(etag).expect("our tags are plain ASCII"));
+    reply
+        .headers_mut()
+        .insert(ETAG, HeaderValue::from_str(etag).expect("our tags are plain ASCII"));
     reply
 }
 
 /// `application/problem+json` (RFC 9457).
 pub(super) fn problem(status: StatusCode, detail: &str) -> Reply {
-    reply_json(status, "application/problem+json", &json!({"status": status.as_u16(), "detail": detail}))
+    reply_json(
+        status,
+        "application/problem+json",
+        &json!({"status": status.as_u16(), "detail": detail}),
+    )
 }
 
 /// With `Allow`.
@@ -59,7 +68,11 @@ pub(super) fn only(mut reply: Reply, methods: &'static str) -> Reply {
     reply
 }
 
-pub(super) fn reply_json(status: StatusCode, content_type: &'static str, body: &serde_json::Value) -> Reply {
+pub(super) fn reply_json(
+    status: StatusCode,
+    content_type: &'static str,
+    body: &serde_json::Value,
+) -> Reply {
     let mut reply = Response::new(Full::new(Bytes::from(body.to_string() + "\n")));
     *reply.status_mut() = status;
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
@@ -111,7 +124,9 @@ mod tests {
         let shop = Shop::new(Kind::Orders, 7);
         for (percent, expected) in [(0, 0..=0), (10, 20..=200), (100, 1_000..=1_000)] {
             shop.behave(|behaviour| behaviour.fail = Some(Fail { status: 503, percent }));
-            let failed = (0..1_000).filter(|_| get(&shop, "/accounts/A-501554/orders", None).status() == 503).count();
+            let failed = (0..1_000)
+                .filter(|_| get(&shop, "/accounts/A-501554/orders", None).status() == 503)
+                .count();
             assert!(expected.contains(&failed), "{failed} of 1000 at {percent} %");
         }
     }

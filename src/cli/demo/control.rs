@@ -1,7 +1,8 @@
-//! The demo's control: tells its upstreams to fail, slow down, hang, change or recover while they run.
+//! The demo's control: tells its upstreams to fail, slow down, hang, change or recover while they
+//! run.
 //!
-//! Plain HTTP on loopback, for curl. A web page in a browser can do nothing here: a request with `Origin`, or with a `Host`
-//! that is not loopback, is refused.
+//! Plain HTTP on loopback, for curl. A web page in a browser can do nothing here: a request with
+//! `Origin`, or with a `Host` that is not loopback, is refused.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -23,12 +24,23 @@ const COMMANDS: &str = "POST /{profile|favorites|reviews|orders}/{fail?status=50
                         change/{customer} | recover}, or GET /";
 
 /// Does what the request says, or says what is wrong with it.
-pub(super) fn control(shops: &[Arc<Shop>], method: &Method, uri: &Uri, headers: &HeaderMap) -> Reply {
+pub(super) fn control(
+    shops: &[Arc<Shop>],
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Reply {
     if headers.contains_key(ORIGIN) {
-        return problem(StatusCode::FORBIDDEN, "not for web pages: a request with `Origin` is refused");
+        return problem(
+            StatusCode::FORBIDDEN,
+            "not for web pages: a request with `Origin` is refused",
+        );
     }
     if !is_local(headers) {
-        return problem(StatusCode::MISDIRECTED_REQUEST, "`Host` must be `localhost` or a loopback address");
+        return problem(
+            StatusCode::MISDIRECTED_REQUEST,
+            "`Host` must be `localhost` or a loopback address",
+        );
     }
     let path = uri.path();
     if path == "/" {
@@ -41,8 +53,11 @@ pub(super) fn control(shops: &[Arc<Shop>], method: &Method, uri: &Uri, headers: 
         return only(problem(StatusCode::METHOD_NOT_ALLOWED, COMMANDS), "POST");
     }
     let mut segments = path.trim_start_matches('/').splitn(2, '/');
-    let (upstream, order) = (segments.next().unwrap_or_default(), segments.next().unwrap_or_default());
-    let Some(shop) = Kind::named(upstream).and_then(|kind| shops.iter().find(|shop| shop.kind == kind)) else {
+    let (upstream, order) =
+        (segments.next().unwrap_or_default(), segments.next().unwrap_or_default());
+    let Some(shop) =
+        Kind::named(upstream).and_then(|kind| shops.iter().find(|shop| shop.kind == kind))
+    else {
         return problem(StatusCode::NOT_FOUND, COMMANDS);
     };
     match obey(shop, order, uri.query().unwrap_or_default()) {
@@ -84,7 +99,9 @@ fn obey(shop: &Shop, order: &str, query: &str) -> Result<(), Refused> {
         _ => {
             let [] = numbers(query, [])?;
             let id = order.strip_prefix("change/").and_then(|id| id.parse().ok());
-            let changed = id.ok_or(COMMANDS).and_then(|id| shop.change(id).ok_or("no such customer: 1 to 1000 exist"));
+            let changed = id
+                .ok_or(COMMANDS)
+                .and_then(|id| shop.change(id).ok_or("no such customer: 1 to 1000 exist"));
             changed.map_err(|detail| Refused(StatusCode::NOT_FOUND, detail.to_owned()))?;
         }
     }
@@ -116,7 +133,11 @@ fn expected(names: &[&str]) -> String {
     })
 }
 
-fn within<T: TryFrom<u64>>(name: &str, number: u64, range: std::ops::RangeInclusive<u64>) -> Result<T, Refused> {
+fn within<T: TryFrom<u64>>(
+    name: &str,
+    number: u64,
+    range: std::ops::RangeInclusive<u64>,
+) -> Result<T, Refused> {
     let inside = range.contains(&number).then(|| T::try_from(number).ok()).flatten();
     inside.ok_or_else(|| bad(&format!("`{name}` must be {} to {}", range.start(), range.end())))
 }
@@ -125,14 +146,16 @@ fn bad(detail: &str) -> Refused {
     Refused(StatusCode::BAD_REQUEST, detail.to_owned())
 }
 
-/// Whether the one `Host` names this machine's loopback: else another site's name has been pointed at it.
+/// Whether the one `Host` names this machine's loopback: else another site's name has been pointed
+/// at it.
 fn is_local(headers: &HeaderMap) -> bool {
     let mut hosts = headers.get_all(HOST).into_iter();
     let (Some(host), None) = (hosts.next(), hosts.next()) else { return false };
     let Ok(authority) = Authority::try_from(host.as_bytes()) else { return false };
     let name = authority.host().trim_matches(['[', ']']);
     !host.as_bytes().contains(&b'@')
-        && (name.eq_ignore_ascii_case("localhost") || IpAddr::from_str(name).is_ok_and(|ip| ip.is_loopback()))
+        && (name.eq_ignore_ascii_case("localhost")
+            || IpAddr::from_str(name).is_ok_and(|ip| ip.is_loopback()))
 }
 
 /// How all four are told to behave, and how often they were asked.
@@ -141,7 +164,10 @@ fn state(shops: &[Arc<Shop>]) -> Reply {
         let Behaviour { fail, slow_ms, hang } = shop.behaviour();
         json!({"fail": fail, "slow_ms": slow_ms, "hang": hang, "requests": shop.requests()})
     };
-    let all = shops.iter().map(|shop| (shop.kind.name().to_owned(), state(shop))).collect::<serde_json::Map<_, _>>();
+    let all = shops
+        .iter()
+        .map(|shop| (shop.kind.name().to_owned(), state(shop)))
+        .collect::<serde_json::Map<_, _>>();
     reply_json(StatusCode::OK, "application/json", &all.into())
 }
 
@@ -161,16 +187,20 @@ mod tests {
     }
 
     fn post(shops: &[Arc<Shop>], target: &str) -> u16 {
-        control(shops, &Method::POST, &target.parse().unwrap(), &from("127.0.0.1:7079")).status().as_u16()
+        control(shops, &Method::POST, &target.parse().unwrap(), &from("127.0.0.1:7079"))
+            .status()
+            .as_u16()
     }
 
     #[test]
     fn an_upstream_does_what_it_is_told_until_it_recovers() {
         let shops = shops();
-        for target in ["/orders/fail?status=500&percent=10", "/orders/slow?ms=250", "/orders/hang"] {
+        for target in ["/orders/fail?status=500&percent=10", "/orders/slow?ms=250", "/orders/hang"]
+        {
             assert_eq!(post(&shops, target), 200, "{target}");
         }
-        let told = Behaviour { fail: Some(Fail { status: 500, percent: 10 }), slow_ms: 250, hang: true };
+        let told =
+            Behaviour { fail: Some(Fail { status: 500, percent: 10 }), slow_ms: 250, hang: true };
         assert_eq!(shops[3].behaviour(), told);
         assert_eq!(shops[0].behaviour(), Behaviour::default(), "the others go on");
         assert_eq!(post(&shops, "/orders/recover"), 200);
@@ -216,9 +246,13 @@ mod tests {
         let mut page = from("127.0.0.1:7079");
         page.insert(ORIGIN, HeaderValue::from_static("null"));
         assert_eq!(control(&shops, &Method::POST, &fail, &page).status(), 403);
-        for host in
-            ["rebound.example", "rebound.example:7079", "localhost.rebound.example", "127.0.0.1@rebound.example", ""]
-        {
+        for host in [
+            "rebound.example",
+            "rebound.example:7079",
+            "localhost.rebound.example",
+            "127.0.0.1@rebound.example",
+            "",
+        ] {
             assert_eq!(control(&shops, &Method::POST, &fail, &from(host)).status(), 421, "{host}");
         }
         assert_eq!(control(&shops, &Method::POST, &fail, &HeaderMap::new()).status(), 421);

@@ -1,7 +1,9 @@
-//! The demo's data: what each upstream knows of a customer, as a pure function of seed, customer and revision.
+//! The demo's data: what each upstream knows of a customer, as a pure function of seed, customer
+//! and revision.
 //!
-//! The same three always give the same bytes, on every machine and in every run. A higher revision changes what is newest
-//! (the loyalty points; the first favorite, review or order) and leaves the rest.
+//! The same three always give the same bytes, on every machine and in every run. A higher revision
+//! changes what is newest (the loyalty points; the first favorite, review or order) and leaves the
+//! rest.
 
 use serde::Serialize;
 
@@ -12,7 +14,8 @@ use super::people::{FIRST_NAMES, LAST_NAMES, OPINIONS, PRODUCTS, Product, SEGMEN
 pub(super) const CUSTOMERS: u32 = 1_000;
 
 const FIRST_ACCOUNT: u32 = 500_000;
-/// Accounts are not numbered like customers, so that orders cannot be asked for without the profile.
+/// Accounts are not numbered like customers, so that orders cannot be asked for without the
+/// profile.
 const ACCOUNT_STEP: u32 = 37;
 
 /// The day of whatever a change added.
@@ -102,11 +105,17 @@ pub(super) fn profile(seed: u64, customer: u32, revision: u64) -> Profile {
         segment: dice.pick(&SEGMENTS),
         loyalty: Loyalty { tier, points },
         account_id: account_of(customer),
-        since: format!("{}-{:02}-{:02}", 2015 + dice.below(9), 1 + dice.below(12), 1 + dice.below(28)),
+        since: format!(
+            "{}-{:02}-{:02}",
+            2015 + dice.below(9),
+            1 + dice.below(12),
+            1 + dice.below(28)
+        ),
     }
 }
 
-/// `None` (a 404 to who asks) for each tenth customer, who never had a list, until a change begins one.
+/// `None` (a 404 to who asks) for each tenth customer, who never had a list, until a change begins
+/// one.
 pub(super) fn favorites(seed: u64, customer: u32, revision: u64) -> Option<Vec<Favorite>> {
     if customer % 10 == 7 && revision == 1 {
         return None;
@@ -116,7 +125,8 @@ pub(super) fn favorites(seed: u64, customer: u32, revision: u64) -> Option<Vec<F
     let mut products = dice.products(dates.len());
     if revision > 1 {
         // What is new is none of the old ones, and never what the revision before had.
-        let others: Vec<_> = PRODUCTS.iter().filter(|new| products.iter().all(|old| old.sku != new.sku)).collect();
+        let others: Vec<_> =
+            PRODUCTS.iter().filter(|new| products.iter().all(|old| old.sku != new.sku)).collect();
         let turn = usize::try_from(revision).unwrap_or(0) % others.len();
         products.insert(0, *others[turn]);
     }
@@ -132,9 +142,11 @@ pub(super) fn favorites(seed: u64, customer: u32, revision: u64) -> Option<Vec<F
 
 pub(super) fn reviews(seed: u64, customer: u32, revision: u64) -> Vec<Review> {
     let mut dice = Dice::new(seed, b'r', customer, 1);
-    let mut written: Vec<_> = past_days(&mut dice, 0..5).into_iter().map(|day| review(&mut dice, day)).collect();
+    let mut written: Vec<_> =
+        past_days(&mut dice, 0..5).into_iter().map(|day| review(&mut dice, day)).collect();
     if revision > 1 {
-        written.insert(0, review(&mut Dice::new(seed, b'r', customer, revision), LATEST.to_owned()));
+        written
+            .insert(0, review(&mut Dice::new(seed, b'r', customer, revision), LATEST.to_owned()));
         written[0].id = format!("R-{customer}-{revision}");
     }
     written
@@ -145,12 +157,19 @@ fn review(dice: &mut Dice, written: String) -> Review {
     // Two of three are content, as reviewers of a shop that still exists are.
     let stars = [1, 2, 3, 3, 4, 4, 4, 5, 5, 5, 5, 5][dice.index(12)];
     let text = dice.pick(&OPINIONS[usize::from(stars) - 1]);
-    Review { id: format!("R-{:07}", dice.below(10_000_000)), sku: product.sku, stars, text, written }
+    Review {
+        id: format!("R-{:07}", dice.below(10_000_000)),
+        sku: product.sku,
+        stars,
+        text,
+        written,
+    }
 }
 
 pub(super) fn orders(seed: u64, customer: u32, revision: u64) -> Vec<Order> {
     let mut dice = Dice::new(seed, b'o', customer, 1);
-    let mut placed: Vec<_> = past_days(&mut dice, 0..7).into_iter().map(|day| order(&mut dice, day)).collect();
+    let mut placed: Vec<_> =
+        past_days(&mut dice, 0..7).into_iter().map(|day| order(&mut dice, day)).collect();
     if revision > 1 {
         let mut newest = order(&mut Dice::new(seed, b'o', customer, revision), LATEST.to_owned());
         newest.id = format!("O-{customer}-{revision}");
@@ -165,7 +184,12 @@ fn order(dice: &mut Dice, placed: String) -> Order {
     let items: Vec<_> = dice
         .products(count)
         .into_iter()
-        .map(|Product { sku, name, price }| Item { sku, name, price, quantity: [1, 1, 1, 2, 3][dice.index(5)] })
+        .map(|Product { sku, name, price }| Item {
+            sku,
+            name,
+            price,
+            quantity: [1, 1, 1, 2, 3][dice.index(5)],
+        })
         .collect();
     Order {
         id: format!("O-{:07}", dice.below(10_000_000)),
@@ -180,7 +204,9 @@ fn order(dice: &mut Dice, placed: String) -> Order {
 fn past_days(dice: &mut Dice, count: std::ops::Range<u64>) -> Vec<String> {
     let count = count.start + dice.below(count.end - count.start);
     let mut days: Vec<_> = (0..count)
-        .map(|_| format!("{}-{:02}-{:02}", 2024 + dice.below(3), 1 + dice.below(10), 1 + dice.below(28)))
+        .map(|_| {
+            format!("{}-{:02}-{:02}", 2024 + dice.below(3), 1 + dice.below(10), 1 + dice.below(28))
+        })
         .collect();
     days.sort_unstable_by(|a, b| b.cmp(a));
     days
@@ -197,7 +223,8 @@ fn ascii(name: &str) -> String {
     name.chars().map(plain).collect::<String>().to_ascii_lowercase()
 }
 
-/// The same throws for the same seed, upstream, customer and revision: `SplitMix64` (Steele, Lea, Flood 2014).
+/// The same throws for the same seed, upstream, customer and revision: `SplitMix64` (Steele, Lea,
+/// Flood 2014).
 struct Dice(u64);
 
 impl Dice {
@@ -268,7 +295,10 @@ mod tests {
             for revision in 1..4 {
                 let (before, after) = (all(7, customer, revision), all(7, customer, revision + 1));
                 for part in ["profile", "favorites", "reviews", "orders"] {
-                    assert_ne!(before[part], after[part], "{part} of {customer} at revision {revision}");
+                    assert_ne!(
+                        before[part], after[part],
+                        "{part} of {customer} at revision {revision}"
+                    );
                 }
             }
         }
@@ -279,7 +309,9 @@ mod tests {
         for customer in 1..=CUSTOMERS {
             assert_eq!(customer_of(&account_of(customer)), Some(customer));
         }
-        for stranger in ["A-500000", "A-500001", "A-537037", "A-0500037", "500037", "A-", "A--1", ""] {
+        for stranger in
+            ["A-500000", "A-500001", "A-537037", "A-0500037", "500037", "A-", "A--1", ""]
+        {
             assert_eq!(customer_of(stranger), None, "{stranger}");
         }
     }

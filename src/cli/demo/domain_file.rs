@@ -1,4 +1,5 @@
-//! The domain file of the demo: `examples/customer/`, carried in the binary so that the demo works from any folder.
+//! The domain file of the demo: `examples/customer/`, carried in the binary so that the demo works
+//! from any folder.
 
 use std::fs;
 use std::io;
@@ -9,8 +10,9 @@ const DOMAIN: &str = include_str!("../../../examples/customer/customer.yaml");
 /// The schema of its `v2`.
 pub(super) const SCHEMA: &str = include_str!("../../../examples/customer/customer.v2.json");
 
-/// Writes the domain file, with the upstreams' hosts in place of its variables, and its schema into `dir`. Returns the domain
-/// file's path. Without variables, `bfb doctor` and `bfb get --domain` read it too.
+/// Writes the domain file, with the upstreams' hosts in place of its variables, and its schema into
+/// `dir`. Returns the domain file's path. Without variables, `bfb doctor` and `bfb get --domain`
+/// read it too.
 pub(crate) fn write_domain(dir: &Path, hosts: &[(&str, String)]) -> io::Result<PathBuf> {
     let path = dir.join("customer.yaml");
     fs::create_dir_all(dir)?;
@@ -22,7 +24,9 @@ pub(crate) fn write_domain(dir: &Path, hosts: &[(&str, String)]) -> io::Result<P
 
 /// Puts `value` in place of `${name:-…}`.
 fn fill(text: &str, name: &str, value: &str) -> String {
-    let Some((before, rest)) = text.split_once(&format!("${{{name}:-")) else { return text.to_owned() };
+    let Some((before, rest)) = text.split_once(&format!("${{{name}:-")) else {
+        return text.to_owned();
+    };
     let after = rest.split_once('}').map_or("", |(_, after)| after);
     format!("{before}{value}{after}")
 }

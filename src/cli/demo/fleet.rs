@@ -1,7 +1,8 @@
-//! `bfb demo --fleet N`: sidecars that share one Redis, and one invalidation that reaches all of them.
+//! `bfb demo --fleet N`: sidecars that share one Redis, and one invalidation that reaches all of
+//! them.
 //!
-//! What it shows is asked over the sidecars' own ports, as anybody would, and checked: an answer that is older than the
-//! acknowledgement ends the demo with an error.
+//! What it shows is asked over the sidecars' own ports, as anybody would, and checked: an answer
+//! that is older than the acknowledgement ends the demo with an error.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -31,7 +32,8 @@ use super::upstreams::Upstreams;
 
 /// Short, so that what waits for one is seen in a demo.
 const LEASE: Duration = Duration::from_secs(1);
-/// Who shares the demo's cache. The same in each run, so that runs on one Redis leave no more behind than one does.
+/// Who shares the demo's cache. The same in each run, so that runs on one Redis leave no more
+/// behind than one does.
 const NAMESPACE: &str = "demo";
 /// What memory each sidecar gets.
 const MEMORY: Size = Size(16 * 1024 * 1024);
@@ -96,13 +98,15 @@ impl Demo {
         };
         let (mut sidecars, mut members) = (Vec::new(), Vec::new());
         for index in 1..=size {
-            let Some(config) = self.member_config(index, file.clone(), upstreams, redis.as_ref()) else {
+            let Some(config) = self.member_config(index, file.clone(), upstreams, redis.as_ref())
+            else {
                 return exit::FAILED;
             };
-            let sidecar = match Sidecar::start(config, LogLevel::new(&self.log, logging::check)).await {
-                Ok(sidecar) => sidecar,
-                Err(error) => return serve::refuse(&error),
-            };
+            let sidecar =
+                match Sidecar::start(config, LogLevel::new(&self.log, logging::check)).await {
+                    Ok(sidecar) => sidecar,
+                    Err(error) => return serve::refuse(&error),
+                };
             match Member::of(&sidecar) {
                 Ok(member) => members.push(member),
                 Err(error) => {
@@ -112,7 +116,8 @@ impl Demo {
             }
             sidecars.push(sidecar);
         }
-        let (stops, runs): (Vec<_>, Vec<_>) = sidecars.into_iter().map(|sidecar| run(sidecar, apply.clone())).unzip();
+        let (stops, runs): (Vec<_>, Vec<_>) =
+            sidecars.into_iter().map(|sidecar| run(sidecar, apply.clone())).unzip();
         let (ended, shown) = tokio::join!(join_all(runs), async {
             let shown = self.show_members(&members, upstreams, redis.as_ref()).await;
             for stop in &stops {
@@ -136,7 +141,8 @@ impl Demo {
         }
     }
 
-    /// The first is where a sidecar usually is, so that commands find it; the others are wherever there is room.
+    /// The first is where a sidecar usually is, so that commands find it; the others are wherever
+    /// there is room.
     fn member_config(
         &self,
         index: u8,
@@ -144,7 +150,8 @@ impl Demo {
         upstreams: &Upstreams,
         redis: Option<&PrivateRedis>,
     ) -> Option<Config> {
-        let own = redis.and_then(|redis| format!("unix://{}", redis.socket().display()).parse().ok());
+        let own =
+            redis.and_then(|redis| format!("unix://{}", redis.socket().display()).parse().ok());
         let mut settings = bus::Settings::new(self.redis.clone().or(own)?, LEASE);
         settings.label = format!("demo-{index}");
         NAMESPACE.clone_into(&mut settings.namespace);
@@ -161,7 +168,8 @@ impl Demo {
         redis: Option<&PrivateRedis>,
     ) -> Result<(), Trouble> {
         // Before anything is said, so that nobody who reads it is too early.
-        let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        let (mut interrupt, mut terminate) =
+            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
         let shown = async {
             out::say(introduced(members, redis));
             show_an_invalidation(members, upstreams).await?;
@@ -182,21 +190,32 @@ impl Demo {
     }
 }
 
-/// Everybody reads and keeps; the source changes; an invalidation is acknowledged; everybody reads what is new.
+/// Everybody reads and keeps; the source changes; an invalidation is acknowledged; everybody reads
+/// what is new.
 async fn show_an_invalidation(members: &[Member], upstreams: &Upstreams) -> Result<(), Trouble> {
     let formed = timeout(FORMS, join_all(members.iter().map(Member::until_lease))).await;
     if formed.is_err() {
-        let trouble = members[0].status().await.ok().and_then(|s| s["fleet"]["trouble"].as_str().map(str::to_owned));
+        let trouble = members[0]
+            .status()
+            .await
+            .ok()
+            .and_then(|s| s["fleet"]["trouble"].as_str().map(str::to_owned));
         let why = trouble.unwrap_or_else(|| "the fleet did not form".to_owned());
         return Err(Trouble::Missing(format!("{why}\nhint: `--redis` says where it is").into()));
     }
-    // Only once its log is older than a lease is it known that its registry names everybody; before, each
-    // acknowledgement waits for one.
+    // Only once its log is older than a lease is it known that its registry names everybody;
+    // before, each acknowledgement waits for one.
     sleep(LEASE).await;
     let mut told = "everybody reads customer 42, twice\n".to_owned();
     for (index, member) in members.iter().enumerate() {
         let (first, again) = (member.read().await?, member.read().await?);
-        let _ = writeln!(told, "  {:>2}  {:<33} ETag {}", index + 1, first.cache_status, first.short_etag());
+        let _ = writeln!(
+            told,
+            "  {:>2}  {:<33} ETag {}",
+            index + 1,
+            first.cache_status,
+            first.short_etag()
+        );
         let _ = writeln!(told, "      {:<33} ETag {}", again.cache_status, again.short_etag());
     }
     out::say(told);
@@ -206,7 +225,8 @@ async fn show_an_invalidation(members: &[Member], upstreams: &Upstreams) -> Resu
     let acknowledged = members[0].invalidate().await?;
     let bfb = own_name();
     out::say(format!(
-        "customer 42 likes something new, and sidecar 1 is told so\n  $ {bfb} invalidate --wait customer 42\n{}\n",
+        "customer 42 likes something new, and sidecar 1 is told so\n  $ {bfb} invalidate --wait \
+         customer 42\n{}\n",
         indented(&invalidate::text(&acknowledged))
     ));
     let mut told = "everybody reads customer 42 again\n".to_owned();
@@ -234,7 +254,8 @@ fn introduced(members: &[Member], redis: Option<&PrivateRedis>) -> String {
     let mut text = format!("{} sidecars on one Redis ({whose})\n", members.len());
     for (index, member) in members.iter().enumerate() {
         let at = member.at();
-        let _ = writeln!(text, "  {:>2}  consumers {:<24}  admin {}", index + 1, at.listen, at.admin);
+        let _ =
+            writeln!(text, "  {:>2}  consumers {:<24}  admin {}", index + 1, at.listen, at.admin);
     }
     text
 }
@@ -270,15 +291,25 @@ impl Member {
     }
 
     async fn until_lease(&self) {
-        while self.status().await.map_or(true, |status| status["fleet"]["domains"][0]["lease_held"] != true) {
+        while self
+            .status()
+            .await
+            .map_or(true, |status| status["fleet"]["domains"][0]["lease_held"] != true)
+        {
             sleep(LOOK).await;
         }
     }
 
     async fn read(&self) -> Result<Read, Failure> {
-        let answer = self.consumers.send(self.consumers.request(Method::GET, FIRST), "listen").await?;
+        let answer =
+            self.consumers.send(self.consumers.request(Method::GET, FIRST), "listen").await?;
         let header = |name: &str| {
-            answer.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
+            answer
+                .headers()
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+                .unwrap_or_default()
+                .to_owned()
         };
         let (cache_status, etag) = (header("cache-status"), header("etag"));
         let status = answer.status();
@@ -290,7 +321,10 @@ impl Member {
 
     async fn invalidate(&self) -> Result<Value, Failure> {
         let asked = json!({"domain": "customer", "keys": ["42"], "wait": "fleet"});
-        let answer = self.admin.send(self.admin.request(Method::POST, "/invalidate").json(&asked), "admin").await?;
+        let answer = self
+            .admin
+            .send(self.admin.request(Method::POST, "/invalidate").json(&asked), "admin")
+            .await?;
         let (status, body) = (answer.status(), answer.bytes().await?);
         if status != 200 {
             return Err(problem_text(status.as_u16(), &body).into());

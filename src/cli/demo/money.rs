@@ -5,7 +5,8 @@ use std::iter::Sum;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
-/// Cents, written as a JSON number with two decimals: `129.90`, which a float would shorten to `129.9`.
+/// Cents, written as a JSON number with two decimals: `129.90`, which a float would shorten to
+/// `129.9`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Money(pub(super) u64);
 
@@ -36,7 +37,8 @@ mod tests {
 
     #[test]
     fn amounts_are_json_numbers_with_two_decimals() {
-        let written: Vec<_> = [0, 5, 12_990, 100].map(|cents| serde_json::to_string(&Money(cents)).unwrap()).into();
+        let written: Vec<_> =
+            [0, 5, 12_990, 100].map(|cents| serde_json::to_string(&Money(cents)).unwrap()).into();
         assert_eq!(written, ["0.00", "0.05", "129.90", "1.00"]);
     }
 

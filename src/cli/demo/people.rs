@@ -3,8 +3,9 @@
 use super::money::Money;
 
 pub(super) const FIRST_NAMES: [&str; 24] = [
-    "Ada", "Amir", "Björn", "Carla", "Chen", "Dana", "Elif", "Emeka", "Farah", "Goran", "Hana", "Ines", "Jonas",
-    "Kofi", "Lena", "Luca", "Mei", "Nadia", "Oskar", "Priya", "Rosa", "Samuel", "Tomás", "Zofia",
+    "Ada", "Amir", "Björn", "Carla", "Chen", "Dana", "Elif", "Emeka", "Farah", "Goran", "Hana",
+    "Ines", "Jonas", "Kofi", "Lena", "Luca", "Mei", "Nadia", "Oskar", "Priya", "Rosa", "Samuel",
+    "Tomás", "Zofia",
 ];
 
 pub(super) const LAST_NAMES: [&str; 24] = [

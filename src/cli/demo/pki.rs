@@ -1,5 +1,5 @@
-//! The demo's certificates: one authority, made anew at each start, that everybody in the demo trusts; or files of others, where
-//! its upstreams run apart.
+//! The demo's certificates: one authority, made anew at each start, that everybody in the demo
+//! trusts; or files of others, where its upstreams run apart.
 
 use std::fs;
 use std::io;
@@ -28,16 +28,19 @@ pub(super) struct Pki {
 
 impl Pki {
     pub(super) fn new() -> io::Result<Self> {
-        let authority = Authority::new("bfb demo", Validity::days(DAYS)).map_err(io::Error::other)?;
+        let authority =
+            Authority::new("bfb demo", Validity::days(DAYS)).map_err(io::Error::other)?;
         Ok(Self { authority })
     }
 
     /// Writes the sidecar's `tls.crt`, `tls.key` and `ca.crt` into `dir`.
     pub(super) fn write_consumer(&self, dir: &Path) -> io::Result<()> {
-        self.issue(Leaf::new("consumer").uri(CONSUMER).usage(Usage::Client))?.write(dir, self.authority.ca_pem())
+        self.issue(Leaf::new("consumer").uri(CONSUMER).usage(Usage::Client))?
+            .write(dir, self.authority.ca_pem())
     }
 
-    /// TLS as the upstream does it: 1.3 only, and nobody without a certificate of the authority gets in.
+    /// TLS as the upstream does it: 1.3 only, and nobody without a certificate of the authority
+    /// gets in.
     pub(super) fn server(&self, kind: Kind) -> io::Result<ServerConfig> {
         let issued = self.issue(server_leaf(kind))?;
         server_config(&issued.cert_pem, &issued.key_pem, self.authority.ca_pem())
@@ -48,12 +51,14 @@ impl Pki {
     }
 }
 
-/// The same with a certificate, a key and authorities that others made: `tls.crt`, `tls.key` and `ca.crt` in `dir`.
+/// The same with a certificate, a key and authorities that others made: `tls.crt`, `tls.key` and
+/// `ca.crt` in `dir`.
 pub(super) fn server_of(dir: &Path) -> io::Result<ServerConfig> {
     let read = |name: &str| {
         let file = dir.join(name);
-        fs::read_to_string(&file)
-            .map_err(|error| io::Error::new(error.kind(), format!("cannot read `{}`: {error}", file.display())))
+        fs::read_to_string(&file).map_err(|error| {
+            io::Error::new(error.kind(), format!("cannot read `{}`: {error}", file.display()))
+        })
     };
     server_config(&read("tls.crt")?, &read("tls.key")?, &read("ca.crt")?)
 }
@@ -62,16 +67,19 @@ pub(super) fn server_of(dir: &Path) -> io::Result<ServerConfig> {
 fn server_config(cert: &str, key: &str, authorities: &str) -> io::Result<ServerConfig> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let certificates = |pem: &str| {
-        CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<Vec<_>, _>>().map_err(io::Error::other)
+        CertificateDer::pem_slice_iter(pem.as_bytes())
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(io::Error::other)
     };
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(io::Error::other)?;
     let mut trusted = rustls::RootCertStore::empty();
     for authority in certificates(authorities)? {
         trusted.add(authority).map_err(io::Error::other)?;
     }
-    let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(trusted), Arc::clone(&provider))
-        .build()
-        .map_err(io::Error::other)?;
+    let clients =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(trusted), Arc::clone(&provider))
+            .build()
+            .map_err(io::Error::other)?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(io::Error::other)?

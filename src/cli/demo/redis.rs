@@ -1,7 +1,8 @@
-//! A Redis of the demo's own: on a socket in its folder, without persistence, gone when the demo is, however that ends.
+//! A Redis of the demo's own: on a socket in its folder, without persistence, gone when the demo
+//! is, however that ends.
 //!
-//! It runs in a process group of its own, so that the Ctrl-C that ends the demo does not end it first; a shell beside it ends
-//! it when the demo's end of a pipe is closed, by a kill too.
+//! It runs in a process group of its own, so that the Ctrl-C that ends the demo does not end it
+//! first; a shell beside it ends it when the demo's end of a pipe is closed, by a kill too.
 
 use std::ffi::OsStr;
 use std::io;
@@ -55,7 +56,8 @@ impl PrivateRedis {
             return Err(NoRedis::LongPath(socket));
         }
         let log = dir.join("redis.log");
-        let guard = spawn(&program, &socket, &log).map_err(|error| NoRedis::Start(error.to_string()))?;
+        let guard =
+            spawn(&program, &socket, &log).map_err(|error| NoRedis::Start(error.to_string()))?;
         let redis = Self { guard, socket };
         let comes_up = async {
             while UnixStream::connect(&redis.socket).await.is_err() {
@@ -92,7 +94,12 @@ fn spawn(program: &Path, socket: &Path, log: &Path) -> io::Result<Child> {
     command.args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocketperm", "700"]);
     command.arg("--unixsocket").arg(socket).arg("--logfile").arg(log);
     command.arg("--dir").arg(log.parent().unwrap_or(Path::new(".")));
-    command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()
+    command
+        .process_group(0)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
 }
 
 /// Where the shell would find a program.

@@ -1,7 +1,7 @@
 //! The state behind the four upstreams: revisions, and how each has been told to behave.
 //!
-//! No I/O here: the upstreams read it, the control endpoint writes it. A revision only ever goes up, so an `ETag` made of it
-//! never returns.
+//! No I/O here: the upstreams read it, the control endpoint writes it. A revision only ever goes
+//! up, so an `ETag` made of it never returns.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -36,14 +36,19 @@ impl Kind {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
-    /// The customer that a path of this upstream is about. An id is known in one spelling only: `042` is nobody.
+    /// The customer that a path of this upstream is about. An id is known in one spelling only:
+    /// `042` is nobody.
     pub(super) fn customer(self, path: &str) -> Option<u32> {
         let customer = |id: &str| id.parse().ok().filter(|number: &u32| number.to_string() == id);
         match self {
             Self::Profile => customer(path.strip_prefix("/customers/")?),
-            Self::Favorites => customer(path.strip_prefix("/customers/")?.strip_suffix("/favorites")?),
+            Self::Favorites => {
+                customer(path.strip_prefix("/customers/")?.strip_suffix("/favorites")?)
+            }
             Self::Reviews => customer(path.strip_prefix("/customers/")?.strip_suffix("/reviews")?),
-            Self::Orders => data::customer_of(path.strip_prefix("/accounts/")?.strip_suffix("/orders")?),
+            Self::Orders => {
+                data::customer_of(path.strip_prefix("/accounts/")?.strip_suffix("/orders")?)
+            }
         }
     }
 }
@@ -90,7 +95,13 @@ pub(super) struct Shop {
 impl Shop {
     pub(super) fn new(kind: Kind, seed: u64) -> Self {
         let revisions = (1..=CUSTOMERS).map(|_| AtomicU64::new(1)).collect();
-        Self { kind, seed, revisions, behaviour: watch::Sender::default(), requests: AtomicU64::new(0) }
+        Self {
+            kind,
+            seed,
+            revisions,
+            behaviour: watch::Sender::default(),
+            requests: AtomicU64::new(0),
+        }
     }
 
     fn revision(&self, customer: u32) -> Option<&AtomicU64> {
@@ -106,11 +117,16 @@ impl Shop {
             Kind::Reviews => json(&data::reviews(self.seed, customer, revision)),
             Kind::Orders => json(&data::orders(self.seed, customer, revision)),
         };
-        // With the seed in it: on the same port, another demo may have other data at the same revision.
-        Some(Document { json, etag: format!("\"{}-{:x}-{customer}-{revision}\"", self.kind.name(), self.seed) })
+        // With the seed in it: on the same port, another demo may have other data at the same
+        // revision.
+        Some(Document {
+            json,
+            etag: format!("\"{}-{:x}-{customer}-{revision}\"", self.kind.name(), self.seed),
+        })
     }
 
-    /// Changes what there is for the customer, and returns the new revision; `None`: no such customer.
+    /// Changes what there is for the customer, and returns the new revision; `None`: no such
+    /// customer.
     pub(super) fn change(&self, customer: u32) -> Option<u64> {
         Some(self.revision(customer)?.fetch_add(1, Ordering::AcqRel) + 1)
     }
@@ -128,7 +144,10 @@ impl Shop {
         self.requests.fetch_add(1, Ordering::Relaxed);
         let mut told = self.behaviour.subscribe();
         // The sender lives as long as `self`: waiting cannot fail.
-        let slow_ms = told.wait_for(|behaviour| !behaviour.hang).await.map_or(0, |behaviour| behaviour.slow_ms);
+        let slow_ms = told
+            .wait_for(|behaviour| !behaviour.hang)
+            .await
+            .map_or(0, |behaviour| behaviour.slow_ms);
         if slow_ms > 0 {
             tokio::time::sleep(Duration::from_millis(slow_ms)).await;
         }
@@ -195,9 +214,14 @@ mod tests {
         assert_eq!(Kind::Profile.customer("/customers/42"), Some(42));
         assert_eq!(Kind::Favorites.customer("/customers/42/favorites"), Some(42));
         assert_eq!(Kind::Orders.customer("/accounts/A-501554/orders"), Some(42));
-        for path in
-            ["/customers/042", "/customers/+42", "/customers/", "/customers/42/", "/customers/42/favorites", "/"]
-        {
+        for path in [
+            "/customers/042",
+            "/customers/+42",
+            "/customers/",
+            "/customers/42/",
+            "/customers/42/favorites",
+            "/",
+        ] {
             assert_eq!(Kind::Profile.customer(path), None, "{path}");
         }
     }
@@ -215,6 +239,9 @@ mod tests {
 
     /// Polls once.
     async fn futures_poll<F: Future + Unpin>(future: &mut F) -> std::task::Poll<F::Output> {
-        std::future::poll_fn(|context| std::task::Poll::Ready(std::pin::Pin::new(&mut *future).poll(context))).await
+        std::future::poll_fn(|context| {
+            std::task::Poll::Ready(std::pin::Pin::new(&mut *future).poll(context))
+        })
+        .await
     }
 }

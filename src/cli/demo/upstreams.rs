@@ -1,6 +1,7 @@
 //! The four upstreams and their control, running: ports, connections and their end.
 //!
-//! Every task belongs to the [`Upstreams`]; dropping it stops them all, and [`Upstreams::shutdown`] also waits for them.
+//! Every task belongs to the [`Upstreams`]; dropping it stops them all, and [`Upstreams::shutdown`]
+//! also waits for them.
 
 use std::convert::Infallible;
 use std::io;
@@ -68,16 +69,19 @@ pub(crate) struct Upstreams {
 }
 
 impl Upstreams {
-    /// Makes new certificates, writes the sidecar's identity into `dir/identity`, and starts all on these ports.
+    /// Makes new certificates, writes the sidecar's identity into `dir/identity`, and starts all on
+    /// these ports.
     pub(crate) fn start(dir: &Path, seed: u64, wished: Ports) -> io::Result<Self> {
         let pki = Pki::new()?;
         let identity = dir.join("identity");
         pki.write_consumer(&identity)?;
-        Self::start_with(Ipv4Addr::LOCALHOST.into(), wished, seed, identity, |kind| pki.server(kind))
+        Self::start_with(Ipv4Addr::LOCALHOST.into(), wished, seed, identity, |kind| {
+            pki.server(kind)
+        })
     }
 
-    /// Starts all at every address of this machine, for consumers elsewhere. The certificate of each is in the folder of its
-    /// name in `dir`. The control stays on loopback.
+    /// Starts all at every address of this machine, for consumers elsewhere. The certificate of
+    /// each is in the folder of its name in `dir`. The control stays on loopback.
     pub(crate) fn start_for_others(dir: &Path, seed: u64, wished: Ports) -> io::Result<Self> {
         // Not every machine has IPv6; one that has it takes IPv4 there too.
         let every = match std::net::TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)) {
@@ -89,7 +93,11 @@ impl Upstreams {
             pki::server_of(&folder).map_err(|error| {
                 io::Error::new(
                     error.kind(),
-                    format!("`{}` holds no certificate for {}: {error}", folder.display(), kind.name()),
+                    format!(
+                        "`{}` holds no certificate for {}: {error}",
+                        folder.display(),
+                        kind.name()
+                    ),
                 )
             })
         };
@@ -141,7 +149,8 @@ impl Upstreams {
     /// The variables that the domain file asks for, by name.
     pub(crate) fn hosts(&self) -> [(&'static str, String); 4] {
         let Ports { profile, favorites, reviews, orders, .. } = self.ports;
-        // Where the certificate carries a DNS name, the URL must say it; a SPIFFE ID is the same at every address.
+        // Where the certificate carries a DNS name, the URL must say it; a SPIFFE ID is the same at
+        // every address.
         [
             ("PROFILE_HOST", format!("127.0.0.1:{profile}")),
             ("FAVORITES_HOST", format!("localhost:{favorites}")),
@@ -195,12 +204,20 @@ async fn run_upstream(listener: TcpListener, acceptor: TlsAcceptor, shop: Arc<Sh
         owner.spawn(async move {
             let _slot = slot;
             // Who does not prove himself is gone; what was wrong is for him to report.
-            let Ok(Ok(stream)) = tokio::time::timeout(PATIENCE, acceptor.accept(stream)).await else { return };
+            let Ok(Ok(stream)) = tokio::time::timeout(PATIENCE, acceptor.accept(stream)).await
+            else {
+                return;
+            };
             let service = service_fn(|request: Request<Incoming>| {
                 let shop = Arc::clone(&shop);
                 async move {
                     shop.take_time().await;
-                    Ok::<_, Infallible>(answer(&shop, request.method(), request.uri().path(), request.headers()))
+                    Ok::<_, Infallible>(answer(
+                        &shop,
+                        request.method(),
+                        request.uri().path(),
+                        request.headers(),
+                    ))
                 }
             });
             let mut server = auto::Builder::new(hyper_tasks);
@@ -230,7 +247,10 @@ async fn run_control(listener: TcpListener, shops: Arc<[Arc<Shop>]>, owner: Owne
 }
 
 /// The next connection, once there is a slot for it.
-async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> (TcpStream, OwnedSemaphorePermit) {
+async fn accept(
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+) -> (TcpStream, OwnedSemaphorePermit) {
     let slot = Arc::clone(slots).acquire_owned().await.expect("never closed");
     loop {
         match listener.accept().await {

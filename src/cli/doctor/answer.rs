@@ -1,4 +1,5 @@
-//! What a source answers: first as a sidecar would ask it, which says whether it is a part; then the headers and the time.
+//! What a source answers: first as a sidecar would ask it, which says whether it is a part; then
+//! the headers and the time.
 //!
 //! Bodies are read within the source's bound and thrown away.
 
@@ -6,7 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT, ACCEPT_ENCODING, AGE, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, IF_NONE_MATCH, LAST_MODIFIED,
+    ACCEPT, ACCEPT_ENCODING, AGE, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, IF_NONE_MATCH,
+    LAST_MODIFIED,
 };
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, Version};
@@ -29,7 +31,10 @@ const WARM: usize = 5;
 
 /// What is known of an answer.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a member of the report, and none depends on another")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a member of the report, and none depends on another"
+)]
 pub(super) struct Facts {
     pub(super) status: u16,
     /// `HTTP/2`.
@@ -74,7 +79,8 @@ pub(super) async fn ask(source: &Source, target: &PathAndQuery, asker: &Asker) -
     let (deadline, trace) = (Instant::now() + asker.timeout, TraceContext::fresh());
     let (memory, outstanding) = (WorkMemory::alone(), Outstanding::default());
     let (memory, outstanding) = (&memory, &outstanding);
-    let ask = Ask { target, known: None, no_cache: true, deadline, trace: &trace, memory, outstanding };
+    let ask =
+        Ask { target, known: None, no_cache: true, deadline, trace: &trace, memory, outstanding };
     let part = match client.fetch(ask, &mut attempts).await {
         Ok(Answer::Part(part)) => Some(part),
         Ok(Answer::NotFound | Answer::Unchanged) => None,
@@ -90,7 +96,10 @@ pub(super) async fn ask(source: &Source, target: &PathAndQuery, asker: &Asker) -
         return Asked { part, facts: None, findings: vec![missing(&source.missing)] };
     };
     let facts = Probe::new(source, target, asker).look(first).await;
-    let unsteady = || Finding::warning("unsteady", "answered once, and then it did not").expected("the same again");
+    let unsteady = || {
+        Finding::warning("unsteady", "answered once, and then it did not")
+            .expected("the same again")
+    };
     let findings = facts.is_none().then(unsteady).into_iter().collect();
     Asked { part, facts, findings }
 }
@@ -99,8 +108,11 @@ pub(super) async fn ask(source: &Source, target: &PathAndQuery, asker: &Asker) -
 fn missing(meaning: &Missing) -> Finding {
     let hint = "give `--key` one that it has, to see what its answers are like";
     match meaning {
-        Missing::Value(_) => Finding::note("missing", "answered 404, which stands for a value").hint(hint),
-        _ => Finding::warning("not-found", "answered 404, which says that there is no such key").hint(hint),
+        Missing::Value(_) => {
+            Finding::note("missing", "answered 404, which stands for a value").hint(hint)
+        }
+        _ => Finding::warning("not-found", "answered 404, which says that there is no such key")
+            .hint(hint),
     }
 }
 
@@ -129,7 +141,9 @@ impl<'a> Probe<'a> {
             }
             _ => Connector::plain(),
         };
-        let http = legacy::Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector);
+        let http = legacy::Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .build(connector);
         Self { http, source, target, limit: asker.timeout }
     }
 
@@ -137,7 +151,8 @@ impl<'a> Probe<'a> {
     async fn next_page(&self) -> Option<Finding> {
         let head = self.get(None).await?;
         let warning = || {
-            let observation = "sends a next page (`Link` with `rel=\"next\"`), and the file says nothing of its pages";
+            let observation = "sends a next page (`Link` with `rel=\"next\"`), \
+                               and the file says nothing of its pages";
             Finding::warning("pages", observation)
                 .expected("`pages: follow` or `pages: first`")
                 .hint("without, a key with one page is answered, and every other one fails")
@@ -149,7 +164,9 @@ impl<'a> Probe<'a> {
         let head = self.get(None).await?;
         let tag = strong(&head.headers);
         let not_modified = match &tag {
-            Some(tag) => self.get(Some(tag)).await.map(|head| head.status == StatusCode::NOT_MODIFIED),
+            Some(tag) => {
+                self.get(Some(tag)).await.map(|head| head.status == StatusCode::NOT_MODIFIED)
+            }
             None => None,
         };
         let warm_ms = self.warm().await.map(ms);
@@ -173,8 +190,14 @@ impl<'a> Probe<'a> {
         let request = self.request(condition)?;
         let exchanged = async {
             let (head, body) = self.http.request(request).await.ok()?.into_parts();
-            let body = Limited::new(body, self.source.max_body.get()).collect().await.ok()?.to_bytes();
-            Some(Head { status: head.status, version: head.version, headers: head.headers, bytes: body.len() })
+            let body =
+                Limited::new(body, self.source.max_body.get()).collect().await.ok()?.to_bytes();
+            Some(Head {
+                status: head.status,
+                version: head.version,
+                headers: head.headers,
+                bytes: body.len(),
+            })
         };
         timeout(self.limit, exchanged).await.ok().flatten()
     }
@@ -186,7 +209,10 @@ impl<'a> Probe<'a> {
         *request.uri_mut() = Uri::from_parts(uri).ok()?;
         let headers = request.headers_mut();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        headers.insert(http::header::USER_AGENT, HeaderValue::from_static(concat!("bfb/", env!("CARGO_PKG_VERSION"))));
+        headers.insert(
+            http::header::USER_AGENT,
+            HeaderValue::from_static(concat!("bfb/", env!("CARGO_PKG_VERSION"))),
+        );
         headers.extend(self.source.http.headers.clone());
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
@@ -199,7 +225,9 @@ fn facts(head: &Head, first: Duration) -> Facts {
     let headers = &head.headers;
     let says = |name: HeaderName, directive: &str| {
         let texts = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
-        texts.flat_map(|text| text.split([',', ';'])).any(|word| word.trim().eq_ignore_ascii_case(directive))
+        texts
+            .flat_map(|text| text.split([',', ';']))
+            .any(|word| word.trim().eq_ignore_ascii_case(directive))
     };
     Facts {
         status: head.status.as_u16(),

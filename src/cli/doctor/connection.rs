@@ -1,4 +1,5 @@
-//! What a source's server shows in handshakes: once to look, once without a certificate, once with ours. No request byte.
+//! What a source's server shows in handshakes: once to look, once without a certificate, once with
+//! ours. No request byte.
 
 use std::time::{Duration, SystemTime};
 
@@ -16,11 +17,12 @@ use super::own::names;
 use super::report::ms;
 use crate::domain::Source;
 use crate::identity::{
-    Certificate, ConnectError, ConnectErrorKind, Connector, Identity, Inspection, Metrics, Proof, Refusal, inspect,
-    moment, refuses_without_certificate,
+    Certificate, ConnectError, ConnectErrorKind, Connector, Identity, Inspection, Metrics, Proof,
+    Refusal, inspect, moment, refuses_without_certificate,
 };
 
-/// In TLS 1.3 a server refuses our certificate after our last message: so long is listened for that.
+/// In TLS 1.3 a server refuses our certificate after our last message: so long is listened for
+/// that.
 const REFUSES_WITHIN: Duration = Duration::from_millis(250);
 
 /// What is known of the server.
@@ -65,12 +67,18 @@ pub(super) enum Without {
 pub(super) async fn look(source: &Source, asker: &Asker) -> (Option<Facts>, Vec<Finding>) {
     let uri = &source.http.url.origin;
     match &asker.identity {
-        Some(identity) if uri.scheme_str() == Some("https") => secure(source, identity, asker).await,
+        Some(identity) if uri.scheme_str() == Some("https") => {
+            secure(source, identity, asker).await
+        }
         _ => plain(uri, asker).await,
     }
 }
 
-async fn secure(source: &Source, identity: &std::sync::Arc<Identity>, asker: &Asker) -> (Option<Facts>, Vec<Finding>) {
+async fn secure(
+    source: &Source,
+    identity: &std::sync::Arc<Identity>,
+    asker: &Asker,
+) -> (Option<Facts>, Vec<Finding>) {
     let (uri, server, tls) = (&source.http.url.origin, &source.http.server, asker.tls);
     // First and alone: the others would be in its latency.
     let seen = match timeout(asker.timeout, inspect(uri, identity, server, tls)).await {
@@ -95,19 +103,24 @@ async fn secure(source: &Source, identity: &std::sync::Arc<Identity>, asker: &As
     findings.extend(judge::without(seen.asked_for_certificate, without));
     if findings.is_empty() {
         let certificate = seen.certificate.as_ref();
-        findings.extend(certificate.and_then(|it| judge::expiry("its certificate", it, SystemTime::now())));
+        findings.extend(
+            certificate.and_then(|it| judge::expiry("its certificate", it, SystemTime::now())),
+        );
     }
     let proof = mutual.ok().and_then(Result::ok).flatten();
     (Some(facts(&seen, proof.as_ref(), without)), findings)
 }
 
-/// What the handshakes say: the one with our certificate has the last word on whether a request may be sent.
+/// What the handshakes say: the one with our certificate has the last word on whether a request may
+/// be sent.
 fn handshakes(seen: &Inspection, refused: Option<&ConnectError>) -> Vec<Finding> {
     let mut findings = Vec::new();
     match (refused, &seen.problem) {
         (Some(error), _) => findings.push(match error.kind {
             ConnectErrorKind::Connect => unreachable(error.detail.clone()),
-            ConnectErrorKind::Tls | ConnectErrorKind::ClosedUnanswered => Finding::error("tls", error.detail.clone()),
+            ConnectErrorKind::Tls | ConnectErrorKind::ClosedUnanswered => {
+                Finding::error("tls", error.detail.clone())
+            }
             ConnectErrorKind::NotMutual => judge::not_mutual(),
         }),
         (None, Some(problem)) => findings.push(
@@ -118,7 +131,10 @@ fn handshakes(seen: &Inspection, refused: Option<&ConnectError>) -> Vec<Finding>
     }
     // A wrong identity hides that it does not ask either.
     let finished = seen.protocol.is_some();
-    if finished && !seen.asked_for_certificate && refused.is_some_and(|e| e.kind == ConnectErrorKind::Tls) {
+    if finished
+        && !seen.asked_for_certificate
+        && refused.is_some_and(|e| e.kind == ConnectErrorKind::Tls)
+    {
         findings.push(judge::not_mutual());
     }
     findings
@@ -127,7 +143,8 @@ fn handshakes(seen: &Inspection, refused: Option<&ConnectError>) -> Vec<Finding>
 fn facts(seen: &Inspection, proof: Option<&Proof>, without: Option<Without>) -> Facts {
     Facts {
         certificate: seen.certificate.as_ref().map(presented),
-        // A server that demands a certificate ends the look itself over TLS 1.2: then the proof knows.
+        // A server that demands a certificate ends the look itself over TLS 1.2: then the proof
+        // knows.
         protocol: seen.protocol.or(proof.map(|proof| proof.protocol)).map(str::to_owned),
         key_exchange: seen.group.or(proof.and_then(|proof| proof.group)).map(str::to_owned),
         asks_for_certificate: Some(seen.asked_for_certificate),
@@ -157,7 +174,8 @@ async fn present(mut connector: Connector, uri: &Uri) -> Result<Option<Proof>, C
     let refused = |detail: String| ConnectError { kind: ConnectErrorKind::Tls, detail };
     // One that accepts us waits for a request, or greets.
     if let Ok(Err(error)) = timeout(REFUSES_WITHIN, stream.read(&mut greeting)).await {
-        let unsaid = || refused(format!("it broke the connection off at our certificate: {}", error.kind()));
+        let unsaid =
+            || refused(format!("it broke the connection off at our certificate: {}", error.kind()));
         return Err(ConnectError::cause_of(&error).unwrap_or_else(unsaid));
     }
     let _ = timeout(REFUSES_WITHIN, stream.shutdown()).await;
@@ -180,8 +198,12 @@ async fn plain(uri: &Uri, asker: &Asker) -> (Option<Facts>, Vec<Finding>) {
         connect_ms: ms(began.elapsed()),
         handshake_ms: None,
     };
-    let warning = Finding::warning("plain", "plain, not mutual: anyone on the way can read and change it");
-    (Some(facts), vec![warning.expected("`https://`").hint("`--insecure-upstreams` is for development")])
+    let warning =
+        Finding::warning("plain", "plain, not mutual: anyone on the way can read and change it");
+    (
+        Some(facts),
+        vec![warning.expected("`https://`").hint("`--insecure-upstreams` is for development")],
+    )
 }
 
 fn unreachable(detail: String) -> Finding {

@@ -1,4 +1,5 @@
-//! The examination: every source's connection, a few at once; then, with a key, the answers in the order of their needs.
+//! The examination: every source's connection, a few at once; then, with a key, the answers in the
+//! order of their needs.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -51,7 +52,8 @@ struct Ward<'d> {
 
 /// Examines every source of `domains`; asks those that a request may go to for `key`.
 pub(super) async fn all(domains: &Domains, asker: &Asker, key: Option<&str>) -> Report {
-    // The first random number of a thread costs aws-lc a tenth of a second, which is nobody's latency.
+    // The first random number of a thread costs aws-lc a tenth of a second, which is nobody's
+    // latency.
     let _ = aws_lc_rs::rand::fill(&mut [0; 32]);
     let mut wards = look(domains, asker).await;
     if let Some(key) = key {
@@ -59,10 +61,14 @@ pub(super) async fn all(domains: &Domains, asker: &Asker, key: Option<&str>) -> 
             if check_value(key).is_ok() && ward.domain.key.matches(key) {
                 ward.ask(key, asker).await;
             } else {
-                let warning =
-                    Finding::warning("bad-key", "`--key` is no key of this domain, its sources were not asked");
+                let warning = Finding::warning(
+                    "bad-key",
+                    "`--key` is no key of this domain, its sources were not asked",
+                );
                 let pattern = &ward.domain.key.text;
-                ward.findings.push(warning.expected(format!("one that matches `{pattern}`, without dot segments")));
+                ward.findings.push(
+                    warning.expected(format!("one that matches `{pattern}`, without dot segments")),
+                );
             }
         }
     }
@@ -80,7 +86,9 @@ pub(super) async fn all(domains: &Domains, asker: &Asker, key: Option<&str>) -> 
 
 async fn look<'d>(domains: &'d Domains, asker: &Asker) -> Vec<Ward<'d>> {
     let sources: Vec<&Source> = domains.values().flat_map(|domain| &domain.sources).collect();
-    let looks = sources.into_iter().map(|source| async move { patient(source, connection::look(source, asker).await) });
+    let looks = sources
+        .into_iter()
+        .map(|source| async move { patient(source, connection::look(source, asker).await) });
     let looked: Vec<Patient> = stream::iter(looks).buffered(AT_ONCE).collect().await;
     let mut looked = looked.into_iter();
     let ward = |domain: &'d Arc<Domain>| {
@@ -90,9 +98,13 @@ async fn look<'d>(domains: &'d Domains, asker: &Asker) -> Vec<Ward<'d>> {
     domains.values().map(ward).collect()
 }
 
-fn patient(source: &Source, (connection, findings): (Option<connection::Facts>, Vec<Finding>)) -> Patient {
+fn patient(
+    source: &Source,
+    (connection, findings): (Option<connection::Facts>, Vec<Finding>),
+) -> Patient {
     // Whom no request may go to is not asked.
-    let settled = connection.is_none() || findings.iter().any(|finding| finding.level == Level::Error);
+    let settled =
+        connection.is_none() || findings.iter().any(|finding| finding.level == Level::Error);
     let report = SourceReport {
         name: source.name.to_string(),
         origin: source.http.url.origin.to_string().trim_end_matches('/').to_owned(),
@@ -105,11 +117,14 @@ fn patient(source: &Source, (connection, findings): (Option<connection::Facts>, 
 }
 
 impl Ward<'_> {
-    /// Asks in waves: each asks those whose needs are settled. Sources form a DAG, so each wave settles some.
+    /// Asks in waves: each asks those whose needs are settled. Sources form a DAG, so each wave
+    /// settles some.
     async fn ask(&mut self, key: &str, asker: &Asker) {
         loop {
             let open = |at: &usize| !self.patients[*at].settled;
-            let free = |at: &usize| self.domain.sources[*at].needs.iter().all(|need| self.patients[need.0].settled);
+            let free = |at: &usize| {
+                self.domain.sources[*at].needs.iter().all(|need| self.patients[need.0].settled)
+            };
             let wave: Vec<usize> = (0..self.patients.len()).filter(open).filter(free).collect();
             if wave.is_empty() {
                 return;
@@ -135,7 +150,9 @@ impl Ward<'_> {
             let patient = &self.patients[index.0];
             (patient.report.name.as_str(), patient.part.as_ref())
         };
-        if let Some((name, _)) = source.needs.iter().map(|need| given(*need)).find(|(_, part)| part.is_none()) {
+        if let Some((name, _)) =
+            source.needs.iter().map(|need| given(*need)).find(|(_, part)| part.is_none())
+        {
             let met = format!("not asked, for its URL needs `{name}`, which gave no part");
             return Err(Finding::warning("not-asked", met));
         }
@@ -149,7 +166,11 @@ impl Ward<'_> {
         patient.part = asked.part;
         patient.report.findings.extend(asked.findings);
         if let Some(facts) = &asked.facts {
-            patient.report.findings.extend(judge::answer(self.domain, &self.domain.sources[at], facts));
+            patient.report.findings.extend(judge::answer(
+                self.domain,
+                &self.domain.sources[at],
+                facts,
+            ));
         }
         patient.report.answer = asked.facts;
     }

@@ -1,4 +1,5 @@
-//! One thing that is wrong, will be, or is worth knowing: what was met, what was expected, what to do.
+//! One thing that is wrong, will be, or is worth knowing: what was met, what was expected, what to
+//! do.
 
 use serde::Serialize;
 
@@ -14,7 +15,8 @@ pub(super) enum Level {
     Note,
 }
 
-/// A finding; `name` is for programs, the rest for people. It holds no data of an answer, and no key.
+/// A finding; `name` is for programs, the rest for people. It holds no data of an answer, and no
+/// key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Finding {
     pub(super) level: Level,

@@ -9,7 +9,8 @@ use super::report::span;
 use crate::domain::{Atomicity, Domain, Pages, Source};
 use crate::identity::Certificate;
 
-/// The longest before its end that a certificate is warned of; of one that lives short, its last third.
+/// The longest before its end that a certificate is warned of; of one that lives short, its last
+/// third.
 const ENDS_SOON: Duration = Duration::from_hours(14 * 24);
 
 /// A warning where `certificate` ends soon.
@@ -26,17 +27,27 @@ pub(super) fn expiry(whose: &str, certificate: &Certificate, now: SystemTime) ->
 
 /// The server did not ask for our certificate.
 pub(super) fn not_mutual() -> Finding {
-    Finding::error("not-mutual", "it does not ask for a client certificate, so no request is ever sent to it")
-        .expected("it to demand one in the handshake")
-        .hint("nginx: `ssl_verify_client on`; Envoy: `require_client_certificate: true`")
+    Finding::error(
+        "not-mutual",
+        "it does not ask for a client certificate, so no request is ever sent to it",
+    )
+    .expected("it to demand one in the handshake")
+    .hint("nginx: `ssl_verify_client on`; Envoy: `require_client_certificate: true`")
 }
 
 /// A server that asks, but goes on without.
 pub(super) fn without(asked: bool, without: Option<Without>) -> Option<Finding> {
     (asked && without == Some(Without::Accepted)).then(|| {
-        Finding::warning("certificate-optional", "it asks for a client certificate, but goes on without one")
-            .expected("it to end the handshake")
-            .hint("nginx: `ssl_verify_client on`, not `optional`; unless it refuses each request, anyone can ask it")
+        Finding::warning(
+            "certificate-optional",
+            "it asks for a client certificate, \
+                          but goes on without one",
+        )
+        .expected("it to end the handshake")
+        .hint(
+            "nginx: `ssl_verify_client on`, not `optional`; unless it refuses each request, \
+                   anyone can ask it",
+        )
     })
 }
 
@@ -45,23 +56,32 @@ pub(super) fn answer(domain: &Domain, source: &Source, facts: &Facts) -> Vec<Fin
     let mut findings = Vec::new();
     if facts.no_store {
         let kept = match domain.cache.ttl {
-            Duration::ZERO => "a domain file decides that alone, here it keeps nothing (`ttl: 0s`)".to_owned(),
-            ttl => format!("it is kept for {} all the same (`ttl`)", humantime::format_duration(ttl)),
+            Duration::ZERO => {
+                "a domain file decides that alone, here it keeps nothing (`ttl: 0s`)".to_owned()
+            }
+            ttl => {
+                format!("it is kept for {} all the same (`ttl`)", humantime::format_duration(ttl))
+            }
         };
-        let warning = Finding::warning("no-store", format!("its `Cache-Control` says `no-store`, {kept}"));
+        let warning =
+            Finding::warning("no-store", format!("its `Cache-Control` says `no-store`, {kept}"));
         findings.push(warning.hint("may its data be kept? where not, `cache: {ttl: 0s}`"));
     }
     // One source alone is a snapshot as it is.
     if matches!(domain.atomicity, Atomicity::Snapshot { .. }) && domain.sources.len() > 1 {
         findings.extend(if matches!(source.http.pages, Pages::Follow { .. }) {
-            let observation = "its pages are followed, so it is read again in each round and compared";
+            let observation =
+                "its pages are followed, so it is read again in each round and compared";
             vec![Finding::note("followed-pages", observation)]
         } else {
             snapshot(facts)
         });
     }
     if facts.next_page && source.http.pages == Pages::First {
-        findings.push(Finding::note("first-page", "has a next page, which is left out (`pages: first`)"));
+        findings.push(Finding::note(
+            "first-page",
+            "has a next page, which is left out (`pages: first`)",
+        ));
     }
     findings.extend(latency(domain, source, facts));
     findings
@@ -80,15 +100,21 @@ fn snapshot(facts: &Facts) -> Vec<Finding> {
         (Tag::Strong, Some(false)) => findings.push(
             Finding::note("no-304", "answered in full to `If-None-Match` with its own `ETag`")
                 .expected("304")
-                .hint("does its `ETag` change with every answer? then no snapshot will ever be confirmed"),
+                .hint(
+                    "does its `ETag` change with every answer? then no snapshot will ever be \
+                       confirmed",
+                ),
         ),
         (Tag::Strong, _) => {}
     }
     if facts.aged {
         findings.push(
-            Finding::warning("cached", "answered from a cache (`Age`), though it was asked with `no-cache`")
-                .expected("its current state: a snapshot can be no better than its sources")
-                .hint("ask the owning service itself, not a cache before it"),
+            Finding::warning(
+                "cached",
+                "answered from a cache (`Age`), though it was asked with `no-cache`",
+            )
+            .expected("its current state: a snapshot can be no better than its sources")
+            .hint("ask the owning service itself, not a cache before it"),
         );
     }
     findings
@@ -145,7 +171,10 @@ mod tests {
     #[test]
     fn only_who_asks_and_goes_on_without_is_called_optional() {
         assert!(without(true, Some(Without::Accepted)).is_some());
-        assert!(without(false, Some(Without::Accepted)).is_none(), "that is worse, and said elsewhere");
+        assert!(
+            without(false, Some(Without::Accepted)).is_none(),
+            "that is worse, and said elsewhere"
+        );
         assert!(without(true, Some(Without::Refused)).is_none() && without(true, None).is_none());
     }
 }

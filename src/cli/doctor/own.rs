@@ -28,14 +28,22 @@ impl Own {
         let mut findings = Vec::new();
         if !certificate.client_auth {
             let met = "our certificate may not be used as a client (its extended key usage)";
-            findings.push(Finding::error("not-a-client", met).expected("`clientAuth` among its usages"));
+            findings.push(
+                Finding::error("not-a-client", met).expected("`clientAuth` among its usages"),
+            );
         }
         findings.extend(judge::expiry("our certificate", certificate, now));
         let authorities = identity.authorities.iter();
-        findings.extend(authorities.filter_map(|authority| judge::expiry("a certificate of `ca.crt`", authority, now)));
+        findings
+            .extend(authorities.filter_map(|authority| {
+                judge::expiry("a certificate of `ca.crt`", authority, now)
+            }));
         if identity.revocations_next_update().is_some_and(|next| next < now) {
             let observation = "`crl.pem` is older than it should be, and honoured all the same";
-            findings.push(Finding::warning("revocations-old", observation).expected("a list before its next update"));
+            findings.push(
+                Finding::warning("revocations-old", observation)
+                    .expected("a list before its next update"),
+            );
         }
         Self {
             names: names(certificate),
@@ -49,7 +57,8 @@ impl Own {
     }
 }
 
-/// The most names that are shown of a certificate, and the most characters of each: a stranger may have written them.
+/// The most names that are shown of a certificate, and the most characters of each: a stranger may
+/// have written them.
 const NAMES_MAX: usize = 32;
 const NAME_MAX_CHARS: usize = 256;
 
@@ -57,5 +66,7 @@ const NAME_MAX_CHARS: usize = 256;
 pub(super) fn names(certificate: &Certificate) -> Vec<String> {
     let texts = certificate.uris.iter().chain(&certificate.dns).cloned();
     let texts = texts.chain(certificate.ips.iter().map(ToString::to_string)).take(NAMES_MAX);
-    texts.map(|name| name.chars().take(NAME_MAX_CHARS).flat_map(char::escape_debug).collect()).collect()
+    texts
+        .map(|name| name.chars().take(NAME_MAX_CHARS).flat_map(char::escape_debug).collect())
+        .collect()
 }

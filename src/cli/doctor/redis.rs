@@ -1,4 +1,5 @@
-//! The fleet's Redis in the report: what `bus` found, in the members that `--format json` prints, with what is to be said of it.
+//! The fleet's Redis in the report: what `bus` found, in the members that `--format json` prints,
+//! with what is to be said of it.
 
 pub(super) mod draw;
 mod judge;
@@ -105,8 +106,13 @@ impl RedisReport {
             Servers::Sentinel { .. } => "sentinel",
             Servers::Cluster(_) => "cluster",
         };
-        let servers = found.servers.iter().map(|server| ServerReport::of(server, found.kind, settings)).collect();
-        let logs = found.logs.iter().map(|(domain, log)| LogReport::of(domain, log, settings)).collect();
+        let servers = found
+            .servers
+            .iter()
+            .map(|server| ServerReport::of(server, found.kind, settings))
+            .collect();
+        let logs =
+            found.logs.iter().map(|(domain, log)| LogReport::of(domain, log, settings)).collect();
         let findings = found.silent.iter().map(|silent| judge::silent(silent, settings)).collect();
         Self { kind, namespace: settings.namespace.clone(), servers, logs, findings }
     }
@@ -179,7 +185,8 @@ impl ServerSettings {
             format!("{} for {}", size(bytes), humantime::format_duration(span))
         });
         let limits: Vec<_> = hard.into_iter().chain(soft).collect();
-        (!limits.is_empty()).then(|| format!("cuts off a sidecar that lags by {}", limits.join(" or ")))
+        (!limits.is_empty())
+            .then(|| format!("cuts off a sidecar that lags by {}", limits.join(" or ")))
     }
 }
 
@@ -202,7 +209,8 @@ impl LogReport {
 impl LogState {
     fn of(log: &Log) -> Self {
         let mut leases: Vec<Lease> = Vec::new();
-        let mut all: Vec<u64> = log.registered.iter().map(|sidecar| whole_ms(sidecar.lease)).collect();
+        let mut all: Vec<u64> =
+            log.registered.iter().map(|sidecar| whole_ms(sidecar.lease)).collect();
         all.sort_unstable();
         for same in all.chunk_by(|one, other| one == other) {
             leases.push(Lease { lease_ms: same[0], sidecars: same.len() });

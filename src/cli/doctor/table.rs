@@ -1,6 +1,8 @@
-//! The report for people: our identity, the fleet's Redis, a table a domain with two lines or three a source, then what was found.
+//! The report for people: our identity, the fleet's Redis, a table a domain with two lines or three
+//! a source, then what was found.
 //!
-//! Nothing is wider than the terminal but names and what was found; where columns do not fit, the times of the connection go.
+//! Nothing is wider than the terminal but names and what was found; where columns do not fit, the
+//! times of the connection go.
 
 use std::fmt::Write as _;
 use std::time::SystemTime;
@@ -61,7 +63,8 @@ fn draw_own(text: &mut String, own: &Own, width: usize) {
 
 fn draw_domain(text: &mut String, domain: &DomainReport, asked: bool, width: usize) {
     let _ = writeln!(text, "\n{} {}, {}\n", domain.name.bold(), domain.file, domain.atomicity);
-    let table = [Columns::All, Columns::NoConnection, Columns::Fewest].map(|columns| table(domain, asked, columns));
+    let table = [Columns::All, Columns::NoConnection, Columns::Fewest]
+        .map(|columns| table(domain, asked, columns));
     let fits = |table: &&String| table.lines().all(|line| line.chars().count() <= width);
     let Some(table) = table.iter().find(fits).or(table.last()) else { return };
     let mut lines = table.lines();
@@ -73,7 +76,8 @@ fn draw_domain(text: &mut String, domain: &DomainReport, asked: bool, width: usi
         let name = Some(source.name.as_str());
         source.findings.iter().map(move |finding| (name, finding))
     });
-    let findings: Vec<_> = domain.findings.iter().map(|finding| (None, finding)).chain(of_sources).collect();
+    let findings: Vec<_> =
+        domain.findings.iter().map(|finding| (None, finding)).chain(of_sources).collect();
     if !findings.is_empty() {
         text.push('\n');
         draw_findings(text, findings);
@@ -96,7 +100,9 @@ fn draw_source(text: &mut String, line: &str, source: &SourceReport, width: usiz
     let mut second = Vec::new();
     if let Some(connection) = &source.connection {
         second.extend(how(connection, source.answer.as_ref()));
-        first.extend(connection.certificate.as_ref().map(|certificate| who(certificate, &source.server)));
+        first.extend(
+            connection.certificate.as_ref().map(|certificate| who(certificate, &source.server)),
+        );
     }
     fold(text, first, width);
     fold(text, second, width);
@@ -107,7 +113,10 @@ pub(super) fn who(certificate: &connection::Presented, expected: &str) -> String
     match certificate.names.iter().find(|name| name.as_str() == expected) {
         Some(name) => format!("is {name}"),
         None if certificate.names.is_empty() => "has no name".to_owned(),
-        None => format!("is {}", certificate.names.iter().take(3).cloned().collect::<Vec<_>>().join(" or ")),
+        None => format!(
+            "is {}",
+            certificate.names.iter().take(3).cloned().collect::<Vec<_>>().join(" or ")
+        ),
     }
 }
 
@@ -115,7 +124,12 @@ fn how(connection: &connection::Facts, answer: Option<&answer::Facts>) -> Vec<St
     let mut words: Vec<String> =
         [&connection.protocol, &connection.key_exchange].into_iter().flatten().cloned().collect();
     words.extend(answer.map(|answer| answer.http.to_owned()));
-    words.extend(connection.certificate.as_ref().map(|certificate| format!("issued by {}", certificate.issuer)));
+    words.extend(
+        connection
+            .certificate
+            .as_ref()
+            .map(|certificate| format!("issued by {}", certificate.issuer)),
+    );
     words
 }
 
@@ -207,7 +221,8 @@ pub(super) fn draw_findings(text: &mut String, mut findings: Vec<(Option<&str>, 
             Level::Note => "note:".dimmed().to_string(),
         };
         let source = source.map(|source| format!("{source}: ")).unwrap_or_default();
-        let expected = finding.expected.as_ref().map(|it| format!("; expected {it}")).unwrap_or_default();
+        let expected =
+            finding.expected.as_ref().map(|it| format!("; expected {it}")).unwrap_or_default();
         let _ = writeln!(text, "{level} {source}{}{expected}", finding.met);
         if let Some(hint) = &finding.hint {
             let _ = writeln!(text, "  {} {hint}", "hint:".cyan());
@@ -217,7 +232,9 @@ pub(super) fn draw_findings(text: &mut String, mut findings: Vec<(Option<&str>, 
 
 fn summary(report: &Report) -> String {
     let sources: Vec<_> = report.domains.iter().flat_map(|domain| &domain.sources).collect();
-    let count = |wanted: &[Option<Level>]| sources.iter().filter(|source| wanted.contains(&source.level())).count();
+    let count = |wanted: &[Option<Level>]| {
+        sources.iter().filter(|source| wanted.contains(&source.level())).count()
+    };
     let (failed, warned) = (count(&[Some(Level::Error)]), count(&[Some(Level::Warning)]));
     let plural = if sources.len() == 1 { "source" } else { "sources" };
     let mut words = vec![format!("{} {plural}", sources.len())];
@@ -297,7 +314,8 @@ mod tests {
 
     fn drawn(width: usize) -> String {
         let slow = Finding::error("too-slow", "takes 3 s").expected("less").hint("`timeout`");
-        let silent = SourceReport { connection: None, answer: None, ..source("nobody", vec![slow]) };
+        let silent =
+            SourceReport { connection: None, answer: None, ..source("nobody", vec![slow]) };
         let weak = Finding::note("weak-validator", "its `ETag` is weak");
         let domain = DomainReport {
             name: "customer".to_owned(),
@@ -310,7 +328,8 @@ mod tests {
                 silent,
             ],
         };
-        anstream::adapter::strip_str(&draw(&Report::new(true, None, None, vec![domain]), width)).to_string()
+        anstream::adapter::strip_str(&draw(&Report::new(true, None, None, vec![domain]), width))
+            .to_string()
     }
 
     #[test]
@@ -323,8 +342,11 @@ mod tests {
     #[test]
     fn nothing_but_what_was_found_is_wider_than_the_terminal() {
         for width in [56, 76, 80, 120] {
-            let too_wide: Vec<_> =
-                drawn(width).lines().filter(|line| line.chars().count() > width).map(str::to_owned).collect();
+            let too_wide: Vec<_> = drawn(width)
+                .lines()
+                .filter(|line| line.chars().count() > width)
+                .map(str::to_owned)
+                .collect();
             assert_eq!(too_wide, Vec::<String>::new(), "{width}");
         }
     }

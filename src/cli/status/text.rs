@@ -1,5 +1,5 @@
-//! The state of a sidecar as a person reads it: what it is, its fleet, its cache, its domains, its troubles. It fits a
-//! terminal of 80 columns where names do.
+//! The state of a sidecar as a person reads it: what it is, its fleet, its cache, its domains, its
+//! troubles. It fits a terminal of 80 columns where names do.
 
 use std::fmt::Write as _;
 
@@ -11,7 +11,8 @@ use serde_json::Value;
 
 use super::super::terminal::escape;
 
-/// Characters of an epoch and of a plan: they are told apart by a glance; `--format json` has them whole.
+/// Characters of an epoch and of a plan: they are told apart by a glance; `--format json` has them
+/// whole.
 const SHORT: usize = 12;
 
 /// All of it.
@@ -55,7 +56,13 @@ fn fleet(text: &mut String, fleet: &Value) {
             (false, _) => "not held".to_owned(),
         };
         let epoch = word(domain, "epoch");
-        table.add_row([word(domain, "domain"), lease, short(&epoch), word(domain, "seq"), word(domain, "lag")]);
+        table.add_row([
+            word(domain, "domain"),
+            lease,
+            short(&epoch),
+            word(domain, "seq"),
+            word(domain, "lag"),
+        ]);
     }
     let _ = writeln!(text, "{}", table.trim_fmt());
 }
@@ -65,12 +72,20 @@ fn cache(text: &mut String, cache: &Value) {
     let _ = writeln!(text, "\n{} {rate} hits of {} reads", "cache".bold(), word(cache, "reads"));
     let mut table = table(["TIER", "HITS", "RATE", "HOLDS"], &[1, 2]);
     for tier in list(&cache["tiers"]) {
-        table.add_row([word(tier, "tier"), word(tier, "hits"), percent(&tier["percent"]), holds(tier)]);
+        table.add_row([
+            word(tier, "tier"),
+            word(tier, "hits"),
+            percent(&tier["percent"]),
+            holds(tier),
+        ]);
     }
     let _ = writeln!(text, "{}", table.trim_fmt());
-    let (misses, collapsed, fenced) = (word(cache, "misses"), word(cache, "collapsed"), word(cache, "fenced"));
+    let (misses, collapsed, fenced) =
+        (word(cache, "misses"), word(cache, "collapsed"), word(cache, "fenced"));
     let (evicted, stale) = (word(cache, "evicted"), word(cache, "stale_served"));
-    let counts = format!("{misses} misses ({collapsed} joined a flight), {fenced} fenced, {evicted} evicted");
+    let counts = format!(
+        "{misses} misses ({collapsed} joined a flight), {fenced} fenced, {evicted} evicted"
+    );
     let _ = writeln!(text, "  {counts}, {stale} served stale");
 }
 
@@ -108,7 +123,8 @@ fn domain_text(text: &mut String, domain: &Value) {
     let _ = writeln!(text, "{}", table.trim_fmt());
 }
 
-/// A table without lines, two blanks before and between its columns; those at `numbers` are flush right.
+/// A table without lines, two blanks before and between its columns; those at `numbers` are flush
+/// right.
 fn table<const N: usize>(header: [&str; N], numbers: &[usize]) -> Table {
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(header);

@@ -41,7 +41,11 @@ impl Lines {
         };
         let whose = clean(whose(name, event));
         if name == "listening" {
-            let names = event["domains"].as_array().into_iter().flatten().filter_map(|one| one["domain"].as_str());
+            let names = event["domains"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(|one| one["domain"].as_str());
             self.width = names.map(|name| name.chars().count()).fold(self.width, usize::max);
         }
         self.width = self.width.max(whose.chars().count());
@@ -54,7 +58,10 @@ impl Lines {
     }
 
     fn time(&self, event: &Value) -> String {
-        let at = event["at"].as_str().and_then(|at| at.parse::<Timestamp>().ok()).unwrap_or_else(Timestamp::now);
+        let at = event["at"]
+            .as_str()
+            .and_then(|at| at.parse::<Timestamp>().ok())
+            .unwrap_or_else(Timestamp::now);
         at.to_zoned(self.zone.clone()).strftime("%H:%M:%S%.3f").to_string()
     }
 }
@@ -76,7 +83,9 @@ fn said(name: &str, event: &Value) -> Option<Said> {
         "hinted" => ("hinted", notable, "a hint is in the log now".to_owned()),
         "emptied" => ("emptied", bad, because(event)),
         "lease-held" => ("lease held", good, "memory may be served from".to_owned()),
-        "lease-lost" => ("lease lost", bad, "memory is not trusted until redis is heard".to_owned()),
+        "lease-lost" => {
+            ("lease lost", bad, "memory is not trusted until redis is heard".to_owned())
+        }
         "redis-connected" => ("connected", good, String::new()),
         "redis-disconnected" => ("disconnected", bad, because(event)),
         "filled" => ("filled", good, collected(event)),
@@ -93,7 +102,8 @@ fn said(name: &str, event: &Value) -> Option<Said> {
 }
 
 fn standing(event: &Value) -> String {
-    let mut text = format!("bfb {} (pid {})", event["version"].as_str().unwrap_or("?"), event["pid"]);
+    let mut text =
+        format!("bfb {} (pid {})", event["version"].as_str().unwrap_or("?"), event["pid"]);
     if event["redis_connected"] == false {
         text += ", redis not connected";
     }
@@ -112,7 +122,12 @@ fn scopes(event: &Value) -> String {
     for (many, one) in [("keys", "key"), ("tags", "tag")] {
         let count = event[many].as_u64().unwrap_or_default();
         let word = if count == 1 { one } else { many };
-        let names: Vec<_> = event["named"][many].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let names: Vec<_> = event["named"][many]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
         match (count, names.len()) {
             (0, _) => {}
             (_, 0) => words.push(format!("{count} {word}")),
@@ -135,7 +150,8 @@ fn collected(event: &Value) -> String {
         let _ = write!(words, "no such dataset, in {took} ms");
         return words;
     }
-    let (bytes, rounds) = (bytesize::ByteSize::b(event["bytes"].as_u64().unwrap_or_default()), &event["rounds"]);
+    let (bytes, rounds) =
+        (bytesize::ByteSize::b(event["bytes"].as_u64().unwrap_or_default()), &event["rounds"]);
     let _ = write!(words, "{bytes} in {took} ms");
     if rounds.as_u64().is_some_and(|rounds| rounds != 1) {
         let _ = write!(words, ", {rounds} rounds");
@@ -171,8 +187,17 @@ fn because(event: &Value) -> String {
     .to_owned()
 }
 
-fn joined<'e, T: std::fmt::Display>(list: &'e Value, word: impl Fn(&'e Value) -> Option<T>) -> String {
-    let words: Vec<_> = list.as_array().into_iter().flatten().filter_map(word).map(|word| word.to_string()).collect();
+fn joined<'e, T: std::fmt::Display>(
+    list: &'e Value,
+    word: impl Fn(&'e Value) -> Option<T>,
+) -> String {
+    let words: Vec<_> = list
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(word)
+        .map(|word| word.to_string())
+        .collect();
     words.join("; ")
 }
 
@@ -206,8 +231,7 @@ mod tests {
     #[test]
     fn names_are_shown_up_to_a_bound() {
         let named = json!({"keys": ["1", "2", "3", "4", "5", "6"], "tags": []});
-        let event =
-            json!({"at": AT, "event": "invalidated", "domain": "d", "keys": 9, "tags": 0, "seq": 1, "named": named});
+        let event = json!({"at": AT, "event": "invalidated", "domain": "d", "keys": 9, "tags": 0, "seq": 1, "named": named});
         assert!(line(&event).ends_with("keys 1, 2, 3, 4, 5 and 4 more, seq 1"), "{}", line(&event));
     }
 

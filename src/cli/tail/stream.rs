@@ -1,4 +1,5 @@
-//! Server-sent events, as far as a sidecar sends them: blocks of lines, of which those that begin with `data:` count.
+//! Server-sent events, as far as a sidecar sends them: blocks of lines, of which those that begin
+//! with `data:` count.
 
 /// The longest event, in bytes.
 const EVENT_BYTES_MAX: usize = 1024 * 1024;
@@ -44,10 +45,13 @@ mod tests {
 
     #[test]
     fn events_come_whole_however_they_are_cut() {
-        let text = b": alive\n\nevent: a\ndata: {\"n\":1}\n\nevent: b\ndata: {\"\xc3\xa9\":2}\n\n: alive\n\n";
+        let text =
+            b": alive\n\nevent: a\ndata: {\"n\":1}\n\nevent: b\ndata: {\"\xc3\xa9\":2}\n\n: \
+                     alive\n\n";
         for cut in 1..text.len() {
             let mut events = Events::default();
-            let came: Vec<_> = text.chunks(cut).flat_map(|bytes| events.take(bytes).expect("short")).collect();
+            let came: Vec<_> =
+                text.chunks(cut).flat_map(|bytes| events.take(bytes).expect("short")).collect();
             assert_eq!(came, ["{\"n\":1}", "{\"é\":2}"], "cut at {cut}");
         }
     }

@@ -33,19 +33,33 @@ impl Sidecar {
         lease && (current || !self.config.guards.hold(Guard::JoinOutdated))
     }
 
-    /// Whether what a flight collected may be kept in memory at `now`, and the mark that it shall carry.
-    pub fn may_store(&self, start: Start, key: &str, tags: &[Arc<str>], now: Moment) -> Option<Mark> {
+    /// Whether what a flight collected may be kept in memory at `now`, and the mark that it shall
+    /// carry.
+    pub fn may_store(
+        &self,
+        start: Start,
+        key: &str,
+        tags: &[Arc<str>],
+        now: Moment,
+    ) -> Option<Mark> {
         self.mark(start, start.fence()?, key, tags, now)
     }
 
-    /// The same for what a flight read from Redis: it is as new as Redis vouched for, not as old as its own fence.
-    pub fn may_store_fetched(&self, start: Start, key: &str, fetched: &Fetched, now: Moment) -> Option<Mark> {
+    /// The same for what a flight read from Redis: it is as new as Redis vouched for, not as old as
+    /// its own fence.
+    pub fn may_store_fetched(
+        &self,
+        start: Start,
+        key: &str,
+        fetched: &Fetched,
+        now: Moment,
+    ) -> Option<Mark> {
         let same = start.epoch == Some(fetched.vouched.epoch);
         self.mark(start, fetched.vouched, key, &fetched.dataset.tags, now).filter(|_| same)
     }
 
-    /// Whether an entry that it applied outdates what Redis handed out: Redis's stamps may have been
-    /// tampered with, its own have not.
+    /// Whether an entry that it applied outdates what Redis handed out: Redis's stamps may have
+    /// been tampered with, its own have not.
     pub fn outdates(&self, key: &str, fetched: &Fetched) -> bool {
         let Fetched { vouched, dataset, .. } = fetched;
         let is_beyond = dataset.fence.seq > vouched.seq || dataset.fence.epoch != vouched.epoch;
@@ -58,10 +72,19 @@ impl Sidecar {
         self.epoch == Some(token.epoch) && self.follower.applied() >= token.seq
     }
 
-    pub(super) fn mark(&self, start: Start, fence: Fence, key: &str, tags: &[Arc<str>], now: Moment) -> Option<Mark> {
-        let seq = if self.config.guards.hold(Guard::Fence) { fence.seq } else { self.follower.applied() };
+    pub(super) fn mark(
+        &self,
+        start: Start,
+        fence: Fence,
+        key: &str,
+        tags: &[Arc<str>],
+        now: Moment,
+    ) -> Option<Mark> {
+        let seq =
+            if self.config.guards.hold(Guard::Fence) { fence.seq } else { self.follower.applied() };
         let mark = Mark { generation: self.generation, fence: Fence { seq, ..fence } };
-        (self.may_serve(now) && self.in_time(start) && self.stamps.believe(seq, key, tags)).then_some(mark)
+        (self.may_serve(now) && self.in_time(start) && self.stamps.believe(seq, key, tags))
+            .then_some(mark)
     }
 
     /// Whether memory has not been emptied since.

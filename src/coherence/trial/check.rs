@@ -1,7 +1,9 @@
-//! The exhaustive check: every order in which messages can arrive, be lost, or come twice, with time and faults between.
+//! The exhaustive check: every order in which messages can arrive, be lost, or come twice, with
+//! time and faults between.
 //!
-//! Messages lie on the wire in no order; one that is never delivered is lost. A node that takes no step is paused. Time
-//! is discrete; a lease is a few ticks. A state that differs in nothing a process can see counts once.
+//! Messages lie on the wire in no order; one that is never delivered is lost. A node that takes no
+//! step is paused. Time is discrete; a lease is a few ticks. A state that differs in nothing a
+//! process can see counts once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -89,7 +91,8 @@ pub(super) const NOTHING: Left = Left {
 pub(super) struct State {
     pub(super) fleet: Fleet,
     pub(super) wire: Vec<Message>,
-    /// Subscriptions that keep the order, and what each still holds; where a scenario has none, all of it is on the wire.
+    /// Subscriptions that keep the order, and what each still holds; where a scenario has none, all
+    /// of it is on the wire.
     pub(super) subscriptions: Vec<Option<Vec<Message>>>,
     /// What a replica has of the primary.
     pub(super) replica: Option<Server>,
@@ -184,7 +187,8 @@ impl Scenario {
             deposed_for: 0,
             left: self.left,
         };
-        let rounds = if self.settled { 2 * self.leases.iter().max().unwrap() + self.grace + 2 } else { 1 };
+        let rounds =
+            if self.settled { 2 * self.leases.iter().max().unwrap() + self.grace + 2 } else { 1 };
         for round in 0..rounds {
             if round > 0 {
                 state.advance(None);
@@ -223,7 +227,10 @@ impl State {
     fn land_all(&mut self, node: usize) {
         for flight in (0..self.fleet.nodes[node].air.len()).rev() {
             self.fleet.collect(node, flight);
-            if matches!(self.fleet.nodes[node].air[flight].step, FlightStep::Collected(..) | FlightStep::Fetched(..)) {
+            if matches!(
+                self.fleet.nodes[node].air[flight].step,
+                FlightStep::Collected(..) | FlightStep::Fetched(..)
+            ) {
                 self.fleet.land(node, flight);
             }
         }
@@ -242,7 +249,8 @@ impl State {
         (0..self.fleet.writers.len()).for_each(|writer| self.fleet.look(writer));
     }
 
-    /// Once links heal and Redis stays up, every invalidation is acknowledged and every sidecar holds a lease.
+    /// Once links heal and Redis stays up, every invalidation is acknowledged and every sidecar
+    /// holds a lease.
     fn heals(&self, rounds: u32) -> bool {
         let mut state = self.clone();
         state.wire.clear();
@@ -260,7 +268,8 @@ impl State {
         let idle = state.fleet.writers.iter().all(|writer| writer.state == Writing::Idle);
         let serving = |node: usize| {
             let of = &state.fleet.nodes[node];
-            of.sidecar.wakes_at() == Moment::NEVER || of.sidecar.may_serve(state.fleet.clock(Who::Node(node)))
+            of.sidecar.wakes_at() == Moment::NEVER
+                || of.sidecar.may_serve(state.fleet.clock(Who::Node(node)))
         };
         idle && (0..state.fleet.nodes.len()).all(serving)
     }
@@ -274,7 +283,9 @@ impl State {
                 let served = plan == node.plan
                     && node.sidecar.may_serve(now)
                     && node.sidecar.believes(kept.mark, &key_name(key), &tags_of(key));
-                !served || kept.version >= fleet.source.acknowledged[usize::from(key)] && kept.plan == plan
+                !served
+                    || kept.version >= fleet.source.acknowledged[usize::from(key)]
+                        && kept.plan == plan
             })
         })
     }
@@ -291,9 +302,12 @@ impl State {
         }
         let nodes = &mut self.fleet.nodes;
         self.wire.retain(|message| match message {
-            Message::Published { to, published } => nodes[*to].sidecar.applied().is_none_or(|applied| {
-                applied.epoch != published.epoch || published.entries.iter().any(|entry| entry.seq > applied.seq)
-            }),
+            Message::Published { to, published } => {
+                nodes[*to].sidecar.applied().is_none_or(|applied| {
+                    applied.epoch != published.epoch
+                        || published.entries.iter().any(|entry| entry.seq > applied.seq)
+                })
+            }
             Message::Answer { to: Who::Node(to), .. } => nodes[*to].alive,
             _ => true,
         });
@@ -327,10 +341,16 @@ impl Model for Scenario {
 
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
-            Property::always("no read after an acknowledgement is older than it", |_, state: &State| {
-                state.believed_is_fresh()
-                    && !matches!(state.fleet.wrong, Some(Wrong::StaleFromFlight | Wrong::StaleFromMemory))
-            }),
+            Property::always(
+                "no read after an acknowledgement is older than it",
+                |_, state: &State| {
+                    state.believed_is_fresh()
+                        && !matches!(
+                            state.fleet.wrong,
+                            Some(Wrong::StaleFromFlight | Wrong::StaleFromMemory)
+                        )
+                },
+            ),
             Property::always("nothing stale is written", |_, state: &State| {
                 !matches!(state.fleet.wrong, Some(Wrong::StaleIntoMemory | Wrong::StaleIntoRedis))
             }),
@@ -340,10 +360,13 @@ impl Model for Scenario {
             Property::always("no dataset of another plan is served", |_, state: &State| {
                 state.fleet.wrong != Some(Wrong::OtherPlan)
             }),
-            Property::always("what is invalidated is acknowledged once links heal", |model: &Self, state: &State| {
-                let rounds = 4 * model.leases.iter().max().unwrap() + 2 * model.grace + 6;
-                !(state.left.ticks == 0 && state.wire.is_empty()) || state.heals(rounds)
-            }),
+            Property::always(
+                "what is invalidated is acknowledged once links heal",
+                |model: &Self, state: &State| {
+                    let rounds = 4 * model.leases.iter().max().unwrap() + 2 * model.grace + 6;
+                    !(state.left.ticks == 0 && state.wire.is_empty()) || state.heals(rounds)
+                },
+            ),
         ]
     }
 }
@@ -367,7 +390,13 @@ pub(super) fn explore(scenario: Scenario, states: usize) -> Found {
         .threads(2)
         .spawn_bfs()
         .join();
-    let counterexample = checker.discoveries().into_iter().map(|(name, path)| (name, path.into_actions())).next();
+    let counterexample =
+        checker.discoveries().into_iter().map(|(name, path)| (name, path.into_actions())).next();
     let complete = counterexample.is_none() && checker.is_done() && checker.state_count() < states;
-    Found { states: checker.unique_state_count(), depth: checker.max_depth(), complete, counterexample }
+    Found {
+        states: checker.unique_state_count(),
+        depth: checker.max_depth(),
+        complete,
+        counterexample,
+    }
 }

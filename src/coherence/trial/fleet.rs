@@ -1,6 +1,8 @@
-//! A fleet as the trials run it: nodes, writers, Redis, the source of truth, and an oracle that watches every step.
+//! A fleet as the trials run it: nodes, writers, Redis, the source of truth, and an oracle that
+//! watches every step.
 //!
-//! What is sent is left in `out`: the model checker and the simulation each have a network of their own.
+//! What is sent is left in `out`: the model checker and the simulation each have a network of their
+//! own.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +18,8 @@ pub(super) enum Wrong {
     StaleFromMemory,
     /// A flight did.
     StaleFromFlight,
-    /// A dataset was put into memory although an invalidation of it was acknowledged, or applied here.
+    /// A dataset was put into memory although an invalidation of it was acknowledged, or applied
+    /// here.
     StaleIntoMemory,
     /// Redis took a dataset although the script of an invalidation of it had run.
     StaleIntoRedis,
@@ -146,7 +149,9 @@ impl Fleet {
             Some((server, life)) if deposed => server.run(*life, &run),
             _ => self.server.run(self.life, &run),
         };
-        if let (Call::Invalidate { scopes, .. }, Answer::Issued(issued)) = (&run.call, &outcome.answer) {
+        if let (Call::Invalidate { scopes, .. }, Answer::Issued(issued)) =
+            (&run.call, &outcome.answer)
+        {
             if outcome.published.is_some() {
                 self.source.script(issued.token, scopes);
             }
@@ -162,7 +167,8 @@ impl Fleet {
             let lost = self.source.scripted[usize::from(key)] < version;
             return self.publish_and_blame(outcome.published, lost);
         }
-        let needed = !matches!(run.call, Call::Store { .. } | Call::Deregister(_)) && about != About::Nothing;
+        let needed = !matches!(run.call, Call::Store { .. } | Call::Deregister(_))
+            && about != About::Nothing;
         if needed {
             self.out.push(Message::Answer { to: from, sent, about, answer: outcome.answer });
         }
@@ -199,10 +205,18 @@ impl Fleet {
     fn hear_hint(&mut self, to: usize, key: Key, version: Version) {
         let now = self.clock(Who::Node(to));
         let mut actions = Vec::new();
-        self.nodes[to].sidecar.handle(now, Event::Hint(Arc::new([Scope::Key(key_name(key))])), &mut actions);
+        self.nodes[to].sidecar.handle(
+            now,
+            Event::Hint(Arc::new([Scope::Key(key_name(key))])),
+            &mut actions,
+        );
         for action in actions {
             if let Action::Invalidate { scopes, unless_above } = action {
-                self.send(Who::Node(to), About::Hint(key, version), Call::Invalidate { scopes, unless_above });
+                self.send(
+                    Who::Node(to),
+                    About::Hint(key, version),
+                    Call::Invalidate { scopes, unless_above },
+                );
             }
         }
     }
@@ -220,7 +234,9 @@ impl Fleet {
             Reading::Joined => {}
             Reading::Began(id) => {
                 let at = (key, self.nodes[node].plan);
-                if let Some(flight) = self.nodes[node].air.iter().position(|flight| flight.is(at, id)) {
+                if let Some(flight) =
+                    self.nodes[node].air.iter().position(|flight| flight.is(at, id))
+                {
                     self.ask(node, flight);
                 }
             }
@@ -234,9 +250,11 @@ impl Fleet {
         let Flight { key, plan, id, ref step, .. } = self.nodes[node].air[flight];
         let place = Node::place(key, plan);
         match *step {
-            Step::Asking(_) => {
-                self.send(Who::Node(node), About::Fetch(key, plan, id), Call::Fetch { place, bytes_max: u64::MAX })
-            }
+            Step::Asking(_) => self.send(
+                Who::Node(node),
+                About::Fetch(key, plan, id),
+                Call::Fetch { place, bytes_max: u64::MAX },
+            ),
             Step::Claiming(start) => match start.fence() {
                 None => self.nodes[node].air[flight].step = Step::Collecting(start),
                 Some(fence) => {
@@ -251,8 +269,16 @@ impl Fleet {
     }
 
     /// The flight that asked at that moment.
-    fn flight(&self, node: usize, (key, plan, id): (Key, u8, FlightId), sent: Moment) -> Option<usize> {
-        self.nodes[node].air.iter().position(|flight| flight.is((key, plan), id) && flight.asked == sent)
+    fn flight(
+        &self,
+        node: usize,
+        (key, plan, id): (Key, u8, FlightId),
+        sent: Moment,
+    ) -> Option<usize> {
+        self.nodes[node]
+            .air
+            .iter()
+            .position(|flight| flight.is((key, plan), id) && flight.asked == sent)
     }
 
     fn fetched(&mut self, node: usize, which: (Key, u8, FlightId), sent: Moment, answer: Answer) {
@@ -296,7 +322,8 @@ impl Fleet {
     /// A flight answers its callers and leaves what it may.
     pub(super) fn land(&mut self, node: usize, flight: usize) {
         let now = self.clock(Who::Node(node));
-        let before: Vec<_> = self.nodes[node].air.iter().map(|flight| flight.step == Step::Waiting).collect();
+        let before: Vec<_> =
+            self.nodes[node].air.iter().map(|flight| flight.step == Step::Waiting).collect();
         let flight = self.nodes[node].end(flight, now);
         let (version, plan) = match &flight.step {
             Step::Collected(_, version) => (*version, flight.plan),
@@ -313,7 +340,11 @@ impl Fleet {
         if let Some(dataset) = flight.offer().filter(|_| self.nodes[node].asks_redis) {
             let about = About::Fetch(flight.key, flight.plan, flight.id);
             let place = Node::place(flight.key, flight.plan);
-            self.send(Who::Node(node), about, Call::Store { place: place.clone(), dataset, age: Duration::ZERO });
+            self.send(
+                Who::Node(node),
+                about,
+                Call::Store { place: place.clone(), dataset, age: Duration::ZERO },
+            );
             if self.nodes[node].claims {
                 let holder = self.nodes[node].name.clone();
                 self.send(Who::Node(node), About::Nothing, Call::Release { place, holder });
@@ -342,13 +373,20 @@ impl Fleet {
     pub(super) fn invalidate(&mut self, writer: usize, scopes: Arc<[Scope]>) {
         let now = self.clock(Who::Writer(writer));
         self.writers[writer].state = Writing::Sent(now);
-        self.send(Who::Writer(writer), About::Invalidation, Call::Invalidate { scopes, unless_above: None });
+        self.send(
+            Who::Writer(writer),
+            About::Invalidation,
+            Call::Invalidate { scopes, unless_above: None },
+        );
     }
 
     /// A writer asks how far its invalidation is.
     pub(super) fn question(&mut self, writer: usize) {
         let now = self.clock(Who::Writer(writer));
-        let Writer { state: Writing::Waiting(invalidation), witness, .. } = &self.writers[writer] else { return };
+        let Writer { state: Writing::Waiting(invalidation), witness, .. } = &self.writers[writer]
+        else {
+            return;
+        };
         let call = invalidation.question(witness, now);
         let token = invalidation.token();
         self.send(Who::Writer(writer), About::Progress(token), call);
@@ -359,10 +397,13 @@ impl Fleet {
         let writer = &mut self.writers[to];
         match (&mut writer.state, about, answer) {
             (Writing::Sent(at), About::Invalidation, Answer::Issued(issued)) if *at == sent => {
-                let invalidation = Invalidation::new(issued, &mut writer.witness, now, writer.guards);
+                let invalidation =
+                    Invalidation::new(issued, &mut writer.witness, now, writer.guards);
                 writer.state = Writing::Waiting(invalidation);
             }
-            (Writing::Waiting(invalidation), About::Progress(token), answer) if *token == invalidation.token() => {
+            (Writing::Waiting(invalidation), About::Progress(token), answer)
+                if *token == invalidation.token() =>
+            {
                 invalidation.hear(answer);
             }
             _ => {}
@@ -373,7 +414,10 @@ impl Fleet {
     /// A writer looks whether its invalidation is acknowledged.
     pub(super) fn look(&mut self, writer: usize) {
         let now = self.clock(Who::Writer(writer));
-        let Writer { state: Writing::Waiting(invalidation), witness, .. } = &self.writers[writer] else { return };
+        let Writer { state: Writing::Waiting(invalidation), witness, .. } = &self.writers[writer]
+        else {
+            return;
+        };
         let (state, token) = (invalidation.state(witness, now), invalidation.token());
         let last = invalidation.question(witness, now);
         if matches!(state, State::Waiting(_)) {

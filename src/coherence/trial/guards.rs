@@ -1,4 +1,5 @@
-//! Each guard is there for a reason: without it the exhaustive check finds a way to break a promise.
+//! Each guard is there for a reason: without it the exhaustive check finds a way to break a
+//! promise.
 
 use std::time::Instant;
 
@@ -19,8 +20,17 @@ fn needs(guard: Guard, scenario: Scenario) {
     assert_eq!(sound.counterexample, None, "with every guard");
     let broken = explore(scenario.without(guard), 300_000);
     let (property, steps) = broken.counterexample.expect("a counterexample");
-    println!("{guard:?}: `{property}` after {} of {} states: {steps:?}", steps.len(), broken.states);
-    println!("  with it {} states (complete: {}), {:?}", sound.states, sound.complete, started.elapsed());
+    println!(
+        "{guard:?}: `{property}` after {} of {} states: {steps:?}",
+        steps.len(),
+        broken.states
+    );
+    println!(
+        "  with it {} states (complete: {}), {:?}",
+        sound.states,
+        sound.complete,
+        started.elapsed()
+    );
 }
 
 fn alone(left: Left) -> Scenario {
@@ -140,7 +150,10 @@ fn one_that_has_stopped_hears_no_late_reply() {
 
 #[test]
 fn what_stamps_were_forgotten_raises_the_floor() {
-    needs(Guard::Floor, Scenario { stamps_max: 1, scopes: other_key_too(), ..alone(Left { flights: 1, ..TWO }) });
+    needs(
+        Guard::Floor,
+        Scenario { stamps_max: 1, scopes: other_key_too(), ..alone(Left { flights: 1, ..TWO }) },
+    );
 }
 
 #[test]

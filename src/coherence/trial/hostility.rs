@@ -1,4 +1,5 @@
-//! How hostile a simulated world is: drawn from the seed, so that some runs lose messages and others keep them waiting.
+//! How hostile a simulated world is: drawn from the seed, so that some runs lose messages and
+//! others keep them waiting.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! Trials of the protocol: an exhaustive model check and a seeded simulation, both of the code that runs in a sidecar.
+//! Trials of the protocol: an exhaustive model check and a seeded simulation, both of the code that
+//! runs in a sidecar.
 
 mod check;
 mod fleet;

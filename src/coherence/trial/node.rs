@@ -1,4 +1,5 @@
-//! A sidecar as the trials run it: the real state machine, the real flights, and the little that a cache adds.
+//! A sidecar as the trials run it: the real state machine, the real flights, and the little that a
+//! cache adds.
 
 use std::collections::BTreeMap;
 
@@ -89,7 +90,8 @@ impl Node {
             }
         }
         let needs = Needs { accepts: |_| true, is_pressed: self.is_pressed };
-        let seat = self.flights.entry(at).or_default().arrive(&self.sidecar, &key_name(key), needs, now);
+        let seat =
+            self.flights.entry(at).or_default().arrive(&self.sidecar, &key_name(key), needs, now);
         let (Seat::Join(id) | Seat::Wait(id) | Seat::Begin(id, _)) = seat;
         let step = match seat {
             Seat::Begin(_, start) => self.first_step(start),
@@ -155,7 +157,8 @@ impl Node {
     /// Forgets what is not believed any more: it makes no difference, and fewer states.
     pub(super) fn sweep(&mut self) {
         let sidecar = &self.sidecar;
-        self.memory.retain(|&(key, _), kept| sidecar.believes(kept.mark, &key_name(key), &tags_of(key)));
+        self.memory
+            .retain(|&(key, _), kept| sidecar.believes(kept.mark, &key_name(key), &tags_of(key)));
     }
 
     pub(super) fn first_step(&self, start: Start) -> Step {

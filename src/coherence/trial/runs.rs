@@ -11,12 +11,19 @@ fn number(name: &str, usual: u64) -> u64 {
 
 #[test]
 fn a_hostile_world_breaks_no_promise() {
-    let (first, steps) = (number("BFB_SIMULATION_SEED", 1), number("BFB_SIMULATION_STEPS", 2_000_000));
+    let (first, steps) =
+        (number("BFB_SIMULATION_SEED", 1), number("BFB_SIMULATION_STEPS", 2_000_000));
     let started = Instant::now();
     let (mut done, mut seed) = (0, first);
     while done < steps {
         let sidecars = 3 + usize::try_from(seed % 18).unwrap();
-        let size = Size { seed, sidecars, steps: 100_000.min(steps), favourite: None, guards: Guards::default() };
+        let size = Size {
+            seed,
+            sidecars,
+            steps: 100_000.min(steps),
+            favourite: None,
+            guards: Guards::default(),
+        };
         let tally = Simulation::new(size).run().unwrap_or_else(|broken| panic!("{broken:?}"));
         println!("seed {seed}, {sidecars} sidecars: {tally:?}, {:?}", started.elapsed());
         (done, seed) = (done + size.steps, seed + 1);
@@ -30,7 +37,13 @@ fn each_guard_that_is_taken_away_is_caught() {
         let (first, favourite) = shown_by(guard);
         let started = Instant::now();
         let found = (first..first + 400).find_map(|seed| {
-            let size = Size { seed, sidecars: 3, steps: 100_000, favourite, guards: Guards::without(guard) };
+            let size = Size {
+                seed,
+                sidecars: 3,
+                steps: 100_000,
+                favourite,
+                guards: Guards::without(guard),
+            };
             Simulation::new(size).run().err().filter(|broken| broken.wrong.is_some())
         });
         println!("{guard:?}: {found:?}, {:?}", started.elapsed());
@@ -41,7 +54,8 @@ fn each_guard_that_is_taken_away_is_caught() {
     assert!(missed.is_empty(), "{missed:?}");
 }
 
-/// For each guard a seed from which on a run that needs it is soon met, and the kind of fault that leads there.
+/// For each guard a seed from which on a run that needs it is soon met, and the kind of fault that
+/// leads there.
 fn shown_by(guard: Guard) -> (u64, Option<u8>) {
     match guard {
         Guard::Silent => (1, Some(1)),

@@ -6,7 +6,8 @@ use super::super::*;
 use super::check::{Left, NOTHING, Scenario, explore};
 use super::source::{key_name, tags_of};
 
-/// How many states a scenario may cost here. `BFB_CHECK_STATES=20000000 cargo test --release --lib coherence` goes on.
+/// How many states a scenario may cost here.
+/// `BFB_CHECK_STATES=20000000 cargo test --release --lib coherence` goes on.
 fn states_max(usual: usize) -> usize {
     std::env::var("BFB_CHECK_STATES").ok().and_then(|states| states.parse().ok()).unwrap_or(usual)
 }
@@ -15,7 +16,12 @@ fn holds(name: &str, scenario: Scenario) {
     let started = Instant::now();
     let found = explore(scenario, states_max(50_000));
     let all = if found.complete { "all" } else { "the first" };
-    println!("{name}: {all} {} states to depth {}, {:?}", found.states, found.depth, started.elapsed());
+    println!(
+        "{name}: {all} {} states to depth {}, {:?}",
+        found.states,
+        found.depth,
+        started.elapsed()
+    );
     assert_eq!(found.counterexample, None, "{name}");
 }
 
@@ -46,19 +52,29 @@ fn two_invalidators_at_once() {
 #[test]
 fn tags_and_all() {
     let scopes = vec![Scope::Tag(tags_of(0)[0].clone()), Scope::All, Scope::Key(key_name(9))];
-    holds("tags", Scenario { scopes, stamps_max: 1, ..Scenario::new(1, Left { ticks: 1, ..WRITE }) });
+    holds(
+        "tags",
+        Scenario { scopes, stamps_max: 1, ..Scenario::new(1, Left { ticks: 1, ..WRITE }) },
+    );
 }
 
 #[test]
 fn a_fleet_wide_flight_through_redis() {
-    let scenario =
-        Scenario { redis: true, claims: true, cold: true, ..Scenario::new(2, Left { ticks: 0, flights: 2, ..WRITE }) };
+    let scenario = Scenario {
+        redis: true,
+        claims: true,
+        cold: true,
+        ..Scenario::new(2, Left { ticks: 0, flights: 2, ..WRITE })
+    };
     holds("fleet-wide flight", scenario);
 }
 
 #[test]
 fn unequal_leases() {
-    holds("unequal leases", Scenario { leases: vec![2, 1], ..Scenario::new(2, Left { flights: 0, ..WRITE }) });
+    holds(
+        "unequal leases",
+        Scenario { leases: vec![2, 1], ..Scenario::new(2, Left { flights: 0, ..WRITE }) },
+    );
 }
 
 #[test]

@@ -1,6 +1,8 @@
-//! The seeded simulation: a larger fleet over a hostile network, with clocks that drift, for as long as one likes.
+//! The seeded simulation: a larger fleet over a hostile network, with clocks that drift, for as
+//! long as one likes.
 //!
-//! Everything that happens comes out of the seed: the same seed and size give the same run. Time is in microseconds.
+//! Everything that happens comes out of the seed: the same seed and size give the same run. Time is
+//! in microseconds.
 
 mod faults;
 mod network;
@@ -52,8 +54,8 @@ pub(super) struct Broken {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Happening {
     Wake(usize),
-    /// A message reaches its end; what was sent by or to an earlier process of that name, or over a subscription that
-    /// broke since, does not.
+    /// A message reaches its end; what was sent by or to an earlier process of that name, or over a
+    /// subscription that broke since, does not.
     Arrive(Message, u32),
     Read(usize),
     Fly(usize),
@@ -155,14 +157,19 @@ impl Simulation {
             self.after(20_000, Happening::Read(node));
             self.after(20_000, Happening::Fly(node));
         }
-        (0..self.fleet.writers.len()).for_each(|writer| self.after(100_000, Happening::Write(writer)));
+        (0..self.fleet.writers.len())
+            .for_each(|writer| self.after(100_000, Happening::Write(writer)));
         self.after(1_000_000, Happening::Fault);
     }
 
     fn node(&mut self, index: usize) -> Node {
         let hostility = &self.hostility;
         let name = Name(format!("{index}.{}", self.incarnation[index]).into());
-        let lease = if self.rng.bool() { hostility.lease } else { hostility.lease.mul_f64(self.rng.f64().max(0.3)) };
+        let lease = if self.rng.bool() {
+            hostility.lease
+        } else {
+            hostility.lease.mul_f64(self.rng.f64().max(0.3))
+        };
         let config = Config {
             grace: hostility.grace,
             patience: hostility.patience.mul_f64(self.rng.f64()),
@@ -201,7 +208,8 @@ impl Simulation {
         self.attached.fill(false);
         self.fleet.deposed = None;
         self.server_up = true;
-        let until = self.now + u64::try_from(20 * self.hostility.lease.as_micros()).unwrap_or(u64::MAX);
+        let until =
+            self.now + u64::try_from(20 * self.hostility.lease.as_micros()).unwrap_or(u64::MAX);
         while self.now < until && self.fleet.wrong.is_none() {
             self.step();
         }
@@ -220,7 +228,8 @@ impl Simulation {
             let gone = !of.alive || of.sidecar.wakes_at() == Moment::NEVER;
             gone || of.sidecar.may_serve(self.fleet.clock(Who::Node(node)))
         };
-        (0..self.fleet.nodes.len()).all(serves) && self.fleet.writers.iter().all(|writer| writer.state == Writing::Idle)
+        (0..self.fleet.nodes.len()).all(serves)
+            && self.fleet.writers.iter().all(|writer| writer.state == Writing::Idle)
     }
 
     fn at(&mut self, time: u64, happening: Happening) {
@@ -264,9 +273,13 @@ impl Simulation {
     /// Who must be awake for it to happen.
     fn sufferer(happening: &Happening) -> Option<Who> {
         match happening {
-            Happening::Wake(node) | Happening::Read(node) | Happening::Fly(node) => Some(Who::Node(*node)),
+            Happening::Wake(node) | Happening::Read(node) | Happening::Fly(node) => {
+                Some(Who::Node(*node))
+            }
             Happening::Arrive(Message::Answer { to, .. }, _) => Some(*to),
-            Happening::Arrive(Message::Published { to, .. } | Message::Hint { to, .. }, _) => Some(Who::Node(*to)),
+            Happening::Arrive(Message::Published { to, .. } | Message::Hint { to, .. }, _) => {
+                Some(Who::Node(*to))
+            }
             Happening::Write(writer) | Happening::Question(writer) => Some(Who::Writer(*writer)),
             _ => None,
         }
@@ -353,8 +366,11 @@ impl Simulation {
         match self.fleet.writers[writer].state {
             Writing::Idle => return self.tally.acknowledged += 1,
             Writing::Waiting(_) => self.fleet.question(writer),
-            // No answer for so long: it is sent again, for everything, since nobody knows what became of it.
-            Writing::Sent(sent) if self.fleet.clock(Who::Writer(writer)).since(sent) > self.hostility.lease => {
+            // No answer for so long: it is sent again, for everything, since nobody knows what
+            // became of it.
+            Writing::Sent(sent)
+                if self.fleet.clock(Who::Writer(writer)).since(sent) > self.hostility.lease =>
+            {
                 self.fleet.invalidate(writer, Arc::new([Scope::All]));
             }
             Writing::Sent(_) => {}

@@ -26,7 +26,12 @@ pub(super) struct Source {
 impl Source {
     pub(super) fn new(keys: u8) -> Self {
         let versions = vec![0; usize::from(keys)];
-        Self { acknowledged: versions.clone(), scripted: versions.clone(), versions, issued: BTreeMap::new() }
+        Self {
+            acknowledged: versions.clone(),
+            scripted: versions.clone(),
+            versions,
+            issued: BTreeMap::new(),
+        }
     }
 
     pub(super) fn write(&mut self, key: Key) {
@@ -35,7 +40,8 @@ impl Source {
 
     /// The script of an invalidation has run.
     pub(super) fn script(&mut self, token: Fence, scopes: &[Scope]) {
-        let of = |key: usize| scopes.iter().any(|scope| covers(scope, key)).then(|| self.versions[key]);
+        let of =
+            |key: usize| scopes.iter().any(|scope| covers(scope, key)).then(|| self.versions[key]);
         let about: Vec<_> = (0..self.versions.len()).map(of).collect();
         raise(&mut self.scripted, &about);
         self.issued.insert(token, about);

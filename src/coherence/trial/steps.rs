@@ -43,10 +43,14 @@ impl Scenario {
         let mut offer = |allowed: bool, step: Step| steps.extend(allowed.then_some(step));
         for (index, message) in state.wire.iter().enumerate() {
             let request = matches!(message, Message::Request { .. });
-            let invalidates = matches!(message, Message::Request { call: Call::Invalidate { .. }, .. });
+            let invalidates =
+                matches!(message, Message::Request { call: Call::Invalidate { .. }, .. });
             offer(true, Step::Deliver(index));
             offer(left.duplicates > 0, Step::Duplicate(index));
-            offer(request && !invalidates && fleet.deposed.is_some(), Step::DeliverToDeposed(index));
+            offer(
+                request && !invalidates && fleet.deposed.is_some(),
+                Step::DeliverToDeposed(index),
+            );
         }
         for node in (0..fleet.nodes.len()).filter(|&node| fleet.nodes[node].alive) {
             let of = &fleet.nodes[node];
@@ -62,7 +66,8 @@ impl Scenario {
             offer(subscription.is_some(), Step::Unsubscribe(node));
             offer(subscription.is_some_and(|queue| !queue.is_empty()), Step::DeliverNext(node));
             for (index, flight) in of.air.iter().enumerate() {
-                let done = matches!(flight.step, FlightStep::Collected(..) | FlightStep::Fetched(..));
+                let done =
+                    matches!(flight.step, FlightStep::Collected(..) | FlightStep::Fetched(..));
                 offer(matches!(flight.step, FlightStep::Collecting(_)), Step::Collect(node, index));
                 offer(done, Step::Land(node, index));
             }
@@ -101,7 +106,8 @@ impl State {
             Step::Read(node) => {
                 let before = fleet.nodes[node].air.len();
                 fleet.read(node, 0);
-                left.flights = left.flights.checked_sub(u8::from(fleet.nodes[node].air.len() > before))?;
+                left.flights =
+                    left.flights.checked_sub(u8::from(fleet.nodes[node].air.len() > before))?;
             }
             Step::Collect(node, flight) => fleet.collect(node, flight),
             Step::Land(node, flight) => fleet.land(node, flight),

@@ -12,7 +12,10 @@ fn the_example_of_the_design_is_read_as_it_is_meant() {
     assert_eq!(domain.atomicity, Atomicity::Snapshot { rounds: 3.try_into().unwrap() });
     let [profile, favorites, orders] = &domain.sources[..] else { panic!() };
     assert_eq!(profile.missing, Missing::NotFound);
-    assert_eq!(profile.http.server, ServerIdentity::Spiffe("spiffe://shop.example/ns/crm/sa/profile".into()));
+    assert_eq!(
+        profile.http.server,
+        ServerIdentity::Spiffe("spiffe://shop.example/ns/crm/sa/profile".into())
+    );
     assert_eq!(favorites.missing, Missing::Value("[]".into()));
     assert_eq!(favorites.http.server, ServerIdentity::Dns("favorites.shop".into()));
     assert_eq!(favorites.http.headers["accept-language"], "en");
@@ -88,7 +91,10 @@ fn the_environment_is_put_in_before_a_value_is_typed() {
     let text = EXAMPLE
         .replace("concurrency: 64", "concurrency: ${N}")
         .replace("//profile.crm", "//${HOST}")
-        .replace("https://orders.shop:8443/accounts/{profile.account_id}/orders", "${U:-https://o/{profile.id}}")
+        .replace(
+            "https://orders.shop:8443/accounts/{profile.account_id}/orders",
+            "${U:-https://o/{profile.id}}",
+        )
         .replace("retries: 2", "retries: ${UNSET:-4}")
         .replace("language: en", "language: \"${TOKEN} $${N} ${EMPTY:-x}\"");
     let domain = good(&text);
@@ -148,7 +154,8 @@ fn the_plan_follows_what_a_dataset_holds_and_nothing_else() {
 /// The example with a header, where `TOKEN` has this value.
 fn with_token(header: &str, token: &str) -> Domain {
     let text = EXAMPLE.replace("accept-language: en", header);
-    let variable = |name: &str| if name == "TOKEN" { Some(token.to_owned()) } else { variable(name) };
+    let variable =
+        |name: &str| if name == "TOKEN" { Some(token.to_owned()) } else { variable(name) };
     let world = World { variable: &variable, ..world() };
     parse(Path::new("customer.yaml"), &text, world).unwrap()
 }
@@ -159,7 +166,10 @@ fn a_new_token_is_no_new_plan_but_another_header_or_another_text_around_it_is() 
     let first = with_token(bearer, "s3cret-1");
     assert_eq!(first.sources[1].http.headers["authorization"], "Bearer s3cret-1");
     let second = with_token(bearer, "s3cret-2");
-    assert_eq!(second.plan, first.plan, "a hash over the token would empty the cache, and show it to guesses");
+    assert_eq!(
+        second.plan, first.plan,
+        "a hash over the token would empty the cache, and show it to guesses"
+    );
     assert_ne!(second.sources, first.sources, "the new token goes out");
     assert!(!format!("{first:?}").contains("s3cret"));
     for other in [

@@ -1,12 +1,14 @@
-//! How the cost of work grows with its input: measured in CPU time of this thread, so that whatever else the machine does
-//! changes little, and compared with itself, so that the machine's speed changes nothing.
+//! How the cost of work grows with its input: measured in CPU time of this thread, so that whatever
+//! else the machine does changes little, and compared with itself, so that the machine's speed
+//! changes nothing.
 
 use std::borrow::Borrow;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// What ten times the input may cost, at most, times the cost of the input: ten if it is linear, a hundred if it is quadratic.
+/// What ten times the input may cost, at most, times the cost of the input: ten if it is linear, a
+/// hundred if it is quadratic.
 const MOST: u32 = 25;
 /// What is too little to be told from noise.
 const NOISE: Duration = Duration::from_millis(2);
@@ -26,7 +28,8 @@ fn cost(times: usize, work: impl Fn()) -> Duration {
     (0..times).map(|_| once()).min().unwrap()
 }
 
-/// Panics unless ten times the input costs about ten times as much. `input` makes one of a size, `work` works on it.
+/// Panics unless ten times the input costs about ten times as much. `input` makes one of a size,
+/// `work` works on it.
 #[track_caller]
 pub(crate) fn assert_linear<T: Borrow<B>, B: ?Sized>(
     name: &str,
@@ -36,5 +39,8 @@ pub(crate) fn assert_linear<T: Borrow<B>, B: ?Sized>(
 ) {
     let (small, large) = (input(size), input(10 * size));
     let (small, large) = (cost(3, || work(small.borrow())), cost(1, || work(large.borrow())));
-    assert!(large <= (small.max(NOISE)) * MOST, "{name}: {size} cost {small:?}, ten times as many {large:?}");
+    assert!(
+        large <= (small.max(NOISE)) * MOST,
+        "{name}: {size} cost {small:?}, ten times as many {large:?}"
+    );
 }

@@ -85,11 +85,16 @@ fn every_hazard_has_a_text_of_its_own() {
         ("a size of zero", source("url: https://a/\nmax_body: 0")),
         ("a size that is none", source("url: https://a/\nmax_body: much")),
         ("an unset variable", source("url: https://${NOWHERE}/x/${ALSO_NOT}/{key}")),
-        ("an unset variable in a block", versions("v1:\n  path: /v1/{key}\n  shape: |\n    .a |\n    ${NOWHERE}")),
+        (
+            "an unset variable in a block",
+            versions("v1:\n  path: /v1/{key}\n  shape: |\n    .a |\n    ${NOWHERE}"),
+        ),
         ("a variable whose file is gone", source("url: https://a/\nheaders: {x: '${GONE}'}")),
         (
             "variables that are the sidecar's own",
-            source("url: https://a/${BFB_REDIS}\nheaders: {x: '${OTEL_EXPORTER_OTLP_HEADERS:-none}'}"),
+            source(
+                "url: https://a/${BFB_REDIS}\nheaders: {x: '${OTEL_EXPORTER_OTLP_HEADERS:-none}'}",
+            ),
         ),
         ("a variable without a name", source("url: https://a/\nheaders: {x: '${1A}'}")),
         ("a variable that is not closed", source("url: https://${HOST/")),
@@ -104,19 +109,29 @@ fn every_hazard_has_a_text_of_its_own() {
         ),
         (
             "references in headers",
-            source("url: https://a/\nheaders:\n  x-k: 'a {key}'\n  x-b: '{b.id}'\n  x-json: '{\"a\": 1}'"),
+            source(
+                "url: https://a/\nheaders:\n  x-k: 'a {key}'\n  x-b: '{b.id}'\n  x-json: \
+                 '{\"a\": 1}'",
+            ),
         ),
-        ("a reference without quotes in a header", source("url: https://a/\nheaders:\n  x-k: {key}")),
+        (
+            "a reference without quotes in a header",
+            source("url: https://a/\nheaders:\n  x-k: {key}"),
+        ),
         (
             "references in missing",
-            source("url: https://a/\nmissing: {id: '{key}', '{key}': 1, a: ['{b.id}', '{\"k\": 1}']}"),
+            source(
+                "url: https://a/\nmissing: {id: '{key}', '{key}': 1, a: ['{b.id}', '{\"k\": 1}']}",
+            ),
         ),
         ("a reference without quotes in missing", source("url: https://a/\nmissing: {key}")),
         ("a missing number that is none", source("url: https://a/\nmissing: .inf")),
         (
             "a cycle",
             shown(
-                "domain: c\nsources:\n  a: {url: 'https://a/{b.id}'}\n  b: {url: 'https://b/{c.id}'}\n  c: {url: 'https://c/{a.id}'}\nversions: {v1: {path: '/v1/{key}'}}\n",
+                "domain: c\nsources:\n  a: {url: 'https://a/{b.id}'}\n  b: \
+                 {url: 'https://b/{c.id}'}\n  c: {url: 'https://c/{a.id}'}\nversions: \
+                 {v1: {path: '/v1/{key}'}}\n",
             ),
         ),
         ("a source that needs itself", source("url: https://a/{a.id}")),
@@ -127,7 +142,10 @@ fn every_hazard_has_a_text_of_its_own() {
         ("a source without a member", source("url: https://a/{b}")),
         (
             "a source named key",
-            shown("domain: c\nsources:\n  key: {url: https://a/}\nversions: {v1: {path: '/v1/{key}'}}\n"),
+            shown(
+                "domain: c\nsources:\n  key: {url: https://a/}\nversions: \
+                 {v1: {path: '/v1/{key}'}}\n",
+            ),
         ),
         ("plain http", source("url: http://a/{key}")),
         ("another scheme", source("url: ftp://a/{key}")),
@@ -143,7 +161,10 @@ fn every_hazard_has_a_text_of_its_own() {
         ("a dot segment behind an escape", source("url: https://a/x%2F%2e%2e/{key}")),
         (
             "headers that are ours",
-            source("url: https://a/\nheaders:\n  Host: x\n  if-none-match: x\n  'a b': x\n  x-ok: \"a\\nb\""),
+            source(
+                "url: https://a/\nheaders:\n  Host: x\n  if-none-match: x\n  'a b': x\n  x-ok: \
+                 \"a\\nb\"",
+            ),
         ),
         ("an identity with a port", source("url: https://a/\nserver: spiffe://a:1/b")),
         ("an identity that is a url", source("url: https://a/\nserver: https://a/")),
@@ -157,7 +178,10 @@ fn every_hazard_has_a_text_of_its_own() {
         ("a path with a partial key", versions("v1: {path: '/a/x-{key}'}")),
         (
             "other paths",
-            versions("v1: {path: a}\nv2: {path: '/a/../{key}'}\nv3: {path: '/a/{key}?x=1'}\nv4: {path: '/a b/{key}'}"),
+            versions(
+                "v1: {path: a}\nv2: {path: '/a/../{key}'}\nv3: {path: '/a/{key}?x=1'}\nv4: \
+                 {path: '/a b/{key}'}",
+            ),
         ),
         ("a path without a key", versions("v1: {path: /a}")),
         (
@@ -172,22 +196,35 @@ fn every_hazard_has_a_text_of_its_own() {
         (
             "bad names",
             shown(
-                "domain: Kunde\nsources:\n  'a b': {url: 'https://a/{key}'}\n  '': {url: 'https://b/'}\nversions: {é: {path: '/v1/{key}'}}\n",
+                "domain: Kunde\nsources:\n  'a b': {url: 'https://a/{key}'}\n  '': \
+                 {url: 'https://b/'}\nversions: {é: {path: '/v1/{key}'}}\n",
             ),
         ),
-        ("days that are none", versions("v1:\n  path: /v1/{key}\n  deprecated: 2026-02-30\n  sunset: tomorrow")),
+        (
+            "days that are none",
+            versions("v1:\n  path: /v1/{key}\n  deprecated: 2026-02-30\n  sunset: tomorrow"),
+        ),
         ("a schema that is gone", versions("v1:\n  path: /v1/{key}\n  schema: nowhere.json")),
         (
             "schemas elsewhere",
-            versions("v1:\n  path: /v1/{key}\n  schema: ../list.json\nv2:\n  path: /v2/{key}\n  schema: /run/token"),
+            versions(
+                "v1:\n  path: /v1/{key}\n  schema: ../list.json\nv2:\n  path: /v2/{key}\n  schema: \
+                 /run/token",
+            ),
         ),
         ("a schema that is a list", versions("v1:\n  path: /v1/{key}\n  schema: list.json")),
         ("a schema that is not json", versions("v1:\n  path: /v1/{key}\n  schema: broken.json")),
         (
             "a jq error at its line",
-            versions("v1:\n  path: /v1/{key}\n  shape: |\n    .a\n      | .b\n      | @ # here\n    | .c"),
+            versions(
+                "v1:\n  path: /v1/{key}\n  shape: |\n    .a\n      | .b\n      | @ # here\n    | \
+                 .c",
+            ),
         ),
-        ("a jq error in a folded block", versions("v1:\n  path: /v1/{key}\n  shape: >-\n\n    .a\n    | @")),
+        (
+            "a jq error in a folded block",
+            versions("v1:\n  path: /v1/{key}\n  shape: >-\n\n    .a\n    | @"),
+        ),
         ("a jq error in quotes", versions("v1:\n  path: /v1/{key}\n  shape: \"\\\"ä\\\" | @\"")),
         ("a jq error after a variable", top("cache: {tags: '[${HOST}, @]'}")),
         ("rounds without snapshot", top("rounds: 4")),
@@ -198,6 +235,7 @@ fn every_hazard_has_a_text_of_its_own() {
         ("a pattern that would escape its anchors", top("key: 'a)(b'")),
         ("a pattern that is too large", top("key: '(a{1000}){1000}'")),
     ];
-    let all: Vec<_> = cases.iter().map(|(hazard, shown)| format!("## {hazard}\n\n{shown}")).collect();
+    let all: Vec<_> =
+        cases.iter().map(|(hazard, shown)| format!("## {hazard}\n\n{shown}")).collect();
     assert_snapshot!(all.join("\n"));
 }

@@ -1,5 +1,5 @@
-//! What a removal cuts out of a manifest's text: whole entries, with what separates them from the next one. What was spliced
-//! in comes out byte for byte.
+//! What a removal cuts out of a manifest's text: whole entries, with what separates them from the
+//! next one. What was spliced in comes out byte for byte.
 
 use std::ops::Range;
 
@@ -16,9 +16,14 @@ impl<'t> Page<'t> {
         let entries = self.entries(&target)?;
         let going = |nth: usize| match &removal.which {
             Which::Items(items) => items.binary_search(&nth).is_ok(),
-            Which::Keys(keys) => entries[nth].key.is_some_and(|key| keys.iter().any(|name| name == key)),
+            Which::Keys(keys) => {
+                entries[nth].key.is_some_and(|key| keys.iter().any(|name| name == key))
+            }
         };
-        let flow = matches!(target.node.kind, Kind::Map { flow: true, .. } | Kind::List { flow: true, .. });
+        let flow = matches!(
+            target.node.kind,
+            Kind::Map { flow: true, .. } | Kind::List { flow: true, .. }
+        );
         let last_kept = (0..entries.len()).rev().find(|nth| !going(*nth));
         let mut edits = Vec::new();
         for nth in (0..entries.len()).filter(|nth| going(*nth)) {
@@ -34,7 +39,8 @@ impl<'t> Page<'t> {
         Ok(edits)
     }
 
-    /// The whole lines of an entry of a block; up to the next entry where something else begins the line (`- name: a`).
+    /// The whole lines of an entry of a block; up to the next entry where something else begins the
+    /// line (`- name: a`).
     fn lines_of(&self, start: usize, end: usize, next: Option<usize>) -> Range<usize> {
         let line = self.line_start(start);
         let own_line = self.text[line..start].trim_start_matches(['\u{feff}', ' ']).is_empty();
@@ -46,22 +52,33 @@ impl<'t> Page<'t> {
 
     fn entries(&self, target: &Target<'t>) -> Result<Vec<Entry<'t>>, Trouble> {
         match &target.node.kind {
-            Kind::Map { entries, .. } => Ok(entries.iter().map(|(key, value)| Entry::member(key, value)).collect()),
-            Kind::List { items, flow: true } => Ok(items.iter().map(|item| Entry::item(item.span.clone())).collect()),
+            Kind::Map { entries, .. } => {
+                Ok(entries.iter().map(|(key, value)| Entry::member(key, value)).collect())
+            }
+            Kind::List { items, flow: true } => {
+                Ok(items.iter().map(|item| Entry::item(item.span.clone())).collect())
+            }
             Kind::List { items, .. } => {
                 let mut from = self.first_dash(target)?;
                 let mut entries = Vec::with_capacity(items.len());
                 for item in items {
                     let dash = self.past_blanks_and_comments(from);
                     if !self.text[dash..].starts_with('-') {
-                        return unwritable(item, "it cannot be told where this item begins", BLOCK, PLAINLY);
+                        return unwritable(
+                            item,
+                            "it cannot be told where this item begins",
+                            BLOCK,
+                            PLAINLY,
+                        );
                     }
                     entries.push(Entry::item(dash..item.span.end.max(dash + 1)));
                     from = item.span.end.max(dash + 1);
                 }
                 Ok(entries)
             }
-            Kind::Scalar { .. } | Kind::Alias(_) => unwritable(target.node, NOT_TAKEN, BLOCK, PLAINLY),
+            Kind::Scalar { .. } | Kind::Alias(_) => {
+                unwritable(target.node, NOT_TAKEN, BLOCK, PLAINLY)
+            }
         }
     }
 }

@@ -21,19 +21,24 @@ pub(super) fn apply(text: &str, mut edits: Vec<Edit>) -> String {
         match merged.last_mut() {
             // Only cuts overlap: each is a whole entry, and what separates it from the next one.
             Some(last) if edit.at.start < last.at.end => last.at.end = last.at.end.max(edit.at.end),
-            Some(last) if edit.at.start == last.at.end && last.text.is_empty() && edit.text.is_empty() => {
+            Some(last)
+                if edit.at.start == last.at.end && last.text.is_empty() && edit.text.is_empty() =>
+            {
                 last.at.end = edit.at.end;
             }
             _ => merged.push(edit),
         }
     }
-    let mut out = String::with_capacity(text.len() + merged.iter().map(|edit| edit.text.len()).sum::<usize>());
+    let mut out = String::with_capacity(
+        text.len() + merged.iter().map(|edit| edit.text.len()).sum::<usize>(),
+    );
     let mut at = 0;
     for edit in &merged {
         out.push_str(&text[at..edit.at.start]);
         out.push_str(&edit.text);
         at = edit.at.end;
-        if at == text.len() && edit.text.is_empty() && !text.ends_with('\n') && out.ends_with('\n') {
+        if at == text.len() && edit.text.is_empty() && !text.ends_with('\n') && out.ends_with('\n')
+        {
             // The last line had no break, and so the line before it has none now.
             out.truncate(out.len() - if out.ends_with("\r\n") { 2 } else { 1 });
         }

@@ -1,4 +1,5 @@
-//! Where pods are in the objects of Kubernetes: of each kind that makes pods, the place of its template.
+//! Where pods are in the objects of Kubernetes: of each kind that makes pods, the place of its
+//! template.
 
 use serde_json::Value;
 
@@ -23,7 +24,8 @@ pub(super) struct Template {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Found {
     pub(super) templates: Vec<Template>,
-    /// Objects of kinds that we do not know, whose pod template asks for a sidecar: the place where it does.
+    /// Objects of kinds that we do not know, whose pod template asks for a sidecar: the place where
+    /// it does.
     pub(super) unknown: Vec<(String, Path)>,
 }
 
@@ -48,13 +50,21 @@ fn template(group: &str, kind: &str) -> Option<Path> {
     }
 }
 
-/// `item_of`: the version and kind that the items of a typed list (`DeploymentList`) need not repeat.
-fn object(value: &Value, at: &Path, item_of: Option<(&str, &str)>, depth: usize, found: &mut Found) {
+/// `item_of`: the version and kind that the items of a typed list (`DeploymentList`) need not
+/// repeat.
+fn object(
+    value: &Value,
+    at: &Path,
+    item_of: Option<(&str, &str)>,
+    depth: usize,
+    found: &mut Found,
+) {
     let text = |name: &str| value.get(name).and_then(Value::as_str);
     let version = text("apiVersion").or(item_of.map(|(version, _)| version)).unwrap_or_default();
     let kind = text("kind").or(item_of.map(|(_, kind)| kind)).unwrap_or_default();
     let group = version.split_once('/').map_or("", |(group, _)| group);
-    if let (Some(item), Some(Value::Array(items))) = (kind.strip_suffix("List"), value.get("items")) {
+    if let (Some(item), Some(Value::Array(items))) = (kind.strip_suffix("List"), value.get("items"))
+    {
         let item_of = (!item.is_empty()).then_some((version, item));
         for (index, item) in items.iter().enumerate().filter(|_| depth < LISTS_MAX) {
             object(item, &at.key("items").item(index), item_of, depth + 1, found);
@@ -69,10 +79,13 @@ fn object(value: &Value, at: &Path, item_of: Option<(&str, &str)>, depth: usize,
         }
         Some(_) => {}
         None => {
-            let place = ["template", "podTemplate"].into_iter().map(|name| Path::root().key("spec").key(name));
+            let place = ["template", "podTemplate"]
+                .into_iter()
+                .map(|name| Path::root().key("spec").key(name));
             let annotations = place.map(|template| template.key("metadata").key("annotations"));
             let asks = annotations.map(|annotations| annotations.key(&format!("{PREFIX}inject")));
-            let asks = asks.filter(|asks| asks.of(value).is_some_and(|value| value.as_str() != Some("false")));
+            let asks = asks
+                .filter(|asks| asks.of(value).is_some_and(|value| value.as_str() != Some("false")));
             found.unknown.extend(asks.map(|asks| (owner.clone(), at.join(&asks))));
         }
     }
@@ -92,7 +105,10 @@ fn astray(value: &Value, at: &Path, below: &Path) -> Vec<Path> {
     let metadata = |of: &Path, name: &str| of.key("metadata").key(name);
     let mut places = vec![metadata(below, "labels")];
     // On the object itself, and on what it makes before it makes pods (a CronJob's Jobs).
-    for above in [Path::root(), Path::root().key("spec").key("jobTemplate")].iter().filter(|above| *above != below) {
+    for above in [Path::root(), Path::root().key("spec").key("jobTemplate")]
+        .iter()
+        .filter(|above| *above != below)
+    {
         places.extend(["annotations", "labels"].map(|name| metadata(above, name)));
     }
     let keys = |place: Path| {

@@ -33,10 +33,14 @@ pub(super) fn remedy(info: &str) -> Option<(&'static str, &'static str)> {
             "every line in quotes further in than their key, as YAML 1.2 has it",
             "Kubernetes takes it, we could not: move the further lines of this text in",
         )),
-        COMMENT => {
-            Some(("a blank before `#`, as YAML 1.2 has it", "Kubernetes takes it, we could not: put a blank there"))
-        }
-        TAB => Some(("a blank after `:`, as YAML 1.2 has it", "Kubernetes takes it, we could not: put a blank there")),
+        COMMENT => Some((
+            "a blank before `#`, as YAML 1.2 has it",
+            "Kubernetes takes it, we could not: put a blank there",
+        )),
+        TAB => Some((
+            "a blank after `:`, as YAML 1.2 has it",
+            "Kubernetes takes it, we could not: put a blank there",
+        )),
         _ => None,
     }
 }
@@ -97,12 +101,15 @@ impl<'t> Lenient<'t> {
             _ => false,
         };
         // All blanks together are bounded by the text, but for a few.
-        is_repaired && self.blanks.len().saturating_mul(self.pad) <= self.text.len().saturating_mul(4) + READ_MAX_BYTES
+        is_repaired
+            && self.blanks.len().saturating_mul(self.pad)
+                <= self.text.len().saturating_mul(4) + READ_MAX_BYTES
     }
 
     /// The text to read.
     pub(super) fn padded(&mut self) -> String {
-        let mut padded = String::with_capacity(self.text.len() + self.blanks.values().sum::<usize>());
+        let mut padded =
+            String::with_capacity(self.text.len() + self.blanks.values().sum::<usize>());
         let (mut from, mut total) = (0, 0);
         self.put_in.clear();
         for (&before, &count) in &self.blanks {

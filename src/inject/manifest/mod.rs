@@ -1,8 +1,8 @@
 //! Manifests: the text of YAML or JSON files in, the same with sidecars out.
 //!
-//! What is not added is not touched: every byte of the text, comments, blanks and all, is in the result, in its order. The text
-//! is read again afterwards, and is handed out only if it says exactly what was meant. What cannot be written without
-//! guessing is refused with its place.
+//! What is not added is not touched: every byte of the text, comments, blanks and all, is in the
+//! result, in its order. The text is read again afterwards, and is handed out only if it says
+//! exactly what was meant. What cannot be written without guessing is refused with its place.
 
 mod cut;
 mod edit;
@@ -74,7 +74,9 @@ pub enum Fate {
 /// The value of each document of `text`, as Kubernetes would read it.
 pub fn documents(file: &FilePath, text: &str) -> Result<Vec<Value>, Vec<Problem>> {
     let documents = read(file, text)?;
-    let value = |document: &Document| value::of(document).map_err(|trouble| vec![trouble.problem(file, text)]);
+    let value = |document: &Document| {
+        value::of(document).map_err(|trouble| vec![trouble.problem(file, text)])
+    };
     documents.iter().map(value).collect()
 }
 

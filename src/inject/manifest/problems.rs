@@ -8,8 +8,8 @@ use crate::domain::Problem;
 /// The most problems of one file that are told.
 const PROBLEMS_MAX: usize = 100;
 
-/// What is wrong with a file: as much of it as a person reads. Finding a problem's place in a file of megabytes takes time, and
-/// there may be one for each of its lines.
+/// What is wrong with a file: as much of it as a person reads. Finding a problem's place in a file
+/// of megabytes takes time, and there may be one for each of its lines.
 pub(super) struct Problems<'t> {
     file: &'t FilePath,
     text: &'t str,
@@ -52,7 +52,12 @@ impl<'t> Problems<'t> {
         if self.more > 0 {
             let message = format!("{} more problems are not shown", self.more);
             let hint = "mend the first ones, and try again: one mistake often brings many";
-            self.list.push(Problem::of_file(self.file, message, format!("at most {PROBLEMS_MAX} at once"), hint));
+            self.list.push(Problem::of_file(
+                self.file,
+                message,
+                format!("at most {PROBLEMS_MAX} at once"),
+                hint,
+            ));
         }
         self.list
     }

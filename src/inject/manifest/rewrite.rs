@@ -1,4 +1,5 @@
-//! One manifest on its way: its documents one by one, the edits that come of them, and what they must say in the end.
+//! One manifest on its way: its documents one by one, the edits that come of them, and what they
+//! must say in the end.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -61,7 +62,8 @@ impl<'t> Rewriting<'t> {
         let mut value = match value::of(document) {
             Ok(value) => value,
             Err(error) => {
-                // What has keys that are no text is nothing of Kubernetes', and no business of ours.
+                // What has keys that are no text is nothing of Kubernetes', and no business of
+                // ours.
                 if root.entry("kind").is_some() {
                     self.problems.push(|file, text| error.problem(file, text));
                 }
@@ -71,9 +73,13 @@ impl<'t> Rewriting<'t> {
         let found = kinds::find(&value);
         for (owner, at) in &found.unknown {
             let kind = owner.split(' ').next().unwrap_or_default();
-            let message =
-                format!("it is not known where a {} keeps its pods: {} is passed as it is", quote(kind), quote(owner));
-            let (expected, hint) = ("a kind of Kubernetes' own", "its pods can get their sidecar from the webhook");
+            let message = format!(
+                "it is not known where a {} keeps its pods: {} is passed as it is",
+                quote(kind),
+                quote(owner)
+            );
+            let (expected, hint) =
+                ("a kind of Kubernetes' own", "its pods can get their sidecar from the webhook");
             self.passed.place(place(root, at, false), message, expected, hint);
         }
         let page = Page::new(self.text, document, self.newline);
@@ -91,12 +97,20 @@ impl<'t> Rewriting<'t> {
         self.expected.push(Expected { value: Some(value), emptied });
     }
 
-    fn inject(&mut self, page: &Page<'_>, root: &Node, template: &Template, document: &mut Value, defaults: &Defaults) {
+    fn inject(
+        &mut self,
+        page: &Page<'_>,
+        root: &Node,
+        template: &Template,
+        document: &mut Value,
+        defaults: &Defaults,
+    ) {
         for astray in &template.astray {
             let name = astray.steps().last().map(name_of).unwrap_or_default();
             let message = format!("{} means nothing here", quote(&name));
             let below = template.at.key("metadata").key("annotations").to_string();
-            let (expected, hint) = ("it among the annotations of the pod", format!("move it to `{}`", dotted(&below)));
+            let (expected, hint) =
+                ("it among the annotations of the pod", format!("move it to `{}`", dotted(&below)));
             self.problems.place(place(root, astray, false), message, expected, hint);
         }
         let pod = document.pointer_mut(&template.at.to_string());
@@ -107,7 +121,8 @@ impl<'t> Rewriting<'t> {
                 let dashes_below_key = page.dashes_below_key(&template.at);
                 let edits = additions.list().iter().map(|addition| {
                     let into = template.at.join(&addition.into);
-                    let edit = page.add(&change::Addition { into, ..addition.clone() }, dashes_below_key);
+                    let edit =
+                        page.add(&change::Addition { into, ..addition.clone() }, dashes_below_key);
                     edit.map(|edit| vec![edit])
                 });
                 self.collect(edits);
@@ -121,7 +136,8 @@ impl<'t> Rewriting<'t> {
                     self.problems.push(|file, text| {
                         let of_value = matches!(why, Why::BadValue { .. } | Why::NotText { .. });
                         let place = place(root, &template.at.join(&at), of_value);
-                        let problem = Problem::of_file(file, why.to_string(), why.expected(), why.hint());
+                        let problem =
+                            Problem::of_file(file, why.to_string(), why.expected(), why.hint());
                         let mut problem = problem.place(text, place);
                         if matches!(why, Why::BadValue { value: None, .. }) {
                             // The line holds what no message may: a password, or a key.
@@ -136,7 +152,13 @@ impl<'t> Rewriting<'t> {
         self.pods.push(Pod { owner: template.owner.clone(), fate });
     }
 
-    fn uninject(&mut self, page: &Page<'_>, root: &Node, template: &Template, document: &mut Value) -> Vec<Path> {
+    fn uninject(
+        &mut self,
+        page: &Page<'_>,
+        root: &Node,
+        template: &Template,
+        document: &mut Value,
+    ) -> Vec<Path> {
         let Some(pod) = document.pointer_mut(&template.at.to_string()) else { return Vec::new() };
         let owner = template.owner.clone();
         let Some(removals) = decide::uninject(pod) else {
@@ -164,7 +186,8 @@ impl<'t> Rewriting<'t> {
         }
     }
 
-    /// Reports keys that stand twice in a document that is changed: which of the two is meant cannot be told.
+    /// Reports keys that stand twice in a document that is changed: which of the two is meant
+    /// cannot be told.
     fn doubled(&mut self, root: &Node) {
         let mut waiting = vec![root];
         while let Some(node) = waiting.pop() {
@@ -172,8 +195,11 @@ impl<'t> Rewriting<'t> {
                 Kind::Map { entries, .. } => {
                     let mut known = HashSet::new();
                     for (key, value) in entries {
-                        if key.text().is_some_and(|text| !known.insert(text)) && !value::is_merge(key) {
-                            let message = format!("{} is given twice", quote(key.text().unwrap_or_default()));
+                        if key.text().is_some_and(|text| !known.insert(text))
+                            && !value::is_merge(key)
+                        {
+                            let message =
+                                format!("{} is given twice", quote(key.text().unwrap_or_default()));
                             let (expected, hint) = ("each key once", "remove one of the two");
                             self.problems.place(key.span.clone(), message, expected, hint);
                         }
@@ -205,16 +231,20 @@ impl<'t> Rewriting<'t> {
     fn says_what_is_meant(&self, text: &str) -> bool {
         let Ok(documents) = tree::read(text) else { return false };
         documents.len() == self.expected.len()
-            && documents.iter().zip(&self.expected).all(|(document, Expected { value: expected, emptied })| {
-                let (Some(expected), said) = (expected, value::of(document)) else { return true };
-                let Ok(mut said) = said else { return false };
-                let mut expected = expected.clone();
-                for path in emptied {
-                    edit::blank(&mut said, path);
-                    edit::blank(&mut expected, path);
-                }
-                said == expected
-            })
+            && documents.iter().zip(&self.expected).all(
+                |(document, Expected { value: expected, emptied })| {
+                    let (Some(expected), said) = (expected, value::of(document)) else {
+                        return true;
+                    };
+                    let Ok(mut said) = said else { return false };
+                    let mut expected = expected.clone();
+                    for path in emptied {
+                        edit::blank(&mut said, path);
+                        edit::blank(&mut expected, path);
+                    }
+                    said == expected
+                },
+            )
     }
 }
 
@@ -224,7 +254,9 @@ fn place(root: &Node, path: &Path, of_value: bool) -> Range<usize> {
     for step in path.steps() {
         let next = match (step, &node.kind) {
             (Step::Key(key), _) => node.entry(key).map(|(key, value)| (&key.span, value)),
-            (Step::Item(index), Kind::List { items, .. }) => items.get(*index).map(|item| (&item.span, item)),
+            (Step::Item(index), Kind::List { items, .. }) => {
+                items.get(*index).map(|item| (&item.span, item))
+            }
             _ => None,
         };
         let Some((at, below)) = next else { return span };

@@ -1,8 +1,9 @@
-//! Where in a manifest's text an addition goes: edits of the text as it is, made from the places of its tree.
+//! Where in a manifest's text an addition goes: edits of the text as it is, made from the places of
+//! its tree.
 //!
-//! Into a block goes a block, below the line that opens it, so that comments stay with what they describe; into brackets goes
-//! JSON, in front. What would have to be guessed is refused: text that an anchor shows elsewhere too, aliases, merge keys,
-//! tags, and a `null` in so many letters.
+//! Into a block goes a block, below the line that opens it, so that comments stay with what they
+//! describe; into brackets goes JSON, in front. What would have to be guessed is refused: text that
+//! an anchor shows elsewhere too, aliases, merge keys, tags, and a `null` in so many letters.
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
@@ -17,11 +18,17 @@ use crate::inject::change::{Addition, Entries, Path, Step};
 /// What is written into without guessing.
 pub(super) const BLOCK: &str = "a plain block, or brackets";
 /// How to come to that.
-pub(super) const PLAINLY: &str = "write the pod plainly: blocks, without anchors, tags and merge keys";
+pub(super) const PLAINLY: &str =
+    "write the pod plainly: blocks, without anchors, tags and merge keys";
 /// The tree and the value that was made of it do not fit.
 pub(super) const NOT_TAKEN: &str = "this is not what it was taken for";
 
-pub(super) fn unwritable<T>(node: &Node, why: impl Into<String>, expected: &str, hint: &str) -> Result<T, Trouble> {
+pub(super) fn unwritable<T>(
+    node: &Node,
+    why: impl Into<String>,
+    expected: &str,
+    hint: &str,
+) -> Result<T, Trouble> {
     Err(Trouble::at(node.span.clone(), why, expected, hint))
 }
 
@@ -31,7 +38,8 @@ pub(super) struct Page<'t> {
     document: &'t Document,
     /// What ends a line of the text.
     newline: &'static str,
-    /// Whether the document is JSON without blanks behind its colons. Looked for once: a pod may have ten thousand containers.
+    /// Whether the document is JSON without blanks behind its colons. Looked for once: a pod may
+    /// have ten thousand containers.
     tight: OnceCell<bool>,
     /// The lists that were found, since something is sought in each of their items.
     lists: RefCell<HashMap<Path, Target<'t>>>,
@@ -76,7 +84,9 @@ impl<'t> Page<'t> {
                 let first = self.first_dash(&target)?;
                 self.within_block(&target, first, addition, dashes_below_key)
             }
-            _ if node.is_absent() && !target.in_flow => self.under_key(&target, addition, dashes_below_key),
+            _ if node.is_absent() && !target.in_flow => {
+                self.under_key(&target, addition, dashes_below_key)
+            }
             _ => unwritable(
                 node,
                 "there is a `null` where the sidecar goes",
@@ -105,7 +115,9 @@ impl<'t> Page<'t> {
         let steps = if known.is_some() { below } else { path.steps() };
         let mut target = known.unwrap_or(Target { node: root, key: None, in_flow: false });
         for (nth, step) in steps.iter().enumerate() {
-            if let Some(list) = list.as_ref().filter(|list| known.is_none() && list.steps().len() == nth) {
+            if let Some(list) =
+                list.as_ref().filter(|list| known.is_none() && list.steps().len() == nth)
+            {
                 self.lists.borrow_mut().insert(list.clone(), target);
             }
             let node = self.own(target.node)?;
@@ -193,8 +205,9 @@ impl<'t> Page<'t> {
         }
     }
 
-    /// Adds to a block whose first entry stands at `first`: below the line that opens it; where an entry stands on that line
-    /// itself (`- name: a`), below that entry, or in front of it if it is more than a word.
+    /// Adds to a block whose first entry stands at `first`: below the line that opens it; where an
+    /// entry stands on that line itself (`- name: a`), below that entry, or in front of it if it is
+    /// more than a word.
     fn within_block(
         &self,
         target: &Target<'t>,
@@ -235,7 +248,12 @@ impl<'t> Page<'t> {
     }
 
     /// Adds below a key that has no value: `annotations:`.
-    fn under_key(&self, target: &Target<'t>, addition: &Addition, dashes_below_key: bool) -> Result<Edit, Trouble> {
+    fn under_key(
+        &self,
+        target: &Target<'t>,
+        addition: &Addition,
+        dashes_below_key: bool,
+    ) -> Result<Edit, Trouble> {
         let after = target.key.and_then(|key| Some((key, self.after_colon(key)?)));
         let Some((key, after)) = after else {
             return unwritable(
@@ -256,7 +274,10 @@ impl<'t> Page<'t> {
         }
         let below = matches!(addition.entries, Entries::Items(_)) && dashes_below_key;
         let indent = self.column(key.span.start) + if below { 0 } else { 2 };
-        Ok(self.lines_at(self.next_line(after), &block_lines(&addition.entries, indent, dashes_below_key)))
+        Ok(self.lines_at(
+            self.next_line(after),
+            &block_lines(&addition.entries, indent, dashes_below_key),
+        ))
     }
 
     /// Whole lines, in front of the line that begins at `at`.
@@ -277,7 +298,9 @@ impl<'t> Page<'t> {
         };
         let style = self.flow_style(node, first);
         let texts: Vec<String> = match entries {
-            Entries::Members(members) => members.iter().map(|(key, value)| style.member(key, value)).collect(),
+            Entries::Members(members) => {
+                members.iter().map(|(key, value)| style.member(key, value)).collect()
+            }
             Entries::Items(items) => items.iter().map(|item| style.value(item)).collect(),
         };
         let separator = style.separator();
@@ -300,7 +323,13 @@ impl<'t> Page<'t> {
             let unit = if indent.contains('\t') {
                 "\t".to_owned()
             } else {
-                " ".repeat(indent.len().checked_sub(outer).filter(|unit| (1..=8).contains(unit)).unwrap_or(2))
+                " ".repeat(
+                    indent
+                        .len()
+                        .checked_sub(outer)
+                        .filter(|unit| (1..=8).contains(unit))
+                        .unwrap_or(2),
+                )
             };
             return Flow::Lines { newline: self.newline, indent: indent.to_owned(), unit };
         }
@@ -310,7 +339,10 @@ impl<'t> Page<'t> {
     fn is_tight(&self) -> bool {
         *self.tight.get_or_init(|| {
             self.document.root.as_ref().is_some_and(|root| {
-                let all_flow = matches!(root.kind, Kind::Map { flow: true, .. } | Kind::List { flow: true, .. });
+                let all_flow = matches!(
+                    root.kind,
+                    Kind::Map { flow: true, .. } | Kind::List { flow: true, .. }
+                );
                 all_flow && !self.text[root.span.clone()].contains("\": ")
             })
         })
@@ -338,7 +370,9 @@ impl<'t> Page<'t> {
 fn block_lines(entries: &Entries, indent: usize, dashes_below_key: bool) -> Vec<String> {
     let block = Block { indent, dashes_below_key };
     match entries {
-        Entries::Members(members) => block.members(members.iter().map(|(key, value)| (key.as_str(), value))),
+        Entries::Members(members) => {
+            block.members(members.iter().map(|(key, value)| (key.as_str(), value)))
+        }
         Entries::Items(items) => block.items(items),
     }
 }

@@ -1,5 +1,6 @@
-//! A stream of YAML documents as trees with a place on every node, as loose as Kubernetes is: anchors, aliases, tags and
-//! doubled keys stand in them as they were written. Nothing is lost that a splice must know of; depth and size are bounded.
+//! A stream of YAML documents as trees with a place on every node, as loose as Kubernetes is:
+//! anchors, aliases, tags and doubled keys stand in them as they were written. Nothing is lost that
+//! a splice must know of; depth and size are bounded.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -13,18 +14,20 @@ use crate::domain::{Lines, long_tag_directive, yaml_remedy};
 
 /// How deep lists and mappings may be nested.
 const DEPTH_MAX: usize = 256;
-/// How many values a file may hold: some hundred megabytes of a tree, and ten times the largest manifests that there are.
+/// How many values a file may hold: some hundred megabytes of a tree, and ten times the largest
+/// manifests that there are.
 const NODES_MAX: usize = 1_000_000;
 /// How many documents a file may hold.
 const DOCUMENTS_MAX: usize = 100_000;
-/// As much of a tag as is kept, in characters: the whole one may be as long as the file, and stand at every value.
+/// As much of a tag as is kept, in characters: the whole one may be as long as the file, and stand
+/// at every value.
 const TAG_MAX_CHARS: usize = 64;
 
 /// One value, and where it stands.
 #[derive(Debug)]
 pub(super) struct Node {
-    /// In bytes: what it says itself, without the blanks and comments after it. A value that is not there (`key:`) stands,
-    /// empty, behind its colon.
+    /// In bytes: what it says itself, without the blanks and comments after it. A value that is not
+    /// there (`key:`) stands, empty, behind its colon.
     pub(super) span: Range<usize>,
     pub(super) kind: Kind,
     /// `&name`, as a number.
@@ -54,10 +57,13 @@ impl Node {
         }
     }
 
-    /// The entry with this key, if there is one. The last of several wins, as it does in Kubernetes.
+    /// The entry with this key, if there is one. The last of several wins, as it does in
+    /// Kubernetes.
     pub(super) fn entry(&self, key: &str) -> Option<&(Node, Node)> {
         match &self.kind {
-            Kind::Map { entries, .. } => entries.iter().rev().find(|(name, _)| name.text() == Some(key)),
+            Kind::Map { entries, .. } => {
+                entries.iter().rev().find(|(name, _)| name.text() == Some(key))
+            }
             _ => None,
         }
     }
@@ -81,14 +87,17 @@ impl Document {
     /// Each anchor with what it names.
     pub(super) fn anchors(&self) -> HashMap<usize, &Node> {
         let mut found = HashMap::new();
-        let mut waiting: Vec<&Node> = self.root.iter().filter(|_| !self.aliased.is_empty()).collect();
+        let mut waiting: Vec<&Node> =
+            self.root.iter().filter(|_| !self.aliased.is_empty()).collect();
         while let Some(node) = waiting.pop() {
             if let Some(anchor) = node.anchor {
                 found.insert(anchor, node);
             }
             match &node.kind {
                 Kind::List { items, .. } => waiting.extend(items),
-                Kind::Map { entries, .. } => waiting.extend(entries.iter().flat_map(|(key, value)| [key, value])),
+                Kind::Map { entries, .. } => {
+                    waiting.extend(entries.iter().flat_map(|(key, value)| [key, value]));
+                }
                 Kind::Scalar { .. } | Kind::Alias(_) => {}
             }
         }
@@ -149,7 +158,9 @@ fn not_yaml(text: &str, at: usize, info: &str) -> Trouble {
         () if text.contains("{{") => {
             "this looks like a template: render it first, and inject what comes out".to_owned()
         }
-        () if info.contains("document start") => "put a line `---` between two documents".to_owned(),
+        () if info.contains("document start") => {
+            "put a line `---` between two documents".to_owned()
+        }
         () => hint,
     };
     Trouble::at(at..at + 1, format!("this is not valid YAML: {info}"), expected, hint)
@@ -180,7 +191,12 @@ impl Reader<'_> {
         match event {
             Event::DocumentStart(_) if self.documents.len() == DOCUMENTS_MAX => {
                 let expected = format!("at most {DOCUMENTS_MAX} documents in a file");
-                return Err(Trouble::at(span, "this is one document too many", expected, "split the file"));
+                return Err(Trouble::at(
+                    span,
+                    "this is one document too many",
+                    expected,
+                    "split the file",
+                ));
             }
             Event::DocumentStart(_) => self.documents.push(Document::default()),
             Event::Alias(anchor) => {
@@ -190,29 +206,53 @@ impl Reader<'_> {
             Event::Scalar(text, style, anchor, a_tag) => {
                 let start = span.start;
                 let end = start + self.text[span].trim_end().len();
-                let kind = Kind::Scalar { text: text.into_owned(), plain: style == ScalarStyle::Plain };
-                self.value(Node { span: start..end, kind, anchor: named(anchor), tag: tag(a_tag) })?;
+                let kind =
+                    Kind::Scalar { text: text.into_owned(), plain: style == ScalarStyle::Plain };
+                self.value(Node {
+                    span: start..end,
+                    kind,
+                    anchor: named(anchor),
+                    tag: tag(a_tag),
+                })?;
             }
-            Event::SequenceStart(anchor, a_tag) => self.start(span.start, named(anchor), tag(a_tag), false)?,
-            Event::MappingStart(anchor, a_tag) => self.start(span.start, named(anchor), tag(a_tag), true)?,
+            Event::SequenceStart(anchor, a_tag) => {
+                self.start(span.start, named(anchor), tag(a_tag), false)?;
+            }
+            Event::MappingStart(anchor, a_tag) => {
+                self.start(span.start, named(anchor), tag(a_tag), true)?;
+            }
             Event::SequenceEnd | Event::MappingEnd => self.end()?,
             Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => {}
         }
         Ok(())
     }
 
-    fn start(&mut self, start: usize, anchor: Option<usize>, tag: Option<String>, is_map: bool) -> Result<(), Trouble> {
+    fn start(
+        &mut self,
+        start: usize,
+        anchor: Option<usize>,
+        tag: Option<String>,
+        is_map: bool,
+    ) -> Result<(), Trouble> {
         if self.open.len() == DEPTH_MAX {
             let expected = format!("at most {DEPTH_MAX} levels");
-            return Err(Trouble::at(start..start + 1, "this is nested too deeply", expected, "take levels out"));
+            return Err(Trouble::at(
+                start..start + 1,
+                "this is nested too deeply",
+                expected,
+                "take levels out",
+            ));
         }
         self.open.push(Open { start, anchor, tag, is_map, nodes: Vec::new() });
         Ok(())
     }
 
-    /// The parser puts the ends of collections here and there; the places of what they hold are right.
+    /// The parser puts the ends of collections here and there; the places of what they hold are
+    /// right.
     fn end(&mut self) -> Result<(), Trouble> {
-        let Some(Open { start, anchor, tag, is_map, nodes }) = self.open.pop() else { return Ok(()) };
+        let Some(Open { start, anchor, tag, is_map, nodes }) = self.open.pop() else {
+            return Ok(());
+        };
         let first = nodes.first().map(|node| node.span.start);
         let last = nodes.last().map_or(start, |node| node.span.end);
         let (open, close) = if is_map { ('{', '}') } else { ('[', ']') };
@@ -223,11 +263,16 @@ impl Reader<'_> {
             let first = first.unwrap_or(start);
             first..last.max(first)
         };
-        let kind = if is_map { Kind::Map { entries: pairs(nodes), flow } } else { Kind::List { items: nodes, flow } };
+        let kind = if is_map {
+            Kind::Map { entries: pairs(nodes), flow }
+        } else {
+            Kind::List { items: nodes, flow }
+        };
         self.value(Node { span, kind, anchor, tag })
     }
 
-    /// The place behind the closing bracket, which is the next but for blanks, comments and a last comma.
+    /// The place behind the closing bracket, which is the next but for blanks, comments and a last
+    /// comma.
     fn past_bracket(&self, from: usize, close: char) -> usize {
         let mut at = from;
         loop {
@@ -246,14 +291,20 @@ impl Reader<'_> {
         self.nodes += 1;
         if self.nodes > NODES_MAX {
             let expected = format!("at most {NODES_MAX} values in a file");
-            return Err(Trouble::at(node.span, "this is one value too many", expected, "split the file"));
+            return Err(Trouble::at(
+                node.span,
+                "this is one value too many",
+                expected,
+                "split the file",
+            ));
         }
         match self.open.last_mut() {
             Some(open) => {
                 if node.is_absent() && open.is_map && open.nodes.len() % 2 == 1 {
                     let key = open.nodes.last().map_or(node.span.start, |key| key.span.end);
                     let rest = self.text[key..].trim_start_matches([' ', '\t']);
-                    let end = if rest.starts_with(':') { self.text.len() - rest.len() + 1 } else { key };
+                    let end =
+                        if rest.starts_with(':') { self.text.len() - rest.len() + 1 } else { key };
                     node.span = end..end;
                 }
                 open.nodes.push(node);

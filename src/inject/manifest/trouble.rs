@@ -1,4 +1,5 @@
-//! What is in the way of reading or writing a manifest: a place in its text, and what is wrong there.
+//! What is in the way of reading or writing a manifest: a place in its text, and what is wrong
+//! there.
 
 use std::ops::Range;
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! From a tree to the JSON that Kubernetes would make of it: aliases and merge keys resolved, words typed as `kubectl` types
-//! them (YAML 1.1: `yes` is true, `0644` is octal).
+//! From a tree to the JSON that Kubernetes would make of it: aliases and merge keys resolved, words
+//! typed as `kubectl` types them (YAML 1.1: `yes` is true, `0644` is octal).
 
 use std::collections::HashMap;
 
@@ -12,12 +12,14 @@ use super::trouble::Trouble;
 const DEPTH_MAX: usize = 256;
 /// How many values a document may come to once aliases are resolved.
 const VALUES_MAX: usize = 1_000_000;
-/// How many bytes of text a document may come to: a long text may be named as often as its alias fits into the file.
+/// How many bytes of text a document may come to: a long text may be named as often as its alias
+/// fits into the file.
 const TEXT_MAX_BYTES: usize = 64 << 20;
 
 /// The value of a document; `null` for one that is empty.
 pub(super) fn of(document: &Document) -> Result<Value, Trouble> {
-    let mut reader = Reader { anchors: document.anchors(), left: VALUES_MAX, text_left: TEXT_MAX_BYTES };
+    let mut reader =
+        Reader { anchors: document.anchors(), left: VALUES_MAX, text_left: TEXT_MAX_BYTES };
     document.root.as_ref().map_or(Ok(Value::Null), |root| reader.value(root, 0))
 }
 
@@ -46,20 +48,33 @@ impl<'d> Reader<'d> {
         self.text_left = text_left;
         match &node.kind {
             Kind::Scalar { text, plain } => Ok(scalar(text, *plain, node.tag.as_deref())),
-            Kind::List { items, .. } => items.iter().map(|item| self.value(item, depth + 1)).collect(),
+            Kind::List { items, .. } => {
+                items.iter().map(|item| self.value(item, depth + 1)).collect()
+            }
             Kind::Map { entries, .. } => self.map(entries, depth).map(Value::Object),
             Kind::Alias(anchor) => match self.anchors.get(anchor).copied() {
                 Some(named) => self.value(named, depth + 1),
-                None => refuse("this alias names nothing", "an anchor before it", "write the value itself"),
+                None => refuse(
+                    "this alias names nothing",
+                    "an anchor before it",
+                    "write the value itself",
+                ),
             },
         }
     }
 
-    fn map(&mut self, entries: &'d [(Node, Node)], depth: usize) -> Result<Map<String, Value>, Trouble> {
+    fn map(
+        &mut self,
+        entries: &'d [(Node, Node)],
+        depth: usize,
+    ) -> Result<Map<String, Value>, Trouble> {
         let (mut map, mut merged) = (Map::new(), Vec::new());
         for (key, value) in entries {
             let Some(name) = key.text() else {
-                let (why, hint) = ("a list or mapping cannot be a key", "write `key: value`, with a word for the key");
+                let (why, hint) = (
+                    "a list or mapping cannot be a key",
+                    "write `key: value`, with a word for the key",
+                );
                 return Err(Trouble::at(key.span.clone(), why, "a name", hint));
             };
             if is_merge(key) {
@@ -107,8 +122,12 @@ fn scalar(text: &str, plain: bool, tag: Option<&str>) -> Value {
     }
     match text {
         "" | "~" | "null" | "Null" | "NULL" => Value::Null,
-        "true" | "True" | "TRUE" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" | "y" | "Y" => Value::Bool(true),
-        "false" | "False" | "FALSE" | "no" | "No" | "NO" | "off" | "Off" | "OFF" | "n" | "N" => Value::Bool(false),
+        "true" | "True" | "TRUE" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" | "y" | "Y" => {
+            Value::Bool(true)
+        }
+        "false" | "False" | "FALSE" | "no" | "No" | "NO" | "off" | "Off" | "OFF" | "n" | "N" => {
+            Value::Bool(false)
+        }
         _ => number(text).unwrap_or_else(|| Value::String(text.to_owned())),
     }
 }
@@ -121,7 +140,9 @@ fn number(text: &str) -> Option<Value> {
     let based = [("0x", 16), ("0o", 8), ("0b", 2), ("0", 8)];
     let based = based.into_iter().find_map(|(prefix, base)| {
         let rest = digits.strip_prefix(prefix).filter(|rest| !rest.is_empty())?;
-        rest.bytes().all(|byte| byte.is_ascii_alphanumeric()).then(|| i64::from_str_radix(rest, base).ok())?
+        rest.bytes()
+            .all(|byte| byte.is_ascii_alphanumeric())
+            .then(|| i64::from_str_radix(rest, base).ok())?
     });
     if let Some(number) = based {
         return Some(Value::from(if text.starts_with('-') { -number } else { number }));
@@ -133,7 +154,9 @@ fn number(text: &str) -> Option<Value> {
     if let Ok(number) = plain.parse::<u64>() {
         return Some(Value::from(number));
     }
-    let float = digits.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b'e' | b'E' | b'+' | b'-'));
+    let float = digits
+        .bytes()
+        .all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b'e' | b'E' | b'+' | b'-'));
     let number = plain.parse::<f64>().ok().filter(|_| float)?;
     serde_json::Number::from_f64(number).map(Value::Number)
 }

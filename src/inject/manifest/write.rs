@@ -1,6 +1,8 @@
-//! JSON values as text: YAML blocks, and the insides of brackets in the style that is there already.
+//! JSON values as text: YAML blocks, and the insides of brackets in the style that is there
+//! already.
 //!
-//! Every text that YAML 1.1 or 1.2 could take for something else is quoted, as a JSON string, which is YAML too.
+//! Every text that YAML 1.1 or 1.2 could take for something else is quoted, as a JSON string, which
+//! is YAML too.
 
 use std::fmt::Write as _;
 
@@ -21,7 +23,10 @@ impl Block {
     }
 
     /// Members of a mapping, a line each at least.
-    pub(super) fn members<'v>(self, members: impl IntoIterator<Item = (&'v str, &'v Value)>) -> Vec<String> {
+    pub(super) fn members<'v>(
+        self,
+        members: impl IntoIterator<Item = (&'v str, &'v Value)>,
+    ) -> Vec<String> {
         let mut lines = Vec::new();
         for (key, value) in members {
             let key = format!("{}{}:", " ".repeat(self.indent), text(key));
@@ -32,7 +37,8 @@ impl Block {
                 }
                 Value::Array(list) if !list.is_empty() => {
                     lines.push(key);
-                    lines.extend(self.deeper(if self.dashes_below_key { 0 } else { 2 }).items(list));
+                    lines
+                        .extend(self.deeper(if self.dashes_below_key { 0 } else { 2 }).items(list));
                 }
                 other => lines.push(format!("{key} {}", scalar(other))),
             }
@@ -98,9 +104,11 @@ impl Flow {
     /// A value.
     pub(super) fn value(&self, value: &Value) -> String {
         match value {
-            Value::Object(object) if !object.is_empty() => {
-                self.bracketed('{', ordered(object).map(|(key, value)| self.deeper().member(key, value)), '}')
-            }
+            Value::Object(object) if !object.is_empty() => self.bracketed(
+                '{',
+                ordered(object).map(|(key, value)| self.deeper().member(key, value)),
+                '}',
+            ),
             Value::Array(list) if !list.is_empty() => {
                 self.bracketed('[', list.iter().map(|item| self.deeper().value(item)), ']')
             }
@@ -134,7 +142,8 @@ fn ordered(object: &Map<String, Value>) -> impl Iterator<Item = (&str, &Value)> 
     const FIRST: [&str; 5] = ["name", "image", "restartPolicy", "args", "env"];
     let rank = |key: &str| FIRST.iter().position(|first| *first == key).unwrap_or(FIRST.len());
     let mut members: Vec<_> = object.iter().map(|(key, value)| (key.as_str(), value)).collect();
-    members.sort_by(|(one, _), (other, _)| rank(one).cmp(&rank(other)).then_with(|| one.cmp(other)));
+    members
+        .sort_by(|(one, _), (other, _)| rank(one).cmp(&rank(other)).then_with(|| one.cmp(other)));
     members.into_iter()
 }
 
@@ -147,7 +156,8 @@ fn scalar(value: &Value) -> String {
 
 /// A string of YAML: as it is where nothing can be made of it but this string.
 fn text(string: &str) -> String {
-    const WORDS: [&str; 12] = ["true", "false", "yes", "no", "on", "off", "y", "n", "null", "nan", "inf", "none"];
+    const WORDS: [&str; 12] =
+        ["true", "false", "yes", "no", "on", "off", "y", "n", "null", "nan", "inf", "none"];
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | ':');
     let fits = string.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/')
         && string.chars().all(plain)
@@ -161,7 +171,10 @@ fn quoted(string: &str) -> String {
     let json = Value::String(string.to_owned()).to_string();
     let mut out = String::with_capacity(json.len());
     for c in json.chars() {
-        if matches!(c, '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}') {
+        if matches!(
+            c,
+            '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}'
+        ) {
             let _ = write!(out, "\\u{:04x}", u32::from(c));
         } else {
             out.push(c);
@@ -181,9 +194,22 @@ mod tests {
         for plain in ["bfb", "/etc/bfb", "unix:/run/x.sock", "POD_NAME", "a.b/c:1.2"] {
             assert_eq!(text(plain), plain);
         }
-        for word in
-            ["true", "Yes", "n", "null", "~", "", "65532", "0.0.0.0:7072", "50m", "a: b", "a #b", "- a", "a:", "é"]
-        {
+        for word in [
+            "true",
+            "Yes",
+            "n",
+            "null",
+            "~",
+            "",
+            "65532",
+            "0.0.0.0:7072",
+            "50m",
+            "a: b",
+            "a #b",
+            "- a",
+            "a:",
+            "é",
+        ] {
             assert_eq!(text(word), format!("\"{word}\""));
         }
         assert_eq!(text("a\"\n\u{85}"), "\"a\\\"\\n\\u0085\"");
@@ -211,6 +237,9 @@ mod tests {
         assert_eq!(Flow::Tight.value(&value), r#"{"name":"a","b":[1,{}]}"#);
         assert_eq!(Flow::Line.value(&value), r#"{"name": "a", "b": [1, {}]}"#);
         let lines = Flow::Lines { newline: "\n", indent: " ".into(), unit: "\t".into() };
-        assert_eq!(lines.value(&value), "{\n \t\"name\": \"a\",\n \t\"b\": [\n \t\t1,\n \t\t{}\n \t]\n }");
+        assert_eq!(
+            lines.value(&value),
+            "{\n \t\"name\": \"a\",\n \t\"b\": [\n \t\t1,\n \t\t{}\n \t]\n }"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! Whatever a pod's author writes, deciding on it takes time in proportion to its size, and the answer stays short.
+//! Whatever a pod's author writes, deciding on it takes time in proportion to its size, and the
+//! answer stays short.
 
 use std::fmt::Write as _;
 
@@ -44,13 +45,21 @@ fn a_socket_for_any_number_of_containers_costs_what_they_are_many() {
         let of = |count| pod(&asked(&[("unix-socket", "true")]), &containers(count, &rest));
         assert_linear(name, 500, of, decide);
         assert_linear(name, 500, of, |pod: &Value| {
-            let Ok(Outcome::Inject(injection)) = inject(pod, &Defaults::default()) else { panic!("refused") };
+            let Ok(Outcome::Inject(injection)) = inject(pod, &Defaults::default()) else {
+                panic!("refused")
+            };
             let patch = serde_json::to_vec(&injection.additions.patch()).unwrap();
-            assert!(patch.len() < 3000 + 250 * pod["spec"]["containers"].as_array().unwrap().len(), "{}", patch.len());
+            assert!(
+                patch.len() < 3000 + 250 * pod["spec"]["containers"].as_array().unwrap().len(),
+                "{}",
+                patch.len()
+            );
         });
         let injected = |count| {
             let mut pod = of(count);
-            let Ok(Outcome::Inject(injection)) = inject(&pod, &Defaults::default()) else { panic!("refused") };
+            let Ok(Outcome::Inject(injection)) = inject(&pod, &Defaults::default()) else {
+                panic!("refused")
+            };
             assert!(injection.additions.apply(&mut pod));
             pod
         };
@@ -63,12 +72,18 @@ fn a_socket_for_any_number_of_containers_costs_what_they_are_many() {
 
 #[test]
 fn what_is_noted_for_a_pod_with_many_empty_lists_is_read_again() {
-    let mut pod = pod(&asked(&[("unix-socket", "true")]), &containers(200, &json!({"volumeMounts": []})));
+    let mut pod =
+        pod(&asked(&[("unix-socket", "true")]), &containers(200, &json!({"volumeMounts": []})));
     let before = pod.clone();
-    let Ok(Outcome::Inject(injection)) = inject(&pod, &Defaults::default()) else { panic!("refused") };
+    let Ok(Outcome::Inject(injection)) = inject(&pod, &Defaults::default()) else {
+        panic!("refused")
+    };
     assert!(injection.additions.apply(&mut pod));
     assert!(pod["metadata"]["annotations"]["bfb.dev/undo"].as_str().unwrap().len() > 1024);
-    assert!(matches!(inject(&pod, &Defaults::default()), Ok(Outcome::Leave(_))), "a second time changes nothing");
+    assert!(
+        matches!(inject(&pod, &Defaults::default()), Ok(Outcome::Leave(_))),
+        "a second time changes nothing"
+    );
     assert!(uninject(&pod).unwrap().apply(&mut pod));
     assert_eq!(pod, before);
 }
@@ -108,7 +123,8 @@ fn reasons_against_a_pod_are_counted_once_there_are_many() {
         pod(&asked(&[("unix-socket", "true")]), &containers(1, &json!({"volumeMounts": mounts})))
     };
     let named_alike = |count: usize| pod(&asked(&[]), &vec![json!({"name": "bfb"}); count]);
-    let malformed = |count: usize| pod(&asked(&[]), &containers(count, &json!({"volumeMounts": 1})));
+    let malformed =
+        |count: usize| pod(&asked(&[]), &containers(count, &json!({"volumeMounts": 1})));
     for (name, of) in [
         ("unknown annotations", &unknown as &dyn Fn(usize) -> Value),
         ("ports", &clashing),
@@ -133,10 +149,13 @@ fn a_reason_holds_no_more_of_a_pod_than_a_line() {
     let mut unknown = asked(&[]);
     unknown[format!("bfb.dev/{long}")] = json!(long);
     let long_value = |name: &str| pod(&asked(&[(name, &long)]), &containers(1, &json!({})));
-    let mut pods =
-        vec![pod(&asked(&[("unix-socket", "true")]), &[long_name]), pod(&unknown, &containers(1, &json!({})))];
+    let mut pods = vec![
+        pod(&asked(&[("unix-socket", "true")]), &[long_name]),
+        pod(&unknown, &containers(1, &json!({}))),
+    ];
     pods.extend(
-        ["log", "listen", "env-from", "memory", "drain", "redis", "cpu-limit", "undo", "status"].map(long_value),
+        ["log", "listen", "env-from", "memory", "drain", "redis", "cpu-limit", "undo", "status"]
+            .map(long_value),
     );
     for pod in pods {
         let refusals = inject(&pod, &Defaults::default()).unwrap_err();

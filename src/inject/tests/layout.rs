@@ -1,4 +1,5 @@
-//! Values as people write them: YAML in a layout made up at random, with comments, blank lines, brackets, odd indentation.
+//! Values as people write them: YAML in a layout made up at random, with comments, blank lines,
+//! brackets, odd indentation.
 
 use serde_json::{Map, Value};
 
@@ -6,7 +7,8 @@ use super::Choices;
 
 /// One text of `value`.
 pub(super) fn written(value: &Value, choices: &mut Choices) -> String {
-    let mut writer = Writer { dashes_below_key: choices.yes(), comments: choices.yes(), lines: Vec::new() };
+    let mut writer =
+        Writer { dashes_below_key: choices.yes(), comments: choices.yes(), lines: Vec::new() };
     let Value::Object(object) = value else { panic!("no object: {value}") };
     if choices.yes() {
         writer.lines.push("---".to_owned());
@@ -25,7 +27,13 @@ struct Writer {
 
 impl Writer {
     /// A mapping in block style; `first` stands in front of its first key.
-    fn map(&mut self, object: &Map<String, Value>, indent: usize, first: &str, choices: &mut Choices) {
+    fn map(
+        &mut self,
+        object: &Map<String, Value>,
+        indent: usize,
+        first: &str,
+        choices: &mut Choices,
+    ) {
         let mut members: Vec<_> = object.iter().collect();
         let turn = choices.below(members.len().max(1));
         members.rotate_left(turn);
@@ -42,17 +50,28 @@ impl Writer {
     }
 
     /// What stands behind a key (`in_list`: a dash) at `indent`.
-    fn value(&mut self, before: &str, value: &Value, indent: usize, in_list: bool, choices: &mut Choices) {
+    fn value(
+        &mut self,
+        before: &str,
+        value: &Value,
+        indent: usize,
+        in_list: bool,
+        choices: &mut Choices,
+    ) {
         let step = 1 + choices.below(4);
         let tail = if self.comments && choices.yes() { "  # a comment" } else { "" };
         match value {
             Value::Object(object) if object.is_empty() => {
-                self.lines
-                    .push(format!("{before} {}{tail}", ["{}", "{ }", ""][choices.below(if in_list { 2 } else { 3 })]));
+                self.lines.push(format!(
+                    "{before} {}{tail}",
+                    ["{}", "{ }", ""][choices.below(if in_list { 2 } else { 3 })]
+                ));
             }
             Value::Array(list) if list.is_empty() => {
-                self.lines
-                    .push(format!("{before} {}{tail}", ["[]", "[ ]", ""][choices.below(if in_list { 2 } else { 3 })]));
+                self.lines.push(format!(
+                    "{before} {}{tail}",
+                    ["[]", "[ ]", ""][choices.below(if in_list { 2 } else { 3 })]
+                ));
             }
             Value::Object(_) | Value::Array(_) if choices.below(8) == 1 => {
                 self.lines.push(format!("{before} {}{tail}", flow(value, choices)));
@@ -99,8 +118,10 @@ fn flow(value: &Value, choices: &mut Choices) -> String {
     let tail = if choices.below(4) == 1 { "," } else { "" };
     match value {
         Value::Object(object) if !object.is_empty() => {
-            let members: Vec<_> =
-                object.iter().map(|(key, value)| format!("\"{key}\": {}", flow(value, choices))).collect();
+            let members: Vec<_> = object
+                .iter()
+                .map(|(key, value)| format!("\"{key}\": {}", flow(value, choices)))
+                .collect();
             format!("{{{blank}{}{tail}{blank}}}", members.join(", "))
         }
         Value::Array(list) if !list.is_empty() => {

@@ -10,7 +10,11 @@ use crate::inject::manifest::{Rewritten, Work, rewrite};
 
 fn injected(text: &str) -> Result<Rewritten, Vec<crate::domain::Problem>> {
     let set = [("unix-socket".to_owned(), "true".to_owned())];
-    rewrite(Path::new("manifest.yaml"), text, Work::Inject(&Defaults::new(&["customer".to_owned()], &set).unwrap()))
+    rewrite(
+        Path::new("manifest.yaml"),
+        text,
+        Work::Inject(&Defaults::new(&["customer".to_owned()], &set).unwrap()),
+    )
 }
 
 #[track_caller]
@@ -28,7 +32,8 @@ fn pod(spec: &Value) -> Value {
 }
 
 fn containers(count: usize) -> Value {
-    let containers: Vec<_> = (0..count).map(|nth| json!({"name": format!("c{nth}"), "volumeMounts": []})).collect();
+    let containers: Vec<_> =
+        (0..count).map(|nth| json!({"name": format!("c{nth}"), "volumeMounts": []})).collect();
     json!({"containers": containers})
 }
 
@@ -53,10 +58,17 @@ fn containers_and_pods_of_any_number_cost_what_they_are_many() {
     assert_linear(
         "pods",
         50,
-        |count| json!({"kind": "PodList", "apiVersion": "v1", "items": vec![pod(&containers(1)); count]}).to_string(),
+        |count| {
+            json!({"kind": "PodList", "apiVersion": "v1", "items": vec![pod(&containers(1)); count]}).to_string()
+        },
         succeeds,
     );
-    assert_linear("documents", 50, |count| format!("---\n{}\n", pod(&containers(1))).repeat(count), succeeds);
+    assert_linear(
+        "documents",
+        50,
+        |count| format!("---\n{}\n", pod(&containers(1))).repeat(count),
+        succeeds,
+    );
     assert_linear(
         "uninjected",
         100,
@@ -70,22 +82,22 @@ fn containers_and_pods_of_any_number_cost_what_they_are_many() {
 #[test]
 fn problems_are_counted_once_there_are_many() {
     let astray = |count: usize| {
-        let labels: serde_json::Map<_, _> = (0..count).map(|nth| (format!("bfb.dev/{nth}"), json!("x"))).collect();
+        let labels: serde_json::Map<_, _> =
+            (0..count).map(|nth| (format!("bfb.dev/{nth}"), json!("x"))).collect();
         let mut pod = pod(&containers(1));
         pod["metadata"] = json!({"labels": labels});
         pod.to_string()
     };
     assert_linear("astray", 500, astray, is_refused);
-    let doubled =
-        |count: usize| pod(&containers(1)).to_string().replacen('{', &format!("{{{}", "\"a\":1,".repeat(count)), 1);
+    let doubled = |count: usize| {
+        pod(&containers(1)).to_string().replacen('{', &format!("{{{}", "\"a\":1,".repeat(count)), 1)
+    };
     assert_linear("doubled", 500, doubled, is_refused);
-    let bad =
-        json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"annotations": {"bfb.dev/log": "loud"}}, "spec": {}});
+    let bad = json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"annotations": {"bfb.dev/log": "loud"}}, "spec": {}});
     assert_linear("documents", 200, |count| format!("---\n{bad}\n").repeat(count), is_refused);
     let problems = injected(&doubled(1_000)).unwrap_err();
     assert_eq!(problems.last().unwrap().message, "899 more problems are not shown");
-    let unknown =
-        json!({"kind": "Rollout", "spec": {"template": {"metadata": {"annotations": {"bfb.dev/inject": "a"}}}}});
+    let unknown = json!({"kind": "Rollout", "spec": {"template": {"metadata": {"annotations": {"bfb.dev/inject": "a"}}}}});
     assert_linear(
         "unknown kinds",
         200,
@@ -98,7 +110,11 @@ fn problems_are_counted_once_there_are_many() {
 
 #[test]
 fn a_long_text_is_not_multiplied_by_its_aliases() {
-    let text = format!("kind: Pod\napiVersion: v1\nlong: &a {}\nmany: [{}]\n", "x".repeat(1 << 20), "*a, ".repeat(100));
+    let text = format!(
+        "kind: Pod\napiVersion: v1\nlong: &a {}\nmany: [{}]\n",
+        "x".repeat(1 << 20),
+        "*a, ".repeat(100)
+    );
     let problems = injected(&text).unwrap_err();
     assert_eq!(
         (problems[0].message.as_str(), problems[0].expected.as_str()),
@@ -116,8 +132,12 @@ fn a_long_text_is_not_multiplied_by_its_aliases() {
 fn documents_and_tags_are_bounded() {
     let message = |text: &str| injected(text).unwrap_err()[0].message.clone();
     assert_eq!(message(&"---\n".repeat(100_001)), "this is one document too many");
-    assert_eq!(message(&format!("%TAG !a! {}\n--- !a!x 1\n", "x".repeat(1000))), "the prefix of a tag is too long");
-    let tags = |count: usize| format!("a: [{}]\n", format!("!{} 1, ", "x".repeat(200)).repeat(count));
+    assert_eq!(
+        message(&format!("%TAG !a! {}\n--- !a!x 1\n", "x".repeat(1000))),
+        "the prefix of a tag is too long"
+    );
+    let tags =
+        |count: usize| format!("a: [{}]\n", format!("!{} 1, ", "x".repeat(200)).repeat(count));
     assert_linear("tags", 500, tags, |text: &str| drop(injected(text)));
     assert_linear(
         "anchors",

@@ -1,5 +1,5 @@
-//! Manifests as texts: whatever their layout, nothing that was there is touched, a second time changes nothing, and what was
-//! added can be taken away again.
+//! Manifests as texts: whatever their layout, nothing that was there is touched, a second time
+//! changes nothing, and what was added can be taken away again.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -23,7 +23,8 @@ fn is_subsequence(part: &str, whole: &str) -> bool {
     part.bytes().all(|byte| whole.any(|other| other == byte))
 }
 
-/// What must hold of any text: it is refused, or the promises hold. Returns whether anything got a sidecar.
+/// What must hold of any text: it is refused, or the promises hold. Returns whether anything got a
+/// sidecar.
 fn holds(text: &str, defaults: &Defaults) -> bool {
     let once = match rewrite(file(), text, Work::Inject(defaults)) {
         Ok(once) => once,
@@ -49,7 +50,9 @@ fn holds(text: &str, defaults: &Defaults) -> bool {
 /// What `--uninject` makes of what was injected.
 fn back(text: &str, defaults: &Defaults) -> String {
     let once = rewrite(file(), text, Work::Inject(defaults)).unwrap().text;
-    rewrite(file(), &once, Work::Uninject).unwrap_or_else(|problems| panic!("{problems:?}\n{once}")).text
+    rewrite(file(), &once, Work::Uninject)
+        .unwrap_or_else(|problems| panic!("{problems:?}\n{once}"))
+        .text
 }
 
 proptest! {
@@ -98,8 +101,10 @@ fn cases() -> Vec<PathBuf> {
 }
 
 fn damaged(text: &str, kind: u8, place: usize, with: usize) -> String {
-    const SNIPPETS: [&str; 16] =
-        [" ", "\n", "-", ": ", "#", "{", "}", "[", "]", "&a ", "*a", "!t ", "\"", "  ", "|\n", "---\n"];
+    const SNIPPETS: [&str; 16] = [
+        " ", "\n", "-", ": ", "#", "{", "}", "[", "]", "&a ", "*a", "!t ", "\"", "  ", "|\n",
+        "---\n",
+    ];
     let mut lines: Vec<String> = text.split_inclusive('\n').map(str::to_owned).collect();
     let count = lines.len();
     if count == 0 {
@@ -111,7 +116,10 @@ fn damaged(text: &str, kind: u8, place: usize, with: usize) -> String {
         2 => lines.swap(place % count, with % count),
         3 => {
             let mut text = text.to_owned();
-            text.insert_str(text.floor_char_boundary(place % text.len()), SNIPPETS[with % SNIPPETS.len()]);
+            text.insert_str(
+                text.floor_char_boundary(place % text.len()),
+                SNIPPETS[with % SNIPPETS.len()],
+            );
             return text;
         }
         _ => {
@@ -143,7 +151,8 @@ fn aliases_that_grow_without_end_are_refused() {
     let mut text = "kind: Pod\na0: &a0 [x, x, x, x, x, x, x, x]\n".to_owned();
     for level in 1..12 {
         let before = level - 1;
-        writeln!(text, "a{level}: &a{level} [{}]", vec![format!("*a{before}"); 9].join(", ")).unwrap();
+        writeln!(text, "a{level}: &a{level} [{}]", vec![format!("*a{before}"); 9].join(", "))
+            .unwrap();
     }
     let problems = rewrite(file(), &text, Work::Uninject).unwrap_err();
     assert_eq!(problems[0].message, "aliases make this too large");
@@ -153,7 +162,8 @@ fn aliases_that_grow_without_end_are_refused() {
 fn a_large_manifest_of_others_is_passed_in_little_time() {
     let mut text = "apiVersion: v1\nkind: Large\nspec:\n".to_owned();
     for nth in 0..20_000 {
-        writeln!(text, "  property-{nth}: {{type: object, properties: {{a: {{type: string}}}}}}").unwrap();
+        writeln!(text, "  property-{nth}: {{type: object, properties: {{a: {{type: string}}}}}}")
+            .unwrap();
     }
     let began = std::time::Instant::now();
     assert_eq!(rewrite(file(), &text, Work::Inject(&Defaults::default())).unwrap().text, text);

@@ -13,7 +13,9 @@ fn patched(mut document: Value, patch: &Value) -> Value {
         let (parent, last) = operation["path"].as_str().unwrap().rsplit_once('/').unwrap();
         let value = operation["value"].clone();
         match document.pointer_mut(parent).expect("the parent is there") {
-            Value::Object(object) => drop(object.insert(last.replace("~1", "/").replace("~0", "~"), value)),
+            Value::Object(object) => {
+                drop(object.insert(last.replace("~1", "/").replace("~0", "~"), value));
+            }
             Value::Array(list) => list.insert(last.parse().unwrap(), value),
             other => panic!("nothing can be added to {other}"),
         }
@@ -71,12 +73,18 @@ proptest! {
 
 #[test]
 fn every_default_of_the_table_can_be_read() {
-    for row in annotations().iter().filter(|row| !row.default.contains(' ') && !matches!(row.default, "" | "none")) {
+    for row in annotations()
+        .iter()
+        .filter(|row| !row.default.contains(' ') && !matches!(row.default, "" | "none"))
+    {
         assert_eq!((row.check)(row.default), Ok(()), "bfb.dev/{}", row.name);
     }
     let set = |name: &str| Defaults::new(&[], &[(name.to_owned(), "customer".to_owned())]);
     assert!(
-        set("inject").is_err() && set("status").is_err() && set("undo").is_err() && set("bfb.dev/namespace").is_ok()
+        set("inject").is_err()
+            && set("status").is_err()
+            && set("undo").is_err()
+            && set("bfb.dev/namespace").is_ok()
     );
 }
 
@@ -93,7 +101,8 @@ fn a_refusal_says_all_in_one_line_for_an_admission_answer() {
     let said = refusal.to_string();
     assert_eq!(
         said,
-        "`bfb.dev/redis` cannot be what it is here: expected `secret:NAME/KEY`, or a URL without a password: `SCHEME://HOST:PORT` \
+        "`bfb.dev/redis` cannot be what it is here: expected `secret:NAME/KEY`, \
+         or a URL without a password: `SCHEME://HOST:PORT` \
          (hint: write such a value, or remove the annotation: its default is a fleet of one)"
     );
     let pod = json!({"metadata": {"annotations": {"bfb.dev/injct": "customer"}}, "spec": {}});
@@ -103,13 +112,17 @@ fn a_refusal_says_all_in_one_line_for_an_admission_answer() {
 
 #[test]
 fn a_namespace_can_name_the_domains_of_its_pods() {
-    let defaults = Defaults::new(&["customer".to_owned()], &[("log".to_owned(), "debug".to_owned())]).unwrap();
+    let defaults =
+        Defaults::new(&["customer".to_owned()], &[("log".to_owned(), "debug".to_owned())]).unwrap();
     let orders = defaults.of_namespace("orders.reviews").unwrap();
     assert_eq!(orders.domains(), ["orders", "reviews"]);
     let pod = json!({"spec": {"containers": [{"name": "app"}]}});
     let Ok(Outcome::Inject(injection)) = inject(&pod, &orders) else { panic!() };
     assert_eq!(injection.domains, ["orders", "reviews"]);
     assert!(json!(injection.additions.patch()).to_string().contains("BFB_LOG"));
-    assert_eq!(inject(&pod, &defaults.of_namespace("false").unwrap()), Ok(Outcome::Leave(Left::NotAsked)));
+    assert_eq!(
+        inject(&pod, &defaults.of_namespace("false").unwrap()),
+        Ok(Outcome::Leave(Left::NotAsked))
+    );
     assert!(defaults.of_namespace("Orders").is_err() && defaults.of_namespace("true").is_err());
 }

@@ -1,5 +1,5 @@
-//! HTTP: `POST /mutate`, and `GET /healthz`, `/readyz` and `/metrics` for those who look after us. Everything that comes is
-//! bounded, and whatever comes is answered.
+//! HTTP: `POST /mutate`, and `GET /healthz`, `/readyz` and `/metrics` for those who look after us.
+//! Everything that comes is bounded, and whatever comes is answered.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -84,7 +84,10 @@ impl Admissions {
             "/healthz" => text(StatusCode::OK, "ok\n"),
             "/readyz" => self.ready(),
             "/metrics" => self.0.metrics.respond(request.headers()),
-            _ => text(StatusCode::NOT_FOUND, "no such path; expected `/mutate`, `/healthz`, `/readyz` or `/metrics`\n"),
+            _ => text(
+                StatusCode::NOT_FOUND,
+                "no such path; expected `/mutate`, `/healthz`, `/readyz` or `/metrics`\n",
+            ),
         }
     }
 
@@ -125,7 +128,11 @@ impl Admissions {
         }
     }
 
-    async fn decide(&self, request: Request<RequestBody>, until: Instant) -> Result<(Admission, Bytes), Unanswered> {
+    async fn decide(
+        &self,
+        request: Request<RequestBody>,
+        until: Instant,
+    ) -> Result<(Admission, Bytes), Unanswered> {
         let workload = &self.0.workload;
         let Body { bytes, memory: of_body, lane } = self.receive(request, until).await?;
         let weighing = bytes.clone();
@@ -157,25 +164,36 @@ impl Admissions {
     }
 
     async fn label(&self, namespace: &str, until: Instant) -> Result<Option<String>, Unanswered> {
-        let message = match tokio::time::timeout_at(until, self.0.namespaces.label(namespace)).await {
+        let message = match tokio::time::timeout_at(until, self.0.namespaces.label(namespace)).await
+        {
             Ok(Ok(label)) => return Ok(label),
             Ok(Err(error)) => error.to_string(),
             Err(_) => "the API server did not tell them in time".to_owned(),
         };
-        tracing::warn!(error = message, namespace, "an admission failed: the labels of the namespace are not known");
+        tracing::warn!(
+            error = message,
+            namespace,
+            "an admission failed: the labels of the namespace are not known"
+        );
         let message = format!("the labels of the namespace are not known: {message}");
         Err(Unanswered::Failed(StatusCode::SERVICE_UNAVAILABLE, message))
     }
 
-    /// The whole body. A small one takes memory as it arrives, so that whoever only says that it will send much holds none;
-    /// a large one waits for all of its room first, so that no two wait for each other.
-    async fn receive(&self, request: Request<RequestBody>, until: Instant) -> Result<Body, Unanswered> {
+    /// The whole body. A small one takes memory as it arrives, so that whoever only says that it
+    /// will send much holds none; a large one waits for all of its room first, so that no two wait
+    /// for each other.
+    async fn receive(
+        &self,
+        request: Request<RequestBody>,
+        until: Instant,
+    ) -> Result<Body, Unanswered> {
         let size = request.body().size_hint().exact().unwrap_or(BODY_MAX_BYTES as u64);
         if size > BODY_MAX_BYTES as u64 {
             return Err(too_large());
         }
         if !is_json(&request) {
-            let message = "the body is of another type; expected `content-type: application/json`".to_owned();
+            let message =
+                "the body is of another type; expected `content-type: application/json`".to_owned();
             return Err(Unanswered::Malformed(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
         }
         let lane = Lane::of_body(size);
@@ -212,7 +230,11 @@ enum Step {
 }
 
 /// Decides as far as the review itself tells.
-fn decide_alone(mut reading: Reading, defaults: &Defaults, clock: &RunClock) -> Result<Step, Unanswered> {
+fn decide_alone(
+    mut reading: Reading,
+    defaults: &Defaults,
+    clock: &RunClock,
+) -> Result<Step, Unanswered> {
     let Subject::Pod { namespace, pod } = &reading.review.subject else {
         let answer = reading.review.answer_other();
         return Ok(Step::Answered(Admission::Left, Bytes::from(answer.to_string())));
@@ -222,7 +244,9 @@ fn decide_alone(mut reading: Reading, defaults: &Defaults, clock: &RunClock) -> 
     }
     reading.go_on(clock)?;
     if let Some(verdict) = without_namespace(pod, defaults) {
-        return reading.answer(&verdict, clock).map(|(admission, answer)| Step::Answered(admission, answer));
+        return reading
+            .answer(&verdict, clock)
+            .map(|(admission, answer)| Step::Answered(admission, answer));
     }
     let namespace = namespace.clone();
     Ok(Step::NeedsLabel(Box::new(reading), namespace))
@@ -233,14 +257,18 @@ fn containers(pod: &serde_json::Value) -> usize {
 }
 
 impl Reading {
-    /// Each step takes time in proportion to the review, and so does what is left of it: between two of them is soon enough to
-    /// see that nobody listens any more.
+    /// Each step takes time in proportion to the review, and so does what is left of it: between
+    /// two of them is soon enough to see that nobody listens any more.
     fn go_on(&self, clock: &RunClock) -> Result<(), Unanswered> {
         if clock.is_unwanted() || Instant::now() >= self.until { Err(late()) } else { Ok(()) }
     }
 
     /// The answer. One that is long holds memory for as long as its reader takes.
-    fn answer(&self, verdict: &Verdict, clock: &RunClock) -> Result<(Admission, Bytes), Unanswered> {
+    fn answer(
+        &self,
+        verdict: &Verdict,
+        clock: &RunClock,
+    ) -> Result<(Admission, Bytes), Unanswered> {
         self.go_on(clock)?;
         let admission = Admission::from(verdict);
         // What is in a verdict is in the answer; a log may not hold all of it.
@@ -249,7 +277,8 @@ impl Reading {
         if text.len() <= SHORT_ANSWER_BYTES {
             return Ok((admission, Bytes::from(text)));
         }
-        let memory = self.large.try_reserve(text.len() as u64).ok_or(Unanswered::Overloaded(FULL))?;
+        let memory =
+            self.large.try_reserve(text.len() as u64).ok_or(Unanswered::Overloaded(FULL))?;
         Ok((admission, Bytes::from_owner(Held { text, _memory: memory })))
     }
 }
@@ -277,15 +306,20 @@ enum Unanswered {
     Failed(StatusCode, String),
 }
 
-const FULL: &str =
-    "the reviews under way hold all the memory that they may; expected less at once (hint: it is retried)";
-const BUSY: &str = "the reviews under way take all the time that there is; expected less at once (hint: it is retried)";
+const FULL: &str = "the reviews under way hold all the memory that they may; \
+                    expected less at once (hint: it is retried)";
+const BUSY: &str = "the reviews under way take all the time that there is; \
+                    expected less at once (hint: it is retried)";
 
 impl Unanswered {
     fn into_response(self) -> (Admission, Response<Bytes>) {
         match self {
-            Self::Malformed(status, message) => (Admission::Malformed, text(status, &format!("{message}\n"))),
-            Self::Failed(status, message) => (Admission::Failed, text(status, &format!("{message}\n"))),
+            Self::Malformed(status, message) => {
+                (Admission::Malformed, text(status, &format!("{message}\n")))
+            }
+            Self::Failed(status, message) => {
+                (Admission::Failed, text(status, &format!("{message}\n")))
+            }
             Self::Overloaded(message) => {
                 let mut response = text(StatusCode::TOO_MANY_REQUESTS, &format!("{message}\n"));
                 response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
@@ -323,7 +357,8 @@ fn too_large() -> Unanswered {
 fn too_heavy(bytes: u64, most: u64) -> Unanswered {
     let mib = |bytes: u64| bytes.div_ceil(1 << 20);
     let message = format!(
-        "the review would take {} MiB once it is read; expected at most {} (hint: make the pod's lists shorter, or raise the \
+        "the review would take {} MiB once it is read; expected at most {} (hint: \
+         make the pod's lists shorter, or raise the \
          webhook's memory limit)",
         mib(bytes),
         mib(most)
@@ -332,7 +367,8 @@ fn too_heavy(bytes: u64, most: u64) -> Unanswered {
 }
 
 fn is_json(request: &Request<RequestBody>) -> bool {
-    let kind = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let kind =
+        request.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json")
 }
 
@@ -346,7 +382,9 @@ async fn read(
     let mut body = Limited::new(body, BODY_MAX_BYTES);
     let mut bytes = BytesMut::with_capacity(usize::try_from(memory.bytes()).unwrap_or(0));
     while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(|error| broken_off(error.as_ref()))?.into_data() else { continue };
+        let Ok(data) = frame.map_err(|error| broken_off(error.as_ref()))?.into_data() else {
+            continue;
+        };
         // The buffer doubles as it grows.
         let needed = 2 * (bytes.len() + data.len()) as u64;
         if bytes.capacity() < bytes.len() + data.len() && needed > memory.bytes() {
@@ -362,14 +400,17 @@ fn broken_off(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Unansw
         return too_large();
     }
     match error.downcast_ref() {
-        Some(BodyError::Late(_)) => Unanswered::Malformed(StatusCode::REQUEST_TIMEOUT, error.to_string()),
+        Some(BodyError::Late(_)) => {
+            Unanswered::Malformed(StatusCode::REQUEST_TIMEOUT, error.to_string())
+        }
         Some(BodyError::Overloaded) => Unanswered::Overloaded(FULL),
         Some(BodyError::Broken(_)) | None => malformed(error.to_string()),
     }
 }
 
 fn not_allowed(allow: &'static str) -> Response<Bytes> {
-    let mut response = text(StatusCode::METHOD_NOT_ALLOWED, &format!("no such method here; expected {allow}\n"));
+    let mut response =
+        text(StatusCode::METHOD_NOT_ALLOWED, &format!("no such method here; expected {allow}\n"));
     response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
     response
 }
@@ -377,7 +418,9 @@ fn not_allowed(allow: &'static str) -> Response<Bytes> {
 fn text(status: StatusCode, text: &str) -> Response<Bytes> {
     let mut response = Response::new(Bytes::copy_from_slice(text.as_bytes()));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
 }
 

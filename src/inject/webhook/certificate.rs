@@ -1,8 +1,9 @@
-//! The webhook's own certificate, as it is kept in a Secret that all replicas read: the pair that is served, the one that
-//! comes next, and the authorities of those that were served before.
+//! The webhook's own certificate, as it is kept in a Secret that all replicas read: the pair that
+//! is served, the one that comes next, and the authorities of those that were served before.
 //!
-//! Each pair has an authority of its own, which signs nothing else: its key is gone as soon as the pair is made. An authority
-//! ends when its certificate does, so a bundle holds nothing that outlives what it vouches for.
+//! Each pair has an authority of its own, which signs nothing else: its key is gone as soon as the
+//! pair is made. An authority ends when its certificate does, so a bundle holds nothing that
+//! outlives what it vouches for.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -39,24 +40,35 @@ pub(super) struct Pair {
 
 impl std::fmt::Debug for Pair {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pair").field("names", &self.names).field("not_after", &self.not_after).finish_non_exhaustive()
+        f.debug_struct("Pair")
+            .field("names", &self.names)
+            .field("not_after", &self.not_after)
+            .finish_non_exhaustive()
     }
 }
 
 impl PartialEq for Pair {
     fn eq(&self, other: &Self) -> bool {
-        self.cert_pem == other.cert_pem && self.key_pem == other.key_pem && self.ca_pem == other.ca_pem
+        self.cert_pem == other.cert_pem
+            && self.key_pem == other.key_pem
+            && self.ca_pem == other.ca_pem
     }
 }
 
 impl Pair {
     /// Makes one for these names, valid from a little before `now`: clocks differ.
-    pub(super) fn make(names: &BTreeSet<String>, now: SystemTime, lifetime: Duration) -> Result<Self, IssueError> {
+    pub(super) fn make(
+        names: &BTreeSet<String>,
+        now: SystemTime,
+        lifetime: Duration,
+    ) -> Result<Self, IssueError> {
         let valid = Validity { not_before: now - BACKDATED, not_after: now + lifetime };
         let authority = Authority::new("bfb-webhook authority", valid)?;
-        let leaf = names.iter().fold(Leaf::new("bfb-webhook"), |leaf, name| match name.parse::<IpAddr>() {
-            Ok(ip) => leaf.ip(ip),
-            Err(_) => leaf.dns(name.clone()),
+        let leaf = names.iter().fold(Leaf::new("bfb-webhook"), |leaf, name| {
+            match name.parse::<IpAddr>() {
+                Ok(ip) => leaf.ip(ip),
+                Err(_) => leaf.dns(name.clone()),
+            }
         });
         let issued = authority.issue(&leaf.valid(valid).usage(Usage::Server))?;
         Ok(Self {
@@ -80,7 +92,8 @@ impl Pair {
 
     /// For a TLS server.
     pub(super) fn certified_key(&self) -> Option<Arc<CertifiedKey>> {
-        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(self.cert_pem.as_bytes()).collect();
+        let chain: Result<Vec<_>, _> =
+            CertificateDer::pem_slice_iter(self.cert_pem.as_bytes()).collect();
         let key = PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes()).ok()?;
         let provider = rustls::crypto::aws_lc_rs::default_provider();
         CertifiedKey::from_der(chain.ok()?, key, &provider).ok().map(Arc::new)
@@ -121,10 +134,13 @@ impl Kept {
         }
     }
 
-    /// The Secret that holds this, in the place of `there` if there is one: exactly what was read, or the write fails.
+    /// The Secret that holds this, in the place of `there` if there is one: exactly what was read,
+    /// or the write fails.
     pub(super) fn write(&self, there: Option<&Value>, name: &str, namespace: &str) -> Value {
         let mut data = Map::new();
-        let mut put = |name: &str, text: &str| drop(data.insert(name.to_owned(), STANDARD.encode(text).into()));
+        let mut put = |name: &str, text: &str| {
+            drop(data.insert(name.to_owned(), STANDARD.encode(text).into()));
+        };
         // A Secret of this type has these, empty if need be.
         put("tls.crt", self.current.as_ref().map_or("", |pair| &pair.cert_pem));
         put("tls.key", self.current.as_ref().map_or("", |pair| &pair.key_pem));
@@ -174,7 +190,8 @@ impl Kept {
         self
     }
 
-    /// Whether an authority is remembered whose certificate is over: nobody serves that any more and is believed.
+    /// Whether an authority is remembered whose certificate is over: nobody serves that any more
+    /// and is believed.
     pub(super) fn remembers_too_much(&self, now: SystemTime) -> bool {
         self.former.iter().any(|ca| is_over(ca, now))
     }

@@ -1,7 +1,9 @@
-//! The API server, as far as the webhook needs it: a few objects as JSON, each request within a time.
+//! The API server, as far as the webhook needs it: a few objects as JSON, each request within a
+//! time.
 //!
-//! Objects are written back as they were read, with their `resourceVersion`: a write over something that has changed
-//! meanwhile fails ([`ClusterError::is_conflict`]), and nothing that we do not know is lost.
+//! Objects are written back as they were read, with their `resourceVersion`: a write over something
+//! that has changed meanwhile fails ([`ClusterError::is_conflict`]), and nothing that we do not
+//! know is lost.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -19,8 +21,8 @@ use serde_json::Value;
 
 /// How long one request may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The longest answer that is read, in bytes. A list that is longer is asked for in shorter pages: one object has at most 1.5
-/// MiB (etcd's limit for a request).
+/// The longest answer that is read, in bytes. A list that is longer is asked for in shorter pages:
+/// one object has at most 1.5 MiB (etcd's limit for a request).
 const ANSWER_MAX_BYTES: u64 = 8 << 20;
 /// How long a connection may take to be made.
 const CONNECTING: Duration = Duration::from_secs(5);
@@ -52,7 +54,10 @@ impl std::fmt::Debug for Cluster {
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// The kubeconfig is not usable.
-    #[error("`--kubeconfig {path}` cannot be used: {why}; expected what `kubectl config view --raw` prints")]
+    #[error(
+        "`--kubeconfig {path}` cannot be used: {why}; expected what `kubectl config view --raw` \
+         prints"
+    )]
     Kubeconfig {
         /// Its path.
         path: String,
@@ -63,7 +68,8 @@ pub enum ConnectError {
     },
     /// There is no kubeconfig, and this is no pod.
     #[error(
-        "there is no cluster: {0}; expected a pod with a service account (hint: elsewhere, give `--kubeconfig FILE`)"
+        "there is no cluster: {0}; expected a pod with a service account (hint: elsewhere, \
+         give `--kubeconfig FILE`)"
     )]
     NoPod(String),
     /// The client cannot be made.
@@ -159,16 +165,20 @@ pub(super) struct Version {
 }
 
 impl Cluster {
-    /// A client by a kubeconfig, or by the pod's service account; nothing is asked yet. `namespace` overrules the one that
-    /// either names.
-    pub(super) async fn new(kubeconfig: Option<&Path>, namespace: Option<String>) -> Result<Self, ConnectError> {
+    /// A client by a kubeconfig, or by the pod's service account; nothing is asked yet. `namespace`
+    /// overrules the one that either names.
+    pub(super) async fn new(
+        kubeconfig: Option<&Path>,
+        namespace: Option<String>,
+    ) -> Result<Self, ConnectError> {
         let mut config = match kubeconfig {
             Some(path) => by_kubeconfig(path).await?,
             None => Config::incluster().map_err(|error| ConnectError::NoPod(chain(&error)))?,
         };
         config.connect_timeout = Some(CONNECTING);
         let namespace = namespace.unwrap_or_else(|| config.default_namespace.clone());
-        let client = Client::try_from(config).map_err(|error| ConnectError::Client(chain(&error)))?;
+        let client =
+            Client::try_from(config).map_err(|error| ConnectError::Client(chain(&error)))?;
         Ok(Self { client, namespace })
     }
 
@@ -182,7 +192,9 @@ impl Cluster {
         let version = self.get("/version").await?;
         let text = |key: &str| version.get(key).and_then(Value::as_str).unwrap_or_default();
         // Some say `29+`.
-        let number = |key| text(key).trim_end_matches(|c: char| !c.is_ascii_digit()).parse::<u64>().unwrap_or(0);
+        let number = |key| {
+            text(key).trim_end_matches(|c: char| !c.is_ascii_digit()).parse::<u64>().unwrap_or(0)
+        };
         let (major, minor) = (number("major"), number("minor"));
         let name = format!("{}.{}", text("major"), text("minor"));
         Ok(Version { name, knows_sidecars: major > 1 || (major == 1 && minor >= OLDEST_MINOR) })
@@ -222,9 +234,12 @@ impl Cluster {
     /// Reads `path` as metadata only.
     pub(super) async fn list<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClusterError> {
         let named = format!("GET {path}");
-        let accept = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
-        let request = request(Method::GET, path, accept, Vec::new()).map_err(|error| no_answer(&named, &error))?;
-        serde_json::from_str(&self.text(&named, request).await?).map_err(|error| no_answer(&named, &error))
+        let accept =
+            "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
+        let request = request(Method::GET, path, accept, Vec::new())
+            .map_err(|error| no_answer(&named, &error))?;
+        serde_json::from_str(&self.text(&named, request).await?)
+            .map_err(|error| no_answer(&named, &error))
     }
 
     /// What happens to the objects of `path`, as metadata only.
@@ -236,25 +251,38 @@ impl Cluster {
         T: Clone + DeserializeOwned,
     {
         let named = format!("WATCH {path}");
-        let accept = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
-        let request = request(Method::GET, path, accept, Vec::new()).map_err(|error| no_answer(&named, &error))?;
+        let accept =
+            "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
+        let request = request(Method::GET, path, accept, Vec::new())
+            .map_err(|error| no_answer(&named, &error))?;
         let begun = tokio::time::timeout(PATIENCE, self.client.request_events(request)).await;
         let begun = begun.map_err(|error| no_answer(&named, &error))?;
         begun.map_err(|error| ClusterError::of(&named, &error))
     }
 
-    async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, ClusterError> {
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Value, ClusterError> {
         let named = format!("{method} {path}");
         let body = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
-        let request = request(method, path, "application/json", body).map_err(|error| no_answer(&named, &error))?;
-        serde_json::from_str(&self.text(&named, request).await?).map_err(|error| no_answer(&named, &error))
+        let request = request(method, path, "application/json", body)
+            .map_err(|error| no_answer(&named, &error))?;
+        serde_json::from_str(&self.text(&named, request).await?)
+            .map_err(|error| no_answer(&named, &error))
     }
 
-    /// As text: kube's own decoding would log an answer that it cannot read, and with it a Secret; and it reads answers of any
-    /// length.
+    /// As text: kube's own decoding would log an answer that it cannot read, and with it a Secret;
+    /// and it reads answers of any length.
     async fn text(&self, named: &str, request: Request<Vec<u8>>) -> Result<String, ClusterError> {
         let answer = async {
-            let stream = self.client.request_stream(request).await.map_err(|error| ClusterError::of(named, &error))?;
+            let stream = self
+                .client
+                .request_stream(request)
+                .await
+                .map_err(|error| ClusterError::of(named, &error))?;
             let mut bytes = Vec::new();
             let read = pin!(stream.take(ANSWER_MAX_BYTES + 1)).read_to_end(&mut bytes).await;
             read.map_err(|error| no_answer(named, &error))?;
@@ -265,14 +293,20 @@ impl Cluster {
         };
         match tokio::time::timeout(PATIENCE, answer).await {
             Ok(answered) => answered,
-            Err(_) => {
-                Err(ClusterError::NoAnswer { request: named.to_owned(), why: format!("not within {PATIENCE:?}") })
-            }
+            Err(_) => Err(ClusterError::NoAnswer {
+                request: named.to_owned(),
+                why: format!("not within {PATIENCE:?}"),
+            }),
         }
     }
 }
 
-fn request(method: Method, path: &str, accept: &str, body: Vec<u8>) -> Result<Request<Vec<u8>>, http::Error> {
+fn request(
+    method: Method,
+    path: &str,
+    accept: &str,
+    body: Vec<u8>,
+) -> Result<Request<Vec<u8>>, http::Error> {
     Request::builder()
         .method(method)
         .uri(path)

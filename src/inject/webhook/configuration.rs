@@ -1,5 +1,5 @@
-//! The `MutatingWebhookConfiguration` through which an API server finds us: who it believes us to be, whom it trusts, and
-//! which pods it asks about. Pure.
+//! The `MutatingWebhookConfiguration` through which an API server finds us: who it believes us to
+//! be, whom it trusts, and which pods it asks about. Pure.
 
 use std::collections::BTreeSet;
 
@@ -54,8 +54,8 @@ impl Configuration {
         self.hooks().all(|hook| hook.bundle().as_deref() == Some(bundle.as_bytes()))
     }
 
-    /// The object with this bundle (PEM) in each webhook. It carries its `resourceVersion`: written to the API server it
-    /// takes the place of exactly what was read.
+    /// The object with this bundle (PEM) in each webhook. It carries its `resourceVersion`: written
+    /// to the API server it takes the place of exactly what was read.
     pub(super) fn with_bundle(&self, bundle: &str) -> Value {
         let mut object = self.0.clone();
         let encoded = STANDARD.encode(bundle);
@@ -98,7 +98,8 @@ impl Hook<'_> {
 
     /// Whether it is asked about pods with these labels in a namespace with those.
     pub(super) fn selects(self, namespace_labels: &Value, pod_labels: &Value) -> bool {
-        selects(self.0.get("namespaceSelector"), namespace_labels) && selects(self.0.get("objectSelector"), pod_labels)
+        selects(self.0.get("namespaceSelector"), namespace_labels)
+            && selects(self.0.get("objectSelector"), pod_labels)
     }
 }
 

@@ -1,5 +1,6 @@
-//! Keeps the certificate and the trust in it right: every replica serves what the Secret (or the folder) holds and looks
-//! whether API servers believe it; the leader does the steps of [`super::rotation`].
+//! Keeps the certificate and the trust in it right: every replica serves what the Secret (or the
+//! folder) holds and looks whether API servers believe it; the leader does the steps of
+//! [`super::rotation`].
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -150,7 +151,9 @@ impl Keeper {
         for _ in 0..STEPS_MAX {
             let configuration = self.read().await?;
             let done = match &self.source {
-                Source::Own { secret, pace } => self.own(&configuration, secret, *pace, seen).await?,
+                Source::Own { secret, pace } => {
+                    self.own(&configuration, secret, *pace, seen).await?
+                }
                 Source::Folder { identity, ca } => {
                     let newest = identity.borrow().certified_key();
                     self.folder(&configuration, &newest, ca).await?
@@ -167,7 +170,8 @@ impl Keeper {
         let found = self.cluster.find(&self.configuration_path()).await?;
         let found = found.ok_or_else(|| {
             Trouble::Other(format!(
-                "there is no MutatingWebhookConfiguration `{}`; expected the one that names us (hint: apply it, or correct \
+                "there is no MutatingWebhookConfiguration `{}`; expected the one that names us \
+                 (hint: apply it, or correct \
                  `--configuration`)",
                 self.configuration
             ))
@@ -175,13 +179,21 @@ impl Keeper {
         let configuration = Configuration::new(found);
         if configuration.hooks().next().is_none() {
             let name = &self.configuration;
-            return Err(Trouble::Other(format!("the MutatingWebhookConfiguration `{name}` has no `webhooks`")));
+            return Err(Trouble::Other(format!(
+                "the MutatingWebhookConfiguration `{name}` has no `webhooks`"
+            )));
         }
         Ok(configuration)
     }
 
     /// One step of the certificate of our own; whether something was done.
-    async fn own(&self, read: &Configuration, name: &str, pace: Pace, seen: &mut Seen) -> Result<bool, Trouble> {
+    async fn own(
+        &self,
+        read: &Configuration,
+        name: &str,
+        pace: Pace,
+        seen: &mut Seen,
+    ) -> Result<bool, Trouble> {
         let secret = self.cluster.find(&self.secret_path(name)).await?;
         let kept = secret.as_ref().map(Kept::read).unwrap_or_default();
         if let Some(key) = kept.current.as_ref().and_then(Pair::certified_key)
@@ -196,8 +208,8 @@ impl Keeper {
         }
         let names = read.names();
         if names.is_empty() {
-            let said =
-                "no webhook of the configuration has a `clientConfig` that names us; expected a `service` or a `url`";
+            let said = "no webhook of the configuration has a `clientConfig` that names us; \
+                        expected a `service` or a `url`";
             return Err(Trouble::Other(said.to_owned()));
         }
         let now = SystemTime::now();
@@ -205,7 +217,9 @@ impl Keeper {
         let kept = match step {
             Step::Wait => return Ok(false),
             Step::Bundle => return self.write_bundle(read, &kept.bundle()).await,
-            Step::MakeCurrent => Kept { current: Some(self.make(&names, pace)?), next: None, ..kept },
+            Step::MakeCurrent => {
+                Kept { current: Some(self.make(&names, pace)?), next: None, ..kept }
+            }
             Step::MakeNext => Kept { next: Some(self.make(&names, pace)?), ..kept },
             Step::Promote => kept.promoted(),
             Step::Forget => kept.forgetting(now),
@@ -214,12 +228,22 @@ impl Keeper {
         self.write_secret(name, secret.as_ref(), &kept).await
     }
 
-    fn make(&self, names: &std::collections::BTreeSet<String>, pace: Pace) -> Result<Pair, Trouble> {
+    fn make(
+        &self,
+        names: &std::collections::BTreeSet<String>,
+        pace: Pace,
+    ) -> Result<Pair, Trouble> {
         self.metrics.certificates.inc();
-        Pair::make(names, SystemTime::now(), pace.lifetime).map_err(|error| Trouble::Other(error.to_string()))
+        Pair::make(names, SystemTime::now(), pace.lifetime)
+            .map_err(|error| Trouble::Other(error.to_string()))
     }
 
-    async fn write_secret(&self, name: &str, there: Option<&Value>, kept: &Kept) -> Result<bool, Trouble> {
+    async fn write_secret(
+        &self,
+        name: &str,
+        there: Option<&Value>,
+        kept: &Kept,
+    ) -> Result<bool, Trouble> {
         let secret = kept.write(there, name, self.cluster.namespace());
         let written = match there {
             Some(_) => self.cluster.replace(&self.secret_path(name), &secret).await,
@@ -228,9 +252,14 @@ impl Keeper {
         taken(written)
     }
 
-    /// One step of a certificate from a folder: whoever is served is trusted until its successor is, which is served from the
-    /// next look on.
-    async fn folder(&self, read: &Configuration, newest: &Arc<CertifiedKey>, ca: &Path) -> Result<bool, Trouble> {
+    /// One step of a certificate from a folder: whoever is served is trusted until its successor
+    /// is, which is served from the next look on.
+    async fn folder(
+        &self,
+        read: &Configuration,
+        newest: &Arc<CertifiedKey>,
+        ca: &Path,
+    ) -> Result<bool, Trouble> {
         let served = self.served.get();
         let is_news = served.cert != newest.cert;
         if is_news && (doubt(read, newest).is_none() || doubt(read, &served).is_some()) {
@@ -324,13 +353,18 @@ fn doubt(configuration: &Configuration, key: &CertifiedKey) -> Option<String> {
 async fn read_bundle(path: &Path) -> Result<Option<String>, Trouble> {
     use tokio::io::AsyncReadExt as _;
 
-    let unreadable = |error: &std::io::Error| Trouble::Other(format!("`{}` cannot be read: {error}", path.display()));
+    let unreadable = |error: &std::io::Error| {
+        Trouble::Other(format!("`{}` cannot be read: {error}", path.display()))
+    };
     let file = match tokio::fs::File::open(path).await {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(unreadable(&error)),
     };
     let mut text = String::new();
-    file.take(BUNDLE_MAX_BYTES).read_to_string(&mut text).await.map_err(|error| unreadable(&error))?;
+    file.take(BUNDLE_MAX_BYTES)
+        .read_to_string(&mut text)
+        .await
+        .map_err(|error| unreadable(&error))?;
     Ok(Some(text).filter(|text| text.contains("BEGIN CERTIFICATE")))
 }

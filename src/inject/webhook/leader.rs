@@ -1,5 +1,5 @@
-//! Which replica leads: the one that holds the Lease. It alone makes certificates, writes bundles and looks for pods without
-//! a sidecar; all replicas answer.
+//! Which replica leads: the one that holds the Lease. It alone makes certificates, writes bundles
+//! and looks for pods without a sidecar; all replicas answer.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -33,7 +33,8 @@ impl Election {
         self.leads.subscribe()
     }
 
-    /// Takes part until `stopped`; then gives up what we hold, so that another replica leads at once.
+    /// Takes part until `stopped`; then gives up what we hold, so that another replica leads at
+    /// once.
     pub(super) async fn run(self, stopped: impl Future<Output = ()>) {
         tokio::select! {
             () = self.take_part() => {}
@@ -54,7 +55,11 @@ impl Election {
             let began = Instant::now();
             // Who leads must know in time that it does no longer: before others may take the lease.
             let until = renewed + self.me.duration * 2 / 3;
-            let limit = if *self.leads.borrow() { until.saturating_duration_since(began) } else { self.me.duration };
+            let limit = if *self.leads.borrow() {
+                until.saturating_duration_since(began)
+            } else {
+                self.me.duration
+            };
             match self.once(&mut watched, limit.min(self.me.duration / 3)).await {
                 Ok(leads) => {
                     if leads {
@@ -131,7 +136,8 @@ impl Election {
     }
 
     fn set(&self, leads: bool) {
-        let changed = self.leads.send_if_modified(|before| std::mem::replace(before, leads) != leads);
+        let changed =
+            self.leads.send_if_modified(|before| std::mem::replace(before, leads) != leads);
         if changed {
             self.metrics.leader.set(i64::from(leads));
             if leads {
@@ -143,7 +149,10 @@ impl Election {
     }
 
     fn collection(&self) -> String {
-        format!("/apis/coordination.k8s.io/v1/namespaces/{}/leases", encoded(self.cluster.namespace()))
+        format!(
+            "/apis/coordination.k8s.io/v1/namespaces/{}/leases",
+            encoded(self.cluster.namespace())
+        )
     }
 
     fn path(&self) -> String {

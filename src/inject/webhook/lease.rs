@@ -1,7 +1,8 @@
 //! Who leads: the protocol of a `Lease` of `coordination.k8s.io`, as others play it too. Pure.
 //!
-//! A lease is over when its holder has not been *seen* to renew it for its duration: clocks of two machines are never
-//! compared. Whoever writes it writes over exactly what was read, so of two that reach for it one fails.
+//! A lease is over when its holder has not been *seen* to renew it for its duration: clocks of two
+//! machines are never compared. Whoever writes it writes over exactly what was read, so of two that
+//! reach for it one fails.
 
 use std::time::{Duration, SystemTime};
 
@@ -32,7 +33,13 @@ pub struct Me {
 
 impl Watched {
     /// Looks at the lease (`None`: there is none) and says what to do.
-    pub(super) fn look(&mut self, lease: Option<&Value>, me: &Me, now: Instant, clock: SystemTime) -> Move {
+    pub(super) fn look(
+        &mut self,
+        lease: Option<&Value>,
+        me: &Me,
+        now: Instant,
+        clock: SystemTime,
+    ) -> Move {
         let Some(lease) = lease else { return Move::Write(json!({"spec": me.spec(None, clock)})) };
         let spec = lease.get("spec").cloned().unwrap_or_default();
         let since = match &self.0 {
@@ -42,7 +49,10 @@ impl Watched {
         let holder = spec.get("holderIdentity").and_then(Value::as_str).unwrap_or_default();
         let seconds = spec.get("leaseDurationSeconds").and_then(Value::as_u64);
         // One that says no duration, or an absurd one, is waited for as long as ours.
-        let duration = seconds.map_or(me.duration, Duration::from_secs).min(Duration::from_hours(1)).max(me.duration);
+        let duration = seconds
+            .map_or(me.duration, Duration::from_secs)
+            .min(Duration::from_hours(1))
+            .max(me.duration);
         if holder.is_empty() || holder == me.name || now.duration_since(since) > duration {
             let mut written = lease.clone();
             written["spec"] = me.spec(Some(&spec), clock);
@@ -71,12 +81,15 @@ impl Me {
 
     /// The lease given up; `None` where it is not ours.
     pub fn released(&self, lease: &Value, clock: SystemTime) -> Option<Value> {
-        let ours = lease.pointer("/spec/holderIdentity").is_some_and(|holder| holder == self.name.as_str());
+        let ours = lease
+            .pointer("/spec/holderIdentity")
+            .is_some_and(|holder| holder == self.name.as_str());
         ours.then(|| {
             let mut written = lease.clone();
             written["spec"]["holderIdentity"] = "".into();
             written["spec"]["leaseDurationSeconds"] = 1.into();
-            written["spec"]["renewTime"] = humantime::format_rfc3339_micros(clock).to_string().into();
+            written["spec"]["renewTime"] =
+                humantime::format_rfc3339_micros(clock).to_string().into();
             written
         })
     }
@@ -105,8 +118,12 @@ mod tests {
         assert_eq!(lease["spec"]["leaseTransitions"], 0);
         assert_eq!(by_b.look(Some(&lease), &b, Instant::now(), clock), Move::Follow);
         tokio::time::advance(Duration::from_secs(14)).await;
-        let renewed =
-            written(Watched::default().look(Some(&lease), &a, Instant::now(), clock + Duration::from_secs(14)));
+        let renewed = written(Watched::default().look(
+            Some(&lease),
+            &a,
+            Instant::now(),
+            clock + Duration::from_secs(14),
+        ));
         assert_eq!(renewed["spec"]["acquireTime"], lease["spec"]["acquireTime"]);
         assert_ne!(renewed["spec"]["renewTime"], lease["spec"]["renewTime"]);
         assert_eq!(by_b.look(Some(&renewed), &b, Instant::now(), clock), Move::Follow);
@@ -114,7 +131,10 @@ mod tests {
         assert_eq!(by_b.look(Some(&renewed), &b, Instant::now(), clock), Move::Follow);
         tokio::time::advance(Duration::from_secs(1)).await;
         let taken = written(by_b.look(Some(&renewed), &b, Instant::now(), clock));
-        assert_eq!((&taken["spec"]["holderIdentity"], &taken["spec"]["leaseTransitions"]), (&json!("b"), &json!(1)));
+        assert_eq!(
+            (&taken["spec"]["holderIdentity"], &taken["spec"]["leaseTransitions"]),
+            (&json!("b"), &json!(1))
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -129,17 +149,32 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn whatever_a_lease_holds_it_is_followed_or_taken() {
-        for spec in
-            [json!(null), json!({}), json!({"holderIdentity": 5}), json!({"leaseDurationSeconds": -1}), json!([])]
-        {
+        for spec in [
+            json!(null),
+            json!({}),
+            json!({"holderIdentity": 5}),
+            json!({"leaseDurationSeconds": -1}),
+            json!([]),
+        ] {
             let lease = json!({"metadata": {"resourceVersion": "1"}, "spec": spec});
-            let taken = written(Watched::default().look(Some(&lease), &me("a"), Instant::now(), SystemTime::now()));
+            let taken = written(Watched::default().look(
+                Some(&lease),
+                &me("a"),
+                Instant::now(),
+                SystemTime::now(),
+            ));
             assert_eq!(taken["metadata"]["resourceVersion"], "1");
         }
         let absurd = json!({"spec": {"holderIdentity": "x", "leaseDurationSeconds": u64::MAX}});
         let mut watched = Watched::default();
-        assert_eq!(watched.look(Some(&absurd), &me("a"), Instant::now(), SystemTime::now()), Move::Follow);
+        assert_eq!(
+            watched.look(Some(&absurd), &me("a"), Instant::now(), SystemTime::now()),
+            Move::Follow
+        );
         tokio::time::advance(Duration::from_secs(3601)).await;
-        assert!(matches!(watched.look(Some(&absurd), &me("a"), Instant::now(), SystemTime::now()), Move::Write(_)));
+        assert!(matches!(
+            watched.look(Some(&absurd), &me("a"), Instant::now(), SystemTime::now()),
+            Move::Write(_)
+        ));
     }
 }

@@ -18,7 +18,8 @@ use crate::admin::exposition;
 use crate::{identity, serve};
 
 /// Seconds; an admission that takes longer than the last fails.
-const BUCKETS: [f64; 12] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 5.0];
+const BUCKETS: [f64; 12] =
+    [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 5.0];
 
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct OutcomeLabel {
@@ -90,7 +91,11 @@ impl Metrics {
     /// Creates and registers them.
     pub(super) fn new() -> Self {
         let mut registry = Registry::with_prefix("bfb");
-        registry.register("build", "The build", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+        registry.register(
+            "build",
+            "The build",
+            Info::new([("version", env!("CARGO_PKG_VERSION"))]),
+        );
         let identity = identity::Metrics::register(&mut registry);
         let admissions = Family::<OutcomeLabel, Counter>::default();
         let of = |outcome| admissions.get_or_create(&OutcomeLabel { outcome }).clone();
@@ -121,18 +126,51 @@ impl Metrics {
 
     fn register(&self, to: &mut Registry) {
         to.register("admissions", "Admissions, by outcome", self.admissions.clone());
-        to.register_with_unit("admission", "How long admissions took", Unit::Seconds, self.seconds.clone());
-        to.register("overloaded", "Admissions turned away at the bound of those under way", self.overloaded.clone());
+        to.register_with_unit(
+            "admission",
+            "How long admissions took",
+            Unit::Seconds,
+            self.seconds.clone(),
+        );
+        to.register(
+            "overloaded",
+            "Admissions turned away at the bound of those under way",
+            self.overloaded.clone(),
+        );
         let help = "When the certificate that is served expires";
-        to.register("certificate_expiry_timestamp_seconds", help, self.certificate_not_after.clone());
-        to.register("trusted", "1 while API servers trust the certificate that is served", self.trusted.clone());
+        to.register(
+            "certificate_expiry_timestamp_seconds",
+            help,
+            self.certificate_not_after.clone(),
+        );
+        to.register(
+            "trusted",
+            "1 while API servers trust the certificate that is served",
+            self.trusted.clone(),
+        );
         to.register("leader", "1 while this replica leads", self.leader.clone());
-        to.register("bundles_written", "Times that this replica wrote the bundles", self.bundles.clone());
-        to.register("certificates_made", "Certificates that this replica made", self.certificates.clone());
-        to.register("cluster_failures", "Requests to the API server that failed", self.cluster_failures.clone());
+        to.register(
+            "bundles_written",
+            "Times that this replica wrote the bundles",
+            self.bundles.clone(),
+        );
+        to.register(
+            "certificates_made",
+            "Certificates that this replica made",
+            self.certificates.clone(),
+        );
+        to.register(
+            "cluster_failures",
+            "Requests to the API server that failed",
+            self.cluster_failures.clone(),
+        );
         let help = "Pods that should have a sidecar and have none, as the leader last saw them";
         to.register("pods_without_sidecar", help, self.without_sidecar.clone());
-        to.register("tls_handshakes_failed", "TLS handshakes that failed", self.port.handshakes_failed.clone());
+        to.register(
+            "tls_handshakes_failed",
+            "TLS handshakes that failed",
+            self.port.handshakes_failed.clone(),
+        );
         self.port.register(to);
     }
 
@@ -156,19 +194,26 @@ impl Metrics {
 
     /// When what is served ends.
     pub(super) fn set_not_after(&self, not_after: Option<SystemTime>) {
-        let seconds =
-            not_after.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok()).map_or(0, |at| at.as_secs());
+        let seconds = not_after
+            .and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok())
+            .map_or(0, |at| at.as_secs());
         self.certificate_not_after.set(i64::try_from(seconds).unwrap_or(i64::MAX));
     }
 
     /// How many pods of each namespace lack their sidecar now, and did before.
-    pub(super) fn set_without_sidecar(&self, now: &BTreeMap<String, usize>, before: &BTreeMap<String, usize>) {
+    pub(super) fn set_without_sidecar(
+        &self,
+        now: &BTreeMap<String, usize>,
+        before: &BTreeMap<String, usize>,
+    ) {
         let label = |namespace: &String| NamespaceLabel { namespace: namespace.clone() };
         for namespace in before.keys().filter(|namespace| !now.contains_key(*namespace)) {
             self.without_sidecar.remove(&label(namespace));
         }
         for (namespace, count) in now {
-            self.without_sidecar.get_or_create(&label(namespace)).set(i64::try_from(*count).unwrap_or(i64::MAX));
+            self.without_sidecar
+                .get_or_create(&label(namespace))
+                .set(i64::try_from(*count).unwrap_or(i64::MAX));
         }
     }
 

@@ -1,4 +1,5 @@
-//! The mutating admission webhook: an API server asks about each pod that is created, and is told what to add.
+//! The mutating admission webhook: an API server asks about each pod that is created, and is told
+//! what to add.
 //!
 //! ```text
 //!   answer          HTTP: `/mutate`, probes, metrics
@@ -19,13 +20,16 @@
 //!
 //! # What it promises
 //!
-//! - A review of anything but the creation of a pod is answered with `allowed`. So is one of a pod that has its sidecar.
-//! - What cannot be read is a 400 that says what was expected. What cannot be decided, because the API server does not tell
-//!   the label of a namespace, is a 503: then the `failurePolicy` decides.
-//! - Reviews are decided off the event loop, in time and memory in proportion to their size; what all of them hold is bounded, and
-//!   small ones do not wait for large ones. What there is no room or time for is a 429.
-//! - A certificate of its own is served only while all webhooks of the configuration trust it, if they did before; how is
-//!   written in `rotation.rs`. What somebody does to the bundles is undone within seconds.
+//! - A review of anything but the creation of a pod is answered with `allowed`. So is one of a pod
+//!   that has its sidecar.
+//! - What cannot be read is a 400 that says what was expected. What cannot be decided, because the
+//!   API server does not tell the label of a namespace, is a 503: then the `failurePolicy` decides.
+//! - Reviews are decided off the event loop, in time and memory in proportion to their size; what
+//!   all of them hold is bounded, and small ones do not wait for large ones. What there is no room
+//!   or time for is a 429.
+//! - A certificate of its own is served only while all webhooks of the configuration trust it, if
+//!   they did before; how is written in `rotation.rs`. What somebody does to the bundles is undone
+//!   within seconds.
 //!
 //! # What it needs to be allowed
 //!
@@ -72,7 +76,9 @@ use tokio_util::task::TaskTracker;
 
 use super::Defaults;
 use crate::identity::{self, Identity, IdentityError, Paths};
-use crate::serve::{Activity, Address, BindError, Drain, Limits, Listener, Port, accept_tls, until_quiet};
+use crate::serve::{
+    Activity, Address, BindError, Drain, Limits, Listener, Port, accept_tls, until_quiet,
+};
 use answer::Admissions;
 use certificate::Pair;
 use cluster::Cluster;
@@ -92,8 +98,8 @@ pub use verdict::{Cause, LABEL, Verdict, within, without_namespace};
 
 /// The name of the Lease and of the Secret in our namespace.
 const NAME: &str = "bfb-webhook";
-/// What all requests under way may hold together: twice what `workload.rs` lets the bodies of reviews hold, so that reviews
-/// wait there, and this is for heads and for what is no review.
+/// What all requests under way may hold together: twice what `workload.rs` lets the bodies of
+/// reviews hold, so that reviews wait there, and this is for heads and for what is no review.
 const REQUEST_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// How long to try to reach the API server at the start.
 const REACHING: Duration = Duration::from_secs(10);
@@ -140,7 +146,8 @@ pub enum StartError {
     Cluster(#[from] ClusterError),
     /// The cluster does not know native sidecars.
     #[error(
-        "the cluster is Kubernetes {0}, which would wait for a sidecar to end before it starts the application; expected 1.29 or \
+        "the cluster is Kubernetes {0}, which would wait for a sidecar to end before it starts the \
+         application; expected 1.29 or \
          newer (hint: upgrade the cluster, or run `bfb serve` as a container of your own)"
     )]
     TooOld(String),
@@ -187,7 +194,11 @@ impl Webhook {
         let served = Served::new(first);
         let server = served.server().map_err(|error| StartError::Tls(error.to_string()))?;
         let listener = Listener::bind(&Address::Tcp(config.listen), 0).await?;
-        tracing::info!(kubernetes = version.name, namespace = cluster.namespace(), "the cluster is reached");
+        tracing::info!(
+            kubernetes = version.name,
+            namespace = cluster.namespace(),
+            "the cluster is reached"
+        );
         Ok(Self { config, cluster, listener, identity, served, server })
     }
 
@@ -196,8 +207,13 @@ impl Webhook {
         self.listener.address()
     }
 
-    /// Answers until it is told to stop, then drains; `again` ends the drain. Returns early if a part ends that should not.
-    pub async fn run(self, stop: impl Future<Output = ()>, again: impl Future<Output = ()>) -> Result<(), RunError> {
+    /// Answers until it is told to stop, then drains; `again` ends the drain. Returns early if a
+    /// part ends that should not.
+    pub async fn run(
+        self,
+        stop: impl Future<Output = ()>,
+        again: impl Future<Output = ()>,
+    ) -> Result<(), RunError> {
         let limit = self.config.drain;
         let mut metrics = Metrics::new();
         let workload = Workload::new(metrics.registry());
@@ -210,7 +226,8 @@ impl Webhook {
             metrics: metrics.port.clone(),
             tasks: connections.clone(),
         };
-        let election = Election::new(self.cluster.clone(), NAME, self.config.me.clone(), metrics.clone());
+        let election =
+            Election::new(self.cluster.clone(), NAME, self.config.me.clone(), metrics.clone());
         let (leave, left, leads) = (CancellationToken::new(), TaskTracker::new(), election.leads());
         left.spawn(election.run(leave.clone().cancelled_owned()));
         let (admissions, mut parts) = self.spawn_parts(&leads, &metrics, workload, port);
@@ -242,7 +259,8 @@ impl Webhook {
         let mut parts = JoinSet::new();
         let source = match identity {
             Some((paths, identity)) => {
-                let source = Source::Folder { identity: identity.subscribe(), ca: paths.dir.join("ca.crt") };
+                let source =
+                    Source::Folder { identity: identity.subscribe(), ca: paths.dir.join("ca.crt") };
                 parts.spawn(identity::follow(paths, identity, metrics.identity.clone()));
                 source
             }
@@ -251,8 +269,13 @@ impl Webhook {
         let namespaces = Namespaces::new(cluster.clone(), metrics.clone());
         let (found, finds) = watch::channel(Found::nothing());
         let defaults = Arc::new(config.defaults);
-        let admissions =
-            Admissions::new(defaults.clone(), namespaces.clone(), finds.clone(), workload, metrics.clone());
+        let admissions = Admissions::new(
+            defaults.clone(),
+            namespaces.clone(),
+            finds.clone(),
+            workload,
+            metrics.clone(),
+        );
         parts.spawn(namespaces.clone().follow());
         let watchdog = Watchdog {
             cluster: cluster.clone(),
@@ -264,7 +287,8 @@ impl Webhook {
             metrics: metrics.clone(),
         };
         parts.spawn(watchdog.run());
-        let (configuration, leads, metrics) = (config.configuration, leads.clone(), metrics.clone());
+        let (configuration, leads, metrics) =
+            (config.configuration, leads.clone(), metrics.clone());
         parts.spawn(Keeper { cluster, configuration, source, served, leads, found, metrics }.run());
         let limits = Limits { request_bytes_max: REQUEST_BYTES_MAX, ..config.limits };
         parts.spawn(accept_tls(listener, server, admissions.clone(), limits, port));
@@ -286,7 +310,8 @@ async fn reach(cluster: &Cluster) -> Result<cluster::Version, ClusterError> {
     }
 }
 
-/// Reads the folder. A folder without `ca.crt` is as good as another: who trusts us is then somebody else's business.
+/// Reads the folder. A folder without `ca.crt` is as good as another: who trusts us is then
+/// somebody else's business.
 fn read_identity(dir: &Path) -> Result<(Paths, watch::Sender<Arc<Identity>>), IdentityError> {
     let ca = if dir.join("ca.crt").exists() { None } else { Some(dir.join("tls.crt")) };
     let paths = Paths { dir: dir.to_owned(), ca };
@@ -299,5 +324,6 @@ fn nobodys() -> Result<Arc<rustls::sign::CertifiedKey>, StartError> {
     let names = BTreeSet::from([NAME.to_owned()]);
     let pair = Pair::make(&names, SystemTime::now(), Duration::from_hours(1))
         .map_err(|error| StartError::Tls(error.to_string()))?;
-    pair.certified_key().ok_or_else(|| StartError::Tls("a certificate of our own cannot be used".to_owned()))
+    pair.certified_key()
+        .ok_or_else(|| StartError::Tls("a certificate of our own cannot be used".to_owned()))
 }

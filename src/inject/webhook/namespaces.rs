@@ -1,8 +1,8 @@
 //! The labels of all namespaces, followed as they change.
 //!
-//! What is known is believed while the API server is heard from. A namespace that is not known, or that is known to say
-//! nothing, is asked for directly, at most once a second: an API server that asks about a pod may know of a label that has
-//! not arrived here yet.
+//! What is known is believed while the API server is heard from. A namespace that is not known, or
+//! that is known to say nothing, is asked for directly, at most once a second: an API server that
+//! asks about a pod may know of a label that has not arrived here yet.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
@@ -105,7 +105,8 @@ impl Namespaces {
         if let Some(namespace) = self.believed(name) {
             return Ok(namespace.label());
         }
-        let place = usize::try_from(BuildHasherDefault::<DefaultHasher>::default().hash_one(name)).unwrap_or(0);
+        let place = usize::try_from(BuildHasherDefault::<DefaultHasher>::default().hash_one(name))
+            .unwrap_or(0);
         let _alone = self.0.asking[place % ASKED_MAX].lock().await;
         // Whoever was here before may have asked for the same one.
         if let Some(namespace) = self.believed(name) {
@@ -146,7 +147,8 @@ impl Namespaces {
             let Err(error) = self.list_and_watch(&mut backoff).await else { continue };
             self.0.metrics.cluster_failures.inc();
             if !error.is_gone() {
-                tracing::warn!(%error, "the namespaces cannot be followed; those that matter are asked for one by one");
+                tracing::warn!(%error, "the namespaces cannot be followed; \
+                                        those that matter are asked for one by one");
             }
             tokio::time::sleep(backoff.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
             backoff = (backoff * 2).min(BACKOFF_MAX);
@@ -192,7 +194,9 @@ impl Namespaces {
                 listed => listed?,
             };
             labels.extend(
-                items.into_iter().map(|it| (it.metadata.name, Namespace { labels: it.metadata.labels, since })),
+                items
+                    .into_iter()
+                    .map(|it| (it.metadata.name, Namespace { labels: it.metadata.labels, since })),
             );
             let Some(token) = metadata.next.filter(|token| !token.is_empty()) else {
                 *self.known() = Known { labels, heard: Some(Instant::now()) };
@@ -218,14 +222,19 @@ impl Namespaces {
         match event.map_err(|error| ClusterError::of(&format!("WATCH {path}"), &error))? {
             WatchEvent::Added(it) | WatchEvent::Modified(it) => {
                 *version = it.metadata.resource_version;
-                known.labels.insert(it.metadata.name, Namespace { labels: it.metadata.labels, since: Instant::now() });
+                known.labels.insert(
+                    it.metadata.name,
+                    Namespace { labels: it.metadata.labels, since: Instant::now() },
+                );
             }
             WatchEvent::Deleted(it) => {
                 *version = it.metadata.resource_version;
                 known.labels.remove(&it.metadata.name);
             }
             WatchEvent::Bookmark(it) => *version = it.metadata.resource_version,
-            WatchEvent::Error(status) => return Err(ClusterError::of(path, &kube::Error::Api(status))),
+            WatchEvent::Error(status) => {
+                return Err(ClusterError::of(path, &kube::Error::Api(status)));
+            }
         }
         known.heard = Some(Instant::now());
         Ok(())

@@ -1,7 +1,8 @@
 //! `AdmissionReview` of `admission.k8s.io/v1`: read, and answered. Pure.
 //!
-//! Only the creation of a pod is looked at; whatever else an API server asks about is allowed as it is. An answer carries a
-//! JSON Patch of what is added and nothing else, so a review of what came of an earlier one is answered without a patch.
+//! Only the creation of a pod is looked at; whatever else an API server asks about is allowed as it
+//! is. An answer carries a JSON Patch of what is added and nothing else, so a review of what came
+//! of an earlier one is answered without a patch.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -62,7 +63,10 @@ pub enum Malformed {
     #[error("the body is no `AdmissionReview`: {0}; expected JSON of `{VERSION}`")]
     Json(String),
     /// It is a review of another version, or no review.
-    #[error("the body is {0}; expected `AdmissionReview` of `{VERSION}` (hint: `admissionReviewVersions: [v1]`)")]
+    #[error(
+        "the body is {0}; expected `AdmissionReview` of `{VERSION}` (hint: \
+         `admissionReviewVersions: [v1]`)"
+    )]
     Version(String),
     /// There is no question in it.
     #[error("the review has no `{0}`; expected what an API server sends")]
@@ -110,7 +114,8 @@ struct Named {
 
 impl RawRequest<'_> {
     fn creates_a_pod(&self) -> bool {
-        let pods = Named { group: String::new(), version: "v1".to_owned(), plural: "pods".to_owned() };
+        let pods =
+            Named { group: String::new(), version: "v1".to_owned(), plural: "pods".to_owned() };
         self.operation == "CREATE"
             && self.resource == pods
             && self.sub_resource.as_deref().unwrap_or_default().is_empty()
@@ -120,11 +125,16 @@ impl RawRequest<'_> {
 impl Review {
     /// Reads a request's body.
     pub fn read(body: &[u8]) -> Result<Self, Malformed> {
-        let raw: Raw<'_> =
-            serde_json::from_slice(body).map_err(|error| Malformed::Json(cut(&error.to_string(), WRONG_MAX_CHARS)))?;
+        let raw: Raw<'_> = serde_json::from_slice(body)
+            .map_err(|error| Malformed::Json(cut(&error.to_string(), WRONG_MAX_CHARS)))?;
         if raw.api_version != VERSION || raw.kind != "AdmissionReview" {
-            let short = |text: &str| text.chars().take(80).flat_map(char::escape_debug).collect::<String>();
-            return Err(Malformed::Version(format!("`{}` of `{}`", short(&raw.kind), short(&raw.api_version))));
+            let short =
+                |text: &str| text.chars().take(80).flat_map(char::escape_debug).collect::<String>();
+            return Err(Malformed::Version(format!(
+                "`{}` of `{}`",
+                short(&raw.kind),
+                short(&raw.api_version)
+            )));
         }
         let request = raw.request.ok_or(Malformed::Missing("request"))?;
         if request.uid.is_empty() {
@@ -135,11 +145,13 @@ impl Review {
         }
         let subject = if request.creates_a_pod() {
             let object = request.object.ok_or(Malformed::Missing("request.object"))?;
-            let pod: Value = serde_json::from_str(object.get()).map_err(|error| Malformed::Json(error.to_string()))?;
+            let pod: Value = serde_json::from_str(object.get())
+                .map_err(|error| Malformed::Json(error.to_string()))?;
             if !pod.is_object() {
                 return Err(Malformed::Missing("request.object"));
             }
-            let own = || pod.pointer("/metadata/namespace").and_then(Value::as_str).map(str::to_owned);
+            let own =
+                || pod.pointer("/metadata/namespace").and_then(Value::as_str).map(str::to_owned);
             let namespace = request.namespace.filter(|name| !name.is_empty()).or_else(own);
             let namespace = namespace.ok_or(Malformed::Missing("request.namespace"))?;
             if namespace.len() > NAMESPACE_MAX_BYTES {
@@ -156,11 +168,14 @@ impl Review {
     pub fn answer(&self, verdict: &Verdict) -> Value {
         let mut response = json!({"uid": self.uid, "allowed": true});
         match verdict {
-            Verdict::Leave(left) => response["auditAnnotations"] = json!({"outcome": outcome(*left)}),
+            Verdict::Leave(left) => {
+                response["auditAnnotations"] = json!({"outcome": outcome(*left)});
+            }
             Verdict::Inject(injection) => {
                 response["patchType"] = "JSONPatch".into();
                 response["patch"] = STANDARD.encode(json_text(&injection.additions.patch())).into();
-                response["auditAnnotations"] = json!({"outcome": "injected", "domains": injection.domains.join(",")});
+                response["auditAnnotations"] =
+                    json!({"outcome": "injected", "domains": injection.domains.join(",")});
                 if let Subject::Pod { pod, .. } = &self.subject {
                     let warnings = warnings(pod);
                     if !warnings.is_empty() {
@@ -216,7 +231,8 @@ fn status(name: &str, causes: &[Cause]) -> Value {
     let all: Vec<_> = causes.iter().map(|cause| cause.message.as_str()).collect();
     let message = cut(&all.join("; "), MESSAGE_MAX_CHARS);
     let cause = |cause: &Cause| {
-        let (field, message) = (cut(&cause.field, FIELD_MAX_CHARS), cut(&cause.message, MESSAGE_MAX_CHARS));
+        let (field, message) =
+            (cut(&cause.field, FIELD_MAX_CHARS), cut(&cause.message, MESSAGE_MAX_CHARS));
         json!({"reason": "FieldValueInvalid", "field": field, "message": message})
     };
     let causes: Vec<_> = causes.iter().map(cause).collect();

@@ -1,14 +1,17 @@
-//! How a certificate comes into force, and how the next one takes its place, without an API server that meets one it does not
-//! trust. Pure: what is kept, what API servers trust and the time come in, the next step goes out.
+//! How a certificate comes into force, and how the next one takes its place, without an API server
+//! that meets one it does not trust. Pure: what is kept, what API servers trust and the time come
+//! in, the next step goes out.
 //!
-//! A new pair is first kept as the next one. Its authority joins the bundle, beside those of all pairs that may be served.
-//! Once each webhook has been seen to hold it for a while (an API server learns of a change a little later), the next pair
-//! becomes the current one, which replicas serve as soon as they read it. The authority before stays in the bundle until its
-//! certificate is over: a replica that has not read the Secret since then is believed all that time.
+//! A new pair is first kept as the next one. Its authority joins the bundle, beside those of all
+//! pairs that may be served. Once each webhook has been seen to hold it for a while (an API server
+//! learns of a change a little later), the next pair becomes the current one, which replicas serve
+//! as soon as they read it. The authority before stays in the bundle until its certificate is over:
+//! a replica that has not read the Secret since then is believed all that time.
 //!
-//! Each step is done on what was read, and fails if that has changed meanwhile. The configuration is read *before* the
-//! Secret: who writes a bundle has read a Secret that was true after that bundle's predecessor was written, so a leader of
-//! yesterday cannot take away an authority that its successor has added.
+//! Each step is done on what was read, and fails if that has changed meanwhile. The configuration
+//! is read *before* the Secret: who writes a bundle has read a Secret that was true after that
+//! bundle's predecessor was written, so a leader of yesterday cannot take away an authority that
+//! its successor has added.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
@@ -60,9 +63,17 @@ pub(super) enum Step {
 }
 
 /// Says what is to be done.
-pub(super) fn next(kept: &Kept, trust: Trust, names: &BTreeSet<String>, now: SystemTime, pace: Pace) -> Step {
+pub(super) fn next(
+    kept: &Kept,
+    trust: Trust,
+    names: &BTreeSet<String>,
+    now: SystemTime,
+    pace: Pace,
+) -> Step {
     let lives = |pair: &Pair| pair.not_after > now;
-    let Some(current) = kept.current.as_ref().filter(|pair| lives(pair)) else { return Step::MakeCurrent };
+    let Some(current) = kept.current.as_ref().filter(|pair| lives(pair)) else {
+        return Step::MakeCurrent;
+    };
     let fits = |pair: &Pair| names.is_subset(&pair.names) && pair.not_after > now + pace.ahead;
     let coming = kept.next.as_ref().is_some_and(fits);
     if !fits(current) && !coming {
@@ -114,9 +125,15 @@ mod tests {
 
     #[test]
     fn the_first_certificate_is_served_at_once() {
-        assert_eq!(next(&Kept::default(), Trust::Other, &names(), at(0), pace()), Step::MakeCurrent);
+        assert_eq!(
+            next(&Kept::default(), Trust::Other, &names(), at(0), pace()),
+            Step::MakeCurrent
+        );
         assert_eq!(next(&current(), Trust::Other, &names(), at(0), pace()), Step::Bundle);
-        assert_eq!(next(&current(), Trust::Bundle(Duration::ZERO), &names(), at(0), pace()), Step::Wait);
+        assert_eq!(
+            next(&current(), Trust::Bundle(Duration::ZERO), &names(), at(0), pace()),
+            Step::Wait
+        );
         assert_eq!(next(&current(), SEEN, &names(), at(19), pace()), Step::Wait);
         assert_eq!(next(&current(), SEEN, &names(), at(31), pace()), Step::MakeCurrent);
     }
@@ -129,7 +146,10 @@ mod tests {
         let (first, second) = (kept.current.clone().unwrap(), kept.next.clone().unwrap());
         assert_eq!(next(&kept, Trust::Other, &names(), at(21), pace()), Step::Bundle);
         assert_eq!(kept.bundle(), format!("{}{}", first.ca_pem, second.ca_pem));
-        assert_eq!(next(&kept, Trust::Bundle(Duration::from_secs(59)), &names(), at(21), pace()), Step::Wait);
+        assert_eq!(
+            next(&kept, Trust::Bundle(Duration::from_secs(59)), &names(), at(21), pace()),
+            Step::Wait
+        );
         assert_eq!(next(&kept, SEEN, &names(), at(21), pace()), Step::Promote);
         let kept = kept.promoted();
         assert_eq!((&kept.current, &kept.next), (&Some(second.clone()), &None));
@@ -143,9 +163,11 @@ mod tests {
 
     #[test]
     fn a_bundle_that_somebody_overwrote_is_written_again_at_any_moment() {
-        for kept in
-            [current(), Kept { next: Some(pair()), ..current() }, Kept { next: Some(pair()), ..current() }.promoted()]
-        {
+        for kept in [
+            current(),
+            Kept { next: Some(pair()), ..current() },
+            Kept { next: Some(pair()), ..current() }.promoted(),
+        ] {
             assert_eq!(next(&kept, Trust::Other, &names(), at(1), pace()), Step::Bundle);
         }
     }
@@ -154,7 +176,8 @@ mod tests {
     fn new_names_are_a_reason_to_renew() {
         let names = BTreeSet::from(["other.bfb-system.svc".to_owned()]);
         assert_eq!(next(&current(), SEEN, &names, at(0), pace()), Step::MakeNext);
-        let kept = Kept { next: Some(Pair::make(&names, at(0), pace().lifetime).unwrap()), ..current() };
+        let kept =
+            Kept { next: Some(Pair::make(&names, at(0), pace().lifetime).unwrap()), ..current() };
         assert_eq!(next(&kept, Trust::Other, &names, at(0), pace()), Step::Bundle);
         assert_eq!(next(&kept, SEEN, &names, at(0), pace()), Step::Promote);
         assert_eq!(next(&kept.promoted(), SEEN, &names, at(0), pace()), Step::Wait);
@@ -166,8 +189,9 @@ mod tests {
         assert_eq!(next(&kept, SEEN, &names(), at(22), pace()), Step::MakeNext);
     }
 
-    /// Whatever a replica still serves is trusted until its end, for a year of a look an hour in which somebody spoils the
-    /// bundle now and then: it is untrusted in the hour of that and in no other.
+    /// Whatever a replica still serves is trusted until its end, for a year of a look an hour in
+    /// which somebody spoils the bundle now and then: it is untrusted in the hour of that and in no
+    /// other.
     #[test]
     fn whatever_is_served_is_trusted_for_a_year() {
         let hour = Duration::from_hours(1);
@@ -182,10 +206,15 @@ mod tests {
             }
             // A look does as many steps as there are, the last of which is to wait.
             for _ in 0..8 {
-                let trust = if bundle == kept.bundle() { Trust::Bundle(seen) } else { Trust::Other };
+                let trust =
+                    if bundle == kept.bundle() { Trust::Bundle(seen) } else { Trust::Other };
                 match next(&kept, trust, &names(), now, pace()) {
-                    Step::MakeCurrent => kept.current = Some(Pair::make(&names(), now, pace().lifetime).unwrap()),
-                    Step::MakeNext => kept.next = Some(Pair::make(&names(), now, pace().lifetime).unwrap()),
+                    Step::MakeCurrent => {
+                        kept.current = Some(Pair::make(&names(), now, pace().lifetime).unwrap());
+                    }
+                    Step::MakeNext => {
+                        kept.next = Some(Pair::make(&names(), now, pace().lifetime).unwrap());
+                    }
                     Step::Forget => kept = kept.forgetting(now),
                     Step::Bundle => (bundle, seen) = (kept.bundle(), Duration::ZERO),
                     Step::Promote => kept = kept.promoted(),
@@ -194,16 +223,25 @@ mod tests {
                 let current = kept.current.clone().unwrap();
                 if served.last() != Some(&current) {
                     // The very first is served before anybody can have heard of it.
-                    assert!(served.is_empty() || bundle.contains(&current.ca_pem), "untrusted at hour {tick}");
+                    assert!(
+                        served.is_empty() || bundle.contains(&current.ca_pem),
+                        "untrusted at hour {tick}"
+                    );
                     served.push(current);
                 }
             }
             seen += hour;
             let alive = served.iter().filter(|pair| pair.not_after > now);
             assert!(alive.clone().next().is_some() && alive.clone().count() <= 2);
-            assert!(alive.into_iter().all(|pair| bundle.contains(&pair.ca_pem)), "untrusted after hour {tick}");
+            assert!(
+                alive.into_iter().all(|pair| bundle.contains(&pair.ca_pem)),
+                "untrusted after hour {tick}"
+            );
         }
         assert!((18..=20).contains(&served.len()), "{}", served.len());
-        assert_eq!(bundle.matches("BEGIN").count(), served.iter().filter(|pair| pair.not_after > at(365)).count());
+        assert_eq!(
+            bundle.matches("BEGIN").count(),
+            served.iter().filter(|pair| pair.not_after > at(365)).count()
+        );
     }
 }

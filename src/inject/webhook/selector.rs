@@ -2,12 +2,13 @@
 
 use serde_json::Value;
 
-/// Whether `selector` selects what has these labels. One that is not there, or empty, selects all; one of an unknown form
-/// selects nothing.
+/// Whether `selector` selects what has these labels. One that is not there, or empty, selects all;
+/// one of an unknown form selects nothing.
 pub(super) fn selects(selector: Option<&Value>, labels: &Value) -> bool {
     let Some(selector) = selector.filter(|it| !it.is_null()) else { return true };
     let equal = selector.get("matchLabels").and_then(Value::as_object).into_iter().flatten();
-    let expressions = selector.get("matchExpressions").and_then(Value::as_array).into_iter().flatten();
+    let expressions =
+        selector.get("matchExpressions").and_then(Value::as_array).into_iter().flatten();
     equal.into_iter().all(|(key, value)| labels.get(key) == Some(value))
         && expressions.into_iter().all(|one| holds(one, labels))
 }

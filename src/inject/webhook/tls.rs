@@ -1,4 +1,5 @@
-//! The certificate that is served, which changes while connections come; and whether an API server would believe it.
+//! The certificate that is served, which changes while connections come; and whether an API server
+//! would believe it.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::SystemTime;
@@ -41,7 +42,8 @@ impl Served {
 
     /// A server with it: TLS 1.2 and 1.3, HTTP/1.1 and HTTP/2, no client certificate.
     pub(super) fn server(&self) -> Result<Arc<ServerConfig>, rustls::Error> {
-        let builder = ServerConfig::builder_with_provider(provider()).with_protocol_versions(rustls::ALL_VERSIONS)?;
+        let builder = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(rustls::ALL_VERSIONS)?;
         let mut config = builder.with_no_client_auth().with_cert_resolver(Arc::new(self.clone()));
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Arc::new(config))
@@ -55,18 +57,29 @@ impl ResolvesServerCert for Served {
 }
 
 /// Whether who trusts `bundle` (PEM) believes that `key` is `name`'s; the error says why not.
-pub(super) fn believes(bundle: &[u8], key: &CertifiedKey, name: &str, now: SystemTime) -> Result<(), String> {
+pub(super) fn believes(
+    bundle: &[u8],
+    key: &CertifiedKey,
+    name: &str,
+    now: SystemTime,
+) -> Result<(), String> {
     let mut roots = RootCertStore::empty();
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(bundle).collect();
-    roots.add_parsable_certificates(certificates.map_err(|_| "its `caBundle` is no PEM".to_owned())?);
+    roots.add_parsable_certificates(
+        certificates.map_err(|_| "its `caBundle` is no PEM".to_owned())?,
+    );
     let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())
         .build()
         .map_err(|_| "its `caBundle` holds no authority".to_owned())?;
     let (leaf, rest) = key.cert.split_first().ok_or("no certificate is served")?;
-    let name = ServerName::try_from(name.to_owned()).map_err(|_| format!("`{name}` is no name of a server"))?;
-    let now = UnixTime::since_unix_epoch(now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
+    let name = ServerName::try_from(name.to_owned())
+        .map_err(|_| format!("`{name}` is no name of a server"))?;
+    let now =
+        UnixTime::since_unix_epoch(now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
     let verified = verifier.verify_server_cert(leaf, rest, &name, &[], now);
-    verified.map(drop).map_err(|error| format!("the certificate that is served would be refused: {error}"))
+    verified
+        .map(drop)
+        .map_err(|error| format!("the certificate that is served would be refused: {error}"))
 }
 
 fn provider() -> Arc<CryptoProvider> {
@@ -84,8 +97,12 @@ mod tests {
     #[test]
     fn a_certificate_is_believed_by_whom_its_authority_names_for_its_names_until_its_end() {
         let make = || {
-            Pair::make(&["a.b.svc", "127.0.0.1"].map(str::to_owned).into(), SystemTime::now(), Duration::from_mins(1))
-                .unwrap()
+            Pair::make(
+                &["a.b.svc", "127.0.0.1"].map(str::to_owned).into(),
+                SystemTime::now(),
+                Duration::from_mins(1),
+            )
+            .unwrap()
         };
         let (pair, other) = (make(), make());
         let key = pair.certified_key().unwrap();

@@ -1,5 +1,5 @@
-//! What becomes of a pod that an API server asks about, or that is looked at later: the decision of [`inject`], with the
-//! label of the pod's namespace where the pod itself does not say. Pure.
+//! What becomes of a pod that an API server asks about, or that is looked at later: the decision of
+//! [`inject`], with the label of the pod's namespace where the pod itself does not say. Pure.
 
 use std::fmt::Write as _;
 
@@ -35,8 +35,8 @@ pub struct Cause {
 
 /// Decides on a pod by itself; `None` where the label of its namespace has to be known.
 ///
-/// A pod that names its domains, opts out or cannot be injected whatever the label says needs no label: it is decided on
-/// even while namespaces are not known.
+/// A pod that names its domains, opts out or cannot be injected whatever the label says needs no
+/// label: it is decided on even while namespaces are not known.
 pub fn without_namespace(pod: &Value, defaults: &Defaults) -> Option<Verdict> {
     match inject(pod, defaults) {
         Ok(Outcome::Leave(Left::NotAsked)) => None,
@@ -51,14 +51,20 @@ pub fn within(pod: &Value, defaults: &Defaults, namespace: &str, label: Option<&
 }
 
 /// The same for a pod that does not say it all by itself.
-pub(super) fn by_label(pod: &Value, defaults: &Defaults, namespace: &str, label: Option<&str>) -> Verdict {
+pub(super) fn by_label(
+    pod: &Value,
+    defaults: &Defaults,
+    namespace: &str,
+    label: Option<&str>,
+) -> Verdict {
     let Some(label) = label else { return verdict(inject(pod, defaults)) };
     match defaults.of_namespace(label) {
         Ok(defaults) => verdict(inject(pod, &defaults)),
         Err(expected) => Verdict::Refuse(vec![Cause {
             field: String::new(),
             message: format!(
-                "the label `{LABEL}` of the namespace {} cannot be {}: expected {expected} (hint: domains have dots between \
+                "the label `{LABEL}` of the namespace {} cannot be {}: expected {expected} (hint: \
+                 domains have dots between \
                  them; correct the label, or write `{LABEL}` into the pod)",
                 quote(namespace),
                 quote(label)
@@ -70,9 +76,11 @@ pub(super) fn by_label(pod: &Value, defaults: &Defaults, namespace: &str, label:
 /// What whoever created the pod should know, though it is injected.
 pub(super) fn warnings(pod: &Value) -> Vec<String> {
     let grace = pod::facts(pod).grace_seconds;
-    let short = grace < GRACE_SECONDS && pod.pointer("/metadata/annotations/bfb.dev~1drain").is_none();
+    let short =
+        grace < GRACE_SECONDS && pod.pointer("/metadata/annotations/bfb.dev~1drain").is_none();
     let warning = format!(
-        "the pod is killed {grace}s after it is told to stop: its sidecar drains for less than usual \
+        "the pod is killed {grace}s after it is told to stop: its sidecar drains for less than \
+         usual \
          (hint: raise `terminationGracePeriodSeconds`)"
     );
     short.then_some(warning).into_iter().collect()
@@ -148,15 +156,36 @@ mod tests {
         assert_eq!(domains(of(json!({"bfb.dev/inject": "c"}), Some("a"))), ["c"]);
         assert_eq!(of(json!({}), Some("false")), Verdict::Leave(Left::NotAsked));
         assert_eq!(of(json!({}), None), Verdict::Leave(Left::NotAsked));
-        assert_eq!(of(json!({"bfb.dev/inject": "false"}), Some("a")), Verdict::Leave(Left::OptedOut));
+        assert_eq!(
+            of(json!({"bfb.dev/inject": "false"}), Some("a")),
+            Verdict::Leave(Left::OptedOut)
+        );
         for (annotations, label, field, message) in [
-            (json!({"bfb.dev/inject": "true"}), None, "metadata.annotations[bfb.dev/inject]", "names no domain"),
-            (json!({"bfb.dev/log": "debug"}), None, "metadata.annotations[bfb.dev/log]", "`bfb.dev/log` stands here"),
-            (json!({}), Some("A b"), "", "the label `bfb.dev/inject` of the namespace `shop` cannot be `A b`"),
+            (
+                json!({"bfb.dev/inject": "true"}),
+                None,
+                "metadata.annotations[bfb.dev/inject]",
+                "names no domain",
+            ),
+            (
+                json!({"bfb.dev/log": "debug"}),
+                None,
+                "metadata.annotations[bfb.dev/log]",
+                "`bfb.dev/log` stands here",
+            ),
+            (
+                json!({}),
+                Some("A b"),
+                "",
+                "the label `bfb.dev/inject` of the namespace `shop` cannot be `A b`",
+            ),
         ] {
             let Verdict::Refuse(causes) = of(annotations, label) else { panic!() };
             assert_eq!(causes[0].field, field);
-            assert!(causes[0].message.contains(message) && causes[0].message.contains("hint"), "{causes:?}");
+            assert!(
+                causes[0].message.contains(message) && causes[0].message.contains("hint"),
+                "{causes:?}"
+            );
         }
     }
 
@@ -165,7 +194,11 @@ mod tests {
         let mut short = pod(&json!({"bfb.dev/inject": "a"}));
         assert!(warnings(&short).is_empty());
         short["spec"]["terminationGracePeriodSeconds"] = json!(10);
-        assert!(warnings(&short)[0].starts_with("the pod is killed 10s after"), "{:?}", warnings(&short));
+        assert!(
+            warnings(&short)[0].starts_with("the pod is killed 10s after"),
+            "{:?}",
+            warnings(&short)
+        );
         short["metadata"]["annotations"]["bfb.dev/drain"] = json!("5s");
         assert!(warnings(&short).is_empty(), "whoever chose a drain knows");
     }

@@ -1,5 +1,6 @@
-//! Pods that should have a sidecar and have none: where API servers let pods pass while nobody answers
-//! (`failurePolicy: Ignore`), the leader looks for those that did, and says so: in a metric, the log, and an event of the pod.
+//! Pods that should have a sidecar and have none: where API servers let pods pass while nobody
+//! answers (`failurePolicy: Ignore`), the leader looks for those that did, and says so: in a
+//! metric, the log, and an event of the pod.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -80,7 +81,9 @@ impl Watchdog {
         loop {
             let configuration = self.found.borrow().configuration.clone();
             let looks = *self.leads.borrow() && self.namespaces.are_known();
-            let looked = match configuration.filter(|configuration| looks && configuration.lets_pods_pass()) {
+            let looked = match configuration
+                .filter(|configuration| looks && configuration.lets_pods_pass())
+            {
                 Some(configuration) => self.look(&configuration, &mut remembered).await,
                 None => Ok(BTreeMap::new()),
             };
@@ -113,13 +116,14 @@ impl Watchdog {
     ) -> Result<BTreeMap<String, usize>, ClusterError> {
         let (mut look, mut next, mut pods) = (Look::default(), String::new(), PAGE);
         for _ in 0..PAGES_MAX {
-            let text = match self.cluster.get_text(&format!("/api/v1/pods?limit={pods}{next}")).await {
-                Err(error) if error.is_too_long() && pods > 1 => {
-                    pods /= 2;
-                    continue;
-                }
-                answered => answered?,
-            };
+            let text =
+                match self.cluster.get_text(&format!("/api/v1/pods?limit={pods}{next}")).await {
+                    Err(error) if error.is_too_long() && pods > 1 => {
+                        pods /= 2;
+                        continue;
+                    }
+                    answered => answered?,
+                };
             let Ok(page) = serde_json::from_str::<Page<'_>>(&text) else { return Err(no_list()) };
             for pod in &page.items {
                 if let Some(pod) = read_pod(pod)
@@ -152,11 +156,19 @@ impl Watchdog {
         match within(pod, &self.defaults, namespace, label) {
             Verdict::Leave(_) => None,
             Verdict::Inject(injection) => Some(format!("`{}`", injection.domains.join(","))),
-            Verdict::Refuse(causes) => Some(causes.first().map(|cause| cause.message.clone()).unwrap_or_default()),
+            Verdict::Refuse(causes) => {
+                Some(causes.first().map(|cause| cause.message.clone()).unwrap_or_default())
+            }
         }
     }
 
-    async fn tell(&self, pod: &Value, lacks: &str, look: &mut Look, remembered: &mut HashSet<String>) {
+    async fn tell(
+        &self,
+        pod: &Value,
+        lacks: &str,
+        look: &mut Look,
+        remembered: &mut HashSet<String>,
+    ) {
         let (namespace, name) = (text(pod, "/metadata/namespace"), text(pod, "/metadata/name"));
         let uid = text(pod, "/metadata/uid");
         *look.counts.entry(namespace.to_owned()).or_default() += 1;
@@ -175,7 +187,8 @@ impl Watchdog {
         match self.cluster.create(&path, &event(pod, lacks, SystemTime::now())).await {
             Err(error) if !error.is_conflict() => {
                 self.metrics.cluster_failures.inc();
-                tracing::warn!(%error, "an event of a pod without its sidecar could not be written");
+                tracing::warn!(%error, "an event of a pod without its sidecar could not be \
+                                        written");
             }
             // A leader before us may have told of it.
             _ => drop(remembered.insert(uid.to_owned())),
@@ -184,10 +197,14 @@ impl Watchdog {
 }
 
 fn no_list() -> ClusterError {
-    ClusterError::NoAnswer { request: "GET /api/v1/pods".to_owned(), why: "this is no list of pods".to_owned() }
+    ClusterError::NoAnswer {
+        request: "GET /api/v1/pods".to_owned(),
+        why: "this is no list of pods".to_owned(),
+    }
 }
 
-/// A pod of a list; `None`, with a word in the log, for one that would take too much memory once it is read.
+/// A pod of a list; `None`, with a word in the log, for one that would take too much memory once it
+/// is read.
 fn read_pod(text: &RawValue) -> Option<Value> {
     let bytes = parsed_bytes(text.get().as_bytes());
     if bytes > POD_MAX_BYTES {
@@ -201,14 +218,16 @@ fn text<'v>(value: &'v Value, pointer: &str) -> &'v str {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// Whether a pod has ended or is about to, or was never asked about: one that a kubelet has from a file.
+/// Whether a pod has ended or is about to, or was never asked about: one that a kubelet has from a
+/// file.
 fn is_over(pod: &Value) -> bool {
     let ends = pod.pointer("/metadata/deletionTimestamp").is_some_and(Value::is_string);
     let mirrored = pod.pointer("/metadata/annotations/kubernetes.io~1config.mirror").is_some();
     ends || mirrored || matches!(text(pod, "/status/phase"), "Succeeded" | "Failed")
 }
 
-/// An event whose name is the pod's alone: a second one of the same kind is refused by the API server.
+/// An event whose name is the pod's alone: a second one of the same kind is refused by the API
+/// server.
 fn event(pod: &Value, lacks: &str, now: SystemTime) -> Value {
     let (namespace, name, uid) =
         (text(pod, "/metadata/namespace"), text(pod, "/metadata/name"), text(pod, "/metadata/uid"));
@@ -222,7 +241,9 @@ fn event(pod: &Value, lacks: &str, now: SystemTime) -> Value {
         "involvedObject": {"apiVersion": "v1", "kind": "Pod", "namespace": namespace, "name": name, "uid": uid},
         "type": "Warning",
         "reason": "SidecarMissing",
-        "message": format!("this pod lacks its sidecar: {lacks}; it was created while `bfb webhook` did not answer, or before it was asked for one (hint: delete it, so that it is created anew)").chars().take(1000).collect::<String>(),
+        "message": format!("this pod lacks its sidecar: {lacks}; it was created while \
+         `bfb webhook` did not answer, or before it was asked for one (hint: delete it, \
+         so that it is created anew)").chars().take(1000).collect::<String>(),
         "source": {"component": "bfb-webhook"},
         "reportingComponent": "bfb.dev/webhook",
         "firstTimestamp": at,

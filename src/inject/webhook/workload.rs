@@ -1,8 +1,9 @@
 //! What reviews under way may hold and use together, and how they share it.
 //!
-//! Reviews come in two lanes. One lane of each kind may hold three quarters of the memory and all threads but one, so that
-//! pods of megabytes never hold up those of kilobytes, and the other way round. What does not fit waits until its API server
-//! would no longer listen, and is then turned away.
+//! Reviews come in two lanes. One lane of each kind may hold three quarters of the memory and all
+//! threads but one, so that pods of megabytes never hold up those of kilobytes, and the other way
+//! round. What does not fit waits until its API server would no longer listen, and is then turned
+//! away.
 
 use std::time::Duration;
 
@@ -11,7 +12,8 @@ use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 
 use crate::resources::{
-    ComputeMetrics, ComputePool, ComputeQueue, MemoryAccount, MemoryLimit, MemoryMetrics, MemoryShare, cgroup_limit,
+    ComputeMetrics, ComputePool, ComputeQueue, MemoryAccount, MemoryLimit, MemoryMetrics,
+    MemoryShare, cgroup_limit,
 };
 
 const MIB: u64 = 1 << 20;
@@ -93,8 +95,8 @@ impl Lane {
     }
 }
 
-/// When a review that came now has to be answered: before the API server stops to listen, which it says in the query
-/// (`timeout=5s`).
+/// When a review that came now has to be answered: before the API server stops to listen, which it
+/// says in the query (`timeout=5s`).
 pub(super) fn deadline(uri: &Uri, now: Instant) -> Instant {
     let mut parameters = uri.query().unwrap_or_default().split('&');
     let timeout = parameters.find_map(|parameter| parameter.strip_prefix("timeout="));
@@ -102,14 +104,18 @@ pub(super) fn deadline(uri: &Uri, now: Instant) -> Instant {
     now + time.min(LONGEST_TIME).saturating_sub(ANSWERING_TIME)
 }
 
-/// What one value takes at least, beside its text: the value itself, and the room that a list leaves for more.
+/// What one value takes at least, beside its text: the value itself, and the room that a list
+/// leaves for more.
 const VALUE_BYTES: u64 = 96;
-/// What an object takes beside its texts: a node of the tree that holds its members, of which it may have few.
+/// What an object takes beside its texts: a node of the tree that holds its members, of which it
+/// may have few.
 const OBJECT_BYTES: u64 = 900;
-/// What each container costs more where it gets a mount of the shared socket: its part of the patch, as a tree and as text.
+/// What each container costs more where it gets a mount of the shared socket: its part of the
+/// patch, as a tree and as text.
 const MOUNT_BYTES: u64 = 1792;
 
-/// What JSON of this text takes at most once it is read, in bytes: up to a hundred times its text (`[{},{},…`).
+/// What JSON of this text takes at most once it is read, in bytes: up to a hundred times its text
+/// (`[{},{},…`).
 pub(super) fn parsed_bytes(json: &[u8]) -> u64 {
     let (mut objects, mut values) = (0_u64, 1_u64);
     let (mut in_text, mut escaped) = (false, false);

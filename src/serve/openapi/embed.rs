@@ -1,11 +1,12 @@
-//! A version's JSON Schema as a component of the `OpenAPI` document: every reference in it points at
-//! something there.
+//! A version's JSON Schema as a component of the `OpenAPI` document: every reference in it points
+//! at something there.
 //!
-//! A schema's references are relative to the schema itself (`#/$defs/day`), which in the document is
-//! a part of something else. An `$id` would keep them right for a reader that follows JSON Schema
-//! 2020-12 to the letter; many tools do not. So each reference is resolved here, by `$id`, `$anchor`
-//! and JSON Pointer (JSON Schema 2020-12, section 8.2), and written as a pointer from the document's
-//! root. What a reference names outside of the schema is not fetched: there, anything is allowed.
+//! A schema's references are relative to the schema itself (`#/$defs/day`), which in the document
+//! is a part of something else. An `$id` would keep them right for a reader that follows JSON
+//! Schema 2020-12 to the letter; many tools do not. So each reference is resolved here, by `$id`,
+//! `$anchor` and JSON Pointer (JSON Schema 2020-12, section 8.2), and written as a pointer from the
+//! document's root. What a reference names outside of the schema is not fetched: there, anything is
+//! allowed.
 
 use std::collections::BTreeMap;
 
@@ -49,7 +50,10 @@ pub(super) fn embed(schema: &Value, place: &str) -> Value {
     resources.collect(schema, "", &unnamed);
     let mut embedded = resources.rewrite(schema, &unnamed);
     if let Some(members) = embedded.as_object_mut()
-        && members.get("$schema").and_then(Value::as_str).is_some_and(|it| it.trim_end_matches('#') == DIALECT)
+        && members
+            .get("$schema")
+            .and_then(Value::as_str)
+            .is_some_and(|it| it.trim_end_matches('#') == DIALECT)
     {
         members.remove("$schema");
     }
@@ -113,9 +117,10 @@ impl Resources<'_> {
     fn rewrite_member(&self, name: &str, value: &Value, base: &Url) -> Value {
         match value {
             _ if DATA.contains(&name) => value.clone(),
-            Value::Object(named) if NAMED_SCHEMAS.contains(&name) => {
-                named.iter().map(|(name, schema)| (name.clone(), self.rewrite(schema, base))).collect()
-            }
+            Value::Object(named) if NAMED_SCHEMAS.contains(&name) => named
+                .iter()
+                .map(|(name, schema)| (name.clone(), self.rewrite(schema, base)))
+                .collect(),
             Value::Array(items) => items.iter().map(|item| self.rewrite(item, base)).collect(),
             schema => self.rewrite(schema, base),
         }
@@ -124,7 +129,8 @@ impl Resources<'_> {
     /// The reference from the document's root.
     fn resolve(&self, reference: &str, base: &Url) -> Option<String> {
         let target = base.join(reference).ok()?;
-        let fragment = percent_decode_str(target.fragment().unwrap_or_default()).decode_utf8().ok()?;
+        let fragment =
+            percent_decode_str(target.fragment().unwrap_or_default()).decode_utf8().ok()?;
         let resource = without_fragment(&target);
         let pointer = if fragment.is_empty() || fragment.starts_with('/') {
             format!("{}{fragment}", self.pointers.get(&resource)?)
@@ -155,12 +161,15 @@ fn subschemas<'v>(name: &str, value: &'v Value) -> Vec<(String, &'v Value)> {
     let name_step = step(name);
     match value {
         _ if DATA.contains(&name) => Vec::new(),
-        Value::Object(named) if NAMED_SCHEMAS.contains(&name) => {
-            named.iter().map(|(key, schema)| (format!("{name_step}{}", step(key)), schema)).collect()
-        }
-        Value::Array(items) => {
-            items.iter().enumerate().map(|(index, item)| (format!("{name_step}/{index}"), item)).collect()
-        }
+        Value::Object(named) if NAMED_SCHEMAS.contains(&name) => named
+            .iter()
+            .map(|(key, schema)| (format!("{name_step}{}", step(key)), schema))
+            .collect(),
+        Value::Array(items) => items
+            .iter()
+            .enumerate()
+            .map(|(index, item)| (format!("{name_step}/{index}"), item))
+            .collect(),
         schema => vec![(name_step, schema)],
     }
 }

@@ -1,6 +1,6 @@
-//! The `key` of a path as an `OpenAPI` parameter. A domain file says what a key is in Rust's regular
-//! expressions, JSON Schema in those of ECMAScript, and many tools in those of their own language:
-//! what all of them read alike is written as a pattern, the rest in words.
+//! The `key` of a path as an `OpenAPI` parameter. A domain file says what a key is in Rust's
+//! regular expressions, JSON Schema in those of ECMAScript, and many tools in those of their own
+//! language: what all of them read alike is written as a pattern, the rest in words.
 
 use serde_json::{Value, json};
 
@@ -10,7 +10,8 @@ use crate::serve::MAX_KEY_BYTES;
 /// The control characters as a class holds them, for those who know no `\p`.
 const CONTROLS: (&str, &str) = (r"\p{Cc}", r"\x00-\x1f\x7f-\x9f");
 /// What other languages do not know, or read differently.
-const FOREIGN: [&str; 13] = [r"\p", r"\P", "[[", "&&", "--", "~~", r"\x{", r"\u", r"\U", r"\A", r"\z", r"\b{", r"\Q"];
+const FOREIGN: [&str; 13] =
+    [r"\p", r"\P", "[[", "&&", "--", "~~", r"\x{", r"\u", r"\U", r"\A", r"\z", r"\b{", r"\Q"];
 
 /// The parameter.
 pub(super) fn parameter(domain: &Domain) -> Value {
@@ -24,7 +25,8 @@ pub(super) fn parameter(domain: &Domain) -> Value {
     json!({
         "name": "key", "in": "path", "required": true,
         "description": format!(
-            "Matches the Rust regular expression `{text}` as a whole, in at most {MAX_KEY_BYTES} bytes"
+            "Matches the Rust regular expression `{text}` as a whole, \
+             in at most {MAX_KEY_BYTES} bytes"
         ),
         "schema": schema,
     })
@@ -67,14 +69,24 @@ mod tests {
 
     #[test]
     fn a_pattern_that_all_read_alike_is_written_and_no_other() {
-        for same in ["[0-9]{1,18}", ".+", "[a-z]+(?:-[a-z]+)*", r"\d+\.\d+", r"[\[\]]", "a|b", "(a)(b)?"] {
+        for same in
+            ["[0-9]{1,18}", ".+", "[a-z]+(?:-[a-z]+)*", r"\d+\.\d+", r"[\[\]]", "a|b", "(a)(b)?"]
+        {
             assert_eq!(portable(same).as_deref(), Some(same));
         }
         let default = portable(r"[^/\\\p{Cc}]+");
         assert_eq!(default.as_deref(), Some(r"[^/\\\x00-\x1f\x7f-\x9f]+"));
-        for foreign in
-            [r"\p{L}+", r"\p{Cc}", "(?i)a", "(?P<a>b)", "[a[bc]]", "[[:alpha:]]", "[a-z&&[^b]]", r"\x{1F600}", "a\\"]
-        {
+        for foreign in [
+            r"\p{L}+",
+            r"\p{Cc}",
+            "(?i)a",
+            "(?P<a>b)",
+            "[a[bc]]",
+            "[[:alpha:]]",
+            "[a-z&&[^b]]",
+            r"\x{1F600}",
+            "a\\",
+        ] {
             assert_eq!(portable(foreign), None, "{foreign}");
         }
     }

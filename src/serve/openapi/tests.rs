@@ -95,7 +95,9 @@ fn an_id_with_an_empty_fragment_names_the_same_schema_as_without_it() {
 
 #[test]
 fn where_a_reference_names_nothing_here_anything_is_allowed() {
-    for reference in ["#/$defs/none", "other.json", "https://example.org/x#/a", "#none", "http://[", "#/%ff"] {
+    for reference in
+        ["#/$defs/none", "other.json", "https://example.org/x#/a", "#none", "http://[", "#/%ff"]
+    {
         let embedded = embedded(&json!({"properties": {"a": {"$ref": reference, "title": "A"}}}));
         let comment = format!("`{reference}` is not in this document");
         assert_eq!(embedded["properties"]["a"], json!({"$comment": comment, "title": "A"}));

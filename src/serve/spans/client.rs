@@ -27,13 +27,17 @@ impl WatchedClient<Client> {
     /// holds nothing but this program, those that the program carries. `timeout` is in
     /// milliseconds, as the variable has it.
     pub(super) fn new(timeout: Option<&str>, losses: Losses) -> Result<Self, String> {
-        let timeout = timeout.and_then(|text| text.parse().ok()).map_or(EXPORT, Duration::from_millis);
+        let timeout =
+            timeout.and_then(|text| text.parse().ok()).map_or(EXPORT, Duration::from_millis);
         let make = move || {
             let usual = build(Client::builder(), timeout);
-            usual.or_else(|_| build(Client::builder().tls_backend_preconfigured(own_authorities()), timeout))
+            usual.or_else(|_| {
+                build(Client::builder().tls_backend_preconfigured(own_authorities()), timeout)
+            })
         };
         // It has a runtime of its own, and is made on a thread of its own.
-        let made = std::thread::spawn(make).join().map_err(|_| "there is no HTTP client".to_owned())?;
+        let made =
+            std::thread::spawn(make).join().map_err(|_| "there is no HTTP client".to_owned())?;
         Ok(Self { client: made.map_err(|error| error.to_string())?, losses })
     }
 }

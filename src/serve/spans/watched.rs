@@ -57,7 +57,8 @@ impl Losses {
     /// Whether the queue has room for one more span, which is then in it.
     pub(super) fn enqueue(&self) -> bool {
         let has_room = |queued| (queued < self.0.queue_length).then_some(queued + 1);
-        let enqueued = self.0.queued.fetch_update(Ordering::SeqCst, Ordering::SeqCst, has_room).is_ok();
+        let enqueued =
+            self.0.queued.fetch_update(Ordering::SeqCst, Ordering::SeqCst, has_room).is_ok();
         if !enqueued {
             self.0.lost.inc();
             if let Some(lost) = self.0.lost_in_a_row.lock().as_mut() {
@@ -103,8 +104,10 @@ impl Losses {
                     let error = cause.unwrap_or_else(|| error.to_string());
                     tracing::warn!(
                         error,
-                        "spans cannot be exported, and are lost until the collector of traces takes them again; \
-                         bfb_spans_lost_total counts them (hint: look at OTEL_EXPORTER_OTLP_ENDPOINT)"
+                        "spans cannot be exported, and are lost until the collector of traces \
+                         takes them again; \
+                         bfb_spans_lost_total counts them (hint: look at \
+                         OTEL_EXPORTER_OTLP_ENDPOINT)"
                     );
                 }
             }

@@ -16,7 +16,16 @@ struct Reader<'t> {
 
 /// The time that all of `text` says in a format; `None` where it does not.
 pub(super) fn read(text: &str, format: &str) -> Option<Civil> {
-    let civil = Civil { year: 1900, month: 0, day: 1, hour: 0, minute: 0, second: 0, weekday: 0, yearday: 0 };
+    let civil = Civil {
+        year: 1900,
+        month: 0,
+        day: 1,
+        hour: 0,
+        minute: 0,
+        second: 0,
+        weekday: 0,
+        yearday: 0,
+    };
     let mut reader = Reader { rest: text, civil, afternoon: None, yearday: None, seconds: None };
     reader.all(format)?;
     reader.rest.is_empty().then(|| reader.time())
@@ -93,7 +102,9 @@ impl Reader<'_> {
 
     /// Which of some names comes next, whole or its first three letters.
     fn name(&mut self, names: &[&str]) -> Option<i64> {
-        let is_next = |name: &str| self.rest.get(..name.len()).is_some_and(|next| next.eq_ignore_ascii_case(name));
+        let is_next = |name: &str| {
+            self.rest.get(..name.len()).is_some_and(|next| next.eq_ignore_ascii_case(name))
+        };
         for (at, name) in (0..).zip(names) {
             for name in [name, &name[..name.len().min(3)]] {
                 if is_next(name) {

@@ -135,7 +135,9 @@ impl<'t, 'm, 'b> Reader<'t, 'm, 'b> {
         self.charge()?;
         self.space();
         match self.next()? {
-            b'n' | b'N' | b'i' | b'I' | b'+' | b'-' | b'.' | b'0'..=b'9' if self.lenient => self.lenient_number(),
+            b'n' | b'N' | b'i' | b'I' | b'+' | b'-' | b'.' | b'0'..=b'9' if self.lenient => {
+                self.lenient_number()
+            }
             b'n' => self.word("null", Val::Null),
             b't' => self.word("true", Val::Bool(true)),
             b'f' => self.word("false", Val::Bool(false)),
@@ -156,7 +158,8 @@ impl<'t, 'm, 'b> Reader<'t, 'm, 'b> {
     /// A number as jq takes it, or `null`.
     fn lenient_number(&mut self) -> Read<Val> {
         let rest = &self.text[self.at..];
-        let belongs = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
+        let belongs =
+            |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
         let text = &rest[..rest.bytes().take_while(belongs).count()];
         if text == "null" {
             return self.word("null", Val::Null);
@@ -349,7 +352,9 @@ impl<'t, 'm, 'b> Reader<'t, 'm, 'b> {
                     self.at += 2;
                     let second = self.hex()?;
                     if (0xDC00..0xE000).contains(&second) {
-                        return char::from_u32(0x10000 + ((first - 0xD800) << 10) + (second - 0xDC00));
+                        return char::from_u32(
+                            0x10000 + ((first - 0xD800) << 10) + (second - 0xDC00),
+                        );
                     }
                     self.at = mark;
                 }

@@ -35,7 +35,9 @@ impl LenientNumber {
             None if rest.is_empty() => ("", "0"),
             None => return None,
         };
-        let is_number = whole.len() + fraction.len() > 0 && !exponent.is_empty() && digits(exponent) == exponent.len();
+        let is_number = whole.len() + fraction.len() > 0
+            && !exponent.is_empty()
+            && digits(exponent) == exponent.len();
         is_number.then(|| {
             let whole = whole.trim_start_matches('0');
             let mut json = if negative { "-" } else { "" }.to_owned();

@@ -62,8 +62,8 @@ pub(super) struct Compiled {
 
 /// What jq's flags mean, or the flag that means nothing.
 ///
-/// `g`, `n` and `l` are of the search. jq's `s` is how its dialect is anyway, and `p` and `m` let `.`
-/// match the end of a line.
+/// `g`, `n` and `l` are of the search. jq's `s` is how its dialect is anyway, and `p` and `m` let
+/// `.` match the end of a line.
 pub(super) fn config(flags: &str) -> Result<syntax::Config, char> {
     let mut syntax = syntax::Config::new().nest_limit(50);
     for flag in flags.chars() {
@@ -103,7 +103,9 @@ pub(super) fn build(pattern: &str, syntax: syntax::Config) -> Result<Regex, Stri
         }
         // Several lines: the pattern, a mark under it, and the reason.
         let reason = error.syntax_error().map(ToString::to_string).unwrap_or_default();
-        reason.rsplit_once("error: ").map_or_else(|| "it cannot be compiled".to_owned(), |(_, why)| why.to_owned())
+        reason
+            .rsplit_once("error: ")
+            .map_or_else(|| "it cannot be compiled".to_owned(), |(_, why)| why.to_owned())
     })
 }
 
@@ -146,7 +148,8 @@ impl Compiled {
         let cache = regex.create_cache();
         let states = regex.memory_usage() / STATE_BYTES;
         let held = Held::default();
-        let mut compiled = Self { regex, cache, states, syntax, automaton: None, cache_bytes: 0, held };
+        let mut compiled =
+            Self { regex, cache, states, syntax, automaton: None, cache_bytes: 0, held };
         compiled.weigh();
         Ok(Some(Box::new(compiled)))
     }
@@ -154,7 +157,8 @@ impl Compiled {
     /// Counts what it and its caches hold.
     fn weigh(&mut self) {
         let automaton = self.automaton.as_ref().map_or(0, |automaton| {
-            let dfas = automaton.regex.forward().memory_usage() + automaton.regex.reverse().memory_usage();
+            let dfas =
+                automaton.regex.forward().memory_usage() + automaton.regex.reverse().memory_usage();
             // Both with what they were built from.
             dfas + 2 * MAX_REGEX_BYTES + automaton.cache.memory_usage()
         });
@@ -166,7 +170,8 @@ impl Compiled {
     /// its groups, twice, with what is still to be looked at.
     fn make_room(&self, meter: &mut Meter<'_>) -> Flow {
         let ends = self.regex.group_info().slot_len();
-        let most = 2 * MAX_AUTOMATON_BYTES + self.states.saturating_mul(2 * size_of::<usize>() * (ends + 4));
+        let most = 2 * MAX_AUTOMATON_BYTES
+            + self.states.saturating_mul(2 * size_of::<usize>() * (ends + 4));
         meter.room(most.saturating_sub(self.cache_bytes))
     }
 
@@ -177,7 +182,12 @@ impl Compiled {
 
     /// How long a search through so many bytes may take; where that is too long, there is an
     /// automaton.
-    fn search_cost(&mut self, pattern: &str, bytes: usize, meter: &mut Meter<'_>) -> Flow<SearchCost> {
+    fn search_cost(
+        &mut self,
+        pattern: &str,
+        bytes: usize,
+        meter: &mut Meter<'_>,
+    ) -> Flow<SearchCost> {
         let cost = SearchCost::of(self.states, bytes);
         if matches!(cost, SearchCost::Short) || self.automaton.is_some() {
             return Ok(cost);
@@ -191,7 +201,11 @@ impl Compiled {
             .minimum_cache_clear_count(Some(2));
         let nfa = nfa_config();
         let groups = self.regex.captures_len() > 1;
-        let built = lazy::Regex::builder().syntax(self.syntax).thompson(nfa.clone()).dfa(config).build(pattern);
+        let built = lazy::Regex::builder()
+            .syntax(self.syntax)
+            .thompson(nfa.clone())
+            .dfa(config)
+            .build(pattern);
         let regex = built.map_err(|_| TOO_LONG)?;
         let states = if groups {
             // The automaton has none for groups, of which a repetition has as many as it repeats.
@@ -207,7 +221,12 @@ impl Compiled {
         Ok(SearchCost::of(self.states, bytes))
     }
 
-    pub(super) fn is_match(&mut self, pattern: &str, text: &str, meter: &mut Meter<'_>) -> Flow<bool> {
+    pub(super) fn is_match(
+        &mut self,
+        pattern: &str,
+        text: &str,
+        meter: &mut Meter<'_>,
+    ) -> Flow<bool> {
         let input = Input::new(text).earliest(true);
         let cost = self.search_cost(pattern, text.len(), meter)?;
         let found = match &mut self.automaton {
@@ -267,7 +286,8 @@ impl Compiled {
             }
             return Ok(());
         }
-        if matches!(SearchCost::of(self.states, self.with_groups(whole.len())), SearchCost::TooLong) {
+        if matches!(SearchCost::of(self.states, self.with_groups(whole.len())), SearchCost::TooLong)
+        {
             return Err(TOO_LONG);
         }
         let within = input.clone().span(whole.range()).anchored(Anchored::Yes);
@@ -323,7 +343,9 @@ pub(super) fn classes(pattern: &str) -> usize {
     let mut classes = 0;
     while let Some(byte) = bytes.next() {
         let named = byte == b'\\'
-            && bytes.next().is_some_and(|b| matches!(b, b'p' | b'P' | b'w' | b'W' | b'd' | b'D' | b's' | b'S'));
+            && bytes.next().is_some_and(|b| {
+                matches!(b, b'p' | b'P' | b'w' | b'W' | b'd' | b'D' | b's' | b'S')
+            });
         classes += usize::from(named || byte == b'[');
     }
     classes

@@ -11,7 +11,9 @@ use regex_automata::{Anchored, Input, MatchKind};
 
 use super::super::memory_count::Held;
 use super::super::meter::{Flow, Meter};
-use super::engine::{MAX_REGEX_BYTES, SearchCost, TOO_LONG, nfa_config, room_to_compile, steps_to_compile};
+use super::engine::{
+    MAX_REGEX_BYTES, SearchCost, TOO_LONG, nfa_config, room_to_compile, steps_to_compile,
+};
 
 /// What a state of the automaton takes beside its groups' ends.
 const STATE_WORDS: usize = 4;
@@ -28,7 +30,11 @@ impl LongestSearch {
         meter.spend(steps_to_compile(pattern))?;
         meter.room(room_to_compile(pattern) + MAX_REGEX_BYTES)?;
         let config = Config::new().match_kind(MatchKind::All);
-        let built = PikeVM::builder().syntax(syntax).thompson(nfa_config()).configure(config).build(pattern);
+        let built = PikeVM::builder()
+            .syntax(syntax)
+            .thompson(nfa_config())
+            .configure(config)
+            .build(pattern);
         let automaton = built.map_err(|_| TOO_LONG)?;
         let states = automaton.get_nfa().states().len();
         let words = 2 * states * (automaton.get_nfa().group_info().slot_len() + STATE_WORDS);
@@ -39,7 +45,12 @@ impl LongestSearch {
     }
 
     /// The longest match of those that begin at `from` or later, the first of several.
-    pub(super) fn find(&mut self, text: &str, from: usize, meter: &mut Meter<'_>) -> Flow<Option<Captures>> {
+    pub(super) fn find(
+        &mut self,
+        text: &str,
+        from: usize,
+        meter: &mut Meter<'_>,
+    ) -> Flow<Option<Captures>> {
         let mut longest: Option<(usize, Captures)> = None;
         let mut found = self.automaton.create_captures();
         for at in (from..=text.len()).filter(|at| text.is_char_boundary(*at)) {

@@ -77,6 +77,10 @@ fn for_each_variable<'s>(pattern: &term::Pattern<'s>, f: &mut impl FnMut(&'s str
     match pattern {
         term::Pattern::Variable(name) => f(name),
         term::Pattern::Items(items) => items.iter().for_each(|item| for_each_variable(item, f)),
-        term::Pattern::Members(members) => members.iter().for_each(|(_, member)| for_each_variable(member, f)),
+        term::Pattern::Members(members) => {
+            for (_, member) in members {
+                for_each_variable(member, f);
+            }
+        }
     }
 }

@@ -20,7 +20,10 @@ impl Resolver<'_> {
     pub(super) fn not_so_many(&self, name: &str, arguments: usize) -> CompileError {
         let message = format!("`{name}` does not take {arguments} arguments");
         let (expected, hint) = match name {
-            "reduce" => ("2 arguments: the first value and what becomes of it", "write `reduce .[] as $x (0; . + $x)`"),
+            "reduce" => (
+                "2 arguments: the first value and what becomes of it",
+                "write `reduce .[] as $x (0; . + $x)`",
+            ),
             _ => (
                 "2 or 3 arguments: the first value, what becomes of it and what to yield",
                 "write `foreach .[] as $x (0; . + $x)`",
@@ -66,9 +69,14 @@ impl Resolver<'_> {
             Name::Def { name, .. } | Name::Filter(name) => Some(*name),
             Name::Var(_) | Name::Label(_) => None,
         });
-        match refused::nearest(name, ours.chain(builtins::names()).filter(|known| !known.starts_with("__"))) {
+        match refused::nearest(
+            name,
+            ours.chain(builtins::names()).filter(|known| !known.starts_with("__")),
+        ) {
             Some(near) => format!("did you mean `{near}`?"),
-            None => format!("write `.{name}` for a member of the input, or `\"{name}\"` for a text"),
+            None => {
+                format!("write `.{name}` for a member of the input, or `\"{name}\"` for a text")
+            }
         }
     }
 
@@ -84,7 +92,10 @@ impl Resolver<'_> {
         }
         let (expected, hint) = match what {
             "label" => ("a label around this place", format!("name it before: `label {name} | …`")),
-            _ => ("a variable that is bound before this place", format!("bind it first: `… as {name} | …`")),
+            _ => (
+                "a variable that is bound before this place",
+                format!("bind it first: `… as {name} | …`"),
+            ),
         };
         error(at, format!("unknown {what} `{name}`"), expected, hint)
     }
@@ -98,7 +109,8 @@ impl Resolver<'_> {
     /// A definition with a name of the prelude's kind.
     pub(super) fn reserved(&self, name: &str) -> CompileError {
         let hint = "leave out the `_` at its beginning";
-        let (message, expected) = ("names that begin with `__` are reserved", "a name that begins otherwise");
+        let (message, expected) =
+            ("names that begin with `__` are reserved", "a name that begins otherwise");
         error(span(self.text, name), message, expected, hint)
     }
 

@@ -18,10 +18,16 @@ impl<'s> Resolver<'s> {
     pub(super) fn judge(&mut self, name: &'s str, args: &[Term<'s>]) -> Resolved<()> {
         match (name, args) {
             ("test" | "match" | "capture", [pattern]) => self.judge_with_array(name, pattern),
-            ("scan" | "splits", [pattern]) | ("sub" | "gsub", [pattern, _]) => self.judge_search(name, pattern, None),
+            ("scan" | "splits", [pattern]) | ("sub" | "gsub", [pattern, _]) => {
+                self.judge_search(name, pattern, None)
+            }
             ("test" | "match" | "capture" | "scan" | "split" | "splits", [pattern, flags])
-            | ("sub" | "gsub", [pattern, _, flags]) => self.judge_search(name, pattern, Some(flags)),
-            ("limit" | "skip" | "nth", [count, _]) | ("flatten", [count]) => self.judge_count(name, count),
+            | ("sub" | "gsub", [pattern, _, flags]) => {
+                self.judge_search(name, pattern, Some(flags))
+            }
+            ("limit" | "skip" | "nth", [count, _]) | ("flatten", [count]) => {
+                self.judge_count(name, count)
+            }
             _ => Ok(()),
         }
     }
@@ -33,13 +39,20 @@ impl<'s> Resolver<'s> {
             return Ok(());
         }
         let message = format!("`{name}` does not take a negative number");
-        Err(error(span(self.text, written), message, "a number from 0 on", "count from the beginning"))
+        Err(error(
+            span(self.text, written),
+            message,
+            "a number from 0 on",
+            "count from the beginning",
+        ))
     }
 
     /// `match(["foo", "ig"])` is `match("foo"; "ig")`.
     fn judge_with_array(&mut self, name: &'s str, pattern: &Term<'s>) -> Resolved<()> {
         each(Some(pattern)).iter().try_for_each(|pattern| {
-            let Term::Array(Some(items)) = pattern else { return self.judge_search(name, pattern, None) };
+            let Term::Array(Some(items)) = pattern else {
+                return self.judge_search(name, pattern, None);
+            };
             match each(Some(&**items)) {
                 [pattern, flags, ..] => self.judge_search(name, pattern, Some(flags)),
                 [pattern] => self.judge_search(name, pattern, None),
@@ -48,7 +61,12 @@ impl<'s> Resolver<'s> {
         })
     }
 
-    fn judge_search(&mut self, name: &'s str, pattern: &Term<'s>, flags: Option<&Term<'s>>) -> Resolved<()> {
+    fn judge_search(
+        &mut self,
+        name: &'s str,
+        pattern: &Term<'s>,
+        flags: Option<&Term<'s>>,
+    ) -> Resolved<()> {
         let all_flags = flags.map_or_else(|| vec![Some(String::new())], each_text);
         for flags in each(flags) {
             self.judge_kind(name, flags, "the flags of a regular expression", true)?;
@@ -80,7 +98,13 @@ impl<'s> Resolver<'s> {
     }
 
     /// Refuses a literal of another type than a text.
-    fn judge_kind(&self, name: &str, term: &Term<'s>, what: &str, may_be_null: bool) -> Resolved<()> {
+    fn judge_kind(
+        &self,
+        name: &str,
+        term: &Term<'s>,
+        what: &str,
+        may_be_null: bool,
+    ) -> Resolved<()> {
         let kind = match term {
             Term::Null if may_be_null => return Ok(()),
             Term::Null => "null",
@@ -110,7 +134,12 @@ impl<'s> Resolver<'s> {
         match problem {
             PatternProblem::Unsupported(why) => {
                 let message = format!("this regular expression is not available in shapes: {why}");
-                error(at, message, expected, "take the text apart with groups, `split` or several `test`s")
+                error(
+                    at,
+                    message,
+                    expected,
+                    "take the text apart with groups, `split` or several `test`s",
+                )
             }
             PatternProblem::Invalid(why) => {
                 let message = format!("the regular expression is not valid: {why}");
@@ -119,7 +148,12 @@ impl<'s> Resolver<'s> {
             }
             PatternProblem::TooLarge(why) => {
                 let message = format!("the regular expression is too large: {why}");
-                error(at, message, "a smaller one", "repeat less, or search for parts one after the other")
+                error(
+                    at,
+                    message,
+                    "a smaller one",
+                    "repeat less, or search for parts one after the other",
+                )
             }
         }
     }

@@ -36,7 +36,11 @@ impl Constant {
 }
 
 impl<'s> Resolver<'s> {
-    pub(super) fn string(&mut self, format: Option<&'s str>, parts: &[TextPart<'s>]) -> Resolved<Kind> {
+    pub(super) fn string(
+        &mut self,
+        format: Option<&'s str>,
+        parts: &[TextPart<'s>],
+    ) -> Resolved<Kind> {
         let format = match format {
             None => Format::Text,
             Some(name) => Format::named(name).ok_or_else(|| self.no_format(name))?,
@@ -79,7 +83,11 @@ impl<'s> Resolver<'s> {
         }
     }
 
-    pub(super) fn member(&mut self, key: &Term<'s>, value: Option<&Term<'s>>) -> Resolved<(Expr, Expr)> {
+    pub(super) fn member(
+        &mut self,
+        key: &Term<'s>,
+        value: Option<&Term<'s>>,
+    ) -> Resolved<(Expr, Expr)> {
         Ok(match (key, value) {
             (Term::Variable(name), None) => {
                 let key_of = Kind::Const(self.constant(&name[1..]));
@@ -120,7 +128,10 @@ impl<'s> Resolver<'s> {
     pub(super) fn location(&mut self, line: usize) -> Kind {
         let expr = |constant| Expr { kind: Kind::Const(constant), one: true };
         let file = (expr(self.constant("file")), expr(self.constant("<top-level>")));
-        let line = (expr(self.constant("line")), expr(Constant::Int(i64::try_from(line).unwrap_or(i64::MAX))));
+        let line = (
+            expr(self.constant("line")),
+            expr(Constant::Int(i64::try_from(line).unwrap_or(i64::MAX))),
+        );
         Kind::Object(vec![file, line], true)
     }
 

@@ -82,7 +82,12 @@ impl<'s> Resolver<'s> {
     }
 
     /// How many bindings lie between here and the wanted one.
-    pub(super) fn place(&self, name: &str, is: impl Fn(&Name<'s>) -> bool, what: &str) -> Resolved<usize> {
+    pub(super) fn place(
+        &self,
+        name: &str,
+        is: impl Fn(&Name<'s>) -> bool,
+        what: &str,
+    ) -> Resolved<usize> {
         let binds = self.scope.iter().rev().filter(|n| !matches!(n, Name::Def { .. }));
         binds.into_iter().position(is).ok_or_else(|| self.unbound(name, what))
     }

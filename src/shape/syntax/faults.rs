@@ -26,7 +26,11 @@ pub(in crate::shape) fn modules(at: Range<usize>) -> CompileError {
 /// The place of `part`, a slice of `text`.
 pub(in crate::shape) fn span(text: &str, part: &str) -> Range<usize> {
     let start = part.as_ptr().addr().wrapping_sub(text.as_ptr().addr());
-    if start <= text.len() && start + part.len() <= text.len() { start..start + part.len() } else { 0..text.len() }
+    if start <= text.len() && start + part.len() <= text.len() {
+        start..start + part.len()
+    } else {
+        0..text.len()
+    }
 }
 
 /// More levels than there may be.
@@ -66,25 +70,44 @@ fn next_step(expected: &str, found: &str, found_words: &str) -> String {
             format!("nothing is open that `{found}` could close: remove it")
         }
         "token" => {
-            format!("{found_words} means nothing in jq: put it in double quotes if it is meant as text, or remove it")
+            format!(
+                "{found_words} means nothing in jq: put it in double quotes if it is meant as \
+                 text, or remove it"
+            )
         }
-        "closing quote" => "a text ends with `\"`; within it, write `\\\"` for the quote itself".to_owned(),
-        closing if closing.starts_with("closing ") => "close every `(`, `[`, `{` and `\"` that is opened".to_owned(),
+        "closing quote" => {
+            "a text ends with `\"`; within it, write `\\\"` for the quote itself".to_owned()
+        }
+        closing if closing.starts_with("closing ") => {
+            "close every `(`, `[`, `{` and `\"` that is opened".to_owned()
+        }
         "string escape sequence" => "write `\\\\` for a backslash itself".to_owned(),
-        "4-digit hexadecimal UTF-8 code point" => "write four hexadecimal digits: `\\u00e4`".to_owned(),
+        "4-digit hexadecimal UTF-8 code point" => {
+            "write four hexadecimal digits: `\\u00e4`".to_owned()
+        }
         "then" | "else or end" | "end" => "an `if` is written `if … then … else … end`".to_owned(),
         "as" | "in" => "write `reduce .[] as $x (0; . + $x)`, or `. as $x | …`".to_owned(),
         "pattern" | "variable" => "a variable begins with `$`: `. as $x | …`".to_owned(),
-        "key" => "a member's name is a word or a text: `.name`, `{name: .}`, `{\"a name\": .}`".to_owned(),
-        "identifier" => "a name is made of letters, digits and `_`, and does not begin with a digit".to_owned(),
-        "argument" => "an argument is a name, `f`, or a variable, `$x`, with `;` between two".to_owned(),
+        "key" => "a member's name is a word or a text: `.name`, `{name: .}`, `{\"a name\": .}`"
+            .to_owned(),
+        "identifier" => {
+            "a name is made of letters, digits and `_`, and does not begin with a digit".to_owned()
+        }
+        "argument" => {
+            "an argument is a name, `f`, or a variable, `$x`, with `;` between two".to_owned()
+        }
         "digit" => "a number goes on with a digit: `1.5`, `1e3`".to_owned(),
         "term" if found.is_empty() => {
-            "go on with a filter, such as `.` (the input itself), or remove the operator before".to_owned()
+            "go on with a filter, such as `.` (the input itself), or remove the operator before"
+                .to_owned()
         }
-        "term" => format!("put a filter before {found_words}, such as `.` (the input itself), or remove it"),
+        "term" => format!(
+            "put a filter before {found_words}, such as `.` (the input itself), or remove it"
+        ),
         "string" => "put the text in double quotes".to_owned(),
-        words if words.contains(" or ") => "close what is open, and put `,` (in calls `;`) between two".to_owned(),
+        words if words.contains(" or ") => {
+            "close what is open, and put `,` (in calls `;`) between two".to_owned()
+        }
         ":" => "give the member a value: `{(.name): .value}`".to_owned(),
         "|" => "go on after what is bound: `. as $x | …`, `label $out | …`".to_owned(),
         literal => format!("put `{literal}` before {found_words}"),
@@ -92,8 +115,18 @@ fn next_step(expected: &str, found: &str, found_words: &str) -> String {
 }
 
 /// What is named in words rather than as it is written.
-const WORDS: [&str; 10] =
-    ["variable", "pattern", "term", "key", "identifier", "argument", "string", "digit", "token", "number"];
+const WORDS: [&str; 10] = [
+    "variable",
+    "pattern",
+    "term",
+    "key",
+    "identifier",
+    "argument",
+    "string",
+    "digit",
+    "token",
+    "number",
+];
 
 fn article(words: &str) -> String {
     let an = words.starts_with(['a', 'e', 'i', 'o', 'u']);

@@ -58,7 +58,9 @@ impl<'s> Parser<'s, '_> {
             loop {
                 match self.peek() {
                     Some(Token { kind: TokenKind::Word, text }) if is_name(text) => args.push(text),
-                    Some(Token { kind: TokenKind::Variable, text }) if !text.contains("::") => args.push(text),
+                    Some(Token { kind: TokenKind::Variable, text }) if !text.contains("::") => {
+                        args.push(text);
+                    }
                     _ => return Err(self.expected("argument")),
                 }
                 self.advance();

@@ -58,8 +58,8 @@ type Lexed<T = ()> = Result<T, CompileError>;
 
 /// The longest come first.
 const SYMBOLS: [&str; 27] = [
-    "//=", "..", "|=", "+=", "-=", "*=", "/=", "%=", "==", "!=", "<=", ">=", "//", ".", "?", ",", ";", ":", "|", "+",
-    "-", "*", "/", "%", "=", "<", ">",
+    "//=", "..", "|=", "+=", "-=", "*=", "/=", "%=", "==", "!=", "<=", ">=", "//", ".", "?", ",",
+    ";", ":", "|", "+", "-", "*", "/", "%", "=", "<", ">",
 ];
 
 /// The tokens of a program.
@@ -248,7 +248,12 @@ impl<'s> Lexer<'s> {
         if !(0xDC00..0xE000).contains(&low) {
             let message = "the first half of a pair of surrogates without its second";
             let hint = "write both, as in `\"\\ud83d\\ude04\"`, or the character itself";
-            return Err(error(self.at..self.at + 6, message, "another `\\u` escape, of dc00 to dfff", hint));
+            return Err(error(
+                self.at..self.at + 6,
+                message,
+                "another `\\u` escape, of dc00 to dfff",
+                hint,
+            ));
         }
         let char = char::from_u32(0x1_0000 + ((high - 0xD800) << 10) + (low - 0xDC00));
         self.push(TokenKind::Char(char.unwrap_or('\u{fffd}')), 12);

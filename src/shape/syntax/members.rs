@@ -93,7 +93,10 @@ impl<'s> Parser<'s, '_> {
             }
             TokenKind::Variable if token.text == "$__loc__" => {
                 self.advance();
-                return Ok((literal(&token.text[1..]), Some(Term::Location(self.line(token.text)))));
+                return Ok((
+                    literal(&token.text[1..]),
+                    Some(Term::Location(self.line(token.text))),
+                ));
             }
             TokenKind::Variable => Term::Variable(self.variable()?),
             TokenKind::Word if !token.text.contains("::") => {

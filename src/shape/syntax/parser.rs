@@ -12,8 +12,8 @@ const MAX_CHAIN: usize = 256;
 
 /// Words that cannot be the names of functions.
 pub(super) const KEYWORDS: [&str; 19] = [
-    "def", "if", "then", "elif", "else", "end", "as", "reduce", "foreach", "try", "catch", "label", "import",
-    "include", "module", "and", "or", "__loc__", "break",
+    "def", "if", "then", "elif", "else", "end", "as", "reduce", "foreach", "try", "catch", "label",
+    "import", "include", "module", "and", "or", "__loc__", "break",
 ];
 
 pub(super) type Parsed<T> = Result<T, CompileError>;
@@ -69,7 +69,8 @@ impl<'s, 't> Parser<'s, 't> {
     /// Takes `?//`, which is two tokens.
     pub(super) fn eat_alternative(&mut self) -> bool {
         let next = self.tokens.get(self.at + 1);
-        let is = self.is("?") && next.is_some_and(|token| token.kind == TokenKind::Symbol && token.text == "//");
+        let is = self.is("?")
+            && next.is_some_and(|token| token.kind == TokenKind::Symbol && token.text == "//");
         self.at += if is { 2 } else { 0 };
         is
     }
@@ -86,7 +87,11 @@ impl<'s, 't> Parser<'s, 't> {
 
     /// Takes what closes a bracket.
     pub(super) fn close(&mut self, bracket: char, otherwise: &str) -> Parsed<()> {
-        if self.eat_kind(TokenKind::Close(bracket)) { Ok(()) } else { Err(self.expected(otherwise)) }
+        if self.eat_kind(TokenKind::Close(bracket)) {
+            Ok(())
+        } else {
+            Err(self.expected(otherwise))
+        }
     }
 
     /// That something else was expected than what comes next.
@@ -122,7 +127,11 @@ impl<'s, 't> Parser<'s, 't> {
                 let mut items = Vec::new();
                 loop {
                     let item = parser.expression(0)?;
-                    items.push(if parser.is("as") { parser.binding(item, with_commas)? } else { item });
+                    items.push(if parser.is("as") {
+                        parser.binding(item, with_commas)?
+                    } else {
+                        item
+                    });
                     if !(with_commas && parser.eat(",")) {
                         break;
                     }
@@ -164,7 +173,8 @@ impl<'s, 't> Parser<'s, 't> {
                 }
                 before = Some(rank);
                 parser.advance();
-                let right = parser.expression(if chain == Chain::Right { rank } else { rank + 1 })?;
+                let right =
+                    parser.expression(if chain == Chain::Right { rank } else { rank + 1 })?;
                 left = Term::Binary(left.into(), op, right.into());
             }
             Ok(left)
@@ -174,7 +184,12 @@ impl<'s, 't> Parser<'s, 't> {
     fn no_chain(&self) -> CompileError {
         let symbol = self.peek().map_or("", |token| token.text);
         let message = format!("a second `{symbol}` or operator of its kind needs brackets");
-        error(span(self.text, symbol), message, "an expression in brackets", "write `(a == b) == c`, `a = (b = c)`")
+        error(
+            span(self.text, symbol),
+            message,
+            "an expression in brackets",
+            "write `(a == b) == c`, `a = (b = c)`",
+        )
     }
 
     /// A term with the path, and the `?`, after it.

@@ -144,7 +144,9 @@ impl BinaryOp {
     pub(super) fn rank(self) -> (u8, Chain) {
         match self {
             Self::Alternative => (1, Chain::Right),
-            Self::Assign | Self::Update | Self::UpdateMath(_) | Self::UpdateAlternative => (2, Chain::Never),
+            Self::Assign | Self::Update | Self::UpdateMath(_) | Self::UpdateAlternative => {
+                (2, Chain::Never)
+            }
             Self::Or => (3, Chain::Left),
             Self::And => (4, Chain::Left),
             Self::Compare(_) => (5, Chain::Never),

@@ -1,4 +1,5 @@
-//! What a run holds is no more than what was asked for it, and not much less; and what is honest keeps working.
+//! What a run holds is no more than what was asked for it, and not much less; and what is honest
+//! keeps working.
 
 use std::cell::Cell;
 
@@ -29,7 +30,9 @@ fn inputs(scale: usize) -> Vec<(&'static str, String)> {
         ("objects of one member", list(2000, &|n| format!("{{\"a\":{n}}}"))),
         (
             "records",
-            list(400, &|n| format!("{{\"id\":{n},\"total\":{n}.25,\"state\":\"open\",\"at\":\"2026-01-{n}\"}}")),
+            list(400, &|n| {
+                format!("{{\"id\":{n},\"total\":{n}.25,\"state\":\"open\",\"at\":\"2026-01-{n}\"}}")
+            }),
         ),
         ("objects of nothing", list(4000, &|_| "{}".to_owned())),
         ("arrays of nothing", list(4000, &|_| "[]".to_owned())),
@@ -40,7 +43,10 @@ fn inputs(scale: usize) -> Vec<(&'static str, String)> {
         ("escapes", list(1000, &|n| format!("\"\\n{n}\\u00e9\""))),
         (
             "one object",
-            format!("{{{}}}", (0..scale * 2_000).map(|n| format!("\"k{n}\":{n}")).collect::<Vec<_>>().join(",")),
+            format!(
+                "{{{}}}",
+                (0..scale * 2_000).map(|n| format!("\"k{n}\":{n}")).collect::<Vec<_>>().join(",")
+            ),
         ),
         ("repeated keys", list(200, &|n| format!("{{\"a\":{n},\"a\":[{n}],\"a\":1}}"))),
         ("one text", format!("\"{}\"", "x".repeat(scale * 40_000))),
@@ -106,7 +112,9 @@ fn a_run_holds_no_more_than_was_asked_for_it() {
         for program in PROGRAMS {
             let (held, asked) = held_and_asked(program, &input);
             if held > asked {
-                more.push(format!("{program} over {name}: {held} bytes were held, {asked} asked for"));
+                more.push(format!(
+                    "{program} over {name}: {held} bytes were held, {asked} asked for"
+                ));
             }
         }
     }
@@ -117,12 +125,20 @@ fn a_run_holds_no_more_than_was_asked_for_it() {
 fn what_is_asked_for_is_no_more_than_three_times_what_is_held() {
     let mut more = Vec::new();
     for (name, input) in inputs(10) {
-        for program in
-            [".", "length", "[.[]? | {a: .}]", "to_entries?", "tojson", "sort?", "map(tostring)? | join(\",\")"]
-        {
+        for program in [
+            ".",
+            "length",
+            "[.[]? | {a: .}]",
+            "to_entries?",
+            "tojson",
+            "sort?",
+            "map(tostring)? | join(\",\")",
+        ] {
             let (held, asked) = held_and_asked(program, &input);
             if asked > 3 * held + MEMORY_STEP_BYTES {
-                more.push(format!("{program} over {name}: {held} bytes were held, {asked} asked for"));
+                more.push(format!(
+                    "{program} over {name}: {held} bytes were held, {asked} asked for"
+                ));
             }
         }
     }
@@ -131,9 +147,13 @@ fn what_is_asked_for_is_no_more_than_three_times_what_is_held() {
 
 #[test]
 fn a_tree_takes_a_few_times_its_text() {
-    for (name, most) in
-        [("objects of one member", 16), ("records", 5), ("integers", 10), ("words", 14), ("one text", 4)]
-    {
+    for (name, most) in [
+        ("objects of one member", 16),
+        ("records", 5),
+        ("integers", 10),
+        ("words", 14),
+        ("one text", 4),
+    ] {
         let (_, input) = inputs(10).into_iter().find(|(known, _)| *known == name).unwrap();
         let (held, _) = held_and_asked("[0, .][0]", &input);
         let times = held / input.len() as u64;
@@ -151,7 +171,8 @@ fn what_is_no_longer_needed_is_given_back_while_a_run_goes_on() {
 
 #[test]
 fn honest_searches_of_honest_texts_keep_working() {
-    let field = "Lorem ipsum dolor sit amet, ada.lovelace+orders@example.com, consectetur 2026-01-31T10:20:30Z elit; "
+    let field = "Lorem ipsum dolor sit amet, ada.lovelace+orders@example.com, \
+                 consectetur 2026-01-31T10:20:30Z elit; "
         .repeat(10);
     let input = list(3_000, |_| format!("\"{field}\""));
     let pattern = r"(?i)^(?:[a-z0-9.,;:+@ -]|\\d{4}-\\d{2}-\\d{2}T\\d{2}:\\d{2}:\\d{2}Z)*(?:ada|grace|alan|edsger|barbara)[.]\\w+(?:[+]\\w+)?@(?:example|example-shop|orders)[.](?:com|org|net)\\b";
@@ -179,9 +200,12 @@ fn a_search_holds_no_more_than_was_asked_for_it() {
         ("\"a\"", "\"(?i)\\\\p{Cn}\" * 60"),
         ("\"é\" * 1000", "\"\\\\b(\\\\w+)\\\\b\""),
     ] {
-        for search in
-            ["[match($re; \"g\").length] | length", "test($re; \"n\")", "test($re)", "[.[0:5] | match($re; \"l\")]"]
-        {
+        for search in [
+            "[match($re; \"g\").length] | length",
+            "test($re; \"n\")",
+            "test($re)",
+            "[.[0:5] | match($re; \"l\")]",
+        ] {
             let program = format!("({pattern}) as $re | {text} | {search}");
             let (held, asked) = held_and_asked(&program, "null");
             if held > asked {
@@ -216,7 +240,9 @@ fn what_data_decides_about_is_charged() {
         let member = |n: usize| format!("\"{}{n:02}\":1", "x".repeat(10_000));
         format!("{{{}}}", (0..members).map(member).collect::<Vec<_>>().join(","))
     };
-    let names = |head: &str| (0..14).map(|n| format!("\"{}{n:02}\":{n}", head.repeat(10_000))).collect::<Vec<_>>();
+    let names = |head: &str| {
+        (0..14).map(|n| format!("\"{}{n:02}\":{n}", head.repeat(10_000))).collect::<Vec<_>>()
+    };
     let few = format!("{{{}}}", names("x").join(","));
     let bound = |binding: &str| format!("def f(g): {binding} [range(20000) | g]; f(1) | length");
     let built = |members: usize| {
@@ -228,11 +254,28 @@ fn what_data_decides_about_is_charged() {
         let others = "{(\"a\", \"b\"): $b} | 0";
         format!("[range(1000) | {{}} as [{}] ?// {others}] | length", names.join(", "))
     };
-    let along = |keys: usize| format!("[range({keys}) | \"a\"] as $p | [range(1000) | null | getpath($p)] | length");
+    let along = |keys: usize| {
+        format!("[range({keys}) | \"a\"] as $p | [range(1000) | null | getpath($p)] | length")
+    };
     for (what, more, less, least_bytes) in [
-        ("items of another type", ("contains([\"x\"]) | 0", &numbers), ("0", &numbers), 100_000 * 16),
-        ("keys that are hashed again", (".new = 1 | 0", &keyed(28)), (".new = 1 | 0", &keyed(27)), 280_000),
-        ("keys that begin alike", ("has(\"x\" * 10000 + \"aa\") | 0", &few), ("0", &few), 14 * 10_000),
+        (
+            "items of another type",
+            ("contains([\"x\"]) | 0", &numbers),
+            ("0", &numbers),
+            100_000 * 16,
+        ),
+        (
+            "keys that are hashed again",
+            (".new = 1 | 0", &keyed(28)),
+            (".new = 1 | 0", &keyed(27)),
+            280_000,
+        ),
+        (
+            "keys that begin alike",
+            ("has(\"x\" * 10000 + \"aa\") | 0", &few),
+            ("0", &few),
+            14 * 10_000,
+        ),
         ("escapes", ("0", &escapes), ("0", &format!("\"{}\"", "ab".repeat(200_000))), 400_000),
         (
             "the digits of a date",
@@ -252,7 +295,12 @@ fn what_data_decides_about_is_charged() {
             (&bound_by_others(1), &"0".to_owned()),
             2 * 1000 * 199 * 64,
         ),
-        ("the way along a path", (&along(200), &"0".to_owned()), (&along(1), &"0".to_owned()), 1000 * 199 * 16),
+        (
+            "the way along a path",
+            (&along(200), &"0".to_owned()),
+            (&along(1), &"0".to_owned()),
+            1000 * 199 * 16,
+        ),
         (
             "the index of an object under construction",
             (&built(61), &"0".to_owned()),
@@ -262,7 +310,10 @@ fn what_data_decides_about_is_charged() {
     ] {
         let (more, less) = (steps(more.0, more.1), steps(less.0, less.1));
         let least = least_bytes / 64;
-        assert!(more >= less + least, "{what}: {more} steps, {less} without; expected {least} more at least");
+        assert!(
+            more >= less + least,
+            "{what}: {more} steps, {less} without; expected {least} more at least"
+        );
     }
 }
 
@@ -274,8 +325,17 @@ fn members_that_nest_in_their_own_keys_are_resolved_once() {
     }
     // Each level would double the time of the one before.
     Program::compile(&program).unwrap();
-    assert_eq!(outcome("{\"\\(\"a\", \"b\")\"}", "{\"a\":1,\"b\":2}", Budget::default()).0, "failed");
-    assert_eq!(outcome("[{\"\\(\"a\", \"b\")\"}] | length", "{\"a\":1,\"b\":2}", Budget::default()).1, "4");
-    assert_eq!(outcome(". as {a: $k} | {\"\\($k)\"}", "{\"a\":\"a\"}", Budget::default()).1, "{\"a\":\"a\"}");
+    assert_eq!(
+        outcome("{\"\\(\"a\", \"b\")\"}", "{\"a\":1,\"b\":2}", Budget::default()).0,
+        "failed"
+    );
+    assert_eq!(
+        outcome("[{\"\\(\"a\", \"b\")\"}] | length", "{\"a\":1,\"b\":2}", Budget::default()).1,
+        "4"
+    );
+    assert_eq!(
+        outcome(". as {a: $k} | {\"\\($k)\"}", "{\"a\":\"a\"}", Budget::default()).1,
+        "{\"a\":\"a\"}"
+    );
     assert!(refusal("{\"\\($nothing)\"}").message.contains("nothing"));
 }

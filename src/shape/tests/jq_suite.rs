@@ -12,8 +12,15 @@ use crate::shape::{Budget, CompileError, Program};
 
 /// What the docs say that is refused, and why.
 const DOCS: &str = include_str!("../../../docs/jq.md");
-const FILES: [&str; 7] =
-    ["jq.test", "man.test", "manonig.test", "onig.test", "base64.test", "uri.test", "optional.test"];
+const FILES: [&str; 7] = [
+    "jq.test",
+    "man.test",
+    "manonig.test",
+    "onig.test",
+    "base64.test",
+    "uri.test",
+    "optional.test",
+];
 
 /// How many of the 879 fall into each class.
 const COUNTS: [(Class, usize); 7] = [
@@ -62,7 +69,8 @@ fn folder() -> PathBuf {
 
 /// The tests of a file, read as jq's own runner reads them.
 fn cases(text: &str) -> Vec<Case> {
-    let separates = |line: &&str| line.trim_start().is_empty() || line.trim_start().starts_with('#');
+    let separates =
+        |line: &&str| line.trim_start().is_empty() || line.trim_start().starts_with('#');
     let mut cases = Vec::new();
     let mut lines = text.lines().peekable();
     loop {
@@ -71,7 +79,9 @@ fn cases(text: &str) -> Vec<Case> {
         let must_fail = first.starts_with("%%FAIL");
         let program = if must_fail { lines.next().unwrap() } else { first }.to_owned();
         let input = if must_fail { String::new() } else { lines.next().unwrap().to_owned() };
-        let outputs = std::iter::from_fn(|| lines.next_if(|line| !separates(line)).map(str::to_owned)).collect();
+        let outputs =
+            std::iter::from_fn(|| lines.next_if(|line| !separates(line)).map(str::to_owned))
+                .collect();
         cases.push(Case { program, run: (!must_fail).then_some((input, outputs)) });
     }
 }
@@ -79,10 +89,12 @@ fn cases(text: &str) -> Vec<Case> {
 fn class(case: &Case) -> Class {
     let wrapped = format!(".s | [{}]", case.program);
     // What loads modules must do so first.
-    let loads = ["import ", "include ", "module "].iter().any(|word| case.program.starts_with(word));
+    let loads =
+        ["import ", "include ", "module "].iter().any(|word| case.program.starts_with(word));
     let program = if loads { &case.program } else { &wrapped };
     let Some((input, outputs)) = &case.run else {
-        let refused = Program::compile(&case.program).is_err() && Program::compile(program).is_err();
+        let refused =
+            Program::compile(&case.program).is_err() && Program::compile(program).is_err();
         return if refused { Class::RefusedByBoth } else { Class::Different };
     };
     if let Err(error) = Program::compile(program) {
@@ -100,7 +112,9 @@ fn class(case: &Case) -> Class {
         "ok" => compared(&case.program, &said, &expected),
         // Programs that end with an error in jq as well, after these outputs.
         _ => match outcome(&format!(".s | [({})?]", case.program), &input, SMALL) {
-            ("ok", until_then) if equal(&until_then, &expected) && ends_with_an_error(case) => Class::Same,
+            ("ok", until_then) if equal(&until_then, &expected) && ends_with_an_error(case) => {
+                Class::Same
+            }
             _ => Class::Failing,
         },
     }
@@ -114,10 +128,16 @@ fn ends_with_an_error(case: &Case) -> bool {
 }
 
 fn is_named(error: &CompileError) -> bool {
-    let reasons = ["a shape cannot load modules", "calls itself, which may not end", "does not take a negative number"];
+    let reasons = [
+        "a shape cannot load modules",
+        "calls itself, which may not end",
+        "does not take a negative number",
+    ];
     let is_listed = match error.message.split_once("not available in shapes: ") {
         Some((_, reason)) => DOCS.contains(reason),
-        None => reasons.iter().any(|reason| error.message.contains(reason) && DOCS.contains(reason)),
+        None => {
+            reasons.iter().any(|reason| error.message.contains(reason) && DOCS.contains(reason))
+        }
     };
     is_listed && !error.hint.is_empty()
 }
@@ -130,12 +150,18 @@ fn compared(program: &str, ours: &str, theirs: &str) -> Class {
     if equal(ours, theirs) {
         return Class::Same;
     }
-    if [". - 10", ".[0] - 10", ".x - 10", ".[] as $n | $n+0 | [., tostring, . == $n]"].contains(&program) {
+    if [". - 10", ".[0] - 10", ".x - 10", ".[] as $n | $n+0 | [., tostring, . == $n]"]
+        .contains(&program)
+    {
         return Class::ExactIntegers;
     }
     let parse = |text: &str| serde_json::from_str::<serde_json::Value>(text).ok();
     match (parse(ours), parse(theirs)) {
-        (Some(ours), Some(theirs)) if program.contains("catch") && differ_in_errors(&ours, &theirs) => Class::ErrorText,
+        (Some(ours), Some(theirs))
+            if program.contains("catch") && differ_in_errors(&ours, &theirs) =>
+        {
+            Class::ErrorText
+        }
         _ => Class::Different,
     }
 }
@@ -159,9 +185,12 @@ fn differ_in_errors(ours: &serde_json::Value, theirs: &serde_json::Value) -> boo
     use serde_json::Value::{Array, Object, String};
     match (ours, theirs) {
         (String(x), String(y)) => x == y || ERRORS.iter().any(|error| x.starts_with(error)),
-        (Array(x), Array(y)) => x.len() == y.len() && x.iter().zip(y).all(|(x, y)| differ_in_errors(x, y)),
+        (Array(x), Array(y)) => {
+            x.len() == y.len() && x.iter().zip(y).all(|(x, y)| differ_in_errors(x, y))
+        }
         (Object(x), Object(y)) => {
-            x.len() == y.len() && x.iter().all(|(key, x)| y.get(key).is_some_and(|y| differ_in_errors(x, y)))
+            x.len() == y.len()
+                && x.iter().all(|(key, x)| y.get(key).is_some_and(|y| differ_in_errors(x, y)))
         }
         (x, y) => x == y,
     }
@@ -172,7 +201,10 @@ fn differ_in_errors(ours: &serde_json::Value, theirs: &serde_json::Value) -> boo
 fn jqs_own_tests_are_as_in_jq_or_fall_into_a_class_that_the_docs_name() {
     let folder = folder();
     if !folder.join("jq.test").is_file() {
-        eprintln!("skipped: jq's own tests are not in {}; `BFB_JQ_TESTS` names their folder", folder.display());
+        eprintln!(
+            "skipped: jq's own tests are not in {}; `BFB_JQ_TESTS` names their folder",
+            folder.display()
+        );
         return;
     }
     let mut counts = BTreeMap::new();
@@ -195,6 +227,7 @@ fn jqs_own_tests_are_as_in_jq_or_fall_into_a_class_that_the_docs_name() {
 /// What we say to a test, and what jq says.
 fn both(case: &Case) -> String {
     let (input, outputs) = case.run.clone().unwrap_or_default();
-    let actual = outcome(&format!(".s | [{}]", case.program), &format!("{{\"s\":{input}}}"), SMALL).1;
+    let actual =
+        outcome(&format!(".s | [{}]", case.program), &format!("{{\"s\":{input}}}"), SMALL).1;
     format!("\n    over {input}\n    ours {actual}\n    jq   {outputs:?}")
 }

@@ -14,7 +14,8 @@ fn jaq(program: &str, input: &str) -> Option<String> {
     let modules = Loader::new(defs).load(&arena, File { code: program, path: () }).ok()?;
     let filter = Compiler::default().with_funs(funs).compile(modules).ok()?;
     let ctx = Ctx::<data::JustLut<Val>>::new(&filter.lut, Vars::new([]));
-    let mut results = filter.id.run((ctx, read::parse_single(input.as_bytes()).ok()?)).map(unwrap_valr);
+    let mut results =
+        filter.id.run((ctx, read::parse_single(input.as_bytes()).ok()?)).map(unwrap_valr);
     let first = results.next()?.ok()?;
     results.next().is_none().then(|| first.to_string())
 }
@@ -32,14 +33,18 @@ fn ordinary_programs_yield_what_jaq_yields() {
     ];
     let mut agreed = 0;
     let mut wrong = Vec::new();
-    for program in include_str!("../corpus/agreed.txt").lines().filter(|line| !line.starts_with('#')) {
+    for program in
+        include_str!("../corpus/agreed.txt").lines().filter(|line| !line.starts_with('#'))
+    {
         for input in INPUTS {
             if let ("ok", ours) = outcome(program, input, SMALL)
                 && let Some(theirs) = jaq(program, input)
             {
                 // As values: where members are deleted jaq changes their order.
                 if parsed(&ours) != parsed(&theirs) {
-                    wrong.push(format!("{program} over {input}\n    ours {ours}\n    jaq  {theirs}"));
+                    wrong.push(format!(
+                        "{program} over {input}\n    ours {ours}\n    jaq  {theirs}"
+                    ));
                 }
                 agreed += 1;
             }

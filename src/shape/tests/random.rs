@@ -77,8 +77,9 @@ const LEAVES: &[&str] = &[
     "@base32d",
     "$__x",
 ];
-const OPERATORS: &[&str] =
-    &["|", ",", "+", "-", "*", "/", "%", "//", "and", "or", "==", "<", "|=", "=", "+=", "//=", "*="];
+const OPERATORS: &[&str] = &[
+    "|", ",", "+", "-", "*", "/", "%", "//", "and", "or", "==", "<", "|=", "=", "+=", "//=", "*=",
+];
 const WITH_ONE: &[&str] = &[
     "map",
     "select",
@@ -129,8 +130,10 @@ const WITH_ONE: &[&str] = &[
     "truncate_stream",
     "combinations",
 ];
-const WITH_TWO: &[&str] =
-    &["limit", "skip", "range", "setpath", "sub", "gsub", "pow", "any", "test", "split", "JOIN", "IN", "INDEX"];
+const WITH_TWO: &[&str] = &[
+    "limit", "skip", "range", "setpath", "sub", "gsub", "pow", "any", "test", "split", "JOIN",
+    "IN", "INDEX",
+];
 
 fn program() -> impl Strategy<Value = String> {
     let leaf = prop::sample::select(LEAVES).prop_map(str::to_owned);
@@ -149,16 +152,22 @@ fn program() -> impl Strategy<Value = String> {
             (inner.clone(), inner.clone())
                 .prop_map(|(a, b)| format!("(try {a} catch ({b}))").replace("try ", "try . | ")),
             (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("({a} as $v | {b})")),
-            (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("({a} as [$v, {{a: $w}}] | {b})")),
             (inner.clone(), inner.clone())
-                .prop_map(|(a, b)| format!("({a} as [$v, $w] ?// {{a: $v}} ?// $v | [$v, $w, {b}])")),
+                .prop_map(|(a, b)| format!("({a} as [$v, {{a: $w}}] | {b})")),
+            (inner.clone(), inner.clone()).prop_map(|(a, b)| format!(
+                "({a} as [$v, $w] ?// {{a: $v}} ?// $v | [$v, $w, {b}])"
+            )),
             (inner.clone(), inner.clone(), inner.clone())
                 .prop_map(|(a, b, c)| format!("\"\\({a})\\({b})\" | gsub(\"(?<x>.)\"; {c})")),
-            (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("reduce ({a}) as $v (.; {b})")),
-            (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("[foreach ({a}) as $v (0; {b}; [., $v])]")),
-            (inner.clone(), inner.clone(), inner.clone()).prop_map(|(a, b, c)| format!("if {a} then {b} else {c} end")),
+            (inner.clone(), inner.clone())
+                .prop_map(|(a, b)| format!("reduce ({a}) as $v (.; {b})")),
+            (inner.clone(), inner.clone())
+                .prop_map(|(a, b)| format!("[foreach ({a}) as $v (0; {b}; [., $v])]")),
+            (inner.clone(), inner.clone(), inner.clone())
+                .prop_map(|(a, b, c)| format!("if {a} then {b} else {c} end")),
             inner.clone().prop_map(|a| format!("(label $l | {a})")),
-            (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("(def f(g; $v): g | {a}; f({b}; 1))")),
+            (inner.clone(), inner.clone())
+                .prop_map(|(a, b)| format!("(def f(g; $v): g | {a}; f({b}; 1))")),
             inner.clone().prop_map(|a| format!("\"a\\({a})b\"")),
             inner.prop_map(|a| format!("@json \"\\({a})\"")),
         ]

@@ -57,27 +57,37 @@ impl Api {
     }
 
     /// One request; an error where there was no answer at all.
-    pub(crate) async fn try_ask(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer, String> {
+    pub(crate) async fn try_ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Answer, String> {
         let patch = match path {
             _ if method != Method::PATCH => "application/json",
             path if path.contains("fieldManager") => "application/apply-patch+yaml",
             _ => "application/merge-patch+json",
         };
-        let mut request = self.client.request(method, format!("{}{path}", self.base)).bearer_auth(&self.token);
+        let mut request =
+            self.client.request(method, format!("{}{path}", self.base)).bearer_auth(&self.token);
         if let Some(body) = body {
             request = request.header("content-type", patch).body(body.to_string());
         }
         let answer = request.send().await.map_err(|error| format!("{error:?}"))?;
         let status = answer.status().as_u16();
         let warnings = answer.headers().get_all("warning").iter();
-        let warnings = warnings.map(|warning| String::from_utf8_lossy(warning.as_bytes()).into_owned()).collect();
+        let warnings = warnings
+            .map(|warning| String::from_utf8_lossy(warning.as_bytes()).into_owned())
+            .collect();
         let text = answer.text().await.map_err(|error| format!("{error:?}"))?;
         let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
         Ok(Answer { status, body, warnings })
     }
 
     async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Answer {
-        self.try_ask(method.clone(), path, body).await.unwrap_or_else(|error| panic!("{method} {path}: {error}"))
+        self.try_ask(method.clone(), path, body)
+            .await
+            .unwrap_or_else(|error| panic!("{method} {path}: {error}"))
     }
 
     /// Creates an object, in its own namespace.
@@ -85,14 +95,17 @@ impl Api {
         self.ask(Method::POST, &folder(object), Some(object)).await
     }
 
-    /// What would come of creating an object: admitted as ever, and not kept. An error where there was no answer.
+    /// What would come of creating an object: admitted as ever, and not kept. An error where there
+    /// was no answer.
     pub(crate) async fn rehearse(&self, object: &Value) -> Result<Answer, String> {
         self.try_ask(Method::POST, &format!("{}?dryRun=All", folder(object)), Some(object)).await
     }
 
-    /// Makes an object what it is here, whatever it was: `kubectl apply --server-side --force-conflicts`.
+    /// Makes an object what it is here, whatever it was:
+    /// `kubectl apply --server-side --force-conflicts`.
     pub(crate) async fn apply(&self, object: &Value) -> Value {
-        let path = format!("{}?fieldManager={MANAGER}&force=true&fieldValidation=Strict", path_of(object));
+        let path =
+            format!("{}?fieldManager={MANAGER}&force=true&fieldValidation=Strict", path_of(object));
         self.ask(Method::PATCH, &path, Some(object)).await.object()
     }
 
@@ -159,7 +172,8 @@ pub(crate) fn text(object: &Value, pointer: &str) -> String {
 /// Where objects like this one stand.
 fn folder(object: &Value) -> String {
     let (version, kind) = (text(object, "/apiVersion"), text(object, "/kind"));
-    let group = if version.contains('/') { format!("/apis/{version}") } else { format!("/api/{version}") };
+    let group =
+        if version.contains('/') { format!("/apis/{version}") } else { format!("/api/{version}") };
     let plural = match kind.to_lowercase() {
         kind if kind.ends_with('s') => format!("{kind}es"),
         kind if kind.ends_with('y') => format!("{}ies", kind.trim_end_matches('y')),

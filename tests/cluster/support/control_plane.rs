@@ -1,4 +1,5 @@
-//! A control plane: etcd, kube-apiserver, and the controllers that make pods of other objects. No node, so no pod ever runs.
+//! A control plane: etcd, kube-apiserver, and the controllers that make pods of other objects. No
+//! node, so no pod ever runs.
 
 use std::ffi::OsString;
 use std::fs;
@@ -75,14 +76,23 @@ impl ControlPlane {
         services.clone().serve(&dir.path().join("services.sock"));
         let (address, etcd) = (free(), free());
         let processes = Vec::new();
-        let mut plane = Self { dir, authority, address, etcd, services, processes, api_server: Mutex::default() };
+        let mut plane = Self {
+            dir,
+            authority,
+            address,
+            etcd,
+            services,
+            processes,
+            api_server: Mutex::default(),
+        };
         plane.write_files();
         plane.processes.push(plane.start_etcd());
         plane.start_api_server().await;
         plane.processes.push(plane.start_controllers());
         let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE}});
         plane.admin().create(&node).await.object();
-        // As if a kubelet had said that it is well: no pod of a `DaemonSet` goes to a node that is not.
+        // As if a kubelet had said that it is well: no pod of a `DaemonSet` goes to a node that is
+        // not.
         plane.admin().merge(&node, &json!({"spec": {"taints": null}})).await.object();
         plane
     }
@@ -102,7 +112,8 @@ impl ControlPlane {
         &self.services
     }
 
-    /// A file that tells a program where the API server is, who it may say to be, and in which namespace it lives.
+    /// A file that tells a program where the API server is, who it may say to be, and in which
+    /// namespace it lives.
     pub(crate) fn kubeconfig(&self, name: &str, token: &str, namespace: &str) -> PathBuf {
         let config = json!({
             "apiVersion": "v1",
@@ -170,8 +181,15 @@ impl ControlPlane {
     }
 
     fn write_files(&self) {
-        let names = Leaf::new("kube-apiserver").dns("localhost").dns("kubernetes.default.svc").ip([127, 0, 0, 1]);
-        self.authority.issue(&names).unwrap().write(self.dir.path(), self.authority.ca_pem()).unwrap();
+        let names = Leaf::new("kube-apiserver")
+            .dns("localhost")
+            .dns("kubernetes.default.svc")
+            .ip([127, 0, 0, 1]);
+        self.authority
+            .issue(&names)
+            .unwrap()
+            .write(self.dir.path(), self.authority.ca_pem())
+            .unwrap();
         // Any key will do for the tokens of service accounts.
         let accounts = self.authority.issue(&Leaf::new("accounts")).unwrap();
         self.write("accounts.crt", &accounts.cert_pem);
@@ -247,7 +265,8 @@ impl ControlPlane {
     }
 }
 
-/// What is written down: what service accounts do, and what admission does to the pods of namespaces that ask for that.
+/// What is written down: what service accounts do, and what admission does to the pods of
+/// namespaces that ask for that.
 fn audited() -> Value {
     json!({
         "apiVersion": "audit.k8s.io/v1",
@@ -269,7 +288,8 @@ fn audited() -> Value {
 /// The program that is both halves of the control plane.
 fn binary() -> OsString {
     std::env::var_os("BFB_TEST_KUBERNETES").expect(
-        "`BFB_TEST_KUBERNETES` names no control plane; expected what `tests/cluster/build.sh` prints\n\
+        "`BFB_TEST_KUBERNETES` names no control plane; expected what `tests/cluster/build.sh` \
+         prints\n\
          hint: `make test-cluster` builds it and sets the variable",
     )
 }

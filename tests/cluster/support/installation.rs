@@ -1,5 +1,5 @@
-//! The webhook as `k8s/` installs it: its manifests applied, and its replicas run here with their arguments, as the service account
-//! of those manifests and with no other right.
+//! The webhook as `k8s/` installs it: its manifests applied, and its replicas run here with their
+//! arguments, as the service account of those manifests and with no other right.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -79,8 +79,12 @@ impl<'p> Installation<'p> {
             let object = admin.apply(&installation.renamed(object)).await;
             installation.learn(&object);
         }
-        let accounts = format!("/api/v1/namespaces/{}/serviceaccounts/{ACCOUNT}/token", installation.namespace);
-        let asked = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}});
+        let accounts = format!(
+            "/api/v1/namespaces/{}/serviceaccounts/{ACCOUNT}/token",
+            installation.namespace
+        );
+        let asked =
+            json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}});
         installation.token = text(&admin.post(&accounts, &asked).await.object(), "/status/token");
         installation
     }
@@ -93,7 +97,8 @@ impl<'p> Installation<'p> {
             "MutatingWebhookConfiguration" => {
                 object["metadata"]["name"] = json!(self.configuration);
                 for webhook in object["webhooks"].as_array_mut().unwrap() {
-                    let selected = webhook.pointer_mut("/namespaceSelector/matchExpressions").unwrap();
+                    let selected =
+                        webhook.pointer_mut("/namespaceSelector/matchExpressions").unwrap();
                     let ours = json!({"key": TEST, "operator": "In", "values": [test]});
                     selected.as_array_mut().unwrap().push(ours);
                 }
@@ -154,9 +159,11 @@ impl<'p> Installation<'p> {
         all.push(format!("--listen={address}"));
         all.push(format!("--kubeconfig={}", kubeconfig.display()));
         all.extend(args.iter().map(|&arg| arg.to_owned()));
-        let mut env: Vec<_> = self.env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let mut env: Vec<_> =
+            self.env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         env.extend([("POD_NAME", replica), ("POD_NAMESPACE", &self.namespace)]);
-        let process = Process::start(&file, self.plane.dir(), env!("CARGO_BIN_EXE_bfb"), &all, &env);
+        let process =
+            Process::start(&file, self.plane.dir(), env!("CARGO_BIN_EXE_bfb"), &all, &env);
         self.replicas.insert(replica.to_owned(), (process, address));
         self.ready(replica).await;
         self.route();
@@ -184,7 +191,8 @@ impl<'p> Installation<'p> {
         self.plane.services().cut(&self.service).await;
     }
 
-    /// Waits until pods of `namespace` that ask are injected: the API server has heard of the authority.
+    /// Waits until pods of `namespace` that ask are injected: the API server has heard of the
+    /// authority.
     pub(crate) async fn serves(&self, namespace: &str) {
         let admin = self.admin();
         let probe = pod(namespace, "probe", &annotations(ASKS));
@@ -205,20 +213,24 @@ impl<'p> Installation<'p> {
         let (_, address) = self.replicas[replica];
         let answer = unverified().get(format!("https://{address}/metrics")).send().await.ok()?;
         let text = answer.text().await.ok()?;
-        let of_name = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+        let of_name =
+            |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
         let lines = text.lines().filter(of_name).filter(|line| line.contains(labels));
-        lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).reduce(|sum, value| sum + value)
+        lines
+            .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
+            .reduce(|sum, value| sum + value)
     }
 
-    /// Ends a replica as a crash would. The Service forgets it at once; in a cluster that takes as long as a probe does.
+    /// Ends a replica as a crash would. The Service forgets it at once; in a cluster that takes as
+    /// long as a probe does.
     pub(crate) async fn kill(&mut self, replica: &str) {
         let (process, _) = self.replicas.remove(replica).expect("a replica");
         self.route();
         process.kill().await;
     }
 
-    /// Ends a replica as a kubelet does; its exit code. The Service sends it connections until a probe has seen that it is no
-    /// longer ready.
+    /// Ends a replica as a kubelet does; its exit code. The Service sends it connections until a
+    /// probe has seen that it is no longer ready.
     pub(crate) async fn terminate(&mut self, replica: &str) -> i32 {
         let (mut process, address) = self.replicas.remove(replica).expect("a replica");
         process.signal("TERM");
@@ -238,14 +250,18 @@ impl<'p> Installation<'p> {
     }
 
     fn configuration_path(&self) -> String {
-        format!("/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/{}", self.configuration)
+        format!(
+            "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/{}",
+            self.configuration
+        )
     }
 
     /// The authorities that the API server trusts, the same for every webhook of its configuration.
     pub(crate) async fn bundle(&self) -> String {
         let configuration = self.configuration().await;
         let webhooks = configuration["webhooks"].as_array().unwrap();
-        let bundles: BTreeSet<_> = webhooks.iter().map(|it| text(it, "/clientConfig/caBundle")).collect();
+        let bundles: BTreeSet<_> =
+            webhooks.iter().map(|it| text(it, "/clientConfig/caBundle")).collect();
         bundles.into_iter().collect::<Vec<_>>().join("|")
     }
 
@@ -265,7 +281,8 @@ impl<'p> Installation<'p> {
 
     /// Who leads; nothing while nobody does.
     pub(crate) async fn leader(&self) -> Option<String> {
-        let path = format!("/apis/coordination.k8s.io/v1/namespaces/{}/leases/{ACCOUNT}", self.namespace);
+        let path =
+            format!("/apis/coordination.k8s.io/v1/namespaces/{}/leases/{ACCOUNT}", self.namespace);
         let leader = text(&self.found(&path).await?, "/spec/holderIdentity");
         (!leader.is_empty()).then_some(leader)
     }
@@ -298,7 +315,9 @@ pub(crate) fn granted(overlay: Overlay) -> BTreeSet<(String, String)> {
     let acts = rules.flat_map(|rule| {
         let resources = texts(&rule, "resources");
         let verbs = texts(&rule, "verbs").into_iter();
-        verbs.flat_map(move |verb| resources.clone().into_iter().map(move |resource| (verb.clone(), resource)))
+        verbs.flat_map(move |verb| {
+            resources.clone().into_iter().map(move |resource| (verb.clone(), resource))
+        })
     });
     acts.collect()
 }

@@ -1,4 +1,5 @@
-//! What `kubectl kustomize` makes of `k8s/`, as far as its kustomizations go: the files that they name, and patches (RFC 6902).
+//! What `kubectl kustomize` makes of `k8s/`, as far as its kustomizations go: the files that they
+//! name, and patches (RFC 6902).
 
 use std::path::Path;
 
@@ -29,12 +30,15 @@ pub(crate) fn objects(overlay: Overlay) -> Vec<Value> {
     objects.extend(resources(component));
     objects.retain(|object| !text(object, "/apiVersion").starts_with("cert-manager.io/"));
     for patch in kustomization(component)["patches"].as_array().into_iter().flatten() {
-        let mut targets: Vec<_> = objects.iter_mut().filter(|object| is_meant(object, &patch["target"])).collect();
+        let mut targets: Vec<_> =
+            objects.iter_mut().filter(|object| is_meant(object, &patch["target"])).collect();
         assert!(!targets.is_empty(), "{component} patches nothing: {patch:#}");
-        let patch = manifest::documents(Path::new(component), &text(patch, "/patch")).unwrap().remove(0);
+        let patch =
+            manifest::documents(Path::new(component), &text(patch, "/patch")).unwrap().remove(0);
         let patch: json_patch::Patch = serde_json::from_value(patch).unwrap();
         for target in &mut targets {
-            json_patch::patch(target, &patch).unwrap_or_else(|error| panic!("{component}: {error}"));
+            json_patch::patch(target, &patch)
+                .unwrap_or_else(|error| panic!("{component}: {error}"));
         }
     }
     objects
@@ -46,7 +50,8 @@ fn is_meant(object: &Value, target: &Value) -> bool {
 
 fn resources(folder: &str) -> Vec<Value> {
     let kustomization = kustomization(folder);
-    let files = kustomization["resources"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let files =
+        kustomization["resources"].as_array().into_iter().flatten().filter_map(Value::as_str);
     files.flat_map(|file| documents(&format!("{folder}/{file}"))).collect()
 }
 

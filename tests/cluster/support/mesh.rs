@@ -1,5 +1,6 @@
-//! Another injector, as those of Istio and Linkerd are: it puts a native sidecar of its own before all others, in pods that carry
-//! its annotation and have none, and wants to be asked again where others change the pod after it.
+//! Another injector, as those of Istio and Linkerd are: it puts a native sidecar of its own before
+//! all others, in pods that carry its annotation and have none, and wants to be asked again where
+//! others change the pod after it.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -25,8 +26,8 @@ pub(crate) const CONTAINER: &str = "mesh-proxy";
 /// The annotation that asks for it.
 pub(crate) const ASKS: &str = "mesh.example/inject";
 
-/// Serves it on loopback as long as the runtime lives; the configuration, under this name, that sends it the pods of the
-/// namespaces with this label.
+/// Serves it on loopback as long as the runtime lives; the configuration, under this name, that
+/// sends it the pods of the namespaces with this label.
 pub(crate) async fn start(configuration: &str, label: (&str, &str)) -> Value {
     let authority = Authority::new("mesh", Validity::days(1)).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -58,7 +59,8 @@ fn acceptor(authority: &Authority) -> TlsAcceptor {
     let pair = authority.issue(&Leaf::new("mesh").ip([127, 0, 0, 1])).unwrap();
     let chain = vec![CertificateDer::from_pem_slice(pair.cert_pem.as_bytes()).unwrap()];
     let key = PrivateKeyDer::from_pem_slice(pair.key_pem.as_bytes()).unwrap();
-    let config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).unwrap();
+    let config =
+        ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).unwrap();
     TlsAcceptor::from(Arc::new(config))
 }
 
@@ -68,13 +70,21 @@ async fn serve(listener: TcpListener, acceptor: TlsAcceptor) {
         let acceptor = acceptor.clone();
         tokio::spawn(async move {
             let stream = acceptor.accept(stream).await.ok()?;
-            Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service_fn(answer)).await.ok()
+            Builder::new(TokioExecutor::new())
+                .serve_connection(TokioIo::new(stream), service_fn(answer))
+                .await
+                .ok()
         });
     }
 }
 
 async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
-    let body = request.into_body().collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    let body = request
+        .into_body()
+        .collect()
+        .await
+        .map(http_body_util::Collected::to_bytes)
+        .unwrap_or_default();
     let review: Value = serde_json::from_slice(&body).unwrap_or_default();
     let mut response = json!({"uid": review["request"]["uid"], "allowed": true});
     let patch = patch(&review["request"]["object"]);

@@ -1,5 +1,6 @@
-//! The vocabulary of the cluster's tests: a control plane (`control_plane`), who asks it (`api`), how it reaches Services
-//! (`services`), the webhook as `k8s/` installs it (`installation`), and another injector (`mesh`).
+//! The vocabulary of the cluster's tests: a control plane (`control_plane`), who asks it (`api`),
+//! how it reaches Services (`services`), the webhook as `k8s/` installs it (`installation`), and
+//! another injector (`mesh`).
 
 pub(crate) mod api;
 pub(crate) mod control_plane;
@@ -22,7 +23,10 @@ const GLANCE: Duration = Duration::from_millis(50);
 
 /// Looks until there is something to see. `what` says in the end what never came.
 #[track_caller]
-pub(crate) fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> impl Future<Output = T> {
+pub(crate) fn until<T>(
+    what: &str,
+    mut look: impl AsyncFnMut() -> Option<T>,
+) -> impl Future<Output = T> {
     let place = std::panic::Location::caller();
     async move {
         let looking = async {

@@ -1,4 +1,5 @@
-//! Objects with pods: an application that keeps to the *restricted* standard by itself, and everything that makes pods of it.
+//! Objects with pods: an application that keeps to the *restricted* standard by itself, and
+//! everything that makes pods of it.
 
 use serde_json::{Value, json};
 
@@ -43,7 +44,11 @@ pub(crate) fn owners(namespace: &str, annotations: &Value) -> Vec<Value> {
     };
     let selected = |version: &str, kind: &str, more: Value| {
         let name = kind.to_lowercase();
-        let selector = if version == "v1" { json!({"app": name}) } else { json!({"matchLabels": {"app": name}}) };
+        let selector = if version == "v1" {
+            json!({"app": name})
+        } else {
+            json!({"matchLabels": {"app": name}})
+        };
         let mut spec = json!({"selector": selector, "template": template(&name, None)});
         spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         object(version, kind, spec)
@@ -68,7 +73,9 @@ pub(crate) fn owners(namespace: &str, annotations: &Value) -> Vec<Value> {
 
 /// Makes a `CronJob` believe that it has missed a run, so that nobody waits for the next minute.
 pub(crate) fn overdue() -> Value {
-    let before = humantime::format_rfc3339_seconds(std::time::SystemTime::now() - std::time::Duration::from_mins(2));
+    let before = humantime::format_rfc3339_seconds(
+        std::time::SystemTime::now() - std::time::Duration::from_mins(2),
+    );
     json!({"status": {"lastScheduleTime": before.to_string()}})
 }
 
@@ -80,7 +87,8 @@ pub(crate) fn init_containers(pod: &Value) -> Vec<&str> {
 
 /// Whether it has its sidecar.
 pub(crate) fn is_injected(pod: &Value) -> bool {
-    init_containers(pod).contains(&"bfb") && pod.pointer("/metadata/annotations/bfb.dev~1status").is_some()
+    init_containers(pod).contains(&"bfb")
+        && pod.pointer("/metadata/annotations/bfb.dev~1status").is_some()
 }
 
 /// Asserts that it has its sidecar, once, before all others.

@@ -1,5 +1,5 @@
-//! A process of a test's own, with its log in a file. It ends when it is dropped, and also when the test's process ends in any
-//! way whatever: a guard beside it reads a pipe that nobody else holds.
+//! A process of a test's own, with its log in a file. It ends when it is dropped, and also when the
+//! test's process ends in any way whatever: a guard beside it reads a pipe that nobody else holds.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -9,8 +9,9 @@ use std::process::{Child, Command, Stdio};
 
 use super::until;
 
-/// Starts the program that its words from the third on name, says its id, and kills it once standard input ends. Its first word is
-/// the log, its second a folder that nobody needs any more when the program has ended.
+/// Starts the program that its words from the third on name, says its id, and kills it once
+/// standard input ends. Its first word is the log, its second a folder that nobody needs any more
+/// when the program has ended.
 const GUARD: &str = r#"
 log=$1 folder=$2
 shift 2
@@ -47,7 +48,8 @@ impl Drop for Process {
 }
 
 impl Process {
-    /// Starts `program` with these arguments and this environment alone, its log in `dir` under its name.
+    /// Starts `program` with these arguments and this environment alone, its log in `dir` under its
+    /// name.
     pub(crate) fn start(
         name: &str,
         dir: &Path,
@@ -71,7 +73,13 @@ impl Process {
         File::options().create(true).append(true).open(&log).unwrap();
         let mut command = Command::new("/bin/sh");
         command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
-        command.envs(env.iter().copied()).args(["-c", GUARD, "guard"]).arg(&log).arg(folder).arg(program).args(args);
+        command
+            .envs(env.iter().copied())
+            .args(["-c", GUARD, "guard"])
+            .arg(&log)
+            .arg(folder)
+            .arg(program)
+            .args(args);
         let mut guard = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut said = String::new();
         BufReader::new(guard.stdout.take().unwrap()).read_line(&mut said).unwrap();
@@ -81,7 +89,10 @@ impl Process {
 
     /// Sends it a signal.
     pub(crate) fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args(["-s", name, &self.pid.to_string()]).stderr(Stdio::null()).status();
+        let sent = Command::new("kill")
+            .args(["-s", name, &self.pid.to_string()])
+            .stderr(Stdio::null())
+            .status();
         assert!(sent.unwrap().success(), "{} runs no more:\n{}", self.name, self.tail());
     }
 
@@ -105,7 +116,10 @@ impl Process {
 
     /// Waits until its log holds `text`.
     pub(crate) async fn logged(&self, text: &str) {
-        until(&format!("{} logs `{text}`", self.name), async || self.log().contains(text).then_some(())).await;
+        until(&format!("{} logs `{text}`", self.name), async || {
+            self.log().contains(text).then_some(())
+        })
+        .await;
     }
 
     /// Everything that it has logged.

@@ -1,5 +1,6 @@
-//! How the API server reaches Services: it asks this proxy to connect it with a cluster address, which does what a node's rules
-//! do, and hands the connection to one of those that stand behind the Service.
+//! How the API server reaches Services: it asks this proxy to connect it with a cluster address,
+//! which does what a node's rules do, and hands the connection to one of those that stand behind
+//! the Service.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -35,8 +36,8 @@ impl Services {
         self.known.lock().unwrap().entry(address.to_owned()).or_default().behind = behind;
     }
 
-    /// Ends all connections to a Service, and waits until the API server has closed its side of them too: what it asks next
-    /// goes over a new one.
+    /// Ends all connections to a Service, and waits until the API server has closed its side of
+    /// them too: what it asks next goes over a new one.
     pub(crate) async fn cut(&self, address: &str) {
         let cut = self.service(address).cut;
         cut.send_replace(());

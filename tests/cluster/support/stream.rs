@@ -1,4 +1,5 @@
-//! A stream of admissions that does not stop for anything: pods that ask, one after another and several at once, none kept.
+//! A stream of admissions that does not stop for anything: pods that ask, one after another and
+//! several at once, none kept.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -37,7 +38,8 @@ pub(crate) struct Stream {
 impl Stream {
     /// Begins to create pods in a namespace.
     pub(crate) fn start(api: &Api, namespace: &str) -> Self {
-        let (tally, over) = (watch::Sender::new(Tally::default()), Arc::new(AtomicBool::new(false)));
+        let (tally, over) =
+            (watch::Sender::new(Tally::default()), Arc::new(AtomicBool::new(false)));
         let mut lanes = JoinSet::new();
         for lane in 0..LANES {
             let (api, tally, over) = (api.clone(), tally.clone(), Arc::clone(&over));
@@ -56,7 +58,8 @@ impl Stream {
         Self { tally, over, lanes }
     }
 
-    /// Waits until so many more pods have come out injected, by admissions that began after this was asked.
+    /// Waits until so many more pods have come out injected, by admissions that began after this
+    /// was asked.
     pub(crate) async fn more(&self, pods: usize) {
         // Each lane may have one in the air.
         let goal = self.tally.borrow().injected + LANES + pods;

@@ -18,7 +18,8 @@ async fn pods_that_ask_are_patched_and_others_are_not() {
     let server = Apiserver::start().await;
     server.namespace("labelled", &json!({"bfb.dev/inject": "customer.orders"}));
     server.namespace("opted-out", &json!({"bfb.dev/inject": "false"}));
-    let webhook = Webhook::ready(&server, &["--image", "shop/bfb:9", "--set", "memory=32MiB"]).await;
+    let webhook =
+        Webhook::ready(&server, &["--image", "shop/bfb:9", "--set", "memory=32MiB"]).await;
     let admit = |namespace: &'static str, annotations: Value| {
         let (webhook, server) = (&webhook, &server);
         async move { webhook.admit(server, &creation(namespace, &annotations)).await.unwrap() }
@@ -27,12 +28,20 @@ async fn pods_that_ask_are_patched_and_others_are_not() {
     let patched = patch(&admit("shop", json!({"bfb.dev/inject": "customer"})).await);
     let added = patched.to_string();
     assert!(
-        added.contains("shop/bfb:9") && added.contains("32MiB") && added.contains("bfb-domain-customer"),
+        added.contains("shop/bfb:9")
+            && added.contains("32MiB")
+            && added.contains("bfb-domain-customer"),
         "{added}"
     );
-    assert!(patched.as_array().unwrap().iter().all(|operation| operation["op"] == "add"), "{added}");
+    assert!(
+        patched.as_array().unwrap().iter().all(|operation| operation["op"] == "add"),
+        "{added}"
+    );
     let labelled = patch(&admit("labelled", json!({})).await).to_string();
-    assert!(labelled.contains("bfb-domain-customer") && labelled.contains("bfb-domain-orders"), "{labelled}");
+    assert!(
+        labelled.contains("bfb-domain-customer") && labelled.contains("bfb-domain-orders"),
+        "{labelled}"
+    );
     let own = patch(&admit("labelled", json!({"bfb.dev/inject": "reviews"})).await).to_string();
     assert!(own.contains("bfb-domain-reviews") && !own.contains("bfb-domain-orders"), "{own}");
 
@@ -43,7 +52,10 @@ async fn pods_that_ask_are_patched_and_others_are_not() {
         ("labelled", json!({"bfb.dev/inject": "false"}), "opted out"),
     ] {
         let answer = said(admit(namespace, annotations).await);
-        assert_eq!(answer, json!({"uid": null, "allowed": true, "auditAnnotations": {"outcome": outcome}}));
+        assert_eq!(
+            answer,
+            json!({"uid": null, "allowed": true, "auditAnnotations": {"outcome": outcome}})
+        );
     }
     let mut update = creation("labelled", &json!({"bfb.dev/inject": "nonsense!"}));
     update["operation"] = "UPDATE".into();
@@ -57,19 +69,35 @@ async fn a_pod_that_cannot_be_injected_is_refused_with_every_reason() {
     let webhook = Webhook::ready(&server, &[]).await;
     let asked = json!({"bfb.dev/inject": "customer", "bfb.dev/memry": "1", "bfb.dev/log": "loud"});
     let answer = webhook.admit(&server, &creation("shop", &asked)).await.unwrap();
-    assert_eq!((&answer["allowed"], &answer["status"]["reason"]), (&json!(false), &json!("Invalid")));
+    assert_eq!(
+        (&answer["allowed"], &answer["status"]["reason"]),
+        (&json!(false), &json!("Invalid"))
+    );
     let message = answer["status"]["message"].as_str().unwrap();
     assert!(
-        message.contains("did you mean `bfb.dev/memory`?") && message.contains("`bfb.dev/log` cannot be"),
+        message.contains("did you mean `bfb.dev/memory`?")
+            && message.contains("`bfb.dev/log` cannot be"),
         "{message}"
     );
     let answer = webhook.admit(&server, &creation("mislabelled", &json!({}))).await.unwrap();
     let message = answer["status"]["message"].as_str().unwrap();
-    assert!(message.starts_with("the label `bfb.dev/inject` of the namespace `mislabelled` cannot be"), "{message}");
-    let fine = webhook.admit(&server, &creation("mislabelled", &json!({"bfb.dev/inject": "customer"}))).await.unwrap();
+    assert!(
+        message.starts_with("the label `bfb.dev/inject` of the namespace `mislabelled` cannot be"),
+        "{message}"
+    );
+    let fine = webhook
+        .admit(&server, &creation("mislabelled", &json!({"bfb.dev/inject": "customer"})))
+        .await
+        .unwrap();
     assert_eq!(fine["allowed"], true);
-    assert_eq!(webhook.metric("bfb_webhook_admissions_total", &[("outcome", "refused")]).await, Some(2.0));
-    assert_eq!(webhook.metric("bfb_webhook_admissions_total", &[("outcome", "injected")]).await, Some(1.0));
+    assert_eq!(
+        webhook.metric("bfb_webhook_admissions_total", &[("outcome", "refused")]).await,
+        Some(2.0)
+    );
+    assert_eq!(
+        webhook.metric("bfb_webhook_admissions_total", &[("outcome", "injected")]).await,
+        Some(1.0)
+    );
 }
 
 #[tokio::test]
@@ -102,7 +130,11 @@ async fn a_label_that_has_just_been_written_holds_for_the_next_pod() {
             tokio::task::yield_now().await;
         }
     };
-    assert!(tokio::time::timeout(crate::support::client::PATIENCE, patched).await.is_ok(), "{}", webhook.log());
+    assert!(
+        tokio::time::timeout(crate::support::client::PATIENCE, patched).await.is_ok(),
+        "{}",
+        webhook.log()
+    );
 }
 
 #[tokio::test]
@@ -111,10 +143,16 @@ async fn without_the_namespaces_only_pods_that_say_it_all_are_answered() {
     server.breaks(Some("/api/v1/namespaces/shop"));
     let webhook = Webhook::ready(&server, &[]).await;
     server.breaks(Some("/api/v1/namespaces"));
-    webhook.admit(&server, &creation("shop", &json!({"bfb.dev/inject": "customer"}))).await.unwrap();
+    webhook
+        .admit(&server, &creation("shop", &json!({"bfb.dev/inject": "customer"})))
+        .await
+        .unwrap();
     let failed = webhook.admit(&server, &creation("unheard-of", &json!({}))).await.unwrap_err();
     assert!(failed.starts_with("503 the labels of the namespace are not known"), "{failed}");
-    assert_eq!(webhook.metric("bfb_webhook_admissions_total", &[("outcome", "failed")]).await, Some(1.0));
+    assert_eq!(
+        webhook.metric("bfb_webhook_admissions_total", &[("outcome", "failed")]).await,
+        Some(1.0)
+    );
 }
 
 #[tokio::test]
@@ -138,7 +176,10 @@ async fn whatever_comes_is_answered_with_what_was_expected() {
         assert!(got.text().contains(text), "{}", got.text());
     }
     assert_eq!(webhook.probe("/healthz").await.text(), "ok\n");
-    assert_eq!(webhook.metric("bfb_webhook_admissions_total", &[("outcome", "malformed")]).await, Some(5.0));
+    assert_eq!(
+        webhook.metric("bfb_webhook_admissions_total", &[("outcome", "malformed")]).await,
+        Some(5.0)
+    );
 }
 
 #[tokio::test]

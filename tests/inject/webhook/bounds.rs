@@ -1,4 +1,5 @@
-//! Whatever is asked, and by however many: the webhook stays small, and honest pods get their sidecars meanwhile.
+//! Whatever is asked, and by however many: the webhook stays small, and honest pods get their
+//! sidecars meanwhile.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,16 +20,22 @@ const LIMIT_KIB: u64 = 256 * 1024 / 8 * 7;
 
 /// A review that the API server waits for so long.
 fn within(time: &str, request: &Value) -> Asked {
-    let review = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request});
+    let review =
+        json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request});
     let uri = format!("/mutate?timeout={time}");
     let request = Request::builder().method(Method::POST).uri(uri).header(HOST, "localhost");
-    request.header(CONTENT_TYPE, "application/json").body(Full::new(review.to_string().into())).unwrap()
+    request
+        .header(CONTENT_TYPE, "application/json")
+        .body(Full::new(review.to_string().into()))
+        .unwrap()
 }
 
 /// A pod of about three megabytes.
 fn megabytes() -> Value {
-    let mut pod = creation("shop", &json!({"bfb.dev/inject": "customer", "bfb.dev/unix-socket": "true"}));
-    let variables = vec![json!({"name": "A_VARIABLE_OF_SOME_LENGTH", "value": "x".repeat(450)}); 6_000];
+    let mut pod =
+        creation("shop", &json!({"bfb.dev/inject": "customer", "bfb.dev/unix-socket": "true"}));
+    let variables =
+        vec![json!({"name": "A_VARIABLE_OF_SOME_LENGTH", "value": "x".repeat(450)}); 6_000];
     pod["object"]["spec"]["containers"][0]["env"] = json!(variables);
     assert!((2_900_000..3_100_000).contains(&pod.to_string().len()), "{}", pod.to_string().len());
     pod
@@ -36,7 +43,8 @@ fn megabytes() -> Value {
 
 /// A pod of some hundred kilobytes, as the largest honest ones are.
 fn honest() -> Value {
-    let mut pod = creation("shop", &json!({"bfb.dev/inject": "customer", "note": "{".repeat(1000)}));
+    let mut pod =
+        creation("shop", &json!({"bfb.dev/inject": "customer", "note": "{".repeat(1000)}));
     let variables = vec![json!({"name": "A_VARIABLE", "value": "x".repeat(100)}); 2_000];
     pod["object"]["spec"]["containers"][0]["env"] = json!(variables);
     pod
@@ -73,15 +81,20 @@ async fn ten_pods_of_megabytes_at_once_hold_up_no_other_and_fit_into_the_manifes
     }
     assert!(answered.load(Ordering::SeqCst), "a large pod is decided on as well");
     assert!(peak.max(webhook.resident_kib()) < LIMIT_KIB, "{peak} KiB resident");
-    assert_eq!(webhook.metric("bfb_webhook_admissions_total", &[("outcome", "refused")]).await, Some(0.0));
+    assert_eq!(
+        webhook.metric("bfb_webhook_admissions_total", &[("outcome", "refused")]).await,
+        Some(0.0)
+    );
 }
 
 #[tokio::test]
 async fn a_socket_for_twenty_thousand_containers_is_written_within_the_limit() {
     let server = Apiserver::start().await;
     let webhook = Webhook::ready(&server, &[]).await;
-    let mut pod = creation("shop", &json!({"bfb.dev/inject": "customer", "bfb.dev/unix-socket": "true"}));
-    let containers: Vec<_> = (0..20_000).map(|nth| json!({"name": format!("c{nth}"), "image": "x"})).collect();
+    let mut pod =
+        creation("shop", &json!({"bfb.dev/inject": "customer", "bfb.dev/unix-socket": "true"}));
+    let containers: Vec<_> =
+        (0..20_000).map(|nth| json!({"name": format!("c{nth}"), "image": "x"})).collect();
     pod["object"]["spec"]["containers"] = json!(containers);
     let got = webhook.send(Http::Two, within("30s", &pod)).await;
     assert_eq!(got.status, 200, "{}", got.text());
@@ -94,7 +107,8 @@ async fn a_review_that_grows_a_hundred_times_as_it_is_read_is_refused_before_it_
     let server = Apiserver::start().await;
     let webhook = Webhook::ready(&server, &[]).await;
     let before = webhook.resident_kib();
-    let mut pod = creation("shop", &json!({"bfb.dev/inject": "customer", "bfb.dev/unix-socket": "true"}));
+    let mut pod =
+        creation("shop", &json!({"bfb.dev/inject": "customer", "bfb.dev/unix-socket": "true"}));
     for grows in [json!(vec![json!({}); 1_000_000]), json!(vec![json!({"a": 1}); 350_000])] {
         pod["object"]["spec"]["containers"] = grows;
         let got = webhook.send(Http::Two, post(&pod)).await;
@@ -111,7 +125,8 @@ async fn filters_that_would_be_slow_patterns_hold_up_nobody() {
     let webhook = Webhook::ready(&server, &[]).await;
     let pattern = format!("[{{a=(0|1)*1{}}}]=info", "(0|1)".repeat(26));
     let hostile = creation("shop", &json!({"bfb.dev/inject": "customer", "bfb.dev/log": pattern}));
-    let blank = creation("shop", &json!({"bfb.dev/inject": "customer", "bfb.dev/log": "\u{3000}bfb=info"}));
+    let blank =
+        creation("shop", &json!({"bfb.dev/inject": "customer", "bfb.dev/log": "\u{3000}bfb=info"}));
     let honest = creation("shop", &json!({"bfb.dev/inject": "customer"}));
     let asked = [&hostile, &blank, &honest].repeat(10);
     for admitted in join_all(asked.iter().map(|pod| webhook.admit(&server, pod))).await {
@@ -142,11 +157,16 @@ async fn large_bodies_that_never_arrive_turn_away_large_ones_only() {
         }
     };
     let got = tokio::time::timeout(PATIENCE, turned_away).await.unwrap();
-    assert!(got.text().contains("all the memory that they may") && got.headers["retry-after"] == "1", "{}", got.text());
+    assert!(
+        got.text().contains("all the memory that they may") && got.headers["retry-after"] == "1",
+        "{}",
+        got.text()
+    );
     webhook.admit(&server, &small).await.unwrap();
     assert!(webhook.metric("bfb_webhook_overloaded_total", &[]).await.unwrap() >= 1.0);
     drop(open);
-    let taken = async { while webhook.send(Http::Two, within("30s", &large)).await.status != 200 {} };
+    let taken =
+        async { while webhook.send(Http::Two, within("30s", &large)).await.status != 200 {} };
     assert!(tokio::time::timeout(PATIENCE, taken).await.is_ok(), "{}", webhook.log());
 }
 

@@ -15,7 +15,8 @@ fn annotated() -> Value {
 }
 
 fn decoded(secret: &Value, name: &str) -> String {
-    String::from_utf8(STANDARD.decode(secret["data"][name].as_str().unwrap_or_default()).unwrap()).unwrap()
+    String::from_utf8(STANDARD.decode(secret["data"][name].as_str().unwrap_or_default()).unwrap())
+        .unwrap()
 }
 
 /// A configuration without what is ours in it.
@@ -47,14 +48,19 @@ async fn the_bundle_of_each_webhook_is_written_and_repaired() {
     assert_eq!(bare(server.object(CONFIGURATION)), before);
     // By a value of somebody else's, and by a manifest that is applied again.
     for overwritten in [json!(STANDARD.encode("-----BEGIN CERTIFICATE-----\n")), Value::Null] {
-        server.change(CONFIGURATION, |it| it["webhooks"][1]["clientConfig"]["caBundle"] = overwritten);
+        server.change(CONFIGURATION, |it| {
+            it["webhooks"][1]["clientConfig"]["caBundle"] = overwritten;
+        });
         server.until("the bundle is repaired", all).await;
     }
     webhook.until_ready().await;
     webhook.admit(&server, &annotated()).await.unwrap();
     assert_eq!(webhook.metric("bfb_webhook_bundles_written_total", &[]).await, Some(3.0));
     assert_eq!(webhook.metric("bfb_webhook_certificates_made_total", &[]).await, Some(1.0));
-    assert!(webhook.metric("bfb_webhook_certificate_expiry_timestamp_seconds", &[]).await.unwrap() > 1.7e9);
+    assert!(
+        webhook.metric("bfb_webhook_certificate_expiry_timestamp_seconds", &[]).await.unwrap()
+            > 1.7e9
+    );
     assert!(!webhook.log().contains("PRIVATE"));
 }
 
@@ -67,7 +73,8 @@ async fn certificates_are_turned_over_under_admissions_and_none_fails() {
     let current = || decoded(&server.object(SECRET), "ca.crt");
     let mut served = BTreeSet::from([first.clone()]);
     let mut admissions = 0;
-    // Until the certificate was replaced three times, and the first of its authorities is trusted no longer.
+    // Until the certificate was replaced three times, and the first of its authorities is trusted
+    // no longer.
     while served.len() < 4 || server.bundle().contains(first.trim()) {
         for webhook in [&one, &two] {
             let answer = webhook.admit(&server, &annotated()).await;
@@ -83,7 +90,9 @@ async fn certificates_are_turned_over_under_admissions_and_none_fails() {
     for (path, object) in server.writes() {
         match path.as_str() {
             CONFIGURATION => bundle = bundle_of(&object),
-            SECRET if !bundle.is_empty() => assert!(bundle.contains(decoded(&object, "ca.crt").trim())),
+            SECRET if !bundle.is_empty() => {
+                assert!(bundle.contains(decoded(&object, "ca.crt").trim()));
+            }
             _ => {}
         }
     }
@@ -107,7 +116,11 @@ async fn a_configuration_that_is_not_there_yet_is_waited_for() {
     webhook.logged("there is no MutatingWebhookConfiguration `later`").await;
     let probe = webhook.probe("/readyz").await;
     assert_eq!(probe.status, 503);
-    assert!(probe.text().contains("there is no MutatingWebhookConfiguration `later`; expected"), "{}", probe.text());
+    assert!(
+        probe.text().contains("there is no MutatingWebhookConfiguration `later`; expected"),
+        "{}",
+        probe.text()
+    );
     let mut later = server.object(CONFIGURATION);
     later["metadata"]["name"] = "later".into();
     server.put(&CONFIGURATION.replace("/bfb", "/later"), later);
@@ -143,7 +156,8 @@ async fn bundles_that_cert_manager_writes_are_left_alone() {
     let authority = Authority::new("platform", Validity::days(1)).unwrap();
     issue(dir.path(), &authority);
     server.change(CONFIGURATION, |it| {
-        it["metadata"]["annotations"] = json!({"cert-manager.io/inject-ca-from": "bfb-system/bfb-webhook"});
+        it["metadata"]["annotations"] =
+            json!({"cert-manager.io/inject-ca-from": "bfb-system/bfb-webhook"});
     });
     let webhook = Webhook::start(&server, &["--identity", dir.path().to_str().unwrap()]).await;
     webhook.logged("its `caBundle` is empty").await;

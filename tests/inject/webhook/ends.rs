@@ -18,7 +18,9 @@ fn holder(server: &Apiserver) -> String {
 }
 
 fn spoil(server: &Apiserver) {
-    server.change(CONFIGURATION, |it| it["webhooks"][0]["clientConfig"]["caBundle"] = STANDARD.encode("spoilt").into());
+    server.change(CONFIGURATION, |it| {
+        it["webhooks"][0]["clientConfig"]["caBundle"] = STANDARD.encode("spoilt").into();
+    });
 }
 
 #[tokio::test]
@@ -49,7 +51,9 @@ async fn told_to_end_it_gives_up_the_lease_and_goes_on_answering_for_a_while() {
     let two = Webhook::ready(&server, &[]).await;
     let mut kept = connect(one.address, anybody(), Http::One).await.unwrap();
     one.signal("TERM");
-    server.until("another one leads", |server| !holder(server).is_empty() && holder(server) != before).await;
+    server
+        .until("another one leads", |server| !holder(server).is_empty() && holder(server) != before)
+        .await;
     // Both who kept a connection and who makes one.
     let got = kept.send(post(&annotated())).await.unwrap();
     assert_eq!((got.status, got.header("connection")), (200, "close"));

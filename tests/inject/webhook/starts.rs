@@ -14,7 +14,10 @@ async fn a_cluster_that_knows_no_native_sidecars_is_refused() {
         let server = Apiserver::of_minor(minor).await;
         let (code, text) = said(&Webhook::refused(&server, &[]).await);
         assert_eq!(code, Some(69), "{text}");
-        assert!(text.contains(&format!("the cluster is Kubernetes 1.{minor}, which would wait")), "{text}");
+        assert!(
+            text.contains(&format!("the cluster is Kubernetes 1.{minor}, which would wait")),
+            "{text}"
+        );
         assert!(text.contains("expected 1.29 or newer (hint: "), "{text}");
     }
     for minor in ["29", "29+"] {
@@ -53,7 +56,10 @@ async fn what_is_missing_is_said_with_the_exit_code_that_fits() {
     assert!(code == Some(69) && text.contains("crl.pem`: cannot be read"), "{code:?} {text}");
     server.breaks(Some("/version"));
     let (code, text) = said(&Webhook::refused(&server, &[]).await);
-    assert!(code == Some(69) && text.contains("answered 500 InternalError to `GET /version`"), "{code:?} {text}");
+    assert!(
+        code == Some(69) && text.contains("answered 500 InternalError to `GET /version`"),
+        "{code:?} {text}"
+    );
     server.stop().await;
     let (code, text) = said(&Webhook::refused(&server, &[]).await);
     assert!(code == Some(69) && text.contains("did not answer `GET /version`"), "{code:?} {text}");

@@ -20,8 +20,14 @@ fn pod(server: &Apiserver, namespace: &str, name: &str, annotations: &Value) {
 
 async fn until_counted(webhook: &Webhook, namespace: &str, count: Option<f64>) {
     let labels = [("namespace", namespace)];
-    let counted = async { while webhook.metric("bfb_webhook_pods_without_sidecar", &labels).await != count {} };
-    assert!(tokio::time::timeout(PATIENCE, counted).await.is_ok(), "never {count:?}:\n{}", webhook.log());
+    let counted = async {
+        while webhook.metric("bfb_webhook_pods_without_sidecar", &labels).await != count {}
+    };
+    assert!(
+        tokio::time::timeout(PATIENCE, counted).await.is_ok(),
+        "never {count:?}:\n{}",
+        webhook.log()
+    );
 }
 
 fn events(server: &Apiserver, namespace: &str) -> Vec<Value> {
@@ -41,13 +47,21 @@ async fn pods_that_passed_without_their_sidecar_are_told_of_once() {
     pod(&server, "shop", "asks", &asks);
     pod(&server, "shop", "wrong", &json!({"bfb.dev/inject": "customer", "bfb.dev/memry": "1"}));
     pod(&server, "shop", "says-nothing", &json!({}));
-    pod(&server, "shop", "mirrored", &json!({"bfb.dev/inject": "customer", "kubernetes.io/config.mirror": "x"}));
+    pod(
+        &server,
+        "shop",
+        "mirrored",
+        &json!({"bfb.dev/inject": "customer", "kubernetes.io/config.mirror": "x"}),
+    );
     pod(&server, "labelled", "silent", &json!({}));
     pod(&server, "labelled", "opted-out", &json!({"bfb.dev/inject": "false"}));
     pod(&server, "kube-system", "asks", &asks);
-    for (name, change) in [("over", json!({"phase": "Succeeded"})), ("failed", json!({"phase": "Failed"}))] {
+    for (name, change) in
+        [("over", json!({"phase": "Succeeded"})), ("failed", json!({"phase": "Failed"}))]
+    {
         pod(&server, "shop", name, &asks);
-        server.change(&format!("/api/v1/namespaces/shop/pods/{name}"), |pod| pod["status"] = change);
+        server
+            .change(&format!("/api/v1/namespaces/shop/pods/{name}"), |pod| pod["status"] = change);
     }
     let webhook = Webhook::ready(&server, &[]).await;
     until_counted(&webhook, "shop", Some(2.0)).await;
@@ -88,10 +102,13 @@ async fn where_no_pod_can_pass_none_is_looked_for() {
     let server = Apiserver::start().await;
     pod(&server, "shop", "asks", &json!({"bfb.dev/inject": "customer"}));
     let webhook = Webhook::ready(&server, &[]).await;
-    let renewed = server.asked("PUT /apis/coordination.k8s.io/v1/namespaces/bfb-system/leases/bfb-webhook");
+    let renewed =
+        server.asked("PUT /apis/coordination.k8s.io/v1/namespaces/bfb-system/leases/bfb-webhook");
     server
         .until("some seconds of a leader", |server| {
-            server.asked("PUT /apis/coordination.k8s.io/v1/namespaces/bfb-system/leases/bfb-webhook") > renewed + 6
+            server
+                .asked("PUT /apis/coordination.k8s.io/v1/namespaces/bfb-system/leases/bfb-webhook")
+                > renewed + 6
         })
         .await;
     assert_eq!(server.asked("GET /api/v1/pods"), 0);
@@ -104,7 +121,12 @@ async fn pods_of_megabytes_are_looked_at_few_at_a_time() {
     server.put(CONFIGURATION, configuration("Ignore"));
     let note = "x".repeat(1 << 20);
     for nth in 0..12 {
-        pod(&server, "shop", &format!("large-{nth}"), &json!({"bfb.dev/inject": "customer", "note": note}));
+        pod(
+            &server,
+            "shop",
+            &format!("large-{nth}"),
+            &json!({"bfb.dev/inject": "customer", "note": note}),
+        );
     }
     let webhook = Webhook::ready(&server, &[]).await;
     until_counted(&webhook, "shop", Some(12.0)).await;

@@ -1,4 +1,5 @@
-//! The fleet's Redis for people: a table of its servers, one of the domains' logs, then what was found.
+//! The fleet's Redis for people: a table of its servers, one of the domains' logs, then what was
+//! found.
 
 use std::fmt::Write as _;
 
@@ -20,7 +21,8 @@ pub(in super::super) fn draw(text: &mut String, report: &RedisReport, width: usi
     let _ = writeln!(text, "\n{} {kind}, namespace {}", "redis".bold(), report.namespace);
     servers(text, report, width);
     logs(text, report, width);
-    let of_servers = report.servers.iter().flat_map(|server| named(&server.address, &server.findings));
+    let of_servers =
+        report.servers.iter().flat_map(|server| named(&server.address, &server.findings));
     let of_logs = report.logs.iter().flat_map(|log| named(&log.domain, &log.findings));
     let own = report.findings.iter().map(|finding| (None, finding));
     let findings: Vec<_> = own.chain(of_servers).chain(of_logs).collect();
@@ -30,7 +32,10 @@ pub(in super::super) fn draw(text: &mut String, report: &RedisReport, width: usi
     }
 }
 
-fn named<'a>(name: &'a str, findings: &'a [Finding]) -> impl Iterator<Item = (Option<&'a str>, &'a Finding)> {
+fn named<'a>(
+    name: &'a str,
+    findings: &'a [Finding],
+) -> impl Iterator<Item = (Option<&'a str>, &'a Finding)> {
     findings.iter().map(move |finding| (Some(name), finding))
 }
 
@@ -42,7 +47,9 @@ fn servers(text: &mut String, report: &RedisReport, width: usize) {
         match column {
             "  SERVER" => Some(format!("✓ {}", server.address)),
             "VERSION" => server.version.clone(),
-            "CERT EXPIRES IN" => server.tls.as_ref().and_then(|tls| tls.certificate.as_ref()).map(expires),
+            "CERT EXPIRES IN" => {
+                server.tls.as_ref().and_then(|tls| tls.certificate.as_ref()).map(expires)
+            }
             "ROUND TRIP" => time(server.round_trip_ms),
             "SCRIPT" => time(server.script_ms),
             _ => server.eviction.clone(),
@@ -88,13 +95,23 @@ fn leases(state: &super::LogState) -> String {
 }
 
 /// The lines of the widest table that fits.
-fn table<T>(rows: &[T], widths: &[&[&str]], width: usize, cell: impl Fn(&T, &str) -> Option<String>) -> Vec<String> {
+fn table<T>(
+    rows: &[T],
+    widths: &[&[&str]],
+    width: usize,
+    cell: impl Fn(&T, &str) -> Option<String>,
+) -> Vec<String> {
     let mut lines = Vec::new();
     for header in widths {
         let mut table = Table::new();
-        table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled).set_header(*header);
+        table
+            .load_style(NOTHING)
+            .set_content_arrangement(ContentArrangement::Disabled)
+            .set_header(*header);
         for row in rows {
-            table.add_row(header.iter().map(|column| cell(row, column).unwrap_or_else(|| "-".to_owned())));
+            table.add_row(
+                header.iter().map(|column| cell(row, column).unwrap_or_else(|| "-".to_owned())),
+            );
         }
         for (at, name) in header.iter().enumerate() {
             if let Some(column) = table.column_mut(at) {

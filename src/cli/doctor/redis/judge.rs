@@ -19,9 +19,10 @@ const SUBSCRIBER_BYTES_MIN: u64 = 1024 * 1024;
 /// One of those that could not say which servers there are.
 pub(super) fn silent(silent: &Silent, settings: &Settings) -> Finding {
     let finding = match &silent.trouble {
-        Trouble::Fault(fault) if fault.is_no_permission() => {
-            Finding::error("no-permission", "its user may not ask who holds which slot: it lacks `+cluster|slots`")
-        }
+        Trouble::Fault(fault) if fault.is_no_permission() => Finding::error(
+            "no-permission",
+            "its user may not ask who holds which slot: it lacks `+cluster|slots`",
+        ),
         trouble => self::trouble(trouble, settings),
     };
     let named = finding.met.contains(&silent.address);
@@ -36,12 +37,19 @@ pub(super) fn server(found: &Examined, kind: Kind, settings: &Settings) -> Vec<F
     findings.extend(refused(&found.refused, kind, &settings.namespace));
     if let Some(Trial::Failed { script, fault }) = &found.trial {
         let met = format!("the script `{script}` does not run here: {fault}");
-        findings.push(Finding::error("script-failed", met).hint("is it Redis, or something that is only like it?"));
+        findings.push(
+            Finding::error("script-failed", met)
+                .hint("is it Redis, or something that is only like it?"),
+        );
     }
     let certificate = found.tls.as_ref().and_then(|seen| seen.certificate.as_ref());
-    findings.extend(certificate.and_then(|it| judge::expiry("its certificate", it, SystemTime::now())));
+    findings
+        .extend(certificate.and_then(|it| judge::expiry("its certificate", it, SystemTime::now())));
     if found.tls.is_none() && !is_near(&found.address) {
-        let warning = Finding::warning("plain", "without TLS: anyone on the way can read, change and invalidate");
+        let warning = Finding::warning(
+            "plain",
+            "without TLS: anyone on the way can read, change and invalidate",
+        );
         findings.push(warning.expected("`rediss://`"));
     }
     findings.extend(latency(found, settings));
@@ -76,13 +84,13 @@ fn trouble(trouble: &Trouble, settings: &Settings) -> Finding {
 
 fn fault(fault: &Fault) -> Finding {
     match fault {
-        Fault::Refused(code) if code == "WRONGPASS" || code == "NOAUTH" => {
-            Finding::error("not-authenticated", format!("it refuses the user or the password (`{code}`)"))
-                .hint("`--redis-auth` names a file with `user:password`")
-        }
-        Fault::NoPrimary => {
-            Finding::error("no-primary", fault.to_string()).hint("is the service's name the sentinels'?")
-        }
+        Fault::Refused(code) if code == "WRONGPASS" || code == "NOAUTH" => Finding::error(
+            "not-authenticated",
+            format!("it refuses the user or the password (`{code}`)"),
+        )
+        .hint("`--redis-auth` names a file with `user:password`"),
+        Fault::NoPrimary => Finding::error("no-primary", fault.to_string())
+            .hint("is the service's name the sentinels'?"),
         Fault::File(_) => Finding::error("file", fault.to_string()),
         _ => Finding::error("no-answer", fault.to_string()),
     }
@@ -91,24 +99,37 @@ fn fault(fault: &Fault) -> Finding {
 fn refused(refused: &Refusals, kind: Kind, namespace: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
     if !refused.commands.is_empty() {
-        let commands: Vec<_> = refused.commands.iter().map(|command| format!("+{command}")).collect();
-        let met = format!("its user may not do all that a sidecar does: it lacks `{}`", commands.join(" "));
+        let commands: Vec<_> =
+            refused.commands.iter().map(|command| format!("+{command}")).collect();
+        let met = format!(
+            "its user may not do all that a sidecar does: it lacks `{}`",
+            commands.join(" ")
+        );
         findings.push(Finding::error("no-permission", met));
     }
     if refused.keys {
-        let met = format!("its user may not touch the namespace's keys: it lacks `~bfb:{{{namespace}/*`");
+        let met =
+            format!("its user may not touch the namespace's keys: it lacks `~bfb:{{{namespace}/*`");
         findings.push(Finding::error("no-permission-keys", met));
     }
     if refused.channels {
-        let met = format!("its user may not touch the namespace's channels: it lacks `&bfb:{{{namespace}/*`");
+        let met = format!(
+            "its user may not touch the namespace's channels: it lacks `&bfb:{{{namespace}/*`"
+        );
         findings.push(Finding::error("no-permission-channels", met));
     }
     if let Some(last) = findings.last_mut() {
-        last.hint = Some(format!("all it needs: `ACL SETUSER NAME on >PASSWORD {}`", rules(namespace, kind)));
+        last.hint = Some(format!(
+            "all it needs: `ACL SETUSER NAME on >PASSWORD {}`",
+            rules(namespace, kind)
+        ));
     }
     if !refused.unknown.is_empty() {
         let met = format!("it does not know `{}`", refused.unknown.join("`, `"));
-        findings.push(Finding::error("unknown-command", met).hint("is a command renamed there, or is it not Redis?"));
+        findings.push(
+            Finding::error("unknown-command", met)
+                .hint("is a command renamed there, or is it not Redis?"),
+        );
     }
     findings.extend(refused.state.as_ref().map(|code| state(code)));
     findings
@@ -118,11 +139,21 @@ fn refused(refused: &Refusals, kind: Kind, namespace: &str) -> Vec<Finding> {
 fn state(code: &str) -> Finding {
     let (name, means, hint) = match code {
         "READONLY" => ("read-only", "it is a replica", "name the primary, or its sentinels"),
-        "MISCONF" => ("refuses-writes", "it cannot write its snapshots", "`stop-writes-on-bgsave-error`, or its disk"),
-        "NOREPLICAS" => {
-            ("refuses-writes", "it has too few replicas to write to (`min-replicas-to-write`)", "are they up?")
-        }
-        "OOM" => ("refuses-writes", "its memory is full", "raise `maxmemory`, or let it evict: `volatile-ttl`"),
+        "MISCONF" => (
+            "refuses-writes",
+            "it cannot write its snapshots",
+            "`stop-writes-on-bgsave-error`, or its disk",
+        ),
+        "NOREPLICAS" => (
+            "refuses-writes",
+            "it has too few replicas to write to (`min-replicas-to-write`)",
+            "are they up?",
+        ),
+        "OOM" => (
+            "refuses-writes",
+            "its memory is full",
+            "raise `maxmemory`, or let it evict: `volatile-ttl`",
+        ),
         "CLUSTERDOWN" => ("refuses-writes", "its Cluster is down", "is a server of it lost?"),
         "LOADING" => ("refuses-writes", "it is still loading its data", "ask again"),
         _ => ("refuses-writes", "it refuses commands", "what do its own logs say?"),
@@ -142,9 +173,13 @@ fn latency(found: &Examined, settings: &Settings) -> Option<Finding> {
     }
     let patience = settings.lease / 8;
     if took >= READ_MAX / 4 || took >= patience {
-        let expected =
-            format!("far less than {}: each read of Redis and each acknowledgement waits for it", span(READ_MAX));
-        return Some(Finding::warning("slow", met).expected(expected).hint("is it in another zone?"));
+        let expected = format!(
+            "far less than {}: each read of Redis and each acknowledgement waits for it",
+            span(READ_MAX)
+        );
+        return Some(
+            Finding::warning("slow", met).expected(expected).hint("is it in another zone?"),
+        );
     }
     None
 }
@@ -172,14 +207,21 @@ fn eviction(facts: &Facts) -> Option<Finding> {
         policy if policy.starts_with("allkeys") => Some(
             Finding::error(
                 "evicts",
-                format!("`maxmemory-policy` is `{policy}`: it evicts the log, and memory is emptied with it"),
+                format!(
+                    "`maxmemory-policy` is `{policy}`: it evicts the log, \
+                         and memory is emptied with it"
+                ),
             )
-            .expected("`volatile-ttl` or another `volatile-…`: only datasets have a time to live; or `noeviction`"),
+            .expected(
+                "`volatile-ttl` or another `volatile-…`: only datasets have a time to live; \
+                       or `noeviction`",
+            ),
         ),
         "noeviction" if facts.memory_max.is_some_and(|max| max > 0) => Some(
             Finding::note(
                 "no-eviction",
-                "`maxmemory-policy` is `noeviction`: when it is full, all writes are refused and the bus is lost",
+                "`maxmemory-policy` is `noeviction`: when it is full, \
+                 all writes are refused and the bus is lost",
             )
             .expected("`volatile-ttl`, with which datasets make room for the log"),
         ),
@@ -192,9 +234,11 @@ fn unknown(facts: &Facts) -> Finding {
     let replicas = if facts.replicas > 0 { "`min-replicas-to-write`, " } else { "" };
     let cluster = if facts.is_cluster { "`cluster-node-timeout`, " } else { "" };
     let met = format!(
-        "it does not tell its settings (`CONFIG GET`), so {replicas}{cluster}`client-output-buffer-limit` and `timeout` are not known"
+        "it does not tell its settings (`CONFIG GET`), so \
+         {replicas}{cluster}`client-output-buffer-limit` and `timeout` are not known"
     );
-    Finding::note("settings-unknown", met).hint("ask as a user who may, or look at what its provider says")
+    Finding::note("settings-unknown", met)
+        .hint("ask as a user who may, or look at what its provider says")
 }
 
 fn config(facts: &Facts, config: &Config, settings: &Settings) -> Vec<Finding> {
@@ -207,14 +251,20 @@ fn config(facts: &Facts, config: &Config, settings: &Settings) -> Vec<Finding> {
     findings.extend(subscribers(config));
     if let Some(idle) = config.idle.filter(|idle| !idle.is_zero()) {
         let met = format!(
-            "`timeout` is {}: it closes the connection for datasets when none is read for so long, and the bus connects anew",
+            "`timeout` is {}: it closes the connection for datasets when none is read for so long, \
+             and the bus connects anew",
             span(idle)
         );
         findings.push(Finding::warning("idle-timeout", met).expected("0"));
     }
     if facts.appends && config.append_sync.as_deref() == Some("always") {
-        let note = Finding::note("append-always", "`appendfsync` is `always`: each heartbeat waits for its disk");
-        findings.push(note.hint("bfb needs no data of an earlier life: `appendonly no`, or `everysec`, is as good"));
+        let note = Finding::note(
+            "append-always",
+            "`appendfsync` is `always`: each heartbeat waits for its disk",
+        );
+        findings.push(note.hint(
+            "bfb needs no data of an earlier life: `appendonly no`, or `everysec`, is as good",
+        ));
     }
     findings
 }
@@ -224,18 +274,26 @@ fn failover(config: &Config, settings: &Settings) -> Option<Finding> {
     let hint = "two primaries that both take invalidations are outside of what acknowledged means";
     match (config.min_replicas?, config.min_replicas_max_lag?) {
         (0, _) => Some(
-            Finding::warning("split-brain", "it has replicas, and `min-replicas-to-write` is 0: once it is replaced it may go on taking invalidations, for as long as it is not told")
-                .expected("1 or more")
-                .hint(hint),
+            Finding::warning(
+                "split-brain",
+                "it has replicas, and `min-replicas-to-write` is 0: \
+                              once it is replaced it may go on taking invalidations, \
+                              for as long as it is not told",
+            )
+            .expected("1 or more")
+            .hint(hint),
         ),
-        (_, lag) if settings.failover_grace < lag => Some(grace("min-replicas-max-lag", lag, settings)),
+        (_, lag) if settings.failover_grace < lag => {
+            Some(grace("min-replicas-max-lag", lag, settings))
+        }
         _ => None,
     }
 }
 
 fn grace(setting: &str, for_so_long: Duration, settings: &Settings) -> Finding {
     let met = format!(
-        "once it is replaced it may go on answering for {} (`{setting}`), and `--failover-grace` is {}",
+        "once it is replaced it may go on answering for {} (`{setting}`), \
+         and `--failover-grace` is {}",
         span(for_so_long),
         span(settings.failover_grace)
     );
@@ -252,16 +310,21 @@ fn cluster(facts: &Facts, config: &Config, settings: &Settings) -> Vec<Finding> 
         }
         if timeout > settings.lease {
             let met = format!(
-                "`cluster-node-timeout` is {} and the lease {}: when a server is lost its domains are without a lease for {} at least, before it is replaced",
+                "`cluster-node-timeout` is {} and the lease {}: when a server is lost its domains \
+                 are without a lease for {} at least, before it is replaced",
                 span(timeout),
                 span(settings.lease),
                 span(timeout.saturating_sub(settings.lease))
             );
-            findings.push(Finding::note("failover-outlasts-lease", met).hint("`--bus-loss` says what holds meanwhile"));
+            findings.push(
+                Finding::note("failover-outlasts-lease", met)
+                    .hint("`--bus-loss` says what holds meanwhile"),
+            );
         }
     }
     if config.full_coverage == Some(true) {
-        let met = "`cluster-require-full-coverage` is `yes`: one server that is lost takes all domains with it, not only its own";
+        let met = "`cluster-require-full-coverage` is `yes`: one server that is lost takes all \
+                   domains with it, not only its own";
         findings.push(Finding::note("full-coverage", met).expected("`no`"));
     }
     findings
@@ -274,15 +337,20 @@ fn subscribers(config: &Config) -> Option<Finding> {
     let least = [limit.hard, limit.soft].into_iter().filter(|bytes| *bytes > 0).min();
     match least {
         None => {
-            let met = "`client-output-buffer-limit pubsub` is without end: for a sidecar that stands still it holds messages until its memory is full";
+            let met = "`client-output-buffer-limit pubsub` is without end: \
+                       for a sidecar that stands still it holds messages until its memory is full";
             Some(Finding::warning("subscriber-limit", met).expected("`32mb 8mb 60`"))
         }
         Some(least) if least < SUBSCRIBER_BYTES_MIN => {
             let met = format!(
-                "`client-output-buffer-limit pubsub` is {}: a burst of invalidations may cost sidecars their connection",
+                "`client-output-buffer-limit pubsub` is {}: a burst of invalidations may cost \
+                 sidecars their connection",
                 size(least)
             );
-            Some(Finding::warning("subscriber-limit", met).expected("1 MiB or more; the usual is `32mb 8mb 60`"))
+            Some(
+                Finding::warning("subscriber-limit", met)
+                    .expected("1 MiB or more; the usual is `32mb 8mb 60`"),
+            )
         }
         Some(_) => None,
     }
@@ -295,12 +363,23 @@ pub(super) fn log(found: &Result<Option<Log>, Fault>, settings: &Settings) -> Ve
         // Why not is said of its server.
         Ok(None) | Err(Fault::Lost) => return Vec::new(),
         Err(fault) if fault.is_no_permission() => return Vec::new(),
-        Err(fault) => return vec![Finding::error("log-unreadable", format!("its log cannot be read: {fault}"))],
+        Err(fault) => {
+            return vec![Finding::error(
+                "log-unreadable",
+                format!("its log cannot be read: {fault}"),
+            )];
+        }
     };
     let mut findings = Vec::new();
     if log.protocol > PROTOCOL {
-        let met = format!("its log speaks protocol {}, this release {PROTOCOL}: it would take no part", log.protocol);
-        findings.push(Finding::error("newer-protocol", met).expected("a release as new as the newest of the fleet"));
+        let met = format!(
+            "its log speaks protocol {}, this release {PROTOCOL}: it would take no part",
+            log.protocol
+        );
+        findings.push(
+            Finding::error("newer-protocol", met)
+                .expected("a release as new as the newest of the fleet"),
+        );
     }
     if log.is_alive == Some(false) {
         let met = "its log is of an earlier life of the server; the next heartbeat begins an epoch";
@@ -310,8 +389,14 @@ pub(super) fn log(found: &Result<Option<Log>, Fault>, settings: &Settings) -> Ve
     findings.extend(leases(log, settings));
     let behind = log.registered.iter().filter(|sidecar| sidecar.reported < log.seq).count();
     if behind > 0 {
-        let met = format!("{behind} of {} sidecars had not said that they applied everything", log.registered.len());
-        findings.push(Finding::note("behind", met).hint("is it so again in a lease? `bfb status` there says why"));
+        let met = format!(
+            "{behind} of {} sidecars had not said that they applied everything",
+            log.registered.len()
+        );
+        findings.push(
+            Finding::note("behind", met)
+                .hint("is it so again in a lease? `bfb status` there says why"),
+        );
     }
     findings
 }
@@ -322,17 +407,25 @@ fn leases(log: &Log, settings: &Settings) -> Option<Finding> {
     leases.sort_unstable();
     leases.dedup();
     let shown = leases.iter().map(|lease| span(*lease).to_string()).collect::<Vec<_>>().join(", ");
-    let hint = "while an epoch changes, acknowledgements are only as good as the longest lease that was heard of";
+    let hint = "while an epoch changes, acknowledgements are only as good as the longest lease \
+                that was heard of";
     match leases.as_slice() {
         [] => None,
         [one] if *one == settings.lease => None,
         [_] => {
-            let met = format!("its sidecars have a lease of {shown}, and `--lease` here is {}", span(settings.lease));
+            let met = format!(
+                "its sidecars have a lease of {shown}, and `--lease` here is {}",
+                span(settings.lease)
+            );
             Some(Finding::warning("leases-differ", met).expected("one lease").hint(hint))
         }
         _ => {
             let met = format!("its sidecars have leases of {shown}");
-            Some(Finding::warning("leases-differ", met).expected("one lease, but for a rolling change").hint(hint))
+            Some(
+                Finding::warning("leases-differ", met)
+                    .expected("one lease, but for a rolling change")
+                    .hint(hint),
+            )
         }
     }
 }
@@ -358,7 +451,11 @@ mod tests {
     /// A server of which there is nothing to say.
     fn good() -> Facts {
         let limit = BufferLimit { hard: 32 << 20, soft: 8 << 20, soft_for: Duration::from_mins(1) };
-        let config = Config { subscriber_limit: Some(limit), idle: Some(Duration::ZERO), ..Config::default() };
+        let config = Config {
+            subscriber_limit: Some(limit),
+            idle: Some(Duration::ZERO),
+            ..Config::default()
+        };
         Facts {
             product: "Redis",
             version: "7.0.15".to_owned(),
@@ -386,7 +483,10 @@ mod tests {
     #[test]
     fn a_server_that_will_do_is_not_talked_about() {
         assert_eq!(said(&good()), [""; 0]);
-        assert_eq!(said(&Facts { eviction: Some("noeviction".into()), memory_max: Some(0), ..good() }), [""; 0]);
+        assert_eq!(
+            said(&Facts { eviction: Some("noeviction".into()), memory_max: Some(0), ..good() }),
+            [""; 0]
+        );
     }
 
     #[test]
@@ -400,14 +500,20 @@ mod tests {
             said(&Facts { eviction: Some("noeviction".into()), memory_max: Some(1), ..good() }),
             ["no-eviction"]
         );
-        assert_eq!(said(&Facts { eviction: None, ..good() }), [""; 0], "what is not told is not guessed");
+        assert_eq!(
+            said(&Facts { eviction: None, ..good() }),
+            [""; 0],
+            "what is not told is not guessed"
+        );
     }
 
     #[test]
     fn what_a_managed_redis_does_not_tell_is_said_to_be_unknown() {
         let found = super::facts(&Facts { config: None, replicas: 1, ..good() }, &settings());
         assert_eq!(names(&found), ["settings-unknown"]);
-        assert!(found[0].met.contains("min-replicas-to-write") && !found[0].met.contains("cluster"));
+        assert!(
+            found[0].met.contains("min-replicas-to-write") && !found[0].met.contains("cluster")
+        );
         let found = super::facts(&Facts { config: None, is_cluster: true, ..good() }, &settings());
         assert!(found[0].met.contains("cluster-node-timeout"));
     }
@@ -416,13 +522,20 @@ mod tests {
     fn a_primary_that_may_outlive_its_replacement_is_a_warning() {
         let replicated = |min, lag| Facts {
             replicas: 1,
-            ..with(|config| (config.min_replicas, config.min_replicas_max_lag) = (Some(min), Some(seconds(lag))))
+            ..with(|config| {
+                (config.min_replicas, config.min_replicas_max_lag) =
+                    (Some(min), Some(seconds(lag)));
+            })
         };
         assert_eq!(said(&replicated(0, 10)), ["split-brain"]);
         assert_eq!(said(&replicated(1, 10)), ["failover-grace"]);
         let patient = Settings { failover_grace: Duration::from_secs(10), ..settings() };
         assert_eq!(names(&super::facts(&replicated(1, 10), &patient)), [""; 0]);
-        assert_eq!(said(&Facts { replicas: 0, ..replicated(0, 10) }), [""; 0], "nobody can replace it");
+        assert_eq!(
+            said(&Facts { replicas: 0, ..replicated(0, 10) }),
+            [""; 0],
+            "nobody can replace it"
+        );
     }
 
     #[test]
@@ -430,7 +543,9 @@ mod tests {
         let cluster = |timeout, replicas| Facts {
             is_cluster: true,
             replicas,
-            ..with(|config| (config.node_timeout, config.full_coverage) = (Some(seconds(timeout)), Some(false)))
+            ..with(|config| {
+                (config.node_timeout, config.full_coverage) = (Some(seconds(timeout)), Some(false));
+            })
         };
         assert_eq!(said(&cluster(15, 1)), ["failover-grace", "failover-outlasts-lease"]);
         assert_eq!(said(&cluster(15, 0)), ["failover-outlasts-lease"]);
@@ -443,9 +558,18 @@ mod tests {
     fn connections_that_a_server_closes_are_a_warning() {
         let limit = |hard, soft| BufferLimit { hard, soft, soft_for: Duration::from_mins(1) };
         assert_eq!(said(&with(|config| config.idle = Some(seconds(300)))), ["idle-timeout"]);
-        assert_eq!(said(&with(|config| config.subscriber_limit = Some(limit(0, 0)))), ["subscriber-limit"]);
-        assert_eq!(said(&with(|config| config.subscriber_limit = Some(limit(0, 4096)))), ["subscriber-limit"]);
-        assert_eq!(said(&with(|config| config.subscriber_limit = Some(limit(8 << 20, 0)))), [""; 0]);
+        assert_eq!(
+            said(&with(|config| config.subscriber_limit = Some(limit(0, 0)))),
+            ["subscriber-limit"]
+        );
+        assert_eq!(
+            said(&with(|config| config.subscriber_limit = Some(limit(0, 4096)))),
+            ["subscriber-limit"]
+        );
+        assert_eq!(
+            said(&with(|config| config.subscriber_limit = Some(limit(8 << 20, 0)))),
+            [""; 0]
+        );
     }
 
     #[test]

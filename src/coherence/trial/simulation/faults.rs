@@ -47,7 +47,8 @@ impl Simulation {
         if self.fleet.nodes[node].alive {
             self.fleet.tell(node, Event::Stop);
             if self.rng.bool() {
-                // Its connections end as soon as it has said so; what is on its way to it still comes.
+                // Its connections end as soon as it has said so; what is on its way to it still
+                // comes.
                 self.dispatch();
                 self.mute_until[node] = self.now + long;
             }

@@ -7,7 +7,9 @@ impl Simulation {
     pub(super) fn dispatch(&mut self) {
         for message in std::mem::take(&mut self.fleet.out) {
             match &message {
-                Message::Published { to, .. } | Message::Hint { to, .. } => self.publish(*to, message),
+                Message::Published { to, .. } | Message::Hint { to, .. } => {
+                    self.publish(*to, message)
+                }
                 Message::Request { from: who, .. } | Message::Answer { to: who, .. } => {
                     let index = self.index(*who);
                     self.carry(index, message);
@@ -39,11 +41,25 @@ impl Simulation {
 
     pub(super) fn carry(&mut self, process: usize, message: Message) {
         let token = self.incarnation[process];
-        let cut = if matches!(message, Message::Request { .. }) { &self.mute_until } else { &self.deaf_until };
+        let cut = if matches!(message, Message::Request { .. }) {
+            &self.mute_until
+        } else {
+            &self.deaf_until
+        };
         if cut[process] > self.now || self.rng.f64() < self.hostility.loss {
             // A call that is not answered in time is a miss.
-            if let Message::Request { from, sent, about: about @ (About::Fetch(..) | About::Claim(..)), .. }
-            | Message::Answer { to: from, sent, about: about @ (About::Fetch(..) | About::Claim(..)), .. } = message
+            if let Message::Request {
+                from,
+                sent,
+                about: about @ (About::Fetch(..) | About::Claim(..)),
+                ..
+            }
+            | Message::Answer {
+                to: from,
+                sent,
+                about: about @ (About::Fetch(..) | About::Claim(..)),
+                ..
+            } = message
             {
                 let gone = Message::Answer { to: from, sent, about, answer: Answer::OtherLife };
                 self.at(self.now + 50_000, Happening::Arrive(gone, token));
@@ -51,7 +67,8 @@ impl Simulation {
             return;
         }
         let delay = self.hostility.delay(&mut self.rng, self.hostility.latency);
-        if self.rng.f64() < self.hostility.loss / 4.0 && !matches!(message, Message::Request { .. }) {
+        if self.rng.f64() < self.hostility.loss / 4.0 && !matches!(message, Message::Request { .. })
+        {
             self.at(self.now + 3 * delay, Happening::Arrive(message.clone(), token));
         }
         self.at(self.now + delay, Happening::Arrive(message, token));
@@ -87,7 +104,13 @@ impl Simulation {
 
     /// The server is away: whoever asked for a dataset learns that, in time.
     pub(super) fn carry_back_nothing(&mut self, process: usize, message: Message) {
-        if let Message::Request { from, sent, about: about @ (About::Fetch(..) | About::Claim(..)), .. } = message {
+        if let Message::Request {
+            from,
+            sent,
+            about: about @ (About::Fetch(..) | About::Claim(..)),
+            ..
+        } = message
+        {
             let gone = Message::Answer { to: from, sent, about, answer: Answer::OtherLife };
             self.at(self.now + 50_000, Happening::Arrive(gone, self.incarnation[process]));
         }

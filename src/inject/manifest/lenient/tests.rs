@@ -25,13 +25,16 @@ fn indentation_within_brackets_means_nothing() {
         "spec:\n  args: [\n    a,\n    'b c'\n  ]\n  c: 1\n",
         "spec:\n  args: [\n    a,\n    'b c'\n]\n  c: 1\n",
         "spec:\n  args: [\na,\n'b\n c'\n]\n  c: 1\n",
-        "spec:\n  args: [ # why\n# not\n  a\n, b\n  ]\n  c: 1\n".replace("b\n  ]", "'b c']").as_str(),
+        "spec:\n  args: [ # why\n# not\n  a\n, b\n  ]\n  c: 1\n"
+            .replace("b\n  ]", "'b c']")
+            .as_str(),
         "spec:\r\n  args: [\r\n  a,\r\n  'b c'\r\n]\r\n  c: 1\r\n",
     ] {
         is_read_as(text, strict);
     }
     // Of the Istio sample that was refused.
-    let sample = "spec:\n  containers:\n  - name: a\n    args: [\n      \"x\"\n    ]\n  - name: b\n    args: [\n    \"y\"\n  ]\n";
+    let sample = "spec:\n  containers:\n  - name: a\n    args: [\n      \"x\"\n    ]\n  - name: \
+                  b\n    args: [\n    \"y\"\n  ]\n";
     let both = json!([{"spec": {"containers": [{"name": "a", "args": ["x"]}, {"name": "b", "args": ["y"]}]}}]);
     assert_eq!(parse(sample), Ok(both));
     is_read_as("a: {\nb:\n1,\nc: {\nd: 2\n}}\ne: 3\n", "a: {b: 1, c: {d: 2}}\ne: 3\n");

@@ -6,7 +6,9 @@ use crate::inject::Defaults;
 use crate::inject::webhook::verdict::within;
 
 fn review(request: &Value) -> Vec<u8> {
-    json!({"apiVersion": VERSION, "kind": "AdmissionReview", "request": request}).to_string().into_bytes()
+    json!({"apiVersion": VERSION, "kind": "AdmissionReview", "request": request})
+        .to_string()
+        .into_bytes()
 }
 
 /// What an API server sends for a pod of a `ReplicaSet`: no name, no namespace in its metadata.
@@ -58,7 +60,9 @@ fn a_pod_that_asks_is_patched() {
 
 #[test]
 fn a_pod_that_asks_for_what_cannot_be_is_refused_with_every_reason() {
-    let asked = request(&json!({"bfb.dev/inject": "customer", "bfb.dev/memry": "1", "bfb.dev/lease": "1h"}));
+    let asked = request(
+        &json!({"bfb.dev/inject": "customer", "bfb.dev/memry": "1", "bfb.dev/lease": "1h"}),
+    );
     insta::assert_snapshot!(legible(answered(&asked, None)));
 }
 
@@ -71,7 +75,10 @@ fn a_pod_that_does_not_ask_is_left_alone() {
         (json!({"bfb.dev/inject": "false"}), Some("customer"), "opted out"),
     ] {
         let response = &answered(&request(&annotations), label)["response"];
-        assert_eq!(*response, json!({"uid": uid, "allowed": true, "auditAnnotations": {"outcome": outcome}}));
+        assert_eq!(
+            *response,
+            json!({"uid": uid, "allowed": true, "auditAnnotations": {"outcome": outcome}})
+        );
     }
 }
 
@@ -81,7 +88,10 @@ fn a_second_review_of_a_patched_pod_changes_nothing() {
     let first = answered(&asked, Some("customer"));
     assert!(first["response"]["patch"].is_string());
     let pod = &mut asked["object"];
-    let Verdict::Inject(injection) = within(pod, &Defaults::default(), "shop", Some("customer")) else { panic!() };
+    let Verdict::Inject(injection) = within(pod, &Defaults::default(), "shop", Some("customer"))
+    else {
+        panic!()
+    };
     assert!(injection.additions.apply(pod));
     let second = &answered(&asked, Some("orders"))["response"];
     assert_eq!((&second["allowed"], &second["patch"]), (&json!(true), &Value::Null));
@@ -103,13 +113,18 @@ fn whatever_is_no_creation_of_a_pod_is_allowed_as_it_is() {
         other["subResource"] = Value::Null;
         *other.pointer_mut(place).unwrap() = value;
         let response = &answered(&other, None)["response"];
-        assert_eq!((&response["allowed"], &response["patch"]), (&json!(true), &Value::Null), "{place}");
+        assert_eq!(
+            (&response["allowed"], &response["patch"]),
+            (&json!(true), &Value::Null),
+            "{place}"
+        );
     }
 }
 
 #[test]
 fn a_body_that_is_no_review_is_told_what_was_expected() {
-    let version = |kind: &str, version: &str| json!({"kind": kind, "apiVersion": version}).to_string();
+    let version =
+        |kind: &str, version: &str| json!({"kind": kind, "apiVersion": version}).to_string();
     let mut namespaceless = request(&json!({}));
     namespaceless.as_object_mut().unwrap().remove("namespace");
     let mut no_pod = request(&json!({}));
@@ -120,7 +135,10 @@ fn a_body_that_is_no_review_is_told_what_was_expected() {
         ("[]", "no `AdmissionReview`: "),
         (&"[".repeat(10_000), "no `AdmissionReview`: "),
         ("{\"request\": 5}", "no `AdmissionReview`: "),
-        (&version("AdmissionReview", "admission.k8s.io/v1beta1"), "`AdmissionReview` of `admission.k8s.io/v1beta1`"),
+        (
+            &version("AdmissionReview", "admission.k8s.io/v1beta1"),
+            "`AdmissionReview` of `admission.k8s.io/v1beta1`",
+        ),
         (&version("Pod", "v1"), "`Pod` of `v1`"),
         (&version("AdmissionReview", VERSION), "no `request`"),
         (std::str::from_utf8(&review(&json!({}))).unwrap(), "no `request.uid`"),
@@ -134,12 +152,16 @@ fn a_body_that_is_no_review_is_told_what_was_expected() {
 
 #[test]
 fn a_very_long_refusal_is_cut() {
-    let annotations: serde_json::Map<_, _> = (0..200).map(|n| (format!("bfb.dev/x-{n}"), json!("é"))).collect();
+    let annotations: serde_json::Map<_, _> =
+        (0..200).map(|n| (format!("bfb.dev/x-{n}"), json!("é"))).collect();
     let status = &answered(&request(&Value::Object(annotations)), None)["response"]["status"];
     let message = status["message"].as_str().unwrap();
     assert_eq!(message.chars().count(), MESSAGE_MAX_CHARS + 1);
     let causes = status["details"]["causes"].as_array().unwrap();
-    assert_eq!((causes.len(), causes[32]["message"].as_str().unwrap().contains("168 more problems")), (33, true));
+    assert_eq!(
+        (causes.len(), causes[32]["message"].as_str().unwrap().contains("168 more problems")),
+        (33, true)
+    );
 }
 
 #[test]
@@ -151,7 +173,8 @@ fn an_answer_is_short_however_long_the_review_is() {
         annotations[format!("bfb.dev/{name}")] = json!(long);
         pods.push(request(&annotations));
     }
-    let many: serde_json::Map<_, _> = (0..20_000).map(|n| (format!("bfb.dev/{n}-{long:.200}"), json!("x"))).collect();
+    let many: serde_json::Map<_, _> =
+        (0..20_000).map(|n| (format!("bfb.dev/{n}-{long:.200}"), json!("x"))).collect();
     pods.push(request(&Value::Object(many)));
     let mut named = request(&json!({"bfb.dev/inject": "customer"}));
     let ports = vec![json!({"containerPort": 7070}); 10_000];
@@ -160,7 +183,11 @@ fn an_answer_is_short_however_long_the_review_is() {
     pods.push(named);
     for pod in pods {
         let answer = answered(&pod, None).to_string();
-        assert!(answer.contains("\"allowed\":false") && answer.len() < 64 * 1024, "{} bytes", answer.len());
+        assert!(
+            answer.contains("\"allowed\":false") && answer.len() < 64 * 1024,
+            "{} bytes",
+            answer.len()
+        );
     }
     let mut refused = Vec::new();
     for member in ["uid", "namespace", "operation", "resource"] {
@@ -169,5 +196,8 @@ fn an_answer_is_short_however_long_the_review_is() {
         refused.extend(Review::read(&review(&odd)).err().map(|error| error.to_string()));
     }
     assert_eq!(refused.len(), 3, "another operation is none of our business");
-    assert!(refused.iter().all(|said| said.len() < 1000 && said.contains("expected")), "{refused:?}");
+    assert!(
+        refused.iter().all(|said| said.len() < 1000 && said.contains("expected")),
+        "{refused:?}"
+    );
 }
