@@ -207,7 +207,7 @@ impl Why {
     /// What was expected instead.
     pub fn expected(&self) -> String {
         match self {
-            Self::Unknown { .. } => "one of the annotations in the README's table".to_owned(),
+            Self::Unknown { .. } => "one of the annotations in docs/kubernetes.md".to_owned(),
             Self::NotText { .. } => "text in quotes".to_owned(),
             Self::BadValue { expected, .. } | Self::NotAPod { expected, .. } => {
                 (*expected).to_owned()
