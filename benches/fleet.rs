@@ -334,7 +334,8 @@ fn large(mut review: serde_json::Value) -> serde_json::Value {
         .collect();
     let spec = &mut review["object"]["spec"];
     spec["containers"][0]["env"] = env.into();
-    spec["volumes"] = json!([{"name": "tmp", "emptyDir": {}}, {"name": "kube-api-access", "projected": {"sources": []}}]);
+    spec["volumes"] = json!([{"name": "tmp", "emptyDir": {}},
+        {"name": "kube-api-access", "projected": {"sources": []}}]);
     review
 }
 

@@ -358,7 +358,8 @@ fn example() -> serde_json::Value {
             },
             "v2": {"path": "/v2/customers/{key}", "schema": "customer.v2.json"},
         },
-        "cache": {"ttl": "60s", "missing_ttl": "5s", "stale_if_error": "0s", "tags": "[.profile.segment]"},
+        "cache": {"ttl": "60s", "missing_ttl": "5s", "stale_if_error": "0s",
+            "tags": "[.profile.segment]"},
     })
 }
 

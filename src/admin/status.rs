@@ -117,7 +117,10 @@ fn state(state: &ClientState) -> Value {
         BreakerState::Open => "open",
         BreakerState::HalfOpen => "half-open",
     };
-    let failure = |(reason, when): (crate::sources::Reason, tokio::time::Instant)| json!({"reason": reason.as_str(), "seconds_ago": when.elapsed().as_secs()});
+    let failure = |(reason, when): (crate::sources::Reason, tokio::time::Instant)| {
+        json!({"reason": reason.as_str(),
+            "seconds_ago": when.elapsed().as_secs()})
+    };
     json!({
         "breaker": breaker,
         "in_flight": state.inflight,

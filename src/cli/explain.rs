@@ -71,7 +71,8 @@ impl Waterfall {
     pub(super) fn as_json(&self) -> Value {
         let bar = |bar: &Bar| {
             json!({
-                "source": bar.source, "round": bar.round, "start_ms": bar.start_ms, "took_ms": bar.took_ms,
+                "source": bar.source, "round": bar.round, "start_ms": bar.start_ms,
+                "took_ms": bar.took_ms,
                 "tries": bar.tries, "status": bar.status, "outcome": bar.outcome,
             })
         };

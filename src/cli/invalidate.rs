@@ -211,7 +211,10 @@ mod tests {
 
     #[test]
     fn it_says_how_many_acknowledged_and_who_was_silent() {
-        let done = |sidecars: u64, silent: &[&str]| json!({"token": "t-7", "acknowledged": true, "sidecars": sidecars, "silent": silent, "took_ms": 3});
+        let done = |sidecars: u64, silent: &[&str]| {
+            json!({"token": "t-7", "acknowledged": true,
+            "sidecars": sidecars, "silent": silent, "took_ms": 3})
+        };
         assert_eq!(text(&done(1, &[])), "acknowledged by the one sidecar in 3 ms\ntoken t-7");
         assert_eq!(text(&done(5, &[])), "acknowledged by all 5 sidecars in 3 ms\ntoken t-7");
         let silent = text(&done(5, &["web-1"]));

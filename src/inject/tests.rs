@@ -69,7 +69,8 @@ fn pod(choices: &mut Choices) -> Value {
         }
     }
     for nth in 0..=choices.below(2) {
-        let mut container = json!({"name": format!("app-{nth}"), "image": "shop/app:1", "command": ["sh", "-c", "a: b # c\n"]});
+        let mut container = json!({"name": format!("app-{nth}"), "image": "shop/app:1",
+            "command": ["sh", "-c", "a: b # c\n"]});
         if choices.yes() {
             container["volumeMounts"] = list(choices, &json!({"name": "tmp", "mountPath": "/tmp"}));
         }

@@ -119,7 +119,8 @@ fn problem_schema() -> Value {
                 "type": "object",
                 "required": ["source", "reason", "detail"],
                 "properties": {
-                    "source": {"type": "string"}, "reason": {"type": "string"}, "detail": {"type": "string"},
+                    "source": {"type": "string"}, "reason": {"type": "string"},
+                    "detail": {"type": "string"},
                 },
             }},
         },

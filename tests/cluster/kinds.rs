@@ -45,7 +45,8 @@ async fn a_pod_says_what_its_sidecar_is_told_and_keeps_what_it_has() {
     webhook.namespace("told", &json!({})).await;
     webhook.start("one", &[]).await;
     webhook.serves("told").await;
-    let asks = json!({"bfb.dev/inject": "customer,orders", "bfb.dev/memory": "32MiB", "bfb.dev/unix-socket": "true"});
+    let asks = json!({"bfb.dev/inject": "customer,orders", "bfb.dev/memory": "32MiB",
+        "bfb.dev/unix-socket": "true"});
     let mut pod = pod("told", "ignored", &asks);
     pod["metadata"] = json!({"generateName": "web-", "namespace": "told", "annotations": asks});
     let mut first = pod["spec"]["containers"][0].clone();

@@ -35,7 +35,8 @@ async fn what_happens_is_told_in_the_order_in_which_it_happens() {
     let domain = json!("customer");
     let expected = [
         json!({"event": "filled", "domain": domain, "bytes": 10, "rounds": 1}),
-        json!({"event": "invalidated", "domain": domain, "seq": 1, "keys": 2, "tags": 0, "all": false}),
+        json!({"event": "invalidated", "domain": domain, "seq": 1, "keys": 2, "tags": 0,
+            "all": false}),
         json!({"event": "failed", "domain": domain, "deadline_passed": false}),
         json!({"event": "filled", "domain": domain}),
         json!({"event": "invalidated", "seq": 2, "keys": 0, "tags": 1, "all": false}),
@@ -49,7 +50,8 @@ async fn what_happens_is_told_in_the_order_in_which_it_happens() {
         assert!(next >= at && next.ends_with('Z'), "{next} after {at}");
         at = next;
         if event["event"] == "failed" {
-            let why = json!({"source": "part", "reason": "status", "detail": "answered 500, expected 200"});
+            let why = json!({"source": "part", "reason": "status",
+                "detail": "answered 500, expected 200"});
             assert_eq!(event["failed"], json!([why]));
         } else if event["event"] == "filled" {
             assert_eq!(event["dataset"].as_str().unwrap().len(), 32);

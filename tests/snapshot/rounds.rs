@@ -79,7 +79,8 @@ async fn a_part_that_changed_and_what_depends_on_it_are_taken_anew_and_all_are_c
     let (sidecar, upstream) = over_three("snapshot").await;
     upstream.answers("/profile/42", [account("A", 1), account("B", 2)]);
     let whole = ask(&sidecar).await.dataset();
-    let expected = serde_json::json!({"profile": {"account": "B", "revision": 2}, "favorites": 1, "orders": "of B"});
+    let expected = serde_json::json!({"profile": {"account": "B", "revision": 2}, "favorites": 1,
+        "orders": "of B"});
     assert_eq!(whole, expected);
     assert_eq!(conditions(&upstream, "/profile/42"), ["", "\"1\"", "\"2\""]);
     assert_eq!(conditions(&upstream, "/favorites/42"), ["", "\"1\"", "\"1\""]);

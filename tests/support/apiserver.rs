@@ -233,14 +233,16 @@ pub(crate) fn configuration(failure_policy: &str) -> Value {
             "sideEffects": "None",
         })
     };
-    let elsewhere = json!({"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": ["kube-system", "bfb-system"]});
+    let elsewhere = json!({"key": "kubernetes.io/metadata.name", "operator": "NotIn",
+        "values": ["kube-system", "bfb-system"]});
     json!({
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "MutatingWebhookConfiguration",
         "metadata": {"name": "bfb", "labels": {"kept": "as it is"}},
         "webhooks": [
             hook("annotated.bfb.dev", json!([elsewhere])),
-            hook("labelled.bfb.dev", json!([elsewhere, {"key": "bfb.dev/inject", "operator": "Exists"}])),
+            hook("labelled.bfb.dev", json!([elsewhere,
+                {"key": "bfb.dev/inject", "operator": "Exists"}])),
         ],
     })
 }
@@ -255,7 +257,8 @@ fn kubeconfig(address: SocketAddr, ca: &str) -> String {
             "certificate-authority-data": STANDARD.encode(ca),
         }}],
         "users": [{"name": "tests", "user": {"token": TOKEN}}],
-        "contexts": [{"name": "tests", "context": {"cluster": "tests", "user": "tests", "namespace": "bfb-system"}}],
+        "contexts": [{"name": "tests", "context": {"cluster": "tests", "user": "tests",
+            "namespace": "bfb-system"}}],
     })
     .to_string()
 }
@@ -303,7 +306,8 @@ fn refusal(code: u16, reason: &str) -> Response<Body> {
     let message = format!("the tests say {reason}");
     whole(
         code,
-        &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": code, "reason": reason, "message": message}),
+        &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+            "code": code, "reason": reason, "message": message}),
     )
 }
 
@@ -404,7 +408,8 @@ fn list(state: &State, path: &str, query: &HashMap<String, String>) -> Response<
     let next = if more { (from + items.len()).to_string() } else { String::new() };
     whole(
         200,
-        &json!({"kind": "List", "metadata": {"resourceVersion": state.version.to_string(), "continue": next}, "items": items}),
+        &json!({"kind": "List", "metadata": {"resourceVersion": state.version.to_string(),
+            "continue": next}, "items": items}),
     )
 }
 

@@ -222,7 +222,8 @@ mod tests {
 
     #[test]
     fn an_event_is_a_line_that_says_when_whose_and_what() {
-        let event = json!({"at": AT, "event": "invalidated", "domain": "customer", "keys": 1, "tags": 2, "seq": 7});
+        let event = json!({"at": AT, "event": "invalidated", "domain": "customer", "keys": 1,
+            "tags": 2, "seq": 7});
         assert_eq!(line(&event), "14:02:11.032 customer invalidated  1 key, 2 tags, seq 7");
         let event = json!({"at": AT, "event": "redis-connected"});
         assert_eq!(line(&event), "14:02:11.032 redis    connected");
@@ -231,13 +232,15 @@ mod tests {
     #[test]
     fn names_are_shown_up_to_a_bound() {
         let named = json!({"keys": ["1", "2", "3", "4", "5", "6"], "tags": []});
-        let event = json!({"at": AT, "event": "invalidated", "domain": "d", "keys": 9, "tags": 0, "seq": 1, "named": named});
+        let event = json!({"at": AT, "event": "invalidated", "domain": "d", "keys": 9, "tags": 0,
+            "seq": 1, "named": named});
         assert!(line(&event).ends_with("keys 1, 2, 3, 4, 5 and 4 more, seq 1"), "{}", line(&event));
     }
 
     #[test]
     fn a_key_steers_no_terminal() {
-        let event = json!({"at": AT, "event": "failed", "domain": "d", "key": "\u{1b}[2J\n\u{202e}\u{9b}", "failed": [], "took_ms": 1.5});
+        let event = json!({"at": AT, "event": "failed", "domain": "d",
+            "key": "\u{1b}[2J\n\u{202e}\u{9b}", "failed": [], "took_ms": 1.5});
         let line = line(&event);
         assert!(line.contains(r"key \u{1b}[2J\n\u{202e}\u{9b}, "), "{line}");
     }

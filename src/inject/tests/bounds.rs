@@ -93,7 +93,8 @@ fn volumes_of_our_names_leave_a_pod_in_time_linear_in_them() {
     let of = |count: usize| {
         let mut volumes = vec![json!({"name": "bfb-socket"}); count];
         volumes.push(json!({"name": "of-its-own"}));
-        json!({"metadata": {"annotations": {"bfb.dev/status": "injected"}}, "spec": {"volumes": volumes}})
+        json!({"metadata": {"annotations": {"bfb.dev/status": "injected"}},
+            "spec": {"volumes": volumes}})
     };
     assert_linear("volumes", 5_000, of, |pod: &Value| {
         let mut back = pod.clone();
@@ -145,7 +146,8 @@ fn reasons_against_a_pod_are_counted_once_there_are_many() {
 fn a_reason_holds_no_more_of_a_pod_than_a_line() {
     let long = "x".repeat(1 << 20);
     let ports = vec![json!({"containerPort": 7070}); 100];
-    let long_name = json!({"name": long, "ports": ports, "volumeMounts": [{"mountPath": format!("/run/bfb/{long}")}]});
+    let long_name = json!({"name": long, "ports": ports,
+        "volumeMounts": [{"mountPath": format!("/run/bfb/{long}")}]});
     let mut unknown = asked(&[]);
     unknown[format!("bfb.dev/{long}")] = json!(long);
     let long_value = |name: &str| pod(&asked(&[(name, &long)]), &containers(1, &json!({})));

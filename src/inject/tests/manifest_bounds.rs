@@ -59,7 +59,9 @@ fn containers_and_pods_of_any_number_cost_what_they_are_many() {
         "pods",
         50,
         |count| {
-            json!({"kind": "PodList", "apiVersion": "v1", "items": vec![pod(&containers(1)); count]}).to_string()
+            json!({"kind": "PodList", "apiVersion": "v1",
+                "items": vec![pod(&containers(1)); count]})
+            .to_string()
         },
         succeeds,
     );
@@ -93,11 +95,13 @@ fn problems_are_counted_once_there_are_many() {
         pod(&containers(1)).to_string().replacen('{', &format!("{{{}", "\"a\":1,".repeat(count)), 1)
     };
     assert_linear("doubled", 500, doubled, is_refused);
-    let bad = json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"annotations": {"bfb.dev/log": "loud"}}, "spec": {}});
+    let bad = json!({"kind": "Pod", "apiVersion": "v1",
+        "metadata": {"annotations": {"bfb.dev/log": "loud"}}, "spec": {}});
     assert_linear("documents", 200, |count| format!("---\n{bad}\n").repeat(count), is_refused);
     let problems = injected(&doubled(1_000)).unwrap_err();
     assert_eq!(problems.last().unwrap().message, "899 more problems are not shown");
-    let unknown = json!({"kind": "Rollout", "spec": {"template": {"metadata": {"annotations": {"bfb.dev/inject": "a"}}}}});
+    let unknown = json!({"kind": "Rollout",
+        "spec": {"template": {"metadata": {"annotations": {"bfb.dev/inject": "a"}}}}});
     assert_linear(
         "unknown kinds",
         200,

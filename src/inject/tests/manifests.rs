@@ -61,13 +61,15 @@ proptest! {
         let mut choices = Choices::of(bytes);
         let mut object = pod(&mut choices);
         if choices.yes() {
-            object = json!({"apiVersion": "apps/v1", "kind": "Deployment", "spec": {"template": object}});
+            object = json!({"apiVersion": "apps/v1", "kind": "Deployment",
+                "spec": {"template": object}});
         } else {
             object["apiVersion"] = json!("v1");
             object["kind"] = json!("Pod");
         }
         if choices.below(3) == 1 {
-            object = json!({"apiVersion": "v1", "kind": "List", "items": [object, {"kind": "Other"}]});
+            object = json!({"apiVersion": "v1", "kind": "List",
+                "items": [object, {"kind": "Other"}]});
         }
         let defaults = defaults(&mut choices);
         let text = written(&object, &mut choices);

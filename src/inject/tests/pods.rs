@@ -62,7 +62,8 @@ proptest! {
             at += 1;
         }
         let place = places[place % places.len()].clone();
-        for nonsense in [json!(null), json!(true), json!(-1), json!("x"), json!([]), json!([[]]), json!({}), json!({"a": 1})] {
+        for nonsense in [json!(null), json!(true), json!(-1), json!("x"), json!([]), json!([[]]),
+            json!({}), json!({"a": 1})] {
             let mut pod = pod.clone();
             *pod.pointer_mut(&place).unwrap() = nonsense;
             let _ = inject(&pod, &defaults);
@@ -91,7 +92,8 @@ fn every_default_of_the_table_can_be_read() {
 #[test]
 fn a_refusal_says_all_in_one_line_for_an_admission_answer() {
     let pod = json!({
-        "metadata": {"annotations": {"bfb.dev/inject": "customer", "bfb.dev/redis": "redis://u:word@redis"}},
+        "metadata": {"annotations": {"bfb.dev/inject": "customer",
+            "bfb.dev/redis": "redis://u:word@redis"}},
         "spec": {"containers": [{"name": "app"}]},
     });
     let refusals = inject(&pod, &Defaults::default()).unwrap_err();

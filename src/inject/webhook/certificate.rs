@@ -237,7 +237,8 @@ mod tests {
         assert_eq!(read, kept);
         assert_eq!(read.current.as_ref().unwrap().names, names());
         assert_eq!(read.bundle().matches("BEGIN CERTIFICATE").count(), 5);
-        let there = json!({"metadata": {"resourceVersion": "9", "labels": {"a": "b"}}, "data": {"other": "eA=="}});
+        let there = json!({"metadata": {"resourceVersion": "9", "labels": {"a": "b"}},
+            "data": {"other": "eA=="}});
         let over = Kept { next: None, ..kept }.write(Some(&there), "x", "y");
         assert_eq!(over["metadata"], there["metadata"]);
         assert!(over["data"].get("other").is_none() && over["data"].get("next.key").is_none());

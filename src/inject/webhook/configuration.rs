@@ -113,8 +113,10 @@ mod tests {
         Configuration::new(json!({
             "metadata": {"name": "bfb", "resourceVersion": "7"},
             "webhooks": [
-                {"name": "a", "clientConfig": {"service": {"name": "bfb-webhook", "namespace": "bfb-system", "path": "/mutate"}}},
-                {"name": "b", "failurePolicy": "Ignore", "clientConfig": {"url": "https://[::1]:8443/mutate", "caBundle": "eA=="}},
+                {"name": "a", "clientConfig": {"service": {"name": "bfb-webhook",
+                    "namespace": "bfb-system", "path": "/mutate"}}},
+                {"name": "b", "failurePolicy": "Ignore",
+                    "clientConfig": {"url": "https://[::1]:8443/mutate", "caBundle": "eA=="}},
             ],
         }))
     }

@@ -38,7 +38,10 @@ mod tests {
     #[test]
     fn selectors_select_as_kubernetes_says() {
         let labels = json!({"team": "shop", "bfb.dev/inject": "customer"});
-        let one = |key: &str, operator: &str, values: &[&str]| json!({"matchExpressions": [{"key": key, "operator": operator, "values": values}]});
+        let one = |key: &str, operator: &str, values: &[&str]| {
+            json!({"matchExpressions": [{"key": key, "operator": operator,
+            "values": values}]})
+        };
         for (selector, expected) in [
             (json!(null), true),
             (json!({}), true),

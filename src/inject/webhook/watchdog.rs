@@ -237,8 +237,10 @@ fn event(pod: &Value, lacks: &str, now: SystemTime) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "Event",
-        "metadata": {"name": format!("{}.bfb-{tail}", short.trim_end_matches(['.', '-'])), "namespace": namespace},
-        "involvedObject": {"apiVersion": "v1", "kind": "Pod", "namespace": namespace, "name": name, "uid": uid},
+        "metadata": {"name": format!("{}.bfb-{tail}", short.trim_end_matches(['.', '-'])),
+            "namespace": namespace},
+        "involvedObject": {"apiVersion": "v1", "kind": "Pod", "namespace": namespace, "name": name,
+            "uid": uid},
         "type": "Warning",
         "reason": "SidecarMissing",
         "message": format!("this pod lacks its sidecar: {lacks}; it was created while \

@@ -118,9 +118,11 @@ impl ControlPlane {
         let config = json!({
             "apiVersion": "v1",
             "kind": "Config",
-            "clusters": [{"name": "test", "cluster": {"server": self.url(), "certificate-authority": self.path("ca.crt")}}],
+            "clusters": [{"name": "test", "cluster": {"server": self.url(),
+                "certificate-authority": self.path("ca.crt")}}],
             "users": [{"name": "test", "user": {"token": token}}],
-            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test", "namespace": namespace}}],
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test",
+                "namespace": namespace}}],
             "current-context": "test",
         });
         self.write(&format!("{name}.kubeconfig"), &config.to_string())
@@ -129,10 +131,12 @@ impl ControlPlane {
     /// A namespace with these labels, and the account that pods have where they name none.
     pub(crate) async fn namespace(&self, name: &str, labels: &Value) {
         let admin = self.admin();
-        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}});
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace",
+            "metadata": {"name": name, "labels": labels}});
         admin.apply(&namespace).await;
         let account = json!({
-            "apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": name},
+            "apiVersion": "v1", "kind": "ServiceAccount",
+            "metadata": {"name": "default", "namespace": name},
         });
         admin.apply(&account).await;
     }
@@ -202,7 +206,8 @@ impl ControlPlane {
             "kind": "EgressSelectorConfiguration",
             "egressSelections": [{
                 "name": "cluster",
-                "connection": {"proxyProtocol": "HTTPConnect", "transport": {"uds": {"udsName": socket}}},
+                "connection": {"proxyProtocol": "HTTPConnect",
+                    "transport": {"uds": {"udsName": socket}}},
             }],
         });
         self.write("egress.yaml", &to_services.to_string());

@@ -11,7 +11,8 @@ fn pod(server: &Apiserver, namespace: &str, name: &str, annotations: &Value) {
     server.put(
         &path,
         json!({
-            "metadata": {"name": name, "namespace": namespace, "uid": format!("uid-{namespace}-{name}"), "annotations": annotations},
+            "metadata": {"name": name, "namespace": namespace,
+                "uid": format!("uid-{namespace}-{name}"), "annotations": annotations},
             "spec": {"containers": [{"name": "web"}]},
             "status": {"phase": "Running"},
         }),
@@ -41,7 +42,8 @@ async fn pods_that_passed_without_their_sidecar_are_told_of_once() {
     server.namespace("labelled", &json!({"bfb.dev/inject": "customer"}));
     server.put(
         "/api/v1/namespaces/kube-system",
-        json!({"metadata": {"name": "kube-system", "labels": {"kubernetes.io/metadata.name": "kube-system"}}}),
+        json!({"metadata": {"name": "kube-system",
+            "labels": {"kubernetes.io/metadata.name": "kube-system"}}}),
     );
     let asks = json!({"bfb.dev/inject": "customer"});
     pod(&server, "shop", "asks", &asks);

@@ -35,7 +35,8 @@ fn indentation_within_brackets_means_nothing() {
     // Of the Istio sample that was refused.
     let sample = "spec:\n  containers:\n  - name: a\n    args: [\n      \"x\"\n    ]\n  - name: \
                   b\n    args: [\n    \"y\"\n  ]\n";
-    let both = json!([{"spec": {"containers": [{"name": "a", "args": ["x"]}, {"name": "b", "args": ["y"]}]}}]);
+    let both = json!([{"spec": {"containers": [{"name": "a", "args": ["x"]},
+        {"name": "b", "args": ["y"]}]}}]);
     assert_eq!(parse(sample), Ok(both));
     is_read_as("a: {\nb:\n1,\nc: {\nd: 2\n}}\ne: 3\n", "a: {b: 1, c: {d: 2}}\ne: 3\n");
 }
