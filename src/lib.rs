@@ -76,7 +76,7 @@
 //! script appends, stamps and publishes, every sidecar applies what it hears or reads, and says so
 //! with its next heartbeat, until the invalidator has heard from all, or the lease of those who are
 //! silent is over. Whoever listens is told ([`bus::Happening`], and of collections
-//! [`cache::Happening`]): `GET /events`, `bfb tail`.
+//! [`cache::CollectionEvent`]): `GET /events`, `bfb tail`.
 //!
 //! # The life of a change
 //!

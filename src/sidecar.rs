@@ -22,7 +22,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin::{self, Admin, Health, Listeners, LogLevel, Phase, Reloads, Told};
 use crate::bus::{self, Bus};
-use crate::cache::{self, Memory, Samples, Seal, SealError};
+use crate::cache::{CacheMetrics, Memory, Samples, Seal, SealError};
 use crate::domain::Loaded;
 use crate::identity::{self, Identity, IdentityError};
 use crate::resources::ComputePool;
@@ -128,7 +128,7 @@ pub struct Sidecar {
     driver: Option<bus::Driver>,
     memory: Memory,
     compute: ComputePool,
-    seal: Option<(Seal, cache::Metrics)>,
+    seal: Option<(Seal, CacheMetrics)>,
     samples: Option<Samples>,
     serve_metrics: serve::Metrics,
     phase: watch::Sender<Phase>,
@@ -157,8 +157,7 @@ impl Sidecar {
         let samples = plans::verifying(&config, &mut caching, &mut registry);
         let (account, compute) = (caching.account.clone(), caching.compute.clone());
         let (memory, verifier) = (caching.memory.clone(), caching.verifier.clone());
-        let (happenings, listeners) =
-            (caching.happenings.clone(), Listeners::register(&mut registry));
+        let (happenings, listeners) = (caching.events.clone(), Listeners::register(&mut registry));
         let (bus, driver) = connect(config.bus.clone(), bus::Metrics::register(&mut registry));
         let mut plans = Plans::new(shared, caching, bus.clone(), &mut registry);
         let serve_metrics = serve::Metrics::register(&mut registry);

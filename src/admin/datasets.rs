@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::Told;
-use crate::cache::{Cache, Content, Kept, Token};
+use crate::cache::{Cache, Content, Entry, Token};
 use crate::serve::decode_key;
 use crate::serve::problem::Problem;
 use crate::sources::Validator;
@@ -58,12 +58,14 @@ pub(super) async fn of(told: &Told, path: &str, data: bool) -> Result<Looked, Pr
         path.split_once('/').ok_or_else(|| nothing("expected `/datasets/DOMAIN/KEY`"))?;
     let table = told.table.borrow().clone();
     let cache = table.cache(domain).ok_or_else(|| nothing("this sidecar serves no such domain"))?;
-    let domain = cache.collector().domain();
+    let domain = cache.domain();
     let key = decode_key(key, domain).map_err(|detail| Problem::BadKey { detail })?;
     Ok(Looked {
         domain: domain.name.to_string(),
         plan: domain.plan.to_string(),
-        memory: cache.peek(&key).map(|(kept, believed)| tier(cache, &kept, believed, data)),
+        memory: cache
+            .inspect_memory(&key)
+            .map(|(kept, believed)| tier(cache, &kept, believed, data)),
         redis: in_redis(cache, &key, data).await,
         store: None,
         applied: cache.bus().fence().map(|fence| Token(fence).to_string()),
@@ -80,14 +82,14 @@ async fn in_redis(cache: &Cache, key: &str, data: bool) -> RedisTier {
 }
 
 async fn held_by_redis(cache: &Cache, key: &str, data: bool) -> Option<Tier> {
-    let there = match cache.peek_into_redis(key).await {
+    let there = match cache.inspect_redis(key).await {
         Ok(there) => there?,
         Err(fault) => {
             return Some(Tier { facts: json!({"trouble": fault.to_string()}), data: None });
         }
     };
     let nothing = || Tier { facts: json!({}), data: None };
-    let kept = there.kept.as_deref();
+    let kept = there.entry.as_deref();
     let mut tier = kept.map_or_else(nothing, |kept| tier(cache, kept, true, data));
     tier.facts["readable"] = kept.is_some().into();
     tier.facts["bytes"] = there.bytes.into();
@@ -99,8 +101,8 @@ async fn held_by_redis(cache: &Cache, key: &str, data: bool) -> Option<Tier> {
     Some(tier)
 }
 
-fn tier(cache: &Cache, kept: &Kept, believed: bool, data: bool) -> Tier {
-    let (domain, now) = (cache.collector().domain(), Instant::now());
+fn tier(cache: &Cache, kept: &Entry, believed: bool, data: bool) -> Tier {
+    let (domain, now) = (cache.domain(), Instant::now());
     let mut facts = json!({
         "believed": believed,
         "age_seconds": kept.age(now).as_secs(),

@@ -28,7 +28,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::bus::Bus;
-use crate::cache::{BusLoss, Cache, Happenings, Memory, Verifier};
+use crate::cache::{BusLoss, Cache, CollectionEvents, HitVerifier, Memory};
 use crate::identity::{self, Identity};
 use crate::resources::MemoryAccount;
 use crate::serve::problem::Problem;
@@ -60,13 +60,13 @@ pub struct Told {
     /// What all work takes its memory from.
     pub account: MemoryAccount,
     /// What the cache has shown of itself (`--verify`).
-    pub verifier: Option<Verifier>,
+    pub verifier: Option<HitVerifier>,
     /// The fleet.
     pub bus: Bus,
     /// What holds while it cannot be heard.
     pub bus_loss: BusLoss,
     /// What becomes of collections.
-    pub happenings: Happenings,
+    pub happenings: CollectionEvents,
     /// Who listens to what happens.
     pub listeners: Listeners,
     /// What consumers have under way.
@@ -85,11 +85,8 @@ impl Told {
     fn known_domain(&self, name: &str) -> Result<Cache, Problem> {
         let table = self.table.borrow();
         table.cache(name).cloned().ok_or_else(|| {
-            let names: Vec<_> = table
-                .caches()
-                .iter()
-                .map(|c| format!("`{}`", c.collector().domain().name))
-                .collect();
+            let names: Vec<_> =
+                table.caches().iter().map(|c| format!("`{}`", c.domain().name)).collect();
             Problem::BadRequest {
                 detail: format!("there is no domain `{name}`; there is {}", names.join(", ")),
             }

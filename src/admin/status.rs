@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::Told;
-use crate::cache::{Cache, TagsRefusals, Token, Verifier};
+use crate::cache::{Cache, HitVerifier, TagsRefusals, Token};
 use crate::sources::{BreakerState, ClientState};
 
 /// For how long a dataset that was not kept is trouble.
@@ -38,7 +38,7 @@ pub(super) fn of(told: &Told) -> Value {
             "reserved_bytes": told.account.used(),
             "limit_bytes": told.account.limit(),
         },
-        "verify": told.verifier.as_ref().map(Verifier::shown),
+        "verify": told.verifier.as_ref().map(HitVerifier::status),
         "fleet": fleet(told),
         "cache": super::counters::of_cache(told),
         "domains": table.caches().iter().map(domain).collect::<Vec<_>>(),
@@ -160,7 +160,7 @@ pub(super) fn trouble(told: &Told) -> Vec<String> {
             trouble.push(format!(
                 "domain `{}`: {} datasets were served and not kept since {} ago, the last {} ago: \
                  {}",
-                cache.collector().domain().name,
+                cache.domain().name,
                 refusals.datasets,
                 seconds(refusals.since),
                 seconds(refusals.last),

@@ -10,7 +10,7 @@ use super::tags::TagsRefusal;
 
 /// The counters of the cache; clones share them.
 #[derive(Debug, Clone)]
-pub struct Metrics {
+pub struct CacheMetrics {
     /// Hits in memory.
     pub(super) memory_hits: Counter,
     /// Hits in Redis.
@@ -79,7 +79,7 @@ struct TierLabels {
     tier: &'static str,
 }
 
-impl Metrics {
+impl CacheMetrics {
     /// Creates and registers them; without a Redis there are no hits of that tier to tell of.
     pub fn register(registry: &mut Registry, has_redis: bool) -> Self {
         let hits = Family::<TierLabels, Counter>::default();

@@ -2,23 +2,23 @@
 
 use std::sync::Arc;
 
-use super::kept::Kept;
+use super::entry::Entry;
 use crate::collect::{CollectError, Timeline};
 
 /// An answer.
 #[derive(Debug, Clone)]
 pub struct Served {
     /// What the sources said, now or before.
-    pub kept: Arc<Kept>,
+    pub entry: Arc<Entry>,
     /// Where it came from.
-    pub how: How,
+    pub status: CacheStatus,
     /// The collection, if there was one.
     pub timeline: Option<Timeline>,
 }
 
 /// Where an answer came from: what `Cache-Status` says (RFC 9211).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum How {
+pub enum CacheStatus {
     /// From memory, fresh for so many seconds.
     Memory {
         /// Seconds.
@@ -41,7 +41,7 @@ pub enum How {
     },
     /// Collected by a flight that was there.
     Collapsed,
-    /// Collected because the request wished it.
+    /// Collected because the request asked for it.
     Request {
         /// It was kept.
         stored: bool,

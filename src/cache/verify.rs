@@ -9,21 +9,22 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
-use super::kept::Kept;
-use super::read::Cache;
-use crate::collect::{self, CollectError, Outstanding, Unanswered, Work};
-use crate::resources::WorkMemory;
+use super::entry::Entry;
+use super::policy::Policy;
+use crate::collect::{self, CollectError, Collector, Outstanding, Unanswered, Work};
+use crate::resources::{MemoryShare, WorkMemory};
 
 /// Samples that wait for their turn; a further one is skipped.
 const WAITING_MAX: usize = 256;
@@ -55,7 +56,7 @@ impl fmt::Display for Rate {
 
 /// Takes the samples; clones share everything.
 #[derive(Debug, Clone)]
-pub struct Verifier {
+pub struct HitVerifier {
     rate: Rate,
     samples: mpsc::Sender<Sample>,
     counts: Arc<Counts>,
@@ -70,13 +71,22 @@ pub struct Samples {
     patience: Duration,
 }
 
-/// One hit.
+/// One hit, and what it takes to compare it.
 #[derive(Debug)]
 struct Sample {
-    cache: Cache,
-    key: Arc<str>,
-    kept: Arc<Kept>,
+    hit: Hit,
     served: Instant,
+}
+
+/// What was served, and how its sources are asked again.
+#[derive(Debug)]
+pub(super) struct Hit {
+    pub(super) key: Arc<str>,
+    pub(super) entry: Arc<Entry>,
+    pub(super) policy: Policy,
+    pub(super) collector: Arc<Collector>,
+    /// What the domain draws its memory from.
+    pub(super) share: MemoryShare,
 }
 
 /// What was found so far.
@@ -94,7 +104,7 @@ struct Counts {
 
 /// What was found so far, for `GET /status`.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
-pub struct Shown {
+pub struct VerifierStatus {
     /// The share of the hits that is looked at.
     pub rate: f64,
     /// Samples that were judged.
@@ -111,7 +121,7 @@ pub struct Shown {
 
 /// What became of a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
+enum SampleVerdict {
     /// The sources say the same, or the cache has heard of the change since.
     Right,
     Wrong,
@@ -120,7 +130,7 @@ enum Verdict {
 
 /// A verifier of that share of the hits, and what looks at its samples; `patience` is the fleet's
 /// lease.
-pub fn verifier(rate: Rate, patience: Duration, registry: &mut Registry) -> (Verifier, Samples) {
+pub fn verifier(rate: Rate, patience: Duration, registry: &mut Registry) -> (HitVerifier, Samples) {
     let (samples, waiting) = mpsc::channel(WAITING_MAX);
     let counts = Arc::new(Counts::default());
     let registry = registry.sub_registry_with_prefix("verify");
@@ -135,30 +145,25 @@ pub fn verifier(rate: Rate, patience: Duration, registry: &mut Registry) -> (Ver
     registry.register("nines", "Nines of consistency shown", counts.nines.clone());
     let help = "Age of the oldest wrong answer";
     registry.register("oldest_wrong_seconds", help, counts.oldest_wrong.clone());
-    (Verifier { rate, samples, counts: counts.clone() }, Samples { waiting, counts, patience })
+    (HitVerifier { rate, samples, counts: counts.clone() }, Samples { waiting, counts, patience })
 }
 
-impl Verifier {
+impl HitVerifier {
     /// Takes a hit as a sample, now and then.
-    pub(super) fn see(&self, cache: &Cache, key: &Arc<str>, kept: &Arc<Kept>) {
+    pub(super) fn sample(&self, hit: impl FnOnce() -> Hit) {
         if fastrand::f64() >= self.rate.0 {
             return;
         }
-        let sample = Sample {
-            cache: cache.clone(),
-            key: key.clone(),
-            kept: kept.clone(),
-            served: Instant::now(),
-        };
+        let sample = Sample { hit: hit(), served: Instant::now() };
         if self.samples.try_send(sample).is_err() {
             self.counts.skipped.inc();
         }
     }
 
     /// What was found so far.
-    pub fn shown(&self) -> Shown {
+    pub fn status(&self) -> VerifierStatus {
         let counts = &self.counts;
-        Shown {
+        VerifierStatus {
             rate: self.rate.0,
             checked: counts.checked.get(),
             wrong: counts.wrong.get(),
@@ -187,35 +192,36 @@ impl Samples {
 }
 
 impl Sample {
-    async fn judge(&self, patience: Duration) -> Verdict {
-        match self.same().await {
-            Some(true) => return Verdict::Right,
-            None => return Verdict::Unknown,
+    async fn judge(&self, patience: Duration) -> SampleVerdict {
+        match self.hit.is_same_at_sources().await {
+            Some(true) => return SampleVerdict::Right,
+            None => return SampleVerdict::Unknown,
             Some(false) => {}
         }
         sleep(patience).await;
-        if !self.cache.not_outdated(&self.kept, &self.key) {
-            return Verdict::Right;
+        if !self.hit.policy.is_current(&self.hit.entry, &self.hit.key) {
+            return SampleVerdict::Right;
         }
-        match self.same().await {
-            Some(false) => Verdict::Wrong,
+        match self.hit.is_same_at_sources().await {
+            Some(false) => SampleVerdict::Wrong,
             // What changes and changes back proves nothing of the cache.
-            Some(true) | None => Verdict::Unknown,
+            Some(true) | None => SampleVerdict::Unknown,
         }
     }
+}
 
+impl Hit {
     /// Whether the sources say now what was served.
-    async fn same(&self) -> Option<bool> {
-        let domain = self.cache.collector().domain();
+    async fn is_same_at_sources(&self) -> Option<bool> {
         // Where memory is short, this is the first to go without.
-        let reserved = self.cache.share().try_reserve(2 * self.kept.body_bytes() as u64)?;
+        let reserved = self.share.try_reserve(2 * self.entry.body_bytes() as u64)?;
         let memory = WorkMemory::new(reserved, Instant::now());
         let (outstanding, unanswered) = (Outstanding::default(), Unanswered::default());
         let work = Work { memory: &memory, outstanding: &outstanding, unanswered: &unanswered };
-        let served = self.kept.dataset(domain);
+        let served = self.entry.dataset(self.policy.domain());
         let known = served.as_ref().map(|dataset| dataset.parts.clone());
         let wish = collect::Wish { no_cache: true, known, ..collect::Wish::of_nobody() };
-        let (result, _) = self.cache.collector().collect(&self.key, wish, work).await;
+        let (result, _) = self.collector.collect(&self.key, wish, work).await;
         match (result, &served) {
             (Ok(now), Some(served)) => Some(now.body == served.body),
             (Err(CollectError::NotFound { .. }), None) => Some(true),
@@ -226,20 +232,20 @@ impl Sample {
 }
 
 impl Counts {
-    fn count(&self, verdict: Verdict, sample: &Sample) {
+    fn count(&self, verdict: SampleVerdict, sample: &Sample) {
         match verdict {
-            Verdict::Unknown => {
+            SampleVerdict::Unknown => {
                 self.unknown.inc();
                 return;
             }
-            Verdict::Right => {}
-            Verdict::Wrong => {
+            SampleVerdict::Right => {}
+            SampleVerdict::Wrong => {
                 self.wrong.inc();
-                let age = sample.kept.age(sample.served);
-                let mut oldest = self.oldest.lock().unwrap_or_else(PoisonError::into_inner);
+                let age = sample.hit.entry.age(sample.served);
+                let mut oldest = self.oldest.lock();
                 *oldest = age.max(*oldest);
                 self.oldest_wrong.set(oldest.as_secs_f64());
-                let domain = &sample.cache.collector().domain().name;
+                let domain = &sample.hit.policy.domain().name;
                 let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
                 tracing::warn!(%domain, age_ms, "a wrong answer was served: \
                      its source has changed and no invalidation came");
@@ -255,15 +261,6 @@ impl Counts {
 #[allow(clippy::cast_precision_loss, reason = "a count of hits fits")]
 fn nines(wrong: u64, checked: u64) -> f64 {
     -((wrong + 1) as f64 / (checked + 1) as f64).log10()
-}
-
-impl Cache {
-    /// A hit is served.
-    pub(super) fn see(&self, key: &Arc<str>, kept: &Arc<Kept>) {
-        if let Some(verifier) = self.verifier() {
-            verifier.see(self, key, kept);
-        }
-    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::problem::Problem;
 use super::table::Published;
 use super::wish::none_match_names;
-use crate::cache::{EtagDigest, How, Rendered, Served};
+use crate::cache::{CacheStatus, EtagDigest, Rendered, Served};
 use crate::collect::Timeline;
 use crate::resources::NO_MEMORY;
 
@@ -41,30 +41,32 @@ pub(super) fn complete(
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
     insert(headers, ETAG, etag);
-    headers.insert(AGE, HeaderValue::from(served.kept.age(Instant::now()).as_secs()));
+    headers.insert(AGE, HeaderValue::from(served.entry.age(Instant::now()).as_secs()));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
-    if let Some(id) = served.kept.dataset_id() {
+    if let Some(id) = served.entry.dataset_id() {
         insert(headers, BFB_DATASET, &id.to_string());
     }
-    insert(headers, CACHE_STATUS, &cache_status(served.how));
+    insert(headers, CACHE_STATUS, &cache_status(served.status));
     headers.extend(published.announcements.iter().cloned());
     headers.extend(published.successor_link(key).map(|link| (LINK, link)));
     Ok(response)
 }
 
 /// RFC 9211.
-fn cache_status(how: How) -> Cow<'static, str> {
+fn cache_status(how: CacheStatus) -> Cow<'static, str> {
     match how {
-        How::Memory { ttl } => format!("bfb; hit; ttl={ttl}; detail=memory").into(),
-        How::Redis { ttl } => format!("bfb; hit; ttl={ttl}; detail=redis").into(),
-        How::SourceFailed { ttl } => format!("bfb; hit; ttl={ttl}; detail=source-failed").into(),
-        How::BusLost { ttl } => format!("bfb; hit; ttl={ttl}; detail=bus-lost").into(),
-        How::Miss { stored: true } => "bfb; fwd=miss; stored".into(),
-        How::Miss { stored: false } => "bfb; fwd=miss".into(),
-        How::Collapsed => "bfb; fwd=miss; collapsed".into(),
-        How::Request { stored: true } => "bfb; fwd=request; stored".into(),
-        How::Request { stored: false } => "bfb; fwd=request".into(),
-        How::Bypass => "bfb; fwd=bypass".into(),
+        CacheStatus::Memory { ttl } => format!("bfb; hit; ttl={ttl}; detail=memory").into(),
+        CacheStatus::Redis { ttl } => format!("bfb; hit; ttl={ttl}; detail=redis").into(),
+        CacheStatus::SourceFailed { ttl } => {
+            format!("bfb; hit; ttl={ttl}; detail=source-failed").into()
+        }
+        CacheStatus::BusLost { ttl } => format!("bfb; hit; ttl={ttl}; detail=bus-lost").into(),
+        CacheStatus::Miss { stored: true } => "bfb; fwd=miss; stored".into(),
+        CacheStatus::Miss { stored: false } => "bfb; fwd=miss".into(),
+        CacheStatus::Collapsed => "bfb; fwd=miss; collapsed".into(),
+        CacheStatus::Request { stored: true } => "bfb; fwd=request; stored".into(),
+        CacheStatus::Request { stored: false } => "bfb; fwd=request".into(),
+        CacheStatus::Bypass => "bfb; fwd=bypass".into(),
     }
 }
 

@@ -201,7 +201,7 @@ impl Consumers {
         let (response, timeline) =
             match published.cache.read(&key, &asked.into_wish(headers, trace)).await {
                 Ok(served) => {
-                    let rendered = render::render(&published, &key, &served.kept, deadline).await;
+                    let rendered = render::render(&published, &key, &served.entry, deadline).await;
                     let answer =
                         |rendered| answer::complete(&published, &key, &served, &rendered, headers);
                     (rendered.and_then(answer), served.timeline.clone())

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::answer::etag_digest;
 use super::problem::Problem;
 use super::table::Published;
-use crate::cache::{Kept, ProgramError, Rendered, SHAPE_OUTPUT_BYTES_MAX};
+use crate::cache::{Entry, ProgramError, Rendered, SHAPE_OUTPUT_BYTES_MAX};
 use crate::resources::NO_MEMORY;
 
 /// A shape gets at least this long, also where the collection used up the deadline: a complete
@@ -21,7 +21,7 @@ const SHAPE_TIME_MIN: Duration = Duration::from_millis(250);
 pub(super) async fn render(
     published: &Published,
     key: &str,
-    kept: &Arc<Kept>,
+    kept: &Arc<Entry>,
     deadline: Instant,
 ) -> Result<Rendered, Problem> {
     if let Some(rendered) = kept.rendered(published.id) {

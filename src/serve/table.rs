@@ -47,12 +47,11 @@ impl Table {
     pub fn new(caches: Vec<Cache>, metrics: &Metrics) -> Result<Self, CompileError> {
         let mut published = Vec::new();
         for cache in &caches {
-            for version in &cache.collector().domain().versions {
+            for version in &cache.domain().versions {
                 published.push(Arc::new(Published::new(cache.clone(), version.clone(), metrics)?));
             }
         }
-        let domains: Vec<&Domain> =
-            caches.iter().map(|cache| cache.collector().domain().as_ref()).collect();
+        let domains: Vec<&Domain> = caches.iter().map(|cache| cache.domain().as_ref()).collect();
         Ok(Self {
             openapi: openapi::render(&domains),
             published,
@@ -68,7 +67,7 @@ impl Table {
 
     /// The domain of a name.
     pub fn cache(&self, domain: &str) -> Option<&Cache> {
-        self.caches.iter().find(|cache| cache.collector().domain().name.as_ref() == domain)
+        self.caches.iter().find(|cache| cache.domain().name.as_ref() == domain)
     }
 
     /// The version published under `path`, and the key's segment as it came.
@@ -81,7 +80,7 @@ impl Published {
     fn new(cache: Cache, version: Version, metrics: &Metrics) -> Result<Self, CompileError> {
         static PUBLISHED: AtomicU64 = AtomicU64::new(0);
         let shape = version.shape.as_deref().map(Program::compile).transpose()?.map(Arc::new);
-        let domain = cache.collector().domain();
+        let domain = cache.domain();
         let announcements = announcements(&version);
         let successor = version
             .successor
@@ -94,7 +93,7 @@ impl Published {
     }
 
     pub(super) fn domain(&self) -> &Domain {
-        self.cache.collector().domain()
+        self.cache.domain()
     }
 
     /// The value of `Link`: the same key in the version to move to.

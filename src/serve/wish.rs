@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::header::{CACHE_CONTROL, HeaderMap, IF_NONE_MATCH};
 
-use crate::cache::{After, Token, Wish};
+use crate::cache::{After, ReadOptions, Token};
 use crate::collect;
 use crate::sources::TraceContext;
 
@@ -44,12 +44,12 @@ impl CacheWish {
 
 impl CacheWish {
     /// The whole wish: with `Bfb-After`, and the trace that a collection would belong to.
-    pub(super) fn into_wish(self, headers: &HeaderMap, trace: &TraceContext) -> Wish {
+    pub(super) fn into_wish(self, headers: &HeaderMap, trace: &TraceContext) -> ReadOptions {
         let token = |value: &http::HeaderValue| {
             value.to_str().ok().and_then(|text| text.trim().parse().ok())
         };
         let after: Option<Vec<Token>> = headers.get_all("bfb-after").iter().map(token).collect();
-        Wish {
+        ReadOptions {
             no_cache: self.no_cache,
             no_store: self.no_store,
             max_age: self.max_age.map(Duration::from_secs),

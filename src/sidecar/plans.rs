@@ -15,7 +15,9 @@ use tokio_util::task::TaskTracker;
 
 use super::{Caching, Config, StartError};
 use crate::bus::Bus;
-use crate::cache::{self, BusLoss, Cache, Happenings, Memory, Rate, Samples, Seal};
+use crate::cache::{
+    self, BusLoss, Cache, CacheContext, CacheMetrics, CollectionEvents, Memory, Rate, Samples, Seal,
+};
 use crate::collect::{Collector, Families};
 use crate::domain::{self, Domains, Loaded, ProgramProblem, Source, World};
 use crate::identity::{self, Identity, Paths, TlsOptions};
@@ -94,16 +96,16 @@ pub fn caching(
     has_redis: bool,
     seal: Option<Seal>,
     registry: &mut Registry,
-) -> cache::Shared {
-    let metrics = cache::Metrics::register(registry, has_redis);
+) -> CacheContext {
+    let metrics = CacheMetrics::register(registry, has_redis);
     let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let account = MemoryAccount::watching(caching.work_bytes, MemoryMetrics::register(registry));
     registry.register_collector(Box::new(account.clone()));
     let memory = Memory::new(caching.memory, &account, &metrics);
-    cache::Shared {
+    CacheContext {
         memory,
         metrics,
-        happenings: Happenings::default(),
+        events: CollectionEvents::default(),
         tasks: TaskTracker::new(),
         compute: ComputePool::new(
             processors.min(PROGRAMS_AT_ONCE_MAX),
@@ -122,7 +124,7 @@ pub fn caching(
 /// `--verify`: what looks at the samples, if any are taken.
 pub(super) fn verifying(
     config: &Config,
-    caching: &mut cache::Shared,
+    caching: &mut CacheContext,
     registry: &mut Registry,
 ) -> Option<Samples> {
     if config.caching.verify == Rate::default() {
@@ -152,7 +154,7 @@ const STORES_AT_ONCE_MAX: usize = 64;
 #[derive(Debug)]
 pub struct Plans {
     shared: Shared,
-    caching: cache::Shared,
+    caching: CacheContext,
     families: Families,
     info: Family<InfoLabels, Gauge>,
     clients: Vec<Arc<Client>>,
@@ -179,7 +181,7 @@ pub(super) async fn first_heartbeat(bus: &Bus, bus_loss: BusLoss) {
 
 impl Plans {
     /// None yet.
-    pub fn new(shared: Shared, caching: cache::Shared, bus: Bus, registry: &mut Registry) -> Self {
+    pub fn new(shared: Shared, caching: CacheContext, bus: Bus, registry: &mut Registry) -> Self {
         let info = Family::<InfoLabels, Gauge>::default();
         registry.register("domain_info", "The plan of each domain", info.clone());
         let families = Families::register(registry);

@@ -6,7 +6,7 @@
 //! often it was so, whatever the sidecars say. Where Redis is too slow to answer a sidecar, that
 //! one reads without a claim: it counts that, and the fault of Redis that was the reason.
 
-use bfb::cache::CLAIM_LASTS;
+use bfb::cache::CLAIM_TTL;
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use tokio::sync::watch;
@@ -194,7 +194,7 @@ pub(crate) fn holder(redis: &Redis) -> Option<String> {
     let claim = claims.first()?;
     let left_ms: i128 = redis.command(&["PTTL", claim]);
     assert!(
-        left_ms <= i128::try_from(CLAIM_LASTS.as_millis()).unwrap(),
+        left_ms <= i128::try_from(CLAIM_TTL.as_millis()).unwrap(),
         "a claim that lasts {left_ms} ms"
     );
     let value: Option<String> = redis.command(&["GET", claim]);

@@ -26,7 +26,7 @@ pub(super) struct Listening {
     missed: Counter,
     asked: Asked,
     fleet: Ahead<bus::Happening>,
-    fills: Ahead<cache::Happening>,
+    fills: Ahead<cache::CollectionEvent>,
     phase: watch::Receiver<Phase>,
     reloads: watch::Receiver<Reloads>,
     seen: Reloads,
@@ -186,7 +186,7 @@ impl Listening {
         concerns.then(|| words::of_fleet(happening, self.asked.keys))
     }
 
-    fn of_fill(&self, happening: &cache::Happening) -> Option<Event> {
+    fn of_fill(&self, happening: &cache::CollectionEvent) -> Option<Event> {
         self.concerns(&happening.domain).then(|| words::of_fill(happening, self.asked.keys))
     }
 

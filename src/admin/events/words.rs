@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::admin::Told;
 use crate::admin::status::Reloads;
-use crate::cache::NotKept;
+use crate::cache::NotStoredReason;
 use crate::coherence::{Entry, Scope, Why};
 use crate::collect::CollectError;
 use crate::{bus, cache};
@@ -69,10 +69,10 @@ pub(super) fn ends() -> Event {
 
 /// What changed of the reloads.
 pub(super) fn reloaded(before: &Reloads, now: &Reloads) -> Vec<Event> {
-    let refused = (now.failed > before.failed)
-        .then(|| Event::now("reload-refused", json!({"problems": now.problems})));
+    let not_stored = (now.failed > before.failed)
+        .then(|| Event::now("reload-not_stored", json!({"problems": now.problems})));
     let done = (now.done > before.done).then(|| Event::now("reloaded", json!({})));
-    refused.into_iter().chain(done).collect()
+    not_stored.into_iter().chain(done).collect()
 }
 
 /// What happened to a domain in the fleet, or to the connections.
@@ -129,25 +129,25 @@ const fn why_emptied(why: Why) -> &'static str {
 }
 
 /// What came of a collection.
-pub(super) fn of_fill(happening: &cache::Happening, keys: bool) -> Event {
-    let (name, mut data) = match &happening.what {
-        cache::What::Collected { dataset, bytes, rounds, refused } => {
-            let name = if refused.is_none() { "filled" } else { "not-kept" };
+pub(super) fn of_fill(happening: &cache::CollectionEvent, keys: bool) -> Event {
+    let (name, mut data) = match &happening.kind {
+        cache::CollectionEventKind::Collected { dataset, bytes, rounds, not_stored } => {
+            let name = if not_stored.is_none() { "filled" } else { "not-kept" };
             let mut data = json!({
                 "dataset": dataset.map(|id| id.to_string()),
                 "bytes": bytes,
                 "rounds": rounds,
             });
-            if let Some(refused) = refused {
-                data["because"] = why_not_kept(*refused).into();
+            if let Some(not_stored) = not_stored {
+                data["because"] = why_not_kept(*not_stored).into();
             }
             (name, data)
         }
-        cache::What::Found { dataset, bytes } => (
+        cache::CollectionEventKind::Found { dataset, bytes } => (
             "found",
             json!({"dataset": dataset.map(|id| id.to_string()), "bytes": bytes, "in": "redis"}),
         ),
-        cache::What::Failed(error) => ("failed", failed(error)),
+        cache::CollectionEventKind::Failed(error) => ("failed", failed(error)),
     };
     data["domain"] = (*happening.domain).into();
     data["took_ms"] = ((happening.took.as_secs_f64() * 1e4).round() / 10.0).into();
@@ -157,13 +157,13 @@ pub(super) fn of_fill(happening: &cache::Happening, keys: bool) -> Event {
     Event::new(name, happening.at, data)
 }
 
-const fn why_not_kept(why: NotKept) -> &'static str {
+const fn why_not_kept(why: NotStoredReason) -> &'static str {
     match why {
-        NotKept::Off => "off",
-        NotKept::Asked => "no-store",
-        NotKept::NoTags => "no-tags",
-        NotKept::LeaseLost => "lease-lost",
-        NotKept::Fenced => "fenced",
+        NotStoredReason::Off => "off",
+        NotStoredReason::NoStore => "no-store",
+        NotStoredReason::NoTags => "no-tags",
+        NotStoredReason::LeaseLost => "lease-lost",
+        NotStoredReason::Fenced => "fenced",
     }
 }
 

@@ -17,7 +17,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::rand;
 use tokio::sync::watch;
 
-use super::metrics::Metrics;
+use crate::cache::metrics::CacheMetrics;
 use crate::resources::read_at_most;
 
 /// How often the file is looked at.
@@ -35,7 +35,7 @@ const FILE_BYTES_MAX: u64 = 64 * 1024;
 #[derive(Debug, Clone)]
 pub struct Seal {
     file: PathBuf,
-    keys: watch::Sender<Arc<Keys>>,
+    keys: watch::Sender<Arc<SealKeys>>,
 }
 
 /// Why a file holds no keys. It never says what is in it.
@@ -53,34 +53,34 @@ fn place(line: Option<usize>) -> String {
     line.map(|line| format!(":{line}")).unwrap_or_default()
 }
 
-struct Keys(Vec<Key>);
+struct SealKeys(Vec<SealKey>);
 
-struct Key {
+struct SealKey {
     id: [u8; ID_BYTES],
     key: LessSafeKey,
 }
 
 /// What keys are is nobody's to see.
-impl fmt::Debug for Keys {
+impl fmt::Debug for SealKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Keys({})", self.0.len())
+        write!(f, "SealKeys({})", self.0.len())
     }
 }
 
 impl Seal {
     /// Reads the file: a key a line, 64 hexadecimal digits; `#` begins a comment.
     pub fn load(file: &Path) -> Result<Self, SealError> {
-        let keys = Keys::read(file)?;
+        let keys = SealKeys::read(file)?;
         Ok(Self { file: file.to_owned(), keys: watch::Sender::new(Arc::new(keys)) })
     }
 
     /// Takes over what the file says when it changes. Never returns; drop it to stop it.
-    pub async fn follow(self, metrics: Metrics) {
+    pub async fn follow(self, metrics: CacheMetrics) {
         let mut told = None;
         loop {
             tokio::time::sleep(LOOK).await;
             let file = self.file.clone();
-            let Ok(read) = tokio::task::spawn_blocking(move || Keys::read(&file)).await else {
+            let Ok(read) = tokio::task::spawn_blocking(move || SealKeys::read(&file)).await else {
                 continue;
             };
             match read {
@@ -132,7 +132,7 @@ impl Seal {
     }
 }
 
-impl Keys {
+impl SealKeys {
     fn read(file: &Path) -> Result<Self, SealError> {
         let wrong = |line, what: &str| SealError {
             file: file.to_owned(),
@@ -156,9 +156,9 @@ impl Keys {
             if line.is_empty() {
                 continue;
             }
-            let key = Key::parse(line)
+            let key = SealKey::parse(line)
                 .ok_or_else(|| wrong(Some(index + 1), "expected 64 hexadecimal digits"))?;
-            if keys.iter().any(|other: &Key| other.id == key.id) {
+            if keys.iter().any(|other: &SealKey| other.id == key.id) {
                 return Err(wrong(Some(index + 1), "the same key stands above"));
             }
             keys.push(key);
@@ -175,7 +175,7 @@ impl Keys {
     }
 }
 
-impl Key {
+impl SealKey {
     fn parse(hex: &str) -> Option<Self> {
         let mut bytes = [0; KEY_BYTES];
         if hex.len() != 2 * KEY_BYTES || !hex.is_ascii() {

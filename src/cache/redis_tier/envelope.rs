@@ -11,8 +11,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::kept::{Content, Kept};
 use super::seal::Seal;
+use crate::cache::entry::{Content, Entry};
 use crate::coherence::{Fence, Stored};
 use crate::collect::{Dataset, StoredDataset};
 use crate::domain::Domain;
@@ -49,7 +49,7 @@ pub(super) struct TooLarge;
 
 /// Why what stands in Redis is not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum OpenError {
+pub(super) enum DecodeError {
     /// It is of another format, of another plan, or not to be opened.
     Unreadable,
     /// There is no room for it.
@@ -66,7 +66,7 @@ struct Age {
 }
 
 /// An answer that was read.
-pub(super) struct Opened {
+pub(super) struct DecodedEntry {
     pub(super) content: Content,
     /// How old it is.
     pub(super) old: Duration,
@@ -74,19 +74,19 @@ pub(super) struct Opened {
     pub(super) left: Duration,
 }
 
-/// Writes an answer; `left` is how long it may be kept.
-pub(super) fn wrap(
-    kept: &Kept,
+/// Writes an answer; `left` is how long it may be entry.
+pub(super) fn encode(
+    entry: &Entry,
     now: Instant,
     left: Duration,
     seal: Option<&Seal>,
     context: &[u8],
 ) -> Result<Vec<u8>, TooLarge> {
     let mut inside = Vec::new();
-    inside.push(if kept.stored().is_some() { DATASET } else { NOT_FOUND });
-    inside.extend_from_slice(&millis(kept.age(now)));
+    inside.push(if entry.stored().is_some() { DATASET } else { NOT_FOUND });
+    inside.extend_from_slice(&millis(entry.age(now)));
     inside.extend_from_slice(&millis(left));
-    if let Some(dataset) = kept.stored() {
+    if let Some(dataset) = entry.stored() {
         inside.append(&mut dataset.freeze());
     }
     if inside.len() > BYTES_MAX {
@@ -103,27 +103,27 @@ pub(super) fn wrap(
     }
 }
 
-/// Reads an answer that has `left` to be kept. `room` is asked for the memory that it takes to open
+/// Reads an answer that has `left` to be entry. `room` is asked for the memory that it takes to open
 /// and to unpack it, before each.
-pub(super) fn unwrap(
+pub(super) fn decode(
     stored: &Stored,
     left: Duration,
     domain: &Domain,
     seal: Option<&Seal>,
     context: &[u8],
     mut room: impl FnMut(u64) -> bool,
-) -> Result<Opened, OpenError> {
+) -> Result<DecodedEntry, DecodeError> {
     // Without its seal it is a copy.
     if seal.is_some() && !room(stored.body.len() as u64) {
-        return Err(OpenError::NoMemory);
+        return Err(DecodeError::NoMemory);
     }
-    let packed = open(stored, seal, context).ok_or(OpenError::Unreadable)?;
-    let bytes = unpacked_bytes(&packed).ok_or(OpenError::Unreadable)?;
+    let packed = open(stored, seal, context).ok_or(DecodeError::Unreadable)?;
+    let bytes = unpacked_bytes(&packed).ok_or(DecodeError::Unreadable)?;
     // What is unpacked, and what memory keeps of it.
     if !room(2 * bytes as u64) {
-        return Err(OpenError::NoMemory);
+        return Err(DecodeError::NoMemory);
     }
-    read(&packed, left, domain).ok_or(OpenError::Unreadable)
+    read(&packed, left, domain).ok_or(DecodeError::Unreadable)
 }
 
 /// The fence of bytes that no log has.
@@ -133,7 +133,7 @@ const NOWHERE: Fence = Fence { epoch: crate::coherence::Epoch(0), seq: 0 };
 /// keep of them weighs so much. For those who look for bytes that this does not bear.
 pub fn open_stored(body: &[u8], domain: &Domain, room: impl FnMut(u64) -> bool) -> Option<usize> {
     let stored = Stored { fence: NOWHERE, tags: Vec::new(), body: body.into() };
-    unwrap(&stored, Duration::ZERO, domain, None, &[], room)
+    decode(&stored, Duration::ZERO, domain, None, &[], room)
         .ok()
         .map(|opened| opened.content.weight())
 }
@@ -148,7 +148,7 @@ fn open<'s>(stored: &'s Stored, seal: Option<&Seal>, context: &[u8]) -> Option<C
     }
 }
 
-fn read(packed: &[u8], left: Duration, domain: &Domain) -> Option<Opened> {
+fn read(packed: &[u8], left: Duration, domain: &Domain) -> Option<DecodedEntry> {
     let inside = unpack(packed)?;
     let (kind, age, rest) = head(&inside)?;
     let content = match kind {
@@ -162,7 +162,7 @@ fn read(packed: &[u8], left: Duration, domain: &Domain) -> Option<Opened> {
     }
     let left = left.min(age.left);
     let old = age.old + age.left.saturating_sub(left);
-    Some(Opened { content, old, left })
+    Some(DecodedEntry { content, old, left })
 }
 
 /// What a seal is bound to: the place in Redis, the fence and the tags, so that no dataset stands
@@ -285,16 +285,16 @@ mod tests {
                 total += bytes;
                 total <= most
             };
-            let opened = unwrap(&stored(body), Duration::ZERO, &domain(), Some(&seal), b"", room);
+            let opened = decode(&stored(body), Duration::ZERO, &domain(), Some(&seal), b"", room);
             (opened.err(), total)
         };
         let sealed = seal.seal(&pack(&[NOT_FOUND; 17]), b"").expect("it is sealed");
         let sealed = [[SEALED].as_slice(), &sealed].concat();
         let bytes = sealed.len() as u64;
-        assert_eq!(ends(&sealed, bytes - 1), (Some(OpenError::NoMemory), bytes));
+        assert_eq!(ends(&sealed, bytes - 1), (Some(DecodeError::NoMemory), bytes));
         assert_eq!(
             ends(&sealed, bytes),
-            (Some(OpenError::NoMemory), bytes + 34),
+            (Some(DecodeError::NoMemory), bytes + 34),
             "it was opened, and not unpacked"
         );
         assert_eq!(ends(&sealed, bytes + 34), (None, bytes + 34));

@@ -6,8 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::read::Cache;
-use crate::resources::{NO_MEMORY, RUN_MAX, RunClock, WorkMemory, thread_cpu_time};
+use crate::resources::{
+    ComputeQueue, MemoryShare, NO_MEMORY, RUN_MAX, RunClock, WorkMemory, thread_cpu_time,
+};
 use crate::shape::{Budget, MEMORY_STEP_BYTES, Program, RunError, RunErrorKind};
 
 /// Why a program gave nothing.
@@ -28,24 +29,26 @@ const RUNS_MAX: usize = 4;
 /// The most memory that one run may hold.
 const RUN_BYTES_MAX: u64 = 128 << 20;
 
-impl Cache {
-    /// Runs `program` over a dataset's body, by `until`, for at most `output_bytes` of JSON. What
-    /// it holds is this domain's memory.
+/// Runs the programs of one domain. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct ProgramRunner {
+    /// What the domain draws its memory from.
+    share: MemoryShare,
+    /// Where the domain's programs run.
+    queue: ComputeQueue,
+}
+
+impl ProgramRunner {
+    pub(super) fn new(share: MemoryShare, queue: ComputeQueue) -> Self {
+        Self { share, queue }
+    }
+
+    /// Runs `program` over a dataset's body, by `until`, for at most `output_bytes` of JSON, and
+    /// `read` over the JSON there where the program ran. What a run holds is this domain's memory.
     ///
     /// A run takes memory as it goes and never waits for it while it holds some: where there is
     /// none it ends, and begins anew once twice as much as it had come to is reserved for it.
-    pub async fn run_program(
-        &self,
-        program: Arc<Program>,
-        input: Bytes,
-        output_bytes: usize,
-        until: Instant,
-    ) -> Result<Vec<u8>, ProgramError> {
-        self.run_and_read(program, input, output_bytes, until, |json| json).await
-    }
-
-    /// The same, with what `read` makes of the JSON there where the program ran.
-    pub(super) async fn run_and_read<T: Send + 'static>(
+    pub(super) async fn run<T: Send + 'static>(
         &self,
         program: Arc<Program>,
         input: Bytes,
@@ -53,14 +56,14 @@ impl Cache {
         until: Instant,
         read: fn(Vec<u8>) -> T,
     ) -> Result<T, ProgramError> {
-        let memory_bytes = RUN_BYTES_MAX.min(self.share().limit());
+        let memory_bytes = RUN_BYTES_MAX.min(self.share.limit());
         let mut wanted = MEMORY_STEP_BYTES.min(memory_bytes);
         let (mut cpu_time, mut runs) = (Duration::ZERO, 0);
         loop {
-            let reserved = self.share().reserve(wanted, until).await;
+            let reserved = self.share.reserve(wanted, until).await;
             let reserved = reserved.map_err(|_| ProgramError::Overloaded(NO_MEMORY))?;
             let (program, input) = (program.clone(), input.clone());
-            let run = self.queue().run(until, move |clock| {
+            let run = self.queue.run(until, move |clock| {
                 let memory = WorkMemory::new(reserved, until);
                 let budget = Budget { output_bytes, memory_bytes, ..Budget::default() };
                 let before = thread_cpu_time();

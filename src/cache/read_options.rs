@@ -1,16 +1,16 @@
-//! What a caller asks beyond the key.
+//! What a caller asks beyond the key: the `Cache-Control` and `Bfb-After` of its request.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::kept::Kept;
+use super::entry::Entry;
 use super::token::Token;
 use crate::collect;
 
 /// What a caller asks beyond the key.
 #[derive(Debug, Clone)]
-pub struct Wish {
+pub struct ReadOptions {
     /// Ask the sources again, in a flight begun after the caller came.
     pub no_cache: bool,
     /// Keep nothing for this caller's sake.
@@ -25,9 +25,9 @@ pub struct Wish {
     pub collect: collect::Wish,
 }
 
-impl Wish {
-    pub(super) fn is_too_old(&self, kept: &Kept, now: Instant) -> bool {
-        self.max_age.is_some_and(|max| kept.age(now) > max)
+impl ReadOptions {
+    pub(super) fn is_too_old(&self, entry: &Entry, now: Instant) -> bool {
+        self.max_age.is_some_and(|max| entry.age(now) > max)
     }
 }
 

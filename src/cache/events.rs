@@ -8,16 +8,15 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::broadcast;
 
-use super::flight::{Air, Landing, Origin};
-use super::read::Cache;
+use super::flight::{FlightOrigin, FlightResult};
 use crate::collect::{CollectError, DatasetId};
 
-/// Happenings that a slow listener may be behind before it misses some.
-const HAPPENINGS_MAX: usize = 1_024;
+/// Events that a slow listener may be behind before it misses some.
+const EVENTS_MAX: usize = 1_024;
 
 /// A collection that has ended.
 #[derive(Debug, Clone)]
-pub struct Happening {
+pub struct CollectionEvent {
     /// When.
     pub at: SystemTime,
     /// Of which domain.
@@ -26,13 +25,13 @@ pub struct Happening {
     pub key: Arc<str>,
     /// How long it took.
     pub took: Duration,
-    /// What came of it.
-    pub what: What,
+    /// Its result.
+    pub kind: CollectionEventKind,
 }
 
 /// What came of a collection.
 #[derive(Debug, Clone)]
-pub enum What {
+pub enum CollectionEventKind {
     /// The sources gave all parts, or said that there is nothing.
     Collected {
         /// `None`: there is no such dataset.
@@ -42,7 +41,7 @@ pub enum What {
         /// Rounds of questions.
         rounds: u32,
         /// Why it was not kept, if it was not.
-        refused: Option<NotKept>,
+        not_stored: Option<NotStoredReason>,
     },
     /// Redis had it: another sidecar has collected it.
     Found {
@@ -57,11 +56,11 @@ pub enum What {
 
 /// Why what was collected was not kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NotKept {
+pub enum NotStoredReason {
     /// Nothing is: there is no memory, `--no-cache`, or a ttl of nought.
     Off,
     /// Everybody who waited for it said `no-store`.
-    Asked,
+    NoStore,
     /// Its tags could not be told, so no invalidation could name it by one.
     NoTags,
     /// The lease was not held: invalidations may have been missed.
@@ -70,68 +69,51 @@ pub enum NotKept {
     Fenced,
 }
 
-/// Where the caches of a process tell; clones share it.
-#[derive(Debug, Clone)]
-pub struct Happenings(broadcast::Sender<Happening>);
-
-impl Default for Happenings {
-    fn default() -> Self {
-        Self(broadcast::Sender::new(HAPPENINGS_MAX))
+impl CollectionEventKind {
+    fn of(flight: &FlightResult) -> Self {
+        let entry = match &flight.result {
+            Ok(entry) => entry,
+            Err(error) => return Self::Failed(error.clone()),
+        };
+        let (dataset, bytes) = (entry.dataset_id(), entry.body_bytes());
+        match flight.origin {
+            FlightOrigin::Redis => Self::Found { dataset, bytes },
+            FlightOrigin::Sources { not_stored } => {
+                let rounds = flight.timeline.rounds();
+                Self::Collected { dataset, bytes, rounds, not_stored }
+            }
+        }
     }
 }
 
-impl Happenings {
+/// Where the caches of a process send their events; clones share it.
+#[derive(Debug, Clone)]
+pub struct CollectionEvents(broadcast::Sender<CollectionEvent>);
+
+impl Default for CollectionEvents {
+    fn default() -> Self {
+        Self(broadcast::Sender::new(EVENTS_MAX))
+    }
+}
+
+impl CollectionEvents {
     /// What happens from now on. Who is too slow misses some, and is told so.
-    pub fn subscribe(&self) -> broadcast::Receiver<Happening> {
+    pub fn subscribe(&self) -> broadcast::Receiver<CollectionEvent> {
         self.0.subscribe()
     }
 
-    fn has_listeners(&self) -> bool {
-        self.0.receiver_count() > 0
-    }
-}
-
-impl Cache {
-    /// Why what a flight collected is not kept.
-    pub(super) fn refusal(&self, air: &Air, ttl: Duration, has_tags: bool) -> NotKept {
-        if !self.keeps() || ttl.is_zero() {
-            NotKept::Off
-        } else if !air.store() {
-            NotKept::Asked
-        } else if !has_tags {
-            NotKept::NoTags
-        } else if !self.bus().lease_held() {
-            NotKept::LeaseLost
-        } else {
-            NotKept::Fenced
-        }
-    }
-
-    /// Tells how a flight ended.
-    pub(super) fn tell(&self, key: &Arc<str>, landing: &Landing) {
-        if !self.happenings().has_listeners() {
+    /// Sends how a flight ended, if anybody listens.
+    pub(super) fn send(&self, domain: &Arc<str>, key: &Arc<str>, flight: &FlightResult) {
+        if self.0.receiver_count() == 0 {
             return;
         }
-        let timeline = &landing.timeline;
-        let what = match (&landing.result, landing.from) {
-            (Err(error), _) => What::Failed(error.clone()),
-            (Ok(kept), from) => {
-                let (dataset, bytes) = (kept.dataset_id(), kept.body_bytes());
-                match from {
-                    Origin::Redis => What::Found { dataset, bytes },
-                    Origin::Sources { refused } => {
-                        What::Collected { dataset, bytes, rounds: timeline.rounds(), refused }
-                    }
-                }
-            }
-        };
         // Whoever listened may be gone.
-        let _ = self.happenings().0.send(Happening {
+        let _ = self.0.send(CollectionEvent {
             at: SystemTime::now(),
-            domain: self.collector().domain().name.clone(),
+            domain: domain.clone(),
             key: key.clone(),
-            took: timeline.took,
-            what,
+            took: flight.timeline.took,
+            kind: CollectionEventKind::of(flight),
         });
     }
 }

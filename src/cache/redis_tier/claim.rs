@@ -6,14 +6,15 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use prometheus_client::metrics::counter::Counter;
 use tokio::time::{Instant, sleep};
+use tokio_util::task::TaskTracker;
 
-use super::read::Cache;
-use crate::bus::Claimed;
+use crate::bus::{Claimed, DomainBus};
 use crate::coherence::{Fence, Name, Place};
 
 /// How long a claim outlives its holder: the most that a takeover waits.
-pub const CLAIM_LASTS: Duration = Duration::from_millis(500);
+pub const CLAIM_TTL: Duration = Duration::from_millis(500);
 /// Between two renewals.
 const RENEW: Duration = Duration::from_millis(150);
 /// Between two looks at what another collects, at first and at the most.
@@ -26,8 +27,8 @@ const SLOW_MAX: usize = 2;
 
 /// The right to collect a place for the fleet, for as long as it is renewed.
 #[derive(Debug)]
-pub(super) struct Claim {
-    cache: Cache,
+pub(in crate::cache) struct Claim {
+    keeper: ClaimKeeper,
     place: Place,
     holder: Name,
     fence: Fence,
@@ -37,8 +38,18 @@ pub(super) struct Claim {
     released: bool,
 }
 
+/// What a claim is renewed and released with.
+#[derive(Debug, Clone)]
+pub(super) struct ClaimKeeper {
+    pub(super) bus: DomainBus,
+    /// Counts the claims that were lost.
+    pub(super) lost: Counter,
+    /// Owns the task that releases a claim whose flight was given up.
+    pub(super) tasks: TaskTracker,
+}
+
 /// A flight's wait for others who collect the same.
-pub(super) struct Wait {
+pub(super) struct ClaimWait {
     pause: Duration,
     /// One after the other.
     pub(super) holders: Vec<Name>,
@@ -47,13 +58,13 @@ pub(super) struct Wait {
     has_asked: bool,
 }
 
-impl Default for Wait {
+impl Default for ClaimWait {
     fn default() -> Self {
         Self { pause: PAUSE.0, holders: Vec::new(), heard: None, slow_in_row: 0, has_asked: false }
     }
 }
 
-impl Wait {
+impl ClaimWait {
     /// Whether there is time to ask once more; `until` is when the caller needs the rest of its
     /// deadline for itself. Once there always is: what Redis has may save a collection.
     pub(super) fn may_ask(&mut self, until: Instant) -> bool {
@@ -67,7 +78,7 @@ impl Wait {
         self.has_asked = false;
     }
 
-    pub(super) fn hear_of(&mut self, other: Name) {
+    pub(super) fn note_holder(&mut self, other: Name) {
         self.heard = Some(Instant::now());
         self.slow_in_row = 0;
         if self.holders.last() != Some(&other) {
@@ -77,9 +88,9 @@ impl Wait {
 
     /// Redis did not answer in time. Whether that is no reason yet to collect without a claim: a
     /// holder was heard of within the time that its claim lasts, or Redis was not asked often.
-    pub(super) fn bears_slowness(&mut self) -> bool {
+    pub(super) fn tolerates_slowness(&mut self) -> bool {
         self.slow_in_row += 1;
-        let is_held = self.heard.is_some_and(|heard| heard.elapsed() < CLAIM_LASTS);
+        let is_held = self.heard.is_some_and(|heard| heard.elapsed() < CLAIM_TTL);
         is_held || self.slow_in_row < SLOW_MAX
     }
 
@@ -90,26 +101,20 @@ impl Wait {
 }
 
 impl Claim {
-    pub(super) fn of(cache: &Cache, place: Place, holder: Name, fence: Fence) -> Self {
-        Self {
-            cache: cache.clone(),
-            place,
-            holder,
-            fence,
-            lost: AtomicBool::new(false),
-            released: false,
-        }
+    /// The claim that `holder` has just acquired.
+    pub(super) fn new(keeper: ClaimKeeper, place: Place, holder: Name, fence: Fence) -> Self {
+        Self { keeper, place, holder, fence, lost: AtomicBool::new(false), released: false }
     }
 
-    /// Renews it until it is dropped, or another holds it: then what is collected is kept for who
-    /// asked, no more.
-    pub(super) async fn keep(&self) -> std::convert::Infallible {
+    /// Renews the claim for as long as this is polled, or until another holds it: then what is
+    /// collected is kept for who asked, no more.
+    pub(in crate::cache) async fn renew_until_lost(&self) -> std::convert::Infallible {
         loop {
             sleep(RENEW).await;
             let renewed = self
-                .cache
-                .bus()
-                .claim(&self.place, &self.holder, self.fence, CLAIM_LASTS, Some(0))
+                .keeper
+                .bus
+                .claim(&self.place, &self.holder, self.fence, CLAIM_TTL, Some(0))
                 .await;
             if matches!(renewed, Ok(Claimed::By(_) | Claimed::There(_) | Claimed::Large(_))) {
                 self.count_lost();
@@ -120,14 +125,14 @@ impl Claim {
 
     fn count_lost(&self) {
         if !self.lost.swap(true, Ordering::Relaxed) {
-            self.cache.metrics().claims_lost.inc();
+            self.keeper.lost.inc();
         }
     }
 
-    /// Releases it, so that others need not wait until it expires.
-    pub(super) async fn end(mut self) {
+    /// Releases the claim, so that others need not wait until it expires after [`CLAIM_TTL`].
+    pub(in crate::cache) async fn release(mut self) {
         self.released = true;
-        let released = self.cache.bus().release(self.place.clone(), self.holder.clone()).await;
+        let released = self.keeper.bus.release(self.place.clone(), self.holder.clone()).await;
         if released == Ok(false) {
             self.count_lost();
         }
@@ -138,14 +143,15 @@ impl Claim {
 impl Drop for Claim {
     fn drop(&mut self) {
         if self.released
-            || !tokio::runtime::Handle::try_current().is_ok_and(|_| !self.cache.tasks().is_closed())
+            || !tokio::runtime::Handle::try_current().is_ok_and(|_| !self.keeper.tasks.is_closed())
         {
             return;
         }
-        let (cache, place, holder) = (self.cache.clone(), self.place.clone(), self.holder.clone());
-        self.cache.tasks().spawn(async move {
+        let (bus, place, holder) =
+            (self.keeper.bus.clone(), self.place.clone(), self.holder.clone());
+        self.keeper.tasks.spawn(async move {
             // One that cannot be released expires by itself.
-            let _ = cache.bus().release(place, holder).await;
+            let _ = bus.release(place, holder).await;
         });
     }
 }

@@ -1,5 +1,5 @@
-//! One kept answer of the sources: the dataset, or that there is none, with what it takes to
-//! believe it and to serve it.
+//! One cache entry: what the sources said of a key (the dataset, or that there is none), with what
+//! it takes to judge and to serve it.
 //!
 //! There are as many of these as fit into memory, so they are small: times are offsets, bytes at
 //! rest are [`StoredBytes`], and each holds the reservation of all that it keeps alive for as long
@@ -48,7 +48,7 @@ impl Content {
 /// Half of the SHA-256 of a version's bytes: its strong `ETag` less the quotes.
 pub type EtagDigest = [u8; 16];
 
-/// When a kept answer was collected, and for how long it is of use.
+/// When an entry was collected, and for how long it is of use.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Lifetime {
     /// When the flight that collected it began: what it holds is at least as new.
@@ -59,9 +59,9 @@ pub(super) struct Lifetime {
     pub(super) retained: Duration,
 }
 
-/// One kept answer. It never changes but for what has been rendered of it.
+/// One cache entry. It never changes but for what has been rendered of it.
 #[derive(Debug)]
-pub struct Kept {
+pub struct Entry {
     /// What the sources said.
     pub content: Content,
     /// What an invalidation by tag can name.
@@ -83,10 +83,7 @@ struct Renderings {
     /// Most domains publish one version: it needs no list.
     first: Option<Rendering>,
     /// Boxed, since few have any.
-    #[allow(
-        clippy::box_collection,
-        reason = "eight bytes in each kept answer instead of twenty-four"
-    )]
+    #[allow(clippy::box_collection, reason = "eight bytes in each entry instead of twenty-four")]
     others: Option<Box<Vec<Rendering>>>,
 }
 
@@ -105,7 +102,7 @@ struct Rendering {
 #[derive(Debug, Clone)]
 pub struct Rendered {
     /// Of which.
-    pub kept: Arc<Kept>,
+    pub entry: Arc<Entry>,
     /// Their digest.
     pub etag: EtagDigest,
     body: Option<Box<StoredBytes>>,
@@ -122,7 +119,7 @@ const RENDERED_MAX: usize = 32;
 /// 000 entries.
 const MAP_ENTRY_BYTES: usize = 96;
 
-impl Kept {
+impl Entry {
     /// A new one, nothing rendered yet. `reservation` covers at least what it will be settled to.
     pub(super) fn new(
         content: Content,
@@ -131,7 +128,7 @@ impl Kept {
         mark: Option<Mark>,
         reservation: Reservation,
     ) -> Arc<Self> {
-        let kept = Arc::new(Self {
+        let entry = Arc::new(Self {
             content,
             tags: (!tags.is_empty()).then(|| Box::new(tags.into())),
             collected: nanos_since_base(lifetime.collected),
@@ -140,8 +137,8 @@ impl Kept {
             mark: mark.map_or(NO_MARK, Mark::to_bytes),
             rendered: Mutex::new(Renderings { reservation, first: None, others: None }),
         });
-        kept.settle(&mut kept.rendered.lock());
-        kept
+        entry.settle(&mut entry.rendered.lock());
+        entry
     }
 
     /// The protocol's mark; `None`: it was not stored, and is served to those of its flight only.
@@ -217,7 +214,7 @@ impl Kept {
     pub fn rendered(self: &Arc<Self>, version: NonZeroU64) -> Option<Rendered> {
         let renderings = self.rendered.lock();
         let found = renderings.iter().find(|rendering| rendering.version == version)?;
-        Some(Rendered { kept: self.clone(), etag: found.etag, body: found.body.clone() })
+        Some(Rendered { entry: self.clone(), etag: found.etag, body: found.body.clone() })
     }
 
     /// Keeps what was rendered for a version; `body` is `None` where it is the dataset as it is.
@@ -228,7 +225,7 @@ impl Kept {
         body: Option<Bytes>,
     ) -> Rendered {
         let body = body.map(|body| Box::new(StoredBytes::new(body)));
-        let rendered = Rendered { kept: self.clone(), etag, body: body.clone() };
+        let rendered = Rendered { entry: self.clone(), etag, body: body.clone() };
         let mut renderings = self.rendered.lock();
         if renderings.iter().any(|rendering| rendering.version == version) {
             return rendered;
@@ -285,14 +282,14 @@ impl Renderings {
 impl Rendered {
     /// How many bytes they are.
     pub fn body_bytes(&self) -> usize {
-        self.body.as_ref().map_or_else(|| self.kept.body_bytes(), |body| body.len())
+        self.body.as_ref().map_or_else(|| self.entry.body_bytes(), |body| body.len())
     }
 
     /// The answer's body. For as long as anybody holds it, a reader that reads slowly perhaps, what
     /// it takes stays reserved: a copy of its own (`None` where there is no room for one in
     /// `share`), or the dataset that it is part of.
     pub fn body(&self, share: &MemoryShare) -> Option<Bytes> {
-        let stored = self.kept.stored();
+        let stored = self.entry.stored();
         let copies = self
             .body
             .as_ref()
@@ -307,7 +304,7 @@ impl Rendered {
         let held = if copies {
             HeldBy::Copy { _reservation: share.try_reserve(self.body_bytes() as u64)? }
         } else {
-            HeldBy::Kept { _kept: self.kept.clone() }
+            HeldBy::Entry { _entry: self.entry.clone() }
         };
         Some(Bytes::from_owner(HeldBytes { bytes: bytes(), _held: held }))
     }
@@ -325,7 +322,7 @@ struct HeldBytes {
 
 enum HeldBy {
     Copy { _reservation: Reservation },
-    Kept { _kept: Arc<Kept> },
+    Entry { _entry: Arc<Entry> },
 }
 
 impl AsRef<[u8]> for HeldBytes {
@@ -364,8 +361,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_kept_answer_is_small() {
-        assert!(size_of::<Kept>() + 16 <= 192, "{}", size_of::<Kept>());
+    fn an_entry_is_small() {
+        assert!(size_of::<Entry>() + 16 <= 192, "{}", size_of::<Entry>());
     }
 
     #[test]
