@@ -11,13 +11,13 @@ use crate::cache::{BusLoss, Rate, Size};
 use crate::coherence::LEASE_MAX;
 use crate::identity::{Paths, TlsOptions};
 use crate::resources::{self, MemoryLimit, MemoryLimitError};
-use crate::serve::Address;
-use crate::sidecar::{self, Reading};
+use crate::serve::ListenAddress;
+use crate::sidecar::{self, DomainFileOptions};
 use crate::sources::Tape;
 
 /// How upstreams are reached.
 #[derive(Debug, Clone, Args)]
-pub(super) struct Upstreams {
+pub(super) struct UpstreamArgs {
     /// Our identity: a folder with `tls.crt`, `tls.key` and `ca.crt`; re-read when it changes
     #[arg(long, env = "BFB_IDENTITY", value_name = "DIR")]
     identity: Option<PathBuf>,
@@ -43,21 +43,21 @@ pub(super) struct Upstreams {
     replay: Option<PathBuf>,
 }
 
-impl Upstreams {
+impl UpstreamArgs {
     pub(super) fn identity(&self) -> Option<Paths> {
         self.identity.clone().map(|dir| Paths { dir, ca: self.ca.clone() })
     }
 
-    pub(super) fn reading(&self) -> Reading {
+    pub(super) fn domain_file_options(&self) -> DomainFileOptions {
         let no_identity = self.identity.is_none() && self.replay.is_none();
-        Reading { allow_http: self.allow_http, no_identity }
+        DomainFileOptions { allow_http: self.allow_http, no_identity }
     }
 
     pub(super) fn tls(&self) -> TlsOptions {
         TlsOptions { tls12: self.tls12 }
     }
 
-    pub(super) fn tape(&self) -> Tape {
+    pub(super) fn recording(&self) -> Tape {
         match (&self.record, &self.replay) {
             (Some(dir), _) => Tape::Record(dir.clone()),
             (_, Some(dir)) => Tape::Replay(dir.clone()),
@@ -68,7 +68,7 @@ impl Upstreams {
 
 /// What is kept.
 #[derive(Debug, Clone, Args)]
-pub(super) struct Caching {
+pub(super) struct CachingArgs {
     /// How much memory datasets may take; `0` keeps none there
     #[arg(long, env = "BFB_MEMORY", value_name = "SIZE", default_value = "64MiB")]
     memory: Size,
@@ -95,15 +95,15 @@ pub(super) struct Caching {
     verify: Rate,
 }
 
-impl Caching {
+impl CachingArgs {
     /// What it means to a sidecar.
     pub(super) fn to_config(
         &self,
         bus_loss: BusLoss,
-    ) -> Result<sidecar::Caching, MemoryLimitError> {
+    ) -> Result<sidecar::CachingConfig, MemoryLimitError> {
         let limit =
             MemoryLimit::new(self.memory_limit.map(|size| size.0), resources::cgroup_limit());
-        Ok(sidecar::Caching {
+        Ok(sidecar::CachingConfig {
             memory: self.memory,
             work_bytes: limit.for_work(self.memory.0)?,
             off: self.no_cache,
@@ -116,7 +116,7 @@ impl Caching {
 
 /// The fleet: who shares a cache, and how it is kept right.
 #[derive(Debug, Clone, Args)]
-pub(super) struct Fleet {
+pub(super) struct FleetArgs {
     /// The fleet's Redis: `redis://HOST:PORT`, `rediss://…`, `unix:///PATH`,
     /// `redis-sentinel://…/SERVICE`, `redis-cluster://…`; without it a sidecar is a fleet of one
     #[arg(long, env = "BFB_REDIS", value_name = "URL", hide_env_values = true)]
@@ -158,8 +158,9 @@ pub(super) fn log_filter(text: &str) -> Result<String, String> {
 /// What may stand in the names of Redis's keys: a brace would move the slot of a Cluster.
 fn namespace(text: &str) -> Result<String, String> {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    let fine = (1..=63).contains(&text.len()) && text.chars().all(fits);
-    fine.then(|| text.to_owned())
+    let is_valid = (1..=63).contains(&text.len()) && text.chars().all(fits);
+    is_valid
+        .then(|| text.to_owned())
         .ok_or_else(|| "expected 1 to 63 of the characters `a-z A-Z 0-9 - _ .`".to_owned())
 }
 
@@ -173,8 +174,8 @@ fn lease(text: &str) -> Result<Duration, String> {
     lease.ok_or_else(|| "expected a time from 200ms to 5m, such as `3s`".to_owned())
 }
 
-impl Fleet {
-    pub(super) fn settings(&self) -> Option<Settings> {
+impl FleetArgs {
+    pub(super) fn bus_config(&self) -> Option<Settings> {
         let place = self.redis.clone()?;
         Some(Settings {
             auth: self.redis_auth.clone(),
@@ -190,26 +191,26 @@ impl Fleet {
 
 /// The consumers' addresses: of a sidecar to start, or of the one to speak to.
 #[derive(Debug, Clone, Args)]
-pub(super) struct Listen {
+pub(super) struct ListenArgs {
     /// Where consumers are answered: `IP:PORT` or `unix:/path`; may be given several times
     /// (default: port 7070 of `127.0.0.1` and, where IPv6 exists, of `[::1]`)
     #[arg(long, env = "BFB_LISTEN", value_name = "ADDRESS", value_delimiter = ',')]
-    listen: Vec<Address>,
+    listen: Vec<ListenAddress>,
 }
 
 /// The admin port of a sidecar to start, or of the one to speak to.
 #[derive(Debug, Clone, Args)]
-pub(super) struct AdminPort {
+pub(super) struct AdminArgs {
     /// The admin port: `IP:PORT` or `unix:/path`
     #[arg(long, env = "BFB_ADMIN", value_name = "ADDRESS", default_value = "127.0.0.1:7071")]
-    pub(super) admin: Address,
+    pub(super) admin: ListenAddress,
 }
 
-impl Listen {
+impl ListenArgs {
     /// The addresses, and whether they are the defaults.
-    pub(super) fn addresses(&self) -> (Vec<Address>, bool) {
+    pub(super) fn addresses(&self) -> (Vec<ListenAddress>, bool) {
         if self.listen.is_empty() {
-            let port = |ip: std::net::IpAddr| Address::Tcp((ip, 7070).into());
+            let port = |ip: std::net::IpAddr| ListenAddress::Tcp((ip, 7070).into());
             let v4 = port(std::net::Ipv4Addr::LOCALHOST.into());
             let v6 = port(std::net::Ipv6Addr::LOCALHOST.into());
             (vec![v4, v6], true)
@@ -221,7 +222,7 @@ impl Listen {
 
 /// How a result is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Format {
+pub(super) enum OutputFormat {
     /// For people.
     Text,
     /// For programs.

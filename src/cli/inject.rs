@@ -13,7 +13,7 @@ use crate::inject::manifest::{self, FILE_MAX, Fate, Rewritten, Work};
 use crate::inject::{Defaults, Left};
 
 #[derive(Debug, Args)]
-pub(super) struct Inject {
+pub(super) struct InjectCommand {
     /// A manifest, a folder of them (`*.yaml`, `*.yml`, `*.json`), or `-` for standard input; may
     /// be given several times
     #[arg(short = 'f', long = "file", value_name = "PATH", required = true)]
@@ -40,7 +40,7 @@ pub(super) fn pair(text: &str) -> Result<(String, String), String> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
-impl Inject {
+impl InjectCommand {
     pub(super) fn run(self) -> ExitCode {
         let image = self.image.map(|image| ("image".to_owned(), image));
         let set: Vec<_> = image.into_iter().chain(self.set).collect();
@@ -55,10 +55,11 @@ impl Inject {
         };
         let work = if self.uninject { Work::Uninject } else { Work::Inject(&defaults) };
         let (mut rewritten, mut problems) = (Vec::new(), Vec::new());
-        match files(&self.paths) {
+        match manifest_files(&self.paths) {
             Ok(files) => {
                 for file in files {
-                    match read(&file).and_then(|text| manifest::rewrite(named(&file), &text, work))
+                    match read(&file)
+                        .and_then(|text| manifest::rewrite(display_path(&file), &text, work))
                     {
                         Ok(done) => rewritten.push(done),
                         Err(found) => problems.extend(found),
@@ -68,21 +69,21 @@ impl Inject {
             Err(found) => problems = found,
         }
         if !problems.is_empty() {
-            check::report(&problems);
+            check::report_problems(&problems);
             return exit::wrong_input();
         }
-        say(&rewritten)
+        print_manifests(&rewritten)
     }
 }
 
 /// The manifests on standard output, what became of their pods on standard error.
-fn say(rewritten: &[Rewritten]) -> ExitCode {
+fn print_manifests(rewritten: &[Rewritten]) -> ExitCode {
     let passed: Vec<_> = rewritten.iter().flat_map(|done| done.passed.iter().cloned()).collect();
     if !passed.is_empty() {
-        out::draw(|color| render_warnings(&passed, color));
+        out::print_problems(|color| render_warnings(&passed, color));
     }
     out::note(summary(rewritten));
-    out::say_data(join(rewritten))
+    out::print_data(join(rewritten))
 }
 
 /// One stream of documents: as they came, with a line between two files where the second does not
@@ -108,7 +109,8 @@ fn join(rewritten: &[Rewritten]) -> String {
 
 fn summary(rewritten: &[Rewritten]) -> String {
     let pods = || rewritten.iter().flat_map(|done| &done.pods);
-    let count = |what: &dyn Fn(&Fate) -> bool| pods().filter(|pod| what(&pod.fate)).count();
+    let count =
+        |is_counted: &dyn Fn(&Fate) -> bool| pods().filter(|pod| is_counted(&pod.fate)).count();
     let parts = [
         (count(&|fate| matches!(fate, Fate::Injected(_))), "injected"),
         (count(&|fate| *fate == Fate::Uninjected), "uninjected"),
@@ -123,10 +125,10 @@ fn summary(rewritten: &[Rewritten]) -> String {
 }
 
 /// The files that the paths name, folders as their manifests, sorted.
-fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Vec<Problem>> {
+fn manifest_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Vec<Problem>> {
     let (mut files, mut problems) = (Vec::new(), Vec::new());
     for path in paths {
-        match files_of(path) {
+        match manifest_files_of(path) {
             Ok(found) if found.is_empty() => {
                 let hint = "subfolders, and names that begin with a dot, are not looked at";
                 let expected = "at least one `*.yaml`, `*.yml` or `*.json`";
@@ -148,7 +150,7 @@ fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Vec<Problem>> {
     if files.iter().filter(|file| *file == Path::new("-")).count() > 1 {
         let (message, expected) = ("standard input can be read once only", "`-` once");
         problems.push(Problem::of_file(
-            named(Path::new("-")),
+            display_path(Path::new("-")),
             message,
             expected,
             "remove one of the two",
@@ -157,7 +159,7 @@ fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Vec<Problem>> {
     if problems.is_empty() { Ok(files) } else { Err(problems) }
 }
 
-fn files_of(path: &Path) -> io::Result<Vec<PathBuf>> {
+fn manifest_files_of(path: &Path) -> io::Result<Vec<PathBuf>> {
     if path == Path::new("-") || !fs::metadata(path)?.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
@@ -176,7 +178,7 @@ fn files_of(path: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 /// A file as messages name it.
-fn named(file: &Path) -> &Path {
+fn display_path(file: &Path) -> &Path {
     if file == Path::new("-") { Path::new("<stdin>") } else { file }
 }
 
@@ -200,6 +202,6 @@ fn read(file: &Path) -> Result<String, Vec<Problem>> {
     read().map_err(|error| {
         let message = format!("the file cannot be read: {}", plain_error(&error));
         let expected = format!("UTF-8 text of at most {} MiB", FILE_MAX >> 20);
-        vec![Problem::of_file(named(file), message, expected, remedy(&error))]
+        vec![Problem::of_file(display_path(file), message, expected, remedy(&error))]
     })
 }

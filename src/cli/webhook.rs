@@ -18,7 +18,7 @@ use crate::inject::Defaults;
 use crate::inject::webhook::{Config, Me, StartError, Webhook as Running};
 
 #[derive(Debug, Args)]
-pub(super) struct Webhook {
+pub(super) struct WebhookCommand {
     /// Where API servers ask, over HTTPS
     #[arg(long, env = "BFB_LISTEN", value_name = "IP:PORT", default_value = "0.0.0.0:8443")]
     listen: SocketAddr,
@@ -79,7 +79,7 @@ fn lease(text: &str) -> Result<Duration, String> {
     )
 }
 
-impl Webhook {
+impl WebhookCommand {
     pub(super) fn run(self, variables: &Variables) -> ExitCode {
         if let Err(error) = logging::start(&self.log, self.log_format) {
             out::error(error);
@@ -98,10 +98,10 @@ impl Webhook {
         };
         super::block_on(async move {
             // Before the port is open, so that no signal is lost.
-            match stops() {
+            match stop_signals() {
                 Ok(stops) => match Running::start(config).await {
-                    Ok(webhook) => run(webhook, stops).await,
-                    Err(error) => refuse(&error, identity.as_deref(), variables),
+                    Ok(webhook) => run_webhook(webhook, stops).await,
+                    Err(error) => report_start_error(&error, identity.as_deref(), variables),
                 },
                 Err(error) => {
                     out::error(format!("signals cannot be caught: {error}"));
@@ -133,26 +133,26 @@ impl Webhook {
             lifetime: self.certificate_lifetime,
             watchdog: self.watchdog_every,
             drain: self.drain,
-            limits: serve::limits(1),
+            limits: serve::port_limits(1),
         })
     }
 }
 
-async fn run(webhook: Running, mut stops: mpsc::Receiver<()>) -> ExitCode {
+async fn run_webhook(webhook: Running, mut stops: mpsc::Receiver<()>) -> ExitCode {
     tracing::info!(address = %webhook.address(), "answering API servers");
-    let (told, again) = tokio::sync::oneshot::channel();
+    let (first_stop, again) = tokio::sync::oneshot::channel();
     let stop = async {
         stops.recv().await;
         // Nobody listens any more where a part has ended by itself.
-        let _ = told.send(stops);
+        let _ = first_stop.send(stops);
     };
-    let again = async {
+    let second_stop = async {
         match again.await {
             Ok(mut stops) => drop(stops.recv().await),
             Err(_) => std::future::pending::<()>().await,
         }
     };
-    match webhook.run(stop, again).await {
+    match webhook.run(stop, second_stop).await {
         Ok(()) => exit::OK,
         Err(error) => {
             tracing::error!(%error, "stopped");
@@ -161,7 +161,11 @@ async fn run(webhook: Running, mut stops: mpsc::Receiver<()>) -> ExitCode {
     }
 }
 
-fn refuse(error: &StartError, identity: Option<&Path>, variables: &Variables) -> ExitCode {
+fn report_start_error(
+    error: &StartError,
+    identity: Option<&Path>,
+    variables: &Variables,
+) -> ExitCode {
     use crate::inject::webhook::ConnectError;
 
     let text = match (error, identity) {
@@ -187,17 +191,17 @@ fn refuse(error: &StartError, identity: Option<&Path>, variables: &Variables) ->
 }
 
 /// A word for each SIGTERM and SIGINT; the first two are heard.
-fn stops() -> std::io::Result<mpsc::Receiver<()>> {
+fn stop_signals() -> std::io::Result<mpsc::Receiver<()>> {
     let [mut term, mut int] = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];
-    let (told, stops) = mpsc::channel(2);
+    let (stop, stops) = mpsc::channel(2);
     tokio::spawn(async move {
         loop {
             tokio::select! {
                 Some(()) = term.recv() => {}
                 Some(()) = int.recv() => {}
-                () = told.closed() => return,
+                () = stop.closed() => return,
             }
-            let _ = told.try_send(());
+            let _ = stop.try_send(());
         }
     });
     Ok(stops)

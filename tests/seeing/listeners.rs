@@ -4,7 +4,7 @@
 use std::convert::Infallible;
 
 use bfb::serve::{
-    Activity, Answering, Drain, Limits, Listener as Socket, Port, PortMetrics, RequestBody,
+    Activity, DrainPhase, Handler, Listener as Socket, Port, PortLimits, PortMetrics, RequestBody,
 };
 use bytes::Bytes;
 use futures_util::stream;
@@ -108,10 +108,10 @@ async fn a_drain_ends_every_stream_with_a_word_and_waits_for_none() {
 #[derive(Clone)]
 struct Endless;
 
-impl Answering for Endless {
+impl Handler for Endless {
     type Body = StreamBody<stream::Pending<Result<Frame<Bytes>, Infallible>>>;
 
-    async fn answering(&self, _: Request<RequestBody>, _: bool) -> Response<Self::Body> {
+    async fn handle(&self, _: Request<RequestBody>, _: bool) -> Response<Self::Body> {
         Response::new(StreamBody::new(stream::pending()))
     }
 
@@ -124,7 +124,7 @@ impl Answering for Endless {
 async fn an_answer_without_an_end_is_cut_off_when_connections_are_closed() {
     let listener = Socket::bind(&"127.0.0.1:0".parse().unwrap(), 0o600).await.unwrap();
     let address = listener.address().to_string();
-    let (drain, drained) = watch::channel(Drain::Serving);
+    let (drain, drained) = watch::channel(DrainPhase::Serving);
     let tasks = TaskTracker::new();
     let port = Port {
         activity: Activity::default(),
@@ -132,14 +132,15 @@ async fn an_answer_without_an_end_is_cut_off_when_connections_are_closed() {
         metrics: PortMetrics::default(),
         tasks: tasks.clone(),
     };
-    let accepting = tokio::spawn(bfb::serve::accept(listener, Endless, Limits::default(), port));
+    let accepting =
+        tokio::spawn(bfb::serve::accept(listener, Endless, PortLimits::default(), port));
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
     stream.read_u8().await.unwrap();
-    drain.send_replace(Drain::Draining);
+    drain.send_replace(DrainPhase::Draining);
     accepting.abort();
     tasks.close();
-    drain.send_replace(Drain::Closing);
+    drain.send_replace(DrainPhase::Closing);
     assert!(
         tokio::time::timeout(PATIENCE, tasks.wait()).await.is_ok(),
         "the connection outlived the close"

@@ -20,7 +20,7 @@ use super::review::{Review, Subject};
 use super::verdict::{Verdict, by_label, without_namespace};
 use super::workload::{Lane, Workload, deadline, mounts_bytes, parsed_bytes};
 use crate::resources::{ComputeBusy, MemoryFull, MemoryShare, Reservation, RunClock};
-use crate::serve::{Answering, BodyError, RequestBody};
+use crate::serve::{BodyError, Handler, RequestBody};
 
 /// The largest review, in bytes: what an API server takes as a request.
 const BODY_MAX_BYTES: usize = 3 * 1024 * 1024;
@@ -43,10 +43,10 @@ struct Inner {
     metrics: Arc<Metrics>,
 }
 
-impl Answering for Admissions {
+impl Handler for Admissions {
     type Body = Full<Bytes>;
 
-    async fn answering(&self, request: Request<RequestBody>, _: bool) -> Response<Full<Bytes>> {
+    async fn handle(&self, request: Request<RequestBody>, _: bool) -> Response<Full<Bytes>> {
         self.route(request).await.map(Full::new)
     }
 

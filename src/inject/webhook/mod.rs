@@ -77,7 +77,8 @@ use tokio_util::task::TaskTracker;
 use super::Defaults;
 use crate::identity::{self, Identity, IdentityError, Paths};
 use crate::serve::{
-    Activity, Address, BindError, Drain, Limits, Listener, Port, accept_tls, until_quiet,
+    Activity, BindError, DrainPhase, ListenAddress, Listener, Port, PortLimits, accept_tls,
+    drain_until_quiet,
 };
 use answer::Admissions;
 use certificate::Pair;
@@ -132,7 +133,7 @@ pub struct Config {
     /// How long the end may take.
     pub drain: Duration,
     /// The bounds of the port.
-    pub limits: Limits,
+    pub limits: PortLimits,
 }
 
 /// Why a webhook did not start.
@@ -193,7 +194,7 @@ impl Webhook {
         };
         let served = Served::new(first);
         let server = served.server().map_err(|error| StartError::Tls(error.to_string()))?;
-        let listener = Listener::bind(&Address::Tcp(config.listen), 0).await?;
+        let listener = Listener::bind(&ListenAddress::Tcp(config.listen), 0).await?;
         tracing::info!(
             kubernetes = version.name,
             namespace = cluster.namespace(),
@@ -203,7 +204,7 @@ impl Webhook {
     }
 
     /// Where it answers.
-    pub fn address(&self) -> &Address {
+    pub fn address(&self) -> &ListenAddress {
         self.listener.address()
     }
 
@@ -218,7 +219,7 @@ impl Webhook {
         let mut metrics = Metrics::new();
         let workload = Workload::new(metrics.registry());
         let metrics = Arc::new(metrics);
-        let (drain, drained) = watch::channel(Drain::Serving);
+        let (drain, drained) = watch::channel(DrainPhase::Serving);
         let (connections, activity) = (TaskTracker::new(), Activity::default());
         let port = Port {
             activity: activity.clone(),
@@ -238,10 +239,10 @@ impl Webhook {
         admissions.end();
         leave.cancel();
         left.close();
-        until_quiet(&drain, &activity, LEARNING, limit, again).await;
+        drain_until_quiet(&drain, &activity, LEARNING, limit, again).await;
         left.wait().await;
         parts.abort_all();
-        drain.send_replace(Drain::Closing);
+        drain.send_replace(DrainPhase::Closing);
         connections.close();
         let _ = tokio::time::timeout(CLOSING, connections.wait()).await;
         ended
@@ -290,7 +291,7 @@ impl Webhook {
         let (configuration, leads, metrics) =
             (config.configuration, leads.clone(), metrics.clone());
         parts.spawn(Keeper { cluster, configuration, source, served, leads, found, metrics }.run());
-        let limits = Limits { request_bytes_max: REQUEST_BYTES_MAX, ..config.limits };
+        let limits = PortLimits { request_bytes_max: REQUEST_BYTES_MAX, ..config.limits };
         parts.spawn(accept_tls(listener, server, admissions.clone(), limits, port));
         (admissions, parts)
     }
