@@ -16,7 +16,7 @@ use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use serde_json::json;
 use support::apiserver::Apiserver;
-use support::client::{Consumer, Http, ask, with};
+use support::client::{Consumer, HttpVersion, ask, with_header};
 use support::domain::DomainFile;
 use support::redis::Redis;
 use support::sidecar::{Setup, Sidecar};
@@ -27,9 +27,9 @@ const PATH: &str = "/v2/customers/42";
 
 #[tokio::main]
 async fn main() {
-    let wanted: Vec<String> =
+    let selected: Vec<String> =
         std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
-    let runs = |name: &str| wanted.is_empty() || wanted.iter().any(|one| one == name);
+    let runs = |name: &str| selected.is_empty() || selected.iter().any(|one| one == name);
     if runs("acknowledgement") {
         acknowledgement(20, 400).await;
     }
@@ -106,8 +106,9 @@ async fn acknowledgement(size: usize, times: usize) {
     let mut publisher = client.get_multiplexed_async_connection().await.unwrap();
     let (mut bare, mut waited, mut stale) = (Vec::new(), Vec::new(), 0);
     let mut consumers: Vec<Consumer> =
-        members.iter().map(|member| member.consumer(Http::One)).collect();
-    let asked = json!({"domain": "customer", "keys": ["42"], "wait": "fleet", "timeout": "30s"});
+        members.iter().map(|member| member.consumer(HttpVersion::Http1)).collect();
+    let invalidation =
+        json!({"domain": "customer", "keys": ["42"], "wait": "fleet", "timeout": "30s"});
     for _ in 0..times {
         for consumer in &mut consumers {
             consumer.get(PATH).await.unwrap();
@@ -123,8 +124,8 @@ async fn acknowledgement(size: usize, times: usize) {
         bare.push(began.elapsed());
         let newest = version.fetch_add(1, Ordering::SeqCst) + 1;
         let mut request =
-            with(ask(http::Method::POST, "/invalidate"), "content-type", "application/json");
-        *request.body_mut() = bytes::Bytes::from(asked.to_string()).into();
+            with_header(ask(http::Method::POST, "/invalidate"), "content-type", "application/json");
+        *request.body_mut() = bytes::Bytes::from(invalidation.to_string()).into();
         let began = Instant::now();
         let got = members[0].send_admin(request).await;
         waited.push(began.elapsed());
@@ -155,7 +156,7 @@ async fn hits(span: Duration) {
     {
         let until = Instant::now() + span;
         let loops = (0..16).map(|_| async {
-            let (mut consumer, mut times) = (sidecar.consumer(Http::One), Vec::new());
+            let (mut consumer, mut times) = (sidecar.consumer(HttpVersion::Http1), Vec::new());
             while Instant::now() < until {
                 let began = Instant::now();
                 consumer.get(path).await.unwrap();
@@ -190,7 +191,7 @@ async fn memory(count: usize, bytes: usize) {
         upstream.answers(&format!("/{key}"), [Reply::json(body.clone())]);
     }
     let loops = (0..16).map(|part| {
-        let mut consumer = sidecar.consumer(Http::One);
+        let mut consumer = sidecar.consumer(HttpVersion::Http1);
         async move {
             for key in (part..count).step_by(16) {
                 assert_eq!(
@@ -227,8 +228,11 @@ async fn outage(span: Duration) {
     let began = Instant::now();
     let mut loops = tokio::task::JoinSet::new();
     for number in 0..16_u64 {
-        let (mut consumer, stop, failed) =
-            (members[(number % 4) as usize].consumer(Http::One), stop.clone(), failed.clone());
+        let (mut consumer, stop, failed) = (
+            members[(number % 4) as usize].consumer(HttpVersion::Http1),
+            stop.clone(),
+            failed.clone(),
+        );
         loops.spawn(async move {
             let (mut key, mut times) = (number, Vec::new());
             while !stop.load(Ordering::Relaxed) {
@@ -299,7 +303,9 @@ async fn admissions(rate: u32, span: Duration) {
     let mut loops = tokio::task::JoinSet::new();
     for number in 0..16_u32 {
         let mut connection =
-            connect(webhook.address, trusting(&server.bundle()).unwrap(), Http::One).await.unwrap();
+            connect(webhook.address, trusting(&server.bundle()).unwrap(), HttpVersion::Http1)
+                .await
+                .unwrap();
         let reviews = reviews.clone();
         loops.spawn(async move {
             let mut times = Vec::new();

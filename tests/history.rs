@@ -21,8 +21,8 @@
 
 #![allow(clippy::print_stderr, reason = "the figures are part of the result")]
 
-mod book;
 mod faults;
+mod oracle;
 mod readers;
 mod run;
 mod schedule;

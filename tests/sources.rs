@@ -4,12 +4,12 @@
 mod answers;
 mod mutual;
 mod pages;
-mod patience;
+mod recording;
 mod refused_streams;
 mod requests;
-mod tape;
 mod template;
-mod unasked_bytes;
+mod timeouts;
+mod unsolicited_bytes;
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -26,7 +26,7 @@ use bfb::sources::{
 use http::{HeaderMap, HeaderValue, Uri};
 use tokio::time::Instant;
 
-use crate::support::client::PATIENCE;
+use crate::support::client::TEST_TIMEOUT;
 
 /// A source and how it is asked; tests change what they are about.
 struct Setup {
@@ -78,18 +78,23 @@ impl Setup {
 }
 
 /// One question with everything at its default.
-struct Question<'a> {
-    known: Option<&'a Part>,
+struct TestRequest<'a> {
+    previous_part: Option<&'a Part>,
     no_cache: bool,
     within: Duration,
     trace: TraceContext,
 }
 
-fn question() -> Question<'static> {
-    Question { known: None, no_cache: false, within: PATIENCE, trace: TraceContext::fresh() }
+fn default_request() -> TestRequest<'static> {
+    TestRequest {
+        previous_part: None,
+        no_cache: false,
+        within: TEST_TIMEOUT,
+        trace: TraceContext::fresh(),
+    }
 }
 
-impl Question<'_> {
+impl TestRequest<'_> {
     async fn of(&self, client: &Client, target: &str) -> (Result<Answer, Failure>, Vec<Attempt>) {
         let mut attempts = Vec::new();
         let deadline = Instant::now() + self.within;
@@ -97,7 +102,7 @@ impl Question<'_> {
         let (memory, outstanding) = (WorkMemory::alone(), Outstanding::default());
         let ask = Ask {
             target: &target,
-            known: self.known,
+            known: self.previous_part,
             no_cache: self.no_cache,
             deadline,
             trace: &self.trace,
@@ -110,10 +115,10 @@ impl Question<'_> {
 }
 
 async fn fetch(client: &Client, target: &str) -> Result<Answer, Failure> {
-    question().of(client, target).await.0
+    default_request().of(client, target).await.0
 }
 
-async fn fails(client: &Client, target: &str) -> Failure {
+async fn fetch_error(client: &Client, target: &str) -> Failure {
     fetch(client, target).await.unwrap_err()
 }
 
@@ -124,7 +129,7 @@ fn part(answer: Answer) -> Part {
     }
 }
 
-fn known(json: &str, validator: Validator) -> Part {
+fn known_part(json: &str, validator: Validator) -> Part {
     Part { json: json.to_owned().into(), validator }
 }
 

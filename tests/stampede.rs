@@ -17,11 +17,11 @@ use tokio::task::JoinSet;
 
 use crate::fleet::until_lease;
 use crate::support::claims::{OneRead, holder};
-use crate::support::client::PATIENCE;
+use crate::support::client::TEST_TIMEOUT;
 use crate::support::domain::DomainFile;
 use crate::support::redis::Redis;
 use crate::support::sidecar::{Setup, Sidecar};
-use crate::support::upstream::{Reply, Seen, Upstream};
+use crate::support::upstream::{ReceivedRequest, Reply, Upstream};
 use crate::support::wire::{self, Answer, Wire};
 
 const SIDECARS: usize = 20;
@@ -54,7 +54,7 @@ fn trace_of(sidecar: usize) -> String {
     format!("traceparent: 00-{:032x}-0000000000000001-01\r\n", sidecar + 1)
 }
 
-fn named_by(seen: &Seen) -> usize {
+fn named_by(seen: &ReceivedRequest) -> usize {
     usize::from_str_radix(seen.header("traceparent").split('-').nth(1).unwrap(), 16).unwrap() - 1
 }
 
@@ -84,7 +84,7 @@ impl Crowd {
                 let times = counts.entry(named_by(seen)).or_default();
                 *times += 1;
                 let reply = Reply::json(format!("{{\"n\":{times}}}"));
-                gates.get(*times - 1).map_or(reply.clone(), |gate| reply.behind(gate.clone()))
+                gates.get(*times - 1).map_or(reply.clone(), |gate| reply.held_until(gate.clone()))
             });
             domain = domain.source(name, &source, "/{key}", &["retries: 0"]);
             sources.push(source);
@@ -156,7 +156,9 @@ impl Crowd {
                 tokio::time::sleep(LOOK).await;
             }
         };
-        tokio::time::timeout(PATIENCE, found).await.expect("a holder of the claim that collects")
+        tokio::time::timeout(TEST_TIMEOUT, found)
+            .await
+            .expect("a holder of the claim that collects")
     }
 
     /// Waits until another one than `leader` holds the claim.
@@ -166,7 +168,10 @@ impl Crowd {
                 tokio::time::sleep(LOOK).await;
             }
         };
-        assert!(tokio::time::timeout(PATIENCE, taken).await.is_ok(), "nobody took the claim over");
+        assert!(
+            tokio::time::timeout(TEST_TIMEOUT, taken).await.is_ok(),
+            "nobody took the claim over"
+        );
     }
 
     /// Waits until each source was asked so often.

@@ -121,7 +121,7 @@ async fn a_request_and_each_request_to_a_source_become_spans_of_the_consumers_tr
     assert!(spans.iter().all(|span| span.start_time_unix_nano <= span.end_time_unix_nano));
     // The ids are those that the source was sent.
     let sent: Vec<_> =
-        upstream.seen().iter().map(|seen| seen.header("traceparent").to_owned()).collect();
+        upstream.received().iter().map(|seen| seen.header("traceparent").to_owned()).collect();
     let exported: Vec<_> =
         clients.iter().map(|client| format!("00-{TRACE}-{}-01", hex(&client.span_id))).collect();
     assert_eq!(sent, exported);
@@ -148,7 +148,7 @@ async fn a_trace_that_the_consumer_does_not_sample_is_not_exported() {
     assert_eq!(sidecar.send(request).await.status, 200);
     end(&sidecar).await;
     assert_eq!(collector.spans().len(), 0);
-    assert!(upstream.seen()[0].header("traceparent").ends_with("-00"));
+    assert!(upstream.received()[0].header("traceparent").ends_with("-00"));
 }
 
 #[tokio::test]

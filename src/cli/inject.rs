@@ -9,8 +9,8 @@ use clap::Args;
 
 use super::{check, exit, out};
 use crate::domain::{Problem, plain_error, remedy, render_warnings};
-use crate::inject::manifest::{self, FILE_MAX, Fate, Rewritten, Work};
-use crate::inject::{Defaults, Left};
+use crate::inject::manifest::{self, FILE_MAX_BYTES, PodOutcome, RewriteMode, RewrittenManifest};
+use crate::inject::{Defaults, SkipReason};
 
 #[derive(Debug, Args)]
 pub(super) struct InjectCommand {
@@ -53,7 +53,8 @@ impl InjectCommand {
                 return exit::wrong_input();
             }
         };
-        let work = if self.uninject { Work::Uninject } else { Work::Inject(&defaults) };
+        let work =
+            if self.uninject { RewriteMode::Uninject } else { RewriteMode::Inject(&defaults) };
         let (mut rewritten, mut problems) = (Vec::new(), Vec::new());
         match manifest_files(&self.paths) {
             Ok(files) => {
@@ -77,8 +78,9 @@ impl InjectCommand {
 }
 
 /// The manifests on standard output, what became of their pods on standard error.
-fn print_manifests(rewritten: &[Rewritten]) -> ExitCode {
-    let passed: Vec<_> = rewritten.iter().flat_map(|done| done.passed.iter().cloned()).collect();
+fn print_manifests(rewritten: &[RewrittenManifest]) -> ExitCode {
+    let passed: Vec<_> =
+        rewritten.iter().flat_map(|done| done.unknown_kinds.iter().cloned()).collect();
     if !passed.is_empty() {
         out::print_problems(|color| render_warnings(&passed, color));
     }
@@ -88,9 +90,9 @@ fn print_manifests(rewritten: &[Rewritten]) -> ExitCode {
 
 /// One stream of documents: as they came, with a line between two files where the second does not
 /// begin with one.
-fn join(rewritten: &[Rewritten]) -> String {
+fn join(rewritten: &[RewrittenManifest]) -> String {
     let mut out = String::new();
-    for (nth, Rewritten { text, .. }) in rewritten.iter().enumerate() {
+    for (nth, RewrittenManifest { text, .. }) in rewritten.iter().enumerate() {
         if nth > 0 {
             let text = text.trim_start_matches('\u{feff}');
             if !out.is_empty() && !out.ends_with('\n') {
@@ -107,17 +109,21 @@ fn join(rewritten: &[Rewritten]) -> String {
     out
 }
 
-fn summary(rewritten: &[Rewritten]) -> String {
+fn summary(rewritten: &[RewrittenManifest]) -> String {
     let pods = || rewritten.iter().flat_map(|done| &done.pods);
-    let count =
-        |is_counted: &dyn Fn(&Fate) -> bool| pods().filter(|pod| is_counted(&pod.fate)).count();
+    let count = |is_counted: &dyn Fn(&PodOutcome) -> bool| {
+        pods().filter(|pod| is_counted(&pod.outcome)).count()
+    };
     let parts = [
-        (count(&|fate| matches!(fate, Fate::Injected(_))), "injected"),
-        (count(&|fate| *fate == Fate::Uninjected), "uninjected"),
-        (count(&|fate| *fate == Fate::HadNone), "without a sidecar"),
-        (count(&|fate| *fate == Fate::Left(Left::Injected)), "injected before"),
-        (count(&|fate| *fate == Fate::Left(Left::OptedOut)), "opted out"),
-        (count(&|fate| *fate == Fate::Left(Left::NotAsked)), "not asked"),
+        (count(&|fate| matches!(fate, PodOutcome::Injected(_))), "injected"),
+        (count(&|fate| *fate == PodOutcome::Uninjected), "uninjected"),
+        (count(&|fate| *fate == PodOutcome::HadNone), "without a sidecar"),
+        (
+            count(&|fate| *fate == PodOutcome::Skipped(SkipReason::AlreadyInjected)),
+            "injected before",
+        ),
+        (count(&|fate| *fate == PodOutcome::Skipped(SkipReason::OptedOut)), "opted out"),
+        (count(&|fate| *fate == PodOutcome::Skipped(SkipReason::NotRequested)), "not asked"),
     ];
     let parts: Vec<_> =
         parts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
@@ -184,24 +190,24 @@ fn display_path(file: &Path) -> &Path {
 
 fn read(file: &Path) -> Result<String, Vec<Problem>> {
     let read = || -> io::Result<String> {
-        let (mut bytes, limit) = (Vec::new(), FILE_MAX as u64 + 1);
+        let (mut bytes, limit) = (Vec::new(), FILE_MAX_BYTES as u64 + 1);
         if file == Path::new("-") {
             io::stdin().lock().take(limit).read_to_end(&mut bytes)?;
         } else {
             fs::File::open(file)?.take(limit).read_to_end(&mut bytes)?;
         }
         // Before it is looked at as text: the bound may fall into the middle of a letter.
-        if bytes.len() > FILE_MAX {
+        if bytes.len() > FILE_MAX_BYTES {
             return Err(io::Error::new(
                 io::ErrorKind::FileTooLarge,
-                format!("it is larger than {} MiB", FILE_MAX >> 20),
+                format!("it is larger than {} MiB", FILE_MAX_BYTES >> 20),
             ));
         }
         String::from_utf8(bytes).map_err(|_| io::ErrorKind::InvalidData.into())
     };
     read().map_err(|error| {
         let message = format!("the file cannot be read: {}", plain_error(&error));
-        let expected = format!("UTF-8 text of at most {} MiB", FILE_MAX >> 20);
+        let expected = format!("UTF-8 text of at most {} MiB", FILE_MAX_BYTES >> 20);
         vec![Problem::of_file(display_path(file), message, expected, remedy(&error))]
     })
 }

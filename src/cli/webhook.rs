@@ -15,7 +15,9 @@ use super::inject::pair;
 use super::logging::{self, LogFormat};
 use super::{exit, out, serve};
 use crate::inject::Defaults;
-use crate::inject::webhook::{Config, Me, StartError, Webhook as Running};
+use crate::inject::webhook::{
+    LeaseCandidate, Webhook as Running, WebhookConfig, WebhookStartError,
+};
 
 #[derive(Debug, Args)]
 pub(super) struct WebhookCommand {
@@ -111,27 +113,27 @@ impl WebhookCommand {
         })
     }
 
-    fn config(self) -> Result<Config, Vec<String>> {
+    fn config(self) -> Result<WebhookConfig, Vec<String>> {
         let image = self.image.map(|image| ("image".to_owned(), image));
         let set: Vec<_> = image.into_iter().chain(self.set).collect();
         let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
         let pod = variable("POD_NAME")
             .or_else(|| variable("HOSTNAME"))
             .unwrap_or_else(|| "bfb-webhook".to_owned());
-        Ok(Config {
+        Ok(WebhookConfig {
             listen: self.listen,
             kubeconfig: self.kubeconfig,
             namespace: variable("POD_NAMESPACE"),
             configuration: self.configuration,
-            identity: self.identity,
+            identity_dir: self.identity,
             defaults: Defaults::new(&[], &set)?,
             // A pod that was started again under its name is another one.
-            me: Me {
+            candidate: LeaseCandidate {
                 name: format!("{pod}_{:08x}", fastrand::u32(..)),
                 duration: self.leader_lease,
             },
-            lifetime: self.certificate_lifetime,
-            watchdog: self.watchdog_every,
+            certificate_lifetime: self.certificate_lifetime,
+            watchdog_interval: self.watchdog_every,
             drain: self.drain,
             limits: serve::port_limits(1),
         })
@@ -162,31 +164,31 @@ async fn run_webhook(webhook: Running, mut stops: mpsc::Receiver<()>) -> ExitCod
 }
 
 fn report_start_error(
-    error: &StartError,
+    error: &WebhookStartError,
     identity: Option<&Path>,
     variables: &Variables,
 ) -> ExitCode {
-    use crate::inject::webhook::ConnectError;
+    use crate::inject::webhook::ClusterConnectError;
 
     let text = match (error, identity) {
-        (StartError::Identity(error), Some(dir)) => {
+        (WebhookStartError::Identity(error), Some(dir)) => {
             format!("`--identity {}` cannot be used: {error}", dir.display())
         }
         _ => error.to_string(),
     };
     out::error(variables.name_in(&text));
     match error {
-        StartError::Connect(ConnectError::Kubeconfig { is_missing, .. }) => {
+        WebhookStartError::Connect(ClusterConnectError::Kubeconfig { is_missing, .. }) => {
             exit::of_file(*is_missing)
         }
-        StartError::Identity(error) => exit::of_file(error.is_missing),
+        WebhookStartError::Identity(error) => exit::of_file(error.is_missing),
         // Neither a kubeconfig nor a pod: a flag is missing.
-        StartError::Connect(ConnectError::NoPod(_)) => exit::wrong_input(),
-        StartError::Connect(ConnectError::Client(_))
-        | StartError::Cluster(_)
-        | StartError::TooOld(_)
-        | StartError::Bind(_) => exit::unavailable(),
-        StartError::Tls(_) => exit::FAILED,
+        WebhookStartError::Connect(ClusterConnectError::NoPod(_)) => exit::wrong_input(),
+        WebhookStartError::Connect(ClusterConnectError::Client(_))
+        | WebhookStartError::Cluster(_)
+        | WebhookStartError::TooOld(_)
+        | WebhookStartError::Bind(_) => exit::unavailable(),
+        WebhookStartError::Tls(_) => exit::FAILED,
     }
 }
 

@@ -9,7 +9,7 @@ use bfb::bus::{Claimed, Kind, LIMITS, Names, PERMISSIONS, Settings, What};
 use bfb::coherence::{Place, Scope, Stored};
 use tempfile::NamedTempFile;
 
-use super::support::{DOMAIN, LEASE, Member, PATIENCE, READY_BYTES, fetched, keys, patiently};
+use super::support::{DOMAIN, LEASE, Member, READY_BYTES, TEST_TIMEOUT, fetched, keys, patiently};
 use crate::support::redis::{Redis, SEVEN, kind, version};
 
 /// What every client sends before it has a user: Redis asks no permission for it.
@@ -17,7 +17,7 @@ const GREETING: &str = "hello";
 
 async fn acknowledged(one: &Member, scopes: Arc<[Scope]>) {
     let sent = one.domain.invalidate(scopes).await.unwrap();
-    one.domain.wait_fleet(&sent, PATIENCE).await.unwrap();
+    one.domain.wait_fleet(&sent, TEST_TIMEOUT).await.unwrap();
 }
 
 /// Two members, from the first heartbeat to the last word, and all that they may ask in between.
@@ -59,7 +59,7 @@ async fn life(redis: &Redis, settings: &Settings) {
     .await;
 
     one.bus.set_domains([DOMAIN]);
-    let left = Instant::now() + PATIENCE;
+    let left = Instant::now() + TEST_TIMEOUT;
     let order = Names::new("default", "order").meta();
     while redis.command::<String>(&["HGET", &order, "leases"]) != format!("{}=1", LEASE.as_millis())
     {
@@ -94,13 +94,19 @@ async fn datasets(one: &Member, two: &Member) {
     let (fence, holder) = (one.domain.fence().unwrap(), one.domain.claimant());
     let dataset = Stored { fence, tags: vec!["gold".into()], body: Arc::from(&b"{}"[..]) };
     assert_eq!(
-        patiently(|| one.domain.claim(&place, &holder, fence, PATIENCE, Some(READY_BYTES))).await,
+        patiently(|| one.domain.claim(&place, &holder, fence, TEST_TIMEOUT, Some(READY_BYTES)))
+            .await,
         Ok(Claimed::Mine)
     );
     assert!(
-        patiently(|| one.domain.store(place.clone(), dataset.clone(), Duration::ZERO, PATIENCE))
-            .await
-            .unwrap()
+        patiently(|| one.domain.store(
+            place.clone(),
+            dataset.clone(),
+            Duration::ZERO,
+            TEST_TIMEOUT
+        ))
+        .await
+        .unwrap()
     );
     // Sent a second time, it has nothing left to release.
     assert!(patiently(|| one.domain.release(place.clone(), holder.clone())).await.is_ok());

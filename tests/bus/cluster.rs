@@ -8,7 +8,7 @@ use bfb::bus::{DomainBus, Names, Settings, What};
 use bfb::coherence::Why;
 use tempfile::NamedTempFile;
 
-use super::support::{Member, PATIENCE, keys};
+use super::support::{Member, TEST_TIMEOUT, keys};
 use crate::support::cluster::Cluster;
 use crate::support::redis::{SEVEN, version};
 
@@ -63,7 +63,7 @@ async fn hears(one: &Member, two: &mut Member, domain: &str) {
 /// Waits until all have said that they applied the first entry: then nobody has anything to say for
 /// a long time.
 async fn until_reported(cluster: &Cluster, domain: &str) {
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + TEST_TIMEOUT;
     loop {
         let holder = &cluster.nodes[cluster.holder(&meta(domain))];
         let meta: HashMap<String, String> = holder.command(&["HGETALL", &meta(domain)]);
@@ -134,7 +134,7 @@ async fn a_server_that_dies_takes_its_domains_with_it_and_no_other_until_it_is_b
     hold(&mut two, &domains).await;
     assert!(!lost.believes(mark, "42", &[]) && lost.fence().unwrap().epoch != before.epoch);
     let sent = lost.invalidate(keys(&["42"])).await.unwrap();
-    let acknowledged = lost.wait_fleet(&sent, PATIENCE).await.unwrap();
+    let acknowledged = lost.wait_fleet(&sent, TEST_TIMEOUT).await.unwrap();
     assert_eq!((acknowledged.sidecars, acknowledged.silent), (2, vec![]));
 }
 

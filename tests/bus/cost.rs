@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use bfb::bus::{LIMITS, Names, Scripts, answer};
 use bfb::coherence::{Answer, Call, Epoch, Fence, Heartbeat, Name, PROTOCOL, Request};
 
-use super::support::{DOMAIN, LEASE, Member, PATIENCE, keys, settings};
+use super::support::{DOMAIN, LEASE, Member, TEST_TIMEOUT, keys, settings};
 use crate::support::redis::Redis;
 
 /// Redis's counters at one moment.
@@ -73,7 +73,7 @@ impl Meter {
     async fn heartbeats(&mut self, count: u64) -> Counters {
         let before = self.read();
         let (mut often, until) =
-            (tokio::time::interval(Duration::from_millis(20)), Instant::now() + PATIENCE);
+            (tokio::time::interval(Duration::from_millis(20)), Instant::now() + TEST_TIMEOUT);
         loop {
             often.tick().await;
             let so_far = self.read().less(before);
@@ -270,7 +270,7 @@ async fn what_a_fleet_costs_at_rest_and_when_it_is_invalidated() {
             fleet.push(Member::join(redis.addr()).await);
         }
         let young = fleet[0].domain.invalidate(keys(&["1"])).await.unwrap();
-        fleet[0].domain.wait_fleet(&young, PATIENCE).await.unwrap();
+        fleet[0].domain.wait_fleet(&young, TEST_TIMEOUT).await.unwrap();
         meter.heartbeats(4 * size).await;
         let rest = meter.heartbeats(8 * size).await;
         let [bytes_in, bytes_out, micros] = rest.of_each();
@@ -291,7 +291,7 @@ async fn what_a_fleet_costs_at_rest_and_when_it_is_invalidated() {
         for round in 0..rounds {
             let before = meter.read();
             let sent = fleet[0].domain.invalidate(keys(&[&round.to_string()])).await.unwrap();
-            let acknowledged = fleet[0].domain.wait_fleet(&sent, PATIENCE).await.unwrap();
+            let acknowledged = fleet[0].domain.wait_fleet(&sent, TEST_TIMEOUT).await.unwrap();
             assert_eq!((acknowledged.sidecars as u64, acknowledged.silent.len()), (size, 0));
             took.push(acknowledged.took);
             let cost = meter.read().less(before);

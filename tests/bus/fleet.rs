@@ -7,7 +7,7 @@ use bfb::bus::{Bus, Claimed, Fault, Metrics, Names, Settings, What};
 use bfb::coherence::{Place, Scope, Stored};
 
 use super::support::{
-    DOMAIN, LEASE, Member, PATIENCE, READY_BYTES, fetched, keys, patiently, settings,
+    DOMAIN, LEASE, Member, READY_BYTES, TEST_TIMEOUT, fetched, keys, patiently, settings,
 };
 use crate::support::redis::Redis;
 
@@ -24,7 +24,7 @@ async fn an_invalidation_is_applied_everywhere_when_it_is_acknowledged() {
     assert!(two.domain.believes(mark, "42", &[]));
 
     let sent = one.domain.invalidate(keys(&["42"])).await.unwrap();
-    let acknowledged = one.domain.wait_fleet(&sent, PATIENCE).await.unwrap();
+    let acknowledged = one.domain.wait_fleet(&sent, TEST_TIMEOUT).await.unwrap();
 
     assert!(two.domain.has_applied(sent.token()) && one.domain.has_applied(sent.token()));
     assert!(
@@ -39,10 +39,10 @@ async fn once_the_epoch_is_settled_an_acknowledgement_takes_round_trips_not_leas
     let redis = Redis::start();
     let (one, two) = (Member::join(redis.addr()).await, Member::join(redis.addr()).await);
     let young = one.domain.invalidate(keys(&["42"])).await.unwrap();
-    one.domain.wait_fleet(&young, PATIENCE).await.unwrap();
+    one.domain.wait_fleet(&young, TEST_TIMEOUT).await.unwrap();
     for key in 0..20 {
         let sent = one.domain.invalidate(keys(&[&key.to_string()])).await.unwrap();
-        let acknowledged = one.domain.wait_fleet(&sent, PATIENCE).await.unwrap();
+        let acknowledged = one.domain.wait_fleet(&sent, TEST_TIMEOUT).await.unwrap();
         assert!(
             acknowledged.took < LEASE / 4 && two.domain.has_applied(sent.token()),
             "{acknowledged:?}"
@@ -73,7 +73,7 @@ async fn a_hint_is_turned_into_one_entry_by_a_whole_fleet() {
         fleet.push(Member::join(redis.addr()).await);
     }
     let sent = fleet[0].domain.invalidate(keys(&["1"])).await.unwrap();
-    fleet[0].domain.wait_fleet(&sent, PATIENCE).await.unwrap();
+    fleet[0].domain.wait_fleet(&sent, TEST_TIMEOUT).await.unwrap();
     fleet.iter_mut().for_each(Member::forget);
 
     let channel = Names::new("default", DOMAIN).hints();
@@ -210,7 +210,7 @@ async fn one_flight_at_a_time_collects_a_place_until_it_lets_go_or_dies() {
         .await,
         Ok(Claimed::Mine)
     );
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + TEST_TIMEOUT;
     while one.domain.claim(&place, &ann, fence, long, Some(READY_BYTES)).await != Ok(Claimed::Mine)
     {
         assert!(Instant::now() < until, "a claim outlived its holder");

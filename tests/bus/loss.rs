@@ -6,8 +6,8 @@ use bfb::bus::{Fault, Names, What, invalidate_script};
 use bfb::coherence::{Place, Why};
 use futures_util::FutureExt as _;
 
-use super::support::{DOMAIN, LEASE, Member, PATIENCE, fetched, keys};
-use crate::support::link::{Cut, Link, Way};
+use super::support::{DOMAIN, LEASE, Member, TEST_TIMEOUT, fetched, keys};
+use crate::support::link::{Cut, Direction, Link};
 use crate::support::redis::Redis;
 
 /// What another program sends to invalidate a key.
@@ -24,20 +24,20 @@ async fn one_that_is_cut_off_is_waited_for_as_long_as_it_may_serve() {
     let link = Link::to(redis.addr()).await;
     let (one, two) = (Member::join(redis.addr()).await, Member::join(link.addr()).await);
     let young = one.domain.invalidate(keys(&["1"])).await.unwrap();
-    one.domain.wait_fleet(&young, PATIENCE).await.unwrap();
+    one.domain.wait_fleet(&young, TEST_TIMEOUT).await.unwrap();
 
-    link.black_hole(Way::Up);
-    link.black_hole(Way::Down);
+    link.black_hole(Direction::Up);
+    link.black_hole(Direction::Down);
     let sent = one.domain.invalidate(keys(&["42"])).await.unwrap();
     let hurried = one.domain.wait_fleet(&sent, Duration::from_millis(50)).await.unwrap_err();
     assert_eq!(hurried.behind, [two.name()]);
-    let acknowledged = one.domain.wait_fleet(&sent, PATIENCE).await.unwrap();
+    let acknowledged = one.domain.wait_fleet(&sent, TEST_TIMEOUT).await.unwrap();
     assert!(!two.domain.lease_held() && one.domain.lease_held());
     assert_eq!(acknowledged.silent, [two.name()]);
     assert!(acknowledged.took >= LEASE);
 
     let next = one.domain.invalidate(keys(&["42"])).await.unwrap();
-    let acknowledged = one.domain.wait_fleet(&next, PATIENCE).await.unwrap();
+    let acknowledged = one.domain.wait_fleet(&next, TEST_TIMEOUT).await.unwrap();
     assert_eq!(
         (acknowledged.sidecars, acknowledged.silent),
         (1, vec![]),
@@ -166,7 +166,7 @@ async fn a_redis_that_stands_still_holds_nobody_up() {
     redis.resume();
     one.until("hold its lease", |member| member.domain.lease_held()).await;
     // The lease may be held by a late answer, while the connections are being made anew.
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + TEST_TIMEOUT;
     while fetched(&one.domain, place.clone()).await != Ok(None) {
         assert!(Instant::now() < until, "Redis is never asked again");
         tokio::task::yield_now().await;

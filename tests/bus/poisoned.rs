@@ -146,7 +146,8 @@ async fn a_registry_of_more_than_any_fleet_is_not_walked_and_begins_a_new_log() 
         assert_eq!(calls(&redis, "hgetall"), before, "the registry was walked");
         member.until("hold its lease", |member| member.domain.lease_held()).await;
         let sent = member.domain.invalidate(Arc::new([Scope::Key("42".into())])).await.unwrap();
-        let acknowledged = member.domain.wait_fleet(&sent, super::support::PATIENCE).await.unwrap();
+        let acknowledged =
+            member.domain.wait_fleet(&sent, super::support::TEST_TIMEOUT).await.unwrap();
         assert!(acknowledged.sidecars <= 1);
         let fields = redis.command::<u64>(&["HLEN", &names().meta()]);
         assert!(fields < 20, "{fields} fields are left");

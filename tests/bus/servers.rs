@@ -6,7 +6,7 @@ use bfb::bus::{Names, Settings, What};
 use bfb::identity::issue::Leaf;
 use tempfile::{NamedTempFile, TempDir};
 
-use super::support::{DOMAIN, LEASE, Member, PATIENCE, keys};
+use super::support::{DOMAIN, LEASE, Member, TEST_TIMEOUT, keys};
 use crate::support::pki::Pki;
 use crate::support::redis::{Redis, SEVEN, free, version};
 
@@ -23,7 +23,7 @@ async fn joined(settings: Settings) -> Member {
 /// What one says reaches the other, and datasets are kept.
 async fn is_a_fleet(one: &Member, two: &Member) {
     let sent = one.domain.invalidate(keys(&["42"])).await.unwrap();
-    let acknowledged = one.domain.wait_fleet(&sent, PATIENCE).await.unwrap();
+    let acknowledged = one.domain.wait_fleet(&sent, TEST_TIMEOUT).await.unwrap();
     assert_eq!((acknowledged.sidecars, acknowledged.silent), (2, vec![]));
     assert!(two.domain.has_applied(sent.token()));
 }

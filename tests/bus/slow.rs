@@ -8,7 +8,7 @@ use prometheus_client::registry::Registry;
 
 use super::loss::foreign;
 use super::support::{DOMAIN, Member, keys, settings};
-use crate::support::link::{Link, Way};
+use crate::support::link::{Direction, Link};
 use crate::support::redis::Redis;
 
 /// A lease so long that no heartbeat brings what a gap must.
@@ -35,7 +35,7 @@ async fn a_subscriber_that_redis_cuts_off_catches_up_from_the_log() {
     one.until("hold its lease", |member| member.domain.lease_held()).await;
     let mark = one.domain.may_store(one.domain.begin(), "last", &[]).unwrap();
 
-    link.black_hole(Way::Down);
+    link.black_hole(Direction::Down);
     redis.command::<()>(&["CONFIG", "SET", "client-output-buffer-limit", "pubsub 65536 0 0"]);
     // More than the buffers of both sockets hold, in messages that nobody reads: then Redis closes
     // the connection.

@@ -10,7 +10,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, oneshot};
 use tokio::task::JoinHandle;
 
-pub(super) use crate::support::client::PATIENCE;
+pub(super) use crate::support::client::TEST_TIMEOUT;
 
 pub(super) const DOMAIN: &str = "customer";
 /// Short, so that a test may wait for a whole one.
@@ -79,7 +79,7 @@ impl Member {
 
     /// Waits until something that happens makes it so.
     pub(super) async fn until(&mut self, what: &str, so: impl Fn(&Self) -> bool) {
-        let waited = tokio::time::timeout(PATIENCE, async {
+        let waited = tokio::time::timeout(TEST_TIMEOUT, async {
             while !so(self) {
                 self.next().await;
             }
@@ -89,7 +89,7 @@ impl Member {
 
     /// Waits until this happens.
     pub(super) async fn until_it(&mut self, happens: impl Fn(&What) -> bool) {
-        let waited = tokio::time::timeout(PATIENCE, async {
+        let waited = tokio::time::timeout(TEST_TIMEOUT, async {
             while !self.next().await.is_some_and(|happening| happens(&happening.what)) {}
         });
         assert!(waited.await.is_ok(), "it never happened: {:?}", self.bus.standing());
@@ -125,7 +125,7 @@ pub(super) async fn patiently<T, F>(ask: impl Fn() -> F) -> Result<T, Fault>
 where
     F: Future<Output = Result<T, Fault>>,
 {
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + TEST_TIMEOUT;
     loop {
         match ask().await {
             Err(Fault::Slow) if Instant::now() < until => tokio::task::yield_now().await,

@@ -9,7 +9,9 @@ use bfb::coherence::{
 };
 use prometheus_client::registry::Registry;
 
-use super::support::{DOMAIN, Member, PATIENCE, READY_BYTES, fetched, keys, patiently, settings};
+use super::support::{
+    DOMAIN, Member, READY_BYTES, TEST_TIMEOUT, fetched, keys, patiently, settings,
+};
 use crate::support::process::metric;
 use crate::support::redis::Redis;
 
@@ -165,7 +167,7 @@ async fn a_planted_lease_holds_up_no_acknowledgement() {
     redis.command::<()>(&["HSET", &names().meta(), "leases", "9000000000000000=1"]);
     for _ in 0..2 {
         let sent = member.domain.invalidate(keys(&["42"])).await.unwrap();
-        assert!(member.domain.wait_fleet(&sent, PATIENCE).await.is_ok());
+        assert!(member.domain.wait_fleet(&sent, TEST_TIMEOUT).await.is_ok());
         redis.flush();
     }
 }
@@ -202,7 +204,7 @@ async fn news_of_what_the_log_does_not_have_are_one_reading_of_it() {
     assert_eq!(member.bus.standing().domains[0].lag, 0);
     let sent = member.domain.invalidate(keys(&["42"])).await.unwrap();
     assert!(
-        member.domain.wait_fleet(&sent, PATIENCE).await.unwrap().silent.is_empty(),
+        member.domain.wait_fleet(&sent, TEST_TIMEOUT).await.unwrap().silent.is_empty(),
         "and it goes on"
     );
 }
@@ -250,10 +252,10 @@ async fn a_damaged_log_is_healed_as_another_life_is() {
         assert!(sent.is_ok(), "{damage:?}: {sent:?}");
         member.until("hold its lease", |member| member.domain.lease_held()).await;
         let sent = member.domain.invalidate(keys(&["42"])).await.unwrap();
-        assert!(member.domain.wait_fleet(&sent, PATIENCE).await.is_ok(), "{damage:?}");
+        assert!(member.domain.wait_fleet(&sent, TEST_TIMEOUT).await.is_ok(), "{damage:?}");
         let fence = member.domain.fence().unwrap();
         let stored = patiently(|| {
-            member.domain.store(place("43"), dataset(fence), Duration::ZERO, PATIENCE)
+            member.domain.store(place("43"), dataset(fence), Duration::ZERO, TEST_TIMEOUT)
         })
         .await;
         assert_eq!(stored, Ok(true), "{damage:?}");

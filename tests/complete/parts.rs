@@ -127,7 +127,7 @@ async fn a_value_goes_into_a_url_as_written_and_cannot_leave_its_place() {
     for (value, segment) in values {
         upstream.answers("/profile", [Reply::json(format!(r#"{{"account":{{"id":{value}}}}}"#))]);
         sidecar.get("/v2/customers/42").await.dataset();
-        let target = upstream.seen().last().unwrap().target.clone();
+        let target = upstream.received().last().unwrap().target.clone();
         let inside = target
             .strip_prefix("/accounts/")
             .and_then(|rest| rest.strip_suffix("/orders"))

@@ -19,11 +19,11 @@ use crate::support::redis::{Redis, SEVEN, free, kind, version};
 const LEASE: Duration = Duration::from_secs(3);
 
 /// A folder with a domain file whose source nobody asks for, and a user's password.
-struct Clinic {
+struct DoctorSetup {
     dir: TempDir,
 }
 
-impl Clinic {
+impl DoctorSetup {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let file = "domain: customer\nkey: '[0-9]+'\nsources:\n  none:\n    url: http://127.0.0.1:1/{key}\n\
@@ -64,7 +64,7 @@ fn is_empty(redis: &Redis) -> bool {
 
 #[tokio::test]
 async fn a_server_that_will_do_has_no_findings_and_keeps_nothing() {
-    let (clinic, redis) = (Clinic::new(), Redis::start());
+    let (clinic, redis) = (DoctorSetup::new(), Redis::start());
     let found = clinic.finds(&redis.url(), true, &[]).await;
     assert_eq!((of_server(&found), findings(&found)), (vec![], vec![]), "{found}");
     let server = &found["servers"][0];
@@ -83,7 +83,7 @@ async fn a_server_that_will_do_has_no_findings_and_keeps_nothing() {
 
 #[tokio::test]
 async fn each_permission_that_is_missing_is_named() {
-    let (clinic, redis) = (Clinic::new(), Redis::start());
+    let (clinic, redis) = (DoctorSetup::new(), Redis::start());
     for permission in PERMISSIONS.iter().filter(|permission| permission.is_needed_on(Kind::One)) {
         redis.command::<()>(&["ACL", "SETUSER", "bfb", &format!("-{}", permission.command)]);
         let found = clinic.finds(&redis.url(), true, &[]).await;
@@ -102,7 +102,7 @@ async fn each_permission_that_is_missing_is_named() {
 
 #[tokio::test]
 async fn each_permission_that_is_missing_on_a_cluster_is_named() {
-    let (clinic, redis) = (Clinic::new(), Redis::start_cluster());
+    let (clinic, redis) = (DoctorSetup::new(), Redis::start_cluster());
     let url = format!("redis-cluster://{}", redis.addr());
     let only_here = |kind: Kind| {
         move |permission: &&bfb::bus::Permission| {
@@ -131,7 +131,7 @@ async fn each_permission_that_is_missing_on_a_cluster_is_named() {
 
 #[tokio::test]
 async fn keys_and_channels_of_another_namespace_are_named() {
-    let (clinic, redis) = (Clinic::new(), Redis::start());
+    let (clinic, redis) = (DoctorSetup::new(), Redis::start());
     let found = clinic.finds(&redis.url(), true, &["--namespace", "bank"]).await;
     assert_eq!(of_server(&found), ["error no-permission-keys", "error no-permission-channels"]);
     redis.command::<()>(&["ACL", "SETUSER", "bfb", "resetchannels"]);
@@ -145,7 +145,7 @@ async fn keys_and_channels_of_another_namespace_are_named() {
 
 #[tokio::test]
 async fn settings_that_harm_are_found_where_they_are_told() {
-    let (clinic, redis) = (Clinic::new(), Redis::start());
+    let (clinic, redis) = (DoctorSetup::new(), Redis::start());
     for (setting, harmful, harmless, finding) in [
         ("maxmemory-policy", "allkeys-lru", "volatile-ttl", "error evicts"),
         ("timeout", "300", "0", "warning idle-timeout"),
@@ -173,7 +173,7 @@ async fn settings_that_harm_are_found_where_they_are_told() {
 
 #[tokio::test]
 async fn replicas_without_a_bound_on_two_primaries_are_a_warning_and_a_replica_is_an_error() {
-    let (clinic, primary) = (Clinic::new(), Redis::start());
+    let (clinic, primary) = (DoctorSetup::new(), Redis::start());
     let replica = Redis::replica_of(&primary);
     let found = clinic.finds(&primary.url(), false, &[]).await;
     assert_eq!(
@@ -194,7 +194,7 @@ async fn replicas_without_a_bound_on_two_primaries_are_a_warning_and_a_replica_i
 
 #[tokio::test]
 async fn every_server_of_a_cluster_is_looked_at_and_what_follows_from_its_timeout_is_said() {
-    let (clinic, cluster) = (Clinic::new(), Cluster::start(Duration::from_secs(15)));
+    let (clinic, cluster) = (DoctorSetup::new(), Cluster::start(Duration::from_secs(15)));
     cluster.nodes[1].command::<()>(&["ACL", "SETUSER", "bfb", "-xadd"]);
     let found = clinic.finds(&cluster.url(), true, &[]).await;
     assert_eq!(
@@ -220,7 +220,7 @@ fn register(redis: &Redis, name: &str, lease: Duration) {
 
 #[tokio::test]
 async fn the_log_of_each_domain_is_shown_and_leases_that_differ_are_a_warning() {
-    let (clinic, redis) = (Clinic::new(), Redis::start());
+    let (clinic, redis) = (DoctorSetup::new(), Redis::start());
     register(&redis, "ann", LEASE);
     let found = clinic.finds(&redis.url(), true, &[]).await;
     let log = &found["logs"][0];
@@ -246,7 +246,7 @@ async fn the_log_of_each_domain_is_shown_and_leases_that_differ_are_a_warning() 
 
 #[tokio::test]
 async fn a_redis_that_cannot_be_had_says_why() {
-    let clinic = Clinic::new();
+    let clinic = DoctorSetup::new();
     for url in
         ["redis://127.0.0.1:1", "redis-cluster://127.0.0.1:1", "redis-sentinel://127.0.0.1:1/main"]
     {
@@ -271,7 +271,7 @@ async fn a_redis_that_cannot_be_had_says_why() {
 
 #[tokio::test]
 async fn tls_is_looked_at_as_it_is_with_upstreams() {
-    let (clinic, pki, dir) = (Clinic::new(), Pki::new(), tempfile::tempdir().unwrap());
+    let (clinic, pki, dir) = (DoctorSetup::new(), Pki::new(), tempfile::tempdir().unwrap());
     let ends = Validity { not_before: Validity::expired().not_before, ..Validity::days(8) };
     let leaf = Leaf::new("redis").dns("localhost").valid(ends);
     pki.authority.issue(&leaf).unwrap().write(dir.path(), pki.authority.ca_pem()).unwrap();
@@ -320,7 +320,7 @@ async fn tls_is_looked_at_as_it_is_with_upstreams() {
 
 #[tokio::test]
 async fn the_report_for_people_shows_servers_and_logs() {
-    let (clinic, redis) = (Clinic::new(), Redis::start());
+    let (clinic, redis) = (DoctorSetup::new(), Redis::start());
     register(&redis, "ann", LEASE);
     redis.command::<()>(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lfu"]);
     let url = redis.url();

@@ -2,7 +2,7 @@
 //! lease is held.
 
 use super::{PATH, member, until_lease};
-use crate::cache::{counting, get_with_cache_control, how};
+use crate::cache::{cache_status, counting, get_with_cache_control};
 use crate::support::redis::Redis;
 use crate::support::upstream::Upstream;
 
@@ -12,22 +12,26 @@ async fn what_stands_in_for_a_lost_bus_is_no_older_than_the_request_allows() {
     counting(&upstream, "/42");
     let sidecar = member(&redis, &upstream, &["--bus-loss", "stale", "--lease", "300ms"]).await;
     until_lease(&sidecar, true).await;
-    while how(&sidecar.get(PATH).await) != "bfb; fwd=miss; stored" {
+    while cache_status(&sidecar.get(PATH).await) != "bfb; fwd=miss; stored" {
         // The machine was busy for a lease.
         until_lease(&sidecar, true).await;
     }
     drop(redis);
     until_lease(&sidecar, false).await;
     let stale = sidecar.get(PATH).await;
-    assert!(how(&stale).ends_with("; detail=bus-lost"), "{}", how(&stale));
+    assert!(cache_status(&stale).ends_with("; detail=bus-lost"), "{}", cache_status(&stale));
     assert!(
-        how(&get_with_cache_control(&sidecar, "max-age=3600").await).ends_with("; detail=bus-lost")
+        cache_status(&get_with_cache_control(&sidecar, "max-age=3600").await)
+            .ends_with("; detail=bus-lost")
     );
-    let asked = upstream.seen().len();
+    let asked = upstream.received().len();
     get_with_cache_control(&sidecar, "only-if-cached, max-age=0").await.problem("not-cached", 504);
-    assert_eq!(upstream.seen().len(), asked);
-    assert_eq!(how(&get_with_cache_control(&sidecar, "max-age=0").await), "bfb; fwd=bypass");
-    assert_eq!(upstream.seen().len(), asked + 1);
+    assert_eq!(upstream.received().len(), asked);
+    assert_eq!(
+        cache_status(&get_with_cache_control(&sidecar, "max-age=0").await),
+        "bfb; fwd=bypass"
+    );
+    assert_eq!(upstream.received().len(), asked + 1);
 }
 
 #[tokio::test]

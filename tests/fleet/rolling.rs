@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::redis_tier::until_kept;
 use super::{PATH, until_lease};
-use crate::cache::{counting, file, how, write};
+use crate::cache::{cache_status, counting, file, write};
 use crate::support::domain::DomainFile;
 use crate::support::redis::Redis;
 use crate::support::sidecar::{Setup, Sidecar};
@@ -39,7 +39,7 @@ async fn no_answer_is_without_the_new_source_from_a_pod_that_has_the_new_file() 
     second.logged("the domain files have changed").await;
     for _ in 0..3 {
         let got = second.get(PATH).await;
-        assert_eq!(got.json()["added"], "new", "{}", how(&got));
+        assert_eq!(got.json()["added"], "new", "{}", cache_status(&got));
         assert!(first.get(PATH).await.json().get("added").is_none());
     }
     // An invalidation goes by key, for all plans.

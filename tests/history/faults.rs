@@ -8,12 +8,12 @@ use serde_json::Value;
 use tokio::task::{JoinSet, block_in_place};
 use tokio::time::{Instant, sleep_until};
 
-use super::book::DOMAINS;
+use super::oracle::DOMAINS;
 use super::schedule::{Fault, Step};
 use super::world::{Place, World};
-use crate::support::client::PATIENCE;
+use crate::support::client::TEST_TIMEOUT;
 use crate::support::domain::DomainFile;
-use crate::support::link::{Link, Way};
+use crate::support::link::{Direction, Link};
 use crate::support::redis::Redis;
 use crate::support::sidecar::{Setup, Sidecar};
 use crate::support::wire;
@@ -107,7 +107,7 @@ impl Fleet {
 
     /// Carries out the schedule, which began with the book, until it is done or the run is over.
     pub(super) async fn suffer(&mut self, steps: &[Step]) {
-        let began = Instant::now().checked_sub(self.world.book.now()).unwrap();
+        let began = Instant::now().checked_sub(self.world.oracle.now()).unwrap();
         let mut edges: Vec<_> = steps
             .iter()
             .flat_map(|step| [(step.from, Edge::Begins, step), (step.until, Edge::Ends, step)])
@@ -134,7 +134,7 @@ impl Fleet {
             Fault::Late | Fault::Fade | Fault::Trickle => link.slow(step.fault.pace(&mut self.rng)),
             Fault::HalfClose(way) => link.half_close(way),
             Fault::BlackHole(way) => {
-                [Way::Up, Way::Down]
+                [Direction::Up, Direction::Down]
                     .into_iter()
                     .filter(|one| way.is_none_or(|way| way == *one))
                     .for_each(|way| link.black_hole(way));
@@ -237,7 +237,7 @@ impl Fleet {
                 self.all_acknowledge(domain).await;
             }
         };
-        let recovered = tokio::time::timeout(PATIENCE, healthy).await;
+        let recovered = tokio::time::timeout(TEST_TIMEOUT, healthy).await;
         assert!(recovered.is_ok(), "the fleet never recovered");
         for member in &self.members {
             // Its last domain file may not be in force yet.
@@ -250,7 +250,10 @@ impl Fleet {
                     .starts_with("bfb; hit;")
                 {}
             };
-            assert!(tokio::time::timeout(PATIENCE, hits).await.is_ok(), "memory does not answer");
+            assert!(
+                tokio::time::timeout(TEST_TIMEOUT, hits).await.is_ok(),
+                "memory does not answer"
+            );
         }
     }
 
@@ -262,7 +265,7 @@ impl Fleet {
         loop {
             let admin = self.members[0].sidecar.admin_address();
             let answer =
-                wire::once(admin, &wire::post("/invalidate", &asked), PATIENCE).await.unwrap();
+                wire::once(admin, &wire::post("/invalidate", &asked), TEST_TIMEOUT).await.unwrap();
             let told: Value = serde_json::from_slice(&answer.body).unwrap();
             assert_eq!(answer.status, 200, "{told}");
             if told["silent"] == serde_json::json!([]) && told["sidecars"] == here {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::book::{Read, Subject, Version};
+use super::oracle::{PendingRead, Subject, Version};
 use super::tally::Tally;
 use super::world::{Place, World};
 use crate::support::wire::{self, Wire};
@@ -73,7 +73,7 @@ async fn stay(
         }
         let lines =
             if wish.is_empty() { String::new() } else { format!("cache-control: {wish}\r\n") };
-        let read = Read { max_age, ..world.book.begin(subject, version) };
+        let read = PendingRead { max_age, ..world.oracle.begin(subject, version) };
         let request = wire::get(&read.path(), &lines);
         match timeout(PATIENCE, exchange(&mut wire, &request)).await {
             Ok(Ok(answer)) => {
@@ -98,7 +98,7 @@ fn next(world: &World, before: Option<Subject>, rng: &mut fastrand::Rng) -> (Sub
     if let Some(subject) = before {
         return (subject, Version::V2);
     }
-    let subject = if rng.bool() { world.book.latest() } else { Subject::any(rng) };
+    let subject = if rng.bool() { world.oracle.latest() } else { Subject::any(rng) };
     (subject, if rng.bool() { Version::V1 } else { Version::V2 })
 }
 
@@ -107,7 +107,7 @@ fn next(world: &World, before: Option<Subject>, rng: &mut fastrand::Rng) -> (Sub
 pub(super) async fn read_once(
     world: &Arc<World>,
     place: Place,
-    read: Read,
+    read: PendingRead,
     lines: &str,
     tally: &mut Tally,
 ) {

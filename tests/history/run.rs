@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::book::{DOMAINS, Subject};
 use super::faults::{Fleet, Recipe, TTL, cache_of};
+use super::oracle::{DOMAINS, Subject};
 use super::readers::reader;
 use super::schedule::{DECK, Step, schedule};
 use super::tally::Tally;
@@ -74,7 +74,7 @@ pub(super) async fn run(plan: Plan) -> Report {
     show(&world, &sources);
     let recipe = Recipe { domains: domains(&sources), lease: LEASE, without: plan.without };
     let mut fleet = Fleet::start(&world, MEMBERS, recipe, plan.seed).await;
-    let begins = world.book.now();
+    let begins = world.oracle.now();
     let steps: Vec<_> = schedule(plan.seed, plan.length, MEMBERS, LEASE)
         .into_iter()
         .map(|step| Step { from: begins + step.from, until: begins + step.until, ..step })
@@ -87,19 +87,19 @@ pub(super) async fn run(plan: Plan) -> Report {
         drop(busy.spawn(writer(Arc::clone(&world), rng(1_000 + number), LEASE * 2)));
     });
     fleet.suffer(&steps).await;
-    let rest = (begins + plan.length).saturating_sub(world.book.now());
+    let rest = (begins + plan.length).saturating_sub(world.oracle.now());
     let _ = tokio::time::timeout(rest, world.over.cancelled()).await;
     world.over.cancel();
     while let Some(ended) = busy.join_next().await {
         ended.unwrap();
     }
-    let lasted = world.book.now().saturating_sub(begins);
+    let lasted = world.oracle.now().saturating_sub(begins);
     world.tasks.close();
     if world.findings().is_empty() {
         world.tasks.wait().await;
         fleet.recovers().await;
     }
-    let (findings, compared) = (world.findings(), world.book.compared());
+    let (findings, compared) = (world.findings(), world.oracle.compared());
     let last_words = if findings.is_empty() { String::new() } else { fleet.last_words() };
     Report {
         seed: plan.seed,
@@ -119,7 +119,7 @@ fn show(world: &Arc<World>, sources: &[Upstream; 2]) {
         for (at, source) in sources.iter().enumerate() {
             let world = Arc::clone(world);
             source.handles(&format!("/{}/{}", DOMAINS[subject.domain], subject.key), move |_| {
-                let (n, tag) = (world.book.number(subject), subject.tag());
+                let (n, tag) = (world.oracle.number(subject), subject.tag());
                 let body = if at == 0 {
                     format!(r#"{{"n":{n},"tag":{tag}}}"#)
                 } else {
@@ -133,7 +133,7 @@ fn show(world: &Arc<World>, sources: &[Upstream; 2]) {
                 let reply =
                     Reply::json(body).etag(&format!("\"{n}\"")).after(Duration::from_millis(after));
                 let hangs = !*world.sources_answer.borrow() && fastrand::bool();
-                if hangs { reply.behind(world.sources_answer.subscribe()) } else { reply }
+                if hangs { reply.held_until(world.sources_answer.subscribe()) } else { reply }
             });
         }
     }

@@ -21,7 +21,7 @@ async fn whether_a_server_demands_a_certificate_is_found_by_trying_without() {
             let met =
                 refuses_without_certificate(&server.uri(), &identity, &expected(), TLS12).await;
             assert_eq!(met, Ok(answer), "{asks:?} {version:?}");
-            assert_eq!(server.met().await.bytes, b"");
+            assert_eq!(server.next_connection().await.bytes, b"");
         }
     }
     let server = Recorder::start(pki.stranger(&profile())).await;
@@ -38,13 +38,13 @@ async fn an_inspection_tells_what_is_there_and_what_is_wrong() {
     assert_eq!((good.problem, good.asked_for_certificate), (None, true));
     assert_eq!((good.protocol, good.group), (Some("TLS 1.3"), Some("X25519MLKEM768")));
     assert_eq!(good.certificate.unwrap().spiffe_id(), Some(PROFILE));
-    assert_eq!(server.met().await.bytes, b"");
+    assert_eq!(server.next_connection().await.bytes, b"");
 
     let other = ServerIdentity::Dns("orders.shop".to_owned());
     let wrong = inspect(&server.uri(), &identity, &other, TLS13).await.unwrap();
     assert!(wrong.problem.unwrap().ends_with("expected `orders.shop`"));
     assert_eq!(wrong.certificate.unwrap().dns, ["localhost"]);
-    assert_eq!(server.met().await.bytes, b"");
+    assert_eq!(server.next_connection().await.bytes, b"");
 
     let silent = Recorder::start(pki.server(&profile(), Asks::Never)).await;
     let silent = inspect(&silent.uri(), &identity, &expected(), TLS13).await.unwrap();

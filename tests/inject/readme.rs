@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use bfb::inject::{annotations, markdown};
+use bfb::inject::{annotations, markdown_table};
 use bfb::resources::MemoryLimit;
 
 use super::injected;
@@ -35,7 +35,7 @@ fn the_readme_holds_the_table() {
     let readme = fs::read_to_string(README).unwrap();
     let (before, rest) = readme.split_once(BEGIN).expect("the README says where the table begins");
     let (_, after) = rest.split_once(END).expect("the README says where the table ends");
-    let right = format!("{before}{BEGIN}{}{END}{after}", markdown());
+    let right = format!("{before}{BEGIN}{}{END}{after}", markdown_table());
     if readme != right && std::env::var_os("UPDATE_README").is_some() {
         fs::write(README, &right).unwrap();
     } else {

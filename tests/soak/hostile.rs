@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use super::Counted;
 use super::world::{BAD, Tally, World, goes_on};
-use crate::support::client::{Connection, Http, To};
+use crate::support::client::{Connection, Endpoint, HttpVersion};
 use crate::support::flood::{END_HEADERS, END_STREAM, HEADERS, frame};
 use crate::support::frames;
 use crate::support::redis::Redis;
@@ -26,8 +26,8 @@ const SLOW_HEADS: usize = 150;
 const UNREAD: usize = 100;
 const UNREAD_STREAMS: u32 = 100;
 /// How long Redis is gone each time, and how long it is there between.
-const REDIS_GONE: Duration = Duration::from_millis(1_500);
-const REDIS_THERE: Duration = Duration::from_secs(7);
+const REDIS_DOWN: Duration = Duration::from_millis(1_500);
+const REDIS_UP: Duration = Duration::from_secs(7);
 const PLANTED_BYTES: usize = 256 * 1024;
 
 pub(super) fn begin(load: &mut JoinSet<Counted>, world: &World, stop: &watch::Sender<bool>) {
@@ -116,9 +116,9 @@ async fn hangs_up(sidecar: Arc<Sidecar>, mut stop: watch::Receiver<bool>) -> Cou
 
 /// The same over HTTP/2, a hundred at once.
 async fn resets_streams(sidecar: Arc<Sidecar>, mut stop: watch::Receiver<bool>) -> Counted {
-    let (mut tally, to) = (Tally::default(), To::Tcp(sidecar.listen()));
+    let (mut tally, to) = (Tally::default(), Endpoint::Tcp(sidecar.listen()));
     while goes_on(&mut stop, Duration::from_millis(500)).await {
-        let Ok(connection) = Connection::open(&to, Http::Two).await else { continue };
+        let Ok(connection) = Connection::open(&to, HttpVersion::Http2).await else { continue };
         let (answers, _) = tokio::sync::mpsc::unbounded_channel();
         let path = format!("/v2/customers/reset-{}", fastrand::u32(..));
         let asked = connection.at_once(&path, 100, &answers);
@@ -234,9 +234,9 @@ fn plant(url: &str, n: usize) -> redis::RedisResult<()> {
 /// Ends Redis as a power cut would, and starts it again, empty.
 async fn kills_redis(redis: Arc<Mutex<Redis>>, mut stop: watch::Receiver<bool>) -> Counted {
     let mut tally = Tally::default();
-    while goes_on(&mut stop, REDIS_THERE).await {
+    while goes_on(&mut stop, REDIS_UP).await {
         redis.lock().unwrap().kill();
-        goes_on(&mut stop, REDIS_GONE).await;
+        goes_on(&mut stop, REDIS_DOWN).await;
         let redis = Arc::clone(&redis);
         tokio::task::spawn_blocking(move || redis.lock().unwrap().revive()).await.unwrap();
         tally.count("killed and back");

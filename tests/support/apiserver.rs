@@ -192,7 +192,7 @@ impl Apiserver {
     /// Waits until the objects are as wanted.
     pub(crate) async fn until(&self, what: &str, wanted: impl Fn(&Self) -> bool) {
         let mut version = self.shared.version.subscribe();
-        let waited = tokio::time::timeout(super::client::PATIENCE, async {
+        let waited = tokio::time::timeout(super::client::TEST_TIMEOUT, async {
             while !wanted(self) {
                 version.changed().await.unwrap();
             }

@@ -12,7 +12,7 @@ use futures_util::future::join_all;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-use super::client::PATIENCE;
+use super::client::TEST_TIMEOUT;
 use super::redis::Redis;
 use super::sidecar::Sidecar;
 
@@ -74,7 +74,7 @@ impl Claims {
     pub(crate) async fn until_renewed(&self, times: usize) {
         let mut events = self.events.clone();
         let renewed =
-            tokio::time::timeout(PATIENCE, events.wait_for(|events| renewals(events) >= times))
+            tokio::time::timeout(TEST_TIMEOUT, events.wait_for(|events| renewals(events) >= times))
                 .await;
         assert!(renewed.is_ok(), "no claim was renewed {times} times: {:?}", self.events.borrow());
     }
@@ -87,7 +87,7 @@ impl Claims {
         redis.command::<i64>(&["PUBLISH", BARRIER, ""]);
         let mut events = self.events.clone();
         let heard =
-            tokio::time::timeout(PATIENCE, events.wait_for(|events| barriers(events) > before))
+            tokio::time::timeout(TEST_TIMEOUT, events.wait_for(|events| barriers(events) > before))
                 .await;
         Tally::of(&heard.expect("Redis tells what happens").unwrap())
     }

@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use super::client::PATIENCE;
+use super::client::TEST_TIMEOUT;
 use super::redis::Redis;
 
 const SLOTS: [Range<u16>; 3] = [0..5_461, 5_461..10_923, 10_923..16_384];
@@ -58,7 +58,7 @@ impl Cluster {
             info.contains("cluster_state:ok")
                 && known.matches(" connected").count() == self.nodes.len()
         };
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TEST_TIMEOUT;
         while !self.nodes.iter().all(whole) {
             assert!(Instant::now() < until, "the cluster never came up");
             std::thread::yield_now();

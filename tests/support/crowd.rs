@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::JoinSet;
 
-use super::client::PATIENCE;
+use super::client::TEST_TIMEOUT;
 use super::wire;
 
 /// The most connections of a crowd: more than the 1 024 places of a port.
@@ -94,7 +94,10 @@ impl Crowd {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        assert!(tokio::time::timeout(PATIENCE, all).await.is_ok(), "the crowd never came together");
+        assert!(
+            tokio::time::timeout(TEST_TIMEOUT, all).await.is_ok(),
+            "the crowd never came together"
+        );
         Self { _connections: connections, _turn: turn }
     }
 }
@@ -113,7 +116,7 @@ pub(crate) async fn probe(to: SocketAddr, path: &str, times: usize) -> Vec<Strin
     let request = wire::get(path, "connection: close\r\n");
     let first = async { while wire::once(to, &request, PROBE_MAX).await.is_err() {} };
     assert!(
-        tokio::time::timeout(PATIENCE, first).await.is_ok(),
+        tokio::time::timeout(TEST_TIMEOUT, first).await.is_ok(),
         "nobody is answered beside the crowd"
     );
     let mut failed = Vec::new();

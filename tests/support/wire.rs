@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::client::PATIENCE;
+use super::client::TEST_TIMEOUT;
 
 /// An answer longer than this is none of ours.
 const ANSWER_BYTES_MAX: usize = 256 * 1024;
@@ -63,7 +63,7 @@ impl Wire {
 
     /// The same for a test that counts its connections: one that is late is not one that is lost.
     pub(crate) async fn open_patiently(to: SocketAddr) -> io::Result<Self> {
-        Self::open_within(to, PATIENCE).await
+        Self::open_within(to, TEST_TIMEOUT).await
     }
 
     async fn open_within(to: SocketAddr, patience: Duration) -> io::Result<Self> {

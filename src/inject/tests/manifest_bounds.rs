@@ -6,14 +6,14 @@ use serde_json::{Value, json};
 
 use crate::domain::tests::scale::assert_linear;
 use crate::inject::Defaults;
-use crate::inject::manifest::{Rewritten, Work, rewrite};
+use crate::inject::manifest::{RewriteMode, RewrittenManifest, rewrite};
 
-fn injected(text: &str) -> Result<Rewritten, Vec<crate::domain::Problem>> {
+fn injected(text: &str) -> Result<RewrittenManifest, Vec<crate::domain::Problem>> {
     let set = [("unix-socket".to_owned(), "true".to_owned())];
     rewrite(
         Path::new("manifest.yaml"),
         text,
-        Work::Inject(&Defaults::new(&["customer".to_owned()], &set).unwrap()),
+        RewriteMode::Inject(&Defaults::new(&["customer".to_owned()], &set).unwrap()),
     )
 }
 
@@ -76,7 +76,7 @@ fn containers_and_pods_of_any_number_cost_what_they_are_many() {
         100,
         |count| injected(&pod(&containers(count)).to_string()).unwrap().text,
         |text: &str| {
-            rewrite(Path::new("manifest.yaml"), text, Work::Uninject).unwrap();
+            rewrite(Path::new("manifest.yaml"), text, RewriteMode::Uninject).unwrap();
         },
     );
 }
@@ -107,7 +107,7 @@ fn problems_are_counted_once_there_are_many() {
         200,
         |count| format!("---\n{unknown}\n").repeat(count),
         |text: &str| {
-            assert!(injected(text).unwrap().passed.len() <= 101);
+            assert!(injected(text).unwrap().unknown_kinds.len() <= 101);
         },
     );
 }

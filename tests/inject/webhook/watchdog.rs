@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::support::apiserver::{Apiserver, CONFIGURATION, configuration};
-use crate::support::client::PATIENCE;
+use crate::support::client::TEST_TIMEOUT;
 use crate::support::webhook::Webhook;
 
 fn pod(server: &Apiserver, namespace: &str, name: &str, annotations: &Value) {
@@ -25,7 +25,7 @@ async fn until_counted(webhook: &Webhook, namespace: &str, count: Option<f64>) {
         while webhook.metric("bfb_webhook_pods_without_sidecar", &labels).await != count {}
     };
     assert!(
-        tokio::time::timeout(PATIENCE, counted).await.is_ok(),
+        tokio::time::timeout(TEST_TIMEOUT, counted).await.is_ok(),
         "never {count:?}:\n{}",
         webhook.log()
     );
