@@ -39,7 +39,7 @@
 //!    be; a request that takes too long to arrive ends its own.
 //! 2. [`serve::Consumers`] looks at `Host`, finds the version in the current [`serve::Routes`],
 //!    decodes and checks the key. Nothing upstream has been asked yet.
-//! 3. [`cache::Cache`] answers from memory where [`coherence::Sidecar`] believes what it holds, for
+//! 3. [`cache::Cache`] answers from memory where [`coherence::Replica`] believes what it holds, for
 //!    as long as the domain file in force says; else it seats the caller in a flight, which no
 //!    caller who leaves can end for the others. Who shares a flight keeps enough of its deadline
 //!    for one of its own. Once all have left it is given up, but not in the middle of a request. A
@@ -76,7 +76,7 @@
 //! the air likewise. A fleet of one has acknowledged it by then. With Redis the log is there: one
 //! script appends, stamps and publishes, every sidecar applies what it hears or reads, and says so
 //! with its next heartbeat, until the invalidator has heard from all, or the lease of those who are
-//! silent is over. Whoever listens is told ([`bus::Happening`], and of collections
+//! silent is over. Whoever listens is told ([`bus::BusEvent`], and of collections
 //! [`cache::CollectionEvent`]): `GET /events`, `bfb tail`.
 //!
 //! # The life of a change

@@ -24,7 +24,7 @@ use crate::admin::{
     self, Admin, AdminState, EventListeners, LogLevel, Phase, ProcessHealth, ReloadStatus,
 };
 use crate::bus::{self, Bus};
-use crate::cache::{CacheMetrics, Memory, Samples, Seal, SealError};
+use crate::cache::{CacheMetrics, Memory, SampleVerifier, Seal, SealError};
 use crate::domain::Loaded;
 use crate::identity::{self, Identity, IdentityError};
 use crate::resources::ComputePool;
@@ -134,7 +134,7 @@ pub struct Sidecar {
     memory: Memory,
     compute: ComputePool,
     seal: Option<(Seal, CacheMetrics)>,
-    samples: Option<Samples>,
+    samples: Option<SampleVerifier>,
     serve_metrics: serve::ServeMetrics,
     phase: watch::Sender<Phase>,
     activity: Activity,
@@ -171,7 +171,8 @@ impl Sidecar {
         let (memory, verifier) = (shared_cache.memory.clone(), shared_cache.verifier.clone());
         let (happenings, listeners) =
             (shared_cache.events.clone(), EventListeners::register(&mut registry));
-        let (bus, driver) = connect_bus(config.bus.clone(), bus::Metrics::register(&mut registry));
+        let (bus, driver) =
+            connect_bus(config.bus.clone(), bus::BusMetrics::register(&mut registry));
         let mut domain_caches =
             DomainCaches::new(shared_sources, shared_cache, bus.clone(), &mut registry);
         let serve_metrics = serve::ServeMetrics::register(&mut registry);
@@ -320,7 +321,7 @@ impl Sidecar {
             tasks.spawn(identity::follow(paths, identity, self.identity_metrics));
         }
         if let Some((seal, metrics)) = self.seal {
-            tasks.spawn(seal.follow(metrics));
+            tasks.spawn(seal.reload_on_change(metrics));
         }
         if let Some(samples) = self.samples {
             tasks.spawn(samples.verify());
@@ -387,11 +388,11 @@ fn load_domains(config: &SidecarConfig) -> Result<Loaded, SidecarStartError> {
 
 /// The bus, and the task that carries it where there is a Redis.
 fn connect_bus(
-    settings: Option<bus::Settings>,
-    metrics: bus::Metrics,
+    settings: Option<bus::BusConfig>,
+    metrics: bus::BusMetrics,
 ) -> (Bus, Option<bus::Driver>) {
     match settings {
-        None => (Bus::alone([], metrics), None),
+        None => (Bus::standalone([], metrics), None),
         Some(settings) => {
             let (bus, driver) = Bus::connect(settings, [], metrics);
             (bus, Some(driver))

@@ -22,10 +22,10 @@ const PATH: &str = "/v2/customers/42";
 async fn over_one(cache: &str) -> (Sidecar, Upstream) {
     let upstream = Upstream::plain().await;
     let domain = file(&upstream, cache);
-    (caching(&domain).start().await, upstream)
+    (with_memory(&domain).start().await, upstream)
 }
 
-fn caching(domain: &DomainFile) -> Setup {
+fn with_memory(domain: &DomainFile) -> Setup {
     Setup::of(&[domain]).insecure().args(&["--memory", "64MiB"])
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::AdminState;
-use crate::cache::{Cache, Content, Entry, Token};
+use crate::cache::{Cache, CacheEntry, EntryContent, InvalidationToken};
 use crate::serve::decode_key;
 use crate::serve::problem_details::ProblemDetails;
 use crate::sources::Validator;
@@ -72,14 +72,14 @@ pub(super) async fn find_dataset(
             .map(|(kept, believed)| describe_tier(cache, &kept, believed, data)),
         redis: redis_tier(cache, &key, data).await,
         store: None,
-        applied: cache.bus().fence().map(|fence| Token(fence).to_string()),
-        lease_held: cache.bus().lease_held(),
+        applied: cache.bus().applied_fence().map(|fence| InvalidationToken(fence).to_string()),
+        lease_held: cache.bus().has_lease(),
     })
 }
 
 /// What Redis holds is what it vouches for.
 async fn redis_tier(cache: &Cache, key: &str, data: bool) -> RedisTierStatus {
-    if cache.bus().is_alone() {
+    if cache.bus().is_standalone() {
         return RedisTierStatus::Absent;
     }
     RedisTierStatus::Present(read_redis_tier(cache, key, data).await)
@@ -100,23 +100,23 @@ async fn read_redis_tier(cache: &Cache, key: &str, data: bool) -> Option<TierSta
     if kept.is_none() {
         tier.facts["ttl_seconds"] = stored.left.as_secs().into();
     }
-    tier.facts["fence"] = Token(stored.fence).to_string().into();
+    tier.facts["fence"] = InvalidationToken(stored.fence).to_string().into();
     tier.facts["seq"] = stored.fence.seq.into();
     Some(tier)
 }
 
-fn describe_tier(cache: &Cache, kept: &Entry, is_valid: bool, data: bool) -> TierStatus {
+fn describe_tier(cache: &Cache, kept: &CacheEntry, is_valid: bool, data: bool) -> TierStatus {
     let (domain, now) = (cache.domain(), Instant::now());
     let mut facts = json!({
         "believed": is_valid,
         "age_seconds": kept.age(now).as_secs(),
         "ttl_seconds": kept.ttl_seconds(&domain.cache, now),
-        "fence": kept.mark().map(|mark| Token(mark.fence()).to_string()),
-        "seq": kept.mark().map(|mark| mark.fence().seq),
+        "fence": kept.fence().map(|mark| InvalidationToken(mark.fence()).to_string()),
+        "seq": kept.fence().map(|mark| mark.fence().seq),
         "tags": kept.tags().len(),
         "bytes": kept.weight(),
     });
-    let Content::Dataset(dataset) = &kept.content else {
+    let EntryContent::Dataset(dataset) = &kept.content else {
         facts["not_found"] = true.into();
         return TierStatus { facts, data: None };
     };

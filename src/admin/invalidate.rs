@@ -7,8 +7,8 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use super::AdminState;
-use crate::cache::Token;
-use crate::coherence::{SCOPES_MAX, Scope};
+use crate::cache::InvalidationToken;
+use crate::coherence::{InvalidationScope, SCOPES_MAX};
 use crate::serve::WaitNotice;
 use crate::serve::problem_details::ProblemDetails;
 
@@ -74,7 +74,7 @@ pub(super) async fn invalidate(
         ProblemDetails::BusLost
     })?;
     let mut response = InvalidateResponse {
-        token: Token(sent.token()).to_string(),
+        token: InvalidationToken(sent.token()).to_string(),
         seq: sent.token().seq,
         acknowledged: false,
         sidecars: 0,
@@ -83,16 +83,17 @@ pub(super) async fn invalidate(
     };
     if request.wait == WaitMode::Fleet {
         wait_notice.begin();
-        let acknowledged = cache.bus().wait_fleet(&sent, limit).await;
+        let acknowledged = cache.bus().wait_for_fleet(&sent, limit).await;
         let acknowledged =
             acknowledged.map_err(|not_acknowledged| ProblemDetails::NotAcknowledged {
                 detail: not_acknowledged.to_string(),
                 token: response.token.clone(),
-                behind: not_acknowledged.behind.iter().map(|name| name.0.to_string()).collect(),
+                behind: not_acknowledged.laggards.iter().map(|name| name.0.to_string()).collect(),
             })?;
         response.acknowledged = true;
         response.sidecars = acknowledged.sidecars;
-        response.silent = acknowledged.silent.iter().map(|name| name.0.to_string()).collect();
+        response.silent =
+            acknowledged.silent_members.iter().map(|name| name.0.to_string()).collect();
     }
     response.took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     Ok((if response.acknowledged { StatusCode::OK } else { StatusCode::ACCEPTED }, response))
@@ -115,7 +116,7 @@ impl WaitLimit {
 
 impl InvalidateRequest {
     /// What it names, and how long to wait.
-    fn check(&self) -> Result<(Arc<[Scope]>, Duration), String> {
+    fn check(&self) -> Result<(Arc<[InvalidationScope]>, Duration), String> {
         let kinds = [!self.keys.is_empty(), !self.tags.is_empty(), self.all];
         if kinds.iter().filter(|given| **given).count() != 1 {
             return Err("expected exactly one of `keys`, `tags` and `\"all\": true`".to_owned());
@@ -128,9 +129,9 @@ impl InvalidateRequest {
         }
         let limit = self.timeout.as_ref().map_or(Some(DEFAULT_WAIT), WaitLimit::duration);
         let limit = limit.ok_or("expected a time of at most 5m, such as `\"2s\"`, in `timeout`")?;
-        let keys = self.keys.iter().cloned().map(Scope::Key);
-        let tags = self.tags.iter().cloned().map(Scope::Tag);
-        Ok((keys.chain(tags).chain(self.all.then_some(Scope::All)).collect(), limit))
+        let keys = self.keys.iter().cloned().map(InvalidationScope::Key);
+        let tags = self.tags.iter().cloned().map(InvalidationScope::Tag);
+        Ok((keys.chain(tags).chain(self.all.then_some(InvalidationScope::All)).collect(), limit))
     }
 }
 

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::AdminState;
-use crate::cache::{Cache, HitVerifier, TagsRefusals, Token};
+use crate::cache::{Cache, HitVerifier, InvalidationToken, TagsRefusals};
 use crate::sources::{BreakerState, ClientState};
 
 /// For how long a dataset that was not kept is trouble.
@@ -89,12 +89,12 @@ fn not_kept_json(refusals: &TagsRefusals) -> Value {
 }
 
 fn fleet_json(state: &AdminState) -> Value {
-    let standing = state.bus.standing();
+    let standing = state.bus.status();
     let domains = standing.domains.iter().map(|domain| {
         json!({
             "domain": *domain.domain,
             "member": *domain.member.0,
-            "applied": domain.applied.map(|fence| Token(fence).to_string()),
+            "applied": domain.applied.map(|fence| InvalidationToken(fence).to_string()),
             "epoch": domain.applied.map(|fence| format!("{:032x}", fence.epoch.0)),
             "seq": domain.applied.map(|fence| fence.seq),
             "lag": domain.lag,
@@ -104,9 +104,9 @@ fn fleet_json(state: &AdminState) -> Value {
         })
     });
     json!({
-        "alone": standing.alone,
+        "alone": standing.is_standalone,
         "connected": standing.connected,
-        "trouble": standing.trouble.map(|fault| fault.to_string()),
+        "trouble": standing.fault.map(|fault| fault.to_string()),
         "domains": domains.collect::<Vec<_>>(),
     })
 }
@@ -176,9 +176,9 @@ pub(super) fn list_troubles(state: &AdminState) -> Vec<String> {
             }
         }
     }
-    let standing = state.bus.standing();
-    if !standing.alone {
-        if let Some(fault) = &standing.trouble {
+    let standing = state.bus.status();
+    if !standing.is_standalone {
+        if let Some(fault) = &standing.fault {
             trouble.push(format!("redis: {fault}"));
         }
         for domain in standing.domains.iter().filter(|domain| !domain.lease_held) {

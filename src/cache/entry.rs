@@ -13,21 +13,21 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::coherence::Mark;
+use crate::coherence::EntryFence;
 use crate::collect::{Dataset, DatasetId, StoredDataset};
 use crate::domain::{CacheRules, Domain};
 use crate::resources::{MemoryShare, Reservation, StoredBytes, allocated};
 
 /// What the sources said of a key.
 #[derive(Debug, Clone)]
-pub enum Content {
+pub enum EntryContent {
     /// All parts.
     Dataset(StoredDataset),
     /// There is no such dataset.
     NotFound,
 }
 
-impl Content {
+impl EntryContent {
     /// How long it may be kept.
     pub(super) fn ttl(&self, rules: &CacheRules) -> Duration {
         match self {
@@ -61,17 +61,17 @@ pub(super) struct Lifetime {
 
 /// One cache entry. It never changes but for what has been rendered of it.
 #[derive(Debug)]
-pub struct Entry {
+pub struct CacheEntry {
     /// What the sources said.
-    pub content: Content,
+    pub content: EntryContent,
     /// What an invalidation by tag can name.
     tags: Option<Box<Box<[Arc<str>]>>>,
     /// Nanoseconds since [`base`].
     collected: i64,
     fresh_ms: u32,
     retained_ms: u32,
-    /// The protocol's mark, as bytes, or [`NO_MARK`].
-    mark: [u8; 32],
+    /// The protocol's mark, as bytes, or [`NO_FENCE`].
+    fence: [u8; 32],
     /// Locked to copy a handle in or out; never across a rendering.
     rendered: Mutex<Renderings>,
 }
@@ -100,16 +100,16 @@ struct Rendering {
 /// A version's bytes, and the dataset that they are part of: it stays alive, and so does its
 /// reservation.
 #[derive(Debug, Clone)]
-pub struct Rendered {
+pub struct RenderedAnswer {
     /// Of which.
-    pub entry: Arc<Entry>,
+    pub entry: Arc<CacheEntry>,
     /// Their digest.
     pub etag: EtagDigest,
     body: Option<Box<StoredBytes>>,
 }
 
 /// No memory was ever emptied so often that a mark would be this one.
-const NO_MARK: [u8; 32] = [u8::MAX; 32];
+const NO_FENCE: [u8; 32] = [u8::MAX; 32];
 
 /// The most renderings kept of one dataset: versions of the table in force, and of the one before
 /// while it is swapped.
@@ -119,13 +119,13 @@ const RENDERED_MAX: usize = 32;
 /// 000 entries.
 const MAP_ENTRY_BYTES: usize = 96;
 
-impl Entry {
+impl CacheEntry {
     /// A new one, nothing rendered yet. `reservation` covers at least what it will be settled to.
     pub(super) fn new(
-        content: Content,
+        content: EntryContent,
         tags: Vec<Arc<str>>,
         lifetime: Lifetime,
-        mark: Option<Mark>,
+        fence: Option<EntryFence>,
         reservation: Reservation,
     ) -> Arc<Self> {
         let entry = Arc::new(Self {
@@ -134,7 +134,7 @@ impl Entry {
             collected: nanos_since_base(lifetime.collected),
             fresh_ms: millis(lifetime.fresh),
             retained_ms: millis(lifetime.retained),
-            mark: mark.map_or(NO_MARK, Mark::to_bytes),
+            fence: fence.map_or(NO_FENCE, EntryFence::to_bytes),
             rendered: Mutex::new(Renderings { reservation, first: None, others: None }),
         });
         entry.settle(&mut entry.rendered.lock());
@@ -142,8 +142,8 @@ impl Entry {
     }
 
     /// The protocol's mark; `None`: it was not stored, and is served to those of its flight only.
-    pub fn mark(&self) -> Option<Mark> {
-        (self.mark != NO_MARK).then(|| Mark::from_bytes(self.mark))
+    pub fn fence(&self) -> Option<EntryFence> {
+        (self.fence != NO_FENCE).then(|| EntryFence::from_bytes(self.fence))
     }
 
     /// What an invalidation by tag can name.
@@ -154,8 +154,8 @@ impl Entry {
     /// The dataset at rest, where there is one.
     pub fn stored(&self) -> Option<&StoredDataset> {
         match &self.content {
-            Content::Dataset(dataset) => Some(dataset),
-            Content::NotFound => None,
+            EntryContent::Dataset(dataset) => Some(dataset),
+            EntryContent::NotFound => None,
         }
     }
 
@@ -211,10 +211,10 @@ impl Entry {
     }
 
     /// What was rendered for a version before.
-    pub fn rendered(self: &Arc<Self>, version: NonZeroU64) -> Option<Rendered> {
+    pub fn rendered(self: &Arc<Self>, version: NonZeroU64) -> Option<RenderedAnswer> {
         let renderings = self.rendered.lock();
         let found = renderings.iter().find(|rendering| rendering.version == version)?;
-        Some(Rendered { entry: self.clone(), etag: found.etag, body: found.body.clone() })
+        Some(RenderedAnswer { entry: self.clone(), etag: found.etag, body: found.body.clone() })
     }
 
     /// Keeps what was rendered for a version; `body` is `None` where it is the dataset as it is.
@@ -223,9 +223,9 @@ impl Entry {
         version: NonZeroU64,
         etag: EtagDigest,
         body: Option<Bytes>,
-    ) -> Rendered {
+    ) -> RenderedAnswer {
         let body = body.map(|body| Box::new(StoredBytes::new(body)));
-        let rendered = Rendered { entry: self.clone(), etag, body: body.clone() };
+        let rendered = RenderedAnswer { entry: self.clone(), etag, body: body.clone() };
         let mut renderings = self.rendered.lock();
         if renderings.iter().any(|rendering| rendering.version == version) {
             return rendered;
@@ -279,7 +279,7 @@ impl Renderings {
     }
 }
 
-impl Rendered {
+impl RenderedAnswer {
     /// How many bytes they are.
     pub fn body_bytes(&self) -> usize {
         self.body.as_ref().map_or_else(|| self.entry.body_bytes(), |body| body.len())
@@ -322,7 +322,7 @@ struct HeldBytes {
 
 enum HeldBy {
     Copy { _reservation: Reservation },
-    Entry { _entry: Arc<Entry> },
+    Entry { _entry: Arc<CacheEntry> },
 }
 
 impl AsRef<[u8]> for HeldBytes {
@@ -362,7 +362,7 @@ mod tests {
 
     #[test]
     fn an_entry_is_small() {
-        assert!(size_of::<Entry>() + 16 <= 192, "{}", size_of::<Entry>());
+        assert!(size_of::<CacheEntry>() + 16 <= 192, "{}", size_of::<CacheEntry>());
     }
 
     #[test]

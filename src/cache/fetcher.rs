@@ -7,18 +7,20 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::entry::{Content, Entry, Lifetime};
+use super::entry::{CacheEntry, EntryContent, Lifetime};
 use super::events::{CollectionEvents, NotStoredReason};
 use super::flight::{Flight, FlightOrigin, FlightResult};
-use super::flight_table::{Fetched, FlightStart};
+use super::flight_table::{FetchOutcome, FlightStart};
 use super::memory::MemoryTier;
 use super::metrics::CacheMetrics;
 use super::patience::CollectionTime;
 use super::policy::Policy;
-use super::redis_tier::{Claim, RedisTier, TierLookup};
+use super::redis_tier::{FleetClaim, RedisTier, TierLookup};
 use super::tags::Tagger;
-use crate::coherence::{Fence, Start};
-use crate::collect::{self, CollectError, Collector, Dataset, StoredDataset, Timeline, Work};
+use crate::coherence::{Fence, StartPoint};
+use crate::collect::{
+    self, CollectContext, CollectError, Collector, Dataset, StoredDataset, Timeline,
+};
 use crate::resources::{MemoryShare, StoredBytes, WorkMemory};
 
 /// What a flight takes beside the bodies that it reads: its task, its requests, the handles of
@@ -50,7 +52,7 @@ pub(super) struct FetcherParts {
 
 /// What a flight has collected.
 struct Collected {
-    content: Content,
+    content: EntryContent,
     /// `None` where they are not known.
     tags: Option<Vec<Arc<str>>>,
     /// When its collection began.
@@ -61,8 +63,8 @@ struct Collected {
 #[derive(Default)]
 struct PostFetch {
     /// What is stored in Redis, under which fence.
-    store: Option<(Arc<Entry>, Fence)>,
-    claim: Option<Claim>,
+    store: Option<(Arc<CacheEntry>, Fence)>,
+    claim: Option<FleetClaim>,
     /// The flight's memory, for what is still to be done.
     memory: Option<WorkMemory>,
 }
@@ -73,11 +75,11 @@ impl Fetcher {
     }
 
     /// Runs a flight, and tells listeners how it ended.
-    pub(super) async fn run(self, flight: FlightStart) -> Fetched {
+    pub(super) async fn run(self, flight: FlightStart) -> FetchOutcome {
         let FlightStart { key, flight, start } = flight;
         let (result, post_fetch) = self.fetch(&key, &flight, start).await;
         self.0.events.send(&self.0.policy.domain().name, &key, &result);
-        Fetched { result, post_fetch: Box::pin(self.finish(key, post_fetch)) }
+        FetchOutcome { result, post_fetch: Box::pin(self.finish(key, post_fetch)) }
     }
 
     /// Reserves memory, looks into Redis, claims the key, collects, finds the tags, keeps what may
@@ -86,7 +88,7 @@ impl Fetcher {
         &self,
         key: &Arc<str>,
         flight: &Flight,
-        start: Start,
+        start: StartPoint,
     ) -> (FlightResult, PostFetch) {
         let began = Instant::now();
         let deadline = began + self.0.policy.domain().deadline;
@@ -140,8 +142,9 @@ impl Fetcher {
 
         let tags = self.0.tagger.find_tags(dataset.as_ref(), deadline).await;
 
-        let content = dataset
-            .map_or(Content::NotFound, |dataset| Content::Dataset(StoredDataset::new(&dataset)));
+        let content = dataset.map_or(EntryContent::NotFound, |dataset| {
+            EntryContent::Dataset(StoredDataset::new(&dataset))
+        });
         let collected = Collected { content, tags, at: collected_at };
         let (entry, not_stored) = self.store(key, flight, start, collected, &memory);
         let store = self.redis_store_plan(start, &entry);
@@ -152,7 +155,8 @@ impl Fetcher {
         )
     }
 
-    /// Stores the entry in Redis, then releases the claim, so that who waits for it finds the entry.
+    /// Stores the entry in Redis, then releases the claim, so that who waits for it finds the
+    /// entry.
     async fn finish(self, key: Arc<str>, post_fetch: PostFetch) {
         let PostFetch { store, claim, memory } = post_fetch;
         if let Some(memory) = &memory {
@@ -186,15 +190,15 @@ impl Fetcher {
         memory: &WorkMemory,
     ) -> (Result<Dataset, CollectError>, Timeline) {
         let unanswered = &flight.progress.unanswered;
-        let work = Work { memory, outstanding: &flight.outstanding, unanswered };
+        let work = CollectContext { memory, outstanding: &flight.outstanding, unanswered };
         let options = &flight.options.collect;
-        let mut options = collect::Wish { deadline: Some(deadline), ..options.clone() };
+        let mut options = collect::CollectOptions { deadline: Some(deadline), ..options.clone() };
         options.no_cache |= flight.no_cache();
         let previous = self.0.memory_tier.get(key);
         // Its parts are a copy, and may be copied into the next dataset: without room for that the
         // sources are asked without conditions.
         let previous = previous.filter(|entry| memory.try_take(2 * entry.body_bytes() as u64));
-        options.known = previous
+        options.previous_parts = previous
             .and_then(|entry| entry.dataset(self.0.policy.domain()))
             .map(|dataset| dataset.parts);
         self.0.collector.collect(key, options, work).await
@@ -206,25 +210,26 @@ impl Fetcher {
         &self,
         key: &Arc<str>,
         flight: &Flight,
-        start: Start,
+        start: StartPoint,
         collected: Collected,
         memory: &WorkMemory,
-    ) -> (Arc<Entry>, Option<NotStoredReason>) {
+    ) -> (Arc<CacheEntry>, Option<NotStoredReason>) {
         let Collected { content, tags, at } = collected;
         let policy = &self.0.policy;
         let ttl = jittered(content.ttl(policy.rules()));
         let is_storable = flight.may_store() && policy.is_cacheable() && !ttl.is_zero();
-        let mark = tags
+        let fence = tags
             .as_ref()
             .filter(|_| is_storable)
             .and_then(|tags| policy.bus().may_store(start, key, tags));
         let not_stored =
-            mark.is_none().then(|| self.not_stored_reason(flight, ttl, tags.is_some()));
+            fence.is_none().then(|| self.not_stored_reason(flight, ttl, tags.is_some()));
         let retained = policy.retention(&content, ttl);
         let lifetime = Lifetime { collected: at, fresh: ttl, retained };
         let weight = content.weight() as u64 + STORED_BYTES_BESIDE_BODY;
         let reservation = memory.split(weight).moved_to(self.0.memory_tier.share());
-        let entry = Entry::new(content, tags.unwrap_or_default(), lifetime, mark, reservation);
+        let entry =
+            CacheEntry::new(content, tags.unwrap_or_default(), lifetime, fence, reservation);
         match not_stored {
             None => {
                 self.0.metrics.stored.inc();
@@ -237,9 +242,9 @@ impl Fetcher {
     }
 
     /// Puts an entry into memory, if the protocol has given it a mark.
-    fn insert_into_memory(&self, key: &Arc<str>, entry: &Arc<Entry>) {
-        if entry.mark().is_some() {
-            let is_valid = |existing: &Entry| self.0.policy.is_current(existing, key);
+    fn insert_into_memory(&self, key: &Arc<str>, entry: &Arc<CacheEntry>) {
+        if entry.fence().is_some() {
+            let is_valid = |existing: &CacheEntry| self.0.policy.is_current(existing, key);
             self.0.memory_tier.insert(key, entry, is_valid);
         }
     }
@@ -252,7 +257,7 @@ impl Fetcher {
             NotStoredReason::NoStore
         } else if !has_tags {
             NotStoredReason::NoTags
-        } else if !self.0.policy.bus().lease_held() {
+        } else if !self.0.policy.bus().has_lease() {
             NotStoredReason::LeaseLost
         } else {
             NotStoredReason::Fenced
@@ -261,8 +266,12 @@ impl Fetcher {
 
     /// What is stored in Redis of a flight that collected `entry`. What memory must not keep, Redis
     /// must not.
-    fn redis_store_plan(&self, start: Start, entry: &Arc<Entry>) -> Option<(Arc<Entry>, Fence)> {
-        entry.mark()?;
+    fn redis_store_plan(
+        &self,
+        start: StartPoint,
+        entry: &Arc<CacheEntry>,
+    ) -> Option<(Arc<CacheEntry>, Fence)> {
+        entry.fence()?;
         Some((entry.clone(), self.0.redis_tier.fence(start)?))
     }
 }

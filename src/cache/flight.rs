@@ -9,16 +9,16 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, timeout_at};
 
-use super::entry::Entry;
+use super::entry::CacheEntry;
 use super::events::NotStoredReason;
 use super::read_options::ReadOptions;
 use crate::coherence::FlightId;
-use crate::collect::{CollectError, Outstanding, Timeline, Unanswered};
+use crate::collect::{CollectError, Outstanding, Timeline, UnansweredSources};
 
 /// How a flight ended.
 #[derive(Debug, Clone)]
 pub(super) struct FlightResult {
-    pub(super) result: Result<Arc<Entry>, CollectError>,
+    pub(super) result: Result<Arc<CacheEntry>, CollectError>,
     pub(super) timeline: Timeline,
     pub(super) origin: FlightOrigin,
 }
@@ -61,7 +61,7 @@ pub(super) struct Flight {
 pub(super) struct FlightProgress {
     /// When it began; not yet, while it waits for its turn.
     began: OnceLock<Instant>,
-    pub(super) unanswered: Unanswered,
+    pub(super) unanswered: UnansweredSources,
 }
 
 /// Which running flights a caller may join: all that began this short a time ago at most.
@@ -99,7 +99,7 @@ pub(super) enum WaitOutcome {
 }
 
 /// A caller's hold on a flight. A flight that nobody holds is given up.
-pub(super) struct Waiter {
+pub(super) struct FlightWaiter {
     pub(super) id: FlightId,
     result: watch::Receiver<Option<Arc<FlightResult>>>,
     pub(super) progress: Arc<FlightProgress>,
@@ -188,9 +188,9 @@ impl Flight {
         self.progress.began.get().copied()
     }
 
-    pub(super) fn waiter(&self, joined: bool) -> Waiter {
+    pub(super) fn waiter(&self, joined: bool) -> FlightWaiter {
         let (result, progress) = (self.result.subscribe(), self.progress.clone());
-        Waiter { id: self.id, result, progress, joined }
+        FlightWaiter { id: self.id, result, progress, joined }
     }
 
     pub(super) fn has_waiters(&self) -> bool {
@@ -236,7 +236,7 @@ impl Flight {
     }
 }
 
-impl Waiter {
+impl FlightWaiter {
     /// How the flight ended, if it did so by then.
     pub(super) async fn result_by(&mut self, until: Instant) -> WaitOutcome {
         match timeout_at(until, self.result.wait_for(Option::is_some)).await {

@@ -1,6 +1,6 @@
 //! The flights in flight, by key (a singleflight table). Which caller joins which flight is decided
-//! by [`crate::coherence::Flights`]; what a flight fetches is the business of the [`Fetch`] that the
-//! table was made with.
+//! by [`crate::coherence::Flights`]; what a flight fetches is the business of the [`Fetch`] that
+//! the table was made with.
 //!
 //! A flight is a task of its own, so a caller that goes away cancels nothing that others wait for;
 //! and however it ends, by a panic too, [`FlightGuard`] takes it out of the table and starts the
@@ -17,15 +17,15 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use super::flight::{Flight, FlightResult, JoinRule, Waiter};
+use super::flight::{Flight, FlightResult, FlightWaiter, JoinRule};
 use super::metrics::CacheMetrics;
 use super::patience::CollectionTime;
 use super::read_options::ReadOptions;
 use crate::bus::DomainBus;
-use crate::coherence::{FLIGHTS_RUNNING_MAX, Flights, Needs, Seat, Start};
+use crate::coherence::{FLIGHTS_RUNNING_MAX, FlightDecision, Flights, JoinNeeds, StartPoint};
 
 /// What a flight does once it begins.
-pub(super) type Fetch = Box<dyn Fn(FlightStart) -> BoxFuture<'static, Fetched> + Send + Sync>;
+pub(super) type Fetch = Box<dyn Fn(FlightStart) -> BoxFuture<'static, FetchOutcome> + Send + Sync>;
 
 /// A flight that begins.
 #[derive(Debug)]
@@ -33,20 +33,20 @@ pub(super) struct FlightStart {
     pub(super) key: Arc<str>,
     pub(super) flight: Arc<Flight>,
     /// The protocol's moment from which on its reads count.
-    pub(super) start: Start,
+    pub(super) start: StartPoint,
 }
 
 /// What a flight brings its callers, and what it does once they have it.
-pub(super) struct Fetched {
+pub(super) struct FetchOutcome {
     pub(super) result: FlightResult,
     pub(super) post_fetch: BoxFuture<'static, ()>,
 }
 
 /// The flights of one domain that run or wait: no more than there are permits. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(super) struct FlightTable(Arc<Inner>);
+pub(super) struct FlightTable(Arc<FlightTableInner>);
 
-struct Inner {
+struct FlightTableInner {
     /// Locked to find, add or remove a flight; never across an `.await`.
     by_key: Mutex<HashMap<Arc<str>, KeyFlights>>,
     fetch: Fetch,
@@ -83,7 +83,7 @@ impl KeyFlights {
     }
 }
 
-impl fmt::Debug for Inner {
+impl fmt::Debug for FlightTableInner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FlightTable").field("settings", &self.settings).finish_non_exhaustive()
     }
@@ -91,7 +91,7 @@ impl fmt::Debug for Inner {
 
 impl FlightTable {
     pub(super) fn new(settings: FlightTableSettings, fetch: Fetch) -> Self {
-        Self(Arc::new(Inner { by_key: Mutex::default(), fetch, settings }))
+        Self(Arc::new(FlightTableInner { by_key: Mutex::default(), fetch, settings }))
     }
 
     /// Joins a flight of `key` that `rule` accepts, starts one, or joins the one that starts next;
@@ -104,18 +104,21 @@ impl FlightTable {
         sources_only: bool,
         share_until: Instant,
         rule: JoinRule,
-    ) -> Option<Waiter> {
+    ) -> Option<FlightWaiter> {
         let mut by_key = self.0.by_key.lock();
         let of_key = by_key.entry(key.clone()).or_default();
         let flights = &of_key.flights;
         let accepts = |id| flights.iter().any(|flight| flight.id == id && rule.accepts(flight));
-        let needs = Needs { accepts, is_pressed: self.would_be_late_after(flights) };
+        let needs = JoinNeeds { accepts, is_urgent: self.would_be_late_after(flights) };
         let protocol = &mut of_key.protocol;
-        let seat =
-            self.0.settings.bus.ask(|sidecar, now| protocol.arrive(sidecar, key, needs, now));
-        let (id, start) = match seat {
-            Seat::Join(id) | Seat::Wait(id) => (id, None),
-            Seat::Begin(id, start) => (id, Some(start)),
+        let decision = self
+            .0
+            .settings
+            .bus
+            .query_replica(|replica, now| protocol.join_or_start(replica, key, needs, now));
+        let (id, start) = match decision {
+            FlightDecision::Join(id) | FlightDecision::Wait(id) => (id, None),
+            FlightDecision::Start(id, start) => (id, Some(start)),
         };
         let existing = of_key.find(|flight| flight.id == id);
         let joined = existing.is_some();
@@ -159,7 +162,7 @@ impl FlightTable {
     /// Starts a flight that waits for its turn, because its caller can wait no longer, where the
     /// protocol allows that. Where another has just begun the caller asks again at the time that is
     /// returned, so that flights of one key are spread over the deadline.
-    pub(super) fn start_waiting(&self, key: &Arc<str>, waiter: &Waiter) -> Option<Instant> {
+    pub(super) fn start_waiting(&self, key: &Arc<str>, waiter: &FlightWaiter) -> Option<Instant> {
         let mut by_key = self.0.by_key.lock();
         let of_key = by_key.get_mut(key)?;
         let flight = of_key.find(|flight| Arc::ptr_eq(&flight.progress, &waiter.progress))?;
@@ -170,7 +173,11 @@ impl FlightTable {
             return Some(newest + spread);
         }
         let protocol = &mut of_key.protocol;
-        let start = self.0.settings.bus.ask(|sidecar, _| protocol.press(waiter.id, sidecar));
+        let start = self
+            .0
+            .settings
+            .bus
+            .query_replica(|replica, _| protocol.start_waiting(waiter.id, replica));
         if start.is_some() {
             flight.set_began();
         }
@@ -181,7 +188,7 @@ impl FlightTable {
         None
     }
 
-    fn spawn_flight(&self, key: Arc<str>, flight: Arc<Flight>, start: Start) {
+    fn spawn_flight(&self, key: Arc<str>, flight: Arc<Flight>, start: StartPoint) {
         self.0.settings.metrics.flights.inc();
         let guard = FlightGuard { table: self.clone(), key, flight };
         self.0.settings.tasks.spawn(guard.run(start));
@@ -193,7 +200,11 @@ impl FlightTable {
         let Some(of_key) = by_key.get_mut(key) else { return };
         of_key.flights.retain(|other| !Arc::ptr_eq(other, flight));
         let protocol = &mut of_key.protocol;
-        let next = self.0.settings.bus.ask(|sidecar, now| protocol.ended(flight.id, sidecar, now));
+        let next = self
+            .0
+            .settings
+            .bus
+            .query_replica(|replica, now| protocol.end_flight(flight.id, replica, now));
         let next = next.and_then(|(id, start)| {
             let flight = of_key.find(|flight| flight.id == id)?;
             Some((flight, start))
@@ -219,7 +230,7 @@ struct FlightGuard {
 }
 
 impl FlightGuard {
-    async fn run(self, start: Start) {
+    async fn run(self, start: StartPoint) {
         let table = self.table.clone();
         let settings = &table.0.settings;
         let key = self.key.clone();

@@ -18,7 +18,7 @@ use prometheus_client::metrics::counter::Counter;
 use quick_cache::sync::Cache;
 use quick_cache::{Lifecycle, OptionsBuilder, Weighter};
 
-use super::entry::Entry;
+use super::entry::CacheEntry;
 use super::metrics::CacheMetrics;
 use crate::resources::{MemoryAccount, MemoryShare, allocated};
 
@@ -27,9 +27,9 @@ const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
 /// A size in bytes, as people write it: `64MiB`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Size(pub u64);
+pub struct MemorySize(pub u64);
 
-impl FromStr for Size {
+impl FromStr for MemorySize {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -40,7 +40,7 @@ impl FromStr for Size {
     }
 }
 
-impl fmt::Display for Size {
+impl fmt::Display for MemorySize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         bytesize::ByteSize::b(self.0).fmt(f)
     }
@@ -97,7 +97,7 @@ impl MemoryTier {
         Self { memory, plan: Arc::new(MemoryPlan::new(domain, plan)) }
     }
 
-    pub(super) fn get(&self, key: &Arc<str>) -> Option<Arc<Entry>> {
+    pub(super) fn get(&self, key: &Arc<str>) -> Option<Arc<CacheEntry>> {
         self.memory.get(&self.key(key))
     }
 
@@ -105,14 +105,14 @@ impl MemoryTier {
     pub(super) fn insert(
         &self,
         key: &Arc<str>,
-        entry: &Arc<Entry>,
-        is_valid: impl Fn(&Entry) -> bool,
+        entry: &Arc<CacheEntry>,
+        is_valid: impl Fn(&CacheEntry) -> bool,
     ) {
         self.memory.put(self.key(key), entry.clone(), is_valid);
     }
 
     /// Weighs an entry anew, if it is still there.
-    pub(super) fn reweigh(&self, key: &Arc<str>, entry: &Arc<Entry>) {
+    pub(super) fn reweigh(&self, key: &Arc<str>, entry: &Arc<CacheEntry>) {
         self.memory.reweigh(self.key(key), entry);
     }
 
@@ -142,7 +142,7 @@ pub struct Memory {
 /// is.
 #[derive(Debug, Clone)]
 struct WeighedEntry {
-    entry: Arc<Entry>,
+    entry: Arc<CacheEntry>,
     weight: u32,
 }
 
@@ -183,7 +183,7 @@ const USUAL_WEIGHT: u64 = 4096;
 impl Memory {
     /// A memory of at most `capacity` bytes; none at all with 0. What it holds is part of
     /// `account`.
-    pub fn new(capacity: Size, account: &MemoryAccount, metrics: &CacheMetrics) -> Self {
+    pub fn new(capacity: MemorySize, account: &MemoryAccount, metrics: &CacheMetrics) -> Self {
         let entries = usize::try_from(capacity.0 / USUAL_WEIGHT)
             .unwrap_or(usize::MAX)
             .clamp(16, ENTRIES_EXPECTED_MAX);
@@ -205,29 +205,29 @@ impl Memory {
         }
     }
 
-    fn get(&self, key: &MemoryKey) -> Option<Arc<Entry>> {
+    fn get(&self, key: &MemoryKey) -> Option<Arc<CacheEntry>> {
         self.entries.get(key).map(|held| held.entry)
     }
 
     /// Keeps it, unless there is one already that was collected later and is still `is_valid`.
-    fn put(&self, key: MemoryKey, entry: Arc<Entry>, is_valid: impl Fn(&Entry) -> bool) {
+    fn put(&self, key: MemoryKey, entry: Arc<CacheEntry>, is_valid: impl Fn(&CacheEntry) -> bool) {
         let _turn = self.writes.lock();
         let is_newer =
-            |there: &Arc<Entry>| there.collected() > entry.collected() && is_valid(there);
+            |there: &Arc<CacheEntry>| there.collected() > entry.collected() && is_valid(there);
         if !self.get(&key).as_ref().is_some_and(is_newer) {
             self.insert(key, entry);
         }
     }
 
     /// Weighs it anew, if it is still there.
-    fn reweigh(&self, key: MemoryKey, entry: &Arc<Entry>) {
+    fn reweigh(&self, key: MemoryKey, entry: &Arc<CacheEntry>) {
         let _turn = self.writes.lock();
         if self.get(&key).is_some_and(|there| Arc::ptr_eq(&there, entry)) {
             self.insert(key, entry.clone());
         }
     }
 
-    fn insert(&self, key: MemoryKey, entry: Arc<Entry>) {
+    fn insert(&self, key: MemoryKey, entry: Arc<CacheEntry>) {
         if self.is_off() {
             return;
         }

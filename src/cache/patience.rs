@@ -76,7 +76,7 @@ impl CollectionTime {
             came,
             begin_by: came + deadline.saturating_sub(self.reserve(deadline)),
             share_until: came + deadline.saturating_sub(self.reserve_beside_others(deadline)),
-            until: came + deadline + collect::GRACE,
+            until: came + deadline + collect::DEADLINE_GRACE,
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::entry::{Content, Entry};
+use super::entry::{CacheEntry, EntryContent};
 use super::read_options::{After, ReadOptions};
 use crate::bus::DomainBus;
 use crate::domain::{CacheRules, Domain};
@@ -50,28 +50,28 @@ impl Policy {
 
     /// Whether an entry is served to this caller without a question to the sources (RFC 9111, 4.2):
     /// its time to live, by the rules in force, is not over, and the caller accepts its age.
-    pub(super) fn is_fresh(&self, entry: &Entry, options: &ReadOptions, now: Instant) -> bool {
+    pub(super) fn is_fresh(&self, entry: &CacheEntry, options: &ReadOptions, now: Instant) -> bool {
         entry.fresh_until(self.rules()) > now && !options.is_too_old(entry, now)
     }
 
     /// Whether memory may answer with an entry: the lease holds, and nothing has outdated it.
-    pub(super) fn is_valid(&self, entry: &Entry, key: &str) -> bool {
-        self.bus.ask(|sidecar, now| {
-            sidecar.may_serve(now)
-                && entry.mark().is_some_and(|mark| sidecar.believes(mark, key, entry.tags()))
+    pub(super) fn is_valid(&self, entry: &CacheEntry, key: &str) -> bool {
+        self.bus.query_replica(|replica, now| {
+            replica.may_serve(now)
+                && entry.fence().is_some_and(|fence| replica.is_valid(fence, key, entry.tags()))
         })
     }
 
     /// The same without the lease: no invalidation that was applied here has outdated it.
-    pub(super) fn is_current(&self, entry: &Entry, key: &str) -> bool {
-        entry.mark().is_some_and(|mark| self.bus.believes(mark, key, entry.tags()))
+    pub(super) fn is_current(&self, entry: &CacheEntry, key: &str) -> bool {
+        entry.fence().is_some_and(|fence| self.bus.is_valid(fence, key, entry.tags()))
     }
 
     /// Whether an expired entry may stand in for what sources fail to give (RFC 5861, 4). Only a
     /// dataset may, not that there is none.
-    pub(super) fn may_be_stale(&self, entry: &Entry, key: &str, now: Instant) -> bool {
+    pub(super) fn may_be_stale(&self, entry: &CacheEntry, key: &str, now: Instant) -> bool {
         let until = entry.fresh_until(self.rules()) + self.rules().stale_if_error;
-        let is_dataset = matches!(entry.content, Content::Dataset(_));
+        let is_dataset = matches!(entry.content, EntryContent::Dataset(_));
         is_dataset && self.is_cacheable && until > now && self.is_valid(entry, key)
     }
 
@@ -85,12 +85,12 @@ impl Policy {
 
     /// How long what is fresh for `fresh` is of use beyond that: for failing sources, and for its
     /// validators. That there is no such dataset is of no use once it has expired.
-    pub(super) fn retention(&self, content: &Content, fresh: Duration) -> Duration {
+    pub(super) fn retention(&self, content: &EntryContent, fresh: Duration) -> Duration {
         match content {
-            Content::Dataset(_) => {
+            EntryContent::Dataset(_) => {
                 self.rules().stale_if_error.max(fresh.min(VALIDATORS_RETENTION_MAX))
             }
-            Content::NotFound => Duration::ZERO,
+            EntryContent::NotFound => Duration::ZERO,
         }
     }
 }

@@ -7,7 +7,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use super::entry::Entry;
+use super::entry::CacheEntry;
 use super::events::CollectionEvents;
 use super::fetcher::{Fetcher, FetcherParts, UsualBytes};
 use super::flight::FlightOrigin;
@@ -19,11 +19,11 @@ use super::policy::Policy;
 use super::programs::{ProgramError, ProgramRunner};
 use super::read_options::ReadOptions;
 use super::redis_tier::{RedisEntry, RedisTier, RedisTierParts, Seal};
-use super::served::{CacheStatus, ReadError, Served};
+use super::served::{CacheStatus, ReadError, ServedAnswer};
 use super::sharing::{Caller, SharedFlights};
 use super::tags::{Tagger, TagsRefusals};
-use super::verify::{Hit, HitVerifier};
-use crate::bus::{DomainBus, Fault};
+use super::verify::{HitVerifier, SampledHit};
+use crate::bus::{DomainBus, RedisFault};
 use crate::collect::{Collector, Timeline};
 use crate::domain::{CacheRules, Domain};
 use crate::resources::{ComputePool, MemoryAccount, MemoryShare};
@@ -31,10 +31,10 @@ use crate::shape::{CompileError, Program};
 
 /// One domain's cache, for one plan. Cheap to clone; clones share everything.
 #[derive(Debug, Clone)]
-pub struct Cache(Arc<Inner>);
+pub struct Cache(Arc<CacheInner>);
 
 #[derive(Debug)]
-struct Inner {
+struct CacheInner {
     collector: Arc<Collector>,
     policy: Policy,
     memory_tier: MemoryTier,
@@ -111,7 +111,7 @@ impl Cache {
         let name = domain.name.clone();
         let metrics = context.metrics;
         metrics.begin(&name);
-        let has_tier = !context.off && (!context.memory.is_off() || !bus.is_alone());
+        let has_tier = !context.off && (!context.memory.is_off() || !bus.is_standalone());
         let policy = Policy::new(domain.clone(), bus.clone(), has_tier);
         let share = context.account.share();
         let programs = ProgramRunner::new(share.clone(), context.compute.queue());
@@ -154,7 +154,7 @@ impl Cache {
         let table = FlightTable::new(table_settings, fetch);
         let flights =
             SharedFlights { table, collector: collector.clone(), metrics: metrics.clone() };
-        Ok(Self(Arc::new(Inner {
+        Ok(Self(Arc::new(CacheInner {
             collector,
             policy,
             memory_tier,
@@ -196,7 +196,7 @@ impl Cache {
     }
 
     /// Answers `key`.
-    pub async fn read(&self, key: &str, options: &ReadOptions) -> Result<Served, ReadError> {
+    pub async fn read(&self, key: &str, options: &ReadOptions) -> Result<ServedAnswer, ReadError> {
         let key: Arc<str> = key.into();
         let now = Instant::now();
         let policy = &self.0.policy;
@@ -210,9 +210,9 @@ impl Cache {
             self.0.metrics.memory_hits.inc();
             self.sample(&key, entry);
             let status = CacheStatus::Memory { ttl: entry.ttl_seconds(self.rules(), now) };
-            return Ok(Served { entry: entry.clone(), status, timeline: None });
+            return Ok(ServedAnswer { entry: entry.clone(), status, timeline: None });
         }
-        if !self.bus().lease_held() {
+        if !self.bus().has_lease() {
             match self.0.bus_loss {
                 BusLoss::Fail => return Err(ReadError::BusLost),
                 BusLoss::Stale if !sources_only => {
@@ -235,12 +235,12 @@ impl Cache {
         key: &Arc<str>,
         options: &ReadOptions,
         now: Instant,
-    ) -> Option<Served> {
+    ) -> Option<ServedAnswer> {
         let policy = &self.0.policy;
         let entry = self.0.memory_tier.get(key)?;
         let is_servable = policy.is_fresh(&entry, options, now) && policy.is_current(&entry, key);
         let status = CacheStatus::BusLost { ttl: entry.ttl_seconds(self.rules(), now) };
-        is_servable.then_some(Served { entry, status, timeline: None })
+        is_servable.then_some(ServedAnswer { entry, status, timeline: None })
     }
 
     /// For a caller with `only-if-cached`: Redis's entry, or none.
@@ -249,14 +249,14 @@ impl Cache {
         key: &Arc<str>,
         options: &ReadOptions,
         sources_only: bool,
-    ) -> Result<Served, ReadError> {
+    ) -> Result<ServedAnswer, ReadError> {
         if sources_only {
             return Err(ReadError::NotCached);
         }
         let entry = self.0.redis_tier.read_once(key, options).await;
         let entry = entry.ok_or(ReadError::NotCached)?;
-        if !options.no_store && entry.mark().is_some() {
-            let is_valid = |existing: &Entry| self.0.policy.is_current(existing, key);
+        if !options.no_store && entry.fence().is_some() {
+            let is_valid = |existing: &CacheEntry| self.0.policy.is_current(existing, key);
             self.0.memory_tier.insert(key, &entry, is_valid);
         }
         Ok(self.serve_from_redis(key, entry, None))
@@ -269,10 +269,10 @@ impl Cache {
         key: Arc<str>,
         options: &ReadOptions,
         sources_only: bool,
-        valid: Option<Arc<Entry>>,
-    ) -> Result<Served, ReadError> {
+        valid: Option<Arc<CacheEntry>>,
+    ) -> Result<ServedAnswer, ReadError> {
         let now = Instant::now();
-        let is_too_old = |entry: &Arc<Entry>| options.is_too_old(entry, now);
+        let is_too_old = |entry: &Arc<CacheEntry>| options.is_too_old(entry, now);
         let is_requested = sources_only || valid.as_ref().is_some_and(is_too_old);
         let patience = self.0.collection_time.patience(now, self.domain().deadline);
         let caller = Caller { options, sources_only, patience };
@@ -285,13 +285,13 @@ impl Cache {
             (Ok(entry), FlightOrigin::Sources { not_stored }) => {
                 self.0.metrics.misses.inc();
                 let status = self.miss_status(is_requested, joined, not_stored.is_none());
-                return Ok(Served { entry: entry.clone(), status, timeline });
+                return Ok(ServedAnswer { entry: entry.clone(), status, timeline });
             }
             (Err(error), _) => error.clone(),
         };
         self.0.metrics.misses.inc();
         let now = Instant::now();
-        let may_be_stale = |entry: &Arc<Entry>| {
+        let may_be_stale = |entry: &Arc<CacheEntry>| {
             let is_acceptable = !is_requested && !options.is_too_old(entry, now);
             is_acceptable && self.0.policy.may_be_stale(entry, &key, now)
         };
@@ -299,25 +299,25 @@ impl Cache {
         let entry = entry.ok_or_else(|| ReadError::Collect(error, timeline.clone()))?;
         self.0.metrics.stale.inc();
         let status = CacheStatus::SourceFailed { ttl: entry.ttl_seconds(self.rules(), now) };
-        Ok(Served { entry, status, timeline })
+        Ok(ServedAnswer { entry, status, timeline })
     }
 
     fn serve_from_redis(
         &self,
         key: &Arc<str>,
-        entry: Arc<Entry>,
+        entry: Arc<CacheEntry>,
         timeline: Option<Timeline>,
-    ) -> Served {
+    ) -> ServedAnswer {
         self.0.metrics.redis_hits.inc();
         self.sample(key, &entry);
         let status = CacheStatus::Redis { ttl: entry.ttl_seconds(self.rules(), Instant::now()) };
-        Served { entry, status, timeline }
+        ServedAnswer { entry, status, timeline }
     }
 
     fn miss_status(&self, is_requested: bool, joined: bool, stored: bool) -> CacheStatus {
         if is_requested && !joined {
             CacheStatus::Request { stored }
-        } else if !self.0.policy.is_cacheable() || !self.bus().lease_held() {
+        } else if !self.0.policy.is_cacheable() || !self.bus().has_lease() {
             CacheStatus::Bypass
         } else if joined {
             CacheStatus::Collapsed
@@ -327,9 +327,9 @@ impl Cache {
     }
 
     /// Hands a hit to the verifier, which compares some of them with the sources.
-    fn sample(&self, key: &Arc<str>, entry: &Arc<Entry>) {
+    fn sample(&self, key: &Arc<str>, entry: &Arc<CacheEntry>) {
         let Some(verifier) = &self.0.verifier else { return };
-        verifier.sample(|| Hit {
+        verifier.sample(|| SampledHit {
             key: key.clone(),
             entry: entry.clone(),
             policy: self.0.policy.clone(),
@@ -351,19 +351,19 @@ impl Cache {
     }
 
     /// Weighs an entry anew: more of it was rendered.
-    pub fn reweigh(&self, key: &str, entry: &Arc<Entry>) {
+    pub fn reweigh(&self, key: &str, entry: &Arc<CacheEntry>) {
         self.0.memory_tier.reweigh(&key.into(), entry);
     }
 
     /// What memory holds of a key, and whether it is valid: for whoever debugs.
-    pub fn inspect_memory(&self, key: &str) -> Option<(Arc<Entry>, bool)> {
+    pub fn inspect_memory(&self, key: &str) -> Option<(Arc<CacheEntry>, bool)> {
         let entry = self.0.memory_tier.get(&key.into())?;
         let is_valid = self.0.policy.is_valid(&entry, key);
         Some((entry, is_valid))
     }
 
     /// What Redis holds of a key and vouches for: for whoever debugs.
-    pub async fn inspect_redis(&self, key: &str) -> Result<Option<RedisEntry>, Fault> {
+    pub async fn inspect_redis(&self, key: &str) -> Result<Option<RedisEntry>, RedisFault> {
         self.0.redis_tier.inspect(&key.into()).await
     }
 

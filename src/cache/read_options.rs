@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::entry::Entry;
-use super::token::Token;
+use super::entry::CacheEntry;
+use super::token::InvalidationToken;
 use crate::collect;
 
 /// What a caller asks beyond the key.
@@ -22,11 +22,11 @@ pub struct ReadOptions {
     /// At least as new as an invalidation.
     pub after: After,
     /// What a flight of this caller's asks the sources with.
-    pub collect: collect::Wish,
+    pub collect: collect::CollectOptions,
 }
 
 impl ReadOptions {
-    pub(super) fn is_too_old(&self, entry: &Entry, now: Instant) -> bool {
+    pub(super) fn is_too_old(&self, entry: &CacheEntry, now: Instant) -> bool {
         self.max_age.is_some_and(|max| entry.age(now) > max)
     }
 }
@@ -35,7 +35,7 @@ impl ReadOptions {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum After {
     /// All of these invalidations: none where it was not sent.
-    Tokens(Vec<Token>),
+    Tokens(Vec<InvalidationToken>),
     /// Something that is no token: it names an invalidation that surely was not applied.
     Unknown,
 }

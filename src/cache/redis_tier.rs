@@ -21,18 +21,18 @@ use tokio_util::task::TaskTracker;
 use self::claim::{ClaimKeeper, ClaimWait};
 use self::envelope::{DecodeError, DecodedEntry};
 use self::received::{COPIES, MemoryInUse, READY_BYTES, Received, take_ready};
-use super::entry::{Entry, Lifetime};
+use super::entry::{CacheEntry, Lifetime};
 use super::flight::Flight;
 use super::metrics::CacheMetrics;
 use super::policy::Policy;
 use super::read_options::ReadOptions;
-use crate::bus::{Claimed, DomainBus, Fault, LARGE_READ_MAX, Lookup};
-use crate::coherence::{Fence, Fetched, Mark, Place, Start, Stored};
+use crate::bus::{ClaimOutcome, DomainBus, LARGE_READ_MAX, Lookup, RedisFault};
+use crate::coherence::{DatasetPlace, EntryFence, Fence, FetchedDataset, StartPoint, TierDataset};
 use crate::resources::{MemoryShare, WorkMemory};
 
 pub use self::claim::CLAIM_TTL;
-pub(super) use self::claim::Claim;
-pub use self::envelope::open_stored;
+pub(super) use self::claim::FleetClaim;
+pub use self::envelope::decoded_weight;
 pub use self::seal::{Seal, SealError};
 
 /// The tier in Redis of one domain. Cheap to clone.
@@ -59,9 +59,9 @@ pub(super) struct RedisTierParts {
 /// What a flight finds before it collects.
 pub(super) enum TierLookup {
     /// Redis has the entry.
-    Hit(Arc<Entry>),
+    Hit(Arc<CacheEntry>),
     /// Redis has none of use, and the key is ours to collect for the fleet.
-    Acquired(Claim),
+    Acquired(FleetClaim),
     /// It is to be collected without a claim.
     Miss,
 }
@@ -87,14 +87,14 @@ pub struct RedisEntry {
     /// What it takes there, as it is: compressed and sealed.
     pub bytes: usize,
     /// What it is; nothing if it cannot be read here.
-    pub entry: Option<Arc<Entry>>,
+    pub entry: Option<Arc<CacheEntry>>,
 }
 
 /// What Redis handed out is judged for this read.
 #[derive(Debug, Clone, Copy)]
-struct Reading<'r> {
+struct RedisRead<'r> {
     key: &'r Arc<str>,
-    start: Start,
+    start: StartPoint,
     options: &'r ReadOptions,
 }
 
@@ -105,10 +105,10 @@ impl RedisTier {
 
     /// The fence under which a flight that began at `start` may read from Redis, and store there
     /// what it collects. There is none without the lease: then each collects for itself.
-    pub(super) fn fence(&self, start: Start) -> Option<Fence> {
+    pub(super) fn fence(&self, start: StartPoint) -> Option<Fence> {
         let policy = &self.0.policy;
         let is_usable =
-            !policy.bus().is_alone() && policy.is_cacheable() && policy.bus().lease_held();
+            !policy.bus().is_standalone() && policy.is_cacheable() && policy.bus().has_lease();
         start.fence().filter(|_| is_usable)
     }
 
@@ -117,13 +117,13 @@ impl RedisTier {
         &self,
         key: &Arc<str>,
         flight: &Flight,
-        start: Start,
+        start: StartPoint,
         memory: &WorkMemory,
     ) -> TierLookup {
         let Some(fence) = self.fence(start).filter(|_| !flight.sources_only()) else {
             return TierLookup::Miss;
         };
-        let reading = Reading { key, start, options: &flight.options };
+        let reading = RedisRead { key, start, options: &flight.options };
         if !flight.may_store() {
             let found = self.look_up_once(reading, memory).await;
             return found.map_or(TierLookup::Miss, TierLookup::Hit);
@@ -136,14 +136,14 @@ impl RedisTier {
 
     async fn look_up_or_claim(
         &self,
-        reading: Reading<'_>,
+        reading: RedisRead<'_>,
         flight: &Flight,
         fence: Fence,
         memory: &WorkMemory,
         ready: u64,
     ) -> TierLookup {
         let place = self.place(reading.key);
-        let holder = self.bus().claimant();
+        let holder = self.bus().new_claim_holder();
         // Claims the key though Redis has an entry: that entry is of no use.
         let mut ignores_entry = false;
         let mut wait = ClaimWait::default();
@@ -152,19 +152,23 @@ impl RedisTier {
             let bytes_max = Some(ready).filter(|_| !ignores_entry);
             match self.bus().claim(&place, &holder, fence, CLAIM_TTL, bytes_max).await {
                 // Redis answers with what nobody asked for.
-                Ok(Claimed::There(_) | Claimed::Large(_)) if ignores_entry => break,
-                Ok(Claimed::There(fetched)) => match self.admit(reading, &fetched, memory) {
-                    Ok(entry) => return TierLookup::Hit(entry),
-                    // Others may be of the same mind, and one of them collects it.
-                    Err(Rejection::TooOld | Rejection::Outdated) => {
-                        ignores_entry = true;
-                        wait.ask_at_once();
-                        continue;
+                Ok(ClaimOutcome::AlreadyStored(_) | ClaimOutcome::Large(_)) if ignores_entry => {
+                    break;
+                }
+                Ok(ClaimOutcome::AlreadyStored(fetched)) => {
+                    match self.admit(reading, &fetched, memory) {
+                        Ok(entry) => return TierLookup::Hit(entry),
+                        // Others may be of the same mind, and one of them collects it.
+                        Err(Rejection::TooOld | Rejection::Outdated) => {
+                            ignores_entry = true;
+                            wait.ask_at_once();
+                            continue;
+                        }
+                        // Others may read it, so nobody waits.
+                        Err(Rejection::Unreadable) => break,
                     }
-                    // Others may read it, so nobody waits.
-                    Err(Rejection::Unreadable) => break,
-                },
-                Ok(Claimed::Large(bytes)) => {
+                }
+                Ok(ClaimOutcome::Large(bytes)) => {
                     let received = self.fetch_large(place.clone(), bytes, memory).await;
                     let admitted =
                         received.map(|received| self.admit(reading, &received.fetched, memory));
@@ -178,11 +182,11 @@ impl RedisTier {
                     wait.ask_at_once();
                     continue;
                 }
-                Ok(Claimed::Mine) => {
-                    let claim = Claim::new(self.claim_keeper(), place, holder, fence);
+                Ok(ClaimOutcome::Acquired) => {
+                    let claim = FleetClaim::new(self.claim_keeper(), place, holder, fence);
                     return TierLookup::Acquired(claim);
                 }
-                Ok(Claimed::By(other)) => {
+                Ok(ClaimOutcome::HeldBy(other)) => {
                     if wait.holders.is_empty() {
                         self.0.metrics.fleet_waits.inc();
                     }
@@ -190,7 +194,7 @@ impl RedisTier {
                 }
                 // Somebody may collect it; one slow answer is no reason for everybody to do the
                 // same.
-                Err(Fault::Slow) if wait.tolerates_slowness() => {}
+                Err(RedisFault::TimedOut) if wait.tolerates_slowness() => {}
                 Err(_) => break,
             }
             wait.pause().await;
@@ -201,7 +205,11 @@ impl RedisTier {
         TierLookup::Miss
     }
 
-    async fn look_up_once(&self, reading: Reading<'_>, memory: &WorkMemory) -> Option<Arc<Entry>> {
+    async fn look_up_once(
+        &self,
+        reading: RedisRead<'_>,
+        memory: &WorkMemory,
+    ) -> Option<Arc<CacheEntry>> {
         let received = self.fetch(self.place(reading.key), memory).await.ok()??;
         self.admit(reading, &received.fetched, memory).ok()
     }
@@ -212,19 +220,19 @@ impl RedisTier {
         &self,
         key: &Arc<str>,
         options: &ReadOptions,
-    ) -> Option<Arc<Entry>> {
-        let start = self.bus().begin();
+    ) -> Option<Arc<CacheEntry>> {
+        let start = self.bus().start_point();
         self.fence(start)?;
         let memory = WorkMemory::new(self.0.share.try_reserve(READY_BYTES.0)?, Instant::now());
-        self.look_up_once(Reading { key, start, options }, &memory).await
+        self.look_up_once(RedisRead { key, start, options }, &memory).await
     }
 
     /// What Redis has of a place, if it may be read.
     async fn fetch<'m>(
         &self,
-        place: Place,
+        place: DatasetPlace,
         memory: &'m WorkMemory,
-    ) -> Result<Option<Received<'m>>, Fault> {
+    ) -> Result<Option<Received<'m>>, RedisFault> {
         let ready = MemoryInUse { bytes: take_ready(memory), memory };
         match self.bus().fetch(place.clone(), ready.bytes).await? {
             Lookup::Hit(fetched) => Ok(Some(Received { fetched, _in_use: ready })),
@@ -240,7 +248,7 @@ impl RedisTier {
     /// stored is none.
     async fn fetch_large<'m>(
         &self,
-        place: Place,
+        place: DatasetPlace,
         bytes: u64,
         memory: &'m WorkMemory,
     ) -> Option<Received<'m>> {
@@ -250,7 +258,7 @@ impl RedisTier {
         }
         // Not with the memory in hand, which others may wait for; nor does who waits for memory
         // keep the turn for long.
-        let _turn = self.bus().turn_to_fetch(bytes).await.ok()?;
+        let _turn = self.bus().read_permit(bytes).await.ok()?;
         let taken = timeout(LARGE_READ_MAX, memory.take(COPIES * bytes)).await;
         if !matches!(taken, Ok(Ok(()))) {
             self.0.metrics.redis_no_memory.inc();
@@ -272,25 +280,26 @@ impl RedisTier {
     /// by the file in force here.
     fn admit(
         &self,
-        reading: Reading<'_>,
-        fetched: &Fetched,
+        reading: RedisRead<'_>,
+        fetched: &FetchedDataset,
         memory: &WorkMemory,
-    ) -> Result<Arc<Entry>, Rejection> {
-        let Reading { key, start, options } = reading;
-        if self.bus().outdates(key, fetched) {
+    ) -> Result<Arc<CacheEntry>, Rejection> {
+        let RedisRead { key, start, options } = reading;
+        if self.bus().has_outdated(key, fetched) {
             self.0.metrics.redis_outdated.inc();
             return Err(Rejection::Outdated);
         }
-        let mark = self.bus().may_store_fetched(start, key, fetched);
+        let fence = self.bus().may_store_fetched(start, key, fetched);
         let mut taken = 0;
         let take_memory = |bytes| {
             let fits = memory.try_take(bytes);
             taken += if fits { bytes } else { 0 };
             fits
         };
-        let decoded = self.decode(&self.place(key), &fetched.dataset, fetched.left, take_memory);
+        let decoded =
+            self.decode(&self.place(key), &fetched.dataset, fetched.ttl_left, take_memory);
         let entry =
-            decoded.map(|decoded| self.entry_of(decoded, &fetched.dataset.tags, mark, memory));
+            decoded.map(|decoded| self.entry_of(decoded, &fetched.dataset.tags, fence, memory));
         memory.give_back(taken);
         let entry = match entry {
             Ok(entry) => entry,
@@ -309,8 +318,8 @@ impl RedisTier {
 
     fn decode(
         &self,
-        place: &Place,
-        stored: &Stored,
+        place: &DatasetPlace,
+        stored: &TierDataset,
         left: Duration,
         take_memory: impl FnMut(u64) -> bool,
     ) -> Result<DecodedEntry, DecodeError> {
@@ -324,9 +333,9 @@ impl RedisTier {
         &self,
         decoded: DecodedEntry,
         tags: &[Arc<str>],
-        mark: Option<Mark>,
+        fence: Option<EntryFence>,
         memory: &WorkMemory,
-    ) -> Arc<Entry> {
+    ) -> Arc<CacheEntry> {
         let DecodedEntry { content, old, left } = decoded;
         let now = Instant::now();
         // A machine that has not been up for so long cannot say when that was; it is old enough.
@@ -337,15 +346,15 @@ impl RedisTier {
             retained: self.0.policy.retention(&content, left),
         };
         let reservation = memory.split(content.weight() as u64).moved_to(&self.0.entries_share);
-        Entry::new(content, tags.to_vec(), lifetime, mark, reservation)
+        CacheEntry::new(content, tags.to_vec(), lifetime, fence, reservation)
     }
 
     /// What Redis holds of a key and vouches for, for whoever debugs. It is not put into memory.
-    pub(super) async fn inspect(&self, key: &Arc<str>) -> Result<Option<RedisEntry>, Fault> {
+    pub(super) async fn inspect(&self, key: &Arc<str>) -> Result<Option<RedisEntry>, RedisFault> {
         let place = self.place(key);
         let memory = WorkMemory::new(self.0.share.charge(0), Instant::now());
         let Some(received) = self.fetch(place.clone(), &memory).await? else { return Ok(None) };
-        let Fetched { dataset, left, .. } = &received.fetched;
+        let FetchedDataset { dataset, ttl_left: left, .. } = &received.fetched;
         let decoded = self.decode(&place, dataset, *left, |bytes| memory.try_take(bytes));
         let entry =
             decoded.ok().map(|decoded| self.entry_of(decoded, &dataset.tags, None, &memory));
@@ -358,7 +367,7 @@ impl RedisTier {
     pub(super) async fn store(
         &self,
         key: &Arc<str>,
-        entry: Arc<Entry>,
+        entry: Arc<CacheEntry>,
         fence: Fence,
         memory: &WorkMemory,
     ) {
@@ -383,7 +392,7 @@ impl RedisTier {
             self.0.metrics.redis_too_large.inc();
             return;
         };
-        let dataset = Stored { fence, tags, body: body.into() };
+        let dataset = TierDataset { fence, tags, body: body.into() };
         match self.bus().store(place, dataset, entry.age(Instant::now()), left).await {
             Ok(true) => self.0.metrics.redis_stored.inc(),
             Ok(false) => self.0.metrics.redis_refused.inc(),
@@ -393,16 +402,16 @@ impl RedisTier {
     }
 
     /// What a seal is bound to; without a key nothing is.
-    fn seal_context(&self, place: &Place, fence: Fence, tags: &[Arc<str>]) -> Vec<u8> {
+    fn seal_context(&self, place: &DatasetPlace, fence: Fence, tags: &[Arc<str>]) -> Vec<u8> {
         if self.0.seal.is_none() {
             Vec::new()
         } else {
-            envelope::context(&self.bus().name_of(place), fence, tags)
+            envelope::context(&self.bus().redis_key(place), fence, tags)
         }
     }
 
-    fn place(&self, key: &Arc<str>) -> Place {
-        Place { key: key.clone(), plan: self.0.policy.domain().plan.0.clone() }
+    fn place(&self, key: &Arc<str>) -> DatasetPlace {
+        DatasetPlace { key: key.clone(), plan: self.0.policy.domain().plan.0.clone() }
     }
 
     fn bus(&self) -> &DomainBus {

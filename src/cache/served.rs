@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use super::entry::Entry;
+use super::entry::CacheEntry;
 use crate::collect::{CollectError, Timeline};
 
 /// An answer.
 #[derive(Debug, Clone)]
-pub struct Served {
+pub struct ServedAnswer {
     /// What the sources said, now or before.
-    pub entry: Arc<Entry>,
+    pub entry: Arc<CacheEntry>,
     /// Where it came from.
     pub status: CacheStatus,
     /// The collection, if there was one.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::flight::{FlightOrigin, FlightResult, JoinRule, WaitOutcome, Waiter};
+use super::flight::{FlightOrigin, FlightResult, FlightWaiter, JoinRule, WaitOutcome};
 use super::flight_table::FlightTable;
 use super::metrics::CacheMetrics;
 use super::patience::Patience;
@@ -97,12 +97,12 @@ impl SharedFlights {
                 WaitOutcome::Finished(flight) => return Ok((flight, joined)),
                 WaitOutcome::Lost if Instant::now() < caller.patience.until => {}
                 WaitOutcome::Lost | WaitOutcome::Pending => {
-                    let error = self.collector.late(&unanswered);
+                    let error = self.collector.deadline_error(&unanswered);
                     return Err(ReadError::Collect(error, None));
                 }
             }
         }
-        Err(ReadError::Collect(self.collector.late(&[]), None))
+        Err(ReadError::Collect(self.collector.deadline_error(&[]), None))
     }
 
     fn join_or_start(
@@ -110,7 +110,7 @@ impl SharedFlights {
         key: &Arc<str>,
         caller: &Caller<'_>,
         rule: JoinRule,
-    ) -> Result<Waiter, ReadError> {
+    ) -> Result<FlightWaiter, ReadError> {
         let Caller { options, sources_only, patience } = *caller;
         let share_until = patience.share_until;
         let waiter = self.table.join_or_start(key, options, sources_only, share_until, rule);
@@ -126,7 +126,7 @@ impl SharedFlights {
     async fn wait_for_turn(
         &self,
         key: &Arc<str>,
-        waiter: &mut Waiter,
+        waiter: &mut FlightWaiter,
         begin_by: Instant,
         caller: &Caller<'_>,
     ) -> WaitOutcome {
@@ -149,7 +149,7 @@ impl SharedFlights {
         &self,
         key: &Arc<str>,
         caller: &Caller<'_>,
-        shared: &mut Waiter,
+        shared: &mut FlightWaiter,
     ) -> CallerOutcome {
         let patience = &caller.patience;
         let first = shared.result_by(patience.share_until).await;

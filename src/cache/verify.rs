@@ -21,9 +21,11 @@ use prometheus_client::registry::Registry;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
-use super::entry::Entry;
+use super::entry::CacheEntry;
 use super::policy::Policy;
-use crate::collect::{self, CollectError, Collector, Outstanding, Unanswered, Work};
+use crate::collect::{
+    self, CollectContext, CollectError, Collector, Outstanding, UnansweredSources,
+};
 use crate::resources::{MemoryShare, WorkMemory};
 
 /// Samples that wait for their turn; a further one is skipped.
@@ -33,9 +35,9 @@ const AT_ONCE_MAX: usize = 16;
 
 /// A share of the hits: `0.01` or `1%`.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Rate(f64);
+pub struct SampleRate(f64);
 
-impl FromStr for Rate {
+impl FromStr for SampleRate {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -48,7 +50,7 @@ impl FromStr for Rate {
     }
 }
 
-impl fmt::Display for Rate {
+impl fmt::Display for SampleRate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)
     }
@@ -57,16 +59,16 @@ impl fmt::Display for Rate {
 /// Takes the samples; clones share everything.
 #[derive(Debug, Clone)]
 pub struct HitVerifier {
-    rate: Rate,
+    rate: SampleRate,
     samples: mpsc::Sender<Sample>,
-    counts: Arc<Counts>,
+    counts: Arc<VerifierCounts>,
 }
 
-/// Looks at the samples: [`Samples::verify`] is to be spawned by who owns the cache.
+/// Looks at the samples: [`SampleVerifier::verify`] is to be spawned by who owns the cache.
 #[derive(Debug)]
-pub struct Samples {
+pub struct SampleVerifier {
     waiting: mpsc::Receiver<Sample>,
-    counts: Arc<Counts>,
+    counts: Arc<VerifierCounts>,
     /// How long an invalidation may be on its way.
     patience: Duration,
 }
@@ -74,15 +76,15 @@ pub struct Samples {
 /// One hit, and what it takes to compare it.
 #[derive(Debug)]
 struct Sample {
-    hit: Hit,
+    hit: SampledHit,
     served: Instant,
 }
 
 /// What was served, and how its sources are asked again.
 #[derive(Debug)]
-pub(super) struct Hit {
+pub(super) struct SampledHit {
     pub(super) key: Arc<str>,
-    pub(super) entry: Arc<Entry>,
+    pub(super) entry: Arc<CacheEntry>,
     pub(super) policy: Policy,
     pub(super) collector: Arc<Collector>,
     /// What the domain draws its memory from.
@@ -91,7 +93,7 @@ pub(super) struct Hit {
 
 /// What was found so far.
 #[derive(Debug, Default)]
-struct Counts {
+struct VerifierCounts {
     checked: Counter,
     wrong: Counter,
     unknown: Counter,
@@ -130,9 +132,13 @@ enum SampleVerdict {
 
 /// A verifier of that share of the hits, and what looks at its samples; `patience` is the fleet's
 /// lease.
-pub fn verifier(rate: Rate, patience: Duration, registry: &mut Registry) -> (HitVerifier, Samples) {
+pub fn verifier(
+    rate: SampleRate,
+    patience: Duration,
+    registry: &mut Registry,
+) -> (HitVerifier, SampleVerifier) {
     let (samples, waiting) = mpsc::channel(WAITING_MAX);
-    let counts = Arc::new(Counts::default());
+    let counts = Arc::new(VerifierCounts::default());
     let registry = registry.sub_registry_with_prefix("verify");
     registry.register(
         "checked",
@@ -145,12 +151,15 @@ pub fn verifier(rate: Rate, patience: Duration, registry: &mut Registry) -> (Hit
     registry.register("nines", "Nines of consistency shown", counts.nines.clone());
     let help = "Age of the oldest wrong answer";
     registry.register("oldest_wrong_seconds", help, counts.oldest_wrong.clone());
-    (HitVerifier { rate, samples, counts: counts.clone() }, Samples { waiting, counts, patience })
+    (
+        HitVerifier { rate, samples, counts: counts.clone() },
+        SampleVerifier { waiting, counts, patience },
+    )
 }
 
 impl HitVerifier {
     /// Takes a hit as a sample, now and then.
-    pub(super) fn sample(&self, hit: impl FnOnce() -> Hit) {
+    pub(super) fn sample(&self, hit: impl FnOnce() -> SampledHit) {
         if fastrand::f64() >= self.rate.0 {
             return;
         }
@@ -174,7 +183,7 @@ impl HitVerifier {
     }
 }
 
-impl Samples {
+impl SampleVerifier {
     /// Looks at what comes, until it is dropped.
     pub async fn verify(mut self) {
         let mut looking = FuturesUnordered::new();
@@ -210,18 +219,23 @@ impl Sample {
     }
 }
 
-impl Hit {
+impl SampledHit {
     /// Whether the sources say now what was served.
     async fn is_same_at_sources(&self) -> Option<bool> {
         // Where memory is short, this is the first to go without.
         let reserved = self.share.try_reserve(2 * self.entry.body_bytes() as u64)?;
         let memory = WorkMemory::new(reserved, Instant::now());
-        let (outstanding, unanswered) = (Outstanding::default(), Unanswered::default());
-        let work = Work { memory: &memory, outstanding: &outstanding, unanswered: &unanswered };
+        let (outstanding, unanswered) = (Outstanding::default(), UnansweredSources::default());
+        let work =
+            CollectContext { memory: &memory, outstanding: &outstanding, unanswered: &unanswered };
         let served = self.entry.dataset(self.policy.domain());
         let known = served.as_ref().map(|dataset| dataset.parts.clone());
-        let wish = collect::Wish { no_cache: true, known, ..collect::Wish::of_nobody() };
-        let (result, _) = self.collector.collect(&self.key, wish, work).await;
+        let options = collect::CollectOptions {
+            no_cache: true,
+            previous_parts: known,
+            ..collect::CollectOptions::without_caller()
+        };
+        let (result, _) = self.collector.collect(&self.key, options, work).await;
         match (result, &served) {
             (Ok(now), Some(served)) => Some(now.body == served.body),
             (Err(CollectError::NotFound { .. }), None) => Some(true),
@@ -231,7 +245,7 @@ impl Hit {
     }
 }
 
-impl Counts {
+impl VerifierCounts {
     fn count(&self, verdict: SampleVerdict, sample: &Sample) {
         match verdict {
             SampleVerdict::Unknown => {
@@ -270,10 +284,10 @@ mod tests {
     #[test]
     fn a_rate_is_a_share_or_a_percentage() {
         for (text, share) in [("0.01", 0.01), ("1%", 0.01), ("0", 0.0), ("100%", 1.0), ("1", 1.0)] {
-            assert_eq!(text.parse(), Ok(Rate(share)), "{text}");
+            assert_eq!(text.parse(), Ok(SampleRate(share)), "{text}");
         }
         for wrong in ["", "2", "-1", "101%", "NaN", "one"] {
-            assert!(wrong.parse::<Rate>().is_err(), "{wrong}");
+            assert!(wrong.parse::<SampleRate>().is_err(), "{wrong}");
         }
     }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args};
 
-use crate::bus::{Servers, Settings};
-use crate::cache::{BusLoss, Rate, Size};
+use crate::bus::{BusConfig, RedisServers};
+use crate::cache::{BusLoss, MemorySize, SampleRate};
 use crate::coherence::LEASE_MAX;
 use crate::identity::{Paths, TlsOptions};
 use crate::resources::{self, MemoryLimit, MemoryLimitError};
@@ -71,11 +71,11 @@ impl UpstreamArgs {
 pub(super) struct CachingArgs {
     /// How much memory datasets may take; `0` keeps none there
     #[arg(long, env = "BFB_MEMORY", value_name = "SIZE", default_value = "64MiB")]
-    memory: Size,
+    memory: MemorySize,
     /// How much memory the process may hold for all its work, datasets among it
     /// (default: the container's limit less an eighth, else 256MiB)
     #[arg(long, env = "BFB_MEMORY_LIMIT", value_name = "SIZE")]
-    memory_limit: Option<Size>,
+    memory_limit: Option<MemorySize>,
     /// Store nothing: every request collects (debugging)
     #[arg(long, env = "BFB_NO_CACHE", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
     no_cache: bool,
@@ -92,7 +92,7 @@ pub(super) struct CachingArgs {
         default_value = "0",
         hide_default_value = true
     )]
-    verify: Rate,
+    verify: SampleRate,
 }
 
 impl CachingArgs {
@@ -120,7 +120,7 @@ pub(super) struct FleetArgs {
     /// The fleet's Redis: `redis://HOST:PORT`, `rediss://…`, `unix:///PATH`,
     /// `redis-sentinel://…/SERVICE`, `redis-cluster://…`; without it a sidecar is a fleet of one
     #[arg(long, env = "BFB_REDIS", value_name = "URL", hide_env_values = true)]
-    pub(super) redis: Option<Servers>,
+    pub(super) redis: Option<RedisServers>,
     /// A file with `user:password`; re-read when the connection is made anew
     #[arg(long, env = "BFB_REDIS_AUTH", value_name = "FILE", requires = "redis")]
     redis_auth: Option<PathBuf>,
@@ -175,16 +175,16 @@ fn lease(text: &str) -> Result<Duration, String> {
 }
 
 impl FleetArgs {
-    pub(super) fn bus_config(&self) -> Option<Settings> {
+    pub(super) fn bus_config(&self) -> Option<BusConfig> {
         let place = self.redis.clone()?;
-        Some(Settings {
+        Some(BusConfig {
             auth: self.redis_auth.clone(),
             ca: self.redis_ca.clone(),
             identity: self.redis_identity.clone(),
             namespace: self.namespace.clone(),
             failover_grace: self.failover_grace,
             label: std::env::var("HOSTNAME").unwrap_or_else(|_| "sidecar".to_owned()),
-            ..Settings::new(place, self.lease)
+            ..BusConfig::new(place, self.lease)
         })
     }
 }

@@ -34,7 +34,7 @@ use super::client::{SidecarClient, problem_text};
 use super::logging::{self, LogFormat};
 use super::{exit, out, pretty, serve};
 use crate::admin::LogLevel;
-use crate::bus::Servers;
+use crate::bus::RedisServers;
 use crate::identity::{Paths, TlsOptions};
 use crate::serve::{AllowedHosts, ConsumersConfig, KeyLogPolicy, ListenAddress, PortLimits};
 use crate::sidecar::{CachingConfig, DomainFileOptions, Sidecar, SidecarConfig, SidecarControl};
@@ -54,7 +54,7 @@ pub(super) struct DemoCommand {
     fleet: Option<u8>,
     /// The fleet's Redis; without it the demo starts a private one, which ends with it
     #[arg(long, value_name = "URL", requires = "fleet")]
-    redis: Option<Servers>,
+    redis: Option<RedisServers>,
     /// What the data is made from: the same seed, the same customers
     #[arg(long, value_name = "N", default_value_t = 2026)]
     seed: u64,

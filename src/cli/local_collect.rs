@@ -60,7 +60,7 @@ pub(super) async fn collect(
     let caches = DomainCaches::new(
         shared_sources,
         shared_cache,
-        Bus::alone([], bus::Metrics::default()),
+        Bus::standalone([], bus::BusMetrics::default()),
         &mut registry,
     )
     .update(loaded.domains());

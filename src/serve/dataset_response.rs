@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::problem_details::ProblemDetails;
 use super::request_headers::if_none_match_has;
 use super::routes::Route;
-use crate::cache::{CacheStatus, EtagDigest, Rendered, Served};
+use crate::cache::{CacheStatus, EtagDigest, RenderedAnswer, ServedAnswer};
 use crate::collect::Timeline;
 use crate::resources::NO_MEMORY;
 
@@ -23,8 +23,8 @@ const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 pub(super) fn build(
     route: &Route,
     key: &str,
-    served: &Served,
-    rendered: &Rendered,
+    served: &ServedAnswer,
+    rendered: &RenderedAnswer,
     request: &HeaderMap,
 ) -> Result<Response<Bytes>, ProblemDetails> {
     let etag = strong_etag(rendered.etag);

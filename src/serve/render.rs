@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::dataset_response::etag_digest;
 use super::problem_details::ProblemDetails;
 use super::routes::Route;
-use crate::cache::{Entry, ProgramError, Rendered, SHAPE_OUTPUT_BYTES_MAX};
+use crate::cache::{CacheEntry, ProgramError, RenderedAnswer, SHAPE_OUTPUT_BYTES_MAX};
 use crate::resources::NO_MEMORY;
 
 /// A shape gets at least this long, also where the collection used up the deadline: a complete
@@ -21,9 +21,9 @@ const SHAPE_TIME_MIN: Duration = Duration::from_millis(250);
 pub(super) async fn render(
     route: &Route,
     key: &str,
-    kept: &Arc<Entry>,
+    kept: &Arc<CacheEntry>,
     deadline: Instant,
-) -> Result<Rendered, ProblemDetails> {
+) -> Result<RenderedAnswer, ProblemDetails> {
     if let Some(rendered) = kept.rendered(route.id) {
         return Ok(rendered);
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::header::{CACHE_CONTROL, HeaderMap, IF_NONE_MATCH};
 
-use crate::cache::{After, ReadOptions, Token};
+use crate::cache::{After, InvalidationToken, ReadOptions};
 use crate::collect;
 use crate::sources::TraceContext;
 
@@ -52,17 +52,18 @@ impl RequestCacheControl {
         let token = |value: &http::HeaderValue| {
             value.to_str().ok().and_then(|text| text.trim().parse().ok())
         };
-        let after: Option<Vec<Token>> = headers.get_all("bfb-after").iter().map(token).collect();
+        let after: Option<Vec<InvalidationToken>> =
+            headers.get_all("bfb-after").iter().map(token).collect();
         ReadOptions {
             no_cache: self.no_cache,
             no_store: self.no_store,
             max_age: self.max_age.map(Duration::from_secs),
             only_if_cached: self.only_if_cached,
             after: after.map_or(After::Unknown, After::Tokens),
-            collect: collect::Wish {
+            collect: collect::CollectOptions {
                 no_cache: false,
                 trace: trace.clone(),
-                known: None,
+                previous_parts: None,
                 deadline: None,
             },
         }

@@ -27,7 +27,7 @@ use tokio::time::Instant;
 use self::export_client::LossCountingClient;
 use self::losses::{LossCountingExporter, SpanLosses};
 use super::request_report::RequestReport;
-use crate::collect::Step;
+use crate::collect::TimelineStep;
 use crate::sources::{Attempt, TraceContext};
 
 /// Exports spans in batches, on a thread of its own.
@@ -215,7 +215,7 @@ impl Spans {
         &self,
         trace: &TraceContext,
         began: SystemTime,
-        step: &Step,
+        step: &TimelineStep,
         attempt: &Attempt,
     ) -> SpanData {
         let mut attributes = vec![

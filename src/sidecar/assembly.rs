@@ -16,9 +16,10 @@ use tokio_util::task::TaskTracker;
 use super::{CachingConfig, SidecarConfig, SidecarStartError};
 use crate::bus::Bus;
 use crate::cache::{
-    self, BusLoss, Cache, CacheContext, CacheMetrics, CollectionEvents, Memory, Rate, Samples, Seal,
+    self, BusLoss, Cache, CacheContext, CacheMetrics, CollectionEvents, Memory, SampleRate,
+    SampleVerifier, Seal,
 };
-use crate::collect::{Collector, Families};
+use crate::collect::{CollectMetricFamilies, Collector};
 use crate::domain::{self, Domains, Loaded, ProgramProblem, Source, World};
 use crate::identity::{self, Identity, Paths, TlsOptions};
 use crate::resources::{ComputeMetrics, ComputePool, MemoryAccount, MemoryMetrics};
@@ -126,8 +127,8 @@ pub(super) fn build_verifier(
     config: &SidecarConfig,
     caching: &mut CacheContext,
     registry: &mut Registry,
-) -> Option<Samples> {
-    if config.caching.verify == Rate::default() {
+) -> Option<SampleVerifier> {
+    if config.caching.verify == SampleRate::default() {
         return None;
     }
     // Alone there is no news that could be on its way; a source's own replicas may be behind all
@@ -155,7 +156,7 @@ const STORES_AT_ONCE_MAX: usize = 64;
 pub struct DomainCaches {
     shared: Shared,
     caching: CacheContext,
-    families: Families,
+    families: CollectMetricFamilies,
     info: Family<InfoLabels, Gauge>,
     clients: Vec<Arc<Client>>,
     bus: Bus,
@@ -175,7 +176,7 @@ const FIRST_HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(1);
 /// long.
 pub(super) async fn wait_for_heartbeat(bus: &Bus, bus_loss: BusLoss) {
     if bus_loss != BusLoss::Stale {
-        let _ = tokio::time::timeout(FIRST_HEARTBEAT_TIMEOUT, bus.all_leases_held()).await;
+        let _ = tokio::time::timeout(FIRST_HEARTBEAT_TIMEOUT, bus.wait_for_all_leases()).await;
     }
 }
 
@@ -184,7 +185,7 @@ impl DomainCaches {
     pub fn new(shared: Shared, caching: CacheContext, bus: Bus, registry: &mut Registry) -> Self {
         let info = Family::<InfoLabels, Gauge>::default();
         registry.register("domain_info", "The plan of each domain", info.clone());
-        let families = Families::register(registry);
+        let families = CollectMetricFamilies::register(registry);
         Self { shared, caching, families, info, clients: Vec::new(), bus }
     }
 
@@ -202,8 +203,11 @@ impl DomainCaches {
             let labels =
                 InfoLabels { domain: domain.name.to_string(), plan: domain.plan.to_string() };
             self.info.get_or_create(&labels).set(1);
-            let collector =
-                Arc::new(Collector::new(domain.clone(), clients, self.families.of(&domain.name)));
+            let collector = Arc::new(Collector::new(
+                domain.clone(),
+                clients,
+                self.families.for_domain(&domain.name),
+            ));
             // It was named a moment ago.
             let Some(bus) = self.bus.domain(&domain.name) else { continue };
             caches.push(Cache::new(collector, bus, self.caching.clone())?);

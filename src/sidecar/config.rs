@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{DomainFileOptions, SidecarStartError};
 use crate::bus;
-use crate::cache::{BusLoss, Rate, Size};
+use crate::cache::{BusLoss, MemorySize, SampleRate};
 use crate::identity::{Paths, TlsOptions};
 use crate::serve::{ConsumersConfig, KeyLogPolicy, ListenAddress, Listener, PortLimits, Spans};
 use crate::sources::Tape;
@@ -39,7 +39,7 @@ pub struct SidecarConfig {
     /// What is kept, and how.
     pub caching: CachingConfig,
     /// The fleet's Redis; without it a sidecar is a fleet of one.
-    pub bus: Option<bus::Settings>,
+    pub bus: Option<bus::BusConfig>,
     /// How consumers are answered.
     pub consumers: ConsumersConfig,
     /// The bounds of every port.
@@ -56,7 +56,7 @@ pub struct SidecarConfig {
 #[derive(Debug, Clone)]
 pub struct CachingConfig {
     /// How much memory datasets may take.
-    pub memory: Size,
+    pub memory: MemorySize,
     /// How many bytes all work may hold, those datasets among it.
     pub work_bytes: u64,
     /// `--no-cache`: nothing is kept.
@@ -66,7 +66,7 @@ pub struct CachingConfig {
     /// The keys with which datasets in Redis are sealed.
     pub seal_key: Option<PathBuf>,
     /// The share of the hits that is compared with the sources.
-    pub verify: Rate,
+    pub verify: SampleRate,
 }
 
 impl CachingConfig {
@@ -74,12 +74,12 @@ impl CachingConfig {
     pub fn none() -> Self {
         let work_bytes = u64::MAX / 2;
         Self {
-            memory: Size(0),
+            memory: MemorySize(0),
             work_bytes,
             off: true,
             bus_loss: BusLoss::Bypass,
             seal_key: None,
-            verify: Rate::default(),
+            verify: SampleRate::default(),
         }
     }
 }

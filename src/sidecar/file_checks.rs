@@ -25,7 +25,7 @@ pub(super) fn load_seal(file: Option<&Path>) -> Result<Option<Seal>, SidecarStar
 
 /// The files are read whenever a connection is made; one that is not there now is found at the
 /// start, and not by a fleet that never connects.
-fn check_redis_files(bus: Option<&bus::Settings>) -> Result<(), SidecarStartError> {
+fn check_redis_files(bus: Option<&bus::BusConfig>) -> Result<(), SidecarStartError> {
     let Some(bus) = bus else { return Ok(()) };
     let in_identity = |name: &str| bus.identity.as_ref().map(|dir| dir.join(name));
     let files = [

@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use bfb::bus::{Settings, What};
-use bfb::coherence::Why;
+use bfb::bus::{BusConfig, BusEventKind};
+use bfb::coherence::EmptyReason;
 use tempfile::NamedTempFile;
 
 use super::support::{LEASE, Member, TEST_TIMEOUT, keys};
@@ -39,8 +39,8 @@ impl SentinelSetup {
         watched
     }
 
-    fn settings(&self) -> Settings {
-        let mut settings = Settings::new(
+    fn settings(&self) -> BusConfig {
+        let mut settings = BusConfig::new(
             format!("redis-sentinel://{}/main", self.sentinel.addr()).parse().unwrap(),
             LEASE,
         );
@@ -49,7 +49,7 @@ impl SentinelSetup {
     }
 }
 
-async fn joined(settings: Settings) -> Member {
+async fn joined(settings: BusConfig) -> Member {
     Member::begin(settings).joined().await
 }
 
@@ -61,23 +61,25 @@ async fn is_followed(
 ) -> [Member; 2] {
     let (mut one, mut two) = (joined(watched.settings()).await, joined(watched.settings()).await);
     let sent = one.domain.invalidate(keys(&["1"])).await.unwrap();
-    one.domain.wait_fleet(&sent, TEST_TIMEOUT).await.unwrap();
-    let (start, before) = (two.domain.begin(), two.domain.fence().unwrap());
+    one.domain.wait_for_fleet(&sent, TEST_TIMEOUT).await.unwrap();
+    let (start, before) = (two.domain.start_point(), two.domain.applied_fence().unwrap());
     let mark = two.domain.may_store(start, "42", &[]).unwrap();
-    assert!(two.domain.believes(mark, "42", &[]));
+    assert!(two.domain.is_valid(mark, "42", &[]));
 
     how(primary);
     for member in [&mut one, &mut two] {
-        member.until_it(|what| matches!(what, What::Emptied(Why::Epoch))).await;
-        member.until("hold its lease", |member| member.domain.lease_held()).await;
+        member
+            .until_it(|what| matches!(what, BusEventKind::MemoryEmptied(EmptyReason::Epoch)))
+            .await;
+        member.until("hold its lease", |member| member.domain.has_lease()).await;
     }
-    assert_ne!(one.domain.fence().unwrap().epoch, before.epoch);
+    assert_ne!(one.domain.applied_fence().unwrap().epoch, before.epoch);
     assert!(
-        !two.domain.believes(mark, "42", &[]) && two.domain.may_store(start, "42", &[]).is_none()
+        !two.domain.is_valid(mark, "42", &[]) && two.domain.may_store(start, "42", &[]).is_none()
     );
     let sent = one.domain.invalidate(keys(&["42"])).await.unwrap();
-    let acknowledged = one.domain.wait_fleet(&sent, TEST_TIMEOUT).await.unwrap();
-    assert_eq!((acknowledged.sidecars, acknowledged.silent), (2, vec![]));
+    let acknowledged = one.domain.wait_for_fleet(&sent, TEST_TIMEOUT).await.unwrap();
+    assert_eq!((acknowledged.sidecars, acknowledged.silent_members), (2, vec![]));
     assert!(watched.replica.command::<String>(&["INFO", "replication"]).contains("role:master"));
     [one, two]
 }
@@ -100,9 +102,9 @@ async fn a_primary_that_stands_still_is_replaced_and_left_for_good() {
     let three = joined(watched.settings()).await;
     assert!(primary.command::<String>(&["INFO", "replication"]).contains("role:master"));
     let sent = three.domain.invalidate(keys(&["42"])).await.unwrap();
-    let acknowledged = three.domain.wait_fleet(&sent, TEST_TIMEOUT).await.unwrap();
+    let acknowledged = three.domain.wait_for_fleet(&sent, TEST_TIMEOUT).await.unwrap();
     assert_eq!(
         (acknowledged.token.epoch, acknowledged.sidecars),
-        (three.domain.fence().unwrap().epoch, 3)
+        (three.domain.applied_fence().unwrap().epoch, 3)
     );
 }

@@ -69,7 +69,7 @@ async fn trouble(sidecar: &Sidecar) -> String {
 #[tokio::test]
 async fn a_user_who_may_not_run_a_command_is_named_with_it_once() {
     let redis = Redis::start();
-    let rules = bfb::bus::rules("default", kind(false));
+    let rules = bfb::bus::acl_rules("default", kind(false));
     let grant = |rules: &str| {
         let words = ["ACL", "SETUSER", "few", "on", ">secret"];
         redis.command::<()>(&words.into_iter().chain(rules.split(' ')).collect::<Vec<_>>());

@@ -5,8 +5,8 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc;
 
-use bfb::bus::{Claimed, Fault, Lookup, Metrics, Names, Settings};
-use bfb::coherence::{Epoch, Fence, Name, Place};
+use bfb::bus::{BusConfig, BusMetrics, ClaimOutcome, Lookup, RedisFault, RedisNames};
+use bfb::coherence::{DatasetPlace, Epoch, Fence, MemberName};
 use prometheus_client::registry::Registry;
 
 use super::support::{DOMAIN, LEASE, Member, patiently};
@@ -38,7 +38,7 @@ fn serve(first: &'static [u8], rest: &'static [u8]) -> (SocketAddr, mpsc::Receiv
 
 /// Answers until a script is to be run, or a primary to be named.
 fn greet(stream: &mut TcpStream) -> std::io::Result<()> {
-    let names = Names::new("default", DOMAIN);
+    let names = RedisNames::new("default", DOMAIN);
     let mut buffer = vec![0; 64 * 1024];
     loop {
         let read = stream.read(&mut buffer)?;
@@ -48,7 +48,7 @@ fn greet(stream: &mut TcpStream) -> std::io::Result<()> {
         } else if asked.contains("EVAL") || asked.contains("SENTINEL") {
             return Ok(());
         } else if asked.contains("SUBSCRIBE") {
-            for channel in [names.news(), names.hints()] {
+            for channel in [names.invalidations_channel(), names.hints_channel()] {
                 write!(stream, ">3\r\n+subscribe\r\n${}\r\n{channel}\r\n:1\r\n", channel.len())?;
             }
         } else {
@@ -79,15 +79,14 @@ async fn reached(
 ) {
     let (addr, counted) = serve(first, rest);
     let mut registry = Registry::default();
-    let settings = Settings::new(url(addr).parse().unwrap(), LEASE);
-    let mut member = Member::counting(settings, Metrics::register(&mut registry));
+    let settings = BusConfig::new(url(addr).parse().unwrap(), LEASE);
+    let mut member = Member::counting(settings, BusMetrics::register(&mut registry));
     let sent = tokio::task::spawn_blocking(move || counted.recv().unwrap()).await.unwrap();
     assert!(sent < SENT_BYTES_MAX, "it could send {sent} bytes of what should be {cause}");
     let is_told = |member: &Member| {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
-        let trouble =
-            member.bus.standing().trouble.map(|fault| fault.to_string()).unwrap_or_default();
+        let trouble = member.bus.status().fault.map(|fault| fault.to_string()).unwrap_or_default();
         text.contains("redis_faults_total{kind=\"outgrown\"}") && trouble.contains(cause)
     };
     member.until(cause, is_told).await;
@@ -116,18 +115,19 @@ fn serve_datasets(bytes: usize) -> SocketAddr {
 async fn a_dataset_of_more_bytes_than_were_asked_for_is_not_taken() {
     let addr = serve_datasets(100);
     let mut member =
-        Member::begin(Settings::new(format!("redis://{addr}").parse().unwrap(), LEASE));
-    member.until("be connected", |member| member.bus.standing().connected).await;
-    let (place, holder) = (Place { key: "42".into(), plan: "p".into() }, Name("ann".into()));
+        Member::begin(BusConfig::new(format!("redis://{addr}").parse().unwrap(), LEASE));
+    member.until("be connected", |member| member.bus.status().connected).await;
+    let (place, holder) =
+        (DatasetPlace { key: "42".into(), plan: "p".into() }, MemberName("ann".into()));
     let fence = Fence { epoch: Epoch(0), seq: 7 };
     let fetch = async |most| patiently(|| member.domain.fetch(place.clone(), most)).await;
     let claim =
         async |most| patiently(|| member.domain.claim(&place, &holder, fence, LEASE, most)).await;
     assert!(matches!(fetch(100).await, Ok(Lookup::Hit(_))));
-    assert_eq!(fetch(99).await, Err(Fault::Unreadable));
-    assert!(matches!(claim(Some(100)).await, Ok(Claimed::There(_))));
-    assert_eq!(claim(Some(99)).await, Err(Fault::Unreadable));
-    assert_eq!(claim(None).await, Err(Fault::Unreadable), "none was asked for");
+    assert_eq!(fetch(99).await, Err(RedisFault::Unreadable));
+    assert!(matches!(claim(Some(100)).await, Ok(ClaimOutcome::AlreadyStored(_))));
+    assert_eq!(claim(Some(99)).await, Err(RedisFault::Unreadable));
+    assert_eq!(claim(None).await, Err(RedisFault::Unreadable), "none was asked for");
 }
 
 #[tokio::test]

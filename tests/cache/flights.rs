@@ -2,7 +2,7 @@
 
 use tokio::sync::watch;
 
-use super::{PATH, cache_status, caching, counting, file, over_one};
+use super::{PATH, cache_status, counting, file, over_one, with_memory};
 use crate::support::client::{Connection, Endpoint, HttpVersion, get};
 use crate::support::sidecar::Setup;
 use crate::support::upstream::{Reply, Upstream};
@@ -39,7 +39,7 @@ async fn versions_of_a_key_are_rendered_from_one_dataset() {
     let domain = file(&upstream, "{ttl: 60s}")
         .version("v1", &["path: '/v1/customers/{key}'", "shape: '{m: .part.n}'"])
         .version("v2", &["path: '/v2/customers/{key}'"]);
-    let sidecar = caching(&domain).start().await;
+    let sidecar = with_memory(&domain).start().await;
     let (old, new) = (sidecar.get("/v1/customers/42").await, sidecar.get(PATH).await);
     assert_eq!(old.header("bfb-dataset"), new.header("bfb-dataset"));
     assert_eq!((old.text(), new.text()), (r#"{"m":1}"#, r#"{"part":{"n":1}}"#));
@@ -142,7 +142,7 @@ async fn with_no_cache_every_read_collects() {
     let upstream = Upstream::plain().await;
     counting(&upstream, "/42");
     let domain = file(&upstream, "{ttl: 60s}");
-    let sidecar = caching(&domain).arg("--no-cache").start().await;
+    let sidecar = with_memory(&domain).arg("--no-cache").start().await;
     for n in 1..=3 {
         let got = sidecar.get(PATH).await;
         assert_eq!(
@@ -160,7 +160,7 @@ async fn a_new_plan_keeps_datasets_of_its_own_and_a_new_shape_does_not_collect()
         file(&upstream, "{ttl: 60s}")
             .version("v2", &["path: '/v2/customers/{key}'", &format!("shape: '{shape}'")])
     };
-    let sidecar = caching(&shaped(".part.n")).start().await;
+    let sidecar = with_memory(&shaped(".part.n")).start().await;
     assert_eq!(sidecar.get(PATH).await.text(), "1");
     sidecar.replace("customer", &shaped("[.part.n]").text());
     sidecar.logged_times("have changed and are in force", 1).await;

@@ -1,6 +1,6 @@
 //! How long what is kept is served: the domain file in force decides, at each read.
 
-use super::{PATH, cache_status, caching, counting, file, over_one};
+use super::{PATH, cache_status, counting, file, over_one, with_memory};
 use crate::support::domain::DomainFile;
 use crate::support::sidecar::Sidecar;
 use crate::support::upstream::{Reply, Upstream};
@@ -15,7 +15,7 @@ async fn reload(sidecar: &Sidecar, domain: &DomainFile, times: usize) {
 async fn a_ttl_that_was_lowered_holds_for_what_is_kept_already() {
     let upstream = Upstream::plain().await;
     counting(&upstream, "/42");
-    let sidecar = caching(&file(&upstream, "{ttl: 60s}")).start().await;
+    let sidecar = with_memory(&file(&upstream, "{ttl: 60s}")).start().await;
     sidecar.get(PATH).await.dataset();
     assert!(cache_status(&sidecar.get(PATH).await).starts_with("bfb; hit;"));
     reload(&sidecar, &file(&upstream, "{ttl: 1ms}"), 1).await;
@@ -42,7 +42,7 @@ async fn a_missing_ttl_that_was_lowered_holds_for_what_is_kept_already() {
             &["missing: not-found"],
         )
     };
-    let sidecar = caching(&domain("{ttl: 60s, missing_ttl: 60s}")).start().await;
+    let sidecar = with_memory(&domain("{ttl: 60s, missing_ttl: 60s}")).start().await;
     for _ in 0..2 {
         sidecar.get(PATH).await.problem("not-found", 404);
     }
@@ -58,7 +58,7 @@ async fn that_there_is_no_such_dataset_does_not_stand_in_for_failing_sources() {
     let domain = DomainFile::of("customer")
         .head("cache: {ttl: 60s, missing_ttl: 1ms, stale_if_error: 1h}")
         .source("part", &upstream, "/{key}", &["missing: not-found", "retries: 0"]);
-    let sidecar = caching(&domain).start().await;
+    let sidecar = with_memory(&domain).start().await;
     sidecar.get(PATH).await.problem("not-found", 404);
     sidecar.get(PATH).await.problem("source-failed", 502);
 }

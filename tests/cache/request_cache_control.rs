@@ -67,7 +67,7 @@ async fn a_missing_dataset_is_remembered_until_it_is_invalidated() {
     let domain = crate::support::domain::DomainFile::of("customer")
         .head("cache: {missing_ttl: 60s}")
         .source("part", &upstream, "/{key}", &["missing: not-found"]);
-    let sidecar = super::caching(&domain).start().await;
+    let sidecar = super::with_memory(&domain).start().await;
     for _ in 0..3 {
         sidecar.get(PATH).await.problem("not-found", 404);
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::sync::watch;
 
-use super::{PATH, cache_status, caching, file, get_with_cache_control, over_one};
+use super::{PATH, cache_status, file, get_with_cache_control, over_one, with_memory};
 use crate::support::sidecar::Sidecar;
 use crate::support::upstream::{Reply, Upstream};
 
@@ -21,7 +21,7 @@ const DEADLINE: &str = "deadline: 4s";
 async fn impatient(first: Vec<Reply>) -> (Sidecar, Upstream) {
     let upstream = Upstream::plain().await;
     upstream.answers("/42", first.into_iter().chain([Reply::json("1")]));
-    (caching(&file(&upstream, "{ttl: 60s}").head(DEADLINE)).start().await, upstream)
+    (with_memory(&file(&upstream, "{ttl: 60s}").head(DEADLINE)).start().await, upstream)
 }
 
 #[tokio::test]
@@ -102,7 +102,7 @@ async fn collections_that_take_most_of_the_deadline_still_answer_everybody() {
     let upstream = Upstream::plain().await;
     // A busy machine has a second and a half for what the second round of these adds.
     upstream.answers("/42", [Reply::json("1").after(Duration::from_secs(7))]);
-    let sidecar = caching(&file(&upstream, "{ttl: 0s}").head("deadline: 10s")).start().await;
+    let sidecar = with_memory(&file(&upstream, "{ttl: 0s}").head("deadline: 10s")).start().await;
     assert_eq!(
         sidecar.get(PATH).await.status,
         200,

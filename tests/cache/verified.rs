@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::{PATH, caching, file, invalidate};
+use super::{PATH, file, invalidate, with_memory};
 use crate::support::client::TEST_TIMEOUT;
 use crate::support::sidecar::Sidecar;
 use crate::support::upstream::{Reply, Upstream};
@@ -12,7 +12,7 @@ async fn verifying(replies: &[Reply]) -> (Sidecar, Upstream) {
     let upstream = Upstream::plain().await;
     upstream.answers("/42", replies.to_vec());
     let domain = file(&upstream, "{ttl: 60s}");
-    (caching(&domain).args(&["--verify", "100%"]).start().await, upstream)
+    (with_memory(&domain).args(&["--verify", "100%"]).start().await, upstream)
 }
 
 /// What is shown once so many samples were looked at.

@@ -5,8 +5,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bfb::bus::{Kind, LIMITS, Names, PERMISSIONS, Scripts};
-use bfb::coherence::{Call, Epoch, Heartbeat, Name, PROTOCOL, Request};
+use bfb::bus::{LIMITS, PERMISSIONS, RedisKind, RedisNames, Scripts};
+use bfb::coherence::{Epoch, Heartbeat, MemberName, PROTOCOL, ScriptCall, ScriptRequest};
 use bfb::identity::issue::{Leaf, Validity};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -84,7 +84,9 @@ async fn a_server_that_will_do_has_no_findings_and_keeps_nothing() {
 #[tokio::test]
 async fn each_permission_that_is_missing_is_named() {
     let (clinic, redis) = (DoctorSetup::new(), Redis::start());
-    for permission in PERMISSIONS.iter().filter(|permission| permission.is_needed_on(Kind::One)) {
+    for permission in
+        PERMISSIONS.iter().filter(|permission| permission.is_needed_on(RedisKind::One))
+    {
         redis.command::<()>(&["ACL", "SETUSER", "bfb", &format!("-{}", permission.command)]);
         let found = clinic.finds(&redis.url(), true, &[]).await;
         assert_eq!(
@@ -104,9 +106,9 @@ async fn each_permission_that_is_missing_is_named() {
 async fn each_permission_that_is_missing_on_a_cluster_is_named() {
     let (clinic, redis) = (DoctorSetup::new(), Redis::start_cluster());
     let url = format!("redis-cluster://{}", redis.addr());
-    let only_here = |kind: Kind| {
+    let only_here = |kind: RedisKind| {
         move |permission: &&bfb::bus::Permission| {
-            permission.is_needed_on(kind) && !permission.is_needed_on(Kind::One)
+            permission.is_needed_on(kind) && !permission.is_needed_on(RedisKind::One)
         }
     };
     for permission in PERMISSIONS.iter().filter(only_here(kind(true))) {
@@ -212,10 +214,15 @@ async fn every_server_of_a_cluster_is_looked_at_and_what_follows_from_its_timeou
 }
 
 fn register(redis: &Redis, name: &str, lease: Duration) {
-    let (scripts, names) = (Scripts::new(LIMITS), Names::new("default", "customer"));
-    let beat = Heartbeat { name: Name(name.into()), lease, applied: None, settles: false };
-    let request = Request { protocol: PROTOCOL, fresh: Epoch(7), call: Call::Heartbeat(beat) };
-    scripts.ask(&names, &request, Duration::ZERO).by_text().exec(&mut redis.control()).unwrap();
+    let (scripts, names) = (Scripts::new(LIMITS), RedisNames::new("default", "customer"));
+    let beat =
+        Heartbeat { name: MemberName(name.into()), lease, applied: None, marks_settled: false };
+    let request = ScriptRequest {
+        protocol: PROTOCOL,
+        fresh_epoch: Epoch(7),
+        call: ScriptCall::Heartbeat(beat),
+    };
+    scripts.prepare(&names, &request, Duration::ZERO).eval().exec(&mut redis.control()).unwrap();
 }
 
 #[tokio::test]
@@ -238,7 +245,12 @@ async fn the_log_of_each_domain_is_shown_and_leases_that_differ_are_a_warning() 
         findings(&clinic.finds(&redis.url(), true, &[]).await["logs"][0]),
         ["note other-life"]
     );
-    redis.command::<i64>(&["HSET", &Names::new("default", "customer").meta(), "protocol", "99"]);
+    redis.command::<i64>(&[
+        "HSET",
+        &RedisNames::new("default", "customer").meta(),
+        "protocol",
+        "99",
+    ]);
     let found = findings(&clinic.finds(&redis.url(), true, &[]).await["logs"][0]);
     assert_eq!(found, ["error newer-protocol", "note other-life"]);
     assert_eq!(redis.command::<i64>(&["DBSIZE"]), 1, "the log, and nothing else");

@@ -25,7 +25,7 @@ const TTLS: [&str; 3] = ["0s", "100ms", "2s"];
 const TRIM_EVERY: Duration = Duration::from_millis(20);
 
 /// How a sidecar of the fleet is started.
-pub(super) struct Recipe {
+pub(super) struct SidecarRecipe {
     pub(super) domains: Vec<DomainFile>,
     pub(super) lease: Duration,
     /// Another build of the program, and the guard that it shall go without.
@@ -35,7 +35,7 @@ pub(super) struct Recipe {
 /// The fleet.
 pub(super) struct Fleet {
     world: Arc<World>,
-    recipe: Recipe,
+    recipe: SidecarRecipe,
     redis: Redis,
     members: Vec<Member>,
     /// Sidecars that were told to stop.
@@ -58,7 +58,7 @@ enum Edge {
     Ends,
 }
 
-impl Recipe {
+impl SidecarRecipe {
     async fn start(&self, link: &Link) -> Sidecar {
         let domains: Vec<_> = self.domains.iter().collect();
         let setup = match &self.without {
@@ -82,7 +82,7 @@ impl Fleet {
     pub(super) async fn start(
         world: &Arc<World>,
         members: usize,
-        recipe: Recipe,
+        recipe: SidecarRecipe,
         seed: u64,
     ) -> Self {
         let redis = block_in_place(Redis::start);
@@ -106,7 +106,7 @@ impl Fleet {
     }
 
     /// Carries out the schedule, which began with the book, until it is done or the run is over.
-    pub(super) async fn suffer(&mut self, steps: &[Step]) {
+    pub(super) async fn run_schedule(&mut self, steps: &[Step]) {
         let began = Instant::now().checked_sub(self.world.oracle.now()).unwrap();
         let mut edges: Vec<_> = steps
             .iter()
@@ -225,7 +225,7 @@ impl Fleet {
     }
 
     /// Every fault is over: everybody holds their lease again, all acknowledge, and memory answers.
-    pub(super) async fn recovers(&mut self) {
+    pub(super) async fn wait_recovered(&mut self) {
         while self.leaving.join_next().await.is_some() {}
         let healthy = async {
             for member in &self.members {
@@ -275,7 +275,7 @@ impl Fleet {
     }
 
     /// The last lines of a sidecar's log, for the report.
-    pub(super) fn last_words(&self) -> String {
+    pub(super) fn last_log_lines(&self) -> String {
         let tail =
             |text: String| text.lines().rev().take(12).map(str::to_owned).collect::<Vec<_>>();
         let all = self.members.iter().enumerate().map(|(number, member)| {
@@ -296,7 +296,7 @@ async fn trim(redis: String) {
         redis::Client::open(redis).unwrap().get_multiplexed_async_connection().await.unwrap();
     loop {
         for domain in DOMAINS {
-            let log = bfb::bus::Names::new("default", domain).log();
+            let log = bfb::bus::RedisNames::new("default", domain).log();
             redis::cmd("XTRIM").arg(log).arg("MAXLEN").arg(1).exec_async(&mut redis).await.unwrap();
         }
         tokio::time::sleep(TRIM_EVERY).await;

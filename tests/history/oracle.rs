@@ -31,7 +31,7 @@ pub(super) struct Subject {
 
 /// What an answer says of its subject: one number from each source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Pair {
+struct PartNumbers {
     a: u64,
     b: u64,
 }
@@ -83,7 +83,7 @@ struct Row {
 struct Dataset {
     id: u128,
     subject: Subject,
-    pair: Pair,
+    pair: PartNumbers,
     version: Version,
     both: bool,
 }
@@ -116,7 +116,7 @@ struct Plain {
 }
 
 impl Subject {
-    pub(super) fn any(rng: &mut fastrand::Rng) -> Self {
+    pub(super) fn random(rng: &mut fastrand::Rng) -> Self {
         Self { domain: rng.usize(..DOMAINS.len()), key: rng.usize(..KEYS) }
     }
 
@@ -142,7 +142,7 @@ impl PendingRead {
 }
 
 impl Oracle {
-    pub(super) fn open() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             began: Instant::now(),
             rows: (0..DOMAINS.len() * KEYS).map(|_| Row::default()).collect(),
@@ -168,7 +168,7 @@ impl Oracle {
     }
 
     /// What an invalidation that is sent after this call makes sure of, once it is acknowledged.
-    pub(super) fn numbers(
+    pub(super) fn current_numbers(
         &self,
         subjects: impl IntoIterator<Item = Subject>,
     ) -> HashMap<Subject, u64> {
@@ -188,23 +188,23 @@ impl Oracle {
     }
 
     /// The subject that was acknowledged last.
-    pub(super) fn latest(&self) -> Subject {
+    pub(super) fn last_acknowledged(&self) -> Subject {
         let row = self.latest.load(Ordering::Relaxed);
         Subject { domain: row / KEYS, key: row % KEYS }
     }
 
     /// The last acknowledgement of a subject, in words.
-    pub(super) fn note(&self, subject: Subject) -> String {
+    pub(super) fn acknowledgement_note(&self, subject: Subject) -> String {
         self.rows[subject.row()].note.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Ids of datasets that were compared across versions.
-    pub(super) fn compared(&self) -> u64 {
+    pub(super) fn compared_across_versions(&self) -> u64 {
         self.both.load(Ordering::Relaxed)
     }
 
     /// Begins a read: whatever is acknowledged by now is its floor.
-    pub(super) fn begin(&self, subject: Subject, version: Version) -> PendingRead {
+    pub(super) fn begin_read(&self, subject: Subject, version: Version) -> PendingRead {
         let began = self.now();
         let floor = self.rows[subject.row()].acknowledged.load(Ordering::SeqCst);
         PendingRead { subject, version, began, floor, max_age: None }
@@ -261,12 +261,14 @@ impl Oracle {
     }
 }
 
-fn pair(read: &PendingRead, body: &[u8]) -> Option<Pair> {
+fn pair(read: &PendingRead, body: &[u8]) -> Option<PartNumbers> {
     match read.version {
-        Version::V1 => serde_json::from_slice(body).ok().map(|Shaped { a, b }| Pair { a, b }),
+        Version::V1 => {
+            serde_json::from_slice(body).ok().map(|Shaped { a, b }| PartNumbers { a, b })
+        }
         Version::V2 => {
             let Whole { a, b } = serde_json::from_slice(body).ok()?;
-            (a.tag == read.subject.tag()).then_some(Pair { a: a.n, b: b.n })
+            (a.tag == read.subject.tag()).then_some(PartNumbers { a: a.n, b: b.n })
         }
     }
 }
@@ -281,7 +283,7 @@ mod tests {
 
     /// A book in which `subject` was written so often, and so much of it acknowledged.
     fn oracle(subject: Subject, written: u64, acknowledged: u64) -> Oracle {
-        let book = Oracle::open();
+        let book = Oracle::new();
         (0..written).for_each(|_| book.write(subject));
         book.acknowledge(&HashMap::from([(subject, acknowledged)]), "");
         book
@@ -306,7 +308,7 @@ mod tests {
     #[test]
     fn a_part_older_than_what_was_acknowledged_before_the_read_is_not_fresh() {
         let book = oracle(SUBJECT, 3, 2);
-        let early = book.begin(SUBJECT, Version::V1);
+        let early = book.begin_read(SUBJECT, Version::V1);
         book.acknowledge(&HashMap::from([(SUBJECT, 3)]), "");
         assert_eq!(
             book.judge(&early, &shaped("a1", 2, 3)),
@@ -314,18 +316,25 @@ mod tests {
             "it began before the acknowledgement"
         );
         breaks(&book.judge(&early, &shaped("a2", 3, 1)), "not fresh: 1");
-        breaks(&book.judge(&book.begin(SUBJECT, Version::V2), &whole("a3", 2, 3)), "not fresh: 2");
+        breaks(
+            &book.judge(&book.begin_read(SUBJECT, Version::V2), &whole("a3", 2, 3)),
+            "not fresh: 2",
+        );
         breaks(&book.judge(&early, &shaped("a4", 4, 4)), "4 was never written");
     }
 
     #[test]
     fn one_dataset_that_says_two_things_is_not_coherent() {
         let book = oracle(SUBJECT, 9, 0);
-        let (v1, v2) = (book.begin(SUBJECT, Version::V1), book.begin(SUBJECT, Version::V2));
+        let (v1, v2) =
+            (book.begin_read(SUBJECT, Version::V1), book.begin_read(SUBJECT, Version::V2));
         assert_eq!(book.judge(&v1, &shaped("a1", 2, 3)), Ok(()));
-        assert_eq!((book.judge(&v2, &whole("a1", 2, 3)), book.compared()), (Ok(()), 1));
+        assert_eq!(
+            (book.judge(&v2, &whole("a1", 2, 3)), book.compared_across_versions()),
+            (Ok(()), 1)
+        );
         breaks(&book.judge(&v2, &whole("a1", 3, 3)), "not coherent");
-        let other = book.begin(Subject { key: 6, ..SUBJECT }, Version::V1);
+        let other = book.begin_read(Subject { key: 6, ..SUBJECT }, Version::V1);
         (0..9).for_each(|_| book.write(other.subject));
         breaks(&book.judge(&other, &shaped("a1", 2, 3)), "not coherent");
     }
@@ -333,7 +342,7 @@ mod tests {
     #[test]
     fn parts_of_two_instants_are_no_snapshot_and_a_missing_part_is_nothing() {
         let book = oracle(SNAPSHOT, 9, 0);
-        let read = book.begin(SNAPSHOT, Version::V1);
+        let read = book.begin_read(SNAPSHOT, Version::V1);
         breaks(&book.judge(&read, &shaped("a1", 2, 3)), "not a snapshot");
         breaks(&book.judge(&read, &answer(&[("bfb-dataset", "a1")], r#"{"a":2}"#)), "not complete");
         breaks(&book.judge(&read, &answer(&[], r#"{"a":2,"b":2}"#)), "no Bfb-Dataset");

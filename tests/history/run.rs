@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::faults::{Fleet, Recipe, TTL, cache_of};
+use super::faults::{Fleet, SidecarRecipe, TTL, cache_of};
 use super::oracle::{DOMAINS, Subject};
 use super::readers::reader;
 use super::schedule::{DECK, Step, schedule};
@@ -49,9 +49,10 @@ impl Plan {
     /// A run at a pace that leaves room for others; with `BFB_HISTORY_SECONDS` one of that length,
     /// at full speed. Its seed is `BFB_HISTORY_SEED`, or random.
     pub(super) fn new(length: Duration) -> Self {
-        let said = |name| std::env::var(name).ok().map(|number| number.parse::<u64>().unwrap());
-        let seed = said("BFB_HISTORY_SEED").unwrap_or_else(|| fastrand::u64(..1 << 32));
-        match said("BFB_HISTORY_SECONDS").map(Duration::from_secs) {
+        let number_from_env =
+            |name| std::env::var(name).ok().map(|number| number.parse::<u64>().unwrap());
+        let seed = number_from_env("BFB_HISTORY_SEED").unwrap_or_else(|| fastrand::u64(..1 << 32));
+        match number_from_env("BFB_HISTORY_SECONDS").map(Duration::from_secs) {
             Some(length) => {
                 Self { seed, length, readers: 24, gap: Duration::from_millis(1), without: None }
             }
@@ -71,8 +72,8 @@ impl Plan {
 pub(super) async fn run(plan: Plan) -> Report {
     let sources = [Upstream::plain().await, Upstream::plain().await];
     let world = World::new(MEMBERS);
-    show(&world, &sources);
-    let recipe = Recipe { domains: domains(&sources), lease: LEASE, without: plan.without };
+    serve_numbers(&world, &sources);
+    let recipe = SidecarRecipe { domains: domains(&sources), lease: LEASE, without: plan.without };
     let mut fleet = Fleet::start(&world, MEMBERS, recipe, plan.seed).await;
     let begins = world.oracle.now();
     let steps: Vec<_> = schedule(plan.seed, plan.length, MEMBERS, LEASE)
@@ -86,7 +87,7 @@ pub(super) async fn run(plan: Plan) -> Report {
     (0..WRITERS).for_each(|number| {
         drop(busy.spawn(writer(Arc::clone(&world), rng(1_000 + number), LEASE * 2)));
     });
-    fleet.suffer(&steps).await;
+    fleet.run_schedule(&steps).await;
     let rest = (begins + plan.length).saturating_sub(world.oracle.now());
     let _ = tokio::time::timeout(rest, world.over.cancelled()).await;
     world.over.cancel();
@@ -97,10 +98,10 @@ pub(super) async fn run(plan: Plan) -> Report {
     world.tasks.close();
     if world.findings().is_empty() {
         world.tasks.wait().await;
-        fleet.recovers().await;
+        fleet.wait_recovered().await;
     }
-    let (findings, compared) = (world.findings(), world.oracle.compared());
-    let last_words = if findings.is_empty() { String::new() } else { fleet.last_words() };
+    let (findings, compared) = (world.findings(), world.oracle.compared_across_versions());
+    let last_words = if findings.is_empty() { String::new() } else { fleet.last_log_lines() };
     Report {
         seed: plan.seed,
         lasted,
@@ -114,7 +115,7 @@ pub(super) async fn run(plan: Plan) -> Report {
 
 /// Both sources show the numbers of the book, some of them after a while: what is on its way may be
 /// outdated there.
-fn show(world: &Arc<World>, sources: &[Upstream; 2]) {
+fn serve_numbers(world: &Arc<World>, sources: &[Upstream; 2]) {
     for subject in (0..DOMAINS.len()).flat_map(Subject::of) {
         for (at, source) in sources.iter().enumerate() {
             let world = Arc::clone(world);

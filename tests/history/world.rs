@@ -66,7 +66,7 @@ fn cache_status_words(status: &str) -> String {
 impl World {
     pub(super) fn new(members: usize) -> Arc<Self> {
         Arc::new(Self {
-            oracle: Oracle::open(),
+            oracle: Oracle::new(),
             places: (0..members).map(|_| RwLock::default()).collect(),
             over: CancellationToken::new(),
             tally: Mutex::default(),
@@ -78,7 +78,7 @@ impl World {
     }
 
     /// One of the sidecars that are there, whether it stands still or not.
-    pub(super) fn any(&self, rng: &mut fastrand::Rng) -> Option<Place> {
+    pub(super) fn random_place(&self, rng: &mut fastrand::Rng) -> Option<Place> {
         self.place(rng.usize(..self.places.len()))
     }
 
@@ -128,19 +128,26 @@ impl World {
         let is_hit = status.starts_with("bfb; hit");
         if let Some(max_age) = read.max_age.filter(|max_age| is_hit && age > *max_age) {
             let why = format!("older than was asked for: {age} s, and `max-age={max_age}`");
-            self.find(place, read, &why, status, &answer.text()).await;
+            self.report_finding(place, read, &why, status, &answer.text()).await;
         }
         if let Err(why) = self.oracle.judge(&read, answer) {
-            self.find(place, read, &why, status, &answer.text()).await;
+            self.report_finding(place, read, &why, status, &answer.text()).await;
         }
     }
 
     /// Something is broken: notes all that there is to see of it, and ends the run.
-    async fn find(&self, place: Place, read: PendingRead, why: &str, status: &str, body: &str) {
+    async fn report_finding(
+        &self,
+        place: Place,
+        read: PendingRead,
+        why: &str,
+        status: &str,
+        body: &str,
+    ) {
         let at = self.oracle.now();
         self.over.cancel();
         let PendingRead { subject, version, began, floor, .. } = read;
-        let (domain, note) = (DOMAINS[subject.domain], self.oracle.note(subject));
+        let (domain, note) = (DOMAINS[subject.domain], self.oracle.acknowledgement_note(subject));
         let mut text = format!(
             "{why}\n  read {version:?} of {domain} {} at sidecar {} (its life {}), \
              began {began:.3?}, answered {at:.3?}\n  \
@@ -164,7 +171,7 @@ impl World {
 
     /// Goes on waiting for an answer that its reader has no patience for: it is judged by when it
     /// was asked for.
-    pub(super) fn wait_for(self: &Arc<Self>, mut wire: Wire, place: Place, read: PendingRead) {
+    pub(super) fn judge_later(self: &Arc<Self>, mut wire: Wire, place: Place, read: PendingRead) {
         let Ok(room) = Arc::clone(&self.late).try_acquire_owned() else {
             return self.count("late", "left");
         };

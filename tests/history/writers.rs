@@ -38,10 +38,10 @@ pub(super) async fn writer(world: Arc<World>, mut rng: fastrand::Rng, patience: 
     while !world.over.is_cancelled() {
         // Not a wait for something to happen: a writer's pace is the load that is asked for.
         sleep(Duration::from_millis(rng.u64(..REST_MAX_MS))).await;
-        let Some(place) = world.any(&mut rng) else { continue };
+        let Some(place) = world.random_place(&mut rng) else { continue };
         let invalidation = write(&world, place, &mut rng);
         if rng.u32(..10) == 0 {
-            let other = world.any(&mut rng).unwrap_or(place);
+            let other = world.random_place(&mut rng).unwrap_or(place);
             read_after_token(&world, invalidation, other).await;
         } else {
             let acknowledging = world.tasks.spawn(acknowledge(Arc::clone(&world), invalidation));
@@ -55,7 +55,7 @@ pub(super) async fn writer(world: Arc<World>, mut rng: fastrand::Rng, patience: 
 fn write(world: &World, place: Place, rng: &mut fastrand::Rng) -> Invalidation {
     // What everybody asks about is written again more often than the rest.
     let Subject { domain, key } =
-        if rng.u32(..10) < 3 { world.oracle.latest() } else { Subject::any(rng) };
+        if rng.u32(..10) < 3 { world.oracle.last_acknowledged() } else { Subject::random(rng) };
     let here: Vec<_> = Subject::of(domain).collect();
     let (kind, names, covered): (_, Value, Vec<Subject>) = match rng.u32(..100) {
         0 => ("all", json!(true), here),
@@ -77,7 +77,7 @@ fn write(world: &World, place: Place, rng: &mut fastrand::Rng) -> Invalidation {
         world.oracle.write(*subject);
     }
     let body = json!({"domain": DOMAINS[domain], kind: names});
-    Invalidation { place, kind, body, numbers: world.oracle.numbers(covered) }
+    Invalidation { place, kind, body, numbers: world.oracle.current_numbers(covered) }
 }
 
 /// Invalidates, waits for the fleet, and enters what is acknowledged into the book.
@@ -114,7 +114,7 @@ async fn read_after_token(world: &Arc<World>, invalidation: Invalidation, other:
     let told: Option<Value> = told.and_then(|answer| serde_json::from_slice(&answer.body).ok());
     let token = told.as_ref().and_then(|told| told["token"].as_str());
     if let (Some(token), Some((&subject, &number))) = (token, numbers.iter().next()) {
-        let read = world.oracle.begin(subject, Version::V2);
+        let read = world.oracle.begin_read(subject, Version::V2);
         let read = PendingRead { floor: read.floor.max(number), ..read };
         tally.count("token", "read with");
         read_once(world, other, read, &format!("bfb-after: {token}\r\n"), &mut tally).await;

@@ -71,7 +71,7 @@ async fn more_keys_than_one_request_takes_go_in_several_and_one_request_of_them_
     let keys: Vec<_> = (0..2_500).map(|key| key.to_string()).collect();
     let args: Vec<_> = keys.iter().map(String::as_str).collect();
     invalidate(&members[0], &args).await.with_code(0);
-    let stamps = bfb::bus::Names::new("default", "customer").stamps();
+    let stamps = bfb::bus::RedisNames::new("default", "customer").stamps();
     // `42` was named as well, and is one of them.
     assert_eq!(redis.command::<u64>(&["ZCARD", &stamps]), 2_500);
     let refused = |names: Vec<String>| {

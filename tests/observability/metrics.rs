@@ -1,7 +1,7 @@
 //! The counters of the contract and of issue 4, on a running member of a fleet: there from the
 //! start, under exactly these names and labels, and moved by what they count.
 
-use bfb::bus::{Names, invalidate_script};
+use bfb::bus::{RedisNames, invalidate_script};
 use serde_json::json;
 
 use super::PATH;
@@ -23,7 +23,7 @@ async fn until(sidecar: &Sidecar, name: &str, labels: &[(&str, &str)], so: impl 
 
 /// What another program sends to invalidate a key.
 fn foreign(key: &str) -> redis::Cmd {
-    let names = Names::new("default", "customer");
+    let names = RedisNames::new("default", "customer");
     let mut command = redis::cmd("EVAL");
     command.arg(invalidate_script()).arg(3).arg(names.meta()).arg(names.log()).arg(names.stamps());
     command.arg(1).arg("00000000000000000000000000000001").arg("").arg("key").arg(key).take()

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Instant;
 
-use bfb::bus::Kind;
+use bfb::bus::RedisKind;
 use tempfile::TempDir;
 
 use super::client::TEST_TIMEOUT;
@@ -19,15 +19,15 @@ pub(crate) use super::port::free;
 /// What the user `bfb` may do: what the README says, and no more.
 fn rules(options: &[String]) -> String {
     let cluster = options.iter().any(|option| option == "--cluster-enabled");
-    format!("on >secret {}", bfb::bus::rules("default", kind(cluster)))
+    format!("on >secret {}", bfb::bus::acl_rules("default", kind(cluster)))
 }
 
 /// What kind of Redis it is to a sidecar.
-pub(crate) fn kind(cluster: bool) -> Kind {
+pub(crate) fn kind(cluster: bool) -> RedisKind {
     match cluster {
-        false => Kind::One,
-        true if version() >= SEVEN => Kind::Cluster,
-        true => Kind::OldCluster,
+        false => RedisKind::One,
+        true if version() >= SEVEN => RedisKind::Cluster,
+        true => RedisKind::OldCluster,
     }
 }
 

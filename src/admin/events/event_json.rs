@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::admin::AdminState;
 use crate::admin::status::ReloadStatus;
 use crate::cache::NotStoredReason;
-use crate::coherence::{Entry, Scope, Why};
+use crate::coherence::{EmptyReason, InvalidationScope, LogEntry};
 use crate::collect::CollectError;
 use crate::{bus, cache};
 
@@ -41,12 +41,12 @@ impl AdminEvent {
 
 /// The first: who speaks, and how things stand.
 pub(super) fn listening_event(state: &AdminState, keys: bool) -> AdminEvent {
-    let standing = state.bus.standing();
+    let standing = state.bus.status();
     let domains = standing.domains.iter().map(|domain| {
         let applied = domain.applied.map(|fence| fence.seq);
         json!({"domain": *domain.domain, "lease_held": domain.lease_held, "seq": applied})
     });
-    let redis = if standing.alone { Value::Null } else { standing.connected.into() };
+    let redis = if standing.is_standalone { Value::Null } else { standing.connected.into() };
     let data = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "pid": std::process::id(),
@@ -76,15 +76,17 @@ pub(super) fn reload_events(before: &ReloadStatus, now: &ReloadStatus) -> Vec<Ad
 }
 
 /// What happened to a domain in the fleet, or to the connections.
-pub(super) fn fleet_event(happening: &bus::Happening, keys: bool) -> AdminEvent {
-    let (name, mut data) = match &happening.what {
-        bus::What::Applied(entry) => ("invalidated", applied_json(entry, keys)),
-        bus::What::Hinted => ("hinted", json!({})),
-        bus::What::Emptied(why) => ("emptied", json!({"because": empty_reason_name(*why)})),
-        bus::What::LeaseHeld => ("lease-held", json!({})),
-        bus::What::LeaseLost => ("lease-lost", json!({})),
-        bus::What::Connected => ("redis-connected", json!({})),
-        bus::What::Disconnected(fault) => {
+pub(super) fn fleet_event(happening: &bus::BusEvent, keys: bool) -> AdminEvent {
+    let (name, mut data) = match &happening.kind {
+        bus::BusEventKind::InvalidationApplied(entry) => ("invalidated", applied_json(entry, keys)),
+        bus::BusEventKind::HintHandled => ("hinted", json!({})),
+        bus::BusEventKind::MemoryEmptied(why) => {
+            ("emptied", json!({"because": empty_reason_name(*why)}))
+        }
+        bus::BusEventKind::LeaseHeld => ("lease-held", json!({})),
+        bus::BusEventKind::LeaseLost => ("lease-lost", json!({})),
+        bus::BusEventKind::Connected => ("redis-connected", json!({})),
+        bus::BusEventKind::Disconnected(fault) => {
             ("redis-disconnected", json!({"because": fault.to_string()}))
         }
     };
@@ -94,18 +96,18 @@ pub(super) fn fleet_event(happening: &bus::Happening, keys: bool) -> AdminEvent 
     AdminEvent::new(name, happening.at, data)
 }
 
-fn applied_json(entry: &Entry, keys: bool) -> Value {
-    let of_key = |scope: &&Scope| matches!(scope, Scope::Key(_));
-    let of_tag = |scope: &&Scope| matches!(scope, Scope::Tag(_));
+fn applied_json(entry: &LogEntry, keys: bool) -> Value {
+    let of_key = |scope: &&InvalidationScope| matches!(scope, InvalidationScope::Key(_));
+    let of_tag = |scope: &&InvalidationScope| matches!(scope, InvalidationScope::Tag(_));
     let scopes = &entry.scopes;
     let mut data = json!({
         "seq": entry.seq,
         "keys": scopes.iter().filter(of_key).count(),
         "tags": scopes.iter().filter(of_tag).count(),
-        "all": scopes.iter().any(|scope| matches!(scope, Scope::All)),
+        "all": scopes.iter().any(|scope| matches!(scope, InvalidationScope::All)),
     });
     if keys {
-        let names = |of: &dyn Fn(&&Scope) -> bool| -> Vec<&str> {
+        let names = |of: &dyn Fn(&&InvalidationScope) -> bool| -> Vec<&str> {
             scopes.iter().filter(of).filter_map(scope_name).take(NAMED_MAX).collect()
         };
         data["named"] = json!({"keys": names(&of_key), "tags": names(&of_tag)});
@@ -113,18 +115,18 @@ fn applied_json(entry: &Entry, keys: bool) -> Value {
     data
 }
 
-fn scope_name(scope: &Scope) -> Option<&str> {
+fn scope_name(scope: &InvalidationScope) -> Option<&str> {
     match scope {
-        Scope::Key(text) | Scope::Tag(text) => Some(text),
-        Scope::All => None,
+        InvalidationScope::Key(text) | InvalidationScope::Tag(text) => Some(text),
+        InvalidationScope::All => None,
     }
 }
 
-const fn empty_reason_name(reason: Why) -> &'static str {
+const fn empty_reason_name(reason: EmptyReason) -> &'static str {
     match reason {
-        Why::Epoch => "epoch",
-        Why::StreamEnd => "stream-end",
-        Why::Owner => "owner",
+        EmptyReason::Epoch => "epoch",
+        EmptyReason::StreamEnd => "stream-end",
+        EmptyReason::Owner => "owner",
     }
 }
 

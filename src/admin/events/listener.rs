@@ -25,7 +25,7 @@ pub(super) struct EventListener {
     _slot: ListenerSlot,
     missed: Counter,
     query: EventQuery,
-    fleet: PeekableReceiver<bus::Happening>,
+    fleet: PeekableReceiver<bus::BusEvent>,
     fills: PeekableReceiver<cache::CollectionEvent>,
     phase: watch::Receiver<Phase>,
     reloads: watch::Receiver<ReloadStatus>,
@@ -181,7 +181,7 @@ impl EventListener {
         events
     }
 
-    fn fleet_event(&self, happening: &bus::Happening) -> Option<AdminEvent> {
+    fn fleet_event(&self, happening: &bus::BusEvent) -> Option<AdminEvent> {
         let concerns = happening.domain.as_deref().is_none_or(|domain| self.is_for_domain(domain));
         concerns.then(|| event_json::fleet_event(happening, self.query.keys))
     }

@@ -10,8 +10,8 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::time::{Instant, sleep};
 use tokio_util::task::TaskTracker;
 
-use crate::bus::{Claimed, DomainBus};
-use crate::coherence::{Fence, Name, Place};
+use crate::bus::{ClaimOutcome, DomainBus};
+use crate::coherence::{DatasetPlace, Fence, MemberName};
 
 /// How long a claim outlives its holder: the most that a takeover waits.
 pub const CLAIM_TTL: Duration = Duration::from_millis(500);
@@ -27,10 +27,10 @@ const SLOW_MAX: usize = 2;
 
 /// The right to collect a place for the fleet, for as long as it is renewed.
 #[derive(Debug)]
-pub(in crate::cache) struct Claim {
+pub(in crate::cache) struct FleetClaim {
     keeper: ClaimKeeper,
-    place: Place,
-    holder: Name,
+    place: DatasetPlace,
+    holder: MemberName,
     fence: Fence,
     /// Whether its loss was seen, and counted.
     lost: AtomicBool,
@@ -52,7 +52,7 @@ pub(super) struct ClaimKeeper {
 pub(super) struct ClaimWait {
     pause: Duration,
     /// One after the other.
-    pub(super) holders: Vec<Name>,
+    pub(super) holders: Vec<MemberName>,
     heard: Option<Instant>,
     slow_in_row: usize,
     has_asked: bool,
@@ -78,7 +78,7 @@ impl ClaimWait {
         self.has_asked = false;
     }
 
-    pub(super) fn note_holder(&mut self, other: Name) {
+    pub(super) fn note_holder(&mut self, other: MemberName) {
         self.heard = Some(Instant::now());
         self.slow_in_row = 0;
         if self.holders.last() != Some(&other) {
@@ -100,9 +100,14 @@ impl ClaimWait {
     }
 }
 
-impl Claim {
+impl FleetClaim {
     /// The claim that `holder` has just acquired.
-    pub(super) fn new(keeper: ClaimKeeper, place: Place, holder: Name, fence: Fence) -> Self {
+    pub(super) fn new(
+        keeper: ClaimKeeper,
+        place: DatasetPlace,
+        holder: MemberName,
+        fence: Fence,
+    ) -> Self {
         Self { keeper, place, holder, fence, lost: AtomicBool::new(false), released: false }
     }
 
@@ -116,7 +121,12 @@ impl Claim {
                 .bus
                 .claim(&self.place, &self.holder, self.fence, CLAIM_TTL, Some(0))
                 .await;
-            if matches!(renewed, Ok(Claimed::By(_) | Claimed::There(_) | Claimed::Large(_))) {
+            if matches!(
+                renewed,
+                Ok(ClaimOutcome::HeldBy(_)
+                    | ClaimOutcome::AlreadyStored(_)
+                    | ClaimOutcome::Large(_))
+            ) {
                 self.count_lost();
                 std::future::pending::<()>().await;
             }
@@ -140,7 +150,7 @@ impl Claim {
 }
 
 /// The claim of a flight that was given up is released as well.
-impl Drop for Claim {
+impl Drop for FleetClaim {
     fn drop(&mut self) {
         if self.released
             || !tokio::runtime::Handle::try_current().is_ok_and(|_| !self.keeper.tasks.is_closed())

@@ -12,8 +12,8 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::seal::Seal;
-use crate::cache::entry::{Content, Entry};
-use crate::coherence::{Fence, Stored};
+use crate::cache::entry::{CacheEntry, EntryContent};
+use crate::coherence::{Fence, TierDataset};
 use crate::collect::{Dataset, StoredDataset};
 use crate::domain::Domain;
 
@@ -58,7 +58,7 @@ pub(super) enum DecodeError {
 
 /// An answer's time, as spans.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Age {
+struct EncodedAge {
     /// How old it was when it was written.
     old: Duration,
     /// How long it had left.
@@ -67,7 +67,7 @@ struct Age {
 
 /// An answer that was read.
 pub(super) struct DecodedEntry {
-    pub(super) content: Content,
+    pub(super) content: EntryContent,
     /// How old it is.
     pub(super) old: Duration,
     /// How long it may still be served.
@@ -76,7 +76,7 @@ pub(super) struct DecodedEntry {
 
 /// Writes an answer; `left` is how long it may be entry.
 pub(super) fn encode(
-    entry: &Entry,
+    entry: &CacheEntry,
     now: Instant,
     left: Duration,
     seal: Option<&Seal>,
@@ -87,7 +87,7 @@ pub(super) fn encode(
     inside.extend_from_slice(&millis(entry.age(now)));
     inside.extend_from_slice(&millis(left));
     if let Some(dataset) = entry.stored() {
-        inside.append(&mut dataset.freeze());
+        inside.append(&mut dataset.encode());
     }
     if inside.len() > BYTES_MAX {
         return Err(TooLarge);
@@ -103,10 +103,10 @@ pub(super) fn encode(
     }
 }
 
-/// Reads an answer that has `left` to be entry. `room` is asked for the memory that it takes to open
-/// and to unpack it, before each.
+/// Reads an answer that has `left` to be entry. `room` is asked for the memory that it takes to
+/// open and to unpack it, before each.
 pub(super) fn decode(
-    stored: &Stored,
+    stored: &TierDataset,
     left: Duration,
     domain: &Domain,
     seal: Option<&Seal>,
@@ -131,15 +131,19 @@ const NOWHERE: Fence = Fence { epoch: crate::coherence::Epoch(0), seq: 0 };
 
 /// Reads bytes as a flight reads what stands in Redis, where nothing is sealed: what memory would
 /// keep of them weighs so much. For those who look for bytes that this does not bear.
-pub fn open_stored(body: &[u8], domain: &Domain, room: impl FnMut(u64) -> bool) -> Option<usize> {
-    let stored = Stored { fence: NOWHERE, tags: Vec::new(), body: body.into() };
+pub fn decoded_weight(
+    body: &[u8],
+    domain: &Domain,
+    room: impl FnMut(u64) -> bool,
+) -> Option<usize> {
+    let stored = TierDataset { fence: NOWHERE, tags: Vec::new(), body: body.into() };
     decode(&stored, Duration::ZERO, domain, None, &[], room)
         .ok()
         .map(|opened| opened.content.weight())
 }
 
 /// The packed bytes, without their seal.
-fn open<'s>(stored: &'s Stored, seal: Option<&Seal>, context: &[u8]) -> Option<Cow<'s, [u8]>> {
+fn open<'s>(stored: &'s TierDataset, seal: Option<&Seal>, context: &[u8]) -> Option<Cow<'s, [u8]>> {
     // With a key, what nobody sealed is anybody's.
     match (seal, stored.body.split_first()?) {
         (Some(seal), (&SEALED, sealed)) => seal.open(sealed, context).map(Cow::Owned),
@@ -152,8 +156,8 @@ fn read(packed: &[u8], left: Duration, domain: &Domain) -> Option<DecodedEntry> 
     let inside = unpack(packed)?;
     let (kind, age, rest) = head(&inside)?;
     let content = match kind {
-        NOT_FOUND if rest.is_empty() => Content::NotFound,
-        DATASET => Content::Dataset(StoredDataset::new(&Dataset::thaw(&rest, domain)?)),
+        NOT_FOUND if rest.is_empty() => EntryContent::NotFound,
+        DATASET => EntryContent::Dataset(StoredDataset::new(&Dataset::decode(&rest, domain)?)),
         _ => return None,
     };
     // Redis keeps nothing for longer than it was told to, but for what it rounds.
@@ -215,13 +219,13 @@ fn unpack(packed: &[u8]) -> Option<Bytes> {
     (inside.len() == length).then(|| inside.into())
 }
 
-fn head(inside: &Bytes) -> Option<(u8, Age, Bytes)> {
+fn head(inside: &Bytes) -> Option<(u8, EncodedAge, Bytes)> {
     let kind = *inside.first()?;
     let span = |at: usize| -> Option<Duration> {
         let millis = inside.get(at..at + 8)?.first_chunk()?;
         Some(Duration::from_millis(u64::from_le_bytes(*millis)))
     };
-    Some((kind, Age { old: span(1)?, left: span(9)? }, inside.slice(17..)))
+    Some((kind, EncodedAge { old: span(1)?, left: span(9)? }, inside.slice(17..)))
 }
 
 fn millis(span: Duration) -> [u8; 8] {
@@ -278,7 +282,8 @@ mod tests {
         let file = tempfile::NamedTempFile::new().expect("a file");
         std::fs::write(file.path(), "a".repeat(64)).expect("a key");
         let seal = Seal::load(file.path()).expect("a seal");
-        let stored = |body: &[u8]| Stored { fence: NOWHERE, tags: Vec::new(), body: body.into() };
+        let stored =
+            |body: &[u8]| TierDataset { fence: NOWHERE, tags: Vec::new(), body: body.into() };
         let ends = |body: &[u8], most: u64| {
             let mut total = 0;
             let room = |bytes| {

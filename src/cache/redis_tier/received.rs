@@ -1,6 +1,6 @@
 //! What Redis handed out, with the memory of the flight that it takes.
 
-use crate::coherence::Fetched;
+use crate::coherence::FetchedDataset;
 use crate::resources::WorkMemory;
 
 /// The bytes of a dataset that are asked for at once, at least and at most: as many as a flight has
@@ -13,7 +13,7 @@ pub(super) const COPIES: u64 = 3;
 
 /// What came from Redis, with the memory that it takes.
 pub(super) struct Received<'m> {
-    pub(super) fetched: Fetched,
+    pub(super) fetched: FetchedDataset,
     pub(super) _in_use: MemoryInUse<'m>,
 }
 

@@ -21,7 +21,7 @@ use crate::cache::metrics::CacheMetrics;
 use crate::resources::read_at_most;
 
 /// How often the file is looked at.
-const LOOK: Duration = Duration::from_secs(1);
+const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
 /// The most keys of a file.
 const KEYS_MAX: usize = 16;
 /// A key's bytes.
@@ -75,27 +75,27 @@ impl Seal {
     }
 
     /// Takes over what the file says when it changes. Never returns; drop it to stop it.
-    pub async fn follow(self, metrics: CacheMetrics) {
-        let mut told = None;
+    pub async fn reload_on_change(self, metrics: CacheMetrics) {
+        let mut last_error = None;
         loop {
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(RELOAD_INTERVAL).await;
             let file = self.file.clone();
             let Ok(read) = tokio::task::spawn_blocking(move || SealKeys::read(&file)).await else {
                 continue;
             };
             match read {
-                Ok(keys) if keys.ids() == self.keys.borrow().ids() => told = None,
+                Ok(keys) if keys.ids() == self.keys.borrow().ids() => last_error = None,
                 Ok(keys) => {
                     tracing::info!(keys = keys.0.len(), "new seal keys");
                     self.keys.send_replace(Arc::new(keys));
-                    told = None;
+                    last_error = None;
                 }
-                Err(error) if told.as_ref() == Some(&error) => {}
+                Err(error) if last_error.as_ref() == Some(&error) => {}
                 Err(error) => {
                     metrics.seal_reload_failures.inc();
                     tracing::warn!(%error, "the seal keys changed but are not usable, \
                          the old ones stay");
-                    told = Some(error);
+                    last_error = Some(error);
                 }
             }
         }

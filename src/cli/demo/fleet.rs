@@ -22,7 +22,7 @@ use super::suggestions::{SidecarAddresses, suggest_for_fleet};
 use super::{DemoCommand, DemoError, FIRST_PATH, program_name};
 use crate::admin::LogLevel;
 use crate::bus;
-use crate::cache::Size;
+use crate::cache::MemorySize;
 use crate::cli::client::{SidecarClient, problem_text};
 use crate::cli::{exit, invalidate, logging, out, serve};
 use crate::serve::ListenAddress;
@@ -36,7 +36,7 @@ const LEASE: Duration = Duration::from_secs(1);
 /// behind than one does.
 const NAMESPACE: &str = "demo";
 /// What memory each sidecar gets.
-const MEMORY: Size = Size(16 * 1024 * 1024);
+const MEMORY: MemorySize = MemorySize(16 * 1024 * 1024);
 /// How long a fleet may take to form.
 const FORM_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often to look.
@@ -152,7 +152,7 @@ impl DemoCommand {
     ) -> Option<SidecarConfig> {
         let private =
             redis.and_then(|redis| format!("unix://{}", redis.socket().display()).parse().ok());
-        let mut settings = bus::Settings::new(self.redis.clone().or(private)?, LEASE);
+        let mut settings = bus::BusConfig::new(self.redis.clone().or(private)?, LEASE);
         settings.label = format!("demo-{index}");
         NAMESPACE.clone_into(&mut settings.namespace);
         let mut config = self.config(file, upstreams, index == 1);

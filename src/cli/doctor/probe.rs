@@ -32,7 +32,7 @@ pub(super) struct DoctorContext {
     pub(super) timeout: Duration,
     pub(super) shared: Shared,
     /// The fleet's Redis, if one is given.
-    pub(super) redis: Option<bus::Settings>,
+    pub(super) redis: Option<bus::BusConfig>,
 }
 
 /// One source under examination.

@@ -11,8 +11,10 @@ use serde::Serialize;
 use super::connection_probe::{self, ServerCertificate};
 use super::finding::{Finding, FindingLevel};
 use super::report::ms;
-use crate::bus::examine::{Config, Examination, Examined, Facts, Log, Trial};
-use crate::bus::{Fault, Kind, Servers, Settings};
+use crate::bus::examine::{
+    Examination, ExaminedServer, LogStatus, RedisServerConfig, RedisServerInfo, ScriptProbe,
+};
+use crate::bus::{BusConfig, RedisFault, RedisKind, RedisServers};
 
 /// The whole of it.
 #[derive(Debug, Serialize)]
@@ -100,11 +102,11 @@ pub(super) struct LeaseReport {
 
 impl RedisReport {
     /// What is to be said of what was found.
-    pub(super) fn of(examination: &Examination, settings: &Settings) -> Self {
-        let kind = match settings.place {
-            Servers::One(_) => "server",
-            Servers::Sentinel { .. } => "sentinel",
-            Servers::Cluster(_) => "cluster",
+    pub(super) fn of(examination: &Examination, settings: &BusConfig) -> Self {
+        let kind = match settings.servers {
+            RedisServers::One(_) => "server",
+            RedisServers::Sentinel { .. } => "sentinel",
+            RedisServers::Cluster(_) => "cluster",
         };
         let servers = examination
             .servers
@@ -117,7 +119,7 @@ impl RedisReport {
             .map(|(domain, log)| LogReport::of(domain, log, settings))
             .collect();
         let findings = examination
-            .silent
+            .silent_servers
             .iter()
             .map(|silent| redis_findings::silent_finding(silent, settings))
             .collect();
@@ -133,16 +135,16 @@ impl RedisReport {
 }
 
 impl ServerReport {
-    fn of(found: &Examined, kind: Kind, settings: &Settings) -> Self {
-        let facts = found.facts.as_ref();
+    fn of(found: &ExaminedServer, kind: RedisKind, settings: &BusConfig) -> Self {
+        let facts = found.info.as_ref();
         let tls = found.tls.as_ref().map(|seen| TlsReport {
             certificate: seen.certificate.as_ref().map(connection_probe::server_certificate),
             protocol: seen.protocol,
             key_exchange: seen.group,
             asks_for_certificate: seen.asked_for_certificate,
         });
-        let script = match &found.trial {
-            Some(Trial::Ran(took)) => Some(*took),
+        let script = match &found.script_probe {
+            Some(ScriptProbe::Ran(took)) => Some(*took),
             _ => None,
         };
         Self {
@@ -164,12 +166,12 @@ impl ServerReport {
     }
 }
 
-fn version(facts: &Facts) -> String {
+fn version(facts: &RedisServerInfo) -> String {
     format!("{} {}", facts.product, facts.version)
 }
 
 impl ServerSettings {
-    fn of(config: &Config) -> Self {
+    fn of(config: &RedisServerConfig) -> Self {
         Self {
             min_replicas_to_write: config.min_replicas,
             min_replicas_max_lag_ms: config.min_replicas_max_lag.map(whole_ms),
@@ -202,7 +204,11 @@ fn whole_ms(span: Duration) -> u64 {
 }
 
 impl LogReport {
-    fn of(domain: &str, found: &Result<Option<Log>, Fault>, settings: &Settings) -> Self {
+    fn of(
+        domain: &str,
+        found: &Result<Option<LogStatus>, RedisFault>,
+        settings: &BusConfig,
+    ) -> Self {
         let state = found.as_ref().ok().and_then(Option::as_ref).map(LogStateReport::of);
         Self {
             domain: domain.to_owned(),
@@ -218,7 +224,7 @@ impl LogReport {
 }
 
 impl LogStateReport {
-    fn of(log: &Log) -> Self {
+    fn of(log: &LogStatus) -> Self {
         let mut leases: Vec<LeaseReport> = Vec::new();
         let mut all: Vec<u64> =
             log.registered.iter().map(|sidecar| whole_ms(sidecar.lease)).collect();
@@ -233,7 +239,7 @@ impl LogStateReport {
             settled: log.settled,
             stamps: log.stamps,
             sidecars: log.registered.len(),
-            behind: log.registered.iter().filter(|sidecar| sidecar.reported < log.seq).count(),
+            behind: log.registered.iter().filter(|sidecar| sidecar.reported_seq < log.seq).count(),
             leases,
         }
     }

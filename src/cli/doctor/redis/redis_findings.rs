@@ -7,8 +7,11 @@ use humantime::format_duration as span;
 
 use super::super::finding::Finding;
 use super::super::source_findings;
-use crate::bus::examine::{Config, Examined, Facts, Log, Refusals, Silent, Trial, Trouble};
-use crate::bus::{Fault, Kind, READ_MAX, Settings, rules};
+use crate::bus::examine::{
+    CommandRefusals, ExaminedServer, LogStatus, ProbeError, RedisServerConfig, RedisServerInfo,
+    ScriptProbe, SilentServer,
+};
+use crate::bus::{BusConfig, READ_MAX, RedisFault, RedisKind, acl_rules};
 use crate::coherence::PROTOCOL;
 
 /// The oldest Redis that will do.
@@ -17,9 +20,9 @@ const VERSION_MIN: (u32, u32) = (6, 2);
 const SUBSCRIBER_BYTES_MIN: u64 = 1024 * 1024;
 
 /// One of those that could not say which servers there are.
-pub(super) fn silent_finding(silent: &Silent, settings: &Settings) -> Finding {
-    let finding = match &silent.trouble {
-        Trouble::Fault(fault) if fault.is_no_permission() => Finding::error(
+pub(super) fn silent_finding(silent: &SilentServer, settings: &BusConfig) -> Finding {
+    let finding = match &silent.error {
+        ProbeError::Fault(fault) if fault.is_no_permission() => Finding::error(
             "no-permission",
             "its user may not ask who holds which slot: it lacks `+cluster|slots`",
         ),
@@ -31,11 +34,15 @@ pub(super) fn silent_finding(silent: &Silent, settings: &Settings) -> Finding {
 }
 
 /// What is to be said of a server.
-pub(super) fn server_findings(found: &Examined, kind: Kind, settings: &Settings) -> Vec<Finding> {
+pub(super) fn server_findings(
+    found: &ExaminedServer,
+    kind: RedisKind,
+    settings: &BusConfig,
+) -> Vec<Finding> {
     let mut findings = Vec::new();
-    findings.extend(found.trouble.as_ref().map(|it| trouble_finding(it, settings)));
-    findings.extend(refusal_findings(&found.refused, kind, &settings.namespace));
-    if let Some(Trial::Failed { script, fault }) = &found.trial {
+    findings.extend(found.error.as_ref().map(|it| trouble_finding(it, settings)));
+    findings.extend(refusal_findings(&found.refusals, kind, &settings.namespace));
+    if let Some(ScriptProbe::Failed { script, fault }) = &found.script_probe {
         let met = format!("the script `{script}` does not run here: {fault}");
         findings.push(
             Finding::error("script-failed", met)
@@ -56,7 +63,7 @@ pub(super) fn server_findings(found: &Examined, kind: Kind, settings: &Settings)
         findings.push(warning.expected("`rediss://`"));
     }
     findings.extend(latency_finding(found, settings));
-    if let Some(facts) = &found.facts {
+    if let Some(facts) = &found.info {
         findings.extend(self::facts_findings(facts, settings));
     }
     findings
@@ -69,37 +76,37 @@ fn is_local(address: &str) -> bool {
     address.starts_with('/') || host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback())
 }
 
-fn trouble_finding(trouble: &Trouble, settings: &Settings) -> Finding {
+fn trouble_finding(trouble: &ProbeError, settings: &BusConfig) -> Finding {
     match trouble {
-        Trouble::Unreachable(detail) => Finding::error("unreachable", detail.clone()),
-        Trouble::Tls(detail) => {
+        ProbeError::Unreachable(detail) => Finding::error("unreachable", detail.clone()),
+        ProbeError::Tls(detail) => {
             let hint = "`--redis-ca` names the authorities that may have signed its certificate";
             let finding = Finding::error("tls", detail.clone());
             if settings.ca.is_some() { finding } else { finding.hint(hint) }
         }
-        Trouble::NoCertificate => {
+        ProbeError::NoCertificate => {
             Finding::error("no-certificate", "it demands a client certificate, and none was given")
                 .hint("`--redis-identity` names the folder with `tls.crt` and `tls.key`")
         }
-        Trouble::Fault(fault) => self::fault_finding(fault),
+        ProbeError::Fault(fault) => self::fault_finding(fault),
     }
 }
 
-fn fault_finding(fault: &Fault) -> Finding {
+fn fault_finding(fault: &RedisFault) -> Finding {
     match fault {
-        Fault::Refused(code) if code == "WRONGPASS" || code == "NOAUTH" => Finding::error(
+        RedisFault::Refused(code) if code == "WRONGPASS" || code == "NOAUTH" => Finding::error(
             "not-authenticated",
             format!("it refuses the user or the password (`{code}`)"),
         )
         .hint("`--redis-auth` names a file with `user:password`"),
-        Fault::NoPrimary => Finding::error("no-primary", fault.to_string())
+        RedisFault::NoPrimary => Finding::error("no-primary", fault.to_string())
             .hint("is the service's name the sentinels'?"),
-        Fault::File(_) => Finding::error("file", fault.to_string()),
+        RedisFault::File(_) => Finding::error("file", fault.to_string()),
         _ => Finding::error("no-answer", fault.to_string()),
     }
 }
 
-fn refusal_findings(refused: &Refusals, kind: Kind, namespace: &str) -> Vec<Finding> {
+fn refusal_findings(refused: &CommandRefusals, kind: RedisKind, namespace: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
     if !refused.commands.is_empty() {
         let commands: Vec<_> =
@@ -124,7 +131,7 @@ fn refusal_findings(refused: &Refusals, kind: Kind, namespace: &str) -> Vec<Find
     if let Some(last) = findings.last_mut() {
         last.hint = Some(format!(
             "all it needs: `ACL SETUSER NAME on >PASSWORD {}`",
-            rules(namespace, kind)
+            acl_rules(namespace, kind)
         ));
     }
     if !refused.unknown.is_empty() {
@@ -164,9 +171,9 @@ fn state_finding(code: &str) -> Finding {
     Finding::error(name, format!("{means} (`{code}`), so no sidecar can take part")).hint(hint)
 }
 
-fn latency_finding(found: &Examined, settings: &Settings) -> Option<Finding> {
-    let took = match &found.trial {
-        Some(Trial::Ran(took)) => *took,
+fn latency_finding(found: &ExaminedServer, settings: &BusConfig) -> Option<Finding> {
+    let took = match &found.script_probe {
+        Some(ScriptProbe::Ran(took)) => *took,
         _ => found.round_trip?,
     };
     let met = format!("a script takes {:.1} ms (median)", took.as_secs_f64() * 1000.0);
@@ -187,7 +194,7 @@ fn latency_finding(found: &Examined, settings: &Settings) -> Option<Finding> {
     None
 }
 
-fn facts_findings(facts: &Facts, settings: &Settings) -> Vec<Finding> {
+fn facts_findings(facts: &RedisServerInfo, settings: &BusConfig) -> Vec<Finding> {
     let mut findings = Vec::new();
     if facts.compatible < VERSION_MIN {
         let met = format!("it is {} {}", facts.product, facts.version);
@@ -205,7 +212,7 @@ fn facts_findings(facts: &Facts, settings: &Settings) -> Vec<Finding> {
     findings
 }
 
-fn eviction_finding(facts: &Facts) -> Option<Finding> {
+fn eviction_finding(facts: &RedisServerInfo) -> Option<Finding> {
     match facts.eviction.as_deref()? {
         policy if policy.starts_with("allkeys") => Some(
             Finding::error(
@@ -233,7 +240,7 @@ fn eviction_finding(facts: &Facts) -> Option<Finding> {
 }
 
 /// What is not known where `CONFIG GET` is refused.
-fn unknown_finding(facts: &Facts) -> Finding {
+fn unknown_finding(facts: &RedisServerInfo) -> Finding {
     let replicas = if facts.replicas > 0 { "`min-replicas-to-write`, " } else { "" };
     let cluster = if facts.is_cluster { "`cluster-node-timeout`, " } else { "" };
     let met = format!(
@@ -244,7 +251,11 @@ fn unknown_finding(facts: &Facts) -> Finding {
         .hint("ask as a user who may, or look at what its provider says")
 }
 
-fn config_findings(facts: &Facts, config: &Config, settings: &Settings) -> Vec<Finding> {
+fn config_findings(
+    facts: &RedisServerInfo,
+    config: &RedisServerConfig,
+    settings: &BusConfig,
+) -> Vec<Finding> {
     let mut findings = Vec::new();
     if facts.is_cluster {
         findings.extend(cluster_findings(facts, config, settings));
@@ -273,7 +284,7 @@ fn config_findings(facts: &Facts, config: &Config, settings: &Settings) -> Vec<F
 }
 
 /// With replicas that sentinels, or people, promote.
-fn failover_finding(config: &Config, settings: &Settings) -> Option<Finding> {
+fn failover_finding(config: &RedisServerConfig, settings: &BusConfig) -> Option<Finding> {
     let hint = "two primaries that both take invalidations are outside of what acknowledged means";
     match (config.min_replicas?, config.min_replicas_max_lag?) {
         (0, _) => Some(
@@ -293,7 +304,7 @@ fn failover_finding(config: &Config, settings: &Settings) -> Option<Finding> {
     }
 }
 
-fn grace_finding(setting: &str, for_so_long: Duration, settings: &Settings) -> Finding {
+fn grace_finding(setting: &str, for_so_long: Duration, settings: &BusConfig) -> Finding {
     let met = format!(
         "once it is replaced it may go on answering for {} (`{setting}`), \
          and `--failover-grace` is {}",
@@ -305,7 +316,11 @@ fn grace_finding(setting: &str, for_so_long: Duration, settings: &Settings) -> F
         .hint("only the first acknowledgements after a failover take so much longer")
 }
 
-fn cluster_findings(facts: &Facts, config: &Config, settings: &Settings) -> Vec<Finding> {
+fn cluster_findings(
+    facts: &RedisServerInfo,
+    config: &RedisServerConfig,
+    settings: &BusConfig,
+) -> Vec<Finding> {
     let mut findings = Vec::new();
     if let Some(timeout) = config.node_timeout {
         if facts.replicas > 0 && settings.failover_grace < timeout {
@@ -334,7 +349,7 @@ fn cluster_findings(facts: &Facts, config: &Config, settings: &Settings) -> Vec<
 }
 
 /// What a subscriber gets that does not keep up.
-fn subscribers_finding(config: &Config) -> Option<Finding> {
+fn subscribers_finding(config: &RedisServerConfig) -> Option<Finding> {
     let limit = config.subscriber_limit?;
     let size = |bytes| bytesize::ByteSize(bytes).display().iec().to_string();
     let least = [limit.hard, limit.soft].into_iter().filter(|bytes| *bytes > 0).min();
@@ -361,13 +376,13 @@ fn subscribers_finding(config: &Config) -> Option<Finding> {
 
 /// What is to be said of a domain's log.
 pub(super) fn log_findings(
-    found: &Result<Option<Log>, Fault>,
-    settings: &Settings,
+    found: &Result<Option<LogStatus>, RedisFault>,
+    settings: &BusConfig,
 ) -> Vec<Finding> {
     let log = match found {
         Ok(Some(log)) => log,
         // Why not is said of its server.
-        Ok(None) | Err(Fault::Lost) => return Vec::new(),
+        Ok(None) | Err(RedisFault::Lost) => return Vec::new(),
         Err(fault) if fault.is_no_permission() => return Vec::new(),
         Err(fault) => {
             return vec![Finding::error(
@@ -393,7 +408,7 @@ pub(super) fn log_findings(
         return findings;
     }
     findings.extend(leases_finding(log, settings));
-    let behind = log.registered.iter().filter(|sidecar| sidecar.reported < log.seq).count();
+    let behind = log.registered.iter().filter(|sidecar| sidecar.reported_seq < log.seq).count();
     if behind > 0 {
         let met = format!(
             "{behind} of {} sidecars had not said that they applied everything",
@@ -408,7 +423,7 @@ pub(super) fn log_findings(
 }
 
 /// An invalidator that never heard of the longest lease may not meet a new epoch.
-fn leases_finding(log: &Log, settings: &Settings) -> Option<Finding> {
+fn leases_finding(log: &LogStatus, settings: &BusConfig) -> Option<Finding> {
     let mut leases: Vec<Duration> = log.registered.iter().map(|sidecar| sidecar.lease).collect();
     leases.sort_unstable();
     leases.dedup();
@@ -442,12 +457,12 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::bus::examine::{BufferLimit, Registered};
+    use crate::bus::examine::{BufferLimit, RegisteredMember};
 
     const LEASE: Duration = Duration::from_secs(3);
 
-    fn settings() -> Settings {
-        Settings::new("redis://localhost".parse().unwrap(), LEASE)
+    fn settings() -> BusConfig {
+        BusConfig::new("redis://localhost".parse().unwrap(), LEASE)
     }
 
     fn seconds(seconds: u64) -> Duration {
@@ -455,24 +470,24 @@ mod tests {
     }
 
     /// A server of which there is nothing to say.
-    fn good() -> Facts {
+    fn good() -> RedisServerInfo {
         let limit = BufferLimit { hard: 32 << 20, soft: 8 << 20, soft_for: Duration::from_mins(1) };
-        let config = Config {
+        let config = RedisServerConfig {
             subscriber_limit: Some(limit),
             idle: Some(Duration::ZERO),
-            ..Config::default()
+            ..RedisServerConfig::default()
         };
-        Facts {
+        RedisServerInfo {
             product: "Redis",
             version: "7.0.15".to_owned(),
             compatible: (7, 0),
             eviction: Some("volatile-ttl".to_owned()),
             config: Some(config),
-            ..Facts::default()
+            ..RedisServerInfo::default()
         }
     }
 
-    fn with(change: impl FnOnce(&mut Config)) -> Facts {
+    fn with(change: impl FnOnce(&mut RedisServerConfig)) -> RedisServerInfo {
         let mut facts = good();
         change(facts.config.as_mut().unwrap());
         facts
@@ -482,7 +497,7 @@ mod tests {
         findings.iter().map(|finding| finding.name).collect()
     }
 
-    fn finding_names(facts: &Facts) -> Vec<&'static str> {
+    fn finding_names(facts: &RedisServerInfo) -> Vec<&'static str> {
         names(&super::facts_findings(facts, &settings()))
     }
 
@@ -490,7 +505,7 @@ mod tests {
     fn a_server_that_will_do_is_not_talked_about() {
         assert_eq!(finding_names(&good()), [""; 0]);
         assert_eq!(
-            finding_names(&Facts {
+            finding_names(&RedisServerInfo {
                 eviction: Some("noeviction".into()),
                 memory_max: Some(0),
                 ..good()
@@ -501,16 +516,16 @@ mod tests {
 
     #[test]
     fn versions_before_the_oldest_and_eviction_of_the_log_are_refused() {
-        assert_eq!(finding_names(&Facts { compatible: (6, 0), ..good() }), ["too-old"]);
-        assert_eq!(finding_names(&Facts { compatible: (6, 2), ..good() }), [""; 0]);
+        assert_eq!(finding_names(&RedisServerInfo { compatible: (6, 0), ..good() }), ["too-old"]);
+        assert_eq!(finding_names(&RedisServerInfo { compatible: (6, 2), ..good() }), [""; 0]);
         for policy in ["allkeys-lru", "allkeys-lfu", "allkeys-random"] {
             assert_eq!(
-                finding_names(&Facts { eviction: Some(policy.into()), ..good() }),
+                finding_names(&RedisServerInfo { eviction: Some(policy.into()), ..good() }),
                 ["evicts"]
             );
         }
         assert_eq!(
-            finding_names(&Facts {
+            finding_names(&RedisServerInfo {
                 eviction: Some("noeviction".into()),
                 memory_max: Some(1),
                 ..good()
@@ -518,7 +533,7 @@ mod tests {
             ["no-eviction"]
         );
         assert_eq!(
-            finding_names(&Facts { eviction: None, ..good() }),
+            finding_names(&RedisServerInfo { eviction: None, ..good() }),
             [""; 0],
             "what is not told is not guessed"
         );
@@ -526,20 +541,24 @@ mod tests {
 
     #[test]
     fn what_a_managed_redis_does_not_tell_is_said_to_be_unknown() {
-        let found =
-            super::facts_findings(&Facts { config: None, replicas: 1, ..good() }, &settings());
+        let found = super::facts_findings(
+            &RedisServerInfo { config: None, replicas: 1, ..good() },
+            &settings(),
+        );
         assert_eq!(names(&found), ["settings-unknown"]);
         assert!(
             found[0].met.contains("min-replicas-to-write") && !found[0].met.contains("cluster")
         );
-        let found =
-            super::facts_findings(&Facts { config: None, is_cluster: true, ..good() }, &settings());
+        let found = super::facts_findings(
+            &RedisServerInfo { config: None, is_cluster: true, ..good() },
+            &settings(),
+        );
         assert!(found[0].met.contains("cluster-node-timeout"));
     }
 
     #[test]
     fn a_primary_that_may_outlive_its_replacement_is_a_warning() {
-        let replicated = |min, lag| Facts {
+        let replicated = |min, lag| RedisServerInfo {
             replicas: 1,
             ..with(|config| {
                 (config.min_replicas, config.min_replicas_max_lag) =
@@ -548,10 +567,10 @@ mod tests {
         };
         assert_eq!(finding_names(&replicated(0, 10)), ["split-brain"]);
         assert_eq!(finding_names(&replicated(1, 10)), ["failover-grace"]);
-        let patient = Settings { failover_grace: Duration::from_secs(10), ..settings() };
+        let patient = BusConfig { failover_grace: Duration::from_secs(10), ..settings() };
         assert_eq!(names(&super::facts_findings(&replicated(1, 10), &patient)), [""; 0]);
         assert_eq!(
-            finding_names(&Facts { replicas: 0, ..replicated(0, 10) }),
+            finding_names(&RedisServerInfo { replicas: 0, ..replicated(0, 10) }),
             [""; 0],
             "nobody can replace it"
         );
@@ -559,7 +578,7 @@ mod tests {
 
     #[test]
     fn what_follows_from_a_clusters_timeout_is_said() {
-        let cluster = |timeout, replicas| Facts {
+        let cluster = |timeout, replicas| RedisServerInfo {
             is_cluster: true,
             replicas,
             ..with(|config| {
@@ -570,7 +589,10 @@ mod tests {
         assert_eq!(finding_names(&cluster(15, 0)), ["failover-outlasts-lease"]);
         assert_eq!(finding_names(&cluster(2, 0)), [""; 0]);
         let covered = with(|config| config.full_coverage = Some(true));
-        assert_eq!(finding_names(&Facts { is_cluster: true, ..covered }), ["full-coverage"]);
+        assert_eq!(
+            finding_names(&RedisServerInfo { is_cluster: true, ..covered }),
+            ["full-coverage"]
+        );
     }
 
     #[test]
@@ -604,14 +626,14 @@ mod tests {
         }
     }
 
-    fn log(leases: &[u64]) -> Log {
-        let registered = leases.iter().map(|lease| Registered {
+    fn log(leases: &[u64]) -> LogStatus {
+        let registered = leases.iter().map(|lease| RegisteredMember {
             name: String::new(),
-            told: 1,
-            reported: 1,
+            told_seq: 1,
+            reported_seq: 1,
             lease: Duration::from_secs(*lease),
         });
-        Log {
+        LogStatus {
             protocol: PROTOCOL,
             is_alive: Some(true),
             epoch: "ff".to_owned(),
@@ -622,7 +644,7 @@ mod tests {
         }
     }
 
-    fn log_finding_names(log: Log) -> Vec<&'static str> {
+    fn log_finding_names(log: LogStatus) -> Vec<&'static str> {
         names(&super::log_findings(&Ok(Some(log)), &settings()))
     }
 
@@ -641,13 +663,13 @@ mod tests {
     #[test]
     fn a_newer_protocol_is_an_error_and_another_life_is_not() {
         assert_eq!(
-            log_finding_names(Log { protocol: PROTOCOL + 1, ..log(&[3]) }),
+            log_finding_names(LogStatus { protocol: PROTOCOL + 1, ..log(&[3]) }),
             ["newer-protocol"]
         );
         assert_eq!(
-            log_finding_names(Log { is_alive: Some(false), ..log(&[3, 5]) }),
+            log_finding_names(LogStatus { is_alive: Some(false), ..log(&[3, 5]) }),
             ["other-life"]
         );
-        assert_eq!(log_finding_names(Log { seq: 2, ..log(&[3]) }), ["behind"]);
+        assert_eq!(log_finding_names(LogStatus { seq: 2, ..log(&[3]) }), ["behind"]);
     }
 }

@@ -24,7 +24,7 @@ pub const SCOPES_BYTES_MAX: usize = 64 * 1024;
 pub const LEASE_MAX: Duration = Duration::from_mins(5);
 
 /// Whether a dataset may have these tags.
-pub fn are_tags(tags: &[Arc<str>]) -> bool {
+pub fn are_valid_tags(tags: &[Arc<str>]) -> bool {
     tags.len() <= TAGS_MAX && tags.iter().all(|tag| tag.len() <= TAG_BYTES_MAX)
 }
 
@@ -64,7 +64,7 @@ pub struct Epoch(pub u128);
 /// One life of one Redis server: stands for its run id and replication id. Only ever compared for
 /// equality.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Life(pub u128);
+pub struct ServerLife(pub u128);
 
 /// A place in a log; the first invalidation is 1.
 pub type Seq = u64;
@@ -79,9 +79,9 @@ pub struct Fence {
     pub seq: Seq,
 }
 
-/// What an invalidation names. A kind that the decoder does not know is [`Scope::All`].
+/// What an invalidation names. A kind that the decoder does not know is [`InvalidationScope::All`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Scope {
+pub enum InvalidationScope {
     /// Every dataset of the domain.
     All,
     /// The datasets of one key.
@@ -90,7 +90,7 @@ pub enum Scope {
     Tag(Arc<str>),
 }
 
-impl Scope {
+impl InvalidationScope {
     /// What it counts towards [`SCOPES_BYTES_MAX`].
     pub fn bytes(&self) -> usize {
         let kind = "key".len();
@@ -102,36 +102,37 @@ impl Scope {
 }
 
 /// Whether one entry of the log may name all of these.
-pub fn are_scopes(scopes: &[Scope]) -> bool {
-    scopes.len() <= SCOPES_MAX && scopes.iter().map(Scope::bytes).sum::<usize>() <= SCOPES_BYTES_MAX
+pub fn are_valid_scopes(scopes: &[InvalidationScope]) -> bool {
+    scopes.len() <= SCOPES_MAX
+        && scopes.iter().map(InvalidationScope::bytes).sum::<usize>() <= SCOPES_BYTES_MAX
 }
 
 /// One invalidation in the log: one `seq`, however many scopes its caller named.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Entry {
+pub struct LogEntry {
     /// Its place.
     pub seq: Seq,
     /// What it names.
-    pub scopes: Arc<[Scope]>,
+    pub scopes: Arc<[InvalidationScope]>,
 }
 
 /// What pub/sub carries: entries of one log, several where invalidations came in a burst.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Published {
+pub struct PublishedEntries {
     /// The log.
     pub epoch: Epoch,
     /// Its newest entries, in order.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<LogEntry>,
 }
 
 /// A process in the registry: random for each process, so that a restarted one is another.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Name(pub Arc<str>);
+pub struct MemberName(pub Arc<str>);
 
 /// Where Redis keeps a dataset: by key and by the fingerprint of the domain file that it was
 /// collected with.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Place {
+pub struct DatasetPlace {
     /// The key.
     pub key: Arc<str>,
     /// The plan.

@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::super::endpoint::Connection;
-use super::super::fault::Fault;
-use super::super::names::Names;
-use super::facts::Facts;
+use super::super::endpoint::RedisConnection;
+use super::super::fault::RedisFault;
+use super::super::redis_names::RedisNames;
+use super::server_info::RedisServerInfo;
 
 /// The log of one domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Log {
+pub struct LogStatus {
     /// The protocol that it speaks.
     pub protocol: u32,
     /// It is of the life that the server is in; nothing if that is not known.
@@ -24,38 +24,38 @@ pub struct Log {
     /// Keys and tags that it remembers having been invalidated.
     pub stamps: u64,
     /// Who is registered.
-    pub registered: Vec<Registered>,
+    pub registered: Vec<RegisteredMember>,
 }
 
 /// A sidecar in the registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Registered {
+pub struct RegisteredMember {
     /// What it is called.
     pub name: String,
     /// What it was last told of the log.
-    pub told: u64,
+    pub told_seq: u64,
     /// What it said that it had applied.
-    pub reported: u64,
+    pub reported_seq: u64,
     /// How long it may serve without having heard from Redis.
     pub lease: Duration,
 }
 
 /// Reads it; nothing if there is none.
 pub(super) async fn read(
-    connection: &mut Connection,
-    names: &Names,
-    facts: Option<&Facts>,
-) -> Result<Option<Log>, Fault> {
+    connection: &mut RedisConnection,
+    names: &RedisNames,
+    facts: Option<&RedisServerInfo>,
+) -> Result<Option<LogStatus>, RedisFault> {
     let meta: HashMap<String, String> =
         redis::cmd("HGETALL").arg(names.meta()).query_async(connection).await?;
     if meta.is_empty() {
         return Ok(None);
     }
     let life = facts.and_then(|facts| facts.life.as_deref());
-    Log::read(&meta, life).map(Some).ok_or(Fault::Unreadable)
+    LogStatus::read(&meta, life).map(Some).ok_or(RedisFault::Unreadable)
 }
 
-impl Log {
+impl LogStatus {
     /// Reads the fields of its hash; `life` is the one that the server is in.
     pub fn read(meta: &HashMap<String, String>, life: Option<&str>) -> Option<Self> {
         let number = |name: &str| meta.get(name)?.parse().ok();
@@ -76,11 +76,11 @@ impl Log {
     }
 }
 
-fn registration(name: &str, value: &str) -> Option<Registered> {
+fn registration(name: &str, value: &str) -> Option<RegisteredMember> {
     let mut numbers = value.split(' ').map(|number| number.parse().ok());
     let (told, reported) = (numbers.next()??, numbers.next()??);
     let lease = Duration::from_millis(numbers.next()??);
-    Some(Registered { name: name.to_owned(), told, reported, lease })
+    Some(RegisteredMember { name: name.to_owned(), told_seq: told, reported_seq: reported, lease })
 }
 
 #[cfg(test)]
@@ -105,13 +105,13 @@ mod tests {
         ];
         let meta: HashMap<_, _> =
             fields.into_iter().map(|(name, text)| (name.to_owned(), text.to_owned())).collect();
-        let read = Log::read(&meta, Some("a/b")).unwrap();
+        let read = LogStatus::read(&meta, Some("a/b")).unwrap();
         assert_eq!((read.protocol, read.seq, read.settled, read.stamps), (1, 7, true, 3));
         assert_eq!(read.is_alive, Some(true));
         let [ann, bob] = read.registered.as_slice() else { panic!("{read:?}") };
-        assert_eq!((&*ann.name, ann.reported, ann.lease), ("ann", 7, Duration::from_secs(5)));
-        assert_eq!((&*bob.name, bob.told, bob.reported), ("bob", 7, 6));
-        assert_eq!(Log::read(&meta, Some("c/d")).unwrap().is_alive, Some(false));
-        assert_eq!(Log::read(&HashMap::new(), None), None);
+        assert_eq!((&*ann.name, ann.reported_seq, ann.lease), ("ann", 7, Duration::from_secs(5)));
+        assert_eq!((&*bob.name, bob.told_seq, bob.reported_seq), ("bob", 7, 6));
+        assert_eq!(LogStatus::read(&meta, Some("c/d")).unwrap().is_alive, Some(false));
+        assert_eq!(LogStatus::read(&HashMap::new(), None), None);
     }
 }

@@ -9,7 +9,7 @@ use http::HeaderValue;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
-use super::dataset::{Dataset, DatasetId, within};
+use super::dataset::{Dataset, DatasetId, slice_parts};
 use super::stored::{StoredDataset, write_table};
 use crate::domain::Domain;
 use crate::sources::{VALIDATOR_BYTES_MAX, Validator};
@@ -19,15 +19,15 @@ use crate::sources::{VALIDATOR_BYTES_MAX, Validator};
 const HEAD_BYTES_MAX: usize = 4 * VALIDATOR_BYTES_MAX;
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Head {
+struct EncodedHead {
     id: String,
     rounds: u32,
     /// In the order of the domain's sources.
-    parts: Vec<PartHead>,
+    parts: Vec<EncodedPart>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct PartHead {
+struct EncodedPart {
     bytes: usize,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     strong: Option<String>,
@@ -35,7 +35,7 @@ struct PartHead {
     weak: Option<String>,
 }
 
-impl PartHead {
+impl EncodedPart {
     fn new(bytes: usize, validator: &Validator) -> Self {
         let text = |tag: &HeaderValue| tag.to_str().ok().map(str::to_owned);
         let (strong, weak) = match validator {
@@ -62,36 +62,38 @@ impl PartHead {
 
 impl StoredDataset {
     /// As bytes. A validator that is no text is left out: it proves less, and nothing wrong.
-    pub fn freeze(&self) -> Vec<u8> {
+    pub fn encode(&self) -> Vec<u8> {
         let parts = self
             .parts()
             .iter()
-            .map(|(bytes, validator)| PartHead::new(*bytes, validator))
+            .map(|(bytes, validator)| EncodedPart::new(*bytes, validator))
             .collect();
-        let head = Head { id: self.id().to_string(), rounds: self.rounds(), parts };
-        let mut frozen = serde_json::to_vec(&head).unwrap_or_default();
-        frozen.reserve(self.body_bytes() + 1);
-        frozen.push(b'\n');
-        frozen.extend_from_slice(&self.body());
-        frozen
+        let head = EncodedHead { id: self.id().to_string(), rounds: self.rounds(), parts };
+        let mut bytes = serde_json::to_vec(&head).unwrap_or_default();
+        bytes.reserve(self.body_bytes() + 1);
+        bytes.push(b'\n');
+        bytes.extend_from_slice(&self.body());
+        bytes
     }
 }
 
 impl Dataset {
     /// From bytes; nothing if they are no dataset of `domain`'s plan.
-    pub fn thaw(frozen: &Bytes, domain: &Domain) -> Option<Self> {
+    pub fn decode(bytes: &Bytes, domain: &Domain) -> Option<Self> {
         // Its head is read whole, into more memory than it takes as text.
         let head_max = HEAD_BYTES_MAX * (domain.sources.len() + 1);
-        let end = frozen.iter().take(head_max).position(|byte| *byte == b'\n')?;
-        let head: Head = serde_json::from_slice(&frozen[..end]).ok()?;
-        let body = frozen.slice(end + 1..);
+        let end = bytes.iter().take(head_max).position(|byte| *byte == b'\n')?;
+        let head: EncodedHead = serde_json::from_slice(&bytes[..end]).ok()?;
+        let body = bytes.slice(end + 1..);
         let sizes: Vec<usize> = head.parts.iter().map(|part| part.bytes).collect();
-        if !is_joined(&body, domain, &sizes) || serde_json::from_slice::<IgnoredAny>(&body).is_err()
+        if !is_body_of(&body, domain, &sizes)
+            || serde_json::from_slice::<IgnoredAny>(&body).is_err()
         {
             return None;
         }
-        let validators = head.parts.iter().map(PartHead::validator).collect::<Option<Vec<_>>>()?;
-        let parts = within(&body, domain, sizes.into_iter().zip(validators));
+        let validators =
+            head.parts.iter().map(EncodedPart::validator).collect::<Option<Vec<_>>>()?;
+        let parts = slice_parts(&body, domain, sizes.into_iter().zip(validators));
         let mut buffer = BytesMut::with_capacity(body.len() + end);
         buffer.extend_from_slice(&body);
         write_table(parts.iter(), &mut buffer);
@@ -106,7 +108,7 @@ impl Dataset {
 }
 
 /// Whether a body is an object of these sources, in their order, with parts of these sizes.
-fn is_joined(body: &[u8], domain: &Domain, sizes: &[usize]) -> bool {
+fn is_body_of(body: &[u8], domain: &Domain, sizes: &[usize]) -> bool {
     if sizes.len() != domain.sources.len() || sizes.is_empty() {
         return false;
     }
@@ -163,7 +165,7 @@ pub(super) mod tests {
     fn a_dataset_thaws_as_it_was_frozen() {
         let domain = domain(&["profile", "orders"]);
         let before = dataset(&domain);
-        let after = Dataset::thaw(&StoredDataset::new(&before).freeze().into(), &domain).unwrap();
+        let after = Dataset::decode(&StoredDataset::new(&before).encode().into(), &domain).unwrap();
         assert_eq!((after.id, after.rounds, &after.body), (before.id, before.rounds, &before.body));
         assert_eq!(after.parts, before.parts);
     }
@@ -171,11 +173,11 @@ pub(super) mod tests {
     #[test]
     fn what_is_no_dataset_of_the_plan_is_nothing() {
         let two = domain(&["profile", "orders"]);
-        let frozen = StoredDataset::new(&dataset(&two)).freeze();
-        assert!(Dataset::thaw(&frozen.clone().into(), &domain(&["profile", "others"])).is_none());
-        assert!(Dataset::thaw(&frozen.clone().into(), &domain(&["profile"])).is_none());
+        let frozen = StoredDataset::new(&dataset(&two)).encode();
+        assert!(Dataset::decode(&frozen.clone().into(), &domain(&["profile", "others"])).is_none());
+        assert!(Dataset::decode(&frozen.clone().into(), &domain(&["profile"])).is_none());
         for cut in 0..frozen.len() {
-            assert!(Dataset::thaw(&frozen[..cut].to_vec().into(), &two).is_none(), "{cut}");
+            assert!(Dataset::decode(&frozen[..cut].to_vec().into(), &two).is_none(), "{cut}");
         }
         let text = String::from_utf8(frozen).unwrap();
         for (from, to) in [
@@ -186,7 +188,7 @@ pub(super) mod tests {
         ] {
             let changed = text.replacen(from, to, 1);
             assert_ne!(changed, text);
-            assert!(Dataset::thaw(&changed.into_bytes().into(), &two).is_none(), "{from} → {to}");
+            assert!(Dataset::decode(&changed.into_bytes().into(), &two).is_none(), "{from} → {to}");
         }
     }
 }

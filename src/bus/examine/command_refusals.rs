@@ -4,14 +4,14 @@
 
 use redis::{Cmd, RedisError};
 
-use super::super::endpoint::Connection;
-use super::super::fault::Fault;
-use super::super::names::Names;
-use super::super::permissions::{Kind, PERMISSIONS};
+use super::super::endpoint::RedisConnection;
+use super::super::fault::RedisFault;
+use super::super::permissions::{PERMISSIONS, RedisKind};
+use super::super::redis_names::RedisNames;
 
 /// What was refused.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Refusals {
+pub struct CommandRefusals {
     /// Commands that the user may not do.
     pub commands: Vec<&'static str>,
     /// Commands that the server does not have, or not under this name.
@@ -24,13 +24,13 @@ pub struct Refusals {
     pub state: Option<String>,
 }
 
-impl Refusals {
+impl CommandRefusals {
     /// Nothing was.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    fn note(&mut self, command: &'static str, error: &RedisError) -> Result<(), Fault> {
+    fn note(&mut self, command: &'static str, error: &RedisError) -> Result<(), RedisFault> {
         let detail = error.detail().unwrap_or_default();
         match error.code() {
             Some("NOPERM") if detail.contains("to run the") => self.commands.push(command),
@@ -47,31 +47,32 @@ impl Refusals {
             // It was allowed, and then found to be what it is: nothing to do.
             Some("ERR" | "NOSCRIPT" | "WRONGTYPE") => {}
             Some(state) => self.state = Some(state.to_owned()),
-            None => return Err(Fault::from(error.clone())),
+            None => return Err(RedisFault::from(error.clone())),
         }
         Ok(())
     }
 }
 
 /// Tries everything that a sidecar sends to a Redis of this kind.
-pub(super) async fn ask(
-    connection: &mut Connection,
-    names: &Names,
-    kind: Kind,
-) -> Result<Refusals, Fault> {
-    let mut refused = Refusals::default();
+pub(super) async fn probe_commands(
+    connection: &mut RedisConnection,
+    names: &RedisNames,
+    kind: RedisKind,
+) -> Result<CommandRefusals, RedisFault> {
+    let mut refusals = CommandRefusals::default();
     for permission in PERMISSIONS.iter().filter(|permission| permission.is_needed_on(kind)) {
-        if let Err(error) = harmless(permission.command, names).exec_async(connection).await {
-            refused.note(permission.command, &error)?;
+        if let Err(error) = harmless_command(permission.command, names).exec_async(connection).await
+        {
+            refusals.note(permission.command, &error)?;
         }
     }
-    Ok(refused)
+    Ok(refusals)
 }
 
 /// A command that does nothing. Its number of arguments is right, since that is looked at before
 /// the permission.
-fn harmless(command: &str, names: &Names) -> Cmd {
-    let (key, channel) = (names.meta(), names.news());
+fn harmless_command(command: &str, names: &RedisNames) -> Cmd {
+    let (key, channel) = (names.meta(), names.invalidations_channel());
     let mut words = command.split('|');
     let mut cmd = redis::cmd(&words.next().unwrap_or_default().to_ascii_uppercase());
     for word in words {
@@ -107,10 +108,10 @@ mod tests {
 
     #[test]
     fn every_listed_command_has_a_harmless_form() {
-        let names = Names::new("default", "throwaway");
+        let names = RedisNames::new("default", "throwaway");
         let bare = ["asking", "cluster|slots"];
         for permission in &PERMISSIONS {
-            let words = harmless(permission.command, &names).args_iter().count();
+            let words = harmless_command(permission.command, &names).args_iter().count();
             assert!(words > 1 || bare.contains(&permission.command), "{}", permission.command);
         }
     }

@@ -7,38 +7,39 @@ use std::time::Duration;
 use redis::{Cmd, RedisResult, Value};
 use tokio_util::sync::CancellationToken;
 
-use super::answers::answer;
-use super::endpoint::{Connection, Endpoint};
-use super::fault::Fault;
-use super::frames::ReplyLimits;
+use super::endpoint::{Endpoint, RedisConnection};
+use super::fault::RedisFault;
 use super::handle::SHARED_BYTES_MAX;
-use super::inbox::Outlet;
-use super::scripts::Ask;
-use crate::coherence::Answer;
+use super::push_channel::PushSender;
+use super::replies::parse_reply;
+use super::resp_frames::ReplyLimits;
+use super::scripts::ScriptInvocation;
+use crate::coherence::ScriptReply;
 
 /// How long connecting may take, TLS and subscriptions included.
 pub(super) const CONNECT_MAX: Duration = Duration::from_secs(2);
 /// What one answer may be: a page of the log with the entry that it ends with, or the names of a
 /// large registry.
-pub(super) const ANSWERS: ReplyLimits = ReplyLimits { bytes: 4 * 1024 * 1024, elements: 100_000 };
+pub(super) const REPLY_LIMITS: ReplyLimits =
+    ReplyLimits { bytes: 4 * 1024 * 1024, elements: 100_000 };
 /// What one answer about datasets may be, beside the dataset's bytes: its tags, and what RESP adds.
 const BESIDE_BYTES: u64 = 128 * 1024;
-const DATASETS: ReplyLimits =
+const DATASET_REPLY_LIMITS: ReplyLimits =
     ReplyLimits { bytes: SHARED_BYTES_MAX + BESIDE_BYTES, elements: 1_000 };
 
 /// The connections.
 #[derive(Clone)]
-pub(super) struct Server {
+pub(super) struct RedisServer {
     endpoint: Endpoint,
-    outlet: Outlet,
-    protocol: Connection,
-    datasets: Connection,
-    ends: CancellationToken,
+    push_sender: PushSender,
+    protocol: RedisConnection,
+    datasets: RedisConnection,
+    closed: CancellationToken,
 }
 
 /// Which of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Lane {
+pub(super) enum ConnectionKind {
     Protocol,
     Datasets,
     /// One of its own, for an answer with a dataset of up to so many bytes: what it takes to read
@@ -46,35 +47,43 @@ pub(super) enum Lane {
     Large(u64),
 }
 
-impl std::fmt::Debug for Server {
+impl std::fmt::Debug for RedisServer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Server")
     }
 }
 
-impl Server {
+impl RedisServer {
     /// Connects. What is published goes to `outlet`; the end of either ends `ends`.
     pub(super) async fn open(
         endpoint: Endpoint,
-        outlet: &Outlet,
+        push_sender: &PushSender,
         ends: &CancellationToken,
-    ) -> Result<Self, Fault> {
+    ) -> Result<Self, RedisFault> {
         let outgrown = |has_news| {
-            let outlet = outlet.clone();
-            move |cause| outlet.outgrown(cause, has_news)
+            let outlet = push_sender.clone();
+            move |cause| outlet.on_reply_excess(cause, has_news)
         };
-        let (pushes, end) = (outlet.clone(), ends.clone());
-        let protocol =
-            endpoint.connect(ANSWERS, move |push| pushes.take(push, &end), outgrown(true)).await?;
+        let (pushes, end) = (push_sender.clone(), ends.clone());
+        let protocol = endpoint
+            .connect(REPLY_LIMITS, move |push| pushes.accept(push, &end), outgrown(true))
+            .await?;
         let end = ends.clone();
         // It subscribes to nothing: a push says that it ended.
-        let datasets = endpoint.connect(DATASETS, move |_| end.cancel(), outgrown(false)).await?;
-        Ok(Self { endpoint, outlet: outlet.clone(), protocol, datasets, ends: ends.clone() })
+        let datasets =
+            endpoint.connect(DATASET_REPLY_LIMITS, move |_| end.cancel(), outgrown(false)).await?;
+        Ok(Self {
+            endpoint,
+            push_sender: push_sender.clone(),
+            protocol,
+            datasets,
+            closed: ends.clone(),
+        })
     }
 
     /// Subscribes to a domain's news and hints.
     pub(super) async fn subscribe(&self, news: &str, hints: &str) -> RedisResult<()> {
-        self.whole(self.protocol.subscribe(&[news, hints]).await)
+        self.unless_closed(self.protocol.subscribe(&[news, hints]).await)
     }
 
     /// The same on a Cluster, where a script publishes to the slot's own subscribers if Redis has
@@ -88,7 +97,7 @@ impl Server {
             Err(error) if error.code() == Some("ERR") => return self.subscribe(news, hints).await,
             Err(error) => return Err(error),
         };
-        self.whole(self.protocol.subscribe(&[hints]).await)
+        self.unless_closed(self.protocol.subscribe(&[hints]).await)
     }
 
     /// Ends what [`Self::subscribe`] began.
@@ -98,13 +107,13 @@ impl Server {
 
     /// Sends one command of the protocol's.
     pub(super) async fn send(&self, command: &Cmd) -> RedisResult<Value> {
-        self.whole(command.query_async(&mut self.protocol.clone()).await)
+        self.unless_closed(command.query_async(&mut self.protocol.clone()).await)
     }
 
     /// An answer, if the connections have not ended: what came after that may belong to another
     /// call.
-    fn whole<T>(&self, answered: RedisResult<T>) -> RedisResult<T> {
-        if self.ends.is_cancelled() {
+    fn unless_closed<T>(&self, answered: RedisResult<T>) -> RedisResult<T> {
+        if self.closed.is_cancelled() {
             return Err(std::io::Error::from(std::io::ErrorKind::ConnectionAborted).into());
         }
         answered
@@ -112,54 +121,65 @@ impl Server {
 
     /// Runs one script. `asking`: the server does not hold its slot yet, and was named by the one
     /// that does.
-    pub(super) async fn run(&self, lane: Lane, ask: &Ask<'_>, asking: bool) -> RedisResult<Value> {
-        let mut connection = match lane {
-            Lane::Protocol => self.protocol.clone(),
-            Lane::Datasets => self.datasets.clone(),
-            Lane::Large(bytes) => self.large_connection(bytes).await?,
+    pub(super) async fn run(
+        &self,
+        kind: ConnectionKind,
+        invocation: &ScriptInvocation<'_>,
+        after_ask: bool,
+    ) -> RedisResult<Value> {
+        let mut connection = match kind {
+            ConnectionKind::Protocol => self.protocol.clone(),
+            ConnectionKind::Datasets => self.datasets.clone(),
+            ConnectionKind::Large(bytes) => self.large_connection(bytes).await?,
         };
-        let answered = match query(&mut connection, &ask.by_digest(), asking).await {
+        let answered = match query(&mut connection, &invocation.evalsha(), after_ask).await {
             Err(error) if is_unknown_script(&error) => {
-                query(&mut connection, &ask.by_text(), asking).await
+                query(&mut connection, &invocation.eval(), after_ask).await
             }
             answered => answered,
         };
-        self.whole(answered)
+        self.unless_closed(answered)
     }
 
-    async fn large_connection(&self, bytes: u64) -> RedisResult<Connection> {
-        let outlet = self.outlet.clone();
-        let limits = ReplyLimits { bytes: bytes + BESIDE_BYTES, ..DATASETS };
-        let connected =
-            self.endpoint.connect(limits, |_| {}, move |cause| outlet.outgrown(cause, false)).await;
+    async fn large_connection(&self, bytes: u64) -> RedisResult<RedisConnection> {
+        let outlet = self.push_sender.clone();
+        let limits = ReplyLimits { bytes: bytes + BESIDE_BYTES, ..DATASET_REPLY_LIMITS };
+        let connected = self
+            .endpoint
+            .connect(limits, |_| {}, move |cause| outlet.on_reply_excess(cause, false))
+            .await;
         connected.map_err(|fault| std::io::Error::other(fault).into())
     }
 
     /// Runs many in one round trip.
     pub(super) async fn run_all(
         &self,
-        asks: &[Ask<'_>],
-    ) -> Result<Vec<Result<Answer, Fault>>, Fault> {
+        invocations: &[ScriptInvocation<'_>],
+    ) -> Result<Vec<Result<ScriptReply, RedisFault>>, RedisFault> {
         let mut pipeline = redis::pipe();
-        for ask in asks {
-            pipeline.add_command(ask.by_digest());
+        for ask in invocations {
+            pipeline.add_command(ask.evalsha());
         }
         let values = pipeline.ignore_errors().query_async(&mut self.protocol.clone()).await;
-        let values: Vec<RedisResult<Value>> = self.whole(values)?;
-        let mut answers = Vec::with_capacity(asks.len());
-        for (value, ask) in values.into_iter().zip(asks) {
+        let values: Vec<RedisResult<Value>> = self.unless_closed(values)?;
+        let mut answers = Vec::with_capacity(invocations.len());
+        for (value, ask) in values.into_iter().zip(invocations) {
             answers.push(match value {
                 Err(error) if is_unknown_script(&error) => {
-                    answer(self.run(Lane::Protocol, ask, false).await?)
+                    parse_reply(self.run(ConnectionKind::Protocol, ask, false).await?)
                 }
-                value => value.map_err(Fault::from).and_then(answer),
+                value => value.map_err(RedisFault::from).and_then(parse_reply),
             });
         }
         Ok(answers)
     }
 }
 
-async fn query(connection: &mut Connection, command: &Cmd, asking: bool) -> RedisResult<Value> {
+async fn query(
+    connection: &mut RedisConnection,
+    command: &Cmd,
+    asking: bool,
+) -> RedisResult<Value> {
     if !asking {
         return command.query_async(connection).await;
     }

@@ -49,7 +49,7 @@ pub struct ReplyLimits {
 
 /// A whole value of the outermost level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Frame {
+pub struct RespFrame {
     /// It is a push, which is no reply to anything.
     pub is_push: bool,
     /// Its bytes.
@@ -58,11 +58,11 @@ pub struct Frame {
 
 /// Finds the frames in a stream.
 #[derive(Debug)]
-pub struct Frames {
+pub struct RespFrames {
     limits: ReplyLimits,
-    state: State,
+    state: RespState,
     /// What is missing of each aggregate that is not complete, the outermost first.
-    missing: [u64; DEPTH_MAX],
+    missing_elements: [u64; DEPTH_MAX],
     depth: usize,
     is_push: bool,
     bytes: u64,
@@ -70,7 +70,7 @@ pub struct Frames {
 }
 
 #[derive(Debug, Clone, Copy)]
-enum State {
+enum RespState {
     /// A value begins.
     Kind,
     /// A line that ends with CR LF.
@@ -83,41 +83,52 @@ enum State {
     TextEnd { after_cr: bool },
 }
 
-impl Frames {
+impl RespFrames {
     /// At the beginning of a stream.
     pub const fn new(limits: ReplyLimits) -> Self {
-        let (state, missing) = (State::Kind, [0; DEPTH_MAX]);
-        Self { limits, state, missing, depth: 0, is_push: false, bytes: 0, elements: 0 }
+        let (state, missing) = (RespState::Kind, [0; DEPTH_MAX]);
+        Self {
+            limits,
+            state,
+            missing_elements: missing,
+            depth: 0,
+            is_push: false,
+            bytes: 0,
+            elements: 0,
+        }
     }
 
     /// Takes what comes next, and hands on each frame that is complete with it.
     pub fn feed(
         &mut self,
         mut bytes: &[u8],
-        mut complete: impl FnMut(Frame) -> Result<(), ReplyExcess>,
+        mut complete: impl FnMut(RespFrame) -> Result<(), ReplyExcess>,
     ) -> Result<(), ReplyExcess> {
         while let Some((&byte, rest)) = bytes.split_first() {
             // Whole texts are passed over, not looked at.
-            if let State::Text { left } = &mut self.state {
+            if let RespState::Text { left } = &mut self.state {
                 let passed = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
                 *left -= passed as u64;
                 if *left == 0 {
-                    self.state = State::TextEnd { after_cr: false };
+                    self.state = RespState::TextEnd { after_cr: false };
                 }
-                self.count(passed as u64)?;
+                self.count_bytes(passed as u64)?;
                 bytes = &bytes[passed..];
                 continue;
             }
-            self.count(1)?;
-            if self.byte(byte)? && self.end_value() {
-                complete(Frame { is_push: self.is_push, bytes: std::mem::take(&mut self.bytes) })?;
+            self.count_bytes(1)?;
+            if self.take_byte(byte)? && self.end_value() {
+                complete(RespFrame {
+                    is_push: self.is_push,
+                    bytes: std::mem::take(&mut self.bytes),
+                })?;
             }
             bytes = rest;
         }
         Ok(())
     }
 
-    fn count(&mut self, bytes: u64) -> Result<(), ReplyExcess> {
+    fn count_bytes(&mut self, bytes: u64) -> Result<(), ReplyExcess> {
         self.bytes += bytes;
         if self.bytes > self.limits.bytes {
             Err(ReplyExcess::Bytes(self.limits.bytes))
@@ -127,10 +138,10 @@ impl Frames {
     }
 
     /// Takes one byte that is not of a text; whether a value that holds no others ends with it.
-    fn byte(&mut self, byte: u8) -> Result<bool, ReplyExcess> {
+    fn take_byte(&mut self, byte: u8) -> Result<bool, ReplyExcess> {
         match &mut self.state {
-            State::Kind => self.kind(byte)?,
-            State::Line { bytes, after_cr } => {
+            RespState::Kind => self.begin_value(byte)?,
+            RespState::Line { bytes, after_cr } => {
                 if *after_cr && byte == b'\n' {
                     return Ok(true);
                 }
@@ -140,38 +151,40 @@ impl Frames {
                     return Err(ReplyExcess::Line);
                 }
             }
-            State::Length { value, digits, is_negative, after_cr, .. } => match (byte, *after_cr) {
-                (b'-', false) if *digits == 0 && !*is_negative => *is_negative = true,
-                (b'0'..=b'9', false) if *digits < DIGITS_MAX => {
-                    *value = *value * 10 + u64::from(byte - b'0');
-                    *digits += 1;
+            RespState::Length { value, digits, is_negative, after_cr, .. } => {
+                match (byte, *after_cr) {
+                    (b'-', false) if *digits == 0 && !*is_negative => *is_negative = true,
+                    (b'0'..=b'9', false) if *digits < DIGITS_MAX => {
+                        *value = *value * 10 + u64::from(byte - b'0');
+                        *digits += 1;
+                    }
+                    (b'\r', false) if *digits > 0 => *after_cr = true,
+                    (b'\n', true) => return self.end_length(),
+                    _ => return Err(ReplyExcess::Malformed),
                 }
-                (b'\r', false) if *digits > 0 => *after_cr = true,
-                (b'\n', true) => return self.length(),
-                _ => return Err(ReplyExcess::Malformed),
-            },
-            State::TextEnd { after_cr } => match (byte, *after_cr) {
+            }
+            RespState::TextEnd { after_cr } => match (byte, *after_cr) {
                 (b'\r', false) => *after_cr = true,
                 (b'\n', true) => return Ok(true),
                 _ => return Err(ReplyExcess::Malformed),
             },
             // Passed over by the caller.
-            State::Text { .. } => {}
+            RespState::Text { .. } => {}
         }
         Ok(false)
     }
 
-    fn kind(&mut self, kind: u8) -> Result<(), ReplyExcess> {
+    fn begin_value(&mut self, kind: u8) -> Result<(), ReplyExcess> {
         if self.depth == 0 {
             self.is_push = kind == b'>';
             self.elements = 1;
         }
         self.state = match kind {
             b'+' | b'-' | b':' | b'_' | b',' | b'#' | b'(' => {
-                State::Line { bytes: 0, after_cr: false }
+                RespState::Line { bytes: 0, after_cr: false }
             }
             b'$' | b'=' | b'!' | b'*' | b'~' | b'>' | b'%' | b'|' => {
-                State::Length { kind, value: 0, digits: 0, is_negative: false, after_cr: false }
+                RespState::Length { kind, value: 0, digits: 0, is_negative: false, after_cr: false }
             }
             _ => return Err(ReplyExcess::Malformed),
         };
@@ -179,8 +192,8 @@ impl Frames {
     }
 
     /// A length is read; whether the value ends with it.
-    fn length(&mut self) -> Result<bool, ReplyExcess> {
-        let State::Length { kind, value, is_negative, .. } = self.state else {
+    fn end_length(&mut self) -> Result<bool, ReplyExcess> {
+        let RespState::Length { kind, value, is_negative, .. } = self.state else {
             return Err(ReplyExcess::Malformed);
         };
         if is_negative {
@@ -196,9 +209,9 @@ impl Frames {
                 return Err(ReplyExcess::Bytes(self.limits.bytes));
             }
             self.state = if value == 0 {
-                State::TextEnd { after_cr: false }
+                RespState::TextEnd { after_cr: false }
             } else {
-                State::Text { left: value }
+                RespState::Text { left: value }
             };
             return Ok(false);
         }
@@ -214,18 +227,18 @@ impl Frames {
         if members == 0 {
             return Ok(true);
         }
-        *self.missing.get_mut(self.depth).ok_or(ReplyExcess::Depth)? = members;
+        *self.missing_elements.get_mut(self.depth).ok_or(ReplyExcess::Depth)? = members;
         self.depth += 1;
-        self.state = State::Kind;
+        self.state = RespState::Kind;
         Ok(false)
     }
 
     /// A value ends, and with it those that it was the last of; whether the outermost does.
     fn end_value(&mut self) -> bool {
-        self.state = State::Kind;
+        self.state = RespState::Kind;
         while let Some(inner) = self.depth.checked_sub(1) {
-            self.missing[inner] -= 1;
-            if self.missing[inner] > 0 {
+            self.missing_elements[inner] -= 1;
+            if self.missing_elements[inner] > 0 {
                 return false;
             }
             self.depth = inner;
@@ -242,8 +255,8 @@ mod tests {
     const LIMITS: ReplyLimits = ReplyLimits { bytes: 1_000, elements: 20 };
 
     /// The frames of a stream that comes in pieces of `size` bytes.
-    fn frames(stream: &[u8], size: usize) -> Result<Vec<Frame>, ReplyExcess> {
-        let (mut frames, mut found) = (Frames::new(LIMITS), Vec::new());
+    fn frames(stream: &[u8], size: usize) -> Result<Vec<RespFrame>, ReplyExcess> {
+        let (mut frames, mut found) = (RespFrames::new(LIMITS), Vec::new());
         for piece in stream.chunks(size) {
             frames.feed(piece, |frame| {
                 found.push(frame);
@@ -273,7 +286,7 @@ mod tests {
         let stream = WHOLE.concat();
         let expected: Vec<_> = WHOLE
             .iter()
-            .map(|one| Frame { is_push: one[0] == b'>', bytes: one.len() as u64 })
+            .map(|one| RespFrame { is_push: one[0] == b'>', bytes: one.len() as u64 })
             .collect();
         for size in 1..stream.len() {
             assert_eq!(frames(&stream, size).as_ref(), Ok(&expected), "in pieces of {size}");
@@ -320,7 +333,7 @@ mod tests {
             }
         }
         assert_eq!(frames(&[b'+'; 1_001], 7), Err(ReplyExcess::Bytes(1_000)));
-        let mut lines = Frames::new(ReplyLimits { bytes: u64::MAX, elements: 1 });
+        let mut lines = RespFrames::new(ReplyLimits { bytes: u64::MAX, elements: 1 });
         assert_eq!(lines.feed(&vec![b'+'; 70_000], |_| Ok(())), Err(ReplyExcess::Line));
     }
 
@@ -334,7 +347,7 @@ mod tests {
         };
         assert_eq!(
             frames(&long(992).repeat(3), 100),
-            Ok(vec![Frame { is_push: false, bytes: 1_000 }; 3])
+            Ok(vec![RespFrame { is_push: false, bytes: 1_000 }; 3])
         );
         assert_eq!(frames(&long(993), 100), Err(ReplyExcess::Bytes(1_000)));
     }

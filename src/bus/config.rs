@@ -13,7 +13,7 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::endpoint::Endpoint;
-use super::fault::Fault;
+use super::fault::RedisFault;
 use crate::resources::read_at_most;
 
 /// More than any password, key or list of authorities takes.
@@ -21,9 +21,9 @@ const FILE_MAX_BYTES: u64 = 1 << 20;
 
 /// How the bus reaches Redis, and the terms of its leases.
 #[derive(Clone)]
-pub struct Settings {
+pub struct BusConfig {
     /// Where.
-    pub place: Servers,
+    pub servers: RedisServers,
     /// `user:password`, or a password alone.
     pub auth: Option<PathBuf>,
     /// The authorities that may have signed Redis's certificate; without it, the public ones.
@@ -42,23 +42,23 @@ pub struct Settings {
 
 /// The Redis servers that a URL names.
 #[derive(Clone, PartialEq, Eq)]
-pub enum Servers {
+pub enum RedisServers {
     /// `redis://HOST:PORT`, `rediss://…`, `unix:///PATH`.
-    One(ConnectionUrl),
+    One(RedisUrl),
     /// `redis-sentinel://HOST:PORT,HOST:PORT/SERVICE`, `rediss-sentinel://…`.
     Sentinel {
         /// The sentinels.
-        sentinels: Vec<ConnectionUrl>,
+        sentinels: Vec<RedisUrl>,
         /// What they call the primary.
         service: String,
     },
     /// `redis-cluster://HOST:PORT,HOST:PORT`, `rediss-cluster://…`.
-    Cluster(Vec<ConnectionUrl>),
+    Cluster(Vec<RedisUrl>),
 }
 
 /// A URL that the client understands. It may hold a password, so it is not shown.
 #[derive(Clone, PartialEq, Eq)]
-pub struct ConnectionUrl(String);
+pub struct RedisUrl(String);
 
 /// Why a URL names no Redis.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -66,9 +66,9 @@ pub struct ConnectionUrl(String);
     "expected `redis://HOST:PORT`, `rediss://…`, `unix:///PATH`, \
      `redis-sentinel://HOST:PORT,…/SERVICE` or `redis-cluster://HOST:PORT,…`"
 )]
-pub struct WrongUrl;
+pub struct InvalidRedisUrl;
 
-impl fmt::Debug for Settings {
+impl fmt::Debug for BusConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Settings")
             .field("namespace", &self.namespace)
@@ -77,7 +77,7 @@ impl fmt::Debug for Settings {
     }
 }
 
-impl fmt::Debug for Servers {
+impl fmt::Debug for RedisServers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::One(_) => "One",
@@ -87,41 +87,41 @@ impl fmt::Debug for Servers {
     }
 }
 
-impl std::str::FromStr for Servers {
-    type Err = WrongUrl;
+impl std::str::FromStr for RedisServers {
+    type Err = InvalidRedisUrl;
 
-    fn from_str(url: &str) -> Result<Self, WrongUrl> {
-        let (scheme, rest) = url.split_once("://").ok_or(WrongUrl)?;
+    fn from_str(url: &str) -> Result<Self, InvalidRedisUrl> {
+        let (scheme, rest) = url.split_once("://").ok_or(InvalidRedisUrl)?;
         match scheme {
             "redis" | "rediss" | "unix" | "redis+unix" => {
-                ConnectionUrl::new(url.to_owned()).map(Self::One)
+                RedisUrl::new(url.to_owned()).map(Self::One)
             }
             "redis-sentinel" | "rediss-sentinel" => {
                 let (hosts, service) =
-                    rest.trim_end_matches('/').split_once('/').ok_or(WrongUrl)?;
-                let sentinels = each(scheme.trim_end_matches("-sentinel"), hosts)?;
+                    rest.trim_end_matches('/').split_once('/').ok_or(InvalidRedisUrl)?;
+                let sentinels = parse_hosts(scheme.trim_end_matches("-sentinel"), hosts)?;
                 Ok(Self::Sentinel { sentinels, service: service.to_owned() })
             }
             "redis-cluster" | "rediss-cluster" => {
-                each(scheme.trim_end_matches("-cluster"), rest.trim_end_matches('/'))
+                parse_hosts(scheme.trim_end_matches("-cluster"), rest.trim_end_matches('/'))
                     .map(Self::Cluster)
             }
-            _ => Err(WrongUrl),
+            _ => Err(InvalidRedisUrl),
         }
     }
 }
 
-fn each(scheme: &str, hosts: &str) -> Result<Vec<ConnectionUrl>, WrongUrl> {
-    hosts.split(',').map(|host| ConnectionUrl::new(format!("{scheme}://{host}"))).collect()
+fn parse_hosts(scheme: &str, hosts: &str) -> Result<Vec<RedisUrl>, InvalidRedisUrl> {
+    hosts.split(',').map(|host| RedisUrl::new(format!("{scheme}://{host}"))).collect()
 }
 
-impl ConnectionUrl {
-    fn new(url: String) -> Result<Self, WrongUrl> {
-        url.as_str().into_connection_info().map_err(|_| WrongUrl)?;
+impl RedisUrl {
+    fn new(url: String) -> Result<Self, InvalidRedisUrl> {
+        url.as_str().into_connection_info().map_err(|_| InvalidRedisUrl)?;
         Ok(Self(url))
     }
 
-    pub(super) fn info(&self) -> Result<ConnectionInfo, Fault> {
+    pub(super) fn info(&self) -> Result<ConnectionInfo, RedisFault> {
         Ok(self.0.as_str().into_connection_info()?)
     }
 
@@ -130,11 +130,11 @@ impl ConnectionUrl {
     }
 }
 
-impl Settings {
+impl BusConfig {
     /// What a `lease` and a URL mean where nothing else is said.
-    pub fn new(place: Servers, lease: Duration) -> Self {
+    pub fn new(servers: RedisServers, lease: Duration) -> Self {
         Self {
-            place,
+            servers,
             auth: None,
             ca: None,
             identity: None,
@@ -146,10 +146,10 @@ impl Settings {
     }
 
     /// Adds the user and password of now.
-    pub(super) fn authorise(
+    pub(super) fn with_credentials(
         &self,
         info: RedisConnectionInfo,
-    ) -> Result<RedisConnectionInfo, Fault> {
+    ) -> Result<RedisConnectionInfo, RedisFault> {
         let Some((user, password)) = self.credentials()? else { return Ok(info) };
         let info = info.set_password(password);
         Ok(match user {
@@ -159,9 +159,9 @@ impl Settings {
     }
 
     /// The user, if one is named, and the password of now.
-    pub(super) fn credentials(&self) -> Result<Option<(Option<String>, String)>, Fault> {
+    pub(super) fn credentials(&self) -> Result<Option<(Option<String>, String)>, RedisFault> {
         let Some(file) = &self.auth else { return Ok(None) };
-        let text = String::from_utf8(read(file)?).map_err(|_| Fault::File(file.clone()))?;
+        let text = String::from_utf8(read(file)?).map_err(|_| RedisFault::File(file.clone()))?;
         let text = text.trim_end_matches(['\r', '\n']);
         Ok(Some(match text.split_once(':') {
             Some((user, password)) => {
@@ -176,49 +176,49 @@ impl Settings {
         &self,
         addr: ConnectionAddr,
         redis: RedisConnectionInfo,
-    ) -> Result<Endpoint, Fault> {
-        Endpoint::new(addr, spoken(redis), || self.tls())
+    ) -> Result<Endpoint, RedisFault> {
+        Endpoint::new(addr, with_resp3(redis), || self.tls())
     }
 
     /// TLS with the certificates of now.
-    fn tls(&self) -> Result<rustls::ClientConfig, Fault> {
+    fn tls(&self) -> Result<rustls::ClientConfig, RedisFault> {
         let mut roots = RootCertStore::empty();
         match &self.ca {
             None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
             Some(file) => {
                 for authority in certificates(file)? {
-                    roots.add(authority).map_err(|_| Fault::File(file.clone()))?;
+                    roots.add(authority).map_err(|_| RedisFault::File(file.clone()))?;
                 }
             }
         }
         let config = rustls::ClientConfig::builder().with_root_certificates(roots);
         let Some(dir) = &self.identity else { return Ok(config.with_no_client_auth()) };
         let file = dir.join("tls.key");
-        let wrong = |_| Fault::File(file.clone());
+        let wrong = |_| RedisFault::File(file.clone());
         let key = PrivateKeyDer::from_pem_slice(&read(&file)?).map_err(wrong)?;
         let certificates = certificates(&dir.join("tls.crt"))?;
-        config.with_client_auth_cert(certificates, key).map_err(|_| Fault::File(file.clone()))
+        config.with_client_auth_cert(certificates, key).map_err(|_| RedisFault::File(file.clone()))
     }
 
     /// The authorities of now, in PEM; without them the public ones count.
-    pub(super) fn authorities(&self) -> Result<Option<Vec<u8>>, Fault> {
+    pub(super) fn authorities(&self) -> Result<Option<Vec<u8>>, RedisFault> {
         self.ca.as_deref().map(read).transpose()
     }
 }
 
 /// Pushes come with the third protocol only. The name of the library is not sent: it is one more
 /// permission to give.
-fn spoken(redis: RedisConnectionInfo) -> RedisConnectionInfo {
+fn with_resp3(redis: RedisConnectionInfo) -> RedisConnectionInfo {
     redis.set_protocol(ProtocolVersion::RESP3).set_skip_set_lib_name()
 }
 
-fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, Fault> {
+fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, RedisFault> {
     let read = CertificateDer::pem_slice_iter(&read(file)?).collect::<Result<Vec<_>, _>>();
-    read.map_err(|_| Fault::File(file.to_owned()))
+    read.map_err(|_| RedisFault::File(file.to_owned()))
 }
 
-fn read(file: &Path) -> Result<Vec<u8>, Fault> {
-    read_at_most(file, FILE_MAX_BYTES).map_err(|_| Fault::File(file.to_owned()))
+fn read(file: &Path) -> Result<Vec<u8>, RedisFault> {
+    read_at_most(file, FILE_MAX_BYTES).map_err(|_| RedisFault::File(file.to_owned()))
 }
 
 #[cfg(test)]
@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn a_url_names_one_server_or_a_sentinel_or_a_cluster() {
-        let kind = |url: &str| url.parse().map(|servers: Servers| format!("{servers:?}"));
+        let kind = |url: &str| url.parse().map(|servers: RedisServers| format!("{servers:?}"));
         for url in
             ["redis://localhost", "rediss://user:pass@redis:6380/1", "unix:///run/redis.sock"]
         {
@@ -236,11 +236,11 @@ mod tests {
         }
         assert_eq!(kind("redis-cluster://a:1,b:2").unwrap(), "Cluster");
         assert!(
-            matches!("rediss-sentinel://a:1,b:2/main".parse(), Ok(Servers::Sentinel { sentinels, service })
+            matches!("rediss-sentinel://a:1,b:2/main".parse(), Ok(RedisServers::Sentinel { sentinels, service })
             if sentinels.len() == 2 && sentinels[0].is_tls() && service == "main")
         );
         for url in ["", "redis", "http://localhost", "redis-sentinel://a:1", "redis-cluster://"] {
-            assert_eq!(kind(url), Err(WrongUrl), "{url}");
+            assert_eq!(kind(url), Err(InvalidRedisUrl), "{url}");
         }
     }
 
@@ -249,7 +249,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("auth");
         let mut settings =
-            Settings::new("redis://localhost".parse().unwrap(), Duration::from_secs(3));
+            BusConfig::new("redis://localhost".parse().unwrap(), Duration::from_secs(3));
         settings.auth = Some(file.clone());
         for (text, user, password) in [
             ("bfb:a:b\n", Some("bfb"), "a:b"),
@@ -263,6 +263,6 @@ mod tests {
             );
         }
         std::fs::remove_file(&file).unwrap();
-        assert_eq!(settings.credentials(), Err(Fault::File(file)));
+        assert_eq!(settings.credentials(), Err(RedisFault::File(file)));
     }
 }

@@ -1,16 +1,16 @@
 //! The mark of a dataset in memory: by it the protocol decides at each read whether it may be
 //! served.
 
-use super::words::{Epoch, Fence};
+use super::protocol::{Epoch, Fence};
 
 /// What a dataset in memory carries. Whether it is believed is asked again at each read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Mark {
+pub struct EntryFence {
     pub(super) generation: u64,
     pub(super) fence: Fence,
 }
 
-impl Mark {
+impl EntryFence {
     /// The fence that the dataset is known to be as new as.
     pub const fn fence(&self) -> Fence {
         self.fence
@@ -39,8 +39,10 @@ mod tests {
 
     #[test]
     fn a_mark_comes_back_from_its_bytes() {
-        let mark =
-            Mark { generation: 7, fence: Fence { epoch: Epoch(u128::MAX - 2), seq: 1 << 40 } };
-        assert_eq!(Mark::from_bytes(mark.to_bytes()), mark);
+        let fence = EntryFence {
+            generation: 7,
+            fence: Fence { epoch: Epoch(u128::MAX - 2), seq: 1 << 40 },
+        };
+        assert_eq!(EntryFence::from_bytes(fence.to_bytes()), fence);
     }
 }

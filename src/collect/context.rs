@@ -8,20 +8,20 @@ use crate::sources::Outstanding;
 
 /// What one collection holds while it runs.
 #[derive(Debug, Clone, Copy)]
-pub struct Work<'a> {
+pub struct CollectContext<'a> {
     /// What its bodies are taken from.
     pub memory: &'a WorkMemory,
     /// Its requests that are on their way.
     pub outstanding: &'a Outstanding,
     /// The sources that owe it an answer.
-    pub unanswered: &'a Unanswered,
+    pub unanswered: &'a UnansweredSources,
 }
 
 /// The sources that were asked and have not answered: whom a caller names who waited in vain.
 #[derive(Debug, Default)]
-pub struct Unanswered(Mutex<Vec<SourceIndex>>);
+pub struct UnansweredSources(Mutex<Vec<SourceIndex>>);
 
-impl Unanswered {
+impl UnansweredSources {
     /// The sources of this moment.
     pub fn sources(&self) -> Vec<SourceIndex> {
         self.0.lock().clone()

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use crate::coherence::{Entry, Epoch, Published, SCOPES_MAX, Scope, Seq, are_scopes};
+use crate::coherence::{
+    Epoch, InvalidationScope, LogEntry, PublishedEntries, SCOPES_MAX, Seq, are_valid_scopes,
+};
 
 /// The longest scopes of an entry: all names together are 64 KiB, and JSON takes up to six bytes
 /// for one of theirs.
@@ -15,7 +17,7 @@ const ENTRIES_MAX: usize = 1_024;
 
 /// `{"epoch": "…", "entries": [{"seq": 7, "scopes": [["key", "42"], ["tag", "gold"], ["all", ""]]}]}`
 #[derive(Deserialize)]
-struct RawNews {
+struct RawPublished {
     epoch: String,
     entries: Vec<RawEntry>,
 }
@@ -40,62 +42,63 @@ struct RawHint {
 
 /// What came on the channel of news; nothing if its epoch or a seq cannot be read: then something
 /// was missed.
-pub fn news(payload: &[u8]) -> Option<Published> {
-    let raw: RawNews = serde_json::from_slice(payload).ok()?;
+pub fn parse_published(payload: &[u8]) -> Option<PublishedEntries> {
+    let raw: RawPublished = serde_json::from_slice(payload).ok()?;
     if raw.entries.len() > ENTRIES_MAX {
         return None;
     }
-    let entry = |raw: RawEntry| Entry { seq: raw.seq, scopes: scopes_of(&raw.scopes) };
-    Some(Published {
-        epoch: epoch(&raw.epoch)?,
+    let entry = |raw: RawEntry| LogEntry { seq: raw.seq, scopes: scopes_from_json(&raw.scopes) };
+    Some(PublishedEntries {
+        epoch: parse_epoch(&raw.epoch)?,
         entries: raw.entries.into_iter().map(entry).collect(),
     })
 }
 
 /// The scopes of a log's entry. What cannot be read means all of the domain.
-pub(super) fn scopes(text: &[u8]) -> Arc<[Scope]> {
+pub(super) fn parse_scopes(text: &[u8]) -> Arc<[InvalidationScope]> {
     if text.len() > ENTRY_BYTES_MAX {
-        return all();
+        return all_scopes();
     }
-    scopes_of(&serde_json::from_slice(text).unwrap_or_default())
+    scopes_from_json(&serde_json::from_slice(text).unwrap_or_default())
 }
 
 /// What a hint names; nothing if it is no hint.
-pub fn hint(payload: &[u8]) -> Option<Arc<[Scope]>> {
+pub fn parse_hint(payload: &[u8]) -> Option<Arc<[InvalidationScope]>> {
     let raw: RawHint = serde_json::from_slice(payload).ok()?;
     if raw.all || raw.keys.len() + raw.tags.len() > SCOPES_MAX {
-        return Some(all());
+        return Some(all_scopes());
     }
-    let keys = raw.keys.into_iter().map(|key| Scope::Key(key.into()));
-    let scopes = keys.chain(raw.tags.into_iter().map(|tag| Scope::Tag(tag.into())));
-    let scopes: Arc<[Scope]> = scopes.collect();
+    let keys = raw.keys.into_iter().map(|key| InvalidationScope::Key(key.into()));
+    let scopes = keys.chain(raw.tags.into_iter().map(|tag| InvalidationScope::Tag(tag.into())));
+    let scopes: Arc<[InvalidationScope]> = scopes.collect();
     if scopes.is_empty() {
         return None;
     }
-    Some(if are_scopes(&scopes) { scopes } else { all() })
+    Some(if are_valid_scopes(&scopes) { scopes } else { all_scopes() })
 }
 
 /// An epoch as Redis holds it.
-pub(super) fn epoch(hex: &str) -> Option<Epoch> {
+pub(super) fn parse_epoch(hex: &str) -> Option<Epoch> {
     u128::from_str_radix(hex, 16).ok().filter(|_| hex.len() == 32).map(Epoch)
 }
 
-fn scopes_of(value: &serde_json::Value) -> Arc<[Scope]> {
+fn scopes_from_json(value: &serde_json::Value) -> Arc<[InvalidationScope]> {
     let pairs = value.as_array().filter(|pairs| !pairs.is_empty() && pairs.len() <= SCOPES_MAX);
-    let scopes: Option<Arc<[Scope]>> = pairs.map(|pairs| pairs.iter().map(scope).collect());
-    scopes.filter(|scopes| are_scopes(scopes)).unwrap_or_else(all)
+    let scopes: Option<Arc<[InvalidationScope]>> =
+        pairs.map(|pairs| pairs.iter().map(scope_from_json).collect());
+    scopes.filter(|scopes| are_valid_scopes(scopes)).unwrap_or_else(all_scopes)
 }
 
 /// All of the domain.
-pub(super) fn all() -> Arc<[Scope]> {
-    Arc::new([Scope::All])
+pub(super) fn all_scopes() -> Arc<[InvalidationScope]> {
+    Arc::new([InvalidationScope::All])
 }
 
-fn scope(pair: &serde_json::Value) -> Scope {
+fn scope_from_json(pair: &serde_json::Value) -> InvalidationScope {
     match (pair[0].as_str(), pair[1].as_str()) {
-        (Some("key"), Some(key)) => Scope::Key(key.into()),
-        (Some("tag"), Some(tag)) => Scope::Tag(tag.into()),
-        _ => Scope::All,
+        (Some("key"), Some(key)) => InvalidationScope::Key(key.into()),
+        (Some("tag"), Some(tag)) => InvalidationScope::Tag(tag.into()),
+        _ => InvalidationScope::All,
     }
 }
 
@@ -106,8 +109,8 @@ mod tests {
 
     const EPOCH: &str = "000000000000000000000000000000ff";
 
-    fn news_of(scopes: &str) -> Published {
-        news(
+    fn published_with(scopes: &str) -> PublishedEntries {
+        parse_published(
             format!(r#"{{"epoch":"{EPOCH}","later":1,"entries":[{{"seq":7,"scopes":{scopes}}}]}}"#)
                 .as_bytes(),
         )
@@ -116,17 +119,20 @@ mod tests {
 
     #[test]
     fn an_entry_of_unknown_kind_means_all() {
-        let published = news_of(r#"[["key","42"],["region","north"]]"#);
+        let published = published_with(r#"[["key","42"],["region","north"]]"#);
         assert_eq!(published.epoch, Epoch(255));
-        assert_eq!(*published.entries[0].scopes, [Scope::Key("42".into()), Scope::All]);
+        assert_eq!(
+            *published.entries[0].scopes,
+            [InvalidationScope::Key("42".into()), InvalidationScope::All]
+        );
     }
 
     #[test]
     fn scopes_that_cannot_be_read_mean_all() {
         for odd in ["{}", "[]", "7", "[7]", r#"[["key"]]"#, r#"[["key",7]]"#] {
-            assert_eq!(*news_of(odd).entries[0].scopes, [Scope::All], "{odd}");
+            assert_eq!(*published_with(odd).entries[0].scopes, [InvalidationScope::All], "{odd}");
         }
-        assert_eq!(*scopes(b"\xff"), [Scope::All]);
+        assert_eq!(*parse_scopes(b"\xff"), [InvalidationScope::All]);
     }
 
     #[test]
@@ -134,43 +140,50 @@ mod tests {
         let names = |how_many: usize, bytes: usize| vec!["n".repeat(bytes); how_many];
         let entry = |names: &[String]| {
             let pairs: Vec<_> = names.iter().map(|name| ["key", name]).collect();
-            scopes(&serde_json::to_vec(&pairs).unwrap())
+            parse_scopes(&serde_json::to_vec(&pairs).unwrap())
         };
         let hinted = |names: &[String]| {
-            hint(&serde_json::to_vec(&serde_json::json!({"tags": names})).unwrap()).unwrap()
+            parse_hint(&serde_json::to_vec(&serde_json::json!({"tags": names})).unwrap()).unwrap()
         };
         for (how_many, bytes, fits) in
             [(1_000, 10, true), (1_001, 10, false), (128, 509, true), (128, 510, false)]
         {
             let named = names(how_many, bytes);
             for scopes in [entry(&named), hinted(&named)] {
-                assert_eq!(*scopes != [Scope::All], fits, "{how_many} names of {bytes} bytes");
+                assert_eq!(
+                    *scopes != [InvalidationScope::All],
+                    fits,
+                    "{how_many} names of {bytes} bytes"
+                );
             }
         }
         let long = [b"[[\"key\",\"".as_slice(), &vec![b'k'; ENTRY_BYTES_MAX], b"\"]]"].concat();
-        assert_eq!(*scopes(&long), [Scope::All]);
+        assert_eq!(*parse_scopes(&long), [InvalidationScope::All]);
         let many = format!(
             r#"{{"epoch":"{EPOCH}","entries":[{}{{"seq":1}}]}}"#,
             r#"{"seq":1},"#.repeat(ENTRIES_MAX)
         );
-        assert_eq!(news(many.as_bytes()), None);
+        assert_eq!(parse_published(many.as_bytes()), None);
     }
 
     #[test]
     fn news_without_a_place_in_a_log_is_none() {
         for odd in ["", "{}", r#"{"epoch":"ff","entries":[]}"#, r#"{"entries":[{"seq":1}]}"#] {
-            assert_eq!(news(odd.as_bytes()), None, "{odd}");
+            assert_eq!(parse_published(odd.as_bytes()), None, "{odd}");
         }
     }
 
     #[test]
     fn a_hint_names_keys_and_tags_or_all() {
         assert_eq!(
-            *hint(br#"{"keys":["42"],"tags":["gold"]}"#).unwrap(),
-            [Scope::Key("42".into()), Scope::Tag("gold".into())]
+            *parse_hint(br#"{"keys":["42"],"tags":["gold"]}"#).unwrap(),
+            [InvalidationScope::Key("42".into()), InvalidationScope::Tag("gold".into())]
         );
-        assert_eq!(*hint(br#"{"all":true,"keys":["42"]}"#).unwrap(), [Scope::All]);
-        assert_eq!(hint(b"{}"), None);
-        assert_eq!(hint(b"42"), None);
+        assert_eq!(
+            *parse_hint(br#"{"all":true,"keys":["42"]}"#).unwrap(),
+            [InvalidationScope::All]
+        );
+        assert_eq!(parse_hint(b"{}"), None);
+        assert_eq!(parse_hint(b"42"), None);
     }
 }

@@ -11,7 +11,7 @@ const SLOTS: u16 = 16_384;
 
 /// Where a server of a Cluster listens.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Address {
+pub(super) struct NodeAddress {
     host: Arc<str>,
     port: u16,
 }
@@ -19,23 +19,23 @@ pub(super) struct Address {
 /// What a server said of all slots.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Slots {
-    owners: Vec<(RangeInclusive<u16>, Address)>,
-    servers: Vec<Address>,
+    owners: Vec<(RangeInclusive<u16>, NodeAddress)>,
+    servers: Vec<NodeAddress>,
 }
 
-impl Address {
+impl NodeAddress {
     /// Reads `HOST:PORT`. Without a host it is the host that said so.
-    pub(super) fn parse(text: &str, said_by: &Self) -> Option<Self> {
+    pub(super) fn parse(text: &str, answering_node: &Self) -> Option<Self> {
         let (host, port) = text.rsplit_once(':')?;
         Some(Self::new(
             host.trim_start_matches('[').trim_end_matches(']'),
             port.parse().ok()?,
-            said_by,
+            answering_node,
         ))
     }
 
     /// Where a URL leads; nothing if that is no network address.
-    pub(super) fn of(info: &ConnectionInfo) -> Option<Self> {
+    pub(super) fn from_url(info: &ConnectionInfo) -> Option<Self> {
         match info.addr() {
             ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
                 Some(Self { host: host.as_str().into(), port: *port })
@@ -52,24 +52,27 @@ impl Address {
         ConnectionAddr::Tcp(host, port)
     }
 
-    fn new(host: &str, port: u16, said_by: &Self) -> Self {
-        let host =
-            if host.is_empty() || host == "?" { Arc::clone(&said_by.host) } else { host.into() };
+    fn new(host: &str, port: u16, answering_node: &Self) -> Self {
+        let host = if host.is_empty() || host == "?" {
+            Arc::clone(&answering_node.host)
+        } else {
+            host.into()
+        };
         Self { host, port }
     }
 
     /// One of the servers in an answer: host, port, and what is of no interest here.
-    fn read(value: &Value, said_by: &Self) -> Option<Self> {
+    fn read(value: &Value, answering_node: &Self) -> Option<Self> {
         let Value::Array(parts) = value else { return None };
         let host = match parts.first()? {
             Value::BulkString(host) => std::str::from_utf8(host).ok()?,
             _ => "",
         };
-        Some(Self::new(host, number(parts.get(1)?)?, said_by))
+        Some(Self::new(host, number(parts.get(1)?)?, answering_node))
     }
 }
 
-impl std::fmt::Display for Address {
+impl std::fmt::Display for NodeAddress {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (host, port) = (&self.host, self.port);
         if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
@@ -78,12 +81,12 @@ impl std::fmt::Display for Address {
 
 impl Slots {
     /// The command that asks for it.
-    pub(super) fn question() -> Cmd {
+    pub(super) fn command() -> Cmd {
         redis::cmd("CLUSTER").arg("SLOTS").take()
     }
 
     /// Reads the answer of the server at an address.
-    pub(super) fn read(value: Value, said_by: &Address) -> Option<Self> {
+    pub(super) fn read(value: Value, answering_node: &NodeAddress) -> Option<Self> {
         let Value::Array(ranges) = value else { return None };
         let (mut owners, mut servers) = (Vec::with_capacity(ranges.len()), Vec::new());
         for range in ranges {
@@ -91,7 +94,7 @@ impl Slots {
             let [first, last, holders @ ..] = parts.as_slice() else { return None };
             let holders: Vec<_> = holders
                 .iter()
-                .map(|holder| Address::read(holder, said_by))
+                .map(|holder| NodeAddress::read(holder, answering_node))
                 .collect::<Option<_>>()?;
             owners.push((number(first)?..=number(last)?, holders.first()?.clone()));
             servers.extend(holders);
@@ -103,12 +106,12 @@ impl Slots {
     }
 
     /// The primary that holds a slot.
-    pub(super) fn owner(&self, slot: u16) -> Option<&Address> {
+    pub(super) fn owner(&self, slot: u16) -> Option<&NodeAddress> {
         self.owners.iter().find(|(range, _)| range.contains(&slot)).map(|(_, owner)| owner)
     }
 
     /// Those that hold slots, each once.
-    pub(super) fn primaries(&self) -> Vec<Address> {
+    pub(super) fn primaries(&self) -> Vec<NodeAddress> {
         let mut primaries: Vec<_> = self.owners.iter().map(|(_, owner)| owner.clone()).collect();
         primaries.sort_unstable_by_key(ToString::to_string);
         primaries.dedup();
@@ -116,7 +119,7 @@ impl Slots {
     }
 
     /// Primaries and replicas.
-    pub(super) fn servers(&self) -> Vec<Address> {
+    pub(super) fn servers(&self) -> Vec<NodeAddress> {
         self.servers.clone()
     }
 }
@@ -152,8 +155,8 @@ mod tests {
         Value::BulkString(text.as_bytes().to_vec())
     }
 
-    fn here() -> Address {
-        Address { host: "here".into(), port: 1 }
+    fn here() -> NodeAddress {
+        NodeAddress { host: "here".into(), port: 1 }
     }
 
     #[test]
@@ -193,7 +196,7 @@ mod tests {
 
     #[test]
     fn an_address_has_the_host_of_who_said_it_where_none_is_named() {
-        let parsed = |text| Address::parse(text, &here()).map(|address| address.to_string());
+        let parsed = |text| NodeAddress::parse(text, &here()).map(|address| address.to_string());
         assert_eq!(parsed("127.0.0.1:6381").unwrap(), "127.0.0.1:6381");
         assert_eq!(parsed(":6381").unwrap(), "here:6381");
         assert_eq!(parsed("[::1]:6381").unwrap(), "[::1]:6381");

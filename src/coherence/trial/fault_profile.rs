@@ -3,37 +3,37 @@
 
 use std::time::Duration;
 
-use super::super::Limits;
+use super::super::LogLimits;
 
 /// The world of one run. Means are in microseconds.
 #[derive(Debug, Clone)]
-pub(super) struct Hostility {
+pub(super) struct FaultProfile {
     pub(super) lease: Duration,
     pub(super) grace: Duration,
     pub(super) latency: u64,
     /// Of messages, as a share.
-    pub(super) loss: f64,
+    pub(super) loss_share: f64,
     /// Of messages that take a hundred times as long, as a share.
-    pub(super) slow: f64,
+    pub(super) slow_share: f64,
     /// How long a sidecar may wait for pub/sub before it reads the log.
     pub(super) patience: Duration,
     pub(super) tick: u64,
-    pub(super) reading: u64,
-    pub(super) flying: u64,
-    pub(super) writing: u64,
+    pub(super) read_gap: u64,
+    pub(super) flight_gap: u64,
+    pub(super) write_gap: u64,
     pub(super) fault_every: u64,
     pub(super) redis: bool,
     pub(super) ordered: bool,
     pub(super) hints: bool,
-    pub(super) limits: Limits,
+    pub(super) limits: LogLimits,
     /// The kind of fault that this run has most of.
     pub(super) favourite: u8,
     /// Redis keeps its epoch, so writers may know less of leases than the registry does.
-    pub(super) steady: bool,
-    pub(super) calm: bool,
+    pub(super) keeps_epoch: bool,
+    pub(super) is_calm: bool,
 }
 
-impl Hostility {
+impl FaultProfile {
     /// Kinds of faults.
     pub(super) const FAULTS: u8 = 13;
 
@@ -44,27 +44,27 @@ impl Hostility {
             lease,
             grace: if rng.bool() { lease / 2 } else { Duration::ZERO },
             latency: rng.u64(200..20_000),
-            loss: if rng.bool() { 0.0 } else { 0.3 * rng.f64() },
-            slow: if rng.bool() { 0.02 * rng.f64() } else { 0.3 * rng.f64() },
+            loss_share: if rng.bool() { 0.0 } else { 0.3 * rng.f64() },
+            slow_share: if rng.bool() { 0.02 * rng.f64() } else { 0.3 * rng.f64() },
             patience: if rng.bool() { lease / 50 } else { lease },
             tick: 10_000,
-            reading: rng.u64(5_000..50_000),
-            flying: rng.u64(2_000..100_000),
-            writing: rng.u64(20_000..400_000),
+            read_gap: rng.u64(5_000..50_000),
+            flight_gap: rng.u64(2_000..100_000),
+            write_gap: rng.u64(20_000..400_000),
             fault_every: 50_000 << rng.u32(..9),
             redis: rng.bool(),
             ordered,
             hints: ordered && rng.bool(),
-            limits: Limits { entries_max: rng.usize(1..20), stamps_max: rng.usize(1..12) },
+            limits: LogLimits { entries_max: rng.usize(1..20), stamps_max: rng.usize(1..12) },
             favourite: rng.u8(..Self::FAULTS),
-            steady: rng.u8(..4) == 0,
-            calm: false,
+            keeps_epoch: rng.u8(..4) == 0,
+            is_calm: false,
         }
     }
 
     /// One kind of fault has most, and often.
     pub(super) fn prefer(&mut self, favourite: u8) {
-        (self.favourite, self.fault_every, self.writing) = (favourite, 300_000, 20_000);
+        (self.favourite, self.fault_every, self.write_gap) = (favourite, 300_000, 20_000);
     }
 
     /// The kind of the next fault.
@@ -74,12 +74,13 @@ impl Hostility {
 
     /// The lease that a writer knows of from its own configuration.
     pub(super) fn writer_lease(&self) -> Duration {
-        if self.steady { self.lease / 4 } else { self.lease }
+        if self.keeps_epoch { self.lease / 4 } else { self.lease }
     }
 
     /// Nothing goes wrong from now on.
     pub(super) fn calm(&mut self) {
-        (self.calm, self.loss, self.slow, self.latency) = (true, 0.0, 0.0, self.latency.min(2_000));
+        (self.is_calm, self.loss_share, self.slow_share, self.latency) =
+            (true, 0.0, 0.0, self.latency.min(2_000));
     }
 
     /// The rate of a clock: two of them differ by less than the margin that a lease leaves.
@@ -90,6 +91,6 @@ impl Hostility {
     /// A delay of about `mean`.
     pub(super) fn delay(&self, rng: &mut fastrand::Rng, mean: u64) -> u64 {
         let usual = rng.u64(mean / 2..=mean + mean / 2);
-        if rng.f64() < self.slow { usual.saturating_mul(100).min(5_000_000) } else { usual }
+        if rng.f64() < self.slow_share { usual.saturating_mul(100).min(5_000_000) } else { usual }
     }
 }

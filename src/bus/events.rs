@@ -4,29 +4,29 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::fault::Fault;
-use crate::coherence::{Entry, Why};
+use super::fault::RedisFault;
+use crate::coherence::{EmptyReason, LogEntry};
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Happening {
+pub struct BusEvent {
     /// When.
     pub at: SystemTime,
     /// To which domain; `None`: to the connections, which all domains share.
     pub domain: Option<Arc<str>>,
     /// What.
-    pub what: What,
+    pub kind: BusEventKind,
 }
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum What {
+pub enum BusEventKind {
     /// An invalidation was applied. It names keys and tags: personal data.
-    Applied(Entry),
+    InvalidationApplied(LogEntry),
     /// A hint was turned into an entry of the log, or had been by another sidecar.
-    Hinted,
+    HintHandled,
     /// Nothing that memory holds is believed any more.
-    Emptied(Why),
+    MemoryEmptied(EmptyReason),
     /// Memory may be served from.
     LeaseHeld,
     /// Memory may not be served from, until the lease is held again.
@@ -34,5 +34,5 @@ pub enum What {
     /// The connections to Redis stand.
     Connected,
     /// They broke, or cannot be made, or not for the reason known before.
-    Disconnected(Fault),
+    Disconnected(RedisFault),
 }

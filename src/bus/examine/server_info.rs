@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::super::endpoint::Connection;
-use super::super::fault::Fault;
+use super::super::endpoint::RedisConnection;
+use super::super::fault::RedisFault;
 
 /// How one server is set.
 #[derive(Debug, Clone, Default)]
@@ -13,7 +13,7 @@ use super::super::fault::Fault;
     clippy::struct_excessive_bools,
     reason = "each is a line of `INFO`, and none depends on another"
 )]
-pub struct Facts {
+pub struct RedisServerInfo {
     /// `Redis` or `Valkey`.
     pub product: &'static str,
     /// `7.0.15`.
@@ -39,12 +39,12 @@ pub struct Facts {
     /// The last snapshot could not be written.
     pub snapshot_failed: bool,
     /// What `CONFIG GET` says; nothing if it is refused.
-    pub config: Option<Config>,
+    pub config: Option<RedisServerConfig>,
 }
 
 /// What only `CONFIG GET` knows.
 #[derive(Debug, Clone, Default)]
-pub struct Config {
+pub struct RedisServerConfig {
     /// `min-replicas-to-write`.
     pub min_replicas: Option<u64>,
     /// `min-replicas-max-lag`.
@@ -72,7 +72,7 @@ pub struct BufferLimit {
     pub soft_for: Duration,
 }
 
-impl Facts {
+impl RedisServerInfo {
     /// Whether pub/sub of a Cluster is sharded.
     pub const fn is_sharded(&self) -> bool {
         self.compatible.0 >= 7
@@ -107,26 +107,29 @@ impl Facts {
 }
 
 /// Asks; nothing if it does not even let its user have `INFO`.
-pub(super) async fn ask(connection: &mut Connection) -> Result<Option<Facts>, Fault> {
-    let info: String = match redis::cmd("INFO").query_async(connection).await.map_err(Fault::from) {
-        Ok(info) => info,
-        Err(fault) if fault.is_no_permission() => return Ok(None),
-        Err(fault) => return Err(fault),
-    };
+pub(super) async fn query(
+    connection: &mut RedisConnection,
+) -> Result<Option<RedisServerInfo>, RedisFault> {
+    let info: String =
+        match redis::cmd("INFO").query_async(connection).await.map_err(RedisFault::from) {
+            Ok(info) => info,
+            Err(fault) if fault.is_no_permission() => return Ok(None),
+            Err(fault) => return Err(fault),
+        };
     let lines: HashMap<&str, &str> = info.lines().filter_map(|line| line.split_once(':')).collect();
-    let mut facts = Facts::read(&lines);
-    facts.config = config(connection).await;
-    Ok(Some(facts))
+    let mut info = RedisServerInfo::read(&lines);
+    info.config = config(connection).await;
+    Ok(Some(info))
 }
 
-async fn config(connection: &mut Connection) -> Option<Config> {
+async fn config(connection: &mut RedisConnection) -> Option<RedisServerConfig> {
     let mut get = async |name: &'static str| {
-        let asked = redis::cmd("CONFIG").arg("GET").arg(name).query_async(connection).await;
-        asked.map(|mut found: HashMap<String, String>| found.remove(name)).ok()
+        let reply = redis::cmd("CONFIG").arg("GET").arg(name).query_async(connection).await;
+        reply.map(|mut found: HashMap<String, String>| found.remove(name)).ok()
     };
     let number = |text: Option<String>| text.and_then(|text| text.parse::<u64>().ok());
     let seconds = |text: Option<String>| number(text).map(Duration::from_secs);
-    Some(Config {
+    Some(RedisServerConfig {
         min_replicas: number(get("min-replicas-to-write").await?),
         min_replicas_max_lag: seconds(get("min-replicas-max-lag").await?),
         node_timeout: number(get("cluster-node-timeout").await?).map(Duration::from_millis),
@@ -163,14 +166,14 @@ mod tests {
             ("maxmemory", "0"),
             ("rdb_last_bgsave_status", "err"),
         ];
-        let facts = Facts::read(&valkey.into_iter().collect());
+        let facts = RedisServerInfo::read(&valkey.into_iter().collect());
         assert_eq!((facts.product, &*facts.version, facts.compatible), ("Valkey", "9.1.2", (7, 2)));
         assert_eq!(
             (facts.life.as_deref(), facts.memory_max, facts.eviction),
             (Some("a/b"), Some(0), None)
         );
         assert!(!facts.is_primary && facts.snapshot_failed);
-        let redis = Facts::read(&HashMap::from([("redis_version", "6.2.14")]));
+        let redis = RedisServerInfo::read(&HashMap::from([("redis_version", "6.2.14")]));
         assert_eq!((redis.product, &*redis.version, redis.compatible), ("Redis", "6.2.14", (6, 2)));
         assert!(redis.is_primary && !redis.is_sharded() && redis.life.is_none());
     }
