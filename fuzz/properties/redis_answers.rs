@@ -109,7 +109,8 @@ fn dataset(data: &[u8]) -> bool {
 }
 
 fn domain() -> Domain {
-    let text = "domain: customer\nsources:\n  profile: {url: 'http://a/{key}'}\n  orders: {url: 'http://b/{key}'}\n\
+    let text = "domain: customer\nsources:\n  profile: {url: 'http://a/{key}'}\n\
+        \x20 orders: {url: 'http://b/{key}'}\n\
         versions:\n  v1: {path: '/v1/customers/{key}'}\n";
     let world = World {
         variable: &|_| None,

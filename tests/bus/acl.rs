@@ -53,9 +53,10 @@ async fn life(redis: &Redis, settings: &BusConfig) {
         .arg("pubsub")
         .add_command(super::loss::foreign("43"));
     silenced.exec(&mut redis.control()).unwrap();
-    two.until_it(
-        |what| matches!(what, BusEventKind::InvalidationApplied(entry) if *entry.scopes == [InvalidationScope::Key("43".into())]),
-    )
+    two.until_it(|kind| {
+        matches!(kind, BusEventKind::InvalidationApplied(entry)
+            if *entry.scopes == [InvalidationScope::Key("43".into())])
+    })
     .await;
 
     one.bus.set_domains([DOMAIN]);

@@ -148,7 +148,8 @@ async fn heartbeats_of_many_domains_share_a_round_trip() {
 /// yet.
 fn fill_registry(redis: &Redis, sidecars: usize, reported: bool) {
     const FILL: &str = "for i = 1, ARGV[1] do
-        redis.call('HSET', KEYS[1], string.format('r:customers-web-7d9c5b6f4d-%05d-%016x', i, i), ARGV[2])
+        local name = string.format('r:customers-web-7d9c5b6f4d-%05d-%016x', i, i)
+        redis.call('HSET', KEYS[1], name, ARGV[2])
         end redis.call('HSET', KEYS[1], 'leases', '3000=' .. ARGV[1])";
     let meta = RedisNames::new("default", DOMAIN).meta();
     let seq: String = redis.command(&["HGET", &meta, "seq"]);

@@ -44,7 +44,10 @@ async fn what_print_script_prints_invalidates_running_sidecars() {
     let named = [InvalidationScope::Key("42".into()), InvalidationScope::Tag("gold".into())];
     for member in [&mut one, &mut two] {
         member
-            .until_it(|what| matches!(what, BusEventKind::InvalidationApplied(entry) if *entry.scopes == named))
+            .until_it(|kind| {
+                matches!(kind, BusEventKind::InvalidationApplied(entry)
+                if *entry.scopes == named)
+            })
             .await;
     }
     assert!(!two.domain.is_valid(mark, "42", &[]));

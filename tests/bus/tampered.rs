@@ -195,10 +195,8 @@ async fn news_of_what_the_log_does_not_have_are_one_reading_of_it() {
         metric(&text, name, &[]).unwrap_or_default()
     };
     let epoch = member.domain.applied_fence().unwrap().epoch;
-    let news = format!(
-        r#"{{"epoch":"{:032x}","entries":[{{"seq":18446744073709551615,"scopes":[["key","42"]]}}]}}"#,
-        epoch.0
-    );
+    let entries = r#"[{"seq":18446744073709551615,"scopes":[["key","42"]]}]"#;
+    let news = format!(r#"{{"epoch":"{:032x}","entries":{entries}}}"#, epoch.0);
     redis.command::<()>(&["PUBLISH", &names().invalidations_channel(), &news]);
     let beats = || redis.command::<String>(&["INFO", "commandstats"]);
     let evaluated = |stats: &str| {

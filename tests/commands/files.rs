@@ -15,7 +15,8 @@ use crate::support::pki::Pki;
 const GOOD: &str = "domain: customer\nsources:\n  profile:\n    url: https://profile.crm/{key}\n\
                     versions:\n  v1:\n    path: /v1/customers/{key}\n";
 /// Three problems: an unknown key, a bad duration, a broken shape.
-const BROKEN: &str = "domain: customer\ndeadline: soon\nsources:\n  profile:\n    url: https://profile.crm/{key}\n    retris: 1\n\
+const BROKEN: &str = "domain: customer\ndeadline: soon\nsources:\n  profile:\n\
+                      \x20   url: https://profile.crm/{key}\n    retris: 1\n\
                       versions:\n  v1:\n    path: /v1/customers/{key}\n    shape: '.profile | '\n";
 
 fn folder(files: &[(&str, &str)]) -> TempDir {

@@ -26,7 +26,8 @@ struct DoctorSetup {
 impl DoctorSetup {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let file = "domain: customer\nkey: '[0-9]+'\nsources:\n  none:\n    url: http://127.0.0.1:1/{key}\n\
+        let file = "domain: customer\nkey: '[0-9]+'\nsources:\n  none:\n\
+                    \x20   url: http://127.0.0.1:1/{key}\n\
                     versions:\n  v1:\n    path: /v1/customers/{key}\n";
         std::fs::write(dir.path().join("customer.yaml"), file).unwrap();
         std::fs::write(dir.path().join("auth"), "bfb:secret").unwrap();

@@ -73,7 +73,8 @@ impl Cluster {
             let own = known.lines().find(|line| line.contains("myself")).unwrap().to_owned();
             own.split_whitespace().skip(8).any(|range| {
                 let (first, last) = range.split_once('-').unwrap_or((range, range));
-                matches!((first.parse::<u16>(), last.parse()), (Ok(first), Ok(last)) if (first..=last).contains(&slot))
+                let Ok(first) = first.parse::<u16>() else { return false };
+                last.parse().is_ok_and(|last| (first..=last).contains(&slot))
             })
         };
         self.nodes.iter().position(holds).expect("a node holds every slot")

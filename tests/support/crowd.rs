@@ -59,8 +59,16 @@ impl Script {
         let mut came = [0; 1024];
         loop {
             tokio::select! {
-                read = stream.read(&mut came), if self.reads => if !read.is_ok_and(|bytes| bytes > 0) { return },
-                () = tokio::time::sleep(PACE) => if stream.write_all(&self.then).await.is_err() { return },
+                read = stream.read(&mut came), if self.reads => {
+                    if !read.is_ok_and(|bytes| bytes > 0) {
+                        return;
+                    }
+                }
+                () = tokio::time::sleep(PACE) => {
+                    if stream.write_all(&self.then).await.is_err() {
+                        return;
+                    }
+                }
             }
         }
     }

@@ -40,7 +40,12 @@ pub struct Seal {
 
 /// Why a file holds no keys. It never says what is in it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{}`{}: {what}\nhint: `openssl rand -hex 32` makes a key; the first line seals, all of them open", file.display(), place(*line))]
+#[error(
+    "`{}`{}: {what}\nhint: `openssl rand -hex 32` makes a key; \
+     the first line seals, all of them open",
+    file.display(),
+    place(*line)
+)]
 pub struct SealError {
     file: PathBuf,
     line: Option<usize>,

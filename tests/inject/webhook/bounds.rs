@@ -141,8 +141,8 @@ async fn filters_that_would_be_slow_patterns_hold_up_nobody() {
 async fn large_bodies_that_never_arrive_turn_away_large_ones_only() {
     let server = Apiserver::start().await;
     let webhook = Webhook::ready(&server, &[]).await;
-    let head = "POST /mutate?timeout=30s HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
-                content-length: 3145728\r\n\r\n{";
+    let head = "POST /mutate?timeout=30s HTTP/1.1\r\nhost: localhost\r\n\
+                content-type: application/json\r\ncontent-length: 3145728\r\n\r\n{";
     let mut open =
         join_all((0..32).map(|_| connect_raw(webhook.address, trust_any_certificate()))).await;
     for stream in &mut open {
