@@ -1,6 +1,6 @@
-//! What becomes of collections, for whoever listens: `GET /events`.
+//! Events at the end of collections, for `GET /events`.
 //!
-//! It costs nothing while nobody does. What is told holds numbers and names, never a dataset: a
+//! They cost nothing while nobody listens. They hold numbers and names, never a dataset: a
 //! slow listener keeps none alive.
 
 use std::sync::Arc;
@@ -29,7 +29,7 @@ pub struct CollectionEvent {
     pub kind: CollectionEventKind,
 }
 
-/// What came of a collection.
+/// The result of a collection.
 #[derive(Debug, Clone)]
 pub enum CollectionEventKind {
     /// The sources gave all parts, or said that there is nothing.
@@ -61,11 +61,11 @@ pub enum NotStoredReason {
     Off,
     /// Everybody who waited for it said `no-store`.
     NoStore,
-    /// Its tags could not be told, so no invalidation could name it by one.
+    /// Its tags are not known, so no invalidation could name it by one.
     NoTags,
     /// The lease was not held: invalidations may have been missed.
     LeaseLost,
-    /// It was invalidated while it was in the air: the fence.
+    /// It was invalidated while its flight was running: the fence.
     Fenced,
 }
 
@@ -97,7 +97,7 @@ impl Default for CollectionEvents {
 }
 
 impl CollectionEvents {
-    /// What happens from now on. Who is too slow misses some, and is told so.
+    /// The events from now on. A receiver that is too slow misses some, and learns how many.
     pub fn subscribe(&self) -> broadcast::Receiver<CollectionEvent> {
         self.0.subscribe()
     }

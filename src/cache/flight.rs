@@ -76,7 +76,7 @@ impl JoinRule {
     /// No flight that began before.
     pub(super) const NONE: Self = Self { began_within: Duration::ZERO };
 
-    /// What is joined under this rule and another.
+    /// The flights that both this rule and `span` accept.
     pub(super) fn and_within(self, span: Duration) -> Self {
         Self { began_within: self.began_within.min(span) }
     }
@@ -87,7 +87,7 @@ impl JoinRule {
     }
 }
 
-/// What came of waiting for a flight.
+/// The outcome of waiting for a flight.
 #[derive(Debug, Clone)]
 pub(super) enum WaitOutcome {
     /// It has ended.

@@ -85,7 +85,7 @@ impl Hash for MemoryKey {
     }
 }
 
-/// What memory holds of one plan. Cheap to clone.
+/// The memory tier of one plan. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct MemoryTier {
     memory: Memory,

@@ -32,7 +32,7 @@ const RUN_BYTES_MAX: u64 = 128 << 20;
 /// Runs the programs of one domain. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct ProgramRunner {
-    /// What the domain draws its memory from.
+    /// The domain's share of memory.
     share: MemoryShare,
     /// Where the domain's programs run.
     queue: ComputeQueue,
@@ -44,7 +44,7 @@ impl ProgramRunner {
     }
 
     /// Runs `program` over a dataset's body, by `until`, for at most `output_bytes` of JSON, and
-    /// `read` over the JSON there where the program ran. What a run holds is this domain's memory.
+    /// `read` over the JSON there where the program ran. A run holds memory of this domain's share.
     ///
     /// A run takes memory as it goes and never waits for it while it holds some: where there is
     /// none it ends, and begins anew once twice as much as it had come to is reserved for it.

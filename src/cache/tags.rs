@@ -18,7 +18,7 @@ use crate::coherence::{TAG_BYTES_MAX, TAGS_MAX};
 use crate::collect::Dataset;
 use crate::shape::{CompileError, Program};
 
-/// What a `tags` program may yield: all tags in JSON at its longest (six bytes for one, quotes, a
+/// The bytes that a `tags` program may yield: all tags in JSON at its longest (six bytes for one, quotes, a
 /// comma), with room for `null`s.
 const OUTPUT_BYTES_MAX: usize = 256 * 1024;
 
