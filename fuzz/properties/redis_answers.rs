@@ -67,7 +67,8 @@ fn replies(data: &[u8]) -> bool {
 }
 
 fn frames(data: &[u8], size: usize) -> (Vec<RespFrame>, bool) {
-    let (mut frames, mut found) = (RespFrames::new(LIMITS), Vec::new());
+    let mut frames = RespFrames::new(LIMITS);
+    let mut found = Vec::new();
     for piece in data.chunks(size) {
         let fed = frames.feed(piece, |frame| {
             assert!(frame.bytes <= LIMITS.bytes);

@@ -75,7 +75,8 @@ impl CollectionEventKind {
             Ok(entry) => entry,
             Err(error) => return Self::Failed(error.clone()),
         };
-        let (dataset, bytes) = (entry.dataset_id(), entry.body_bytes());
+        let dataset = entry.dataset_id();
+        let bytes = entry.body_bytes();
         match flight.origin {
             FlightOrigin::Redis => Self::Found { dataset, bytes },
             FlightOrigin::Sources { not_stored } => {

@@ -189,7 +189,8 @@ impl Flight {
     }
 
     pub(super) fn waiter(&self, joined: bool) -> FlightWaiter {
-        let (result, progress) = (self.result.subscribe(), self.progress.clone());
+        let result = self.result.subscribe();
+        let progress = self.progress.clone();
         FlightWaiter { id: self.id, result, progress, joined }
     }
 

@@ -195,7 +195,8 @@ impl Memory {
         let options = options.build().unwrap_or_else(|error| unreachable!("{error:?}"));
         let evictions = CountEvictions(metrics.evictions.clone());
         let entries = Cache::with_options(options, ByWeight, RandomState::default(), evictions);
-        let (share, expired) = (account.whole(), metrics.expirations.clone());
+        let share = account.whole();
+        let expired = metrics.expirations.clone();
         Self {
             entries: Arc::new(entries),
             writes: Arc::default(),

@@ -99,7 +99,8 @@ mod tests {
 
     #[test]
     fn a_caller_keeps_what_collections_of_late_took_and_a_margin() {
-        let (time, came) = (CollectionTime::default(), Instant::now());
+        let time = CollectionTime::default();
+        let came = Instant::now();
         let unknown = time.patience(came, SECOND);
         assert_eq!(unknown.begin_by - came, SECOND / 4);
         assert_eq!(unknown.share_until - came, SECOND / 2);

@@ -58,11 +58,13 @@ impl ProgramRunner {
     ) -> Result<T, ProgramError> {
         let memory_bytes = RUN_BYTES_MAX.min(self.share.limit());
         let mut wanted = MEMORY_STEP_BYTES.min(memory_bytes);
-        let (mut cpu_time, mut runs) = (Duration::ZERO, 0);
+        let mut cpu_time = Duration::ZERO;
+        let mut runs = 0;
         loop {
             let reserved = self.share.reserve(wanted, until).await;
             let reserved = reserved.map_err(|_| ProgramError::Overloaded(NO_MEMORY))?;
-            let (program, input) = (program.clone(), input.clone());
+            let program = program.clone();
+            let input = input.clone();
             let run = self.queue.run(until, move |clock| {
                 let memory = WorkMemory::new(reserved, until);
                 let budget = Budget { output_bytes, memory_bytes, ..Budget::default() };
@@ -112,7 +114,8 @@ fn run(
     clock: &RunClock,
     memory: &WorkMemory,
 ) -> Result<Vec<u8>, RunError> {
-    let (until, cancelled) = (Some(clock.until()), Some(clock.unwanted()));
+    let until = Some(clock.until());
+    let cancelled = Some(clock.unwanted());
     program.run(
         input,
         Budget { until, cancelled, memory: Some(&|bytes| memory.try_take(bytes)), ..budget },

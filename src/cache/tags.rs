@@ -169,7 +169,8 @@ impl Tagger {
 fn parse(json: &[u8]) -> Result<Vec<Arc<str>>, TagsRefusal> {
     let values: Vec<Value> =
         serde_json::from_slice(json).map_err(|_| TagsRefusal::ProgramFailed)?;
-    let (mut tags, mut known) = (Vec::<Arc<str>>::new(), HashSet::new());
+    let mut tags = Vec::<Arc<str>>::new();
+    let mut known = HashSet::new();
     for value in values {
         let tag: Arc<str> = match value {
             Value::Null => continue,

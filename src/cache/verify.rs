@@ -225,7 +225,8 @@ impl SampledHit {
         // Where memory is short, this is the first to go without.
         let reserved = self.share.try_reserve(2 * self.entry.body_bytes() as u64)?;
         let memory = WorkMemory::new(reserved, Instant::now());
-        let (outstanding, unanswered) = (Outstanding::default(), UnansweredSources::default());
+        let outstanding = Outstanding::default();
+        let unanswered = UnansweredSources::default();
         let work =
             CollectContext { memory: &memory, outstanding: &outstanding, unanswered: &unanswered };
         let served = self.entry.dataset(self.policy.domain());

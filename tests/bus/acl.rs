@@ -92,7 +92,8 @@ fn fill_stamps(redis: &Redis) {
 
 async fn datasets(one: &Member, two: &Member) {
     let place = DatasetPlace { key: "44".into(), plan: "p".into() };
-    let (fence, holder) = (one.domain.applied_fence().unwrap(), one.domain.new_claim_holder());
+    let fence = one.domain.applied_fence().unwrap();
+    let holder = one.domain.new_claim_holder();
     let dataset = TierDataset { fence, tags: vec!["gold".into()], body: Arc::from(&b"{}"[..]) };
     assert_eq!(
         patiently(|| one.domain.claim(&place, &holder, fence, TEST_TIMEOUT, Some(READY_BYTES)))

@@ -85,8 +85,8 @@ fn a_dataset_with_300_000_tags_is_a_miss_and_holds_redis_for_none_of_them() {
         let tags = tags(many);
         plant(&redis, key, &serde_json::to_string(&tags).unwrap(), 10);
         let before = calls(&redis, "zscore");
-        let (fetched, claimed) =
-            (fetch(&redis, key, READY_BYTES), claim(&redis, key, fence, Some(READY_BYTES)));
+        let fetched = fetch(&redis, key, READY_BYTES);
+        let claimed = claim(&redis, key, fence, Some(READY_BYTES));
         assert_eq!(matches!(fetched, ScriptReply::Hit(_)), is_there, "{many} tags");
         assert_eq!(matches!(claimed, ScriptReply::Hit(_)), is_there, "{many} tags");
         let tags: Vec<Arc<str>> = tags.iter().map(|tag| tag.as_str().into()).collect();
@@ -203,7 +203,8 @@ fn a_page_of_the_log_ends_once_it_is_long_and_an_entry_that_is_too_long_means_al
         '[[\"key\",\"' .. string.rep('k', 5000000) .. '\"]]') \
         redis.call('HSET', KEYS[2], 'seq', '21')";
     redis.command::<()>(&["EVAL", long, "2", &names().log(), &names().meta()]);
-    let (mut seq, mut pages) = (0, Vec::new());
+    let mut seq = 0;
+    let mut pages = Vec::new();
     loop {
         let after = Fence { epoch: EPOCH, seq };
         let ScriptReply::Log { entries, .. } =
@@ -232,7 +233,8 @@ fn a_page_of_the_log_ends_with_the_first_entry_that_is_too_long() {
         redis.call('XADD', KEYS[1], n .. '-0', 'scopes', string.rep('k', 600000)) end \
         redis.call('HSET', KEYS[2], 'seq', '101')";
     redis.command::<()>(&["EVAL", long, "2", &names().log(), &names().meta()]);
-    let (mut seq, mut pages) = (0, Vec::new());
+    let mut seq = 0;
+    let mut pages = Vec::new();
     while seq < 101 {
         let before = calls(&redis, "xrange");
         let after = Fence { epoch: EPOCH, seq };

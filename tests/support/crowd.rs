@@ -89,7 +89,8 @@ impl Crowd {
         let mut connections = JoinSet::new();
         let size = CROWD_MAX.min(open_files_max() / 8);
         for script in scripts.iter().cycle().take(size) {
-            let (script, connected) = (script.clone(), connected.clone());
+            let script = script.clone();
+            let connected = connected.clone();
             connections.spawn(async move {
                 loop {
                     script.run(to, &connected).await;

@@ -157,8 +157,9 @@ impl Drop for FleetClaim {
         {
             return;
         }
-        let (bus, place, holder) =
-            (self.keeper.bus.clone(), self.place.clone(), self.holder.clone());
+        let bus = self.keeper.bus.clone();
+        let place = self.place.clone();
+        let holder = self.holder.clone();
         self.keeper.tasks.spawn(async move {
             // One that cannot be released expires by itself.
             let _ = bus.release(place, holder).await;

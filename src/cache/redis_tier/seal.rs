@@ -216,7 +216,8 @@ mod tests {
 
     #[test]
     fn the_first_key_seals_and_every_key_opens() {
-        let (old, new) = (key('a'), key('b'));
+        let old = key('a');
+        let new = key('b');
         let before = seal(&old).unwrap();
         let between = seal(&format!("# two\n{new}  # the newer\n\n{old}\n")).unwrap();
         let after = seal(&new).unwrap();

@@ -56,10 +56,13 @@ fn honest() -> Value {
 async fn ten_pods_of_megabytes_at_once_hold_up_no_other_and_fit_into_the_manifests_limit() {
     let server = Apiserver::start().await;
     let webhook = Arc::new(Webhook::ready(&server, &[]).await);
-    let (over, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let over = Arc::new(AtomicBool::new(false));
+    let answered = Arc::new(AtomicBool::new(false));
     let large: Vec<_> = (0..10)
         .map(|_| {
-            let (webhook, over, answered) = (webhook.clone(), over.clone(), answered.clone());
+            let webhook = webhook.clone();
+            let over = over.clone();
+            let answered = answered.clone();
             tokio::spawn(async move {
                 let pod = megabytes();
                 while !over.load(Ordering::SeqCst) {
