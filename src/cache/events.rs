@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::broadcast;
 
-use super::flight::{FlightOrigin, FlightResult};
+use super::flight::{FlightOrigin, FlightResult, NotStoredReason};
 use crate::collect::{CollectError, DatasetId};
 
 /// Events that a slow listener may be behind before it misses some.
@@ -52,21 +52,6 @@ pub enum CollectionEventKind {
     },
     /// At least one source failed.
     Failed(CollectError),
-}
-
-/// Why what was collected was not kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NotStoredReason {
-    /// Nothing is: there is no memory, `--no-cache`, or a ttl of nought.
-    Off,
-    /// Everybody who waited for it said `no-store`.
-    NoStore,
-    /// Its tags are not known, so no invalidation could name it by one.
-    NoTags,
-    /// The lease was not held: invalidations may have been missed.
-    LeaseLost,
-    /// It was invalidated while its flight was running: the fence.
-    Fenced,
 }
 
 impl CollectionEventKind {

@@ -8,8 +8,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::entry::{CacheEntry, EntryContent, Lifetime};
-use super::events::{CollectionEvents, NotStoredReason};
-use super::flight::{Flight, FlightOrigin, FlightResult};
+use super::events::CollectionEvents;
+use super::flight::{Flight, FlightOrigin, FlightResult, NotStoredReason};
 use super::flight_table::{FetchOutcome, FlightStart};
 use super::memory::MemoryTier;
 use super::metrics::CacheMetrics;

@@ -10,7 +10,6 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, timeout_at};
 
 use super::entry::CacheEntry;
-use super::events::NotStoredReason;
 use super::read_options::ReadOptions;
 use crate::coherence::FlightId;
 use crate::collect::{CollectError, Outstanding, Timeline, UnansweredSources};
@@ -33,6 +32,21 @@ pub(super) enum FlightOrigin {
         /// Why it is not kept, if it is not.
         not_stored: Option<NotStoredReason>,
     },
+}
+
+/// Why the result of a collection was not stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotStoredReason {
+    /// Nothing is: there is no memory, `--no-cache`, or a ttl of nought.
+    Off,
+    /// Everybody who waited for it said `no-store`.
+    NoStore,
+    /// Its tags are not known, so no invalidation could name it by one.
+    NoTags,
+    /// The lease was not held: invalidations may have been missed.
+    LeaseLost,
+    /// It was invalidated while its flight was running: the fence.
+    Fenced,
 }
 
 /// One flight, running or waiting for its turn, and what its callers ask for together.

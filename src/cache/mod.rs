@@ -41,7 +41,8 @@ mod token;
 mod verify;
 
 pub use entry::{CacheEntry, EntryContent, EtagDigest, RenderedAnswer};
-pub use events::{CollectionEvent, CollectionEventKind, CollectionEvents, NotStoredReason};
+pub use events::{CollectionEvent, CollectionEventKind, CollectionEvents};
+pub use flight::NotStoredReason;
 pub use memory::{Memory, MemorySize};
 pub use metrics::CacheMetrics;
 pub use programs::{ProgramError, SHAPE_OUTPUT_BYTES_MAX};

@@ -110,7 +110,6 @@ impl Cache {
         let domain = collector.domain().clone();
         let name = domain.name.clone();
         let metrics = context.metrics;
-        metrics.begin(&name);
         let has_tier = !context.off && (!context.memory.is_off() || !bus.is_standalone());
         let policy = Policy::new(domain.clone(), bus.clone(), has_tier);
         let share = context.account.share();

@@ -123,6 +123,9 @@ impl Tagger {
         metrics: CacheMetrics,
     ) -> Result<Self, CompileError> {
         let program = program.map(Program::compile).transpose()?.map(Arc::new);
+        for reason in TagsRefusal::ALL {
+            drop(metrics.tags_refused(&domain, reason.as_str()));
+        }
         Ok(Self { domain, program, runner, refusals: Arc::default(), metrics })
     }
 
@@ -151,7 +154,7 @@ impl Tagger {
 
     fn count_refusal(&self, reason: TagsRefusal) {
         let domain = &self.domain;
-        self.metrics.tags_refused(domain, reason).inc();
+        self.metrics.tags_refused(domain, reason.as_str()).inc();
         if self.refusals.add(reason) {
             let reason = reason.in_words();
             tracing::warn!(%domain, reason, "a dataset is served and not kept, \
