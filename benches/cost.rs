@@ -42,9 +42,9 @@ enum Kind {
 
 #[tokio::main]
 async fn main() {
-    let wanted: Vec<String> =
+    let selected: Vec<String> =
         std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
-    let runs = |name: &str| wanted.is_empty() || wanted.iter().any(|one| one == name);
+    let runs = |name: &str| selected.is_empty() || selected.iter().any(|one| one == name);
     let Some(baseline) = std::env::var_os("BFB_BASELINE").map(PathBuf::from) else {
         println!("cost: `BFB_BASELINE` names no program to compare with");
         return;
@@ -146,8 +146,8 @@ impl RunTime {
         let run_time = |task: std::io::Result<std::fs::DirEntry>| {
             let task = task.ok()?;
             // A thread may have ended meanwhile.
-            let said = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
-            let ran = said.split(' ').next()?.parse().ok()?;
+            let schedstat = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
+            let ran = schedstat.split(' ').next()?.parse().ok()?;
             Some((task.file_name().into_string().ok()?, ran))
         };
         let ran: HashMap<_, _> = tasks.filter_map(run_time).collect();

@@ -16,7 +16,7 @@ use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use serde_json::json;
 use support::apiserver::Apiserver;
-use support::client::{Consumer, Http, ask, with};
+use support::client::{Consumer, HttpVersion, ask, with_header};
 use support::domain::DomainFile;
 use support::redis::Redis;
 use support::sidecar::{Setup, Sidecar};
@@ -27,9 +27,9 @@ const PATH: &str = "/v2/customers/42";
 
 #[tokio::main]
 async fn main() {
-    let wanted: Vec<String> =
+    let selected: Vec<String> =
         std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
-    let runs = |name: &str| wanted.is_empty() || wanted.iter().any(|one| one == name);
+    let runs = |name: &str| selected.is_empty() || selected.iter().any(|one| one == name);
     if runs("acknowledgement") {
         acknowledgement(20, 400).await;
     }
@@ -73,7 +73,8 @@ fn part(of: u64) -> String {
 fn show(name: &str, mut times: Vec<Duration>) -> (f64, f64) {
     times.sort_unstable();
     let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
-    let (median, p99) = (at(0.5), at(0.99));
+    let median = at(0.5);
+    let p99 = at(0.99);
     println!(
         "  {name:<44} median {median:8.3} ms   p99 {p99:8.3} ms   max {:8.3} ms   ({} of them)",
         at(1.0),
@@ -86,7 +87,8 @@ fn show(name: &str, mut times: Vec<Duration>) -> (f64, f64) {
 /// all have it.
 async fn acknowledgement(size: usize, times: usize) {
     println!("acknowledgement by {size} sidecars");
-    let (redis, upstream) = (Redis::start(), Upstream::plain().await);
+    let redis = Redis::start();
+    let upstream = Upstream::plain().await;
     let version = Arc::new(AtomicU64::new(0));
     let now = version.clone();
     upstream.handles("/42", move |_| Reply::json(part(now.load(Ordering::SeqCst))));
@@ -106,8 +108,9 @@ async fn acknowledgement(size: usize, times: usize) {
     let mut publisher = client.get_multiplexed_async_connection().await.unwrap();
     let (mut bare, mut waited, mut stale) = (Vec::new(), Vec::new(), 0);
     let mut consumers: Vec<Consumer> =
-        members.iter().map(|member| member.consumer(Http::One)).collect();
-    let asked = json!({"domain": "customer", "keys": ["42"], "wait": "fleet", "timeout": "30s"});
+        members.iter().map(|member| member.consumer(HttpVersion::Http1)).collect();
+    let invalidation =
+        json!({"domain": "customer", "keys": ["42"], "wait": "fleet", "timeout": "30s"});
     for _ in 0..times {
         for consumer in &mut consumers {
             consumer.get(PATH).await.unwrap();
@@ -123,8 +126,8 @@ async fn acknowledgement(size: usize, times: usize) {
         bare.push(began.elapsed());
         let newest = version.fetch_add(1, Ordering::SeqCst) + 1;
         let mut request =
-            with(ask(http::Method::POST, "/invalidate"), "content-type", "application/json");
-        *request.body_mut() = bytes::Bytes::from(asked.to_string()).into();
+            with_header(ask(http::Method::POST, "/invalidate"), "content-type", "application/json");
+        *request.body_mut() = bytes::Bytes::from(invalidation.to_string()).into();
         let began = Instant::now();
         let got = members[0].send_admin(request).await;
         waited.push(began.elapsed());
@@ -155,7 +158,8 @@ async fn hits(span: Duration) {
     {
         let until = Instant::now() + span;
         let loops = (0..16).map(|_| async {
-            let (mut consumer, mut times) = (sidecar.consumer(Http::One), Vec::new());
+            let mut consumer = sidecar.consumer(HttpVersion::Http1);
+            let mut times = Vec::new();
             while Instant::now() < until {
                 let began = Instant::now();
                 consumer.get(path).await.unwrap();
@@ -190,7 +194,7 @@ async fn memory(count: usize, bytes: usize) {
         upstream.answers(&format!("/{key}"), [Reply::json(body.clone())]);
     }
     let loops = (0..16).map(|part| {
-        let mut consumer = sidecar.consumer(Http::One);
+        let mut consumer = sidecar.consumer(HttpVersion::Http1);
         async move {
             for key in (part..count).step_by(16) {
                 assert_eq!(
@@ -203,7 +207,8 @@ async fn memory(count: usize, bytes: usize) {
     join_all(loops).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     let status = sidecar.admin("/status").await.json();
-    let (full, data) = (sidecar.resident_kib(), count * bytes / 1024);
+    let full = sidecar.resident_kib();
+    let data = count * bytes / 1024;
     println!(
         "  idle {idle} KiB, full {full} KiB, data {data} KiB, held {} datasets, counted {} bytes",
         status["memory"]["entries"], status["memory"]["bytes"]
@@ -214,7 +219,8 @@ async fn memory(count: usize, bytes: usize) {
 /// Redis is gone for a time, under load: what consumers see before, during and after.
 async fn outage(span: Duration) {
     println!("redis killed for {span:?} under load: 4 sidecars, 16 consumers, 500 keys");
-    let (mut redis, upstream) = (Redis::start(), Upstream::plain().await);
+    let mut redis = Redis::start();
+    let upstream = Upstream::plain().await;
     for key in 0..500 {
         upstream
             .answers(&format!("/{key}"), [Reply::json(part(key)).after(Duration::from_millis(2))]);
@@ -223,14 +229,17 @@ async fn outage(span: Duration) {
     for _ in 0..4 {
         members.push(member(Some(&redis.url()), &upstream, &[]).await);
     }
-    let (stop, failed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let stop = Arc::new(AtomicBool::new(false));
+    let failed = Arc::new(AtomicU64::new(0));
     let began = Instant::now();
     let mut loops = tokio::task::JoinSet::new();
     for number in 0..16_u64 {
-        let (mut consumer, stop, failed) =
-            (members[(number % 4) as usize].consumer(Http::One), stop.clone(), failed.clone());
+        let mut consumer = members[(number % 4) as usize].consumer(HttpVersion::Http1);
+        let stop = stop.clone();
+        let failed = failed.clone();
         loops.spawn(async move {
-            let (mut key, mut times) = (number, Vec::new());
+            let mut key = number;
+            let mut times = Vec::new();
             while !stop.load(Ordering::Relaxed) {
                 key = (key * 7 + 13) % 500;
                 let asked = Instant::now();
@@ -294,12 +303,15 @@ async fn admissions(rate: u32, span: Duration) {
         large(creation("shop", &json!({"bfb.dev/inject": "customer", "bfb.dev/memry": "1"}))),
     ];
     println!("  a review has {} bytes", serde_json::to_vec(&reviews[0]).unwrap().len());
-    let (total, before) = (rate * span.as_secs() as u32, cpu(webhook.pid()));
+    let total = rate * span.as_secs() as u32;
+    let before = cpu(webhook.pid());
     let began = Instant::now() + Duration::from_millis(100);
     let mut loops = tokio::task::JoinSet::new();
     for number in 0..16_u32 {
         let mut connection =
-            connect(webhook.address, trusting(&server.bundle()).unwrap(), Http::One).await.unwrap();
+            connect(webhook.address, trusting(&server.bundle()).unwrap(), HttpVersion::Http1)
+                .await
+                .unwrap();
         let reviews = reviews.clone();
         loops.spawn(async move {
             let mut times = Vec::new();
@@ -318,7 +330,8 @@ async fn admissions(rate: u32, span: Duration) {
         });
     }
     let times: Vec<Duration> = loops.join_all().await.into_iter().flatten().collect();
-    let (took, used) = (began.elapsed(), cpu(webhook.pid()) - before);
+    let took = began.elapsed();
+    let used = cpu(webhook.pid()) - before;
     println!("  {:.0} admissions a second", f64::from(total) / took.as_secs_f64());
     show("an admission, from when it was due", times);
     println!(
@@ -334,7 +347,8 @@ fn large(mut review: serde_json::Value) -> serde_json::Value {
         .collect();
     let spec = &mut review["object"]["spec"];
     spec["containers"][0]["env"] = env.into();
-    spec["volumes"] = json!([{"name": "tmp", "emptyDir": {}}, {"name": "kube-api-access", "projected": {"sources": []}}]);
+    spec["volumes"] = json!([{"name": "tmp", "emptyDir": {}},
+        {"name": "kube-api-access", "projected": {"sources": []}}]);
     review
 }
 

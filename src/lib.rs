@@ -37,9 +37,9 @@
 //!
 //! 1. [`serve::accept`] takes a connection within a bound, where another one ends for it if need
 //!    be; a request that takes too long to arrive ends its own.
-//! 2. [`serve::Consumers`] looks at `Host`, finds the version in the current [`serve::Table`],
+//! 2. [`serve::Consumers`] looks at `Host`, finds the version in the current [`serve::Routes`],
 //!    decodes and checks the key. Nothing upstream has been asked yet.
-//! 3. [`cache::Cache`] answers from memory where [`coherence::Sidecar`] believes what it holds, for
+//! 3. [`cache::Cache`] answers from memory where [`coherence::Replica`] believes what it holds, for
 //!    as long as the domain file in force says; else it seats the caller in a flight, which no
 //!    caller who leaves can end for the others. Who shares a flight keeps enough of its deadline
 //!    for one of its own. Once all have left it is given up, but not in the middle of a request. A
@@ -55,7 +55,8 @@
 //! 6. The parts are joined byte for byte into a [`collect::Dataset`], which memory and Redis keep
 //!    unless it was invalidated in the air. A version's [`shape::Program`] runs on it, within a
 //!    budget, away from the event loop, when it is its domain's turn.
-//! 7. The answer is a 200 with every part, or one [`serve::problem::Problem`] that holds none.
+//! 7. The answer is a 200 with every part, or one [`serve::problem_details::ProblemDetails`] that
+//!    holds none.
 //!
 //! # What all of it may cost
 //!
@@ -75,8 +76,8 @@
 //! the air likewise. A fleet of one has acknowledged it by then. With Redis the log is there: one
 //! script appends, stamps and publishes, every sidecar applies what it hears or reads, and says so
 //! with its next heartbeat, until the invalidator has heard from all, or the lease of those who are
-//! silent is over. Whoever listens is told ([`bus::Happening`], and of collections
-//! [`cache::Happening`]): `GET /events`, `bfb tail`.
+//! silent is over. Whoever listens is told ([`bus::BusEvent`], and of collections
+//! [`cache::CollectionEvent`]): `GET /events`, `bfb tail`.
 //!
 //! # The life of a change
 //!

@@ -4,11 +4,11 @@
 //! is answered; [`Sidecar::run`] answers until it is told to stop, then drains. The only module
 //! that knows everyone.
 
+mod assembly;
 mod config;
-mod drain;
-mod files;
-mod plans;
+mod file_checks;
 mod reload;
+mod shutdown;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,23 +20,28 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admin::{self, Admin, Health, Listeners, LogLevel, Phase, Reloads, Told};
+use crate::admin::{
+    self, Admin, AdminState, EventListeners, LogLevel, Phase, ProcessHealth, ReloadStatus,
+};
 use crate::bus::{self, Bus};
-use crate::cache::{self, Memory, Samples, Seal, SealError};
+use crate::cache::{CacheMetrics, Memory, SampleVerifier, Seal, SealError};
 use crate::domain::Loaded;
 use crate::identity::{self, Identity, IdentityError};
 use crate::resources::ComputePool;
 use crate::serve::{
-    self, Activity, Address, BindError, Consumers, Drain, Listener, Port, Reporter, Table,
+    self, Activity, BindError, Consumers, DrainPhase, ListenAddress, Listener, Port, Reporter,
+    Routes,
 };
 
-pub use config::{Caching, Config};
-pub use files::check_tape;
-pub use plans::{Plans, Reading, caching, load_identity, read_domains, shared};
+pub use assembly::{
+    DomainCaches, DomainFileOptions, build_cache, build_sources, load_identity, read_domains,
+};
+pub use config::{CachingConfig, SidecarConfig};
+pub use file_checks::check_recording_folder;
 
 /// Why a sidecar did not start.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+pub enum SidecarStartError {
     /// The domain files have problems.
     #[error("{} problems in the domain files", .0.problems().len())]
     Domain(Box<Loaded>),
@@ -68,7 +73,7 @@ pub enum StartError {
     },
     /// The folder of `--record` or `--replay`.
     #[error("`--{flag} {}` is no folder that can be used: {source}", folder.display())]
-    Tape {
+    RecordingFolder {
         /// Which flag.
         flag: &'static str,
         /// Its folder.
@@ -83,7 +88,7 @@ pub enum StartError {
          its owner alone\nhint: `chmod 700 {}`, or name a folder that is not there yet",
         folder.display(), folder.display()
     )]
-    OpenRecord {
+    RecordingReadableByOthers {
         /// The folder.
         folder: PathBuf,
         /// Its permissions.
@@ -94,11 +99,11 @@ pub enum StartError {
     Bind(#[from] BindError),
     /// An address that others can reach.
     #[error("`--{flag} {address}` is not a loopback address; `--allow-remote` allows it")]
-    Remote {
+    RemoteAddress {
         /// Which flag.
         flag: &'static str,
         /// Its address.
-        address: Address,
+        address: ListenAddress,
     },
     /// A program that `check` compiled does not compile: a fault of ours.
     #[error("a shape does not compile: {0}")]
@@ -112,68 +117,78 @@ const ADMIN_SOCKET_MODE: u32 = 0o600;
 /// A sidecar whose ports are open.
 #[derive(Debug)]
 pub struct Sidecar {
-    config: Config,
+    config: SidecarConfig,
     loaded: Loaded,
-    plans: Plans,
-    consumers: Vec<Listener>,
-    admin: Listener,
-    probes: Option<Listener>,
-    answering: Consumers,
-    told: Arc<Told>,
-    table: watch::Sender<Arc<Table>>,
+    domain_caches: DomainCaches,
+    consumer_listeners: Vec<Listener>,
+    admin_listener: Listener,
+    probes_listener: Option<Listener>,
+    consumers: Consumers,
+    admin_state: Arc<AdminState>,
+    routes: watch::Sender<Arc<Routes>>,
     identity: Option<watch::Sender<Arc<Identity>>>,
-    identity_metrics: identity::Metrics,
-    reloads: watch::Sender<Reloads>,
-    reload_metrics: reload::Metrics,
+    identity_metrics: identity::IdentityMetrics,
+    reloads: watch::Sender<ReloadStatus>,
+    reload_metrics: reload::ReloadMetrics,
     driver: Option<bus::Driver>,
     memory: Memory,
     compute: ComputePool,
-    seal: Option<(Seal, cache::Metrics)>,
-    samples: Option<Samples>,
-    serve_metrics: serve::Metrics,
+    seal: Option<(Seal, CacheMetrics)>,
+    samples: Option<SampleVerifier>,
+    serve_metrics: serve::ServeMetrics,
     phase: watch::Sender<Phase>,
     activity: Activity,
 }
 
 impl Sidecar {
     /// Reads the files, opens the ports.
-    pub async fn start(mut config: Config, log: LogLevel) -> Result<Self, StartError> {
-        let loaded = domains_of(&config)?;
-        let mut registry = registry(&config);
-        let identity_metrics = identity::Metrics::register(&mut registry);
-        let identity = plans::load_identity(config.identity.as_ref())?.map(watch::Sender::new);
-        let shared = plans::shared(
+    pub async fn start(
+        mut config: SidecarConfig,
+        log: LogLevel,
+    ) -> Result<Self, SidecarStartError> {
+        let loaded = load_domains(&config)?;
+        let mut registry = build_registry(&config);
+        let identity_metrics = identity::IdentityMetrics::register(&mut registry);
+        let identity = assembly::load_identity(config.identity.as_ref())?.map(watch::Sender::new);
+        let shared_sources = assembly::build_sources(
             config.tls,
-            &config.tape,
+            &config.recording,
             identity.as_ref(),
             identity_metrics.clone(),
             &mut registry,
         );
-        files::check(&config)?;
-        let seal = files::load_seal(config.caching.seal_key.as_deref())?;
-        let mut caching =
-            plans::caching(&config.caching, config.bus.is_some(), seal.clone(), &mut registry);
-        let following = seal.map(|seal| (seal, caching.metrics.clone()));
-        let samples = plans::verifying(&config, &mut caching, &mut registry);
-        let (account, compute) = (caching.account.clone(), caching.compute.clone());
-        let (memory, verifier) = (caching.memory.clone(), caching.verifier.clone());
+        file_checks::check_files(&config)?;
+        let seal = file_checks::load_seal(config.caching.seal_key.as_deref())?;
+        let mut shared_cache = assembly::build_cache(
+            &config.caching,
+            config.bus.is_some(),
+            seal.clone(),
+            &mut registry,
+        );
+        let watched_seal = seal.map(|seal| (seal, shared_cache.metrics.clone()));
+        let samples = assembly::build_verifier(&config, &mut shared_cache, &mut registry);
+        let (account, compute) = (shared_cache.account.clone(), shared_cache.compute.clone());
+        let (memory, verifier) = (shared_cache.memory.clone(), shared_cache.verifier.clone());
         let (happenings, listeners) =
-            (caching.happenings.clone(), Listeners::register(&mut registry));
-        let (bus, driver) = connect(config.bus.clone(), bus::Metrics::register(&mut registry));
-        let mut plans = Plans::new(shared, caching, bus.clone(), &mut registry);
-        let serve_metrics = serve::Metrics::register(&mut registry);
-        let caches = plans.update(loaded.domains());
-        let table = caches.and_then(|caches| Table::new(caches, &serve_metrics));
-        let table =
-            watch::Sender::new(Arc::new(table.map_err(|error| StartError::Shape(error.message))?));
-        let reload_metrics = reload::Metrics::register(&mut registry);
+            (shared_cache.events.clone(), EventListeners::register(&mut registry));
+        let (bus, driver) =
+            connect_bus(config.bus.clone(), bus::BusMetrics::register(&mut registry));
+        let mut domain_caches =
+            DomainCaches::new(shared_sources, shared_cache, bus.clone(), &mut registry);
+        let serve_metrics = serve::ServeMetrics::register(&mut registry);
+        let caches = domain_caches.update(loaded.domains());
+        let routes = caches.and_then(|caches| Routes::new(caches, &serve_metrics));
+        let routes = watch::Sender::new(Arc::new(
+            routes.map_err(|error| SidecarStartError::Shape(error.message))?,
+        ));
+        let reload_metrics = reload::ReloadMetrics::register(&mut registry);
         let (reloads, phase) =
-            (watch::Sender::new(Reloads::default()), watch::Sender::new(Phase::Starting));
+            (watch::Sender::new(ReloadStatus::default()), watch::Sender::new(Phase::Starting));
         let activity = Activity::default();
-        let told = Arc::new(Told {
+        let admin_state = Arc::new(AdminState {
             registry,
-            health: Health::new(phase.subscribe()),
-            table: table.subscribe(),
+            health: ProcessHealth::new(phase.subscribe()),
+            routes: routes.subscribe(),
             identity: identity.as_ref().map(watch::Sender::subscribe),
             identity_metrics: identity_metrics.clone(),
             reloads: reloads.subscribe(),
@@ -186,26 +201,29 @@ impl Sidecar {
             listeners,
             activity: activity.clone(),
             log,
-            hosts: config.settings.hosts.clone(),
+            hosts: config.consumers.hosts.clone(),
         });
-        let reporter = Reporter::new(config.keys.clone(), config.spans.take());
-        let answering = Consumers::new(
-            table.subscribe(),
-            config.settings.clone(),
+        let reporter = Reporter::new(config.key_log.clone(), config.spans.take());
+        let consumers = Consumers::new(
+            routes.subscribe(),
+            config.consumers.clone(),
             serve_metrics.clone(),
             reporter,
         );
         Ok(Self {
-            consumers: config.bind_consumers().await?,
-            admin: Listener::bind(&config.local("admin", &config.admin)?, ADMIN_SOCKET_MODE)
-                .await?,
-            probes: config.bind_probes().await?,
+            consumer_listeners: config.bind_consumers().await?,
+            admin_listener: Listener::bind(
+                &config.check_local("admin", &config.admin)?,
+                ADMIN_SOCKET_MODE,
+            )
+            .await?,
+            probes_listener: config.bind_probes().await?,
             config,
             loaded,
-            plans,
-            answering,
-            told,
-            table,
+            domain_caches,
+            consumers,
+            admin_state,
+            routes,
             identity,
             identity_metrics,
             reloads,
@@ -213,7 +231,7 @@ impl Sidecar {
             driver,
             memory,
             compute,
-            seal: following,
+            seal: watched_seal,
             samples,
             serve_metrics,
             phase,
@@ -222,134 +240,134 @@ impl Sidecar {
     }
 
     /// Where consumers are answered.
-    pub fn addresses(&self) -> impl Iterator<Item = &Address> {
-        self.consumers.iter().map(Listener::address)
+    pub fn addresses(&self) -> impl Iterator<Item = &ListenAddress> {
+        self.consumer_listeners.iter().map(Listener::address)
     }
 
     /// Where the admin port is.
-    pub fn admin_address(&self) -> &Address {
-        self.admin.address()
+    pub fn admin_address(&self) -> &ListenAddress {
+        self.admin_listener.address()
     }
 
     /// Where the probes are, if they have an address of their own.
-    pub fn probes_address(&self) -> Option<&Address> {
-        self.probes.as_ref().map(Listener::address)
+    pub fn probes_address(&self) -> Option<&ListenAddress> {
+        self.probes_listener.as_ref().map(Listener::address)
     }
 
     /// Answers until it is told to stop, then drains; told again, it drains no longer. `apply_log`
     /// sets the log's level. Returns early if a part of the sidecar ends that should not.
     pub async fn run(
         mut self,
-        mut told_to: ToldTo,
+        mut control: SidecarControl,
         apply_log: impl Fn(&str) + Send + 'static,
-    ) -> Result<(), RunError> {
-        let (drain, drained) = watch::channel(Drain::Serving);
+    ) -> Result<(), SidecarRunError> {
+        let (drain, drain_phase) = watch::channel(DrainPhase::Serving);
         let connections = TaskTracker::new();
         let (phase, activity, limit) =
             (self.phase.clone(), self.activity.clone(), self.config.drain);
         let compute = self.compute.clone();
-        let (leave, left) = (CancellationToken::new(), TaskTracker::new());
+        let (leave_fleet, fleet_tasks) = (CancellationToken::new(), TaskTracker::new());
         if let Some(driver) = self.driver.take() {
-            left.spawn(driver.run(leave.clone().cancelled_owned()));
+            fleet_tasks.spawn(driver.run(leave_fleet.clone().cancelled_owned()));
         }
-        let (bus, bus_loss) = (self.told.bus.clone(), self.config.caching.bus_loss);
-        let becomes_ready = async {
-            plans::first_heartbeat(&bus, bus_loss).await;
+        let (bus, bus_loss) = (self.admin_state.bus.clone(), self.config.caching.bus_loss);
+        let become_ready = async {
+            assembly::wait_for_heartbeat(&bus, bus_loss).await;
             phase.send_replace(Phase::Ready);
             std::future::pending::<std::convert::Infallible>().await
         };
-        let mut parts = self.spawn_parts(&drained, &connections, told_to.reload, apply_log);
+        let mut tasks = self.spawn_tasks(&drain_phase, &connections, control.reload, apply_log);
         let ended = tokio::select! {
-            _ = told_to.stop.recv() => Ok(()),
-            never = becomes_ready => match never {},
-            Some(ended) = parts.join_next() => Err(RunError(format!("a part of the sidecar ended: \
+            _ = control.stop.recv() => Ok(()),
+            never = become_ready => match never {},
+            Some(ended) = tasks.join_next() => Err(SidecarRunError(format!("a part of the sidecar ended: \
                  {ended:?}"))),
         };
         phase.send_replace(Phase::Draining);
-        let again = async {
-            told_to.stop.recv().await;
+        let second_stop = async {
+            control.stop.recv().await;
         };
         // A second of quiet counts from the signal on: the consumer may be about to ask its last.
-        serve::until_quiet(&drain, &activity, serve::QUIET, limit, again).await;
-        parts.abort_all();
+        serve::drain_until_quiet(&drain, &activity, serve::QUIET_PERIOD, limit, second_stop).await;
+        tasks.abort_all();
         // Nobody is answered any more: a program that still runs holds the process up for nobody.
         compute.close();
         // The lease is given up before the registry is left, and nobody is answered any more.
-        leave.cancel();
-        drain::leave(&left).await;
-        drain::close(&drain, &connections).await;
+        leave_fleet.cancel();
+        shutdown::wait_for_leave(&fleet_tasks).await;
+        shutdown::close_connections(&drain, &connections).await;
         ended
     }
 
     /// Everything that runs for as long as the sidecar does. Connections have an owner of their
     /// own: they outlive it.
-    fn spawn_parts(
+    fn spawn_tasks(
         self,
-        drained: &watch::Receiver<Drain>,
+        drain_phase: &watch::Receiver<DrainPhase>,
         connections: &TaskTracker,
         reload: Arc<Notify>,
         apply_log: impl Fn(&str) + Send + 'static,
     ) -> JoinSet<()> {
         let port = |activity: &Activity, metrics: &serve::PortMetrics| Port {
             activity: activity.clone(),
-            drain: drained.clone(),
+            drain: drain_phase.clone(),
             metrics: metrics.clone(),
             tasks: connections.clone(),
         };
-        let mut parts = JoinSet::new();
-        parts.spawn(self.memory.sweep());
-        parts.spawn(admin::follow_log(self.told.log.clone(), apply_log));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(self.memory.sweep());
+        tasks.spawn(admin::follow_log(self.admin_state.log.clone(), apply_log));
         if let (Some(identity), Some(paths)) = (self.identity, self.config.identity) {
-            parts.spawn(identity::follow(paths, identity, self.identity_metrics));
+            tasks.spawn(identity::follow(paths, identity, self.identity_metrics));
         }
         if let Some((seal, metrics)) = self.seal {
-            parts.spawn(seal.follow(metrics));
+            tasks.spawn(seal.reload_on_change(metrics));
         }
         if let Some(samples) = self.samples {
-            parts.spawn(samples.verify());
+            tasks.spawn(samples.verify());
         }
-        let following = reload::Following {
+        let reloader = reload::Reloader {
             loaded: self.loaded,
-            plans: self.plans,
-            table: self.table,
+            domain_caches: self.domain_caches,
+            routes: self.routes,
             reloads: self.reloads,
             metrics: self.reload_metrics,
             serve_metrics: self.serve_metrics.clone(),
         };
-        parts.spawn(following.follow(self.config.paths, self.config.reading, reload));
+        tasks.spawn(reloader.run(self.config.paths, self.config.domain_files, reload));
         let limits = self.config.limits;
         // Probes and the admin port are no consumers: a drain does not wait for them.
-        let aside = Activity::default();
-        let admin = port(&aside, &self.serve_metrics.admin_port);
-        let probes = port(&aside, &self.serve_metrics.probes_port);
-        parts.spawn(serve::accept(
-            self.admin,
-            Admin::new(self.told.clone()),
-            limits.aside(),
+        let auxiliary_activity = Activity::default();
+        let admin = port(&auxiliary_activity, &self.serve_metrics.admin_port);
+        let probes = port(&auxiliary_activity, &self.serve_metrics.probes_port);
+        tasks.spawn(serve::accept(
+            self.admin_listener,
+            Admin::new(self.admin_state.clone()),
+            limits.auxiliary(),
             admin,
         ));
-        if let Some(listener) = self.probes {
-            parts.spawn(serve::accept(
+        if let Some(listener) = self.probes_listener {
+            tasks.spawn(serve::accept(
                 listener,
-                Admin::probes(self.told.clone()),
-                limits.aside(),
+                Admin::probes(self.admin_state.clone()),
+                limits.auxiliary(),
                 probes,
             ));
         }
-        for listener in self.consumers {
-            parts.spawn(serve::accept(
+        for listener in self.consumer_listeners {
+            tasks.spawn(serve::accept(
                 listener,
-                self.answering.clone(),
+                self.consumers.clone(),
                 limits,
-                port(&self.activity, &self.serve_metrics.port),
+                port(&self.activity, &self.serve_metrics.consumers_port),
             ));
         }
-        parts
+        tasks
     }
 }
 
 /// A registry with what belongs to no part of the sidecar.
-fn registry(config: &Config) -> Registry {
+fn build_registry(config: &SidecarConfig) -> Registry {
     let mut registry = Registry::with_prefix("bfb");
     registry.register("build", "The build", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
     if let Some(spans) = &config.spans {
@@ -359,19 +377,22 @@ fn registry(config: &Config) -> Registry {
 }
 
 /// The domains that are configured, if all of them are as they should be.
-fn domains_of(config: &Config) -> Result<Loaded, StartError> {
-    let loaded = plans::read_domains(&config.paths, config.reading);
+fn load_domains(config: &SidecarConfig) -> Result<Loaded, SidecarStartError> {
+    let loaded = assembly::read_domains(&config.paths, config.domain_files);
     if loaded.problems().is_empty() {
         Ok(loaded)
     } else {
-        Err(StartError::Domain(Box::new(loaded)))
+        Err(SidecarStartError::Domain(Box::new(loaded)))
     }
 }
 
 /// The bus, and the task that carries it where there is a Redis.
-fn connect(settings: Option<bus::Settings>, metrics: bus::Metrics) -> (Bus, Option<bus::Driver>) {
+fn connect_bus(
+    settings: Option<bus::BusConfig>,
+    metrics: bus::BusMetrics,
+) -> (Bus, Option<bus::Driver>) {
     match settings {
-        None => (Bus::alone([], metrics), None),
+        None => (Bus::standalone([], metrics), None),
         Some(settings) => {
             let (bus, driver) = Bus::connect(settings, [], metrics);
             (bus, Some(driver))
@@ -381,7 +402,7 @@ fn connect(settings: Option<bus::Settings>, metrics: bus::Metrics) -> (Bus, Opti
 
 /// How a running sidecar is told things.
 #[derive(Debug)]
-pub struct ToldTo {
+pub struct SidecarControl {
     /// Stop: first drain, told again at once.
     pub stop: mpsc::Receiver<()>,
     /// Read the domain files again now.
@@ -391,4 +412,4 @@ pub struct ToldTo {
 /// A part of the sidecar ended that should not.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct RunError(String);
+pub struct SidecarRunError(String);

@@ -5,7 +5,9 @@ use http::Method;
 use http_body_util::Full;
 use serde_json::json;
 
-use crate::support::client::{Asked, Got, Http, To, ask, get, once, with};
+use crate::support::client::{
+    ClientRequest, ClientResponse, Endpoint, HttpVersion, ask, get, once, with_header,
+};
 use crate::support::domain::{DomainFile, mutual};
 use crate::support::pki::{CLIENT, Pki};
 use crate::support::sidecar::{Setup, Sidecar};
@@ -50,9 +52,13 @@ impl World {
     }
 }
 
-fn put(path: &str, content_type: &str, body: &str) -> Asked {
+fn put(path: &str, content_type: &str, body: &str) -> ClientRequest {
     let request = ask(Method::PUT, path).map(|_| Full::from(body.to_owned()));
-    if content_type.is_empty() { request } else { with(request, "content-type", content_type) }
+    if content_type.is_empty() {
+        request
+    } else {
+        with_header(request, "content-type", content_type)
+    }
 }
 
 #[tokio::test]
@@ -84,7 +90,7 @@ async fn metrics_have_the_names_of_the_contract() {
     sidecar.get("/v2/customers/42").await.dataset();
     sidecar.get("/nowhere").await.problem("no-such-path", 404);
     world.upstream.answers("/orders", [Reply::status(500)]);
-    sidecar.get("/v2/customers/42").await.failed("source-failed", 502);
+    sidecar.get("/v2/customers/42").await.failed_sources("source-failed", 502);
     let count = async |name, labels: &[(&str, &str)]| sidecar.metric(name, labels).await;
     assert_eq!(count("bfb_build_info", &[("version", env!("CARGO_PKG_VERSION"))]).await, Some(1.0));
     assert_eq!(count("bfb_domain_info", &[("domain", "customer")]).await, Some(1.0));
@@ -112,9 +118,11 @@ async fn metrics_come_in_the_format_that_was_asked_for_and_as_text_where_none_wa
     let sidecar = setup.start().await;
     let probes = sidecar.address("probes and metrics").await;
     let ask = async |accept: Option<&str>| {
-        let request = accept
-            .map_or_else(|| get("/metrics"), |accept| with(get("/metrics"), "accept", accept));
-        let probes = once(&To::Tcp(probes), Http::One, request.clone()).await;
+        let request = accept.map_or_else(
+            || get("/metrics"),
+            |accept| with_header(get("/metrics"), "accept", accept),
+        );
+        let probes = once(&Endpoint::Tcp(probes), HttpVersion::Http1, request.clone()).await;
         let admin = sidecar.send_admin(request).await;
         assert_eq!(probes.header("content-type"), admin.header("content-type"), "{accept:?}");
         admin
@@ -195,11 +203,11 @@ async fn no_key_and_no_data_is_in_the_log_the_metrics_or_the_status() {
     ];
     for failure in failures {
         world.upstream.answers("/orders", [failure]);
-        ask().await.failed("source-failed", 502);
+        ask().await.failed_sources("source-failed", 502);
     }
     world.upstream.answers("/profile", [Reply::status(404), Reply::json(r#"{"other":"s3cret"}"#)]);
-    ask().await.failed("source-failed", 502);
-    ask().await.failed("source-failed", 502);
+    ask().await.failed_sources("source-failed", 502);
+    ask().await.failed_sources("source-failed", 502);
     let status = sidecar.admin("/status").await;
     let metrics = sidecar.admin("/metrics").await;
     sidecar.logged("missing-reference").await;
@@ -230,12 +238,12 @@ async fn the_hosts_of_others_are_misdirected() {
     let sidecar = world.start().await;
     for path in ["/readyz", "/metrics", "/status", "/log"] {
         sidecar
-            .send_admin(with(get(path), "host", "example.com"))
+            .send_admin(with_header(get(path), "host", "example.com"))
             .await
             .problem("misdirected", 421);
     }
     assert_eq!(
-        sidecar.send_admin(with(get("/readyz"), "host", "127.0.0.1:7071")).await.status,
+        sidecar.send_admin(with_header(get("/readyz"), "host", "127.0.0.1:7071")).await.status,
         200
     );
 }
@@ -247,13 +255,13 @@ async fn a_request_with_origin_is_forbidden() {
     for origin in ["https://example.com", "null", "http://localhost:7071"] {
         for path in ["/readyz", "/status", "/metrics"] {
             assert_eq!(
-                sidecar.send_admin(with(get(path), "origin", origin)).await.status,
+                sidecar.send_admin(with_header(get(path), "origin", origin)).await.status,
                 403,
                 "{origin} {path}"
             );
         }
         let change =
-            with(put("/log", "application/json", r#"{"level":"debug"}"#), "origin", origin);
+            with_header(put("/log", "application/json", r#"{"level":"debug"}"#), "origin", origin);
         assert_eq!(sidecar.send_admin(change).await.status, 403, "{origin}");
     }
     assert_eq!(sidecar.admin("/log").await.json(), json!({"level": "info"}));
@@ -319,8 +327,9 @@ async fn other_paths_and_methods_are_refused() {
     for (method, path) in
         [(Method::POST, "/readyz"), (Method::DELETE, "/metrics"), (Method::POST, "/log")]
     {
-        let got =
-            sidecar.send_admin(with(ask(method, path), "content-type", "application/json")).await;
+        let got = sidecar
+            .send_admin(with_header(ask(method, path), "content-type", "application/json"))
+            .await;
         got.problem("method-not-allowed", 405);
         assert!(!got.header("allow").is_empty(), "{path}");
     }
@@ -330,11 +339,17 @@ async fn other_paths_and_methods_are_refused() {
 async fn probes_for_others_hold_no_key_no_data_and_no_write() {
     let world = World::new().await;
     let sidecar = world.setup().args(&["--probes", "127.0.0.1:0"]).start().await;
-    let probes = To::Tcp(sidecar.address("probes and metrics").await);
-    let ask = async |request: Asked| -> Got { once(&probes, Http::One, request).await };
+    let probes = Endpoint::Tcp(sidecar.address("probes and metrics").await);
+    let ask = async |request: ClientRequest| -> ClientResponse {
+        once(&probes, HttpVersion::Http1, request).await
+    };
     for path in ["/livez", "/readyz", "/startupz", "/metrics"] {
         // A kubelet and Prometheus address the pod, whatever its address is.
-        assert_eq!(ask(with(get(path), "host", "10.1.2.3:7072")).await.status, 200, "{path}");
+        assert_eq!(
+            ask(with_header(get(path), "host", "10.1.2.3:7072")).await.status,
+            200,
+            "{path}"
+        );
     }
     for path in
         ["/status", "/log", "/datasets/customer/42", "/events", "/v2/customers/42", "/openapi.json"]

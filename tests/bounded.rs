@@ -1,12 +1,12 @@
 //! *Bounded*: whatever is sent, the process stays within what it may hold, and whoever asks
 //! honestly is answered.
 
+mod combined_load;
 mod flights;
 mod memory;
 mod programs;
-mod together;
 
-use crate::support::client::Got;
+use crate::support::client::ClientResponse;
 use crate::support::domain::DomainFile;
 use crate::support::upstream::Upstream;
 
@@ -22,7 +22,7 @@ fn of_four_sources(upstream: &Upstream) -> DomainFile {
 }
 
 /// Whether an answer is a dataset, or says that there is no room now and when to come again.
-fn is_honest(got: &Got) -> bool {
+fn is_honest(got: &ClientResponse) -> bool {
     match got.status {
         200 => true,
         503 => {

@@ -2,14 +2,14 @@
 
 mod acl;
 mod answers;
-mod causes;
 mod cluster;
 mod cost;
 mod failover;
+mod fault_causes;
 mod fleet;
 mod foreign;
 mod loss;
-mod outgrown;
+mod oversized_answers;
 mod poisoned;
 mod scripts;
 mod servers;

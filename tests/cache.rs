@@ -4,16 +4,16 @@
 mod flights;
 mod invalidations;
 mod lifetimes;
+mod request_cache_control;
 mod sharing;
 mod verified;
-mod wishes;
 
 use serde_json::{Value, json};
 
-use crate::support::client::{Asked, Got, ask, get, with};
+use crate::support::client::{ClientRequest, ClientResponse, ask, get, with_header};
 use crate::support::domain::DomainFile;
 use crate::support::sidecar::{Setup, Sidecar};
-use crate::support::upstream::{Reply, Seen, Upstream};
+use crate::support::upstream::{ReceivedRequest, Reply, Upstream};
 
 const PATH: &str = "/v2/customers/42";
 
@@ -22,10 +22,10 @@ const PATH: &str = "/v2/customers/42";
 async fn over_one(cache: &str) -> (Sidecar, Upstream) {
     let upstream = Upstream::plain().await;
     let domain = file(&upstream, cache);
-    (caching(&domain).start().await, upstream)
+    (with_memory(&domain).start().await, upstream)
 }
 
-fn caching(domain: &DomainFile) -> Setup {
+fn with_memory(domain: &DomainFile) -> Setup {
     Setup::of(&[domain]).insecure().args(&["--memory", "64MiB"])
 }
 
@@ -41,19 +41,20 @@ pub(crate) fn file(upstream: &Upstream, cache: &str) -> DomainFile {
 /// A part whose `n` counts the requests, with a strong `ETag` that never returns.
 pub(crate) fn counting(upstream: &Upstream, path: &str) {
     let count = std::sync::atomic::AtomicUsize::new(0);
-    upstream.handles(path, move |_: &Seen| {
+    upstream.handles(path, move |_: &ReceivedRequest| {
         let n = count.fetch_add(1, std::sync::atomic::Ordering::SeqCst) + 1;
         Reply::json(format!("{{\"n\":{n}}}")).etag(&format!("\"{n}\""))
     });
 }
 
 /// The answer about [`PATH`] to a request with these directives.
-pub(crate) async fn get_with_cache_control(sidecar: &Sidecar, directives: &str) -> Got {
-    sidecar.send(with(get(PATH), "cache-control", directives)).await
+pub(crate) async fn get_with_cache_control(sidecar: &Sidecar, directives: &str) -> ClientResponse {
+    sidecar.send(with_header(get(PATH), "cache-control", directives)).await
 }
 
-pub(crate) fn write(path: &str, body: &Value) -> Asked {
-    let mut request = with(ask(http::Method::POST, path), "content-type", "application/json");
+pub(crate) fn write(path: &str, body: &Value) -> ClientRequest {
+    let mut request =
+        with_header(ask(http::Method::POST, path), "content-type", "application/json");
     *request.body_mut() = bytes::Bytes::from(body.to_string()).into();
     request
 }
@@ -69,6 +70,6 @@ async fn invalidate(sidecar: &Sidecar, what: &str, names: &Value) -> Value {
     got.json()
 }
 
-pub(crate) fn how(got: &Got) -> &str {
+pub(crate) fn cache_status(got: &ClientResponse) -> &str {
     got.header("cache-status")
 }

@@ -7,7 +7,7 @@ mod failures;
 mod flaky;
 mod parts;
 
-use crate::support::client::Got;
+use crate::support::client::ClientResponse;
 use crate::support::upstream::Reply;
 
 /// What stands in every good part, and in no problem.
@@ -20,13 +20,17 @@ fn part() -> Reply {
 
 /// Asserts that this is one problem about `source`, for `reason`, without data.
 #[track_caller]
-fn names(got: &Got, source: &str, reason: &str, kind: &str, status: u16) {
-    assert_eq!(got.failed(kind, status), [(source.to_owned(), reason.to_owned())], "{got:?}");
+fn names(got: &ClientResponse, source: &str, reason: &str, kind: &str, status: u16) {
+    assert_eq!(
+        got.failed_sources(kind, status),
+        [(source.to_owned(), reason.to_owned())],
+        "{got:?}"
+    );
     holds_no_data(got);
 }
 
 #[track_caller]
-fn holds_no_data(got: &Got) {
+fn holds_no_data(got: &ClientResponse) {
     assert!(!got.text().contains(SECRET), "{got:?}");
     assert!(
         got.headers

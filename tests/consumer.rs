@@ -1,9 +1,9 @@
 //! The consumer's side, DESIGN.md section 5, to the letter: what it may ask, what it is answered,
 //! what sources hear of it.
 
-mod addressed;
+mod allowed_hosts;
 mod answers;
-mod heard;
+mod forwarded_headers;
 mod keys;
 mod openapi;
 mod requests;

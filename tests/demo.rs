@@ -7,7 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use http::Method;
 use serde_json::Value;
 
-use crate::support::client::{Got, Http, PATIENCE, To, ask, get, once};
+use crate::support::client::{ClientResponse, Endpoint, HttpVersion, TEST_TIMEOUT, ask, get, once};
 use crate::support::redis::Redis;
 use crate::support::sidecar::bfb;
 
@@ -106,16 +106,18 @@ impl Demo {
         });
         let said = said.await.unwrap();
         let changes = if args.contains(&"--fleet") { "/favorites/change" } else { "/orders/fail" };
-        let (listen, control) = (address(&said, "/v2/customers/42"), address(&said, changes));
+        let listen = address(&said, "/v2/customers/42");
+        let control = address(&said, changes);
         Self { child, listen, control, said }
     }
 
-    async fn get(&self, path: &str) -> Got {
-        once(&To::Tcp(self.listen), Http::One, get(path)).await
+    async fn get(&self, path: &str) -> ClientResponse {
+        once(&Endpoint::Tcp(self.listen), HttpVersion::Http1, get(path)).await
     }
 
     async fn tell(&self, order: &str) {
-        let told = once(&To::Tcp(self.control), Http::One, ask(Method::POST, order)).await;
+        let told =
+            once(&Endpoint::Tcp(self.control), HttpVersion::Http1, ask(Method::POST, order)).await;
         assert_eq!(told.status, 200, "{told:?}");
     }
 }
@@ -136,7 +138,10 @@ async fn an_upstream_told_to_fail_is_one_problem_without_data_and_recovers() {
     for status in [503, 404] {
         demo.tell(&format!("/orders/fail?status={status}")).await;
         let got = demo.get("/v2/customers/42").await;
-        assert_eq!(got.failed("source-failed", 502), [("orders".to_owned(), "status".to_owned())]);
+        assert_eq!(
+            got.failed_sources("source-failed", 502),
+            [("orders".to_owned(), "status".to_owned())]
+        );
         assert!(!got.text().contains(&name), "{got:?}");
         demo.tell("/orders/recover").await;
         is_a_complete_customer(&demo.get("/v2/customers/42").await.dataset());
@@ -148,7 +153,7 @@ async fn an_upstream_that_hangs_is_a_problem_that_names_it() {
     let demo = Demo::start().await;
     demo.tell("/reviews/hang").await;
     let got = demo.get("/v2/customers/42").await;
-    assert_eq!(got.failed("deadline", 504), [("reviews".to_owned(), "timeout".to_owned())]);
+    assert_eq!(got.failed_sources("deadline", 504), [("reviews".to_owned(), "timeout".to_owned())]);
     demo.tell("/reviews/recover").await;
     is_a_complete_customer(&demo.get("/v2/customers/42").await.dataset());
 }
@@ -209,7 +214,8 @@ async fn a_fleet_shows_an_invalidation_reaching_all_of_it_and_takes_its_redis_al
             })
             .collect()
     };
-    let (old, new) = (etags(before), etags(after));
+    let old = etags(before);
+    let new = etags(after);
     assert_eq!((old.len(), new.len()), (6, 3), "{said}");
     assert!(
         old.iter().all(|etag| *etag == old[0]) && new.iter().all(|etag| *etag == new[0]),
@@ -266,7 +272,7 @@ async fn however_a_fleet_ends_its_redis_ends_with_it() {
             }
         };
         assert!(
-            tokio::time::timeout(PATIENCE, gone).await.is_ok(),
+            tokio::time::timeout(TEST_TIMEOUT, gone).await.is_ok(),
             "after {signal} its redis runs on"
         );
         // Who is killed cleans nothing up.

@@ -150,7 +150,7 @@ async fn without_a_key_nothing_is_asked() {
     let (source, code) = patient.found(upstream.origin(), &[]).await;
     assert_eq!((findings(&source), code, &source["answer"]), (vec![], 0, &Value::Null));
     assert!(upstream.connections() >= 3, "looked at, tried without a certificate, and with ours");
-    assert!(upstream.seen().is_empty());
+    assert!(upstream.received().is_empty());
 }
 
 #[tokio::test]
@@ -173,7 +173,7 @@ async fn who_is_not_proven_mutual_is_an_error_and_is_sent_nothing() {
             assert_eq!((findings(&source), code), (vec![format!("error {name}")], 1), "{words}");
             let met = source["findings"][0]["met"].as_str().unwrap();
             assert!(met.contains(words), "{met}");
-            assert!(upstream.seen().is_empty(), "{words}");
+            assert!(upstream.received().is_empty(), "{words}");
         }
     }
 }
@@ -319,7 +319,7 @@ async fn a_list_of_revoked_certificates_is_honoured() {
     let (source, code) = patient.found(upstream.origin(), &["--key", KEY]).await;
     assert_eq!((findings(&source), code), (vec!["error tls".to_owned()], 1));
     assert!(source["findings"][0]["met"].as_str().unwrap().contains("was revoked"), "{source}");
-    assert!(upstream.seen().is_empty());
+    assert!(upstream.received().is_empty());
 }
 
 #[tokio::test]

@@ -351,14 +351,16 @@ fn example() -> serde_json::Value {
         "versions": {
             "v1": {
                 "path": "/v1/customers/{key}",
-                "shape": "{id: .profile.id, name: .profile.name, favorites, orders: [.orders[] | {id, total}]}\n",
+                "shape": "{id: .profile.id, name: .profile.name, favorites, \
+                    orders: [.orders[] | {id, total}]}\n",
                 "deprecated": "2026-06-01",
                 "sunset": "2027-06-01",
                 "successor": "v2",
             },
             "v2": {"path": "/v2/customers/{key}", "schema": "customer.v2.json"},
         },
-        "cache": {"ttl": "60s", "missing_ttl": "5s", "stale_if_error": "0s", "tags": "[.profile.segment]"},
+        "cache": {"ttl": "60s", "missing_ttl": "5s", "stale_if_error": "0s",
+            "tags": "[.profile.segment]"},
     })
 }
 

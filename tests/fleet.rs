@@ -1,11 +1,11 @@
 //! Fresh, across a fleet: real sidecars on one real Redis. What one of them is told, none of them
 //! serves against.
 
-mod after;
 mod bounds;
 mod bus_loss;
 mod lifetimes;
 mod one_read;
+mod read_after_token;
 mod redis_tier;
 mod rolling;
 mod sealed;
@@ -14,8 +14,8 @@ mod tampered;
 
 use serde_json::{Value, json};
 
-use crate::cache::{counting, file, how, write};
-use crate::support::client::PATIENCE;
+use crate::cache::{cache_status, counting, file, write};
+use crate::support::client::TEST_TIMEOUT;
 use crate::support::redis::Redis;
 use crate::support::sidecar::{Setup, Sidecar};
 use crate::support::upstream::Upstream;
@@ -33,7 +33,8 @@ pub(crate) async fn member(redis: &Redis, upstream: &Upstream, args: &[&str]) ->
 }
 
 pub(crate) async fn fleet(size: usize, args: &[&str]) -> (Redis, Upstream, Vec<Sidecar>) {
-    let (redis, upstream) = (Redis::start(), Upstream::plain().await);
+    let redis = Redis::start();
+    let upstream = Upstream::plain().await;
     counting(&upstream, "/42");
     let mut members = Vec::new();
     for _ in 0..size {
@@ -52,7 +53,10 @@ pub(crate) async fn until_lease(sidecar: &Sidecar, held: bool) {
             tokio::task::yield_now().await;
         }
     };
-    assert!(tokio::time::timeout(PATIENCE, so).await.is_ok(), "the lease never came to be {held}");
+    assert!(
+        tokio::time::timeout(TEST_TIMEOUT, so).await.is_ok(),
+        "the lease never came to be {held}"
+    );
 }
 
 /// An invalidation that waits for nobody.
@@ -80,7 +84,10 @@ async fn after_an_acknowledged_invalidation_no_member_serves_what_was_read_befor
         let mut newest = 0;
         for sidecar in &members {
             newest = newest.max(n(sidecar.get(PATH).await.text()));
-            assert!(how(&sidecar.get(PATH).await).starts_with("bfb; hit;"), "round {round}");
+            assert!(
+                cache_status(&sidecar.get(PATH).await).starts_with("bfb; hit;"),
+                "round {round}"
+            );
         }
         let done = invalidate(&members[round % 3], "fleet").await;
         assert_eq!(
@@ -116,14 +123,14 @@ async fn without_redis_memory_serves_for_a_lease_then_every_read_collects() {
     until_lease(sidecar, false).await;
     let before = n(sidecar.get(PATH).await.text());
     let got = sidecar.get(PATH).await;
-    assert_eq!((n(got.text()), how(&got)), (before + 1, "bfb; fwd=bypass"));
+    assert_eq!((n(got.text()), cache_status(&got)), (before + 1, "bfb; fwd=bypass"));
     let asked = json!({"domain": "customer", "keys": ["42"]});
     sidecar.send_admin(write("/invalidate", &asked)).await.problem("bus-lost", 503);
     assert_eq!(sidecar.admin("/readyz").await.status, 200, "a sidecar's readiness is its pod's");
     redis.revive();
     until_lease(sidecar, true).await;
     sidecar.get(PATH).await.dataset();
-    assert!(how(&sidecar.get(PATH).await).starts_with("bfb; hit;"));
+    assert!(cache_status(&sidecar.get(PATH).await).starts_with("bfb; hit;"));
 }
 
 #[tokio::test]
@@ -138,7 +145,7 @@ async fn what_holds_without_redis_can_be_chosen() {
         assert_eq!(got.status, expected, "{choice}: {}", got.text());
         if expected == 200 {
             assert_eq!(n(got.text()), before);
-            assert!(how(&got).ends_with("; detail=bus-lost"), "{}", how(&got));
+            assert!(cache_status(&got).ends_with("; detail=bus-lost"), "{}", cache_status(&got));
         } else {
             got.problem("bus-lost", 503);
         }
@@ -154,6 +161,6 @@ async fn a_redis_that_was_never_there_fails_no_request() {
     let sidecar = Setup::of(&[&domain]).insecure().args(&nobody).start().await;
     for expected in 1..=2 {
         let got = sidecar.get(PATH).await;
-        assert_eq!((n(got.text()), how(&got)), (expected, "bfb; fwd=bypass"));
+        assert_eq!((n(got.text()), cache_status(&got)), (expected, "bfb; fwd=bypass"));
     }
 }

@@ -11,7 +11,7 @@ mod public;
 pub(crate) mod restricted;
 #[cfg(feature = "webhook")]
 mod reviews;
-mod runs;
+mod running_sidecar;
 pub(crate) mod schemas;
 mod shutdown;
 #[cfg(feature = "webhook")]

@@ -3,7 +3,7 @@
 
 mod manifests;
 mod monitoring;
-mod trying;
+mod try_overlay;
 mod webhook;
 
 use std::fs;

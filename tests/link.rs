@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::link::{Cut, Link, Pace, Way};
+use crate::support::link::{Cut, Direction, Link, LinkSpeed};
 
 /// How long a test watches that something does not happen.
 const A_MOMENT: Duration = Duration::from_millis(50);
@@ -117,7 +117,7 @@ async fn connections_can_be_dropped_while_new_ones_pass() {
 async fn a_half_closed_link_still_carries_the_other_way() {
     let (link, mut client, mut server, _listener) = connected().await;
     pass(&mut client, &mut server, "before").await;
-    link.half_close(Way::Up);
+    link.half_close(Direction::Up);
     assert_eq!(server.read(&mut [0]).await.unwrap(), 0);
     pass(&mut server, &mut client, "after").await;
     client.write_all(b"into the void").await.unwrap();
@@ -130,7 +130,7 @@ async fn a_half_closed_link_still_carries_the_other_way() {
 async fn a_black_hole_holds_everything_in_its_way_until_healed() {
     let (link, mut client, mut server, _listener) = connected().await;
     pass(&mut client, &mut server, "before").await;
-    link.black_hole(Way::Up);
+    link.black_hole(Direction::Up);
     client.write_all(b"late").await.unwrap();
     client.shutdown().await.unwrap();
     assert!(is_silent(&mut server).await);
@@ -145,7 +145,7 @@ async fn a_black_hole_holds_everything_in_its_way_until_healed() {
 async fn even_a_reset_does_not_come_out_of_a_black_hole() {
     let (link, mut client, server, _listener) = connected().await;
     link.until("a connection", |counts| counts.open == 1).await;
-    link.black_hole(Way::Down);
+    link.black_hole(Direction::Down);
     server.set_zero_linger().unwrap();
     drop(server);
     client.write_all(b"anybody there?").await.unwrap();
@@ -158,17 +158,17 @@ async fn even_a_reset_does_not_come_out_of_a_black_hole() {
 async fn a_slowed_link_takes_as_long_as_it_was_told() {
     let (link, mut client, mut server, _listener) = connected().await;
     let text = "x".repeat(10_000);
-    link.slow(Pace { bytes_per_second: NonZeroU32::new(50_000), ..Pace::default() });
+    link.slow(LinkSpeed { bytes_per_second: NonZeroU32::new(50_000), ..LinkSpeed::default() });
     let began = Instant::now();
     pass(&mut client, &mut server, &text).await;
     assert!(began.elapsed() >= Duration::from_millis(180), "{:?}", began.elapsed());
 
-    link.slow(Pace { delay: Duration::from_millis(100), ..Pace::default() });
+    link.slow(LinkSpeed { delay: Duration::from_millis(100), ..LinkSpeed::default() });
     let began = Instant::now();
     pass(&mut client, &mut server, "x").await;
     assert!(began.elapsed() >= Duration::from_millis(100), "{:?}", began.elapsed());
 
-    link.slow(Pace { delay: Duration::from_hours(1), ..Pace::default() });
+    link.slow(LinkSpeed { delay: Duration::from_hours(1), ..LinkSpeed::default() });
     client.write_all(b"x").await.unwrap();
     assert!(is_silent(&mut server).await);
     link.heal();

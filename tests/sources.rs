@@ -4,12 +4,12 @@
 mod answers;
 mod mutual;
 mod pages;
-mod patience;
+mod recording;
 mod refused_streams;
 mod requests;
-mod tape;
 mod template;
-mod unasked_bytes;
+mod timeouts;
+mod unsolicited_bytes;
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -20,18 +20,18 @@ use bfb::domain::{
 use bfb::identity;
 use bfb::resources::WorkMemory;
 use bfb::sources::{
-    Answer, Ask, Attempt, Client, Failure, Metrics, Outstanding, Part, Shared, Tape, TraceContext,
-    Validator,
+    Attempt, Client, Outstanding, Part, PartRequest, Recording, SharedSources, SourceAnswer,
+    SourceError, SourcesMetrics, TraceContext, Validator,
 };
 use http::{HeaderMap, HeaderValue, Uri};
 use tokio::time::Instant;
 
-use crate::support::client::PATIENCE;
+use crate::support::client::TEST_TIMEOUT;
 
 /// A source and how it is asked; tests change what they are about.
 struct Setup {
     source: Source,
-    shared: Shared,
+    shared: SharedSources,
 }
 
 fn setup(origin: Uri) -> Setup {
@@ -51,12 +51,12 @@ fn setup(origin: Uri) -> Setup {
         max_body: NonZeroUsize::new(64 * 1024).unwrap(),
         needs: Vec::new(),
     };
-    let shared = Shared {
+    let shared = SharedSources {
         identity: None,
         tls: identity::TlsOptions::default(),
-        identity_metrics: identity::Metrics::default(),
-        metrics: Metrics::default(),
-        tape: Tape::Off,
+        identity_metrics: identity::IdentityMetrics::default(),
+        metrics: SourcesMetrics::default(),
+        tape: Recording::Off,
     };
     Setup { source, shared }
 }
@@ -67,7 +67,7 @@ impl Setup {
         self
     }
 
-    fn tape(mut self, tape: Tape) -> Self {
+    fn tape(mut self, tape: Recording) -> Self {
         self.shared.tape = tape;
         self
     }
@@ -78,26 +78,36 @@ impl Setup {
 }
 
 /// One question with everything at its default.
-struct Question<'a> {
-    known: Option<&'a Part>,
+struct TestRequest<'a> {
+    previous_part: Option<&'a Part>,
     no_cache: bool,
     within: Duration,
     trace: TraceContext,
 }
 
-fn question() -> Question<'static> {
-    Question { known: None, no_cache: false, within: PATIENCE, trace: TraceContext::fresh() }
+fn default_request() -> TestRequest<'static> {
+    TestRequest {
+        previous_part: None,
+        no_cache: false,
+        within: TEST_TIMEOUT,
+        trace: TraceContext::fresh(),
+    }
 }
 
-impl Question<'_> {
-    async fn of(&self, client: &Client, target: &str) -> (Result<Answer, Failure>, Vec<Attempt>) {
+impl TestRequest<'_> {
+    async fn of(
+        &self,
+        client: &Client,
+        target: &str,
+    ) -> (Result<SourceAnswer, SourceError>, Vec<Attempt>) {
         let mut attempts = Vec::new();
         let deadline = Instant::now() + self.within;
         let target = target.parse().unwrap();
-        let (memory, outstanding) = (WorkMemory::alone(), Outstanding::default());
-        let ask = Ask {
+        let memory = WorkMemory::alone();
+        let outstanding = Outstanding::default();
+        let ask = PartRequest {
             target: &target,
-            known: self.known,
+            known: self.previous_part,
             no_cache: self.no_cache,
             deadline,
             trace: &self.trace,
@@ -109,22 +119,22 @@ impl Question<'_> {
     }
 }
 
-async fn fetch(client: &Client, target: &str) -> Result<Answer, Failure> {
-    question().of(client, target).await.0
+async fn fetch(client: &Client, target: &str) -> Result<SourceAnswer, SourceError> {
+    default_request().of(client, target).await.0
 }
 
-async fn fails(client: &Client, target: &str) -> Failure {
+async fn fetch_error(client: &Client, target: &str) -> SourceError {
     fetch(client, target).await.unwrap_err()
 }
 
-fn part(answer: Answer) -> Part {
+fn part(answer: SourceAnswer) -> Part {
     match answer {
-        Answer::Part(part) => part,
+        SourceAnswer::Part(part) => part,
         other => panic!("{other:?} is no part"),
     }
 }
 
-fn known(json: &str, validator: Validator) -> Part {
+fn known_part(json: &str, validator: Validator) -> Part {
     Part { json: json.to_owned().into(), validator }
 }
 

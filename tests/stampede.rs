@@ -17,11 +17,11 @@ use tokio::task::JoinSet;
 
 use crate::fleet::until_lease;
 use crate::support::claims::{OneRead, holder};
-use crate::support::client::PATIENCE;
+use crate::support::client::TEST_TIMEOUT;
 use crate::support::domain::DomainFile;
 use crate::support::redis::Redis;
 use crate::support::sidecar::{Setup, Sidecar};
-use crate::support::upstream::{Reply, Seen, Upstream};
+use crate::support::upstream::{ReceivedRequest, Reply, Upstream};
 use crate::support::wire::{self, Answer, Wire};
 
 const SIDECARS: usize = 20;
@@ -54,7 +54,7 @@ fn trace_of(sidecar: usize) -> String {
     format!("traceparent: 00-{:032x}-0000000000000001-01\r\n", sidecar + 1)
 }
 
-fn named_by(seen: &Seen) -> usize {
+fn named_by(seen: &ReceivedRequest) -> usize {
     usize::from_str_radix(seen.header("traceparent").split('-').nth(1).unwrap(), 16).unwrap() - 1
 }
 
@@ -78,13 +78,14 @@ impl Crowd {
         for name in SOURCES {
             let (source, asked) =
                 (Upstream::plain().await, Arc::<Mutex<BTreeMap<usize, usize>>>::default());
-            let (gates, counts) = (gates.clone(), Arc::clone(&asked));
+            let gates = gates.clone();
+            let counts = Arc::clone(&asked);
             source.handles("/42", move |seen| {
                 let mut counts = counts.lock().unwrap();
                 let times = counts.entry(named_by(seen)).or_default();
                 *times += 1;
                 let reply = Reply::json(format!("{{\"n\":{times}}}"));
-                gates.get(*times - 1).map_or(reply.clone(), |gate| reply.behind(gate.clone()))
+                gates.get(*times - 1).map_or(reply.clone(), |gate| reply.held_until(gate.clone()))
             });
             domain = domain.source(name, &source, "/{key}", &["retries: 0"]);
             sources.push(source);
@@ -111,7 +112,8 @@ impl Crowd {
             let wire = Wire::open_patiently(self.sidecars[number].listen()).await.unwrap();
             (number, wire)
         });
-        let (mut waiting, wires) = (JoinSet::new(), join_all(open).await);
+        let mut waiting = JoinSet::new();
+        let wires = join_all(open).await;
         for (number, mut wire) in wires {
             wire.ask(&wire::get("/v2/customers/42", &trace_of(number))).await.unwrap();
             waiting.spawn(async move { (number, wire.answer().await) });
@@ -156,7 +158,9 @@ impl Crowd {
                 tokio::time::sleep(LOOK).await;
             }
         };
-        tokio::time::timeout(PATIENCE, found).await.expect("a holder of the claim that collects")
+        tokio::time::timeout(TEST_TIMEOUT, found)
+            .await
+            .expect("a holder of the claim that collects")
     }
 
     /// Waits until another one than `leader` holds the claim.
@@ -166,7 +170,10 @@ impl Crowd {
                 tokio::time::sleep(LOOK).await;
             }
         };
-        assert!(tokio::time::timeout(PATIENCE, taken).await.is_ok(), "nobody took the claim over");
+        assert!(
+            tokio::time::timeout(TEST_TIMEOUT, taken).await.is_ok(),
+            "nobody took the claim over"
+        );
     }
 
     /// Waits until each source was asked so often.
@@ -197,7 +204,8 @@ async fn answers(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_redis_each_sidecar_has_one_flight_running_and_one_waiting() {
-    let (first, second) = (watch::Sender::new(false), watch::Sender::new(false));
+    let first = watch::Sender::new(false);
+    let second = watch::Sender::new(false);
     let mut crowd = Crowd::gather(vec![first.subscribe(), second.subscribe()], SHORT_LEASE).await;
     crowd.redis.kill();
     for sidecar in &crowd.sidecars {

@@ -8,9 +8,11 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use bfb::bus::{Frame, Frames, ReplyLimits, answer, examine, hint, news};
-use bfb::cache::open_stored;
-use bfb::coherence::{Answer, Scope, are_scopes, are_tags};
+use bfb::bus::{
+    ReplyLimits, RespFrame, RespFrames, examine, parse_hint, parse_published, parse_reply,
+};
+use bfb::cache::decoded_weight;
+use bfb::coherence::{InvalidationScope, ScriptReply, are_valid_scopes, are_valid_tags};
 use bfb::domain::{Domain, World, parse};
 
 const LIMITS: ReplyLimits = ReplyLimits { bytes: 4_096, elements: 200 };
@@ -22,8 +24,8 @@ pub(crate) fn holds(data: &[u8]) -> bool {
     let Some((kind, data)) = data.split_first() else { return false };
     match kind % 5 {
         0 => replies(data),
-        1 => hint(data).inspect(|scopes| named(scopes)).is_some(),
-        2 => news(data)
+        1 => parse_hint(data).inspect(|scopes| named(scopes)).is_some(),
+        2 => parse_published(data)
             .inspect(|published| published.entries.iter().for_each(|entry| named(&entry.scopes)))
             .is_some(),
         3 => dataset(data),
@@ -31,8 +33,8 @@ pub(crate) fn holds(data: &[u8]) -> bool {
     }
 }
 
-fn named(scopes: &[Scope]) {
-    assert!(are_scopes(scopes) && !scopes.is_empty());
+fn named(scopes: &[InvalidationScope]) {
+    assert!(are_valid_scopes(scopes) && !scopes.is_empty());
 }
 
 /// The whole replies at the beginning of a stream.
@@ -64,8 +66,9 @@ fn replies(data: &[u8]) -> bool {
     !frames.is_empty()
 }
 
-fn frames(data: &[u8], size: usize) -> (Vec<Frame>, bool) {
-    let (mut frames, mut found) = (Frames::new(LIMITS), Vec::new());
+fn frames(data: &[u8], size: usize) -> (Vec<RespFrame>, bool) {
+    let mut frames = RespFrames::new(LIMITS);
+    let mut found = Vec::new();
     for piece in data.chunks(size) {
         let fed = frames.feed(piece, |frame| {
             assert!(frame.bytes <= LIMITS.bytes);
@@ -80,16 +83,20 @@ fn frames(data: &[u8], size: usize) -> (Vec<Frame>, bool) {
 }
 
 fn judge(value: redis::Value) {
-    match answer(value) {
-        Ok(Answer::Hit(fetched)) => assert!(are_tags(&fetched.dataset.tags)),
-        Ok(Answer::Log { entries, .. }) => entries.iter().for_each(|entry| named(&entry.scopes)),
+    match parse_reply(value) {
+        Ok(ScriptReply::Hit(fetched)) => assert!(are_valid_tags(&fetched.dataset.tags)),
+        Ok(ScriptReply::Log { entries, .. }) => {
+            for entry in entries {
+                named(&entry.scopes);
+            }
+        }
         _ => {}
     }
 }
 
 fn dataset(data: &[u8]) -> bool {
     let mut asked = 0;
-    let weight = open_stored(data, &domain(), |bytes| {
+    let weight = decoded_weight(data, &domain(), |bytes| {
         asked = bytes;
         assert!(bytes <= ROOM_MAX, "{bytes} bytes for {}", data.len());
         bytes <= 1 << 20
@@ -103,7 +110,8 @@ fn dataset(data: &[u8]) -> bool {
 }
 
 fn domain() -> Domain {
-    let text = "domain: customer\nsources:\n  profile: {url: 'http://a/{key}'}\n  orders: {url: 'http://b/{key}'}\n\
+    let text = "domain: customer\nsources:\n  profile: {url: 'http://a/{key}'}\n\
+        \x20 orders: {url: 'http://b/{key}'}\n\
         versions:\n  v1: {path: '/v1/customers/{key}'}\n";
     let world = World {
         variable: &|_| None,
@@ -123,7 +131,7 @@ fn registry(data: &[u8]) -> bool {
     while let (Some(field), Some(value)) = (lines.next(), lines.next()) {
         meta.insert(field.to_owned(), value.to_owned());
     }
-    let log = examine::Log::read(&meta, Some("a/b"));
+    let log = examine::LogStatus::read(&meta, Some("a/b"));
     assert!(log.as_ref().is_none_or(|log| log.registered.len() <= meta.len()));
     log.is_some()
 }

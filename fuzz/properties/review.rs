@@ -5,23 +5,25 @@
 //! The fuzz target runs this on what it makes up; the tests replay its corpus with it, and damage
 //! it.
 
-use bfb::inject::webhook::{Review, Subject, Verdict, within, without_namespace};
-use bfb::inject::{Defaults, Left};
+use bfb::inject::webhook::{
+    AdmissionReview, AdmissionVerdict, ReviewSubject, decide_pod, decide_without_namespace,
+};
+use bfb::inject::{Defaults, SkipReason};
 
 /// What the label of the namespace may say.
 const LABELS: [Option<&str>; 4] = [None, Some("customer"), Some("false"), Some("no good")];
 
 /// Panics where the property does not hold; says whether the bytes were a review of a pod.
 pub(crate) fn holds(data: &[u8]) -> bool {
-    let review = match Review::read(data) {
+    let review = match AdmissionReview::read(data) {
         Ok(review) => review,
         Err(error) => {
             assert!(error.to_string().contains("expected"), "{error}");
             return false;
         }
     };
-    let Subject::Pod { namespace, pod } = &review.subject else {
-        let answer = review.answer_other();
+    let ReviewSubject::Pod { namespace, pod } = &review.subject else {
+        let answer = review.answer_unrelated();
         assert_eq!(
             (&answer["response"]["uid"], &answer["response"]["allowed"]),
             (&review.uid.clone().into(), &true.into())
@@ -30,31 +32,31 @@ pub(crate) fn holds(data: &[u8]) -> bool {
     };
     let defaults = Defaults::default();
     for label in LABELS {
-        let verdict = within(pod, &defaults, namespace, label);
-        if let Some(early) = without_namespace(pod, &defaults) {
+        let verdict = decide_pod(pod, &defaults, namespace, label);
+        if let Some(early) = decide_without_namespace(pod, &defaults) {
             assert_eq!(early, verdict, "a label changed what the pod had decided by itself");
         }
         let answer = review.answer(&verdict);
         let response = &answer["response"];
         assert_eq!(response["uid"], review.uid.as_str());
-        assert_eq!(response["allowed"], !matches!(verdict, Verdict::Refuse(_)));
-        assert_eq!(response["patch"].is_string(), matches!(verdict, Verdict::Inject(_)));
+        assert_eq!(response["allowed"], !matches!(verdict, AdmissionVerdict::Refuse(_)));
+        assert_eq!(response["patch"].is_string(), matches!(verdict, AdmissionVerdict::Inject(_)));
         match verdict {
-            Verdict::Inject(injection) => {
+            AdmissionVerdict::Inject(injection) => {
                 let mut patched = pod.clone();
                 assert!(injection.additions.apply(&mut patched), "the patch does not fit");
                 assert_eq!(
-                    within(&patched, &defaults, namespace, label),
-                    Verdict::Leave(Left::Injected)
+                    decide_pod(&patched, &defaults, namespace, label),
+                    AdmissionVerdict::Skip(SkipReason::AlreadyInjected)
                 );
             }
-            Verdict::Refuse(causes) => {
+            AdmissionVerdict::Refuse(causes) => {
                 assert!(
                     !causes.is_empty()
                         && !response["status"]["message"].as_str().unwrap_or_default().is_empty()
                 );
             }
-            Verdict::Leave(_) => {}
+            AdmissionVerdict::Skip(_) => {}
         }
     }
     true

@@ -6,22 +6,22 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::Told;
-use crate::cache::{Cache, Content, Kept, Token};
+use super::AdminState;
+use crate::cache::{Cache, CacheEntry, EntryContent, InvalidationToken};
 use crate::serve::decode_key;
-use crate::serve::problem::Problem;
+use crate::serve::problem_details::ProblemDetails;
 use crate::sources::Validator;
 
 /// Where a dataset lives.
 #[derive(Debug, Serialize)]
-pub(super) struct Looked {
+pub(super) struct DatasetStatus {
     domain: String,
     plan: String,
-    memory: Option<Tier>,
-    #[serde(skip_serializing_if = "RedisTier::is_absent")]
-    redis: RedisTier,
+    memory: Option<TierStatus>,
+    #[serde(skip_serializing_if = "RedisTierStatus::is_absent")]
+    redis: RedisTierStatus,
     /// There is none in this release.
-    store: Option<Tier>,
+    store: Option<TierStatus>,
     applied: Option<String>,
     lease_held: bool,
 }
@@ -29,14 +29,14 @@ pub(super) struct Looked {
 /// What Redis holds, where there is one.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-enum RedisTier {
+enum RedisTierStatus {
     /// A fleet of one.
     Absent,
     /// What it holds, if anything.
-    There(Option<Tier>),
+    Present(Option<TierStatus>),
 }
 
-impl RedisTier {
+impl RedisTierStatus {
     fn is_absent(&self) -> bool {
         matches!(self, Self::Absent)
     }
@@ -44,7 +44,7 @@ impl RedisTier {
 
 /// What one tier holds. The data goes out as it came: numbers stay as they are written.
 #[derive(Debug, Serialize)]
-struct Tier {
+struct TierStatus {
     #[serde(flatten)]
     facts: Value,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -52,67 +52,73 @@ struct Tier {
 }
 
 /// `path` is what follows `/datasets/`; `data`: the operator asks for personal data.
-pub(super) async fn of(told: &Told, path: &str, data: bool) -> Result<Looked, Problem> {
-    let nothing = |detail: &str| Problem::NothingHere { detail: detail.to_owned() };
+pub(super) async fn find_dataset(
+    state: &AdminState,
+    path: &str,
+    data: bool,
+) -> Result<DatasetStatus, ProblemDetails> {
+    let nothing = |detail: &str| ProblemDetails::NoSuchRoute { detail: detail.to_owned() };
     let (domain, key) =
         path.split_once('/').ok_or_else(|| nothing("expected `/datasets/DOMAIN/KEY`"))?;
-    let table = told.table.borrow().clone();
+    let table = state.routes.borrow().clone();
     let cache = table.cache(domain).ok_or_else(|| nothing("this sidecar serves no such domain"))?;
-    let domain = cache.collector().domain();
-    let key = decode_key(key, domain).map_err(|detail| Problem::BadKey { detail })?;
-    Ok(Looked {
+    let domain = cache.domain();
+    let key = decode_key(key, domain).map_err(|detail| ProblemDetails::BadKey { detail })?;
+    Ok(DatasetStatus {
         domain: domain.name.to_string(),
         plan: domain.plan.to_string(),
-        memory: cache.peek(&key).map(|(kept, believed)| tier(cache, &kept, believed, data)),
-        redis: in_redis(cache, &key, data).await,
+        memory: cache
+            .inspect_memory(&key)
+            .map(|(kept, believed)| describe_tier(cache, &kept, believed, data)),
+        redis: redis_tier(cache, &key, data).await,
         store: None,
-        applied: cache.bus().fence().map(|fence| Token(fence).to_string()),
-        lease_held: cache.bus().lease_held(),
+        applied: cache.bus().applied_fence().map(|fence| InvalidationToken(fence).to_string()),
+        lease_held: cache.bus().has_lease(),
     })
 }
 
 /// What Redis holds is what it vouches for.
-async fn in_redis(cache: &Cache, key: &str, data: bool) -> RedisTier {
-    if cache.bus().is_alone() {
-        return RedisTier::Absent;
+async fn redis_tier(cache: &Cache, key: &str, data: bool) -> RedisTierStatus {
+    if cache.bus().is_standalone() {
+        return RedisTierStatus::Absent;
     }
-    RedisTier::There(held_by_redis(cache, key, data).await)
+    RedisTierStatus::Present(read_redis_tier(cache, key, data).await)
 }
 
-async fn held_by_redis(cache: &Cache, key: &str, data: bool) -> Option<Tier> {
-    let there = match cache.peek_into_redis(key).await {
+async fn read_redis_tier(cache: &Cache, key: &str, data: bool) -> Option<TierStatus> {
+    let stored = match cache.inspect_redis(key).await {
         Ok(there) => there?,
         Err(fault) => {
-            return Some(Tier { facts: json!({"trouble": fault.to_string()}), data: None });
+            return Some(TierStatus { facts: json!({"trouble": fault.to_string()}), data: None });
         }
     };
-    let nothing = || Tier { facts: json!({}), data: None };
-    let kept = there.kept.as_deref();
-    let mut tier = kept.map_or_else(nothing, |kept| tier(cache, kept, true, data));
+    let nothing = || TierStatus { facts: json!({}), data: None };
+    let kept = stored.entry.as_deref();
+    let mut tier = kept.map_or_else(nothing, |kept| describe_tier(cache, kept, true, data));
     tier.facts["readable"] = kept.is_some().into();
-    tier.facts["bytes"] = there.bytes.into();
+    tier.facts["bytes"] = stored.bytes.into();
     if kept.is_none() {
-        tier.facts["ttl_seconds"] = there.left.as_secs().into();
+        tier.facts["ttl_seconds"] = stored.left.as_secs().into();
     }
-    tier.facts["fence"] = Token(there.fence).to_string().into();
-    tier.facts["seq"] = there.fence.seq.into();
+    tier.facts["fence"] = InvalidationToken(stored.fence).to_string().into();
+    tier.facts["seq"] = stored.fence.seq.into();
     Some(tier)
 }
 
-fn tier(cache: &Cache, kept: &Kept, believed: bool, data: bool) -> Tier {
-    let (domain, now) = (cache.collector().domain(), Instant::now());
+fn describe_tier(cache: &Cache, kept: &CacheEntry, is_valid: bool, data: bool) -> TierStatus {
+    let (domain, now) = (cache.domain(), Instant::now());
     let mut facts = json!({
-        "believed": believed,
+        "believed": is_valid,
         "age_seconds": kept.age(now).as_secs(),
         "ttl_seconds": kept.ttl_seconds(&domain.cache, now),
-        "fence": kept.mark().map(|mark| Token(mark.fence()).to_string()),
-        "seq": kept.mark().map(|mark| mark.fence().seq),
+        "fence": kept.fence().map(|mark| InvalidationToken(mark.fence()).to_string()),
+        "seq": kept.fence().map(|mark| mark.fence().seq),
         "tags": kept.tags().len(),
         "bytes": kept.weight(),
     });
-    let Content::Dataset(dataset) = &kept.content else {
+    let EntryContent::Dataset(dataset) = &kept.content else {
         facts["not_found"] = true.into();
-        return Tier { facts, data: None };
+        return TierStatus { facts, data: None };
     };
     facts["dataset"] = dataset.id().to_string().into();
     facts["rounds"] = dataset.rounds().into();
@@ -121,10 +127,10 @@ fn tier(cache: &Cache, kept: &Kept, believed: bool, data: bool) -> Tier {
         .map(|(source, (bytes, validator))| part_json(&source.name, bytes, &validator))
         .collect();
     if !data {
-        return Tier { facts, data: None };
+        return TierStatus { facts, data: None };
     }
     facts["tags"] = kept.tags().iter().map(ToString::to_string).collect();
-    Tier { facts, data: serde_json::from_slice(&dataset.body()).ok() }
+    TierStatus { facts, data: serde_json::from_slice(&dataset.body()).ok() }
 }
 
 /// An `ETag` names a state, not the data.

@@ -5,8 +5,8 @@
 //! lives, and ends when the sidecar drains, so that it never holds a drain up. Keys and tags are
 //! personal data: they are told only with `?keys=1`.
 
-mod listening;
-mod words;
+mod event_json;
+mod listener;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -19,27 +19,27 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{Body, Told};
-use crate::serve::problem::Problem;
-use listening::Listening;
+use super::{AdminBody, AdminState};
+use crate::serve::problem_details::ProblemDetails;
+use listener::EventListener;
 
 /// The most that listen at once.
 const LISTENERS_MAX: usize = 16;
 
 /// Who listens: bounded, and counted. Clones share it.
 #[derive(Debug, Clone)]
-pub struct Listeners {
-    places: Arc<Semaphore>,
+pub struct EventListeners {
+    slots: Arc<Semaphore>,
     listening: Gauge,
     refused: Counter,
     missed: Counter,
 }
 
-impl Listeners {
+impl EventListeners {
     /// Nobody yet; the counters go into a registry whose prefix is `bfb`.
     pub fn register(registry: &mut Registry) -> Self {
         let listeners = Self {
-            places: Arc::new(Semaphore::new(LISTENERS_MAX)),
+            slots: Arc::new(Semaphore::new(LISTENERS_MAX)),
             listening: Gauge::default(),
             refused: Counter::default(),
             missed: Counter::default(),
@@ -59,23 +59,25 @@ impl Listeners {
         listeners
     }
 
-    fn enter(&self) -> Result<Place, Problem> {
-        let Ok(permit) = self.places.clone().try_acquire_owned() else {
+    fn acquire_slot(&self) -> Result<ListenerSlot, ProblemDetails> {
+        let Ok(permit) = self.slots.clone().try_acquire_owned() else {
             self.refused.inc();
-            return Err(Problem::Overloaded { detail: format!("{LISTENERS_MAX} listen already") });
+            return Err(ProblemDetails::Overloaded {
+                detail: format!("{LISTENERS_MAX} listen already"),
+            });
         };
         self.listening.inc();
-        Ok(Place { listening: self.listening.clone(), _permit: permit })
+        Ok(ListenerSlot { listening: self.listening.clone(), _permit: permit })
     }
 }
 
 /// A listener's place, given up when it goes.
-struct Place {
+struct ListenerSlot {
     listening: Gauge,
     _permit: OwnedSemaphorePermit,
 }
 
-impl Drop for Place {
+impl Drop for ListenerSlot {
     fn drop(&mut self) {
         self.listening.dec();
     }
@@ -83,20 +85,20 @@ impl Drop for Place {
 
 /// What a listener asks for.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Asked {
+struct EventQuery {
     /// `keys=1`: with keys and tags.
     keys: bool,
     /// `domain=NAME`: of this domain, and of what all share.
     domain: Option<String>,
 }
 
-impl Asked {
+impl EventQuery {
     fn from_query(query: Option<&str>) -> Result<Self, String> {
-        let mut asked = Self::default();
+        let mut event_query = Self::default();
         for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             match pair.split_once('=') {
-                Some(("keys", "1")) => asked.keys = true,
-                Some(("domain", name)) => asked.domain = Some(name.to_owned()),
+                Some(("keys", "1")) => event_query.keys = true,
+                Some(("domain", name)) => event_query.domain = Some(name.to_owned()),
                 _ => {
                     return Err(
                         "expected `keys=1` and `domain=NAME` and nothing else in the query"
@@ -105,20 +107,21 @@ impl Asked {
                 }
             }
         }
-        Ok(asked)
+        Ok(event_query)
     }
 }
 
 /// The stream for whoever asks with this query.
-pub(super) fn stream(told: &Told, query: Option<&str>) -> Result<Body, Problem> {
-    let asked = Asked::from_query(query).map_err(|detail| Problem::BadRequest { detail })?;
-    if let Some(name) = &asked.domain {
-        told.known_domain(name)?;
+pub(super) fn stream(state: &AdminState, query: Option<&str>) -> Result<AdminBody, ProblemDetails> {
+    let event_query =
+        EventQuery::from_query(query).map_err(|detail| ProblemDetails::BadRequest { detail })?;
+    if let Some(name) = &event_query.domain {
+        state.find_cache(name)?;
     }
-    let listening = Listening::to(told, told.listeners.enter()?, asked);
-    let frames = stream::unfold(listening, |mut listening| async {
-        let frame = listening.next().await?;
-        Some((Ok::<_, Infallible>(Frame::data(frame)), listening))
+    let listener = EventListener::new(state, state.listeners.acquire_slot()?, event_query);
+    let frames = stream::unfold(listener, |mut listener| async {
+        let frame = listener.next_frame().await?;
+        Some((Ok::<_, Infallible>(Frame::data(frame)), listener))
     });
     Ok(StreamBody::new(frames).boxed_unsync())
 }
@@ -129,10 +132,10 @@ mod tests {
 
     #[test]
     fn a_query_asks_for_keys_and_for_a_domain_and_for_nothing_else() {
-        let asked = |query| Asked::from_query(query);
-        assert_eq!(asked(None), Ok(Asked::default()));
-        assert_eq!(asked(Some("")), Ok(Asked::default()));
-        let both = Asked { keys: true, domain: Some("customer".to_owned()) };
+        let asked = |query| EventQuery::from_query(query);
+        assert_eq!(asked(None), Ok(EventQuery::default()));
+        assert_eq!(asked(Some("")), Ok(EventQuery::default()));
+        let both = EventQuery { keys: true, domain: Some("customer".to_owned()) };
         assert_eq!(asked(Some("keys=1&domain=customer")), Ok(both));
         for wrong in ["keys", "keys=yes", "key=1", "domain", "keys=1&x=1"] {
             assert!(asked(Some(wrong)).is_err(), "{wrong}");

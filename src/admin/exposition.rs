@@ -15,16 +15,16 @@ use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
 use prometheus_client::registry::Registry;
 
-use super::accept::accepts_open_metrics;
+use super::accept_header::accepts_open_metrics;
 
 /// A format of metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Format {
+enum ExpositionFormat {
     OpenMetrics,
     Text,
 }
 
-impl Format {
+impl ExpositionFormat {
     fn of_request(headers: &HeaderMap) -> Self {
         let accept = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
         let accept = accept.collect::<Vec<_>>().join(",");
@@ -41,7 +41,7 @@ impl Format {
 
 /// The answer to a scrape, in the format that the request's headers ask for.
 pub(crate) fn respond<B: From<String>>(headers: &HeaderMap, registry: &Registry) -> Response<B> {
-    let format = Format::of_request(headers);
+    let format = ExpositionFormat::of_request(headers);
     let Some(text) = encode(registry) else {
         let mut response = Response::new("the metrics could not be written\n".to_owned().into());
         *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
@@ -70,17 +70,17 @@ struct MetricFamily<'a> {
 }
 
 /// `OpenMetrics` in, `format` out.
-fn transform(open_metrics: &str, format: Format) -> String {
+fn transform(open_metrics: &str, format: ExpositionFormat) -> String {
     let mut text = String::with_capacity(open_metrics.len());
     for mut family in families(open_metrics) {
         // Stable: the lines of one metric keep theirs, buckets by their bounds among them.
         family.samples.sort_by_cached_key(|sample| metric_labels(sample));
         match format {
-            Format::OpenMetrics => family.write_open_metrics(&mut text),
-            Format::Text => family.write_text(&mut text),
+            ExpositionFormat::OpenMetrics => family.write_open_metrics(&mut text),
+            ExpositionFormat::Text => family.write_text(&mut text),
         }
     }
-    if format == Format::OpenMetrics {
+    if format == ExpositionFormat::OpenMetrics {
         text.push_str("# EOF\n");
     }
     text

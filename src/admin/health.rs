@@ -6,7 +6,7 @@
 use serde::Serialize;
 use tokio::sync::watch;
 
-use super::Told;
+use super::AdminState;
 
 /// How far the process has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -22,15 +22,15 @@ pub enum Phase {
 
 /// The process's phase, read by the probes.
 #[derive(Debug, Clone)]
-pub struct Health(watch::Receiver<Phase>);
+pub struct ProcessHealth(watch::Receiver<Phase>);
 
 #[derive(Debug, Serialize)]
-pub(super) struct Body {
+pub(super) struct ProbeBody {
     status: Phase,
     trouble: Vec<String>,
 }
 
-impl Health {
+impl ProcessHealth {
     /// Follows `phase`.
     pub fn new(phase: watch::Receiver<Phase>) -> Self {
         Self(phase)
@@ -41,7 +41,7 @@ impl Health {
         *self.0.borrow()
     }
 
-    pub(super) fn follow(&self) -> watch::Receiver<Phase> {
+    pub(super) fn subscribe(&self) -> watch::Receiver<Phase> {
         self.0.clone()
     }
 
@@ -53,7 +53,7 @@ impl Health {
         self.phase() != Phase::Starting
     }
 
-    pub(super) fn body(&self, told: &Told) -> Body {
-        Body { status: self.phase(), trouble: super::status::trouble(told) }
+    pub(super) fn probe_body(&self, state: &AdminState) -> ProbeBody {
+        ProbeBody { status: self.phase(), trouble: super::status::list_troubles(state) }
     }
 }

@@ -6,16 +6,16 @@ use std::time::{Duration, Instant};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use super::Told;
-use crate::cache::Token;
-use crate::coherence::{SCOPES_MAX, Scope};
+use super::AdminState;
+use crate::cache::InvalidationToken;
+use crate::coherence::{InvalidationScope, SCOPES_MAX};
 use crate::serve::WaitNotice;
-use crate::serve::problem::Problem;
+use crate::serve::problem_details::ProblemDetails;
 
 /// What is asked: exactly one of `keys`, `tags` and `all`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Asked {
+pub(super) struct InvalidateRequest {
     domain: String,
     #[serde(default)]
     keys: Vec<Arc<str>>,
@@ -24,22 +24,22 @@ pub(super) struct Asked {
     #[serde(default)]
     all: bool,
     #[serde(default)]
-    wait: Wait,
+    wait: WaitMode,
     /// How long to wait for the fleet: `"2s"`, or seconds as a number.
     #[serde(default)]
-    timeout: Option<Limit>,
+    timeout: Option<WaitLimit>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
-enum Limit {
+enum WaitLimit {
     Text(String),
     Seconds(f64),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Wait {
+enum WaitMode {
     /// Until the fleet has acknowledged it.
     Fleet,
     /// Not at all.
@@ -49,7 +49,7 @@ enum Wait {
 
 /// What it came to.
 #[derive(Debug, Serialize)]
-pub(super) struct Invalidated {
+pub(super) struct InvalidateResponse {
     token: String,
     seq: u64,
     acknowledged: bool,
@@ -61,48 +61,51 @@ pub(super) struct Invalidated {
 
 /// `waits` is told where the caller is kept waiting for the fleet.
 pub(super) async fn invalidate(
-    told: &Told,
-    asked: &Asked,
-    waits: &WaitNotice,
-) -> Result<(StatusCode, Invalidated), Problem> {
+    state: &AdminState,
+    request: &InvalidateRequest,
+    wait_notice: &WaitNotice,
+) -> Result<(StatusCode, InvalidateResponse), ProblemDetails> {
     let began = Instant::now();
-    let (scopes, limit) = asked.checked().map_err(|detail| Problem::BadRequest { detail })?;
-    let cache = told.known_domain(&asked.domain)?;
+    let (scopes, limit) =
+        request.check().map_err(|detail| ProblemDetails::BadRequest { detail })?;
+    let cache = state.find_cache(&request.domain)?;
     let sent = cache.bus().invalidate(scopes).await.map_err(|fault| {
-        tracing::warn!(domain = asked.domain, %fault, "an invalidation could not be written");
-        Problem::BusLost
+        tracing::warn!(domain = request.domain, %fault, "an invalidation could not be written");
+        ProblemDetails::BusLost
     })?;
-    let mut done = Invalidated {
-        token: Token(sent.token()).to_string(),
+    let mut response = InvalidateResponse {
+        token: InvalidationToken(sent.token()).to_string(),
         seq: sent.token().seq,
         acknowledged: false,
         sidecars: 0,
         silent: Vec::new(),
         took_ms: 0,
     };
-    if asked.wait == Wait::Fleet {
-        waits.begin();
-        let acknowledged = cache.bus().wait_fleet(&sent, limit).await;
-        let acknowledged = acknowledged.map_err(|late| Problem::NotAcknowledged {
-            detail: late.to_string(),
-            token: done.token.clone(),
-            behind: late.behind.iter().map(|name| name.0.to_string()).collect(),
-        })?;
-        done.acknowledged = true;
-        done.sidecars = acknowledged.sidecars;
-        done.silent = acknowledged.silent.iter().map(|name| name.0.to_string()).collect();
+    if request.wait == WaitMode::Fleet {
+        wait_notice.begin();
+        let acknowledged = cache.bus().wait_for_fleet(&sent, limit).await;
+        let acknowledged =
+            acknowledged.map_err(|not_acknowledged| ProblemDetails::NotAcknowledged {
+                detail: not_acknowledged.to_string(),
+                token: response.token.clone(),
+                behind: not_acknowledged.laggards.iter().map(|name| name.0.to_string()).collect(),
+            })?;
+        response.acknowledged = true;
+        response.sidecars = acknowledged.sidecars;
+        response.silent =
+            acknowledged.silent_members.iter().map(|name| name.0.to_string()).collect();
     }
-    done.took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-    Ok((if done.acknowledged { StatusCode::OK } else { StatusCode::ACCEPTED }, done))
+    response.took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    Ok((if response.acknowledged { StatusCode::OK } else { StatusCode::ACCEPTED }, response))
 }
 
 /// How long to wait where the request does not say.
-const WAIT: Duration = Duration::from_secs(10);
+const DEFAULT_WAIT: Duration = Duration::from_secs(10);
 /// How long anybody may wait.
 const WAIT_MAX: Duration = Duration::from_mins(5);
 
-impl Limit {
-    fn checked(&self) -> Option<Duration> {
+impl WaitLimit {
+    fn duration(&self) -> Option<Duration> {
         let limit = match self {
             Self::Text(text) => humantime::parse_duration(text).ok(),
             Self::Seconds(seconds) => Duration::try_from_secs_f64(*seconds).ok(),
@@ -111,24 +114,24 @@ impl Limit {
     }
 }
 
-impl Asked {
+impl InvalidateRequest {
     /// What it names, and how long to wait.
-    fn checked(&self) -> Result<(Arc<[Scope]>, Duration), String> {
+    fn check(&self) -> Result<(Arc<[InvalidationScope]>, Duration), String> {
         let kinds = [!self.keys.is_empty(), !self.tags.is_empty(), self.all];
         if kinds.iter().filter(|given| **given).count() != 1 {
             return Err("expected exactly one of `keys`, `tags` and `\"all\": true`".to_owned());
         }
         if self.keys.len() + self.tags.len() > SCOPES_MAX {
-            let met = self.keys.len() + self.tags.len();
+            let count = self.keys.len() + self.tags.len();
             return Err(format!(
-                "expected at most {SCOPES_MAX} keys or tags in one request, met {met}"
+                "expected at most {SCOPES_MAX} keys or tags in one request, met {count}"
             ));
         }
-        let limit = self.timeout.as_ref().map_or(Some(WAIT), Limit::checked);
+        let limit = self.timeout.as_ref().map_or(Some(DEFAULT_WAIT), WaitLimit::duration);
         let limit = limit.ok_or("expected a time of at most 5m, such as `\"2s\"`, in `timeout`")?;
-        let keys = self.keys.iter().cloned().map(Scope::Key);
-        let tags = self.tags.iter().cloned().map(Scope::Tag);
-        Ok((keys.chain(tags).chain(self.all.then_some(Scope::All)).collect(), limit))
+        let keys = self.keys.iter().cloned().map(InvalidationScope::Key);
+        let tags = self.tags.iter().cloned().map(InvalidationScope::Tag);
+        Ok((keys.chain(tags).chain(self.all.then_some(InvalidationScope::All)).collect(), limit))
     }
 }
 
@@ -139,7 +142,8 @@ mod tests {
     #[test]
     fn exactly_one_kind_of_scope_is_expected() {
         let scopes = |json: &str| {
-            serde_json::from_str::<Asked>(json).map(|asked| asked.checked().map(|(s, _)| s.len()))
+            serde_json::from_str::<InvalidateRequest>(json)
+                .map(|asked| asked.check().map(|(s, _)| s.len()))
         };
         assert_eq!(scopes(r#"{"domain": "c", "keys": ["1", "2"]}"#).ok(), Some(Ok(2)));
         assert_eq!(

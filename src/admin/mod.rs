@@ -5,14 +5,14 @@
 //! Because a web page in a browser can reach a port on localhost, a request with `Origin` is
 //! refused, and a write must be declared as JSON.
 
-mod accept;
-mod counters;
+mod accept_header;
+mod cache_counters;
 mod datasets;
 mod events;
 pub(crate) mod exposition;
 mod health;
 mod invalidate;
-mod log;
+mod log_level;
 mod status;
 
 use std::convert::Infallible;
@@ -28,47 +28,47 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::bus::Bus;
-use crate::cache::{BusLoss, Cache, Happenings, Memory, Verifier};
+use crate::cache::{BusLoss, Cache, CollectionEvents, HitVerifier, Memory};
 use crate::identity::{self, Identity};
 use crate::resources::MemoryAccount;
-use crate::serve::problem::Problem;
-use crate::serve::{Activity, AllowedHosts, Answering, BodyError, RequestBody, Table};
+use crate::serve::problem_details::ProblemDetails;
+use crate::serve::{Activity, AllowedHosts, BodyError, Handler, RequestBody, Routes};
 use crate::sources::TraceContext;
 
-pub use events::Listeners;
-pub use health::{Health, Phase};
-pub use log::{LogChange, LogLevel, follow as follow_log};
-pub use status::Reloads;
+pub use events::EventListeners;
+pub use health::{Phase, ProcessHealth};
+pub use log_level::{LogChange, LogLevel, follow as follow_log};
+pub use status::ReloadStatus;
 
 /// Everything that the admin port tells.
 #[derive(Debug)]
-pub struct Told {
+pub struct AdminState {
     /// The counters.
     pub registry: Registry,
     /// How far the process has come.
-    pub health: Health,
+    pub health: ProcessHealth,
     /// What is published.
-    pub table: watch::Receiver<Arc<Table>>,
+    pub routes: watch::Receiver<Arc<Routes>>,
     /// Who we are; `None` with `--insecure-upstreams` alone.
     pub identity: Option<watch::Receiver<Arc<Identity>>>,
     /// How its files are.
-    pub identity_metrics: identity::Metrics,
+    pub identity_metrics: identity::IdentityMetrics,
     /// How the last reload went.
-    pub reloads: watch::Receiver<Reloads>,
+    pub reloads: watch::Receiver<ReloadStatus>,
     /// Where datasets are kept.
     pub memory: Memory,
     /// What all work takes its memory from.
     pub account: MemoryAccount,
     /// What the cache has shown of itself (`--verify`).
-    pub verifier: Option<Verifier>,
+    pub verifier: Option<HitVerifier>,
     /// The fleet.
     pub bus: Bus,
     /// What holds while it cannot be heard.
     pub bus_loss: BusLoss,
     /// What becomes of collections.
-    pub happenings: Happenings,
+    pub happenings: CollectionEvents,
     /// Who listens to what happens.
-    pub listeners: Listeners,
+    pub listeners: EventListeners,
     /// What consumers have under way.
     pub activity: Activity,
     /// The log's level.
@@ -78,19 +78,16 @@ pub struct Told {
 }
 
 /// What an answer holds: bytes, or a stream of events.
-type Body = UnsyncBoxBody<Bytes, Infallible>;
+type AdminBody = UnsyncBoxBody<Bytes, Infallible>;
 
-impl Told {
+impl AdminState {
     /// The cache of a domain, or a problem that says which there are.
-    fn known_domain(&self, name: &str) -> Result<Cache, Problem> {
-        let table = self.table.borrow();
+    fn find_cache(&self, name: &str) -> Result<Cache, ProblemDetails> {
+        let table = self.routes.borrow();
         table.cache(name).cloned().ok_or_else(|| {
-            let names: Vec<_> = table
-                .caches()
-                .iter()
-                .map(|c| format!("`{}`", c.collector().domain().name))
-                .collect();
-            Problem::BadRequest {
+            let names: Vec<_> =
+                table.caches().iter().map(|c| format!("`{}`", c.domain().name)).collect();
+            ProblemDetails::BadRequest {
                 detail: format!("there is no domain `{name}`; there is {}", names.join(", ")),
             }
         })
@@ -100,7 +97,7 @@ impl Told {
 /// Answers the admin port, or with [`Admin::probes`] only what kubelet and Prometheus need.
 #[derive(Debug, Clone)]
 pub struct Admin {
-    told: Arc<Told>,
+    state: Arc<AdminState>,
     probes_only: bool,
 }
 
@@ -109,117 +106,129 @@ const BODY_MAX_BYTES: usize = 64 * 1024;
 
 impl Admin {
     /// The whole port.
-    pub fn new(told: Arc<Told>) -> Self {
-        Self { told, probes_only: false }
+    pub fn new(state: Arc<AdminState>) -> Self {
+        Self { state, probes_only: false }
     }
 
     /// Only probes and metrics, on an address that others can reach (`--probes`): no key, no data,
     /// no write, any `Host`.
-    pub fn probes(told: Arc<Told>) -> Self {
-        Self { told, probes_only: true }
+    pub fn probes(state: Arc<AdminState>) -> Self {
+        Self { state, probes_only: true }
     }
 
-    async fn handle(
+    async fn route(
         &self,
         request: Request<RequestBody>,
         on_tcp: bool,
-    ) -> Result<Response<Body>, Problem> {
-        if on_tcp && !self.probes_only && !self.told.hosts.allow(&request) {
-            return Err(Problem::Misdirected);
+    ) -> Result<Response<AdminBody>, ProblemDetails> {
+        if on_tcp && !self.probes_only && !self.state.hosts.is_allowed(&request) {
+            return Err(ProblemDetails::Misdirected);
         }
         if request.headers().contains_key(ORIGIN) {
             let detail =
                 "a request with `Origin` comes from a web page; none is expected".to_owned();
-            return Err(Problem::Forbidden { detail });
+            return Err(ProblemDetails::Forbidden { detail });
         }
         if request.method() == Method::POST && !is_json(&request) {
-            return Err(Problem::UnsupportedMediaType);
+            return Err(ProblemDetails::UnsupportedMediaType);
         }
         let path = request.uri().path().to_owned();
-        let answered = match path.as_str() {
+        let response = match path.as_str() {
             "/events" if !self.probes_only => return self.events(&request),
-            "/livez" => read(&request).map(|()| text(StatusCode::OK, "live\n")),
-            "/readyz" => read(&request).map(|()| self.probe(self.told.health.is_ready())),
-            "/startupz" => read(&request).map(|()| self.probe(self.told.health.is_started())),
-            "/metrics" => read(&request).map(|()| self.metrics(request.headers())),
-            "/status" if !self.probes_only => {
-                read(&request).map(|()| json(StatusCode::OK, &status::of(&self.told)))
+            "/livez" => check_read(&request).map(|()| text_response(StatusCode::OK, "live\n")),
+            "/readyz" => check_read(&request).map(|()| self.probe(self.state.health.is_ready())),
+            "/startupz" => {
+                check_read(&request).map(|()| self.probe(self.state.health.is_started()))
             }
+            "/metrics" => check_read(&request).map(|()| self.metrics(request.headers())),
+            "/status" if !self.probes_only => check_read(&request)
+                .map(|()| json_response(StatusCode::OK, &status::status_json(&self.state))),
             "/log" if !self.probes_only => self.log(request).await,
             "/invalidate" if !self.probes_only => self.invalidate(request).await,
             _ if self.probes_only => {
-                Err(nothing_here("probes and `/metrics` are all that there is here"))
+                Err(no_such_route("probes and `/metrics` are all that there is here"))
             }
             other => self.dataset(&request, other).await,
         };
-        answered.map(|response| response.map(whole))
+        response.map(|response| response.map(full_body))
     }
 
-    fn events(&self, request: &Request<RequestBody>) -> Result<Response<Body>, Problem> {
-        read(request)?;
-        let mut response = Response::new(events::stream(&self.told, request.uri().query())?);
+    fn events(
+        &self,
+        request: &Request<RequestBody>,
+    ) -> Result<Response<AdminBody>, ProblemDetails> {
+        check_read(request)?;
+        let mut response = Response::new(events::stream(&self.state, request.uri().query())?);
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
         Ok(response)
     }
 
-    fn probe(&self, fine: bool) -> Response<Bytes> {
-        let status = if fine { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-        json(status, &self.told.health.body(&self.told))
+    fn probe(&self, is_ok: bool) -> Response<Bytes> {
+        let status = if is_ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        json_response(status, &self.state.health.probe_body(&self.state))
     }
 
     fn metrics(&self, headers: &HeaderMap) -> Response<Bytes> {
-        exposition::respond(headers, &self.told.registry)
+        exposition::respond(headers, &self.state.registry)
     }
 
-    async fn invalidate(&self, request: Request<RequestBody>) -> Result<Response<Bytes>, Problem> {
+    async fn invalidate(
+        &self,
+        request: Request<RequestBody>,
+    ) -> Result<Response<Bytes>, ProblemDetails> {
         if request.method() != Method::POST {
-            return Err(Problem::MethodNotAllowed { allow: "POST" });
+            return Err(ProblemDetails::MethodNotAllowed { allow: "POST" });
         }
-        let waits = request.body().wait_notice();
-        let asked = body(request).await?;
-        let (status, invalidated) = invalidate::invalidate(&self.told, &asked, &waits).await?;
-        Ok(json(status, &invalidated))
+        let wait_notice = request.body().wait_notice();
+        let invalidation = read_json(request).await?;
+        let (status, invalidated) =
+            invalidate::invalidate(&self.state, &invalidation, &wait_notice).await?;
+        Ok(json_response(status, &invalidated))
     }
 
     async fn dataset(
         &self,
         request: &Request<RequestBody>,
         path: &str,
-    ) -> Result<Response<Bytes>, Problem> {
+    ) -> Result<Response<Bytes>, ProblemDetails> {
         let path = path
             .strip_prefix("/datasets/")
-            .ok_or_else(|| nothing_here("the admin port has no such route"))?;
-        read(request)?;
+            .ok_or_else(|| no_such_route("the admin port has no such route"))?;
+        check_read(request)?;
         let data = request.uri().query() == Some("data=1");
-        datasets::of(&self.told, path, data).await.map(|dataset| json(StatusCode::OK, &dataset))
+        datasets::find_dataset(&self.state, path, data)
+            .await
+            .map(|dataset| json_response(StatusCode::OK, &dataset))
     }
 
-    async fn log(&self, request: Request<RequestBody>) -> Result<Response<Bytes>, Problem> {
+    async fn log(&self, request: Request<RequestBody>) -> Result<Response<Bytes>, ProblemDetails> {
         match *request.method() {
-            Method::GET | Method::HEAD => Ok(json(StatusCode::OK, &self.told.log.current())),
+            Method::GET | Method::HEAD => {
+                Ok(json_response(StatusCode::OK, &self.state.log.current()))
+            }
             Method::PUT => {
-                let change: LogChange = body(request).await?;
+                let change: LogChange = read_json(request).await?;
                 let now = self
-                    .told
+                    .state
                     .log
                     .change(change)
-                    .map_err(|detail| Problem::BadRequest { detail })?;
-                Ok(json(StatusCode::OK, &now))
+                    .map_err(|detail| ProblemDetails::BadRequest { detail })?;
+                Ok(json_response(StatusCode::OK, &now))
             }
-            _ => Err(Problem::MethodNotAllowed { allow: "GET, HEAD, PUT" }),
+            _ => Err(ProblemDetails::MethodNotAllowed { allow: "GET, HEAD, PUT" }),
         }
     }
 }
 
-impl Answering for Admin {
-    type Body = Body;
+impl Handler for Admin {
+    type Body = AdminBody;
 
-    async fn answering(&self, request: Request<RequestBody>, on_tcp: bool) -> Response<Body> {
+    async fn handle(&self, request: Request<RequestBody>, on_tcp: bool) -> Response<AdminBody> {
         let trace_id = TraceContext::from_headers(request.headers()).trace_id_hex();
         let head = request.method() == Method::HEAD;
-        let mut response = match self.handle(request, on_tcp).await {
+        let mut response = match self.route(request, on_tcp).await {
             Ok(response) => response,
-            Err(problem) => problem.into_response(&trace_id).map(whole),
+            Err(problem) => problem.into_response(&trace_id).map(full_body),
         };
         response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if head {
@@ -227,29 +236,29 @@ impl Answering for Admin {
             if let Some(length) = length {
                 response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
             }
-            *response.body_mut() = whole(Bytes::new());
+            *response.body_mut() = full_body(Bytes::new());
         }
         response
     }
 
-    fn refuse(&self, headers: &HeaderMap, detail: String) -> Response<Body> {
+    fn refuse(&self, headers: &HeaderMap, detail: String) -> Response<AdminBody> {
         let trace_id = TraceContext::from_headers(headers).trace_id_hex();
-        Problem::Overloaded { detail }.into_response(&trace_id).map(whole)
+        ProblemDetails::Overloaded { detail }.into_response(&trace_id).map(full_body)
     }
 }
 
-fn nothing_here(detail: &str) -> Problem {
-    Problem::NothingHere { detail: detail.to_owned() }
+fn no_such_route(detail: &str) -> ProblemDetails {
+    ProblemDetails::NoSuchRoute { detail: detail.to_owned() }
 }
 
-fn whole(body: Bytes) -> Body {
+fn full_body(body: Bytes) -> AdminBody {
     Full::new(body).boxed_unsync()
 }
 
-fn read(request: &Request<RequestBody>) -> Result<(), Problem> {
+fn check_read(request: &Request<RequestBody>) -> Result<(), ProblemDetails> {
     match *request.method() {
         Method::GET | Method::HEAD => Ok(()),
-        _ => Err(Problem::MethodNotAllowed { allow: "GET, HEAD" }),
+        _ => Err(ProblemDetails::MethodNotAllowed { allow: "GET, HEAD" }),
     }
 }
 
@@ -263,11 +272,13 @@ fn is_json(request: &Request<RequestBody>) -> bool {
 }
 
 /// The declared and bounded JSON body of a write.
-async fn body<T: serde::de::DeserializeOwned>(request: Request<RequestBody>) -> Result<T, Problem> {
+async fn read_json<T: serde::de::DeserializeOwned>(
+    request: Request<RequestBody>,
+) -> Result<T, ProblemDetails> {
     if !is_json(&request) {
-        return Err(Problem::UnsupportedMediaType);
+        return Err(ProblemDetails::UnsupportedMediaType);
     }
-    let bad = |detail: String| Problem::BadRequest { detail };
+    let bad = |detail: String| ProblemDetails::BadRequest { detail };
     let collected = Limited::new(request.into_body(), BODY_MAX_BYTES).collect().await;
     let bytes = collected.map_err(|error| body_problem(&*error))?.to_bytes();
     serde_json::from_slice(&bytes)
@@ -275,26 +286,26 @@ async fn body<T: serde::de::DeserializeOwned>(request: Request<RequestBody>) -> 
 }
 
 /// Why a body was not had: it is too long, or [`BodyError`] says it.
-fn body_problem(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Problem {
+fn body_problem(error: &(dyn std::error::Error + Send + Sync + 'static)) -> ProblemDetails {
     let detail = error.to_string();
     match error.downcast_ref() {
-        Some(BodyError::Late(_)) => Problem::RequestTimeout { detail },
-        Some(BodyError::Overloaded) => Problem::Overloaded { detail },
-        Some(BodyError::Broken(_)) => Problem::BadRequest { detail },
-        None => Problem::BadRequest {
+        Some(BodyError::Late(_)) => ProblemDetails::RequestTimeout { detail },
+        Some(BodyError::Overloaded) => ProblemDetails::Overloaded { detail },
+        Some(BodyError::Broken(_)) => ProblemDetails::BadRequest { detail },
+        None => ProblemDetails::BadRequest {
             detail: format!("expected a body of at most {BODY_MAX_BYTES} bytes"),
         },
     }
 }
 
-fn json(status: StatusCode, value: &impl Serialize) -> Response<Bytes> {
+fn json_response(status: StatusCode, value: &impl Serialize) -> Response<Bytes> {
     let mut response = Response::new(Bytes::from(serde_json::to_vec(value).unwrap_or_default()));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
 
-fn text(status: StatusCode, text: &'static str) -> Response<Bytes> {
+fn text_response(status: StatusCode, text: &'static str) -> Response<Bytes> {
     let mut response = Response::new(Bytes::from_static(text.as_bytes()));
     *response.status_mut() = status;
     response

@@ -5,8 +5,8 @@ use std::time::SystemTime;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::Told;
-use crate::cache::{Cache, TagsRefusals, Token, Verifier};
+use super::AdminState;
+use crate::cache::{Cache, HitVerifier, InvalidationToken, TagsRefusals};
 use crate::sources::{BreakerState, ClientState};
 
 /// For how long a dataset that was not kept is trouble.
@@ -14,7 +14,7 @@ const NOT_KEPT_LATELY: std::time::Duration = std::time::Duration::from_mins(10);
 
 /// How the reloads of the domain files went.
 #[derive(Debug, Clone, Default, Serialize)]
-pub struct Reloads {
+pub struct ReloadStatus {
     /// Reloads that took effect, the first load not counted.
     pub done: u64,
     /// Changes that were refused.
@@ -23,32 +23,32 @@ pub struct Reloads {
     pub problems: Vec<String>,
 }
 
-pub(super) fn of(told: &Told) -> Value {
-    let table = told.table.borrow().clone();
+pub(super) fn status_json(state: &AdminState) -> Value {
+    let table = state.routes.borrow().clone();
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "pid": std::process::id(),
-        "phase": told.health.phase(),
-        "in_flight": told.activity.in_flight(),
-        "log": told.log.current(),
+        "phase": state.health.phase(),
+        "in_flight": state.activity.in_flight(),
+        "log": state.log.current(),
         "memory": {
-            "entries": told.memory.entries(),
-            "bytes": told.memory.bytes(),
-            "capacity": told.memory.capacity(),
-            "reserved_bytes": told.account.used(),
-            "limit_bytes": told.account.limit(),
+            "entries": state.memory.entries(),
+            "bytes": state.memory.bytes(),
+            "capacity": state.memory.capacity(),
+            "reserved_bytes": state.account.used(),
+            "limit_bytes": state.account.limit(),
         },
-        "verify": told.verifier.as_ref().map(Verifier::shown),
-        "fleet": fleet(told),
-        "cache": super::counters::of_cache(told),
-        "domains": table.caches().iter().map(domain).collect::<Vec<_>>(),
-        "identity": identity(told),
-        "reloads": told.reloads.borrow().clone(),
-        "trouble": trouble(told),
+        "verify": state.verifier.as_ref().map(HitVerifier::status),
+        "fleet": fleet_json(state),
+        "cache": super::cache_counters::cache_json(state),
+        "domains": table.caches().iter().map(domain_json).collect::<Vec<_>>(),
+        "identity": identity_json(state),
+        "reloads": state.reloads.borrow().clone(),
+        "trouble": list_troubles(state),
     })
 }
 
-fn domain(cache: &Cache) -> Value {
+fn domain_json(cache: &Cache) -> Value {
     let collector = cache.collector();
     let domain = collector.domain();
     let versions = domain.versions.iter().map(|version| {
@@ -65,7 +65,7 @@ fn domain(cache: &Cache) -> Value {
             "name": *source.name,
             "origin": source.http.url.origin.to_string().trim_end_matches('/'),
             "server": source.http.server.to_string(),
-            "state": state(&client.state()),
+            "state": client_state_json(&client.state()),
         })
     });
     json!({
@@ -74,12 +74,12 @@ fn domain(cache: &Cache) -> Value {
         "plan": domain.plan.to_string(),
         "versions": versions.collect::<Vec<_>>(),
         "sources": sources.collect::<Vec<_>>(),
-        "not_kept": cache.tags_refusals().iter().map(not_kept).collect::<Vec<_>>(),
+        "not_kept": cache.tags_refusals().iter().map(not_kept_json).collect::<Vec<_>>(),
     })
 }
 
 /// Datasets that were served and not kept for want of their tags.
-fn not_kept(refusals: &TagsRefusals) -> Value {
+fn not_kept_json(refusals: &TagsRefusals) -> Value {
     json!({
         "reason": refusals.reason.as_str(),
         "datasets": refusals.datasets,
@@ -88,13 +88,13 @@ fn not_kept(refusals: &TagsRefusals) -> Value {
     })
 }
 
-fn fleet(told: &Told) -> Value {
-    let standing = told.bus.standing();
+fn fleet_json(state: &AdminState) -> Value {
+    let standing = state.bus.status();
     let domains = standing.domains.iter().map(|domain| {
         json!({
             "domain": *domain.domain,
             "member": *domain.member.0,
-            "applied": domain.applied.map(|fence| Token(fence).to_string()),
+            "applied": domain.applied.map(|fence| InvalidationToken(fence).to_string()),
             "epoch": domain.applied.map(|fence| format!("{:032x}", fence.epoch.0)),
             "seq": domain.applied.map(|fence| fence.seq),
             "lag": domain.lag,
@@ -104,20 +104,23 @@ fn fleet(told: &Told) -> Value {
         })
     });
     json!({
-        "alone": standing.alone,
+        "alone": standing.is_standalone,
         "connected": standing.connected,
-        "trouble": standing.trouble.map(|fault| fault.to_string()),
+        "trouble": standing.fault.map(|fault| fault.to_string()),
         "domains": domains.collect::<Vec<_>>(),
     })
 }
 
-fn state(state: &ClientState) -> Value {
+fn client_state_json(state: &ClientState) -> Value {
     let breaker = match state.breaker {
         BreakerState::Closed => "closed",
         BreakerState::Open => "open",
         BreakerState::HalfOpen => "half-open",
     };
-    let failure = |(reason, when): (crate::sources::Reason, tokio::time::Instant)| json!({"reason": reason.as_str(), "seconds_ago": when.elapsed().as_secs()});
+    let failure = |(reason, when): (crate::sources::Reason, tokio::time::Instant)| {
+        json!({"reason": reason.as_str(),
+            "seconds_ago": when.elapsed().as_secs()})
+    };
     json!({
         "breaker": breaker,
         "in_flight": state.inflight,
@@ -126,8 +129,8 @@ fn state(state: &ClientState) -> Value {
     })
 }
 
-fn identity(told: &Told) -> Option<Value> {
-    let identity = told.identity.as_ref()?.borrow().clone();
+fn identity_json(state: &AdminState) -> Option<Value> {
+    let identity = state.identity.as_ref()?.borrow().clone();
     Some(json!({
         "names": identity.certificate.names(),
         "generation": identity.generation,
@@ -135,14 +138,14 @@ fn identity(told: &Told) -> Option<Value> {
     }))
 }
 
-fn seconds(since: tokio::time::Instant) -> impl std::fmt::Display {
+fn format_elapsed(since: tokio::time::Instant) -> impl std::fmt::Display {
     humantime::format_duration(std::time::Duration::from_secs(since.elapsed().as_secs()))
 }
 
 /// What an operator should look at, in words.
-pub(super) fn trouble(told: &Told) -> Vec<String> {
+pub(super) fn list_troubles(state: &AdminState) -> Vec<String> {
     let mut trouble = Vec::new();
-    let reloads = told.reloads.borrow();
+    let reloads = state.reloads.borrow();
     if !reloads.problems.is_empty() {
         let first = reloads.problems.first().map_or("", String::as_str);
         let more = reloads.problems.len() - 1;
@@ -151,16 +154,16 @@ pub(super) fn trouble(told: &Told) -> Vec<String> {
             "a changed domain file is refused, its old version stays: {first}{more}"
         ));
     }
-    for cache in told.table.borrow().caches() {
+    for cache in state.routes.borrow().caches() {
         let lately = |refusals: &TagsRefusals| refusals.last.elapsed() < NOT_KEPT_LATELY;
         for refusals in cache.tags_refusals().into_iter().filter(lately) {
             trouble.push(format!(
                 "domain `{}`: {} datasets were served and not kept since {} ago, the last {} ago: \
                  {}",
-                cache.collector().domain().name,
+                cache.domain().name,
                 refusals.datasets,
-                seconds(refusals.since),
-                seconds(refusals.last),
+                format_elapsed(refusals.since),
+                format_elapsed(refusals.last),
                 refusals.reason.in_words(),
             ));
         }
@@ -173,27 +176,27 @@ pub(super) fn trouble(told: &Told) -> Vec<String> {
             }
         }
     }
-    let standing = told.bus.standing();
-    if !standing.alone {
-        if let Some(fault) = &standing.trouble {
+    let standing = state.bus.status();
+    if !standing.is_standalone {
+        if let Some(fault) = &standing.fault {
             trouble.push(format!("redis: {fault}"));
         }
         for domain in standing.domains.iter().filter(|domain| !domain.lease_held) {
             trouble.push(format!(
                 "domain `{}`: the lease is not held; {}",
                 domain.domain,
-                told.bus_loss.in_words()
+                state.bus_loss.in_words()
             ));
         }
     }
-    if told.identity_metrics.files_are_broken() {
+    if state.identity_metrics.files_are_broken() {
         trouble.push(
             "the certificate files are not usable, the identity before them stays; \
                    the log says why"
                 .to_owned(),
         );
     }
-    let expires = told.identity.as_ref().map(|identity| identity.borrow().not_after);
+    let expires = state.identity.as_ref().map(|identity| identity.borrow().not_after);
     if expires.is_some_and(|not_after| not_after <= SystemTime::now()) {
         trouble.push("the certificate of this sidecar has expired".to_owned());
     }

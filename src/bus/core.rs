@@ -9,53 +9,57 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{Notify, Semaphore, broadcast, mpsc, oneshot, watch};
 
 use super::clock;
-use super::connection::{Links, Shared};
-use super::fault::Fault;
+use super::config::BusConfig;
+use super::connections::{CurrentConnections, RedisConnections};
+use super::events::{BusEvent, BusEventKind};
+use super::fault::RedisFault;
 use super::guards::guards;
 use super::handle::SHARED_BYTES_MAX;
-use super::happening::{Happening, What};
-use super::metrics::Metrics;
-use super::names::Names;
+use super::metrics::BusMetrics;
+use super::redis_names::RedisNames;
+use super::redis_server::ConnectionKind;
 use super::scripts::{LIMITS, Scripts};
-use super::server::Lane;
-use super::settings::Settings;
 use crate::coherence::{
-    Action, Answer, Call, Config, Epoch, Moment, Name, PROTOCOL, Published, Request, Scope, Sidecar,
+    Epoch, InvalidationScope, MemberName, Moment, PROTOCOL, PublishedEntries, Replica,
+    ReplicaAction, ReplicaConfig, ScriptCall, ScriptReply, ScriptRequest,
 };
 
 /// Happenings that a slow listener may be behind before it misses some.
-const HAPPENINGS_MAX: usize = 1_024;
+const EVENTS_MAX: usize = 1_024;
 /// Own invalidations that wait to be applied ahead of their message.
-const AHEAD_MAX: usize = 256;
+const LOCAL_INVALIDATIONS_MAX: usize = 256;
 /// Large datasets that are on their way at once: there is memory for each of them.
 const LARGE_AT_ONCE: usize = 2;
-/// So many slow answers in a row, and datasets are not asked for during [`REST`].
+/// So many slow answers in a row, and datasets are not asked for during [`SLOW_PAUSE`].
 const SLOW_IN_ROW: u32 = 3;
-const REST: Duration = Duration::from_millis(200);
+const SLOW_PAUSE: Duration = Duration::from_millis(200);
 
 /// One domain on the bus.
 #[derive(Debug)]
-pub(super) struct Domain {
+pub(super) struct BusDomain {
     pub(super) name: Arc<str>,
     /// What it is called in the domain's registry. A domain that goes and comes back is another
     /// member: what the one before said last may still be on its way.
-    pub(super) member: Name,
-    pub(super) names: Names,
+    pub(super) member: MemberName,
+    pub(super) names: RedisNames,
     /// Asked by every read, changed by the driver; never held across a wait.
-    sidecar: RwLock<Sidecar>,
+    replica: RwLock<Replica>,
     /// Invalidations that wait for the script's next turn, so that a burst of them is one entry.
-    pub(super) burst: Mutex<VecDeque<Waiting>>,
+    pub(super) pending: Mutex<VecDeque<PendingInvalidation>>,
     /// Whose turn it is.
-    pub(super) turn: tokio::sync::Mutex<()>,
+    pub(super) batch_lock: tokio::sync::Mutex<()>,
 }
 
 /// An invalidation and its caller.
-pub(super) type Waiting = (Arc<[Scope]>, oneshot::Sender<Result<super::invalidate::Sent, Fault>>);
+pub(super) type PendingInvalidation = (
+    Arc<[InvalidationScope]>,
+    oneshot::Sender<Result<super::invalidate::SentInvalidation, RedisFault>>,
+);
 
 /// What is shared.
 #[derive(Debug)]
-pub(super) struct Core {
-    pub(super) alone: bool,
+pub(super) struct BusCore {
+    pub(super) is_standalone: bool,
     label: String,
     namespace: String,
     lease: Duration,
@@ -64,41 +68,44 @@ pub(super) struct Core {
     /// not fall together.
     origin: Moment,
     pub(super) scripts: Scripts,
-    pub(super) metrics: Metrics,
-    domains: RwLock<BTreeMap<Arc<str>, Arc<Domain>>>,
+    pub(super) metrics: BusMetrics,
+    domains: RwLock<BTreeMap<Arc<str>, Arc<BusDomain>>>,
     /// The domains are others than before.
-    pub(super) changed: Notify,
-    pub(super) links: watch::Sender<Shared>,
+    pub(super) domains_changed: Notify,
+    pub(super) connections: watch::Sender<CurrentConnections>,
     /// What keeps them from being made, or from being of use.
-    pub(super) trouble: Mutex<Option<Fault>>,
-    happenings: broadcast::Sender<Happening>,
-    pub(super) ahead: mpsc::Sender<(Arc<Domain>, Published)>,
+    pub(super) current_fault: Mutex<Option<RedisFault>>,
+    events: broadcast::Sender<BusEvent>,
+    pub(super) local_invalidations: mpsc::Sender<(Arc<BusDomain>, PublishedEntries)>,
     /// Turns to read a large dataset.
-    pub(super) large: Arc<Semaphore>,
+    pub(super) large_reads: Arc<Semaphore>,
     slow_in_row: AtomicU32,
-    rest_until_ms: AtomicU64,
+    paused_until_ms: AtomicU64,
     /// Tells the claims of this process apart.
-    claims: AtomicU64,
+    claims_made: AtomicU64,
 }
 
-impl Domain {
-    pub(super) fn sidecar(&self) -> RwLockReadGuard<'_, Sidecar> {
-        self.sidecar.read().unwrap_or_else(PoisonError::into_inner)
+impl BusDomain {
+    pub(super) fn replica(&self) -> RwLockReadGuard<'_, Replica> {
+        self.replica.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn sidecar_mut(&self) -> RwLockWriteGuard<'_, Sidecar> {
-        self.sidecar.write().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn replica_mut(&self) -> RwLockWriteGuard<'_, Replica> {
+        self.replica.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What the driver takes out at its end of [`Core::ahead`].
-pub(super) type Ahead = mpsc::Receiver<(Arc<Domain>, Published)>;
+/// What the driver takes out at its end of [`BusCore::local_invalidations`].
+pub(super) type LocalInvalidations = mpsc::Receiver<(Arc<BusDomain>, PublishedEntries)>;
 
-impl Core {
-    pub(super) fn new(settings: Option<&Settings>, metrics: Metrics) -> (Arc<Self>, Ahead) {
-        let (ahead, taken) = mpsc::channel(AHEAD_MAX);
+impl BusCore {
+    pub(super) fn new(
+        settings: Option<&BusConfig>,
+        metrics: BusMetrics,
+    ) -> (Arc<Self>, LocalInvalidations) {
+        let (local_invalidations, receiver) = mpsc::channel(LOCAL_INVALIDATIONS_MAX);
         let core = Self {
-            alone: settings.is_none(),
+            is_standalone: settings.is_none(),
             label: settings.map_or_else(String::new, |settings| settings.label.clone()),
             namespace: settings.map_or_else(String::new, |settings| settings.namespace.clone()),
             lease: settings.map_or(Duration::from_secs(1), |settings| settings.lease),
@@ -107,25 +114,25 @@ impl Core {
             scripts: Scripts::new(LIMITS),
             metrics,
             domains: RwLock::default(),
-            changed: Notify::new(),
-            links: watch::Sender::new(None),
-            trouble: Mutex::default(),
-            happenings: broadcast::Sender::new(HAPPENINGS_MAX),
-            ahead,
-            large: Arc::new(Semaphore::new(LARGE_AT_ONCE)),
+            domains_changed: Notify::new(),
+            connections: watch::Sender::new(None),
+            current_fault: Mutex::default(),
+            events: broadcast::Sender::new(EVENTS_MAX),
+            local_invalidations,
+            large_reads: Arc::new(Semaphore::new(LARGE_AT_ONCE)),
             slow_in_row: AtomicU32::new(0),
-            rest_until_ms: AtomicU64::new(0),
-            claims: AtomicU64::new(0),
+            paused_until_ms: AtomicU64::new(0),
+            claims_made: AtomicU64::new(0),
         };
-        (Arc::new(core), taken)
+        (Arc::new(core), receiver)
     }
 
     /// The domains of now.
-    pub(super) fn domains(&self) -> BTreeMap<Arc<str>, Arc<Domain>> {
+    pub(super) fn domains(&self) -> BTreeMap<Arc<str>, Arc<BusDomain>> {
         self.domains.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(super) fn domain(&self, name: &str) -> Option<Arc<Domain>> {
+    pub(super) fn domain(&self, name: &str) -> Option<Arc<BusDomain>> {
         self.domains.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
@@ -138,160 +145,173 @@ impl Core {
         let now: BTreeMap<_, _> =
             names.into_iter().map(|name| (Arc::from(name), make(name))).collect();
         let before = std::mem::replace(&mut *domains, now);
-        if self.alone {
+        if self.is_standalone {
             // No driver looks after the gauges: the lease of a fleet of one never ends.
             before
                 .keys()
                 .filter(|name| !domains.contains_key(*name))
-                .for_each(|name| self.metrics.forget(name));
-            domains.keys().for_each(|name| self.metrics.stand(name, true, 0));
+                .for_each(|name| self.metrics.remove_domain(name));
+            domains.keys().for_each(|name| self.metrics.set_domain_gauges(name, true, 0));
         }
         drop(domains);
-        self.changed.notify_one();
+        self.domains_changed.notify_one();
     }
 
-    fn new_domain(&self, name: &str) -> Domain {
-        self.metrics.begin(name);
+    fn new_domain(&self, name: &str) -> BusDomain {
+        self.metrics.init_domain(name);
         let member = random_name(&self.label);
-        let (together, guards) = (Some(self.origin), guards());
-        let config = Config {
-            grace: self.grace,
-            together,
+        let (heartbeat_origin, guards) = (Some(self.origin), guards());
+        let config = ReplicaConfig {
+            failover_grace: self.grace,
+            heartbeat_origin,
             guards,
-            ..Config::new(member.clone(), self.lease)
+            ..ReplicaConfig::new(member.clone(), self.lease)
         };
-        let sidecar =
-            if self.alone { Sidecar::alone(config, random_epoch()) } else { Sidecar::new(config) };
-        Domain {
+        let replica = if self.is_standalone {
+            Replica::standalone(config, random_epoch())
+        } else {
+            Replica::new(config)
+        };
+        BusDomain {
             name: name.into(),
             member,
-            names: Names::new(&self.namespace, name),
-            sidecar: RwLock::new(sidecar),
-            burst: Mutex::default(),
-            turn: tokio::sync::Mutex::default(),
+            names: RedisNames::new(&self.namespace, name),
+            replica: RwLock::new(replica),
+            pending: Mutex::default(),
+            batch_lock: tokio::sync::Mutex::default(),
         }
     }
 
     /// How long a heartbeat or a reading of the log may stay unanswered.
-    pub(super) fn patience(&self) -> Duration {
+    pub(super) fn reply_timeout(&self) -> Duration {
         (self.lease / 4).clamp(Duration::from_millis(50), Duration::from_secs(1))
     }
 
     /// A request with a name for the epoch that it may have to begin.
-    pub(super) fn request(call: Call) -> Request {
-        Request { protocol: PROTOCOL, fresh: random_epoch(), call }
+    pub(super) fn new_request(call: ScriptCall) -> ScriptRequest {
+        ScriptRequest { protocol: PROTOCOL, fresh_epoch: random_epoch(), call }
     }
 
     /// Runs one script within `bound`.
-    pub(super) async fn ask(
+    pub(super) async fn call(
         &self,
-        domain: &Domain,
-        call: Call,
+        domain: &BusDomain,
+        call: ScriptCall,
         ttl: Duration,
         bound: Duration,
-    ) -> Result<Answer, Fault> {
+    ) -> Result<ScriptReply, RedisFault> {
         let lane = match call {
-            Call::Fetch { bytes_max, .. } if bytes_max > SHARED_BYTES_MAX => Lane::Large(bytes_max),
-            Call::Store { .. }
-            | Call::Fetch { .. }
-            | Call::Vouch { .. }
-            | Call::Claim { .. }
-            | Call::Release { .. } => Lane::Datasets,
-            _ => Lane::Protocol,
+            ScriptCall::Fetch { bytes_max, .. } if bytes_max > SHARED_BYTES_MAX => {
+                ConnectionKind::Large(bytes_max)
+            }
+            ScriptCall::Store { .. }
+            | ScriptCall::Fetch { .. }
+            | ScriptCall::Vouch { .. }
+            | ScriptCall::Claim { .. }
+            | ScriptCall::Release { .. } => ConnectionKind::Datasets,
+            _ => ConnectionKind::Protocol,
         };
-        let answered = self.answered(lane, domain, call, ttl, bound).await;
+        let answered = self.send_call(lane, domain, call, ttl, bound).await;
         if let Err(fault) = &answered {
-            self.metrics.fault(fault);
+            self.metrics.count_fault(fault);
         }
         match answered? {
-            Answer::Newer(protocol) => Err(Fault::Newer(protocol)),
+            ScriptReply::NewerProtocol(protocol) => Err(RedisFault::NewerProtocol(protocol)),
             answer => Ok(answer),
         }
     }
 
-    async fn answered(
+    async fn send_call(
         &self,
-        lane: Lane,
-        domain: &Domain,
-        call: Call,
+        lane: ConnectionKind,
+        domain: &BusDomain,
+        call: ScriptCall,
         ttl: Duration,
         bound: Duration,
-    ) -> Result<Answer, Fault> {
-        let links = self.links()?;
-        if lane == Lane::Protocol {
+    ) -> Result<ScriptReply, RedisFault> {
+        let links = self.connections()?;
+        if lane == ConnectionKind::Protocol {
             return links
-                .run(lane, &self.scripts.ask(&domain.names, &Self::request(call), ttl), bound)
+                .run(
+                    lane,
+                    &self.scripts.prepare(&domain.names, &Self::new_request(call), ttl),
+                    bound,
+                )
                 .await;
         }
-        if self.rests() {
-            return Err(Fault::Slow);
+        if self.is_paused() {
+            return Err(RedisFault::TimedOut);
         }
         let answered = links
-            .run(lane, &self.scripts.ask(&domain.names, &Self::request(call), ttl), bound)
+            .run(lane, &self.scripts.prepare(&domain.names, &Self::new_request(call), ttl), bound)
             .await;
-        if lane == Lane::Datasets {
-            self.note_pace(answered == Err(Fault::Slow));
+        if lane == ConnectionKind::Datasets {
+            self.note_slowness(answered == Err(RedisFault::TimedOut));
         }
         answered
     }
 
     pub(super) fn next_claim(&self) -> u64 {
-        self.claims.fetch_add(1, Ordering::Relaxed)
+        self.claims_made.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// The connections of now. Without any a request is lost, whatever [`Self::cause`] says: that
-    /// may be another domain's trouble, or one that a new connection does not have.
-    pub(super) fn links(&self) -> Result<Arc<Links>, Fault> {
-        self.links.borrow().clone().ok_or(Fault::Lost)
+    /// The connections of now. Without any a request is lost, whatever [`Self::current_fault`]
+    /// says: that may be another domain's trouble, or one that a new connection does not have.
+    pub(super) fn connections(&self) -> Result<Arc<RedisConnections>, RedisFault> {
+        self.connections.borrow().clone().ok_or(RedisFault::Lost)
     }
 
     /// What keeps the bus from Redis now.
-    pub(super) fn cause(&self) -> Option<Fault> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(super) fn current_fault(&self) -> Option<RedisFault> {
+        self.current_fault.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// While Redis does not keep up, requests do not wait for it one after the other.
-    fn rests(&self) -> bool {
-        now_ms() < self.rest_until_ms.load(Ordering::Relaxed)
+    fn is_paused(&self) -> bool {
+        now_ms() < self.paused_until_ms.load(Ordering::Relaxed)
     }
 
-    fn note_pace(&self, slow: bool) {
+    fn note_slowness(&self, slow: bool) {
         if !slow {
             self.slow_in_row.store(0, Ordering::Relaxed);
         } else if self.slow_in_row.fetch_add(1, Ordering::Relaxed) + 1 >= SLOW_IN_ROW {
-            self.rest_until_ms.store(now_ms() + as_ms(REST), Ordering::Relaxed);
+            self.paused_until_ms.store(now_ms() + as_ms(SLOW_PAUSE), Ordering::Relaxed);
         }
     }
 
     /// Tells whoever listens.
-    pub(super) fn tell(&self, domain: &Domain, what: What) {
-        let _ = self.happenings.send(Happening {
+    pub(super) fn send_event(&self, domain: &BusDomain, kind: BusEventKind) {
+        let _ = self.events.send(BusEvent {
             at: SystemTime::now(),
             domain: Some(Arc::clone(&domain.name)),
-            what,
+            kind,
         });
     }
 
     /// The same of what concerns all domains.
-    pub(super) fn tell_of_links(&self, what: What) {
-        let _ = self.happenings.send(Happening { at: SystemTime::now(), domain: None, what });
+    pub(super) fn send_connection_event(&self, kind: BusEventKind) {
+        let _ = self.events.send(BusEvent { at: SystemTime::now(), domain: None, kind });
     }
 
-    pub(super) fn listen(&self) -> broadcast::Receiver<Happening> {
-        self.happenings.subscribe()
+    pub(super) fn subscribe(&self) -> broadcast::Receiver<BusEvent> {
+        self.events.subscribe()
     }
 
     /// Does what concerns memory; hands back what concerns Redis.
-    pub(super) fn memory(&self, domain: &Domain, action: Action) -> Option<Action> {
+    pub(super) fn apply_to_memory(
+        &self,
+        domain: &BusDomain,
+        action: ReplicaAction,
+    ) -> Option<ReplicaAction> {
         match action {
-            Action::Applied(entry) => {
-                self.metrics.applied(&domain.name);
-                self.tell(domain, What::Applied(entry));
+            ReplicaAction::Applied(entry) => {
+                self.metrics.count_applied(&domain.name);
+                self.send_event(domain, BusEventKind::InvalidationApplied(entry));
                 None
             }
-            Action::EmptyMemory(why) => {
-                self.metrics.emptied(&domain.name, why);
-                self.tell(domain, What::Emptied(why));
+            ReplicaAction::EmptyMemory(reason) => {
+                self.metrics.count_emptied(&domain.name, reason);
+                self.send_event(domain, BusEventKind::MemoryEmptied(reason));
                 None
             }
             action => Some(action),
@@ -313,10 +333,10 @@ pub(super) fn random_epoch() -> Epoch {
 }
 
 /// A name that no member had before. It has no blank, since claims are told apart by one.
-fn random_name(label: &str) -> Name {
+fn random_name(label: &str) -> MemberName {
     let fits = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
     let label: String = label.chars().filter(fits).take(63).collect();
-    Name(format!("{label}-{:016x}", random() >> 64).into())
+    MemberName(format!("{label}-{:016x}", random() >> 64).into())
 }
 
 fn random() -> u128 {

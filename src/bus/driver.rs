@@ -4,9 +4,9 @@
 //! Everything that waits for Redis runs beside it in a set that it owns; it never waits itself.
 //! When it is told to stop, it gives up every lease, and then deregisters.
 
+mod fault_log;
 mod heartbeats;
 mod membership;
-mod trouble;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -15,318 +15,349 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use self::heartbeats::Beat;
-use self::trouble::Troubles;
+use self::fault_log::FaultLog;
+use self::heartbeats::HeartbeatResult;
 use super::clock;
-use super::connection::Links;
-use super::core::{Ahead, Core, Domain};
-use super::fault::Fault;
-use super::format;
-use super::frames::ReplyExcess;
-use super::happening::What;
-use super::inbox::{Inbox, Message, Outlet, inbox};
-use super::settings::Settings;
-use crate::coherence::{Action, Answer, Call, Event, Fence, Heartbeat, Moment, Published, Scope};
+use super::config::BusConfig;
+use super::connections::RedisConnections;
+use super::core::{BusCore, BusDomain, LocalInvalidations};
+use super::entry_format;
+use super::events::BusEventKind;
+use super::fault::RedisFault;
+use super::push_channel::{PushMessage, PushReceiver, PushSender, push_channel};
+use super::resp_frames::ReplyExcess;
+use crate::coherence::{
+    Fence, Heartbeat, InvalidationScope, Moment, PublishedEntries, ReplicaAction, ReplicaEvent,
+    ScriptCall, ScriptReply,
+};
 
 /// Messages taken in one turn.
-const BATCH: usize = 256;
+const MESSAGES_PER_TURN: usize = 256;
 /// Entries that one reading of the log asks for.
 const PAGE_MAX: usize = 1_024;
 /// Hints that are being handled; a further one is dropped, as one that nobody heard.
 const HINTS_MAX: usize = 64;
 /// Between two looks at the leases, for the metrics.
-const LOOK: Duration = Duration::from_millis(250);
+const GAUGES_INTERVAL: Duration = Duration::from_millis(250);
 /// Between two times that the same excess of a server is said.
-const SAY_AGAIN: Duration = Duration::from_mins(1);
+const EXCESS_LOG_INTERVAL: Duration = Duration::from_mins(1);
 /// Between two tries to connect, at first and at the most.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
+const RECONNECT_BACKOFF: (Duration, Duration) =
+    (Duration::from_millis(20), Duration::from_millis(500));
 /// What deregistering may take.
-const LEAVE_MAX: Duration = Duration::from_millis(500);
+const DEREGISTER_MAX: Duration = Duration::from_millis(500);
 
 /// The task: [`Driver::run`] is to be spawned by who owns the bus.
 #[derive(Debug)]
 pub struct Driver {
-    core: Arc<Core>,
-    settings: Arc<Settings>,
-    outlet: Outlet,
-    inbox: Inbox,
-    ahead: Ahead,
-    links: Option<Arc<Links>>,
-    tasks: JoinSet<Done>,
-    domains: BTreeMap<Arc<str>, Known>,
+    core: Arc<BusCore>,
+    settings: Arc<BusConfig>,
+    push_sender: PushSender,
+    push_receiver: PushReceiver,
+    local_invalidations: LocalInvalidations,
+    connections: Option<Arc<RedisConnections>>,
+    tasks: JoinSet<TaskResult>,
+    domains: BTreeMap<Arc<str>, DomainState>,
     /// Which domain a channel is of, and whether it carries hints.
-    channels: HashMap<Vec<u8>, (Arc<Domain>, bool)>,
-    beats: Vec<(Arc<Domain>, Moment, Heartbeat)>,
-    hints: usize,
-    silent: usize,
+    channels: HashMap<Vec<u8>, (Arc<BusDomain>, bool)>,
+    due_heartbeats: Vec<(Arc<BusDomain>, Moment, Heartbeat)>,
+    hints_in_flight: usize,
+    silent_rounds: usize,
     backoff: Duration,
     /// What a server sent beyond what was asked for, and when that was last said.
-    outgrown: Option<(ReplyExcess, Moment)>,
-    troubles: Troubles,
+    last_excess: Option<(ReplyExcess, Moment)>,
+    faults: FaultLog,
 }
 
 /// A domain, and what was last said of it.
 #[derive(Debug)]
-struct Known {
-    domain: Arc<Domain>,
-    held: bool,
-    looked: Moment,
+struct DomainState {
+    domain: Arc<BusDomain>,
+    had_lease: bool,
+    observed_at: Moment,
     /// Heartbeats in a row that stayed unanswered.
-    silent: usize,
+    silent_heartbeats: usize,
 }
 
 /// What ran beside.
 #[derive(Debug)]
-enum Done {
-    Connected(Result<(Links, Vec<Arc<Domain>>), Fault>),
-    Subscribed(Arc<Links>, Arc<Domain>, Result<(), Fault>),
-    Beats(Option<Arc<Links>>, Vec<Beat>),
-    Log(Arc<Domain>, Result<Answer, Fault>),
-    Hinted(Arc<Domain>, Result<Answer, Fault>),
-    Left,
+enum TaskResult {
+    Connected(Result<(RedisConnections, Vec<Arc<BusDomain>>), RedisFault>),
+    Subscribed(Arc<RedisConnections>, Arc<BusDomain>, Result<(), RedisFault>),
+    HeartbeatReplies(Option<Arc<RedisConnections>>, Vec<HeartbeatResult>),
+    LogReply(Arc<BusDomain>, Result<ScriptReply, RedisFault>),
+    HintHandled(Arc<BusDomain>, Result<ScriptReply, RedisFault>),
+    Deregistered,
 }
 
 impl Driver {
-    pub(super) fn new(core: Arc<Core>, settings: Settings, ahead: Ahead) -> Self {
-        let (outlet, inbox) = inbox();
+    pub(super) fn new(core: Arc<BusCore>, settings: BusConfig, ahead: LocalInvalidations) -> Self {
+        let (outlet, inbox) = push_channel();
         Self {
             core,
             settings: Arc::new(settings),
-            outlet,
-            inbox,
-            ahead,
-            links: None,
+            push_sender: outlet,
+            push_receiver: inbox,
+            local_invalidations: ahead,
+            connections: None,
             tasks: JoinSet::new(),
             domains: BTreeMap::new(),
             channels: HashMap::new(),
-            beats: Vec::new(),
-            hints: 0,
-            silent: 0,
-            backoff: BACKOFF.0,
-            outgrown: None,
-            troubles: Troubles::default(),
+            due_heartbeats: Vec::new(),
+            hints_in_flight: 0,
+            silent_rounds: 0,
+            backoff: RECONNECT_BACKOFF.0,
+            last_excess: None,
+            faults: FaultLog::default(),
         }
     }
 
     /// Runs until `stop`; then gives up the leases and leaves the registry.
     pub async fn run(mut self, stop: impl Future<Output = ()> + Send) {
         tokio::pin!(stop);
-        self.follow_domains();
+        self.update_domains();
         self.connect(Duration::ZERO);
         loop {
             self.tick();
-            self.send_beats();
-            let due = self.look();
-            let links = self.links.clone();
+            self.send_heartbeats();
+            let due = self.refresh_gauges();
+            let links = self.connections.clone();
             tokio::select! {
                 biased;
                 () = &mut stop => break,
-                () = self.core.changed.notified() => self.follow_domains(),
-                Some(done) = self.tasks.join_next() => self.done(done),
-                () = ended(links.as_deref()) => self.lost(),
-                message = self.inbox.next() => self.hear(message),
-                Some((domain, published)) = self.ahead.recv() => self.apply_ahead(&domain, published),
+                () = self.core.domains_changed.notified() => self.update_domains(),
+                Some(done) = self.tasks.join_next() => self.on_task_done(done),
+                () = wait_closed(links.as_deref()) => self.on_connections_lost(),
+                message = self.push_receiver.next() => self.on_pushed(message),
+                Some((domain, published)) = self.local_invalidations.recv() => self.apply_local_invalidation(&domain, published),
                 () = sleep(due) => {}
             }
         }
-        self.leave().await;
+        self.leave_fleet().await;
     }
 
     /// Hands an event to a domain's state machine, and does what it says.
-    fn handle(&mut self, domain: &Arc<Domain>, event: Event) {
+    fn handle(&mut self, domain: &Arc<BusDomain>, event: ReplicaEvent) {
         let (now, mut actions) = (clock::now(), Vec::new());
-        domain.sidecar_mut().handle(now, event, &mut actions);
+        domain.replica_mut().handle(now, event, &mut actions);
         for action in actions {
-            if let Some(action) = self.core.memory(domain, action) {
-                self.act(domain, now, action);
+            if let Some(action) = self.core.apply_to_memory(domain, action) {
+                self.perform(domain, now, action);
             }
         }
     }
 
-    fn handle_all(&mut self, event: &Event) {
-        for domain in self.all() {
+    fn handle_all(&mut self, event: &ReplicaEvent) {
+        for domain in self.all_domains() {
             self.handle(&domain, event.clone());
         }
     }
 
-    fn all(&self) -> Vec<Arc<Domain>> {
+    fn all_domains(&self) -> Vec<Arc<BusDomain>> {
         self.domains.values().map(|known| Arc::clone(&known.domain)).collect()
     }
 
-    fn act(&mut self, domain: &Arc<Domain>, now: Moment, action: Action) {
+    fn perform(&mut self, domain: &Arc<BusDomain>, now: Moment, action: ReplicaAction) {
         match action {
-            Action::Heartbeat(beat) => self.beats.push((Arc::clone(domain), now, beat)),
-            Action::ReadLog(after) => self.read_log(domain, after),
-            Action::Invalidate { scopes, unless_above } => {
-                self.pass_on(domain, scopes, unless_above);
+            ReplicaAction::Heartbeat(beat) => {
+                self.due_heartbeats.push((Arc::clone(domain), now, beat));
             }
-            Action::Deregister(name) => {
+            ReplicaAction::ReadLog(after) => self.read_log(domain, after),
+            ReplicaAction::Invalidate { scopes, unless_above } => {
+                self.invalidate_for_hint(domain, scopes, unless_above);
+            }
+            ReplicaAction::Deregister(name) => {
                 let (core, domain) = (Arc::clone(&self.core), Arc::clone(domain));
                 self.tasks.spawn(async move {
-                    let _ =
-                        core.ask(&domain, Call::Deregister(name), Duration::ZERO, LEAVE_MAX).await;
-                    Done::Left
+                    let _ = core
+                        .call(&domain, ScriptCall::Deregister(name), Duration::ZERO, DEREGISTER_MAX)
+                        .await;
+                    TaskResult::Deregistered
                 });
             }
-            Action::Applied(_) | Action::EmptyMemory(_) => {}
+            ReplicaAction::Applied(_) | ReplicaAction::EmptyMemory(_) => {}
         }
     }
 
-    fn read_log(&mut self, domain: &Arc<Domain>, after: Fence) {
-        self.core.metrics.caught_up(&domain.name);
+    fn read_log(&mut self, domain: &Arc<BusDomain>, after: Fence) {
+        self.core.metrics.count_catch_up(&domain.name);
         let (core, domain) = (Arc::clone(&self.core), Arc::clone(domain));
         self.tasks.spawn(async move {
-            let call = Call::ReadLog { after, max: PAGE_MAX };
-            let answered = core.ask(&domain, call, Duration::ZERO, core.patience()).await;
-            Done::Log(domain, answered)
+            let call = ScriptCall::ReadLog { after, max: PAGE_MAX };
+            let answered = core.call(&domain, call, Duration::ZERO, core.reply_timeout()).await;
+            TaskResult::LogReply(domain, answered)
         });
     }
 
     /// Runs the script for a hint.
-    fn pass_on(&mut self, domain: &Arc<Domain>, scopes: Arc<[Scope]>, unless_above: Option<Fence>) {
-        if self.hints >= HINTS_MAX {
+    fn invalidate_for_hint(
+        &mut self,
+        domain: &Arc<BusDomain>,
+        scopes: Arc<[InvalidationScope]>,
+        unless_above: Option<Fence>,
+    ) {
+        if self.hints_in_flight >= HINTS_MAX {
             self.core.metrics.hints_dropped.inc();
             return;
         }
-        self.hints += 1;
+        self.hints_in_flight += 1;
         let (core, domain) = (Arc::clone(&self.core), Arc::clone(domain));
         self.tasks.spawn(async move {
-            let call = Call::Invalidate { scopes, unless_above };
-            let answered = core.ask(&domain, call, Duration::ZERO, core.patience()).await;
-            Done::Hinted(domain, answered)
+            let call = ScriptCall::Invalidate { scopes, unless_above };
+            let answered = core.call(&domain, call, Duration::ZERO, core.reply_timeout()).await;
+            TaskResult::HintHandled(domain, answered)
         });
     }
 
     /// Hands time to those that wait for it.
     fn tick(&mut self) {
         let now = clock::now();
-        for domain in self.all() {
-            let due = domain.sidecar().wakes_at() <= now;
+        for domain in self.all_domains() {
+            let due = domain.replica().next_wake() <= now;
             if due {
-                self.handle(&domain, Event::Tick);
+                self.handle(&domain, ReplicaEvent::Tick);
             }
         }
     }
 
     /// Looks at leases and lag; says when to look again.
-    fn look(&mut self) -> Duration {
+    fn refresh_gauges(&mut self) -> Duration {
         let (core, now) = (Arc::clone(&self.core), clock::now());
-        let mut due = now.after(LOOK);
-        for known in self.domains.values_mut() {
-            let sidecar = known.domain.sidecar();
-            let (held, lag) = (sidecar.may_serve(now), sidecar.lag());
-            due = due.min(sidecar.wakes_at());
-            due = due.min(sidecar.lease_until().filter(|_| held).unwrap_or(due));
-            drop(sidecar);
-            core.metrics.stand(&known.domain.name, held, lag);
-            known.count_bypass(&core, now);
-            known.say(&core, held);
+        let mut due = now.after(GAUGES_INTERVAL);
+        for state in self.domains.values_mut() {
+            let replica = state.domain.replica();
+            let (held, lag) = (replica.may_serve(now), replica.lag());
+            due = due.min(replica.next_wake());
+            due = due.min(replica.lease_until().filter(|_| held).unwrap_or(due));
+            drop(replica);
+            core.metrics.set_domain_gauges(&state.domain.name, held, lag);
+            state.count_bypass(&core, now);
+            state.log_changes(&core, held);
         }
         due.since(now)
     }
 
-    fn done(&mut self, done: Result<Done, tokio::task::JoinError>) {
+    fn on_task_done(&mut self, done: Result<TaskResult, tokio::task::JoinError>) {
         match done {
-            Ok(Done::Connected(Ok((links, subscribed)))) => self.connected(links, &subscribed),
-            Ok(Done::Connected(Err(fault))) => self.refused(&fault),
-            Ok(Done::Subscribed(links, domain, subscribed)) if self.is_current(Some(&links)) => {
+            Ok(TaskResult::Connected(Ok((links, subscribed)))) => {
+                self.on_connected(links, &subscribed);
+            }
+            Ok(TaskResult::Connected(Err(fault))) => self.on_connect_failed(&fault),
+            Ok(TaskResult::Subscribed(links, domain, subscribed))
+                if self.is_current(Some(&links)) =>
+            {
                 match subscribed {
-                    Ok(()) => self.handle(&domain, Event::LinkUp { ordered: true }),
-                    Err(_) => links.end(),
+                    Ok(()) => self.handle(&domain, ReplicaEvent::LinkUp { ordered: true }),
+                    Err(_) => links.close(),
                 }
             }
-            Ok(Done::Beats(links, beats)) => self.beaten(links.as_ref(), beats),
-            Ok(Done::Log(domain, Ok(answer))) => self.handle(&domain, Event::Log(answer)),
-            Ok(Done::Log(domain, Err(Fault::Newer(protocol)))) => {
-                self.handle(&domain, Event::Log(Answer::Newer(protocol)));
+            Ok(TaskResult::HeartbeatReplies(links, beats)) => {
+                self.on_heartbeats(links.as_ref(), beats);
             }
-            Ok(Done::Hinted(domain, answered)) => {
-                self.hints -= 1;
+            Ok(TaskResult::LogReply(domain, Ok(answer))) => {
+                self.handle(&domain, ReplicaEvent::Log(answer));
+            }
+            Ok(TaskResult::LogReply(domain, Err(RedisFault::NewerProtocol(protocol)))) => {
+                self.handle(&domain, ReplicaEvent::Log(ScriptReply::NewerProtocol(protocol)));
+            }
+            Ok(TaskResult::HintHandled(domain, answered)) => {
+                self.hints_in_flight -= 1;
                 match answered {
-                    Ok(_) => self.core.tell(&domain, What::Hinted),
+                    Ok(_) => self.core.send_event(&domain, BusEventKind::HintHandled),
                     Err(_) => drop(self.core.metrics.hints_dropped.inc()),
                 }
             }
             // A reading of the log that failed is made again when it is overdue.
-            Ok(Done::Log(..) | Done::Subscribed(..) | Done::Left) => {}
+            Ok(
+                TaskResult::LogReply(..) | TaskResult::Subscribed(..) | TaskResult::Deregistered,
+            ) => {}
             Err(error) => tracing::error!(%error, "a task of the bus ended unexpectedly"),
         }
     }
 
-    fn is_current(&self, links: Option<&Arc<Links>>) -> bool {
-        matches!((links, &self.links), (Some(one), Some(other)) if Arc::ptr_eq(one, other))
+    fn is_current(&self, links: Option<&Arc<RedisConnections>>) -> bool {
+        matches!((links, &self.connections), (Some(one), Some(other)) if Arc::ptr_eq(one, other))
     }
 
     /// Takes what pub/sub brought.
-    fn hear(&mut self, first: Option<Message>) {
+    fn on_pushed(&mut self, first: Option<PushMessage>) {
         if first.is_none() {
-            self.note_outgrown();
+            self.note_reply_excess();
         }
         let mut next = first;
-        for _ in 0..BATCH {
-            if self.inbox.take_gap() {
+        for _ in 0..MESSAGES_PER_TURN {
+            if self.push_receiver.take_gap() {
                 self.core.metrics.gaps.inc();
-                self.core.metrics.queue_full.inc_by(self.inbox.take_full());
-                self.note_outgrown();
-                self.handle_all(&Event::Missed);
+                self.core.metrics.queue_full.inc_by(self.push_receiver.take_overflowed());
+                self.note_reply_excess();
+                self.handle_all(&ReplicaEvent::Missed);
             }
-            let Some(message) = next.take().or_else(|| self.inbox.try_next()) else { return };
-            self.dispatch(&message);
+            let Some(message) = next.take().or_else(|| self.push_receiver.try_next()) else {
+                return;
+            };
+            self.on_message(&message);
         }
     }
 
-    fn dispatch(&mut self, message: &Message) {
+    fn on_message(&mut self, message: &PushMessage) {
         let Some((domain, hints)) = self.channels.get(&message.channel).cloned() else { return };
         if !hints {
-            let news = message.payload.as_deref().and_then(format::news);
-            return self.handle(&domain, news.map_or(Event::Missed, Event::Published));
+            let published = message.payload.as_deref().and_then(entry_format::parse_published);
+            return self
+                .handle(&domain, published.map_or(ReplicaEvent::Missed, ReplicaEvent::Published));
         }
-        let hint = message.payload.as_deref().map_or_else(|| Some(format::all()), format::hint);
+        let hint = message
+            .payload
+            .as_deref()
+            .map_or_else(|| Some(entry_format::all_scopes()), entry_format::parse_hint);
         let Some(scopes) = hint else {
             self.core.metrics.hints_dropped.inc();
             return;
         };
-        self.handle(&domain, Event::Hint(scopes));
+        self.handle(&domain, ReplicaEvent::Hint(scopes));
     }
 
-    fn apply_ahead(&mut self, domain: &Arc<Domain>, published: Published) {
+    fn apply_local_invalidation(&mut self, domain: &Arc<BusDomain>, published: PublishedEntries) {
         // Only to one that knows the log already: another epoch's name is a heartbeat's to tell.
-        if domain.sidecar().applied().is_some_and(|applied| applied.epoch == published.epoch) {
-            self.handle(domain, Event::Published(published));
+        if domain.replica().applied().is_some_and(|applied| applied.epoch == published.epoch) {
+            self.handle(domain, ReplicaEvent::Published(published));
         }
     }
 }
 
-impl Known {
-    fn new(domain: Arc<Domain>) -> Self {
-        Self { domain, held: false, looked: clock::now(), silent: 0 }
+impl DomainState {
+    fn new(domain: Arc<BusDomain>) -> Self {
+        Self { domain, had_lease: false, observed_at: clock::now(), silent_heartbeats: 0 }
     }
 
     /// Counts the time since the last look where the lease was not held then. A lease's end is
     /// looked at when it comes.
-    fn count_bypass(&mut self, core: &Core, now: Moment) {
-        let looked = std::mem::replace(&mut self.looked, now);
-        if !self.held {
-            core.metrics.bypassed(&self.domain.name, now.since(looked));
+    fn count_bypass(&mut self, core: &BusCore, now: Moment) {
+        let looked = std::mem::replace(&mut self.observed_at, now);
+        if !self.had_lease {
+            core.metrics.count_bypass(&self.domain.name, now.since(looked));
         }
     }
 
     /// Says what is new.
-    fn say(&mut self, core: &Core, held: bool) {
+    fn log_changes(&mut self, core: &BusCore, held: bool) {
         let domain = &self.domain.name;
-        if std::mem::replace(&mut self.held, held) != held {
+        if std::mem::replace(&mut self.had_lease, held) != held {
             tracing::info!(domain = &**domain, held, "lease");
-            core.tell(&self.domain, if held { What::LeaseHeld } else { What::LeaseLost });
+            core.send_event(
+                &self.domain,
+                if held { BusEventKind::LeaseHeld } else { BusEventKind::LeaseLost },
+            );
             if !held {
-                core.metrics.lease_lost(domain);
+                core.metrics.count_lease_loss(domain);
             }
         }
     }
 }
 
-async fn ended(links: Option<&Links>) {
+async fn wait_closed(links: Option<&RedisConnections>) {
     match links {
-        Some(links) => links.ended().await,
+        Some(links) => links.wait_closed().await,
         None => std::future::pending().await,
     }
 }

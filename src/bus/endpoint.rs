@@ -20,10 +20,10 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::fault::Fault;
-use super::frames::{ReplyExcess, ReplyLimits};
+use super::fault::RedisFault;
+use super::redis_server::CONNECT_MAX;
 use super::reply_stream::ReplyStream;
-use super::server::CONNECT_MAX;
+use super::resp_frames::{ReplyExcess, ReplyLimits};
 
 /// Commands that wait to be written, on each connection.
 const QUEUED_MAX: usize = 512;
@@ -42,14 +42,14 @@ pub(super) struct Endpoint {
 
 /// A connection. It ends once all its clones are gone.
 #[derive(Clone)]
-pub(super) struct Connection {
+pub(super) struct RedisConnection {
     requests: MultiplexedConnection,
     _driver: Arc<AbortOnDropHandle<()>>,
 }
 
 /// What the client library reads and writes.
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+trait RedisStream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> RedisStream for S {}
 
 impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -62,13 +62,13 @@ impl Endpoint {
     pub(super) fn new(
         addr: ConnectionAddr,
         redis: RedisConnectionInfo,
-        tls: impl FnOnce() -> Result<rustls::ClientConfig, Fault>,
-    ) -> Result<Self, Fault> {
+        tls: impl FnOnce() -> Result<rustls::ClientConfig, RedisFault>,
+    ) -> Result<Self, RedisFault> {
         let tls = match &addr {
             ConnectionAddr::TcpTls { insecure: false, .. } => Some(Arc::new(tls()?)),
             ConnectionAddr::Tcp(..) | ConnectionAddr::Unix(_) => None,
             // A certificate that nobody checks is not asked for.
-            _ => return Err(Fault::Unreadable),
+            _ => return Err(RedisFault::Unreadable),
         };
         Ok(Self { addr, tls, redis })
     }
@@ -83,63 +83,65 @@ impl Endpoint {
     pub(super) async fn connect(
         &self,
         limits: ReplyLimits,
-        push: impl Fn(PushInfo) + Send + Sync + 'static,
-        outgrown: impl Fn(ReplyExcess) + Send + Sync + 'static,
-    ) -> Result<Connection, Fault> {
+        on_push: impl Fn(PushInfo) + Send + Sync + 'static,
+        on_excess: impl Fn(ReplyExcess) + Send + Sync + 'static,
+    ) -> Result<RedisConnection, RedisFault> {
         // Each caller has a bound in time of its own.
         let config = AsyncConnectionConfig::new()
             .set_response_timeout(None)
             .set_pipeline_buffer_size(QUEUED_MAX)
             .set_concurrency_limit(UNANSWERED_MAX)
-            .set_push_sender(never_fails(push));
+            .set_push_sender(never_fails(on_push));
         let connected = async {
-            let stream = ReplyStream::new(self.open().await?, limits, outgrown);
+            let stream = ReplyStream::new(self.open_stream().await?, limits, on_excess);
             let (requests, driver) =
                 MultiplexedConnection::new_with_config(&self.redis, stream, config).await?;
             let driver = Arc::new(AbortOnDropHandle::new(tokio::spawn(driver)));
-            Ok(Connection { requests, _driver: driver })
+            Ok(RedisConnection { requests, _driver: driver })
         };
-        timeout(CONNECT_MAX, connected).await.unwrap_or(Err(Fault::Slow))
+        timeout(CONNECT_MAX, connected).await.unwrap_or(Err(RedisFault::TimedOut))
     }
 
-    async fn open(&self) -> Result<Box<dyn Stream>, Fault> {
+    async fn open_stream(&self) -> Result<Box<dyn RedisStream>, RedisFault> {
         let (host, port) = match &self.addr {
             ConnectionAddr::Unix(path) => {
                 let connected = UnixStream::connect(path).await;
-                return Ok(Box::new(connected.map_err(|error| Fault::of_connecting(&error))?));
+                return Ok(Box::new(
+                    connected.map_err(|error| RedisFault::from_connect_error(&error))?,
+                ));
             }
             ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
                 (host, *port)
             }
-            _ => return Err(Fault::Unreachable(io::ErrorKind::Unsupported)),
+            _ => return Err(RedisFault::Unreachable(io::ErrorKind::Unsupported)),
         };
         let stream = connect_to(host, port).await?;
         let Some(tls) = &self.tls else { return Ok(Box::new(stream)) };
-        let name =
-            ServerName::try_from(host.clone()).map_err(|error| Fault::Tls(error.to_string()))?;
+        let name = ServerName::try_from(host.clone())
+            .map_err(|error| RedisFault::Tls(error.to_string()))?;
         let connected = TlsConnector::from(Arc::clone(tls)).connect(name, stream).await;
-        Ok(Box::new(connected.map_err(|error| Fault::Tls(error.to_string()))?))
+        Ok(Box::new(connected.map_err(|error| RedisFault::Tls(error.to_string()))?))
     }
 }
 
 /// A connection to the first address that answers: a name may have addresses that nobody listens
 /// on.
-async fn connect_to(host: &str, port: u16) -> Result<TcpStream, Fault> {
-    let addresses = lookup_host((host, port)).await.map_err(|_| Fault::UnknownHost)?;
+async fn connect_to(host: &str, port: u16) -> Result<TcpStream, RedisFault> {
+    let addresses = lookup_host((host, port)).await.map_err(|_| RedisFault::UnknownHost)?;
     let tries: Vec<_> =
         addresses.take(ADDRESSES_MAX).map(|at| TcpStream::connect(at).boxed()).collect();
     if tries.is_empty() {
-        return Err(Fault::UnknownHost);
+        return Err(RedisFault::UnknownHost);
     }
     let connected = async {
         let (stream, _) = select_ok(tries).await?;
         stream.set_nodelay(true)?;
         Ok(stream)
     };
-    connected.await.map_err(|error: io::Error| Fault::of_connecting(&error))
+    connected.await.map_err(|error: io::Error| RedisFault::from_connect_error(&error))
 }
 
-impl Connection {
+impl RedisConnection {
     /// Subscribes to channels.
     pub(super) async fn subscribe(&self, channels: &[&str]) -> redis::RedisResult<()> {
         self.requests.clone().subscribe(channels).await
@@ -151,7 +153,7 @@ impl Connection {
     }
 }
 
-impl ConnectionLike for Connection {
+impl ConnectionLike for RedisConnection {
     fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
         self.requests.req_packed_command(command)
     }

@@ -4,11 +4,11 @@
 //! It finds out and does not judge. Nothing is left behind: what is tried is tried on a domain that
 //! has a random name, with commands that change nothing or are undone.
 
-mod allowed;
-mod facts;
-mod log;
+mod command_refusals;
+mod log_status;
 mod reach;
-mod trial;
+mod script_probe;
+mod server_info;
 
 use std::time::Duration;
 
@@ -16,23 +16,23 @@ use futures_util::{StreamExt as _, stream};
 use redis::ConnectionAddr;
 use tokio::time::timeout;
 
-pub use allowed::Refusals;
-pub use facts::{BufferLimit, Config, Facts};
-pub use log::{Log, Registered};
-pub use trial::Trial;
+pub use command_refusals::CommandRefusals;
+pub use log_status::{LogStatus, RegisteredMember};
+pub use script_probe::ScriptProbe;
+pub use server_info::{BufferLimit, RedisServerConfig, RedisServerInfo};
 
-use super::connection::one;
+use super::cluster_nodes::ClusterNodes;
+use super::cluster_slots::{NodeAddress, Slots, slot};
+use super::config::{BusConfig, RedisServers};
+use super::connections::single_endpoint;
 use super::core::random_epoch;
-use super::endpoint::{Connection, Endpoint};
-use super::fault::Fault;
-use super::inbox::inbox;
-use super::names::Names;
-use super::nodes::Nodes;
-use super::permissions::Kind;
-use super::sentinel::primary;
-use super::server::ANSWERS;
-use super::settings::{Servers, Settings};
-use super::slots::{Address, Slots, slot};
+use super::endpoint::{Endpoint, RedisConnection};
+use super::fault::RedisFault;
+use super::permissions::RedisKind;
+use super::push_channel::push_channel;
+use super::redis_names::RedisNames;
+use super::redis_server::REPLY_LIMITS;
+use super::sentinel::find_primary;
 use crate::identity::Inspection;
 
 /// Servers that are looked at at once.
@@ -42,28 +42,28 @@ const AT_ONCE: usize = 4;
 #[derive(Debug)]
 pub struct Examination {
     /// What the URL names.
-    pub kind: Kind,
+    pub kind: RedisKind,
     /// The one server, the primary that the sentinels name, or every primary of a Cluster. None: it
     /// could not be found.
-    pub servers: Vec<Examined>,
+    pub servers: Vec<ExaminedServer>,
     /// Those that were asked which servers there are, and could not say.
-    pub silent: Vec<Silent>,
+    pub silent_servers: Vec<SilentServer>,
     /// The log of each domain, or why it cannot be read; nothing if there is none yet.
-    pub logs: Vec<(String, Result<Option<Log>, Fault>)>,
+    pub logs: Vec<(String, Result<Option<LogStatus>, RedisFault>)>,
 }
 
 /// One that could not say which servers there are.
 #[derive(Debug)]
-pub struct Silent {
+pub struct SilentServer {
     /// `HOST:PORT`.
     pub address: String,
     /// Why.
-    pub trouble: Trouble,
+    pub error: ProbeError,
 }
 
 /// Why a server could not be asked.
 #[derive(Debug)]
-pub enum Trouble {
+pub enum ProbeError {
     /// There is no connection; in words.
     Unreachable(String),
     /// TLS failed; in words.
@@ -71,84 +71,94 @@ pub enum Trouble {
     /// It asks for a certificate, and there was none to give.
     NoCertificate,
     /// There was a connection, and then this.
-    Fault(Fault),
+    Fault(RedisFault),
 }
 
 /// One server.
 #[derive(Debug)]
-pub struct Examined {
+pub struct ExaminedServer {
     /// `HOST:PORT`, or the path of its socket.
     pub address: String,
     /// Its side of a TLS handshake.
     pub tls: Option<Inspection>,
     /// Why no more is known of it.
-    pub trouble: Option<Trouble>,
+    pub error: Option<ProbeError>,
     /// How it is set.
-    pub facts: Option<Facts>,
+    pub info: Option<RedisServerInfo>,
     /// What it refused of what a sidecar sends.
-    pub refused: Refusals,
+    pub refusals: CommandRefusals,
     /// The median of some round trips.
     pub round_trip: Option<Duration>,
     /// What came of trying every script; only where nothing was refused.
-    pub trial: Option<Trial>,
+    pub script_probe: Option<ScriptProbe>,
 }
 
 /// A server that is to be looked at.
-struct Target {
+struct ProbeTarget {
     address: String,
     endpoint: Endpoint,
     /// Of a Cluster.
-    part: Option<(Address, Slots)>,
+    cluster_part: Option<(NodeAddress, Slots)>,
 }
 
 /// Asks the Redis that `settings` names. Each step takes at most `limit`.
-pub async fn examine(settings: &Settings, domains: &[&str], limit: Duration) -> Examination {
-    let mut kind =
-        if matches!(settings.place, Servers::Cluster(_)) { Kind::Cluster } else { Kind::One };
-    let targets = match timeout(limit, targets(settings)).await.unwrap_or(Err(Fault::Slow)) {
-        Ok(targets) => targets,
-        Err(fault) => {
-            let silent = reach::silent(settings, &fault, limit).await;
-            return Examination { kind, servers: Vec::new(), silent, logs: Vec::new() };
-        }
+pub async fn examine(settings: &BusConfig, domains: &[&str], limit: Duration) -> Examination {
+    let mut kind = if matches!(settings.servers, RedisServers::Cluster(_)) {
+        RedisKind::Cluster
+    } else {
+        RedisKind::One
     };
-    let looks = targets.iter().map(|target| look(settings, target, limit));
-    let servers: Vec<Examined> = stream::iter(looks).buffered(AT_ONCE).collect().await;
-    if kind == Kind::Cluster
-        && servers
-            .iter()
-            .filter_map(|server| server.facts.as_ref())
-            .any(|facts| !facts.is_sharded())
+    let probe_targets =
+        match timeout(limit, find_targets(settings)).await.unwrap_or(Err(RedisFault::TimedOut)) {
+            Ok(targets) => targets,
+            Err(fault) => {
+                let silent = reach::silent_servers(settings, &fault, limit).await;
+                return Examination {
+                    kind,
+                    servers: Vec::new(),
+                    silent_servers: silent,
+                    logs: Vec::new(),
+                };
+            }
+        };
+    let looks = probe_targets.iter().map(|target| examine_server(settings, target, limit));
+    let servers: Vec<ExaminedServer> = stream::iter(looks).buffered(AT_ONCE).collect().await;
+    if kind == RedisKind::Cluster
+        && servers.iter().filter_map(|server| server.info.as_ref()).any(|facts| !facts.is_sharded())
     {
-        kind = Kind::OldCluster;
+        kind = RedisKind::OldCluster;
     }
     let mut logs = Vec::new();
     for domain in domains {
-        let names = Names::new(&settings.namespace, domain);
-        let read =
-            timeout(limit, read_log(&targets, &servers, &names)).await.unwrap_or(Err(Fault::Slow));
+        let names = RedisNames::new(&settings.namespace, domain);
+        let read = timeout(limit, read_log(&probe_targets, &servers, &names))
+            .await
+            .unwrap_or(Err(RedisFault::TimedOut));
         logs.push(((*domain).to_owned(), read));
     }
-    Examination { kind, servers, silent: Vec::new(), logs }
+    Examination { kind, servers, silent_servers: Vec::new(), logs }
 }
 
-async fn targets(settings: &Settings) -> Result<Vec<Target>, Fault> {
-    let alone =
-        |endpoint: Endpoint| Target { address: name(endpoint.addr()), endpoint, part: None };
-    match &settings.place {
-        Servers::One(url) => Ok(vec![alone(one(settings, url)?)]),
-        Servers::Sentinel { sentinels, service } => {
-            Ok(vec![alone(primary(settings, sentinels, service).await?)])
+async fn find_targets(settings: &BusConfig) -> Result<Vec<ProbeTarget>, RedisFault> {
+    let single = |endpoint: Endpoint| ProbeTarget {
+        address: display_address(endpoint.addr()),
+        endpoint,
+        cluster_part: None,
+    };
+    match &settings.servers {
+        RedisServers::One(url) => Ok(vec![single(single_endpoint(settings, url)?)]),
+        RedisServers::Sentinel { sentinels, service } => {
+            Ok(vec![single(find_primary(settings, sentinels, service).await?)])
         }
-        Servers::Cluster(seeds) => {
-            let (outlet, _) = inbox();
-            let (nodes, slots) = Nodes::find(settings, seeds, &outlet).await?;
-            let target = |address: Address| {
+        RedisServers::Cluster(seeds) => {
+            let (outlet, _) = push_channel();
+            let (nodes, slots) = ClusterNodes::find(settings, seeds, &outlet).await?;
+            let target = |address: NodeAddress| {
                 let endpoint = nodes.endpoint(&address)?;
-                Ok(Target {
+                Ok(ProbeTarget {
                     address: address.to_string(),
                     endpoint,
-                    part: Some((address, slots.clone())),
+                    cluster_part: Some((address, slots.clone())),
                 })
             };
             slots.primaries().into_iter().map(target).collect()
@@ -156,7 +166,7 @@ async fn targets(settings: &Settings) -> Result<Vec<Target>, Fault> {
     }
 }
 
-fn name(addr: &ConnectionAddr) -> String {
+fn display_address(addr: &ConnectionAddr) -> String {
     match addr {
         ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. }
             if host.contains(':') =>
@@ -170,80 +180,87 @@ fn name(addr: &ConnectionAddr) -> String {
     }
 }
 
-async fn look(settings: &Settings, target: &Target, limit: Duration) -> Examined {
-    let mut found = Examined {
+async fn examine_server(
+    settings: &BusConfig,
+    target: &ProbeTarget,
+    limit: Duration,
+) -> ExaminedServer {
+    let mut found = ExaminedServer {
         address: target.address.clone(),
         tls: None,
-        trouble: None,
-        facts: None,
-        refused: Refusals::default(),
+        error: None,
+        info: None,
+        refusals: CommandRefusals::default(),
         round_trip: None,
-        trial: None,
+        script_probe: None,
     };
-    let seen = reach::reach(settings, target.endpoint.addr(), limit).await;
-    found.tls = seen.as_ref().ok().cloned().flatten();
-    if let Err(trouble) = seen {
-        found.trouble = Some(trouble);
+    let tls = reach::reach(settings, target.endpoint.addr(), limit).await;
+    found.tls = tls.as_ref().ok().cloned().flatten();
+    if let Err(trouble) = tls {
+        found.error = Some(trouble);
         return found;
     }
     let asked = async {
-        let mut connection = target.endpoint.connect(ANSWERS, |_| {}, |_| {}).await?;
-        ask(&mut connection, target, settings, &mut found).await
+        let mut connection = target.endpoint.connect(REPLY_LIMITS, |_| {}, |_| {}).await?;
+        query_server(&mut connection, target, settings, &mut found).await
     };
-    if let Err(fault) = timeout(limit, asked).await.unwrap_or(Err(Fault::Slow)) {
-        found.trouble = Some(reach::trouble(fault, found.tls.as_ref(), settings));
+    if let Err(fault) = timeout(limit, asked).await.unwrap_or(Err(RedisFault::TimedOut)) {
+        found.error = Some(reach::probe_error(fault, found.tls.as_ref(), settings));
     }
     found
 }
 
-async fn ask(
-    connection: &mut Connection,
-    target: &Target,
-    settings: &Settings,
-    found: &mut Examined,
-) -> Result<(), Fault> {
-    found.facts = facts::ask(connection).await?;
-    let kind = match &found.facts {
-        _ if target.part.is_none() => Kind::One,
-        Some(facts) if !facts.is_sharded() => Kind::OldCluster,
-        _ => Kind::Cluster,
+async fn query_server(
+    connection: &mut RedisConnection,
+    target: &ProbeTarget,
+    settings: &BusConfig,
+    found: &mut ExaminedServer,
+) -> Result<(), RedisFault> {
+    found.info = server_info::query(connection).await?;
+    let kind = match &found.info {
+        _ if target.cluster_part.is_none() => RedisKind::One,
+        Some(facts) if !facts.is_sharded() => RedisKind::OldCluster,
+        _ => RedisKind::Cluster,
     };
-    let names = throwaway(&settings.namespace, target);
-    found.refused = allowed::ask(connection, &names, kind).await?;
-    found.round_trip = trial::round_trip(connection, &names).await.ok();
-    if found.refused.is_empty() {
-        found.trial = Some(trial::run(connection, &names).await);
+    let names = throwaway_names(&settings.namespace, target);
+    found.refusals = command_refusals::probe_commands(connection, &names, kind).await?;
+    found.round_trip = script_probe::round_trip(connection, &names).await.ok();
+    if found.refusals.is_empty() {
+        found.script_probe = Some(script_probe::run(connection, &names).await);
     }
     Ok(())
 }
 
 /// The names of a domain that nobody has, on a slot of this server.
-fn throwaway(namespace: &str, target: &Target) -> Names {
+fn throwaway_names(namespace: &str, target: &ProbeTarget) -> RedisNames {
     loop {
-        let names = Names::new(namespace, &format!("bfb-doctor-{:032x}", random_epoch().0));
-        let here = target
-            .part
+        let names = RedisNames::new(namespace, &format!("bfb-doctor-{:032x}", random_epoch().0));
+        let is_on_server = target
+            .cluster_part
             .as_ref()
             .is_none_or(|(at, slots)| slots.owner(slot(&names.meta())) == Some(at));
-        if here {
+        if is_on_server {
             return names;
         }
     }
 }
 
 async fn read_log(
-    targets: &[Target],
-    servers: &[Examined],
-    names: &Names,
-) -> Result<Option<Log>, Fault> {
-    let holds = |target: &Target| {
-        target.part.as_ref().is_none_or(|(at, slots)| slots.owner(slot(&names.meta())) == Some(at))
+    targets: &[ProbeTarget],
+    servers: &[ExaminedServer],
+    names: &RedisNames,
+) -> Result<Option<LogStatus>, RedisFault> {
+    let holds = |target: &ProbeTarget| {
+        target
+            .cluster_part
+            .as_ref()
+            .is_none_or(|(at, slots)| slots.owner(slot(&names.meta())) == Some(at))
     };
-    let at = targets.iter().position(holds).ok_or(Fault::Lost)?;
+    let at = targets.iter().position(holds).ok_or(RedisFault::Lost)?;
     let (target, server) = (&targets[at], &servers[at]);
-    if server.trouble.is_some() {
-        return Err(Fault::Lost);
+    if server.error.is_some() {
+        return Err(RedisFault::Lost);
     }
-    let mut connection = target.endpoint.connect(ANSWERS, |_| {}, |_| {}).await?;
-    log::read(&mut connection, names, server.facts.as_ref()).await
+    let mut connection = target.endpoint.connect(REPLY_LIMITS, |_| {}, |_| {}).await?;
+    log_status::read(&mut connection, names, server.info.as_ref()).await
 }

@@ -4,18 +4,18 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::frames::ReplyExcess;
 use super::permissions::PERMISSIONS;
+use super::resp_frames::ReplyExcess;
 
 /// Why Redis did not do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
+pub enum RedisFault {
     /// There is no connection, or it broke while the answer was out: it may have been done.
     #[error("there is no connection to redis")]
     Lost,
     /// The answer did not come within the bound: it may have been done.
     #[error("redis did not answer in time")]
-    Slow,
+    TimedOut,
     /// Nothing listens there: the connection was refused.
     #[error("redis cannot be reached: the connection was refused")]
     ConnectionRefused,
@@ -44,7 +44,7 @@ pub enum Fault {
     Unreadable,
     /// The log speaks a newer protocol: this process takes no part until it is upgraded.
     #[error("the log in redis speaks protocol {0}, which is newer than this release")]
-    Newer(u32),
+    NewerProtocol(u32),
     /// The log is of another life of the server, or nobody has begun one yet.
     #[error("the log in redis is of another life of the server")]
     OtherLife,
@@ -59,10 +59,10 @@ pub enum Fault {
     ReplyExcess(ReplyExcess),
     /// The domain is not, or no longer, one of the process.
     #[error("the domain is not served any more")]
-    Gone,
+    DomainGone,
 }
 
-impl Fault {
+impl RedisFault {
     /// Whether it is that our user may not do what was asked.
     pub fn is_no_permission(&self) -> bool {
         match self {
@@ -73,7 +73,7 @@ impl Fault {
     }
 
     /// Why a connection could not be opened.
-    pub(super) fn of_connecting(error: &io::Error) -> Self {
+    pub(super) fn from_connect_error(error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::ConnectionRefused => Self::ConnectionRefused,
             kind => Self::Unreachable(kind),
@@ -82,11 +82,11 @@ impl Fault {
 
     /// Whether the same may be answered soon: Redis is on its way to another state, or the
     /// connection to another Redis.
-    pub(super) fn passes(&self) -> bool {
+    pub(super) fn is_transient(&self) -> bool {
         match self {
             // A handshake fails too where a server that starts, or a proxy before none, ends it.
             Self::Lost
-            | Self::Slow
+            | Self::TimedOut
             | Self::ConnectionRefused
             | Self::UnknownHost
             | Self::Unreachable(_)
@@ -111,28 +111,28 @@ impl Fault {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Lost => "lost",
-            Self::Slow => "slow",
+            Self::TimedOut => "slow",
             Self::ConnectionRefused | Self::UnknownHost | Self::Unreachable(_) => "unreachable",
             Self::Tls(_) => "tls",
             Self::Refused(_) => "refused",
             Self::NoPermission { .. } => "no_permission",
             Self::Unreadable => "unreadable",
-            Self::Newer(_) => "newer",
+            Self::NewerProtocol(_) => "newer",
             Self::OtherLife => "other_life",
             Self::NoPrimary => "no_primary",
             Self::File(_) => "file",
             Self::ReplyExcess(_) => "outgrown",
-            Self::Gone => "gone",
+            Self::DomainGone => "gone",
         }
     }
 }
 
-impl From<redis::RedisError> for Fault {
+impl From<redis::RedisError> for RedisFault {
     fn from(error: redis::RedisError) -> Self {
         if error.is_timeout() {
-            return Self::Slow;
+            return Self::TimedOut;
         }
-        if let Some((on, command)) = forbidden(&error) {
+        if let Some((on, command)) = denied_command(&error) {
             return Self::NoPermission { command, on };
         }
         // The detail of an error may quote what was sent; its code does not.
@@ -175,7 +175,7 @@ impl Access {
 
 /// What our user may not do: a server names the command, or else the script does that called it. Of
 /// what stands there only the name of a command of ours is taken.
-fn forbidden(error: &redis::RedisError) -> Option<(Access, &'static str)> {
+fn denied_command(error: &redis::RedisError) -> Option<(Access, &'static str)> {
     let detail = error.detail()?;
     let (on, rest) = match detail.split_once("bfb: no permission for ") {
         Some((_, rest)) => rest.split_once(' ')?,
@@ -204,15 +204,15 @@ fn code_in_script(error: &redis::RedisError) -> Option<&'static str> {
 mod tests {
     use super::*;
 
-    fn of(reply: &str) -> Fault {
+    fn of(reply: &str) -> RedisFault {
         let error =
             redis::parse_redis_value(reply.as_bytes()).and_then(redis::Value::extract_error);
-        Fault::from(error.expect_err("an error"))
+        RedisFault::from(error.expect_err("an error"))
     }
 
     #[test]
     fn a_command_that_is_not_allowed_is_named_whichever_server_says_so() {
-        let command = |command| Fault::NoPermission { command, on: Access::Command };
+        let command = |command| RedisFault::NoPermission { command, on: Access::Command };
         let by_script = "-ERR user_script:30: bfb: no permission for command hset script: 42, \
                          on @user_script:30.\r\n";
         assert_eq!(of(by_script), command("hset"));
@@ -224,11 +224,11 @@ mod tests {
             "-ERR user_script:30: bfb: no permission for channels publish script: 42\r\n";
         assert_eq!(
             of(on_channels),
-            Fault::NoPermission { command: "publish", on: Access::Channels }
+            RedisFault::NoPermission { command: "publish", on: Access::Channels }
         );
         assert_eq!(
             of("-NOPERM no permissions to run the 'secret' command\r\n"),
-            Fault::Refused("NOPERM".into())
+            RedisFault::Refused("NOPERM".into())
         );
     }
 
@@ -236,10 +236,10 @@ mod tests {
     fn the_code_within_a_script_counts() {
         let old = "-ERR Error running script (call to f_1): @user_script:9: \
                    -READONLY You can't write.\r\n";
-        assert_eq!(of(old), Fault::Refused("READONLY".into()));
+        assert_eq!(of(old), RedisFault::Refused("READONLY".into()));
         assert_eq!(
             of("-READONLY You can't write against a read only replica.\r\n"),
-            Fault::Refused("READONLY".into())
+            RedisFault::Refused("READONLY".into())
         );
     }
 }

@@ -21,9 +21,9 @@ pub(super) use removable::{guards, weaken};
 const IN_SCRIPTS: [(crate::coherence::Guard, &str, &str); 3] = {
     use crate::coherence::Guard;
     [
-        (Guard::WriteFence, " or not believes(number(ARGV[4]), ARGV[6], tags)", ""),
-        (Guard::ReadStamp, "not believes(seq, key, tags)", "false"),
-        (Guard::Life, "meta[2] ~= life or ", ""),
+        (Guard::R3WriteFence, " or not believes(number(ARGV[4]), ARGV[6], tags)", ""),
+        (Guard::R3ReadStamp, "not believes(seq, key, tags)", "false"),
+        (Guard::R1Life, "meta[2] ~= life or ", ""),
     ]
 };
 

@@ -10,15 +10,16 @@ use tokio::sync::{OwnedSemaphorePermit, broadcast};
 use tokio::time::timeout;
 
 use super::clock;
-use super::core::{Core, Domain};
+use super::config::BusConfig;
+use super::core::{BusCore, BusDomain};
 use super::driver::Driver;
-use super::fault::Fault;
-use super::happening::Happening;
-use super::invalidate::{self, Acknowledgement, NotAcknowledged, Sent};
-use super::metrics::Metrics;
-use super::settings::Settings;
+use super::events::BusEvent;
+use super::fault::RedisFault;
+use super::invalidate::{self, Acknowledgement, NotAcknowledged, SentInvalidation};
+use super::metrics::BusMetrics;
 use crate::coherence::{
-    Answer, Call, Fence, Fetched, Mark, Moment, Name, Place, Scope, Sidecar, Start, Stored,
+    DatasetPlace, EntryFence, Fence, FetchedDataset, InvalidationScope, MemberName, Moment,
+    Replica, ScriptCall, ScriptReply, StartPoint, TierDataset,
 };
 
 /// What a request may wait for Redis.
@@ -35,25 +36,25 @@ pub const STORE_MAX: Duration = Duration::from_millis(500);
 /// The bus of one process.
 #[derive(Debug, Clone)]
 pub struct Bus {
-    core: Arc<Core>,
+    core: Arc<BusCore>,
 }
 
 /// One domain on the bus.
 #[derive(Debug, Clone)]
 pub struct DomainBus {
-    core: Arc<Core>,
-    domain: Arc<Domain>,
+    core: Arc<BusCore>,
+    domain: Arc<BusDomain>,
 }
 
 /// Who collects a place for the fleet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Claimed {
+pub enum ClaimOutcome {
     /// This flight.
-    Mine,
+    Acquired,
     /// Another.
-    By(Name),
+    HeldBy(MemberName),
     /// Nobody needs to: Redis has the dataset by now.
-    There(Fetched),
+    AlreadyStored(FetchedDataset),
     /// Nobody needs to: Redis has a dataset of so many bytes, to be fetched for itself.
     Large(u64),
 }
@@ -62,7 +63,7 @@ pub enum Claimed {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Lookup {
     /// A dataset that is to be believed.
-    Hit(Fetched),
+    Hit(FetchedDataset),
     /// One of so many bytes, which is more than was asked for.
     Large(u64),
     /// None.
@@ -71,30 +72,30 @@ pub enum Lookup {
 
 /// The turn to read a dataset; it ends once this is dropped.
 #[derive(Debug)]
-pub struct ReadTurn {
+pub struct ReadPermit {
     _permit: Option<OwnedSemaphorePermit>,
 }
 
 /// The bus as it stands, for `GET /status`.
 #[derive(Debug, Clone)]
-pub struct Standing {
+pub struct BusStatus {
     /// There is no Redis: a fleet of one.
-    pub alone: bool,
+    pub is_standalone: bool,
     /// The connections stand.
     pub connected: bool,
     /// What keeps the bus from Redis.
-    pub trouble: Option<Fault>,
+    pub fault: Option<RedisFault>,
     /// Each domain.
-    pub domains: Vec<DomainStanding>,
+    pub domains: Vec<DomainBusStatus>,
 }
 
 /// One domain as it stands.
 #[derive(Debug, Clone)]
-pub struct DomainStanding {
+pub struct DomainBusStatus {
     /// Its name.
     pub domain: Arc<str>,
     /// What this process is called in its registry.
-    pub member: Name,
+    pub member: MemberName,
     /// The log and the place in it up to which everything is applied.
     pub applied: Option<Fence>,
     /// Entries heard of and not applied.
@@ -109,21 +110,21 @@ pub struct DomainStanding {
 
 impl Bus {
     /// A fleet of one: no Redis, a lease that never ends.
-    pub fn alone<'n>(domains: impl IntoIterator<Item = &'n str>, metrics: Metrics) -> Self {
-        let (core, _) = Core::new(None, metrics);
+    pub fn standalone<'n>(domains: impl IntoIterator<Item = &'n str>, metrics: BusMetrics) -> Self {
+        let (core, _) = BusCore::new(None, metrics);
         core.set_domains(domains);
         Self { core }
     }
 
     /// A bus over Redis, and the task that carries it. Redis need not be there.
     pub fn connect<'n>(
-        settings: Settings,
+        config: BusConfig,
         domains: impl IntoIterator<Item = &'n str>,
-        metrics: Metrics,
+        metrics: BusMetrics,
     ) -> (Self, Driver) {
-        let (core, ahead) = Core::new(Some(&settings), metrics);
+        let (core, local_invalidations) = BusCore::new(Some(&config), metrics);
         core.set_domains(domains);
-        let driver = Driver::new(Arc::clone(&core), settings, ahead);
+        let driver = Driver::new(Arc::clone(&core), config, local_invalidations);
         (Self { core }, driver)
     }
 
@@ -140,49 +141,49 @@ impl Bus {
     }
 
     /// What happens from now on. Who is too slow misses some, and is told so.
-    pub fn subscribe(&self) -> broadcast::Receiver<Happening> {
-        self.core.listen()
+    pub fn subscribe(&self) -> broadcast::Receiver<BusEvent> {
+        self.core.subscribe()
     }
 
     /// Returns once every domain's lease is held.
-    pub async fn all_leases_held(&self) {
-        let mut happenings = self.subscribe();
-        let is_held = |domain: &Arc<Domain>| domain.sidecar().may_serve(clock::now());
+    pub async fn wait_for_all_leases(&self) {
+        let mut events = self.subscribe();
+        let is_held = |domain: &Arc<BusDomain>| domain.replica().may_serve(clock::now());
         while !self.core.domains().values().all(is_held) {
             // Who was too slow has missed some, and looks again.
-            if matches!(happenings.recv().await, Err(broadcast::error::RecvError::Closed)) {
+            if matches!(events.recv().await, Err(broadcast::error::RecvError::Closed)) {
                 return;
             }
         }
     }
 
     /// How it stands.
-    pub fn standing(&self) -> Standing {
+    pub fn status(&self) -> BusStatus {
         let now = clock::now();
-        Standing {
-            alone: self.core.alone,
-            connected: self.core.links().is_ok(),
-            trouble: self.core.cause(),
+        BusStatus {
+            is_standalone: self.core.is_standalone,
+            connected: self.core.connections().is_ok(),
+            fault: self.core.current_fault(),
             domains: self
                 .core
                 .domains()
                 .values()
-                .map(|domain| self.domain_standing(domain, now))
+                .map(|domain| self.domain_status(domain, now))
                 .collect(),
         }
     }
 
-    fn domain_standing(&self, domain: &Domain, now: Moment) -> DomainStanding {
-        let sidecar = domain.sidecar();
-        let left = sidecar.lease_until().map(|until| until.since(now));
-        DomainStanding {
+    fn domain_status(&self, domain: &BusDomain, now: Moment) -> DomainBusStatus {
+        let replica = domain.replica();
+        let left = replica.lease_until().map(|until| until.since(now));
+        DomainBusStatus {
             domain: Arc::clone(&domain.name),
             member: domain.member.clone(),
-            applied: sidecar.applied(),
-            lag: sidecar.lag(),
-            lease_held: sidecar.may_serve(now),
-            lease_left: left.filter(|_| !self.core.alone),
-            newer_protocol: sidecar.newer_protocol(),
+            applied: replica.applied(),
+            lag: replica.lag(),
+            lease_held: replica.may_serve(now),
+            lease_left: left.filter(|_| !self.core.is_standalone),
+            newer_protocol: replica.newer_protocol(),
         }
     }
 }
@@ -195,65 +196,70 @@ impl DomainBus {
     }
 
     /// Whether the process is a fleet of one.
-    pub fn is_alone(&self) -> bool {
-        self.core.alone
+    pub fn is_standalone(&self) -> bool {
+        self.core.is_standalone
     }
 
     /// Asks the state machine, at this moment. Do not wait for anything inside.
-    pub fn ask<T>(&self, question: impl FnOnce(&Sidecar, Moment) -> T) -> T {
-        let sidecar = self.domain.sidecar();
-        question(&sidecar, clock::now())
+    pub fn query_replica<T>(&self, question: impl FnOnce(&Replica, Moment) -> T) -> T {
+        let replica = self.domain.replica();
+        question(&replica, clock::now())
     }
 
     /// Whether memory may be served from now.
-    pub fn lease_held(&self) -> bool {
-        self.ask(Sidecar::may_serve)
+    pub fn has_lease(&self) -> bool {
+        self.query_replica(Replica::may_serve)
     }
 
     /// Up to where the log is applied.
-    pub fn fence(&self) -> Option<Fence> {
-        self.ask(|sidecar, _| sidecar.applied())
+    pub fn applied_fence(&self) -> Option<Fence> {
+        self.query_replica(|replica, _| replica.applied())
     }
 
     /// Whether a dataset in memory is believed.
-    pub fn believes(&self, mark: Mark, key: &str, tags: &[Arc<str>]) -> bool {
-        self.ask(|sidecar, _| sidecar.believes(mark, key, tags))
+    pub fn is_valid(&self, fence: EntryFence, key: &str, tags: &[Arc<str>]) -> bool {
+        self.query_replica(|replica, _| replica.is_valid(fence, key, tags))
     }
 
     /// Begins a flight.
-    pub fn begin(&self) -> Start {
-        self.ask(|sidecar, _| sidecar.begin())
+    pub fn start_point(&self) -> StartPoint {
+        self.query_replica(|replica, _| replica.start_point())
     }
 
     /// Whether a caller of now may join a flight.
-    pub fn may_join(&self, start: Start, key: &str) -> bool {
-        self.ask(|sidecar, now| sidecar.may_join(start, key, now))
+    pub fn may_join(&self, start: StartPoint, key: &str) -> bool {
+        self.query_replica(|replica, now| replica.may_join(start, key, now))
     }
 
     /// Whether memory may keep what a flight collected, and the mark that it shall carry.
-    pub fn may_store(&self, start: Start, key: &str, tags: &[Arc<str>]) -> Option<Mark> {
-        self.ask(|sidecar, now| sidecar.may_store(start, key, tags, now))
+    pub fn may_store(&self, start: StartPoint, key: &str, tags: &[Arc<str>]) -> Option<EntryFence> {
+        self.query_replica(|replica, now| replica.may_store(start, key, tags, now))
     }
 
     /// The same for what a flight read from Redis.
-    pub fn may_store_fetched(&self, start: Start, key: &str, fetched: &Fetched) -> Option<Mark> {
-        self.ask(|sidecar, now| sidecar.may_store_fetched(start, key, fetched, now))
+    pub fn may_store_fetched(
+        &self,
+        start: StartPoint,
+        key: &str,
+        fetched: &FetchedDataset,
+    ) -> Option<EntryFence> {
+        self.query_replica(|replica, now| replica.may_store_fetched(start, key, fetched, now))
     }
 
     /// Whether this process has applied an invalidation that outdates what Redis handed out.
-    pub fn outdates(&self, key: &str, fetched: &Fetched) -> bool {
-        self.ask(|sidecar, _| sidecar.outdates(key, fetched))
+    pub fn has_outdated(&self, key: &str, fetched: &FetchedDataset) -> bool {
+        self.query_replica(|replica, _| replica.has_outdated(key, fetched))
     }
 
     /// Whether the invalidation that a token names is applied here.
     pub fn has_applied(&self, token: Fence) -> bool {
-        self.ask(|sidecar, _| sidecar.has_applied(token))
+        self.query_replica(|replica, _| replica.has_applied(token))
     }
 
     /// Outdates all of memory and every flight in the air.
-    pub fn empty(&self) {
-        let action = self.domain.sidecar_mut().empty();
-        self.core.memory(&self.domain, action);
+    pub fn empty_memory(&self) {
+        let action = self.domain.replica_mut().empty_memory();
+        self.core.apply_to_memory(&self.domain, action);
     }
 }
 
@@ -261,40 +267,40 @@ impl DomainBus {
 impl DomainBus {
     /// The dataset of a place, if Redis has one that is to be believed and that has at most
     /// `bytes_max` bytes.
-    pub async fn fetch(&self, place: Place, bytes_max: u64) -> Result<Lookup, Fault> {
+    pub async fn fetch(&self, place: DatasetPlace, bytes_max: u64) -> Result<Lookup, RedisFault> {
         let bound = if bytes_max > SHARED_BYTES_MAX { LARGE_READ_MAX } else { READ_MAX };
-        match self.answer(Call::Fetch { place, bytes_max }, Duration::ZERO, bound).await? {
-            Answer::Hit(fetched) => self.fitting(fetched, bytes_max).map(Lookup::Hit),
-            Answer::Large(bytes) => Ok(Lookup::Large(bytes)),
-            Answer::Miss | Answer::OtherLife => Ok(Lookup::Miss),
-            _ => Err(Fault::Unreadable),
+        match self.call(ScriptCall::Fetch { place, bytes_max }, Duration::ZERO, bound).await? {
+            ScriptReply::Hit(fetched) => self.check_size(fetched, bytes_max).map(Lookup::Hit),
+            ScriptReply::Large(bytes) => Ok(Lookup::Large(bytes)),
+            ScriptReply::Miss | ScriptReply::OtherLife => Ok(Lookup::Miss),
+            _ => Err(RedisFault::Unreadable),
         }
     }
 
     /// Waits for the turn to read a dataset of so many bytes. Large ones are read two at a time in
     /// a process; who reads one waits here before it takes the memory.
-    pub async fn turn_to_fetch(&self, bytes: u64) -> Result<ReadTurn, Fault> {
+    pub async fn read_permit(&self, bytes: u64) -> Result<ReadPermit, RedisFault> {
         if bytes <= SHARED_BYTES_MAX {
-            return Ok(ReadTurn { _permit: None });
+            return Ok(ReadPermit { _permit: None });
         }
-        let turn = Arc::clone(&self.core.large).acquire_owned();
-        let Ok(permit) = timeout(LARGE_READ_MAX, turn).await else {
-            self.core.metrics.fault(&Fault::Slow);
-            return Err(Fault::Slow);
+        let acquired = Arc::clone(&self.core.large_reads).acquire_owned();
+        let Ok(permit) = timeout(LARGE_READ_MAX, acquired).await else {
+            self.core.metrics.count_fault(&RedisFault::TimedOut);
+            return Err(RedisFault::TimedOut);
         };
-        Ok(ReadTurn { _permit: permit.ok() })
+        Ok(ReadPermit { _permit: permit.ok() })
     }
 
     /// Keeps a dataset, of which the collection began `age` ago, in Redis for `ttl`; false if it
     /// was invalidated since its fence, or if Redis has one that was collected later.
     pub async fn store(
         &self,
-        place: Place,
-        dataset: Stored,
+        place: DatasetPlace,
+        dataset: TierDataset,
         age: Duration,
         ttl: Duration,
-    ) -> Result<bool, Fault> {
-        self.done(Call::Store { place, dataset, age }, ttl, STORE_MAX).await
+    ) -> Result<bool, RedisFault> {
+        self.call_flag(ScriptCall::Store { place, dataset, age }, ttl, STORE_MAX).await
     }
 
     /// Whether a dataset that another store keeps is to be believed.
@@ -303,13 +309,13 @@ impl DomainBus {
         key: Arc<str>,
         tags: Vec<Arc<str>>,
         fence: Fence,
-    ) -> Result<bool, Fault> {
-        self.done(Call::Vouch { key, tags, fence }, Duration::ZERO, READ_MAX).await
+    ) -> Result<bool, RedisFault> {
+        self.call_flag(ScriptCall::Vouch { key, tags, fence }, Duration::ZERO, READ_MAX).await
     }
 
     /// What a flight is called that claims a place: no two are called the same.
-    pub fn claimant(&self) -> Name {
-        Name(format!("{}/{}", self.domain.member.0, self.core.next_claim()).into())
+    pub fn new_claim_holder(&self) -> MemberName {
+        MemberName(format!("{}/{}", self.domain.member.0, self.core.next_claim()).into())
     }
 
     /// Asks to be the one who collects a place, for `ttl`; who asks again goes on being it. A
@@ -317,70 +323,92 @@ impl DomainBus {
     /// size. `None`: it is of no use to the caller.
     pub async fn claim(
         &self,
-        place: &Place,
-        holder: &Name,
+        place: &DatasetPlace,
+        holder: &MemberName,
         fence: Fence,
         ttl: Duration,
         bytes_max: Option<u64>,
-    ) -> Result<Claimed, Fault> {
-        let call = Call::Claim { place: place.clone(), holder: holder.clone(), fence, bytes_max };
-        match self.answer(call, ttl, READ_MAX).await? {
-            Answer::Done(_) => Ok(Claimed::Mine),
-            Answer::Held(holder) => Ok(Claimed::By(holder)),
-            Answer::Hit(fetched) => {
-                self.fitting(fetched, bytes_max.unwrap_or(0)).map(Claimed::There)
+    ) -> Result<ClaimOutcome, RedisFault> {
+        let call =
+            ScriptCall::Claim { place: place.clone(), holder: holder.clone(), fence, bytes_max };
+        match self.call(call, ttl, READ_MAX).await? {
+            ScriptReply::Done(_) => Ok(ClaimOutcome::Acquired),
+            ScriptReply::HeldBy(holder) => Ok(ClaimOutcome::HeldBy(holder)),
+            ScriptReply::Hit(fetched) => {
+                self.check_size(fetched, bytes_max.unwrap_or(0)).map(ClaimOutcome::AlreadyStored)
             }
-            Answer::Large(bytes) => Ok(Claimed::Large(bytes)),
-            Answer::OtherLife => Err(Fault::OtherLife),
-            _ => Err(Fault::Unreadable),
+            ScriptReply::Large(bytes) => Ok(ClaimOutcome::Large(bytes)),
+            ScriptReply::OtherLife => Err(RedisFault::OtherLife),
+            _ => Err(RedisFault::Unreadable),
         }
     }
 
     /// Ends a claim.
-    pub async fn release(&self, place: Place, holder: Name) -> Result<bool, Fault> {
-        self.done(Call::Release { place, holder }, Duration::ZERO, READ_MAX).await
+    pub async fn release(
+        &self,
+        place: DatasetPlace,
+        holder: MemberName,
+    ) -> Result<bool, RedisFault> {
+        self.call_flag(ScriptCall::Release { place, holder }, Duration::ZERO, READ_MAX).await
     }
 
     /// What Redis calls a place, across all namespaces and domains.
-    pub fn name_of(&self, place: &Place) -> String {
+    pub fn redis_key(&self, place: &DatasetPlace) -> String {
         self.domain.names.dataset(place)
     }
 
-    /// Invalidates. Once this returns, the invalidation is in the log; [`Self::wait_fleet`] waits
-    /// until it is acknowledged.
-    pub async fn invalidate(&self, scopes: Arc<[Scope]>) -> Result<Sent, Fault> {
+    /// Invalidates. Once this returns, the invalidation is in the log; [`Self::wait_for_fleet`]
+    /// waits until it is acknowledged.
+    pub async fn invalidate(
+        &self,
+        scopes: Arc<[InvalidationScope]>,
+    ) -> Result<SentInvalidation, RedisFault> {
         invalidate::issue(&self.core, &self.domain, scopes).await
     }
 
     /// Waits until the whole fleet has acknowledged an invalidation of this process, at most for
     /// `limit`.
-    pub async fn wait_fleet(
+    pub async fn wait_for_fleet(
         &self,
-        sent: &Sent,
+        sent: &SentInvalidation,
         limit: Duration,
     ) -> Result<Acknowledgement, NotAcknowledged> {
-        invalidate::wait(&self.core, &self.domain, sent, limit).await
+        invalidate::wait_for_fleet(&self.core, &self.domain, sent, limit).await
     }
 
     /// A dataset, if it has no more bytes than were asked for: only for those is there memory.
-    fn fitting(&self, fetched: Fetched, bytes_max: u64) -> Result<Fetched, Fault> {
+    fn check_size(
+        &self,
+        fetched: FetchedDataset,
+        bytes_max: u64,
+    ) -> Result<FetchedDataset, RedisFault> {
         if fetched.dataset.body.len() as u64 <= bytes_max {
             return Ok(fetched);
         }
-        self.core.metrics.fault(&Fault::Unreadable);
-        Err(Fault::Unreadable)
+        self.core.metrics.count_fault(&RedisFault::Unreadable);
+        Err(RedisFault::Unreadable)
     }
 
-    async fn done(&self, call: Call, ttl: Duration, bound: Duration) -> Result<bool, Fault> {
-        match self.answer(call, ttl, bound).await? {
-            Answer::Done(so) => Ok(so),
-            Answer::OtherLife => Ok(false),
-            _ => Err(Fault::Unreadable),
+    async fn call_flag(
+        &self,
+        call: ScriptCall,
+        ttl: Duration,
+        bound: Duration,
+    ) -> Result<bool, RedisFault> {
+        match self.call(call, ttl, bound).await? {
+            ScriptReply::Done(so) => Ok(so),
+            ScriptReply::OtherLife => Ok(false),
+            _ => Err(RedisFault::Unreadable),
         }
     }
 
-    async fn answer(&self, call: Call, ttl: Duration, bound: Duration) -> Result<Answer, Fault> {
-        self.core.ask(&self.domain, call, ttl, bound).await
+    async fn call(
+        &self,
+        call: ScriptCall,
+        ttl: Duration,
+        bound: Duration,
+    ) -> Result<ScriptReply, RedisFault> {
+        self.core.call(&self.domain, call, ttl, bound).await
     }
 }
 
@@ -392,15 +420,16 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn large_datasets_are_read_two_at_a_time_and_small_ones_beside_them() {
-        let domain = Bus::alone(["customer"], Metrics::default()).domain("customer").unwrap();
+        let domain =
+            Bus::standalone(["customer"], BusMetrics::default()).domain("customer").unwrap();
         let (one, two) = (
-            domain.turn_to_fetch(16 << 20).await.unwrap(),
-            domain.turn_to_fetch(16 << 20).await.unwrap(),
+            domain.read_permit(16 << 20).await.unwrap(),
+            domain.read_permit(16 << 20).await.unwrap(),
         );
-        assert_eq!(domain.turn_to_fetch(16 << 20).await.unwrap_err(), Fault::Slow);
-        assert!(domain.turn_to_fetch(SHARED_BYTES_MAX).await.is_ok());
+        assert_eq!(domain.read_permit(16 << 20).await.unwrap_err(), RedisFault::TimedOut);
+        assert!(domain.read_permit(SHARED_BYTES_MAX).await.is_ok());
         drop(one);
-        assert!(domain.turn_to_fetch(16 << 20).await.is_ok());
+        assert!(domain.read_permit(16 << 20).await.is_ok());
         drop(two);
     }
 
@@ -408,14 +437,17 @@ mod tests {
     async fn without_connections_an_invalidation_waits_for_one_whatever_trouble_another_domain_has()
     {
         let url = "redis://127.0.0.1:1".parse().unwrap();
-        let settings = Settings::new(url, Duration::from_secs(3));
-        let (bus, _driver) = Bus::connect(settings, ["customer", "order"], Metrics::default());
-        *bus.core.trouble.lock().unwrap() = Some(Fault::Newer(9));
+        let settings = BusConfig::new(url, Duration::from_secs(3));
+        let (bus, _driver) = Bus::connect(settings, ["customer", "order"], BusMetrics::default());
+        *bus.core.current_fault.lock().unwrap() = Some(RedisFault::NewerProtocol(9));
         let (customer, began) = (bus.domain("customer").unwrap(), tokio::time::Instant::now());
-        assert_eq!(customer.invalidate([Scope::All].into()).await.unwrap_err(), Fault::Newer(9));
+        assert_eq!(
+            customer.invalidate([InvalidationScope::All].into()).await.unwrap_err(),
+            RedisFault::NewerProtocol(9)
+        );
         assert!(began.elapsed() > Duration::from_secs(1), "it was not tried again");
-        let call = Call::ReadLog { after: Fence { epoch: Epoch(1), seq: 0 }, max: 1 };
-        let answer = bus.core.ask(&customer.domain, call, Duration::ZERO, READ_MAX).await;
-        assert_eq!(answer.unwrap_err(), Fault::Lost, "the log of this domain is not newer");
+        let call = ScriptCall::ReadLog { after: Fence { epoch: Epoch(1), seq: 0 }, max: 1 };
+        let answer = bus.core.call(&customer.domain, call, Duration::ZERO, READ_MAX).await;
+        assert_eq!(answer.unwrap_err(), RedisFault::Lost, "the log of this domain is not newer");
     }
 }

@@ -9,13 +9,14 @@ use tokio::sync::oneshot::error::TryRecvError;
 use tokio::time::{Instant, sleep};
 
 use super::clock;
-use super::core::{Core, Domain, Waiting};
-use super::fault::Fault;
+use super::core::{BusCore, BusDomain, PendingInvalidation};
+use super::events::BusEventKind;
+use super::fault::RedisFault;
 use super::guards::guards;
-use super::happening::What;
 use crate::coherence::{
-    Answer, Call, Entry, Fence, Invalidation, Issued, Moment, Name, Published, SCOPES_BYTES_MAX,
-    SCOPES_MAX, Scope, State, are_scopes,
+    Fence, Invalidation, InvalidationScope, InvalidationState, IssuedInvalidation, LogEntry,
+    MemberName, Moment, PublishedEntries, SCOPES_BYTES_MAX, SCOPES_MAX, ScriptCall, ScriptReply,
+    are_valid_scopes,
 };
 
 /// How long the script is tried. It may run twice, if only its answer was lost: that harms nothing.
@@ -23,18 +24,18 @@ const ISSUE_MAX: Duration = Duration::from_secs(2);
 /// One try.
 const TRY_MAX: Duration = Duration::from_millis(500);
 /// Between two tries.
-const TRY_AGAIN: Duration = Duration::from_millis(20);
+const RETRY_PAUSE: Duration = Duration::from_millis(20);
 /// Between two questions to Redis, at first and at the most.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
+const PROGRESS_PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
 /// Pause for each sidecar that Redis looked at, or has to look at: so much longer than that takes
 /// it that it is busy with others most of the time.
-const PAUSE_EACH: Duration = Duration::from_micros(20);
+const PAUSE_PER_SIDECAR: Duration = Duration::from_micros(20);
 
 /// An invalidation that is in the log.
 #[derive(Debug, Clone)]
-pub struct Sent {
-    issued: Issued,
-    answered: Moment,
+pub struct SentInvalidation {
+    issued: IssuedInvalidation,
+    answered_at: Moment,
 }
 
 /// The fleet has acknowledged an invalidation: no sidecar serves what was read before it.
@@ -45,14 +46,14 @@ pub struct Acknowledgement {
     /// How many sidecars were registered when it was issued.
     pub sidecars: usize,
     /// Those that said nothing: the time that they could hold a lease was waited for.
-    pub silent: Vec<Name>,
+    pub silent_members: Vec<MemberName>,
     /// Since the invalidation was in the log.
     pub took: Duration,
 }
 
 /// The time that the caller gave was over first. The invalidation stands.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{}", in_words(*sidecars, behind.len()))]
+#[error("{}", in_words(*sidecars, laggards.len()))]
 pub struct NotAcknowledged {
     /// The invalidation.
     pub token: Fence,
@@ -60,7 +61,7 @@ pub struct NotAcknowledged {
     pub sidecars: usize,
     /// Who had not reported. Nobody, where it is not known that the registry names everybody: then
     /// a whole lease is waited.
-    pub behind: Vec<Name>,
+    pub laggards: Vec<MemberName>,
 }
 
 fn in_words(sidecars: usize, behind: usize) -> String {
@@ -71,7 +72,7 @@ fn in_words(sidecars: usize, behind: usize) -> String {
     }
 }
 
-impl Sent {
+impl SentInvalidation {
     /// What it is known by.
     pub const fn token(&self) -> Fence {
         self.issued.token
@@ -79,32 +80,32 @@ impl Sent {
 
     /// How many sidecars were registered.
     pub const fn sidecars(&self) -> usize {
-        self.issued.registered
+        self.issued.registered_members
     }
 }
 
 /// Appends one entry to the domain's log. Callers of one moment share an entry.
 pub(super) async fn issue(
-    core: &Core,
-    domain: &Arc<Domain>,
-    scopes: Arc<[Scope]>,
-) -> Result<Sent, Fault> {
-    if core.alone {
-        return alone(core, domain, scopes);
+    core: &BusCore,
+    domain: &Arc<BusDomain>,
+    scopes: Arc<[InvalidationScope]>,
+) -> Result<SentInvalidation, RedisFault> {
+    if core.is_standalone {
+        return issue_standalone(core, domain, scopes);
     }
     let deadline = Instant::now() + ISSUE_MAX;
     loop {
-        let (done, mut told) = oneshot::channel();
+        let (sender, mut receiver) = oneshot::channel();
         domain
-            .burst
+            .pending
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .push_back((Arc::clone(&scopes), done));
+            .push_back((Arc::clone(&scopes), sender));
         loop {
-            lead(core, domain, deadline).await;
-            match told.try_recv() {
+            issue_batch(core, domain, deadline).await;
+            match receiver.try_recv() {
                 Ok(sent) => return sent,
-                Err(_) if Instant::now() >= deadline => return Err(Fault::Slow),
+                Err(_) if Instant::now() >= deadline => return Err(RedisFault::TimedOut),
                 // It did not fit into an entry with those before it, which is gone now.
                 Err(TryRecvError::Empty) => {}
                 // Whoever had the turn was cancelled with it.
@@ -116,140 +117,168 @@ pub(super) async fn issue(
 
 /// Takes the turn, and with it everybody who waits by then and whose scopes fit into one entry
 /// together.
-async fn lead(core: &Core, domain: &Arc<Domain>, deadline: Instant) {
-    let _turn = domain.turn.lock().await;
-    let burst = next_entry(&mut domain.burst.lock().unwrap_or_else(PoisonError::into_inner));
-    if burst.is_empty() {
+async fn issue_batch(core: &BusCore, domain: &Arc<BusDomain>, deadline: Instant) {
+    let _turn = domain.batch_lock.lock().await;
+    let batch = take_batch(&mut domain.pending.lock().unwrap_or_else(PoisonError::into_inner));
+    if batch.is_empty() {
         return;
     }
-    let scopes = merged(burst.iter().map(|(scopes, _)| scopes));
-    let sent = try_until(core, domain, scopes, deadline).await;
-    for (_, caller) in burst {
+    let scopes = merge_scopes(batch.iter().map(|(scopes, _)| scopes));
+    let sent = issue_until(core, domain, scopes, deadline).await;
+    for (_, caller) in batch {
         let _ = caller.send(sent.clone());
     }
 }
 
 /// Takes out those of the front that fit into one entry of the log: at least one, whose own scopes
 /// may be too many for it.
-fn next_entry(burst: &mut VecDeque<Waiting>) -> Vec<Waiting> {
+fn take_batch(pending: &mut VecDeque<PendingInvalidation>) -> Vec<PendingInvalidation> {
     let (mut scopes, mut bytes) = (0, 0);
-    let fits = |(named, _): &&Waiting| {
+    let fits = |(named, _): &&PendingInvalidation| {
         scopes += named.len();
-        bytes += named.iter().map(Scope::bytes).sum::<usize>();
+        bytes += named.iter().map(InvalidationScope::bytes).sum::<usize>();
         scopes <= SCOPES_MAX && bytes <= SCOPES_BYTES_MAX
     };
-    let together = burst.iter().take_while(fits).count().max(1).min(burst.len());
-    burst.drain(..together).collect()
+    let fitting = pending.iter().take_while(fits).count().max(1).min(pending.len());
+    pending.drain(..fitting).collect()
 }
 
 /// The scopes of one entry. What is too much for one means all of the domain.
-fn merged<'s>(burst: impl Iterator<Item = &'s Arc<[Scope]>>) -> Arc<[Scope]> {
-    let scopes: Arc<[Scope]> = burst.flat_map(|scopes| scopes.iter().cloned()).collect();
-    if are_scopes(&scopes) { scopes } else { Arc::new([Scope::All]) }
+fn merge_scopes<'s>(
+    batch: impl Iterator<Item = &'s Arc<[InvalidationScope]>>,
+) -> Arc<[InvalidationScope]> {
+    let scopes: Arc<[InvalidationScope]> =
+        batch.flat_map(|scopes| scopes.iter().cloned()).collect();
+    if are_valid_scopes(&scopes) { scopes } else { Arc::new([InvalidationScope::All]) }
 }
 
-async fn try_until(
-    core: &Core,
-    domain: &Arc<Domain>,
-    scopes: Arc<[Scope]>,
+async fn issue_until(
+    core: &BusCore,
+    domain: &Arc<BusDomain>,
+    scopes: Arc<[InvalidationScope]>,
     deadline: Instant,
-) -> Result<Sent, Fault> {
+) -> Result<SentInvalidation, RedisFault> {
     loop {
-        let call = Call::Invalidate { scopes: Arc::clone(&scopes), unless_above: None };
-        match core.ask(domain, call, Duration::ZERO, TRY_MAX).await {
-            Ok(Answer::Issued(issued)) => {
-                let sent = Sent { issued, answered: clock::now() };
-                apply_ahead(core, domain, &sent, scopes);
+        let call = ScriptCall::Invalidate { scopes: Arc::clone(&scopes), unless_above: None };
+        match core.call(domain, call, Duration::ZERO, TRY_MAX).await {
+            Ok(ScriptReply::Issued(issued)) => {
+                let sent = SentInvalidation { issued, answered_at: clock::now() };
+                apply_locally(core, domain, &sent, scopes);
                 return Ok(sent);
             }
-            Err(fault) if fault.passes() && Instant::now() + TRY_AGAIN < deadline => {
-                sleep(TRY_AGAIN).await;
+            Err(fault) if fault.is_transient() && Instant::now() + RETRY_PAUSE < deadline => {
+                sleep(RETRY_PAUSE).await;
             }
             // Why there is no connection says more to who reads the log.
-            Err(Fault::Lost) => return Err(core.cause().unwrap_or(Fault::Lost)),
+            Err(RedisFault::Lost) => return Err(core.current_fault().unwrap_or(RedisFault::Lost)),
             Err(fault) => return Err(fault),
-            Ok(_) => return Err(Fault::Unreadable),
+            Ok(_) => return Err(RedisFault::Unreadable),
         }
     }
 }
 
 /// The process's own sidecar need not wait for its message.
-fn apply_ahead(core: &Core, domain: &Arc<Domain>, sent: &Sent, scopes: Arc<[Scope]>) {
+fn apply_locally(
+    core: &BusCore,
+    domain: &Arc<BusDomain>,
+    sent: &SentInvalidation,
+    scopes: Arc<[InvalidationScope]>,
+) {
     let Fence { epoch, seq } = sent.token();
-    let published = Published { epoch, entries: vec![Entry { seq, scopes }] };
+    let published = PublishedEntries { epoch, entries: vec![LogEntry { seq, scopes }] };
     // If there is no room, the message comes all the same.
-    let _ = core.ahead.try_send((Arc::clone(domain), published));
+    let _ = core.local_invalidations.try_send((Arc::clone(domain), published));
 }
 
-fn alone(core: &Core, domain: &Domain, scopes: Arc<[Scope]>) -> Result<Sent, Fault> {
-    let token = domain.sidecar_mut().invalidate_alone(Arc::clone(&scopes)).ok_or(Fault::Gone)?;
-    core.metrics.applied(&domain.name);
-    core.tell(domain, What::Applied(Entry { seq: token.seq, scopes }));
-    let issued = Issued { token, longest: Duration::ZERO, settled: true, registered: 1 };
-    Ok(Sent { issued, answered: clock::now() })
+fn issue_standalone(
+    core: &BusCore,
+    domain: &BusDomain,
+    scopes: Arc<[InvalidationScope]>,
+) -> Result<SentInvalidation, RedisFault> {
+    let token = domain
+        .replica_mut()
+        .invalidate_standalone(Arc::clone(&scopes))
+        .ok_or(RedisFault::DomainGone)?;
+    core.metrics.count_applied(&domain.name);
+    core.send_event(domain, BusEventKind::InvalidationApplied(LogEntry { seq: token.seq, scopes }));
+    let issued = IssuedInvalidation {
+        token,
+        longest_lease: Duration::ZERO,
+        settled: true,
+        registered_members: 1,
+    };
+    Ok(SentInvalidation { issued, answered_at: clock::now() })
 }
 
 /// Waits until the fleet has acknowledged, at most for `limit`.
-pub(super) async fn wait(
-    core: &Core,
-    domain: &Domain,
-    sent: &Sent,
+pub(super) async fn wait_for_fleet(
+    core: &BusCore,
+    domain: &BusDomain,
+    sent: &SentInvalidation,
     limit: Duration,
 ) -> Result<Acknowledgement, NotAcknowledged> {
-    let silent =
-        if core.alone { Vec::new() } else { acknowledged(core, domain, sent, limit).await? };
-    let took = clock::now().since(sent.answered);
-    core.metrics.acknowledged(took);
-    Ok(Acknowledgement { token: sent.token(), sidecars: sent.sidecars(), silent, took })
+    let silent_members = if core.is_standalone {
+        Vec::new()
+    } else {
+        wait_acknowledged(core, domain, sent, limit).await?
+    };
+    let took = clock::now().since(sent.answered_at);
+    core.metrics.observe_acknowledged(took);
+    Ok(Acknowledgement { token: sent.token(), sidecars: sent.sidecars(), silent_members, took })
 }
 
-async fn acknowledged(
-    core: &Core,
-    domain: &Domain,
-    sent: &Sent,
+async fn wait_acknowledged(
+    core: &BusCore,
+    domain: &BusDomain,
+    sent: &SentInvalidation,
     limit: Duration,
-) -> Result<Vec<Name>, NotAcknowledged> {
+) -> Result<Vec<MemberName>, NotAcknowledged> {
     let deadline = clock::now().after(limit);
-    let mut invalidation =
-        Invalidation::new(&sent.issued, domain.sidecar_mut().witness(), sent.answered, guards());
+    let mut invalidation = Invalidation::new(
+        &sent.issued,
+        domain.replica_mut().epoch_age(),
+        sent.answered_at,
+        guards(),
+    );
     // None of a large fleet has reported yet: at first it would be looked at in vain.
     let (mut pause, mut looked_at) = (Duration::ZERO, sent.sidecars());
     let (mut of_all, mut after_lease) = (false, false);
     loop {
         let now = clock::now();
-        let until = match invalidation.state(domain.sidecar_mut().witness(), now) {
-            State::Reported => return Ok(Vec::new()),
+        let until = match invalidation.state_at(domain.replica_mut().epoch_age(), now) {
+            InvalidationState::Reported => return Ok(Vec::new()),
             // Those who were silent are named, and removed, by a question that was put after the
             // lease.
-            State::Lapsed(silent) if after_lease => return Ok(silent),
-            State::Waiting(_) if now >= deadline && of_all => {
+            InvalidationState::Lapsed(silent) if after_lease => return Ok(silent),
+            InvalidationState::Waiting(_) if now >= deadline && of_all => {
                 let (token, sidecars) = (sent.token(), sent.sidecars());
                 return Err(NotAcknowledged {
                     token,
                     sidecars,
-                    behind: invalidation.behind().to_vec(),
+                    laggards: invalidation.laggards().to_vec(),
                 });
             }
-            State::Waiting(until) => until,
-            State::Lapsed(_) => now,
+            InvalidationState::Waiting(until) => until,
+            InvalidationState::Lapsed(_) => now,
         };
         let rest = until.min(deadline).since(now);
-        let wait = pause.max(PAUSE_EACH * u32::try_from(looked_at).unwrap_or(u32::MAX)).min(rest);
-        if wait >= PAUSE.0 {
+        let wait =
+            pause.max(PAUSE_PER_SIDECAR * u32::try_from(looked_at).unwrap_or(u32::MAX)).min(rest);
+        if wait >= PROGRESS_PAUSE.0 {
             sleep(wait).await;
         }
         let now = clock::now();
         after_lease = now >= until;
         of_all = after_lease || now >= deadline;
-        let question = if of_all {
-            invalidation.question_of_all(domain.sidecar_mut().witness(), now)
+        let call = if of_all {
+            invalidation.progress_call_of_all(domain.replica_mut().epoch_age(), now)
         } else {
-            invalidation.question(domain.sidecar_mut().witness(), now)
+            invalidation.progress_call(domain.replica_mut().epoch_age(), now)
         };
-        if let Ok(answer) = core.ask(domain, question, Duration::ZERO, core.patience()).await {
-            invalidation.hear(&answer);
+        if let Ok(answer) = core.call(domain, call, Duration::ZERO, core.reply_timeout()).await {
+            invalidation.on_reply(&answer);
         }
-        pause = (pause * 2).clamp(PAUSE.0, PAUSE.1);
-        looked_at = invalidation.behind().len();
+        pause = (pause * 2).clamp(PROGRESS_PAUSE.0, PROGRESS_PAUSE.1);
+        looked_at = invalidation.laggards().len();
     }
 }

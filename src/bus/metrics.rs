@@ -10,29 +10,29 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::fault::Fault;
-use crate::coherence::Why;
+use super::fault::RedisFault;
+use crate::coherence::EmptyReason;
 
 /// The counters of this module.
 #[derive(Debug, Clone)]
-pub struct Metrics {
+pub struct BusMetrics {
     pub(super) connected: Gauge,
-    lease_held: Family<DomainLabels, Gauge>,
-    log_lag_entries: Family<DomainLabels, Gauge>,
-    lease_losses: Family<DomainLabels, Counter>,
-    bypass: Family<DomainLabels, Counter<f64, AtomicU64>>,
+    lease_held: Family<BusDomainLabels, Gauge>,
+    log_lag_entries: Family<BusDomainLabels, Gauge>,
+    lease_losses: Family<BusDomainLabels, Counter>,
+    bypass: Family<BusDomainLabels, Counter<f64, AtomicU64>>,
     pub(super) gaps: Counter,
     pub(super) queue_full: Counter,
     pub(super) hints_dropped: Counter,
-    catch_ups: Family<DomainLabels, Counter>,
-    applied: Family<DomainLabels, Counter>,
+    catch_ups: Family<BusDomainLabels, Counter>,
+    applied: Family<BusDomainLabels, Counter>,
     emptied: Family<EmptiedLabels, Counter>,
     faults: Family<FaultLabels, Counter>,
     acknowledged: Histogram,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct DomainLabels {
+struct BusDomainLabels {
     domain: String,
 }
 
@@ -47,7 +47,7 @@ struct FaultLabels {
     kind: &'static str,
 }
 
-impl Default for Metrics {
+impl Default for BusMetrics {
     fn default() -> Self {
         Self {
             connected: Gauge::default(),
@@ -70,7 +70,7 @@ impl Default for Metrics {
     }
 }
 
-impl Metrics {
+impl BusMetrics {
     /// The handles, in a registry whose prefix is `bfb`.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
@@ -118,67 +118,67 @@ impl Metrics {
     }
 
     /// The counters of a domain begin at nought: what has never happened is told as that.
-    pub(super) fn begin(&self, domain: &str) {
+    pub(super) fn init_domain(&self, domain: &str) {
         let labels = labels(domain);
         for counters in [&self.lease_losses, &self.catch_ups, &self.applied] {
             drop(counters.get_or_create(&labels));
         }
         drop(self.bypass.get_or_create(&labels));
-        for why in [Why::Epoch, Why::StreamEnd, Why::Owner] {
+        for why in [EmptyReason::Epoch, EmptyReason::StreamEnd, EmptyReason::Owner] {
             drop(self.emptied.get_or_create(&emptied_labels(domain, why)));
         }
     }
 
-    pub(super) fn stand(&self, domain: &str, held: bool, lag: u64) {
+    pub(super) fn set_domain_gauges(&self, domain: &str, held: bool, lag: u64) {
         let labels = labels(domain);
         self.lease_held.get_or_create(&labels).set(i64::from(held));
         self.log_lag_entries.get_or_create(&labels).set(i64::try_from(lag).unwrap_or(i64::MAX));
     }
 
-    pub(super) fn lease_lost(&self, domain: &str) {
+    pub(super) fn count_lease_loss(&self, domain: &str) {
         self.lease_losses.get_or_create(&labels(domain)).inc();
     }
 
-    pub(super) fn bypassed(&self, domain: &str, time: Duration) {
+    pub(super) fn count_bypass(&self, domain: &str, time: Duration) {
         self.bypass.get_or_create(&labels(domain)).inc_by(time.as_secs_f64());
     }
 
-    pub(super) fn caught_up(&self, domain: &str) {
+    pub(super) fn count_catch_up(&self, domain: &str) {
         self.catch_ups.get_or_create(&labels(domain)).inc();
     }
 
-    pub(super) fn applied(&self, domain: &str) {
+    pub(super) fn count_applied(&self, domain: &str) {
         self.applied.get_or_create(&labels(domain)).inc();
     }
 
-    pub(super) fn emptied(&self, domain: &str, why: Why) {
-        self.emptied.get_or_create(&emptied_labels(domain, why)).inc();
+    pub(super) fn count_emptied(&self, domain: &str, reason: EmptyReason) {
+        self.emptied.get_or_create(&emptied_labels(domain, reason)).inc();
     }
 
-    pub(super) fn fault(&self, fault: &Fault) {
+    pub(super) fn count_fault(&self, fault: &RedisFault) {
         self.faults.get_or_create(&FaultLabels { kind: fault.kind() }).inc();
     }
 
-    pub(super) fn acknowledged(&self, took: Duration) {
+    pub(super) fn observe_acknowledged(&self, took: Duration) {
         self.acknowledged.observe(took.as_secs_f64());
     }
 
     /// Forgets a domain that is not served any more.
-    pub(super) fn forget(&self, domain: &str) {
+    pub(super) fn remove_domain(&self, domain: &str) {
         self.lease_held.remove(&labels(domain));
         self.log_lag_entries.remove(&labels(domain));
     }
 }
 
-fn labels(domain: &str) -> DomainLabels {
-    DomainLabels { domain: domain.to_owned() }
+fn labels(domain: &str) -> BusDomainLabels {
+    BusDomainLabels { domain: domain.to_owned() }
 }
 
-fn emptied_labels(domain: &str, why: Why) -> EmptiedLabels {
+fn emptied_labels(domain: &str, why: EmptyReason) -> EmptiedLabels {
     let why = match why {
-        Why::Epoch => "epoch",
-        Why::StreamEnd => "stream_end",
-        Why::Owner => "owner",
+        EmptyReason::Epoch => "epoch",
+        EmptyReason::StreamEnd => "stream_end",
+        EmptyReason::Owner => "owner",
     };
     EmptiedLabels { domain: domain.to_owned(), why }
 }

@@ -7,53 +7,53 @@
 //!
 //! # What it needs of Redis
 //!
-//! Redis 6.2 or newer, or Valkey, and a user who may do what [`PERMISSIONS`] lists ([`rules`]
+//! Redis 6.2 or newer, or Valkey, and a user who may do what [`PERMISSIONS`] lists ([`acl_rules`]
 //! writes it as Redis's ACL has it); no `allkeys-…` eviction.
 //!
 //! One server is reached by its address, or through sentinels; a new primary is another life. On a
 //! Cluster each domain lives on one slot, and its server is reached for itself, by
-//! [`Servers::Cluster`]'s own client: one that is lost holds up no domain but its own.
+//! [`RedisServers::Cluster`]'s own client: one that is lost holds up no domain but its own.
 
-mod answers;
 mod clock;
-mod connection;
+mod cluster_nodes;
+mod cluster_slots;
+mod config;
+mod connections;
 mod core;
 mod driver;
 mod endpoint;
+mod entry_format;
+mod events;
 pub mod examine;
 mod fault;
-mod format;
-mod frames;
 mod guards;
 mod handle;
-mod happening;
-mod inbox;
 mod invalidate;
 mod metrics;
-mod names;
-mod nodes;
 mod permissions;
+mod push_channel;
+mod redis_names;
+mod redis_server;
+mod replies;
 mod reply_stream;
+mod resp_frames;
 mod scripts;
 mod sentinel;
-mod server;
-mod settings;
-mod slots;
 
-pub use answers::answer;
 pub use clock::now;
+pub use config::{BusConfig, InvalidRedisUrl, RedisServers, RedisUrl};
 pub use driver::Driver;
-pub use fault::{Access, Fault};
-pub use format::{hint, news};
-pub use frames::{Frame, Frames, ReplyExcess, ReplyLimits};
+pub use entry_format::{parse_hint, parse_published};
+pub use events::{BusEvent, BusEventKind};
+pub use fault::{Access, RedisFault};
 pub use handle::{
-    Bus, Claimed, DomainBus, DomainStanding, LARGE_READ_MAX, Lookup, READ_MAX, ReadTurn, STORE_MAX,
-    Standing,
+    Bus, BusStatus, ClaimOutcome, DomainBus, DomainBusStatus, LARGE_READ_MAX, Lookup, READ_MAX,
+    ReadPermit, STORE_MAX,
 };
-pub use happening::{Happening, What};
-pub use invalidate::{Acknowledgement, NotAcknowledged, Sent};
-pub use metrics::Metrics;
-pub use names::Names;
-pub use permissions::{Kind, PERMISSIONS, Permission, rules};
-pub use scripts::{Ask, LIMITS, Scripts, invalidate_script};
-pub use settings::{ConnectionUrl, Servers, Settings, WrongUrl};
+pub use invalidate::{Acknowledgement, NotAcknowledged, SentInvalidation};
+pub use metrics::BusMetrics;
+pub use permissions::{PERMISSIONS, Permission, RedisKind, acl_rules};
+pub use redis_names::RedisNames;
+pub use replies::parse_reply;
+pub use resp_frames::{ReplyExcess, ReplyLimits, RespFrame, RespFrames};
+pub use scripts::{LIMITS, ScriptInvocation, Scripts, invalidate_script};

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 /// Kinds of Redis that need other commands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum RedisKind {
     /// One server, or the primary that sentinels name.
     One,
     /// A Cluster of 7.0 or newer, or of Valkey: its pub/sub is sharded.
@@ -19,10 +19,10 @@ pub enum Kind {
 pub struct Permission {
     /// `hget`, `cluster|slots`.
     pub command: &'static str,
-    on: &'static [Kind],
+    on: &'static [RedisKind],
 }
 
-use Kind::{Cluster, OldCluster, One};
+use RedisKind::{Cluster, OldCluster, One};
 
 /// Every command that a sidecar sends, or that a script of it calls.
 pub const PERMISSIONS: [Permission; 30] = [
@@ -59,18 +59,18 @@ pub const PERMISSIONS: [Permission; 30] = [
 ];
 
 impl Permission {
-    const fn new(command: &'static str, on: &'static [Kind]) -> Self {
+    const fn new(command: &'static str, on: &'static [RedisKind]) -> Self {
         Self { command, on }
     }
 
     /// Whether a Redis of this kind has to allow it.
-    pub fn is_needed_on(&self, kind: Kind) -> bool {
+    pub fn is_needed_on(&self, kind: RedisKind) -> bool {
         self.on.contains(&kind)
     }
 }
 
 /// The rules of the user of a namespace, for `ACL SETUSER NAME on >PASSWORD …`.
-pub fn rules(namespace: &str, kind: Kind) -> String {
+pub fn acl_rules(namespace: &str, kind: RedisKind) -> String {
     let mut rules = format!("resetchannels ~bfb:{{{namespace}/* &bfb:{{{namespace}/* -@all");
     for permission in PERMISSIONS.iter().filter(|permission| permission.is_needed_on(kind)) {
         let _ = write!(rules, " +{}", permission.command);

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::frames::{Frame, Frames, ReplyExcess, ReplyLimits};
+use super::resp_frames::{ReplyExcess, ReplyLimits, RespFrame, RespFrames};
 
 /// Bytes of messages without a reply between them: a heartbeat is answered more often than so many
 /// can be taken in.
@@ -18,17 +18,17 @@ const COMMANDS: ReplyLimits = ReplyLimits { bytes: u64::MAX, elements: u64::MAX 
 /// A stream that counts what comes.
 pub(super) struct ReplyStream<S> {
     stream: S,
-    commands: Frames,
-    replies: Frames,
-    count: Count,
+    commands: RespFrames,
+    replies: RespFrames,
+    count: ReplyCount,
     /// Why it ended.
-    outgrown: Option<ReplyExcess>,
+    excess: Option<ReplyExcess>,
     /// Told of it, once.
-    tell: Box<dyn Fn(ReplyExcess) + Send + Sync>,
+    on_excess: Box<dyn Fn(ReplyExcess) + Send + Sync>,
 }
 
 #[derive(Debug, Default)]
-struct Count {
+struct ReplyCount {
     /// Commands that wait for their reply. One whose reply is a push, `SUBSCRIBE`, is never counted
     /// off.
     unanswered: u64,
@@ -36,8 +36,8 @@ struct Count {
     messages_bytes: u64,
 }
 
-impl Count {
-    fn take(&mut self, frame: Frame) -> Result<(), ReplyExcess> {
+impl ReplyCount {
+    fn take(&mut self, frame: RespFrame) -> Result<(), ReplyExcess> {
         if frame.is_push {
             self.messages_bytes += frame.bytes;
             let fits = self.messages_bytes <= MESSAGES_BYTES_MAX;
@@ -54,15 +54,15 @@ impl<S> ReplyStream<S> {
     pub(super) fn new(
         stream: S,
         limits: ReplyLimits,
-        tell: impl Fn(ReplyExcess) + Send + Sync + 'static,
+        on_excess: impl Fn(ReplyExcess) + Send + Sync + 'static,
     ) -> Self {
         Self {
             stream,
-            commands: Frames::new(COMMANDS),
-            replies: Frames::new(limits),
-            count: Count::default(),
-            outgrown: None,
-            tell: Box::new(tell),
+            commands: RespFrames::new(COMMANDS),
+            replies: RespFrames::new(limits),
+            count: ReplyCount::default(),
+            excess: None,
+            on_excess: Box::new(on_excess),
         }
     }
 }
@@ -71,7 +71,7 @@ impl<S> fmt::Debug for ReplyStream<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ReplyStream")
             .field("count", &self.count)
-            .field("outgrown", &self.outgrown)
+            .field("outgrown", &self.excess)
             .finish_non_exhaustive()
     }
 }
@@ -87,7 +87,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for ReplyStream<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if let Some(cause) = this.outgrown {
+        if let Some(cause) = this.excess {
             return Poll::Ready(Err(aborted(cause)));
         }
         let before = buf.filled().len();
@@ -98,8 +98,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for ReplyStream<S> {
             return Poll::Ready(Ok(()));
         };
         buf.set_filled(before);
-        this.outgrown = Some(cause);
-        (this.tell)(cause);
+        this.excess = Some(cause);
+        (this.on_excess)(cause);
         Poll::Ready(Err(aborted(cause)))
     }
 }
@@ -178,9 +178,9 @@ mod tests {
 
     #[test]
     fn messages_without_end_are_noticed_and_those_between_replies_are_not() {
-        let message = Frame { is_push: true, bytes: MESSAGES_BYTES_MAX / 2 };
-        let reply = Frame { is_push: false, bytes: 1 };
-        let mut count = Count { unanswered: 1, messages_bytes: 0 };
+        let message = RespFrame { is_push: true, bytes: MESSAGES_BYTES_MAX / 2 };
+        let reply = RespFrame { is_push: false, bytes: 1 };
+        let mut count = ReplyCount { unanswered: 1, messages_bytes: 0 };
         for frame in [message, message, reply, message, message] {
             count.take(frame).unwrap();
         }

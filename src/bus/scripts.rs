@@ -1,18 +1,18 @@
 //! The scripts that run inside Redis, and what their calls look like on the wire.
 //!
-//! Each is the counterpart of what [`crate::coherence::Server`] does with the same call; a test
-//! holds them to it. A script is one atomic step: Redis runs nothing beside it.
+//! Each is the counterpart of what [`crate::coherence::ReferenceServer`] does with the same call; a
+//! test holds them to it. A script is one atomic step: Redis runs nothing beside it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{Cmd, Script};
 
-use super::names::Names;
-use crate::coherence::{Call, Epoch, Fence, Limits, Request, Scope};
+use super::redis_names::RedisNames;
+use crate::coherence::{Epoch, Fence, InvalidationScope, LogLimits, ScriptCall, ScriptRequest};
 
 /// What a release of `bfb` keeps in Redis of each domain; the published script says so in its text.
-pub const LIMITS: Limits = Limits { entries_max: 10_000, stamps_max: 100_000 };
+pub const LIMITS: LogLimits = LogLimits { entries_max: 10_000, stamps_max: 100_000 };
 
 macro_rules! script {
     ($($part:literal),+) => {
@@ -30,35 +30,36 @@ pub const fn invalidate_script() -> &'static str {
 /// All scripts, with their digests.
 #[derive(Debug)]
 pub struct Scripts {
-    heartbeat: Text,
-    deregister: Text,
-    invalidate: Text,
-    progress: Text,
-    read_log: Text,
-    store: Text,
-    fetch: Text,
-    vouch: Text,
-    claim: Text,
-    release: Text,
+    heartbeat: ScriptText,
+    deregister: ScriptText,
+    invalidate: ScriptText,
+    progress: ScriptText,
+    read_log: ScriptText,
+    store: ScriptText,
+    fetch: ScriptText,
+    vouch: ScriptText,
+    claim: ScriptText,
+    release: ScriptText,
 }
 
 #[derive(Debug)]
-struct Text {
+struct ScriptText {
     text: String,
     digest: String,
 }
 
 /// One call of a script, ready to be sent.
 #[derive(Debug)]
-pub struct Ask<'scripts> {
-    script: &'scripts Text,
+pub struct ScriptInvocation<'scripts> {
+    script: &'scripts ScriptText,
     keys: Vec<String>,
     args: Vec<Vec<u8>>,
 }
 
-impl Text {
-    fn new(text: &str, limits: Limits) -> Self {
-        let constants = |limits: Limits| format!("{}, {}", limits.entries_max, limits.stamps_max);
+impl ScriptText {
+    fn new(text: &str, limits: LogLimits) -> Self {
+        let constants =
+            |limits: LogLimits| format!("{}, {}", limits.entries_max, limits.stamps_max);
         let text = text.replace(&constants(LIMITS), &constants(limits));
         #[cfg(feature = "removable-guards")]
         let text = super::guards::weaken(&text);
@@ -68,8 +69,8 @@ impl Text {
 
 impl Scripts {
     /// The scripts, with how much they shall keep.
-    pub fn new(limits: Limits) -> Self {
-        let text = |text| Text::new(text, limits);
+    pub fn new(limits: LogLimits) -> Self {
+        let text = |text| ScriptText::new(text, limits);
         Self {
             heartbeat: text(script!("head", "registry", "heartbeat")),
             deregister: text(script!("head", "registry", "deregister")),
@@ -85,40 +86,45 @@ impl Scripts {
     }
 
     /// A request on the keys of a domain. What it leaves in Redis but for the log lives for `ttl`.
-    pub fn ask(&self, names: &Names, request: &Request, ttl: Duration) -> Ask<'_> {
-        let mut ask = Ask {
+    pub fn prepare(
+        &self,
+        names: &RedisNames,
+        request: &ScriptRequest,
+        ttl: Duration,
+    ) -> ScriptInvocation<'_> {
+        let mut invocation = ScriptInvocation {
             script: self.script(&request.call),
             keys: vec![names.meta(), names.log(), names.stamps()],
-            args: vec![text(request.protocol), hex(request.fresh)],
+            args: vec![text(request.protocol), hex(request.fresh_epoch)],
         };
-        ask.fill(names, &request.call, ttl);
-        ask
+        invocation.fill(names, &request.call, ttl);
+        invocation
     }
 
-    fn script(&self, call: &Call) -> &Text {
+    fn script(&self, call: &ScriptCall) -> &ScriptText {
         match call {
-            Call::Heartbeat(_) => &self.heartbeat,
-            Call::Deregister(_) => &self.deregister,
-            Call::Invalidate { .. } => &self.invalidate,
-            Call::Progress { .. } => &self.progress,
-            Call::ReadLog { .. } => &self.read_log,
-            Call::Store { .. } => &self.store,
-            Call::Fetch { .. } => &self.fetch,
-            Call::Vouch { .. } => &self.vouch,
-            Call::Claim { .. } => &self.claim,
-            Call::Release { .. } => &self.release,
+            ScriptCall::Heartbeat(_) => &self.heartbeat,
+            ScriptCall::Deregister(_) => &self.deregister,
+            ScriptCall::Invalidate { .. } => &self.invalidate,
+            ScriptCall::Progress { .. } => &self.progress,
+            ScriptCall::ReadLog { .. } => &self.read_log,
+            ScriptCall::Store { .. } => &self.store,
+            ScriptCall::Fetch { .. } => &self.fetch,
+            ScriptCall::Vouch { .. } => &self.vouch,
+            ScriptCall::Claim { .. } => &self.claim,
+            ScriptCall::Release { .. } => &self.release,
         }
     }
 }
 
-impl Ask<'_> {
+impl ScriptInvocation<'_> {
     /// By its digest: short, but Redis may not know it.
-    pub fn by_digest(&self) -> Cmd {
+    pub fn evalsha(&self) -> Cmd {
         self.command("EVALSHA", &self.script.digest)
     }
 
     /// By its text, from which Redis learns it.
-    pub fn by_text(&self) -> Cmd {
+    pub fn eval(&self) -> Cmd {
         self.command("EVAL", &self.script.text)
     }
 
@@ -136,51 +142,51 @@ impl Ask<'_> {
         command
     }
 
-    fn fill(&mut self, names: &Names, call: &Call, ttl: Duration) {
+    fn fill(&mut self, names: &RedisNames, call: &ScriptCall, ttl: Duration) {
         match call {
-            Call::Heartbeat(beat) => {
+            ScriptCall::Heartbeat(beat) => {
                 let applied = beat.applied.map_or_else(|| [vec![], vec![]], place_in_log);
                 self.args([beat.name.0.as_bytes().to_vec(), millis(beat.lease)])
                     .args(applied)
-                    .args([flag(beat.settles)])
+                    .args([flag(beat.marks_settled)])
             }
-            Call::Deregister(name) => self.args([name.0.as_bytes().to_vec()]),
-            Call::Invalidate { scopes, unless_above } => {
+            ScriptCall::Deregister(name) => self.args([name.0.as_bytes().to_vec()]),
+            ScriptCall::Invalidate { scopes, unless_above } => {
                 let above =
                     unless_above.map(|above| format!("{:032x}:{}", above.epoch.0, above.seq));
                 self.args([above.unwrap_or_default().into_bytes()])
                     .args(scopes.iter().flat_map(kind_and_name))
             }
-            Call::Progress { token, lapsed, settles, laggard } => {
+            ScriptCall::Progress { token, lease_has_passed, marks_settled, laggard } => {
                 let laggard = laggard.as_ref().map(|name| name.0.as_bytes().to_vec());
                 self.args(place_in_log(*token)).args([
-                    flag(*lapsed),
-                    flag(*settles),
+                    flag(*lease_has_passed),
+                    flag(*marks_settled),
                     laggard.unwrap_or_default(),
                 ])
             }
-            Call::ReadLog { after, max } => {
+            ScriptCall::ReadLog { after, max } => {
                 self.args(place_in_log(*after)).args([text(*max as u128)])
             }
-            Call::Store { place, dataset, age } => self
+            ScriptCall::Store { place, dataset, age } => self
                 .key(names.dataset(place))
                 .args(place_in_log(dataset.fence))
                 .args([millis(ttl), place.key.as_bytes().to_vec(), dataset.body.to_vec()])
                 .args([text(age.as_millis())])
                 .texts(&dataset.tags),
-            Call::Fetch { place, bytes_max } => self
+            ScriptCall::Fetch { place, bytes_max } => self
                 .key(names.dataset(place))
                 .args([place.key.as_bytes().to_vec(), text(*bytes_max)]),
-            Call::Vouch { key, tags, fence } => {
+            ScriptCall::Vouch { key, tags, fence } => {
                 self.args(place_in_log(*fence)).args([key.as_bytes().to_vec()]).texts(tags)
             }
-            Call::Claim { place, holder, fence, bytes_max } => self
+            ScriptCall::Claim { place, holder, fence, bytes_max } => self
                 .key(names.claim(place))
                 .key(names.dataset(place))
                 .args(place_in_log(*fence))
                 .args([holder.0.as_bytes().to_vec(), millis(ttl), place.key.as_bytes().to_vec()])
                 .args([bytes_max.map(text).unwrap_or_default()]),
-            Call::Release { place, holder } => {
+            ScriptCall::Release { place, holder } => {
                 self.key(names.claim(place)).args([holder.0.as_bytes().to_vec()])
             }
         };
@@ -215,19 +221,19 @@ fn millis(span: Duration) -> Vec<u8> {
     text(span.as_nanos().div_ceil(1_000_000).max(1))
 }
 
-fn flag(so: bool) -> Vec<u8> {
-    if so { b"1".to_vec() } else { Vec::new() }
+fn flag(is_set: bool) -> Vec<u8> {
+    if is_set { b"1".to_vec() } else { Vec::new() }
 }
 
 fn place_in_log(fence: Fence) -> [Vec<u8>; 2] {
     [hex(fence.epoch), text(fence.seq)]
 }
 
-fn kind_and_name(scope: &Scope) -> [Vec<u8>; 2] {
+fn kind_and_name(scope: &InvalidationScope) -> [Vec<u8>; 2] {
     match scope {
-        Scope::All => [b"all".to_vec(), Vec::new()],
-        Scope::Key(key) => [b"key".to_vec(), key.as_bytes().to_vec()],
-        Scope::Tag(tag) => [b"tag".to_vec(), tag.as_bytes().to_vec()],
+        InvalidationScope::All => [b"all".to_vec(), Vec::new()],
+        InvalidationScope::Key(key) => [b"key".to_vec(), key.as_bytes().to_vec()],
+        InvalidationScope::Tag(tag) => [b"tag".to_vec(), tag.as_bytes().to_vec()],
     }
 }
 
@@ -237,7 +243,7 @@ mod tests {
 
     #[test]
     fn every_script_says_how_much_it_keeps() {
-        let few = Limits { entries_max: 3, stamps_max: 2 };
+        let few = LogLimits { entries_max: 3, stamps_max: 2 };
         assert!(invalidate_script().contains("ENTRIES_MAX, STAMPS_MAX = 10000, 100000\n"));
         assert!(Scripts::new(few).invalidate.text.contains("ENTRIES_MAX, STAMPS_MAX = 3, 2\n"));
     }

@@ -1,72 +1,72 @@
-//! Flights: one collection that several callers wait for, and that outlives every one of them.
-//!
-//! Who joins which flight is decided by [`crate::coherence::Flights`]. Here a flight is a task of
-//! its own, so a caller that goes away cancels nothing that others wait for; and however it ends,
-//! by a panic too, its seat is given up in `Drop`.
+//! One flight: a collection that several callers wait for, and that outlives every one of them.
 
-use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, timeout_at};
 
-use super::fleet::Afterwards;
-use super::happening::NotKept;
-use super::kept::Kept;
-use super::read::Cache;
-use super::sharing::Caller;
-use super::wish::Wish;
-use crate::coherence::{FLIGHTS_RUNNING_MAX, FlightId, Flights, Needs, Seat, Start};
-use crate::collect::{CollectError, Outstanding, Timeline, Unanswered};
+use super::entry::CacheEntry;
+use super::read_options::ReadOptions;
+use crate::coherence::FlightId;
+use crate::collect::{CollectError, Outstanding, Timeline, UnansweredSources};
 
 /// How a flight ended.
 #[derive(Debug, Clone)]
-pub(super) struct Landing {
-    pub(super) result: Result<Arc<Kept>, CollectError>,
+pub(super) struct FlightResult {
+    pub(super) result: Result<Arc<CacheEntry>, CollectError>,
     pub(super) timeline: Timeline,
-    pub(super) from: Origin,
+    pub(super) origin: FlightOrigin,
 }
 
 /// Where a flight found what it brings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Origin {
+pub(super) enum FlightOrigin {
     /// In Redis.
     Redis,
     /// At the sources.
     Sources {
         /// Why it is not kept, if it is not.
-        refused: Option<NotKept>,
+        not_stored: Option<NotStoredReason>,
     },
 }
 
-/// What is in the air, and what waits for its turn: no more than there are places for flights.
-#[derive(Debug, Default)]
-pub(super) struct Board(Mutex<HashMap<Arc<str>, KeyFlights>>);
-
-#[derive(Debug, Default)]
-struct KeyFlights {
-    seats: Flights,
-    airs: Vec<Arc<Air>>,
+/// Why the result of a collection was not stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotStoredReason {
+    /// Nothing is: there is no memory, `--no-cache`, or a ttl of nought.
+    Off,
+    /// Everybody who waited for it said `no-store`.
+    NoStore,
+    /// Its tags are not known, so no invalidation could name it by one.
+    NoTags,
+    /// The lease was not held: invalidations may have been missed.
+    LeaseLost,
+    /// It was invalidated while its flight was running: the fence.
+    Fenced,
 }
 
-/// One flight, running or waiting.
+/// One flight, running or waiting for its turn, and what its callers ask for together.
 #[derive(Debug)]
-pub(super) struct Air {
-    id: FlightId,
+pub(super) struct Flight {
+    pub(super) id: FlightId,
     /// Its place among the flights of the process.
-    _place: OwnedSemaphorePermit,
-    landed: watch::Sender<Option<Arc<Landing>>>,
-    progress: Arc<FlightProgress>,
-    /// The first caller's wish; what later ones add is in the flags.
-    pub(super) wish: Wish,
+    _permit: OwnedSemaphorePermit,
+    result: watch::Sender<Option<Arc<FlightResult>>>,
+    pub(super) progress: Arc<FlightProgress>,
+    /// Its requests to sources that are not answered yet.
+    pub(super) outstanding: Outstanding,
+    /// The first caller's options; what later ones add is in the flags.
+    pub(super) options: ReadOptions,
     no_cache: AtomicBool,
-    /// Only the sources will do.
-    fresh: AtomicBool,
-    store: AtomicBool,
+    /// Nothing that Redis has will do.
+    sources_only: AtomicBool,
+    may_store: AtomicBool,
     /// Until when it may wait for another's claim: as long as its most impatient caller can spare.
+    /// Locked to read or to lower it.
     share_until: Mutex<Option<Instant>>,
 }
 
@@ -75,16 +75,7 @@ pub(super) struct Air {
 pub(super) struct FlightProgress {
     /// When it began; not yet, while it waits for its turn.
     began: OnceLock<Instant>,
-    pub(super) unanswered: Unanswered,
-}
-
-/// A seat in a flight: wait for it to land.
-pub(super) struct Ticket {
-    id: FlightId,
-    landed: watch::Receiver<Option<Arc<Landing>>>,
-    pub(super) progress: Arc<FlightProgress>,
-    /// The flight was there before.
-    pub(super) joined: bool,
+    pub(super) unanswered: UnansweredSources,
 }
 
 /// Which running flights a caller may join: all that began this short a time ago at most.
@@ -99,106 +90,38 @@ impl JoinRule {
     /// No flight that began before.
     pub(super) const NONE: Self = Self { began_within: Duration::ZERO };
 
-    /// What is joined under this rule and another.
+    /// The flights that both this rule and `span` accept.
     pub(super) fn and_within(self, span: Duration) -> Self {
         Self { began_within: self.began_within.min(span) }
     }
 
-    fn accepts(self, air: &Air) -> bool {
-        let Some(began) = air.progress.began.get() else { return false };
+    pub(super) fn accepts(self, flight: &Flight) -> bool {
+        let Some(began) = flight.began_at() else { return false };
         self.began_within > Duration::ZERO && began.elapsed() <= self.began_within
     }
 }
 
-impl Air {
-    fn new(id: FlightId, wish: &Wish, place: OwnedSemaphorePermit) -> Arc<Self> {
-        let (no_cache, fresh, store) = Default::default();
-        let (landed, wish) = (watch::Sender::new(None), wish.clone());
-        let (progress, share_until) = Default::default();
-        Arc::new(Self {
-            id,
-            _place: place,
-            landed,
-            progress,
-            wish,
-            no_cache,
-            fresh,
-            store,
-            share_until,
-        })
-    }
-
-    /// Said while the board is locked, so that everybody who comes sees that it has begun.
-    fn begins(&self) {
-        let _ = self.progress.began.set(Instant::now());
-    }
-
-    fn is_wanted(&self) -> bool {
-        self.landed.receiver_count() > 0
-    }
-
-    /// A caller waits for others until then, and no longer.
-    fn limit_sharing(&self, until: Instant) {
-        let mut share_until = self.share_until.lock().unwrap_or_else(PoisonError::into_inner);
-        *share_until = Some(share_until.map_or(until, |before| before.min(until)));
-    }
-
-    /// Until when it may wait for another's claim.
-    pub(super) fn share_until(&self) -> Instant {
-        self.share_until.lock().unwrap_or_else(PoisonError::into_inner).unwrap_or_else(Instant::now)
-    }
-
-    fn add(&self, wish: &Wish, fresh: bool) {
-        self.no_cache.fetch_or(wish.no_cache, Ordering::Relaxed);
-        self.fresh.fetch_or(fresh, Ordering::Relaxed);
-        self.store.fetch_or(!wish.no_store, Ordering::Relaxed);
-    }
-
-    pub(super) fn unanswered(&self) -> &Unanswered {
-        &self.progress.unanswered
-    }
-
-    pub(super) fn no_cache(&self) -> bool {
-        self.no_cache.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn fresh(&self) -> bool {
-        self.fresh.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn store(&self) -> bool {
-        self.store.load(Ordering::Relaxed)
-    }
-}
-
-/// What became of a flight that somebody waited for.
+/// The outcome of waiting for a flight.
 #[derive(Debug, Clone)]
-pub(super) enum Waited {
+pub(super) enum WaitOutcome {
     /// It has ended.
-    Landed(Arc<Landing>),
+    Finished(Arc<FlightResult>),
     /// It was lost without a result: a panic, or it was given up as the caller came.
     Lost,
-    /// Not yet.
-    Not,
+    /// It has not ended yet.
+    Pending,
 }
 
-impl Ticket {
-    /// How it ended, if it did so by then.
-    pub(super) async fn landing_by(&mut self, until: Instant) -> Waited {
-        match timeout_at(until, self.landed.wait_for(Option::is_some)).await {
-            Ok(Ok(landed)) => landed.clone().map_or(Waited::Lost, Waited::Landed),
-            Ok(Err(_)) => Waited::Lost,
-            Err(_) => Waited::Not,
-        }
-    }
-
-    /// Whether the flight still waits for its turn.
-    pub(super) fn waits_for_turn(&self) -> bool {
-        self.progress.began.get().is_none()
-    }
+/// A caller's hold on a flight. A flight that nobody holds is given up.
+pub(super) struct FlightWaiter {
+    pub(super) id: FlightId,
+    result: watch::Receiver<Option<Arc<FlightResult>>>,
+    pub(super) progress: Arc<FlightProgress>,
+    /// The flight was there before.
+    pub(super) joined: bool,
 }
 
-impl Landing {
+impl FlightResult {
     /// Its deadline passed, or there was no room for it: for a caller who came later, a flight that
     /// begins now may come to its end.
     pub(super) fn is_late(&self) -> bool {
@@ -211,175 +134,135 @@ impl Landing {
     }
 }
 
-impl Board {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, KeyFlights>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+impl Flight {
+    pub(super) fn new(
+        id: FlightId,
+        options: &ReadOptions,
+        permit: OwnedSemaphorePermit,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            _permit: permit,
+            result: watch::Sender::new(None),
+            progress: Arc::default(),
+            outstanding: Outstanding::default(),
+            options: options.clone(),
+            no_cache: AtomicBool::new(false),
+            sources_only: AtomicBool::new(false),
+            may_store: AtomicBool::new(false),
+            share_until: Mutex::new(None),
+        })
     }
-}
 
-impl Cache {
-    /// Seats a caller: in a flight that is there and that `rule` accepts, in one that begins now,
-    /// or in the one that begins next; `None` where there is no place for a further flight. A
-    /// `fresh` caller's flight asks the sources only.
-    pub(super) fn seat(
+    /// Adds what one more caller asks for.
+    pub(super) fn add_caller(
         &self,
-        key: &Arc<str>,
-        caller: &Caller<'_>,
-        rule: JoinRule,
-    ) -> Option<Ticket> {
-        let Caller { wish, fresh, .. } = *caller;
-        let mut board = self.board().lock();
-        let flights = board.entry(key.clone()).or_default();
-        let airs = &flights.airs;
-        let accepts = |id| airs.iter().any(|air| air.id == id && rule.accepts(air));
-        let needs = Needs { accepts, is_pressed: self.would_be_late_after(airs) };
-        let seat = self.bus().ask(|sidecar, now| flights.seats.arrive(sidecar, key, needs, now));
-        let (id, start) = match seat {
-            Seat::Join(id) | Seat::Wait(id) => (id, None),
-            Seat::Begin(id, start) => (id, Some(start)),
-        };
-        let there = flights.airs.iter().find(|air| air.id == id).cloned();
-        let joined = there.is_some();
-        let air = if let Some(air) = there {
-            air
-        } else {
-            let Ok(place) = self.flights_limit().clone().try_acquire_owned() else {
-                flights.seats.withdraw(id);
-                if flights.seats.is_empty() {
-                    board.remove(key);
-                }
-                return None;
-            };
-            let air = Air::new(id, wish, place);
-            flights.airs.push(air.clone());
-            air
-        };
-        air.add(wish, fresh);
-        air.limit_sharing(caller.patience.share_until);
-        let (landed, progress) = (air.landed.subscribe(), air.progress.clone());
-        if start.is_some() {
-            air.begins();
-        }
-        drop(board);
-        if let Some(start) = start {
-            self.take_off(key.clone(), air, start);
-        }
-        Some(Ticket { id, landed, progress, joined })
+        options: &ReadOptions,
+        sources_only: bool,
+        share_until: Instant,
+    ) {
+        self.no_cache.fetch_or(options.no_cache, Ordering::Relaxed);
+        self.sources_only.fetch_or(sources_only, Ordering::Relaxed);
+        self.may_store.fetch_or(!options.no_store, Ordering::Relaxed);
+        self.limit_sharing(share_until);
     }
 
-    /// Whether a caller of now would be late who waited for the first of these flights to end, and
-    /// then for another.
-    fn would_be_late_after(&self, airs: &[Arc<Air>]) -> bool {
-        let deadline = self.collector().domain().deadline;
-        let first = airs.iter().filter_map(|air| air.progress.began.get()).min();
-        first.is_some_and(|began| self.collection_time().is_late_after(began.elapsed(), deadline))
+    /// A caller waits for others until then, and no longer.
+    pub(super) fn limit_sharing(&self, until: Instant) {
+        let mut share_until = self.share_until.lock();
+        *share_until = Some(share_until.map_or(until, |before| before.min(until)));
     }
 
-    /// A caller can wait no longer for its flight's turn: it begins now, where it may. Where
-    /// another has just begun it is to be asked for again at the time that is returned, so that
-    /// flights of one key are spread over the deadline.
-    pub(super) fn press(&self, key: &Arc<str>, ticket: &Ticket) -> Option<Instant> {
-        let mut board = self.board().lock();
-        let flights = board.get_mut(key)?;
-        let air =
-            flights.airs.iter().find(|air| Arc::ptr_eq(&air.progress, &ticket.progress))?.clone();
-        air.limit_sharing(Instant::now());
-        let newest = flights.airs.iter().filter_map(|air| air.progress.began.get()).max();
-        let spread = self.collector().domain().deadline / FLIGHTS_RUNNING_MAX;
-        if let Some(newest) = newest.filter(|newest| newest.elapsed() < spread) {
-            return Some(*newest + spread);
-        }
-        let start = self.bus().ask(|sidecar, _| flights.seats.press(ticket.id, sidecar));
-        if start.is_some() {
-            air.begins();
-        }
-        drop(board);
-        if let Some(start) = start {
-            self.take_off(key.clone(), air, start);
-        }
-        None
+    /// Until when it may wait for another's claim.
+    pub(super) fn share_until(&self) -> Instant {
+        self.share_until.lock().unwrap_or_else(Instant::now)
     }
 
-    fn take_off(&self, key: Arc<str>, air: Arc<Air>, start: Start) {
-        let aloft = Aloft { cache: self.clone(), key, air };
-        aloft.cache.metrics().flights.inc();
-        self.tasks().spawn(async move {
-            let Some((landing, afterwards)) =
-                aloft.cache.fly_while_wanted(&aloft.key, &aloft.air, start).await
-            else {
-                aloft.cache.metrics().abandoned.inc();
-                return;
-            };
-            aloft.cache.tell(&aloft.key, &landing);
-            aloft.air.landed.send_replace(Some(Arc::new(landing)));
-            let (cache, key) = (aloft.cache.clone(), aloft.key.clone());
-            drop(aloft);
-            afterwards.run(&cache, &key).await;
-        });
+    /// Whether the sources are asked with `Cache-Control: no-cache`.
+    pub(super) fn no_cache(&self) -> bool {
+        self.no_cache.load(Ordering::Relaxed)
     }
 
-    /// A flight that is given up (`None`) once nobody waits for it: at once if nothing of it would
-    /// be kept, else as soon as no request is on its way. Only what has been asked of a source is
-    /// worth the answer; and only so many requests can be on their way as sources have slots.
-    async fn fly_while_wanted(
+    /// Whether nothing that Redis has will do.
+    pub(super) fn sources_only(&self) -> bool {
+        self.sources_only.load(Ordering::Relaxed)
+    }
+
+    /// Whether any caller allows that its result is kept.
+    pub(super) fn may_store(&self) -> bool {
+        self.may_store.load(Ordering::Relaxed)
+    }
+
+    /// Called while the flight table is locked, so that everybody who comes sees that it has begun.
+    pub(super) fn set_began(&self) {
+        let _ = self.progress.began.set(Instant::now());
+    }
+
+    pub(super) fn began_at(&self) -> Option<Instant> {
+        self.progress.began.get().copied()
+    }
+
+    pub(super) fn waiter(&self, joined: bool) -> FlightWaiter {
+        let result = self.result.subscribe();
+        let progress = self.progress.clone();
+        FlightWaiter { id: self.id, result, progress, joined }
+    }
+
+    pub(super) fn has_waiters(&self) -> bool {
+        self.result.receiver_count() > 0
+    }
+
+    pub(super) fn has_result(&self) -> bool {
+        self.result.borrow().is_some()
+    }
+
+    pub(super) fn publish(&self, result: FlightResult) {
+        self.result.send_replace(Some(Arc::new(result)));
+    }
+
+    /// Runs `fetch` until it ends, or gives it up (`None`) once all callers have left: at once if
+    /// `is_kept` is false and nothing of it would be of use, else as soon as no request is
+    /// outstanding. Only what has been asked of a source is worth the answer; and only so many
+    /// requests can be outstanding as sources have slots.
+    pub(super) async fn run_while_awaited<T>(
         &self,
-        key: &Arc<str>,
-        air: &Air,
-        start: Start,
-    ) -> Option<(Landing, Afterwards)> {
-        let outstanding = Outstanding::default();
-        let mut flight = pin!(self.fly(key, air, start, &outstanding));
+        fetch: impl Future<Output = T>,
+        is_kept: bool,
+    ) -> Option<T> {
+        let mut fetch = pin!(fetch);
         loop {
             tokio::select! {
                 biased;
-                flown = &mut flight => return Some(flown),
-                () = air.landed.closed() => {}
+                fetched = &mut fetch => return Some(fetched),
+                () = self.result.closed() => {}
             }
-            tokio::select! {
-                biased;
-                flown = &mut flight => return Some(flown),
-                () = outstanding.none(), if self.keeps() => {}
-                () = std::future::ready(()), if !self.keeps() => {}
+            if is_kept {
+                tokio::select! {
+                    biased;
+                    fetched = &mut fetch => return Some(fetched),
+                    () = self.outstanding.none() => {}
+                }
             }
             // Somebody may have come meanwhile.
-            if !air.is_wanted() {
+            if !self.has_waiters() {
                 return None;
             }
         }
     }
 }
 
-/// A flight in the air. Dropped when it has landed, when it is given up, or when its task has died.
-struct Aloft {
-    cache: Cache,
-    key: Arc<str>,
-    air: Arc<Air>,
-}
+impl FlightWaiter {
+    /// How the flight ended, if it did so by then.
+    pub(super) async fn result_by(&mut self, until: Instant) -> WaitOutcome {
+        match timeout_at(until, self.result.wait_for(Option::is_some)).await {
+            Ok(Ok(result)) => result.clone().map_or(WaitOutcome::Lost, WaitOutcome::Finished),
+            Ok(Err(_)) => WaitOutcome::Lost,
+            Err(_) => WaitOutcome::Pending,
+        }
+    }
 
-impl Drop for Aloft {
-    fn drop(&mut self) {
-        self.cache.metrics().flights.dec();
-        if self.air.landed.borrow().is_none() && self.air.landed.receiver_count() > 0 {
-            self.cache.metrics().lost.inc();
-            tracing::error!(domain = %self.cache.collector().domain().name, "a flight was lost");
-        }
-        let mut board = self.cache.board().lock();
-        let Some(flights) = board.get_mut(&self.key) else { return };
-        flights.airs.retain(|air| !Arc::ptr_eq(air, &self.air));
-        let next =
-            self.cache.bus().ask(|sidecar, now| flights.seats.ended(self.air.id, sidecar, now));
-        let next = next.and_then(|(id, start)| {
-            Some((flights.airs.iter().find(|air| air.id == id)?.clone(), start))
-        });
-        if flights.seats.is_empty() {
-            board.remove(&self.key);
-        }
-        if let Some((air, _)) = &next {
-            air.begins();
-        }
-        drop(board);
-        if let Some((air, start)) = next {
-            self.cache.take_off(self.key.clone(), air, start);
-        }
+    /// Whether the flight still waits for its turn.
+    pub(super) fn waits_for_turn(&self) -> bool {
+        self.progress.began.get().is_none()
     }
 }

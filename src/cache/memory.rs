@@ -18,8 +18,8 @@ use prometheus_client::metrics::counter::Counter;
 use quick_cache::sync::Cache;
 use quick_cache::{Lifecycle, OptionsBuilder, Weighter};
 
-use super::kept::Kept;
-use super::metrics::Metrics;
+use super::entry::CacheEntry;
+use super::metrics::CacheMetrics;
 use crate::resources::{MemoryAccount, MemoryShare, allocated};
 
 /// How often what is of no more use is looked for: that takes about 0.2 µs an entry.
@@ -27,9 +27,9 @@ const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
 /// A size in bytes, as people write it: `64MiB`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Size(pub u64);
+pub struct MemorySize(pub u64);
 
-impl FromStr for Size {
+impl FromStr for MemorySize {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -40,55 +40,96 @@ impl FromStr for Size {
     }
 }
 
-impl fmt::Display for Size {
+impl fmt::Display for MemorySize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         bytesize::ByteSize::b(self.0).fmt(f)
     }
 }
 
-/// Where in memory: a domain file of another plan keeps datasets of its own.
+/// The key of an entry in memory: a domain file of another plan keeps datasets of its own.
 #[derive(Debug, Clone)]
-pub(super) struct Slot {
-    pub(super) plan: Arc<SlotPlan>,
-    pub(super) key: Arc<str>,
+struct MemoryKey {
+    plan: Arc<MemoryPlan>,
+    key: Arc<str>,
 }
 
-/// The domain and the plan that a slot is of: shared by all its slots, for there are many.
+/// The domain and the plan of a key: shared by all keys of the plan, for there are many.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct SlotPlan {
+struct MemoryPlan {
     domain: Arc<str>,
     plan: Arc<str>,
     /// Of both, so that a look-up hashes only the key, whose hash is seeded at random.
     hash: u64,
 }
 
-impl SlotPlan {
-    pub(super) fn new(domain: Arc<str>, plan: Arc<str>) -> Self {
+impl MemoryPlan {
+    fn new(domain: Arc<str>, plan: Arc<str>) -> Self {
         let mut hasher = DefaultHasher::new();
         (&domain, &plan).hash(&mut hasher);
         Self { hash: hasher.finish(), domain, plan }
     }
 }
 
-impl PartialEq for Slot {
+impl PartialEq for MemoryKey {
     fn eq(&self, other: &Self) -> bool {
         (Arc::ptr_eq(&self.plan, &other.plan) || self.plan == other.plan) && self.key == other.key
     }
 }
 
-impl Eq for Slot {}
+impl Eq for MemoryKey {}
 
-impl Hash for Slot {
+impl Hash for MemoryKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write_u64(self.plan.hash);
         self.key.hash(state);
     }
 }
 
+/// The memory tier of one plan. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct MemoryTier {
+    memory: Memory,
+    plan: Arc<MemoryPlan>,
+}
+
+impl MemoryTier {
+    pub(super) fn new(memory: Memory, domain: Arc<str>, plan: Arc<str>) -> Self {
+        Self { memory, plan: Arc::new(MemoryPlan::new(domain, plan)) }
+    }
+
+    pub(super) fn get(&self, key: &Arc<str>) -> Option<Arc<CacheEntry>> {
+        self.memory.get(&self.key(key))
+    }
+
+    /// Keeps an entry, unless one that was collected later is there already and `is_valid`.
+    pub(super) fn insert(
+        &self,
+        key: &Arc<str>,
+        entry: &Arc<CacheEntry>,
+        is_valid: impl Fn(&CacheEntry) -> bool,
+    ) {
+        self.memory.put(self.key(key), entry.clone(), is_valid);
+    }
+
+    /// Weighs an entry anew, if it is still there.
+    pub(super) fn reweigh(&self, key: &Arc<str>, entry: &Arc<CacheEntry>) {
+        self.memory.reweigh(self.key(key), entry);
+    }
+
+    /// What holds the reservations of all entries.
+    pub(super) fn share(&self) -> &MemoryShare {
+        &self.memory.share
+    }
+
+    fn key(&self, key: &Arc<str>) -> MemoryKey {
+        MemoryKey { plan: self.plan.clone(), key: key.clone() }
+    }
+}
+
 /// The memory of one process, shared by all its domains. Cheap to clone.
 #[derive(Clone)]
 pub struct Memory {
-    kept: Arc<Cache<Slot, Held, ByWeight, RandomState, CountEvictions>>,
+    entries: Arc<Cache<MemoryKey, WeighedEntry, ByWeight, RandomState, CountEvictions>>,
     /// Held while what is there is compared with what replaces it.
     writes: Arc<Mutex<()>>,
     capacity: u64,
@@ -100,16 +141,16 @@ pub struct Memory {
 /// What is kept, with its weight when it was put here: that of the entry must not change while it
 /// is.
 #[derive(Debug, Clone)]
-struct Held {
-    kept: Arc<Kept>,
+struct WeighedEntry {
+    entry: Arc<CacheEntry>,
     weight: u32,
 }
 
 #[derive(Clone)]
 struct ByWeight;
 
-impl Weighter<Slot, Held> for ByWeight {
-    fn weight(&self, _: &Slot, held: &Held) -> u64 {
+impl Weighter<MemoryKey, WeighedEntry> for ByWeight {
+    fn weight(&self, _: &MemoryKey, held: &WeighedEntry) -> u64 {
         held.weight.into()
     }
 }
@@ -118,12 +159,12 @@ impl Weighter<Slot, Held> for ByWeight {
 #[derive(Clone)]
 struct CountEvictions(Counter);
 
-impl Lifecycle<Slot, Held> for CountEvictions {
+impl Lifecycle<MemoryKey, WeighedEntry> for CountEvictions {
     type RequestState = ();
 
     fn begin_request(&self) {}
 
-    fn on_evict(&self, (): &mut (), _: Slot, _: Held) {
+    fn on_evict(&self, (): &mut (), _: MemoryKey, _: WeighedEntry) {
         self.0.inc();
     }
 }
@@ -142,7 +183,7 @@ const USUAL_WEIGHT: u64 = 4096;
 impl Memory {
     /// A memory of at most `capacity` bytes; none at all with 0. What it holds is part of
     /// `account`.
-    pub fn new(capacity: Size, account: &MemoryAccount, metrics: &Metrics) -> Self {
+    pub fn new(capacity: MemorySize, account: &MemoryAccount, metrics: &CacheMetrics) -> Self {
         let entries = usize::try_from(capacity.0 / USUAL_WEIGHT)
             .unwrap_or(usize::MAX)
             .clamp(16, ENTRIES_EXPECTED_MAX);
@@ -153,43 +194,47 @@ impl Memory {
         // Every bound was given.
         let options = options.build().unwrap_or_else(|error| unreachable!("{error:?}"));
         let evictions = CountEvictions(metrics.evictions.clone());
-        let kept = Cache::with_options(options, ByWeight, RandomState::default(), evictions);
-        let (share, expired) = (account.whole(), metrics.expirations.clone());
-        Self { kept: Arc::new(kept), writes: Arc::default(), capacity: capacity.0, share, expired }
+        let entries = Cache::with_options(options, ByWeight, RandomState::default(), evictions);
+        let share = account.whole();
+        let expired = metrics.expirations.clone();
+        Self {
+            entries: Arc::new(entries),
+            writes: Arc::default(),
+            capacity: capacity.0,
+            share,
+            expired,
+        }
     }
 
-    pub(super) fn get(&self, slot: &Slot) -> Option<Arc<Kept>> {
-        self.kept.get(slot).map(|held| held.kept)
+    fn get(&self, key: &MemoryKey) -> Option<Arc<CacheEntry>> {
+        self.entries.get(key).map(|held| held.entry)
     }
 
-    /// Keeps it, unless there is one already that was collected later and is still `believed`.
-    pub(super) fn put(&self, slot: Slot, kept: Arc<Kept>, believed: impl Fn(&Kept) -> bool) {
+    /// Keeps it, unless there is one already that was collected later and is still `is_valid`.
+    fn put(&self, key: MemoryKey, entry: Arc<CacheEntry>, is_valid: impl Fn(&CacheEntry) -> bool) {
         let _turn = self.writes.lock();
-        let is_newer = |there: &Arc<Kept>| there.collected() > kept.collected() && believed(there);
-        if !self.get(&slot).as_ref().is_some_and(is_newer) {
-            self.insert(slot, kept);
+        let is_newer =
+            |there: &Arc<CacheEntry>| there.collected() > entry.collected() && is_valid(there);
+        if !self.get(&key).as_ref().is_some_and(is_newer) {
+            self.insert(key, entry);
         }
     }
 
     /// Weighs it anew, if it is still there.
-    pub(super) fn reweigh(&self, slot: Slot, kept: &Arc<Kept>) {
+    fn reweigh(&self, key: MemoryKey, entry: &Arc<CacheEntry>) {
         let _turn = self.writes.lock();
-        if self.get(&slot).is_some_and(|there| Arc::ptr_eq(&there, kept)) {
-            self.insert(slot, kept.clone());
+        if self.get(&key).is_some_and(|there| Arc::ptr_eq(&there, entry)) {
+            self.insert(key, entry.clone());
         }
     }
 
-    fn insert(&self, slot: Slot, kept: Arc<Kept>) {
+    fn insert(&self, key: MemoryKey, entry: Arc<CacheEntry>) {
         if self.is_off() {
             return;
         }
-        let weight = kept.weight() + allocated(slot.key.len() + 16);
-        self.kept.insert(slot, Held { kept, weight: u32::try_from(weight).unwrap_or(u32::MAX) });
-    }
-
-    /// What holds the reservations of all that is kept here.
-    pub(super) fn share(&self) -> &MemoryShare {
-        &self.share
+        let weight = entry.weight() + allocated(key.key.len() + 16);
+        let weight = u32::try_from(weight).unwrap_or(u32::MAX);
+        self.entries.insert(key, WeighedEntry { entry, weight });
     }
 
     /// Drops what is of no more use, now and then, for as long as it is polled. An entry needs no
@@ -204,9 +249,9 @@ impl Memory {
 
     fn drop_useless(&self) {
         let now = tokio::time::Instant::now();
-        for (slot, held) in self.kept.iter().filter(|(_, held)| !held.kept.is_retained(now)) {
-            let same = |there: &Held| Arc::ptr_eq(&there.kept, &held.kept);
-            if self.kept.remove_if(&slot, same).is_some() {
+        for (key, held) in self.entries.iter().filter(|(_, held)| !held.entry.is_retained(now)) {
+            let same = |there: &WeighedEntry| Arc::ptr_eq(&there.entry, &held.entry);
+            if self.entries.remove_if(&key, same).is_some() {
                 self.expired.inc();
             }
         }
@@ -214,12 +259,12 @@ impl Memory {
 
     /// Datasets held.
     pub fn entries(&self) -> u64 {
-        self.kept.len() as u64
+        self.entries.len() as u64
     }
 
     /// Bytes held.
     pub fn bytes(&self) -> u64 {
-        self.kept.weight()
+        self.entries.weight()
     }
 
     /// Whether there is none.

@@ -1,44 +1,55 @@
-//! What was collected, kept for who asks next: memory, and the flights that fill it.
+//! What was collected, kept for who asks next: memory, Redis, and the flights that fill them.
 //!
-//! A [`Cache`] is one domain's: it answers a key from memory where the coherence protocol allows
-//! it, else seats the caller in a flight, which looks into Redis before it collects, so that a key
-//! is collected once however many ask, in the pod and in the fleet (*One read*). Whether a dataset
-//! may be served, joined or kept is asked of the domain's state machine on the [`crate::bus`] each
-//! time; this module never decides it. What sources are is not known here: a flight runs the plan
-//! of `collect`.
+//! A [`Cache`] is one domain's. It decides on each read: a hit in memory, an expired entry where
+//! sources fail, or a flight. Each file owns one thing, and knows only those above it:
+//!
+//! | file | owns |
+//! | --- | --- |
+//! | `entry.rs` | one cached answer, its times and its renderings |
+//! | `read_options.rs`, `served.rs` | what a caller asks for, and gets |
+//! | `policy.rs` | whether an entry is fresh, valid or cacheable |
+//! | `memory.rs` | the memory tier |
+//! | `redis_tier.rs` | the tier in Redis: claims, envelopes, seals |
+//! | `programs.rs`, `tags.rs` | the domain's jq programs; which tags they find |
+//! | `flight.rs`, `flight_table.rs` | one flight; the flights by key, whatever they fetch |
+//! | `sharing.rs`, `patience.rs` | how long a caller waits for whose flight |
+//! | `fetcher.rs` | what a flight does, top to bottom: look up, claim, collect, tag, store |
+//! | `read.rs` | the decision on a read |
+//! | `events.rs`, `verify.rs` | what listeners and the verifier are handed, as values |
+//!
+//! Whether a dataset may be served, joined or kept is asked of the domain's state machine on the
+//! [`crate::bus`] each time. What sources are is not known here: a flight runs the plan of
+//! `collect`.
 
-mod claim;
-mod envelope;
-mod fleet;
+mod entry;
+mod events;
+mod fetcher;
 mod flight;
-mod fly;
-mod happening;
-mod kept;
+mod flight_table;
 mod memory;
 mod metrics;
 mod patience;
-mod program;
+mod policy;
+mod programs;
 mod read;
-mod seal;
+mod read_options;
+mod redis_tier;
 mod served;
 mod sharing;
 mod tags;
 mod token;
 mod verify;
-mod wish;
 
-pub use claim::CLAIM_LASTS;
-pub use envelope::open_stored;
-pub use fleet::InRedis;
-pub use happening::{Happening, Happenings, NotKept, What};
-pub use kept::{Content, EtagDigest, Kept, Rendered};
-pub use memory::{Memory, Size};
-pub use metrics::Metrics;
-pub use program::{ProgramError, SHAPE_OUTPUT_BYTES_MAX};
-pub use read::{BusLoss, Cache, Shared};
-pub use seal::{Seal, SealError};
-pub use served::{How, ReadError, Served};
+pub use entry::{CacheEntry, EntryContent, EtagDigest, RenderedAnswer};
+pub use events::{CollectionEvent, CollectionEventKind, CollectionEvents};
+pub use flight::NotStoredReason;
+pub use memory::{Memory, MemorySize};
+pub use metrics::CacheMetrics;
+pub use programs::{ProgramError, SHAPE_OUTPUT_BYTES_MAX};
+pub use read::{BusLoss, Cache, CacheContext};
+pub use read_options::{After, ReadOptions};
+pub use redis_tier::{CLAIM_TTL, RedisEntry, Seal, SealError, decoded_weight};
+pub use served::{CacheStatus, ReadError, ServedAnswer};
 pub use tags::{TagsRefusal, TagsRefusals};
-pub use token::Token;
-pub use verify::{Rate, Samples, Shown, Verifier, verifier};
-pub use wish::{After, Wish};
+pub use token::InvalidationToken;
+pub use verify::{HitVerifier, SampleRate, SampleVerifier, VerifierStatus, verifier};

@@ -1,82 +1,84 @@
-//! One read: memory where the protocol allows it, else a flight.
+//! The decision on a read: a hit in memory, an expired entry where that is allowed, or a flight.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use super::flight::{Board, Origin};
-use super::happening::Happenings;
-use super::kept::{Content, Kept};
-use super::memory::{Memory, Slot, SlotPlan};
-use super::metrics::Metrics;
+use super::entry::CacheEntry;
+use super::events::CollectionEvents;
+use super::fetcher::{Fetcher, FetcherParts, UsualBytes};
+use super::flight::FlightOrigin;
+use super::flight_table::{FlightTable, FlightTableSettings};
+use super::memory::{Memory, MemoryTier};
+use super::metrics::CacheMetrics;
 use super::patience::CollectionTime;
-use super::seal::Seal;
-use super::served::{How, ReadError, Served};
-use super::sharing::Caller;
-use super::tags::RefusalCounts;
-use super::verify::Verifier;
-use super::wish::{After, Wish};
-use crate::bus::DomainBus;
+use super::policy::Policy;
+use super::programs::{ProgramError, ProgramRunner};
+use super::read_options::ReadOptions;
+use super::redis_tier::{RedisEntry, RedisTier, RedisTierParts, Seal};
+use super::served::{CacheStatus, ReadError, ServedAnswer};
+use super::sharing::{Caller, SharedFlights};
+use super::tags::{Tagger, TagsRefusals};
+use super::verify::{HitVerifier, SampledHit};
+use crate::bus::{DomainBus, RedisFault};
 use crate::collect::{Collector, Timeline};
-use crate::domain::CacheRules;
-use crate::resources::{ComputePool, ComputeQueue, MemoryAccount, MemoryShare};
+use crate::domain::{CacheRules, Domain};
+use crate::resources::{ComputePool, MemoryAccount, MemoryShare};
 use crate::shape::{CompileError, Program};
 
 /// One domain's cache, for one plan. Cheap to clone; clones share everything.
 #[derive(Debug, Clone)]
-pub struct Cache(Arc<Inner>);
+pub struct Cache(Arc<CacheInner>);
 
 #[derive(Debug)]
-struct Inner {
+struct CacheInner {
     collector: Arc<Collector>,
-    tags: Option<Arc<Program>>,
-    /// What this domain draws its memory from.
+    policy: Policy,
+    memory_tier: MemoryTier,
+    redis_tier: RedisTier,
+    flights: SharedFlights,
+    collection_time: Arc<CollectionTime>,
+    programs: ProgramRunner,
+    tagger: Tagger,
     share: MemoryShare,
-    /// Where this domain's programs run.
-    queue: ComputeQueue,
-    /// Bytes that a flight takes of late: what the next one reserves before it begins.
-    flight_bytes: AtomicU64,
-    collection_time: CollectionTime,
-    slot_plan: Arc<SlotPlan>,
-    bus: DomainBus,
-    shared: Shared,
-    board: Board,
-    tags_refused: RefusalCounts,
+    verifier: Option<HitVerifier>,
+    metrics: CacheMetrics,
+    bus_loss: BusLoss,
 }
 
-/// What the caches of one process share.
+/// The parts that the caches of one process share.
 #[derive(Debug, Clone)]
-pub struct Shared {
+pub struct CacheContext {
     /// Where datasets are kept.
     pub memory: Memory,
     /// The counters.
-    pub metrics: Metrics,
-    /// Told what becomes of collections.
-    pub happenings: Happenings,
+    pub metrics: CacheMetrics,
+    /// Sends an event at the end of each collection.
+    pub events: CollectionEvents,
     /// Owns the flights.
     pub tasks: TaskTracker,
-    /// What flights, answers and programs take their memory from.
+    /// The account that flights, answers and programs take their memory from.
     pub account: MemoryAccount,
     /// Where programs run.
     pub compute: ComputePool,
     /// Bounds the flights that run or wait at once.
     pub flights: Arc<Semaphore>,
-    /// `--no-cache`: nothing is kept.
+    /// `--no-cache`: nothing is stored.
     pub off: bool,
-    /// What is kept in Redis is sealed.
+    /// Seals what is stored in Redis, if there is a key.
     pub seal: Option<Seal>,
     /// `--verify`: a sample of the hits is compared with the sources.
-    pub verifier: Option<Verifier>,
+    pub verifier: Option<HitVerifier>,
     /// Bounds the answers that are on their way to Redis.
     pub stores: Arc<Semaphore>,
-    /// What holds while the lease does not.
+    /// The behaviour while the lease is lost.
     pub bus_loss: BusLoss,
 }
 
-/// `--bus-loss`: what a sidecar does that has not heard from Redis for a lease.
+/// `--bus-loss`: the behaviour of a sidecar that has had no answer from Redis for a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum BusLoss {
     /// Collect afresh, keep nothing.
@@ -88,7 +90,7 @@ pub enum BusLoss {
 }
 
 impl BusLoss {
-    /// What becomes of memory meanwhile.
+    /// How reads are answered meanwhile.
     pub fn in_words(self) -> &'static str {
         match self {
             Self::Bypass => "memory is not served from, every read collects",
@@ -103,274 +105,269 @@ impl Cache {
     pub fn new(
         collector: Arc<Collector>,
         bus: DomainBus,
-        shared: Shared,
+        context: CacheContext,
     ) -> Result<Self, CompileError> {
-        let tags = collector
-            .domain()
-            .cache
-            .tags
-            .as_deref()
-            .map(Program::compile)
-            .transpose()?
-            .map(Arc::new);
-        shared.metrics.begin(&collector.domain().name);
-        let (domain, plan) = (collector.domain().name.clone(), collector.domain().plan.0.clone());
-        Ok(Self(Arc::new(Inner {
-            tags,
-            share: shared.account.share(),
-            queue: shared.compute.queue(),
-            flight_bytes: AtomicU64::new(0),
-            collection_time: CollectionTime::default(),
-            slot_plan: Arc::new(SlotPlan::new(domain, plan)),
-            collector,
+        let domain = collector.domain().clone();
+        let name = domain.name.clone();
+        let metrics = context.metrics;
+        let has_tier = !context.off && (!context.memory.is_off() || !bus.is_standalone());
+        let policy = Policy::new(domain.clone(), bus.clone(), has_tier);
+        let share = context.account.share();
+        let programs = ProgramRunner::new(share.clone(), context.compute.queue());
+        let tags = domain.cache.tags.as_deref();
+        let tagger = Tagger::new(name.clone(), tags, programs.clone(), metrics.clone())?;
+        let memory_tier = MemoryTier::new(context.memory, name.clone(), domain.plan.0.clone());
+        let redis_tier = RedisTier::new(RedisTierParts {
+            policy: policy.clone(),
+            seal: context.seal,
+            metrics: metrics.clone(),
+            share: share.clone(),
+            entries_share: memory_tier.share().clone(),
+            stores: context.stores,
+            tasks: context.tasks.clone(),
+        });
+        let collection_time = Arc::new(CollectionTime::default());
+        let fetcher = Fetcher::new(FetcherParts {
+            collector: collector.clone(),
+            policy: policy.clone(),
+            memory_tier: memory_tier.clone(),
+            redis_tier: redis_tier.clone(),
+            tagger: tagger.clone(),
+            share: share.clone(),
+            usual_bytes: UsualBytes::default(),
+            collection_time: collection_time.clone(),
+            events: context.events,
+            metrics: metrics.clone(),
+        });
+        let table_settings = FlightTableSettings {
+            domain: name,
+            deadline: domain.deadline,
+            is_kept: policy.is_cacheable(),
             bus,
-            shared,
-            board: Board::default(),
-            tags_refused: RefusalCounts::default(),
+            collection_time: collection_time.clone(),
+            metrics: metrics.clone(),
+            permits: context.flights,
+            tasks: context.tasks,
+        };
+        let fetch = Box::new(move |flight| Box::pin(fetcher.clone().run(flight)) as _);
+        let table = FlightTable::new(table_settings, fetch);
+        let flights =
+            SharedFlights { table, collector: collector.clone(), metrics: metrics.clone() };
+        Ok(Self(Arc::new(CacheInner {
+            collector,
+            policy,
+            memory_tier,
+            redis_tier,
+            flights,
+            collection_time,
+            programs,
+            tagger,
+            share,
+            verifier: context.verifier,
+            metrics,
+            bus_loss: context.bus_loss,
         })))
     }
 
-    /// The plan that it runs.
+    /// The domain whose datasets it holds.
+    pub fn domain(&self) -> &Arc<Domain> {
+        self.0.policy.domain()
+    }
+
+    /// The plan that its flights run.
     pub fn collector(&self) -> &Arc<Collector> {
         &self.0.collector
     }
 
-    /// Its part in the protocol.
+    /// The domain's part in the coherence protocol.
     pub fn bus(&self) -> &DomainBus {
-        &self.0.bus
+        self.0.policy.bus()
     }
 
-    pub(super) fn board(&self) -> &Board {
-        &self.0.board
-    }
-
-    pub(super) fn metrics(&self) -> &Metrics {
-        &self.0.shared.metrics
-    }
-
-    pub(super) fn happenings(&self) -> &Happenings {
-        &self.0.shared.happenings
-    }
-
-    pub(super) fn tasks(&self) -> &TaskTracker {
-        &self.0.shared.tasks
-    }
-
-    pub(super) fn seal(&self) -> Option<&Seal> {
-        self.0.shared.seal.as_ref()
-    }
-
-    pub(super) fn verifier(&self) -> Option<&Verifier> {
-        self.0.shared.verifier.as_ref()
-    }
-
-    pub(super) fn memory(&self) -> &Memory {
-        &self.0.shared.memory
-    }
-
-    /// What this domain draws its memory from.
+    /// The domain's share of memory.
     pub fn share(&self) -> &MemoryShare {
         &self.0.share
     }
 
-    /// Where this domain's programs run.
-    pub(super) fn queue(&self) -> &ComputeQueue {
-        &self.0.queue
-    }
-
-    pub(super) fn flights_limit(&self) -> &Arc<Semaphore> {
-        &self.0.shared.flights
-    }
-
-    /// Bytes that a flight takes of late.
-    pub(super) fn usual_flight_bytes(&self) -> u64 {
-        self.0.flight_bytes.load(Ordering::Relaxed)
-    }
-
-    /// A flight took so much at the most: it is expected again, and forgotten by an eighth with
-    /// each that takes less.
-    pub(super) fn note_flight_bytes(&self, bytes: u64) {
-        let usual = self.usual_flight_bytes();
-        self.0.flight_bytes.store(bytes.max(usual - usual / 8), Ordering::Relaxed);
-    }
-
-    /// How long collections took of late.
-    pub(super) fn collection_time(&self) -> &CollectionTime {
-        &self.0.collection_time
-    }
-
-    /// What finds a dataset's tags.
-    pub(super) fn tag_program(&self) -> Option<&Arc<Program>> {
-        self.0.tags.as_ref()
-    }
-
-    pub(super) fn refusal_counts(&self) -> &RefusalCounts {
-        &self.0.tags_refused
-    }
-
-    pub(super) fn stores(&self) -> &Semaphore {
-        &self.0.shared.stores
-    }
-
-    pub(super) fn has_redis(&self) -> bool {
-        !self.0.bus.is_alone()
-    }
-
-    /// What is kept of a key, and whether it is believed: for whoever debugs.
-    pub fn peek(&self, key: &str) -> Option<(Arc<Kept>, bool)> {
-        let key: Arc<str> = key.into();
-        let kept = self.0.shared.memory.get(&self.slot(&key))?;
-        let believed = self.believes(&kept, &key);
-        Some((kept, believed))
+    /// The rules in force.
+    pub fn rules(&self) -> &CacheRules {
+        self.0.policy.rules()
     }
 
     /// Answers `key`.
-    pub async fn read(&self, key: &str, wish: &Wish) -> Result<Served, ReadError> {
+    pub async fn read(&self, key: &str, options: &ReadOptions) -> Result<ServedAnswer, ReadError> {
         let key: Arc<str> = key.into();
         let now = Instant::now();
-        // Before anything is believed: an invalidation that is applied between the two outdates
-        // what is in memory.
-        let fresh = wish.no_cache || !self.has_applied(&wish.after);
-        let believed =
-            self.0.shared.memory.get(&self.slot(&key)).filter(|kept| self.believes(kept, &key));
-        let wished = fresh || believed.as_ref().is_some_and(|kept| wish.is_too_old(kept, now));
-        let is_fresh = |kept: &&Arc<Kept>| !wished && kept.fresh_until(self.rules()) > now;
-        if let Some(kept) = believed.as_ref().filter(is_fresh) {
-            self.metrics().memory_hits.inc();
-            self.see(&key, kept);
-            let how = How::Memory { ttl: kept.ttl_seconds(self.rules(), now) };
-            return Ok(Served { kept: kept.clone(), how, timeline: None });
+        let policy = &self.0.policy;
+        // Asked before memory is: an invalidation that is applied between the two outdates the
+        // entry.
+        let sources_only = options.no_cache || !policy.has_applied(&options.after);
+        let valid = self.0.memory_tier.get(&key).filter(|entry| policy.is_valid(entry, &key));
+        if let Some(entry) = valid.as_ref().filter(|_| !sources_only)
+            && policy.is_fresh(entry, options, now)
+        {
+            self.0.metrics.memory_hits.inc();
+            self.sample(&key, entry);
+            let status = CacheStatus::Memory { ttl: entry.ttl_seconds(self.rules(), now) };
+            return Ok(ServedAnswer { entry: entry.clone(), status, timeline: None });
         }
-        if !self.0.bus.lease_held() {
-            match (self.0.shared.bus_loss, self.stand_in(&key, wish, fresh, now)) {
-                (BusLoss::Fail, _) => return Err(ReadError::BusLost),
-                (BusLoss::Stale, Some(served)) => return Ok(served),
-                _ => {}
+        if !self.bus().has_lease() {
+            match self.0.bus_loss {
+                BusLoss::Fail => return Err(ReadError::BusLost),
+                BusLoss::Stale if !sources_only => {
+                    if let Some(served) = self.serve_without_lease(&key, options, now) {
+                        return Ok(served);
+                    }
+                }
+                BusLoss::Stale | BusLoss::Bypass => {}
             }
         }
-        if wish.only_if_cached {
-            let kept = if fresh { None } else { self.only_from_redis(&key, wish).await };
-            return kept
-                .map(|kept| self.answered_by_redis(&key, kept, None))
-                .ok_or(ReadError::NotCached);
+        if options.only_if_cached {
+            return self.read_redis_only(&key, options, sources_only).await;
         }
-        let patience = self.collection_time().patience(now, self.0.collector.domain().deadline);
-        let (landing, joined) = self.fly_for(&key, Caller { wish, fresh, patience }).await?;
-        let timeline = Some(landing.timeline.clone());
-        let stored = match landing.from {
-            Origin::Redis => None,
-            Origin::Sources { refused } => Some(refused.is_none()),
-        };
-        let error = match (&landing.result, stored) {
-            (Ok(kept), None) => return Ok(self.answered_by_redis(&key, kept.clone(), timeline)),
-            (Ok(kept), Some(stored)) => {
-                self.metrics().misses.inc();
-                let how = self.how(wished, joined, stored);
-                return Ok(Served { kept: kept.clone(), how, timeline });
+        self.fetch(key, options, sources_only, valid).await
+    }
+
+    /// Answers from memory while the lease is lost (`--bus-loss stale`), if the entry is fresh.
+    fn serve_without_lease(
+        &self,
+        key: &Arc<str>,
+        options: &ReadOptions,
+        now: Instant,
+    ) -> Option<ServedAnswer> {
+        let policy = &self.0.policy;
+        let entry = self.0.memory_tier.get(key)?;
+        let is_servable = policy.is_fresh(&entry, options, now) && policy.is_current(&entry, key);
+        let status = CacheStatus::BusLost { ttl: entry.ttl_seconds(self.rules(), now) };
+        is_servable.then_some(ServedAnswer { entry, status, timeline: None })
+    }
+
+    /// For a caller with `only-if-cached`: Redis's entry, or none.
+    async fn read_redis_only(
+        &self,
+        key: &Arc<str>,
+        options: &ReadOptions,
+        sources_only: bool,
+    ) -> Result<ServedAnswer, ReadError> {
+        if sources_only {
+            return Err(ReadError::NotCached);
+        }
+        let entry = self.0.redis_tier.read_once(key, options).await;
+        let entry = entry.ok_or(ReadError::NotCached)?;
+        if !options.no_store && entry.fence().is_some() {
+            let is_valid = |existing: &CacheEntry| self.0.policy.is_current(existing, key);
+            self.0.memory_tier.insert(key, &entry, is_valid);
+        }
+        Ok(self.serve_from_redis(key, entry, None))
+    }
+
+    /// Answers with the result of a flight; where its sources fail, with a `valid` entry that has
+    /// expired, if that is allowed.
+    async fn fetch(
+        &self,
+        key: Arc<str>,
+        options: &ReadOptions,
+        sources_only: bool,
+        valid: Option<Arc<CacheEntry>>,
+    ) -> Result<ServedAnswer, ReadError> {
+        let now = Instant::now();
+        let is_too_old = |entry: &Arc<CacheEntry>| options.is_too_old(entry, now);
+        let is_requested = sources_only || valid.as_ref().is_some_and(is_too_old);
+        let patience = self.0.collection_time.patience(now, self.domain().deadline);
+        let caller = Caller { options, sources_only, patience };
+        let (flight, joined) = self.0.flights.result_for(&key, caller).await?;
+        let timeline = Some(flight.timeline.clone());
+        let error = match (&flight.result, flight.origin) {
+            (Ok(entry), FlightOrigin::Redis) => {
+                return Ok(self.serve_from_redis(&key, entry.clone(), timeline));
+            }
+            (Ok(entry), FlightOrigin::Sources { not_stored }) => {
+                self.0.metrics.misses.inc();
+                let status = self.miss_status(is_requested, joined, not_stored.is_none());
+                return Ok(ServedAnswer { entry: entry.clone(), status, timeline });
             }
             (Err(error), _) => error.clone(),
         };
-        self.metrics().misses.inc();
+        self.0.metrics.misses.inc();
         let now = Instant::now();
-        let may_stand_in = |kept: &Arc<Kept>| {
-            !wished && !wish.is_too_old(kept, now) && self.may_be_stale(kept, &key, now)
+        let may_be_stale = |entry: &Arc<CacheEntry>| {
+            let is_acceptable = !is_requested && !options.is_too_old(entry, now);
+            is_acceptable && self.0.policy.may_be_stale(entry, &key, now)
         };
-        match believed.filter(may_stand_in) {
-            Some(kept) => {
-                self.metrics().stale.inc();
-                let how = How::SourceFailed { ttl: kept.ttl_seconds(self.rules(), now) };
-                Ok(Served { kept, how, timeline })
-            }
-            None => Err(ReadError::Collect(error, timeline)),
-        }
+        let entry = valid.filter(may_be_stale);
+        let entry = entry.ok_or_else(|| ReadError::Collect(error, timeline.clone()))?;
+        self.0.metrics.stale.inc();
+        let status = CacheStatus::SourceFailed { ttl: entry.ttl_seconds(self.rules(), now) };
+        Ok(ServedAnswer { entry, status, timeline })
     }
 
-    fn answered_by_redis(
+    fn serve_from_redis(
         &self,
         key: &Arc<str>,
-        kept: Arc<Kept>,
+        entry: Arc<CacheEntry>,
         timeline: Option<Timeline>,
-    ) -> Served {
-        self.metrics().redis_hits.inc();
-        self.see(key, &kept);
-        let how = How::Redis { ttl: kept.ttl_seconds(self.rules(), Instant::now()) };
-        Served { kept, how, timeline }
+    ) -> ServedAnswer {
+        self.0.metrics.redis_hits.inc();
+        self.sample(key, &entry);
+        let status = CacheStatus::Redis { ttl: entry.ttl_seconds(self.rules(), Instant::now()) };
+        ServedAnswer { entry, status, timeline }
     }
 
-    /// What memory holds of a key while the lease is lost.
-    fn stand_in(&self, key: &Arc<str>, wish: &Wish, fresh: bool, now: Instant) -> Option<Served> {
-        let kept = self.0.shared.memory.get(&self.slot(key)).filter(|_| !fresh)?;
-        let is_fresh = kept.fresh_until(self.rules()) > now && !wish.is_too_old(&kept, now);
-        let fine = is_fresh && self.not_outdated(&kept, key);
-        let how = How::BusLost { ttl: kept.ttl_seconds(self.rules(), now) };
-        fine.then_some(Served { kept, how, timeline: None })
-    }
-
-    fn has_applied(&self, after: &After) -> bool {
-        match after {
-            After::Tokens(tokens) => tokens.iter().all(|token| self.0.bus.has_applied(token.0)),
-            After::Unknown => false,
-        }
-    }
-
-    /// Something more was rendered of what is kept: it weighs more now.
-    pub fn reweigh(&self, key: &str, kept: &Arc<Kept>) {
-        self.0.shared.memory.reweigh(self.slot(&key.into()), kept);
-    }
-
-    /// The rules in force.
-    pub fn rules(&self) -> &CacheRules {
-        &self.0.collector.domain().cache
-    }
-
-    /// Whether anything is kept of this domain.
-    pub(super) fn keeps(&self) -> bool {
-        let anywhere = !self.0.shared.memory.is_off() || self.has_redis();
-        anywhere && !self.0.shared.off && !self.rules().ttl.is_zero()
-    }
-
-    /// Keeps it in memory, if the protocol allows that.
-    pub(super) fn remember(&self, key: &Arc<str>, kept: &Arc<Kept>) {
-        if kept.mark().is_some() {
-            let is_valid = |there: &Kept| self.not_outdated(there, key);
-            self.0.shared.memory.put(self.slot(key), kept.clone(), is_valid);
-        }
-    }
-
-    pub(super) fn slot(&self, key: &Arc<str>) -> Slot {
-        Slot { plan: self.0.slot_plan.clone(), key: key.clone() }
-    }
-
-    /// Whether memory may answer with it: while the lease holds, and if nothing has outdated it.
-    fn believes(&self, kept: &Kept, key: &str) -> bool {
-        self.0.bus.ask(|sidecar, now| {
-            sidecar.may_serve(now)
-                && kept.mark().is_some_and(|mark| sidecar.believes(mark, key, kept.tags()))
-        })
-    }
-
-    /// The same without the lease: nothing that was heard of has outdated it.
-    pub(super) fn not_outdated(&self, kept: &Kept, key: &str) -> bool {
-        kept.mark().is_some_and(|mark| self.0.bus.believes(mark, key, kept.tags()))
-    }
-
-    /// Whether it may stand in, expired, for what sources fail to give: a dataset, not that there
-    /// is none.
-    fn may_be_stale(&self, kept: &Kept, key: &str, now: Instant) -> bool {
-        let until = kept.fresh_until(self.rules()) + self.rules().stale_if_error;
-        let is_dataset = matches!(kept.content, Content::Dataset(_));
-        is_dataset && self.keeps() && until > now && self.believes(kept, key)
-    }
-
-    fn how(&self, wished: bool, joined: bool, stored: bool) -> How {
-        if wished && !joined {
-            How::Request { stored }
-        } else if !self.keeps() || !self.0.bus.lease_held() {
-            How::Bypass
+    fn miss_status(&self, is_requested: bool, joined: bool, stored: bool) -> CacheStatus {
+        if is_requested && !joined {
+            CacheStatus::Request { stored }
+        } else if !self.0.policy.is_cacheable() || !self.bus().has_lease() {
+            CacheStatus::Bypass
         } else if joined {
-            How::Collapsed
+            CacheStatus::Collapsed
         } else {
-            How::Miss { stored }
+            CacheStatus::Miss { stored }
         }
+    }
+
+    /// Hands a hit to the verifier, which compares some of them with the sources.
+    fn sample(&self, key: &Arc<str>, entry: &Arc<CacheEntry>) {
+        let Some(verifier) = &self.0.verifier else { return };
+        verifier.sample(|| SampledHit {
+            key: key.clone(),
+            entry: entry.clone(),
+            policy: self.0.policy.clone(),
+            collector: self.0.collector.clone(),
+            share: self.0.share.clone(),
+        });
+    }
+
+    /// Runs `program` over a dataset's body, by `until`, for at most `output_bytes` of JSON. What
+    /// it holds is this domain's memory.
+    pub async fn run_program(
+        &self,
+        program: Arc<Program>,
+        input: Bytes,
+        output_bytes: usize,
+        until: Instant,
+    ) -> Result<Vec<u8>, ProgramError> {
+        self.0.programs.run(program, input, output_bytes, until, |json| json).await
+    }
+
+    /// Weighs an entry anew: more of it was rendered.
+    pub fn reweigh(&self, key: &str, entry: &Arc<CacheEntry>) {
+        self.0.memory_tier.reweigh(&key.into(), entry);
+    }
+
+    /// The entry of a key in memory, and whether it is valid: for debugging.
+    pub fn inspect_memory(&self, key: &str) -> Option<(Arc<CacheEntry>, bool)> {
+        let entry = self.0.memory_tier.get(&key.into())?;
+        let is_valid = self.0.policy.is_valid(&entry, key);
+        Some((entry, is_valid))
+    }
+
+    /// The entry of a key in Redis that its script confirms: for debugging.
+    pub async fn inspect_redis(&self, key: &str) -> Result<Option<RedisEntry>, RedisFault> {
+        self.0.redis_tier.inspect(&key.into()).await
+    }
+
+    /// Why datasets of the domain were served and not kept for want of their tags.
+    pub fn tags_refusals(&self) -> Vec<TagsRefusals> {
+        self.0.tagger.refusals()
     }
 }

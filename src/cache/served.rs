@@ -1,24 +1,24 @@
-//! What a caller gets: an answer and where it came from, or why there is none.
+//! The result of a read: an entry and its cache status, or the error.
 
 use std::sync::Arc;
 
-use super::kept::Kept;
+use super::entry::CacheEntry;
 use crate::collect::{CollectError, Timeline};
 
 /// An answer.
 #[derive(Debug, Clone)]
-pub struct Served {
-    /// What the sources said, now or before.
-    pub kept: Arc<Kept>,
+pub struct ServedAnswer {
+    /// The entry: what the sources said, now or before.
+    pub entry: Arc<CacheEntry>,
     /// Where it came from.
-    pub how: How,
+    pub status: CacheStatus,
     /// The collection, if there was one.
     pub timeline: Option<Timeline>,
 }
 
 /// Where an answer came from: what `Cache-Status` says (RFC 9211).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum How {
+pub enum CacheStatus {
     /// From memory, fresh for so many seconds.
     Memory {
         /// Seconds.
@@ -41,12 +41,12 @@ pub enum How {
     },
     /// Collected by a flight that was there.
     Collapsed,
-    /// Collected because the request wished it.
+    /// Collected because the request asked for it.
     Request {
         /// It was kept.
         stored: bool,
     },
-    /// Collected because nothing is kept.
+    /// Collected because nothing is cached.
     Bypass,
     /// From memory although the lease is lost (`--bus-loss stale`).
     BusLost {

@@ -7,103 +7,118 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::flight::{JoinRule, Landing, Origin, Ticket, Waited};
+use super::flight::{FlightOrigin, FlightResult, FlightWaiter, JoinRule, WaitOutcome};
+use super::flight_table::FlightTable;
+use super::metrics::CacheMetrics;
 use super::patience::Patience;
-use super::read::Cache;
+use super::read_options::ReadOptions;
 use super::served::ReadError;
-use super::wish::Wish;
-use crate::collect::CollectError;
+use crate::collect::{CollectError, Collector};
 use crate::domain::SourceIndex;
 
-/// How often a caller whose flight was lost (a panic) is seated again.
-const SEATINGS_MAX: usize = 2;
+/// How many flights a caller joins or starts at most, one after the other, where they are lost (a
+/// panic).
+const JOINS_MAX: usize = 2;
 
 /// One caller: what it asks for, and how long it can wait for whom.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Caller<'w> {
-    pub(super) wish: &'w Wish,
+pub(super) struct Caller<'o> {
+    pub(super) options: &'o ReadOptions,
     /// Only the sources will do, in a flight that begins after it came.
-    pub(super) fresh: bool,
+    pub(super) sources_only: bool,
     pub(super) patience: Patience,
 }
 
-/// What came of a wait.
-struct Outcome {
-    waited: Waited,
-    /// Others had begun what was waited for.
+/// What came of waiting, for whichever flight.
+struct CallerOutcome {
+    outcome: WaitOutcome,
+    /// Others had begun the flight.
     joined: bool,
-    /// Whom to name where nothing came.
+    /// The sources to name where no result came.
     unanswered: Vec<SourceIndex>,
+}
+
+/// The flights of one domain as callers share them. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct SharedFlights {
+    pub(super) table: FlightTable,
+    pub(super) collector: Arc<Collector>,
+    pub(super) metrics: CacheMetrics,
 }
 
 impl Caller<'_> {
     /// Which flights it may join: what a flight brings is as old as the flight is.
     fn rule(&self) -> JoinRule {
-        if self.fresh {
+        if self.sources_only {
             return JoinRule::NONE;
         }
-        JoinRule::ANY.and_within(self.wish.max_age.unwrap_or(Duration::MAX))
+        JoinRule::ANY.and_within(self.options.max_age.unwrap_or(Duration::MAX))
     }
 }
 
-impl Cache {
-    /// A flight that brings nothing too old for this caller: what another's flight found in Redis
-    /// may be.
-    pub(super) async fn fly_for(
+impl SharedFlights {
+    /// The result of a flight that is not too old for this caller, and whether others had begun
+    /// that flight. What another's flight found in Redis may be too old: then one of the caller's
+    /// own asks the sources.
+    pub(super) async fn result_for(
         &self,
         key: &Arc<str>,
         caller: Caller<'_>,
-    ) -> Result<(Arc<Landing>, bool), ReadError> {
-        let (landing, joined) = self.fly_or_join(key, caller).await?;
-        let found = landing.result.as_ref().ok().filter(|_| landing.from == Origin::Redis);
-        if found.is_some_and(|kept| caller.wish.is_too_old(kept, Instant::now())) {
-            return self.fly_or_join(key, Caller { fresh: true, ..caller }).await;
+    ) -> Result<(Arc<FlightResult>, bool), ReadError> {
+        let (flight, joined) = self.join_and_wait(key, caller).await?;
+        let found = flight.result.as_ref().ok().filter(|_| flight.origin == FlightOrigin::Redis);
+        if found.is_some_and(|entry| caller.options.is_too_old(entry, Instant::now())) {
+            return self.join_and_wait(key, Caller { sources_only: true, ..caller }).await;
         }
-        Ok((landing, joined))
+        Ok((flight, joined))
     }
 
-    async fn fly_or_join(
+    async fn join_and_wait(
         &self,
         key: &Arc<str>,
         caller: Caller<'_>,
-    ) -> Result<(Arc<Landing>, bool), ReadError> {
-        for _ in 0..SEATINGS_MAX {
-            let mut ticket = self.seated(key, &caller, caller.rule())?;
-            let joined = ticket.joined;
+    ) -> Result<(Arc<FlightResult>, bool), ReadError> {
+        for _ in 0..JOINS_MAX {
+            let mut waiter = self.join_or_start(key, &caller, caller.rule())?;
+            let joined = waiter.joined;
             if joined {
-                self.metrics().collapsed.inc();
+                self.metrics.collapsed.inc();
             }
-            let outcome = if joined && !ticket.waits_for_turn() {
-                self.wait_beside_others(key, &caller, &mut ticket).await
-            } else {
-                let waited =
-                    self.wait_for_turn(key, &mut ticket, caller.patience.begin_by, &caller).await;
-                Outcome { waited, joined, unanswered: ticket.progress.unanswered.sources() }
-            };
-            match outcome.waited {
-                Waited::Landed(landing) => return Ok((landing, outcome.joined)),
-                Waited::Lost if Instant::now() < caller.patience.until => {}
-                Waited::Lost | Waited::Not => {
-                    let error = self.collector().late(&outcome.unanswered);
+            let CallerOutcome { outcome, joined, unanswered } =
+                if joined && !waiter.waits_for_turn() {
+                    self.wait_beside_others(key, &caller, &mut waiter).await
+                } else {
+                    let begin_by = caller.patience.begin_by;
+                    let outcome = self.wait_for_turn(key, &mut waiter, begin_by, &caller).await;
+                    let unanswered = waiter.progress.unanswered.sources();
+                    CallerOutcome { outcome, joined, unanswered }
+                };
+            match outcome {
+                WaitOutcome::Finished(flight) => return Ok((flight, joined)),
+                WaitOutcome::Lost if Instant::now() < caller.patience.until => {}
+                WaitOutcome::Lost | WaitOutcome::Pending => {
+                    let error = self.collector.deadline_error(&unanswered);
                     return Err(ReadError::Collect(error, None));
                 }
             }
         }
-        Err(ReadError::Collect(self.collector().late(&[]), None))
+        Err(ReadError::Collect(self.collector.deadline_error(&[]), None))
     }
 
-    fn seated(
+    fn join_or_start(
         &self,
         key: &Arc<str>,
         caller: &Caller<'_>,
         rule: JoinRule,
-    ) -> Result<Ticket, ReadError> {
-        let Some(ticket) = self.seat(key, caller, rule) else {
-            self.metrics().flights_refused.inc();
+    ) -> Result<FlightWaiter, ReadError> {
+        let Caller { options, sources_only, patience } = *caller;
+        let share_until = patience.share_until;
+        let waiter = self.table.join_or_start(key, options, sources_only, share_until, rule);
+        waiter.ok_or_else(|| {
+            self.metrics.flights_refused.inc();
             let detail = "as many collections run as may".to_owned();
-            return Err(ReadError::Collect(CollectError::Overloaded { detail }, None));
-        };
-        Ok(ticket)
+            ReadError::Collect(CollectError::Overloaded { detail }, None)
+        })
     }
 
     /// Waits for the caller's own flight. Where that has not begun by `begin_by`, when the caller
@@ -111,73 +126,76 @@ impl Cache {
     async fn wait_for_turn(
         &self,
         key: &Arc<str>,
-        ticket: &mut Ticket,
+        waiter: &mut FlightWaiter,
         begin_by: Instant,
         caller: &Caller<'_>,
-    ) -> Waited {
-        let mut at = if ticket.waits_for_turn() { begin_by } else { caller.patience.until };
+    ) -> WaitOutcome {
+        let until = caller.patience.until;
+        let mut at = if waiter.waits_for_turn() { begin_by } else { until };
         loop {
-            match ticket.landing_by(at).await {
-                Waited::Not if at < caller.patience.until => {}
-                waited => return waited,
+            match waiter.result_by(at).await {
+                WaitOutcome::Pending if at < until => {}
+                outcome => return outcome,
             }
-            let again = self.press(key, ticket).unwrap_or(caller.patience.until);
-            at = again.min(caller.patience.until);
+            let again = self.table.start_waiting(key, waiter).unwrap_or(until);
+            at = again.min(until);
         }
     }
 
     /// Waits for a flight that was under way when the caller came. Sharing it costs no answer: once
     /// the caller needs the rest of its deadline for a flight of its own, or once this one is late,
-    /// it takes whichever of the two comes first.
+    /// it takes whichever of the two ends first.
     async fn wait_beside_others(
         &self,
         key: &Arc<str>,
         caller: &Caller<'_>,
-        shared: &mut Ticket,
-    ) -> Outcome {
+        shared: &mut FlightWaiter,
+    ) -> CallerOutcome {
         let patience = &caller.patience;
-        let first = shared.landing_by(patience.share_until).await;
+        let first = shared.result_by(patience.share_until).await;
         let (is_late, is_over) = match &first {
-            Waited::Landed(landing) => (landing.is_late(), true),
-            Waited::Lost => (false, true),
-            Waited::Not => (true, false),
+            WaitOutcome::Finished(flight) => (flight.is_late(), true),
+            WaitOutcome::Lost => (false, true),
+            WaitOutcome::Pending => (true, false),
         };
         let progress = shared.progress.clone();
-        let of_shared =
-            |waited| Outcome { waited, joined: true, unanswered: progress.unanswered.sources() };
+        let of_shared = |outcome| {
+            let unanswered = progress.unanswered.sources();
+            CallerOutcome { outcome, joined: true, unanswered }
+        };
         if !is_late || Instant::now() >= patience.until {
             return of_shared(first);
         }
-        // One that others began for the same reason is as good.
+        // A flight that others began for the same reason is as good as one of the caller's own.
         let rule = caller.rule().and_within(patience.young_enough());
-        let Ok(mut own) = self.seated(key, caller, rule) else {
-            return of_shared(if is_over {
-                first
-            } else {
-                shared.landing_by(patience.until).await
-            });
+        let Ok(mut own) = self.join_or_start(key, caller, rule) else {
+            if is_over {
+                return of_shared(first);
+            }
+            return of_shared(shared.result_by(patience.until).await);
         };
-        let (joined, progress) = (own.joined, own.progress.clone());
+        let joined = own.joined;
+        let progress = own.progress.clone();
         if !joined {
-            self.metrics().unshared.inc();
+            self.metrics.unshared.inc();
         }
-        let own_landing = async {
-            let waited = self.wait_for_turn(key, &mut own, Instant::now(), caller).await;
-            Outcome { waited, joined, unanswered: progress.unanswered.sources() }
+        let own_outcome = async {
+            let outcome = self.wait_for_turn(key, &mut own, Instant::now(), caller).await;
+            CallerOutcome { outcome, joined, unanswered: progress.unanswered.sources() }
         };
-        let shared_landing = async {
-            match shared.landing_by(patience.until).await {
-                Waited::Landed(landing) if !is_over && !landing.is_late() => {
-                    Waited::Landed(landing)
+        let shared_outcome = async {
+            match shared.result_by(patience.until).await {
+                WaitOutcome::Finished(flight) if !is_over && !flight.is_late() => {
+                    WaitOutcome::Finished(flight)
                 }
-                // The caller's own says what becomes of it.
+                // The caller's own flight decides.
                 _ => std::future::pending().await,
             }
         };
         tokio::select! {
             biased;
-            waited = shared_landing => of_shared(waited),
-            outcome = own_landing => outcome,
+            outcome = shared_outcome => of_shared(outcome),
+            outcome = own_outcome => outcome,
         }
     }
 }

@@ -6,17 +6,19 @@
 //! Which domain that befalls is said, and why; never a tag.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::program::ProgramError;
-use super::read::Cache;
+use super::metrics::CacheMetrics;
+use super::programs::{ProgramError, ProgramRunner};
 use crate::coherence::{TAG_BYTES_MAX, TAGS_MAX};
 use crate::collect::Dataset;
+use crate::shape::{CompileError, Program};
 
-/// What a `tags` program may yield: all tags in JSON at its longest (six bytes for one, quotes, a
+/// The bytes that a `tags` program may yield: all tags in JSON at its longest (six bytes for one, quotes, a
 /// comma), with room for `null`s.
 const OUTPUT_BYTES_MAX: usize = 256 * 1024;
 
@@ -48,7 +50,7 @@ pub struct TagsRefusals {
 
 /// The refusals of one domain. Locked to count one or to list them; never across an `.await`.
 #[derive(Debug, Default)]
-pub(super) struct RefusalCounts(Mutex<BTreeMap<TagsRefusal, TagsRefusals>>);
+struct RefusalCounts(Mutex<BTreeMap<TagsRefusal, TagsRefusals>>);
 
 impl TagsRefusal {
     /// All of them.
@@ -65,7 +67,16 @@ impl TagsRefusal {
         }
     }
 
-    /// For people: what was met.
+    /// A program that yields more than all tags may take has found too many of them.
+    fn of(error: &ProgramError) -> Self {
+        match error {
+            ProgramError::OutputTooLong(_) => Self::TooMany,
+            ProgramError::Failed(_) => Self::ProgramFailed,
+            ProgramError::Overloaded(_) => Self::Overloaded,
+        }
+    }
+
+    /// For people: what was found.
     pub fn in_words(self) -> String {
         match self {
             Self::TooMany => format!("more than {TAGS_MAX} tags"),
@@ -80,7 +91,7 @@ impl RefusalCounts {
     /// Counts one; whether it is the first for its reason.
     fn add(&self, reason: TagsRefusal) -> bool {
         let now = Instant::now();
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.0.lock();
         let first = TagsRefusals { reason, datasets: 0, since: now, last: now };
         let count = counts.entry(reason).or_insert(first);
         count.datasets += 1;
@@ -88,40 +99,63 @@ impl RefusalCounts {
         count.datasets == 1
     }
 
-    pub(super) fn list(&self) -> Vec<TagsRefusals> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).values().copied().collect()
+    fn list(&self) -> Vec<TagsRefusals> {
+        self.0.lock().values().copied().collect()
     }
 }
 
-impl Cache {
+/// Finds the tags of one domain's datasets. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Tagger {
+    domain: Arc<str>,
+    program: Option<Arc<Program>>,
+    runner: ProgramRunner,
+    refusals: Arc<RefusalCounts>,
+    metrics: CacheMetrics,
+}
+
+impl Tagger {
+    /// `program` is the domain file's `cache.tags`.
+    pub(super) fn new(
+        domain: Arc<str>,
+        program: Option<&str>,
+        runner: ProgramRunner,
+        metrics: CacheMetrics,
+    ) -> Result<Self, CompileError> {
+        let program = program.map(Program::compile).transpose()?.map(Arc::new);
+        for reason in TagsRefusal::ALL {
+            drop(metrics.tags_refused(&domain, reason.as_str()));
+        }
+        Ok(Self { domain, program, runner, refusals: Arc::default(), metrics })
+    }
+
     /// The tags of a dataset; `None` where they are refused: what cannot be invalidated by tag must
     /// not be kept.
-    pub(super) async fn tags(
+    pub(super) async fn find_tags(
         &self,
         dataset: Option<&Dataset>,
         deadline: Instant,
     ) -> Option<Vec<Arc<str>>> {
-        let (Some(program), Some(dataset)) = (self.tag_program().cloned(), dataset) else {
+        let (Some(program), Some(dataset)) = (self.program.clone(), dataset) else {
             return Some(Vec::new());
         };
         // There may be so many values to be read that the event loop must not be held for them.
         let read = |json: Vec<u8>| parse(&json);
-        let run = self
-            .run_and_read(program, dataset.body.clone(), OUTPUT_BYTES_MAX, deadline, read)
-            .await;
-        match run.map_err(|error| refused(&error)).flatten() {
+        let body = dataset.body.clone();
+        let run = self.runner.run(program, body, OUTPUT_BYTES_MAX, deadline, read).await;
+        match run.map_err(|error| TagsRefusal::of(&error)).flatten() {
             Ok(tags) => Some(tags),
             Err(reason) => {
-                self.refuse_tags(reason);
+                self.count_refusal(reason);
                 None
             }
         }
     }
 
-    fn refuse_tags(&self, reason: TagsRefusal) {
-        let domain = &self.collector().domain().name;
-        self.metrics().tags_refused(domain, reason).inc();
-        if self.refusal_counts().add(reason) {
+    fn count_refusal(&self, reason: TagsRefusal) {
+        let domain = &self.domain;
+        self.metrics.tags_refused(domain, reason.as_str()).inc();
+        if self.refusals.add(reason) {
             let reason = reason.in_words();
             tracing::warn!(%domain, reason, "a dataset is served and not kept, \
                  for want of its tags");
@@ -129,17 +163,8 @@ impl Cache {
     }
 
     /// Why datasets of the domain were served and not kept for want of their tags.
-    pub fn tags_refusals(&self) -> Vec<TagsRefusals> {
-        self.refusal_counts().list()
-    }
-}
-
-/// A program that yields more than all tags may take has found too many of them.
-fn refused(error: &ProgramError) -> TagsRefusal {
-    match error {
-        ProgramError::OutputTooLong(_) => TagsRefusal::TooMany,
-        ProgramError::Failed(_) => TagsRefusal::ProgramFailed,
-        ProgramError::Overloaded(_) => TagsRefusal::Overloaded,
+    pub(super) fn refusals(&self) -> Vec<TagsRefusals> {
+        self.refusals.list()
     }
 }
 
@@ -147,7 +172,8 @@ fn refused(error: &ProgramError) -> TagsRefusal {
 fn parse(json: &[u8]) -> Result<Vec<Arc<str>>, TagsRefusal> {
     let values: Vec<Value> =
         serde_json::from_slice(json).map_err(|_| TagsRefusal::ProgramFailed)?;
-    let (mut tags, mut known) = (Vec::<Arc<str>>::new(), HashSet::new());
+    let mut tags = Vec::<Arc<str>>::new();
+    let mut known = HashSet::new();
     for value in values {
         let tag: Arc<str> = match value {
             Value::Null => continue,
@@ -208,7 +234,7 @@ mod tests {
         let find = |text: &str| {
             let budget = Budget { output_bytes: OUTPUT_BYTES_MAX, ..Budget::default() };
             let run = Program::compile(text).unwrap().run(b"{}", budget);
-            let error = |error: RunError| refused(&ProgramError::of(error));
+            let error = |error: RunError| TagsRefusal::of(&ProgramError::of(error));
             run.map_err(error).and_then(|json| parse(&json))
         };
         assert_eq!(find("[range(300000)|\"t\\(.)\"]"), Err(TagsRefusal::TooMany));

@@ -7,15 +7,15 @@ use crate::coherence::{Epoch, Fence};
 
 /// One invalidation: its log's epoch in 32 hexadecimal digits, a dash, its `seq`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Token(pub Fence);
+pub struct InvalidationToken(pub Fence);
 
-impl fmt::Display for Token {
+impl fmt::Display for InvalidationToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:032x}-{}", self.0.epoch.0, self.0.seq)
     }
 }
 
-impl FromStr for Token {
+impl FromStr for InvalidationToken {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -34,13 +34,13 @@ mod tests {
 
     #[test]
     fn a_token_reads_back_as_it_was_written() {
-        let token = Token(Fence { epoch: Epoch(7), seq: 12 });
+        let token = InvalidationToken(Fence { epoch: Epoch(7), seq: 12 });
         assert_eq!(token.to_string(), "00000000000000000000000000000007-12");
-        assert_eq!(token.to_string().parse::<Token>().unwrap(), token);
+        assert_eq!(token.to_string().parse::<InvalidationToken>().unwrap(), token);
         for wrong in
             ["", "7-12", "0000000000000000000000000000000x-1", "00000000000000000000000000000007-"]
         {
-            assert!(wrong.parse::<Token>().is_err(), "{wrong}");
+            assert!(wrong.parse::<InvalidationToken>().is_err(), "{wrong}");
         }
     }
 }

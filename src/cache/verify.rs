@@ -3,27 +3,30 @@
 //! consistent", 2022).
 //!
 //! A difference alone is no fault: the source may have changed a moment ago, and its invalidation
-//! be on the way. So the cache is given a lease of time to hear of it. What it still believes then,
-//! and the sources still contradict, was a wrong answer: an invalidation that nobody sent, or one
-//! that was lost. Nothing that is read here is kept.
+//! be on the way. So the cache is given a lease of time to receive it. An entry that is valid even
+//! then, while the sources still contradict it, was a wrong answer: its invalidation was not sent,
+//! or lost. Nothing that is read here is stored.
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
-use super::kept::Kept;
-use super::read::Cache;
-use crate::collect::{self, CollectError, Outstanding, Unanswered, Work};
-use crate::resources::WorkMemory;
+use super::entry::CacheEntry;
+use super::policy::Policy;
+use crate::collect::{
+    self, CollectContext, CollectError, Collector, Outstanding, UnansweredSources,
+};
+use crate::resources::{MemoryShare, WorkMemory};
 
 /// Samples that wait for their turn; a further one is skipped.
 const WAITING_MAX: usize = 256;
@@ -32,9 +35,9 @@ const AT_ONCE_MAX: usize = 16;
 
 /// A share of the hits: `0.01` or `1%`.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Rate(f64);
+pub struct SampleRate(f64);
 
-impl FromStr for Rate {
+impl FromStr for SampleRate {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -47,7 +50,7 @@ impl FromStr for Rate {
     }
 }
 
-impl fmt::Display for Rate {
+impl fmt::Display for SampleRate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)
     }
@@ -55,33 +58,42 @@ impl fmt::Display for Rate {
 
 /// Takes the samples; clones share everything.
 #[derive(Debug, Clone)]
-pub struct Verifier {
-    rate: Rate,
+pub struct HitVerifier {
+    rate: SampleRate,
     samples: mpsc::Sender<Sample>,
-    counts: Arc<Counts>,
+    counts: Arc<VerifierCounts>,
 }
 
-/// Looks at the samples: [`Samples::verify`] is to be spawned by who owns the cache.
+/// Looks at the samples: [`SampleVerifier::verify`] is to be spawned by who owns the cache.
 #[derive(Debug)]
-pub struct Samples {
+pub struct SampleVerifier {
     waiting: mpsc::Receiver<Sample>,
-    counts: Arc<Counts>,
+    counts: Arc<VerifierCounts>,
     /// How long an invalidation may be on its way.
     patience: Duration,
 }
 
-/// One hit.
+/// One hit, and what it takes to compare it.
 #[derive(Debug)]
 struct Sample {
-    cache: Cache,
-    key: Arc<str>,
-    kept: Arc<Kept>,
+    hit: SampledHit,
     served: Instant,
 }
 
-/// What was found so far.
+/// The entry that was served, and the parts that ask its sources again.
+#[derive(Debug)]
+pub(super) struct SampledHit {
+    pub(super) key: Arc<str>,
+    pub(super) entry: Arc<CacheEntry>,
+    pub(super) policy: Policy,
+    pub(super) collector: Arc<Collector>,
+    /// The domain's share of memory.
+    pub(super) share: MemoryShare,
+}
+
+/// The counts of verdicts.
 #[derive(Debug, Default)]
-struct Counts {
+struct VerifierCounts {
     checked: Counter,
     wrong: Counter,
     unknown: Counter,
@@ -92,9 +104,9 @@ struct Counts {
     oldest: Mutex<Duration>,
 }
 
-/// What was found so far, for `GET /status`.
+/// The counts of verdicts, for `GET /status`.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
-pub struct Shown {
+pub struct VerifierStatus {
     /// The share of the hits that is looked at.
     pub rate: f64,
     /// Samples that were judged.
@@ -109,10 +121,10 @@ pub struct Shown {
     pub oldest_wrong_seconds: f64,
 }
 
-/// What became of a sample.
+/// The verdict on a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
-    /// The sources say the same, or the cache has heard of the change since.
+enum SampleVerdict {
+    /// The sources say the same, or the change has been invalidated since.
     Right,
     Wrong,
     Unknown,
@@ -120,9 +132,13 @@ enum Verdict {
 
 /// A verifier of that share of the hits, and what looks at its samples; `patience` is the fleet's
 /// lease.
-pub fn verifier(rate: Rate, patience: Duration, registry: &mut Registry) -> (Verifier, Samples) {
+pub fn verifier(
+    rate: SampleRate,
+    patience: Duration,
+    registry: &mut Registry,
+) -> (HitVerifier, SampleVerifier) {
     let (samples, waiting) = mpsc::channel(WAITING_MAX);
-    let counts = Arc::new(Counts::default());
+    let counts = Arc::new(VerifierCounts::default());
     let registry = registry.sub_registry_with_prefix("verify");
     registry.register(
         "checked",
@@ -135,30 +151,28 @@ pub fn verifier(rate: Rate, patience: Duration, registry: &mut Registry) -> (Ver
     registry.register("nines", "Nines of consistency shown", counts.nines.clone());
     let help = "Age of the oldest wrong answer";
     registry.register("oldest_wrong_seconds", help, counts.oldest_wrong.clone());
-    (Verifier { rate, samples, counts: counts.clone() }, Samples { waiting, counts, patience })
+    (
+        HitVerifier { rate, samples, counts: counts.clone() },
+        SampleVerifier { waiting, counts, patience },
+    )
 }
 
-impl Verifier {
+impl HitVerifier {
     /// Takes a hit as a sample, now and then.
-    pub(super) fn see(&self, cache: &Cache, key: &Arc<str>, kept: &Arc<Kept>) {
+    pub(super) fn sample(&self, hit: impl FnOnce() -> SampledHit) {
         if fastrand::f64() >= self.rate.0 {
             return;
         }
-        let sample = Sample {
-            cache: cache.clone(),
-            key: key.clone(),
-            kept: kept.clone(),
-            served: Instant::now(),
-        };
+        let sample = Sample { hit: hit(), served: Instant::now() };
         if self.samples.try_send(sample).is_err() {
             self.counts.skipped.inc();
         }
     }
 
-    /// What was found so far.
-    pub fn shown(&self) -> Shown {
+    /// The counts so far.
+    pub fn status(&self) -> VerifierStatus {
         let counts = &self.counts;
-        Shown {
+        VerifierStatus {
             rate: self.rate.0,
             checked: counts.checked.get(),
             wrong: counts.wrong.get(),
@@ -169,7 +183,7 @@ impl Verifier {
     }
 }
 
-impl Samples {
+impl SampleVerifier {
     /// Looks at what comes, until it is dropped.
     pub async fn verify(mut self) {
         let mut looking = FuturesUnordered::new();
@@ -187,35 +201,42 @@ impl Samples {
 }
 
 impl Sample {
-    async fn judge(&self, patience: Duration) -> Verdict {
-        match self.same().await {
-            Some(true) => return Verdict::Right,
-            None => return Verdict::Unknown,
+    async fn judge(&self, patience: Duration) -> SampleVerdict {
+        match self.hit.is_same_at_sources().await {
+            Some(true) => return SampleVerdict::Right,
+            None => return SampleVerdict::Unknown,
             Some(false) => {}
         }
         sleep(patience).await;
-        if !self.cache.not_outdated(&self.kept, &self.key) {
-            return Verdict::Right;
+        if !self.hit.policy.is_current(&self.hit.entry, &self.hit.key) {
+            return SampleVerdict::Right;
         }
-        match self.same().await {
-            Some(false) => Verdict::Wrong,
-            // What changes and changes back proves nothing of the cache.
-            Some(true) | None => Verdict::Unknown,
+        match self.hit.is_same_at_sources().await {
+            Some(false) => SampleVerdict::Wrong,
+            // A source that changes back and forth proves nothing about the cache.
+            Some(true) | None => SampleVerdict::Unknown,
         }
     }
+}
 
+impl SampledHit {
     /// Whether the sources say now what was served.
-    async fn same(&self) -> Option<bool> {
-        let domain = self.cache.collector().domain();
+    async fn is_same_at_sources(&self) -> Option<bool> {
         // Where memory is short, this is the first to go without.
-        let reserved = self.cache.share().try_reserve(2 * self.kept.body_bytes() as u64)?;
+        let reserved = self.share.try_reserve(2 * self.entry.body_bytes() as u64)?;
         let memory = WorkMemory::new(reserved, Instant::now());
-        let (outstanding, unanswered) = (Outstanding::default(), Unanswered::default());
-        let work = Work { memory: &memory, outstanding: &outstanding, unanswered: &unanswered };
-        let served = self.kept.dataset(domain);
+        let outstanding = Outstanding::default();
+        let unanswered = UnansweredSources::default();
+        let work =
+            CollectContext { memory: &memory, outstanding: &outstanding, unanswered: &unanswered };
+        let served = self.entry.dataset(self.policy.domain());
         let known = served.as_ref().map(|dataset| dataset.parts.clone());
-        let wish = collect::Wish { no_cache: true, known, ..collect::Wish::of_nobody() };
-        let (result, _) = self.cache.collector().collect(&self.key, wish, work).await;
+        let options = collect::CollectOptions {
+            no_cache: true,
+            previous_parts: known,
+            ..collect::CollectOptions::without_caller()
+        };
+        let (result, _) = self.collector.collect(&self.key, options, work).await;
         match (result, &served) {
             (Ok(now), Some(served)) => Some(now.body == served.body),
             (Err(CollectError::NotFound { .. }), None) => Some(true),
@@ -225,21 +246,21 @@ impl Sample {
     }
 }
 
-impl Counts {
-    fn count(&self, verdict: Verdict, sample: &Sample) {
+impl VerifierCounts {
+    fn count(&self, verdict: SampleVerdict, sample: &Sample) {
         match verdict {
-            Verdict::Unknown => {
+            SampleVerdict::Unknown => {
                 self.unknown.inc();
                 return;
             }
-            Verdict::Right => {}
-            Verdict::Wrong => {
+            SampleVerdict::Right => {}
+            SampleVerdict::Wrong => {
                 self.wrong.inc();
-                let age = sample.kept.age(sample.served);
-                let mut oldest = self.oldest.lock().unwrap_or_else(PoisonError::into_inner);
+                let age = sample.hit.entry.age(sample.served);
+                let mut oldest = self.oldest.lock();
                 *oldest = age.max(*oldest);
                 self.oldest_wrong.set(oldest.as_secs_f64());
-                let domain = &sample.cache.collector().domain().name;
+                let domain = &sample.hit.policy.domain().name;
                 let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
                 tracing::warn!(%domain, age_ms, "a wrong answer was served: \
                      its source has changed and no invalidation came");
@@ -257,15 +278,6 @@ fn nines(wrong: u64, checked: u64) -> f64 {
     -((wrong + 1) as f64 / (checked + 1) as f64).log10()
 }
 
-impl Cache {
-    /// A hit is served.
-    pub(super) fn see(&self, key: &Arc<str>, kept: &Arc<Kept>) {
-        if let Some(verifier) = self.verifier() {
-            verifier.see(self, key, kept);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -273,10 +285,10 @@ mod tests {
     #[test]
     fn a_rate_is_a_share_or_a_percentage() {
         for (text, share) in [("0.01", 0.01), ("1%", 0.01), ("0", 0.0), ("100%", 1.0), ("1", 1.0)] {
-            assert_eq!(text.parse(), Ok(Rate(share)), "{text}");
+            assert_eq!(text.parse(), Ok(SampleRate(share)), "{text}");
         }
         for wrong in ["", "2", "-1", "101%", "NaN", "one"] {
-            assert!(wrong.parse::<Rate>().is_err(), "{wrong}");
+            assert!(wrong.parse::<SampleRate>().is_err(), "{wrong}");
         }
     }
 

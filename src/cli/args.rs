@@ -6,18 +6,18 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args};
 
-use crate::bus::{Servers, Settings};
-use crate::cache::{BusLoss, Rate, Size};
+use crate::bus::{BusConfig, RedisServers};
+use crate::cache::{BusLoss, MemorySize, SampleRate};
 use crate::coherence::LEASE_MAX;
-use crate::identity::{Paths, TlsOptions};
+use crate::identity::{IdentityPaths, TlsOptions};
 use crate::resources::{self, MemoryLimit, MemoryLimitError};
-use crate::serve::Address;
-use crate::sidecar::{self, Reading};
-use crate::sources::Tape;
+use crate::serve::ListenAddress;
+use crate::sidecar::{self, DomainFileOptions};
+use crate::sources::Recording;
 
 /// How upstreams are reached.
 #[derive(Debug, Clone, Args)]
-pub(super) struct Upstreams {
+pub(super) struct UpstreamArgs {
     /// Our identity: a folder with `tls.crt`, `tls.key` and `ca.crt`; re-read when it changes
     #[arg(long, env = "BFB_IDENTITY", value_name = "DIR")]
     identity: Option<PathBuf>,
@@ -43,39 +43,39 @@ pub(super) struct Upstreams {
     replay: Option<PathBuf>,
 }
 
-impl Upstreams {
-    pub(super) fn identity(&self) -> Option<Paths> {
-        self.identity.clone().map(|dir| Paths { dir, ca: self.ca.clone() })
+impl UpstreamArgs {
+    pub(super) fn identity(&self) -> Option<IdentityPaths> {
+        self.identity.clone().map(|dir| IdentityPaths { dir, ca: self.ca.clone() })
     }
 
-    pub(super) fn reading(&self) -> Reading {
+    pub(super) fn domain_file_options(&self) -> DomainFileOptions {
         let no_identity = self.identity.is_none() && self.replay.is_none();
-        Reading { allow_http: self.allow_http, no_identity }
+        DomainFileOptions { allow_http: self.allow_http, no_identity }
     }
 
     pub(super) fn tls(&self) -> TlsOptions {
         TlsOptions { tls12: self.tls12 }
     }
 
-    pub(super) fn tape(&self) -> Tape {
+    pub(super) fn recording(&self) -> Recording {
         match (&self.record, &self.replay) {
-            (Some(dir), _) => Tape::Record(dir.clone()),
-            (_, Some(dir)) => Tape::Replay(dir.clone()),
-            (None, None) => Tape::Off,
+            (Some(dir), _) => Recording::Record(dir.clone()),
+            (_, Some(dir)) => Recording::Replay(dir.clone()),
+            (None, None) => Recording::Off,
         }
     }
 }
 
 /// What is kept.
 #[derive(Debug, Clone, Args)]
-pub(super) struct Caching {
+pub(super) struct CachingArgs {
     /// How much memory datasets may take; `0` keeps none there
     #[arg(long, env = "BFB_MEMORY", value_name = "SIZE", default_value = "64MiB")]
-    memory: Size,
+    memory: MemorySize,
     /// How much memory the process may hold for all its work, datasets among it
     /// (default: the container's limit less an eighth, else 256MiB)
     #[arg(long, env = "BFB_MEMORY_LIMIT", value_name = "SIZE")]
-    memory_limit: Option<Size>,
+    memory_limit: Option<MemorySize>,
     /// Store nothing: every request collects (debugging)
     #[arg(long, env = "BFB_NO_CACHE", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
     no_cache: bool,
@@ -92,18 +92,18 @@ pub(super) struct Caching {
         default_value = "0",
         hide_default_value = true
     )]
-    verify: Rate,
+    verify: SampleRate,
 }
 
-impl Caching {
+impl CachingArgs {
     /// What it means to a sidecar.
     pub(super) fn to_config(
         &self,
         bus_loss: BusLoss,
-    ) -> Result<sidecar::Caching, MemoryLimitError> {
+    ) -> Result<sidecar::CachingConfig, MemoryLimitError> {
         let limit =
             MemoryLimit::new(self.memory_limit.map(|size| size.0), resources::cgroup_limit());
-        Ok(sidecar::Caching {
+        Ok(sidecar::CachingConfig {
             memory: self.memory,
             work_bytes: limit.for_work(self.memory.0)?,
             off: self.no_cache,
@@ -116,11 +116,11 @@ impl Caching {
 
 /// The fleet: who shares a cache, and how it is kept right.
 #[derive(Debug, Clone, Args)]
-pub(super) struct Fleet {
+pub(super) struct FleetArgs {
     /// The fleet's Redis: `redis://HOST:PORT`, `rediss://…`, `unix:///PATH`,
     /// `redis-sentinel://…/SERVICE`, `redis-cluster://…`; without it a sidecar is a fleet of one
     #[arg(long, env = "BFB_REDIS", value_name = "URL", hide_env_values = true)]
-    pub(super) redis: Option<Servers>,
+    pub(super) redis: Option<RedisServers>,
     /// A file with `user:password`; re-read when the connection is made anew
     #[arg(long, env = "BFB_REDIS_AUTH", value_name = "FILE", requires = "redis")]
     redis_auth: Option<PathBuf>,
@@ -158,8 +158,9 @@ pub(super) fn log_filter(text: &str) -> Result<String, String> {
 /// What may stand in the names of Redis's keys: a brace would move the slot of a Cluster.
 fn namespace(text: &str) -> Result<String, String> {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    let fine = (1..=63).contains(&text.len()) && text.chars().all(fits);
-    fine.then(|| text.to_owned())
+    let is_valid = (1..=63).contains(&text.len()) && text.chars().all(fits);
+    is_valid
+        .then(|| text.to_owned())
         .ok_or_else(|| "expected 1 to 63 of the characters `a-z A-Z 0-9 - _ .`".to_owned())
 }
 
@@ -173,43 +174,43 @@ fn lease(text: &str) -> Result<Duration, String> {
     lease.ok_or_else(|| "expected a time from 200ms to 5m, such as `3s`".to_owned())
 }
 
-impl Fleet {
-    pub(super) fn settings(&self) -> Option<Settings> {
+impl FleetArgs {
+    pub(super) fn bus_config(&self) -> Option<BusConfig> {
         let place = self.redis.clone()?;
-        Some(Settings {
+        Some(BusConfig {
             auth: self.redis_auth.clone(),
             ca: self.redis_ca.clone(),
             identity: self.redis_identity.clone(),
             namespace: self.namespace.clone(),
             failover_grace: self.failover_grace,
             label: std::env::var("HOSTNAME").unwrap_or_else(|_| "sidecar".to_owned()),
-            ..Settings::new(place, self.lease)
+            ..BusConfig::new(place, self.lease)
         })
     }
 }
 
 /// The consumers' addresses: of a sidecar to start, or of the one to speak to.
 #[derive(Debug, Clone, Args)]
-pub(super) struct Listen {
+pub(super) struct ListenArgs {
     /// Where consumers are answered: `IP:PORT` or `unix:/path`; may be given several times
     /// (default: port 7070 of `127.0.0.1` and, where IPv6 exists, of `[::1]`)
     #[arg(long, env = "BFB_LISTEN", value_name = "ADDRESS", value_delimiter = ',')]
-    listen: Vec<Address>,
+    listen: Vec<ListenAddress>,
 }
 
 /// The admin port of a sidecar to start, or of the one to speak to.
 #[derive(Debug, Clone, Args)]
-pub(super) struct AdminPort {
+pub(super) struct AdminArgs {
     /// The admin port: `IP:PORT` or `unix:/path`
     #[arg(long, env = "BFB_ADMIN", value_name = "ADDRESS", default_value = "127.0.0.1:7071")]
-    pub(super) admin: Address,
+    pub(super) admin: ListenAddress,
 }
 
-impl Listen {
+impl ListenArgs {
     /// The addresses, and whether they are the defaults.
-    pub(super) fn addresses(&self) -> (Vec<Address>, bool) {
+    pub(super) fn addresses(&self) -> (Vec<ListenAddress>, bool) {
         if self.listen.is_empty() {
-            let port = |ip: std::net::IpAddr| Address::Tcp((ip, 7070).into());
+            let port = |ip: std::net::IpAddr| ListenAddress::Tcp((ip, 7070).into());
             let v4 = port(std::net::Ipv4Addr::LOCALHOST.into());
             let v6 = port(std::net::Ipv6Addr::LOCALHOST.into());
             (vec![v4, v6], true)
@@ -221,7 +222,7 @@ impl Listen {
 
 /// How a result is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Format {
+pub(super) enum OutputFormat {
     /// For people.
     Text,
     /// For programs.

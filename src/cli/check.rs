@@ -5,13 +5,13 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::args::Format;
+use super::args::OutputFormat;
 use super::{exit, out};
 use crate::domain;
-use crate::sidecar::{self, Reading};
+use crate::sidecar::{self, DomainFileOptions};
 
 #[derive(Debug, Args)]
-pub(super) struct Check {
+pub(super) struct CheckCommand {
     /// Domain files, or folders of them
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
@@ -20,31 +20,34 @@ pub(super) struct Check {
     insecure_upstreams: bool,
     /// How the problems are printed
     #[arg(long, value_enum, default_value = "text")]
-    format: Format,
+    format: OutputFormat,
 }
 
-impl Check {
+impl CheckCommand {
     pub(super) fn run(self) -> ExitCode {
-        let reading = Reading { allow_http: self.insecure_upstreams, ..Reading::default() };
+        let reading = DomainFileOptions {
+            allow_http: self.insecure_upstreams,
+            ..DomainFileOptions::default()
+        };
         let loaded = sidecar::read_domains(&self.paths, reading);
         let problems = loaded.problems();
-        let said = match self.format {
-            Format::Json => {
-                out::say_json(serde_json::to_string_pretty(problems).unwrap_or_default())
+        let exit_code = match self.format {
+            OutputFormat::Json => {
+                out::print_json(serde_json::to_string_pretty(problems).unwrap_or_default())
             }
-            Format::Text if problems.is_empty() => out::say("ok"),
-            Format::Text => {
-                report(problems);
+            OutputFormat::Text if problems.is_empty() => out::print("ok"),
+            OutputFormat::Text => {
+                report_problems(problems);
                 exit::OK
             }
         };
-        if problems.is_empty() { said } else { exit::wrong_input() }
+        if problems.is_empty() { exit_code } else { exit::wrong_input() }
     }
 }
 
 /// Every problem on standard error, in colour where it is a terminal, and how many there are.
-pub(super) fn report(problems: &[domain::Problem]) {
-    out::draw(|color| domain::render(problems, color));
+pub(super) fn report_problems(problems: &[domain::Problem]) {
+    out::print_problems(|color| domain::render(problems, color));
     let plural = if problems.len() == 1 { "problem" } else { "problems" };
     out::note(format!("{} {plural}", problems.len()));
 }

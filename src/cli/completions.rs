@@ -8,16 +8,16 @@ use clap_complete::Shell;
 use super::out;
 
 #[derive(Debug, Args)]
-pub(super) struct Completions {
+pub(super) struct CompletionsCommand {
     /// The shell
     #[arg(value_enum)]
     shell: Shell,
 }
 
-impl Completions {
+impl CompletionsCommand {
     pub(super) fn run(self) -> ExitCode {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut super::command(), "bfb", &mut script);
-        out::say(String::from_utf8_lossy(&script).trim_end())
+        out::print(String::from_utf8_lossy(&script).trim_end())
     }
 }

@@ -4,17 +4,17 @@
 //! Everything here is made at start, from a seed: an authority and its certificates, the data of a
 //! thousand customers, and the domain file that puts them together. Nothing leaves loopback.
 
-mod answer;
 mod control;
 mod data;
 mod domain_file;
 mod fleet;
 mod money;
-mod next;
 mod people;
 mod pki;
-mod redis;
-mod shop;
+mod private_redis;
+mod suggestions;
+mod upstream_response;
+mod upstream_state;
 mod upstreams;
 
 use std::fmt::Write as _;
@@ -29,22 +29,22 @@ use reqwest::Method;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 
-use super::args::{self, AdminPort, Listen};
-use super::local::{Local, problem_text};
+use super::args::{self, AdminArgs, ListenArgs};
+use super::client::{SidecarClient, problem_text};
 use super::logging::{self, LogFormat};
 use super::{exit, out, pretty, serve};
 use crate::admin::LogLevel;
-use crate::bus::Servers;
-use crate::identity::{Paths, TlsOptions};
-use crate::serve::{Address, AllowedHosts, KeyLog, Limits, Settings};
-use crate::sidecar::{Caching, Config, Reading, Sidecar, ToldTo};
-use crate::sources::Tape;
+use crate::bus::RedisServers;
+use crate::identity::{IdentityPaths, TlsOptions};
+use crate::serve::{AllowedHosts, ConsumersConfig, KeyLogPolicy, ListenAddress, PortLimits};
+use crate::sidecar::{CachingConfig, DomainFileOptions, Sidecar, SidecarConfig, SidecarControl};
+use crate::sources::Recording;
 use domain_file::write_domain;
-use next::{At, try_next};
-use upstreams::{Ports, Upstreams};
+use suggestions::{SidecarAddresses, suggest};
+use upstreams::{DemoUpstreams, Ports};
 
 #[derive(Debug, Args)]
-pub(super) struct Demo {
+pub(super) struct DemoCommand {
     /// Print the answer and exit; every port is then one that is free
     #[arg(long)]
     once: bool,
@@ -54,7 +54,7 @@ pub(super) struct Demo {
     fleet: Option<u8>,
     /// The fleet's Redis; without it the demo starts a private one, which ends with it
     #[arg(long, value_name = "URL", requires = "fleet")]
-    redis: Option<Servers>,
+    redis: Option<RedisServers>,
     /// What the data is made from: the same seed, the same customers
     #[arg(long, value_name = "N", default_value_t = 2026)]
     seed: u64,
@@ -66,20 +66,20 @@ pub(super) struct Demo {
     #[arg(long, value_name = "DIR", hide = true, conflicts_with_all = ["once", "fleet"])]
     upstreams: Option<PathBuf>,
     #[command(flatten)]
-    listen: Listen,
+    listen: ListenArgs,
     #[command(flatten)]
-    admin: AdminPort,
+    admin: AdminArgs,
     /// The log's level
     #[arg(long, env = "BFB_LOG", value_name = "LEVEL", default_value = "warn", value_parser = args::log_filter)]
     log: String,
 }
 
 /// The customer of the first answer.
-const FIRST: &str = "/v2/customers/42";
+const FIRST_PATH: &str = "/v2/customers/42";
 
-type Failure = Box<dyn std::error::Error>;
+type DemoError = Box<dyn std::error::Error>;
 
-impl Demo {
+impl DemoCommand {
     pub(super) fn run(self) -> ExitCode {
         let handle = match logging::start(&self.log, LogFormat::Text) {
             Ok(handle) => handle,
@@ -89,15 +89,15 @@ impl Demo {
             }
         };
         if let Some(dir) = &self.upstreams {
-            return super::block_on(self.only_upstreams(dir));
+            return super::block_on(self.run_upstreams(dir));
         }
         let apply = move |filter: &str| logging::apply(&handle, filter);
         super::block_on(async move {
             let upstreams =
-                Scratch::new().and_then(|dir| Ok((self.start_upstreams(dir.path())?, dir)));
+                ScratchFolder::new().and_then(|dir| Ok((self.start_upstreams(dir.path())?, dir)));
             match upstreams {
                 Ok((upstreams, _dir)) => {
-                    let ended = self.show(&upstreams, apply).await;
+                    let ended = self.run_demo(&upstreams, apply).await;
                     upstreams.shutdown().await;
                     ended
                 }
@@ -111,20 +111,20 @@ impl Demo {
         })
     }
 
-    fn start_upstreams(&self, dir: &Path) -> std::io::Result<Upstreams> {
+    fn start_upstreams(&self, dir: &Path) -> std::io::Result<DemoUpstreams> {
         let control = if self.once { 0 } else { self.control };
-        Upstreams::start(dir, self.seed, Ports { control, ..Ports::default() })
+        DemoUpstreams::start(dir, self.seed, Ports { control, ..Ports::default() })
     }
 
     /// The upstreams alone, until they are told to end.
-    async fn only_upstreams(&self, dir: &Path) -> ExitCode {
+    async fn run_upstreams(&self, dir: &Path) -> ExitCode {
         let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
         // With the control at any port that is free, so are they all.
         let ports = match self.control {
             0 => Ports { control: 0, ..Ports::default() },
             control => Ports { control, ..Ports::OF_A_CLUSTER },
         };
-        let started = Upstreams::start_for_others(dir, self.seed, ports);
+        let started = DemoUpstreams::start_for_others(dir, self.seed, ports);
         let (upstreams, mut interrupt, mut terminate) = match (started, signals) {
             (Ok(upstreams), (Ok(interrupt), Ok(terminate))) => (upstreams, interrupt, terminate),
             (Err(error), _) | (_, (Err(error), _) | (_, Err(error))) => {
@@ -133,10 +133,10 @@ impl Demo {
             }
         };
         let Ports { profile, favorites, reviews, orders, .. } = upstreams.ports;
-        out::say(format!(
+        out::print(format!(
             "profile {profile}, favorites {favorites}, reviews {reviews}, orders {orders}"
         ));
-        out::say(format!(
+        out::print(format!(
             "they are told to fail or to change at http://{}",
             upstreams.control_addr()
         ));
@@ -148,9 +148,9 @@ impl Demo {
         exit::OK
     }
 
-    async fn show(
+    async fn run_demo(
         &self,
-        upstreams: &Upstreams,
+        upstreams: &DemoUpstreams,
         apply: impl Fn(&str) + Clone + Send + 'static,
     ) -> ExitCode {
         let dir = upstreams.identity_dir().parent().unwrap_or(Path::new("."));
@@ -167,7 +167,7 @@ impl Demo {
         let sidecar = match Sidecar::start(config, LogLevel::new(&self.log, logging::check)).await {
             Ok(sidecar) => sidecar,
             Err(error) => {
-                let code = serve::refuse(&error);
+                let code = serve::report_start_error(&error);
                 out::note(
                     "hint: `--listen` and `--admin` name other ports; \
                      `--once` takes any that are free",
@@ -177,49 +177,57 @@ impl Demo {
         };
         let Some(address) = sidecar.addresses().next().cloned() else { return exit::FAILED };
         let admin = sidecar.admin_address().clone();
-        let (stop, told) = mpsc::channel(2);
-        let told_to = ToldTo { stop: told, reload: Arc::new(Notify::new()) };
-        let (sidecar, conversed) = tokio::join!(sidecar.run(told_to, apply), async {
-            let conversed = self
-                .converse(upstreams, &address, &admin)
+        let (stop, stop_receiver) = mpsc::channel(2);
+        let control = SidecarControl { stop: stop_receiver, reload: Arc::new(Notify::new()) };
+        let (sidecar, shown) = tokio::join!(sidecar.run(control, apply), async {
+            let shown = self
+                .show_first_answer(upstreams, &address, &admin)
                 .await
                 .inspect_err(|error| out::error(error));
             // Twice: the demo's consumer is gone already, there is nothing to drain for.
             let _ = stop.send(()).await;
             let _ = stop.send(()).await;
-            conversed
+            shown
         });
-        if sidecar.is_ok() && conversed.is_ok() { exit::OK } else { exit::FAILED }
+        if sidecar.is_ok() && shown.is_ok() { exit::OK } else { exit::FAILED }
     }
 
-    async fn converse(
+    async fn show_first_answer(
         &self,
-        upstreams: &Upstreams,
-        address: &Address,
-        admin: &Address,
-    ) -> Result<(), Failure> {
+        upstreams: &DemoUpstreams,
+        address: &ListenAddress,
+        admin: &ListenAddress,
+    ) -> Result<(), DemoError> {
         let listen = address.to_string().replace("127.0.0.1", "localhost");
-        let local = Local::new(address)?;
-        let answer = local.send(local.request(Method::GET, FIRST), "listen").await?;
-        let mut told =
-            format!("GET http://{listen}{FIRST}\n{:?} {}\n", answer.version(), answer.status());
+        let client = SidecarClient::new(address)?;
+        let answer = client.send(client.request(Method::GET, FIRST_PATH), "listen").await?;
+        let mut text = format!(
+            "GET http://{listen}{FIRST_PATH}\n{:?} {}\n",
+            answer.version(),
+            answer.status()
+        );
         for (name, value) in answer.headers() {
-            let _ = writeln!(told, "{name}: {}", value.to_str().unwrap_or("?"));
+            let _ = writeln!(text, "{name}: {}", value.to_str().unwrap_or("?"));
         }
         let (status, body) = (answer.status(), answer.bytes().await?);
         if !status.is_success() {
             return Err(problem_text(status.as_u16(), &body).into());
         }
-        out::say(format!("{told}\n{}\n", pretty::indent(&String::from_utf8_lossy(&body))));
+        out::print(format!("{text}\n{}\n", pretty::indent(&String::from_utf8_lossy(&body))));
         if self.once {
             return Ok(());
         }
         // Before anybody is told how to end it.
         let (mut interrupt, mut terminate) =
             (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-        let at = At { listen, admin: admin.to_string() };
-        let next = try_next(&own_name(), upstreams.control_addr(), &at, upstreams.identity_dir());
-        out::say(format!("{next}\nCtrl-C ends it."));
+        let addresses = SidecarAddresses { listen, admin: admin.to_string() };
+        let suggestions = suggest(
+            &program_name(),
+            upstreams.control_addr(),
+            &addresses,
+            upstreams.identity_dir(),
+        );
+        out::print(format!("{suggestions}\nCtrl-C ends it."));
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
@@ -228,33 +236,33 @@ impl Demo {
     }
 
     /// `usual`: at the ports that were given, or are the default.
-    fn config(&self, file: PathBuf, upstreams: &Upstreams, usual: bool) -> Config {
+    fn config(&self, file: PathBuf, upstreams: &DemoUpstreams, is_usual: bool) -> SidecarConfig {
         let (listen, ipv6_optional) = self.listen.addresses();
-        let usual = usual && !self.once;
-        let any = || Address::Tcp(([127, 0, 0, 1], 0).into());
-        Config {
+        let is_usual = is_usual && !self.once;
+        let any = || ListenAddress::Tcp(([127, 0, 0, 1], 0).into());
+        SidecarConfig {
             paths: vec![file],
-            listen: if usual { listen } else { vec![any()] },
+            listen: if is_usual { listen } else { vec![any()] },
             ipv6_optional,
             socket_mode: 0o660,
-            admin: if usual { self.admin.admin.clone() } else { any() },
+            admin: if is_usual { self.admin.admin.clone() } else { any() },
             probes: None,
             allow_remote: false,
-            identity: Some(Paths { dir: upstreams.identity_dir().to_owned(), ca: None }),
+            identity: Some(IdentityPaths { dir: upstreams.identity_dir().to_owned(), ca: None }),
             tls: TlsOptions::default(),
-            reading: Reading::default(),
-            tape: Tape::Off,
+            domain_files: DomainFileOptions::default(),
+            recording: Recording::Off,
             // It shows what happens to the upstreams at once.
-            caching: Caching::none(),
+            caching: CachingConfig::none(),
             bus: None,
-            settings: Settings {
+            consumers: ConsumersConfig {
                 hosts: AllowedHosts::default(),
                 explain: false,
                 honour_cache_control: true,
                 requests_max: 1024,
             },
-            limits: Limits::default(),
-            keys: KeyLog::default(),
+            limits: PortLimits::default(),
+            key_log: KeyLogPolicy::default(),
             spans: None,
             drain: Duration::from_secs(1),
         }
@@ -262,14 +270,14 @@ impl Demo {
 }
 
 /// How this program is called from here: by its name where the shell finds it, else by its path.
-fn own_name() -> String {
+fn program_name() -> String {
     let (Ok(program), Ok(here)) = (std::env::current_exe(), std::env::current_dir()) else {
         return "bfb".to_owned();
     };
     let folders = std::env::var_os("PATH").unwrap_or_default();
-    let found =
+    let is_in_path =
         std::env::split_paths(&folders).any(|folder| Some(folder.as_path()) == program.parent());
-    if found {
+    if is_in_path {
         "bfb".to_owned()
     } else {
         program.strip_prefix(here).unwrap_or(&program).display().to_string()
@@ -277,9 +285,9 @@ fn own_name() -> String {
 }
 
 /// A folder for the demo's certificates and domain file, gone when it ends.
-struct Scratch(PathBuf);
+struct ScratchFolder(PathBuf);
 
-impl Scratch {
+impl ScratchFolder {
     fn new() -> std::io::Result<Self> {
         let name = format!("bfb-demo-{}-{:08x}", std::process::id(), fastrand::u32(..));
         let dir = std::env::temp_dir().join(name);
@@ -293,7 +301,7 @@ impl Scratch {
     }
 }
 
-impl Drop for Scratch {
+impl Drop for ScratchFolder {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }

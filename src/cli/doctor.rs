@@ -5,14 +5,14 @@
 //! proven mutual. What was answered is weighed, never printed. Whatever is found is in the report;
 //! the exit code says whether any of it is an error.
 
-mod answer;
-mod connection;
-mod examine;
+mod answer_probe;
+mod connection_probe;
 mod finding;
-mod judge;
-mod own;
+mod identity_report;
+mod probe;
 mod redis;
 mod report;
+mod source_findings;
 mod table;
 
 use std::path::PathBuf;
@@ -23,15 +23,15 @@ use clap::Args;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
-use super::args::{self, Fleet, Format, Upstreams};
+use super::args::{self, FleetArgs, OutputFormat, UpstreamArgs};
 use super::{check, exit, out, serve};
 use crate::identity;
-use crate::sidecar::{self, Reading};
-use crate::sources::Tape;
-use examine::Asker;
+use crate::sidecar::{self, DomainFileOptions};
+use crate::sources::Recording;
+use probe::DoctorContext;
 
 #[derive(Debug, Args)]
-pub(super) struct Doctor {
+pub(super) struct DoctorCommand {
     /// Domain files, or folders of them
     #[arg(required = true)]
     paths: Vec<PathBuf>,
@@ -40,24 +40,27 @@ pub(super) struct Doctor {
     key: Option<String>,
     /// How the report is printed
     #[arg(long, value_enum, default_value = "text")]
-    format: Format,
+    format: OutputFormat,
     /// How long a connection, and each answer, may take
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = args::time)]
     timeout: Duration,
     #[command(flatten)]
-    upstreams: Upstreams,
+    upstreams: UpstreamArgs,
     #[command(flatten)]
-    fleet: Fleet,
+    fleet: FleetArgs,
 }
 
-impl Doctor {
+impl DoctorCommand {
     pub(super) fn run(self) -> ExitCode {
         let paths = self.upstreams.identity();
         // A recording stands in for no identity here, since every source is asked for real.
-        let reading = Reading { no_identity: paths.is_none(), ..self.upstreams.reading() };
+        let reading = DomainFileOptions {
+            no_identity: paths.is_none(),
+            ..self.upstreams.domain_file_options()
+        };
         let loaded = sidecar::read_domains(&self.paths, reading);
         if !loaded.problems().is_empty() {
-            check::report(loaded.problems());
+            check::report_problems(loaded.problems());
             return exit::wrong_input();
         }
         let domains = loaded.domains();
@@ -72,7 +75,7 @@ impl Doctor {
             );
             return exit::wrong_input();
         }
-        if !matches!(self.upstreams.tape(), Tape::Off) {
+        if !matches!(self.upstreams.recording(), Recording::Off) {
             out::note(
                 "warning: `--record` and `--replay` are ignored: \
                  every source is asked for real",
@@ -80,24 +83,35 @@ impl Doctor {
         }
         let identity = match sidecar::load_identity(paths.as_ref()) {
             Ok(identity) => identity,
-            Err(error) => return serve::refuse(&error),
+            Err(error) => return serve::report_start_error(&error),
         };
-        let watched = identity.clone().map(watch::Sender::new);
+        let identity_sender = identity.clone().map(watch::Sender::new);
         let tls = self.upstreams.tls();
         let mut registry = Registry::default();
-        let metrics = identity::Metrics::default();
-        let shared = sidecar::shared(tls, &Tape::Off, watched.as_ref(), metrics, &mut registry);
-        let asker =
-            Asker { identity, tls, timeout: self.timeout, shared, redis: self.fleet.settings() };
+        let metrics = identity::IdentityMetrics::default();
+        let shared_sources = sidecar::build_sources(
+            tls,
+            &Recording::Off,
+            identity_sender.as_ref(),
+            metrics,
+            &mut registry,
+        );
+        let context = DoctorContext {
+            identity,
+            tls,
+            timeout: self.timeout,
+            shared: shared_sources,
+            redis: self.fleet.bus_config(),
+        };
         super::block_on(async {
-            let report = examine::all(domains, &asker, self.key.as_deref()).await;
-            let said = match self.format {
-                Format::Json => {
-                    out::say_json(serde_json::to_string_pretty(&report).unwrap_or_default())
+            let report = probe::probe_all(domains, &context, self.key.as_deref()).await;
+            let exit_code = match self.format {
+                OutputFormat::Json => {
+                    out::print_json(serde_json::to_string_pretty(&report).unwrap_or_default())
                 }
-                Format::Text => out::say(table::draw(&report, table::width()).trim_end()),
+                OutputFormat::Text => out::print(table::draw(&report, table::width()).trim_end()),
             };
-            if report.ok { said } else { exit::FAILED }
+            if report.ok { exit_code } else { exit::FAILED }
         })
     }
 }

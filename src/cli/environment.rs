@@ -17,7 +17,8 @@ use clap::{Arg, ArgMatches, Command, Error};
 /// Parses the arguments and the variables.
 pub(super) fn parse(arguments: &[OsString]) -> Result<ArgMatches, Error> {
     let parse_without = |is_left_out: &dyn Fn(&str) -> bool| {
-        let command = leave_out(super::command(), &|name| is_empty(name) || is_left_out(name));
+        let command =
+            without_variables(super::command(), &|name| is_empty(name) || is_left_out(name));
         command.try_get_matches_from(arguments)
     };
     parse_without(&|_| false).map_err(|error| match error.kind() {
@@ -39,7 +40,7 @@ fn is_set(name: &str) -> bool {
 }
 
 /// The parser without these variables.
-fn leave_out(command: Command, is_left_out: &dyn Fn(&str) -> bool) -> Command {
+fn without_variables(command: Command, is_left_out: &dyn Fn(&str) -> bool) -> Command {
     command.mut_subcommands(|subcommand| {
         subcommand.mut_args(|argument| match variable_of(&argument) {
             Some(name) if is_left_out(name) => argument.env(Resettable::Reset),
@@ -64,11 +65,11 @@ fn name_variables(mut error: Error, error_without: impl Fn(&str) -> Option<Error
         });
         other.as_deref() != Some(text.as_str())
     };
-    let variables = known();
+    let variables = known_variables();
     let causes: Vec<&String> =
         variables.iter().filter(|name| is_set(name)).filter(differs).collect();
     for name in causes {
-        if !rename(&mut error, name) {
+        if !put_variable(&mut error, name) {
             // The error names what is missing, and not who needs it.
             let tip = StyledStr::from(format!("it is needed because `{name}` is set"));
             error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip]));
@@ -79,7 +80,7 @@ fn name_variables(mut error: Error, error_without: impl Fn(&str) -> Option<Error
 
 /// Puts the variable's name in the place of its flag's; false where the error does not name the
 /// flag.
-fn rename(error: &mut Error, name: &str) -> bool {
+fn put_variable(error: &mut Error, name: &str) -> bool {
     let flags: BTreeSet<String> = arguments()
         .iter()
         .filter(|argument| variable_of(argument) == Some(name))
@@ -121,7 +122,7 @@ pub(super) struct Variables(Vec<(String, String)>);
 
 impl Variables {
     /// Of a command's matches.
-    pub(super) fn of(matches: &ArgMatches) -> Self {
+    pub(super) fn from_matches(matches: &ArgMatches) -> Self {
         let Some((name, matches)) = matches.subcommand() else { return Self::default() };
         let command = super::command();
         let arguments = command.find_subcommand(name).map(Command::get_arguments);
@@ -145,7 +146,7 @@ impl Variables {
 /// Warns of each `BFB_*` variable that belongs to no flag of any command.
 pub(super) fn warn_of_unknown_variables() {
     let set = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-    for name in unknown(set.filter(|name| is_set(name)), &known()) {
+    for name in unknown_variables(set.filter(|name| is_set(name)), &known_variables()) {
         let hint = "`bfb serve --help` lists those that are known";
         tracing::warn!(name, "unknown variable, ignored; {hint}");
     }
@@ -159,11 +160,11 @@ fn arguments() -> Vec<Arg> {
     command.get_subcommands().flat_map(Command::get_arguments).cloned().collect()
 }
 
-fn known() -> BTreeSet<String> {
+fn known_variables() -> BTreeSet<String> {
     arguments().iter().filter_map(|argument| variable_of(argument).map(str::to_owned)).collect()
 }
 
-fn unknown(names: impl Iterator<Item = String>, known: &BTreeSet<String>) -> Vec<String> {
+fn unknown_variables(names: impl Iterator<Item = String>, known: &BTreeSet<String>) -> Vec<String> {
     let mut unknown: Vec<_> =
         names.filter(|name| name.starts_with("BFB_") && !known.contains(name)).collect();
     unknown.sort();
@@ -177,7 +178,7 @@ mod tests {
     #[test]
     fn only_foreign_bfb_variables_are_unknown() {
         let names = ["BFB_PORT", "BFB_LISTEN", "PATH", "BFB_DRAIN"].map(str::to_owned);
-        assert_eq!(unknown(names.into_iter(), &known()), ["BFB_PORT"]);
+        assert_eq!(unknown_variables(names.into_iter(), &known_variables()), ["BFB_PORT"]);
     }
 
     fn expected_variable(long: &str) -> String {

@@ -10,14 +10,14 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::Method;
 use serde_json::Value;
 
-use super::args::{AdminPort, Format, Listen, Upstreams};
-use super::explain::Waterfall;
-use super::local::{Got, Local, problem_text};
+use super::args::{AdminArgs, ListenArgs, OutputFormat, UpstreamArgs};
+use super::client::{DatasetResponse, SidecarClient, problem_text};
 use super::terminal::escape;
-use super::{alone, exit, out, pretty, status};
+use super::waterfall::Waterfall;
+use super::{exit, local_collect, out, pretty, status};
 
 #[derive(Debug, Args)]
-pub(super) struct Get {
+pub(super) struct GetCommand {
     /// The domain
     domain: String,
     /// The key
@@ -37,39 +37,39 @@ pub(super) struct Get {
     /// How it is printed: the data as it is, or with `json` one object with `status`, `headers`,
     /// `explain` and `body`
     #[arg(long, value_enum, default_value = "text")]
-    format: Format,
+    format: OutputFormat,
     #[command(flatten)]
-    listen: Listen,
+    listen: ListenArgs,
     #[command(flatten)]
-    admin: AdminPort,
+    admin: AdminArgs,
     #[command(flatten)]
-    upstreams: Upstreams,
+    upstreams: UpstreamArgs,
 }
 
-impl Get {
+impl GetCommand {
     pub(super) fn run(self) -> ExitCode {
         super::block_on(async move {
-            let got = match self.file.clone() {
+            let response = match self.file.clone() {
                 // No URL can name these: a client takes them out, or another path for them.
-                _ if matches!(self.key.as_str(), "" | "." | "..") => Ok(Got::bad_key()),
+                _ if matches!(self.key.as_str(), "" | "." | "..") => Ok(DatasetResponse::bad_key()),
                 None => self.ask_sidecar().await,
                 Some(file) => {
-                    let wanted = alone::Wanted {
+                    let dataset = local_collect::DatasetRequest {
                         domain: &self.domain,
                         key: &self.key,
                         version: self.version.as_deref(),
                     };
-                    alone::get(file, &self.upstreams, &wanted).await
+                    local_collect::collect(file, &self.upstreams, &dataset).await
                 }
             };
-            match got {
-                Ok(got) => self.show(&got),
+            match response {
+                Ok(response) => self.print_response(&response),
                 Err(code) => code,
             }
         })
     }
 
-    async fn ask_sidecar(&self) -> Result<Got, ExitCode> {
+    async fn ask_sidecar(&self) -> Result<DatasetResponse, ExitCode> {
         let path = self.path_of_version(&status::fetch(&self.admin).await?)?;
         let path =
             path.replace("{key}", &utf8_percent_encode(&self.key, NON_ALPHANUMERIC).to_string());
@@ -79,15 +79,15 @@ impl Get {
             exit::unavailable()
         };
         let Some(address) = addresses.first() else { return Err(exit::wrong_input()) };
-        let local = Local::new(address).map_err(|error| unavailable(&error))?;
-        let mut request = local.request(Method::GET, &path).header("bfb-explain", "1");
+        let client = SidecarClient::new(address).map_err(|error| unavailable(&error))?;
+        let mut request = client.request(Method::GET, &path).header("bfb-explain", "1");
         if self.no_cache {
             request = request.header("cache-control", "no-cache");
         }
-        let answer = local.send(request, "listen").await.map_err(|error| unavailable(&error))?;
+        let answer = client.send(request, "listen").await.map_err(|error| unavailable(&error))?;
         let (status, headers) = (answer.status(), answer.headers().clone());
         let body = answer.bytes().await.map_err(|error| unavailable(&error))?;
-        Ok(Got { status, headers, body })
+        Ok(DatasetResponse { status, headers, body })
     }
 
     fn path_of_version(&self, status: &Value) -> Result<String, ExitCode> {
@@ -110,9 +110,10 @@ impl Get {
             }
         };
         let Some(path) = chosen.and_then(|version| version["path"].as_str()) else {
-            let (wanted, known) = (self.version.as_deref().unwrap_or_default(), names_of(versions));
+            let (version, existing) =
+                (self.version.as_deref().unwrap_or_default(), names_of(versions));
             out::error(format!(
-                "domain `{}` has no version `{wanted}`; it has {known}",
+                "domain `{}` has no version `{version}`; it has {existing}",
                 self.domain
             ));
             return Err(exit::wrong_input());
@@ -120,60 +121,64 @@ impl Get {
         Ok(path.to_owned())
     }
 
-    fn show(&self, got: &Got) -> ExitCode {
-        let waterfall = Waterfall::from_headers(&got.headers);
-        let said = match self.format {
-            Format::Json => out::say_json(self.as_json(got, waterfall.as_ref())),
-            Format::Text => {
-                let said = if got.status.is_success() {
+    fn print_response(&self, response: &DatasetResponse) -> ExitCode {
+        let waterfall = Waterfall::from_headers(&response.headers);
+        let exit_code = match self.format {
+            OutputFormat::Json => out::print_json(self.as_json(response, waterfall.as_ref())),
+            OutputFormat::Text => {
+                let exit_code = if response.status.is_success() {
                     // A person gets it indented; a pipe gets the bytes.
                     if std::io::stdout().is_terminal() {
-                        out::say_json(pretty::indent(&String::from_utf8_lossy(&got.body)))
+                        out::print_json(pretty::indent(&String::from_utf8_lossy(&response.body)))
                     } else {
-                        out::say_json(&got.body)
+                        out::print_json(&response.body)
                     }
                 } else {
-                    show_problem(got);
+                    print_problem(response);
                     exit::FAILED
                 };
                 // The data may be piped elsewhere: the drawing is for the person.
                 match waterfall {
                     _ if !self.explain => {}
                     Some(waterfall) if waterfall.has_bars() => {
-                        out::note(waterfall.draw(terminal_width(), &summary(got)).trim_end());
+                        out::note(waterfall.draw(terminal_width(), &summary(response)).trim_end());
                     }
-                    _ => out::note(format!("\n{}\nno source was asked{}", summary(got), age(got))),
+                    _ => out::note(format!(
+                        "\n{}\nno source was asked{}",
+                        summary(response),
+                        age(response)
+                    )),
                 }
-                said
+                exit_code
             }
         };
-        match got.status {
-            status if status.is_success() => said,
+        match response.status {
+            status if status.is_success() => exit_code,
             // What was asked for is wrong: the key, say.
             StatusCode::BAD_REQUEST => exit::wrong_input(),
             _ => exit::FAILED,
         }
     }
 
-    fn as_json(&self, got: &Got, waterfall: Option<&Waterfall>) -> String {
-        let headers: serde_json::Map<String, Value> = got
+    fn as_json(&self, response: &DatasetResponse, waterfall: Option<&Waterfall>) -> String {
+        let headers: serde_json::Map<String, Value> = response
             .headers
             .iter()
             .filter_map(|(name, value)| Some((name.to_string(), Value::from(value.to_str().ok()?))))
             .collect();
-        let whole = Whole {
-            status: got.status.as_u16(),
+        let output = GetOutput {
+            status: response.status.as_u16(),
             headers,
             explain: waterfall.filter(|_| self.explain).map(Waterfall::as_json),
-            body: serde_json::from_slice(&got.body).ok(),
+            body: serde_json::from_slice(&response.body).ok(),
         };
-        pretty::indent(&serde_json::to_string(&whole).unwrap_or_default())
+        pretty::indent(&serde_json::to_string(&output).unwrap_or_default())
     }
 }
 
 /// `--format json`. The data goes in as it came: numbers stay as they are written.
 #[derive(serde::Serialize)]
-struct Whole<'a> {
+struct GetOutput<'a> {
     status: u16,
     headers: serde_json::Map<String, Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -181,8 +186,8 @@ struct Whole<'a> {
     body: Option<&'a serde_json::value::RawValue>,
 }
 
-fn names_of(things: &[Value]) -> String {
-    let names: Vec<_> = things
+fn names_of(objects: &[Value]) -> String {
+    let names: Vec<_> = objects
         .iter()
         .filter_map(|t| t["name"].as_str())
         .map(|name| format!("`{}`", escape(name)))
@@ -190,9 +195,9 @@ fn names_of(things: &[Value]) -> String {
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
-fn show_problem(got: &Got) {
-    out::error(problem_text(got.status.as_u16(), &got.body));
-    let problem: Value = serde_json::from_slice(&got.body).unwrap_or_default();
+fn print_problem(response: &DatasetResponse) {
+    out::error(problem_text(response.status.as_u16(), &response.body));
+    let problem: Value = serde_json::from_slice(&response.body).unwrap_or_default();
     for failed in problem["failed"].as_array().into_iter().flatten() {
         let word = |name: &str| escape(failed[name].as_str().unwrap_or_default());
         out::note(format!("  {}: {}: {}", word("source"), word("reason"), word("detail")));
@@ -202,17 +207,17 @@ fn show_problem(got: &Got) {
     }
 }
 
-fn summary(got: &Got) -> String {
-    let header = |name: &str| got.headers.get(name).and_then(|value| value.to_str().ok());
-    let mut words = vec![got.status.as_u16().to_string()];
+fn summary(response: &DatasetResponse) -> String {
+    let header = |name: &str| response.headers.get(name).and_then(|value| value.to_str().ok());
+    let mut words = vec![response.status.as_u16().to_string()];
     words.extend(header("cache-status").map(str::to_owned));
     words.extend(header("bfb-dataset").map(|id| format!("dataset {id}")));
     words.join("  ")
 }
 
 /// How old the dataset is, if it is one.
-fn age(got: &Got) -> String {
-    let age = got.headers.get("age").and_then(|value| value.to_str().ok());
+fn age(response: &DatasetResponse) -> String {
+    let age = response.headers.get("age").and_then(|value| value.to_str().ok());
     age.map(|age| format!(": it is {age} s old")).unwrap_or_default()
 }
 

@@ -9,11 +9,11 @@ use clap::Args;
 
 use super::{check, exit, out};
 use crate::domain::{Problem, plain_error, remedy, render_warnings};
-use crate::inject::manifest::{self, FILE_MAX, Fate, Rewritten, Work};
-use crate::inject::{Defaults, Left};
+use crate::inject::manifest::{self, FILE_MAX_BYTES, PodOutcome, RewriteMode, RewrittenManifest};
+use crate::inject::{Defaults, SkipReason};
 
 #[derive(Debug, Args)]
-pub(super) struct Inject {
+pub(super) struct InjectCommand {
     /// A manifest, a folder of them (`*.yaml`, `*.yml`, `*.json`), or `-` for standard input; may
     /// be given several times
     #[arg(short = 'f', long = "file", value_name = "PATH", required = true)]
@@ -40,7 +40,7 @@ pub(super) fn pair(text: &str) -> Result<(String, String), String> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
-impl Inject {
+impl InjectCommand {
     pub(super) fn run(self) -> ExitCode {
         let image = self.image.map(|image| ("image".to_owned(), image));
         let set: Vec<_> = image.into_iter().chain(self.set).collect();
@@ -53,12 +53,14 @@ impl Inject {
                 return exit::wrong_input();
             }
         };
-        let work = if self.uninject { Work::Uninject } else { Work::Inject(&defaults) };
+        let work =
+            if self.uninject { RewriteMode::Uninject } else { RewriteMode::Inject(&defaults) };
         let (mut rewritten, mut problems) = (Vec::new(), Vec::new());
-        match files(&self.paths) {
+        match manifest_files(&self.paths) {
             Ok(files) => {
                 for file in files {
-                    match read(&file).and_then(|text| manifest::rewrite(named(&file), &text, work))
+                    match read(&file)
+                        .and_then(|text| manifest::rewrite(display_path(&file), &text, work))
                     {
                         Ok(done) => rewritten.push(done),
                         Err(found) => problems.extend(found),
@@ -68,28 +70,29 @@ impl Inject {
             Err(found) => problems = found,
         }
         if !problems.is_empty() {
-            check::report(&problems);
+            check::report_problems(&problems);
             return exit::wrong_input();
         }
-        say(&rewritten)
+        print_manifests(&rewritten)
     }
 }
 
 /// The manifests on standard output, what became of their pods on standard error.
-fn say(rewritten: &[Rewritten]) -> ExitCode {
-    let passed: Vec<_> = rewritten.iter().flat_map(|done| done.passed.iter().cloned()).collect();
+fn print_manifests(rewritten: &[RewrittenManifest]) -> ExitCode {
+    let passed: Vec<_> =
+        rewritten.iter().flat_map(|done| done.unknown_kinds.iter().cloned()).collect();
     if !passed.is_empty() {
-        out::draw(|color| render_warnings(&passed, color));
+        out::print_problems(|color| render_warnings(&passed, color));
     }
     out::note(summary(rewritten));
-    out::say_data(join(rewritten))
+    out::print_data(join(rewritten))
 }
 
 /// One stream of documents: as they came, with a line between two files where the second does not
 /// begin with one.
-fn join(rewritten: &[Rewritten]) -> String {
+fn join(rewritten: &[RewrittenManifest]) -> String {
     let mut out = String::new();
-    for (nth, Rewritten { text, .. }) in rewritten.iter().enumerate() {
+    for (nth, RewrittenManifest { text, .. }) in rewritten.iter().enumerate() {
         if nth > 0 {
             let text = text.trim_start_matches('\u{feff}');
             if !out.is_empty() && !out.ends_with('\n') {
@@ -106,16 +109,21 @@ fn join(rewritten: &[Rewritten]) -> String {
     out
 }
 
-fn summary(rewritten: &[Rewritten]) -> String {
+fn summary(rewritten: &[RewrittenManifest]) -> String {
     let pods = || rewritten.iter().flat_map(|done| &done.pods);
-    let count = |what: &dyn Fn(&Fate) -> bool| pods().filter(|pod| what(&pod.fate)).count();
+    let count = |is_counted: &dyn Fn(&PodOutcome) -> bool| {
+        pods().filter(|pod| is_counted(&pod.outcome)).count()
+    };
     let parts = [
-        (count(&|fate| matches!(fate, Fate::Injected(_))), "injected"),
-        (count(&|fate| *fate == Fate::Uninjected), "uninjected"),
-        (count(&|fate| *fate == Fate::HadNone), "without a sidecar"),
-        (count(&|fate| *fate == Fate::Left(Left::Injected)), "injected before"),
-        (count(&|fate| *fate == Fate::Left(Left::OptedOut)), "opted out"),
-        (count(&|fate| *fate == Fate::Left(Left::NotAsked)), "not asked"),
+        (count(&|fate| matches!(fate, PodOutcome::Injected(_))), "injected"),
+        (count(&|fate| *fate == PodOutcome::Uninjected), "uninjected"),
+        (count(&|fate| *fate == PodOutcome::HadNone), "without a sidecar"),
+        (
+            count(&|fate| *fate == PodOutcome::Skipped(SkipReason::AlreadyInjected)),
+            "injected before",
+        ),
+        (count(&|fate| *fate == PodOutcome::Skipped(SkipReason::OptedOut)), "opted out"),
+        (count(&|fate| *fate == PodOutcome::Skipped(SkipReason::NotRequested)), "not asked"),
     ];
     let parts: Vec<_> =
         parts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
@@ -123,10 +131,10 @@ fn summary(rewritten: &[Rewritten]) -> String {
 }
 
 /// The files that the paths name, folders as their manifests, sorted.
-fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Vec<Problem>> {
+fn manifest_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Vec<Problem>> {
     let (mut files, mut problems) = (Vec::new(), Vec::new());
     for path in paths {
-        match files_of(path) {
+        match manifest_files_of(path) {
             Ok(found) if found.is_empty() => {
                 let hint = "subfolders, and names that begin with a dot, are not looked at";
                 let expected = "at least one `*.yaml`, `*.yml` or `*.json`";
@@ -148,7 +156,7 @@ fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Vec<Problem>> {
     if files.iter().filter(|file| *file == Path::new("-")).count() > 1 {
         let (message, expected) = ("standard input can be read once only", "`-` once");
         problems.push(Problem::of_file(
-            named(Path::new("-")),
+            display_path(Path::new("-")),
             message,
             expected,
             "remove one of the two",
@@ -157,7 +165,7 @@ fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Vec<Problem>> {
     if problems.is_empty() { Ok(files) } else { Err(problems) }
 }
 
-fn files_of(path: &Path) -> io::Result<Vec<PathBuf>> {
+fn manifest_files_of(path: &Path) -> io::Result<Vec<PathBuf>> {
     if path == Path::new("-") || !fs::metadata(path)?.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
@@ -176,30 +184,30 @@ fn files_of(path: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 /// A file as messages name it.
-fn named(file: &Path) -> &Path {
+fn display_path(file: &Path) -> &Path {
     if file == Path::new("-") { Path::new("<stdin>") } else { file }
 }
 
 fn read(file: &Path) -> Result<String, Vec<Problem>> {
     let read = || -> io::Result<String> {
-        let (mut bytes, limit) = (Vec::new(), FILE_MAX as u64 + 1);
+        let (mut bytes, limit) = (Vec::new(), FILE_MAX_BYTES as u64 + 1);
         if file == Path::new("-") {
             io::stdin().lock().take(limit).read_to_end(&mut bytes)?;
         } else {
             fs::File::open(file)?.take(limit).read_to_end(&mut bytes)?;
         }
         // Before it is looked at as text: the bound may fall into the middle of a letter.
-        if bytes.len() > FILE_MAX {
+        if bytes.len() > FILE_MAX_BYTES {
             return Err(io::Error::new(
                 io::ErrorKind::FileTooLarge,
-                format!("it is larger than {} MiB", FILE_MAX >> 20),
+                format!("it is larger than {} MiB", FILE_MAX_BYTES >> 20),
             ));
         }
         String::from_utf8(bytes).map_err(|_| io::ErrorKind::InvalidData.into())
     };
     read().map_err(|error| {
         let message = format!("the file cannot be read: {}", plain_error(&error));
-        let expected = format!("UTF-8 text of at most {} MiB", FILE_MAX >> 20);
-        vec![Problem::of_file(named(file), message, expected, remedy(&error))]
+        let expected = format!("UTF-8 text of at most {} MiB", FILE_MAX_BYTES >> 20);
+        vec![Problem::of_file(display_path(file), message, expected, remedy(&error))]
     })
 }

@@ -9,8 +9,8 @@ use clap::Args;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::args::{self, AdminPort, Format};
-use super::local::{Local, problem_text};
+use super::args::{self, AdminArgs, OutputFormat};
+use super::client::{SidecarClient, problem_text};
 use super::terminal::escape;
 use super::{exit, out};
 use crate::coherence::SCOPES_MAX;
@@ -19,7 +19,7 @@ use crate::coherence::SCOPES_MAX;
 const PART_BYTES_MAX: usize = 60 * 1024;
 
 #[derive(Debug, Args)]
-pub(super) struct Invalidate {
+pub(super) struct InvalidateCommand {
     /// The domain
     #[arg(required_unless_present = "print_script", default_value = "", hide_default_value = true)]
     domain: String,
@@ -43,18 +43,18 @@ pub(super) struct Invalidate {
     print_script: bool,
     /// How the result is printed
     #[arg(long, value_enum, default_value = "text")]
-    format: Format,
+    format: OutputFormat,
     #[command(flatten)]
-    admin: AdminPort,
+    admin: AdminArgs,
 }
 
-impl Invalidate {
+impl InvalidateCommand {
     pub(super) fn run(self) -> ExitCode {
         if self.print_script {
-            return out::say(crate::bus::invalidate_script().trim_end());
+            return out::print(crate::bus::invalidate_script().trim_end());
         }
         super::block_on(async move {
-            match self.exchange().await {
+            match self.send_all().await {
                 Ok((status, body)) => self.report(status, &body),
                 Err(error) => {
                     out::error(error);
@@ -67,22 +67,22 @@ impl Invalidate {
     fn report(&self, status: u16, body: &[u8]) -> ExitCode {
         let answer: Value = serde_json::from_slice(body).unwrap_or_default();
         let done = matches!(status, 200 | 202);
-        let said = match (self.format, done) {
-            (Format::Json, _) => {
-                out::say_json(serde_json::to_string_pretty(&answer).unwrap_or_default())
+        let exit_code = match (self.format, done) {
+            (OutputFormat::Json, _) => {
+                out::print_json(serde_json::to_string_pretty(&answer).unwrap_or_default())
             }
-            (Format::Text, true) => out::say(text(&answer)),
-            (Format::Text, false) => exit::FAILED,
+            (OutputFormat::Text, true) => out::print(acknowledgement_text(&answer)),
+            (OutputFormat::Text, false) => exit::FAILED,
         };
         if !done {
             out::error(problem_text(status, body));
-            let behind = behind(&answer);
+            let behind = behind_text(&answer);
             if !behind.is_empty() {
                 out::note(behind.trim_end());
             }
         }
         match status {
-            200 | 202 => said,
+            200 | 202 => exit_code,
             400 => exit::wrong_input(),
             503 => exit::unavailable(),
             _ => exit::FAILED,
@@ -91,18 +91,18 @@ impl Invalidate {
 
     /// Sends it, in as many invalidations as it takes; the answer is that of the last, or of the
     /// first that failed.
-    async fn exchange(&self) -> Result<(u16, bytes::Bytes), Box<dyn std::error::Error>> {
-        let local = Local::new(&self.admin.admin)?;
+    async fn send_all(&self) -> Result<(u16, bytes::Bytes), Box<dyn std::error::Error>> {
+        let client = SidecarClient::new(&self.admin.admin)?;
         let (kind, names) =
             if self.tag.is_empty() { ("keys", &self.keys) } else { ("tags", &self.tag) };
         if self.all {
-            return self.send(&local, "all", true.into(), self.timeout).await;
+            return self.send(&client, "all", true.into(), self.timeout).await;
         }
         let until = Instant::now() + self.timeout;
         let (mut done, mut answer) = (0, (0, bytes::Bytes::new()));
-        for part in parts(names) {
+        for part in split_names(names) {
             let left = until.saturating_duration_since(Instant::now());
-            answer = self.send(&local, kind, part.into(), left).await?;
+            answer = self.send(&client, kind, part.into(), left).await?;
             if !matches!(answer.0, 200 | 202) {
                 if done > 0 {
                     out::note(format!(
@@ -119,25 +119,26 @@ impl Invalidate {
 
     async fn send(
         &self,
-        local: &Local,
+        client: &SidecarClient,
         kind: &str,
         named: Value,
         timeout: Duration,
     ) -> Result<(u16, bytes::Bytes), Box<dyn std::error::Error>> {
-        let asked = json!({
+        let request = json!({
             "domain": self.domain,
             "wait": if self.wait { "fleet" } else { "none" },
             "timeout": humantime::format_duration(timeout).to_string(),
             kind: named,
         });
-        let answer =
-            local.send(local.request(Method::POST, "/invalidate").json(&asked), "admin").await?;
+        let answer = client
+            .send(client.request(Method::POST, "/invalidate").json(&request), "admin")
+            .await?;
         Ok((answer.status().as_u16(), answer.bytes().await?))
     }
 }
 
 /// Keys or tags in pieces that each fit into one request.
-fn parts(names: &[String]) -> impl Iterator<Item = &[String]> {
+fn split_names(names: &[String]) -> impl Iterator<Item = &[String]> {
     let mut rest = names;
     std::iter::from_fn(move || {
         let mut bytes = 0;
@@ -146,22 +147,22 @@ fn parts(names: &[String]) -> impl Iterator<Item = &[String]> {
             bytes += Value::from(name.as_str()).to_string().len() + 1;
             bytes <= PART_BYTES_MAX
         };
-        let taken = rest.iter().take(SCOPES_MAX).take_while(fits).count().max(1).min(rest.len());
-        let (part, others) = rest.split_at(taken);
+        let count = rest.iter().take(SCOPES_MAX).take_while(fits).count().max(1).min(rest.len());
+        let (part, others) = rest.split_at(count);
         rest = others;
         Some(part).filter(|part| !part.is_empty())
     })
 }
 
 /// Who acknowledged, and how long it took.
-pub(super) fn text(done: &Value) -> String {
+pub(super) fn acknowledgement_text(done: &Value) -> String {
     let token = done["token"].as_str().unwrap_or_default();
     if done["acknowledged"] != true {
         return format!("sent; nobody waited for the fleet (`--wait` does)\ntoken {token}");
     }
     let (sidecars, silent, took) =
         (done["sidecars"].as_u64().unwrap_or_default(), names(&done["silent"]), &done["took_ms"]);
-    let who = match (sidecars, silent.len()) {
+    let acknowledgers = match (sidecars, silent.len()) {
         (0, _) => "the passing of a whole lease".to_owned(),
         (1, 0) => "the one sidecar".to_owned(),
         (all, 0) => format!("all {all} sidecars"),
@@ -170,7 +171,7 @@ pub(super) fn text(done: &Value) -> String {
             format!("{} of {} sidecars", all.saturating_sub(silent), all.max(silent))
         }
     };
-    let mut text = format!("acknowledged by {who} in {took} ms\n");
+    let mut text = format!("acknowledged by {acknowledgers} in {took} ms\n");
     for name in silent {
         let _ = writeln!(text, "silent: {name}; whatever it holds, its lease is over");
     }
@@ -178,7 +179,7 @@ pub(super) fn text(done: &Value) -> String {
 }
 
 /// Who did not acknowledge in time, and what that means; nothing for any other problem.
-fn behind(problem: &Value) -> String {
+fn behind_text(problem: &Value) -> String {
     let Some(token) = problem["token"].as_str() else { return String::new() };
     let mut text = String::new();
     for name in names(&problem["behind"]) {
@@ -200,7 +201,7 @@ mod tests {
 
     #[test]
     fn what_is_too_much_for_one_request_goes_in_several() {
-        let sizes = |names: &[String]| parts(names).map(<[String]>::len).collect::<Vec<_>>();
+        let sizes = |names: &[String]| split_names(names).map(<[String]>::len).collect::<Vec<_>>();
         let names = |how_many: usize, bytes: usize| vec!["n".repeat(bytes); how_many];
         assert_eq!(sizes(&names(0, 1)), [] as [usize; 0]);
         assert_eq!(sizes(&names(2_500, 2)), [1_000, 1_000, 500]);
@@ -211,14 +212,23 @@ mod tests {
 
     #[test]
     fn it_says_how_many_acknowledged_and_who_was_silent() {
-        let done = |sidecars: u64, silent: &[&str]| json!({"token": "t-7", "acknowledged": true, "sidecars": sidecars, "silent": silent, "took_ms": 3});
-        assert_eq!(text(&done(1, &[])), "acknowledged by the one sidecar in 3 ms\ntoken t-7");
-        assert_eq!(text(&done(5, &[])), "acknowledged by all 5 sidecars in 3 ms\ntoken t-7");
-        let silent = text(&done(5, &["web-1"]));
+        let done = |sidecars: u64, silent: &[&str]| {
+            json!({"token": "t-7", "acknowledged": true,
+            "sidecars": sidecars, "silent": silent, "took_ms": 3})
+        };
+        assert_eq!(
+            acknowledgement_text(&done(1, &[])),
+            "acknowledged by the one sidecar in 3 ms\ntoken t-7"
+        );
+        assert_eq!(
+            acknowledgement_text(&done(5, &[])),
+            "acknowledged by all 5 sidecars in 3 ms\ntoken t-7"
+        );
+        let silent = acknowledgement_text(&done(5, &["web-1"]));
         assert!(
             silent.starts_with("acknowledged by 4 of 5 sidecars in 3 ms\nsilent: web-1;"),
             "{silent}"
         );
-        assert_eq!(behind(&json!({"type": "urn:bfb:bus-lost"})), "");
+        assert_eq!(behind_text(&json!({"type": "urn:bfb:bus-lost"})), "");
     }
 }

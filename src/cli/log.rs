@@ -6,15 +6,15 @@ use clap::Args;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::args::AdminPort;
-use super::local::{Local, problem_text};
+use super::args::AdminArgs;
+use super::client::{SidecarClient, problem_text};
 use super::terminal::escape;
 use super::{exit, out};
 
 #[derive(Debug, Args)]
-pub(super) struct Log {
+pub(super) struct LogCommand {
     #[command(flatten)]
-    admin: AdminPort,
+    admin: AdminArgs,
     /// The level, or a filter such as `info,bfb::sources=debug`; without it, shows the one that
     /// holds
     #[arg(long, value_name = "LEVEL")]
@@ -24,12 +24,12 @@ pub(super) struct Log {
     r#for: Option<String>,
 }
 
-impl Log {
+impl LogCommand {
     pub(super) fn run(self) -> ExitCode {
         super::block_on(async move {
-            match self.exchange().await {
+            match self.send_request().await {
                 Ok((200, body)) => {
-                    out::say(text(&serde_json::from_slice(&body).unwrap_or_default()))
+                    out::print(text(&serde_json::from_slice(&body).unwrap_or_default()))
                 }
                 Ok((status, body)) => {
                     out::error(problem_text(status, &body));
@@ -43,15 +43,15 @@ impl Log {
         })
     }
 
-    async fn exchange(&self) -> Result<(u16, bytes::Bytes), Box<dyn std::error::Error>> {
-        let local = Local::new(&self.admin.admin)?;
+    async fn send_request(&self) -> Result<(u16, bytes::Bytes), Box<dyn std::error::Error>> {
+        let client = SidecarClient::new(&self.admin.admin)?;
         let request = match &self.level {
-            None => local.request(Method::GET, "/log"),
-            Some(level) => {
-                local.request(Method::PUT, "/log").json(&json!({"level": level, "for": self.r#for}))
-            }
+            None => client.request(Method::GET, "/log"),
+            Some(level) => client
+                .request(Method::PUT, "/log")
+                .json(&json!({"level": level, "for": self.r#for})),
         };
-        let answer = local.send(request, "admin").await?;
+        let answer = client.send(request, "admin").await?;
         Ok((answer.status().as_u16(), answer.bytes().await?))
     }
 }

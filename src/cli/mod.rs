@@ -5,18 +5,17 @@
 
 #[cfg(not(feature = "webhook"))]
 mod absent;
-mod alone;
 mod args;
 mod check;
+mod client;
 mod completions;
 mod demo;
 mod doctor;
 mod environment;
-mod explain;
 mod get;
 mod inject;
 mod invalidate;
-mod local;
+mod local_collect;
 mod log;
 mod logging;
 mod out;
@@ -26,6 +25,7 @@ mod serve;
 mod status;
 mod tail;
 mod terminal;
+mod waterfall;
 #[cfg(feature = "webhook")]
 mod webhook;
 
@@ -76,37 +76,37 @@ struct Bfb {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the sidecar: read domain files, answer on localhost
-    Serve(Box<serve::Serve>),
+    Serve(Box<serve::ServeCommand>),
     /// Check domain files: everything that can be known without the network
-    Check(check::Check),
+    Check(check::CheckCommand),
     /// Print the JSON Schema of a domain file
     Schema,
     /// Run four demo upstreams over mutual TLS and a sidecar, print a first answer
-    Demo(demo::Demo),
+    Demo(demo::DemoCommand),
     /// Get one dataset: from the sidecar beside you, or collected here and now
-    Get(get::Get),
+    Get(get::GetCommand),
     /// Say that datasets are out of date: by key, by tag, or all
-    Invalidate(invalidate::Invalidate),
+    Invalidate(invalidate::InvalidateCommand),
     /// Put sidecars into Kubernetes manifests
-    Inject(inject::Inject),
+    Inject(inject::InjectCommand),
     /// Answer a cluster's admission reviews: pods that ask for a sidecar get one when they are
     /// created
     #[cfg(feature = "webhook")]
-    Webhook(Box<webhook::Webhook>),
+    Webhook(Box<webhook::WebhookCommand>),
     /// Answer a cluster's admission reviews (not in this build)
     #[cfg(not(feature = "webhook"))]
     Webhook(absent::Absent),
     /// Ask every upstream, and the fleet's Redis, for real: identity, expiry, client certificates,
     /// validators, latency
-    Doctor(Box<doctor::Doctor>),
+    Doctor(Box<doctor::DoctorCommand>),
     /// Show the state of the sidecar beside you
-    Status(status::Status),
+    Status(status::StatusCommand),
     /// Show what happens in the sidecar beside you, as it happens
-    Tail(tail::Tail),
+    Tail(tail::TailCommand),
     /// Show or change the log level of the sidecar beside you
-    Log(log::Log),
+    Log(log::LogCommand),
     /// Print the completions of a shell
-    Completions(completions::Completions),
+    Completions(completions::CompletionsCommand),
 }
 
 /// Runs what the arguments say.
@@ -114,7 +114,7 @@ pub fn main() -> ExitCode {
     crate::identity::install_provider();
     let arguments: Vec<_> = std::env::args_os().collect();
     let parsed = environment::parse(&arguments).and_then(|matches| {
-        let variables = environment::Variables::of(&matches);
+        let variables = environment::Variables::from_matches(&matches);
         Ok((Bfb::from_arg_matches(&matches)?, variables))
     });
     match parsed {
@@ -123,7 +123,7 @@ pub fn main() -> ExitCode {
             out::note(error.render().ansi().to_string().trim_end());
             exit::wrong_input()
         }
-        Err(help) => out::say(help.render().ansi().to_string().trim_end()),
+        Err(help) => out::print(help.render().ansi().to_string().trim_end()),
     }
 }
 

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use super::{exit, terminal};
 
 /// Says `text`, with colours only where they belong, and what that comes to.
-pub(super) fn say(text: impl Display) -> ExitCode {
+pub(super) fn print(text: impl Display) -> ExitCode {
     exit_code(write_line(text))
 }
 
@@ -24,7 +24,7 @@ pub(super) fn write_line(text: impl Display) -> io::Result<()> {
 }
 
 /// Says JSON, and what that comes to.
-pub(super) fn say_json(json: impl AsRef<[u8]>) -> ExitCode {
+pub(super) fn print_json(json: impl AsRef<[u8]>) -> ExitCode {
     exit_code(write_json(json))
 }
 
@@ -43,7 +43,7 @@ pub(super) fn write_json(json: impl AsRef<[u8]>) -> io::Result<()> {
 
 /// Says data that is no JSON, and what that comes to: as it is, but with the escapes of
 /// [`terminal`] where it goes to a terminal.
-pub(super) fn say_data(data: impl AsRef<[u8]>) -> ExitCode {
+pub(super) fn print_data(data: impl AsRef<[u8]>) -> ExitCode {
     exit_code(write_data(data.as_ref()))
 }
 
@@ -79,7 +79,7 @@ pub(super) fn note(text: impl Display) {
 }
 
 /// Draws problems, on standard error; they are in colour where it is a terminal.
-pub(super) fn draw(problems: impl FnOnce(bool) -> String) {
-    let drawn = problems(anstream::stderr().is_terminal());
-    anstream::eprint!("{}", terminal::replace_unprintable(&drawn));
+pub(super) fn print_problems(render: impl FnOnce(bool) -> String) {
+    let rendered = render(anstream::stderr().is_terminal());
+    anstream::eprint!("{}", terminal::replace_unprintable(&rendered));
 }

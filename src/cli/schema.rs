@@ -6,5 +6,5 @@ use super::out;
 use crate::domain;
 
 pub(super) fn run() -> ExitCode {
-    out::say(domain::SCHEMA.trim_end())
+    out::print(domain::SCHEMA.trim_end())
 }

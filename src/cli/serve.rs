@@ -12,24 +12,24 @@ use clap::{ArgAction, Args, ValueEnum};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 
-use super::args::{self, AdminPort, Fleet, Listen, Upstreams};
+use super::args::{self, AdminArgs, FleetArgs, ListenArgs, UpstreamArgs};
 use super::environment::{self, Variables};
 use super::logging::{self, LogFormat};
 use super::{check, exit, out};
 use crate::admin::LogLevel;
-use crate::serve::{AllowedHosts, KeyLog, Limits, Settings, Spans};
-use crate::sidecar::{Config, Sidecar, StartError, ToldTo};
+use crate::serve::{AllowedHosts, ConsumersConfig, KeyLogPolicy, PortLimits, Spans};
+use crate::sidecar::{Sidecar, SidecarConfig, SidecarControl, SidecarStartError};
 
 #[derive(Debug, Args)]
-pub(super) struct Serve {
+pub(super) struct ServeCommand {
     /// Domain files, or folders of them
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
 
     #[command(flatten)]
-    listen: Listen,
+    listen: ListenArgs,
     #[command(flatten)]
-    admin: AdminPort,
+    admin: AdminArgs,
     /// The permissions of consumers' Unix sockets, in octal; the admin port's is for its owner
     /// alone
     #[arg(long, env = "BFB_SOCKET_MODE", value_name = "MODE", default_value = "0660", value_parser = octal)]
@@ -45,15 +45,15 @@ pub(super) struct Serve {
     allow_host: Vec<String>,
 
     #[command(flatten)]
-    upstreams: Upstreams,
+    upstreams: UpstreamArgs,
 
     #[command(flatten)]
-    caching: args::Caching,
+    caching: args::CachingArgs,
     #[command(flatten)]
-    fleet: Fleet,
+    fleet: FleetArgs,
     /// Whether the `Cache-Control` of a request is obeyed
     #[arg(long, env = "BFB_REQUEST_CACHE_CONTROL", value_enum, default_value = "honour")]
-    request_cache_control: RequestCacheControl,
+    request_cache_control: CacheControlPolicy,
 
     /// How long a drain may take
     #[arg(long, env = "BFB_DRAIN", value_name = "TIME", default_value = "25s", value_parser = args::time)]
@@ -77,7 +77,7 @@ pub(super) struct Serve {
 
 /// `--request-cache-control`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum RequestCacheControl {
+enum CacheControlPolicy {
     /// A consumer may ask for `no-cache`, `no-store`, `max-age` and `only-if-cached`.
     Honour,
     /// It may not.
@@ -89,13 +89,13 @@ const REQUESTS_MAX: usize = 4096;
 
 /// The usual bounds of each of so many ports; fewer connections where the process may not open
 /// enough files for those of all ports, and as many again for the upstreams.
-pub(super) fn limits(ports: usize) -> Limits {
-    let usual = Limits::default();
+pub(super) fn port_limits(ports: usize) -> PortLimits {
+    let defaults = PortLimits::default();
     let files = std::fs::read_to_string("/proc/self/limits")
         .ok()
         .and_then(|limits| soft_files_limit(&limits));
-    let of_files = files.map_or(usual.connections_max, |files| files / 2 / ports);
-    Limits { connections_max: usual.connections_max.min(of_files).max(16), ..usual }
+    let of_files = files.map_or(defaults.connections_max, |files| files / 2 / ports);
+    PortLimits { connections_max: defaults.connections_max.min(of_files).max(16), ..defaults }
 }
 
 /// The soft limit in the table of proc(5): `Max open files  1024  524288  files`.
@@ -114,7 +114,7 @@ fn octal(text: &str) -> Result<u32, String> {
     mode.ok_or_else(|| "expected permissions in octal, such as `0660`".to_owned())
 }
 
-impl Serve {
+impl ServeCommand {
     pub(super) fn run(self, variables: &Variables) -> ExitCode {
         let handle = match logging::start(&self.log, self.log_format) {
             Ok(handle) => handle,
@@ -135,7 +135,7 @@ impl Serve {
         let apply = move |filter: &str| logging::apply(&handle, filter);
         super::block_on(async move {
             // Before the ports are open, so that no signal is lost.
-            let signals = match Signals::catch() {
+            let signals = match Signals::install() {
                 Ok(signals) => signals,
                 Err(error) => {
                     out::error(format!("signals cannot be caught: {error}"));
@@ -143,17 +143,17 @@ impl Serve {
                 }
             };
             match Sidecar::start(config, level).await {
-                Ok(sidecar) => run(sidecar, signals, apply).await,
-                Err(error) => refuse_naming(&error, variables),
+                Ok(sidecar) => run_sidecar(sidecar, signals, apply).await,
+                Err(error) => report_start_error_naming(&error, variables),
             }
         })
     }
 
-    fn config(self) -> Result<Config, String> {
+    fn config(self) -> Result<SidecarConfig, String> {
         let (listen, ipv6_optional) = self.listen.addresses();
         // The admin port is one more, and so are the probes.
         let ports = listen.len() + 1 + usize::from(self.probes.is_some());
-        Ok(Config {
+        Ok(SidecarConfig {
             paths: self.paths,
             listen,
             ipv6_optional,
@@ -163,28 +163,28 @@ impl Serve {
             allow_remote: self.allow_remote,
             identity: self.upstreams.identity(),
             tls: self.upstreams.tls(),
-            reading: self.upstreams.reading(),
-            tape: self.upstreams.tape(),
+            domain_files: self.upstreams.domain_file_options(),
+            recording: self.upstreams.recording(),
             caching: self
                 .caching
                 .to_config(self.fleet.bus_loss)
                 .map_err(|error| error.to_string())?,
-            bus: self.fleet.settings(),
-            settings: Settings {
+            bus: self.fleet.bus_config(),
+            consumers: ConsumersConfig {
                 hosts: AllowedHosts::new(&self.allow_host),
                 explain: self.explain,
-                honour_cache_control: self.request_cache_control == RequestCacheControl::Honour,
+                honour_cache_control: self.request_cache_control == CacheControlPolicy::Honour,
                 requests_max: REQUESTS_MAX,
             },
-            limits: limits(ports),
-            keys: KeyLog { all: self.log_keys, traced: self.trace_key },
+            limits: port_limits(ports),
+            key_log: KeyLogPolicy { all: self.log_keys, traced_key: self.trace_key },
             spans: Spans::from_environment().map_err(|error| error.to_string())?,
             drain: self.drain,
         })
     }
 }
 
-async fn run(
+async fn run_sidecar(
     sidecar: Sidecar,
     signals: Signals,
     apply: impl Fn(&str) + Send + 'static,
@@ -199,7 +199,7 @@ async fn run(
     if let Some(address) = sidecar.probes_address() {
         tracing::info!(%address, "probes and metrics");
     }
-    match sidecar.run(signals.told, apply).await {
+    match sidecar.run(signals.control, apply).await {
         Ok(()) => exit::OK,
         Err(error) => {
             tracing::error!(%error, "stopped");
@@ -209,40 +209,40 @@ async fn run(
 }
 
 /// Says why a sidecar did not start, with the exit code that fits.
-pub(super) fn refuse(error: &StartError) -> ExitCode {
-    refuse_naming(error, &Variables::default())
+pub(super) fn report_start_error(error: &SidecarStartError) -> ExitCode {
+    report_start_error_naming(error, &Variables::default())
 }
 
 /// The same, where flags came from variables.
-fn refuse_naming(error: &StartError, variables: &Variables) -> ExitCode {
+fn report_start_error_naming(error: &SidecarStartError, variables: &Variables) -> ExitCode {
     match error {
-        StartError::Domain(loaded) => check::report(loaded.problems()),
+        SidecarStartError::Domain(loaded) => check::report_problems(loaded.problems()),
         other => out::error(variables.name_in(other)),
     }
     match error {
-        StartError::Domain(_) | StartError::OpenRecord { .. } | StartError::Remote { .. } => {
-            exit::wrong_input()
-        }
-        StartError::Identity { error, .. } => exit::of_file(error.is_missing),
-        StartError::Seal { error, .. } => exit::of_file(error.is_missing),
+        SidecarStartError::Domain(_)
+        | SidecarStartError::RecordingReadableByOthers { .. }
+        | SidecarStartError::RemoteAddress { .. } => exit::wrong_input(),
+        SidecarStartError::Identity { error, .. } => exit::of_file(error.is_missing),
+        SidecarStartError::Seal { error, .. } => exit::of_file(error.is_missing),
         // It is there, and is no folder.
-        StartError::Tape { source, .. } => exit::of_file(!matches!(
+        SidecarStartError::RecordingFolder { source, .. } => exit::of_file(!matches!(
             source.kind(),
             ErrorKind::NotADirectory | ErrorKind::AlreadyExists
         )),
-        StartError::RedisFile { .. } | StartError::Bind(_) => exit::unavailable(),
-        StartError::Shape(_) => exit::FAILED,
+        SidecarStartError::RedisFile { .. } | SidecarStartError::Bind(_) => exit::unavailable(),
+        SidecarStartError::Shape(_) => exit::FAILED,
     }
 }
 
 /// The signals of a process that is asked to stop (SIGTERM, SIGINT) or to reload (SIGHUP).
 struct Signals {
-    told: ToldTo,
+    control: SidecarControl,
     _owner: tokio::task::JoinSet<()>,
 }
 
 impl Signals {
-    fn catch() -> std::io::Result<Self> {
+    fn install() -> std::io::Result<Self> {
         let [mut term, mut int, mut hup] = [
             signal(SignalKind::terminate())?,
             signal(SignalKind::interrupt())?,
@@ -255,17 +255,17 @@ impl Signals {
         owner.spawn(async move {
             loop {
                 tokio::select! {
-                    () = received(&mut term) => drop(stops.try_send(())),
-                    () = received(&mut int) => drop(stops.try_send(())),
-                    () = received(&mut hup) => reloads.notify_one(),
+                    () = wait_for_signal(&mut term) => drop(stops.try_send(())),
+                    () = wait_for_signal(&mut int) => drop(stops.try_send(())),
+                    () = wait_for_signal(&mut hup) => reloads.notify_one(),
                 }
             }
         });
-        Ok(Self { told: ToldTo { stop, reload }, _owner: owner })
+        Ok(Self { control: SidecarControl { stop, reload }, _owner: owner })
     }
 }
 
-async fn received(signal: &mut Signal) {
+async fn wait_for_signal(signal: &mut Signal) {
     if signal.recv().await.is_none() {
         std::future::pending::<()>().await;
     }
@@ -281,6 +281,6 @@ mod tests {
                      1024                 524288        files\n";
         assert_eq!(soft_files_limit(table), Some(1024));
         assert_eq!(soft_files_limit("Max open files  unlimited unlimited files"), None);
-        assert!(limits(4).connections_max >= 16);
+        assert!(port_limits(4).connections_max >= 16);
     }
 }

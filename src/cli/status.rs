@@ -8,27 +8,27 @@ use clap::Args;
 use reqwest::Method;
 use serde_json::Value;
 
-use super::args::{AdminPort, Format};
-use super::local::{Local, problem_text};
+use super::args::{AdminArgs, OutputFormat};
+use super::client::{SidecarClient, problem_text};
 use super::{exit, out};
 
 #[derive(Debug, Args)]
-pub(super) struct Status {
+pub(super) struct StatusCommand {
     #[command(flatten)]
-    admin: AdminPort,
+    admin: AdminArgs,
     /// How it is printed
     #[arg(long, value_enum, default_value = "text")]
-    format: Format,
+    format: OutputFormat,
 }
 
-impl Status {
+impl StatusCommand {
     pub(super) fn run(self) -> ExitCode {
         super::block_on(async move {
             match fetch(&self.admin).await {
-                Ok(status) if self.format == Format::Json => {
-                    out::say_json(serde_json::to_string_pretty(&status).unwrap_or_default())
+                Ok(status) if self.format == OutputFormat::Json => {
+                    out::print_json(serde_json::to_string_pretty(&status).unwrap_or_default())
                 }
-                Ok(status) => out::say(text::text(&status).trim_end()),
+                Ok(status) => out::print(text::text(&status).trim_end()),
                 Err(failed) => failed,
             }
         })
@@ -36,14 +36,14 @@ impl Status {
 }
 
 /// `GET /status`, or the exit code after saying why not.
-pub(super) async fn fetch(admin: &AdminPort) -> Result<Value, ExitCode> {
+pub(super) async fn fetch(admin: &AdminArgs) -> Result<Value, ExitCode> {
     let unavailable = |error: &dyn std::fmt::Display| {
         out::error(error);
         exit::unavailable()
     };
-    let local = Local::new(&admin.admin).map_err(|error| unavailable(&error))?;
-    let answer = local
-        .send(local.request(Method::GET, "/status"), "admin")
+    let client = SidecarClient::new(&admin.admin).map_err(|error| unavailable(&error))?;
+    let answer = client
+        .send(client.request(Method::GET, "/status"), "admin")
         .await
         .map_err(|e| unavailable(&e))?;
     let status = answer.status().as_u16();

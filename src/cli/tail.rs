@@ -1,8 +1,8 @@
 //! `bfb tail`: what happens in the sidecar beside us, one line an event, until it ends or Ctrl-C
 //! does.
 
-mod line;
-mod stream;
+mod event_line;
+mod event_parser;
 
 use std::io::ErrorKind;
 use std::process::ExitCode;
@@ -14,16 +14,16 @@ use reqwest::{Method, Response};
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::args::{AdminPort, Format};
-use super::local::{Local, problem_text};
+use super::args::{AdminArgs, OutputFormat};
+use super::client::{SidecarClient, problem_text};
 use super::{exit, out};
-use line::Lines;
-use stream::Events;
+use event_line::EventLines;
+use event_parser::EventParser;
 
 #[derive(Debug, Args)]
-pub(super) struct Tail {
+pub(super) struct TailCommand {
     #[command(flatten)]
-    admin: AdminPort,
+    admin: AdminArgs,
     /// With keys and tags (they are personal data)
     #[arg(long)]
     keys: bool,
@@ -32,7 +32,7 @@ pub(super) struct Tail {
     domain: Option<String>,
     /// How it is printed: a line for people, or one JSON object a line
     #[arg(long, value_enum, default_value = "text")]
-    format: Format,
+    format: OutputFormat,
 }
 
 /// A sidecar shows that it lives every five seconds; one that has said nothing for this long is
@@ -41,7 +41,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(20);
 
 /// Why no more events come.
 #[derive(Debug, thiserror::Error)]
-enum End {
+enum StreamEnd {
     #[error("the sidecar at `{0}` drains: it tells no more")]
     Drains(String),
     #[error("the sidecar at `{0}` is gone: {1}")]
@@ -50,7 +50,7 @@ enum End {
     Output(#[from] std::io::Error),
 }
 
-impl Tail {
+impl TailCommand {
     pub(super) fn run(self) -> ExitCode {
         super::block_on(async move {
             let mut interrupt = match signal(SignalKind::interrupt()) {
@@ -62,21 +62,21 @@ impl Tail {
             };
             tokio::select! {
                 _ = interrupt.recv() => exit::OK,
-                ended = self.listen() => ended,
+                exit_code = self.print_events() => exit_code,
             }
         })
     }
 
-    async fn listen(&self) -> ExitCode {
+    async fn print_events(&self) -> ExitCode {
         let unavailable = |error: &dyn std::fmt::Display| {
             out::error(error);
             exit::unavailable()
         };
-        let local = match Local::endless(&self.admin.admin, SILENCE_MAX) {
+        let client = match SidecarClient::streaming(&self.admin.admin, SILENCE_MAX) {
             Ok(local) => local,
             Err(error) => return unavailable(&error),
         };
-        let answer = match local.send(local.request(Method::GET, &self.path()), "admin").await {
+        let answer = match client.send(client.request(Method::GET, &self.path()), "admin").await {
             Ok(answer) => answer,
             Err(error) => return unavailable(&error),
         };
@@ -87,12 +87,12 @@ impl Tail {
         }
         match self.follow(answer).await {
             // Whoever read along has seen enough.
-            End::Output(error) if error.kind() == ErrorKind::BrokenPipe => exit::OK,
-            end @ End::Output(_) => {
+            StreamEnd::Output(error) if error.kind() == ErrorKind::BrokenPipe => exit::OK,
+            end @ StreamEnd::Output(_) => {
                 out::error(end);
                 exit::FAILED
             }
-            end @ (End::Drains(_) | End::Gone(..)) => unavailable(&end),
+            end @ (StreamEnd::Drains(_) | StreamEnd::Gone(..)) => unavailable(&end),
         }
     }
 
@@ -107,29 +107,31 @@ impl Tail {
     }
 
     /// Prints what comes until no more does.
-    async fn follow(&self, mut answer: Response) -> End {
+    async fn follow(&self, mut answer: Response) -> StreamEnd {
         let address = || self.admin.admin.to_string();
-        let (mut events, mut lines) = (Events::default(), Lines::default());
+        let (mut events, mut lines) = (EventParser::default(), EventLines::default());
         loop {
             let bytes = match answer.chunk().await {
                 Ok(Some(bytes)) => bytes,
-                Ok(None) => return End::Gone(address(), "it closed the connection".to_owned()),
-                Err(error) => return End::Gone(address(), super::local::root_cause(&error)),
+                Ok(None) => {
+                    return StreamEnd::Gone(address(), "it closed the connection".to_owned());
+                }
+                Err(error) => return StreamEnd::Gone(address(), super::client::root_cause(&error)),
             };
-            let Ok(came) = events.take(&bytes) else {
-                return End::Gone(address(), "it sent an event that is too long".to_owned());
+            let Ok(completed) = events.push(&bytes) else {
+                return StreamEnd::Gone(address(), "it sent an event that is too long".to_owned());
             };
-            for data in came {
+            for data in completed {
                 let event: Value = serde_json::from_str(&data).unwrap_or_default();
                 let written = match self.format {
-                    Format::Json => out::write_json(data),
-                    Format::Text => out::write_line(lines.of(&event)),
+                    OutputFormat::Json => out::write_json(data),
+                    OutputFormat::Text => out::write_line(lines.line_of(&event)),
                 };
                 if let Err(error) = written {
-                    return End::Output(error);
+                    return StreamEnd::Output(error);
                 }
                 if event["event"] == "ends" {
-                    return End::Drains(address());
+                    return StreamEnd::Drains(address());
                 }
             }
         }

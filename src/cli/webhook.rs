@@ -15,10 +15,12 @@ use super::inject::pair;
 use super::logging::{self, LogFormat};
 use super::{exit, out, serve};
 use crate::inject::Defaults;
-use crate::inject::webhook::{Config, Me, StartError, Webhook as Running};
+use crate::inject::webhook::{
+    LeaseCandidate, Webhook as Running, WebhookConfig, WebhookStartError,
+};
 
 #[derive(Debug, Args)]
-pub(super) struct Webhook {
+pub(super) struct WebhookCommand {
     /// Where API servers ask, over HTTPS
     #[arg(long, env = "BFB_LISTEN", value_name = "IP:PORT", default_value = "0.0.0.0:8443")]
     listen: SocketAddr,
@@ -79,7 +81,7 @@ fn lease(text: &str) -> Result<Duration, String> {
     )
 }
 
-impl Webhook {
+impl WebhookCommand {
     pub(super) fn run(self, variables: &Variables) -> ExitCode {
         if let Err(error) = logging::start(&self.log, self.log_format) {
             out::error(error);
@@ -98,10 +100,10 @@ impl Webhook {
         };
         super::block_on(async move {
             // Before the port is open, so that no signal is lost.
-            match stops() {
+            match stop_signals() {
                 Ok(stops) => match Running::start(config).await {
-                    Ok(webhook) => run(webhook, stops).await,
-                    Err(error) => refuse(&error, identity.as_deref(), variables),
+                    Ok(webhook) => run_webhook(webhook, stops).await,
+                    Err(error) => report_start_error(&error, identity.as_deref(), variables),
                 },
                 Err(error) => {
                     out::error(format!("signals cannot be caught: {error}"));
@@ -111,48 +113,48 @@ impl Webhook {
         })
     }
 
-    fn config(self) -> Result<Config, Vec<String>> {
+    fn config(self) -> Result<WebhookConfig, Vec<String>> {
         let image = self.image.map(|image| ("image".to_owned(), image));
         let set: Vec<_> = image.into_iter().chain(self.set).collect();
         let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
         let pod = variable("POD_NAME")
             .or_else(|| variable("HOSTNAME"))
             .unwrap_or_else(|| "bfb-webhook".to_owned());
-        Ok(Config {
+        Ok(WebhookConfig {
             listen: self.listen,
             kubeconfig: self.kubeconfig,
             namespace: variable("POD_NAMESPACE"),
             configuration: self.configuration,
-            identity: self.identity,
+            identity_dir: self.identity,
             defaults: Defaults::new(&[], &set)?,
             // A pod that was started again under its name is another one.
-            me: Me {
+            candidate: LeaseCandidate {
                 name: format!("{pod}_{:08x}", fastrand::u32(..)),
                 duration: self.leader_lease,
             },
-            lifetime: self.certificate_lifetime,
-            watchdog: self.watchdog_every,
+            certificate_lifetime: self.certificate_lifetime,
+            watchdog_interval: self.watchdog_every,
             drain: self.drain,
-            limits: serve::limits(1),
+            limits: serve::port_limits(1),
         })
     }
 }
 
-async fn run(webhook: Running, mut stops: mpsc::Receiver<()>) -> ExitCode {
+async fn run_webhook(webhook: Running, mut stops: mpsc::Receiver<()>) -> ExitCode {
     tracing::info!(address = %webhook.address(), "answering API servers");
-    let (told, again) = tokio::sync::oneshot::channel();
+    let (first_stop, again) = tokio::sync::oneshot::channel();
     let stop = async {
         stops.recv().await;
         // Nobody listens any more where a part has ended by itself.
-        let _ = told.send(stops);
+        let _ = first_stop.send(stops);
     };
-    let again = async {
+    let second_stop = async {
         match again.await {
             Ok(mut stops) => drop(stops.recv().await),
             Err(_) => std::future::pending::<()>().await,
         }
     };
-    match webhook.run(stop, again).await {
+    match webhook.run(stop, second_stop).await {
         Ok(()) => exit::OK,
         Err(error) => {
             tracing::error!(%error, "stopped");
@@ -161,43 +163,47 @@ async fn run(webhook: Running, mut stops: mpsc::Receiver<()>) -> ExitCode {
     }
 }
 
-fn refuse(error: &StartError, identity: Option<&Path>, variables: &Variables) -> ExitCode {
-    use crate::inject::webhook::ConnectError;
+fn report_start_error(
+    error: &WebhookStartError,
+    identity: Option<&Path>,
+    variables: &Variables,
+) -> ExitCode {
+    use crate::inject::webhook::ClusterConnectError;
 
     let text = match (error, identity) {
-        (StartError::Identity(error), Some(dir)) => {
+        (WebhookStartError::Identity(error), Some(dir)) => {
             format!("`--identity {}` cannot be used: {error}", dir.display())
         }
         _ => error.to_string(),
     };
     out::error(variables.name_in(&text));
     match error {
-        StartError::Connect(ConnectError::Kubeconfig { is_missing, .. }) => {
+        WebhookStartError::Connect(ClusterConnectError::Kubeconfig { is_missing, .. }) => {
             exit::of_file(*is_missing)
         }
-        StartError::Identity(error) => exit::of_file(error.is_missing),
+        WebhookStartError::Identity(error) => exit::of_file(error.is_missing),
         // Neither a kubeconfig nor a pod: a flag is missing.
-        StartError::Connect(ConnectError::NoPod(_)) => exit::wrong_input(),
-        StartError::Connect(ConnectError::Client(_))
-        | StartError::Cluster(_)
-        | StartError::TooOld(_)
-        | StartError::Bind(_) => exit::unavailable(),
-        StartError::Tls(_) => exit::FAILED,
+        WebhookStartError::Connect(ClusterConnectError::NoPod(_)) => exit::wrong_input(),
+        WebhookStartError::Connect(ClusterConnectError::Client(_))
+        | WebhookStartError::Cluster(_)
+        | WebhookStartError::TooOld(_)
+        | WebhookStartError::Bind(_) => exit::unavailable(),
+        WebhookStartError::Tls(_) => exit::FAILED,
     }
 }
 
 /// A word for each SIGTERM and SIGINT; the first two are heard.
-fn stops() -> std::io::Result<mpsc::Receiver<()>> {
+fn stop_signals() -> std::io::Result<mpsc::Receiver<()>> {
     let [mut term, mut int] = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];
-    let (told, stops) = mpsc::channel(2);
+    let (stop, stops) = mpsc::channel(2);
     tokio::spawn(async move {
         loop {
             tokio::select! {
                 Some(()) = term.recv() => {}
                 Some(()) = int.recv() => {}
-                () = told.closed() => return,
+                () = stop.closed() => return,
             }
-            let _ = told.try_send(());
+            let _ = stop.try_send(());
         }
     });
     Ok(stops)

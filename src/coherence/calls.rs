@@ -1,37 +1,37 @@
 //! The scripts' inputs and answers as plain data: what crosses the wire between a process and
 //! Redis.
 //!
-//! [`super::Server`] is the reference for what each does; the Lua scripts are held to it.
+//! [`super::ReferenceServer`] is the reference for what each does; the Lua scripts are held to it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::words::{Entry, Epoch, Fence, Name, Place, Scope};
+use super::protocol::{DatasetPlace, Epoch, Fence, InvalidationScope, LogEntry, MemberName};
 
 /// One script call.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Request {
+pub struct ScriptRequest {
     /// The protocol that the caller speaks.
     pub protocol: u32,
     /// A random name, for the case that this call must begin an epoch.
-    pub fresh: Epoch,
+    pub fresh_epoch: Epoch,
     /// What is asked.
-    pub call: Call,
+    pub call: ScriptCall,
 }
 
 /// What is asked.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Call {
+pub enum ScriptCall {
     /// Registers, reports, asks for the log's end. Begins an epoch where the log is of another
     /// life.
     Heartbeat(Heartbeat),
     /// Leaves the registry. The caller gave up its lease for good before.
-    Deregister(Name),
+    Deregister(MemberName),
     /// Appends one entry to the log, stamps and publishes it. Begins an epoch where the log is of
     /// another life.
     Invalidate {
         /// What is out of date.
-        scopes: Arc<[Scope]>,
+        scopes: Arc<[InvalidationScope]>,
         /// For a hint: does nothing if every scope is stamped above this already.
         unless_above: Option<Fence>,
     },
@@ -41,11 +41,11 @@ pub enum Call {
         token: Fence,
         /// The whole lease has passed since its answer: removes those who were last told less than
         /// its `seq`.
-        lapsed: bool,
+        lease_has_passed: bool,
         /// Marks the token's epoch as settled: the caller has known it for a whole lease.
-        settles: bool,
+        marks_settled: bool,
         /// One that had not reported it: while it has not, it alone is looked at and named.
-        laggard: Option<Name>,
+        laggard: Option<MemberName>,
     },
     /// The log's entries after a place.
     ReadLog {
@@ -58,9 +58,9 @@ pub enum Call {
     /// be believed was collected later.
     Store {
         /// Where.
-        place: Place,
+        place: DatasetPlace,
         /// What.
-        dataset: Stored,
+        dataset: TierDataset,
         /// How long ago its collection began. Nothing that keeps *Fresh* looks at it; the reference
         /// has no clock, and replaces what is there.
         age: Duration,
@@ -68,7 +68,7 @@ pub enum Call {
     /// The dataset of a place, unless it was invalidated since its fence.
     Fetch {
         /// Which place.
-        place: Place,
+        place: DatasetPlace,
         /// The most bytes to answer with; a larger dataset is answered with its size.
         bytes_max: u64,
     },
@@ -85,9 +85,9 @@ pub enum Call {
     /// yet is given the dataset instead, if it is there by now.
     Claim {
         /// Which place.
-        place: Place,
+        place: DatasetPlace,
         /// Who asks.
-        holder: Name,
+        holder: MemberName,
         /// The fence of the flight that would collect.
         fence: Fence,
         /// The most bytes of a dataset to answer with; `None`: claim it even if there is one, which
@@ -97,9 +97,9 @@ pub enum Call {
     /// Ends one's claim.
     Release {
         /// Which place.
-        place: Place,
+        place: DatasetPlace,
         /// Who held it.
-        holder: Name,
+        holder: MemberName,
     },
 }
 
@@ -107,18 +107,18 @@ pub enum Call {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Heartbeat {
     /// Who.
-    pub name: Name,
+    pub name: MemberName,
     /// How long it may serve after this was sent, before the margin for drift.
     pub lease: Duration,
     /// Up to where it has applied the log that it follows.
     pub applied: Option<Fence>,
     /// It has known the epoch of `applied` for a whole lease: marks it as settled.
-    pub settles: bool,
+    pub marks_settled: bool,
 }
 
 /// A dataset as a shared tier keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Stored {
+pub struct TierDataset {
     /// The fence of the flight that read it.
     pub fence: Fence,
     /// What an invalidation by tag can name.
@@ -129,23 +129,23 @@ pub struct Stored {
 
 /// What a script answers.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Answer {
+pub enum ScriptReply {
     /// The log speaks a newer protocol: nothing was done.
-    Newer(u32),
+    NewerProtocol(u32),
     /// The log is of another life, or of another epoch than the call named: nothing was done,
     /// nothing is known.
     OtherLife,
     /// To a heartbeat.
-    Told(Told),
+    Heartbeat(HeartbeatReply),
     /// To an invalidation.
-    Issued(Issued),
+    Issued(IssuedInvalidation),
     /// Who has not reported it yet.
     Progress {
         /// The epoch is settled.
         settled: bool,
         /// Who is behind; those whom this call removes are among them. The one that was asked for
         /// may be the only one named.
-        behind: Vec<Name>,
+        laggards: Vec<MemberName>,
     },
     /// Entries, in order, the first of them next after the asked place. Empty: the place is the
     /// end.
@@ -153,12 +153,12 @@ pub enum Answer {
         /// The log.
         epoch: Epoch,
         /// The entries.
-        entries: Vec<Entry>,
+        entries: Vec<LogEntry>,
     },
     /// The stream no longer reaches back to the asked place; here the log ends.
-    TooOld(Fence),
+    LogTruncated(Fence),
     /// A dataset.
-    Hit(Fetched),
+    Hit(FetchedDataset),
     /// A dataset that is to be believed, of so many bytes: more than the caller would take.
     Large(u64),
     /// No dataset that is to be believed.
@@ -166,49 +166,49 @@ pub enum Answer {
     /// Whether what was asked was done, or is so.
     Done(bool),
     /// Another holds the claim.
-    Held(Name),
+    HeldBy(MemberName),
 }
 
 /// A heartbeat's answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Told {
+pub struct HeartbeatReply {
     /// The log's end.
-    pub end: Fence,
+    pub log_end: Fence,
     /// The longest lease registered.
-    pub longest: Duration,
+    pub longest_lease: Duration,
     /// The epoch is settled.
     pub settled: bool,
 }
 
 /// An invalidation's answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Issued {
+pub struct IssuedInvalidation {
     /// Its place in the log: its token.
     pub token: Fence,
     /// The longest lease registered at that moment; zero if nobody is.
-    pub longest: Duration,
+    pub longest_lease: Duration,
     /// The epoch is settled.
     pub settled: bool,
     /// How many were registered.
-    pub registered: usize,
+    pub registered_members: usize,
 }
 
 /// A dataset from Redis, as believed at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Fetched {
+pub struct FetchedDataset {
     /// The log's end at that moment: nothing up to there has outdated it.
-    pub vouched: Fence,
+    pub valid_up_to: Fence,
     /// How much longer it would be kept, by Redis's clock. Nothing that keeps a promise looks at
     /// it; the reference has no clock and says zero.
-    pub left: Duration,
+    pub ttl_left: Duration,
     /// The dataset.
-    pub dataset: Stored,
+    pub dataset: TierDataset,
 }
 
-impl Call {
-    /// Whether it may begin an epoch. The others answer [`Answer::OtherLife`] where the log is of
-    /// another life.
-    pub const fn may_begin(&self) -> bool {
+impl ScriptCall {
+    /// Whether it may begin an epoch. The others answer [`ScriptReply::OtherLife`] where the log is
+    /// of another life.
+    pub const fn may_begin_epoch(&self) -> bool {
         matches!(self, Self::Heartbeat(_) | Self::Invalidate { .. })
     }
 }

@@ -9,84 +9,84 @@
 pub enum Guard {
     /// What was invalidated since a flight began is not stored in memory; without it a dataset
     /// counts as new as the moment at which it is stored.
-    Fence,
+    S5Fence,
     /// Redis refuses a dataset whose fence is older than a stamp.
-    WriteFence,
+    R3WriteFence,
     /// Redis does not hand out a dataset that is older than a stamp.
-    ReadStamp,
+    R3ReadStamp,
     /// Memory answers only while the lease holds.
-    Lease,
+    S4Lease,
     /// The lease runs from when the heartbeat was sent, not from when its reply came.
-    LeaseFromSent,
+    S3LeaseFromSent,
     /// The lease begins only once everything that the heartbeat told is applied.
-    LeaseAfterApplied,
+    S3LeaseAfterApplied,
     /// An entry is applied only when all before it have been.
-    Gap,
+    S1InOrder,
     /// Where the stream no longer reaches back, memory is emptied.
-    StreamEnd,
+    S1StreamEnd,
     /// A sidecar that meets another epoch empties its memory.
-    Epoch,
+    S2Epoch,
     /// A script that finds the log of another life begins a new epoch.
-    Life,
+    R1Life,
     /// In a young epoch that nobody settled, the whole lease is waited.
-    Young,
+    A2YoungEpoch,
     /// A registry speaks only for its own epoch.
-    Over,
+    A1OwnEpoch,
     /// The lease to wait is the longest registered, not the invalidator's own.
-    Longest,
+    A2LongestLease,
     /// Without the lease nobody joins a flight that began before they came.
-    Join,
+    S6JoinNeedsLease,
     /// Nobody joins a flight that an applied invalidation has outdated.
-    JoinOutdated,
+    S6JoinOutdated,
     /// A tag's invalidation outdates every flight in the air, since nobody knows their tags yet.
-    JoinTags,
+    S6JoinTags,
     /// Emptying memory outdates every flight in the air.
-    Emptied,
+    S5EmptiedMemory,
     /// A silent registration is removed only if it was last told less than the invalidation's
     /// `seq`.
-    Silent,
+    A2SilentToldLess,
     /// ... and only once a whole lease has passed.
-    SilentLapsed,
+    A2SilentLapsed,
     /// A sidecar that stops gives up its lease before it deregisters.
-    StopFirst,
+    S7LeaseBeforeDeregister,
     /// ... and hears no more replies.
-    StopDeaf,
+    S7NoMoreReplies,
     /// Forgetting stamps raises the floor below which no fence is believed.
-    Floor,
+    R3Floor,
     /// A hint is suppressed only by stamps that are newer than everything its hearer has surely
     /// heard.
-    HintBound,
+    H1HintBound,
     /// Redis keeps datasets by plan as well as by key.
-    Plan,
+    R3Plan,
 }
 
 impl Guard {
     /// Every guard.
     pub const ALL: [Self; 24] = [
-        Self::Fence,
-        Self::WriteFence,
-        Self::ReadStamp,
-        Self::Lease,
-        Self::LeaseFromSent,
-        Self::LeaseAfterApplied,
-        Self::Gap,
-        Self::StreamEnd,
-        Self::Epoch,
-        Self::Life,
-        Self::Young,
-        Self::Over,
-        Self::Longest,
-        Self::Join,
-        Self::JoinOutdated,
-        Self::JoinTags,
-        Self::Emptied,
-        Self::Silent,
-        Self::SilentLapsed,
-        Self::StopFirst,
-        Self::StopDeaf,
-        Self::Floor,
-        Self::HintBound,
-        Self::Plan,
+        Self::S5Fence,
+        Self::R3WriteFence,
+        Self::R3ReadStamp,
+        Self::S4Lease,
+        Self::S3LeaseFromSent,
+        Self::S3LeaseAfterApplied,
+        Self::S1InOrder,
+        Self::S1StreamEnd,
+        Self::S2Epoch,
+        Self::R1Life,
+        Self::A2YoungEpoch,
+        Self::A1OwnEpoch,
+        Self::A2LongestLease,
+        Self::S6JoinNeedsLease,
+        Self::S6JoinOutdated,
+        Self::S6JoinTags,
+        Self::S5EmptiedMemory,
+        Self::A2SilentToldLess,
+        Self::A2SilentLapsed,
+        Self::S7LeaseBeforeDeregister,
+        Self::S7NoMoreReplies,
+        Self::R3Floor,
+        Self::H1HintBound,
+        Self::R3Plan,
     ];
 }
 

@@ -1,36 +1,36 @@
 //! One invalidation on its way to being acknowledged, as seen by the process that issued it.
 //!
 //! The owner sends the script, hands the answer to [`Invalidation::new`], and then asks
-//! [`Invalidation::question`] over Redis every few milliseconds, handing each answer back, until
-//! [`Invalidation::state`] says that it is acknowledged.
+//! [`Invalidation::progress_call`] over Redis every few milliseconds, handing each answer back,
+//! until [`Invalidation::state_at`] says that it is acknowledged.
 
 use std::time::Duration;
 
-use super::calls::{Answer, Call, Issued};
+use super::calls::{IssuedInvalidation, ScriptCall, ScriptReply};
+use super::epoch_age::EpochAge;
 use super::guards::{Guard, Guards};
-use super::witness::Witness;
-use super::words::{Fence, LEASE_MAX, Moment, Name};
+use super::protocol::{Fence, LEASE_MAX, MemberName, Moment};
 
 /// An invalidation whose script has answered.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Invalidation {
     token: Fence,
-    answered: Moment,
-    registered_longest: Duration,
+    answered_at: Moment,
+    longest_registered_lease: Duration,
     settled: bool,
-    over: bool,
-    reported: bool,
-    behind: Vec<Name>,
+    is_epoch_over: bool,
+    have_all_reported: bool,
+    laggards: Vec<MemberName>,
     guards: Guards,
 }
 
 /// How far an invalidation is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum State {
+pub enum InvalidationState {
     /// Every sidecar of its epoch's registry has applied it.
     Reported,
     /// The whole lease has passed: whoever has not heard holds none. Those named were silent.
-    Lapsed(Vec<Name>),
+    Lapsed(Vec<MemberName>),
     /// Not yet; at that moment the lease will have passed.
     Waiting(Moment),
 }
@@ -38,19 +38,25 @@ pub enum State {
 impl Invalidation {
     /// Begins to wait: `answered` is when the script's answer arrived, on the clock that will be
     /// asked later.
-    pub fn new(issued: &Issued, witness: &mut Witness, answered: Moment, guards: Guards) -> Self {
-        let is_possible = issued.longest <= LEASE_MAX;
-        let is_heard = is_possible && guards.hold(Guard::Longest);
-        let longest = if is_heard { issued.longest } else { witness.whole_lease() };
-        witness.hear(issued.token.epoch, longest, answered);
+    pub fn new(
+        issued: &IssuedInvalidation,
+        epoch_age: &mut EpochAge,
+        answered_at: Moment,
+        guards: Guards,
+    ) -> Self {
+        let is_possible = issued.longest_lease <= LEASE_MAX;
+        let counts_registered = is_possible && guards.hold(Guard::A2LongestLease);
+        let longest_lease =
+            if counts_registered { issued.longest_lease } else { epoch_age.whole_lease() };
+        epoch_age.on_reply(issued.token.epoch, longest_lease, answered_at);
         Self {
             token: issued.token,
-            answered,
-            registered_longest: longest,
+            answered_at,
+            longest_registered_lease: longest_lease,
             settled: issued.settled,
-            over: false,
-            reported: false,
-            behind: Vec::new(),
+            is_epoch_over: false,
+            have_all_reported: false,
+            laggards: Vec::new(),
             guards,
         }
     }
@@ -62,131 +68,152 @@ impl Invalidation {
 
     /// What to ask Redis next: of one that had not reported, as long as it has not, since to look
     /// at all of a large fleet is work.
-    pub fn question(&self, witness: &Witness, now: Moment) -> Call {
-        self.asking_of(self.behind.first().cloned(), witness, now)
+    pub fn progress_call(&self, epoch_age: &EpochAge, now: Moment) -> ScriptCall {
+        self.progress_call_about(self.laggards.first().cloned(), epoch_age, now)
     }
 
     /// The same, of all: who they are that have not reported.
-    pub fn question_of_all(&self, witness: &Witness, now: Moment) -> Call {
-        self.asking_of(None, witness, now)
+    pub fn progress_call_of_all(&self, epoch_age: &EpochAge, now: Moment) -> ScriptCall {
+        self.progress_call_about(None, epoch_age, now)
     }
 
-    fn asking_of(&self, laggard: Option<Name>, witness: &Witness, now: Moment) -> Call {
-        let lapsed =
-            !self.over && self.lapsed(witness, now) || !self.guards.hold(Guard::SilentLapsed);
-        let settles = witness.known_long(self.token.epoch, now);
-        Call::Progress { token: self.token, lapsed, settles, laggard }
+    fn progress_call_about(
+        &self,
+        laggard: Option<MemberName>,
+        epoch_age: &EpochAge,
+        now: Moment,
+    ) -> ScriptCall {
+        let lease_has_passed = !self.is_epoch_over && self.has_lease_passed(epoch_age, now)
+            || !self.guards.hold(Guard::A2SilentLapsed);
+        let marks_settled = epoch_age.is_known_for_whole_lease(self.token.epoch, now);
+        ScriptCall::Progress { token: self.token, lease_has_passed, marks_settled, laggard }
     }
 
     /// Takes Redis's answer. One that could not be had changes nothing.
-    pub fn hear(&mut self, answer: &Answer) {
-        match answer {
-            Answer::Progress { settled, behind } => {
+    pub fn on_reply(&mut self, reply: &ScriptReply) {
+        match reply {
+            ScriptReply::Progress { settled, laggards } => {
                 self.settled |= settled;
-                self.reported |= behind.is_empty();
-                self.behind.clone_from(behind);
+                self.have_all_reported |= laggards.is_empty();
+                self.laggards.clone_from(laggards);
             }
-            Answer::OtherLife => self.over = true,
+            ScriptReply::OtherLife => self.is_epoch_over = true,
             _ => {}
         }
     }
 
     /// How far it is at `now`.
-    pub fn state(&self, witness: &Witness, now: Moment) -> State {
-        let trusted = !self.over && self.trusts_registry(witness, now);
-        if self.reported && trusted {
-            State::Reported
-        } else if self.lapsed(witness, now) {
-            State::Lapsed(self.behind.clone())
+    pub fn state_at(&self, epoch_age: &EpochAge, now: Moment) -> InvalidationState {
+        let is_registry_trusted = !self.is_epoch_over && self.trusts_registry(epoch_age, now);
+        if self.have_all_reported && is_registry_trusted {
+            InvalidationState::Reported
+        } else if self.has_lease_passed(epoch_age, now) {
+            InvalidationState::Lapsed(self.laggards.clone())
         } else {
-            State::Waiting(self.answered.after(self.lease_to_wait(witness, now)))
+            InvalidationState::Waiting(self.answered_at.after(self.lease_to_wait(epoch_age, now)))
         }
     }
 
     /// Who had not reported when Redis was last asked; only one of them, unless it was asked of
     /// all.
-    pub fn behind(&self) -> &[Name] {
-        &self.behind
+    pub fn laggards(&self) -> &[MemberName] {
+        &self.laggards
     }
 
-    fn lapsed(&self, witness: &Witness, now: Moment) -> bool {
-        now.since(self.answered) >= self.lease_to_wait(witness, now)
+    fn has_lease_passed(&self, epoch_age: &EpochAge, now: Moment) -> bool {
+        now.since(self.answered_at) >= self.lease_to_wait(epoch_age, now)
     }
 
-    fn lease_to_wait(&self, witness: &Witness, now: Moment) -> Duration {
-        if !self.over && self.trusts_registry(witness, now) {
-            return self.registered_longest;
+    fn lease_to_wait(&self, epoch_age: &EpochAge, now: Moment) -> Duration {
+        if !self.is_epoch_over && self.trusts_registry(epoch_age, now) {
+            return self.longest_registered_lease;
         }
-        witness.whole_lease()
+        epoch_age.whole_lease()
     }
 
     /// Whether everybody who can hold a lease is in the registry of the invalidation's epoch.
-    fn trusts_registry(&self, witness: &Witness, now: Moment) -> bool {
-        self.settled || witness.known_long(self.token.epoch, now) || !self.guards.hold(Guard::Young)
+    fn trusts_registry(&self, epoch_age: &EpochAge, now: Moment) -> bool {
+        self.settled
+            || epoch_age.is_known_for_whole_lease(self.token.epoch, now)
+            || !self.guards.hold(Guard::A2YoungEpoch)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::words::Epoch;
+    use super::super::protocol::Epoch;
     use super::*;
 
     const LEASE: Duration = Duration::from_secs(3);
     const TOKEN: Fence = Fence { epoch: Epoch(1), seq: 7 };
 
-    fn issued(settled: bool) -> (Invalidation, Witness) {
-        let mut witness = Witness::new(LEASE, Duration::ZERO);
-        let issued = Issued { token: TOKEN, longest: 2 * LEASE, settled, registered: 1 };
-        (Invalidation::new(&issued, &mut witness, Moment::default(), Guards::default()), witness)
+    fn issued(settled: bool) -> (Invalidation, EpochAge) {
+        let mut epoch_age = EpochAge::new(LEASE, Duration::ZERO);
+        let issued = IssuedInvalidation {
+            token: TOKEN,
+            longest_lease: 2 * LEASE,
+            settled,
+            registered_members: 1,
+        };
+        (
+            Invalidation::new(&issued, &mut epoch_age, Moment::default(), Guards::default()),
+            epoch_age,
+        )
     }
 
-    fn progress(behind: &[&str]) -> Answer {
-        Answer::Progress {
+    fn progress(behind: &[&str]) -> ScriptReply {
+        ScriptReply::Progress {
             settled: false,
-            behind: behind.iter().map(|&name| Name(name.into())).collect(),
+            laggards: behind.iter().map(|&name| MemberName(name.into())).collect(),
         }
     }
 
     #[test]
     fn a_settled_registry_that_has_all_reported_acknowledges_at_once() {
         let (mut invalidation, witness) = issued(true);
-        invalidation.hear(&progress(&["a"]));
+        invalidation.on_reply(&progress(&["a"]));
         assert_eq!(
-            invalidation.state(&witness, Moment::default()),
-            State::Waiting(Moment::default().after(2 * LEASE))
+            invalidation.state_at(&witness, Moment::default()),
+            InvalidationState::Waiting(Moment::default().after(2 * LEASE))
         );
-        invalidation.hear(&progress(&[]));
-        assert_eq!(invalidation.state(&witness, Moment::default()), State::Reported);
+        invalidation.on_reply(&progress(&[]));
+        assert_eq!(invalidation.state_at(&witness, Moment::default()), InvalidationState::Reported);
     }
 
     #[test]
     fn in_a_young_epoch_an_empty_list_of_laggards_proves_nothing() {
         let (mut invalidation, witness) = issued(false);
-        invalidation.hear(&progress(&[]));
-        assert!(matches!(invalidation.state(&witness, Moment::default()), State::Waiting(_)));
+        invalidation.on_reply(&progress(&[]));
+        assert!(matches!(
+            invalidation.state_at(&witness, Moment::default()),
+            InvalidationState::Waiting(_)
+        ));
         assert_eq!(
-            invalidation.state(&witness, Moment::default().after(2 * LEASE)),
-            State::Reported
+            invalidation.state_at(&witness, Moment::default().after(2 * LEASE)),
+            InvalidationState::Reported
         );
     }
 
     #[test]
     fn once_its_epoch_is_over_only_the_whole_lease_acknowledges() {
         let (mut invalidation, witness) = issued(true);
-        invalidation.hear(&Answer::OtherLife);
-        invalidation.hear(&progress(&[]));
-        assert!(matches!(invalidation.state(&witness, Moment::default()), State::Waiting(_)));
+        invalidation.on_reply(&ScriptReply::OtherLife);
+        invalidation.on_reply(&progress(&[]));
+        assert!(matches!(
+            invalidation.state_at(&witness, Moment::default()),
+            InvalidationState::Waiting(_)
+        ));
         assert_eq!(
-            invalidation.state(&witness, Moment::default().after(2 * LEASE)),
-            State::Lapsed(vec![])
+            invalidation.state_at(&witness, Moment::default().after(2 * LEASE)),
+            InvalidationState::Lapsed(vec![])
         );
     }
 
     #[test]
     fn the_silent_are_removed_only_once_the_lease_has_passed() {
         let (invalidation, witness) = issued(true);
-        let lapsed = |now| match invalidation.question(&witness, now) {
-            Call::Progress { lapsed, .. } => lapsed,
+        let lapsed = |now| match invalidation.progress_call(&witness, now) {
+            ScriptCall::Progress { lease_has_passed: lapsed, .. } => lapsed,
             _ => unreachable!(),
         };
         assert!(!lapsed(Moment::default()) && lapsed(Moment::default().after(2 * LEASE)));

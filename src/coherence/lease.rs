@@ -7,59 +7,59 @@
 use std::collections::VecDeque;
 
 use super::guards::{Guard, Guards};
-use super::words::{Moment, Seq};
+use super::protocol::{Moment, Seq};
 
 /// Pledges that may wait at a time; a further one takes the place of the youngest.
-const PLEDGES_MAX: usize = 8;
+const PENDING_RENEWALS_MAX: usize = 8;
 
 /// A sidecar's lease and the pledges that may prolong it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub(super) struct Lease {
     until: Option<Moment>,
-    pledges: VecDeque<Pledge>,
+    pending_renewals: VecDeque<PendingRenewal>,
     guards: Guards,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Pledge {
+struct PendingRenewal {
     seq: Seq,
     until: Moment,
 }
 
 impl Lease {
     pub(super) fn new(guards: Guards) -> Self {
-        Self { until: None, pledges: VecDeque::new(), guards }
+        Self { until: None, pending_renewals: VecDeque::new(), guards }
     }
 
     /// The lease of a fleet of one, which nobody else can invalidate.
     pub(super) fn forever(guards: Guards) -> Self {
-        Self { until: Some(Moment::NEVER), pledges: VecDeque::new(), guards }
+        Self { until: Some(Moment::NEVER), pending_renewals: VecDeque::new(), guards }
     }
 
     /// Takes a pledge: `until` holds once `seq` is applied.
-    pub(super) fn pledge(&mut self, seq: Seq, until: Moment) {
-        if self.pledges.len() == PLEDGES_MAX {
-            self.pledges.pop_back();
+    pub(super) fn add_renewal(&mut self, seq: Seq, until: Moment) {
+        if self.pending_renewals.len() == PENDING_RENEWALS_MAX {
+            self.pending_renewals.pop_back();
         }
-        self.pledges.push_back(Pledge { seq, until });
+        self.pending_renewals.push_back(PendingRenewal { seq, until });
     }
 
     /// Keeps the pledges that `applied` fulfils.
-    pub(super) fn fulfil(&mut self, applied: Seq) {
-        let waits = self.guards.hold(Guard::LeaseAfterApplied);
+    pub(super) fn apply_renewals(&mut self, applied: Seq) {
+        let waits_for_entries = self.guards.hold(Guard::S3LeaseAfterApplied);
         let until = &mut self.until;
-        self.pledges.retain(|pledge| {
-            let open = waits && pledge.seq > applied;
-            if !open {
-                *until = (*until).max(Some(pledge.until));
+        self.pending_renewals.retain(|renewal| {
+            let is_pending = waits_for_entries && renewal.seq > applied;
+            if !is_pending {
+                *until = (*until).max(Some(renewal.until));
             }
-            open
+            is_pending
         });
     }
 
     /// Whether it holds at `now`.
     pub(super) fn holds(&self, now: Moment) -> bool {
-        !self.guards.hold(Guard::Lease) && self.until.is_some()
+        !self.guards.hold(Guard::S4Lease) && self.until.is_some()
             || self.until.is_some_and(|until| now < until)
     }
 
@@ -71,7 +71,7 @@ impl Lease {
     /// Ends it, with all pledges.
     pub(super) fn give_up(&mut self) {
         self.until = None;
-        self.pledges.clear();
+        self.pending_renewals.clear();
     }
 }
 
@@ -88,28 +88,28 @@ mod tests {
     #[test]
     fn a_pledge_counts_once_everything_it_told_is_applied() {
         let mut lease = Lease::new(Guards::default());
-        lease.pledge(3, at(10));
-        lease.fulfil(2);
+        lease.add_renewal(3, at(10));
+        lease.apply_renewals(2);
         assert!(!lease.holds(at(0)));
-        lease.fulfil(3);
+        lease.apply_renewals(3);
         assert!(lease.holds(at(9)) && !lease.holds(at(10)));
     }
 
     #[test]
     fn a_late_reply_never_shortens_the_lease() {
         let mut lease = Lease::new(Guards::default());
-        lease.pledge(1, at(20));
-        lease.pledge(1, at(10));
-        lease.fulfil(1);
+        lease.add_renewal(1, at(20));
+        lease.add_renewal(1, at(10));
+        lease.apply_renewals(1);
         assert_eq!(lease.until(), Some(at(20)));
     }
 
     #[test]
     fn pledges_that_nobody_fulfils_do_not_pile_up() {
         let mut lease = Lease::new(Guards::default());
-        (1..100).for_each(|seq| lease.pledge(seq, at(seq)));
-        assert_eq!(lease.pledges.len(), PLEDGES_MAX);
-        lease.fulfil(1);
+        (1..100).for_each(|seq| lease.add_renewal(seq, at(seq)));
+        assert_eq!(lease.pending_renewals.len(), PENDING_RENEWALS_MAX);
+        lease.apply_renewals(1);
         assert!(lease.holds(at(0)), "the oldest pledge, the first that can be kept, is among them");
     }
 }

@@ -9,37 +9,37 @@
 //!
 //! | part | is | driven by |
 //! | --- | --- | --- |
-//! | [`Sidecar`] | a sidecar's place in the log, its lease, its stamps | whoever holds the connections to Redis |
+//! | [`Replica`] | a sidecar's place in the log, its lease, its stamps | whoever holds the connections to Redis |
 //! | [`Flights`] | who joins which flight of one key | the cache |
-//! | [`Invalidation`], [`Witness`] | when an invalidation is acknowledged; how old an epoch is known to be | whoever invalidates |
-//! | [`Server`] | what each script does in Redis, as a reference | the trials, and the tests of the scripts |
+//! | [`Invalidation`], [`EpochAge`] | when an invalidation is acknowledged; how old an epoch is known to be | whoever invalidates |
+//! | [`ReferenceServer`] | what each script does in Redis, as a reference | the trials, and the tests of the scripts |
 //!
 //! # The rules
 //!
-//! **Redis** ([`Server`]). One hash holds the epoch, the life that it belongs to, `seq`, the
-//! settled mark, the number of stamps, the floor, and the registry; the stream and the stamps are
-//! keys beside it that a new epoch deletes.
+//! **Redis** ([`ReferenceServer`]). One hash holds the epoch, the life that it belongs to, `seq`,
+//! the settled mark, the number of stamps, the floor, and the registry; the stream and the stamps
+//! are keys beside it that a new epoch deletes.
 //!
 //! - R1. Every script compares the server's life with the recorded one first. In another life, or
 //!   without the hash, a heartbeat or an invalidation begins an epoch under a random name that its
-//!   caller brought; every other script answers [`Answer::OtherLife`] and does nothing.
+//!   caller brought; every other script answers [`ScriptReply::OtherLife`] and does nothing.
 //! - R2. An invalidation takes the next `seq`, appends one entry, stamps what it names, and
 //!   publishes, in one step.
-//! - R3. A dataset is taken ([`Call::Store`]), handed out ([`Call::Fetch`]) or vouched for
-//!   ([`Call::Vouch`]) only if its fence is of this epoch, not below the floor, and not below a
-//!   stamp of its key or of one of its tags. Stamps are bounded: the oldest is forgotten, and the
-//!   floor rises to it. `all` forgets every stamp and raises the floor to its own `seq`. If the
-//!   stamps are fewer than the hash says, the log counts as missing (R1). A fence beyond the log's
-//!   end is no fence. What was collected earlier does not replace what is believed and was
+//! - R3. A dataset is taken ([`ScriptCall::Store`]), handed out ([`ScriptCall::Fetch`]) or vouched
+//!   for ([`ScriptCall::Vouch`]) only if its fence is of this epoch, not below the floor, and not
+//!   below a stamp of its key or of one of its tags. Stamps are bounded: the oldest is forgotten,
+//!   and the floor rises to it. `all` forgets every stamp and raises the floor to its own `seq`. If
+//!   the stamps are fewer than the hash says, the log counts as missing (R1). A fence beyond the
+//!   log's end is no fence. What was collected earlier does not replace what is believed and was
 //!   collected later.
 //! - R4. A heartbeat registers its sender with the `seq` that it is told, and with the highest that
 //!   it reported in this epoch; a report of another epoch counts as nothing. A report beyond the
 //!   log's end shows that the log is damaged: a new epoch begins. A lease over [`LEASE_MAX`] is
 //!   nobody's.
-//! - R5. [`Call::ReadLog`] gives the entries after a place without a gap, or says that the stream
-//!   does not go on from there.
+//! - R5. [`ScriptCall::ReadLog`] gives the entries after a place without a gap, or says that the
+//!   stream does not go on from there.
 //!
-//! **A sidecar** ([`Sidecar`]).
+//! **A sidecar** ([`Replica`]).
 //!
 //! - S1. It applies the entries of its epoch in order, each once, whether pub/sub or the stream
 //!   brought them. Where the stream does not go on it empties memory and stands at the log's end.
@@ -53,10 +53,10 @@
 //! - S4. Memory answers only while the lease holds, and only with a dataset that is believed:
 //!   stored since memory was last emptied, and not stamped above its fence by an applied entry (the
 //!   stamps are bounded as in R3).
-//! - S5. A flight remembers where it began ([`Start`]). What it read goes into memory only if
+//! - S5. A flight remembers where it began ([`StartPoint`]). What it read goes into memory only if
 //!   memory was not emptied and nothing applied since names it. What it read *in Redis* is as new
 //!   as the `seq` at which Redis vouched for it, and is refused if an entry that was applied here
-//!   names it after the fence that it carries ([`Sidecar::outdates`]).
+//!   names it after the fence that it carries ([`Replica::has_outdated`]).
 //! - S6. While the lease holds a caller may join a flight that began before, unless memory was
 //!   emptied since, or an applied entry names its key, or any tag (nobody knows its tags yet), or
 //!   all. Without the lease nobody joins what began before they came: one flight runs, one waits,
@@ -72,7 +72,7 @@
 //!   heard of plus the grace.
 //!
 //! The registry is trusted unless the epoch is over, and once the invalidator has known the epoch
-//! for its whole lease ([`Witness`]) or somebody who had marked it as settled. Once A2 has come, a
+//! for its whole lease ([`EpochAge`]) or somebody who had marked it as settled. Once A2 has come, a
 //! registration that was last told less than the invalidation's `seq` is removed; nobody else ever
 //! is.
 //!
@@ -157,15 +157,17 @@
 //! from them, in `tests/history.rs`.
 
 mod calls;
+mod entry_fence;
+mod epoch_age;
 mod flights;
-mod follow;
 mod guards;
 mod invalidation;
 mod lease;
-mod mark;
-mod pace;
-mod server;
-mod sidecar;
+mod log_follower;
+mod protocol;
+mod reference_server;
+mod replica;
+mod schedule;
 mod stamps;
 #[cfg(test)]
 #[allow(
@@ -180,18 +182,22 @@ mod stamps;
     reason = "trials: a setup that fails should stop there, and their counts are their result"
 )]
 mod trial;
-mod witness;
-mod words;
 
-pub use calls::{Answer, Call, Fetched, Heartbeat, Issued, Request, Stored, Told};
-pub use flights::{Flights, Id as FlightId, Needs, RUNNING_MAX as FLIGHTS_RUNNING_MAX, Seat};
-pub use guards::{Guard, Guards};
-pub use invalidation::{Invalidation, State};
-pub use mark::Mark;
-pub use server::{Limits, Outcome, Server};
-pub use sidecar::{Action, Config, Event, Sidecar, Start, Why};
-pub use witness::Witness;
-pub use words::{
-    Entry, Epoch, Fence, LEASE_MAX, Life, Moment, Name, PROTOCOL, Place, Published,
-    SCOPES_BYTES_MAX, SCOPES_MAX, Scope, Seq, TAG_BYTES_MAX, TAGS_MAX, are_scopes, are_tags,
+pub use calls::{
+    FetchedDataset, Heartbeat, HeartbeatReply, IssuedInvalidation, ScriptCall, ScriptReply,
+    ScriptRequest, TierDataset,
 };
+pub use entry_fence::EntryFence;
+pub use epoch_age::EpochAge;
+pub use flights::{
+    FlightDecision, FlightId, Flights, JoinNeeds, RUNNING_MAX as FLIGHTS_RUNNING_MAX,
+};
+pub use guards::{Guard, Guards};
+pub use invalidation::{Invalidation, InvalidationState};
+pub use protocol::{
+    DatasetPlace, Epoch, Fence, InvalidationScope, LEASE_MAX, LogEntry, MemberName, Moment,
+    PROTOCOL, PublishedEntries, SCOPES_BYTES_MAX, SCOPES_MAX, Seq, ServerLife, TAG_BYTES_MAX,
+    TAGS_MAX, are_valid_scopes, are_valid_tags,
+};
+pub use reference_server::{LogLimits, ReferenceServer, ScriptOutcome};
+pub use replica::{EmptyReason, Replica, ReplicaAction, ReplicaConfig, ReplicaEvent, StartPoint};

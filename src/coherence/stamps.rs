@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::guards::{Guard, Guards};
-use super::words::{Scope, Seq};
+use super::protocol::{InvalidationScope, Seq};
 
 /// The newest `seq` for each key and tag that was invalidated lately.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -17,14 +17,14 @@ pub(super) struct Stamps {
     /// No fence below it is believed: what came before it was not followed, or is forgotten.
     floor: Seq,
     /// The newest stamp that was forgotten, for itself or with all others.
-    forgotten: Seq,
-    all: Seq,
+    newest_forgotten: Seq,
+    newest_all: Seq,
     newest_tag: Seq,
     keys: BTreeMap<Arc<str>, Seq>,
     tags: BTreeMap<Arc<str>, Seq>,
     /// The same stamps by age; a sorted set in Redis orders equal scores by their member as this
     /// orders its scopes.
-    by_age: BTreeSet<(Seq, Scope)>,
+    by_age: BTreeSet<(Seq, InvalidationScope)>,
     guards: Guards,
 }
 
@@ -36,8 +36,8 @@ impl Stamps {
         Self {
             max: max.max(1),
             floor,
-            forgotten,
-            all,
+            newest_forgotten: forgotten,
+            newest_all: all,
             newest_tag: floor,
             keys,
             tags,
@@ -60,20 +60,20 @@ impl Stamps {
     }
 
     /// Notes that what `scope` names was invalidated at `seq`, which is higher than any before.
-    pub(super) fn stamp(&mut self, scope: &Scope, seq: Seq) {
-        let (marks, text) = match scope {
-            Scope::All => {
+    pub(super) fn stamp(&mut self, scope: &InvalidationScope, seq: Seq) {
+        let (seqs, text) = match scope {
+            InvalidationScope::All => {
                 self.clear(seq);
-                (self.all, self.forgotten) = (seq, seq);
+                (self.newest_all, self.newest_forgotten) = (seq, seq);
                 return;
             }
-            Scope::Key(key) => (&mut self.keys, key),
-            Scope::Tag(tag) => {
+            InvalidationScope::Key(key) => (&mut self.keys, key),
+            InvalidationScope::Tag(tag) => {
                 self.newest_tag = seq;
                 (&mut self.tags, tag)
             }
         };
-        if let Some(old) = marks.insert(Arc::clone(text), seq) {
+        if let Some(old) = seqs.insert(Arc::clone(text), seq) {
             self.by_age.remove(&(old, scope.clone()));
         }
         self.by_age.insert((seq, scope.clone()));
@@ -84,48 +84,48 @@ impl Stamps {
 
     /// Whether a dataset for `key` with these `tags`, read under fence `seq`, has not been
     /// invalidated since.
-    pub(super) fn believe(&self, seq: Seq, key: &str, tags: &[Arc<str>]) -> bool {
-        let older = |mark: Option<&Seq>| mark.is_none_or(|&mark| mark <= seq);
+    pub(super) fn is_valid(&self, seq: Seq, key: &str, tags: &[Arc<str>]) -> bool {
+        let is_older = |mark: Option<&Seq>| mark.is_none_or(|&mark| mark <= seq);
         seq >= self.floor
-            && older(self.keys.get(key))
-            && tags.iter().all(|tag| older(self.tags.get(tag)))
+            && is_older(self.keys.get(key))
+            && tags.iter().all(|tag| is_older(self.tags.get(tag)))
     }
 
     /// Whether a stamp that was set here outdates such a dataset, or one that is forgotten may.
     /// What came before the floor and was never followed says nothing of it.
-    pub(super) fn outdates(&self, seq: Seq, key: &str, tags: &[Arc<str>]) -> bool {
-        let newer = |mark: Option<&Seq>| mark.is_some_and(|&mark| mark > seq);
-        let by_tag = || tags.iter().any(|tag| newer(self.tags.get(tag)));
-        self.forgotten > seq || newer(self.keys.get(key)) || by_tag()
+    pub(super) fn is_outdated(&self, seq: Seq, key: &str, tags: &[Arc<str>]) -> bool {
+        let is_newer = |mark: Option<&Seq>| mark.is_some_and(|&mark| mark > seq);
+        let is_tag_newer = || tags.iter().any(|tag| is_newer(self.tags.get(tag)));
+        self.newest_forgotten > seq || is_newer(self.keys.get(key)) || is_tag_newer()
     }
 
     /// The same for a flight in the air: nobody knows its tags yet, so any tag counts as one of
     /// them.
-    pub(super) fn believe_in_the_air(&self, seq: Seq, key: &str) -> bool {
-        let tags = !self.guards.hold(Guard::JoinTags) || self.newest_tag <= seq;
-        tags && self.believe(seq, key, &[])
+    pub(super) fn is_flight_valid(&self, seq: Seq, key: &str) -> bool {
+        let are_tags_valid = !self.guards.hold(Guard::S6JoinTags) || self.newest_tag <= seq;
+        are_tags_valid && self.is_valid(seq, key, &[])
     }
 
     /// Whether `scope` as a whole was invalidated after `seq`.
-    pub(super) fn newer_than(&self, seq: Seq, scope: &Scope) -> bool {
+    pub(super) fn is_stamped_after(&self, seq: Seq, scope: &InvalidationScope) -> bool {
         let mark = match scope {
-            Scope::All => None,
-            Scope::Key(key) => self.keys.get(key),
-            Scope::Tag(tag) => self.tags.get(tag),
+            InvalidationScope::All => None,
+            InvalidationScope::Key(key) => self.keys.get(key),
+            InvalidationScope::Tag(tag) => self.tags.get(tag),
         };
         // The floor is no stamp: it may stand for what was forgotten of others.
-        mark.copied().unwrap_or(0).max(self.all) > seq
+        mark.copied().unwrap_or(0).max(self.newest_all) > seq
     }
 
     fn forget_oldest(&mut self) {
         let Some((seq, scope)) = self.by_age.pop_first() else { return };
         match scope {
-            Scope::All => {}
-            Scope::Key(key) => drop(self.keys.remove(&key)),
-            Scope::Tag(tag) => drop(self.tags.remove(&tag)),
+            InvalidationScope::All => {}
+            InvalidationScope::Key(key) => drop(self.keys.remove(&key)),
+            InvalidationScope::Tag(tag) => drop(self.tags.remove(&tag)),
         }
-        self.forgotten = seq;
-        if self.guards.hold(Guard::Floor) {
+        self.newest_forgotten = seq;
+        if self.guards.hold(Guard::R3Floor) {
             self.floor = self.floor.max(seq);
         }
     }
@@ -135,8 +135,8 @@ impl Stamps {
 mod tests {
     use super::*;
 
-    fn key(text: &str) -> Scope {
-        Scope::Key(text.into())
+    fn key(text: &str) -> InvalidationScope {
+        InvalidationScope::Key(text.into())
     }
 
     fn stamps(max: usize) -> Stamps {
@@ -147,19 +147,19 @@ mod tests {
     fn a_stamp_outdates_what_was_read_before_it_only() {
         let mut stamps = stamps(8);
         stamps.stamp(&key("42"), 5);
-        assert!(!stamps.believe(4, "42", &[]));
-        assert!(stamps.believe(5, "42", &[]) && stamps.believe(4, "43", &[]));
+        assert!(!stamps.is_valid(4, "42", &[]));
+        assert!(stamps.is_valid(5, "42", &[]) && stamps.is_valid(4, "43", &[]));
     }
 
     #[test]
     fn a_tag_outdates_its_datasets_and_every_flight_in_the_air() {
         let mut stamps = stamps(8);
-        stamps.stamp(&Scope::Tag("gold".into()), 5);
+        stamps.stamp(&InvalidationScope::Tag("gold".into()), 5);
         assert!(
-            !stamps.believe(4, "42", &["gold".into()])
-                && stamps.believe(4, "42", &["silver".into()])
+            !stamps.is_valid(4, "42", &["gold".into()])
+                && stamps.is_valid(4, "42", &["silver".into()])
         );
-        assert!(!stamps.believe_in_the_air(4, "42") && stamps.believe_in_the_air(5, "42"));
+        assert!(!stamps.is_flight_valid(4, "42") && stamps.is_flight_valid(5, "42"));
     }
 
     #[test]
@@ -167,8 +167,8 @@ mod tests {
         let mut stamps = stamps(1);
         stamps.stamp(&key("42"), 5);
         stamps.stamp(&key("43"), 6);
-        assert!(!stamps.believe(4, "42", &[]), "the stamp is forgotten, what it outdated is not");
-        assert!(stamps.believe(5, "42", &[]));
+        assert!(!stamps.is_valid(4, "42", &[]), "the stamp is forgotten, what it outdated is not");
+        assert!(stamps.is_valid(5, "42", &[]));
     }
 
     #[test]
@@ -176,30 +176,42 @@ mod tests {
         let mut stamps = stamps(2);
         stamps.stamp(&key("43"), 1);
         (2..100).for_each(|seq| stamps.stamp(&key("42"), seq));
-        assert!(stamps.believe(1, "44", &[]), "nothing was forgotten");
+        assert!(stamps.is_valid(1, "44", &[]), "nothing was forgotten");
     }
 
     #[test]
     fn what_a_stamp_outdates_it_outdates_after_the_floor_was_raised_and_it_was_forgotten_too() {
         let mut stamps = Stamps::new(2, 4, Guards::default());
-        assert!(!stamps.believe(3, "42", &[]) && !stamps.outdates(3, "42", &[]), "never followed");
+        assert!(
+            !stamps.is_valid(3, "42", &[]) && !stamps.is_outdated(3, "42", &[]),
+            "never followed"
+        );
         stamps.stamp(&key("42"), 5);
         stamps.raise_floor(9);
-        assert!(stamps.outdates(4, "42", &[]) && !stamps.outdates(5, "42", &[]));
-        assert!(!stamps.believe(8, "43", &[]) && !stamps.outdates(8, "43", &[]));
+        assert!(stamps.is_outdated(4, "42", &[]) && !stamps.is_outdated(5, "42", &[]));
+        assert!(!stamps.is_valid(8, "43", &[]) && !stamps.is_outdated(8, "43", &[]));
         stamps.stamp(&key("43"), 10);
-        stamps.stamp(&Scope::Tag("gold".into()), 11);
-        assert!(stamps.outdates(4, "44", &[]), "5 was forgotten, and may have been about anything");
-        assert!(stamps.outdates(6, "44", &["gold".into()]) && !stamps.outdates(6, "44", &[]));
-        assert!(!stamps.believe(8, "44", &[]), "forgetting never lowers the floor");
+        stamps.stamp(&InvalidationScope::Tag("gold".into()), 11);
+        assert!(
+            stamps.is_outdated(4, "44", &[]),
+            "5 was forgotten, and may have been about anything"
+        );
+        assert!(stamps.is_outdated(6, "44", &["gold".into()]) && !stamps.is_outdated(6, "44", &[]));
+        assert!(!stamps.is_valid(8, "44", &[]), "forgetting never lowers the floor");
     }
 
     #[test]
     fn all_outdates_everything_before_it() {
         let mut stamps = stamps(2);
-        stamps.stamp(&Scope::All, 3);
-        assert!(!stamps.believe(2, "42", &[]) && stamps.believe(3, "42", &[]));
-        assert!(stamps.newer_than(2, &Scope::All) && stamps.newer_than(2, &key("42")));
-        assert!(!stamps.newer_than(3, &Scope::All) && !stamps.newer_than(3, &key("42")));
+        stamps.stamp(&InvalidationScope::All, 3);
+        assert!(!stamps.is_valid(2, "42", &[]) && stamps.is_valid(3, "42", &[]));
+        assert!(
+            stamps.is_stamped_after(2, &InvalidationScope::All)
+                && stamps.is_stamped_after(2, &key("42"))
+        );
+        assert!(
+            !stamps.is_stamped_after(3, &InvalidationScope::All)
+                && !stamps.is_stamped_after(3, &key("42"))
+        );
     }
 }

@@ -29,7 +29,7 @@ pub struct Dataset {
 pub struct DatasetId(u128);
 
 impl DatasetId {
-    fn fresh() -> Self {
+    fn random() -> Self {
         Self(fastrand::u128(1..))
     }
 
@@ -62,37 +62,44 @@ impl Dataset {
         let names = domain.sources.iter().map(|source| source.name.as_ref());
         let table: usize =
             parts.iter().map(|part| part.validator.as_bytes().len() + TABLE_LINE_BYTES_MAX).sum();
-        let mut buffer = join(names.zip(parts.iter().map(|part| part.json.as_ref())), table);
+        let mut buffer =
+            join_members(names.zip(parts.iter().map(|part| part.json.as_ref())), table);
         let body_bytes = buffer.len();
         write_table(parts.iter(), &mut buffer);
         let buffer = buffer.freeze();
         let body = buffer.slice(..body_bytes);
-        let parts =
-            within(&body, domain, parts.into_iter().map(|part| (part.json.len(), part.validator)));
-        Self { id: DatasetId::fresh(), parts, body, buffer, rounds }
+        let parts = slice_parts(
+            &body,
+            domain,
+            parts.into_iter().map(|part| (part.json.len(), part.validator)),
+        );
+        Self { id: DatasetId::random(), parts, body, buffer, rounds }
     }
 }
 
 /// Parts as slices of the body that they were joined to, so that what is kept is held once: their
 /// sizes and validators, in the order of the domain's sources.
-pub(super) fn within(
+pub(super) fn slice_parts(
     body: &Bytes,
     domain: &Domain,
     parts: impl Iterator<Item = (usize, Validator)>,
 ) -> Arc<[Part]> {
-    let mut at = 0;
+    let mut end = 0;
     let sliced = domain.sources.iter().zip(parts).map(|(source, (size, validator))| {
         // `{` or `,`, the name in quotes, a colon.
-        let start = at + source.name.len() + 4;
-        at = start + size;
-        Part { json: body.slice(start..at), validator }
+        let start = end + source.name.len() + 4;
+        end = start + size;
+        Part { json: body.slice(start..end), validator }
     });
     sliced.collect()
 }
 
 /// One JSON object of members that are valid JSON texts already, with room for so many bytes behind
 /// it. A name needs no escape: it is `[a-z0-9_-]`.
-fn join<'a>(members: impl Iterator<Item = (&'a str, &'a [u8])> + Clone, room: usize) -> BytesMut {
+fn join_members<'a>(
+    members: impl Iterator<Item = (&'a str, &'a [u8])> + Clone,
+    room: usize,
+) -> BytesMut {
     let size: usize = members.clone().map(|(name, json)| name.len() + json.len() + 4).sum();
     let mut body = BytesMut::with_capacity(size + 2 + room);
     for (index, (name, json)) in members.enumerate() {
@@ -115,13 +122,15 @@ mod tests {
 
     #[test]
     fn parts_are_joined_byte_for_byte() {
-        let body =
-            join([("profile", b"{ \"n\":1.10}".as_slice()), ("orders", b"[]")].into_iter(), 0);
+        let body = join_members(
+            [("profile", b"{ \"n\":1.10}".as_slice()), ("orders", b"[]")].into_iter(),
+            0,
+        );
         assert_eq!(body, r#"{"profile":{ "n":1.10},"orders":[]}"#);
     }
 
     #[test]
     fn no_parts_make_an_empty_object() {
-        assert_eq!(join(std::iter::empty(), 0), "{}");
+        assert_eq!(join_members(std::iter::empty(), 0), "{}");
     }
 }

@@ -11,10 +11,10 @@ use super::{CollectError, Dataset};
 
 /// One set of counters a domain; clones share them.
 #[derive(Debug, Clone)]
-pub struct Metrics(Arc<Counters>);
+pub struct CollectMetrics(Arc<CollectCounters>);
 
 #[derive(Debug)]
-struct Counters {
+struct CollectCounters {
     complete: Counter,
     not_found: Counter,
     failed: Counter,
@@ -23,23 +23,23 @@ struct Counters {
 
 /// The families from which each domain takes its counters.
 #[derive(Debug, Clone, Default)]
-pub struct Families {
-    collections: Family<ResultLabels, Counter>,
-    rounds: Family<DomainLabels, Counter>,
+pub struct CollectMetricFamilies {
+    collections: Family<CollectResultLabels, Counter>,
+    rounds: Family<CollectDomainLabels, Counter>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ResultLabels {
+struct CollectResultLabels {
     domain: String,
     result: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct DomainLabels {
+struct CollectDomainLabels {
     domain: String,
 }
 
-impl Families {
+impl CollectMetricFamilies {
     /// Creates and registers them.
     pub fn register(registry: &mut Registry) -> Self {
         let families = Self::default();
@@ -57,22 +57,25 @@ impl Families {
     }
 
     /// The counters of one domain.
-    pub fn of(&self, domain: &str) -> Metrics {
+    pub fn for_domain(&self, domain: &str) -> CollectMetrics {
         let result = |result| {
             self.collections
-                .get_or_create(&ResultLabels { domain: domain.to_owned(), result })
+                .get_or_create(&CollectResultLabels { domain: domain.to_owned(), result })
                 .clone()
         };
-        Metrics(Arc::new(Counters {
+        CollectMetrics(Arc::new(CollectCounters {
             complete: result("complete"),
             not_found: result("not-found"),
             failed: result("failed"),
-            rounds: self.rounds.get_or_create(&DomainLabels { domain: domain.to_owned() }).clone(),
+            rounds: self
+                .rounds
+                .get_or_create(&CollectDomainLabels { domain: domain.to_owned() })
+                .clone(),
         }))
     }
 }
 
-impl Metrics {
+impl CollectMetrics {
     pub(super) fn observe(&self, result: &Result<Dataset, CollectError>, rounds: u32) {
         match result {
             Ok(_) => &self.0.complete,

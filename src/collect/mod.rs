@@ -5,13 +5,13 @@
 //! is asked, retried and bounded is the business of `sources`; what becomes of a dataset is the
 //! business of whoever asked.
 
+mod context;
 mod dataset;
-mod frozen;
+mod encoding;
 mod metrics;
 mod rounds;
 mod stored;
 mod timeline;
-mod work;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,45 +21,45 @@ use tokio::time::Instant;
 
 use crate::domain::{Domain, SourceIndex};
 use crate::resources::NO_MEMORY;
-use crate::sources::{Client, Failure, Part, Reason, TraceContext};
+use crate::sources::{Client, Part, Reason, SourceError, TraceContext};
 
 pub use crate::sources::Outstanding;
 
+pub use context::{CollectContext, UnansweredSources};
 pub use dataset::{Dataset, DatasetId};
-pub use metrics::{Families, Metrics};
+pub use metrics::{CollectMetricFamilies, CollectMetrics};
 pub use stored::StoredDataset;
-pub use timeline::{Outcome, Step, Timeline};
-pub use work::{Unanswered, Work};
+pub use timeline::{StepOutcome, Timeline, TimelineStep};
 
 /// The plan of one domain, ready to run.
 #[derive(Debug)]
 pub struct Collector {
     domain: Arc<Domain>,
     clients: Vec<Arc<Client>>,
-    metrics: Metrics,
+    metrics: CollectMetrics,
 }
 
 /// What the caller of a collection wants beyond the key.
 #[derive(Debug, Clone)]
-pub struct Wish {
+pub struct CollectOptions {
     /// Ask the sources with `Cache-Control: no-cache`.
     pub no_cache: bool,
     /// The trace that the requests belong to.
     pub trace: TraceContext,
     /// The parts of an earlier dataset of this key: sources are asked whether theirs is still
     /// current.
-    pub known: Option<Arc<[Part]>>,
+    pub previous_parts: Option<Arc<[Part]>>,
     /// When it must have ended; by itself, the domain's deadline from its start.
     pub deadline: Option<Instant>,
 }
 
-impl Wish {
+impl CollectOptions {
     /// For nobody in particular: a trace of its own, nothing known.
-    pub fn of_nobody() -> Self {
+    pub fn without_caller() -> Self {
         Self {
             no_cache: false,
             trace: TraceContext::from_headers(&HeaderMap::new()),
-            known: None,
+            previous_parts: None,
             deadline: None,
         }
     }
@@ -75,10 +75,10 @@ pub enum CollectError {
         source_name: Arc<str>,
     },
     /// At least one part could not be had.
-    #[error("{}", list(.failures))]
+    #[error("{}", join_failures(.failures))]
     Failed {
         /// Never empty; several only where they failed at the same time.
-        failures: Vec<Failure>,
+        failures: Vec<SourceError>,
         /// Whether the deadline of the dataset had passed.
         deadline_passed: bool,
     },
@@ -97,13 +97,13 @@ impl CollectError {
     }
 }
 
-fn list(failures: &[Failure]) -> String {
-    failures.iter().map(Failure::to_string).collect::<Vec<_>>().join("; ")
+fn join_failures(failures: &[SourceError]) -> String {
+    failures.iter().map(SourceError::to_string).collect::<Vec<_>>().join("; ")
 }
 
 impl Collector {
     /// The plan of `domain`; `clients` stand in the order of its sources.
-    pub fn new(domain: Arc<Domain>, clients: Vec<Arc<Client>>, metrics: Metrics) -> Self {
+    pub fn new(domain: Arc<Domain>, clients: Vec<Arc<Client>>, metrics: CollectMetrics) -> Self {
         debug_assert_eq!(domain.sources.len(), clients.len(), "a client a source");
         Self { domain, clients, metrics }
     }
@@ -123,17 +123,18 @@ impl Collector {
     pub async fn collect(
         &self,
         key: &str,
-        wish: Wish,
-        work: Work<'_>,
+        options: CollectOptions,
+        work: CollectContext<'_>,
     ) -> (Result<Dataset, CollectError>, Timeline) {
         let started = Instant::now();
-        let deadline = wish.deadline.unwrap_or(started + self.domain.deadline);
-        let mut run = rounds::Run::new(self, key, wish, work, deadline);
+        let deadline = options.deadline.unwrap_or(started + self.domain.deadline);
+        let mut run = rounds::CollectionRun::new(self, key, options, work, deadline);
         // The clients keep the deadline themselves; a moment later it is kept for them.
-        let result = match tokio::time::timeout_at(deadline + GRACE, run.dataset()).await {
-            Ok(result) => result,
-            Err(_) => Err(run.outstanding()),
-        };
+        let result =
+            match tokio::time::timeout_at(deadline + DEADLINE_GRACE, run.collect_dataset()).await {
+                Ok(result) => result,
+                Err(_) => Err(run.deadline_error()),
+            };
         let timeline = run.into_timeline(started);
         self.metrics.observe(&result, timeline.rounds());
         (result, timeline)
@@ -141,10 +142,10 @@ impl Collector {
 
     /// What a caller is told whose deadline passed while the collection that it waited for had no
     /// answer of these sources. If there are none, no source has failed.
-    pub fn late(&self, unanswered: &[SourceIndex]) -> CollectError {
+    pub fn deadline_error(&self, unanswered: &[SourceIndex]) -> CollectError {
         let deadline = format!("the dataset's deadline of {} ms", self.domain.deadline.as_millis());
-        let failure = |source: &SourceIndex| Failure {
-            source_name: self.name(*source).clone(),
+        let failure = |source: &SourceIndex| SourceError {
+            source_name: self.source_name(*source).clone(),
             reason: Reason::Timeout,
             detail: format!("gave no answer within {deadline}"),
             retry: false,
@@ -159,10 +160,10 @@ impl Collector {
         CollectError::Failed { failures, deadline_passed: true }
     }
 
-    fn name(&self, source: SourceIndex) -> &Arc<str> {
+    fn source_name(&self, source: SourceIndex) -> &Arc<str> {
         &self.domain.sources[source.0].name
     }
 }
 
 /// How much longer than the deadline a client may take to say that the deadline has passed.
-pub const GRACE: Duration = Duration::from_millis(20);
+pub const DEADLINE_GRACE: Duration = Duration::from_millis(20);

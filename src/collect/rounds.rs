@@ -17,72 +17,74 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use http::uri::PathAndQuery;
 use tokio::time::Instant;
 
-use super::timeline::{Outcome, Step, Timeline};
-use super::{CollectError, Collector, Dataset, Wish, Work};
+use super::timeline::{StepOutcome, Timeline, TimelineStep};
+use super::{CollectContext, CollectError, CollectOptions, Collector, Dataset};
 use crate::domain::{Atomicity, Pages, SourceIndex};
-use crate::sources::{Answer, Ask, Attempt, BODY_COPIES, Failure, Part, Reason, render};
+use crate::sources::{
+    Attempt, BODY_COPIES, Part, PartRequest, Reason, SourceAnswer, SourceError, render,
+};
 
-pub(super) struct Run<'c> {
+pub(super) struct CollectionRun<'c> {
     collector: &'c Collector,
     key: &'c str,
-    wish: Wish,
-    work: Work<'c>,
+    options: CollectOptions,
+    context: CollectContext<'c>,
     started: Instant,
     deadline: Instant,
     round: u32,
     parts: Vec<Option<Part>>,
     /// The parts of an earlier dataset, for the first round.
-    before: Option<Arc<[Part]>>,
+    previous_parts: Option<Arc<[Part]>>,
     /// When each source that has not answered yet was asked.
-    asked: Vec<Option<Instant>>,
-    steps: Vec<Step>,
+    asked_at: Vec<Option<Instant>>,
+    steps: Vec<TimelineStep>,
 }
 
 /// How one question ended.
-struct Ended {
+struct SourceResult {
     source: SourceIndex,
-    result: Result<Answer, Failure>,
+    result: Result<SourceAnswer, SourceError>,
     attempts: Vec<Attempt>,
 }
 
-impl<'c> Run<'c> {
+impl<'c> CollectionRun<'c> {
     pub(super) fn new(
         collector: &'c Collector,
         key: &'c str,
-        mut wish: Wish,
-        work: Work<'c>,
+        mut options: CollectOptions,
+        context: CollectContext<'c>,
         deadline: Instant,
     ) -> Self {
         let sources = collector.domain.sources.len();
-        let before = wish.known.take().filter(|parts| parts.len() == sources);
-        wish.no_cache |= matches!(collector.domain.atomicity, Atomicity::Snapshot { .. });
+        let previous_parts = options.previous_parts.take().filter(|parts| parts.len() == sources);
+        options.no_cache |= matches!(collector.domain.atomicity, Atomicity::Snapshot { .. });
         Self {
             collector,
             key,
-            wish,
-            work,
+            options,
+            context,
             started: Instant::now(),
             deadline,
             round: 0,
             parts: vec![None; sources],
-            before,
-            asked: vec![None; sources],
+            previous_parts,
+            asked_at: vec![None; sources],
             steps: Vec::with_capacity(sources * 2),
         }
     }
 
-    pub(super) async fn dataset(&mut self) -> Result<Dataset, CollectError> {
+    pub(super) async fn collect_dataset(&mut self) -> Result<Dataset, CollectError> {
         self.round = 1;
-        self.take(vec![true; self.parts.len()]).await?;
+        self.fetch_parts(vec![true; self.parts.len()]).await?;
         if let Some(rounds) = self.rounds_needed() {
-            self.confirm_until_still(rounds).await?;
+            self.confirm_until_unchanged(rounds).await?;
         }
         let parts: Vec<Part> = self.parts.iter_mut().filter_map(Option::take).collect();
         let bytes = parts.iter().map(|part| part.json.len() as u64).sum();
         // The body is a copy of the parts, which go once it is made. Both were reserved as the
         // parts came.
         let dataset = Dataset::join(&self.collector.domain, parts, self.round);
-        self.work.memory.give_back(bytes);
+        self.context.memory.give_back(bytes);
         Ok(dataset)
     }
 
@@ -96,7 +98,7 @@ impl<'c> Run<'c> {
         }
     }
 
-    async fn confirm_until_still(&mut self, rounds: u32) -> Result<(), CollectError> {
+    async fn confirm_until_unchanged(&mut self, rounds: u32) -> Result<(), CollectError> {
         loop {
             self.round += 1;
             let changed = self.confirm().await?;
@@ -104,42 +106,46 @@ impl<'c> Run<'c> {
                 return Ok(());
             }
             if self.round >= rounds {
-                return Err(self.contended(&changed));
+                return Err(self.contended_error(&changed));
             }
-            self.take(self.dependants(&changed)).await?;
+            self.fetch_parts(self.dependants(&changed)).await?;
         }
     }
 
     /// Takes the parts marked in `stale` anew, each as soon as what it needs is there.
-    async fn take(&mut self, stale: Vec<bool>) -> Result<(), CollectError> {
+    async fn fetch_parts(&mut self, stale: Vec<bool>) -> Result<(), CollectError> {
         let mut waiting = stale;
         for (part, stale) in self.parts.iter_mut().zip(&waiting) {
             if *stale {
                 let dropped = part.take();
-                self.work
+                self.context
                     .memory
                     .give_back(dropped.map_or(0, |part| BODY_COPIES * part.json.len() as u64));
             }
         }
-        let mut questions = FuturesUnordered::new();
+        let mut pending = FuturesUnordered::new();
         loop {
-            for source in self.ready(&waiting) {
+            for source in self.ready_sources(&waiting) {
                 waiting[source.0] = false;
-                let known = self.known_before(source);
-                questions.push(self.question(source, known));
+                let known = self.previous_part(source);
+                pending.push(self.ask_source(source, known));
             }
-            let Some(ended) = questions.next().await else { return Ok(()) };
-            let source = ended.source;
-            match self.note(ended) {
-                Ok(Answer::Part(part)) => self.parts[source.0] = Some(part),
-                Ok(Answer::Unchanged) => {
-                    match self.before.as_ref().map(|before| before[source.0].clone()) {
+            let Some(answered) = pending.next().await else { return Ok(()) };
+            let source = answered.source;
+            match self.record(answered) {
+                Ok(SourceAnswer::Part(part)) => self.parts[source.0] = Some(part),
+                Ok(SourceAnswer::Unchanged) => {
+                    match self.previous_parts.as_ref().map(|before| before[source.0].clone()) {
                         Some(part) => self.parts[source.0] = Some(part),
-                        None => return Err(self.failed(self.unasked_304(source), &mut questions)),
+                        None => {
+                            return Err(
+                                self.collect_failures(self.unexpected_304(source), &mut pending)
+                            );
+                        }
                     }
                 }
-                Ok(Answer::NotFound) => return Err(self.not_found(source)),
-                Err(failure) => return Err(self.failed(failure, &mut questions)),
+                Ok(SourceAnswer::NotFound) => return Err(self.not_found_error(source)),
+                Err(failure) => return Err(self.collect_failures(failure, &mut pending)),
             }
         }
     }
@@ -147,26 +153,26 @@ impl<'c> Run<'c> {
     /// Asks every source whether its part is still current; returns which changed (their new parts
     /// are in place).
     async fn confirm(&mut self) -> Result<Vec<bool>, CollectError> {
-        let mut questions = FuturesUnordered::new();
+        let mut pending = FuturesUnordered::new();
         for index in 0..self.parts.len() {
             let known = self.parts[index].clone();
-            questions.push(self.question(SourceIndex(index), known));
+            pending.push(self.ask_source(SourceIndex(index), known));
         }
         let mut fresh: Vec<Option<Part>> = vec![None; self.parts.len()];
-        while let Some(ended) = questions.next().await {
-            let source = ended.source;
-            match self.note(ended) {
-                Ok(Answer::Unchanged) => {}
-                Ok(Answer::Part(part)) => fresh[source.0] = Some(part),
-                Ok(Answer::NotFound) => return Err(self.not_found(source)),
-                Err(failure) => return Err(self.failed(failure, &mut questions)),
+        while let Some(answered) = pending.next().await {
+            let source = answered.source;
+            match self.record(answered) {
+                Ok(SourceAnswer::Unchanged) => {}
+                Ok(SourceAnswer::Part(part)) => fresh[source.0] = Some(part),
+                Ok(SourceAnswer::NotFound) => return Err(self.not_found_error(source)),
+                Err(failure) => return Err(self.collect_failures(failure, &mut pending)),
             }
         }
         let changed = fresh.iter().map(Option::is_some).collect();
         for (part, fresh) in self.parts.iter_mut().zip(fresh) {
             if let Some(fresh) = fresh {
                 let replaced = part.replace(fresh);
-                self.work
+                self.context
                     .memory
                     .give_back(replaced.map_or(0, |part| BODY_COPIES * part.json.len() as u64));
             }
@@ -174,7 +180,7 @@ impl<'c> Run<'c> {
         Ok(changed)
     }
 
-    fn ready(&self, waiting: &[bool]) -> Vec<SourceIndex> {
+    fn ready_sources(&self, waiting: &[bool]) -> Vec<SourceIndex> {
         let has = |needed: &SourceIndex| self.parts[needed.0].is_some();
         let sources = self.collector.domain.sources.iter().enumerate();
         sources
@@ -198,43 +204,43 @@ impl<'c> Run<'c> {
 
     /// The part of an earlier dataset that a source may confirm in the first round: only if it was
     /// asked the very same.
-    fn known_before(&self, source: SourceIndex) -> Option<Part> {
-        let before = self.before.as_ref().filter(|_| self.round == 1)?;
-        let then = self.target(source, |needed| before.get(needed.0)).ok()?;
-        let now = self.target(source, |needed| self.parts[needed.0].as_ref()).ok()?;
-        (then == now).then(|| before[source.0].clone())
+    fn previous_part(&self, source: SourceIndex) -> Option<Part> {
+        let before = self.previous_parts.as_ref().filter(|_| self.round == 1)?;
+        let previous_target = self.request_target(source, |needed| before.get(needed.0)).ok()?;
+        let target = self.request_target(source, |needed| self.parts[needed.0].as_ref()).ok()?;
+        (previous_target == target).then(|| before[source.0].clone())
     }
 
-    fn target<'p>(
+    fn request_target<'p>(
         &'p self,
         source: SourceIndex,
         part: impl Fn(SourceIndex) -> Option<&'p Part>,
-    ) -> Result<PathAndQuery, Failure> {
+    ) -> Result<PathAndQuery, SourceError> {
         let template = &self.collector.clients[source.0].source().http.url;
-        let named = |needed| (self.collector.name(needed).as_ref(), part(needed));
-        render(self.collector.name(source), template, self.key, named)
+        let named = |needed| (self.collector.source_name(needed).as_ref(), part(needed));
+        render(self.collector.source_name(source), template, self.key, named)
     }
 
     /// Asks one source, with what is known of its part. The future borrows only the plan, so that
     /// the run can go on.
-    fn question(
+    fn ask_source(
         &mut self,
         source: SourceIndex,
         known: Option<Part>,
-    ) -> impl Future<Output = Ended> + use<'c> {
-        self.asked[source.0] = Some(Instant::now());
-        self.work.unanswered.add(source);
+    ) -> impl Future<Output = SourceResult> + use<'c> {
+        self.asked_at[source.0] = Some(Instant::now());
+        self.context.unanswered.add(source);
         let client = &self.collector.clients[source.0];
-        let target = self.target(source, |needed| self.parts[needed.0].as_ref());
+        let target = self.request_target(source, |needed| self.parts[needed.0].as_ref());
         let (deadline, no_cache, trace) =
-            (self.deadline, self.wish.no_cache, self.wish.trace.clone());
-        let Work { memory, outstanding, .. } = self.work;
+            (self.deadline, self.options.no_cache, self.options.trace.clone());
+        let CollectContext { memory, outstanding, .. } = self.context;
         async move {
             let mut attempts = Vec::new();
             let result = match &target {
                 Ok(target) => {
                     let known = known.as_ref();
-                    let ask = Ask {
+                    let request = PartRequest {
                         target,
                         known,
                         no_cache,
@@ -243,114 +249,118 @@ impl<'c> Run<'c> {
                         memory,
                         outstanding,
                     };
-                    client.fetch(ask, &mut attempts).await
+                    client.fetch(request, &mut attempts).await
                 }
                 Err(failure) => {
                     client.note(failure);
                     Err(failure.clone())
                 }
             };
-            Ended { source, result, attempts }
+            SourceResult { source, result, attempts }
         }
     }
 
-    fn note(&mut self, ended: Ended) -> Result<Answer, Failure> {
-        let Ended { source, result, attempts } = ended;
-        self.work.unanswered.remove(source);
-        let asked = self.asked[source.0].take().unwrap_or(self.started);
+    fn record(&mut self, answered: SourceResult) -> Result<SourceAnswer, SourceError> {
+        let SourceResult { source, result, attempts } = answered;
+        self.context.unanswered.remove(source);
+        let asked_at = self.asked_at[source.0].take().unwrap_or(self.started);
         let outcome = match &result {
-            Ok(Answer::Part(_)) => Outcome::Part,
-            Ok(Answer::Unchanged) => Outcome::Unchanged,
-            Ok(Answer::NotFound) => Outcome::NotFound,
-            Err(failure) => Outcome::Failed(failure.reason),
+            Ok(SourceAnswer::Part(_)) => StepOutcome::Part,
+            Ok(SourceAnswer::Unchanged) => StepOutcome::Unchanged,
+            Ok(SourceAnswer::NotFound) => StepOutcome::NotFound,
+            Err(failure) => StepOutcome::Failed(failure.reason),
         };
-        self.step(source, asked, outcome, attempts);
+        self.record_step(source, asked_at, outcome, attempts);
         result
     }
 
-    fn step(
+    fn record_step(
         &mut self,
         source: SourceIndex,
-        asked: Instant,
-        outcome: Outcome,
+        asked_at: Instant,
+        outcome: StepOutcome,
         attempts: Vec<Attempt>,
     ) {
-        self.steps.push(Step {
-            source: self.collector.name(source).clone(),
+        self.steps.push(TimelineStep {
+            source: self.collector.source_name(source).clone(),
             round: self.round,
-            offset: asked - self.started,
-            took: asked.elapsed(),
+            offset: asked_at - self.started,
+            took: asked_at.elapsed(),
             outcome,
             attempts,
         });
     }
 
-    fn not_found(&self, source: SourceIndex) -> CollectError {
-        CollectError::NotFound { source_name: self.collector.name(source).clone() }
+    fn not_found_error(&self, source: SourceIndex) -> CollectError {
+        CollectError::NotFound { source_name: self.collector.source_name(source).clone() }
     }
 
     /// The failure, and those of the questions that had ended as well.
-    fn failed<F>(&mut self, first: Failure, questions: &mut FuturesUnordered<F>) -> CollectError
+    fn collect_failures<F>(
+        &mut self,
+        first: SourceError,
+        pending: &mut FuturesUnordered<F>,
+    ) -> CollectError
     where
-        F: Future<Output = Ended>,
+        F: Future<Output = SourceResult>,
     {
         let mut failures = vec![first];
-        while let Some(Some(ended)) = pin!(questions.next()).now_or_never() {
-            failures.extend(self.note(ended).err());
+        while let Some(Some(answered)) = pin!(pending.next()).now_or_never() {
+            failures.extend(self.record(answered).err());
         }
         if failures.iter().any(|failure| failure.reason == Reason::NoMemory) {
             return CollectError::no_memory();
         }
         let deadline_passed = Instant::now() >= self.deadline;
         if deadline_passed {
-            failures.extend(self.timeouts());
+            failures.extend(self.timeout_failures());
         }
         CollectError::Failed { failures, deadline_passed }
     }
 
     /// Every source that was asked and has not answered: the deadline has passed.
-    pub(super) fn outstanding(&mut self) -> CollectError {
-        CollectError::Failed { failures: self.timeouts(), deadline_passed: true }
+    pub(super) fn deadline_error(&mut self) -> CollectError {
+        CollectError::Failed { failures: self.timeout_failures(), deadline_passed: true }
     }
 
-    fn timeouts(&mut self) -> Vec<Failure> {
+    fn timeout_failures(&mut self) -> Vec<SourceError> {
         let mut failures = Vec::new();
-        for index in 0..self.asked.len() {
-            let Some(asked) = self.asked[index].take() else { continue };
+        for index in 0..self.asked_at.len() {
+            let Some(asked_at) = self.asked_at[index].take() else { continue };
             let source = SourceIndex(index);
-            self.step(source, asked, Outcome::Failed(Reason::Timeout), Vec::new());
+            self.record_step(source, asked_at, StepOutcome::Failed(Reason::Timeout), Vec::new());
             let detail = format!(
                 "gave no answer within {} ms, the dataset's deadline is {} ms",
-                asked.elapsed().as_millis(),
+                asked_at.elapsed().as_millis(),
                 self.collector.domain.deadline.as_millis()
             );
-            failures.push(self.failure(source, Reason::Timeout, detail));
+            failures.push(self.source_failure(source, Reason::Timeout, detail));
         }
         failures
     }
 
-    fn contended(&self, changed: &[bool]) -> CollectError {
+    fn contended_error(&self, changed: &[bool]) -> CollectError {
         let detail = format!("changed in each of {} rounds", self.round);
         let mut failures = Vec::new();
         for (index, _) in changed.iter().enumerate().filter(|(_, changed)| **changed) {
-            let failure = self.failure(SourceIndex(index), Reason::Changed, detail.clone());
+            let failure = self.source_failure(SourceIndex(index), Reason::Changed, detail.clone());
             self.collector.clients[index].note(&failure);
             failures.push(failure);
         }
         CollectError::Failed { failures, deadline_passed: false }
     }
 
-    fn unasked_304(&self, source: SourceIndex) -> Failure {
-        self.failure(
+    fn unexpected_304(&self, source: SourceIndex) -> SourceError {
+        self.source_failure(
             source,
             Reason::Status,
             "said that nothing changed, though nothing was known".to_owned(),
         )
     }
 
-    fn failure(&self, source: SourceIndex, reason: Reason, detail: String) -> Failure {
-        Failure {
-            source_name: self.collector.name(source).clone(),
+    fn source_failure(&self, source: SourceIndex, reason: Reason, detail: String) -> SourceError {
+        SourceError {
+            source_name: self.collector.source_name(source).clone(),
             reason,
             detail,
             retry: false,

@@ -9,7 +9,7 @@ use std::num::NonZeroU32;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::HeaderValue;
 
-use super::dataset::{Dataset, DatasetId, within};
+use super::dataset::{Dataset, DatasetId, slice_parts};
 use crate::domain::Domain;
 use crate::resources::StoredBytes;
 use crate::sources::{Part, Validator};
@@ -109,7 +109,7 @@ impl StoredDataset {
     pub fn load(&self, domain: &Domain) -> Dataset {
         let buffer = self.data.slice(0, self.data.len());
         let body = buffer.slice(..self.body_bytes());
-        let parts = within(&body, domain, self.parts().into_iter());
+        let parts = slice_parts(&body, domain, self.parts().into_iter());
         Dataset { id: self.id(), parts, body, buffer, rounds: self.rounds.get() }
     }
 
@@ -117,11 +117,11 @@ impl StoredDataset {
     pub fn parts(&self) -> Vec<(usize, Validator)> {
         let mut table = self.data.slice(self.body_bytes(), self.data.len());
         let mut parts = Vec::new();
-        while let (Some(bytes), Some(described)) =
+        while let (Some(bytes), Some(size_and_kind)) =
             (read_number(&mut table), read_number(&mut table))
         {
-            let validator = table.split_to((described >> 2).min(table.len()));
-            let validator = match (described & 3, HeaderValue::from_maybe_shared(validator)) {
+            let validator = table.split_to((size_and_kind >> 2).min(table.len()));
+            let validator = match (size_and_kind & 3, HeaderValue::from_maybe_shared(validator)) {
                 (STRONG, Ok(tag)) => Validator::Strong(tag),
                 (WEAK, Ok(tag)) => Validator::Weak(tag),
                 _ => Validator::None,
@@ -140,7 +140,7 @@ impl StoredDataset {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test that cannot set itself up should stop there")]
 mod tests {
-    use super::super::frozen::tests::{dataset, domain};
+    use super::super::encoding::tests::{dataset, domain};
     use super::*;
 
     #[test]

@@ -16,7 +16,7 @@ pub struct Timeline {
     /// How long it took.
     pub took: Duration,
     /// One a source and round, in the order in which they ended.
-    pub steps: Vec<Step>,
+    pub steps: Vec<TimelineStep>,
 }
 
 impl Timeline {
@@ -28,7 +28,7 @@ impl Timeline {
 
 /// One question to one source, retries included.
 #[derive(Debug, Clone)]
-pub struct Step {
+pub struct TimelineStep {
     /// The source.
     pub source: Arc<str>,
     /// The round: 1 is the first collect.
@@ -38,14 +38,14 @@ pub struct Step {
     /// How long it took.
     pub took: Duration,
     /// How it ended.
-    pub outcome: Outcome,
+    pub outcome: StepOutcome,
     /// The requests made.
     pub attempts: Vec<Attempt>,
 }
 
-/// How a [`Step`] ended.
+/// How a [`TimelineStep`] ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum StepOutcome {
     /// A part came.
     Part,
     /// The known part is still current.
@@ -56,7 +56,7 @@ pub enum Outcome {
     Failed(Reason),
 }
 
-impl Outcome {
+impl StepOutcome {
     /// One word for people and labels.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -13,18 +13,18 @@ use serde_json::{Map, Value};
 
 /// A place in a pod.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Path(Vec<Step>);
+pub struct FieldPath(Vec<PathStep>);
 
 /// One step down.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Step {
+pub enum PathStep {
     /// To a member of an object.
     Key(String),
     /// To an item of a list.
     Item(usize),
 }
 
-impl Path {
+impl FieldPath {
     /// The pod itself.
     pub fn root() -> Self {
         Self::default()
@@ -33,13 +33,13 @@ impl Path {
     /// The member `key` of this.
     #[must_use]
     pub fn key(&self, key: &str) -> Self {
-        self.then(Step::Key(key.to_owned()))
+        self.child(PathStep::Key(key.to_owned()))
     }
 
     /// The item `index` of this.
     #[must_use]
     pub fn item(&self, index: usize) -> Self {
-        self.then(Step::Item(index))
+        self.child(PathStep::Item(index))
     }
 
     /// `below`, seen from above this.
@@ -49,50 +49,50 @@ impl Path {
     }
 
     /// The steps from the root.
-    pub fn steps(&self) -> &[Step] {
+    pub fn steps(&self) -> &[PathStep] {
         &self.0
     }
 
     /// The collection that this is an entry of, and the step to it; `None` for the root.
-    pub fn parent(&self) -> Option<(Self, &Step)> {
+    pub fn parent(&self) -> Option<(Self, &PathStep)> {
         let (last, rest) = self.0.split_last()?;
         Some((Self(rest.to_vec()), last))
     }
 
     /// The innermost list on the way here, if there is one, and the steps from there.
-    pub(super) fn split_at_last_item(&self) -> (Option<Self>, &[Step]) {
-        match self.0.iter().rposition(|step| matches!(step, Step::Item(_))) {
+    pub(super) fn split_at_last_item(&self) -> (Option<Self>, &[PathStep]) {
+        match self.0.iter().rposition(|step| matches!(step, PathStep::Item(_))) {
             Some(at) => (Some(Self(self.0[..at].to_vec())), &self.0[at..]),
             None => (None, &self.0),
         }
     }
 
     /// What stands here.
-    pub fn of<'v>(&self, root: &'v Value) -> Option<&'v Value> {
+    pub fn find_in<'v>(&self, root: &'v Value) -> Option<&'v Value> {
         self.0.iter().try_fold(root, |value, step| match step {
-            Step::Key(key) => value.get(key),
-            Step::Item(index) => value.get(index),
+            PathStep::Key(key) => value.get(key),
+            PathStep::Item(index) => value.get(index),
         })
     }
 
-    fn of_mut<'v>(&self, root: &'v mut Value) -> Option<&'v mut Value> {
+    fn find_in_mut<'v>(&self, root: &'v mut Value) -> Option<&'v mut Value> {
         self.0.iter().try_fold(root, |value, step| match step {
-            Step::Key(key) => value.get_mut(key),
-            Step::Item(index) => value.get_mut(index),
+            PathStep::Key(key) => value.get_mut(key),
+            PathStep::Item(index) => value.get_mut(index),
         })
     }
 
-    fn then(&self, step: Step) -> Self {
+    fn child(&self, step: PathStep) -> Self {
         Self(self.0.iter().cloned().chain([step]).collect())
     }
 }
 
 /// As a JSON Pointer (RFC 6901).
-impl fmt::Display for Path {
+impl fmt::Display for FieldPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|step| match step {
-            Step::Key(key) => write!(f, "/{}", key.replace('~', "~0").replace('/', "~1")),
-            Step::Item(index) => write!(f, "/{index}"),
+            PathStep::Key(key) => write!(f, "/{}", key.replace('~', "~0").replace('/', "~1")),
+            PathStep::Item(index) => write!(f, "/{index}"),
         })
     }
 }
@@ -101,23 +101,23 @@ impl fmt::Display for Path {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Addition {
     /// The collection.
-    pub into: Path,
+    pub into: FieldPath,
     /// The entries.
-    pub entries: Entries,
+    pub entries: AddedEntries,
     /// Whether a `null` stands where the collection shall be.
-    pub over_null: bool,
+    pub replaces_null: bool,
 }
 
 /// What comes into a collection.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Entries {
+pub enum AddedEntries {
     /// Members of an object, none of which was there.
     Members(Vec<(String, Value)>),
     /// Items in front of a list.
     Items(Vec<Value>),
 }
 
-impl Entries {
+impl AddedEntries {
     /// The collection that holds these and nothing else.
     pub fn into_collection(self) -> Value {
         match self {
@@ -133,44 +133,44 @@ pub struct Additions {
     list: Vec<Addition>,
     /// Where in `list` the members of an object are: a pod has thousands of containers if somebody
     /// wants it to.
-    members: HashMap<Path, usize>,
+    member_positions: HashMap<FieldPath, usize>,
 }
 
 /// One step of a JSON Patch. Additions need no other.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-struct Operation<'a> {
+struct PatchOperation<'a> {
     op: &'static str,
     path: String,
     value: Cow<'a, Value>,
 }
 
-impl<'a> Operation<'a> {
-    fn add(path: &Path, value: Cow<'a, Value>) -> Self {
+impl<'a> PatchOperation<'a> {
+    fn add(path: &FieldPath, value: Cow<'a, Value>) -> Self {
         Self { op: "add", path: path.to_string(), value }
     }
 }
 
 /// Additions as the JSON Patch of a pod, written without a tree of it.
 #[derive(Debug)]
-pub struct Patch<'a>(&'a Additions);
+pub struct JsonPatch<'a>(&'a Additions);
 
-impl Serialize for Patch<'_> {
+impl Serialize for JsonPatch<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(self.0.list.iter().flat_map(Addition::operations))
     }
 }
 
 impl Addition {
-    fn operations(&self) -> Vec<Operation<'_>> {
-        let add = |path: &Path, value| Operation::add(path, Cow::Borrowed(value));
+    fn operations(&self) -> Vec<PatchOperation<'_>> {
+        let add = |path: &FieldPath, value| PatchOperation::add(path, Cow::Borrowed(value));
         match &self.entries {
-            entries if self.over_null => {
-                vec![Operation::add(&self.into, Cow::Owned(entries.clone().into_collection()))]
+            entries if self.replaces_null => {
+                vec![PatchOperation::add(&self.into, Cow::Owned(entries.clone().into_collection()))]
             }
-            Entries::Members(members) => {
+            AddedEntries::Members(members) => {
                 members.iter().map(|(key, it)| add(&self.into.key(key), it)).collect()
             }
-            Entries::Items(items) => items
+            AddedEntries::Items(items) => items
                 .iter()
                 .enumerate()
                 .map(|(index, it)| add(&self.into.item(index), it))
@@ -186,23 +186,23 @@ impl Additions {
     }
 
     /// The same as a JSON Patch of the pod: `add` and nothing else.
-    pub fn patch(&self) -> Patch<'_> {
-        Patch(self)
+    pub fn patch(&self) -> JsonPatch<'_> {
+        JsonPatch(self)
     }
 
     /// The pod with all of it; `false` where it is not the pod that this was made for.
     #[must_use]
     pub fn apply(&self, pod: &mut Value) -> bool {
-        self.list.iter().all(|Addition { into, entries, over_null }| {
-            let Some(collection) = into.of_mut(pod) else { return false };
+        self.list.iter().all(|Addition { into, entries, replaces_null: over_null }| {
+            let Some(collection) = into.find_in_mut(pod) else { return false };
             match (collection, entries) {
                 (null @ Value::Null, entries) if *over_null => {
                     *null = entries.clone().into_collection();
                 }
-                (Value::Object(object), Entries::Members(members)) => {
+                (Value::Object(object), AddedEntries::Members(members)) => {
                     object.extend(members.iter().cloned());
                 }
-                (Value::Array(list), Entries::Items(items)) => {
+                (Value::Array(list), AddedEntries::Items(items)) => {
                     drop(list.splice(0..0, items.iter().cloned()));
                 }
                 _ => return false,
@@ -212,32 +212,38 @@ impl Additions {
     }
 
     /// Adds members to the object at `into`, and makes it where `pod` has none.
-    pub(super) fn members(&mut self, pod: &Value, into: &Path, members: Vec<(String, Value)>) {
-        if let (None, Some((parent, Step::Key(key)))) = (into.of(pod), into.parent()) {
+    pub(super) fn add_members(
+        &mut self,
+        pod: &Value,
+        into: &FieldPath,
+        members: Vec<(String, Value)>,
+    ) {
+        if let (None, Some((parent, PathStep::Key(key)))) = (into.find_in(pod), into.parent()) {
             let object: Map<_, _> = members.into_iter().collect();
-            return self.members(pod, &parent, vec![(key.clone(), Value::Object(object))]);
+            return self.add_members(pod, &parent, vec![(key.clone(), Value::Object(object))]);
         }
-        let same = self.members.get(into).and_then(|nth| self.list.get_mut(*nth));
-        if let Some(Addition { entries: Entries::Members(there), .. }) = same {
-            return there.extend(members);
+        let existing_addition =
+            self.member_positions.get(into).and_then(|nth| self.list.get_mut(*nth));
+        if let Some(Addition { entries: AddedEntries::Members(existing), .. }) = existing_addition {
+            return existing.extend(members);
         }
-        self.members.insert(into.clone(), self.list.len());
-        self.push(pod, into, Entries::Members(members));
+        self.member_positions.insert(into.clone(), self.list.len());
+        self.push(pod, into, AddedEntries::Members(members));
     }
 
     /// Adds items in front of the list at `into`, and makes it where `pod` has none.
-    pub(super) fn items(&mut self, pod: &Value, into: &Path, items: Vec<Value>) {
-        match (into.of(pod), into.parent()) {
-            (None, Some((parent, Step::Key(key)))) => {
-                self.members(pod, &parent, vec![(key.clone(), Value::Array(items))]);
+    pub(super) fn add_items(&mut self, pod: &Value, into: &FieldPath, items: Vec<Value>) {
+        match (into.find_in(pod), into.parent()) {
+            (None, Some((parent, PathStep::Key(key)))) => {
+                self.add_members(pod, &parent, vec![(key.clone(), Value::Array(items))]);
             }
-            _ => self.push(pod, into, Entries::Items(items)),
+            _ => self.push(pod, into, AddedEntries::Items(items)),
         }
     }
 
-    fn push(&mut self, pod: &Value, into: &Path, entries: Entries) {
-        let over_null = into.of(pod).is_some_and(Value::is_null);
-        self.list.push(Addition { into: into.clone(), entries, over_null });
+    fn push(&mut self, pod: &Value, into: &FieldPath, entries: AddedEntries) {
+        let over_null = into.find_in(pod).is_some_and(Value::is_null);
+        self.list.push(Addition { into: into.clone(), entries, replaces_null: over_null });
     }
 }
 
@@ -245,14 +251,14 @@ impl Additions {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Removal {
     /// The collection.
-    pub from: Path,
+    pub from: FieldPath,
     /// The entries, all of which are there.
-    pub which: Which,
+    pub entries: RemovedEntries,
 }
 
 /// What leaves a collection.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Which {
+pub enum RemovedEntries {
     /// Members of an object.
     Keys(Vec<String>),
     /// Items of a list, ascending.
@@ -264,9 +270,9 @@ pub enum Which {
 pub struct Removals {
     list: Vec<Removal>,
     /// Where in `list` the members are that leave an object.
-    members: HashMap<Path, usize>,
+    member_positions: HashMap<FieldPath, usize>,
     /// Collections that were empty before anything was added: these stay, and empty.
-    emptied: Vec<Path>,
+    emptied: Vec<FieldPath>,
 }
 
 impl Removals {
@@ -277,80 +283,81 @@ impl Removals {
     }
 
     /// Collections that are left empty because they were empty before.
-    pub fn emptied(&self) -> &[Path] {
+    pub fn emptied(&self) -> &[FieldPath] {
         &self.emptied
     }
 
     /// The pod without all of it; `false` where it is not the pod that this was made for.
     #[must_use]
     pub fn apply(&self, pod: &mut Value) -> bool {
-        self.list.iter().all(|Removal { from, which }| match (from.of_mut(pod), which) {
-            (Some(Value::Object(object)), Which::Keys(keys)) => {
+        self.list.iter().all(|Removal { from, entries }| match (from.find_in_mut(pod), entries) {
+            (Some(Value::Object(object)), RemovedEntries::Keys(keys)) => {
                 keys.iter().all(|key| object.remove(key).is_some())
             }
-            (Some(Value::Array(list)), Which::Items(items)) => remove_items(list, items),
+            (Some(Value::Array(list)), RemovedEntries::Items(items)) => remove_items(list, items),
             _ => false,
         })
     }
 
     /// Takes `which` from `from`. Where nothing else is left, the collection goes too, unless it
     /// `stays`.
-    pub(super) fn take(
+    pub(super) fn remove(
         &mut self,
         pod: &Value,
-        from: &Path,
-        which: Which,
-        stays: &impl Fn(&Path) -> bool,
+        from: &FieldPath,
+        entries: RemovedEntries,
+        must_keep: &impl Fn(&FieldPath) -> bool,
     ) {
-        let (gone, of) = match (from.of(pod), &which) {
-            (Some(Value::Object(object)), Which::Keys(keys)) => {
-                (self.gone_from(from) + keys.len(), object.len())
+        let (removed_count, total_count) = match (from.find_in(pod), &entries) {
+            (Some(Value::Object(object)), RemovedEntries::Keys(keys)) => {
+                (self.count_removed(from) + keys.len(), object.len())
             }
-            (Some(Value::Array(list)), Which::Items(items)) => (items.len(), list.len()),
+            (Some(Value::Array(list)), RemovedEntries::Items(items)) => (items.len(), list.len()),
             _ => return,
         };
         match from.parent() {
-            _ if gone < of => self.push(from, which),
-            Some((parent, Step::Key(key))) if !stays(from) => {
-                self.forget(from);
-                self.take(pod, &parent, Which::Keys(vec![key.clone()]), stays);
+            _ if removed_count < total_count => self.push(from, entries),
+            Some((parent, PathStep::Key(key))) if !must_keep(from) => {
+                self.drop_removal(from);
+                self.remove(pod, &parent, RemovedEntries::Keys(vec![key.clone()]), must_keep);
             }
             _ => {
-                self.push(from, which);
+                self.push(from, entries);
                 self.emptied.push(from.clone());
             }
         }
     }
 
     /// The members that leave `from` so far.
-    fn leaving(&mut self, from: &Path) -> Option<&mut Vec<String>> {
-        match &mut self.list.get_mut(*self.members.get(from)?)?.which {
-            Which::Keys(keys) => Some(keys),
-            Which::Items(_) => None,
+    fn removed_keys(&mut self, from: &FieldPath) -> Option<&mut Vec<String>> {
+        match &mut self.list.get_mut(*self.member_positions.get(from)?)?.entries {
+            RemovedEntries::Keys(keys) => Some(keys),
+            RemovedEntries::Items(_) => None,
         }
     }
 
-    fn gone_from(&mut self, from: &Path) -> usize {
-        self.leaving(from).map_or(0, |keys| keys.len())
+    fn count_removed(&mut self, from: &FieldPath) -> usize {
+        self.removed_keys(from).map_or(0, |keys| keys.len())
     }
 
     /// Drops the removal of members of `from`, since all of it leaves.
-    fn forget(&mut self, from: &Path) {
-        let Some(nth) = self.members.remove(from) else { return };
+    fn drop_removal(&mut self, from: &FieldPath) {
+        let Some(nth) = self.member_positions.remove(from) else { return };
         self.list.swap_remove(nth);
-        if let Some(Removal { from: moved, which: Which::Keys(_) }) = self.list.get(nth) {
-            self.members.insert(moved.clone(), nth);
+        if let Some(Removal { from: moved, entries: RemovedEntries::Keys(_) }) = self.list.get(nth)
+        {
+            self.member_positions.insert(moved.clone(), nth);
         }
     }
 
-    fn push(&mut self, from: &Path, which: Which) {
-        match (self.leaving(from), which) {
-            (Some(there), Which::Keys(keys)) => there.extend(keys),
-            (_, which) => {
-                if matches!(which, Which::Keys(_)) {
-                    self.members.insert(from.clone(), self.list.len());
+    fn push(&mut self, from: &FieldPath, entries: RemovedEntries) {
+        match (self.removed_keys(from), entries) {
+            (Some(existing), RemovedEntries::Keys(keys)) => existing.extend(keys),
+            (_, entries) => {
+                if matches!(entries, RemovedEntries::Keys(_)) {
+                    self.member_positions.insert(from.clone(), self.list.len());
                 }
-                self.list.push(Removal { from: from.clone(), which });
+                self.list.push(Removal { from: from.clone(), entries });
             }
         }
     }
@@ -359,11 +366,11 @@ impl Removals {
 /// Takes the items at these places, ascending, out of a list; `false` where one of them is not
 /// there.
 fn remove_items(list: &mut Vec<Value>, items: &[usize]) -> bool {
-    let there = items.last().is_none_or(|last| *last < list.len());
-    let (mut nth, mut leaving) = (0, items.iter().copied().peekable());
+    let are_present = items.last().is_none_or(|last| *last < list.len());
+    let (mut nth, mut remaining) = (0, items.iter().copied().peekable());
     list.retain(|_| {
         nth += 1;
-        leaving.next_if_eq(&(nth - 1)).is_none()
+        remaining.next_if_eq(&(nth - 1)).is_none()
     });
-    there
+    are_present
 }

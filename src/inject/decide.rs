@@ -9,12 +9,14 @@ use std::collections::HashSet;
 
 use serde_json::{Value, json};
 
-use super::annotations::{INJECTED, PREFIX};
-use super::change::{Additions, Path, Removals, Which};
-use super::pod::{annotations_of, facts, is_injected, items, malformed, name_of, obstacles};
-use super::refusal::Refusal;
-use super::settings::{Asked, Defaults, Settings};
-use super::sidecar::{CONTAINER, VOLUMES, container, shared_mount};
+use super::annotations::{PREFIX, STATUS_INJECTED};
+use super::change::{Additions, FieldPath, Removals, RemovedEntries};
+use super::pod::{
+    find_malformed, find_obstacles, is_injected, list_items, name_of, parse_annotations, pod_facts,
+};
+use super::refusal::InjectionRefusal;
+use super::sidecar_container::{CONTAINER_NAME, VOLUME_NAMES, build_container, shared_mount};
+use super::sidecar_settings::{Defaults, PodAnnotations, SidecarSettings};
 use super::volumes;
 
 /// The annotation by which `kubectl logs` and `kubectl exec` know the application.
@@ -22,22 +24,22 @@ const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 
 /// What becomes of a pod.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Outcome {
+pub enum InjectOutcome {
     /// It stays as it is.
-    Leave(Left),
+    Skip(SkipReason),
     /// It gets a sidecar.
     Inject(Injection),
 }
 
 /// Why a pod stays as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Left {
+pub enum SkipReason {
     /// Nothing in it asks for a sidecar.
-    NotAsked,
+    NotRequested,
     /// It says `bfb.dev/inject: "false"`.
     OptedOut,
     /// It has one.
-    Injected,
+    AlreadyInjected,
 }
 
 /// A sidecar for a pod.
@@ -52,50 +54,55 @@ pub struct Injection {
 /// Decides on `pod`: an object with `metadata` and `spec`, a Pod or the template of one.
 ///
 /// Looks at nothing but its arguments. Every reason against it comes back, not only the first.
-pub fn inject(pod: &Value, defaults: &Defaults) -> Result<Outcome, Vec<Refusal>> {
-    let annotations = annotations_of(pod)?;
+pub fn inject(pod: &Value, defaults: &Defaults) -> Result<InjectOutcome, Vec<InjectionRefusal>> {
+    let annotations = parse_annotations(pod)?;
     if is_injected(pod, &annotations).map_err(|refusal| vec![refusal])? {
-        return Ok(Outcome::Leave(Left::Injected));
+        return Ok(InjectOutcome::Skip(SkipReason::AlreadyInjected));
     }
     let opted_out = annotations.contains_key("inject");
-    let asked = Asked { pod: annotations, defaults };
-    let Some(domains) = asked.domains().map_err(|refusal| vec![refusal])? else {
-        return Ok(Outcome::Leave(if opted_out { Left::OptedOut } else { Left::NotAsked }));
+    let annotations = PodAnnotations { pod: annotations, defaults };
+    let Some(domains) = annotations.domains().map_err(|refusal| vec![refusal])? else {
+        return Ok(InjectOutcome::Skip(if opted_out {
+            SkipReason::OptedOut
+        } else {
+            SkipReason::NotRequested
+        }));
     };
-    let malformed = malformed(pod);
+    let malformed = find_malformed(pod);
     if !malformed.is_empty() {
         return Err(malformed);
     }
-    let settings = Settings::of(&asked, domains, facts(pod))?;
-    let obstacles = obstacles(pod, &settings);
+    let settings = SidecarSettings::from_annotations(&annotations, domains, pod_facts(pod))?;
+    let obstacles = find_obstacles(pod, &settings);
     if !obstacles.is_empty() {
         return Err(obstacles);
     }
-    let additions = additions(pod, &settings);
-    Ok(Outcome::Inject(Injection { domains: settings.domains, additions }))
+    let additions = build_additions(pod, &settings);
+    Ok(InjectOutcome::Inject(Injection { domains: settings.domains, additions }))
 }
 
-fn additions(pod: &Value, settings: &Settings) -> Additions {
-    let (metadata, spec) = (Path::root().key("metadata"), Path::root().key("spec"));
+fn build_additions(pod: &Value, settings: &SidecarSettings) -> Additions {
+    let (metadata, spec) = (FieldPath::root().key("metadata"), FieldPath::root().key("spec"));
     let annotations = metadata.key("annotations");
     let (sidecars, volumes) = (spec.key("initContainers"), spec.key("volumes"));
-    let shared = if settings.unix_socket { items(pod, "containers").count() } else { 0 };
+    let shared = if settings.unix_socket { list_items(pod, "containers").count() } else { 0 };
     let mounts: Vec<_> =
         (0..shared).map(|index| spec.key("containers").item(index).key("volumeMounts")).collect();
 
     let mut additions = Additions::default();
-    additions.items(pod, &sidecars, vec![container(settings)]);
-    additions.items(pod, &volumes, volumes::of(settings));
+    additions.add_items(pod, &sidecars, vec![build_container(settings)]);
+    additions.add_items(pod, &volumes, volumes::build_volumes(settings));
     for path in &mounts {
-        additions.items(pod, path, vec![shared_mount()]);
+        additions.add_items(pod, path, vec![shared_mount()]);
     }
 
     let touched = [&metadata, &annotations, &sidecars, &volumes].into_iter().chain(&mounts);
     let mut undo: Vec<String> =
-        touched.filter(|path| is_empty(path.of(pod))).map(ToString::to_string).collect();
-    let mut marks = vec![(format!("{PREFIX}status"), json!(INJECTED))];
-    let application = items(pod, "containers").next().and_then(name_of);
-    if let Some(name) = application.filter(|_| annotations.key(DEFAULT_CONTAINER).of(pod).is_none())
+        touched.filter(|path| is_empty(path.find_in(pod))).map(ToString::to_string).collect();
+    let mut marks = vec![(format!("{PREFIX}status"), json!(STATUS_INJECTED))];
+    let application = list_items(pod, "containers").next().and_then(name_of);
+    if let Some(name) =
+        application.filter(|_| annotations.key(DEFAULT_CONTAINER).find_in(pod).is_none())
     {
         marks.push((DEFAULT_CONTAINER.to_owned(), json!(name)));
         undo.insert(0, "default-container".to_owned());
@@ -103,7 +110,7 @@ fn additions(pod: &Value, settings: &Settings) -> Additions {
     if !undo.is_empty() {
         marks.push((format!("{PREFIX}undo"), json!(undo.join(" "))));
     }
-    additions.members(pod, &annotations, marks);
+    additions.add_members(pod, &annotations, marks);
     additions
 }
 
@@ -120,14 +127,15 @@ fn is_empty(value: Option<&Value>) -> bool {
 /// What must be taken from `pod` so that it is what it was before [`inject`]; `None` where it is
 /// not marked as injected.
 pub fn uninject(pod: &Value) -> Option<Removals> {
-    let annotations = Path::root().key("metadata").key("annotations");
-    let of =
-        |name: &str| annotations.key(&format!("{PREFIX}{name}")).of(pod).and_then(Value::as_str);
-    if of("status") != Some(INJECTED) {
+    let annotations = FieldPath::root().key("metadata").key("annotations");
+    let of = |name: &str| {
+        annotations.key(&format!("{PREFIX}{name}")).find_in(pod).and_then(Value::as_str)
+    };
+    if of("status") != Some(STATUS_INJECTED) {
         return None;
     }
     let undo: HashSet<&str> = of("undo").unwrap_or_default().split_whitespace().collect();
-    let stays = |path: &Path| undo.contains(path.to_string().as_str());
+    let must_keep = |path: &FieldPath| undo.contains(path.to_string().as_str());
     let mut removals = Removals::default();
 
     let mut keys: Vec<String> =
@@ -135,24 +143,25 @@ pub fn uninject(pod: &Value) -> Option<Removals> {
     if undo.contains("default-container") {
         keys.push(DEFAULT_CONTAINER.to_owned());
     }
-    keys.retain(|key| annotations.key(key).of(pod).is_some());
-    removals.take(pod, &annotations, Which::Keys(keys), &stays);
+    keys.retain(|key| annotations.key(key).find_in(pod).is_some());
+    removals.remove(pod, &annotations, RemovedEntries::Keys(keys), &must_keep);
 
-    let spec = Path::root().key("spec");
-    let mut take = |list: Path, ours: &dyn Fn(&str) -> bool| {
-        let Some(Value::Array(there)) = list.of(pod) else { return };
-        let is_ours = |(_, item): &(usize, &Value)| name_of(item).is_some_and(ours);
-        let which: Vec<usize> =
-            there.iter().enumerate().filter(is_ours).map(|(index, _)| index).collect();
-        if !which.is_empty() {
-            removals.take(pod, &list, Which::Items(which), &stays);
+    let spec = FieldPath::root().key("spec");
+    let mut remove_named = |list: FieldPath, is_sidecar_name: &dyn Fn(&str) -> bool| {
+        let Some(Value::Array(existing)) = list.find_in(pod) else { return };
+        let is_sidecar_item =
+            |(_, item): &(usize, &Value)| name_of(item).is_some_and(is_sidecar_name);
+        let indices: Vec<usize> =
+            existing.iter().enumerate().filter(is_sidecar_item).map(|(index, _)| index).collect();
+        if !indices.is_empty() {
+            removals.remove(pod, &list, RemovedEntries::Items(indices), &must_keep);
         }
     };
-    take(spec.key("initContainers"), &|name| name == CONTAINER);
-    take(spec.key("volumes"), &|name| VOLUMES.contains(&name));
-    for index in 0..items(pod, "containers").count() {
-        take(spec.key("containers").item(index).key("volumeMounts"), &|name| {
-            VOLUMES.contains(&name)
+    remove_named(spec.key("initContainers"), &|name| name == CONTAINER_NAME);
+    remove_named(spec.key("volumes"), &|name| VOLUME_NAMES.contains(&name));
+    for index in 0..list_items(pod, "containers").count() {
+        remove_named(spec.key("containers").item(index).key("volumeMounts"), &|name| {
+            VOLUME_NAMES.contains(&name)
         });
     }
     Some(removals)

@@ -1,7 +1,7 @@
 //! Beside every consumer: the sidecar into pods of Kubernetes.
 //!
 //! [`inject`] decides on one pod, as JSON: it comes back with [`Additions`], or with every
-//! [`Refusal`] at once. The additions become a JSON Patch for an admission review
+//! [`InjectionRefusal`] at once. The additions become a JSON Patch for an admission review
 //! ([`Additions::patch`]), and [`manifest`] writes them into the text of a manifest without
 //! touching a byte of the rest. [`uninject`] takes them away again. Nothing of that asks a cluster
 //! or reads a file, and `webhook` (a feature of the crate) does so around it; the sidecar that a
@@ -13,23 +13,25 @@
 
 mod annotations;
 mod change;
+mod container_resources;
 mod decide;
 pub mod manifest;
+mod parse;
 mod pod;
 mod refusal;
-mod resources;
-mod settings;
-mod sidecar;
+mod sidecar_container;
+mod sidecar_settings;
 mod volumes;
 #[cfg(feature = "webhook")]
 pub mod webhook;
-mod words;
 
 #[cfg(test)]
 mod tests;
 
-pub use annotations::{Annotation, PREFIX, annotations, markdown};
-pub use change::{Addition, Additions, Entries, Path, Removal, Removals, Step, Which};
-pub use decide::{Injection, Left, Outcome, inject, uninject};
-pub use refusal::{Refusal, Why};
-pub use settings::Defaults;
+pub use annotations::{Annotation, PREFIX, annotations, markdown_table};
+pub use change::{
+    AddedEntries, Addition, Additions, FieldPath, PathStep, Removal, Removals, RemovedEntries,
+};
+pub use decide::{InjectOutcome, Injection, SkipReason, inject, uninject};
+pub use refusal::{InjectionRefusal, RefusalReason};
+pub use sidecar_settings::Defaults;

@@ -5,47 +5,55 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::annotations::{self, By, INJECTED, PREFIX};
-use super::change::Path;
-use super::refusal::{Refusal, Refusals, Why, excerpt};
-use super::resources;
-use super::settings::{Facts, GRACE_SECONDS, Settings, place};
-use super::sidecar::{CONTAINER, SOCKET_DIR, VOLUMES};
+use super::annotations::{self, AnnotationWriter, PREFIX, STATUS_INJECTED};
+use super::change::FieldPath;
+use super::container_resources;
+use super::refusal::{InjectionRefusal, InjectionRefusals, RefusalReason, excerpt};
+use super::sidecar_container::{CONTAINER_NAME, SOCKET_DIR, VOLUME_NAMES};
+use super::sidecar_settings::{DEFAULT_GRACE_SECONDS, PodFacts, SidecarSettings, annotation_path};
 
 /// Annotations whose values may be passwords, or personal data: no message repeats them.
-const UNSPOKEN: [&str; 3] = ["redis", "store", "trace-key"];
+const CONFIDENTIAL_ANNOTATIONS: [&str; 3] = ["redis", "store", "trace-key"];
 
 /// The annotations of ours that a pod carries, by their names without the prefix; or all that is
 /// wrong with them.
-pub(super) fn annotations_of(pod: &Value) -> Result<BTreeMap<&'static str, &str>, Vec<Refusal>> {
-    let at = Path::root().key("metadata").key("annotations");
-    let found = match at.of(pod) {
+pub(super) fn parse_annotations(
+    pod: &Value,
+) -> Result<BTreeMap<&'static str, &str>, Vec<InjectionRefusal>> {
+    let at = FieldPath::root().key("metadata").key("annotations");
+    let object = match at.find_in(pod) {
         None | Some(Value::Null) => return Ok(BTreeMap::new()),
         Some(Value::Object(found)) => found,
-        Some(_) => return Err(vec![shape("a mapping", at)]),
+        Some(_) => return Err(vec![not_a_pod("a mapping", at)]),
     };
-    let (mut annotations, mut refusals) = (BTreeMap::new(), Refusals::default());
-    for (whole, value) in found {
-        let Some(name) = whole.strip_prefix(PREFIX) else { continue };
-        match read(name, value, refusals.are_full()) {
+    let (mut annotations, mut refusals) = (BTreeMap::new(), InjectionRefusals::default());
+    for (full_name, value) in object {
+        let Some(name) = full_name.strip_prefix(PREFIX) else { continue };
+        match parse_annotation(name, value, refusals.is_full()) {
             Ok((annotation, text)) => drop(annotations.insert(annotation, text)),
-            Err(why) => refusals.push(|| Refusal { at: at.key(whole), why }),
+            Err(reason) => refusals.push(|| InjectionRefusal { at: at.key(full_name), reason }),
         }
     }
-    refusals.or(annotations)
+    refusals.into_result(annotations)
 }
 
 /// `counted`: whether what is wrong is only counted, so that no near name need be looked for.
-fn read<'v>(name: &str, value: &'v Value, counted: bool) -> Result<(&'static str, &'v str), Why> {
+fn parse_annotation<'v>(
+    name: &str,
+    value: &'v Value,
+    is_only_counted: bool,
+) -> Result<(&'static str, &'v str), RefusalReason> {
     let Some(row) = annotations::find(name) else {
-        let nearest = if counted { None } else { annotations::nearest_to(name) };
-        return Err(Why::Unknown { name: excerpt(name), nearest });
+        let nearest = if is_only_counted { None } else { annotations::nearest_to(name) };
+        return Err(RefusalReason::UnknownAnnotation { name: excerpt(name), nearest });
     };
-    let Value::String(text) = value else { return Err(Why::NotText { name: row.whole() }) };
-    let shown = || (!UNSPOKEN.contains(&row.name)).then(|| excerpt(text));
-    let bad = |expected| Why::BadValue { name: row.name, value: shown(), expected };
+    let Value::String(text) = value else {
+        return Err(RefusalReason::NotText { name: row.full_name() });
+    };
+    let shown = || (!CONFIDENTIAL_ANNOTATIONS.contains(&row.name)).then(|| excerpt(text));
+    let bad = |expected| RefusalReason::BadValue { name: row.name, value: shown(), expected };
     row.check(text).map_err(bad)?;
-    if row.by == By::Us && row.name == "status" && text != INJECTED {
+    if row.writer == AnnotationWriter::Bfb && row.name == "status" && text != STATUS_INJECTED {
         return Err(bad("`injected`, which is set by `bfb` itself"));
     }
     Ok((row.name, text))
@@ -55,31 +63,36 @@ fn read<'v>(name: &str, value: &'v Value, counted: bool) -> Result<(&'static str
 pub(super) fn is_injected(
     pod: &Value,
     annotations: &BTreeMap<&'static str, &str>,
-) -> Result<bool, Refusal> {
+) -> Result<bool, InjectionRefusal> {
     if !annotations.contains_key("status") {
         return Ok(false);
     }
-    let there = items(pod, "initContainers").any(|container| name_of(container) == Some(CONTAINER));
-    if there { Ok(true) } else { Err(Refusal { at: place("status"), why: Why::HalfInjected }) }
+    let has_sidecar = list_items(pod, "initContainers")
+        .any(|container| name_of(container) == Some(CONTAINER_NAME));
+    if has_sidecar {
+        Ok(true)
+    } else {
+        Err(InjectionRefusal { at: annotation_path("status"), reason: RefusalReason::HalfInjected })
+    }
 }
 
 /// What the pod says of itself that its sidecar must fit.
-pub(super) fn facts(pod: &Value) -> Facts {
+pub(super) fn pod_facts(pod: &Value) -> PodFacts {
     let grace = pod.pointer("/spec/terminationGracePeriodSeconds").and_then(Value::as_u64);
-    let containers = items(pod, "containers").chain(items(pod, "initContainers"));
-    Facts {
-        grace_seconds: grace.unwrap_or(GRACE_SECONDS),
-        guaranteed: resources::is_guaranteed(containers),
+    let containers = list_items(pod, "containers").chain(list_items(pod, "initContainers"));
+    PodFacts {
+        grace_seconds: grace.unwrap_or(DEFAULT_GRACE_SECONDS),
+        is_guaranteed: container_resources::is_guaranteed(containers),
     }
 }
 
 /// Everything that is no pod at all; nothing else is looked at where there is any.
-pub(super) fn malformed(pod: &Value) -> Vec<Refusal> {
-    let spec = Path::root().key("spec");
-    let mut refusals = Refusals::default();
+pub(super) fn find_malformed(pod: &Value) -> Vec<InjectionRefusal> {
+    let spec = FieldPath::root().key("spec");
+    let mut refusals = InjectionRefusals::default();
     for (name, needed) in [("containers", true), ("initContainers", false), ("volumes", false)] {
         let at = spec.key(name);
-        let fits = match at.of(pod) {
+        let fits = match at.find_in(pod) {
             Some(Value::Array(list)) => {
                 !(needed && list.is_empty()) && list.iter().all(Value::is_object)
             }
@@ -88,80 +101,97 @@ pub(super) fn malformed(pod: &Value) -> Vec<Refusal> {
         };
         if !fits {
             let expected = if needed { "a list of containers" } else { "a list of mappings" };
-            refusals.push(|| shape(expected, at));
+            refusals.push(|| not_a_pod(expected, at));
         }
     }
-    if Path::root().key("metadata").of(pod).is_some_and(|it| !it.is_object() && !it.is_null()) {
-        refusals.push(|| shape("a mapping", Path::root().key("metadata")));
+    if FieldPath::root()
+        .key("metadata")
+        .find_in(pod)
+        .is_some_and(|it| !it.is_object() && !it.is_null())
+    {
+        refusals.push(|| not_a_pod("a mapping", FieldPath::root().key("metadata")));
     }
-    for (index, container) in items(pod, "containers").enumerate() {
+    for (index, container) in list_items(pod, "containers").enumerate() {
         if container.get("volumeMounts").is_some_and(|it| !it.is_array() && !it.is_null()) {
-            refusals
-                .push(|| shape("a list", spec.key("containers").item(index).key("volumeMounts")));
+            refusals.push(|| {
+                not_a_pod("a list", spec.key("containers").item(index).key("volumeMounts"))
+            });
         }
     }
     refusals.into_list()
 }
 
 /// Everything in the way of a sidecar that is told this.
-pub(super) fn obstacles(pod: &Value, settings: &Settings) -> Vec<Refusal> {
-    let spec = Path::root().key("spec");
-    let mut refusals = Refusals::default();
+pub(super) fn find_obstacles(pod: &Value, settings: &SidecarSettings) -> Vec<InjectionRefusal> {
+    let spec = FieldPath::root().key("spec");
+    let mut refusals = InjectionRefusals::default();
     if pod.pointer("/spec/hostNetwork") == Some(&Value::Bool(true)) {
-        refusals.push(|| Refusal { at: spec.key("hostNetwork"), why: Why::HostNetwork });
+        refusals.push(|| InjectionRefusal {
+            at: spec.key("hostNetwork"),
+            reason: RefusalReason::HostNetwork,
+        });
     }
-    let windows = |path: &Path| path.of(pod).and_then(Value::as_str) == Some("windows");
+    let windows = |path: &FieldPath| path.find_in(pod).and_then(Value::as_str) == Some("windows");
     for at in [spec.key("os").key("name"), spec.key("nodeSelector").key("kubernetes.io/os")] {
         if windows(&at) {
-            refusals.push(|| Refusal { at, why: Why::Windows });
+            refusals.push(|| InjectionRefusal { at, reason: RefusalReason::Windows });
         }
     }
-    let ours = ours(settings);
+    let sidecar_ports = sidecar_ports(settings);
     for list in ["containers", "initContainers", "ephemeralContainers"] {
         let list_at = spec.key(list);
-        for (index, container) in items(pod, list).enumerate() {
-            of_container(container, &|| list_at.item(index), settings, &ours, &mut refusals);
+        for (index, container) in list_items(pod, list).enumerate() {
+            find_container_obstacles(
+                container,
+                &|| list_at.item(index),
+                settings,
+                &sidecar_ports,
+                &mut refusals,
+            );
         }
     }
-    for (index, volume) in items(pod, "volumes").enumerate() {
-        if let Some(name) = name_of(volume).filter(|name| VOLUMES.contains(name)) {
-            let why = Why::NameTaken { what: "volume", name: name.to_owned() };
-            refusals.push(|| Refusal { at: spec.key("volumes").item(index).key("name"), why });
+    for (index, volume) in list_items(pod, "volumes").enumerate() {
+        if let Some(name) = name_of(volume).filter(|name| VOLUME_NAMES.contains(name)) {
+            let reason = RefusalReason::NameTaken { what: "volume", name: name.to_owned() };
+            refusals.push(|| InjectionRefusal {
+                at: spec.key("volumes").item(index).key("name"),
+                reason,
+            });
         }
     }
     refusals.into_list()
 }
 
 /// The ports that the sidecar listens on, each with the annotation that moves it.
-fn ours(settings: &Settings) -> BTreeMap<u64, &'static str> {
+fn sidecar_ports(settings: &SidecarSettings) -> BTreeMap<u64, &'static str> {
     let probes = (u64::from(settings.probes.port()), "probes");
     settings.ports().into_iter().map(|port| (u64::from(port), "listen")).chain([probes]).collect()
 }
 
-fn of_container(
+fn find_container_obstacles(
     container: &Value,
-    at: &dyn Fn() -> Path,
-    settings: &Settings,
-    ours: &BTreeMap<u64, &'static str>,
-    refusals: &mut Refusals,
+    at: &dyn Fn() -> FieldPath,
+    settings: &SidecarSettings,
+    sidecar_ports: &BTreeMap<u64, &'static str>,
+    refusals: &mut InjectionRefusals,
 ) {
     let name = name_of(container).unwrap_or_default();
-    if name == CONTAINER {
-        let why = Why::NameTaken { what: "container", name: name.to_owned() };
-        refusals.push(|| Refusal { at: at().key("name"), why });
+    if name == CONTAINER_NAME {
+        let reason = RefusalReason::NameTaken { what: "container", name: name.to_owned() };
+        refusals.push(|| InjectionRefusal { at: at().key("name"), reason });
     }
     let entries =
         |key| container.get(key).and_then(Value::as_array).into_iter().flatten().enumerate();
     for (index, port) in entries("ports") {
         let Some(port) = port.get("containerPort").and_then(Value::as_u64) else { continue };
-        let Some(moves) = ours.get(&port).copied() else { continue };
+        let Some(annotation) = sidecar_ports.get(&port).copied() else { continue };
         refusals.push(|| {
-            let why = Why::PortTaken {
+            let reason = RefusalReason::PortTaken {
                 port: u16::try_from(port).unwrap_or(0),
                 container: excerpt(name),
-                moves,
+                annotation,
             };
-            Refusal { at: at().key("ports").item(index).key("containerPort"), why }
+            InjectionRefusal { at: at().key("ports").item(index).key("containerPort"), reason }
         });
     }
     for (index, mount) in entries("volumeMounts").filter(|_| settings.unix_socket) {
@@ -169,15 +199,22 @@ fn of_container(
         let below = path.trim_end_matches('/').strip_prefix(SOCKET_DIR);
         if below.is_some_and(|below| below.is_empty() || below.starts_with('/')) {
             refusals.push(|| {
-                let why = Why::MountTaken { container: excerpt(name), mount: excerpt(path) };
-                Refusal { at: at().key("volumeMounts").item(index).key("mountPath"), why }
+                let reason =
+                    RefusalReason::MountTaken { container: excerpt(name), mount: excerpt(path) };
+                InjectionRefusal {
+                    at: at().key("volumeMounts").item(index).key("mountPath"),
+                    reason,
+                }
             });
         }
     }
 }
 
 /// The items of a list of the pod's spec.
-pub(super) fn items<'v>(pod: &'v Value, list: &str) -> impl Iterator<Item = &'v Value> + use<'v> {
+pub(super) fn list_items<'v>(
+    pod: &'v Value,
+    list: &str,
+) -> impl Iterator<Item = &'v Value> + use<'v> {
     let list = pod.get("spec").and_then(|spec| spec.get(list));
     list.and_then(Value::as_array).into_iter().flatten()
 }
@@ -186,6 +223,6 @@ pub(super) fn name_of(value: &Value) -> Option<&str> {
     value.get("name").and_then(Value::as_str)
 }
 
-fn shape(expected: &'static str, at: Path) -> Refusal {
-    Refusal { why: Why::NotAPod { expected, at: at.to_string() }, at }
+fn not_a_pod(expected: &'static str, at: FieldPath) -> InjectionRefusal {
+    InjectionRefusal { reason: RefusalReason::NotAPod { expected, at: at.to_string() }, at }
 }

@@ -3,16 +3,16 @@
 use std::fmt;
 
 use super::annotations;
-use super::change::Path;
+use super::change::FieldPath;
 use crate::domain::quote;
 
 /// One reason, and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
+pub struct InjectionRefusal {
     /// The place in the pod (or pod template).
-    pub at: Path,
+    pub at: FieldPath,
     /// The reason.
-    pub why: Why,
+    pub reason: RefusalReason,
 }
 
 /// The most reasons against one pod that are kept; more are counted.
@@ -30,50 +30,52 @@ pub(super) fn excerpt(text: &str) -> String {
 /// The reasons against one pod, so many that a person reads them: whoever writes a pod with a
 /// hundred thousand mistakes gets an answer of the same length as for thirty.
 #[derive(Debug, Default)]
-pub(super) struct Refusals {
-    list: Vec<Refusal>,
-    more: usize,
+pub(super) struct InjectionRefusals {
+    list: Vec<InjectionRefusal>,
+    omitted: usize,
     /// Where the first stands that is only counted.
-    rest_at: Option<Path>,
+    first_omitted_at: Option<FieldPath>,
 }
 
-impl Refusals {
+impl InjectionRefusals {
     /// Whether further ones are only counted.
-    pub(super) fn are_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.list.len() >= REFUSALS_MAX
     }
 
     /// One more; `refusal` is made only if it is kept.
-    pub(super) fn push(&mut self, refusal: impl FnOnce() -> Refusal) {
-        if !self.are_full() {
+    pub(super) fn push(&mut self, refusal: impl FnOnce() -> InjectionRefusal) {
+        if !self.is_full() {
             return self.list.push(refusal());
         }
-        if self.rest_at.is_none() {
-            self.rest_at = Some(refusal().at);
+        if self.first_omitted_at.is_none() {
+            self.first_omitted_at = Some(refusal().at);
         }
-        self.more += 1;
+        self.omitted += 1;
     }
 
     /// All of them, and how many more there were.
-    pub(super) fn into_list(mut self) -> Vec<Refusal> {
-        let more =
-            self.rest_at.take().map(|at| Refusal { at, why: Why::More { count: self.more } });
+    pub(super) fn into_list(mut self) -> Vec<InjectionRefusal> {
+        let more = self.first_omitted_at.take().map(|at| InjectionRefusal {
+            at,
+            reason: RefusalReason::MoreRefusals { count: self.omitted },
+        });
         self.list.extend(more);
         self.list
     }
 
     /// `value` where there is none.
-    pub(super) fn or<T>(self, value: T) -> Result<T, Vec<Refusal>> {
+    pub(super) fn into_result<T>(self, value: T) -> Result<T, Vec<InjectionRefusal>> {
         if self.list.is_empty() { Ok(value) } else { Err(self.into_list()) }
     }
 }
 
 /// Why not. Names of annotations come without `bfb.dev/`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Why {
+pub enum RefusalReason {
     /// A `bfb.dev/…` that there is not.
     #[error("there is no annotation {}", quote(&format!("bfb.dev/{name}")))]
-    Unknown {
+    UnknownAnnotation {
         /// What was written.
         name: String,
         /// What was probably meant.
@@ -100,13 +102,13 @@ pub enum Why {
     NoDomain,
     /// A setting in a pod that gets no sidecar.
     #[error("`bfb.dev/{name}` stands here without `bfb.dev/inject`")]
-    NotAsked {
+    SettingWithoutInject {
         /// The annotation.
         name: &'static str,
     },
     /// An annotation that means nothing without another one.
     #[error("`bfb.dev/{name}` means nothing without {needs}")]
-    Needs {
+    MissingPrerequisite {
         /// The annotation.
         name: &'static str,
         /// What it needs, with backticks.
@@ -156,7 +158,7 @@ pub enum Why {
         /// The container.
         container: String,
         /// The annotation that moves the sidecar.
-        moves: &'static str,
+        annotation: &'static str,
     },
     /// A container or a volume has a name that the sidecar needs.
     #[error("the pod has a {what} {} of its own", quote(name))]
@@ -197,24 +199,26 @@ pub enum Why {
     },
     /// There were more reasons than are told.
     #[error("there are {count} more problems like those before")]
-    More {
+    MoreRefusals {
         /// How many.
         count: usize,
     },
 }
 
-impl Why {
+impl RefusalReason {
     /// What was expected instead.
     pub fn expected(&self) -> String {
         match self {
-            Self::Unknown { .. } => "one of the annotations in docs/kubernetes.md".to_owned(),
+            Self::UnknownAnnotation { .. } => {
+                "one of the annotations in docs/kubernetes.md".to_owned()
+            }
             Self::NotText { .. } => "text in quotes".to_owned(),
             Self::BadValue { expected, .. } | Self::NotAPod { expected, .. } => {
                 (*expected).to_owned()
             }
             Self::NoDomain => "the name of a domain".to_owned(),
-            Self::NotAsked { .. } => "`bfb.dev/inject` beside it".to_owned(),
-            Self::Needs { needs, .. } => format!("{needs} beside it"),
+            Self::SettingWithoutInject { .. } => "`bfb.dev/inject` beside it".to_owned(),
+            Self::MissingPrerequisite { needs, .. } => format!("{needs} beside it"),
             Self::RequestAboveLimit { limit, .. } => format!("at most {limit}"),
             Self::LimitTooLow { least, .. } => format!("at least {least}"),
             Self::DrainTooLong { grace, .. } => format!("at most {grace}s"),
@@ -224,7 +228,7 @@ impl Why {
             Self::HostNetwork => "a network of the pod's own".to_owned(),
             Self::Windows => "Linux".to_owned(),
             Self::HalfInjected => "the container, or no mark".to_owned(),
-            Self::More { .. } => format!("at most {REFUSALS_MAX} at once"),
+            Self::MoreRefusals { .. } => format!("at most {REFUSALS_MAX} at once"),
         }
     }
 
@@ -232,10 +236,10 @@ impl Why {
     pub fn hint(&self) -> String {
         const LEAVE_ALONE: &str = "`bfb.dev/inject: \"false\"` leaves it alone";
         match self {
-            Self::Unknown { nearest: Some(nearest), .. } => {
+            Self::UnknownAnnotation { nearest: Some(nearest), .. } => {
                 format!("did you mean `bfb.dev/{nearest}`?")
             }
-            Self::Unknown { .. } => {
+            Self::UnknownAnnotation { .. } => {
                 "remove it; annotations of your own need a prefix of your own".to_owned()
             }
             Self::NotText { .. } => "put the value in quotes: `\"true\"`, `\"5\"`".to_owned(),
@@ -251,10 +255,10 @@ impl Why {
                 }
             }
             Self::NoDomain => "write the domain's name: `bfb.dev/inject: \"customer\"`".to_owned(),
-            Self::NotAsked { .. } => {
+            Self::SettingWithoutInject { .. } => {
                 "add `bfb.dev/inject: \"DOMAIN\"`, or give a default with `--domain`".to_owned()
             }
-            Self::Needs { needs, .. } => format!("add {needs}, or remove this"),
+            Self::MissingPrerequisite { needs, .. } => format!("add {needs}, or remove this"),
             Self::RequestAboveLimit { resource, .. } => {
                 format!("lower `bfb.dev/{resource}-request`, or raise `bfb.dev/{resource}-limit`")
             }
@@ -265,7 +269,9 @@ impl Why {
                  the application stops first, in the same time"
                 .to_owned(),
             Self::SamePort { .. } => "move one of them".to_owned(),
-            Self::PortTaken { moves, .. } => format!("move the sidecar with `bfb.dev/{moves}`"),
+            Self::PortTaken { annotation: moves, .. } => {
+                format!("move the sidecar with `bfb.dev/{moves}`")
+            }
             Self::NameTaken { what, .. } => {
                 format!("rename the {what}: the sidecar needs this name")
             }
@@ -279,15 +285,23 @@ impl Why {
             Self::HalfInjected => {
                 "remove `bfb.dev/status`, or begin with `bfb inject --uninject`".to_owned()
             }
-            Self::More { .. } => "mend the first ones: one mistake often brings many".to_owned(),
+            Self::MoreRefusals { .. } => {
+                "mend the first ones: one mistake often brings many".to_owned()
+            }
             Self::NotAPod { .. } => "a patch is no manifest: inject what comes of it".to_owned(),
         }
     }
 }
 
 /// In one line, for an admission answer.
-impl fmt::Display for Refusal {
+impl fmt::Display for InjectionRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: expected {} (hint: {})", self.why, self.why.expected(), self.why.hint())
+        write!(
+            f,
+            "{}: expected {} (hint: {})",
+            self.reason,
+            self.reason.expected(),
+            self.reason.hint()
+        )
     }
 }

@@ -69,7 +69,8 @@ fn pod(choices: &mut Choices) -> Value {
         }
     }
     for nth in 0..=choices.below(2) {
-        let mut container = json!({"name": format!("app-{nth}"), "image": "shop/app:1", "command": ["sh", "-c", "a: b # c\n"]});
+        let mut container = json!({"name": format!("app-{nth}"), "image": "shop/app:1",
+            "command": ["sh", "-c", "a: b # c\n"]});
         if choices.yes() {
             container["volumeMounts"] = list(choices, &json!({"name": "tmp", "mountPath": "/tmp"}));
         }
@@ -94,11 +95,11 @@ fn list(choices: &mut Choices, item: &Value) -> Value {
 
 fn maybe(choices: &mut Choices, members: &[(&str, Value)]) -> Option<Value> {
     let mut object = Map::new();
-    let there = choices.yes();
-    for (key, value) in members.iter().filter(|_| there) {
+    let is_present = choices.yes();
+    for (key, value) in members.iter().filter(|_| is_present) {
         if choices.yes() {
             object.insert((*key).to_owned(), value.clone());
         }
     }
-    there.then_some(Value::Object(object))
+    is_present.then_some(Value::Object(object))
 }

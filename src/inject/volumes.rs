@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::settings::Settings;
-use super::sidecar::Volume;
-use super::words::{Identity, KeyOf, Object, config_map};
+use super::parse::{IdentitySource, KeyRef, ObjectRef, config_map_name};
+use super::sidecar_container::VolumeName;
+use super::sidecar_settings::SidecarSettings;
 
 /// Where the domain files are.
 pub(super) const DOMAINS_DIR: &str = "/etc/bfb/domains";
@@ -16,52 +16,56 @@ pub(super) const REDIS_DIR: &str = "/etc/bfb/redis";
 pub(super) const REDIS_IDENTITY_DIR: &str = "/etc/bfb/redis-identity";
 
 /// Every volume that the sidecar needs.
-pub(super) fn of(settings: &Settings) -> Vec<Value> {
-    let configs =
-        settings.domains.iter().map(|domain| json!({"configMap": {"name": config_map(domain)}}));
+pub(super) fn build_volumes(settings: &SidecarSettings) -> Vec<Value> {
+    let configs = settings
+        .domains
+        .iter()
+        .map(|domain| json!({"configMap": {"name": config_map_name(domain)}}));
     let sources: Vec<Value> = configs.collect();
-    let mut volumes = vec![json!({"name": Volume::DOMAINS, "projected": {"sources": sources}})];
-    volumes.extend(identity(settings));
-    volumes.push(sockets(Volume::ADMIN));
+    let mut volumes = vec![json!({"name": VolumeName::DOMAINS, "projected": {"sources": sources}})];
+    volumes.extend(identity_volume(settings));
+    volumes.push(socket_volume(VolumeName::ADMIN));
     if settings.unix_socket {
-        volumes.push(sockets(Volume::SOCKET));
+        volumes.push(socket_volume(VolumeName::SOCKET));
     }
     let redis = [
         (&settings.redis_auth, "auth"),
         (&settings.redis_ca, "ca.crt"),
         (&settings.seal_key, "seal"),
     ];
-    let sources: Vec<Value> =
-        redis.into_iter().filter_map(|(key, file)| Some(projection(key.as_ref()?, file))).collect();
+    let sources: Vec<Value> = redis
+        .into_iter()
+        .filter_map(|(key, file)| Some(key_projection(key.as_ref()?, file)))
+        .collect();
     if !sources.is_empty() {
-        volumes.push(json!({"name": Volume::REDIS, "projected": {"sources": sources}}));
+        volumes.push(json!({"name": VolumeName::REDIS, "projected": {"sources": sources}}));
     }
     if let Some(secret) = &settings.redis_identity {
-        volumes.push(json!({"name": Volume::REDIS_IDENTITY, "secret": {"secretName": secret}}));
+        volumes.push(json!({"name": VolumeName::REDIS_IDENTITY, "secret": {"secretName": secret}}));
     }
     volumes
 }
 
 /// A folder for a socket. In memory, since a volume on the node's disk keeps the cluster's
 /// autoscaler from removing the node (kubernetes/autoscaler#5551).
-fn sockets(name: &str) -> Value {
+fn socket_volume(name: &str) -> Value {
     json!({"name": name, "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}})
 }
 
-fn identity(settings: &Settings) -> Option<Value> {
+fn identity_volume(settings: &SidecarSettings) -> Option<Value> {
     let csi = |driver: &str, attributes: Value| {
         let mut csi = json!({"driver": driver, "readOnly": true});
         if attributes.as_object().is_some_and(|attributes| !attributes.is_empty()) {
             csi["volumeAttributes"] = attributes;
         }
-        json!({"name": Volume::IDENTITY, "csi": csi})
+        json!({"name": VolumeName::IDENTITY, "csi": csi})
     };
     match &settings.identity {
-        Identity::None => None,
-        Identity::Secret(name) => {
-            Some(json!({"name": Volume::IDENTITY, "secret": {"secretName": name}}))
+        IdentitySource::None => None,
+        IdentitySource::Secret(name) => {
+            Some(json!({"name": VolumeName::IDENTITY, "secret": {"secretName": name}}))
         }
-        Identity::Issuer { kind, name } => {
+        IdentitySource::Issuer { kind, name } => {
             const DRIVER: &str = "csi.cert-manager.io";
             let (uris, dns) = &settings.identity_names;
             let mut attributes = json!({
@@ -77,7 +81,7 @@ fn identity(settings: &Settings) -> Option<Value> {
             set_group(&mut attributes, DRIVER, settings.user);
             Some(csi(DRIVER, attributes))
         }
-        Identity::Spiffe => {
+        IdentitySource::Spiffe => {
             const DRIVER: &str = "spiffe.csi.cert-manager.io";
             let mut attributes = json!({});
             set_group(&mut attributes, DRIVER, settings.user);
@@ -94,10 +98,10 @@ fn set_group(attributes: &mut Value, driver: &str, user: Option<u32>) {
 }
 
 /// One key of a Secret or of a `ConfigMap` as a file.
-fn projection(key: &KeyOf, file: &str) -> Value {
+fn key_projection(key: &KeyRef, file: &str) -> Value {
     let items = json!([{"key": key.key, "path": file}]);
     match &key.object {
-        Object::Secret(name) => json!({"secret": {"name": name, "items": items}}),
-        Object::ConfigMap(name) => json!({"configMap": {"name": name, "items": items}}),
+        ObjectRef::Secret(name) => json!({"secret": {"name": name, "items": items}}),
+        ObjectRef::ConfigMap(name) => json!({"configMap": {"name": name, "items": items}}),
     }
 }

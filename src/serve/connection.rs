@@ -3,10 +3,10 @@
 //! hyper's own header timeout also runs while a kept-alive connection is idle, and closing an idle
 //! connection races with the consumer's next request. So the clocks here run only while something
 //! is unfinished (`progress.rs`), and an idle connection is closed only where another needs its
-//! place (`eviction.rs`). Draining follows the same thought: HTTP/1.1 connections stay open and say
-//! `Connection: close` with their next answer; HTTP/2 has GOAWAY. An answer of unknown length (a
-//! stream of events) holds no drain up: who still has one open when connections are closed is cut
-//! off.
+//! place (`connection_table.rs`). Draining follows the same thought: HTTP/1.1 connections stay open
+//! and say `Connection: close` with their next answer; HTTP/2 has GOAWAY. An answer of unknown
+//! length (a stream of events) holds no drain up: who still has one open when connections are
+//! closed is cut off.
 
 use std::convert::Infallible;
 use std::future::{poll_fn, ready};
@@ -28,12 +28,14 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::candidate::Order;
-use super::eviction::Place;
-use super::observed::Observed;
-use super::port::{Drain, Limits, Port};
+use super::connection_table::ConnectionSlot;
+use super::eviction_candidate::EvictionSignal;
+use super::observed_stream::ObservedStream;
+use super::port::{DrainPhase, Port, PortLimits};
 use super::progress::Progress;
-use super::request::{AnswerBody, Connection, RequestBody, RequestGuard, Unanswered, head_bytes};
+use super::request::{
+    AnswerBody, HttpConnection, RequestBody, RequestGuard, UnansweredRequest, head_bytes,
+};
 
 /// How long an idle HTTP/1.1 connection that was told to leave still takes a request: one that was
 /// sent just before is here by then. HTTP/2 says which requests it has taken.
@@ -56,12 +58,12 @@ const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_MAX: Duration = Duration::from_secs(20);
 
 /// Whoever answers requests: the consumer's side and the admin port.
-pub trait Answering: Clone + Send + Sync + 'static {
+pub trait Handler: Clone + Send + Sync + 'static {
     /// What its answers hold.
     type Body: Body<Data = Bytes, Error = Infallible> + Unpin + Send + 'static;
 
     /// Answers one request; `on_tcp` says whether its `Host` matters.
-    fn answering(
+    fn handle(
         &self,
         request: Request<RequestBody>,
         on_tcp: bool,
@@ -71,70 +73,76 @@ pub trait Answering: Clone + Send + Sync + 'static {
     fn refuse(&self, headers: &HeaderMap, detail: String) -> Response<Self::Body>;
 }
 
-impl Answering for super::Consumers {
+impl Handler for super::Consumers {
     type Body = Full<Bytes>;
 
-    async fn answering(
-        &self,
-        request: Request<RequestBody>,
-        on_tcp: bool,
-    ) -> Response<Full<Bytes>> {
+    async fn handle(&self, request: Request<RequestBody>, on_tcp: bool) -> Response<Full<Bytes>> {
         // A body is ignored (DESIGN.md section 5): it is dropped before the request is answered,
         // not after.
         self.answer(request.map(drop), on_tcp).await.map(Full::new)
     }
 
     fn refuse(&self, headers: &HeaderMap, detail: String) -> Response<Full<Bytes>> {
-        self.refuse_unread(headers, detail).map(Full::new)
+        self.refuse_overloaded(headers, detail).map(Full::new)
     }
 }
 
 /// Serves one connection until it ends, is drained, or is told to end.
-pub(super) async fn serve<IO, A>(io: IO, on_tcp: bool, answering: A, port: Port, place: &Place)
-where
+pub(super) async fn serve_connection<IO, A>(
+    io: IO,
+    on_tcp: bool,
+    handler: A,
+    port: Port,
+    slot: &ConnectionSlot,
+) where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    A: Answering,
+    A: Handler,
 {
-    let (progress, limits, mut drain) = (&place.progress, place.table.limits(), port.drain);
-    let mut io = Observed::new(io, progress.clone());
+    let (progress, limits, mut drain) = (&slot.progress, slot.table.limits(), port.drain);
+    let mut io = ObservedStream::new(io, progress.clone());
     let Some(http2) = detect_http2(&mut io, progress, &mut drain).await else { return };
-    let (table, activity) = (place.table.clone(), port.activity);
-    let connection = Arc::new(Connection { progress: progress.clone(), table, activity, http2 });
+    let (table, activity) = (slot.table.clone(), port.activity);
+    let connection =
+        Arc::new(HttpConnection { progress: progress.clone(), table, activity, http2 });
     let draining = drain.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let guard = RequestGuard::begin(connection.clone());
-        let unanswered = Unanswered(guard.clone());
+        let unanswered = UnansweredRequest(guard.clone());
         // Before anything of ours is on the heap for it: whoever is refused costs little.
         if !guard.reserve(head_bytes(&request)) {
-            let response = refuse(&answering, request.headers(), guard.clone());
-            return Either::Left(ready(Ok::<_, Infallible>(closing(response, &guard, &draining))));
+            let response = refuse(&handler, request.headers(), guard.clone());
+            return Either::Left(ready(Ok::<_, Infallible>(with_connection_close(
+                response, &guard, &draining,
+            ))));
         }
-        let (answering, draining) = (answering.clone(), draining.clone());
+        let (handler, draining) = (handler.clone(), draining.clone());
         // On the heap, and for no longer than it takes: else each stream would hold room for it
         // until its answer is read.
         Either::Right(Box::pin(async move {
             let request = request.map(|incoming| RequestBody::new(incoming, &guard));
-            let response = answering.answering(request, on_tcp).await;
+            let response = handler.handle(request, on_tcp).await;
             drop(unanswered);
-            let response = closing(response, &guard, &draining);
+            let response = with_connection_close(response, &guard, &draining);
             Ok(response.map(|body| AnswerBody::new(body, guard)))
         }))
     });
     let io = TokioIo::new(io);
     if http2 {
-        drive(http2_builder(limits).serve_connection(io, service), http2, progress, drain).await;
+        run_connection(http2_builder(limits).serve_connection(io, service), http2, progress, drain)
+            .await;
     } else {
-        drive(http1_builder(limits).serve_connection(io, service), http2, progress, drain).await;
+        run_connection(http1_builder(limits).serve_connection(io, service), http2, progress, drain)
+            .await;
     }
 }
 
 /// Says that the connection ends with this answer, where it does. HTTP/2 has GOAWAY.
-fn closing<B>(
+fn with_connection_close<B>(
     mut response: Response<B>,
     guard: &RequestGuard,
-    draining: &watch::Receiver<Drain>,
+    draining: &watch::Receiver<DrainPhase>,
 ) -> Response<B> {
-    if !guard.is_http2() && (*draining.borrow() > Drain::Serving || guard.is_leaving()) {
+    if !guard.is_http2() && (*draining.borrow() > DrainPhase::Serving || guard.is_leaving()) {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
@@ -142,20 +150,20 @@ fn closing<B>(
 
 /// Waits until a connection has said whether it is HTTP/2. `None`: it has not, and is over.
 async fn detect_http2<IO: AsyncRead + Unpin>(
-    io: &mut Observed<IO>,
+    io: &mut ObservedStream<IO>,
     progress: &Progress,
-    drain: &mut watch::Receiver<Drain>,
+    drain: &mut watch::Receiver<DrainPhase>,
 ) -> Option<bool> {
     loop {
-        if *drain.borrow_and_update() == Drain::Closing {
+        if *drain.borrow_and_update() == DrainPhase::Closing {
             return None;
         }
         tokio::select! {
             biased;
             http2 = io.detect_http2() => return http2.ok(),
-            order = progress.wait_for_order() => {
-                let lingers = if order == Order::End { Duration::ZERO } else { LINGER };
-                return timeout(lingers, io.detect_http2()).await.ok()?.ok();
+            signal = progress.wait_for_eviction() => {
+                let linger = if signal == EvictionSignal::CloseNow { Duration::ZERO } else { LINGER };
+                return timeout(linger, io.detect_http2()).await.ok()?.ok();
             }
             changed = drain.changed() => changed.ok()?,
         }
@@ -163,38 +171,39 @@ async fn detect_http2<IO: AsyncRead + Unpin>(
 }
 
 /// Sees a connection through to its end.
-async fn drive<C>(
+async fn run_connection<C>(
     connection: C,
     http2: bool,
     progress: &Progress,
-    mut drain: watch::Receiver<Drain>,
+    mut drain: watch::Receiver<DrainPhase>,
 ) where
     C: GracefulConnection<Error = hyper::Error>,
 {
     let mut connection = pin!(connection);
     loop {
         let phase = *drain.borrow_and_update();
-        if phase == Drain::Closing && progress.has_endless() {
+        if phase == DrainPhase::Closing && progress.has_endless() {
             return;
         }
-        if phase == Drain::Closing || (http2 && (phase == Drain::Draining || progress.is_leaving()))
+        if phase == DrainPhase::Closing
+            || (http2 && (phase == DrainPhase::Draining || progress.is_leaving()))
         {
             connection.as_mut().graceful_shutdown();
         }
-        let mut turns = poll_fn(|cx| {
+        let mut serving = poll_fn(|cx| {
             progress.begin_turn();
             connection.as_mut().poll(cx)
         });
         tokio::select! {
             biased;
-            order = progress.wait_for_order() => {
-                if order == Order::End || (!http2 && timeout(LINGER, turns).await.is_ok()) {
+            signal = progress.wait_for_eviction() => {
+                if signal == EvictionSignal::CloseNow || (!http2 && timeout(LINGER, serving).await.is_ok()) {
                     return;
                 }
                 connection.as_mut().graceful_shutdown();
             }
-            ended = &mut turns => {
-                if let Err(error) = ended {
+            result = &mut serving => {
+                if let Err(error) = result {
                     tracing::debug!(%error, "a consumer's connection ended early");
                 }
                 return;
@@ -207,13 +216,13 @@ async fn drive<C>(
 /// Refuses a request for which there is no memory. Over HTTP/2 the answer has no content: the bytes
 /// of one would be held for as long as the peer does not let us send them, and it is one that asks
 /// for too much.
-fn refuse<A: Answering>(
-    answering: &A,
+fn refuse<A: Handler>(
+    handler: &A,
     headers: &HeaderMap,
     guard: Arc<RequestGuard>,
 ) -> Response<AnswerBody<A::Body>> {
     let detail = "the requests under way hold too much; expected less at once".to_owned();
-    let mut response = answering.refuse(headers, detail);
+    let mut response = handler.refuse(headers, detail);
     guard.release();
     if !guard.is_http2() {
         return response.map(|body| AnswerBody::new(body, guard));
@@ -223,7 +232,7 @@ fn refuse<A: Answering>(
     response.map(|_| AnswerBody::empty(guard))
 }
 
-fn http1_builder(limits: &Limits) -> http1::Builder {
+fn http1_builder(limits: &PortLimits) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
@@ -233,7 +242,7 @@ fn http1_builder(limits: &Limits) -> http1::Builder {
     builder
 }
 
-fn http2_builder(limits: &Limits) -> http2::Builder<TokioExecutor> {
+fn http2_builder(limits: &PortLimits) -> http2::Builder<TokioExecutor> {
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())

@@ -5,35 +5,35 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use super::port::{Activity, Drain};
-use super::report::millis;
+use super::port::{Activity, DrainPhase};
+use super::request_report::millis;
 
 /// How long nothing may have come before a drain is over.
-pub const QUIET: Duration = Duration::from_secs(1);
+pub const QUIET_PERIOD: Duration = Duration::from_secs(1);
 /// How often to look.
-const LOOK: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Drains for `least`, then until nothing is in flight and nothing came for [`QUIET`]; or until
-/// `limit` passed, or `again` (a second signal).
-pub async fn until_quiet(
-    drain: &watch::Sender<Drain>,
+/// Drains for `least`, then until nothing is in flight and nothing came for [`QUIET_PERIOD`]; or
+/// until `limit` passed, or `again` (a second signal).
+pub async fn drain_until_quiet(
+    drain: &watch::Sender<DrainPhase>,
     activity: &Activity,
     least: Duration,
     limit: Duration,
-    again: impl Future<Output = ()>,
+    second_signal: impl Future<Output = ()>,
 ) {
     let began = Instant::now();
-    drain.send_replace(Drain::Draining);
+    drain.send_replace(DrainPhase::Draining);
     tracing::info!(limit_ms = millis(limit), in_flight = activity.in_flight(), "draining");
     let quiet = async {
-        while began.elapsed() < least || !activity.quiet_for(QUIET) {
-            sleep(LOOK).await;
+        while began.elapsed() < least || !activity.is_quiet_for(QUIET_PERIOD) {
+            sleep(POLL_INTERVAL).await;
         }
     };
     let how = tokio::select! {
         () = quiet => "quiet",
         () = sleep(limit) => "the drain took too long",
-        () = again => "told again",
+        () = second_signal => "told again",
     };
     tracing::info!(
         how,

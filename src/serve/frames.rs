@@ -92,7 +92,7 @@ impl FrameReader {
     }
 
     /// Whether a frame or a header block has begun and not ended.
-    pub(super) fn is_within(&self) -> bool {
+    pub(super) fn is_inside_frame(&self) -> bool {
         self.head_bytes > 0 || self.block_is_open
     }
 }
@@ -111,15 +111,15 @@ pub(super) enum Inbound {
 impl Inbound {
     /// Follows `bytes`, the next of the stream, and calls back at the head of each HTTP/2 frame.
     pub(super) fn read(&mut self, mut bytes: &[u8], on_head: impl FnMut(FrameHead)) {
-        if let Self::Undecided(came) = *self {
-            let length = bytes.len().min(PREFACE.len() - came);
+        if let Self::Undecided(received) = *self {
+            let length = bytes.len().min(PREFACE.len() - received);
             let (begin, rest) = bytes.split_at(length);
-            if *begin != PREFACE[came..came + length] {
+            if *begin != PREFACE[received..received + length] {
                 *self = Self::Other;
                 return;
             }
             bytes = rest;
-            *self = match came + length {
+            *self = match received + length {
                 all if all == PREFACE.len() => Self::Http2(FrameReader::default()),
                 came => Self::Undecided(came),
             };
@@ -136,11 +136,11 @@ impl Inbound {
 
     /// Whether a client of HTTP/2 owes us the rest of something: its first frame (SETTINGS), a
     /// frame, a header block.
-    pub(super) fn is_within(&self) -> bool {
+    pub(super) fn is_inside_frame(&self) -> bool {
         match self {
-            Self::Undecided(came) => *came > 0,
+            Self::Undecided(received) => *received > 0,
             Self::Other => false,
-            Self::Http2(frames) => frames.completed == 0 || frames.is_within(),
+            Self::Http2(frames) => frames.completed == 0 || frames.is_inside_frame(),
         }
     }
 
@@ -187,7 +187,7 @@ mod tests {
                 inbound.read(bytes, |head| heads.push(head));
             }
             assert_eq!(
-                (inbound.completed(), inbound.is_within()),
+                (inbound.completed(), inbound.is_inside_frame()),
                 (4, false),
                 "in chunks of {chunk}"
             );
@@ -218,7 +218,7 @@ mod tests {
         for came in 0..=bytes.len() {
             let mut inbound = Inbound::Undecided(0);
             inbound.read(&bytes[..came], |_| ());
-            assert_eq!(inbound.is_within(), !ends.contains(&came), "after {came} bytes");
+            assert_eq!(inbound.is_inside_frame(), !ends.contains(&came), "after {came} bytes");
         }
     }
 

@@ -17,7 +17,7 @@ impl AllowedHosts {
     }
 
     /// Whether the `:authority`, the absolute target or the `Host` of `request` names us.
-    pub fn allow<B>(&self, request: &Request<B>) -> bool {
+    pub fn is_allowed<B>(&self, request: &Request<B>) -> bool {
         let mut hosts = request.headers().get_all(HOST).iter();
         let header = match (hosts.next(), hosts.next()) {
             (Some(_), Some(_)) => return false,
@@ -25,10 +25,10 @@ impl AllowedHosts {
         };
         // RFC 9112 section 3.2.2: an absolute target's authority wins over `Host`.
         let authority = request.uri().authority().map(http::uri::Authority::as_str).or(header);
-        authority.is_some_and(|authority| self.allow_authority(authority))
+        authority.is_some_and(|authority| self.is_authority_allowed(authority))
     }
 
-    fn allow_authority(&self, authority: &str) -> bool {
+    fn is_authority_allowed(&self, authority: &str) -> bool {
         let Some(host) = host_of(authority) else { return false };
         let host = host.to_ascii_lowercase();
         host == "localhost" || is_loopback(&host) || self.0.contains(&host)
@@ -41,9 +41,9 @@ fn host_of(authority: &str) -> Option<&str> {
         Some(v6) => v6.split_once(']')?,
         None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
     };
-    let port_is_fine =
+    let is_port_valid =
         rest.is_empty() || rest.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok());
-    (port_is_fine && !host.is_empty()).then_some(host)
+    (is_port_valid && !host.is_empty()).then_some(host)
 }
 
 fn is_loopback(host: &str) -> bool {
@@ -57,7 +57,7 @@ mod tests {
 
     fn allowed(host: &str) -> bool {
         let request = Request::builder().uri("/x").header(HOST, host).body(()).unwrap();
-        AllowedHosts::new(&["Bfb.Local".to_owned()]).allow(&request)
+        AllowedHosts::new(&["Bfb.Local".to_owned()]).is_allowed(&request)
     }
 
     #[test]
@@ -100,18 +100,20 @@ mod tests {
             .header(HOST, "localhost")
             .body(())
             .unwrap();
-        assert!(!AllowedHosts::default().allow(&request));
+        assert!(!AllowedHosts::default().is_allowed(&request));
         let request = Request::builder()
             .uri("/x")
             .header(HOST, "localhost")
             .header(HOST, "evil")
             .body(())
             .unwrap();
-        assert!(!AllowedHosts::default().allow(&request));
+        assert!(!AllowedHosts::default().is_allowed(&request));
     }
 
     #[test]
     fn no_host_at_all_is_refused() {
-        assert!(!AllowedHosts::default().allow(&Request::builder().uri("/x").body(()).unwrap()));
+        assert!(
+            !AllowedHosts::default().is_allowed(&Request::builder().uri("/x").body(()).unwrap())
+        );
     }
 }

@@ -15,20 +15,20 @@ use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixSocket};
 use tokio_rustls::TlsAcceptor;
 
-use super::connection::{self, Answering};
-use super::eviction::{ConnectionTable, Place, SWEEP};
-use super::port::{Limits, Port};
+use super::connection::{self, Handler};
+use super::connection_table::{ConnectionSlot, ConnectionTable, SWEEP_INTERVAL};
+use super::port::{Port, PortLimits};
 
 /// An address to listen on: `127.0.0.1:7070`, `[::1]:7070`, `localhost:7070` or `unix:/path`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Address {
+pub enum ListenAddress {
     /// A TCP port.
     Tcp(SocketAddr),
     /// A Unix socket.
     Unix(PathBuf),
 }
 
-impl Address {
+impl ListenAddress {
     /// Whether only this machine can reach it.
     pub fn is_local(&self) -> bool {
         match self {
@@ -43,7 +43,7 @@ impl Address {
     }
 }
 
-impl FromStr for Address {
+impl FromStr for ListenAddress {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -63,7 +63,7 @@ impl FromStr for Address {
     }
 }
 
-impl fmt::Display for Address {
+impl fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => address.fmt(f),
@@ -77,7 +77,7 @@ impl fmt::Display for Address {
 #[error("cannot listen on `{address}`: {source}")]
 pub struct BindError {
     /// The address.
-    pub address: Address,
+    pub address: ListenAddress,
     /// Why not.
     pub source: io::Error,
 }
@@ -85,13 +85,13 @@ pub struct BindError {
 /// A bound socket. A Unix socket's file is removed when it is dropped.
 #[derive(Debug)]
 pub struct Listener {
-    socket: Socket,
-    address: Address,
+    socket: ListenSocket,
+    address: ListenAddress,
     inode: Option<u64>,
 }
 
 #[derive(Debug)]
-enum Socket {
+enum ListenSocket {
     Tcp(TcpListener),
     Unix(UnixListener),
 }
@@ -102,18 +102,18 @@ impl Listener {
         clippy::unused_async,
         reason = "a socket belongs to a runtime, which an async function always has"
     )]
-    pub async fn bind(address: &Address, socket_mode: u32) -> Result<Self, BindError> {
+    pub async fn bind(address: &ListenAddress, socket_mode: u32) -> Result<Self, BindError> {
         let failed = |source| BindError { address: address.clone(), source };
         match address {
-            Address::Tcp(tcp) => {
+            ListenAddress::Tcp(tcp) => {
                 let listener = listen_tcp(*tcp).map_err(failed)?;
-                let address = Address::Tcp(listener.local_addr().map_err(failed)?);
-                Ok(Self { socket: Socket::Tcp(listener), address, inode: None })
+                let address = ListenAddress::Tcp(listener.local_addr().map_err(failed)?);
+                Ok(Self { socket: ListenSocket::Tcp(listener), address, inode: None })
             }
-            Address::Unix(path) => {
+            ListenAddress::Unix(path) => {
                 let (listener, inode) = bind_unix(path, socket_mode).map_err(failed)?;
                 Ok(Self {
-                    socket: Socket::Unix(listener),
+                    socket: ListenSocket::Unix(listener),
                     address: address.clone(),
                     inode: Some(inode),
                 })
@@ -121,15 +121,19 @@ impl Listener {
         }
     }
 
-    async fn accept(&self) -> io::Result<Stream> {
+    async fn accept(&self) -> io::Result<AcceptedStream> {
         match &self.socket {
-            Socket::Tcp(tcp) => tcp.accept().await.map(|(stream, _)| Stream::Tcp(stream)),
-            Socket::Unix(unix) => unix.accept().await.map(|(stream, _)| Stream::Unix(stream)),
+            ListenSocket::Tcp(tcp) => {
+                tcp.accept().await.map(|(stream, _)| AcceptedStream::Tcp(stream))
+            }
+            ListenSocket::Unix(unix) => {
+                unix.accept().await.map(|(stream, _)| AcceptedStream::Unix(stream))
+            }
         }
     }
 
     /// Where it listens; a port 0 has become the real one.
-    pub fn address(&self) -> &Address {
+    pub fn address(&self) -> &ListenAddress {
         &self.address
     }
 }
@@ -184,7 +188,7 @@ fn bind_private(path: &Path, mode: u32) -> io::Result<UnixSocket> {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        let Address::Unix(path) = &self.address else { return };
+        let ListenAddress::Unix(path) = &self.address else { return };
         if std::fs::metadata(path).is_ok_and(|found| Some(found.ino()) == self.inode) {
             let _ = std::fs::remove_file(path);
         }
@@ -197,31 +201,31 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Takes connections for as long as it is polled. Dropping it closes the listener, not the
 /// connections.
-pub async fn accept<A: Answering>(listener: Listener, answering: A, limits: Limits, port: Port) {
-    take(listener, None, answering, limits, port).await;
+pub async fn accept<A: Handler>(listener: Listener, handler: A, limits: PortLimits, port: Port) {
+    accept_loop(listener, None, handler, limits, port).await;
 }
 
 /// The same over TLS. A handshake has as long as the head of a request.
-pub async fn accept_tls<A: Answering>(
+pub async fn accept_tls<A: Handler>(
     listener: Listener,
     tls: Arc<ServerConfig>,
-    answering: A,
-    limits: Limits,
+    handler: A,
+    limits: PortLimits,
     port: Port,
 ) {
-    take(listener, Some(tls.into()), answering, limits, port).await;
+    accept_loop(listener, Some(tls.into()), handler, limits, port).await;
 }
 
-async fn take<A: Answering>(
+async fn accept_loop<A: Handler>(
     listener: Listener,
     tls: Option<TlsAcceptor>,
-    answering: A,
-    limits: Limits,
+    handler: A,
+    limits: PortLimits,
     port: Port,
 ) {
     let table = ConnectionTable::new(limits, port.metrics.clone());
-    let mut sweep = tokio::time::interval(SWEEP);
-    let mut refused = false;
+    let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
+    let mut is_failing = false;
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -233,46 +237,46 @@ async fn take<A: Answering>(
         let stream = match accepted {
             Ok(stream) => stream,
             Err(error) => {
-                if !refused {
+                if !is_failing {
                     tracing::warn!(%error, address = %listener.address, "a connection could not be \
                          taken");
                 }
-                refused = true;
+                is_failing = true;
                 // The system may be out of what a connection needs: then one of ours ends for it,
                 // as where there is no place.
                 table.evict();
-                table.ended_within(ACCEPT_PAUSE).await;
+                table.wait_for_end(ACCEPT_PAUSE).await;
                 continue;
             }
         };
-        if refused {
+        if is_failing {
             tracing::info!(address = %listener.address, "connections are taken again");
-            refused = false;
+            is_failing = false;
         }
-        let place = table.enter(tls.is_some()).await;
-        let (answering, shared, tls) = (answering.clone(), port.clone(), tls.clone());
-        port.tasks.spawn(async move { converse(stream, tls, answering, shared, &place).await });
+        let slot = table.acquire_slot(tls.is_some()).await;
+        let (handler, shared, tls) = (handler.clone(), port.clone(), tls.clone());
+        port.tasks.spawn(async move { serve_stream(stream, tls, handler, shared, &slot).await });
     }
 }
 
-async fn converse<A: Answering>(
-    stream: Stream,
+async fn serve_stream<A: Handler>(
+    stream: AcceptedStream,
     tls: Option<TlsAcceptor>,
-    answering: A,
+    handler: A,
     port: Port,
-    place: &Place,
+    slot: &ConnectionSlot,
 ) {
     match (stream, tls) {
-        (Stream::Tcp(tcp), Some(tls)) => {
+        (AcceptedStream::Tcp(tcp), Some(tls)) => {
             let _ = tcp.set_nodelay(true);
-            let shaken = tokio::select! {
-                shaken = tls.accept(tcp) => shaken,
-                _ = place.progress.wait_for_order() => return,
+            let handshake = tokio::select! {
+                handshake = tls.accept(tcp) => handshake,
+                _ = slot.progress.wait_for_eviction() => return,
             };
-            match shaken {
+            match handshake {
                 Ok(secured) => {
-                    place.progress.end_handshake();
-                    connection::serve(secured, true, answering, port, place).await;
+                    slot.progress.end_handshake();
+                    connection::serve_connection(secured, true, handler, port, slot).await;
                 }
                 Err(error) => {
                     port.metrics.handshakes_failed.inc();
@@ -280,15 +284,17 @@ async fn converse<A: Answering>(
                 }
             }
         }
-        (Stream::Tcp(tcp), None) => {
+        (AcceptedStream::Tcp(tcp), None) => {
             let _ = tcp.set_nodelay(true);
-            connection::serve(tcp, true, answering, port, place).await;
+            connection::serve_connection(tcp, true, handler, port, slot).await;
         }
-        (Stream::Unix(unix), _) => connection::serve(unix, false, answering, port, place).await,
+        (AcceptedStream::Unix(unix), _) => {
+            connection::serve_connection(unix, false, handler, port, slot).await;
+        }
     }
 }
 
-enum Stream {
+enum AcceptedStream {
     Tcp(tokio::net::TcpStream),
     Unix(tokio::net::UnixStream),
 }
@@ -317,11 +323,11 @@ mod tests {
     #[test]
     fn addresses_are_read_and_written_alike() {
         for text in ["127.0.0.1:7070", "[::1]:7070", "unix:/run/bfb.sock"] {
-            assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
+            assert_eq!(text.parse::<ListenAddress>().unwrap().to_string(), text);
         }
-        assert_eq!("localhost:1".parse::<Address>().unwrap().to_string(), "127.0.0.1:1");
+        assert_eq!("localhost:1".parse::<ListenAddress>().unwrap().to_string(), "127.0.0.1:1");
         for wrong in ["7070", "unix:relative", "example.com:80", ""] {
-            assert!(wrong.parse::<Address>().is_err(), "{wrong}");
+            assert!(wrong.parse::<ListenAddress>().is_err(), "{wrong}");
         }
     }
 }

@@ -11,15 +11,15 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::candidate::Doing;
+use super::eviction_candidate::ConnectionState;
 
 /// The families of the consumer's side; clones share them.
 #[derive(Debug, Clone)]
-pub struct Metrics {
+pub struct ServeMetrics {
     requests: Family<RequestLabels, Counter>,
     duration: Family<VersionLabels, Histogram, fn() -> Histogram>,
     /// Those of the consumers' port.
-    pub port: PortMetrics,
+    pub consumers_port: PortMetrics,
     /// Those of the admin port.
     pub admin_port: PortMetrics,
     /// Those of the probes' port.
@@ -37,7 +37,7 @@ pub struct PortMetrics {
     /// Connections that came while all places but the kept ones were taken.
     pub connections_full: Counter,
     /// Connections that ended to make room, by what they were doing.
-    evicted: Family<DoingLabel, Counter>,
+    evicted: Family<ConnectionStateLabel, Counter>,
     /// Connections closed because a request's head took too long to arrive.
     pub slow_requests: Counter,
     /// Requests whose body took too long to arrive.
@@ -53,7 +53,7 @@ pub struct PortMetrics {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct DoingLabel {
+struct ConnectionStateLabel {
     doing: &'static str,
 }
 
@@ -82,15 +82,15 @@ impl PortMetrics {
         registry.register("request_bytes_refused", help, self.requests_refused.clone());
     }
 
-    pub(super) fn count_evicted(&self, doing: Doing) {
+    pub(super) fn count_evicted(&self, doing: ConnectionState) {
         let doing = match doing {
-            Doing::Handshake => "handshake",
-            Doing::Request => "request",
-            Doing::Answer => "answer",
-            Doing::Idle => "idle",
-            Doing::Stream => "stream",
+            ConnectionState::Handshake => "handshake",
+            ConnectionState::Request => "request",
+            ConnectionState::Answer => "answer",
+            ConnectionState::Idle => "idle",
+            ConnectionState::Stream => "stream",
         };
-        self.evicted.get_or_create(&DoingLabel { doing }).inc();
+        self.evicted.get_or_create(&ConnectionStateLabel { doing }).inc();
     }
 }
 
@@ -114,12 +114,12 @@ const BUCKETS: [f64; 14] =
 /// The statuses that requests can end with.
 const STATUSES: [u16; 10] = [200, 304, 400, 404, 405, 421, 500, 502, 503, 504];
 
-impl Default for Metrics {
+impl Default for ServeMetrics {
     fn default() -> Self {
         Self {
             requests: Family::default(),
             duration: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
-            port: PortMetrics::default(),
+            consumers_port: PortMetrics::default(),
             admin_port: PortMetrics::default(),
             probes_port: PortMetrics::default(),
             overloaded: Counter::default(),
@@ -127,7 +127,7 @@ impl Default for Metrics {
     }
 }
 
-impl Metrics {
+impl ServeMetrics {
     /// Creates and registers them.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
@@ -143,7 +143,7 @@ impl Metrics {
             Unit::Seconds,
             metrics.duration.clone(),
         );
-        metrics.port.register(registry);
+        metrics.consumers_port.register(registry);
         metrics.admin_port.register(registry.sub_registry_with_prefix("admin"));
         metrics.probes_port.register(registry.sub_registry_with_prefix("probes"));
         let help = "Requests refused by the bound on requests under way";
@@ -152,7 +152,7 @@ impl Metrics {
     }
 
     /// The handles of one version; both empty for requests that reach no version.
-    pub(crate) fn of(&self, domain: &str, version: &str) -> VersionMetrics {
+    pub(crate) fn for_version(&self, domain: &str, version: &str) -> VersionMetrics {
         let (domain, version) = (domain.to_owned(), version.to_owned());
         let requests = |status| {
             let labels = RequestLabels { domain: domain.clone(), version: version.clone(), status };

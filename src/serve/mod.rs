@@ -1,30 +1,30 @@
 //! The consumer's side: datasets over HTTP on localhost.
 //!
 //! [`Consumers`] answers one request; `connection.rs` and `listen.rs` bring requests to it, with
-//! bounds on everything that a consumer can send. Errors become HTTP in [`problem`] and nowhere
-//! else.
+//! bounds on everything that a consumer can send. Errors become HTTP in [`problem_details`] and
+//! nowhere else.
 
-mod answer;
-mod candidate;
 mod connection;
+mod connection_table;
+mod dataset_response;
 mod drain;
-mod eviction;
+mod eviction_candidate;
 mod frames;
 mod host;
 mod listen;
 mod metrics;
-mod observed;
+mod observed_stream;
 mod openapi;
 mod port;
-pub mod problem;
+pub mod problem_details;
 mod progress;
 mod render;
-mod report;
 mod request;
 mod request_bytes;
+mod request_headers;
+mod request_report;
+mod routes;
 mod spans;
-mod table;
-mod wish;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,26 +38,26 @@ use tokio::time::Instant;
 use crate::cache::ReadError;
 use crate::collect::Timeline;
 use crate::sources::TraceContext;
-use problem::Problem;
-use table::Published;
-use wish::CacheWish;
+use problem_details::ProblemDetails;
+use request_headers::RequestCacheControl;
+use routes::Route;
 
-pub use connection::Answering;
-pub use drain::{QUIET, until_quiet};
+pub use connection::Handler;
+pub use drain::{QUIET_PERIOD, drain_until_quiet};
 pub use host::AllowedHosts;
-pub use listen::{Address, BindError, Listener, accept, accept_tls};
-pub use metrics::{Metrics, PortMetrics};
-pub use port::{Activity, Drain, Limits, Port};
-pub use report::{KeyLog, Reporter};
+pub use listen::{BindError, ListenAddress, Listener, accept, accept_tls};
+pub use metrics::{PortMetrics, ServeMetrics};
+pub use port::{Activity, DrainPhase, Port, PortLimits};
 pub(crate) use request::WaitNotice;
 pub use request::{BodyError, RequestBody};
+pub use request_report::{KeyLogPolicy, Reporter};
+pub(crate) use routes::decode_key;
+pub use routes::{MAX_KEY_BYTES, Routes};
 pub use spans::{SpanError, Spans};
-pub(crate) use table::decode_key;
-pub use table::{MAX_KEY_BYTES, Table};
 
 /// How the consumer's side behaves.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct ConsumersConfig {
     /// Who may be addressed.
     pub hosts: AllowedHosts,
     /// `--explain`: every answer carries `Server-Timing`, without being asked with `Bfb-Explain`.
@@ -70,21 +70,21 @@ pub struct Settings {
 
 /// Answers consumers. Cheap to clone; clones share everything.
 #[derive(Debug, Clone)]
-pub struct Consumers(Arc<Inner>);
+pub struct Consumers(Arc<ConsumersInner>);
 
 #[derive(Debug)]
-struct Inner {
-    table: watch::Receiver<Arc<Table>>,
-    settings: Settings,
-    slots: Semaphore,
-    metrics: Metrics,
+struct ConsumersInner {
+    routes: watch::Receiver<Arc<Routes>>,
+    settings: ConsumersConfig,
+    request_slots: Semaphore,
+    metrics: ServeMetrics,
     reporter: Reporter,
 }
 
 /// What became of a request, for the log, the metrics and the trace.
-struct Handled {
-    response: Result<Response<Bytes>, Problem>,
-    published: Option<Arc<Published>>,
+struct RequestOutcome {
+    response: Result<Response<Bytes>, ProblemDetails>,
+    route: Option<Arc<Route>>,
     key: Option<String>,
     timeline: Option<Timeline>,
 }
@@ -92,143 +92,153 @@ struct Handled {
 impl Consumers {
     /// Answers from whatever table is current when a request comes.
     pub fn new(
-        table: watch::Receiver<Arc<Table>>,
-        settings: Settings,
-        metrics: Metrics,
+        routes: watch::Receiver<Arc<Routes>>,
+        settings: ConsumersConfig,
+        metrics: ServeMetrics,
         reporter: Reporter,
     ) -> Self {
-        let slots = Semaphore::new(settings.requests_max);
-        Self(Arc::new(Inner { table, settings, slots, metrics, reporter }))
+        let request_slots = Semaphore::new(settings.requests_max);
+        Self(Arc::new(ConsumersInner { routes, settings, request_slots, metrics, reporter }))
     }
 
     /// Answers one request; `on_tcp` says whether its `Host` matters.
     pub async fn answer<B>(&self, request: Request<B>, on_tcp: bool) -> Response<Bytes> {
         let started = Instant::now();
         let trace = self.0.reporter.trace(request.headers());
-        let table = self.0.table.borrow().clone();
-        let handled = self.handle(&request, on_tcp, &table, &trace).await;
+        let routes = self.0.routes.borrow().clone();
+        let outcome = self.route(&request, on_tcp, &routes, &trace).await;
         let trace_id = trace.trace_id_hex();
-        let explain = self.explains(request.headers());
-        self.0.reporter.report(&trace, started, &handled.as_report());
-        let Handled { response, published, timeline, .. } = handled;
+        let explain = self.is_explain_requested(request.headers());
+        self.0.reporter.report(&trace, started, &outcome.as_report());
+        let RequestOutcome { response, route, timeline, .. } = outcome;
         let mut response = response.unwrap_or_else(|problem| problem.into_response(&trace_id));
         if explain {
             // Where no source was asked, there is only the time that the answer took.
             let timeline = timeline.unwrap_or_else(|| Timeline::without_steps(started));
-            answer::add_server_timing(response.headers_mut(), &timeline);
+            dataset_response::add_server_timing(response.headers_mut(), &timeline);
         }
-        let metrics = published.as_ref().map_or(&table.nowhere, |published| &published.metrics);
+        let metrics = route.as_ref().map_or(&routes.unmatched, |route| &route.metrics);
         metrics.observe(response.status().as_u16(), started.elapsed());
         without_body_on_head(request.method(), response)
     }
 
     /// Whether an answer says where the time went.
-    fn explains(&self, headers: &HeaderMap) -> bool {
-        let asks = |value: &HeaderValue| value.as_bytes().trim_ascii() == b"1";
-        self.0.settings.explain || headers.get_all("bfb-explain").iter().any(asks)
+    fn is_explain_requested(&self, headers: &HeaderMap) -> bool {
+        let is_one = |value: &HeaderValue| value.as_bytes().trim_ascii() == b"1";
+        self.0.settings.explain || headers.get_all("bfb-explain").iter().any(is_one)
     }
 
     /// Refuses a request for which there is no memory.
-    fn refuse_unread(&self, headers: &HeaderMap, detail: String) -> Response<Bytes> {
+    fn refuse_overloaded(&self, headers: &HeaderMap, detail: String) -> Response<Bytes> {
         self.0.metrics.overloaded.inc();
         let trace_id = self.0.reporter.trace(headers).trace_id_hex();
-        let mut response = Problem::Overloaded { detail }.into_response(&trace_id);
-        if self.explains(headers) {
+        let mut response = ProblemDetails::Overloaded { detail }.into_response(&trace_id);
+        if self.is_explain_requested(headers) {
             let timeline = Timeline::without_steps(Instant::now());
-            answer::add_server_timing(response.headers_mut(), &timeline);
+            dataset_response::add_server_timing(response.headers_mut(), &timeline);
         }
-        self.0.table.borrow().nowhere.observe(response.status().as_u16(), Duration::ZERO);
+        self.0.routes.borrow().unmatched.observe(response.status().as_u16(), Duration::ZERO);
         response
     }
 
-    async fn handle<B>(
+    async fn route<B>(
         &self,
         request: &Request<B>,
         on_tcp: bool,
-        table: &Table,
+        routes: &Routes,
         trace: &TraceContext,
-    ) -> Handled {
-        if on_tcp && !self.0.settings.hosts.allow(request) {
-            return Handled::refused(Problem::Misdirected);
+    ) -> RequestOutcome {
+        if on_tcp && !self.0.settings.hosts.is_allowed(request) {
+            return RequestOutcome::of_problem(ProblemDetails::Misdirected);
         }
         let path = request.uri().path();
         if path == "/openapi.json" {
-            return Handled::refused_or(plain_read(request).map(|()| json(table.openapi.clone())));
+            return RequestOutcome::without_route(
+                check_plain_read(request).map(|()| json_response(routes.openapi.clone())),
+            );
         }
-        let Some((published, segment)) = table.find(path) else {
-            return Handled::refused(Problem::NoSuchPath);
+        let Some((route, segment)) = routes.find(path) else {
+            return RequestOutcome::of_problem(ProblemDetails::NoSuchPath);
         };
-        let published = published.clone();
-        match self.checked(request, &published, segment) {
-            Ok((key, cache)) => self.dataset(request.headers(), published, key, cache, trace).await,
-            Err(problem) => Handled { published: Some(published), ..Handled::refused(problem) },
+        let route = route.clone();
+        match self.check_request(request, &route, segment) {
+            Ok((key, cache_control)) => {
+                self.answer_dataset(request.headers(), route, key, cache_control, trace).await
+            }
+            Err(problem) => {
+                RequestOutcome { route: Some(route), ..RequestOutcome::of_problem(problem) }
+            }
         }
     }
 
     /// What can be known before anyone is asked.
-    fn checked<B>(
+    fn check_request<B>(
         &self,
         request: &Request<B>,
-        to: &Published,
+        route: &Route,
         segment: &str,
-    ) -> Result<(String, CacheWish), Problem> {
-        plain_read(request)?;
-        let key =
-            table::decode_key(segment, to.domain()).map_err(|detail| Problem::BadKey { detail })?;
+    ) -> Result<(String, RequestCacheControl), ProblemDetails> {
+        check_plain_read(request)?;
+        let key = routes::decode_key(segment, route.domain())
+            .map_err(|detail| ProblemDetails::BadKey { detail })?;
         let honour = self.0.settings.honour_cache_control;
-        let cache =
-            if honour { CacheWish::from_headers(request.headers()) } else { CacheWish::default() };
-        Ok((key, cache))
+        let cache_control = if honour {
+            RequestCacheControl::from_headers(request.headers())
+        } else {
+            RequestCacheControl::default()
+        };
+        Ok((key, cache_control))
     }
 
-    async fn dataset(
+    async fn answer_dataset(
         &self,
         headers: &HeaderMap,
-        published: Arc<Published>,
+        route: Arc<Route>,
         key: String,
-        asked: CacheWish,
+        cache_control: RequestCacheControl,
         trace: &TraceContext,
-    ) -> Handled {
-        let Ok(_slot) = self.0.slots.try_acquire() else {
+    ) -> RequestOutcome {
+        let Ok(_slot) = self.0.request_slots.try_acquire() else {
             self.0.metrics.overloaded.inc();
             let detail = format!("{} requests are under way", self.0.settings.requests_max);
-            return Handled {
-                published: Some(published),
-                ..Handled::refused(Problem::Overloaded { detail })
+            return RequestOutcome {
+                route: Some(route),
+                ..RequestOutcome::of_problem(ProblemDetails::Overloaded { detail })
             };
         };
-        let deadline = Instant::now() + published.domain().deadline;
+        let deadline = Instant::now() + route.domain().deadline;
         let (response, timeline) =
-            match published.cache.read(&key, &asked.into_wish(headers, trace)).await {
+            match route.cache.read(&key, &cache_control.into_read_options(headers, trace)).await {
                 Ok(served) => {
-                    let rendered = render::render(&published, &key, &served.kept, deadline).await;
-                    let answer =
-                        |rendered| answer::complete(&published, &key, &served, &rendered, headers);
+                    let rendered = render::render(&route, &key, &served.entry, deadline).await;
+                    let answer = |rendered| {
+                        dataset_response::build(&route, &key, &served, &rendered, headers)
+                    };
                     (rendered.and_then(answer), served.timeline.clone())
                 }
-                Err(ReadError::NotCached) => (Err(Problem::NotCached), None),
-                Err(ReadError::BusLost) => (Err(Problem::BusLost), None),
+                Err(ReadError::NotCached) => (Err(ProblemDetails::NotCached), None),
+                Err(ReadError::BusLost) => (Err(ProblemDetails::BusLost), None),
                 Err(ReadError::Collect(error, timeline)) => {
-                    (Err(Problem::from_collect(error, &published.domain().name)), timeline)
+                    (Err(ProblemDetails::from_collect(error, &route.domain().name)), timeline)
                 }
             };
-        Handled { response, published: Some(published), key: Some(key), timeline }
+        RequestOutcome { response, route: Some(route), key: Some(key), timeline }
     }
 }
 
-impl Handled {
-    fn refused(problem: Problem) -> Self {
-        Self::refused_or(Err(problem))
+impl RequestOutcome {
+    fn of_problem(problem: ProblemDetails) -> Self {
+        Self::without_route(Err(problem))
     }
 
-    fn refused_or(response: Result<Response<Bytes>, Problem>) -> Self {
-        Self { response, published: None, key: None, timeline: None }
+    fn without_route(response: Result<Response<Bytes>, ProblemDetails>) -> Self {
+        Self { response, route: None, key: None, timeline: None }
     }
 
-    fn as_report(&self) -> report::Report<'_> {
-        report::Report {
+    fn as_report(&self) -> request_report::RequestReport<'_> {
+        request_report::RequestReport {
             response: self.response.as_ref(),
-            version: self.published.as_deref(),
+            route: self.route.as_deref(),
             key: self.key.as_deref(),
             timeline: self.timeline.as_ref(),
         }
@@ -236,18 +246,18 @@ impl Handled {
 }
 
 /// `GET` or `HEAD` without a query string: all that there is to read with.
-fn plain_read<B>(request: &Request<B>) -> Result<(), Problem> {
+fn check_plain_read<B>(request: &Request<B>) -> Result<(), ProblemDetails> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return Err(Problem::MethodNotAllowed { allow: "GET, HEAD" });
+        return Err(ProblemDetails::MethodNotAllowed { allow: "GET, HEAD" });
     }
     if request.uri().query().is_some() {
         let detail = "a query string is reserved: expected none, not even an empty `?`".to_owned();
-        return Err(Problem::BadRequest { detail });
+        return Err(ProblemDetails::BadRequest { detail });
     }
     Ok(())
 }
 
-fn json(body: Bytes) -> Response<Bytes> {
+fn json_response(body: Bytes) -> Response<Bytes> {
     let mut response = Response::new(body);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response

@@ -4,7 +4,7 @@
 //! its references made the document's ([`embed`]).
 
 mod embed;
-mod key;
+mod key_parameter;
 
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
@@ -19,8 +19,8 @@ pub(super) fn render(domains: &[&Domain]) -> Bytes {
         for version in &domain.versions {
             paths.insert(version.path.text.clone(), path_item(domain, version));
             if let Some(schema) = &version.schema {
-                let embedded = embed::embed(schema, &place_of_schema(domain, version));
-                schemas.insert(name_of_schema(domain, version), embedded);
+                let embedded = embed::embed(schema, &schema_pointer(domain, version));
+                schemas.insert(schema_name(domain, version), embedded);
             }
         }
     }
@@ -39,12 +39,12 @@ pub(super) fn render(domains: &[&Domain]) -> Bytes {
 }
 
 /// A domain's name has no point, so this is the name of no other version.
-fn name_of_schema(domain: &Domain, version: &Version) -> String {
+fn schema_name(domain: &Domain, version: &Version) -> String {
     format!("{}.{}", domain.name, version.name)
 }
 
-fn place_of_schema(domain: &Domain, version: &Version) -> String {
-    format!("#/components/schemas/{}", name_of_schema(domain, version))
+fn schema_pointer(domain: &Domain, version: &Version) -> String {
+    format!("#/components/schemas/{}", schema_name(domain, version))
 }
 
 fn path_item(domain: &Domain, version: &Version) -> Value {
@@ -53,7 +53,7 @@ fn path_item(domain: &Domain, version: &Version) -> Value {
         .iter()
         .map(|s| ((*s).to_owned(), json!({"$ref": "#/components/responses/Problem"})))
         .collect();
-    responses.insert("200".to_owned(), complete(domain, version));
+    responses.insert("200".to_owned(), dataset_response(domain, version));
     responses.insert(
         "304".to_owned(),
         json!({"description": "What `If-None-Match` names is still right"}),
@@ -65,12 +65,12 @@ fn path_item(domain: &Domain, version: &Version) -> Value {
         "deprecated": version.deprecated.is_some(),
         "responses": responses,
     });
-    json!({"parameters": [key::parameter(domain)], "get": get})
+    json!({"parameters": [key_parameter::key_parameter(domain)], "get": get})
 }
 
-fn complete(domain: &Domain, version: &Version) -> Value {
+fn dataset_response(domain: &Domain, version: &Version) -> Value {
     let schema = match (&version.schema, &version.shape) {
-        (Some(_), _) => json!({"$ref": place_of_schema(domain, version)}),
+        (Some(_), _) => json!({"$ref": schema_pointer(domain, version)}),
         (None, Some(_)) => json!({}),
         (None, None) => {
             let names: Vec<&str> =
@@ -119,7 +119,8 @@ fn problem_schema() -> Value {
                 "type": "object",
                 "required": ["source", "reason", "detail"],
                 "properties": {
-                    "source": {"type": "string"}, "reason": {"type": "string"}, "detail": {"type": "string"},
+                    "source": {"type": "string"}, "reason": {"type": "string"},
+                    "detail": {"type": "string"},
                 },
             }},
         },

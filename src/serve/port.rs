@@ -12,7 +12,7 @@ use super::metrics::PortMetrics;
 
 /// The bounds of a port.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct PortLimits {
     /// Connections open at once, an eighth of them kept for whoever asks last.
     pub connections_max: usize,
     /// How long a request's head may take to arrive, from its first byte on; also a TLS handshake,
@@ -35,20 +35,24 @@ pub struct Limits {
 
 /// What the requests on the way to the admin port, or to the probes, may hold: dozens of bodies of
 /// the longest, and each connection's share a few requests.
-const ASIDE_REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
+const AUXILIARY_REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// HTTP/2 streams of one connection there: nobody asks for so much at once.
-const ASIDE_STREAMS_MAX: u32 = 16;
+const AUXILIARY_STREAMS_MAX: u32 = 16;
 
-impl Limits {
+impl PortLimits {
     /// The same for a port beside that of the consumers, on which little is asked: the admin port,
     /// probes.
     #[must_use]
-    pub fn aside(self) -> Self {
-        Self { streams_max: ASIDE_STREAMS_MAX, request_bytes_max: ASIDE_REQUEST_BYTES_MAX, ..self }
+    pub fn auxiliary(self) -> Self {
+        Self {
+            streams_max: AUXILIARY_STREAMS_MAX,
+            request_bytes_max: AUXILIARY_REQUEST_BYTES_MAX,
+            ..self
+        }
     }
 }
 
-impl Default for Limits {
+impl Default for PortLimits {
     fn default() -> Self {
         Self {
             connections_max: 1024,
@@ -72,7 +76,7 @@ pub struct Port {
     /// What is under way.
     pub activity: Activity,
     /// How far the end has come.
-    pub drain: watch::Receiver<Drain>,
+    pub drain: watch::Receiver<DrainPhase>,
     /// The counters.
     pub metrics: PortMetrics,
     /// Owns the connections' tasks.
@@ -81,7 +85,7 @@ pub struct Port {
 
 /// How far the end has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Drain {
+pub enum DrainPhase {
     /// Not at all.
     Serving,
     /// Every answer asks the consumer to go elsewhere; requests are still answered.
@@ -115,7 +119,7 @@ impl Activity {
     }
 
     /// Whether nothing is under way and nothing came or ended for `quiet`.
-    pub fn quiet_for(&self, quiet: Duration) -> bool {
+    pub fn is_quiet_for(&self, quiet: Duration) -> bool {
         let last = Duration::from_millis(self.0.last_ms.load(Ordering::SeqCst));
         self.in_flight() == 0 && self.0.since.elapsed().saturating_sub(last) >= quiet
     }

@@ -13,10 +13,12 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::candidate::{Candidate, Doing, Expired, Order, Rank};
+use super::eviction_candidate::{
+    ConnectionState, ConnectionTimeout, EvictionCandidate, EvictionRank, EvictionSignal,
+};
 use super::frames::FrameHead;
-use super::port::Limits;
-use super::request_bytes::{Pace, RequestBytes, STREAM_BYTES};
+use super::port::PortLimits;
+use super::request_bytes::{ReadPace, RequestBytes, STREAM_BYTES};
 
 /// Who takes longer than this, for what an honest peer on the same machine sends or reads in a
 /// millisecond, is the first to end where places are wanted. Before that, an answer that is not
@@ -27,11 +29,11 @@ pub(super) const OVERDUE: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(super) struct Progress {
     /// Short and private: its connection's tasks write it, the port's table reads it.
-    state: Mutex<State>,
+    state: Mutex<ProgressState>,
     /// Told of an order.
-    ordered: Notify,
+    eviction_signalled: Notify,
     /// Bytes that its requests hold, its open HTTP/2 streams among them.
-    held: AtomicUsize,
+    held_bytes: AtomicUsize,
     /// How many HTTP/2 streams are open.
     open_streams: AtomicUsize,
     /// What the requests of its port hold, those of this connection among them.
@@ -41,7 +43,7 @@ pub(super) struct Progress {
 }
 
 #[derive(Debug)]
-struct State {
+struct ProgressState {
     handshake_since: Option<Instant>,
     /// Since when the head of a request, or an HTTP/2 frame or header block, arrives.
     head_since: Option<Instant>,
@@ -50,19 +52,19 @@ struct State {
     /// Requests that are not answered yet, those whose body arrives among them.
     unanswered: usize,
     /// Those of them that asked to be kept waiting.
-    waits: usize,
+    waiting_requests: usize,
     /// Answers without an end.
-    endless: usize,
+    endless_answers: usize,
     /// Since when the peer has not taken all that we wrote.
     unwritten_since: Option<Instant>,
     /// HTTP/2 streams that are open, and since when an answer on each has begun and not ended.
-    open: BTreeMap<u32, Option<Instant>>,
+    streams: BTreeMap<u32, Option<Instant>>,
     /// The last stream that the peer has opened. Each has a greater number than the one before (RFC
     /// 9113 section 5.1.1).
     last_opened: u32,
     /// When something last ended.
     quiet_since: Instant,
-    order: Order,
+    eviction: EvictionSignal,
     /// When it was told to leave.
     leaving_since: Option<Instant>,
 }
@@ -71,31 +73,31 @@ impl Progress {
     /// A connection that was just taken.
     pub(super) fn new(handshakes: bool, port: Arc<RequestBytes>) -> Self {
         let now = Instant::now();
-        let state = State {
+        let state = ProgressState {
             handshake_since: handshakes.then_some(now),
             head_since: None,
             bodies: VecDeque::new(),
             unanswered: 0,
-            waits: 0,
-            endless: 0,
+            waiting_requests: 0,
+            endless_answers: 0,
             unwritten_since: None,
-            open: BTreeMap::new(),
+            streams: BTreeMap::new(),
             last_opened: 0,
             quiet_since: now,
-            order: Order::Stay,
+            eviction: EvictionSignal::Stay,
             leaving_since: None,
         };
         Self {
             state: Mutex::new(state),
-            ordered: Notify::new(),
-            held: AtomicUsize::new(0),
+            eviction_signalled: Notify::new(),
+            held_bytes: AtomicUsize::new(0),
             open_streams: AtomicUsize::new(0),
             port,
             turn_bytes: AtomicUsize::new(0),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, ProgressState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -133,35 +135,35 @@ impl Progress {
         } else if head.is_headers() && head.stream > state.last_opened {
             state.last_opened = head.stream;
             // A further one is reset at once, or not looked at where the connection is to end.
-            if state.open.len() >= self.port.streams_max {
+            if state.streams.len() >= self.port.streams_max {
                 return;
             }
-            state.open.insert(head.stream, None);
+            state.streams.insert(head.stream, None);
             self.open_streams.fetch_add(1, Ordering::SeqCst);
-            self.port.in_streams.fetch_add(STREAM_BYTES, Ordering::SeqCst);
-            self.hold(STREAM_BYTES);
+            self.port.stream_bytes.fetch_add(STREAM_BYTES, Ordering::SeqCst);
+            self.add_held_bytes(STREAM_BYTES);
         }
     }
 
-    fn close_stream(&self, state: &mut State, stream: u32) {
-        if state.open.remove(&stream).is_some() {
+    fn close_stream(&self, state: &mut ProgressState, stream: u32) {
+        if state.streams.remove(&stream).is_some() {
             self.count_closed(1);
         }
     }
 
     fn count_closed(&self, streams: usize) {
         self.open_streams.fetch_sub(streams, Ordering::SeqCst);
-        self.port.in_streams.fetch_sub(streams * STREAM_BYTES, Ordering::SeqCst);
-        self.release(streams * STREAM_BYTES);
+        self.port.stream_bytes.fetch_sub(streams * STREAM_BYTES, Ordering::SeqCst);
+        self.release_bytes(streams * STREAM_BYTES);
     }
 
     /// A frame of ours goes out.
-    pub(super) fn send(&self, head: FrameHead) {
+    pub(super) fn send_frame(&self, head: FrameHead) {
         let mut state = self.lock();
         if head.ends_stream() {
             self.close_stream(&mut state, head.stream);
         } else if head.is_headers()
-            && let Some(since) = state.open.get_mut(&head.stream)
+            && let Some(since) = state.streams.get_mut(&head.stream)
         {
             since.get_or_insert_with(Instant::now);
         }
@@ -169,7 +171,7 @@ impl Progress {
 
     /// The connection is gone, and its streams with it.
     pub(super) fn close(&self) {
-        let closed = std::mem::take(&mut self.lock().open).len();
+        let closed = std::mem::take(&mut self.lock().streams).len();
         self.count_closed(closed);
     }
 
@@ -196,13 +198,13 @@ impl Progress {
     pub(super) fn end_request(&self, was_waiting: bool) {
         let mut state = self.lock();
         state.unanswered -= 1;
-        state.waits -= usize::from(was_waiting);
+        state.waiting_requests -= usize::from(was_waiting);
         state.quiet_since = Instant::now();
     }
 
     /// A request asks to be kept waiting.
     pub(super) fn begin_wait(&self) {
-        self.lock().waits += 1;
+        self.lock().waiting_requests += 1;
     }
 
     /// A request's body begins to arrive. Until whoever answers wants it, the peer owes nothing.
@@ -223,31 +225,31 @@ impl Progress {
 
     /// An answer without an end begins.
     pub(super) fn begin_endless(&self) {
-        self.lock().endless += 1;
+        self.lock().endless_answers += 1;
     }
 
     /// It is over.
     pub(super) fn end_endless(&self) {
         let mut state = self.lock();
-        state.endless -= 1;
+        state.endless_answers -= 1;
         state.quiet_since = Instant::now();
     }
 
     /// Whether an answer without an end is under way.
     pub(super) fn has_endless(&self) -> bool {
-        self.lock().endless > 0
+        self.lock().endless_answers > 0
     }
 
     /// Whether the table wants this connection to end.
     pub(super) fn is_leaving(&self) -> bool {
-        self.lock().order != Order::Stay
+        self.lock().eviction != EvictionSignal::Stay
     }
 
     /// Whether it has wanted so for longer than this, and nothing is under way that it would wait
     /// for.
-    pub(super) fn has_left(&self, now: Instant, limit: Duration) -> bool {
+    pub(super) fn is_overdue_to_leave(&self, now: Instant, limit: Duration) -> bool {
         self.leaving_since().is_some_and(|since| now.duration_since(since) > limit)
-            && self.candidate(now).is_some()
+            && self.eviction_candidate(now).is_some()
     }
 
     /// Since when it does.
@@ -256,45 +258,47 @@ impl Progress {
     }
 
     /// Tells the connection what to do. An order is not taken back.
-    pub(super) fn set_order(&self, order: Order) {
+    pub(super) fn signal_eviction(&self, signal: EvictionSignal) {
         let mut state = self.lock();
-        if state.order != Order::End {
-            state.order = order;
+        if state.eviction != EvictionSignal::CloseNow {
+            state.eviction = signal;
             state.leaving_since.get_or_insert_with(Instant::now);
-            self.ordered.notify_one();
+            self.eviction_signalled.notify_one();
         }
     }
 
     /// Waits for an order.
-    pub(super) async fn wait_for_order(&self) -> Order {
-        self.ordered.notified().await;
-        self.lock().order
+    pub(super) async fn wait_for_eviction(&self) -> EvictionSignal {
+        self.eviction_signalled.notified().await;
+        self.lock().eviction
     }
 
     /// Whether, and how urgently, this connection can end for another one. One that was told to end
     /// is none.
-    pub(super) fn candidate(&self, now: Instant) -> Option<Candidate> {
+    pub(super) fn eviction_candidate(&self, now: Instant) -> Option<EvictionCandidate> {
         let state = self.lock();
-        if state.order == Order::End {
+        if state.eviction == EvictionSignal::CloseNow {
             return None;
         }
-        if state.unanswered > state.bodies.len() + state.waits {
+        if state.unanswered > state.bodies.len() + state.waiting_requests {
             return None;
         }
-        let waiting = |doing, since| Some(Candidate { rank: Rank::Waiting, since, doing });
-        match state.unfinished() {
+        let waiting = |doing, since| {
+            Some(EvictionCandidate { rank: EvictionRank::Waiting, since, state: doing })
+        };
+        match state.oldest_unfinished() {
             Some((doing, since)) if now.duration_since(since) >= OVERDUE => {
-                Some(Candidate { rank: Rank::Overdue, since, doing })
+                Some(EvictionCandidate { rank: EvictionRank::Overdue, since, state: doing })
             }
             // It has hardly had the time to read.
-            Some((Doing::Answer, _)) => None,
+            Some((ConnectionState::Answer, _)) => None,
             Some((doing, since)) => waiting(doing, since),
-            None if state.endless + state.waits > 0 => Some(Candidate {
-                rank: Rank::Stream,
+            None if state.endless_answers + state.waiting_requests > 0 => Some(EvictionCandidate {
+                rank: EvictionRank::Stream,
                 since: state.quiet_since,
-                doing: Doing::Stream,
+                state: ConnectionState::Stream,
             }),
-            None => waiting(Doing::Idle, state.quiet_since),
+            None => waiting(ConnectionState::Idle, state.quiet_since),
         }
     }
 
@@ -302,25 +306,26 @@ impl Progress {
     /// else is under way.
     pub(super) fn overdue_since(&self, now: Instant) -> Option<Instant> {
         let state = self.lock();
-        let (_, since) = state.unfinished().filter(|_| state.order != Order::End)?;
+        let (_, since) =
+            state.oldest_unfinished().filter(|_| state.eviction != EvictionSignal::CloseNow)?;
         (now.duration_since(since) >= OVERDUE).then_some(since)
     }
 
     /// Its requests hold so much more.
-    pub(super) fn hold(&self, bytes: usize) {
-        self.held.fetch_add(bytes, Ordering::SeqCst);
-        self.port.held.fetch_add(bytes, Ordering::SeqCst);
+    pub(super) fn add_held_bytes(&self, bytes: usize) {
+        self.held_bytes.fetch_add(bytes, Ordering::SeqCst);
+        self.port.held_bytes.fetch_add(bytes, Ordering::SeqCst);
     }
 
     /// They hold so much less.
-    pub(super) fn release(&self, bytes: usize) {
-        self.held.fetch_sub(bytes, Ordering::SeqCst);
-        self.port.held.fetch_sub(bytes, Ordering::SeqCst);
+    pub(super) fn release_bytes(&self, bytes: usize) {
+        self.held_bytes.fetch_sub(bytes, Ordering::SeqCst);
+        self.port.held_bytes.fetch_sub(bytes, Ordering::SeqCst);
     }
 
     /// What its requests hold.
-    pub(super) fn held(&self) -> usize {
-        self.held.load(Ordering::SeqCst)
+    pub(super) fn held_bytes(&self) -> usize {
+        self.held_bytes.load(Ordering::SeqCst)
     }
 
     /// The connection's task begins a turn.
@@ -329,7 +334,7 @@ impl Progress {
     }
 
     /// So many bytes were read in this turn.
-    pub(super) fn count_turn(&self, bytes: usize) {
+    pub(super) fn count_turn_bytes(&self, bytes: usize) {
         self.turn_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
@@ -339,50 +344,57 @@ impl Progress {
     }
 
     /// How the next bytes of HTTP/2 are to be read, so that the streams which they open fit.
-    pub(super) fn pace(&self) -> Pace {
+    pub(super) fn read_pace(&self) -> ReadPace {
         if self.port.streams_excess() == 0 {
-            Pace::Full
-        } else if self.open_streams.load(Ordering::SeqCst) * STREAM_BYTES > self.port.share {
-            Pace::Slow
+            ReadPace::Full
+        } else if self.open_streams.load(Ordering::SeqCst) * STREAM_BYTES
+            > self.port.connection_share
+        {
+            ReadPace::Slow
         } else {
-            Pace::Small
+            ReadPace::Small
         }
     }
 
     /// What its requests hold, where the body of one of them arrives.
-    pub(super) fn held_by_arriving(&self) -> Option<usize> {
+    pub(super) fn held_bytes_if_arriving(&self) -> Option<usize> {
         let state = self.lock();
-        (!state.bodies.is_empty() && state.order != Order::End).then(|| self.held())
+        (!state.bodies.is_empty() && state.eviction != EvictionSignal::CloseNow)
+            .then(|| self.held_bytes())
     }
 
     /// The bound in time that has passed.
-    pub(super) fn expired(&self, now: Instant, limits: &Limits) -> Option<Expired> {
+    pub(super) fn exceeded_timeout(
+        &self,
+        now: Instant,
+        limits: &PortLimits,
+    ) -> Option<ConnectionTimeout> {
         let state = self.lock();
         let passed = |since: Option<Instant>, limit| {
             since.is_some_and(|since| now.duration_since(since) > limit)
         };
-        if state.order == Order::End {
+        if state.eviction == EvictionSignal::CloseNow {
             None
         } else if passed(state.handshake_since, limits.head) {
-            Some(Expired::Handshake)
+            Some(ConnectionTimeout::Handshake)
         } else if passed(state.head_since, limits.head) {
-            Some(Expired::Request)
+            Some(ConnectionTimeout::Request)
         } else if passed(state.unread_since(), limits.answer) {
-            Some(Expired::Answer)
+            Some(ConnectionTimeout::Answer)
         } else {
             None
         }
     }
 }
 
-impl State {
+impl ProgressState {
     /// The oldest thing that the peer owes us, and since when.
-    fn unfinished(&self) -> Option<(Doing, Instant)> {
+    fn oldest_unfinished(&self) -> Option<(ConnectionState, Instant)> {
         let arriving = [self.head_since, self.bodies.front().copied()].into_iter().flatten().min();
         let owed = [
-            (Doing::Handshake, self.handshake_since),
-            (Doing::Request, arriving),
-            (Doing::Answer, self.unread_since()),
+            (ConnectionState::Handshake, self.handshake_since),
+            (ConnectionState::Request, arriving),
+            (ConnectionState::Answer, self.unread_since()),
         ];
         let owed = owed.into_iter().filter_map(|(doing, since)| Some((doing, since?)));
         owed.min_by_key(|(_, since)| *since)
@@ -390,7 +402,8 @@ impl State {
 
     /// Since when an answer is not read. One without an end is read as long as the system takes it.
     fn unread_since(&self) -> Option<Instant> {
-        let unread = self.open.values().flatten().min().filter(|_| self.endless == 0).copied();
+        let unread =
+            self.streams.values().flatten().min().filter(|_| self.endless_answers == 0).copied();
         [self.unwritten_since, unread].into_iter().flatten().min()
     }
 }
@@ -404,26 +417,35 @@ mod tests {
     const A_WHILE: Duration = Duration::from_millis(10);
 
     fn a_connection(handshakes: bool) -> Progress {
-        Progress::new(handshakes, Arc::new(RequestBytes::new(&Limits::default())))
+        Progress::new(handshakes, Arc::new(RequestBytes::new(&PortLimits::default())))
     }
 
-    fn rank(progress: &Progress, after: Duration) -> Option<(Rank, Doing)> {
+    fn rank(progress: &Progress, after: Duration) -> Option<(EvictionRank, ConnectionState)> {
         progress
-            .candidate(Instant::now() + after)
-            .map(|candidate| (candidate.rank, candidate.doing))
+            .eviction_candidate(Instant::now() + after)
+            .map(|candidate| (candidate.rank, candidate.state))
     }
 
     #[test]
     fn a_request_that_arrived_whole_ends_for_nobody() {
         let progress = a_connection(false);
-        assert_eq!(rank(&progress, A_WHILE), Some((Rank::Waiting, Doing::Idle)));
+        assert_eq!(rank(&progress, A_WHILE), Some((EvictionRank::Waiting, ConnectionState::Idle)));
         progress.receive_http1();
-        assert_eq!(rank(&progress, A_WHILE), Some((Rank::Waiting, Doing::Request)));
-        assert_eq!(rank(&progress, OVERDUE * 2), Some((Rank::Overdue, Doing::Request)));
+        assert_eq!(
+            rank(&progress, A_WHILE),
+            Some((EvictionRank::Waiting, ConnectionState::Request))
+        );
+        assert_eq!(
+            rank(&progress, OVERDUE * 2),
+            Some((EvictionRank::Overdue, ConnectionState::Request))
+        );
         progress.begin_request(false);
         assert_eq!(rank(&progress, OVERDUE * 100), None);
         progress.end_request(false);
-        assert_eq!(rank(&progress, OVERDUE * 100), Some((Rank::Waiting, Doing::Idle)));
+        assert_eq!(
+            rank(&progress, OVERDUE * 100),
+            Some((EvictionRank::Waiting, ConnectionState::Idle))
+        );
     }
 
     #[test]
@@ -431,7 +453,10 @@ mod tests {
         let progress = a_connection(false);
         progress.begin_request(false);
         let body = progress.begin_body();
-        assert_eq!(rank(&progress, OVERDUE * 2), Some((Rank::Overdue, Doing::Request)));
+        assert_eq!(
+            rank(&progress, OVERDUE * 2),
+            Some((EvictionRank::Overdue, ConnectionState::Request))
+        );
         progress.end_body(body);
         assert_eq!(rank(&progress, OVERDUE * 2), None);
     }
@@ -457,9 +482,12 @@ mod tests {
         for stream in 0..=255 {
             received.read(&[0, 0, 0, 1, 5, 0, 0, stream, 1], |head| progress.receive_frame(head));
         }
-        assert_eq!(progress.held(), Limits::default().streams_max as usize * STREAM_BYTES);
+        assert_eq!(
+            progress.held_bytes(),
+            PortLimits::default().streams_max as usize * STREAM_BYTES
+        );
         progress.close();
-        assert_eq!(progress.held(), 0);
+        assert_eq!(progress.held_bytes(), 0);
     }
 
     #[test]
@@ -468,9 +496,10 @@ mod tests {
         progress.begin_request(true);
         progress.receive_http2(true, true);
         assert_eq!(rank(&progress, OVERDUE * 2), None);
-        let limits = Limits::default();
-        let later = |times| progress.expired(Instant::now() + limits.head * times / 2, &limits);
-        assert_eq!((later(1), later(3)), (None, Some(Expired::Request)));
+        let limits = PortLimits::default();
+        let later =
+            |times| progress.exceeded_timeout(Instant::now() + limits.head * times / 2, &limits);
+        assert_eq!((later(1), later(3)), (None, Some(ConnectionTimeout::Request)));
         // What ends and begins anew has as long again; what ends is over.
         progress.receive_http2(true, true);
         progress.receive_http2(false, true);
@@ -484,17 +513,20 @@ mod tests {
             |progress: &Progress| {
                 let headers = [0, 0, 0, 1, 4, 0, 0, 0, 1];
                 FrameReader::default().read(&headers, |head| progress.receive_frame(head));
-                FrameReader::default().read(&headers, |head| progress.send(head));
+                FrameReader::default().read(&headers, |head| progress.send_frame(head));
             },
         ] {
             let progress = a_connection(false);
             unread(&progress);
             assert_eq!(rank(&progress, A_WHILE), None);
-            assert_eq!(rank(&progress, OVERDUE * 2), Some((Rank::Overdue, Doing::Answer)));
-            let limits = Limits::default();
             assert_eq!(
-                progress.expired(Instant::now() + limits.answer * 2, &limits),
-                Some(Expired::Answer)
+                rank(&progress, OVERDUE * 2),
+                Some((EvictionRank::Overdue, ConnectionState::Answer))
+            );
+            let limits = PortLimits::default();
+            assert_eq!(
+                progress.exceeded_timeout(Instant::now() + limits.answer * 2, &limits),
+                Some(ConnectionTimeout::Answer)
             );
         }
     }
@@ -506,21 +538,27 @@ mod tests {
         wait.begin_request(false);
         wait.begin_wait();
         for progress in [&stream, &wait] {
-            assert_eq!(rank(progress, OVERDUE * 2), Some((Rank::Stream, Doing::Stream)));
+            assert_eq!(
+                rank(progress, OVERDUE * 2),
+                Some((EvictionRank::Stream, ConnectionState::Stream))
+            );
         }
         wait.end_request(true);
         stream.end_endless();
         for progress in [&stream, &wait] {
-            assert_eq!(rank(progress, OVERDUE * 2), Some((Rank::Waiting, Doing::Idle)));
+            assert_eq!(
+                rank(progress, OVERDUE * 2),
+                Some((EvictionRank::Waiting, ConnectionState::Idle))
+            );
         }
     }
 
     #[test]
     fn an_order_to_end_is_not_taken_back() {
         let progress = a_connection(true);
-        progress.set_order(Order::End);
-        progress.set_order(Order::Leave);
+        progress.signal_eviction(EvictionSignal::CloseNow);
+        progress.signal_eviction(EvictionSignal::CloseWhenIdle);
         assert_eq!((rank(&progress, OVERDUE), progress.is_leaving()), (None, true));
-        assert_eq!(progress.lock().order, Order::End);
+        assert_eq!(progress.lock().eviction, EvictionSignal::CloseNow);
     }
 }

@@ -6,10 +6,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::answer::etag_digest;
-use super::problem::Problem;
-use super::table::Published;
-use crate::cache::{Kept, ProgramError, Rendered, SHAPE_OUTPUT_BYTES_MAX};
+use super::dataset_response::etag_digest;
+use super::problem_details::ProblemDetails;
+use super::routes::Route;
+use crate::cache::{CacheEntry, ProgramError, RenderedAnswer, SHAPE_OUTPUT_BYTES_MAX};
 use crate::resources::NO_MEMORY;
 
 /// A shape gets at least this long, also where the collection used up the deadline: a complete
@@ -19,33 +19,33 @@ const SHAPE_TIME_MIN: Duration = Duration::from_millis(250);
 /// What `published` makes of a kept dataset: rendered on first use, then kept with it. `deadline`
 /// is the request's.
 pub(super) async fn render(
-    published: &Published,
+    route: &Route,
     key: &str,
-    kept: &Arc<Kept>,
+    kept: &Arc<CacheEntry>,
     deadline: Instant,
-) -> Result<Rendered, Problem> {
-    if let Some(rendered) = kept.rendered(published.id) {
+) -> Result<RenderedAnswer, ProblemDetails> {
+    if let Some(rendered) = kept.rendered(route.id) {
         return Ok(rendered);
     }
     let Some(stored) = kept.stored() else {
-        return Err(Problem::NotFound { domain: published.domain().name.to_string() });
+        return Err(ProblemDetails::NotFound { domain: route.domain().name.to_string() });
     };
-    let overloaded = |detail: &str| Problem::Overloaded { detail: detail.to_owned() };
+    let overloaded = |detail: &str| ProblemDetails::Overloaded { detail: detail.to_owned() };
     // The shape's input, or what the digest is made of: a copy for as long as that takes.
-    let copy = published.cache.share().try_reserve(stored.body_bytes() as u64);
+    let copy = route.cache.share().try_reserve(stored.body_bytes() as u64);
     let _copy = copy.ok_or_else(|| overloaded(NO_MEMORY))?;
-    let Some(shape) = published.shape.clone() else {
-        return Ok(kept.keep_rendered(published.id, etag_digest(&stored.body()), None));
+    let Some(shape) = route.shape.clone() else {
+        return Ok(kept.keep_rendered(route.id, etag_digest(&stored.body()), None));
     };
     let until = deadline.max(Instant::now() + SHAPE_TIME_MIN);
-    let run = published.cache.run_program(shape, stored.body(), SHAPE_OUTPUT_BYTES_MAX, until);
+    let run = route.cache.run_program(shape, stored.body(), SHAPE_OUTPUT_BYTES_MAX, until);
     let json = run.await.map_err(|error| match error {
         ProgramError::Failed(detail) | ProgramError::OutputTooLong(detail) => {
-            Problem::ShapeFailed { version: published.version.name.to_string(), detail }
+            ProblemDetails::ShapeFailed { version: route.version.name.to_string(), detail }
         }
         ProgramError::Overloaded(detail) => overloaded(detail),
     })?;
-    let rendered = kept.keep_rendered(published.id, etag_digest(&json), Some(Bytes::from(json)));
-    published.cache.reweigh(key, kept);
+    let rendered = kept.keep_rendered(route.id, etag_digest(&json), Some(Bytes::from(json)));
+    route.cache.reweigh(key, kept);
     Ok(rendered)
 }

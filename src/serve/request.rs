@@ -12,7 +12,7 @@ use http::{Request, Version};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::eviction::ConnectionTable;
+use super::connection_table::ConnectionTable;
 use super::port::Activity;
 use super::progress::Progress;
 
@@ -26,7 +26,7 @@ const HEAD_COPIES: usize = 2;
 
 /// What the requests of one connection share.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(super) struct HttpConnection {
     pub(super) progress: Arc<Progress>,
     pub(super) table: ConnectionTable,
     pub(super) activity: Activity,
@@ -36,7 +36,7 @@ pub(super) struct Connection {
 /// A request under way, until its answer is written or given up.
 #[derive(Debug)]
 pub(super) struct RequestGuard {
-    connection: Arc<Connection>,
+    connection: Arc<HttpConnection>,
     /// What is reserved for it.
     bytes: AtomicUsize,
     is_waiting: AtomicBool,
@@ -44,7 +44,7 @@ pub(super) struct RequestGuard {
 
 impl RequestGuard {
     /// Takes a request. Whether it fits is for [`RequestGuard::reserve`] to say.
-    pub(super) fn begin(connection: Arc<Connection>) -> Arc<Self> {
+    pub(super) fn begin(connection: Arc<HttpConnection>) -> Arc<Self> {
         connection.progress.begin_request(connection.http2);
         connection.activity.begin();
         Arc::new(Self {
@@ -62,7 +62,7 @@ impl RequestGuard {
 
     /// Gives back what is reserved: the request is refused.
     pub(super) fn release(&self) {
-        self.connection.progress.release(self.bytes.swap(0, Ordering::SeqCst));
+        self.connection.progress.release_bytes(self.bytes.swap(0, Ordering::SeqCst));
     }
 
     /// Whether the connection is to end.
@@ -89,17 +89,17 @@ pub(super) fn head_bytes<B>(request: &Request<B>) -> usize {
         .headers()
         .iter()
         .map(|(name, value)| HEAD_COPIES * (name.as_str().len() + value.len()) + FIELD_BYTES);
-    let own = if request.version() >= Version::HTTP_2 { 0 } else { REQUEST_BYTES };
+    let base = if request.version() >= Version::HTTP_2 { 0 } else { REQUEST_BYTES };
     let uri = request.uri();
     let target = uri.path_and_query().map_or(0, |path| path.as_str().len());
     let authority = uri.authority().map_or(0, |authority| authority.as_str().len());
-    own + request.method().as_str().len() + authority + target + fields.sum::<usize>()
+    base + request.method().as_str().len() + authority + target + fields.sum::<usize>()
 }
 
 /// A request that is not answered yet. When this is dropped it is, or was given up.
-pub(super) struct Unanswered(pub(super) Arc<RequestGuard>);
+pub(super) struct UnansweredRequest(pub(super) Arc<RequestGuard>);
 
-impl Drop for Unanswered {
+impl Drop for UnansweredRequest {
     fn drop(&mut self) {
         self.0.connection.progress.end_request(self.0.is_waiting.load(Ordering::SeqCst));
     }
@@ -138,31 +138,31 @@ pub enum BodyError {
 pub struct RequestBody {
     incoming: Incoming,
     guard: Arc<RequestGuard>,
-    arriving: Option<Arriving>,
+    arriving: Option<ArrivingBody>,
 }
 
 /// A body that has not arrived yet.
 #[derive(Debug)]
-struct Arriving {
+struct ArrivingBody {
     guard: Arc<RequestGuard>,
     limit: Duration,
     /// Since when it is wanted, and how long it may take from then: who answers may have had no
     /// room for it before.
-    wanted: Option<(Instant, Pin<Box<Sleep>>)>,
+    timer: Option<(Instant, Pin<Box<Sleep>>)>,
 }
 
-impl Arriving {
+impl ArrivingBody {
     /// Whether it took too long.
     fn is_late(&mut self, cx: &mut Context<'_>) -> bool {
-        let Self { guard, limit, wanted } = self;
-        let want = || (guard.connection.progress.begin_body(), Box::pin(sleep(*limit)));
-        wanted.get_or_insert_with(want).1.as_mut().poll(cx).is_ready()
+        let Self { guard, limit, timer } = self;
+        let start_timer = || (guard.connection.progress.begin_body(), Box::pin(sleep(*limit)));
+        timer.get_or_insert_with(start_timer).1.as_mut().poll(cx).is_ready()
     }
 }
 
-impl Drop for Arriving {
+impl Drop for ArrivingBody {
     fn drop(&mut self) {
-        if let Some((since, _)) = self.wanted {
+        if let Some((since, _)) = self.timer {
             self.guard.connection.progress.end_body(since);
         }
     }
@@ -172,7 +172,7 @@ impl RequestBody {
     pub(super) fn new(incoming: Incoming, guard: &Arc<RequestGuard>) -> Self {
         let arriving = (!incoming.is_end_stream()).then(|| {
             let limit = guard.connection.table.limits().body;
-            Arriving { guard: guard.clone(), limit, wanted: None }
+            ArrivingBody { guard: guard.clone(), limit, timer: None }
         });
         Self { incoming, guard: guard.clone(), arriving }
     }
@@ -228,26 +228,26 @@ pub(super) struct AnswerBody<B> {
     /// `None`: there is none.
     body: Option<B>,
     guard: Arc<RequestGuard>,
-    endless: bool,
+    is_endless: bool,
 }
 
 impl<B: Body> AnswerBody<B> {
     pub(super) fn new(body: B, guard: Arc<RequestGuard>) -> Self {
-        let endless = body.size_hint().exact().is_none();
-        if endless {
+        let is_endless = body.size_hint().exact().is_none();
+        if is_endless {
             guard.connection.progress.begin_endless();
         }
-        Self { body: Some(body), guard, endless }
+        Self { body: Some(body), guard, is_endless }
     }
 
     pub(super) fn empty(guard: Arc<RequestGuard>) -> Self {
-        Self { body: None, guard, endless: false }
+        Self { body: None, guard, is_endless: false }
     }
 }
 
 impl<B> Drop for AnswerBody<B> {
     fn drop(&mut self) {
-        if self.endless {
+        if self.is_endless {
             self.guard.connection.progress.end_endless();
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::port::Limits;
+use super::port::PortLimits;
 
 /// What an open HTTP/2 stream takes in hyper and h2, beside the bytes of its request's head:
 /// measured of short answers that are not read, and what such an answer may be (`cache::kept`).
@@ -11,43 +11,49 @@ pub(super) const STREAM_BYTES: usize = 4 * 1024;
 /// What the requests of a port hold: heads, bodies, open HTTP/2 streams.
 #[derive(Debug)]
 pub(super) struct RequestBytes {
-    pub(super) held: AtomicUsize,
+    pub(super) held_bytes: AtomicUsize,
     /// The part of it that open HTTP/2 streams take.
-    pub(super) in_streams: AtomicUsize,
+    pub(super) stream_bytes: AtomicUsize,
     max: usize,
     /// What each connection may hold, whatever the others do.
-    pub(super) share: usize,
+    pub(super) connection_share: usize,
     /// Streams of one connection that may be open; hyper resets a further one at once.
     pub(super) streams_max: usize,
 }
 
 impl RequestBytes {
-    pub(super) fn new(limits: &Limits) -> Self {
+    pub(super) fn new(limits: &PortLimits) -> Self {
         let (max, share) =
             (limits.request_bytes_max, limits.request_bytes_max / limits.connections_max);
         let streams_max = usize::try_from(limits.streams_max).unwrap_or(usize::MAX);
-        Self { held: AtomicUsize::new(0), in_streams: AtomicUsize::new(0), max, share, streams_max }
+        Self {
+            held_bytes: AtomicUsize::new(0),
+            stream_bytes: AtomicUsize::new(0),
+            max,
+            connection_share: share,
+            streams_max,
+        }
     }
 
     /// By how much all requests together hold too much.
     pub(super) fn excess(&self) -> usize {
-        self.held.load(Ordering::SeqCst).saturating_sub(self.max)
+        self.held_bytes.load(Ordering::SeqCst).saturating_sub(self.max)
     }
 
     /// By how much open streams take more than three quarters of that: then reads are slowed down.
     pub(super) fn streams_excess(&self) -> usize {
-        self.in_streams.load(Ordering::SeqCst).saturating_sub(self.max / 4 * 3)
+        self.stream_bytes.load(Ordering::SeqCst).saturating_sub(self.max / 4 * 3)
     }
 
     /// How much those should give back whose peers owe us something for too long.
-    pub(super) fn relief(&self) -> usize {
+    pub(super) fn bytes_to_free(&self) -> usize {
         self.excess().max(self.streams_excess())
     }
 }
 
 /// How a connection's next bytes are to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Pace {
+pub(super) enum ReadPace {
     /// As they come.
     Full,
     /// A few at a time: they open few streams.

@@ -4,10 +4,10 @@
 //! The spans are made from the collection's own record after the answer, with the ids that went out
 //! in `traceparent`, so the hot path carries no tracing state. The standard `OTEL_*` variables say
 //! where they go; without an endpoint there are none. The batch processor has a queue of bounded
-//! length; what does not fit is lost, and counted ([`watched`]).
+//! length; what does not fit is lost, and counted ([`losses`]).
 
-mod client;
-mod watched;
+mod export_client;
+mod losses;
 
 use std::time::{Duration, SystemTime};
 
@@ -24,17 +24,17 @@ use opentelemetry_sdk::trace::{
 use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 
-use self::client::WatchedClient;
-use self::watched::{Losses, WatchedExporter};
-use super::report::Report;
-use crate::collect::Step;
+use self::export_client::LossCountingClient;
+use self::losses::{LossCountingExporter, SpanLosses};
+use super::request_report::RequestReport;
+use crate::collect::TimelineStep;
 use crate::sources::{Attempt, TraceContext};
 
 /// Exports spans in batches, on a thread of its own.
 #[derive(Debug)]
 pub struct Spans {
     processor: BatchSpanProcessor,
-    losses: Losses,
+    losses: SpanLosses,
     scope: InstrumentationScope,
     sampling: Sampling,
 }
@@ -73,7 +73,7 @@ impl Sampling {
         Ok(Self { root, parent_based })
     }
 
-    fn decide(&self, trace: &TraceContext) -> bool {
+    fn is_sampled(&self, trace: &TraceContext) -> bool {
         if self.parent_based && trace.parent_id.is_some() {
             return trace.sampled;
         }
@@ -89,10 +89,10 @@ impl Sampling {
 pub struct SpanError(String);
 
 /// The exporter, as the variables say.
-fn exporter(losses: &Losses) -> Result<SpanExporter, SpanError> {
-    let timeout =
-        set("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT").or_else(|| set("OTEL_EXPORTER_OTLP_TIMEOUT"));
-    let client = WatchedClient::new(timeout.as_deref(), losses.clone()).map_err(SpanError)?;
+fn exporter(losses: &SpanLosses) -> Result<SpanExporter, SpanError> {
+    let timeout = variable("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT")
+        .or_else(|| variable("OTEL_EXPORTER_OTLP_TIMEOUT"));
+    let client = LossCountingClient::new(timeout.as_deref(), losses.clone()).map_err(SpanError)?;
     let exporter = SpanExporter::builder()
         .with_http()
         .with_protocol(Protocol::HttpBinary)
@@ -101,32 +101,33 @@ fn exporter(losses: &Losses) -> Result<SpanExporter, SpanError> {
 }
 
 /// A variable; an empty one counts as unset.
-fn set(name: &str) -> Option<String> {
+fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 impl Spans {
     /// As the `OTEL_*` variables say; `None` where they name no endpoint, or switch traces off.
     pub fn from_environment() -> Result<Option<Self>, SpanError> {
-        let endpoint = set("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-            .or_else(|| set("OTEL_EXPORTER_OTLP_ENDPOINT"));
+        let endpoint = variable("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+            .or_else(|| variable("OTEL_EXPORTER_OTLP_ENDPOINT"));
         let disabled =
-            set("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
-        let none = set("OTEL_TRACES_EXPORTER").is_some_and(|value| value == "none");
+            variable("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
+        let none = variable("OTEL_TRACES_EXPORTER").is_some_and(|value| value == "none");
         if endpoint.is_none() || disabled || none {
             return Ok(None);
         }
-        let losses = Losses::new(set("OTEL_BSP_MAX_QUEUE_SIZE").as_deref());
-        let exporter = WatchedExporter::new(exporter(&losses)?, losses.clone());
+        let losses = SpanLosses::new(variable("OTEL_BSP_MAX_QUEUE_SIZE").as_deref());
+        let exporter = LossCountingExporter::new(exporter(&losses)?, losses.clone());
         let mut processor = BatchSpanProcessor::builder(exporter).build();
         let mut resource = Resource::builder();
-        if set("OTEL_SERVICE_NAME").is_none() {
+        if variable("OTEL_SERVICE_NAME").is_none() {
             resource = resource.with_service_name("bfb");
         }
         processor.set_resource(&resource.build());
         let scope =
             InstrumentationScope::builder("bfb").with_version(env!("CARGO_PKG_VERSION")).build();
-        let (sampler, argument) = (set("OTEL_TRACES_SAMPLER"), set("OTEL_TRACES_SAMPLER_ARG"));
+        let (sampler, argument) =
+            (variable("OTEL_TRACES_SAMPLER"), variable("OTEL_TRACES_SAMPLER_ARG"));
         let sampling = Sampling::from_names(sampler.as_deref(), argument.as_deref())?;
         Ok(Some(Self { processor, losses, scope, sampling }))
     }
@@ -148,15 +149,15 @@ impl Spans {
     }
 
     /// Whether the trace is exported; the sources are told the same.
-    pub(super) fn sample(&self, trace: &TraceContext) -> bool {
-        self.sampling.decide(trace)
+    pub(super) fn is_sampled(&self, trace: &TraceContext) -> bool {
+        self.sampling.is_sampled(trace)
     }
 
     pub(super) fn export(
         &self,
         trace: &TraceContext,
         started: Instant,
-        report: &Report<'_>,
+        report: &RequestReport<'_>,
         key: Option<&str>,
     ) {
         if !trace.sampled {
@@ -180,12 +181,12 @@ impl Spans {
         trace: &TraceContext,
         began: SystemTime,
         took: Duration,
-        report: &Report<'_>,
+        report: &RequestReport<'_>,
         key: Option<&str>,
     ) -> SpanData {
         let status = report.status();
-        let path = report.version.map_or("", |published| &published.version.path.text);
-        let (domain, _) = report.names();
+        let path = report.route.map_or("", |published| &published.version.path.text);
+        let (domain, _) = report.domain_and_version();
         let mut attributes = vec![
             KeyValue::new("http.request.method", "GET"),
             KeyValue::new("http.response.status_code", i64::from(status)),
@@ -194,7 +195,7 @@ impl Spans {
         ];
         attributes.extend(key.map(|key| KeyValue::new("bfb.key", key.to_owned())));
         let ended = match report.response {
-            Err(problem) if status >= 500 => Status::error(problem.kind().0),
+            Err(problem) if status >= 500 => Status::error(problem.type_status_title().0),
             _ => Status::Unset,
         };
         let parent = trace.parent_id.unwrap_or(0);
@@ -214,7 +215,7 @@ impl Spans {
         &self,
         trace: &TraceContext,
         began: SystemTime,
-        step: &Step,
+        step: &TimelineStep,
         attempt: &Attempt,
     ) -> SpanData {
         let mut attributes = vec![
@@ -283,7 +284,7 @@ mod tests {
     fn decides(name: Option<&str>, argument: Option<&str>, parent: Option<bool>) -> bool {
         let mut trace = TraceContext::fresh();
         (trace.parent_id, trace.sampled) = (parent.map(|_| 1), parent.unwrap_or(false));
-        Sampling::from_names(name, argument).unwrap().decide(&trace)
+        Sampling::from_names(name, argument).unwrap().is_sampled(&trace)
     }
 
     #[test]

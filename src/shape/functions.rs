@@ -4,13 +4,13 @@
 use std::cmp::Ordering;
 use std::rc::Rc;
 
+use super::budget::{Flow, fault};
 use super::buffer::Buffer;
-use super::eval::Run;
-use super::memory_count::Held;
-use super::meter::{Flow, fault};
+use super::eval::Evaluation;
+use super::memory_count::HeldMemory;
 use super::number::Num;
 use super::object::Member;
-use super::order::COMPARISON;
+use super::order::COMPARISON_COST;
 use super::program::Math;
 use super::value::{Arr, SLOT_BYTES, Val};
 use super::{json, operators, text};
@@ -58,7 +58,7 @@ pub(super) fn rounded(val: &Val, f: fn(f64) -> f64) -> Flow<Val> {
     }
 }
 
-pub(super) fn length(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
+pub(super) fn length(run: &mut Evaluation<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
     match val {
         Val::Null => Ok(Val::int(0)),
         Val::Bool(_) => fault("boolean has no length"),
@@ -72,7 +72,7 @@ pub(super) fn length(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
     }
 }
 
-pub(super) fn keys(run: &mut Run<'_>, val: &Val, sorted: bool) -> Flow<Val> {
+pub(super) fn keys(run: &mut Evaluation<'_>, val: &Val, sorted: bool) -> Flow<Val> {
     let keys: Vec<Val> = match val {
         Val::Arr(arr) => {
             run.meter.alloc(arr.items().len() * SLOT_BYTES)?;
@@ -82,7 +82,7 @@ pub(super) fn keys(run: &mut Run<'_>, val: &Val, sorted: bool) -> Flow<Val> {
             run.meter.alloc(obj.len() * SLOT_BYTES)?;
             let key = |(key, _): &Member| Val::Str(key.clone());
             if sorted {
-                run.meter.by_key(obj)?.into_iter().map(key).collect()
+                run.meter.sorted_members(obj)?.into_iter().map(key).collect()
             } else {
                 obj.iter().map(key).collect()
             }
@@ -92,7 +92,7 @@ pub(super) fn keys(run: &mut Run<'_>, val: &Val, sorted: bool) -> Flow<Val> {
     Ok(array_of(keys))
 }
 
-pub(super) fn has(run: &mut Run<'_>, val: &Val, key: &Val) -> Flow<Val> {
+pub(super) fn has(run: &mut Evaluation<'_>, val: &Val, key: &Val) -> Flow<Val> {
     match (val, key) {
         (Val::Obj(obj), Val::Str(key)) => Ok(Val::Bool(obj.get(&mut run.meter, key)?.is_some())),
         (Val::Null, Val::Str(_) | Val::Num(_)) => Ok(Val::Bool(false)),
@@ -107,7 +107,7 @@ pub(super) fn has(run: &mut Run<'_>, val: &Val, key: &Val) -> Flow<Val> {
 }
 
 /// As deep as values are; every comparison is charged, for there may be the product of both sizes.
-pub(super) fn contains(run: &mut Run<'_>, val: &Val, part: &Val) -> Flow<bool> {
+pub(super) fn contains(run: &mut Evaluation<'_>, val: &Val, part: &Val) -> Flow<bool> {
     run.meter.enter()?;
     match (val, part) {
         (Val::Obj(val), Val::Obj(part)) => {
@@ -123,8 +123,8 @@ pub(super) fn contains(run: &mut Run<'_>, val: &Val, part: &Val) -> Flow<bool> {
             for part in part.items() {
                 let mut found = false;
                 for val in val.items() {
-                    run.meter.work(COMPARISON)?;
-                    if val.same_type(part) && contains(run, val, part)? {
+                    run.meter.work(COMPARISON_COST)?;
+                    if val.is_same_type(part) && contains(run, val, part)? {
                         found = true;
                         break;
                     }
@@ -140,7 +140,7 @@ pub(super) fn contains(run: &mut Run<'_>, val: &Val, part: &Val) -> Flow<bool> {
             run.meter.touch(4 * (val.len() + part.len()))?;
             Ok(val.contains(&**part))
         }
-        (val, part) if val.same_type(part) => run.meter.equal(val, part),
+        (val, part) if val.is_same_type(part) => run.meter.is_equal(val, part),
         (val, part) => {
             fault(format!("cannot check whether {} contains {}", val.type_name(), part.type_name()))
         }
@@ -148,7 +148,7 @@ pub(super) fn contains(run: &mut Run<'_>, val: &Val, part: &Val) -> Flow<bool> {
 }
 
 /// Where `part` occurs in `val`.
-pub(super) fn indices(run: &mut Run<'_>, val: &Val, part: &Val) -> Flow<Val> {
+pub(super) fn indices(run: &mut Evaluation<'_>, val: &Val, part: &Val) -> Flow<Val> {
     let mut found = Arr::default();
     match (val, part) {
         (Val::Null, Val::Str(_) | Val::Num(_)) => return Ok(Val::Null),
@@ -170,14 +170,14 @@ pub(super) fn indices(run: &mut Run<'_>, val: &Val, part: &Val) -> Flow<Val> {
         (Val::Arr(_), Val::Arr(part)) if part.items().is_empty() => (),
         (Val::Arr(arr), Val::Arr(part)) => {
             for (at, window) in arr.items().windows(part.items().len()).enumerate() {
-                if run.meter.order_all(window, part.items())? == Ordering::Equal {
+                if run.meter.order_items(window, part.items())? == Ordering::Equal {
                     found.push(&mut run.meter, Val::int(at))?;
                 }
             }
         }
         (Val::Arr(arr), item) => {
             for (at, one) in arr.items().iter().enumerate() {
-                if run.meter.equal(one, item)? {
+                if run.meter.is_equal(one, item)? {
                     found.push(&mut run.meter, Val::int(at))?;
                 }
             }
@@ -187,18 +187,19 @@ pub(super) fn indices(run: &mut Run<'_>, val: &Val, part: &Val) -> Flow<Val> {
     Ok(Val::Arr(Rc::new(found)))
 }
 
-pub(super) fn add(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
+pub(super) fn add(run: &mut Evaluation<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
     let mut sum = Val::Null;
-    let plus = |run: &mut Run<'_>, sum: &mut Val, item: &Val| {
+    let plus = |run: &mut Evaluation<'_>, sum: &mut Val, item: &Val| {
         run.meter.spend(1)?;
-        *sum = operators::math(run, Math::Add, std::mem::replace(sum, Val::Null), item.clone())?;
+        *sum =
+            operators::apply_math(run, Math::Add, std::mem::replace(sum, Val::Null), item.clone())?;
         Ok(())
     };
     match val {
         Val::Arr(arr)
             if arr.items().len() > 1 && arr.items().iter().all(|v| matches!(v, Val::Str(_))) =>
         {
-            return text::join(run, val, &Val::word(""));
+            return text::join(run, val, &Val::static_text(""));
         }
         Val::Arr(arr) => arr.items().iter().try_for_each(|item| plus(run, &mut sum, item))?,
         Val::Obj(obj) => obj.iter().try_for_each(|(_, item)| plus(run, &mut sum, item))?,
@@ -207,7 +208,7 @@ pub(super) fn add(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
     Ok(sum)
 }
 
-pub(super) fn reverse(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
+pub(super) fn reverse(run: &mut Evaluation<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
     match val {
         Val::Null => Ok(Val::Arr(Rc::default())),
         Val::Str(s) => {
@@ -224,13 +225,13 @@ pub(super) fn reverse(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
     }
 }
 
-pub(super) fn flatten(run: &mut Run<'_>, val: &Val, depth: &Val) -> Flow<Val> {
-    fn into(run: &mut Run<'_>, item: &Val, depth: i64, out: &mut Arr) -> Flow {
+pub(super) fn flatten(run: &mut Evaluation<'_>, val: &Val, depth: &Val) -> Flow<Val> {
+    fn flatten_into(run: &mut Evaluation<'_>, item: &Val, depth: i64, out: &mut Arr) -> Flow {
         run.meter.spend(1)?;
         match item {
             Val::Arr(inner) if depth > 0 => {
                 run.meter.enter()?;
-                inner.items().iter().try_for_each(|item| into(run, item, depth - 1, out))
+                inner.items().iter().try_for_each(|item| flatten_into(run, item, depth - 1, out))
             }
             other => out.push(&mut run.meter, other.clone()),
         }
@@ -240,22 +241,22 @@ pub(super) fn flatten(run: &mut Run<'_>, val: &Val, depth: &Val) -> Flow<Val> {
         return fault("the depth to flatten must not be negative");
     }
     let mut out = Arr::default();
-    for_each_child(val, &mut |item| into(run, item, depth, &mut out))?;
+    for_each_child(val, &mut |item| flatten_into(run, item, depth, &mut out))?;
     Ok(Val::Arr(Rc::new(out)))
 }
 
-pub(super) fn transpose(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
+pub(super) fn transpose(run: &mut Evaluation<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
     let items = array(val)?;
     let bytes = size_of_val(items) / SLOT_BYTES * size_of::<&[Val]>();
     run.meter.alloc(bytes)?;
-    let _held = Held::of(bytes);
+    let _held = HeldMemory::of(bytes);
     let mut rows = Vec::with_capacity(items.len());
     for item in items {
         // As in jq, null is a row without items.
         rows.push(if matches!(item, Val::Null) { &[] } else { array(item)? });
     }
     let width = rows.iter().map(|row| row.len()).max().unwrap_or(0);
-    run.meter.room(rows.len().saturating_mul(width).saturating_mul(SLOT_BYTES))?;
+    run.meter.require_memory(rows.len().saturating_mul(width).saturating_mul(SLOT_BYTES))?;
     let mut columns = Arr::default();
     for at in 0..width {
         run.meter.alloc(rows.len() * SLOT_BYTES)?;
@@ -265,13 +266,13 @@ pub(super) fn transpose(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
     Ok(Val::Arr(Rc::new(columns)))
 }
 
-pub(super) fn fromjson(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
+pub(super) fn fromjson(run: &mut Evaluation<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
     let text = text::string(val)?;
     json::read_leniently(&mut run.meter, text)?
         .map_or_else(|| fault("cannot parse string as JSON"), Ok)
 }
 
-pub(super) fn tonumber(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
+pub(super) fn tonumber(run: &mut Evaluation<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
     match val {
         Val::Num(_) => Ok(val.clone()),
         Val::Str(s) => {
@@ -292,7 +293,7 @@ pub(super) fn tonumber(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
 }
 
 /// `abs`: a number without its sign, and as in jq anything that is more than a number as it is.
-pub(super) fn abs(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
+pub(super) fn abs(run: &mut Evaluation<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
     match val {
         Val::Str(_) | Val::Arr(_) | Val::Obj(_) => Ok(val.clone()),
         other => magnitude(run, other),
@@ -300,12 +301,12 @@ pub(super) fn abs(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
 }
 
 /// The number without its sign.
-pub(super) fn magnitude(run: &mut Run<'_>, val: &Val) -> Flow<Val> {
+pub(super) fn magnitude(run: &mut Evaluation<'_>, val: &Val) -> Flow<Val> {
     let n = number(val)?;
     Ok(if n.f64() < 0.0 { Val::Num(n.neg(&mut run.meter)?) } else { val.clone() })
 }
 
-pub(super) fn implode(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
+pub(super) fn implode(run: &mut Evaluation<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
     let mut out = Buffer::default();
     for point in array(val)? {
         let Val::Num(number) = point else {
@@ -323,7 +324,7 @@ pub(super) fn implode(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
     out.into_text(&mut run.meter).map(Val::Str)
 }
 
-pub(super) fn explode(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
+pub(super) fn explode(run: &mut Evaluation<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
     let text = text::string(val)?;
     run.meter.touch(text.len())?;
     let len = text.chars().count();

@@ -11,7 +11,7 @@ pub(super) use write::{append, write};
 
 /// Where the first byte stands that a string of JSON does not hold as it is, or need not.
 #[inline]
-fn special(bytes: &[u8]) -> Option<usize> {
+fn find_special(bytes: &[u8]) -> Option<usize> {
     const ONES: u64 = u64::MAX / 255;
     const HIGHS: u64 = ONES * 0x80;
     // Eight at once: a byte below 1 (below 32) borrows from its highest bit, which it did not have.
@@ -48,17 +48,17 @@ static SPECIAL: [bool; 256] = {
 
 #[cfg(test)]
 mod tests {
-    use super::super::meter::Meter;
+    use super::super::budget::BudgetMeter;
     use super::super::value::Val;
     use super::write;
     use crate::shape::Budget;
 
     fn read(text: &[u8]) -> Option<Val> {
-        super::read(&mut Meter::new(&Budget::default()), text).expect("within the budget")
+        super::read(&mut BudgetMeter::new(&Budget::default()), text).expect("within the budget")
     }
 
     fn again(text: &str) -> Option<String> {
-        let meter = &mut Meter::new(&Budget::default());
+        let meter = &mut BudgetMeter::new(&Budget::default());
         read(text.as_bytes()).map(|val| {
             String::from_utf8(write(meter, &val, 1 << 20).expect("it is JSON").into_bytes())
                 .expect("it is text")

@@ -11,17 +11,17 @@ thread_local! {
 }
 
 /// The bytes held by what was made on this thread.
-pub(super) fn held() -> u64 {
+pub(super) fn held_bytes() -> u64 {
     HELD.get()
 }
 
 /// An allocation of `bytes`, with what an allocator adds to it.
-pub(super) fn take(bytes: usize) {
+pub(super) fn add_held(bytes: usize) {
     HELD.set(HELD.get().wrapping_add(weight(bytes)));
 }
 
 /// The end of an allocation of `bytes`.
-pub(super) fn release(bytes: usize) {
+pub(super) fn subtract_held(bytes: usize) {
     HELD.set(HELD.get().wrapping_sub(weight(bytes)));
 }
 
@@ -32,30 +32,30 @@ pub(super) fn weight(bytes: usize) -> u64 {
 
 /// Memory that is held while this lives: for what is no value.
 #[derive(Debug, Default)]
-pub(super) struct Held(usize);
+pub(super) struct HeldMemory(usize);
 
-impl Held {
+impl HeldMemory {
     pub(super) fn of(bytes: usize) -> Self {
-        take(bytes);
+        add_held(bytes);
         Self(bytes)
     }
 
     /// Holds `bytes` instead.
     pub(super) fn set(&mut self, bytes: usize) {
-        release(self.0);
-        take(bytes);
+        subtract_held(self.0);
+        add_held(bytes);
         self.0 = bytes;
     }
 }
 
-impl Clone for Held {
+impl Clone for HeldMemory {
     fn clone(&self) -> Self {
         Self::of(self.0)
     }
 }
 
-impl Drop for Held {
+impl Drop for HeldMemory {
     fn drop(&mut self) {
-        release(self.0);
+        subtract_held(self.0);
     }
 }

@@ -7,14 +7,15 @@
 //! functions only, and each step, allocation and level of the stack is taken from a `Budget`.
 //! Errors never hold data. A run needs about 1 MiB of its caller's stack.
 //!
-//! `syntax` reads the text; `resolve` turns it into `program`'s tree or says what is `refused`.
-//! `eval` and its `env`, `bind`, `calculate` with the `operators`, `follow` with `index`, and
+//! `syntax` reads the text; `resolve` turns it into `program`'s tree or says what is `unsupported`.
+//! `eval` and its `env`, `bind`, `calculate` with the `operators`, `paths` with `index`, and
 //! `update` run it over `value`s and their `object`s. `builtins` lists the functions, which
 //! `filters` with `stream` and `substitute`, `functions`, `libm`, `calendar`, `text` and `pattern`
-//! hold; `prelude.jq` says those that jq itself can say. `meter` is what all of them pay, `order`
+//! hold; `prelude.jq` says those that jq itself can say. `budget` is what all of them pay, `order`
 //! what comparing costs; `buffer` holds what grows, and `memory_count` counts the memory of all.
 
 mod bind;
+mod budget;
 mod buffer;
 mod builtins;
 mod calculate;
@@ -22,25 +23,24 @@ mod calendar;
 mod env;
 mod eval;
 mod filters;
-mod follow;
 mod functions;
 mod index;
 mod json;
 mod libm;
 mod memory_count;
-mod meter;
 mod number;
 mod object;
 mod operators;
 mod order;
+mod paths;
 mod pattern;
 mod program;
-mod refused;
 mod resolve;
 mod stream;
 mod substitute;
 mod syntax;
 mod text;
+mod unsupported;
 mod update;
 mod value;
 
@@ -147,7 +147,7 @@ impl Program {
 
     /// Runs the program over `input`, a valid JSON text, and renders its one result.
     pub fn run(&self, input: &[u8], budget: Budget<'_>) -> Result<Vec<u8>, RunError> {
-        let mut run = eval::Run::new(&self.code, &budget);
+        let mut run = eval::Evaluation::new(&self.code, &budget);
         let input = json::read(&mut run.meter, input)?;
         let output =
             run.result(input.ok_or_else(|| RunError::of_program("the input is not JSON"))?)?;

@@ -7,8 +7,8 @@ use std::sync::LazyLock;
 
 use hashbrown::HashTable;
 
-use super::memory_count::{Held, release, take};
-use super::meter::{Flow, Meter};
+use super::budget::{BudgetMeter, Flow};
+use super::memory_count::{HeldMemory, add_held, subtract_held};
 use super::value::{COUNTS_BYTES, Text, Val};
 
 /// A key with its value.
@@ -32,43 +32,47 @@ pub(super) const MEMBER_BYTES: usize = size_of::<Member>();
 pub(super) const HEAD_BYTES: usize = COUNTS_BYTES + size_of::<Obj>();
 /// What a member costs in the index at most: a place and a byte, in a table that may just have
 /// doubled.
-const PLACE_BYTES: usize = 12;
+const INDEX_ENTRY_BYTES: usize = 12;
 
-const INDEXED_FROM: usize = FEW_MEMBERS + 1;
+const INDEXED_FROM: usize = UNINDEXED_MEMBERS_MAX + 1;
 /// So many are looked through rather than indexed.
-pub(super) const FEW_MEMBERS: usize = 15;
+pub(super) const UNINDEXED_MEMBERS_MAX: usize = 15;
 
 /// Keyed, so that nobody can choose keys that collide.
 static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
 impl Obj {
     /// An object with room for so many members, which have been charged for.
-    pub(super) fn with_room(members: usize) -> Self {
-        take(HEAD_BYTES);
+    pub(super) fn with_capacity(members: usize) -> Self {
+        add_held(HEAD_BYTES);
         let members = Vec::with_capacity(members);
-        take(members.capacity() * MEMBER_BYTES);
+        add_held(members.capacity() * MEMBER_BYTES);
         Self { members, index: None, size: 0, depth: 0 }
     }
 
     /// The object of members that have been charged for; of two with one key the last one counts,
     /// at the first one's place. Unless it may, none repeats a key.
-    pub(super) fn of(meter: &mut Meter<'_>, members: Vec<Member>, may_repeat: bool) -> Flow<Self> {
+    pub(super) fn of(
+        meter: &mut BudgetMeter<'_>,
+        members: Vec<Member>,
+        may_repeat: bool,
+    ) -> Flow<Self> {
         let mut size = 0;
         let mut depth = 0;
         for (key, val) in &members {
             size += val.size() + key.len() as u64 + 4;
             depth = depth.max(val.depth());
         }
-        take(HEAD_BYTES);
-        take(members.capacity() * MEMBER_BYTES);
+        add_held(HEAD_BYTES);
+        add_held(members.capacity() * MEMBER_BYTES);
         let mut obj = Self { members, index: None, size, depth };
         if obj.members.len() < INDEXED_FROM && !may_repeat || obj.reindex(meter)? {
             return Ok(obj);
         }
-        let mut unique = Self::with_room(obj.members.len());
+        let mut unique = Self::with_capacity(obj.members.len());
         let members = std::mem::take(&mut obj.members);
-        let _held = Held::of(members.capacity() * MEMBER_BYTES);
-        release(members.capacity() * MEMBER_BYTES);
+        let _held = HeldMemory::of(members.capacity() * MEMBER_BYTES);
+        subtract_held(members.capacity() * MEMBER_BYTES);
         for (key, val) in members {
             unique.insert(meter, key, val)?;
         }
@@ -76,7 +80,10 @@ impl Obj {
     }
 
     /// The object, to be changed: a charged copy where it is shared.
-    pub(super) fn make_mut<'a>(meter: &mut Meter<'_>, obj: &'a mut Rc<Self>) -> Flow<&'a mut Self> {
+    pub(super) fn make_mut<'a>(
+        meter: &mut BudgetMeter<'_>,
+        obj: &'a mut Rc<Self>,
+    ) -> Flow<&'a mut Self> {
         if Rc::get_mut(obj).is_none() {
             obj.charge_copy(meter)?;
         }
@@ -84,12 +91,12 @@ impl Obj {
     }
 
     /// A copy of it.
-    pub(super) fn copied(&self, meter: &mut Meter<'_>) -> Flow<Self> {
+    pub(super) fn copied(&self, meter: &mut BudgetMeter<'_>) -> Flow<Self> {
         self.charge_copy(meter)?;
         Ok(self.clone())
     }
 
-    fn charge_copy(&self, meter: &mut Meter<'_>) -> Flow {
+    fn charge_copy(&self, meter: &mut BudgetMeter<'_>) -> Flow {
         // A copy counts each member's holders, and has an index as large.
         meter.touch(self.len() * 32)?;
         let index = self.index.as_ref().map_or(0, |index| index.allocation_size());
@@ -112,13 +119,13 @@ impl Obj {
         self.members.iter()
     }
 
-    pub(super) fn get(&self, meter: &mut Meter<'_>, key: &str) -> Flow<Option<&Val>> {
-        Ok(self.place(meter, key)?.map(|at| &self.members[at].1))
+    pub(super) fn get(&self, meter: &mut BudgetMeter<'_>, key: &str) -> Flow<Option<&Val>> {
+        Ok(self.find_key(meter, key)?.map(|at| &self.members[at].1))
     }
 
     /// Where a key stands. Hashing it, and comparing it with the one that has its hash, costs about
     /// the double of copying it.
-    fn place(&self, meter: &mut Meter<'_>, key: &str) -> Flow<Option<usize>> {
+    fn find_key(&self, meter: &mut BudgetMeter<'_>, key: &str) -> Flow<Option<usize>> {
         meter.touch(8)?;
         let Some(index) = &self.index else { return position(meter, &self.members, key) };
         meter.touch(2 * key.len())?;
@@ -129,11 +136,11 @@ impl Obj {
     /// Adds or replaces a member, and hands back the old value.
     pub(super) fn insert(
         &mut self,
-        meter: &mut Meter<'_>,
+        meter: &mut BudgetMeter<'_>,
         key: Text,
         val: Val,
     ) -> Flow<Option<Val>> {
-        if self.place(meter, &key)?.is_some() {
+        if self.find_key(meter, &key)?.is_some() {
             return self.replace(meter, &key, val);
         }
         if let Some(index) = &mut self.index {
@@ -148,11 +155,11 @@ impl Obj {
             meter.touch(2 * key.len())?;
             let before = index.allocation_size();
             let hash = HASHER.hash_one(&*key);
-            index.insert_unique(hash, place_of(members.len()), |at| {
+            index.insert_unique(hash, index_entry(members.len()), |at| {
                 HASHER.hash_one(&*members[*at as usize].0)
             });
-            release(before);
-            take(index.allocation_size());
+            subtract_held(before);
+            add_held(index.allocation_size());
         }
         self.add(meter, key, val)?;
         if self.index.is_none() && self.members.len() >= INDEXED_FROM {
@@ -162,9 +169,9 @@ impl Obj {
     }
 
     /// Adds a member whose key is known to be new, and is in the index if there is one.
-    pub(super) fn add(&mut self, meter: &mut Meter<'_>, key: Text, val: Val) -> Flow {
+    pub(super) fn add(&mut self, meter: &mut BudgetMeter<'_>, key: Text, val: Val) -> Flow {
         meter.touch(MEMBER_BYTES)?;
-        self.make_room(meter)?;
+        self.reserve_one(meter)?;
         self.depth = self.depth.max(val.depth());
         self.size += val.size() + key.len() as u64 + 4;
         self.members.push((key, val));
@@ -174,11 +181,11 @@ impl Obj {
     /// Replaces a member that exists, and hands back its old value.
     pub(super) fn replace(
         &mut self,
-        meter: &mut Meter<'_>,
+        meter: &mut BudgetMeter<'_>,
         key: &str,
         val: Val,
     ) -> Flow<Option<Val>> {
-        let Some(at) = self.place(meter, key)? else { return Ok(None) };
+        let Some(at) = self.find_key(meter, key)? else { return Ok(None) };
         self.depth = self.depth.max(val.depth());
         let new = val.size();
         let old = std::mem::replace(&mut self.members[at].1, val);
@@ -187,23 +194,23 @@ impl Obj {
     }
 
     /// Room for one more.
-    fn make_room(&mut self, meter: &mut Meter<'_>) -> Flow {
+    fn reserve_one(&mut self, meter: &mut BudgetMeter<'_>) -> Flow {
         let len = self.members.len();
         if len < self.members.capacity() {
             return Ok(());
         }
         let more = len / 2 + 1;
-        meter.room((len + more).saturating_mul(MEMBER_BYTES + PLACE_BYTES))?;
-        release(self.members.capacity() * MEMBER_BYTES);
+        meter.require_memory((len + more).saturating_mul(MEMBER_BYTES + INDEX_ENTRY_BYTES))?;
+        subtract_held(self.members.capacity() * MEMBER_BYTES);
         self.members.reserve_exact(more);
-        take(self.members.capacity() * MEMBER_BYTES);
+        add_held(self.members.capacity() * MEMBER_BYTES);
         Ok(())
     }
 
     /// Keeps the members for which `keep` holds.
     pub(super) fn retain(
         &mut self,
-        meter: &mut Meter<'_>,
+        meter: &mut BudgetMeter<'_>,
         mut keep: impl FnMut(&str) -> bool,
     ) -> Flow {
         let mut gone = 0;
@@ -218,12 +225,12 @@ impl Obj {
     }
 
     /// Makes the index anew; says whether each key comes once.
-    fn reindex(&mut self, meter: &mut Meter<'_>) -> Flow<bool> {
-        release(self.index.take().map_or(0, |index| index.allocation_size()));
+    fn reindex(&mut self, meter: &mut BudgetMeter<'_>) -> Flow<bool> {
+        subtract_held(self.index.take().map_or(0, |index| index.allocation_size()));
         if self.members.len() < INDEXED_FROM {
-            return Ok(!repeats(meter, &self.members)?);
+            return Ok(!has_duplicate_key(meter, &self.members)?);
         }
-        meter.alloc(self.members.capacity() * PLACE_BYTES)?;
+        meter.alloc(self.members.capacity() * INDEX_ENTRY_BYTES)?;
         let mut index = Index::with_capacity(self.members.capacity());
         for (at, (key, _)) in self.members.iter().enumerate() {
             meter.touch(3 * key.len() + 32)?;
@@ -231,21 +238,21 @@ impl Obj {
             if index.find(hash, |at| *self.members[*at as usize].0 == **key).is_some() {
                 return Ok(false);
             }
-            index.insert_unique(hash, place_of(at), |_| 0);
+            index.insert_unique(hash, index_entry(at), |_| 0);
         }
-        take(index.allocation_size());
+        add_held(index.allocation_size());
         self.index = Some(Box::new(index));
         Ok(true)
     }
 }
 
 /// Memory ends long before places do.
-fn place_of(at: usize) -> u32 {
+fn index_entry(at: usize) -> u32 {
     u32::try_from(at).unwrap_or(u32::MAX)
 }
 
 /// Whether a key comes twice among a few members.
-fn repeats(meter: &mut Meter<'_>, members: &[Member]) -> Flow<bool> {
+fn has_duplicate_key(meter: &mut BudgetMeter<'_>, members: &[Member]) -> Flow<bool> {
     for (at, (key, _)) in members.iter().enumerate() {
         if position(meter, &members[..at], key)?.is_some() {
             return Ok(true);
@@ -257,7 +264,7 @@ fn repeats(meter: &mut Meter<'_>, members: &[Member]) -> Flow<bool> {
 /// Where a key stands among a few members. Most keys differ at once; those that may not are charged
 /// for.
 #[inline]
-fn position(meter: &mut Meter<'_>, members: &[Member], key: &str) -> Flow<Option<usize>> {
+fn position(meter: &mut BudgetMeter<'_>, members: &[Member], key: &str) -> Flow<Option<usize>> {
     for (at, (known, _)) in members.iter().enumerate() {
         if known.len() == key.len() && known.as_bytes().first() == key.as_bytes().first() {
             meter.touch(2 * key.len())?;
@@ -271,24 +278,24 @@ fn position(meter: &mut Meter<'_>, members: &[Member], key: &str) -> Flow<Option
 
 impl Default for Obj {
     fn default() -> Self {
-        Self::with_room(0)
+        Self::with_capacity(0)
     }
 }
 
 impl Clone for Obj {
     fn clone(&self) -> Self {
         let members = self.members.clone();
-        take(HEAD_BYTES);
-        take(members.capacity() * MEMBER_BYTES);
-        take(self.index.as_ref().map_or(0, |index| index.allocation_size()));
+        add_held(HEAD_BYTES);
+        add_held(members.capacity() * MEMBER_BYTES);
+        add_held(self.index.as_ref().map_or(0, |index| index.allocation_size()));
         Self { members, index: self.index.clone(), size: self.size, depth: self.depth }
     }
 }
 
 impl Drop for Obj {
     fn drop(&mut self) {
-        release(HEAD_BYTES);
-        release(self.members.capacity() * MEMBER_BYTES);
-        release(self.index.as_ref().map_or(0, |index| index.allocation_size()));
+        subtract_held(HEAD_BYTES);
+        subtract_held(self.members.capacity() * MEMBER_BYTES);
+        subtract_held(self.index.as_ref().map_or(0, |index| index.allocation_size()));
     }
 }

@@ -54,19 +54,19 @@ pub(super) enum Argument {
 /// One expression.
 #[derive(Debug)]
 pub(super) struct Expr {
-    pub(super) kind: Kind,
+    pub(super) kind: ExprKind,
     /// It yields exactly one value, or fails.
-    pub(super) one: bool,
+    pub(super) yields_one: bool,
 }
 
 /// What an expression does. Numbers of variables, filters and labels count from the innermost
 /// binding.
 #[derive(Debug)]
-pub(super) enum Kind {
+pub(super) enum ExprKind {
     Id,
     Recurse,
     Const(Constant),
-    Text(Format, Vec<Piece>),
+    Text(Format, Vec<StringPiece>),
     Array(Box<Expr>),
     /// Members; the flag says that their keys are constants that all differ.
     Object(Vec<(Expr, Expr)>, bool),
@@ -85,8 +85,8 @@ pub(super) enum Kind {
     UpdateWith(Box<Expr>, Option<Math>, Box<Expr>),
     Label(Box<Expr>),
     Break(usize),
-    Reduce(Box<Fold>),
-    Foreach(Box<Fold>, Option<Box<Expr>>),
+    Reduce(Box<FoldExpr>),
+    Foreach(Box<FoldExpr>, Option<Box<Expr>>),
     Try(Box<Expr>, Option<Box<Expr>>),
     If(Vec<(Expr, Expr)>, Option<Box<Expr>>),
     Var(usize),
@@ -94,7 +94,7 @@ pub(super) enum Kind {
     /// A definition, how many of the caller's bindings it does not see, and its arguments.
     Call(usize, usize, Vec<Expr>),
     Builtin(&'static Builtin, Vec<Expr>),
-    Path(Box<Expr>, Vec<(Part, bool)>),
+    Path(Box<Expr>, Vec<(AccessStep, bool)>),
 }
 
 /// A value of the program's text. Values belong to the thread of their run, so each run makes its
@@ -114,7 +114,7 @@ pub(super) enum Constant {
 
 /// What `reduce` and `foreach` have in common.
 #[derive(Debug)]
-pub(super) struct Fold {
+pub(super) struct FoldExpr {
     pub(super) over: Expr,
     pub(super) pattern: Binding,
     pub(super) init: Expr,
@@ -123,7 +123,7 @@ pub(super) struct Fold {
 
 /// One step of a path; the flag beside it says that it ends in `?`.
 #[derive(Debug)]
-pub(super) enum Part {
+pub(super) enum AccessStep {
     Each,
     Index(Expr),
     Slice(Option<Expr>, Option<Expr>),
@@ -132,7 +132,7 @@ pub(super) enum Part {
 /// What stands between `as` and what it is for.
 #[derive(Debug)]
 pub(super) enum Binding {
-    One(Pattern),
+    One(BindPattern),
     /// `pattern ?// pattern`: the first one counts with which nothing fails. What is bound are the
     /// variables of all.
     Any(Vec<Alternative>),
@@ -141,22 +141,22 @@ pub(super) enum Binding {
 /// One of several patterns.
 #[derive(Debug)]
 pub(super) struct Alternative {
-    pub(super) pattern: Pattern,
+    pub(super) pattern: BindPattern,
     /// For each variable of all patterns where this one binds it, counted from the innermost.
     pub(super) places: Vec<Option<usize>>,
 }
 
 /// What takes a value apart.
 #[derive(Debug)]
-pub(super) enum Pattern {
+pub(super) enum BindPattern {
     Var,
-    Items(Vec<Pattern>),
-    Members(Vec<(Expr, Pattern)>),
+    Items(Vec<BindPattern>),
+    Members(Vec<(Expr, BindPattern)>),
 }
 
 /// A part of a string with `\(…)`.
 #[derive(Debug)]
-pub(super) enum Piece {
+pub(super) enum StringPiece {
     Plain(String),
     Value(Expr),
 }
@@ -176,35 +176,37 @@ impl Cmp {
 }
 
 impl Binding {
-    fn one(&self) -> bool {
-        matches!(self, Self::One(pattern) if pattern.one())
+    fn yields_one(&self) -> bool {
+        matches!(self, Self::One(pattern) if pattern.yields_one())
     }
 }
 
-impl Pattern {
-    fn one(&self) -> bool {
+impl BindPattern {
+    fn yields_one(&self) -> bool {
         match self {
             Self::Var => true,
-            Self::Items(items) => items.iter().all(Self::one),
-            Self::Members(members) => members.iter().all(|(key, pattern)| key.one && pattern.one()),
+            Self::Items(items) => items.iter().all(Self::yields_one),
+            Self::Members(members) => {
+                members.iter().all(|(key, pattern)| key.yields_one && pattern.yields_one())
+            }
         }
     }
 }
 
-impl Part {
-    fn one(&self) -> bool {
+impl AccessStep {
+    fn yields_one(&self) -> bool {
         match self {
             Self::Each => false,
-            Self::Index(at) => at.one,
-            Self::Slice(from, to) => [from, to].into_iter().flatten().all(|e| e.one),
+            Self::Index(at) => at.yields_one,
+            Self::Slice(from, to) => [from, to].into_iter().flatten().all(|e| e.yields_one),
         }
     }
 }
 
-impl Kind {
+impl ExprKind {
     /// Whether this yields exactly one value wherever it does not fail; `defs` are those that it
     /// may call.
-    pub(super) fn one(&self, defs: &[Def]) -> bool {
+    pub(super) fn yields_one(&self, defs: &[Def]) -> bool {
         match self {
             Self::Id | Self::Const(_) | Self::Array(_) | Self::Update(..) | Self::Var(_) => true,
             Self::Recurse
@@ -214,36 +216,41 @@ impl Kind {
             | Self::Foreach(..)
             | Self::Try(..)
             | Self::Filter(_) => false,
-            Self::Text(_, pieces) => pieces.iter().all(|p| matches!(p, Piece::Plain(_)) || p.one()),
-            Self::Object(members, _) => members.iter().all(|(k, v)| k.one && v.one),
-            Self::Neg(e) => e.one,
-            Self::Pipe(stages) => stages.iter().all(|e| e.one),
-            Self::Bind(xs, pattern, body) => xs.one && pattern.one() && body.one,
-            Self::Alt(l, r) | Self::Logic(l, _, r) => l.one && r.one,
-            Self::Math(_, sides) | Self::Cmp(_, sides) => sides.iter().all(|e| e.one),
-            Self::Assign(_, value) | Self::UpdateWith(_, _, value) => value.one,
-            Self::Reduce(fold) => fold.init.one,
+            Self::Text(_, pieces) => {
+                pieces.iter().all(|p| matches!(p, StringPiece::Plain(_)) || p.yields_one())
+            }
+            Self::Object(members, _) => members.iter().all(|(k, v)| k.yields_one && v.yields_one),
+            Self::Neg(e) => e.yields_one,
+            Self::Pipe(stages) => stages.iter().all(|e| e.yields_one),
+            Self::Bind(xs, pattern, body) => {
+                xs.yields_one && pattern.yields_one() && body.yields_one
+            }
+            Self::Alt(l, r) | Self::Logic(l, _, r) => l.yields_one && r.yields_one,
+            Self::Math(_, sides) | Self::Cmp(_, sides) => sides.iter().all(|e| e.yields_one),
+            Self::Assign(_, value) | Self::UpdateWith(_, _, value) => value.yields_one,
+            Self::Reduce(fold) => fold.init.yields_one,
             Self::If(cases, or) => {
-                cases.iter().all(|(c, t)| c.one && t.one) && or.as_ref().is_none_or(|or| or.one)
+                cases.iter().all(|(c, t)| c.yields_one && t.yields_one)
+                    && or.as_ref().is_none_or(|or| or.yields_one)
             }
             Self::Call(def, _, args) => {
                 let def = &defs[*def];
-                def.body.one
+                def.body.yields_one
                     && args
                         .iter()
                         .zip(&def.args)
-                        .all(|(arg, taken)| arg.one || *taken == Argument::Filter)
+                        .all(|(arg, taken)| arg.yields_one || *taken == Argument::Filter)
             }
-            Self::Builtin(builtin, args) => builtin.one(args),
+            Self::Builtin(builtin, args) => builtin.yields_one(args),
             Self::Path(of, parts) => {
-                of.one && parts.iter().all(|(part, optional)| part.one() && !optional)
+                of.yields_one && parts.iter().all(|(part, optional)| part.yields_one() && !optional)
             }
         }
     }
 }
 
-impl Piece {
-    fn one(&self) -> bool {
-        matches!(self, Self::Value(e) if e.one)
+impl StringPiece {
+    fn yields_one(&self) -> bool {
+        matches!(self, Self::Value(e) if e.yields_one)
     }
 }

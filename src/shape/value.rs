@@ -2,8 +2,8 @@
 //!
 //! Values share their children, so a few steps could build one that takes for ever to walk (`[.,.]`
 //! sixty times). Each array and object therefore carries the size of the whole tree below it and
-//! its depth; `Meter::admit` refuses what is too large or too deep, and whoever walks or drops a
-//! value can rely on both.
+//! its depth; `BudgetMeter::admit` refuses what is too large or too deep, and whoever walks or
+//! drops a value can rely on both.
 //!
 //! What costs time or memory with a value's size takes the meter: there is no `==`, no `<`, no hash
 //! and no look-up without it. Each text, array and object counts the memory that it holds
@@ -12,8 +12,8 @@
 use std::ops::Deref;
 use std::rc::Rc;
 
-use super::memory_count::{release, take};
-use super::meter::{Flow, Meter};
+use super::budget::{BudgetMeter, Flow};
+use super::memory_count::{add_held, subtract_held};
 use super::number::Num;
 pub(super) use super::object::Obj;
 
@@ -53,7 +53,7 @@ const _: () = assert!(SLOT_BYTES == 24, "values are what most memory goes to");
 
 impl Val {
     /// A string of ours, which is short.
-    pub(super) fn word(text: &'static str) -> Self {
+    pub(super) fn static_text(text: &'static str) -> Self {
         Self::Str(Text::unmetered(text))
     }
 
@@ -87,7 +87,7 @@ impl Val {
         }
     }
 
-    pub(super) fn truthy(&self) -> bool {
+    pub(super) fn is_truthy(&self) -> bool {
         !matches!(self, Self::Null | Self::Bool(false))
     }
 
@@ -103,13 +103,13 @@ impl Val {
     }
 
     /// Whether both are of one type.
-    pub(super) fn same_type(&self, other: &Self) -> bool {
+    pub(super) fn is_same_type(&self, other: &Self) -> bool {
         std::mem::discriminant(self) == std::mem::discriminant(other)
     }
 }
 
 impl Text {
-    pub(super) fn of(meter: &mut Meter<'_>, text: &str) -> Flow<Self> {
+    pub(super) fn of(meter: &mut BudgetMeter<'_>, text: &str) -> Flow<Self> {
         meter.alloc(COUNTS_BYTES + text.len())?;
         Ok(Self::unmetered(text))
     }
@@ -117,7 +117,7 @@ impl Text {
     /// A text whose memory is counted, but neither charged nor refused: constants, and what is a
     /// few bytes.
     pub(super) fn unmetered(text: &str) -> Self {
-        take(COUNTS_BYTES + text.len());
+        add_held(COUNTS_BYTES + text.len());
         Self(text.into())
     }
 }
@@ -133,7 +133,7 @@ impl Deref for Text {
 impl Drop for Text {
     fn drop(&mut self) {
         if Rc::strong_count(&self.0) == 1 {
-            release(COUNTS_BYTES + self.0.len());
+            subtract_held(COUNTS_BYTES + self.0.len());
         }
     }
 }
@@ -147,8 +147,8 @@ impl Arr {
             size += item.size();
             depth = depth.max(item.depth());
         }
-        take(HEAD_BYTES);
-        take(items.capacity() * SLOT_BYTES);
+        add_held(HEAD_BYTES);
+        add_held(items.capacity() * SLOT_BYTES);
         Self { items, size, depth }
     }
 
@@ -156,7 +156,7 @@ impl Arr {
         &self.items
     }
 
-    pub(super) fn push(&mut self, meter: &mut Meter<'_>, val: Val) -> Flow {
+    pub(super) fn push(&mut self, meter: &mut BudgetMeter<'_>, val: Val) -> Flow {
         meter.touch(SLOT_BYTES)?;
         if self.items.len() == self.items.capacity() {
             self.reserve(meter, self.items.len() / 2 + 1)?;
@@ -168,13 +168,15 @@ impl Arr {
     }
 
     /// Makes room for so many more; the caller charges for filling it.
-    pub(super) fn reserve(&mut self, meter: &mut Meter<'_>, more: usize) -> Flow {
+    pub(super) fn reserve(&mut self, meter: &mut BudgetMeter<'_>, more: usize) -> Flow {
         let before = self.items.capacity();
         if self.items.len() + more > before {
-            meter.room((self.items.len().saturating_add(more)).saturating_mul(SLOT_BYTES))?;
+            meter.require_memory(
+                (self.items.len().saturating_add(more)).saturating_mul(SLOT_BYTES),
+            )?;
             self.items.reserve_exact(more);
-            release(before * SLOT_BYTES);
-            take(self.items.capacity() * SLOT_BYTES);
+            subtract_held(before * SLOT_BYTES);
+            add_held(self.items.capacity() * SLOT_BYTES);
         }
         Ok(())
     }
@@ -189,7 +191,10 @@ impl Arr {
     }
 
     /// The array, to be changed: a charged copy where it is shared.
-    pub(super) fn make_mut<'a>(meter: &mut Meter<'_>, arr: &'a mut Rc<Self>) -> Flow<&'a mut Self> {
+    pub(super) fn make_mut<'a>(
+        meter: &mut BudgetMeter<'_>,
+        arr: &'a mut Rc<Self>,
+    ) -> Flow<&'a mut Self> {
         if Rc::get_mut(arr).is_none() {
             // A copy counts each item's holders.
             meter.touch(arr.items.len() * 16)?;
@@ -199,7 +204,7 @@ impl Arr {
     }
 
     /// A copy of some items of an array.
-    pub(super) fn copied(meter: &mut Meter<'_>, items: &[Val]) -> Flow<Self> {
+    pub(super) fn copied(meter: &mut BudgetMeter<'_>, items: &[Val]) -> Flow<Self> {
         meter.alloc(items.len().saturating_mul(SLOT_BYTES))?;
         Ok(Self::of(items.to_vec()))
     }
@@ -219,7 +224,7 @@ impl Clone for Arr {
 
 impl Drop for Arr {
     fn drop(&mut self) {
-        release(HEAD_BYTES);
-        release(self.items.capacity() * SLOT_BYTES);
+        subtract_held(HEAD_BYTES);
+        subtract_held(self.items.capacity() * SLOT_BYTES);
     }
 }

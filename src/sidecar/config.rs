@@ -4,48 +4,48 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Reading, StartError};
+use super::{DomainFileOptions, SidecarStartError};
 use crate::bus;
-use crate::cache::{BusLoss, Rate, Size};
-use crate::identity::{Paths, TlsOptions};
-use crate::serve::{Address, KeyLog, Limits, Listener, Settings, Spans};
-use crate::sources::Tape;
+use crate::cache::{BusLoss, MemorySize, SampleRate};
+use crate::identity::{IdentityPaths, TlsOptions};
+use crate::serve::{ConsumersConfig, KeyLogPolicy, ListenAddress, Listener, PortLimits, Spans};
+use crate::sources::Recording;
 
 /// A sidecar's configuration.
 #[derive(Debug)]
-pub struct Config {
+pub struct SidecarConfig {
     /// Domain files, or folders of them.
     pub paths: Vec<PathBuf>,
     /// Where consumers are answered.
-    pub listen: Vec<Address>,
+    pub listen: Vec<ListenAddress>,
     /// Whether `[::1]` may be missing: it came from the default, and not every machine has IPv6.
     pub ipv6_optional: bool,
     /// The permissions of Unix sockets.
     pub socket_mode: u32,
     /// Where the admin port is.
-    pub admin: Address,
+    pub admin: ListenAddress,
     /// Where probes and metrics are for others (`--probes`).
     pub probes: Option<SocketAddr>,
     /// Whether addresses that others can reach are allowed.
     pub allow_remote: bool,
     /// Our identity towards upstreams.
-    pub identity: Option<Paths>,
+    pub identity: Option<IdentityPaths>,
     /// How TLS is done.
     pub tls: TlsOptions,
     /// How the domain files are read.
-    pub reading: Reading,
+    pub domain_files: DomainFileOptions,
     /// `--record` or `--replay`.
-    pub tape: Tape,
+    pub recording: Recording,
     /// What is kept, and how.
-    pub caching: Caching,
+    pub caching: CachingConfig,
     /// The fleet's Redis; without it a sidecar is a fleet of one.
-    pub bus: Option<bus::Settings>,
+    pub bus: Option<bus::BusConfig>,
     /// How consumers are answered.
-    pub settings: Settings,
+    pub consumers: ConsumersConfig,
     /// The bounds of every port.
-    pub limits: Limits,
+    pub limits: PortLimits,
     /// Which keys may be logged.
-    pub keys: KeyLog,
+    pub key_log: KeyLogPolicy,
     /// Where traces go.
     pub spans: Option<Spans>,
     /// How long a drain may take.
@@ -54,9 +54,9 @@ pub struct Config {
 
 /// What a sidecar keeps.
 #[derive(Debug, Clone)]
-pub struct Caching {
+pub struct CachingConfig {
     /// How much memory datasets may take.
-    pub memory: Size,
+    pub memory: MemorySize,
     /// How many bytes all work may hold, those datasets among it.
     pub work_bytes: u64,
     /// `--no-cache`: nothing is kept.
@@ -66,46 +66,46 @@ pub struct Caching {
     /// The keys with which datasets in Redis are sealed.
     pub seal_key: Option<PathBuf>,
     /// The share of the hits that is compared with the sources.
-    pub verify: Rate,
+    pub verify: SampleRate,
 }
 
-impl Caching {
+impl CachingConfig {
     /// Nothing at all, and no bound on memory: for a command that collects once and ends.
     pub fn none() -> Self {
         let work_bytes = u64::MAX / 2;
         Self {
-            memory: Size(0),
+            memory: MemorySize(0),
             work_bytes,
             off: true,
             bus_loss: BusLoss::Bypass,
             seal_key: None,
-            verify: Rate::default(),
+            verify: SampleRate::default(),
         }
     }
 }
 
-impl Config {
-    pub(super) fn local(
+impl SidecarConfig {
+    pub(super) fn check_local(
         &self,
         flag: &'static str,
-        address: &Address,
-    ) -> Result<Address, StartError> {
+        address: &ListenAddress,
+    ) -> Result<ListenAddress, SidecarStartError> {
         if self.allow_remote || address.is_local() {
             Ok(address.clone())
         } else {
-            Err(StartError::Remote { flag, address: address.clone() })
+            Err(SidecarStartError::RemoteAddress { flag, address: address.clone() })
         }
     }
 
-    pub(super) async fn bind_consumers(&self) -> Result<Vec<Listener>, StartError> {
+    pub(super) async fn bind_consumers(&self) -> Result<Vec<Listener>, SidecarStartError> {
         let mut listeners = Vec::with_capacity(self.listen.len());
         for address in &self.listen {
-            match Listener::bind(&self.local("listen", address)?, self.socket_mode).await {
+            match Listener::bind(&self.check_local("listen", address)?, self.socket_mode).await {
                 Ok(listener) => listeners.push(listener),
                 Err(error)
                     if self.ipv6_optional
                         && address.is_ipv6_loopback()
-                        && !in_use(&error.source) =>
+                        && !is_in_use(&error.source) =>
                 {
                     tracing::debug!(%error, "this machine has no IPv6 loopback");
                 }
@@ -115,13 +115,13 @@ impl Config {
         Ok(listeners)
     }
 
-    pub(super) async fn bind_probes(&self) -> Result<Option<Listener>, StartError> {
+    pub(super) async fn bind_probes(&self) -> Result<Option<Listener>, SidecarStartError> {
         // Probes are made for others to reach: they hold no key, no data and no write.
         let Some(probes) = self.probes else { return Ok(None) };
-        Ok(Some(Listener::bind(&Address::Tcp(probes), self.socket_mode).await?))
+        Ok(Some(Listener::bind(&ListenAddress::Tcp(probes), self.socket_mode).await?))
     }
 }
 
-fn in_use(error: &std::io::Error) -> bool {
+fn is_in_use(error: &std::io::Error) -> bool {
     error.kind() == std::io::ErrorKind::AddrInUse
 }

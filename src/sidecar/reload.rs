@@ -13,22 +13,22 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 use tokio::sync::{Notify, watch};
 
-use super::plans::{Plans, Reading};
-use crate::admin::Reloads;
+use super::assembly::{DomainCaches, DomainFileOptions};
+use crate::admin::ReloadStatus;
 use crate::domain::{self, Domains, Loaded, Problem};
-use crate::serve::{self, Table};
+use crate::serve::{self, Routes};
 
 /// How often the files are looked at.
-const LOOK: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The counters of reloading.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Metrics {
+pub(super) struct ReloadMetrics {
     reloads: Counter,
     failures: Counter,
 }
 
-impl Metrics {
+impl ReloadMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         registry.register(
@@ -46,43 +46,49 @@ impl Metrics {
 }
 
 /// What is in force, and where the next goes.
-pub(super) struct Following {
+pub(super) struct Reloader {
     pub(super) loaded: Loaded,
-    pub(super) plans: Plans,
-    pub(super) table: watch::Sender<Arc<Table>>,
-    pub(super) reloads: watch::Sender<Reloads>,
-    pub(super) metrics: Metrics,
-    pub(super) serve_metrics: serve::Metrics,
+    pub(super) domain_caches: DomainCaches,
+    pub(super) routes: watch::Sender<Arc<Routes>>,
+    pub(super) reloads: watch::Sender<ReloadStatus>,
+    pub(super) metrics: ReloadMetrics,
+    pub(super) serve_metrics: serve::ServeMetrics,
 }
 
-impl Following {
+impl Reloader {
     /// Follows the files until it is dropped.
-    pub(super) async fn follow(mut self, paths: Vec<PathBuf>, reading: Reading, now: Arc<Notify>) {
-        let mut tick = tokio::time::interval(LOOK);
+    pub(super) async fn run(
+        mut self,
+        paths: Vec<PathBuf>,
+        options: DomainFileOptions,
+        reload_requested: Arc<Notify>,
+    ) {
+        let mut tick = tokio::time::interval(POLL_INTERVAL);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 _ = tick.tick() => {}
-                () = now.notified() => tracing::info!("told to read the domain files again"),
+                () = reload_requested.notified() => tracing::info!("told to read the domain files again"),
             }
-            let (loaded, paths, reading) = (self.loaded.clone(), paths.clone(), reading);
-            let read = tokio::task::spawn_blocking(move || reading.again(&loaded, &paths));
+            let (loaded, paths, reading) = (self.loaded.clone(), paths.clone(), options);
+            let read =
+                tokio::task::spawn_blocking(move || reading.reload_if_changed(&loaded, &paths));
             if let Ok(Some(next)) = read.await {
-                self.swap(next).await;
+                self.apply(next).await;
             }
         }
     }
 
-    async fn swap(&mut self, next: Loaded) {
-        let changed = !same(next.domains(), self.loaded.domains());
-        self.report(&next);
-        if changed {
-            let caches = self.plans.update(next.domains());
-            match caches.and_then(|caches| Table::new(caches, &self.serve_metrics)) {
+    async fn apply(&mut self, next: Loaded) {
+        let has_changed = !are_same_domains(next.domains(), self.loaded.domains());
+        self.report_problems(&next);
+        if has_changed {
+            let caches = self.domain_caches.update(next.domains());
+            match caches.and_then(|caches| Routes::new(caches, &self.serve_metrics)) {
                 Ok(table) => {
                     // A domain that is new answers once its lease is held, as at the start.
-                    self.plans.first_heartbeat().await;
-                    self.table.send_replace(Arc::new(table));
+                    self.domain_caches.wait_for_heartbeat().await;
+                    self.routes.send_replace(Arc::new(table));
                     self.metrics.reloads.inc();
                     self.reloads.send_modify(|reloads| reloads.done += 1);
                     let domains: Vec<&str> = next.domains().keys().map(AsRef::as_ref).collect();
@@ -100,18 +106,18 @@ impl Following {
         self.loaded = next;
     }
 
-    fn report(&self, next: &Loaded) {
-        let news = next.new_problems(&self.loaded);
+    fn report_problems(&self, next: &Loaded) {
+        let new_problems = next.new_problems(&self.loaded);
         let refused =
-            news.iter().map(|problem| &problem.file).collect::<BTreeSet<_>>().len() as u64;
+            new_problems.iter().map(|problem| &problem.file).collect::<BTreeSet<_>>().len() as u64;
         if refused > 0 {
             self.metrics.failures.inc_by(refused);
-            let text = domain::render(&news, false);
+            let text = domain::render(&new_problems, false);
             tracing::warn!(
                 "a change of the domain files was refused, the old version stays\n{text}"
             );
         }
-        let problems: Vec<String> = next.problems().iter().map(in_words).collect();
+        let problems: Vec<String> = next.problems().iter().map(problem_text).collect();
         self.reloads.send_modify(|reloads| {
             reloads.failed += refused;
             reloads.problems = problems;
@@ -120,10 +126,10 @@ impl Following {
 }
 
 /// A file that did not change keeps its very domain.
-fn same(a: &Domains, b: &Domains) -> bool {
+fn are_same_domains(a: &Domains, b: &Domains) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|((_, a), (_, b))| Arc::ptr_eq(a, b))
 }
 
-fn in_words(problem: &Problem) -> String {
+fn problem_text(problem: &Problem) -> String {
     format!("{}:{}:{}: {}", problem.file.display(), problem.line, problem.column, problem.message)
 }

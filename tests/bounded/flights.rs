@@ -6,7 +6,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use super::of_four_sources;
-use crate::support::client::PATIENCE;
+use crate::support::client::TEST_TIMEOUT;
 use crate::support::sidecar::{Setup, Sidecar};
 use crate::support::upstream::{Reply, Upstream};
 use crate::support::wire::{self, Wire};
@@ -26,7 +26,10 @@ async fn ask_and_hang_up(sidecar: &Sidecar, keys: std::ops::Range<usize>) {
         });
         let callers = futures_util::future::join_all(asking).await;
         let begun = async { while sidecar.metric("bfb_flights", &[]).await < Some(1.0) {} };
-        assert!(tokio::time::timeout(PATIENCE, begun).await.is_ok(), "nothing was ever collected");
+        assert!(
+            tokio::time::timeout(TEST_TIMEOUT, begun).await.is_ok(),
+            "nothing was ever collected"
+        );
         drop(callers);
     }
 }
@@ -52,7 +55,7 @@ async fn callers_that_hang_up_leave_no_flights_behind_open_no_breaker_and_delay_
     let attack = ask_and_hang_up(&sidecar, 0..6_000);
     let ((), ()) = tokio::join!(innocent, attack);
     let landed = async { while sidecar.metric("bfb_flights", &[]).await > Some(0.0) {} };
-    assert!(tokio::time::timeout(PATIENCE, landed).await.is_ok(), "flights stayed in the air");
+    assert!(tokio::time::timeout(TEST_TIMEOUT, landed).await.is_ok(), "flights stayed in the air");
     let abandoned = sidecar.metric("bfb_flights_abandoned_total", &[]).await.unwrap();
     assert!(abandoned > 0.0, "nobody hung up: the test proves nothing");
     assert_eq!(sidecar.metric("bfb_source_breaker_open", &[]).await, Some(0.0));
@@ -117,7 +120,7 @@ async fn a_source_that_hangs_holds_no_more_than_its_slots_for_callers_that_are_g
             }
         }
     };
-    let few = tokio::time::timeout(PATIENCE, few).await;
+    let few = tokio::time::timeout(TEST_TIMEOUT, few).await;
     let metrics =
         ["bfb_flights_abandoned_total", "bfb_flights", "bfb_requests_total", "bfb_connections"];
     let mut values = Vec::new();

@@ -4,20 +4,20 @@ use futures_util::future::join_all;
 use tokio::sync::watch;
 
 use super::{SOURCES, is_honest, of_four_sources};
-use crate::support::client::Http;
+use crate::support::client::HttpVersion;
 use crate::support::domain::DomainFile;
 use crate::support::sidecar::{Setup, Sidecar};
 use crate::support::upstream::{Reply, Upstream};
 
 /// What is resident and what the account says, in bytes.
 #[derive(Debug, Clone, Copy)]
-struct Held {
+struct HeldMemory {
     resident: u64,
     counted: u64,
 }
 
-impl Held {
-    async fn by(sidecar: &Sidecar) -> Self {
+impl HeldMemory {
+    async fn of(sidecar: &Sidecar) -> Self {
         let counted =
             sidecar.admin("/status").await.json()["memory"]["reserved_bytes"].as_u64().unwrap();
         Self { resident: sidecar.resident_kib() * 1024, counted }
@@ -44,7 +44,8 @@ const BUFFERS_BYTES: u64 = 6 << 20;
 /// Reads every key of a range once, over eight connections.
 async fn read(sidecar: &Sidecar, keys: std::ops::Range<usize>) {
     let loops = (0..8).map(|part| {
-        let (mut consumer, keys) = (sidecar.consumer(Http::One), keys.clone());
+        let mut consumer = sidecar.consumer(HttpVersion::Http1);
+        let keys = keys.clone();
         async move {
             for key in keys.skip(part).step_by(8) {
                 assert_eq!(
@@ -58,18 +59,19 @@ async fn read(sidecar: &Sidecar, keys: std::ops::Range<usize>) {
 }
 
 /// What is held for `count` datasets, once connections, pools and threads are there.
-async fn held_for(sidecar: &Sidecar, count: usize) -> Held {
+async fn held_for(sidecar: &Sidecar, count: usize) -> HeldMemory {
     read(sidecar, 0..1_000).await;
-    let before = Held::by(sidecar).await;
+    let before = HeldMemory::of(sidecar).await;
     read(sidecar, 1_000..1_000 + count).await;
-    Held::by(sidecar).await.since(before)
+    HeldMemory::of(sidecar).await.since(before)
 }
 
 async fn four_sources(part_bytes: usize, etag: &str) -> Upstream {
     let upstream = Upstream::plain().await;
     upstream.forget();
     for name in SOURCES {
-        let (body, etag) = (format!("\"{}\"", "x".repeat(part_bytes - 2)), etag.to_owned());
+        let body = format!("\"{}\"", "x".repeat(part_bytes - 2));
+        let etag = etag.to_owned();
         upstream.handles(&format!("/{name}"), move |_| Reply::json(body.clone()).etag(&etag));
     }
     upstream
@@ -123,7 +125,7 @@ async fn large_parts_wait_for_memory_or_are_refused_and_the_process_stays_within
     let (upstream, gate) = (Upstream::plain().await, watch::Sender::new(false));
     let (body, opened) =
         (bytes::Bytes::from(format!("\"{}\"", "x".repeat((4 << 20) - 2))), gate.subscribe());
-    upstream.handles("/part", move |_| Reply::json(body.clone()).behind(opened.clone()));
+    upstream.handles("/part", move |_| Reply::json(body.clone()).held_until(opened.clone()));
     let domain = DomainFile::of("customer").head("cache: {ttl: 1h}").source(
         "part",
         &upstream,
@@ -135,7 +137,7 @@ async fn large_parts_wait_for_memory_or_are_refused_and_the_process_stays_within
     let sidecar = setup.start().await;
     let idle = sidecar.resident_kib();
     let answers = join_all((0..64).map(|key| {
-        let mut consumer = sidecar.consumer(Http::One);
+        let mut consumer = sidecar.consumer(HttpVersion::Http1);
         async move { consumer.get(&format!("/v2/customers/{key}")).await.unwrap() }
     }));
     // All are answered at once, once all have been asked.

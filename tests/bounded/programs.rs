@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use super::is_honest;
-use crate::support::client::Http;
+use crate::support::client::HttpVersion;
 use crate::support::domain::DomainFile;
 use crate::support::sidecar::Setup;
 use crate::support::upstream::{Reply, Upstream};
@@ -42,7 +42,7 @@ async fn shapes_that_build_large_trees_stay_within_the_limit_together() {
     let sidecar = setup.start().await;
     let idle = sidecar.resident_kib();
     let answers = join_all((0..16).map(|nth| {
-        let mut consumer = sidecar.consumer(Http::One);
+        let mut consumer = sidecar.consumer(HttpVersion::Http1);
         let path =
             if nth % 2 == 0 { format!("/v2/trees/{nth}") } else { format!("/v2/lengths/{nth}") };
         async move { consumer.get(&path).await.unwrap() }
@@ -66,11 +66,11 @@ async fn one_domains_endless_shapes_leave_a_way_through_to_anothers() {
     let sidecar =
         Setup::of(&[&endless, &quick]).insecure().args(&["--memory", "32MiB"]).start().await;
     let hogs = join_all((0..32).map(|nth| {
-        let mut consumer = sidecar.consumer(Http::One);
+        let mut consumer = sidecar.consumer(HttpVersion::Http1);
         async move { consumer.get(&format!("/v2/hogs/{nth}")).await.unwrap() }
     }));
     let honest = async {
-        let mut consumer = sidecar.consumer(Http::One);
+        let mut consumer = sidecar.consumer(HttpVersion::Http1);
         for key in 0..20 {
             let got = consumer.get(&format!("/v2/customers/{key}")).await.unwrap();
             assert_eq!((got.status, got.text()), (200, "{\"id\":42}"));
@@ -91,7 +91,7 @@ async fn a_process_that_is_told_to_stop_ends_while_shapes_still_run() {
     let sidecar = setup.start().await;
     let hogs: Vec<_> = (0..8)
         .map(|nth| {
-            let mut consumer = sidecar.consumer(Http::One);
+            let mut consumer = sidecar.consumer(HttpVersion::Http1);
             tokio::spawn(async move { consumer.get(&format!("/v2/hogs/{nth}")).await })
         })
         .collect();
@@ -111,7 +111,7 @@ async fn a_program_that_was_held_up_with_its_whole_process_is_run_again() {
     let domain = of_shape("customer", &upstream, "[range(60000) | tostring | length] | add");
     let sidecar = Setup::of(&[&domain]).insecure().args(&["--memory", "32MiB"]).start().await;
     for key in 0..5 {
-        let mut consumer = sidecar.consumer(Http::One);
+        let mut consumer = sidecar.consumer(HttpVersion::Http1);
         let path = format!("/v2/customers/{key}");
         let asked = tokio::spawn(async move { consumer.get(&path).await.unwrap() });
         upstream.requests(key + 1).await;

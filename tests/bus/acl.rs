@@ -5,30 +5,30 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bfb::bus::{Claimed, Kind, LIMITS, Names, PERMISSIONS, Settings, What};
-use bfb::coherence::{Place, Scope, Stored};
+use bfb::bus::{BusConfig, BusEventKind, ClaimOutcome, LIMITS, PERMISSIONS, RedisKind, RedisNames};
+use bfb::coherence::{DatasetPlace, InvalidationScope, TierDataset};
 use tempfile::NamedTempFile;
 
-use super::support::{DOMAIN, LEASE, Member, PATIENCE, READY_BYTES, fetched, keys, patiently};
+use super::support::{DOMAIN, LEASE, Member, READY_BYTES, TEST_TIMEOUT, fetched, keys, patiently};
 use crate::support::redis::{Redis, SEVEN, kind, version};
 
 /// What every client sends before it has a user: Redis asks no permission for it.
 const GREETING: &str = "hello";
 
-async fn acknowledged(one: &Member, scopes: Arc<[Scope]>) {
+async fn acknowledged(one: &Member, scopes: Arc<[InvalidationScope]>) {
     let sent = one.domain.invalidate(scopes).await.unwrap();
-    one.domain.wait_fleet(&sent, PATIENCE).await.unwrap();
+    one.domain.wait_for_fleet(&sent, TEST_TIMEOUT).await.unwrap();
 }
 
 /// Two members, from the first heartbeat to the last word, and all that they may ask in between.
-async fn life(redis: &Redis, settings: &Settings) {
+async fn life(redis: &Redis, settings: &BusConfig) {
     let domains = [DOMAIN, "order"];
     let (mut one, mut two) =
         (Member::serving(settings.clone(), &domains), Member::serving(settings.clone(), &domains));
     for member in [&mut one, &mut two] {
         let order = member.bus.domain("order").unwrap();
         member
-            .until("hold its leases", |member| member.domain.lease_held() && order.lease_held())
+            .until("hold its leases", |member| member.domain.has_lease() && order.has_lease())
             .await;
     }
     acknowledged(&one, keys(&["42"])).await;
@@ -39,10 +39,10 @@ async fn life(redis: &Redis, settings: &Settings) {
     acknowledged(&one, keys(&["one more"])).await;
     redis.command::<i64>(&[
         "PUBLISH",
-        &Names::new("default", DOMAIN).hints(),
+        &RedisNames::new("default", DOMAIN).hints_channel(),
         r#"{"tags": ["gold"]}"#,
     ]);
-    two.until_it(|what| *what == What::Hinted).await;
+    two.until_it(|what| *what == BusEventKind::HintHandled).await;
 
     // What is published meanwhile is read from the log.
     let mut silenced = redis::pipe();
@@ -53,14 +53,15 @@ async fn life(redis: &Redis, settings: &Settings) {
         .arg("pubsub")
         .add_command(super::loss::foreign("43"));
     silenced.exec(&mut redis.control()).unwrap();
-    two.until_it(
-        |what| matches!(what, What::Applied(entry) if *entry.scopes == [Scope::Key("43".into())]),
-    )
+    two.until_it(|kind| {
+        matches!(kind, BusEventKind::InvalidationApplied(entry)
+            if *entry.scopes == [InvalidationScope::Key("43".into())])
+    })
     .await;
 
     one.bus.set_domains([DOMAIN]);
-    let left = Instant::now() + PATIENCE;
-    let order = Names::new("default", "order").meta();
+    let left = Instant::now() + TEST_TIMEOUT;
+    let order = RedisNames::new("default", "order").meta();
     while redis.command::<String>(&["HGET", &order, "leases"]) != format!("{}=1", LEASE.as_millis())
     {
         assert!(Instant::now() < left, "the domain that was dropped is still registered");
@@ -68,7 +69,7 @@ async fn life(redis: &Redis, settings: &Settings) {
     }
     two.leave().await;
     one.leave().await;
-    let meta: Vec<String> = redis.command(&["HKEYS", &Names::new("default", DOMAIN).meta()]);
+    let meta: Vec<String> = redis.command(&["HKEYS", &RedisNames::new("default", DOMAIN).meta()]);
     assert!(!meta.iter().any(|field| field.starts_with("r:")), "both said goodbye: {meta:?}");
 }
 
@@ -78,7 +79,7 @@ fn fill_stamps(redis: &Redis) {
         "for i = redis.call('ZCARD', KEYS[2]) + 1, ARGV[1] do redis.call('ZADD', KEYS[2], 1, \
          'k!' .. i) end
         redis.call('HSET', KEYS[1], 'stamps', redis.call('ZCARD', KEYS[2]))";
-    let names = Names::new("default", DOMAIN);
+    let names = RedisNames::new("default", DOMAIN);
     redis.command::<()>(&[
         "EVAL",
         FILL,
@@ -90,17 +91,24 @@ fn fill_stamps(redis: &Redis) {
 }
 
 async fn datasets(one: &Member, two: &Member) {
-    let place = Place { key: "44".into(), plan: "p".into() };
-    let (fence, holder) = (one.domain.fence().unwrap(), one.domain.claimant());
-    let dataset = Stored { fence, tags: vec!["gold".into()], body: Arc::from(&b"{}"[..]) };
+    let place = DatasetPlace { key: "44".into(), plan: "p".into() };
+    let fence = one.domain.applied_fence().unwrap();
+    let holder = one.domain.new_claim_holder();
+    let dataset = TierDataset { fence, tags: vec!["gold".into()], body: Arc::from(&b"{}"[..]) };
     assert_eq!(
-        patiently(|| one.domain.claim(&place, &holder, fence, PATIENCE, Some(READY_BYTES))).await,
-        Ok(Claimed::Mine)
+        patiently(|| one.domain.claim(&place, &holder, fence, TEST_TIMEOUT, Some(READY_BYTES)))
+            .await,
+        Ok(ClaimOutcome::Acquired)
     );
     assert!(
-        patiently(|| one.domain.store(place.clone(), dataset.clone(), Duration::ZERO, PATIENCE))
-            .await
-            .unwrap()
+        patiently(|| one.domain.store(
+            place.clone(),
+            dataset.clone(),
+            Duration::ZERO,
+            TEST_TIMEOUT
+        ))
+        .await
+        .unwrap()
     );
     // Sent a second time, it has nothing left to release.
     assert!(patiently(|| one.domain.release(place.clone(), holder.clone())).await.is_ok());
@@ -119,7 +127,7 @@ fn done(redis: &Redis) -> BTreeSet<String> {
     stats.lines().filter_map(name).collect()
 }
 
-async fn needs_exactly_what_is_listed(redis: Redis, settings: Settings, cluster: bool) {
+async fn needs_exactly_what_is_listed(redis: Redis, settings: BusConfig, cluster: bool) {
     redis.command::<()>(&["CONFIG", "RESETSTAT"]);
     life(&redis, &settings).await;
     let refused: Vec<redis::Value> = redis.command(&["ACL", "LOG"]);
@@ -142,7 +150,7 @@ async fn needs_exactly_what_is_listed(redis: Redis, settings: Settings, cluster:
 async fn a_life_on_one_server_needs_every_listed_command_and_no_other() {
     let redis = Redis::start();
     let settings =
-        Settings::new(format!("redis://bfb:secret@{}", redis.addr()).parse().unwrap(), LEASE);
+        BusConfig::new(format!("redis://bfb:secret@{}", redis.addr()).parse().unwrap(), LEASE);
     needs_exactly_what_is_listed(redis, settings, false).await;
 }
 
@@ -152,7 +160,7 @@ async fn a_life_on_a_cluster_needs_every_listed_command_and_no_other() {
     let auth = NamedTempFile::new().unwrap();
     std::fs::write(auth.path(), "bfb:secret").unwrap();
     let mut settings =
-        Settings::new(format!("redis-cluster://{}", redis.addr()).parse().unwrap(), LEASE);
+        BusConfig::new(format!("redis-cluster://{}", redis.addr()).parse().unwrap(), LEASE);
     settings.auth = Some(auth.path().to_owned());
     needs_exactly_what_is_listed(redis, settings, true).await;
 }
@@ -160,7 +168,7 @@ async fn a_life_on_a_cluster_needs_every_listed_command_and_no_other() {
 #[tokio::test]
 async fn a_greeting_needs_no_permission() {
     let redis = Redis::start();
-    assert!(!bfb::bus::rules("default", kind(false)).contains(GREETING));
+    assert!(!bfb::bus::acl_rules("default", kind(false)).contains(GREETING));
     let client =
         redis::Client::open(format!("redis://bfb:secret@{}/?protocol=resp3", redis.addr()))
             .unwrap();
@@ -172,7 +180,10 @@ fn the_page_names_what_is_needed() {
     let page =
         std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/redis.md")).unwrap();
     let page = page.split_whitespace().collect::<Vec<_>>().join(" ");
-    for kind in [Kind::One, Kind::Cluster] {
-        assert!(page.contains(&format!("{} ```", bfb::bus::rules("default", kind))), "{kind:?}");
+    for kind in [RedisKind::One, RedisKind::Cluster] {
+        assert!(
+            page.contains(&format!("{} ```", bfb::bus::acl_rules("default", kind))),
+            "{kind:?}"
+        );
     }
 }

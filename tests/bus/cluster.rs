@@ -4,11 +4,11 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use bfb::bus::{DomainBus, Names, Settings, What};
-use bfb::coherence::Why;
+use bfb::bus::{BusConfig, BusEventKind, DomainBus, RedisNames};
+use bfb::coherence::EmptyReason;
 use tempfile::NamedTempFile;
 
-use super::support::{Member, PATIENCE, keys};
+use super::support::{Member, TEST_TIMEOUT, keys};
 use crate::support::cluster::Cluster;
 use crate::support::redis::{SEVEN, version};
 
@@ -18,16 +18,16 @@ const SHORT: Duration = Duration::from_millis(800);
 /// Nodes that are out of reach are noticed so late that no test waits for it.
 pub(super) const UNNOTICED: Duration = Duration::from_mins(1);
 
-fn settings(cluster: &Cluster, lease: Duration) -> (Settings, NamedTempFile) {
+fn settings(cluster: &Cluster, lease: Duration) -> (BusConfig, NamedTempFile) {
     let auth = NamedTempFile::new().unwrap();
     std::fs::write(auth.path(), "bfb:secret").unwrap();
-    let mut settings = Settings::new(cluster.url().parse().unwrap(), lease);
+    let mut settings = BusConfig::new(cluster.url().parse().unwrap(), lease);
     settings.auth = Some(auth.path().to_owned());
     (settings, auth)
 }
 
 fn meta(domain: &str) -> String {
-    Names::new("default", domain).meta()
+    RedisNames::new("default", domain).meta()
 }
 
 /// The names of domains, one on each node.
@@ -41,13 +41,13 @@ pub(super) fn a_domain_each(cluster: &Cluster) -> Vec<String> {
 
 async fn hold(member: &mut Member, domains: &[String]) {
     let buses: Vec<_> = domains.iter().map(|name| member.bus.domain(name).unwrap()).collect();
-    member.until("hold its leases", |_| buses.iter().all(DomainBus::lease_held)).await;
+    member.until("hold its leases", |_| buses.iter().all(DomainBus::has_lease)).await;
 }
 
-async fn pair(settings: &Settings, domains: &[String]) -> (Member, Member) {
+async fn pair(settings: &BusConfig, domains: &[String]) -> (Member, Member) {
     let names: Vec<_> = domains.iter().map(String::as_str).collect();
-    let (mut one, mut two) =
-        (Member::serving(settings.clone(), &names), Member::serving(settings.clone(), &names));
+    let mut one = Member::serving(settings.clone(), &names);
+    let mut two = Member::serving(settings.clone(), &names);
     hold(&mut one, domains).await;
     hold(&mut two, domains).await;
     (one, two)
@@ -63,7 +63,7 @@ async fn hears(one: &Member, two: &mut Member, domain: &str) {
 /// Waits until all have said that they applied the first entry: then nobody has anything to say for
 /// a long time.
 async fn until_reported(cluster: &Cluster, domain: &str) {
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + TEST_TIMEOUT;
     loop {
         let holder = &cluster.nodes[cluster.holder(&meta(domain))];
         let meta: HashMap<String, String> = holder.command(&["HGETALL", &meta(domain)]);
@@ -86,7 +86,7 @@ async fn domains_on_different_servers_are_logs_of_their_own_and_their_news_stay_
         hears(&one, &mut two, domain).await;
         assert_eq!(cluster.nodes[node].command::<i64>(&["EXISTS", &meta(domain)]), 1);
         if version() >= SEVEN {
-            let news = Names::new("default", domain).news();
+            let news = RedisNames::new("default", domain).invalidations_channel();
             let listeners: Vec<String> =
                 cluster.nodes[node].command(&["PUBSUB", "SHARDNUMSUB", &news]);
             assert_eq!(listeners, [news, "2".to_owned()]);
@@ -99,7 +99,7 @@ async fn namespaces_share_a_cluster_and_nothing_else() {
     let cluster = Cluster::start(UNNOTICED);
     // The administrator may do everything in any namespace.
     let settings = |namespace: &str| {
-        let mut settings = Settings::new(cluster.url().parse().unwrap(), LONG);
+        let mut settings = BusConfig::new(cluster.url().parse().unwrap(), LONG);
         namespace.clone_into(&mut settings.namespace);
         settings
     };
@@ -118,24 +118,25 @@ async fn a_server_that_dies_takes_its_domains_with_it_and_no_other_until_it_is_b
     let (settings, _auth) = settings(&cluster, SHORT);
     let (mut one, mut two) = pair(&settings, &domains).await;
     let lost = one.bus.domain(&domains[1]).unwrap();
-    let (mark, before) = (lost.may_store(lost.begin(), "42", &[]).unwrap(), lost.fence().unwrap());
+    let mark = lost.may_store(lost.start_point(), "42", &[]).unwrap();
+    let before = lost.applied_fence().unwrap();
 
     cluster.nodes[1].kill();
-    one.until("lose the lease of the one", |_| !lost.lease_held()).await;
+    one.until("lose the lease of the one", |_| !lost.has_lease()).await;
     assert!(lost.invalidate(keys(&["42"])).await.is_err());
     for domain in [&domains[0], &domains[2]] {
-        assert!(one.bus.domain(domain).unwrap().lease_held(), "the others are where they were");
+        assert!(one.bus.domain(domain).unwrap().has_lease(), "the others are where they were");
         hears(&one, &mut two, domain).await;
     }
 
     cluster.nodes[1].revive();
-    one.until_it(|what| matches!(what, What::Emptied(Why::Epoch))).await;
+    one.until_it(|what| matches!(what, BusEventKind::MemoryEmptied(EmptyReason::Epoch))).await;
     hold(&mut one, &domains).await;
     hold(&mut two, &domains).await;
-    assert!(!lost.believes(mark, "42", &[]) && lost.fence().unwrap().epoch != before.epoch);
+    assert!(!lost.is_valid(mark, "42", &[]) && lost.applied_fence().unwrap().epoch != before.epoch);
     let sent = lost.invalidate(keys(&["42"])).await.unwrap();
-    let acknowledged = lost.wait_fleet(&sent, PATIENCE).await.unwrap();
-    assert_eq!((acknowledged.sidecars, acknowledged.silent), (2, vec![]));
+    let acknowledged = lost.wait_for_fleet(&sent, TEST_TIMEOUT).await.unwrap();
+    assert_eq!((acknowledged.sidecars, acknowledged.silent_members), (2, vec![]));
 }
 
 #[tokio::test]
@@ -146,8 +147,8 @@ async fn a_slot_that_moves_takes_its_domain_along() {
     let (one, mut two) = pair(&settings, &domain).await;
     hears(&one, &mut two, &domain[0]).await;
     until_reported(&cluster, &domain[0]).await;
-    let before = one.domain.fence().unwrap();
-    let mark = two.domain.may_store(two.domain.begin(), "42", &[]).unwrap();
+    let before = one.domain.applied_fence().unwrap();
+    let mark = two.domain.may_store(two.domain.start_point(), "42", &[]).unwrap();
 
     cluster.begin_move(&meta(&domain[0]), 2);
     let asked = one.domain.invalidate(keys(&["42"])).await.unwrap();
@@ -159,6 +160,6 @@ async fn a_slot_that_moves_takes_its_domain_along() {
         (asked.token().epoch, asked.token().seq + 1)
     );
     two.until("follow", |member| member.domain.has_applied(moved.token())).await;
-    assert!(!two.domain.believes(mark, "42", &[]));
+    assert!(!two.domain.is_valid(mark, "42", &[]));
     hears(&one, &mut two, &domain[0]).await;
 }

@@ -8,10 +8,12 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use bfb::bus::{LIMITS, Names, Scripts, answer};
-use bfb::coherence::{Answer, Call, Epoch, Fence, Heartbeat, Name, PROTOCOL, Request};
+use bfb::bus::{LIMITS, RedisNames, Scripts, parse_reply};
+use bfb::coherence::{
+    Epoch, Fence, Heartbeat, MemberName, PROTOCOL, ScriptCall, ScriptReply, ScriptRequest,
+};
 
-use super::support::{DOMAIN, LEASE, Member, PATIENCE, keys, settings};
+use super::support::{DOMAIN, LEASE, Member, TEST_TIMEOUT, keys, settings};
 use crate::support::redis::Redis;
 
 /// Redis's counters at one moment.
@@ -72,8 +74,8 @@ impl Meter {
     /// Lets time pass until so many scripts have run: heartbeats, where nothing else happens.
     async fn heartbeats(&mut self, count: u64) -> Counters {
         let before = self.read();
-        let (mut often, until) =
-            (tokio::time::interval(Duration::from_millis(20)), Instant::now() + PATIENCE);
+        let mut often = tokio::time::interval(Duration::from_millis(20));
+        let until = Instant::now() + TEST_TIMEOUT;
         loop {
             often.tick().await;
             let so_far = self.read().less(before);
@@ -104,7 +106,7 @@ impl Counters {
 
 async fn at_rest(member: &mut Member, domains: &[String]) {
     let buses: Vec<_> = domains.iter().map(|name| member.bus.domain(name).unwrap()).collect();
-    member.until("hold its leases", |_| buses.iter().all(bfb::bus::DomainBus::lease_held)).await;
+    member.until("hold its leases", |_| buses.iter().all(bfb::bus::DomainBus::has_lease)).await;
 }
 
 #[tokio::test]
@@ -146,9 +148,10 @@ async fn heartbeats_of_many_domains_share_a_round_trip() {
 /// yet.
 fn fill_registry(redis: &Redis, sidecars: usize, reported: bool) {
     const FILL: &str = "for i = 1, ARGV[1] do
-        redis.call('HSET', KEYS[1], string.format('r:customers-web-7d9c5b6f4d-%05d-%016x', i, i), ARGV[2])
+        local name = string.format('r:customers-web-7d9c5b6f4d-%05d-%016x', i, i)
+        redis.call('HSET', KEYS[1], name, ARGV[2])
         end redis.call('HSET', KEYS[1], 'leases', '3000=' .. ARGV[1])";
-    let meta = Names::new("default", DOMAIN).meta();
+    let meta = RedisNames::new("default", DOMAIN).meta();
     let seq: String = redis.command(&["HGET", &meta, "seq"]);
     let of_each = format!("{seq} {} 3000", if reported { &seq } else { "0" });
     redis.command::<()>(&["EVAL", FILL, "1", &meta, &sidecars.to_string(), &of_each]);
@@ -157,39 +160,46 @@ fn fill_registry(redis: &Redis, sidecars: usize, reported: bool) {
 /// One who speaks the protocol by hand.
 struct Hand {
     scripts: Scripts,
-    names: Names,
+    names: RedisNames,
     connection: redis::Connection,
 }
 
 impl Hand {
     fn new(redis: &Redis) -> Self {
-        let (scripts, names) = (Scripts::new(LIMITS), Names::new("default", DOMAIN));
+        let scripts = Scripts::new(LIMITS);
+        let names = RedisNames::new("default", DOMAIN);
         Self { scripts, names, connection: redis.control() }
     }
 
-    fn ask(&mut self, call: Call) -> Answer {
-        let request = Request { protocol: PROTOCOL, fresh: Epoch(7), call };
-        let ask = self.scripts.ask(&self.names, &request, Duration::ZERO);
-        let value = match ask.by_digest().query(&mut self.connection) {
+    fn ask(&mut self, call: ScriptCall) -> ScriptReply {
+        let request = ScriptRequest { protocol: PROTOCOL, fresh_epoch: Epoch(7), call };
+        let ask = self.scripts.prepare(&self.names, &request, Duration::ZERO);
+        let value = match ask.evalsha().query(&mut self.connection) {
             Err(error) if error.code() == Some("NOSCRIPT") => {
-                ask.by_text().query(&mut self.connection)
+                ask.eval().query(&mut self.connection)
             }
             other => other,
         };
-        answer(value.unwrap()).unwrap()
+        parse_reply(value.unwrap()).unwrap()
     }
 
     fn heartbeat(&mut self, applied: Option<Fence>) -> Fence {
-        let (name, lease) = (Name("by-hand".into()), Duration::from_secs(3));
-        match self.ask(Call::Heartbeat(Heartbeat { name, lease, applied, settles: false })) {
-            Answer::Told(told) => told.end,
+        let name = MemberName("by-hand".into());
+        let lease = Duration::from_secs(3);
+        match self.ask(ScriptCall::Heartbeat(Heartbeat {
+            name,
+            lease,
+            applied,
+            marks_settled: false,
+        })) {
+            ScriptReply::Heartbeat(told) => told.log_end,
             other => panic!("{other:?}"),
         }
     }
 
     fn invalidate(&mut self, key: &str) -> Fence {
-        match self.ask(Call::Invalidate { scopes: keys(&[key]), unless_above: None }) {
-            Answer::Issued(issued) => issued.token,
+        match self.ask(ScriptCall::Invalidate { scopes: keys(&[key]), unless_above: None }) {
+            ScriptReply::Issued(issued) => issued.token,
             other => panic!("{other:?}"),
         }
     }
@@ -198,7 +208,8 @@ impl Hand {
 #[test]
 fn a_heartbeat_and_an_invalidation_cost_the_same_in_a_registry_of_any_size() {
     let redis = Redis::start();
-    let (mut hand, mut meter) = (Hand::new(&redis), Meter::new(&redis));
+    let mut hand = Hand::new(&redis);
+    let mut meter = Meter::new(&redis);
     let mut cost = HashMap::new();
     for sidecars in [1, 100, 1_000, 10_000] {
         let mut end = hand.heartbeat(None);
@@ -225,37 +236,41 @@ fn a_heartbeat_and_an_invalidation_cost_the_same_in_a_registry_of_any_size() {
 #[test]
 fn asking_whether_all_have_reported_costs_as_little_while_one_has_not() {
     let redis = Redis::start();
-    let (mut hand, mut meter) = (Hand::new(&redis), Meter::new(&redis));
+    let mut hand = Hand::new(&redis);
+    let mut meter = Meter::new(&redis);
     for sidecars in [1, 100, 1_000, 10_000] {
         hand.heartbeat(None);
         let token = hand.invalidate("42");
         let mut asked = |reported: bool, laggard: Option<&str>| {
             fill_registry(&redis, sidecars, reported);
             hand.heartbeat(Some(token).filter(|_| reported));
-            let laggard = laggard.map(|name| Name(name.into()));
+            let laggard = laggard.map(|name| MemberName(name.into()));
             let before = meter.read();
             for _ in 0..10 {
-                let call = Call::Progress {
+                let call = ScriptCall::Progress {
                     token,
-                    lapsed: false,
-                    settles: false,
+                    lease_has_passed: false,
+                    marks_settled: false,
                     laggard: laggard.clone(),
                 };
-                let Answer::Progress { behind, .. } = hand.ask(call) else { panic!("no progress") };
+                let ScriptReply::Progress { laggards: behind, .. } = hand.ask(call) else {
+                    panic!("no progress")
+                };
                 let expected =
                     if reported { 0 } else { laggard.as_ref().map_or(sidecars + 1, |_| 1) };
                 assert_eq!(behind.len(), expected);
             }
             meter.read().less(before).of_each()
         };
-        let (all, one, none) =
-            (asked(false, None), asked(false, Some("by-hand")), asked(true, Some("by-hand")));
+        let all = asked(false, None);
+        let one = asked(false, Some("by-hand"));
+        let none = asked(true, Some("by-hand"));
         println!(
             "{sidecars:>6} registered: who is behind, when all are {all:?}, \
              when one is asked for {one:?}, when none is {none:?}"
         );
         assert!(one[1] < 200 && one[2] < 1_000, "{one:?}");
-        hand.ask(Call::Deregister(Name("by-hand".into())));
+        hand.ask(ScriptCall::Deregister(MemberName("by-hand".into())));
     }
 }
 
@@ -270,7 +285,7 @@ async fn what_a_fleet_costs_at_rest_and_when_it_is_invalidated() {
             fleet.push(Member::join(redis.addr()).await);
         }
         let young = fleet[0].domain.invalidate(keys(&["1"])).await.unwrap();
-        fleet[0].domain.wait_fleet(&young, PATIENCE).await.unwrap();
+        fleet[0].domain.wait_for_fleet(&young, TEST_TIMEOUT).await.unwrap();
         meter.heartbeats(4 * size).await;
         let rest = meter.heartbeats(8 * size).await;
         let [bytes_in, bytes_out, micros] = rest.of_each();
@@ -286,13 +301,17 @@ async fn what_a_fleet_costs_at_rest_and_when_it_is_invalidated() {
             a_second(micros)
         );
 
-        let (mut took, mut all) = (Vec::new(), Counters::default());
+        let mut took = Vec::new();
+        let mut all = Counters::default();
         let rounds = 20;
         for round in 0..rounds {
             let before = meter.read();
             let sent = fleet[0].domain.invalidate(keys(&[&round.to_string()])).await.unwrap();
-            let acknowledged = fleet[0].domain.wait_fleet(&sent, PATIENCE).await.unwrap();
-            assert_eq!((acknowledged.sidecars as u64, acknowledged.silent.len()), (size, 0));
+            let acknowledged = fleet[0].domain.wait_for_fleet(&sent, TEST_TIMEOUT).await.unwrap();
+            assert_eq!(
+                (acknowledged.sidecars as u64, acknowledged.silent_members.len()),
+                (size, 0)
+            );
             took.push(acknowledged.took);
             let cost = meter.read().less(before);
             all.scripts += cost.scripts;

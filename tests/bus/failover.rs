@@ -3,15 +3,15 @@
 
 use std::time::{Duration, Instant};
 
-use bfb::bus::{Settings, What};
-use bfb::coherence::Why;
+use bfb::bus::{BusConfig, BusEventKind};
+use bfb::coherence::EmptyReason;
 use tempfile::NamedTempFile;
 
-use super::support::{LEASE, Member, PATIENCE, keys};
+use super::support::{LEASE, Member, TEST_TIMEOUT, keys};
 use crate::support::redis::Redis;
 
 /// A primary with a replica, and a sentinel that replaces it once it has been silent for so long.
-struct Watched {
+struct SentinelSetup {
     primary: Redis,
     replica: Redis,
     sentinel: Redis,
@@ -20,7 +20,7 @@ struct Watched {
 
 const SILENT_FOR: Duration = Duration::from_millis(400);
 
-impl Watched {
+impl SentinelSetup {
     fn start() -> Self {
         let primary = Redis::start();
         let replica = Redis::replica_of(&primary);
@@ -39,8 +39,8 @@ impl Watched {
         watched
     }
 
-    fn settings(&self) -> Settings {
-        let mut settings = Settings::new(
+    fn settings(&self) -> BusConfig {
+        let mut settings = BusConfig::new(
             format!("redis-sentinel://{}/main", self.sentinel.addr()).parse().unwrap(),
             LEASE,
         );
@@ -49,49 +49,53 @@ impl Watched {
     }
 }
 
-async fn joined(settings: Settings) -> Member {
+async fn joined(settings: BusConfig) -> Member {
     Member::begin(settings).joined().await
 }
 
 /// After a failover the fleet is whole again, on the new primary, and believes nothing of before.
 async fn is_followed(
-    watched: &Watched,
+    watched: &SentinelSetup,
     how: impl FnOnce(&mut Redis),
     primary: &mut Redis,
 ) -> [Member; 2] {
-    let (mut one, mut two) = (joined(watched.settings()).await, joined(watched.settings()).await);
+    let mut one = joined(watched.settings()).await;
+    let mut two = joined(watched.settings()).await;
     let sent = one.domain.invalidate(keys(&["1"])).await.unwrap();
-    one.domain.wait_fleet(&sent, PATIENCE).await.unwrap();
-    let (start, before) = (two.domain.begin(), two.domain.fence().unwrap());
+    one.domain.wait_for_fleet(&sent, TEST_TIMEOUT).await.unwrap();
+    let start = two.domain.start_point();
+    let before = two.domain.applied_fence().unwrap();
     let mark = two.domain.may_store(start, "42", &[]).unwrap();
-    assert!(two.domain.believes(mark, "42", &[]));
+    assert!(two.domain.is_valid(mark, "42", &[]));
 
     how(primary);
     for member in [&mut one, &mut two] {
-        member.until_it(|what| matches!(what, What::Emptied(Why::Epoch))).await;
-        member.until("hold its lease", |member| member.domain.lease_held()).await;
+        member
+            .until_it(|what| matches!(what, BusEventKind::MemoryEmptied(EmptyReason::Epoch)))
+            .await;
+        member.until("hold its lease", |member| member.domain.has_lease()).await;
     }
-    assert_ne!(one.domain.fence().unwrap().epoch, before.epoch);
+    assert_ne!(one.domain.applied_fence().unwrap().epoch, before.epoch);
     assert!(
-        !two.domain.believes(mark, "42", &[]) && two.domain.may_store(start, "42", &[]).is_none()
+        !two.domain.is_valid(mark, "42", &[]) && two.domain.may_store(start, "42", &[]).is_none()
     );
     let sent = one.domain.invalidate(keys(&["42"])).await.unwrap();
-    let acknowledged = one.domain.wait_fleet(&sent, PATIENCE).await.unwrap();
-    assert_eq!((acknowledged.sidecars, acknowledged.silent), (2, vec![]));
+    let acknowledged = one.domain.wait_for_fleet(&sent, TEST_TIMEOUT).await.unwrap();
+    assert_eq!((acknowledged.sidecars, acknowledged.silent_members), (2, vec![]));
     assert!(watched.replica.command::<String>(&["INFO", "replication"]).contains("role:master"));
     [one, two]
 }
 
 #[tokio::test]
 async fn a_primary_that_dies_is_replaced_and_nothing_stale_is_believed() {
-    let mut watched = Watched::start();
+    let mut watched = SentinelSetup::start();
     let mut primary = std::mem::replace(&mut watched.primary, Redis::start());
     is_followed(&watched, Redis::kill, &mut primary).await;
 }
 
 #[tokio::test]
 async fn a_primary_that_stands_still_is_replaced_and_left_for_good() {
-    let mut watched = Watched::start();
+    let mut watched = SentinelSetup::start();
     let mut primary = std::mem::replace(&mut watched.primary, Redis::start());
     let _fleet = is_followed(&watched, |primary| primary.pause(), &mut primary).await;
     // It wakes up as the primary that it was, until it is told: whoever asks for the primary is not
@@ -100,9 +104,9 @@ async fn a_primary_that_stands_still_is_replaced_and_left_for_good() {
     let three = joined(watched.settings()).await;
     assert!(primary.command::<String>(&["INFO", "replication"]).contains("role:master"));
     let sent = three.domain.invalidate(keys(&["42"])).await.unwrap();
-    let acknowledged = three.domain.wait_fleet(&sent, PATIENCE).await.unwrap();
+    let acknowledged = three.domain.wait_for_fleet(&sent, TEST_TIMEOUT).await.unwrap();
     assert_eq!(
         (acknowledged.token.epoch, acknowledged.sidecars),
-        (three.domain.fence().unwrap().epoch, 3)
+        (three.domain.applied_fence().unwrap().epoch, 3)
     );
 }

@@ -3,8 +3,8 @@
 
 use std::process::{Command, Stdio};
 
-use bfb::bus::{Names, What};
-use bfb::coherence::Scope;
+use bfb::bus::{BusEventKind, RedisNames};
+use bfb::coherence::InvalidationScope;
 
 use super::support::{DOMAIN, Member};
 use crate::support::redis::Redis;
@@ -24,8 +24,9 @@ fn redis_cli(redis: &Redis, words: &[&str]) -> String {
 #[tokio::test]
 async fn what_print_script_prints_invalidates_running_sidecars() {
     let redis = Redis::start();
-    let (mut one, mut two) = (Member::join(redis.addr()).await, Member::join(redis.addr()).await);
-    let mark = two.domain.may_store(two.domain.begin(), "42", &[]).unwrap();
+    let mut one = Member::join(redis.addr()).await;
+    let mut two = Member::join(redis.addr()).await;
+    let mark = two.domain.may_store(two.domain.start_point(), "42", &[]).unwrap();
     let file = tempfile::NamedTempFile::new().unwrap();
     let printed = Command::new(env!("CARGO_BIN_EXE_bfb"))
         .args(["invalidate", "--print-script"])
@@ -33,30 +34,36 @@ async fn what_print_script_prints_invalidates_running_sidecars() {
         .unwrap();
     std::fs::write(file.path(), printed.stdout).unwrap();
 
-    let names = Names::new("default", DOMAIN);
-    let (meta, log, stamps, fresh) = (names.meta(), names.log(), names.stamps(), "0f".repeat(16));
+    let names = RedisNames::new("default", DOMAIN);
+    let meta = names.meta();
+    let log = names.log();
+    let stamps = names.stamps();
+    let fresh = "0f".repeat(16);
     let script = file.path().to_str().unwrap();
     let words =
         ["--eval", script, &meta, &log, &stamps, ",", "1", &fresh, "", "key", "42", "tag", "gold"];
     let said = redis_cli(&redis, &words);
     let said: Vec<_> = said.lines().collect();
     assert_eq!((said[0], said[2], said[5]), ("issued", "1", "2"), "{said:?}");
-    let named = [Scope::Key("42".into()), Scope::Tag("gold".into())];
+    let named = [InvalidationScope::Key("42".into()), InvalidationScope::Tag("gold".into())];
     for member in [&mut one, &mut two] {
         member
-            .until_it(|what| matches!(what, What::Applied(entry) if *entry.scopes == named))
+            .until_it(|kind| {
+                matches!(kind, BusEventKind::InvalidationApplied(entry)
+                if *entry.scopes == named)
+            })
             .await;
     }
-    assert!(!two.domain.believes(mark, "42", &[]));
+    assert!(!two.domain.is_valid(mark, "42", &[]));
 }
 
 #[tokio::test]
 async fn a_plain_publish_of_another_program_invalidates() {
     let redis = Redis::start();
     let mut one = Member::join(redis.addr()).await;
-    let mark = one.domain.may_store(one.domain.begin(), "42", &[]).unwrap();
-    let channel = Names::new("default", DOMAIN).hints();
+    let mark = one.domain.may_store(one.domain.start_point(), "42", &[]).unwrap();
+    let channel = RedisNames::new("default", DOMAIN).hints_channel();
     assert_eq!(redis_cli(&redis, &["PUBLISH", &channel, r#"{"keys": ["42"]}"#]).trim(), "1");
-    one.until_it(|what| matches!(what, What::Applied(_))).await;
-    assert!(!one.domain.believes(mark, "42", &[]));
+    one.until_it(|what| matches!(what, BusEventKind::InvalidationApplied(_))).await;
+    assert!(!one.domain.is_valid(mark, "42", &[]));
 }

@@ -2,17 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use bfb::bus::{Fault, Names, What, invalidate_script};
-use bfb::coherence::{Place, Why};
+use bfb::bus::{BusEventKind, RedisFault, RedisNames, invalidate_script};
+use bfb::coherence::{DatasetPlace, EmptyReason};
 use futures_util::FutureExt as _;
 
-use super::support::{DOMAIN, LEASE, Member, PATIENCE, fetched, keys};
-use crate::support::link::{Cut, Link, Way};
+use super::support::{DOMAIN, LEASE, Member, TEST_TIMEOUT, fetched, keys};
+use crate::support::link::{Cut, Direction, Link};
 use crate::support::redis::Redis;
 
 /// What another program sends to invalidate a key.
 pub(super) fn foreign(key: &str) -> redis::Cmd {
-    let names = Names::new("default", DOMAIN);
+    let names = RedisNames::new("default", DOMAIN);
     let mut command = redis::cmd("EVAL");
     command.arg(invalidate_script()).arg(3).arg(names.meta()).arg(names.log()).arg(names.stamps());
     command.arg(1).arg("00000000000000000000000000000001").arg("").arg("key").arg(key).take()
@@ -22,24 +22,25 @@ pub(super) fn foreign(key: &str) -> redis::Cmd {
 async fn one_that_is_cut_off_is_waited_for_as_long_as_it_may_serve() {
     let redis = Redis::start();
     let link = Link::to(redis.addr()).await;
-    let (one, two) = (Member::join(redis.addr()).await, Member::join(link.addr()).await);
+    let one = Member::join(redis.addr()).await;
+    let two = Member::join(link.addr()).await;
     let young = one.domain.invalidate(keys(&["1"])).await.unwrap();
-    one.domain.wait_fleet(&young, PATIENCE).await.unwrap();
+    one.domain.wait_for_fleet(&young, TEST_TIMEOUT).await.unwrap();
 
-    link.black_hole(Way::Up);
-    link.black_hole(Way::Down);
+    link.black_hole(Direction::Up);
+    link.black_hole(Direction::Down);
     let sent = one.domain.invalidate(keys(&["42"])).await.unwrap();
-    let hurried = one.domain.wait_fleet(&sent, Duration::from_millis(50)).await.unwrap_err();
-    assert_eq!(hurried.behind, [two.name()]);
-    let acknowledged = one.domain.wait_fleet(&sent, PATIENCE).await.unwrap();
-    assert!(!two.domain.lease_held() && one.domain.lease_held());
-    assert_eq!(acknowledged.silent, [two.name()]);
+    let hurried = one.domain.wait_for_fleet(&sent, Duration::from_millis(50)).await.unwrap_err();
+    assert_eq!(hurried.laggards, [two.name()]);
+    let acknowledged = one.domain.wait_for_fleet(&sent, TEST_TIMEOUT).await.unwrap();
+    assert!(!two.domain.has_lease() && one.domain.has_lease());
+    assert_eq!(acknowledged.silent_members, [two.name()]);
     assert!(acknowledged.took >= LEASE);
 
     let next = one.domain.invalidate(keys(&["42"])).await.unwrap();
-    let acknowledged = one.domain.wait_fleet(&next, PATIENCE).await.unwrap();
+    let acknowledged = one.domain.wait_for_fleet(&next, TEST_TIMEOUT).await.unwrap();
     assert_eq!(
-        (acknowledged.sidecars, acknowledged.silent),
+        (acknowledged.sidecars, acknowledged.silent_members),
         (1, vec![]),
         "the silent one was removed"
     );
@@ -49,27 +50,28 @@ async fn one_that_is_cut_off_is_waited_for_as_long_as_it_may_serve() {
 async fn one_that_comes_back_catches_up_and_serves_again_at_its_first_attempt() {
     let redis = Redis::start();
     let link = Link::to(redis.addr()).await;
-    let (one, mut two) = (Member::join(redis.addr()).await, Member::join(link.addr()).await);
+    let one = Member::join(redis.addr()).await;
+    let mut two = Member::join(link.addr()).await;
     let connections = link.counts().accepted;
-    let mark = two.domain.may_store(two.domain.begin(), "43", &[]).unwrap();
+    let mark = two.domain.may_store(two.domain.start_point(), "43", &[]).unwrap();
     link.cut(Cut::Reset);
     let sent = one.domain.invalidate(keys(&["42"])).await.unwrap();
-    two.until("lose its lease", |member| !member.domain.lease_held()).await;
+    two.until("lose its lease", |member| !member.domain.has_lease()).await;
     link.heal();
     let before = link.counts().accepted;
-    two.until("hold its lease", |member| member.domain.lease_held()).await;
+    two.until("hold its lease", |member| member.domain.has_lease()).await;
     let needed = link.counts().accepted - before;
     // One attempt may have been under way as the link was healed.
     assert!(needed <= 2 * connections, "{needed} connections where {connections} do");
     assert!(two.domain.has_applied(sent.token()));
-    assert!(two.domain.believes(mark, "43", &[]), "what nobody invalidated is still there");
+    assert!(two.domain.is_valid(mark, "43", &[]), "what nobody invalidated is still there");
 }
 
 #[tokio::test]
 async fn what_was_published_while_a_connection_was_dead_is_read_from_the_log() {
     let redis = Redis::start();
     let mut one = Member::join(redis.addr()).await;
-    let mark = one.domain.may_store(one.domain.begin(), "42", &[]).unwrap();
+    let mark = one.domain.may_store(one.domain.start_point(), "42", &[]).unwrap();
     let mut kill_then_invalidate = redis::pipe();
     kill_then_invalidate
         .cmd("CLIENT")
@@ -79,8 +81,8 @@ async fn what_was_published_while_a_connection_was_dead_is_read_from_the_log() {
         .add_command(foreign("42"));
     let (killed, _): (i64, Vec<String>) = kill_then_invalidate.query(&mut redis.control()).unwrap();
     assert_eq!(killed, 1);
-    one.until_it(|what| matches!(what, What::Applied(_))).await;
-    assert!(!one.domain.believes(mark, "42", &[]));
+    one.until_it(|what| matches!(what, BusEventKind::InvalidationApplied(_))).await;
+    assert!(!one.domain.is_valid(mark, "42", &[]));
 }
 
 #[tokio::test]
@@ -88,14 +90,14 @@ async fn where_the_log_no_longer_reaches_back_memory_is_emptied() {
     let redis = Redis::start();
     let link = Link::to(redis.addr()).await;
     let mut one = Member::join(link.addr()).await;
-    let mark = one.domain.may_store(one.domain.begin(), "untouched", &[]).unwrap();
+    let mark = one.domain.may_store(one.domain.start_point(), "untouched", &[]).unwrap();
     link.cut(Cut::Reset);
     foreign("42").exec(&mut redis.control()).unwrap();
     foreign("43").exec(&mut redis.control()).unwrap();
-    redis.command::<i64>(&["XTRIM", &Names::new("default", DOMAIN).log(), "MAXLEN", "1"]);
+    redis.command::<i64>(&["XTRIM", &RedisNames::new("default", DOMAIN).log(), "MAXLEN", "1"]);
     link.heal();
-    one.until_it(|what| *what == What::Emptied(Why::StreamEnd)).await;
-    assert!(!one.domain.believes(mark, "untouched", &[]));
+    one.until_it(|what| *what == BusEventKind::MemoryEmptied(EmptyReason::StreamEnd)).await;
+    assert!(!one.domain.is_valid(mark, "untouched", &[]));
 }
 
 #[tokio::test]
@@ -103,20 +105,25 @@ async fn a_redis_that_restarts_begins_a_new_epoch_and_what_was_read_before_is_ou
     for keeps_data in [false, true] {
         let mut redis = Redis::start();
         let mut one = Member::join(redis.addr()).await;
-        let (start, before) = (one.domain.begin(), one.domain.fence().unwrap());
+        let start = one.domain.start_point();
+        let before = one.domain.applied_fence().unwrap();
         let mark = one.domain.may_store(start, "42", &[]).unwrap();
         if keeps_data {
             redis.restart_with_data();
         } else {
             redis.restart_without_data();
         }
-        one.until_it(|what| matches!(what, What::Emptied(Why::Epoch))).await;
+        one.until_it(|what| matches!(what, BusEventKind::MemoryEmptied(EmptyReason::Epoch))).await;
         assert!(
-            !one.domain.believes(mark, "42", &[])
+            !one.domain.is_valid(mark, "42", &[])
                 && one.domain.may_store(start, "42", &[]).is_none()
         );
-        one.until("hold its lease", |member| member.domain.lease_held()).await;
-        assert_ne!(one.domain.fence().unwrap().epoch, before.epoch, "keeps data: {keeps_data}");
+        one.until("hold its lease", |member| member.domain.has_lease()).await;
+        assert_ne!(
+            one.domain.applied_fence().unwrap().epoch,
+            before.epoch,
+            "keeps data: {keeps_data}"
+        );
     }
 }
 
@@ -124,32 +131,36 @@ async fn a_redis_that_restarts_begins_a_new_epoch_and_what_was_read_before_is_ou
 async fn a_redis_that_was_flushed_has_another_log() {
     let redis = Redis::start();
     let mut one = Member::join(redis.addr()).await;
-    let mark = one.domain.may_store(one.domain.begin(), "42", &[]).unwrap();
+    let mark = one.domain.may_store(one.domain.start_point(), "42", &[]).unwrap();
     one.forget();
     redis.flush();
-    one.until_it(|what| matches!(what, What::Emptied(Why::Epoch))).await;
-    assert!(!one.domain.believes(mark, "42", &[]));
+    one.until_it(|what| matches!(what, BusEventKind::MemoryEmptied(EmptyReason::Epoch))).await;
+    assert!(!one.domain.is_valid(mark, "42", &[]));
 }
 
 #[tokio::test]
 async fn a_newer_protocol_is_a_lost_bus() {
     let redis = Redis::start();
     let mut one = Member::join(redis.addr()).await;
-    redis.command::<i64>(&["HSET", &Names::new("default", DOMAIN).meta(), "protocol", "99"]);
-    one.until("lose its lease", |member| !member.domain.lease_held()).await;
-    assert_eq!(one.bus.standing().domains[0].newer_protocol, Some(99));
-    let place = Place { key: "42".into(), plan: "p".into() };
-    assert_eq!(fetched(&one.domain, place).await, Err(Fault::Newer(99)));
-    assert_eq!(one.domain.invalidate(keys(&["42"])).await.unwrap_err(), Fault::Newer(99));
+    redis.command::<i64>(&["HSET", &RedisNames::new("default", DOMAIN).meta(), "protocol", "99"]);
+    one.until("lose its lease", |member| !member.domain.has_lease()).await;
+    assert_eq!(one.bus.status().domains[0].newer_protocol, Some(99));
+    let place = DatasetPlace { key: "42".into(), plan: "p".into() };
+    assert_eq!(fetched(&one.domain, place).await, Err(RedisFault::NewerProtocol(99)));
+    assert_eq!(
+        one.domain.invalidate(keys(&["42"])).await.unwrap_err(),
+        RedisFault::NewerProtocol(99)
+    );
 }
 
 #[tokio::test]
 async fn a_redis_that_stands_still_holds_nobody_up() {
     let redis = Redis::start();
     let mut one = Member::join(redis.addr()).await;
-    let place = Place { key: "42".into(), plan: "p".into() };
+    let place = DatasetPlace { key: "42".into(), plan: "p".into() };
     redis.pause();
-    let (asked, mut waited) = (100, 0);
+    let asked = 100;
+    let mut waited = 0;
     for _ in 0..asked {
         let mut fetching = std::pin::pin!(fetched(&one.domain, place.clone()));
         // What is refused at once has asked nobody.
@@ -162,11 +173,11 @@ async fn a_redis_that_stands_still_holds_nobody_up() {
         assert!(answer.is_err());
     }
     assert!(waited < asked / 4, "{waited} of {asked} reads waited");
-    one.until("lose its lease", |member| !member.domain.lease_held()).await;
+    one.until("lose its lease", |member| !member.domain.has_lease()).await;
     redis.resume();
-    one.until("hold its lease", |member| member.domain.lease_held()).await;
+    one.until("hold its lease", |member| member.domain.has_lease()).await;
     // The lease may be held by a late answer, while the connections are being made anew.
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + TEST_TIMEOUT;
     while fetched(&one.domain, place.clone()).await != Ok(None) {
         assert!(Instant::now() < until, "Redis is never asked again");
         tokio::task::yield_now().await;
@@ -179,8 +190,8 @@ async fn a_redis_that_comes_late_is_found() {
     redis.kill();
     let mut one = Member::begin(super::support::settings(redis.addr()));
     let fault = one.domain.invalidate(keys(&["42"])).await.unwrap_err();
-    assert!(matches!(fault, Fault::Lost | Fault::ConnectionRefused), "{fault}");
-    assert!(!one.domain.lease_held() && !one.bus.standing().connected);
+    assert!(matches!(fault, RedisFault::Lost | RedisFault::ConnectionRefused), "{fault}");
+    assert!(!one.domain.has_lease() && !one.bus.status().connected);
     redis.revive();
-    one.until("hold its lease", |member| member.domain.lease_held()).await;
+    one.until("hold its lease", |member| member.domain.has_lease()).await;
 }

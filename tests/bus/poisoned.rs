@@ -5,9 +5,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bfb::bus::{LIMITS, Names, Scripts, What, answer};
+use bfb::bus::{BusEventKind, LIMITS, RedisNames, Scripts, parse_reply};
 use bfb::coherence::{
-    Answer, Call, Epoch, Fence, Name, PROTOCOL, Place, Request, Scope, Stored, Why,
+    DatasetPlace, EmptyReason, Epoch, Fence, InvalidationScope, MemberName, PROTOCOL, ScriptCall,
+    ScriptReply, ScriptRequest, TierDataset,
 };
 
 use super::support::{DOMAIN, Member, READY_BYTES};
@@ -15,12 +16,12 @@ use crate::support::redis::Redis;
 
 const EPOCH: Epoch = Epoch(7);
 
-fn names() -> Names {
-    Names::new("default", DOMAIN)
+fn names() -> RedisNames {
+    RedisNames::new("default", DOMAIN)
 }
 
-fn place(key: &str) -> Place {
-    Place { key: key.into(), plan: "p".into() }
+fn place(key: &str) -> DatasetPlace {
+    DatasetPlace { key: key.into(), plan: "p".into() }
 }
 
 /// How often Redis ran a command since its start, in scripts too.
@@ -32,24 +33,24 @@ fn calls(redis: &Redis, command: &str) -> u64 {
 }
 
 /// Asks a script as the administrator, who waits as long as it takes.
-fn ask(redis: &Redis, call: Call) -> Result<Answer, redis::RedisError> {
+fn ask(redis: &Redis, call: ScriptCall) -> Result<ScriptReply, redis::RedisError> {
     let scripts = Scripts::new(LIMITS);
-    let request = Request { protocol: PROTOCOL, fresh: EPOCH, call };
-    let ask = scripts.ask(&names(), &request, Duration::from_mins(1));
-    ask.by_text().query(&mut redis.control()).map(|value| answer(value).unwrap())
+    let request = ScriptRequest { protocol: PROTOCOL, fresh_epoch: EPOCH, call };
+    let ask = scripts.prepare(&names(), &request, Duration::from_mins(1));
+    ask.eval().query(&mut redis.control()).map(|value| parse_reply(value).unwrap())
 }
 
 /// A log with one entry.
 fn log() -> (Redis, Fence) {
     let redis = Redis::start();
-    ask(&redis, Call::Invalidate { scopes: keys(1, 1), unless_above: None }).unwrap();
+    ask(&redis, ScriptCall::Invalidate { scopes: keys(1, 1), unless_above: None }).unwrap();
     (redis, Fence { epoch: EPOCH, seq: 1 })
 }
 
 /// Leaves a dataset that a script would believe, but for what is odd about it.
 fn plant(redis: &Redis, key: &str, tags: &str, body_bytes: usize) {
-    let script = "redis.call('HSET', KEYS[1], 'format', '1', 'epoch', ARGV[1], 'seq', '1', 'tags', ARGV[2], 'body', \
-        string.rep('x', tonumber(ARGV[3]))) redis.call('PEXPIRE', KEYS[1], 60000)";
+    let script = "redis.call('HSET', KEYS[1], 'format', '1', 'epoch', ARGV[1], 'seq', '1', \
+        'tags', ARGV[2], 'body', string.rep('x', tonumber(ARGV[3]))) redis.call('PEXPIRE', KEYS[1], 60000)";
     let at = names().dataset(&place(key));
     redis.command::<()>(&[
         "EVAL",
@@ -62,13 +63,16 @@ fn plant(redis: &Redis, key: &str, tags: &str, body_bytes: usize) {
     ]);
 }
 
-fn fetch(redis: &Redis, key: &str, bytes_max: u64) -> Answer {
-    ask(redis, Call::Fetch { place: place(key), bytes_max }).unwrap()
+fn fetch(redis: &Redis, key: &str, bytes_max: u64) -> ScriptReply {
+    ask(redis, ScriptCall::Fetch { place: place(key), bytes_max }).unwrap()
 }
 
-fn claim(redis: &Redis, key: &str, fence: Fence, bytes_max: Option<u64>) -> Answer {
-    ask(redis, Call::Claim { place: place(key), holder: Name("ann".into()), fence, bytes_max })
-        .unwrap()
+fn claim(redis: &Redis, key: &str, fence: Fence, bytes_max: Option<u64>) -> ScriptReply {
+    ask(
+        redis,
+        ScriptCall::Claim { place: place(key), holder: MemberName("ann".into()), fence, bytes_max },
+    )
+    .unwrap()
 }
 
 #[test]
@@ -81,16 +85,16 @@ fn a_dataset_with_300_000_tags_is_a_miss_and_holds_redis_for_none_of_them() {
         let tags = tags(many);
         plant(&redis, key, &serde_json::to_string(&tags).unwrap(), 10);
         let before = calls(&redis, "zscore");
-        let (fetched, claimed) =
-            (fetch(&redis, key, READY_BYTES), claim(&redis, key, fence, Some(READY_BYTES)));
-        assert_eq!(matches!(fetched, Answer::Hit(_)), is_there, "{many} tags");
-        assert_eq!(matches!(claimed, Answer::Hit(_)), is_there, "{many} tags");
+        let fetched = fetch(&redis, key, READY_BYTES);
+        let claimed = claim(&redis, key, fence, Some(READY_BYTES));
+        assert_eq!(matches!(fetched, ScriptReply::Hit(_)), is_there, "{many} tags");
+        assert_eq!(matches!(claimed, ScriptReply::Hit(_)), is_there, "{many} tags");
         let tags: Vec<Arc<str>> = tags.iter().map(|tag| tag.as_str().into()).collect();
-        let vouch = Call::Vouch { key: key.into(), tags: tags.clone(), fence };
-        assert_eq!(ask(&redis, vouch).unwrap(), Answer::Done(is_there), "{many} tags");
-        let dataset = Stored { fence, tags, body: Arc::from(&b"{}"[..]) };
-        let store = Call::Store { place: place("kept"), dataset, age: Duration::ZERO };
-        assert_eq!(ask(&redis, store).unwrap(), Answer::Done(is_there), "{many} tags");
+        let vouch = ScriptCall::Vouch { key: key.into(), tags: tags.clone(), fence };
+        assert_eq!(ask(&redis, vouch).unwrap(), ScriptReply::Done(is_there), "{many} tags");
+        let dataset = TierDataset { fence, tags, body: Arc::from(&b"{}"[..]) };
+        let store = ScriptCall::Store { place: place("kept"), dataset, age: Duration::ZERO };
+        assert_eq!(ask(&redis, store).unwrap(), ScriptReply::Done(is_there), "{many} tags");
         let walked = calls(&redis, "zscore") - before;
         assert!(walked <= 4 * (64 + 1), "{many} tags: {walked} stamps were looked up");
     }
@@ -100,7 +104,7 @@ fn a_dataset_with_300_000_tags_is_a_miss_and_holds_redis_for_none_of_them() {
         plant(&redis, "odd", odd, 10);
         assert_eq!(
             fetch(&redis, "odd", READY_BYTES),
-            Answer::Miss,
+            ScriptReply::Miss,
             "{}",
             &odd[..odd.len().min(20)]
         );
@@ -112,13 +116,20 @@ fn a_dataset_of_300_mb_is_answered_with_its_size() {
     let (redis, fence) = log();
     plant(&redis, "42", "[]", 300_000_000);
     let before = calls(&redis, "hget");
-    assert_eq!(fetch(&redis, "42", READY_BYTES), Answer::Large(300_000_000));
-    assert_eq!(claim(&redis, "42", fence, Some(READY_BYTES)), Answer::Large(300_000_000));
+    assert_eq!(fetch(&redis, "42", READY_BYTES), ScriptReply::Large(300_000_000));
+    assert_eq!(claim(&redis, "42", fence, Some(READY_BYTES)), ScriptReply::Large(300_000_000));
     assert_eq!(calls(&redis, "hget"), before, "its body was read");
-    assert_eq!(claim(&redis, "42", fence, None), Answer::Done(true), "of no use to this flight");
+    assert_eq!(
+        claim(&redis, "42", fence, None),
+        ScriptReply::Done(true),
+        "of no use to this flight"
+    );
     plant(&redis, "42", "[]", 3_000_000);
-    assert_eq!(fetch(&redis, "42", READY_BYTES), Answer::Large(3_000_000));
-    assert!(matches!(fetch(&redis, "42", 3_000_000), Answer::Hit(_)), "what was asked for comes");
+    assert_eq!(fetch(&redis, "42", READY_BYTES), ScriptReply::Large(3_000_000));
+    assert!(
+        matches!(fetch(&redis, "42", 3_000_000), ScriptReply::Hit(_)),
+        "what was asked for comes"
+    );
 }
 
 #[test]
@@ -127,7 +138,7 @@ fn a_claim_that_is_longer_than_any_of_ours_binds_nobody() {
     let script = "redis.call('SET', KEYS[1], 'bob ff 1' .. string.rep('x', 50000000))";
     redis.command::<()>(&["EVAL", script, "1", &names().claim(&place("42"))]);
     let before = calls(&redis, "get");
-    assert_eq!(claim(&redis, "42", fence, Some(0)), Answer::Done(true));
+    assert_eq!(claim(&redis, "42", fence, Some(0)), ScriptReply::Done(true));
     assert_eq!(calls(&redis, "get"), before, "it was read");
 }
 
@@ -142,25 +153,32 @@ async fn a_registry_of_more_than_any_fleet_is_not_walked_and_begins_a_new_log() 
         member.forget();
         let before = calls(&redis, "hgetall");
         redis.command::<()>(&["EVAL", poison, "1", &names().meta()]);
-        member.until_it(|what| matches!(what, What::Emptied(Why::Epoch))).await;
+        member
+            .until_it(|what| matches!(what, BusEventKind::MemoryEmptied(EmptyReason::Epoch)))
+            .await;
         assert_eq!(calls(&redis, "hgetall"), before, "the registry was walked");
-        member.until("hold its lease", |member| member.domain.lease_held()).await;
-        let sent = member.domain.invalidate(Arc::new([Scope::Key("42".into())])).await.unwrap();
-        let acknowledged = member.domain.wait_fleet(&sent, super::support::PATIENCE).await.unwrap();
+        member.until("hold its lease", |member| member.domain.has_lease()).await;
+        let sent = member
+            .domain
+            .invalidate(Arc::new([InvalidationScope::Key("42".into())]))
+            .await
+            .unwrap();
+        let acknowledged =
+            member.domain.wait_for_fleet(&sent, super::support::TEST_TIMEOUT).await.unwrap();
         assert!(acknowledged.sidecars <= 1);
         let fields = redis.command::<u64>(&["HLEN", &names().meta()]);
         assert!(fields < 20, "{fields} fields are left");
     }
 }
 
-fn keys(many: usize, bytes: usize) -> Arc<[Scope]> {
-    (0..many).map(|nth| Scope::Key(format!("{nth:0bytes$}").into())).collect()
+fn keys(many: usize, bytes: usize) -> Arc<[InvalidationScope]> {
+    (0..many).map(|nth| InvalidationScope::Key(format!("{nth:0bytes$}").into())).collect()
 }
 
 #[test]
 fn an_invalidation_takes_a_thousand_keys_and_64_kib_and_no_more() {
     let redis = Redis::start();
-    let invalidate = |scopes| ask(&redis, Call::Invalidate { scopes, unless_above: None });
+    let invalidate = |scopes| ask(&redis, ScriptCall::Invalidate { scopes, unless_above: None });
     for (many, bytes, fits) in
         [(1_000, 10, true), (1_001, 10, false), (100, 600, true), (120, 600, false)]
     {
@@ -179,15 +197,18 @@ fn an_invalidation_takes_a_thousand_keys_and_64_kib_and_no_more() {
 fn a_page_of_the_log_ends_once_it_is_long_and_an_entry_that_is_too_long_means_all() {
     let redis = Redis::start();
     for _ in 0..20 {
-        ask(&redis, Call::Invalidate { scopes: keys(100, 600), unless_above: None }).unwrap();
+        ask(&redis, ScriptCall::Invalidate { scopes: keys(100, 600), unless_above: None }).unwrap();
     }
-    let long = "redis.call('XADD', KEYS[1], '21-0', 'scopes', '[[\"key\",\"' .. string.rep('k', 5000000) .. '\"]]') \
+    let long = "redis.call('XADD', KEYS[1], '21-0', 'scopes', \
+        '[[\"key\",\"' .. string.rep('k', 5000000) .. '\"]]') \
         redis.call('HSET', KEYS[2], 'seq', '21')";
     redis.command::<()>(&["EVAL", long, "2", &names().log(), &names().meta()]);
-    let (mut seq, mut pages) = (0, Vec::new());
+    let mut seq = 0;
+    let mut pages = Vec::new();
     loop {
         let after = Fence { epoch: EPOCH, seq };
-        let Answer::Log { entries, .. } = ask(&redis, Call::ReadLog { after, max: 1_024 }).unwrap()
+        let ScriptReply::Log { entries, .. } =
+            ask(&redis, ScriptCall::ReadLog { after, max: 1_024 }).unwrap()
         else {
             panic!("no page")
         };
@@ -195,7 +216,7 @@ fn a_page_of_the_log_ends_once_it_is_long_and_an_entry_that_is_too_long_means_al
         assert!(entries.iter().map(|entry| entry.seq).eq(seq + 1..=last.seq), "a page has a gap");
         seq = last.seq;
         if seq == 21 {
-            assert_eq!(*last.scopes, [Scope::All]);
+            assert_eq!(*last.scopes, [InvalidationScope::All]);
         }
         pages.push(entries.len());
     }
@@ -207,15 +228,18 @@ fn a_page_of_the_log_ends_once_it_is_long_and_an_entry_that_is_too_long_means_al
 #[test]
 fn a_page_of_the_log_ends_with_the_first_entry_that_is_too_long() {
     let redis = Redis::start();
-    ask(&redis, Call::Invalidate { scopes: keys(1, 1), unless_above: None }).unwrap();
-    let long = "for n = 2, 101 do redis.call('XADD', KEYS[1], n .. '-0', 'scopes', string.rep('k', 600000)) end \
+    ask(&redis, ScriptCall::Invalidate { scopes: keys(1, 1), unless_above: None }).unwrap();
+    let long = "for n = 2, 101 do \
+        redis.call('XADD', KEYS[1], n .. '-0', 'scopes', string.rep('k', 600000)) end \
         redis.call('HSET', KEYS[2], 'seq', '101')";
     redis.command::<()>(&["EVAL", long, "2", &names().log(), &names().meta()]);
-    let (mut seq, mut pages) = (0, Vec::new());
+    let mut seq = 0;
+    let mut pages = Vec::new();
     while seq < 101 {
         let before = calls(&redis, "xrange");
         let after = Fence { epoch: EPOCH, seq };
-        let Answer::Log { entries, .. } = ask(&redis, Call::ReadLog { after, max: 1_024 }).unwrap()
+        let ScriptReply::Log { entries, .. } =
+            ask(&redis, ScriptCall::ReadLog { after, max: 1_024 }).unwrap()
         else {
             panic!("no page")
         };
@@ -235,11 +259,14 @@ async fn a_hint_of_more_than_an_entry_may_name_means_all_of_the_domain() {
     let long = format!("{{\"keys\": [\"42\"], \"more\": \"{}\"}}", "x".repeat(300_000));
     for hint in [serde_json::json!({"keys": many}).to_string(), long] {
         member.forget();
-        let mark = member.domain.may_store(member.domain.begin(), "other", &[]).unwrap();
-        redis.command::<()>(&["PUBLISH", &names().hints(), &hint]);
+        let mark = member.domain.may_store(member.domain.start_point(), "other", &[]).unwrap();
+        redis.command::<()>(&["PUBLISH", &names().hints_channel(), &hint]);
         member
-            .until_it(|what| matches!(what, What::Applied(entry) if *entry.scopes == [Scope::All]))
+            .until_it(|kind| {
+                matches!(kind, BusEventKind::InvalidationApplied(entry)
+                if *entry.scopes == [InvalidationScope::All])
+            })
             .await;
-        assert!(!member.domain.believes(mark, "other", &[]));
+        assert!(!member.domain.is_valid(mark, "other", &[]));
     }
 }

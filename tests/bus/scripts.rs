@@ -5,10 +5,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bfb::bus::{LIMITS, Names, Scripts, answer, news};
+use bfb::bus::{LIMITS, RedisNames, Scripts, parse_published, parse_reply};
 use bfb::coherence::{
-    Answer, Call, Epoch, Fence, Guards, Heartbeat, Life, Limits, Name, Place, Published, Request,
-    Scope, Server, Stored,
+    DatasetPlace, Epoch, Fence, Guards, Heartbeat, InvalidationScope, LogLimits, MemberName,
+    PublishedEntries, ReferenceServer, ScriptCall, ScriptReply, ScriptRequest, ServerLife,
+    TierDataset,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -19,7 +20,7 @@ use super::support::READY_BYTES;
 use crate::support::redis::Redis;
 
 /// Few, so that random calls reach the bounds.
-const FEW: Limits = Limits { entries_max: 4, stamps_max: 3 };
+const FEW: LogLimits = LogLimits { entries_max: 4, stamps_max: 3 };
 /// Longer than any case takes: what expires does so through [`Step::Expire`].
 const TTL: Duration = Duration::from_mins(10);
 
@@ -32,7 +33,7 @@ enum Step {
     /// The server restarts with its data.
     NewLife,
     Flush,
-    Expire(Place),
+    Expire(DatasetPlace),
 }
 
 /// A call whose fences are given as (how many epochs ago, seq).
@@ -40,20 +41,20 @@ type Ago = (usize, u64);
 
 #[derive(Debug, Clone)]
 enum Idea {
-    Heartbeat { name: Name, lease: u64, applied: Option<Ago>, settles: bool },
-    Deregister(Name),
-    Invalidate { scopes: Vec<Scope>, unless_above: Option<Ago> },
-    Progress { token: Ago, lapsed: bool, settles: bool, laggard: Option<Name> },
+    Heartbeat { name: MemberName, lease: u64, applied: Option<Ago>, settles: bool },
+    Deregister(MemberName),
+    Invalidate { scopes: Vec<InvalidationScope>, unless_above: Option<Ago> },
+    Progress { token: Ago, lapsed: bool, settles: bool, laggard: Option<MemberName> },
     ReadLog { after: Ago, max: usize },
-    Store { place: Place, fence: Ago, tags: Vec<Arc<str>>, body: Vec<u8> },
-    Fetch { place: Place, bytes_max: u64 },
+    Store { place: DatasetPlace, fence: Ago, tags: Vec<Arc<str>>, body: Vec<u8> },
+    Fetch { place: DatasetPlace, bytes_max: u64 },
     Vouch { key: Arc<str>, tags: Vec<Arc<str>>, fence: Ago },
-    Claim { place: Place, holder: Name, fence: Ago, bytes_max: Option<u64> },
-    Release { place: Place, holder: Name },
+    Claim { place: DatasetPlace, holder: MemberName, fence: Ago, bytes_max: Option<u64> },
+    Release { place: DatasetPlace, holder: MemberName },
 }
 
-fn name() -> impl Strategy<Value = Name> {
-    select(vec!["ann", "bob", "cho"]).prop_map(|name| Name(name.into()))
+fn name() -> impl Strategy<Value = MemberName> {
+    select(vec!["ann", "bob", "cho"]).prop_map(|name| MemberName(name.into()))
 }
 
 fn key() -> impl Strategy<Value = Arc<str>> {
@@ -64,20 +65,21 @@ fn tags() -> impl Strategy<Value = Vec<Arc<str>>> {
     vec(select(vec!["gold", "silver", "42"]).prop_map(Arc::from), 0..3)
 }
 
-fn place() -> impl Strategy<Value = Place> {
-    (key(), select(vec!["p1", "p2"])).prop_map(|(key, plan)| Place { key, plan: plan.into() })
+fn place() -> impl Strategy<Value = DatasetPlace> {
+    (key(), select(vec!["p1", "p2"]))
+        .prop_map(|(key, plan)| DatasetPlace { key, plan: plan.into() })
 }
 
 fn ago() -> impl Strategy<Value = Ago> {
     (prop_oneof![9 => Just(0), 1 => 1..3_usize], 0..12_u64)
 }
 
-fn scope() -> impl Strategy<Value = Scope> {
+fn scope() -> impl Strategy<Value = InvalidationScope> {
     let tag = select(vec!["gold", "silver", "42"]);
     prop_oneof![
-        6 => key().prop_map(Scope::Key),
-        3 => tag.prop_map(|tag| Scope::Tag(tag.into())),
-        1 => Just(Scope::All),
+        6 => key().prop_map(InvalidationScope::Key),
+        3 => tag.prop_map(|tag| InvalidationScope::Tag(tag.into())),
+        1 => Just(InvalidationScope::All),
     ]
 }
 
@@ -86,19 +88,25 @@ fn idea() -> impl Strategy<Value = Idea> {
     let often = || prop::option::of(ago());
     prop_oneof![
         4 => (name(), lease, often(), any::<bool>())
-            .prop_map(|(name, lease, applied, settles)| Idea::Heartbeat { name, lease, applied, settles }),
+            .prop_map(|(name, lease, applied, settles)| {
+                Idea::Heartbeat { name, lease, applied, settles }
+            }),
         1 => name().prop_map(Idea::Deregister),
         6 => (vec(scope(), 1..4), often())
             .prop_map(|(scopes, unless_above)| Idea::Invalidate { scopes, unless_above }),
         2 => (ago(), any::<bool>(), any::<bool>(), prop::option::of(name()))
-            .prop_map(|(token, lapsed, settles, laggard)| Idea::Progress { token, lapsed, settles, laggard }),
+            .prop_map(|(token, lapsed, settles, laggard)| {
+                Idea::Progress { token, lapsed, settles, laggard }
+            }),
         3 => (ago(), 1..5_usize).prop_map(|(after, max)| Idea::ReadLog { after, max }),
         4 => (place(), ago(), tags(), vec(any::<u8>(), 1..8))
             .prop_map(|(place, fence, tags, body)| Idea::Store { place, fence, tags, body }),
         4 => (place(), 0..8_u64).prop_map(|(place, bytes_max)| Idea::Fetch { place, bytes_max }),
         3 => (key(), tags(), ago()).prop_map(|(key, tags, fence)| Idea::Vouch { key, tags, fence }),
         3 => (place(), name(), ago(), prop::option::of(0..8_u64))
-            .prop_map(|(place, holder, fence, bytes_max)| Idea::Claim { place, holder, fence, bytes_max }),
+            .prop_map(|(place, holder, fence, bytes_max)| {
+                Idea::Claim { place, holder, fence, bytes_max }
+            }),
         1 => (place(), name()).prop_map(|(place, holder)| Idea::Release { place, holder }),
     ]
 }
@@ -116,10 +124,10 @@ fn step() -> impl Strategy<Value = Step> {
 /// A real server and the reference, asked the same.
 struct Twins {
     scripts: Scripts,
-    names: Names,
+    names: RedisNames,
     control: redis::Connection,
     news: redis::PubSub<'static>,
-    model: Server,
+    model: ReferenceServer,
     life: u128,
     /// Epochs as their answers named them, the newest last.
     epochs: Vec<Epoch>,
@@ -127,17 +135,17 @@ struct Twins {
 }
 
 impl Twins {
-    fn new(redis: &Redis, limits: Limits) -> Self {
-        let names = Names::new("default", "customer");
+    fn new(redis: &Redis, limits: LogLimits) -> Self {
+        let names = RedisNames::new("default", "customer");
         let listener: &'static mut redis::Connection = Box::leak(Box::new(redis.control()));
         let mut news = listener.as_pubsub();
-        news.subscribe(names.news()).unwrap();
+        news.subscribe(names.invalidations_channel()).unwrap();
         Self {
             scripts: Scripts::new(limits),
             names,
             control: redis.control(),
             news,
-            model: Server::new(limits, Guards::default()),
+            model: ReferenceServer::new(limits, Guards::default()),
             life: 0,
             epochs: vec![Epoch(1)],
             fresh: 1,
@@ -149,52 +157,60 @@ impl Twins {
         Fence { epoch: self.epochs[epochs.saturating_sub(ago + 1)], seq }
     }
 
-    fn call(&self, idea: Idea) -> Call {
+    fn call(&self, idea: Idea) -> ScriptCall {
         let fence = |ago| self.fence(ago);
         match idea {
-            Idea::Heartbeat { name, lease, applied, settles } => Call::Heartbeat(Heartbeat {
+            Idea::Heartbeat { name, lease, applied, settles } => ScriptCall::Heartbeat(Heartbeat {
                 name,
                 lease: Duration::from_millis(lease),
                 applied: applied.map(fence),
-                settles,
+                marks_settled: settles,
             }),
-            Idea::Deregister(name) => Call::Deregister(name),
-            Idea::Invalidate { scopes, unless_above } => {
-                Call::Invalidate { scopes: scopes.into(), unless_above: unless_above.map(fence) }
-            }
-            Idea::Progress { token, lapsed, settles, laggard } => {
-                Call::Progress { token: fence(token), lapsed, settles, laggard }
-            }
-            Idea::ReadLog { after, max } => Call::ReadLog { after: fence(after), max },
-            Idea::Store { place, fence: ago, tags, body } => Call::Store {
+            Idea::Deregister(name) => ScriptCall::Deregister(name),
+            Idea::Invalidate { scopes, unless_above } => ScriptCall::Invalidate {
+                scopes: scopes.into(),
+                unless_above: unless_above.map(fence),
+            },
+            Idea::Progress { token, lapsed, settles, laggard } => ScriptCall::Progress {
+                token: fence(token),
+                lease_has_passed: lapsed,
+                marks_settled: settles,
+                laggard,
+            },
+            Idea::ReadLog { after, max } => ScriptCall::ReadLog { after: fence(after), max },
+            Idea::Store { place, fence: ago, tags, body } => ScriptCall::Store {
                 place,
-                dataset: Stored { fence: fence(ago), tags, body: body.into() },
+                dataset: TierDataset { fence: fence(ago), tags, body: body.into() },
                 age: Duration::ZERO,
             },
-            Idea::Fetch { place, bytes_max } => Call::Fetch { place, bytes_max },
-            Idea::Vouch { key, tags, fence: ago } => Call::Vouch { key, tags, fence: fence(ago) },
-            Idea::Claim { place, holder, fence: ago, bytes_max } => {
-                Call::Claim { place, holder, fence: fence(ago), bytes_max }
+            Idea::Fetch { place, bytes_max } => ScriptCall::Fetch { place, bytes_max },
+            Idea::Vouch { key, tags, fence: ago } => {
+                ScriptCall::Vouch { key, tags, fence: fence(ago) }
             }
-            Idea::Release { place, holder } => Call::Release { place, holder },
+            Idea::Claim { place, holder, fence: ago, bytes_max } => {
+                ScriptCall::Claim { place, holder, fence: fence(ago), bytes_max }
+            }
+            Idea::Release { place, holder } => ScriptCall::Release { place, holder },
         }
     }
 
     /// Asks the real server, and reads what it published on the way.
-    fn ask(&mut self, request: &Request) -> (Answer, Option<Published>) {
-        let ask = self.scripts.ask(&self.names, request, TTL);
-        let value = match ask.by_digest().query(&mut self.control) {
-            Err(error) if error.code() == Some("NOSCRIPT") => {
-                ask.by_text().query(&mut self.control)
-            }
+    fn ask(&mut self, request: &ScriptRequest) -> (ScriptReply, Option<PublishedEntries>) {
+        let ask = self.scripts.prepare(&self.names, request, TTL);
+        let value = match ask.evalsha().query(&mut self.control) {
+            Err(error) if error.code() == Some("NOSCRIPT") => ask.eval().query(&mut self.control),
             other => other,
         };
-        let mut answered = answer(value.unwrap()).unwrap();
-        if let Answer::Hit(fetched) = &mut answered {
-            assert!(!fetched.left.is_zero() && fetched.left <= TTL);
-            fetched.left = Duration::ZERO;
+        let mut answered = parse_reply(value.unwrap()).unwrap();
+        if let ScriptReply::Hit(fetched) = &mut answered {
+            assert!(!fetched.ttl_left.is_zero() && fetched.ttl_left <= TTL);
+            fetched.ttl_left = Duration::ZERO;
         }
-        redis::cmd("PUBLISH").arg(self.names.news()).arg("end").exec(&mut self.control).unwrap();
+        redis::cmd("PUBLISH")
+            .arg(self.names.invalidations_channel())
+            .arg("end")
+            .exec(&mut self.control)
+            .unwrap();
         let mut published = None;
         loop {
             let payload = self.news.get_message().unwrap().get_payload_bytes().to_vec();
@@ -202,7 +218,7 @@ impl Twins {
                 return (answered, published);
             }
             assert!(published.is_none(), "two messages of one call");
-            published = Some(news(&payload).unwrap());
+            published = Some(parse_published(&payload).unwrap());
         }
     }
 
@@ -214,18 +230,21 @@ impl Twins {
             }
             Step::Flush => {
                 redis::cmd("FLUSHALL").exec(&mut self.control).unwrap();
-                self.model = Server::new(FEW, Guards::default());
+                self.model = ReferenceServer::new(FEW, Guards::default());
             }
             Step::Expire(place) => {
                 redis::cmd("DEL").arg(self.names.claim(&place)).exec(&mut self.control).unwrap();
-                self.model.expire(&place);
+                self.model.expire_claim(&place);
             }
             Step::Ask { protocol, idea } => {
                 self.fresh += 1;
-                let request =
-                    Request { protocol, fresh: Epoch(self.fresh << 64), call: self.call(idea) };
+                let request = ScriptRequest {
+                    protocol,
+                    fresh_epoch: Epoch(self.fresh << 64),
+                    call: self.call(idea),
+                };
                 let (real, published) = self.ask(&request);
-                let outcome = self.model.run(Life(self.life), &request);
+                let outcome = self.model.run(ServerLife(self.life), &request);
                 assert_eq!(
                     (&real, &published),
                     (&outcome.answer, &outcome.published),
@@ -236,10 +255,10 @@ impl Twins {
         }
     }
 
-    fn note(&mut self, answer: &Answer) {
+    fn note(&mut self, answer: &ScriptReply) {
         let epoch = match answer {
-            Answer::Told(told) => told.end.epoch,
-            Answer::Issued(issued) => issued.token.epoch,
+            ScriptReply::Heartbeat(told) => told.log_end.epoch,
+            ScriptReply::Issued(issued) => issued.token.epoch,
             _ => return,
         };
         if !self.epochs.contains(&epoch) {
@@ -271,7 +290,7 @@ fn every_script_answers_and_publishes_what_its_model_does() {
 
 fn invalidate(keys: &[&str]) -> Idea {
     Idea::Invalidate {
-        scopes: keys.iter().map(|&key| Scope::Key(key.into())).collect(),
+        scopes: keys.iter().map(|&key| InvalidationScope::Key(key.into())).collect(),
         unless_above: None,
     }
 }
@@ -287,7 +306,7 @@ fn a_server_that_restarts_begins_a_new_epoch_with_its_data_and_without() {
         let mut twins = Twins::new(&redis, LIMITS);
         twins.take(Step::Flush);
         twins.take(ask(invalidate(&["42"])));
-        let place = Place { key: "43".into(), plan: "p".into() };
+        let place = DatasetPlace { key: "43".into(), plan: "p".into() };
         let store =
             Idea::Store { place: place.clone(), fence: (0, 1), tags: vec![], body: b"{}".to_vec() };
         twins.take(ask(store));
@@ -299,26 +318,32 @@ fn a_server_that_restarts_begins_a_new_epoch_with_its_data_and_without() {
         }
         let mut after = Twins::new(&redis, LIMITS);
         after.fresh = twins.fresh + 1;
-        let (answered, _) = after
-            .ask(&request(&after, Call::Fetch { place: place.clone(), bytes_max: READY_BYTES }));
-        assert_eq!(answered, Answer::OtherLife, "with data: {keeps}");
+        let (answered, _) = after.ask(&request(
+            &after,
+            ScriptCall::Fetch { place: place.clone(), bytes_max: READY_BYTES },
+        ));
+        assert_eq!(answered, ScriptReply::OtherLife, "with data: {keeps}");
         let idea = Idea::Heartbeat {
-            name: Name("ann".into()),
+            name: MemberName("ann".into()),
             lease: 3_000,
             applied: None,
             settles: false,
         };
         let (told, _) = after.ask(&request(&after, after.call(idea)));
-        let Answer::Told(told) = told else { panic!("{told:?}") };
-        assert!(told.end.seq == 0 && !before.contains(&told.end.epoch) && !told.settled);
+        let ScriptReply::Heartbeat(told) = told else { panic!("{told:?}") };
+        assert!(told.log_end.seq == 0 && !before.contains(&told.log_end.epoch) && !told.settled);
         let (answered, _) =
-            after.ask(&request(&after, Call::Fetch { place, bytes_max: READY_BYTES }));
-        assert_eq!(answered, Answer::Miss, "what was stored in the life before is not believed");
+            after.ask(&request(&after, ScriptCall::Fetch { place, bytes_max: READY_BYTES }));
+        assert_eq!(
+            answered,
+            ScriptReply::Miss,
+            "what was stored in the life before is not believed"
+        );
     }
 }
 
-fn request(twins: &Twins, call: Call) -> Request {
-    Request { protocol: 1, fresh: Epoch(twins.fresh << 64), call }
+fn request(twins: &Twins, call: ScriptCall) -> ScriptRequest {
+    ScriptRequest { protocol: 1, fresh_epoch: Epoch(twins.fresh << 64), call }
 }
 
 #[test]
@@ -327,7 +352,7 @@ fn stamps_that_were_evicted_are_another_life() {
     let mut twins = Twins::new(&redis, LIMITS);
     twins.take(ask(invalidate(&["42"])));
     redis.command::<()>(&["DEL", &twins.names.stamps()]);
-    let vouch = Call::Vouch { key: "42".into(), tags: vec![], fence: twins.fence((0, 0)) };
+    let vouch = ScriptCall::Vouch { key: "42".into(), tags: vec![], fence: twins.fence((0, 0)) };
     let (answered, _) = twins.ask(&request(&twins, vouch));
-    assert_eq!(answered, Answer::OtherLife);
+    assert_eq!(answered, ScriptReply::OtherLife);
 }

@@ -2,29 +2,29 @@
 
 use std::net::SocketAddr;
 
-use bfb::bus::{Names, Settings, What};
+use bfb::bus::{BusConfig, BusEventKind, RedisNames};
 use bfb::identity::issue::Leaf;
 use tempfile::{NamedTempFile, TempDir};
 
-use super::support::{DOMAIN, LEASE, Member, PATIENCE, keys};
+use super::support::{DOMAIN, LEASE, Member, TEST_TIMEOUT, keys};
 use crate::support::pki::Pki;
 use crate::support::redis::{Redis, SEVEN, free, version};
 
-fn settings(url: &str) -> Settings {
-    Settings::new(url.parse().unwrap(), LEASE)
+fn settings(url: &str) -> BusConfig {
+    BusConfig::new(url.parse().unwrap(), LEASE)
 }
 
-async fn joined(settings: Settings) -> Member {
+async fn joined(settings: BusConfig) -> Member {
     let mut member = Member::begin(settings);
-    member.until("hold its lease", |member| member.domain.lease_held()).await;
+    member.until("hold its lease", |member| member.domain.has_lease()).await;
     member
 }
 
 /// What one says reaches the other, and datasets are kept.
 async fn is_a_fleet(one: &Member, two: &Member) {
     let sent = one.domain.invalidate(keys(&["42"])).await.unwrap();
-    let acknowledged = one.domain.wait_fleet(&sent, PATIENCE).await.unwrap();
-    assert_eq!((acknowledged.sidecars, acknowledged.silent), (2, vec![]));
+    let acknowledged = one.domain.wait_for_fleet(&sent, TEST_TIMEOUT).await.unwrap();
+    assert_eq!((acknowledged.sidecars, acknowledged.silent_members), (2, vec![]));
     assert!(two.domain.has_applied(sent.token()));
 }
 
@@ -43,8 +43,8 @@ fn tls_options(pki: &Pki, dir: &TempDir, port: u16) -> Vec<String> {
     pairs.into_iter().flat_map(|(name, value)| [format!("--tls-{name}"), value]).collect()
 }
 
-fn ours(settings: Settings, pki: &Pki) -> Settings {
-    Settings {
+fn ours(settings: BusConfig, pki: &Pki) -> BusConfig {
+    BusConfig {
         ca: Some(pki.dir().join("ca.crt")),
         identity: Some(pki.dir().to_owned()),
         ..settings
@@ -53,11 +53,14 @@ fn ours(settings: Settings, pki: &Pki) -> Settings {
 
 #[tokio::test]
 async fn a_redis_behind_mutual_tls_is_reached_with_certificates_of_ones_own() {
-    let (pki, dir, port) = (Pki::new(), tempfile::tempdir().unwrap(), free().port());
+    let pki = Pki::new();
+    let dir = tempfile::tempdir().unwrap();
+    let port = free().port();
     let options = tls_options(&pki, &dir, port);
     let _redis = Redis::start_with(&options.iter().map(String::as_str).collect::<Vec<_>>());
     let settings = ours(settings(&format!("rediss://bfb:secret@localhost:{port}")), &pki);
-    let (one, two) = (joined(settings.clone()).await, joined(settings.clone()).await);
+    let one = joined(settings.clone()).await;
+    let two = joined(settings.clone()).await;
     is_a_fleet(&one, &two).await;
 
     let mut nobody = settings.clone();
@@ -68,18 +71,21 @@ async fn a_redis_behind_mutual_tls_is_reached_with_certificates_of_ones_own() {
     strangers.ca = Some(stranger);
     for wrong in [nobody, strangers] {
         let mut refused = Member::begin(wrong);
-        refused.until("be refused", |member| member.bus.standing().trouble.is_some()).await;
-        assert!(!refused.bus.standing().connected);
+        refused.until("be refused", |member| member.bus.status().fault.is_some()).await;
+        assert!(!refused.bus.status().connected);
     }
 }
 
 #[tokio::test]
 async fn a_cluster_and_sentinels_behind_mutual_tls_are_reached_the_same_way() {
-    let (pki, dir, auth) =
-        (Pki::new(), tempfile::tempdir().unwrap(), NamedTempFile::new().unwrap());
+    let pki = Pki::new();
+    let dir = tempfile::tempdir().unwrap();
+    let auth = NamedTempFile::new().unwrap();
     std::fs::write(auth.path(), "bfb:secret").unwrap();
-    let of =
-        |url: String| Settings { auth: Some(auth.path().to_owned()), ..ours(settings(&url), &pki) };
+    let of = |url: String| BusConfig {
+        auth: Some(auth.path().to_owned()),
+        ..ours(settings(&url), &pki)
+    };
     let port = free().port();
     let options = tls_options(&pki, &dir, port);
     let options: Vec<_> = options.iter().map(String::as_str).collect();
@@ -87,7 +93,8 @@ async fn a_cluster_and_sentinels_behind_mutual_tls_are_reached_the_same_way() {
     let cluster = Redis::start_node(&[&options[..], &["--tls-cluster", "yes"]].concat());
     cluster.take_slots(0..16_384);
     let settings = of(format!("rediss-cluster://localhost:{port}"));
-    let (one, two) = (joined(settings.clone()).await, joined(settings).await);
+    let one = joined(settings.clone()).await;
+    let two = joined(settings).await;
     is_a_fleet(&one, &two).await;
     drop(cluster);
 
@@ -101,7 +108,8 @@ async fn a_cluster_and_sentinels_behind_mutual_tls_are_reached_the_same_way() {
     let lines: Vec<_> = lines.iter().map(String::as_str).collect();
     let _sentinel = Redis::sentinel_of(SocketAddr::new(primary.addr().ip(), port), &lines);
     let settings = of(format!("rediss-sentinel://:watchword@localhost:{watch}/main"));
-    let (one, two) = (joined(settings.clone()).await, joined(settings).await);
+    let one = joined(settings.clone()).await;
+    let two = joined(settings).await;
     is_a_fleet(&one, &two).await;
 }
 
@@ -111,7 +119,8 @@ async fn a_redis_is_reached_by_its_socket() {
     let socket = dir.path().join("redis.sock");
     let _redis = Redis::start_with(&["--unixsocket", socket.to_str().unwrap()]);
     let url = format!("unix://{}?user=bfb&pass=secret", socket.display());
-    let (one, two) = (joined(settings(&url)).await, joined(settings(&url)).await);
+    let one = joined(settings(&url)).await;
+    let two = joined(settings(&url)).await;
     is_a_fleet(&one, &two).await;
 }
 
@@ -123,7 +132,8 @@ async fn the_primary_is_found_through_a_sentinel() {
     std::fs::write(auth.path(), "bfb:secret").unwrap();
     let mut settings = settings(&format!("redis-sentinel://{}/main", sentinel.addr()));
     settings.auth = Some(auth.path().to_owned());
-    let (one, two) = (joined(settings.clone()).await, joined(settings).await);
+    let one = joined(settings.clone()).await;
+    let two = joined(settings).await;
     is_a_fleet(&one, &two).await;
 }
 
@@ -134,18 +144,20 @@ async fn a_cluster_brings_news_by_sharded_pub_sub_and_hints_both_ways() {
     std::fs::write(auth.path(), "bfb:secret").unwrap();
     let mut settings = settings(&format!("redis-cluster://{}", redis.addr()));
     settings.auth = Some(auth.path().to_owned());
-    let (one, mut two) = (joined(settings.clone()).await, joined(settings).await);
+    let one = joined(settings.clone()).await;
+    let mut two = joined(settings).await;
     is_a_fleet(&one, &two).await;
-    let names = Names::new("default", DOMAIN);
+    let names = RedisNames::new("default", DOMAIN);
     // Before 7.0 there is no sharded pub/sub, and everything goes the classic way.
     let ways = if version() >= SEVEN { &["PUBLISH", "SPUBLISH"][..] } else { &["PUBLISH"] };
     if version() >= SEVEN {
-        let listeners: Vec<String> = redis.command(&["PUBSUB", "SHARDNUMSUB", &names.news()]);
-        assert_eq!(listeners, [names.news(), "2".to_owned()]);
+        let listeners: Vec<String> =
+            redis.command(&["PUBSUB", "SHARDNUMSUB", &names.invalidations_channel()]);
+        assert_eq!(listeners, [names.invalidations_channel(), "2".to_owned()]);
     }
     for publish in ways {
         two.forget();
-        redis.command::<i64>(&[*publish, &names.hints(), r#"{"keys": ["43"]}"#]);
-        two.until_it(|what| *what == What::Hinted).await;
+        redis.command::<i64>(&[*publish, &names.hints_channel(), r#"{"keys": ["43"]}"#]);
+        two.until_it(|what| *what == BusEventKind::HintHandled).await;
     }
 }

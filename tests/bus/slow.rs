@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use bfb::bus::{Metrics, Names, What};
+use bfb::bus::{BusEventKind, BusMetrics, RedisNames};
 use prometheus_client::registry::Registry;
 
 use super::loss::foreign;
 use super::support::{DOMAIN, Member, keys, settings};
-use crate::support::link::{Link, Way};
+use crate::support::link::{Direction, Link};
 use crate::support::redis::Redis;
 
 /// A lease so long that no heartbeat brings what a gap must.
@@ -32,22 +32,23 @@ async fn a_subscriber_that_redis_cuts_off_catches_up_from_the_log() {
     let mut settings = settings(link.addr());
     settings.lease = LONG;
     let mut one = Member::begin(settings);
-    one.until("hold its lease", |member| member.domain.lease_held()).await;
-    let mark = one.domain.may_store(one.domain.begin(), "last", &[]).unwrap();
+    one.until("hold its lease", |member| member.domain.has_lease()).await;
+    let mark = one.domain.may_store(one.domain.start_point(), "last", &[]).unwrap();
 
-    link.black_hole(Way::Down);
+    link.black_hole(Direction::Down);
     redis.command::<()>(&["CONFIG", "SET", "client-output-buffer-limit", "pubsub 65536 0 0"]);
     // More than the buffers of both sockets hold, in messages that nobody reads: then Redis closes
     // the connection.
-    let (filler, channel) = ("x".repeat(256 * 1024), Names::new("default", DOMAIN).hints());
+    let filler = "x".repeat(256 * 1024);
+    let channel = RedisNames::new("default", DOMAIN).hints_channel();
     let mut control = redis.control();
     while redis::cmd("PUBLISH").arg(&channel).arg(&filler).query::<i64>(&mut control).unwrap() == 1
     {
     }
     foreign("last").exec(&mut control).unwrap();
     link.heal();
-    one.until_it(|what| matches!(what, What::Applied(_))).await;
-    assert!(!one.domain.believes(mark, "last", &[]));
+    one.until_it(|what| matches!(what, BusEventKind::InvalidationApplied(_))).await;
+    assert!(!one.domain.is_valid(mark, "last", &[]));
 }
 
 #[tokio::test]
@@ -56,9 +57,9 @@ async fn a_queue_that_overflows_is_a_gap_that_the_log_fills() {
     let mut registry = Registry::default();
     let mut settings = settings(redis.addr());
     settings.lease = LONG;
-    let mut one = Member::counting(settings, Metrics::register(&mut registry));
-    one.until("hold its lease", |member| member.domain.lease_held()).await;
-    let mark = one.domain.may_store(one.domain.begin(), "last", &[]).unwrap();
+    let mut one = Member::counting(settings, BusMetrics::register(&mut registry));
+    one.until("hold its lease", |member| member.domain.has_lease()).await;
+    let mark = one.domain.may_store(one.domain.start_point(), "last", &[]).unwrap();
     // One long moment of this thread, in which nobody takes anything out: messages pile up in the
     // socket, and come at once.
     let mut burst = redis::pipe();
@@ -72,5 +73,5 @@ async fn a_queue_that_overflows_is_a_gap_that_the_log_fills() {
     assert!(counter(&registry, "bus_queue_full") > 0, "all of it fitted");
     // An invalidation that Redis was slow to answer is sent again.
     assert!(end.token().seq >= 4_002);
-    assert!(!one.domain.believes(mark, "last", &[]));
+    assert!(!one.domain.is_valid(mark, "last", &[]));
 }

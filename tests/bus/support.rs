@@ -4,13 +4,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bfb::bus::{Bus, DomainBus, Fault, Happening, Lookup, Metrics, Settings, What};
-use bfb::coherence::{Fetched, Name, Place, Scope};
+use bfb::bus::{Bus, BusConfig, BusEvent, BusEventKind, BusMetrics, DomainBus, Lookup, RedisFault};
+use bfb::coherence::{DatasetPlace, FetchedDataset, InvalidationScope, MemberName};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, oneshot};
 use tokio::task::JoinHandle;
 
-pub(super) use crate::support::client::PATIENCE;
+pub(super) use crate::support::client::TEST_TIMEOUT;
 
 pub(super) const DOMAIN: &str = "customer";
 /// Short, so that a test may wait for a whole one.
@@ -22,7 +22,7 @@ pub(super) const READY_BYTES: u64 = 64 * 1024;
 pub(super) struct Member {
     pub(super) bus: Bus,
     pub(super) domain: DomainBus,
-    happenings: broadcast::Receiver<Happening>,
+    happenings: broadcast::Receiver<BusEvent>,
     stop: Option<oneshot::Sender<()>>,
     driver: JoinHandle<()>,
 }
@@ -34,27 +34,27 @@ impl Drop for Member {
 }
 
 /// The user whom the list of permissions in `docs/redis.md` makes.
-pub(super) fn settings(addr: SocketAddr) -> Settings {
-    Settings::new(format!("redis://bfb:secret@{addr}").parse().unwrap(), LEASE)
+pub(super) fn settings(addr: SocketAddr) -> BusConfig {
+    BusConfig::new(format!("redis://bfb:secret@{addr}").parse().unwrap(), LEASE)
 }
 
 impl Member {
     /// A member that may not have heard of the others yet.
-    pub(super) fn begin(settings: Settings) -> Self {
+    pub(super) fn begin(settings: BusConfig) -> Self {
         Self::serving(settings, &[DOMAIN])
     }
 
     /// One that serves these domains; [`Self::domain`] is the first.
-    pub(super) fn serving(settings: Settings, domains: &[&str]) -> Self {
-        Self::with(settings, domains, Metrics::default())
+    pub(super) fn serving(settings: BusConfig, domains: &[&str]) -> Self {
+        Self::with(settings, domains, BusMetrics::default())
     }
 
     /// One whose counters are looked at.
-    pub(super) fn counting(settings: Settings, metrics: Metrics) -> Self {
+    pub(super) fn counting(settings: BusConfig, metrics: BusMetrics) -> Self {
         Self::with(settings, &[DOMAIN], metrics)
     }
 
-    fn with(settings: Settings, domains: &[&str], metrics: Metrics) -> Self {
+    fn with(settings: BusConfig, domains: &[&str], metrics: BusMetrics) -> Self {
         let (bus, driver) = Bus::connect(settings, domains.iter().copied(), metrics);
         let (stop, stopped) = oneshot::channel::<()>();
         let happenings = bus.subscribe();
@@ -70,33 +70,33 @@ impl Member {
 
     /// The same once it holds its lease. What happened until it was told so is over.
     pub(super) async fn joined(mut self) -> Self {
-        self.until_it(|what| *what == What::LeaseHeld).await;
-        while !self.domain.lease_held() {
-            self.until_it(|what| *what == What::LeaseHeld).await;
+        self.until_it(|what| *what == BusEventKind::LeaseHeld).await;
+        while !self.domain.has_lease() {
+            self.until_it(|what| *what == BusEventKind::LeaseHeld).await;
         }
         self
     }
 
     /// Waits until something that happens makes it so.
     pub(super) async fn until(&mut self, what: &str, so: impl Fn(&Self) -> bool) {
-        let waited = tokio::time::timeout(PATIENCE, async {
+        let waited = tokio::time::timeout(TEST_TIMEOUT, async {
             while !so(self) {
                 self.next().await;
             }
         });
-        assert!(waited.await.is_ok(), "it did not come to {what}: {:?}", self.bus.standing());
+        assert!(waited.await.is_ok(), "it did not come to {what}: {:?}", self.bus.status());
     }
 
     /// Waits until this happens.
-    pub(super) async fn until_it(&mut self, happens: impl Fn(&What) -> bool) {
-        let waited = tokio::time::timeout(PATIENCE, async {
-            while !self.next().await.is_some_and(|happening| happens(&happening.what)) {}
+    pub(super) async fn until_it(&mut self, happens: impl Fn(&BusEventKind) -> bool) {
+        let waited = tokio::time::timeout(TEST_TIMEOUT, async {
+            while !self.next().await.is_some_and(|happening| happens(&happening.kind)) {}
         });
-        assert!(waited.await.is_ok(), "it never happened: {:?}", self.bus.standing());
+        assert!(waited.await.is_ok(), "it never happened: {:?}", self.bus.status());
     }
 
     /// The next thing that happens; nothing where some were missed.
-    async fn next(&mut self) -> Option<Happening> {
+    async fn next(&mut self) -> Option<BusEvent> {
         match self.happenings.recv().await {
             Err(RecvError::Closed) => panic!("the bus is gone"),
             happening => happening.ok(),
@@ -109,8 +109,8 @@ impl Member {
     }
 
     /// What it is called in the registry.
-    pub(super) fn name(&self) -> Name {
-        self.bus.standing().domains[0].member.clone()
+    pub(super) fn name(&self) -> MemberName {
+        self.bus.status().domains[0].member.clone()
     }
 
     pub(super) async fn leave(&mut self) {
@@ -121,25 +121,28 @@ impl Member {
 
 /// Asks again where Redis was slower than a read waits for it: that bound is not what these tests
 /// are about.
-pub(super) async fn patiently<T, F>(ask: impl Fn() -> F) -> Result<T, Fault>
+pub(super) async fn patiently<T, F>(ask: impl Fn() -> F) -> Result<T, RedisFault>
 where
-    F: Future<Output = Result<T, Fault>>,
+    F: Future<Output = Result<T, RedisFault>>,
 {
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + TEST_TIMEOUT;
     loop {
         match ask().await {
-            Err(Fault::Slow) if Instant::now() < until => tokio::task::yield_now().await,
+            Err(RedisFault::TimedOut) if Instant::now() < until => tokio::task::yield_now().await,
             answer => return answer,
         }
     }
 }
 
-pub(super) fn keys(keys: &[&str]) -> Arc<[Scope]> {
-    keys.iter().map(|&key| Scope::Key(key.into())).collect()
+pub(super) fn keys(keys: &[&str]) -> Arc<[InvalidationScope]> {
+    keys.iter().map(|&key| InvalidationScope::Key(key.into())).collect()
 }
 
 /// A small dataset, if Redis has it.
-pub(super) async fn fetched(domain: &DomainBus, place: Place) -> Result<Option<Fetched>, Fault> {
+pub(super) async fn fetched(
+    domain: &DomainBus,
+    place: DatasetPlace,
+) -> Result<Option<FetchedDataset>, RedisFault> {
     Ok(match domain.fetch(place, READY_BYTES).await? {
         Lookup::Hit(fetched) => Some(fetched),
         Lookup::Miss => None,

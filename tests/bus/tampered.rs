@@ -3,53 +3,56 @@
 
 use std::time::Duration;
 
-use bfb::bus::{LIMITS, Metrics, Names, Scripts, What, answer};
+use bfb::bus::{BusEventKind, BusMetrics, LIMITS, RedisNames, Scripts, parse_reply};
 use bfb::coherence::{
-    Answer, Call, Epoch, Fence, Heartbeat, Name, PROTOCOL, Place, Request, Stored,
+    DatasetPlace, Epoch, Fence, Heartbeat, MemberName, PROTOCOL, ScriptCall, ScriptReply,
+    ScriptRequest, TierDataset,
 };
 use prometheus_client::registry::Registry;
 
-use super::support::{DOMAIN, Member, PATIENCE, READY_BYTES, fetched, keys, patiently, settings};
+use super::support::{
+    DOMAIN, Member, READY_BYTES, TEST_TIMEOUT, fetched, keys, patiently, settings,
+};
 use crate::support::process::metric;
 use crate::support::redis::Redis;
 
-fn names() -> Names {
-    Names::new("default", DOMAIN)
+fn names() -> RedisNames {
+    RedisNames::new("default", DOMAIN)
 }
 
-fn place(key: &str) -> Place {
-    Place { key: key.into(), plan: "p".into() }
+fn place(key: &str) -> DatasetPlace {
+    DatasetPlace { key: key.into(), plan: "p".into() }
 }
 
-fn ask(redis: &Redis, fresh: u128, call: Call) -> Answer {
-    answer(run_script(redis, fresh, call).unwrap()).unwrap()
+fn ask(redis: &Redis, fresh: u128, call: ScriptCall) -> ScriptReply {
+    parse_reply(run_script(redis, fresh, call).unwrap()).unwrap()
 }
 
-fn run_script(redis: &Redis, fresh: u128, call: Call) -> redis::RedisResult<redis::Value> {
-    let request = Request { protocol: PROTOCOL, fresh: Epoch(fresh), call };
+fn run_script(redis: &Redis, fresh: u128, call: ScriptCall) -> redis::RedisResult<redis::Value> {
+    let request = ScriptRequest { protocol: PROTOCOL, fresh_epoch: Epoch(fresh), call };
     let scripts = Scripts::new(LIMITS);
-    let ask = scripts.ask(&names(), &request, Duration::from_mins(1));
-    ask.by_text().query(&mut redis.control())
+    let ask = scripts.prepare(&names(), &request, Duration::from_mins(1));
+    ask.eval().query(&mut redis.control())
 }
 
-fn dataset(fence: Fence) -> Stored {
-    Stored { fence, tags: vec![], body: b"{}".as_slice().into() }
+fn dataset(fence: Fence) -> TierDataset {
+    TierDataset { fence, tags: vec![], body: b"{}".as_slice().into() }
 }
 
-fn store(redis: &Redis, key: &str, fence: Fence, age_ms: u64) -> Answer {
+fn store(redis: &Redis, key: &str, fence: Fence, age_ms: u64) -> ScriptReply {
     let age = Duration::from_millis(age_ms);
-    ask(redis, 1, Call::Store { place: place(key), dataset: dataset(fence), age })
+    ask(redis, 1, ScriptCall::Store { place: place(key), dataset: dataset(fence), age })
 }
 
-fn fetch(redis: &Redis, key: &str) -> Answer {
-    ask(redis, 1, Call::Fetch { place: place(key), bytes_max: READY_BYTES })
+fn fetch(redis: &Redis, key: &str) -> ScriptReply {
+    ask(redis, 1, ScriptCall::Fetch { place: place(key), bytes_max: READY_BYTES })
 }
 
 /// A log with one entry, and the place that it is at.
 fn log() -> (Redis, Fence) {
     let redis = Redis::start();
-    let invalidation = Call::Invalidate { scopes: keys(&["other"]), unless_above: None };
-    let Answer::Issued(issued) = ask(&redis, 1, invalidation) else { panic!("not issued") };
+    let invalidation = ScriptCall::Invalidate { scopes: keys(&["other"]), unless_above: None };
+    let ScriptReply::Issued(issued) = ask(&redis, 1, invalidation) else { panic!("not issued") };
     (redis, issued.token)
 }
 
@@ -57,21 +60,21 @@ fn log() -> (Redis, Fence) {
 fn a_fence_beyond_the_log_s_end_is_no_fence() {
     let (redis, fence) = log();
     let ahead = Fence { seq: 900_719_925_474_099, ..fence };
-    assert_eq!(store(&redis, "42", ahead, 0), Answer::Done(false));
-    assert_eq!(store(&redis, "42", fence, 0), Answer::Done(true));
-    assert!(matches!(fetch(&redis, "42"), Answer::Hit(_)));
+    assert_eq!(store(&redis, "42", ahead, 0), ScriptReply::Done(false));
+    assert_eq!(store(&redis, "42", fence, 0), ScriptReply::Done(true));
+    assert!(matches!(fetch(&redis, "42"), ScriptReply::Hit(_)));
     redis.command::<()>(&["HSET", &names().dataset(&place("42")), "seq", &ahead.seq.to_string()]);
-    assert_eq!(fetch(&redis, "42"), Answer::Miss);
-    let claim = Call::Claim {
+    assert_eq!(fetch(&redis, "42"), ScriptReply::Miss);
+    let claim = ScriptCall::Claim {
         place: place("42"),
-        holder: Name("a".into()),
+        holder: MemberName("a".into()),
         fence,
         bytes_max: Some(READY_BYTES),
     };
-    assert_eq!(ask(&redis, 1, claim), Answer::Done(true), "there is nothing to be had");
-    let vouch = |fence| Call::Vouch { key: "42".into(), tags: vec![], fence };
-    assert_eq!(ask(&redis, 1, vouch(ahead)), Answer::Done(false));
-    assert_eq!(ask(&redis, 1, vouch(fence)), Answer::Done(true));
+    assert_eq!(ask(&redis, 1, claim), ScriptReply::Done(true), "there is nothing to be had");
+    let vouch = |fence| ScriptCall::Vouch { key: "42".into(), tags: vec![], fence };
+    assert_eq!(ask(&redis, 1, vouch(ahead)), ScriptReply::Done(false));
+    assert_eq!(ask(&redis, 1, vouch(fence)), ScriptReply::Done(true));
 }
 
 #[test]
@@ -79,27 +82,27 @@ fn a_dataset_that_does_not_expire_is_none() {
     let (redis, fence) = log();
     store(&redis, "42", fence, 0);
     redis.command::<()>(&["PERSIST", &names().dataset(&place("42"))]);
-    assert_eq!(fetch(&redis, "42"), Answer::Miss);
+    assert_eq!(fetch(&redis, "42"), ScriptReply::Miss);
 }
 
 #[test]
 fn a_claim_without_an_end_or_with_one_far_off_binds_nobody() {
     let (redis, fence) = log();
-    let claim = |holder: &str| Call::Claim {
+    let claim = |holder: &str| ScriptCall::Claim {
         place: place("42"),
-        holder: Name(holder.into()),
+        holder: MemberName(holder.into()),
         fence,
         bytes_max: None,
     };
     for ends in [None, Some("6000000")] {
-        assert_eq!(ask(&redis, 1, claim("a")), Answer::Done(true));
-        assert_eq!(ask(&redis, 1, claim("b")), Answer::Held(Name("a".into())));
+        assert_eq!(ask(&redis, 1, claim("a")), ScriptReply::Done(true));
+        assert_eq!(ask(&redis, 1, claim("b")), ScriptReply::HeldBy(MemberName("a".into())));
         let key = names().claim(&place("42"));
         match ends {
             None => redis.command::<()>(&["PERSIST", &key]),
             Some(ms) => redis.command::<()>(&["PEXPIRE", &key, ms]),
         }
-        assert_eq!(ask(&redis, 1, claim("b")), Answer::Done(true), "{ends:?}");
+        assert_eq!(ask(&redis, 1, claim("b")), ScriptReply::Done(true), "{ends:?}");
         redis.command::<()>(&["DEL", &key]);
     }
 }
@@ -107,23 +110,27 @@ fn a_claim_without_an_end_or_with_one_far_off_binds_nobody() {
 #[test]
 fn what_was_collected_earlier_does_not_replace_what_is_believed_and_was_collected_later() {
     let (redis, fence) = log();
-    assert_eq!(store(&redis, "42", fence, 1_000), Answer::Done(true));
-    assert_eq!(store(&redis, "42", fence, 60_000), Answer::Done(false), "collected a minute ago");
-    assert_eq!(store(&redis, "42", fence, 500), Answer::Done(true));
-    let Answer::Issued(issued) =
-        ask(&redis, 1, Call::Invalidate { scopes: keys(&["42"]), unless_above: None })
+    assert_eq!(store(&redis, "42", fence, 1_000), ScriptReply::Done(true));
+    assert_eq!(
+        store(&redis, "42", fence, 60_000),
+        ScriptReply::Done(false),
+        "collected a minute ago"
+    );
+    assert_eq!(store(&redis, "42", fence, 500), ScriptReply::Done(true));
+    let ScriptReply::Issued(issued) =
+        ask(&redis, 1, ScriptCall::Invalidate { scopes: keys(&["42"]), unless_above: None })
     else {
         panic!("not issued")
     };
     assert_eq!(
         store(&redis, "42", issued.token, 60_000),
-        Answer::Done(true),
+        ScriptReply::Done(true),
         "what is there is outdated"
     );
     redis.command::<()>(&["HSET", &names().dataset(&place("42")), "age", "soon"]);
     assert_eq!(
         store(&redis, "42", issued.token, 60_000),
-        Answer::Done(true),
+        ScriptReply::Done(true),
         "nobody knows how old it is"
     );
 }
@@ -132,30 +139,36 @@ fn what_was_collected_earlier_does_not_replace_what_is_believed_and_was_collecte
 fn a_lease_that_no_sidecar_can_have_is_ignored() {
     let redis = Redis::start();
     let beat = |lease| {
-        Call::Heartbeat(Heartbeat { name: Name("a".into()), lease, applied: None, settles: false })
+        ScriptCall::Heartbeat(Heartbeat {
+            name: MemberName("a".into()),
+            lease,
+            applied: None,
+            marks_settled: false,
+        })
     };
     ask(&redis, 1, beat(Duration::from_secs(2)));
     redis.command::<()>(&["HSET", &names().meta(), "leases", "2000=1 9000000000000000=1"]);
-    let Answer::Told(told) = ask(&redis, 1, beat(Duration::from_secs(2))) else {
+    let ScriptReply::Heartbeat(told) = ask(&redis, 1, beat(Duration::from_secs(2))) else {
         panic!("not told")
     };
-    assert_eq!(told.longest, Duration::from_secs(2));
+    assert_eq!(told.longest_lease, Duration::from_secs(2));
 }
 
 #[test]
 fn one_kind_of_lease_too_many_is_refused_and_the_log_stays() {
     let redis = Redis::start();
     let beat = |lease_s: u64| {
-        let (name, lease) = (Name(format!("a{lease_s}").into()), Duration::from_secs(lease_s));
-        Call::Heartbeat(Heartbeat { name, lease, applied: None, settles: false })
+        let name = MemberName(format!("a{lease_s}").into());
+        let lease = Duration::from_secs(lease_s);
+        ScriptCall::Heartbeat(Heartbeat { name, lease, applied: None, marks_settled: false })
     };
     for lease_s in 1..=64 {
         ask(&redis, 1, beat(lease_s));
     }
     let refusal = run_script(&redis, 2, beat(65)).unwrap_err();
     assert!(refusal.to_string().contains("too many different leases"), "{refusal}");
-    let Answer::Told(told) = ask(&redis, 3, beat(1)) else { panic!("not told") };
-    assert_eq!(told.end.epoch, Epoch(1), "nobody began another log");
+    let ScriptReply::Heartbeat(told) = ask(&redis, 3, beat(1)) else { panic!("not told") };
+    assert_eq!(told.log_end.epoch, Epoch(1), "nobody began another log");
 }
 
 #[tokio::test]
@@ -165,7 +178,7 @@ async fn a_planted_lease_holds_up_no_acknowledgement() {
     redis.command::<()>(&["HSET", &names().meta(), "leases", "9000000000000000=1"]);
     for _ in 0..2 {
         let sent = member.domain.invalidate(keys(&["42"])).await.unwrap();
-        assert!(member.domain.wait_fleet(&sent, PATIENCE).await.is_ok());
+        assert!(member.domain.wait_for_fleet(&sent, TEST_TIMEOUT).await.is_ok());
         redis.flush();
     }
 }
@@ -174,19 +187,17 @@ async fn a_planted_lease_holds_up_no_acknowledgement() {
 async fn news_of_what_the_log_does_not_have_are_one_reading_of_it() {
     let redis = Redis::start();
     let mut registry = Registry::with_prefix("bfb");
-    let mut member = Member::counting(settings(redis.addr()), Metrics::register(&mut registry));
-    member.until("hold its lease", |member| member.domain.lease_held()).await;
+    let mut member = Member::counting(settings(redis.addr()), BusMetrics::register(&mut registry));
+    member.until("hold its lease", |member| member.domain.has_lease()).await;
     let count = |name: &str| {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         metric(&text, name, &[]).unwrap_or_default()
     };
-    let epoch = member.domain.fence().unwrap().epoch;
-    let news = format!(
-        r#"{{"epoch":"{:032x}","entries":[{{"seq":18446744073709551615,"scopes":[["key","42"]]}}]}}"#,
-        epoch.0
-    );
-    redis.command::<()>(&["PUBLISH", &names().news(), &news]);
+    let epoch = member.domain.applied_fence().unwrap().epoch;
+    let entries = r#"[{"seq":18446744073709551615,"scopes":[["key","42"]]}]"#;
+    let news = format!(r#"{{"epoch":"{:032x}","entries":{entries}}}"#, epoch.0);
+    redis.command::<()>(&["PUBLISH", &names().invalidations_channel(), &news]);
     let beats = || redis.command::<String>(&["INFO", "commandstats"]);
     let evaluated = |stats: &str| {
         let line =
@@ -199,10 +210,10 @@ async fn news_of_what_the_log_does_not_have_are_one_reading_of_it() {
         tokio::task::yield_now().await;
     }
     assert!((0.5..1.5).contains(&count("bfb_bus_catch_ups_total")), "it was not read once");
-    assert_eq!(member.bus.standing().domains[0].lag, 0);
+    assert_eq!(member.bus.status().domains[0].lag, 0);
     let sent = member.domain.invalidate(keys(&["42"])).await.unwrap();
     assert!(
-        member.domain.wait_fleet(&sent, PATIENCE).await.unwrap().silent.is_empty(),
+        member.domain.wait_for_fleet(&sent, TEST_TIMEOUT).await.unwrap().silent_members.is_empty(),
         "and it goes on"
     );
 }
@@ -211,7 +222,9 @@ async fn news_of_what_the_log_does_not_have_are_one_reading_of_it() {
 async fn a_damaged_log_is_healed_as_another_life_is() {
     let redis = Redis::start();
     let mut member = Member::join(redis.addr()).await;
-    let (meta, log, stamps) = (names().meta(), names().log(), names().stamps());
+    let meta = names().meta();
+    let log = names().log();
+    let stamps = names().stamps();
     let many_leases = (1..=400).map(|ms| format!("{ms}=1")).collect::<Vec<_>>().join(" ");
     let damages: [&[&[&str]]; 15] = [
         &[&["DEL", &meta], &["SET", &meta, "x"]],
@@ -237,23 +250,23 @@ async fn a_damaged_log_is_healed_as_another_life_is() {
         for _ in 0..2 {
             member.domain.invalidate(keys(&["42"])).await.unwrap();
         }
-        let before = member.domain.fence().unwrap().epoch;
+        let before = member.domain.applied_fence().unwrap().epoch;
         for command in damage {
             redis.command::<redis::Value>(command);
         }
         let sent = patiently(|| member.domain.invalidate(keys(&["42"]))).await;
         member
             .until("begin another epoch", |member| {
-                member.domain.fence().is_some_and(|at| at.epoch != before)
+                member.domain.applied_fence().is_some_and(|at| at.epoch != before)
             })
             .await;
         assert!(sent.is_ok(), "{damage:?}: {sent:?}");
-        member.until("hold its lease", |member| member.domain.lease_held()).await;
+        member.until("hold its lease", |member| member.domain.has_lease()).await;
         let sent = member.domain.invalidate(keys(&["42"])).await.unwrap();
-        assert!(member.domain.wait_fleet(&sent, PATIENCE).await.is_ok(), "{damage:?}");
-        let fence = member.domain.fence().unwrap();
+        assert!(member.domain.wait_for_fleet(&sent, TEST_TIMEOUT).await.is_ok(), "{damage:?}");
+        let fence = member.domain.applied_fence().unwrap();
         let stored = patiently(|| {
-            member.domain.store(place("43"), dataset(fence), Duration::ZERO, PATIENCE)
+            member.domain.store(place("43"), dataset(fence), Duration::ZERO, TEST_TIMEOUT)
         })
         .await;
         assert_eq!(stored, Ok(true), "{damage:?}");
@@ -269,13 +282,21 @@ async fn a_hole_in_the_log_empties_memory_instead_of_being_read_for_ever() {
     let redis = Redis::start();
     let mut member = Member::join(redis.addr()).await;
     member.domain.invalidate(keys(&["1"])).await.unwrap();
-    member.until("apply it", |member| member.domain.fence().is_some_and(|at| at.seq == 1)).await;
+    member
+        .until("apply it", |member| member.domain.applied_fence().is_some_and(|at| at.seq == 1))
+        .await;
     // Two entries that nobody hears of, and of which one is gone.
     let script = "redis.call('XADD', KEYS[1], '3-0', 'scopes', '[[\"key\",\"42\"]]') \
         redis.call('HSET', KEYS[2], 'seq', '3')";
     redis.command::<()>(&["EVAL", script, "2", &names().log(), &names().meta()]);
-    member.until_it(|what| matches!(what, What::Emptied(bfb::coherence::Why::StreamEnd))).await;
     member
-        .until("stand at the end", |member| member.domain.fence().is_some_and(|at| at.seq == 3))
+        .until_it(|what| {
+            matches!(what, BusEventKind::MemoryEmptied(bfb::coherence::EmptyReason::StreamEnd))
+        })
+        .await;
+    member
+        .until("stand at the end", |member| {
+            member.domain.applied_fence().is_some_and(|at| at.seq == 3)
+        })
         .await;
 }

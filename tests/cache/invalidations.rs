@@ -4,9 +4,9 @@
 use serde_json::json;
 use tokio::sync::watch;
 
-use super::{PATH, counting, how, invalidate, over_one, write};
+use super::{PATH, cache_status, counting, invalidate, over_one, write};
 use crate::support::client::get;
-use crate::support::client::with;
+use crate::support::client::with_header;
 use crate::support::upstream::Reply;
 
 #[tokio::test]
@@ -45,8 +45,10 @@ async fn tags_and_all_name_what_they_name() {
 async fn invalidation_during_a_flight_is_not_lost() {
     let (sidecar, upstream) = over_one("{ttl: 60s}").await;
     let gate = watch::Sender::new(false);
-    upstream
-        .answers("/42", [Reply::json("\"old\"").behind(gate.subscribe()), Reply::json("\"new\"")]);
+    upstream.answers(
+        "/42",
+        [Reply::json("\"old\"").held_until(gate.subscribe()), Reply::json("\"new\"")],
+    );
     let (before, ()) = tokio::join!(sidecar.get(PATH), async {
         upstream.requests(1).await;
         invalidate(&sidecar, "keys", &json!(["42"])).await;
@@ -56,7 +58,7 @@ async fn invalidation_during_a_flight_is_not_lost() {
     });
     // Who came before it may have the old answer; nobody after.
     assert_eq!(before.text(), r#"{"part":"old"}"#);
-    assert_eq!(how(&before), "bfb; fwd=miss", "what was outdated in the air is not kept");
+    assert_eq!(cache_status(&before), "bfb; fwd=miss", "what was outdated in the air is not kept");
     assert_eq!(sidecar.get(PATH).await.text(), r#"{"part":"new"}"#);
     assert_eq!(sidecar.metric("bfb_cache_fenced_total", &[]).await, Some(1.0));
 }
@@ -65,8 +67,10 @@ async fn invalidation_during_a_flight_is_not_lost() {
 async fn an_invalidation_in_the_air_by_tag_is_not_lost_either() {
     let (sidecar, upstream) = over_one("{ttl: 60s, tags: '[.part]'}").await;
     let gate = watch::Sender::new(false);
-    upstream
-        .answers("/42", [Reply::json("\"old\"").behind(gate.subscribe()), Reply::json("\"new\"")]);
+    upstream.answers(
+        "/42",
+        [Reply::json("\"old\"").held_until(gate.subscribe()), Reply::json("\"new\"")],
+    );
     let (before, ()) = tokio::join!(sidecar.get(PATH), async {
         upstream.requests(1).await;
         invalidate(&sidecar, "tags", &json!(["old"])).await;
@@ -84,11 +88,11 @@ async fn bfb_after_collects_until_its_token_is_applied() {
     assert_eq!(sidecar.get(PATH).await.text(), n(1));
     let token =
         invalidate(&sidecar, "keys", &json!(["other"])).await["token"].as_str().unwrap().to_owned();
-    let after = |token: &str| with(get(PATH), "bfb-after", token);
+    let after = |token: &str| with_header(get(PATH), "bfb-after", token);
     assert_eq!(sidecar.send(after(&token)).await.text(), n(1), "applied: as usual");
     let (epoch, _) = token.split_once('-').unwrap();
     let ahead = sidecar.send(after(&format!("{epoch}-99"))).await;
-    assert_eq!((ahead.text(), how(&ahead)), (n(2).as_str(), "bfb; fwd=request; stored"));
+    assert_eq!((ahead.text(), cache_status(&ahead)), (n(2).as_str(), "bfb; fwd=request; stored"));
     assert_eq!(
         sidecar.send(after(&format!("{}-1", "0".repeat(32)))).await.text(),
         n(3),

@@ -1,6 +1,6 @@
 //! How long what is kept is served: the domain file in force decides, at each read.
 
-use super::{PATH, caching, counting, file, how, over_one};
+use super::{PATH, cache_status, counting, file, over_one, with_memory};
 use crate::support::domain::DomainFile;
 use crate::support::sidecar::Sidecar;
 use crate::support::upstream::{Reply, Upstream};
@@ -15,16 +15,16 @@ async fn reload(sidecar: &Sidecar, domain: &DomainFile, times: usize) {
 async fn a_ttl_that_was_lowered_holds_for_what_is_kept_already() {
     let upstream = Upstream::plain().await;
     counting(&upstream, "/42");
-    let sidecar = caching(&file(&upstream, "{ttl: 60s}")).start().await;
+    let sidecar = with_memory(&file(&upstream, "{ttl: 60s}")).start().await;
     sidecar.get(PATH).await.dataset();
-    assert!(how(&sidecar.get(PATH).await).starts_with("bfb; hit;"));
+    assert!(cache_status(&sidecar.get(PATH).await).starts_with("bfb; hit;"));
     reload(&sidecar, &file(&upstream, "{ttl: 1ms}"), 1).await;
     assert_eq!(sidecar.get(PATH).await.text(), r#"{"part":{"n":2}}"#);
     reload(&sidecar, &file(&upstream, "{ttl: 60s}"), 2).await;
     assert_eq!(sidecar.get(PATH).await.text(), r#"{"part":{"n":3}}"#, "it was kept for 1 ms");
     reload(&sidecar, &file(&upstream, "{ttl: 0s, stale_if_error: 1h}"), 3).await;
     let got = sidecar.get(PATH).await;
-    assert_eq!((got.text(), how(&got)), (r#"{"part":{"n":4}}"#, "bfb; fwd=bypass"));
+    assert_eq!((got.text(), cache_status(&got)), (r#"{"part":{"n":4}}"#, "bfb; fwd=bypass"));
     upstream.answers("/42", [Reply::status(500)]);
     sidecar.get(PATH).await.problem("source-failed", 502);
 }
@@ -42,11 +42,11 @@ async fn a_missing_ttl_that_was_lowered_holds_for_what_is_kept_already() {
             &["missing: not-found"],
         )
     };
-    let sidecar = caching(&domain("{ttl: 60s, missing_ttl: 60s}")).start().await;
+    let sidecar = with_memory(&domain("{ttl: 60s, missing_ttl: 60s}")).start().await;
     for _ in 0..2 {
         sidecar.get(PATH).await.problem("not-found", 404);
     }
-    assert_eq!(upstream.seen().len(), 1);
+    assert_eq!(upstream.received().len(), 1);
     reload(&sidecar, &domain("{ttl: 60s, missing_ttl: 1ms}"), 1).await;
     assert_eq!(sidecar.get(PATH).await.text(), r#"{"part":1}"#);
 }
@@ -58,7 +58,7 @@ async fn that_there_is_no_such_dataset_does_not_stand_in_for_failing_sources() {
     let domain = DomainFile::of("customer")
         .head("cache: {ttl: 60s, missing_ttl: 1ms, stale_if_error: 1h}")
         .source("part", &upstream, "/{key}", &["missing: not-found", "retries: 0"]);
-    let sidecar = caching(&domain).start().await;
+    let sidecar = with_memory(&domain).start().await;
     sidecar.get(PATH).await.problem("not-found", 404);
     sidecar.get(PATH).await.problem("source-failed", 502);
 }
@@ -67,10 +67,10 @@ async fn that_there_is_no_such_dataset_does_not_stand_in_for_failing_sources() {
 async fn what_is_older_never_replaces_what_is_newer() {
     let (sidecar, upstream) = over_one("{ttl: 60s}").await;
     let gate = tokio::sync::watch::Sender::new(false);
-    upstream.answers("/42", [Reply::json("1").behind(gate.subscribe()), Reply::json("2")]);
+    upstream.answers("/42", [Reply::json("1").held_until(gate.subscribe()), Reply::json("2")]);
     let (slow, newer) = tokio::join!(sidecar.get(PATH), async {
         upstream.requests(1).await;
-        let wish = crate::support::client::with(
+        let wish = crate::support::client::with_header(
             crate::support::client::get(PATH),
             "cache-control",
             "no-cache",
@@ -81,5 +81,5 @@ async fn what_is_older_never_replaces_what_is_newer() {
     });
     assert_eq!((slow.text(), newer.text()), (r#"{"part":1}"#, r#"{"part":2}"#));
     let got = sidecar.get(PATH).await;
-    assert_eq!(got.text(), r#"{"part":2}"#, "{}", how(&got));
+    assert_eq!(got.text(), r#"{"part":2}"#, "{}", cache_status(&got));
 }

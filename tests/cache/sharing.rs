@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::sync::watch;
 
-use super::{PATH, caching, file, get_with_cache_control, how, over_one};
+use super::{PATH, cache_status, file, get_with_cache_control, over_one, with_memory};
 use crate::support::sidecar::Sidecar;
 use crate::support::upstream::{Reply, Upstream};
 
@@ -21,7 +21,7 @@ const DEADLINE: &str = "deadline: 4s";
 async fn impatient(first: Vec<Reply>) -> (Sidecar, Upstream) {
     let upstream = Upstream::plain().await;
     upstream.answers("/42", first.into_iter().chain([Reply::json("1")]));
-    (caching(&file(&upstream, "{ttl: 60s}").head(DEADLINE)).start().await, upstream)
+    (with_memory(&file(&upstream, "{ttl: 60s}").head(DEADLINE)).start().await, upstream)
 }
 
 #[tokio::test]
@@ -33,11 +33,11 @@ async fn who_joins_a_flight_that_hangs_is_answered_by_one_of_its_own() {
     });
     assert!(others.iter().all(|got| got.text() == r#"{"part":1}"#), "{others:?}");
     assert_eq!(
-        first.failed("deadline", 504),
+        first.failed_sources("deadline", 504),
         [("part".to_owned(), "timeout".to_owned())],
         "its own source hung"
     );
-    assert_eq!(upstream.seen().len(), 2, "one more flight for all of them");
+    assert_eq!(upstream.received().len(), 2, "one more flight for all of them");
     let count = async |name| sidecar.metric(name, &[]).await;
     assert_eq!(count("bfb_cache_unshared_total").await, Some(1.0), "one of them began it");
     assert_eq!(
@@ -52,14 +52,14 @@ async fn no_cache_callers_beyond_the_flights_that_may_run_are_answered() {
     let (sidecar, upstream) = impatient(vec![Reply::never(); 4]).await;
     let answers = join_all((0..7).map(|_| get_with_cache_control(&sidecar, "no-cache"))).await;
     let answered = answers.iter().filter(|got| got.status == 200).count();
-    assert_eq!((answered, upstream.seen().len()), (3, 5), "four hung for four callers");
+    assert_eq!((answered, upstream.received().len()), (3, 5), "four hung for four callers");
 }
 
 #[tokio::test]
 async fn a_flight_that_began_before_is_no_answer_to_max_age_0() {
     let (sidecar, upstream) = over_one("{ttl: 60s}").await;
     let gate = watch::Sender::new(false);
-    upstream.answers("/42", [Reply::json("1").behind(gate.subscribe()), Reply::json("2")]);
+    upstream.answers("/42", [Reply::json("1").held_until(gate.subscribe()), Reply::json("2")]);
     let (first, (fresh, joined)) = tokio::join!(sidecar.get(PATH), async {
         upstream.requests(1).await;
         let fresh = get_with_cache_control(&sidecar, "max-age=0").await;
@@ -71,9 +71,9 @@ async fn a_flight_that_began_before_is_no_answer_to_max_age_0() {
     });
     assert_eq!((first.text(), fresh.text()), (r#"{"part":1}"#, r#"{"part":2}"#));
     assert!(
-        how(&joined).starts_with("bfb; hit;"),
+        cache_status(&joined).starts_with("bfb; hit;"),
         "what came for `max-age=0` is kept: {}",
-        how(&joined)
+        cache_status(&joined)
     );
 }
 
@@ -81,7 +81,7 @@ async fn a_flight_that_began_before_is_no_answer_to_max_age_0() {
 async fn a_flight_that_is_young_enough_is_joined_by_who_says_a_max_age() {
     let (sidecar, upstream) = over_one("{ttl: 60s}").await;
     let gate = watch::Sender::new(false);
-    upstream.answers("/42", [Reply::json("1").behind(gate.subscribe())]);
+    upstream.answers("/42", [Reply::json("1").held_until(gate.subscribe())]);
     let (_, joined) = tokio::join!(sidecar.get(PATH), async {
         upstream.requests(1).await;
         let (joined, ()) = tokio::join!(get_with_cache_control(&sidecar, "max-age=3600"), async {
@@ -90,8 +90,11 @@ async fn a_flight_that_is_young_enough_is_joined_by_who_says_a_max_age() {
         });
         joined
     });
-    assert_eq!((joined.text(), how(&joined)), (r#"{"part":1}"#, "bfb; fwd=miss; collapsed"));
-    assert_eq!(upstream.seen().len(), 1);
+    assert_eq!(
+        (joined.text(), cache_status(&joined)),
+        (r#"{"part":1}"#, "bfb; fwd=miss; collapsed")
+    );
+    assert_eq!(upstream.received().len(), 1);
 }
 
 #[tokio::test]
@@ -99,7 +102,7 @@ async fn collections_that_take_most_of_the_deadline_still_answer_everybody() {
     let upstream = Upstream::plain().await;
     // A busy machine has a second and a half for what the second round of these adds.
     upstream.answers("/42", [Reply::json("1").after(Duration::from_secs(7))]);
-    let sidecar = caching(&file(&upstream, "{ttl: 0s}").head("deadline: 10s")).start().await;
+    let sidecar = with_memory(&file(&upstream, "{ttl: 0s}").head("deadline: 10s")).start().await;
     assert_eq!(
         sidecar.get(PATH).await.status,
         200,

@@ -3,8 +3,8 @@
 
 use serde_json::{Value, json};
 
-use super::{PATH, caching, file, invalidate};
-use crate::support::client::PATIENCE;
+use super::{PATH, file, invalidate, with_memory};
+use crate::support::client::TEST_TIMEOUT;
 use crate::support::sidecar::Sidecar;
 use crate::support::upstream::{Reply, Upstream};
 
@@ -12,7 +12,7 @@ async fn verifying(replies: &[Reply]) -> (Sidecar, Upstream) {
     let upstream = Upstream::plain().await;
     upstream.answers("/42", replies.to_vec());
     let domain = file(&upstream, "{ttl: 60s}");
-    (caching(&domain).args(&["--verify", "100%"]).start().await, upstream)
+    (with_memory(&domain).args(&["--verify", "100%"]).start().await, upstream)
 }
 
 /// What is shown once so many samples were looked at.
@@ -26,7 +26,7 @@ async fn shown(sidecar: &Sidecar, looked: u64) -> Value {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(PATIENCE, reached).await.unwrap()
+    tokio::time::timeout(TEST_TIMEOUT, reached).await.unwrap()
 }
 
 #[tokio::test]
@@ -38,7 +38,7 @@ async fn hits_that_the_source_confirms_are_right() {
     let verify = shown(&sidecar, 9).await;
     assert_eq!((&verify["checked"], &verify["wrong"]), (&json!(9), &json!(0)));
     assert!((verify["nines"].as_f64().unwrap() - 1.0).abs() < 1e-9, "{verify}");
-    assert!(upstream.seen()[1..].iter().all(|seen| seen.header("if-none-match") == "\"a\""));
+    assert!(upstream.received()[1..].iter().all(|seen| seen.header("if-none-match") == "\"a\""));
 }
 
 #[tokio::test]

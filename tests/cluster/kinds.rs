@@ -23,7 +23,8 @@ async fn pods_of_every_kind_come_out_injected_and_pass_the_restricted_standard()
     assert_injected(&admin.create(&pod("kinds", "bare", &annotations(ASKS))).await.object());
     for owner in owners("kinds", &annotations(ASKS)) {
         let kept = admin.create(&owner).await.object();
-        let (kind, name) = (text(&owner, "/kind"), text(&owner, "/metadata/name"));
+        let kind = text(&owner, "/kind");
+        let name = text(&owner, "/metadata/name");
         if kind == "CronJob" {
             let status = format!("/apis/batch/v1/namespaces/kinds/cronjobs/{name}/status");
             admin.merge_at(&status, &overdue()).await.object();
@@ -45,7 +46,8 @@ async fn a_pod_says_what_its_sidecar_is_told_and_keeps_what_it_has() {
     webhook.namespace("told", &json!({})).await;
     webhook.start("one", &[]).await;
     webhook.serves("told").await;
-    let asks = json!({"bfb.dev/inject": "customer,orders", "bfb.dev/memory": "32MiB", "bfb.dev/unix-socket": "true"});
+    let asks = json!({"bfb.dev/inject": "customer,orders", "bfb.dev/memory": "32MiB",
+        "bfb.dev/unix-socket": "true"});
     let mut pod = pod("told", "ignored", &asks);
     pod["metadata"] = json!({"generateName": "web-", "namespace": "told", "annotations": asks});
     let mut first = pod["spec"]["containers"][0].clone();

@@ -103,7 +103,8 @@ async fn a_pod_that_bfb_inject_wrote_is_not_injected_again() {
     let once = admin.create(&pod("again", "once", &annotations(ASKS))).await.object();
     // As `kubectl get -o yaml | kubectl apply` would bring it back under another name.
     let mut twice = json!({"apiVersion": "v1", "kind": "Pod", "spec": once["spec"]});
-    twice["metadata"] = json!({"name": "twice", "namespace": "again", "annotations": once["metadata"]["annotations"]});
+    twice["metadata"] = json!({"name": "twice", "namespace": "again",
+        "annotations": once["metadata"]["annotations"]});
     let twice = admin.create(&twice).await.object();
     assert_eq!(twice["spec"], once["spec"]);
 }

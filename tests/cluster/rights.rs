@@ -78,7 +78,8 @@ async fn what_the_webhook_has_no_business_with_is_denied_to_it() {
     for object in [
         pod("denied", "bare", &json!({})),
         pod(own, "bare", &json!({})),
-        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": own}}),
+        json!({"apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": "a", "namespace": own}}),
     ] {
         assert_eq!(account.create(&object).await.status, 403, "{object:#}");
     }

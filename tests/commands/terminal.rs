@@ -83,7 +83,7 @@ fn is_shown(text: &str) {
 async fn data_is_escaped_at_a_terminal_as_json_escapes_it_and_goes_elsewhere_as_it_is() {
     let world = World::new().await;
     let data: Value = serde_json::from_str(&world.data).unwrap();
-    let piped = run(&as_strs(&world.get(&[]))).await.with(0);
+    let piped = run(&as_strs(&world.get(&[]))).await.with_code(0);
     assert_eq!(piped.out, format!("{}\n", world.data), "byte for byte");
     let shown = at_terminal(&world.get(&[])).await;
     is_shown(&shown);
@@ -93,7 +93,7 @@ async fn data_is_escaped_at_a_terminal_as_json_escapes_it_and_goes_elsewhere_as_
     let whole = at_terminal(&world.get(&["--format", "json"])).await;
     is_shown(&whole);
     assert_eq!(serde_json::from_str::<Value>(&whole).unwrap()["body"], data);
-    let piped = run(&as_strs(&world.get(&["--format", "json"]))).await.with(0);
+    let piped = run(&as_strs(&world.get(&["--format", "json"]))).await.with_code(0);
     assert!(piped.out.contains(&format!("\"name{EVIL}\": \"{EVIL}\"")), "{}", piped.out);
 }
 
@@ -101,15 +101,15 @@ async fn data_is_escaped_at_a_terminal_as_json_escapes_it_and_goes_elsewhere_as_
 async fn status_and_log_show_what_they_are_told_as_escapes() {
     let world = World::new().await;
     let admin = world.sidecar.admin_address().to_string();
-    let status = run(&["status", "--admin", &admin]).await.with(0);
+    let status = run(&["status", "--admin", &admin]).await.with_code(0);
     is_shown(&status.out);
     status.says(r"\u{202e}\u{200f}\u{9b}.yaml");
     let json = ["status", "--format", "json", "--admin", &admin].map(str::to_owned);
     is_shown(&at_terminal(&json).await);
-    let piped = run(&as_strs(&json)).await.with(0);
+    let piped = run(&as_strs(&json)).await.with_code(0);
     assert!(piped.out.contains(&format!("{EVIL}.yaml")), "{}", piped.out);
     let filter = format!("[{{a={EVIL}}}]=info");
-    let log = run(&["log", "--level", &filter, "--admin", &admin]).await.with(0);
+    let log = run(&["log", "--level", &filter, "--admin", &admin]).await.with_code(0);
     is_shown(&log.out);
     log.says(r"[{a=\u{202e}\u{200f}\u{9b}}]=info");
 }
@@ -120,15 +120,16 @@ async fn errors_show_names_of_others_as_escapes() {
     let flags = world.flags();
     let flags = as_strs(&flags);
     let evil = format!("customer{EVIL}");
-    let said = run(&[&["get", &evil, "42"], &flags[..]].concat()).await.with(64);
+    let said = run(&[&["get", &evil, "42"], &flags[..]].concat()).await.with_code(64);
     is_shown(&said.err);
     said.says(r"no domain `customer\u{202e}\u{200f}\u{9b}`");
-    let said = run(&["invalidate", &evil, "42", "--admin", flags[3]]).await.with(64);
+    let said = run(&["invalidate", &evil, "42", "--admin", flags[3]]).await.with_code(64);
     is_shown(&said.err);
-    let wrong =
-        run_with(&["status"], &[("BFB_ADMIN", &format!("unix:/nowhere{EVIL}"))]).await.with(69);
+    let wrong = run_with(&["status"], &[("BFB_ADMIN", &format!("unix:/nowhere{EVIL}"))])
+        .await
+        .with_code(69);
     is_shown(&wrong.err);
-    let wrong = run_with(&["status"], &[("BFB_ADMIN", EVIL)]).await.with(64);
+    let wrong = run_with(&["status"], &[("BFB_ADMIN", EVIL)]).await.with_code(64);
     is_shown(&wrong.err);
     wrong.says("BFB_ADMIN");
 }
@@ -139,10 +140,10 @@ async fn problems_of_a_file_are_drawn_without_what_it_would_do_to_a_terminal() {
     let file = dir.path().join("customer.yaml");
     std::fs::write(&file, format!("domain: \"cust{EVIL}\"\n\"sour{EVIL}\": 1 # {EVIL}\n")).unwrap();
     let file = file.to_str().unwrap();
-    let said = run(&["check", file]).await.with(64);
+    let said = run(&["check", file]).await.with_code(64);
     is_shown(&said.err);
     said.says("sour");
-    let said = run(&["serve", file]).await.with(64);
+    let said = run(&["serve", file]).await.with_code(64);
     is_shown(&said.err);
     let clearing = dir.path().join("a\x1b[2J.yaml");
     std::fs::write(&clearing, "domain: [").unwrap();
@@ -164,7 +165,7 @@ async fn a_manifest_is_escaped_at_a_terminal_and_goes_elsewhere_as_it_is() {
     let manifest = format!("# {EVIL}\x1b[2J\nkind: Pod\napiVersion: v1\nmetadata: {{name: a}}\n");
     std::fs::write(&file, &manifest).unwrap();
     let args = ["inject", "-f", file.to_str().unwrap()];
-    assert_eq!(run(&args).await.with(0).out, manifest, "byte for byte");
+    assert_eq!(run(&args).await.with_code(0).out, manifest, "byte for byte");
     let shown = at_terminal(&args.map(str::to_owned)).await;
     is_shown(&shown);
     assert!(shown.contains(r"# \u{202e}\u{200f}\u{9b}\u{1b}[2J"), "{shown:?}");

@@ -1,7 +1,7 @@
 //! The variables behind the flags: an empty one is unset, a wrong one is named as itself, one that
 //! no flag knows is ignored with a warning.
 
-use super::{Said, run, run_with};
+use super::{CommandOutput, run, run_with};
 use crate::support::domain::DomainFile;
 use crate::support::sidecar::Setup;
 
@@ -13,7 +13,7 @@ const HIDDEN: [&str; 3] = ["BFB_CERTIFICATE_LIFETIME", "BFB_LEADER_LEASE", "BFB_
 
 /// The variables of a command, as its help lists them.
 async fn variables(command: &str) -> Vec<String> {
-    let help = run(&[command, "--help"]).await.with(0).out;
+    let help = run(&[command, "--help"]).await.with_code(0).out;
     let listed = help.split("[env:").skip(1).filter_map(|text| text.split(['=', ']']).next());
     let mut names: Vec<_> = listed.map(|name| name.trim().to_owned()).collect();
     if command == "webhook" {
@@ -30,22 +30,24 @@ fn commands() -> Vec<&'static [&'static str]> {
 #[tokio::test]
 async fn an_empty_variable_counts_as_unset_for_every_flag() {
     for usage in commands() {
-        let unset = run(usage).await.with(64);
+        let unset = run(usage).await.with_code(64);
         let names = variables(usage[0]).await;
         let all: Vec<_> = names.iter().map(|name| (name.as_str(), "")).collect();
-        let empty = run_with(usage, &all).await.with(64);
+        let empty = run_with(usage, &all).await.with_code(64);
         assert_eq!(empty.err, unset.err, "all of {names:?} at once");
     }
-    run_with(&["get", "customer", "42"], &[("BFB_LISTEN", ""), ("BFB_ADMIN", "")]).await.with(69);
+    run_with(&["get", "customer", "42"], &[("BFB_LISTEN", ""), ("BFB_ADMIN", "")])
+        .await
+        .with_code(69);
     run_with(&["check", "/no/such"], &[("BFB_INSECURE_UPSTREAMS", "")])
         .await
-        .with(64)
+        .with_code(64)
         .says("/no/such");
 }
 
 #[tokio::test]
 async fn the_help_lists_a_variable_that_is_empty() {
-    let help = run_with(&["serve", "--help"], &[("BFB_LEASE", "")]).await.with(0);
+    let help = run_with(&["serve", "--help"], &[("BFB_LEASE", "")]).await.with_code(0);
     help.says("[env: BFB_LEASE=]");
 }
 
@@ -53,7 +55,7 @@ async fn the_help_lists_a_variable_that_is_empty() {
 async fn a_wrong_variable_is_named_and_not_its_flag() {
     let mut refused = 0;
     for usage in commands() {
-        let unset = run(usage).await.with(64);
+        let unset = run(usage).await.with_code(64);
         for name in variables(usage[0]).await {
             let said = run_with(usage, &[(&name, "!wrong!")]).await;
             // A path, a name or a key may be called so; it is not looked at before the rest is
@@ -72,8 +74,8 @@ async fn a_wrong_variable_is_named_and_not_its_flag() {
 }
 
 /// What `serve` says with these variables and flags.
-async fn serve(variables: &[(&str, &str)], flags: &[&str]) -> Said {
-    run_with(&[SERVE, flags].concat(), variables).await.with(64)
+async fn serve(variables: &[(&str, &str)], flags: &[&str]) -> CommandOutput {
+    run_with(&[SERVE, flags].concat(), variables).await.with_code(64)
 }
 
 #[tokio::test]

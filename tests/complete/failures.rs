@@ -65,7 +65,7 @@ async fn a_source_whose_certificate_a_stranger_issued_is_tls_and_is_asked_nothin
     let domain = around(&upstream).source("orders", &stranger, "/orders/{key}", &[]);
     let sidecar = Setup::of(&[&domain]).identity(&pki).start().await;
     names(&sidecar.get("/v2/customers/42").await, "orders", "tls", "source-failed", 502);
-    assert!(stranger.seen().is_empty());
+    assert!(stranger.received().is_empty());
 }
 
 #[tokio::test]
@@ -78,7 +78,7 @@ async fn a_source_that_does_not_ask_for_our_certificate_is_not_mutual_and_is_ask
     let domain = around(&upstream).source("orders", &open, "/orders/{key}", &[]);
     let sidecar = Setup::of(&[&domain]).identity(&pki).start().await;
     names(&sidecar.get("/v2/customers/42").await, "orders", "not-mutual", "not-mutual", 502);
-    assert!(open.seen().is_empty());
+    assert!(open.received().is_empty());
     assert!(sidecar.metric("bfb_not_mutual_total", &[]).await.unwrap() >= 1.0);
 }
 
@@ -133,7 +133,7 @@ async fn a_redirect_is_incomplete_and_is_not_followed() {
             with_orders(Reply::status(status).header("location", "/elsewhere"), &[]).await;
         upstream.answers("/elsewhere", [part()]);
         names(&sidecar.get("/v2/customers/42").await, "orders", "incomplete", "source-failed", 502);
-        assert!(upstream.seen().iter().all(|seen| seen.target != "/elsewhere"), "{status}");
+        assert!(upstream.received().iter().all(|seen| seen.target != "/elsewhere"), "{status}");
     }
 }
 
@@ -180,7 +180,7 @@ async fn a_value_that_a_url_needs_and_is_not_there_is_missing_reference() {
         let detail = got.json()["failed"][0]["detail"].as_str().unwrap().to_owned();
         assert!(detail.contains("profile.account_id"), "{key}: {detail}");
     }
-    assert!(upstream.seen().iter().all(|seen| seen.target.starts_with("/profile/")));
+    assert!(upstream.received().iter().all(|seen| seen.target.starts_with("/profile/")));
 }
 
 #[tokio::test]
@@ -200,7 +200,7 @@ async fn a_source_that_keeps_failing_is_left_alone_as_breaker_open() {
     assert!(asked >= 10, "a breaker that opens after {asked} failures is nervous");
     assert_eq!(sidecar.metric("bfb_source_breaker_open", &[("source", "orders")]).await, Some(1.0));
     let orders = |upstream: &Upstream| {
-        upstream.seen().iter().filter(|seen| seen.target == "/orders/42").count()
+        upstream.received().iter().filter(|seen| seen.target == "/orders/42").count()
     };
     let before = orders(&upstream);
     names(&sidecar.get("/v2/customers/42").await, "orders", "breaker-open", "unavailable", 503);
@@ -227,7 +227,7 @@ async fn a_deadline_that_passes_is_504_and_names_who_had_not_answered() {
     }
     sidecar.get("/v2/customers/1").await.dataset();
     let got = sidecar.get("/v2/customers/42").await;
-    let mut failed = got.failed("deadline", 504);
+    let mut failed = got.failed_sources("deadline", 504);
     failed.sort();
     let timeout = |source: &str| (source.to_owned(), "timeout".to_owned());
     assert_eq!(failed, [timeout("slow"), timeout("stuck")], "{got:?}");

@@ -12,18 +12,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::task::JoinSet;
 
 use super::{SECRET, holds_no_data};
-use crate::support::client::{Got, Http};
+use crate::support::client::{ClientResponse, HttpVersion};
 use crate::support::domain::{DomainFile, mutual};
 use crate::support::pki::Pki;
 use crate::support::sidecar::{Setup, Sidecar};
-use crate::support::upstream::{Reply, Seen, Upstream};
+use crate::support::upstream::{ReceivedRequest, Reply, Upstream};
 
 const REQUESTS: usize = 10_000;
 const CONCURRENCY: usize = 64;
 const SOURCES: [&str; 4] = ["profile", "favorites", "reviews", "orders"];
 
 /// Answers with a part about the key, or one time in ten with a failure.
-fn flaky(name: &'static str) -> impl Fn(&Seen) -> Reply + Send + Sync {
+fn flaky(name: &'static str) -> impl Fn(&ReceivedRequest) -> Reply + Send + Sync {
     move |seen| {
         let key = seen.target.split_once("?key=").unwrap().1;
         let part = Reply::json(format!(
@@ -66,10 +66,10 @@ async fn no_answer_is_partial_while_four_upstreams_fail_at_random() {
     while let Some(ended) = consumers.join_next().await {
         ended.unwrap();
     }
-    let (complete, problems) =
-        (tally.complete.load(Ordering::SeqCst), tally.problems.load(Ordering::SeqCst));
+    let complete = tally.complete.load(Ordering::SeqCst);
+    let problems = tally.problems.load(Ordering::SeqCst);
     assert_eq!(complete + problems, REQUESTS);
-    let asked: usize = upstreams.iter().map(|upstream| upstream.seen().len()).sum();
+    let asked: usize = upstreams.iter().map(|upstream| upstream.received().len()).sum();
     eprintln!(
         "{complete} of {REQUESTS} complete, the rest one problem each; without retries 6561; \
          {asked} requests upstream"
@@ -92,7 +92,7 @@ async fn no_answer_is_partial_while_four_upstreams_fail_at_random() {
 }
 
 async fn consume(sidecar: Arc<Sidecar>, tally: Arc<Tally>) {
-    let mut consumer = sidecar.consumer(Http::One);
+    let mut consumer = sidecar.consumer(HttpVersion::Http1);
     loop {
         let key = tally.begun.fetch_add(1, Ordering::SeqCst);
         if key >= REQUESTS {
@@ -109,7 +109,7 @@ async fn consume(sidecar: Arc<Sidecar>, tally: Arc<Tally>) {
     }
 }
 
-fn is_complete(got: &Got, key: usize) {
+fn is_complete(got: &ClientResponse, key: usize) {
     let whole = got.dataset();
     assert_eq!(whole.as_object().unwrap().len(), SOURCES.len(), "{got:?}");
     for name in SOURCES {
@@ -119,8 +119,8 @@ fn is_complete(got: &Got, key: usize) {
     }
 }
 
-fn is_one_problem(got: &Got) {
-    let failed = got.failed("source-failed", 502);
+fn is_one_problem(got: &ClientResponse) {
+    let failed = got.failed_sources("source-failed", 502);
     assert!(!failed.is_empty(), "{got:?}");
     for (source, reason) in failed {
         assert!(SOURCES.contains(&source.as_str()), "{source}");

@@ -4,7 +4,7 @@
 use http::Method;
 
 use super::{over_one, setup_over_one};
-use crate::support::client::{ask, get, with};
+use crate::support::client::{ask, get, with_header};
 use crate::support::upstream::Reply;
 
 #[tokio::test]
@@ -27,7 +27,8 @@ async fn a_200_says_what_it_is() {
 #[tokio::test]
 async fn the_etag_is_of_the_bytes_and_the_dataset_of_the_collection() {
     let (sidecar, upstream) = over_one("").await;
-    let (one, two) = (sidecar.get("/v2/customers/42").await, sidecar.get("/v2/customers/42").await);
+    let one = sidecar.get("/v2/customers/42").await;
+    let two = sidecar.get("/v2/customers/42").await;
     assert_eq!(one.header("etag"), two.header("etag"), "the same bytes");
     assert_ne!(
         one.header("bfb-dataset"),
@@ -44,7 +45,7 @@ async fn what_the_consumer_has_already_is_a_304() {
     let full = sidecar.get("/v2/customers/42").await;
     let etag = full.header("etag").to_owned();
     for known in [etag.clone(), format!("W/{etag}"), format!("\"other\", {etag}"), "*".to_owned()] {
-        let got = sidecar.send(with(get("/v2/customers/42"), "if-none-match", &known)).await;
+        let got = sidecar.send(with_header(get("/v2/customers/42"), "if-none-match", &known)).await;
         assert_eq!((got.status, got.body.len()), (304, 0), "{known}");
         for name in ["etag", "cache-control"] {
             assert_eq!(got.header(name), full.header(name), "{known}");
@@ -55,10 +56,10 @@ async fn what_the_consumer_has_already_is_a_304() {
         );
     }
     for other in ["\"other\"", "W/\"other\"", etag.trim_matches('"')] {
-        sidecar.send(with(get("/v2/customers/42"), "if-none-match", other)).await.dataset();
+        sidecar.send(with_header(get("/v2/customers/42"), "if-none-match", other)).await.dataset();
     }
     upstream.answers("/part", [Reply::json("43")]);
-    sidecar.send(with(get("/v2/customers/42"), "if-none-match", &etag)).await.dataset();
+    sidecar.send(with_header(get("/v2/customers/42"), "if-none-match", &etag)).await.dataset();
 }
 
 #[tokio::test]
@@ -83,19 +84,21 @@ async fn head_says_what_get_would_without_the_body() {
 #[tokio::test]
 async fn no_cache_asks_the_sources_past_their_caches() {
     let (sidecar, upstream) = over_one("").await;
-    let got =
-        sidecar.send(with(get("/v2/customers/42"), "cache-control", "max-age=0, No-Cache")).await;
+    let got = sidecar
+        .send(with_header(get("/v2/customers/42"), "cache-control", "max-age=0, No-Cache"))
+        .await;
     got.dataset();
     assert_eq!(got.header("cache-status"), "bfb; fwd=request");
-    assert_eq!(upstream.seen()[0].header("cache-control"), "no-cache");
+    assert_eq!(upstream.received()[0].header("cache-control"), "no-cache");
 }
 
 #[tokio::test]
 async fn only_if_cached_is_not_cached_and_no_source_is_asked() {
     let (sidecar, upstream) = over_one("").await;
-    let got = sidecar.send(with(get("/v2/customers/42"), "cache-control", "only-if-cached")).await;
+    let got =
+        sidecar.send(with_header(get("/v2/customers/42"), "cache-control", "only-if-cached")).await;
     got.problem("not-cached", 504);
-    assert!(upstream.seen().is_empty());
+    assert!(upstream.received().is_empty());
 }
 
 #[tokio::test]
@@ -103,11 +106,11 @@ async fn a_sidecar_can_be_told_to_ignore_the_wishes_of_requests() {
     let (setup, upstream) = setup_over_one("").await;
     let sidecar = setup.args(&["--request-cache-control", "ignore"]).start().await;
     for wish in ["no-cache", "only-if-cached"] {
-        let got = sidecar.send(with(get("/v2/customers/42"), "cache-control", wish)).await;
+        let got = sidecar.send(with_header(get("/v2/customers/42"), "cache-control", wish)).await;
         got.dataset();
         assert_eq!(got.header("cache-status"), "bfb; fwd=bypass", "{wish}");
     }
-    assert!(upstream.seen().iter().all(|seen| seen.header("cache-control").is_empty()));
+    assert!(upstream.received().iter().all(|seen| seen.header("cache-control").is_empty()));
 }
 
 #[tokio::test]
@@ -126,7 +129,7 @@ async fn every_answer_says_where_the_time_went_hits_confirmations_and_errors_too
         let explain = if all { &["--explain"][..] } else { &[] };
         let sidecar = setup.args(&["--memory", "1MiB"]).args(explain).start().await;
         let ask = async |request| {
-            let request = if all { request } else { with(request, "bfb-explain", "1") };
+            let request = if all { request } else { with_header(request, "bfb-explain", "1") };
             let got = sidecar.send(request).await;
             assert!(got.header("server-timing").starts_with("total;dur="), "{got:?}");
             got
@@ -135,14 +138,17 @@ async fn every_answer_says_where_the_time_went_hits_confirmations_and_errors_too
         let hit = ask(get("/v2/customers/42")).await;
         assert!(hit.header("cache-status").contains("hit"), "{hit:?}");
         assert!(!hit.header("server-timing").contains("part"), "no source was asked");
-        let conditional = with(get("/v2/customers/42"), "if-none-match", first.header("etag"));
+        let conditional =
+            with_header(get("/v2/customers/42"), "if-none-match", first.header("etag"));
         assert_eq!(ask(conditional).await.status, 304);
         assert_eq!(ask(self::ask(Method::HEAD, "/v2/customers/42")).await.status, 200);
         ask(get("/nowhere")).await.problem("no-such-path", 404);
         ask(get("/v2/customers/42?a")).await.problem("bad-request", 400);
         ask(self::ask(Method::POST, "/v2/customers/42")).await.problem("method-not-allowed", 405);
-        ask(with(get("/v2/customers/42"), "host", "elsewhere")).await.problem("misdirected", 421);
-        let only_cached = with(get("/v2/customers/43"), "cache-control", "only-if-cached");
+        ask(with_header(get("/v2/customers/42"), "host", "elsewhere"))
+            .await
+            .problem("misdirected", 421);
+        let only_cached = with_header(get("/v2/customers/43"), "cache-control", "only-if-cached");
         ask(only_cached).await.problem("not-cached", 504);
         upstream.answers("/part", [Reply::status(500), Reply::status(500)]);
         let failed = ask(get("/v2/customers/44")).await;
@@ -150,7 +156,7 @@ async fn every_answer_says_where_the_time_went_hits_confirmations_and_errors_too
         assert!(failed.header("server-timing").contains("part;dur="), "{failed:?}");
         assert_eq!(ask(get("/openapi.json")).await.status, 200);
         if !all {
-            let not_asked = with(get("/v2/customers/42"), "bfb-explain", "0");
+            let not_asked = with_header(get("/v2/customers/42"), "bfb-explain", "0");
             assert_eq!(sidecar.send(not_asked).await.header("server-timing"), "");
         }
     }
@@ -160,12 +166,12 @@ async fn every_answer_says_where_the_time_went_hits_confirmations_and_errors_too
 async fn the_trace_of_a_problem_is_the_consumers_own() {
     let (sidecar, _upstream) = over_one("").await;
     let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-    let got = sidecar.send(with(get("/nowhere"), "traceparent", parent)).await;
+    let got = sidecar.send(with_header(get("/nowhere"), "traceparent", parent)).await;
     assert_eq!(got.problem("no-such-path", 404)["trace_id"], "0af7651916cd43dd8448eb211c80319c");
     for broken in
         ["", "00-0-0-0", "00-00000000000000000000000000000000-b7ad6b7169203331-01", "ff-x"]
     {
-        let got = sidecar.send(with(get("/nowhere"), "traceparent", broken)).await;
+        let got = sidecar.send(with_header(get("/nowhere"), "traceparent", broken)).await;
         assert_ne!(got.problem("no-such-path", 404)["trace_id"], "0".repeat(32), "{broken}");
     }
 }

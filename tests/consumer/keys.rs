@@ -18,7 +18,7 @@ async fn a_key_is_its_text_and_no_number() {
     for key in ["42", "042", "%34%32"] {
         sidecar.get(&format!("/v2/customers/{key}")).await.dataset();
     }
-    let keys: Vec<_> = upstream.seen().iter().map(|seen| asked_for(&seen.target)).collect();
+    let keys: Vec<_> = upstream.received().iter().map(|seen| asked_for(&seen.target)).collect();
     assert_eq!(keys, ["42", "042", "42"]);
 }
 
@@ -34,7 +34,7 @@ async fn any_text_of_at_most_512_bytes_is_a_key_that_cannot_leave_its_place() {
         .collect();
     for key in &keys {
         sidecar.get(&format!("/v2/customers/{}", encoded(key))).await.dataset();
-        assert_eq!(asked_for(&upstream.seen().last().unwrap().target), *key);
+        assert_eq!(asked_for(&upstream.received().last().unwrap().target), *key);
     }
 }
 
@@ -66,7 +66,7 @@ async fn a_key_that_a_proxy_could_take_for_a_way_elsewhere_is_bad_key_whatever_t
     {
         sidecar.get(&format!("/v2/customers/{key}")).await.problem("bad-key", 400);
     }
-    assert!(upstream.seen().is_empty(), "{:?}", upstream.seen());
+    assert!(upstream.received().is_empty(), "{:?}", upstream.received());
 }
 
 #[tokio::test]
@@ -75,7 +75,7 @@ async fn without_a_pattern_a_key_is_one_segment() {
     for key in ["a%2Fb", "a%5Cb", "a%0Ab"] {
         sidecar.get(&format!("/v2/customers/{key}")).await.problem("bad-key", 400);
     }
-    assert!(upstream.seen().is_empty());
+    assert!(upstream.received().is_empty());
     sidecar.get("/v2/customers/a%20b").await.dataset();
 }
 
@@ -121,7 +121,7 @@ async fn a_key_that_does_not_match_is_bad_key_and_no_source_is_asked() {
         let problem = got.problem("bad-key", 400);
         assert!(!problem["detail"].as_str().unwrap_or_default().is_empty(), "{key}: {problem}");
     }
-    assert!(upstream.seen().is_empty(), "{:?}", upstream.seen());
+    assert!(upstream.received().is_empty(), "{:?}", upstream.received());
 }
 
 #[tokio::test]
@@ -140,7 +140,7 @@ async fn a_dot_segment_is_bad_key_even_where_everything_is_a_key() {
     for key in [".", "..", "%2e", "%2E.", "%2e%2e"] {
         sidecar.get(&format!("/v2/customers/{key}")).await.problem("bad-key", 400);
     }
-    assert!(upstream.seen().is_empty());
+    assert!(upstream.received().is_empty());
 }
 
 #[tokio::test]
@@ -160,7 +160,7 @@ async fn a_key_of_64_kib_is_refused_and_the_sidecar_serves_on() {
             || got.starts_with("HTTP/1.1 400 "),
         "{got}"
     );
-    assert!(upstream.seen().is_empty());
+    assert!(upstream.received().is_empty());
     sidecar.get("/v2/customers/42").await.dataset();
 }
 
@@ -173,7 +173,7 @@ async fn a_key_cannot_leave_its_segment_of_a_sources_path() {
     let sidecar = Setup::of(&[&domain]).identity(&pki).start().await;
     for key in ["a%2Fb", "%3Fx=1", "%23x", "%252e%252e", "a%5Cb", "%3B", "a%26b", "@x", ":80"] {
         sidecar.get(&format!("/v2/customers/{key}")).await.problem("not-found", 404);
-        let target = upstream.seen().last().unwrap().target.clone();
+        let target = upstream.received().last().unwrap().target.clone();
         let inside =
             target.strip_prefix("/customers/").and_then(|rest| rest.strip_suffix("/part")).unwrap();
         assert!(

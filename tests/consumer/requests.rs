@@ -3,7 +3,7 @@
 use http::Method;
 
 use super::{over_one, setup_over_one};
-use crate::support::client::{Connection, Http, To, ask, get, once, with};
+use crate::support::client::{Connection, Endpoint, HttpVersion, ask, get, once, with_header};
 use crate::support::upstream::Reply;
 
 #[tokio::test]
@@ -18,7 +18,7 @@ async fn other_methods_are_405_with_allow_and_no_source_is_asked() {
         allowed.sort_unstable();
         assert_eq!(allowed, ["GET", "HEAD"], "{method}");
     }
-    assert!(upstream.seen().is_empty());
+    assert!(upstream.received().is_empty());
 }
 
 #[tokio::test]
@@ -27,7 +27,7 @@ async fn a_query_string_is_reserved() {
     for query in ["?", "?x", "?x=1", "?fields=id"] {
         sidecar.get(&format!("/v2/customers/42{query}")).await.problem("bad-request", 400);
     }
-    assert!(upstream.seen().is_empty());
+    assert!(upstream.received().is_empty());
 }
 
 #[tokio::test]
@@ -54,7 +54,7 @@ async fn unknown_paths_and_trailing_slashes_are_no_such_path() {
     for path in paths {
         sidecar.get(path).await.problem("no-such-path", 404);
     }
-    assert!(upstream.seen().is_empty());
+    assert!(upstream.received().is_empty());
 }
 
 #[tokio::test]
@@ -80,7 +80,7 @@ async fn what_other_servers_negotiate_is_ignored() {
         ("bfb-after", "01-2"),
     ];
     for (name, value) in ignored {
-        let got = sidecar.send(with(get("/v2/customers/42"), name, value)).await;
+        let got = sidecar.send(with_header(get("/v2/customers/42"), name, value)).await;
         assert_eq!((got.status, &got.body), (200, &plain.body), "{name}: {value}");
         for header in ["content-encoding", "content-range", "accept-ranges", "vary"] {
             assert!(!got.headers.contains_key(header), "{header} for {name}: {value}");
@@ -119,11 +119,14 @@ async fn an_upgrade_to_http_2_is_ignored() {
 #[tokio::test]
 async fn http_2_is_spoken_by_prior_knowledge() {
     let (sidecar, _upstream) = over_one("").await;
-    let got = once(&To::Tcp(sidecar.listen()), Http::Two, get("/v2/customers/42")).await;
+    let got =
+        once(&Endpoint::Tcp(sidecar.listen()), HttpVersion::Http2, get("/v2/customers/42")).await;
     assert_eq!(got.version, http::Version::HTTP_2);
     got.dataset();
     assert!(!got.header("etag").is_empty() && !got.header("bfb-dataset").is_empty(), "{got:?}");
-    once(&To::Tcp(sidecar.listen()), Http::Two, get("/nowhere")).await.problem("no-such-path", 404);
+    once(&Endpoint::Tcp(sidecar.listen()), HttpVersion::Http2, get("/nowhere"))
+        .await
+        .problem("no-such-path", 404);
 }
 
 #[tokio::test]
@@ -141,8 +144,9 @@ async fn no_answer_ever_has_a_cors_header() {
     let (sidecar, _upstream) = over_one("").await;
     for method in [Method::GET, Method::OPTIONS, Method::POST] {
         for path in ["/v2/customers/42", "/openapi.json", "/nowhere"] {
-            let request = with(ask(method.clone(), path), "origin", "https://example.com");
-            let got = sidecar.send(with(request, "access-control-request-method", "GET")).await;
+            let request = with_header(ask(method.clone(), path), "origin", "https://example.com");
+            let got =
+                sidecar.send(with_header(request, "access-control-request-method", "GET")).await;
             let cors = got.headers.keys().find(|name| name.as_str().starts_with("access-control-"));
             assert_eq!(cors, None, "{method} {path}: {got:?}");
         }
@@ -158,7 +162,8 @@ async fn what_is_no_http_is_refused_and_the_sidecar_serves_on() {
         b"GET /v2/customers/42 HTTP/9.9\r\nHost: localhost\r\n\r\n",
         b"GET /v2/customers/42\x00 HTTP/1.1\r\nHost: localhost\r\n\r\n",
         b"GET /v2/customers/42 HTTP/1.1\r\nHost: localhost\r\nX: a\x00b\r\n\r\n",
-        b"GET /v2/customers/42 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        b"GET /v2/customers/42 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\
+          Content-Length: 2\r\n\r\n",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff",
     ];
     for request in hostile {
@@ -171,7 +176,7 @@ async fn what_is_no_http_is_refused_and_the_sidecar_serves_on() {
             String::from_utf8_lossy(request)
         );
     }
-    assert!(upstream.seen().is_empty());
+    assert!(upstream.received().is_empty());
     sidecar.get("/v2/customers/42").await.dataset();
 }
 
@@ -188,22 +193,24 @@ async fn a_request_with_too_many_headers_is_refused() {
         let got = sidecar.raw(request).await;
         assert!(got.starts_with("HTTP/1.1 431 "), "{got}");
     }
-    assert!(upstream.seen().is_empty());
+    assert!(upstream.received().is_empty());
     sidecar.get("/v2/customers/42").await.dataset();
 }
 
 #[tokio::test]
 async fn a_consumer_that_goes_away_leaves_the_sidecar_as_it_was() {
-    for http in [Http::One, Http::Two] {
+    for http in [HttpVersion::Http1, HttpVersion::Http2] {
         let (sidecar, upstream) = over_one("").await;
         upstream.answers("/part", [Reply::never()]);
-        let mut gone = Connection::open(&To::Tcp(sidecar.listen()), http).await.unwrap();
+        let mut gone = Connection::open(&Endpoint::Tcp(sidecar.listen()), http).await.unwrap();
         tokio::select! {
-            answer = gone.send(get("/v2/customers/42")) => panic!("an answer out of nothing: {answer:?}"),
+            answer = gone.send(get("/v2/customers/42")) => {
+                panic!("an answer out of nothing: {answer:?}")
+            }
             seen = upstream.requests(1) => assert_eq!(seen.len(), 1),
         }
         drop(gone);
-        if http == Http::Two {
+        if http == HttpVersion::Http2 {
             // A reset stream is unmistakable: what was under way for it alone is cancelled.
             upstream.closed(1).await;
         }

@@ -5,8 +5,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bfb::bus::{Kind, LIMITS, Names, PERMISSIONS, Scripts};
-use bfb::coherence::{Call, Epoch, Heartbeat, Name, PROTOCOL, Request};
+use bfb::bus::{LIMITS, PERMISSIONS, RedisKind, RedisNames, Scripts};
+use bfb::coherence::{Epoch, Heartbeat, MemberName, PROTOCOL, ScriptCall, ScriptRequest};
 use bfb::identity::issue::{Leaf, Validity};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -19,14 +19,15 @@ use crate::support::redis::{Redis, SEVEN, free, kind, version};
 const LEASE: Duration = Duration::from_secs(3);
 
 /// A folder with a domain file whose source nobody asks for, and a user's password.
-struct Clinic {
+struct DoctorSetup {
     dir: TempDir,
 }
 
-impl Clinic {
+impl DoctorSetup {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let file = "domain: customer\nkey: '[0-9]+'\nsources:\n  none:\n    url: http://127.0.0.1:1/{key}\n\
+        let file = "domain: customer\nkey: '[0-9]+'\nsources:\n  none:\n\
+                    \x20   url: http://127.0.0.1:1/{key}\n\
                     versions:\n  v1:\n    path: /v1/customers/{key}\n";
         std::fs::write(dir.path().join("customer.yaml"), file).unwrap();
         std::fs::write(dir.path().join("auth"), "bfb:secret").unwrap();
@@ -64,7 +65,8 @@ fn is_empty(redis: &Redis) -> bool {
 
 #[tokio::test]
 async fn a_server_that_will_do_has_no_findings_and_keeps_nothing() {
-    let (clinic, redis) = (Clinic::new(), Redis::start());
+    let clinic = DoctorSetup::new();
+    let redis = Redis::start();
     let found = clinic.finds(&redis.url(), true, &[]).await;
     assert_eq!((of_server(&found), findings(&found)), (vec![], vec![]), "{found}");
     let server = &found["servers"][0];
@@ -83,8 +85,11 @@ async fn a_server_that_will_do_has_no_findings_and_keeps_nothing() {
 
 #[tokio::test]
 async fn each_permission_that_is_missing_is_named() {
-    let (clinic, redis) = (Clinic::new(), Redis::start());
-    for permission in PERMISSIONS.iter().filter(|permission| permission.is_needed_on(Kind::One)) {
+    let clinic = DoctorSetup::new();
+    let redis = Redis::start();
+    for permission in
+        PERMISSIONS.iter().filter(|permission| permission.is_needed_on(RedisKind::One))
+    {
         redis.command::<()>(&["ACL", "SETUSER", "bfb", &format!("-{}", permission.command)]);
         let found = clinic.finds(&redis.url(), true, &[]).await;
         assert_eq!(
@@ -102,11 +107,12 @@ async fn each_permission_that_is_missing_is_named() {
 
 #[tokio::test]
 async fn each_permission_that_is_missing_on_a_cluster_is_named() {
-    let (clinic, redis) = (Clinic::new(), Redis::start_cluster());
+    let clinic = DoctorSetup::new();
+    let redis = Redis::start_cluster();
     let url = format!("redis-cluster://{}", redis.addr());
-    let only_here = |kind: Kind| {
+    let only_here = |kind: RedisKind| {
         move |permission: &&bfb::bus::Permission| {
-            permission.is_needed_on(kind) && !permission.is_needed_on(Kind::One)
+            permission.is_needed_on(kind) && !permission.is_needed_on(RedisKind::One)
         }
     };
     for permission in PERMISSIONS.iter().filter(only_here(kind(true))) {
@@ -131,7 +137,8 @@ async fn each_permission_that_is_missing_on_a_cluster_is_named() {
 
 #[tokio::test]
 async fn keys_and_channels_of_another_namespace_are_named() {
-    let (clinic, redis) = (Clinic::new(), Redis::start());
+    let clinic = DoctorSetup::new();
+    let redis = Redis::start();
     let found = clinic.finds(&redis.url(), true, &["--namespace", "bank"]).await;
     assert_eq!(of_server(&found), ["error no-permission-keys", "error no-permission-channels"]);
     redis.command::<()>(&["ACL", "SETUSER", "bfb", "resetchannels"]);
@@ -145,7 +152,8 @@ async fn keys_and_channels_of_another_namespace_are_named() {
 
 #[tokio::test]
 async fn settings_that_harm_are_found_where_they_are_told() {
-    let (clinic, redis) = (Clinic::new(), Redis::start());
+    let clinic = DoctorSetup::new();
+    let redis = Redis::start();
     for (setting, harmful, harmless, finding) in [
         ("maxmemory-policy", "allkeys-lru", "volatile-ttl", "error evicts"),
         ("timeout", "300", "0", "warning idle-timeout"),
@@ -173,7 +181,8 @@ async fn settings_that_harm_are_found_where_they_are_told() {
 
 #[tokio::test]
 async fn replicas_without_a_bound_on_two_primaries_are_a_warning_and_a_replica_is_an_error() {
-    let (clinic, primary) = (Clinic::new(), Redis::start());
+    let clinic = DoctorSetup::new();
+    let primary = Redis::start();
     let replica = Redis::replica_of(&primary);
     let found = clinic.finds(&primary.url(), false, &[]).await;
     assert_eq!(
@@ -194,7 +203,7 @@ async fn replicas_without_a_bound_on_two_primaries_are_a_warning_and_a_replica_i
 
 #[tokio::test]
 async fn every_server_of_a_cluster_is_looked_at_and_what_follows_from_its_timeout_is_said() {
-    let (clinic, cluster) = (Clinic::new(), Cluster::start(Duration::from_secs(15)));
+    let (clinic, cluster) = (DoctorSetup::new(), Cluster::start(Duration::from_secs(15)));
     cluster.nodes[1].command::<()>(&["ACL", "SETUSER", "bfb", "-xadd"]);
     let found = clinic.finds(&cluster.url(), true, &[]).await;
     assert_eq!(
@@ -212,15 +221,20 @@ async fn every_server_of_a_cluster_is_looked_at_and_what_follows_from_its_timeou
 }
 
 fn register(redis: &Redis, name: &str, lease: Duration) {
-    let (scripts, names) = (Scripts::new(LIMITS), Names::new("default", "customer"));
-    let beat = Heartbeat { name: Name(name.into()), lease, applied: None, settles: false };
-    let request = Request { protocol: PROTOCOL, fresh: Epoch(7), call: Call::Heartbeat(beat) };
-    scripts.ask(&names, &request, Duration::ZERO).by_text().exec(&mut redis.control()).unwrap();
+    let (scripts, names) = (Scripts::new(LIMITS), RedisNames::new("default", "customer"));
+    let beat =
+        Heartbeat { name: MemberName(name.into()), lease, applied: None, marks_settled: false };
+    let request = ScriptRequest {
+        protocol: PROTOCOL,
+        fresh_epoch: Epoch(7),
+        call: ScriptCall::Heartbeat(beat),
+    };
+    scripts.prepare(&names, &request, Duration::ZERO).eval().exec(&mut redis.control()).unwrap();
 }
 
 #[tokio::test]
 async fn the_log_of_each_domain_is_shown_and_leases_that_differ_are_a_warning() {
-    let (clinic, redis) = (Clinic::new(), Redis::start());
+    let (clinic, redis) = (DoctorSetup::new(), Redis::start());
     register(&redis, "ann", LEASE);
     let found = clinic.finds(&redis.url(), true, &[]).await;
     let log = &found["logs"][0];
@@ -238,7 +252,12 @@ async fn the_log_of_each_domain_is_shown_and_leases_that_differ_are_a_warning() 
         findings(&clinic.finds(&redis.url(), true, &[]).await["logs"][0]),
         ["note other-life"]
     );
-    redis.command::<i64>(&["HSET", &Names::new("default", "customer").meta(), "protocol", "99"]);
+    redis.command::<i64>(&[
+        "HSET",
+        &RedisNames::new("default", "customer").meta(),
+        "protocol",
+        "99",
+    ]);
     let found = findings(&clinic.finds(&redis.url(), true, &[]).await["logs"][0]);
     assert_eq!(found, ["error newer-protocol", "note other-life"]);
     assert_eq!(redis.command::<i64>(&["DBSIZE"]), 1, "the log, and nothing else");
@@ -246,7 +265,7 @@ async fn the_log_of_each_domain_is_shown_and_leases_that_differ_are_a_warning() 
 
 #[tokio::test]
 async fn a_redis_that_cannot_be_had_says_why() {
-    let clinic = Clinic::new();
+    let clinic = DoctorSetup::new();
     for url in
         ["redis://127.0.0.1:1", "redis-cluster://127.0.0.1:1", "redis-sentinel://127.0.0.1:1/main"]
     {
@@ -271,13 +290,17 @@ async fn a_redis_that_cannot_be_had_says_why() {
 
 #[tokio::test]
 async fn tls_is_looked_at_as_it_is_with_upstreams() {
-    let (clinic, pki, dir) = (Clinic::new(), Pki::new(), tempfile::tempdir().unwrap());
+    let clinic = DoctorSetup::new();
+    let pki = Pki::new();
+    let dir = tempfile::tempdir().unwrap();
     let ends = Validity { not_before: Validity::expired().not_before, ..Validity::days(8) };
     let leaf = Leaf::new("redis").dns("localhost").valid(ends);
     pki.authority.issue(&leaf).unwrap().write(dir.path(), pki.authority.ca_pem()).unwrap();
     let file = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
-    let (port, cert, key, ca) =
-        (free().port().to_string(), file("tls.crt"), file("tls.key"), file("ca.crt"));
+    let port = free().port().to_string();
+    let cert = file("tls.crt");
+    let key = file("tls.key");
+    let ca = file("ca.crt");
     let tls = [
         "--tls-port",
         &port,
@@ -320,7 +343,7 @@ async fn tls_is_looked_at_as_it_is_with_upstreams() {
 
 #[tokio::test]
 async fn the_report_for_people_shows_servers_and_logs() {
-    let (clinic, redis) = (Clinic::new(), Redis::start());
+    let (clinic, redis) = (DoctorSetup::new(), Redis::start());
     register(&redis, "ann", LEASE);
     redis.command::<()>(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lfu"]);
     let url = redis.url();

@@ -3,8 +3,8 @@
 
 use super::redis_tier::until_kept;
 use super::{PATH, fleet, n, until_lease};
-use crate::cache::{counting, file, get_with_cache_control, how};
-use crate::support::client::PATIENCE;
+use crate::cache::{cache_status, counting, file, get_with_cache_control};
+use crate::support::client::TEST_TIMEOUT;
 use crate::support::domain::DomainFile;
 use crate::support::redis::Redis;
 use crate::support::sidecar::{Setup, Sidecar};
@@ -25,7 +25,8 @@ async fn member(redis: &Redis, domain: &DomainFile) -> Sidecar {
 
 #[tokio::test]
 async fn the_reader_s_own_ttl_caps_what_a_member_with_a_longer_one_has_left_in_redis() {
-    let (redis, upstream) = (Redis::start(), Upstream::plain().await);
+    let redis = Redis::start();
+    let upstream = Upstream::plain().await;
     counting(&upstream, "/42");
     let long = member(&redis, &file(&upstream, "{ttl: 60s}")).await;
     let short = member(&redis, &file(&upstream, "{ttl: 1ms}")).await;
@@ -39,7 +40,8 @@ async fn the_reader_s_own_ttl_caps_what_a_member_with_a_longer_one_has_left_in_r
 
 #[tokio::test]
 async fn who_finds_what_is_in_redis_too_old_collects_for_the_others_of_the_same_mind() {
-    let (redis, upstream) = (Redis::start(), Upstream::plain().await);
+    let redis = Redis::start();
+    let upstream = Upstream::plain().await;
     counting(&upstream, "/42");
     let long = member(&redis, &file(&upstream, "{ttl: 60s}")).await;
     long.get(PATH).await.dataset();
@@ -80,16 +82,20 @@ async fn no_store_keeps_nothing_of_what_it_finds_in_redis() {
     until_kept(&members[0], 1).await;
     // What is in Redis is asked for within 50 ms or not at all.
     let found = async {
-        while !how(&get_with_cache_control(&members[1], "no-store, only-if-cached").await)
+        while !cache_status(&get_with_cache_control(&members[1], "no-store, only-if-cached").await)
             .ends_with("detail=redis")
         {}
     };
-    assert!(tokio::time::timeout(PATIENCE, found).await.is_ok(), "it was never read");
+    assert!(tokio::time::timeout(TEST_TIMEOUT, found).await.is_ok(), "it was never read");
     assert_eq!(members[1].admin("/status").await.json()["memory"]["entries"], 0);
     let got = get_with_cache_control(&members[1], "no-store").await;
-    assert!(!how(&got).contains("detail=memory") && !how(&got).contains("stored"), "{}", how(&got));
+    assert!(
+        !cache_status(&got).contains("detail=memory") && !cache_status(&got).contains("stored"),
+        "{}",
+        cache_status(&got)
+    );
     assert_eq!(members[1].admin("/status").await.json()["memory"]["entries"], 0);
-    assert!(upstream.seen().len() <= 2);
+    assert!(upstream.received().len() <= 2);
 }
 
 #[tokio::test]
@@ -98,7 +104,7 @@ async fn what_is_older_never_replaces_what_is_newer_in_redis() {
     let gate = tokio::sync::watch::Sender::new(false);
     upstream.answers(
         "/42",
-        [Reply::json("{\"n\":1}").behind(gate.subscribe()), Reply::json("{\"n\":2}")],
+        [Reply::json("{\"n\":1}").held_until(gate.subscribe()), Reply::json("{\"n\":2}")],
     );
     let (slow, newer) = tokio::join!(members[0].get(PATH), async {
         upstream.requests(1).await;

@@ -7,9 +7,9 @@ use futures_util::future::join_all;
 use tokio::sync::watch;
 
 use super::{PATH, fleet, invalidate, n};
-use crate::cache::how;
+use crate::cache::cache_status;
 use crate::support::claims::OneRead;
-use crate::support::client::Http;
+use crate::support::client::HttpVersion;
 use crate::support::upstream::Reply;
 
 /// Longer than a busy machine stops a sidecar for: without the lease each collects for itself.
@@ -19,7 +19,7 @@ const LONG: [&str; 2] = ["--lease", "30s"];
 async fn a_cold_key_is_collected_once_for_the_fleet() {
     let (redis, upstream, members) = fleet(4, &LONG).await;
     let gate = watch::Sender::new(false);
-    upstream.answers("/42", [Reply::json("1").behind(gate.subscribe())]);
+    upstream.answers("/42", [Reply::json("1").held_until(gate.subscribe())]);
     let reads = OneRead::of(&redis, &members).await;
     let all = join_all(members.iter().flat_map(|member| (0..10).map(|_| member.get(PATH))));
     let (answers, ()) = tokio::join!(all, async {
@@ -29,7 +29,7 @@ async fn a_cold_key_is_collected_once_for_the_fleet() {
     let datasets: std::collections::BTreeSet<_> =
         answers.iter().map(|got| got.header("bfb-dataset")).collect();
     assert!(answers.iter().all(|got| got.status == 200));
-    let asked = upstream.seen().len();
+    let asked = upstream.received().len();
     assert!(datasets.len() <= asked, "{datasets:?} of {asked} reads");
     reads.assert(asked, &redis, &members, None).await;
 }
@@ -40,7 +40,7 @@ async fn a_holder_that_dies_is_taken_over() {
     upstream.answers("/42", [Reply::never(), Reply::json("1")]);
     let reads = OneRead::of(&redis, &members).await;
     let (leader, others) = members.split_first().unwrap();
-    let (mut consumer, path) = (leader.consumer(Http::One), PATH);
+    let (mut consumer, path) = (leader.consumer(HttpVersion::Http1), PATH);
     let asked = tokio::spawn(async move { consumer.get(path).await });
     upstream.requests(1).await;
     let (answers, ()) =
@@ -49,7 +49,7 @@ async fn a_holder_that_dies_is_taken_over() {
             assert!(asked.await.unwrap().is_err(), "its consumer lost its sidecar");
         });
     assert!(answers.iter().all(|got| got.text() == r#"{"part":1}"#), "{answers:?}");
-    let asked = upstream.seen().len();
+    let asked = upstream.received().len();
     assert!(asked >= 2, "the one that died, and once more");
     reads.assert(asked, &redis, &members, Some(0)).await;
 }
@@ -61,7 +61,7 @@ async fn sources_that_fail_do_not_make_the_fleet_wait_in_line() {
     for got in join_all(members.iter().map(|member| member.get(PATH))).await {
         got.problem("source-failed", 502);
     }
-    assert!(upstream.seen().len() <= members.len());
+    assert!(upstream.received().len() <= members.len());
 }
 
 #[tokio::test]
@@ -70,17 +70,17 @@ async fn what_is_invalidated_while_another_collects_it_is_collected_anew() {
     let gate = watch::Sender::new(false);
     upstream.answers(
         "/42",
-        [Reply::json("{\"n\":1}").behind(gate.subscribe()), Reply::json("{\"n\":2}")],
+        [Reply::json("{\"n\":1}").held_until(gate.subscribe()), Reply::json("{\"n\":2}")],
     );
     let (old, ()) = tokio::join!(members[0].get(PATH), async {
         upstream.requests(1).await;
         invalidate(&members[1], "fleet").await;
         for member in &members {
             let got = member.get(PATH).await;
-            assert_eq!(n(got.text()), 2, "{}", how(&got));
+            assert_eq!(n(got.text()), 2, "{}", cache_status(&got));
         }
         gate.send_replace(true);
     });
-    assert_eq!((n(old.text()), how(&old)), (1, "bfb; fwd=miss"));
-    assert_eq!(upstream.seen().len(), 2);
+    assert_eq!((n(old.text()), cache_status(&old)), (1, "bfb; fwd=miss"));
+    assert_eq!(upstream.received().len(), 2);
 }

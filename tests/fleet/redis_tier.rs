@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::{PATH, fleet, invalidate, member, n, until_lease};
-use crate::cache::how;
-use crate::support::client::{PATIENCE, get, with};
+use crate::cache::cache_status;
+use crate::support::client::{TEST_TIMEOUT, get, with_header};
 use crate::support::domain::DomainFile;
 use crate::support::redis::Redis;
 use crate::support::sidecar::{Setup, Sidecar};
@@ -20,7 +20,7 @@ pub(super) async fn until_kept(sidecar: &Sidecar, answers: u32) {
             tokio::task::yield_now().await;
         }
     };
-    assert!(tokio::time::timeout(PATIENCE, kept).await.is_ok(), "Redis never kept it");
+    assert!(tokio::time::timeout(TEST_TIMEOUT, kept).await.is_ok(), "Redis never kept it");
 }
 
 fn is_from(how: &str, tier: &str) -> bool {
@@ -31,20 +31,20 @@ fn is_from(how: &str, tier: &str) -> bool {
 async fn what_one_member_has_collected_another_serves_as_the_same_dataset() {
     let (_redis, upstream, members) = fleet(2, &[]).await;
     let first = members[0].get(PATH).await;
-    assert_eq!(how(&first), "bfb; fwd=miss; stored");
+    assert_eq!(cache_status(&first), "bfb; fwd=miss; stored");
     until_kept(&members[0], 1).await;
     let second = members[1].get(PATH).await;
-    assert!(is_from(how(&second), "redis"), "{}", how(&second));
+    assert!(is_from(cache_status(&second), "redis"), "{}", cache_status(&second));
     for header in ["bfb-dataset", "etag"] {
         assert_eq!(first.header(header), second.header(header), "{header}");
     }
     assert_eq!(first.body, second.body);
-    assert!(is_from(how(&members[1].get(PATH).await), "memory"));
-    assert_eq!(upstream.seen().len(), 1);
+    assert!(is_from(cache_status(&members[1].get(PATH).await), "memory"));
+    assert_eq!(upstream.received().len(), 1);
     assert_eq!(members[1].metric("bfb_cache_hits_total", &[("tier", "redis")]).await, Some(1.0));
     // Its validator came along: it is asked for conditionally.
-    members[1].send(with(get(PATH), "cache-control", "no-cache")).await.dataset();
-    assert_eq!(upstream.seen()[1].header("if-none-match"), "\"1\"");
+    members[1].send(with_header(get(PATH), "cache-control", "no-cache")).await.dataset();
+    assert_eq!(upstream.received()[1].header("if-none-match"), "\"1\"");
 }
 
 #[tokio::test]
@@ -79,7 +79,7 @@ async fn what_was_invalidated_redis_hands_out_to_nobody() {
     until_kept(&members[0], 1).await;
     invalidate(&members[0], "fleet").await;
     let got = members[1].get(PATH).await;
-    assert_eq!((n(got.text()), how(&got)), (2, "bfb; fwd=miss; stored"));
+    assert_eq!((n(got.text()), cache_status(&got)), (2, "bfb; fwd=miss; stored"));
 }
 
 #[tokio::test]
@@ -91,19 +91,19 @@ async fn a_member_that_comes_later_is_warm_and_knows_its_age() {
     tokio::time::sleep(Duration::from_millis(2_100)).await;
     let late = member(&redis, &upstream, &[]).await;
     until_lease(&late, true).await;
-    let only = late.send(with(get(PATH), "cache-control", "only-if-cached")).await;
-    assert!(is_from(how(&only), "redis"), "{}", how(&only));
+    let only = late.send(with_header(get(PATH), "cache-control", "only-if-cached")).await;
+    assert!(is_from(cache_status(&only), "redis"), "{}", cache_status(&only));
     assert!(only.header("age").parse::<u64>().unwrap() >= 2, "{only:?}");
     let other = member(&redis, &upstream, &[]).await;
     until_lease(&other, true).await;
-    let young = other.send(with(get(PATH), "cache-control", "max-age=1")).await;
+    let young = other.send(with_header(get(PATH), "cache-control", "max-age=1")).await;
     assert_eq!(
-        (n(young.text()), how(&young)),
+        (n(young.text()), cache_status(&young)),
         (2, "bfb; fwd=miss; stored"),
         "Redis's was too old for it"
     );
     other
-        .send(with(get("/v2/customers/43"), "cache-control", "only-if-cached"))
+        .send(with_header(get("/v2/customers/43"), "cache-control", "only-if-cached"))
         .await
         .problem("not-cached", 504);
 }
@@ -128,7 +128,7 @@ async fn that_there_is_no_such_dataset_is_shared_too() {
     members[0].get(PATH).await.problem("not-found", 404);
     until_kept(&members[0], 1).await;
     members[1].get(PATH).await.problem("not-found", 404);
-    assert_eq!(upstream.seen().len(), 1);
+    assert_eq!(upstream.received().len(), 1);
     invalidate(&members[1], "fleet").await;
     assert_eq!(members[0].get(PATH).await.text(), r#"{"part":1}"#);
 }
@@ -142,14 +142,14 @@ async fn a_dataset_of_another_format_is_a_miss() {
         &|place| redis.command::<()>(&["HSET", place, "body", ""]),
     ];
     for (round, change) in (1..).zip(changes) {
-        members[0].send(with(get(PATH), "cache-control", "no-cache")).await.dataset();
+        members[0].send(with_header(get(PATH), "cache-control", "no-cache")).await.dataset();
         until_kept(&members[0], round).await;
         let places: Vec<String> = redis.command(&["KEYS", "bfb:{default/customer}:dataset:*"]);
         change(&places[0]);
-        let before = upstream.seen().len();
-        let got = members[1].send(with(get(PATH), "cache-control", "max-age=0")).await;
+        let before = upstream.received().len();
+        let got = members[1].send(with_header(get(PATH), "cache-control", "max-age=0")).await;
         got.dataset();
-        assert_eq!(upstream.seen().len(), before + 1, "round {round}: {}", how(&got));
+        assert_eq!(upstream.received().len(), before + 1, "round {round}: {}", cache_status(&got));
     }
 }
 
@@ -164,7 +164,7 @@ async fn a_redis_that_does_not_answer_holds_nobody_up_for_long() {
         sidecar.get(&format!("/v2/customers/{key}")).await.dataset();
     }
     // Each may wait for one bounded question; most do not even that, once it is known to be slow.
-    assert!(began.elapsed() < PATIENCE / 2, "{:?}", began.elapsed());
+    assert!(began.elapsed() < TEST_TIMEOUT / 2, "{:?}", began.elapsed());
     redis.resume();
     assert_eq!(sidecar.get("/v2/customers/7").await.status, 200);
 }
@@ -179,5 +179,5 @@ async fn a_large_dataset_is_compressed() {
     let length: usize = redis.command(&["HSTRLEN", &place[0], "body"]);
     assert!(length * 10 < got.body.len(), "{length} bytes of {}", got.body.len());
     assert_eq!(members[1].get("/v2/customers/7").await.body, got.body);
-    assert_eq!(upstream.seen().len(), 1);
+    assert_eq!(upstream.received().len(), 1);
 }

@@ -3,8 +3,8 @@
 
 use super::redis_tier::until_kept;
 use super::{PATH, member, until_lease};
-use crate::cache::how;
-use crate::support::client::{Got, PATIENCE, get, with};
+use crate::cache::cache_status;
+use crate::support::client::{ClientResponse, TEST_TIMEOUT, get, with_header};
 use crate::support::redis::Redis;
 use crate::support::sidecar::{Setup, Sidecar};
 use crate::support::upstream::{Reply, Upstream};
@@ -40,29 +40,29 @@ impl Sealed {
 }
 
 /// What Redis has, which is asked within 50 ms or not at all: on a busy machine, not at once.
-async fn from_redis(sidecar: &Sidecar) -> Got {
+async fn from_redis(sidecar: &Sidecar) -> ClientResponse {
     let found = async {
         loop {
-            let got = sidecar.send(with(get(PATH), "cache-control", "only-if-cached")).await;
+            let got = sidecar.send(with_header(get(PATH), "cache-control", "only-if-cached")).await;
             if got.status == 200 {
                 return got;
             }
             got.problem("not-cached", 504);
         }
     };
-    tokio::time::timeout(PATIENCE, found).await.expect("what is in Redis was never read")
+    tokio::time::timeout(TEST_TIMEOUT, found).await.expect("what is in Redis was never read")
 }
 
 /// Asks for what Redis has until it has been found unreadable.
 async fn until_unreadable(sidecar: &Sidecar) {
     let unreadable = async {
         while sidecar.metric("bfb_redis_unreadable_total", &[]).await < Some(1.0) {
-            let got = sidecar.send(with(get(PATH), "cache-control", "only-if-cached")).await;
+            let got = sidecar.send(with_header(get(PATH), "cache-control", "only-if-cached")).await;
             got.problem("not-cached", 504);
         }
     };
     assert!(
-        tokio::time::timeout(PATIENCE, unreadable).await.is_ok(),
+        tokio::time::timeout(TEST_TIMEOUT, unreadable).await.is_ok(),
         "what is in Redis was never looked at"
     );
 }
@@ -78,10 +78,14 @@ async fn what_is_sealed_is_read_with_the_key_and_by_nobody_else() {
     let body: Vec<u8> = fleet.redis.command(&["HGET", &places[0], "body"]);
     assert!(!body.windows(SECRET.len()).any(|text| text == SECRET.as_bytes()));
     let got = from_redis(&fleet.member(Some(&one)).await).await;
-    assert!(how(&got).ends_with("; detail=redis") && got.text().contains(SECRET), "{}", how(&got));
+    assert!(
+        cache_status(&got).ends_with("; detail=redis") && got.text().contains(SECRET),
+        "{}",
+        cache_status(&got)
+    );
     let stranger = fleet.member(Some(&other)).await;
     until_unreadable(&stranger).await;
-    assert_eq!(how(&stranger.get(PATH).await), "bfb; fwd=miss; stored");
+    assert_eq!(cache_status(&stranger.get(PATH).await), "bfb; fwd=miss; stored");
 }
 
 #[tokio::test]
@@ -92,7 +96,7 @@ async fn who_has_a_key_believes_nothing_that_nobody_sealed() {
     until_kept(&open, 1).await;
     let sealing = fleet.member(Some(&fleet.keys("one", "a"))).await;
     until_unreadable(&sealing).await;
-    assert_eq!(how(&sealing.get(PATH).await), "bfb; fwd=miss; stored");
+    assert_eq!(cache_status(&sealing.get(PATH).await), "bfb; fwd=miss; stored");
 }
 
 #[tokio::test]
@@ -110,9 +114,9 @@ async fn keys_are_changed_while_the_fleet_runs() {
     let newer = fleet.member(Some(&fleet.keys("newer", "b"))).await;
     let got = from_redis(&newer).await;
     assert!(
-        how(&got).ends_with("; detail=redis"),
+        cache_status(&got).ends_with("; detail=redis"),
         "{}: it was sealed with the first key",
-        how(&got)
+        cache_status(&got)
     );
 }
 

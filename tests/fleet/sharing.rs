@@ -6,8 +6,8 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use super::{PATH, until_lease};
-use crate::cache::{counting, file, get_with_cache_control, how};
-use crate::support::client::Got;
+use crate::cache::{cache_status, counting, file, get_with_cache_control};
+use crate::support::client::ClientResponse;
 use crate::support::domain::DomainFile;
 use crate::support::redis::Redis;
 use crate::support::sidecar::{Setup, Sidecar};
@@ -33,7 +33,7 @@ async fn beside_a_flight_that_hangs<T>(
     holder: &Sidecar,
     upstream: &Upstream,
     others: impl Future<Output = T>,
-) -> (Got, T) {
+) -> (ClientResponse, T) {
     let mut hung = std::pin::pin!(holder.get(PATH));
     let others = async {
         upstream.requests(1).await;
@@ -49,7 +49,8 @@ async fn beside_a_flight_that_hangs<T>(
 
 #[tokio::test]
 async fn without_the_lease_callers_of_one_key_do_not_wait_for_a_flight_that_hangs() {
-    let (redis, upstream) = (Redis::start(), Upstream::plain().await);
+    let redis = Redis::start();
+    let upstream = Upstream::plain().await;
     upstream.answers("/42", [Reply::never(), Reply::json("1")]);
     let sidecar =
         member(&redis, &file(&upstream, "{ttl: 60s}").head(DEADLINE), &["--lease", "300ms"]).await;
@@ -57,9 +58,9 @@ async fn without_the_lease_callers_of_one_key_do_not_wait_for_a_flight_that_hang
     until_lease(&sidecar, false).await;
     let three = join_all((0..3).map(|_| sidecar.get(PATH)));
     let (hung, others) = beside_a_flight_that_hangs(&sidecar, &upstream, three).await;
-    assert_eq!(hung.failed("deadline", 504), [("part".to_owned(), "timeout".to_owned())]);
+    assert_eq!(hung.failed_sources("deadline", 504), [("part".to_owned(), "timeout".to_owned())]);
     assert!(others.iter().all(|got| got.text() == r#"{"part":1}"#), "{others:?}");
-    assert_eq!(upstream.seen().len(), 2, "one waited for its turn, with all three");
+    assert_eq!(upstream.received().len(), 2, "one waited for its turn, with all three");
 }
 
 #[tokio::test]
@@ -73,13 +74,14 @@ async fn who_waits_in_vain_names_who_has_not_answered() {
     drop(redis);
     until_lease(&sidecar, false).await;
     for got in join_all((0..4).map(|_| sidecar.get(PATH))).await {
-        assert_eq!(got.failed("deadline", 504), [("b".to_owned(), "timeout".to_owned())]);
+        assert_eq!(got.failed_sources("deadline", 504), [("b".to_owned(), "timeout".to_owned())]);
     }
 }
 
 #[tokio::test]
 async fn a_member_does_not_wait_for_the_claim_of_one_whose_source_hangs() {
-    let (redis, upstream) = (Redis::start(), Upstream::plain().await);
+    let redis = Redis::start();
+    let upstream = Upstream::plain().await;
     upstream.answers("/42", [Reply::never(), Reply::json("1")]);
     let domain = file(&upstream, "{ttl: 60s}").head(DEADLINE);
     // Longer than a busy machine stops a sidecar for.
@@ -89,7 +91,7 @@ async fn a_member_does_not_wait_for_the_claim_of_one_whose_source_hangs() {
     );
     let (hung, got) = beside_a_flight_that_hangs(&holder, &upstream, other.get(PATH)).await;
     assert_eq!(got.text(), r#"{"part":1}"#);
-    assert_eq!(hung.failed("deadline", 504), [("part".to_owned(), "timeout".to_owned())]);
+    assert_eq!(hung.failed_sources("deadline", 504), [("part".to_owned(), "timeout".to_owned())]);
     assert_eq!(
         other.metric("bfb_fleet_waits_total", &[]).await,
         Some(1.0),
@@ -99,7 +101,8 @@ async fn a_member_does_not_wait_for_the_claim_of_one_whose_source_hangs() {
 
 #[tokio::test]
 async fn a_claim_without_an_end_is_none() {
-    let (redis, upstream) = (Redis::start(), Upstream::plain().await);
+    let redis = Redis::start();
+    let upstream = Upstream::plain().await;
     counting(&upstream, "/42");
     let sidecar = member(&redis, &file(&upstream, "{ttl: 60s}"), &["--lease", "30s"]).await;
     let plan =
@@ -111,7 +114,7 @@ async fn a_claim_without_an_end_is_none() {
     let claim = format!("bfb:{{default/customer}}:claim:{plan}:42");
     redis.command::<()>(&["SET", &claim, &format!("somebody {epoch} 0")]);
     let got = sidecar.get(PATH).await;
-    assert_eq!((got.text(), how(&got)), (r#"{"part":{"n":1}}"#, "bfb; fwd=miss; stored"));
+    assert_eq!((got.text(), cache_status(&got)), (r#"{"part":{"n":1}}"#, "bfb; fwd=miss; stored"));
     assert_eq!(sidecar.metric("bfb_fleet_waits_total", &[]).await, Some(0.0));
     let left = tokio::time::timeout(Duration::from_secs(30), async {
         while redis.command::<Option<String>>(&["GET", &claim]).is_some() {
@@ -123,19 +126,21 @@ async fn a_claim_without_an_end_is_none() {
 
 #[tokio::test]
 async fn who_joins_a_flight_that_hangs_waits_for_no_claim_of_it() {
-    let (redis, upstream) = (Redis::start(), Upstream::plain().await);
+    let redis = Redis::start();
+    let upstream = Upstream::plain().await;
     upstream.answers("/42", [Reply::never(), Reply::json("1")]);
     let sidecar =
         member(&redis, &file(&upstream, "{ttl: 60s}").head(DEADLINE), &["--lease", "30s"]).await;
     let three = join_all((0..3).map(|_| sidecar.get(PATH)));
     let (hung, others) = beside_a_flight_that_hangs(&sidecar, &upstream, three).await;
-    assert_eq!(hung.failed("deadline", 504), [("part".to_owned(), "timeout".to_owned())]);
+    assert_eq!(hung.failed_sources("deadline", 504), [("part".to_owned(), "timeout".to_owned())]);
     assert!(others.iter().all(|got| got.text() == r#"{"part":1}"#), "{others:?}");
 }
 
 #[tokio::test]
 async fn where_collections_take_most_of_the_deadline_redis_is_read_all_the_same() {
-    let (redis, upstream) = (Redis::start(), Upstream::plain().await);
+    let redis = Redis::start();
+    let upstream = Upstream::plain().await;
     let slow = |n: u32| Reply::json(format!("{{\"n\":{n}}}")).after(Duration::from_secs(10));
     upstream.answers("/7", [slow(1)]);
     upstream.answers("/42", [slow(1), slow(2)]);
@@ -148,10 +153,10 @@ async fn where_collections_take_most_of_the_deadline_redis_is_read_all_the_same(
     super::redis_tier::until_kept(&one, 1).await;
     let got = two.get(PATH).await;
     // Redis is asked within 50 ms or not at all; then it was collected.
-    let is_from_redis = how(&got).ends_with("detail=redis");
+    let is_from_redis = cache_status(&got).ends_with("detail=redis");
     let faults =
         two.metric("bfb_redis_faults_total", &[("kind", "slow")]).await.unwrap_or_default();
-    assert!(is_from_redis || faults > 0.0, "{}", how(&got));
+    assert!(is_from_redis || faults > 0.0, "{}", cache_status(&got));
     // What is there is too old: it claims the key before it collects, though no time can be spared.
     let got = get_with_cache_control(&two, "max-age=1").await;
     assert_eq!(got.text(), r#"{"part":{"n":2}}"#);

@@ -3,8 +3,8 @@
 
 use super::redis_tier::until_kept;
 use super::{PATH, fleet, invalidate, n};
-use crate::cache::{get_with_cache_control, how};
-use crate::support::client::PATIENCE;
+use crate::cache::{cache_status, get_with_cache_control};
+use crate::support::client::TEST_TIMEOUT;
 use crate::support::redis::Redis;
 use crate::support::sidecar::Sidecar;
 
@@ -24,7 +24,7 @@ async fn until_judged(sidecar: &Sidecar, metric: &str) {
             get_with_cache_control(sidecar, "only-if-cached").await.problem("not-cached", 504);
         }
     };
-    assert!(tokio::time::timeout(PATIENCE, judged).await.is_ok(), "`{metric}` never counted");
+    assert!(tokio::time::timeout(TEST_TIMEOUT, judged).await.is_ok(), "`{metric}` never counted");
 }
 
 #[tokio::test]
@@ -37,12 +37,13 @@ async fn what_an_applied_invalidation_outdates_is_not_served_though_redis_vouche
     invalidate(&members[0], "fleet").await;
     redis.command::<()>(&["DEL", &key]);
     redis::cmd("RESTORE").arg(&key).arg(50_000).arg(dump).exec(&mut redis.control()).unwrap();
-    let (meta, stamps) = ("bfb:{default/customer}:meta", "bfb:{default/customer}:stamps");
+    let meta = "bfb:{default/customer}:meta";
+    let stamps = "bfb:{default/customer}:stamps";
     redis.command::<()>(&["ZREM", stamps, "k42"]);
     redis.command::<()>(&["HINCRBY", meta, "stamps", "-1"]);
     until_judged(&members[0], "bfb_redis_outdated_total").await;
     let got = members[0].get(PATH).await;
-    assert_eq!((n(got.text()), how(&got)), (2, "bfb; fwd=miss; stored"));
+    assert_eq!((n(got.text()), cache_status(&got)), (2, "bfb; fwd=miss; stored"));
 }
 
 #[tokio::test]
@@ -53,5 +54,5 @@ async fn an_expiry_beyond_the_dataset_s_own_ttl_is_none() {
     redis.command::<()>(&["PEXPIRE", &dataset_key(&redis), "315360000000"]);
     until_judged(&members[1], "bfb_redis_unreadable_total").await;
     assert_eq!(n(members[1].get(PATH).await.text()), 2);
-    assert_eq!(upstream.seen().len(), 2);
+    assert_eq!(upstream.received().len(), 2);
 }

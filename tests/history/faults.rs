@@ -8,12 +8,12 @@ use serde_json::Value;
 use tokio::task::{JoinSet, block_in_place};
 use tokio::time::{Instant, sleep_until};
 
-use super::book::DOMAINS;
+use super::oracle::DOMAINS;
 use super::schedule::{Fault, Step};
 use super::world::{Place, World};
-use crate::support::client::PATIENCE;
+use crate::support::client::TEST_TIMEOUT;
 use crate::support::domain::DomainFile;
-use crate::support::link::{Link, Way};
+use crate::support::link::{Direction, Link};
 use crate::support::redis::Redis;
 use crate::support::sidecar::{Setup, Sidecar};
 use crate::support::wire;
@@ -25,7 +25,7 @@ const TTLS: [&str; 3] = ["0s", "100ms", "2s"];
 const TRIM_EVERY: Duration = Duration::from_millis(20);
 
 /// How a sidecar of the fleet is started.
-pub(super) struct Recipe {
+pub(super) struct SidecarRecipe {
     pub(super) domains: Vec<DomainFile>,
     pub(super) lease: Duration,
     /// Another build of the program, and the guard that it shall go without.
@@ -35,7 +35,7 @@ pub(super) struct Recipe {
 /// The fleet.
 pub(super) struct Fleet {
     world: Arc<World>,
-    recipe: Recipe,
+    recipe: SidecarRecipe,
     redis: Redis,
     members: Vec<Member>,
     /// Sidecars that were told to stop.
@@ -58,7 +58,7 @@ enum Edge {
     Ends,
 }
 
-impl Recipe {
+impl SidecarRecipe {
     async fn start(&self, link: &Link) -> Sidecar {
         let domains: Vec<_> = self.domains.iter().collect();
         let setup = match &self.without {
@@ -82,12 +82,14 @@ impl Fleet {
     pub(super) async fn start(
         world: &Arc<World>,
         members: usize,
-        recipe: Recipe,
+        recipe: SidecarRecipe,
         seed: u64,
     ) -> Self {
         let redis = block_in_place(Redis::start);
         let rng = fastrand::Rng::with_seed(seed);
-        let (world, leaving, trimming) = (Arc::clone(world), JoinSet::new(), JoinSet::new());
+        let world = Arc::clone(world);
+        let leaving = JoinSet::new();
+        let trimming = JoinSet::new();
         let mut fleet = Self { world, recipe, redis, members: Vec::new(), leaving, trimming, rng };
         for number in 0..members {
             let link = Link::to(fleet.redis.addr()).await;
@@ -101,13 +103,14 @@ impl Fleet {
     /// From now on this process is asked.
     fn announce(&self, number: usize) {
         let Member { sidecar, life, .. } = &self.members[number];
-        let (listen, admin) = (sidecar.listen(), sidecar.admin_address());
+        let listen = sidecar.listen();
+        let admin = sidecar.admin_address();
         self.world.set(number, Some(Place { member: number, life: *life, listen, admin }));
     }
 
     /// Carries out the schedule, which began with the book, until it is done or the run is over.
-    pub(super) async fn suffer(&mut self, steps: &[Step]) {
-        let began = Instant::now().checked_sub(self.world.book.now()).unwrap();
+    pub(super) async fn run_schedule(&mut self, steps: &[Step]) {
+        let began = Instant::now().checked_sub(self.world.oracle.now()).unwrap();
         let mut edges: Vec<_> = steps
             .iter()
             .flat_map(|step| [(step.from, Edge::Begins, step), (step.until, Edge::Ends, step)])
@@ -134,7 +137,7 @@ impl Fleet {
             Fault::Late | Fault::Fade | Fault::Trickle => link.slow(step.fault.pace(&mut self.rng)),
             Fault::HalfClose(way) => link.half_close(way),
             Fault::BlackHole(way) => {
-                [Way::Up, Way::Down]
+                [Direction::Up, Direction::Down]
                     .into_iter()
                     .filter(|one| way.is_none_or(|way| way == *one))
                     .for_each(|way| link.black_hole(way));
@@ -216,7 +219,8 @@ impl Fleet {
         let member = &mut self.members[number];
         member.sidecar.signal("TERM");
         let new = self.recipe.start(&member.link).await;
-        let (old, life) = (std::mem::replace(&mut member.sidecar, new), member.life + 1);
+        let old = std::mem::replace(&mut member.sidecar, new);
+        let life = member.life + 1;
         member.life = life;
         self.announce(number);
         self.leaving.spawn(async move {
@@ -225,7 +229,7 @@ impl Fleet {
     }
 
     /// Every fault is over: everybody holds their lease again, all acknowledge, and memory answers.
-    pub(super) async fn recovers(&mut self) {
+    pub(super) async fn wait_recovered(&mut self) {
         while self.leaving.join_next().await.is_some() {}
         let healthy = async {
             for member in &self.members {
@@ -237,7 +241,7 @@ impl Fleet {
                 self.all_acknowledge(domain).await;
             }
         };
-        let recovered = tokio::time::timeout(PATIENCE, healthy).await;
+        let recovered = tokio::time::timeout(TEST_TIMEOUT, healthy).await;
         assert!(recovered.is_ok(), "the fleet never recovered");
         for member in &self.members {
             // Its last domain file may not be in force yet.
@@ -250,7 +254,10 @@ impl Fleet {
                     .starts_with("bfb; hit;")
                 {}
             };
-            assert!(tokio::time::timeout(PATIENCE, hits).await.is_ok(), "memory does not answer");
+            assert!(
+                tokio::time::timeout(TEST_TIMEOUT, hits).await.is_ok(),
+                "memory does not answer"
+            );
         }
     }
 
@@ -262,7 +269,7 @@ impl Fleet {
         loop {
             let admin = self.members[0].sidecar.admin_address();
             let answer =
-                wire::once(admin, &wire::post("/invalidate", &asked), PATIENCE).await.unwrap();
+                wire::once(admin, &wire::post("/invalidate", &asked), TEST_TIMEOUT).await.unwrap();
             let told: Value = serde_json::from_slice(&answer.body).unwrap();
             assert_eq!(answer.status, 200, "{told}");
             if told["silent"] == serde_json::json!([]) && told["sidecars"] == here {
@@ -272,7 +279,7 @@ impl Fleet {
     }
 
     /// The last lines of a sidecar's log, for the report.
-    pub(super) fn last_words(&self) -> String {
+    pub(super) fn last_log_lines(&self) -> String {
         let tail =
             |text: String| text.lines().rev().take(12).map(str::to_owned).collect::<Vec<_>>();
         let all = self.members.iter().enumerate().map(|(number, member)| {
@@ -293,7 +300,7 @@ async fn trim(redis: String) {
         redis::Client::open(redis).unwrap().get_multiplexed_async_connection().await.unwrap();
     loop {
         for domain in DOMAINS {
-            let log = bfb::bus::Names::new("default", domain).log();
+            let log = bfb::bus::RedisNames::new("default", domain).log();
             redis::cmd("XTRIM").arg(log).arg("MAXLEN").arg(1).exec_async(&mut redis).await.unwrap();
         }
         tokio::time::sleep(TRIM_EVERY).await;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::book::{Read, Subject, Version};
+use super::oracle::{PendingRead, Subject, Version};
 use super::tally::Tally;
 use super::world::{Place, World};
 use crate::support::wire::{self, Wire};
@@ -19,14 +19,14 @@ use crate::support::wire::{self, Wire};
 const PATIENCE: Duration = Duration::from_millis(150);
 /// What a reader says of the cache, once in so many reads; what comes from a cache is no older than
 /// that.
-const WISHES: [(&str, Option<u64>); 5] = [
+const CACHE_CONTROLS: [(&str, Option<u64>); 5] = [
     ("no-store", None),
     ("no-cache", None),
     ("max-age=0", Some(0)),
     ("max-age=1", Some(1)),
     ("only-if-cached, max-age=2", Some(2)),
 ];
-const WISHES_ONE_IN: u32 = 8;
+const CACHE_CONTROL_ONE_IN: u32 = 8;
 /// The most reads before a reader asks another sidecar.
 const STAY_MAX: usize = 200;
 
@@ -38,9 +38,9 @@ pub(super) async fn reader(world: Arc<World>, mut rng: fastrand::Rng, gap: Durat
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while !world.over.is_cancelled() {
         pace.tick().await;
-        let Some(place) = world.any(&mut rng) else { continue };
+        let Some(place) = world.random_place(&mut rng) else { continue };
         match Wire::open(place.listen).await {
-            Ok(wire) => stay(&world, place, wire, &mut rng, &mut pace, &mut tally).await,
+            Ok(wire) => read_from(&world, place, wire, &mut rng, &mut pace, &mut tally).await,
             Err(_) => tally.count("broken", "connect"),
         }
     }
@@ -48,7 +48,7 @@ pub(super) async fn reader(world: Arc<World>, mut rng: fastrand::Rng, gap: Durat
 }
 
 /// Reads from one sidecar for a while.
-async fn stay(
+async fn read_from(
     world: &Arc<World>,
     place: Place,
     mut wire: Wire,
@@ -62,18 +62,24 @@ async fn stay(
             return;
         }
         pace.tick().await;
-        let (subject, version) = next(world, before.take(), rng);
+        let (subject, version) = next_subject(world, before.take(), rng);
         if version == Version::V1 {
             before = Some(subject);
         }
-        let (wish, max_age) =
-            if rng.u32(..WISHES_ONE_IN) == 0 { *rng.choice(&WISHES).unwrap() } else { ("", None) };
-        if !wish.is_empty() {
-            tally.count("wish", wish);
+        let (cache_control, max_age) = if rng.u32(..CACHE_CONTROL_ONE_IN) == 0 {
+            *rng.choice(&CACHE_CONTROLS).unwrap()
+        } else {
+            ("", None)
+        };
+        if !cache_control.is_empty() {
+            tally.count("wish", cache_control);
         }
-        let lines =
-            if wish.is_empty() { String::new() } else { format!("cache-control: {wish}\r\n") };
-        let read = Read { max_age, ..world.book.begin(subject, version) };
+        let lines = if cache_control.is_empty() {
+            String::new()
+        } else {
+            format!("cache-control: {cache_control}\r\n")
+        };
+        let read = PendingRead { max_age, ..world.oracle.begin_read(subject, version) };
         let request = wire::get(&read.path(), &lines);
         match timeout(PATIENCE, exchange(&mut wire, &request)).await {
             Ok(Ok(answer)) => {
@@ -83,7 +89,7 @@ async fn stay(
                 }
             }
             Ok(Err(_)) => return tally.count("broken", "exchange"),
-            Err(_) => return world.wait_for(wire, place, read),
+            Err(_) => return world.judge_later(wire, place, read),
         }
     }
 }
@@ -94,11 +100,15 @@ async fn exchange(wire: &mut Wire, request: &str) -> std::io::Result<wire::Answe
 }
 
 /// The other version of what was read before, what was acknowledged last, or anything.
-fn next(world: &World, before: Option<Subject>, rng: &mut fastrand::Rng) -> (Subject, Version) {
+fn next_subject(
+    world: &World,
+    before: Option<Subject>,
+    rng: &mut fastrand::Rng,
+) -> (Subject, Version) {
     if let Some(subject) = before {
         return (subject, Version::V2);
     }
-    let subject = if rng.bool() { world.book.latest() } else { Subject::any(rng) };
+    let subject = if rng.bool() { world.oracle.last_acknowledged() } else { Subject::random(rng) };
     (subject, if rng.bool() { Version::V1 } else { Version::V2 })
 }
 
@@ -107,7 +117,7 @@ fn next(world: &World, before: Option<Subject>, rng: &mut fastrand::Rng) -> (Sub
 pub(super) async fn read_once(
     world: &Arc<World>,
     place: Place,
-    read: Read,
+    read: PendingRead,
     lines: &str,
     tally: &mut Tally,
 ) {
@@ -117,6 +127,6 @@ pub(super) async fn read_once(
     match timeout(PATIENCE, exchange(&mut wire, &wire::get(&read.path(), lines))).await {
         Ok(Ok(answer)) => world.judge(place, read, &answer, tally).await,
         Ok(Err(_)) => tally.count("broken", "exchange"),
-        Err(_) => world.wait_for(wire, place, read),
+        Err(_) => world.judge_later(wire, place, read),
     }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::book::{DOMAINS, Subject};
-use super::faults::{Fleet, Recipe, TTL, cache_of};
+use super::faults::{Fleet, SidecarRecipe, TTL, cache_of};
+use super::oracle::{DOMAINS, Subject};
 use super::readers::reader;
 use super::schedule::{DECK, Step, schedule};
 use super::tally::Tally;
@@ -49,9 +49,10 @@ impl Plan {
     /// A run at a pace that leaves room for others; with `BFB_HISTORY_SECONDS` one of that length,
     /// at full speed. Its seed is `BFB_HISTORY_SEED`, or random.
     pub(super) fn new(length: Duration) -> Self {
-        let said = |name| std::env::var(name).ok().map(|number| number.parse::<u64>().unwrap());
-        let seed = said("BFB_HISTORY_SEED").unwrap_or_else(|| fastrand::u64(..1 << 32));
-        match said("BFB_HISTORY_SECONDS").map(Duration::from_secs) {
+        let number_from_env =
+            |name| std::env::var(name).ok().map(|number| number.parse::<u64>().unwrap());
+        let seed = number_from_env("BFB_HISTORY_SEED").unwrap_or_else(|| fastrand::u64(..1 << 32));
+        match number_from_env("BFB_HISTORY_SECONDS").map(Duration::from_secs) {
             Some(length) => {
                 Self { seed, length, readers: 24, gap: Duration::from_millis(1), without: None }
             }
@@ -71,10 +72,10 @@ impl Plan {
 pub(super) async fn run(plan: Plan) -> Report {
     let sources = [Upstream::plain().await, Upstream::plain().await];
     let world = World::new(MEMBERS);
-    show(&world, &sources);
-    let recipe = Recipe { domains: domains(&sources), lease: LEASE, without: plan.without };
+    serve_numbers(&world, &sources);
+    let recipe = SidecarRecipe { domains: domains(&sources), lease: LEASE, without: plan.without };
     let mut fleet = Fleet::start(&world, MEMBERS, recipe, plan.seed).await;
-    let begins = world.book.now();
+    let begins = world.oracle.now();
     let steps: Vec<_> = schedule(plan.seed, plan.length, MEMBERS, LEASE)
         .into_iter()
         .map(|step| Step { from: begins + step.from, until: begins + step.until, ..step })
@@ -86,21 +87,22 @@ pub(super) async fn run(plan: Plan) -> Report {
     (0..WRITERS).for_each(|number| {
         drop(busy.spawn(writer(Arc::clone(&world), rng(1_000 + number), LEASE * 2)));
     });
-    fleet.suffer(&steps).await;
-    let rest = (begins + plan.length).saturating_sub(world.book.now());
+    fleet.run_schedule(&steps).await;
+    let rest = (begins + plan.length).saturating_sub(world.oracle.now());
     let _ = tokio::time::timeout(rest, world.over.cancelled()).await;
     world.over.cancel();
     while let Some(ended) = busy.join_next().await {
         ended.unwrap();
     }
-    let lasted = world.book.now().saturating_sub(begins);
+    let lasted = world.oracle.now().saturating_sub(begins);
     world.tasks.close();
     if world.findings().is_empty() {
         world.tasks.wait().await;
-        fleet.recovers().await;
+        fleet.wait_recovered().await;
     }
-    let (findings, compared) = (world.findings(), world.book.compared());
-    let last_words = if findings.is_empty() { String::new() } else { fleet.last_words() };
+    let findings = world.findings();
+    let compared = world.oracle.compared_across_versions();
+    let last_words = if findings.is_empty() { String::new() } else { fleet.last_log_lines() };
     Report {
         seed: plan.seed,
         lasted,
@@ -114,12 +116,12 @@ pub(super) async fn run(plan: Plan) -> Report {
 
 /// Both sources show the numbers of the book, some of them after a while: what is on its way may be
 /// outdated there.
-fn show(world: &Arc<World>, sources: &[Upstream; 2]) {
+fn serve_numbers(world: &Arc<World>, sources: &[Upstream; 2]) {
     for subject in (0..DOMAINS.len()).flat_map(Subject::of) {
         for (at, source) in sources.iter().enumerate() {
             let world = Arc::clone(world);
             source.handles(&format!("/{}/{}", DOMAINS[subject.domain], subject.key), move |_| {
-                let (n, tag) = (world.book.number(subject), subject.tag());
+                let (n, tag) = (world.oracle.number(subject), subject.tag());
                 let body = if at == 0 {
                     format!(r#"{{"n":{n},"tag":{tag}}}"#)
                 } else {
@@ -133,7 +135,7 @@ fn show(world: &Arc<World>, sources: &[Upstream; 2]) {
                 let reply =
                     Reply::json(body).etag(&format!("\"{n}\"")).after(Duration::from_millis(after));
                 let hangs = !*world.sources_answer.borrow() && fastrand::bool();
-                if hangs { reply.behind(world.sources_answer.subscribe()) } else { reply }
+                if hangs { reply.held_until(world.sources_answer.subscribe()) } else { reply }
             });
         }
     }
@@ -156,7 +158,8 @@ fn domains(sources: &[Upstream; 2]) -> Vec<DomainFile> {
 impl Report {
     /// A run that met nothing has shown nothing.
     pub(super) fn has_seen_enough(&self) {
-        let (seconds, tally) = (self.lasted.as_secs(), &self.tally);
+        let seconds = self.lasted.as_secs();
+        let tally = &self.tally;
         let enough = |what: &str, met: u64, least: u64| {
             assert!(met >= least, "{what}: {met}, expected {least}\n{self}");
         };
@@ -189,7 +192,9 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (seed, seconds, reads) = (self.seed, self.lasted.as_secs_f64(), self.tally.all("read"));
+        let seed = self.seed;
+        let seconds = self.lasted.as_secs_f64();
+        let reads = self.tally.all("read");
         #[allow(clippy::cast_precision_loss, reason = "counts far below 2^52")]
         let share =
             |sort: &str| 100.0 * self.tally.beginning("read", sort) as f64 / reads.max(1) as f64;

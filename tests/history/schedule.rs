@@ -8,7 +8,7 @@ use std::fmt;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use crate::support::link::{Cut, Pace, Way};
+use crate::support::link::{Cut, Direction, LinkSpeed};
 
 /// One fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,9 +25,9 @@ pub(super) enum Fault {
     /// It carries a trickle.
     Trickle,
     /// One way of its connections ends, the other goes on.
-    HalfClose(Way),
+    HalfClose(Direction),
     /// It swallows what goes up, or down, or both.
-    BlackHole(Option<Way>),
+    BlackHole(Option<Direction>),
     /// The sidecar stands still (SIGSTOP).
     Pause,
     /// It dies (SIGKILL), and another takes its place.
@@ -73,10 +73,10 @@ pub(super) const DECK: [Fault; 24] = [
     Fault::Late,
     Fault::Fade,
     Fault::Trickle,
-    Fault::HalfClose(Way::Up),
-    Fault::HalfClose(Way::Down),
-    Fault::BlackHole(Some(Way::Up)),
-    Fault::BlackHole(Some(Way::Down)),
+    Fault::HalfClose(Direction::Up),
+    Fault::HalfClose(Direction::Down),
+    Fault::BlackHole(Some(Direction::Up)),
+    Fault::BlackHole(Some(Direction::Down)),
     Fault::BlackHole(None),
     Fault::Pause,
     Fault::Kill,
@@ -114,17 +114,18 @@ impl Fault {
     }
 
     /// How a link is slowed.
-    pub(super) fn pace(self, rng: &mut fastrand::Rng) -> Pace {
-        let late = |millis| Pace { delay: Duration::from_millis(millis), bytes_per_second: None };
+    pub(super) fn pace(self, rng: &mut fastrand::Rng) -> LinkSpeed {
+        let late =
+            |millis| LinkSpeed { delay: Duration::from_millis(millis), bytes_per_second: None };
         match self {
             Self::Late => late(rng.u64(5..300)),
             // An answer that comes so late still counts.
             Self::Fade => late(rng.u64(30..50)),
-            Self::Trickle => Pace {
+            Self::Trickle => LinkSpeed {
                 delay: Duration::ZERO,
                 bytes_per_second: NonZeroU32::new(rng.u32(500..8_000)),
             },
-            _ => Pace::default(),
+            _ => LinkSpeed::default(),
         }
     }
 
@@ -154,7 +155,8 @@ impl fmt::Display for Step {
 /// The schedule of a run that lasts so long. The last few leases of it are calm.
 pub(super) fn schedule(seed: u64, length: Duration, members: usize, lease: Duration) -> Vec<Step> {
     let mut rng = fastrand::Rng::with_seed(seed);
-    let (mut steps, mut deck) = (Vec::new(), Vec::new());
+    let mut steps = Vec::new();
+    let mut deck = Vec::new();
     let mut begins = lease * 2;
     loop {
         let episode = episode(begins, members, lease, &mut deck, &mut rng);
@@ -185,12 +187,13 @@ fn episode(
         }
         let redis = steps.iter().any(|step| step.fault.is_redis());
         let Some(card) = deck.iter().rposition(|fault| !redis || !fault.is_redis()) else { break };
-        let (fault, from) = (deck.remove(card), begins + lease.mul_f64(rng.f64() / 2.0));
+        let fault = deck.remove(card);
+        let from = begins + lease.mul_f64(rng.f64() / 2.0);
         let until = from + fault.lasts(lease, rng);
         match fault {
             Fault::Fade => {
                 let gone = from + lease;
-                let swallowed = Fault::BlackHole(Some(Way::Down));
+                let swallowed = Fault::BlackHole(Some(Direction::Down));
                 steps.push(Step { from, until: gone, member, fault });
                 steps.push(Step {
                     from: gone,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::run::{Plan, run};
 
 /// What the suite takes away.
-const GUARDS: &str = "Lease Fence ReadStamp";
+const GUARDS: &str = "S4Lease S5Fence R3ReadStamp";
 /// By then it must have been found, unless `BFB_HISTORY_SECONDS` gives it longer.
 const FOUND_MAX: Duration = Duration::from_mins(2);
 

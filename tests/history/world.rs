@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::book::{Book, DOMAINS, Read};
+use super::oracle::{DOMAINS, Oracle, PendingRead};
 use super::tally::Tally;
 use crate::support::wire::{self, Answer, Wire};
 
@@ -19,7 +19,7 @@ use crate::support::wire::{self, Answer, Wire};
 const LATE_MAX: usize = 512;
 /// After so long an answer will not come: whatever was paused went on long ago, and the domains'
 /// deadline is over.
-const NEVER: Duration = Duration::from_secs(40);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(40);
 /// How long a report may look at a sidecar.
 const LOOK_MAX: Duration = Duration::from_secs(2);
 /// Findings that are kept; the first is the one that counts.
@@ -44,7 +44,7 @@ pub(super) struct Finding {
 
 /// The world.
 pub(super) struct World {
-    pub(super) book: Book,
+    pub(super) oracle: Oracle,
     places: Vec<RwLock<Option<Place>>>,
     /// The run is over, or something was found.
     pub(super) over: CancellationToken,
@@ -58,7 +58,7 @@ pub(super) struct World {
 
 /// The part of `Cache-Status` that says how, without the time that is left: `hit memory`,
 /// `fwd=miss stored`.
-fn how(status: &str) -> String {
+fn cache_status_words(status: &str) -> String {
     let words = status.split("; ").filter(|word| *word != "bfb" && !word.starts_with("ttl="));
     words.map(|word| word.strip_prefix("detail=").unwrap_or(word)).collect::<Vec<_>>().join(" ")
 }
@@ -66,7 +66,7 @@ fn how(status: &str) -> String {
 impl World {
     pub(super) fn new(members: usize) -> Arc<Self> {
         Arc::new(Self {
-            book: Book::open(),
+            oracle: Oracle::new(),
             places: (0..members).map(|_| RwLock::default()).collect(),
             over: CancellationToken::new(),
             tally: Mutex::default(),
@@ -78,7 +78,7 @@ impl World {
     }
 
     /// One of the sidecars that are there, whether it stands still or not.
-    pub(super) fn any(&self, rng: &mut fastrand::Rng) -> Option<Place> {
+    pub(super) fn random_place(&self, rng: &mut fastrand::Rng) -> Option<Place> {
         self.place(rng.usize(..self.places.len()))
     }
 
@@ -108,7 +108,13 @@ impl World {
     }
 
     /// Judges an answer and counts it.
-    pub(super) async fn judge(&self, place: Place, read: Read, answer: &Answer, tally: &mut Tally) {
+    pub(super) async fn judge(
+        &self,
+        place: Place,
+        read: PendingRead,
+        answer: &Answer,
+        tally: &mut Tally,
+    ) {
         if answer.status != 200 {
             let problem: serde_json::Value =
                 serde_json::from_slice(&answer.body).unwrap_or_default();
@@ -117,24 +123,32 @@ impl World {
             return tally.count("problem", &format!("{} {name}", answer.status));
         }
         let status = answer.header("cache-status");
-        tally.count("read", &how(status));
+        tally.count("read", &cache_status_words(status));
         let age = answer.header("age").parse::<u64>().unwrap_or(u64::MAX);
         let is_hit = status.starts_with("bfb; hit");
         if let Some(max_age) = read.max_age.filter(|max_age| is_hit && age > *max_age) {
             let why = format!("older than was asked for: {age} s, and `max-age={max_age}`");
-            self.find(place, read, &why, status, &answer.text()).await;
+            self.report_finding(place, read, &why, status, &answer.text()).await;
         }
-        if let Err(why) = self.book.judge(&read, answer) {
-            self.find(place, read, &why, status, &answer.text()).await;
+        if let Err(why) = self.oracle.judge(&read, answer) {
+            self.report_finding(place, read, &why, status, &answer.text()).await;
         }
     }
 
     /// Something is broken: notes all that there is to see of it, and ends the run.
-    async fn find(&self, place: Place, read: Read, why: &str, status: &str, body: &str) {
-        let at = self.book.now();
+    async fn report_finding(
+        &self,
+        place: Place,
+        read: PendingRead,
+        why: &str,
+        status: &str,
+        body: &str,
+    ) {
+        let at = self.oracle.now();
         self.over.cancel();
-        let Read { subject, version, began, floor, .. } = read;
-        let (domain, note) = (DOMAINS[subject.domain], self.book.note(subject));
+        let PendingRead { subject, version, began, floor, .. } = read;
+        let domain = DOMAINS[subject.domain];
+        let note = self.oracle.acknowledgement_note(subject);
         let mut text = format!(
             "{why}\n  read {version:?} of {domain} {} at sidecar {} (its life {}), \
              began {began:.3?}, answered {at:.3?}\n  \
@@ -143,7 +157,7 @@ impl World {
             subject.key,
             place.member,
             place.life,
-            self.book.number(subject)
+            self.oracle.number(subject)
         );
         for path in [format!("/datasets/{domain}/{}?data=1", subject.key), "/status".to_owned()] {
             let seen = wire::once(place.admin, &wire::get(&path, ""), LOOK_MAX).await;
@@ -158,14 +172,15 @@ impl World {
 
     /// Goes on waiting for an answer that its reader has no patience for: it is judged by when it
     /// was asked for.
-    pub(super) fn wait_for(self: &Arc<Self>, mut wire: Wire, place: Place, read: Read) {
+    pub(super) fn judge_later(self: &Arc<Self>, mut wire: Wire, place: Place, read: PendingRead) {
         let Ok(room) = Arc::clone(&self.late).try_acquire_owned() else {
             return self.count("late", "left");
         };
         let world = Arc::clone(self);
         self.tasks.spawn(async move {
-            let (_room, mut tally) = (room, Tally::default());
-            match tokio::time::timeout(NEVER, wire.answer()).await {
+            let _room = room;
+            let mut tally = Tally::default();
+            match tokio::time::timeout(ANSWER_TIMEOUT, wire.answer()).await {
                 Ok(Ok(answer)) => {
                     tally.count("late", "answered");
                     world.judge(place, read, &answer, &mut tally).await;
@@ -180,6 +195,6 @@ impl World {
 
 #[test]
 fn how_an_answer_came_is_told_without_its_time() {
-    assert_eq!(how("bfb; hit; ttl=41; detail=memory"), "hit memory");
-    assert_eq!(how("bfb; fwd=miss; stored"), "fwd=miss stored");
+    assert_eq!(cache_status_words("bfb; hit; ttl=41; detail=memory"), "hit memory");
+    assert_eq!(cache_status_words("bfb; fwd=miss; stored"), "fwd=miss stored");
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
-use super::book::{DOMAINS, Read, Subject, TAGS, Version};
+use super::oracle::{DOMAINS, PendingRead, Subject, TAGS, Version};
 use super::readers::read_once;
 use super::tally::Tally;
 use super::world::{Place, World};
@@ -38,10 +38,10 @@ pub(super) async fn writer(world: Arc<World>, mut rng: fastrand::Rng, patience: 
     while !world.over.is_cancelled() {
         // Not a wait for something to happen: a writer's pace is the load that is asked for.
         sleep(Duration::from_millis(rng.u64(..REST_MAX_MS))).await;
-        let Some(place) = world.any(&mut rng) else { continue };
+        let Some(place) = world.random_place(&mut rng) else { continue };
         let invalidation = write(&world, place, &mut rng);
         if rng.u32(..10) == 0 {
-            let other = world.any(&mut rng).unwrap_or(place);
+            let other = world.random_place(&mut rng).unwrap_or(place);
             read_after_token(&world, invalidation, other).await;
         } else {
             let acknowledging = world.tasks.spawn(acknowledge(Arc::clone(&world), invalidation));
@@ -55,7 +55,7 @@ pub(super) async fn writer(world: Arc<World>, mut rng: fastrand::Rng, patience: 
 fn write(world: &World, place: Place, rng: &mut fastrand::Rng) -> Invalidation {
     // What everybody asks about is written again more often than the rest.
     let Subject { domain, key } =
-        if rng.u32(..10) < 3 { world.book.latest() } else { Subject::any(rng) };
+        if rng.u32(..10) < 3 { world.oracle.last_acknowledged() } else { Subject::random(rng) };
     let here: Vec<_> = Subject::of(domain).collect();
     let (kind, names, covered): (_, Value, Vec<Subject>) = match rng.u32(..100) {
         0 => ("all", json!(true), here),
@@ -74,10 +74,10 @@ fn write(world: &World, place: Place, rng: &mut fastrand::Rng) -> Invalidation {
         _ => ("keys", json!([key.to_string()]), vec![Subject { domain, key }]),
     };
     for subject in covered.iter().take(3) {
-        world.book.write(*subject);
+        world.oracle.write(*subject);
     }
     let body = json!({"domain": DOMAINS[domain], kind: names});
-    Invalidation { place, kind, body, numbers: world.book.numbers(covered) }
+    Invalidation { place, kind, body, numbers: world.oracle.current_numbers(covered) }
 }
 
 /// Invalidates, waits for the fleet, and enters what is acknowledged into the book.
@@ -85,7 +85,7 @@ async fn acknowledge(world: Arc<World>, invalidation: Invalidation) {
     let Invalidation { place, kind, mut body, numbers } = invalidation;
     body["wait"] = "fleet".into();
     body["timeout"] = format!("{}s", ACKNOWLEDGED_MAX.as_secs()).into();
-    let sent = world.book.now();
+    let sent = world.oracle.now();
     let request = wire::post("/invalidate", &body);
     let Ok(answer) = wire::once(place.admin, &request, ACKNOWLEDGED_MAX * 2).await else {
         return world.count("refused", "broken off");
@@ -98,7 +98,7 @@ async fn acknowledge(world: Arc<World>, invalidation: Invalidation) {
         "through sidecar {} (its life {}), sent {sent:.3?}: {told}",
         place.member, place.life
     );
-    world.book.acknowledge(&numbers, &by);
+    world.oracle.acknowledge(&numbers, &by);
     world.count("acknowledged", kind);
     let silent = told["silent"].as_array().is_some_and(|silent| !silent.is_empty());
     world.count("fleet", if silent { "silent ones waited for" } else { "all had reported" });
@@ -114,8 +114,8 @@ async fn read_after_token(world: &Arc<World>, invalidation: Invalidation, other:
     let told: Option<Value> = told.and_then(|answer| serde_json::from_slice(&answer.body).ok());
     let token = told.as_ref().and_then(|told| told["token"].as_str());
     if let (Some(token), Some((&subject, &number))) = (token, numbers.iter().next()) {
-        let read = world.book.begin(subject, Version::V2);
-        let read = Read { floor: read.floor.max(number), ..read };
+        let read = world.oracle.begin_read(subject, Version::V2);
+        let read = PendingRead { floor: read.floor.max(number), ..read };
         tally.count("token", "read with");
         read_once(world, other, read, &format!("bfb-after: {token}\r\n"), &mut tally).await;
     }

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::Memory;
-use crate::support::client::{Connection, Http, PATIENCE, To, ask, get};
+use crate::support::client::{Connection, Endpoint, HttpVersion, TEST_TIMEOUT, ask, get};
 use crate::support::crowd::open_files_max;
 use crate::support::domain::DomainFile;
 use crate::support::sidecar::{Setup, Sidecar};
@@ -52,7 +52,7 @@ async fn a_request_that_comes_a_byte_a_second_is_cut_off() {
     let (sent, served) = tokio::join!(trickle(&sidecar, request), sidecar.get("/v2/customers/42"));
     served.dataset();
     assert!(sent < request.len(), "the whole request was taken, slow as it came");
-    assert_eq!(upstream.seen().len(), 1);
+    assert_eq!(upstream.received().len(), 1);
     assert_eq!(sidecar.metric("bfb_slow_requests_total", &[]).await, Some(1.0));
     sidecar.get("/v2/customers/42").await.dataset();
 }
@@ -93,7 +93,7 @@ async fn two_thousand_idle_connections_cost_little_and_go_without_a_trace() {
         }
     };
     assert!(
-        tokio::time::timeout(PATIENCE * 2, connecting).await.is_ok(),
+        tokio::time::timeout(TEST_TIMEOUT * 2, connecting).await.is_ok(),
         "so many connections were never had"
     );
     let (name, expected) = if connections >= CONNECTIONS_MAX {
@@ -103,7 +103,7 @@ async fn two_thousand_idle_connections_cost_little_and_go_without_a_trace() {
     };
     let open = async { while sidecar.metric(name, &[]).await < Some(expected) {} };
     assert!(
-        tokio::time::timeout(PATIENCE, open).await.is_ok(),
+        tokio::time::timeout(TEST_TIMEOUT, open).await.is_ok(),
         "the connections, or their bound, were never reached"
     );
     assert_eq!(sidecar.admin("/readyz").await.status, 200, "the admin port has bounds of its own");
@@ -173,10 +173,12 @@ async fn a_thousand_pipelined_requests_are_answered_in_order() {
 #[tokio::test]
 async fn headers_without_end_over_http_2_are_refused() {
     let (sidecar, upstream) = over_one().await;
-    let mut connection = Connection::open(&To::Tcp(sidecar.listen()), Http::Two).await.unwrap();
+    let mut connection =
+        Connection::open(&Endpoint::Tcp(sidecar.listen()), HttpVersion::Http2).await.unwrap();
     let mut request = get("/v2/customers/42");
     for number in 0..1_000 {
-        let (name, value) = (format!("x-{number}"), "x".repeat(100));
+        let name = format!("x-{number}");
+        let value = "x".repeat(100);
         request
             .headers_mut()
             .insert(http::HeaderName::try_from(name).unwrap(), value.parse().unwrap());
@@ -184,7 +186,7 @@ async fn headers_without_end_over_http_2_are_refused() {
     if let Ok(got) = connection.send(request).await {
         assert_eq!(got.status, 431, "{got:?}");
     }
-    assert!(upstream.seen().is_empty());
+    assert!(upstream.received().is_empty());
     sidecar.get("/v2/customers/42").await.dataset();
 }
 
@@ -193,7 +195,8 @@ async fn streams_that_are_reset_at_once_cost_little() {
     let (sidecar, upstream) = over_one().await;
     upstream.answers("/part", [Reply::never()]);
     let memory = Memory::of(&sidecar);
-    let mut connection = Connection::open(&To::Tcp(sidecar.listen()), Http::Two).await.unwrap();
+    let mut connection =
+        Connection::open(&Endpoint::Tcp(sidecar.listen()), HttpVersion::Http2).await.unwrap();
     for _ in 0..2_000 {
         // Dropping the answer's future resets the stream. A server that has had enough ends the
         // connection.
@@ -203,7 +206,9 @@ async fn streams_that_are_reset_at_once_cost_little() {
         )
         .await;
         if reset.is_ok() {
-            connection = Connection::open(&To::Tcp(sidecar.listen()), Http::Two).await.unwrap();
+            connection = Connection::open(&Endpoint::Tcp(sidecar.listen()), HttpVersion::Http2)
+                .await
+                .unwrap();
         }
     }
     memory.is_bounded(&sidecar);
@@ -222,7 +227,8 @@ async fn more_requests_than_may_be_under_way_are_overloaded_and_later_ones_are_a
     let mut held = JoinSet::new();
     // 4 096 places, and 256 requests more; each connection carries as many streams as it may.
     for _ in 0..34 {
-        let connection = Connection::open(&To::Tcp(sidecar.listen()), Http::Two).await.unwrap();
+        let connection =
+            Connection::open(&Endpoint::Tcp(sidecar.listen()), HttpVersion::Http2).await.unwrap();
         let answers = answers.clone();
         held.spawn(async move { connection.at_once("/v2/customers/42", 128, &answers).await });
     }
@@ -237,7 +243,7 @@ async fn more_requests_than_may_be_under_way_are_overloaded_and_later_ones_are_a
     sidecar.until_metric("bfb_flights", 0.0).await;
     upstream.answers("/part", [Reply::json("1")]);
     let served = async { while sidecar.get("/v2/customers/42").await.status != 200 {} };
-    assert!(tokio::time::timeout(PATIENCE, served).await.is_ok());
+    assert!(tokio::time::timeout(TEST_TIMEOUT, served).await.is_ok());
 }
 
 #[tokio::test]
@@ -245,10 +251,11 @@ async fn other_methods_with_bodies_are_refused_without_reading_them() {
     let (sidecar, upstream) = over_one().await;
     let request = ask(Method::POST, "/v2/customers/42")
         .map(|_| http_body_util::Full::from(vec![b'x'; 8 * 1024 * 1024]));
-    let mut connection = Connection::open(&To::Tcp(sidecar.listen()), Http::One).await.unwrap();
+    let mut connection =
+        Connection::open(&Endpoint::Tcp(sidecar.listen()), HttpVersion::Http1).await.unwrap();
     if let Ok(got) = connection.send(request).await {
         got.problem("method-not-allowed", 405);
     }
-    assert!(upstream.seen().is_empty());
+    assert!(upstream.received().is_empty());
     sidecar.get("/v2/customers/42").await.dataset();
 }

@@ -4,7 +4,7 @@
 use tokio::task::JoinSet;
 
 use super::Memory;
-use crate::support::client::Http;
+use crate::support::client::HttpVersion;
 use crate::support::domain::{DomainFile, mutual, mutual_http2};
 use crate::support::flood::{
     CONTINUATION, DATA, EARLY_HINTS, END_HEADERS, END_STREAM, Flood, GOAWAY, HEADERS, JSON, PING,
@@ -37,7 +37,7 @@ async fn over(flood: &Flood, pki: &Pki, lines: &[&str]) -> (Sidecar, Upstream) {
 async fn ends(name: &str, flood: Flood, pki: &Pki, reason: &str) -> Option<f64> {
     let (sidecar, _well) = over(&flood, pki, &["timeout: 25s"]).await;
     let memory = Memory::of(&sidecar);
-    let mut consumer = sidecar.consumer(Http::One);
+    let mut consumer = sidecar.consumer(HttpVersion::Http1);
     let mut flooded = JoinSet::new();
     flooded.spawn(async move { consumer.get("/v2/customers/42").await.unwrap() });
     for key in 0..20 {
@@ -45,7 +45,7 @@ async fn ends(name: &str, flood: Flood, pki: &Pki, reason: &str) -> Option<f64> 
     }
     let got = flooded.join_next().await.unwrap().unwrap();
     assert_eq!(
-        got.failed("source-failed", 502),
+        got.failed_sources("source-failed", 502),
         [("part".to_owned(), reason.to_owned())],
         "{name}: {got:?}"
     );
@@ -179,7 +179,7 @@ async fn a_stream_that_was_given_up_and_goes_on_ends_its_connection() {
         let (sidecar, _well) = over(&flood, &pki, &["timeout: 300ms", "retries: 0"]).await;
         let got = sidecar.get("/v2/customers/42").await;
         assert_eq!(
-            got.failed("source-failed", 502),
+            got.failed_sources("source-failed", 502),
             [("part".to_owned(), "timeout".to_owned())],
             "{name}: {got:?}"
         );
@@ -209,7 +209,7 @@ async fn answers_pay_for_their_connection_for_as_long_as_it_lives() {
         let domain =
             DomainFile::of("customer").source("part", &upstream, "/part", &["concurrency: 1"]);
         let sidecar = Setup::of(&[&domain]).identity(&pki).start().await;
-        let mut consumer = sidecar.consumer(Http::One);
+        let mut consumer = sidecar.consumer(HttpVersion::Http1);
         for key in 0..1_500 {
             consumer.get(&format!("/v2/customers/{key}")).await.unwrap().dataset();
         }

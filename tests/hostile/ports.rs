@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::consumers::over_one;
-use crate::support::client::{Connection, Http, PATIENCE, To, ask, get};
+use crate::support::client::{Connection, Endpoint, HttpVersion, TEST_TIMEOUT, ask, get};
 use crate::support::crowd::{Crowd, Script, probe};
 use crate::support::domain::DomainFile;
 use crate::support::flood::{CONTINUATION, END_HEADERS, END_STREAM, HEADERS, PING, frame};
@@ -69,7 +69,8 @@ async fn consumers_are_answered_while_others_hold_endless_heads_of_http_2() {
     let failed = probe(sidecar.listen(), DATASET, PROBES).await;
     assert!(failed.is_empty(), "{} of {PROBES} requests failed: {failed:?}", failed.len());
     let over_http_2 = async {
-        let mut connection = Connection::open(&To::Tcp(sidecar.listen()), Http::Two).await.unwrap();
+        let mut connection =
+            Connection::open(&Endpoint::Tcp(sidecar.listen()), HttpVersion::Http2).await.unwrap();
         connection.send(get(DATASET)).await.unwrap().dataset();
     };
     assert!(
@@ -102,7 +103,7 @@ async fn a_consumer_that_keeps_its_connection_keeps_it_beside_a_crowd() {
 /// Reads until the other side ends the connection.
 async fn ended(mut stream: TcpStream) {
     let mut came = Vec::new();
-    let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut came)).await;
+    let read = tokio::time::timeout(TEST_TIMEOUT, stream.read_to_end(&mut came)).await;
     assert!(read.is_ok(), "the connection was not ended");
 }
 
@@ -146,7 +147,8 @@ async fn a_body_that_does_not_arrive_is_a_408_on_the_admin_port() {
                 application/json\r\ncontent-length: 10\r\n\r\n{";
     let mut wire = Wire::open(sidecar.admin_address()).await.unwrap();
     wire.ask(head).await.unwrap();
-    let answer = tokio::time::timeout(PATIENCE, wire.answer()).await.expect("an answer").unwrap();
+    let answer =
+        tokio::time::timeout(TEST_TIMEOUT, wire.answer()).await.expect("an answer").unwrap();
     assert_eq!(answer.status, 408, "{}", answer.text());
     assert_eq!(answer.header("content-type"), "application/problem+json");
     assert!(
@@ -155,7 +157,7 @@ async fn a_body_that_does_not_arrive_is_a_408_on_the_admin_port() {
         answer.text()
     );
     // What would have come of it is not known: the connection ends.
-    assert!(tokio::time::timeout(PATIENCE, wire.answer()).await.expect("an end").is_err());
+    assert!(tokio::time::timeout(TEST_TIMEOUT, wire.answer()).await.expect("an end").is_err());
     assert_eq!(sidecar.metric("bfb_admin_slow_bodies_total", &[]).await, Some(1.0));
 }
 
@@ -167,7 +169,7 @@ async fn a_body_that_dribbles_on_after_the_answer_holds_no_place() {
         format!("GET {DATASET} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\nx");
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut came = Vec::new();
-    let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut came)).await;
+    let read = tokio::time::timeout(TEST_TIMEOUT, stream.read_to_end(&mut came)).await;
     read.expect("the connection ends").unwrap();
     assert!(came.starts_with(b"HTTP/1.1 200 OK"), "{}", String::from_utf8_lossy(&came));
 }
@@ -214,7 +216,7 @@ async fn an_answer_that_is_not_read_ends_its_connection_in_time() {
     two.write_all(&unread().opening).await.unwrap();
     let both = async { while sidecar.metric("bfb_slow_readers_total", &[]).await < Some(2.0) {} };
     assert!(
-        tokio::time::timeout(PATIENCE, both).await.is_ok(),
+        tokio::time::timeout(TEST_TIMEOUT, both).await.is_ok(),
         "who does not read was never cut off"
     );
     ended(one).await;
@@ -250,7 +252,7 @@ async fn many_streams_with_great_heads_and_unread_answers_hold_little() {
         assert!(refused > Some(0.0) || ended > Some(0.0), "it was never too much");
         drop(held);
         let served = async { while sidecar.get(DATASET).await.status != 200 {} };
-        assert!(tokio::time::timeout(PATIENCE, served).await.is_ok());
+        assert!(tokio::time::timeout(TEST_TIMEOUT, served).await.is_ok());
         let post = ask(Method::POST, DATASET);
         sidecar.send(post).await.problem("method-not-allowed", 405);
     }
@@ -291,7 +293,7 @@ async fn a_stream_that_is_refused_ends_with_the_head_of_its_answer() {
             }
         }
     };
-    let refused = tokio::time::timeout(PATIENCE, refused).await.expect("nobody was refused");
+    let refused = tokio::time::timeout(TEST_TIMEOUT, refused).await.expect("nobody was refused");
     // The first of a connection is a literal that goes into the dynamic table (RFC 7541 section
     // 6.2.1), name 8 of the static one, and `503` in Huffman codes.
     let is_503 = |block: &Vec<u8>| block.starts_with(&[0x48, 0x83, 0x6c, 0x0c, 0xff]);

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use tokio::task::JoinSet;
 
 use super::Memory;
-use crate::support::client::Http;
+use crate::support::client::HttpVersion;
 use crate::support::domain::{DomainFile, mutual_http2};
 use crate::support::pki::Pki;
 use crate::support::sidecar::{Setup, Sidecar};
@@ -32,13 +32,13 @@ async fn is_refused(hostile: &Upstream, reason: &str) {
     let memory = Memory::of(&sidecar);
     let mut consumers = JoinSet::new();
     for _ in 0..16 {
-        let mut consumer = sidecar.consumer(Http::One);
+        let mut consumer = sidecar.consumer(HttpVersion::Http1);
         consumers.spawn(async move { consumer.get("/v2/customers/42").await.unwrap() });
     }
     while let Some(got) = consumers.join_next().await {
         let got = got.unwrap();
         assert_eq!(
-            got.failed("source-failed", 502),
+            got.failed_sources("source-failed", 502),
             [("part".to_owned(), reason.to_owned())],
             "{got:?}"
         );
@@ -108,7 +108,7 @@ async fn what_is_almost_json_is_not_json() {
         let got = sidecar.get("/v2/customers/42").await;
         let text = String::from_utf8_lossy(body);
         assert_eq!(
-            got.failed("source-failed", 502),
+            got.failed_sources("source-failed", 502),
             [("part".to_owned(), "not-json".to_owned())],
             "{text}: {got:?}"
         );
@@ -159,7 +159,7 @@ async fn what_is_no_http_is_status() {
         let upstream = Upstream::raw(answer).await;
         let (sidecar, _well) = over(&upstream).await;
         let got = sidecar.get("/v2/customers/42").await;
-        let failed = got.failed("source-failed", 502);
+        let failed = got.failed_sources("source-failed", 502);
         assert_eq!(failed, [("part".to_owned(), "status".to_owned())], "{answer:?}: {got:?}");
     }
 }
@@ -175,7 +175,7 @@ async fn a_body_that_stops_is_timeout_and_gives_its_slot_back() {
     for _ in 0..3 {
         let got = sidecar.get("/v2/customers/42").await;
         assert_eq!(
-            got.failed("source-failed", 502),
+            got.failed_sources("source-failed", 502),
             [("part".to_owned(), "timeout".to_owned())],
             "{got:?}"
         );
@@ -206,7 +206,7 @@ async fn the_same_bounds_hold_over_http_2() {
         let memory = Memory::of(&sidecar);
         let got = sidecar.get("/v2/customers/42").await;
         assert_eq!(
-            got.failed("source-failed", 502),
+            got.failed_sources("source-failed", 502),
             [("part".to_owned(), reason.to_owned())],
             "{got:?}"
         );

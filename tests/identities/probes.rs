@@ -1,7 +1,7 @@
 //! What `bfb doctor` asks of a server: handshakes only.
 
 use bfb::domain::ServerIdentity;
-use bfb::identity::{ConnectErrorKind, Refusal, inspect, refuses_without_certificate};
+use bfb::identity::{ConnectErrorKind, ProbeRefusal, inspect, refuses_without_certificate};
 
 use super::recorder::Recorder;
 use super::{TLS12, TLS13};
@@ -13,15 +13,15 @@ async fn whether_a_server_demands_a_certificate_is_found_by_trying_without() {
     let identity = pki.identity();
     for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
         for (asks, answer) in [
-            (Asks::Always, Refusal::DemandsCertificate),
-            (Asks::Optionally, Refusal::AcceptsWithout),
-            (Asks::Never, Refusal::AcceptsWithout),
+            (Asks::Always, ProbeRefusal::DemandsCertificate),
+            (Asks::Optionally, ProbeRefusal::AcceptsWithout),
+            (Asks::Never, ProbeRefusal::AcceptsWithout),
         ] {
             let mut server = Recorder::start(pki.server_speaking(asks, &[version])).await;
             let met =
                 refuses_without_certificate(&server.uri(), &identity, &expected(), TLS12).await;
             assert_eq!(met, Ok(answer), "{asks:?} {version:?}");
-            assert_eq!(server.met().await.bytes, b"");
+            assert_eq!(server.next_connection().await.bytes, b"");
         }
     }
     let server = Recorder::start(pki.stranger(&profile())).await;
@@ -38,13 +38,13 @@ async fn an_inspection_tells_what_is_there_and_what_is_wrong() {
     assert_eq!((good.problem, good.asked_for_certificate), (None, true));
     assert_eq!((good.protocol, good.group), (Some("TLS 1.3"), Some("X25519MLKEM768")));
     assert_eq!(good.certificate.unwrap().spiffe_id(), Some(PROFILE));
-    assert_eq!(server.met().await.bytes, b"");
+    assert_eq!(server.next_connection().await.bytes, b"");
 
     let other = ServerIdentity::Dns("orders.shop".to_owned());
     let wrong = inspect(&server.uri(), &identity, &other, TLS13).await.unwrap();
     assert!(wrong.problem.unwrap().ends_with("expected `orders.shop`"));
     assert_eq!(wrong.certificate.unwrap().dns, ["localhost"]);
-    assert_eq!(server.met().await.bytes, b"");
+    assert_eq!(server.next_connection().await.bytes, b"");
 
     let silent = Recorder::start(pki.server(&profile(), Asks::Never)).await;
     let silent = inspect(&silent.uri(), &identity, &expected(), TLS13).await.unwrap();

@@ -14,7 +14,7 @@ use tokio_rustls::TlsAcceptor;
 
 /// One connection, once it is over.
 #[derive(Debug)]
-pub(crate) struct Met {
+pub(crate) struct RecordedConnection {
     /// How the handshake went; `None`: it failed.
     pub(crate) handshake: Option<HandshakeKind>,
     /// The client's certificate.
@@ -29,7 +29,7 @@ pub(crate) struct Met {
 pub(crate) struct Recorder {
     address: SocketAddr,
     config: Arc<Mutex<Arc<ServerConfig>>>,
-    met: mpsc::Receiver<Met>,
+    connections: mpsc::Receiver<RecordedConnection>,
     _tasks: JoinSet<()>,
 }
 
@@ -44,13 +44,14 @@ impl Recorder {
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                let (config, sender) = (current.lock().unwrap().clone(), sender.clone());
+                let config = current.lock().unwrap().clone();
+                let sender = sender.clone();
                 connections.spawn(async move {
                     let _ = sender.send(record(stream, config).await).await;
                 });
             }
         });
-        Self { address, config, met, _tasks: tasks }
+        Self { address, config, connections: met, _tasks: tasks }
     }
 
     pub(crate) fn uri(&self) -> Uri {
@@ -63,13 +64,14 @@ impl Recorder {
     }
 
     /// The next connection that is over.
-    pub(crate) async fn met(&mut self) -> Met {
-        self.met.recv().await.unwrap()
+    pub(crate) async fn next_connection(&mut self) -> RecordedConnection {
+        self.connections.recv().await.unwrap()
     }
 }
 
-async fn record(stream: TcpStream, config: Arc<ServerConfig>) -> Met {
-    let mut met = Met { handshake: None, client: None, group: None, bytes: Vec::new() };
+async fn record(stream: TcpStream, config: Arc<ServerConfig>) -> RecordedConnection {
+    let mut met =
+        RecordedConnection { handshake: None, client: None, group: None, bytes: Vec::new() };
     let Ok(mut stream) = TlsAcceptor::from(config).accept(stream).await else {
         return met;
     };

@@ -19,7 +19,7 @@ use crate::support::pki::{Asks, PROFILE, Pki, crypto, expected, profile};
 async fn refused(client: &Client, config: ServerConfig) -> ConnectError {
     let mut server = Recorder::start(config).await;
     let error = client.open(server.uri()).await.unwrap_err();
-    let met = server.met().await;
+    let met = server.next_connection().await;
     assert_eq!(met.bytes, b"", "bytes reached a server that was refused: {error}");
     error
 }
@@ -52,7 +52,7 @@ async fn a_good_server_gets_our_bytes_over_a_post_quantum_key_exchange() {
     let mut stream = TokioIo::new(connection);
     ping(&mut stream).await.unwrap();
     drop(stream);
-    let met = server.met().await;
+    let met = server.next_connection().await;
     assert_eq!((met.bytes.as_slice(), met.group), (b"ping".as_slice(), Some("X25519MLKEM768")));
     assert!(met.client.is_some());
 }
@@ -153,7 +153,7 @@ async fn a_server_that_asks_in_any_way_gets_our_certificate() {
     for asks in [Asks::Always, Asks::Optionally, Asks::NamingOthers] {
         let mut server = Recorder::start(pki.server(&profile(), asks)).await;
         assert!(!Client::of(&pki).visit(server.uri()).await.unwrap());
-        assert!(server.met().await.client.is_some(), "{asks:?}");
+        assert!(server.next_connection().await.client.is_some(), "{asks:?}");
     }
 }
 

@@ -23,8 +23,8 @@ async fn a_proven_connection_is_resumed_and_inherits_the_proof() {
         for _ in 0..3 {
             assert!(client.visit(server.uri()).await.unwrap(), "{version:?}");
         }
-        assert_eq!(server.met().await.handshake, Some(HandshakeKind::Full));
-        assert_eq!(server.met().await.handshake, Some(HandshakeKind::Resumed));
+        assert_eq!(server.next_connection().await.handshake, Some(HandshakeKind::Full));
+        assert_eq!(server.next_connection().await.handshake, Some(HandshakeKind::Resumed));
         assert_eq!(client.metrics.handshakes(), (1, 3));
     }
 }
@@ -40,7 +40,7 @@ async fn a_connection_that_failed_the_proof_leaves_nothing_to_resume() {
                 client.open(server.uri()).await.unwrap_err().kind,
                 ConnectErrorKind::NotMutual
             );
-            let met = server.met().await;
+            let met = server.next_connection().await;
             assert_ne!(met.handshake, Some(HandshakeKind::Resumed), "{version:?}");
             assert_eq!(met.bytes, b"");
         }

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use bfb::inject::{annotations, markdown};
+use bfb::inject::{annotations, markdown_table};
 use bfb::resources::MemoryLimit;
 
 use super::injected;
@@ -35,7 +35,7 @@ fn the_page_holds_the_table() {
     let page = fs::read_to_string(PAGE).unwrap();
     let (before, rest) = page.split_once(BEGIN).expect("the page says where the table begins");
     let (_, after) = rest.split_once(END).expect("the page says where the table ends");
-    let right = format!("{before}{BEGIN}{}{END}{after}", markdown());
+    let right = format!("{before}{BEGIN}{}{END}{after}", markdown_table());
     if page != right && std::env::var_os("UPDATE_DOCS").is_some() {
         fs::write(PAGE, &right).unwrap();
     } else {

@@ -67,7 +67,8 @@ impl Pod {
             all[format!("bfb.dev/{name}")] = json!(value);
         }
         let pod = json!({
-            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "annotations": all}, "spec": spec,
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "annotations": all},
+            "spec": spec,
         });
         let after = documents(&injected(&[], &pod.to_string())).remove(0);
         assert_eq!(

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use super::pod::{Pod, terminate};
-use crate::support::client::{Connection, Consumer, Http, Lost, To, get};
+use crate::support::client::{Connection, Consumer, Endpoint, HttpVersion, SendError, get};
 use crate::support::domain::{DomainFile, mutual};
 use crate::support::pki::Pki;
 use crate::support::upstream::{Reply, Upstream};
@@ -80,7 +80,7 @@ impl World {
     }
 
     async fn asked(&self, more: usize) {
-        let asked = self.upstream.seen().len();
+        let asked = self.upstream.received().len();
         self.upstream.requests(asked + more).await;
     }
 }
@@ -124,8 +124,10 @@ impl Workers {
     fn of(pod: &Pod) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let mut tasks = JoinSet::new();
-        for http in [Http::One, Http::One, Http::Two, Http::Two] {
-            let (mut consumer, stop) = (Consumer::new(To::Tcp(pod.listen), http), stop.clone());
+        for http in [HttpVersion::Http1, HttpVersion::Http1, HttpVersion::Http2, HttpVersion::Http2]
+        {
+            let mut consumer = Consumer::new(Endpoint::Tcp(pod.listen), http);
+            let stop = stop.clone();
             tasks.spawn(async move {
                 let mut answered = 0;
                 while !stop.load(Ordering::SeqCst) {
@@ -152,7 +154,8 @@ impl Workers {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn told_after_the_application_as_native_sidecars_are_it_has_answered_everything() {
     let world = World::of(30).await;
-    let (application, workers) = (world.application().await, Workers::of(&world.pod));
+    let application = world.application().await;
+    let workers = Workers::of(&world.pod);
     world.asked(20).await;
     application.terminate();
     application.end().await;
@@ -165,7 +168,8 @@ async fn told_after_the_application_as_native_sidecars_are_it_has_answered_every
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn told_at_the_same_time_it_answers_until_the_application_has_asked_its_last() {
     let world = World::of(30).await;
-    let (application, workers) = (world.application().await, Workers::of(&world.pod));
+    let application = world.application().await;
+    let workers = Workers::of(&world.pod);
     world.asked(20).await;
     world.pod.terminate();
     application.terminate();
@@ -178,7 +182,8 @@ async fn told_at_the_same_time_it_answers_until_the_application_has_asked_its_la
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn told_before_the_application_it_answers_until_that_has_asked_its_last() {
     let world = World::of(30).await;
-    let (application, workers) = (world.application().await, Workers::of(&world.pod));
+    let application = world.application().await;
+    let workers = Workers::of(&world.pod);
     world.pod.terminate();
     world.asked(20).await;
     application.terminate();
@@ -199,13 +204,14 @@ async fn a_question_that_no_source_answers_holds_it_no_longer_than_the_grace_of_
         "five seconds are left of the grace"
     );
     world.upstream.handles("/profile", |_| Reply::never());
-    let mut kept = Connection::open(&To::Tcp(world.pod.listen), Http::One).await.unwrap();
-    let asked = world.upstream.seen().len();
+    let mut kept =
+        Connection::open(&Endpoint::Tcp(world.pod.listen), HttpVersion::Http1).await.unwrap();
+    let asked = world.upstream.received().len();
     let (answer, ()) = tokio::join!(kept.send(get("/v2/customers/42")), async {
         world.upstream.requests(asked + 1).await;
         world.pod.terminate();
     });
-    assert!(matches!(answer, Err(Lost::Failed(_))), "{answer:?}");
+    assert!(matches!(answer, Err(SendError::Failed(_))), "{answer:?}");
     let (ended, log) = world.pod.end().await;
     assert!(ended.success() && log.contains("the drain took too long"), "{log}");
 }

@@ -4,6 +4,6 @@
 mod admissions;
 mod bounds;
 mod certificates;
-mod ends;
-mod starts;
+mod shutdown;
+mod startup;
 mod watchdog;

@@ -22,10 +22,10 @@ const OF_OTHERS: [(&str, &[&str]); 3] = [
 const OF_THE_TARGET: [&str; 3] = ["namespace", "pod", "job"];
 
 /// Metrics with their labels.
-type Known = BTreeMap<String, BTreeSet<String>>;
+type MetricLabels = BTreeMap<String, BTreeSet<String>>;
 
 /// Reads what `/metrics` says.
-fn parse(exposition: &str, metrics: &mut Known) {
+fn parse(exposition: &str, metrics: &mut MetricLabels) {
     for line in exposition.lines().filter(|line| !line.starts_with('#')) {
         let (series, _) = line.rsplit_once(' ').unwrap();
         let (name, labels) = series.split_once('{').unwrap_or((series, ""));
@@ -39,7 +39,7 @@ fn parse(exposition: &str, metrics: &mut Known) {
 }
 
 /// Those of a sidecar that collects, verifies, fails and loses its Redis.
-async fn of_a_sidecar() -> Known {
+async fn of_a_sidecar() -> MetricLabels {
     let pki = Pki::new();
     let (upstream, mut redis) = (mutual(&pki).await, Redis::start());
     upstream.handles("/profile", |_| Reply::json("{\"id\":42}"));
@@ -51,14 +51,14 @@ async fn of_a_sidecar() -> Known {
     crate::fleet::until_lease(&sidecar, true).await;
     redis.kill();
     sidecar.logged("lease").await;
-    let mut metrics = Known::new();
+    let mut metrics = MetricLabels::new();
     parse(sidecar.admin("/metrics").await.text(), &mut metrics);
     metrics
 }
 
 /// Those that the webhook registers, as its source has them: each as a counter, a gauge and a
 /// histogram, with every label there is.
-fn of_the_webhook(metrics: &mut Known) {
+fn of_the_webhook(metrics: &mut MetricLabels) {
     let source = read("src/inject/webhook/metrics.rs");
     let registered = source.split("to.register").skip(1).map(|rest| {
         let name = rest.split('"').nth(1).unwrap();
@@ -82,8 +82,8 @@ fn of_the_webhook(metrics: &mut Known) {
 }
 
 /// Every metric that an expression asks for, with the labels that it is asked for by.
-fn asked(expression: &str) -> Known {
-    let mut metrics = Known::new();
+fn queried_metrics(expression: &str) -> MetricLabels {
+    let mut metrics = MetricLabels::new();
     let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let grouped: Vec<&str> = expression
         .match_indices("by (")
@@ -140,9 +140,9 @@ fn expressions() -> Vec<(String, String)> {
 }
 
 /// What is asked for and is not there.
-fn missing(expression: &str, known: &Known) -> Vec<String> {
+fn missing(expression: &str, known: &MetricLabels) -> Vec<String> {
     let mut missing = Vec::new();
-    for (metric, labels) in asked(expression) {
+    for (metric, labels) in queried_metrics(expression) {
         let Some(there) = known.get(&metric) else {
             missing.push(metric);
             continue;
@@ -167,7 +167,7 @@ async fn alerts_and_the_dashboard_ask_for_what_exists() {
     let expressions = expressions();
     assert!(expressions.len() > 40, "{}", expressions.len());
     for (place, expression) in expressions {
-        assert!(!asked(&expression).is_empty(), "{place} asks for nothing: {expression}");
+        assert!(!queried_metrics(&expression).is_empty(), "{place} asks for nothing: {expression}");
         assert_eq!(missing(&expression, &known), Vec::<String>::new(), "{place}: {expression}");
     }
     // It can fail.
@@ -181,7 +181,8 @@ async fn alerts_and_the_dashboard_ask_for_what_exists() {
 
 #[test]
 fn every_alert_is_in_the_runbook() {
-    let (runbook, objects) = (read("docs/operations.md"), rendered("monitoring"));
+    let runbook = read("docs/operations.md");
+    let objects = rendered("monitoring");
     let groups = &object(&objects, "PrometheusRule", "bfb")["spec"]["groups"];
     for rule in items(groups).flat_map(|group| items(&group["rules"])) {
         let name = text(&rule["alert"]);

@@ -20,7 +20,8 @@ fn the_api_server_asks_about_new_pods_only_and_never_about_the_webhooks_own() {
         assert_eq!(names, ["annotated.bfb.dev", "labelled.bfb.dev"]);
         for webhook in items(webhooks) {
             let rule = json!([{
-                "operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "scope": "Namespaced",
+                "operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"],
+                "resources": ["pods"], "scope": "Namespaced",
             }]);
             assert_eq!(webhook["rules"], rule);
             assert_eq!(webhook["failurePolicy"], policy, "{overlay}");
@@ -28,7 +29,8 @@ fn the_api_server_asks_about_new_pods_only_and_never_about_the_webhooks_own() {
             assert_eq!(webhook["reinvocationPolicy"], "IfNeeded");
             assert_eq!(webhook["admissionReviewVersions"], json!(["v1"]));
             let own = json!({
-                "key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": ["kube-system", "bfb-system"],
+                "key": "kubernetes.io/metadata.name", "operator": "NotIn",
+                "values": ["kube-system", "bfb-system"],
             });
             assert_eq!(webhook["namespaceSelector"]["matchExpressions"][0], own);
             assert!(
@@ -47,7 +49,8 @@ fn it_is_found_at_its_service_by_the_names_in_its_certificate() {
         let objects = rendered(overlay);
         let webhooks = &object(&objects, "MutatingWebhookConfiguration", "bfb")["webhooks"];
         for webhook in items(webhooks) {
-            let service = json!({"name": "bfb-webhook", "namespace": "bfb-system", "path": "/mutate", "port": 443});
+            let service = json!({"name": "bfb-webhook", "namespace": "bfb-system",
+                "path": "/mutate", "port": 443});
             assert_eq!(webhook["clientConfig"], json!({ "service": service }));
         }
         let service = object(&objects, "Service", "bfb-webhook");

@@ -1,10 +1,10 @@
 //! The rounds of a snapshot, by what the sources are asked and when.
 
-use crate::support::client::Got;
+use crate::support::client::ClientResponse;
 use crate::support::domain::{DomainFile, mutual};
 use crate::support::pki::Pki;
 use crate::support::sidecar::{Setup, Sidecar};
-use crate::support::upstream::{Reply, Seen, Upstream};
+use crate::support::upstream::{ReceivedRequest, Reply, Upstream};
 
 /// A sidecar over `orders`, which needs the profile's account, and `favorites`, which needs
 /// nothing.
@@ -37,11 +37,11 @@ fn conditions(upstream: &Upstream, target: &str) -> Vec<String> {
     asked(upstream, target).iter().map(|seen| seen.header("if-none-match").to_owned()).collect()
 }
 
-fn asked(upstream: &Upstream, target: &str) -> Vec<Seen> {
-    upstream.seen().into_iter().filter(|seen| seen.target == target).collect()
+fn asked(upstream: &Upstream, target: &str) -> Vec<ReceivedRequest> {
+    upstream.received().into_iter().filter(|seen| seen.target == target).collect()
 }
 
-async fn ask(sidecar: &Sidecar) -> Got {
+async fn ask(sidecar: &Sidecar) -> ClientResponse {
     sidecar.get("/v2/customers/42").await
 }
 
@@ -49,7 +49,7 @@ async fn ask(sidecar: &Sidecar) -> Got {
 async fn every_source_is_confirmed_after_the_last_part_has_arrived() {
     let (sidecar, upstream) = over_three("snapshot").await;
     ask(&sidecar).await.dataset();
-    let order: Vec<_> = upstream.seen().iter().map(|seen| seen.target.clone()).collect();
+    let order: Vec<_> = upstream.received().iter().map(|seen| seen.target.clone()).collect();
     assert_eq!(order.len(), 6, "{order:?}");
     for target in ["/profile/42", "/favorites/42", "/orders/A"] {
         assert!(order[..3].iter().any(|seen| seen == target), "{order:?}");
@@ -62,16 +62,16 @@ async fn every_source_is_confirmed_after_the_last_part_has_arrived() {
 async fn both_rounds_ask_past_every_cache() {
     let (sidecar, upstream) = over_three("snapshot").await;
     ask(&sidecar).await.dataset();
-    assert!(upstream.seen().iter().all(|seen| seen.header("cache-control") == "no-cache"));
+    assert!(upstream.received().iter().all(|seen| seen.header("cache-control") == "no-cache"));
 }
 
 #[tokio::test]
 async fn complete_asks_once_and_without_a_wish() {
     let (sidecar, upstream) = over_three("complete").await;
     ask(&sidecar).await.dataset();
-    assert_eq!(upstream.seen().len(), 3);
-    assert!(upstream.seen().iter().all(|seen| seen.header("cache-control").is_empty()));
-    assert!(upstream.seen().iter().all(|seen| seen.header("if-none-match").is_empty()));
+    assert_eq!(upstream.received().len(), 3);
+    assert!(upstream.received().iter().all(|seen| seen.header("cache-control").is_empty()));
+    assert!(upstream.received().iter().all(|seen| seen.header("if-none-match").is_empty()));
 }
 
 #[tokio::test]
@@ -79,13 +79,14 @@ async fn a_part_that_changed_and_what_depends_on_it_are_taken_anew_and_all_are_c
     let (sidecar, upstream) = over_three("snapshot").await;
     upstream.answers("/profile/42", [account("A", 1), account("B", 2)]);
     let whole = ask(&sidecar).await.dataset();
-    let expected = serde_json::json!({"profile": {"account": "B", "revision": 2}, "favorites": 1, "orders": "of B"});
+    let expected = serde_json::json!({"profile": {"account": "B", "revision": 2}, "favorites": 1,
+        "orders": "of B"});
     assert_eq!(whole, expected);
     assert_eq!(conditions(&upstream, "/profile/42"), ["", "\"1\"", "\"2\""]);
     assert_eq!(conditions(&upstream, "/favorites/42"), ["", "\"1\"", "\"1\""]);
     assert_eq!(conditions(&upstream, "/orders/A"), ["", "\"1\""]);
     assert_eq!(conditions(&upstream, "/orders/B"), ["", "\"b\""], "taken anew, then confirmed");
-    let order: Vec<_> = upstream.seen().iter().map(|seen| seen.target.clone()).collect();
+    let order: Vec<_> = upstream.received().iter().map(|seen| seen.target.clone()).collect();
     let taken = order.iter().position(|target| target == "/orders/B").unwrap();
     assert_eq!(
         order.len() - taken,
@@ -99,7 +100,10 @@ async fn a_part_that_changes_in_every_round_is_contended() {
     let (sidecar, upstream) = over_three("snapshot").await;
     upstream.answers("/favorites/42", (1..100).map(revision));
     let got = ask(&sidecar).await;
-    assert_eq!(got.failed("contended", 503), [("favorites".to_owned(), "changed".to_owned())]);
+    assert_eq!(
+        got.failed_sources("contended", 503),
+        [("favorites".to_owned(), "changed".to_owned())]
+    );
     assert_eq!(asked(&upstream, "/favorites/42").len(), 3, "three rounds and no more");
     assert_eq!(sidecar.metric("bfb_collections_total", &[("result", "failed")]).await, Some(1.0));
 }
@@ -109,7 +113,7 @@ async fn the_file_says_how_many_rounds_there_are() {
     for rounds in [2, 5] {
         let (sidecar, upstream) = over_three(&format!("snapshot\nrounds: {rounds}")).await;
         upstream.answers("/favorites/42", (1..100).map(revision));
-        ask(&sidecar).await.failed("contended", 503);
+        ask(&sidecar).await.failed_sources("contended", 503);
         assert_eq!(asked(&upstream, "/favorites/42").len(), rounds);
     }
 }
@@ -167,7 +171,10 @@ async fn a_source_that_fails_in_a_later_round_leaves_no_data() {
     let (sidecar, upstream) = over_three("snapshot").await;
     upstream.answers("/favorites/42", [revision(1), Reply::status(500)]);
     let got = ask(&sidecar).await;
-    assert_eq!(got.failed("source-failed", 502), [("favorites".to_owned(), "status".to_owned())]);
+    assert_eq!(
+        got.failed_sources("source-failed", 502),
+        [("favorites".to_owned(), "status".to_owned())]
+    );
     assert!(!got.text().contains("revision"), "{got:?}");
 }
 
@@ -184,5 +191,5 @@ async fn one_source_alone_is_a_snapshot_as_it_is() {
     );
     let sidecar = Setup::of(&[&domain]).identity(&pki).start().await;
     ask(&sidecar).await.dataset();
-    assert_eq!(upstream.seen().len(), 1);
+    assert_eq!(upstream.received().len(), 1);
 }

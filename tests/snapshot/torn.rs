@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use crate::support::client::Http;
+use crate::support::client::HttpVersion;
 use crate::support::domain::DomainFile;
 use crate::support::sidecar::{Setup, Sidecar};
-use crate::support::upstream::{Reply, Seen, Upstream};
+use crate::support::upstream::{ReceivedRequest, Reply, Upstream};
 
 /// Answers for each rate; `BFB_SNAPSHOT_ANSWERS` asks for more.
 const ANSWERS: usize = 300;
@@ -64,7 +64,7 @@ enum Tags {
 fn show(
     ledger: &Arc<Mutex<Ledger>>,
     tags: Tags,
-) -> impl Fn(&Seen) -> Reply + Send + Sync + 'static {
+) -> impl Fn(&ReceivedRequest) -> Reply + Send + Sync + 'static {
     let ledger = ledger.clone();
     move |_| {
         let revision = ledger.lock().unwrap().revision();
@@ -127,9 +127,10 @@ async fn read(reading: &Arc<Reading>, mode: &'static str, wanted: usize) -> Tall
     let tally = Arc::new(Tally::default());
     let mut readers = JoinSet::new();
     for key in 0..READERS {
-        let (reading, tally) = (reading.clone(), tally.clone());
+        let reading = reading.clone();
+        let tally = tally.clone();
         readers.spawn(async move {
-            let mut consumer = reading.sidecar.consumer(Http::One);
+            let mut consumer = reading.sidecar.consumer(HttpVersion::Http1);
             let enough = || {
                 Tally::get(&tally.answers) >= wanted
                     || Tally::get(&tally.asked) >= wanted * ATTEMPTS
@@ -138,7 +139,7 @@ async fn read(reading: &Arc<Reading>, mode: &'static str, wanted: usize) -> Tall
                 tally.asked.fetch_add(1, Ordering::SeqCst);
                 let got = consumer.get(&format!("/v2/{mode}s/{key}")).await.unwrap();
                 if got.status == 503 {
-                    let failed = got.failed("contended", 503);
+                    let failed = got.failed_sources("contended", 503);
                     assert!(failed.iter().all(|(_, reason)| reason == "changed"), "{got:?}");
                     tally.contended.fetch_add(1, Ordering::SeqCst);
                     continue;
@@ -166,8 +167,10 @@ async fn compare(per_second: u32, tags: Tags) -> usize {
     let reading = Reading::of(per_second, tags).await;
     let complete = read(&reading, "complete", wanted).await;
     let snapshot = read(&reading, "snapshot", wanted).await;
-    let (torn, of) = (Tally::get(&complete.torn), Tally::get(&complete.answers));
-    let (answers, contended) = (Tally::get(&snapshot.answers), snapshot.contended_percent());
+    let torn = Tally::get(&complete.torn);
+    let of = Tally::get(&complete.answers);
+    let answers = Tally::get(&snapshot.answers);
+    let contended = snapshot.contended_percent();
     let snapshot_torn = Tally::get(&snapshot.torn);
     eprintln!(
         "{per_second} changes a second, {tags:?} tags: complete {torn} of {of} torn; \

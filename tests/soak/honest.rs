@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use super::Counted;
 use super::world::{Tally, World, goes_on};
 use crate::cache::write;
-use crate::support::client::{Got, Http};
+use crate::support::client::{ClientResponse, HttpVersion};
 use crate::support::sidecar::Sidecar;
 
 const CONSUMERS: [&str; 4] = ["honest 1", "honest 2", "honest 3", "honest 4"];
@@ -22,7 +22,9 @@ const PAUSE: Duration = Duration::from_millis(5);
 const BETWEEN_INVALIDATIONS: Duration = Duration::from_millis(100);
 
 pub(super) fn begin(load: &mut JoinSet<Counted>, world: &World, stop: &watch::Sender<bool>) {
-    for (name, http) in CONSUMERS.into_iter().zip([Http::One, Http::Two].into_iter().cycle()) {
+    for (name, http) in
+        CONSUMERS.into_iter().zip([HttpVersion::Http1, HttpVersion::Http2].into_iter().cycle())
+    {
         load.spawn(reads(name, http, Arc::clone(&world.sidecar), stop.subscribe()));
     }
     load.spawn(invalidates(Arc::clone(&world.sidecar), stop.subscribe()));
@@ -31,11 +33,12 @@ pub(super) fn begin(load: &mut JoinSet<Counted>, world: &World, stop: &watch::Se
 /// Asks for one key after the other.
 async fn reads(
     name: &'static str,
-    http: Http,
+    http: HttpVersion,
     sidecar: Arc<Sidecar>,
     mut stop: watch::Receiver<bool>,
 ) -> Counted {
-    let (mut consumer, mut tally) = (sidecar.consumer(http), Tally::default());
+    let mut consumer = sidecar.consumer(http);
+    let mut tally = Tally::default();
     while goes_on(&mut stop, PAUSE).await {
         let path = format!("/v2/customers/{}", fastrand::u32(..KEYS));
         tally.count(match consumer.get(&path).await {
@@ -47,7 +50,7 @@ async fn reads(
 }
 
 /// What an honest consumer met, in a few words.
-fn became(got: &Got) -> String {
+fn became(got: &ClientResponse) -> String {
     if got.status == 200 {
         return "200".to_owned();
     }

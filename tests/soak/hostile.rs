@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use super::Counted;
 use super::world::{BAD, Tally, World, goes_on};
-use crate::support::client::{Connection, Http, To};
+use crate::support::client::{Connection, Endpoint, HttpVersion};
 use crate::support::flood::{END_HEADERS, END_STREAM, HEADERS, frame};
 use crate::support::frames;
 use crate::support::redis::Redis;
@@ -26,8 +26,8 @@ const SLOW_HEADS: usize = 150;
 const UNREAD: usize = 100;
 const UNREAD_STREAMS: u32 = 100;
 /// How long Redis is gone each time, and how long it is there between.
-const REDIS_GONE: Duration = Duration::from_millis(1_500);
-const REDIS_THERE: Duration = Duration::from_secs(7);
+const REDIS_DOWN: Duration = Duration::from_millis(1_500);
+const REDIS_UP: Duration = Duration::from_secs(7);
 const PLANTED_BYTES: usize = 256 * 1024;
 
 pub(super) fn begin(load: &mut JoinSet<Counted>, world: &World, stop: &watch::Sender<bool>) {
@@ -66,7 +66,9 @@ async fn asks(
     pause: Duration,
     path: impl Fn(u64) -> (String, &'static str) + Send + 'static,
 ) -> Counted {
-    let (mut tally, mut wire, mut n) = (Tally::default(), None, 0);
+    let mut tally = Tally::default();
+    let mut wire = None;
+    let mut n = 0;
     while goes_on(&mut stop, pause).await {
         n += 1;
         let mut open = match wire.take() {
@@ -104,7 +106,8 @@ fn bad_path(n: u64) -> String {
 
 /// Asks for a fresh key and goes away before the answer.
 async fn hangs_up(sidecar: Arc<Sidecar>, mut stop: watch::Receiver<bool>) -> Counted {
-    let (mut tally, mut n) = (Tally::default(), 0_u64);
+    let mut tally = Tally::default();
+    let mut n = 0_u64;
     while goes_on(&mut stop, Duration::from_millis(3)).await {
         n += 1;
         let Ok(mut wire) = wire::Wire::open_patiently(sidecar.listen()).await else { continue };
@@ -116,9 +119,10 @@ async fn hangs_up(sidecar: Arc<Sidecar>, mut stop: watch::Receiver<bool>) -> Cou
 
 /// The same over HTTP/2, a hundred at once.
 async fn resets_streams(sidecar: Arc<Sidecar>, mut stop: watch::Receiver<bool>) -> Counted {
-    let (mut tally, to) = (Tally::default(), To::Tcp(sidecar.listen()));
+    let mut tally = Tally::default();
+    let to = Endpoint::Tcp(sidecar.listen());
     while goes_on(&mut stop, Duration::from_millis(500)).await {
-        let Ok(connection) = Connection::open(&to, Http::Two).await else { continue };
+        let Ok(connection) = Connection::open(&to, HttpVersion::Http2).await else { continue };
         let (answers, _) = tokio::sync::mpsc::unbounded_channel();
         let path = format!("/v2/customers/reset-{}", fastrand::u32(..));
         let asked = connection.at_once(&path, 100, &answers);
@@ -130,7 +134,8 @@ async fn resets_streams(sidecar: Arc<Sidecar>, mut stop: watch::Receiver<bool>) 
 
 /// Keeps connections on which a head never ends.
 async fn never_ends_a_head(sidecar: Arc<Sidecar>, mut stop: watch::Receiver<bool>) -> Counted {
-    let (mut tally, mut open) = (Tally::default(), Vec::new());
+    let mut tally = Tally::default();
+    let mut open = Vec::new();
     while goes_on(&mut stop, Duration::from_millis(20)).await {
         let mut stream = if open.len() < SLOW_HEADS {
             let Ok(stream) = TcpStream::connect(sidecar.listen()).await else { continue };
@@ -151,7 +156,8 @@ async fn never_ends_a_head(sidecar: Arc<Sidecar>, mut stop: watch::Receiver<bool
 /// Keeps HTTP/2 connections with many requests, some with great heads, of whose answers one byte
 /// each is read.
 async fn reads_no_answer(sidecar: Arc<Sidecar>, mut stop: watch::Receiver<bool>) -> Counted {
-    let (mut tally, mut open) = (Tally::default(), VecDeque::new());
+    let mut tally = Tally::default();
+    let mut open = VecDeque::new();
     // Literals without indexing: `x: yyy…` of 120 bytes each.
     let field = [&[0, 1, b'x', 120][..], &[b'y'; 120]].concat();
     while goes_on(&mut stop, Duration::from_millis(20)).await {
@@ -179,7 +185,8 @@ async fn reads_no_answer(sidecar: Arc<Sidecar>, mut stop: watch::Receiver<bool>)
 
 /// Two at a time take a part of 4 MiB and read it at leisure.
 async fn takes_large_parts(sidecar: Arc<Sidecar>, mut stop: watch::Receiver<bool>) -> Counted {
-    let (mut tally, mut n) = (Tally::default(), 0_u64);
+    let mut tally = Tally::default();
+    let mut n = 0_u64;
     while goes_on(&mut stop, Duration::from_millis(200)).await {
         let mut streams = Vec::new();
         for _ in 0..2 {
@@ -234,9 +241,9 @@ fn plant(url: &str, n: usize) -> redis::RedisResult<()> {
 /// Ends Redis as a power cut would, and starts it again, empty.
 async fn kills_redis(redis: Arc<Mutex<Redis>>, mut stop: watch::Receiver<bool>) -> Counted {
     let mut tally = Tally::default();
-    while goes_on(&mut stop, REDIS_THERE).await {
+    while goes_on(&mut stop, REDIS_UP).await {
         redis.lock().unwrap().kill();
-        goes_on(&mut stop, REDIS_GONE).await;
+        goes_on(&mut stop, REDIS_DOWN).await;
         let redis = Arc::clone(&redis);
         tokio::task::spawn_blocking(move || redis.lock().unwrap().revive()).await.unwrap();
         tally.count("killed and back");

@@ -11,10 +11,10 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::support::domain::DomainFile;
-use crate::support::link::{Link, Pace};
+use crate::support::link::{Link, LinkSpeed};
 use crate::support::redis::Redis;
 use crate::support::sidecar::{Setup, Sidecar};
-use crate::support::upstream::{Reply, Seen, Upstream};
+use crate::support::upstream::{ReceivedRequest, Reply, Upstream};
 
 /// Small, so that the first quarter of a minute fills it.
 const MEMORY: &str = "8MiB";
@@ -37,7 +37,8 @@ pub(super) struct World {
 
 impl World {
     pub(super) async fn start() -> Self {
-        let (good, bad) = (Upstream::plain().await, Upstream::plain().await);
+        let good = Upstream::plain().await;
+        let bad = Upstream::plain().await;
         for upstream in [&good, &bad] {
             upstream.forget();
         }
@@ -48,7 +49,7 @@ impl World {
         let drip =
             Link::to(good.origin().authority().unwrap().as_str().parse::<SocketAddr>().unwrap())
                 .await;
-        drip.slow(Pace { bytes_per_second: NonZeroU32::new(40), ..Pace::default() });
+        drip.slow(LinkSpeed { bytes_per_second: NonZeroU32::new(40), ..LinkSpeed::default() });
         let redis = Redis::start();
         let mut domains = vec![
             domain("customer", "10s").source("profile", &good, "/part?of={key}", &[]).source(
@@ -71,7 +72,8 @@ impl World {
         let domains: Vec<_> = domains.iter().collect();
         let args = ["--memory", MEMORY, "--redis", &redis.url(), "--lease", "1s"];
         let sidecar = Setup::of(&domains).insecure().args(&args).start().await;
-        let (sidecar, redis) = (Arc::new(sidecar), Arc::new(Mutex::new(redis)));
+        let sidecar = Arc::new(sidecar);
+        let redis = Arc::new(Mutex::new(redis));
         Self { sidecar, redis, _upstreams: vec![good, bad], _drip: drip }
     }
 
@@ -89,7 +91,7 @@ fn domain(name: &str, deadline: &str) -> DomainFile {
 }
 
 /// What a bad source answers, by the way that its URL names.
-fn badly(seen: &Seen) -> Reply {
+fn badly(seen: &ReceivedRequest) -> Reply {
     let way = seen.target.trim_start_matches("/part?way=").split('&').next().unwrap_or_default();
     match way {
         "hang" => Reply::never(),

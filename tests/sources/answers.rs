@@ -1,10 +1,10 @@
 //! What an answer means: a part, the known part again, no such thing, or a failure with its reason.
 
 use bfb::domain::Missing;
-use bfb::sources::{Answer, Reason, Validator};
+use bfb::sources::{Reason, SourceAnswer, Validator};
 use http::HeaderValue;
 
-use super::{Question, fails, fetch, known, part, question, setup, strong};
+use super::{TestRequest, default_request, fetch, fetch_error, known_part, part, setup, strong};
 use crate::support::upstream::{Reply, Upstream};
 
 #[tokio::test]
@@ -19,11 +19,11 @@ async fn a_part_is_its_bytes_and_its_validator() {
     let client = setup(upstream.origin()).client();
     assert_eq!(
         part(fetch(&client, "/strong").await.unwrap()),
-        known("{\"total\": 1.10}", strong("\"7\""))
+        known_part("{\"total\": 1.10}", strong("\"7\""))
     );
     let weak = Validator::Weak(HeaderValue::from_static("W/\"7\""));
-    assert_eq!(part(fetch(&client, "/weak").await.unwrap()), known("[]", weak));
-    assert_eq!(part(fetch(&client, "/none").await.unwrap()), known("null", Validator::None));
+    assert_eq!(part(fetch(&client, "/weak").await.unwrap()), known_part("[]", weak));
+    assert_eq!(part(fetch(&client, "/none").await.unwrap()), known_part("null", Validator::None));
 }
 
 #[tokio::test]
@@ -33,10 +33,10 @@ async fn a_byte_order_mark_is_no_part_of_the_part_and_changes_nothing_about_it()
     upstream.answers("/wrong", [Reply::json("\u{feff}[secret]")]);
     let client = setup(upstream.origin()).client();
     let first = part(fetch(&client, "/").await.unwrap());
-    assert_eq!(first, known("{\"a\": 1}", Validator::None));
-    let again = Question { known: Some(&first), ..question() };
-    assert!(matches!(again.of(&client, "/").await.0, Ok(Answer::Unchanged)));
-    let failure = fails(&client, "/wrong").await;
+    assert_eq!(first, known_part("{\"a\": 1}", Validator::None));
+    let again = TestRequest { previous_part: Some(&first), ..default_request() };
+    assert!(matches!(again.of(&client, "/").await.0, Ok(SourceAnswer::Unchanged)));
+    let failure = fetch_error(&client, "/wrong").await;
     assert!(failure.detail.contains("byte order mark"), "{failure}");
 }
 
@@ -84,13 +84,16 @@ async fn anything_but_a_200_with_json_fails_with_its_reason() {
     ] {
         let client = setup(upstream.origin()).client();
         upstream.answers("/secret", [reply]);
-        let failure = fails(&client, "/secret").await;
+        let failure = fetch_error(&client, "/secret").await;
         assert_eq!(failure.reason, reason, "{words}: {failure}");
         assert!(failure.detail.contains(words), "{words}: {failure}");
         assert!(!failure.detail.contains("secret"), "{failure}");
         assert_eq!(&*failure.source_name, "orders");
     }
-    assert!(upstream.seen().iter().all(|seen| seen.target == "/secret"), "nothing was followed");
+    assert!(
+        upstream.received().iter().all(|seen| seen.target == "/secret"),
+        "nothing was followed"
+    );
 }
 
 #[tokio::test]
@@ -107,7 +110,7 @@ async fn what_is_no_http_is_said_to_be_none() {
     ] {
         let upstream = Upstream::raw(bytes.clone()).await;
         let client = setup(upstream.origin()).client();
-        let failure = fails(&client, "/").await;
+        let failure = fetch_error(&client, "/").await;
         assert_eq!(failure.reason, reason, "{bytes:.40}: {failure}");
     }
 }
@@ -116,7 +119,7 @@ async fn what_is_no_http_is_said_to_be_none() {
 async fn nobody_there_is_a_connect_failure() {
     let gone = Upstream::plain().await.origin();
     let client = setup(gone).with(|source| source.retries = 2).client();
-    let (answer, attempts) = question().of(&client, "/").await;
+    let (answer, attempts) = default_request().of(&client, "/").await;
     let failure = answer.unwrap_err();
     assert_eq!((failure.reason, failure.retry, attempts.len()), (Reason::Connect, true, 3));
 }
@@ -125,7 +128,7 @@ async fn nobody_there_is_a_connect_failure() {
 async fn an_https_source_without_an_identity_is_not_asked() {
     let upstream = Upstream::plain().await;
     let origin = upstream.origin().to_string().replace("http://", "https://");
-    let failure = fails(&setup(origin.parse().unwrap()).client(), "/").await;
+    let failure = fetch_error(&setup(origin.parse().unwrap()).client(), "/").await;
     assert_eq!((failure.reason, upstream.connections()), (Reason::Tls, 0));
 }
 
@@ -134,16 +137,16 @@ async fn a_404_means_what_the_file_says() {
     let upstream = Upstream::plain().await;
     let nothing =
         setup(upstream.origin()).with(|source| source.missing = Missing::NotFound).client();
-    assert!(matches!(fetch(&nothing, "/").await, Ok(Answer::NotFound)));
+    assert!(matches!(fetch(&nothing, "/").await, Ok(SourceAnswer::NotFound)));
     let value = setup(upstream.origin())
         .with(|source| source.missing = Missing::Value("[]".into()))
         .client();
     let empty = part(fetch(&value, "/").await.unwrap());
-    assert_eq!(empty, known("[]", Validator::None));
-    let again = Question { known: Some(&empty), ..question() };
-    assert!(matches!(again.of(&value, "/").await.0, Ok(Answer::Unchanged)));
-    let other = known("[1]", strong("\"1\""));
-    let again = Question { known: Some(&other), ..question() };
+    assert_eq!(empty, known_part("[]", Validator::None));
+    let again = TestRequest { previous_part: Some(&empty), ..default_request() };
+    assert!(matches!(again.of(&value, "/").await.0, Ok(SourceAnswer::Unchanged)));
+    let other = known_part("[1]", strong("\"1\""));
+    let again = TestRequest { previous_part: Some(&other), ..default_request() };
     assert_eq!(part(again.of(&value, "/").await.0.unwrap()), empty);
 }
 
@@ -153,10 +156,11 @@ async fn a_strong_tag_is_asked_for_and_a_304_confirms_it() {
     upstream.answers("/", [Reply::json("1").etag("\"a\"")]);
     let client = setup(upstream.origin()).client();
     let part = part(fetch(&client, "/").await.unwrap());
-    let (answer, attempts) = Question { known: Some(&part), ..question() }.of(&client, "/").await;
-    assert!(matches!(answer, Ok(Answer::Unchanged)));
+    let (answer, attempts) =
+        TestRequest { previous_part: Some(&part), ..default_request() }.of(&client, "/").await;
+    assert!(matches!(answer, Ok(SourceAnswer::Unchanged)));
     assert_eq!(attempts[0].status, Some(304));
-    assert_eq!(upstream.seen()[1].header("if-none-match"), "\"a\"");
+    assert_eq!(upstream.received()[1].header("if-none-match"), "\"a\"");
 }
 
 #[tokio::test]
@@ -172,17 +176,17 @@ async fn a_weak_tag_is_never_asked_for_and_the_bytes_decide() {
     );
     let client = setup(upstream.origin()).client();
     let first = part(fetch(&client, "/").await.unwrap());
-    let again = Question { known: Some(&first), ..question() };
-    assert!(matches!(again.of(&client, "/").await.0, Ok(Answer::Unchanged)));
-    assert!(matches!(again.of(&client, "/").await.0, Ok(Answer::Part(_))));
-    assert!(upstream.seen().iter().all(|seen| seen.header("if-none-match").is_empty()));
+    let again = TestRequest { previous_part: Some(&first), ..default_request() };
+    assert!(matches!(again.of(&client, "/").await.0, Ok(SourceAnswer::Unchanged)));
+    assert!(matches!(again.of(&client, "/").await.0, Ok(SourceAnswer::Part(_))));
+    assert!(upstream.received().iter().all(|seen| seen.header("if-none-match").is_empty()));
 }
 
 #[tokio::test]
 async fn a_200_is_unchanged_only_if_bytes_and_strong_tags_agree() {
     let upstream = Upstream::plain().await;
     let client = setup(upstream.origin()).client();
-    let first = known("1", strong("\"a\""));
+    let first = known_part("1", strong("\"a\""));
     for (reply, unchanged) in [
         (Reply::json("1"), true),
         (Reply::json("1").etag("\"b\""), false),
@@ -190,8 +194,11 @@ async fn a_200_is_unchanged_only_if_bytes_and_strong_tags_agree() {
         (Reply::json("1 ").etag("W/\"b\""), true),
     ] {
         upstream.answers("/", [reply]);
-        let answer = Question { known: Some(&first), ..question() }.of(&client, "/").await.0;
-        assert_eq!(matches!(answer, Ok(Answer::Unchanged)), unchanged, "{answer:?}");
+        let answer = TestRequest { previous_part: Some(&first), ..default_request() }
+            .of(&client, "/")
+            .await
+            .0;
+        assert_eq!(matches!(answer, Ok(SourceAnswer::Unchanged)), unchanged, "{answer:?}");
     }
 }
 
@@ -203,8 +210,9 @@ async fn a_304_for_another_tag_is_asked_again_without_a_condition() {
         _ => Reply::status(304).etag("\"b\""),
     });
     let client = setup(upstream.origin()).client();
-    let first = known("1", strong("\"a\""));
-    let (answer, attempts) = Question { known: Some(&first), ..question() }.of(&client, "/").await;
-    assert_eq!(part(answer.unwrap()), known("2", strong("\"b\"")));
+    let first = known_part("1", strong("\"a\""));
+    let (answer, attempts) =
+        TestRequest { previous_part: Some(&first), ..default_request() }.of(&client, "/").await;
+    assert_eq!(part(answer.unwrap()), known_part("2", strong("\"b\"")));
     assert_eq!(attempts.len(), 2);
 }

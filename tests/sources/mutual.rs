@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use bfb::domain::ServerIdentity;
 use bfb::identity::issue::{Authority, Issued, Leaf, Validity};
-use bfb::identity::{Identity, Paths};
-use bfb::sources::{Answer, BreakerState, Reason};
+use bfb::identity::{Identity, IdentityPaths};
+use bfb::sources::{BreakerState, Reason, SourceAnswer};
 use http::Version;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -15,14 +15,16 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use tokio::sync::watch;
 
-use super::{Question, Setup, fails, fetch, known, part, question, setup, strong};
-use crate::support::client::PATIENCE;
+use super::{
+    Setup, TestRequest, default_request, fetch, fetch_error, known_part, part, setup, strong,
+};
+use crate::support::client::TEST_TIMEOUT;
 use crate::support::upstream::{Reply, Upstream};
 
 /// One authority, and an identity of ours that it has issued.
 pub(super) struct World {
     authority: Authority,
-    paths: Paths,
+    paths: IdentityPaths,
     ours: watch::Sender<Arc<Identity>>,
     _dir: tempfile::TempDir,
 }
@@ -32,7 +34,7 @@ impl World {
         bfb::identity::install_provider();
         let authority = Authority::new("shop", Validity::days(1)).unwrap();
         let dir = tempfile::tempdir().unwrap();
-        let paths = Paths { dir: dir.path().to_owned(), ca: None };
+        let paths = IdentityPaths { dir: dir.path().to_owned(), ca: None };
         let ours = watch::Sender::new(identity(&authority, &paths, 1));
         Self { authority, paths, ours, _dir: dir }
     }
@@ -77,7 +79,7 @@ impl World {
     }
 }
 
-fn identity(authority: &Authority, paths: &Paths, generation: u64) -> Arc<Identity> {
+fn identity(authority: &Authority, paths: &IdentityPaths, generation: u64) -> Arc<Identity> {
     let leaf = Leaf::new("bfb").uri("spiffe://shop.example/ns/shop/sa/web");
     authority.issue(&leaf).unwrap().write(&paths.dir, authority.ca_pem()).unwrap();
     Arc::new(Identity::load(paths, generation).unwrap())
@@ -107,10 +109,10 @@ async fn the_server_chooses_the_version_of_http() {
         upstream.answers("/", [Reply::json("1").etag("\"a\"")]);
         let client = world.setup(&upstream).client();
         let first = part(fetch(&client, "/").await.unwrap());
-        assert_eq!(first, known("1", strong("\"a\"")));
-        let again = Question { known: Some(&first), ..question() };
-        assert!(matches!(again.of(&client, "/").await.0, Ok(Answer::Unchanged)));
-        assert!(upstream.seen().iter().all(|seen| seen.version == version), "{alpn:?}");
+        assert_eq!(first, known_part("1", strong("\"a\"")));
+        let again = TestRequest { previous_part: Some(&first), ..default_request() };
+        assert!(matches!(again.of(&client, "/").await.0, Ok(SourceAnswer::Unchanged)));
+        assert!(upstream.received().iter().all(|seen| seen.version == version), "{alpn:?}");
         assert_eq!(upstream.connections(), 1);
     }
 }
@@ -133,8 +135,10 @@ async fn over_http_2_the_bounds_are_the_same() {
     ] {
         upstream.answers("/", [reply]);
         // Only what never ends is waited for no longer than this.
-        let within = if reason == Reason::Timeout { Duration::from_millis(300) } else { PATIENCE };
-        let failure = Question { within, ..question() }.of(&client, "/").await.0.unwrap_err();
+        let within =
+            if reason == Reason::Timeout { Duration::from_millis(300) } else { TEST_TIMEOUT };
+        let failure =
+            TestRequest { within, ..default_request() }.of(&client, "/").await.0.unwrap_err();
         assert_eq!(failure.reason, reason, "{failure}");
         assert!(!failure.detail.contains("broke the connection off"), "{failure}");
         upstream.answers("/", [Reply::json("1")]);
@@ -151,7 +155,7 @@ async fn over_http_2_a_body_of_another_length_than_announced_is_tried_again() {
         let broken = Reply::json("[1,2]").header("content-length", length);
         upstream.answers("/", [broken, Reply::json("1")]);
         let client = world.setup(&upstream).with(|source| source.retries = 1).client();
-        let (answer, attempts) = question().of(&client, "/").await;
+        let (answer, attempts) = default_request().of(&client, "/").await;
         part(answer.unwrap());
         assert_eq!((attempts.len(), attempts[0].reason), (2, Some(Reason::Incomplete)), "{length}");
     }
@@ -162,14 +166,14 @@ async fn a_server_that_is_not_mutual_or_another_gets_no_request_and_no_second_ch
     let world = World::new();
     let careless = world.careless().await;
     let client = world.setup(&careless).with(|source| source.retries = 3).client();
-    let (answer, attempts) = question().of(&client, "/secret").await;
+    let (answer, attempts) = default_request().of(&client, "/secret").await;
     let failure = answer.unwrap_err();
     assert_eq!(
         (failure.reason, failure.retry, attempts.len()),
         (Reason::NotMutual, false, 1),
         "{failure}"
     );
-    assert!(careless.seen().is_empty());
+    assert!(careless.received().is_empty());
 
     let other = world.upstream(&["h2"]).await;
     let server = ServerIdentity::Spiffe("spiffe://shop.example/ns/shop/sa/orders".into());
@@ -177,16 +181,16 @@ async fn a_server_that_is_not_mutual_or_another_gets_no_request_and_no_second_ch
         .setup(&other)
         .with(|source| (source.retries, source.http.server) = (3, server))
         .client();
-    let (answer, attempts) = question().of(&client, "/secret").await;
+    let (answer, attempts) = default_request().of(&client, "/secret").await;
     let failure = answer.unwrap_err();
     assert_eq!(
         (failure.reason, failure.retry, attempts.len()),
         (Reason::Tls, false, 1),
         "{failure}"
     );
-    assert!(other.seen().is_empty() && !failure.detail.contains("secret"));
+    assert!(other.received().is_empty() && !failure.detail.contains("secret"));
     for _ in 1..20 {
-        fails(&client, "/").await;
+        fetch_error(&client, "/").await;
     }
     assert_eq!(client.state().breaker, BreakerState::Open);
 }
@@ -198,7 +202,7 @@ async fn a_new_identity_gets_new_connections_and_the_old_ones_finish() {
         let upstream = world.upstream(&[alpn]).await;
         upstream.answers("/", [Reply::json("1")]);
         let gate = watch::Sender::new(false);
-        upstream.answers("/slow", [Reply::json("2").behind(gate.subscribe())]);
+        upstream.answers("/slow", [Reply::json("2").held_until(gate.subscribe())]);
         let client = world.setup(&upstream).client();
         part(fetch(&client, "/").await.unwrap());
         let slow = async { part(fetch(&client, "/slow").await.unwrap()) };
@@ -212,7 +216,7 @@ async fn a_new_identity_gets_new_connections_and_the_old_ones_finish() {
         tokio::join!(slow, renewed);
         part(fetch(&client, "/").await.unwrap());
         let on: Vec<_> =
-            upstream.seen().iter().map(|seen| (seen.target.clone(), seen.connection)).collect();
+            upstream.received().iter().map(|seen| (seen.target.clone(), seen.connection)).collect();
         assert_eq!(on[0].1, on[1].1, "the slow one began on the old connection");
         assert!(on[2..].iter().all(|(_, connection)| *connection == 2), "{on:?}");
         upstream.closed(1).await;
@@ -245,10 +249,10 @@ async fn a_kept_alive_connection_is_not_used_past_the_end_of_the_servers_certifi
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         for (alpn, upstream, client, _) in &servers {
-            let failure = fails(client, "/").await;
+            let failure = fetch_error(client, "/").await;
             assert_eq!(failure.reason, Reason::Tls, "{alpn}: {failure}");
             assert!(failure.detail.contains("expired at"), "{alpn}: {failure}");
-            assert_eq!(upstream.seen().len(), 1, "{alpn}: the old connection was used");
+            assert_eq!(upstream.received().len(), 1, "{alpn}: the old connection was used");
         }
         return;
     }
@@ -267,10 +271,10 @@ async fn a_connection_to_a_server_whose_certificate_was_revoked_is_not_used_agai
         std::fs::write(world.paths.dir.join("crl.pem"), world.authority.revoke(&[&leaf]).unwrap())
             .unwrap();
         world.ours.send_replace(Arc::new(Identity::load(&world.paths, 2).unwrap()));
-        let failure = fails(&client, "/").await;
+        let failure = fetch_error(&client, "/").await;
         assert_eq!((failure.reason, failure.retry), (Reason::Tls, false), "{alpn}: {failure}");
         assert!(failure.detail.contains("was revoked (`crl.pem`)"), "{failure}");
-        assert_eq!(upstream.seen().len(), 1, "{alpn}");
+        assert_eq!(upstream.received().len(), 1, "{alpn}");
         std::fs::write(world.paths.dir.join("crl.pem"), world.authority.revoke(&[]).unwrap())
             .unwrap();
         world.ours.send_replace(Arc::new(Identity::load(&world.paths, 3).unwrap()));
@@ -289,7 +293,7 @@ async fn a_servers_certificate_dated_before_1970_is_refused_in_words() {
         let leaf =
             world.authority.issue(&Leaf::new("orders").dns("localhost").valid(valid)).unwrap();
         let upstream = Upstream::tls(world.server_of(&leaf, &["h2"])).await;
-        let failure = fails(&world.setup(&upstream).client(), "/").await;
+        let failure = fetch_error(&world.setup(&upstream).client(), "/").await;
         assert_eq!(failure.reason, Reason::Tls, "{failure}");
         assert!(
             failure.detail.contains("dated before 1970 (from 1960-01-01T00:00:00Z to "),

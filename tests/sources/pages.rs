@@ -3,9 +3,9 @@
 use std::num::NonZeroU32;
 
 use bfb::domain::Pages;
-use bfb::sources::{Answer, Client, Reason, Validator};
+use bfb::sources::{Client, Reason, SourceAnswer, Validator};
 
-use super::{Question, fails, fetch, known, part, question, setup, strong};
+use super::{TestRequest, default_request, fetch, fetch_error, known_part, part, setup, strong};
 use crate::support::upstream::{Reply, Upstream};
 
 #[tokio::test]
@@ -13,8 +13,8 @@ async fn the_first_page_is_the_part_where_the_file_says_so() {
     let upstream = Upstream::plain().await;
     upstream.answers("/", [Reply::json("[1]").etag("\"a\"").header("link", "</2>; rel=next")]);
     let client = setup(upstream.origin()).with(|source| source.http.pages = Pages::First).client();
-    assert_eq!(part(fetch(&client, "/").await.unwrap()), known("[1]", strong("\"a\"")));
-    assert_eq!(upstream.seen().len(), 1);
+    assert_eq!(part(fetch(&client, "/").await.unwrap()), known_part("[1]", strong("\"a\"")));
+    assert_eq!(upstream.received().len(), 1);
 }
 
 fn follow(upstream: &Upstream) -> Client {
@@ -34,11 +34,11 @@ async fn pages_are_followed_and_joined_as_they_are_written() {
     upstream.answers("/a/o?p=3", [Reply::json("[3]").header("link", "<?p=1>; rel=first")]);
     let client = follow(&upstream);
     let whole = part(fetch(&client, "/a/o?p=1").await.unwrap());
-    assert_eq!(whole, known("[1.10, {\"a\" :2},3]", Validator::None));
-    let again = Question { known: Some(&whole), ..question() };
-    assert!(matches!(again.of(&client, "/a/o?p=1").await.0, Ok(Answer::Unchanged)));
+    assert_eq!(whole, known_part("[1.10, {\"a\" :2},3]", Validator::None));
+    let again = TestRequest { previous_part: Some(&whole), ..default_request() };
+    assert!(matches!(again.of(&client, "/a/o?p=1").await.0, Ok(SourceAnswer::Unchanged)));
     upstream.answers("/a/o?p=3", [Reply::json("[4]")]);
-    assert!(matches!(again.of(&client, "/a/o?p=1").await.0, Ok(Answer::Part(_))));
+    assert!(matches!(again.of(&client, "/a/o?p=1").await.0, Ok(SourceAnswer::Part(_))));
 }
 
 #[tokio::test]
@@ -47,22 +47,25 @@ async fn a_page_that_was_added_behind_an_unchanged_first_one_is_found() {
     upstream.answers("/", [Reply::json("[1]").etag("\"a\"")]);
     let client = follow(&upstream);
     let first = part(fetch(&client, "/").await.unwrap());
-    let again = Question { known: Some(&first), ..question() };
-    assert!(matches!(again.of(&client, "/").await.0, Ok(Answer::Unchanged)));
+    let again = TestRequest { previous_part: Some(&first), ..default_request() };
+    assert!(matches!(again.of(&client, "/").await.0, Ok(SourceAnswer::Unchanged)));
     upstream.handles("/", |seen| match seen.header("if-none-match") {
         "" => Reply::json("[1]").etag("\"a\"").header("link", "</2>; rel=next"),
         _ => Reply::status(304).etag("\"a\""),
     });
     upstream.answers("/2", [Reply::json("[2]")]);
-    assert_eq!(part(again.of(&client, "/").await.0.unwrap()), known("[1,2]", Validator::None));
-    assert!(upstream.seen().iter().all(|seen| seen.header("if-none-match").is_empty()));
+    assert_eq!(part(again.of(&client, "/").await.0.unwrap()), known_part("[1,2]", Validator::None));
+    assert!(upstream.received().iter().all(|seen| seen.header("if-none-match").is_empty()));
 }
 
 #[tokio::test]
 async fn one_page_keeps_its_validator() {
     let upstream = Upstream::plain().await;
     upstream.answers("/", [Reply::json("[1]").etag("\"a\"")]);
-    assert_eq!(part(fetch(&follow(&upstream), "/").await.unwrap()), known("[1]", strong("\"a\"")));
+    assert_eq!(
+        part(fetch(&follow(&upstream), "/").await.unwrap()),
+        known_part("[1]", strong("\"a\""))
+    );
 }
 
 #[tokio::test]
@@ -93,7 +96,7 @@ async fn pages_that_cannot_be_had_whole_are_a_failure() {
         let upstream = Upstream::plain().await;
         upstream.answers("/", [first]);
         upstream.answers("/2", [second]);
-        let failure = fails(&follow(&upstream), "/").await;
+        let failure = fetch_error(&follow(&upstream), "/").await;
         assert_eq!(failure.reason, reason, "{failure}");
         assert!(failure.detail.contains(words), "{failure}");
     }
@@ -106,7 +109,7 @@ async fn one_page_more_than_allowed_is_a_failure() {
         Reply::json("[1]")
             .header("link", &format!("<{}1>; rel=next", seen.target.replace('/', "/?")))
     });
-    let failure = fails(&follow(&upstream), "/").await;
+    let failure = fetch_error(&follow(&upstream), "/").await;
     assert!(failure.detail.contains("more than the 3 pages"), "{failure}");
-    assert_eq!(upstream.seen().len(), 3);
+    assert_eq!(upstream.received().len(), 3);
 }

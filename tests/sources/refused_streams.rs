@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use bfb::sources::{Client, Metrics, Reason};
+use bfb::sources::{Client, Reason, SourcesMetrics};
 use prometheus_client::registry::Registry;
 use rustls::ServerConfig;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -14,7 +14,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
 use super::mutual::World;
-use super::{Setup, fails, fetch, part, question, setup};
+use super::{Setup, default_request, fetch, fetch_error, part, setup};
 use crate::support::flood::{
     DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, JSON, RST_STREAM, SETTINGS, frame,
 };
@@ -81,8 +81,11 @@ impl FrameServer {
         let server = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                let (tls, settings) = (tls.clone(), settings.clone());
-                let (react, count, gate) = (Arc::clone(&react), count.clone(), gate_read.clone());
+                let tls = tls.clone();
+                let settings = settings.clone();
+                let react = Arc::clone(&react);
+                let count = count.clone();
+                let gate = gate_read.clone();
                 connections.spawn(async move {
                     serve(stream, tls, settings, &*react, (count, gate)).await
                 });
@@ -115,7 +118,8 @@ async fn serve(
     let opening = [settings, frame(SETTINGS, SETTINGS_ACK, 0, b"")].concat();
     stream.write_all(&opening).await.ok()?;
     stream.flush().await.ok()?;
-    let (mut on_connection, mut last) = (0, 0);
+    let mut on_connection = 0;
+    let mut last = 0;
     let mut goes_away = false;
     loop {
         let mut head = [0; 9];
@@ -245,8 +249,8 @@ async fn a_refused_stream_is_sent_again_without_spending_a_retry() {
     let server = FrameServer::start(&world, refused).await;
     let mut registry = Registry::with_prefix("bfb");
     let mut setup = server.setup(&world);
-    setup.shared.metrics = Metrics::register(&mut registry);
-    let (answer, attempts) = question().of(&setup.client(), "/").await;
+    setup.shared.metrics = SourcesMetrics::register(&mut registry);
+    let (answer, attempts) = default_request().of(&setup.client(), "/").await;
     part(answer.unwrap());
     assert_eq!((attempts.len(), server.requests()), (4, 4));
     let mut text = String::new();
@@ -264,20 +268,20 @@ async fn a_server_that_refuses_every_stream_is_asked_four_times_and_counts_as_il
     let world = World::new();
     let server = FrameServer::start(&world, |_, _| Reaction::Refuse).await;
     let client = server.setup(&world).client();
-    let failure = fails(&client, "/").await;
+    let failure = fetch_error(&client, "/").await;
     assert_eq!((failure.reason, failure.retry, server.requests()), (Reason::Status, true, 4));
     assert!(failure.detail.contains("REFUSED_STREAM"), "{failure}");
     for _ in 1..20 {
-        fails(&client, "/").await;
+        fetch_error(&client, "/").await;
     }
-    assert_eq!(fails(&client, "/").await.reason, Reason::BreakerOpen);
+    assert_eq!(fetch_error(&client, "/").await.reason, Reason::BreakerOpen);
 }
 
 #[tokio::test]
 async fn a_stream_that_a_goaway_says_was_looked_at_is_not_sent_again() {
     let world = World::new();
     let server = FrameServer::start(&world, |_, _| Reaction::GoAwayBehind).await;
-    let failure = fails(&server.setup(&world).client(), "/").await;
+    let failure = fetch_error(&server.setup(&world).client(), "/").await;
     assert_eq!((failure.reason, server.requests()), (Reason::Status, 1), "{failure}");
 }
 
@@ -308,7 +312,7 @@ async fn a_server_that_closes_behind_a_tls_1_3_handshake_is_a_tls_failure_that_s
         let origin = format!("https://localhost:{}", address.port());
         let mut setup = setup(origin.parse().unwrap()).with(|source| source.retries = 1);
         setup.shared.identity = Some(world.identity());
-        let (answer, attempts) = question().of(&setup.client(), "/").await;
+        let (answer, attempts) = default_request().of(&setup.client(), "/").await;
         let failure = answer.unwrap_err();
         assert_eq!(
             (failure.reason, attempts.len()),

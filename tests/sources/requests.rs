@@ -7,7 +7,7 @@ use std::time::Duration;
 use bfb::sources::TraceContext;
 use http::HeaderValue;
 
-use super::{Question, fetch, part, question, setup};
+use super::{TestRequest, default_request, fetch, part, setup};
 use crate::support::upstream::{Reply, Upstream};
 
 #[tokio::test]
@@ -22,10 +22,10 @@ async fn a_request_says_who_asks_for_what_until_when() {
         .client();
     let trace = TraceContext { sampled: true, state: Some("a=1".into()), ..TraceContext::fresh() };
     let within = Duration::from_mins(2);
-    let asked = Question { no_cache: true, trace: trace.clone(), within, ..question() };
+    let asked = TestRequest { no_cache: true, trace: trace.clone(), within, ..default_request() };
     let (answer, attempts) = asked.of(&client, "/customers/42?x=1").await;
     part(answer.unwrap());
-    let seen = &upstream.seen()[0];
+    let seen = &upstream.received()[0];
     assert_eq!((seen.method.as_str(), seen.target.as_str()), ("GET", "/customers/42?x=1"));
     assert_eq!(seen.header("accept"), "application/json");
     assert_eq!(seen.header("accept-encoding"), "identity");
@@ -53,7 +53,7 @@ async fn the_file_may_choose_another_accept_but_no_encoding() {
         })
         .client();
     part(fetch(&client, "/").await.unwrap());
-    let seen = &upstream.seen()[0];
+    let seen = &upstream.received()[0];
     assert_eq!(
         (seen.header("accept"), seen.header("accept-encoding")),
         ("application/vnd.shop+json", "identity")
@@ -73,7 +73,7 @@ async fn connections_are_used_again() {
     for _ in 0..6 {
         let _ = fetch(&client, "/").await;
     }
-    assert_eq!((upstream.seen().len(), upstream.connections()), (6, 1));
+    assert_eq!((upstream.received().len(), upstream.connections()), (6, 1));
 }
 
 #[tokio::test]

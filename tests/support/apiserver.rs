@@ -93,11 +93,13 @@ impl Apiserver {
     }
 
     fn serve(&mut self, listener: TcpListener) {
-        let (shared, tls) = (self.shared.clone(), self.tls.clone());
+        let shared = self.shared.clone();
+        let tls = self.tls.clone();
         self.running = Some(tokio::spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((tcp, _)) = listener.accept().await {
-                let (shared, tls) = (shared.clone(), tls.clone());
+                let shared = shared.clone();
+                let tls = tls.clone();
                 connections.spawn(async move {
                     let Ok(tls) = tls.accept(tcp).await else { return };
                     let service = service_fn(move |request| {
@@ -192,7 +194,7 @@ impl Apiserver {
     /// Waits until the objects are as wanted.
     pub(crate) async fn until(&self, what: &str, wanted: impl Fn(&Self) -> bool) {
         let mut version = self.shared.version.subscribe();
-        let waited = tokio::time::timeout(super::client::PATIENCE, async {
+        let waited = tokio::time::timeout(super::client::TEST_TIMEOUT, async {
             while !wanted(self) {
                 version.changed().await.unwrap();
             }
@@ -233,14 +235,16 @@ pub(crate) fn configuration(failure_policy: &str) -> Value {
             "sideEffects": "None",
         })
     };
-    let elsewhere = json!({"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": ["kube-system", "bfb-system"]});
+    let elsewhere = json!({"key": "kubernetes.io/metadata.name", "operator": "NotIn",
+        "values": ["kube-system", "bfb-system"]});
     json!({
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "MutatingWebhookConfiguration",
         "metadata": {"name": "bfb", "labels": {"kept": "as it is"}},
         "webhooks": [
             hook("annotated.bfb.dev", json!([elsewhere])),
-            hook("labelled.bfb.dev", json!([elsewhere, {"key": "bfb.dev/inject", "operator": "Exists"}])),
+            hook("labelled.bfb.dev", json!([elsewhere,
+                {"key": "bfb.dev/inject", "operator": "Exists"}])),
         ],
     })
 }
@@ -255,7 +259,8 @@ fn kubeconfig(address: SocketAddr, ca: &str) -> String {
             "certificate-authority-data": STANDARD.encode(ca),
         }}],
         "users": [{"name": "tests", "user": {"token": TOKEN}}],
-        "contexts": [{"name": "tests", "context": {"cluster": "tests", "user": "tests", "namespace": "bfb-system"}}],
+        "contexts": [{"name": "tests", "context": {"cluster": "tests", "user": "tests",
+            "namespace": "bfb-system"}}],
     })
     .to_string()
 }
@@ -303,7 +308,8 @@ fn refusal(code: u16, reason: &str) -> Response<Body> {
     let message = format!("the tests say {reason}");
     whole(
         code,
-        &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": code, "reason": reason, "message": message}),
+        &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+            "code": code, "reason": reason, "message": message}),
     )
 }
 
@@ -316,7 +322,8 @@ impl Shared {
         if !authorized {
             return refusal(401, "Unauthorized");
         }
-        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let method = request.method().clone();
+        let path = request.uri().path().to_owned();
         let query: HashMap<String, String> = request
             .uri()
             .query()
@@ -404,7 +411,8 @@ fn list(state: &State, path: &str, query: &HashMap<String, String>) -> Response<
     let next = if more { (from + items.len()).to_string() } else { String::new() };
     whole(
         200,
-        &json!({"kind": "List", "metadata": {"resourceVersion": state.version.to_string(), "continue": next}, "items": items}),
+        &json!({"kind": "List", "metadata": {"resourceVersion": state.version.to_string(),
+            "continue": next}, "items": items}),
     )
 }
 

@@ -6,13 +6,13 @@
 //! often it was so, whatever the sidecars say. Where Redis is too slow to answer a sidecar, that
 //! one reads without a claim: it counts that, and the fault of Redis that was the reason.
 
-use bfb::cache::CLAIM_LASTS;
+use bfb::cache::CLAIM_TTL;
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-use super::client::PATIENCE;
+use super::client::TEST_TIMEOUT;
 use super::redis::Redis;
 use super::sidecar::Sidecar;
 
@@ -74,7 +74,7 @@ impl Claims {
     pub(crate) async fn until_renewed(&self, times: usize) {
         let mut events = self.events.clone();
         let renewed =
-            tokio::time::timeout(PATIENCE, events.wait_for(|events| renewals(events) >= times))
+            tokio::time::timeout(TEST_TIMEOUT, events.wait_for(|events| renewals(events) >= times))
                 .await;
         assert!(renewed.is_ok(), "no claim was renewed {times} times: {:?}", self.events.borrow());
     }
@@ -87,7 +87,7 @@ impl Claims {
         redis.command::<i64>(&["PUBLISH", BARRIER, ""]);
         let mut events = self.events.clone();
         let heard =
-            tokio::time::timeout(PATIENCE, events.wait_for(|events| barriers(events) > before))
+            tokio::time::timeout(TEST_TIMEOUT, events.wait_for(|events| barriers(events) > before))
                 .await;
         Tally::of(&heard.expect("Redis tells what happens").unwrap())
     }
@@ -105,7 +105,8 @@ pub(crate) struct Tally {
 impl Tally {
     fn of(events: &[Event]) -> Self {
         let collecting = events.iter().take_while(|event| **event != Event::Kept);
-        let (mut expired, mut left_nothing) = (0, 0);
+        let mut expired = 0;
+        let mut left_nothing = 0;
         for event in collecting {
             expired += usize::from(*event == Event::Expired);
             left_nothing += usize::from(*event == Event::Released);
@@ -159,7 +160,8 @@ impl OneRead {
         killed: Option<usize>,
     ) {
         let Tally { expired, left_nothing } = self.claims.tally(redis).await;
-        let (mut faults, mut missed) = (0, 0);
+        let mut faults = 0;
+        let mut missed = 0;
         for (number, sidecar) in
             sidecars.iter().enumerate().filter(|(number, _)| Some(*number) != killed)
         {
@@ -194,7 +196,7 @@ pub(crate) fn holder(redis: &Redis) -> Option<String> {
     let claim = claims.first()?;
     let left_ms: i128 = redis.command(&["PTTL", claim]);
     assert!(
-        left_ms <= i128::try_from(CLAIM_LASTS.as_millis()).unwrap(),
+        left_ms <= i128::try_from(CLAIM_TTL.as_millis()).unwrap(),
         "a claim that lasts {left_ms} ms"
     );
     let value: Option<String> = redis.command(&["GET", claim]);

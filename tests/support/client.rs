@@ -23,35 +23,35 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 /// How long a test waits for what must come.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+pub(crate) const TEST_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// How often a request that never left is sent on a new connection.
 const UNSENT_MAX: usize = 5;
 
 /// A request without or with a body.
-pub(crate) type Asked = Request<Full<Bytes>>;
+pub(crate) type ClientRequest = Request<Full<Bytes>>;
 
 /// Where somebody listens.
 #[derive(Debug, Clone)]
-pub(crate) enum To {
+pub(crate) enum Endpoint {
     Tcp(SocketAddr),
     Unix(PathBuf),
 }
 
 /// Which HTTP is spoken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Http {
-    One,
-    Two,
+pub(crate) enum HttpVersion {
+    Http1,
+    Http2,
 }
 
 /// `GET path` for `localhost`.
-pub(crate) fn get(path: &str) -> Asked {
+pub(crate) fn get(path: &str) -> ClientRequest {
     ask(Method::GET, path)
 }
 
 /// `METHOD path` for `localhost`.
-pub(crate) fn ask(method: Method, path: &str) -> Asked {
+pub(crate) fn ask(method: Method, path: &str) -> ClientRequest {
     Request::builder()
         .method(method)
         .uri(path)
@@ -61,7 +61,7 @@ pub(crate) fn ask(method: Method, path: &str) -> Asked {
 }
 
 /// The same request with one header set.
-pub(crate) fn with(mut request: Asked, name: &str, value: &str) -> Asked {
+pub(crate) fn with_header(mut request: ClientRequest, name: &str, value: &str) -> ClientRequest {
     request
         .headers_mut()
         .insert(name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap());
@@ -70,14 +70,14 @@ pub(crate) fn with(mut request: Asked, name: &str, value: &str) -> Asked {
 
 /// An answer, whole.
 #[derive(Debug, Clone)]
-pub(crate) struct Got {
+pub(crate) struct ClientResponse {
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
     pub(crate) version: Version,
 }
 
-impl Got {
+impl ClientResponse {
     /// A header's value, empty where it is not there.
     pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
@@ -127,7 +127,7 @@ impl Got {
     /// Asserts that this is the problem of a failed dataset, and returns its (source, reason)
     /// pairs.
     #[track_caller]
-    pub(crate) fn failed(&self, kind: &str, status: u16) -> Vec<(String, String)> {
+    pub(crate) fn failed_sources(&self, kind: &str, status: u16) -> Vec<(String, String)> {
         let body = self.problem(kind, status);
         let failed = body["failed"].as_array().unwrap_or_else(|| panic!("no `failed`: {self:?}"));
         let word =
@@ -144,9 +144,9 @@ impl Got {
 
 /// Why there is no answer.
 #[derive(Debug)]
-pub(crate) enum Lost {
+pub(crate) enum SendError {
     /// Not a byte of the request left.
-    Unsent(Box<Asked>),
+    Unsent(Box<ClientRequest>),
     /// It left, and no whole answer came.
     Failed(String),
 }
@@ -169,13 +169,13 @@ impl Drop for Connection {
 }
 
 impl Connection {
-    pub(crate) async fn open(to: &To, http: Http) -> Result<Self, String> {
+    pub(crate) async fn open(to: &Endpoint, http: HttpVersion) -> Result<Self, String> {
         let failed = |error: std::io::Error| format!("{to:?}: {error}");
         match to {
-            To::Tcp(address) => {
+            Endpoint::Tcp(address) => {
                 Self::over(TcpStream::connect(address).await.map_err(failed)?, http).await
             }
-            To::Unix(path) => {
+            Endpoint::Unix(path) => {
                 Self::over(UnixStream::connect(path).await.map_err(failed)?, http).await
             }
         }
@@ -183,16 +183,16 @@ impl Connection {
 
     pub(crate) async fn over(
         io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        http: Http,
+        http: HttpVersion,
     ) -> Result<Self, String> {
         let io = TokioIo::new(io);
         Ok(match http {
-            Http::One => {
+            HttpVersion::Http1 => {
                 let (sender, driver) =
                     http1::handshake(io).await.map_err(|error| format!("{error:?}"))?;
                 Self { sender: Sender::One(sender), driver: tokio::spawn(driver).abort_handle() }
             }
-            Http::Two => {
+            HttpVersion::Http2 => {
                 let made = http2::handshake(TokioExecutor::new(), io).await;
                 let (sender, driver) = made.map_err(|error| format!("{error:?}"))?;
                 Self { sender: Sender::Two(sender), driver: tokio::spawn(driver).abort_handle() }
@@ -208,9 +208,14 @@ impl Connection {
     }
 
     /// Sends, and reads the whole answer.
-    pub(crate) async fn send(&mut self, request: Asked) -> Result<Got, Lost> {
-        let sent = tokio::time::timeout(PATIENCE, self.exchange(request)).await;
-        sent.unwrap_or_else(|_| Err(Lost::Failed(format!("no answer within {PATIENCE:?}"))))
+    pub(crate) async fn send(
+        &mut self,
+        request: ClientRequest,
+    ) -> Result<ClientResponse, SendError> {
+        let sent = tokio::time::timeout(TEST_TIMEOUT, self.exchange(request)).await;
+        sent.unwrap_or_else(|_| {
+            Err(SendError::Failed(format!("no answer within {TEST_TIMEOUT:?}")))
+        })
     }
 
     /// Asks for `path` so many times at once over HTTP/2, and passes on each answer that comes.
@@ -218,18 +223,17 @@ impl Connection {
         &self,
         path: &str,
         times: usize,
-        answers: &mpsc::UnboundedSender<Got>,
+        answers: &mpsc::UnboundedSender<ClientResponse>,
     ) {
         let Sender::Two(sender) = &self.sender else { panic!("only over HTTP/2") };
-        let mut asked: FuturesUnordered<_> =
-            (0..times)
-                .map(|_| {
-                    let mut sender = sender.clone();
-                    async move {
-                        whole(sender.send_request(for_http2(get(path))).await.ok()?).await.ok()
-                    }
-                })
-                .collect();
+        let mut asked: FuturesUnordered<_> = (0..times)
+            .map(|_| {
+                let mut sender = sender.clone();
+                async move {
+                    read_response(sender.send_request(for_http2(get(path))).await.ok()?).await.ok()
+                }
+            })
+            .collect();
         while let Some(answer) = asked.next().await {
             let Some(got) = answer else { continue };
             // Who asked may have heard enough.
@@ -237,11 +241,11 @@ impl Connection {
         }
     }
 
-    async fn exchange(&mut self, request: Asked) -> Result<Got, Lost> {
+    async fn exchange(&mut self, request: ClientRequest) -> Result<ClientResponse, SendError> {
         let sent = match &mut self.sender {
             Sender::One(sender) => match sender.ready().await {
-                Ok(()) => sender.try_send_request(request).await.map_err(lost),
-                Err(_) => Err(Lost::Unsent(Box::new(request))),
+                Ok(()) => sender.try_send_request(request).await.map_err(send_error),
+                Err(_) => Err(SendError::Unsent(Box::new(request))),
             },
             Sender::Two(sender) => match sender.ready().await {
                 Ok(()) => {
@@ -249,22 +253,22 @@ impl Connection {
                     sender
                         .try_send_request(for_http2(request))
                         .await
-                        .map_err(|error| lost_or_refused(error, again))
+                        .map_err(|error| send_error_or_refused(error, again))
                 }
-                Err(_) => Err(Lost::Unsent(Box::new(request))),
+                Err(_) => Err(SendError::Unsent(Box::new(request))),
             },
         };
-        whole(sent?).await
+        read_response(sent?).await
     }
 }
 
-async fn whole(response: Response<Incoming>) -> Result<Got, Lost> {
+async fn read_response(response: Response<Incoming>) -> Result<ClientResponse, SendError> {
     let (head, body) = response.into_parts();
     let body = body
         .collect()
         .await
-        .map_err(|error| Lost::Failed(format!("the body broke off: {error:?}")))?;
-    Ok(Got {
+        .map_err(|error| SendError::Failed(format!("the body broke off: {error:?}")))?;
+    Ok(ClientResponse {
         status: head.status.as_u16(),
         headers: head.headers,
         body: body.to_bytes(),
@@ -272,27 +276,27 @@ async fn whole(response: Response<Incoming>) -> Result<Got, Lost> {
     })
 }
 
-fn lost(mut error: TrySendError<Asked>) -> Lost {
+fn send_error(mut error: TrySendError<ClientRequest>) -> SendError {
     match error.take_message() {
-        Some(request) => Lost::Unsent(Box::new(for_http1(request))),
-        None => Lost::Failed(format!("{:?}", error.into_error())),
+        Some(request) => SendError::Unsent(Box::new(for_http1(request))),
+        None => SendError::Failed(format!("{:?}", error.into_error())),
     }
 }
 
 /// A stream above the last one that a GOAWAY names was not processed and may be sent again (RFC
 /// 9113 section 6.8). It happens where a request was queued while the GOAWAY came in: the client's
 /// library answers the server's ping first.
-fn lost_or_refused(error: TrySendError<Asked>, again: Asked) -> Lost {
-    match lost(error) {
-        Lost::Failed(why) if why.contains("GoAway") && why.contains("NO_ERROR") => {
-            Lost::Unsent(Box::new(again))
+fn send_error_or_refused(error: TrySendError<ClientRequest>, again: ClientRequest) -> SendError {
+    match send_error(error) {
+        SendError::Failed(why) if why.contains("GoAway") && why.contains("NO_ERROR") => {
+            SendError::Unsent(Box::new(again))
         }
         lost => lost,
     }
 }
 
 /// HTTP/2 says `:authority` where HTTP/1.1 says `Host`.
-fn for_http2(mut request: Asked) -> Asked {
+fn for_http2(mut request: ClientRequest) -> ClientRequest {
     if let Some(host) = request.headers_mut().remove(HOST) {
         let target = format!("http://{}{}", host.to_str().unwrap(), request.uri());
         *request.uri_mut() = target.parse().unwrap();
@@ -300,7 +304,7 @@ fn for_http2(mut request: Asked) -> Asked {
     request
 }
 
-fn for_http1(mut request: Asked) -> Asked {
+fn for_http1(mut request: ClientRequest) -> ClientRequest {
     if let Some(authority) = request.uri().authority().cloned() {
         request.headers_mut().insert(HOST, authority.as_str().parse().unwrap());
         *request.uri_mut() = Uri::from(request.uri().path_and_query().unwrap().clone());
@@ -310,21 +314,21 @@ fn for_http1(mut request: Asked) -> Asked {
 
 /// A consumer that keeps its connection as long as it may.
 pub(crate) struct Consumer {
-    to: To,
-    http: Http,
+    to: Endpoint,
+    http: HttpVersion,
     connection: Option<Connection>,
 }
 
 impl Consumer {
-    pub(crate) fn new(to: To, http: Http) -> Self {
+    pub(crate) fn new(to: Endpoint, http: HttpVersion) -> Self {
         Self { to, http, connection: None }
     }
 
-    pub(crate) async fn get(&mut self, path: &str) -> Result<Got, String> {
+    pub(crate) async fn get(&mut self, path: &str) -> Result<ClientResponse, String> {
         self.send(get(path)).await
     }
 
-    pub(crate) async fn send(&mut self, request: Asked) -> Result<Got, String> {
+    pub(crate) async fn send(&mut self, request: ClientRequest) -> Result<ClientResponse, String> {
         let mut request = request;
         for _ in 0..UNSENT_MAX {
             let mut connection =
@@ -339,8 +343,8 @@ impl Consumer {
                     }
                     return Ok(got);
                 }
-                Err(Lost::Unsent(unsent)) => request = *unsent,
-                Err(Lost::Failed(why)) => return Err(why),
+                Err(SendError::Unsent(unsent)) => request = *unsent,
+                Err(SendError::Failed(why)) => return Err(why),
             }
         }
         Err("no connection took the request".to_owned())
@@ -348,7 +352,11 @@ impl Consumer {
 }
 
 /// One request on a connection of its own.
-pub(crate) async fn once(to: &To, http: Http, request: Asked) -> Got {
+pub(crate) async fn once(
+    to: &Endpoint,
+    http: HttpVersion,
+    request: ClientRequest,
+) -> ClientResponse {
     let mut connection = Connection::open(to, http).await.unwrap();
     match connection.send(request).await {
         Ok(got) => got,
@@ -362,7 +370,7 @@ pub(crate) async fn raw(to: SocketAddr, bytes: &[u8]) -> String {
     // Who refuses early does not read to the end: what counts is what it says.
     let _ = stream.write_all(bytes).await;
     let mut answer = Vec::new();
-    let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
+    let read = tokio::time::timeout(TEST_TIMEOUT, stream.read_to_end(&mut answer)).await;
     assert!(read.is_ok(), "the connection was not ended: {}", String::from_utf8_lossy(&answer));
     String::from_utf8_lossy(&answer).into_owned()
 }

@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::JoinSet;
 
-use super::client::PATIENCE;
+use super::client::TEST_TIMEOUT;
 use super::wire;
 
 /// The most connections of a crowd: more than the 1 024 places of a port.
@@ -59,8 +59,16 @@ impl Script {
         let mut came = [0; 1024];
         loop {
             tokio::select! {
-                read = stream.read(&mut came), if self.reads => if !read.is_ok_and(|bytes| bytes > 0) { return },
-                () = tokio::time::sleep(PACE) => if stream.write_all(&self.then).await.is_err() { return },
+                read = stream.read(&mut came), if self.reads => {
+                    if !read.is_ok_and(|bytes| bytes > 0) {
+                        return;
+                    }
+                }
+                () = tokio::time::sleep(PACE) => {
+                    if stream.write_all(&self.then).await.is_err() {
+                        return;
+                    }
+                }
             }
         }
     }
@@ -81,7 +89,8 @@ impl Crowd {
         let mut connections = JoinSet::new();
         let size = CROWD_MAX.min(open_files_max() / 8);
         for script in scripts.iter().cycle().take(size) {
-            let (script, connected) = (script.clone(), connected.clone());
+            let script = script.clone();
+            let connected = connected.clone();
             connections.spawn(async move {
                 loop {
                     script.run(to, &connected).await;
@@ -94,7 +103,10 @@ impl Crowd {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        assert!(tokio::time::timeout(PATIENCE, all).await.is_ok(), "the crowd never came together");
+        assert!(
+            tokio::time::timeout(TEST_TIMEOUT, all).await.is_ok(),
+            "the crowd never came together"
+        );
         Self { _connections: connections, _turn: turn }
     }
 }
@@ -113,7 +125,7 @@ pub(crate) async fn probe(to: SocketAddr, path: &str, times: usize) -> Vec<Strin
     let request = wire::get(path, "connection: close\r\n");
     let first = async { while wire::once(to, &request, PROBE_MAX).await.is_err() {} };
     assert!(
-        tokio::time::timeout(PATIENCE, first).await.is_ok(),
+        tokio::time::timeout(TEST_TIMEOUT, first).await.is_ok(),
         "nobody is answered beside the crowd"
     );
     let mut failed = Vec::new();

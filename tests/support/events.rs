@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::AbortHandle;
 
-use super::client::PATIENCE;
+use super::client::TEST_TIMEOUT;
 
 /// One stream. It goes away when it is dropped.
 pub(crate) struct Listener {
@@ -62,14 +62,15 @@ impl Listener {
     /// The next event; `None` at the end of the stream.
     pub(crate) async fn next(&mut self) -> Option<Value> {
         // Comments come for ever.
-        let next = tokio::time::timeout(PATIENCE, self.read()).await;
-        next.unwrap_or_else(|_| panic!("no event for {PATIENCE:?}: {}", self.text))
+        let next = tokio::time::timeout(TEST_TIMEOUT, self.read()).await;
+        next.unwrap_or_else(|_| panic!("no event for {TEST_TIMEOUT:?}: {}", self.text))
     }
 
     async fn read(&mut self) -> Option<Value> {
         loop {
             if let Some((block, rest)) = self.came.split_once("\n\n") {
-                let (block, rest) = (block.to_owned(), rest.to_owned());
+                let block = block.to_owned();
+                let rest = rest.to_owned();
                 self.came = rest;
                 if let Some(event) = event(&block) {
                     return Some(event);
@@ -89,7 +90,10 @@ impl Listener {
                 assert!(self.more().await, "the stream ended");
             }
         };
-        assert!(tokio::time::timeout(PATIENCE, comes).await.is_ok(), "no comment for {PATIENCE:?}");
+        assert!(
+            tokio::time::timeout(TEST_TIMEOUT, comes).await.is_ok(),
+            "no comment for {TEST_TIMEOUT:?}"
+        );
     }
 
     /// Reads on until an event of this name, and returns it.

@@ -17,7 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::client::PATIENCE;
+use super::client::TEST_TIMEOUT;
 
 const CHUNK_BYTES: usize = 16 * 1024;
 /// How many chunks a slowed link carries in a second at least, so that it flows instead of jumping.
@@ -25,7 +25,7 @@ const CHUNKS_PER_SECOND: u32 = 20;
 
 /// A direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Way {
+pub(crate) enum Direction {
     /// From who connects to the target.
     Up,
     /// From the target back.
@@ -43,7 +43,7 @@ pub(crate) enum Cut {
 
 /// How fast the link is, each way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Pace {
+pub(crate) struct LinkSpeed {
     /// How long each chunk (at most 16 KiB) is held back.
     pub(crate) delay: Duration,
     /// `None`: as fast as it goes.
@@ -72,31 +72,31 @@ struct State {
     cut: Option<Cut>,
     /// How many cuts there were, and how the last one was: a connection older than it ends.
     cuts: (u64, Cut),
-    pace: Pace,
-    up: Lane,
-    down: Lane,
+    pace: LinkSpeed,
+    up: DirectionState,
+    down: DirectionState,
 }
 
 /// One direction.
 #[derive(Debug, Clone, Copy, Default)]
-struct Lane {
+struct DirectionState {
     black_hole: bool,
     /// How often it was half-closed: connections older than the last time are.
     half_closes: u64,
 }
 
 impl State {
-    fn lane(&self, way: Way) -> &Lane {
+    fn direction(&self, way: Direction) -> &DirectionState {
         match way {
-            Way::Up => &self.up,
-            Way::Down => &self.down,
+            Direction::Up => &self.up,
+            Direction::Down => &self.down,
         }
     }
 
-    fn lane_mut(&mut self, way: Way) -> &mut Lane {
+    fn direction_mut(&mut self, way: Direction) -> &mut DirectionState {
         match way {
-            Way::Up => &mut self.up,
-            Way::Down => &mut self.down,
+            Direction::Up => &mut self.up,
+            Direction::Down => &mut self.down,
         }
     }
 }
@@ -123,9 +123,9 @@ impl Link {
         let healthy = State {
             cut: None,
             cuts: (0, Cut::Reset),
-            pace: Pace::default(),
-            up: Lane::default(),
-            down: Lane::default(),
+            pace: LinkSpeed::default(),
+            up: DirectionState::default(),
+            down: DirectionState::default(),
         };
         let (state, state_read) = watch::channel(healthy);
         let (counts, counts_read) = watch::channel(Counts::default());
@@ -141,40 +141,40 @@ impl Link {
     }
 
     /// Ends every connection, and each new one as soon as it comes, until healed.
-    pub(crate) fn cut(&self, how: Cut) {
+    pub(crate) fn cut(&self, cut: Cut) {
         self.state.send_modify(|state| {
-            state.cut = Some(how);
-            state.cuts = (state.cuts.0 + 1, how);
+            state.cut = Some(cut);
+            state.cuts = (state.cuts.0 + 1, cut);
         });
     }
 
     /// Ends the connections of now; new ones pass.
-    pub(crate) fn drop_connections(&self, how: Cut) {
-        self.state.send_modify(|state| state.cuts = (state.cuts.0 + 1, how));
+    pub(crate) fn drop_connections(&self, cut: Cut) {
+        self.state.send_modify(|state| state.cuts = (state.cuts.0 + 1, cut));
     }
 
     /// Slows both ways, the connections of now too.
-    pub(crate) fn slow(&self, pace: Pace) {
+    pub(crate) fn slow(&self, pace: LinkSpeed) {
         self.state.send_modify(|state| state.pace = pace);
     }
 
     /// Sends a FIN in one way on each connection of now, after what is on its way; the other way
     /// goes on.
-    pub(crate) fn half_close(&self, way: Way) {
-        self.state.send_modify(|state| state.lane_mut(way).half_closes += 1);
+    pub(crate) fn half_close(&self, way: Direction) {
+        self.state.send_modify(|state| state.direction_mut(way).half_closes += 1);
     }
 
     /// Delivers nothing more in one way, no FIN or RST either, until healed: then all that waited
     /// arrives.
-    pub(crate) fn black_hole(&self, way: Way) {
-        self.state.send_modify(|state| state.lane_mut(way).black_hole = true);
+    pub(crate) fn black_hole(&self, way: Direction) {
+        self.state.send_modify(|state| state.direction_mut(way).black_hole = true);
     }
 
     /// From now on the link is as new. What was cut or half-closed stays so.
     pub(crate) fn heal(&self) {
         self.state.send_modify(|state| {
             state.cut = None;
-            state.pace = Pace::default();
+            state.pace = LinkSpeed::default();
             state.up.black_hole = false;
             state.down.black_hole = false;
         });
@@ -189,7 +189,7 @@ impl Link {
     pub(crate) async fn until(&self, what: &str, reached: impl Fn(&Counts) -> bool) {
         let mut counts = self.counts.clone();
         let waited =
-            tokio::time::timeout(PATIENCE, counts.wait_for(|counts| reached(counts))).await;
+            tokio::time::timeout(TEST_TIMEOUT, counts.wait_for(|counts| reached(counts))).await;
         assert!(waited.is_ok(), "the link never came to {what}: {:?}", self.counts());
     }
 }
@@ -221,7 +221,7 @@ impl View {
     }
 
     /// Returns when the state is so. A link that is gone takes its connections with it.
-    async fn when(&self, so: impl FnMut(&State) -> bool) -> State {
+    async fn wait_for_state(&self, so: impl FnMut(&State) -> bool) -> State {
         let mut state = self.state.clone();
         let met = state.wait_for(so).await.map(|state| *state);
         match met {
@@ -230,24 +230,25 @@ impl View {
         }
     }
 
-    async fn passable(&self, way: Way) {
-        self.when(|state| !state.lane(way).black_hole).await;
+    async fn wait_until_passable(&self, way: Direction) {
+        self.wait_for_state(|state| !state.direction(way).black_hole).await;
     }
 
-    fn half_closes(&self, way: Way) -> u64 {
-        self.state.borrow().lane(way).half_closes
+    fn half_closes(&self, way: Direction) -> u64 {
+        self.state.borrow().direction(way).half_closes
     }
 
     /// Takes as long as so many bytes take; a new pace counts at once.
     async fn pace(&self, bytes: usize) {
-        let Pace { delay, bytes_per_second } = self.state.borrow().pace;
+        let LinkSpeed { delay, bytes_per_second } = self.state.borrow().pace;
         let bytes = u32::try_from(bytes).unwrap();
         let wait = delay
             + bytes_per_second
                 .map_or(Duration::ZERO, |rate| Duration::from_secs(1) * bytes / rate.get());
         if !wait.is_zero() {
-            let old = Pace { delay, bytes_per_second };
-            let _ = tokio::time::timeout(wait, self.when(|state| state.pace != old)).await;
+            let old = LinkSpeed { delay, bytes_per_second };
+            let _ =
+                tokio::time::timeout(wait, self.wait_for_state(|state| state.pace != old)).await;
         }
     }
 
@@ -262,7 +263,9 @@ impl View {
 /// One connection from its beginning to its end.
 async fn carry(mut client: TcpStream, target: SocketAddr, view: View) {
     let born = view.state.borrow().cuts.0;
-    let cut = async { view.when(|state| state.cut.is_some() || state.cuts.0 > born).await.cuts.1 };
+    let cut = async {
+        view.wait_for_state(|state| state.cut.is_some() || state.cuts.0 > born).await.cuts.1
+    };
     tokio::pin!(cut);
     let connected = tokio::select! {
         biased;
@@ -290,7 +293,7 @@ async fn carry(mut client: TcpStream, target: SocketAddr, view: View) {
 }
 
 async fn connect(target: SocketAddr, view: &View) -> io::Result<TcpStream> {
-    view.passable(Way::Up).await;
+    view.wait_until_passable(Direction::Up).await;
     let server = TcpStream::connect(target).await?;
     server.set_nodelay(true)?;
     Ok(server)
@@ -301,18 +304,18 @@ async fn connect(target: SocketAddr, view: &View) -> io::Result<TcpStream> {
 async fn both_ways(client: &mut TcpStream, server: &mut TcpStream, view: &View) -> io::Result<()> {
     client.set_nodelay(true)?;
     let ((from_client, to_client), (from_server, to_server)) = (client.split(), server.split());
-    let up = pump(Way::Up, from_client, to_server, view);
-    let down = pump(Way::Down, from_server, to_client, view);
+    let up = pump(Direction::Up, from_client, to_server, view);
+    let down = pump(Direction::Down, from_server, to_client, view);
     let ended = tokio::try_join!(up, down);
     if ended.is_err() {
-        view.passable(Way::Up).await;
-        view.passable(Way::Down).await;
+        view.wait_until_passable(Direction::Up).await;
+        view.wait_until_passable(Direction::Down).await;
     }
     ended.map(|_| ())
 }
 
 async fn pump(
-    way: Way,
+    way: Direction,
     mut from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,
     view: &View,
@@ -321,10 +324,10 @@ async fn pump(
     let mut buffer = vec![0; CHUNK_BYTES];
     loop {
         let read = async {
-            view.passable(way).await;
+            view.wait_until_passable(way).await;
             from.read(&mut buffer[..view.chunk_bytes()]).await
         };
-        let half_closed = view.when(|state| state.lane(way).half_closes > born);
+        let half_closed = view.wait_for_state(|state| state.direction(way).half_closes > born);
         let read = tokio::select! {
             biased;
             _ = half_closed => None,
@@ -332,13 +335,13 @@ async fn pump(
         };
         // What has been read waits here, where the link became slow or a black hole meanwhile.
         view.pace(read.unwrap_or_default()).await;
-        view.passable(way).await;
+        view.wait_until_passable(way).await;
         match read {
             Some(bytes @ 1..) => {
                 to.write_all(&buffer[..bytes]).await?;
                 view.count(|counts| match way {
-                    Way::Up => counts.up += bytes as u64,
-                    Way::Down => counts.down += bytes as u64,
+                    Direction::Up => counts.up += bytes as u64,
+                    Direction::Down => counts.down += bytes as u64,
                 });
             }
             Some(0) => return to.shutdown().await,

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::client::PATIENCE;
+use super::client::TEST_TIMEOUT;
 
 /// The most lines of log that are kept; more is a fault of the test.
 const LOG_LINES_MAX: usize = 200_000;
@@ -79,7 +79,7 @@ impl Process {
     /// Waits for its end.
     pub(crate) async fn exit_status(&self) -> ExitStatus {
         let mut exit = self.exit.clone();
-        let ended = tokio::time::timeout(PATIENCE, exit.wait_for(Option::is_some)).await;
+        let ended = tokio::time::timeout(TEST_TIMEOUT, exit.wait_for(Option::is_some)).await;
         let status = *ended.unwrap_or_else(|_| panic!("the process did not end")).unwrap();
         status.unwrap()
     }
@@ -94,7 +94,7 @@ impl Process {
         let mut log = self.log.clone();
         let count = |lines: &Vec<String>| lines.iter().filter(|line| line.contains(text)).count();
         let waited =
-            tokio::time::timeout(PATIENCE, log.wait_for(|lines| count(lines) >= times)).await;
+            tokio::time::timeout(TEST_TIMEOUT, log.wait_for(|lines| count(lines) >= times)).await;
         assert!(
             matches!(waited, Ok(Ok(_))),
             "`{text}` was not logged {times} times:\n{}",

@@ -9,25 +9,25 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Instant;
 
-use bfb::bus::Kind;
+use bfb::bus::RedisKind;
 use tempfile::TempDir;
 
-use super::client::PATIENCE;
+use super::client::TEST_TIMEOUT;
 
 pub(crate) use super::port::free;
 
 /// What the user `bfb` may do: what `docs/redis.md` says, and no more.
 fn rules(options: &[String]) -> String {
     let cluster = options.iter().any(|option| option == "--cluster-enabled");
-    format!("on >secret {}", bfb::bus::rules("default", kind(cluster)))
+    format!("on >secret {}", bfb::bus::acl_rules("default", kind(cluster)))
 }
 
 /// What kind of Redis it is to a sidecar.
-pub(crate) fn kind(cluster: bool) -> Kind {
+pub(crate) fn kind(cluster: bool) -> RedisKind {
     match cluster {
-        false => Kind::One,
-        true if version() >= SEVEN => Kind::Cluster,
-        true => Kind::OldCluster,
+        false => RedisKind::One,
+        true if version() >= SEVEN => RedisKind::Cluster,
+        true => RedisKind::OldCluster,
     }
 }
 
@@ -60,7 +60,7 @@ impl Redis {
     pub(crate) fn start_cluster() -> Self {
         let redis = Self::start_node(&[]);
         redis.take_slots(0..16_384);
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TEST_TIMEOUT;
         while !redis.command::<String>(&["CLUSTER", "INFO"]).contains("cluster_state:ok") {
             assert!(Instant::now() < until, "the cluster never came up");
         }
@@ -91,7 +91,7 @@ impl Redis {
         let addr = primary.addr;
         let replica =
             Self::start_with(&["--replicaof", &addr.ip().to_string(), &addr.port().to_string()]);
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TEST_TIMEOUT;
         while !replica.command::<String>(&["INFO", "replication"]).contains("master_link_status:up")
         {
             assert!(Instant::now() < until, "it never had everything");
@@ -99,7 +99,7 @@ impl Redis {
         }
         // The replica is done before its primary has seen that the process that sent the data ended
         // (`wait_bgsave`).
-        let counted: i64 = primary.command(&["WAIT", "1", &PATIENCE.as_millis().to_string()]);
+        let counted: i64 = primary.command(&["WAIT", "1", &TEST_TIMEOUT.as_millis().to_string()]);
         assert!(counted >= 1, "its primary never counted it");
         replica
     }
@@ -110,7 +110,8 @@ impl Redis {
         let dir = tempfile::tempdir().unwrap();
         let addr = free();
         let file = dir.path().join("sentinel.conf");
-        let (host, port) = (primary.ip(), primary.port());
+        let host = primary.ip();
+        let port = primary.port();
         let lines = format!(
             "port {}\nbind 127.0.0.1\nsentinel monitor main {host} {port} 1\n",
             addr.port()

@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::client::{self, Asked, Consumer, Got, Http, PATIENCE, To, get};
+use super::client::{
+    self, ClientRequest, ClientResponse, Consumer, Endpoint, HttpVersion, TEST_TIMEOUT, get,
+};
 use super::domain::DomainFile;
 use super::pki::Pki;
 use super::process::{Process, metric};
@@ -161,10 +163,10 @@ impl Sidecar {
     async fn learn_addresses(&mut self) {
         self.listen = self.address("answering consumers").await;
         self.admin = self.address("admin port").await;
-        let mut admin = Consumer::new(To::Tcp(self.admin), Http::One);
+        let mut admin = Consumer::new(Endpoint::Tcp(self.admin), HttpVersion::Http1);
         let ready = async { while admin.get("/readyz").await.unwrap().status != 200 {} };
         assert!(
-            tokio::time::timeout(PATIENCE, ready).await.is_ok(),
+            tokio::time::timeout(TEST_TIMEOUT, ready).await.is_ok(),
             "the sidecar never became ready"
         );
     }
@@ -197,13 +199,13 @@ impl Sidecar {
     }
 
     /// `GET path` as a consumer.
-    pub(crate) async fn get(&self, path: &str) -> Got {
+    pub(crate) async fn get(&self, path: &str) -> ClientResponse {
         self.send(get(path)).await
     }
 
     /// Any request as a consumer.
-    pub(crate) async fn send(&self, request: Asked) -> Got {
-        client::once(&To::Tcp(self.listen), Http::One, request).await
+    pub(crate) async fn send(&self, request: ClientRequest) -> ClientResponse {
+        client::once(&Endpoint::Tcp(self.listen), HttpVersion::Http1, request).await
     }
 
     /// These bytes as a consumer's connection; what came until its end.
@@ -212,17 +214,17 @@ impl Sidecar {
     }
 
     /// A consumer that keeps its connection.
-    pub(crate) fn consumer(&self, http: Http) -> Consumer {
-        Consumer::new(To::Tcp(self.listen), http)
+    pub(crate) fn consumer(&self, http: HttpVersion) -> Consumer {
+        Consumer::new(Endpoint::Tcp(self.listen), http)
     }
 
     /// `GET path` on the admin port.
-    pub(crate) async fn admin(&self, path: &str) -> Got {
+    pub(crate) async fn admin(&self, path: &str) -> ClientResponse {
         self.send_admin(get(path)).await
     }
 
-    pub(crate) async fn send_admin(&self, request: Asked) -> Got {
-        client::once(&To::Tcp(self.admin), Http::One, request).await
+    pub(crate) async fn send_admin(&self, request: ClientRequest) -> ClientResponse {
+        client::once(&Endpoint::Tcp(self.admin), HttpVersion::Http1, request).await
     }
 
     /// Waits until a metric without labels has come to `value`.
@@ -233,7 +235,10 @@ impl Sidecar {
                 tokio::time::sleep(LOOK).await;
             }
         };
-        assert!(tokio::time::timeout(PATIENCE, so).await.is_ok(), "`{name}` never came to {value}");
+        assert!(
+            tokio::time::timeout(TEST_TIMEOUT, so).await.is_ok(),
+            "`{name}` never came to {value}"
+        );
     }
 
     /// Waits until so many callers have joined a flight that was there before they came.

@@ -24,11 +24,11 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
-use super::client::PATIENCE;
+use super::client::TEST_TIMEOUT;
 
 /// One request as it arrived.
 #[derive(Debug, Clone)]
-pub(crate) struct Seen {
+pub(crate) struct ReceivedRequest {
     pub(crate) method: Method,
     /// Path and query.
     pub(crate) target: String,
@@ -38,7 +38,7 @@ pub(crate) struct Seen {
     pub(crate) connection: usize,
 }
 
-impl Seen {
+impl ReceivedRequest {
     /// A header's value, empty where it is not there.
     pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
@@ -50,7 +50,7 @@ impl Seen {
 pub(crate) struct Reply {
     status: StatusCode,
     headers: HeaderMap,
-    feed: Feed,
+    feed: ReplyBody,
     after: Duration,
     gate: Option<watch::Receiver<bool>>,
     never: bool,
@@ -58,7 +58,7 @@ pub(crate) struct Reply {
 }
 
 #[derive(Debug, Clone)]
-enum Feed {
+enum ReplyBody {
     Whole(Bytes),
     /// These bytes, then, after so many polls that they are on their way, the connection breaks.
     Cut(Bytes, u8),
@@ -71,14 +71,16 @@ enum Feed {
 impl Reply {
     pub(crate) fn status(status: u16) -> Self {
         let status = StatusCode::from_u16(status).unwrap();
-        let (headers, feed, after) = (HeaderMap::new(), Feed::Whole(Bytes::new()), Duration::ZERO);
+        let headers = HeaderMap::new();
+        let feed = ReplyBody::Whole(Bytes::new());
+        let after = Duration::ZERO;
         Self { status, headers, feed, after, gate: None, never: false, hang_up: false }
     }
 
     /// A 200 with this body, as `application/json`, whatever it is.
     pub(crate) fn json(body: impl Into<Bytes>) -> Self {
         let reply = Self::status(200).header("content-type", "application/json");
-        Self { feed: Feed::Whole(body.into()), ..reply }
+        Self { feed: ReplyBody::Whole(body.into()), ..reply }
     }
 
     /// Never answers.
@@ -114,43 +116,47 @@ impl Reply {
     }
 
     /// Answers once the gate is open.
-    pub(crate) fn behind(self, gate: watch::Receiver<bool>) -> Self {
+    pub(crate) fn held_until(self, gate: watch::Receiver<bool>) -> Self {
         Self { gate: Some(gate), ..self }
     }
 
     /// Breaks the connection off behind the body.
     pub(crate) fn cut(self) -> Self {
-        Self { feed: Feed::Cut(self.body(), 8), ..self }
+        Self { feed: ReplyBody::Cut(self.body(), 8), ..self }
     }
 
     /// Sends nothing more behind the body, and keeps the connection.
     pub(crate) fn stuck(self) -> Self {
-        Self { feed: Feed::Stuck(self.body()), ..self }
+        Self { feed: ReplyBody::Stuck(self.body()), ..self }
     }
 
     pub(crate) fn endless(self) -> Self {
-        Self { feed: Feed::Endless, ..self }
+        Self { feed: ReplyBody::Endless, ..self }
     }
 
     fn body(&self) -> Bytes {
         match &self.feed {
-            Feed::Whole(body) | Feed::Cut(body, _) | Feed::Stuck(body) => body.clone(),
-            Feed::Endless => Bytes::new(),
+            ReplyBody::Whole(body) | ReplyBody::Cut(body, _) | ReplyBody::Stuck(body) => {
+                body.clone()
+            }
+            ReplyBody::Endless => Bytes::new(),
         }
     }
 
-    fn to(self, asked: &HeaderMap) -> Response<Feed> {
-        let confirmed =
-            self.headers.get(ETAG).is_some_and(|tag| asked.get(IF_NONE_MATCH) == Some(tag));
+    fn into_response(self, request_headers: &HeaderMap) -> Response<ReplyBody> {
+        let confirmed = self
+            .headers
+            .get(ETAG)
+            .is_some_and(|tag| request_headers.get(IF_NONE_MATCH) == Some(tag));
         let mut response =
-            Response::new(if confirmed { Feed::Whole(Bytes::new()) } else { self.feed });
+            Response::new(if confirmed { ReplyBody::Whole(Bytes::new()) } else { self.feed });
         *response.status_mut() = if confirmed { StatusCode::NOT_MODIFIED } else { self.status };
         *response.headers_mut() = self.headers;
         response
     }
 }
 
-impl Body for Feed {
+impl Body for ReplyBody {
     type Data = Bytes;
     type Error = io::Error;
 
@@ -189,7 +195,7 @@ impl Body for Feed {
     }
 }
 
-type Handler = Arc<dyn Fn(&Seen) -> Reply + Send + Sync>;
+type Handler = Arc<dyn Fn(&ReceivedRequest) -> Reply + Send + Sync>;
 
 enum Script {
     /// One after the other; the last stays.
@@ -199,7 +205,7 @@ enum Script {
 
 struct State {
     scripts: Mutex<HashMap<String, Script>>,
-    seen: watch::Sender<Vec<Seen>>,
+    seen: watch::Sender<Vec<ReceivedRequest>>,
     connections: watch::Sender<usize>,
     closed: watch::Sender<usize>,
     forgets: AtomicBool,
@@ -249,9 +255,11 @@ impl Upstream {
     async fn bind() -> (TcpListener, SocketAddr, Arc<State>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (connections, closed) = (watch::Sender::new(0), watch::Sender::new(0));
-        let (scripts, seen, forgets) =
-            (Mutex::default(), watch::Sender::new(Vec::new()), AtomicBool::new(false));
+        let connections = watch::Sender::new(0);
+        let closed = watch::Sender::new(0);
+        let scripts = Mutex::default();
+        let seen = watch::Sender::new(Vec::new());
+        let forgets = AtomicBool::new(false);
         let state = State { scripts, seen, connections, closed, forgets };
         (listener, address, Arc::new(state))
     }
@@ -277,7 +285,7 @@ impl Upstream {
     pub(crate) fn handles(
         &self,
         path: &str,
-        handler: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
+        handler: impl Fn(&ReceivedRequest) -> Reply + Send + Sync + 'static,
     ) {
         self.state
             .scripts
@@ -292,17 +300,17 @@ impl Upstream {
     }
 
     /// What was asked so far.
-    pub(crate) fn seen(&self) -> Vec<Seen> {
+    pub(crate) fn received(&self) -> Vec<ReceivedRequest> {
         self.state.seen.borrow().clone()
     }
 
     /// Waits until `count` requests have come.
-    pub(crate) async fn requests(&self, count: usize) -> Vec<Seen> {
+    pub(crate) async fn requests(&self, count: usize) -> Vec<ReceivedRequest> {
         let mut seen = self.state.seen.subscribe();
         let reached =
-            tokio::time::timeout(PATIENCE, seen.wait_for(|seen| seen.len() >= count)).await;
+            tokio::time::timeout(TEST_TIMEOUT, seen.wait_for(|seen| seen.len() >= count)).await;
         reached
-            .unwrap_or_else(|_| panic!("{} of {count} requests came", self.seen().len()))
+            .unwrap_or_else(|_| panic!("{} of {count} requests came", self.received().len()))
             .unwrap()
             .clone()
     }
@@ -311,7 +319,7 @@ impl Upstream {
     pub(crate) async fn closed(&self, count: usize) {
         let mut closed = self.state.closed.subscribe();
         let reached =
-            tokio::time::timeout(PATIENCE, closed.wait_for(|closed| *closed >= count)).await;
+            tokio::time::timeout(TEST_TIMEOUT, closed.wait_for(|closed| *closed >= count)).await;
         assert!(reached.is_ok(), "fewer than {count} connections ended");
     }
 
@@ -335,7 +343,8 @@ async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, state: Arc<Stat
             *count += 1;
             number = *count;
         });
-        let (tls, state) = (tls.clone(), Arc::clone(&state));
+        let tls = tls.clone();
+        let state = Arc::clone(&state);
         connections.spawn(async move {
             let Some(tls) = tls else { return serve(stream, state, number).await };
             // A handshake that fails is the client's to report.
@@ -367,8 +376,8 @@ impl State {
         &self,
         request: &Request<Incoming>,
         connection: usize,
-    ) -> io::Result<Response<Feed>> {
-        let seen = Seen {
+    ) -> io::Result<Response<ReplyBody>> {
+        let seen = ReceivedRequest {
             method: request.method().clone(),
             target: request.uri().path_and_query().unwrap().to_string(),
             version: request.version(),
@@ -393,11 +402,11 @@ impl State {
         if reply.hang_up {
             Err(io::Error::other("hung up by the test"))
         } else {
-            Ok(reply.to(request.headers()))
+            Ok(reply.into_response(request.headers()))
         }
     }
 
-    fn reply(&self, seen: &Seen, path: &str) -> Reply {
+    fn reply(&self, seen: &ReceivedRequest, path: &str) -> Reply {
         let mut scripts = self.scripts.lock().unwrap();
         let place = if scripts.contains_key(&seen.target) { &seen.target } else { path };
         match scripts.get_mut(place) {

@@ -22,7 +22,9 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::apiserver::Apiserver;
-use super::client::{Asked, Connection, Got, Http, Lost, PATIENCE, get};
+use super::client::{
+    ClientRequest, ClientResponse, Connection, HttpVersion, SendError, TEST_TIMEOUT, get,
+};
 use super::pki::crypto;
 use super::process::{Process, metric};
 use super::sidecar::bfb;
@@ -75,20 +77,20 @@ impl Webhook {
     pub(crate) async fn until_ready(&self) {
         let ready = async { while self.probe("/readyz").await.status != 200 {} };
         assert!(
-            tokio::time::timeout(PATIENCE, ready).await.is_ok(),
+            tokio::time::timeout(TEST_TIMEOUT, ready).await.is_ok(),
             "the webhook never became ready:\n{}",
             self.log()
         );
     }
 
     /// `GET path` as a kubelet asks.
-    pub(crate) async fn probe(&self, path: &str) -> Got {
-        self.send(Http::One, get(path)).await
+    pub(crate) async fn probe(&self, path: &str) -> ClientResponse {
+        self.send(HttpVersion::Http1, get(path)).await
     }
 
     /// Any request, whoever we are.
-    pub(crate) async fn send(&self, http: Http, request: Asked) -> Got {
-        let mut connection = connect(self.address, anybody(), http).await.unwrap();
+    pub(crate) async fn send(&self, http: HttpVersion, request: ClientRequest) -> ClientResponse {
+        let mut connection = connect(self.address, trust_any_certificate(), http).await.unwrap();
         match connection.send(request).await {
             Ok(got) => got,
             Err(lost) => panic!("no answer: {lost:?}\n{}", self.log()),
@@ -102,25 +104,26 @@ impl Webhook {
     /// Asks as the API server does: trusting its configuration, over a new connection. The answer's
     /// `response`.
     pub(crate) async fn admit(&self, server: &Apiserver, request: &Value) -> Result<Value, String> {
-        let mut connection = connect(self.address, trusting(&server.bundle())?, Http::Two).await?;
+        let mut connection =
+            connect(self.address, trusting(&server.bundle())?, HttpVersion::Http2).await?;
         match connection.send(post(request)).await {
             Ok(got) if got.status == 200 => Ok(got.json()["response"].clone()),
             Ok(got) => Err(format!("{} {}", got.status, got.text())),
-            Err(Lost::Failed(why)) => Err(why),
-            Err(Lost::Unsent(_)) => Err("unsent".to_owned()),
+            Err(SendError::Failed(why)) => Err(why),
+            Err(SendError::Unsent(_)) => Err("unsent".to_owned()),
         }
     }
 }
 
 /// A review as a request.
-pub(crate) fn post(request: &Value) -> Asked {
+pub(crate) fn post(request: &Value) -> ClientRequest {
     let review =
         json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request});
     posted("application/json", review.to_string())
 }
 
 /// Any body as a request.
-pub(crate) fn posted(kind: &str, body: impl Into<Bytes>) -> Asked {
+pub(crate) fn posted(kind: &str, body: impl Into<Bytes>) -> ClientRequest {
     let request = Request::builder()
         .method(Method::POST)
         .uri("/mutate?timeout=10s")
@@ -171,17 +174,20 @@ pub(crate) fn trusting(bundle: &str) -> Result<ClientConfig, String> {
 }
 
 /// One that trusts anybody.
-pub(crate) fn anybody() -> ClientConfig {
+pub(crate) fn trust_any_certificate() -> ClientConfig {
     let builder = ClientConfig::builder_with_provider(crypto())
         .with_safe_default_protocol_versions()
         .unwrap();
-    builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody)).with_no_client_auth()
+    builder
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AcceptAnyCertificate))
+        .with_no_client_auth()
 }
 
 #[derive(Debug)]
-struct Anybody;
+struct AcceptAnyCertificate;
 
-impl ServerCertVerifier for Anybody {
+impl ServerCertVerifier for AcceptAnyCertificate {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,
@@ -220,23 +226,23 @@ impl ServerCertVerifier for Anybody {
 pub(crate) async fn connect(
     to: SocketAddr,
     config: ClientConfig,
-    http: Http,
+    http: HttpVersion,
 ) -> Result<Connection, String> {
-    Connection::over(secured(to, config, http).await?, http).await
+    Connection::over(connect_tls(to, config, http).await?, http).await
 }
 
 /// The same for bytes of the test's own.
 pub(crate) async fn connect_raw(to: SocketAddr, config: ClientConfig) -> TlsStream<TcpStream> {
-    secured(to, config, Http::One).await.unwrap()
+    connect_tls(to, config, HttpVersion::Http1).await.unwrap()
 }
 
-async fn secured(
+async fn connect_tls(
     to: SocketAddr,
     mut config: ClientConfig,
-    http: Http,
+    http: HttpVersion,
 ) -> Result<TlsStream<TcpStream>, String> {
     config.alpn_protocols =
-        vec![if http == Http::Two { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
+        vec![if http == HttpVersion::Http2 { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
     let tcp = TcpStream::connect(to).await.map_err(|error| error.to_string())?;
     tcp.set_nodelay(true).unwrap();
     let name = ServerName::try_from("127.0.0.1").unwrap();
@@ -244,6 +250,9 @@ async fn secured(
         .connect(name, tcp)
         .await
         .map_err(|error| error.to_string())?;
-    assert_eq!(tls.get_ref().1.alpn_protocol().is_some_and(|it| it == b"h2"), http == Http::Two);
+    assert_eq!(
+        tls.get_ref().1.alpn_protocol().is_some_and(|it| it == b"h2"),
+        http == HttpVersion::Http2
+    );
     Ok(tls)
 }

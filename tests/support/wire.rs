@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::client::PATIENCE;
+use super::client::TEST_TIMEOUT;
 
 /// An answer longer than this is none of ours.
 const ANSWER_BYTES_MAX: usize = 256 * 1024;
@@ -37,7 +37,8 @@ pub(crate) fn get(path: &str, lines: &str) -> String {
 
 /// `POST path` with JSON.
 pub(crate) fn post(path: &str, json: &serde_json::Value) -> String {
-    let (json, head) = (json.to_string(), format!("POST {path} HTTP/1.1\r\nhost: localhost"));
+    let json = json.to_string();
+    let head = format!("POST {path} HTTP/1.1\r\nhost: localhost");
     format!(
         "{head}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{json}",
         json.len()
@@ -63,7 +64,7 @@ impl Wire {
 
     /// The same for a test that counts its connections: one that is late is not one that is lost.
     pub(crate) async fn open_patiently(to: SocketAddr) -> io::Result<Self> {
-        Self::open_within(to, PATIENCE).await
+        Self::open_within(to, TEST_TIMEOUT).await
     }
 
     async fn open_within(to: SocketAddr, patience: Duration) -> io::Result<Self> {

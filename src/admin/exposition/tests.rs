@@ -29,7 +29,7 @@ fn registry() -> Registry {
     registry
 }
 
-fn exposed(format: Format) -> String {
+fn exposed(format: ExpositionFormat) -> String {
     transform(&encode(&registry()).unwrap_or_default(), format)
 }
 
@@ -66,7 +66,7 @@ fn parse_text(text: &str) -> Vec<(String, String)> {
 
 #[test]
 fn the_text_format_has_its_own_names_and_only_its_own_types() {
-    let text = exposed(Format::Text);
+    let text = exposed(ExpositionFormat::Text);
     let expected = [
         ("bfb_build_info", "gauge"),
         ("bfb_requests_total", "counter"),
@@ -83,13 +83,13 @@ fn the_text_format_has_neither_units_nor_exemplars_nor_an_end() {
     let open_metrics = "# HELP a b \\\"c\\\".\n# TYPE a histogram\n# UNIT a seconds\n\
         a_bucket{le=\"1.0\",x=\" # \"} 3 # {trace_id=\"1\"} 0.5 1.0\na_created 1.0\n\
         # HELP b c.\n# TYPE b unknown\nb 1\n# HELP s c.\n# TYPE s stateset\ns{s=\"x\"} 1\n# EOF\n";
-    let text = transform(open_metrics, Format::Text);
+    let text = transform(open_metrics, ExpositionFormat::Text);
     assert_eq!(
         text,
         "# HELP a b \"c\".\n# TYPE a histogram\na_bucket{le=\"1.0\",x=\" # \"} 3\n\
          # HELP b c.\n# TYPE b untyped\nb 1\n# HELP s c.\n# TYPE s gauge\ns{s=\"x\"} 1\n"
     );
-    let again = transform(open_metrics, Format::OpenMetrics);
+    let again = transform(open_metrics, ExpositionFormat::OpenMetrics);
     assert!(
         again.contains(" # {trace_id=\"1\"} 0.5 1.0\n") && again.ends_with("# EOF\n"),
         "{again}"
@@ -100,7 +100,7 @@ fn the_text_format_has_neither_units_nor_exemplars_nor_an_end() {
 fn open_metrics_says_all_that_the_library_wrote() {
     let sorted = |text: &str| text.lines().map(str::to_owned).collect::<BTreeSet<_>>();
     let encoded = encode(&registry()).unwrap_or_default();
-    let exposed = exposed(Format::OpenMetrics);
+    let exposed = exposed(ExpositionFormat::OpenMetrics);
     assert_eq!(sorted(&exposed), sorted(&encoded));
     assert!(exposed.contains("# TYPE bfb_requests counter\n"), "{exposed}");
     assert!(exposed.contains("# UNIT bfb_request_duration_seconds seconds\n"), "{exposed}");
@@ -109,7 +109,7 @@ fn open_metrics_says_all_that_the_library_wrote() {
 
 #[test]
 fn samples_come_in_one_order_and_buckets_by_their_bounds() {
-    for format in [Format::Text, Format::OpenMetrics] {
+    for format in [ExpositionFormat::Text, ExpositionFormat::OpenMetrics] {
         let first = exposed(format);
         for _ in 0..8 {
             assert_eq!(exposed(format), first, "a registry of its own has hash tables of its own");

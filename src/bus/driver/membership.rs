@@ -7,148 +7,157 @@ use futures_util::future::join_all;
 use tokio::time::{sleep, timeout};
 
 use super::super::clock;
-use super::super::connection::Links;
-use super::super::core::Domain;
-use super::super::fault::Fault;
-use super::super::frames::ReplyExcess;
-use super::super::happening::What;
-use super::{BACKOFF, Done, Driver, Known, LEAVE_MAX, SAY_AGAIN};
-use crate::coherence::{Call, Event};
+use super::super::connections::RedisConnections;
+use super::super::core::BusDomain;
+use super::super::events::BusEventKind;
+use super::super::fault::RedisFault;
+use super::super::resp_frames::ReplyExcess;
+use super::{
+    DEREGISTER_MAX, DomainState, Driver, EXCESS_LOG_INTERVAL, RECONNECT_BACKOFF, TaskResult,
+};
+use crate::coherence::{ReplicaEvent, ScriptCall};
 
 impl Driver {
     pub(super) fn connect(&mut self, after: Duration) {
-        let (settings, outlet, domains) =
-            (Arc::clone(&self.settings), self.outlet.clone(), self.all());
+        let (settings, push_sender, domains) =
+            (Arc::clone(&self.settings), self.push_sender.clone(), self.all_domains());
         self.tasks.spawn(async move {
             sleep(after).await;
             let connected = async {
-                let links = Links::connect(&settings, &outlet).await?;
+                let links = RedisConnections::connect(&settings, &push_sender).await?;
                 for domain in &domains {
                     links.subscribe(&domain.names).await?;
                 }
                 Ok((links, domains))
             };
-            Done::Connected(connected.await)
+            TaskResult::Connected(connected.await)
         });
     }
 
-    pub(super) fn connected(&mut self, links: Links, subscribed: &[Arc<Domain>]) {
-        self.set_links(Some(Arc::new(links)));
-        self.silent = 0;
-        for domain in self.all() {
+    pub(super) fn on_connected(
+        &mut self,
+        connections: RedisConnections,
+        subscribed: &[Arc<BusDomain>],
+    ) {
+        self.set_connections(Some(Arc::new(connections)));
+        self.silent_rounds = 0;
+        for domain in self.all_domains() {
             if subscribed.iter().any(|one| Arc::ptr_eq(one, &domain)) {
-                self.handle(&domain, Event::LinkUp { ordered: true });
+                self.handle(&domain, ReplicaEvent::LinkUp { ordered: true });
             } else {
                 self.subscribe(&domain);
             }
         }
     }
 
-    pub(super) fn refused(&mut self, fault: &Fault) {
-        self.core.metrics.fault(fault);
-        self.troubles.of_connection(fault, &self.core);
-        self.connect_later();
+    pub(super) fn on_connect_failed(&mut self, fault: &RedisFault) {
+        self.core.metrics.count_fault(fault);
+        self.faults.on_connection_fault(fault, &self.core);
+        self.connect_after_backoff();
     }
 
     /// The connections broke.
-    pub(super) fn lost(&mut self) {
-        let fault = self.note_outgrown().map_or(Fault::Lost, Fault::ReplyExcess);
-        self.set_links(None);
-        self.troubles.of_connection(&fault, &self.core);
-        self.handle_all(&Event::LinkLost);
-        self.connect_later();
+    pub(super) fn on_connections_lost(&mut self) {
+        let fault = self.note_reply_excess().map_or(RedisFault::Lost, RedisFault::ReplyExcess);
+        self.set_connections(None);
+        self.faults.on_connection_fault(&fault, &self.core);
+        self.handle_all(&ReplicaEvent::LinkLost);
+        self.connect_after_backoff();
     }
 
     /// Counts what a server sent beyond what was asked for, and says it, though not each time.
-    pub(super) fn note_outgrown(&mut self) -> Option<ReplyExcess> {
-        let cause = self.inbox.take_outgrown()?;
-        let (fault, now) = (Fault::ReplyExcess(cause), clock::now());
-        self.core.metrics.fault(&fault);
-        let is_said =
-            self.outgrown.is_some_and(|(said, at)| said == cause && now.since(at) < SAY_AGAIN);
-        if !is_said {
+    pub(super) fn note_reply_excess(&mut self) -> Option<ReplyExcess> {
+        let cause = self.push_receiver.take_reply_excess()?;
+        let (fault, now) = (RedisFault::ReplyExcess(cause), clock::now());
+        self.core.metrics.count_fault(&fault);
+        let is_logged = self
+            .last_excess
+            .is_some_and(|(said, at)| said == cause && now.since(at) < EXCESS_LOG_INTERVAL);
+        if !is_logged {
             tracing::warn!(%fault, "is this a redis, and ours alone?");
-            self.outgrown = Some((cause, now));
+            self.last_excess = Some((cause, now));
         }
         Some(cause)
     }
 
-    pub(super) fn connect_later(&mut self) {
+    pub(super) fn connect_after_backoff(&mut self) {
         // A fleet that lost one Redis together does not come back all at once.
         self.connect(self.backoff.mul_f64(0.5 + fastrand::f64() / 2.0));
-        self.backoff = (self.backoff * 2).min(BACKOFF.1);
+        self.backoff = (self.backoff * 2).min(RECONNECT_BACKOFF.1);
     }
 
-    pub(super) fn set_links(&mut self, links: Option<Arc<Links>>) {
-        self.core.metrics.connected.set(i64::from(links.is_some()));
-        self.links.clone_from(&links);
-        self.core.links.send_replace(links);
+    pub(super) fn set_connections(&mut self, connections: Option<Arc<RedisConnections>>) {
+        self.core.metrics.connected.set(i64::from(connections.is_some()));
+        self.connections.clone_from(&connections);
+        self.core.connections.send_replace(connections);
     }
 
-    pub(super) fn subscribe(&mut self, domain: &Arc<Domain>) {
-        let Some(links) = self.links.clone() else { return };
+    pub(super) fn subscribe(&mut self, domain: &Arc<BusDomain>) {
+        let Some(links) = self.connections.clone() else { return };
         let domain = Arc::clone(domain);
         self.tasks.spawn(async move {
             let subscribed = links.subscribe(&domain.names).await;
-            Done::Subscribed(links, domain, subscribed)
+            TaskResult::Subscribed(links, domain, subscribed)
         });
     }
 
     /// Looks which domains there are now.
-    pub(super) fn follow_domains(&mut self) {
+    pub(super) fn update_domains(&mut self) {
         let now = self.core.domains();
-        let gone = |known: &Known| {
+        let is_removed = |known: &DomainState| {
             now.get(&known.domain.name).is_none_or(|domain| !Arc::ptr_eq(domain, &known.domain))
         };
-        let left: Vec<_> = self
+        let removed: Vec<_> = self
             .domains
-            .extract_if(.., |_, known| gone(known))
+            .extract_if(.., |_, known| is_removed(known))
             .map(|(_, known)| known.domain)
             .collect();
-        for domain in left {
+        for domain in removed {
             self.drop_domain(&domain);
         }
         for (name, domain) in now {
             if !self.domains.contains_key(&name) {
+                self.channels.insert(
+                    domain.names.invalidations_channel().into_bytes(),
+                    (Arc::clone(&domain), false),
+                );
                 self.channels
-                    .insert(domain.names.news().into_bytes(), (Arc::clone(&domain), false));
-                self.channels
-                    .insert(domain.names.hints().into_bytes(), (Arc::clone(&domain), true));
+                    .insert(domain.names.hints_channel().into_bytes(), (Arc::clone(&domain), true));
                 self.subscribe(&domain);
-                self.domains.insert(name, Known::new(domain));
+                self.domains.insert(name, DomainState::new(domain));
             }
         }
     }
 
-    pub(super) fn drop_domain(&mut self, domain: &Arc<Domain>) {
-        self.handle(domain, Event::Stop);
-        self.core.metrics.forget(&domain.name);
-        self.troubles.forget(&domain.name, &self.core);
-        self.core.tell(domain, What::LeaseLost);
-        let (news, hints) = (domain.names.news(), domain.names.hints());
+    pub(super) fn drop_domain(&mut self, domain: &Arc<BusDomain>) {
+        self.handle(domain, ReplicaEvent::Stop);
+        self.core.metrics.remove_domain(&domain.name);
+        self.faults.forget(&domain.name, &self.core);
+        self.core.send_event(domain, BusEventKind::LeaseLost);
+        let (news, hints) = (domain.names.invalidations_channel(), domain.names.hints_channel());
         self.channels.remove(news.as_bytes());
         self.channels.remove(hints.as_bytes());
-        if let Some(links) = self.links.clone() {
+        if let Some(links) = self.connections.clone() {
             let domain = Arc::clone(domain);
             self.tasks.spawn(async move {
                 let _ = links.unsubscribe(&domain.names).await;
-                Done::Left
+                TaskResult::Deregistered
             });
         }
     }
 
-    pub(super) async fn leave(&mut self) {
+    pub(super) async fn leave_fleet(&mut self) {
         self.tasks.abort_all();
-        for domain in self.all() {
-            domain.sidecar_mut().handle(clock::now(), Event::Stop, &mut Vec::new());
-            self.core.metrics.stand(&domain.name, false, 0);
+        for domain in self.all_domains() {
+            domain.replica_mut().handle(clock::now(), ReplicaEvent::Stop, &mut Vec::new());
+            self.core.metrics.set_domain_gauges(&domain.name, false, 0);
         }
         let core = &self.core;
-        let goodbyes = self.domains.values().map(|known| {
-            let call = Call::Deregister(known.domain.member.clone());
-            core.ask(&known.domain, call, Duration::ZERO, LEAVE_MAX)
+        let deregistrations = self.domains.values().map(|known| {
+            let call = ScriptCall::Deregister(known.domain.member.clone());
+            core.call(&known.domain, call, Duration::ZERO, DEREGISTER_MAX)
         });
-        let _ = timeout(LEAVE_MAX, join_all(goodbyes)).await;
-        self.set_links(None);
+        let _ = timeout(DEREGISTER_MAX, join_all(deregistrations)).await;
+        self.set_connections(None);
     }
 }

@@ -9,44 +9,48 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 use tower_service::Service as _;
 
-use super::super::fault::Fault;
-use super::super::settings::{ConnectionUrl, Servers, Settings};
-use super::{Silent, Trouble, name};
+use super::super::config::{BusConfig, RedisServers, RedisUrl};
+use super::super::fault::RedisFault;
+use super::{ProbeError, SilentServer, display_address};
 use crate::domain::ServerIdentity;
 use crate::identity::{ConnectErrorKind, Connector, Inspection, TlsOptions, inspect_under};
 
 /// Connects, and looks at its side of a TLS handshake, if there is one.
 pub(super) async fn reach(
-    settings: &Settings,
+    settings: &BusConfig,
     addr: &ConnectionAddr,
     limit: Duration,
-) -> Result<Option<Inspection>, Trouble> {
-    let reached = timeout(limit, connected(settings, addr)).await;
+) -> Result<Option<Inspection>, ProbeError> {
+    let reached = timeout(limit, connect(settings, addr)).await;
     reached.unwrap_or_else(|_| {
         let limit = humantime::format_duration(limit);
-        Err(Trouble::Unreachable(format!("`{}`: no connection within {limit}", name(addr))))
+        Err(ProbeError::Unreachable(format!(
+            "`{}`: no connection within {limit}",
+            display_address(addr)
+        )))
     })
 }
 
-async fn connected(
-    settings: &Settings,
+async fn connect(
+    settings: &BusConfig,
     addr: &ConnectionAddr,
-) -> Result<Option<Inspection>, Trouble> {
-    let nowhere = || Trouble::Unreachable(format!("`{}` is no address", name(addr)));
+) -> Result<Option<Inspection>, ProbeError> {
+    let nowhere = || ProbeError::Unreachable(format!("`{}` is no address", display_address(addr)));
     let refused = |error: crate::identity::ConnectError| match error.kind {
-        ConnectErrorKind::Connect => Trouble::Unreachable(error.detail),
-        _ => Trouble::Tls(error.detail),
+        ConnectErrorKind::Connect => ProbeError::Unreachable(error.detail),
+        _ => ProbeError::Tls(error.detail),
     };
-    let uri =
-        |scheme: &str| format!("{scheme}://{}", name(addr)).parse::<Uri>().map_err(|_| nowhere());
+    let uri = |scheme: &str| {
+        format!("{scheme}://{}", display_address(addr)).parse::<Uri>().map_err(|_| nowhere())
+    };
     match addr {
         ConnectionAddr::Unix(path) => match UnixStream::connect(path).await {
             Ok(_) => Ok(None),
-            Err(error) => Err(Trouble::Unreachable(format!("`{}`: {error}", path.display()))),
+            Err(error) => Err(ProbeError::Unreachable(format!("`{}`: {error}", path.display()))),
         },
         ConnectionAddr::TcpTls { host, .. } => {
             let server = ServerIdentity::of_host(host).ok_or_else(nowhere)?;
-            let authorities = settings.authorities().map_err(Trouble::Fault)?;
+            let authorities = settings.authorities().map_err(ProbeError::Fault)?;
             let tls = TlsOptions { tls12: true };
             let seen = inspect_under(&uri("https")?, authorities.as_deref(), &server, tls).await;
             seen.map(Some).map_err(refused)
@@ -56,34 +60,44 @@ async fn connected(
 }
 
 /// What a fault means after a look at the server's certificate.
-pub(super) fn trouble(fault: Fault, seen: Option<&Inspection>, settings: &Settings) -> Trouble {
+pub(super) fn probe_error(
+    fault: RedisFault,
+    seen: Option<&Inspection>,
+    settings: &BusConfig,
+) -> ProbeError {
     match (fault, seen) {
-        (Fault::Lost | Fault::Tls(_) | Fault::Unreadable, Some(seen)) => match &seen.problem {
-            Some(problem) => Trouble::Tls(problem.clone()),
+        (RedisFault::Lost | RedisFault::Tls(_) | RedisFault::Unreadable, Some(seen)) => match &seen
+            .problem
+        {
+            Some(problem) => ProbeError::Tls(problem.clone()),
             None if seen.asked_for_certificate && settings.identity.is_none() => {
-                Trouble::NoCertificate
+                ProbeError::NoCertificate
             }
-            None => Trouble::Tls("it ended the connection after the TLS handshake".to_owned()),
+            None => ProbeError::Tls("it ended the connection after the TLS handshake".to_owned()),
         },
-        (fault, _) => Trouble::Fault(fault),
+        (fault, _) => ProbeError::Fault(fault),
     }
 }
 
 /// Why those whom the URL names do not say which servers there are.
-pub(super) async fn silent(settings: &Settings, fault: &Fault, limit: Duration) -> Vec<Silent> {
-    let named: Vec<&ConnectionUrl> = match &settings.place {
-        Servers::One(url) => vec![url],
-        Servers::Sentinel { sentinels, .. } => sentinels.iter().collect(),
-        Servers::Cluster(seeds) => seeds.iter().collect(),
+pub(super) async fn silent_servers(
+    settings: &BusConfig,
+    fault: &RedisFault,
+    limit: Duration,
+) -> Vec<SilentServer> {
+    let named: Vec<&RedisUrl> = match &settings.servers {
+        RedisServers::One(url) => vec![url],
+        RedisServers::Sentinel { sentinels, .. } => sentinels.iter().collect(),
+        RedisServers::Cluster(seeds) => seeds.iter().collect(),
     };
-    let mut silent = Vec::new();
+    let mut servers = Vec::new();
     for url in named {
         let Ok(info) = url.info() else { continue };
-        let why = match reach(settings, info.addr(), limit).await {
-            Ok(seen) => trouble(fault.clone(), seen.as_ref(), settings),
+        let error = match reach(settings, info.addr(), limit).await {
+            Ok(seen) => probe_error(fault.clone(), seen.as_ref(), settings),
             Err(trouble) => trouble,
         };
-        silent.push(Silent { address: name(info.addr()), trouble: why });
+        servers.push(SilentServer { address: display_address(info.addr()), error });
     }
-    silent
+    servers
 }

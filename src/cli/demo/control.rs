@@ -14,30 +14,30 @@ use http::uri::Authority;
 use http::{HeaderMap, Method, StatusCode, Uri};
 use serde_json::json;
 
-use super::answer::{Reply, only, problem, reply_json};
-use super::shop::{Behaviour, Fail, Kind, Shop};
+use super::upstream_response::{UpstreamResponse, json_response, problem_response, with_allow};
+use super::upstream_state::{Behaviour, FailureMode, UpstreamKind, UpstreamState};
 
 /// The longest delay that an upstream takes on.
-const MAX_SLOW_MS: u64 = 60_000;
+const SLOW_MS_MAX: u64 = 60_000;
 
 const COMMANDS: &str = "POST /{profile|favorites|reviews|orders}/{fail?status=503&percent=100 | slow?ms=300 | hang | \
                         change/{customer} | recover}, or GET /";
 
 /// Does what the request says, or says what is wrong with it.
-pub(super) fn control(
-    shops: &[Arc<Shop>],
+pub(super) fn handle_command(
+    shops: &[Arc<UpstreamState>],
     method: &Method,
     uri: &Uri,
     headers: &HeaderMap,
-) -> Reply {
+) -> UpstreamResponse {
     if headers.contains_key(ORIGIN) {
-        return problem(
+        return problem_response(
             StatusCode::FORBIDDEN,
             "not for web pages: a request with `Origin` is refused",
         );
     }
     if !is_local(headers) {
-        return problem(
+        return problem_response(
             StatusCode::MISDIRECTED_REQUEST,
             "`Host` must be `localhost` or a loopback address",
         );
@@ -45,85 +45,90 @@ pub(super) fn control(
     let path = uri.path();
     if path == "/" {
         return match *method {
-            Method::GET => state(shops),
-            _ => only(problem(StatusCode::METHOD_NOT_ALLOWED, COMMANDS), "GET"),
+            Method::GET => state_response(shops),
+            _ => with_allow(problem_response(StatusCode::METHOD_NOT_ALLOWED, COMMANDS), "GET"),
         };
     }
     if method != Method::POST {
-        return only(problem(StatusCode::METHOD_NOT_ALLOWED, COMMANDS), "POST");
+        return with_allow(problem_response(StatusCode::METHOD_NOT_ALLOWED, COMMANDS), "POST");
     }
     let mut segments = path.trim_start_matches('/').splitn(2, '/');
-    let (upstream, order) =
+    let (upstream, command) =
         (segments.next().unwrap_or_default(), segments.next().unwrap_or_default());
-    let Some(shop) =
-        Kind::named(upstream).and_then(|kind| shops.iter().find(|shop| shop.kind == kind))
+    let Some(shop) = UpstreamKind::from_name(upstream)
+        .and_then(|kind| shops.iter().find(|shop| shop.kind == kind))
     else {
-        return problem(StatusCode::NOT_FOUND, COMMANDS);
+        return problem_response(StatusCode::NOT_FOUND, COMMANDS);
     };
-    match obey(shop, order, uri.query().unwrap_or_default()) {
-        Ok(()) => state(shops),
+    match apply_command(shop, command, uri.query().unwrap_or_default()) {
+        Ok(()) => state_response(shops),
         Err(problem) => problem.into(),
     }
 }
 
 /// Why an order was not obeyed.
-struct Refused(StatusCode, String);
+struct CommandError(StatusCode, String);
 
-impl From<Refused> for Reply {
-    fn from(Refused(status, detail): Refused) -> Self {
-        problem(status, &detail)
+impl From<CommandError> for UpstreamResponse {
+    fn from(CommandError(status, detail): CommandError) -> Self {
+        problem_response(status, &detail)
     }
 }
 
-fn obey(shop: &Shop, order: &str, query: &str) -> Result<(), Refused> {
-    match order {
+fn apply_command(shop: &UpstreamState, command: &str, query: &str) -> Result<(), CommandError> {
+    match command {
         "fail" => {
-            let [status, percent] = numbers(query, ["status", "percent"])?;
-            let status = within("status", status.unwrap_or(503), 400..=599)?;
-            let percent = within("percent", percent.unwrap_or(100), 0..=100)?;
-            shop.behave(|behaviour| behaviour.fail = Some(Fail { status, percent }));
+            let [status, percent] = parse_numbers(query, ["status", "percent"])?;
+            let status = check_range("status", status.unwrap_or(503), 400..=599)?;
+            let percent = check_range("percent", percent.unwrap_or(100), 0..=100)?;
+            shop.change_behaviour(|behaviour| {
+                behaviour.fail = Some(FailureMode { status, percent });
+            });
         }
         "slow" => {
-            let [ms] = numbers(query, ["ms"])?;
-            let slow_ms = within("ms", ms.unwrap_or(300), 0..=MAX_SLOW_MS)?;
-            shop.behave(|behaviour| behaviour.slow_ms = slow_ms);
+            let [ms] = parse_numbers(query, ["ms"])?;
+            let slow_ms = check_range("ms", ms.unwrap_or(300), 0..=SLOW_MS_MAX)?;
+            shop.change_behaviour(|behaviour| behaviour.slow_ms = slow_ms);
         }
         "hang" => {
-            let [] = numbers(query, [])?;
-            shop.behave(|behaviour| behaviour.hang = true);
+            let [] = parse_numbers(query, [])?;
+            shop.change_behaviour(|behaviour| behaviour.hang = true);
         }
         "recover" => {
-            let [] = numbers(query, [])?;
-            shop.behave(|behaviour| *behaviour = Behaviour::default());
+            let [] = parse_numbers(query, [])?;
+            shop.change_behaviour(|behaviour| *behaviour = Behaviour::default());
         }
         _ => {
-            let [] = numbers(query, [])?;
-            let id = order.strip_prefix("change/").and_then(|id| id.parse().ok());
+            let [] = parse_numbers(query, [])?;
+            let id = command.strip_prefix("change/").and_then(|id| id.parse().ok());
             let changed = id
                 .ok_or(COMMANDS)
                 .and_then(|id| shop.change(id).ok_or("no such customer: 1 to 1000 exist"));
-            changed.map_err(|detail| Refused(StatusCode::NOT_FOUND, detail.to_owned()))?;
+            changed.map_err(|detail| CommandError(StatusCode::NOT_FOUND, detail.to_owned()))?;
         }
     }
     Ok(())
 }
 
 /// The numbers of a query by name; what is unknown or no number is refused.
-fn numbers<const N: usize>(query: &str, names: [&str; N]) -> Result<[Option<u64>; N], Refused> {
+fn parse_numbers<const N: usize>(
+    query: &str,
+    names: [&str; N],
+) -> Result<[Option<u64>; N], CommandError> {
     let mut found = [None; N];
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let place = names.iter().position(|known| *known == name);
         match (place, value.parse()) {
             (Some(place), Ok(number)) => found[place] = Some(number),
-            (Some(_), Err(_)) => return Err(bad(&format!("`{name}` must be a number"))),
-            (None, _) => return Err(bad(&expected(&names))),
+            (Some(_), Err(_)) => return Err(bad_request(&format!("`{name}` must be a number"))),
+            (None, _) => return Err(bad_request(&expected_query(&names))),
         }
     }
     Ok(found)
 }
 
-fn expected(names: &[&str]) -> String {
+fn expected_query(names: &[&str]) -> String {
     if names.is_empty() {
         return "no query is expected here".to_owned();
     }
@@ -133,17 +138,19 @@ fn expected(names: &[&str]) -> String {
     })
 }
 
-fn within<T: TryFrom<u64>>(
+fn check_range<T: TryFrom<u64>>(
     name: &str,
     number: u64,
     range: std::ops::RangeInclusive<u64>,
-) -> Result<T, Refused> {
+) -> Result<T, CommandError> {
     let inside = range.contains(&number).then(|| T::try_from(number).ok()).flatten();
-    inside.ok_or_else(|| bad(&format!("`{name}` must be {} to {}", range.start(), range.end())))
+    inside.ok_or_else(|| {
+        bad_request(&format!("`{name}` must be {} to {}", range.start(), range.end()))
+    })
 }
 
-fn bad(detail: &str) -> Refused {
-    Refused(StatusCode::BAD_REQUEST, detail.to_owned())
+fn bad_request(detail: &str) -> CommandError {
+    CommandError(StatusCode::BAD_REQUEST, detail.to_owned())
 }
 
 /// Whether the one `Host` names this machine's loopback: else another site's name has been pointed
@@ -159,8 +166,8 @@ fn is_local(headers: &HeaderMap) -> bool {
 }
 
 /// How all four are told to behave, and how often they were asked.
-fn state(shops: &[Arc<Shop>]) -> Reply {
-    let state = |shop: &Arc<Shop>| {
+fn state_response(shops: &[Arc<UpstreamState>]) -> UpstreamResponse {
+    let state = |shop: &Arc<UpstreamState>| {
         let Behaviour { fail, slow_ms, hang } = shop.behaviour();
         json!({"fail": fail, "slow_ms": slow_ms, "hang": hang, "requests": shop.requests()})
     };
@@ -168,7 +175,7 @@ fn state(shops: &[Arc<Shop>]) -> Reply {
         .iter()
         .map(|shop| (shop.kind.name().to_owned(), state(shop)))
         .collect::<serde_json::Map<_, _>>();
-    reply_json(StatusCode::OK, "application/json", &all.into())
+    json_response(StatusCode::OK, "application/json", &all.into())
 }
 
 #[cfg(test)]
@@ -178,16 +185,16 @@ mod tests {
 
     use super::*;
 
-    fn shops() -> Vec<Arc<Shop>> {
-        Kind::ALL.into_iter().map(|kind| Arc::new(Shop::new(kind, 7))).collect()
+    fn shops() -> Vec<Arc<UpstreamState>> {
+        UpstreamKind::ALL.into_iter().map(|kind| Arc::new(UpstreamState::new(kind, 7))).collect()
     }
 
     fn from(host: &'static str) -> HeaderMap {
         [(HOST, HeaderValue::from_static(host))].into_iter().collect()
     }
 
-    fn post(shops: &[Arc<Shop>], target: &str) -> u16 {
-        control(shops, &Method::POST, &target.parse().unwrap(), &from("127.0.0.1:7079"))
+    fn post(shops: &[Arc<UpstreamState>], target: &str) -> u16 {
+        handle_command(shops, &Method::POST, &target.parse().unwrap(), &from("127.0.0.1:7079"))
             .status()
             .as_u16()
     }
@@ -199,8 +206,11 @@ mod tests {
         {
             assert_eq!(post(&shops, target), 200, "{target}");
         }
-        let told =
-            Behaviour { fail: Some(Fail { status: 500, percent: 10 }), slow_ms: 250, hang: true };
+        let told = Behaviour {
+            fail: Some(FailureMode { status: 500, percent: 10 }),
+            slow_ms: 250,
+            hang: true,
+        };
         assert_eq!(shops[3].behaviour(), told);
         assert_eq!(shops[0].behaviour(), Behaviour::default(), "the others go on");
         assert_eq!(post(&shops, "/orders/recover"), 200);
@@ -245,7 +255,7 @@ mod tests {
         let fail = "/orders/fail".parse().unwrap();
         let mut page = from("127.0.0.1:7079");
         page.insert(ORIGIN, HeaderValue::from_static("null"));
-        assert_eq!(control(&shops, &Method::POST, &fail, &page).status(), 403);
+        assert_eq!(handle_command(&shops, &Method::POST, &fail, &page).status(), 403);
         for host in [
             "rebound.example",
             "rebound.example:7079",
@@ -253,12 +263,20 @@ mod tests {
             "127.0.0.1@rebound.example",
             "",
         ] {
-            assert_eq!(control(&shops, &Method::POST, &fail, &from(host)).status(), 421, "{host}");
+            assert_eq!(
+                handle_command(&shops, &Method::POST, &fail, &from(host)).status(),
+                421,
+                "{host}"
+            );
         }
-        assert_eq!(control(&shops, &Method::POST, &fail, &HeaderMap::new()).status(), 421);
+        assert_eq!(handle_command(&shops, &Method::POST, &fail, &HeaderMap::new()).status(), 421);
         assert_eq!(shops[3].behaviour(), Behaviour::default());
         for host in ["localhost", "LOCALHOST:7079", "127.0.0.1:7079", "[::1]:7079"] {
-            assert_eq!(control(&shops, &Method::POST, &fail, &from(host)).status(), 200, "{host}");
+            assert_eq!(
+                handle_command(&shops, &Method::POST, &fail, &from(host)).status(),
+                200,
+                "{host}"
+            );
         }
     }
 
@@ -266,9 +284,9 @@ mod tests {
     fn the_state_names_all_four_and_is_only_read() {
         let shops = shops();
         let root = "/".parse().unwrap();
-        assert_eq!(control(&shops, &Method::GET, &root, &from("localhost")).status(), 200);
-        assert_eq!(control(&shops, &Method::POST, &root, &from("localhost")).status(), 405);
+        assert_eq!(handle_command(&shops, &Method::GET, &root, &from("localhost")).status(), 200);
+        assert_eq!(handle_command(&shops, &Method::POST, &root, &from("localhost")).status(), 405);
         let fail = "/orders/fail".parse().unwrap();
-        assert_eq!(control(&shops, &Method::GET, &fail, &from("localhost")).status(), 405);
+        assert_eq!(handle_command(&shops, &Method::GET, &fail, &from("localhost")).status(), 405);
     }
 }

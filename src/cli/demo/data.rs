@@ -50,7 +50,7 @@ pub(super) struct Favorite {
 
 /// One of `GET /customers/{id}/reviews`.
 #[derive(Debug, Serialize)]
-pub(super) struct Review {
+pub(super) struct ProductReview {
     id: String,
     sku: &'static str,
     stars: u8,
@@ -64,12 +64,12 @@ pub(super) struct Order {
     id: String,
     placed: String,
     status: &'static str,
-    items: Vec<Item>,
+    items: Vec<OrderItem>,
     total: Money,
 }
 
 #[derive(Debug, Serialize)]
-struct Item {
+struct OrderItem {
     sku: &'static str,
     name: &'static str,
     quantity: u32,
@@ -125,10 +125,10 @@ pub(super) fn favorites(seed: u64, customer: u32, revision: u64) -> Option<Vec<F
     let mut products = dice.products(dates.len());
     if revision > 1 {
         // What is new is none of the old ones, and never what the revision before had.
-        let others: Vec<_> =
+        let unlisted: Vec<_> =
             PRODUCTS.iter().filter(|new| products.iter().all(|old| old.sku != new.sku)).collect();
-        let turn = usize::try_from(revision).unwrap_or(0) % others.len();
-        products.insert(0, *others[turn]);
+        let turn = usize::try_from(revision).unwrap_or(0) % unlisted.len();
+        products.insert(0, *unlisted[turn]);
     }
     let dates = (revision > 1).then(|| LATEST.to_owned()).into_iter().chain(dates);
     Some(
@@ -140,7 +140,7 @@ pub(super) fn favorites(seed: u64, customer: u32, revision: u64) -> Option<Vec<F
     )
 }
 
-pub(super) fn reviews(seed: u64, customer: u32, revision: u64) -> Vec<Review> {
+pub(super) fn reviews(seed: u64, customer: u32, revision: u64) -> Vec<ProductReview> {
     let mut dice = Dice::new(seed, b'r', customer, 1);
     let mut written: Vec<_> =
         past_days(&mut dice, 0..5).into_iter().map(|day| review(&mut dice, day)).collect();
@@ -152,12 +152,12 @@ pub(super) fn reviews(seed: u64, customer: u32, revision: u64) -> Vec<Review> {
     written
 }
 
-fn review(dice: &mut Dice, written: String) -> Review {
+fn review(dice: &mut Dice, written: String) -> ProductReview {
     let product = dice.products(1)[0];
     // Two of three are content, as reviewers of a shop that still exists are.
     let stars = [1, 2, 3, 3, 4, 4, 4, 5, 5, 5, 5, 5][dice.index(12)];
     let text = dice.pick(&OPINIONS[usize::from(stars) - 1]);
-    Review {
+    ProductReview {
         id: format!("R-{:07}", dice.below(10_000_000)),
         sku: product.sku,
         stars,
@@ -184,7 +184,7 @@ fn order(dice: &mut Dice, placed: String) -> Order {
     let items: Vec<_> = dice
         .products(count)
         .into_iter()
-        .map(|Product { sku, name, price }| Item {
+        .map(|Product { sku, name, price }| OrderItem {
             sku,
             name,
             price,

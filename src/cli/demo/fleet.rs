@@ -17,18 +17,18 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{sleep, timeout};
 
-use super::next::{At, try_fleet};
-use super::redis::PrivateRedis;
-use super::{Demo, FIRST, Failure, own_name};
+use super::private_redis::PrivateRedis;
+use super::suggestions::{SidecarAddresses, suggest_for_fleet};
+use super::{DemoCommand, DemoError, FIRST_PATH, program_name};
 use crate::admin::LogLevel;
 use crate::bus;
-use crate::cache::Size;
-use crate::cli::local::{Local, problem_text};
+use crate::cache::MemorySize;
+use crate::cli::client::{SidecarClient, problem_text};
 use crate::cli::{exit, invalidate, logging, out, serve};
-use crate::serve::Address;
-use crate::sidecar::{Caching, Config, Sidecar, ToldTo};
+use crate::serve::ListenAddress;
+use crate::sidecar::{CachingConfig, Sidecar, SidecarConfig, SidecarControl};
 
-use super::upstreams::Upstreams;
+use super::upstreams::DemoUpstreams;
 
 /// Short, so that what waits for one is seen in a demo.
 const LEASE: Duration = Duration::from_secs(1);
@@ -36,27 +36,27 @@ const LEASE: Duration = Duration::from_secs(1);
 /// behind than one does.
 const NAMESPACE: &str = "demo";
 /// What memory each sidecar gets.
-const MEMORY: Size = Size(16 * 1024 * 1024);
+const MEMORY: MemorySize = MemorySize(16 * 1024 * 1024);
 /// How long a fleet may take to form.
-const FORMS: Duration = Duration::from_secs(10);
+const FORM_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often to look.
-const LOOK: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// One sidecar of the fleet, as others see it.
-struct Member {
-    listen: Address,
-    consumers: Local,
-    admin: Local,
-    admin_address: Address,
+struct FleetMember {
+    listen: ListenAddress,
+    consumers: SidecarClient,
+    admin: SidecarClient,
+    admin_address: ListenAddress,
 }
 
 /// What a read came to.
-struct Read {
+struct ReadResult {
     cache_status: String,
     etag: String,
 }
 
-impl Read {
+impl ReadResult {
     /// Enough of it to tell two apart at a glance.
     fn short_etag(&self) -> String {
         format!("{}…", self.etag.trim_matches('"').chars().take(8).collect::<String>())
@@ -64,26 +64,26 @@ impl Read {
 }
 
 /// Why the demo did not go well.
-enum Trouble {
+enum FleetDemoError {
     /// Something that it needs is not there.
-    Missing(Failure),
+    Missing(DemoError),
     /// It did not show what it promises.
-    Failed(Failure),
+    Failed(DemoError),
 }
 
-impl<E: Into<Failure>> From<E> for Trouble {
+impl<E: Into<DemoError>> From<E> for FleetDemoError {
     fn from(error: E) -> Self {
         Self::Failed(error.into())
     }
 }
 
-impl Demo {
+impl DemoCommand {
     /// Shows `size` sidecars; their domain file is `file`.
     pub(super) async fn show_fleet(
         &self,
         size: u8,
         file: PathBuf,
-        upstreams: &Upstreams,
+        upstreams: &DemoUpstreams,
         apply: impl Fn(&str) + Clone + Send + 'static,
     ) -> ExitCode {
         let redis = match self.redis {
@@ -105,9 +105,9 @@ impl Demo {
             let sidecar =
                 match Sidecar::start(config, LogLevel::new(&self.log, logging::check)).await {
                     Ok(sidecar) => sidecar,
-                    Err(error) => return serve::refuse(&error),
+                    Err(error) => return serve::report_start_error(&error),
                 };
-            match Member::of(&sidecar) {
+            match FleetMember::of(&sidecar) {
                 Ok(member) => members.push(member),
                 Err(error) => {
                     out::error(error);
@@ -117,9 +117,9 @@ impl Demo {
             sidecars.push(sidecar);
         }
         let (stops, runs): (Vec<_>, Vec<_>) =
-            sidecars.into_iter().map(|sidecar| run(sidecar, apply.clone())).unzip();
+            sidecars.into_iter().map(|sidecar| start_run(sidecar, apply.clone())).unzip();
         let (ended, shown) = tokio::join!(join_all(runs), async {
-            let shown = self.show_members(&members, upstreams, redis.as_ref()).await;
+            let shown = self.show_fleet_until_stopped(&members, upstreams, redis.as_ref()).await;
             for stop in &stops {
                 // Twice: the demo's consumers are gone already, there is nothing to drain for.
                 let _ = stop.send(()).await;
@@ -130,11 +130,11 @@ impl Demo {
         match shown {
             Ok(()) if ended.iter().all(Result::is_ok) => exit::OK,
             Ok(()) => exit::FAILED,
-            Err(Trouble::Missing(error)) => {
+            Err(FleetDemoError::Missing(error)) => {
                 out::error(error);
                 exit::unavailable()
             }
-            Err(Trouble::Failed(error)) => {
+            Err(FleetDemoError::Failed(error)) => {
                 out::error(error);
                 exit::FAILED
             }
@@ -147,37 +147,43 @@ impl Demo {
         &self,
         index: u8,
         file: PathBuf,
-        upstreams: &Upstreams,
+        upstreams: &DemoUpstreams,
         redis: Option<&PrivateRedis>,
-    ) -> Option<Config> {
-        let own =
+    ) -> Option<SidecarConfig> {
+        let private =
             redis.and_then(|redis| format!("unix://{}", redis.socket().display()).parse().ok());
-        let mut settings = bus::Settings::new(self.redis.clone().or(own)?, LEASE);
+        let mut settings = bus::BusConfig::new(self.redis.clone().or(private)?, LEASE);
         settings.label = format!("demo-{index}");
         NAMESPACE.clone_into(&mut settings.namespace);
         let mut config = self.config(file, upstreams, index == 1);
         config.bus = Some(settings);
-        config.caching = Caching { memory: MEMORY, off: false, ..Caching::none() };
+        config.caching = CachingConfig { memory: MEMORY, off: false, ..CachingConfig::none() };
         Some(config)
     }
 
-    async fn show_members(
+    async fn show_fleet_until_stopped(
         &self,
-        members: &[Member],
-        upstreams: &Upstreams,
+        members: &[FleetMember],
+        upstreams: &DemoUpstreams,
         redis: Option<&PrivateRedis>,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), FleetDemoError> {
         // Before anything is said, so that nobody who reads it is too early.
         let (mut interrupt, mut terminate) =
             (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
         let shown = async {
-            out::say(introduced(members, redis));
+            out::print(introduction(members, redis));
             show_an_invalidation(members, upstreams).await?;
             if !self.once {
-                let at: Vec<_> = members.iter().take(2).map(Member::at).collect();
+                let addresses: Vec<_> =
+                    members.iter().take(2).map(FleetMember::addresses).collect();
                 let socket = redis.map(PrivateRedis::socket);
-                let next = try_fleet(&own_name(), upstreams.control_addr(), &at, socket);
-                out::say(format!("\n{next}\nCtrl-C ends it."));
+                let suggestions = suggest_for_fleet(
+                    &program_name(),
+                    upstreams.control_addr(),
+                    &addresses,
+                    socket,
+                );
+                out::print(format!("\n{suggestions}\nCtrl-C ends it."));
                 std::future::pending::<()>().await;
             }
             Ok(())
@@ -192,117 +198,133 @@ impl Demo {
 
 /// Everybody reads and keeps; the source changes; an invalidation is acknowledged; everybody reads
 /// what is new.
-async fn show_an_invalidation(members: &[Member], upstreams: &Upstreams) -> Result<(), Trouble> {
-    let formed = timeout(FORMS, join_all(members.iter().map(Member::until_lease))).await;
+async fn show_an_invalidation(
+    members: &[FleetMember],
+    upstreams: &DemoUpstreams,
+) -> Result<(), FleetDemoError> {
+    let formed =
+        timeout(FORM_TIMEOUT, join_all(members.iter().map(FleetMember::wait_for_lease))).await;
     if formed.is_err() {
         let trouble = members[0]
             .status()
             .await
             .ok()
             .and_then(|s| s["fleet"]["trouble"].as_str().map(str::to_owned));
-        let why = trouble.unwrap_or_else(|| "the fleet did not form".to_owned());
-        return Err(Trouble::Missing(format!("{why}\nhint: `--redis` says where it is").into()));
+        let reason = trouble.unwrap_or_else(|| "the fleet did not form".to_owned());
+        return Err(FleetDemoError::Missing(
+            format!("{reason}\nhint: `--redis` says where it is").into(),
+        ));
     }
     // Only once its log is older than a lease is it known that its registry names everybody;
     // before, each acknowledgement waits for one.
     sleep(LEASE).await;
-    let mut told = "everybody reads customer 42, twice\n".to_owned();
+    let mut text = "everybody reads customer 42, twice\n".to_owned();
     for (index, member) in members.iter().enumerate() {
         let (first, again) = (member.read().await?, member.read().await?);
         let _ = writeln!(
-            told,
+            text,
             "  {:>2}  {:<33} ETag {}",
             index + 1,
             first.cache_status,
             first.short_etag()
         );
-        let _ = writeln!(told, "      {:<33} ETag {}", again.cache_status, again.short_etag());
+        let _ = writeln!(text, "      {:<33} ETag {}", again.cache_status, again.short_etag());
     }
-    out::say(told);
+    out::print(text);
     let before = members[0].read().await?.etag;
-    let control = Local::new(&Address::Tcp(upstreams.control_addr()))?;
+    let control = SidecarClient::new(&ListenAddress::Tcp(upstreams.control_addr()))?;
     control.send(control.request(Method::POST, "/favorites/change/42"), "control").await?;
     let acknowledged = members[0].invalidate().await?;
-    let bfb = own_name();
-    out::say(format!(
+    let bfb = program_name();
+    out::print(format!(
         "customer 42 likes something new, and sidecar 1 is told so\n  $ {bfb} invalidate --wait \
          customer 42\n{}\n",
-        indented(&invalidate::text(&acknowledged))
+        indent(&invalidate::acknowledgement_text(&acknowledged))
     ));
-    let mut told = "everybody reads customer 42 again\n".to_owned();
-    let mut old = 0;
+    let mut text = "everybody reads customer 42 again\n".to_owned();
+    let mut stale = 0;
     for (index, member) in members.iter().enumerate() {
         let read = member.read().await?;
         let word = if read.etag == before { "OLD" } else { "new" };
-        old += usize::from(read.etag == before);
+        stale += usize::from(read.etag == before);
         let (status, etag) = (&read.cache_status, read.short_etag());
-        let _ = writeln!(told, "  {:>2}  {status:<33} ETag {etag}  {word}", index + 1);
+        let _ = writeln!(text, "  {:>2}  {status:<33} ETag {etag}  {word}", index + 1);
     }
-    out::say(told.trim_end());
-    if old == 0 {
+    out::print(text.trim_end());
+    if stale == 0 {
         Ok(())
     } else {
-        Err(format!("{old} sidecars served what was read before the acknowledgement").into())
+        Err(format!("{stale} sidecars served what was read before the acknowledgement").into())
     }
 }
 
-fn introduced(members: &[Member], redis: Option<&PrivateRedis>) -> String {
-    let whose = redis.map_or_else(
+fn introduction(members: &[FleetMember], redis: Option<&PrivateRedis>) -> String {
+    let redis_text = redis.map_or_else(
         || "the one given".to_owned(),
         |redis| format!("a private one, unix://{}", redis.socket().display()),
     );
-    let mut text = format!("{} sidecars on one Redis ({whose})\n", members.len());
+    let mut text = format!("{} sidecars on one Redis ({redis_text})\n", members.len());
     for (index, member) in members.iter().enumerate() {
-        let at = member.at();
-        let _ =
-            writeln!(text, "  {:>2}  consumers {:<24}  admin {}", index + 1, at.listen, at.admin);
+        let addresses = member.addresses();
+        let _ = writeln!(
+            text,
+            "  {:>2}  consumers {:<24}  admin {}",
+            index + 1,
+            addresses.listen,
+            addresses.admin
+        );
     }
     text
 }
 
-fn indented(text: &str) -> String {
+fn indent(text: &str) -> String {
     text.lines().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
 }
 
-type Running = std::pin::Pin<Box<dyn Future<Output = Result<(), crate::sidecar::RunError>>>>;
+type SidecarRun =
+    std::pin::Pin<Box<dyn Future<Output = Result<(), crate::sidecar::SidecarRunError>>>>;
 
-fn run(sidecar: Sidecar, apply: impl Fn(&str) + Send + 'static) -> (mpsc::Sender<()>, Running) {
-    let (stop, told) = mpsc::channel(2);
-    let told_to = ToldTo { stop: told, reload: Arc::new(Notify::new()) };
-    (stop, Box::pin(sidecar.run(told_to, apply)))
+fn start_run(
+    sidecar: Sidecar,
+    apply: impl Fn(&str) + Send + 'static,
+) -> (mpsc::Sender<()>, SidecarRun) {
+    let (stop, stop_receiver) = mpsc::channel(2);
+    let control = SidecarControl { stop: stop_receiver, reload: Arc::new(Notify::new()) };
+    (stop, Box::pin(sidecar.run(control, apply)))
 }
 
-impl Member {
-    fn of(sidecar: &Sidecar) -> Result<Self, Failure> {
+impl FleetMember {
+    fn of(sidecar: &Sidecar) -> Result<Self, DemoError> {
         let listen = sidecar.addresses().next().ok_or("a sidecar has no address")?.clone();
         let admin_address = sidecar.admin_address().clone();
-        let (consumers, admin) = (Local::new(&listen)?, Local::new(&admin_address)?);
+        let (consumers, admin) =
+            (SidecarClient::new(&listen)?, SidecarClient::new(&admin_address)?);
         Ok(Self { listen, consumers, admin, admin_address })
     }
 
-    fn at(&self) -> At {
-        let usual = |address: &Address| address.to_string().replace("127.0.0.1", "localhost");
-        At { listen: usual(&self.listen), admin: usual(&self.admin_address) }
+    fn addresses(&self) -> SidecarAddresses {
+        let usual = |address: &ListenAddress| address.to_string().replace("127.0.0.1", "localhost");
+        SidecarAddresses { listen: usual(&self.listen), admin: usual(&self.admin_address) }
     }
 
-    async fn status(&self) -> Result<Value, Failure> {
+    async fn status(&self) -> Result<Value, DemoError> {
         let answer = self.admin.send(self.admin.request(Method::GET, "/status"), "admin").await?;
         Ok(serde_json::from_slice(&answer.bytes().await?)?)
     }
 
-    async fn until_lease(&self) {
+    async fn wait_for_lease(&self) {
         while self
             .status()
             .await
             .map_or(true, |status| status["fleet"]["domains"][0]["lease_held"] != true)
         {
-            sleep(LOOK).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 
-    async fn read(&self) -> Result<Read, Failure> {
+    async fn read(&self) -> Result<ReadResult, DemoError> {
         let answer =
-            self.consumers.send(self.consumers.request(Method::GET, FIRST), "listen").await?;
+            self.consumers.send(self.consumers.request(Method::GET, FIRST_PATH), "listen").await?;
         let header = |name: &str| {
             answer
                 .headers()
@@ -314,16 +336,16 @@ impl Member {
         let (cache_status, etag) = (header("cache-status"), header("etag"));
         let status = answer.status();
         if status.is_success() {
-            return Ok(Read { cache_status, etag });
+            return Ok(ReadResult { cache_status, etag });
         }
         Err(problem_text(status.as_u16(), &answer.bytes().await?).into())
     }
 
-    async fn invalidate(&self) -> Result<Value, Failure> {
-        let asked = json!({"domain": "customer", "keys": ["42"], "wait": "fleet"});
+    async fn invalidate(&self) -> Result<Value, DemoError> {
+        let request = json!({"domain": "customer", "keys": ["42"], "wait": "fleet"});
         let answer = self
             .admin
-            .send(self.admin.request(Method::POST, "/invalidate").json(&asked), "admin")
+            .send(self.admin.request(Method::POST, "/invalidate").json(&request), "admin")
             .await?;
         let (status, body) = (answer.status(), answer.bytes().await?);
         if status != 200 {

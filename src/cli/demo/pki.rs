@@ -12,7 +12,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::shop::Kind;
+use super::upstream_state::UpstreamKind;
 use crate::identity::issue::{Authority, Issued, Leaf, Usage, Validity};
 
 /// Who the demo's sidecar is.
@@ -41,7 +41,7 @@ impl Pki {
 
     /// TLS as the upstream does it: 1.3 only, and nobody without a certificate of the authority
     /// gets in.
-    pub(super) fn server(&self, kind: Kind) -> io::Result<ServerConfig> {
+    pub(super) fn server(&self, kind: UpstreamKind) -> io::Result<ServerConfig> {
         let issued = self.issue(server_leaf(kind))?;
         server_config(&issued.cert_pem, &issued.key_pem, self.authority.ca_pem())
     }
@@ -92,11 +92,11 @@ fn server_config(cert: &str, key: &str, authorities: &str) -> io::Result<ServerC
 }
 
 /// Two upstreams are known by a SPIFFE ID and two by a host name, as the domain file expects.
-fn server_leaf(kind: Kind) -> Leaf {
+fn server_leaf(kind: UpstreamKind) -> Leaf {
     let leaf = Leaf::new(kind.name()).usage(Usage::Server);
     match kind {
-        Kind::Profile => leaf.uri("spiffe://shop.example/ns/crm/sa/profile"),
-        Kind::Orders => leaf.uri("spiffe://shop.example/ns/shop/sa/orders"),
-        Kind::Favorites | Kind::Reviews => leaf.dns("localhost"),
+        UpstreamKind::Profile => leaf.uri("spiffe://shop.example/ns/crm/sa/profile"),
+        UpstreamKind::Orders => leaf.uri("spiffe://shop.example/ns/shop/sa/orders"),
+        UpstreamKind::Favorites | UpstreamKind::Reviews => leaf.dns("localhost"),
     }
 }

@@ -1,7 +1,7 @@
 //! The four upstreams and their control, running: ports, connections and their end.
 //!
-//! Every task belongs to the [`Upstreams`]; dropping it stops them all, and [`Upstreams::shutdown`]
-//! also waits for them.
+//! Every task belongs to the [`DemoUpstreams`]; dropping it stops them all, and
+//! [`DemoUpstreams::shutdown`] also waits for them.
 
 use std::convert::Infallible;
 use std::io;
@@ -22,17 +22,17 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use super::answer::answer;
-use super::control::control;
+use super::control::handle_command;
 use super::pki::{self, Pki};
-use super::shop::{Kind, Shop};
+use super::upstream_response::respond;
+use super::upstream_state::{UpstreamKind, UpstreamState};
 
 /// Connections to one upstream at once; more wait to be accepted.
-const MAX_CONNECTIONS: usize = 512;
+const CONNECTIONS_MAX: usize = 512;
 /// Connections to the control at once.
-const MAX_CONTROL_CONNECTIONS: usize = 16;
+const CONTROL_CONNECTIONS_MAX: usize = 16;
 /// How long a peer may take for a TLS handshake or for a request's headers.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PEER_TIMEOUT: Duration = Duration::from_secs(5);
 /// The pause after a failed `accept` (no file descriptors left, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -60,7 +60,7 @@ impl Ports {
 
 /// The demo's upstreams while they run.
 #[derive(Debug)]
-pub(crate) struct Upstreams {
+pub(crate) struct DemoUpstreams {
     /// Where they listen.
     pub(crate) ports: Ports,
     identity: PathBuf,
@@ -68,27 +68,25 @@ pub(crate) struct Upstreams {
     stop: DropGuard,
 }
 
-impl Upstreams {
+impl DemoUpstreams {
     /// Makes new certificates, writes the sidecar's identity into `dir/identity`, and starts all on
     /// these ports.
-    pub(crate) fn start(dir: &Path, seed: u64, wished: Ports) -> io::Result<Self> {
+    pub(crate) fn start(dir: &Path, seed: u64, ports: Ports) -> io::Result<Self> {
         let pki = Pki::new()?;
         let identity = dir.join("identity");
         pki.write_consumer(&identity)?;
-        Self::start_with(Ipv4Addr::LOCALHOST.into(), wished, seed, identity, |kind| {
-            pki.server(kind)
-        })
+        Self::start_with(Ipv4Addr::LOCALHOST.into(), ports, seed, identity, |kind| pki.server(kind))
     }
 
     /// Starts all at every address of this machine, for consumers elsewhere. The certificate of
     /// each is in the folder of its name in `dir`. The control stays on loopback.
-    pub(crate) fn start_for_others(dir: &Path, seed: u64, wished: Ports) -> io::Result<Self> {
+    pub(crate) fn start_for_others(dir: &Path, seed: u64, ports: Ports) -> io::Result<Self> {
         // Not every machine has IPv6; one that has it takes IPv4 there too.
         let every = match std::net::TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)) {
             Ok(_) => IpAddr::from(Ipv6Addr::UNSPECIFIED),
             Err(_) => Ipv4Addr::UNSPECIFIED.into(),
         };
-        let server = |kind: Kind| {
+        let server = |kind: UpstreamKind| {
             let folder = dir.join(kind.name());
             pki::server_of(&folder).map_err(|error| {
                 io::Error::new(
@@ -101,22 +99,22 @@ impl Upstreams {
                 )
             })
         };
-        Self::start_with(every, wished, seed, dir.to_owned(), server)
+        Self::start_with(every, ports, seed, dir.to_owned(), server)
     }
 
     fn start_with(
         at: IpAddr,
-        wished: Ports,
+        ports: Ports,
         seed: u64,
         identity: PathBuf,
-        server: impl Fn(Kind) -> io::Result<ServerConfig>,
+        server: impl Fn(UpstreamKind) -> io::Result<ServerConfig>,
     ) -> io::Result<Self> {
-        let owner = Owner { tasks: TaskTracker::new(), stop: CancellationToken::new() };
+        let owner = TaskOwner { tasks: TaskTracker::new(), stop: CancellationToken::new() };
         // From here on, an error stops what has been started.
         let guard = owner.stop.clone().drop_guard();
         let mut shops = Vec::new();
-        let mut start = |kind: Kind, port| {
-            let shop = Arc::new(Shop::new(kind, seed));
+        let mut start = |kind: UpstreamKind, port| {
+            let shop = Arc::new(UpstreamState::new(kind, seed));
             let (listener, port) = bind(at, port)?;
             let acceptor = TlsAcceptor::from(Arc::new(server(kind)?));
             owner.spawn(run_upstream(listener, acceptor, Arc::clone(&shop), owner.clone()));
@@ -124,13 +122,13 @@ impl Upstreams {
             io::Result::Ok(port)
         };
         let mut ports = Ports {
-            profile: start(Kind::Profile, wished.profile)?,
-            favorites: start(Kind::Favorites, wished.favorites)?,
-            reviews: start(Kind::Reviews, wished.reviews)?,
-            orders: start(Kind::Orders, wished.orders)?,
+            profile: start(UpstreamKind::Profile, ports.profile)?,
+            favorites: start(UpstreamKind::Favorites, ports.favorites)?,
+            reviews: start(UpstreamKind::Reviews, ports.reviews)?,
+            orders: start(UpstreamKind::Orders, ports.orders)?,
             control: 0,
         };
-        let (listener, port) = bind(Ipv4Addr::LOCALHOST.into(), wished.control)?;
+        let (listener, port) = bind(Ipv4Addr::LOCALHOST.into(), ports.control)?;
         ports.control = port;
         owner.spawn(run_control(listener, shops.into(), owner.clone()));
         Ok(Self { ports, identity, tasks: owner.tasks, stop: guard })
@@ -169,19 +167,19 @@ impl Upstreams {
 
 /// Whose the tasks are: all end when `stop` says so.
 #[derive(Clone)]
-struct Owner {
+struct TaskOwner {
     tasks: TaskTracker,
     stop: CancellationToken,
 }
 
-impl Owner {
+impl TaskOwner {
     fn spawn(&self, task: impl Future<Output: Send> + Send + 'static) {
         self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(task));
     }
 }
 
 /// For hyper's tasks, one an HTTP/2 request.
-impl<F: Future<Output: Send> + Send + 'static> hyper::rt::Executor<F> for Owner {
+impl<F: Future<Output: Send> + Send + 'static> hyper::rt::Executor<F> for TaskOwner {
     fn execute(&self, task: F) {
         self.spawn(task);
     }
@@ -196,23 +194,28 @@ fn bind(at: IpAddr, port: u16) -> io::Result<(TcpListener, u16)> {
     Ok((TcpListener::from_std(listener)?, port))
 }
 
-async fn run_upstream(listener: TcpListener, acceptor: TlsAcceptor, shop: Arc<Shop>, owner: Owner) {
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+async fn run_upstream(
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+    shop: Arc<UpstreamState>,
+    owner: TaskOwner,
+) {
+    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let (stream, slot) = accept(&listener, &slots).await;
         let (acceptor, shop, hyper_tasks) = (acceptor.clone(), Arc::clone(&shop), owner.clone());
         owner.spawn(async move {
             let _slot = slot;
             // Who does not prove himself is gone; what was wrong is for him to report.
-            let Ok(Ok(stream)) = tokio::time::timeout(PATIENCE, acceptor.accept(stream)).await
+            let Ok(Ok(stream)) = tokio::time::timeout(PEER_TIMEOUT, acceptor.accept(stream)).await
             else {
                 return;
             };
             let service = service_fn(|request: Request<Incoming>| {
                 let shop = Arc::clone(&shop);
                 async move {
-                    shop.take_time().await;
-                    Ok::<_, Infallible>(answer(
+                    shop.delay().await;
+                    Ok::<_, Infallible>(respond(
                         &shop,
                         request.method(),
                         request.uri().path(),
@@ -221,26 +224,27 @@ async fn run_upstream(listener: TcpListener, acceptor: TlsAcceptor, shop: Arc<Sh
                 }
             });
             let mut server = auto::Builder::new(hyper_tasks);
-            server.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+            server.http1().timer(TokioTimer::new()).header_read_timeout(PEER_TIMEOUT);
             // It ends with the peer.
             let _ = server.serve_connection(TokioIo::new(stream), service).await;
         });
     }
 }
 
-async fn run_control(listener: TcpListener, shops: Arc<[Arc<Shop>]>, owner: Owner) {
-    let slots = Arc::new(Semaphore::new(MAX_CONTROL_CONNECTIONS));
+async fn run_control(listener: TcpListener, shops: Arc<[Arc<UpstreamState>]>, owner: TaskOwner) {
+    let slots = Arc::new(Semaphore::new(CONTROL_CONNECTIONS_MAX));
     loop {
         let (stream, slot) = accept(&listener, &slots).await;
         let shops = Arc::clone(&shops);
         owner.spawn(async move {
             let _slot = slot;
             let service = service_fn(|request: Request<Incoming>| {
-                let reply = control(&shops, request.method(), request.uri(), request.headers());
+                let reply =
+                    handle_command(&shops, request.method(), request.uri(), request.headers());
                 std::future::ready(Ok::<_, Infallible>(reply))
             });
             let mut server = hyper::server::conn::http1::Builder::new();
-            server.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+            server.timer(TokioTimer::new()).header_read_timeout(PEER_TIMEOUT);
             let _ = server.serve_connection(TokioIo::new(stream), service).await;
         });
     }

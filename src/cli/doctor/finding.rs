@@ -6,7 +6,7 @@ use serde::Serialize;
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Level {
+pub(super) enum FindingLevel {
     /// No answer will come of it.
     Error,
     /// It works now.
@@ -19,7 +19,7 @@ pub(super) enum Level {
 /// key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Finding {
-    pub(super) level: Level,
+    pub(super) level: FindingLevel,
     pub(super) name: &'static str,
     pub(super) met: String,
     pub(super) expected: Option<String>,
@@ -28,15 +28,15 @@ pub(super) struct Finding {
 
 impl Finding {
     pub(super) fn error(name: &'static str, met: impl Into<String>) -> Self {
-        Self { level: Level::Error, name, met: met.into(), expected: None, hint: None }
+        Self { level: FindingLevel::Error, name, met: met.into(), expected: None, hint: None }
     }
 
     pub(super) fn warning(name: &'static str, met: impl Into<String>) -> Self {
-        Self { level: Level::Warning, ..Self::error(name, met) }
+        Self { level: FindingLevel::Warning, ..Self::error(name, met) }
     }
 
     pub(super) fn note(name: &'static str, met: impl Into<String>) -> Self {
-        Self { level: Level::Note, ..Self::error(name, met) }
+        Self { level: FindingLevel::Note, ..Self::error(name, met) }
     }
 
     pub(super) fn expected(self, expected: impl Into<String>) -> Self {

@@ -2,17 +2,19 @@
 //! with what is to be said of it.
 
 pub(super) mod draw;
-mod judge;
+mod redis_findings;
 
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::connection::{self, Presented};
-use super::finding::{Finding, Level};
+use super::connection_probe::{self, ServerCertificate};
+use super::finding::{Finding, FindingLevel};
 use super::report::ms;
-use crate::bus::examine::{Config, Examination, Examined, Facts, Log, Trial};
-use crate::bus::{Fault, Kind, Servers, Settings};
+use crate::bus::examine::{
+    Examination, ExaminedServer, LogStatus, RedisServerConfig, RedisServerInfo, ScriptProbe,
+};
+use crate::bus::{BusConfig, RedisFault, RedisKind, RedisServers};
 
 /// The whole of it.
 #[derive(Debug, Serialize)]
@@ -34,7 +36,7 @@ pub(super) struct ServerReport {
     /// `Valkey 9.1.2`.
     pub(super) version: Option<String>,
     /// `None`: without TLS.
-    pub(super) tls: Option<Tls>,
+    pub(super) tls: Option<TlsReport>,
     /// The median of a command that does nothing.
     pub(super) round_trip_ms: Option<f64>,
     /// The median of a heartbeat.
@@ -49,8 +51,8 @@ pub(super) struct ServerReport {
 
 /// What TLS showed.
 #[derive(Debug, Serialize)]
-pub(super) struct Tls {
-    pub(super) certificate: Option<Presented>,
+pub(super) struct TlsReport {
+    pub(super) certificate: Option<ServerCertificate>,
     pub(super) protocol: Option<&'static str>,
     pub(super) key_exchange: Option<&'static str>,
     pub(super) asks_for_certificate: bool,
@@ -73,13 +75,13 @@ pub(super) struct ServerSettings {
 pub(super) struct LogReport {
     pub(super) domain: String,
     /// `None`: there is none, or it cannot be read.
-    pub(super) state: Option<LogState>,
+    pub(super) state: Option<LogStateReport>,
     pub(super) findings: Vec<Finding>,
 }
 
 /// Where it stands.
 #[derive(Debug, Serialize)]
-pub(super) struct LogState {
+pub(super) struct LogStateReport {
     pub(super) protocol: u32,
     pub(super) epoch: String,
     pub(super) seq: u64,
@@ -88,32 +90,39 @@ pub(super) struct LogState {
     /// How many are registered, and how many of them had not said that they applied everything.
     pub(super) sidecars: usize,
     pub(super) behind: usize,
-    pub(super) leases: Vec<Lease>,
+    pub(super) leases: Vec<LeaseReport>,
 }
 
 /// How many are registered with one lease.
 #[derive(Debug, Serialize)]
-pub(super) struct Lease {
+pub(super) struct LeaseReport {
     pub(super) lease_ms: u64,
     pub(super) sidecars: usize,
 }
 
 impl RedisReport {
     /// What is to be said of what was found.
-    pub(super) fn of(found: &Examination, settings: &Settings) -> Self {
-        let kind = match settings.place {
-            Servers::One(_) => "server",
-            Servers::Sentinel { .. } => "sentinel",
-            Servers::Cluster(_) => "cluster",
+    pub(super) fn of(examination: &Examination, settings: &BusConfig) -> Self {
+        let kind = match settings.servers {
+            RedisServers::One(_) => "server",
+            RedisServers::Sentinel { .. } => "sentinel",
+            RedisServers::Cluster(_) => "cluster",
         };
-        let servers = found
+        let servers = examination
             .servers
             .iter()
-            .map(|server| ServerReport::of(server, found.kind, settings))
+            .map(|server| ServerReport::of(server, examination.kind, settings))
             .collect();
-        let logs =
-            found.logs.iter().map(|(domain, log)| LogReport::of(domain, log, settings)).collect();
-        let findings = found.silent.iter().map(|silent| judge::silent(silent, settings)).collect();
+        let logs = examination
+            .logs
+            .iter()
+            .map(|(domain, log)| LogReport::of(domain, log, settings))
+            .collect();
+        let findings = examination
+            .silent_servers
+            .iter()
+            .map(|silent| redis_findings::silent_finding(silent, settings))
+            .collect();
         Self { kind, namespace: settings.namespace.clone(), servers, logs, findings }
     }
 
@@ -126,16 +135,16 @@ impl RedisReport {
 }
 
 impl ServerReport {
-    fn of(found: &Examined, kind: Kind, settings: &Settings) -> Self {
-        let facts = found.facts.as_ref();
-        let tls = found.tls.as_ref().map(|seen| Tls {
-            certificate: seen.certificate.as_ref().map(connection::presented),
+    fn of(found: &ExaminedServer, kind: RedisKind, settings: &BusConfig) -> Self {
+        let facts = found.info.as_ref();
+        let tls = found.tls.as_ref().map(|seen| TlsReport {
+            certificate: seen.certificate.as_ref().map(connection_probe::server_certificate),
             protocol: seen.protocol,
             key_exchange: seen.group,
             asks_for_certificate: seen.asked_for_certificate,
         });
-        let script = match &found.trial {
-            Some(Trial::Ran(took)) => Some(*took),
+        let script = match &found.script_probe {
+            Some(ScriptProbe::Ran(took)) => Some(*took),
             _ => None,
         };
         Self {
@@ -147,22 +156,22 @@ impl ServerReport {
             eviction: facts.and_then(|facts| facts.eviction.clone()),
             replicas: facts.map(|facts| facts.replicas),
             settings: facts.and_then(|facts| facts.config.as_ref()).map(ServerSettings::of),
-            findings: judge::server(found, kind, settings),
+            findings: redis_findings::server_findings(found, kind, settings),
         }
     }
 
     /// The worst that was found of it.
-    pub(super) fn level(&self) -> Option<Level> {
+    pub(super) fn level(&self) -> Option<FindingLevel> {
         self.findings.iter().map(|finding| finding.level).min()
     }
 }
 
-fn version(facts: &Facts) -> String {
+fn version(facts: &RedisServerInfo) -> String {
     format!("{} {}", facts.product, facts.version)
 }
 
 impl ServerSettings {
-    fn of(config: &Config) -> Self {
+    fn of(config: &RedisServerConfig) -> Self {
         Self {
             min_replicas_to_write: config.min_replicas,
             min_replicas_max_lag_ms: config.min_replicas_max_lag.map(whole_ms),
@@ -195,25 +204,33 @@ fn whole_ms(span: Duration) -> u64 {
 }
 
 impl LogReport {
-    fn of(domain: &str, found: &Result<Option<Log>, Fault>, settings: &Settings) -> Self {
-        let state = found.as_ref().ok().and_then(Option::as_ref).map(LogState::of);
-        Self { domain: domain.to_owned(), state, findings: judge::log(found, settings) }
+    fn of(
+        domain: &str,
+        found: &Result<Option<LogStatus>, RedisFault>,
+        settings: &BusConfig,
+    ) -> Self {
+        let state = found.as_ref().ok().and_then(Option::as_ref).map(LogStateReport::of);
+        Self {
+            domain: domain.to_owned(),
+            state,
+            findings: redis_findings::log_findings(found, settings),
+        }
     }
 
     /// The worst that was found of it.
-    pub(super) fn level(&self) -> Option<Level> {
+    pub(super) fn level(&self) -> Option<FindingLevel> {
         self.findings.iter().map(|finding| finding.level).min()
     }
 }
 
-impl LogState {
-    fn of(log: &Log) -> Self {
-        let mut leases: Vec<Lease> = Vec::new();
+impl LogStateReport {
+    fn of(log: &LogStatus) -> Self {
+        let mut leases: Vec<LeaseReport> = Vec::new();
         let mut all: Vec<u64> =
             log.registered.iter().map(|sidecar| whole_ms(sidecar.lease)).collect();
         all.sort_unstable();
         for same in all.chunk_by(|one, other| one == other) {
-            leases.push(Lease { lease_ms: same[0], sidecars: same.len() });
+            leases.push(LeaseReport { lease_ms: same[0], sidecars: same.len() });
         }
         Self {
             protocol: log.protocol,
@@ -222,7 +239,7 @@ impl LogState {
             settled: log.settled,
             stamps: log.stamps,
             sidecars: log.registered.len(),
-            behind: log.registered.iter().filter(|sidecar| sidecar.reported < log.seq).count(),
+            behind: log.registered.iter().filter(|sidecar| sidecar.reported_seq < log.seq).count(),
             leases,
         }
     }

@@ -4,21 +4,21 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::answer;
-use super::connection;
-use super::finding::{Finding, Level};
-use super::own::Own;
+use super::answer_probe;
+use super::connection_probe;
+use super::finding::{Finding, FindingLevel};
+use super::identity_report::IdentityReport;
 use super::redis::RedisReport;
 
 /// The whole report.
 #[derive(Debug, Serialize)]
-pub(super) struct Report {
+pub(super) struct DoctorReport {
     /// No finding is an error.
     pub(super) ok: bool,
     /// Whether sources were asked with a key.
     pub(super) asked: bool,
     /// `None`: no source is asked over TLS, and no identity was given.
-    pub(super) identity: Option<Own>,
+    pub(super) identity: Option<IdentityReport>,
     /// `None`: none was given.
     pub(super) redis: Option<RedisReport>,
     pub(super) domains: Vec<DomainReport>,
@@ -44,28 +44,28 @@ pub(super) struct SourceReport {
     /// The identity that its certificate must carry.
     pub(super) server: String,
     /// `None`: there is no connection to it.
-    pub(super) connection: Option<connection::Facts>,
+    pub(super) connection: Option<connection_probe::ConnectionFacts>,
     /// `None`: it was not asked, or gave no 200.
-    pub(super) answer: Option<answer::Facts>,
+    pub(super) answer: Option<answer_probe::AnswerFacts>,
     pub(super) findings: Vec<Finding>,
 }
 
 impl SourceReport {
     /// The worst that was found of it.
-    pub(super) fn level(&self) -> Option<Level> {
+    pub(super) fn level(&self) -> Option<FindingLevel> {
         self.findings.iter().map(|finding| finding.level).min()
     }
 }
 
-impl Report {
+impl DoctorReport {
     pub(super) fn new(
         asked: bool,
-        identity: Option<Own>,
+        identity: Option<IdentityReport>,
         redis: Option<RedisReport>,
         domains: Vec<DomainReport>,
     ) -> Self {
         let mut report = Self { ok: true, asked, identity, redis, domains };
-        let ok = report.findings().all(|finding| finding.level != Level::Error);
+        let ok = report.findings().all(|finding| finding.level != FindingLevel::Error);
         report.ok = ok;
         report
     }

@@ -11,31 +11,31 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, ContentArrangement, Table};
 use owo_colors::OwoColorize as _;
 
-use super::answer::{self, Tag};
-use super::connection::{self, Without};
-use super::finding::{Finding, Level};
-use super::own::Own;
+use super::answer_probe::{self, EtagStrength};
+use super::connection_probe::{self, WithoutCertificate};
+use super::finding::{Finding, FindingLevel};
+use super::identity_report::IdentityReport;
 use super::redis;
-use super::report::{DomainReport, Report, SourceReport, span};
+use super::report::{DoctorReport, DomainReport, SourceReport, span};
 
 /// The width where there is no terminal, and the least that is drawn for.
-const USUAL: usize = 80;
-const LEAST: usize = 40;
+const DEFAULT_WIDTH: usize = 80;
+const WIDTH_MIN: usize = 40;
 /// How far the lines below a source are indented.
 const INDENT: &str = "    ";
 
 /// The columns of the terminal; `COLUMNS` goes before.
 pub(super) fn width() -> usize {
-    let said = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
-    let met = || terminal_size::terminal_size().map(|(columns, _)| usize::from(columns.0));
-    said.or_else(met).unwrap_or(USUAL).max(LEAST)
+    let configured = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    let measured = || terminal_size::terminal_size().map(|(columns, _)| usize::from(columns.0));
+    configured.or_else(measured).unwrap_or(DEFAULT_WIDTH).max(WIDTH_MIN)
 }
 
 /// The report as text; colours are stripped by the writer where they do not belong.
-pub(super) fn draw(report: &Report, width: usize) -> String {
+pub(super) fn draw(report: &DoctorReport, width: usize) -> String {
     let mut text = String::new();
     if let Some(own) = &report.identity {
-        draw_own(&mut text, own, width);
+        draw_identity(&mut text, own, width);
     }
     if let Some(redis) = &report.redis {
         redis::draw::draw(&mut text, redis, width);
@@ -52,18 +52,19 @@ pub(super) fn draw(report: &Report, width: usize) -> String {
     text.trim_start().to_owned()
 }
 
-fn draw_own(text: &mut String, own: &Own, width: usize) {
-    let names = if own.names.is_empty() { "no name".to_owned() } else { own.names.join(", ") };
+fn draw_identity(text: &mut String, identity: &IdentityReport, width: usize) {
+    let names =
+        if identity.names.is_empty() { "no name".to_owned() } else { identity.names.join(", ") };
     let _ = writeln!(text, "{} {names}", "our identity".bold());
-    let client = if own.client_auth { "usable as a client" } else { "not usable as a client" };
-    let until = format!("valid until {}", own.not_after);
-    fold(text, [format!("issued by {}", own.issuer), until, client.to_owned()], width);
-    draw_findings(text, own.findings.iter().map(|finding| (None, finding)).collect());
+    let client = if identity.client_auth { "usable as a client" } else { "not usable as a client" };
+    let until = format!("valid until {}", identity.not_after);
+    write_folded(text, [format!("issued by {}", identity.issuer), until, client.to_owned()], width);
+    draw_findings(text, identity.findings.iter().map(|finding| (None, finding)).collect());
 }
 
 fn draw_domain(text: &mut String, domain: &DomainReport, asked: bool, width: usize) {
     let _ = writeln!(text, "\n{} {}, {}\n", domain.name.bold(), domain.file, domain.atomicity);
-    let table = [Columns::All, Columns::NoConnection, Columns::Fewest]
+    let table = [Columns::All, Columns::NoConnection, Columns::OnlyNeeded]
         .map(|columns| table(domain, asked, columns));
     let fits = |table: &&String| table.lines().all(|line| line.chars().count() <= width);
     let Some(table) = table.iter().find(fits).or(table.last()) else { return };
@@ -85,31 +86,37 @@ fn draw_domain(text: &mut String, domain: &DomainReport, asked: bool, width: usi
 }
 
 /// What stands before something of which the worst is this.
-pub(super) fn mark(level: Option<Level>) -> String {
+pub(super) fn level_sign(level: Option<FindingLevel>) -> String {
     match level {
-        Some(Level::Error) => "✗".red().bold().to_string(),
-        Some(Level::Warning) => "!".yellow().bold().to_string(),
+        Some(FindingLevel::Error) => "✗".red().bold().to_string(),
+        Some(FindingLevel::Warning) => "!".yellow().bold().to_string(),
         _ => "✓".green().to_string(),
     }
 }
 
 fn draw_source(text: &mut String, line: &str, source: &SourceReport, width: usize) {
     let rest = line.trim_start_matches(['✗', '!', '✓']);
-    let _ = writeln!(text, "{}{rest}", mark(source.level()));
+    let _ = writeln!(text, "{}{rest}", level_sign(source.level()));
     let mut first = vec![source.origin.clone()];
     let mut second = Vec::new();
     if let Some(connection) = &source.connection {
-        second.extend(how(connection, source.answer.as_ref()));
+        second.extend(connection_words(connection, source.answer.as_ref()));
         first.extend(
-            connection.certificate.as_ref().map(|certificate| who(certificate, &source.server)),
+            connection
+                .certificate
+                .as_ref()
+                .map(|certificate| certificate_identity(certificate, &source.server)),
         );
     }
-    fold(text, first, width);
-    fold(text, second, width);
+    write_folded(text, first, width);
+    write_folded(text, second, width);
 }
 
 /// The name that was expected where the certificate carries it, else those that it carries.
-pub(super) fn who(certificate: &connection::Presented, expected: &str) -> String {
+pub(super) fn certificate_identity(
+    certificate: &connection_probe::ServerCertificate,
+    expected: &str,
+) -> String {
     match certificate.names.iter().find(|name| name.as_str() == expected) {
         Some(name) => format!("is {name}"),
         None if certificate.names.is_empty() => "has no name".to_owned(),
@@ -120,7 +127,10 @@ pub(super) fn who(certificate: &connection::Presented, expected: &str) -> String
     }
 }
 
-fn how(connection: &connection::Facts, answer: Option<&answer::Facts>) -> Vec<String> {
+fn connection_words(
+    connection: &connection_probe::ConnectionFacts,
+    answer: Option<&answer_probe::AnswerFacts>,
+) -> Vec<String> {
     let mut words: Vec<String> =
         [&connection.protocol, &connection.key_exchange].into_iter().flatten().cloned().collect();
     words.extend(answer.map(|answer| answer.http.to_owned()));
@@ -138,7 +148,7 @@ fn how(connection: &connection::Facts, answer: Option<&answer::Facts>) -> Vec<St
 enum Columns {
     All,
     NoConnection,
-    Fewest,
+    OnlyNeeded,
 }
 
 fn table(domain: &DomainReport, asked: bool, columns: Columns) -> String {
@@ -148,7 +158,7 @@ fn table(domain: &DomainReport, asked: bool, columns: Columns) -> String {
     if columns == Columns::All {
         header.extend(["CONNECT", "TLS"]);
     }
-    if asked && columns != Columns::Fewest {
+    if asked && columns != Columns::OnlyNeeded {
         header.extend(["FIRST", "WARM"]);
     }
     if asked {
@@ -175,38 +185,38 @@ fn cells(source: &SourceReport, header: &[&str]) -> Vec<String> {
     let cell = |column: &&str| match *column {
         // The mark stands for itself while widths are measured; its colour comes later.
         "  SOURCE" => Some(format!("✓ {}", source.name)),
-        "CLIENT CERT" => connection.and_then(demand).map(str::to_owned),
-        "EXPIRES IN" => connection.and_then(|it| it.certificate.as_ref()).map(expires),
+        "CLIENT CERT" => connection.and_then(certificate_demand).map(str::to_owned),
+        "EXPIRES IN" => connection.and_then(|it| it.certificate.as_ref()).map(expires_in),
         "CONNECT" => time(connection.map(|it| it.connect_ms)),
         "TLS" => time(connection.and_then(|it| it.handshake_ms)),
         "FIRST" => time(answer.map(|it| it.first_ms)),
         "WARM" => time(answer.and_then(|it| it.warm_ms)),
-        _ => answer.map(validator),
+        _ => answer.map(validator_text),
     };
     header.iter().map(|column| cell(column).unwrap_or_else(|| "-".to_owned())).collect()
 }
 
-fn demand(connection: &connection::Facts) -> Option<&'static str> {
+fn certificate_demand(connection: &connection_probe::ConnectionFacts) -> Option<&'static str> {
     match (connection.asks_for_certificate?, connection.without_certificate) {
         (false, _) => Some("not asked"),
-        (true, Some(Without::Accepted)) => Some("optional"),
-        (true, Some(Without::Refused | Without::Closed)) => Some("demanded"),
+        (true, Some(WithoutCertificate::Accepted)) => Some("optional"),
+        (true, Some(WithoutCertificate::Refused | WithoutCertificate::Closed)) => Some("demanded"),
         (true, None) => Some("asked"),
     }
 }
 
-pub(super) fn expires(certificate: &connection::Presented) -> String {
+pub(super) fn expires_in(certificate: &connection_probe::ServerCertificate) -> String {
     certificate.ends.duration_since(SystemTime::now()).map_or_else(|_| "expired".to_owned(), span)
 }
 
-fn validator(answer: &answer::Facts) -> String {
+fn validator_text(answer: &answer_probe::AnswerFacts) -> String {
     match (answer.etag, answer.not_modified) {
-        (Tag::Strong, Some(true)) => "strong, 304",
-        (Tag::Strong, Some(false)) => "strong, no 304",
-        (Tag::Strong, None) => "strong",
-        (Tag::Weak, _) => "weak",
-        (Tag::None, _) if answer.last_modified => "date only",
-        (Tag::None, _) => "none",
+        (EtagStrength::Strong, Some(true)) => "strong, 304",
+        (EtagStrength::Strong, Some(false)) => "strong, no 304",
+        (EtagStrength::Strong, None) => "strong",
+        (EtagStrength::Weak, _) => "weak",
+        (EtagStrength::None, _) if answer.last_modified => "date only",
+        (EtagStrength::None, _) => "none",
     }
     .to_owned()
 }
@@ -216,9 +226,9 @@ pub(super) fn draw_findings(text: &mut String, mut findings: Vec<(Option<&str>, 
     findings.sort_by_key(|(_, finding)| finding.level);
     for (source, finding) in findings {
         let level = match finding.level {
-            Level::Error => "error:".red().bold().to_string(),
-            Level::Warning => "warning:".yellow().bold().to_string(),
-            Level::Note => "note:".dimmed().to_string(),
+            FindingLevel::Error => "error:".red().bold().to_string(),
+            FindingLevel::Warning => "warning:".yellow().bold().to_string(),
+            FindingLevel::Note => "note:".dimmed().to_string(),
         };
         let source = source.map(|source| format!("{source}: ")).unwrap_or_default();
         let expected =
@@ -230,22 +240,27 @@ pub(super) fn draw_findings(text: &mut String, mut findings: Vec<(Option<&str>, 
     }
 }
 
-fn summary(report: &Report) -> String {
+fn summary(report: &DoctorReport) -> String {
     let sources: Vec<_> = report.domains.iter().flat_map(|domain| &domain.sources).collect();
-    let count = |wanted: &[Option<Level>]| {
-        sources.iter().filter(|source| wanted.contains(&source.level())).count()
+    let count = |levels: &[Option<FindingLevel>]| {
+        sources.iter().filter(|source| levels.contains(&source.level())).count()
     };
-    let (failed, warned) = (count(&[Some(Level::Error)]), count(&[Some(Level::Warning)]));
+    let (failed, warned) =
+        (count(&[Some(FindingLevel::Error)]), count(&[Some(FindingLevel::Warning)]));
     let plural = if sources.len() == 1 { "source" } else { "sources" };
     let mut words = vec![format!("{} {plural}", sources.len())];
-    words.push(format!("{} well", count(&[None, Some(Level::Note)])));
+    words.push(format!("{} well", count(&[None, Some(FindingLevel::Note)])));
     words.extend((warned > 0).then(|| format!("{warned} with warnings")));
     words.extend((failed > 0).then(|| format!("{failed} with errors")));
     words.join(", ")
 }
 
 /// Writes `words` with commas between them, indented, on as few lines as fit.
-pub(super) fn fold(text: &mut String, words: impl IntoIterator<Item = String>, width: usize) {
+pub(super) fn write_folded(
+    text: &mut String,
+    words: impl IntoIterator<Item = String>,
+    width: usize,
+) {
     let mut line = String::new();
     for word in words.into_iter().filter(|word| !word.is_empty()) {
         if line.is_empty() {
@@ -270,7 +285,7 @@ mod tests {
 
     fn source(name: &str, findings: Vec<Finding>) -> SourceReport {
         let server = format!("spiffe://shop.example/ns/shop/sa/{name}");
-        let presented = connection::Presented {
+        let presented = connection_probe::ServerCertificate {
             names: vec![server.clone()],
             issuer: "CN=shop".to_owned(),
             not_before: String::new(),
@@ -278,20 +293,20 @@ mod tests {
             fingerprint: String::new(),
             ends: SystemTime::now() + Duration::from_hours(29 * 24 + 1),
         };
-        let connection = connection::Facts {
+        let connection = connection_probe::ConnectionFacts {
             certificate: Some(presented),
             protocol: Some("TLS 1.3".to_owned()),
             key_exchange: Some("X25519MLKEM768".to_owned()),
             asks_for_certificate: Some(true),
-            without_certificate: Some(Without::Refused),
+            without_certificate: Some(WithoutCertificate::Refused),
             connect_ms: 0.31,
             handshake_ms: Some(1.94),
         };
-        let answer = answer::Facts {
+        let answer = answer_probe::AnswerFacts {
             status: 200,
             http: "HTTP/2",
             content_type: None,
-            etag: Tag::Strong,
+            etag: EtagStrength::Strong,
             last_modified: false,
             not_modified: Some(true),
             no_store: false,
@@ -328,8 +343,11 @@ mod tests {
                 silent,
             ],
         };
-        anstream::adapter::strip_str(&draw(&Report::new(true, None, None, vec![domain]), width))
-            .to_string()
+        anstream::adapter::strip_str(&draw(
+            &DoctorReport::new(true, None, None, vec![domain]),
+            width,
+        ))
+        .to_string()
     }
 
     #[test]

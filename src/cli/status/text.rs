@@ -19,20 +19,21 @@ const SHORT: usize = 12;
 pub(super) fn text(status: &Value) -> String {
     let mut text = format!(
         "{} (pid {}), {}, {} in flight, log `{}`\n",
-        format!("bfb {}", word(status, "version")).bold(),
-        word(status, "pid"),
-        word(status, "phase"),
-        word(status, "in_flight"),
-        word(&status["log"], "level"),
+        format!("bfb {}", member_text(status, "version")).bold(),
+        member_text(status, "pid"),
+        member_text(status, "phase"),
+        member_text(status, "in_flight"),
+        member_text(&status["log"], "level"),
     );
     if let Some(identity) = status.get("identity").filter(|identity| !identity.is_null()) {
-        let (names, not_after) = (word(identity, "names"), word(identity, "not_after"));
+        let (names, not_after) =
+            (member_text(identity, "names"), member_text(identity, "not_after"));
         let _ = writeln!(text, "identity {names}\n         valid until {not_after}");
     }
-    fleet(&mut text, &status["fleet"]);
-    cache(&mut text, &status["cache"]);
+    write_fleet(&mut text, &status["fleet"]);
+    write_cache(&mut text, &status["cache"]);
     for domain in list(&status["domains"]) {
-        domain_text(&mut text, domain);
+        write_domain(&mut text, domain);
     }
     for trouble in list(&status["trouble"]).filter_map(Value::as_str) {
         let _ = writeln!(text, "\n{} {}", "trouble:".red(), escape(trouble));
@@ -40,14 +41,14 @@ pub(super) fn text(status: &Value) -> String {
     text
 }
 
-fn fleet(text: &mut String, fleet: &Value) {
+fn write_fleet(text: &mut String, fleet: &Value) {
     let alone = fleet["alone"] == true;
-    let how = match (alone, fleet["connected"] == true) {
+    let transport = match (alone, fleet["connected"] == true) {
         (true, _) => "of one".to_owned(),
         (false, true) => "over Redis, connected".to_owned(),
         (false, false) => format!("over Redis, {}", "not connected".red()),
     };
-    let _ = writeln!(text, "\n{} {how}", "fleet".bold());
+    let _ = writeln!(text, "\n{} {transport}", "fleet".bold());
     let mut table = table(["DOMAIN", "LEASE", "EPOCH", "SEQ", "LAG"], &[3, 4]);
     for domain in list(&fleet["domains"]) {
         let lease = match (domain["lease_held"] == true, domain["lease_left_ms"].as_u64()) {
@@ -55,34 +56,38 @@ fn fleet(text: &mut String, fleet: &Value) {
             (true, None) => "held".to_owned(),
             (false, _) => "not held".to_owned(),
         };
-        let epoch = word(domain, "epoch");
+        let epoch = member_text(domain, "epoch");
         table.add_row([
-            word(domain, "domain"),
+            member_text(domain, "domain"),
             lease,
             short(&epoch),
-            word(domain, "seq"),
-            word(domain, "lag"),
+            member_text(domain, "seq"),
+            member_text(domain, "lag"),
         ]);
     }
     let _ = writeln!(text, "{}", table.trim_fmt());
 }
 
-fn cache(text: &mut String, cache: &Value) {
+fn write_cache(text: &mut String, cache: &Value) {
     let rate = percent(&cache["hit_percent"]);
-    let _ = writeln!(text, "\n{} {rate} hits of {} reads", "cache".bold(), word(cache, "reads"));
+    let _ =
+        writeln!(text, "\n{} {rate} hits of {} reads", "cache".bold(), member_text(cache, "reads"));
     let mut table = table(["TIER", "HITS", "RATE", "HOLDS"], &[1, 2]);
     for tier in list(&cache["tiers"]) {
         table.add_row([
-            word(tier, "tier"),
-            word(tier, "hits"),
+            member_text(tier, "tier"),
+            member_text(tier, "hits"),
             percent(&tier["percent"]),
             holds(tier),
         ]);
     }
     let _ = writeln!(text, "{}", table.trim_fmt());
-    let (misses, collapsed, fenced) =
-        (word(cache, "misses"), word(cache, "collapsed"), word(cache, "fenced"));
-    let (evicted, stale) = (word(cache, "evicted"), word(cache, "stale_served"));
+    let (misses, collapsed, fenced) = (
+        member_text(cache, "misses"),
+        member_text(cache, "collapsed"),
+        member_text(cache, "fenced"),
+    );
+    let (evicted, stale) = (member_text(cache, "evicted"), member_text(cache, "stale_served"));
     let counts = format!(
         "{misses} misses ({collapsed} joined a flight), {fenced} fenced, {evicted} evicted"
     );
@@ -101,11 +106,12 @@ fn holds(tier: &Value) -> String {
     }
 }
 
-fn domain_text(text: &mut String, domain: &Value) {
-    let (name, plan, file) = (word(domain, "name"), word(domain, "plan"), word(domain, "file"));
+fn write_domain(text: &mut String, domain: &Value) {
+    let (name, plan, file) =
+        (member_text(domain, "name"), member_text(domain, "plan"), member_text(domain, "file"));
     let _ = writeln!(text, "\n{} plan {} of {file}", name.bold(), short(&plan));
     for version in list(&domain["versions"]) {
-        let (name, path) = (word(version, "name"), word(version, "path"));
+        let (name, path) = (member_text(version, "name"), member_text(version, "path"));
         let deprecated = version["deprecated"].as_str().map(|date| format!(", deprecated {date}"));
         let _ = writeln!(text, "  {name}  {path}{}", deprecated.unwrap_or_default());
     }
@@ -113,11 +119,11 @@ fn domain_text(text: &mut String, domain: &Value) {
     for source in list(&domain["sources"]) {
         let state = &source["state"];
         table.add_row([
-            word(source, "name"),
-            word(state, "breaker"),
-            word(state, "in_flight"),
+            member_text(source, "name"),
+            member_text(state, "breaker"),
+            member_text(state, "in_flight"),
             last_failure(&state["last_failure"]),
-            word(source, "server"),
+            member_text(source, "server"),
         ]);
     }
     let _ = writeln!(text, "{}", table.trim_fmt());
@@ -141,7 +147,7 @@ fn list(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
 
-fn word(value: &Value, name: &str) -> String {
+fn member_text(value: &Value, name: &str) -> String {
     match value.get(name) {
         Some(Value::String(text)) => escape(text).into_owned(),
         Some(Value::Null) | None => "-".to_owned(),

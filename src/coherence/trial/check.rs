@@ -11,10 +11,10 @@ use std::time::Duration;
 use stateright::{Checker, Model, Property};
 
 use super::super::*;
-use super::fleet::{Fleet, Message, Who, Writer, Writing, Wrong};
-use super::node::{Node, Step as FlightStep};
-use super::source::{Source, key_name, tags_of};
-use super::steps::Step;
+use super::fleet::{Process, TrialFleet, TrialMessage, TrialWriter, Violation, WriterState};
+use super::node::{FlightStep, TrialNode};
+use super::source::{TrialSource, key_name, tags_of};
+use super::steps::CheckStep;
 
 pub(super) const TICK: Duration = Duration::from_secs(1);
 
@@ -29,14 +29,14 @@ pub(super) struct Scenario {
     /// The lease that the writers know of before they ask, in ticks.
     pub(super) writer_lease: u32,
     /// What a write may invalidate.
-    pub(super) scopes: Vec<Scope>,
+    pub(super) scopes: Vec<InvalidationScope>,
     pub(super) redis: bool,
     pub(super) claims: bool,
     /// Nobody holds a dataset when the exploration begins.
-    pub(super) cold: bool,
+    pub(super) starts_empty: bool,
     pub(super) drift: Duration,
     pub(super) grace: u32,
-    pub(super) limits: Limits,
+    pub(super) limits: LogLimits,
     pub(super) stamps_max: usize,
     /// The epoch is old and settled when the exploration begins.
     pub(super) settled: bool,
@@ -46,12 +46,12 @@ pub(super) struct Scenario {
     pub(super) ordered: bool,
     pub(super) wire_max: usize,
     pub(super) guards: Guards,
-    pub(super) left: Left,
+    pub(super) budget: StepBudget,
 }
 
 /// How often each thing may still happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Left {
+pub(super) struct StepBudget {
     pub(super) ticks: u8,
     pub(super) writes: u8,
     pub(super) flights: u8,
@@ -69,7 +69,7 @@ pub(super) struct Left {
 }
 
 /// Nothing happens any more.
-pub(super) const NOTHING: Left = Left {
+pub(super) const NO_STEPS: StepBudget = StepBudget {
     ticks: 0,
     writes: 0,
     flights: 0,
@@ -88,41 +88,41 @@ pub(super) const NOTHING: Left = Left {
 
 /// The state of a scenario.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct State {
-    pub(super) fleet: Fleet,
-    pub(super) wire: Vec<Message>,
+pub(super) struct CheckState {
+    pub(super) fleet: TrialFleet,
+    pub(super) wire: Vec<TrialMessage>,
     /// Subscriptions that keep the order, and what each still holds; where a scenario has none, all
     /// of it is on the wire.
-    pub(super) subscriptions: Vec<Option<Vec<Message>>>,
+    pub(super) subscriptions: Vec<Option<Vec<TrialMessage>>>,
     /// What a replica has of the primary.
-    pub(super) replica: Option<Server>,
+    pub(super) redis_replica: Option<ReferenceServer>,
     /// Ticks that the deposed primary goes on answering.
     pub(super) deposed_for: u32,
-    pub(super) left: Left,
+    pub(super) budget: StepBudget,
 }
 
 impl Scenario {
     /// Nodes with memory alone and the shortest lease, one writer, everybody sound.
-    pub(super) fn new(nodes: usize, left: Left) -> Self {
+    pub(super) fn new(nodes: usize, left: StepBudget) -> Self {
         Self {
             leases: vec![1; nodes],
             plans: vec![0; nodes],
             writers: 1,
             writer_lease: 1,
-            scopes: vec![Scope::Key(key_name(0))],
+            scopes: vec![InvalidationScope::Key(key_name(0))],
             redis: false,
             claims: false,
-            cold: false,
+            starts_empty: false,
             drift: Duration::ZERO,
             grace: 0,
-            limits: Limits { entries_max: 4, stamps_max: 4 },
+            limits: LogLimits { entries_max: 4, stamps_max: 4 },
             stamps_max: 4,
             settled: true,
             slow_questions: false,
             ordered: false,
             wire_max: 8,
             guards: Guards::default(),
-            left,
+            budget: left,
         }
     }
 
@@ -131,61 +131,61 @@ impl Scenario {
         self
     }
 
-    fn node(&self, index: usize) -> Node {
-        let name = Name(key_name(u8::try_from(index).unwrap()));
-        let config = Config {
-            drift: self.drift,
-            grace: self.grace * TICK,
-            beat: TICK,
-            retry: TICK,
-            spacing: Duration::ZERO,
-            patience: Duration::ZERO,
+    fn node(&self, index: usize) -> TrialNode {
+        let name = MemberName(key_name(u8::try_from(index).unwrap()));
+        let config = ReplicaConfig {
+            drift_margin: self.drift,
+            failover_grace: self.grace * TICK,
+            heartbeat_interval: TICK,
+            retry_interval: TICK,
+            heartbeat_spacing: Duration::ZERO,
+            gap_patience: Duration::ZERO,
             stamps_max: self.stamps_max,
-            early_max: 2,
+            early_entries_max: 2,
             guards: self.guards,
-            ..Config::new(name.clone(), self.leases[index] * TICK)
+            ..ReplicaConfig::new(name.clone(), self.leases[index] * TICK)
         };
-        Node {
-            sidecar: Sidecar::new(config),
+        TrialNode {
+            replica: Replica::new(config),
             name,
             plan: self.plans[index],
             memory: [].into(),
             flights: [].into(),
-            air: Vec::new(),
-            known: [].into(),
-            alive: true,
-            asks_redis: self.redis,
-            claims: self.claims,
-            is_pressed: false,
+            running: Vec::new(),
+            newest_applied: [].into(),
+            is_alive: true,
+            has_redis: self.redis,
+            has_claims: self.claims,
+            is_urgent: false,
         }
     }
 
     /// Everybody has joined, and holds a lease and a dataset.
-    fn start(&self) -> State {
-        let writer = Writer {
-            state: Writing::Idle,
-            witness: Witness::new(self.writer_lease * TICK, self.grace * TICK),
+    fn start(&self) -> CheckState {
+        let writer = TrialWriter {
+            state: WriterState::Idle,
+            epoch_age: EpochAge::new(self.writer_lease * TICK, self.grace * TICK),
             guards: self.guards,
         };
-        let fleet = Fleet {
+        let fleet = TrialFleet {
             clocks: vec![TICK; self.leases.len() + self.writers],
-            source: Source::new(1),
+            source: TrialSource::new(1),
             nodes: (0..self.leases.len()).map(|index| self.node(index)).collect(),
             writers: vec![writer; self.writers],
-            server: Server::new(self.limits, self.guards),
-            life: Life(0),
+            server: ReferenceServer::new(self.limits, self.guards),
+            life: ServerLife(0),
             deposed: None,
-            era: 1,
-            out: Vec::new(),
-            wrong: None,
+            next_epoch: 1,
+            outgoing: Vec::new(),
+            violation: None,
         };
-        let mut state = State {
+        let mut state = CheckState {
             fleet,
             wire: Vec::new(),
             subscriptions: vec![None; self.leases.len()],
-            replica: None,
+            redis_replica: None,
             deposed_for: 0,
-            left: self.left,
+            budget: self.budget,
         };
         let rounds =
             if self.settled { 2 * self.leases.iter().max().unwrap() + self.grace + 2 } else { 1 };
@@ -195,7 +195,7 @@ impl Scenario {
             }
             state.settle_down();
         }
-        for node in (0..self.leases.len()).filter(|_| !self.cold) {
+        for node in (0..self.leases.len()).filter(|_| !self.starts_empty) {
             state.fleet.read(node, 0);
             state.settle_down();
         }
@@ -203,17 +203,19 @@ impl Scenario {
     }
 }
 
-impl State {
+impl CheckState {
     /// Everything under way happens, in the kindest order.
     pub(super) fn settle_down(&mut self) {
         for _ in 0..64 {
             for node in 0..self.fleet.nodes.len() {
-                if self.fleet.nodes[node].sidecar.wakes_at() <= self.fleet.clock(Who::Node(node)) {
-                    self.fleet.tell(node, Event::Tick);
+                if self.fleet.nodes[node].replica.next_wake()
+                    <= self.fleet.clock(Process::Node(node))
+                {
+                    self.fleet.handle_event(node, ReplicaEvent::Tick);
                 }
-                self.land_all(node);
+                self.end_collected_flights(node);
             }
-            self.wire.append(&mut self.fleet.out);
+            self.wire.append(&mut self.fleet.outgoing);
             if self.wire.is_empty() {
                 break;
             }
@@ -221,17 +223,17 @@ impl State {
                 self.fleet.deliver(message);
             }
         }
-        self.wire.append(&mut self.fleet.out);
+        self.wire.append(&mut self.fleet.outgoing);
     }
 
-    fn land_all(&mut self, node: usize) {
-        for flight in (0..self.fleet.nodes[node].air.len()).rev() {
+    fn end_collected_flights(&mut self, node: usize) {
+        for flight in (0..self.fleet.nodes[node].running.len()).rev() {
             self.fleet.collect(node, flight);
             if matches!(
-                self.fleet.nodes[node].air[flight].step,
+                self.fleet.nodes[node].running[flight].step,
                 FlightStep::Collected(..) | FlightStep::Fetched(..)
             ) {
-                self.fleet.land(node, flight);
+                self.fleet.end_flight(node, flight);
             }
         }
     }
@@ -246,7 +248,7 @@ impl State {
         if self.deposed_for == 0 {
             self.fleet.deposed = None;
         }
-        (0..self.fleet.writers.len()).for_each(|writer| self.fleet.look(writer));
+        (0..self.fleet.writers.len()).for_each(|writer| self.fleet.check_acknowledged(writer));
     }
 
     /// Once links heal and Redis stays up, every invalidation is acknowledged and every sidecar
@@ -258,18 +260,18 @@ impl State {
             state.advance(None);
             state.settle_down();
             for writer in 0..state.fleet.writers.len() {
-                if let Writing::Sent(_) = state.fleet.writers[writer].state {
-                    state.fleet.invalidate(writer, Arc::new([Scope::Key(key_name(0))]));
+                if let WriterState::Sent(_) = state.fleet.writers[writer].state {
+                    state.fleet.invalidate(writer, Arc::new([InvalidationScope::Key(key_name(0))]));
                 }
-                state.fleet.question(writer);
+                state.fleet.ask_progress(writer);
             }
             state.settle_down();
         }
-        let idle = state.fleet.writers.iter().all(|writer| writer.state == Writing::Idle);
+        let idle = state.fleet.writers.iter().all(|writer| writer.state == WriterState::Idle);
         let serving = |node: usize| {
             let of = &state.fleet.nodes[node];
-            of.sidecar.wakes_at() == Moment::NEVER
-                || of.sidecar.may_serve(state.fleet.clock(Who::Node(node)))
+            of.replica.next_wake() == Moment::NEVER
+                || of.replica.may_serve(state.fleet.clock(Process::Node(node)))
         };
         idle && (0..state.fleet.nodes.len()).all(serving)
     }
@@ -278,11 +280,11 @@ impl State {
     fn believed_is_fresh(&self) -> bool {
         let fleet = &self.fleet;
         fleet.nodes.iter().enumerate().all(|(index, node)| {
-            let now = fleet.clock(Who::Node(index));
+            let now = fleet.clock(Process::Node(index));
             node.memory.iter().all(|(&(key, plan), kept)| {
                 let served = plan == node.plan
-                    && node.sidecar.may_serve(now)
-                    && node.sidecar.believes(kept.mark, &key_name(key), &tags_of(key));
+                    && node.replica.may_serve(now)
+                    && node.replica.is_valid(kept.fence, &key_name(key), &tags_of(key));
                 !served
                     || kept.version >= fleet.source.acknowledged[usize::from(key)]
                         && kept.plan == plan
@@ -291,10 +293,10 @@ impl State {
     }
 
     /// Puts what was sent on the wire and forgets what cannot matter.
-    fn tidy(&mut self, ordered: bool) {
-        for message in std::mem::take(&mut self.fleet.out) {
+    fn normalise(&mut self, ordered: bool) {
+        for message in std::mem::take(&mut self.fleet.outgoing) {
             match message {
-                Message::Published { to, .. } | Message::Hint { to, .. } if ordered => {
+                TrialMessage::Published { to, .. } | TrialMessage::Hint { to, .. } if ordered => {
                     self.subscriptions[to].iter_mut().for_each(|queue| queue.push(message.clone()));
                 }
                 _ => self.wire.push(message),
@@ -302,39 +304,39 @@ impl State {
         }
         let nodes = &mut self.fleet.nodes;
         self.wire.retain(|message| match message {
-            Message::Published { to, published } => {
-                nodes[*to].sidecar.applied().is_none_or(|applied| {
+            TrialMessage::Published { to, published } => {
+                nodes[*to].replica.applied().is_none_or(|applied| {
                     applied.epoch != published.epoch
                         || published.entries.iter().any(|entry| entry.seq > applied.seq)
                 })
             }
-            Message::Answer { to: Who::Node(to), .. } => nodes[*to].alive,
+            TrialMessage::Answer { to: Process::Node(to), .. } => nodes[*to].is_alive,
             _ => true,
         });
-        nodes.iter_mut().for_each(Node::sweep);
+        nodes.iter_mut().for_each(TrialNode::drop_invalid);
         self.wire.sort();
         self.wire.dedup();
     }
 }
 
 impl Model for Scenario {
-    type State = State;
-    type Action = Step;
+    type State = CheckState;
+    type Action = CheckStep;
 
-    fn init_states(&self) -> Vec<State> {
+    fn init_states(&self) -> Vec<CheckState> {
         let mut start = self.start();
-        start.tidy(self.ordered);
+        start.normalise(self.ordered);
         vec![start]
     }
 
-    fn actions(&self, state: &State, steps: &mut Vec<Step>) {
+    fn actions(&self, state: &CheckState, steps: &mut Vec<CheckStep>) {
         self.steps(state, steps);
     }
 
-    fn next_state(&self, before: &State, step: Step) -> Option<State> {
+    fn next_state(&self, before: &CheckState, step: CheckStep) -> Option<CheckState> {
         let mut state = before.clone();
         state.step(self, step)?;
-        state.tidy(self.ordered);
+        state.normalise(self.ordered);
         // What happened was without effect, or is beyond the bounds of this scenario.
         (state != *before && state.wire.len() <= self.wire_max).then_some(state)
     }
@@ -343,28 +345,31 @@ impl Model for Scenario {
         vec![
             Property::always(
                 "no read after an acknowledgement is older than it",
-                |_, state: &State| {
+                |_, state: &CheckState| {
                     state.believed_is_fresh()
                         && !matches!(
-                            state.fleet.wrong,
-                            Some(Wrong::StaleFromFlight | Wrong::StaleFromMemory)
+                            state.fleet.violation,
+                            Some(Violation::StaleFromFlight | Violation::StaleFromMemory)
                         )
                 },
             ),
-            Property::always("nothing stale is written", |_, state: &State| {
-                !matches!(state.fleet.wrong, Some(Wrong::StaleIntoMemory | Wrong::StaleIntoRedis))
+            Property::always("nothing stale is written", |_, state: &CheckState| {
+                !matches!(
+                    state.fleet.violation,
+                    Some(Violation::StaleIntoMemory | Violation::StaleIntoRedis)
+                )
             }),
-            Property::always("a hint that is heard invalidates", |_, state: &State| {
-                state.fleet.wrong != Some(Wrong::HintLost)
+            Property::always("a hint that is heard invalidates", |_, state: &CheckState| {
+                state.fleet.violation != Some(Violation::HintLost)
             }),
-            Property::always("no dataset of another plan is served", |_, state: &State| {
-                state.fleet.wrong != Some(Wrong::OtherPlan)
+            Property::always("no dataset of another plan is served", |_, state: &CheckState| {
+                state.fleet.violation != Some(Violation::OtherPlan)
             }),
             Property::always(
                 "what is invalidated is acknowledged once links heal",
-                |model: &Self, state: &State| {
+                |model: &Self, state: &CheckState| {
                     let rounds = 4 * model.leases.iter().max().unwrap() + 2 * model.grace + 6;
-                    !(state.left.ticks == 0 && state.wire.is_empty()) || state.heals(rounds)
+                    !(state.budget.ticks == 0 && state.wire.is_empty()) || state.heals(rounds)
                 },
             ),
         ]
@@ -373,16 +378,16 @@ impl Model for Scenario {
 
 /// What an exploration found.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(super) struct Exploration {
     pub(super) states: usize,
     pub(super) depth: usize,
     pub(super) complete: bool,
     /// The property that does not hold, and the steps that show it.
-    pub(super) counterexample: Option<(&'static str, Vec<Step>)>,
+    pub(super) counterexample: Option<(&'static str, Vec<CheckStep>)>,
 }
 
 /// Explores a scenario until it is exhausted, broken, or `states` are seen.
-pub(super) fn explore(scenario: Scenario, states: usize) -> Found {
+pub(super) fn explore(scenario: Scenario, states: usize) -> Exploration {
     let checker = scenario
         .checker()
         .target_state_count(states)
@@ -393,7 +398,7 @@ pub(super) fn explore(scenario: Scenario, states: usize) -> Found {
     let counterexample =
         checker.discoveries().into_iter().map(|(name, path)| (name, path.into_actions())).next();
     let complete = counterexample.is_none() && checker.is_done() && checker.state_count() < states;
-    Found {
+    Exploration {
         states: checker.unique_state_count(),
         depth: checker.max_depth(),
         complete,

@@ -2,9 +2,9 @@
 //! runs in a sidecar.
 
 mod check;
+mod fault_profile;
 mod fleet;
 mod guards;
-mod hostility;
 mod node;
 mod runs;
 mod scenarios;

@@ -4,177 +4,193 @@
 use std::collections::BTreeMap;
 
 use super::super::*;
-use super::source::{Key, Version, body_of, key_name, tags_of, version_in};
+use super::source::{TrialKey, TrialVersion, body_of, key_name, tags_of, version_in};
 
 /// One sidecar with its memory and its flights.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Node {
-    pub(super) sidecar: Sidecar,
-    pub(super) name: Name,
+pub(super) struct TrialNode {
+    pub(super) replica: Replica,
+    pub(super) name: MemberName,
     pub(super) plan: u8,
-    pub(super) memory: BTreeMap<(Key, u8), Kept>,
-    pub(super) flights: BTreeMap<(Key, u8), Flights>,
-    pub(super) air: Vec<Flight>,
+    pub(super) memory: BTreeMap<(TrialKey, u8), TrialEntry>,
+    pub(super) flights: BTreeMap<(TrialKey, u8), Flights>,
+    pub(super) running: Vec<TrialFlight>,
     /// The newest version that an entry which this sidecar applied was about.
-    pub(super) known: BTreeMap<Key, Version>,
-    pub(super) alive: bool,
+    pub(super) newest_applied: BTreeMap<TrialKey, TrialVersion>,
+    pub(super) is_alive: bool,
     /// A flight reads Redis before it reads the source.
-    pub(super) asks_redis: bool,
+    pub(super) has_redis: bool,
     /// ... and lets another pod's flight collect for it.
-    pub(super) claims: bool,
+    pub(super) has_claims: bool,
     /// Its callers cannot wait for one flight and then for another.
-    pub(super) is_pressed: bool,
+    pub(super) is_urgent: bool,
 }
 
 /// A dataset in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Kept {
-    pub(super) mark: Mark,
-    pub(super) version: Version,
+pub(super) struct TrialEntry {
+    pub(super) fence: EntryFence,
+    pub(super) version: TrialVersion,
     /// The plan that it was collected with.
     pub(super) plan: u8,
 }
 
 /// A flight in the air.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Flight {
-    pub(super) key: Key,
+pub(super) struct TrialFlight {
+    pub(super) key: TrialKey,
     pub(super) plan: u8,
     pub(super) id: FlightId,
     /// The oldest version that its callers may get.
-    pub(super) need: Version,
+    pub(super) oldest_acceptable: TrialVersion,
     /// When it last asked Redis: an answer to another question is not for it.
-    pub(super) asked: Moment,
-    pub(super) step: Step,
+    pub(super) asked_at: Moment,
+    pub(super) step: FlightStep,
 }
 
 /// How far a flight is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Step {
+pub(super) enum FlightStep {
     /// It has not begun.
     Waiting,
     /// Redis is asked for the dataset.
-    Asking(Start),
+    Asking(StartPoint),
     /// Redis is asked who collects.
-    Claiming(Start),
+    Claiming(StartPoint),
     /// The source is about to be read.
-    Collecting(Start),
+    Collecting(StartPoint),
     /// The source was read.
-    Collected(Start, Version),
+    Collected(StartPoint, TrialVersion),
     /// Redis had it.
-    Fetched(Start, Fetched),
+    Fetched(StartPoint, FetchedDataset),
 }
 
 /// What became of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reading {
+pub(super) enum ReadOutcome {
     /// Memory answered.
-    Served(Kept),
+    Served(TrialEntry),
     /// It waits for a flight that was there.
     Joined,
     /// It waits for a flight that begins now.
     Began(FlightId),
 }
 
-impl Node {
-    pub(super) fn place(key: Key, plan: u8) -> Place {
-        Place { key: key_name(key), plan: plan.to_string().into() }
+impl TrialNode {
+    pub(super) fn place(key: TrialKey, plan: u8) -> DatasetPlace {
+        DatasetPlace { key: key_name(key), plan: plan.to_string().into() }
     }
 
     /// A request for `key` comes at `now`; it must not get anything older than `need`.
-    pub(super) fn read(&mut self, key: Key, need: Version, now: Moment) -> Reading {
+    pub(super) fn read(&mut self, key: TrialKey, need: TrialVersion, now: Moment) -> ReadOutcome {
         let at = (key, self.plan);
-        if let Some(kept) = self.memory.get(&at).filter(|_| self.sidecar.may_serve(now)) {
-            if self.sidecar.believes(kept.mark, &key_name(key), &tags_of(key)) {
-                return Reading::Served(*kept);
+        if let Some(kept) = self.memory.get(&at).filter(|_| self.replica.may_serve(now)) {
+            if self.replica.is_valid(kept.fence, &key_name(key), &tags_of(key)) {
+                return ReadOutcome::Served(*kept);
             }
         }
-        let needs = Needs { accepts: |_| true, is_pressed: self.is_pressed };
-        let seat =
-            self.flights.entry(at).or_default().arrive(&self.sidecar, &key_name(key), needs, now);
-        let (Seat::Join(id) | Seat::Wait(id) | Seat::Begin(id, _)) = seat;
-        let step = match seat {
-            Seat::Begin(_, start) => self.first_step(start),
-            _ => Step::Waiting,
+        let needs = JoinNeeds { accepts: |_| true, is_urgent: self.is_urgent };
+        let decision = self.flights.entry(at).or_default().join_or_start(
+            &self.replica,
+            &key_name(key),
+            needs,
+            now,
+        );
+        let (FlightDecision::Join(id) | FlightDecision::Wait(id) | FlightDecision::Start(id, _)) =
+            decision;
+        let step = match decision {
+            FlightDecision::Start(_, start) => self.first_step(start),
+            _ => FlightStep::Waiting,
         };
-        if let Some(flight) = self.air.iter_mut().find(|flight| flight.is(at, id)) {
-            flight.need = flight.need.max(need);
-            if step != Step::Waiting {
+        if let Some(flight) = self.running.iter_mut().find(|flight| flight.has_id(at, id)) {
+            flight.oldest_acceptable = flight.oldest_acceptable.max(need);
+            if step != FlightStep::Waiting {
                 // The caller is pressed, so the flight that waited begins.
                 flight.step = step;
-                return Reading::Began(id);
+                return ReadOutcome::Began(id);
             }
-            return Reading::Joined;
+            return ReadOutcome::Joined;
         }
-        self.air.push(Flight { key, plan: at.1, id, need, asked: now, step });
-        self.air.sort();
-        Reading::Began(id)
+        self.running.push(TrialFlight {
+            key,
+            plan: at.1,
+            id,
+            oldest_acceptable: need,
+            asked_at: now,
+            step,
+        });
+        self.running.sort();
+        ReadOutcome::Began(id)
     }
 
     /// A flight ends with an answer; the next one of its key may begin.
-    pub(super) fn end(&mut self, index: usize, now: Moment) -> Flight {
-        let flight = self.air.remove(index);
+    pub(super) fn end_flight(&mut self, index: usize, now: Moment) -> TrialFlight {
+        let flight = self.running.remove(index);
         let at = (flight.key, flight.plan);
         let flights = self.flights.entry(at).or_default();
-        if let Some((id, start)) = flights.ended(flight.id, &self.sidecar, now) {
+        if let Some((id, start)) = flights.end_flight(flight.id, &self.replica, now) {
             let step = self.first_step(start);
-            if let Some(next) = self.air.iter_mut().find(|flight| flight.is(at, id)) {
+            if let Some(next) = self.running.iter_mut().find(|flight| flight.has_id(at, id)) {
                 next.step = step;
             }
         }
         self.flights.retain(|_, flights| !flights.is_empty());
-        self.air.sort();
+        self.running.sort();
         flight
     }
 
     /// The callers of a flight that waits can wait no longer: it begins, where it may.
-    pub(super) fn press(&mut self, index: usize) {
-        let Flight { key, plan, id, .. } = self.air[index];
+    pub(super) fn start_waiting(&mut self, index: usize) {
+        let TrialFlight { key, plan, id, .. } = self.running[index];
         let flights = self.flights.entry((key, plan)).or_default();
-        if let Some(start) = flights.press(id, &self.sidecar) {
-            self.air[index].step = self.first_step(start);
+        if let Some(start) = flights.start_waiting(id, &self.replica) {
+            self.running[index].step = self.first_step(start);
         }
     }
 
     /// What the flight that ends may leave in memory.
-    pub(super) fn keep(&mut self, flight: &Flight, now: Moment) -> Option<Kept> {
+    pub(super) fn store_in_memory(
+        &mut self,
+        flight: &TrialFlight,
+        now: Moment,
+    ) -> Option<TrialEntry> {
         let (name, tags) = (key_name(flight.key), tags_of(flight.key));
         let (mark, version, plan) = match &flight.step {
-            Step::Collected(start, version) => {
-                (self.sidecar.may_store(*start, &name, &tags, now)?, *version, flight.plan)
+            FlightStep::Collected(start, version) => {
+                (self.replica.may_store(*start, &name, &tags, now)?, *version, flight.plan)
             }
-            Step::Fetched(start, fetched) => {
+            FlightStep::Fetched(start, fetched) => {
                 let (version, plan) = version_in(&fetched.dataset.body);
-                (self.sidecar.may_store_fetched(*start, &name, fetched, now)?, version, plan)
+                (self.replica.may_store_fetched(*start, &name, fetched, now)?, version, plan)
             }
             _ => return None,
         };
-        let kept = Kept { mark, version, plan };
+        let kept = TrialEntry { fence: mark, version, plan };
         self.memory.insert((flight.key, flight.plan), kept);
         Some(kept)
     }
 
     /// Forgets what is not believed any more: it makes no difference, and fewer states.
-    pub(super) fn sweep(&mut self) {
-        let sidecar = &self.sidecar;
+    pub(super) fn drop_invalid(&mut self) {
+        let sidecar = &self.replica;
         self.memory
-            .retain(|&(key, _), kept| sidecar.believes(kept.mark, &key_name(key), &tags_of(key)));
+            .retain(|&(key, _), kept| sidecar.is_valid(kept.fence, &key_name(key), &tags_of(key)));
     }
 
-    pub(super) fn first_step(&self, start: Start) -> Step {
-        if self.asks_redis { Step::Asking(start) } else { Step::Collecting(start) }
+    pub(super) fn first_step(&self, start: StartPoint) -> FlightStep {
+        if self.has_redis { FlightStep::Asking(start) } else { FlightStep::Collecting(start) }
     }
 }
 
-impl Flight {
-    pub(super) fn is(&self, at: (Key, u8), id: FlightId) -> bool {
+impl TrialFlight {
+    pub(super) fn has_id(&self, at: (TrialKey, u8), id: FlightId) -> bool {
         (self.key, self.plan, self.id) == (at.0, at.1, id)
     }
 
     /// What the flight offers Redis once it has read the source.
-    pub(super) fn offer(&self) -> Option<Stored> {
-        let Step::Collected(start, version) = self.step else { return None };
+    pub(super) fn redis_dataset(&self) -> Option<TierDataset> {
+        let FlightStep::Collected(start, version) = self.step else { return None };
         let (tags, body) = (tags_of(self.key), body_of(version, self.plan));
-        Some(Stored { fence: start.fence()?, tags, body })
+        Some(TierDataset { fence: start.fence()?, tags, body })
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::super::*;
-use super::simulation::{Simulation, Size};
+use super::simulation::{RunSize, Simulation};
 
 fn number(name: &str, usual: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
@@ -17,7 +17,7 @@ fn a_hostile_world_breaks_no_promise() {
     let (mut done, mut seed) = (0, first);
     while done < steps {
         let sidecars = 3 + usize::try_from(seed % 18).unwrap();
-        let size = Size {
+        let size = RunSize {
             seed,
             sidecars,
             steps: 100_000.min(steps),
@@ -37,7 +37,7 @@ fn each_guard_that_is_taken_away_is_caught() {
         let (first, favourite) = shown_by(guard);
         let started = Instant::now();
         let found = (first..first + 400).find_map(|seed| {
-            let size = Size {
+            let size = RunSize {
                 seed,
                 sidecars: 3,
                 steps: 100_000,
@@ -58,8 +58,8 @@ fn each_guard_that_is_taken_away_is_caught() {
 /// leads there.
 fn shown_by(guard: Guard) -> (u64, Option<u8>) {
     match guard {
-        Guard::Silent => (1, Some(1)),
-        Guard::StopFirst | Guard::StopDeaf => (1, Some(7)),
+        Guard::A2SilentToldLess => (1, Some(1)),
+        Guard::S7LeaseBeforeDeregister | Guard::S7NoMoreReplies => (1, Some(7)),
         _ => (1, None),
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::super::*;
-use super::check::{Left, NOTHING, Scenario, explore};
+use super::check::{NO_STEPS, Scenario, StepBudget, explore};
 use super::source::{key_name, tags_of};
 
 /// How many states a scenario may cost here.
@@ -25,7 +25,7 @@ fn holds(name: &str, scenario: Scenario) {
     assert_eq!(found.counterexample, None, "{name}");
 }
 
-const WRITE: Left = Left { ticks: 2, writes: 1, flights: 1, ..NOTHING };
+const WRITE: StepBudget = StepBudget { ticks: 2, writes: 1, flights: 1, ..NO_STEPS };
 
 #[test]
 fn one_sidecar_and_one_write() {
@@ -34,27 +34,31 @@ fn one_sidecar_and_one_write() {
 
 #[test]
 fn one_sidecar_over_a_server_that_loses_its_data() {
-    holds("one sidecar, wiped", Scenario::new(1, Left { wipes: 1, ..WRITE }));
+    holds("one sidecar, wiped", Scenario::new(1, StepBudget { wipes: 1, ..WRITE }));
 }
 
 #[test]
 fn two_sidecars_over_a_server_that_restarts() {
-    let left = Left { ticks: 1, writes: 1, wipes: 1, restarts: 1, ..NOTHING };
+    let left = StepBudget { ticks: 1, writes: 1, wipes: 1, restarts: 1, ..NO_STEPS };
     holds("two sidecars, restarts", Scenario::new(2, left));
 }
 
 #[test]
 fn two_invalidators_at_once() {
-    let left = Left { ticks: 1, writes: 2, duplicates: 1, ..NOTHING };
+    let left = StepBudget { ticks: 1, writes: 2, duplicates: 1, ..NO_STEPS };
     holds("two invalidators", Scenario { writers: 2, ..Scenario::new(1, left) });
 }
 
 #[test]
 fn tags_and_all() {
-    let scopes = vec![Scope::Tag(tags_of(0)[0].clone()), Scope::All, Scope::Key(key_name(9))];
+    let scopes = vec![
+        InvalidationScope::Tag(tags_of(0)[0].clone()),
+        InvalidationScope::All,
+        InvalidationScope::Key(key_name(9)),
+    ];
     holds(
         "tags",
-        Scenario { scopes, stamps_max: 1, ..Scenario::new(1, Left { ticks: 1, ..WRITE }) },
+        Scenario { scopes, stamps_max: 1, ..Scenario::new(1, StepBudget { ticks: 1, ..WRITE }) },
     );
 }
 
@@ -63,8 +67,8 @@ fn a_fleet_wide_flight_through_redis() {
     let scenario = Scenario {
         redis: true,
         claims: true,
-        cold: true,
-        ..Scenario::new(2, Left { ticks: 0, flights: 2, ..WRITE })
+        starts_empty: true,
+        ..Scenario::new(2, StepBudget { ticks: 0, flights: 2, ..WRITE })
     };
     holds("fleet-wide flight", scenario);
 }
@@ -73,24 +77,24 @@ fn a_fleet_wide_flight_through_redis() {
 fn unequal_leases() {
     holds(
         "unequal leases",
-        Scenario { leases: vec![2, 1], ..Scenario::new(2, Left { flights: 0, ..WRITE }) },
+        Scenario { leases: vec![2, 1], ..Scenario::new(2, StepBudget { flights: 0, ..WRITE }) },
     );
 }
 
 #[test]
 fn a_deposed_primary_that_goes_on_answering() {
-    let left = Left { failovers: 1, flights: 0, ..WRITE };
+    let left = StepBudget { failovers: 1, flights: 0, ..WRITE };
     holds("deposed primary", Scenario { grace: 1, ..Scenario::new(1, left) });
 }
 
 #[test]
 fn a_hint_that_is_heard_invalidates() {
-    let left = Left { ticks: 1, writes: 1, hints: 1, ..NOTHING };
+    let left = StepBudget { ticks: 1, writes: 1, hints: 1, ..NO_STEPS };
     holds("hints", Scenario { ordered: true, ..Scenario::new(1, left) });
 }
 
 #[test]
 fn a_hint_that_is_heard_while_an_epoch_changes_invalidates() {
-    let left = Left { writes: 1, hints: 1, flushes: 1, ..NOTHING };
+    let left = StepBudget { writes: 1, hints: 1, flushes: 1, ..NO_STEPS };
     holds("hints over epochs", Scenario { ordered: true, ..Scenario::new(1, left) });
 }

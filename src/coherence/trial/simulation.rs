@@ -13,17 +13,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::*;
-use super::fleet::{About, Fleet, Message, Who, Writer, Writing, Wrong};
-use super::hostility::Hostility;
-use super::node::{Node, Step};
-use super::source::{Key, Source, key_name, tags_of};
+use super::fault_profile::FaultProfile;
+use super::fleet::{
+    CallPurpose, Process, TrialFleet, TrialMessage, TrialWriter, Violation, WriterState,
+};
+use super::node::{FlightStep, TrialNode};
+use super::source::{TrialKey, TrialSource, key_name, tags_of};
 
 /// How many keys the fleet is asked for.
 const KEYS: u8 = 6;
 
 /// What the run is about.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Size {
+pub(super) struct RunSize {
     pub(super) seed: u64,
     pub(super) sidecars: usize,
     pub(super) steps: u64,
@@ -45,18 +47,18 @@ pub(super) struct Tally {
 /// A promise that was broken, and how to see it again.
 #[derive(Debug)]
 #[expect(dead_code, reason = "read through Debug")]
-pub(super) struct Broken {
-    pub(super) size: Size,
+pub(super) struct FailedRun {
+    pub(super) size: RunSize,
     pub(super) step: u64,
-    pub(super) wrong: Option<Wrong>,
+    pub(super) wrong: Option<Violation>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Happening {
+enum SimulatedEvent {
     Wake(usize),
     /// A message reaches its end; what was sent by or to an earlier process of that name, or over a
     /// subscription that broke since, does not.
-    Arrive(Message, u32),
+    Arrive(TrialMessage, u32),
     Read(usize),
     Fly(usize),
     Write(usize),
@@ -70,13 +72,13 @@ enum Happening {
 
 /// A run.
 pub(super) struct Simulation {
-    size: Size,
+    size: RunSize,
     rng: fastrand::Rng,
-    hostility: Hostility,
+    profile: FaultProfile,
     now: u64,
     ordinal: u64,
-    queue: BinaryHeap<Reverse<(u64, u64, Happening)>>,
-    fleet: Fleet,
+    queue: BinaryHeap<Reverse<(u64, u64, SimulatedEvent)>>,
+    fleet: TrialFleet,
     rates: Vec<f64>,
     /// Counts the processes that bore a node's name, and the subscriptions it had.
     incarnation: Vec<u32>,
@@ -89,44 +91,44 @@ pub(super) struct Simulation {
     deaf_until: Vec<u64>,
     paused_until: Vec<u64>,
     /// Talks to the deposed primary still.
-    attached: Vec<bool>,
+    uses_deposed: Vec<bool>,
     server_up: bool,
-    replica: Server,
+    redis_replica: ReferenceServer,
     tally: Tally,
 }
 
 impl Simulation {
-    pub(super) fn new(size: Size) -> Self {
+    pub(super) fn new(size: RunSize) -> Self {
         let mut rng = fastrand::Rng::with_seed(size.seed);
-        let mut hostility = Hostility::draw(&mut rng);
+        let mut hostility = FaultProfile::draw(&mut rng);
         if let Some(favourite) = size.favourite {
             hostility.prefer(favourite);
         }
         let writers = 1 + rng.usize(..3);
         let processes = size.sidecars + writers;
-        let server = Server::new(hostility.limits, size.guards);
-        let writer = Writer {
-            state: Writing::Idle,
-            witness: Witness::new(hostility.writer_lease(), hostility.grace),
+        let server = ReferenceServer::new(hostility.limits, size.guards);
+        let writer = TrialWriter {
+            state: WriterState::Idle,
+            epoch_age: EpochAge::new(hostility.writer_lease(), hostility.grace),
             guards: size.guards,
         };
-        let fleet = Fleet {
+        let fleet = TrialFleet {
             clocks: vec![Duration::ZERO; processes],
-            source: Source::new(KEYS),
+            source: TrialSource::new(KEYS),
             nodes: Vec::new(),
             writers: vec![writer; writers],
             server: server.clone(),
-            life: Life(0),
+            life: ServerLife(0),
             deposed: None,
-            era: 1,
-            out: Vec::new(),
-            wrong: None,
+            next_epoch: 1,
+            outgoing: Vec::new(),
+            violation: None,
         };
         let rates = (0..processes).map(|_| hostility.rate(&mut rng)).collect();
         let mut new = Self {
             size,
             rng,
-            hostility,
+            profile: hostility,
             now: 0,
             ordinal: 0,
             queue: BinaryHeap::new(),
@@ -139,9 +141,9 @@ impl Simulation {
             mute_until: vec![0; processes],
             deaf_until: vec![0; processes],
             paused_until: vec![0; processes],
-            attached: vec![false; processes],
+            uses_deposed: vec![false; processes],
             server_up: true,
-            replica: server,
+            redis_replica: server,
             tally: Tally::default(),
         };
         new.populate();
@@ -152,94 +154,94 @@ impl Simulation {
         for node in 0..self.size.sidecars {
             let born = self.node(node);
             self.fleet.nodes.push(born);
-            self.at(0, Happening::Wake(node));
-            self.after(5_000, Happening::Resubscribe(node, 0));
-            self.after(20_000, Happening::Read(node));
-            self.after(20_000, Happening::Fly(node));
+            self.at(0, SimulatedEvent::Wake(node));
+            self.after(5_000, SimulatedEvent::Resubscribe(node, 0));
+            self.after(20_000, SimulatedEvent::Read(node));
+            self.after(20_000, SimulatedEvent::Fly(node));
         }
         (0..self.fleet.writers.len())
-            .for_each(|writer| self.after(100_000, Happening::Write(writer)));
-        self.after(1_000_000, Happening::Fault);
+            .for_each(|writer| self.after(100_000, SimulatedEvent::Write(writer)));
+        self.after(1_000_000, SimulatedEvent::Fault);
     }
 
-    fn node(&mut self, index: usize) -> Node {
-        let hostility = &self.hostility;
-        let name = Name(format!("{index}.{}", self.incarnation[index]).into());
+    fn node(&mut self, index: usize) -> TrialNode {
+        let hostility = &self.profile;
+        let name = MemberName(format!("{index}.{}", self.incarnation[index]).into());
         let lease = if self.rng.bool() {
             hostility.lease
         } else {
             hostility.lease.mul_f64(self.rng.f64().max(0.3))
         };
-        let config = Config {
-            grace: hostility.grace,
-            patience: hostility.patience.mul_f64(self.rng.f64()),
+        let config = ReplicaConfig {
+            failover_grace: hostility.grace,
+            gap_patience: hostility.patience.mul_f64(self.rng.f64()),
             stamps_max: hostility.limits.stamps_max,
-            early_max: 4,
+            early_entries_max: 4,
             guards: self.size.guards,
-            ..Config::new(name.clone(), lease)
+            ..ReplicaConfig::new(name.clone(), lease)
         };
-        Node {
-            sidecar: Sidecar::new(config),
+        TrialNode {
+            replica: Replica::new(config),
             name,
             plan: self.rng.u8(..2),
             memory: BTreeMap::new(),
             flights: BTreeMap::new(),
-            air: Vec::new(),
-            known: BTreeMap::new(),
-            alive: true,
-            asks_redis: hostility.redis,
-            claims: hostility.redis && self.rng.bool(),
-            is_pressed: self.rng.bool(),
+            running: Vec::new(),
+            newest_applied: BTreeMap::new(),
+            is_alive: true,
+            has_redis: hostility.redis,
+            has_claims: hostility.redis && self.rng.bool(),
+            is_urgent: self.rng.bool(),
         }
     }
 
     /// Runs to the end, then lets everything heal.
-    pub(super) fn run(mut self) -> Result<Tally, Broken> {
+    pub(super) fn run(mut self) -> Result<Tally, FailedRun> {
         for step in 0..self.size.steps {
             self.step();
-            if self.fleet.wrong.is_some() {
-                return Err(Broken { size: self.size, step, wrong: self.fleet.wrong });
+            if self.fleet.violation.is_some() {
+                return Err(FailedRun { size: self.size, step, wrong: self.fleet.violation });
             }
         }
-        self.hostility.calm();
+        self.profile.calm();
         self.mute_until.fill(0);
         self.deaf_until.fill(0);
         self.paused_until.fill(0);
-        self.attached.fill(false);
+        self.uses_deposed.fill(false);
         self.fleet.deposed = None;
         self.server_up = true;
         let until =
-            self.now + u64::try_from(20 * self.hostility.lease.as_micros()).unwrap_or(u64::MAX);
-        while self.now < until && self.fleet.wrong.is_none() {
+            self.now + u64::try_from(20 * self.profile.lease.as_micros()).unwrap_or(u64::MAX);
+        while self.now < until && self.fleet.violation.is_none() {
             self.step();
         }
-        let healed = self.fleet.wrong.is_none() && self.healed();
-        self.tally.epochs = self.fleet.era;
+        let healed = self.fleet.violation.is_none() && self.has_healed();
+        self.tally.epochs = self.fleet.next_epoch;
         if healed {
             Ok(self.tally)
         } else {
-            Err(Broken { size: self.size, step: self.size.steps, wrong: self.fleet.wrong })
+            Err(FailedRun { size: self.size, step: self.size.steps, wrong: self.fleet.violation })
         }
     }
 
-    fn healed(&self) -> bool {
+    fn has_healed(&self) -> bool {
         let serves = |node: usize| {
             let of = &self.fleet.nodes[node];
-            let gone = !of.alive || of.sidecar.wakes_at() == Moment::NEVER;
-            gone || of.sidecar.may_serve(self.fleet.clock(Who::Node(node)))
+            let gone = !of.is_alive || of.replica.next_wake() == Moment::NEVER;
+            gone || of.replica.may_serve(self.fleet.clock(Process::Node(node)))
         };
         (0..self.fleet.nodes.len()).all(serves)
-            && self.fleet.writers.iter().all(|writer| writer.state == Writing::Idle)
+            && self.fleet.writers.iter().all(|writer| writer.state == WriterState::Idle)
     }
 
-    fn at(&mut self, time: u64, happening: Happening) {
+    fn at(&mut self, time: u64, happening: SimulatedEvent) {
         self.ordinal += 1;
         self.queue.push(Reverse((time.max(self.now), self.ordinal, happening)));
     }
 
     /// Within about that many microseconds, seldom much later.
-    fn after(&mut self, mean: u64, happening: Happening) {
-        let delay = self.hostility.delay(&mut self.rng, mean);
+    fn after(&mut self, mean: u64, happening: SimulatedEvent) {
+        let delay = self.profile.delay(&mut self.rng, mean);
         self.at(self.now + delay, happening);
     }
 
@@ -252,133 +254,138 @@ impl Simulation {
             let shown = time as f64 * rate / 1e6;
             *clock = Duration::from_secs_f64(shown);
         }
-        if let Some(who) = Self::sufferer(&happening) {
+        if let Some(who) = Self::affected_process(&happening) {
             let index = self.index(who);
             if self.paused_until[index] > time {
                 let wake = self.paused_until[index];
                 return self.at(wake, happening);
             }
         }
-        self.happen(happening);
+        self.handle_event(happening);
         self.dispatch();
     }
 
-    fn index(&self, who: Who) -> usize {
+    fn index(&self, who: Process) -> usize {
         match who {
-            Who::Node(index) => index,
-            Who::Writer(index) => self.size.sidecars + index,
+            Process::Node(index) => index,
+            Process::Writer(index) => self.size.sidecars + index,
         }
     }
 
     /// Who must be awake for it to happen.
-    fn sufferer(happening: &Happening) -> Option<Who> {
+    fn affected_process(happening: &SimulatedEvent) -> Option<Process> {
         match happening {
-            Happening::Wake(node) | Happening::Read(node) | Happening::Fly(node) => {
-                Some(Who::Node(*node))
+            SimulatedEvent::Wake(node) | SimulatedEvent::Read(node) | SimulatedEvent::Fly(node) => {
+                Some(Process::Node(*node))
             }
-            Happening::Arrive(Message::Answer { to, .. }, _) => Some(*to),
-            Happening::Arrive(Message::Published { to, .. } | Message::Hint { to, .. }, _) => {
-                Some(Who::Node(*to))
+            SimulatedEvent::Arrive(TrialMessage::Answer { to, .. }, _) => Some(*to),
+            SimulatedEvent::Arrive(
+                TrialMessage::Published { to, .. } | TrialMessage::Hint { to, .. },
+                _,
+            ) => Some(Process::Node(*to)),
+            SimulatedEvent::Write(writer) | SimulatedEvent::Question(writer) => {
+                Some(Process::Writer(*writer))
             }
-            Happening::Write(writer) | Happening::Question(writer) => Some(Who::Writer(*writer)),
             _ => None,
         }
     }
 
-    fn happen(&mut self, happening: Happening) {
+    fn handle_event(&mut self, happening: SimulatedEvent) {
         match happening {
-            Happening::Wake(node) => self.wake(node),
-            Happening::Arrive(message, token) => self.arrive(message, token),
-            Happening::Read(node) => self.read(node),
-            Happening::Fly(node) => self.fly(node),
-            Happening::Write(writer) => self.write(writer),
-            Happening::Question(writer) => self.question(writer),
-            Happening::Resubscribe(node, subscription) => self.resubscribe(node, subscription),
-            Happening::Reborn(node) => self.reborn(node),
-            Happening::Fault => self.fault(),
-            Happening::ServerUp => self.server_up = true,
-            Happening::Depose => self.depose(),
+            SimulatedEvent::Wake(node) => self.wake(node),
+            SimulatedEvent::Arrive(message, token) => self.arrive(message, token),
+            SimulatedEvent::Read(node) => self.read(node),
+            SimulatedEvent::Fly(node) => self.step_flight(node),
+            SimulatedEvent::Write(writer) => self.write(writer),
+            SimulatedEvent::Question(writer) => self.question(writer),
+            SimulatedEvent::Resubscribe(node, subscription) => self.resubscribe(node, subscription),
+            SimulatedEvent::Reborn(node) => self.restart_node(node),
+            SimulatedEvent::Fault => self.fault(),
+            SimulatedEvent::ServerUp => self.server_up = true,
+            SimulatedEvent::Depose => self.depose(),
         }
     }
 
     fn wake(&mut self, node: usize) {
-        if self.fleet.nodes[node].alive {
-            self.fleet.tell(node, Event::Tick);
+        if self.fleet.nodes[node].is_alive {
+            self.fleet.handle_event(node, ReplicaEvent::Tick);
         }
-        self.after(self.hostility.tick, Happening::Wake(node));
+        self.after(self.profile.tick, SimulatedEvent::Wake(node));
     }
 
     fn read(&mut self, node: usize) {
-        if self.fleet.nodes[node].alive {
+        if self.fleet.nodes[node].is_alive {
             let key = self.rng.u8(..KEYS);
             let hit = self.fleet.read(node, key);
             self.tally.reads += 1;
             self.tally.hits += u64::from(hit);
         }
-        self.after(self.hostility.reading, Happening::Read(node));
+        self.after(self.profile.read_gap, SimulatedEvent::Read(node));
     }
 
     /// One flight of the node takes one step.
-    fn fly(&mut self, node: usize) {
-        let air = self.fleet.nodes[node].air.len();
-        if air > 0 && self.fleet.nodes[node].alive {
+    fn step_flight(&mut self, node: usize) {
+        let air = self.fleet.nodes[node].running.len();
+        if air > 0 && self.fleet.nodes[node].is_alive {
             let flight = self.rng.usize(..air);
-            match self.fleet.nodes[node].air[flight].step {
-                Step::Collecting(_) => self.fleet.collect(node, flight),
-                Step::Collected(..) | Step::Fetched(..) => self.fleet.land(node, flight),
-                Step::Waiting => self.fleet.press(node, flight),
-                Step::Asking(_) | Step::Claiming(_) => {}
+            match self.fleet.nodes[node].running[flight].step {
+                FlightStep::Collecting(_) => self.fleet.collect(node, flight),
+                FlightStep::Collected(..) | FlightStep::Fetched(..) => {
+                    self.fleet.end_flight(node, flight)
+                }
+                FlightStep::Waiting => self.fleet.start_waiting(node, flight),
+                FlightStep::Asking(_) | FlightStep::Claiming(_) => {}
             }
         }
-        self.after(self.hostility.flying, Happening::Fly(node));
+        self.after(self.profile.flight_gap, SimulatedEvent::Fly(node));
     }
 
     fn write(&mut self, writer: usize) {
         let key = self.rng.u8(..KEYS);
         let scope = match self.rng.u8(..12) {
-            0 => Scope::All,
-            1..4 => Scope::Tag(tags_of(key)[0].clone()),
-            _ => Scope::Key(key_name(key)),
+            0 => InvalidationScope::All,
+            1..4 => InvalidationScope::Tag(tags_of(key)[0].clone()),
+            _ => InvalidationScope::Key(key_name(key)),
         };
         match self.fleet.writers[writer].state {
-            Writing::Idle if self.hostility.calm => {}
-            Writing::Idle if self.hostility.hints && self.rng.u8(..4) == 0 => self.hint(key),
-            Writing::Idle => {
+            WriterState::Idle if self.profile.is_calm => {}
+            WriterState::Idle if self.profile.hints && self.rng.u8(..4) == 0 => self.hint(key),
+            WriterState::Idle => {
                 self.fleet.write(writer, key, Arc::new([scope]));
-                self.after(30_000, Happening::Question(writer));
+                self.after(30_000, SimulatedEvent::Question(writer));
             }
-            Writing::Sent(_) | Writing::Waiting(_) => {}
+            WriterState::Sent(_) | WriterState::Waiting(_) => {}
         }
-        self.after(self.hostility.writing, Happening::Write(writer));
+        self.after(self.profile.write_gap, SimulatedEvent::Write(writer));
     }
 
-    fn hint(&mut self, key: Key) {
+    fn hint(&mut self, key: TrialKey) {
         self.fleet.source.write(key);
         let version = self.fleet.source.versions[usize::from(key)];
-        let heard = (0..self.size.sidecars).map(|to| Message::Hint { to, key, version });
+        let heard = (0..self.size.sidecars).map(|to| TrialMessage::Hint { to, key, version });
         if self.server_up {
-            self.fleet.out.extend(heard);
+            self.fleet.outgoing.extend(heard);
         }
     }
 
     fn question(&mut self, writer: usize) {
-        self.fleet.look(writer);
+        self.fleet.check_acknowledged(writer);
         match self.fleet.writers[writer].state {
-            Writing::Idle => return self.tally.acknowledged += 1,
-            Writing::Waiting(_) => self.fleet.question(writer),
+            WriterState::Idle => return self.tally.acknowledged += 1,
+            WriterState::Waiting(_) => self.fleet.ask_progress(writer),
             // No answer for so long: it is sent again, for everything, since nobody knows what
             // became of it.
-            Writing::Sent(sent)
-                if self.fleet.clock(Who::Writer(writer)).since(sent) > self.hostility.lease =>
+            WriterState::Sent(sent)
+                if self.fleet.clock(Process::Writer(writer)).since(sent) > self.profile.lease =>
             {
-                self.fleet.invalidate(writer, Arc::new([Scope::All]));
+                self.fleet.invalidate(writer, Arc::new([InvalidationScope::All]));
             }
-            Writing::Sent(_) => {}
+            WriterState::Sent(_) => {}
         }
-        self.after(20_000, Happening::Question(writer));
+        self.after(20_000, SimulatedEvent::Question(writer));
     }
 
-    fn reborn(&mut self, node: usize) {
+    fn restart_node(&mut self, node: usize) {
         self.incarnation[node] += 1;
         self.fleet.nodes[node] = self.node(node);
         self.break_subscription(node);
@@ -388,21 +395,21 @@ impl Simulation {
         if subscription != self.subscription[node] {
             return;
         }
-        if !self.server_up || self.deaf_until[node] > self.now || self.attached[node] {
-            return self.after(50_000, Happening::Resubscribe(node, subscription));
+        if !self.server_up || self.deaf_until[node] > self.now || self.uses_deposed[node] {
+            return self.after(50_000, SimulatedEvent::Resubscribe(node, subscription));
         }
         self.subscribed[node] = true;
-        if self.fleet.nodes[node].alive {
-            self.fleet.tell(node, Event::LinkUp { ordered: self.hostility.ordered });
+        if self.fleet.nodes[node].is_alive {
+            self.fleet.handle_event(node, ReplicaEvent::LinkUp { ordered: self.profile.ordered });
         }
     }
 
     fn break_subscription(&mut self, node: usize) {
         self.subscription[node] += 1;
         self.subscribed[node] = false;
-        if self.fleet.nodes[node].alive {
-            self.fleet.tell(node, Event::LinkLost);
+        if self.fleet.nodes[node].is_alive {
+            self.fleet.handle_event(node, ReplicaEvent::LinkLost);
         }
-        self.after(50_000, Happening::Resubscribe(node, self.subscription[node]));
+        self.after(50_000, SimulatedEvent::Resubscribe(node, self.subscription[node]));
     }
 }

@@ -6,44 +6,44 @@ use std::sync::Arc;
 use super::super::*;
 
 /// A key of a trial.
-pub(super) type Key = u8;
+pub(super) type TrialKey = u8;
 /// What the source holds for a key: how often it was written.
-pub(super) type Version = u32;
+pub(super) type TrialVersion = u32;
 
 /// The source, and who was told what.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub(super) struct Source {
+pub(super) struct TrialSource {
     /// What a read of the source gives now.
-    pub(super) versions: Vec<Version>,
+    pub(super) versions: Vec<TrialVersion>,
     /// What readers who come now must get at least: an invalidation of it was acknowledged.
-    pub(super) acknowledged: Vec<Version>,
+    pub(super) acknowledged: Vec<TrialVersion>,
     /// What Redis must not be given any more: the script of a later invalidation has run.
-    pub(super) scripted: Vec<Version>,
+    pub(super) stamped: Vec<TrialVersion>,
     /// What each invalidation was about.
-    pub(super) issued: BTreeMap<Fence, Vec<Option<Version>>>,
+    pub(super) issued: BTreeMap<Fence, Vec<Option<TrialVersion>>>,
 }
 
-impl Source {
+impl TrialSource {
     pub(super) fn new(keys: u8) -> Self {
         let versions = vec![0; usize::from(keys)];
         Self {
             acknowledged: versions.clone(),
-            scripted: versions.clone(),
+            stamped: versions.clone(),
             versions,
             issued: BTreeMap::new(),
         }
     }
 
-    pub(super) fn write(&mut self, key: Key) {
+    pub(super) fn write(&mut self, key: TrialKey) {
         self.versions[usize::from(key)] += 1;
     }
 
     /// The script of an invalidation has run.
-    pub(super) fn script(&mut self, token: Fence, scopes: &[Scope]) {
+    pub(super) fn stamp(&mut self, token: Fence, scopes: &[InvalidationScope]) {
         let of =
             |key: usize| scopes.iter().any(|scope| covers(scope, key)).then(|| self.versions[key]);
         let about: Vec<_> = (0..self.versions.len()).map(of).collect();
-        raise(&mut self.scripted, &about);
+        raise(&mut self.stamped, &about);
         self.issued.insert(token, about);
     }
 
@@ -55,18 +55,18 @@ impl Source {
     }
 }
 
-fn raise(versions: &mut [Version], about: &[Option<Version>]) {
+fn raise(versions: &mut [TrialVersion], about: &[Option<TrialVersion>]) {
     for (version, about) in versions.iter_mut().zip(about) {
         *version = about.map_or(*version, |about| about.max(*version));
     }
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "a trial has a handful of keys")]
-fn covers(scope: &Scope, key: usize) -> bool {
+fn covers(scope: &InvalidationScope, key: usize) -> bool {
     match scope {
-        Scope::All => true,
-        Scope::Key(name) => *name == key_name(key as Key),
-        Scope::Tag(tag) => tags_of(key as Key).contains(tag),
+        InvalidationScope::All => true,
+        InvalidationScope::Key(name) => *name == key_name(key as TrialKey),
+        InvalidationScope::Tag(tag) => tags_of(key as TrialKey).contains(tag),
     }
 }
 
@@ -78,21 +78,21 @@ thread_local! {
     );
 }
 
-pub(super) fn key_name(key: Key) -> Arc<str> {
+pub(super) fn key_name(key: TrialKey) -> Arc<str> {
     NAMES.with(|names| Arc::clone(&names.0[usize::from(key)]))
 }
 
 /// Each key has one tag, which it shares with every other one.
-pub(super) fn tags_of(key: Key) -> Vec<Arc<str>> {
+pub(super) fn tags_of(key: TrialKey) -> Vec<Arc<str>> {
     NAMES.with(|names| vec![Arc::clone(&names.1[usize::from(key % 2)])])
 }
 
 /// A dataset's bytes: what the source held, and the plan that it was collected with.
-pub(super) fn body_of(version: Version, plan: u8) -> Arc<[u8]> {
+pub(super) fn body_of(version: TrialVersion, plan: u8) -> Arc<[u8]> {
     version.to_le_bytes().into_iter().chain([plan]).collect()
 }
 
 /// The version and the plan that a dataset's bytes tell.
-pub(super) fn version_in(body: &[u8]) -> (Version, u8) {
-    (Version::from_le_bytes([body[0], body[1], body[2], body[3]]), body[4])
+pub(super) fn version_in(body: &[u8]) -> (TrialVersion, u8) {
+    (TrialVersion::from_le_bytes([body[0], body[1], body[2], body[3]]), body[4])
 }

@@ -3,19 +3,19 @@
 use std::sync::Arc;
 
 use super::super::*;
-use super::check::{Scenario, State};
-use super::fleet::{Message, Who, Writing};
-use super::node::{Node, Step as FlightStep};
+use super::check::{CheckState, Scenario};
+use super::fleet::{Process, TrialMessage, WriterState};
+use super::node::{FlightStep, TrialNode};
 
 /// What may happen next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Step {
+pub(super) enum CheckStep {
     Advance,
     AdvanceBut(usize),
     Wake(usize),
     Read(usize),
     Collect(usize, usize),
-    Land(usize, usize),
+    EndFlight(usize, usize),
     Deliver(usize),
     DeliverToDeposed(usize),
     Duplicate(usize),
@@ -38,135 +38,148 @@ pub(super) enum Step {
 
 impl Scenario {
     /// What may come next.
-    pub(super) fn steps(&self, state: &State, steps: &mut Vec<Step>) {
-        let (fleet, left) = (&state.fleet, &state.left);
-        let mut offer = |allowed: bool, step: Step| steps.extend(allowed.then_some(step));
+    pub(super) fn steps(&self, state: &CheckState, steps: &mut Vec<CheckStep>) {
+        let (fleet, left) = (&state.fleet, &state.budget);
+        let mut offer = |allowed: bool, step: CheckStep| steps.extend(allowed.then_some(step));
         for (index, message) in state.wire.iter().enumerate() {
-            let request = matches!(message, Message::Request { .. });
-            let invalidates =
-                matches!(message, Message::Request { call: Call::Invalidate { .. }, .. });
-            offer(true, Step::Deliver(index));
-            offer(left.duplicates > 0, Step::Duplicate(index));
+            let request = matches!(message, TrialMessage::Request { .. });
+            let invalidates = matches!(
+                message,
+                TrialMessage::Request { call: ScriptCall::Invalidate { .. }, .. }
+            );
+            offer(true, CheckStep::Deliver(index));
+            offer(left.duplicates > 0, CheckStep::Duplicate(index));
             offer(
                 request && !invalidates && fleet.deposed.is_some(),
-                Step::DeliverToDeposed(index),
+                CheckStep::DeliverToDeposed(index),
             );
         }
-        for node in (0..fleet.nodes.len()).filter(|&node| fleet.nodes[node].alive) {
+        for node in (0..fleet.nodes.len()).filter(|&node| fleet.nodes[node].is_alive) {
             let of = &fleet.nodes[node];
-            let now = fleet.clock(Who::Node(node));
-            offer(of.sidecar.wakes_at() <= now, Step::Wake(node));
-            offer(left.flights > 0 || !of.air.is_empty(), Step::Read(node));
-            offer(left.stalls > 0, Step::AdvanceBut(node));
-            offer(left.stops > 0, Step::Stop(node));
-            offer(left.empties > 0, Step::Empty(node));
-            offer(left.reloads > 0, Step::Reload(node));
+            let now = fleet.clock(Process::Node(node));
+            offer(of.replica.next_wake() <= now, CheckStep::Wake(node));
+            offer(left.flights > 0 || !of.running.is_empty(), CheckStep::Read(node));
+            offer(left.stalls > 0, CheckStep::AdvanceBut(node));
+            offer(left.stops > 0, CheckStep::Stop(node));
+            offer(left.empties > 0, CheckStep::Empty(node));
+            offer(left.reloads > 0, CheckStep::Reload(node));
             let subscription = state.subscriptions[node].as_ref();
-            offer(self.ordered && subscription.is_none(), Step::Subscribe(node));
-            offer(subscription.is_some(), Step::Unsubscribe(node));
-            offer(subscription.is_some_and(|queue| !queue.is_empty()), Step::DeliverNext(node));
-            for (index, flight) in of.air.iter().enumerate() {
+            offer(self.ordered && subscription.is_none(), CheckStep::Subscribe(node));
+            offer(subscription.is_some(), CheckStep::Unsubscribe(node));
+            offer(
+                subscription.is_some_and(|queue| !queue.is_empty()),
+                CheckStep::DeliverNext(node),
+            );
+            for (index, flight) in of.running.iter().enumerate() {
                 let done =
                     matches!(flight.step, FlightStep::Collected(..) | FlightStep::Fetched(..));
-                offer(matches!(flight.step, FlightStep::Collecting(_)), Step::Collect(node, index));
-                offer(done, Step::Land(node, index));
+                offer(
+                    matches!(flight.step, FlightStep::Collecting(_)),
+                    CheckStep::Collect(node, index),
+                );
+                offer(done, CheckStep::EndFlight(node, index));
             }
         }
         for (writer, of) in fleet.writers.iter().enumerate() {
             for scope in 0..self.scopes.len() {
-                offer(left.writes > 0 && of.state == Writing::Idle, Step::Write(writer, scope));
+                offer(
+                    left.writes > 0 && of.state == WriterState::Idle,
+                    CheckStep::Write(writer, scope),
+                );
             }
-            offer(matches!(of.state, Writing::Waiting(_)), Step::Question(writer));
+            offer(matches!(of.state, WriterState::Waiting(_)), CheckStep::Question(writer));
         }
-        offer(left.ticks > 0, Step::Advance);
-        offer(left.restarts > 0, Step::Restart);
-        offer(left.wipes > 0, Step::Wipe);
-        offer(left.flushes > 0, Step::Flush);
-        offer(left.failovers > 0, Step::Replicate);
-        offer(left.failovers > 0 && state.replica.is_some(), Step::FailOver);
-        offer(left.hints > 0, Step::Hint);
-        offer(left.expiries > 0, Step::ExpireClaim);
+        offer(left.ticks > 0, CheckStep::Advance);
+        offer(left.restarts > 0, CheckStep::Restart);
+        offer(left.wipes > 0, CheckStep::Wipe);
+        offer(left.flushes > 0, CheckStep::Flush);
+        offer(left.failovers > 0, CheckStep::Replicate);
+        offer(left.failovers > 0 && state.redis_replica.is_some(), CheckStep::FailOver);
+        offer(left.hints > 0, CheckStep::Hint);
+        offer(left.expiries > 0, CheckStep::ExpireClaim);
     }
 }
 
-impl State {
+impl CheckState {
     /// Takes a step; nothing where it is beyond what is left.
-    pub(super) fn step(&mut self, scenario: &Scenario, step: Step) -> Option<()> {
-        let (fleet, left) = (&mut self.fleet, &mut self.left);
+    pub(super) fn step(&mut self, scenario: &Scenario, step: CheckStep) -> Option<()> {
+        let (fleet, left) = (&mut self.fleet, &mut self.budget);
         match step {
-            Step::Advance => {
+            CheckStep::Advance => {
                 left.ticks -= 1;
                 self.advance(None);
             }
-            Step::AdvanceBut(node) => {
+            CheckStep::AdvanceBut(node) => {
                 left.stalls -= 1;
                 self.advance(Some(node));
             }
-            Step::Wake(node) => fleet.tell(node, Event::Tick),
-            Step::Read(node) => {
-                let before = fleet.nodes[node].air.len();
+            CheckStep::Wake(node) => fleet.handle_event(node, ReplicaEvent::Tick),
+            CheckStep::Read(node) => {
+                let before = fleet.nodes[node].running.len();
                 fleet.read(node, 0);
                 left.flights =
-                    left.flights.checked_sub(u8::from(fleet.nodes[node].air.len() > before))?;
+                    left.flights.checked_sub(u8::from(fleet.nodes[node].running.len() > before))?;
             }
-            Step::Collect(node, flight) => fleet.collect(node, flight),
-            Step::Land(node, flight) => fleet.land(node, flight),
-            Step::Deliver(index) => fleet.deliver(self.wire.remove(index)),
-            Step::DeliverToDeposed(index) => fleet.serve(self.wire.remove(index), true),
-            Step::Duplicate(index) => {
+            CheckStep::Collect(node, flight) => fleet.collect(node, flight),
+            CheckStep::EndFlight(node, flight) => fleet.end_flight(node, flight),
+            CheckStep::Deliver(index) => fleet.deliver(self.wire.remove(index)),
+            CheckStep::DeliverToDeposed(index) => fleet.serve(self.wire.remove(index), true),
+            CheckStep::Duplicate(index) => {
                 left.duplicates -= 1;
                 fleet.deliver(self.wire[index].clone());
             }
-            Step::Write(writer, scope) => {
+            CheckStep::Write(writer, scope) => {
                 left.writes -= 1;
                 fleet.write(writer, 0, Arc::new([scenario.scopes[scope].clone()]));
             }
-            Step::Question(writer) => self.question(scenario, writer),
-            Step::Restart => {
+            CheckStep::Question(writer) => self.question(scenario, writer),
+            CheckStep::Restart => {
                 left.restarts -= 1;
                 fleet.restart(fleet.server.clone());
             }
-            Step::Wipe => {
+            CheckStep::Wipe => {
                 left.wipes -= 1;
-                fleet.restart(Server::new(scenario.limits, scenario.guards));
+                fleet.restart(ReferenceServer::new(scenario.limits, scenario.guards));
             }
-            Step::Flush => {
+            CheckStep::Flush => {
                 left.flushes -= 1;
-                fleet.server = Server::new(scenario.limits, scenario.guards);
-                fleet.era += 1;
+                fleet.server = ReferenceServer::new(scenario.limits, scenario.guards);
+                fleet.next_epoch += 1;
             }
-            Step::Replicate => self.replica = Some(fleet.server.clone()),
-            Step::FailOver => {
+            CheckStep::Replicate => self.redis_replica = Some(fleet.server.clone()),
+            CheckStep::FailOver => {
                 left.failovers -= 1;
-                let replica = self.replica.take()?;
+                let replica = self.redis_replica.take()?;
                 let deposed = (std::mem::replace(&mut fleet.server, replica.clone()), fleet.life);
                 fleet.restart(replica);
                 self.deposed_for = scenario.grace;
                 fleet.deposed = (scenario.grace > 0).then_some(deposed);
             }
-            Step::Stop(node) => {
+            CheckStep::Stop(node) => {
                 left.stops -= 1;
-                fleet.tell(node, Event::Stop);
+                fleet.handle_event(node, ReplicaEvent::Stop);
             }
-            Step::Hint => self.hint(),
-            Step::Subscribe(node) => {
+            CheckStep::Hint => self.hint(),
+            CheckStep::Subscribe(node) => {
                 self.subscriptions[node] = Some(Vec::new());
-                fleet.tell(node, Event::LinkUp { ordered: true });
+                fleet.handle_event(node, ReplicaEvent::LinkUp { ordered: true });
             }
-            Step::Unsubscribe(node) => {
+            CheckStep::Unsubscribe(node) => {
                 self.subscriptions[node] = None;
-                fleet.tell(node, Event::LinkLost);
+                fleet.handle_event(node, ReplicaEvent::LinkLost);
             }
-            Step::DeliverNext(node) => fleet.deliver(self.subscriptions[node].as_mut()?.remove(0)),
-            Step::ExpireClaim => {
+            CheckStep::DeliverNext(node) => {
+                fleet.deliver(self.subscriptions[node].as_mut()?.remove(0))
+            }
+            CheckStep::ExpireClaim => {
                 left.expiries -= 1;
-                fleet.server.expire(&Node::place(0, 0));
+                fleet.server.expire_claim(&TrialNode::place(0, 0));
             }
-            Step::Empty(node) => {
+            CheckStep::Empty(node) => {
                 left.empties -= 1;
-                fleet.nodes[node].sidecar.empty();
+                fleet.nodes[node].replica.empty_memory();
             }
-            Step::Reload(node) => {
+            CheckStep::Reload(node) => {
                 left.reloads -= 1;
                 fleet.nodes[node].plan ^= 1;
             }
@@ -175,12 +188,12 @@ impl State {
     }
 
     fn question(&mut self, scenario: &Scenario, writer: usize) {
-        self.fleet.question(writer);
+        self.fleet.ask_progress(writer);
         if scenario.slow_questions {
             return;
         }
         for _ in 0..2 {
-            for message in std::mem::take(&mut self.fleet.out) {
+            for message in std::mem::take(&mut self.fleet.outgoing) {
                 self.fleet.deliver(message);
             }
         }
@@ -188,10 +201,11 @@ impl State {
 
     /// A program that knows nothing of the script writes at the source and publishes a hint.
     fn hint(&mut self) {
-        self.left.hints -= 1;
+        self.budget.hints -= 1;
         self.fleet.source.write(0);
         let version = self.fleet.source.versions[0];
-        let heard = (0..self.fleet.nodes.len()).map(|to| Message::Hint { to, key: 0, version });
-        self.fleet.out.extend(heard);
+        let heard =
+            (0..self.fleet.nodes.len()).map(|to| TrialMessage::Hint { to, key: 0, version });
+        self.fleet.outgoing.extend(heard);
     }
 }

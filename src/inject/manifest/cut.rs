@@ -4,29 +4,31 @@
 use std::ops::Range;
 
 use super::edit::Edit;
-use super::splice::{BLOCK, NOT_TAKEN, PLAINLY, Page, Target, unwritable};
-use super::tree::{Kind, Node};
-use super::trouble::Trouble;
-use crate::inject::change::{Removal, Which};
+use super::error::ManifestError;
+use super::splice::{
+    DocumentText, EXPECTED_BLOCK, PLAIN_HINT, SpliceTarget, TREE_MISMATCH, unwritable,
+};
+use super::tree::{ManifestNode, ManifestNodeKind};
+use crate::inject::change::{Removal, RemovedEntries};
 
-impl<'t> Page<'t> {
+impl<'t> DocumentText<'t> {
     /// The edits that make `removal`.
-    pub(super) fn remove(&self, removal: &Removal) -> Result<Vec<Edit>, Trouble> {
+    pub(super) fn removal_edits(&self, removal: &Removal) -> Result<Vec<Edit>, ManifestError> {
         let target = self.find(&removal.from)?;
         let entries = self.entries(&target)?;
-        let going = |nth: usize| match &removal.which {
-            Which::Items(items) => items.binary_search(&nth).is_ok(),
-            Which::Keys(keys) => {
+        let is_removed = |nth: usize| match &removal.entries {
+            RemovedEntries::Items(items) => items.binary_search(&nth).is_ok(),
+            RemovedEntries::Keys(keys) => {
                 entries[nth].key.is_some_and(|key| keys.iter().any(|name| name == key))
             }
         };
         let flow = matches!(
             target.node.kind,
-            Kind::Map { flow: true, .. } | Kind::List { flow: true, .. }
+            ManifestNodeKind::Map { flow: true, .. } | ManifestNodeKind::List { flow: true, .. }
         );
-        let last_kept = (0..entries.len()).rev().find(|nth| !going(*nth));
+        let last_kept = (0..entries.len()).rev().find(|nth| !is_removed(*nth));
         let mut edits = Vec::new();
-        for nth in (0..entries.len()).filter(|nth| going(*nth)) {
+        for nth in (0..entries.len()).filter(|nth| is_removed(*nth)) {
             let Range { start, end } = entries[nth].span.clone();
             let at = match (entries.get(nth + 1), last_kept) {
                 (Some(next), Some(kept)) if flow && nth < kept => start..next.span.start,
@@ -50,15 +52,15 @@ impl<'t> Page<'t> {
         }
     }
 
-    fn entries(&self, target: &Target<'t>) -> Result<Vec<Entry<'t>>, Trouble> {
+    fn entries(&self, target: &SpliceTarget<'t>) -> Result<Vec<WrittenEntry<'t>>, ManifestError> {
         match &target.node.kind {
-            Kind::Map { entries, .. } => {
-                Ok(entries.iter().map(|(key, value)| Entry::member(key, value)).collect())
+            ManifestNodeKind::Map { entries, .. } => {
+                Ok(entries.iter().map(|(key, value)| WrittenEntry::member(key, value)).collect())
             }
-            Kind::List { items, flow: true } => {
-                Ok(items.iter().map(|item| Entry::item(item.span.clone())).collect())
+            ManifestNodeKind::List { items, flow: true } => {
+                Ok(items.iter().map(|item| WrittenEntry::item(item.span.clone())).collect())
             }
-            Kind::List { items, .. } => {
+            ManifestNodeKind::List { items, .. } => {
                 let mut from = self.first_dash(target)?;
                 let mut entries = Vec::with_capacity(items.len());
                 for item in items {
@@ -67,30 +69,30 @@ impl<'t> Page<'t> {
                         return unwritable(
                             item,
                             "it cannot be told where this item begins",
-                            BLOCK,
-                            PLAINLY,
+                            EXPECTED_BLOCK,
+                            PLAIN_HINT,
                         );
                     }
-                    entries.push(Entry::item(dash..item.span.end.max(dash + 1)));
+                    entries.push(WrittenEntry::item(dash..item.span.end.max(dash + 1)));
                     from = item.span.end.max(dash + 1);
                 }
                 Ok(entries)
             }
-            Kind::Scalar { .. } | Kind::Alias(_) => {
-                unwritable(target.node, NOT_TAKEN, BLOCK, PLAINLY)
+            ManifestNodeKind::Scalar { .. } | ManifestNodeKind::Alias(_) => {
+                unwritable(target.node, TREE_MISMATCH, EXPECTED_BLOCK, PLAIN_HINT)
             }
         }
     }
 }
 
 /// An entry of a collection, as it is written.
-struct Entry<'t> {
+struct WrittenEntry<'t> {
     key: Option<&'t str>,
     span: Range<usize>,
 }
 
-impl<'t> Entry<'t> {
-    fn member(key: &'t Node, value: &Node) -> Self {
+impl<'t> WrittenEntry<'t> {
+    fn member(key: &'t ManifestNode, value: &ManifestNode) -> Self {
         Self { key: key.text(), span: key.span.start..value.span.end.max(key.span.end) }
     }
 

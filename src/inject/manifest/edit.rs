@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use serde_json::Value;
 
-use crate::inject::change::Path;
+use crate::inject::change::FieldPath;
 
 /// A stretch of the text, and what stands there instead.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub(super) fn apply(text: &str, mut edits: Vec<Edit>) -> String {
 }
 
 /// What ends the lines of `text`.
-pub(super) fn newline(text: &str) -> &'static str {
+pub(super) fn line_ending(text: &str) -> &'static str {
     match text.find('\n') {
         Some(at) if text[..at].ends_with('\r') => "\r\n",
         _ => "\n",
@@ -56,7 +56,7 @@ pub(super) fn newline(text: &str) -> &'static str {
 }
 
 /// Sets what stands at `path` to `null`, if anything does.
-pub(super) fn blank(value: &mut Value, path: &Path) {
+pub(super) fn set_null(value: &mut Value, path: &FieldPath) {
     if let Some(found) = value.pointer_mut(&path.to_string()) {
         *found = Value::Null;
     }

@@ -47,7 +47,7 @@ pub(super) fn remedy(info: &str) -> Option<(&'static str, &'static str)> {
 
 /// Blanks that were put in.
 #[derive(Debug)]
-struct PutIn {
+struct InsertedBlanks {
     /// The byte of the text as it was written before which they stand.
     before: usize,
     /// Where they end in the text that is read.
@@ -58,7 +58,7 @@ struct PutIn {
 
 /// A text, and what is put into it for the parser.
 #[derive(Debug)]
-pub(super) struct Lenient<'t> {
+pub(super) struct LenientText<'t> {
     text: &'t str,
     /// How many blanks, before which byte.
     blanks: BTreeMap<usize, usize>,
@@ -67,14 +67,14 @@ pub(super) struct Lenient<'t> {
     pad: usize,
     repairs_left: usize,
     /// Each of `blanks` in the text that is read, in order.
-    put_in: Vec<PutIn>,
+    inserted: Vec<InsertedBlanks>,
 }
 
-impl<'t> Lenient<'t> {
+impl<'t> LenientText<'t> {
     /// The text as it is.
     pub(super) fn new(text: &'t str) -> Self {
-        let leads = |line: &str| line.len() - line.trim_start_matches([' ', '-', '?']).len();
-        let pad = text.lines().map(leads).max().unwrap_or_default() + 1;
+        let indent_of = |line: &str| line.len() - line.trim_start_matches([' ', '-', '?']).len();
+        let pad = text.lines().map(indent_of).max().unwrap_or_default() + 1;
         let repairs_left = (READ_MAX_BYTES / text.len().max(1)).min(REPAIRS_MAX);
         Self {
             text,
@@ -82,7 +82,7 @@ impl<'t> Lenient<'t> {
             tabs: BTreeSet::new(),
             pad: pad.min(PAD_MAX),
             repairs_left,
-            put_in: Vec::new(),
+            inserted: Vec::new(),
         }
     }
 
@@ -97,7 +97,7 @@ impl<'t> Lenient<'t> {
             _ if IN_BRACKETS.contains(&info) => self.pad_line(self.line_start(at)),
             IN_QUOTES => self.pad_quoted(at),
             COMMENT => self.text[at..].starts_with('#') && self.blanks.insert(at, 1).is_none(),
-            TAB => self.take_tab_before(at),
+            TAB => self.replace_tab_before(at),
             _ => false,
         };
         // All blanks together are bounded by the text, but for a few.
@@ -111,17 +111,17 @@ impl<'t> Lenient<'t> {
         let mut padded =
             String::with_capacity(self.text.len() + self.blanks.values().sum::<usize>());
         let (mut from, mut total) = (0, 0);
-        self.put_in.clear();
+        self.inserted.clear();
         for (&before, &count) in &self.blanks {
             padded += &self.text[from..before];
             padded.extend(std::iter::repeat_n(' ', count));
             total += count;
-            self.put_in.push(PutIn { before, end: padded.len(), total });
+            self.inserted.push(InsertedBlanks { before, end: padded.len(), total });
             from = before;
         }
         padded += &self.text[from..];
         for &tab in &self.tabs {
-            let earlier = self.put_in.partition_point(|put_in| put_in.before <= tab);
+            let earlier = self.inserted.partition_point(|blanks| blanks.before <= tab);
             let at = tab + self.total_of(earlier);
             padded.replace_range(at..=at, " ");
         }
@@ -130,14 +130,14 @@ impl<'t> Lenient<'t> {
 
     /// How many blanks the first so many of `put_in` are.
     fn total_of(&self, earlier: usize) -> usize {
-        earlier.checked_sub(1).map_or(0, |last| self.put_in[last].total)
+        earlier.checked_sub(1).map_or(0, |last| self.inserted[last].total)
     }
 
     /// The byte of the text as it was written, for one of the text that was read.
-    pub(super) fn original(&self, at: usize) -> usize {
-        let earlier = self.put_in.partition_point(|put_in| put_in.end <= at);
+    pub(super) fn original_offset(&self, at: usize) -> usize {
+        let earlier = self.inserted.partition_point(|blanks| blanks.end <= at);
         // Among blanks themselves: the byte before which they are.
-        let next = self.put_in.get(earlier).map_or(self.text.len(), |put_in| put_in.before);
+        let next = self.inserted.get(earlier).map_or(self.text.len(), |blanks| blanks.before);
         (at - self.total_of(earlier)).min(next)
     }
 
@@ -169,7 +169,7 @@ impl<'t> Lenient<'t> {
         is_padded
     }
 
-    fn take_tab_before(&mut self, at: usize) -> bool {
+    fn replace_tab_before(&mut self, at: usize) -> bool {
         let before = self.text[..at].trim_end_matches('\t');
         before.len() < at && before.ends_with(':') && self.tabs.insert(before.len())
     }

@@ -6,32 +6,32 @@
 
 mod cut;
 mod edit;
+mod error;
+mod json_value;
 mod kinds;
 mod lenient;
 mod problems;
 mod rewrite;
 mod splice;
 mod tree;
-mod trouble;
-mod value;
 mod write;
 
 use std::path::Path as FilePath;
 
 use serde_json::Value;
 
-use super::decide::Left;
-use super::settings::Defaults;
+use super::decide::SkipReason;
+use super::sidecar_settings::Defaults;
 use crate::domain::Problem;
-use rewrite::Rewriting;
-use tree::Document;
+use rewrite::ManifestRewriter;
+use tree::ManifestDocument;
 
 /// The largest file, in bytes.
-pub const FILE_MAX: usize = 32 << 20;
+pub const FILE_MAX_BYTES: usize = 32 << 20;
 
 /// What is done to the pods of a manifest.
 #[derive(Debug, Clone, Copy)]
-pub enum Work<'a> {
+pub enum RewriteMode<'a> {
     /// They get sidecars.
     Inject(&'a Defaults),
     /// Their sidecars are taken away.
@@ -40,27 +40,27 @@ pub enum Work<'a> {
 
 /// A manifest, rewritten.
 #[derive(Debug, Clone)]
-pub struct Rewritten {
+pub struct RewrittenManifest {
     /// The text.
     pub text: String,
     /// Each pod template in it, and what became of it.
-    pub pods: Vec<Pod>,
+    pub pods: Vec<PodReport>,
     /// What asks for a sidecar and is passed as it is, since its kind is not known.
-    pub passed: Vec<Problem>,
+    pub unknown_kinds: Vec<Problem>,
 }
 
 /// A pod template of a manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pod {
+pub struct PodReport {
     /// Whose it is: `Deployment shop/web`.
     pub owner: String,
     /// What became of it.
-    pub fate: Fate,
+    pub outcome: PodOutcome,
 }
 
 /// What became of a pod template.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fate {
+pub enum PodOutcome {
     /// It has a sidecar now, with these domains.
     Injected(Vec<String>),
     /// It has none any more.
@@ -68,28 +68,32 @@ pub enum Fate {
     /// It had none to take away.
     HadNone,
     /// It is as it was.
-    Left(Left),
+    Skipped(SkipReason),
 }
 
 /// The value of each document of `text`, as Kubernetes would read it.
 pub fn documents(file: &FilePath, text: &str) -> Result<Vec<Value>, Vec<Problem>> {
-    let documents = read(file, text)?;
-    let value = |document: &Document| {
-        value::of(document).map_err(|trouble| vec![trouble.problem(file, text)])
+    let documents = read_documents(file, text)?;
+    let value = |document: &ManifestDocument| {
+        json_value::to_json(document).map_err(|error| vec![error.into_problem(file, text)])
     };
     documents.iter().map(value).collect()
 }
 
 /// Does `work` to every pod template of `text`, or says everything that is in its way.
-pub fn rewrite(file: &FilePath, text: &str, work: Work<'_>) -> Result<Rewritten, Vec<Problem>> {
-    let documents = read(file, text)?;
-    let mut rewriting = Rewriting::new(file, text);
+pub fn rewrite(
+    file: &FilePath,
+    text: &str,
+    mode: RewriteMode<'_>,
+) -> Result<RewrittenManifest, Vec<Problem>> {
+    let documents = read_documents(file, text)?;
+    let mut rewriting = ManifestRewriter::new(file, text);
     for document in &documents {
-        rewriting.document(document, work);
+        rewriting.rewrite_document(document, mode);
     }
     rewriting.finish()
 }
 
-fn read(file: &FilePath, text: &str) -> Result<Vec<Document>, Vec<Problem>> {
-    tree::read(text).map_err(|trouble| vec![trouble.problem(file, text)])
+fn read_documents(file: &FilePath, text: &str) -> Result<Vec<ManifestDocument>, Vec<Problem>> {
+    tree::read(text).map_err(|error| vec![error.into_problem(file, text)])
 }

@@ -14,12 +14,12 @@ pub(super) struct Problems<'t> {
     file: &'t FilePath,
     text: &'t str,
     list: Vec<Problem>,
-    more: usize,
+    omitted: usize,
 }
 
 impl<'t> Problems<'t> {
     pub(super) fn new(file: &'t FilePath, text: &'t str) -> Self {
-        Self { file, text, list: Vec::new(), more: 0 }
+        Self { file, text, list: Vec::new(), omitted: 0 }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -27,7 +27,7 @@ impl<'t> Problems<'t> {
     }
 
     /// One more at a place of the text.
-    pub(super) fn place(
+    pub(super) fn push_at(
         &mut self,
         at: Range<usize>,
         message: impl Into<String>,
@@ -42,15 +42,15 @@ impl<'t> Problems<'t> {
         if self.list.len() < PROBLEMS_MAX {
             self.list.push(make(self.file, self.text));
         } else {
-            self.more += 1;
+            self.omitted += 1;
         }
     }
 
     pub(super) fn into_list(mut self) -> Vec<Problem> {
         self.list.sort_by_key(|problem| problem.span.start);
         self.list.dedup();
-        if self.more > 0 {
-            let message = format!("{} more problems are not shown", self.more);
+        if self.omitted > 0 {
+            let message = format!("{} more problems are not shown", self.omitted);
             let hint = "mend the first ones, and try again: one mistake often brings many";
             self.list.push(Problem::of_file(
                 self.file,

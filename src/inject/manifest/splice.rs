@@ -9,59 +9,67 @@ use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 
 use super::edit::Edit;
-use super::tree::{Document, Kind, Node};
-use super::trouble::Trouble;
-use super::value::is_merge;
-use super::write::{Block, Flow};
-use crate::inject::change::{Addition, Entries, Path, Step};
+use super::error::ManifestError;
+use super::json_value::is_merge;
+use super::tree::{ManifestDocument, ManifestNode, ManifestNodeKind};
+use super::write::{BlockStyle, FlowStyle};
+use crate::inject::change::{AddedEntries, Addition, FieldPath, PathStep};
 
 /// What is written into without guessing.
-pub(super) const BLOCK: &str = "a plain block, or brackets";
+pub(super) const EXPECTED_BLOCK: &str = "a plain block, or brackets";
 /// How to come to that.
-pub(super) const PLAINLY: &str =
+pub(super) const PLAIN_HINT: &str =
     "write the pod plainly: blocks, without anchors, tags and merge keys";
 /// The tree and the value that was made of it do not fit.
-pub(super) const NOT_TAKEN: &str = "this is not what it was taken for";
+pub(super) const TREE_MISMATCH: &str = "this is not what it was taken for";
 
 pub(super) fn unwritable<T>(
-    node: &Node,
+    node: &ManifestNode,
     why: impl Into<String>,
     expected: &str,
     hint: &str,
-) -> Result<T, Trouble> {
-    Err(Trouble::at(node.span.clone(), why, expected, hint))
+) -> Result<T, ManifestError> {
+    Err(ManifestError::at(node.span.clone(), why, expected, hint))
 }
 
 /// One document of a text.
-pub(super) struct Page<'t> {
+pub(super) struct DocumentText<'t> {
     pub(super) text: &'t str,
-    document: &'t Document,
+    document: &'t ManifestDocument,
     /// What ends a line of the text.
     newline: &'static str,
     /// Whether the document is JSON without blanks behind its colons. Looked for once: a pod may
     /// have ten thousand containers.
     tight: OnceCell<bool>,
     /// The lists that were found, since something is sought in each of their items.
-    lists: RefCell<HashMap<Path, Target<'t>>>,
+    lists: RefCell<HashMap<FieldPath, SpliceTarget<'t>>>,
 }
 
 /// A collection, and what it is the value of.
 #[derive(Clone, Copy)]
-pub(super) struct Target<'t> {
-    pub(super) node: &'t Node,
+pub(super) struct SpliceTarget<'t> {
+    pub(super) node: &'t ManifestNode,
     /// Its key, where it is a member of a mapping.
-    key: Option<&'t Node>,
+    key: Option<&'t ManifestNode>,
     /// Whether the collection that holds it is written in brackets.
     in_flow: bool,
 }
 
-impl<'t> Page<'t> {
-    pub(super) fn new(text: &'t str, document: &'t Document, newline: &'static str) -> Self {
+impl<'t> DocumentText<'t> {
+    pub(super) fn new(
+        text: &'t str,
+        document: &'t ManifestDocument,
+        newline: &'static str,
+    ) -> Self {
         Self { text, document, newline, tight: OnceCell::new(), lists: RefCell::default() }
     }
 
     /// The edit that makes `addition`; `dashes_below_key` is how the pod writes its lists.
-    pub(super) fn add(&self, addition: &Addition, dashes_below_key: bool) -> Result<Edit, Trouble> {
+    pub(super) fn addition_edit(
+        &self,
+        addition: &Addition,
+        dashes_below_key: bool,
+    ) -> Result<Edit, ManifestError> {
         let target = self.find(&addition.into)?;
         let node = target.node;
         if let Some(tag) = &node.tag {
@@ -73,19 +81,21 @@ impl<'t> Page<'t> {
             );
         }
         match (&node.kind, &addition.entries) {
-            (Kind::Map { flow: true, .. } | Kind::List { flow: true, .. }, _) => {
-                Ok(self.within_flow(node, &addition.entries))
-            }
-            (Kind::Map { entries, .. }, _) => {
+            (
+                ManifestNodeKind::Map { flow: true, .. }
+                | ManifestNodeKind::List { flow: true, .. },
+                _,
+            ) => Ok(self.add_to_flow(node, &addition.entries)),
+            (ManifestNodeKind::Map { entries, .. }, _) => {
                 let first = entries.first().map_or(node.span.start, |(key, _)| key.span.start);
-                self.within_block(&target, first, addition, dashes_below_key)
+                self.add_to_block(&target, first, addition, dashes_below_key)
             }
-            (Kind::List { .. }, _) => {
+            (ManifestNodeKind::List { .. }, _) => {
                 let first = self.first_dash(&target)?;
-                self.within_block(&target, first, addition, dashes_below_key)
+                self.add_to_block(&target, first, addition, dashes_below_key)
             }
             _ if node.is_absent() && !target.in_flow => {
-                self.under_key(&target, addition, dashes_below_key)
+                self.add_under_key(&target, addition, dashes_below_key)
             }
             _ => unwritable(
                 node,
@@ -97,7 +107,7 @@ impl<'t> Page<'t> {
     }
 
     /// Whether the lists of the pod at `pod` have their dashes below their keys.
-    pub(super) fn dashes_below_key(&self, pod: &Path) -> bool {
+    pub(super) fn dashes_below_key(&self, pod: &FieldPath) -> bool {
         let Ok(target) = self.find(&pod.key("spec").key("containers")) else { return false };
         match (target.key, self.first_dash(&target)) {
             (Some(key), Ok(dash)) => self.column(dash) == self.column(key.span.start),
@@ -106,24 +116,29 @@ impl<'t> Page<'t> {
     }
 
     /// The node at `path`, if all on the way to it is written here and only here.
-    pub(super) fn find(&self, path: &Path) -> Result<Target<'t>, Trouble> {
+    pub(super) fn find(&self, path: &FieldPath) -> Result<SpliceTarget<'t>, ManifestError> {
         let Some(root) = &self.document.root else {
-            return Err(Trouble::at(0..0, "the document is empty", "a pod", "write a pod"));
+            return Err(ManifestError::at(0..0, "the document is empty", "a pod", "write a pod"));
         };
         let (list, below) = path.split_at_last_item();
-        let known = list.as_ref().and_then(|list| self.lists.borrow().get(list).copied());
-        let steps = if known.is_some() { below } else { path.steps() };
-        let mut target = known.unwrap_or(Target { node: root, key: None, in_flow: false });
+        let cached_list = list.as_ref().and_then(|list| self.lists.borrow().get(list).copied());
+        let steps = if cached_list.is_some() { below } else { path.steps() };
+        let mut target =
+            cached_list.unwrap_or(SpliceTarget { node: root, key: None, in_flow: false });
         for (nth, step) in steps.iter().enumerate() {
             if let Some(list) =
-                list.as_ref().filter(|list| known.is_none() && list.steps().len() == nth)
+                list.as_ref().filter(|list| cached_list.is_none() && list.steps().len() == nth)
             {
                 self.lists.borrow_mut().insert(list.clone(), target);
             }
-            let node = self.own(target.node)?;
+            let node = self.ensure_unshared(target.node)?;
             target = match (step, &node.kind) {
-                (Step::Key(name), Kind::Map { entries, flow }) => match node.entry(name) {
-                    Some((key, value)) => Target { node: value, key: Some(key), in_flow: *flow },
+                (PathStep::Key(name), ManifestNodeKind::Map { entries, flow }) => match node
+                    .entry(name)
+                {
+                    Some((key, value)) => {
+                        SpliceTarget { node: value, key: Some(key), in_flow: *flow }
+                    }
                     None => match entries.iter().find(|(key, _)| is_merge(key)) {
                         Some((key, _)) => {
                             let why = format!("`{name}` comes from another mapping here, by `<<`");
@@ -139,19 +154,22 @@ impl<'t> Page<'t> {
                         }
                     },
                 },
-                (Step::Item(index), Kind::List { items, flow }) if *index < items.len() => {
-                    Target { node: &items[*index], key: None, in_flow: *flow }
+                (PathStep::Item(index), ManifestNodeKind::List { items, flow })
+                    if *index < items.len() =>
+                {
+                    SpliceTarget { node: &items[*index], key: None, in_flow: *flow }
                 }
-                _ => return unwritable(node, NOT_TAKEN, BLOCK, PLAINLY),
+                _ => return unwritable(node, TREE_MISMATCH, EXPECTED_BLOCK, PLAIN_HINT),
             };
         }
-        self.own(target.node)?;
+        self.ensure_unshared(target.node)?;
         Ok(target)
     }
 
-    fn own(&self, node: &'t Node) -> Result<&'t Node, Trouble> {
-        let shared = node.anchor.is_some_and(|anchor| self.document.aliased.contains(&anchor));
-        if matches!(node.kind, Kind::Alias(_)) {
+    fn ensure_unshared(&self, node: &'t ManifestNode) -> Result<&'t ManifestNode, ManifestError> {
+        let is_shared =
+            node.anchor.is_some_and(|anchor| self.document.aliased_anchors.contains(&anchor));
+        if matches!(node.kind, ManifestNodeKind::Alias(_)) {
             return unwritable(
                 node,
                 "the sidecar goes into what an alias stands for",
@@ -159,7 +177,7 @@ impl<'t> Page<'t> {
                 "write it out here",
             );
         }
-        if shared {
+        if is_shared {
             return unwritable(
                 node,
                 "the sidecar goes into what an anchor shows elsewhere too",
@@ -171,7 +189,7 @@ impl<'t> Page<'t> {
     }
 
     /// Where the first dash of a block list stands.
-    pub(super) fn first_dash(&self, target: &Target<'t>) -> Result<usize, Trouble> {
+    pub(super) fn first_dash(&self, target: &SpliceTarget<'t>) -> Result<usize, ManifestError> {
         let after = target.key.and_then(|key| self.after_colon(key));
         let dash = after.map(|after| self.past_blanks_and_comments(after));
         match dash.filter(|dash| self.text[*dash..].starts_with('-')) {
@@ -179,14 +197,14 @@ impl<'t> Page<'t> {
             None => unwritable(
                 target.node,
                 "it cannot be told where this list begins",
-                BLOCK,
+                EXPECTED_BLOCK,
                 "begin it on the line below its key",
             ),
         }
     }
 
     /// The place behind the colon of a key.
-    fn after_colon(&self, key: &Node) -> Option<usize> {
+    fn after_colon(&self, key: &ManifestNode) -> Option<usize> {
         let rest = &self.text[key.span.end..];
         let blanks = rest.len() - rest.trim_start_matches([' ', '\t']).len();
         rest[blanks..].starts_with(':').then_some(key.span.end + blanks + 1)
@@ -208,20 +226,25 @@ impl<'t> Page<'t> {
     /// Adds to a block whose first entry stands at `first`: below the line that opens it; where an
     /// entry stands on that line itself (`- name: a`), below that entry, or in front of it if it is
     /// more than a word.
-    fn within_block(
+    fn add_to_block(
         &self,
-        target: &Target<'t>,
+        target: &SpliceTarget<'t>,
         first: usize,
         addition: &Addition,
         dashes_below_key: bool,
-    ) -> Result<Edit, Trouble> {
+    ) -> Result<Edit, ManifestError> {
         let line = self.line_start(first);
         let before = &self.text[line..first];
         let own_line = before.trim_start_matches(['\u{feff}', ' ']).is_empty();
         let compact = !before.is_empty() && before.chars().all(|c| matches!(c, ' ' | '-'));
         if !own_line && !compact {
             let hint = "begin it on a line of its own";
-            return unwritable(target.node, "it cannot be told how this is indented", BLOCK, hint);
+            return unwritable(
+                target.node,
+                "it cannot be told how this is indented",
+                EXPECTED_BLOCK,
+                hint,
+            );
         }
         let lines = block_lines(&addition.entries, self.column(first), dashes_below_key);
         if !own_line && let Some(end) = self.end_of_first_line(target.node) {
@@ -239,21 +262,21 @@ impl<'t> Page<'t> {
     }
 
     /// Where the first entry of a mapping ends, if it is a word on one line.
-    fn end_of_first_line(&self, node: &Node) -> Option<usize> {
-        let Kind::Map { entries, .. } = &node.kind else { return None };
+    fn end_of_first_line(&self, node: &ManifestNode) -> Option<usize> {
+        let ManifestNodeKind::Map { entries, .. } = &node.kind else { return None };
         let (key, value) = entries.first()?;
-        let word = matches!(value.kind, Kind::Scalar { .. }) && !value.is_absent();
+        let word = matches!(value.kind, ManifestNodeKind::Scalar { .. }) && !value.is_absent();
         let one_line = !self.text[key.span.start..value.span.end].contains('\n');
         (word && one_line).then_some(value.span.end)
     }
 
     /// Adds below a key that has no value: `annotations:`.
-    fn under_key(
+    fn add_under_key(
         &self,
-        target: &Target<'t>,
+        target: &SpliceTarget<'t>,
         addition: &Addition,
         dashes_below_key: bool,
-    ) -> Result<Edit, Trouble> {
+    ) -> Result<Edit, ManifestError> {
         let after = target.key.and_then(|key| Some((key, self.after_colon(key)?)));
         let Some((key, after)) = after else {
             return unwritable(
@@ -272,7 +295,7 @@ impl<'t> Page<'t> {
                 "write `{}` or `[]`",
             );
         }
-        let below = matches!(addition.entries, Entries::Items(_)) && dashes_below_key;
+        let below = matches!(addition.entries, AddedEntries::Items(_)) && dashes_below_key;
         let indent = self.column(key.span.start) + if below { 0 } else { 2 };
         Ok(self.lines_at(
             self.next_line(after),
@@ -283,25 +306,26 @@ impl<'t> Page<'t> {
     /// Whole lines, in front of the line that begins at `at`.
     fn lines_at(&self, at: usize, lines: &[String]) -> Edit {
         let text = lines.join(self.newline);
-        let broken = at == 0 || self.text[..at].ends_with(['\n', '\r']);
-        let text = if broken { text + self.newline } else { format!("{}{text}", self.newline) };
+        let is_at_line_start = at == 0 || self.text[..at].ends_with(['\n', '\r']);
+        let text =
+            if is_at_line_start { text + self.newline } else { format!("{}{text}", self.newline) };
         Edit { at: at..at, text }
     }
 
     /// Adds in front of what is in brackets.
-    fn within_flow(&self, node: &Node, entries: &Entries) -> Edit {
+    fn add_to_flow(&self, node: &ManifestNode, entries: &AddedEntries) -> Edit {
         let open = node.span.start + 1;
         let first = match &node.kind {
-            Kind::Map { entries, .. } => entries.first().map(|(key, _)| key.span.start),
-            Kind::List { items, .. } => items.first().map(|item| item.span.start),
+            ManifestNodeKind::Map { entries, .. } => entries.first().map(|(key, _)| key.span.start),
+            ManifestNodeKind::List { items, .. } => items.first().map(|item| item.span.start),
             _ => None,
         };
         let style = self.flow_style(node, first);
         let texts: Vec<String> = match entries {
-            Entries::Members(members) => {
+            AddedEntries::Members(members) => {
                 members.iter().map(|(key, value)| style.member(key, value)).collect()
             }
-            Entries::Items(items) => items.iter().map(|item| style.value(item)).collect(),
+            AddedEntries::Items(items) => items.iter().map(|item| style.value(item)).collect(),
         };
         let separator = style.separator();
         let mut text = texts.join(&separator);
@@ -312,8 +336,8 @@ impl<'t> Page<'t> {
         Edit { at: at..at, text }
     }
 
-    fn flow_style(&self, node: &Node, first: Option<usize>) -> Flow {
-        let one_line = || if self.is_tight() { Flow::Tight } else { Flow::Line };
+    fn flow_style(&self, node: &ManifestNode, first: Option<usize>) -> FlowStyle {
+        let one_line = || if self.is_tight() { FlowStyle::Tight } else { FlowStyle::Line };
         let Some(first) = first else { return one_line() };
         let before = &self.text[node.span.start + 1..first];
         let indent = &before[before.rfind('\n').map_or(0, |at| at + 1)..];
@@ -331,7 +355,7 @@ impl<'t> Page<'t> {
                         .unwrap_or(2),
                 )
             };
-            return Flow::Lines { newline: self.newline, indent: indent.to_owned(), unit };
+            return FlowStyle::Lines { newline: self.newline, indent: indent.to_owned(), unit };
         }
         one_line()
     }
@@ -341,7 +365,8 @@ impl<'t> Page<'t> {
             self.document.root.as_ref().is_some_and(|root| {
                 let all_flow = matches!(
                     root.kind,
-                    Kind::Map { flow: true, .. } | Kind::List { flow: true, .. }
+                    ManifestNodeKind::Map { flow: true, .. }
+                        | ManifestNodeKind::List { flow: true, .. }
                 );
                 all_flow && !self.text[root.span.clone()].contains("\": ")
             })
@@ -367,12 +392,12 @@ impl<'t> Page<'t> {
     }
 }
 
-fn block_lines(entries: &Entries, indent: usize, dashes_below_key: bool) -> Vec<String> {
-    let block = Block { indent, dashes_below_key };
+fn block_lines(entries: &AddedEntries, indent: usize, dashes_below_key: bool) -> Vec<String> {
+    let block = BlockStyle { indent, dashes_below_key };
     match entries {
-        Entries::Members(members) => {
+        AddedEntries::Members(members) => {
             block.members(members.iter().map(|(key, value)| (key.as_str(), value)))
         }
-        Entries::Items(items) => block.items(items),
+        AddedEntries::Items(items) => block.items(items),
     }
 }

@@ -8,8 +8,8 @@ use std::ops::Range;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Tag};
 
-use super::lenient::{self, Lenient};
-use super::trouble::Trouble;
+use super::error::ManifestError;
+use super::lenient::{self, LenientText};
 use crate::domain::{Lines, long_tag_directive, yaml_remedy};
 
 /// How deep lists and mappings may be nested.
@@ -25,11 +25,11 @@ const TAG_MAX_CHARS: usize = 64;
 
 /// One value, and where it stands.
 #[derive(Debug)]
-pub(super) struct Node {
+pub(super) struct ManifestNode {
     /// In bytes: what it says itself, without the blanks and comments after it. A value that is not
     /// there (`key:`) stands, empty, behind its colon.
     pub(super) span: Range<usize>,
-    pub(super) kind: Kind,
+    pub(super) kind: ManifestNodeKind,
     /// `&name`, as a number.
     pub(super) anchor: Option<usize>,
     /// `!tag`, as it is understood.
@@ -37,31 +37,31 @@ pub(super) struct Node {
 }
 
 #[derive(Debug)]
-pub(super) enum Kind {
+pub(super) enum ManifestNodeKind {
     /// Text, and whether it is written without quotes.
     Scalar { text: String, plain: bool },
     /// A list, and whether it is written in brackets.
-    List { items: Vec<Node>, flow: bool },
+    List { items: Vec<ManifestNode>, flow: bool },
     /// A mapping, and whether it is written in braces.
-    Map { entries: Vec<(Node, Node)>, flow: bool },
+    Map { entries: Vec<(ManifestNode, ManifestNode)>, flow: bool },
     /// `*name`
     Alias(usize),
 }
 
-impl Node {
+impl ManifestNode {
     /// The text of a key.
     pub(super) fn text(&self) -> Option<&str> {
         match &self.kind {
-            Kind::Scalar { text, .. } => Some(text),
+            ManifestNodeKind::Scalar { text, .. } => Some(text),
             _ => None,
         }
     }
 
     /// The entry with this key, if there is one. The last of several wins, as it does in
     /// Kubernetes.
-    pub(super) fn entry(&self, key: &str) -> Option<&(Node, Node)> {
+    pub(super) fn entry(&self, key: &str) -> Option<&(ManifestNode, ManifestNode)> {
         match &self.kind {
-            Kind::Map { entries, .. } => {
+            ManifestNodeKind::Map { entries, .. } => {
                 entries.iter().rev().find(|(name, _)| name.text() == Some(key))
             }
             _ => None,
@@ -76,29 +76,29 @@ impl Node {
 
 /// One document.
 #[derive(Debug, Default)]
-pub(super) struct Document {
+pub(super) struct ManifestDocument {
     /// `None` where it holds comments at most.
-    pub(super) root: Option<Node>,
+    pub(super) root: Option<ManifestNode>,
     /// The anchors that an alias names.
-    pub(super) aliased: HashSet<usize>,
+    pub(super) aliased_anchors: HashSet<usize>,
 }
 
-impl Document {
+impl ManifestDocument {
     /// Each anchor with what it names.
-    pub(super) fn anchors(&self) -> HashMap<usize, &Node> {
+    pub(super) fn anchors(&self) -> HashMap<usize, &ManifestNode> {
         let mut found = HashMap::new();
-        let mut waiting: Vec<&Node> =
-            self.root.iter().filter(|_| !self.aliased.is_empty()).collect();
+        let mut waiting: Vec<&ManifestNode> =
+            self.root.iter().filter(|_| !self.aliased_anchors.is_empty()).collect();
         while let Some(node) = waiting.pop() {
             if let Some(anchor) = node.anchor {
                 found.insert(anchor, node);
             }
             match &node.kind {
-                Kind::List { items, .. } => waiting.extend(items),
-                Kind::Map { entries, .. } => {
+                ManifestNodeKind::List { items, .. } => waiting.extend(items),
+                ManifestNodeKind::Map { entries, .. } => {
                     waiting.extend(entries.iter().flat_map(|(key, value)| [key, value]));
                 }
-                Kind::Scalar { .. } | Kind::Alias(_) => {}
+                ManifestNodeKind::Scalar { .. } | ManifestNodeKind::Alias(_) => {}
             }
         }
         found
@@ -106,20 +106,20 @@ impl Document {
 }
 
 /// Reads every document of `text`.
-pub(super) fn read(text: &str) -> Result<Vec<Document>, Trouble> {
+pub(super) fn read(text: &str) -> Result<Vec<ManifestDocument>, ManifestError> {
     if let Some(at) = long_tag_directive(text) {
         let (expected, hint) = ("at most 256 bytes", "remove lines that begin with `%`");
-        return Err(Trouble::at(at, "the prefix of a tag is too long", expected, hint));
+        return Err(ManifestError::at(at, "the prefix of a tag is too long", expected, hint));
     }
-    let mut lenient = Lenient::new(text);
+    let mut lenient = LenientText::new(text);
     let mut padded = Cow::Borrowed(text);
     loop {
         let error = match read_once(text, &padded, &lenient) {
             Ok(documents) => return Ok(documents),
-            Err(Stopped::Trouble(trouble)) => return Err(trouble),
-            Err(Stopped::NotYaml(error)) => error,
+            Err(TreeReadError::LimitExceeded(error)) => return Err(error),
+            Err(TreeReadError::NotYaml(error)) => error,
         };
-        let at = lenient.original(Lines::new(&padded).byte(error.marker()));
+        let at = lenient.original_offset(Lines::new(&padded).byte(error.marker()));
         let info = error.info().trim_end_matches('.').to_lowercase();
         if !lenient.repair(at, &info) {
             return Err(not_yaml(text, at, &info));
@@ -129,27 +129,31 @@ pub(super) fn read(text: &str) -> Result<Vec<Document>, Trouble> {
 }
 
 /// Why a reading ended early.
-enum Stopped {
+enum TreeReadError {
     /// It is no YAML 1.2.
     NotYaml(ScanError),
     /// It is more than we take.
-    Trouble(Trouble),
+    LimitExceeded(ManifestError),
 }
 
 /// Reads `padded`; the places are those of `text`.
-fn read_once(text: &str, padded: &str, lenient: &Lenient<'_>) -> Result<Vec<Document>, Stopped> {
+fn read_once(
+    text: &str,
+    padded: &str,
+    lenient: &LenientText<'_>,
+) -> Result<Vec<ManifestDocument>, TreeReadError> {
     let lines = Lines::new(padded);
-    let mut reader = Reader { text, open: Vec::new(), documents: Vec::new(), nodes: 0 };
+    let mut reader = ManifestReader { text, open: Vec::new(), documents: Vec::new(), nodes: 0 };
     for event in Parser::new_from_str(padded) {
-        let (event, span) = event.map_err(Stopped::NotYaml)?;
+        let (event, span) = event.map_err(TreeReadError::NotYaml)?;
         let span = lines.bytes(span);
-        let span = lenient.original(span.start)..lenient.original(span.end);
-        reader.event(event, span).map_err(Stopped::Trouble)?;
+        let span = lenient.original_offset(span.start)..lenient.original_offset(span.end);
+        reader.event(event, span).map_err(TreeReadError::LimitExceeded)?;
     }
     Ok(reader.documents)
 }
 
-fn not_yaml(text: &str, at: usize, info: &str) -> Trouble {
+fn not_yaml(text: &str, at: usize, info: &str) -> ManifestError {
     let (expected, hint) = match lenient::remedy(info) {
         Some((expected, hint)) => (expected, hint.to_owned()),
         None => yaml_remedy(text, at, info),
@@ -163,63 +167,70 @@ fn not_yaml(text: &str, at: usize, info: &str) -> Trouble {
         }
         () => hint,
     };
-    Trouble::at(at..at + 1, format!("this is not valid YAML: {info}"), expected, hint)
+    ManifestError::at(at..at + 1, format!("this is not valid YAML: {info}"), expected, hint)
 }
 
 /// A collection that is still open.
-struct Open {
+struct UnfinishedNode {
     start: usize,
     anchor: Option<usize>,
     tag: Option<String>,
     is_map: bool,
     /// Keys and values by turns in a mapping.
-    nodes: Vec<Node>,
+    nodes: Vec<ManifestNode>,
 }
 
-struct Reader<'t> {
+struct ManifestReader<'t> {
     text: &'t str,
-    open: Vec<Open>,
-    documents: Vec<Document>,
+    open: Vec<UnfinishedNode>,
+    documents: Vec<ManifestDocument>,
     nodes: usize,
 }
 
-impl Reader<'_> {
-    fn event(&mut self, event: Event<'_>, span: Range<usize>) -> Result<(), Trouble> {
+impl ManifestReader<'_> {
+    fn event(&mut self, event: Event<'_>, span: Range<usize>) -> Result<(), ManifestError> {
         let short = |tag: String| tag.chars().take(TAG_MAX_CHARS).collect();
         let tag = |tag: Option<std::borrow::Cow<'_, Tag>>| tag.map(|tag| short(tag.to_string()));
-        let named = |anchor: usize| (anchor != 0).then_some(anchor);
+        let anchor_id = |anchor: usize| (anchor != 0).then_some(anchor);
         match event {
             Event::DocumentStart(_) if self.documents.len() == DOCUMENTS_MAX => {
                 let expected = format!("at most {DOCUMENTS_MAX} documents in a file");
-                return Err(Trouble::at(
+                return Err(ManifestError::at(
                     span,
                     "this is one document too many",
                     expected,
                     "split the file",
                 ));
             }
-            Event::DocumentStart(_) => self.documents.push(Document::default()),
+            Event::DocumentStart(_) => self.documents.push(ManifestDocument::default()),
             Event::Alias(anchor) => {
-                self.documents.last_mut().map(|document| document.aliased.insert(anchor));
-                self.value(Node { span, kind: Kind::Alias(anchor), anchor: None, tag: None })?;
+                self.documents.last_mut().map(|document| document.aliased_anchors.insert(anchor));
+                self.value(ManifestNode {
+                    span,
+                    kind: ManifestNodeKind::Alias(anchor),
+                    anchor: None,
+                    tag: None,
+                })?;
             }
             Event::Scalar(text, style, anchor, a_tag) => {
                 let start = span.start;
                 let end = start + self.text[span].trim_end().len();
-                let kind =
-                    Kind::Scalar { text: text.into_owned(), plain: style == ScalarStyle::Plain };
-                self.value(Node {
+                let kind = ManifestNodeKind::Scalar {
+                    text: text.into_owned(),
+                    plain: style == ScalarStyle::Plain,
+                };
+                self.value(ManifestNode {
                     span: start..end,
                     kind,
-                    anchor: named(anchor),
+                    anchor: anchor_id(anchor),
                     tag: tag(a_tag),
                 })?;
             }
             Event::SequenceStart(anchor, a_tag) => {
-                self.start(span.start, named(anchor), tag(a_tag), false)?;
+                self.start(span.start, anchor_id(anchor), tag(a_tag), false)?;
             }
             Event::MappingStart(anchor, a_tag) => {
-                self.start(span.start, named(anchor), tag(a_tag), true)?;
+                self.start(span.start, anchor_id(anchor), tag(a_tag), true)?;
             }
             Event::SequenceEnd | Event::MappingEnd => self.end()?,
             Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => {}
@@ -233,24 +244,24 @@ impl Reader<'_> {
         anchor: Option<usize>,
         tag: Option<String>,
         is_map: bool,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), ManifestError> {
         if self.open.len() == DEPTH_MAX {
             let expected = format!("at most {DEPTH_MAX} levels");
-            return Err(Trouble::at(
+            return Err(ManifestError::at(
                 start..start + 1,
                 "this is nested too deeply",
                 expected,
                 "take levels out",
             ));
         }
-        self.open.push(Open { start, anchor, tag, is_map, nodes: Vec::new() });
+        self.open.push(UnfinishedNode { start, anchor, tag, is_map, nodes: Vec::new() });
         Ok(())
     }
 
     /// The parser puts the ends of collections here and there; the places of what they hold are
     /// right.
-    fn end(&mut self) -> Result<(), Trouble> {
-        let Some(Open { start, anchor, tag, is_map, nodes }) = self.open.pop() else {
+    fn end(&mut self) -> Result<(), ManifestError> {
+        let Some(UnfinishedNode { start, anchor, tag, is_map, nodes }) = self.open.pop() else {
             return Ok(());
         };
         let first = nodes.first().map(|node| node.span.start);
@@ -264,11 +275,11 @@ impl Reader<'_> {
             first..last.max(first)
         };
         let kind = if is_map {
-            Kind::Map { entries: pairs(nodes), flow }
+            ManifestNodeKind::Map { entries: pairs(nodes), flow }
         } else {
-            Kind::List { items: nodes, flow }
+            ManifestNodeKind::List { items: nodes, flow }
         };
-        self.value(Node { span, kind, anchor, tag })
+        self.value(ManifestNode { span, kind, anchor, tag })
     }
 
     /// The place behind the closing bracket, which is the next but for blanks, comments and a last
@@ -287,11 +298,11 @@ impl Reader<'_> {
         }
     }
 
-    fn value(&mut self, mut node: Node) -> Result<(), Trouble> {
+    fn value(&mut self, mut node: ManifestNode) -> Result<(), ManifestError> {
         self.nodes += 1;
         if self.nodes > NODES_MAX {
             let expected = format!("at most {NODES_MAX} values in a file");
-            return Err(Trouble::at(
+            return Err(ManifestError::at(
                 node.span,
                 "this is one value too many",
                 expected,
@@ -320,7 +331,7 @@ impl Reader<'_> {
     }
 }
 
-fn pairs(nodes: Vec<Node>) -> Vec<(Node, Node)> {
+fn pairs(nodes: Vec<ManifestNode>) -> Vec<(ManifestNode, ManifestNode)> {
     let mut pairs = Vec::with_capacity(nodes.len() / 2);
     let mut nodes = nodes.into_iter();
     while let (Some(key), Some(value)) = (nodes.next(), nodes.next()) {

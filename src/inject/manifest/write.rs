@@ -10,14 +10,14 @@ use serde_json::{Map, Value};
 
 /// How a block is indented.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Block {
+pub(super) struct BlockStyle {
     /// Columns before each line.
     pub(super) indent: usize,
     /// Whether the dashes of a list stand below its key, and not two columns further.
     pub(super) dashes_below_key: bool,
 }
 
-impl Block {
+impl BlockStyle {
     fn deeper(self, by: usize) -> Self {
         Self { indent: self.indent + by, ..self }
     }
@@ -29,18 +29,18 @@ impl Block {
     ) -> Vec<String> {
         let mut lines = Vec::new();
         for (key, value) in members {
-            let key = format!("{}{}:", " ".repeat(self.indent), text(key));
+            let key = format!("{}{}:", " ".repeat(self.indent), yaml_string(key));
             match value {
                 Value::Object(object) if !object.is_empty() => {
                     lines.push(key);
-                    lines.extend(self.deeper(2).members(ordered(object)));
+                    lines.extend(self.deeper(2).members(ordered_members(object)));
                 }
                 Value::Array(list) if !list.is_empty() => {
                     lines.push(key);
                     lines
                         .extend(self.deeper(if self.dashes_below_key { 0 } else { 2 }).items(list));
                 }
-                other => lines.push(format!("{key} {}", scalar(other))),
+                other => lines.push(format!("{key} {}", yaml_scalar(other))),
             }
         }
         lines
@@ -52,9 +52,11 @@ impl Block {
         for item in items {
             let inside = self.deeper(2);
             let block = match item {
-                Value::Object(object) if !object.is_empty() => inside.members(ordered(object)),
+                Value::Object(object) if !object.is_empty() => {
+                    inside.members(ordered_members(object))
+                }
                 Value::Array(list) if !list.is_empty() => inside.items(list),
-                other => vec![format!("{}{}", " ".repeat(inside.indent), scalar(other))],
+                other => vec![format!("{}{}", " ".repeat(inside.indent), yaml_scalar(other))],
             };
             for (nth, mut line) in block.into_iter().enumerate() {
                 if nth == 0 {
@@ -69,7 +71,7 @@ impl Block {
 
 /// How the insides of brackets look.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Flow {
+pub(super) enum FlowStyle {
     /// `{"a":1,"b":2}`
     Tight,
     /// `{"a": 1, "b": 2}`
@@ -85,7 +87,7 @@ pub(super) enum Flow {
     },
 }
 
-impl Flow {
+impl FlowStyle {
     /// What stands between two entries.
     pub(super) fn separator(&self) -> String {
         match self {
@@ -98,7 +100,7 @@ impl Flow {
     /// A member of an object.
     pub(super) fn member(&self, key: &str, value: &Value) -> String {
         let colon = if *self == Self::Tight { ":" } else { ": " };
-        format!("{}{colon}{}", quoted(key), self.value(value))
+        format!("{}{colon}{}", json_string(key), self.value(value))
     }
 
     /// A value.
@@ -106,7 +108,7 @@ impl Flow {
         match value {
             Value::Object(object) if !object.is_empty() => self.bracketed(
                 '{',
-                ordered(object).map(|(key, value)| self.deeper().member(key, value)),
+                ordered_members(object).map(|(key, value)| self.deeper().member(key, value)),
                 '}',
             ),
             Value::Array(list) if !list.is_empty() => {
@@ -138,7 +140,7 @@ impl Flow {
 }
 
 /// Members in the order in which people look for them: what it is, then the alphabet.
-fn ordered(object: &Map<String, Value>) -> impl Iterator<Item = (&str, &Value)> {
+fn ordered_members(object: &Map<String, Value>) -> impl Iterator<Item = (&str, &Value)> {
     const FIRST: [&str; 5] = ["name", "image", "restartPolicy", "args", "env"];
     let rank = |key: &str| FIRST.iter().position(|first| *first == key).unwrap_or(FIRST.len());
     let mut members: Vec<_> = object.iter().map(|(key, value)| (key.as_str(), value)).collect();
@@ -147,15 +149,15 @@ fn ordered(object: &Map<String, Value>) -> impl Iterator<Item = (&str, &Value)> 
     members.into_iter()
 }
 
-fn scalar(value: &Value) -> String {
+fn yaml_scalar(value: &Value) -> String {
     match value {
-        Value::String(string) => text(string),
+        Value::String(string) => yaml_string(string),
         other => other.to_string(),
     }
 }
 
 /// A string of YAML: as it is where nothing can be made of it but this string.
-fn text(string: &str) -> String {
+fn yaml_string(string: &str) -> String {
     const WORDS: [&str; 12] =
         ["true", "false", "yes", "no", "on", "off", "y", "n", "null", "nan", "inf", "none"];
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | ':');
@@ -163,11 +165,11 @@ fn text(string: &str) -> String {
         && string.chars().all(plain)
         && !string.ends_with(':')
         && !WORDS.contains(&string.to_ascii_lowercase().as_str());
-    if fits { string.to_owned() } else { quoted(string) }
+    if fits { string.to_owned() } else { json_string(string) }
 }
 
 /// A string of JSON, in ASCII where control characters and the marks of byte order are.
-fn quoted(string: &str) -> String {
+fn json_string(string: &str) -> String {
     let json = Value::String(string.to_owned()).to_string();
     let mut out = String::with_capacity(json.len());
     for c in json.chars() {
@@ -192,7 +194,7 @@ mod tests {
     #[test]
     fn whatever_could_be_something_else_is_quoted() {
         for plain in ["bfb", "/etc/bfb", "unix:/run/x.sock", "POD_NAME", "a.b/c:1.2"] {
-            assert_eq!(text(plain), plain);
+            assert_eq!(yaml_string(plain), plain);
         }
         for word in [
             "true",
@@ -210,21 +212,21 @@ mod tests {
             "a:",
             "é",
         ] {
-            assert_eq!(text(word), format!("\"{word}\""));
+            assert_eq!(yaml_string(word), format!("\"{word}\""));
         }
-        assert_eq!(text("a\"\n\u{85}"), "\"a\\\"\\n\\u0085\"");
+        assert_eq!(yaml_string("a\"\n\u{85}"), "\"a\\\"\\n\\u0085\"");
     }
 
     #[test]
     fn a_block_is_indented_as_its_neighbours_are() {
         let value = json!([{"name": "a", "z": {"b": [1, "x"], "c": {}}}, [["d"]]]);
         let list = value.as_array().map(Vec::as_slice).unwrap_or_default();
-        let block = Block { indent: 2, dashes_below_key: true };
+        let block = BlockStyle { indent: 2, dashes_below_key: true };
         assert_eq!(
             block.items(list).join("\n"),
             "  - name: a\n    z:\n      b:\n      - 1\n      - x\n      c: {}\n  - - - d"
         );
-        let wide = Block { dashes_below_key: false, ..block };
+        let wide = BlockStyle { dashes_below_key: false, ..block };
         assert_eq!(
             wide.items(&list[..1]).join("\n"),
             "  - name: a\n    z:\n      b:\n        - 1\n        - x\n      c: {}"
@@ -234,9 +236,9 @@ mod tests {
     #[test]
     fn brackets_are_filled_in_their_own_style() {
         let value = json!({"name": "a", "b": [1, {}]});
-        assert_eq!(Flow::Tight.value(&value), r#"{"name":"a","b":[1,{}]}"#);
-        assert_eq!(Flow::Line.value(&value), r#"{"name": "a", "b": [1, {}]}"#);
-        let lines = Flow::Lines { newline: "\n", indent: " ".into(), unit: "\t".into() };
+        assert_eq!(FlowStyle::Tight.value(&value), r#"{"name":"a","b":[1,{}]}"#);
+        assert_eq!(FlowStyle::Line.value(&value), r#"{"name": "a", "b": [1, {}]}"#);
+        let lines = FlowStyle::Lines { newline: "\n", indent: " ".into(), unit: "\t".into() };
         assert_eq!(
             lines.value(&value),
             "{\n \t\"name\": \"a\",\n \t\"b\": [\n \t\t1,\n \t\t{}\n \t]\n }"

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use crate::domain::tests::scale::assert_linear;
-use crate::inject::{Defaults, Outcome, Why, inject, uninject};
+use crate::inject::{Defaults, InjectOutcome, RefusalReason, inject, uninject};
 
 /// A pod of these annotations and containers.
 fn pod(annotations: &Value, containers: &[Value]) -> Value {
@@ -23,7 +23,7 @@ fn containers(count: usize, rest: &Value) -> Vec<Value> {
     (0..count).map(one).collect()
 }
 
-fn asked(more: &[(&str, &str)]) -> Value {
+fn requesting_annotations(more: &[(&str, &str)]) -> Value {
     let mut annotations = json!({"bfb.dev/inject": "customer"});
     for (name, value) in more {
         annotations[format!("bfb.dev/{name}")] = json!(value);
@@ -42,10 +42,12 @@ fn a_socket_for_any_number_of_containers_costs_what_they_are_many() {
         ("without any", json!({"volumeMounts": []})),
         ("null", json!({"volumeMounts": null})),
     ] {
-        let of = |count| pod(&asked(&[("unix-socket", "true")]), &containers(count, &rest));
+        let of = |count| {
+            pod(&requesting_annotations(&[("unix-socket", "true")]), &containers(count, &rest))
+        };
         assert_linear(name, 500, of, decide);
         assert_linear(name, 500, of, |pod: &Value| {
-            let Ok(Outcome::Inject(injection)) = inject(pod, &Defaults::default()) else {
+            let Ok(InjectOutcome::Inject(injection)) = inject(pod, &Defaults::default()) else {
                 panic!("refused")
             };
             let patch = serde_json::to_vec(&injection.additions.patch()).unwrap();
@@ -57,7 +59,7 @@ fn a_socket_for_any_number_of_containers_costs_what_they_are_many() {
         });
         let injected = |count| {
             let mut pod = of(count);
-            let Ok(Outcome::Inject(injection)) = inject(&pod, &Defaults::default()) else {
+            let Ok(InjectOutcome::Inject(injection)) = inject(&pod, &Defaults::default()) else {
                 panic!("refused")
             };
             assert!(injection.additions.apply(&mut pod));
@@ -72,16 +74,18 @@ fn a_socket_for_any_number_of_containers_costs_what_they_are_many() {
 
 #[test]
 fn what_is_noted_for_a_pod_with_many_empty_lists_is_read_again() {
-    let mut pod =
-        pod(&asked(&[("unix-socket", "true")]), &containers(200, &json!({"volumeMounts": []})));
+    let mut pod = pod(
+        &requesting_annotations(&[("unix-socket", "true")]),
+        &containers(200, &json!({"volumeMounts": []})),
+    );
     let before = pod.clone();
-    let Ok(Outcome::Inject(injection)) = inject(&pod, &Defaults::default()) else {
+    let Ok(InjectOutcome::Inject(injection)) = inject(&pod, &Defaults::default()) else {
         panic!("refused")
     };
     assert!(injection.additions.apply(&mut pod));
     assert!(pod["metadata"]["annotations"]["bfb.dev/undo"].as_str().unwrap().len() > 1024);
     assert!(
-        matches!(inject(&pod, &Defaults::default()), Ok(Outcome::Leave(_))),
+        matches!(inject(&pod, &Defaults::default()), Ok(InjectOutcome::Skip(_))),
         "a second time changes nothing"
     );
     assert!(uninject(&pod).unwrap().apply(&mut pod));
@@ -93,7 +97,8 @@ fn volumes_of_our_names_leave_a_pod_in_time_linear_in_them() {
     let of = |count: usize| {
         let mut volumes = vec![json!({"name": "bfb-socket"}); count];
         volumes.push(json!({"name": "of-its-own"}));
-        json!({"metadata": {"annotations": {"bfb.dev/status": "injected"}}, "spec": {"volumes": volumes}})
+        json!({"metadata": {"annotations": {"bfb.dev/status": "injected"}},
+            "spec": {"volumes": volumes}})
     };
     assert_linear("volumes", 5_000, of, |pod: &Value| {
         let mut back = pod.clone();
@@ -104,7 +109,7 @@ fn volumes_of_our_names_leave_a_pod_in_time_linear_in_them() {
 #[test]
 fn reasons_against_a_pod_are_counted_once_there_are_many() {
     let unknown = |count: usize| {
-        let mut annotations = asked(&[]);
+        let mut annotations = requesting_annotations(&[]);
         for nth in 0..count {
             annotations[format!("bfb.dev/inject-the-sidecar-please-{nth}")] = json!("x");
         }
@@ -116,15 +121,23 @@ fn reasons_against_a_pod_are_counted_once_there_are_many() {
             all
         });
         let ports = vec![json!({"containerPort": 299}); count];
-        pod(&asked(&[("listen", &listen)]), &containers(1, &json!({"ports": ports})))
+        pod(
+            &requesting_annotations(&[("listen", &listen)]),
+            &containers(1, &json!({"ports": ports})),
+        )
     };
     let mounts = |count: usize| {
         let mounts = vec![json!({"mountPath": "/run/bfb"}); count];
-        pod(&asked(&[("unix-socket", "true")]), &containers(1, &json!({"volumeMounts": mounts})))
+        pod(
+            &requesting_annotations(&[("unix-socket", "true")]),
+            &containers(1, &json!({"volumeMounts": mounts})),
+        )
     };
-    let named_alike = |count: usize| pod(&asked(&[]), &vec![json!({"name": "bfb"}); count]);
-    let malformed =
-        |count: usize| pod(&asked(&[]), &containers(count, &json!({"volumeMounts": 1})));
+    let named_alike =
+        |count: usize| pod(&requesting_annotations(&[]), &vec![json!({"name": "bfb"}); count]);
+    let malformed = |count: usize| {
+        pod(&requesting_annotations(&[]), &containers(count, &json!({"volumeMounts": 1})))
+    };
     for (name, of) in [
         ("unknown annotations", &unknown as &dyn Fn(usize) -> Value),
         ("ports", &clashing),
@@ -134,7 +147,8 @@ fn reasons_against_a_pod_are_counted_once_there_are_many() {
     ] {
         assert_linear(name, 2_000, of, decide);
         let refusals = inject(&of(1_000), &Defaults::default()).unwrap_err();
-        let Some(Why::More { count }) = refusals.last().map(|last| &last.why) else {
+        let Some(RefusalReason::MoreRefusals { count }) = refusals.last().map(|last| &last.reason)
+        else {
             panic!("{name}: {}", refusals.len())
         };
         assert_eq!((refusals.len(), *count), (33, 1_000 - 32), "{name}");
@@ -145,12 +159,14 @@ fn reasons_against_a_pod_are_counted_once_there_are_many() {
 fn a_reason_holds_no_more_of_a_pod_than_a_line() {
     let long = "x".repeat(1 << 20);
     let ports = vec![json!({"containerPort": 7070}); 100];
-    let long_name = json!({"name": long, "ports": ports, "volumeMounts": [{"mountPath": format!("/run/bfb/{long}")}]});
-    let mut unknown = asked(&[]);
+    let long_name = json!({"name": long, "ports": ports,
+        "volumeMounts": [{"mountPath": format!("/run/bfb/{long}")}]});
+    let mut unknown = requesting_annotations(&[]);
     unknown[format!("bfb.dev/{long}")] = json!(long);
-    let long_value = |name: &str| pod(&asked(&[(name, &long)]), &containers(1, &json!({})));
+    let long_value =
+        |name: &str| pod(&requesting_annotations(&[(name, &long)]), &containers(1, &json!({})));
     let mut pods = vec![
-        pod(&asked(&[("unix-socket", "true")]), &[long_name]),
+        pod(&requesting_annotations(&[("unix-socket", "true")]), &[long_name]),
         pod(&unknown, &containers(1, &json!({}))),
     ];
     pods.extend(
@@ -160,7 +176,7 @@ fn a_reason_holds_no_more_of_a_pod_than_a_line() {
     for pod in pods {
         let refusals = inject(&pod, &Defaults::default()).unwrap_err();
         for refusal in refusals {
-            let rendered = format!("{refusal} {:?}", refusal.why);
+            let rendered = format!("{refusal} {:?}", refusal.reason);
             assert!(rendered.len() < 2_000, "{} bytes: {}", rendered.len(), &rendered[..200]);
         }
     }
@@ -177,7 +193,9 @@ fn every_value_is_checked_in_time_linear_in_it() {
         ("identity-names", &|count| "spiffe://a,".repeat(count)),
     ];
     for (name, text) in texts {
-        let of = |count: usize| pod(&asked(&[(name, &text(count))]), &containers(1, &json!({})));
+        let of = |count: usize| {
+            pod(&requesting_annotations(&[(name, &text(count))]), &containers(1, &json!({})))
+        };
         assert_linear(name, 20_000, of, decide);
     }
 }

@@ -6,9 +6,12 @@ use serde_json::{Map, Value};
 use super::Choices;
 
 /// One text of `value`.
-pub(super) fn written(value: &Value, choices: &mut Choices) -> String {
-    let mut writer =
-        Writer { dashes_below_key: choices.yes(), comments: choices.yes(), lines: Vec::new() };
+pub(super) fn random_layout(value: &Value, choices: &mut Choices) -> String {
+    let mut writer = LayoutWriter {
+        dashes_below_key: choices.yes(),
+        comments: choices.yes(),
+        lines: Vec::new(),
+    };
     let Value::Object(object) = value else { panic!("no object: {value}") };
     if choices.yes() {
         writer.lines.push("---".to_owned());
@@ -19,13 +22,13 @@ pub(super) fn written(value: &Value, choices: &mut Choices) -> String {
     format!("{}{end}", writer.lines.join(newline))
 }
 
-struct Writer {
+struct LayoutWriter {
     dashes_below_key: bool,
     comments: bool,
     lines: Vec<String>,
 }
 
-impl Writer {
+impl LayoutWriter {
     /// A mapping in block style; `first` stands in front of its first key.
     fn map(
         &mut self,
@@ -41,7 +44,7 @@ impl Writer {
             let before = if nth == 0 && !first.is_empty() {
                 first.to_owned()
             } else {
-                self.chatter(indent, choices);
+                self.add_comments(indent, choices);
                 " ".repeat(indent)
             };
             let key = if choices.below(4) == 1 { format!("\"{key}\"") } else { key.clone() };
@@ -88,7 +91,7 @@ impl Writer {
                 self.lines.push(format!("{before}{tail}"));
                 let indent = if self.dashes_below_key && !in_list { indent } else { indent + step };
                 for item in list {
-                    self.chatter(indent, choices);
+                    self.add_comments(indent, choices);
                     self.value(&format!("{}-", " ".repeat(indent)), item, indent, true, choices);
                 }
             }
@@ -101,7 +104,7 @@ impl Writer {
     }
 
     /// Comments and blank lines.
-    fn chatter(&mut self, indent: usize, choices: &mut Choices) {
+    fn add_comments(&mut self, indent: usize, choices: &mut Choices) {
         if self.comments && choices.below(4) == 1 {
             let indent = if choices.yes() { indent } else { choices.below(8) };
             self.lines.push(format!("{}# - key: value", " ".repeat(indent)));

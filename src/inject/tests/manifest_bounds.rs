@@ -6,14 +6,14 @@ use serde_json::{Value, json};
 
 use crate::domain::tests::scale::assert_linear;
 use crate::inject::Defaults;
-use crate::inject::manifest::{Rewritten, Work, rewrite};
+use crate::inject::manifest::{RewriteMode, RewrittenManifest, rewrite};
 
-fn injected(text: &str) -> Result<Rewritten, Vec<crate::domain::Problem>> {
+fn injected(text: &str) -> Result<RewrittenManifest, Vec<crate::domain::Problem>> {
     let set = [("unix-socket".to_owned(), "true".to_owned())];
     rewrite(
         Path::new("manifest.yaml"),
         text,
-        Work::Inject(&Defaults::new(&["customer".to_owned()], &set).unwrap()),
+        RewriteMode::Inject(&Defaults::new(&["customer".to_owned()], &set).unwrap()),
     )
 }
 
@@ -59,7 +59,9 @@ fn containers_and_pods_of_any_number_cost_what_they_are_many() {
         "pods",
         50,
         |count| {
-            json!({"kind": "PodList", "apiVersion": "v1", "items": vec![pod(&containers(1)); count]}).to_string()
+            json!({"kind": "PodList", "apiVersion": "v1",
+                "items": vec![pod(&containers(1)); count]})
+            .to_string()
         },
         succeeds,
     );
@@ -74,7 +76,7 @@ fn containers_and_pods_of_any_number_cost_what_they_are_many() {
         100,
         |count| injected(&pod(&containers(count)).to_string()).unwrap().text,
         |text: &str| {
-            rewrite(Path::new("manifest.yaml"), text, Work::Uninject).unwrap();
+            rewrite(Path::new("manifest.yaml"), text, RewriteMode::Uninject).unwrap();
         },
     );
 }
@@ -93,17 +95,19 @@ fn problems_are_counted_once_there_are_many() {
         pod(&containers(1)).to_string().replacen('{', &format!("{{{}", "\"a\":1,".repeat(count)), 1)
     };
     assert_linear("doubled", 500, doubled, is_refused);
-    let bad = json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"annotations": {"bfb.dev/log": "loud"}}, "spec": {}});
+    let bad = json!({"kind": "Pod", "apiVersion": "v1",
+        "metadata": {"annotations": {"bfb.dev/log": "loud"}}, "spec": {}});
     assert_linear("documents", 200, |count| format!("---\n{bad}\n").repeat(count), is_refused);
     let problems = injected(&doubled(1_000)).unwrap_err();
     assert_eq!(problems.last().unwrap().message, "899 more problems are not shown");
-    let unknown = json!({"kind": "Rollout", "spec": {"template": {"metadata": {"annotations": {"bfb.dev/inject": "a"}}}}});
+    let unknown = json!({"kind": "Rollout",
+        "spec": {"template": {"metadata": {"annotations": {"bfb.dev/inject": "a"}}}}});
     assert_linear(
         "unknown kinds",
         200,
         |count| format!("---\n{unknown}\n").repeat(count),
         |text: &str| {
-            assert!(injected(text).unwrap().passed.len() <= 101);
+            assert!(injected(text).unwrap().unknown_kinds.len() <= 101);
         },
     );
 }

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::layout::written;
+use super::layout::random_layout;
 use super::{Choices, choices, defaults, pod};
 use crate::inject::Defaults;
-use crate::inject::manifest::{Fate, Work, documents, rewrite};
+use crate::inject::manifest::{PodOutcome, RewriteMode, documents, rewrite};
 
 fn file() -> &'static Path {
     Path::new("manifest.yaml")
@@ -26,7 +26,7 @@ fn is_subsequence(part: &str, whole: &str) -> bool {
 /// What must hold of any text: it is refused, or the promises hold. Returns whether anything got a
 /// sidecar.
 fn holds(text: &str, defaults: &Defaults) -> bool {
-    let once = match rewrite(file(), text, Work::Inject(defaults)) {
+    let once = match rewrite(file(), text, RewriteMode::Inject(defaults)) {
         Ok(once) => once,
         Err(problems) => {
             assert!(!problems.is_empty());
@@ -34,13 +34,13 @@ fn holds(text: &str, defaults: &Defaults) -> bool {
             return false;
         }
     };
-    let any = once.pods.iter().any(|pod| matches!(pod.fate, Fate::Injected(_)));
+    let any = once.pods.iter().any(|pod| matches!(pod.outcome, PodOutcome::Injected(_)));
     if !any {
         assert_eq!(once.text, text, "nothing was injected");
         return false;
     }
     assert!(is_subsequence(text, &once.text), "something is gone:\n{text}\n---\n{}", once.text);
-    let twice = rewrite(file(), &once.text, Work::Inject(defaults)).unwrap();
+    let twice = rewrite(file(), &once.text, RewriteMode::Inject(defaults)).unwrap();
     assert_eq!(twice.text, once.text, "a second time");
     let left = documents(file(), text).unwrap().len();
     assert_eq!(documents(file(), &once.text).unwrap().len(), left);
@@ -49,8 +49,8 @@ fn holds(text: &str, defaults: &Defaults) -> bool {
 
 /// What `--uninject` makes of what was injected.
 fn back(text: &str, defaults: &Defaults) -> String {
-    let once = rewrite(file(), text, Work::Inject(defaults)).unwrap().text;
-    rewrite(file(), &once, Work::Uninject)
+    let once = rewrite(file(), text, RewriteMode::Inject(defaults)).unwrap().text;
+    rewrite(file(), &once, RewriteMode::Uninject)
         .unwrap_or_else(|problems| panic!("{problems:?}\n{once}"))
         .text
 }
@@ -61,17 +61,19 @@ proptest! {
         let mut choices = Choices::of(bytes);
         let mut object = pod(&mut choices);
         if choices.yes() {
-            object = json!({"apiVersion": "apps/v1", "kind": "Deployment", "spec": {"template": object}});
+            object = json!({"apiVersion": "apps/v1", "kind": "Deployment",
+                "spec": {"template": object}});
         } else {
             object["apiVersion"] = json!("v1");
             object["kind"] = json!("Pod");
         }
         if choices.below(3) == 1 {
-            object = json!({"apiVersion": "v1", "kind": "List", "items": [object, {"kind": "Other"}]});
+            object = json!({"apiVersion": "v1", "kind": "List",
+                "items": [object, {"kind": "Other"}]});
         }
         let defaults = defaults(&mut choices);
-        let text = written(&object, &mut choices);
-        prop_assert!(holds(&text, &defaults), "refused: {:?}\n{}", rewrite(file(), &text, Work::Inject(&defaults)).err(), text);
+        let text = random_layout(&object, &mut choices);
+        prop_assert!(holds(&text, &defaults), "refused: {:?}\n{}", rewrite(file(), &text, RewriteMode::Inject(&defaults)).err(), text);
         prop_assert_eq!(back(&text, &defaults), text);
     }
 
@@ -154,7 +156,7 @@ fn aliases_that_grow_without_end_are_refused() {
         writeln!(text, "a{level}: &a{level} [{}]", vec![format!("*a{before}"); 9].join(", "))
             .unwrap();
     }
-    let problems = rewrite(file(), &text, Work::Uninject).unwrap_err();
+    let problems = rewrite(file(), &text, RewriteMode::Uninject).unwrap_err();
     assert_eq!(problems[0].message, "aliases make this too large");
 }
 
@@ -166,6 +168,9 @@ fn a_large_manifest_of_others_is_passed_in_little_time() {
             .unwrap();
     }
     let began = std::time::Instant::now();
-    assert_eq!(rewrite(file(), &text, Work::Inject(&Defaults::default())).unwrap().text, text);
+    assert_eq!(
+        rewrite(file(), &text, RewriteMode::Inject(&Defaults::default())).unwrap().text,
+        text
+    );
     assert!(began.elapsed() < std::time::Duration::from_secs(20), "{:?}", began.elapsed());
 }

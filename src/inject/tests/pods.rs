@@ -4,7 +4,9 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{Choices, choices, defaults, pod};
-use crate::inject::{Defaults, Left, Outcome, Path, Why, annotations, inject, uninject};
+use crate::inject::{
+    Defaults, FieldPath, InjectOutcome, RefusalReason, SkipReason, annotations, inject, uninject,
+};
 
 /// A JSON Patch of nothing but `add`, as RFC 6902 says it.
 fn patched(mut document: Value, patch: &Value) -> Value {
@@ -28,11 +30,11 @@ proptest! {
     fn a_pod_is_injected_once_and_uninjected_to_what_it_was(bytes in choices()) {
         let mut choices = Choices::of(bytes);
         let (before, defaults) = (pod(&mut choices), defaults(&mut choices));
-        let Ok(Outcome::Inject(injection)) = inject(&before, &defaults) else { panic!("refused: {before}") };
+        let Ok(InjectOutcome::Inject(injection)) = inject(&before, &defaults) else { panic!("refused: {before}") };
         let mut after = before.clone();
         prop_assert!(injection.additions.apply(&mut after));
         prop_assert_eq!(patched(before.clone(), &json!(injection.additions.patch())), after.clone());
-        prop_assert_eq!(inject(&after, &defaults), Ok(Outcome::Leave(Left::Injected)));
+        prop_assert_eq!(inject(&after, &defaults), Ok(InjectOutcome::Skip(SkipReason::AlreadyInjected)));
         prop_assert_eq!(&after["spec"]["initContainers"][0]["name"], "bfb");
         let mut back = after;
         prop_assert!(uninject(&back).unwrap().apply(&mut back));
@@ -45,7 +47,7 @@ proptest! {
         let mut choices = Choices::of(bytes);
         let mut pod = pod(&mut choices);
         let defaults = defaults(&mut choices);
-        if let Ok(Outcome::Inject(injection)) = inject(&pod, &defaults) && choices.yes() {
+        if let Ok(InjectOutcome::Inject(injection)) = inject(&pod, &defaults) && choices.yes() {
             prop_assert!(injection.additions.apply(&mut pod));
         }
         let mut places = vec![String::new()];
@@ -62,7 +64,8 @@ proptest! {
             at += 1;
         }
         let place = places[place % places.len()].clone();
-        for nonsense in [json!(null), json!(true), json!(-1), json!("x"), json!([]), json!([[]]), json!({}), json!({"a": 1})] {
+        for nonsense in [json!(null), json!(true), json!(-1), json!("x"), json!([]), json!([[]]),
+            json!({}), json!({"a": 1})] {
             let mut pod = pod.clone();
             *pod.pointer_mut(&place).unwrap() = nonsense;
             let _ = inject(&pod, &defaults);
@@ -91,13 +94,20 @@ fn every_default_of_the_table_can_be_read() {
 #[test]
 fn a_refusal_says_all_in_one_line_for_an_admission_answer() {
     let pod = json!({
-        "metadata": {"annotations": {"bfb.dev/inject": "customer", "bfb.dev/redis": "redis://u:word@redis"}},
+        "metadata": {"annotations": {"bfb.dev/inject": "customer",
+            "bfb.dev/redis": "redis://u:word@redis"}},
         "spec": {"containers": [{"name": "app"}]},
     });
     let refusals = inject(&pod, &Defaults::default()).unwrap_err();
     let [refusal] = &refusals[..] else { panic!("{refusals:?}") };
-    assert_eq!(refusal.at, Path::root().key("metadata").key("annotations").key("bfb.dev/redis"));
-    assert!(matches!(refusal.why, Why::BadValue { value: None, .. }), "a password is not repeated");
+    assert_eq!(
+        refusal.at,
+        FieldPath::root().key("metadata").key("annotations").key("bfb.dev/redis")
+    );
+    assert!(
+        matches!(refusal.reason, RefusalReason::BadValue { value: None, .. }),
+        "a password is not repeated"
+    );
     let said = refusal.to_string();
     assert_eq!(
         said,
@@ -117,12 +127,12 @@ fn a_namespace_can_name_the_domains_of_its_pods() {
     let orders = defaults.of_namespace("orders.reviews").unwrap();
     assert_eq!(orders.domains(), ["orders", "reviews"]);
     let pod = json!({"spec": {"containers": [{"name": "app"}]}});
-    let Ok(Outcome::Inject(injection)) = inject(&pod, &orders) else { panic!() };
+    let Ok(InjectOutcome::Inject(injection)) = inject(&pod, &orders) else { panic!() };
     assert_eq!(injection.domains, ["orders", "reviews"]);
     assert!(json!(injection.additions.patch()).to_string().contains("BFB_LOG"));
     assert_eq!(
         inject(&pod, &defaults.of_namespace("false").unwrap()),
-        Ok(Outcome::Leave(Left::NotAsked))
+        Ok(InjectOutcome::Skip(SkipReason::NotRequested))
     );
     assert!(defaults.of_namespace("Orders").is_err() && defaults.of_namespace("true").is_err());
 }

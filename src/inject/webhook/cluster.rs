@@ -20,12 +20,12 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 /// How long one request may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest answer that is read, in bytes. A list that is longer is asked for in shorter pages:
 /// one object has at most 1.5 MiB (etcd's limit for a request).
 const ANSWER_MAX_BYTES: u64 = 8 << 20;
 /// How long a connection may take to be made.
-const CONNECTING: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The oldest minor version of Kubernetes 1 that knows native sidecars without being told to.
 const OLDEST_MINOR: u64 = 29;
 
@@ -33,7 +33,7 @@ const OLDEST_MINOR: u64 = 29;
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// `text` for a segment of a path, or for a query's value.
-pub(super) fn encoded(text: &str) -> PercentEncode<'_> {
+pub(super) fn percent_encode(text: &str) -> PercentEncode<'_> {
     utf8_percent_encode(text, PLAIN)
 }
 
@@ -52,7 +52,7 @@ impl std::fmt::Debug for Cluster {
 
 /// Why there is no client.
 #[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
+pub enum ClusterConnectError {
     /// The kubeconfig is not usable.
     #[error(
         "`--kubeconfig {path}` cannot be used: {why}; expected what `kubectl config view --raw` \
@@ -133,7 +133,7 @@ impl ClusterError {
         self.code() == 410
     }
 
-    pub(super) fn of(request: &str, error: &kube::Error) -> Self {
+    pub(super) fn from_kube(request: &str, error: &kube::Error) -> Self {
         let request = request.to_owned();
         match error {
             kube::Error::Api(status) => Self::Refused {
@@ -142,26 +142,26 @@ impl ClusterError {
                 reason: status.reason.clone(),
                 message: status.message.clone(),
             },
-            other => Self::NoAnswer { request, why: chain(other) },
+            other => Self::NoAnswer { request, why: error_chain(other) },
         }
     }
 }
 
 /// An error with its causes, each of which says more than the one before.
-fn chain(error: &dyn std::error::Error) -> String {
+fn error_chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
-    let mut said: Vec<String> = causes.map(ToString::to_string).collect();
-    said.dedup_by(|later, earlier| earlier.contains(later.as_str()));
-    said.join(": ")
+    let mut messages: Vec<String> = causes.map(ToString::to_string).collect();
+    messages.dedup_by(|later, earlier| earlier.contains(later.as_str()));
+    messages.join(": ")
 }
 
 /// What the cluster is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Version {
+pub(super) struct ClusterVersion {
     /// As it calls itself.
     pub name: String,
     /// Whether pods there can have native sidecars.
-    pub knows_sidecars: bool,
+    pub has_native_sidecars: bool,
 }
 
 impl Cluster {
@@ -170,15 +170,16 @@ impl Cluster {
     pub(super) async fn new(
         kubeconfig: Option<&Path>,
         namespace: Option<String>,
-    ) -> Result<Self, ConnectError> {
+    ) -> Result<Self, ClusterConnectError> {
         let mut config = match kubeconfig {
-            Some(path) => by_kubeconfig(path).await?,
-            None => Config::incluster().map_err(|error| ConnectError::NoPod(chain(&error)))?,
+            Some(path) => load_kubeconfig(path).await?,
+            None => Config::incluster()
+                .map_err(|error| ClusterConnectError::NoPod(error_chain(&error)))?,
         };
-        config.connect_timeout = Some(CONNECTING);
+        config.connect_timeout = Some(CONNECT_TIMEOUT);
         let namespace = namespace.unwrap_or_else(|| config.default_namespace.clone());
-        let client =
-            Client::try_from(config).map_err(|error| ConnectError::Client(chain(&error)))?;
+        let client = Client::try_from(config)
+            .map_err(|error| ClusterConnectError::Client(error_chain(&error)))?;
         Ok(Self { client, namespace })
     }
 
@@ -188,7 +189,7 @@ impl Cluster {
     }
 
     /// Asks what the cluster is.
-    pub(super) async fn version(&self) -> Result<Version, ClusterError> {
+    pub(super) async fn version(&self) -> Result<ClusterVersion, ClusterError> {
         let version = self.get("/version").await?;
         let text = |key: &str| version.get(key).and_then(Value::as_str).unwrap_or_default();
         // Some say `29+`.
@@ -197,7 +198,10 @@ impl Cluster {
         };
         let (major, minor) = (number("major"), number("minor"));
         let name = format!("{}.{}", text("major"), text("minor"));
-        Ok(Version { name, knows_sidecars: major > 1 || (major == 1 && minor >= OLDEST_MINOR) })
+        Ok(ClusterVersion {
+            name,
+            has_native_sidecars: major > 1 || (major == 1 && minor >= OLDEST_MINOR),
+        })
     }
 
     /// Reads an object or a list.
@@ -208,12 +212,12 @@ impl Cluster {
     /// Reads an object or a list as text, for those who need only some of it.
     pub(super) async fn get_text(&self, path: &str) -> Result<String, ClusterError> {
         let named = format!("GET {path}");
-        let request = request(Method::GET, path, "application/json", Vec::new());
-        self.text(&named, request.map_err(|error| no_answer(&named, &error))?).await
+        let request = build_request(Method::GET, path, "application/json", Vec::new());
+        self.fetch_text(&named, request.map_err(|error| no_answer(&named, &error))?).await
     }
 
     /// Reads an object; `None` where there is none.
-    pub(super) async fn find(&self, path: &str) -> Result<Option<Value>, ClusterError> {
+    pub(super) async fn get_opt(&self, path: &str) -> Result<Option<Value>, ClusterError> {
         match self.get(path).await {
             Ok(object) => Ok(Some(object)),
             Err(error) if error.is_not_found() => Ok(None),
@@ -236,9 +240,9 @@ impl Cluster {
         let named = format!("GET {path}");
         let accept =
             "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
-        let request = request(Method::GET, path, accept, Vec::new())
+        let request = build_request(Method::GET, path, accept, Vec::new())
             .map_err(|error| no_answer(&named, &error))?;
-        serde_json::from_str(&self.text(&named, request).await?)
+        serde_json::from_str(&self.fetch_text(&named, request).await?)
             .map_err(|error| no_answer(&named, &error))
     }
 
@@ -253,11 +257,12 @@ impl Cluster {
         let named = format!("WATCH {path}");
         let accept =
             "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
-        let request = request(Method::GET, path, accept, Vec::new())
+        let request = build_request(Method::GET, path, accept, Vec::new())
             .map_err(|error| no_answer(&named, &error))?;
-        let begun = tokio::time::timeout(PATIENCE, self.client.request_events(request)).await;
+        let begun =
+            tokio::time::timeout(REQUEST_TIMEOUT, self.client.request_events(request)).await;
         let begun = begun.map_err(|error| no_answer(&named, &error))?;
-        begun.map_err(|error| ClusterError::of(&named, &error))
+        begun.map_err(|error| ClusterError::from_kube(&named, &error))
     }
 
     async fn send(
@@ -268,21 +273,25 @@ impl Cluster {
     ) -> Result<Value, ClusterError> {
         let named = format!("{method} {path}");
         let body = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
-        let request = request(method, path, "application/json", body)
+        let request = build_request(method, path, "application/json", body)
             .map_err(|error| no_answer(&named, &error))?;
-        serde_json::from_str(&self.text(&named, request).await?)
+        serde_json::from_str(&self.fetch_text(&named, request).await?)
             .map_err(|error| no_answer(&named, &error))
     }
 
     /// As text: kube's own decoding would log an answer that it cannot read, and with it a Secret;
     /// and it reads answers of any length.
-    async fn text(&self, named: &str, request: Request<Vec<u8>>) -> Result<String, ClusterError> {
+    async fn fetch_text(
+        &self,
+        named: &str,
+        request: Request<Vec<u8>>,
+    ) -> Result<String, ClusterError> {
         let answer = async {
             let stream = self
                 .client
                 .request_stream(request)
                 .await
-                .map_err(|error| ClusterError::of(named, &error))?;
+                .map_err(|error| ClusterError::from_kube(named, &error))?;
             let mut bytes = Vec::new();
             let read = pin!(stream.take(ANSWER_MAX_BYTES + 1)).read_to_end(&mut bytes).await;
             read.map_err(|error| no_answer(named, &error))?;
@@ -291,17 +300,17 @@ impl Cluster {
             }
             String::from_utf8(bytes).map_err(|error| no_answer(named, &error.utf8_error()))
         };
-        match tokio::time::timeout(PATIENCE, answer).await {
-            Ok(answered) => answered,
+        match tokio::time::timeout(REQUEST_TIMEOUT, answer).await {
+            Ok(result) => result,
             Err(_) => Err(ClusterError::NoAnswer {
                 request: named.to_owned(),
-                why: format!("not within {PATIENCE:?}"),
+                why: format!("not within {REQUEST_TIMEOUT:?}"),
             }),
         }
     }
 }
 
-fn request(
+fn build_request(
     method: Method,
     path: &str,
     accept: &str,
@@ -317,7 +326,7 @@ fn request(
 }
 
 fn no_answer(named: &str, error: &dyn std::error::Error) -> ClusterError {
-    ClusterError::NoAnswer { request: named.to_owned(), why: chain(error) }
+    ClusterError::NoAnswer { request: named.to_owned(), why: error_chain(error) }
 }
 
 /// Whether the kubeconfig cannot be had. A file that is no text is an error of reading as well.
@@ -328,10 +337,10 @@ fn is_unreadable(error: &KubeconfigError) -> bool {
     }
 }
 
-async fn by_kubeconfig(path: &Path) -> Result<Config, ConnectError> {
-    let failed = |error: KubeconfigError| ConnectError::Kubeconfig {
+async fn load_kubeconfig(path: &Path) -> Result<Config, ClusterConnectError> {
+    let failed = |error: KubeconfigError| ClusterConnectError::Kubeconfig {
         path: path.display().to_string(),
-        why: chain(&error),
+        why: error_chain(&error),
         is_missing: is_unreadable(&error),
     };
     let kubeconfig = Kubeconfig::read_from(path).map_err(failed)?;

@@ -7,20 +7,20 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
-use super::selector::selects;
+use super::selector::matches_selector;
 
 /// With this annotation cert-manager writes the bundles.
 const CERT_MANAGER: &str = "cert-manager.io/inject-ca-from";
 
 /// One configuration, as the API server gave it.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Configuration(Value);
+pub(super) struct MutatingWebhookConfiguration(Value);
 
 /// One webhook of it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Hook<'a>(&'a Value);
 
-impl Configuration {
+impl MutatingWebhookConfiguration {
     /// Takes the object.
     pub(super) fn new(object: Value) -> Self {
         Self(object)
@@ -32,7 +32,7 @@ impl Configuration {
     }
 
     /// Whether cert-manager writes the bundles.
-    pub(super) fn is_cert_managers(&self) -> bool {
+    pub(super) fn is_managed_by_cert_manager(&self) -> bool {
         let annotations = self.0.pointer("/metadata/annotations");
         annotations
             .and_then(|all| all.get(CERT_MANAGER))
@@ -45,12 +45,12 @@ impl Configuration {
     }
 
     /// Whether the API server lets pods pass when we do not answer.
-    pub(super) fn lets_pods_pass(&self) -> bool {
-        self.hooks().any(Hook::lets_pods_pass)
+    pub(super) fn ignores_failures(&self) -> bool {
+        self.hooks().any(Hook::ignores_failures)
     }
 
     /// Whether each webhook trusts exactly what `bundle` (PEM) holds.
-    pub(super) fn holds(&self, bundle: &str) -> bool {
+    pub(super) fn has_bundle(&self, bundle: &str) -> bool {
         self.hooks().all(|hook| hook.bundle().as_deref() == Some(bundle.as_bytes()))
     }
 
@@ -92,14 +92,14 @@ impl Hook<'_> {
     }
 
     /// Whether pods pass when it is not answered.
-    pub(super) fn lets_pods_pass(self) -> bool {
+    pub(super) fn ignores_failures(self) -> bool {
         self.0.get("failurePolicy").and_then(Value::as_str) == Some("Ignore")
     }
 
     /// Whether it is asked about pods with these labels in a namespace with those.
     pub(super) fn selects(self, namespace_labels: &Value, pod_labels: &Value) -> bool {
-        selects(self.0.get("namespaceSelector"), namespace_labels)
-            && selects(self.0.get("objectSelector"), pod_labels)
+        matches_selector(self.0.get("namespaceSelector"), namespace_labels)
+            && matches_selector(self.0.get("objectSelector"), pod_labels)
     }
 }
 
@@ -109,12 +109,14 @@ mod tests {
 
     use super::*;
 
-    fn configuration() -> Configuration {
-        Configuration::new(json!({
+    fn configuration() -> MutatingWebhookConfiguration {
+        MutatingWebhookConfiguration::new(json!({
             "metadata": {"name": "bfb", "resourceVersion": "7"},
             "webhooks": [
-                {"name": "a", "clientConfig": {"service": {"name": "bfb-webhook", "namespace": "bfb-system", "path": "/mutate"}}},
-                {"name": "b", "failurePolicy": "Ignore", "clientConfig": {"url": "https://[::1]:8443/mutate", "caBundle": "eA=="}},
+                {"name": "a", "clientConfig": {"service": {"name": "bfb-webhook",
+                    "namespace": "bfb-system", "path": "/mutate"}}},
+                {"name": "b", "failurePolicy": "Ignore",
+                    "clientConfig": {"url": "https://[::1]:8443/mutate", "caBundle": "eA=="}},
             ],
         }))
     }
@@ -128,9 +130,9 @@ mod tests {
     #[test]
     fn a_bundle_goes_into_each_webhook_and_nothing_else_changes() {
         let before = configuration();
-        assert!(!before.holds("pem") && before.lets_pods_pass());
-        let after = Configuration::new(before.with_bundle("pem\npem2\n"));
-        assert!(after.holds("pem\npem2\n") && !after.holds("pem"));
+        assert!(!before.has_bundle("pem") && before.ignores_failures());
+        let after = MutatingWebhookConfiguration::new(before.with_bundle("pem\npem2\n"));
+        assert!(after.has_bundle("pem\npem2\n") && !after.has_bundle("pem"));
         let mut back = after.0;
         back["webhooks"][1]["clientConfig"]["caBundle"] = "eA==".into();
         assert!(back["webhooks"][0]["clientConfig"]["caBundle"].take().is_string());
@@ -140,7 +142,7 @@ mod tests {
 
     #[test]
     fn a_configuration_without_webhooks_names_nobody() {
-        let empty = Configuration::new(json!({"webhooks": null}));
-        assert!(empty.names().is_empty() && !empty.lets_pods_pass());
+        let empty = MutatingWebhookConfiguration::new(json!({"webhooks": null}));
+        assert!(empty.names().is_empty() && !empty.ignores_failures());
     }
 }

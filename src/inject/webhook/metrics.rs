@@ -13,7 +13,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::verdict::Verdict;
+use super::verdict::AdmissionVerdict;
 use crate::admin::exposition;
 use crate::{identity, serve};
 
@@ -33,11 +33,11 @@ struct NamespaceLabel {
 
 /// The counters and gauges, and where they are registered.
 #[derive(Debug)]
-pub(super) struct Metrics {
+pub(super) struct WebhookMetrics {
     registry: Registry,
     admissions: Family<OutcomeLabel, Counter>,
     injected: Counter,
-    left: Counter,
+    skipped: Counter,
     refused: Counter,
     malformed: Counter,
     failed: Counter,
@@ -59,16 +59,16 @@ pub(super) struct Metrics {
     /// The connections.
     pub port: serve::PortMetrics,
     /// The files of `--identity`.
-    pub identity: identity::Metrics,
+    pub identity: identity::IdentityMetrics,
 }
 
 /// What became of an admission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Admission {
+pub(super) enum AdmissionOutcome {
     /// The pod got its sidecar.
     Injected,
     /// It was left as it is.
-    Left,
+    Skipped,
     /// It was refused.
     Refused,
     /// The request was no review.
@@ -77,17 +77,17 @@ pub(super) enum Admission {
     Failed,
 }
 
-impl From<&Verdict> for Admission {
-    fn from(verdict: &Verdict) -> Self {
+impl From<&AdmissionVerdict> for AdmissionOutcome {
+    fn from(verdict: &AdmissionVerdict) -> Self {
         match verdict {
-            Verdict::Leave(_) => Self::Left,
-            Verdict::Inject(_) => Self::Injected,
-            Verdict::Refuse(_) => Self::Refused,
+            AdmissionVerdict::Skip(_) => Self::Skipped,
+            AdmissionVerdict::Inject(_) => Self::Injected,
+            AdmissionVerdict::Refuse(_) => Self::Refused,
         }
     }
 }
 
-impl Metrics {
+impl WebhookMetrics {
     /// Creates and registers them.
     pub(super) fn new() -> Self {
         let mut registry = Registry::with_prefix("bfb");
@@ -96,12 +96,12 @@ impl Metrics {
             "The build",
             Info::new([("version", env!("CARGO_PKG_VERSION"))]),
         );
-        let identity = identity::Metrics::register(&mut registry);
+        let identity = identity::IdentityMetrics::register(&mut registry);
         let admissions = Family::<OutcomeLabel, Counter>::default();
         let of = |outcome| admissions.get_or_create(&OutcomeLabel { outcome }).clone();
         let mut metrics = Self {
             injected: of("injected"),
-            left: of("left"),
+            skipped: of("left"),
             refused: of("refused"),
             malformed: of("malformed"),
             failed: of("failed"),
@@ -180,13 +180,13 @@ impl Metrics {
     }
 
     /// Counts an admission.
-    pub(super) fn observe(&self, admission: Admission, took: Duration) {
+    pub(super) fn observe(&self, admission: AdmissionOutcome, took: Duration) {
         let counter = match admission {
-            Admission::Injected => &self.injected,
-            Admission::Left => &self.left,
-            Admission::Refused => &self.refused,
-            Admission::Malformed => &self.malformed,
-            Admission::Failed => &self.failed,
+            AdmissionOutcome::Injected => &self.injected,
+            AdmissionOutcome::Skipped => &self.skipped,
+            AdmissionOutcome::Refused => &self.refused,
+            AdmissionOutcome::Malformed => &self.malformed,
+            AdmissionOutcome::Failed => &self.failed,
         };
         counter.inc();
         self.seconds.observe(took.as_secs_f64());
@@ -223,7 +223,7 @@ impl Metrics {
     }
 }
 
-impl Default for Metrics {
+impl Default for WebhookMetrics {
     fn default() -> Self {
         Self::new()
     }

@@ -44,22 +44,22 @@
 //! | | `secrets`: `bfb-webhook` (without `--identity`) | `get`, `update` | its own namespace |
 //! | | `secrets` (without `--identity`) | `create` | its own namespace |
 
-mod answer;
-mod certificate;
+mod admission_handler;
+mod certificate_controller;
+mod certificate_secret;
 mod cluster;
 mod configuration;
-mod keeper;
-mod leader;
-mod lease;
+mod leader_election;
+mod leader_lease;
 mod metrics;
-mod namespaces;
+mod namespace_watcher;
 mod review;
+mod review_budget;
 mod rotation;
 mod selector;
-mod tls;
+mod serving_certificate;
 mod verdict;
 mod watchdog;
-mod workload;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -75,42 +75,45 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Defaults;
-use crate::identity::{self, Identity, IdentityError, Paths};
+use crate::identity::{self, Identity, IdentityError, IdentityPaths};
 use crate::serve::{
-    Activity, Address, BindError, Drain, Limits, Listener, Port, accept_tls, until_quiet,
+    Activity, BindError, DrainPhase, ListenAddress, Listener, Port, PortLimits, accept_tls,
+    drain_until_quiet,
 };
-use answer::Admissions;
-use certificate::Pair;
+use admission_handler::AdmissionHandler;
+use certificate_controller::{CertificateController, CertificateSource, TrustStatus};
+use certificate_secret::KeyPair;
 use cluster::Cluster;
-use keeper::{Found, Keeper, Source};
-use leader::Election;
-use metrics::Metrics;
-use namespaces::Namespaces;
-use rotation::Pace;
-use tls::Served;
+use leader_election::LeaderElection;
+use metrics::WebhookMetrics;
+use namespace_watcher::NamespaceWatcher;
+use review_budget::ReviewBudget;
+use rotation::RotationSchedule;
+use serving_certificate::ServingCertificate;
 use watchdog::Watchdog;
-use workload::Workload;
 
-pub use cluster::{ClusterError, ConnectError};
-pub use lease::Me;
-pub use review::{Malformed, Review, Subject};
-pub use verdict::{Cause, LABEL, Verdict, within, without_namespace};
+pub use cluster::{ClusterConnectError, ClusterError};
+pub use leader_lease::LeaseCandidate;
+pub use review::{AdmissionReview, MalformedReview, ReviewSubject};
+pub use verdict::{
+    AdmissionVerdict, INJECT_LABEL, StatusCause, decide_pod, decide_without_namespace,
+};
 
 /// The name of the Lease and of the Secret in our namespace.
-const NAME: &str = "bfb-webhook";
+const OBJECT_NAME: &str = "bfb-webhook";
 /// What all requests under way may hold together: twice what `workload.rs` lets the bodies of
 /// reviews hold, so that reviews wait there, and this is for heads and for what is no review.
 const REQUEST_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// How long to try to reach the API server at the start.
-const REACHING: Duration = Duration::from_secs(10);
+const REACH_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long until API servers have learned that we are about to end.
-const LEARNING: Duration = Duration::from_secs(3);
+const DEREGISTRATION_TIME: Duration = Duration::from_secs(3);
 /// How long connections get to write what they still hold.
-const CLOSING: Duration = Duration::from_secs(1);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// All that a webhook is told.
 #[derive(Debug)]
-pub struct Config {
+pub struct WebhookConfig {
     /// Where API servers ask.
     pub listen: SocketAddr,
     /// The cluster, where this is no pod of it.
@@ -120,27 +123,27 @@ pub struct Config {
     /// The `MutatingWebhookConfiguration` whose bundles are kept right.
     pub configuration: String,
     /// The folder of our certificate; without it we make our own.
-    pub identity: Option<PathBuf>,
+    pub identity_dir: Option<PathBuf>,
     /// What holds for pods that do not say otherwise.
     pub defaults: Defaults,
     /// Who we are among the replicas, and how long the others wait for us.
-    pub me: Me,
+    pub candidate: LeaseCandidate,
     /// How long a certificate of our own lasts.
-    pub lifetime: Duration,
+    pub certificate_lifetime: Duration,
     /// How often to look for pods without their sidecar.
-    pub watchdog: Duration,
+    pub watchdog_interval: Duration,
     /// How long the end may take.
     pub drain: Duration,
     /// The bounds of the port.
-    pub limits: Limits,
+    pub limits: PortLimits,
 }
 
 /// Why a webhook did not start.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+pub enum WebhookStartError {
     /// There is no cluster to speak to.
     #[error(transparent)]
-    Connect(#[from] ConnectError),
+    Connect(#[from] ClusterConnectError),
     /// The cluster does not answer.
     #[error("{0} (hint: is it the right cluster, and does it run?)")]
     Cluster(#[from] ClusterError),
@@ -165,45 +168,47 @@ pub enum StartError {
 /// A webhook whose port is open.
 #[derive(Debug)]
 pub struct Webhook {
-    config: Config,
+    config: WebhookConfig,
     cluster: Cluster,
     listener: Listener,
-    identity: Option<(Paths, watch::Sender<Arc<Identity>>)>,
-    served: Served,
-    server: Arc<ServerConfig>,
+    identity: Option<(IdentityPaths, watch::Sender<Arc<Identity>>)>,
+    serving_certificate: ServingCertificate,
+    tls_config: Arc<ServerConfig>,
 }
 
 /// Why a webhook ended that was not told to.
 #[derive(Debug, thiserror::Error)]
 #[error("a part of the webhook ended: {0}")]
-pub struct RunError(String);
+pub struct WebhookRunError(String);
 
 impl Webhook {
     /// Asks the cluster what it is, reads the certificate, opens the port.
-    pub async fn start(config: Config) -> Result<Self, StartError> {
+    pub async fn start(config: WebhookConfig) -> Result<Self, WebhookStartError> {
         let cluster = Cluster::new(config.kubeconfig.as_deref(), config.namespace.clone()).await?;
-        let version = reach(&cluster).await?;
-        if !version.knows_sidecars {
-            return Err(StartError::TooOld(version.name));
+        let version = wait_for_cluster(&cluster).await?;
+        if !version.has_native_sidecars {
+            return Err(WebhookStartError::TooOld(version.name));
         }
-        let identity = config.identity.as_deref().map(read_identity).transpose()?;
+        let identity = config.identity_dir.as_deref().map(read_identity).transpose()?;
         let first = match &identity {
             Some((_, identity)) => identity.borrow().certified_key(),
-            None => nobodys()?,
+            None => placeholder_certificate()?,
         };
-        let served = Served::new(first);
-        let server = served.server().map_err(|error| StartError::Tls(error.to_string()))?;
-        let listener = Listener::bind(&Address::Tcp(config.listen), 0).await?;
+        let serving_certificate = ServingCertificate::new(first);
+        let tls_config = serving_certificate
+            .server_config()
+            .map_err(|error| WebhookStartError::Tls(error.to_string()))?;
+        let listener = Listener::bind(&ListenAddress::Tcp(config.listen), 0).await?;
         tracing::info!(
             kubernetes = version.name,
             namespace = cluster.namespace(),
             "the cluster is reached"
         );
-        Ok(Self { config, cluster, listener, identity, served, server })
+        Ok(Self { config, cluster, listener, identity, serving_certificate, tls_config })
     }
 
     /// Where it answers.
-    pub fn address(&self) -> &Address {
+    pub fn address(&self) -> &ListenAddress {
         self.listener.address()
     }
 
@@ -212,13 +217,13 @@ impl Webhook {
     pub async fn run(
         self,
         stop: impl Future<Output = ()>,
-        again: impl Future<Output = ()>,
-    ) -> Result<(), RunError> {
+        second_signal: impl Future<Output = ()>,
+    ) -> Result<(), WebhookRunError> {
         let limit = self.config.drain;
-        let mut metrics = Metrics::new();
-        let workload = Workload::new(metrics.registry());
+        let mut metrics = WebhookMetrics::new();
+        let review_budget = ReviewBudget::new(metrics.registry());
         let metrics = Arc::new(metrics);
-        let (drain, drained) = watch::channel(Drain::Serving);
+        let (drain, drained) = watch::channel(DrainPhase::Serving);
         let (connections, activity) = (TaskTracker::new(), Activity::default());
         let port = Port {
             activity: activity.clone(),
@@ -226,104 +231,127 @@ impl Webhook {
             metrics: metrics.port.clone(),
             tasks: connections.clone(),
         };
-        let election =
-            Election::new(self.cluster.clone(), NAME, self.config.me.clone(), metrics.clone());
-        let (leave, left, leads) = (CancellationToken::new(), TaskTracker::new(), election.leads());
-        left.spawn(election.run(leave.clone().cancelled_owned()));
-        let (admissions, mut parts) = self.spawn_parts(&leads, &metrics, workload, port);
-        let ended = tokio::select! {
+        let election = LeaderElection::new(
+            self.cluster.clone(),
+            OBJECT_NAME,
+            self.config.candidate.clone(),
+            metrics.clone(),
+        );
+        let (stop_election, election_tasks, leads) =
+            (CancellationToken::new(), TaskTracker::new(), election.subscribe());
+        election_tasks.spawn(election.run(stop_election.clone().cancelled_owned()));
+        let (admissions, mut parts) = self.spawn_parts(&leads, &metrics, review_budget, port);
+        let result = tokio::select! {
             () = stop => Ok(()),
-            Some(ended) = parts.join_next() => Err(RunError(format!("{ended:?}"))),
+            Some(ended) = parts.join_next() => Err(WebhookRunError(format!("{ended:?}"))),
         };
-        admissions.end();
-        leave.cancel();
-        left.close();
-        until_quiet(&drain, &activity, LEARNING, limit, again).await;
-        left.wait().await;
+        admissions.mark_ending();
+        stop_election.cancel();
+        election_tasks.close();
+        drain_until_quiet(&drain, &activity, DEREGISTRATION_TIME, limit, second_signal).await;
+        election_tasks.wait().await;
         parts.abort_all();
-        drain.send_replace(Drain::Closing);
+        drain.send_replace(DrainPhase::Closing);
         connections.close();
-        let _ = tokio::time::timeout(CLOSING, connections.wait()).await;
-        ended
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, connections.wait()).await;
+        result
     }
 
     /// Everything that runs for as long as the webhook does.
     fn spawn_parts(
         self,
         leads: &watch::Receiver<bool>,
-        metrics: &Arc<Metrics>,
-        workload: Workload,
+        metrics: &Arc<WebhookMetrics>,
+        review_budget: ReviewBudget,
         port: Port,
-    ) -> (Admissions, JoinSet<()>) {
-        let Self { config, cluster, listener, identity, served, server } = self;
+    ) -> (AdmissionHandler, JoinSet<()>) {
+        let Self { config, cluster, listener, identity, serving_certificate, tls_config } = self;
         let mut parts = JoinSet::new();
         let source = match identity {
             Some((paths, identity)) => {
-                let source =
-                    Source::Folder { identity: identity.subscribe(), ca: paths.dir.join("ca.crt") };
+                let source = CertificateSource::Folder {
+                    identity: identity.subscribe(),
+                    ca: paths.dir.join("ca.crt"),
+                };
                 parts.spawn(identity::follow(paths, identity, metrics.identity.clone()));
                 source
             }
-            None => Source::Own { secret: NAME.to_owned(), pace: Pace::of(config.lifetime) },
+            None => CertificateSource::Generated {
+                secret: OBJECT_NAME.to_owned(),
+                schedule: RotationSchedule::for_lifetime(config.certificate_lifetime),
+            },
         };
-        let namespaces = Namespaces::new(cluster.clone(), metrics.clone());
-        let (found, finds) = watch::channel(Found::nothing());
+        let namespaces = NamespaceWatcher::new(cluster.clone(), metrics.clone());
+        let (status_sender, trust_status) = watch::channel(TrustStatus::unknown());
         let defaults = Arc::new(config.defaults);
-        let admissions = Admissions::new(
+        let admissions = AdmissionHandler::new(
             defaults.clone(),
             namespaces.clone(),
-            finds.clone(),
-            workload,
+            trust_status.clone(),
+            review_budget,
             metrics.clone(),
         );
-        parts.spawn(namespaces.clone().follow());
+        parts.spawn(namespaces.clone().run());
         let watchdog = Watchdog {
             cluster: cluster.clone(),
             defaults,
             namespaces,
             leads: leads.clone(),
-            found: finds,
-            every: config.watchdog,
+            trust_status,
+            interval: config.watchdog_interval,
             metrics: metrics.clone(),
         };
         parts.spawn(watchdog.run());
         let (configuration, leads, metrics) =
             (config.configuration, leads.clone(), metrics.clone());
-        parts.spawn(Keeper { cluster, configuration, source, served, leads, found, metrics }.run());
-        let limits = Limits { request_bytes_max: REQUEST_BYTES_MAX, ..config.limits };
-        parts.spawn(accept_tls(listener, server, admissions.clone(), limits, port));
+        parts.spawn(
+            CertificateController {
+                cluster,
+                configuration,
+                source,
+                serving_certificate,
+                leads,
+                status: status_sender,
+                metrics,
+            }
+            .run(),
+        );
+        let limits = PortLimits { request_bytes_max: REQUEST_BYTES_MAX, ..config.limits };
+        parts.spawn(accept_tls(listener, tls_config, admissions.clone(), limits, port));
         (admissions, parts)
     }
 }
 
 /// Asks for the version, for a while: a cluster may be just about to start.
-async fn reach(cluster: &Cluster) -> Result<cluster::Version, ClusterError> {
+async fn wait_for_cluster(cluster: &Cluster) -> Result<cluster::ClusterVersion, ClusterError> {
     let began = Instant::now();
     loop {
         match cluster.version().await {
-            Err(ClusterError::NoAnswer { request, why }) if began.elapsed() < REACHING => {
+            Err(ClusterError::NoAnswer { request, why }) if began.elapsed() < REACH_TIMEOUT => {
                 tracing::info!(request, why, "the API server does not answer yet");
                 tokio::time::sleep(Duration::from_millis(500)).await;
             }
-            answered => return answered,
+            result => return result,
         }
     }
 }
 
 /// Reads the folder. A folder without `ca.crt` is as good as another: who trusts us is then
 /// somebody else's business.
-fn read_identity(dir: &Path) -> Result<(Paths, watch::Sender<Arc<Identity>>), IdentityError> {
+fn read_identity(
+    dir: &Path,
+) -> Result<(IdentityPaths, watch::Sender<Arc<Identity>>), IdentityError> {
     let ca = if dir.join("ca.crt").exists() { None } else { Some(dir.join("tls.crt")) };
-    let paths = Paths { dir: dir.to_owned(), ca };
+    let paths = IdentityPaths { dir: dir.to_owned(), ca };
     let identity = Identity::load(&paths, 0)?;
     Ok((paths, watch::Sender::new(Arc::new(identity))))
 }
 
 /// A certificate that nobody trusts, so that probes are answered before there is a real one.
-fn nobodys() -> Result<Arc<rustls::sign::CertifiedKey>, StartError> {
-    let names = BTreeSet::from([NAME.to_owned()]);
-    let pair = Pair::make(&names, SystemTime::now(), Duration::from_hours(1))
-        .map_err(|error| StartError::Tls(error.to_string()))?;
+fn placeholder_certificate() -> Result<Arc<rustls::sign::CertifiedKey>, WebhookStartError> {
+    let names = BTreeSet::from([OBJECT_NAME.to_owned()]);
+    let pair = KeyPair::issue(&names, SystemTime::now(), Duration::from_hours(1))
+        .map_err(|error| WebhookStartError::Tls(error.to_string()))?;
     pair.certified_key()
-        .ok_or_else(|| StartError::Tls("a certificate of our own cannot be used".to_owned()))
+        .ok_or_else(|| WebhookStartError::Tls("a certificate of our own cannot be used".to_owned()))
 }

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::super::Left;
-use super::verdict::{Cause, Verdict, warnings};
+use super::super::SkipReason;
+use super::verdict::{AdmissionVerdict, StatusCause, warnings};
 
 const VERSION: &str = "admission.k8s.io/v1";
 
@@ -25,7 +25,7 @@ const UID_MAX_BYTES: usize = 256;
 const NAMESPACE_MAX_BYTES: usize = 63;
 
 /// As much of what is wrong with a text as is told, in characters.
-const WRONG_MAX_CHARS: usize = 300;
+const ERROR_MAX_CHARS: usize = 300;
 
 /// The longest field of a cause, in characters: the longest name of an annotation has 317.
 const FIELD_MAX_CHARS: usize = 400;
@@ -35,16 +35,16 @@ const NAME_MAX_CHARS: usize = 253;
 
 /// One question of an API server.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Review {
+pub struct AdmissionReview {
     /// What the answer must repeat.
     pub uid: String,
     /// What is asked about.
-    pub subject: Subject,
+    pub subject: ReviewSubject,
 }
 
 /// What is asked about.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Subject {
+pub enum ReviewSubject {
     /// A pod that shall be created.
     Pod {
         /// Its namespace. A pod made from a template may not say it itself.
@@ -58,7 +58,7 @@ pub enum Subject {
 
 /// Why a body is no review.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Malformed {
+pub enum MalformedReview {
     /// It is no JSON, or the JSON of something else.
     #[error("the body is no `AdmissionReview`: {0}; expected JSON of `{VERSION}`")]
     Json(String),
@@ -70,15 +70,15 @@ pub enum Malformed {
     Version(String),
     /// There is no question in it.
     #[error("the review has no `{0}`; expected what an API server sends")]
-    Missing(&'static str),
+    MissingField(&'static str),
     /// It is not what Kubernetes calls a namespace, or repeats more than an answer may.
     #[error("the review has a `{0}` that is none; expected {1}")]
-    NotOne(&'static str, &'static str),
+    InvalidField(&'static str, &'static str),
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Raw<'a> {
+struct RawReview<'a> {
     #[serde(default)]
     api_version: String,
     #[serde(default)]
@@ -93,7 +93,7 @@ struct RawRequest<'a> {
     #[serde(default)]
     uid: String,
     #[serde(default)]
-    resource: Named,
+    resource: RawResource,
     sub_resource: Option<String>,
     namespace: Option<String>,
     #[serde(default)]
@@ -105,7 +105,7 @@ struct RawRequest<'a> {
 
 #[derive(Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
-struct Named {
+struct RawResource {
     group: String,
     version: String,
     #[serde(rename = "resource")]
@@ -113,95 +113,99 @@ struct Named {
 }
 
 impl RawRequest<'_> {
-    fn creates_a_pod(&self) -> bool {
-        let pods =
-            Named { group: String::new(), version: "v1".to_owned(), plural: "pods".to_owned() };
+    fn is_pod_creation(&self) -> bool {
+        let pods = RawResource {
+            group: String::new(),
+            version: "v1".to_owned(),
+            plural: "pods".to_owned(),
+        };
         self.operation == "CREATE"
             && self.resource == pods
             && self.sub_resource.as_deref().unwrap_or_default().is_empty()
     }
 }
 
-impl Review {
+impl AdmissionReview {
     /// Reads a request's body.
-    pub fn read(body: &[u8]) -> Result<Self, Malformed> {
-        let raw: Raw<'_> = serde_json::from_slice(body)
-            .map_err(|error| Malformed::Json(cut(&error.to_string(), WRONG_MAX_CHARS)))?;
+    pub fn read(body: &[u8]) -> Result<Self, MalformedReview> {
+        let raw: RawReview<'_> = serde_json::from_slice(body).map_err(|error| {
+            MalformedReview::Json(truncate(&error.to_string(), ERROR_MAX_CHARS))
+        })?;
         if raw.api_version != VERSION || raw.kind != "AdmissionReview" {
             let short =
                 |text: &str| text.chars().take(80).flat_map(char::escape_debug).collect::<String>();
-            return Err(Malformed::Version(format!(
+            return Err(MalformedReview::Version(format!(
                 "`{}` of `{}`",
                 short(&raw.kind),
                 short(&raw.api_version)
             )));
         }
-        let request = raw.request.ok_or(Malformed::Missing("request"))?;
+        let request = raw.request.ok_or(MalformedReview::MissingField("request"))?;
         if request.uid.is_empty() {
-            return Err(Malformed::Missing("request.uid"));
+            return Err(MalformedReview::MissingField("request.uid"));
         }
         if request.uid.len() > UID_MAX_BYTES {
-            return Err(Malformed::NotOne("request.uid", "at most 256 bytes"));
+            return Err(MalformedReview::InvalidField("request.uid", "at most 256 bytes"));
         }
-        let subject = if request.creates_a_pod() {
-            let object = request.object.ok_or(Malformed::Missing("request.object"))?;
+        let subject = if request.is_pod_creation() {
+            let object = request.object.ok_or(MalformedReview::MissingField("request.object"))?;
             let pod: Value = serde_json::from_str(object.get())
-                .map_err(|error| Malformed::Json(error.to_string()))?;
+                .map_err(|error| MalformedReview::Json(error.to_string()))?;
             if !pod.is_object() {
-                return Err(Malformed::Missing("request.object"));
+                return Err(MalformedReview::MissingField("request.object"));
             }
-            let own =
+            let of_pod =
                 || pod.pointer("/metadata/namespace").and_then(Value::as_str).map(str::to_owned);
-            let namespace = request.namespace.filter(|name| !name.is_empty()).or_else(own);
-            let namespace = namespace.ok_or(Malformed::Missing("request.namespace"))?;
+            let namespace = request.namespace.filter(|name| !name.is_empty()).or_else(of_pod);
+            let namespace = namespace.ok_or(MalformedReview::MissingField("request.namespace"))?;
             if namespace.len() > NAMESPACE_MAX_BYTES {
-                return Err(Malformed::NotOne("request.namespace", "at most 63 bytes"));
+                return Err(MalformedReview::InvalidField("request.namespace", "at most 63 bytes"));
             }
-            Subject::Pod { namespace, pod }
+            ReviewSubject::Pod { namespace, pod }
         } else {
-            Subject::Other
+            ReviewSubject::Other
         };
         Ok(Self { uid: request.uid, subject })
     }
 
     /// The answer to it.
-    pub fn answer(&self, verdict: &Verdict) -> Value {
+    pub fn answer(&self, verdict: &AdmissionVerdict) -> Value {
         let mut response = json!({"uid": self.uid, "allowed": true});
         match verdict {
-            Verdict::Leave(left) => {
-                response["auditAnnotations"] = json!({"outcome": outcome(*left)});
+            AdmissionVerdict::Skip(left) => {
+                response["auditAnnotations"] = json!({"outcome": outcome_text(*left)});
             }
-            Verdict::Inject(injection) => {
+            AdmissionVerdict::Inject(injection) => {
                 response["patchType"] = "JSONPatch".into();
                 response["patch"] = STANDARD.encode(json_text(&injection.additions.patch())).into();
                 response["auditAnnotations"] =
                     json!({"outcome": "injected", "domains": injection.domains.join(",")});
-                if let Subject::Pod { pod, .. } = &self.subject {
+                if let ReviewSubject::Pod { pod, .. } = &self.subject {
                     let warnings = warnings(pod);
                     if !warnings.is_empty() {
                         response["warnings"] = warnings.into();
                     }
                 }
             }
-            Verdict::Refuse(causes) => {
+            AdmissionVerdict::Refuse(causes) => {
                 response["allowed"] = false.into();
-                response["status"] = status(&self.named(), causes);
+                response["status"] = status_json(&self.pod_name(), causes);
             }
         }
         json!({"apiVersion": VERSION, "kind": "AdmissionReview", "response": response})
     }
 
     /// The pod's name; one that is yet to get its own has the beginning of it.
-    fn named(&self) -> String {
-        let Subject::Pod { pod, .. } = &self.subject else { return String::new() };
+    fn pod_name(&self) -> String {
+        let ReviewSubject::Pod { pod, .. } = &self.subject else { return String::new() };
         let of = |field| pod.pointer(field).and_then(Value::as_str).filter(|name| !name.is_empty());
         let name = of("/metadata/name").or_else(|| of("/metadata/generateName"));
         name.unwrap_or_default().chars().take(NAME_MAX_CHARS).collect()
     }
 
     /// The answer to what is none of our business.
-    pub fn answer_other(&self) -> Value {
-        self.answer(&Verdict::Leave(Left::NotAsked))
+    pub fn answer_unrelated(&self) -> Value {
+        self.answer(&AdmissionVerdict::Skip(SkipReason::NotRequested))
     }
 }
 
@@ -210,16 +214,16 @@ fn json_text(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).unwrap_or_default()
 }
 
-fn outcome(left: Left) -> &'static str {
+fn outcome_text(left: SkipReason) -> &'static str {
     match left {
-        Left::NotAsked => "not asked",
-        Left::OptedOut => "opted out",
-        Left::Injected => "injected before",
+        SkipReason::NotRequested => "not asked",
+        SkipReason::OptedOut => "opted out",
+        SkipReason::AlreadyInjected => "injected before",
     }
 }
 
 /// `text`, or its beginning where it is longer than so many characters.
-fn cut(text: &str, most: usize) -> String {
+fn truncate(text: &str, most: usize) -> String {
     match text.char_indices().nth(most) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
@@ -227,12 +231,12 @@ fn cut(text: &str, most: usize) -> String {
 }
 
 /// A `Status` of `meta/v1`: what `kubectl` prints, and what an event of a `ReplicaSet` says.
-fn status(name: &str, causes: &[Cause]) -> Value {
+fn status_json(name: &str, causes: &[StatusCause]) -> Value {
     let all: Vec<_> = causes.iter().map(|cause| cause.message.as_str()).collect();
-    let message = cut(&all.join("; "), MESSAGE_MAX_CHARS);
-    let cause = |cause: &Cause| {
+    let message = truncate(&all.join("; "), MESSAGE_MAX_CHARS);
+    let cause = |cause: &StatusCause| {
         let (field, message) =
-            (cut(&cause.field, FIELD_MAX_CHARS), cut(&cause.message, MESSAGE_MAX_CHARS));
+            (truncate(&cause.field, FIELD_MAX_CHARS), truncate(&cause.message, MESSAGE_MAX_CHARS));
         json!({"reason": "FieldValueInvalid", "field": field, "message": message})
     };
     let causes: Vec<_> = causes.iter().map(cause).collect();

@@ -16,46 +16,50 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
-use super::certificate::{Kept, Pair};
+use super::certificate_secret::{CertificateSecret, KeyPair};
 
 /// How a certificate is turned over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Pace {
+pub(super) struct RotationSchedule {
     /// How long a certificate lasts.
     pub lifetime: Duration,
     /// How long before its end its successor is made.
-    pub ahead: Duration,
+    pub renew_before: Duration,
     /// How long API servers are given to learn of a bundle.
-    pub margin: Duration,
+    pub propagation_time: Duration,
 }
 
-impl Pace {
+impl RotationSchedule {
     /// Renewed after two thirds of its life.
-    pub(super) fn of(lifetime: Duration) -> Self {
-        Self { lifetime, ahead: lifetime / 3, margin: (lifetime / 10).min(Duration::from_mins(1)) }
+    pub(super) fn for_lifetime(lifetime: Duration) -> Self {
+        Self {
+            lifetime,
+            renew_before: lifetime / 3,
+            propagation_time: (lifetime / 10).min(Duration::from_mins(1)),
+        }
     }
 }
 
 /// What API servers are known to trust.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Trust {
-    /// Something else than [`Kept::bundle`].
+pub(super) enum BundleTrust {
+    /// Something else than [`CertificateSecret::bundle`].
     Other,
     /// Exactly that, seen for so long.
-    Bundle(Duration),
+    Current(Duration),
 }
 
 /// What is to be done next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum RotationStep {
     /// Make a pair, and keep it as the current one: there is none that anybody could believe.
     MakeCurrent,
     /// Make a pair, and keep it as the next one.
     MakeNext,
     /// Forget authorities whose certificates are over.
-    Forget,
+    ForgetExpired,
     /// Tell the API servers whom to trust.
-    Bundle,
+    WriteBundle,
     /// Serve the next pair.
     Promote,
     /// Nothing, for now.
@@ -63,29 +67,35 @@ pub(super) enum Step {
 }
 
 /// Says what is to be done.
-pub(super) fn next(
-    kept: &Kept,
-    trust: Trust,
+pub(super) fn next_step(
+    stored: &CertificateSecret,
+    trust: BundleTrust,
     names: &BTreeSet<String>,
     now: SystemTime,
-    pace: Pace,
-) -> Step {
-    let lives = |pair: &Pair| pair.not_after > now;
-    let Some(current) = kept.current.as_ref().filter(|pair| lives(pair)) else {
-        return Step::MakeCurrent;
+    schedule: RotationSchedule,
+) -> RotationStep {
+    let is_valid = |pair: &KeyPair| pair.not_after > now;
+    let Some(current) = stored.current.as_ref().filter(|pair| is_valid(pair)) else {
+        return RotationStep::MakeCurrent;
     };
-    let fits = |pair: &Pair| names.is_subset(&pair.names) && pair.not_after > now + pace.ahead;
-    let coming = kept.next.as_ref().is_some_and(fits);
-    if !fits(current) && !coming {
-        return Step::MakeNext;
+    let fits = |pair: &KeyPair| {
+        names.is_subset(&pair.names) && pair.not_after > now + schedule.renew_before
+    };
+    let has_successor = stored.next.as_ref().is_some_and(fits);
+    if !fits(current) && !has_successor {
+        return RotationStep::MakeNext;
     }
-    if kept.remembers_too_much(now) {
-        return Step::Forget;
+    if stored.has_expired_authority(now) {
+        return RotationStep::ForgetExpired;
     }
     match trust {
-        Trust::Other => Step::Bundle,
-        Trust::Bundle(seen) if coming && seen >= pace.margin => Step::Promote,
-        Trust::Bundle(_) => Step::Wait,
+        BundleTrust::Other => RotationStep::WriteBundle,
+        BundleTrust::Current(held_for)
+            if has_successor && held_for >= schedule.propagation_time =>
+        {
+            RotationStep::Promote
+        }
+        BundleTrust::Current(_) => RotationStep::Wait,
     }
 }
 
@@ -100,93 +110,122 @@ mod tests {
         BTreeSet::from(["bfb-webhook.bfb-system.svc".to_owned()])
     }
 
-    fn pace() -> Pace {
-        Pace::of(30 * DAY)
+    fn pace() -> RotationSchedule {
+        RotationSchedule::for_lifetime(30 * DAY)
     }
 
     /// A pair that was made on that day.
-    fn made(on_day: u32) -> Pair {
-        Pair::make(&names(), at(on_day), pace().lifetime).unwrap()
+    fn made(on_day: u32) -> KeyPair {
+        KeyPair::issue(&names(), at(on_day), pace().lifetime).unwrap()
     }
 
-    fn pair() -> Pair {
+    fn pair() -> KeyPair {
         made(0)
     }
 
-    fn current() -> Kept {
-        Kept { current: Some(pair()), ..Kept::default() }
+    fn current() -> CertificateSecret {
+        CertificateSecret { current: Some(pair()), ..CertificateSecret::default() }
     }
 
     fn at(days: u32) -> SystemTime {
         SystemTime::now() + days * DAY
     }
 
-    const SEEN: Trust = Trust::Bundle(Duration::from_mins(2));
+    const SEEN: BundleTrust = BundleTrust::Current(Duration::from_mins(2));
 
     #[test]
     fn the_first_certificate_is_served_at_once() {
         assert_eq!(
-            next(&Kept::default(), Trust::Other, &names(), at(0), pace()),
-            Step::MakeCurrent
+            next_step(&CertificateSecret::default(), BundleTrust::Other, &names(), at(0), pace()),
+            RotationStep::MakeCurrent
         );
-        assert_eq!(next(&current(), Trust::Other, &names(), at(0), pace()), Step::Bundle);
         assert_eq!(
-            next(&current(), Trust::Bundle(Duration::ZERO), &names(), at(0), pace()),
-            Step::Wait
+            next_step(&current(), BundleTrust::Other, &names(), at(0), pace()),
+            RotationStep::WriteBundle
         );
-        assert_eq!(next(&current(), SEEN, &names(), at(19), pace()), Step::Wait);
-        assert_eq!(next(&current(), SEEN, &names(), at(31), pace()), Step::MakeCurrent);
+        assert_eq!(
+            next_step(&current(), BundleTrust::Current(Duration::ZERO), &names(), at(0), pace()),
+            RotationStep::Wait
+        );
+        assert_eq!(next_step(&current(), SEEN, &names(), at(19), pace()), RotationStep::Wait);
+        assert_eq!(
+            next_step(&current(), SEEN, &names(), at(31), pace()),
+            RotationStep::MakeCurrent
+        );
     }
 
     #[test]
     fn a_successor_is_trusted_before_it_is_served() {
         let kept = current();
-        assert_eq!(next(&kept, SEEN, &names(), at(21), pace()), Step::MakeNext);
-        let kept = Kept { next: Some(made(21)), ..kept };
+        assert_eq!(next_step(&kept, SEEN, &names(), at(21), pace()), RotationStep::MakeNext);
+        let kept = CertificateSecret { next: Some(made(21)), ..kept };
         let (first, second) = (kept.current.clone().unwrap(), kept.next.clone().unwrap());
-        assert_eq!(next(&kept, Trust::Other, &names(), at(21), pace()), Step::Bundle);
+        assert_eq!(
+            next_step(&kept, BundleTrust::Other, &names(), at(21), pace()),
+            RotationStep::WriteBundle
+        );
         assert_eq!(kept.bundle(), format!("{}{}", first.ca_pem, second.ca_pem));
         assert_eq!(
-            next(&kept, Trust::Bundle(Duration::from_secs(59)), &names(), at(21), pace()),
-            Step::Wait
+            next_step(
+                &kept,
+                BundleTrust::Current(Duration::from_secs(59)),
+                &names(),
+                at(21),
+                pace()
+            ),
+            RotationStep::Wait
         );
-        assert_eq!(next(&kept, SEEN, &names(), at(21), pace()), Step::Promote);
-        let kept = kept.promoted();
+        assert_eq!(next_step(&kept, SEEN, &names(), at(21), pace()), RotationStep::Promote);
+        let kept = kept.promote_next();
         assert_eq!((&kept.current, &kept.next), (&Some(second.clone()), &None));
         assert_eq!(kept.bundle(), format!("{}{}", second.ca_pem, first.ca_pem));
-        assert_eq!(next(&kept, SEEN, &names(), at(22), pace()), Step::Wait);
-        assert_eq!(next(&kept, SEEN, &names(), at(31), pace()), Step::Forget);
-        let kept = kept.forgetting(at(31));
+        assert_eq!(next_step(&kept, SEEN, &names(), at(22), pace()), RotationStep::Wait);
+        assert_eq!(next_step(&kept, SEEN, &names(), at(31), pace()), RotationStep::ForgetExpired);
+        let kept = kept.without_expired(at(31));
         assert_eq!(kept.bundle(), second.ca_pem);
-        assert_eq!(next(&kept, Trust::Other, &names(), at(31), pace()), Step::Bundle);
+        assert_eq!(
+            next_step(&kept, BundleTrust::Other, &names(), at(31), pace()),
+            RotationStep::WriteBundle
+        );
     }
 
     #[test]
     fn a_bundle_that_somebody_overwrote_is_written_again_at_any_moment() {
         for kept in [
             current(),
-            Kept { next: Some(pair()), ..current() },
-            Kept { next: Some(pair()), ..current() }.promoted(),
+            CertificateSecret { next: Some(pair()), ..current() },
+            CertificateSecret { next: Some(pair()), ..current() }.promote_next(),
         ] {
-            assert_eq!(next(&kept, Trust::Other, &names(), at(1), pace()), Step::Bundle);
+            assert_eq!(
+                next_step(&kept, BundleTrust::Other, &names(), at(1), pace()),
+                RotationStep::WriteBundle
+            );
         }
     }
 
     #[test]
     fn new_names_are_a_reason_to_renew() {
         let names = BTreeSet::from(["other.bfb-system.svc".to_owned()]);
-        assert_eq!(next(&current(), SEEN, &names, at(0), pace()), Step::MakeNext);
-        let kept =
-            Kept { next: Some(Pair::make(&names, at(0), pace().lifetime).unwrap()), ..current() };
-        assert_eq!(next(&kept, Trust::Other, &names, at(0), pace()), Step::Bundle);
-        assert_eq!(next(&kept, SEEN, &names, at(0), pace()), Step::Promote);
-        assert_eq!(next(&kept.promoted(), SEEN, &names, at(0), pace()), Step::Wait);
+        assert_eq!(next_step(&current(), SEEN, &names, at(0), pace()), RotationStep::MakeNext);
+        let kept = CertificateSecret {
+            next: Some(KeyPair::issue(&names, at(0), pace().lifetime).unwrap()),
+            ..current()
+        };
+        assert_eq!(
+            next_step(&kept, BundleTrust::Other, &names, at(0), pace()),
+            RotationStep::WriteBundle
+        );
+        assert_eq!(next_step(&kept, SEEN, &names, at(0), pace()), RotationStep::Promote);
+        assert_eq!(
+            next_step(&kept.promote_next(), SEEN, &names, at(0), pace()),
+            RotationStep::Wait
+        );
     }
 
     #[test]
     fn a_successor_that_waited_too_long_is_replaced() {
-        let kept = Kept { next: Some(made(1)), ..current() };
-        assert_eq!(next(&kept, SEEN, &names(), at(22), pace()), Step::MakeNext);
+        let kept = CertificateSecret { next: Some(made(1)), ..current() };
+        assert_eq!(next_step(&kept, SEEN, &names(), at(22), pace()), RotationStep::MakeNext);
     }
 
     /// Whatever a replica still serves is trusted until its end, for a year of a look an hour in
@@ -196,8 +235,9 @@ mod tests {
     fn whatever_is_served_is_trusted_for_a_year() {
         let hour = Duration::from_hours(1);
         let began = at(0);
-        let (mut kept, mut bundle, mut seen) = (Kept::default(), String::new(), Duration::ZERO);
-        let mut served: Vec<Pair> = Vec::new();
+        let (mut kept, mut bundle, mut seen) =
+            (CertificateSecret::default(), String::new(), Duration::ZERO);
+        let mut served: Vec<KeyPair> = Vec::new();
         for tick in 0..365 * 24_u32 {
             let now = began + tick * hour;
             let spoilt = tick % 97 == 96;
@@ -206,19 +246,23 @@ mod tests {
             }
             // A look does as many steps as there are, the last of which is to wait.
             for _ in 0..8 {
-                let trust =
-                    if bundle == kept.bundle() { Trust::Bundle(seen) } else { Trust::Other };
-                match next(&kept, trust, &names(), now, pace()) {
-                    Step::MakeCurrent => {
-                        kept.current = Some(Pair::make(&names(), now, pace().lifetime).unwrap());
+                let trust = if bundle == kept.bundle() {
+                    BundleTrust::Current(seen)
+                } else {
+                    BundleTrust::Other
+                };
+                match next_step(&kept, trust, &names(), now, pace()) {
+                    RotationStep::MakeCurrent => {
+                        kept.current =
+                            Some(KeyPair::issue(&names(), now, pace().lifetime).unwrap());
                     }
-                    Step::MakeNext => {
-                        kept.next = Some(Pair::make(&names(), now, pace().lifetime).unwrap());
+                    RotationStep::MakeNext => {
+                        kept.next = Some(KeyPair::issue(&names(), now, pace().lifetime).unwrap());
                     }
-                    Step::Forget => kept = kept.forgetting(now),
-                    Step::Bundle => (bundle, seen) = (kept.bundle(), Duration::ZERO),
-                    Step::Promote => kept = kept.promoted(),
-                    Step::Wait => break,
+                    RotationStep::ForgetExpired => kept = kept.without_expired(now),
+                    RotationStep::WriteBundle => (bundle, seen) = (kept.bundle(), Duration::ZERO),
+                    RotationStep::Promote => kept = kept.promote_next(),
+                    RotationStep::Wait => break,
                 }
                 let current = kept.current.clone().unwrap();
                 if served.last() != Some(&current) {

@@ -4,16 +4,16 @@ use serde_json::Value;
 
 /// Whether `selector` selects what has these labels. One that is not there, or empty, selects all;
 /// one of an unknown form selects nothing.
-pub(super) fn selects(selector: Option<&Value>, labels: &Value) -> bool {
+pub(super) fn matches_selector(selector: Option<&Value>, labels: &Value) -> bool {
     let Some(selector) = selector.filter(|it| !it.is_null()) else { return true };
     let equal = selector.get("matchLabels").and_then(Value::as_object).into_iter().flatten();
     let expressions =
         selector.get("matchExpressions").and_then(Value::as_array).into_iter().flatten();
     equal.into_iter().all(|(key, value)| labels.get(key) == Some(value))
-        && expressions.into_iter().all(|one| holds(one, labels))
+        && expressions.into_iter().all(|one| matches_expression(one, labels))
 }
 
-fn holds(expression: &Value, labels: &Value) -> bool {
+fn matches_expression(expression: &Value, labels: &Value) -> bool {
     let text = |key| expression.get(key).and_then(Value::as_str).unwrap_or_default();
     let label = labels.get(text("key"));
     let listed = || {
@@ -38,7 +38,10 @@ mod tests {
     #[test]
     fn selectors_select_as_kubernetes_says() {
         let labels = json!({"team": "shop", "bfb.dev/inject": "customer"});
-        let one = |key: &str, operator: &str, values: &[&str]| json!({"matchExpressions": [{"key": key, "operator": operator, "values": values}]});
+        let one = |key: &str, operator: &str, values: &[&str]| {
+            json!({"matchExpressions": [{"key": key, "operator": operator,
+            "values": values}]})
+        };
         for (selector, expected) in [
             (json!(null), true),
             (json!({}), true),
@@ -54,8 +57,8 @@ mod tests {
             (one("absent", "DoesNotExist", &[]), true),
             (one("team", "Near", &["shop"]), false),
         ] {
-            assert_eq!(selects(Some(&selector), &labels), expected, "{selector}");
+            assert_eq!(matches_selector(Some(&selector), &labels), expected, "{selector}");
         }
-        assert!(selects(None, &json!(null)));
+        assert!(matches_selector(None, &json!(null)));
     }
 }

@@ -6,27 +6,29 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use super::super::pod;
-use super::super::settings::GRACE_SECONDS;
-use super::super::{Defaults, Injection, Left, Outcome, Refusal, Why, inject};
+use super::super::sidecar_settings::DEFAULT_GRACE_SECONDS;
+use super::super::{
+    Defaults, InjectOutcome, Injection, InjectionRefusal, RefusalReason, SkipReason, inject,
+};
 use crate::domain::quote;
 
 /// The label of a namespace that names the domains of its pods.
-pub const LABEL: &str = "bfb.dev/inject";
+pub const INJECT_LABEL: &str = "bfb.dev/inject";
 
 /// What becomes of one pod.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Verdict {
+pub enum AdmissionVerdict {
     /// It stays as it is.
-    Leave(Left),
+    Skip(SkipReason),
     /// It gets a sidecar.
     Inject(Injection),
     /// It asks for something that cannot be.
-    Refuse(Vec<Cause>),
+    Refuse(Vec<StatusCause>),
 }
 
 /// One reason against a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cause {
+pub struct StatusCause {
     /// The field of the pod, as `kubectl` writes it; empty where it is none of the pod's.
     pub field: String,
     /// What is wrong, what was expected, and a hint, in one line.
@@ -37,35 +39,41 @@ pub struct Cause {
 ///
 /// A pod that names its domains, opts out or cannot be injected whatever the label says needs no
 /// label: it is decided on even while namespaces are not known.
-pub fn without_namespace(pod: &Value, defaults: &Defaults) -> Option<Verdict> {
+pub fn decide_without_namespace(pod: &Value, defaults: &Defaults) -> Option<AdmissionVerdict> {
     match inject(pod, defaults) {
-        Ok(Outcome::Leave(Left::NotAsked)) => None,
-        Err(refusals) if refusals.iter().any(is_answered_by_a_default) => None,
-        decided => Some(verdict(decided)),
+        Ok(InjectOutcome::Skip(SkipReason::NotRequested)) => None,
+        Err(refusals) if refusals.iter().any(needs_default_domain) => None,
+        decided => Some(to_verdict(decided)),
     }
 }
 
-/// Decides on a pod of `namespace`, whose label [`LABEL`] says `label`.
-pub fn within(pod: &Value, defaults: &Defaults, namespace: &str, label: Option<&str>) -> Verdict {
-    without_namespace(pod, defaults).unwrap_or_else(|| by_label(pod, defaults, namespace, label))
-}
-
-/// The same for a pod that does not say it all by itself.
-pub(super) fn by_label(
+/// Decides on a pod of `namespace`, whose label [`INJECT_LABEL`] says `label`.
+pub fn decide_pod(
     pod: &Value,
     defaults: &Defaults,
     namespace: &str,
     label: Option<&str>,
-) -> Verdict {
-    let Some(label) = label else { return verdict(inject(pod, defaults)) };
+) -> AdmissionVerdict {
+    decide_without_namespace(pod, defaults)
+        .unwrap_or_else(|| decide_by_label(pod, defaults, namespace, label))
+}
+
+/// The same for a pod that does not say it all by itself.
+pub(super) fn decide_by_label(
+    pod: &Value,
+    defaults: &Defaults,
+    namespace: &str,
+    label: Option<&str>,
+) -> AdmissionVerdict {
+    let Some(label) = label else { return to_verdict(inject(pod, defaults)) };
     match defaults.of_namespace(label) {
-        Ok(defaults) => verdict(inject(pod, &defaults)),
-        Err(expected) => Verdict::Refuse(vec![Cause {
+        Ok(defaults) => to_verdict(inject(pod, &defaults)),
+        Err(expected) => AdmissionVerdict::Refuse(vec![StatusCause {
             field: String::new(),
             message: format!(
-                "the label `{LABEL}` of the namespace {} cannot be {}: expected {expected} (hint: \
+                "the label `{INJECT_LABEL}` of the namespace {} cannot be {}: expected {expected} (hint: \
                  domains have dots between \
-                 them; correct the label, or write `{LABEL}` into the pod)",
+                 them; correct the label, or write `{INJECT_LABEL}` into the pod)",
                 quote(namespace),
                 quote(label)
             ),
@@ -75,9 +83,9 @@ pub(super) fn by_label(
 
 /// What whoever created the pod should know, though it is injected.
 pub(super) fn warnings(pod: &Value) -> Vec<String> {
-    let grace = pod::facts(pod).grace_seconds;
-    let short =
-        grace < GRACE_SECONDS && pod.pointer("/metadata/annotations/bfb.dev~1drain").is_none();
+    let grace = pod::pod_facts(pod).grace_seconds;
+    let short = grace < DEFAULT_GRACE_SECONDS
+        && pod.pointer("/metadata/annotations/bfb.dev~1drain").is_none();
     let warning = format!(
         "the pod is killed {grace}s after it is told to stop: its sidecar drains for less than \
          usual \
@@ -87,30 +95,30 @@ pub(super) fn warnings(pod: &Value) -> Vec<String> {
 }
 
 /// Whether a default domain would answer it.
-fn is_answered_by_a_default(refusal: &Refusal) -> bool {
-    matches!(refusal.why, Why::NoDomain | Why::NotAsked { .. })
+fn needs_default_domain(refusal: &InjectionRefusal) -> bool {
+    matches!(refusal.reason, RefusalReason::NoDomain | RefusalReason::SettingWithoutInject { .. })
 }
 
-fn verdict(decided: Result<Outcome, Vec<Refusal>>) -> Verdict {
+fn to_verdict(decided: Result<InjectOutcome, Vec<InjectionRefusal>>) -> AdmissionVerdict {
     match decided {
-        Ok(Outcome::Leave(left)) => Verdict::Leave(left),
-        Ok(Outcome::Inject(injection)) => Verdict::Inject(injection),
-        Err(refusals) => Verdict::Refuse(refusals.iter().map(Cause::of).collect()),
+        Ok(InjectOutcome::Skip(left)) => AdmissionVerdict::Skip(left),
+        Ok(InjectOutcome::Inject(injection)) => AdmissionVerdict::Inject(injection),
+        Err(refusals) => AdmissionVerdict::Refuse(refusals.iter().map(StatusCause::of).collect()),
     }
 }
 
-impl Cause {
-    fn of(refusal: &Refusal) -> Self {
-        use super::super::Step;
+impl StatusCause {
+    fn of(refusal: &InjectionRefusal) -> Self {
+        use super::super::PathStep;
 
         let mut field = String::new();
         // Writing to a String does not fail.
         for step in refusal.at.steps() {
             match step {
-                Step::Key(key) if key.contains(['.', '/']) => drop(write!(field, "[{key}]")),
-                Step::Key(key) if field.is_empty() => field.push_str(key),
-                Step::Key(key) => drop(write!(field, ".{key}")),
-                Step::Item(index) => drop(write!(field, "[{index}]")),
+                PathStep::Key(key) if key.contains(['.', '/']) => drop(write!(field, "[{key}]")),
+                PathStep::Key(key) if field.is_empty() => field.push_str(key),
+                PathStep::Key(key) => drop(write!(field, ".{key}")),
+                PathStep::Item(index) => drop(write!(field, "[{index}]")),
             }
         }
         Self { field, message: refusal.to_string() }
@@ -128,9 +136,9 @@ mod tests {
         json!({"metadata": {"annotations": annotations}, "spec": {"containers": [{"name": "app"}]}})
     }
 
-    fn domains(verdict: Verdict) -> Vec<String> {
+    fn domains(verdict: AdmissionVerdict) -> Vec<String> {
         match verdict {
-            Verdict::Inject(injection) => injection.domains,
+            AdmissionVerdict::Inject(injection) => injection.domains,
             other => panic!("{other:?}"),
         }
     }
@@ -138,10 +146,13 @@ mod tests {
     #[test]
     fn a_pod_that_says_it_all_needs_no_namespace() {
         let defaults = Defaults::default();
-        let of = |annotations: Value| without_namespace(&pod(&annotations), &defaults);
+        let of = |annotations: Value| decide_without_namespace(&pod(&annotations), &defaults);
         assert_eq!(domains(of(json!({"bfb.dev/inject": "a,b"})).unwrap()), ["a", "b"]);
-        assert_eq!(of(json!({"bfb.dev/inject": "false"})), Some(Verdict::Leave(Left::OptedOut)));
-        assert!(matches!(of(json!({"bfb.dev/injct": "a"})), Some(Verdict::Refuse(_))));
+        assert_eq!(
+            of(json!({"bfb.dev/inject": "false"})),
+            Some(AdmissionVerdict::Skip(SkipReason::OptedOut))
+        );
+        assert!(matches!(of(json!({"bfb.dev/injct": "a"})), Some(AdmissionVerdict::Refuse(_))));
         assert_eq!(of(json!({})), None);
         assert_eq!(of(json!({"bfb.dev/inject": "true"})), None);
         assert_eq!(of(json!({"bfb.dev/log": "debug"})), None);
@@ -150,15 +161,16 @@ mod tests {
     #[test]
     fn the_namespace_decides_where_the_pod_does_not() {
         let defaults = Defaults::default();
-        let of = |annotations: Value, label| within(&pod(&annotations), &defaults, "shop", label);
+        let of =
+            |annotations: Value, label| decide_pod(&pod(&annotations), &defaults, "shop", label);
         assert_eq!(domains(of(json!({}), Some("a.b"))), ["a", "b"]);
         assert_eq!(domains(of(json!({"bfb.dev/inject": "true"}), Some("a"))), ["a"]);
         assert_eq!(domains(of(json!({"bfb.dev/inject": "c"}), Some("a"))), ["c"]);
-        assert_eq!(of(json!({}), Some("false")), Verdict::Leave(Left::NotAsked));
-        assert_eq!(of(json!({}), None), Verdict::Leave(Left::NotAsked));
+        assert_eq!(of(json!({}), Some("false")), AdmissionVerdict::Skip(SkipReason::NotRequested));
+        assert_eq!(of(json!({}), None), AdmissionVerdict::Skip(SkipReason::NotRequested));
         assert_eq!(
             of(json!({"bfb.dev/inject": "false"}), Some("a")),
-            Verdict::Leave(Left::OptedOut)
+            AdmissionVerdict::Skip(SkipReason::OptedOut)
         );
         for (annotations, label, field, message) in [
             (
@@ -180,7 +192,7 @@ mod tests {
                 "the label `bfb.dev/inject` of the namespace `shop` cannot be `A b`",
             ),
         ] {
-            let Verdict::Refuse(causes) = of(annotations, label) else { panic!() };
+            let AdmissionVerdict::Refuse(causes) = of(annotations, label) else { panic!() };
             assert_eq!(causes[0].field, field);
             assert!(
                 causes[0].message.contains(message) && causes[0].message.contains("hint"),

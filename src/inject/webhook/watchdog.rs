@@ -12,13 +12,13 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::super::Defaults;
-use super::cluster::{Cluster, ClusterError, encoded};
-use super::configuration::Configuration;
-use super::keeper::Found;
-use super::metrics::Metrics;
-use super::namespaces::Namespaces;
-use super::verdict::{Verdict, within};
-use super::workload::parsed_bytes;
+use super::certificate_controller::TrustStatus;
+use super::cluster::{Cluster, ClusterError, percent_encode};
+use super::configuration::MutatingWebhookConfiguration;
+use super::metrics::WebhookMetrics;
+use super::namespace_watcher::NamespaceWatcher;
+use super::review_budget::parsed_bytes;
+use super::verdict::{AdmissionVerdict, decide_pod};
 
 /// Pods in one page of the list.
 const PAGE: usize = 250;
@@ -27,9 +27,9 @@ const POD_MAX_BYTES: u64 = 48 << 20;
 /// The most pages of one look.
 const PAGES_MAX: usize = 1000;
 /// The most pods that are told of by name in one look; the metric counts all.
-const TOLD_MAX: usize = 100;
+const REPORTED_MAX: usize = 100;
 /// The most pods that are remembered to have been told of.
-const REMEMBERED_MAX: usize = 100_000;
+const REPORTED_UIDS_MAX: usize = 100_000;
 
 /// Looks for pods without their sidecar.
 #[derive(Debug)]
@@ -39,37 +39,37 @@ pub(super) struct Watchdog {
     /// What holds for pods that do not say otherwise.
     pub defaults: Arc<Defaults>,
     /// The labels of namespaces.
-    pub namespaces: Namespaces,
+    pub namespaces: NamespaceWatcher,
     /// Whether we lead.
     pub leads: watch::Receiver<bool>,
     /// The configuration.
-    pub found: watch::Receiver<Found>,
+    pub trust_status: watch::Receiver<TrustStatus>,
     /// How often to look.
-    pub every: Duration,
+    pub interval: Duration,
     /// The counters.
-    pub metrics: Arc<Metrics>,
+    pub metrics: Arc<WebhookMetrics>,
 }
 
 /// What one look came to.
 #[derive(Default)]
-struct Look {
+struct PodScan {
     counts: BTreeMap<String, usize>,
     /// Those that lack their sidecar, by their uid.
-    lacking: HashSet<String>,
-    told: usize,
+    missing_uids: HashSet<String>,
+    reported: usize,
 }
 
 /// A list of pods, each still a text: one at a time is read.
 #[derive(Deserialize)]
-struct Page<'a> {
+struct PodPage<'a> {
     #[serde(default)]
-    metadata: PageMetadata,
+    metadata: PodPageMetadata,
     #[serde(borrow, default)]
     items: Vec<&'a RawValue>,
 }
 
 #[derive(Default, Deserialize)]
-struct PageMetadata {
+struct PodPageMetadata {
     #[serde(rename = "continue")]
     next: Option<String>,
 }
@@ -77,20 +77,20 @@ struct PageMetadata {
 impl Watchdog {
     /// Looks, again and again, while we lead. Never returns; drop it to stop it.
     pub(super) async fn run(mut self) {
-        let (mut remembered, mut counted) = (HashSet::new(), BTreeMap::new());
+        let (mut reported_uids, mut last_counts) = (HashSet::new(), BTreeMap::new());
         loop {
-            let configuration = self.found.borrow().configuration.clone();
-            let looks = *self.leads.borrow() && self.namespaces.are_known();
-            let looked = match configuration
-                .filter(|configuration| looks && configuration.lets_pods_pass())
+            let configuration = self.trust_status.borrow().configuration.clone();
+            let is_enabled = *self.leads.borrow() && self.namespaces.has_listed();
+            let scanned = match configuration
+                .filter(|configuration| is_enabled && configuration.ignores_failures())
             {
-                Some(configuration) => self.look(&configuration, &mut remembered).await,
+                Some(configuration) => self.scan_pods(&configuration, &mut reported_uids).await,
                 None => Ok(BTreeMap::new()),
             };
-            match looked {
+            match scanned {
                 Ok(counts) => {
-                    self.metrics.set_without_sidecar(&counts, &counted);
-                    counted = counts;
+                    self.metrics.set_without_sidecar(&counts, &last_counts);
+                    last_counts = counts;
                 }
                 Err(error) => {
                     self.metrics.cluster_failures.inc();
@@ -103,18 +103,18 @@ impl Watchdog {
                 }
             };
             tokio::select! {
-                () = tokio::time::sleep(self.every) => {}
+                () = tokio::time::sleep(self.interval) => {}
                 () = woken => {}
             }
         }
     }
 
-    async fn look(
+    async fn scan_pods(
         &self,
-        configuration: &Configuration,
-        remembered: &mut HashSet<String>,
+        configuration: &MutatingWebhookConfiguration,
+        reported_uids: &mut HashSet<String>,
     ) -> Result<BTreeMap<String, usize>, ClusterError> {
-        let (mut look, mut next, mut pods) = (Look::default(), String::new(), PAGE);
+        let (mut scan, mut next, mut pods) = (PodScan::default(), String::new(), PAGE);
         for _ in 0..PAGES_MAX {
             let text =
                 match self.cluster.get_text(&format!("/api/v1/pods?limit={pods}{next}")).await {
@@ -122,68 +122,80 @@ impl Watchdog {
                         pods /= 2;
                         continue;
                     }
-                    answered => answered?,
+                    result => result?,
                 };
-            let Ok(page) = serde_json::from_str::<Page<'_>>(&text) else { return Err(no_list()) };
+            let Ok(page) = serde_json::from_str::<PodPage<'_>>(&text) else {
+                return Err(not_a_pod_list());
+            };
             for pod in &page.items {
                 if let Some(pod) = read_pod(pod)
-                    && let Some(domains) = self.lacks(configuration, &pod)
+                    && let Some(domains) = self.missing_sidecar(configuration, &pod)
                 {
-                    self.tell(&pod, &domains, &mut look, remembered).await;
+                    self.report_pod(&pod, &domains, &mut scan, reported_uids).await;
                 }
                 // A pod may be long; others wait for this thread.
                 tokio::task::yield_now().await;
             }
             match page.metadata.next.filter(|token| !token.is_empty()) {
-                Some(token) => next = format!("&continue={}", encoded(&token)),
+                Some(token) => next = format!("&continue={}", percent_encode(&token)),
                 None => break,
             }
         }
         // Those that are gone, or have theirs now, need not be remembered.
-        remembered.retain(|uid| look.lacking.contains(uid));
-        Ok(look.counts)
+        reported_uids.retain(|uid| scan.missing_uids.contains(uid));
+        Ok(scan.counts)
     }
 
     /// What a pod lacks, in words; `None` where it lacks nothing.
-    fn lacks(&self, configuration: &Configuration, pod: &Value) -> Option<String> {
+    fn missing_sidecar(
+        &self,
+        configuration: &MutatingWebhookConfiguration,
+        pod: &Value,
+    ) -> Option<String> {
         let namespace = text(pod, "/metadata/namespace");
         let labels = self.namespaces.labels(namespace)?;
         let pod_labels = pod.pointer("/metadata/labels").unwrap_or(&Value::Null);
-        if is_over(pod) || !configuration.hooks().any(|hook| hook.selects(&labels, pod_labels)) {
+        if is_finished(pod) || !configuration.hooks().any(|hook| hook.selects(&labels, pod_labels))
+        {
             return None;
         }
-        let label = labels.get(super::verdict::LABEL).and_then(Value::as_str);
-        match within(pod, &self.defaults, namespace, label) {
-            Verdict::Leave(_) => None,
-            Verdict::Inject(injection) => Some(format!("`{}`", injection.domains.join(","))),
-            Verdict::Refuse(causes) => {
+        let label = labels.get(super::verdict::INJECT_LABEL).and_then(Value::as_str);
+        match decide_pod(pod, &self.defaults, namespace, label) {
+            AdmissionVerdict::Skip(_) => None,
+            AdmissionVerdict::Inject(injection) => {
+                Some(format!("`{}`", injection.domains.join(",")))
+            }
+            AdmissionVerdict::Refuse(causes) => {
                 Some(causes.first().map(|cause| cause.message.clone()).unwrap_or_default())
             }
         }
     }
 
-    async fn tell(
+    async fn report_pod(
         &self,
         pod: &Value,
         lacks: &str,
-        look: &mut Look,
-        remembered: &mut HashSet<String>,
+        scan: &mut PodScan,
+        reported_uids: &mut HashSet<String>,
     ) {
         let (namespace, name) = (text(pod, "/metadata/namespace"), text(pod, "/metadata/name"));
         let uid = text(pod, "/metadata/uid");
-        *look.counts.entry(namespace.to_owned()).or_default() += 1;
-        look.lacking.insert(uid.to_owned());
-        if remembered.contains(uid) || look.told >= TOLD_MAX || remembered.len() >= REMEMBERED_MAX {
+        *scan.counts.entry(namespace.to_owned()).or_default() += 1;
+        scan.missing_uids.insert(uid.to_owned());
+        if reported_uids.contains(uid)
+            || scan.reported >= REPORTED_MAX
+            || reported_uids.len() >= REPORTED_UIDS_MAX
+        {
             return;
         }
-        look.told += 1;
+        scan.reported += 1;
         tracing::warn!(
             namespace,
             pod = name,
             lacks,
             "a pod has no sidecar and should have one; hint: delete it, so that it is created anew"
         );
-        let path = format!("/api/v1/namespaces/{}/events", encoded(namespace));
+        let path = format!("/api/v1/namespaces/{}/events", percent_encode(namespace));
         match self.cluster.create(&path, &event(pod, lacks, SystemTime::now())).await {
             Err(error) if !error.is_conflict() => {
                 self.metrics.cluster_failures.inc();
@@ -191,12 +203,12 @@ impl Watchdog {
                                         written");
             }
             // A leader before us may have told of it.
-            _ => drop(remembered.insert(uid.to_owned())),
+            _ => drop(reported_uids.insert(uid.to_owned())),
         }
     }
 }
 
-fn no_list() -> ClusterError {
+fn not_a_pod_list() -> ClusterError {
     ClusterError::NoAnswer {
         request: "GET /api/v1/pods".to_owned(),
         why: "this is no list of pods".to_owned(),
@@ -220,7 +232,7 @@ fn text<'v>(value: &'v Value, pointer: &str) -> &'v str {
 
 /// Whether a pod has ended or is about to, or was never asked about: one that a kubelet has from a
 /// file.
-fn is_over(pod: &Value) -> bool {
+fn is_finished(pod: &Value) -> bool {
     let ends = pod.pointer("/metadata/deletionTimestamp").is_some_and(Value::is_string);
     let mirrored = pod.pointer("/metadata/annotations/kubernetes.io~1config.mirror").is_some();
     ends || mirrored || matches!(text(pod, "/status/phase"), "Succeeded" | "Failed")
@@ -237,8 +249,10 @@ fn event(pod: &Value, lacks: &str, now: SystemTime) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "Event",
-        "metadata": {"name": format!("{}.bfb-{tail}", short.trim_end_matches(['.', '-'])), "namespace": namespace},
-        "involvedObject": {"apiVersion": "v1", "kind": "Pod", "namespace": namespace, "name": name, "uid": uid},
+        "metadata": {"name": format!("{}.bfb-{tail}", short.trim_end_matches(['.', '-'])),
+            "namespace": namespace},
+        "involvedObject": {"apiVersion": "v1", "kind": "Pod", "namespace": namespace, "name": name,
+            "uid": uid},
         "type": "Warning",
         "reason": "SidecarMissing",
         "message": format!("this pod lacks its sidecar: {lacks}; it was created while \

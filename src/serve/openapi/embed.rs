@@ -45,7 +45,7 @@ const NOT_IN_FRAGMENT: &AsciiSet = &CONTROLS
 /// `schema` as it can stand at `place` (`#/components/schemas/NAME`).
 pub(super) fn embed(schema: &Value, place: &str) -> Value {
     let Ok(unnamed) = Url::parse(UNNAMED) else { return Value::Bool(true) };
-    let mut resources = Resources { root: schema, place, pointers: BTreeMap::new() };
+    let mut resources = SchemaResources { root: schema, place, pointers: BTreeMap::new() };
     resources.pointers.insert(unnamed.to_string(), String::new());
     resources.collect(schema, "", &unnamed);
     let mut embedded = resources.rewrite(schema, &unnamed);
@@ -61,14 +61,14 @@ pub(super) fn embed(schema: &Value, place: &str) -> Value {
 }
 
 /// What a reference can name.
-struct Resources<'a> {
+struct SchemaResources<'a> {
     root: &'a Value,
     place: &'a str,
     /// JSON Pointers from the root, by URI: without a fragment of a schema, with one of an anchor.
     pointers: BTreeMap<String, String>,
 }
 
-impl Resources<'_> {
+impl SchemaResources<'_> {
     fn collect(&mut self, schema: &Value, pointer: &str, base: &Url) {
         let Value::Object(members) = schema else { return };
         let base = base_of(members, base);

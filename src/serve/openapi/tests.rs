@@ -49,7 +49,8 @@ fn names_of_schemas_and_anchors_become_places() {
             "g": {"$ref": "#old"},
         },
         "$defs": {
-            "day": {"$id": "day.json", "$defs": {"hour": {"$id": "urn:example:hour"}}, "items": {"$ref": "#/$defs/hour"}},
+            "day": {"$id": "day.json", "$defs": {"hour": {"$id": "urn:example:hour"}},
+                "items": {"$ref": "#/$defs/hour"}},
             "named": {"$anchor": "here", "$dynamicAnchor": "node"},
             "old": {"$id": "#old"},
         },

@@ -1,8 +1,8 @@
 //! `strftime`.
 
+use super::super::budget::Flow;
 use super::super::buffer::Buffer;
-use super::super::eval::Run;
-use super::super::meter::Flow;
+use super::super::eval::Evaluation;
 use super::Civil;
 
 pub(super) const DAYS: [&str; 7] =
@@ -23,7 +23,7 @@ pub(super) const MONTHS: [&str; 12] = [
 ];
 
 /// Formats that stand for longer ones.
-pub(super) fn longer(conversion: char) -> Option<&'static str> {
+pub(super) fn expand_conversion(conversion: char) -> Option<&'static str> {
     Some(match conversion {
         'T' | 'X' => "%H:%M:%S",
         'R' => "%H:%M",
@@ -36,23 +36,28 @@ pub(super) fn longer(conversion: char) -> Option<&'static str> {
 }
 
 /// Appends a time as `format` says; what is no conversion stays as it is.
-pub(super) fn write(run: &mut Run<'_>, civil: &Civil, format: &str, out: &mut Buffer) -> Flow {
+pub(super) fn write(
+    run: &mut Evaluation<'_>,
+    civil: &Civil,
+    format: &str,
+    out: &mut Buffer,
+) -> Flow {
     let mut rest = format;
     while let Some((plain, after)) = rest.split_once('%') {
         out.push(&mut run.meter, plain)?;
         run.meter.spend(1)?;
         let mut chars = after.chars();
         let conversion = chars.next().unwrap_or('%');
-        match longer(conversion) {
+        match expand_conversion(conversion) {
             Some(longer) => write(run, civil, longer, out)?,
-            None => out.push(&mut run.meter, &converted(civil, conversion))?,
+            None => out.push(&mut run.meter, &format_conversion(civil, conversion))?,
         }
         rest = chars.as_str();
     }
     out.push(&mut run.meter, rest)
 }
 
-fn converted(civil: &Civil, conversion: char) -> String {
+fn format_conversion(civil: &Civil, conversion: char) -> String {
     let name = |names: &[&str], at: i64| {
         usize::try_from(at).ok().and_then(|at| names.get(at).copied()).unwrap_or("?").to_owned()
     };

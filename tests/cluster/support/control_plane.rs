@@ -74,7 +74,8 @@ impl ControlPlane {
         let authority = Authority::new("kubernetes", Validity::days(2)).unwrap();
         let services = Services::default();
         services.clone().serve(&dir.path().join("services.sock"));
-        let (address, etcd) = (free(), free());
+        let address = free();
+        let etcd = free();
         let processes = Vec::new();
         let mut plane = Self {
             dir,
@@ -118,9 +119,11 @@ impl ControlPlane {
         let config = json!({
             "apiVersion": "v1",
             "kind": "Config",
-            "clusters": [{"name": "test", "cluster": {"server": self.url(), "certificate-authority": self.path("ca.crt")}}],
+            "clusters": [{"name": "test", "cluster": {"server": self.url(),
+                "certificate-authority": self.path("ca.crt")}}],
             "users": [{"name": "test", "user": {"token": token}}],
-            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test", "namespace": namespace}}],
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test",
+                "namespace": namespace}}],
             "current-context": "test",
         });
         self.write(&format!("{name}.kubeconfig"), &config.to_string())
@@ -129,10 +132,12 @@ impl ControlPlane {
     /// A namespace with these labels, and the account that pods have where they name none.
     pub(crate) async fn namespace(&self, name: &str, labels: &Value) {
         let admin = self.admin();
-        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}});
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace",
+            "metadata": {"name": name, "labels": labels}});
         admin.apply(&namespace).await;
         let account = json!({
-            "apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": name},
+            "apiVersion": "v1", "kind": "ServiceAccount",
+            "metadata": {"name": "default", "namespace": name},
         });
         admin.apply(&account).await;
     }
@@ -202,14 +207,16 @@ impl ControlPlane {
             "kind": "EgressSelectorConfiguration",
             "egressSelections": [{
                 "name": "cluster",
-                "connection": {"proxyProtocol": "HTTPConnect", "transport": {"uds": {"udsName": socket}}},
+                "connection": {"proxyProtocol": "HTTPConnect",
+                    "transport": {"uds": {"udsName": socket}}},
             }],
         });
         self.write("egress.yaml", &to_services.to_string());
     }
 
     fn start_etcd(&self) -> Process {
-        let (clients, peers) = (format!("http://{}", self.etcd), format!("http://{}", free()));
+        let clients = format!("http://{}", self.etcd);
+        let peers = format!("http://{}", free());
         let args = [
             format!("--data-dir={}", self.path("etcd").display()),
             format!("--listen-client-urls={clients}"),

@@ -41,11 +41,13 @@ pub(crate) async fn start(configuration: &str, label: (&str, &str)) -> Value {
         "webhooks": [{
             "name": "sidecar.mesh.example",
             "admissionReviewVersions": ["v1"],
-            "clientConfig": {"url": format!("https://{address}/inject"), "caBundle": encoded(authority.ca_pem())},
+            "clientConfig": {"url": format!("https://{address}/inject"),
+                "caBundle": encoded(authority.ca_pem())},
             "failurePolicy": "Fail",
             "reinvocationPolicy": "IfNeeded",
             "sideEffects": "None",
-            "rules": [{"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"]}],
+            "rules": [{"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"],
+                "resources": ["pods"]}],
             "namespaceSelector": {"matchLabels": {key: value}},
         }],
     })
@@ -92,7 +94,8 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Inf
         response["patchType"] = "JSONPatch".into();
         response["patch"] = encoded(json!(patch).to_string()).into();
     }
-    let review = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response});
+    let review = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+        "response": response});
     let answer = Response::builder().header("content-type", "application/json");
     Ok(answer.body(review.to_string().into()).expect("a response"))
 }

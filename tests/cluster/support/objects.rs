@@ -14,11 +14,13 @@ pub(crate) fn annotations((name, value): (&str, &str)) -> Value {
 /// A pod's own part, the application alone.
 pub(crate) fn spec() -> Value {
     json!({
-        "securityContext": {"runAsNonRoot": true, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}},
+        "securityContext": {"runAsNonRoot": true, "runAsUser": 1000,
+            "seccompProfile": {"type": "RuntimeDefault"}},
         "containers": [{
             "name": "app",
             "image": "shop/web:1",
-            "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
+            "securityContext": {"allowPrivilegeEscalation": false,
+                "capabilities": {"drop": ["ALL"]}},
         }],
     })
 }

@@ -4,8 +4,10 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::support::apiserver::Apiserver;
-use crate::support::client::{Http, ask, get, with};
-use crate::support::webhook::{Webhook, anybody, connect, creation, patch, post, posted};
+use crate::support::client::{HttpVersion, ask, get, with_header};
+use crate::support::webhook::{
+    Webhook, connect, creation, patch, post, posted, trust_any_certificate,
+};
 
 /// What an answer says, without its `uid`.
 fn said(mut response: Value) -> Value {
@@ -107,7 +109,8 @@ async fn a_namespace_that_is_not_known_yet_is_asked_for_once() {
     let labelled = json!({"metadata": {"name": "new", "labels": {"bfb.dev/inject": "customer"}}});
     server.put_unheard("/api/v1/namespaces/new", labelled);
     let asked = creation("new", &json!({}));
-    let mut connection = connect(webhook.address, anybody(), Http::Two).await.unwrap();
+    let mut connection =
+        connect(webhook.address, trust_any_certificate(), HttpVersion::Http2).await.unwrap();
     let together = join_all((0..20).map(|_| webhook.admit(&server, &asked))).await;
     for answer in together {
         assert!(patch(&answer.unwrap()).to_string().contains("bfb-domain-customer"));
@@ -131,7 +134,7 @@ async fn a_label_that_has_just_been_written_holds_for_the_next_pod() {
         }
     };
     assert!(
-        tokio::time::timeout(crate::support::client::PATIENCE, patched).await.is_ok(),
+        tokio::time::timeout(crate::support::client::TEST_TIMEOUT, patched).await.is_ok(),
         "{}",
         webhook.log()
     );
@@ -171,7 +174,7 @@ async fn whatever_comes_is_answered_with_what_was_expected() {
         (get("/"), 404, "expected `/mutate`"),
     ] {
         // Over HTTP/2, as API servers ask: who is refused early can still read why.
-        let got = webhook.send(Http::Two, request).await;
+        let got = webhook.send(HttpVersion::Http2, request).await;
         assert_eq!(got.status, status, "{}", got.text());
         assert!(got.text().contains(text), "{}", got.text());
     }
@@ -188,8 +191,9 @@ async fn metrics_come_in_the_format_that_was_asked_for() {
     let text = webhook.probe("/metrics").await;
     assert_eq!(text.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
     assert!(text.text().contains("# TYPE bfb_build_info gauge\n"), "{}", text.text());
-    let asked = with(get("/metrics"), "accept", "application/openmetrics-text;version=1.0.0");
-    let open_metrics = webhook.send(Http::One, asked).await;
+    let asked =
+        with_header(get("/metrics"), "accept", "application/openmetrics-text;version=1.0.0");
+    let open_metrics = webhook.send(HttpVersion::Http1, asked).await;
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     assert_eq!(open_metrics.header("content-type"), kind);
     assert!(open_metrics.text().ends_with("# EOF\n"), "{}", open_metrics.text());

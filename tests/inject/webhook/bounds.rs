@@ -12,14 +12,16 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 
 use crate::support::apiserver::Apiserver;
-use crate::support::client::{Asked, Http, PATIENCE};
-use crate::support::webhook::{Webhook, anybody, connect, connect_raw, creation, patch, post};
+use crate::support::client::{ClientRequest, HttpVersion, TEST_TIMEOUT};
+use crate::support::webhook::{
+    Webhook, connect, connect_raw, creation, patch, post, trust_any_certificate,
+};
 
 /// What the manifest gives the webhook, less an eighth: `k8s/base/deployment.yaml`.
 const LIMIT_KIB: u64 = 256 * 1024 / 8 * 7;
 
 /// A review that the API server waits for so long.
-fn within(time: &str, request: &Value) -> Asked {
+fn within(time: &str, request: &Value) -> ClientRequest {
     let review =
         json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request});
     let uri = format!("/mutate?timeout={time}");
@@ -54,14 +56,17 @@ fn honest() -> Value {
 async fn ten_pods_of_megabytes_at_once_hold_up_no_other_and_fit_into_the_manifests_limit() {
     let server = Apiserver::start().await;
     let webhook = Arc::new(Webhook::ready(&server, &[]).await);
-    let (over, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let over = Arc::new(AtomicBool::new(false));
+    let answered = Arc::new(AtomicBool::new(false));
     let large: Vec<_> = (0..10)
         .map(|_| {
-            let (webhook, over, answered) = (webhook.clone(), over.clone(), answered.clone());
+            let webhook = webhook.clone();
+            let over = over.clone();
+            let answered = answered.clone();
             tokio::spawn(async move {
                 let pod = megabytes();
                 while !over.load(Ordering::SeqCst) {
-                    let got = webhook.send(Http::Two, within("30s", &pod)).await;
+                    let got = webhook.send(HttpVersion::Http2, within("30s", &pod)).await;
                     assert!(matches!(got.status, 200 | 429), "{} {}", got.status, got.text());
                     answered.fetch_or(got.status == 200, Ordering::SeqCst);
                 }
@@ -96,7 +101,7 @@ async fn a_socket_for_twenty_thousand_containers_is_written_within_the_limit() {
     let containers: Vec<_> =
         (0..20_000).map(|nth| json!({"name": format!("c{nth}"), "image": "x"})).collect();
     pod["object"]["spec"]["containers"] = json!(containers);
-    let got = webhook.send(Http::Two, within("30s", &pod)).await;
+    let got = webhook.send(HttpVersion::Http2, within("30s", &pod)).await;
     assert_eq!(got.status, 200, "{}", got.text());
     assert!(patch(&got.json()["response"]).as_array().unwrap().len() > 20_000);
     assert!(webhook.resident_kib() < LIMIT_KIB, "{} KiB resident", webhook.resident_kib());
@@ -111,7 +116,7 @@ async fn a_review_that_grows_a_hundred_times_as_it_is_read_is_refused_before_it_
         creation("shop", &json!({"bfb.dev/inject": "customer", "bfb.dev/unix-socket": "true"}));
     for grows in [json!(vec![json!({}); 1_000_000]), json!(vec![json!({"a": 1}); 350_000])] {
         pod["object"]["spec"]["containers"] = grows;
-        let got = webhook.send(Http::Two, post(&pod)).await;
+        let got = webhook.send(HttpVersion::Http2, post(&pod)).await;
         assert_eq!(got.status, 413, "{}", got.text());
         assert!(got.text().contains("MiB once it is read; expected at most"), "{}", got.text());
     }
@@ -139,9 +144,10 @@ async fn filters_that_would_be_slow_patterns_hold_up_nobody() {
 async fn large_bodies_that_never_arrive_turn_away_large_ones_only() {
     let server = Apiserver::start().await;
     let webhook = Webhook::ready(&server, &[]).await;
-    let head = "POST /mutate?timeout=30s HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
-                content-length: 3145728\r\n\r\n{";
-    let mut open = join_all((0..32).map(|_| connect_raw(webhook.address, anybody()))).await;
+    let head = "POST /mutate?timeout=30s HTTP/1.1\r\nhost: localhost\r\n\
+                content-type: application/json\r\ncontent-length: 3145728\r\n\r\n{";
+    let mut open =
+        join_all((0..32).map(|_| connect_raw(webhook.address, trust_any_certificate()))).await;
     for stream in &mut open {
         stream.write_all(head.as_bytes()).await.unwrap();
         stream.flush().await.unwrap();
@@ -149,14 +155,14 @@ async fn large_bodies_that_never_arrive_turn_away_large_ones_only() {
     let (large, small) = (megabytes(), creation("shop", &json!({"bfb.dev/inject": "customer"})));
     let turned_away = async {
         loop {
-            let got = webhook.send(Http::Two, within("600ms", &large)).await;
+            let got = webhook.send(HttpVersion::Http2, within("600ms", &large)).await;
             if got.status == 429 {
                 return got;
             }
             assert_eq!(got.status, 200, "{}", got.text());
         }
     };
-    let got = tokio::time::timeout(PATIENCE, turned_away).await.unwrap();
+    let got = tokio::time::timeout(TEST_TIMEOUT, turned_away).await.unwrap();
     assert!(
         got.text().contains("all the memory that they may") && got.headers["retry-after"] == "1",
         "{}",
@@ -165,9 +171,10 @@ async fn large_bodies_that_never_arrive_turn_away_large_ones_only() {
     webhook.admit(&server, &small).await.unwrap();
     assert!(webhook.metric("bfb_webhook_overloaded_total", &[]).await.unwrap() >= 1.0);
     drop(open);
-    let taken =
-        async { while webhook.send(Http::Two, within("30s", &large)).await.status != 200 {} };
-    assert!(tokio::time::timeout(PATIENCE, taken).await.is_ok(), "{}", webhook.log());
+    let taken = async {
+        while webhook.send(HttpVersion::Http2, within("30s", &large)).await.status != 200 {}
+    };
+    assert!(tokio::time::timeout(TEST_TIMEOUT, taken).await.is_ok(), "{}", webhook.log());
 }
 
 #[tokio::test]
@@ -176,13 +183,15 @@ async fn bodies_that_only_say_that_they_are_long_hold_no_memory() {
     let webhook = Webhook::ready(&server, &[]).await;
     let head = "POST /mutate HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
                 content-length: 500000\r\n\r\n{";
-    let mut open = join_all((0..256).map(|_| connect_raw(webhook.address, anybody()))).await;
+    let mut open =
+        join_all((0..256).map(|_| connect_raw(webhook.address, trust_any_certificate()))).await;
     for stream in &mut open {
         stream.write_all(head.as_bytes()).await.unwrap();
         stream.flush().await.unwrap();
     }
     let small = creation("shop", &json!({"bfb.dev/inject": "customer"}));
-    let mut connection = connect(webhook.address, anybody(), Http::Two).await.unwrap();
+    let mut connection =
+        connect(webhook.address, trust_any_certificate(), HttpVersion::Http2).await.unwrap();
     for _ in 0..20 {
         let got = connection.send(within("1s", &small)).await.unwrap();
         assert_eq!(got.status, 200, "{}", got.text());

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::support::apiserver::{Apiserver, CONFIGURATION, configuration};
-use crate::support::client::PATIENCE;
+use crate::support::client::TEST_TIMEOUT;
 use crate::support::webhook::Webhook;
 
 fn pod(server: &Apiserver, namespace: &str, name: &str, annotations: &Value) {
@@ -11,7 +11,8 @@ fn pod(server: &Apiserver, namespace: &str, name: &str, annotations: &Value) {
     server.put(
         &path,
         json!({
-            "metadata": {"name": name, "namespace": namespace, "uid": format!("uid-{namespace}-{name}"), "annotations": annotations},
+            "metadata": {"name": name, "namespace": namespace,
+                "uid": format!("uid-{namespace}-{name}"), "annotations": annotations},
             "spec": {"containers": [{"name": "web"}]},
             "status": {"phase": "Running"},
         }),
@@ -24,7 +25,7 @@ async fn until_counted(webhook: &Webhook, namespace: &str, count: Option<f64>) {
         while webhook.metric("bfb_webhook_pods_without_sidecar", &labels).await != count {}
     };
     assert!(
-        tokio::time::timeout(PATIENCE, counted).await.is_ok(),
+        tokio::time::timeout(TEST_TIMEOUT, counted).await.is_ok(),
         "never {count:?}:\n{}",
         webhook.log()
     );
@@ -41,7 +42,8 @@ async fn pods_that_passed_without_their_sidecar_are_told_of_once() {
     server.namespace("labelled", &json!({"bfb.dev/inject": "customer"}));
     server.put(
         "/api/v1/namespaces/kube-system",
-        json!({"metadata": {"name": "kube-system", "labels": {"kubernetes.io/metadata.name": "kube-system"}}}),
+        json!({"metadata": {"name": "kube-system",
+            "labels": {"kubernetes.io/metadata.name": "kube-system"}}}),
     );
     let asks = json!({"bfb.dev/inject": "customer"});
     pod(&server, "shop", "asks", &asks);

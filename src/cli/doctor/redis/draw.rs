@@ -7,8 +7,10 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, ContentArrangement, Table};
 use owo_colors::OwoColorize as _;
 
-use super::super::finding::{Finding, Level};
-use super::super::table::{draw_findings, expires, fold, mark, who};
+use super::super::finding::{Finding, FindingLevel};
+use super::super::table::{
+    certificate_identity, draw_findings, expires_in, level_sign, write_folded,
+};
 use super::{LogReport, RedisReport, ServerReport, ServerSettings};
 
 /// Draws it.
@@ -19,11 +21,11 @@ pub(in super::super) fn draw(text: &mut String, report: &RedisReport, width: usi
         _ => "one server",
     };
     let _ = writeln!(text, "\n{} {kind}, namespace {}", "redis".bold(), report.namespace);
-    servers(text, report, width);
-    logs(text, report, width);
+    draw_servers(text, report, width);
+    draw_logs(text, report, width);
     let of_servers =
-        report.servers.iter().flat_map(|server| named(&server.address, &server.findings));
-    let of_logs = report.logs.iter().flat_map(|log| named(&log.domain, &log.findings));
+        report.servers.iter().flat_map(|server| with_name(&server.address, &server.findings));
+    let of_logs = report.logs.iter().flat_map(|log| with_name(&log.domain, &log.findings));
     let own = report.findings.iter().map(|finding| (None, finding));
     let findings: Vec<_> = own.chain(of_servers).chain(of_logs).collect();
     if !findings.is_empty() {
@@ -32,14 +34,14 @@ pub(in super::super) fn draw(text: &mut String, report: &RedisReport, width: usi
     }
 }
 
-fn named<'a>(
+fn with_name<'a>(
     name: &'a str,
     findings: &'a [Finding],
 ) -> impl Iterator<Item = (Option<&'a str>, &'a Finding)> {
     findings.iter().map(move |finding| (Some(name), finding))
 }
 
-fn servers(text: &mut String, report: &RedisReport, width: usize) {
+fn draw_servers(text: &mut String, report: &RedisReport, width: usize) {
     let all = ["  SERVER", "VERSION", "CERT EXPIRES IN", "ROUND TRIP", "SCRIPT", "EVICTION"];
     let few = ["  SERVER", "VERSION", "SCRIPT"];
     let cells = |server: &ServerReport, column: &str| {
@@ -48,7 +50,7 @@ fn servers(text: &mut String, report: &RedisReport, width: usize) {
             "  SERVER" => Some(format!("✓ {}", server.address)),
             "VERSION" => server.version.clone(),
             "CERT EXPIRES IN" => {
-                server.tls.as_ref().and_then(|tls| tls.certificate.as_ref()).map(expires)
+                server.tls.as_ref().and_then(|tls| tls.certificate.as_ref()).map(expires_in)
             }
             "ROUND TRIP" => time(server.round_trip_ms),
             "SCRIPT" => time(server.script_ms),
@@ -58,17 +60,25 @@ fn servers(text: &mut String, report: &RedisReport, width: usize) {
     let lines = table(&report.servers, &[&all, &few], width, cells);
     draw_lines(text, &lines, report.servers.iter().map(ServerReport::level), |text, at| {
         let server = &report.servers[at];
-        fold(text, server.settings.iter().filter_map(ServerSettings::slow_subscriber), width);
+        write_folded(
+            text,
+            server.settings.iter().filter_map(ServerSettings::slow_subscriber),
+            width,
+        );
         let Some(tls) = &server.tls else { return };
         let host = server.address.rsplit_once(':').map_or(&*server.address, |(host, _)| host);
         let certificate = tls.certificate.as_ref();
         let words = [tls.protocol, tls.key_exchange].into_iter().flatten().map(str::to_owned);
-        let words = words.chain(certificate.map(|it| who(it, host)));
-        fold(text, words.chain(certificate.map(|it| format!("issued by {}", it.issuer))), width);
+        let words = words.chain(certificate.map(|it| certificate_identity(it, host)));
+        write_folded(
+            text,
+            words.chain(certificate.map(|it| format!("issued by {}", it.issuer))),
+            width,
+        );
     });
 }
 
-fn logs(text: &mut String, report: &RedisReport, width: usize) {
+fn draw_logs(text: &mut String, report: &RedisReport, width: usize) {
     let cells = |log: &LogReport, column: &str| {
         let state = log.state.as_ref();
         match column {
@@ -88,7 +98,7 @@ fn logs(text: &mut String, report: &RedisReport, width: usize) {
     draw_lines(text, &lines, report.logs.iter().map(LogReport::level), |_, _| {});
 }
 
-fn leases(state: &super::LogState) -> String {
+fn leases(state: &super::LogStateReport) -> String {
     let lease = |ms| humantime::format_duration(std::time::Duration::from_millis(ms)).to_string();
     let all: Vec<_> = state.leases.iter().map(|same| lease(same.lease_ms)).collect();
     if all.is_empty() { "-".to_owned() } else { all.join(", ") }
@@ -133,7 +143,7 @@ fn table<T>(
 fn draw_lines(
     text: &mut String,
     lines: &[String],
-    levels: impl Iterator<Item = Option<Level>>,
+    levels: impl Iterator<Item = Option<FindingLevel>>,
     below: impl Fn(&mut String, usize),
 ) {
     let Some((header, rows)) = lines.split_first() else { return };
@@ -142,7 +152,7 @@ fn draw_lines(
     }
     let _ = writeln!(text, "\n{}", header.dimmed());
     for (at, (line, level)) in rows.iter().zip(levels).enumerate() {
-        let _ = writeln!(text, "{}{}", mark(level), line.trim_start_matches('✓'));
+        let _ = writeln!(text, "{}{}", level_sign(level), line.trim_start_matches('✓'));
         below(text, at);
     }
 }

@@ -4,20 +4,20 @@ use super::*;
 
 impl Simulation {
     pub(super) fn fault(&mut self) {
-        self.after(self.hostility.fault_every, Happening::Fault);
+        self.after(self.profile.fault_every, SimulatedEvent::Fault);
         if self.rng.u8(..3) == 0 {
             // What a replica has is as old as the last time that this came up.
-            self.replica = self.fleet.server.clone();
+            self.redis_replica = self.fleet.server.clone();
         }
-        if self.hostility.calm {
+        if self.profile.is_calm {
             return;
         }
         self.tally.faults += 1;
-        let lease = u64::try_from(self.hostility.lease.as_micros()).unwrap_or(u64::MAX);
+        let lease = u64::try_from(self.profile.lease.as_micros()).unwrap_or(u64::MAX);
         let process = self.rng.usize(..self.rates.len());
         let node = self.rng.usize(..self.size.sidecars);
         let long = self.rng.u64(1..=3 * lease);
-        match self.hostility.fault(&mut self.rng) {
+        match self.profile.fault(&mut self.rng) {
             0 => self.mute_until[process] = self.now + long,
             1 => self.deaf_until[process] = self.now + long,
             2 => {
@@ -28,31 +28,31 @@ impl Simulation {
             5 => self.break_subscription(node),
             6 => self.kill(node, long),
             7 => self.stop(node, long),
-            8 => drop(self.fleet.nodes[node].sidecar.empty()),
+            8 => drop(self.fleet.nodes[node].replica.empty_memory()),
             9 => {
                 self.fleet.nodes[node].plan ^= 1;
-                self.fleet.server.expire(&Node::place(self.rng.u8(..KEYS), 0));
+                self.fleet.server.expire_claim(&TrialNode::place(self.rng.u8(..KEYS), 0));
             }
-            _ if self.hostility.steady => {}
+            _ if self.profile.keeps_epoch => {}
             _ => self.server_fault(long),
         }
     }
 
     pub(super) fn kill(&mut self, node: usize, long: u64) {
-        self.fleet.nodes[node].alive = false;
-        self.at(self.now + long, Happening::Reborn(node));
+        self.fleet.nodes[node].is_alive = false;
+        self.at(self.now + long, SimulatedEvent::Reborn(node));
     }
 
     pub(super) fn stop(&mut self, node: usize, long: u64) {
-        if self.fleet.nodes[node].alive {
-            self.fleet.tell(node, Event::Stop);
+        if self.fleet.nodes[node].is_alive {
+            self.fleet.handle_event(node, ReplicaEvent::Stop);
             if self.rng.bool() {
                 // Its connections end as soon as it has said so; what is on its way to it still
                 // comes.
                 self.dispatch();
                 self.mute_until[node] = self.now + long;
             }
-            self.at(self.now + long, Happening::Reborn(node));
+            self.at(self.now + long, SimulatedEvent::Reborn(node));
         }
     }
 
@@ -61,18 +61,18 @@ impl Simulation {
             return;
         }
         match self.rng.u8(..5) {
-            0 => self.fleet.restart(Server::new(self.hostility.limits, self.size.guards)),
+            0 => self.fleet.restart(ReferenceServer::new(self.profile.limits, self.size.guards)),
             1 => self.fleet.restart(self.fleet.server.clone()),
             2 => {
-                self.fleet.server = Server::new(self.hostility.limits, self.size.guards);
-                self.fleet.era += 1;
+                self.fleet.server = ReferenceServer::new(self.profile.limits, self.size.guards);
+                self.fleet.next_epoch += 1;
                 return;
             }
             _ => return self.fail_over(),
         }
         if self.rng.bool() {
             self.server_up = false;
-            self.at(self.now + long, Happening::ServerUp);
+            self.at(self.now + long, SimulatedEvent::ServerUp);
         }
         (0..self.size.sidecars).for_each(|node| self.break_subscription(node));
     }
@@ -80,19 +80,19 @@ impl Simulation {
     /// A replica takes over; some go on talking to the old primary, until it knows.
     pub(super) fn fail_over(&mut self) {
         let old = (self.fleet.server.clone(), self.fleet.life);
-        self.fleet.restart(self.replica.clone());
-        let grace = u64::try_from(self.hostility.grace.as_micros()).unwrap_or(u64::MAX);
+        self.fleet.restart(self.redis_replica.clone());
+        let grace = u64::try_from(self.profile.grace.as_micros()).unwrap_or(u64::MAX);
         if grace > 0 {
             self.fleet.deposed = Some(old);
-            self.attached.iter_mut().for_each(|attached| *attached = self.rng.bool());
+            self.uses_deposed.iter_mut().for_each(|attached| *attached = self.rng.bool());
             let until = self.now + self.rng.u64(..grace);
-            self.at(until, Happening::Depose);
+            self.at(until, SimulatedEvent::Depose);
         }
         (0..self.size.sidecars).for_each(|node| self.break_subscription(node));
     }
 
     pub(super) fn depose(&mut self) {
         self.fleet.deposed = None;
-        self.attached.fill(false);
+        self.uses_deposed.fill(false);
     }
 }

@@ -5,12 +5,12 @@ use super::*;
 impl Simulation {
     /// What the fleet sent sets out.
     pub(super) fn dispatch(&mut self) {
-        for message in std::mem::take(&mut self.fleet.out) {
+        for message in std::mem::take(&mut self.fleet.outgoing) {
             match &message {
-                Message::Published { to, .. } | Message::Hint { to, .. } => {
+                TrialMessage::Published { to, .. } | TrialMessage::Hint { to, .. } => {
                     self.publish(*to, message)
                 }
-                Message::Request { from: who, .. } | Message::Answer { to: who, .. } => {
+                TrialMessage::Request { from: who, .. } | TrialMessage::Answer { to: who, .. } => {
                     let index = self.index(*who);
                     self.carry(index, message);
                 }
@@ -18,68 +18,70 @@ impl Simulation {
         }
     }
 
-    pub(super) fn publish(&mut self, to: usize, message: Message) {
-        if !self.subscribed[to] || !self.fleet.nodes[to].alive {
+    pub(super) fn publish(&mut self, to: usize, message: TrialMessage) {
+        if !self.subscribed[to] || !self.fleet.nodes[to].is_alive {
             return;
         }
-        if self.deaf_until[to] > self.now || self.rng.f64() < self.hostility.loss {
+        if self.deaf_until[to] > self.now || self.rng.f64() < self.profile.loss_share {
             // Redis drops a subscriber that is too slow; a client that drops something says so.
-            if self.hostility.ordered {
+            if self.profile.ordered {
                 return self.break_subscription(to);
             }
             return;
         }
-        let mut time = self.now + self.hostility.delay(&mut self.rng, self.hostility.latency);
-        if self.hostility.ordered {
+        let mut time = self.now + self.profile.delay(&mut self.rng, self.profile.latency);
+        if self.profile.ordered {
             time = time.max(self.subscription_until[to]);
             self.subscription_until[to] = time;
-        } else if self.rng.f64() < self.hostility.loss {
-            self.at(time + 1_000, Happening::Arrive(message.clone(), self.subscription[to]));
+        } else if self.rng.f64() < self.profile.loss_share {
+            self.at(time + 1_000, SimulatedEvent::Arrive(message.clone(), self.subscription[to]));
         }
-        self.at(time, Happening::Arrive(message, self.subscription[to]));
+        self.at(time, SimulatedEvent::Arrive(message, self.subscription[to]));
     }
 
-    pub(super) fn carry(&mut self, process: usize, message: Message) {
+    pub(super) fn carry(&mut self, process: usize, message: TrialMessage) {
         let token = self.incarnation[process];
-        let cut = if matches!(message, Message::Request { .. }) {
+        let cut = if matches!(message, TrialMessage::Request { .. }) {
             &self.mute_until
         } else {
             &self.deaf_until
         };
-        if cut[process] > self.now || self.rng.f64() < self.hostility.loss {
+        if cut[process] > self.now || self.rng.f64() < self.profile.loss_share {
             // A call that is not answered in time is a miss.
-            if let Message::Request {
+            if let TrialMessage::Request {
                 from,
                 sent,
-                about: about @ (About::Fetch(..) | About::Claim(..)),
+                about: about @ (CallPurpose::Fetch(..) | CallPurpose::Claim(..)),
                 ..
             }
-            | Message::Answer {
+            | TrialMessage::Answer {
                 to: from,
                 sent,
-                about: about @ (About::Fetch(..) | About::Claim(..)),
+                about: about @ (CallPurpose::Fetch(..) | CallPurpose::Claim(..)),
                 ..
             } = message
             {
-                let gone = Message::Answer { to: from, sent, about, answer: Answer::OtherLife };
-                self.at(self.now + 50_000, Happening::Arrive(gone, token));
+                let gone =
+                    TrialMessage::Answer { to: from, sent, about, answer: ScriptReply::OtherLife };
+                self.at(self.now + 50_000, SimulatedEvent::Arrive(gone, token));
             }
             return;
         }
-        let delay = self.hostility.delay(&mut self.rng, self.hostility.latency);
-        if self.rng.f64() < self.hostility.loss / 4.0 && !matches!(message, Message::Request { .. })
+        let delay = self.profile.delay(&mut self.rng, self.profile.latency);
+        if self.rng.f64() < self.profile.loss_share / 4.0
+            && !matches!(message, TrialMessage::Request { .. })
         {
-            self.at(self.now + 3 * delay, Happening::Arrive(message.clone(), token));
+            self.at(self.now + 3 * delay, SimulatedEvent::Arrive(message.clone(), token));
         }
-        self.at(self.now + delay, Happening::Arrive(message, token));
+        self.at(self.now + delay, SimulatedEvent::Arrive(message, token));
     }
 
-    pub(super) fn arrive(&mut self, message: Message, token: u32) {
+    pub(super) fn arrive(&mut self, message: TrialMessage, token: u32) {
         match &message {
-            Message::Request { from, call, .. } => {
+            TrialMessage::Request { from, call, .. } => {
                 let process = self.index(*from);
-                let invalidates = matches!(call, Call::Invalidate { .. });
-                let deposed = self.attached[process] && self.fleet.deposed.is_some();
+                let invalidates = matches!(call, ScriptCall::Invalidate { .. });
+                let deposed = self.uses_deposed[process] && self.fleet.deposed.is_some();
                 if deposed && !invalidates {
                     return self.fleet.serve(message, true);
                 }
@@ -88,31 +90,32 @@ impl Simulation {
                 }
                 self.carry_back_nothing(process, message);
             }
-            Message::Answer { to: Who::Node(to), .. } => {
-                if self.incarnation[*to] == token && self.fleet.nodes[*to].alive {
+            TrialMessage::Answer { to: Process::Node(to), .. } => {
+                if self.incarnation[*to] == token && self.fleet.nodes[*to].is_alive {
                     self.fleet.deliver(message);
                 }
             }
-            Message::Published { to, .. } | Message::Hint { to, .. } => {
-                if self.subscription[*to] == token && self.fleet.nodes[*to].alive {
+            TrialMessage::Published { to, .. } | TrialMessage::Hint { to, .. } => {
+                if self.subscription[*to] == token && self.fleet.nodes[*to].is_alive {
                     self.fleet.deliver(message);
                 }
             }
-            Message::Answer { .. } => self.fleet.deliver(message),
+            TrialMessage::Answer { .. } => self.fleet.deliver(message),
         }
     }
 
     /// The server is away: whoever asked for a dataset learns that, in time.
-    pub(super) fn carry_back_nothing(&mut self, process: usize, message: Message) {
-        if let Message::Request {
+    pub(super) fn carry_back_nothing(&mut self, process: usize, message: TrialMessage) {
+        if let TrialMessage::Request {
             from,
             sent,
-            about: about @ (About::Fetch(..) | About::Claim(..)),
+            about: about @ (CallPurpose::Fetch(..) | CallPurpose::Claim(..)),
             ..
         } = message
         {
-            let gone = Message::Answer { to: from, sent, about, answer: Answer::OtherLife };
-            self.at(self.now + 50_000, Happening::Arrive(gone, self.incarnation[process]));
+            let gone =
+                TrialMessage::Answer { to: from, sent, about, answer: ScriptReply::OtherLife };
+            self.at(self.now + 50_000, SimulatedEvent::Arrive(gone, self.incarnation[process]));
         }
     }
 }

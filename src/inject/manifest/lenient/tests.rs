@@ -35,7 +35,8 @@ fn indentation_within_brackets_means_nothing() {
     // Of the Istio sample that was refused.
     let sample = "spec:\n  containers:\n  - name: a\n    args: [\n      \"x\"\n    ]\n  - name: \
                   b\n    args: [\n    \"y\"\n  ]\n";
-    let both = json!([{"spec": {"containers": [{"name": "a", "args": ["x"]}, {"name": "b", "args": ["y"]}]}}]);
+    let both = json!([{"spec": {"containers": [{"name": "a", "args": ["x"]},
+        {"name": "b", "args": ["y"]}]}}]);
     assert_eq!(parse(sample), Ok(both));
     is_read_as("a: {\nb:\n1,\nc: {\nd: 2\n}}\ne: 3\n", "a: {b: 1, c: {d: 2}}\ne: 3\n");
 }
@@ -80,7 +81,7 @@ fn what_kubernetes_refuses_is_refused() {
 #[test]
 fn every_place_is_one_of_the_text_as_it_was_written() {
     let text = "a: [\nb,\nc]\nd:\te\nf: \"g\"#h\n";
-    let mut lenient = Lenient::new(text);
+    let mut lenient = LenientText::new(text);
     let at = |what: &str| text.find(what).expect("it is there");
     assert!(lenient.repair(at("b"), IN_BRACKETS[1]) && lenient.repair(at("c"), IN_BRACKETS[1]));
     assert!(lenient.repair(at("e"), TAB) && lenient.repair(at("#h"), COMMENT));
@@ -88,17 +89,17 @@ fn every_place_is_one_of_the_text_as_it_was_written() {
     let padded = lenient.padded();
     assert_eq!(padded, "a: [\n b,\n c]\nd: e\nf: \"g\" #h\n");
     for (place, c) in padded.char_indices() {
-        let original = lenient.original(place);
+        let original = lenient.original_offset(place);
         let character = text[original..].chars().next();
         assert!(character == Some(c) || c == ' ', "{place}: {c:?} is {character:?}");
     }
-    assert_eq!(lenient.original(padded.len()), text.len());
+    assert_eq!(lenient.original_offset(padded.len()), text.len());
 }
 
 #[test]
 fn what_is_read_over_and_over_is_bounded() {
     let many = format!("a:\n- [\n{}]\n", "1,\n".repeat(20_000));
-    let mut lenient = Lenient::new(&many);
+    let mut lenient = LenientText::new(&many);
     assert!(lenient.repairs_left.saturating_mul(many.len()) <= READ_MAX_BYTES);
     lenient.repairs_left = 1;
     assert!(lenient.repair(8, IN_BRACKETS[1]) && !lenient.repair(11, IN_BRACKETS[1]));

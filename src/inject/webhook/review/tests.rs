@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::inject::Defaults;
-use crate::inject::webhook::verdict::within;
+use crate::inject::webhook::verdict::decide_pod;
 
 fn review(request: &Value) -> Vec<u8> {
     json!({"apiVersion": VERSION, "kind": "AdmissionReview", "request": request})
@@ -35,10 +35,12 @@ fn request(annotations: &Value) -> Value {
 }
 
 fn answered(request: &Value, label: Option<&str>) -> Value {
-    let review = Review::read(&review(request)).unwrap();
-    let Subject::Pod { namespace, pod } = &review.subject else { return review.answer_other() };
+    let review = AdmissionReview::read(&review(request)).unwrap();
+    let ReviewSubject::Pod { namespace, pod } = &review.subject else {
+        return review.answer_unrelated();
+    };
     let defaults = Defaults::default();
-    let verdict = within(pod, &defaults, namespace, label);
+    let verdict = decide_pod(pod, &defaults, namespace, label);
     review.answer(&verdict)
 }
 
@@ -88,7 +90,8 @@ fn a_second_review_of_a_patched_pod_changes_nothing() {
     let first = answered(&asked, Some("customer"));
     assert!(first["response"]["patch"].is_string());
     let pod = &mut asked["object"];
-    let Verdict::Inject(injection) = within(pod, &Defaults::default(), "shop", Some("customer"))
+    let AdmissionVerdict::Inject(injection) =
+        decide_pod(pod, &Defaults::default(), "shop", Some("customer"))
     else {
         panic!()
     };
@@ -145,7 +148,7 @@ fn a_body_that_is_no_review_is_told_what_was_expected() {
         (std::str::from_utf8(&review(&namespaceless)).unwrap(), "no `request.namespace`"),
         (std::str::from_utf8(&review(&no_pod)).unwrap(), "no `request.object`"),
     ] {
-        let error = Review::read(body.as_bytes()).unwrap_err().to_string();
+        let error = AdmissionReview::read(body.as_bytes()).unwrap_err().to_string();
         assert!(error.contains(said) && error.contains("expected"), "{error}");
     }
 }
@@ -193,7 +196,7 @@ fn an_answer_is_short_however_long_the_review_is() {
     for member in ["uid", "namespace", "operation", "resource"] {
         let mut odd = request(&json!({"bfb.dev/inject": "customer"}));
         odd[member] = json!(long);
-        refused.extend(Review::read(&review(&odd)).err().map(|error| error.to_string()));
+        refused.extend(AdmissionReview::read(&review(&odd)).err().map(|error| error.to_string()));
     }
     assert_eq!(refused.len(), 3, "another operation is none of our business");
     assert!(

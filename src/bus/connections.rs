@@ -1,0 +1,169 @@
+//! How Redis is reached: one server that a URL names or that sentinels name, or the servers of a
+//! Cluster. Whoever finds the connections to one server broken ends them all; on a Cluster each
+//! server is found again for itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use futures_util::future::join_all;
+
+use super::cluster_nodes::ClusterNodes;
+use super::config::{BusConfig, RedisServers, RedisUrl};
+use super::endpoint::Endpoint;
+use super::fault::RedisFault;
+use super::push_channel::PushSender;
+use super::redis_names::RedisNames;
+use super::redis_server::{CONNECT_MAX, ConnectionKind, RedisServer};
+use super::replies::parse_reply;
+use super::scripts::ScriptInvocation;
+use super::sentinel::find_primary;
+use crate::coherence::ScriptReply;
+
+/// The connections of one time.
+#[derive(Debug)]
+pub(super) struct RedisConnections {
+    topology: RedisTopology,
+    closed: CancellationToken,
+}
+
+#[derive(Debug)]
+enum RedisTopology {
+    One(Box<RedisServer>),
+    Many(Box<ClusterNodes>),
+}
+
+/// Connections of one time, shared.
+pub(super) type CurrentConnections = Option<Arc<RedisConnections>>;
+
+impl RedisConnections {
+    /// Connects. What is published goes to `outlet`.
+    pub(super) async fn connect(
+        settings: &BusConfig,
+        push_sender: &PushSender,
+    ) -> Result<Self, RedisFault> {
+        timeout(CONNECT_MAX, Self::open(settings, push_sender))
+            .await
+            .unwrap_or(Err(RedisFault::TimedOut))
+    }
+
+    async fn open(settings: &BusConfig, push_sender: &PushSender) -> Result<Self, RedisFault> {
+        let closed = CancellationToken::new();
+        let topology = match &settings.servers {
+            RedisServers::One(url) => RedisTopology::One(Box::new(
+                RedisServer::open(single_endpoint(settings, url)?, push_sender, &closed).await?,
+            )),
+            RedisServers::Sentinel { sentinels, service } => {
+                let primary = find_primary(settings, sentinels, service).await?;
+                RedisTopology::One(Box::new(
+                    RedisServer::open(primary, push_sender, &closed).await?,
+                ))
+            }
+            RedisServers::Cluster(seeds) => RedisTopology::Many(Box::new(
+                ClusterNodes::connect(settings, seeds, push_sender).await?,
+            )),
+        };
+        Ok(Self { topology, closed })
+    }
+
+    /// Whether there are several servers, each of which may be lost for itself.
+    pub(super) fn is_cluster(&self) -> bool {
+        matches!(self.topology, RedisTopology::Many(_))
+    }
+
+    /// Ends them.
+    pub(super) fn close(&self) {
+        self.closed.cancel();
+    }
+
+    /// Returns once one of them has ended.
+    pub(super) async fn wait_closed(&self) {
+        self.closed.cancelled().await;
+    }
+
+    /// Subscribes to a domain's news and hints. On a Cluster the subscription stands before the
+    /// next call for the domain is sent, so before anything is answered.
+    pub(super) async fn subscribe(&self, names: &RedisNames) -> Result<(), RedisFault> {
+        let (news, hints) = (names.invalidations_channel(), names.hints_channel());
+        match &self.topology {
+            RedisTopology::One(server) => {
+                let subscribed = timeout(CONNECT_MAX, server.subscribe(&news, &hints)).await;
+                Ok(subscribed.map_err(|_| RedisFault::TimedOut)??)
+            }
+            RedisTopology::Many(nodes) => {
+                nodes.subscribe(&names.meta(), &news, &hints);
+                Ok(())
+            }
+        }
+    }
+
+    /// Ends what [`Self::subscribe`] began.
+    pub(super) async fn unsubscribe(&self, names: &RedisNames) -> Result<(), RedisFault> {
+        match &self.topology {
+            RedisTopology::One(server) => {
+                let unsubscribed = timeout(
+                    CONNECT_MAX,
+                    server.unsubscribe(&names.invalidations_channel(), &names.hints_channel()),
+                )
+                .await;
+                Ok(unsubscribed.map_err(|_| RedisFault::TimedOut)??)
+            }
+            RedisTopology::Many(nodes) => {
+                nodes.unsubscribe(&names.meta());
+                Ok(())
+            }
+        }
+    }
+
+    /// Runs one script, within `bound`.
+    pub(super) async fn run(
+        &self,
+        lane: ConnectionKind,
+        invocation: &ScriptInvocation<'_>,
+        bound: Duration,
+    ) -> Result<ScriptReply, RedisFault> {
+        match &self.topology {
+            RedisTopology::One(server) => {
+                let answered = timeout(bound, server.run(lane, invocation, false)).await;
+                parse_reply(answered.map_err(|_| RedisFault::TimedOut)??)
+            }
+            RedisTopology::Many(nodes) => nodes.run(lane, invocation, bound).await,
+        }
+    }
+
+    /// Runs many in one round trip; on a Cluster, beside each other.
+    pub(super) async fn run_all(
+        &self,
+        invocations: &[ScriptInvocation<'_>],
+        bound: Duration,
+    ) -> Vec<Result<ScriptReply, RedisFault>> {
+        match &self.topology {
+            RedisTopology::One(server) => {
+                let answered = timeout(bound, server.run_all(invocations))
+                    .await
+                    .unwrap_or(Err(RedisFault::TimedOut));
+                answered.unwrap_or_else(|fault| {
+                    invocations.iter().map(|_| Err(fault.clone())).collect()
+                })
+            }
+            RedisTopology::Many(nodes) => {
+                join_all(
+                    invocations.iter().map(|ask| nodes.run(ConnectionKind::Protocol, ask, bound)),
+                )
+                .await
+            }
+        }
+    }
+}
+
+/// The one server.
+pub(super) fn single_endpoint(
+    settings: &BusConfig,
+    url: &RedisUrl,
+) -> Result<Endpoint, RedisFault> {
+    let info = url.info()?;
+    let redis = settings.with_credentials(info.redis_settings().clone())?;
+    settings.endpoint(info.addr().clone(), redis)
+}

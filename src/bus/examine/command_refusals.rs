@@ -1,0 +1,118 @@
+//! Which of the commands that a sidecar needs its user may do. Each is sent as itself, in a form
+//! that is looked at for its permission and then does nothing: what writes has an argument that is
+//! refused after that, or names what is not there.
+
+use redis::{Cmd, RedisError};
+
+use super::super::endpoint::RedisConnection;
+use super::super::fault::RedisFault;
+use super::super::permissions::{PERMISSIONS, RedisKind};
+use super::super::redis_names::RedisNames;
+
+/// What was refused.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CommandRefusals {
+    /// Commands that the user may not do.
+    pub commands: Vec<&'static str>,
+    /// Commands that the server does not have, or not under this name.
+    pub unknown: Vec<&'static str>,
+    /// The user may not touch the keys of the namespace.
+    pub keys: bool,
+    /// The user may not touch its channels.
+    pub channels: bool,
+    /// Why nobody may, at present: `READONLY`, `MISCONF`, `OOM`.
+    pub state: Option<String>,
+}
+
+impl CommandRefusals {
+    /// Nothing was.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    fn note(&mut self, command: &'static str, error: &RedisError) -> Result<(), RedisFault> {
+        let detail = error.detail().unwrap_or_default();
+        match error.code() {
+            Some("NOPERM") if detail.contains("to run the") => self.commands.push(command),
+            Some("NOPERM") if detail.ends_with("key") || detail.contains("of the keys") => {
+                self.keys = true;
+            }
+            Some("NOPERM") => self.channels = true,
+            Some("ERR")
+                if detail.starts_with("unknown command")
+                    || detail.starts_with("unknown subcommand") =>
+            {
+                self.unknown.push(command);
+            }
+            // It was allowed, and then found to be what it is: nothing to do.
+            Some("ERR" | "NOSCRIPT" | "WRONGTYPE") => {}
+            Some(state) => self.state = Some(state.to_owned()),
+            None => return Err(RedisFault::from(error.clone())),
+        }
+        Ok(())
+    }
+}
+
+/// Tries everything that a sidecar sends to a Redis of this kind.
+pub(super) async fn probe_commands(
+    connection: &mut RedisConnection,
+    names: &RedisNames,
+    kind: RedisKind,
+) -> Result<CommandRefusals, RedisFault> {
+    let mut refusals = CommandRefusals::default();
+    for permission in PERMISSIONS.iter().filter(|permission| permission.is_needed_on(kind)) {
+        if let Err(error) = harmless_command(permission.command, names).exec_async(connection).await
+        {
+            refusals.note(permission.command, &error)?;
+        }
+    }
+    Ok(refusals)
+}
+
+/// A command that does nothing. Its number of arguments is right, since that is looked at before
+/// the permission.
+fn harmless_command(command: &str, names: &RedisNames) -> Cmd {
+    let (key, channel) = (names.meta(), names.invalidations_channel());
+    let mut words = command.split('|');
+    let mut cmd = redis::cmd(&words.next().unwrap_or_default().to_ascii_uppercase());
+    for word in words {
+        cmd.arg(word.to_ascii_uppercase());
+    }
+    match command {
+        "eval" => cmd.arg("return 1").arg(1).arg(key),
+        "evalsha" => cmd.arg("0".repeat(40)).arg(1).arg(key),
+        "info" => cmd.arg("server"),
+        "publish" | "spublish" => cmd.arg(channel).arg(""),
+        "subscribe" | "unsubscribe" | "ssubscribe" => cmd.arg(channel),
+        // Half a pair, a score that is no number, an id that no entry may have, a time to live of
+        // nothing.
+        "hset" => cmd.arg(key).arg("a").arg("b").arg("c"),
+        "zadd" => cmd.arg(key).arg("none").arg("a"),
+        "xadd" => cmd.arg(key).arg("0-0").arg("a").arg("b"),
+        "set" => cmd.arg(key).arg("").arg("PX").arg(0),
+        "hmget" | "hget" | "hdel" | "hstrlen" | "zscore" => cmd.arg(key).arg("a"),
+        "xrange" => cmd.arg(key).arg("-").arg("+").arg("COUNT").arg(1),
+        "pexpire" => cmd.arg(key).arg(1),
+        "hgetall" | "hlen" | "zcard" | "zpopmin" | "get" | "strlen" | "del" | "unlink" | "pttl" => {
+            cmd.arg(key)
+        }
+        // `asking`, `cluster|slots`.
+        _ => &mut cmd,
+    };
+    cmd
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_listed_command_has_a_harmless_form() {
+        let names = RedisNames::new("default", "throwaway");
+        let bare = ["asking", "cluster|slots"];
+        for permission in &PERMISSIONS {
+            let words = harmless_command(permission.command, &names).args_iter().count();
+            assert!(words > 1 || bare.contains(&permission.command), "{}", permission.command);
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Where the log of a domain stands, as it lies in Redis.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::super::endpoint::RedisConnection;
+use super::super::fault::RedisFault;
+use super::super::redis_names::RedisNames;
+use super::server_info::RedisServerInfo;
+
+/// The log of one domain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogStatus {
+    /// The protocol that it speaks.
+    pub protocol: u32,
+    /// It is of the life that the server is in; nothing if that is not known.
+    pub is_alive: Option<bool>,
+    /// The name of its epoch.
+    pub epoch: String,
+    /// Its last entry.
+    pub seq: u64,
+    /// Its registry is known to be complete.
+    pub settled: bool,
+    /// Keys and tags that it remembers having been invalidated.
+    pub stamps: u64,
+    /// Who is registered.
+    pub registered: Vec<RegisteredMember>,
+}
+
+/// A sidecar in the registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegisteredMember {
+    /// What it is called.
+    pub name: String,
+    /// What it was last told of the log.
+    pub told_seq: u64,
+    /// What it said that it had applied.
+    pub reported_seq: u64,
+    /// How long it may serve without having heard from Redis.
+    pub lease: Duration,
+}
+
+/// Reads it; nothing if there is none.
+pub(super) async fn read(
+    connection: &mut RedisConnection,
+    names: &RedisNames,
+    facts: Option<&RedisServerInfo>,
+) -> Result<Option<LogStatus>, RedisFault> {
+    let meta: HashMap<String, String> =
+        redis::cmd("HGETALL").arg(names.meta()).query_async(connection).await?;
+    if meta.is_empty() {
+        return Ok(None);
+    }
+    let life = facts.and_then(|facts| facts.life.as_deref());
+    LogStatus::read(&meta, life).map(Some).ok_or(RedisFault::Unreadable)
+}
+
+impl LogStatus {
+    /// Reads the fields of its hash; `life` is the one that the server is in.
+    pub fn read(meta: &HashMap<String, String>, life: Option<&str>) -> Option<Self> {
+        let number = |name: &str| meta.get(name)?.parse().ok();
+        let mut registered: Vec<_> = meta
+            .iter()
+            .filter_map(|(field, value)| registration(field.strip_prefix("r:")?, value))
+            .collect();
+        registered.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        Some(Self {
+            protocol: meta.get("protocol")?.parse().ok()?,
+            is_alive: life.map(|life| meta.get("life").is_some_and(|of| of == life)),
+            epoch: meta.get("epoch")?.clone(),
+            seq: number("seq")?,
+            settled: meta.get("settled")? == "1",
+            stamps: number("stamps")?,
+            registered,
+        })
+    }
+}
+
+fn registration(name: &str, value: &str) -> Option<RegisteredMember> {
+    let mut numbers = value.split(' ').map(|number| number.parse().ok());
+    let (told, reported) = (numbers.next()??, numbers.next()??);
+    let lease = Duration::from_millis(numbers.next()??);
+    Some(RegisteredMember { name: name.to_owned(), told_seq: told, reported_seq: reported, lease })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_is_read_as_the_scripts_write_it() {
+        let fields = [
+            ("protocol", "1"),
+            ("life", "a/b"),
+            ("epoch", "ff"),
+            ("seq", "7"),
+            ("settled", "1"),
+            ("leases", "3000=2"),
+            ("stamps", "3"),
+            ("r:bob", "7 6 3000"),
+            ("r:ann", "7 7 5000"),
+            ("r:later", "?"),
+            ("later", "more"),
+        ];
+        let meta: HashMap<_, _> =
+            fields.into_iter().map(|(name, text)| (name.to_owned(), text.to_owned())).collect();
+        let read = LogStatus::read(&meta, Some("a/b")).unwrap();
+        assert_eq!((read.protocol, read.seq, read.settled, read.stamps), (1, 7, true, 3));
+        assert_eq!(read.is_alive, Some(true));
+        let [ann, bob] = read.registered.as_slice() else { panic!("{read:?}") };
+        assert_eq!((&*ann.name, ann.reported_seq, ann.lease), ("ann", 7, Duration::from_secs(5)));
+        assert_eq!((&*bob.name, bob.told_seq, bob.reported_seq), ("bob", 7, 6));
+        assert_eq!(LogStatus::read(&meta, Some("c/d")).unwrap().is_alive, Some(false));
+        assert_eq!(LogStatus::read(&HashMap::new(), None), None);
+    }
+}

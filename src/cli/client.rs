@@ -1,0 +1,120 @@
+//! The sidecar beside us: HTTP to its ports, on TCP or a Unix socket.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use reqwest::{Client, ClientBuilder, Method, RequestBuilder, Response};
+
+use super::terminal::escape;
+use crate::serve::ListenAddress;
+use crate::serve::problem_details::ProblemDetails;
+use crate::sources::TraceContext;
+
+/// An answer, whoever gave it.
+pub(super) struct DatasetResponse {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+impl DatasetResponse {
+    /// What a sidecar says to a key that is none in any domain.
+    pub(super) fn bad_key() -> Self {
+        let detail = "the key is empty, `.` or `..`, which no path can name".to_owned();
+        let trace_id = TraceContext::from_headers(&HeaderMap::new()).trace_id_hex();
+        let (parts, body) = ProblemDetails::BadKey { detail }.into_response(&trace_id).into_parts();
+        Self { status: parts.status, headers: parts.headers, body }
+    }
+}
+
+/// A port of the sidecar beside us.
+#[derive(Debug, Clone)]
+pub(super) struct SidecarClient {
+    client: Client,
+    address: ListenAddress,
+    base: String,
+}
+
+/// How long a command waits for a connection, and for an answer (a dataset's deadline is at most
+/// five minutes).
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(310);
+
+/// Nobody answers there.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "no sidecar answers at `{address}`: {why}\nhint: is it running? `--{flag}` says where else to \
+     look"
+)]
+pub(super) struct NoSidecarError {
+    address: ListenAddress,
+    flag: &'static str,
+    why: String,
+}
+
+impl SidecarClient {
+    /// The port at `address`.
+    pub(super) fn new(address: &ListenAddress) -> Result<Self, reqwest::Error> {
+        Self::build(address, Client::builder().timeout(ANSWER_TIMEOUT))
+    }
+
+    /// The same, for an answer without an end that never says nothing for as long as `silence`.
+    pub(super) fn streaming(
+        address: &ListenAddress,
+        silence: Duration,
+    ) -> Result<Self, reqwest::Error> {
+        Self::build(address, Client::builder().read_timeout(silence))
+    }
+
+    fn build(address: &ListenAddress, builder: ClientBuilder) -> Result<Self, reqwest::Error> {
+        // Proxies are for other machines, as are certificates; a machine may have no list of
+        // authorities to be read.
+        let mut builder = builder.no_proxy().tls_certs_only([]).connect_timeout(CONNECT_TIMEOUT);
+        let base = match address {
+            ListenAddress::Tcp(tcp) => format!("http://{tcp}"),
+            ListenAddress::Unix(path) => {
+                builder = builder.unix_socket(path.clone());
+                "http://localhost".to_owned()
+            }
+        };
+        Ok(Self { client: builder.build()?, address: address.clone(), base })
+    }
+
+    pub(super) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, format!("{}{path}", self.base))
+    }
+
+    /// Sends, or says where nobody answered; `flag` is the one that names the address.
+    pub(super) async fn send(
+        &self,
+        request: RequestBuilder,
+        flag: &'static str,
+    ) -> Result<Response, NoSidecarError> {
+        request.send().await.map_err(|error| {
+            let why = root_cause(&error);
+            NoSidecarError { address: self.address.clone(), flag, why }
+        })
+    }
+}
+
+/// What lies at the bottom of an error.
+pub(super) fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+/// What an answer that is no success says: a problem's title and detail, or its status.
+pub(super) fn problem_text(status: u16, body: &[u8]) -> String {
+    let problem: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+    let member = |name: &str| problem.get(name).and_then(serde_json::Value::as_str);
+    let text = match (member("type"), member("title"), member("detail")) {
+        (Some(kind), Some(title), Some(detail)) => format!("{status} {kind}: {title}: {detail}"),
+        (Some(kind), Some(title), None) => format!("{status} {kind}: {title}"),
+        _ => format!("status {status}"),
+    };
+    escape(&text).into_owned()
+}

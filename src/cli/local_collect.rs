@@ -1,0 +1,107 @@
+//! A dataset without a sidecar: `bfb get --domain FILE` runs the very same consumer's side in this
+//! process, once.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use http::Request;
+use prometheus_client::registry::Registry;
+use tokio::sync::watch;
+
+use super::args::UpstreamArgs;
+use super::client::DatasetResponse;
+use super::{check, exit, out, serve};
+use crate::bus::{self, Bus};
+use crate::identity;
+use crate::serve::{
+    AllowedHosts, Consumers, ConsumersConfig, KeyLogPolicy, Reporter, Routes, ServeMetrics,
+};
+use crate::sidecar::{self, CachingConfig, DomainCaches, SidecarStartError};
+
+/// What is wanted.
+pub(super) struct DatasetRequest<'a> {
+    pub(super) domain: &'a str,
+    pub(super) key: &'a str,
+    pub(super) version: Option<&'a str>,
+}
+
+/// Collects and renders it, or says why not.
+pub(super) async fn collect(
+    file: PathBuf,
+    upstreams: &UpstreamArgs,
+    dataset: &DatasetRequest<'_>,
+) -> Result<DatasetResponse, ExitCode> {
+    let loaded = sidecar::read_domains(&[file], upstreams.domain_file_options());
+    if !loaded.problems().is_empty() {
+        check::report_problems(loaded.problems());
+        return Err(exit::wrong_input());
+    }
+    let target = dataset_path(&loaded, dataset).map_err(|error| {
+        out::error(error);
+        exit::wrong_input()
+    })?;
+    let report_start_error = |error: SidecarStartError| serve::report_start_error(&error);
+    let mut registry = Registry::default();
+    let recording = upstreams.recording();
+    sidecar::check_recording_folder(&recording).map_err(report_start_error)?;
+    let identity =
+        sidecar::load_identity(upstreams.identity().as_ref()).map_err(report_start_error)?;
+    let identity = identity.map(watch::Sender::new);
+    let identity_metrics = identity::IdentityMetrics::register(&mut registry);
+    let shared_sources = sidecar::build_sources(
+        upstreams.tls(),
+        &recording,
+        identity.as_ref(),
+        identity_metrics,
+        &mut registry,
+    );
+    let shared_cache = sidecar::build_cache(&CachingConfig::none(), false, None, &mut registry);
+    let caches = DomainCaches::new(
+        shared_sources,
+        shared_cache,
+        Bus::standalone([], bus::BusMetrics::default()),
+        &mut registry,
+    )
+    .update(loaded.domains());
+    let metrics = ServeMetrics::register(&mut registry);
+    let routes = caches.and_then(|caches| Routes::new(caches, &metrics));
+    let routes =
+        routes.map_err(|error| report_start_error(SidecarStartError::Shape(error.message)))?;
+    let settings = ConsumersConfig {
+        hosts: AllowedHosts::default(),
+        explain: true,
+        honour_cache_control: true,
+        requests_max: 1,
+    };
+    let routes = watch::Sender::new(Arc::new(routes));
+    let consumers = Consumers::new(
+        routes.subscribe(),
+        settings,
+        metrics,
+        Reporter::new(KeyLogPolicy::default(), None),
+    );
+    let request = Request::get(target).body(()).map_err(|_| exit::wrong_input())?;
+    let (parts, body) = consumers.answer(request, false).await.into_parts();
+    Ok(DatasetResponse { status: parts.status, headers: parts.headers, body })
+}
+
+fn dataset_path(
+    loaded: &crate::domain::Loaded,
+    dataset: &DatasetRequest<'_>,
+) -> Result<String, String> {
+    let (name, key) = (dataset.domain, dataset.key);
+    let domain = loaded
+        .domains()
+        .get(name)
+        .ok_or_else(|| format!("the file describes no domain `{name}`"))?;
+    let version = match dataset.version {
+        Some(version) => domain.versions.iter().find(|v| v.name.as_ref() == version),
+        None => domain.versions.iter().rfind(|v| v.deprecated.is_none()).or(domain.versions.last()),
+    };
+    let version = version.ok_or_else(|| {
+        format!("domain `{name}` has no version `{}`", dataset.version.unwrap_or(""))
+    })?;
+    let key = percent_encoding::utf8_percent_encode(key, percent_encoding::NON_ALPHANUMERIC);
+    Ok(version.path.text.replace("{key}", &key.to_string()))
+}

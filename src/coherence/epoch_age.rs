@@ -1,0 +1,85 @@
+//! What one process knows of the log's age: how long it has known the epoch, and the longest lease
+//! it ever heard of.
+//!
+//! A young epoch's registry may not know everybody: who holds a lease of the epoch before is not in
+//! it. Once a process has known an epoch for the whole lease, nobody does any more, and it may mark
+//! the epoch as settled.
+
+use std::time::Duration;
+
+use super::protocol::{Epoch, LEASE_MAX, Moment};
+
+/// One process's knowledge, kept for as long as the process lives: by a sidecar, and by a command
+/// that invalidates.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct EpochAge {
+    longest_lease: Duration,
+    grace: Duration,
+    known_since: Option<(Epoch, Moment)>,
+}
+
+impl EpochAge {
+    /// Knows no epoch yet, and of leases only its own fleet's.
+    pub const fn new(lease: Duration, grace: Duration) -> Self {
+        Self { longest_lease: lease, grace, known_since: None }
+    }
+
+    /// Hears an answer at `now`: it names the epoch, and the longest lease registered. A lease that
+    /// no sidecar can have is ignored.
+    pub fn on_reply(&mut self, epoch: Epoch, longest_lease: Duration, now: Moment) {
+        if longest_lease <= LEASE_MAX {
+            self.longest_lease = self.longest_lease.max(longest_lease);
+        }
+        if self.known_since.is_none_or(|(known, _)| known != epoch) {
+            self.known_since = Some((epoch, now));
+        }
+    }
+
+    /// The longest lease heard of, and the time that a deposed primary may go on answering.
+    pub const fn whole_lease(&self) -> Duration {
+        self.longest_lease.saturating_add(self.grace)
+    }
+
+    /// Whether it has known `epoch` for the whole lease.
+    pub fn is_known_for_whole_lease(&self, epoch: Epoch, now: Moment) -> bool {
+        self.known_since
+            .is_some_and(|(known, since)| known == epoch && now.since(since) >= self.whole_lease())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn an_epoch_that_comes_back_is_young_again() {
+        let (mut witness, start) = (EpochAge::new(SECOND, SECOND), Moment::default());
+        witness.on_reply(Epoch(1), SECOND, start);
+        assert!(
+            !witness.is_known_for_whole_lease(Epoch(1), start.after(SECOND))
+                && witness.is_known_for_whole_lease(Epoch(1), start.after(2 * SECOND))
+        );
+        witness.on_reply(Epoch(2), SECOND, start.after(SECOND));
+        witness.on_reply(Epoch(1), SECOND, start.after(SECOND));
+        assert!(!witness.is_known_for_whole_lease(Epoch(1), start.after(2 * SECOND)));
+    }
+
+    #[test]
+    fn a_lease_that_no_sidecar_can_have_is_ignored() {
+        let mut witness = EpochAge::new(SECOND, Duration::ZERO);
+        witness.on_reply(Epoch(1), LEASE_MAX + SECOND, Moment::default());
+        assert_eq!(witness.whole_lease(), SECOND);
+        witness.on_reply(Epoch(1), LEASE_MAX, Moment::default());
+        assert_eq!(witness.whole_lease(), LEASE_MAX);
+    }
+
+    #[test]
+    fn a_longer_lease_once_heard_of_is_never_forgotten() {
+        let mut witness = EpochAge::new(SECOND, Duration::ZERO);
+        witness.on_reply(Epoch(1), 5 * SECOND, Moment::default());
+        witness.on_reply(Epoch(2), SECOND, Moment::default());
+        assert_eq!(witness.whole_lease(), 5 * SECOND);
+    }
+}

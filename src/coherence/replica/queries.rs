@@ -1,0 +1,135 @@
+//! What may be asked of a sidecar's state.
+
+use std::sync::Arc;
+
+use super::super::calls::FetchedDataset;
+use super::super::entry_fence::EntryFence;
+use super::super::epoch_age::EpochAge;
+use super::super::guards::Guard;
+use super::super::protocol::{Fence, Moment};
+use super::{Replica, StartPoint};
+
+/// The questions of a read.
+impl Replica {
+    /// Whether memory may answer at `now`, a moment no earlier than the request came.
+    pub fn may_serve(&self, now: Moment) -> bool {
+        !self.is_stopped && self.newer_protocol.is_none() && self.lease.holds(now)
+    }
+
+    /// Whether a dataset in memory is believed.
+    pub fn is_valid(&self, fence: EntryFence, key: &str, tags: &[Arc<str>]) -> bool {
+        fence.generation == self.generation && self.stamps.is_valid(fence.fence.seq, key, tags)
+    }
+
+    /// Begins a flight: the place up to which invalidations cannot harm it.
+    pub fn start_point(&self) -> StartPoint {
+        StartPoint { generation: self.generation, epoch: self.epoch, seq: self.follower.applied() }
+    }
+
+    /// Whether a caller who came at `now` may join a flight that began before.
+    pub fn may_join(&self, start: StartPoint, key: &str, now: Moment) -> bool {
+        let has_lease = self.may_serve(now) || !self.config.guards.hold(Guard::S6JoinNeedsLease);
+        let is_current =
+            self.is_of_current_generation(start) && self.stamps.is_flight_valid(start.seq, key);
+        has_lease && (is_current || !self.config.guards.hold(Guard::S6JoinOutdated))
+    }
+
+    /// Whether what a flight collected may be kept in memory at `now`, and the mark that it shall
+    /// carry.
+    pub fn may_store(
+        &self,
+        start: StartPoint,
+        key: &str,
+        tags: &[Arc<str>],
+        now: Moment,
+    ) -> Option<EntryFence> {
+        self.entry_fence(start, start.fence()?, key, tags, now)
+    }
+
+    /// The same for what a flight read from Redis: it is as new as Redis vouched for, not as old as
+    /// its own fence.
+    pub fn may_store_fetched(
+        &self,
+        start: StartPoint,
+        key: &str,
+        fetched: &FetchedDataset,
+        now: Moment,
+    ) -> Option<EntryFence> {
+        let is_same_epoch = start.epoch == Some(fetched.valid_up_to.epoch);
+        self.entry_fence(start, fetched.valid_up_to, key, &fetched.dataset.tags, now)
+            .filter(|_| is_same_epoch)
+    }
+
+    /// Whether an entry that it applied outdates what Redis handed out: Redis's stamps may have
+    /// been tampered with, its own have not.
+    pub fn has_outdated(&self, key: &str, fetched: &FetchedDataset) -> bool {
+        let FetchedDataset { valid_up_to, dataset, .. } = fetched;
+        let is_beyond =
+            dataset.fence.seq > valid_up_to.seq || dataset.fence.epoch != valid_up_to.epoch;
+        let is_outdated = || self.stamps.is_outdated(dataset.fence.seq, key, &dataset.tags);
+        is_beyond || self.epoch == Some(valid_up_to.epoch) && is_outdated()
+    }
+
+    /// Whether it has applied the invalidation that a token names.
+    pub fn has_applied(&self, token: Fence) -> bool {
+        self.epoch == Some(token.epoch) && self.follower.applied() >= token.seq
+    }
+
+    pub(super) fn entry_fence(
+        &self,
+        start: StartPoint,
+        fence: Fence,
+        key: &str,
+        tags: &[Arc<str>],
+        now: Moment,
+    ) -> Option<EntryFence> {
+        let seq = if self.config.guards.hold(Guard::S5Fence) {
+            fence.seq
+        } else {
+            self.follower.applied()
+        };
+        let entry_fence = EntryFence { generation: self.generation, fence: Fence { seq, ..fence } };
+        (self.may_serve(now)
+            && self.is_of_current_generation(start)
+            && self.stamps.is_valid(seq, key, tags))
+        .then_some(entry_fence)
+    }
+
+    /// Whether memory has not been emptied since.
+    pub(super) fn is_of_current_generation(&self, start: StartPoint) -> bool {
+        start.generation == self.generation || !self.config.guards.hold(Guard::S5EmptiedMemory)
+    }
+}
+
+/// What there is to see from outside.
+impl Replica {
+    /// Where it stands in the log, if it knows one.
+    pub fn applied(&self) -> Option<Fence> {
+        self.start_point().fence()
+    }
+
+    /// How many entries it has heard of and not applied.
+    pub fn lag(&self) -> u64 {
+        self.follower.newest_heard() - self.follower.applied()
+    }
+
+    /// Until when its lease holds.
+    pub fn lease_until(&self) -> Option<Moment> {
+        self.lease.until().filter(|_| !self.is_stopped)
+    }
+
+    /// The newer protocol that it met, and must not take part in.
+    pub fn newer_protocol(&self) -> Option<u32> {
+        self.newer_protocol
+    }
+
+    /// What it knows of the log's age, for the invalidations that it issues itself.
+    pub fn epoch_age(&mut self) -> &mut EpochAge {
+        &mut self.epoch_age
+    }
+
+    /// When it wants its next [`ReplicaEvent::Tick`](super::ReplicaEvent::Tick).
+    pub fn next_wake(&self) -> Moment {
+        if self.is_stopped { Moment::NEVER } else { self.schedule.next_wake(&self.config) }
+    }
+}

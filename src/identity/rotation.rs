@@ -1,0 +1,293 @@
+//! Following the identity's files while the process runs.
+//!
+//! It polls: inotify misses the symlink swap with which a kubelet replaces a whole volume
+//! (kubernetes#112677). A change that makes a valid identity is sent at once; one that does not is
+//! reported once, and only when two polls in a row met it (a writer may be between two files). The
+//! old identity stays until a good one is there.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::certificate::{moment, unix};
+use super::files::IdentityFiles;
+use super::metrics::WhichLabel;
+use super::{Identity, IdentityError, IdentityMetrics, IdentityPaths};
+
+const POLL: Duration = Duration::from_millis(500);
+/// How often at most one kind of warning is said.
+const WARN_EVERY: Duration = Duration::from_hours(1);
+/// Long-lived certificates are warned of this long before their end, short-lived ones in their last
+/// quarter.
+const WARN_BEFORE: Duration = Duration::from_hours(24);
+
+/// Follows the files: every change that makes a valid identity is sent, a broken one is reported
+/// and counted.
+///
+/// Never returns; drop it to stop it.
+pub async fn follow(
+    paths: IdentityPaths,
+    current: watch::Sender<Arc<Identity>>,
+    metrics: IdentityMetrics,
+) {
+    let mut trouble = ReportedError::default();
+    let mut warnings = WarningTimes::default();
+    let mut ticks = interval(POLL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let known = current.borrow().clone();
+        match poll(&paths, &known).await {
+            Ok(None) => {
+                trouble.settle();
+                metrics.broken.set(0);
+            }
+            Ok(Some(new)) => {
+                trouble.settle();
+                metrics.broken.set(0);
+                warnings = WarningTimes::default();
+                metrics.reloads.inc();
+                tracing::info!(
+                    generation = new.generation,
+                    not_after = %moment(new.not_after),
+                    fingerprint = %new.certificate.fingerprint,
+                    "new identity"
+                );
+                current.send_replace(Arc::new(new));
+            }
+            Err(error) => {
+                if trouble.is_news(&error) {
+                    metrics.reload_failures.inc();
+                    metrics.broken.set(1);
+                    tracing::warn!(
+                        generation = known.generation,
+                        "the identity's files changed but are not usable, the old identity stays: \
+                         {error}"
+                    );
+                }
+            }
+        }
+        let known = current.borrow().clone();
+        publish_expiry(&metrics, &known);
+        for warning in warnings.due(&known, Instant::now(), SystemTime::now()) {
+            warning.log(&known);
+        }
+    }
+}
+
+/// Reads and checks off the event loop. `None`: nothing changed.
+async fn poll(
+    paths: &IdentityPaths,
+    known: &Arc<Identity>,
+) -> Result<Option<Identity>, IdentityError> {
+    let (paths, known) = (paths.clone(), known.clone());
+    let read = tokio::task::spawn_blocking(move || {
+        let files = IdentityFiles::read(&paths)?;
+        if files.digest() == known.digest {
+            return Ok(None);
+        }
+        Identity::check(&paths, &files, known.generation + 1).map(Some)
+    });
+    let message = |error| format!("the files could not be read: {error}");
+    read.await
+        .unwrap_or_else(|error| Err(IdentityError { message: message(error), is_missing: true }))
+}
+
+/// What is wrong with the files, so that each fault is told once.
+#[derive(Debug, Default)]
+struct ReportedError {
+    /// Met in the last poll.
+    met: Option<String>,
+    /// Told last, and not over.
+    told: Option<String>,
+}
+
+impl ReportedError {
+    fn settle(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Whether `error` was met twice in a row and not told yet.
+    fn is_news(&mut self, error: &IdentityError) -> bool {
+        let again =
+            self.met.replace(error.message.clone()).is_some_and(|last| last == error.message);
+        let news = again && self.told.as_ref() != Some(&error.message);
+        if news {
+            self.told = Some(error.message.clone());
+        }
+        news
+    }
+}
+
+fn publish_expiry(metrics: &IdentityMetrics, identity: &Identity) {
+    let set = |which, time| {
+        metrics
+            .expiry
+            .get_or_create(&WhichLabel { which })
+            .set(i64::try_from(unix(time)).unwrap_or(i64::MAX));
+    };
+    set("identity", identity.not_after);
+    if let Some(first) = identity.authorities_not_after() {
+        set("ca", first);
+    }
+}
+
+/// What is warned of while it lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Warning {
+    EndsSoon,
+    Ended,
+    RevocationsOld,
+}
+
+impl Warning {
+    const ALL: [Self; 3] = [Self::EndsSoon, Self::Ended, Self::RevocationsOld];
+
+    fn holds(self, identity: &Identity, clock: SystemTime) -> bool {
+        let is_over = identity.certificate.is_over(clock);
+        match self {
+            Self::EndsSoon => !is_over && is_ending(identity, clock),
+            Self::Ended => is_over,
+            Self::RevocationsOld => {
+                identity.revocations_next_update().is_some_and(|next| next < clock)
+            }
+        }
+    }
+
+    fn log(self, identity: &Identity) {
+        let not_after = moment(identity.not_after);
+        match self {
+            Self::EndsSoon => {
+                tracing::warn!(%not_after, "our certificate expires soon; hint: \
+                     renew `tls.crt` and `tls.key`");
+            }
+            Self::Ended => tracing::error!(
+                %not_after,
+                "our certificate has expired: upstreams refuse it; hint: \
+                 renew `tls.crt` and `tls.key`"
+            ),
+            Self::RevocationsOld => {
+                let next_update =
+                    identity.revocations_next_update().map(moment).unwrap_or_default();
+                tracing::warn!(
+                    %next_update,
+                    "`crl.pem` is older than it should be, and honoured all the same; hint: \
+                     renew it"
+                );
+            }
+        }
+    }
+}
+
+/// When each warning was said last: one that was just said holds no other back.
+#[derive(Debug, Default)]
+struct WarningTimes([Option<Instant>; Warning::ALL.len()]);
+
+impl WarningTimes {
+    /// What is to be said now.
+    fn due(&mut self, identity: &Identity, now: Instant, clock: SystemTime) -> Vec<Warning> {
+        let kinds = Warning::ALL.into_iter().zip(&mut self.0);
+        kinds
+            .filter(|(warning, last)| {
+                let lately =
+                    last.is_some_and(|last| now.saturating_duration_since(last) < WARN_EVERY);
+                !lately && warning.holds(identity, clock)
+            })
+            .map(|(warning, last)| {
+                *last = Some(now);
+                warning
+            })
+            .collect()
+    }
+}
+
+fn is_ending(identity: &Identity, now: SystemTime) -> bool {
+    let lifetime =
+        identity.not_after.duration_since(identity.certificate.not_before).unwrap_or_default();
+    now + WARN_BEFORE.min(lifetime / 4) > identity.not_after
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::identity::issue::{Authority, Leaf, Validity};
+
+    fn fault(message: &str) -> IdentityError {
+        IdentityError { message: message.to_owned(), is_missing: false }
+    }
+
+    #[test]
+    fn a_fault_is_told_once_when_it_has_lasted_two_polls() {
+        let mut trouble = ReportedError::default();
+        assert!(!trouble.is_news(&fault("a")));
+        assert!(trouble.is_news(&fault("a")));
+        assert!(!trouble.is_news(&fault("a")));
+        assert!(!trouble.is_news(&fault("b")), "a writer may be between two files");
+        assert!(trouble.is_news(&fault("b")));
+        trouble.settle();
+        assert!(!trouble.is_news(&fault("b")));
+        assert!(trouble.is_news(&fault("b")), "it came back after all was well");
+    }
+
+    fn identity(lifetime: Duration) -> Identity {
+        let dir = tempfile::tempdir().unwrap();
+        let authority = Authority::new("a", Validity::days(1)).unwrap();
+        let leaf = Leaf::new("me").valid(Validity::lasting(lifetime));
+        authority.issue(&leaf).unwrap().write(dir.path(), authority.ca_pem()).unwrap();
+        Identity::load(&IdentityPaths { dir: dir.path().to_owned(), ca: None }, 0).unwrap()
+    }
+
+    #[test]
+    fn the_end_is_published() {
+        let metrics = IdentityMetrics::default();
+        let identity = identity(Duration::from_secs(10));
+        publish_expiry(&metrics, &identity);
+        let of = |which| metrics.expiry.get_or_create(&WhichLabel { which }).get();
+        assert_eq!(of("identity"), i64::try_from(unix(identity.not_after)).unwrap());
+        assert!(of("ca") > of("identity"));
+    }
+
+    #[test]
+    fn each_warning_is_said_once_an_hour_and_none_holds_another_back() {
+        let identity = identity(Duration::from_secs(10));
+        let (now, clock) = (Instant::now(), SystemTime::now());
+        let mut warnings = WarningTimes::default();
+        assert_eq!(warnings.due(&identity, now, clock), [Warning::EndsSoon]);
+        assert_eq!(warnings.due(&identity, now, clock), []);
+        let over = identity.not_after + Duration::from_secs(1);
+        assert_eq!(warnings.due(&identity, now, over), [Warning::Ended], "at once");
+        assert_eq!(warnings.due(&identity, now + WARN_EVERY / 2, over), []);
+        assert_eq!(warnings.due(&identity, now + WARN_EVERY, over), [Warning::Ended]);
+    }
+
+    #[test]
+    fn a_list_of_revoked_certificates_that_was_not_renewed_is_warned_of() {
+        let dir = tempfile::tempdir().unwrap();
+        let authority = Authority::new("a", Validity::days(9)).unwrap();
+        let leaf = Leaf::new("me").valid(Validity::days(9));
+        authority.issue(&leaf).unwrap().write(dir.path(), authority.ca_pem()).unwrap();
+        std::fs::write(dir.path().join("crl.pem"), authority.revoke(&[]).unwrap()).unwrap();
+        let identity =
+            Identity::load(&IdentityPaths { dir: dir.path().to_owned(), ca: None }, 0).unwrap();
+        let (now, clock) = (Instant::now(), SystemTime::now());
+        assert_eq!(WarningTimes::default().due(&identity, now, clock), []);
+        let later = clock + Duration::from_hours(48);
+        assert_eq!(WarningTimes::default().due(&identity, now, later), [Warning::RevocationsOld]);
+    }
+
+    #[test]
+    fn the_end_is_near_in_the_last_quarter_but_never_more_than_a_day_before() {
+        let near = |lifetime: Duration, remaining: Duration| {
+            let identity = identity(lifetime);
+            is_ending(&identity, identity.not_after - remaining)
+        };
+        let (minute, day) = (Duration::from_mins(1), Duration::from_hours(24));
+        assert!(near(90 * day, 23 * 60 * minute));
+        assert!(!near(90 * day, 25 * 60 * minute));
+        assert!(near(60 * minute, 10 * minute));
+        assert!(!near(60 * minute, 20 * minute));
+    }
+}

@@ -1,0 +1,201 @@
+//! The sidecar as a pod has it: a native sidecar container and its volumes, within the *restricted*
+//! Pod Security Standard.
+//!
+//! It is told all by variables, so that `kubectl exec POD -c bfb -- bfb status` finds the same
+//! ports by the same variables. Its admin port is a socket in a volume that no other container
+//! mounts.
+
+use serde_json::{Value, json};
+
+use super::parse::{IdentitySource, ObjectRef, UrlSource};
+use super::sidecar_settings::SidecarSettings;
+use super::volumes::{DOMAINS_DIR, IDENTITY_DIR, REDIS_DIR, REDIS_IDENTITY_DIR};
+
+/// The container's name.
+pub(super) const CONTAINER_NAME: &str = "bfb";
+/// Where the socket of `bfb.dev/unix-socket` is, in every container.
+pub(super) const SOCKET_DIR: &str = "/run/bfb";
+/// Where the admin port's socket is, in the sidecar alone.
+const ADMIN_DIR: &str = "/run/bfb-admin";
+
+/// Every volume that a sidecar may have, by its name.
+pub(super) const VOLUME_NAMES: [&str; 6] = [
+    VolumeName::DOMAINS,
+    VolumeName::IDENTITY,
+    VolumeName::ADMIN,
+    VolumeName::SOCKET,
+    VolumeName::REDIS,
+    VolumeName::REDIS_IDENTITY,
+];
+
+/// The names of the volumes.
+pub(super) struct VolumeName;
+
+impl VolumeName {
+    pub(super) const DOMAINS: &str = "bfb-domains";
+    pub(super) const IDENTITY: &str = "bfb-identity";
+    pub(super) const ADMIN: &str = "bfb-admin";
+    pub(super) const SOCKET: &str = "bfb-socket";
+    pub(super) const REDIS: &str = "bfb-redis";
+    pub(super) const REDIS_IDENTITY: &str = "bfb-redis-identity";
+}
+
+/// The container.
+pub(super) fn build_container(settings: &SidecarSettings) -> Value {
+    let port = settings.probes.port();
+    let probe = |path: &str, period: u32, failures: u32| {
+        json!({
+            "httpGet": {"path": path, "port": port},
+            "periodSeconds": period, "timeoutSeconds": 2, "failureThreshold": failures,
+        })
+    };
+    let mut container = json!({
+        "name": CONTAINER_NAME,
+        "image": settings.image,
+        "restartPolicy": "Always",
+        "args": ["serve", DOMAINS_DIR],
+        "env": env_vars(settings),
+        "ports": [{"name": "bfb-probes", "containerPort": port, "protocol": "TCP"}],
+        // The application waits for this one: looked at often, and for a minute.
+        "startupProbe": probe("/startupz", 1, 60),
+        "livenessProbe": probe("/livez", 10, 3),
+        "readinessProbe": probe("/readyz", 5, 3),
+        "resources": settings.resources.to_value(),
+        "securityContext": security_context(settings.user),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": volume_mounts(settings),
+    });
+    if !settings.env_from.is_empty() {
+        let source = |object: &ObjectRef| match object {
+            ObjectRef::Secret(name) => json!({"secretRef": {"name": name}}),
+            ObjectRef::ConfigMap(name) => json!({"configMapRef": {"name": name}}),
+        };
+        container["envFrom"] = settings.env_from.iter().map(source).collect();
+    }
+    container
+}
+
+/// What another container of the pod mounts, if it shall reach the sidecar by its socket.
+pub(super) fn shared_mount() -> Value {
+    volume_mount(VolumeName::SOCKET, SOCKET_DIR, true)
+}
+
+fn security_context(user: Option<u32>) -> Value {
+    let mut context = json!({
+        "allowPrivilegeEscalation": false,
+        "capabilities": {"drop": ["ALL"]},
+        "readOnlyRootFilesystem": true,
+        "runAsNonRoot": true,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    });
+    if let Some(user) = user {
+        context["runAsUser"] = json!(user);
+        context["runAsGroup"] = json!(user);
+    }
+    context
+}
+
+fn env_vars(settings: &SidecarSettings) -> Value {
+    let from = |name: &str, source: Value| json!({"name": name, "valueFrom": source});
+    let field = |path: &str| json!({"fieldRef": {"fieldPath": path}});
+    let mut env = vec![
+        from("POD_NAME", field("metadata.name")),
+        from("POD_NAMESPACE", field("metadata.namespace")),
+    ];
+    if settings.env_from.is_empty() {
+        // Those variables may name attributes of their own, and this one would win.
+        let attributes = "k8s.pod.name=$(POD_NAME),k8s.namespace.name=$(POD_NAMESPACE)";
+        env.push(json!({"name": "OTEL_RESOURCE_ATTRIBUTES", "value": attributes}));
+    }
+    let mut set_var =
+        |name: &str, value: &str| env.push(json!({"name": name, "value": escape_dollars(value)}));
+    set_var("BFB_ADMIN", &format!("unix:{ADMIN_DIR}/admin.sock"));
+    set_var("BFB_PROBES", &settings.probes.to_string());
+    if let Some(listen) = listen_addresses(settings) {
+        set_var("BFB_LISTEN", &listen);
+    }
+    if settings.unix_socket {
+        // The volume is what says who reaches it: the containers of this pod, whatever their users.
+        set_var("BFB_SOCKET_MODE", "0666");
+    }
+    if settings.identity != IdentitySource::None {
+        set_var("BFB_IDENTITY", IDENTITY_DIR);
+    }
+    if let Some(drain) = &settings.drain {
+        set_var("BFB_DRAIN", drain);
+    }
+    let files = [
+        (settings.redis_auth.is_some(), "BFB_REDIS_AUTH", format!("{REDIS_DIR}/auth")),
+        (settings.redis_ca.is_some(), "BFB_REDIS_CA", format!("{REDIS_DIR}/ca.crt")),
+        (settings.redis_identity.is_some(), "BFB_REDIS_IDENTITY", REDIS_IDENTITY_DIR.to_owned()),
+        (settings.seal_key.is_some(), "BFB_SEAL_KEY", format!("{REDIS_DIR}/seal")),
+    ];
+    for (_, name, path) in files.iter().filter(|(is_set, ..)| *is_set) {
+        set_var(name, path);
+    }
+    for (name, value) in &settings.passthrough_env {
+        set_var(name, value);
+    }
+    for (name, url) in [("BFB_REDIS", &settings.redis), ("BFB_STORE", &settings.store)] {
+        match url {
+            Some(UrlSource::Plain(url)) => {
+                env.push(json!({"name": name, "value": escape_dollars(url)}));
+            }
+            Some(UrlSource::Secret(key)) => {
+                let ObjectRef::Secret(secret) = &key.object else { continue };
+                env.push(from(name, json!({"secretKeyRef": {"name": secret, "key": key.key}})));
+            }
+            None => {}
+        }
+    }
+    Value::Array(env)
+}
+
+/// Kubernetes reads `$(NAME)` in a variable; `$$` is a dollar.
+fn escape_dollars(value: &str) -> String {
+    value.replace('$', "$$")
+}
+
+/// Where consumers are answered, if not where `bfb serve` does by itself.
+fn listen_addresses(settings: &SidecarSettings) -> Option<String> {
+    let tcp = settings
+        .listen
+        .as_ref()
+        .map(|addresses| addresses.iter().map(ToString::to_string).collect::<Vec<_>>());
+    if !settings.unix_socket {
+        return tcp.map(|addresses| addresses.join(","));
+    }
+    // `[::1]` may be missing only where it is not asked for by name.
+    let mut addresses = tcp.unwrap_or_else(|| vec!["127.0.0.1:7070".to_owned()]);
+    addresses.push(format!("unix:{SOCKET_DIR}/bfb.sock"));
+    Some(addresses.join(","))
+}
+
+fn volume_mounts(settings: &SidecarSettings) -> Value {
+    let redis = [&settings.redis_auth, &settings.redis_ca, &settings.seal_key]
+        .iter()
+        .any(|key| key.is_some());
+    let mounts = [
+        (true, volume_mount(VolumeName::DOMAINS, DOMAINS_DIR, true)),
+        (
+            settings.identity != IdentitySource::None,
+            volume_mount(VolumeName::IDENTITY, IDENTITY_DIR, true),
+        ),
+        (true, volume_mount(VolumeName::ADMIN, ADMIN_DIR, false)),
+        (settings.unix_socket, volume_mount(VolumeName::SOCKET, SOCKET_DIR, false)),
+        (redis, volume_mount(VolumeName::REDIS, REDIS_DIR, true)),
+        (
+            settings.redis_identity.is_some(),
+            volume_mount(VolumeName::REDIS_IDENTITY, REDIS_IDENTITY_DIR, true),
+        ),
+    ];
+    mounts.into_iter().filter(|(is_needed, _)| *is_needed).map(|(_, mount)| mount).collect()
+}
+
+fn volume_mount(volume: &str, path: &str, read_only: bool) -> Value {
+    if read_only {
+        json!({"name": volume, "mountPath": path, "readOnly": true})
+    } else {
+        json!({"name": volume, "mountPath": path})
+    }
+}

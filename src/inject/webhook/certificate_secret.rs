@@ -1,0 +1,284 @@
+//! The webhook's own certificate, as it is kept in a Secret that all replicas read: the pair that
+//! is served, the one that comes next, and the authorities of those that were served before.
+//!
+//! Each pair has an authority of its own, which signs nothing else: its key is gone as soon as the
+//! pair is made. An authority ends when its certificate does, so a bundle holds nothing that
+//! outlives what it vouches for.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+use serde_json::{Map, Value, json};
+
+use crate::identity::Certificate;
+use crate::identity::issue::{Authority, IssueError, Leaf, Usage, Validity};
+
+/// How far a fresh certificate is dated back.
+const BACKDATE: Duration = Duration::from_mins(5);
+/// The most authorities of former certificates that are kept.
+const FORMER_MAX: usize = 8;
+
+/// A certificate with its key, and the authority that it is trusted by.
+#[derive(Clone)]
+pub(super) struct KeyPair {
+    cert_pem: String,
+    key_pem: String,
+    /// The authority's certificate.
+    pub ca_pem: String,
+    /// Its DNS names and addresses.
+    pub names: BTreeSet<String>,
+    /// Its last moment.
+    pub not_after: SystemTime,
+}
+
+impl std::fmt::Debug for KeyPair {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KeyPair")
+            .field("names", &self.names)
+            .field("not_after", &self.not_after)
+            .finish_non_exhaustive()
+    }
+}
+
+impl PartialEq for KeyPair {
+    fn eq(&self, other: &Self) -> bool {
+        self.cert_pem == other.cert_pem
+            && self.key_pem == other.key_pem
+            && self.ca_pem == other.ca_pem
+    }
+}
+
+impl KeyPair {
+    /// Makes one for these names, valid from a little before `now`: clocks differ.
+    pub(super) fn issue(
+        names: &BTreeSet<String>,
+        now: SystemTime,
+        lifetime: Duration,
+    ) -> Result<Self, IssueError> {
+        let valid = Validity { not_before: now - BACKDATE, not_after: now + lifetime };
+        let authority = Authority::new("bfb-webhook authority", valid)?;
+        let leaf = names.iter().fold(Leaf::new("bfb-webhook"), |leaf, name| {
+            match name.parse::<IpAddr>() {
+                Ok(ip) => leaf.ip(ip),
+                Err(_) => leaf.dns(name.clone()),
+            }
+        });
+        let issued = authority.issue(&leaf.valid(valid).usage(Usage::Server))?;
+        Ok(Self {
+            cert_pem: issued.cert_pem,
+            key_pem: issued.key_pem,
+            ca_pem: authority.ca_pem().to_owned(),
+            names: names.clone(),
+            not_after: valid.not_after,
+        })
+    }
+
+    /// Reads one; `None` where it is not whole.
+    fn read(cert_pem: String, key_pem: String, ca_pem: String) -> Option<Self> {
+        let certificate = parse_certificate(&cert_pem)?;
+        parse_certificate(&ca_pem)?;
+        let addresses = certificate.ips.iter().map(ToString::to_string);
+        let names = certificate.dns.iter().cloned().chain(addresses).collect();
+        let pair = Self { cert_pem, key_pem, ca_pem, names, not_after: certificate.not_after };
+        pair.certified_key().map(|_| pair)
+    }
+
+    /// For a TLS server.
+    pub(super) fn certified_key(&self) -> Option<Arc<CertifiedKey>> {
+        let chain: Result<Vec<_>, _> =
+            CertificateDer::pem_slice_iter(self.cert_pem.as_bytes()).collect();
+        let key = PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes()).ok()?;
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        CertifiedKey::from_der(chain.ok()?, key, &provider).ok().map(Arc::new)
+    }
+}
+
+fn parse_certificate(pem: &str) -> Option<Certificate> {
+    let der = CertificateDer::from_pem_slice(pem.as_bytes()).ok()?;
+    Certificate::read(&der).ok()
+}
+
+/// What the Secret holds.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct CertificateSecret {
+    /// The pair that is served.
+    pub current: Option<KeyPair>,
+    /// The pair that is served as soon as API servers trust it.
+    pub next: Option<KeyPair>,
+    /// The authorities (PEM) of pairs that were served before and that a replica may still serve.
+    pub former_authorities: Vec<String>,
+}
+
+impl CertificateSecret {
+    /// Reads a Secret. What is not whole is not there: it is made anew.
+    pub(super) fn from_secret(secret: &Value) -> Self {
+        let text = |name: &str| {
+            let encoded = secret.get("data")?.get(name)?.as_str()?;
+            String::from_utf8(STANDARD.decode(encoded).ok()?).ok()
+        };
+        let pair = |names: [&str; 3]| {
+            let [cert, key, ca] = names.map(text);
+            KeyPair::read(cert?, key?, ca?)
+        };
+        Self {
+            current: pair(["tls.crt", "tls.key", "ca.crt"]),
+            next: pair(["next.crt", "next.key", "next-ca.crt"]),
+            former_authorities: text("former-ca.crt")
+                .map(|bundle| pem_blocks(&bundle))
+                .unwrap_or_default(),
+        }
+    }
+
+    /// The Secret that holds this, in the place of `there` if there is one: exactly what was read,
+    /// or the write fails.
+    pub(super) fn to_secret(&self, existing: Option<&Value>, name: &str, namespace: &str) -> Value {
+        let mut data = Map::new();
+        let mut put = |name: &str, text: &str| {
+            drop(data.insert(name.to_owned(), STANDARD.encode(text).into()));
+        };
+        // A Secret of this type has these, empty if need be.
+        put("tls.crt", self.current.as_ref().map_or("", |pair| &pair.cert_pem));
+        put("tls.key", self.current.as_ref().map_or("", |pair| &pair.key_pem));
+        if let Some(pair) = &self.current {
+            put("ca.crt", &pair.ca_pem);
+        }
+        if let Some(pair) = &self.next {
+            put("next.crt", &pair.cert_pem);
+            put("next.key", &pair.key_pem);
+            put("next-ca.crt", &pair.ca_pem);
+        }
+        if !self.former_authorities.is_empty() {
+            put("former-ca.crt", &self.former_authorities.concat());
+        }
+        let mut secret = existing.cloned().unwrap_or_else(|| {
+            json!({
+                "apiVersion": "v1",
+                "kind": "Secret",
+                "type": "kubernetes.io/tls",
+                "metadata": {"name": name, "namespace": namespace},
+            })
+        });
+        secret["data"] = Value::Object(data);
+        secret
+    }
+
+    /// All that API servers shall trust, as PEM.
+    pub(super) fn bundle(&self) -> String {
+        let pairs = self.current.iter().chain(&self.next).map(|pair| &pair.ca_pem);
+        let mut bundle = String::new();
+        for ca in pairs.chain(&self.former_authorities) {
+            bundle.push_str(ca.trim_end());
+            bundle.push('\n');
+        }
+        bundle
+    }
+
+    /// The next pair is served, and the authority of the one before is remembered.
+    #[must_use]
+    pub(super) fn promote_next(mut self) -> Self {
+        if let Some(next) = self.next.take()
+            && let Some(before) = self.current.replace(next)
+        {
+            self.former_authorities.insert(0, format!("{}\n", before.ca_pem.trim_end()));
+            self.former_authorities.truncate(FORMER_MAX);
+        }
+        self
+    }
+
+    /// Whether an authority is remembered whose certificate is over: nobody serves that any more
+    /// and is believed.
+    pub(super) fn has_expired_authority(&self, now: SystemTime) -> bool {
+        self.former_authorities.iter().any(|ca| is_expired(ca, now))
+    }
+
+    /// Without those.
+    #[must_use]
+    pub(super) fn without_expired(mut self, now: SystemTime) -> Self {
+        self.former_authorities.retain(|ca| !is_expired(ca, now));
+        self
+    }
+}
+
+fn is_expired(ca_pem: &str, now: SystemTime) -> bool {
+    parse_certificate(ca_pem).is_none_or(|certificate| certificate.is_over(now))
+}
+
+/// The blocks of a bundle.
+fn pem_blocks(bundle: &str) -> Vec<String> {
+    const END: &str = "-----END CERTIFICATE-----";
+    let parts = bundle.split_inclusive(END).filter(|part| part.contains(END));
+    parts.map(|part| format!("{}\n", part.trim())).take(FORMER_MAX).collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot set itself up should stop there")]
+mod tests {
+    use super::*;
+
+    fn names() -> BTreeSet<String> {
+        ["bfb-webhook.bfb-system.svc", "127.0.0.1"].map(str::to_owned).into()
+    }
+
+    #[test]
+    fn a_secret_gives_back_what_was_put_into_it() {
+        let pair = || KeyPair::issue(&names(), SystemTime::now(), Duration::from_mins(1)).unwrap();
+        let mut kept = CertificateSecret {
+            current: Some(pair()),
+            next: Some(pair()),
+            former_authorities: Vec::new(),
+        };
+        for _ in 0..3 {
+            kept = CertificateSecret { next: Some(pair()), ..kept.promote_next() };
+        }
+        assert_eq!(kept.former_authorities.len(), 3);
+        let secret = kept.to_secret(None, "bfb-webhook", "bfb-system");
+        let read = CertificateSecret::from_secret(&secret);
+        assert_eq!(read, kept);
+        assert_eq!(read.current.as_ref().unwrap().names, names());
+        assert_eq!(read.bundle().matches("BEGIN CERTIFICATE").count(), 5);
+        let there = json!({"metadata": {"resourceVersion": "9", "labels": {"a": "b"}},
+            "data": {"other": "eA=="}});
+        let over = CertificateSecret { next: None, ..kept }.to_secret(Some(&there), "x", "y");
+        assert_eq!(over["metadata"], there["metadata"]);
+        assert!(over["data"].get("other").is_none() && over["data"].get("next.key").is_none());
+    }
+
+    #[test]
+    fn what_is_not_whole_is_not_there() {
+        let kept = CertificateSecret {
+            current: Some(
+                KeyPair::issue(&names(), SystemTime::now(), Duration::from_mins(1)).unwrap(),
+            ),
+            ..CertificateSecret::default()
+        };
+        let whole = kept.to_secret(None, "a", "b");
+        for name in ["tls.crt", "tls.key", "ca.crt"] {
+            let mut secret = whole.clone();
+            secret["data"][name] = "eA==".into();
+            assert_eq!(CertificateSecret::from_secret(&secret).current, None, "{name}");
+        }
+        assert_eq!(CertificateSecret::from_secret(&json!({})), CertificateSecret::default());
+        assert_eq!(
+            CertificateSecret::from_secret(&CertificateSecret::default().to_secret(None, "a", "b")),
+            CertificateSecret::default()
+        );
+    }
+
+    #[test]
+    fn no_debug_output_holds_a_private_key() {
+        let kept = CertificateSecret {
+            current: Some(
+                KeyPair::issue(&names(), SystemTime::now(), Duration::from_mins(1)).unwrap(),
+            ),
+            ..CertificateSecret::default()
+        };
+        assert!(!format!("{kept:?}").contains("PRIVATE"));
+    }
+}

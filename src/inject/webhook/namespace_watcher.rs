@@ -1,0 +1,246 @@
+//! The labels of all namespaces, followed as they change.
+//!
+//! What is known is believed while the API server is heard from. A namespace that is not known, or
+//! that is known to say nothing, is asked for directly, at most once a second: an API server that
+//! asks about a pod may know of a label that has not arrived here yet.
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use kube::core::WatchEvent;
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::cluster::{Cluster, ClusterError, percent_encode};
+use super::metrics::WebhookMetrics;
+use super::verdict::INJECT_LABEL;
+
+/// How long what is known is believed without a word of the API server.
+const STALE_AFTER: Duration = Duration::from_mins(1);
+/// How long a watch lasts: its end, too, is a word of the API server.
+const WATCH_SECONDS: u64 = 25;
+/// How long a namespace that says nothing is believed to.
+const UNLABELLED_TTL: Duration = Duration::from_secs(1);
+/// Namespaces in one page of a list.
+const PAGE: usize = 500;
+/// The most pages of one list.
+const PAGES_MAX: usize = 200;
+/// Those asked for at once.
+const LOOKUPS_MAX: usize = 16;
+const BACKOFF_MIN: Duration = Duration::from_millis(200);
+const BACKOFF_MAX: Duration = Duration::from_secs(10);
+
+/// The labels of all namespaces. Clones share them.
+#[derive(Debug, Clone)]
+pub(super) struct NamespaceWatcher(Arc<NamespaceWatcherInner>);
+
+#[derive(Debug)]
+struct NamespaceWatcherInner {
+    cluster: Cluster,
+    metrics: Arc<WebhookMetrics>,
+    /// Short sections, none across an await: the map, and when the API server was last heard from.
+    table: Mutex<NamespaceTable>,
+    /// One at a time of those namespaces that share a place here, so that each is asked for once.
+    lookup_locks: [tokio::sync::Mutex<()>; LOOKUPS_MAX],
+}
+
+#[derive(Debug, Default)]
+struct NamespaceTable {
+    labels: BTreeMap<String, NamespaceEntry>,
+    heard_at: Option<Instant>,
+}
+
+#[derive(Debug, Clone)]
+struct NamespaceEntry {
+    labels: Value,
+    since: Instant,
+}
+
+impl NamespaceEntry {
+    fn label(&self) -> Option<String> {
+        self.labels.get(INJECT_LABEL).and_then(Value::as_str).map(str::to_owned)
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct PartialObject {
+    metadata: ObjectMetadata,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ObjectMetadata {
+    name: String,
+    labels: Value,
+    resource_version: String,
+    #[serde(rename = "continue")]
+    next: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct PartialObjectList {
+    metadata: ObjectMetadata,
+    items: Vec<PartialObject>,
+}
+
+impl NamespaceWatcher {
+    /// Knows nothing yet.
+    pub(super) fn new(cluster: Cluster, metrics: Arc<WebhookMetrics>) -> Self {
+        let lookup_locks = std::array::from_fn(|_| tokio::sync::Mutex::new(()));
+        Self(Arc::new(NamespaceWatcherInner {
+            cluster,
+            metrics,
+            table: Mutex::default(),
+            lookup_locks,
+        }))
+    }
+
+    /// Whether all were read once.
+    pub(super) fn has_listed(&self) -> bool {
+        self.lock_table().heard_at.is_some()
+    }
+
+    /// What the label [`INJECT_LABEL`] of a namespace says; `None` where it has none.
+    pub(super) async fn inject_label(&self, name: &str) -> Result<Option<String>, ClusterError> {
+        if let Some(namespace) = self.fresh_entry(name) {
+            return Ok(namespace.label());
+        }
+        let lock_index =
+            usize::try_from(BuildHasherDefault::<DefaultHasher>::default().hash_one(name))
+                .unwrap_or(0);
+        let _lookup = self.0.lookup_locks[lock_index % LOOKUPS_MAX].lock().await;
+        // Whoever was here before may have asked for the same one.
+        if let Some(namespace) = self.fresh_entry(name) {
+            return Ok(namespace.label());
+        }
+        let path = format!("/api/v1/namespaces/{}", percent_encode(name));
+        let found = self.0.cluster.get_opt(&path).await.inspect_err(|_| {
+            self.0.metrics.cluster_failures.inc();
+        })?;
+        let Some(found) = found else { return Ok(None) };
+        let labels = found.pointer("/metadata/labels").cloned().unwrap_or_default();
+        let namespace = NamespaceEntry { labels, since: Instant::now() };
+        self.lock_table().labels.insert(name.to_owned(), namespace.clone());
+        Ok(namespace.label())
+    }
+
+    /// All labels of a namespace, as they were last heard of.
+    pub(super) fn labels(&self, name: &str) -> Option<Value> {
+        self.lock_table().labels.get(name).map(|namespace| namespace.labels.clone())
+    }
+
+    fn lock_table(&self) -> std::sync::MutexGuard<'_, NamespaceTable> {
+        self.0.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fresh_entry(&self, name: &str) -> Option<NamespaceEntry> {
+        let table = self.lock_table();
+        let namespace = table.labels.get(name)?;
+        let is_recent = namespace.since.elapsed() < UNLABELLED_TTL;
+        let is_fresh = table.heard_at.is_some_and(|heard| heard.elapsed() < STALE_AFTER);
+        (is_recent || (is_fresh && namespace.label().is_some())).then(|| namespace.clone())
+    }
+
+    /// Follows all namespaces. Never returns; drop it to stop it.
+    pub(super) async fn run(self) {
+        let mut backoff = BACKOFF_MIN;
+        loop {
+            let Err(error) = self.list_and_watch(&mut backoff).await else { continue };
+            self.0.metrics.cluster_failures.inc();
+            if !error.is_gone() {
+                tracing::warn!(%error, "the namespaces cannot be followed; \
+                                        those that matter are asked for one by one");
+            }
+            tokio::time::sleep(backoff.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+            backoff = (backoff * 2).min(BACKOFF_MAX);
+        }
+    }
+
+    async fn list_and_watch(&self, backoff: &mut Duration) -> Result<(), ClusterError> {
+        let mut version = self.list().await?;
+        loop {
+            let path = format!(
+                "/api/v1/namespaces?watch=true&allowWatchBookmarks=true&timeoutSeconds={WATCH_SECONDS}&resourceVersion={version}"
+            );
+            let mut events = pin!(self.0.cluster.watch::<PartialObject>(&path).await?);
+            self.note_heard();
+            let (began, limit) = (Instant::now(), Duration::from_secs(WATCH_SECONDS + 10));
+            let watched = async {
+                while let Some(event) = events.next().await {
+                    self.apply_event(event, &path, &mut version)?;
+                    *backoff = BACKOFF_MIN;
+                }
+                Ok(())
+            };
+            // A watch that does not end when it should is one whose other side is gone.
+            if let Ok(ended) = tokio::time::timeout(limit, watched).await {
+                ended?;
+                self.note_heard();
+            }
+            // A watch that ends at once is not begun again at once.
+            tokio::time::sleep_until(began + BACKOFF_MIN).await;
+        }
+    }
+
+    async fn list(&self) -> Result<String, ClusterError> {
+        let (mut labels, mut next, mut page) = (BTreeMap::new(), String::new(), PAGE);
+        for _ in 0..PAGES_MAX {
+            let since = Instant::now();
+            let path = format!("/api/v1/namespaces?limit={page}{next}");
+            let PartialObjectList { metadata, items } = match self.0.cluster.list(&path).await {
+                Err(error) if error.is_too_long() && page > 1 => {
+                    page /= 2;
+                    continue;
+                }
+                result => result?,
+            };
+            labels.extend(items.into_iter().map(|it| {
+                (it.metadata.name, NamespaceEntry { labels: it.metadata.labels, since })
+            }));
+            let Some(token) = metadata.next.filter(|token| !token.is_empty()) else {
+                *self.lock_table() = NamespaceTable { labels, heard_at: Some(Instant::now()) };
+                return Ok(metadata.resource_version);
+            };
+            next = format!("&continue={}", percent_encode(&token));
+        }
+        let why = format!("the list has more than {PAGES_MAX} pages of {PAGE}");
+        Err(ClusterError::NoAnswer { request: "GET /api/v1/namespaces".to_owned(), why })
+    }
+
+    fn note_heard(&self) {
+        self.lock_table().heard_at = Some(Instant::now());
+    }
+
+    fn apply_event(
+        &self,
+        event: Result<WatchEvent<PartialObject>, kube::Error>,
+        path: &str,
+        version: &mut String,
+    ) -> Result<(), ClusterError> {
+        let mut table = self.lock_table();
+        match event.map_err(|error| ClusterError::from_kube(&format!("WATCH {path}"), &error))? {
+            WatchEvent::Added(it) | WatchEvent::Modified(it) => {
+                *version = it.metadata.resource_version;
+                table.labels.insert(
+                    it.metadata.name,
+                    NamespaceEntry { labels: it.metadata.labels, since: Instant::now() },
+                );
+            }
+            WatchEvent::Deleted(it) => {
+                *version = it.metadata.resource_version;
+                table.labels.remove(&it.metadata.name);
+            }
+            WatchEvent::Bookmark(it) => *version = it.metadata.resource_version,
+            WatchEvent::Error(status) => {
+                return Err(ClusterError::from_kube(path, &kube::Error::Api(status)));
+            }
+        }
+        table.heard_at = Some(Instant::now());
+        Ok(())
+    }
+}

@@ -1,0 +1,239 @@
+//! From checked domains to plans that can run: clients of sources outlive a reload that leaves them
+//! as they are.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use tokio::sync::{Semaphore, watch};
+use tokio_util::task::TaskTracker;
+
+use super::{CachingConfig, SidecarConfig, SidecarStartError};
+use crate::bus::Bus;
+use crate::cache::{
+    self, BusLoss, Cache, CacheContext, CacheMetrics, CollectionEvents, Memory, SampleRate,
+    SampleVerifier, Seal,
+};
+use crate::collect::{CollectMetricFamilies, Collector};
+use crate::domain::{self, Domains, Loaded, ProgramProblem, Source, World};
+use crate::identity::{self, Identity, IdentityPaths, TlsOptions};
+use crate::resources::{ComputeMetrics, ComputePool, MemoryAccount, MemoryMetrics};
+use crate::shape::{CompileError, Program};
+use crate::sources::{self, Client, Recording, SharedSources};
+
+/// How domain files are read: what differs between environments.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct DomainFileOptions {
+    /// Whether `http://` is allowed (`--insecure-upstreams`).
+    pub allow_http: bool,
+    /// Whether there is no identity to ask `https://` sources with, and no recording that stands in
+    /// for them.
+    pub no_identity: bool,
+}
+
+/// Reads domain files with the process's environment, the file system, and our jq.
+pub fn read_domains(paths: &[PathBuf], reading: DomainFileOptions) -> Loaded {
+    reading.with_world(|world| domain::load(paths, world))
+}
+
+impl DomainFileOptions {
+    /// Reads them again where any has changed: a file that is broken now keeps its old version.
+    pub(super) fn reload_if_changed(self, loaded: &Loaded, paths: &[PathBuf]) -> Option<Loaded> {
+        self.with_world(|world| {
+            (!loaded.is_current(paths, world)).then(|| loaded.reload(paths, world))
+        })
+    }
+
+    fn with_world<T>(self, read: impl FnOnce(World<'_>) -> T) -> T {
+        read(World {
+            variable: &|name| std::env::var(name).ok(),
+            read: &domain::read_text,
+            program: &|text| {
+                let problem = |error: CompileError| {
+                    let CompileError { at, message, expected, hint } = error;
+                    ProgramProblem { at, message, expected, hint }
+                };
+                Program::compile(text).map(|_| ()).map_err(problem)
+            },
+            allow_http: self.allow_http,
+            allow_https: !self.no_identity,
+        })
+    }
+}
+
+/// Our identity. Where there is none, [`read_domains`] has refused every source that is asked over
+/// TLS.
+pub fn load_identity(
+    paths: Option<&IdentityPaths>,
+) -> Result<Option<Arc<Identity>>, SidecarStartError> {
+    let Some(paths) = paths else { return Ok(None) };
+    let error = |error| SidecarStartError::Identity { dir: paths.dir.clone(), error };
+    Ok(Some(Arc::new(Identity::load(paths, 1).map_err(error)?)))
+}
+
+/// What every source's client shares.
+pub fn build_sources(
+    tls: TlsOptions,
+    recording: &Recording,
+    identity: Option<&watch::Sender<Arc<Identity>>>,
+    identity_metrics: identity::IdentityMetrics,
+    registry: &mut Registry,
+) -> SharedSources {
+    SharedSources {
+        identity: identity.map(watch::Sender::subscribe),
+        tls,
+        identity_metrics,
+        metrics: sources::SourcesMetrics::register(registry),
+        tape: recording.clone(),
+    }
+}
+
+/// What every domain's cache shares.
+pub fn build_cache(
+    caching: &CachingConfig,
+    has_redis: bool,
+    seal: Option<Seal>,
+    registry: &mut Registry,
+) -> CacheContext {
+    let metrics = CacheMetrics::register(registry, has_redis);
+    let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let account = MemoryAccount::watching(caching.work_bytes, MemoryMetrics::register(registry));
+    registry.register_collector(Box::new(account.clone()));
+    let memory = Memory::new(caching.memory, &account, &metrics);
+    CacheContext {
+        memory,
+        metrics,
+        events: CollectionEvents::default(),
+        tasks: TaskTracker::new(),
+        compute: ComputePool::new(
+            processors.min(PROGRAMS_AT_ONCE_MAX),
+            ComputeMetrics::register(registry),
+        ),
+        account,
+        flights: Arc::new(Semaphore::new(FLIGHTS_MAX)),
+        off: caching.off,
+        bus_loss: caching.bus_loss,
+        seal,
+        verifier: None,
+        stores: Arc::new(Semaphore::new(STORES_AT_ONCE_MAX)),
+    }
+}
+
+/// `--verify`: what looks at the samples, if any are taken.
+pub(super) fn build_verifier(
+    config: &SidecarConfig,
+    caching: &mut CacheContext,
+    registry: &mut Registry,
+) -> Option<SampleVerifier> {
+    if config.caching.verify == SampleRate::default() {
+        return None;
+    }
+    // Alone there is no news that could be on its way; a source's own replicas may be behind all
+    // the same.
+    let patience = config
+        .bus
+        .as_ref()
+        .map_or(Duration::from_secs(1), |bus| bus.lease.max(Duration::from_secs(1)));
+    let (verifier, samples) = cache::verifier(config.caching.verify, patience, registry);
+    caching.verifier = Some(verifier);
+    Some(samples)
+}
+
+/// The most jq programs at once that one domain may run, on any machine.
+const PROGRAMS_AT_ONCE_MAX: usize = 4;
+
+/// The most flights that run or wait at once: as many as requests.
+const FLIGHTS_MAX: usize = 4096;
+
+/// The most answers on their way to Redis at once; a further one is not kept there.
+const STORES_AT_ONCE_MAX: usize = 64;
+
+/// The plans in force, and what new ones are made from.
+#[derive(Debug)]
+pub struct DomainCaches {
+    shared: SharedSources,
+    caching: CacheContext,
+    families: CollectMetricFamilies,
+    info: Family<InfoLabels, Gauge>,
+    clients: Vec<Arc<Client>>,
+    bus: Bus,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct InfoLabels {
+    domain: String,
+    plan: String,
+}
+
+/// How long a start, or a reload, waits for the first heartbeat. A Redis that is away keeps no pod
+/// from becoming ready.
+const FIRST_HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Waits for the first heartbeat of each domain, where answers depend on its lease, and not for
+/// long.
+pub(super) async fn wait_for_heartbeat(bus: &Bus, bus_loss: BusLoss) {
+    if bus_loss != BusLoss::Stale {
+        let _ = tokio::time::timeout(FIRST_HEARTBEAT_TIMEOUT, bus.wait_for_all_leases()).await;
+    }
+}
+
+impl DomainCaches {
+    /// None yet.
+    pub fn new(
+        shared: SharedSources,
+        caching: CacheContext,
+        bus: Bus,
+        registry: &mut Registry,
+    ) -> Self {
+        let info = Family::<InfoLabels, Gauge>::default();
+        registry.register("domain_info", "The plan of each domain", info.clone());
+        let families = CollectMetricFamilies::register(registry);
+        Self { shared, caching, families, info, clients: Vec::new(), bus }
+    }
+
+    /// The caches of `domains`, each with its plan. A source that has not changed keeps its client:
+    /// connections, breaker and budget. A domain whose plan has not changed keeps its datasets.
+    pub fn update(&mut self, domains: &Domains) -> Result<Vec<Cache>, CompileError> {
+        self.info.clear();
+        self.bus.set_domains(domains.keys().map(AsRef::as_ref));
+        let mut kept = Vec::new();
+        let mut caches = Vec::with_capacity(domains.len());
+        for domain in domains.values() {
+            let clients: Vec<_> =
+                domain.sources.iter().map(|source| self.client(source, &kept)).collect();
+            kept.extend(clients.iter().cloned());
+            let labels =
+                InfoLabels { domain: domain.name.to_string(), plan: domain.plan.to_string() };
+            self.info.get_or_create(&labels).set(1);
+            let collector = Arc::new(Collector::new(
+                domain.clone(),
+                clients,
+                self.families.for_domain(&domain.name),
+            ));
+            // It was named a moment ago.
+            let Some(bus) = self.bus.domain(&domain.name) else { continue };
+            caches.push(Cache::new(collector, bus, self.caching.clone())?);
+        }
+        self.clients = kept;
+        Ok(caches)
+    }
+
+    /// [`wait_for_heartbeat`] of the domains that are served now.
+    pub(super) async fn wait_for_heartbeat(&self) {
+        wait_for_heartbeat(&self.bus, self.caching.bus_loss).await;
+    }
+
+    fn client(&self, source: &Source, clients_in_use: &[Arc<Client>]) -> Arc<Client> {
+        let same = |client: &&Arc<Client>| client.source() == source;
+        // Two domains may have equal sources; each has a client of its own, with its own bounds.
+        let free =
+            |client: &&Arc<Client>| !clients_in_use.iter().any(|other| Arc::ptr_eq(other, client));
+        let old = self.clients.iter().filter(same).find(free).cloned();
+        old.unwrap_or_else(|| Arc::new(Client::new(source.clone(), &self.shared)))
+    }
+}

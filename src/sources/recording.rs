@@ -1,0 +1,243 @@
+//! `--record DIR` and `--replay DIR`: upstream answers as files, one a request target, readable by
+//! their owner only.
+//!
+//! A file's name is the source's name and a hash of where the answer came from: no key stands in a
+//! name in clear. Its content is what the upstream sent, and therefore personal data. A file is
+//! whole or not there (written aside, then renamed).
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use http::header::{ETAG, SET_COOKIE};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
+use serde::{Deserialize, Serialize};
+
+use super::Reason;
+use super::answer::{self, UpstreamReply};
+use super::attempt_error::{AttemptError, size};
+use super::exchange::BodyLimit;
+
+/// The most files that one source records; answers to further targets are counted, not written.
+pub(super) const FILES_MAX: usize = 10_000;
+
+/// Whether upstream answers are recorded to, or replayed from, a folder.
+#[derive(Debug, Clone, Default)]
+pub enum Recording {
+    /// Neither.
+    #[default]
+    Off,
+    /// `--record DIR`.
+    Record(PathBuf),
+    /// `--replay DIR`: no upstream is asked.
+    Replay(PathBuf),
+}
+
+impl Recording {
+    /// Makes the folder that is recorded to, or looks at the one that is replayed: what is wrong
+    /// with it is known at once.
+    pub fn prepare(&self) -> io::Result<()> {
+        match self {
+            Self::Off => Ok(()),
+            Self::Record(folder) => make(folder),
+            Self::Replay(folder) => fs::read_dir(folder).map(drop),
+        }
+    }
+}
+
+/// For its owner only: what is recorded is personal data.
+fn make(folder: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+/// The files of one source in a folder.
+#[derive(Debug, Clone)]
+pub(super) struct Recorder {
+    folder: PathBuf,
+    source: Arc<str>,
+    origin: String,
+    /// How many files this process has added, those that it found included.
+    files: Arc<AtomicUsize>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct RecordedAnswer {
+    source: String,
+    url: String,
+    status: u16,
+    headers: Vec<(String, String)>,
+    /// The body where it is UTF-8; any other is no part, and is recorded as empty.
+    body: String,
+}
+
+impl Recorder {
+    pub(super) fn new(folder: &Path, source: &Arc<str>, origin: &Uri) -> Self {
+        let prefix = format!("{source}-");
+        let ours = |entry: io::Result<fs::DirEntry>| {
+            entry.is_ok_and(|entry| entry.file_name().to_string_lossy().starts_with(&prefix))
+        };
+        let found = fs::read_dir(folder)
+            .map_or(0, |entries| entries.filter_map(|entry| ours(entry).then_some(())).count());
+        let origin = origin.to_string().trim_end_matches('/').to_owned();
+        Self {
+            folder: folder.to_owned(),
+            source: Arc::clone(source),
+            origin,
+            files: Arc::new(AtomicUsize::new(found)),
+        }
+    }
+
+    /// Writes an answer down. A 304 is none: what it confirms was written when it came.
+    pub(super) async fn record(
+        &self,
+        target: &PathAndQuery,
+        reply: &UpstreamReply,
+    ) -> io::Result<()> {
+        if reply.status == StatusCode::NOT_MODIFIED {
+            return Ok(());
+        }
+        let path = self.path(target);
+        let recording = RecordedAnswer {
+            source: self.source.to_string(),
+            url: format!("{}{target}", self.origin),
+            status: reply.status.as_u16(),
+            headers: written(&reply.headers),
+            body: String::from_utf8(reply.body.to_vec()).unwrap_or_default(),
+        };
+        let files = Arc::clone(&self.files);
+        tokio::task::spawn_blocking(move || write(&path, &recording, &files))
+            .await
+            .map_err(io::Error::other)?
+    }
+
+    /// The recorded answer, or a 304 where it still has the `ETag` that is asked for.
+    pub(super) async fn replay(
+        &self,
+        target: &PathAndQuery,
+        condition: Option<&HeaderValue>,
+        room: BodyLimit,
+    ) -> Result<UpstreamReply, AttemptError> {
+        let unasked = |detail: &str| AttemptError::unasked(Reason::Connect, detail);
+        let text = match tokio::fs::read(self.path(target)).await {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(unasked(
+                    "nothing is recorded for this request, and `--replay` asks no upstream",
+                ));
+            }
+            Err(error) => {
+                return Err(unasked(&format!("its recording cannot be read: {}", error.kind())));
+            }
+        };
+        let recording: RecordedAnswer =
+            serde_json::from_slice(&text).map_err(|_| unasked("its recording is broken"))?;
+        let status = StatusCode::from_u16(recording.status)
+            .map_err(|_| unasked("its recording has no valid status"))?;
+        let headers = read_back(&recording.headers);
+        if status == StatusCode::OK && condition.is_some() && headers.get(ETAG) == condition {
+            return Ok(UpstreamReply {
+                status: StatusCode::NOT_MODIFIED,
+                headers,
+                body: bytes::Bytes::new(),
+            });
+        }
+        answer::has_body(status, &headers)?;
+        if recording.body.len() > room.left {
+            return Err(AttemptError::answered(
+                Reason::TooLarge,
+                format!("the recording is larger than {}", size(room.allowed)),
+            ));
+        }
+        Ok(UpstreamReply { status, headers, body: recording.body.into() })
+    }
+
+    fn path(&self, target: &PathAndQuery) -> PathBuf {
+        let hash = digest(&SHA256, format!("{}{target}", self.origin).as_bytes());
+        let short =
+            hash.as_ref().iter().take(16).fold(0_u128, |all, byte| all << 8 | u128::from(*byte));
+        self.folder.join(format!("{}-{short:032x}.json", self.source))
+    }
+}
+
+fn written(headers: &HeaderMap) -> Vec<(String, String)> {
+    // A cookie is a credential, and no answer's meaning hangs on one.
+    let kept = headers.iter().filter(|(name, _)| *name != SET_COOKIE);
+    kept.filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())))
+        .collect()
+}
+
+fn read_back(headers: &[(String, String)]) -> HeaderMap {
+    let parse = |(name, value): &(String, String)| {
+        Some((name.parse::<HeaderName>().ok()?, value.parse::<HeaderValue>().ok()?))
+    };
+    headers.iter().filter_map(parse).collect()
+}
+
+fn write(path: &Path, recording: &RecordedAnswer, files: &AtomicUsize) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    make(folder)?;
+    if !path.exists() && files.fetch_add(1, Ordering::Relaxed) >= FILES_MAX {
+        files.fetch_sub(1, Ordering::Relaxed);
+        return Err(io::Error::other(format!(
+            "the folder holds {FILES_MAX} answers of this source, which is the most"
+        )));
+    }
+    let aside = folder.join(format!(".{:032x}.tmp", fastrand::u128(..)));
+    let result = write_aside(&aside, recording).and_then(|()| fs::rename(&aside, path));
+    if result.is_err() {
+        // The first error is the one to tell; what is left over of a full disk is only untidy.
+        let _ = fs::remove_file(&aside);
+    }
+    result
+}
+
+fn write_aside(aside: &Path, recording: &RecordedAnswer) -> io::Result<()> {
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(aside)?;
+    file.write_all(&serde_json::to_vec_pretty(recording)?)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn reply(status: u16) -> UpstreamReply {
+        UpstreamReply {
+            status: StatusCode::from_u16(status).unwrap(),
+            headers: HeaderMap::new(),
+            body: "1".into(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_full_folder_takes_what_it_holds_already_and_nothing_new() {
+        let folder = tempfile::tempdir().unwrap();
+        let reel = Recorder::new(folder.path(), &"orders".into(), &Uri::from_static("https://a.b"));
+        let (old, new) = (PathAndQuery::from_static("/old"), PathAndQuery::from_static("/new"));
+        reel.record(&old, &reply(200)).await.unwrap();
+        reel.files.store(FILES_MAX, Ordering::Relaxed);
+        reel.record(&old, &reply(404)).await.unwrap();
+        assert!(
+            reel.record(&new, &reply(200)).await.unwrap_err().to_string().contains("10000 answers")
+        );
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left over");
+        let again =
+            Recorder::new(folder.path(), &"orders".into(), &Uri::from_static("https://a.b"));
+        assert_eq!(again.files.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn a_304_does_not_take_the_place_of_what_it_confirms() {
+        let folder = tempfile::tempdir().unwrap();
+        let reel = Recorder::new(folder.path(), &"orders".into(), &Uri::from_static("https://a.b"));
+        let target = PathAndQuery::from_static("/");
+        reel.record(&target, &reply(304)).await.unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+}

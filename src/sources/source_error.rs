@@ -1,0 +1,76 @@
+//! Why a source gave no part: who, what kind, whether to try again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A source's failure. `detail` says in words what was met and expected; never data, never a key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{source_name}: {reason}: {detail}")]
+pub struct SourceError {
+    /// The source.
+    pub source_name: Arc<str>,
+    /// The kind, as the consumer reads it.
+    pub reason: Reason,
+    /// What was met and expected.
+    pub detail: String,
+    /// Whether the same request may succeed when tried again.
+    pub retry: bool,
+    /// How long the source (or our breaker) asks to be left alone.
+    pub retry_after: Option<Duration>,
+}
+
+/// The reasons of DESIGN.md section 5.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// No TCP connection.
+    Connect,
+    /// TLS failed, or the wrong identity.
+    Tls,
+    /// The server did not ask for our certificate.
+    NotMutual,
+    /// The source's timeout or the deadline passed.
+    Timeout,
+    /// A status that is not a 200, or no valid HTTP answer.
+    Status,
+    /// The body or the headers passed their bound.
+    TooLarge,
+    /// Not JSON: content type, encoding, syntax, depth.
+    NotJson,
+    /// 204, 206, a redirect, a next page, or a body that ended early.
+    Incomplete,
+    /// A value that the URL needs is missing or no scalar.
+    MissingReference,
+    /// The circuit breaker is open.
+    BreakerOpen,
+    /// It changed in every round of a snapshot.
+    Changed,
+    /// There was no memory for its answer. No failure of the source's: the collection is
+    /// `overloaded`, and no consumer reads this word.
+    NoMemory,
+}
+
+impl Reason {
+    /// The word in `failed[].reason` and in metric labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Tls => "tls",
+            Self::NotMutual => "not-mutual",
+            Self::Timeout => "timeout",
+            Self::Status => "status",
+            Self::TooLarge => "too-large",
+            Self::NotJson => "not-json",
+            Self::Incomplete => "incomplete",
+            Self::MissingReference => "missing-reference",
+            Self::BreakerOpen => "breaker-open",
+            Self::Changed => "changed",
+            Self::NoMemory => "no-memory",
+        }
+    }
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
