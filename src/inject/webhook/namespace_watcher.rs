@@ -7,11 +7,12 @@
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use kube::core::WatchEvent;
+use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::Instant;
@@ -134,8 +135,8 @@ impl NamespaceWatcher {
         self.lock_table().labels.get(name).map(|namespace| namespace.labels.clone())
     }
 
-    fn lock_table(&self) -> std::sync::MutexGuard<'_, NamespaceTable> {
-        self.0.table.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_table(&self) -> parking_lot::MutexGuard<'_, NamespaceTable> {
+        self.0.table.lock()
     }
 
     fn fresh_entry(&self, name: &str) -> Option<NamespaceEntry> {
