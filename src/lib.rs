@@ -117,6 +117,7 @@ pub mod cache;
 pub mod cli;
 pub mod coherence;
 pub mod collect;
+pub mod diagnostics;
 pub mod domain;
 pub mod identity;
 pub mod inject;

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use super::parse::{self, ExpectedText};
-use crate::domain::nearest;
+use crate::diagnostics::nearest;
 
 /// What all names begin with.
 pub const PREFIX: &str = "bfb.dev/";

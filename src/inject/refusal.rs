@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::annotations;
 use super::change::FieldPath;
-use crate::domain::quote;
+use crate::diagnostics::quote;
 
 /// One reason, and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]

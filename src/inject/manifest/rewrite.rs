@@ -11,11 +11,11 @@ use super::edit::{self, Edit};
 use super::error::ManifestError;
 use super::json_value;
 use super::kinds::{self, PodTemplate};
-use super::problems::Problems;
 use super::splice::{DocumentText, EXPECTED_BLOCK, PLAIN_HINT};
-use super::tree::{self, ManifestDocument, ManifestNode, ManifestNodeKind};
+use super::tree::{self, ManifestDocument};
 use super::{PodOutcome, PodReport, RewriteMode, RewrittenManifest};
-use crate::domain::{Problem, quote};
+use crate::diagnostics::yaml::{YamlKind, YamlNode};
+use crate::diagnostics::{Problem, ProblemList, quote};
 use crate::inject::change::{self, FieldPath, PathStep};
 use crate::inject::decide::{self, InjectOutcome, Injection};
 use crate::inject::refusal::{InjectionRefusal, RefusalReason};
@@ -23,6 +23,9 @@ use crate::inject::sidecar_settings::Defaults;
 
 /// The text, read again, says something else.
 const RESULT_MISMATCH: &str = "what would be written is not what is meant";
+
+/// What to do once the first ones of many problems are mended.
+const RETRY: &str = "try again";
 
 /// What a document shall say once it is rewritten.
 struct ExpectedDocument {
@@ -38,8 +41,8 @@ pub(super) struct ManifestRewriter<'t> {
     edits: Vec<Edit>,
     expected: Vec<ExpectedDocument>,
     pods: Vec<PodReport>,
-    unknown_kinds: Problems<'t>,
-    problems: Problems<'t>,
+    unknown_kinds: ProblemList<'t>,
+    problems: ProblemList<'t>,
 }
 
 impl<'t> ManifestRewriter<'t> {
@@ -50,8 +53,8 @@ impl<'t> ManifestRewriter<'t> {
             edits: Vec::new(),
             expected: Vec::new(),
             pods: Vec::new(),
-            unknown_kinds: Problems::new(file, text),
-            problems: Problems::new(file, text),
+            unknown_kinds: ProblemList::new(file, text),
+            problems: ProblemList::new(file, text),
         }
     }
 
@@ -106,7 +109,7 @@ impl<'t> ManifestRewriter<'t> {
     fn inject(
         &mut self,
         document_text: &DocumentText<'_>,
-        root: &ManifestNode,
+        root: &YamlNode,
         template: &PodTemplate,
         document: &mut Value,
         defaults: &Defaults,
@@ -172,7 +175,7 @@ impl<'t> ManifestRewriter<'t> {
     fn uninject(
         &mut self,
         document_text: &DocumentText<'_>,
-        root: &ManifestNode,
+        root: &YamlNode,
         template: &PodTemplate,
         document: &mut Value,
     ) -> Vec<FieldPath> {
@@ -205,11 +208,11 @@ impl<'t> ManifestRewriter<'t> {
 
     /// Reports keys that stand twice in a document that is changed: which of the two is meant
     /// cannot be told.
-    fn report_duplicate_keys(&mut self, root: &ManifestNode) {
+    fn report_duplicate_keys(&mut self, root: &YamlNode) {
         let mut waiting = vec![root];
         while let Some(node) = waiting.pop() {
             match &node.kind {
-                ManifestNodeKind::Map { entries, .. } => {
+                YamlKind::Map { entries, .. } => {
                     let mut keys = HashSet::new();
                     for (key, value) in entries {
                         if key.text().is_some_and(|text| !keys.insert(text))
@@ -223,13 +226,13 @@ impl<'t> ManifestRewriter<'t> {
                         waiting.push(value);
                     }
                 }
-                ManifestNodeKind::List { items, .. } => waiting.extend(items),
-                ManifestNodeKind::Scalar { .. } | ManifestNodeKind::Alias(_) => {}
+                YamlKind::List { items, .. } => waiting.extend(items),
+                YamlKind::Scalar { .. } | YamlKind::Alias(_) => {}
             }
         }
     }
 
-    fn report_mismatch(&mut self, root: &ManifestNode) {
+    fn report_mismatch(&mut self, root: &YamlNode) {
         self.problems.push_at(root.span.clone(), RESULT_MISMATCH, EXPECTED_BLOCK, PLAIN_HINT);
     }
 
@@ -244,10 +247,10 @@ impl<'t> ManifestRewriter<'t> {
             return Ok(RewrittenManifest {
                 text,
                 pods: self.pods,
-                unknown_kinds: self.unknown_kinds.into_list(),
+                unknown_kinds: self.unknown_kinds.into_problems(RETRY),
             });
         }
-        Err(self.problems.into_list())
+        Err(self.problems.into_problems(RETRY))
     }
 
     /// Whether `text`, read again, is what was decided on.
@@ -272,12 +275,12 @@ impl<'t> ManifestRewriter<'t> {
 }
 
 /// The place of a path, or of as much of it as is written: of its key, or of its value.
-fn span_of_path(root: &ManifestNode, path: &FieldPath, of_value: bool) -> Range<usize> {
+fn span_of_path(root: &YamlNode, path: &FieldPath, of_value: bool) -> Range<usize> {
     let (mut span, mut node) = (root.span.clone(), root);
     for step in path.steps() {
         let next = match (step, &node.kind) {
             (PathStep::Key(key), _) => node.entry(key).map(|(key, value)| (&key.span, value)),
-            (PathStep::Item(index), ManifestNodeKind::List { items, .. }) => {
+            (PathStep::Item(index), YamlKind::List { items, .. }) => {
                 items.get(*index).map(|item| (&item.span, item))
             }
             _ => None,

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use crate::domain::tests::scale::assert_linear;
+use crate::diagnostics::cpu_cost::assert_linear;
 use crate::inject::{Defaults, InjectOutcome, RefusalReason, inject, uninject};
 
 /// A pod of these annotations and containers.

@@ -30,7 +30,7 @@ fn holds(text: &str, defaults: &Defaults) -> bool {
         Ok(once) => once,
         Err(problems) => {
             assert!(!problems.is_empty());
-            assert!(!crate::domain::render(&problems, false).is_empty());
+            assert!(!crate::diagnostics::render(&problems, false).is_empty());
             return false;
         }
     };

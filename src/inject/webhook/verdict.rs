@@ -10,7 +10,7 @@ use super::super::sidecar_settings::DEFAULT_GRACE_SECONDS;
 use super::super::{
     Defaults, InjectOutcome, Injection, InjectionRefusal, RefusalReason, SkipReason, inject,
 };
-use crate::domain::quote;
+use crate::diagnostics::quote;
 
 /// The label of a namespace that names the domains of its pods.
 pub const INJECT_LABEL: &str = "bfb.dev/inject";
