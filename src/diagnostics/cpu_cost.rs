@@ -37,8 +37,10 @@ pub(crate) fn assert_linear<T: Borrow<B>, B: ?Sized>(
     input: impl Fn(usize) -> T,
     work: impl Fn(&B),
 ) {
-    let (small, large) = (input(size), input(10 * size));
-    let (small, large) = (cost(3, || work(small.borrow())), cost(1, || work(large.borrow())));
+    let small = input(size);
+    let large = input(10 * size);
+    let small = cost(3, || work(small.borrow()));
+    let large = cost(1, || work(large.borrow()));
     assert!(
         large <= (small.max(NOISE)) * MOST,
         "{name}: {size} cost {small:?}, ten times as many {large:?}"

@@ -45,7 +45,9 @@ impl Problem {
         expected: impl Into<String>,
         hint: impl Into<String>,
     ) -> Self {
-        let (message, expected, hint) = (message.into(), expected.into(), hint.into());
+        let message = message.into();
+        let expected = expected.into();
+        let hint = hint.into();
         Self {
             file: file.into(),
             source: None,

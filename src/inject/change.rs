@@ -367,7 +367,8 @@ impl Removals {
 /// there.
 fn remove_items(list: &mut Vec<Value>, items: &[usize]) -> bool {
     let are_present = items.last().is_none_or(|last| *last < list.len());
-    let (mut nth, mut remaining) = (0, items.iter().copied().peekable());
+    let mut nth = 0;
+    let mut remaining = items.iter().copied().peekable();
     list.retain(|_| {
         nth += 1;
         remaining.next_if_eq(&(nth - 1)).is_none()

@@ -82,9 +82,11 @@ pub fn inject(pod: &Value, defaults: &Defaults) -> Result<InjectOutcome, Vec<Inj
 }
 
 fn build_additions(pod: &Value, settings: &SidecarSettings) -> Additions {
-    let (metadata, spec) = (FieldPath::root().key("metadata"), FieldPath::root().key("spec"));
+    let metadata = FieldPath::root().key("metadata");
+    let spec = FieldPath::root().key("spec");
     let annotations = metadata.key("annotations");
-    let (sidecars, volumes) = (spec.key("initContainers"), spec.key("volumes"));
+    let sidecars = spec.key("initContainers");
+    let volumes = spec.key("volumes");
     let shared = if settings.unix_socket { list_items(pod, "containers").count() } else { 0 };
     let mounts: Vec<_> =
         (0..shared).map(|index| spec.key("containers").item(index).key("volumeMounts")).collect();

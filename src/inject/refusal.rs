@@ -88,7 +88,7 @@ pub enum RefusalReason {
         name: String,
     },
     /// A value that the annotation does not take.
-    #[error("`bfb.dev/{name}` cannot be {}", value.as_deref().map_or("what it is here".to_owned(), quote))]
+    #[error("`bfb.dev/{name}` cannot be {}", quote_or_hide(value.as_deref()))]
     BadValue {
         /// The annotation.
         name: &'static str,
@@ -304,4 +304,9 @@ impl fmt::Display for InjectionRefusal {
             self.reason.hint()
         )
     }
+}
+
+/// A value for a message, where it may be shown.
+fn quote_or_hide(value: Option<&str>) -> String {
+    value.map_or("what it is here".to_owned(), quote)
 }

@@ -73,13 +73,12 @@ impl<'d> AliasResolver<'d> {
         entries: &'d [(YamlNode, YamlNode)],
         depth: usize,
     ) -> Result<Map<String, Value>, ManifestError> {
-        let (mut map, mut merged) = (Map::new(), Vec::new());
+        let mut map = Map::new();
+        let mut merged = Vec::new();
         for (key, value) in entries {
             let Some(name) = key.text() else {
-                let (why, hint) = (
-                    "a list or mapping cannot be a key",
-                    "write `key: value`, with a word for the key",
-                );
+                let why = "a list or mapping cannot be a key";
+                let hint = "write `key: value`, with a word for the key";
                 return Err(ManifestError::at(key.span.clone(), why, "a name", hint));
             };
             if is_merge(key) {
@@ -95,7 +94,8 @@ impl<'d> AliasResolver<'d> {
             };
             for from in maps {
                 let Value::Object(from) = from else {
-                    let (why, hint) = ("only a mapping can be merged", "write the entries out");
+                    let why = "only a mapping can be merged";
+                    let hint = "write the entries out";
                     return Err(ManifestError::at(
                         key.span.clone(),
                         why,

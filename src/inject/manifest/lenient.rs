@@ -110,7 +110,8 @@ impl<'t> LenientText<'t> {
     pub(super) fn padded(&mut self) -> String {
         let mut padded =
             String::with_capacity(self.text.len() + self.blanks.values().sum::<usize>());
-        let (mut from, mut total) = (0, 0);
+        let mut from = 0;
+        let mut total = 0;
         self.inserted.clear();
         for (&before, &count) in &self.blanks {
             padded += &self.text[from..before];

@@ -83,8 +83,8 @@ impl<'t> ManifestRewriter<'t> {
                 quote(kind),
                 quote(owner)
             );
-            let (expected, hint) =
-                ("a kind of Kubernetes' own", "its pods can get their sidecar from the webhook");
+            let expected = "a kind of Kubernetes' own";
+            let hint = "its pods can get their sidecar from the webhook";
             self.unknown_kinds.push_at(span_of_path(root, at, false), message, expected, hint);
         }
         let document_text = DocumentText::new(self.text, document, self.newline);
@@ -118,10 +118,8 @@ impl<'t> ManifestRewriter<'t> {
             let name = misplaced.steps().last().map(step_name).unwrap_or_default();
             let message = format!("{} means nothing here", quote(&name));
             let below = template.at.key("metadata").key("annotations").to_string();
-            let (expected, hint) = (
-                "it among the annotations of the pod",
-                format!("move it to `{}`", dotted_path(&below)),
-            );
+            let expected = "it among the annotations of the pod";
+            let hint = format!("move it to `{}`", dotted_path(&below));
             self.problems.push_at(span_of_path(root, misplaced, false), message, expected, hint);
         }
         let pod = document.pointer_mut(&template.at.to_string());
@@ -220,7 +218,8 @@ impl<'t> ManifestRewriter<'t> {
                         {
                             let message =
                                 format!("{} is given twice", quote(key.text().unwrap_or_default()));
-                            let (expected, hint) = ("each key once", "remove one of the two");
+                            let expected = "each key once";
+                            let hint = "remove one of the two";
                             self.problems.push_at(key.span.clone(), message, expected, hint);
                         }
                         waiting.push(value);
@@ -276,7 +275,8 @@ impl<'t> ManifestRewriter<'t> {
 
 /// The place of a path, or of as much of it as is written: of its key, or of its value.
 fn span_of_path(root: &YamlNode, path: &FieldPath, of_value: bool) -> Range<usize> {
-    let (mut span, mut node) = (root.span.clone(), root);
+    let mut span = root.span.clone();
+    let mut node = root;
     for step in path.steps() {
         let next = match (step, &node.kind) {
             (PathStep::Key(key), _) => node.entry(key).map(|(key, value)| (&key.span, value)),

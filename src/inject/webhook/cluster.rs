@@ -196,7 +196,8 @@ impl Cluster {
         let number = |key| {
             text(key).trim_end_matches(|c: char| !c.is_ascii_digit()).parse::<u64>().unwrap_or(0)
         };
-        let (major, minor) = (number("major"), number("minor"));
+        let major = number("major");
+        let minor = number("minor");
         let name = format!("{}.{}", text("major"), text("minor"));
         Ok(ClusterVersion {
             name,

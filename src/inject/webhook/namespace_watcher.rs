@@ -166,11 +166,13 @@ impl NamespaceWatcher {
         let mut version = self.list().await?;
         loop {
             let path = format!(
-                "/api/v1/namespaces?watch=true&allowWatchBookmarks=true&timeoutSeconds={WATCH_SECONDS}&resourceVersion={version}"
+                "/api/v1/namespaces?watch=true&allowWatchBookmarks=true\
+                 &timeoutSeconds={WATCH_SECONDS}&resourceVersion={version}"
             );
             let mut events = pin!(self.0.cluster.watch::<PartialObject>(&path).await?);
             self.note_heard();
-            let (began, limit) = (Instant::now(), Duration::from_secs(WATCH_SECONDS + 10));
+            let began = Instant::now();
+            let limit = Duration::from_secs(WATCH_SECONDS + 10);
             let watched = async {
                 while let Some(event) = events.next().await {
                     self.apply_event(event, &path, &mut version)?;
@@ -189,7 +191,9 @@ impl NamespaceWatcher {
     }
 
     async fn list(&self) -> Result<String, ClusterError> {
-        let (mut labels, mut next, mut page) = (BTreeMap::new(), String::new(), PAGE);
+        let mut labels = BTreeMap::new();
+        let mut next = String::new();
+        let mut page = PAGE;
         for _ in 0..PAGES_MAX {
             let since = Instant::now();
             let path = format!("/api/v1/namespaces?limit={page}{next}");

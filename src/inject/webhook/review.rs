@@ -235,8 +235,8 @@ fn status_json(name: &str, causes: &[StatusCause]) -> Value {
     let all: Vec<_> = causes.iter().map(|cause| cause.message.as_str()).collect();
     let message = truncate(&all.join("; "), MESSAGE_MAX_CHARS);
     let cause = |cause: &StatusCause| {
-        let (field, message) =
-            (truncate(&cause.field, FIELD_MAX_CHARS), truncate(&cause.message, MESSAGE_MAX_CHARS));
+        let field = truncate(&cause.field, FIELD_MAX_CHARS);
+        let message = truncate(&cause.message, MESSAGE_MAX_CHARS);
         json!({"reason": "FieldValueInvalid", "field": field, "message": message})
     };
     let causes: Vec<_> = causes.iter().map(cause).collect();

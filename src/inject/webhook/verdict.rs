@@ -71,9 +71,9 @@ pub(super) fn decide_by_label(
         Err(expected) => AdmissionVerdict::Refuse(vec![StatusCause {
             field: String::new(),
             message: format!(
-                "the label `{INJECT_LABEL}` of the namespace {} cannot be {}: expected {expected} (hint: \
-                 domains have dots between \
-                 them; correct the label, or write `{INJECT_LABEL}` into the pod)",
+                "the label `{INJECT_LABEL}` of the namespace {} cannot be {}: expected {expected} \
+                 (hint: domains have dots between them; correct the label, or write \
+                 `{INJECT_LABEL}` into the pod)",
                 quote(namespace),
                 quote(label)
             ),

@@ -1,3 +1,5 @@
+//! What Kubernetes takes and YAML 1.2 does not, read and rewritten.
+
 use std::path::Path;
 
 use serde_json::{Value, json};
