@@ -7,7 +7,7 @@ use super::parse::{self, ExpectedText};
 use crate::diagnostics::nearest;
 
 /// What all names begin with.
-pub const PREFIX: &str = "bfb.dev/";
+pub(super) const PREFIX: &str = "bfb.dev/";
 
 /// What `bfb.dev/status` says of a pod that has its sidecar.
 pub(super) const STATUS_INJECTED: &str = "injected";

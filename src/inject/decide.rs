@@ -24,7 +24,7 @@ const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 
 /// What becomes of a pod.
 #[derive(Debug, Clone, PartialEq)]
-pub enum InjectOutcome {
+pub(super) enum InjectOutcome {
     /// It stays as it is.
     Skip(SkipReason),
     /// It gets a sidecar.
@@ -54,7 +54,10 @@ pub struct Injection {
 /// Decides on `pod`: an object with `metadata` and `spec`, a Pod or the template of one.
 ///
 /// Looks at nothing but its arguments. Every reason against it comes back, not only the first.
-pub fn inject(pod: &Value, defaults: &Defaults) -> Result<InjectOutcome, Vec<InjectionRefusal>> {
+pub(super) fn inject(
+    pod: &Value,
+    defaults: &Defaults,
+) -> Result<InjectOutcome, Vec<InjectionRefusal>> {
     let annotations = parse_annotations(pod)?;
     if is_injected(pod, &annotations).map_err(|refusal| vec![refusal])? {
         return Ok(InjectOutcome::Skip(SkipReason::AlreadyInjected));
@@ -128,7 +131,7 @@ fn is_empty(value: Option<&Value>) -> bool {
 
 /// What must be taken from `pod` so that it is what it was before [`inject`]; `None` where it is
 /// not marked as injected.
-pub fn uninject(pod: &Value) -> Option<Removals> {
+pub(super) fn uninject(pod: &Value) -> Option<Removals> {
     let annotations = FieldPath::root().key("metadata").key("annotations");
     let of = |name: &str| {
         annotations.key(&format!("{PREFIX}{name}")).find_in(pod).and_then(Value::as_str)

@@ -28,10 +28,7 @@ pub mod webhook;
 #[cfg(test)]
 mod tests;
 
-pub use annotations::{Annotation, PREFIX, annotations, markdown_table};
-pub use change::{
-    AddedEntries, Addition, Additions, FieldPath, PathStep, Removal, Removals, RemovedEntries,
-};
-pub use decide::{InjectOutcome, Injection, SkipReason, inject, uninject};
-pub use refusal::{InjectionRefusal, RefusalReason};
+pub use annotations::{Annotation, annotations, markdown_table};
+pub use change::Additions;
+pub use decide::{Injection, SkipReason};
 pub use sidecar_settings::Defaults;

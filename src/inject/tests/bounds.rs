@@ -6,7 +6,9 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use crate::diagnostics::cpu_cost::assert_linear;
-use crate::inject::{Defaults, InjectOutcome, RefusalReason, inject, uninject};
+use crate::inject::Defaults;
+use crate::inject::decide::{InjectOutcome, inject, uninject};
+use crate::inject::refusal::RefusalReason;
 
 /// A pod of these annotations and containers.
 fn pod(annotations: &Value, containers: &[Value]) -> Value {

@@ -84,7 +84,7 @@ impl LeaseCandidate {
     }
 
     /// The lease given up; `None` where it is not ours.
-    pub fn released_lease(&self, lease: &Value, clock: SystemTime) -> Option<Value> {
+    pub(super) fn released_lease(&self, lease: &Value, clock: SystemTime) -> Option<Value> {
         let is_holder = lease
             .pointer("/spec/holderIdentity")
             .is_some_and(|holder| holder == self.name.as_str());

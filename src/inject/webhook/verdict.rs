@@ -5,15 +5,15 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
+use super::super::Defaults;
+use super::super::decide::{InjectOutcome, Injection, SkipReason, inject};
 use super::super::pod;
+use super::super::refusal::{InjectionRefusal, RefusalReason};
 use super::super::sidecar_settings::DEFAULT_GRACE_SECONDS;
-use super::super::{
-    Defaults, InjectOutcome, Injection, InjectionRefusal, RefusalReason, SkipReason, inject,
-};
 use crate::diagnostics::quote;
 
 /// The label of a namespace that names the domains of its pods.
-pub const INJECT_LABEL: &str = "bfb.dev/inject";
+pub(super) const INJECT_LABEL: &str = "bfb.dev/inject";
 
 /// What becomes of one pod.
 #[derive(Debug, Clone, PartialEq)]
@@ -109,7 +109,7 @@ fn to_verdict(decided: Result<InjectOutcome, Vec<InjectionRefusal>>) -> Admissio
 
 impl StatusCause {
     fn of(refusal: &InjectionRefusal) -> Self {
-        use super::super::PathStep;
+        use super::super::change::PathStep;
 
         let mut field = String::new();
         // Writing to a String does not fail.
