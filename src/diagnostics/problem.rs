@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::text_lines::{line_number, line_start};
+
 /// Longer lines are not shown, in bytes.
 const LINE_MAX_BYTES: usize = 2000;
 
@@ -63,7 +65,7 @@ impl Problem {
     /// The same at `span` of `text`, clipped to the line that it begins on.
     pub(crate) fn place(self, text: &str, span: Range<usize>) -> Self {
         let start = floor(text, span.start);
-        let line_start = text[..start].rfind(['\n', '\r']).map_or(0, |at| at + 1);
+        let line_start = line_start(text, start);
         let line_end = text[start..].find(['\n', '\r']).map_or(text.len(), |at| start + at);
         let end = floor(text, span.end).clamp(start, line_end);
         Self {
@@ -80,12 +82,6 @@ impl Problem {
 /// The largest character boundary of `text` not above `at`.
 fn floor(text: &str, at: usize) -> usize {
     text.floor_char_boundary(at.min(text.len()))
-}
-
-/// The number of the line that `before` ends on, from 1; `\r\n` is one line break.
-pub(crate) fn line_number(before: &str) -> usize {
-    let breaks = before.bytes().filter(|byte| matches!(byte, b'\n' | b'\r')).count();
-    1 + breaks - before.matches("\r\n").count()
 }
 
 #[cfg(test)]

@@ -11,11 +11,11 @@ use regex::{Regex, RegexBuilder};
 use super::context::Context;
 use super::fields::{Field, Fields, NameRule, duration, name, number, text, word};
 use super::model::{Atomicity, CacheRules, Domain, KeyPattern};
-use super::problem::Problem;
 use super::substitute::substitute;
 use super::tree::TreeNode;
 use super::world::World;
 use super::{plan, program, source, tree, version};
+use crate::diagnostics::Problem;
 
 /// The keys of a domain file.
 pub(super) const DOMAIN_KEYS: &[&str] =

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::context::{Context, FieldPlace};
-use super::problem::{nearest, quote};
 use super::tree::{TreeKey, TreeNode, TreeValue};
+use crate::diagnostics::{nearest, quote};
 
 /// A mapping whose keys are known.
 pub(super) struct Fields<'n> {

@@ -5,9 +5,9 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use super::context::Context;
 use super::fields::{any_text, mapping};
 use super::model::WrittenHeaders;
-use super::problem::quote;
 use super::reference;
 use super::tree::{TreeKey, TreeNode};
+use crate::diagnostics::quote;
 
 /// The most headers of a source.
 const MAX_HEADERS: usize = 64;

@@ -5,9 +5,9 @@ use serde_json::{Map, Number, Value as Json};
 use super::context::{Context, FieldPlace};
 use super::fields::{Field, is_bool, is_null, is_number};
 use super::model::Missing;
-use super::problem::distance;
 use super::reference;
 use super::tree::{Scalar, TreeNode, TreeValue};
+use crate::diagnostics::edit_distance;
 
 /// Reads the key.
 ///
@@ -55,7 +55,7 @@ fn nearly_not_found(scalar: &Scalar) -> bool {
     const LONGEST: usize = 32;
     let letters = || scalar.text.chars().filter(|c| c.is_alphanumeric());
     let plain: String = letters().take(LONGEST).collect();
-    !scalar.block && scalar.text.len() <= LONGEST && distance(&plain, "notfound") <= 1
+    !scalar.block && scalar.text.len() <= LONGEST && edit_distance(&plain, "notfound") <= 1
 }
 
 fn json(context: &mut Context<'_>, node: &TreeNode) -> Option<Json> {

@@ -8,6 +8,7 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::*;
+use crate::diagnostics::{Problem, render};
 
 /// DESIGN's example, but for the source that this build has not.
 const EXAMPLE: &str = r"domain: customer
@@ -138,7 +139,6 @@ fn top(lines: &str) -> String {
 
 mod bounds;
 mod passes;
-pub(crate) mod scale;
 mod shown_problems;
 
 proptest! {

@@ -11,8 +11,8 @@ use rustls_pki_types::ServerName;
 
 use super::context::{Context, FieldPlace};
 use super::model::{SourceIndex, UrlPiece, UrlTemplate};
-use super::problem::{list_of_few, nearest, quote};
 use super::value::has_dot_part;
+use crate::diagnostics::{nearest, quote, quote_few};
 
 const REFERENCE: &str = "`{key}` or `{source.member}`";
 const PLACES: &str = "references may stand in path segments and query values";
@@ -322,7 +322,7 @@ impl UrlTarget<'_, '_> {
             let names = || self.scope.names.iter().copied();
             let hint = match nearest(&first, names().chain(["key"])) {
                 Some(near) => format!("did you mean `{near}`?"),
-                None => format!("the sources are {}", list_of_few(names())),
+                None => format!("the sources are {}", quote_few(names())),
             };
             // What came from the environment may be a secret.
             let message = if self.at.scalar.substituted() {

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use super::context::{Context, FieldPlace};
 use super::fields::{Field, Fields, NameRule, date, mapping, name, text};
 use super::model::{PathTemplate, Version};
-use super::problem::{list_of_few, nearest, quote};
 use super::program::program;
-use super::substitute::{plain_error, without_mark};
+use super::substitute::without_mark;
 use super::tree::{TreeKey, TreeNode};
+use crate::diagnostics::{io_error_text, nearest, quote, quote_few};
 
 /// The keys of a version.
 pub(super) const VERSION_KEYS: &[&str] =
@@ -267,7 +267,7 @@ fn successor(
         None if others().next().is_none() => {
             "add the version to move to, or remove `successor`".into()
         }
-        None => format!("the others are {}; or remove `successor`", list_of_few(others())),
+        None => format!("the others are {}; or remove `successor`", quote_few(others())),
     };
     context.problem(at.span.clone(), message, "another version of this file", hint);
     None
@@ -305,7 +305,7 @@ fn schema(context: &mut Context<'_>, field: Field<'_>) -> Option<Arc<serde_json:
                 )
             })
         }
-        Err(error) => Err(format!("the schema cannot be read: {}", plain_error(&error))),
+        Err(error) => Err(format!("the schema cannot be read: {}", io_error_text(&error))),
     };
     let problem = match parsed {
         Ok(schema) if schema.is_object() || schema.is_boolean() => return Some(Arc::new(schema)),

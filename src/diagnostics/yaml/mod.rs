@@ -9,7 +9,7 @@ mod reader;
 mod syntax;
 mod tag_directive;
 
-pub(crate) use reader::{YamlError, YamlLimits, YamlStream, read};
+pub(crate) use reader::{YamlError, YamlLimits, read};
 pub(crate) use syntax::yaml_remedy;
 
 use std::ops::Range;

@@ -1,10 +1,11 @@
 //! What the YAML parser does not understand, in words that help.
 
-/// What was expected where the parser's error `info` stands, and what to do: for those who read
-/// YAML that is no domain file.
+use super::super::text_lines::line_start;
+
+/// What was expected where the parser stopped, and what to do. `info` is what the parser says, in
+/// lower case.
 pub(crate) fn yaml_remedy(text: &str, at: usize, info: &str) -> (&'static str, String) {
-    let info = info.to_lowercase();
-    (expected(&info), hint(text, at, &info))
+    (expected(info), hint(text, at, info))
 }
 
 /// What the parser would have taken there; it names only what it met, so this goes by its words.
@@ -77,8 +78,4 @@ fn hint(text: &str, at: usize, info: &str) -> String {
             "check the indentation, the quotes and the brackets here and on the lines before".into()
         }
     }
-}
-
-fn line_start(text: &str, at: usize) -> usize {
-    text[..at].rfind(['\n', '\r']).map_or(0, |at| at + 1)
 }

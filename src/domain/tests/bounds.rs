@@ -3,8 +3,8 @@
 use std::cell::Cell;
 use std::fmt::Write as _;
 
-use super::scale::assert_linear;
 use super::*;
+use crate::diagnostics::cpu_cost::assert_linear;
 
 /// `count` texts of one shape, joined.
 fn many(count: usize, one: impl Fn(usize) -> String) -> String {
