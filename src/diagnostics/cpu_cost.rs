@@ -15,7 +15,10 @@ const NOISE: Duration = Duration::from_millis(2);
 
 fn cpu_time() -> Duration {
     let now = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap())
+    Duration::new(
+        now.tv_sec.unsigned_abs(),
+        u32::try_from(now.tv_nsec).expect("less than a second"),
+    )
 }
 
 /// What `work` costs, the least of so many times.
@@ -25,7 +28,7 @@ fn cost(times: usize, work: impl Fn()) -> Duration {
         work();
         cpu_time().saturating_sub(began)
     };
-    (0..times).map(|_| once()).min().unwrap()
+    (0..times).map(|_| once()).min().expect("at least one run")
 }
 
 /// Panics unless ten times the input costs about ten times as much. `input` makes one of a size,

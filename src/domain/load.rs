@@ -82,7 +82,8 @@ pub fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Vec<Problem>> {
             Ok(found) => files.extend(found),
             Err(error) => {
                 let message = format!("the path cannot be read: {}", io_error_text(&error));
-                let (expected, hint) = ("a domain file or a folder of them", io_error_hint(&error));
+                let expected = "a domain file or a folder of them";
+                let hint = io_error_hint(&error);
                 problems.push(Problem::of_file(path, message, expected, hint));
             }
         }

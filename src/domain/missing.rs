@@ -23,8 +23,8 @@ pub(super) fn missing(
             return None;
         }
         if at.scalar.plain && at.scalar.text.is_empty() {
-            let (expected, hint) =
-                ("`not-found`, or a value", "write `missing: null` if a 404 means null");
+            let expected = "`not-found`, or a value";
+            let hint = "write `missing: null` if a 404 means null";
             context.problem(field.key.span.clone(), "`missing` has no value", expected, hint);
             return None;
         }
@@ -33,8 +33,8 @@ pub(super) fn missing(
         }
         if nearly_not_found(at.scalar) {
             let message = format!("{} is not `{NOT_FOUND}`, but nearly so", at.scalar.shown());
-            let hint = "write `not-found` if there is then no such key; a text like this is written in a block: \
-                        `missing: |-`, and the text below it";
+            let hint = "write `not-found` if there is then no such key; a text like this is \
+                        written in a block: `missing: |-`, and the text below it";
             context.problem(at.span.clone(), message, "`not-found`, or a value", hint);
             return None;
         }

@@ -161,7 +161,8 @@ fn reference<'s>(
 /// (`${BASE:-https://host/{key}}`). From the place of its `{` to that of its `}`. One walk finds
 /// all: there may be as many as the text is long.
 fn closing_braces(text: &str) -> HashMap<usize, usize> {
-    let (mut open, mut closing) = (Vec::new(), HashMap::new());
+    let mut open = Vec::new();
+    let mut closing = HashMap::new();
     let mut before = 0;
     for (at, byte) in text.bytes().enumerate() {
         match byte {
@@ -192,8 +193,8 @@ fn value(
     if let Some(prefix) = OWN_PREFIXES.iter().find(|prefix| name.starts_with(**prefix)) {
         let message =
             format!("`{name}` cannot be named: what begins with `{prefix}` is the sidecar's own");
-        let (expected, hint) =
-            ("a variable of the file's own", "put the value into a variable of another name");
+        let expected = "a variable of the file's own";
+        let hint = "put the value into a variable of another name";
         context.problem_in(at, range.clone(), message, expected, hint);
         return None;
     }

@@ -121,7 +121,8 @@ fn apart(
 
 /// Whether some request path would match both.
 pub(super) fn overlap(left: &PathTemplate, right: &PathTemplate) -> bool {
-    let (left, right) = (left.text.split('/'), right.text.split('/'));
+    let left = left.text.split('/');
+    let right = right.text.split('/');
     left.clone().count() == right.clone().count()
         && left.zip(right).all(|(left, right)| left == right || left == "{key}" || right == "{key}")
 }
@@ -229,10 +230,8 @@ fn sunset(
     let sunset = date(context, field)?;
     match deprecated {
         Some(deprecated) if sunset < deprecated => {
-            let (expected, hint) = (
-                "a day not before the deprecation",
-                "a version is deprecated first, and gone later",
-            );
+            let expected = "a day not before the deprecation";
+            let hint = "a version is deprecated first, and gone later";
             context.problem(
                 field.node.span.clone(),
                 "`sunset` is before `deprecated`",

@@ -1,6 +1,5 @@
 //! Builds the tree from the parser's events.
 
-use std::borrow::Cow;
 use std::ops::Range;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Tag};
@@ -116,10 +115,10 @@ impl TreeBuilder<'_> {
                     plain: style == ScalarStyle::Plain,
                     block: matches!(style, ScalarStyle::Literal | ScalarStyle::Folded),
                 };
-                self.leaf(span, kind, anchor, tag)
+                self.leaf(span, kind, anchor, tag.as_deref())
             }
-            Event::SequenceStart(anchor, tag) => self.start(span, anchor, tag, false),
-            Event::MappingStart(anchor, tag) => self.start(span, anchor, tag, true),
+            Event::SequenceStart(anchor, tag) => self.start(span, anchor, tag.as_deref(), false),
+            Event::MappingStart(anchor, tag) => self.start(span, anchor, tag.as_deref(), true),
             Event::SequenceEnd | Event::MappingEnd => self.end(span.end),
             Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => Ok(()),
         }
@@ -130,7 +129,7 @@ impl TreeBuilder<'_> {
         span: Range<usize>,
         kind: YamlKind,
         anchor: usize,
-        tag: Option<Cow<'_, Tag>>,
+        tag: Option<&Tag>,
     ) -> Result<(), YamlError> {
         self.finish(YamlNode {
             opening_end: span.end,
@@ -146,7 +145,7 @@ impl TreeBuilder<'_> {
         &mut self,
         span: Range<usize>,
         anchor: usize,
-        tag: Option<Cow<'_, Tag>>,
+        tag: Option<&Tag>,
         is_map: bool,
     ) -> Result<(), YamlError> {
         let is_too_deep = self.unfinished.len() == self.limits.depth;
@@ -225,7 +224,7 @@ fn anchor_number(anchor: usize) -> Option<usize> {
     (anchor != 0).then_some(anchor)
 }
 
-fn short_tag(tag: Cow<'_, Tag>) -> String {
+fn short_tag(tag: &Tag) -> String {
     tag.to_string().chars().take(TAG_MAX_CHARS).collect()
 }
 

@@ -151,7 +151,9 @@ impl NodePlacer<'_> {
                 span
             }
             YamlKind::List { items, flow } => {
-                items.iter_mut().for_each(|item| self.node(item, aliased_anchors));
+                for item in items.iter_mut() {
+                    self.node(item, aliased_anchors);
+                }
                 let first = items.first().map(|item| item.span.start);
                 let last = items.last().map(|item| item.span.end);
                 self.collection(start, first, last, flow.then_some(']'))
