@@ -90,10 +90,10 @@
 //! # The life of a pod's sidecar
 //!
 //! `bfb inject` reads a manifest as a tree with places ([`inject::manifest`], over
-//! [`diagnostics::yaml`]) and finds its pods.
-//! [`inject::inject`] decides on each, as JSON: what is added, or every reason why not. The
-//! additions become splices of the text, which is read again and handed out only if it says exactly
-//! what was meant; for an admission review the same additions are a JSON Patch.
+//! `diagnostics::yaml`) and finds its pods. `inject/decide.rs` decides on each, as JSON: what is
+//! added, or every reason why not. The additions become splices of the text, which is read again
+//! and handed out only if it says exactly what was meant; for an admission review the same
+//! additions are a JSON Patch.
 //!
 //! `inject::webhook` (where the feature `webhook` is on) answers those reviews. Beside that it
 //! keeps itself believed: one replica leads, makes certificates and tells the API servers whom to

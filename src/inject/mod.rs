@@ -1,9 +1,9 @@
 //! Beside every consumer: the sidecar into pods of Kubernetes.
 //!
-//! [`inject`] decides on one pod, as JSON: it comes back with [`Additions`], or with every
-//! [`InjectionRefusal`] at once. The additions become a JSON Patch for an admission review
+//! `decide.rs` decides on one pod, as JSON: it comes back with [`Additions`], or with every
+//! `InjectionRefusal` at once. The additions become a JSON Patch for an admission review
 //! ([`Additions::patch`]), and [`manifest`] writes them into the text of a manifest without
-//! touching a byte of the rest. [`uninject`] takes them away again. Nothing of that asks a cluster
+//! touching a byte of the rest. `uninject` takes them away again. Nothing of that asks a cluster
 //! or reads a file, and `webhook` (a feature of the crate) does so around it; the sidecar that a
 //! pod gets is `sidecar_container.rs` and `volumes.rs`, what may be asked of it is the table in
 //! `annotations.rs`.

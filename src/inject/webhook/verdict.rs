@@ -47,7 +47,7 @@ pub fn decide_without_namespace(pod: &Value, defaults: &Defaults) -> Option<Admi
     }
 }
 
-/// Decides on a pod of `namespace`, whose label [`INJECT_LABEL`] says `label`.
+/// Decides on a pod of `namespace`, whose label `bfb.dev/inject` says `label`.
 pub fn decide_pod(
     pod: &Value,
     defaults: &Defaults,
