@@ -25,9 +25,10 @@
 //!       │
 //!   coherence                  what may be served, joined and kept: the protocol. Pure
 //!       │
-//!   domain · shape             the domain file and its problems; jq. Pure
+//!   domain · shape             the domain file and its checks; jq. Pure
 //!       │
 //!   resources                  the accounts of memory and of CPU time that all work draws from
+//!   diagnostics                problems with places, quoting, near names, the YAML tree. Pure
 //!   log_filter                 what a log filter may say. Pure
 //! ```
 //!
@@ -88,10 +89,11 @@
 //!
 //! # The life of a pod's sidecar
 //!
-//! `bfb inject` reads a manifest as a tree with places ([`inject::manifest`]) and finds its pods.
-//! [`inject::inject`] decides on each, as JSON: what is added, or every reason why not. The
-//! additions become splices of the text, which is read again and handed out only if it says exactly
-//! what was meant; for an admission review the same additions are a JSON Patch.
+//! `bfb inject` reads a manifest as a tree with places ([`inject::manifest`], over
+//! `diagnostics::yaml`) and finds its pods. `inject/decide.rs` decides on each, as JSON: what is
+//! added, or every reason why not. The additions become splices of the text, which is read again
+//! and handed out only if it says exactly what was meant; for an admission review the same
+//! additions are a JSON Patch.
 //!
 //! `inject::webhook` (where the feature `webhook` is on) answers those reviews. Beside that it
 //! keeps itself believed: one replica leads, makes certificates and tells the API servers whom to
@@ -99,11 +101,11 @@
 //!
 //! # What is absent, on purpose
 //!
-//! - `coherence`, `domain`, `shape` and `resources` know nobody: the checker is handed a jq
-//!   compiler as a function ([`domain::World`]).
+//! - `coherence`, `shape`, `resources` and `diagnostics` know nobody, and `domain` knows
+//!   `diagnostics` only: the checker is handed a jq compiler as a function ([`domain::World`]).
 //! - `collect` does not know HTTP towards consumers, and `sources` does not know that there is more
 //!   than one source.
-//! - `inject` knows nothing of datasets. What decides on a pod is pure: it asks no cluster, and
+//! - `inject` knows nothing of datasets or of domain files. What decides on a pod is pure: it asks no cluster, and
 //!   reads no file. Nor does what decides on a certificate's turn or on who leads; only the
 //!   webhook's `cluster.rs` speaks to an API server.
 //! - No part of a dataset is parsed and written again on its way through: a [`sources::Part`] is
@@ -117,6 +119,7 @@ pub mod cache;
 pub mod cli;
 pub mod coherence;
 pub mod collect;
+pub mod diagnostics;
 pub mod domain;
 pub mod identity;
 pub mod inject;

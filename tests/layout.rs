@@ -17,19 +17,21 @@ const ROWS: [&[&str]; 12] = [
     &["identity"],
     &["coherence"],
     &["domain", "shape"],
-    &["resources", "log_filter"],
+    &["resources", "log_filter", "diagnostics"],
 ];
 
 /// Imports within a row. The admin port borrows the rules and listeners of the consumer's side.
 const WITHIN_A_ROW: [(&str, &str); 2] = [("admin", "serve"), ("main", "cli")];
 
 /// Imports that go down the list and are absent all the same.
-const ABSENT: [(&str, &str); 11] = [
+const ABSENT: [(&str, &str); 14] = [
     ("cache", "sources"),
     ("coherence", "domain"),
     ("coherence", "resources"),
     ("domain", "resources"),
     ("shape", "resources"),
+    ("coherence", "diagnostics"),
+    ("shape", "diagnostics"),
     // Pods are its business, and no dataset.
     ("inject", "cache"),
     ("inject", "bus"),
@@ -37,6 +39,7 @@ const ABSENT: [(&str, &str); 11] = [
     ("inject", "sources"),
     ("inject", "coherence"),
     ("inject", "shape"),
+    ("inject", "domain"),
 ];
 
 #[test]
@@ -62,6 +65,7 @@ fn the_rules_can_be_broken() {
     assert!(
         !allowed("domain", "shape")
             && !allowed("shape", "domain")
+            && !allowed("diagnostics", "domain")
             && !allowed("coherence", "domain")
     );
 }

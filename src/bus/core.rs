@@ -2,10 +2,11 @@
 //! the moment, and the one way to run a script.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, SystemTime};
 
+use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::{Notify, Semaphore, broadcast, mpsc, oneshot, watch};
 
 use super::clock;
@@ -87,11 +88,11 @@ pub(super) struct BusCore {
 
 impl BusDomain {
     pub(super) fn replica(&self) -> RwLockReadGuard<'_, Replica> {
-        self.replica.read().unwrap_or_else(PoisonError::into_inner)
+        self.replica.read()
     }
 
     pub(super) fn replica_mut(&self) -> RwLockWriteGuard<'_, Replica> {
-        self.replica.write().unwrap_or_else(PoisonError::into_inner)
+        self.replica.write()
     }
 }
 
@@ -129,16 +130,16 @@ impl BusCore {
 
     /// The domains of now.
     pub(super) fn domains(&self) -> BTreeMap<Arc<str>, Arc<BusDomain>> {
-        self.domains.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.domains.read().clone()
     }
 
     pub(super) fn domain(&self, name: &str) -> Option<Arc<BusDomain>> {
-        self.domains.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+        self.domains.read().get(name).cloned()
     }
 
     /// Serves these domains from now on: those that stay keep their state.
     pub(super) fn set_domains<'n>(&self, names: impl IntoIterator<Item = &'n str>) {
-        let mut domains = self.domains.write().unwrap_or_else(PoisonError::into_inner);
+        let mut domains = self.domains.write();
         let make = |name: &str| {
             domains.get(name).cloned().unwrap_or_else(|| Arc::new(self.new_domain(name)))
         };
@@ -263,7 +264,7 @@ impl BusCore {
 
     /// What keeps the bus from Redis now.
     pub(super) fn current_fault(&self) -> Option<RedisFault> {
-        self.current_fault.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.current_fault.lock().clone()
     }
 
     /// While Redis does not keep up, requests do not wait for it one after the other.

@@ -439,7 +439,7 @@ mod tests {
         let url = "redis://127.0.0.1:1".parse().unwrap();
         let settings = BusConfig::new(url, Duration::from_secs(3));
         let (bus, _driver) = Bus::connect(settings, ["customer", "order"], BusMetrics::default());
-        *bus.core.current_fault.lock().unwrap() = Some(RedisFault::NewerProtocol(9));
+        *bus.core.current_fault.lock() = Some(RedisFault::NewerProtocol(9));
         let (customer, began) = (bus.domain("customer").unwrap(), tokio::time::Instant::now());
         assert_eq!(
             customer.invalidate([InvalidationScope::All].into()).await.unwrap_err(),

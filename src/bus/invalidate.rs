@@ -1,7 +1,7 @@
 //! Invalidating, and waiting until the fleet has acknowledged it.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -96,11 +96,7 @@ pub(super) async fn issue(
     let deadline = Instant::now() + ISSUE_MAX;
     loop {
         let (sender, mut receiver) = oneshot::channel();
-        domain
-            .pending
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push_back((Arc::clone(&scopes), sender));
+        domain.pending.lock().push_back((Arc::clone(&scopes), sender));
         loop {
             issue_batch(core, domain, deadline).await;
             match receiver.try_recv() {
@@ -119,7 +115,7 @@ pub(super) async fn issue(
 /// together.
 async fn issue_batch(core: &BusCore, domain: &Arc<BusDomain>, deadline: Instant) {
     let _turn = domain.batch_lock.lock().await;
-    let batch = take_batch(&mut domain.pending.lock().unwrap_or_else(PoisonError::into_inner));
+    let batch = take_batch(&mut domain.pending.lock());
     if batch.is_empty() {
         return;
     }

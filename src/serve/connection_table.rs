@@ -11,9 +11,10 @@
 //! still answered.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -163,7 +164,7 @@ impl ConnectionTable {
     }
 
     fn lock(&self) -> MutexGuard<'_, OpenConnections> {
-        self.0.connections.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.connections.lock()
     }
 
     pub(super) fn limits(&self) -> &PortLimits {

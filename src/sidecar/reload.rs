@@ -15,7 +15,8 @@ use tokio::sync::{Notify, watch};
 
 use super::assembly::{DomainCaches, DomainFileOptions};
 use crate::admin::ReloadStatus;
-use crate::domain::{self, Domains, Loaded, Problem};
+use crate::diagnostics::{self, Problem};
+use crate::domain::{Domains, Loaded};
 use crate::serve::{self, Routes};
 
 /// How often the files are looked at.
@@ -112,7 +113,7 @@ impl Reloader {
             new_problems.iter().map(|problem| &problem.file).collect::<BTreeSet<_>>().len() as u64;
         if refused > 0 {
             self.metrics.failures.inc_by(refused);
-            let text = domain::render(&new_problems, false);
+            let text = diagnostics::render(&new_problems, false);
             tracing::warn!(
                 "a change of the domain files was refused, the old version stays\n{text}"
             );

@@ -3,7 +3,7 @@
 //! has one of its own, since a server may refuse one domain and not another.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use super::super::core::{BusCore, BusDomain};
 use super::super::events::BusEventKind;
@@ -97,6 +97,6 @@ impl FaultLog {
     fn publish_current(&self, core: &BusCore) {
         let of_domain = || self.domains.values().find_map(|trouble| trouble.cause.clone());
         let cause = self.connection.cause.clone().or_else(of_domain);
-        *core.current_fault.lock().unwrap_or_else(PoisonError::into_inner) = cause;
+        *core.current_fault.lock() = cause;
     }
 }

@@ -95,9 +95,7 @@ use watchdog::Watchdog;
 pub use cluster::{ClusterConnectError, ClusterError};
 pub use leader_lease::LeaseCandidate;
 pub use review::{AdmissionReview, MalformedReview, ReviewSubject};
-pub use verdict::{
-    AdmissionVerdict, INJECT_LABEL, StatusCause, decide_pod, decide_without_namespace,
-};
+pub use verdict::{AdmissionVerdict, StatusCause, decide_pod, decide_without_namespace};
 
 /// The name of the Lease and of the Secret in our namespace.
 const OBJECT_NAME: &str = "bfb-webhook";

@@ -15,7 +15,10 @@ const NOISE: Duration = Duration::from_millis(2);
 
 fn cpu_time() -> Duration {
     let now = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap())
+    Duration::new(
+        now.tv_sec.unsigned_abs(),
+        u32::try_from(now.tv_nsec).expect("less than a second"),
+    )
 }
 
 /// What `work` costs, the least of so many times.
@@ -25,7 +28,7 @@ fn cost(times: usize, work: impl Fn()) -> Duration {
         work();
         cpu_time().saturating_sub(began)
     };
-    (0..times).map(|_| once()).min().unwrap()
+    (0..times).map(|_| once()).min().expect("at least one run")
 }
 
 /// Panics unless ten times the input costs about ten times as much. `input` makes one of a size,
@@ -37,8 +40,10 @@ pub(crate) fn assert_linear<T: Borrow<B>, B: ?Sized>(
     input: impl Fn(usize) -> T,
     work: impl Fn(&B),
 ) {
-    let (small, large) = (input(size), input(10 * size));
-    let (small, large) = (cost(3, || work(small.borrow())), cost(1, || work(large.borrow())));
+    let small = input(size);
+    let large = input(10 * size);
+    let small = cost(3, || work(small.borrow()));
+    let large = cost(1, || work(large.borrow()));
     assert!(
         large <= (small.max(NOISE)) * MOST,
         "{name}: {size} cost {small:?}, ten times as many {large:?}"
