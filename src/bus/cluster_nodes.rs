@@ -35,7 +35,7 @@ use crate::coherence::ScriptReply;
 const HOPS_MAX: usize = 4;
 /// Servers that are asked at once who holds what.
 const ASKED_AT_ONCE: usize = 4;
-/// Between two questions who holds what, and between two tries to reach one server.
+/// The time between two requests for the slot map, and between two attempts to reach one server.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 /// Calls of the protocol in a row that a server leaves unanswered before its connections are given
 /// up.
@@ -58,7 +58,7 @@ struct ClusterState {
     known_servers: Vec<NodeAddress>,
     asked_at: Option<Instant>,
     nodes: HashMap<NodeAddress, Arc<ClusterNode>>,
-    /// What to hear of a domain, by the key of its log: news and hints.
+    /// The subscriptions of each domain, by the key of its log: published entries and hints.
     channels: HashMap<String, (String, String)>,
 }
 
@@ -68,7 +68,7 @@ struct ClusterNode {
     opening: Shared<BoxFuture<'static, Result<RedisServer, RedisFault>>>,
     opened_at: Instant,
     closed: CancellationToken,
-    /// The channels of news that are heard.
+    /// The channels of published entries that are subscribed to.
     subscribed: Mutex<HashSet<String>>,
     silent: AtomicU32,
 }
@@ -123,7 +123,7 @@ impl ClusterNodes {
         Ok((nodes, slots))
     }
 
-    /// Hears a domain's news and hints, from the next call for it on.
+    /// Subscribes to a domain's published entries and hints, from the next call for it on.
     pub(super) fn subscribe(&self, meta: &str, news: &str, hints: &str) {
         self.state().channels.insert(meta.to_owned(), (news.to_owned(), hints.to_owned()));
     }
@@ -333,7 +333,7 @@ impl ClusterNodes {
 }
 
 impl ClusterState {
-    /// Takes what a server said of all slots.
+    /// Takes the slot map that a server sent.
     fn apply_slots(&mut self, slots: &Slots, push_sender: &PushSender) {
         self.known_servers = slots.servers();
         for slot in self.owners.keys().copied().collect::<Vec<_>>() {

@@ -32,11 +32,11 @@ pub struct LogStatus {
 pub struct RegisteredMember {
     /// What it is called.
     pub name: String,
-    /// What it was last told of the log.
+    /// The log's `seq` in its last heartbeat reply.
     pub told_seq: u64,
-    /// What it said that it had applied.
+    /// The `seq` that it reported as applied.
     pub reported_seq: u64,
-    /// How long it may serve without having heard from Redis.
+    /// How long it may serve without a reply from Redis.
     pub lease: Duration,
 }
 
