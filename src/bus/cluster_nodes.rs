@@ -275,11 +275,11 @@ impl ClusterNodes {
 
     async fn ask_connected(&self, open: Vec<(NodeAddress, RedisServer)>) -> Option<Slots> {
         let ask = |(at, server): (NodeAddress, RedisServer)| async move {
-            let said = timeout(CONNECT_MAX, server.send(&Slots::command())).await.ok()?.ok()?;
-            Slots::read(said, &at)
+            let reply = timeout(CONNECT_MAX, server.send(&Slots::command())).await.ok()?.ok()?;
+            Slots::read(reply, &at)
         };
-        let mut said = stream::iter(open).map(ask).buffer_unordered(ASKED_AT_ONCE);
-        while let Some(slots) = said.next().await {
+        let mut replies = stream::iter(open).map(ask).buffer_unordered(ASKED_AT_ONCE);
+        while let Some(slots) = replies.next().await {
             if slots.is_some() {
                 return slots;
             }
@@ -295,12 +295,13 @@ impl ClusterNodes {
             let outgrown = move |cause| outlet.on_reply_excess(cause, false);
             let mut connection =
                 self.endpoint(&at)?.connect(REPLY_LIMITS, |_| {}, outgrown).await?;
-            let said = timeout(CONNECT_MAX, Slots::command().query_async(&mut connection)).await;
-            Slots::read(said.map_err(|_| RedisFault::TimedOut)??, &at).ok_or(RedisFault::Unreadable)
+            let reply = timeout(CONNECT_MAX, Slots::command().query_async(&mut connection)).await;
+            let reply = reply.map_err(|_| RedisFault::TimedOut)??;
+            Slots::read(reply, &at).ok_or(RedisFault::Unreadable)
         };
-        let mut said = stream::iter(all).map(ask).buffer_unordered(ASKED_AT_ONCE);
+        let mut replies = stream::iter(all).map(ask).buffer_unordered(ASKED_AT_ONCE);
         let mut first = None;
-        while let Some(slots) = said.next().await {
+        while let Some(slots) = replies.next().await {
             match slots {
                 Ok(slots) => return Ok(slots),
                 Err(fault) => first = first.or(Some(fault)),

@@ -34,8 +34,8 @@ impl OngoingFault {
     fn note(&mut self, fault: &RedisFault) -> bool {
         self.cause = Some(fault.clone());
         // The text of a TLS error may hold the time.
-        let is_same = |said: &RedisFault| {
-            said == fault || matches!((said, fault), (RedisFault::Tls(_), RedisFault::Tls(_)))
+        let is_same = |logged: &RedisFault| {
+            logged == fault || matches!((logged, fault), (RedisFault::Tls(_), RedisFault::Tls(_)))
         };
         let is_new = !self.logged.iter().any(is_same) && self.logged.len() < CAUSES_MAX;
         if is_new {

@@ -78,9 +78,10 @@ impl LogStatus {
 
 fn registration(name: &str, value: &str) -> Option<RegisteredMember> {
     let mut numbers = value.split(' ').map(|number| number.parse().ok());
-    let (told, reported) = (numbers.next()??, numbers.next()??);
+    let told_seq = numbers.next()??;
+    let reported_seq = numbers.next()??;
     let lease = Duration::from_millis(numbers.next()??);
-    Some(RegisteredMember { name: name.to_owned(), told_seq: told, reported_seq: reported, lease })
+    Some(RegisteredMember { name: name.to_owned(), told_seq, reported_seq, lease })
 }
 
 #[cfg(test)]
