@@ -32,7 +32,7 @@ pub struct BusConfig {
     pub identity: Option<PathBuf>,
     /// What keeps two fleets on one Redis apart.
     pub namespace: String,
-    /// How long a sidecar may serve from memory without having heard from Redis.
+    /// How long a sidecar may serve from memory without a reply from Redis.
     pub lease: Duration,
     /// How long a deposed primary may go on answering.
     pub failover_grace: Duration,

@@ -25,7 +25,7 @@ use crate::coherence::{
     ReplicaAction, ReplicaConfig, ScriptCall, ScriptReply, ScriptRequest,
 };
 
-/// Happenings that a slow listener may be behind before it misses some.
+/// Events that a slow listener may lag behind before it misses some.
 const EVENTS_MAX: usize = 1_024;
 /// Own invalidations that wait to be applied ahead of their message.
 const LOCAL_INVALIDATIONS_MAX: usize = 256;
@@ -47,7 +47,7 @@ pub(super) struct BusDomain {
     replica: RwLock<Replica>,
     /// Invalidations that wait for the script's next turn, so that a burst of them is one entry.
     pub(super) pending: Mutex<VecDeque<PendingInvalidation>>,
-    /// Whose turn it is.
+    /// Batch lock: held while a batch of invalidations is sent, so that batches keep their order.
     pub(super) batch_lock: tokio::sync::Mutex<()>,
 }
 
@@ -280,7 +280,7 @@ impl BusCore {
         }
     }
 
-    /// Tells whoever listens.
+    /// Sends an event to all subscribers.
     pub(super) fn send_event(&self, domain: &BusDomain, kind: BusEventKind) {
         let _ = self.events.send(BusEvent {
             at: SystemTime::now(),

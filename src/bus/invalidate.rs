@@ -25,7 +25,7 @@ const ISSUE_MAX: Duration = Duration::from_secs(2);
 const TRY_MAX: Duration = Duration::from_millis(500);
 /// Between two tries.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
-/// Between two questions to Redis, at first and at the most.
+/// The time between two requests to Redis, at first and at the most.
 const PROGRESS_PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
 /// Pause for each sidecar that Redis looked at, or has to look at: so much longer than that takes
 /// it that it is busy with others most of the time.
@@ -104,7 +104,7 @@ pub(super) async fn issue(
                 Err(_) if Instant::now() >= deadline => return Err(RedisFault::TimedOut),
                 // It did not fit into an entry with those before it, which is gone now.
                 Err(TryRecvError::Empty) => {}
-                // Whoever had the turn was cancelled with it.
+                // The caller that held the batch lock was cancelled.
                 Err(TryRecvError::Closed) => break,
             }
         }

@@ -32,11 +32,11 @@ pub struct LogStatus {
 pub struct RegisteredMember {
     /// What it is called.
     pub name: String,
-    /// What it was last told of the log.
+    /// The log's `seq` in its last heartbeat reply.
     pub told_seq: u64,
-    /// What it said that it had applied.
+    /// The `seq` that it reported as applied.
     pub reported_seq: u64,
-    /// How long it may serve without having heard from Redis.
+    /// How long it may serve without a reply from Redis.
     pub lease: Duration,
 }
 
@@ -78,9 +78,10 @@ impl LogStatus {
 
 fn registration(name: &str, value: &str) -> Option<RegisteredMember> {
     let mut numbers = value.split(' ').map(|number| number.parse().ok());
-    let (told, reported) = (numbers.next()??, numbers.next()??);
+    let told_seq = numbers.next()??;
+    let reported_seq = numbers.next()??;
     let lease = Duration::from_millis(numbers.next()??);
-    Some(RegisteredMember { name: name.to_owned(), told_seq: told, reported_seq: reported, lease })
+    Some(RegisteredMember { name: name.to_owned(), told_seq, reported_seq, lease })
 }
 
 #[cfg(test)]
