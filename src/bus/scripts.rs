@@ -62,7 +62,7 @@ impl ScriptText {
             |limits: LogLimits| format!("{}, {}", limits.entries_max, limits.stamps_max);
         let text = text.replace(&constants(LIMITS), &constants(limits));
         #[cfg(feature = "removable-guards")]
-        let text = super::guards::weaken(&text);
+        let text = super::script_guards::without_removed(&text);
         Self { digest: Script::new(&text).get_hash().to_owned(), text }
     }
 }

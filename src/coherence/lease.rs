@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use super::guards::{Guard, Guards};
+use super::guards::Guard;
 use super::protocol::{Moment, Seq};
 
 /// Pledges that may wait at a time; a further one takes the place of the youngest.
@@ -17,7 +17,6 @@ const PENDING_RENEWALS_MAX: usize = 8;
 pub(super) struct Lease {
     until: Option<Moment>,
     pending_renewals: VecDeque<PendingRenewal>,
-    guards: Guards,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -27,13 +26,9 @@ struct PendingRenewal {
 }
 
 impl Lease {
-    pub(super) fn new(guards: Guards) -> Self {
-        Self { until: None, pending_renewals: VecDeque::new(), guards }
-    }
-
     /// The lease of a fleet of one, which nobody else can invalidate.
-    pub(super) fn forever(guards: Guards) -> Self {
-        Self { until: Some(Moment::NEVER), pending_renewals: VecDeque::new(), guards }
+    pub(super) fn forever() -> Self {
+        Self { until: Some(Moment::NEVER), ..Self::default() }
     }
 
     /// Takes a pledge: `until` holds once `seq` is applied.
@@ -46,21 +41,19 @@ impl Lease {
 
     /// Keeps the pledges that `applied` fulfils.
     pub(super) fn apply_renewals(&mut self, applied: Seq) {
-        let waits_for_entries = self.guards.hold(Guard::S3LeaseAfterApplied);
         let until = &mut self.until;
         self.pending_renewals.retain(|renewal| {
-            let is_pending = waits_for_entries && renewal.seq > applied;
-            if !is_pending {
+            let is_due = Guard::S3LeaseAfterApplied.requires(renewal.seq <= applied);
+            if is_due {
                 *until = (*until).max(Some(renewal.until));
             }
-            is_pending
+            !is_due
         });
     }
 
     /// Whether it holds at `now`.
     pub(super) fn holds(&self, now: Moment) -> bool {
-        !self.guards.hold(Guard::S4Lease) && self.until.is_some()
-            || self.until.is_some_and(|until| now < until)
+        self.until.is_some_and(|until| Guard::S4Lease.requires(now < until))
     }
 
     /// Until when it holds, if nothing prolongs it.
@@ -87,7 +80,7 @@ mod tests {
 
     #[test]
     fn a_pledge_counts_once_everything_it_told_is_applied() {
-        let mut lease = Lease::new(Guards::default());
+        let mut lease = Lease::default();
         lease.add_renewal(3, at(10));
         lease.apply_renewals(2);
         assert!(!lease.holds(at(0)));
@@ -97,7 +90,7 @@ mod tests {
 
     #[test]
     fn a_late_reply_never_shortens_the_lease() {
-        let mut lease = Lease::new(Guards::default());
+        let mut lease = Lease::default();
         lease.add_renewal(1, at(20));
         lease.add_renewal(1, at(10));
         lease.apply_renewals(1);
@@ -106,7 +99,7 @@ mod tests {
 
     #[test]
     fn pledges_that_nobody_fulfils_do_not_pile_up() {
-        let mut lease = Lease::new(Guards::default());
+        let mut lease = Lease::default();
         (1..100).for_each(|seq| lease.add_renewal(seq, at(seq)));
         assert_eq!(lease.pending_renewals.len(), PENDING_RENEWALS_MAX);
         lease.apply_renewals(1);

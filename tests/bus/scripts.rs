@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bfb::bus::{LIMITS, RedisNames, Scripts, parse_published, parse_reply};
 use bfb::coherence::{
-    DatasetPlace, Epoch, Fence, Guards, Heartbeat, InvalidationScope, LogLimits, MemberName,
+    DatasetPlace, Epoch, Fence, Heartbeat, InvalidationScope, LogLimits, MemberName,
     PublishedEntries, ReferenceServer, ScriptCall, ScriptReply, ScriptRequest, ServerLife,
     TierDataset,
 };
@@ -139,7 +139,7 @@ impl Twins {
             names,
             control: redis.control(),
             news,
-            model: ReferenceServer::new(limits, Guards::default()),
+            model: ReferenceServer::new(limits),
             life: 0,
             epochs: vec![Epoch(1)],
             fresh: 1,
@@ -224,7 +224,7 @@ impl Twins {
             }
             Step::Flush => {
                 redis::cmd("FLUSHALL").exec(&mut self.control).unwrap();
-                self.model = ReferenceServer::new(FEW, Guards::default());
+                self.model = ReferenceServer::new(FEW);
             }
             Step::Expire(place) => {
                 redis::cmd("DEL").arg(self.names.claim(&place)).exec(&mut self.control).unwrap();

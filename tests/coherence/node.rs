@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use super::super::*;
 use super::source::{TrialKey, TrialVersion, body_of, key_name, tags_of, version_in};
+use bfb::coherence::*;
 
 /// One sidecar with its memory and its flights.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 pub(super) struct TrialNode {
     pub(super) replica: Replica,
     pub(super) name: MemberName,
@@ -84,10 +85,11 @@ impl TrialNode {
     /// A request for `key` comes at `now`; it must not get anything older than `need`.
     pub(super) fn read(&mut self, key: TrialKey, need: TrialVersion, now: Moment) -> ReadOutcome {
         let at = (key, self.plan);
-        if let Some(kept) = self.memory.get(&at).filter(|_| self.replica.may_serve(now)) {
-            if self.replica.is_valid(kept.fence, &key_name(key), &tags_of(key)) {
-                return ReadOutcome::Served(*kept);
-            }
+        if self.replica.may_serve(now)
+            && let Some(kept) = self.memory.get(&at)
+            && self.replica.is_valid(kept.fence, &key_name(key), &tags_of(key))
+        {
+            return ReadOutcome::Served(*kept);
         }
         let needs = JoinNeeds { accepts: |_| true, is_urgent: self.is_urgent };
         let decision = self.flights.entry(at).or_default().join_or_start(

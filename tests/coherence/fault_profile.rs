@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
-use super::super::LogLimits;
+use bfb::coherence::LogLimits;
 
 /// The world of one run. Means are in microseconds.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is drawn for itself")]
 pub(super) struct FaultProfile {
     pub(super) lease: Duration,
     pub(super) grace: Duration,
@@ -84,7 +85,7 @@ impl FaultProfile {
     }
 
     /// The rate of a clock: two of them differ by less than the margin that a lease leaves.
-    pub(super) fn rate(&self, rng: &mut fastrand::Rng) -> f64 {
+    pub(super) fn rate(rng: &mut fastrand::Rng) -> f64 {
         1.0 + 0.009 * (2.0 * rng.f64() - 1.0)
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::super::*;
+use bfb::coherence::*;
 
 /// A key of a trial.
 pub(super) type TrialKey = u8;

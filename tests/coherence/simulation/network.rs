@@ -8,7 +8,7 @@ impl Simulation {
         for message in std::mem::take(&mut self.fleet.outgoing) {
             match &message {
                 TrialMessage::Published { to, .. } | TrialMessage::Hint { to, .. } => {
-                    self.publish(*to, message)
+                    self.publish(*to, message);
                 }
                 TrialMessage::Request { from: who, .. } | TrialMessage::Answer { to: who, .. } => {
                     let index = self.index(*who);

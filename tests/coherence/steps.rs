@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::super::*;
 use super::check::{CheckState, Scenario};
 use super::fleet::{Process, TrialMessage, WriterState};
 use super::node::{FlightStep, TrialNode};
+use bfb::coherence::*;
 
 /// What may happen next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -133,28 +133,6 @@ impl CheckState {
                 fleet.write(writer, 0, Arc::new([scenario.scopes[scope].clone()]));
             }
             CheckStep::Question(writer) => self.question(scenario, writer),
-            CheckStep::Restart => {
-                left.restarts -= 1;
-                fleet.restart(fleet.server.clone());
-            }
-            CheckStep::Wipe => {
-                left.wipes -= 1;
-                fleet.restart(ReferenceServer::new(scenario.limits, scenario.guards));
-            }
-            CheckStep::Flush => {
-                left.flushes -= 1;
-                fleet.server = ReferenceServer::new(scenario.limits, scenario.guards);
-                fleet.next_epoch += 1;
-            }
-            CheckStep::Replicate => self.redis_replica = Some(fleet.server.clone()),
-            CheckStep::FailOver => {
-                left.failovers -= 1;
-                let replica = self.redis_replica.take()?;
-                let deposed = (std::mem::replace(&mut fleet.server, replica.clone()), fleet.life);
-                fleet.restart(replica);
-                self.deposed_for = scenario.grace;
-                fleet.deposed = (scenario.grace > 0).then_some(deposed);
-            }
             CheckStep::Stop(node) => {
                 left.stops -= 1;
                 fleet.handle_event(node, ReplicaEvent::Stop);
@@ -169,11 +147,7 @@ impl CheckState {
                 fleet.handle_event(node, ReplicaEvent::LinkLost);
             }
             CheckStep::DeliverNext(node) => {
-                fleet.deliver(self.subscriptions[node].as_mut()?.remove(0))
-            }
-            CheckStep::ExpireClaim => {
-                left.expiries -= 1;
-                fleet.server.expire_claim(&TrialNode::place(0, 0));
+                fleet.deliver(self.subscriptions[node].as_mut()?.remove(0));
             }
             CheckStep::Empty(node) => {
                 left.empties -= 1;
@@ -183,6 +157,42 @@ impl CheckState {
                 left.reloads -= 1;
                 fleet.nodes[node].plan ^= 1;
             }
+            fault => self.server_step(scenario, fault)?,
+        }
+        Some(())
+    }
+
+    /// A step that the server takes.
+    fn server_step(&mut self, scenario: &Scenario, step: CheckStep) -> Option<()> {
+        let (fleet, left) = (&mut self.fleet, &mut self.budget);
+        match step {
+            CheckStep::Restart => {
+                left.restarts -= 1;
+                fleet.restart(fleet.server.clone());
+            }
+            CheckStep::Wipe => {
+                left.wipes -= 1;
+                fleet.restart(ReferenceServer::new(scenario.limits));
+            }
+            CheckStep::Flush => {
+                left.flushes -= 1;
+                fleet.server = ReferenceServer::new(scenario.limits);
+                fleet.next_epoch += 1;
+            }
+            CheckStep::Replicate => self.redis_replica = Some(fleet.server.clone()),
+            CheckStep::FailOver => {
+                left.failovers -= 1;
+                let replica = self.redis_replica.take()?;
+                let deposed = (std::mem::replace(&mut fleet.server, replica.clone()), fleet.life);
+                fleet.restart(replica);
+                self.deposed_for = scenario.grace;
+                fleet.deposed = (scenario.grace > 0).then_some(deposed);
+            }
+            CheckStep::ExpireClaim => {
+                left.expiries -= 1;
+                fleet.server.expire_claim(&TrialNode::place(0, 0));
+            }
+            _ => {}
         }
         Some(())
     }

@@ -61,10 +61,10 @@ impl Simulation {
             return;
         }
         match self.rng.u8(..5) {
-            0 => self.fleet.restart(ReferenceServer::new(self.profile.limits, self.size.guards)),
+            0 => self.fleet.restart(ReferenceServer::new(self.profile.limits)),
             1 => self.fleet.restart(self.fleet.server.clone()),
             2 => {
-                self.fleet.server = ReferenceServer::new(self.profile.limits, self.size.guards);
+                self.fleet.server = ReferenceServer::new(self.profile.limits);
                 self.fleet.next_epoch += 1;
                 return;
             }

@@ -12,13 +12,14 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::*;
 use super::fault_profile::FaultProfile;
 use super::fleet::{
     CallPurpose, Process, TrialFleet, TrialMessage, TrialWriter, Violation, WriterState,
 };
+use super::guard_removal::GuardRemoval;
 use super::node::{FlightStep, TrialNode};
 use super::source::{TrialKey, TrialSource, key_name, tags_of};
+use bfb::coherence::*;
 
 /// How many keys the fleet is asked for.
 const KEYS: u8 = 6;
@@ -31,7 +32,7 @@ pub(super) struct RunSize {
     pub(super) steps: u64,
     /// The kind of fault to have most of, where it is not left to the seed.
     pub(super) favourite: Option<u8>,
-    pub(super) guards: Guards,
+    pub(super) removal: GuardRemoval,
 }
 
 /// What happened, so that a quiet run is told from a sound one.
@@ -54,6 +55,10 @@ pub(super) struct FailedRun {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most events are arrivals, and none is kept for long"
+)]
 enum SimulatedEvent {
     Wake(usize),
     /// A message reaches its end; what was sent by or to an earlier process of that name, or over a
@@ -99,6 +104,7 @@ pub(super) struct Simulation {
 
 impl Simulation {
     pub(super) fn new(size: RunSize) -> Self {
+        size.removal.apply();
         let mut rng = fastrand::Rng::with_seed(size.seed);
         let mut hostility = FaultProfile::draw(&mut rng);
         if let Some(favourite) = size.favourite {
@@ -106,11 +112,10 @@ impl Simulation {
         }
         let writers = 1 + rng.usize(..3);
         let processes = size.sidecars + writers;
-        let server = ReferenceServer::new(hostility.limits, size.guards);
+        let server = ReferenceServer::new(hostility.limits);
         let writer = TrialWriter {
             state: WriterState::Idle,
             epoch_age: EpochAge::new(hostility.writer_lease(), hostility.grace),
-            guards: size.guards,
         };
         let fleet = TrialFleet {
             clocks: vec![Duration::ZERO; processes],
@@ -124,7 +129,7 @@ impl Simulation {
             outgoing: Vec::new(),
             violation: None,
         };
-        let rates = (0..processes).map(|_| hostility.rate(&mut rng)).collect();
+        let rates = (0..processes).map(|_| FaultProfile::rate(&mut rng)).collect();
         let mut new = Self {
             size,
             rng,
@@ -177,7 +182,6 @@ impl Simulation {
             gap_patience: hostility.patience.mul_f64(self.rng.f64()),
             stamps_max: hostility.limits.stamps_max,
             early_entries_max: 4,
-            guards: self.size.guards,
             ..ReplicaConfig::new(name.clone(), lease)
         };
         TrialNode {
@@ -331,7 +335,7 @@ impl Simulation {
             match self.fleet.nodes[node].running[flight].step {
                 FlightStep::Collecting(_) => self.fleet.collect(node, flight),
                 FlightStep::Collected(..) | FlightStep::Fetched(..) => {
-                    self.fleet.end_flight(node, flight)
+                    self.fleet.end_flight(node, flight);
                 }
                 FlightStep::Waiting => self.fleet.start_waiting(node, flight),
                 FlightStep::Asking(_) | FlightStep::Claiming(_) => {}

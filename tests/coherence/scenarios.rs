@@ -1,13 +1,14 @@
-//! What holds: the scenarios that `cargo test` explores, and how many states each has.
+//! What holds in every order of things: the scenarios that are explored, and how many states each
+//! has.
 
 use std::time::Instant;
 
-use super::super::*;
-use super::check::{NO_STEPS, Scenario, StepBudget, explore};
+use super::check::{NO_STEPS, Scenario, StepBudget, TICK, explore};
 use super::source::{key_name, tags_of};
+use bfb::coherence::*;
 
 /// How many states a scenario may cost here.
-/// `BFB_CHECK_STATES=20000000 cargo test --release --lib coherence` goes on.
+/// `BFB_CHECK_STATES=20000000 cargo test --release --test coherence scenarios` goes on.
 fn states_max(usual: usize) -> usize {
     std::env::var("BFB_CHECK_STATES").ok().and_then(|states| states.parse().ok()).unwrap_or(usual)
 }
@@ -97,4 +98,14 @@ fn a_hint_that_is_heard_invalidates() {
 fn a_hint_that_is_heard_while_an_epoch_changes_invalidates() {
     let left = StepBudget { writes: 1, hints: 1, flushes: 1, ..NO_STEPS };
     holds("hints over epochs", Scenario { ordered: true, ..Scenario::new(1, left) });
+}
+
+#[test]
+fn the_margin_for_drift_covers_a_clock_that_falls_behind() {
+    let stalls = StepBudget { ticks: 2, writes: 1, stalls: 1, ..NO_STEPS };
+    let scenario =
+        Scenario { leases: vec![2], writer_lease: 2, drift: TICK, ..Scenario::new(1, stalls) };
+    assert_eq!(explore(scenario.clone(), 300_000).counterexample, None);
+    let found = explore(Scenario { drift: std::time::Duration::ZERO, ..scenario }, 300_000);
+    assert!(found.counterexample.is_some(), "without the margin");
 }

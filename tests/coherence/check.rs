@@ -10,16 +10,18 @@ use std::time::Duration;
 
 use stateright::{Checker, Model, Property};
 
-use super::super::*;
 use super::fleet::{Process, TrialFleet, TrialMessage, TrialWriter, Violation, WriterState};
+use super::guard_removal::GuardRemoval;
 use super::node::{FlightStep, TrialNode};
 use super::source::{TrialSource, key_name, tags_of};
 use super::steps::CheckStep;
+use bfb::coherence::*;
 
 pub(super) const TICK: Duration = Duration::from_secs(1);
 
 /// One bounded world to explore.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 pub(super) struct Scenario {
     /// The leases of the nodes, in ticks.
     pub(super) leases: Vec<u32>,
@@ -45,7 +47,7 @@ pub(super) struct Scenario {
     /// Pub/sub keeps its order, as hints need it to; subscriptions come and go.
     pub(super) ordered: bool,
     pub(super) wire_max: usize,
-    pub(super) guards: Guards,
+    pub(super) removal: GuardRemoval,
     pub(super) budget: StepBudget,
 }
 
@@ -121,14 +123,9 @@ impl Scenario {
             slow_questions: false,
             ordered: false,
             wire_max: 8,
-            guards: Guards::default(),
+            removal: GuardRemoval::default(),
             budget: left,
         }
-    }
-
-    pub(super) fn without(mut self, guard: Guard) -> Self {
-        self.guards = Guards::without(guard);
-        self
     }
 
     fn node(&self, index: usize) -> TrialNode {
@@ -142,7 +139,6 @@ impl Scenario {
             gap_patience: Duration::ZERO,
             stamps_max: self.stamps_max,
             early_entries_max: 2,
-            guards: self.guards,
             ..ReplicaConfig::new(name.clone(), self.leases[index] * TICK)
         };
         TrialNode {
@@ -165,14 +161,13 @@ impl Scenario {
         let writer = TrialWriter {
             state: WriterState::Idle,
             epoch_age: EpochAge::new(self.writer_lease * TICK, self.grace * TICK),
-            guards: self.guards,
         };
         let fleet = TrialFleet {
             clocks: vec![TICK; self.leases.len() + self.writers],
             source: TrialSource::new(1),
             nodes: (0..self.leases.len()).map(|index| self.node(index)).collect(),
             writers: vec![writer; self.writers],
-            server: ReferenceServer::new(self.limits, self.guards),
+            server: ReferenceServer::new(self.limits),
             life: ServerLife(0),
             deposed: None,
             next_epoch: 1,
@@ -324,6 +319,7 @@ impl Model for Scenario {
     type Action = CheckStep;
 
     fn init_states(&self) -> Vec<CheckState> {
+        self.removal.apply();
         let mut start = self.start();
         start.normalise(self.ordered);
         vec![start]
@@ -334,6 +330,7 @@ impl Model for Scenario {
     }
 
     fn next_state(&self, before: &CheckState, step: CheckStep) -> Option<CheckState> {
+        self.removal.apply();
         let mut state = before.clone();
         state.step(self, step)?;
         state.normalise(self.ordered);
@@ -345,7 +342,8 @@ impl Model for Scenario {
         vec![
             Property::always(
                 "no read after an acknowledgement is older than it",
-                |_, state: &CheckState| {
+                |model: &Self, state: &CheckState| {
+                    model.removal.apply();
                     state.believed_is_fresh()
                         && !matches!(
                             state.fleet.violation,
@@ -368,6 +366,7 @@ impl Model for Scenario {
             Property::always(
                 "what is invalidated is acknowledged once links heal",
                 |model: &Self, state: &CheckState| {
+                    model.removal.apply();
                     let rounds = 4 * model.leases.iter().max().unwrap() + 2 * model.grace + 6;
                     !(state.budget.ticks == 0 && state.wire.is_empty()) || state.heals(rounds)
                 },

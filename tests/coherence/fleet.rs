@@ -7,9 +7,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::*;
 use super::node::{FlightStep, ReadOutcome, TrialEntry, TrialFlight, TrialNode};
 use super::source::{TrialKey, TrialSource, TrialVersion, key_name};
+use bfb::coherence::*;
 
 /// What must never be seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -52,7 +52,6 @@ pub(super) struct TrialFleet {
 pub(super) struct TrialWriter {
     pub(super) state: WriterState,
     pub(super) epoch_age: EpochAge,
-    pub(super) guards: Guards,
 }
 
 /// How far a writer is.
@@ -157,10 +156,9 @@ impl TrialFleet {
         };
         if let (ScriptCall::Invalidate { scopes, .. }, ScriptReply::Issued(issued)) =
             (&run.call, &outcome.answer)
+            && outcome.published.is_some()
         {
-            if outcome.published.is_some() {
-                self.source.stamp(issued.token, scopes);
-            }
+            self.source.stamp(issued.token, scopes);
         }
         if let (
             ScriptCall::Store { dataset, .. },
@@ -202,24 +200,24 @@ impl TrialFleet {
         match message {
             TrialMessage::Request { .. } => self.serve(message, false),
             TrialMessage::Published { to, published } => {
-                self.handle_event(to, ReplicaEvent::Published(published))
+                self.handle_event(to, ReplicaEvent::Published(published));
             }
             TrialMessage::Hint { to, key, version } => self.on_hint(to, key, version),
             TrialMessage::Answer { to: Process::Node(to), sent, about, answer } => match about {
                 CallPurpose::Heartbeat => {
-                    self.handle_event(to, ReplicaEvent::Heartbeat { sent, answer })
+                    self.handle_event(to, ReplicaEvent::Heartbeat { sent, answer });
                 }
                 CallPurpose::Log => self.handle_event(to, ReplicaEvent::Log(answer)),
                 CallPurpose::Fetch(key, plan, id) => {
-                    self.on_fetched(to, (key, plan, id), sent, answer)
+                    self.on_fetched(to, (key, plan, id), sent, answer);
                 }
                 CallPurpose::Claim(key, plan, id) => {
-                    self.on_claim_reply(to, (key, plan, id), sent, answer)
+                    self.on_claim_reply(to, (key, plan, id), sent, answer);
                 }
                 _ => {}
             },
             TrialMessage::Answer { to: Process::Writer(to), sent, about, answer } => {
-                self.on_writer_reply(to, sent, &about, &answer)
+                self.on_writer_reply(to, sent, &about, &answer);
             }
         }
     }
@@ -449,8 +447,7 @@ impl TrialFleet {
             (WriterState::Sent(at), CallPurpose::Invalidation, ScriptReply::Issued(issued))
                 if *at == sent =>
             {
-                let invalidation =
-                    Invalidation::new(issued, &mut writer.epoch_age, now, writer.guards);
+                let invalidation = Invalidation::new(issued, &mut writer.epoch_age, now);
                 writer.state = WriterState::Waiting(invalidation);
             }
             (WriterState::Waiting(invalidation), CallPurpose::Progress(token), answer)

@@ -1,0 +1,31 @@
+//! What holds in simulated runs of a hostile world.
+
+use std::time::Instant;
+
+use super::guard_removal::GuardRemoval;
+use super::simulation::{RunSize, Simulation};
+
+fn number(name: &str, usual: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
+}
+
+#[test]
+fn a_hostile_world_breaks_no_promise() {
+    let (first, steps) =
+        (number("BFB_SIMULATION_SEED", 1), number("BFB_SIMULATION_STEPS", 2_000_000));
+    let started = Instant::now();
+    let (mut done, mut seed) = (0, first);
+    while done < steps {
+        let sidecars = 3 + usize::try_from(seed % 18).unwrap();
+        let size = RunSize {
+            seed,
+            sidecars,
+            steps: 100_000.min(steps),
+            favourite: None,
+            removal: GuardRemoval::default(),
+        };
+        let tally = Simulation::new(size).run().unwrap_or_else(|broken| panic!("{broken:?}"));
+        println!("seed {seed}, {sidecars} sidecars: {tally:?}, {:?}", started.elapsed());
+        (done, seed) = (done + size.steps, seed + 1);
+    }
+}
