@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use bfb::sources::{Client, Metrics, Reason};
+use bfb::sources::{Client, Reason, SourcesMetrics};
 use prometheus_client::registry::Registry;
 use rustls::ServerConfig;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -245,7 +245,7 @@ async fn a_refused_stream_is_sent_again_without_spending_a_retry() {
     let server = FrameServer::start(&world, refused).await;
     let mut registry = Registry::with_prefix("bfb");
     let mut setup = server.setup(&world);
-    setup.shared.metrics = Metrics::register(&mut registry);
+    setup.shared.metrics = SourcesMetrics::register(&mut registry);
     let (answer, attempts) = default_request().of(&setup.client(), "/").await;
     part(answer.unwrap());
     assert_eq!((attempts.len(), server.requests()), (4, 4));

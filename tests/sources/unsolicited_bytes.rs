@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use bfb::sources::{Answer, Client, Reason};
+use bfb::sources::{Client, Reason, SourceAnswer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -100,7 +100,7 @@ async fn confirm(client: &Client) {
         .await
         .0;
     match answer {
-        Ok(answer) => assert!(matches!(answer, Answer::Unchanged), "{answer:?}"),
+        Ok(answer) => assert!(matches!(answer, SourceAnswer::Unchanged), "{answer:?}"),
         Err(failure) => assert_eq!(failure.reason, Reason::Incomplete, "{failure}"),
     }
 }
