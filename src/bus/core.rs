@@ -203,7 +203,6 @@ impl BusCore {
             }
             ScriptCall::Store { .. }
             | ScriptCall::Fetch { .. }
-            | ScriptCall::Vouch { .. }
             | ScriptCall::Claim { .. }
             | ScriptCall::Release { .. } => ConnectionKind::Datasets,
             _ => ConnectionKind::Protocol,

@@ -72,15 +72,6 @@ pub enum ScriptCall {
         /// The most bytes to answer with; a larger dataset is answered with its size.
         bytes_max: u64,
     },
-    /// Whether a dataset that another store keeps is to be believed.
-    Vouch {
-        /// Its key.
-        key: Arc<str>,
-        /// Its tags.
-        tags: Vec<Arc<str>>,
-        /// Its fence.
-        fence: Fence,
-    },
     /// Asks to be the one in the fleet who collects a place, or to go on being it; who is not it
     /// yet is given the dataset instead, if it is there by now.
     Claim {

@@ -25,9 +25,9 @@
 //!   caller brought; every other script answers [`ScriptReply::OtherLife`] and does nothing.
 //! - R2. An invalidation takes the next `seq`, appends one entry, stamps what it names, and
 //!   publishes, in one step.
-//! - R3. A dataset is taken ([`ScriptCall::Store`]), handed out ([`ScriptCall::Fetch`]) or vouched
-//!   for ([`ScriptCall::Vouch`]) only if its fence is of this epoch, not below the floor, and not
-//!   below a stamp of its key or of one of its tags. Stamps are bounded: the oldest is forgotten,
+//! - R3. A dataset is taken ([`ScriptCall::Store`]) or handed out ([`ScriptCall::Fetch`]) only if
+//!   its fence is of this epoch, not below the floor, and not below a stamp of its key or of one of
+//!   its tags. Stamps are bounded: the oldest is forgotten,
 //!   and the floor rises to it. `all` forgets every stamp and raises the floor to its own `seq`. If
 //!   the stamps are fewer than the hash says, the log counts as missing (R1). A fence beyond the
 //!   log's end is no fence. What was collected earlier does not replace what is believed and was

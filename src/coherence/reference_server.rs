@@ -116,9 +116,6 @@ impl ReferenceServer {
                 ))
             }
             ScriptCall::ReadLog { after, max } => unpublished(log.read_entries(*after, *max)),
-            ScriptCall::Vouch { key, tags, fence } => {
-                unpublished(ScriptReply::Done(log.is_valid(*fence, key, tags)))
-            }
             ScriptCall::Store { place, dataset, .. } => {
                 unpublished(ScriptReply::Done(self.store(place, dataset)))
             }

@@ -114,8 +114,6 @@ pub enum EmptyReason {
     Epoch,
     /// The stream no longer reached back to what was missing.
     StreamEnd,
-    /// The owner asked for it.
-    Owner,
 }
 
 /// When a flight began, in the protocol's terms.
@@ -226,11 +224,6 @@ impl Replica {
         self.applied()
     }
 
-    /// Outdates all of memory and every flight in the air, for a reason of the owner's.
-    pub fn empty_memory(&mut self) -> ReplicaAction {
-        self.outdate_memory(EmptyReason::Owner)
-    }
-
     /// Takes an event that happened by `now`; what there is to do is added to `actions`.
     pub fn handle(&mut self, now: Moment, event: ReplicaEvent, actions: &mut Vec<ReplicaAction>) {
         if self.is_stopped && Guard::S7NoMoreReplies.prescribes(true, !event.is_heartbeat_reply()) {
@@ -319,9 +312,7 @@ impl Replica {
         self.generation += 1;
         match reason {
             EmptyReason::Epoch => self.stamps.clear(self.follower.applied()),
-            EmptyReason::StreamEnd | EmptyReason::Owner => {
-                self.stamps.raise_floor(self.follower.applied());
-            }
+            EmptyReason::StreamEnd => self.stamps.raise_floor(self.follower.applied()),
         }
         ReplicaAction::EmptyMemory(reason)
     }

@@ -66,7 +66,6 @@ pub(super) struct StepBudget {
     pub(super) stalls: u8,
     pub(super) hints: u8,
     pub(super) expiries: u8,
-    pub(super) empties: u8,
     pub(super) reloads: u8,
 }
 
@@ -84,7 +83,6 @@ pub(super) const NO_STEPS: StepBudget = StepBudget {
     stalls: 0,
     hints: 0,
     expiries: 0,
-    empties: 0,
     reloads: 0,
 };
 

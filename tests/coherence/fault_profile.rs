@@ -36,7 +36,7 @@ pub(super) struct FaultProfile {
 
 impl FaultProfile {
     /// Kinds of faults.
-    pub(super) const FAULTS: u8 = 13;
+    pub(super) const FAULTS: u8 = 12;
 
     pub(super) fn draw(rng: &mut fastrand::Rng) -> Self {
         let lease = Duration::from_millis(rng.u64(200..1_500));

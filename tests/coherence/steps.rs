@@ -32,7 +32,6 @@ pub(super) enum CheckStep {
     Unsubscribe(usize),
     DeliverNext(usize),
     ExpireClaim,
-    Empty(usize),
     Reload(usize),
 }
 
@@ -61,7 +60,6 @@ impl Scenario {
             offer(left.flights > 0 || !of.running.is_empty(), CheckStep::Read(node));
             offer(left.stalls > 0, CheckStep::AdvanceBut(node));
             offer(left.stops > 0, CheckStep::Stop(node));
-            offer(left.empties > 0, CheckStep::Empty(node));
             offer(left.reloads > 0, CheckStep::Reload(node));
             let subscription = state.subscriptions[node].as_ref();
             offer(self.ordered && subscription.is_none(), CheckStep::Subscribe(node));
@@ -148,10 +146,6 @@ impl CheckState {
             }
             CheckStep::DeliverNext(node) => {
                 fleet.deliver(self.subscriptions[node].as_mut()?.remove(0));
-            }
-            CheckStep::Empty(node) => {
-                left.empties -= 1;
-                fleet.nodes[node].replica.empty_memory();
             }
             CheckStep::Reload(node) => {
                 left.reloads -= 1;

@@ -28,8 +28,7 @@ impl Simulation {
             5 => self.break_subscription(node),
             6 => self.kill(node, long),
             7 => self.stop(node, long),
-            8 => drop(self.fleet.nodes[node].replica.empty_memory()),
-            9 => {
+            8 => {
                 self.fleet.nodes[node].plan ^= 1;
                 self.fleet.server.expire_claim(&TrialNode::place(self.rng.u8(..KEYS), 0));
             }
