@@ -18,14 +18,14 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::Serialize;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::finding::Finding;
-use super::probe::DoctorContext;
-use super::report::ms;
-use crate::domain::{Missing, Pages, Source};
+use super::super::units::ms;
+use super::context::DoctorContext;
+use crate::domain::{Pages, Source};
 use crate::identity::{Connector, IdentityMetrics};
 use crate::resources::WorkMemory;
 use crate::sources::{
-    self, Attempt, Client, Outstanding, Part, PartRequest, Reason, SourceAnswer, TraceContext,
+    self, Attempt, Client, Outstanding, Part, PartRequest, Reason, SourceAnswer, SourceError,
+    TraceContext,
 };
 
 /// How many warm answers are timed.
@@ -37,30 +37,30 @@ const WARM_ANSWERS: usize = 5;
     clippy::struct_excessive_bools,
     reason = "each is a member of the report, and none depends on another"
 )]
-pub(super) struct AnswerFacts {
-    pub(super) status: u16,
+pub(in super::super) struct AnswerFacts {
+    pub(in super::super) status: u16,
     /// `HTTP/2`.
-    pub(super) http: &'static str,
-    pub(super) content_type: Option<String>,
-    pub(super) etag: EtagStrength,
-    pub(super) last_modified: bool,
+    pub(in super::super) http: &'static str,
+    pub(in super::super) content_type: Option<String>,
+    pub(in super::super) etag: EtagStrength,
+    pub(in super::super) last_modified: bool,
     /// Whether it answered 304 to its own `ETag`; `None`: there is no strong one to ask with.
-    pub(super) not_modified: Option<bool>,
-    pub(super) no_store: bool,
+    pub(in super::super) not_modified: Option<bool>,
+    pub(in super::super) no_store: bool,
     /// It has an `Age`: a cache gave it.
-    pub(super) aged: bool,
-    pub(super) next_page: bool,
-    pub(super) body_bytes: usize,
+    pub(in super::super) aged: bool,
+    pub(in super::super) next_page: bool,
+    pub(in super::super) body_bytes: usize,
     /// With a new connection.
-    pub(super) first_ms: f64,
+    pub(in super::super) first_ms: f64,
     /// The median over a connection that is there.
-    pub(super) warm_ms: Option<f64>,
+    pub(in super::super) warm_ms: Option<f64>,
 }
 
 /// What an `ETag` can prove.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum EtagStrength {
+pub(in super::super) enum EtagStrength {
     Strong,
     Weak,
     None,
@@ -68,10 +68,24 @@ pub(super) enum EtagStrength {
 
 /// What came of asking one source.
 #[derive(Debug)]
-pub(super) struct AnswerCheck {
-    pub(super) part: Option<Part>,
-    pub(super) facts: Option<AnswerFacts>,
-    pub(super) findings: Vec<Finding>,
+pub(in super::super) enum AnswerProbe {
+    /// Its URL needs a source that gave no part.
+    NotAsked {
+        /// That source.
+        needed: String,
+    },
+    /// It gave no part.
+    Failed {
+        error: SourceError,
+        /// It answered with a next page, of which the file says nothing.
+        has_next_page: bool,
+    },
+    /// It answered 404, to which the file gives a meaning.
+    NotFound,
+    /// It answered once, and then it did not.
+    Unsteady,
+    /// It answered 200.
+    Answered(AnswerFacts),
 }
 
 /// Asks `source` for `target`, as a sidecar would, but once; then, where a 200 came, looks at it.
@@ -79,59 +93,40 @@ pub(super) async fn probe_answer(
     source: &Source,
     target: &PathAndQuery,
     context: &DoctorContext,
-) -> AnswerCheck {
+) -> (AnswerProbe, Option<Part>) {
     let client = Client::new(Source { retries: 0, ..source.clone() }, &context.shared);
     let mut attempts = Vec::new();
-    let (deadline, trace) = (Instant::now() + context.timeout, TraceContext::fresh());
-    let (memory, outstanding) = (WorkMemory::alone(), Outstanding::default());
-    let (memory, outstanding) = (&memory, &outstanding);
+    let trace = TraceContext::fresh();
+    let memory = WorkMemory::alone();
+    let outstanding = Outstanding::default();
     let ask = PartRequest {
         target,
         known: None,
         no_cache: true,
-        deadline,
+        deadline: Instant::now() + context.timeout,
         trace: &trace,
-        memory,
-        outstanding,
+        memory: &memory,
+        outstanding: &outstanding,
     };
     let part = match client.fetch(ask, &mut attempts).await {
         Ok(SourceAnswer::Part(part)) => Some(part),
         Ok(SourceAnswer::NotFound | SourceAnswer::Unchanged) => None,
-        Err(failure) => {
-            let mut findings = vec![Finding::error(failure.reason.as_str(), failure.detail)];
-            if failure.reason == Reason::Incomplete && source.http.pages == Pages::Refuse {
-                findings
-                    .extend(AnswerProbe::new(source, target, context).next_page_finding().await);
-            }
-            return AnswerCheck { part: None, facts: None, findings };
+        Err(error) => {
+            let may_have_pages =
+                error.reason == Reason::Incomplete && source.http.pages == Pages::Refuse;
+            let has_next_page =
+                may_have_pages && AnswerClient::new(source, target, context).has_next_page().await;
+            return (AnswerProbe::Failed { error, has_next_page }, None);
         }
     };
-    let Some(first) = attempts.first().filter(|attempt| attempt.status == Some(200)) else {
-        return AnswerCheck { part, facts: None, findings: vec![missing_finding(&source.missing)] };
-    };
-    let facts = AnswerProbe::new(source, target, context).probe(first).await;
-    let unsteady_finding = || {
-        Finding::warning("unsteady", "answered once, and then it did not")
-            .expected("the same again")
-    };
-    let findings = facts.is_none().then(unsteady_finding).into_iter().collect();
-    AnswerCheck { part, facts, findings }
-}
-
-/// A 404 that the file gives a meaning.
-fn missing_finding(meaning: &Missing) -> Finding {
-    let hint = "give `--key` one that it has, to see what its answers are like";
-    match meaning {
-        Missing::Value(_) => {
-            Finding::note("missing", "answered 404, which stands for a value").hint(hint)
-        }
-        _ => Finding::warning("not-found", "answered 404, which says that there is no such key")
-            .hint(hint),
-    }
+    let answered = attempts.first().filter(|attempt| attempt.status == Some(200));
+    let Some(first) = answered else { return (AnswerProbe::NotFound, part) };
+    let facts = AnswerClient::new(source, target, context).probe(first).await;
+    (facts.map_or(AnswerProbe::Unsteady, AnswerProbe::Answered), part)
 }
 
 /// A client of our own: what a part is made from shows no headers.
-struct AnswerProbe<'a> {
+struct AnswerClient<'a> {
     http: legacy::Client<Connector, Empty<Bytes>>,
     source: &'a Source,
     target: &'a PathAndQuery,
@@ -146,7 +141,7 @@ struct AnswerHead {
     bytes: usize,
 }
 
-impl<'a> AnswerProbe<'a> {
+impl<'a> AnswerClient<'a> {
     fn new(source: &'a Source, target: &'a PathAndQuery, context: &DoctorContext) -> Self {
         let server = source.http.server.clone();
         let connector = match &context.identity {
@@ -161,17 +156,9 @@ impl<'a> AnswerProbe<'a> {
         Self { http, source, target, limit: context.timeout }
     }
 
-    /// What is to be said of a source whose pages the file says nothing about.
-    async fn next_page_finding(&self) -> Option<Finding> {
-        let head = self.get(None).await?;
-        let warning = || {
-            let observation = "sends a next page (`Link` with `rel=\"next\"`), \
-                               and the file says nothing of its pages";
-            Finding::warning("pages", observation)
-                .expected("`pages: follow` or `pages: first`")
-                .hint("without, a key with one page is answered, and every other one fails")
-        };
-        sources::has_next_page(&head.headers).then(warning)
+    async fn has_next_page(&self) -> bool {
+        let head = self.get(None).await;
+        head.is_some_and(|head| sources::has_next_page(&head.headers))
     }
 
     async fn probe(&self, first: &Attempt) -> Option<AnswerFacts> {

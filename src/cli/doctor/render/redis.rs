@@ -7,14 +7,12 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, ContentArrangement, Table};
 use owo_colors::OwoColorize as _;
 
-use super::super::finding::{Finding, FindingLevel};
-use super::super::table::{
-    certificate_identity, draw_findings, expires_in, level_sign, write_folded,
-};
-use super::{LogReport, RedisReport, ServerReport, ServerSettings};
+use super::super::findings::{Finding, FindingLevel};
+use super::super::report::{LogReport, LogStateReport, RedisReport, ServerReport, ServerSettings};
+use super::layout::{certificate_identity, draw_findings, expires_in, level_sign, write_folded};
 
 /// Draws it.
-pub(in super::super) fn draw(text: &mut String, report: &RedisReport, width: usize) {
+pub(super) fn draw_redis(text: &mut String, report: &RedisReport, width: usize) {
     let kind = match report.kind {
         "sentinel" => "found by sentinels",
         "cluster" => "a Cluster",
@@ -98,7 +96,7 @@ fn draw_logs(text: &mut String, report: &RedisReport, width: usize) {
     draw_lines(text, &lines, report.logs.iter().map(LogReport::level), |_, _| {});
 }
 
-fn leases(state: &super::LogStateReport) -> String {
+fn leases(state: &LogStateReport) -> String {
     let lease = |ms| humantime::format_duration(std::time::Duration::from_millis(ms)).to_string();
     let all: Vec<_> = state.leases.iter().map(|same| lease(same.lease_ms)).collect();
     if all.is_empty() { "-".to_owned() } else { all.join(", ") }

@@ -1,16 +1,15 @@
 //! The fleet's Redis in the report: what `bus` found, in the members that `--format json` prints,
 //! with what is to be said of it.
 
-pub(super) mod draw;
-mod redis_findings;
-
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
-use super::connection_probe::{self, ServerCertificate};
-use super::finding::{Finding, FindingLevel};
-use super::report::ms;
+use super::super::findings::{
+    Finding, FindingLevel, log_findings, server_findings, silent_server_finding,
+};
+use super::super::units::ms;
+use super::connection::CertificateReport;
 use crate::bus::examine::{
     Examination, ExaminedServer, LogStatus, RedisServerConfig, RedisServerInfo, ScriptProbe,
 };
@@ -18,49 +17,49 @@ use crate::bus::{BusConfig, RedisFault, RedisKind, RedisServers};
 
 /// The whole of it.
 #[derive(Debug, Serialize)]
-pub(super) struct RedisReport {
+pub(in super::super) struct RedisReport {
     /// `server`, `sentinel` or `cluster`.
-    pub(super) kind: &'static str,
-    pub(super) namespace: String,
+    pub(in super::super) kind: &'static str,
+    pub(in super::super) namespace: String,
     /// The server, the primary that the sentinels name, or the primaries of the Cluster.
-    pub(super) servers: Vec<ServerReport>,
-    pub(super) logs: Vec<LogReport>,
+    pub(in super::super) servers: Vec<ServerReport>,
+    pub(in super::super) logs: Vec<LogReport>,
     /// What is to be said where no server was found.
-    pub(super) findings: Vec<Finding>,
+    pub(in super::super) findings: Vec<Finding>,
 }
 
 /// One server.
 #[derive(Debug, Serialize)]
-pub(super) struct ServerReport {
-    pub(super) address: String,
+pub(in super::super) struct ServerReport {
+    pub(in super::super) address: String,
     /// `Valkey 9.1.2`.
-    pub(super) version: Option<String>,
+    pub(in super::super) version: Option<String>,
     /// `None`: without TLS.
-    pub(super) tls: Option<TlsReport>,
+    pub(in super::super) tls: Option<TlsReport>,
     /// The median of a command that does nothing.
-    pub(super) round_trip_ms: Option<f64>,
+    pub(in super::super) round_trip_ms: Option<f64>,
     /// The median of a heartbeat.
-    pub(super) script_ms: Option<f64>,
+    pub(in super::super) script_ms: Option<f64>,
     /// `maxmemory-policy`.
-    pub(super) eviction: Option<String>,
-    pub(super) replicas: Option<u64>,
+    pub(in super::super) eviction: Option<String>,
+    pub(in super::super) replicas: Option<u64>,
     /// `None`: it does not tell (`CONFIG GET`).
-    pub(super) settings: Option<ServerSettings>,
-    pub(super) findings: Vec<Finding>,
+    pub(in super::super) settings: Option<ServerSettings>,
+    pub(in super::super) findings: Vec<Finding>,
 }
 
 /// What TLS showed.
 #[derive(Debug, Serialize)]
-pub(super) struct TlsReport {
-    pub(super) certificate: Option<ServerCertificate>,
-    pub(super) protocol: Option<&'static str>,
-    pub(super) key_exchange: Option<&'static str>,
-    pub(super) asks_for_certificate: bool,
+pub(in super::super) struct TlsReport {
+    pub(in super::super) certificate: Option<CertificateReport>,
+    pub(in super::super) protocol: Option<&'static str>,
+    pub(in super::super) key_exchange: Option<&'static str>,
+    pub(in super::super) asks_for_certificate: bool,
 }
 
 /// What only `CONFIG GET` knows; a member that is `null` is one that this version does not have.
 #[derive(Debug, Serialize)]
-pub(super) struct ServerSettings {
+pub(in super::super) struct ServerSettings {
     min_replicas_to_write: Option<u64>,
     min_replicas_max_lag_ms: Option<u64>,
     cluster_node_timeout_ms: Option<u64>,
@@ -72,37 +71,41 @@ pub(super) struct ServerSettings {
 
 /// The log of one domain.
 #[derive(Debug, Serialize)]
-pub(super) struct LogReport {
-    pub(super) domain: String,
+pub(in super::super) struct LogReport {
+    pub(in super::super) domain: String,
     /// `None`: there is none, or it cannot be read.
-    pub(super) state: Option<LogStateReport>,
-    pub(super) findings: Vec<Finding>,
+    pub(in super::super) state: Option<LogStateReport>,
+    pub(in super::super) findings: Vec<Finding>,
 }
 
 /// Where it stands.
 #[derive(Debug, Serialize)]
-pub(super) struct LogStateReport {
-    pub(super) protocol: u32,
-    pub(super) epoch: String,
-    pub(super) seq: u64,
-    pub(super) settled: bool,
-    pub(super) stamps: u64,
+pub(in super::super) struct LogStateReport {
+    pub(in super::super) protocol: u32,
+    pub(in super::super) epoch: String,
+    pub(in super::super) seq: u64,
+    pub(in super::super) settled: bool,
+    pub(in super::super) stamps: u64,
     /// How many are registered, and how many of them had not said that they applied everything.
-    pub(super) sidecars: usize,
-    pub(super) behind: usize,
-    pub(super) leases: Vec<LeaseReport>,
+    pub(in super::super) sidecars: usize,
+    pub(in super::super) behind: usize,
+    pub(in super::super) leases: Vec<LeaseReport>,
 }
 
 /// How many are registered with one lease.
 #[derive(Debug, Serialize)]
-pub(super) struct LeaseReport {
-    pub(super) lease_ms: u64,
-    pub(super) sidecars: usize,
+pub(in super::super) struct LeaseReport {
+    pub(in super::super) lease_ms: u64,
+    pub(in super::super) sidecars: usize,
 }
 
 impl RedisReport {
     /// What is to be said of what was found.
-    pub(super) fn of(examination: &Examination, settings: &BusConfig) -> Self {
+    pub(in super::super) fn of(
+        examination: &Examination,
+        settings: &BusConfig,
+        now: SystemTime,
+    ) -> Self {
         let kind = match settings.servers {
             RedisServers::One(_) => "server",
             RedisServers::Sentinel { .. } => "sentinel",
@@ -111,7 +114,7 @@ impl RedisReport {
         let servers = examination
             .servers
             .iter()
-            .map(|server| ServerReport::of(server, examination.kind, settings))
+            .map(|server| ServerReport::of(server, examination.kind, settings, now))
             .collect();
         let logs = examination
             .logs
@@ -121,13 +124,13 @@ impl RedisReport {
         let findings = examination
             .silent_servers
             .iter()
-            .map(|silent| redis_findings::silent_finding(silent, settings))
+            .map(|silent| silent_server_finding(silent, settings))
             .collect();
         Self { kind, namespace: settings.namespace.clone(), servers, logs, findings }
     }
 
     /// All that was found.
-    pub(super) fn findings(&self) -> impl Iterator<Item = &Finding> {
+    pub(in super::super) fn findings(&self) -> impl Iterator<Item = &Finding> {
         let of_servers = self.servers.iter().flat_map(|server| &server.findings);
         let of_logs = self.logs.iter().flat_map(|log| &log.findings);
         self.findings.iter().chain(of_servers).chain(of_logs)
@@ -135,10 +138,10 @@ impl RedisReport {
 }
 
 impl ServerReport {
-    fn of(found: &ExaminedServer, kind: RedisKind, settings: &BusConfig) -> Self {
+    fn of(found: &ExaminedServer, kind: RedisKind, settings: &BusConfig, now: SystemTime) -> Self {
         let facts = found.info.as_ref();
         let tls = found.tls.as_ref().map(|seen| TlsReport {
-            certificate: seen.certificate.as_ref().map(connection_probe::server_certificate),
+            certificate: seen.certificate.as_ref().map(CertificateReport::of),
             protocol: seen.protocol,
             key_exchange: seen.group,
             asks_for_certificate: seen.asked_for_certificate,
@@ -156,12 +159,12 @@ impl ServerReport {
             eviction: facts.and_then(|facts| facts.eviction.clone()),
             replicas: facts.map(|facts| facts.replicas),
             settings: facts.and_then(|facts| facts.config.as_ref()).map(ServerSettings::of),
-            findings: redis_findings::server_findings(found, kind, settings),
+            findings: server_findings(found, kind, settings, now),
         }
     }
 
     /// The worst that was found of it.
-    pub(super) fn level(&self) -> Option<FindingLevel> {
+    pub(in super::super) fn level(&self) -> Option<FindingLevel> {
         self.findings.iter().map(|finding| finding.level).min()
     }
 }
@@ -186,7 +189,7 @@ impl ServerSettings {
 
 impl ServerSettings {
     /// What becomes of a sidecar that does not keep up, for people.
-    fn slow_subscriber(&self) -> Option<String> {
+    pub(in super::super) fn slow_subscriber(&self) -> Option<String> {
         let size = |bytes| bytesize::ByteSize(bytes).display().iec().to_string();
         let hard = self.subscriber_hard_limit_bytes.filter(|bytes| *bytes > 0).map(size);
         let soft = self.subscriber_soft_limit_bytes.filter(|bytes| *bytes > 0).map(|bytes| {
@@ -210,15 +213,11 @@ impl LogReport {
         settings: &BusConfig,
     ) -> Self {
         let state = found.as_ref().ok().and_then(Option::as_ref).map(LogStateReport::of);
-        Self {
-            domain: domain.to_owned(),
-            state,
-            findings: redis_findings::log_findings(found, settings),
-        }
+        Self { domain: domain.to_owned(), state, findings: log_findings(found, settings) }
     }
 
     /// The worst that was found of it.
-    pub(super) fn level(&self) -> Option<FindingLevel> {
+    pub(in super::super) fn level(&self) -> Option<FindingLevel> {
         self.findings.iter().map(|finding| finding.level).min()
     }
 }
