@@ -99,6 +99,9 @@
 //!
 //! # What is absent, on purpose
 //!
+//! - The protocol has no switches. Its rules can be taken away only in a build with the feature
+//!   `removable-guards`, which is for tests alone ([`coherence::Guard`]); `tests/coherence` checks
+//!   it with them and without.
 //! - `coherence`, `domain`, `shape` and `resources` know nobody: the checker is handed a jq
 //!   compiler as a function ([`domain::World`]).
 //! - `collect` does not know HTTP towards consumers, and `sources` does not know that there is more

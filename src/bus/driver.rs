@@ -129,7 +129,9 @@ impl Driver {
                 Some(done) = self.tasks.join_next() => self.on_task_done(done),
                 () = wait_closed(links.as_deref()) => self.on_connections_lost(),
                 message = self.push_receiver.next() => self.on_pushed(message),
-                Some((domain, published)) = self.local_invalidations.recv() => self.apply_local_invalidation(&domain, published),
+                Some((domain, published)) = self.local_invalidations.recv() => {
+                    self.apply_local_invalidation(&domain, published);
+                }
                 () = sleep(due) => {}
             }
         }

@@ -1,8 +1,9 @@
 //! Asking a Redis for real whether it will do, for `bfb doctor`: who it is, what its user may do,
 //! how it is set, how long it takes, and where the log of each domain stands.
 //!
-//! It finds out and does not judge. Nothing is left behind: what is tried is tried on a domain that
-//! has a random name, with commands that change nothing or are undone.
+//! It returns what it saw and does not judge: the findings are `cli::doctor`'s. It leaves nothing
+//! behind: scripts and commands run on a domain that has a random name, and change nothing or are
+//! undone.
 
 mod command_refusals;
 mod log_status;
@@ -257,7 +258,8 @@ async fn read_log(
             .is_none_or(|(at, slots)| slots.owner(slot(&names.meta())) == Some(at))
     };
     let at = targets.iter().position(holds).ok_or(RedisFault::Lost)?;
-    let (target, server) = (&targets[at], &servers[at]);
+    let target = &targets[at];
+    let server = &servers[at];
     if server.error.is_some() {
         return Err(RedisFault::Lost);
     }

@@ -159,49 +159,52 @@ mod tests {
 
     #[test]
     fn a_settled_registry_that_has_all_reported_acknowledges_at_once() {
-        let (mut invalidation, witness) = issued(true);
+        let (mut invalidation, epoch_age) = issued(true);
         invalidation.on_reply(&progress(&["a"]));
         assert_eq!(
-            invalidation.state_at(&witness, Moment::default()),
+            invalidation.state_at(&epoch_age, Moment::default()),
             InvalidationState::Waiting(Moment::default().after(2 * LEASE))
         );
         invalidation.on_reply(&progress(&[]));
-        assert_eq!(invalidation.state_at(&witness, Moment::default()), InvalidationState::Reported);
+        assert_eq!(
+            invalidation.state_at(&epoch_age, Moment::default()),
+            InvalidationState::Reported
+        );
     }
 
     #[test]
     fn in_a_young_epoch_an_empty_list_of_laggards_proves_nothing() {
-        let (mut invalidation, witness) = issued(false);
+        let (mut invalidation, epoch_age) = issued(false);
         invalidation.on_reply(&progress(&[]));
         assert!(matches!(
-            invalidation.state_at(&witness, Moment::default()),
+            invalidation.state_at(&epoch_age, Moment::default()),
             InvalidationState::Waiting(_)
         ));
         assert_eq!(
-            invalidation.state_at(&witness, Moment::default().after(2 * LEASE)),
+            invalidation.state_at(&epoch_age, Moment::default().after(2 * LEASE)),
             InvalidationState::Reported
         );
     }
 
     #[test]
     fn once_its_epoch_is_over_only_the_whole_lease_acknowledges() {
-        let (mut invalidation, witness) = issued(true);
+        let (mut invalidation, epoch_age) = issued(true);
         invalidation.on_reply(&ScriptReply::OtherLife);
         invalidation.on_reply(&progress(&[]));
         assert!(matches!(
-            invalidation.state_at(&witness, Moment::default()),
+            invalidation.state_at(&epoch_age, Moment::default()),
             InvalidationState::Waiting(_)
         ));
         assert_eq!(
-            invalidation.state_at(&witness, Moment::default().after(2 * LEASE)),
+            invalidation.state_at(&epoch_age, Moment::default().after(2 * LEASE)),
             InvalidationState::Lapsed(vec![])
         );
     }
 
     #[test]
     fn the_silent_are_removed_only_once_the_lease_has_passed() {
-        let (invalidation, witness) = issued(true);
-        let lapsed = |now| match invalidation.progress_call(&witness, now) {
+        let (invalidation, epoch_age) = issued(true);
+        let lapsed = |now| match invalidation.progress_call(&epoch_age, now) {
             ScriptCall::Progress { lease_has_passed: lapsed, .. } => lapsed,
             _ => unreachable!(),
         };

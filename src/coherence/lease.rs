@@ -1,18 +1,17 @@
 //! The lease: until when a sidecar may answer without having heard from Redis again.
 //!
-//! A heartbeat's reply is a pledge: once everything up to the `seq` that it told is applied, the
-//! lease holds until a moment counted from when that heartbeat was *sent*. Pledges wait here until
-//! then.
+//! A heartbeat's reply renews the lease until a moment counted from when that heartbeat was *sent*,
+//! but only once everything up to the `seq` that it told is applied. Renewals wait here until then.
 
 use std::collections::VecDeque;
 
 use super::guards::Guard;
 use super::protocol::{Moment, Seq};
 
-/// Pledges that may wait at a time; a further one takes the place of the youngest.
+/// Renewals that may wait at a time; a further one takes the place of the youngest.
 const PENDING_RENEWALS_MAX: usize = 8;
 
-/// A sidecar's lease and the pledges that may prolong it.
+/// A sidecar's lease and the renewals that wait for entries.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub(super) struct Lease {
     until: Option<Moment>,
@@ -31,7 +30,7 @@ impl Lease {
         Self { until: Some(Moment::NEVER), ..Self::default() }
     }
 
-    /// Takes a pledge: `until` holds once `seq` is applied.
+    /// Adds a renewal: the lease holds until `until` once `seq` is applied.
     pub(super) fn add_renewal(&mut self, seq: Seq, until: Moment) {
         if self.pending_renewals.len() == PENDING_RENEWALS_MAX {
             self.pending_renewals.pop_back();
@@ -39,7 +38,7 @@ impl Lease {
         self.pending_renewals.push_back(PendingRenewal { seq, until });
     }
 
-    /// Keeps the pledges that `applied` fulfils.
+    /// Renews the lease by all that waited for `applied` or less.
     pub(super) fn apply_renewals(&mut self, applied: Seq) {
         let until = &mut self.until;
         self.pending_renewals.retain(|renewal| {
@@ -61,7 +60,7 @@ impl Lease {
         self.until
     }
 
-    /// Ends it, with all pledges.
+    /// Ends it, and drops all renewals that wait.
     pub(super) fn give_up(&mut self) {
         self.until = None;
         self.pending_renewals.clear();
@@ -79,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pledge_counts_once_everything_it_told_is_applied() {
+    fn a_renewal_counts_once_everything_it_told_is_applied() {
         let mut lease = Lease::default();
         lease.add_renewal(3, at(10));
         lease.apply_renewals(2);
@@ -98,11 +97,11 @@ mod tests {
     }
 
     #[test]
-    fn pledges_that_nobody_fulfils_do_not_pile_up() {
+    fn renewals_that_never_come_due_do_not_pile_up() {
         let mut lease = Lease::default();
         (1..100).for_each(|seq| lease.add_renewal(seq, at(seq)));
         assert_eq!(lease.pending_renewals.len(), PENDING_RENEWALS_MAX);
         lease.apply_renewals(1);
-        assert!(lease.holds(at(0)), "the oldest pledge, the first that can be kept, is among them");
+        assert!(lease.holds(at(0)), "the oldest renewal, the first that comes due, is among them");
     }
 }

@@ -9,10 +9,11 @@
 //!
 //! | part | is | driven by |
 //! | --- | --- | --- |
-//! | [`Replica`] | a sidecar's place in the log, its lease, its stamps | whoever holds the connections to Redis |
+//! | [`Replica`] | a sidecar's place in the log, its lease, its stamps | the bus |
 //! | [`Flights`] | who joins which flight of one key | the cache |
-//! | [`Invalidation`], [`EpochAge`] | when an invalidation is acknowledged; how old an epoch is known to be | whoever invalidates |
-//! | [`ReferenceServer`] | what each script does in Redis, as a reference | the checks, and the tests of the scripts |
+//! | [`Invalidation`] | when an invalidation is acknowledged | whoever invalidates |
+//! | [`EpochAge`] | how old an epoch is known to be | [`Replica`], and whoever invalidates |
+//! | [`ReferenceServer`] | what each script does in Redis, as a reference | tests |
 //!
 //! # The rules
 //!
@@ -151,8 +152,8 @@
 //! ```text
 //! BFB_CHECK_STATES=20000000 cargo test --config profile.dev.package.bfb.opt-level=3 \
 //!     --test coherence scenarios -- --nocapture
-//! BFB_SIMULATION_STEPS=1000000000 BFB_SIMULATION_SEED=1 \
-//!     cargo test --config profile.dev.package.bfb.opt-level=3 --test coherence runs -- --nocapture
+//! BFB_SIMULATION_STEPS=1000000000 BFB_SIMULATION_SEED=1 cargo test \
+//!     --config profile.dev.package.bfb.opt-level=3 --test coherence runs -- --nocapture
 //! cargo test --features removable-guards --bin bfb-removable-guards -- --nocapture
 //! ```
 //!

@@ -21,7 +21,7 @@ use super::protocol::{
 use super::schedule::Schedule;
 use super::stamps::Stamps;
 
-/// What differs between sidecars.
+/// How one sidecar is set up.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ReplicaConfig {
     /// Random for each process.
@@ -52,7 +52,7 @@ pub struct ReplicaConfig {
     pub log_page_max: usize,
 }
 
-/// What happens to a sidecar.
+/// An event: what happened to a sidecar.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReplicaEvent {
     /// Time has passed: due at [`Replica::next_wake`], harmless at any other moment.
@@ -84,7 +84,7 @@ pub enum ReplicaEvent {
     Stop,
 }
 
-/// What its owner shall do.
+/// An action: what the owner of the replica shall do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReplicaAction {
     /// Send this; the moment to hand back is the one that was handed in with the event.
@@ -263,7 +263,7 @@ impl Replica {
     }
 
     /// A heartbeat's reply.
-    #[allow(clippy::needless_pass_by_value, reason = "an answer is heard once")]
+    #[allow(clippy::needless_pass_by_value, reason = "an answer counts once")]
     fn on_heartbeat(
         &mut self,
         now: Moment,
@@ -395,10 +395,9 @@ impl Replica {
             self.schedule.on_heartbeat_sent(now, applied);
             let marks_settled = applied
                 .is_some_and(|applied| self.epoch_age.is_known_for_whole_lease(applied.epoch, now));
-            let (name, lease) = (self.config.name.clone(), self.config.lease);
             actions.push(ReplicaAction::Heartbeat(Heartbeat {
-                name,
-                lease,
+                name: self.config.name.clone(),
+                lease: self.config.lease,
                 applied,
                 marks_settled,
             }));

@@ -274,13 +274,13 @@ impl CheckState {
         let fleet = &self.fleet;
         fleet.nodes.iter().enumerate().all(|(index, node)| {
             let now = fleet.clock(Process::Node(index));
-            node.memory.iter().all(|(&(key, plan), kept)| {
+            node.memory.iter().all(|(&(key, plan), entry)| {
                 let served = plan == node.plan
                     && node.replica.may_serve(now)
-                    && node.replica.is_valid(kept.fence, &key_name(key), &tags_of(key));
+                    && node.replica.is_valid(entry.fence, &key_name(key), &tags_of(key));
                 !served
-                    || kept.version >= fleet.source.acknowledged[usize::from(key)]
-                        && kept.plan == plan
+                    || entry.version >= fleet.source.acknowledged[usize::from(key)]
+                        && entry.plan == plan
             })
         })
     }

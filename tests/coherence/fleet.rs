@@ -1,7 +1,7 @@
 //! A fleet as the trials run it: nodes, writers, Redis, the source of truth, and an oracle that
 //! watches every step.
 //!
-//! What is sent is left in `out`: the model checker and the simulation each have a network of their
+//! What is sent is left in `outgoing`: the model checker and the simulation each have a network of their
 //! own.
 
 use std::sync::Arc;
@@ -424,12 +424,12 @@ impl TrialFleet {
     /// A writer asks how far its invalidation is.
     pub(super) fn ask_progress(&mut self, writer: usize) {
         let now = self.clock(Process::Writer(writer));
-        let TrialWriter { state: WriterState::Waiting(invalidation), epoch_age: witness, .. } =
+        let TrialWriter { state: WriterState::Waiting(invalidation), epoch_age, .. } =
             &self.writers[writer]
         else {
             return;
         };
-        let call = invalidation.progress_call(witness, now);
+        let call = invalidation.progress_call(epoch_age, now);
         let token = invalidation.token();
         self.send(Process::Writer(writer), CallPurpose::Progress(token), call);
     }
@@ -463,13 +463,14 @@ impl TrialFleet {
     /// A writer looks whether its invalidation is acknowledged.
     pub(super) fn check_acknowledged(&mut self, writer: usize) {
         let now = self.clock(Process::Writer(writer));
-        let TrialWriter { state: WriterState::Waiting(invalidation), epoch_age: witness, .. } =
+        let TrialWriter { state: WriterState::Waiting(invalidation), epoch_age, .. } =
             &self.writers[writer]
         else {
             return;
         };
-        let (state, token) = (invalidation.state_at(witness, now), invalidation.token());
-        let last = invalidation.progress_call(witness, now);
+        let state = invalidation.state_at(epoch_age, now);
+        let token = invalidation.token();
+        let last = invalidation.progress_call(epoch_age, now);
         if matches!(state, InvalidationState::Waiting(_)) {
             return;
         }

@@ -86,10 +86,10 @@ impl TrialNode {
     pub(super) fn read(&mut self, key: TrialKey, need: TrialVersion, now: Moment) -> ReadOutcome {
         let at = (key, self.plan);
         if self.replica.may_serve(now)
-            && let Some(kept) = self.memory.get(&at)
-            && self.replica.is_valid(kept.fence, &key_name(key), &tags_of(key))
+            && let Some(entry) = self.memory.get(&at)
+            && self.replica.is_valid(entry.fence, &key_name(key), &tags_of(key))
         {
-            return ReadOutcome::Served(*kept);
+            return ReadOutcome::Served(*entry);
         }
         let needs = JoinNeeds { accepts: |_| true, is_urgent: self.is_urgent };
         let decision = self.flights.entry(at).or_default().join_or_start(
@@ -156,8 +156,9 @@ impl TrialNode {
         flight: &TrialFlight,
         now: Moment,
     ) -> Option<TrialEntry> {
-        let (name, tags) = (key_name(flight.key), tags_of(flight.key));
-        let (mark, version, plan) = match &flight.step {
+        let name = key_name(flight.key);
+        let tags = tags_of(flight.key);
+        let (fence, version, plan) = match &flight.step {
             FlightStep::Collected(start, version) => {
                 (self.replica.may_store(*start, &name, &tags, now)?, *version, flight.plan)
             }
@@ -167,16 +168,17 @@ impl TrialNode {
             }
             _ => return None,
         };
-        let kept = TrialEntry { fence: mark, version, plan };
-        self.memory.insert((flight.key, flight.plan), kept);
-        Some(kept)
+        let entry = TrialEntry { fence, version, plan };
+        self.memory.insert((flight.key, flight.plan), entry);
+        Some(entry)
     }
 
     /// Forgets what is not believed any more: it makes no difference, and fewer states.
     pub(super) fn drop_invalid(&mut self) {
-        let sidecar = &self.replica;
-        self.memory
-            .retain(|&(key, _), kept| sidecar.is_valid(kept.fence, &key_name(key), &tags_of(key)));
+        let replica = &self.replica;
+        self.memory.retain(|&(key, _), entry| {
+            replica.is_valid(entry.fence, &key_name(key), &tags_of(key))
+        });
     }
 
     pub(super) fn first_step(&self, start: StartPoint) -> FlightStep {
@@ -192,7 +194,7 @@ impl TrialFlight {
     /// What the flight offers Redis once it has read the source.
     pub(super) fn redis_dataset(&self) -> Option<TierDataset> {
         let FlightStep::Collected(start, version) = self.step else { return None };
-        let (tags, body) = (tags_of(self.key), body_of(version, self.plan));
-        Some(TierDataset { fence: start.fence()?, tags, body })
+        let fence = start.fence()?;
+        Some(TierDataset { fence, tags: tags_of(self.key), body: body_of(version, self.plan) })
     }
 }

@@ -11,10 +11,11 @@ fn number(name: &str, usual: u64) -> u64 {
 
 #[test]
 fn a_hostile_world_breaks_no_promise() {
-    let (first, steps) =
-        (number("BFB_SIMULATION_SEED", 1), number("BFB_SIMULATION_STEPS", 2_000_000));
+    let first_seed = number("BFB_SIMULATION_SEED", 1);
+    let steps = number("BFB_SIMULATION_STEPS", 2_000_000);
     let started = Instant::now();
-    let (mut done, mut seed) = (0, first);
+    let mut done = 0;
+    let mut seed = first_seed;
     while done < steps {
         let sidecars = 3 + usize::try_from(seed % 18).unwrap();
         let size = RunSize {
@@ -26,6 +27,7 @@ fn a_hostile_world_breaks_no_promise() {
         };
         let tally = Simulation::new(size).run().unwrap_or_else(|broken| panic!("{broken:?}"));
         println!("seed {seed}, {sidecars} sidecars: {tally:?}, {:?}", started.elapsed());
-        (done, seed) = (done + size.steps, seed + 1);
+        done += size.steps;
+        seed += 1;
     }
 }

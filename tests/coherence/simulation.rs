@@ -24,7 +24,7 @@ use bfb::coherence::*;
 /// How many keys the fleet is asked for.
 const KEYS: u8 = 6;
 
-/// What the run is about.
+/// The seed and the bounds of a run.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RunSize {
     pub(super) seed: u64,
@@ -35,7 +35,7 @@ pub(super) struct RunSize {
     pub(super) removal: GuardRemoval,
 }
 
-/// What happened, so that a quiet run is told from a sound one.
+/// How often each thing happened: it tells a sound run from one in which nothing happened.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Tally {
     pub(super) reads: u64,
@@ -65,11 +65,11 @@ enum SimulatedEvent {
     /// subscription that broke since, does not.
     Arrive(TrialMessage, u32),
     Read(usize),
-    Fly(usize),
+    StepFlight(usize),
     Write(usize),
     Question(usize),
     Resubscribe(usize, u32),
-    Reborn(usize),
+    RestartNode(usize),
     Fault,
     ServerUp,
     Depose,
@@ -106,16 +106,16 @@ impl Simulation {
     pub(super) fn new(size: RunSize) -> Self {
         size.removal.apply();
         let mut rng = fastrand::Rng::with_seed(size.seed);
-        let mut hostility = FaultProfile::draw(&mut rng);
+        let mut profile = FaultProfile::draw(&mut rng);
         if let Some(favourite) = size.favourite {
-            hostility.prefer(favourite);
+            profile.prefer(favourite);
         }
         let writers = 1 + rng.usize(..3);
         let processes = size.sidecars + writers;
-        let server = ReferenceServer::new(hostility.limits);
+        let server = ReferenceServer::new(profile.limits);
         let writer = TrialWriter {
             state: WriterState::Idle,
-            epoch_age: EpochAge::new(hostility.writer_lease(), hostility.grace),
+            epoch_age: EpochAge::new(profile.writer_lease(), profile.grace),
         };
         let fleet = TrialFleet {
             clocks: vec![Duration::ZERO; processes],
@@ -133,7 +133,7 @@ impl Simulation {
         let mut new = Self {
             size,
             rng,
-            profile: hostility,
+            profile,
             now: 0,
             ordinal: 0,
             queue: BinaryHeap::new(),
@@ -157,12 +157,12 @@ impl Simulation {
 
     fn populate(&mut self) {
         for node in 0..self.size.sidecars {
-            let born = self.node(node);
-            self.fleet.nodes.push(born);
+            let new_node = self.node(node);
+            self.fleet.nodes.push(new_node);
             self.at(0, SimulatedEvent::Wake(node));
             self.after(5_000, SimulatedEvent::Resubscribe(node, 0));
             self.after(20_000, SimulatedEvent::Read(node));
-            self.after(20_000, SimulatedEvent::Fly(node));
+            self.after(20_000, SimulatedEvent::StepFlight(node));
         }
         (0..self.fleet.writers.len())
             .for_each(|writer| self.after(100_000, SimulatedEvent::Write(writer)));
@@ -170,17 +170,17 @@ impl Simulation {
     }
 
     fn node(&mut self, index: usize) -> TrialNode {
-        let hostility = &self.profile;
+        let profile = &self.profile;
         let name = MemberName(format!("{index}.{}", self.incarnation[index]).into());
         let lease = if self.rng.bool() {
-            hostility.lease
+            profile.lease
         } else {
-            hostility.lease.mul_f64(self.rng.f64().max(0.3))
+            profile.lease.mul_f64(self.rng.f64().max(0.3))
         };
         let config = ReplicaConfig {
-            failover_grace: hostility.grace,
-            gap_patience: hostility.patience.mul_f64(self.rng.f64()),
-            stamps_max: hostility.limits.stamps_max,
+            failover_grace: profile.grace,
+            gap_patience: profile.patience.mul_f64(self.rng.f64()),
+            stamps_max: profile.limits.stamps_max,
             early_entries_max: 4,
             ..ReplicaConfig::new(name.clone(), lease)
         };
@@ -193,8 +193,8 @@ impl Simulation {
             running: Vec::new(),
             newest_applied: BTreeMap::new(),
             is_alive: true,
-            has_redis: hostility.redis,
-            has_claims: hostility.redis && self.rng.bool(),
+            has_redis: profile.redis,
+            has_claims: profile.redis && self.rng.bool(),
             is_urgent: self.rng.bool(),
         }
     }
@@ -231,26 +231,26 @@ impl Simulation {
     fn has_healed(&self) -> bool {
         let serves = |node: usize| {
             let of = &self.fleet.nodes[node];
-            let gone = !of.is_alive || of.replica.next_wake() == Moment::NEVER;
-            gone || of.replica.may_serve(self.fleet.clock(Process::Node(node)))
+            let is_gone = !of.is_alive || of.replica.next_wake() == Moment::NEVER;
+            is_gone || of.replica.may_serve(self.fleet.clock(Process::Node(node)))
         };
         (0..self.fleet.nodes.len()).all(serves)
             && self.fleet.writers.iter().all(|writer| writer.state == WriterState::Idle)
     }
 
-    fn at(&mut self, time: u64, happening: SimulatedEvent) {
+    fn at(&mut self, time: u64, event: SimulatedEvent) {
         self.ordinal += 1;
-        self.queue.push(Reverse((time.max(self.now), self.ordinal, happening)));
+        self.queue.push(Reverse((time.max(self.now), self.ordinal, event)));
     }
 
     /// Within about that many microseconds, seldom much later.
-    fn after(&mut self, mean: u64, happening: SimulatedEvent) {
+    fn after(&mut self, mean: u64, event: SimulatedEvent) {
         let delay = self.profile.delay(&mut self.rng, mean);
-        self.at(self.now + delay, happening);
+        self.at(self.now + delay, event);
     }
 
     fn step(&mut self) {
-        let Some(Reverse((time, _, happening))) = self.queue.pop() else { return };
+        let Some(Reverse((time, _, event))) = self.queue.pop() else { return };
         self.now = time;
         for (clock, rate) in self.fleet.clocks.iter_mut().zip(&self.rates) {
             // Micros fit in 52 bits for a century.
@@ -258,14 +258,14 @@ impl Simulation {
             let shown = time as f64 * rate / 1e6;
             *clock = Duration::from_secs_f64(shown);
         }
-        if let Some(who) = Self::affected_process(&happening) {
+        if let Some(who) = Self::affected_process(&event) {
             let index = self.index(who);
             if self.paused_until[index] > time {
                 let wake = self.paused_until[index];
-                return self.at(wake, happening);
+                return self.at(wake, event);
             }
         }
-        self.handle_event(happening);
+        self.handle_event(event);
         self.dispatch();
     }
 
@@ -277,11 +277,11 @@ impl Simulation {
     }
 
     /// Who must be awake for it to happen.
-    fn affected_process(happening: &SimulatedEvent) -> Option<Process> {
-        match happening {
-            SimulatedEvent::Wake(node) | SimulatedEvent::Read(node) | SimulatedEvent::Fly(node) => {
-                Some(Process::Node(*node))
-            }
+    fn affected_process(event: &SimulatedEvent) -> Option<Process> {
+        match event {
+            SimulatedEvent::Wake(node)
+            | SimulatedEvent::Read(node)
+            | SimulatedEvent::StepFlight(node) => Some(Process::Node(*node)),
             SimulatedEvent::Arrive(TrialMessage::Answer { to, .. }, _) => Some(*to),
             SimulatedEvent::Arrive(
                 TrialMessage::Published { to, .. } | TrialMessage::Hint { to, .. },
@@ -294,16 +294,16 @@ impl Simulation {
         }
     }
 
-    fn handle_event(&mut self, happening: SimulatedEvent) {
-        match happening {
+    fn handle_event(&mut self, event: SimulatedEvent) {
+        match event {
             SimulatedEvent::Wake(node) => self.wake(node),
             SimulatedEvent::Arrive(message, token) => self.arrive(message, token),
             SimulatedEvent::Read(node) => self.read(node),
-            SimulatedEvent::Fly(node) => self.step_flight(node),
+            SimulatedEvent::StepFlight(node) => self.step_flight(node),
             SimulatedEvent::Write(writer) => self.write(writer),
             SimulatedEvent::Question(writer) => self.question(writer),
             SimulatedEvent::Resubscribe(node, subscription) => self.resubscribe(node, subscription),
-            SimulatedEvent::Reborn(node) => self.restart_node(node),
+            SimulatedEvent::RestartNode(node) => self.restart_node(node),
             SimulatedEvent::Fault => self.fault(),
             SimulatedEvent::ServerUp => self.server_up = true,
             SimulatedEvent::Depose => self.depose(),
@@ -329,9 +329,9 @@ impl Simulation {
 
     /// One flight of the node takes one step.
     fn step_flight(&mut self, node: usize) {
-        let air = self.fleet.nodes[node].running.len();
-        if air > 0 && self.fleet.nodes[node].is_alive {
-            let flight = self.rng.usize(..air);
+        let running = self.fleet.nodes[node].running.len();
+        if running > 0 && self.fleet.nodes[node].is_alive {
+            let flight = self.rng.usize(..running);
             match self.fleet.nodes[node].running[flight].step {
                 FlightStep::Collecting(_) => self.fleet.collect(node, flight),
                 FlightStep::Collected(..) | FlightStep::Fetched(..) => {
@@ -341,7 +341,7 @@ impl Simulation {
                 FlightStep::Asking(_) | FlightStep::Claiming(_) => {}
             }
         }
-        self.after(self.profile.flight_gap, SimulatedEvent::Fly(node));
+        self.after(self.profile.flight_gap, SimulatedEvent::StepFlight(node));
     }
 
     fn write(&mut self, writer: usize) {
@@ -366,9 +366,9 @@ impl Simulation {
     fn hint(&mut self, key: TrialKey) {
         self.fleet.source.write(key);
         let version = self.fleet.source.versions[usize::from(key)];
-        let heard = (0..self.size.sidecars).map(|to| TrialMessage::Hint { to, key, version });
+        let hints = (0..self.size.sidecars).map(|to| TrialMessage::Hint { to, key, version });
         if self.server_up {
-            self.fleet.outgoing.extend(heard);
+            self.fleet.outgoing.extend(hints);
         }
     }
 

@@ -38,7 +38,8 @@ pub(super) enum CheckStep {
 impl Scenario {
     /// What may come next.
     pub(super) fn steps(&self, state: &CheckState, steps: &mut Vec<CheckStep>) {
-        let (fleet, left) = (&state.fleet, &state.budget);
+        let fleet = &state.fleet;
+        let left = &state.budget;
         let mut offer = |allowed: bool, step: CheckStep| steps.extend(allowed.then_some(step));
         for (index, message) in state.wire.iter().enumerate() {
             let request = matches!(message, TrialMessage::Request { .. });
@@ -101,7 +102,8 @@ impl Scenario {
 impl CheckState {
     /// Takes a step; nothing where it is beyond what is left.
     pub(super) fn step(&mut self, scenario: &Scenario, step: CheckStep) -> Option<()> {
-        let (fleet, left) = (&mut self.fleet, &mut self.budget);
+        let fleet = &mut self.fleet;
+        let left = &mut self.budget;
         match step {
             CheckStep::Advance => {
                 left.ticks -= 1;
@@ -158,7 +160,8 @@ impl CheckState {
 
     /// A step that the server takes.
     fn server_step(&mut self, scenario: &Scenario, step: CheckStep) -> Option<()> {
-        let (fleet, left) = (&mut self.fleet, &mut self.budget);
+        let fleet = &mut self.fleet;
+        let left = &mut self.budget;
         match step {
             CheckStep::Restart => {
                 left.restarts -= 1;
@@ -208,8 +211,8 @@ impl CheckState {
         self.budget.hints -= 1;
         self.fleet.source.write(0);
         let version = self.fleet.source.versions[0];
-        let heard =
+        let hints =
             (0..self.fleet.nodes.len()).map(|to| TrialMessage::Hint { to, key: 0, version });
-        self.fleet.outgoing.extend(heard);
+        self.fleet.outgoing.extend(hints);
     }
 }

@@ -72,7 +72,8 @@ pub(super) async fn probe_commands(
 /// A command that does nothing. Its number of arguments is right, since that is looked at before
 /// the permission.
 fn harmless_command(command: &str, names: &RedisNames) -> Cmd {
-    let (key, channel) = (names.meta(), names.invalidations_channel());
+    let key = names.meta();
+    let channel = names.invalidations_channel();
     let mut words = command.split('|');
     let mut cmd = redis::cmd(&words.next().unwrap_or_default().to_ascii_uppercase());
     for word in words {

@@ -63,8 +63,8 @@ fn summary(report: &DoctorReport) -> String {
     let count = |levels: &[Option<FindingLevel>]| {
         sources.iter().filter(|source| levels.contains(&source.level())).count()
     };
-    let (failed, warned) =
-        (count(&[Some(FindingLevel::Error)]), count(&[Some(FindingLevel::Warning)]));
+    let failed = count(&[Some(FindingLevel::Error)]);
+    let warned = count(&[Some(FindingLevel::Warning)]);
     let plural = if sources.len() == 1 { "source" } else { "sources" };
     let mut words = vec![format!("{} {plural}", sources.len())];
     words.push(format!("{} well", count(&[None, Some(FindingLevel::Note)])));

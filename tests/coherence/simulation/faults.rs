@@ -16,46 +16,46 @@ impl Simulation {
         let lease = u64::try_from(self.profile.lease.as_micros()).unwrap_or(u64::MAX);
         let process = self.rng.usize(..self.rates.len());
         let node = self.rng.usize(..self.size.sidecars);
-        let long = self.rng.u64(1..=3 * lease);
+        let duration = self.rng.u64(1..=3 * lease);
         match self.profile.fault(&mut self.rng) {
-            0 => self.mute_until[process] = self.now + long,
-            1 => self.deaf_until[process] = self.now + long,
+            0 => self.mute_until[process] = self.now + duration,
+            1 => self.deaf_until[process] = self.now + duration,
             2 => {
-                self.mute_until[process] = self.now + long;
-                self.deaf_until[process] = self.now + long;
+                self.mute_until[process] = self.now + duration;
+                self.deaf_until[process] = self.now + duration;
             }
-            3..5 => self.paused_until[process] = self.now + long,
+            3..5 => self.paused_until[process] = self.now + duration,
             5 => self.break_subscription(node),
-            6 => self.kill(node, long),
-            7 => self.stop(node, long),
+            6 => self.kill(node, duration),
+            7 => self.stop(node, duration),
             8 => {
                 self.fleet.nodes[node].plan ^= 1;
                 self.fleet.server.expire_claim(&TrialNode::place(self.rng.u8(..KEYS), 0));
             }
             _ if self.profile.keeps_epoch => {}
-            _ => self.server_fault(long),
+            _ => self.server_fault(duration),
         }
     }
 
-    pub(super) fn kill(&mut self, node: usize, long: u64) {
+    pub(super) fn kill(&mut self, node: usize, duration: u64) {
         self.fleet.nodes[node].is_alive = false;
-        self.at(self.now + long, SimulatedEvent::Reborn(node));
+        self.at(self.now + duration, SimulatedEvent::RestartNode(node));
     }
 
-    pub(super) fn stop(&mut self, node: usize, long: u64) {
+    pub(super) fn stop(&mut self, node: usize, duration: u64) {
         if self.fleet.nodes[node].is_alive {
             self.fleet.handle_event(node, ReplicaEvent::Stop);
             if self.rng.bool() {
                 // Its connections end as soon as it has said so; what is on its way to it still
                 // comes.
                 self.dispatch();
-                self.mute_until[node] = self.now + long;
+                self.mute_until[node] = self.now + duration;
             }
-            self.at(self.now + long, SimulatedEvent::Reborn(node));
+            self.at(self.now + duration, SimulatedEvent::RestartNode(node));
         }
     }
 
-    pub(super) fn server_fault(&mut self, long: u64) {
+    pub(super) fn server_fault(&mut self, duration: u64) {
         if !self.server_up || self.fleet.deposed.is_some() {
             return;
         }
@@ -71,7 +71,7 @@ impl Simulation {
         }
         if self.rng.bool() {
             self.server_up = false;
-            self.at(self.now + long, SimulatedEvent::ServerUp);
+            self.at(self.now + duration, SimulatedEvent::ServerUp);
         }
         (0..self.size.sidecars).for_each(|node| self.break_subscription(node));
     }

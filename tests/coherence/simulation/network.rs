@@ -61,9 +61,9 @@ impl Simulation {
                 ..
             } = message
             {
-                let gone =
+                let lost =
                     TrialMessage::Answer { to: from, sent, about, answer: ScriptReply::OtherLife };
-                self.at(self.now + 50_000, SimulatedEvent::Arrive(gone, token));
+                self.at(self.now + 50_000, SimulatedEvent::Arrive(lost, token));
             }
             return;
         }
@@ -113,9 +113,9 @@ impl Simulation {
             ..
         } = message
         {
-            let gone =
+            let lost =
                 TrialMessage::Answer { to: from, sent, about, answer: ScriptReply::OtherLife };
-            self.at(self.now + 50_000, SimulatedEvent::Arrive(gone, self.incarnation[process]));
+            self.at(self.now + 50_000, SimulatedEvent::Arrive(lost, self.incarnation[process]));
         }
     }
 }

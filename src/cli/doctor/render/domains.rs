@@ -102,7 +102,8 @@ fn table(domain: &DomainReport, asked: bool, columns: Columns) -> String {
 }
 
 fn cells(source: &SourceReport, header: &[&str]) -> Vec<String> {
-    let (connection, answer) = (source.connection.as_ref(), source.answer.as_ref());
+    let connection = source.connection.as_ref();
+    let answer = source.answer.as_ref();
     let time = |ms: Option<f64>| ms.map(|ms| format!("{ms:.1} ms"));
     let cell = |column: &&str| match *column {
         // The mark stands for itself while widths are measured; its colour comes later.
