@@ -103,7 +103,8 @@ impl TestRequest<'_> {
         let mut attempts = Vec::new();
         let deadline = Instant::now() + self.within;
         let target = target.parse().unwrap();
-        let (memory, outstanding) = (WorkMemory::alone(), Outstanding::default());
+        let memory = WorkMemory::alone();
+        let outstanding = Outstanding::default();
         let ask = PartRequest {
             target: &target,
             known: self.previous_part,

@@ -81,8 +81,11 @@ impl FrameServer {
         let server = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                let (tls, settings) = (tls.clone(), settings.clone());
-                let (react, count, gate) = (Arc::clone(&react), count.clone(), gate_read.clone());
+                let tls = tls.clone();
+                let settings = settings.clone();
+                let react = Arc::clone(&react);
+                let count = count.clone();
+                let gate = gate_read.clone();
                 connections.spawn(async move {
                     serve(stream, tls, settings, &*react, (count, gate)).await
                 });
@@ -115,7 +118,8 @@ async fn serve(
     let opening = [settings, frame(SETTINGS, SETTINGS_ACK, 0, b"")].concat();
     stream.write_all(&opening).await.ok()?;
     stream.flush().await.ok()?;
-    let (mut on_connection, mut last) = (0, 0);
+    let mut on_connection = 0;
+    let mut last = 0;
     let mut goes_away = false;
     loop {
         let mut head = [0; 9];

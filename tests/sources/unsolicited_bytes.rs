@@ -132,7 +132,8 @@ async fn a_body_behind_a_304_or_a_204_is_not_the_answer_about_another_key() {
             confirm(&client).await;
             let other = format!("/other/{round}");
             assert_eq!(part(fetch(&client, &other).await.unwrap()).json, "\"right\"");
-            let (before, after) = (server.connections_of("/known"), server.connections_of(&other));
+            let before = server.connections_of("/known");
+            let after = server.connections_of(&other);
             assert_eq!(after.len(), 1, "asked once");
             assert!(!before.contains(&after[0]), "its connection was used again");
         }
