@@ -2,8 +2,7 @@
 //! where the code demands it, so that the checks can show what it prevents.
 //!
 //! The product compiles `Guard::S4Lease.requires(now < until)` to `now < until`: it has no guard to
-//! ask and none to lose. Only a build with the feature `removable-guards` can take guards away
-//! ([`removable`]).
+//! ask and none to lose. Only a build with the feature `removable-guards` can take guards away.
 
 /// One rule whose removal breaks a promise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

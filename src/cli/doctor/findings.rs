@@ -18,7 +18,7 @@ pub(super) use redis_server::{server_findings, silent_server_finding};
 
 use super::probe::{DomainProbe, SourceProbe};
 
-/// What is to be said of a domain, but for its sources.
+/// The findings about a domain, but for its sources.
 pub(super) fn domain_findings(probe: &DomainProbe<'_>) -> Vec<Finding> {
     let bad_key = || {
         let met = "`--key` is no key of this domain, its sources were not asked";
@@ -29,7 +29,7 @@ pub(super) fn domain_findings(probe: &DomainProbe<'_>) -> Vec<Finding> {
     probe.rejects_key.then(bad_key).into_iter().collect()
 }
 
-/// What is to be said of a source.
+/// The findings about a source.
 pub(super) fn source_findings(
     probe: &DomainProbe<'_>,
     source: &SourceProbe<'_>,

@@ -93,14 +93,14 @@ impl SourceReport {
         }
     }
 
-    /// The worst that was found of it.
+    /// The worst level of its findings.
     pub(super) fn level(&self) -> Option<FindingLevel> {
         self.findings.iter().map(|finding| finding.level).min()
     }
 }
 
 impl DoctorReport {
-    /// What is to be said of all that was seen.
+    /// The report of all that was seen, with its findings.
     pub(super) fn of(probe: &DoctorProbe<'_>, context: &DoctorContext, now: SystemTime) -> Self {
         let identity = context.identity.as_deref().map(|own| IdentityReport::of(own, now));
         let of_redis = |(found, settings)| RedisReport::of(found, settings, now);

@@ -7,7 +7,7 @@ use super::super::units::ms;
 use super::finding::Finding;
 use crate::domain::{Atomicity, Domain, Missing, Pages, Source};
 
-/// What is to be said of what `source` answered.
+/// The findings about what `source` answered.
 pub(super) fn answer_findings(
     domain: &Domain,
     source: &Source,
@@ -32,7 +32,7 @@ pub(super) fn answer_findings(
     }
 }
 
-/// What is to be said of a source whose pages the file says nothing about.
+/// The finding about a source whose pages the file says nothing about.
 fn next_page_finding() -> Finding {
     let met =
         "sends a next page (`Link` with `rel=\"next\"`), and the file says nothing of its pages";
@@ -41,7 +41,7 @@ fn next_page_finding() -> Finding {
         .hint("without, a key with one page is answered, and every other one fails")
 }
 
-/// A 404 that the file gives a meaning.
+/// The finding about a 404 to which the file gives a meaning.
 fn missing_finding(meaning: &Missing) -> Finding {
     let hint = "give `--key` one that it has, to see what its answers are like";
     match meaning {
@@ -53,7 +53,7 @@ fn missing_finding(meaning: &Missing) -> Finding {
     }
 }
 
-/// What is to be said of an answer that is a part.
+/// The findings about an answer that is a part.
 fn part_findings(domain: &Domain, source: &Source, facts: &AnswerFacts) -> Vec<Finding> {
     let mut findings = Vec::new();
     if facts.no_store {
@@ -124,7 +124,7 @@ fn snapshot_findings(facts: &AnswerFacts) -> Vec<Finding> {
     findings
 }
 
-/// Whether what was measured leaves room for a dataset.
+/// The finding about a latency that leaves no room for a dataset.
 fn latency_finding(domain: &Domain, source: &Source, facts: &AnswerFacts) -> Option<Finding> {
     let (limit, name) = match source.timeout {
         Some(timeout) if timeout < domain.deadline => (timeout, "timeout"),

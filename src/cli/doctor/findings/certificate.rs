@@ -10,7 +10,7 @@ use crate::identity::Certificate;
 /// third.
 const EXPIRY_WARNING_MAX: Duration = Duration::from_hours(14 * 24);
 
-/// A warning where `certificate` ends soon.
+/// A warning where `certificate`, which `subject` names, ends soon.
 pub(super) fn expiry_finding(
     subject: &str,
     certificate: &Certificate,

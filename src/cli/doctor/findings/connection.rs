@@ -7,7 +7,7 @@ use super::certificate::expiry_finding;
 use super::finding::Finding;
 use crate::identity::{ConnectError, ConnectErrorKind, Inspection};
 
-/// What is to be said of a source's connection.
+/// The findings about a source's connection.
 pub(super) fn connection_findings(connection: &ConnectionProbe, now: SystemTime) -> Vec<Finding> {
     match connection {
         ConnectionProbe::Unreachable(detail) => vec![unreachable_finding(detail.clone())],
@@ -35,8 +35,8 @@ fn tls_findings(tls: &TlsProbe, now: SystemTime) -> Vec<Finding> {
     findings
 }
 
-/// What the handshakes say: the one with our certificate has the last word on whether a request may
-/// be sent.
+/// The findings about the handshakes. The one that presented our certificate decides whether a
+/// request may be sent.
 fn handshake_findings(inspection: &Inspection, refusal: Option<&ConnectError>) -> Vec<Finding> {
     let mut findings = Vec::new();
     match (refusal, &inspection.problem) {
@@ -53,7 +53,7 @@ fn handshake_findings(inspection: &Inspection, refusal: Option<&ConnectError>) -
         ),
         (None, None) => {}
     }
-    // A wrong identity hides that it does not ask either.
+    // A server with a wrong identity is refused before it could be seen not to ask.
     let is_finished = inspection.protocol.is_some();
     if is_finished
         && !inspection.asked_for_certificate
@@ -64,7 +64,7 @@ fn handshake_findings(inspection: &Inspection, refusal: Option<&ConnectError>) -
     findings
 }
 
-/// The server did not ask for our certificate.
+/// The finding about a server that does not ask for our certificate.
 fn not_mutual_finding() -> Finding {
     Finding::error(
         "not-mutual",
@@ -74,7 +74,7 @@ fn not_mutual_finding() -> Finding {
     .hint("nginx: `ssl_verify_client on`; Envoy: `require_client_certificate: true`")
 }
 
-/// A server that asks, but goes on without.
+/// The finding about a server that asks for a certificate, but goes on without one.
 fn optional_certificate_finding(
     is_requested: bool,
     without: Option<WithoutCertificate>,

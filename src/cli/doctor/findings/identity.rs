@@ -6,7 +6,7 @@ use super::certificate::expiry_finding;
 use super::finding::Finding;
 use crate::identity::Identity;
 
-/// What is to be said of `identity`.
+/// The findings about `identity`.
 pub(in super::super) fn identity_findings(identity: &Identity, now: SystemTime) -> Vec<Finding> {
     let certificate = &identity.certificate;
     let mut findings = Vec::new();

@@ -9,14 +9,14 @@ use crate::bus::examine::LogStatus;
 use crate::bus::{BusConfig, RedisFault};
 use crate::coherence::PROTOCOL;
 
-/// What is to be said of a domain's log.
+/// The findings about a domain's log.
 pub(in super::super) fn log_findings(
     found: &Result<Option<LogStatus>, RedisFault>,
     settings: &BusConfig,
 ) -> Vec<Finding> {
     let log = match found {
         Ok(Some(log)) => log,
-        // Why not is said of its server.
+        // The findings about its server say why the log could not be read.
         Ok(None) | Err(RedisFault::Lost) => return Vec::new(),
         Err(fault) if fault.is_no_permission() => return Vec::new(),
         Err(fault) => {
@@ -57,7 +57,8 @@ pub(in super::super) fn log_findings(
     findings
 }
 
-/// An invalidator that never heard of the longest lease may not meet a new epoch.
+/// The finding about leases that differ: an invalidator that never heard of the longest one must
+/// not meet a new epoch.
 fn leases_finding(log: &LogStatus, settings: &BusConfig) -> Option<Finding> {
     let mut leases: Vec<Duration> = log.registered.iter().map(|sidecar| sidecar.lease).collect();
     leases.sort_unstable();

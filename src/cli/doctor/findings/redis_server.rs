@@ -11,7 +11,7 @@ use super::redis_settings::info_findings;
 use crate::bus::examine::{CommandRefusals, ExaminedServer, ProbeError, ScriptProbe, SilentServer};
 use crate::bus::{BusConfig, READ_MAX, RedisFault, RedisKind, acl_rules};
 
-/// One of those that could not say which servers there are.
+/// The finding about a server that could not say which servers there are.
 pub(in super::super) fn silent_server_finding(
     silent: &SilentServer,
     settings: &BusConfig,
@@ -21,14 +21,14 @@ pub(in super::super) fn silent_server_finding(
             "no-permission",
             "its user may not ask who holds which slot: it lacks `+cluster|slots`",
         ),
-        trouble => trouble_finding(trouble, settings),
+        error => probe_error_finding(error, settings),
     };
     let is_named = finding.met.contains(&silent.address);
     let met = if is_named { finding.met } else { format!("{}: {}", silent.address, finding.met) };
     Finding { met, ..finding }
 }
 
-/// What is to be said of a server.
+/// The findings about a server.
 pub(in super::super) fn server_findings(
     found: &ExaminedServer,
     kind: RedisKind,
@@ -36,7 +36,7 @@ pub(in super::super) fn server_findings(
     now: SystemTime,
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
-    findings.extend(found.error.as_ref().map(|it| trouble_finding(it, settings)));
+    findings.extend(found.error.as_ref().map(|it| probe_error_finding(it, settings)));
     findings.extend(refusal_findings(&found.refusals, kind, &settings.namespace));
     if let Some(ScriptProbe::Failed { script, fault }) = &found.script_probe {
         let met = format!("the script `{script}` does not run here: {fault}");
@@ -61,15 +61,15 @@ pub(in super::super) fn server_findings(
     findings
 }
 
-/// A socket, or a loopback address.
+/// Whether `address` is a socket or a loopback address.
 fn is_local(address: &str) -> bool {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
     let ip = host.trim_matches(['[', ']']).parse::<IpAddr>();
     address.starts_with('/') || host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback())
 }
 
-fn trouble_finding(trouble: &ProbeError, settings: &BusConfig) -> Finding {
-    match trouble {
+fn probe_error_finding(error: &ProbeError, settings: &BusConfig) -> Finding {
+    match error {
         ProbeError::Unreachable(detail) => Finding::error("unreachable", detail.clone()),
         ProbeError::Tls(detail) => {
             let hint = "`--redis-ca` names the authorities that may have signed its certificate";
@@ -137,7 +137,7 @@ fn refusal_findings(refused: &CommandRefusals, kind: RedisKind, namespace: &str)
     findings
 }
 
-/// Why it does nothing at present.
+/// The finding about an error code with which the server refuses every command.
 fn state_finding(code: &str) -> Finding {
     let (name, means, hint) = match code {
         "READONLY" => ("read-only", "it is a replica", "name the primary, or its sentinels"),

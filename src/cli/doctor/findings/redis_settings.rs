@@ -13,7 +13,7 @@ const VERSION_MIN: (u32, u32) = (6, 2);
 /// A limit for subscribers below which a burst of invalidations may cost them their connection.
 const SUBSCRIBER_BYTES_MIN: u64 = 1024 * 1024;
 
-/// What is to be said of how a server is set.
+/// The findings about how a server is set.
 pub(super) fn info_findings(facts: &RedisServerInfo, settings: &BusConfig) -> Vec<Finding> {
     let mut findings = Vec::new();
     if facts.compatible < VERSION_MIN {
@@ -59,7 +59,7 @@ fn eviction_finding(facts: &RedisServerInfo) -> Option<Finding> {
     }
 }
 
-/// What is not known where `CONFIG GET` is refused.
+/// The finding about settings that are unknown because `CONFIG GET` is refused.
 fn unknown_finding(facts: &RedisServerInfo) -> Finding {
     let replicas = if facts.replicas > 0 { "`min-replicas-to-write`, " } else { "" };
     let cluster = if facts.is_cluster { "`cluster-node-timeout`, " } else { "" };
@@ -103,7 +103,7 @@ fn config_findings(
     findings
 }
 
-/// With replicas that sentinels, or people, promote.
+/// The finding about a primary whose replicas sentinels, or people, promote.
 fn failover_finding(config: &RedisServerConfig, settings: &BusConfig) -> Option<Finding> {
     let hint = "two primaries that both take invalidations are outside of what acknowledged means";
     match (config.min_replicas?, config.min_replicas_max_lag?) {
@@ -168,7 +168,7 @@ fn cluster_findings(
     findings
 }
 
-/// What a subscriber gets that does not keep up.
+/// The finding about the limit for subscribers that do not keep up.
 fn subscribers_finding(config: &RedisServerConfig) -> Option<Finding> {
     let limit = config.subscriber_limit?;
     let size = |bytes| bytesize::ByteSize(bytes).display().iec().to_string();
@@ -212,7 +212,7 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    /// A server of which there is nothing to say.
+    /// A server without findings.
     fn good() -> RedisServerInfo {
         let limit = BufferLimit { hard: 32 << 20, soft: 8 << 20, soft_for: Duration::from_mins(1) };
         let config = RedisServerConfig {

@@ -1,5 +1,5 @@
 //! What a source's server shows in handshakes: once to look, once without a certificate, once with
-//! ours. No request byte.
+//! ours. No byte of a request is sent.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,8 +18,8 @@ use crate::identity::{
     MutualityProof, ProbeRefusal, inspect, refuses_without_certificate,
 };
 
-/// In TLS 1.3 a server refuses our certificate after our last message: so long is listened for
-/// that.
+/// How long to wait for a refusal: in TLS 1.3 a server refuses our certificate after our last
+/// message.
 const REFUSAL_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// What the handshakes with a source's server showed.
@@ -103,7 +103,7 @@ async fn probe_mutual(
     let uri = &source.http.url.origin;
     let server = &source.http.server;
     let tls = context.tls;
-    // First and alone: the others would be in its latency.
+    // This handshake comes first and alone, so that no other one is in its latency.
     let inspection = match timeout(context.timeout, inspect(uri, identity, server, tls)).await {
         Ok(Ok(inspection)) => inspection,
         Ok(Err(error)) => return ConnectionProbe::Unreachable(error.detail),
@@ -138,7 +138,7 @@ async fn present_certificate(
     let mut stream = TokioIo::new(connection);
     let mut greeting = [0; 64];
     let refused = |detail: String| ConnectError { kind: ConnectErrorKind::Tls, detail };
-    // One that accepts us waits for a request, or greets.
+    // A server that accepts our certificate waits for a request, or greets.
     if let Ok(Err(error)) = timeout(REFUSAL_TIMEOUT, stream.read(&mut greeting)).await {
         let broken_off =
             || refused(format!("it broke the connection off at our certificate: {}", error.kind()));

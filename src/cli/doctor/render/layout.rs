@@ -12,7 +12,7 @@ use super::super::units::span;
 /// How far the lines below a source are indented.
 const INDENT: &str = "    ";
 
-/// What stands before something of which the worst is this.
+/// The sign before a line whose worst finding is of this level.
 pub(super) fn level_sign(level: Option<FindingLevel>) -> String {
     match level {
         Some(FindingLevel::Error) => "✗".red().bold().to_string(),
@@ -38,7 +38,7 @@ pub(super) fn expires_in(certificate: &CertificateReport) -> String {
     certificate.ends.duration_since(SystemTime::now()).map_or_else(|_| "expired".to_owned(), span)
 }
 
-/// The worst first.
+/// Writes findings, the worst first, each with the name that it is about.
 pub(super) fn draw_findings(text: &mut String, mut findings: Vec<(Option<&str>, &Finding)>) {
     findings.sort_by_key(|(_, finding)| finding.level);
     for (source, finding) in findings {

@@ -13,15 +13,15 @@ use crate::identity::{Certificate, moment};
 const NAMES_MAX: usize = 32;
 const NAME_MAX_CHARS: usize = 256;
 
-/// What is known of the server.
+/// A connection to a source's server.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(in super::super) struct ConnectionReport {
     pub(in super::super) certificate: Option<CertificateReport>,
     pub(in super::super) protocol: Option<String>,
     pub(in super::super) key_exchange: Option<String>,
-    /// In the handshake; `None`: there is no TLS.
+    /// Whether the handshake asks for a client certificate; `None`: there is no TLS.
     pub(in super::super) asks_for_certificate: Option<bool>,
-    /// What it does with a client that has none.
+    /// What the server does with a client that has no certificate.
     pub(in super::super) without_certificate: Option<WithoutCertificate>,
     pub(in super::super) connect_ms: f64,
     pub(in super::super) handshake_ms: Option<f64>,
@@ -63,8 +63,8 @@ impl ConnectionReport {
             CertificatePresentation::Accepted(proof) => proof.as_ref(),
             CertificatePresentation::Refused(_) | CertificatePresentation::TimedOut(_) => None,
         };
-        // A server that demands a certificate ends the look itself over TLS 1.2: then the proof
-        // knows.
+        // Over TLS 1.2 a server that demands a certificate ends the inspection, which presents none,
+        // before the protocol is agreed on. The handshake with our certificate then knows it.
         let protocol = inspection.protocol.or(proof.map(|proof| proof.protocol));
         let key_exchange = inspection.group.or(proof.and_then(|proof| proof.group));
         Self {

@@ -15,7 +15,7 @@ use crate::bus::examine::{
 };
 use crate::bus::{BusConfig, RedisFault, RedisKind, RedisServers};
 
-/// The whole of it.
+/// The fleet's Redis.
 #[derive(Debug, Serialize)]
 pub(in super::super) struct RedisReport {
     /// `server`, `sentinel` or `cluster`.
@@ -24,7 +24,7 @@ pub(in super::super) struct RedisReport {
     /// The server, the primary that the sentinels name, or the primaries of the Cluster.
     pub(in super::super) servers: Vec<ServerReport>,
     pub(in super::super) logs: Vec<LogReport>,
-    /// What is to be said where no server was found.
+    /// The findings where no server was found.
     pub(in super::super) findings: Vec<Finding>,
 }
 
@@ -43,12 +43,12 @@ pub(in super::super) struct ServerReport {
     /// `maxmemory-policy`.
     pub(in super::super) eviction: Option<String>,
     pub(in super::super) replicas: Option<u64>,
-    /// `None`: it does not tell (`CONFIG GET`).
+    /// `None`: the server refuses `CONFIG GET`.
     pub(in super::super) settings: Option<ServerSettings>,
     pub(in super::super) findings: Vec<Finding>,
 }
 
-/// What TLS showed.
+/// What a TLS handshake showed of a server.
 #[derive(Debug, Serialize)]
 pub(in super::super) struct TlsReport {
     pub(in super::super) certificate: Option<CertificateReport>,
@@ -57,7 +57,7 @@ pub(in super::super) struct TlsReport {
     pub(in super::super) asks_for_certificate: bool,
 }
 
-/// What only `CONFIG GET` knows; a member that is `null` is one that this version does not have.
+/// The settings that only `CONFIG GET` shows; a `null` is one that this version does not have.
 #[derive(Debug, Serialize)]
 pub(in super::super) struct ServerSettings {
     min_replicas_to_write: Option<u64>,
@@ -73,12 +73,12 @@ pub(in super::super) struct ServerSettings {
 #[derive(Debug, Serialize)]
 pub(in super::super) struct LogReport {
     pub(in super::super) domain: String,
-    /// `None`: there is none, or it cannot be read.
+    /// `None`: there is no log, or it cannot be read.
     pub(in super::super) state: Option<LogStateReport>,
     pub(in super::super) findings: Vec<Finding>,
 }
 
-/// Where it stands.
+/// The state of a log.
 #[derive(Debug, Serialize)]
 pub(in super::super) struct LogStateReport {
     pub(in super::super) protocol: u32,
@@ -86,13 +86,13 @@ pub(in super::super) struct LogStateReport {
     pub(in super::super) seq: u64,
     pub(in super::super) settled: bool,
     pub(in super::super) stamps: u64,
-    /// How many are registered, and how many of them had not said that they applied everything.
+    /// How many sidecars are registered, and how many of them have not reported the log's end.
     pub(in super::super) sidecars: usize,
     pub(in super::super) behind: usize,
     pub(in super::super) leases: Vec<LeaseReport>,
 }
 
-/// How many are registered with one lease.
+/// How many sidecars are registered with one lease.
 #[derive(Debug, Serialize)]
 pub(in super::super) struct LeaseReport {
     pub(in super::super) lease_ms: u64,
@@ -100,7 +100,7 @@ pub(in super::super) struct LeaseReport {
 }
 
 impl RedisReport {
-    /// What is to be said of what was found.
+    /// The report of an examination, with its findings.
     pub(in super::super) fn of(
         examination: &Examination,
         settings: &BusConfig,
@@ -129,7 +129,7 @@ impl RedisReport {
         Self { kind, namespace: settings.namespace.clone(), servers, logs, findings }
     }
 
-    /// All that was found.
+    /// All findings about the fleet's Redis.
     pub(in super::super) fn findings(&self) -> impl Iterator<Item = &Finding> {
         let of_servers = self.servers.iter().flat_map(|server| &server.findings);
         let of_logs = self.logs.iter().flat_map(|log| &log.findings);
@@ -163,7 +163,7 @@ impl ServerReport {
         }
     }
 
-    /// The worst that was found of it.
+    /// The worst level of its findings.
     pub(in super::super) fn level(&self) -> Option<FindingLevel> {
         self.findings.iter().map(|finding| finding.level).min()
     }
@@ -188,7 +188,7 @@ impl ServerSettings {
 }
 
 impl ServerSettings {
-    /// What becomes of a sidecar that does not keep up, for people.
+    /// The limit at which the server cuts off a subscriber that does not keep up, for people.
     pub(in super::super) fn slow_subscriber(&self) -> Option<String> {
         let size = |bytes| bytesize::ByteSize(bytes).display().iec().to_string();
         let hard = self.subscriber_hard_limit_bytes.filter(|bytes| *bytes > 0).map(size);
@@ -216,7 +216,7 @@ impl LogReport {
         Self { domain: domain.to_owned(), state, findings: log_findings(found, settings) }
     }
 
-    /// The worst that was found of it.
+    /// The worst level of its findings.
     pub(in super::super) fn level(&self) -> Option<FindingLevel> {
         self.findings.iter().map(|finding| finding.level).min()
     }
