@@ -69,7 +69,7 @@ pub(super) struct StepBudget {
     pub(super) reloads: u8,
 }
 
-/// Nothing happens any more.
+/// A budget with which nothing happens.
 pub(super) const NO_STEPS: StepBudget = StepBudget {
     ticks: 0,
     writes: 0,
@@ -197,7 +197,7 @@ impl Scenario {
 }
 
 impl CheckState {
-    /// Everything under way happens, in the kindest order.
+    /// Delivers everything that is under way, in the order of sending, until nothing is.
     pub(super) fn settle_down(&mut self) {
         for _ in 0..64 {
             for node in 0..self.fleet.nodes.len() {
@@ -244,8 +244,8 @@ impl CheckState {
         (0..self.fleet.writers.len()).for_each(|writer| self.fleet.check_acknowledged(writer));
     }
 
-    /// Once links heal and Redis stays up, every invalidation is acknowledged and every sidecar
-    /// holds a lease.
+    /// Whether every invalidation is acknowledged and every sidecar holds a lease, once links heal
+    /// and Redis stays up.
     fn heals(&self, rounds: u32) -> bool {
         let mut state = self.clone();
         state.wire.clear();
@@ -269,7 +269,7 @@ impl CheckState {
         idle && (0..state.fleet.nodes.len()).all(serving)
     }
 
-    /// What a request that came now would get from memory.
+    /// Whether what memory would answer a request that came now is fresh.
     fn believed_is_fresh(&self) -> bool {
         let fleet = &self.fleet;
         fleet.nodes.iter().enumerate().all(|(index, node)| {
@@ -285,7 +285,7 @@ impl CheckState {
         })
     }
 
-    /// Puts what was sent on the wire and forgets what cannot matter.
+    /// Puts what was sent on the wire, and drops what can make no difference any more.
     fn normalise(&mut self, ordered: bool) {
         for message in std::mem::take(&mut self.fleet.outgoing) {
             match message {
@@ -332,7 +332,7 @@ impl Model for Scenario {
         let mut state = before.clone();
         state.step(self, step)?;
         state.normalise(self.ordered);
-        // What happened was without effect, or is beyond the bounds of this scenario.
+        // No new state: the step had no effect, or leads beyond the bounds of this scenario.
         (state != *before && state.wire.len() <= self.wire_max).then_some(state)
     }
 

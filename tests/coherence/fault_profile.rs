@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use bfb::coherence::LogLimits;
 
-/// The world of one run. Means are in microseconds.
+/// How hostile one run is. Means are in microseconds.
 #[derive(Debug, Clone)]
 #[expect(clippy::struct_excessive_bools, reason = "each is drawn for itself")]
 pub(super) struct FaultProfile {
     pub(super) lease: Duration,
     pub(super) grace: Duration,
     pub(super) latency: u64,
-    /// Of messages, as a share.
+    /// The share of messages that are lost.
     pub(super) loss_share: f64,
-    /// Of messages that take a hundred times as long, as a share.
+    /// The share of messages that take a hundred times as long.
     pub(super) slow_share: f64,
     /// How long a sidecar may wait for pub/sub before it reads the log.
     pub(super) patience: Duration,
@@ -63,7 +63,7 @@ impl FaultProfile {
         }
     }
 
-    /// One kind of fault has most, and often.
+    /// Makes one kind of fault the most frequent one, and faults frequent.
     pub(super) fn prefer(&mut self, favourite: u8) {
         (self.favourite, self.fault_every, self.write_gap) = (favourite, 300_000, 20_000);
     }
@@ -78,7 +78,7 @@ impl FaultProfile {
         if self.keeps_epoch { self.lease / 4 } else { self.lease }
     }
 
-    /// Nothing goes wrong from now on.
+    /// Ends all faults of the network.
     pub(super) fn calm(&mut self) {
         (self.is_calm, self.loss_share, self.slow_share, self.latency) =
             (true, 0.0, 0.0, self.latency.min(2_000));

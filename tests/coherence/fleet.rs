@@ -1,8 +1,8 @@
 //! A fleet as the trials run it: nodes, writers, Redis, the source of truth, and an oracle that
 //! watches every step.
 //!
-//! What is sent is left in `outgoing`: the model checker and the simulation each have a network of their
-//! own.
+//! What the fleet sends is left in `outgoing`: the model checker and the simulation each have a
+//! network of their own.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,12 +11,12 @@ use super::node::{FlightStep, ReadOutcome, TrialEntry, TrialFlight, TrialNode};
 use super::source::{TrialKey, TrialSource, TrialVersion, key_name};
 use bfb::coherence::*;
 
-/// What must never be seen.
+/// A promise that was seen to be broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Violation {
     /// Memory answered with something older than an acknowledged invalidation.
     StaleFromMemory,
-    /// A flight did.
+    /// A flight answered with something older than an acknowledged invalidation.
     StaleFromFlight,
     /// A dataset was put into memory although an invalidation of it was acknowledged, or applied
     /// here.
@@ -29,7 +29,7 @@ pub(super) enum Violation {
     OtherPlan,
 }
 
-/// Everything but the network.
+/// The whole state of a fleet but for its network.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct TrialFleet {
     /// The nodes' clocks, then the writers'.
@@ -69,7 +69,7 @@ pub(super) enum Process {
     Writer(usize),
 }
 
-/// What a call was for.
+/// What a call is made for: it says where the answer belongs.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum CallPurpose {
     Heartbeat,
@@ -82,7 +82,7 @@ pub(super) enum CallPurpose {
     Nothing,
 }
 
-/// What is on its way.
+/// A message on its way.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum TrialMessage {
     Request { from: Process, sent: Moment, about: CallPurpose, call: ScriptCall },
@@ -111,7 +111,7 @@ impl TrialFleet {
         }
     }
 
-    /// Something happens to a node.
+    /// Hands an event to a node, and sends what the node wants sent.
     pub(super) fn handle_event(&mut self, node: usize, event: ReplicaEvent) {
         let now = self.clock(Process::Node(node));
         let mut actions = Vec::new();
@@ -146,7 +146,7 @@ impl TrialFleet {
         }
     }
 
-    /// Redis runs the script of a request; its answer goes out, and what it publishes.
+    /// Runs the script of a request on Redis, and sends its answer and what it publishes.
     pub(super) fn serve(&mut self, request: TrialMessage, deposed: bool) {
         let TrialMessage::Request { from, sent, about, call } = request else { return };
         let run = ScriptRequest { protocol: PROTOCOL, fresh_epoch: Epoch(self.next_epoch), call };
@@ -195,7 +195,7 @@ impl TrialFleet {
         }
     }
 
-    /// A message arrives at its process.
+    /// Hands a message to its process.
     pub(super) fn deliver(&mut self, message: TrialMessage) {
         match message {
             TrialMessage::Request { .. } => self.serve(message, false),
@@ -241,7 +241,7 @@ impl TrialFleet {
         }
     }
 
-    /// A request comes to a node; whether memory answered it.
+    /// Asks a node for `key`; says whether memory answered.
     pub(super) fn read(&mut self, node: usize, key: TrialKey) -> bool {
         let need = self.source.acknowledged[usize::from(key)];
         let now = self.clock(Process::Node(node));
@@ -288,7 +288,7 @@ impl TrialFleet {
         }
     }
 
-    /// The flight that asked at that moment.
+    /// The index of the flight that asked at that moment.
     fn flight(
         &self,
         node: usize,
@@ -335,7 +335,7 @@ impl TrialFleet {
         self.ask_redis(node, flight);
     }
 
-    /// The callers of a flight that waits can wait no longer.
+    /// Starts a flight that waits, because its callers can wait no longer.
     pub(super) fn start_waiting(&mut self, node: usize, flight: usize) {
         self.nodes[node].start_waiting(flight);
         if matches!(self.nodes[node].running[flight].step, FlightStep::Asking(_)) {
@@ -343,7 +343,7 @@ impl TrialFleet {
         }
     }
 
-    /// A flight reads the source.
+    /// Lets a flight read the source.
     pub(super) fn collect(&mut self, node: usize, flight: usize) {
         let flight = &mut self.nodes[node].running[flight];
         if let FlightStep::Collecting(start) = flight.step {
@@ -352,7 +352,7 @@ impl TrialFleet {
         }
     }
 
-    /// A flight answers its callers and leaves what it may.
+    /// Ends a flight: it answers its callers, and stores in memory and in Redis what it may.
     pub(super) fn end_flight(&mut self, node: usize, flight: usize) {
         let now = self.clock(Process::Node(node));
         let before: Vec<_> = self.nodes[node]
@@ -404,13 +404,13 @@ impl TrialFleet {
         }
     }
 
-    /// Somebody writes at the source and sends the script.
+    /// Lets a writer write at the source and send the script.
     pub(super) fn write(&mut self, writer: usize, key: TrialKey, scopes: Arc<[InvalidationScope]>) {
         self.source.write(key);
         self.invalidate(writer, scopes);
     }
 
-    /// Somebody sends the script, perhaps again.
+    /// Lets a writer send the script, perhaps again.
     pub(super) fn invalidate(&mut self, writer: usize, scopes: Arc<[InvalidationScope]>) {
         let now = self.clock(Process::Writer(writer));
         self.writers[writer].state = WriterState::Sent(now);
@@ -421,7 +421,7 @@ impl TrialFleet {
         );
     }
 
-    /// A writer asks how far its invalidation is.
+    /// Lets a writer ask Redis how far its invalidation is.
     pub(super) fn ask_progress(&mut self, writer: usize) {
         let now = self.clock(Process::Writer(writer));
         let TrialWriter { state: WriterState::Waiting(invalidation), epoch_age, .. } =
@@ -460,7 +460,7 @@ impl TrialFleet {
         self.check_acknowledged(to);
     }
 
-    /// A writer looks whether its invalidation is acknowledged.
+    /// Notes a writer's invalidation as acknowledged if it is by now.
     pub(super) fn check_acknowledged(&mut self, writer: usize) {
         let now = self.clock(Process::Writer(writer));
         let TrialWriter { state: WriterState::Waiting(invalidation), epoch_age, .. } =
@@ -481,7 +481,7 @@ impl TrialFleet {
         }
     }
 
-    /// Redis is another server now: with `data`, or without any.
+    /// Puts another life of the server in the place of this one, with `data`.
     pub(super) fn restart(&mut self, data: ReferenceServer) {
         self.server = data;
         self.life = ServerLife(self.life.0 + 1);

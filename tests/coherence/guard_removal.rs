@@ -15,7 +15,7 @@ impl GuardRemoval {
         Self { removed: Some(guard) }
     }
 
-    /// Takes it away from what this thread does from now on, and gives back any other.
+    /// Takes this guard away from what this thread does from now on, and puts back any other.
     pub(super) fn apply(self) {
         #[cfg(feature = "removable-guards")]
         bfb::coherence::removable::remove_from_thread(self.removed);

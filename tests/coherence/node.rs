@@ -1,5 +1,5 @@
-//! A sidecar as the trials run it: the real state machine, the real flights, and the little that a
-//! cache adds.
+//! A sidecar as the checks run it: the state machine and the flights of the product, with the least
+//! of a cache that they need.
 
 use std::collections::BTreeMap;
 
@@ -16,12 +16,12 @@ pub(super) struct TrialNode {
     pub(super) memory: BTreeMap<(TrialKey, u8), TrialEntry>,
     pub(super) flights: BTreeMap<(TrialKey, u8), Flights>,
     pub(super) running: Vec<TrialFlight>,
-    /// The newest version that an entry which this sidecar applied was about.
+    /// The newest version that was outdated by an entry which this sidecar applied.
     pub(super) newest_applied: BTreeMap<TrialKey, TrialVersion>,
     pub(super) is_alive: bool,
     /// A flight reads Redis before it reads the source.
     pub(super) has_redis: bool,
-    /// ... and lets another pod's flight collect for it.
+    /// A flight claims the key first, and lets another pod's flight collect for it.
     pub(super) has_claims: bool,
     /// Its callers cannot wait for one flight and then for another.
     pub(super) is_urgent: bool,
@@ -52,7 +52,7 @@ pub(super) struct TrialFlight {
 /// How far a flight is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum FlightStep {
-    /// It has not begun.
+    /// It waits for its start.
     Waiting,
     /// Redis is asked for the dataset.
     Asking(StartPoint),
@@ -62,7 +62,7 @@ pub(super) enum FlightStep {
     Collecting(StartPoint),
     /// The source was read.
     Collected(StartPoint, TrialVersion),
-    /// Redis had it.
+    /// Redis had the dataset.
     Fetched(StartPoint, FetchedDataset),
 }
 
@@ -125,7 +125,7 @@ impl TrialNode {
         ReadOutcome::Began(id)
     }
 
-    /// A flight ends with an answer; the next one of its key may begin.
+    /// Ends a flight; the next one of its key may begin.
     pub(super) fn end_flight(&mut self, index: usize, now: Moment) -> TrialFlight {
         let flight = self.running.remove(index);
         let at = (flight.key, flight.plan);
@@ -141,7 +141,7 @@ impl TrialNode {
         flight
     }
 
-    /// The callers of a flight that waits can wait no longer: it begins, where it may.
+    /// Starts a flight that waits, where it may, because its callers can wait no longer.
     pub(super) fn start_waiting(&mut self, index: usize) {
         let TrialFlight { key, plan, id, .. } = self.running[index];
         let flights = self.flights.entry((key, plan)).or_default();
@@ -150,7 +150,7 @@ impl TrialNode {
         }
     }
 
-    /// What the flight that ends may leave in memory.
+    /// Stores in memory what the flight that ends may store.
     pub(super) fn store_in_memory(
         &mut self,
         flight: &TrialFlight,
@@ -173,7 +173,8 @@ impl TrialNode {
         Some(entry)
     }
 
-    /// Forgets what is not believed any more: it makes no difference, and fewer states.
+    /// Drops the datasets that are not believed any more: it changes no answer, and makes fewer
+    /// states.
     pub(super) fn drop_invalid(&mut self) {
         let replica = &self.replica;
         self.memory.retain(|&(key, _), entry| {

@@ -15,7 +15,7 @@ const FLIGHT: StepBudget = StepBudget { flights: 1, ..ONE };
 const LATER: StepBudget = StepBudget { ticks: 2, ..ONE };
 const WIPE: StepBudget = StepBudget { wipes: 1, ..ONE };
 
-/// Holds as it is; breaks without the guard.
+/// Shows that no promise is broken in `scenario`, and that one is without `guard`.
 fn needs(guard: Guard, scenario: Scenario) {
     let started = Instant::now();
     let sound = explore(scenario.clone(), 20_000);

@@ -1,4 +1,4 @@
-//! What holds in simulated runs of a hostile world.
+//! Simulated runs in which every promise holds, whatever breaks.
 
 use std::time::Instant;
 

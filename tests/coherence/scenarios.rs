@@ -1,5 +1,4 @@
-//! What holds in every order of things: the scenarios that are explored, and how many states each
-//! has.
+//! The scenarios in which every promise holds, whatever the order of events.
 
 use std::time::Instant;
 
@@ -7,8 +6,7 @@ use super::check::{NO_STEPS, Scenario, StepBudget, TICK, explore};
 use super::source::{key_name, tags_of};
 use bfb::coherence::*;
 
-/// How many states a scenario may cost here.
-/// `BFB_CHECK_STATES=20000000 cargo test --release --test coherence scenarios` goes on.
+/// How many states of a scenario are explored: `usual`, or as many as `BFB_CHECK_STATES` says.
 fn states_max(usual: usize) -> usize {
     std::env::var("BFB_CHECK_STATES").ok().and_then(|states| states.parse().ok()).unwrap_or(usual)
 }

@@ -95,7 +95,7 @@ pub(super) struct Simulation {
     mute_until: Vec<u64>,
     deaf_until: Vec<u64>,
     paused_until: Vec<u64>,
-    /// Talks to the deposed primary still.
+    /// Which processes still talk to the deposed primary.
     uses_deposed: Vec<bool>,
     server_up: bool,
     redis_replica: ReferenceServer,
@@ -243,7 +243,7 @@ impl Simulation {
         self.queue.push(Reverse((time.max(self.now), self.ordinal, event)));
     }
 
-    /// Within about that many microseconds, seldom much later.
+    /// Schedules an event after about `mean` microseconds, seldom much later.
     fn after(&mut self, mean: u64, event: SimulatedEvent) {
         let delay = self.profile.delay(&mut self.rng, mean);
         self.at(self.now + delay, event);
@@ -276,7 +276,7 @@ impl Simulation {
         }
     }
 
-    /// Who must be awake for it to happen.
+    /// The process that must be awake for an event to happen.
     fn affected_process(event: &SimulatedEvent) -> Option<Process> {
         match event {
             SimulatedEvent::Wake(node)
@@ -327,7 +327,7 @@ impl Simulation {
         self.after(self.profile.read_gap, SimulatedEvent::Read(node));
     }
 
-    /// One flight of the node takes one step.
+    /// Lets one flight of the node take one step.
     fn step_flight(&mut self, node: usize) {
         let running = self.fleet.nodes[node].running.len();
         if running > 0 && self.fleet.nodes[node].is_alive {
@@ -377,8 +377,8 @@ impl Simulation {
         match self.fleet.writers[writer].state {
             WriterState::Idle => return self.tally.acknowledged += 1,
             WriterState::Waiting(_) => self.fleet.ask_progress(writer),
-            // No answer for so long: it is sent again, for everything, since nobody knows what
-            // became of it.
+            // The script was not answered for a whole lease, so nobody knows whether it ran: the
+            // writer sends it again, for everything.
             WriterState::Sent(sent)
                 if self.fleet.clock(Process::Writer(writer)).since(sent) > self.profile.lease =>
             {

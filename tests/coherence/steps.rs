@@ -7,7 +7,7 @@ use super::fleet::{Process, TrialMessage, WriterState};
 use super::node::{FlightStep, TrialNode};
 use bfb::coherence::*;
 
-/// What may happen next.
+/// One step of an exploration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum CheckStep {
     Advance,
@@ -36,7 +36,7 @@ pub(super) enum CheckStep {
 }
 
 impl Scenario {
-    /// What may come next.
+    /// Adds the steps that may come next.
     pub(super) fn steps(&self, state: &CheckState, steps: &mut Vec<CheckStep>) {
         let fleet = &state.fleet;
         let left = &state.budget;
@@ -100,7 +100,7 @@ impl Scenario {
 }
 
 impl CheckState {
-    /// Takes a step; nothing where it is beyond what is left.
+    /// Takes a step; `None` where the budget does not allow it.
     pub(super) fn step(&mut self, scenario: &Scenario, step: CheckStep) -> Option<()> {
         let fleet = &mut self.fleet;
         let left = &mut self.budget;
@@ -158,7 +158,7 @@ impl CheckState {
         Some(())
     }
 
-    /// A step that the server takes.
+    /// Takes a step of the server's.
     fn server_step(&mut self, scenario: &Scenario, step: CheckStep) -> Option<()> {
         let fleet = &mut self.fleet;
         let left = &mut self.budget;

@@ -18,7 +18,8 @@ fn main() -> std::process::ExitCode {
     for name in names.split(',').filter(|name| !name.is_empty()) {
         let guard = Guard::ALL.into_iter().find(|guard| format!("{guard:?}") == name);
         let guard = guard.unwrap_or_else(|| panic!("`{VARIABLE}` names no guard: `{name}`"));
-        eprintln!("warning: running WITHOUT a guard of the coherence protocol: {guard:?}");
+        // In the form of the log, since whoever started this process reads its log here.
+        eprintln!(r#"{{"level":"WARN","message":"running WITHOUT a guard","guard":"{guard:?}"}}"#);
         removable::remove_from_process(guard);
     }
     bfb::cli::main()

@@ -6,7 +6,7 @@ impl Simulation {
     pub(super) fn fault(&mut self) {
         self.after(self.profile.fault_every, SimulatedEvent::Fault);
         if self.rng.u8(..3) == 0 {
-            // What a replica has is as old as the last time that this came up.
+            // A replica of the server has the data of the last time that it was copied here.
             self.redis_replica = self.fleet.server.clone();
         }
         if self.profile.is_calm {
@@ -76,7 +76,7 @@ impl Simulation {
         (0..self.size.sidecars).for_each(|node| self.break_subscription(node));
     }
 
-    /// A replica takes over; some go on talking to the old primary, until it knows.
+    /// Lets a replica take over; some processes go on talking to the old primary for a while.
     pub(super) fn fail_over(&mut self) {
         let old = (self.fleet.server.clone(), self.fleet.life);
         self.fleet.restart(self.redis_replica.clone());

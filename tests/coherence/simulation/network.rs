@@ -3,7 +3,7 @@
 use super::*;
 
 impl Simulation {
-    /// What the fleet sent sets out.
+    /// Puts what the fleet sent on its way.
     pub(super) fn dispatch(&mut self) {
         for message in std::mem::take(&mut self.fleet.outgoing) {
             match &message {
@@ -104,7 +104,8 @@ impl Simulation {
         }
     }
 
-    /// The server is away: whoever asked for a dataset learns that, in time.
+    /// Tells whoever asked for a dataset, after the time that a call may take, that the server is
+    /// away.
     pub(super) fn carry_back_nothing(&mut self, process: usize, message: TrialMessage) {
         if let TrialMessage::Request {
             from,
