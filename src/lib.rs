@@ -103,11 +103,14 @@
 //!
 //! - `coherence`, `shape`, `resources` and `diagnostics` know nobody, and `domain` knows
 //!   `diagnostics` only: the checker is handed a jq compiler as a function ([`domain::World`]).
+//! - The protocol has no switches. Its rules can be taken away only in a build with the feature
+//!   `removable-guards`, which is for tests alone ([`coherence::Guard`]); `tests/coherence` checks
+//!   it with them and without.
 //! - `collect` does not know HTTP towards consumers, and `sources` does not know that there is more
 //!   than one source.
-//! - `inject` knows nothing of datasets or of domain files. What decides on a pod is pure: it asks no cluster, and
-//!   reads no file. Nor does what decides on a certificate's turn or on who leads; only the
-//!   webhook's `cluster.rs` speaks to an API server.
+//! - `inject` knows nothing of datasets or of domain files. What decides on a pod is pure: it asks
+//!   no cluster, and reads no file. Nor does what decides on a certificate's turn or on who leads;
+//!   only the webhook's `cluster.rs` speaks to an API server.
 //! - No part of a dataset is parsed and written again on its way through: a [`sources::Part`] is
 //!   the bytes that came.
 //! - No error text, log line or metric holds a key or a part's data unless the operator asked for

@@ -235,10 +235,11 @@ mod tests {
             assert_eq!(kind(url).unwrap(), "One", "{url}");
         }
         assert_eq!(kind("redis-cluster://a:1,b:2").unwrap(), "Cluster");
-        assert!(
-            matches!("rediss-sentinel://a:1,b:2/main".parse(), Ok(RedisServers::Sentinel { sentinels, service })
-            if sentinels.len() == 2 && sentinels[0].is_tls() && service == "main")
-        );
+        let sentinel: RedisServers = "rediss-sentinel://a:1,b:2/main".parse().unwrap();
+        let RedisServers::Sentinel { sentinels, service } = sentinel else {
+            panic!("{sentinel:?}")
+        };
+        assert!(sentinels.len() == 2 && sentinels[0].is_tls() && service == "main");
         for url in ["", "redis", "http://localhost", "redis-sentinel://a:1", "redis-cluster://"] {
             assert_eq!(kind(url), Err(InvalidRedisUrl), "{url}");
         }

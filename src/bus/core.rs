@@ -14,7 +14,6 @@ use super::config::BusConfig;
 use super::connections::{CurrentConnections, RedisConnections};
 use super::events::{BusEvent, BusEventKind};
 use super::fault::RedisFault;
-use super::guards::guards;
 use super::handle::SHARED_BYTES_MAX;
 use super::metrics::BusMetrics;
 use super::redis_names::RedisNames;
@@ -161,11 +160,9 @@ impl BusCore {
     fn new_domain(&self, name: &str) -> BusDomain {
         self.metrics.init_domain(name);
         let member = random_name(&self.label);
-        let (heartbeat_origin, guards) = (Some(self.origin), guards());
         let config = ReplicaConfig {
             failover_grace: self.grace,
-            heartbeat_origin,
-            guards,
+            heartbeat_origin: Some(self.origin),
             ..ReplicaConfig::new(member.clone(), self.lease)
         };
         let replica = if self.is_standalone {
@@ -207,7 +204,6 @@ impl BusCore {
             }
             ScriptCall::Store { .. }
             | ScriptCall::Fetch { .. }
-            | ScriptCall::Vouch { .. }
             | ScriptCall::Claim { .. }
             | ScriptCall::Release { .. } => ConnectionKind::Datasets,
             _ => ConnectionKind::Protocol,

@@ -255,12 +255,6 @@ impl DomainBus {
     pub fn has_applied(&self, token: Fence) -> bool {
         self.query_replica(|replica, _| replica.has_applied(token))
     }
-
-    /// Outdates all of memory and every flight.
-    pub fn empty_memory(&self) {
-        let action = self.domain.replica_mut().empty_memory();
-        self.core.apply_to_memory(&self.domain, action);
-    }
 }
 
 /// What asks Redis; bounded in time.
@@ -301,16 +295,6 @@ impl DomainBus {
         ttl: Duration,
     ) -> Result<bool, RedisFault> {
         self.call_flag(ScriptCall::Store { place, dataset, age }, ttl, STORE_MAX).await
-    }
-
-    /// Whether a dataset that another store keeps is valid.
-    pub async fn vouch(
-        &self,
-        key: Arc<str>,
-        tags: Vec<Arc<str>>,
-        fence: Fence,
-    ) -> Result<bool, RedisFault> {
-        self.call_flag(ScriptCall::Vouch { key, tags, fence }, Duration::ZERO, READ_MAX).await
     }
 
     /// What a flight is called that claims a place: no two are called the same.

@@ -12,7 +12,6 @@ use super::clock;
 use super::core::{BusCore, BusDomain, PendingInvalidation};
 use super::events::BusEventKind;
 use super::fault::RedisFault;
-use super::guards::guards;
 use crate::coherence::{
     Fence, Invalidation, InvalidationScope, InvalidationState, IssuedInvalidation, LogEntry,
     MemberName, Moment, PublishedEntries, SCOPES_BYTES_MAX, SCOPES_MAX, ScriptCall, ScriptReply,
@@ -230,12 +229,8 @@ async fn wait_acknowledged(
     limit: Duration,
 ) -> Result<Vec<MemberName>, NotAcknowledged> {
     let deadline = clock::now().after(limit);
-    let mut invalidation = Invalidation::new(
-        &sent.issued,
-        domain.replica_mut().epoch_age(),
-        sent.answered_at,
-        guards(),
-    );
+    let mut invalidation =
+        Invalidation::new(&sent.issued, domain.replica_mut().epoch_age(), sent.answered_at);
     // None of a large fleet has reported yet: at first it would be looked at in vain.
     let (mut pause, mut looked_at) = (Duration::ZERO, sent.sidecars());
     let (mut of_all, mut after_lease) = (false, false);

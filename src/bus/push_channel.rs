@@ -144,7 +144,9 @@ impl PushReceiver {
         tokio::select! {
             biased;
             () = self.state.noticed.notified() => None,
-            message = self.messages.recv() => message.inspect(|message| self.state.on_taken(message)),
+            message = self.messages.recv() => {
+                message.inspect(|message| self.state.on_taken(message))
+            }
         }
     }
 

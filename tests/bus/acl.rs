@@ -116,7 +116,6 @@ async fn datasets(one: &Member, two: &Member) {
         patiently(|| fetched(&two.domain, place.clone())).await.unwrap().unwrap().dataset,
         dataset
     );
-    assert!(patiently(|| two.domain.vouch(place.key.clone(), vec![], fence)).await.unwrap());
 }
 
 /// The commands that were done since the counters were set to zero, those that scripts called among

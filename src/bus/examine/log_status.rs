@@ -1,4 +1,4 @@
-//! Where the log of a domain stands, as it lies in Redis.
+//! Reads from Redis where the log of a domain stands.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::server_info::RedisServerInfo;
 pub struct LogStatus {
     /// The protocol that it speaks.
     pub protocol: u32,
-    /// It is of the life that the server is in; nothing if that is not known.
+    /// Whether it is of the life that the server is in; `None`: that is not known.
     pub is_alive: Option<bool>,
     /// The name of its epoch.
     pub epoch: String,
@@ -30,7 +30,7 @@ pub struct LogStatus {
 /// A sidecar in the registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegisteredMember {
-    /// What it is called.
+    /// Its name.
     pub name: String,
     /// The log's `seq` in its last heartbeat reply.
     pub told_seq: u64,
@@ -40,7 +40,7 @@ pub struct RegisteredMember {
     pub lease: Duration,
 }
 
-/// Reads it; nothing if there is none.
+/// Reads the log of a domain; `None`: there is none.
 pub(super) async fn read(
     connection: &mut RedisConnection,
     names: &RedisNames,
