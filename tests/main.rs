@@ -9,6 +9,7 @@ mod commands;
 mod complete;
 mod consumer;
 mod demo;
+mod docs;
 mod doctor;
 mod domain_file;
 mod fleet;

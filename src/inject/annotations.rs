@@ -1,5 +1,5 @@
 //! The annotations: the one table of what may be asked for, how it is checked, and which flag it
-//! becomes. The README's table is made from it.
+//! becomes. The table in `docs/kubernetes.md` is made from it.
 
 use std::fmt::Write as _;
 
@@ -263,7 +263,7 @@ pub(super) fn nearest_to(name: &str) -> Option<&'static str> {
     )
 }
 
-/// The table in Markdown, as it stands in the README.
+/// The table in Markdown, as it stands in `docs/kubernetes.md`.
 pub fn markdown_table() -> String {
     let code = |text: &str| if text.is_empty() { String::new() } else { format!("`{text}`") };
     let mut out = String::from(

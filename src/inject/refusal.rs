@@ -210,7 +210,7 @@ impl RefusalReason {
     pub(super) fn expected(&self) -> String {
         match self {
             Self::UnknownAnnotation { .. } => {
-                "one of the annotations in the README's table".to_owned()
+                "one of the annotations in docs/kubernetes.md".to_owned()
             }
             Self::NotText { .. } => "text in quotes".to_owned(),
             Self::BadValue { expected, .. } | Self::NotAPod { expected, .. } => {

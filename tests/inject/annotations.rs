@@ -1,5 +1,5 @@
-//! The README's table of annotations is the one in the code, and each of its rows does what it
-//! says.
+//! The table of annotations in `docs/kubernetes.md` is the one in the code, and each of its rows
+//! does what it says.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,9 +10,9 @@ use bfb::resources::MemoryLimit;
 use super::injected;
 use crate::support::sidecar::bfb;
 
-const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/kubernetes.md");
 const BEGIN: &str = "<!-- the annotations, from src/inject/annotations.rs: \
-                     `UPDATE_README=1 cargo test readme` writes them -->\n";
+                     `UPDATE_DOCS=1 cargo test annotations` writes them -->\n";
 const END: &str = "<!-- end of the annotations -->\n";
 
 /// Flags of `bfb serve` that no annotation stands for, with the reason.
@@ -31,15 +31,15 @@ const WITHOUT: [(&str, &str); 9] = [
 const COMING: [&str; 1] = ["--store"];
 
 #[test]
-fn the_readme_holds_the_table() {
-    let readme = fs::read_to_string(README).unwrap();
-    let (before, rest) = readme.split_once(BEGIN).expect("the README says where the table begins");
-    let (_, after) = rest.split_once(END).expect("the README says where the table ends");
+fn the_page_holds_the_table() {
+    let page = fs::read_to_string(PAGE).unwrap();
+    let (before, rest) = page.split_once(BEGIN).expect("the page says where the table begins");
+    let (_, after) = rest.split_once(END).expect("the page says where the table ends");
     let right = format!("{before}{BEGIN}{}{END}{after}", markdown_table());
-    if readme != right && std::env::var_os("UPDATE_README").is_some() {
-        fs::write(README, &right).unwrap();
+    if page != right && std::env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(PAGE, &right).unwrap();
     } else {
-        assert_eq!(readme, right, "`UPDATE_README=1 cargo test readme` writes it");
+        assert_eq!(page, right, "`UPDATE_DOCS=1 cargo test annotations` writes it");
     }
 }
 
