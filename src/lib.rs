@@ -35,7 +35,7 @@
 //!
 //! # The life of a request
 //!
-//! 1. [`serve::accept`] takes a connection within a bound, where another one ends for it if need
+//! 1. [`crate::http::accept`] takes a connection within a bound, where another one ends for it if need
 //!    be; a request that takes too long to arrive ends its own.
 //! 2. [`serve::Consumers`] looks at `Host`, finds the version in the current [`serve::Routes`],
 //!    decodes and checks the key. Nothing upstream has been asked yet.
@@ -118,6 +118,7 @@ pub mod cli;
 pub mod coherence;
 pub mod collect;
 pub mod domain;
+pub mod http;
 pub mod identity;
 pub mod inject;
 pub mod log_filter;

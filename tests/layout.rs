@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules from the top down; those of one row stand on one line.
-const ROWS: [&[&str]; 12] = [
+const ROWS: [&[&str]; 13] = [
     &["main", "cli"],
     &["sidecar"],
     &["inject"],
@@ -15,6 +15,7 @@ const ROWS: [&[&str]; 12] = [
     &["collect"],
     &["sources"],
     &["identity"],
+    &["http"],
     &["coherence"],
     &["domain", "shape"],
     &["resources", "log_filter"],

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::AdminState;
 use crate::cache::InvalidationToken;
 use crate::coherence::{InvalidationScope, SCOPES_MAX};
-use crate::serve::WaitNotice;
+use crate::http::WaitNotice;
 use crate::serve::problem_details::ProblemDetails;
 
 /// What is asked: exactly one of `keys`, `tags` and `all`.

@@ -5,11 +5,9 @@
 //! Because a web page in a browser can reach a port on localhost, a request with `Origin` is
 //! refused, and a write must be declared as JSON.
 
-mod accept_header;
 mod cache_counters;
 mod datasets;
 mod events;
-pub(crate) mod exposition;
 mod health;
 mod invalidate;
 mod log_level;
@@ -29,10 +27,11 @@ use tokio::sync::watch;
 
 use crate::bus::Bus;
 use crate::cache::{BusLoss, Cache, CollectionEvents, HitVerifier, Memory};
+use crate::http::{Activity, AllowedHosts, BodyError, Handler, RequestBody, exposition};
 use crate::identity::{self, Identity};
 use crate::resources::MemoryAccount;
+use crate::serve::Routes;
 use crate::serve::problem_details::ProblemDetails;
-use crate::serve::{Activity, AllowedHosts, BodyError, Handler, RequestBody, Routes};
 use crate::sources::TraceContext;
 
 pub use events::EventListeners;

@@ -7,7 +7,7 @@ use http::{HeaderMap, StatusCode};
 use reqwest::{Client, ClientBuilder, Method, RequestBuilder, Response};
 
 use super::terminal::escape;
-use crate::serve::ListenAddress;
+use crate::http::ListenAddress;
 use crate::serve::problem_details::ProblemDetails;
 use crate::sources::TraceContext;
 

@@ -13,10 +13,9 @@ use super::args::UpstreamArgs;
 use super::client::DatasetResponse;
 use super::{check, exit, out, serve};
 use crate::bus::{self, Bus};
+use crate::http::AllowedHosts;
 use crate::identity;
-use crate::serve::{
-    AllowedHosts, Consumers, ConsumersConfig, KeyLogPolicy, Reporter, Routes, ServeMetrics,
-};
+use crate::serve::{Consumers, ConsumersConfig, KeyLogPolicy, Reporter, Routes, ServeMetrics};
 use crate::sidecar::{self, CachingConfig, DomainCaches, SidecarStartError};
 
 /// What is wanted.

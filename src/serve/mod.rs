@@ -1,26 +1,13 @@
 //! The consumer's side: datasets over HTTP on localhost.
 //!
-//! [`Consumers`] answers one request; `connection.rs` and `listen.rs` bring requests to it, with
-//! bounds on everything that a consumer can send. Errors become HTTP in [`problem_details`] and
-//! nowhere else.
+//! [`Consumers`] answers one request; [`crate::http`] brings requests to it, with bounds on
+//! everything that a consumer can send. Errors become HTTP in [`problem_details`] and nowhere else.
 
-mod connection;
-mod connection_table;
 mod dataset_response;
-mod drain;
-mod eviction_candidate;
-mod frames;
-mod host;
-mod listen;
 mod metrics;
-mod observed_stream;
 mod openapi;
-mod port;
 pub mod problem_details;
-mod progress;
 mod render;
-mod request;
-mod request_bytes;
 mod request_headers;
 mod request_report;
 mod routes;
@@ -32,24 +19,19 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Method, Request, Response};
+use http_body_util::Full;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
 use crate::cache::ReadError;
 use crate::collect::Timeline;
+use crate::http::{AllowedHosts, Handler, RequestBody};
 use crate::sources::TraceContext;
 use problem_details::ProblemDetails;
 use request_headers::RequestCacheControl;
 use routes::Route;
 
-pub use connection::Handler;
-pub use drain::{QUIET_PERIOD, drain_until_quiet};
-pub use host::AllowedHosts;
-pub use listen::{BindError, ListenAddress, Listener, accept, accept_tls};
-pub use metrics::{PortMetrics, ServeMetrics};
-pub use port::{Activity, DrainPhase, Port, PortLimits};
-pub(crate) use request::WaitNotice;
-pub use request::{BodyError, RequestBody};
+pub use metrics::ServeMetrics;
 pub use request_report::{KeyLogPolicy, Reporter};
 pub(crate) use routes::decode_key;
 pub use routes::{MAX_KEY_BYTES, Routes};
@@ -223,6 +205,20 @@ impl Consumers {
                 }
             };
         RequestOutcome { response, route: Some(route), key: Some(key), timeline }
+    }
+}
+
+impl Handler for Consumers {
+    type Body = Full<Bytes>;
+
+    async fn handle(&self, request: Request<RequestBody>, on_tcp: bool) -> Response<Full<Bytes>> {
+        // A body is ignored (DESIGN.md section 5): it is dropped before the request is answered,
+        // not after.
+        self.answer(request.map(drop), on_tcp).await.map(Full::new)
+    }
+
+    fn refuse(&self, headers: &HeaderMap, detail: String) -> Response<Full<Bytes>> {
+        self.refuse_overloaded(headers, detail).map(Full::new)
     }
 }
 

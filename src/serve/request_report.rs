@@ -17,6 +17,7 @@ use super::problem_details::ProblemDetails;
 use super::routes::Route;
 use super::spans::Spans;
 use crate::collect::Timeline;
+use crate::http::millis;
 use crate::sources::TraceContext;
 
 /// Which keys may be logged.
@@ -139,11 +140,6 @@ impl RequestReport<'_> {
             Err(problem) => problem.type_status_title().1.as_u16(),
         }
     }
-}
-
-/// As a number that every format of the log writes as one.
-pub(super) fn millis(span: Duration) -> u64 {
-    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn join_failures(failures: &[crate::sources::SourceError]) -> String {

@@ -16,7 +16,7 @@ use tokio::sync::{Notify, watch};
 use super::assembly::{DomainCaches, DomainFileOptions};
 use crate::admin::ReloadStatus;
 use crate::domain::{self, Domains, Loaded, Problem};
-use crate::serve::{self, Routes};
+use crate::serve::{Routes, ServeMetrics};
 
 /// How often the files are looked at.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
@@ -52,7 +52,7 @@ pub(super) struct Reloader {
     pub(super) routes: watch::Sender<Arc<Routes>>,
     pub(super) reloads: watch::Sender<ReloadStatus>,
     pub(super) metrics: ReloadMetrics,
-    pub(super) serve_metrics: serve::ServeMetrics,
+    pub(super) serve_metrics: ServeMetrics,
 }
 
 impl Reloader {

@@ -18,7 +18,6 @@ use bytes::Bytes;
 use futures_util::future::Either;
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Request, Response};
-use http_body_util::Full;
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -71,20 +70,6 @@ pub trait Handler: Clone + Send + Sync + 'static {
 
     /// Refuses a request with these headers, for which the port has no memory left.
     fn refuse(&self, headers: &HeaderMap, detail: String) -> Response<Self::Body>;
-}
-
-impl Handler for super::Consumers {
-    type Body = Full<Bytes>;
-
-    async fn handle(&self, request: Request<RequestBody>, on_tcp: bool) -> Response<Full<Bytes>> {
-        // A body is ignored (DESIGN.md section 5): it is dropped before the request is answered,
-        // not after.
-        self.answer(request.map(drop), on_tcp).await.map(Full::new)
-    }
-
-    fn refuse(&self, headers: &HeaderMap, detail: String) -> Response<Full<Bytes>> {
-        self.refuse_overloaded(headers, detail).map(Full::new)
-    }
 }
 
 /// Serves one connection until it ends, is drained, or is told to end.
