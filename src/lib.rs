@@ -55,7 +55,7 @@
 //! 6. The parts are joined byte for byte into a [`collect::Dataset`], which memory and Redis keep
 //!    unless it was invalidated in the air. A version's [`shape::Program`] runs on it, within a
 //!    budget, away from the event loop, when it is its domain's turn.
-//! 7. The answer is a 200 with every part, or one [`serve::problem_details::ProblemDetails`] that
+//! 7. The answer is a 200 with every part, or one [`serve::consumer_problem::ConsumerProblem`] that
 //!    holds none.
 //!
 //! # What all of it may cost

@@ -24,7 +24,7 @@ use crate::admin::{
     self, Admin, AdminState, EventListeners, LogLevel, Phase, ProcessHealth, ReloadStatus,
 };
 use crate::bus::{self, Bus};
-use crate::cache::{CacheMetrics, Memory, SampleVerifier, Seal, SealError};
+use crate::cache::{Cache, CacheMetrics, Memory, SampleVerifier, Seal, SealError};
 use crate::domain::Loaded;
 use crate::http::{
     Activity, BindError, DrainPhase, ListenAddress, Listener, Port, PortMetrics, QUIET_PERIOD,
@@ -127,6 +127,7 @@ pub struct Sidecar {
     consumers: Consumers,
     admin_state: Arc<AdminState>,
     routes: watch::Sender<Arc<Routes>>,
+    caches: watch::Sender<Arc<[Cache]>>,
     identity: Option<watch::Sender<Arc<Identity>>>,
     identity_metrics: identity::IdentityMetrics,
     reloads: watch::Sender<ReloadStatus>,
@@ -180,10 +181,11 @@ impl Sidecar {
         let serve_metrics = ServeMetrics::register(&mut registry);
         let port_metrics = SidecarPortMetrics::register(&mut registry);
         let caches = domain_caches.update(loaded.domains());
-        let routes = caches.and_then(|caches| Routes::new(caches, &serve_metrics));
-        let routes = watch::Sender::new(Arc::new(
-            routes.map_err(|error| SidecarStartError::Shape(error.message))?,
-        ));
+        let caches = caches.map_err(|error| SidecarStartError::Shape(error.message))?;
+        let routes = Routes::new(&caches, &serve_metrics)
+            .map_err(|error| SidecarStartError::Shape(error.message))?;
+        let routes = watch::Sender::new(Arc::new(routes));
+        let caches: watch::Sender<Arc<[Cache]>> = watch::Sender::new(caches.into());
         let reload_metrics = reload::ReloadMetrics::register(&mut registry);
         let (reloads, phase) =
             (watch::Sender::new(ReloadStatus::default()), watch::Sender::new(Phase::Starting));
@@ -191,7 +193,7 @@ impl Sidecar {
         let admin_state = Arc::new(AdminState {
             registry,
             health: ProcessHealth::new(phase.subscribe()),
-            routes: routes.subscribe(),
+            caches: caches.subscribe(),
             identity: identity.as_ref().map(watch::Sender::subscribe),
             identity_metrics: identity_metrics.clone(),
             reloads: reloads.subscribe(),
@@ -227,6 +229,7 @@ impl Sidecar {
             consumers,
             admin_state,
             routes,
+            caches,
             identity,
             identity_metrics,
             reloads,
@@ -334,6 +337,7 @@ impl Sidecar {
             loaded: self.loaded,
             domain_caches: self.domain_caches,
             routes: self.routes,
+            caches: self.caches,
             reloads: self.reloads,
             metrics: self.reload_metrics,
             serve_metrics: self.serve_metrics,

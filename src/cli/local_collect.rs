@@ -64,7 +64,7 @@ pub(super) async fn collect(
     )
     .update(loaded.domains());
     let metrics = ServeMetrics::register(&mut registry);
-    let routes = caches.and_then(|caches| Routes::new(caches, &metrics));
+    let routes = caches.and_then(|caches| Routes::new(&caches, &metrics));
     let routes =
         routes.map_err(|error| report_start_error(SidecarStartError::Shape(error.message)))?;
     let settings = ConsumersConfig {

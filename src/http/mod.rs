@@ -2,7 +2,7 @@
 //!
 //! A [`Listener`] is bound to a [`ListenAddress`]; [`accept`] takes its connections within
 //! [`PortLimits`] and hands each request to a [`Handler`], which knows what is asked and what the
-//! answer is. What a peer can send, hold or delay is bounded here, so that no handler has to think
+//! answer is; [`ProblemDetails`] writes one that is an error. What a peer can send, hold or delay is bounded here, so that no handler has to think
 //! of it. [`drain_until_quiet`] waits for the end of what is under way.
 //!
 //! This room knows neither datasets nor what its handlers do.
@@ -19,6 +19,7 @@ mod listen;
 mod observed_stream;
 mod port;
 mod port_metrics;
+mod problem_details;
 mod progress;
 mod request;
 mod request_bytes;
@@ -28,9 +29,11 @@ use std::time::Duration;
 pub use connection::Handler;
 pub use drain::{QUIET_PERIOD, drain_until_quiet};
 pub use host::AllowedHosts;
+pub(crate) use host::MISDIRECTED_DETAIL;
 pub use listen::{BindError, ListenAddress, Listener, accept, accept_tls};
 pub use port::{Activity, DrainPhase, Port, PortLimits};
 pub use port_metrics::PortMetrics;
+pub use problem_details::{ProblemDetails, ProblemType};
 pub(crate) use request::WaitNotice;
 pub use request::{BodyError, RequestBody};
 
