@@ -11,7 +11,7 @@
 //!       │
 //!   inject                     Kubernetes manifests and admission reviews in, the same with sidecars out
 //!       │
-//!   serve ── admin             HTTP on localhost; the one place where errors become HTTP
+//!   serve · admin              HTTP on localhost; the one place where errors become HTTP
 //!       │
 //!   cache                      memory and Redis, and the flights that fill them
 //!       │
@@ -22,6 +22,8 @@
 //!   sources                    one part from one source: retries, breaker, bounds, pages
 //!       │
 //!   identity                   certificates: load, rotate, verify, prove mutual
+//!       │
+//!   http                       listeners, connections, their bounds and their drain; problems
 //!       │
 //!   coherence                  what may be served, joined and kept: the protocol. Pure
 //!       │
@@ -101,6 +103,8 @@
 //!
 //! - `coherence`, `domain`, `shape` and `resources` know nobody: the checker is handed a jq
 //!   compiler as a function ([`domain::World`]).
+//! - `http` knows neither its handlers nor what they answer with: `serve`, `admin` and the webhook
+//!   stand beside each other on it.
 //! - `collect` does not know HTTP towards consumers, and `sources` does not know that there is more
 //!   than one source.
 //! - `inject` knows nothing of datasets. What decides on a pod is pure: it asks no cluster, and
