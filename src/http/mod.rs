@@ -7,6 +7,7 @@
 //!
 //! This room knows neither datasets nor what its handlers do.
 
+mod accept;
 mod accept_header;
 mod connection;
 mod connection_table;
@@ -14,8 +15,10 @@ mod drain;
 mod eviction_candidate;
 pub(crate) mod exposition;
 mod frames;
+mod handler;
 mod host;
-mod listen;
+mod listen_address;
+mod listener;
 mod observed_stream;
 mod port;
 mod port_metrics;
@@ -26,11 +29,13 @@ mod request_bytes;
 
 use std::time::Duration;
 
-pub use connection::Handler;
+pub use accept::{accept, accept_tls};
 pub use drain::{QUIET_PERIOD, drain_until_quiet};
+pub use handler::Handler;
 pub use host::AllowedHosts;
 pub(crate) use host::MISDIRECTED_DETAIL;
-pub use listen::{BindError, ListenAddress, Listener, accept, accept_tls};
+pub use listen_address::ListenAddress;
+pub use listener::{BindError, Listener};
 pub use port::{Activity, DrainPhase, Port, PortLimits};
 pub use port_metrics::PortMetrics;
 pub use problem_details::{ProblemDetails, ProblemType};
