@@ -11,7 +11,7 @@
 //!       │
 //!   inject                     Kubernetes manifests and admission reviews in, the same with sidecars out
 //!       │
-//!   serve ── admin             HTTP on localhost; the one place where errors become HTTP
+//!   serve · admin              HTTP on localhost; the one place where errors become HTTP
 //!       │
 //!   cache                      memory and Redis, and the flights that fill them
 //!       │
@@ -22,6 +22,8 @@
 //!   sources                    one part from one source: retries, breaker, bounds, pages
 //!       │
 //!   identity                   certificates: load, rotate, verify, prove mutual
+//!       │
+//!   http                       listeners, connections, their bounds and their drain; problems
 //!       │
 //!   coherence                  what may be served, joined and kept: the protocol. Pure
 //!       │
@@ -36,7 +38,7 @@
 //!
 //! # The life of a request
 //!
-//! 1. [`serve::accept`] takes a connection within a bound, where another one ends for it if need
+//! 1. [`crate::http::accept`] takes a connection within a bound, where another one ends for it if need
 //!    be; a request that takes too long to arrive ends its own.
 //! 2. [`serve::Consumers`] looks at `Host`, finds the version in the current [`serve::Routes`],
 //!    decodes and checks the key. Nothing upstream has been asked yet.
@@ -56,7 +58,7 @@
 //! 6. The parts are joined byte for byte into a [`collect::Dataset`], which memory and Redis keep
 //!    unless it was invalidated in the air. A version's [`shape::Program`] runs on it, within a
 //!    budget, away from the event loop, when it is its domain's turn.
-//! 7. The answer is a 200 with every part, or one [`serve::problem_details::ProblemDetails`] that
+//! 7. The answer is a 200 with every part, or one [`serve::consumer_problem::ConsumerProblem`] that
 //!    holds none.
 //!
 //! # What all of it may cost
@@ -106,6 +108,8 @@
 //! - The protocol has no switches. Its rules can be taken away only in a build with the feature
 //!   `removable-guards`, which is for tests alone ([`coherence::Guard`]); `tests/coherence` checks
 //!   it with them and without.
+//! - `http` knows neither its handlers nor what they answer with: `serve`, `admin` and the webhook
+//!   stand beside each other on it.
 //! - `collect` does not know HTTP towards consumers, and `sources` does not know that there is more
 //!   than one source.
 //! - `inject` knows nothing of datasets or of domain files. What decides on a pod is pure: it asks
@@ -124,6 +128,7 @@ pub mod coherence;
 pub mod collect;
 pub mod diagnostics;
 pub mod domain;
+pub mod http;
 pub mod identity;
 pub mod inject;
 pub mod log_filter;

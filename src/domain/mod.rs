@@ -11,6 +11,7 @@ mod decode;
 mod fields;
 mod graph;
 mod headers;
+mod key_segment;
 mod load;
 mod missing;
 mod model;
@@ -32,6 +33,8 @@ mod world;
 mod tests;
 
 pub use decode::parse;
+pub use key_segment::MAX_KEY_BYTES;
+pub(crate) use key_segment::decode_key;
 pub use load::{Loaded, files, load, read_text};
 pub use model::*;
 pub use schema::SCHEMA;

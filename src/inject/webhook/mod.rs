@@ -75,11 +75,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Defaults;
-use crate::identity::{self, Identity, IdentityError, IdentityPaths};
-use crate::serve::{
+use crate::http::{
     Activity, BindError, DrainPhase, ListenAddress, Listener, Port, PortLimits, accept_tls,
     drain_until_quiet,
 };
+use crate::identity::{self, Identity, IdentityError, IdentityPaths};
 use admission_handler::AdmissionHandler;
 use certificate_controller::{CertificateController, CertificateSource, TrustStatus};
 use certificate_secret::KeyPair;

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use super::metrics::PortMetrics;
+use super::port_metrics::PortMetrics;
 
 /// The bounds of a port.
 #[derive(Debug, Clone, Copy)]

@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
+use super::millis;
 use super::port::{Activity, DrainPhase};
-use super::request_report::millis;
 
 /// How long nothing may have come before a drain is over.
 pub const QUIET_PERIOD: Duration = Duration::from_secs(1);

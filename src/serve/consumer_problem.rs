@@ -1,22 +1,22 @@
-//! The one place where errors become HTTP: `application/problem+json` (RFC 9457) with a fixed text
-//! for each kind.
+//! The one place where errors become HTTP for a consumer: a problem with a fixed text for each kind.
 //!
 //! A problem names sources, reasons and what was met and expected; it never holds a part's data.
 #![doc = include_str!("problems.md")]
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 use serde::Serialize;
 
 use crate::collect::CollectError;
+use crate::http::{MISDIRECTED_DETAIL, ProblemDetails, ProblemType};
 use crate::sources::{Reason, SourceError};
 
 /// An error as a consumer reads it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ProblemDetails {
+pub enum ConsumerProblem {
     /// The key does not match the domain's pattern, or is no text at all.
     BadKey {
         /// What was met and expected.
@@ -34,16 +34,8 @@ pub enum ProblemDetails {
     },
     /// No version is published under this path.
     NoSuchPath,
-    /// The admin port has nothing under this path.
-    NoSuchRoute {
-        /// What there is.
-        detail: String,
-    },
     /// Only `GET` and `HEAD`.
-    MethodNotAllowed {
-        /// The value of `Allow`.
-        allow: &'static str,
-    },
+    MethodNotAllowed,
     /// `Host` is neither loopback nor allowed.
     Misdirected,
     /// A version's program failed for this key.
@@ -62,15 +54,6 @@ pub enum ProblemDetails {
     NotCached,
     /// The fleet's invalidations are out of reach.
     BusLost,
-    /// The fleet did not acknowledge an invalidation in time; it stands.
-    NotAcknowledged {
-        /// How many sidecars had not reported.
-        detail: String,
-        /// What the invalidation is known by.
-        token: String,
-        /// Those sidecars.
-        behind: Vec<String>,
-    },
     /// At least one source failed.
     SourcesFailed {
         /// Which of the types it is.
@@ -78,19 +61,10 @@ pub enum ProblemDetails {
         /// Each failed source.
         failures: Vec<SourceError>,
     },
-    /// The admin port refuses what a web page could send.
-    Forbidden {
-        /// What was met and expected.
-        detail: String,
-    },
-    /// A body that is not declared as JSON.
-    UnsupportedMediaType,
-    /// A body that did not arrive in time.
-    RequestTimeout {
-        /// What was expected.
-        detail: String,
-    },
 }
+
+/// The methods with which a dataset is read.
+const ALLOWED_METHODS: &str = "GET, HEAD";
 
 /// The types of problem that a failed dataset can be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,7 +105,7 @@ impl DatasetFailureKind {
     }
 }
 
-impl ProblemDetails {
+impl ConsumerProblem {
     /// The problem that a failed collection is.
     pub fn from_collect(error: CollectError, domain: &str) -> Self {
         match error {
@@ -144,131 +118,89 @@ impl ProblemDetails {
         }
     }
 
-    /// The last part of `urn:bfb:…`, the status and the title.
-    pub fn type_status_title(&self) -> (&'static str, StatusCode, &'static str) {
+    /// The type of the problem.
+    pub fn problem_type(&self) -> ProblemType {
+        let problem_type = ProblemType::new;
         match self {
-            Self::BadKey { .. } => {
-                ("bad-key", StatusCode::BAD_REQUEST, "the key is not one of this domain")
-            }
-            Self::BadRequest { .. } => {
-                ("bad-request", StatusCode::BAD_REQUEST, "the request is not understood")
-            }
-            Self::NotFound { .. } => {
-                ("not-found", StatusCode::NOT_FOUND, "the dataset does not exist")
-            }
-            Self::NoSuchPath => {
-                ("no-such-path", StatusCode::NOT_FOUND, "no version is published under this path")
-            }
-            Self::NoSuchRoute { .. } => {
-                ("no-such-path", StatusCode::NOT_FOUND, "there is nothing under this path")
-            }
-            Self::MethodNotAllowed { .. } => (
-                "method-not-allowed",
-                StatusCode::METHOD_NOT_ALLOWED,
-                "the method is not allowed here",
+            Self::BadKey { .. } => problem_type(
+                "bad-key",
+                StatusCode::BAD_REQUEST,
+                "the key is not one of this domain",
             ),
-            Self::Misdirected => {
-                ("misdirected", StatusCode::MISDIRECTED_REQUEST, "the host is not one of ours")
+            Self::BadRequest { .. } => ProblemType::BAD_REQUEST,
+            Self::NotFound { .. } => {
+                problem_type("not-found", StatusCode::NOT_FOUND, "the dataset does not exist")
             }
+            Self::NoSuchPath => problem_type(
+                "no-such-path",
+                StatusCode::NOT_FOUND,
+                "no version is published under this path",
+            ),
+            Self::MethodNotAllowed => ProblemType::METHOD_NOT_ALLOWED,
+            Self::Misdirected => ProblemType::MISDIRECTED,
             Self::ShapeFailed { .. } => {
-                ("shape-failed", StatusCode::BAD_GATEWAY, "the version's shape failed")
+                problem_type("shape-failed", StatusCode::BAD_GATEWAY, "the version's shape failed")
             }
-            Self::Overloaded { .. } => {
-                ("overloaded", StatusCode::SERVICE_UNAVAILABLE, "too much is under way")
-            }
+            Self::Overloaded { .. } => ProblemType::OVERLOADED,
             Self::NotCached => {
-                ("not-cached", StatusCode::GATEWAY_TIMEOUT, "the dataset is not cached")
+                problem_type("not-cached", StatusCode::GATEWAY_TIMEOUT, "the dataset is not cached")
             }
-            Self::BusLost => (
+            Self::BusLost => problem_type(
                 "bus-lost",
                 StatusCode::SERVICE_UNAVAILABLE,
                 "the fleet's invalidations are out of reach",
             ),
-            Self::NotAcknowledged { .. } => (
-                "not-acknowledged",
-                StatusCode::GATEWAY_TIMEOUT,
-                "the fleet did not acknowledge in time",
-            ),
-            Self::SourcesFailed { kind, .. } => kind.type_status_title(),
-            Self::Forbidden { .. } => {
-                ("forbidden", StatusCode::FORBIDDEN, "a browser can do nothing here")
-            }
-            Self::RequestTimeout { .. } => (
-                "request-timeout",
-                StatusCode::REQUEST_TIMEOUT,
-                "the request did not arrive in time",
-            ),
-            Self::UnsupportedMediaType => (
-                "unsupported-media-type",
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "the body must be JSON",
-            ),
+            Self::SourcesFailed { kind, .. } => kind.problem_type(),
         }
     }
 
     /// The answer. `trace_id` is the trace in which the log tells more.
     pub fn into_response(self, trace_id: &str) -> Response<Bytes> {
-        let (name, status, title) = self.type_status_title();
-        let body = ProblemBody {
-            r#type: format!("urn:bfb:{name}"),
-            title,
-            status: status.as_u16(),
+        let details = ProblemDetails {
+            problem_type: self.problem_type(),
             detail: self.detail(),
-            trace_id,
-            domain: if let Self::NotFound { domain } = &self { Some(domain) } else { None },
-            token: if let Self::NotAcknowledged { token, .. } = &self { Some(token) } else { None },
-            behind: if let Self::NotAcknowledged { behind, .. } = &self {
-                Some(behind)
-            } else {
-                None
-            },
-            version: if let Self::ShapeFailed { version, .. } = &self {
-                Some(version)
-            } else {
-                None
-            },
-            failed: self
-                .failures()
-                .map(|failures| failures.iter().map(FailedSource::from).collect()),
+            extensions: self.extensions(),
+            retry_after: self.retry_after(),
+            allow: matches!(self, Self::MethodNotAllowed).then_some(ALLOWED_METHODS),
         };
-        let json = serde_json::to_vec(&body).unwrap_or_default();
-        let mut response = Response::new(Bytes::from(json));
-        *response.status_mut() = status;
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if let Some(seconds) = self.retry_after_seconds() {
-            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
-        }
-        if let Self::MethodNotAllowed { allow } = self {
-            headers.insert(ALLOW, HeaderValue::from_static(allow));
-        }
-        response
+        details.into_response(trace_id)
     }
 
-    fn detail(&self) -> Option<String> {
+    fn detail(&self) -> Option<Cow<'_, str>> {
         match self {
             Self::BadKey { detail }
             | Self::BadRequest { detail }
-            | Self::NoSuchRoute { detail }
             | Self::ShapeFailed { detail, .. }
-            | Self::Overloaded { detail }
-            | Self::NotAcknowledged { detail, .. }
-            | Self::Forbidden { detail }
-            | Self::RequestTimeout { detail } => Some(detail.clone()),
-            Self::NoSuchPath => Some("`GET /openapi.json` lists the paths".to_owned()),
-            Self::MethodNotAllowed { allow } => Some(format!("allowed are {allow}")),
-            Self::Misdirected => Some(
-                "expected `localhost`, a loopback address or a name given with `--allow-host`"
-                    .to_owned(),
-            ),
-            Self::UnsupportedMediaType => {
-                Some("expected `Content-Type: application/json`".to_owned())
-            }
+            | Self::Overloaded { detail } => Some(detail.into()),
+            Self::NoSuchPath => Some("`GET /openapi.json` lists the paths".into()),
+            Self::MethodNotAllowed => Some(format!("allowed are {ALLOWED_METHODS}").into()),
+            Self::Misdirected => Some(MISDIRECTED_DETAIL.into()),
             Self::NotFound { .. }
             | Self::NotCached
             | Self::BusLost
             | Self::SourcesFailed { .. } => None,
+        }
+    }
+
+    fn extensions(&self) -> ConsumerExtensions<'_> {
+        let none = ConsumerExtensions::default();
+        match self {
+            Self::NotFound { domain } => ConsumerExtensions { domain: Some(domain), ..none },
+            Self::ShapeFailed { version, .. } => {
+                ConsumerExtensions { version: Some(version), ..none }
+            }
+            Self::SourcesFailed { failures, .. } => {
+                let failed = failures.iter().map(FailedSource::from).collect();
+                ConsumerExtensions { failed: Some(failed), ..none }
+            }
+            Self::BadKey { .. }
+            | Self::BadRequest { .. }
+            | Self::NoSuchPath
+            | Self::MethodNotAllowed
+            | Self::Misdirected
+            | Self::Overloaded { .. }
+            | Self::NotCached
+            | Self::BusLost => none,
         }
     }
 
@@ -277,37 +209,35 @@ impl ProblemDetails {
         if let Self::SourcesFailed { failures, .. } = self { Some(failures) } else { None }
     }
 
-    fn retry_after_seconds(&self) -> Option<u64> {
-        let (_, status, _) = self.type_status_title();
-        if status != StatusCode::SERVICE_UNAVAILABLE {
-            return None;
-        }
-        let longest = self
-            .failures()
-            .unwrap_or_default()
-            .iter()
-            .filter_map(|failure| failure.retry_after)
-            .max();
-        Some(whole_seconds(longest.unwrap_or_default()).max(1))
+    /// The longest time that a failed source asked for.
+    fn retry_after(&self) -> Option<Duration> {
+        self.failures()?.iter().filter_map(|failure| failure.retry_after).max()
     }
 }
 
 impl DatasetFailureKind {
-    fn type_status_title(self) -> (&'static str, StatusCode, &'static str) {
+    fn problem_type(self) -> ProblemType {
+        let problem_type = ProblemType::new;
         match self {
-            Self::Deadline => {
-                ("deadline", StatusCode::GATEWAY_TIMEOUT, "the deadline of the dataset passed")
+            Self::Deadline => problem_type(
+                "deadline",
+                StatusCode::GATEWAY_TIMEOUT,
+                "the deadline of the dataset passed",
+            ),
+            Self::SourceFailed => {
+                problem_type("source-failed", StatusCode::BAD_GATEWAY, "a source failed")
             }
-            Self::SourceFailed => ("source-failed", StatusCode::BAD_GATEWAY, "a source failed"),
-            Self::NotMutual => (
+            Self::NotMutual => problem_type(
                 "not-mutual",
                 StatusCode::BAD_GATEWAY,
                 "an upstream did not ask for our certificate",
             ),
-            Self::Unavailable => {
-                ("unavailable", StatusCode::SERVICE_UNAVAILABLE, "a source is being left alone")
-            }
-            Self::Contended => (
+            Self::Unavailable => problem_type(
+                "unavailable",
+                StatusCode::SERVICE_UNAVAILABLE,
+                "a source is being left alone",
+            ),
+            Self::Contended => problem_type(
                 "contended",
                 StatusCode::SERVICE_UNAVAILABLE,
                 "the sources changed faster than they could be read",
@@ -316,26 +246,13 @@ impl DatasetFailureKind {
     }
 }
 
-fn whole_seconds(duration: Duration) -> u64 {
-    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
-}
-
-#[derive(Serialize)]
-struct ProblemBody<'a> {
-    r#type: String,
-    title: &'a str,
-    status: u16,
+/// The members that only some problems have.
+#[derive(Default, Serialize)]
+struct ConsumerExtensions<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
-    detail: Option<String>,
-    trace_id: &'a str,
+    domain: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    domain: Option<&'a String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    version: Option<&'a String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    token: Option<&'a String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    behind: Option<&'a Vec<String>>,
+    version: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     failed: Option<Vec<FailedSource<'a>>>,
 }
@@ -359,6 +276,8 @@ impl<'a> From<&'a SourceError> for FailedSource<'a> {
 
 #[cfg(test)]
 mod tests {
+    use http::header::RETRY_AFTER;
+
     use super::*;
 
     fn failure(reason: Reason) -> SourceError {
@@ -374,7 +293,7 @@ mod tests {
 
     fn kind(reasons: &[Reason], deadline_passed: bool) -> &'static str {
         let failures: Vec<_> = reasons.iter().copied().map(failure).collect();
-        DatasetFailureKind::of_failures(&failures, deadline_passed).type_status_title().0
+        DatasetFailureKind::of_failures(&failures, deadline_passed).problem_type().name
     }
 
     #[test]
@@ -389,7 +308,7 @@ mod tests {
 
     #[test]
     fn a_503_says_when_to_come_back_in_whole_seconds_rounded_up() {
-        let problem = ProblemDetails::SourcesFailed {
+        let problem = ConsumerProblem::SourcesFailed {
             kind: DatasetFailureKind::Unavailable,
             failures: vec![failure(Reason::BreakerOpen)],
         };

@@ -6,6 +6,10 @@ use std::net::IpAddr;
 use http::Request;
 use http::header::HOST;
 
+/// What a request that is addressed to nobody here is told.
+pub(crate) const MISDIRECTED_DETAIL: &str =
+    "expected `localhost`, a loopback address or a name given with `--allow-host`";
+
 /// The names under which we answer: loopback always, and what `--allow-host` adds.
 #[derive(Debug, Clone, Default)]
 pub struct AllowedHosts(Vec<String>);

@@ -21,11 +21,11 @@ use tokio::time::Instant;
 use super::eviction_candidate::{
     ConnectionState, ConnectionTimeout, EvictionCandidate, EvictionSignal,
 };
-use super::metrics::PortMetrics;
+use super::millis;
 use super::port::PortLimits;
+use super::port_metrics::PortMetrics;
 use super::progress::Progress;
 use super::request_bytes::RequestBytes;
-use super::request_report::millis;
 
 /// Of so many places one is kept for whoever asks last.
 const RESERVED_FRACTION: usize = 8;

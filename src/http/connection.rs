@@ -14,12 +14,10 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::future::Either;
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Request, Response};
-use http_body_util::Full;
-use hyper::body::{Body, Incoming};
+use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -30,6 +28,7 @@ use tokio::time::timeout;
 
 use super::connection_table::ConnectionSlot;
 use super::eviction_candidate::EvictionSignal;
+use super::handler::Handler;
 use super::observed_stream::ObservedStream;
 use super::port::{DrainPhase, Port, PortLimits};
 use super::progress::Progress;
@@ -56,36 +55,6 @@ const SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// How often an HTTP/2 peer is asked whether it lives, and how long it may take to say so.
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_MAX: Duration = Duration::from_secs(20);
-
-/// Whoever answers requests: the consumer's side and the admin port.
-pub trait Handler: Clone + Send + Sync + 'static {
-    /// What its answers hold.
-    type Body: Body<Data = Bytes, Error = Infallible> + Unpin + Send + 'static;
-
-    /// Answers one request; `on_tcp` says whether its `Host` matters.
-    fn handle(
-        &self,
-        request: Request<RequestBody>,
-        on_tcp: bool,
-    ) -> impl Future<Output = Response<Self::Body>> + Send;
-
-    /// Refuses a request with these headers, for which the port has no memory left.
-    fn refuse(&self, headers: &HeaderMap, detail: String) -> Response<Self::Body>;
-}
-
-impl Handler for super::Consumers {
-    type Body = Full<Bytes>;
-
-    async fn handle(&self, request: Request<RequestBody>, on_tcp: bool) -> Response<Full<Bytes>> {
-        // A body is ignored (DESIGN.md section 5): it is dropped before the request is answered,
-        // not after.
-        self.answer(request.map(drop), on_tcp).await.map(Full::new)
-    }
-
-    fn refuse(&self, headers: &HeaderMap, detail: String) -> Response<Full<Bytes>> {
-        self.refuse_overloaded(headers, detail).map(Full::new)
-    }
-}
 
 /// Serves one connection until it ends, is drained, or is told to end.
 pub(super) async fn serve_connection<IO, A>(
