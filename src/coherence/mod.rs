@@ -146,12 +146,13 @@
 //! # How it is checked
 //!
 //! `tests/coherence` holds an exhaustive model check and a seeded simulation, both of this very
-//! code; [`Guard`] lists the rules, and each one taken away (feature `removable-guards`) is shown to
-//! break a promise in both. `make test` runs a bounded part of it. The long runs:
+//! code; [`Guard`] lists the rules. Each one is shown to be needed: taken away (feature
+//! `removable-guards`), both find a broken promise. `make test` runs a bounded part of it. The long
+//! runs:
 //!
 //! ```text
-//! BFB_CHECK_STATES=20000000 cargo test --config profile.dev.package.bfb.opt-level=3 \
-//!     --test coherence scenarios -- --nocapture
+//! BFB_CHECK_STATES=20000000 cargo test \
+//!     --config profile.dev.package.bfb.opt-level=3 --test coherence scenarios -- --nocapture
 //! BFB_SIMULATION_STEPS=1000000000 BFB_SIMULATION_SEED=1 cargo test \
 //!     --config profile.dev.package.bfb.opt-level=3 --test coherence runs -- --nocapture
 //! cargo test --features removable-guards --bin bfb-removable-guards -- --nocapture

@@ -63,8 +63,8 @@ impl ConnectionReport {
             CertificatePresentation::Accepted(proof) => proof.as_ref(),
             CertificatePresentation::Refused(_) | CertificatePresentation::TimedOut(_) => None,
         };
-        // Over TLS 1.2 a server that demands a certificate ends the inspection, which presents none,
-        // before the protocol is agreed on. The handshake with our certificate then knows it.
+        // Over TLS 1.2 a server that demands a certificate ends the inspection, which presents
+        // none, before the protocol is agreed on. The handshake with our certificate then knows it.
         let protocol = inspection.protocol.or(proof.map(|proof| proof.protocol));
         let key_exchange = inspection.group.or(proof.and_then(|proof| proof.group));
         Self {
