@@ -38,14 +38,14 @@ pub(super) fn encode(run: &mut Evaluation<'_>, base: &Base, text: &str, out: &mu
     let digits = base.written.encode_len(text.len());
     // A digit costs a few times what copying it does.
     run.meter.touch(8 * digits)?;
-    run.meter.room(2 * digits)?;
+    run.meter.require_memory(2 * digits)?;
     out.push(&mut run.meter, &base.written.encode(text.as_bytes()))
 }
 
 pub(super) fn decode(run: &mut Evaluation<'_>, base: &Base, text: &str, out: &mut Buffer) -> Flow {
     // Each byte is looked at, becomes less than one, and that up to three where it is not text.
     run.meter.touch(4 * text.len())?;
-    run.meter.room(4 * text.len())?;
+    run.meter.require_memory(4 * text.len())?;
     match base.read.decode(text.trim_end_matches('=').as_bytes()) {
         // As in jq: what is not text becomes replacement characters.
         Ok(bytes) => out.push(&mut run.meter, &String::from_utf8_lossy(&bytes)),
