@@ -24,14 +24,15 @@ use crate::admin::{
     self, Admin, AdminState, EventListeners, LogLevel, Phase, ProcessHealth, ReloadStatus,
 };
 use crate::bus::{self, Bus};
-use crate::cache::{CacheMetrics, Memory, SampleVerifier, Seal, SealError};
+use crate::cache::{Cache, CacheMetrics, Memory, SampleVerifier, Seal, SealError};
 use crate::domain::Loaded;
+use crate::http::{
+    Activity, BindError, DrainPhase, ListenAddress, Listener, Port, PortMetrics, QUIET_PERIOD,
+    accept, drain_until_quiet,
+};
 use crate::identity::{self, Identity, IdentityError};
 use crate::resources::ComputePool;
-use crate::serve::{
-    self, Activity, BindError, Consumers, DrainPhase, ListenAddress, Listener, Port, Reporter,
-    Routes,
-};
+use crate::serve::{Consumers, Reporter, Routes, ServeMetrics};
 
 pub use assembly::{
     DomainCaches, DomainFileOptions, build_cache, build_sources, load_identity, read_domains,
@@ -126,6 +127,7 @@ pub struct Sidecar {
     consumers: Consumers,
     admin_state: Arc<AdminState>,
     routes: watch::Sender<Arc<Routes>>,
+    caches: watch::Sender<Arc<[Cache]>>,
     identity: Option<watch::Sender<Arc<Identity>>>,
     identity_metrics: identity::IdentityMetrics,
     reloads: watch::Sender<ReloadStatus>,
@@ -135,7 +137,8 @@ pub struct Sidecar {
     compute: ComputePool,
     seal: Option<(Seal, CacheMetrics)>,
     samples: Option<SampleVerifier>,
-    serve_metrics: serve::ServeMetrics,
+    serve_metrics: ServeMetrics,
+    port_metrics: SidecarPortMetrics,
     phase: watch::Sender<Phase>,
     activity: Activity,
 }
@@ -175,12 +178,14 @@ impl Sidecar {
             connect_bus(config.bus.clone(), bus::BusMetrics::register(&mut registry));
         let mut domain_caches =
             DomainCaches::new(shared_sources, shared_cache, bus.clone(), &mut registry);
-        let serve_metrics = serve::ServeMetrics::register(&mut registry);
+        let serve_metrics = ServeMetrics::register(&mut registry);
+        let port_metrics = SidecarPortMetrics::register(&mut registry);
         let caches = domain_caches.update(loaded.domains());
-        let routes = caches.and_then(|caches| Routes::new(caches, &serve_metrics));
-        let routes = watch::Sender::new(Arc::new(
-            routes.map_err(|error| SidecarStartError::Shape(error.message))?,
-        ));
+        let caches = caches.map_err(|error| SidecarStartError::Shape(error.message))?;
+        let routes = Routes::new(&caches, &serve_metrics)
+            .map_err(|error| SidecarStartError::Shape(error.message))?;
+        let routes = watch::Sender::new(Arc::new(routes));
+        let caches: watch::Sender<Arc<[Cache]>> = watch::Sender::new(caches.into());
         let reload_metrics = reload::ReloadMetrics::register(&mut registry);
         let (reloads, phase) =
             (watch::Sender::new(ReloadStatus::default()), watch::Sender::new(Phase::Starting));
@@ -188,7 +193,7 @@ impl Sidecar {
         let admin_state = Arc::new(AdminState {
             registry,
             health: ProcessHealth::new(phase.subscribe()),
-            routes: routes.subscribe(),
+            caches: caches.subscribe(),
             identity: identity.as_ref().map(watch::Sender::subscribe),
             identity_metrics: identity_metrics.clone(),
             reloads: reloads.subscribe(),
@@ -224,6 +229,7 @@ impl Sidecar {
             consumers,
             admin_state,
             routes,
+            caches,
             identity,
             identity_metrics,
             reloads,
@@ -234,6 +240,7 @@ impl Sidecar {
             seal: watched_seal,
             samples,
             serve_metrics,
+            port_metrics,
             phase,
             activity,
         })
@@ -288,7 +295,7 @@ impl Sidecar {
             control.stop.recv().await;
         };
         // A second of quiet counts from the signal on: the consumer may be about to ask its last.
-        serve::drain_until_quiet(&drain, &activity, serve::QUIET_PERIOD, limit, second_stop).await;
+        drain_until_quiet(&drain, &activity, QUIET_PERIOD, limit, second_stop).await;
         tasks.abort_all();
         // Nobody is answered any more: a program that still runs holds the process up for nobody.
         compute.close();
@@ -308,7 +315,7 @@ impl Sidecar {
         reload: Arc<Notify>,
         apply_log: impl Fn(&str) + Send + 'static,
     ) -> JoinSet<()> {
-        let port = |activity: &Activity, metrics: &serve::PortMetrics| Port {
+        let port = |activity: &Activity, metrics: &PortMetrics| Port {
             activity: activity.clone(),
             drain: drain_phase.clone(),
             metrics: metrics.clone(),
@@ -330,24 +337,25 @@ impl Sidecar {
             loaded: self.loaded,
             domain_caches: self.domain_caches,
             routes: self.routes,
+            caches: self.caches,
             reloads: self.reloads,
             metrics: self.reload_metrics,
-            serve_metrics: self.serve_metrics.clone(),
+            serve_metrics: self.serve_metrics,
         };
         tasks.spawn(reloader.run(self.config.paths, self.config.domain_files, reload));
         let limits = self.config.limits;
         // Probes and the admin port are no consumers: a drain does not wait for them.
         let auxiliary_activity = Activity::default();
-        let admin = port(&auxiliary_activity, &self.serve_metrics.admin_port);
-        let probes = port(&auxiliary_activity, &self.serve_metrics.probes_port);
-        tasks.spawn(serve::accept(
+        let admin = port(&auxiliary_activity, &self.port_metrics.admin);
+        let probes = port(&auxiliary_activity, &self.port_metrics.probes);
+        tasks.spawn(accept(
             self.admin_listener,
             Admin::new(self.admin_state.clone()),
             limits.auxiliary(),
             admin,
         ));
         if let Some(listener) = self.probes_listener {
-            tasks.spawn(serve::accept(
+            tasks.spawn(accept(
                 listener,
                 Admin::probes(self.admin_state.clone()),
                 limits.auxiliary(),
@@ -355,14 +363,32 @@ impl Sidecar {
             ));
         }
         for listener in self.consumer_listeners {
-            tasks.spawn(serve::accept(
+            tasks.spawn(accept(
                 listener,
                 self.consumers.clone(),
                 limits,
-                port(&self.activity, &self.serve_metrics.consumers_port),
+                port(&self.activity, &self.port_metrics.consumers),
             ));
         }
         tasks
+    }
+}
+
+/// The counters of the sidecar's ports.
+#[derive(Debug)]
+struct SidecarPortMetrics {
+    consumers: PortMetrics,
+    admin: PortMetrics,
+    probes: PortMetrics,
+}
+
+impl SidecarPortMetrics {
+    fn register(registry: &mut Registry) -> Self {
+        Self {
+            consumers: PortMetrics::register(registry),
+            admin: PortMetrics::register(registry.sub_registry_with_prefix("admin")),
+            probes: PortMetrics::register(registry.sub_registry_with_prefix("probes")),
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::domain::quote;
+use crate::diagnostics::quote;
 
 /// What `PUT /log` takes.
 #[derive(Debug, Clone, Deserialize)]

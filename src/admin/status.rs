@@ -24,7 +24,7 @@ pub struct ReloadStatus {
 }
 
 pub(super) fn status_json(state: &AdminState) -> Value {
-    let table = state.routes.borrow().clone();
+    let caches = state.caches.borrow().clone();
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "pid": std::process::id(),
@@ -41,7 +41,7 @@ pub(super) fn status_json(state: &AdminState) -> Value {
         "verify": state.verifier.as_ref().map(HitVerifier::status),
         "fleet": fleet_json(state),
         "cache": super::cache_counters::cache_json(state),
-        "domains": table.caches().iter().map(domain_json).collect::<Vec<_>>(),
+        "domains": caches.iter().map(domain_json).collect::<Vec<_>>(),
         "identity": identity_json(state),
         "reloads": state.reloads.borrow().clone(),
         "trouble": list_troubles(state),
@@ -154,7 +154,7 @@ pub(super) fn list_troubles(state: &AdminState) -> Vec<String> {
             "a changed domain file is refused, its old version stays: {first}{more}"
         ));
     }
-    for cache in state.routes.borrow().caches() {
+    for cache in state.caches.borrow().iter() {
         let lately = |refusals: &TagsRefusals| refusals.last.elapsed() < NOT_KEPT_LATELY;
         for refusals in cache.tags_refusals().into_iter().filter(lately) {
             trouble.push(format!(

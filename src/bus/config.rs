@@ -32,7 +32,7 @@ pub struct BusConfig {
     pub identity: Option<PathBuf>,
     /// What keeps two fleets on one Redis apart.
     pub namespace: String,
-    /// How long a sidecar may serve from memory without having heard from Redis.
+    /// How long a sidecar may serve from memory without a reply from Redis.
     pub lease: Duration,
     /// How long a deposed primary may go on answering.
     pub failover_grace: Duration,
@@ -235,10 +235,11 @@ mod tests {
             assert_eq!(kind(url).unwrap(), "One", "{url}");
         }
         assert_eq!(kind("redis-cluster://a:1,b:2").unwrap(), "Cluster");
-        assert!(
-            matches!("rediss-sentinel://a:1,b:2/main".parse(), Ok(RedisServers::Sentinel { sentinels, service })
-            if sentinels.len() == 2 && sentinels[0].is_tls() && service == "main")
-        );
+        let sentinel: RedisServers = "rediss-sentinel://a:1,b:2/main".parse().unwrap();
+        let RedisServers::Sentinel { sentinels, service } = sentinel else {
+            panic!("{sentinel:?}")
+        };
+        assert!(sentinels.len() == 2 && sentinels[0].is_tls() && service == "main");
         for url in ["", "redis", "http://localhost", "redis-sentinel://a:1", "redis-cluster://"] {
             assert_eq!(kind(url), Err(InvalidRedisUrl), "{url}");
         }

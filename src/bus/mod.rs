@@ -26,7 +26,6 @@ mod entry_format;
 mod events;
 pub mod examine;
 mod fault;
-mod guards;
 mod handle;
 mod invalidate;
 mod metrics;
@@ -37,6 +36,8 @@ mod redis_server;
 mod replies;
 mod reply_stream;
 mod resp_frames;
+#[cfg(any(test, feature = "removable-guards"))]
+mod script_guards;
 mod scripts;
 mod sentinel;
 

@@ -9,9 +9,9 @@ use clap::{ArgAction, Args};
 use crate::bus::{BusConfig, RedisServers};
 use crate::cache::{BusLoss, MemorySize, SampleRate};
 use crate::coherence::LEASE_MAX;
+use crate::http::ListenAddress;
 use crate::identity::{IdentityPaths, TlsOptions};
 use crate::resources::{self, MemoryLimit, MemoryLimitError};
-use crate::serve::ListenAddress;
 use crate::sidecar::{self, DomainFileOptions};
 use crate::sources::Recording;
 

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::args::OutputFormat;
 use super::{exit, out};
-use crate::domain;
+use crate::diagnostics::{self, Problem};
 use crate::sidecar::{self, DomainFileOptions};
 
 #[derive(Debug, Args)]
@@ -46,8 +46,8 @@ impl CheckCommand {
 }
 
 /// Every problem on standard error, in colour where it is a terminal, and how many there are.
-pub(super) fn report_problems(problems: &[domain::Problem]) {
-    out::print_problems(|color| domain::render(problems, color));
+pub(super) fn report_problems(problems: &[Problem]) {
+    out::print_problems(|color| diagnostics::render(problems, color));
     let plural = if problems.len() == 1 { "problem" } else { "problems" };
     out::note(format!("{} {plural}", problems.len()));
 }

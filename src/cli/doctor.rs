@@ -4,20 +4,19 @@
 //! Connections are looked at by handshakes alone; requests (with `--key`) go out only over those
 //! proven mutual. What was answered is weighed, never printed. Whatever is found is in the report;
 //! the exit code says whether any of it is an error.
+//!
+//! `probe` asks the world and returns what it saw; `findings` says what follows from that; `report`
+//! holds both; `render` writes the report as a table or as JSON. Each knows only those before it.
 
-mod answer_probe;
-mod connection_probe;
-mod finding;
-mod identity_report;
+mod findings;
 mod probe;
-mod redis;
+mod render;
 mod report;
-mod source_findings;
-mod table;
+mod units;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use clap::Args;
 use prometheus_client::registry::Registry;
@@ -29,6 +28,7 @@ use crate::identity;
 use crate::sidecar::{self, DomainFileOptions};
 use crate::sources::Recording;
 use probe::DoctorContext;
+use report::DoctorReport;
 
 #[derive(Debug, Args)]
 pub(super) struct DoctorCommand {
@@ -104,12 +104,11 @@ impl DoctorCommand {
             redis: self.fleet.bus_config(),
         };
         super::block_on(async {
-            let report = probe::probe_all(domains, &context, self.key.as_deref()).await;
+            let probe = probe::probe_all(domains, &context, self.key.as_deref()).await;
+            let report = DoctorReport::of(&probe, &context, SystemTime::now());
             let exit_code = match self.format {
-                OutputFormat::Json => {
-                    out::print_json(serde_json::to_string_pretty(&report).unwrap_or_default())
-                }
-                OutputFormat::Text => out::print(table::draw(&report, table::width()).trim_end()),
+                OutputFormat::Json => out::print_json(render::json(&report)),
+                OutputFormat::Text => out::print(render::text(&report, render::width()).trim_end()),
             };
             if report.ok { exit_code } else { exit::FAILED }
         })

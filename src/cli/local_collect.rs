@@ -13,10 +13,9 @@ use super::args::UpstreamArgs;
 use super::client::DatasetResponse;
 use super::{check, exit, out, serve};
 use crate::bus::{self, Bus};
+use crate::http::AllowedHosts;
 use crate::identity;
-use crate::serve::{
-    AllowedHosts, Consumers, ConsumersConfig, KeyLogPolicy, Reporter, Routes, ServeMetrics,
-};
+use crate::serve::{Consumers, ConsumersConfig, KeyLogPolicy, Reporter, Routes, ServeMetrics};
 use crate::sidecar::{self, CachingConfig, DomainCaches, SidecarStartError};
 
 /// What is wanted.
@@ -65,7 +64,7 @@ pub(super) async fn collect(
     )
     .update(loaded.domains());
     let metrics = ServeMetrics::register(&mut registry);
-    let routes = caches.and_then(|caches| Routes::new(caches, &metrics));
+    let routes = caches.and_then(|caches| Routes::new(&caches, &metrics));
     let routes =
         routes.map_err(|error| report_start_error(SidecarStartError::Shape(error.message)))?;
     let settings = ConsumersConfig {

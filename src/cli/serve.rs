@@ -17,7 +17,8 @@ use super::environment::{self, Variables};
 use super::logging::{self, LogFormat};
 use super::{check, exit, out};
 use crate::admin::LogLevel;
-use crate::serve::{AllowedHosts, ConsumersConfig, KeyLogPolicy, PortLimits, Spans};
+use crate::http::{AllowedHosts, PortLimits};
+use crate::serve::{ConsumersConfig, KeyLogPolicy, Spans};
 use crate::sidecar::{Sidecar, SidecarConfig, SidecarControl, SidecarStartError};
 
 #[derive(Debug, Args)]

@@ -4,10 +4,10 @@
 use std::fmt::Write as _;
 
 use super::parse::{self, ExpectedText};
-use crate::domain::nearest;
+use crate::diagnostics::nearest;
 
 /// What all names begin with.
-pub const PREFIX: &str = "bfb.dev/";
+pub(super) const PREFIX: &str = "bfb.dev/";
 
 /// What `bfb.dev/status` says of a pod that has its sidecar.
 pub(super) const STATUS_INJECTED: &str = "injected";
@@ -153,13 +153,15 @@ fn url(text: &str) -> Result<(), ExpectedText> {
 /// Every annotation there is.
 #[rustfmt::skip]
 const TABLE: [Annotation; 37] = [
-    with_writer(AnnotationWriter::Pod, row("inject", "DOMAIN", "no sidecar", |text| parse::inject_request(text).map(drop),
+    with_writer(AnnotationWriter::Pod, row("inject", "DOMAIN", "no sidecar",
+        |text| parse::inject_request(text).map(drop),
         "the domains, with commas between them; each is read from the ConfigMap \
          `bfb-domain-DOMAIN` of the pod's namespace \
          (`_` is written `-` there). `true`: those of `--domain`. `false`: no sidecar")),
     row("image", "IMAGE", DEFAULT_IMAGE, parse::image,
         "the sidecar's image"),
-    with_flag("--identity", row("identity", "PLACE", DEFAULT_IDENTITY, |text| parse::identity(text).map(drop),
+    with_flag("--identity", row("identity", "PLACE", DEFAULT_IDENTITY,
+        |text| parse::identity(text).map(drop),
         "`secret:NAME` (`tls.crt`, `tls.key`, `ca.crt`); `issuer:NAME` or `cluster-issuer:NAME` of \
          cert-manager's csi-driver; \
          `spiffe`: its csi-driver-spiffe; `none`")),
@@ -176,11 +178,13 @@ const TABLE: [Annotation; 37] = [
         "how much memory datasets may take"),
     with_flag("--redis", row("redis", "URL", "a fleet of one", url,
         "the fleet's Redis: `secret:NAME/KEY`, or a URL without a password")),
-    with_flag("--redis-auth", row("redis-auth", "PLACE", "", |text| parse::secret_key(text).map(drop),
+    with_flag("--redis-auth", row("redis-auth", "PLACE", "",
+        |text| parse::secret_key(text).map(drop),
         "`secret:NAME/KEY`: `user:password`")),
     with_flag("--redis-ca", row("redis-ca", "PLACE", "", |text| parse::key(text).map(drop),
         "`secret:NAME/KEY` or `configmap:NAME/KEY`: the authorities of Redis's certificate")),
-    with_flag("--redis-identity", row("redis-identity", "PLACE", "", |text| parse::secret(text).map(drop),
+    with_flag("--redis-identity", row("redis-identity", "PLACE", "",
+        |text| parse::secret(text).map(drop),
         "`secret:NAME` (`tls.crt`, `tls.key`): our certificate towards Redis")),
     with_flag("--seal-key", row("seal-key", "PLACE", "", |text| parse::secret_key(text).map(drop),
         "`secret:NAME/KEY`: the keys that seal what is kept in Redis")),
@@ -196,15 +200,18 @@ const TABLE: [Annotation; 37] = [
         "the share of the hits that is compared with the sources: `0.01`, `1%`"),
     with_flag("--store", row("store", "URL", "", url,
         "the store: `secret:NAME/KEY`, or a URL without a password")),
-    with_flag("--listen", row("listen", "ADDRESSES", "127.0.0.1:7070, [::1]:7070", |text| parse::listen(text).map(drop),
+    with_flag("--listen", row("listen", "ADDRESSES", "127.0.0.1:7070, [::1]:7070",
+        |text| parse::listen(text).map(drop),
         "where the pod's containers are answered: loopback only")),
     row("unix-socket", "BOOL", "false", boolean,
         "also answer on `/run/bfb/bfb.sock`, mounted into every container of `containers`"),
-    with_flag("--probes", row("probes", "ADDRESS", DEFAULT_PROBES, |text| parse::probes(text).map(drop),
+    with_flag("--probes", row("probes", "ADDRESS", DEFAULT_PROBES,
+        |text| parse::probes(text).map(drop),
         "where kubelet and Prometheus are answered; `[::]:7072` where pods have IPv6 only")),
     with_flag("--drain", row("drain", "TIME", "25s, and 5s less than the pod's grace", time,
         "how long a drain may take; at most `terminationGracePeriodSeconds`")),
-    flag_row("request-cache-control", "--request-cache-control", "WORD", "honour", parse::request_cache_control,
+    flag_row("request-cache-control", "--request-cache-control", "WORD", "honour",
+        parse::request_cache_control,
         "whether a request's `Cache-Control` is obeyed: `honour` or `ignore`"),
     flag_row("log", "--log", "LEVEL", "info", parse::log,
         "the log's level, or a filter"),
@@ -229,8 +236,10 @@ const TABLE: [Annotation; 37] = [
          eighth of it free"),
     row("user", "UID", DEFAULT_USER, |text| parse::user(text).map(drop),
         "its user and group; `platform` leaves them to the platform (OpenShift)"),
-    with_writer(AnnotationWriter::Bfb, row("status", "", "", parse::line, "`injected`: set by us; nothing is added to a pod that has it")),
-    with_writer(AnnotationWriter::Bfb, row("undo", "", "", parse::undo, "set by us: what `bfb inject --uninject` must know")),
+    with_writer(AnnotationWriter::Bfb, row("status", "", "", parse::line,
+        "`injected`: set by us; nothing is added to a pod that has it")),
+    with_writer(AnnotationWriter::Bfb, row("undo", "", "", parse::undo,
+        "set by us: what `bfb inject --uninject` must know")),
 ];
 
 /// Every annotation there is, in the order of the table.
@@ -262,7 +271,8 @@ pub fn markdown_table() -> String {
     );
     for row in annotations() {
         let name = format!("{} {}", row.full_name(), row.placeholder);
-        let (flag, variable) = (row.flag.unwrap_or_default(), row.variable().unwrap_or_default());
+        let flag = row.flag.unwrap_or_default();
+        let variable = row.variable().unwrap_or_default();
         let is_prose = row.default.contains(['`', ' ']) || matches!(row.default, "" | "none");
         let default = if is_prose { row.default.to_owned() } else { code(row.default) };
         let _ = writeln!(

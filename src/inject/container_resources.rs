@@ -52,8 +52,10 @@ pub(super) fn container_resources(
         .get("memory")
         .and_then(|text| parse::size(text).ok())
         .unwrap_or(DEFAULT_DATASETS_BYTES);
-    let (memory_request, memory_limit) = (annotation("memory-request"), annotation("memory-limit"));
-    let (cpu_request, cpu_limit) = (annotation("cpu-request"), annotation("cpu-limit"));
+    let memory_request = annotation("memory-request");
+    let memory_limit = annotation("memory-limit");
+    let cpu_request = annotation("cpu-request");
+    let cpu_limit = annotation("cpu-limit");
 
     let limit = memory_limit.clone().unwrap_or_else(|| {
         let usual = mebibytes(
@@ -94,7 +96,9 @@ pub(super) fn container_resources(
     if is_above(&least.to_string(), &limit) {
         let at =
             if annotations.pod.contains_key("memory-limit") { "memory-limit" } else { "memory" };
-        let (limit, memory, least) = (limit.clone(), mebibytes(datasets), mebibytes(least));
+        let limit = limit.clone();
+        let memory = mebibytes(datasets);
+        let least = mebibytes(least);
         let reason = RefusalReason::LimitTooLow { limit, memory, least };
         refusals.push(InjectionRefusal { at: annotation_path(at), reason });
     }
@@ -142,7 +146,10 @@ fn parse_quantity(value: &Value) -> Option<f64> {
 
 /// Whether one quantity is more than another.
 fn is_above(one: &str, other: &str) -> bool {
-    matches!((parse::quantity(one), parse::quantity(other)), (Ok(one), Ok(other)) if one > other * (1.0 + 1e-9))
+    match (parse::quantity(one), parse::quantity(other)) {
+        (Ok(one), Ok(other)) => one > other * (1.0 + 1e-9),
+        _ => false,
+    }
 }
 
 fn mebibytes(bytes: u64) -> String {

@@ -116,7 +116,10 @@ fn one_of(text: &str, words: &[&str], expected: ExpectedText) -> Result<(), Expe
 /// A log filter, as `bfb serve` takes it.
 pub(super) fn log(text: &str) -> Result<(), ExpectedText> {
     let parsed = log_filter::parse(text).map(drop);
-    parsed.map_err(|_| "a level such as `info`, or a filter such as `info,bfb::sources=debug`, of at most 1024 bytes")
+    parsed.map_err(|_| {
+        "a level such as `info`, or a filter such as `info,bfb::sources=debug`, of at most \
+         1024 bytes"
+    })
 }
 
 /// Any text of one line.
@@ -156,8 +159,9 @@ pub(super) fn user(text: &str) -> Result<Option<u32>, ExpectedText> {
 
 /// Where consumers are answered: the addresses, and their ports.
 pub(super) fn listen(text: &str) -> Result<Vec<SocketAddr>, ExpectedText> {
-    const EXPECTED: ExpectedText = "addresses on loopback such as `127.0.0.1:7080`, with commas between them (others would be open to the whole cluster; \
-         a Unix socket is `bfb.dev/unix-socket`)";
+    const EXPECTED: ExpectedText = "addresses on loopback such as `127.0.0.1:7080`, with commas \
+                                    between them (others would be open to the whole cluster; \
+                                    a Unix socket is `bfb.dev/unix-socket`)";
     let addresses = text.split(',').map(|address| {
         let address = address.trim().replace("localhost:", "127.0.0.1:");
         let parsed = address.parse::<SocketAddr>().ok();

@@ -26,7 +26,8 @@ pub(super) fn parse_annotations(
         Some(Value::Object(found)) => found,
         Some(_) => return Err(vec![not_a_pod("a mapping", at)]),
     };
-    let (mut annotations, mut refusals) = (BTreeMap::new(), InjectionRefusals::default());
+    let mut annotations = BTreeMap::new();
+    let mut refusals = InjectionRefusals::default();
     for (full_name, value) in object {
         let Some(name) = full_name.strip_prefix(PREFIX) else { continue };
         match parse_annotation(name, value, refusals.is_full()) {

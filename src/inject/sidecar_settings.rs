@@ -12,7 +12,7 @@ use super::parse::{
     self, ExpectedText, IdentitySource, InjectRequest, KeyRef, ObjectRef, UrlSource,
 };
 use super::refusal::{InjectionRefusal, RefusalReason};
-use crate::domain::quote;
+use crate::diagnostics::quote;
 
 /// How long Kubernetes waits for a pod to stop where the pod does not say.
 pub(super) const DEFAULT_GRACE_SECONDS: u64 = 30;

@@ -7,8 +7,9 @@ use std::time::Duration;
 use super::{DomainFileOptions, SidecarStartError};
 use crate::bus;
 use crate::cache::{BusLoss, MemorySize, SampleRate};
+use crate::http::{ListenAddress, Listener, PortLimits};
 use crate::identity::{IdentityPaths, TlsOptions};
-use crate::serve::{ConsumersConfig, KeyLogPolicy, ListenAddress, Listener, PortLimits, Spans};
+use crate::serve::{ConsumersConfig, KeyLogPolicy, Spans};
 use crate::sources::Recording;
 
 /// A sidecar's configuration.

@@ -15,8 +15,10 @@ use tokio::sync::{Notify, watch};
 
 use super::assembly::{DomainCaches, DomainFileOptions};
 use crate::admin::ReloadStatus;
-use crate::domain::{self, Domains, Loaded, Problem};
-use crate::serve::{self, Routes};
+use crate::cache::Cache;
+use crate::diagnostics::{self, Problem};
+use crate::domain::{Domains, Loaded};
+use crate::serve::{Routes, ServeMetrics};
 
 /// How often the files are looked at.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
@@ -50,9 +52,10 @@ pub(super) struct Reloader {
     pub(super) loaded: Loaded,
     pub(super) domain_caches: DomainCaches,
     pub(super) routes: watch::Sender<Arc<Routes>>,
+    pub(super) caches: watch::Sender<Arc<[Cache]>>,
     pub(super) reloads: watch::Sender<ReloadStatus>,
     pub(super) metrics: ReloadMetrics,
-    pub(super) serve_metrics: serve::ServeMetrics,
+    pub(super) serve_metrics: ServeMetrics,
 }
 
 impl Reloader {
@@ -84,11 +87,14 @@ impl Reloader {
         self.report_problems(&next);
         if has_changed {
             let caches = self.domain_caches.update(next.domains());
-            match caches.and_then(|caches| Routes::new(caches, &self.serve_metrics)) {
-                Ok(table) => {
+            let table =
+                caches.and_then(|caches| Ok((Routes::new(&caches, &self.serve_metrics)?, caches)));
+            match table {
+                Ok((routes, caches)) => {
                     // A domain that is new answers once its lease is held, as at the start.
                     self.domain_caches.wait_for_heartbeat().await;
-                    self.routes.send_replace(Arc::new(table));
+                    self.routes.send_replace(Arc::new(routes));
+                    self.caches.send_replace(caches.into());
                     self.metrics.reloads.inc();
                     self.reloads.send_modify(|reloads| reloads.done += 1);
                     let domains: Vec<&str> = next.domains().keys().map(AsRef::as_ref).collect();
@@ -112,7 +118,7 @@ impl Reloader {
             new_problems.iter().map(|problem| &problem.file).collect::<BTreeSet<_>>().len() as u64;
         if refused > 0 {
             self.metrics.failures.inc_by(refused);
-            let text = domain::render(&new_problems, false);
+            let text = diagnostics::render(&new_problems, false);
             tracing::warn!(
                 "a change of the domain files was refused, the old version stays\n{text}"
             );

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
-use crate::serve::DrainPhase;
+use crate::http::DrainPhase;
 
 /// How long connections get to write what they still hold.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);

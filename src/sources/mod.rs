@@ -64,7 +64,7 @@ pub struct SharedSources {
     pub tape: Recording,
 }
 
-/// One question to a source.
+/// One request to a source.
 #[derive(Debug)]
 pub struct PartRequest<'a> {
     /// The rendered path and query.
@@ -83,7 +83,7 @@ pub struct PartRequest<'a> {
     pub outstanding: &'a Outstanding,
 }
 
-/// What a source said.
+/// A source's response.
 #[derive(Debug, Clone)]
 pub enum SourceAnswer {
     /// A part (fresh bytes).

@@ -25,7 +25,7 @@ use crate::bus;
 use crate::cache::MemorySize;
 use crate::cli::client::{SidecarClient, problem_text};
 use crate::cli::{exit, invalidate, logging, out, serve};
-use crate::serve::ListenAddress;
+use crate::http::ListenAddress;
 use crate::sidecar::{CachingConfig, Sidecar, SidecarConfig, SidecarControl};
 
 use super::upstreams::DemoUpstreams;

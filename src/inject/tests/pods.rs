@@ -4,9 +4,10 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{Choices, choices, defaults, pod};
-use crate::inject::{
-    Defaults, FieldPath, InjectOutcome, RefusalReason, SkipReason, annotations, inject, uninject,
-};
+use crate::inject::change::FieldPath;
+use crate::inject::decide::{InjectOutcome, SkipReason, inject, uninject};
+use crate::inject::refusal::RefusalReason;
+use crate::inject::{Defaults, annotations};
 
 /// A JSON Patch of nothing but `add`, as RFC 6902 says it.
 fn patched(mut document: Value, patch: &Value) -> Value {
@@ -29,12 +30,17 @@ proptest! {
     #[test]
     fn a_pod_is_injected_once_and_uninjected_to_what_it_was(bytes in choices()) {
         let mut choices = Choices::of(bytes);
-        let (before, defaults) = (pod(&mut choices), defaults(&mut choices));
-        let Ok(InjectOutcome::Inject(injection)) = inject(&before, &defaults) else { panic!("refused: {before}") };
+        let before = pod(&mut choices);
+        let defaults = defaults(&mut choices);
+        let Ok(InjectOutcome::Inject(injection)) = inject(&before, &defaults) else {
+            panic!("refused: {before}")
+        };
         let mut after = before.clone();
         prop_assert!(injection.additions.apply(&mut after));
-        prop_assert_eq!(patched(before.clone(), &json!(injection.additions.patch())), after.clone());
-        prop_assert_eq!(inject(&after, &defaults), Ok(InjectOutcome::Skip(SkipReason::AlreadyInjected)));
+        let patch = json!(injection.additions.patch());
+        prop_assert_eq!(patched(before.clone(), &patch), after.clone());
+        let skipped = Ok(InjectOutcome::Skip(SkipReason::AlreadyInjected));
+        prop_assert_eq!(inject(&after, &defaults), skipped);
         prop_assert_eq!(&after["spec"]["initContainers"][0]["name"], "bfb");
         let mut back = after;
         prop_assert!(uninject(&back).unwrap().apply(&mut back));
@@ -58,7 +64,9 @@ proptest! {
                 Value::Object(object) => places.extend(object.keys().map(|key| {
                     format!("{here}/{}", key.replace('~', "~0").replace('/', "~1"))
                 })),
-                Value::Array(list) => places.extend((0..list.len()).map(|nth| format!("{here}/{nth}"))),
+                Value::Array(list) => {
+                    places.extend((0..list.len()).map(|nth| format!("{here}/{nth}")));
+                }
                 _ => {}
             }
             at += 1;

@@ -75,11 +75,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Defaults;
-use crate::identity::{self, Identity, IdentityError, IdentityPaths};
-use crate::serve::{
+use crate::http::{
     Activity, BindError, DrainPhase, ListenAddress, Listener, Port, PortLimits, accept_tls,
     drain_until_quiet,
 };
+use crate::identity::{self, Identity, IdentityError, IdentityPaths};
 use admission_handler::AdmissionHandler;
 use certificate_controller::{CertificateController, CertificateSource, TrustStatus};
 use certificate_secret::KeyPair;
@@ -95,9 +95,7 @@ use watchdog::Watchdog;
 pub use cluster::{ClusterConnectError, ClusterError};
 pub use leader_lease::LeaseCandidate;
 pub use review::{AdmissionReview, MalformedReview, ReviewSubject};
-pub use verdict::{
-    AdmissionVerdict, INJECT_LABEL, StatusCause, decide_pod, decide_without_namespace,
-};
+pub use verdict::{AdmissionVerdict, StatusCause, decide_pod, decide_without_namespace};
 
 /// The name of the Lease and of the Secret in our namespace.
 const OBJECT_NAME: &str = "bfb-webhook";
