@@ -38,8 +38,8 @@
 //!
 //! # The life of a request
 //!
-//! 1. [`crate::http::accept`] takes a connection within a bound, where another one ends for it if need
-//!    be; a request that takes too long to arrive ends its own.
+//! 1. [`crate::http::accept`] takes a connection within a bound, where another one ends for it if
+//!    need be; a request that takes too long to arrive ends its own.
 //! 2. [`serve::Consumers`] looks at `Host`, finds the version in the current [`serve::Routes`],
 //!    decodes and checks the key. Nothing upstream has been asked yet.
 //! 3. [`cache::Cache`] answers from memory where [`coherence::Replica`] believes what it holds, for

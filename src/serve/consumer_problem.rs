@@ -1,4 +1,5 @@
-//! The one place where errors become HTTP for a consumer: a problem with a fixed text for each kind.
+//! The one place where errors become HTTP for a consumer: a problem with a fixed text for each
+//! kind.
 //!
 //! A problem names sources, reasons and what was met and expected; it never holds a part's data.
 #![doc = include_str!("problems.md")]

@@ -1,7 +1,8 @@
 //! The consumer's side: datasets over HTTP on localhost.
 //!
 //! [`Consumers`] answers one request; [`crate::http`] brings requests to it, with bounds on
-//! everything that a consumer can send. Errors become HTTP in [`consumer_problem`] and nowhere else.
+//! everything that a consumer can send. Errors become HTTP in [`consumer_problem`] and nowhere
+//! else.
 
 pub mod consumer_problem;
 mod dataset_response;
