@@ -27,6 +27,8 @@
 //!       │
 //!   domain · shape             the domain file and its problems; jq. Pure
 //!       │
+//!   settings                   every flag, variable and annotation, once, with its values. Pure
+//!       │
 //!   resources                  the accounts of memory and of CPU time that all work draws from
 //!   log_filter                 what a log filter may say. Pure
 //! ```
@@ -123,6 +125,7 @@ pub mod inject;
 pub mod log_filter;
 pub mod resources;
 pub mod serve;
+pub mod settings;
 pub mod shape;
 pub mod sidecar;
 pub mod sources;

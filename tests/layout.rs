@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules from the top down; those of one row stand on one line.
-const ROWS: [&[&str]; 12] = [
+const ROWS: [&[&str]; 13] = [
     &["main", "cli"],
     &["sidecar"],
     &["inject"],
@@ -17,6 +17,7 @@ const ROWS: [&[&str]; 12] = [
     &["identity"],
     &["coherence"],
     &["domain", "shape"],
+    &["settings"],
     &["resources", "log_filter"],
 ];
 
@@ -24,12 +25,17 @@ const ROWS: [&[&str]; 12] = [
 const WITHIN_A_ROW: [(&str, &str); 2] = [("admin", "serve"), ("main", "cli")];
 
 /// Imports that go down the list and are absent all the same.
-const ABSENT: [(&str, &str); 11] = [
+const ABSENT: [(&str, &str); 15] = [
     ("cache", "sources"),
     ("coherence", "domain"),
     ("coherence", "resources"),
     ("domain", "resources"),
     ("shape", "resources"),
+    ("coherence", "settings"),
+    ("domain", "settings"),
+    ("shape", "settings"),
+    // The table of settings is words: it knows only what a log filter may say.
+    ("settings", "resources"),
     // Pods are its business, and no dataset.
     ("inject", "cache"),
     ("inject", "bus"),

@@ -28,11 +28,12 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::bus::Bus;
-use crate::cache::{BusLoss, Cache, CollectionEvents, HitVerifier, Memory};
+use crate::cache::{Cache, CollectionEvents, HitVerifier, Memory};
 use crate::identity::{self, Identity};
 use crate::resources::MemoryAccount;
 use crate::serve::problem_details::ProblemDetails;
 use crate::serve::{Activity, AllowedHosts, BodyError, Handler, RequestBody, Routes};
+use crate::settings::BusLoss;
 use crate::sources::TraceContext;
 
 pub use events::EventListeners;

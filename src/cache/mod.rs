@@ -42,13 +42,13 @@ mod verify;
 
 pub use entry::{CacheEntry, EntryContent, EtagDigest, RenderedAnswer};
 pub use events::{CollectionEvent, CollectionEventKind, CollectionEvents, NotStoredReason};
-pub use memory::{Memory, MemorySize};
+pub use memory::Memory;
 pub use metrics::CacheMetrics;
 pub use programs::{ProgramError, SHAPE_OUTPUT_BYTES_MAX};
-pub use read::{BusLoss, Cache, CacheContext};
+pub use read::{Cache, CacheContext};
 pub use read_options::{After, ReadOptions};
 pub use redis_tier::{CLAIM_TTL, RedisEntry, Seal, SealError, decoded_weight};
 pub use served::{CacheStatus, ReadError, ServedAnswer};
 pub use tags::{TagsRefusal, TagsRefusals};
 pub use token::InvalidationToken;
-pub use verify::{HitVerifier, SampleRate, SampleVerifier, VerifierStatus, verifier};
+pub use verify::{HitVerifier, SampleVerifier, VerifierStatus, verifier};

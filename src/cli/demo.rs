@@ -29,14 +29,15 @@ use reqwest::Method;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 
-use super::args::{self, AdminArgs, ListenArgs};
+use super::args::{AdminArgs, ListenArgs};
 use super::client::{SidecarClient, problem_text};
-use super::logging::{self, LogFormat};
+use super::logging;
 use super::{exit, out, pretty, serve};
 use crate::admin::LogLevel;
 use crate::bus::RedisServers;
 use crate::identity::{Paths, TlsOptions};
 use crate::serve::{AllowedHosts, ConsumersConfig, KeyLogPolicy, ListenAddress, PortLimits};
+use crate::settings::{LogFilter, LogFormat, SocketMode};
 use crate::sidecar::{CachingConfig, DomainFileOptions, Sidecar, SidecarConfig, SidecarControl};
 use crate::sources::Tape;
 use domain_file::write_domain;
@@ -70,8 +71,8 @@ pub(super) struct DemoCommand {
     #[command(flatten)]
     admin: AdminArgs,
     /// The log's level
-    #[arg(long, env = "BFB_LOG", value_name = "LEVEL", default_value = "warn", value_parser = args::log_filter)]
-    log: String,
+    #[arg(long, env = "BFB_LOG", value_name = "LEVEL", default_value = "warn")]
+    log: LogFilter,
 }
 
 /// The customer of the first answer.
@@ -81,7 +82,7 @@ type DemoError = Box<dyn std::error::Error>;
 
 impl DemoCommand {
     pub(super) fn run(self) -> ExitCode {
-        let handle = match logging::start(&self.log, LogFormat::Text) {
+        let handle = match logging::start(self.log.as_str(), LogFormat::Text) {
             Ok(handle) => handle,
             Err(error) => {
                 out::error(error);
@@ -164,17 +165,18 @@ impl DemoCommand {
                 return exit::unavailable();
             }
         };
-        let sidecar = match Sidecar::start(config, LogLevel::new(&self.log, logging::check)).await {
-            Ok(sidecar) => sidecar,
-            Err(error) => {
-                let code = serve::report_start_error(&error);
-                out::note(
-                    "hint: `--listen` and `--admin` name other ports; \
+        let sidecar =
+            match Sidecar::start(config, LogLevel::new(self.log.as_str(), logging::check)).await {
+                Ok(sidecar) => sidecar,
+                Err(error) => {
+                    let code = serve::report_start_error(&error);
+                    out::note(
+                        "hint: `--listen` and `--admin` name other ports; \
                      `--once` takes any that are free",
-                );
-                return code;
-            }
-        };
+                    );
+                    return code;
+                }
+            };
         let Some(address) = sidecar.addresses().next().cloned() else { return exit::FAILED };
         let admin = sidecar.admin_address().clone();
         let (stop, stop_receiver) = mpsc::channel(2);
@@ -244,7 +246,7 @@ impl DemoCommand {
             paths: vec![file],
             listen: if is_usual { listen } else { vec![any()] },
             ipv6_optional,
-            socket_mode: 0o660,
+            socket_mode: SocketMode::default().0,
             admin: if is_usual { self.admin.admin.clone() } else { any() },
             probes: None,
             allow_remote: false,

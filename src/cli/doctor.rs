@@ -23,9 +23,10 @@ use clap::Args;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
-use super::args::{self, FleetArgs, OutputFormat, UpstreamArgs};
+use super::args::{FleetArgs, OutputFormat, UpstreamArgs};
 use super::{check, exit, out, serve};
 use crate::identity;
+use crate::settings::parse_time;
 use crate::sidecar::{self, DomainFileOptions};
 use crate::sources::Tape;
 use probe::DoctorContext;
@@ -42,7 +43,7 @@ pub(super) struct DoctorCommand {
     #[arg(long, value_enum, default_value = "text")]
     format: OutputFormat,
     /// How long a connection, and each answer, may take
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = args::time)]
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_time)]
     timeout: Duration,
     #[command(flatten)]
     upstreams: UpstreamArgs,

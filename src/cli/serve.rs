@@ -5,19 +5,18 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
-use clap::builder::BoolishValueParser;
-use clap::{ArgAction, Args, ValueEnum};
+use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 
 use super::args::{self, AdminArgs, FleetArgs, ListenArgs, UpstreamArgs};
 use super::environment::{self, Variables};
-use super::logging::{self, LogFormat};
+use super::logging;
 use super::{check, exit, out};
 use crate::admin::LogLevel;
 use crate::serve::{AllowedHosts, ConsumersConfig, KeyLogPolicy, PortLimits, Spans};
+use crate::settings::{CacheControlPolicy, DrainTime, LogFilter, LogFormat, SocketMode};
 use crate::sidecar::{Sidecar, SidecarConfig, SidecarControl, SidecarStartError};
 
 #[derive(Debug, Args)]
@@ -30,18 +29,13 @@ pub(super) struct ServeCommand {
     listen: ListenArgs,
     #[command(flatten)]
     admin: AdminArgs,
-    /// The permissions of consumers' Unix sockets, in octal; the admin port's is for its owner
-    /// alone
-    #[arg(long, env = "BFB_SOCKET_MODE", value_name = "MODE", default_value = "0660", value_parser = octal)]
-    socket_mode: u32,
-    /// Also answer probes and metrics here, for kubelet and Prometheus: no key, no data, no write
-    #[arg(long, env = "BFB_PROBES", value_name = "IP:PORT")]
+    #[arg(long)]
+    socket_mode: SocketMode,
+    #[arg(long)]
     probes: Option<SocketAddr>,
-    /// Allow addresses that others can reach
-    #[arg(long, env = "BFB_ALLOW_REMOTE", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    #[arg(long)]
     allow_remote: bool,
-    /// Also answer to this `Host`; may be given several times
-    #[arg(long, env = "BFB_ALLOW_HOST", value_name = "NAME", value_delimiter = ',')]
+    #[arg(long, value_delimiter = ',')]
     allow_host: Vec<String>,
 
     #[command(flatten)]
@@ -51,37 +45,21 @@ pub(super) struct ServeCommand {
     caching: args::CachingArgs,
     #[command(flatten)]
     fleet: FleetArgs,
-    /// Whether the `Cache-Control` of a request is obeyed
-    #[arg(long, env = "BFB_REQUEST_CACHE_CONTROL", value_enum, default_value = "honour")]
+    #[arg(long, value_enum)]
     request_cache_control: CacheControlPolicy,
 
-    /// How long a drain may take
-    #[arg(long, env = "BFB_DRAIN", value_name = "TIME", default_value = "25s", value_parser = args::time)]
-    drain: Duration,
-    /// The log's level, or a filter such as `info,bfb::sources=debug`
-    #[arg(long, env = "BFB_LOG", value_name = "LEVEL", default_value = "info", value_parser = args::log_filter)]
-    log: String,
-    /// The log's format
-    #[arg(long, env = "BFB_LOG_FORMAT", value_enum, default_value = "text")]
+    #[arg(long)]
+    drain: DrainTime,
+    #[arg(long)]
+    log: LogFilter,
+    #[arg(long, value_enum)]
     log_format: LogFormat,
-    /// Put keys into logs and spans (keys are personal data)
-    #[arg(long, env = "BFB_LOG_KEYS", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    #[arg(long)]
     log_keys: bool,
-    /// Log every request for this key, source by source
-    #[arg(long, env = "BFB_TRACE_KEY", value_name = "KEY")]
+    #[arg(long)]
     trace_key: Option<String>,
-    /// Say in every answer (`Server-Timing`) where the time went
-    #[arg(long, env = "BFB_EXPLAIN", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    #[arg(long)]
     explain: bool,
-}
-
-/// `--request-cache-control`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum CacheControlPolicy {
-    /// A consumer may ask for `no-cache`, `no-store`, `max-age` and `only-if-cached`.
-    Honour,
-    /// It may not.
-    Ignore,
 }
 
 /// The most requests under way at once.
@@ -109,14 +87,9 @@ fn soft_files_limit(limits: &str) -> Option<usize> {
         .ok()
 }
 
-fn octal(text: &str) -> Result<u32, String> {
-    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
-    mode.ok_or_else(|| "expected permissions in octal, such as `0660`".to_owned())
-}
-
 impl ServeCommand {
     pub(super) fn run(self, variables: &Variables) -> ExitCode {
-        let handle = match logging::start(&self.log, self.log_format) {
+        let handle = match logging::start(self.log.as_str(), self.log_format) {
             Ok(handle) => handle,
             Err(error) => {
                 out::error(error);
@@ -124,7 +97,7 @@ impl ServeCommand {
             }
         };
         environment::warn_of_unknown_variables();
-        let level = LogLevel::new(&self.log, logging::check);
+        let level = LogLevel::new(self.log.as_str(), logging::check);
         let config = match self.config() {
             Ok(config) => config,
             Err(error) => {
@@ -157,7 +130,7 @@ impl ServeCommand {
             paths: self.paths,
             listen,
             ipv6_optional,
-            socket_mode: self.socket_mode,
+            socket_mode: self.socket_mode.0,
             admin: self.admin.admin,
             probes: self.probes,
             allow_remote: self.allow_remote,
@@ -179,7 +152,7 @@ impl ServeCommand {
             limits: port_limits(ports),
             key_log: KeyLogPolicy { all: self.log_keys, traced_key: self.trace_key },
             spans: Spans::from_environment().map_err(|error| error.to_string())?,
-            drain: self.drain,
+            drain: self.drain.duration(),
         })
     }
 }

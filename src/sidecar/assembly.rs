@@ -16,13 +16,13 @@ use tokio_util::task::TaskTracker;
 use super::{CachingConfig, SidecarConfig, SidecarStartError};
 use crate::bus::Bus;
 use crate::cache::{
-    self, BusLoss, Cache, CacheContext, CacheMetrics, CollectionEvents, Memory, SampleRate,
-    SampleVerifier, Seal,
+    self, Cache, CacheContext, CacheMetrics, CollectionEvents, Memory, SampleVerifier, Seal,
 };
 use crate::collect::{CollectMetricFamilies, Collector};
 use crate::domain::{self, Domains, Loaded, ProgramProblem, Source, World};
 use crate::identity::{self, Identity, Paths, TlsOptions};
 use crate::resources::{ComputeMetrics, ComputePool, MemoryAccount, MemoryMetrics};
+use crate::settings::{BusLoss, SampleRate};
 use crate::shape::{CompileError, Program};
 use crate::sources::{self, Client, Shared, Tape};
 

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::{DomainFileOptions, SidecarStartError};
 use crate::bus;
-use crate::cache::{BusLoss, MemorySize, SampleRate};
 use crate::identity::{Paths, TlsOptions};
 use crate::serve::{ConsumersConfig, KeyLogPolicy, ListenAddress, Listener, PortLimits, Spans};
+use crate::settings::{BusLoss, MemorySize, SampleRate};
 use crate::sources::Tape;
 
 /// A sidecar's configuration.

@@ -22,10 +22,10 @@ use super::suggestions::{SidecarAddresses, suggest_for_fleet};
 use super::{DemoCommand, DemoError, FIRST_PATH, program_name};
 use crate::admin::LogLevel;
 use crate::bus;
-use crate::cache::MemorySize;
 use crate::cli::client::{SidecarClient, problem_text};
 use crate::cli::{exit, invalidate, logging, out, serve};
 use crate::serve::ListenAddress;
+use crate::settings::MemorySize;
 use crate::sidecar::{CachingConfig, Sidecar, SidecarConfig, SidecarControl};
 
 use super::upstreams::DemoUpstreams;
@@ -102,11 +102,15 @@ impl DemoCommand {
             else {
                 return exit::FAILED;
             };
-            let sidecar =
-                match Sidecar::start(config, LogLevel::new(&self.log, logging::check)).await {
-                    Ok(sidecar) => sidecar,
-                    Err(error) => return serve::report_start_error(&error),
-                };
+            let sidecar = match Sidecar::start(
+                config,
+                LogLevel::new(self.log.as_str(), logging::check),
+            )
+            .await
+            {
+                Ok(sidecar) => sidecar,
+                Err(error) => return serve::report_start_error(&error),
+            };
             match FleetMember::of(&sidecar) {
                 Ok(member) => members.push(member),
                 Err(error) => {
