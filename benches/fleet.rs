@@ -73,7 +73,8 @@ fn part(of: u64) -> String {
 fn show(name: &str, mut times: Vec<Duration>) -> (f64, f64) {
     times.sort_unstable();
     let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
-    let (median, p99) = (at(0.5), at(0.99));
+    let median = at(0.5);
+    let p99 = at(0.99);
     println!(
         "  {name:<44} median {median:8.3} ms   p99 {p99:8.3} ms   max {:8.3} ms   ({} of them)",
         at(1.0),
@@ -86,7 +87,8 @@ fn show(name: &str, mut times: Vec<Duration>) -> (f64, f64) {
 /// all have it.
 async fn acknowledgement(size: usize, times: usize) {
     println!("acknowledgement by {size} sidecars");
-    let (redis, upstream) = (Redis::start(), Upstream::plain().await);
+    let redis = Redis::start();
+    let upstream = Upstream::plain().await;
     let version = Arc::new(AtomicU64::new(0));
     let now = version.clone();
     upstream.handles("/42", move |_| Reply::json(part(now.load(Ordering::SeqCst))));
@@ -156,7 +158,8 @@ async fn hits(span: Duration) {
     {
         let until = Instant::now() + span;
         let loops = (0..16).map(|_| async {
-            let (mut consumer, mut times) = (sidecar.consumer(HttpVersion::Http1), Vec::new());
+            let mut consumer = sidecar.consumer(HttpVersion::Http1);
+            let mut times = Vec::new();
             while Instant::now() < until {
                 let began = Instant::now();
                 consumer.get(path).await.unwrap();
@@ -204,7 +207,8 @@ async fn memory(count: usize, bytes: usize) {
     join_all(loops).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     let status = sidecar.admin("/status").await.json();
-    let (full, data) = (sidecar.resident_kib(), count * bytes / 1024);
+    let full = sidecar.resident_kib();
+    let data = count * bytes / 1024;
     println!(
         "  idle {idle} KiB, full {full} KiB, data {data} KiB, held {} datasets, counted {} bytes",
         status["memory"]["entries"], status["memory"]["bytes"]
@@ -215,7 +219,8 @@ async fn memory(count: usize, bytes: usize) {
 /// Redis is gone for a time, under load: what consumers see before, during and after.
 async fn outage(span: Duration) {
     println!("redis killed for {span:?} under load: 4 sidecars, 16 consumers, 500 keys");
-    let (mut redis, upstream) = (Redis::start(), Upstream::plain().await);
+    let mut redis = Redis::start();
+    let upstream = Upstream::plain().await;
     for key in 0..500 {
         upstream
             .answers(&format!("/{key}"), [Reply::json(part(key)).after(Duration::from_millis(2))]);
@@ -224,17 +229,17 @@ async fn outage(span: Duration) {
     for _ in 0..4 {
         members.push(member(Some(&redis.url()), &upstream, &[]).await);
     }
-    let (stop, failed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let stop = Arc::new(AtomicBool::new(false));
+    let failed = Arc::new(AtomicU64::new(0));
     let began = Instant::now();
     let mut loops = tokio::task::JoinSet::new();
     for number in 0..16_u64 {
-        let (mut consumer, stop, failed) = (
-            members[(number % 4) as usize].consumer(HttpVersion::Http1),
-            stop.clone(),
-            failed.clone(),
-        );
+        let mut consumer = members[(number % 4) as usize].consumer(HttpVersion::Http1);
+        let stop = stop.clone();
+        let failed = failed.clone();
         loops.spawn(async move {
-            let (mut key, mut times) = (number, Vec::new());
+            let mut key = number;
+            let mut times = Vec::new();
             while !stop.load(Ordering::Relaxed) {
                 key = (key * 7 + 13) % 500;
                 let asked = Instant::now();
@@ -298,7 +303,8 @@ async fn admissions(rate: u32, span: Duration) {
         large(creation("shop", &json!({"bfb.dev/inject": "customer", "bfb.dev/memry": "1"}))),
     ];
     println!("  a review has {} bytes", serde_json::to_vec(&reviews[0]).unwrap().len());
-    let (total, before) = (rate * span.as_secs() as u32, cpu(webhook.pid()));
+    let total = rate * span.as_secs() as u32;
+    let before = cpu(webhook.pid());
     let began = Instant::now() + Duration::from_millis(100);
     let mut loops = tokio::task::JoinSet::new();
     for number in 0..16_u32 {
@@ -324,7 +330,8 @@ async fn admissions(rate: u32, span: Duration) {
         });
     }
     let times: Vec<Duration> = loops.join_all().await.into_iter().flatten().collect();
-    let (took, used) = (began.elapsed(), cpu(webhook.pid()) - before);
+    let took = began.elapsed();
+    let used = cpu(webhook.pid()) - before;
     println!("  {:.0} admissions a second", f64::from(total) / took.as_secs_f64());
     show("an admission, from when it was due", times);
     println!(

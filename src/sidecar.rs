@@ -127,7 +127,7 @@ pub struct Sidecar {
     admin_state: Arc<AdminState>,
     routes: watch::Sender<Arc<Routes>>,
     identity: Option<watch::Sender<Arc<Identity>>>,
-    identity_metrics: identity::Metrics,
+    identity_metrics: identity::IdentityMetrics,
     reloads: watch::Sender<ReloadStatus>,
     reload_metrics: reload::ReloadMetrics,
     driver: Option<bus::Driver>,
@@ -148,7 +148,7 @@ impl Sidecar {
     ) -> Result<Self, SidecarStartError> {
         let loaded = load_domains(&config)?;
         let mut registry = build_registry(&config);
-        let identity_metrics = identity::Metrics::register(&mut registry);
+        let identity_metrics = identity::IdentityMetrics::register(&mut registry);
         let identity = assembly::load_identity(config.identity.as_ref())?.map(watch::Sender::new);
         let shared_sources = assembly::build_sources(
             config.tls,

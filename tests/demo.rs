@@ -106,7 +106,8 @@ impl Demo {
         });
         let said = said.await.unwrap();
         let changes = if args.contains(&"--fleet") { "/favorites/change" } else { "/orders/fail" };
-        let (listen, control) = (address(&said, "/v2/customers/42"), address(&said, changes));
+        let listen = address(&said, "/v2/customers/42");
+        let control = address(&said, changes);
         Self { child, listen, control, said }
     }
 
@@ -213,7 +214,8 @@ async fn a_fleet_shows_an_invalidation_reaching_all_of_it_and_takes_its_redis_al
             })
             .collect()
     };
-    let (old, new) = (etags(before), etags(after));
+    let old = etags(before);
+    let new = etags(after);
     assert_eq!((old.len(), new.len()), (6, 3), "{said}");
     assert!(
         old.iter().all(|etag| *etag == old[0]) && new.iter().all(|etag| *etag == new[0]),

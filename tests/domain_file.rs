@@ -351,7 +351,8 @@ fn example() -> serde_json::Value {
         "versions": {
             "v1": {
                 "path": "/v1/customers/{key}",
-                "shape": "{id: .profile.id, name: .profile.name, favorites, orders: [.orders[] | {id, total}]}\n",
+                "shape": "{id: .profile.id, name: .profile.name, favorites, \
+                    orders: [.orders[] | {id, total}]}\n",
                 "deprecated": "2026-06-01",
                 "sunset": "2027-06-01",
                 "successor": "v2",

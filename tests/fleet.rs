@@ -33,7 +33,8 @@ pub(crate) async fn member(redis: &Redis, upstream: &Upstream, args: &[&str]) ->
 }
 
 pub(crate) async fn fleet(size: usize, args: &[&str]) -> (Redis, Upstream, Vec<Sidecar>) {
-    let (redis, upstream) = (Redis::start(), Upstream::plain().await);
+    let redis = Redis::start();
+    let upstream = Upstream::plain().await;
     counting(&upstream, "/42");
     let mut members = Vec::new();
     for _ in 0..size {

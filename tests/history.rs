@@ -10,9 +10,11 @@
 //! A short run is part of the suite. The long one, with figures:
 //!
 //! ```text
-//! BFB_HISTORY_SECONDS=600 cargo test --release --test promises history::nothing_older -- --nocapture
+//! BFB_HISTORY_SECONDS=600 cargo test --release --test promises \
+//!     history::nothing_older -- --nocapture
 //! BFB_HISTORY_SEED=7 …                          the same faults at the same times
-//! BFB_HISTORY_WITHOUT="S1InOrder S2Epoch" cargo test --test promises history::without -- --nocapture
+//! BFB_HISTORY_WITHOUT="S1InOrder S2Epoch" cargo test --test promises \
+//!     history::without -- --nocapture
 //! ```
 //!
 //! The checker can fail: over a build without the lease, or without the fence, it finds what they

@@ -29,7 +29,8 @@ impl Memory {
 
     #[track_caller]
     fn grew_by_less_than(&self, kib: u64, sidecar: &Sidecar) {
-        let (before, peak) = (self.0, sidecar.peak_resident_kib());
+        let before = self.0;
+        let peak = sidecar.peak_resident_kib();
         assert!(peak < before + kib, "from {before} KiB to {peak} KiB");
     }
 }

@@ -12,7 +12,9 @@ use std::error::Error;
 use std::sync::Arc;
 
 use bfb::domain::ServerIdentity;
-use bfb::identity::{ConnectError, Connection, Connector, Identity, Metrics, TlsOptions};
+use bfb::identity::{
+    ConnectError, Connector, Identity, IdentityMetrics, MutualConnection, TlsOptions,
+};
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -26,7 +28,7 @@ const TLS12: TlsOptions = TlsOptions { tls12: true };
 /// A connector, and what it counts.
 struct Client {
     connector: Connector,
-    metrics: Metrics,
+    metrics: IdentityMetrics,
 }
 
 impl Client {
@@ -35,11 +37,11 @@ impl Client {
     }
 
     fn with(identity: Arc<Identity>, server: ServerIdentity, tls: TlsOptions) -> Self {
-        let metrics = Metrics::default();
+        let metrics = IdentityMetrics::default();
         Self { connector: Connector::mutual(identity, server, tls, metrics.clone()), metrics }
     }
 
-    async fn open(&self, uri: Uri) -> Result<Connection, ConnectError> {
+    async fn open(&self, uri: Uri) -> Result<MutualConnection, ConnectError> {
         self.connector.clone().call(uri).await
     }
 
@@ -55,7 +57,7 @@ impl Client {
     }
 }
 
-async fn ping(stream: &mut TokioIo<Connection>) -> Result<(), Box<dyn Error>> {
+async fn ping(stream: &mut TokioIo<MutualConnection>) -> Result<(), Box<dyn Error>> {
     stream.write_all(b"ping").await?;
     stream.flush().await?;
     let mut answer = [0; 4];

@@ -110,7 +110,9 @@ fn named(rest: &str) -> Vec<String> {
     match rest.strip_prefix('{') {
         None => vec![head(rest)],
         Some(list) => {
-            let (mut depth, mut heads, mut item) = (0, Vec::new(), String::new());
+            let mut depth = 0;
+            let mut heads = Vec::new();
+            let mut item = String::new();
             for c in list.chars() {
                 match c {
                     '{' => depth += 1,

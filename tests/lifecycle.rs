@@ -32,7 +32,8 @@ impl Load {
         let both = [HttpVersion::Http1, HttpVersion::Http2];
         let consumers =
             (0..each).flat_map(|_| both).map(|http| sidecar.consumer(http)).collect::<Vec<_>>();
-        let (stop, answered) = (Arc::new(AtomicBool::new(false)), watch::Sender::new(0));
+        let stop = Arc::new(AtomicBool::new(false));
+        let answered = watch::Sender::new(0);
         let mut tasks = JoinSet::new();
         for consumer in consumers {
             tasks.spawn(consume(consumer, path, stop.clone(), answered.clone()));

@@ -20,6 +20,7 @@ mod k8s;
 mod layout;
 mod lifecycle;
 mod link;
+mod naming;
 mod observability;
 mod shape;
 mod snapshot;

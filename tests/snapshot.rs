@@ -3,7 +3,11 @@
 //! `rounds` holds the rules one by one; `torn` reads sources that change together, over and over,
 //! and counts the answers whose parts never were true at once. `make test` runs a short form of it.
 //! The long one takes ten thousand answers at each rate:
-//! `BFB_SNAPSHOT_ANSWERS=10000 cargo test --release --test promises snapshot::torn -- --nocapture --test-threads 1`
+//!
+//! ```text
+//! BFB_SNAPSHOT_ANSWERS=10000 cargo test --release --test promises \
+//!     snapshot::torn -- --nocapture --test-threads 1
+//! ```
 
 mod rounds;
 mod torn;

@@ -20,8 +20,8 @@ use bfb::domain::{
 use bfb::identity;
 use bfb::resources::WorkMemory;
 use bfb::sources::{
-    Answer, Ask, Attempt, Client, Failure, Metrics, Outstanding, Part, Shared, Tape, TraceContext,
-    Validator,
+    Attempt, Client, Outstanding, Part, PartRequest, Recording, SharedSources, SourceAnswer,
+    SourceError, SourcesMetrics, TraceContext, Validator,
 };
 use http::{HeaderMap, HeaderValue, Uri};
 use tokio::time::Instant;
@@ -31,7 +31,7 @@ use crate::support::client::TEST_TIMEOUT;
 /// A source and how it is asked; tests change what they are about.
 struct Setup {
     source: Source,
-    shared: Shared,
+    shared: SharedSources,
 }
 
 fn setup(origin: Uri) -> Setup {
@@ -51,12 +51,12 @@ fn setup(origin: Uri) -> Setup {
         max_body: NonZeroUsize::new(64 * 1024).unwrap(),
         needs: Vec::new(),
     };
-    let shared = Shared {
+    let shared = SharedSources {
         identity: None,
         tls: identity::TlsOptions::default(),
-        identity_metrics: identity::Metrics::default(),
-        metrics: Metrics::default(),
-        tape: Tape::Off,
+        identity_metrics: identity::IdentityMetrics::default(),
+        metrics: SourcesMetrics::default(),
+        tape: Recording::Off,
     };
     Setup { source, shared }
 }
@@ -67,7 +67,7 @@ impl Setup {
         self
     }
 
-    fn tape(mut self, tape: Tape) -> Self {
+    fn tape(mut self, tape: Recording) -> Self {
         self.shared.tape = tape;
         self
     }
@@ -95,12 +95,17 @@ fn default_request() -> TestRequest<'static> {
 }
 
 impl TestRequest<'_> {
-    async fn of(&self, client: &Client, target: &str) -> (Result<Answer, Failure>, Vec<Attempt>) {
+    async fn of(
+        &self,
+        client: &Client,
+        target: &str,
+    ) -> (Result<SourceAnswer, SourceError>, Vec<Attempt>) {
         let mut attempts = Vec::new();
         let deadline = Instant::now() + self.within;
         let target = target.parse().unwrap();
-        let (memory, outstanding) = (WorkMemory::alone(), Outstanding::default());
-        let ask = Ask {
+        let memory = WorkMemory::alone();
+        let outstanding = Outstanding::default();
+        let ask = PartRequest {
             target: &target,
             known: self.previous_part,
             no_cache: self.no_cache,
@@ -114,17 +119,17 @@ impl TestRequest<'_> {
     }
 }
 
-async fn fetch(client: &Client, target: &str) -> Result<Answer, Failure> {
+async fn fetch(client: &Client, target: &str) -> Result<SourceAnswer, SourceError> {
     default_request().of(client, target).await.0
 }
 
-async fn fetch_error(client: &Client, target: &str) -> Failure {
+async fn fetch_error(client: &Client, target: &str) -> SourceError {
     fetch(client, target).await.unwrap_err()
 }
 
-fn part(answer: Answer) -> Part {
+fn part(answer: SourceAnswer) -> Part {
     match answer {
-        Answer::Part(part) => part,
+        SourceAnswer::Part(part) => part,
         other => panic!("{other:?} is no part"),
     }
 }

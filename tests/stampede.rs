@@ -78,7 +78,8 @@ impl Crowd {
         for name in SOURCES {
             let (source, asked) =
                 (Upstream::plain().await, Arc::<Mutex<BTreeMap<usize, usize>>>::default());
-            let (gates, counts) = (gates.clone(), Arc::clone(&asked));
+            let gates = gates.clone();
+            let counts = Arc::clone(&asked);
             source.handles("/42", move |seen| {
                 let mut counts = counts.lock().unwrap();
                 let times = counts.entry(named_by(seen)).or_default();
@@ -111,7 +112,8 @@ impl Crowd {
             let wire = Wire::open_patiently(self.sidecars[number].listen()).await.unwrap();
             (number, wire)
         });
-        let (mut waiting, wires) = (JoinSet::new(), join_all(open).await);
+        let mut waiting = JoinSet::new();
+        let wires = join_all(open).await;
         for (number, mut wire) in wires {
             wire.ask(&wire::get("/v2/customers/42", &trace_of(number))).await.unwrap();
             waiting.spawn(async move { (number, wire.answer().await) });
@@ -202,7 +204,8 @@ async fn answers(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_redis_each_sidecar_has_one_flight_running_and_one_waiting() {
-    let (first, second) = (watch::Sender::new(false), watch::Sender::new(false));
+    let first = watch::Sender::new(false);
+    let second = watch::Sender::new(false);
     let mut crowd = Crowd::gather(vec![first.subscribe(), second.subscribe()], SHORT_LEASE).await;
     crowd.redis.kill();
     for sidecar in &crowd.sidecars {

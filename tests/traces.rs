@@ -96,7 +96,8 @@ async fn end(sidecar: &Sidecar) {
 
 #[tokio::test]
 async fn a_request_and_each_request_to_a_source_become_spans_of_the_consumers_trace() {
-    let (upstream, collector) = (Upstream::plain().await, Collector::start().await);
+    let upstream = Upstream::plain().await;
+    let collector = Collector::start().await;
     upstream.answers("/secret-key", [Reply::status(503), Reply::json("{}")]);
     let sidecar = sidecar(&upstream, &collector, &[]).await;
     let mut request = get("/v2/customers/secret-key");
@@ -107,7 +108,8 @@ async fn a_request_and_each_request_to_a_source_become_spans_of_the_consumers_tr
     let spans = collector.spans();
     let of =
         |kind: SpanKind| spans.iter().filter(|span| span.kind == kind as i32).collect::<Vec<_>>();
-    let (servers, clients) = (of(SpanKind::Server), of(SpanKind::Client));
+    let servers = of(SpanKind::Server);
+    let clients = of(SpanKind::Client);
     assert_eq!((servers.len(), clients.len(), spans.len()), (1, 2, 3));
     let server = servers[0];
     assert_eq!(server.name, "GET /v2/customers/{key}");
@@ -130,7 +132,8 @@ async fn a_request_and_each_request_to_a_source_become_spans_of_the_consumers_tr
 
 #[tokio::test]
 async fn where_the_machine_has_no_authorities_spans_go_out_all_the_same() {
-    let (upstream, collector) = (Upstream::plain().await, Collector::start().await);
+    let upstream = Upstream::plain().await;
+    let collector = Collector::start().await;
     upstream.answers("/1", [Reply::json("{}")]);
     let sidecar = sidecar(&upstream, &collector, &NO_AUTHORITIES).await;
     assert_eq!(sidecar.get("/v2/customers/1").await.status, 200);
@@ -140,7 +143,8 @@ async fn where_the_machine_has_no_authorities_spans_go_out_all_the_same() {
 
 #[tokio::test]
 async fn a_trace_that_the_consumer_does_not_sample_is_not_exported() {
-    let (upstream, collector) = (Upstream::plain().await, Collector::start().await);
+    let upstream = Upstream::plain().await;
+    let collector = Collector::start().await;
     upstream.answers("/1", [Reply::json("{}")]);
     let sidecar = sidecar(&upstream, &collector, &[]).await;
     let mut request = get("/v2/customers/1");

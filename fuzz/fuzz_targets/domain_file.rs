@@ -9,7 +9,12 @@ use libfuzzer_sys::fuzz_target;
 /// Refuses `@` at its place, so that places in programs are mapped back.
 fn program(text: &str) -> Result<(), ProgramProblem> {
     match text.find('@') {
-        Some(at) => Err(ProgramProblem { at: at..at + 1, message: "unexpected `@`".into(), expected: "a term".into(), hint: "remove it".into() }),
+        Some(at) => Err(ProgramProblem {
+            at: at..at + 1,
+            message: "unexpected `@`".into(),
+            expected: "a term".into(),
+            hint: "remove it".into(),
+        }),
         None => Ok(()),
     }
 }

@@ -67,7 +67,8 @@ fn replies(data: &[u8]) -> bool {
 }
 
 fn frames(data: &[u8], size: usize) -> (Vec<RespFrame>, bool) {
-    let (mut frames, mut found) = (RespFrames::new(LIMITS), Vec::new());
+    let mut frames = RespFrames::new(LIMITS);
+    let mut found = Vec::new();
     for piece in data.chunks(size) {
         let fed = frames.feed(piece, |frame| {
             assert!(frame.bytes <= LIMITS.bytes);
@@ -109,7 +110,8 @@ fn dataset(data: &[u8]) -> bool {
 }
 
 fn domain() -> Domain {
-    let text = "domain: customer\nsources:\n  profile: {url: 'http://a/{key}'}\n  orders: {url: 'http://b/{key}'}\n\
+    let text = "domain: customer\nsources:\n  profile: {url: 'http://a/{key}'}\n\
+        \x20 orders: {url: 'http://b/{key}'}\n\
         versions:\n  v1: {path: '/v1/customers/{key}'}\n";
     let world = World {
         variable: &|_| None,

@@ -53,7 +53,7 @@ pub struct AdminState {
     /// Who we are; `None` with `--insecure-upstreams` alone.
     pub identity: Option<watch::Receiver<Arc<Identity>>>,
     /// How its files are.
-    pub identity_metrics: identity::Metrics,
+    pub identity_metrics: identity::IdentityMetrics,
     /// How the last reload went.
     pub reloads: watch::Receiver<ReloadStatus>,
     /// Where datasets are kept.

@@ -18,7 +18,7 @@ use crate::collect::{Dataset, DatasetId, StoredDataset};
 use crate::domain::{CacheRules, Domain};
 use crate::resources::{MemoryShare, Reservation, StoredBytes, allocated};
 
-/// What the sources said of a key.
+/// The sources' answer for a key.
 #[derive(Debug, Clone)]
 pub enum EntryContent {
     /// All parts.
@@ -36,7 +36,7 @@ impl EntryContent {
         }
     }
 
-    /// What the data takes of memory, in bytes.
+    /// The bytes of memory that the data takes.
     pub(super) fn weight(&self) -> usize {
         match self {
             Self::Dataset(dataset) => dataset.weight(),
@@ -62,21 +62,21 @@ pub(super) struct Lifetime {
 /// One cache entry. It never changes but for what has been rendered of it.
 #[derive(Debug)]
 pub struct CacheEntry {
-    /// What the sources said.
+    /// The sources' answer.
     pub content: EntryContent,
-    /// What an invalidation by tag can name.
+    /// The tags that an invalidation can name.
     tags: Option<Box<Box<[Arc<str>]>>>,
     /// Nanoseconds since [`base`].
     collected: i64,
     fresh_ms: u32,
     retained_ms: u32,
-    /// The protocol's mark, as bytes, or [`NO_FENCE`].
+    /// The protocol's fence of the entry, as bytes, or [`NO_FENCE`].
     fence: [u8; 32],
     /// Locked to copy a handle in or out; never across a rendering.
     rendered: Mutex<Renderings>,
 }
 
-/// What has been rendered, and the memory that all of it and the rest takes.
+/// The renderings of an entry, and the reservation of all memory that the entry takes.
 #[derive(Debug)]
 struct Renderings {
     reservation: Reservation,
@@ -87,7 +87,7 @@ struct Renderings {
     others: Option<Box<Vec<Rendering>>>,
 }
 
-/// What one published version makes of the dataset.
+/// The dataset as one version renders it.
 #[derive(Debug, Clone)]
 struct Rendering {
     /// The identity of the published version.
@@ -108,14 +108,14 @@ pub struct RenderedAnswer {
     body: Option<Box<StoredBytes>>,
 }
 
-/// No memory was ever emptied so often that a mark would be this one.
+/// No memory is ever emptied so often that an entry has this fence.
 const NO_FENCE: [u8; 32] = [u8::MAX; 32];
 
 /// The most renderings kept of one dataset: versions of the table in force, and of the one before
 /// while it is swapped.
 const RENDERED_MAX: usize = 32;
 
-/// What the memory tier's map takes for an entry, in bytes: measured with `quick_cache` 0.6 and 100
+/// The bytes that the memory tier's map takes for an entry: measured with `quick_cache` 0.6 and 100
 /// 000 entries.
 const MAP_ENTRY_BYTES: usize = 96;
 
@@ -141,12 +141,13 @@ impl CacheEntry {
         entry
     }
 
-    /// The protocol's mark; `None`: it was not stored, and is served to those of its flight only.
+    /// The protocol's fence; `None`: the entry was not stored, and is served to the callers of its
+    /// flight only.
     pub fn fence(&self) -> Option<EntryFence> {
         (self.fence != NO_FENCE).then(|| EntryFence::from_bytes(self.fence))
     }
 
-    /// What an invalidation by tag can name.
+    /// The tags that an invalidation can name.
     pub fn tags(&self) -> &[Arc<str>] {
         self.tags.as_ref().map_or(&[], |tags| tags)
     }
@@ -165,7 +166,7 @@ impl CacheEntry {
         self.stored().map(|stored| stored.load(domain))
     }
 
-    /// What `Bfb-Dataset` says, where there is a dataset.
+    /// The value of `Bfb-Dataset`, where there is a dataset.
     pub fn dataset_id(&self) -> Option<DatasetId> {
         self.stored().map(StoredDataset::id)
     }
@@ -210,7 +211,7 @@ impl CacheEntry {
         now.saturating_duration_since(self.collected())
     }
 
-    /// What was rendered for a version before.
+    /// The rendering for a version, if there is one.
     pub fn rendered(self: &Arc<Self>, version: NonZeroU64) -> Option<RenderedAnswer> {
         let renderings = self.rendered.lock();
         let found = renderings.iter().find(|rendering| rendering.version == version)?;
@@ -244,7 +245,7 @@ impl CacheEntry {
         rendered
     }
 
-    /// What it keeps alive, in bytes, the memory tier's own entry among it.
+    /// The bytes that the entry keeps alive, its place in the memory tier's map among them.
     pub fn weight(&self) -> usize {
         self.weight_with(&self.rendered.lock())
     }
@@ -331,7 +332,7 @@ impl AsRef<[u8]> for HeldBytes {
     }
 }
 
-/// What times are counted from, so that each takes eight bytes.
+/// The instant that times are counted from, so that each takes eight bytes.
 fn base() -> Instant {
     static BASE: OnceLock<Instant> = OnceLock::new();
     *BASE.get_or_init(Instant::now)

@@ -1,6 +1,6 @@
-//! What becomes of collections, for whoever listens: `GET /events`.
+//! Events at the end of collections, for `GET /events`.
 //!
-//! It costs nothing while nobody does. What is told holds numbers and names, never a dataset: a
+//! They cost nothing while nobody listens. They hold numbers and names, never a dataset: a
 //! slow listener keeps none alive.
 
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::broadcast;
 
-use super::flight::{FlightOrigin, FlightResult};
+use super::flight::{FlightOrigin, FlightResult, NotStoredReason};
 use crate::collect::{CollectError, DatasetId};
 
 /// Events that a slow listener may be behind before it misses some.
@@ -29,7 +29,7 @@ pub struct CollectionEvent {
     pub kind: CollectionEventKind,
 }
 
-/// What came of a collection.
+/// The result of a collection.
 #[derive(Debug, Clone)]
 pub enum CollectionEventKind {
     /// The sources gave all parts, or said that there is nothing.
@@ -54,28 +54,14 @@ pub enum CollectionEventKind {
     Failed(CollectError),
 }
 
-/// Why what was collected was not kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NotStoredReason {
-    /// Nothing is: there is no memory, `--no-cache`, or a ttl of nought.
-    Off,
-    /// Everybody who waited for it said `no-store`.
-    NoStore,
-    /// Its tags could not be told, so no invalidation could name it by one.
-    NoTags,
-    /// The lease was not held: invalidations may have been missed.
-    LeaseLost,
-    /// It was invalidated while it was in the air: the fence.
-    Fenced,
-}
-
 impl CollectionEventKind {
     fn of(flight: &FlightResult) -> Self {
         let entry = match &flight.result {
             Ok(entry) => entry,
             Err(error) => return Self::Failed(error.clone()),
         };
-        let (dataset, bytes) = (entry.dataset_id(), entry.body_bytes());
+        let dataset = entry.dataset_id();
+        let bytes = entry.body_bytes();
         match flight.origin {
             FlightOrigin::Redis => Self::Found { dataset, bytes },
             FlightOrigin::Sources { not_stored } => {
@@ -97,7 +83,7 @@ impl Default for CollectionEvents {
 }
 
 impl CollectionEvents {
-    /// What happens from now on. Who is too slow misses some, and is told so.
+    /// The events from now on. A receiver that is too slow misses some, and learns how many.
     pub fn subscribe(&self) -> broadcast::Receiver<CollectionEvent> {
         self.0.subscribe()
     }

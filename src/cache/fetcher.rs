@@ -1,5 +1,5 @@
-//! What a flight does, from an empty cache to an entry that is stored where it may be:
-//! [`Fetcher::fetch`], top to bottom.
+//! The work of a flight, top to bottom in [`Fetcher::fetch`]: look the key up in Redis and claim it,
+//! collect, find the tags, store.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,8 +8,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::entry::{CacheEntry, EntryContent, Lifetime};
-use super::events::{CollectionEvents, NotStoredReason};
-use super::flight::{Flight, FlightOrigin, FlightResult};
+use super::events::CollectionEvents;
+use super::flight::{Flight, FlightOrigin, FlightResult, NotStoredReason};
 use super::flight_table::{FetchOutcome, FlightStart};
 use super::memory::MemoryTier;
 use super::metrics::CacheMetrics;
@@ -23,18 +23,18 @@ use crate::collect::{
 };
 use crate::resources::{MemoryShare, StoredBytes, WorkMemory};
 
-/// What a flight takes beside the bodies that it reads: its task, its requests, the handles of
+/// The bytes that a flight takes beside the bodies that it reads: its task, its requests, the handles of
 /// those who wait. Measured: 8 821 flights of four sources took 154 MB.
 const FLIGHT_BYTES: u64 = 16 * 1024;
-/// What a stored dataset takes beside its body, about; what it really takes is settled once it is
-/// there.
+/// About the bytes that a stored dataset takes beside its body; the exact number is settled once
+/// the entry exists.
 const STORED_BYTES_BESIDE_BODY: u64 = 1024;
 
 /// Fetches entries for the flights of one domain. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Fetcher(Arc<FetcherParts>);
 
-/// What a fetcher works with.
+/// The parts of a fetcher.
 #[derive(Debug)]
 pub(super) struct FetcherParts {
     pub(super) collector: Arc<Collector>,
@@ -42,7 +42,7 @@ pub(super) struct FetcherParts {
     pub(super) memory_tier: MemoryTier,
     pub(super) redis_tier: RedisTier,
     pub(super) tagger: Tagger,
-    /// What the domain draws its memory from.
+    /// The domain's share of memory.
     pub(super) share: MemoryShare,
     pub(super) usual_bytes: UsualBytes,
     pub(super) collection_time: Arc<CollectionTime>,
@@ -50,7 +50,7 @@ pub(super) struct FetcherParts {
     pub(super) metrics: CacheMetrics,
 }
 
-/// What a flight has collected.
+/// The data that a flight has collected.
 struct Collected {
     content: EntryContent,
     /// `None` where they are not known.
@@ -59,10 +59,10 @@ struct Collected {
     at: Instant,
 }
 
-/// What a flight does for the fleet once its callers have their answer.
+/// The work of a flight that remains once its callers have their answer.
 #[derive(Default)]
 struct PostFetch {
-    /// What is stored in Redis, under which fence.
+    /// The entry that is stored in Redis, and its fence.
     store: Option<(Arc<CacheEntry>, Fence)>,
     claim: Option<FleetClaim>,
     /// The flight's memory, for what is still to be done.
@@ -124,7 +124,7 @@ impl Fetcher {
         if matches!(result, Ok(_) | Err(CollectError::NotFound { .. })) {
             self.0.collection_time.note(timeline.took);
         }
-        // What has been collected is not given up any more.
+        // From here on a flight that nobody waits for is finished all the same.
         let _finishing = flight.outstanding.begin();
         let failed = |error, timeline, claim| {
             let origin = not_from_tier(None);
@@ -175,7 +175,7 @@ impl Fetcher {
     async fn reserve_memory(&self, began: Instant, deadline: Instant) -> Option<WorkMemory> {
         let share = &self.0.share;
         let usual = self.0.usual_bytes.get().min(share.limit() / 2).max(FLIGHT_BYTES);
-        // Who waits for it learns of the refusal before the deadline that they wait until.
+        // The callers learn of the refusal before their deadline.
         let reserved = share.reserve(usual, began + (deadline - began) * 3 / 4).await.ok()?;
         let memory = WorkMemory::new(reserved, deadline);
         // It fits: it was just reserved.
@@ -241,7 +241,7 @@ impl Fetcher {
         (entry, not_stored)
     }
 
-    /// Puts an entry into memory, if the protocol has given it a mark.
+    /// Puts an entry into memory, if the protocol has given it a fence.
     fn insert_into_memory(&self, key: &Arc<str>, entry: &Arc<CacheEntry>) {
         if entry.fence().is_some() {
             let is_valid = |existing: &CacheEntry| self.0.policy.is_current(existing, key);
@@ -264,8 +264,8 @@ impl Fetcher {
         }
     }
 
-    /// What is stored in Redis of a flight that collected `entry`. What memory must not keep, Redis
-    /// must not.
+    /// The entry to store in Redis, and its fence. An entry that memory may not keep is not stored
+    /// there either.
     fn redis_store_plan(
         &self,
         start: StartPoint,
@@ -280,7 +280,7 @@ fn not_from_tier(not_stored: Option<NotStoredReason>) -> FlightOrigin {
     FlightOrigin::Sources { not_stored }
 }
 
-/// What an entry takes beside what its collection took. A large body is stored as it is, a small
+/// The bytes that an entry takes beside those that its collection took. A large body is stored as it is, a small
 /// one as a copy.
 fn stored_bytes(dataset: Option<&Dataset>) -> u64 {
     let body_bytes = dataset.map_or(0, |dataset| dataset.body.len());

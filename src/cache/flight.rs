@@ -10,7 +10,6 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, timeout_at};
 
 use super::entry::CacheEntry;
-use super::events::NotStoredReason;
 use super::read_options::ReadOptions;
 use crate::coherence::FlightId;
 use crate::collect::{CollectError, Outstanding, Timeline, UnansweredSources};
@@ -33,6 +32,21 @@ pub(super) enum FlightOrigin {
         /// Why it is not kept, if it is not.
         not_stored: Option<NotStoredReason>,
     },
+}
+
+/// Why the result of a collection was not stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotStoredReason {
+    /// Nothing is: there is no memory, `--no-cache`, or a ttl of nought.
+    Off,
+    /// Everybody who waited for it said `no-store`.
+    NoStore,
+    /// Its tags are not known, so no invalidation could name it by one.
+    NoTags,
+    /// The lease was not held: invalidations may have been missed.
+    LeaseLost,
+    /// It was invalidated while its flight was running: the fence.
+    Fenced,
 }
 
 /// One flight, running or waiting for its turn, and what its callers ask for together.
@@ -76,7 +90,7 @@ impl JoinRule {
     /// No flight that began before.
     pub(super) const NONE: Self = Self { began_within: Duration::ZERO };
 
-    /// What is joined under this rule and another.
+    /// The flights that both this rule and `span` accept.
     pub(super) fn and_within(self, span: Duration) -> Self {
         Self { began_within: self.began_within.min(span) }
     }
@@ -87,7 +101,7 @@ impl JoinRule {
     }
 }
 
-/// What came of waiting for a flight.
+/// The outcome of waiting for a flight.
 #[derive(Debug, Clone)]
 pub(super) enum WaitOutcome {
     /// It has ended.
@@ -189,7 +203,8 @@ impl Flight {
     }
 
     pub(super) fn waiter(&self, joined: bool) -> FlightWaiter {
-        let (result, progress) = (self.result.subscribe(), self.progress.clone());
+        let result = self.result.subscribe();
+        let progress = self.progress.clone();
         FlightWaiter { id: self.id, result, progress, joined }
     }
 

@@ -24,7 +24,7 @@ use super::read_options::ReadOptions;
 use crate::bus::DomainBus;
 use crate::coherence::{FLIGHTS_RUNNING_MAX, FlightDecision, Flights, JoinNeeds, StartPoint};
 
-/// What a flight does once it begins.
+/// Starts the work of a flight that begins.
 pub(super) type Fetch = Box<dyn Fn(FlightStart) -> BoxFuture<'static, FetchOutcome> + Send + Sync>;
 
 /// A flight that begins.
@@ -36,7 +36,7 @@ pub(super) struct FlightStart {
     pub(super) start: StartPoint,
 }
 
-/// What a flight brings its callers, and what it does once they have it.
+/// The result for the callers of a flight, and the work that follows once they have it.
 pub(super) struct FetchOutcome {
     pub(super) result: FlightResult,
     pub(super) post_fetch: BoxFuture<'static, ()>,
@@ -53,7 +53,7 @@ struct FlightTableInner {
     settings: FlightTableSettings,
 }
 
-/// What a table works with.
+/// The parts and settings of a table.
 #[derive(Debug)]
 pub(super) struct FlightTableSettings {
     pub(super) domain: Arc<str>,

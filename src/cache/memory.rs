@@ -64,7 +64,7 @@ impl Hash for MemoryKey {
     }
 }
 
-/// What memory holds of one plan. Cheap to clone.
+/// The memory tier of one plan. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct MemoryTier {
     memory: Memory,
@@ -174,7 +174,8 @@ impl Memory {
         let options = options.build().unwrap_or_else(|error| unreachable!("{error:?}"));
         let evictions = CountEvictions(metrics.evictions.clone());
         let entries = Cache::with_options(options, ByWeight, RandomState::default(), evictions);
-        let (share, expired) = (account.whole(), metrics.expirations.clone());
+        let share = account.whole();
+        let expired = metrics.expirations.clone();
         Self {
             entries: Arc::new(entries),
             writes: Arc::default(),

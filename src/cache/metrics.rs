@@ -6,8 +6,6 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use super::tags::TagsRefusal;
-
 /// The counters of the cache; clones share them.
 #[derive(Debug, Clone)]
 pub struct CacheMetrics {
@@ -165,15 +163,10 @@ impl CacheMetrics {
         metrics
     }
 
-    /// The counters of a domain begin at nought: what has never happened is told as that.
-    pub(super) fn begin(&self, domain: &str) {
-        for reason in TagsRefusal::ALL {
-            drop(self.tags_refused(domain, reason));
-        }
-    }
-
-    pub(super) fn tags_refused(&self, domain: &str, reason: TagsRefusal) -> Counter {
-        let labels = TagsLabels { domain: domain.to_owned(), reason: reason.as_str() };
+    /// The datasets of a domain that were not stored for a reason to do with their tags. The counter
+    /// exists, at nought, from the first call on.
+    pub(super) fn tags_refused(&self, domain: &str, reason: &'static str) -> Counter {
+        let labels = TagsLabels { domain: domain.to_owned(), reason };
         self.tags_refused.get_or_create(&labels).clone()
     }
 }

@@ -7,11 +7,11 @@
 //! | --- | --- |
 //! | `entry.rs` | one cached answer, its times and its renderings |
 //! | `read_options.rs`, `served.rs` | what a caller asks for, and gets |
-//! | `policy.rs` | whether an entry is fresh, valid, cacheable: the protocol's word and the file's rules |
+//! | `policy.rs` | whether an entry is fresh, valid or cacheable |
 //! | `memory.rs` | the memory tier |
 //! | `redis_tier.rs` | the tier in Redis: claims, envelopes, seals |
 //! | `programs.rs`, `tags.rs` | the domain's jq programs; which tags they find |
-//! | `flight.rs`, `flight_table.rs` | one flight; the flights in flight by key, whatever they fetch |
+//! | `flight.rs`, `flight_table.rs` | one flight; the flights by key, whatever they fetch |
 //! | `sharing.rs`, `patience.rs` | how long a caller waits for whose flight |
 //! | `fetcher.rs` | what a flight does, top to bottom: look up, claim, collect, tag, store |
 //! | `read.rs` | the decision on a read |
@@ -41,7 +41,8 @@ mod token;
 mod verify;
 
 pub use entry::{CacheEntry, EntryContent, EtagDigest, RenderedAnswer};
-pub use events::{CollectionEvent, CollectionEventKind, CollectionEvents, NotStoredReason};
+pub use events::{CollectionEvent, CollectionEventKind, CollectionEvents};
+pub use flight::NotStoredReason;
 pub use memory::Memory;
 pub use metrics::CacheMetrics;
 pub use programs::{ProgramError, SHAPE_OUTPUT_BYTES_MAX};

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::coherence::FLIGHTS_RUNNING_MAX;
 use crate::collect;
 
-/// What a collection may take beyond a quarter more than collections of late took.
+/// The time that a collection may take beyond a quarter more than collections of late took.
 const MARGIN: Duration = Duration::from_millis(25);
 
 /// How long collections of one domain took of late.
@@ -26,7 +26,7 @@ pub(super) struct Patience {
     came: Instant,
     /// Until when a flight of its own must have begun.
     pub(super) begin_by: Instant,
-    /// Until when it waits for a flight or a claim that somebody else began, and no further.
+    /// Until when it waits for a flight or a claim that another caller or sidecar began, and no longer.
     pub(super) share_until: Instant,
     /// Until when it waits at all.
     pub(super) until: Instant,
@@ -41,13 +41,13 @@ impl CollectionTime {
         self.usual_us.store(took.max(usual - usual / 8), Ordering::Relaxed);
     }
 
-    /// What a caller keeps of its deadline for a flight that has not begun. Before any collection
+    /// The part of its deadline that a caller keeps for a flight that has not begun. Before any collection
     /// has ended that is three quarters of it.
     fn reserve(&self, deadline: Duration) -> Duration {
         self.expected(deadline).unwrap_or(deadline * 3 / 4)
     }
 
-    /// What a caller keeps of its deadline while a flight or a claim of others is under way. Before
+    /// The part of its deadline that a caller keeps while a flight or a claim of others runs. Before
     /// any collection has ended that is half of it: less than for a flight that has not begun,
     /// since most flights that are under way end soon.
     fn reserve_beside_others(&self, deadline: Duration) -> Duration {
@@ -99,7 +99,8 @@ mod tests {
 
     #[test]
     fn a_caller_keeps_what_collections_of_late_took_and_a_margin() {
-        let (time, came) = (CollectionTime::default(), Instant::now());
+        let time = CollectionTime::default();
+        let came = Instant::now();
         let unknown = time.patience(came, SECOND);
         assert_eq!(unknown.begin_by - came, SECOND / 4);
         assert_eq!(unknown.share_until - came, SECOND / 2);

@@ -32,7 +32,7 @@ const RUN_BYTES_MAX: u64 = 128 << 20;
 /// Runs the programs of one domain. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct ProgramRunner {
-    /// What the domain draws its memory from.
+    /// The domain's share of memory.
     share: MemoryShare,
     /// Where the domain's programs run.
     queue: ComputeQueue,
@@ -44,7 +44,7 @@ impl ProgramRunner {
     }
 
     /// Runs `program` over a dataset's body, by `until`, for at most `output_bytes` of JSON, and
-    /// `read` over the JSON there where the program ran. What a run holds is this domain's memory.
+    /// `read` over the JSON there where the program ran. A run holds memory of this domain's share.
     ///
     /// A run takes memory as it goes and never waits for it while it holds some: where there is
     /// none it ends, and begins anew once twice as much as it had come to is reserved for it.
@@ -58,11 +58,13 @@ impl ProgramRunner {
     ) -> Result<T, ProgramError> {
         let memory_bytes = RUN_BYTES_MAX.min(self.share.limit());
         let mut wanted = MEMORY_STEP_BYTES.min(memory_bytes);
-        let (mut cpu_time, mut runs) = (Duration::ZERO, 0);
+        let mut cpu_time = Duration::ZERO;
+        let mut runs = 0;
         loop {
             let reserved = self.share.reserve(wanted, until).await;
             let reserved = reserved.map_err(|_| ProgramError::Overloaded(NO_MEMORY))?;
-            let (program, input) = (program.clone(), input.clone());
+            let program = program.clone();
+            let input = input.clone();
             let run = self.queue.run(until, move |clock| {
                 let memory = WorkMemory::new(reserved, until);
                 let budget = Budget { output_bytes, memory_bytes, ..Budget::default() };
@@ -112,7 +114,8 @@ fn run(
     clock: &RunClock,
     memory: &WorkMemory,
 ) -> Result<Vec<u8>, RunError> {
-    let (until, cancelled) = (Some(clock.until()), Some(clock.unwanted()));
+    let until = Some(clock.until());
+    let cancelled = Some(clock.unwanted());
     program.run(
         input,
         Budget { until, cancelled, memory: Some(&|bytes| memory.try_take(bytes)), ..budget },

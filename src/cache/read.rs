@@ -50,32 +50,32 @@ struct CacheInner {
     bus_loss: BusLoss,
 }
 
-/// What the caches of one process share.
+/// The parts that the caches of one process share.
 #[derive(Debug, Clone)]
 pub struct CacheContext {
     /// Where datasets are kept.
     pub memory: Memory,
     /// The counters.
     pub metrics: CacheMetrics,
-    /// Where the ends of collections are told.
+    /// Sends an event at the end of each collection.
     pub events: CollectionEvents,
     /// Owns the flights.
     pub tasks: TaskTracker,
-    /// What flights, answers and programs take their memory from.
+    /// The account that flights, answers and programs take their memory from.
     pub account: MemoryAccount,
     /// Where programs run.
     pub compute: ComputePool,
     /// Bounds the flights that run or wait at once.
     pub flights: Arc<Semaphore>,
-    /// `--no-cache`: nothing is kept.
+    /// `--no-cache`: nothing is stored.
     pub off: bool,
-    /// What is stored in Redis is sealed.
+    /// Seals what is stored in Redis, if there is a key.
     pub seal: Option<Seal>,
     /// `--verify`: a sample of the hits is compared with the sources.
     pub verifier: Option<HitVerifier>,
     /// Bounds the answers that are on their way to Redis.
     pub stores: Arc<Semaphore>,
-    /// What holds while the lease does not.
+    /// The behaviour while the lease is lost.
     pub bus_loss: BusLoss,
 }
 
@@ -89,7 +89,6 @@ impl Cache {
         let domain = collector.domain().clone();
         let name = domain.name.clone();
         let metrics = context.metrics;
-        metrics.begin(&name);
         let has_tier = !context.off && (!context.memory.is_off() || !bus.is_standalone());
         let policy = Policy::new(domain.clone(), bus.clone(), has_tier);
         let share = context.account.share();
@@ -164,7 +163,7 @@ impl Cache {
         self.0.policy.bus()
     }
 
-    /// What this domain draws its memory from.
+    /// The domain's share of memory.
     pub fn share(&self) -> &MemoryShare {
         &self.0.share
     }
@@ -208,7 +207,7 @@ impl Cache {
         self.fetch(key, options, sources_only, valid).await
     }
 
-    /// What memory holds of a key while the lease is lost.
+    /// Answers from memory while the lease is lost (`--bus-loss stale`), if the entry is fresh.
     fn serve_without_lease(
         &self,
         key: &Arc<str>,
@@ -334,14 +333,14 @@ impl Cache {
         self.0.memory_tier.reweigh(&key.into(), entry);
     }
 
-    /// What memory holds of a key, and whether it is valid: for whoever debugs.
+    /// The entry of a key in memory, and whether it is valid: for debugging.
     pub fn inspect_memory(&self, key: &str) -> Option<(Arc<CacheEntry>, bool)> {
         let entry = self.0.memory_tier.get(&key.into())?;
         let is_valid = self.0.policy.is_valid(&entry, key);
         Some((entry, is_valid))
     }
 
-    /// What Redis holds of a key and vouches for: for whoever debugs.
+    /// The entry of a key in Redis that its script confirms: for debugging.
     pub async fn inspect_redis(&self, key: &str) -> Result<Option<RedisEntry>, RedisFault> {
         self.0.redis_tier.inspect(&key.into()).await
     }

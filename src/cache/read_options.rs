@@ -1,4 +1,4 @@
-//! What a caller asks beyond the key: the `Cache-Control` and `Bfb-After` of its request.
+//! The options of a read: the `Cache-Control` and `Bfb-After` of its request.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::entry::CacheEntry;
 use super::token::InvalidationToken;
 use crate::collect;
 
-/// What a caller asks beyond the key.
+/// The options of a read.
 #[derive(Debug, Clone)]
 pub struct ReadOptions {
     /// Ask the sources again, in a flight begun after the caller came.
@@ -21,7 +21,7 @@ pub struct ReadOptions {
     pub only_if_cached: bool,
     /// At least as new as an invalidation.
     pub after: After,
-    /// What a flight of this caller's asks the sources with.
+    /// The options of the collection, if this caller starts one.
     pub collect: collect::CollectOptions,
 }
 

@@ -39,16 +39,16 @@ pub use self::seal::{Seal, SealError};
 #[derive(Debug, Clone)]
 pub(super) struct RedisTier(Arc<RedisTierParts>);
 
-/// What the tier works with.
+/// The parts of the tier.
 #[derive(Debug)]
 pub(super) struct RedisTierParts {
     pub(super) policy: Policy,
-    /// What is stored in Redis is sealed, if there is a key.
+    /// Seals what is stored in Redis, if there is a key.
     pub(super) seal: Option<Seal>,
     pub(super) metrics: CacheMetrics,
-    /// What the domain draws its memory from.
+    /// The domain's share of memory.
     pub(super) share: MemoryShare,
-    /// What holds the reservations of entries.
+    /// The share that holds the reservations of entries.
     pub(super) entries_share: MemoryShare,
     /// Bounds the entries that are on their way to Redis.
     pub(super) stores: Arc<Semaphore>,
@@ -56,7 +56,7 @@ pub(super) struct RedisTierParts {
     pub(super) tasks: TaskTracker,
 }
 
-/// What a flight finds before it collects.
+/// The result of looking a key up before it is collected.
 pub(super) enum TierLookup {
     /// Redis has the entry.
     Hit(Arc<CacheEntry>),
@@ -66,31 +66,31 @@ pub(super) enum TierLookup {
     Miss,
 }
 
-/// Why what Redis handed out is not used.
+/// Why a dataset received from Redis is not used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Rejection {
     /// It cannot be read here, or there is no memory for it.
     Unreadable,
     /// By this domain file's `ttl`, or by the request's `max-age`.
     TooOld,
-    /// An invalidation that was applied here outdates it, though Redis vouches for it.
+    /// An invalidation that was applied here outdates it, though Redis confirmed it.
     Outdated,
 }
 
-/// What Redis holds of a key, for whoever debugs.
+/// The entry of a key in Redis, for debugging.
 #[derive(Debug)]
 pub struct RedisEntry {
     /// The fence of the flight that read it.
     pub fence: Fence,
     /// How much longer it is kept.
     pub left: Duration,
-    /// What it takes there, as it is: compressed and sealed.
+    /// Its bytes in Redis, compressed and sealed.
     pub bytes: usize,
-    /// What it is; nothing if it cannot be read here.
+    /// The entry; nothing if it cannot be read here.
     pub entry: Option<Arc<CacheEntry>>,
 }
 
-/// What Redis handed out is judged for this read.
+/// The read that a dataset received from Redis is judged for.
 #[derive(Debug, Clone, Copy)]
 struct RedisRead<'r> {
     key: &'r Arc<str>,
@@ -151,20 +151,20 @@ impl RedisTier {
         while wait.may_ask(flight.share_until()) {
             let bytes_max = Some(ready).filter(|_| !ignores_entry);
             match self.bus().claim(&place, &holder, fence, CLAIM_TTL, bytes_max).await {
-                // Redis answers with what nobody asked for.
+                // Redis answers with a dataset although none was asked for.
                 Ok(ClaimOutcome::AlreadyStored(_) | ClaimOutcome::Large(_)) if ignores_entry => {
                     break;
                 }
                 Ok(ClaimOutcome::AlreadyStored(fetched)) => {
                     match self.admit(reading, &fetched, memory) {
                         Ok(entry) => return TierLookup::Hit(entry),
-                        // Others may be of the same mind, and one of them collects it.
+                        // Other sidecars may reject it too, and one of them collects it.
                         Err(Rejection::TooOld | Rejection::Outdated) => {
                             ignores_entry = true;
                             wait.ask_at_once();
                             continue;
                         }
-                        // Others may read it, so nobody waits.
+                        // Other sidecars may be able to read it, so this one does not wait.
                         Err(Rejection::Unreadable) => break,
                     }
                 }
@@ -175,7 +175,7 @@ impl RedisTier {
                     match admitted {
                         Some(Ok(entry)) => return TierLookup::Hit(entry),
                         Some(Err(Rejection::Unreadable)) => break,
-                        // One that cannot be had, or is of no use, stands in nobody's way.
+                        // A dataset that cannot be fetched, or is of no use, keeps nobody from a claim.
                         Some(Err(Rejection::TooOld | Rejection::Outdated)) | None => {}
                     }
                     ignores_entry = true;
@@ -227,7 +227,7 @@ impl RedisTier {
         self.look_up_once(RedisRead { key, start, options }, &memory).await
     }
 
-    /// What Redis has of a place, if it may be read.
+    /// Fetches the dataset of a place, if there is memory for it.
     async fn fetch<'m>(
         &self,
         place: DatasetPlace,
@@ -276,8 +276,8 @@ impl RedisTier {
         }
     }
 
-    /// Judges what Redis handed out as a source's answer is judged: by what this process knows, and
-    /// by the file in force here.
+    /// Judges a dataset received from Redis as a source's answer is judged: by the invalidations
+    /// that were applied here, and by the rules in force here.
     fn admit(
         &self,
         reading: RedisRead<'_>,
@@ -349,7 +349,7 @@ impl RedisTier {
         CacheEntry::new(content, tags.to_vec(), lifetime, fence, reservation)
     }
 
-    /// What Redis holds of a key and vouches for, for whoever debugs. It is not put into memory.
+    /// The entry of a key in Redis, for debugging. It is not put into memory.
     pub(super) async fn inspect(&self, key: &Arc<str>) -> Result<Option<RedisEntry>, RedisFault> {
         let place = self.place(key);
         let memory = WorkMemory::new(self.0.share.charge(0), Instant::now());
@@ -401,7 +401,7 @@ impl RedisTier {
         };
     }
 
-    /// What a seal is bound to; without a key nothing is.
+    /// The associated data of a seal; empty where there is no key.
     fn seal_context(&self, place: &DatasetPlace, fence: Fence, tags: &[Arc<str>]) -> Vec<u8> {
         if self.0.seal.is_none() {
             Vec::new()

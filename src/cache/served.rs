@@ -1,4 +1,4 @@
-//! What a caller gets: an answer and where it came from, or why there is none.
+//! The result of a read: an entry and its cache status, or the error.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::collect::{CollectError, Timeline};
 /// An answer.
 #[derive(Debug, Clone)]
 pub struct ServedAnswer {
-    /// What the sources said, now or before.
+    /// The entry: what the sources said, now or before.
     pub entry: Arc<CacheEntry>,
     /// Where it came from.
     pub status: CacheStatus,
@@ -46,7 +46,7 @@ pub enum CacheStatus {
         /// It was kept.
         stored: bool,
     },
-    /// Collected because nothing is kept.
+    /// Collected because nothing is cached.
     Bypass,
     /// From memory although the lease is lost (`--bus-loss stale`).
     BusLost {

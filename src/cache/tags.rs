@@ -18,7 +18,7 @@ use crate::coherence::{TAG_BYTES_MAX, TAGS_MAX};
 use crate::collect::Dataset;
 use crate::shape::{CompileError, Program};
 
-/// What a `tags` program may yield: all tags in JSON at its longest (six bytes for one, quotes, a
+/// The bytes that a `tags` program may yield: all tags in JSON at its longest (six bytes for one, quotes, a
 /// comma), with room for `null`s.
 const OUTPUT_BYTES_MAX: usize = 256 * 1024;
 
@@ -123,6 +123,9 @@ impl Tagger {
         metrics: CacheMetrics,
     ) -> Result<Self, CompileError> {
         let program = program.map(Program::compile).transpose()?.map(Arc::new);
+        for reason in TagsRefusal::ALL {
+            drop(metrics.tags_refused(&domain, reason.as_str()));
+        }
         Ok(Self { domain, program, runner, refusals: Arc::default(), metrics })
     }
 
@@ -151,7 +154,7 @@ impl Tagger {
 
     fn count_refusal(&self, reason: TagsRefusal) {
         let domain = &self.domain;
-        self.metrics.tags_refused(domain, reason).inc();
+        self.metrics.tags_refused(domain, reason.as_str()).inc();
         if self.refusals.add(reason) {
             let reason = reason.in_words();
             tracing::warn!(%domain, reason, "a dataset is served and not kept, \
@@ -169,7 +172,8 @@ impl Tagger {
 fn parse(json: &[u8]) -> Result<Vec<Arc<str>>, TagsRefusal> {
     let values: Vec<Value> =
         serde_json::from_slice(json).map_err(|_| TagsRefusal::ProgramFailed)?;
-    let (mut tags, mut known) = (Vec::<Arc<str>>::new(), HashSet::new());
+    let mut tags = Vec::<Arc<str>>::new();
+    let mut known = HashSet::new();
     for value in values {
         let tag: Arc<str> = match value {
             Value::Null => continue,

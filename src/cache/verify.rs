@@ -3,9 +3,9 @@
 //! consistent", 2022).
 //!
 //! A difference alone is no fault: the source may have changed a moment ago, and its invalidation
-//! be on the way. So the cache is given a lease of time to hear of it. What it still believes then,
-//! and the sources still contradict, was a wrong answer: an invalidation that nobody sent, or one
-//! that was lost. Nothing that is read here is kept.
+//! be on the way. So the cache is given a lease of time to receive it. An entry that is valid even
+//! then, while the sources still contradict it, was a wrong answer: its invalidation was not sent,
+//! or lost. Nothing that is read here is stored.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -56,18 +56,18 @@ struct Sample {
     served: Instant,
 }
 
-/// What was served, and how its sources are asked again.
+/// The entry that was served, and the parts that ask its sources again.
 #[derive(Debug)]
 pub(super) struct SampledHit {
     pub(super) key: Arc<str>,
     pub(super) entry: Arc<CacheEntry>,
     pub(super) policy: Policy,
     pub(super) collector: Arc<Collector>,
-    /// What the domain draws its memory from.
+    /// The domain's share of memory.
     pub(super) share: MemoryShare,
 }
 
-/// What was found so far.
+/// The counts of verdicts.
 #[derive(Debug, Default)]
 struct VerifierCounts {
     checked: Counter,
@@ -80,7 +80,7 @@ struct VerifierCounts {
     oldest: Mutex<Duration>,
 }
 
-/// What was found so far, for `GET /status`.
+/// The counts of verdicts, for `GET /status`.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct VerifierStatus {
     /// The share of the hits that is looked at.
@@ -97,10 +97,10 @@ pub struct VerifierStatus {
     pub oldest_wrong_seconds: f64,
 }
 
-/// What became of a sample.
+/// The verdict on a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SampleVerdict {
-    /// The sources say the same, or the cache has heard of the change since.
+    /// The sources say the same, or the change has been invalidated since.
     Right,
     Wrong,
     Unknown,
@@ -145,7 +145,7 @@ impl HitVerifier {
         }
     }
 
-    /// What was found so far.
+    /// The counts so far.
     pub fn status(&self) -> VerifierStatus {
         let counts = &self.counts;
         VerifierStatus {
@@ -189,7 +189,7 @@ impl Sample {
         }
         match self.hit.is_same_at_sources().await {
             Some(false) => SampleVerdict::Wrong,
-            // What changes and changes back proves nothing of the cache.
+            // A source that changes back and forth proves nothing about the cache.
             Some(true) | None => SampleVerdict::Unknown,
         }
     }
@@ -201,7 +201,8 @@ impl SampledHit {
         // Where memory is short, this is the first to go without.
         let reserved = self.share.try_reserve(2 * self.entry.body_bytes() as u64)?;
         let memory = WorkMemory::new(reserved, Instant::now());
-        let (outstanding, unanswered) = (Outstanding::default(), UnansweredSources::default());
+        let outstanding = Outstanding::default();
+        let unanswered = UnansweredSources::default();
         let work =
             CollectContext { memory: &memory, outstanding: &outstanding, unanswered: &unanswered };
         let served = self.entry.dataset(self.policy.domain());

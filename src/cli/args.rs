@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::bus::{BusConfig, RedisServers};
-use crate::identity::{Paths, TlsOptions};
+use crate::identity::{IdentityPaths, TlsOptions};
 use crate::resources::{self, MemoryLimit, MemoryLimitError};
 use crate::serve::ListenAddress;
 use crate::settings::{BusLoss, FailoverGrace, Lease, MemorySize, Namespace, SampleRate};
 use crate::sidecar::{self, DomainFileOptions};
-use crate::sources::Tape;
+use crate::sources::Recording;
 
 /// How upstreams are reached.
 #[derive(Debug, Clone, Args)]
@@ -31,8 +31,8 @@ pub(super) struct UpstreamArgs {
 }
 
 impl UpstreamArgs {
-    pub(super) fn identity(&self) -> Option<Paths> {
-        self.identity.clone().map(|dir| Paths { dir, ca: self.ca.clone() })
+    pub(super) fn identity(&self) -> Option<IdentityPaths> {
+        self.identity.clone().map(|dir| IdentityPaths { dir, ca: self.ca.clone() })
     }
 
     pub(super) fn domain_file_options(&self) -> DomainFileOptions {
@@ -44,11 +44,11 @@ impl UpstreamArgs {
         TlsOptions { tls12: self.tls12 }
     }
 
-    pub(super) fn recording(&self) -> Tape {
+    pub(super) fn recording(&self) -> Recording {
         match (&self.record, &self.replay) {
-            (Some(dir), _) => Tape::Record(dir.clone()),
-            (_, Some(dir)) => Tape::Replay(dir.clone()),
-            (None, None) => Tape::Off,
+            (Some(dir), _) => Recording::Record(dir.clone()),
+            (_, Some(dir)) => Recording::Replay(dir.clone()),
+            (None, None) => Recording::Off,
         }
     }
 }

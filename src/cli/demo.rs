@@ -35,11 +35,11 @@ use super::logging;
 use super::{exit, out, pretty, serve};
 use crate::admin::LogLevel;
 use crate::bus::RedisServers;
-use crate::identity::{Paths, TlsOptions};
+use crate::identity::{IdentityPaths, TlsOptions};
 use crate::serve::{AllowedHosts, ConsumersConfig, KeyLogPolicy, ListenAddress, PortLimits};
 use crate::settings::{LogFilter, LogFormat, SocketMode};
 use crate::sidecar::{CachingConfig, DomainFileOptions, Sidecar, SidecarConfig, SidecarControl};
-use crate::sources::Tape;
+use crate::sources::Recording;
 use domain_file::write_domain;
 use suggestions::{SidecarAddresses, suggest};
 use upstreams::{DemoUpstreams, Ports};
@@ -250,10 +250,10 @@ impl DemoCommand {
             admin: if is_usual { self.admin.admin.clone() } else { any() },
             probes: None,
             allow_remote: false,
-            identity: Some(Paths { dir: upstreams.identity_dir().to_owned(), ca: None }),
+            identity: Some(IdentityPaths { dir: upstreams.identity_dir().to_owned(), ca: None }),
             tls: TlsOptions::default(),
             domain_files: DomainFileOptions::default(),
-            recording: Tape::Off,
+            recording: Recording::Off,
             // It shows what happens to the upstreams at once.
             caching: CachingConfig::none(),
             bus: None,

@@ -28,7 +28,7 @@ use super::{check, exit, out, serve};
 use crate::identity;
 use crate::settings::parse_time;
 use crate::sidecar::{self, DomainFileOptions};
-use crate::sources::Tape;
+use crate::sources::Recording;
 use probe::DoctorContext;
 
 #[derive(Debug, Args)]
@@ -76,7 +76,7 @@ impl DoctorCommand {
             );
             return exit::wrong_input();
         }
-        if !matches!(self.upstreams.recording(), Tape::Off) {
+        if !matches!(self.upstreams.recording(), Recording::Off) {
             out::note(
                 "warning: `--record` and `--replay` are ignored: \
                  every source is asked for real",
@@ -89,10 +89,10 @@ impl DoctorCommand {
         let identity_sender = identity.clone().map(watch::Sender::new);
         let tls = self.upstreams.tls();
         let mut registry = Registry::default();
-        let metrics = identity::Metrics::default();
+        let metrics = identity::IdentityMetrics::default();
         let shared_sources = sidecar::build_sources(
             tls,
-            &Tape::Off,
+            &Recording::Off,
             identity_sender.as_ref(),
             metrics,
             &mut registry,

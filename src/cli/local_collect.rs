@@ -48,7 +48,7 @@ pub(super) async fn collect(
     let identity =
         sidecar::load_identity(upstreams.identity().as_ref()).map_err(report_start_error)?;
     let identity = identity.map(watch::Sender::new);
-    let identity_metrics = identity::Metrics::register(&mut registry);
+    let identity_metrics = identity::IdentityMetrics::register(&mut registry);
     let shared_sources = sidecar::build_sources(
         upstreams.tls(),
         &recording,

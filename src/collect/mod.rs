@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use crate::domain::{Domain, SourceIndex};
 use crate::resources::NO_MEMORY;
-use crate::sources::{Client, Failure, Part, Reason, TraceContext};
+use crate::sources::{Client, Part, Reason, SourceError, TraceContext};
 
 pub use crate::sources::Outstanding;
 
@@ -78,7 +78,7 @@ pub enum CollectError {
     #[error("{}", join_failures(.failures))]
     Failed {
         /// Never empty; several only where they failed at the same time.
-        failures: Vec<Failure>,
+        failures: Vec<SourceError>,
         /// Whether the deadline of the dataset had passed.
         deadline_passed: bool,
     },
@@ -97,8 +97,8 @@ impl CollectError {
     }
 }
 
-fn join_failures(failures: &[Failure]) -> String {
-    failures.iter().map(Failure::to_string).collect::<Vec<_>>().join("; ")
+fn join_failures(failures: &[SourceError]) -> String {
+    failures.iter().map(SourceError::to_string).collect::<Vec<_>>().join("; ")
 }
 
 impl Collector {
@@ -144,7 +144,7 @@ impl Collector {
     /// answer of these sources. If there are none, no source has failed.
     pub fn deadline_error(&self, unanswered: &[SourceIndex]) -> CollectError {
         let deadline = format!("the dataset's deadline of {} ms", self.domain.deadline.as_millis());
-        let failure = |source: &SourceIndex| Failure {
+        let failure = |source: &SourceIndex| SourceError {
             source_name: self.source_name(*source).clone(),
             reason: Reason::Timeout,
             detail: format!("gave no answer within {deadline}"),

@@ -20,7 +20,9 @@ use tokio::time::Instant;
 use super::timeline::{StepOutcome, Timeline, TimelineStep};
 use super::{CollectContext, CollectError, CollectOptions, Collector, Dataset};
 use crate::domain::{Atomicity, Pages, SourceIndex};
-use crate::sources::{Answer, Ask, Attempt, BODY_COPIES, Failure, Part, Reason, render};
+use crate::sources::{
+    Attempt, BODY_COPIES, Part, PartRequest, Reason, SourceAnswer, SourceError, render,
+};
 
 pub(super) struct CollectionRun<'c> {
     collector: &'c Collector,
@@ -41,7 +43,7 @@ pub(super) struct CollectionRun<'c> {
 /// How one question ended.
 struct SourceResult {
     source: SourceIndex,
-    result: Result<Answer, Failure>,
+    result: Result<SourceAnswer, SourceError>,
     attempts: Vec<Attempt>,
 }
 
@@ -131,8 +133,8 @@ impl<'c> CollectionRun<'c> {
             let Some(answered) = pending.next().await else { return Ok(()) };
             let source = answered.source;
             match self.record(answered) {
-                Ok(Answer::Part(part)) => self.parts[source.0] = Some(part),
-                Ok(Answer::Unchanged) => {
+                Ok(SourceAnswer::Part(part)) => self.parts[source.0] = Some(part),
+                Ok(SourceAnswer::Unchanged) => {
                     match self.previous_parts.as_ref().map(|before| before[source.0].clone()) {
                         Some(part) => self.parts[source.0] = Some(part),
                         None => {
@@ -142,7 +144,7 @@ impl<'c> CollectionRun<'c> {
                         }
                     }
                 }
-                Ok(Answer::NotFound) => return Err(self.not_found_error(source)),
+                Ok(SourceAnswer::NotFound) => return Err(self.not_found_error(source)),
                 Err(failure) => return Err(self.collect_failures(failure, &mut pending)),
             }
         }
@@ -160,9 +162,9 @@ impl<'c> CollectionRun<'c> {
         while let Some(answered) = pending.next().await {
             let source = answered.source;
             match self.record(answered) {
-                Ok(Answer::Unchanged) => {}
-                Ok(Answer::Part(part)) => fresh[source.0] = Some(part),
-                Ok(Answer::NotFound) => return Err(self.not_found_error(source)),
+                Ok(SourceAnswer::Unchanged) => {}
+                Ok(SourceAnswer::Part(part)) => fresh[source.0] = Some(part),
+                Ok(SourceAnswer::NotFound) => return Err(self.not_found_error(source)),
                 Err(failure) => return Err(self.collect_failures(failure, &mut pending)),
             }
         }
@@ -213,7 +215,7 @@ impl<'c> CollectionRun<'c> {
         &'p self,
         source: SourceIndex,
         part: impl Fn(SourceIndex) -> Option<&'p Part>,
-    ) -> Result<PathAndQuery, Failure> {
+    ) -> Result<PathAndQuery, SourceError> {
         let template = &self.collector.clients[source.0].source().http.url;
         let named = |needed| (self.collector.source_name(needed).as_ref(), part(needed));
         render(self.collector.source_name(source), template, self.key, named)
@@ -238,7 +240,7 @@ impl<'c> CollectionRun<'c> {
             let result = match &target {
                 Ok(target) => {
                     let known = known.as_ref();
-                    let request = Ask {
+                    let request = PartRequest {
                         target,
                         known,
                         no_cache,
@@ -258,14 +260,14 @@ impl<'c> CollectionRun<'c> {
         }
     }
 
-    fn record(&mut self, answered: SourceResult) -> Result<Answer, Failure> {
+    fn record(&mut self, answered: SourceResult) -> Result<SourceAnswer, SourceError> {
         let SourceResult { source, result, attempts } = answered;
         self.context.unanswered.remove(source);
         let asked_at = self.asked_at[source.0].take().unwrap_or(self.started);
         let outcome = match &result {
-            Ok(Answer::Part(_)) => StepOutcome::Part,
-            Ok(Answer::Unchanged) => StepOutcome::Unchanged,
-            Ok(Answer::NotFound) => StepOutcome::NotFound,
+            Ok(SourceAnswer::Part(_)) => StepOutcome::Part,
+            Ok(SourceAnswer::Unchanged) => StepOutcome::Unchanged,
+            Ok(SourceAnswer::NotFound) => StepOutcome::NotFound,
             Err(failure) => StepOutcome::Failed(failure.reason),
         };
         self.record_step(source, asked_at, outcome, attempts);
@@ -296,7 +298,7 @@ impl<'c> CollectionRun<'c> {
     /// The failure, and those of the questions that had ended as well.
     fn collect_failures<F>(
         &mut self,
-        first: Failure,
+        first: SourceError,
         pending: &mut FuturesUnordered<F>,
     ) -> CollectError
     where
@@ -321,7 +323,7 @@ impl<'c> CollectionRun<'c> {
         CollectError::Failed { failures: self.timeout_failures(), deadline_passed: true }
     }
 
-    fn timeout_failures(&mut self) -> Vec<Failure> {
+    fn timeout_failures(&mut self) -> Vec<SourceError> {
         let mut failures = Vec::new();
         for index in 0..self.asked_at.len() {
             let Some(asked_at) = self.asked_at[index].take() else { continue };
@@ -348,7 +350,7 @@ impl<'c> CollectionRun<'c> {
         CollectError::Failed { failures, deadline_passed: false }
     }
 
-    fn unexpected_304(&self, source: SourceIndex) -> Failure {
+    fn unexpected_304(&self, source: SourceIndex) -> SourceError {
         self.source_failure(
             source,
             Reason::Status,
@@ -356,8 +358,8 @@ impl<'c> CollectionRun<'c> {
         )
     }
 
-    fn source_failure(&self, source: SourceIndex, reason: Reason, detail: String) -> Failure {
-        Failure {
+    fn source_failure(&self, source: SourceIndex, reason: Reason, detail: String) -> SourceError {
+        SourceError {
             source_name: self.collector.source_name(source).clone(),
             reason,
             detail,

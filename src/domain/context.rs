@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use super::problem::{Problem, count_lines, nearest};
-use super::tree::{Node, Scalar, Value};
+use super::tree::{Scalar, TreeNode, TreeValue};
 use super::world::World;
 
 /// More problems than this are counted, not kept.
@@ -81,7 +81,7 @@ impl<'a> Context<'a> {
     /// Reports a problem at a place of a scalar's text.
     pub(super) fn problem_in(
         &mut self,
-        at: At<'_>,
+        at: FieldPlace<'_>,
         range: Range<usize>,
         message: impl Into<String>,
         expected: impl Into<String>,
@@ -93,7 +93,7 @@ impl<'a> Context<'a> {
     }
 
     /// Where in the file a place of a scalar's text stands.
-    pub(super) fn place(&self, at: At<'_>, range: Range<usize>) -> Range<usize> {
+    pub(super) fn place(&self, at: FieldPlace<'_>, range: Range<usize>) -> Range<usize> {
         locate(self.text, at, range)
     }
 
@@ -146,26 +146,26 @@ impl<'a> Context<'a> {
 
 /// A scalar and where it stands.
 #[derive(Clone, Copy)]
-pub(super) struct At<'n> {
+pub(super) struct FieldPlace<'n> {
     /// The node's place.
     pub(super) span: &'n Range<usize>,
     /// What stands there.
     pub(super) scalar: &'n Scalar,
 }
 
-impl<'n> At<'n> {
+impl<'n> FieldPlace<'n> {
     /// The scalar in `node`, if it is one.
-    pub(super) fn of(node: &'n Node) -> Option<Self> {
+    pub(super) fn of(node: &'n TreeNode) -> Option<Self> {
         match &node.value {
-            Value::Scalar(scalar) => Some(Self { span: &node.span, scalar }),
-            Value::List(_) | Value::Map(_) => None,
+            TreeValue::Scalar(scalar) => Some(Self { span: &node.span, scalar }),
+            TreeValue::List(_) | TreeValue::Map(_) => None,
         }
     }
 }
 
 /// Where in the file a range of a scalar's (substituted) text was written; the whole scalar where
 /// that cannot be told.
-fn locate(file: &str, at: At<'_>, range: Range<usize>) -> Range<usize> {
+fn locate(file: &str, at: FieldPlace<'_>, range: Range<usize>) -> Range<usize> {
     if at.scalar.raw.len() > MAX_ALIGNED {
         return at.span.clone();
     }
@@ -207,7 +207,7 @@ fn raw_range(scalar: &Scalar, range: Range<usize>) -> Range<usize> {
 ///
 /// Walks both side by side: indentation and folded line breaks of the file are skipped, escapes are
 /// taken as one.
-fn align(file: &str, At { span, scalar }: At<'_>) -> Vec<usize> {
+fn align(file: &str, FieldPlace { span, scalar }: FieldPlace<'_>) -> Vec<usize> {
     let mut at = span.start.min(file.len());
     let end = if scalar.block { file.len() } else { span.end.min(file.len()) };
     let quoted = !scalar.plain && !scalar.block;

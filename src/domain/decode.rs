@@ -13,7 +13,7 @@ use super::fields::{Field, Fields, NameRule, duration, name, number, text, word}
 use super::model::{Atomicity, CacheRules, Domain, KeyPattern};
 use super::problem::Problem;
 use super::substitute::substitute;
-use super::tree::Node;
+use super::tree::TreeNode;
 use super::world::World;
 use super::{plan, program, source, tree, version};
 
@@ -76,7 +76,7 @@ pub(super) fn check(file: &Path, text: &str, world: World<'_>) -> Result<Checked
     }
 }
 
-fn domain(context: &mut Context<'_>, root: &Node) -> Option<Checked> {
+fn domain(context: &mut Context<'_>, root: &TreeNode) -> Option<Checked> {
     let fields = Fields::of(context, root, "a domain file", DOMAIN_KEYS)?;
     let name_field = fields.need(
         context,

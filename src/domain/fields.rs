@@ -7,15 +7,15 @@ use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::context::{At, Context};
+use super::context::{Context, FieldPlace};
 use super::problem::{nearest, quote};
-use super::tree::{Key, Node, Value};
+use super::tree::{TreeKey, TreeNode, TreeValue};
 
 /// A mapping whose keys are known.
 pub(super) struct Fields<'n> {
     /// Where the mapping stands.
     pub(super) span: Range<usize>,
-    entries: &'n [(Key, Node)],
+    entries: &'n [(TreeKey, TreeNode)],
     allowed: &'static [&'static str],
 }
 
@@ -23,16 +23,16 @@ pub(super) struct Fields<'n> {
 #[derive(Clone, Copy)]
 pub(super) struct Field<'n> {
     /// The key.
-    pub(super) key: &'n Key,
+    pub(super) key: &'n TreeKey,
     /// Its value.
-    pub(super) node: &'n Node,
+    pub(super) node: &'n TreeNode,
 }
 
 impl<'n> Fields<'n> {
     /// Takes `node` as a mapping with these keys; any other key is reported.
     pub(super) fn of(
         context: &mut Context<'_>,
-        node: &'n Node,
+        node: &'n TreeNode,
         what: &str,
         allowed: &'static [&'static str],
     ) -> Option<Self> {
@@ -84,11 +84,11 @@ impl<'n> Fields<'n> {
 /// The entries of a mapping.
 pub(super) fn mapping<'n>(
     context: &mut Context<'_>,
-    node: &'n Node,
+    node: &'n TreeNode,
     what: &str,
-) -> Option<&'n [(Key, Node)]> {
+) -> Option<&'n [(TreeKey, TreeNode)]> {
     match &node.value {
-        Value::Map(entries) => Some(entries),
+        TreeValue::Map(entries) => Some(entries),
         _ => mismatch(
             context,
             node,
@@ -104,24 +104,29 @@ pub(super) fn list(words: &[&str]) -> String {
 }
 
 /// What stands there, in words.
-fn found(node: &Node) -> String {
+fn found(node: &TreeNode) -> String {
     match &node.value {
-        Value::List(_) => "a list".into(),
-        Value::Map(_) => "a mapping".into(),
-        Value::Scalar(scalar) if scalar.plain && is_null(&scalar.text) => "nothing".into(),
-        Value::Scalar(scalar) if scalar.plain && is_number(&scalar.text) => {
+        TreeValue::List(_) => "a list".into(),
+        TreeValue::Map(_) => "a mapping".into(),
+        TreeValue::Scalar(scalar) if scalar.plain && is_null(&scalar.text) => "nothing".into(),
+        TreeValue::Scalar(scalar) if scalar.plain && is_number(&scalar.text) => {
             format!("the number {}", scalar.shown())
         }
-        Value::Scalar(scalar) if scalar.plain && is_bool(&scalar.text) => {
+        TreeValue::Scalar(scalar) if scalar.plain && is_bool(&scalar.text) => {
             format!("the boolean {}", scalar.shown())
         }
-        Value::Scalar(scalar) => format!("the text {}", scalar.shown()),
+        TreeValue::Scalar(scalar) => format!("the text {}", scalar.shown()),
     }
 }
 
 /// Reports a value of the wrong type.
-fn mismatch<T>(context: &mut Context<'_>, node: &Node, expected: &str, hint: &str) -> Option<T> {
-    if !At::of(node).is_some_and(|at| at.scalar.broken) {
+fn mismatch<T>(
+    context: &mut Context<'_>,
+    node: &TreeNode,
+    expected: &str,
+    hint: &str,
+) -> Option<T> {
+    if !FieldPlace::of(node).is_some_and(|at| at.scalar.broken) {
         let message = format!("mismatched types: found {}", found(node));
         context.problem(node.span.clone(), message, expected, hint);
     }
@@ -155,10 +160,10 @@ pub(super) fn is_number(text: &str) -> bool {
 /// A text. A number or boolean counts only where it was substituted: who wrote it can quote it.
 pub(super) fn text<'n>(
     context: &mut Context<'_>,
-    node: &'n Node,
+    node: &'n TreeNode,
     expected: &str,
-) -> Option<At<'n>> {
-    let Some(at) = At::of(node) else {
+) -> Option<FieldPlace<'n>> {
+    let Some(at) = FieldPlace::of(node) else {
         return mismatch(context, node, expected, "put it in quotes if it is meant as text");
     };
     let typed = at.scalar.plain && (is_number(&at.scalar.text) || is_bool(&at.scalar.text));
@@ -179,10 +184,10 @@ pub(super) fn text<'n>(
 /// A scalar's text, whatever type it looks like.
 pub(super) fn any_text<'n>(
     context: &mut Context<'_>,
-    node: &'n Node,
+    node: &'n TreeNode,
     expected: &str,
-) -> Option<At<'n>> {
-    match At::of(node) {
+) -> Option<FieldPlace<'n>> {
+    match FieldPlace::of(node) {
         Some(at) if at.scalar.broken => None,
         Some(at) if !(at.scalar.plain && is_null(&at.scalar.text)) => Some(at),
         _ => mismatch(context, node, expected, "write one value, or remove the key"),
@@ -198,7 +203,7 @@ pub(super) fn number(
     let expected = format!("a whole number from {} to {}", within.start(), within.end());
     let node = field.node;
     let hint = "write digits alone, without quotes and without a unit";
-    let Some(at) = At::of(node) else { return mismatch(context, node, &expected, hint) };
+    let Some(at) = FieldPlace::of(node) else { return mismatch(context, node, &expected, hint) };
     let text = &at.scalar.text;
     if !at.scalar.plain && is_number(text) {
         return mismatch(context, node, &expected, "remove the quotes: in quotes it is a text");

@@ -11,7 +11,7 @@ pub(super) fn acyclic(
     names: &[&str],
     needs: &[&[(SourceIndex, Range<usize>)]],
 ) -> bool {
-    let mut state = vec![State::New; names.len()];
+    let mut state = vec![VisitState::New; names.len()];
     let mut good = true;
     for start in 0..names.len() {
         let mut path = Vec::new();
@@ -21,7 +21,7 @@ pub(super) fn acyclic(
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum State {
+enum VisitState {
     New,
     OnPath,
     Done,
@@ -34,12 +34,12 @@ fn visit(
     needs: &[&[(SourceIndex, Range<usize>)]],
     at: usize,
     path: &mut Vec<usize>,
-    state: &mut [State],
+    state: &mut [VisitState],
 ) -> bool {
-    if state[at] != State::New {
+    if state[at] != VisitState::New {
         return true;
     }
-    state[at] = State::OnPath;
+    state[at] = VisitState::OnPath;
     path.push(at);
     let mut good = true;
     let mut seen = Vec::new();
@@ -48,7 +48,7 @@ fn visit(
             continue;
         }
         seen.push(*next);
-        if state[*next] == State::OnPath {
+        if state[*next] == VisitState::OnPath {
             good = false;
             report(context, names, path, *next, place);
         } else {
@@ -56,7 +56,7 @@ fn visit(
         }
     }
     path.pop();
-    state[at] = State::Done;
+    state[at] = VisitState::Done;
     good
 }
 

@@ -7,7 +7,7 @@ use super::fields::{any_text, mapping};
 use super::model::WrittenHeaders;
 use super::problem::quote;
 use super::reference;
-use super::tree::{Key, Node};
+use super::tree::{TreeKey, TreeNode};
 
 /// The most headers of a source.
 const MAX_HEADERS: usize = 64;
@@ -20,7 +20,11 @@ pub(super) struct Headers {
 }
 
 /// Reads the mapping.
-pub(super) fn headers(context: &mut Context<'_>, node: &Node, sources: &[&str]) -> Option<Headers> {
+pub(super) fn headers(
+    context: &mut Context<'_>,
+    node: &TreeNode,
+    sources: &[&str],
+) -> Option<Headers> {
     let entries = mapping(context, node, "headers")?;
     if entries.len() > MAX_HEADERS {
         let (expected, hint) =
@@ -52,14 +56,14 @@ pub(super) fn headers(context: &mut Context<'_>, node: &Node, sources: &[&str]) 
     (context.count() == before).then_some(headers)
 }
 
-fn header_name(context: &mut Context<'_>, key: &Key) -> Option<HeaderName> {
+fn header_name(context: &mut Context<'_>, key: &TreeKey) -> Option<HeaderName> {
     let Ok(name) = HeaderName::from_bytes(key.text.as_bytes()) else {
         let message = format!("{} is not the name of a header", quote(&key.text));
         let hint = "write it as HTTP does, without spaces and without `:`: `accept-language`";
         context.problem(key.span.clone(), message, "letters, digits and `-`", hint);
         return None;
     };
-    if let Some(reason) = ours(name.as_str()) {
+    if let Some(reason) = reserved_by(name.as_str()) {
         let message = format!("`{name}` cannot be set: {reason}");
         let hint = "remove it: the sidecar sets it where it is needed";
         context.problem(key.span.clone(), message, "a header that is the file's to set", hint);
@@ -77,7 +81,11 @@ struct FixedHeader {
     secret: bool,
 }
 
-fn header_value(context: &mut Context<'_>, node: &Node, sources: &[&str]) -> Option<FixedHeader> {
+fn header_value(
+    context: &mut Context<'_>,
+    node: &TreeNode,
+    sources: &[&str],
+) -> Option<FixedHeader> {
     let before = context.count();
     reference::refuse(context, node, sources, "a header");
     if context.count() > before {
@@ -97,7 +105,7 @@ fn header_value(context: &mut Context<'_>, node: &Node, sources: &[&str]) -> Opt
 }
 
 /// Why a header is not the file's to set.
-fn ours(name: &str) -> Option<&'static str> {
+fn reserved_by(name: &str) -> Option<&'static str> {
     Some(match name {
         "connection"
         | "keep-alive"

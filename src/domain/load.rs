@@ -23,9 +23,9 @@ use super::world::World;
 
 /// The SHA-256 of what a file said when it was read (it may be a secret); `None`: it could not be
 /// read.
-type Said = Option<[u8; 32]>;
+type FileDigest = Option<[u8; 32]>;
 
-fn said(text: &str) -> [u8; 32] {
+fn file_digest(text: &str) -> [u8; 32] {
     let mut hash = [0; 32];
     hash.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
     hash
@@ -34,7 +34,7 @@ fn said(text: &str) -> [u8; 32] {
 /// The domains in force, what is wrong with the files, and all that a reload needs to know.
 #[derive(Debug, Clone, Default)]
 pub struct Loaded {
-    files: BTreeMap<PathBuf, Entry>,
+    files: BTreeMap<PathBuf, LoadedFile>,
     domains: Domains,
     problems: Vec<Problem>,
     /// Whether `files` are what the paths name; not where a path is missing.
@@ -43,20 +43,20 @@ pub struct Loaded {
 
 /// One file.
 #[derive(Debug, Clone)]
-struct Entry {
+struct LoadedFile {
     /// What it says now; `None`: it cannot be read.
     text: Option<Arc<str>>,
     /// The other files that it led to (`NAME_FILE`, `schema`), and what they said.
-    led_to: BTreeMap<PathBuf, Said>,
+    led_to: BTreeMap<PathBuf, FileDigest>,
     /// What it says, if that is right, before it is held against the other files.
-    current: Result<Sound, Vec<Problem>>,
+    current: Result<ValidFile, Vec<Problem>>,
     /// The version in force: not the current one where that is broken.
-    in_force: Option<Sound>,
+    in_force: Option<ValidFile>,
 }
 
 /// A version of a file that is right in itself.
 #[derive(Debug, Clone)]
-struct Sound {
+struct ValidFile {
     checked: Checked,
     text: Arc<str>,
 }
@@ -199,7 +199,7 @@ impl Loaded {
             Err(problems) => return Self { problems, listed: false, ..self.clone() },
         };
         let entries = files.into_iter().map(|file| {
-            let entry = Entry::read(&file, self.files.get(&file), world);
+            let entry = LoadedFile::read(&file, self.files.get(&file), world);
             (file, entry)
         });
         settle(entries.collect(), world)
@@ -210,7 +210,7 @@ fn text_of(file: &Path) -> Option<Arc<str>> {
     read_text(file).ok().map(Arc::from)
 }
 
-impl Entry {
+impl LoadedFile {
     /// Whether neither the file nor what it led to was read anew since `then`.
     fn is_same_reading(&self, then: &Self) -> bool {
         match (&self.text, &then.text) {
@@ -221,7 +221,9 @@ impl Entry {
     }
 
     fn same_led_to(&self, world: World<'_>) -> bool {
-        self.led_to.iter().all(|(path, then)| (world.read)(path).ok().as_deref().map(said) == *then)
+        self.led_to
+            .iter()
+            .all(|(path, then)| (world.read)(path).ok().as_deref().map(file_digest) == *then)
     }
 
     fn read(file: &Path, old: Option<&Self>, world: World<'_>) -> Self {
@@ -237,11 +239,11 @@ impl Entry {
         let led_to = RefCell::new(BTreeMap::new());
         let read = |path: &Path| {
             let text = (world.read)(path);
-            led_to.borrow_mut().insert(path.to_owned(), text.as_deref().ok().map(said));
+            led_to.borrow_mut().insert(path.to_owned(), text.as_deref().ok().map(file_digest));
             text
         };
         let current = decode::check(file, &text, World { read: &read, ..world });
-        let current = current.map(|checked| Sound { checked, text: text.clone() });
+        let current = current.map(|checked| ValidFile { checked, text: text.clone() });
         let in_force = old.and_then(|old| old.in_force.clone());
         Self { text: Some(text), led_to: led_to.into_inner(), current, in_force }
     }
@@ -269,13 +271,13 @@ impl Entry {
 /// Newcomers are held against all that stays; one that clashes falls back to its own old version,
 /// which then stays too, so the others are held against it anew. Each turn lets one more fall back,
 /// so this ends.
-fn settle(mut files: BTreeMap<PathBuf, Entry>, world: World<'_>) -> Loaded {
+fn settle(mut files: BTreeMap<PathBuf, LoadedFile>, world: World<'_>) -> Loaded {
     let mut clashes: BTreeMap<PathBuf, Vec<Problem>> = BTreeMap::new();
     let in_force = loop {
-        let stays = |(file, entry): &(&PathBuf, &Entry)| {
+        let stays = |(file, entry): &(&PathBuf, &LoadedFile)| {
             entry.current.is_err() || entry.unchanged() || clashes.contains_key(*file)
         };
-        let mut accepted: Vec<(&PathBuf, &Sound)> = files
+        let mut accepted: Vec<(&PathBuf, &ValidFile)> = files
             .iter()
             .filter(stays)
             .filter_map(|(file, entry)| Some((file, entry.in_force.as_ref()?)))
@@ -304,8 +306,8 @@ fn settle(mut files: BTreeMap<PathBuf, Entry>, world: World<'_>) -> Loaded {
 }
 
 fn finish(
-    files: &mut BTreeMap<PathBuf, Entry>,
-    mut in_force: BTreeMap<PathBuf, Sound>,
+    files: &mut BTreeMap<PathBuf, LoadedFile>,
+    mut in_force: BTreeMap<PathBuf, ValidFile>,
     mut clashes: BTreeMap<PathBuf, Vec<Problem>>,
 ) -> Loaded {
     let mut domains = Domains::new();
@@ -324,8 +326,8 @@ fn finish(
 /// What of `new` clashes with the files that stay.
 fn clashes_with(
     file: &Path,
-    new: &Sound,
-    others: &[(&PathBuf, &Sound)],
+    new: &ValidFile,
+    others: &[(&PathBuf, &ValidFile)],
     world: World<'_>,
 ) -> Vec<Problem> {
     let mut context = Context::new(file, &new.text, world);

@@ -2,12 +2,12 @@
 
 use serde_json::{Map, Number, Value as Json};
 
-use super::context::{At, Context};
+use super::context::{Context, FieldPlace};
 use super::fields::{Field, is_bool, is_null, is_number};
 use super::model::Missing;
 use super::problem::distance;
 use super::reference;
-use super::tree::{Node, Scalar, Value};
+use super::tree::{Scalar, TreeNode, TreeValue};
 
 /// Reads the key.
 ///
@@ -18,7 +18,7 @@ pub(super) fn missing(
     field: Field<'_>,
     sources: &[&str],
 ) -> Option<Missing> {
-    if let Some(at) = At::of(field.node) {
+    if let Some(at) = FieldPlace::of(field.node) {
         if at.scalar.broken {
             return None;
         }
@@ -58,21 +58,21 @@ fn nearly_not_found(scalar: &Scalar) -> bool {
     !scalar.block && scalar.text.len() <= LONGEST && distance(&plain, "notfound") <= 1
 }
 
-fn json(context: &mut Context<'_>, node: &Node) -> Option<Json> {
+fn json(context: &mut Context<'_>, node: &TreeNode) -> Option<Json> {
     match &node.value {
-        Value::List(items) => {
+        TreeValue::List(items) => {
             let items: Vec<_> = items.iter().map(|item| json(context, item)).collect();
             items.into_iter().collect::<Option<_>>().map(Json::Array)
         }
-        Value::Map(entries) => {
+        TreeValue::Map(entries) => {
             let members: Vec<_> = entries
                 .iter()
                 .map(|(key, value)| Some((key.text.clone(), json(context, value)?)))
                 .collect();
             members.into_iter().collect::<Option<Map<_, _>>>().map(Json::Object)
         }
-        Value::Scalar(scalar) if scalar.broken => None,
-        Value::Scalar(scalar) => {
+        TreeValue::Scalar(scalar) if scalar.broken => None,
+        TreeValue::Scalar(scalar) => {
             let value = typed(scalar);
             if value.is_none() {
                 let hint = "write a finite number, or put it in quotes if it is meant as text";

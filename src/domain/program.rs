@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::context::Context;
 use super::fields::text;
-use super::tree::Node;
+use super::tree::TreeNode;
 
 /// Checks a jq program and gives its text.
-pub(super) fn program(context: &mut Context<'_>, node: &Node) -> Option<Arc<str>> {
+pub(super) fn program(context: &mut Context<'_>, node: &TreeNode) -> Option<Arc<str>> {
     let at = text(context, node, "a jq program")?;
     match (context.world.program)(&at.scalar.text) {
         Ok(()) => Some(at.scalar.text.as_str().into()),

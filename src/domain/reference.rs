@@ -3,8 +3,8 @@
 
 use std::ops::Range;
 
-use super::context::{At, Context};
-use super::tree::{Key, Node, Value};
+use super::context::{Context, FieldPlace};
+use super::tree::{TreeKey, TreeNode, TreeValue};
 
 const EXPECTED: &str = "a fixed value";
 const HINT: &str =
@@ -12,13 +12,13 @@ const HINT: &str =
 
 /// Reports the references in a value that is no URL, one for each of its texts and names. Other
 /// braces, as JSON has them, mean themselves.
-pub(super) fn refuse(context: &mut Context<'_>, node: &Node, names: &[&str], place: &str) {
+pub(super) fn refuse(context: &mut Context<'_>, node: &TreeNode, names: &[&str], place: &str) {
     let message = || format!("a reference cannot stand in {place}");
     match &node.value {
-        Value::Scalar(scalar) => {
+        TreeValue::Scalar(scalar) => {
             if let Some(range) = find(&scalar.text, &|inner| is_reference(context, inner, names)) {
                 context.problem_in(
-                    At { span: &node.span, scalar },
+                    FieldPlace { span: &node.span, scalar },
                     range,
                     message(),
                     EXPECTED,
@@ -26,8 +26,8 @@ pub(super) fn refuse(context: &mut Context<'_>, node: &Node, names: &[&str], pla
                 );
             }
         }
-        Value::List(items) => items.iter().for_each(|item| refuse(context, item, names, place)),
-        Value::Map(entries) => {
+        TreeValue::List(items) => items.iter().for_each(|item| refuse(context, item, names, place)),
+        TreeValue::Map(entries) => {
             if let Some(name) = unquoted(context, entries, node.span.start, names) {
                 let hint = format!("{HINT}; an object with this member is `{{{name}: null}}`");
                 return context.problem(node.span.clone(), message(), EXPECTED, hint);
@@ -46,12 +46,12 @@ pub(super) fn refuse(context: &mut Context<'_>, node: &Node, names: &[&str], pla
 /// a member `key`.
 fn unquoted<'n>(
     context: &Context<'_>,
-    entries: &'n [(Key, Node)],
+    entries: &'n [(TreeKey, TreeNode)],
     start: usize,
     names: &[&str],
 ) -> Option<&'n str> {
     let [(key, value)] = entries else { return None };
-    let empty = At::of(value).is_some_and(|at| at.scalar.plain && at.scalar.raw.is_empty());
+    let empty = FieldPlace::of(value).is_some_and(|at| at.scalar.plain && at.scalar.raw.is_empty());
     let braced = context.text[start..].starts_with('{');
     (empty && braced && is_reference(context, &key.text, names)).then_some(&key.text)
 }

@@ -3,7 +3,7 @@
 use http::Uri;
 use rustls_pki_types::{IpAddr, ServerName};
 
-use super::context::{At, Context};
+use super::context::{Context, FieldPlace};
 use super::model::ServerIdentity;
 
 const EXPECTED: &str = "a SPIFFE ID, a DNS name or an IP address";
@@ -12,7 +12,7 @@ const MAX_SPIFFE: usize = 2048;
 const MAX_TRUST_DOMAIN: usize = 255;
 
 /// Reads an identity.
-pub(super) fn server(context: &mut Context<'_>, at: At<'_>) -> Option<ServerIdentity> {
+pub(super) fn server(context: &mut Context<'_>, at: FieldPlace<'_>) -> Option<ServerIdentity> {
     let text = at.scalar.text.as_str();
     let result = match text.split_once("://") {
         Some((scheme, _)) if !scheme.eq_ignore_ascii_case("spiffe") => Err((

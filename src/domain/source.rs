@@ -14,8 +14,8 @@ use super::headers::{Headers, headers};
 use super::missing::missing;
 use super::model::{HttpSource, Missing, Pages, Source, SourceIndex, UrlPiece};
 use super::server;
-use super::tree::{Key, Node};
-use super::url::{self, Scope};
+use super::tree::{TreeKey, TreeNode};
+use super::url::{self, ReferenceScope};
 
 /// The keys of a source.
 pub(super) const SOURCE_KEYS: &[&str] = &[
@@ -55,7 +55,7 @@ const SOURCE_NAME: NameRule = NameRule {
 };
 
 /// Every source, in the order of the file.
-pub(super) fn sources(context: &mut Context<'_>, node: &Node) -> Option<Vec<Source>> {
+pub(super) fn sources(context: &mut Context<'_>, node: &TreeNode) -> Option<Vec<Source>> {
     let entries = mapping(context, node, "the sources, each under its name,")?;
     if entries.is_empty() || entries.len() > MAX_SOURCES {
         let message =
@@ -83,8 +83,8 @@ pub(super) fn sources(context: &mut Context<'_>, node: &Node) -> Option<Vec<Sour
 /// A source if it is right, and the sources that its URL names in any case.
 fn source(
     context: &mut Context<'_>,
-    key: &Key,
-    node: &Node,
+    key: &TreeKey,
+    node: &TreeNode,
     names: &[&str],
 ) -> (Option<Source>, Vec<(SourceIndex, std::ops::Range<usize>)>) {
     let name = source_name(context, key);
@@ -100,8 +100,8 @@ fn source(
     else {
         return (None, Vec::new());
     };
-    let parsed =
-        text(context, field.node, "a URL").map(|at| url::url(context, at, &Scope { names }));
+    let parsed = text(context, field.node, "a URL")
+        .map(|at| url::url(context, at, &ReferenceScope { names }));
     let (url, uses) = parsed.unwrap_or_default();
     let server = match fields.get("server") {
         Some(field) => {
@@ -151,7 +151,7 @@ fn needs(pieces: &[UrlPiece]) -> Vec<SourceIndex> {
     needs
 }
 
-fn source_name(context: &mut Context<'_>, key: &Key) -> Option<Arc<str>> {
+fn source_name(context: &mut Context<'_>, key: &TreeKey) -> Option<Arc<str>> {
     if key.text == "key" {
         let hint = "`{key}` in a URL is the key that was asked for";
         context.problem(key.span.clone(), "a source cannot be named `key`", "another name", hint);

@@ -8,9 +8,9 @@ use std::io::ErrorKind;
 use std::ops::Range;
 use std::path::Path;
 
-use super::context::{At, Context};
+use super::context::{Context, FieldPlace};
 use super::problem::quote;
-use super::tree::{Node, Piece, Value};
+use super::tree::{TextPiece, TreeNode, TreeValue};
 
 const EXPECTED: &str = "`${NAME}` or `${NAME:-default}`";
 const HINT: &str = "write `$${` for a literal `${`";
@@ -27,13 +27,18 @@ const MAX_PUT_IN: usize = 4 << 20;
 
 /// Replaces every reference to the environment below `node`; what cannot be replaced is reported at
 /// its own place.
-pub(super) fn substitute(context: &mut Context<'_>, node: &mut Node) {
+pub(super) fn substitute(context: &mut Context<'_>, node: &mut TreeNode) {
     match &mut node.value {
-        Value::List(items) => items.iter_mut().for_each(|item| substitute(context, item)),
-        Value::Map(entries) => entries.iter_mut().for_each(|(_, value)| substitute(context, value)),
-        Value::Scalar(scalar) => {
+        TreeValue::List(items) => items.iter_mut().for_each(|item| substitute(context, item)),
+        TreeValue::Map(entries) => {
+            for (_, value) in entries {
+                substitute(context, value);
+            }
+        }
+        TreeValue::Scalar(scalar) => {
             let before = context.count();
-            if let Some((text, pieces)) = replace(context, At { span: &node.span, scalar }) {
+            if let Some((text, pieces)) = replace(context, FieldPlace { span: &node.span, scalar })
+            {
                 scalar.broken = context.count() > before;
                 scalar.text = text;
                 scalar.pieces = pieces;
@@ -50,10 +55,10 @@ struct Reference<'s> {
 }
 
 /// The new text and what it is made of; `None` where there is nothing to replace.
-fn replace(context: &mut Context<'_>, at: At<'_>) -> Option<(String, Vec<Piece>)> {
+fn replace(context: &mut Context<'_>, at: FieldPlace<'_>) -> Option<(String, Vec<TextPiece>)> {
     let raw = &at.scalar.raw;
     raw.contains("${").then_some(())?;
-    let mut grown = Grown { raw, text: String::new(), pieces: Vec::new() };
+    let mut grown = SubstitutedText { raw, text: String::new(), pieces: Vec::new() };
     let closing = closing_braces(raw);
     let mut from = 0;
     while let Some(dollar) = raw[from..].find("${").map(|found| from + found) {
@@ -101,17 +106,17 @@ fn replace(context: &mut Context<'_>, at: At<'_>) -> Option<(String, Vec<Piece>)
 }
 
 /// A text under substitution.
-struct Grown<'s> {
+struct SubstitutedText<'s> {
     raw: &'s str,
     text: String,
-    pieces: Vec<Piece>,
+    pieces: Vec<TextPiece>,
 }
 
-impl Grown<'_> {
+impl SubstitutedText<'_> {
     fn keep(&mut self, raw: Range<usize>) {
         let start = self.text.len();
         self.text.push_str(&self.raw[raw.clone()]);
-        self.pieces.push(Piece { text: start..self.text.len(), raw, same: true });
+        self.pieces.push(TextPiece { text: start..self.text.len(), raw, same: true });
     }
 
     /// `written`: the text stands in the file (an escape), and is no secret.
@@ -119,14 +124,14 @@ impl Grown<'_> {
         let start = self.text.len();
         self.text.push_str(value);
         let raw = if written { raw.start + 1..raw.end } else { raw };
-        self.pieces.push(Piece { text: start..self.text.len(), raw, same: written });
+        self.pieces.push(TextPiece { text: start..self.text.len(), raw, same: written });
     }
 }
 
 /// Reads the `${…}` that begins at `dollar`.
 fn reference<'s>(
     context: &mut Context<'_>,
-    at: At<'s>,
+    at: FieldPlace<'s>,
     dollar: usize,
     closing: &HashMap<usize, usize>,
 ) -> Option<Reference<'s>> {
@@ -176,7 +181,11 @@ fn closing_braces(text: &str) -> HashMap<usize, usize> {
 }
 
 /// The variable's value, its file's content, or its default.
-fn value(context: &mut Context<'_>, at: At<'_>, reference: &Reference<'_>) -> Option<String> {
+fn value(
+    context: &mut Context<'_>,
+    at: FieldPlace<'_>,
+    reference: &Reference<'_>,
+) -> Option<String> {
     let Reference { name, default, range } = reference;
     if name.is_empty() {
         return None;

@@ -19,27 +19,27 @@ const MAX_DEPTH: usize = 64;
 
 /// A value and where it stands.
 #[derive(Debug, Clone)]
-pub(super) struct Node {
+pub(super) struct TreeNode {
     /// In bytes of the file.
     pub(super) span: Range<usize>,
     /// What it is.
-    pub(super) value: Value,
+    pub(super) value: TreeValue,
 }
 
 /// A YAML value.
 #[derive(Debug, Clone)]
-pub(super) enum Value {
+pub(super) enum TreeValue {
     /// Text, still untyped.
     Scalar(Scalar),
     /// A list.
-    List(Vec<Node>),
+    List(Vec<TreeNode>),
     /// A mapping, without doubles, in the order of the file.
-    Map(Vec<(Key, Node)>),
+    Map(Vec<(TreeKey, TreeNode)>),
 }
 
 /// A key of a mapping.
 #[derive(Debug, Clone)]
-pub(super) struct Key {
+pub(super) struct TreeKey {
     /// In bytes of the file.
     pub(super) span: Range<usize>,
     /// Its text.
@@ -54,7 +54,7 @@ pub(super) struct Scalar {
     /// The same with `${NAME}` replaced.
     pub(super) text: String,
     /// Which part of `text` came from which part of `raw`; empty where they are the same.
-    pub(super) pieces: Vec<Piece>,
+    pub(super) pieces: Vec<TextPiece>,
     /// Whether it was written without quotes, so that `64` is a number.
     pub(super) plain: bool,
     /// Whether it was written as a block (`|`, `>`).
@@ -65,7 +65,7 @@ pub(super) struct Scalar {
 
 /// A run of a substituted text and what it was made of.
 #[derive(Debug, Clone)]
-pub(super) struct Piece {
+pub(super) struct TextPiece {
     /// In bytes of [`Scalar::text`].
     pub(super) text: Range<usize>,
     /// In bytes of [`Scalar::raw`].
@@ -172,24 +172,24 @@ pub(crate) fn long_tag_directive(text: &str) -> Option<Range<usize>> {
 }
 
 /// A list or mapping that is still open.
-enum Open {
-    List(usize, Vec<Node>),
+enum OpenNode {
+    List(usize, Vec<TreeNode>),
     Map {
         start: usize,
-        entries: Vec<(Key, Node)>,
+        entries: Vec<(TreeKey, TreeNode)>,
         known: HashMap<String, usize>,
-        pending: Option<Key>,
+        pending: Option<TreeKey>,
     },
 }
 
-impl Open {
+impl OpenNode {
     fn map(start: usize) -> Self {
         Self::Map { start, entries: Vec::new(), known: HashMap::new(), pending: None }
     }
 }
 
 /// Reads one document; `None` if it is no YAML (the problem is reported).
-pub(super) fn read(context: &mut Context<'_>) -> Option<Node> {
+pub(super) fn read(context: &mut Context<'_>) -> Option<TreeNode> {
     let text = context.text;
     if let Some(at) = long_tag_directive(text) {
         let (expected, hint) = ("keys and values only", "remove lines that begin with `%`");
@@ -197,7 +197,7 @@ pub(super) fn read(context: &mut Context<'_>) -> Option<Node> {
         return None;
     }
     let lines = Lines::new(text);
-    let mut builder = Builder { context, open: Vec::new(), root: None, documents: 0 };
+    let mut builder = TreeBuilder { context, open: Vec::new(), root: None, documents: 0 };
     for event in Parser::new_from_str(text) {
         match event {
             Ok((event, span)) => {
@@ -224,14 +224,14 @@ pub(super) fn read(context: &mut Context<'_>) -> Option<Node> {
     builder.root
 }
 
-struct Builder<'b, 'a> {
+struct TreeBuilder<'b, 'a> {
     context: &'b mut Context<'a>,
-    open: Vec<Open>,
-    root: Option<Node>,
+    open: Vec<OpenNode>,
+    root: Option<TreeNode>,
     documents: usize,
 }
 
-impl Builder<'_, '_> {
+impl TreeBuilder<'_, '_> {
     /// `None`: there is no sense in reading on.
     fn event(&mut self, event: Event<'_>, span: Range<usize>) -> Option<()> {
         match event {
@@ -247,7 +247,7 @@ impl Builder<'_, '_> {
                 let (expected, hint) =
                     ("the value itself", "write the value out where it is needed");
                 self.context.problem(span.clone(), "aliases are not supported", expected, hint);
-                self.value(Node { span, value: Value::List(Vec::new()) });
+                self.value(TreeNode { span, value: TreeValue::List(Vec::new()) });
             }
             Event::Scalar(text, style, anchor, tag) => {
                 self.plain_only(&span, anchor, tag.is_some());
@@ -255,11 +255,11 @@ impl Builder<'_, '_> {
             }
             Event::SequenceStart(anchor, tag) => {
                 self.plain_only(&span, anchor, tag.is_some());
-                self.start(Open::List(span.start, Vec::new()), span)?;
+                self.start(OpenNode::List(span.start, Vec::new()), span)?;
             }
             Event::MappingStart(anchor, tag) => {
                 self.plain_only(&span, anchor, tag.is_some());
-                self.start(Open::map(span.start), span)?;
+                self.start(OpenNode::map(span.start), span)?;
             }
             Event::SequenceEnd | Event::MappingEnd => self.end(&span),
             Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => {}
@@ -279,7 +279,7 @@ impl Builder<'_, '_> {
         }
     }
 
-    fn start(&mut self, open: Open, span: Range<usize>) -> Option<()> {
+    fn start(&mut self, open: OpenNode, span: Range<usize>) -> Option<()> {
         if self.open.len() == MAX_DEPTH {
             let (expected, hint) =
                 (format!("at most {MAX_DEPTH} levels"), "no key of a domain file needs more");
@@ -292,11 +292,11 @@ impl Builder<'_, '_> {
 
     fn end(&mut self, span: &Range<usize>) {
         let node = match self.open.pop() {
-            Some(Open::List(start, items)) => {
-                Node { span: start..span.end.max(start), value: Value::List(items) }
+            Some(OpenNode::List(start, items)) => {
+                TreeNode { span: start..span.end.max(start), value: TreeValue::List(items) }
             }
-            Some(Open::Map { start, entries, .. }) => {
-                Node { span: start..span.end.max(start), value: Value::Map(entries) }
+            Some(OpenNode::Map { start, entries, .. }) => {
+                TreeNode { span: start..span.end.max(start), value: TreeValue::Map(entries) }
             }
             None => return,
         };
@@ -304,11 +304,11 @@ impl Builder<'_, '_> {
     }
 
     /// Puts a finished node where it belongs.
-    fn value(&mut self, mut node: Node) {
+    fn value(&mut self, mut node: TreeNode) {
         match self.open.last_mut() {
             None => self.root = Some(node),
-            Some(Open::List(_, items)) => items.push(node),
-            Some(Open::Map { entries, known, pending, .. }) => match pending.take() {
+            Some(OpenNode::List(_, items)) => items.push(node),
+            Some(OpenNode::Map { entries, known, pending, .. }) => match pending.take() {
                 None => *pending = Some(key(self.context, node)),
                 Some(key) => {
                     if node.span.is_empty() {
@@ -326,12 +326,12 @@ impl Builder<'_, '_> {
     }
 }
 
-fn scalar(text: String, style: ScalarStyle, span: Range<usize>) -> Node {
+fn scalar(text: String, style: ScalarStyle, span: Range<usize>) -> TreeNode {
     let plain = style == ScalarStyle::Plain;
     let block = matches!(style, ScalarStyle::Literal | ScalarStyle::Folded);
-    Node {
+    TreeNode {
         span,
-        value: Value::Scalar(Scalar {
+        value: TreeValue::Scalar(Scalar {
             raw: text.clone(),
             text,
             pieces: Vec::new(),
@@ -342,19 +342,19 @@ fn scalar(text: String, style: ScalarStyle, span: Range<usize>) -> Node {
     }
 }
 
-fn key(context: &mut Context<'_>, node: Node) -> Key {
+fn key(context: &mut Context<'_>, node: TreeNode) -> TreeKey {
     let span = node.span;
-    let Value::Scalar(scalar) = node.value else {
+    let TreeValue::Scalar(scalar) = node.value else {
         let hint = "put it in quotes if it is meant as a name";
         context.problem(span.clone(), "a list or mapping cannot be a key", "a name", hint);
-        return Key { text: format!("\0{}", span.start), span };
+        return TreeKey { text: format!("\0{}", span.start), span };
     };
     // The parser lets some of them pass.
     syntax::tab_before(context, span.start);
-    Key { span, text: scalar.raw }
+    TreeKey { span, text: scalar.raw }
 }
 
-fn duplicate(context: &mut Context<'_>, first: usize, second: &Key) {
+fn duplicate(context: &mut Context<'_>, first: usize, second: &TreeKey) {
     if context.only_counts() {
         return;
     }

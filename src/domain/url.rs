@@ -9,7 +9,7 @@ use http::Uri;
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use rustls_pki_types::ServerName;
 
-use super::context::{At, Context};
+use super::context::{Context, FieldPlace};
 use super::model::{SourceIndex, UrlPiece, UrlTemplate};
 use super::problem::{list_of_few, nearest, quote};
 use super::value::has_dot_part;
@@ -22,7 +22,7 @@ const HOST: &str = "a host name or an IP address";
 const MAX_URL: usize = 8 << 10;
 
 /// What a reference can name.
-pub(super) struct Scope<'s> {
+pub(super) struct ReferenceScope<'s> {
     /// The sources, in the order of the file.
     pub(super) names: &'s [&'s str],
 }
@@ -33,8 +33,8 @@ pub(super) type Uses = Vec<(SourceIndex, Range<usize>)>;
 /// The URL if it is right, and the sources it names in any case.
 pub(super) fn url(
     context: &mut Context<'_>,
-    at: At<'_>,
-    scope: &Scope<'_>,
+    at: FieldPlace<'_>,
+    scope: &ReferenceScope<'_>,
 ) -> (Option<UrlTemplate>, Uses) {
     let text = at.scalar.text.as_str();
     let before = context.count();
@@ -47,7 +47,7 @@ pub(super) fn url(
     let Some(start) = scheme(context, at) else { return (None, Vec::new()) };
     let end = text[start..].find(['/', '?', '#']).map_or(text.len(), |found| start + found);
     let origin = authority(context, at, start..end);
-    let mut target = Target {
+    let mut target = UrlTarget {
         context,
         at,
         scope,
@@ -57,13 +57,13 @@ pub(super) fn url(
         value: false,
     };
     target.read(end);
-    let Target { pieces, uses, .. } = target;
+    let UrlTarget { pieces, uses, .. } = target;
     let good = context.count() == before;
     (origin.filter(|_| good).map(|origin| UrlTemplate { origin, pieces }), uses)
 }
 
 /// Where the authority begins.
-fn scheme(context: &mut Context<'_>, at: At<'_>) -> Option<usize> {
+fn scheme(context: &mut Context<'_>, at: FieldPlace<'_>) -> Option<usize> {
     let text = &at.scalar.text;
     if text.starts_with("https://") {
         if !context.world.allow_https {
@@ -94,7 +94,7 @@ fn scheme(context: &mut Context<'_>, at: At<'_>) -> Option<usize> {
 }
 
 /// Scheme and authority as a URI, host in lower case.
-fn authority(context: &mut Context<'_>, at: At<'_>, range: Range<usize>) -> Option<Uri> {
+fn authority(context: &mut Context<'_>, at: FieldPlace<'_>, range: Range<usize>) -> Option<Uri> {
     let text = at.scalar.text.as_str();
     let authority = &text[range.clone()];
     if let Some(open) = authority.find(['{', '}']) {
@@ -166,10 +166,10 @@ fn split_port(authority: &str) -> Option<(&str, Option<u16>)> {
 }
 
 /// Reads path and query.
-struct Target<'t, 'a> {
+struct UrlTarget<'t, 'a> {
     context: &'t mut Context<'a>,
-    at: At<'t>,
-    scope: &'t Scope<'t>,
+    at: FieldPlace<'t>,
+    scope: &'t ReferenceScope<'t>,
     pieces: Vec<UrlPiece>,
     uses: Uses,
     /// Past the `?`.
@@ -178,7 +178,7 @@ struct Target<'t, 'a> {
     value: bool,
 }
 
-impl Target<'_, '_> {
+impl UrlTarget<'_, '_> {
     fn read(&mut self, start: usize) {
         let text = self.at.scalar.text.as_str();
         if !text[start..].starts_with('/') {

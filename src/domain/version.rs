@@ -4,13 +4,13 @@ use std::ops::Range;
 use std::path::{Component, Path};
 use std::sync::Arc;
 
-use super::context::{At, Context};
+use super::context::{Context, FieldPlace};
 use super::fields::{Field, Fields, NameRule, date, mapping, name, text};
 use super::model::{PathTemplate, Version};
 use super::problem::{list_of_few, nearest, quote};
 use super::program::program;
 use super::substitute::{plain_error, without_mark};
-use super::tree::{Key, Node};
+use super::tree::{TreeKey, TreeNode};
 
 /// The keys of a version.
 pub(super) const VERSION_KEYS: &[&str] =
@@ -31,7 +31,7 @@ const VERSION_NAME: NameRule = NameRule {
 /// Every version and the place of its path, in the order of the file.
 pub(super) fn versions(
     context: &mut Context<'_>,
-    node: &Node,
+    node: &TreeNode,
 ) -> Option<(Vec<Version>, Vec<Range<usize>>)> {
     let entries = mapping(context, node, "the versions, each under its name,")?;
     if entries.is_empty() || entries.len() > MAX_VERSIONS {
@@ -60,8 +60,8 @@ pub(super) fn versions(
 
 fn version(
     context: &mut Context<'_>,
-    key: &Key,
-    node: &Node,
+    key: &TreeKey,
+    node: &TreeNode,
     names: &[&str],
     paths: &mut Vec<(PathTemplate, Range<usize>)>,
 ) -> Option<Version> {
@@ -105,7 +105,7 @@ pub(super) const APART: &str = "a path that no other version can match";
 /// A path that no other version of the file could be meant by.
 fn apart(
     context: &mut Context<'_>,
-    at: At<'_>,
+    at: FieldPlace<'_>,
     paths: &mut Vec<(PathTemplate, Range<usize>)>,
 ) -> Option<PathTemplate> {
     let path = path(context, at)?;
@@ -126,7 +126,7 @@ pub(super) fn overlap(left: &PathTemplate, right: &PathTemplate) -> bool {
         && left.zip(right).all(|(left, right)| left == right || left == "{key}" || right == "{key}")
 }
 
-fn path(context: &mut Context<'_>, at: At<'_>) -> Option<PathTemplate> {
+fn path(context: &mut Context<'_>, at: FieldPlace<'_>) -> Option<PathTemplate> {
     match read_path(&at.scalar.text) {
         Ok(path) => Some(path),
         Err((range, message, hint)) => {

@@ -12,37 +12,37 @@ use hyper_util::client::legacy::connect::{Connected, Connection as Connects};
 use hyper_util::rt::TokioIo;
 use tokio_rustls::client::TlsStream;
 
-use super::connector::{Mutual, TLS_1_3};
-use super::meter::{Metered, Socket};
-use super::proof::Mark;
-use super::words::{self, ConnectError, Fault};
+use super::connector::{MutualConnector, TLS_1_3};
+use super::error::{self, ConnectError, TlsError};
+use super::proof::HandshakeState;
+use super::traffic_meter::{Metered, Socket};
 use crate::domain::ServerIdentity;
 
 /// A proven connection; implements hyper's `Read` and `Write` and hyper-util's `Connection` (ALPN
 /// says HTTP/2).
 ///
-/// Its [`Meter`](super::Meter), and over TLS its [`Proof`], are among the extensions of every
-/// response.
+/// Its [`TrafficMeter`](super::TrafficMeter), and over TLS its [`MutualityProof`], are among the extensions of
+/// every response.
 #[derive(Debug)]
-pub struct Connection {
-    stream: Stream,
+pub struct MutualConnection {
+    stream: TransportStream,
 }
 
 #[derive(Debug)]
-enum Stream {
+enum TransportStream {
     Plain(TokioIo<Socket>),
-    Tls(Box<Tls>),
+    Tls(Box<TlsStreamParts>),
 }
 
-struct Tls {
+struct TlsStreamParts {
     stream: TokioIo<Metered<TlsStream<Socket>>>,
     /// Tickets arrive with the first reads: they are stored because this mark is proven.
-    mark: Mark,
-    proof: Proof,
-    shared: Arc<Mutual>,
+    mark: HandshakeState,
+    proof: MutualityProof,
+    shared: Arc<MutualConnector>,
 }
 
-impl fmt::Debug for Tls {
+impl fmt::Debug for TlsStreamParts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tls").field("proof", &self.proof).finish_non_exhaustive()
     }
@@ -50,7 +50,7 @@ impl fmt::Debug for Tls {
 
 /// What was proven of a connection before it was handed out.
 #[derive(Debug, Clone)]
-pub struct Proof {
+pub struct MutualityProof {
     /// It resumed a session of a proven connection, and inherits its proof.
     pub resumed: bool,
     /// `TLS 1.3`.
@@ -67,34 +67,34 @@ pub struct Proof {
     pub handshake: Duration,
 }
 
-impl Connection {
+impl MutualConnection {
     pub(super) fn plain(stream: Socket) -> Self {
-        Self { stream: Stream::Plain(TokioIo::new(stream)) }
+        Self { stream: TransportStream::Plain(TokioIo::new(stream)) }
     }
 
     pub(super) fn tls(
         stream: TlsStream<Socket>,
-        mark: Mark,
-        proof: Proof,
-        shared: Arc<Mutual>,
+        mark: HandshakeState,
+        proof: MutualityProof,
+        shared: Arc<MutualConnector>,
     ) -> Self {
         let (socket, session) = stream.get_ref();
         let (meter, is_http2) = (socket.meter().clone(), session.alpn_protocol() == Some(b"h2"));
         let stream = Metered::above_tls(stream, meter, is_http2);
-        let tls = Tls { stream: TokioIo::new(stream), mark, proof, shared };
-        Self { stream: Stream::Tls(Box::new(tls)) }
+        let tls = TlsStreamParts { stream: TokioIo::new(stream), mark, proof, shared };
+        Self { stream: TransportStream::Tls(Box::new(tls)) }
     }
 
     /// What was proven of it; nothing of one without TLS.
-    pub fn proof(&self) -> Option<&Proof> {
+    pub fn proof(&self) -> Option<&MutualityProof> {
         match &self.stream {
-            Stream::Plain(_) => None,
-            Stream::Tls(tls) => Some(&tls.proof),
+            TransportStream::Plain(_) => None,
+            TransportStream::Tls(tls) => Some(&tls.proof),
         }
     }
 }
 
-impl Tls {
+impl TlsStreamParts {
     /// One poll of the stream with its mark in place; a TLS error becomes ours.
     fn poll<R>(
         &mut self,
@@ -127,13 +127,13 @@ impl Tls {
     }
 
     fn explain(&self, error: io::Error) -> io::Error {
-        if words::inner(&error).is_none() {
+        if error::inner(&error).is_none() {
             return if self.is_answered() { error } else { self.explain_closed(error) };
         }
-        let fault = Fault::of(&error, &self.mark, self.shared.tls);
+        let fault = TlsError::of(&error, &self.mark, self.shared.tls);
         self.shared.count_failure(&fault);
         let server = self.proof.server.to_string();
-        io::Error::new(words::TLS_ERROR, ConnectError::tls(&server, &fault))
+        io::Error::new(error::TLS_ERROR, ConnectError::tls(&server, &fault))
     }
 
     fn explain_closed(&self, error: io::Error) -> io::Error {
@@ -142,23 +142,23 @@ impl Tls {
         if !closed || self.proof.protocol != TLS_1_3 {
             return error;
         }
-        let fault = words::closed_unanswered();
+        let fault = error::closed_unanswered();
         // A server may end an idle connection as it likes.
         if self.is_asked() {
             self.shared.count_failure(&fault);
         }
-        io::Error::new(words::CLOSED_UNANSWERED, ConnectError::closed_unanswered())
+        io::Error::new(error::CLOSED_UNANSWERED, ConnectError::closed_unanswered())
     }
 }
 
-impl Connects for Connection {
+impl Connects for MutualConnection {
     fn connected(&self) -> Connected {
         match &self.stream {
-            Stream::Plain(stream) => {
+            TransportStream::Plain(stream) => {
                 let socket = stream.inner();
                 socket.get_ref().connected().extra(socket.meter().clone())
             }
-            Stream::Tls(tls) => {
+            TransportStream::Tls(tls) => {
                 let (socket, session) = tls.stream.inner().get_ref().get_ref();
                 let connected = socket
                     .get_ref()
@@ -175,49 +175,49 @@ impl Connects for Connection {
     }
 }
 
-impl Read for Connection {
+impl Read for MutualConnection {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         match &mut self.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Stream::Tls(tls) => tls.read(cx, buf),
+            TransportStream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            TransportStream::Tls(tls) => tls.read(cx, buf),
         }
     }
 }
 
-impl Write for Connection {
+impl Write for MutualConnection {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         match &mut self.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
-            Stream::Tls(tls) => tls.poll(|stream| stream.poll_write(cx, buf)),
+            TransportStream::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            TransportStream::Tls(tls) => tls.poll(|stream| stream.poll_write(cx, buf)),
         }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Stream::Tls(tls) => tls.poll(|stream| stream.poll_flush(cx)),
+            TransportStream::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            TransportStream::Tls(tls) => tls.poll(|stream| stream.poll_flush(cx)),
         }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Stream::Tls(tls) => tls.poll(|stream| stream.poll_shutdown(cx)),
+            TransportStream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            TransportStream::Tls(tls) => tls.poll(|stream| stream.poll_shutdown(cx)),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
         match &self.stream {
-            Stream::Plain(stream) => stream.is_write_vectored(),
-            Stream::Tls(tls) => tls.stream.is_write_vectored(),
+            TransportStream::Plain(stream) => stream.is_write_vectored(),
+            TransportStream::Tls(tls) => tls.stream.is_write_vectored(),
         }
     }
 
@@ -227,8 +227,8 @@ impl Write for Connection {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match &mut self.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Stream::Tls(tls) => tls.poll(|stream| stream.poll_write_vectored(cx, bufs)),
+            TransportStream::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            TransportStream::Tls(tls) => tls.poll(|stream| stream.poll_write_vectored(cx, bufs)),
         }
     }
 }

@@ -30,12 +30,12 @@ use tokio_rustls::client::TlsStream;
 use tower_service::Service;
 
 use super::certificate::{Certificate, is_over, unix};
-use super::meter::{FloodLimit, Meter, Socket};
+use super::error::{self, ConnectError, ConnectErrorKind, TlsError};
 use super::metrics::{KindLabel, ReasonLabel};
-use super::proof::{Mark, ProvenSessions, Resolver};
-use super::verifier::Verifier;
-use super::words::{self, ConnectError, ConnectErrorKind, Fault};
-use super::{Connection, Identity, Metrics, Proof, TlsOptions, provider};
+use super::proof::{ClientCertResolver, HandshakeState, ProvenSessions};
+use super::traffic_meter::{FloodLimit, Socket, TrafficMeter};
+use super::verifier::UpstreamVerifier;
+use super::{Identity, IdentityMetrics, MutualConnection, MutualityProof, TlsOptions, provider};
 use crate::domain::ServerIdentity;
 
 /// How long a TCP connection may take, over all addresses of the name.
@@ -51,25 +51,25 @@ pub(super) const TLS_1_3: &str = "TLS 1.3";
 pub struct Connector {
     tcp: HttpConnector,
     /// `None`: without TLS.
-    mutual: Option<Arc<Mutual>>,
+    mutual: Option<Arc<MutualConnector>>,
     /// Where a flood ends; `None`: nowhere.
     flood_limit: Option<FloodLimit>,
 }
 
 /// What all connections of one connector share: resumption needs the very same objects each time.
-pub(super) struct Mutual {
+pub(super) struct MutualConnector {
     config: Arc<ClientConfig>,
     sessions: Arc<ProvenSessions>,
     server: Arc<ServerIdentity>,
     pub(super) tls: TlsOptions,
     generation: u64,
-    metrics: Metrics,
+    metrics: IdentityMetrics,
     /// When the first of the servers' certificates ends that connections were opened under, in
     /// seconds since 1970.
     first_end: AtomicU64,
 }
 
-impl fmt::Debug for Mutual {
+impl fmt::Debug for MutualConnector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Mutual")
             .field("server", &self.server)
@@ -88,14 +88,15 @@ impl Connector {
         identity: Arc<Identity>,
         server: ServerIdentity,
         tls: TlsOptions,
-        metrics: Metrics,
+        metrics: IdentityMetrics,
     ) -> Self {
         let sessions = Arc::new(ProvenSessions::new());
-        let verifier = Verifier::new(identity.trust.clone(), server.clone(), &provider());
-        let mut config = config(verifier, Resolver::presenting(identity.key.clone()), tls);
+        let verifier = UpstreamVerifier::new(identity.trust.clone(), server.clone(), &provider());
+        let mut config =
+            config(verifier, ClientCertResolver::presenting(identity.key.clone()), tls);
         config.resumption = Resumption::store(sessions.clone())
             .tls12_resumption(Tls12Resumption::SessionIdOrTickets);
-        let mutual = Mutual {
+        let mutual = MutualConnector {
             config: Arc::new(config),
             sessions,
             server: Arc::new(server),
@@ -120,7 +121,7 @@ impl Connector {
 
     /// Its connections, on each of which so many requests may be under way, end when the server
     /// sends too much that is no part of an answer, and are counted in `ended`. Whoever reads the
-    /// answers credits each connection's [`Meter`].
+    /// answers credits each connection's [`TrafficMeter`].
     #[must_use]
     pub fn ending_floods(self, requests_max: NonZeroUsize, ended: Counter) -> Self {
         Self { flood_limit: Some(FloodLimit::new(requests_max, ended)), ..self }
@@ -128,9 +129,9 @@ impl Connector {
 }
 
 impl Service<Uri> for Connector {
-    type Response = Connection;
+    type Response = MutualConnection;
     type Error = ConnectError;
-    type Future = Pin<Box<dyn Future<Output = Result<Connection, ConnectError>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<MutualConnection, ConnectError>> + Send>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
         Poll::Ready(Ok(()))
@@ -141,15 +142,15 @@ impl Service<Uri> for Connector {
         match self.mutual.clone() {
             Some(mutual) => Box::pin(mutual.open(tcp, uri, flood_limit)),
             None => Box::pin(async move {
-                let target = Target::of(&uri, "http")?;
+                let target = ConnectTarget::of(&uri, "http")?;
                 let stream = connect(tcp, &target).await?;
-                Ok(Connection::plain(Socket::bare(stream, Meter::new(flood_limit))))
+                Ok(MutualConnection::plain(Socket::bare(stream, TrafficMeter::new(flood_limit))))
             }),
         }
     }
 }
 
-impl Mutual {
+impl MutualConnector {
     /// Opens a connection; one that resumed a session whose certificate has expired since is opened
     /// anew, in full.
     async fn open(
@@ -157,8 +158,8 @@ impl Mutual {
         tcp: HttpConnector,
         uri: Uri,
         flood_limit: Option<FloodLimit>,
-    ) -> Result<Connection, ConnectError> {
-        let target = Target::of(&uri, "https")?;
+    ) -> Result<MutualConnection, ConnectError> {
+        let target = ConnectTarget::of(&uri, "https")?;
         let host = target.server_name()?;
         if let Some(connection) =
             self.clone().open_once(tcp.clone(), &target, host.clone(), flood_limit.clone()).await?
@@ -176,26 +177,26 @@ impl Mutual {
     async fn open_once(
         self: Arc<Self>,
         tcp: HttpConnector,
-        target: &Target,
+        target: &ConnectTarget,
         host: ServerName<'static>,
         flood_limit: Option<FloodLimit>,
-    ) -> Result<Option<Connection>, ConnectError> {
-        let stream = Socket::below_tls(connect(tcp, target).await?, Meter::new(flood_limit));
+    ) -> Result<Option<MutualConnection>, ConnectError> {
+        let stream = Socket::below_tls(connect(tcp, target).await?, TrafficMeter::new(flood_limit));
         let began = Instant::now();
-        let (shaken, mark) = handshake(self.config.clone(), host, stream).await;
-        let stream =
-            shaken.map_err(|error| self.failed(target, &Fault::of(&error, &mark, self.tls)))?;
+        let (handshake_result, mark) = handshake(self.config.clone(), host, stream).await;
+        let stream = handshake_result
+            .map_err(|error| self.failed(target, &TlsError::of(&error, &mark, self.tls)))?;
         self.prove(target, stream, mark, began.elapsed()).await
     }
 
     /// The proof. `None`: it resumed a session that must not be used any more.
     async fn prove(
         self: Arc<Self>,
-        target: &Target,
+        target: &ConnectTarget,
         mut stream: TlsStream<Socket>,
-        mut mark: Mark,
+        mut mark: HandshakeState,
         handshake: Duration,
-    ) -> Result<Option<Connection>, ConnectError> {
+    ) -> Result<Option<MutualConnection>, ConnectError> {
         let resumed = stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
         if !resumed && !mark.asked {
             close(&mut stream, &mut mark).await;
@@ -204,7 +205,7 @@ impl Mutual {
         }
         if mark.unfit {
             close(&mut stream, &mut mark).await;
-            return Err(self.failed(target, &words::unfit()));
+            return Err(self.failed(target, &error::unfit()));
         }
         // Nobody verified the certificate of a session that was resumed.
         let Some(not_after) =
@@ -220,12 +221,17 @@ impl Mutual {
             .get_or_create(&KindLabel { kind: if resumed { "resumed" } else { "full" } })
             .inc();
         let proof = self.describe(&stream, resumed, handshake);
-        Ok(Some(Connection::tls(stream, mark, proof, self)))
+        Ok(Some(MutualConnection::tls(stream, mark, proof, self)))
     }
 
-    fn describe(&self, stream: &TlsStream<Socket>, resumed: bool, handshake: Duration) -> Proof {
+    fn describe(
+        &self,
+        stream: &TlsStream<Socket>,
+        resumed: bool,
+        handshake: Duration,
+    ) -> MutualityProof {
         let session = stream.get_ref().1;
-        Proof {
+        MutualityProof {
             resumed,
             protocol: protocol(stream),
             cipher: session
@@ -239,25 +245,25 @@ impl Mutual {
         }
     }
 
-    fn failed(&self, target: &Target, fault: &Fault) -> ConnectError {
+    fn failed(&self, target: &ConnectTarget, fault: &TlsError) -> ConnectError {
         self.count_failure(fault);
         ConnectError::tls(&target.name, fault)
     }
 
-    pub(super) fn count_failure(&self, fault: &Fault) {
+    pub(super) fn count_failure(&self, fault: &TlsError) {
         self.metrics.failures.get_or_create(&ReasonLabel { reason: fault.reason }).inc();
     }
 }
 
 /// Where to connect to.
 #[derive(Debug)]
-pub(super) struct Target {
+pub(super) struct ConnectTarget {
     uri: Uri,
     /// `profile.crm:8443`, for messages.
     pub(super) name: String,
 }
 
-impl Target {
+impl ConnectTarget {
     pub(super) fn of(uri: &Uri, scheme: &str) -> Result<Self, ConnectError> {
         // Without a `user:password@` that may stand before it.
         let name = uri
@@ -296,14 +302,18 @@ pub(super) fn tcp() -> HttpConnector {
 
 pub(super) async fn connect(
     mut tcp: HttpConnector,
-    target: &Target,
+    target: &ConnectTarget,
 ) -> Result<TcpStream, ConnectError> {
     let connected = tcp.call(target.uri.clone()).await;
     connected.map(TokioIo::into_inner).map_err(|error| ConnectError::connect(&target.name, &error))
 }
 
 /// TLS as every connection speaks it; no session is kept unless the caller adds a store.
-pub(super) fn config(verifier: Verifier, resolver: Resolver, tls: TlsOptions) -> ClientConfig {
+pub(super) fn config(
+    verifier: UpstreamVerifier,
+    resolver: ClientCertResolver,
+    tls: TlsOptions,
+) -> ClientConfig {
     let versions: &[_] = if tls.tls12 { &[&TLS13, &TLS12] } else { &[&TLS13] };
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(versions)
@@ -322,8 +332,8 @@ pub(super) async fn handshake(
     config: Arc<ClientConfig>,
     host: ServerName<'static>,
     stream: Socket,
-) -> (io::Result<TlsStream<Socket>>, Mark) {
-    let mut mark = Mark::default();
+) -> (io::Result<TlsStream<Socket>>, HandshakeState) {
+    let mut mark = HandshakeState::default();
     let shaken = {
         let mut shaking = pin!(TlsConnector::from(config).connect(host, stream));
         let marked = poll_fn(|cx| mark.during(|| shaking.as_mut().poll(cx)));
@@ -335,7 +345,7 @@ pub(super) async fn handshake(
 }
 
 /// Says goodbye if that can be said at once, so that the server's log shows an orderly end.
-pub(super) async fn close(stream: &mut TlsStream<Socket>, mark: &mut Mark) {
+pub(super) async fn close(stream: &mut TlsStream<Socket>, mark: &mut HandshakeState) {
     use tokio::io::AsyncWrite as _;
     poll_fn(|cx| {
         let _ = mark.during(|| Pin::new(&mut *stream).poll_shutdown(cx));

@@ -19,7 +19,7 @@ use rustls::{Error, InconsistentKeys, RootCertStore};
 
 use super::certificate::{Certificate, moment};
 use super::revocation::Revocations;
-use super::{IdentityError, Paths, provider};
+use super::{IdentityError, IdentityPaths, provider};
 use crate::resources::read_at_most;
 
 /// The largest file read, in bytes: a bundle of a few hundred authorities fits.
@@ -41,18 +41,18 @@ pub struct Identity {
     /// What the trusted certificates say.
     pub authorities: Vec<Certificate>,
     pub(super) key: Arc<CertifiedKey>,
-    pub(super) trust: Trust,
+    pub(super) trust: TrustStore,
     pub(super) digest: [u8; 32],
 }
 
 /// Whose certificates are believed.
 #[derive(Debug, Clone)]
-pub(super) struct Trust {
+pub(super) struct TrustStore {
     pub(super) roots: Arc<RootCertStore>,
     pub(super) revocations: Option<Arc<Revocations>>,
 }
 
-impl Trust {
+impl TrustStore {
     /// In what `roots` vouch for, without a list of revoked certificates.
     pub(super) fn in_roots(roots: RootCertStore) -> Self {
         Self { roots: Arc::new(roots), revocations: None }
@@ -74,13 +74,13 @@ impl Identity {
     ///
     /// An identity that is expired or not valid yet is refused like a broken one: it would be
     /// refused by every upstream.
-    pub fn load(paths: &Paths, generation: u64) -> Result<Self, IdentityError> {
-        Self::check(paths, &Files::read(paths)?, generation)
+    pub fn load(paths: &IdentityPaths, generation: u64) -> Result<Self, IdentityError> {
+        Self::check(paths, &IdentityFiles::read(paths)?, generation)
     }
 
     pub(super) fn check(
-        paths: &Paths,
-        files: &Files,
+        paths: &IdentityPaths,
+        files: &IdentityFiles,
         generation: u64,
     ) -> Result<Self, IdentityError> {
         let (cert_file, key_file, ca_file) = (paths.cert(), paths.key(), paths.authorities());
@@ -94,7 +94,8 @@ impl Identity {
         let revoked = files.crl.as_deref();
         let revocations =
             revoked.map(|bytes| Revocations::read(&paths.revocations(), bytes)).transpose()?;
-        let trust = Trust { revocations: revocations.map(Arc::new), ..Trust::in_roots(roots) };
+        let trust =
+            TrustStore { revocations: revocations.map(Arc::new), ..TrustStore::in_roots(roots) };
         Ok(Self {
             generation,
             not_after: certificate.not_after,
@@ -122,7 +123,7 @@ impl Identity {
     }
 }
 
-impl Paths {
+impl IdentityPaths {
     fn cert(&self) -> PathBuf {
         self.dir.join("tls.crt")
     }
@@ -142,15 +143,15 @@ impl Paths {
 
 /// The bytes of the files, of one moment.
 #[derive(PartialEq, Eq)]
-pub(super) struct Files {
+pub(super) struct IdentityFiles {
     cert: Vec<u8>,
     key: Vec<u8>,
     ca: Vec<u8>,
     crl: Option<Vec<u8>>,
 }
 
-impl Files {
-    pub(super) fn read(paths: &Paths) -> Result<Self, IdentityError> {
+impl IdentityFiles {
+    pub(super) fn read(paths: &IdentityPaths) -> Result<Self, IdentityError> {
         let mut last = Self::read_once(paths)?;
         for _ in 1..READINGS {
             let again = Self::read_once(paths)?;
@@ -163,7 +164,7 @@ impl Files {
         Err(problem(&paths.dir, what))
     }
 
-    fn read_once(paths: &Paths) -> Result<Self, IdentityError> {
+    fn read_once(paths: &IdentityPaths) -> Result<Self, IdentityError> {
         let revocations = paths.revocations();
         let crl = read_if_there(&revocations, CRL_MAX_BYTES);
         let crl = crl.map_err(|error| unreadable(&revocations, &error))?;
@@ -333,12 +334,12 @@ mod tests {
     use super::*;
     use crate::identity::issue::{Authority, Leaf, Validity};
 
-    struct Folder {
+    struct IdentityFolder {
         dir: tempfile::TempDir,
         authority: Authority,
     }
 
-    impl Folder {
+    impl IdentityFolder {
         fn new() -> Self {
             let folder = Self {
                 dir: tempfile::tempdir().unwrap(),
@@ -361,7 +362,7 @@ mod tests {
         }
 
         fn load(&self) -> Result<Identity, String> {
-            let paths = Paths { dir: self.dir.path().to_owned(), ca: None };
+            let paths = IdentityPaths { dir: self.dir.path().to_owned(), ca: None };
             let dir = format!("{}/", self.dir.path().display());
             Identity::load(&paths, 7).map_err(|error| error.message.replace(&dir, ""))
         }
@@ -369,7 +370,7 @@ mod tests {
 
     #[test]
     fn a_good_folder_makes_an_identity() {
-        let identity = Folder::new().load().unwrap();
+        let identity = IdentityFolder::new().load().unwrap();
         assert_eq!(identity.generation, 7);
         assert_eq!(identity.certificate.spiffe_id(), Some("spiffe://d/me"));
         assert_eq!(identity.authorities.len(), 1);
@@ -378,7 +379,7 @@ mod tests {
 
     #[test]
     fn every_fault_names_the_file_what_was_met_and_what_was_expected() {
-        let folder = Folder::new();
+        let folder = IdentityFolder::new();
         let good = fs::read(folder.dir.path().join("tls.crt")).unwrap();
         let good_key = fs::read(folder.dir.path().join("tls.key")).unwrap();
 
@@ -453,7 +454,7 @@ mod tests {
 
     #[test]
     fn an_identity_outside_its_dates_is_refused() {
-        let folder = Folder::new();
+        let folder = IdentityFolder::new();
         folder.issue(&Leaf::new("me").valid(Validity::expired()));
         let expired = folder.load().unwrap_err();
         assert!(expired.starts_with("`tls.crt`: expired at 20"), "{expired}");
@@ -464,7 +465,7 @@ mod tests {
 
     #[test]
     fn a_certificate_dated_before_1970_is_read_and_an_end_before_1970_is_said() {
-        let folder = Folder::new();
+        let folder = IdentityFolder::new();
         let day = |days: u64| SystemTime::UNIX_EPOCH - Duration::from_hours(24 * days);
         let not_after = SystemTime::now() + Duration::from_hours(1);
         folder.issue(&Leaf::new("me").valid(Validity { not_before: day(3_653), not_after }));
@@ -477,10 +478,10 @@ mod tests {
 
     #[test]
     fn the_authorities_may_be_elsewhere() {
-        let folder = Folder::new();
+        let folder = IdentityFolder::new();
         let elsewhere = tempfile::tempdir().unwrap();
         fs::rename(folder.dir.path().join("ca.crt"), elsewhere.path().join("bundle.pem")).unwrap();
-        let paths = Paths {
+        let paths = IdentityPaths {
             dir: folder.dir.path().to_owned(),
             ca: Some(elsewhere.path().join("bundle.pem")),
         };

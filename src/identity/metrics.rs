@@ -8,7 +8,7 @@ use prometheus_client::registry::Registry;
 
 /// The counters and gauges of this module. The default counts without being registered anywhere.
 #[derive(Debug, Clone, Default)]
-pub struct Metrics {
+pub struct IdentityMetrics {
     pub(super) handshakes: Family<KindLabel, Counter>,
     pub(super) not_mutual: Counter,
     pub(super) failures: Family<ReasonLabel, Counter>,
@@ -34,7 +34,7 @@ pub(super) struct WhichLabel {
     pub(super) which: &'static str,
 }
 
-impl Metrics {
+impl IdentityMetrics {
     /// Creates and registers them.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
@@ -109,7 +109,7 @@ mod tests {
     #[test]
     fn the_names_are_those_of_the_documentation() {
         let mut registry = Registry::with_prefix("bfb");
-        let metrics = Metrics::register(&mut registry);
+        let metrics = IdentityMetrics::register(&mut registry);
         metrics.handshakes.get_or_create(&KindLabel { kind: "full" }).inc();
         metrics.not_mutual.inc();
         metrics.failures.get_or_create(&ReasonLabel { reason: "expired" }).inc();

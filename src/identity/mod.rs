@@ -9,35 +9,35 @@
 mod certificate;
 mod connection;
 mod connector;
+mod error;
 mod files;
-mod follow;
 pub mod issue;
-mod meter;
 mod metrics;
 mod probe;
 mod proof;
 mod response_heads;
 mod revocation;
+mod rotation;
+mod traffic_meter;
 mod verifier;
-mod words;
 
 use std::path::PathBuf;
 
 pub use certificate::{Certificate, is_over, moment};
-pub use connection::{Connection, Proof};
+pub use connection::{MutualConnection, MutualityProof};
 pub use connector::Connector;
+pub use error::{ConnectError, ConnectErrorKind};
 pub use files::Identity;
-pub use follow::follow;
-pub use meter::{Flooded, Meter};
-pub use metrics::Metrics;
-pub use probe::{Inspection, Refusal, inspect, inspect_under, refuses_without_certificate};
-pub use words::{ConnectError, ConnectErrorKind};
+pub use metrics::IdentityMetrics;
+pub use probe::{Inspection, ProbeRefusal, inspect, inspect_under, refuses_without_certificate};
+pub use rotation::follow;
+pub use traffic_meter::{Flooded, TrafficMeter};
 
 use files::aws_lc as provider;
 
 /// Where the identity's files are.
 #[derive(Debug, Clone)]
-pub struct Paths {
+pub struct IdentityPaths {
     /// Holds `tls.crt`, `tls.key` and, unless `ca` is given, `ca.crt`; and `crl.pem`, where
     /// certificates were revoked.
     pub dir: PathBuf,

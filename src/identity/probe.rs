@@ -15,12 +15,12 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::client::TlsStream;
 
 use super::certificate::Certificate;
-use super::connector::{self, Target, close, config, handshake};
-use super::files::Trust;
-use super::meter::{Meter, Socket};
-use super::proof::{Mark, Resolver};
-use super::verifier::Verifier;
-use super::words::{self, ConnectError, Fault};
+use super::connector::{self, ConnectTarget, close, config, handshake};
+use super::error::{self, ConnectError, TlsError};
+use super::files::TrustStore;
+use super::proof::{ClientCertResolver, HandshakeState};
+use super::traffic_meter::{Socket, TrafficMeter};
+use super::verifier::UpstreamVerifier;
 use super::{Identity, TlsOptions, provider};
 use crate::domain::ServerIdentity;
 
@@ -32,7 +32,7 @@ const READ_MAX_BYTES: usize = 64 * 1024;
 
 /// What a server does with a client that presents no certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refusal {
+pub enum ProbeRefusal {
     /// It ends the handshake: it demands one.
     DemandsCertificate,
     /// It completes the handshake. (Some servers then refuse each request; that is not tried.)
@@ -48,9 +48,9 @@ pub async fn refuses_without_certificate(
     identity: &Identity,
     server: &ServerIdentity,
     tls: TlsOptions,
-) -> Result<Refusal, ConnectError> {
-    let verifier = Verifier::new(identity.trust.clone(), server.clone(), &provider());
-    let Shaken { target, outcome, mut mark, .. } = shake(uri, verifier, tls).await?;
+) -> Result<ProbeRefusal, ConnectError> {
+    let verifier = UpstreamVerifier::new(identity.trust.clone(), server.clone(), &provider());
+    let ProbedHandshake { target, outcome, mut mark, .. } = shake(uri, verifier, tls).await?;
     let mut stream = match outcome {
         Ok(stream) => stream,
         Err(error) => {
@@ -59,7 +59,7 @@ pub async fn refuses_without_certificate(
     };
     if !mark.asked {
         close(&mut stream, &mut mark).await;
-        return Ok(Refusal::AcceptsWithout);
+        return Ok(ProbeRefusal::AcceptsWithout);
     }
     let refusal = await_refusal(&mut stream, &mut mark).await;
     close(&mut stream, &mut mark).await;
@@ -117,27 +117,28 @@ pub async fn inspect_under(
         }
         None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
     }
-    look(uri, Trust::in_roots(roots), server, tls).await
+    look(uri, TrustStore::in_roots(roots), server, tls).await
 }
 
 async fn look(
     uri: &Uri,
-    trust: Trust,
+    trust: TrustStore,
     server: &ServerIdentity,
     tls: TlsOptions,
 ) -> Result<Inspection, ConnectError> {
-    let verifier = Verifier::new(trust, server.clone(), &provider()).lenient();
-    let Shaken { outcome, mut mark, connect, handshake, .. } = shake(uri, verifier, tls).await?;
+    let verifier = UpstreamVerifier::new(trust, server.clone(), &provider()).lenient();
+    let ProbedHandshake { outcome, mut mark, connect, handshake, .. } =
+        shake(uri, verifier, tls).await?;
     let problem = match &outcome {
         _ if mark.refusal.is_some() => mark.refusal.as_ref().map(|fault| fault.detail.clone()),
         // Over TLS 1.2 a server that demands a certificate ends the handshake here: just what it
         // should do.
         Err(error)
-            if mark.asked && refusal_of(error, &mark) == Some(Refusal::DemandsCertificate) =>
+            if mark.asked && refusal_of(error, &mark) == Some(ProbeRefusal::DemandsCertificate) =>
         {
             None
         }
-        Err(error) => Some(Fault::of(error, &mark, tls).detail),
+        Err(error) => Some(TlsError::of(error, &mark, tls).detail),
         Ok(_) => None,
     };
     let finished = outcome.as_ref().ok();
@@ -160,24 +161,28 @@ async fn look(
 }
 
 /// A handshake that presents nothing, finished or failed.
-struct Shaken {
-    target: Target,
+struct ProbedHandshake {
+    target: ConnectTarget,
     outcome: io::Result<TlsStream<Socket>>,
-    mark: Mark,
+    mark: HandshakeState,
     connect: Duration,
     handshake: Duration,
 }
 
-async fn shake(uri: &Uri, verifier: Verifier, tls: TlsOptions) -> Result<Shaken, ConnectError> {
-    let target = Target::of(uri, "https")?;
+async fn shake(
+    uri: &Uri,
+    verifier: UpstreamVerifier,
+    tls: TlsOptions,
+) -> Result<ProbedHandshake, ConnectError> {
+    let target = ConnectTarget::of(uri, "https")?;
     let host = target.server_name()?;
     let began = Instant::now();
     let stream = connector::connect(connector::tcp(), &target).await?;
     let connect = began.elapsed();
-    let config = Arc::new(config(verifier, Resolver::presenting_nothing(), tls));
+    let config = Arc::new(config(verifier, ClientCertResolver::presenting_nothing(), tls));
     let (outcome, mark) =
-        handshake(config, host, Socket::below_tls(stream, Meter::new(None))).await;
-    Ok(Shaken {
+        handshake(config, host, Socket::below_tls(stream, TrafficMeter::new(None))).await;
+    Ok(ProbedHandshake {
         target,
         outcome,
         mark,
@@ -186,36 +191,43 @@ async fn shake(uri: &Uri, verifier: Verifier, tls: TlsOptions) -> Result<Shaken,
     })
 }
 
-fn fault(target: &Target, error: &io::Error, mark: &Mark, tls: TlsOptions) -> ConnectError {
-    ConnectError::tls(&target.name, &Fault::of(error, mark, tls))
+fn fault(
+    target: &ConnectTarget,
+    error: &io::Error,
+    mark: &HandshakeState,
+    tls: TlsOptions,
+) -> ConnectError {
+    ConnectError::tls(&target.name, &TlsError::of(error, mark, tls))
 }
 
 /// Reads (and throws away) until the server ends the connection or the time is over.
-async fn await_refusal(stream: &mut TlsStream<Socket>, mark: &mut Mark) -> Refusal {
+async fn await_refusal(stream: &mut TlsStream<Socket>, mark: &mut HandshakeState) -> ProbeRefusal {
     let waiting = async {
         let mut left = READ_MAX_BYTES;
         while left > 0 {
             match read(stream, mark).await {
                 Ok(0) => {
-                    return Refusal::Unknown(
+                    return ProbeRefusal::Unknown(
                         "it closed the connection without an alert".to_owned(),
                     );
                 }
                 Ok(count) => left = left.saturating_sub(count),
                 Err(error) => {
                     let unknown = || {
-                        Refusal::Unknown(format!("the connection broke without an alert: {error}"))
+                        ProbeRefusal::Unknown(format!(
+                            "the connection broke without an alert: {error}"
+                        ))
                     };
                     return refusal_of(&error, mark).unwrap_or_else(unknown);
                 }
             }
         }
-        Refusal::AcceptsWithout
+        ProbeRefusal::AcceptsWithout
     };
-    timeout(REFUSES_WITHIN, waiting).await.unwrap_or(Refusal::AcceptsWithout)
+    timeout(REFUSES_WITHIN, waiting).await.unwrap_or(ProbeRefusal::AcceptsWithout)
 }
 
-async fn read(stream: &mut TlsStream<Socket>, mark: &mut Mark) -> io::Result<usize> {
+async fn read(stream: &mut TlsStream<Socket>, mark: &mut HandshakeState) -> io::Result<usize> {
     let mut space = [0; 4096];
     std::future::poll_fn(|cx| {
         let mut buf = ReadBuf::new(&mut space);
@@ -226,14 +238,14 @@ async fn read(stream: &mut TlsStream<Socket>, mark: &mut Mark) -> io::Result<usi
 }
 
 /// What an error says of the missing certificate; nothing, where it is about something else.
-fn refusal_of(error: &io::Error, mark: &Mark) -> Option<Refusal> {
-    match words::inner(error) {
+fn refusal_of(error: &io::Error, mark: &HandshakeState) -> Option<ProbeRefusal> {
+    match error::inner(error) {
         Some(Error::AlertReceived(alert)) if mark.asked && refuses(*alert) => {
-            Some(Refusal::DemandsCertificate)
+            Some(ProbeRefusal::DemandsCertificate)
         }
-        Some(Error::AlertReceived(alert)) if mark.asked => Some(Refusal::Unknown(format!(
+        Some(Error::AlertReceived(alert)) if mark.asked => Some(ProbeRefusal::Unknown(format!(
             "it ended the connection with alert `{}`",
-            words::alert_name(*alert)
+            error::alert_name(*alert)
         ))),
         _ => None,
     }
@@ -241,5 +253,5 @@ fn refusal_of(error: &io::Error, mark: &Mark) -> Option<Refusal> {
 
 /// In TLS 1.2 a missing certificate is a `handshake_failure`.
 fn refuses(alert: rustls::AlertDescription) -> bool {
-    alert == rustls::AlertDescription::HandshakeFailure || words::refuses_us(alert)
+    alert == rustls::AlertDescription::HandshakeFailure || error::refuses_us(alert)
 }

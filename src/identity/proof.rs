@@ -4,9 +4,9 @@
 //! The TLS library asks its resolver for our certificate exactly when the server's
 //! `CertificateRequest` came, but does not tell on which connection, and resumes only where
 //! verifier and resolver are the very same objects: a resolver for each connection would cost every
-//! resumption. So each connection has a [`Mark`], which lies in a thread-local while (and only
-//! while) that connection is polled: resolver, verifier and session store, all called inside the
-//! poll, write to it.
+//! resumption. So each connection has a [`HandshakeState`], which lies in a thread-local while (and
+//! only while) that connection is polled: resolver, verifier and session store, all called inside
+//! the poll, write to it.
 //!
 //! A session may arrive before the proof is complete (a ticket in the server's first flight, a TLS
 //! 1.2 session). The mark holds it until the connection is proven; a connection that never is takes
@@ -24,7 +24,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::sign::CertifiedKey;
 use rustls::{NamedGroup, SignatureScheme};
 
-use super::words::Fault;
+use super::error::TlsError;
 
 /// The most sessions held for one connection that is not proven yet.
 const HELD_MAX: usize = 8;
@@ -33,12 +33,12 @@ const STORED_MAX: usize = 8;
 
 thread_local! {
     /// The mark of the connection that this thread is polling.
-    static POLLED: RefCell<Option<Mark>> = const { RefCell::new(None) };
+    static POLLED: RefCell<Option<HandshakeState>> = const { RefCell::new(None) };
 }
 
 /// What became known about one connection while it was polled.
 #[derive(Debug, Default)]
-pub(super) struct Mark {
+pub(super) struct HandshakeState {
     /// The server sent a `CertificateRequest`.
     pub(super) asked: bool,
     /// It accepts no signature that our key can make, so our certificate could not be presented.
@@ -46,7 +46,7 @@ pub(super) struct Mark {
     /// The server's own certificate, where one came (not in a resumed handshake).
     pub(super) leaf: Option<CertificateDer<'static>>,
     /// Why the verifier refused it.
-    pub(super) refusal: Option<Fault>,
+    pub(super) refusal: Option<TlsError>,
     proven: bool,
     held: Vec<Session>,
 }
@@ -57,13 +57,13 @@ enum Session {
     Tls12(ServerName<'static>, Tls12ClientSessionValue),
 }
 
-impl Mark {
+impl HandshakeState {
     /// Runs one poll of the connection that this mark belongs to.
     pub(super) fn during<R>(&mut self, poll: impl FnOnce() -> R) -> R {
         /// Takes the mark back also when the poll panics, so that no other connection finds it.
         struct Bracket<'a> {
-            mark: &'a mut Mark,
-            outer: Option<Mark>,
+            mark: &'a mut HandshakeState,
+            outer: Option<HandshakeState>,
         }
         impl Drop for Bracket<'_> {
             fn drop(&mut self) {
@@ -95,18 +95,18 @@ impl Mark {
 }
 
 /// Writes to the mark of the connection being polled, if there is one.
-pub(super) fn note(write: impl FnOnce(&mut Mark)) {
+pub(super) fn note(write: impl FnOnce(&mut HandshakeState)) {
     POLLED.with_borrow_mut(|polled| polled.as_mut().map(write));
 }
 
 /// Presents our certificate, whatever authorities the server says it accepts, and notes that it was
 /// asked for.
-pub(super) struct Resolver {
+pub(super) struct ClientCertResolver {
     /// `None`: notes, but presents nothing.
     key: Option<Arc<CertifiedKey>>,
 }
 
-impl Resolver {
+impl ClientCertResolver {
     pub(super) fn presenting(key: Arc<CertifiedKey>) -> Self {
         Self { key: Some(key) }
     }
@@ -116,13 +116,13 @@ impl Resolver {
     }
 }
 
-impl fmt::Debug for Resolver {
+impl fmt::Debug for ClientCertResolver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Resolver").field("presents", &self.key.is_some()).finish()
     }
 }
 
-impl ResolvesClientCert for Resolver {
+impl ResolvesClientCert for ClientCertResolver {
     fn resolve(
         &self,
         _authorities: &[&[u8]],
@@ -224,14 +224,14 @@ mod tests {
 
     use super::*;
     use crate::domain::ServerIdentity;
-    use crate::identity::files::Trust;
+    use crate::identity::files::TrustStore;
     use crate::identity::issue::{Authority, Leaf, Validity};
-    use crate::identity::verifier::Verifier;
+    use crate::identity::verifier::UpstreamVerifier;
     use crate::identity::{TlsOptions, connector, provider};
 
     #[test]
     fn a_note_reaches_the_polled_connection_only() {
-        let (mut one, mut two) = (Mark::default(), Mark::default());
+        let (mut one, mut two) = (HandshakeState::default(), HandshakeState::default());
         note(|mark| mark.asked = true);
         one.during(|| two.during(|| note(|mark| mark.asked = true)));
         assert_eq!((one.asked, two.asked), (false, true));
@@ -244,7 +244,7 @@ mod tests {
 
     #[test]
     fn a_poll_that_panics_leaves_no_mark_behind() {
-        let mut mark = Mark::default();
+        let mut mark = HandshakeState::default();
         let poll = std::panic::AssertUnwindSafe(|| {
             mark.during(|| {
                 note(|mark| mark.asked = true);
@@ -258,7 +258,7 @@ mod tests {
 
     /// A handshake in memory that ends with the server's tickets read inside `mark`, before
     /// anything is proven: what a server that does not ask may do in its first flight.
-    fn tickets_before_the_proof(store: &Arc<ProvenSessions>, mark: &mut Mark) {
+    fn tickets_before_the_proof(store: &Arc<ProvenSessions>, mark: &mut HandshakeState) {
         let authority = Authority::new("a", Validity::days(1)).unwrap();
         let issued = authority.issue(&Leaf::new("s").dns("s.example")).unwrap();
         let der = |pem: &str| CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
@@ -272,13 +272,16 @@ mod tests {
             );
         let mut roots = rustls::RootCertStore::empty();
         roots.add(der(authority.ca_pem())).unwrap();
-        let verifier = Verifier::new(
-            Trust::in_roots(roots),
+        let verifier = UpstreamVerifier::new(
+            TrustStore::in_roots(roots),
             ServerIdentity::Dns("s.example".to_owned()),
             &provider(),
         );
-        let mut config =
-            connector::config(verifier, Resolver::presenting_nothing(), TlsOptions::default());
+        let mut config = connector::config(
+            verifier,
+            ClientCertResolver::presenting_nothing(),
+            TlsOptions::default(),
+        );
         config.resumption = rustls::client::Resumption::store(store.clone());
         let mut client = ClientConnection::new(Arc::new(config), name()).unwrap();
         let mut server = ServerConnection::new(Arc::new(server.unwrap())).unwrap();
@@ -304,7 +307,7 @@ mod tests {
     #[test]
     fn tickets_that_come_before_the_proof_wait_for_it() {
         let store = Arc::new(ProvenSessions::new());
-        let mut mark = Mark::default();
+        let mut mark = HandshakeState::default();
         tickets_before_the_proof(&store, &mut mark);
         assert!(!mark.asked);
         assert!(store.take_tls13_ticket(&name()).is_none(), "nothing to resume before the proof");
@@ -314,7 +317,7 @@ mod tests {
         assert!(store.take_tls13_ticket(&name()).is_none());
 
         drop({
-            let mut never_proven = Mark::default();
+            let mut never_proven = HandshakeState::default();
             tickets_before_the_proof(&store, &mut never_proven);
             never_proven
         });

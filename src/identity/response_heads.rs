@@ -17,12 +17,12 @@ const STATUS_END: usize = 12;
 /// the first byte that is read after something was written.
 #[derive(Debug, Default)]
 pub(super) struct ResponseHeads {
-    state: State,
+    state: HeadState,
     head: Vec<u8>,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum HeadState {
     /// In a body, or between two exchanges.
     #[default]
     Elsewhere,
@@ -34,9 +34,9 @@ enum State {
 impl ResponseHeads {
     /// A piece of a request was written. Returns whether an exchange begins with it.
     pub(super) fn begin_exchange(&mut self) -> bool {
-        let begins = self.state == State::Elsewhere;
+        let begins = self.state == HeadState::Elsewhere;
         if begins {
-            self.state = State::InHead;
+            self.state = HeadState::InHead;
             self.head.clear();
         }
         begins
@@ -44,12 +44,12 @@ impl ResponseHeads {
 
     /// Whether the stream is to end here.
     pub(super) fn has_ended(&self) -> bool {
-        self.state == State::Ended
+        self.state == HeadState::Ended
     }
 
     /// How many of `bytes`, which were read, belong to the stream.
     pub(super) fn accept(&mut self, bytes: &[u8]) -> usize {
-        if self.state != State::InHead {
+        if self.state != HeadState::InHead {
             return bytes.len();
         }
         for (at, byte) in bytes.iter().enumerate() {
@@ -61,7 +61,7 @@ impl ResponseHeads {
             if self.head.len() == STATUS_END && has_body(&self.head)
                 || self.head.len() > HEAD_MAX_BYTES
             {
-                self.state = State::Elsewhere;
+                self.state = HeadState::Elsewhere;
                 return bytes.len();
             }
             if !(self.head.ends_with(b"\n\r\n") || self.head.ends_with(b"\n\n")) {
@@ -70,10 +70,10 @@ impl ResponseHeads {
             if is_informational(&self.head) {
                 self.head.clear();
             } else if announces_body(&self.head) {
-                self.state = State::Ended;
+                self.state = HeadState::Ended;
                 return at + 1;
             } else {
-                self.state = State::Elsewhere;
+                self.state = HeadState::Elsewhere;
                 return bytes.len();
             }
         }

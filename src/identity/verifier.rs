@@ -18,28 +18,32 @@ use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
 
 use super::certificate::{Certificate, moment};
-use super::files::Trust;
+use super::error::TlsError;
+use super::files::TrustStore;
 use super::proof;
-use super::words::Fault;
 use crate::domain::ServerIdentity;
 
 /// Accepts one server identity under some trust anchors.
-pub(super) struct Verifier {
-    trust: Trust,
+pub(super) struct UpstreamVerifier {
+    trust: TrustStore,
     expected: ServerIdentity,
     algorithms: WebPkiSupportedAlgorithms,
     /// For inspection only: what is wrong is noted and the handshake goes on.
     lenient: bool,
 }
 
-impl fmt::Debug for Verifier {
+impl fmt::Debug for UpstreamVerifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Verifier").field("expected", &self.expected).finish_non_exhaustive()
     }
 }
 
-impl Verifier {
-    pub(super) fn new(trust: Trust, expected: ServerIdentity, provider: &CryptoProvider) -> Self {
+impl UpstreamVerifier {
+    pub(super) fn new(
+        trust: TrustStore,
+        expected: ServerIdentity,
+        provider: &CryptoProvider,
+    ) -> Self {
         Self {
             trust,
             expected,
@@ -59,9 +63,9 @@ impl Verifier {
         leaf: &CertificateDer<'_>,
         others: &[CertificateDer<'_>],
         now: UnixTime,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), RefusedCertificate> {
         let certificate = Certificate::read(leaf).map_err(|error| {
-            Refused::new(
+            RefusedCertificate::new(
                 CertificateError::BadEncoding,
                 "malformed",
                 format!("its certificate: {error}"),
@@ -88,7 +92,7 @@ impl Verifier {
     }
 }
 
-impl ServerCertVerifier for Verifier {
+impl ServerCertVerifier for UpstreamVerifier {
     fn verify_server_cert(
         &self,
         leaf: &CertificateDer<'_>,
@@ -133,33 +137,37 @@ impl ServerCertVerifier for Verifier {
 
 /// A certificate that was refused: once for the TLS library, once for people.
 #[derive(Debug)]
-struct Refused {
+struct RefusedCertificate {
     error: Error,
-    refusal: Fault,
+    refusal: TlsError,
 }
 
-impl Refused {
+impl RefusedCertificate {
     fn new(error: CertificateError, reason: &'static str, detail: String) -> Self {
-        Self { error: Error::InvalidCertificate(error), refusal: Fault { reason, detail } }
+        Self { error: Error::InvalidCertificate(error), refusal: TlsError { reason, detail } }
     }
 }
 
-fn revoked(error: &webpki::Error) -> Refused {
+fn revoked(error: &webpki::Error) -> RefusedCertificate {
     match error {
         webpki::Error::CertRevoked => {
             let detail = "its certificate, or an issuer of it, was revoked (`crl.pem`)".to_owned();
-            Refused::new(CertificateError::Revoked, "revoked", detail)
+            RefusedCertificate::new(CertificateError::Revoked, "revoked", detail)
         }
         other => {
             let detail = format!(
                 "whether its certificate was revoked cannot be told (`crl.pem`): {other:?}"
             );
-            Refused::new(CertificateError::UnknownRevocationStatus, "bad-revocation-list", detail)
+            RefusedCertificate::new(
+                CertificateError::UnknownRevocationStatus,
+                "bad-revocation-list",
+                detail,
+            )
         }
     }
 }
 
-fn chain_refused(certificate: &Certificate, error: Error) -> Refused {
+fn chain_refused(certificate: &Certificate, error: Error) -> RefusedCertificate {
     use CertificateError as E;
     let (reason, detail) = match &error {
         Error::InvalidCertificate(E::UnknownIssuer | E::BadSignature) => (
@@ -192,7 +200,7 @@ fn chain_refused(certificate: &Certificate, error: Error) -> Refused {
         }
         other => ("bad-certificate", format!("its certificate was refused: {other}")),
     };
-    Refused { error, refusal: Fault { reason, detail } }
+    RefusedCertificate { error, refusal: TlsError { reason, detail } }
 }
 
 /// webpki says which date was met, not whose: where it is not the leaf's, it is an issuer's.
@@ -202,11 +210,11 @@ fn dated(leaf: SystemTime, met: UnixTime, words: &str) -> String {
     format!("{whose} {words} {}", moment(met))
 }
 
-fn matches(certificate: &Certificate, expected: &ServerIdentity) -> Result<(), Refused> {
+fn matches(certificate: &Certificate, expected: &ServerIdentity) -> Result<(), RefusedCertificate> {
     let mismatch = |hint: &str| {
         let detail =
             format!("its certificate is for {}, expected `{expected}`{hint}", certificate.names());
-        Err(Refused::new(
+        Err(RefusedCertificate::new(
             CertificateError::ApplicationVerificationFailure,
             "wrong-identity",
             detail,
@@ -219,7 +227,7 @@ fn matches(certificate: &Certificate, expected: &ServerIdentity) -> Result<(), R
                 certificate.uris.len(),
                 certificate.names()
             );
-            Err(Refused::new(
+            Err(RefusedCertificate::new(
                 CertificateError::ApplicationVerificationFailure,
                 "many-identities",
                 detail,

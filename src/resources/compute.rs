@@ -25,21 +25,21 @@ pub const RUN_MAX: Duration = Duration::from_secs(1);
 
 /// Places for work on the CPU, shared by the process. Cheap to clone; clones share it.
 #[derive(Clone)]
-pub struct ComputePool(Arc<Pool>);
+pub struct ComputePool(Arc<ComputePoolState>);
 
-struct Pool {
+struct ComputePoolState {
     places: usize,
     /// How many places one queue may hold while there are others.
     places_of_one: usize,
     /// Held to take, pass on or give back a place, never across an `.await`.
-    state: Mutex<State>,
+    state: Mutex<PoolState>,
     /// The process ends: every run stops.
     closed: Arc<AtomicBool>,
     metrics: ComputeMetrics,
 }
 
 #[derive(Default)]
-struct State {
+struct PoolState {
     taken: usize,
     /// CPU time, in nanoseconds, up to which the queue that was last given a place had come: a
     /// queue that comes back after a rest starts there, so that rest is not credit.
@@ -55,7 +55,7 @@ struct QueueState {
     /// Nobody has it any more, but for a run that still holds a place.
     is_left: bool,
     /// Those who wait for a place; bounded by the requests under way.
-    waiters: VecDeque<oneshot::Sender<Place>>,
+    waiters: VecDeque<oneshot::Sender<ComputeSlot>>,
 }
 
 /// The counters of the pool.
@@ -68,16 +68,16 @@ pub struct ComputeMetrics {
 
 /// One domain's way to the CPU. Cheap to clone; clones are the same queue.
 #[derive(Clone)]
-pub struct ComputeQueue(Arc<Queue>);
+pub struct ComputeQueue(Arc<DomainQueue>);
 
-struct Queue {
-    pool: Arc<Pool>,
+struct DomainQueue {
+    pool: Arc<ComputePoolState>,
     id: u64,
 }
 
 /// A place for one run, given back when it is dropped.
-struct Place {
-    pool: Arc<Pool>,
+struct ComputeSlot {
+    pool: Arc<ComputePoolState>,
     queue: u64,
     since: Option<Instant>,
 }
@@ -117,7 +117,7 @@ impl ComputePool {
     /// system shares the processors out even where one queue's runs are all slow.
     pub fn new(processors: usize, metrics: ComputeMetrics) -> Self {
         let places_of_one = processors.max(1);
-        Self(Arc::new(Pool {
+        Self(Arc::new(ComputePoolState {
             places: places_of_one + 1,
             places_of_one,
             state: Mutex::default(),
@@ -133,7 +133,7 @@ impl ComputePool {
         let id = state.queues_made;
         state.queues.insert(id, QueueState::default());
         drop(state);
-        ComputeQueue(Arc::new(Queue { pool: self.0.clone(), id }))
+        ComputeQueue(Arc::new(DomainQueue { pool: self.0.clone(), id }))
     }
 
     /// Tells every run to stop, those to come as well: the process ends.
@@ -173,7 +173,7 @@ impl ComputeQueue {
         }
     }
 
-    async fn place(&self, until: tokio::time::Instant) -> Result<Place, ComputeBusy> {
+    async fn place(&self, until: tokio::time::Instant) -> Result<ComputeSlot, ComputeBusy> {
         let pool = &self.0.pool;
         if pool.closed.load(Ordering::Relaxed) {
             return Err(ComputeBusy);
@@ -181,7 +181,7 @@ impl ComputeQueue {
         let waits = {
             let mut state = pool.state.lock();
             if state.take(self.0.id, pool) {
-                return Ok(Place { pool: pool.clone(), queue: self.0.id, since: None });
+                return Ok(ComputeSlot { pool: pool.clone(), queue: self.0.id, since: None });
             }
             let (granted, receiver) = oneshot::channel();
             state.queues.entry(self.0.id).or_default().waiters.push_back(granted);
@@ -196,7 +196,7 @@ impl ComputeQueue {
     }
 }
 
-impl Drop for Queue {
+impl Drop for DomainQueue {
     fn drop(&mut self) {
         let mut state = self.pool.state.lock();
         let Some(queue) = state.queues.get_mut(&self.id) else { return };
@@ -209,9 +209,9 @@ impl Drop for Queue {
     }
 }
 
-impl State {
+impl PoolState {
     /// Takes a place for `queue`, if it may have one now.
-    fn take(&mut self, queue: u64, pool: &Pool) -> bool {
+    fn take(&mut self, queue: u64, pool: &ComputePoolState) -> bool {
         let most = if self.queues.len() > 1 { pool.places_of_one } else { pool.places };
         let Some(state) = self.queues.get_mut(&queue) else { return false };
         if self.taken >= pool.places || state.holds >= most {
@@ -226,7 +226,7 @@ impl State {
 
     /// The next to be given a place, which is taken for them: of the queues that may have one, that
     /// which has used the least.
-    fn next(&mut self, pool: &Pool) -> Option<(u64, oneshot::Sender<Place>)> {
+    fn next(&mut self, pool: &ComputePoolState) -> Option<(u64, oneshot::Sender<ComputeSlot>)> {
         for queue in self.queues.values_mut() {
             while queue.waiters.front().is_some_and(oneshot::Sender::is_closed) {
                 queue.waiters.pop_front();
@@ -241,7 +241,7 @@ impl State {
     }
 }
 
-impl Drop for Place {
+impl Drop for ComputeSlot {
     fn drop(&mut self) {
         let ran = self.since.map(|since| since.elapsed()).unwrap_or_default();
         self.pool.metrics.seconds.inc_by(ran.as_secs_f64());

@@ -20,10 +20,10 @@ const EXACT_UP_TO_BYTES: usize = 8 * WORD_BYTES;
 
 /// Bytes at rest.
 #[derive(Clone)]
-pub struct StoredBytes(Pieces);
+pub struct StoredBytes(StoredPieces);
 
 #[derive(Clone)]
-enum Pieces {
+enum StoredPieces {
     Two(Box<[u8]>, Box<[u8]>),
     /// Boxed, so that what is in two pieces takes no more than the two.
     Shared(Box<Bytes>),
@@ -33,17 +33,17 @@ impl StoredBytes {
     /// Keeps `bytes`, whose buffer holds nothing else.
     pub fn new(bytes: Bytes) -> Self {
         if Self::are_shared(bytes.len()) {
-            return Self(Pieces::Shared(Box::new(bytes)));
+            return Self(StoredPieces::Shared(Box::new(bytes)));
         }
         let (first, second) = bytes.split_at(first_piece(bytes.len()));
-        Self(Pieces::Two(first.into(), second.into()))
+        Self(StoredPieces::Two(first.into(), second.into()))
     }
 
     /// How many they are.
     pub fn len(&self) -> usize {
         match &self.0 {
-            Pieces::Two(first, second) => first.len() + second.len(),
-            Pieces::Shared(bytes) => bytes.len(),
+            StoredPieces::Two(first, second) => first.len() + second.len(),
+            StoredPieces::Shared(bytes) => bytes.len(),
         }
     }
 
@@ -55,8 +55,8 @@ impl StoredBytes {
     /// The bytes from `start` up to `end`, which are no more than there are.
     pub fn slice(&self, start: usize, end: usize) -> Bytes {
         match &self.0 {
-            Pieces::Shared(bytes) => bytes.slice(start..end),
-            Pieces::Two(first, second) => {
+            StoredPieces::Shared(bytes) => bytes.slice(start..end),
+            StoredPieces::Two(first, second) => {
                 let mut joined = BytesMut::with_capacity(end - start);
                 joined.extend_from_slice(&first[start.min(first.len())..end.min(first.len())]);
                 joined.extend_from_slice(
@@ -74,14 +74,14 @@ impl StoredBytes {
 
     /// Whether [`Self::slice`] makes a copy.
     pub fn copies(&self) -> bool {
-        matches!(self.0, Pieces::Two(..))
+        matches!(self.0, StoredPieces::Two(..))
     }
 
     /// What they take of memory, in bytes.
     pub fn weight(&self) -> usize {
         match &self.0 {
-            Pieces::Two(first, second) => allocated(first.len()) + allocated(second.len()),
-            Pieces::Shared(bytes) => allocated(bytes.len()) + allocated(size_of::<Bytes>()),
+            StoredPieces::Two(first, second) => allocated(first.len()) + allocated(second.len()),
+            StoredPieces::Shared(bytes) => allocated(bytes.len()) + allocated(size_of::<Bytes>()),
         }
     }
 }

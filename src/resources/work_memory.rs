@@ -12,20 +12,20 @@ use super::memory::{MemoryAccount, MemoryFull, MemoryMetrics, MemoryShare, Reser
 pub struct WorkMemory {
     share: MemoryShare,
     /// Held to move numbers, never across an `.await`.
-    state: Mutex<State>,
+    state: Mutex<WorkMemoryState>,
     /// When the work must have ended.
     deadline: Instant,
 }
 
 #[derive(Debug)]
-struct State {
+struct WorkMemoryState {
     reserved: Reservation,
     used: u64,
     /// The most that was in use at once.
     peak: u64,
 }
 
-impl State {
+impl WorkMemoryState {
     fn take(&mut self, bytes: u64) {
         self.used += bytes;
         self.peak = self.peak.max(self.used);
@@ -36,7 +36,7 @@ impl WorkMemory {
     /// Work that begins with `reserved`, none of it in use, and must have ended by `deadline`.
     pub fn new(reserved: Reservation, deadline: Instant) -> Self {
         let share = reserved.share();
-        Self { share, state: Mutex::new(State { reserved, used: 0, peak: 0 }), deadline }
+        Self { share, state: Mutex::new(WorkMemoryState { reserved, used: 0, peak: 0 }), deadline }
     }
 
     /// The memory of work that has nobody beside it: a command that asks once and ends.

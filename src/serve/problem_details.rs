@@ -12,7 +12,7 @@ use http::{Response, StatusCode};
 use serde::Serialize;
 
 use crate::collect::CollectError;
-use crate::sources::{Failure, Reason};
+use crate::sources::{Reason, SourceError};
 
 /// An error as a consumer reads it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,7 +76,7 @@ pub enum ProblemDetails {
         /// Which of the types it is.
         kind: DatasetFailureKind,
         /// Each failed source.
-        failures: Vec<Failure>,
+        failures: Vec<SourceError>,
     },
     /// The admin port refuses what a web page could send.
     Forbidden {
@@ -109,10 +109,10 @@ pub enum DatasetFailureKind {
 
 impl DatasetFailureKind {
     /// Several failures: 504 if the deadline passed, else 502 if any is a 502, else 503.
-    fn of_failures(failures: &[Failure], deadline_passed: bool) -> Self {
+    fn of_failures(failures: &[SourceError], deadline_passed: bool) -> Self {
         let all = |reason| failures.iter().all(|failure| failure.reason == reason);
         let stands_for_503 =
-            |f: &Failure| matches!(f.reason, Reason::BreakerOpen | Reason::Changed);
+            |f: &SourceError| matches!(f.reason, Reason::BreakerOpen | Reason::Changed);
         if deadline_passed {
             Self::Deadline
         } else if all(Reason::Changed) {
@@ -273,7 +273,7 @@ impl ProblemDetails {
     }
 
     /// The failed sources, where the dataset failed.
-    pub fn failures(&self) -> Option<&[Failure]> {
+    pub fn failures(&self) -> Option<&[SourceError]> {
         if let Self::SourcesFailed { failures, .. } = self { Some(failures) } else { None }
     }
 
@@ -347,8 +347,8 @@ struct FailedSource<'a> {
     detail: &'a str,
 }
 
-impl<'a> From<&'a Failure> for FailedSource<'a> {
-    fn from(failure: &'a Failure) -> Self {
+impl<'a> From<&'a SourceError> for FailedSource<'a> {
+    fn from(failure: &'a SourceError) -> Self {
         Self {
             source: &failure.source_name,
             reason: failure.reason.as_str(),
@@ -361,9 +361,9 @@ impl<'a> From<&'a Failure> for FailedSource<'a> {
 mod tests {
     use super::*;
 
-    fn failure(reason: Reason) -> Failure {
+    fn failure(reason: Reason) -> SourceError {
         let retry_after = Some(Duration::from_millis(1200));
-        Failure {
+        SourceError {
             source_name: "orders".into(),
             reason,
             detail: "x".to_owned(),

@@ -146,7 +146,7 @@ pub(super) fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn join_failures(failures: &[crate::sources::Failure]) -> String {
+fn join_failures(failures: &[crate::sources::SourceError]) -> String {
     failures.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 

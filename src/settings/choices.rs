@@ -8,7 +8,7 @@ use clap::ValueEnum;
 
 use super::values::{InvalidValue, SettingValue};
 
-/// `--bus-loss`: what a sidecar does that has not heard from Redis for a lease.
+/// `--bus-loss`: the behaviour of a sidecar that has had no answer from Redis for a lease.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum BusLoss {
     /// Collect afresh, keep nothing.
@@ -21,7 +21,7 @@ pub enum BusLoss {
 }
 
 impl BusLoss {
-    /// What becomes of memory meanwhile.
+    /// How reads are answered meanwhile.
     pub fn in_words(self) -> &'static str {
         match self {
             Self::Bypass => "memory is not served from, every read collects",

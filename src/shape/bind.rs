@@ -1,34 +1,34 @@
 //! What binds names: folds, calls of definitions, destructuring.
 
+use super::budget::{Flow, Stop};
 use super::env::{Bound, Env};
-use super::eval::{Item, Out, Run};
+use super::eval::{Evaluation, Out, PathedValue};
 use super::index;
-use super::meter::{Flow, Stop};
-use super::program::{Alternative, Argument, Binding, Def, Expr, Fold, Pattern};
+use super::program::{Alternative, Argument, BindPattern, Binding, Def, Expr, FoldExpr};
 use super::value::Val;
 
-impl<'p> Run<'p> {
+impl<'p> Evaluation<'p> {
     pub(super) fn reduce(
         &mut self,
-        fold: &'p Fold,
+        fold: &'p FoldExpr,
         env: &Env<'p>,
-        item: Item,
+        item: PathedValue,
         out: Out<'_, 'p>,
     ) -> Flow {
         let input = item.value();
-        self.each(&fold.init, env, item, &mut |run, init| {
+        self.eval_each(&fold.init, env, item, &mut |run, init| {
             let with_paths = init.path.is_some();
             let mut state = Some(init);
-            run.each(&fold.over, env, input.clone(), &mut |run, x| {
+            run.eval_each(&fold.over, env, input.clone(), &mut |run, x| {
                 run.bind(&fold.pattern, env, x.val, &mut |run, env| {
                     let Some(old) = state.take() else { return Ok(()) };
-                    run.each(&fold.update, &env, old, &mut |_, new| {
+                    run.eval_each(&fold.update, &env, old, &mut |_, new| {
                         state = Some(new);
                         Ok(())
                     })?;
                     // As in jq: an update that yields nothing leaves null.
                     if state.is_none() && !with_paths {
-                        state = Some(Item::of(Val::Null));
+                        state = Some(PathedValue::of(Val::Null));
                     }
                     Ok(())
                 })
@@ -39,21 +39,21 @@ impl<'p> Run<'p> {
 
     pub(super) fn foreach(
         &mut self,
-        fold: &'p Fold,
+        fold: &'p FoldExpr,
         extract: Option<&'p Expr>,
         env: &Env<'p>,
-        item: Item,
+        item: PathedValue,
         out: Out<'_, 'p>,
     ) -> Flow {
         let input = item.value();
-        self.each(&fold.init, env, item, &mut |run, init| {
+        self.eval_each(&fold.init, env, item, &mut |run, init| {
             let mut state = init;
-            run.each(&fold.over, env, input.clone(), &mut |run, x| {
+            run.eval_each(&fold.over, env, input.clone(), &mut |run, x| {
                 run.bind(&fold.pattern, env, x.val, &mut |run, env| {
-                    run.each(&fold.update, &env, state.clone(), &mut |run, new| {
+                    run.eval_each(&fold.update, &env, state.clone(), &mut |run, new| {
                         state = new.clone();
                         match extract {
-                            Some(extract) => run.each(extract, &env, new, out),
+                            Some(extract) => run.eval_each(extract, &env, new, out),
                             None => out(run, new),
                         }
                     })
@@ -68,17 +68,17 @@ impl<'p> Run<'p> {
         args: &'p [Expr],
         env: &Env<'p>,
         frame: &Env<'p>,
-        item: Item,
+        item: PathedValue,
         out: Out<'_, 'p>,
     ) -> Flow {
-        let [arg, rest @ ..] = args else { return self.each(&def.body, frame, item, out) };
+        let [arg, rest @ ..] = args else { return self.eval_each(&def.body, frame, item, out) };
         let taken = def.args[def.args.len() - args.len()];
         let filter = || frame.with(Bound::Filter(arg, env.clone()));
         let frame = if taken == Argument::Value { frame.clone() } else { filter() };
         if taken == Argument::Filter {
             return self.call(def, rest, env, &frame, item, out);
         }
-        self.each(arg, env, item.value(), &mut |run, x| {
+        self.eval_each(arg, env, item.value(), &mut |run, x| {
             run.call(def, rest, env, &frame.with(Bound::Val(x.val)), item.clone(), out)
         })
     }
@@ -133,22 +133,22 @@ impl<'p> Run<'p> {
 
     fn bind_pattern(
         &mut self,
-        pattern: &'p Pattern,
+        pattern: &'p BindPattern,
         env: Env<'p>,
         val: Val,
         f: &mut dyn FnMut(&mut Self, Env<'p>) -> Flow,
     ) -> Flow {
         self.meter.enter()?;
         match pattern {
-            Pattern::Var => f(self, env.with(Bound::Val(val))),
-            Pattern::Items(items) => self.bind_items(items, 0, env, &val, f),
-            Pattern::Members(members) => self.bind_members(members, env, &val, f),
+            BindPattern::Var => f(self, env.with(Bound::Val(val))),
+            BindPattern::Items(items) => self.bind_items(items, 0, env, &val, f),
+            BindPattern::Members(members) => self.bind_members(members, env, &val, f),
         }
     }
 
     fn bind_items(
         &mut self,
-        items: &'p [Pattern],
+        items: &'p [BindPattern],
         at: usize,
         env: Env<'p>,
         val: &Val,
@@ -163,14 +163,14 @@ impl<'p> Run<'p> {
 
     fn bind_members(
         &mut self,
-        members: &'p [(Expr, Pattern)],
+        members: &'p [(Expr, BindPattern)],
         env: Env<'p>,
         val: &Val,
         f: &mut dyn FnMut(&mut Self, Env<'p>) -> Flow,
     ) -> Flow {
         let [(key, pattern), rest @ ..] = members else { return f(self, env) };
         let outer = env.clone();
-        self.each(key, &outer, Item::of(val.clone()), &mut |run, key| {
+        self.eval_each(key, &outer, PathedValue::of(val.clone()), &mut |run, key| {
             let member = index::index(run, val, &key.val)?;
             run.bind_pattern(pattern, env.clone(), member, &mut |run, env| {
                 run.bind_members(rest, env, val, f)

@@ -1,7 +1,7 @@
 //! Text under construction, and values: charged as they grow.
 
-use super::memory_count::{Held, release, take};
-use super::meter::{Flow, Meter, fault};
+use super::budget::{BudgetMeter, Flow, fault};
+use super::memory_count::{HeldMemory, release, take};
 use super::value::Text;
 
 /// Less is not asked for.
@@ -12,18 +12,18 @@ const SMALLEST_BYTES: usize = 64;
 pub(super) struct Buffer {
     /// UTF-8, for whatever is appended is.
     text: Vec<u8>,
-    held: Held,
+    held: HeldMemory,
 }
 
 impl Buffer {
     /// Makes room for so many bytes more.
     #[inline]
-    pub(super) fn reserve(&mut self, meter: &mut Meter<'_>, more: usize) -> Flow {
+    pub(super) fn reserve(&mut self, meter: &mut BudgetMeter<'_>, more: usize) -> Flow {
         if more > self.text.capacity() - self.text.len() { self.grow(meter, more) } else { Ok(()) }
     }
 
     #[cold]
-    fn grow(&mut self, meter: &mut Meter<'_>, more: usize) -> Flow {
+    fn grow(&mut self, meter: &mut BudgetMeter<'_>, more: usize) -> Flow {
         let wanted =
             self.text.len().saturating_add(more).max(self.text.capacity() * 2).max(SMALLEST_BYTES);
         meter.room(wanted)?;
@@ -35,7 +35,7 @@ impl Buffer {
 
     /// Appends bytes that are UTF-8.
     #[inline]
-    fn extend(&mut self, meter: &mut Meter<'_>, bytes: &[u8]) -> Flow {
+    fn extend(&mut self, meter: &mut BudgetMeter<'_>, bytes: &[u8]) -> Flow {
         meter.touch(bytes.len())?;
         self.reserve(meter, bytes.len())?;
         self.text.extend_from_slice(bytes);
@@ -43,13 +43,13 @@ impl Buffer {
     }
 
     #[inline]
-    pub(super) fn push(&mut self, meter: &mut Meter<'_>, text: &str) -> Flow {
+    pub(super) fn push(&mut self, meter: &mut BudgetMeter<'_>, text: &str) -> Flow {
         self.extend(meter, text.as_bytes())
     }
 
     /// Appends `text` between double quotes.
     #[inline]
-    pub(super) fn push_quoted(&mut self, meter: &mut Meter<'_>, text: &str) -> Flow {
+    pub(super) fn push_quoted(&mut self, meter: &mut BudgetMeter<'_>, text: &str) -> Flow {
         meter.touch(text.len() + 2)?;
         self.reserve(meter, text.len() + 2)?;
         self.text.push(b'"');
@@ -59,13 +59,13 @@ impl Buffer {
     }
 
     #[inline]
-    pub(super) fn push_char(&mut self, meter: &mut Meter<'_>, c: char) -> Flow {
+    pub(super) fn push_char(&mut self, meter: &mut BudgetMeter<'_>, c: char) -> Flow {
         // One by one costs a few times what copying does.
         meter.touch(8)?;
         self.extend(meter, c.encode_utf8(&mut [0; 4]).as_bytes())
     }
 
-    pub(super) fn push_int(&mut self, meter: &mut Meter<'_>, int: i64) -> Flow {
+    pub(super) fn push_int(&mut self, meter: &mut BudgetMeter<'_>, int: i64) -> Flow {
         let mut digits = [0; 20];
         let mut at = digits.len();
         let mut rest = int.unsigned_abs();
@@ -86,13 +86,13 @@ impl Buffer {
 
     /// Appends bytes that are ASCII.
     #[inline]
-    pub(super) fn push_ascii(&mut self, meter: &mut Meter<'_>, bytes: &[u8]) -> Flow {
+    pub(super) fn push_ascii(&mut self, meter: &mut BudgetMeter<'_>, bytes: &[u8]) -> Flow {
         debug_assert!(bytes.is_ascii(), "text that is not UTF-8");
         self.extend(meter, bytes)
     }
 
     #[inline]
-    pub(super) fn push_byte(&mut self, meter: &mut Meter<'_>, byte: u8) -> Flow {
+    pub(super) fn push_byte(&mut self, meter: &mut BudgetMeter<'_>, byte: u8) -> Flow {
         self.push_ascii(meter, &[byte])
     }
 
@@ -100,7 +100,7 @@ impl Buffer {
     /// ASCII only.
     pub(super) fn push_escaped(
         &mut self,
-        meter: &mut Meter<'_>,
+        meter: &mut BudgetMeter<'_>,
         text: &str,
         other: impl Fn(u8) -> Option<&'static str>,
     ) -> Flow {
@@ -116,7 +116,7 @@ impl Buffer {
     }
 
     /// Appends its own first `bytes` bytes.
-    pub(super) fn push_again(&mut self, meter: &mut Meter<'_>, bytes: usize) -> Flow {
+    pub(super) fn push_again(&mut self, meter: &mut BudgetMeter<'_>, bytes: usize) -> Flow {
         meter.touch(bytes)?;
         self.reserve(meter, bytes)?;
         self.text.extend_from_within(..bytes);
@@ -127,7 +127,7 @@ impl Buffer {
         self.text.len()
     }
 
-    pub(super) fn into_text(self, meter: &mut Meter<'_>) -> Flow<Text> {
+    pub(super) fn into_text(self, meter: &mut BudgetMeter<'_>) -> Flow<Text> {
         match std::str::from_utf8(&self.text) {
             Ok(text) => Text::of(meter, text),
             Err(_) => fault("internal: a text that is not UTF-8"),
@@ -149,22 +149,22 @@ const LARGE_BYTES: usize = 64 * 1024;
 /// Things of which the last ones become a list, as long as it needs to be: lists within lists share
 /// one pile.
 #[derive(Debug)]
-pub(super) struct Pile<T>(Vec<T>);
+pub(super) struct ValueStack<T>(Vec<T>);
 
-impl<T> Pile<T> {
+impl<T> ValueStack<T> {
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
 
     #[inline]
-    pub(super) fn push(&mut self, meter: &mut Meter<'_>, one: T) -> Flow {
+    pub(super) fn push(&mut self, meter: &mut BudgetMeter<'_>, one: T) -> Flow {
         meter.touch(size_of::<T>())?;
         self.push_paid(meter, one)
     }
 
     /// Pushes what has been worked for already.
     #[inline]
-    pub(super) fn push_paid(&mut self, meter: &mut Meter<'_>, one: T) -> Flow {
+    pub(super) fn push_paid(&mut self, meter: &mut BudgetMeter<'_>, one: T) -> Flow {
         if self.0.len() == self.0.capacity() {
             self.grow(meter)?;
         }
@@ -173,7 +173,7 @@ impl<T> Pile<T> {
     }
 
     #[cold]
-    fn grow(&mut self, meter: &mut Meter<'_>) -> Flow {
+    fn grow(&mut self, meter: &mut BudgetMeter<'_>) -> Flow {
         let more = self.0.len() / 2 + 16;
         meter.room((self.0.len() + more) * size_of::<T>())?;
         release(self.0.capacity() * size_of::<T>());
@@ -183,7 +183,7 @@ impl<T> Pile<T> {
     }
 
     /// The list of all from `start` on.
-    pub(super) fn take(&mut self, meter: &mut Meter<'_>, start: usize) -> Flow<Vec<T>> {
+    pub(super) fn take(&mut self, meter: &mut BudgetMeter<'_>, start: usize) -> Flow<Vec<T>> {
         let bytes = (self.0.len() - start) * size_of::<T>();
         if start == 0 && bytes > LARGE_BYTES {
             // Where it is not shrunk in place there are two.
@@ -219,13 +219,13 @@ impl<T> Pile<T> {
     }
 }
 
-impl<T> Default for Pile<T> {
+impl<T> Default for ValueStack<T> {
     fn default() -> Self {
         Self(Vec::new())
     }
 }
 
-impl<T> Drop for Pile<T> {
+impl<T> Drop for ValueStack<T> {
     fn drop(&mut self) {
         release(self.0.capacity() * size_of::<T>());
     }

@@ -3,15 +3,15 @@
 //! This list is the whole of it: what is not here cannot be reached. Each charges the meter for
 //! what it takes before it takes it, so none can allocate or compute past the budget in one call.
 
-use super::buffer::Pile;
+use super::budget::{Flow, fault};
+use super::buffer::ValueStack;
 use super::env::Env;
-use super::eval::{Item, Out, Run};
-use super::filters::Special;
+use super::eval::{Evaluation, Out, PathedValue};
+use super::filters::FilterFn;
 use super::functions::{
     abs, add, array, contains, explode, flatten, float, floats, fromjson, has, implode, indices,
     keys, length, number, reverse, rounded, tonumber, transpose,
 };
-use super::meter::{Flow, fault};
 use super::program::Expr;
 use super::value::{Arr, SLOT_BYTES, Val};
 use super::{calendar, libm, pattern, text, update};
@@ -21,52 +21,52 @@ use super::{calendar, libm, pattern, text, update};
 pub(super) struct Builtin {
     name: &'static str,
     arity: usize,
-    what: What,
+    what: BuiltinKind,
 }
 
 /// No function that takes values takes more.
 const MAX_ARGUMENTS: usize = 3;
 
 #[derive(Debug)]
-enum What {
+enum BuiltinKind {
     /// From the input and values to one value.
-    Values(fn(&mut Run<'_>, &Val, &[Val]) -> Flow<Val>),
+    Values(fn(&mut Evaluation<'_>, &Val, &[Val]) -> Flow<Val>),
     /// Takes filters, or yields other than one value.
-    Filters(Special),
+    Filters(FilterFn),
 }
 
 const fn values(
     name: &'static str,
     arity: usize,
-    f: fn(&mut Run<'_>, &Val, &[Val]) -> Flow<Val>,
+    f: fn(&mut Evaluation<'_>, &Val, &[Val]) -> Flow<Val>,
 ) -> Builtin {
-    Builtin { name, arity, what: What::Values(f) }
+    Builtin { name, arity, what: BuiltinKind::Values(f) }
 }
 
-const fn filters(name: &'static str, arity: usize, special: Special) -> Builtin {
-    Builtin { name, arity, what: What::Filters(special) }
+const fn filters(name: &'static str, arity: usize, special: FilterFn) -> Builtin {
+    Builtin { name, arity, what: BuiltinKind::Filters(special) }
 }
 
 static BUILTINS: &[Builtin] = &[
-    filters("empty", 0, Special::Empty),
-    filters("error", 0, Special::Error),
-    filters("error", 1, Special::ErrorOf),
-    filters("path", 1, Special::Path),
-    filters("first", 1, Special::First),
-    filters("last", 1, Special::Last),
-    filters("limit", 2, Special::Limit),
-    filters("skip", 2, Special::Skip),
-    filters("range", 3, Special::Range),
-    filters("sort_by", 1, Special::SortBy),
-    filters("group_by", 1, Special::GroupBy),
-    filters("min_by", 1, Special::MinBy),
-    filters("max_by", 1, Special::MaxBy),
-    filters("getpath", 1, Special::Getpath),
-    filters("walk", 1, Special::Walk),
-    filters("combinations", 0, Special::Combinations),
-    filters("sub", 3, Special::Sub),
-    filters("tostream", 0, Special::Tostream),
-    filters("bsearch", 1, Special::Bsearch),
+    filters("empty", 0, FilterFn::Empty),
+    filters("error", 0, FilterFn::Error),
+    filters("error", 1, FilterFn::ErrorOf),
+    filters("path", 1, FilterFn::Path),
+    filters("first", 1, FilterFn::First),
+    filters("last", 1, FilterFn::Last),
+    filters("limit", 2, FilterFn::Limit),
+    filters("skip", 2, FilterFn::Skip),
+    filters("range", 3, FilterFn::Range),
+    filters("sort_by", 1, FilterFn::SortBy),
+    filters("group_by", 1, FilterFn::GroupBy),
+    filters("min_by", 1, FilterFn::MinBy),
+    filters("max_by", 1, FilterFn::MaxBy),
+    filters("getpath", 1, FilterFn::Getpath),
+    filters("walk", 1, FilterFn::Walk),
+    filters("combinations", 0, FilterFn::Combinations),
+    filters("sub", 3, FilterFn::Sub),
+    filters("tostream", 0, FilterFn::Tostream),
+    filters("bsearch", 1, FilterFn::Bsearch),
     values("type", 0, |_, v, _| Ok(Val::word(v.type_name()))),
     values("length", 0, length),
     values("utf8bytelength", 0, |_, v, _| Ok(Val::int(text::string(v)?.len()))),
@@ -84,7 +84,7 @@ static BUILTINS: &[Builtin] = &[
         update::change_at(run, v.clone(), path, &mut |_, _| Ok(Some(args[1].clone())))
     }),
     values("delpaths", 1, |run, v, args| {
-        let mut paths = Pile::default();
+        let mut paths = ValueStack::default();
         for path in array(&args[0])? {
             let path = Arr::copied(&mut run.meter, update::keys_of(path)?)?;
             paths.push(&mut run.meter, path)?;
@@ -213,7 +213,7 @@ static BUILTINS: &[Builtin] = &[
     values("nexttoward", 2, |_, _, args| floats(&args[0], &args[1], libm::nextafter)),
 ];
 
-fn pair(run: &mut Run<'_>, first: f64, second: f64) -> Flow<Val> {
+fn pair(run: &mut Evaluation<'_>, first: f64, second: f64) -> Flow<Val> {
     run.meter.alloc(2 * SLOT_BYTES)?;
     Ok(Val::Arr(Arr::of(vec![Val::float(first), Val::float(second)]).into()))
 }
@@ -237,11 +237,11 @@ impl Builtin {
     /// Whether it yields exactly one value where it does not fail.
     pub(super) fn one(&self, args: &[Expr]) -> bool {
         match self.what {
-            What::Values(_) => args.iter().all(|arg| arg.one),
-            What::Filters(special) => {
+            BuiltinKind::Values(_) => args.iter().all(|arg| arg.one),
+            BuiltinKind::Filters(special) => {
                 matches!(
                     special,
-                    Special::SortBy | Special::GroupBy | Special::MinBy | Special::MaxBy
+                    FilterFn::SortBy | FilterFn::GroupBy | FilterFn::MinBy | FilterFn::MaxBy
                 )
             }
         }
@@ -250,18 +250,18 @@ impl Builtin {
     /// Hands each result to `out`.
     pub(super) fn run<'p>(
         &self,
-        run: &mut Run<'p>,
+        run: &mut Evaluation<'p>,
         args: &'p [Expr],
         env: &Env<'p>,
-        item: Item,
+        item: PathedValue,
         out: Out<'_, 'p>,
     ) -> Flow {
         match self.what {
-            What::Filters(special) => special.run(run, args, env, item, out),
-            What::Values(_) if item.path.is_some() => {
+            BuiltinKind::Filters(special) => special.run(run, args, env, item, out),
+            BuiltinKind::Values(_) if item.path.is_some() => {
                 fault(format!("invalid path expression with {}", item.val.type_name()))
             }
-            What::Values(f) => {
+            BuiltinKind::Values(f) => {
                 apply(run, f, args, env, &item.val, &mut [const { Val::Null }; MAX_ARGUMENTS], out)
             }
         }
@@ -270,8 +270,8 @@ impl Builtin {
 
 /// Calls `f` for every combination of its arguments; as in jq the first one varies fastest.
 fn apply<'p>(
-    run: &mut Run<'p>,
-    f: fn(&mut Run<'_>, &Val, &[Val]) -> Flow<Val>,
+    run: &mut Evaluation<'p>,
+    f: fn(&mut Evaluation<'_>, &Val, &[Val]) -> Flow<Val>,
     args: &'p [Expr],
     env: &Env<'p>,
     val: &Val,
@@ -281,9 +281,9 @@ fn apply<'p>(
     let [before @ .., arg] = args else {
         let result = f(run, val, given)?;
         let result = run.meter.admit(result)?;
-        return out(run, Item::of(result));
+        return out(run, PathedValue::of(result));
     };
-    run.each(arg, env, Item::of(val.clone()), &mut |run, x| {
+    run.eval_each(arg, env, PathedValue::of(val.clone()), &mut |run, x| {
         given[before.len()] = x.val;
         let flow = apply(run, f, before, env, val, given, out);
         given[before.len()] = Val::Null;

@@ -1,14 +1,14 @@
 //! Expressions that yield new values: constants, constructions, operators, updates.
 
+use super::budget::{Flow, fault};
 use super::buffer::Buffer;
 use super::env::Env;
-use super::eval::{Item, Out, Run};
-use super::meter::{Flow, fault};
-use super::program::{Cmp, Expr, Kind, Piece};
+use super::eval::{Evaluation, Out, PathedValue};
+use super::program::{Cmp, Expr, ExprKind, StringPiece};
 use super::value::{Obj, Text, Val};
 use super::{operators, text, update};
 
-impl<'p> Run<'p> {
+impl<'p> Evaluation<'p> {
     /// What yields new values, without a path.
     pub(super) fn calculated(
         &mut self,
@@ -17,68 +17,72 @@ impl<'p> Run<'p> {
         val: Val,
         out: Out<'_, 'p>,
     ) -> Flow {
-        let item = || Item::of(val.clone());
+        let item = || PathedValue::of(val.clone());
         match &expr.kind {
-            Kind::Const(constant) => {
+            ExprKind::Const(constant) => {
                 let val = self.constant(*constant)?;
-                out(self, Item::of(val))
+                out(self, PathedValue::of(val))
             }
-            Kind::Var(n) => {
+            ExprKind::Var(n) => {
                 let val = self.variable(env, *n)?;
-                out(self, Item::of(val))
+                out(self, PathedValue::of(val))
             }
-            Kind::Array(inner) => {
+            ExprKind::Array(inner) => {
                 let arr = self.all(inner, env, val)?;
                 let val = self.meter.admit(Val::Arr(arr.into()))?;
-                out(self, Item::of(val))
+                out(self, PathedValue::of(val))
             }
-            Kind::Text(format, pieces) => {
+            ExprKind::Text(format, pieces) => {
                 self.pieces(*format, pieces, env, &val, &Rest::Nothing, out)
             }
-            Kind::Object(members, _) => self.members(members, env, &val, &Obj::default(), out),
-            Kind::Neg(inner) => self.each(inner, env, item(), &mut |run, x| match x.val {
+            ExprKind::Object(members, _) => self.members(members, env, &val, &Obj::default(), out),
+            ExprKind::Neg(inner) => self.eval_each(inner, env, item(), &mut |run, x| match x.val {
                 Val::Num(n) => {
                     let n = n.neg(&mut run.meter)?;
-                    out(run, Item::of(Val::Num(n)))
+                    out(run, PathedValue::of(Val::Num(n)))
                 }
                 other => fault(format!("cannot negate {}", other.type_name())),
             }),
-            Kind::Logic(left, ends, right) => self.each(left, env, item(), &mut |run, x| {
-                if x.val.truthy() == *ends {
-                    return out(run, Item::of(Val::Bool(*ends)));
-                }
-                run.each(right, env, item(), &mut |run, y| {
-                    out(run, Item::of(Val::Bool(y.val.truthy())))
+            ExprKind::Logic(left, ends, right) => {
+                self.eval_each(left, env, item(), &mut |run, x| {
+                    if x.val.truthy() == *ends {
+                        return out(run, PathedValue::of(Val::Bool(*ends)));
+                    }
+                    run.eval_each(right, env, item(), &mut |run, y| {
+                        out(run, PathedValue::of(Val::Bool(y.val.truthy())))
+                    })
                 })
-            }),
-            Kind::Math(op, sides) => self.sides(sides, env, &val, &mut |run, l, r| {
+            }
+            ExprKind::Math(op, sides) => self.sides(sides, env, &val, &mut |run, l, r| {
                 let result = operators::math(run, *op, l, r)?;
-                out(run, Item::of(result))
+                out(run, PathedValue::of(result))
             }),
-            Kind::Cmp(op, sides) => self.sides(sides, env, &val, &mut |run, l, r| {
+            ExprKind::Cmp(op, sides) => self.sides(sides, env, &val, &mut |run, l, r| {
                 let result = run.compare(*op, &l, &r)?;
-                out(run, Item::of(result))
+                out(run, PathedValue::of(result))
             }),
-            Kind::Assign(to, from) => self.each(from, env, item(), &mut |run, x| {
+            ExprKind::Assign(to, from) => self.eval_each(from, env, item(), &mut |run, x| {
                 let result = update::assign(run, to, env, val.clone(), &x.val)?;
-                out(run, Item::of(result))
+                out(run, PathedValue::of(result))
             }),
-            Kind::Update(to, f) => {
+            ExprKind::Update(to, f) => {
                 let result =
                     update::update(self, to, env, val, &mut |run, old| run.first(f, env, old))?;
-                out(self, Item::of(result))
+                out(self, PathedValue::of(result))
             }
-            Kind::UpdateWith(to, op, from) => self.each(from, env, item(), &mut |run, x| {
-                let result = update::update(run, to, env, val.clone(), &mut |run, old| {
-                    let new = match op {
-                        Some(op) => operators::math(run, *op, old, x.val.clone())?,
-                        None if old.truthy() => old,
-                        None => x.val.clone(),
-                    };
-                    Ok(Some(new))
-                })?;
-                out(run, Item::of(result))
-            }),
+            ExprKind::UpdateWith(to, op, from) => {
+                self.eval_each(from, env, item(), &mut |run, x| {
+                    let result = update::update(run, to, env, val.clone(), &mut |run, old| {
+                        let new = match op {
+                            Some(op) => operators::math(run, *op, old, x.val.clone())?,
+                            None if old.truthy() => old,
+                            None => x.val.clone(),
+                        };
+                        Ok(Some(new))
+                    })?;
+                    out(run, PathedValue::of(result))
+                })
+            }
             _ => fault("internal: an expression without a way to run"),
         }
     }
@@ -95,8 +99,8 @@ impl<'p> Run<'p> {
         val: &Val,
         f: &mut dyn FnMut(&mut Self, Val, Val) -> Flow,
     ) -> Flow {
-        self.each(&sides[1], env, Item::of(val.clone()), &mut |run, r| {
-            run.each(&sides[0], env, Item::of(val.clone()), &mut |run, l| {
+        self.eval_each(&sides[1], env, PathedValue::of(val.clone()), &mut |run, r| {
+            run.eval_each(&sides[0], env, PathedValue::of(val.clone()), &mut |run, l| {
                 f(run, l.val, r.val.clone())
             })
         })
@@ -122,10 +126,10 @@ impl<'p> Run<'p> {
         let [(key, value), rest @ ..] = rest else {
             let obj = so_far.copied(&mut self.meter)?;
             let obj = self.meter.admit(Val::Obj(obj.into()))?;
-            return out(self, Item::of(obj));
+            return out(self, PathedValue::of(obj));
         };
-        self.each(key, env, Item::of(val.clone()), &mut |run, k| {
-            run.each(value, env, Item::of(val.clone()), &mut |run, v| {
+        self.eval_each(key, env, PathedValue::of(val.clone()), &mut |run, k| {
+            run.eval_each(value, env, PathedValue::of(val.clone()), &mut |run, v| {
                 let mut obj = so_far.copied(&mut run.meter)?;
                 run.set_member(&mut obj, &k.val, v.val)?;
                 run.members(rest, env, val, &obj, out)
@@ -138,7 +142,7 @@ impl<'p> Run<'p> {
     fn pieces(
         &mut self,
         format: text::Format,
-        pieces: &'p [Piece],
+        pieces: &'p [StringPiece],
         env: &Env<'p>,
         val: &Val,
         after: &Rest<'_>,
@@ -148,13 +152,13 @@ impl<'p> Run<'p> {
             [] => {
                 let text = after.text(self)?;
                 let val = self.meter.admit(Val::Str(text))?;
-                out(self, Item::of(val))
+                out(self, PathedValue::of(val))
             }
-            [before @ .., Piece::Plain(plain)] => {
+            [before @ .., StringPiece::Plain(plain)] => {
                 self.pieces(format, before, env, val, &Rest::More(plain, after), out)
             }
-            [before @ .., Piece::Value(expr)] => {
-                self.each(expr, env, Item::of(val.clone()), &mut |run, x| {
+            [before @ .., StringPiece::Value(expr)] => {
+                self.eval_each(expr, env, PathedValue::of(val.clone()), &mut |run, x| {
                     let text = text::formatted_text(run, format, &x.val)?;
                     run.pieces(format, before, env, val, &Rest::More(&text, after), out)
                 })
@@ -170,7 +174,7 @@ enum Rest<'r> {
 }
 
 impl Rest<'_> {
-    fn text(&self, run: &mut Run<'_>) -> Flow<Text> {
+    fn text(&self, run: &mut Evaluation<'_>) -> Flow<Text> {
         let mut bytes = 0_usize;
         let mut rest = self;
         while let Rest::More(text, after) = rest {

@@ -3,10 +3,10 @@
 //! A broken-down time is an array of year, month from 0, day, hour, minute, second, weekday from
 //! Sunday and day of the year from 0. Formats are C's, with its English names.
 
+use super::budget::{Flow, fault};
 use super::buffer::Buffer;
-use super::eval::Run;
+use super::eval::Evaluation;
 use super::functions::number;
-use super::meter::{Flow, fault};
 use super::number::Num;
 use super::text::string;
 use super::value::{Arr, SLOT_BYTES, Val};
@@ -80,7 +80,7 @@ fn date_of(days: i64) -> (i64, i64, i64) {
     (year_of_era + era * 400 + i64::from(month < 2), month, day)
 }
 
-fn broken_down(run: &mut Run<'_>, civil: &Civil, second: Num) -> Flow<Val> {
+fn broken_down(run: &mut Evaluation<'_>, civil: &Civil, second: Num) -> Flow<Val> {
     let Civil { year, month, day, hour, minute, weekday, yearday, .. } = *civil;
     run.meter.alloc(8 * SLOT_BYTES)?;
     let int = |n: i64| Val::Num(Num::Int(n));
@@ -122,7 +122,7 @@ fn civil(val: &Val) -> Flow<Civil> {
     Ok(Civil::at(given.seconds()))
 }
 
-pub(super) fn gmtime(run: &mut Run<'_>, val: &Val) -> Flow<Val> {
+pub(super) fn gmtime(run: &mut Evaluation<'_>, val: &Val) -> Flow<Val> {
     let (seconds, rest) = since_1970(val)?;
     let civil = Civil::at(seconds);
     let second = if rest == 0.0 {
@@ -133,14 +133,14 @@ pub(super) fn gmtime(run: &mut Run<'_>, val: &Val) -> Flow<Val> {
     broken_down(run, &civil, second)
 }
 
-pub(super) fn mktime(_: &mut Run<'_>, val: &Val) -> Flow<Val> {
+pub(super) fn mktime(_: &mut Evaluation<'_>, val: &Val) -> Flow<Val> {
     match val {
         Val::Arr(_) => Ok(Val::Num(Num::Int(civil(val)?.seconds()))),
         other => fault(format!("cannot use {} as a broken-down time", other.type_name())),
     }
 }
 
-pub(super) fn strftime(run: &mut Run<'_>, val: &Val, format: &Val) -> Flow<Val> {
+pub(super) fn strftime(run: &mut Evaluation<'_>, val: &Val, format: &Val) -> Flow<Val> {
     let format = string(format)?;
     let civil = civil(val)?;
     let mut out = Buffer::default();
@@ -148,7 +148,7 @@ pub(super) fn strftime(run: &mut Run<'_>, val: &Val, format: &Val) -> Flow<Val> 
     out.into_text(&mut run.meter).map(Val::Str)
 }
 
-pub(super) fn strptime(run: &mut Run<'_>, val: &Val, format: &Val) -> Flow<Val> {
+pub(super) fn strptime(run: &mut Evaluation<'_>, val: &Val, format: &Val) -> Flow<Val> {
     let text = string(val)?;
     let format = string(format)?;
     run.meter.touch(8 * (text.len() + format.len()))?;

@@ -3,8 +3,8 @@
 
 use std::rc::Rc;
 
-use super::eval::Run;
-use super::meter::{Flow, fault};
+use super::budget::{Flow, fault};
+use super::eval::Evaluation;
 use super::program::Expr;
 use super::value::Val;
 
@@ -40,7 +40,7 @@ pub(super) fn unbound<T>() -> Flow<T> {
     fault("internal: a name is not bound")
 }
 
-impl<'p> Run<'p> {
+impl<'p> Evaluation<'p> {
     /// What lies `n` bindings up. The way from binding to binding is charged.
     pub(super) fn up<'e>(&mut self, env: &'e Env<'p>, n: usize) -> Flow<&'e Env<'p>> {
         self.meter.work(2 * n as u64)?;

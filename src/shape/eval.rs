@@ -7,32 +7,32 @@
 
 use std::rc::Rc;
 
-use super::buffer::Pile;
+use super::budget::{BudgetMeter, Flow, MAX_DEPTH, Stop, fault};
+use super::buffer::ValueStack;
 use super::env::{Bound, Env, unbound};
-use super::meter::{Flow, MAX_DEPTH, Meter, Stop, fault};
 use super::number::Num;
 use super::object::MEMBER_BYTES;
 use super::pattern::Regexes;
-use super::program::{Code, Constant, Expr, Kind};
+use super::program::{Code, Constant, Expr, ExprKind};
 use super::value::{Arr, Obj, SLOT_BYTES, Text, Val};
 use super::{Budget, RunError, operators};
 
 /// One run of a program.
-pub(super) struct Run<'p> {
+pub(super) struct Evaluation<'p> {
     code: &'p Code,
-    pub(super) meter: Meter<'p>,
+    pub(super) meter: BudgetMeter<'p>,
     /// Labels given out so far.
     labels: u64,
     pub(super) regexes: Regexes,
     /// The strings and numbers of the program that have been met, by their places in its `texts`.
     constants: Vec<Option<Val>>,
     /// The items of the arrays that are being built, of the innermost one last.
-    pub(super) items: Pile<Val>,
+    pub(super) items: ValueStack<Val>,
 }
 
 /// A value, with its path where paths are asked for.
 #[derive(Clone, Debug)]
-pub(super) struct Item {
+pub(super) struct PathedValue {
     pub(super) val: Val,
     pub(super) path: Option<Trail>,
 }
@@ -42,9 +42,9 @@ pub(super) struct Item {
 pub(super) struct Trail(Option<Rc<(Val, Trail, u32)>>);
 
 /// Takes each result; an error from it ends the walk and passes through unchanged.
-pub(super) type Out<'o, 'p> = &'o mut dyn FnMut(&mut Run<'p>, Item) -> Flow;
+pub(super) type Out<'o, 'p> = &'o mut dyn FnMut(&mut Evaluation<'p>, PathedValue) -> Flow;
 
-impl Item {
+impl PathedValue {
     pub(super) fn of(val: Val) -> Self {
         Self { val, path: None }
     }
@@ -64,7 +64,7 @@ impl Trail {
     }
 
     /// The path's keys from its start.
-    pub(super) fn keys(&self, meter: &mut Meter<'_>) -> Flow<Arr> {
+    pub(super) fn keys(&self, meter: &mut BudgetMeter<'_>) -> Flow<Arr> {
         let len = self.0.as_ref().map_or(0, |node| node.2 as usize);
         meter.alloc(len * SLOT_BYTES)?;
         let mut keys = Vec::with_capacity(len);
@@ -82,9 +82,9 @@ fn no_path<T>(val: &Val) -> Flow<T> {
     fault(format!("invalid path expression with {}", val.type_name()))
 }
 
-impl<'p> Run<'p> {
+impl<'p> Evaluation<'p> {
     pub(super) fn new(code: &'p Code, budget: &Budget<'p>) -> Self {
-        let meter = Meter::new(budget);
+        let meter = BudgetMeter::new(budget);
         let constants = vec![None; code.texts.len()];
         Self {
             code,
@@ -92,7 +92,7 @@ impl<'p> Run<'p> {
             labels: 0,
             regexes: Regexes::default(),
             constants,
-            items: Pile::default(),
+            items: ValueStack::default(),
         }
     }
 
@@ -123,22 +123,27 @@ impl<'p> Run<'p> {
     /// The one result for `input`.
     pub(super) fn result(&mut self, input: Val) -> Result<Val, RunError> {
         let mut result = None;
-        self.each(&self.code.main, &Env::default(), Item::of(input), &mut |_, item| {
-            if result.is_some() {
-                return Err(Stop::Spent("yielded more than one value"));
-            }
-            result = Some(item.val);
-            Ok(())
-        })?;
+        self.eval_each(
+            &self.code.main,
+            &Env::default(),
+            PathedValue::of(input),
+            &mut |_, item| {
+                if result.is_some() {
+                    return Err(Stop::Spent("yielded more than one value"));
+                }
+                result = Some(item.val);
+                Ok(())
+            },
+        )?;
         result.ok_or_else(|| RunError::of_program("the program yielded no value"))
     }
 
     /// The array of what `expr` yields.
     pub(super) fn all(&mut self, expr: &'p Expr, env: &Env<'p>, val: Val) -> Flow<Arr> {
         if !expr.one {
-            return self.collect(|run, out| run.each(expr, env, Item::of(val), out));
+            return self.collect(|run, out| run.eval_each(expr, env, PathedValue::of(val), out));
         }
-        let one = self.one(expr, env, val)?;
+        let one = self.eval_one(expr, env, val)?;
         self.meter.alloc(SLOT_BYTES)?;
         Ok(Arr::of(vec![one]))
     }
@@ -153,26 +158,26 @@ impl<'p> Run<'p> {
     }
 
     /// Hands each result of `expr` to `out`.
-    pub(super) fn each(
+    pub(super) fn eval_each(
         &mut self,
         expr: &'p Expr,
         env: &Env<'p>,
-        item: Item,
+        item: PathedValue,
         out: Out<'_, 'p>,
     ) -> Flow {
         self.meter.enter()?;
         if expr.one && item.path.is_none() {
-            let val = self.just(expr, env, item.val)?;
-            return out(self, Item::of(val));
+            let val = self.eval_value(expr, env, item.val)?;
+            return out(self, PathedValue::of(val));
         }
-        self.many(expr, env, item, out)
+        self.eval_many(expr, env, item, out)
     }
 
     /// The one result of an expression that yields one.
-    pub(super) fn one(&mut self, expr: &'p Expr, env: &Env<'p>, val: Val) -> Flow<Val> {
+    pub(super) fn eval_one(&mut self, expr: &'p Expr, env: &Env<'p>, val: Val) -> Flow<Val> {
         self.meter.enter()?;
         if expr.one {
-            self.just(expr, env, val)
+            self.eval_value(expr, env, val)
         } else {
             self.first(expr, env, val)?.map_or_else(unbound, Ok)
         }
@@ -182,7 +187,7 @@ impl<'p> Run<'p> {
     pub(super) fn first(&mut self, expr: &'p Expr, env: &Env<'p>, val: Val) -> Flow<Option<Val>> {
         let mut first = None;
         self.until(|run, label| {
-            run.each(expr, env, Item::of(val), &mut |_, item| {
+            run.eval_each(expr, env, PathedValue::of(val), &mut |_, item| {
                 first = Some(item.val);
                 Err(Stop::Break(label))
             })
@@ -200,55 +205,55 @@ impl<'p> Run<'p> {
         }
     }
 
-    fn just(&mut self, expr: &'p Expr, env: &Env<'p>, val: Val) -> Flow<Val> {
+    fn eval_value(&mut self, expr: &'p Expr, env: &Env<'p>, val: Val) -> Flow<Val> {
         match &expr.kind {
-            Kind::Id => Ok(val),
-            Kind::Const(constant) => self.constant(*constant),
-            Kind::Var(n) => self.variable(env, *n),
-            Kind::Pipe(stages) => {
-                stages.iter().try_fold(val, |val, stage| self.one(stage, env, val))
+            ExprKind::Id => Ok(val),
+            ExprKind::Const(constant) => self.constant(*constant),
+            ExprKind::Var(n) => self.variable(env, *n),
+            ExprKind::Pipe(stages) => {
+                stages.iter().try_fold(val, |val, stage| self.eval_one(stage, env, val))
             }
-            Kind::Path(of, parts) => {
-                let mut at = self.one(of, env, val.clone())?;
+            ExprKind::Path(of, parts) => {
+                let mut at = self.eval_one(of, env, val.clone())?;
                 for (part, _) in parts {
                     at = self.step(part, env, &val, &at)?;
                 }
                 Ok(at)
             }
-            Kind::Object(members, distinct) => {
+            ExprKind::Object(members, distinct) => {
                 self.meter.alloc(members.len() * MEMBER_BYTES)?;
                 let mut obj = Obj::with_room(members.len());
                 for (key, value) in members {
-                    if let (Kind::Const(key), true) = (&key.kind, *distinct)
+                    if let (ExprKind::Const(key), true) = (&key.kind, *distinct)
                         && let Val::Str(key) = self.constant(*key)?
                     {
-                        let value = self.one(value, env, val.clone())?;
+                        let value = self.eval_one(value, env, val.clone())?;
                         obj.add(&mut self.meter, key, value)?;
                         continue;
                     }
-                    let key = self.one(key, env, val.clone())?;
-                    let value = self.one(value, env, val.clone())?;
+                    let key = self.eval_one(key, env, val.clone())?;
+                    let value = self.eval_one(value, env, val.clone())?;
                     self.set_member(&mut obj, &key, value)?;
                 }
                 self.meter.admit(Val::Obj(obj.into()))
             }
-            Kind::Math(..) => self.sum(expr, env, val),
-            Kind::Cmp(op, sides) => {
-                let right = self.one(&sides[1], env, val.clone())?;
-                let left = self.one(&sides[0], env, val)?;
+            ExprKind::Math(..) => self.sum(expr, env, val),
+            ExprKind::Cmp(op, sides) => {
+                let right = self.eval_one(&sides[1], env, val.clone())?;
+                let left = self.eval_one(&sides[0], env, val)?;
                 self.compare(*op, &left, &right)
             }
-            Kind::If(cases, or) => {
+            ExprKind::If(cases, or) => {
                 for (case, then) in cases {
-                    if self.one(case, env, val.clone())?.truthy() {
-                        return self.one(then, env, val);
+                    if self.eval_one(case, env, val.clone())?.truthy() {
+                        return self.eval_one(then, env, val);
                     }
                 }
-                or.as_ref().map_or(Ok(val.clone()), |or| self.one(or, env, val))
+                or.as_ref().map_or(Ok(val.clone()), |or| self.eval_one(or, env, val))
             }
             _ => {
                 let mut result = None;
-                self.many(expr, env, Item::of(val), &mut |_, item| {
+                self.eval_many(expr, env, PathedValue::of(val), &mut |_, item| {
                     result = Some(item.val);
                     Ok(())
                 })?;
@@ -261,55 +266,65 @@ impl<'p> Run<'p> {
     fn sum(&mut self, expr: &'p Expr, env: &Env<'p>, val: Val) -> Flow<Val> {
         let mut rights = Vec::new();
         let mut first = expr;
-        while let Kind::Math(op, sides) = &first.kind {
-            rights.push((*op, self.one(&sides[1], env, val.clone())?));
+        while let ExprKind::Math(op, sides) = &first.kind {
+            rights.push((*op, self.eval_one(&sides[1], env, val.clone())?));
             first = &sides[0];
         }
         // Evaluated last, so that `. + …` may change in place what only it still holds.
-        let first = self.one(first, env, val)?;
+        let first = self.eval_one(first, env, val)?;
         rights
             .into_iter()
             .rev()
             .try_fold(first, |left, (op, right)| operators::math(self, op, left, right))
     }
 
-    fn many(&mut self, expr: &'p Expr, env: &Env<'p>, item: Item, out: Out<'_, 'p>) -> Flow {
+    fn eval_many(
+        &mut self,
+        expr: &'p Expr,
+        env: &Env<'p>,
+        item: PathedValue,
+        out: Out<'_, 'p>,
+    ) -> Flow {
         match &expr.kind {
-            Kind::Id => out(self, item),
-            Kind::Recurse => self.recurse(item, out),
-            Kind::Pipe(stages) => self.pipe(stages, env, item, out),
-            Kind::Comma(exprs) => {
-                exprs.iter().try_for_each(|e| self.each(e, env, item.clone(), out))
+            ExprKind::Id => out(self, item),
+            ExprKind::Recurse => self.recurse(item, out),
+            ExprKind::Pipe(stages) => self.pipe(stages, env, item, out),
+            ExprKind::Comma(exprs) => {
+                exprs.iter().try_for_each(|e| self.eval_each(e, env, item.clone(), out))
             }
-            Kind::Bind(of, pattern, body) => self.each(of, env, item.value(), &mut |run, x| {
-                run.bind(pattern, env, x.val, &mut |run, env| {
-                    run.each(body, &env, item.clone(), out)
+            ExprKind::Bind(of, pattern, body) => {
+                self.eval_each(of, env, item.value(), &mut |run, x| {
+                    run.bind(pattern, env, x.val, &mut |run, env| {
+                        run.eval_each(body, &env, item.clone(), out)
+                    })
                 })
-            }),
-            Kind::Alt(left, right) => self.alternative(left, right, env, item, out),
-            Kind::If(cases, or) => self.cases(cases, or.as_deref(), env, item, out),
-            Kind::Try(body, handler) => self.attempt(body, handler.as_deref(), env, item, out),
-            Kind::Label(body) => self.until(|run, label| {
+            }
+            ExprKind::Alt(left, right) => self.alternative(left, right, env, item, out),
+            ExprKind::If(cases, or) => self.cases(cases, or.as_deref(), env, item, out),
+            ExprKind::Try(body, handler) => self.attempt(body, handler.as_deref(), env, item, out),
+            ExprKind::Label(body) => self.until(|run, label| {
                 let env = env.with(Bound::Label(label));
-                run.each(body, &env, item, out)
+                run.eval_each(body, &env, item, out)
             }),
-            Kind::Break(n) => match self.binding(env, *n)? {
+            ExprKind::Break(n) => match self.binding(env, *n)? {
                 Some(Bound::Label(label)) => Err(Stop::Break(*label)),
                 _ => unbound(),
             },
-            Kind::Reduce(fold) => self.reduce(fold, env, item, out),
-            Kind::Foreach(fold, extract) => self.foreach(fold, extract.as_deref(), env, item, out),
-            Kind::Filter(n) => match self.binding(env, *n)? {
-                Some(Bound::Filter(body, env)) => self.each(body, env, item, out),
+            ExprKind::Reduce(fold) => self.reduce(fold, env, item, out),
+            ExprKind::Foreach(fold, extract) => {
+                self.foreach(fold, extract.as_deref(), env, item, out)
+            }
+            ExprKind::Filter(n) => match self.binding(env, *n)? {
+                Some(Bound::Filter(body, env)) => self.eval_each(body, env, item, out),
                 _ => unbound(),
             },
-            Kind::Call(def, hidden, args) => {
+            ExprKind::Call(def, hidden, args) => {
                 let def = &self.code.defs[*def];
                 let frame = self.up(env, *hidden)?;
                 self.call(def, args, env, frame, item, out)
             }
-            Kind::Builtin(builtin, args) => builtin.run(self, args, env, item, out),
-            Kind::Path(of, parts) => self.follow(of, parts, env, item, out),
+            ExprKind::Builtin(builtin, args) => builtin.run(self, args, env, item, out),
+            ExprKind::Path(of, parts) => self.follow(of, parts, env, item, out),
             _ if item.path.is_some() => no_path(&item.val),
             _ => self.calculated(expr, env, item.val, out),
         }
@@ -319,16 +334,17 @@ impl<'p> Run<'p> {
         &mut self,
         stages: &'p [Expr],
         env: &Env<'p>,
-        mut item: Item,
+        mut item: PathedValue,
         out: Out<'_, 'p>,
     ) -> Flow {
         let mut rest = stages;
         while let [stage, after @ ..] = rest {
             rest = after;
             if stage.one && item.path.is_none() {
-                item.val = self.one(stage, env, item.val)?;
+                item.val = self.eval_one(stage, env, item.val)?;
             } else {
-                return self.each(stage, env, item, &mut |run, x| run.pipe(after, env, x, out));
+                return self
+                    .eval_each(stage, env, item, &mut |run, x| run.pipe(after, env, x, out));
             }
         }
         out(self, item)
@@ -339,12 +355,12 @@ impl<'p> Run<'p> {
         left: &'p Expr,
         right: &'p Expr,
         env: &Env<'p>,
-        item: Item,
+        item: PathedValue,
         out: Out<'_, 'p>,
     ) -> Flow {
         let mut any = false;
         self.guarded(
-            |run, out| run.each(left, env, item.clone(), out),
+            |run, out| run.eval_each(left, env, item.clone(), out),
             &mut |run, x| {
                 if !x.val.truthy() {
                     return Ok(());
@@ -354,7 +370,7 @@ impl<'p> Run<'p> {
             },
             |_, _| Ok(()),
         )?;
-        if any { Ok(()) } else { self.each(right, env, item, out) }
+        if any { Ok(()) } else { self.eval_each(right, env, item, out) }
     }
 
     /// Runs `f`; what fails in it goes to `handler`, what fails in `out` passes by.
@@ -382,12 +398,12 @@ impl<'p> Run<'p> {
         body: &'p Expr,
         handler: Option<&'p Expr>,
         env: &Env<'p>,
-        item: Item,
+        item: PathedValue,
         out: Out<'_, 'p>,
     ) -> Flow {
         let mut caught = None;
         self.guarded(
-            |run, out| run.each(body, env, item, out),
+            |run, out| run.eval_each(body, env, item, out),
             out,
             |_, val| {
                 caught = Some(val);
@@ -395,7 +411,7 @@ impl<'p> Run<'p> {
             },
         )?;
         match (caught, handler) {
-            (Some(val), Some(handler)) => self.each(handler, env, Item::of(val), out),
+            (Some(val), Some(handler)) => self.eval_each(handler, env, PathedValue::of(val), out),
             _ => Ok(()),
         }
     }
@@ -405,18 +421,18 @@ impl<'p> Run<'p> {
         cases: &'p [(Expr, Expr)],
         or: Option<&'p Expr>,
         env: &Env<'p>,
-        item: Item,
+        item: PathedValue,
         out: Out<'_, 'p>,
     ) -> Flow {
         let [(case, then), rest @ ..] = cases else {
             return match or {
-                Some(or) => self.each(or, env, item, out),
+                Some(or) => self.eval_each(or, env, item, out),
                 None => out(self, item),
             };
         };
-        self.each(case, env, item.value(), &mut |run, x| {
+        self.eval_each(case, env, item.value(), &mut |run, x| {
             if x.val.truthy() {
-                run.each(then, env, item.clone(), out)
+                run.eval_each(then, env, item.clone(), out)
             } else {
                 run.cases(rest, or, env, item.clone(), out)
             }

@@ -3,11 +3,11 @@
 use std::cmp::Ordering;
 use std::rc::Rc;
 
+use super::budget::{EvalError, Flow, Stop, fault};
 use super::env::Env;
-use super::eval::{Item, Out, Run, Trail};
+use super::eval::{Evaluation, Out, PathedValue, Trail};
 use super::functions::{array, count, for_each_child, number};
-use super::memory_count::Held;
-use super::meter::{Fault, Flow, Stop, fault};
+use super::memory_count::HeldMemory;
 use super::number::Num;
 use super::program::Expr;
 use super::stream::{binary_search, to_stream};
@@ -17,7 +17,7 @@ use super::{pattern, update};
 
 /// A function that takes filters, or yields other than one value.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Special {
+pub(super) enum FilterFn {
     Empty,
     Error,
     ErrorOf,
@@ -39,44 +39,44 @@ pub(super) enum Special {
     Sub,
 }
 
-impl Special {
+impl FilterFn {
     /// Hands each result to `out`.
     pub(super) fn run<'p>(
         self,
-        run: &mut Run<'p>,
+        run: &mut Evaluation<'p>,
         args: &'p [Expr],
         env: &Env<'p>,
-        item: Item,
+        item: PathedValue,
         out: Out<'_, 'p>,
     ) -> Flow {
-        let input = || Item::of(item.val.clone());
+        let input = || PathedValue::of(item.val.clone());
         match self {
             Self::Empty => Ok(()),
             Self::Error => raise(item.val),
-            Self::ErrorOf => run.each(&args[0], env, input(), &mut |_, x| raise(x.val)),
+            Self::ErrorOf => run.eval_each(&args[0], env, input(), &mut |_, x| raise(x.val)),
             Self::First => run.until(|run, label| {
-                run.each(&args[0], env, item, &mut |run, x| {
+                run.eval_each(&args[0], env, item, &mut |run, x| {
                     out(run, x)?;
                     Err(Stop::Break(label))
                 })
             }),
             Self::Last => {
                 let mut last = None;
-                run.each(&args[0], env, item, &mut |_, x| {
+                run.eval_each(&args[0], env, item, &mut |_, x| {
                     last = Some(x);
                     Ok(())
                 })?;
                 last.map_or(Ok(()), |last| out(run, last))
             }
-            Self::Limit => run.each(&args[0], env, input(), &mut |run, n| {
+            Self::Limit => run.eval_each(&args[0], env, input(), &mut |run, n| {
                 limit(run, &n.val, &args[1], env, item.clone(), out)
             }),
-            Self::Skip => run.each(&args[0], env, input(), &mut |run, n| {
+            Self::Skip => run.eval_each(&args[0], env, input(), &mut |run, n| {
                 if number(&n.val)?.f64() < 0.0 {
                     return fault("skip does not take a negative count");
                 }
                 let mut left = count(&n.val)?;
-                run.each(&args[1], env, item.clone(), &mut |run, x| {
+                run.eval_each(&args[1], env, item.clone(), &mut |run, x| {
                     if left <= 0 {
                         return out(run, x);
                     }
@@ -84,7 +84,7 @@ impl Special {
                     Ok(())
                 })
             }),
-            Self::Getpath => run.each(&args[0], env, input(), &mut |run, path| {
+            Self::Getpath => run.eval_each(&args[0], env, input(), &mut |run, path| {
                 let mut at = item.clone();
                 for key in update::keys_of(&path.val)? {
                     at = run.child(&at, key.clone())?;
@@ -101,24 +101,24 @@ impl Special {
     /// Those that yield no paths.
     fn run_values<'p>(
         self,
-        run: &mut Run<'p>,
+        run: &mut Evaluation<'p>,
         args: &'p [Expr],
         env: &Env<'p>,
-        item: Item,
+        item: PathedValue,
         out: Out<'_, 'p>,
     ) -> Flow {
-        let input = || Item::of(item.val.clone());
+        let input = || PathedValue::of(item.val.clone());
         match self {
             Self::Path => {
-                let start = Item { val: item.val, path: Some(Trail::default()) };
-                run.each(&args[0], env, start, &mut |run, x| {
+                let start = PathedValue { val: item.val, path: Some(Trail::default()) };
+                run.eval_each(&args[0], env, start, &mut |run, x| {
                     let keys = x.path.unwrap_or_default().keys(&mut run.meter)?;
                     give(run, Val::Arr(Rc::new(keys)), out)
                 })
             }
-            Self::Range => run.each(&args[0], env, input(), &mut |run, from| {
-                run.each(&args[1], env, input(), &mut |run, to| {
-                    run.each(&args[2], env, input(), &mut |run, by| {
+            Self::Range => run.eval_each(&args[0], env, input(), &mut |run, from| {
+                run.eval_each(&args[1], env, input(), &mut |run, to| {
+                    run.eval_each(&args[2], env, input(), &mut |run, by| {
                         range(run, &from.val, &to.val, &by.val, out)
                     })
                 })
@@ -143,16 +143,16 @@ impl Special {
                 Val::Null => combinations(run, &[], &Arr::default(), out),
                 choices => combinations(run, array(choices)?, &Arr::default(), out),
             },
-            Self::Sub => run.each(&args[0], env, input(), &mut |run, pattern| {
-                run.each(&args[2], env, input(), &mut |run, flags| {
+            Self::Sub => run.eval_each(&args[0], env, input(), &mut |run, pattern| {
+                run.eval_each(&args[2], env, input(), &mut |run, flags| {
                     let parts = pattern::cut(run, &item.val, &pattern.val, &flags.val)?;
                     substitute(run, &item.val, array(&parts)?, &args[1], env, out)
                 })
             }),
             Self::Tostream => to_stream(run, &item.val, &Trail::default(), out),
-            Self::Bsearch => run.each(&args[0], env, input(), &mut |run, wanted| {
+            Self::Bsearch => run.eval_each(&args[0], env, input(), &mut |run, wanted| {
                 let place = binary_search(run, array(&item.val)?, &wanted.val)?;
-                out(run, Item::of(Val::Num(Num::Int(place))))
+                out(run, PathedValue::of(Val::Num(Num::Int(place))))
             }),
             _ => fault("internal: a function without a way to run"),
         }
@@ -160,22 +160,22 @@ impl Special {
 }
 
 /// Hands a value just built to `out`.
-pub(super) fn give<'p>(run: &mut Run<'p>, val: Val, out: Out<'_, 'p>) -> Flow {
+pub(super) fn give<'p>(run: &mut Evaluation<'p>, val: Val, out: Out<'_, 'p>) -> Flow {
     let val = run.meter.admit(val)?;
-    out(run, Item::of(val))
+    out(run, PathedValue::of(val))
 }
 
 fn raise<T>(val: Val) -> Flow<T> {
-    let fault = Fault { message: "the program raised an error".into(), raised: Some(val) };
+    let fault = EvalError { message: "the program raised an error".into(), raised: Some(val) };
     Err(Stop::Fault(Box::new(fault)))
 }
 
 fn limit<'p>(
-    run: &mut Run<'p>,
+    run: &mut Evaluation<'p>,
     n: &Val,
     f: &'p Expr,
     env: &Env<'p>,
-    item: Item,
+    item: PathedValue,
     out: Out<'_, 'p>,
 ) -> Flow {
     // As in jq, a part of one is one.
@@ -188,7 +188,7 @@ fn limit<'p>(
         return Ok(());
     }
     run.until(|run, label| {
-        run.each(f, env, item, &mut |run, x| {
+        run.eval_each(f, env, item, &mut |run, x| {
             left -= 1;
             out(run, x)?;
             if left == 0 { Err(Stop::Break(label)) } else { Ok(()) }
@@ -196,7 +196,7 @@ fn limit<'p>(
     })
 }
 
-fn range<'p>(run: &mut Run<'p>, from: &Val, to: &Val, by: &Val, out: Out<'_, 'p>) -> Flow {
+fn range<'p>(run: &mut Evaluation<'p>, from: &Val, to: &Val, by: &Val, out: Out<'_, 'p>) -> Flow {
     let (to, by, mut at) = (number(to)?.clone(), number(by)?.clone(), number(from)?.clone());
     let goes_on = match by.order(&Num::Int(0), &mut run.meter)? {
         Ordering::Greater => Ordering::Less,
@@ -206,7 +206,7 @@ fn range<'p>(run: &mut Run<'p>, from: &Val, to: &Val, by: &Val, out: Out<'_, 'p>
     };
     while at.order(&to, &mut run.meter)? == goes_on {
         run.meter.spend(1)?;
-        out(run, Item::of(Val::Num(at.clone())))?;
+        out(run, PathedValue::of(Val::Num(at.clone())))?;
         at = at.add(&by);
     }
     Ok(())
@@ -216,11 +216,11 @@ fn range<'p>(run: &mut Run<'p>, from: &Val, to: &Val, by: &Val, out: Out<'_, 'p>
 type Keyed = (Arr, Val);
 
 /// Items with what `f` yields for them, in its order.
-fn keyed<'p>(run: &mut Run<'p>, f: &'p Expr, env: &Env<'p>, val: &Val) -> Flow<Vec<Keyed>> {
+fn keyed<'p>(run: &mut Evaluation<'p>, f: &'p Expr, env: &Env<'p>, val: &Val) -> Flow<Vec<Keyed>> {
     let items = array(val)?;
     let bytes = items.len().saturating_mul(size_of::<Keyed>());
     run.meter.alloc(bytes)?;
-    let _held = Held::of(bytes);
+    let _held = HeldMemory::of(bytes);
     let mut keyed = Vec::with_capacity(items.len());
     for item in items {
         let key = run.all(f, env, item.clone())?;
@@ -229,8 +229,8 @@ fn keyed<'p>(run: &mut Run<'p>, f: &'p Expr, env: &Env<'p>, val: &Val) -> Flow<V
     run.meter.sort(keyed, &mut |meter, x, y| meter.order_all(x.0.items(), y.0.items()))
 }
 
-fn group(run: &mut Run<'_>, keyed: &[Keyed]) -> Flow<Val> {
-    let _held = Held::of(size_of_val(keyed));
+fn group(run: &mut Evaluation<'_>, keyed: &[Keyed]) -> Flow<Val> {
+    let _held = HeldMemory::of(size_of_val(keyed));
     let mut groups = Arr::default();
     let mut rest = keyed;
     while let [(key, _), ..] = rest {
@@ -251,7 +251,7 @@ fn group(run: &mut Run<'_>, keyed: &[Keyed]) -> Flow<Val> {
 
 /// As in jq: the first of the smallest, the last of the largest.
 fn extreme<'p>(
-    run: &mut Run<'p>,
+    run: &mut Evaluation<'p>,
     f: &'p Expr,
     env: &Env<'p>,
     val: &Val,
@@ -274,7 +274,13 @@ fn extreme<'p>(
 }
 
 /// Children first; as deep as values are.
-fn walk<'p>(run: &mut Run<'p>, f: &'p Expr, env: &Env<'p>, val: Val, out: Out<'_, 'p>) -> Flow {
+fn walk<'p>(
+    run: &mut Evaluation<'p>,
+    f: &'p Expr,
+    env: &Env<'p>,
+    val: Val,
+    out: Out<'_, 'p>,
+) -> Flow {
     run.meter.enter()?;
     let walked = match val {
         Val::Arr(arr) => {
@@ -303,15 +309,20 @@ fn walk<'p>(run: &mut Run<'p>, f: &'p Expr, env: &Env<'p>, val: Val, out: Out<'_
         scalar => scalar,
     };
     let walked = run.meter.admit(walked)?;
-    run.each(f, env, Item::of(walked), out)
+    run.eval_each(f, env, PathedValue::of(walked), out)
 }
 
-fn combinations<'p>(run: &mut Run<'p>, rest: &[Val], so_far: &Arr, out: Out<'_, 'p>) -> Flow {
+fn combinations<'p>(
+    run: &mut Evaluation<'p>,
+    rest: &[Val],
+    so_far: &Arr,
+    out: Out<'_, 'p>,
+) -> Flow {
     run.meter.enter()?;
     let [choices, rest @ ..] = rest else {
         let copy = Arr::copied(&mut run.meter, so_far.items())?;
         let val = run.meter.admit(Val::Arr(Rc::new(copy)))?;
-        return out(run, Item::of(val));
+        return out(run, PathedValue::of(val));
     };
     let mut each = |choice: &Val| {
         let mut next = Arr::copied(&mut run.meter, so_far.items())?;

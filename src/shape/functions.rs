@@ -4,10 +4,10 @@
 use std::cmp::Ordering;
 use std::rc::Rc;
 
+use super::budget::{Flow, fault};
 use super::buffer::Buffer;
-use super::eval::Run;
-use super::memory_count::Held;
-use super::meter::{Flow, fault};
+use super::eval::Evaluation;
+use super::memory_count::HeldMemory;
 use super::number::Num;
 use super::object::Member;
 use super::order::COMPARISON;
@@ -58,7 +58,7 @@ pub(super) fn rounded(val: &Val, f: fn(f64) -> f64) -> Flow<Val> {
     }
 }
 
-pub(super) fn length(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
+pub(super) fn length(run: &mut Evaluation<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
     match val {
         Val::Null => Ok(Val::int(0)),
         Val::Bool(_) => fault("boolean has no length"),
@@ -72,7 +72,7 @@ pub(super) fn length(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
     }
 }
 
-pub(super) fn keys(run: &mut Run<'_>, val: &Val, sorted: bool) -> Flow<Val> {
+pub(super) fn keys(run: &mut Evaluation<'_>, val: &Val, sorted: bool) -> Flow<Val> {
     let keys: Vec<Val> = match val {
         Val::Arr(arr) => {
             run.meter.alloc(arr.items().len() * SLOT_BYTES)?;
@@ -92,7 +92,7 @@ pub(super) fn keys(run: &mut Run<'_>, val: &Val, sorted: bool) -> Flow<Val> {
     Ok(array_of(keys))
 }
 
-pub(super) fn has(run: &mut Run<'_>, val: &Val, key: &Val) -> Flow<Val> {
+pub(super) fn has(run: &mut Evaluation<'_>, val: &Val, key: &Val) -> Flow<Val> {
     match (val, key) {
         (Val::Obj(obj), Val::Str(key)) => Ok(Val::Bool(obj.get(&mut run.meter, key)?.is_some())),
         (Val::Null, Val::Str(_) | Val::Num(_)) => Ok(Val::Bool(false)),
@@ -107,7 +107,7 @@ pub(super) fn has(run: &mut Run<'_>, val: &Val, key: &Val) -> Flow<Val> {
 }
 
 /// As deep as values are; every comparison is charged, for there may be the product of both sizes.
-pub(super) fn contains(run: &mut Run<'_>, val: &Val, part: &Val) -> Flow<bool> {
+pub(super) fn contains(run: &mut Evaluation<'_>, val: &Val, part: &Val) -> Flow<bool> {
     run.meter.enter()?;
     match (val, part) {
         (Val::Obj(val), Val::Obj(part)) => {
@@ -148,7 +148,7 @@ pub(super) fn contains(run: &mut Run<'_>, val: &Val, part: &Val) -> Flow<bool> {
 }
 
 /// Where `part` occurs in `val`.
-pub(super) fn indices(run: &mut Run<'_>, val: &Val, part: &Val) -> Flow<Val> {
+pub(super) fn indices(run: &mut Evaluation<'_>, val: &Val, part: &Val) -> Flow<Val> {
     let mut found = Arr::default();
     match (val, part) {
         (Val::Null, Val::Str(_) | Val::Num(_)) => return Ok(Val::Null),
@@ -187,9 +187,9 @@ pub(super) fn indices(run: &mut Run<'_>, val: &Val, part: &Val) -> Flow<Val> {
     Ok(Val::Arr(Rc::new(found)))
 }
 
-pub(super) fn add(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
+pub(super) fn add(run: &mut Evaluation<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
     let mut sum = Val::Null;
-    let plus = |run: &mut Run<'_>, sum: &mut Val, item: &Val| {
+    let plus = |run: &mut Evaluation<'_>, sum: &mut Val, item: &Val| {
         run.meter.spend(1)?;
         *sum = operators::math(run, Math::Add, std::mem::replace(sum, Val::Null), item.clone())?;
         Ok(())
@@ -207,7 +207,7 @@ pub(super) fn add(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
     Ok(sum)
 }
 
-pub(super) fn reverse(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
+pub(super) fn reverse(run: &mut Evaluation<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
     match val {
         Val::Null => Ok(Val::Arr(Rc::default())),
         Val::Str(s) => {
@@ -224,8 +224,8 @@ pub(super) fn reverse(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
     }
 }
 
-pub(super) fn flatten(run: &mut Run<'_>, val: &Val, depth: &Val) -> Flow<Val> {
-    fn into(run: &mut Run<'_>, item: &Val, depth: i64, out: &mut Arr) -> Flow {
+pub(super) fn flatten(run: &mut Evaluation<'_>, val: &Val, depth: &Val) -> Flow<Val> {
+    fn into(run: &mut Evaluation<'_>, item: &Val, depth: i64, out: &mut Arr) -> Flow {
         run.meter.spend(1)?;
         match item {
             Val::Arr(inner) if depth > 0 => {
@@ -244,11 +244,11 @@ pub(super) fn flatten(run: &mut Run<'_>, val: &Val, depth: &Val) -> Flow<Val> {
     Ok(Val::Arr(Rc::new(out)))
 }
 
-pub(super) fn transpose(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
+pub(super) fn transpose(run: &mut Evaluation<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
     let items = array(val)?;
     let bytes = size_of_val(items) / SLOT_BYTES * size_of::<&[Val]>();
     run.meter.alloc(bytes)?;
-    let _held = Held::of(bytes);
+    let _held = HeldMemory::of(bytes);
     let mut rows = Vec::with_capacity(items.len());
     for item in items {
         // As in jq, null is a row without items.
@@ -265,13 +265,13 @@ pub(super) fn transpose(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
     Ok(Val::Arr(Rc::new(columns)))
 }
 
-pub(super) fn fromjson(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
+pub(super) fn fromjson(run: &mut Evaluation<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
     let text = text::string(val)?;
     json::read_leniently(&mut run.meter, text)?
         .map_or_else(|| fault("cannot parse string as JSON"), Ok)
 }
 
-pub(super) fn tonumber(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
+pub(super) fn tonumber(run: &mut Evaluation<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
     match val {
         Val::Num(_) => Ok(val.clone()),
         Val::Str(s) => {
@@ -292,7 +292,7 @@ pub(super) fn tonumber(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
 }
 
 /// `abs`: a number without its sign, and as in jq anything that is more than a number as it is.
-pub(super) fn abs(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
+pub(super) fn abs(run: &mut Evaluation<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
     match val {
         Val::Str(_) | Val::Arr(_) | Val::Obj(_) => Ok(val.clone()),
         other => magnitude(run, other),
@@ -300,12 +300,12 @@ pub(super) fn abs(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
 }
 
 /// The number without its sign.
-pub(super) fn magnitude(run: &mut Run<'_>, val: &Val) -> Flow<Val> {
+pub(super) fn magnitude(run: &mut Evaluation<'_>, val: &Val) -> Flow<Val> {
     let n = number(val)?;
     Ok(if n.f64() < 0.0 { Val::Num(n.neg(&mut run.meter)?) } else { val.clone() })
 }
 
-pub(super) fn implode(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
+pub(super) fn implode(run: &mut Evaluation<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
     let mut out = Buffer::default();
     for point in array(val)? {
         let Val::Num(number) = point else {
@@ -323,7 +323,7 @@ pub(super) fn implode(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
     out.into_text(&mut run.meter).map(Val::Str)
 }
 
-pub(super) fn explode(run: &mut Run<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
+pub(super) fn explode(run: &mut Evaluation<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
     let text = text::string(val)?;
     run.meter.touch(text.len())?;
     let len = text.chars().count();

@@ -2,8 +2,8 @@
 
 use std::rc::Rc;
 
-use super::eval::Run;
-use super::meter::{Flow, fault};
+use super::budget::{Flow, fault};
+use super::eval::Evaluation;
 use super::value::{Arr, Obj, Text, Val};
 
 /// What an index costs beside the bytes of a key.
@@ -20,7 +20,7 @@ pub(super) fn place(at: i64, len: usize) -> Option<usize> {
 }
 
 /// `val[key]`.
-pub(super) fn index(run: &mut Run<'_>, val: &Val, key: &Val) -> Flow<Val> {
+pub(super) fn index(run: &mut Evaluation<'_>, val: &Val, key: &Val) -> Flow<Val> {
     run.meter.work(INDEXING)?;
     match (val, key) {
         (Val::Obj(obj), Val::Str(key)) => {
@@ -44,7 +44,7 @@ pub(super) fn index(run: &mut Run<'_>, val: &Val, key: &Val) -> Flow<Val> {
 }
 
 /// Start and end as a path has them.
-pub(super) fn slice_bounds(run: &mut Run<'_>, bounds: &Obj) -> Flow<(Val, Val)> {
+pub(super) fn slice_bounds(run: &mut Evaluation<'_>, bounds: &Obj) -> Flow<(Val, Val)> {
     let mut bound = |name| Ok(bounds.get(&mut run.meter, name)?.cloned().unwrap_or(Val::Null));
     Ok((bound("start")?, bound("end")?))
 }
@@ -76,7 +76,7 @@ pub(super) fn range(from: &Val, to: &Val, len: usize) -> Flow<std::ops::Range<us
 }
 
 /// `val[from:to]`.
-pub(super) fn slice(run: &mut Run<'_>, val: &Val, from: &Val, to: &Val) -> Flow<Val> {
+pub(super) fn slice(run: &mut Evaluation<'_>, val: &Val, from: &Val, to: &Val) -> Flow<Val> {
     match val {
         Val::Null => Ok(Val::Null),
         Val::Arr(arr) => {

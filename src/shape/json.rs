@@ -48,17 +48,17 @@ static SPECIAL: [bool; 256] = {
 
 #[cfg(test)]
 mod tests {
-    use super::super::meter::Meter;
+    use super::super::budget::BudgetMeter;
     use super::super::value::Val;
     use super::write;
     use crate::shape::Budget;
 
     fn read(text: &[u8]) -> Option<Val> {
-        super::read(&mut Meter::new(&Budget::default()), text).expect("within the budget")
+        super::read(&mut BudgetMeter::new(&Budget::default()), text).expect("within the budget")
     }
 
     fn again(text: &str) -> Option<String> {
-        let meter = &mut Meter::new(&Budget::default());
+        let meter = &mut BudgetMeter::new(&Budget::default());
         read(text.as_bytes()).map(|val| {
             String::from_utf8(write(meter, &val, 1 << 20).expect("it is JSON").into_bytes())
                 .expect("it is text")

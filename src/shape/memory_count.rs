@@ -32,9 +32,9 @@ pub(super) fn weight(bytes: usize) -> u64 {
 
 /// Memory that is held while this lives: for what is no value.
 #[derive(Debug, Default)]
-pub(super) struct Held(usize);
+pub(super) struct HeldMemory(usize);
 
-impl Held {
+impl HeldMemory {
     pub(super) fn of(bytes: usize) -> Self {
         take(bytes);
         Self(bytes)
@@ -48,13 +48,13 @@ impl Held {
     }
 }
 
-impl Clone for Held {
+impl Clone for HeldMemory {
     fn clone(&self) -> Self {
         Self::of(self.0)
     }
 }
 
-impl Drop for Held {
+impl Drop for HeldMemory {
     fn drop(&mut self) {
         release(self.0);
     }

@@ -15,6 +15,7 @@
 //! what comparing costs; `buffer` holds what grows, and `memory_count` counts the memory of all.
 
 mod bind;
+mod budget;
 mod buffer;
 mod builtins;
 mod calculate;
@@ -22,25 +23,24 @@ mod calendar;
 mod env;
 mod eval;
 mod filters;
-mod follow;
 mod functions;
 mod index;
 mod json;
 mod libm;
 mod memory_count;
-mod meter;
 mod number;
 mod object;
 mod operators;
 mod order;
+mod paths;
 mod pattern;
 mod program;
-mod refused;
 mod resolve;
 mod stream;
 mod substitute;
 mod syntax;
 mod text;
+mod unsupported;
 mod update;
 mod value;
 
@@ -147,7 +147,7 @@ impl Program {
 
     /// Runs the program over `input`, a valid JSON text, and renders its one result.
     pub fn run(&self, input: &[u8], budget: Budget<'_>) -> Result<Vec<u8>, RunError> {
-        let mut run = eval::Run::new(&self.code, &budget);
+        let mut run = eval::Evaluation::new(&self.code, &budget);
         let input = json::read(&mut run.meter, input)?;
         let output =
             run.result(input.ok_or_else(|| RunError::of_program("the input is not JSON"))?)?;

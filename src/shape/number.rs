@@ -8,9 +8,9 @@
 use std::cmp::Ordering;
 use std::rc::Rc;
 
+use super::budget::{BudgetMeter, Flow};
 use super::buffer::Buffer;
-use super::memory_count::Held;
-use super::meter::{Flow, Meter};
+use super::memory_count::HeldMemory;
 use super::value::COUNTS_BYTES;
 
 mod double;
@@ -47,7 +47,7 @@ pub(super) struct LongText {
     f64: f64,
     /// Neither fraction nor exponent.
     whole: bool,
-    _held: Held,
+    _held: HeldMemory,
 }
 
 impl ShortText {
@@ -89,7 +89,7 @@ impl Num {
     }
 
     /// Reads a valid JSON number of any length.
-    pub(super) fn metered(text: &str, meter: &mut Meter<'_>) -> Flow<Self> {
+    pub(super) fn metered(text: &str, meter: &mut BudgetMeter<'_>) -> Flow<Self> {
         if text.len() > SHORT_MAX {
             meter.alloc(size_of::<LongText>() + COUNTS_BYTES + 3 * text.len())?;
         }
@@ -101,7 +101,7 @@ impl Num {
             return Self::Short(short);
         }
         let whole = text.bytes().all(|b| b.is_ascii_digit() || b == b'-');
-        let held = Held::of(size_of::<LongText>() + COUNTS_BYTES + text.len());
+        let held = HeldMemory::of(size_of::<LongText>() + COUNTS_BYTES + text.len());
         Self::Long(Rc::new(LongText {
             text: text.into(),
             f64: text.parse().unwrap_or(f64::NAN),
@@ -201,7 +201,7 @@ impl Num {
         (y != 0).then(|| Self::Int(x.checked_rem(y).unwrap_or(0)))
     }
 
-    pub(super) fn neg(&self, meter: &mut Meter<'_>) -> Flow<Self> {
+    pub(super) fn neg(&self, meter: &mut BudgetMeter<'_>) -> Flow<Self> {
         let text = self.written().unwrap_or_default();
         // Read, written, and read again.
         meter.alloc(3 * text.len())?;
@@ -226,7 +226,7 @@ impl Num {
 
     /// Appends the JSON text. As in jq, what JSON has no text for is `null` (nan) or the largest
     /// double there is (infinite).
-    pub(super) fn write(&self, out: &mut Buffer, meter: &mut Meter<'_>) -> Flow {
+    pub(super) fn write(&self, out: &mut Buffer, meter: &mut BudgetMeter<'_>) -> Flow {
         match self {
             Self::Int(i) => out.push_int(meter, *i),
             Self::Short(short) => out.push_ascii(meter, short.bytes()),
@@ -259,7 +259,7 @@ impl Num {
     }
 
     /// jq's order: nan below all numbers, and integers exactly.
-    pub(super) fn order(&self, other: &Self, meter: &mut Meter<'_>) -> Flow<Ordering> {
+    pub(super) fn order(&self, other: &Self, meter: &mut BudgetMeter<'_>) -> Flow<Ordering> {
         if let (Self::Int(x), Self::Int(y)) = (self, other) {
             return Ok(x.cmp(y));
         }
@@ -283,8 +283,8 @@ mod tests {
     use super::*;
     use crate::shape::Budget;
 
-    fn meter() -> Meter<'static> {
-        Meter::new(&Budget::default())
+    fn meter() -> BudgetMeter<'static> {
+        BudgetMeter::new(&Budget::default())
     }
 
     #[test]

@@ -7,8 +7,8 @@ use std::sync::LazyLock;
 
 use hashbrown::HashTable;
 
-use super::memory_count::{Held, release, take};
-use super::meter::{Flow, Meter};
+use super::budget::{BudgetMeter, Flow};
+use super::memory_count::{HeldMemory, release, take};
 use super::value::{COUNTS_BYTES, Text, Val};
 
 /// A key with its value.
@@ -52,7 +52,11 @@ impl Obj {
 
     /// The object of members that have been charged for; of two with one key the last one counts,
     /// at the first one's place. Unless it may, none repeats a key.
-    pub(super) fn of(meter: &mut Meter<'_>, members: Vec<Member>, may_repeat: bool) -> Flow<Self> {
+    pub(super) fn of(
+        meter: &mut BudgetMeter<'_>,
+        members: Vec<Member>,
+        may_repeat: bool,
+    ) -> Flow<Self> {
         let mut size = 0;
         let mut depth = 0;
         for (key, val) in &members {
@@ -67,7 +71,7 @@ impl Obj {
         }
         let mut unique = Self::with_room(obj.members.len());
         let members = std::mem::take(&mut obj.members);
-        let _held = Held::of(members.capacity() * MEMBER_BYTES);
+        let _held = HeldMemory::of(members.capacity() * MEMBER_BYTES);
         release(members.capacity() * MEMBER_BYTES);
         for (key, val) in members {
             unique.insert(meter, key, val)?;
@@ -76,7 +80,10 @@ impl Obj {
     }
 
     /// The object, to be changed: a charged copy where it is shared.
-    pub(super) fn make_mut<'a>(meter: &mut Meter<'_>, obj: &'a mut Rc<Self>) -> Flow<&'a mut Self> {
+    pub(super) fn make_mut<'a>(
+        meter: &mut BudgetMeter<'_>,
+        obj: &'a mut Rc<Self>,
+    ) -> Flow<&'a mut Self> {
         if Rc::get_mut(obj).is_none() {
             obj.charge_copy(meter)?;
         }
@@ -84,12 +91,12 @@ impl Obj {
     }
 
     /// A copy of it.
-    pub(super) fn copied(&self, meter: &mut Meter<'_>) -> Flow<Self> {
+    pub(super) fn copied(&self, meter: &mut BudgetMeter<'_>) -> Flow<Self> {
         self.charge_copy(meter)?;
         Ok(self.clone())
     }
 
-    fn charge_copy(&self, meter: &mut Meter<'_>) -> Flow {
+    fn charge_copy(&self, meter: &mut BudgetMeter<'_>) -> Flow {
         // A copy counts each member's holders, and has an index as large.
         meter.touch(self.len() * 32)?;
         let index = self.index.as_ref().map_or(0, |index| index.allocation_size());
@@ -112,13 +119,13 @@ impl Obj {
         self.members.iter()
     }
 
-    pub(super) fn get(&self, meter: &mut Meter<'_>, key: &str) -> Flow<Option<&Val>> {
+    pub(super) fn get(&self, meter: &mut BudgetMeter<'_>, key: &str) -> Flow<Option<&Val>> {
         Ok(self.place(meter, key)?.map(|at| &self.members[at].1))
     }
 
     /// Where a key stands. Hashing it, and comparing it with the one that has its hash, costs about
     /// the double of copying it.
-    fn place(&self, meter: &mut Meter<'_>, key: &str) -> Flow<Option<usize>> {
+    fn place(&self, meter: &mut BudgetMeter<'_>, key: &str) -> Flow<Option<usize>> {
         meter.touch(8)?;
         let Some(index) = &self.index else { return position(meter, &self.members, key) };
         meter.touch(2 * key.len())?;
@@ -129,7 +136,7 @@ impl Obj {
     /// Adds or replaces a member, and hands back the old value.
     pub(super) fn insert(
         &mut self,
-        meter: &mut Meter<'_>,
+        meter: &mut BudgetMeter<'_>,
         key: Text,
         val: Val,
     ) -> Flow<Option<Val>> {
@@ -162,7 +169,7 @@ impl Obj {
     }
 
     /// Adds a member whose key is known to be new, and is in the index if there is one.
-    pub(super) fn add(&mut self, meter: &mut Meter<'_>, key: Text, val: Val) -> Flow {
+    pub(super) fn add(&mut self, meter: &mut BudgetMeter<'_>, key: Text, val: Val) -> Flow {
         meter.touch(MEMBER_BYTES)?;
         self.make_room(meter)?;
         self.depth = self.depth.max(val.depth());
@@ -174,7 +181,7 @@ impl Obj {
     /// Replaces a member that exists, and hands back its old value.
     pub(super) fn replace(
         &mut self,
-        meter: &mut Meter<'_>,
+        meter: &mut BudgetMeter<'_>,
         key: &str,
         val: Val,
     ) -> Flow<Option<Val>> {
@@ -187,7 +194,7 @@ impl Obj {
     }
 
     /// Room for one more.
-    fn make_room(&mut self, meter: &mut Meter<'_>) -> Flow {
+    fn make_room(&mut self, meter: &mut BudgetMeter<'_>) -> Flow {
         let len = self.members.len();
         if len < self.members.capacity() {
             return Ok(());
@@ -203,7 +210,7 @@ impl Obj {
     /// Keeps the members for which `keep` holds.
     pub(super) fn retain(
         &mut self,
-        meter: &mut Meter<'_>,
+        meter: &mut BudgetMeter<'_>,
         mut keep: impl FnMut(&str) -> bool,
     ) -> Flow {
         let mut gone = 0;
@@ -218,7 +225,7 @@ impl Obj {
     }
 
     /// Makes the index anew; says whether each key comes once.
-    fn reindex(&mut self, meter: &mut Meter<'_>) -> Flow<bool> {
+    fn reindex(&mut self, meter: &mut BudgetMeter<'_>) -> Flow<bool> {
         release(self.index.take().map_or(0, |index| index.allocation_size()));
         if self.members.len() < INDEXED_FROM {
             return Ok(!repeats(meter, &self.members)?);
@@ -245,7 +252,7 @@ fn place_of(at: usize) -> u32 {
 }
 
 /// Whether a key comes twice among a few members.
-fn repeats(meter: &mut Meter<'_>, members: &[Member]) -> Flow<bool> {
+fn repeats(meter: &mut BudgetMeter<'_>, members: &[Member]) -> Flow<bool> {
     for (at, (key, _)) in members.iter().enumerate() {
         if position(meter, &members[..at], key)?.is_some() {
             return Ok(true);
@@ -257,7 +264,7 @@ fn repeats(meter: &mut Meter<'_>, members: &[Member]) -> Flow<bool> {
 /// Where a key stands among a few members. Most keys differ at once; those that may not are charged
 /// for.
 #[inline]
-fn position(meter: &mut Meter<'_>, members: &[Member], key: &str) -> Flow<Option<usize>> {
+fn position(meter: &mut BudgetMeter<'_>, members: &[Member], key: &str) -> Flow<Option<usize>> {
     for (at, (known, _)) in members.iter().enumerate() {
         if known.len() == key.len() && known.as_bytes().first() == key.as_bytes().first() {
             meter.touch(2 * key.len())?;

@@ -5,14 +5,14 @@
 
 use std::rc::Rc;
 
+use super::budget::{Flow, fault};
 use super::buffer::Buffer;
-use super::eval::Run;
-use super::meter::{Flow, fault};
+use super::eval::Evaluation;
 use super::program::Math;
 use super::value::{Arr, Obj, Val};
 
 /// `left op right`.
-pub(super) fn math(run: &mut Run<'_>, op: Math, left: Val, right: Val) -> Flow<Val> {
+pub(super) fn math(run: &mut Evaluation<'_>, op: Math, left: Val, right: Val) -> Flow<Val> {
     let (lt, rt) = (left.type_name(), right.type_name());
     let zero = || format!("cannot divide {lt} by zero");
     match (op, left, right) {
@@ -66,7 +66,7 @@ pub(super) fn math(run: &mut Run<'_>, op: Math, left: Val, right: Val) -> Flow<V
     }
 }
 
-fn is_among(run: &mut Run<'_>, item: &Val, others: &[Val]) -> Flow<bool> {
+fn is_among(run: &mut Evaluation<'_>, item: &Val, others: &[Val]) -> Flow<bool> {
     for other in others {
         if run.meter.equal(item, other)? {
             return Ok(true);
@@ -90,7 +90,7 @@ fn op_name(op: Math) -> &'static str {
     clippy::cast_sign_loss,
     reason = "above zero, and `as` clips"
 )]
-fn repeat(run: &mut Run<'_>, text: &str, times: f64) -> Flow<Val> {
+fn repeat(run: &mut Evaluation<'_>, text: &str, times: f64) -> Flow<Val> {
     // As in jq: less than nothing is null, and so is nan; a part of once is nothing.
     if times.is_nan() || times < 0.0 {
         return Ok(Val::Null);
@@ -112,7 +112,7 @@ fn repeat(run: &mut Run<'_>, text: &str, times: f64) -> Flow<Val> {
 }
 
 /// `*` of objects; as deep as values are.
-fn merge(run: &mut Run<'_>, mut left: Rc<Obj>, right: &Rc<Obj>) -> Flow<Val> {
+fn merge(run: &mut Evaluation<'_>, mut left: Rc<Obj>, right: &Rc<Obj>) -> Flow<Val> {
     run.meter.enter()?;
     let obj = Obj::make_mut(&mut run.meter, &mut left)?;
     for (key, new) in right.iter() {

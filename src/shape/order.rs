@@ -3,8 +3,8 @@
 use std::cmp::Ordering;
 use std::rc::Rc;
 
-use super::memory_count::Held;
-use super::meter::{Flow, Meter, Stop};
+use super::budget::{BudgetMeter, Flow, Stop};
+use super::memory_count::HeldMemory;
 use super::object::{MEMBER_BYTES, Member, Obj};
 use super::value::Val;
 
@@ -13,7 +13,7 @@ const PIECE_BYTES: usize = 4096;
 /// What a comparison costs beside the bytes that it looks at.
 pub(super) const COMPARISON: u64 = 16;
 
-impl Meter<'_> {
+impl BudgetMeter<'_> {
     /// How `x` stands to `y`.
     pub(super) fn order(&mut self, x: &Val, y: &Val) -> Flow<Ordering> {
         self.work(COMPARISON)?;
@@ -102,7 +102,7 @@ impl Meter<'_> {
             .map_err(|_| Stop::Spent("takes more memory than a run may"))?;
         let bytes = items.len().saturating_mul(2 * size_of::<u32>() + 2 * size_of::<Option<T>>());
         self.alloc(bytes)?;
-        let _held = Held::of(bytes);
+        let _held = HeldMemory::of(bytes);
         let mut places: Vec<u32> = (0..len).collect();
         let mut merged = Vec::with_capacity(places.len());
         let mut width = 1;

@@ -14,8 +14,8 @@ use regex_automata::{Input, PatternID};
 
 use std::rc::Rc;
 
-use super::eval::Run;
-use super::meter::{Flow, Stop, fault};
+use super::budget::{Flow, Stop, fault};
+use super::eval::Evaluation;
 use super::number::Num;
 use super::text::string;
 use super::value::{Arr, Obj, Text, Val};
@@ -58,7 +58,7 @@ struct Search<'v> {
 }
 
 impl<'v> Search<'v> {
-    fn new(run: &mut Run<'_>, val: &'v Val, pattern: &Val, flags: &Val) -> Flow<Self> {
+    fn new(run: &mut Evaluation<'_>, val: &'v Val, pattern: &Val, flags: &Val) -> Flow<Self> {
         let text = string(val)?;
         let Val::Str(pattern) = pattern else {
             return fault(format!("cannot use {} as a regular expression", pattern.type_name()));
@@ -88,7 +88,7 @@ impl<'v> Search<'v> {
     }
 
     /// Hands the compiled pattern back, for the next search.
-    fn finish(self, run: &mut Run<'_>) {
+    fn finish(self, run: &mut Evaluation<'_>) {
         if let Some(known) = run.regexes.0.get_mut(self.at) {
             known.compiled = Some(self.compiled);
         }
@@ -98,8 +98,8 @@ impl<'v> Search<'v> {
     /// match ended, and one character later where it was empty.
     fn each(
         &mut self,
-        run: &mut Run<'_>,
-        mut f: impl FnMut(&mut Run<'_>, &Captures) -> Flow,
+        run: &mut Evaluation<'_>,
+        mut f: impl FnMut(&mut Evaluation<'_>, &Captures) -> Flow,
     ) -> Flow {
         run.meter.search(self.text.len() + 1)?;
         let mut captures = self.compiled.regex.create_captures();
@@ -141,7 +141,7 @@ struct Describe<'v> {
 }
 
 impl Describe<'_> {
-    fn matched(&mut self, run: &mut Run<'_>, captures: &Captures) -> Flow<Val> {
+    fn matched(&mut self, run: &mut Evaluation<'_>, captures: &Captures) -> Flow<Val> {
         let mut groups = Arr::default();
         let mut whole = Obj::default();
         let names = captures.group_info().pattern_names(PatternID::ZERO);
@@ -189,7 +189,11 @@ impl Describe<'_> {
 
 /// The compiled pattern and its place among those of the run, from where it is taken while it is
 /// used.
-fn compiled(run: &mut Run<'_>, pattern: &Text, flags: &Text) -> Flow<(usize, Box<Compiled>)> {
+fn compiled(
+    run: &mut Evaluation<'_>,
+    pattern: &Text,
+    flags: &Text,
+) -> Flow<(usize, Box<Compiled>)> {
     if pattern.len() > MAX_PATTERN_BYTES || classes(pattern) > MAX_CLASSES {
         return fault(INVALID);
     }
@@ -220,7 +224,7 @@ fn compiled(run: &mut Run<'_>, pattern: &Text, flags: &Text) -> Flow<(usize, Box
 }
 
 /// `val | test(pattern; flags)`.
-pub(super) fn test(run: &mut Run<'_>, val: &Val, pattern: &Val, flags: &Val) -> Flow<Val> {
+pub(super) fn test(run: &mut Evaluation<'_>, val: &Val, pattern: &Val, flags: &Val) -> Flow<Val> {
     let mut search = Search::new(run, val, pattern, flags)?;
     let found = if search.ignore_empty {
         let mut found = false;
@@ -238,7 +242,12 @@ pub(super) fn test(run: &mut Run<'_>, val: &Val, pattern: &Val, flags: &Val) -> 
 }
 
 /// All matches of a pattern, as an array.
-pub(super) fn matches(run: &mut Run<'_>, val: &Val, pattern: &Val, flags: &Val) -> Flow<Val> {
+pub(super) fn matches(
+    run: &mut Evaluation<'_>,
+    val: &Val,
+    pattern: &Val,
+    flags: &Val,
+) -> Flow<Val> {
     let mut search = Search::new(run, val, pattern, flags)?;
     let mut describe = Describe { text: search.text, byte: 0, count: 0 };
     let mut found = Arr::default();
@@ -251,7 +260,12 @@ pub(super) fn matches(run: &mut Run<'_>, val: &Val, pattern: &Val, flags: &Val) 
 }
 
 /// What the named groups of all matches hold, as an array of objects.
-pub(super) fn named_groups(run: &mut Run<'_>, val: &Val, pattern: &Val, flags: &Val) -> Flow<Val> {
+pub(super) fn named_groups(
+    run: &mut Evaluation<'_>,
+    val: &Val,
+    pattern: &Val,
+    flags: &Val,
+) -> Flow<Val> {
     let mut search = Search::new(run, val, pattern, flags)?;
     let text = search.text;
     let mut found = Arr::default();
@@ -264,14 +278,14 @@ pub(super) fn named_groups(run: &mut Run<'_>, val: &Val, pattern: &Val, flags: &
 }
 
 /// The text between matches as strings, and the named groups of the matches between them.
-pub(super) fn cut(run: &mut Run<'_>, val: &Val, pattern: &Val, flags: &Val) -> Flow<Val> {
+pub(super) fn cut(run: &mut Evaluation<'_>, val: &Val, pattern: &Val, flags: &Val) -> Flow<Val> {
     let search = Search::new(run, val, pattern, flags)?;
     let text = search.text;
     between(run, search, |run, captures| named(run, text, captures).map(Some))
 }
 
 /// What the named groups of a match hold; null is one that took no part in it.
-fn named(run: &mut Run<'_>, text: &str, captures: &Captures) -> Flow<Val> {
+fn named(run: &mut Evaluation<'_>, text: &str, captures: &Captures) -> Flow<Val> {
     let mut groups = Obj::default();
     let names = captures.group_info().pattern_names(PatternID::ZERO);
     for (group, name) in captures.iter().zip(names) {
@@ -289,7 +303,7 @@ fn named(run: &mut Run<'_>, text: &str, captures: &Captures) -> Flow<Val> {
 
 /// `val | split(pattern; flags)`.
 pub(super) fn split_at_matches(
-    run: &mut Run<'_>,
+    run: &mut Evaluation<'_>,
     val: &Val,
     pattern: &Val,
     flags: &Val,
@@ -301,9 +315,9 @@ pub(super) fn split_at_matches(
 
 /// What lies between matches, with what `f` makes of each match.
 fn between(
-    run: &mut Run<'_>,
+    run: &mut Evaluation<'_>,
     mut search: Search<'_>,
-    mut f: impl FnMut(&mut Run<'_>, &Captures) -> Flow<Option<Val>>,
+    mut f: impl FnMut(&mut Evaluation<'_>, &Captures) -> Flow<Option<Val>>,
 ) -> Flow<Val> {
     let text = search.text;
     let mut parts = Arr::default();

@@ -54,7 +54,7 @@ pub(super) enum Argument {
 /// One expression.
 #[derive(Debug)]
 pub(super) struct Expr {
-    pub(super) kind: Kind,
+    pub(super) kind: ExprKind,
     /// It yields exactly one value, or fails.
     pub(super) one: bool,
 }
@@ -62,11 +62,11 @@ pub(super) struct Expr {
 /// What an expression does. Numbers of variables, filters and labels count from the innermost
 /// binding.
 #[derive(Debug)]
-pub(super) enum Kind {
+pub(super) enum ExprKind {
     Id,
     Recurse,
     Const(Constant),
-    Text(Format, Vec<Piece>),
+    Text(Format, Vec<StringPiece>),
     Array(Box<Expr>),
     /// Members; the flag says that their keys are constants that all differ.
     Object(Vec<(Expr, Expr)>, bool),
@@ -85,8 +85,8 @@ pub(super) enum Kind {
     UpdateWith(Box<Expr>, Option<Math>, Box<Expr>),
     Label(Box<Expr>),
     Break(usize),
-    Reduce(Box<Fold>),
-    Foreach(Box<Fold>, Option<Box<Expr>>),
+    Reduce(Box<FoldExpr>),
+    Foreach(Box<FoldExpr>, Option<Box<Expr>>),
     Try(Box<Expr>, Option<Box<Expr>>),
     If(Vec<(Expr, Expr)>, Option<Box<Expr>>),
     Var(usize),
@@ -94,7 +94,7 @@ pub(super) enum Kind {
     /// A definition, how many of the caller's bindings it does not see, and its arguments.
     Call(usize, usize, Vec<Expr>),
     Builtin(&'static Builtin, Vec<Expr>),
-    Path(Box<Expr>, Vec<(Part, bool)>),
+    Path(Box<Expr>, Vec<(AccessStep, bool)>),
 }
 
 /// A value of the program's text. Values belong to the thread of their run, so each run makes its
@@ -114,7 +114,7 @@ pub(super) enum Constant {
 
 /// What `reduce` and `foreach` have in common.
 #[derive(Debug)]
-pub(super) struct Fold {
+pub(super) struct FoldExpr {
     pub(super) over: Expr,
     pub(super) pattern: Binding,
     pub(super) init: Expr,
@@ -123,7 +123,7 @@ pub(super) struct Fold {
 
 /// One step of a path; the flag beside it says that it ends in `?`.
 #[derive(Debug)]
-pub(super) enum Part {
+pub(super) enum AccessStep {
     Each,
     Index(Expr),
     Slice(Option<Expr>, Option<Expr>),
@@ -132,7 +132,7 @@ pub(super) enum Part {
 /// What stands between `as` and what it is for.
 #[derive(Debug)]
 pub(super) enum Binding {
-    One(Pattern),
+    One(BindPattern),
     /// `pattern ?// pattern`: the first one counts with which nothing fails. What is bound are the
     /// variables of all.
     Any(Vec<Alternative>),
@@ -141,22 +141,22 @@ pub(super) enum Binding {
 /// One of several patterns.
 #[derive(Debug)]
 pub(super) struct Alternative {
-    pub(super) pattern: Pattern,
+    pub(super) pattern: BindPattern,
     /// For each variable of all patterns where this one binds it, counted from the innermost.
     pub(super) places: Vec<Option<usize>>,
 }
 
 /// What takes a value apart.
 #[derive(Debug)]
-pub(super) enum Pattern {
+pub(super) enum BindPattern {
     Var,
-    Items(Vec<Pattern>),
-    Members(Vec<(Expr, Pattern)>),
+    Items(Vec<BindPattern>),
+    Members(Vec<(Expr, BindPattern)>),
 }
 
 /// A part of a string with `\(…)`.
 #[derive(Debug)]
-pub(super) enum Piece {
+pub(super) enum StringPiece {
     Plain(String),
     Value(Expr),
 }
@@ -181,7 +181,7 @@ impl Binding {
     }
 }
 
-impl Pattern {
+impl BindPattern {
     fn one(&self) -> bool {
         match self {
             Self::Var => true,
@@ -191,7 +191,7 @@ impl Pattern {
     }
 }
 
-impl Part {
+impl AccessStep {
     fn one(&self) -> bool {
         match self {
             Self::Each => false,
@@ -201,7 +201,7 @@ impl Part {
     }
 }
 
-impl Kind {
+impl ExprKind {
     /// Whether this yields exactly one value wherever it does not fail; `defs` are those that it
     /// may call.
     pub(super) fn one(&self, defs: &[Def]) -> bool {
@@ -214,7 +214,9 @@ impl Kind {
             | Self::Foreach(..)
             | Self::Try(..)
             | Self::Filter(_) => false,
-            Self::Text(_, pieces) => pieces.iter().all(|p| matches!(p, Piece::Plain(_)) || p.one()),
+            Self::Text(_, pieces) => {
+                pieces.iter().all(|p| matches!(p, StringPiece::Plain(_)) || p.one())
+            }
             Self::Object(members, _) => members.iter().all(|(k, v)| k.one && v.one),
             Self::Neg(e) => e.one,
             Self::Pipe(stages) => stages.iter().all(|e| e.one),
@@ -242,7 +244,7 @@ impl Kind {
     }
 }
 
-impl Piece {
+impl StringPiece {
     fn one(&self) -> bool {
         matches!(self, Self::Value(e) if e.one)
     }

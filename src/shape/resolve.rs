@@ -5,7 +5,7 @@
 //! a graph of calls without cycles.
 
 use super::number::Num;
-use super::program::{Code, Constant, Def, Expr, Fold, Kind, Math, Part};
+use super::program::{AccessStep, Code, Constant, Def, Expr, ExprKind, FoldExpr, Math};
 use super::syntax::faults::MAX_NESTING;
 use super::syntax::term::{self, BinaryOp, PathPart, Term};
 use super::{CompileError, syntax};
@@ -27,7 +27,7 @@ type Resolved<T> = Result<T, CompileError>;
 /// Resolves a program; the slices in `term` are of `text`.
 pub(super) fn program(text: &str, term: &Term<'_>) -> Resolved<Code> {
     let prelude = syntax::prelude();
-    let mut resolver = Resolver {
+    let mut resolver = NameResolver {
         text,
         ours: true,
         depth: 0,
@@ -49,7 +49,7 @@ pub(super) fn program(text: &str, term: &Term<'_>) -> Resolved<Code> {
     Ok(Code { texts: resolver.texts, defs: resolver.defs, main })
 }
 
-struct Resolver<'s> {
+struct NameResolver<'s> {
     text: &'s str,
     /// While the prelude is read, which may use what programs may not.
     ours: bool,
@@ -65,7 +65,7 @@ struct Resolver<'s> {
     prelude: usize,
 }
 
-impl<'s> Resolver<'s> {
+impl<'s> NameResolver<'s> {
     fn expr(&mut self, term: &Term<'s>) -> Resolved<Expr> {
         self.depth += 1;
         if self.depth > MAX_NESTING {
@@ -92,40 +92,40 @@ impl<'s> Resolver<'s> {
         term.map(|term| self.boxed(term)).transpose()
     }
 
-    fn kind(&mut self, term: &Term<'s>) -> Resolved<Kind> {
+    fn kind(&mut self, term: &Term<'s>) -> Resolved<ExprKind> {
         Ok(match term {
-            Term::Id => Kind::Id,
-            Term::Recurse => Kind::Recurse,
-            Term::Null => Kind::Const(Constant::Null),
-            Term::Bool(b) => Kind::Const(Constant::Bool(*b)),
-            Term::Number(n) => Kind::Const(self.number(&Num::literal(n))),
+            Term::Id => ExprKind::Id,
+            Term::Recurse => ExprKind::Recurse,
+            Term::Null => ExprKind::Const(Constant::Null),
+            Term::Bool(b) => ExprKind::Const(Constant::Bool(*b)),
+            Term::Number(n) => ExprKind::Const(self.number(&Num::literal(n))),
             Term::Text(text) => self.string(text.format, &text.parts)?,
             Term::Location(line) => self.location(*line),
-            Term::Array(None) => Kind::Const(Constant::NoItems),
-            Term::Array(Some(term)) => Kind::Array(self.boxed(term)?),
-            Term::Object(members) if members.is_empty() => Kind::Const(Constant::NoMembers),
+            Term::Array(None) => ExprKind::Const(Constant::NoItems),
+            Term::Array(Some(term)) => ExprKind::Array(self.boxed(term)?),
+            Term::Object(members) if members.is_empty() => ExprKind::Const(Constant::NoMembers),
             Term::Object(members) => {
                 let members = members.iter().map(|(key, value)| self.member(key, value.as_ref()));
                 let members = members.collect::<Resolved<Vec<_>>>()?;
                 let distinct = differ(&members, &self.texts);
-                Kind::Object(members, distinct)
+                ExprKind::Object(members, distinct)
             }
             Term::Negation(term) => match self.expr(term)? {
-                Expr { kind: Kind::Const(constant), .. } if constant.is_number() => {
+                Expr { kind: ExprKind::Const(constant), .. } if constant.is_number() => {
                     let number = constant.number(&self.texts).negated();
-                    Kind::Const(self.number(&number))
+                    ExprKind::Const(self.number(&number))
                 }
-                other => Kind::Neg(Box::new(other)),
+                other => ExprKind::Neg(Box::new(other)),
             },
-            Term::Pipe(stages) => Kind::Pipe(self.exprs(stages)?),
-            Term::Comma(items) => Kind::Comma(self.exprs(items)?),
+            Term::Pipe(stages) => ExprKind::Pipe(self.exprs(stages)?),
+            Term::Comma(items) => ExprKind::Comma(self.exprs(items)?),
             Term::Bind(of, patterns, body) => {
                 let of = self.boxed(of)?;
                 let mark = self.mark();
                 let binding = self.binding(patterns)?;
                 let body = self.boxed(body)?;
                 self.forget(mark);
-                Kind::Bind(of, binding, body)
+                ExprKind::Bind(of, binding, body)
             }
             Term::Binary(left, op, right) => self.binary(left, *op, right)?,
             Term::Label(name, body) => {
@@ -133,20 +133,20 @@ impl<'s> Resolver<'s> {
                 self.bind(Name::Label(name))?;
                 let body = self.boxed(body)?;
                 self.forget(mark);
-                Kind::Label(body)
+                ExprKind::Label(body)
             }
-            Term::Break(name) => Kind::Break(self.place(
+            Term::Break(name) => ExprKind::Break(self.place(
                 name,
                 |n| matches!(n, Name::Label(l) if l == name),
                 "label",
             )?),
             Term::Fold(fold) => self.fold(fold)?,
             Term::Try(body, handler) => {
-                Kind::Try(self.boxed(body)?, self.maybe(handler.as_deref())?)
+                ExprKind::Try(self.boxed(body)?, self.maybe(handler.as_deref())?)
             }
             Term::If(cases, or) => {
                 let cases = cases.iter().map(|(if_, then)| Ok((self.expr(if_)?, self.expr(then)?)));
-                Kind::If(cases.collect::<Resolved<_>>()?, self.maybe(or.as_deref())?)
+                ExprKind::If(cases.collect::<Resolved<_>>()?, self.maybe(or.as_deref())?)
             }
             Term::Define(definitions, body) => {
                 let mark = self.mark();
@@ -158,49 +158,49 @@ impl<'s> Resolver<'s> {
                 body.kind
             }
             Term::Call(name, args) => self.call(name, args)?,
-            Term::Variable(name) => Kind::Var(self.variable(name)?),
+            Term::Variable(name) => ExprKind::Var(self.variable(name)?),
             Term::Path(of, parts) => {
                 let of = self.boxed(of)?;
                 let parts = parts.iter().map(|(part, optional)| Ok((self.part(part)?, *optional)));
-                Kind::Path(of, parts.collect::<Resolved<_>>()?)
+                ExprKind::Path(of, parts.collect::<Resolved<_>>()?)
             }
         })
     }
 
-    fn part(&mut self, part: &PathPart<'s>) -> Resolved<Part> {
+    fn part(&mut self, part: &PathPart<'s>) -> Resolved<AccessStep> {
         Ok(match part {
-            PathPart::Each => Part::Each,
-            PathPart::Index(at) => Part::Index(self.expr(at)?),
+            PathPart::Each => AccessStep::Each,
+            PathPart::Index(at) => AccessStep::Index(self.expr(at)?),
             PathPart::Slice(from, to) => {
                 let mut bound =
                     |term: &Option<Term<'s>>| term.as_ref().map(|term| self.expr(term)).transpose();
-                Part::Slice(bound(from)?, bound(to)?)
+                AccessStep::Slice(bound(from)?, bound(to)?)
             }
         })
     }
 
-    fn binary(&mut self, left: &Term<'s>, op: BinaryOp, right: &Term<'s>) -> Resolved<Kind> {
+    fn binary(&mut self, left: &Term<'s>, op: BinaryOp, right: &Term<'s>) -> Resolved<ExprKind> {
         let left = self.expr(left)?;
         let right = self.expr(right)?;
         Ok(match op {
-            BinaryOp::Math(op) => Kind::Math(op, Box::new([left, right])),
-            BinaryOp::Compare(op) => Kind::Cmp(op, Box::new([left, right])),
+            BinaryOp::Math(op) => ExprKind::Math(op, Box::new([left, right])),
+            BinaryOp::Compare(op) => ExprKind::Cmp(op, Box::new([left, right])),
             op => {
                 let (left, right) = (Box::new(left), Box::new(right));
                 match op {
-                    BinaryOp::Alternative => Kind::Alt(left, right),
-                    BinaryOp::Or => Kind::Logic(left, true, right),
-                    BinaryOp::And => Kind::Logic(left, false, right),
-                    BinaryOp::Update => Kind::Update(left, right),
-                    BinaryOp::UpdateMath(op) => Kind::UpdateWith(left, Some(op), right),
-                    BinaryOp::UpdateAlternative => Kind::UpdateWith(left, None::<Math>, right),
-                    _ => Kind::Assign(left, right),
+                    BinaryOp::Alternative => ExprKind::Alt(left, right),
+                    BinaryOp::Or => ExprKind::Logic(left, true, right),
+                    BinaryOp::And => ExprKind::Logic(left, false, right),
+                    BinaryOp::Update => ExprKind::Update(left, right),
+                    BinaryOp::UpdateMath(op) => ExprKind::UpdateWith(left, Some(op), right),
+                    BinaryOp::UpdateAlternative => ExprKind::UpdateWith(left, None::<Math>, right),
+                    _ => ExprKind::Assign(left, right),
                 }
             }
         })
     }
 
-    fn fold(&mut self, fold: &term::Fold<'s>) -> Resolved<Kind> {
+    fn fold(&mut self, fold: &term::Fold<'s>) -> Resolved<ExprKind> {
         let (init, update, extract) = match (fold.name, fold.args.as_slice()) {
             (_, [init, update]) => (init, update, None),
             ("foreach", [init, update, extract]) => (init, update, Some(extract)),
@@ -213,11 +213,11 @@ impl<'s> Resolver<'s> {
         let update = self.expr(update)?;
         let extract = self.maybe(extract)?;
         self.forget(mark);
-        let resolved = Box::new(Fold { over, pattern, init, update });
+        let resolved = Box::new(FoldExpr { over, pattern, init, update });
         Ok(if fold.name == "reduce" {
-            Kind::Reduce(resolved)
+            ExprKind::Reduce(resolved)
         } else {
-            Kind::Foreach(resolved, extract)
+            ExprKind::Foreach(resolved, extract)
         })
     }
 }

@@ -3,14 +3,19 @@
 use std::cmp::Ordering;
 use std::rc::Rc;
 
-use super::eval::{Out, Run, Trail};
+use super::budget::Flow;
+use super::eval::{Evaluation, Out, Trail};
 use super::filters::give;
 use super::functions::array;
-use super::meter::Flow;
 use super::value::{Arr, SLOT_BYTES, Val};
 
 /// `tostream`: each leaf with its path, and after the last of each array or object its path alone.
-pub(super) fn to_stream<'p>(run: &mut Run<'p>, val: &Val, path: &Trail, out: Out<'_, 'p>) -> Flow {
+pub(super) fn to_stream<'p>(
+    run: &mut Evaluation<'p>,
+    val: &Val,
+    path: &Trail,
+    out: Out<'_, 'p>,
+) -> Flow {
     run.meter.enter()?;
     let len = match val {
         Val::Arr(arr) => arr.items().len(),
@@ -22,7 +27,7 @@ pub(super) fn to_stream<'p>(run: &mut Run<'p>, val: &Val, path: &Trail, out: Out
         return give_event(run, vec![keys, val.clone()], out);
     }
     let mut last = None;
-    let mut each = |run: &mut Run<'p>, key: Val, item: &Val| {
+    let mut each = |run: &mut Evaluation<'p>, key: Val, item: &Val| {
         let path = path.push(key)?;
         to_stream(run, item, &path, out)?;
         last = Some(path);
@@ -45,13 +50,13 @@ pub(super) fn to_stream<'p>(run: &mut Run<'p>, val: &Val, path: &Trail, out: Out
     give_event(run, closing, out)
 }
 
-fn give_event<'p>(run: &mut Run<'p>, parts: Vec<Val>, out: Out<'_, 'p>) -> Flow {
+fn give_event<'p>(run: &mut Evaluation<'p>, parts: Vec<Val>, out: Out<'_, 'p>) -> Flow {
     run.meter.alloc(parts.len() * SLOT_BYTES)?;
     give(run, Val::Arr(Rc::new(Arr::of(parts))), out)
 }
 
 /// Where `wanted` stands in a sorted array, or `-1 - place` of where it would.
-pub(super) fn binary_search(run: &mut Run<'_>, items: &[Val], wanted: &Val) -> Flow<i64> {
+pub(super) fn binary_search(run: &mut Evaluation<'_>, items: &[Val], wanted: &Val) -> Flow<i64> {
     let mut low = 0;
     let mut high = items.len();
     while low < high {

@@ -1,11 +1,11 @@
 //! `sub` and `gsub`: a text with its matches replaced.
 
+use super::budget::{Flow, fault};
 use super::buffer::Buffer;
 use super::env::Env;
-use super::eval::{Item, Out, Run};
+use super::eval::{Evaluation, Out, PathedValue};
 use super::filters::give;
-use super::memory_count::Held;
-use super::meter::{Flow, fault};
+use super::memory_count::HeldMemory;
 use super::program::Expr;
 use super::value::Val;
 
@@ -13,7 +13,7 @@ use super::value::Val;
 /// As in jq, the texts that `f` yields first for each match make one result, those that it yields
 /// second the next one.
 pub(super) fn substitute<'p>(
-    run: &mut Run<'p>,
+    run: &mut Evaluation<'p>,
     val: &Val,
     parts: &[Val],
     f: &'p Expr,
@@ -21,7 +21,7 @@ pub(super) fn substitute<'p>(
     out: Out<'_, 'p>,
 ) -> Flow {
     let mut results: Vec<Buffer> = Vec::new();
-    let mut held = Held::default();
+    let mut held = HeldMemory::default();
     let mut gap = "";
     for part in parts {
         if let Val::Str(text) = part {
@@ -29,7 +29,7 @@ pub(super) fn substitute<'p>(
             continue;
         }
         let mut nth = 0;
-        run.each(f, env, Item::of(part.clone()), &mut |run, new| {
+        run.eval_each(f, env, PathedValue::of(part.clone()), &mut |run, new| {
             if nth == results.len() {
                 run.meter.alloc(2 * size_of::<Buffer>())?;
                 results.push(Buffer::default());
@@ -46,7 +46,7 @@ pub(super) fn substitute<'p>(
         })?;
     }
     if results.is_empty() {
-        return out(run, Item::of(val.clone()));
+        return out(run, PathedValue::of(val.clone()));
     }
     for mut result in results {
         result.push(&mut run.meter, gap)?;

@@ -6,11 +6,11 @@ use std::rc::Rc;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::budget::{Flow, fault};
 use super::buffer::Buffer;
-use super::eval::Run;
+use super::eval::Evaluation;
 use super::functions::{array, for_each_child};
 use super::json;
-use super::meter::{Flow, fault};
 use super::number::Num;
 use super::value::{Arr, SHORT_TEXT_BYTES, SLOT_BYTES, Text, Val};
 
@@ -66,14 +66,14 @@ pub(super) fn string(val: &Val) -> Flow<&str> {
 }
 
 /// A part of a string.
-pub(super) fn part(run: &mut Run<'_>, val: &Val, f: fn(&str) -> &str) -> Flow<Val> {
+pub(super) fn part(run: &mut Evaluation<'_>, val: &Val, f: fn(&str) -> &str) -> Flow<Val> {
     let text = string(val)?;
     run.meter.touch(text.len())?;
     Text::of(&mut run.meter, f(text)).map(Val::Str)
 }
 
 /// A string with each character mapped.
-pub(super) fn mapped(run: &mut Run<'_>, val: &Val, f: fn(&char) -> char) -> Flow<Val> {
+pub(super) fn mapped(run: &mut Evaluation<'_>, val: &Val, f: fn(&char) -> char) -> Flow<Val> {
     let text = string(val)?;
     let mut out = Buffer::default();
     out.reserve(&mut run.meter, text.len())?;
@@ -81,14 +81,14 @@ pub(super) fn mapped(run: &mut Run<'_>, val: &Val, f: fn(&char) -> char) -> Flow
     out.into_text(&mut run.meter).map(Val::Str)
 }
 
-pub(super) fn starts(run: &mut Run<'_>, val: &Val, with: &Val) -> Flow<Val> {
+pub(super) fn starts(run: &mut Evaluation<'_>, val: &Val, with: &Val) -> Flow<Val> {
     let text = string(val)?;
     let with = string(with)?;
     run.meter.touch(with.len().min(text.len()))?;
     Ok(Val::Bool(text.starts_with(with)))
 }
 
-pub(super) fn ends(run: &mut Run<'_>, val: &Val, with: &Val) -> Flow<Val> {
+pub(super) fn ends(run: &mut Evaluation<'_>, val: &Val, with: &Val) -> Flow<Val> {
     let text = string(val)?;
     let with = string(with)?;
     run.meter.touch(with.len().min(text.len()))?;
@@ -96,7 +96,7 @@ pub(super) fn ends(run: &mut Run<'_>, val: &Val, with: &Val) -> Flow<Val> {
 }
 
 /// A string as it is, another value as JSON.
-fn plain(run: &mut Run<'_>, val: &Val) -> Flow<Text> {
+fn plain(run: &mut Evaluation<'_>, val: &Val) -> Flow<Text> {
     match val {
         Val::Str(s) => Ok(s.clone()),
         other => json::write(&mut run.meter, other, usize::MAX)?.into_text(&mut run.meter),
@@ -105,22 +105,22 @@ fn plain(run: &mut Run<'_>, val: &Val) -> Flow<Text> {
 
 /// Runs `f` over the text of a value.
 fn with_text(
-    run: &mut Run<'_>,
+    run: &mut Evaluation<'_>,
     val: &Val,
     out: &mut Buffer,
-    f: fn(&mut Run<'_>, &str, &mut Buffer) -> Flow,
+    f: fn(&mut Evaluation<'_>, &str, &mut Buffer) -> Flow,
 ) -> Flow {
     let text = plain(run, val)?;
     f(run, &text, out)
 }
 
 /// `val | @format`.
-pub(super) fn formatted(run: &mut Run<'_>, how: Format, val: &Val) -> Flow<Val> {
+pub(super) fn formatted(run: &mut Evaluation<'_>, how: Format, val: &Val) -> Flow<Val> {
     formatted_text(run, how, val).map(Val::Str)
 }
 
 /// The same as a text.
-pub(super) fn formatted_text(run: &mut Run<'_>, how: Format, val: &Val) -> Flow<Text> {
+pub(super) fn formatted_text(run: &mut Evaluation<'_>, how: Format, val: &Val) -> Flow<Text> {
     if let (Format::Text, Val::Str(text)) = (how, val) {
         return Ok(text.clone());
     }
@@ -130,7 +130,7 @@ pub(super) fn formatted_text(run: &mut Run<'_>, how: Format, val: &Val) -> Flow<
 }
 
 /// Appends `val` in the words of a format.
-pub(super) fn format(run: &mut Run<'_>, how: Format, val: &Val, out: &mut Buffer) -> Flow {
+pub(super) fn format(run: &mut Evaluation<'_>, how: Format, val: &Val, out: &mut Buffer) -> Flow {
     match how {
         Format::Text => match val {
             Val::Str(s) => out.push(&mut run.meter, s),
@@ -190,12 +190,12 @@ pub(super) fn format(run: &mut Run<'_>, how: Format, val: &Val, out: &mut Buffer
 }
 
 fn cells(
-    run: &mut Run<'_>,
+    run: &mut Evaluation<'_>,
     items: &[Val],
     between: &str,
     name: &str,
     out: &mut Buffer,
-    quote: fn(&mut Run<'_>, &str, &mut Buffer) -> Flow,
+    quote: fn(&mut Evaluation<'_>, &str, &mut Buffer) -> Flow,
 ) -> Flow {
     for (at, item) in items.iter().enumerate() {
         out.push(&mut run.meter, if at == 0 { "" } else { between })?;
@@ -225,7 +225,7 @@ fn cells(
     Ok(())
 }
 
-fn shell_word(run: &mut Run<'_>, val: &Val, out: &mut Buffer) -> Flow {
+fn shell_word(run: &mut Evaluation<'_>, val: &Val, out: &mut Buffer) -> Flow {
     match val {
         Val::Str(s) => {
             out.push(&mut run.meter, "'")?;
@@ -239,7 +239,7 @@ fn shell_word(run: &mut Run<'_>, val: &Val, out: &mut Buffer) -> Flow {
     }
 }
 
-fn unuri(run: &mut Run<'_>, text: &str, out: &mut Buffer) -> Flow {
+fn unuri(run: &mut Evaluation<'_>, text: &str, out: &mut Buffer) -> Flow {
     // Looked at, decoded, and what is decoded.
     run.meter.alloc(3 * text.len())?;
     let is_escape = |rest: &str| {
@@ -255,7 +255,7 @@ fn unuri(run: &mut Run<'_>, text: &str, out: &mut Buffer) -> Flow {
     }
 }
 
-fn uri(run: &mut Run<'_>, text: &str, out: &mut Buffer) -> Flow {
+fn uri(run: &mut Evaluation<'_>, text: &str, out: &mut Buffer) -> Flow {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
@@ -270,10 +270,10 @@ fn uri(run: &mut Run<'_>, text: &str, out: &mut Buffer) -> Flow {
 }
 
 /// `text / by`.
-pub(super) fn split(run: &mut Run<'_>, text: &str, by: &str) -> Flow<Val> {
+pub(super) fn split(run: &mut Evaluation<'_>, text: &str, by: &str) -> Flow<Val> {
     let mut parts = Arr::default();
     run.meter.touch(4 * (text.len() + by.len()))?;
-    let part = |run: &mut Run<'_>, part: &str| Text::of(&mut run.meter, part).map(Val::Str);
+    let part = |run: &mut Evaluation<'_>, part: &str| Text::of(&mut run.meter, part).map(Val::Str);
     if text.is_empty() {
         // No parts.
     } else if by.is_empty() {
@@ -293,7 +293,7 @@ pub(super) fn split(run: &mut Run<'_>, text: &str, by: &str) -> Flow<Val> {
 
 /// `val | join(by)`, of items or members' values: null is nothing, numbers and booleans are as
 /// they are written. As in jq, `by` may be null, and anything where it stands between nothing.
-pub(super) fn join(run: &mut Run<'_>, val: &Val, by: &Val) -> Flow<Val> {
+pub(super) fn join(run: &mut Evaluation<'_>, val: &Val, by: &Val) -> Flow<Val> {
     let mut out = Buffer::default();
     let mut is_first = true;
     for_each_child(val, &mut |item| {
@@ -315,7 +315,7 @@ pub(super) fn join(run: &mut Run<'_>, val: &Val, by: &Val) -> Flow<Val> {
 
 /// `val` without `fix` at its start or end.
 pub(super) fn trimmed(
-    run: &mut Run<'_>,
+    run: &mut Evaluation<'_>,
     val: &Val,
     fix: &Val,
     start: bool,
@@ -334,7 +334,7 @@ pub(super) fn trimmed(
 }
 
 /// Seconds since 1970 as a date in UTC; fractions are dropped, as in jq.
-pub(super) fn to_date(run: &mut Run<'_>, seconds: &Num) -> Flow<Val> {
+pub(super) fn to_date(run: &mut Evaluation<'_>, seconds: &Num) -> Flow<Val> {
     let date = seconds.truncated().and_then(|s| OffsetDateTime::from_unix_timestamp(s).ok());
     let text = date.and_then(|date| date.format(&Rfc3339).ok());
     match text {
@@ -344,7 +344,7 @@ pub(super) fn to_date(run: &mut Run<'_>, seconds: &Num) -> Flow<Val> {
 }
 
 /// A date of RFC 3339 as seconds since 1970.
-pub(super) fn from_date(run: &mut Run<'_>, val: &Val) -> Flow<Val> {
+pub(super) fn from_date(run: &mut Evaluation<'_>, val: &Val) -> Flow<Val> {
     let text = string(val)?;
     // A fraction of a second may have any number of digits.
     run.meter.touch(4 * text.len())?;

@@ -6,27 +6,27 @@
 use std::cmp::Ordering;
 use std::rc::Rc;
 
-use super::buffer::Pile;
+use super::budget::{Flow, Stop, fault};
+use super::buffer::ValueStack;
 use super::env::Env;
-use super::eval::{Item, Run, Trail};
+use super::eval::{Evaluation, PathedValue, Trail};
 use super::index::{cannot_index, index, place, range, slice, slice_bounds};
-use super::memory_count::Held;
-use super::meter::{Flow, Stop, fault};
+use super::memory_count::HeldMemory;
 use super::program::Expr;
 use super::value::{Arr, Obj, SLOT_BYTES, Val};
 
 /// The paths that `to` names in `val`.
 pub(super) fn paths<'p>(
-    run: &mut Run<'p>,
+    run: &mut Evaluation<'p>,
     to: &'p Expr,
     env: &Env<'p>,
     val: &Val,
-) -> Flow<Pile<Arr>> {
-    let mut paths = Pile::default();
-    run.each(
+) -> Flow<ValueStack<Arr>> {
+    let mut paths = ValueStack::default();
+    run.eval_each(
         to,
         env,
-        Item { val: val.clone(), path: Some(Trail::default()) },
+        PathedValue { val: val.clone(), path: Some(Trail::default()) },
         &mut |run, item| {
             let keys = item.path.unwrap_or_default().keys(&mut run.meter)?;
             paths.push(&mut run.meter, keys)
@@ -37,7 +37,7 @@ pub(super) fn paths<'p>(
 
 /// `to = new`.
 pub(super) fn assign<'p>(
-    run: &mut Run<'p>,
+    run: &mut Evaluation<'p>,
     to: &'p Expr,
     env: &Env<'p>,
     val: Val,
@@ -47,11 +47,11 @@ pub(super) fn assign<'p>(
 }
 
 /// What becomes of a value that an update meets; `None` deletes it.
-type Change<'f, 'p> = &'f mut dyn FnMut(&mut Run<'p>, Val) -> Flow<Option<Val>>;
+type Change<'f, 'p> = &'f mut dyn FnMut(&mut Evaluation<'p>, Val) -> Flow<Option<Val>>;
 
 /// `to |= change`.
 pub(super) fn update<'p>(
-    run: &mut Run<'p>,
+    run: &mut Evaluation<'p>,
     to: &'p Expr,
     env: &Env<'p>,
     val: Val,
@@ -59,7 +59,7 @@ pub(super) fn update<'p>(
 ) -> Flow<Val> {
     let paths = paths(run, to, env, &val)?;
     let mut val = val;
-    let mut gone = Pile::default();
+    let mut gone = ValueStack::default();
     for path in paths.iter() {
         let mut empty = false;
         val = change_at(run, val, path.items(), &mut |run, old| {
@@ -80,7 +80,7 @@ pub(super) fn update<'p>(
 
 /// `val` with `change` made at `path`.
 pub(super) fn change_at<'p>(
-    run: &mut Run<'p>,
+    run: &mut Evaluation<'p>,
     val: Val,
     path: &[Val],
     change: Change<'_, 'p>,
@@ -131,7 +131,7 @@ pub(super) fn change_at<'p>(
 }
 
 fn change_slice<'p>(
-    run: &mut Run<'p>,
+    run: &mut Evaluation<'p>,
     val: &Val,
     bounds: &Obj,
     rest: &[Val],
@@ -159,9 +159,13 @@ fn change_slice<'p>(
 }
 
 /// `val` without what is at `paths`.
-pub(super) fn delete(run: &mut Run<'_>, mut val: Val, mut paths: Pile<Arr>) -> Flow<Val> {
+pub(super) fn delete(
+    run: &mut Evaluation<'_>,
+    mut val: Val,
+    mut paths: ValueStack<Arr>,
+) -> Flow<Val> {
     let paths = paths.take(&mut run.meter, 0)?;
-    let _held = Held::of(paths.len() * size_of::<Arr>());
+    let _held = HeldMemory::of(paths.len() * size_of::<Arr>());
     // From the end, so that places before stay.
     let paths = run.meter.sort(paths, &mut |meter, x, y| meter.order_all(x.items(), y.items()))?;
     let mut rest = paths.as_slice();
@@ -181,12 +185,12 @@ pub(super) fn delete(run: &mut Run<'_>, mut val: Val, mut paths: Pile<Arr>) -> F
 }
 
 /// Whether a path leads into what is at `parents`.
-fn is_neighbour(run: &mut Run<'_>, path: &Arr, parents: &[Val]) -> Flow<bool> {
+fn is_neighbour(run: &mut Evaluation<'_>, path: &Arr, parents: &[Val]) -> Flow<bool> {
     let Some((_, others)) = path.items().split_last() else { return Ok(false) };
     Ok(others.len() == parents.len() && run.meter.order_all(others, parents)? == Ordering::Equal)
 }
 
-fn delete_keys(run: &mut Run<'_>, val: Val, parents: &[Val], keys: &[&Val]) -> Flow<Val> {
+fn delete_keys(run: &mut Evaluation<'_>, val: Val, parents: &[Val], keys: &[&Val]) -> Flow<Val> {
     // A place that does not exist must not come to be by deleting in it.
     let mut at = val.clone();
     for key in parents {
@@ -199,7 +203,7 @@ fn delete_keys(run: &mut Run<'_>, val: Val, parents: &[Val], keys: &[&Val]) -> F
     change_at(run, val, parents, &mut |run, at| without(run, at, keys).map(Some))
 }
 
-fn without(run: &mut Run<'_>, val: Val, keys: &[&Val]) -> Flow<Val> {
+fn without(run: &mut Evaluation<'_>, val: Val, keys: &[&Val]) -> Flow<Val> {
     match val {
         Val::Null => Ok(Val::Null),
         Val::Obj(obj) => without_members(run, obj, keys),
@@ -208,10 +212,10 @@ fn without(run: &mut Run<'_>, val: Val, keys: &[&Val]) -> Flow<Val> {
     }
 }
 
-fn without_members(run: &mut Run<'_>, mut obj: Rc<Obj>, keys: &[&Val]) -> Flow<Val> {
+fn without_members(run: &mut Evaluation<'_>, mut obj: Rc<Obj>, keys: &[&Val]) -> Flow<Val> {
     // A place in a set of names, and its hash.
     run.meter.alloc(keys.len() * 64)?;
-    let _held = Held::of(keys.len() * 64);
+    let _held = HeldMemory::of(keys.len() * 64);
     let mut names = std::collections::HashSet::with_capacity(keys.len());
     for key in keys {
         let Val::Str(name) = key else {
@@ -228,10 +232,10 @@ fn without_members(run: &mut Run<'_>, mut obj: Rc<Obj>, keys: &[&Val]) -> Flow<V
     Ok(Val::Obj(obj))
 }
 
-fn without_items(run: &mut Run<'_>, arr: &Arr, keys: &[&Val]) -> Flow<Val> {
+fn without_items(run: &mut Evaluation<'_>, arr: &Arr, keys: &[&Val]) -> Flow<Val> {
     let len = arr.items().len();
     run.meter.alloc(len)?;
-    let _held = Held::of(len);
+    let _held = HeldMemory::of(len);
     let mut gone = vec![false; len];
     for key in keys {
         run.meter.touch(8)?;
@@ -265,7 +269,7 @@ fn without_items(run: &mut Run<'_>, arr: &Arr, keys: &[&Val]) -> Flow<Val> {
 /// The keys of a path given as a value.
 pub(super) fn keys_of(path: &Val) -> Flow<&[Val]> {
     match path {
-        Val::Arr(keys) if keys.items().len() > super::meter::MAX_DEPTH as usize => {
+        Val::Arr(keys) if keys.items().len() > super::budget::MAX_DEPTH as usize => {
             Err(Stop::Spent("follows a path of more than 256 steps"))
         }
         Val::Arr(keys) => Ok(keys.items()),

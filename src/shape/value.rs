@@ -12,8 +12,8 @@
 use std::ops::Deref;
 use std::rc::Rc;
 
+use super::budget::{BudgetMeter, Flow};
 use super::memory_count::{release, take};
-use super::meter::{Flow, Meter};
 use super::number::Num;
 pub(super) use super::object::Obj;
 
@@ -109,7 +109,7 @@ impl Val {
 }
 
 impl Text {
-    pub(super) fn of(meter: &mut Meter<'_>, text: &str) -> Flow<Self> {
+    pub(super) fn of(meter: &mut BudgetMeter<'_>, text: &str) -> Flow<Self> {
         meter.alloc(COUNTS_BYTES + text.len())?;
         Ok(Self::unmetered(text))
     }
@@ -156,7 +156,7 @@ impl Arr {
         &self.items
     }
 
-    pub(super) fn push(&mut self, meter: &mut Meter<'_>, val: Val) -> Flow {
+    pub(super) fn push(&mut self, meter: &mut BudgetMeter<'_>, val: Val) -> Flow {
         meter.touch(SLOT_BYTES)?;
         if self.items.len() == self.items.capacity() {
             self.reserve(meter, self.items.len() / 2 + 1)?;
@@ -168,7 +168,7 @@ impl Arr {
     }
 
     /// Makes room for so many more; the caller charges for filling it.
-    pub(super) fn reserve(&mut self, meter: &mut Meter<'_>, more: usize) -> Flow {
+    pub(super) fn reserve(&mut self, meter: &mut BudgetMeter<'_>, more: usize) -> Flow {
         let before = self.items.capacity();
         if self.items.len() + more > before {
             meter.room((self.items.len().saturating_add(more)).saturating_mul(SLOT_BYTES))?;
@@ -189,7 +189,10 @@ impl Arr {
     }
 
     /// The array, to be changed: a charged copy where it is shared.
-    pub(super) fn make_mut<'a>(meter: &mut Meter<'_>, arr: &'a mut Rc<Self>) -> Flow<&'a mut Self> {
+    pub(super) fn make_mut<'a>(
+        meter: &mut BudgetMeter<'_>,
+        arr: &'a mut Rc<Self>,
+    ) -> Flow<&'a mut Self> {
         if Rc::get_mut(arr).is_none() {
             // A copy counts each item's holders.
             meter.touch(arr.items.len() * 16)?;
@@ -199,7 +202,7 @@ impl Arr {
     }
 
     /// A copy of some items of an array.
-    pub(super) fn copied(meter: &mut Meter<'_>, items: &[Val]) -> Flow<Self> {
+    pub(super) fn copied(meter: &mut BudgetMeter<'_>, items: &[Val]) -> Flow<Self> {
         meter.alloc(items.len().saturating_mul(SLOT_BYTES))?;
         Ok(Self::of(items.to_vec()))
     }

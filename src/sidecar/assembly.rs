@@ -20,11 +20,11 @@ use crate::cache::{
 };
 use crate::collect::{CollectMetricFamilies, Collector};
 use crate::domain::{self, Domains, Loaded, ProgramProblem, Source, World};
-use crate::identity::{self, Identity, Paths, TlsOptions};
+use crate::identity::{self, Identity, IdentityPaths, TlsOptions};
 use crate::resources::{ComputeMetrics, ComputePool, MemoryAccount, MemoryMetrics};
 use crate::settings::{BusLoss, SampleRate};
 use crate::shape::{CompileError, Program};
-use crate::sources::{self, Client, Shared, Tape};
+use crate::sources::{self, Client, Recording, SharedSources};
 
 /// How domain files are read: what differs between environments.
 #[derive(Debug, Clone, Copy, Default)]
@@ -68,7 +68,9 @@ impl DomainFileOptions {
 
 /// Our identity. Where there is none, [`read_domains`] has refused every source that is asked over
 /// TLS.
-pub fn load_identity(paths: Option<&Paths>) -> Result<Option<Arc<Identity>>, SidecarStartError> {
+pub fn load_identity(
+    paths: Option<&IdentityPaths>,
+) -> Result<Option<Arc<Identity>>, SidecarStartError> {
     let Some(paths) = paths else { return Ok(None) };
     let error = |error| SidecarStartError::Identity { dir: paths.dir.clone(), error };
     Ok(Some(Arc::new(Identity::load(paths, 1).map_err(error)?)))
@@ -77,16 +79,16 @@ pub fn load_identity(paths: Option<&Paths>) -> Result<Option<Arc<Identity>>, Sid
 /// What every source's client shares.
 pub fn build_sources(
     tls: TlsOptions,
-    recording: &Tape,
+    recording: &Recording,
     identity: Option<&watch::Sender<Arc<Identity>>>,
-    identity_metrics: identity::Metrics,
+    identity_metrics: identity::IdentityMetrics,
     registry: &mut Registry,
-) -> Shared {
-    Shared {
+) -> SharedSources {
+    SharedSources {
         identity: identity.map(watch::Sender::subscribe),
         tls,
         identity_metrics,
-        metrics: sources::Metrics::register(registry),
+        metrics: sources::SourcesMetrics::register(registry),
         tape: recording.clone(),
     }
 }
@@ -154,7 +156,7 @@ const STORES_AT_ONCE_MAX: usize = 64;
 /// The plans in force, and what new ones are made from.
 #[derive(Debug)]
 pub struct DomainCaches {
-    shared: Shared,
+    shared: SharedSources,
     caching: CacheContext,
     families: CollectMetricFamilies,
     info: Family<InfoLabels, Gauge>,
@@ -182,7 +184,12 @@ pub(super) async fn wait_for_heartbeat(bus: &Bus, bus_loss: BusLoss) {
 
 impl DomainCaches {
     /// None yet.
-    pub fn new(shared: Shared, caching: CacheContext, bus: Bus, registry: &mut Registry) -> Self {
+    pub fn new(
+        shared: SharedSources,
+        caching: CacheContext,
+        bus: Bus,
+        registry: &mut Registry,
+    ) -> Self {
         let info = Family::<InfoLabels, Gauge>::default();
         registry.register("domain_info", "The plan of each domain", info.clone());
         let families = CollectMetricFamilies::register(registry);

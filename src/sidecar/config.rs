@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use super::{DomainFileOptions, SidecarStartError};
 use crate::bus;
-use crate::identity::{Paths, TlsOptions};
+use crate::identity::{IdentityPaths, TlsOptions};
 use crate::serve::{ConsumersConfig, KeyLogPolicy, ListenAddress, Listener, PortLimits, Spans};
 use crate::settings::{BusLoss, MemorySize, SampleRate};
-use crate::sources::Tape;
+use crate::sources::Recording;
 
 /// A sidecar's configuration.
 #[derive(Debug)]
@@ -29,13 +29,13 @@ pub struct SidecarConfig {
     /// Whether addresses that others can reach are allowed.
     pub allow_remote: bool,
     /// Our identity towards upstreams.
-    pub identity: Option<Paths>,
+    pub identity: Option<IdentityPaths>,
     /// How TLS is done.
     pub tls: TlsOptions,
     /// How the domain files are read.
     pub domain_files: DomainFileOptions,
     /// `--record` or `--replay`.
-    pub recording: Tape,
+    pub recording: Recording,
     /// What is kept, and how.
     pub caching: CachingConfig,
     /// The fleet's Redis; without it a sidecar is a fleet of one.

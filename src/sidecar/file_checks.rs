@@ -8,7 +8,7 @@ use std::path::Path;
 use super::{SidecarConfig, SidecarStartError};
 use crate::bus;
 use crate::cache::Seal;
-use crate::sources::Tape;
+use crate::sources::Recording;
 
 /// Checks those that nothing else reads at the start.
 pub(super) fn check_files(config: &SidecarConfig) -> Result<(), SidecarStartError> {
@@ -43,16 +43,16 @@ fn check_redis_files(bus: Option<&bus::BusConfig>) -> Result<(), SidecarStartErr
 }
 
 /// A folder that is not there would fail every request, or record none.
-pub fn check_recording_folder(recording: &Tape) -> Result<(), SidecarStartError> {
+pub fn check_recording_folder(recording: &Recording) -> Result<(), SidecarStartError> {
     let (folder, flag) = match recording {
-        Tape::Off => return Ok(()),
-        Tape::Record(folder) => (folder, "record"),
-        Tape::Replay(folder) => (folder, "replay"),
+        Recording::Off => return Ok(()),
+        Recording::Record(folder) => (folder, "record"),
+        Recording::Replay(folder) => (folder, "replay"),
     };
     let unusable =
         |source| SidecarStartError::RecordingFolder { flag, folder: folder.clone(), source };
     recording.prepare().map_err(unusable)?;
-    if matches!(recording, Tape::Record(_)) {
+    if matches!(recording, Recording::Record(_)) {
         let mode = folder.metadata().map_err(unusable)?.permissions().mode() & 0o7777;
         if mode & 0o077 != 0 {
             // It is somebody's folder, and may be `/tmp`: its owner decides who else loses it.

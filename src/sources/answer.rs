@@ -10,15 +10,15 @@ use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, ETAG, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-use super::breaker::Health;
-use super::fault::Fault;
-use super::link::{self, Next};
+use super::attempt_error::AttemptError;
+use super::breaker::AttemptHealth;
+use super::link_header::{self, NextPage};
 use super::{Part, Reason, VALIDATOR_BYTES_MAX, Validator, json};
 use crate::domain::{Missing, Pages};
 
 /// A response, whole.
 #[derive(Debug, Clone)]
-pub(super) struct Reply {
+pub(super) struct UpstreamReply {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     /// Empty unless the status is 200.
@@ -27,7 +27,7 @@ pub(super) struct Reply {
 
 /// What a response means.
 #[derive(Debug)]
-pub(super) enum Met {
+pub(super) enum Classified {
     /// One page, its size as it came, and the reference of the next where the source's pages are
     /// followed.
     Page { part: Part, next: Option<String>, bytes: usize },
@@ -35,102 +35,115 @@ pub(super) enum Met {
     NotModified,
     /// A 304 that speaks of another part, or of more pages than we know: to be asked again without
     /// a condition.
-    Doubtful,
+    Mismatched304,
     /// A 404 that the file gives a meaning.
     Missing,
 }
 
-impl Met {
+impl Classified {
     /// The size of what was read.
     pub(super) fn bytes(&self) -> Option<u64> {
         match self {
             Self::Page { bytes, .. } => Some(*bytes as u64),
-            Self::NotModified | Self::Doubtful | Self::Missing => None,
+            Self::NotModified | Self::Mismatched304 | Self::Missing => None,
         }
     }
 }
 
 /// What a response means to a request that was sent with `condition` as its `If-None-Match`.
-pub(super) fn meaning(
-    reply: &Reply,
+pub(super) fn classify(
+    reply: &UpstreamReply,
     condition: Option<&HeaderValue>,
     pages: Pages,
     missing: &Missing,
-) -> Result<Met, Fault> {
+) -> Result<Classified, AttemptError> {
     match reply.status {
         StatusCode::OK => page(reply, pages),
         StatusCode::NOT_MODIFIED if condition.is_some() => {
             Ok(not_modified(&reply.headers, condition, pages))
         }
-        StatusCode::NOT_FOUND if *missing != Missing::Failure => Ok(Met::Missing),
+        StatusCode::NOT_FOUND if *missing != Missing::Failure => Ok(Classified::Missing),
         status => Err(other(status, &reply.headers)),
     }
 }
 
 /// Whether a body is to be read; of a 200 that is no JSON not a byte is.
-pub(super) fn has_body(status: StatusCode, headers: &HeaderMap) -> Result<bool, Fault> {
+pub(super) fn has_body(status: StatusCode, headers: &HeaderMap) -> Result<bool, AttemptError> {
     if status != StatusCode::OK {
         return Ok(false);
     }
-    content_coding(headers).map_err(|detail| Fault::answered(Reason::NotJson, detail))?;
+    content_coding(headers).map_err(|detail| AttemptError::answered(Reason::NotJson, detail))?;
     // Something else answered in the source's place, or the source is broken: the next answer may
     // be JSON, while a coding or a charset is how it was set up.
-    let media = media_type(headers)
-        .map_err(|detail| Fault { retry: true, ..Fault::answered(Reason::NotJson, detail) })?;
-    charset(media).map_err(|detail| Fault::answered(Reason::NotJson, detail))?;
+    let media = media_type(headers).map_err(|detail| AttemptError {
+        retry: true,
+        ..AttemptError::answered(Reason::NotJson, detail)
+    })?;
+    charset(media).map_err(|detail| AttemptError::answered(Reason::NotJson, detail))?;
     Ok(true)
 }
 
-fn page(reply: &Reply, pages: Pages) -> Result<Met, Fault> {
-    let next = match (pages, link::next(&reply.headers)) {
-        (Pages::First, _) | (_, Next::None) => None,
-        (Pages::Follow { .. }, Next::Reference(reference)) => Some(reference),
-        (Pages::Refuse, Next::Reference(_)) => {
+fn page(reply: &UpstreamReply, pages: Pages) -> Result<Classified, AttemptError> {
+    let next = match (pages, link_header::next(&reply.headers)) {
+        (Pages::First, _) | (_, NextPage::None) => None,
+        (Pages::Follow { .. }, NextPage::Reference(reference)) => Some(reference),
+        (Pages::Refuse, NextPage::Reference(_)) => {
             let detail = "has a next page (`Link` with `rel=\"next\"`), \
                           expected all in one answer: see `pages`";
-            return Err(Fault::answered(Reason::Incomplete, detail));
+            return Err(AttemptError::answered(Reason::Incomplete, detail));
         }
-        (_, Next::Unclear) => {
+        (_, NextPage::Unclear) => {
             let detail = "sent a `Link` that cannot be read, so that there may be a next page";
-            return Err(Fault::answered(Reason::Incomplete, detail));
+            return Err(AttemptError::answered(Reason::Incomplete, detail));
         }
     };
-    let json = json::checked(&reply.body).map_err(|invalid| Fault {
+    let json = json::checked(&reply.body).map_err(|invalid| AttemptError {
         retry: invalid.is_broken,
-        ..Fault::answered(Reason::NotJson, invalid.detail)
+        ..AttemptError::answered(Reason::NotJson, invalid.detail)
     })?;
-    Ok(Met::Page {
+    Ok(Classified::Page {
         part: Part { json, validator: validator(&reply.headers) },
         next,
         bytes: reply.body.len(),
     })
 }
 
-fn not_modified(headers: &HeaderMap, condition: Option<&HeaderValue>, pages: Pages) -> Met {
+fn not_modified(headers: &HeaderMap, condition: Option<&HeaderValue>, pages: Pages) -> Classified {
     let other_tag = headers.get_all(ETAG).iter().any(|tag| Some(tag) != condition);
-    let more_pages = pages != Pages::First && link::next(headers) != Next::None;
-    if other_tag || more_pages { Met::Doubtful } else { Met::NotModified }
+    let more_pages = pages != Pages::First && link_header::next(headers) != NextPage::None;
+    if other_tag || more_pages { Classified::Mismatched304 } else { Classified::NotModified }
 }
 
-fn other(status: StatusCode, headers: &HeaderMap) -> Fault {
+fn other(status: StatusCode, headers: &HeaderMap) -> AttemptError {
     let code = status.as_u16();
     match code {
-        204 | 206 => Fault::answered(Reason::Incomplete, format!("answered {code}, expected 200")),
-        304 => Fault::answered(
+        204 | 206 => {
+            AttemptError::answered(Reason::Incomplete, format!("answered {code}, expected 200"))
+        }
+        304 => AttemptError::answered(
             Reason::Status,
             "answered 304 to a request without a condition, expected 200",
         ),
         300..=399 => {
             let detail =
                 format!("answered {code}, a redirect, expected 200: redirects are never followed");
-            Fault::answered(Reason::Incomplete, detail)
+            AttemptError::answered(Reason::Incomplete, detail)
         }
         _ => {
             let retry = code == 429 || (status.is_server_error() && !matches!(code, 501 | 505));
-            let health = if status.is_server_error() { Health::Ill } else { Health::Well };
+            let health = if status.is_server_error() {
+                AttemptHealth::Unhealthy
+            } else {
+                AttemptHealth::Healthy
+            };
             let retry_after = retry_after(headers, SystemTime::now());
             let detail = format!("answered {code}, expected 200");
-            Fault { retry, retry_after, health, ..Fault::answered(Reason::Status, detail) }
+            AttemptError {
+                retry,
+                retry_after,
+                health,
+                ..AttemptError::answered(Reason::Status, detail)
+            }
         }
     }
 }
@@ -262,13 +275,13 @@ mod tests {
         status: u16,
         pairs: &[(&'static str, &str)],
         condition: Option<&str>,
-    ) -> Result<Met, Fault> {
-        let reply = Reply {
+    ) -> Result<Classified, AttemptError> {
+        let reply = UpstreamReply {
             status: status.try_into().unwrap(),
             headers: headers(pairs),
             body: Bytes::from_static(b" [1]\n"),
         };
-        meaning(
+        classify(
             &reply,
             condition.map(|tag| tag.parse().unwrap()).as_ref(),
             Pages::Refuse,
@@ -301,7 +314,7 @@ mod tests {
             let fault = has_body(StatusCode::OK, &headers(&[("content-type", bad)])).unwrap_err();
             assert_eq!(
                 (fault.reason, fault.retry, fault.health),
-                (Reason::NotJson, retry, Health::Well),
+                (Reason::NotJson, retry, AttemptHealth::Healthy),
                 "{bad}"
             );
         }
@@ -335,19 +348,19 @@ mod tests {
     #[test]
     fn each_status_has_its_reason_and_only_trouble_is_retried() {
         for (status, reason, retry, health) in [
-            (204, Reason::Incomplete, false, Health::Well),
-            (206, Reason::Incomplete, false, Health::Well),
-            (301, Reason::Incomplete, false, Health::Well),
-            (304, Reason::Status, false, Health::Well),
-            (308, Reason::Incomplete, false, Health::Well),
-            (201, Reason::Status, false, Health::Well),
-            (400, Reason::Status, false, Health::Well),
-            (404, Reason::Status, false, Health::Well),
-            (429, Reason::Status, true, Health::Well),
-            (500, Reason::Status, true, Health::Ill),
-            (501, Reason::Status, false, Health::Ill),
-            (503, Reason::Status, true, Health::Ill),
-            (505, Reason::Status, false, Health::Ill),
+            (204, Reason::Incomplete, false, AttemptHealth::Healthy),
+            (206, Reason::Incomplete, false, AttemptHealth::Healthy),
+            (301, Reason::Incomplete, false, AttemptHealth::Healthy),
+            (304, Reason::Status, false, AttemptHealth::Healthy),
+            (308, Reason::Incomplete, false, AttemptHealth::Healthy),
+            (201, Reason::Status, false, AttemptHealth::Healthy),
+            (400, Reason::Status, false, AttemptHealth::Healthy),
+            (404, Reason::Status, false, AttemptHealth::Healthy),
+            (429, Reason::Status, true, AttemptHealth::Healthy),
+            (500, Reason::Status, true, AttemptHealth::Unhealthy),
+            (501, Reason::Status, false, AttemptHealth::Unhealthy),
+            (503, Reason::Status, true, AttemptHealth::Unhealthy),
+            (505, Reason::Status, false, AttemptHealth::Unhealthy),
         ] {
             let fault = met(status, &[], None).unwrap_err();
             assert_eq!(
@@ -366,11 +379,14 @@ mod tests {
     #[test]
     fn a_304_confirms_only_the_part_that_was_asked_for() {
         let asked = Some("\"a\"");
-        assert!(matches!(met(304, &[], asked), Ok(Met::NotModified)));
-        assert!(matches!(met(304, &[("etag", "\"a\"")], asked), Ok(Met::NotModified)));
-        assert!(matches!(met(304, &[("etag", "\"b\"")], asked), Ok(Met::Doubtful)));
-        assert!(matches!(met(304, &[("etag", "W/\"a\"")], asked), Ok(Met::Doubtful)));
-        assert!(matches!(met(304, &[("link", "<x>; rel=next")], asked), Ok(Met::Doubtful)));
+        assert!(matches!(met(304, &[], asked), Ok(Classified::NotModified)));
+        assert!(matches!(met(304, &[("etag", "\"a\"")], asked), Ok(Classified::NotModified)));
+        assert!(matches!(met(304, &[("etag", "\"b\"")], asked), Ok(Classified::Mismatched304)));
+        assert!(matches!(met(304, &[("etag", "W/\"a\"")], asked), Ok(Classified::Mismatched304)));
+        assert!(matches!(
+            met(304, &[("link", "<x>; rel=next")], asked),
+            Ok(Classified::Mismatched304)
+        ));
     }
 
     #[test]

@@ -25,11 +25,11 @@ const PROBE_WAIT: Duration = Duration::from_secs(1);
 
 /// What an outcome says about the source's health.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Health {
+pub(super) enum AttemptHealth {
     /// It answered, if only to refuse: statuses below 500, a body that is no JSON.
-    Well,
+    Healthy,
     /// No connection, a wrong identity, no answer in time, a broken answer, a 5xx.
-    Ill,
+    Unhealthy,
     /// Nothing was learnt: cancelled, or it had too little time.
     Unknown,
 }
@@ -63,7 +63,7 @@ impl BreakerState {
 }
 
 #[derive(Debug)]
-enum State {
+enum WindowState {
     Closed,
     Open { until: Instant },
     HalfOpen { probing: bool },
@@ -72,7 +72,7 @@ enum State {
 /// The breaker of one source.
 #[derive(Debug)]
 pub(super) struct Breaker {
-    state: State,
+    state: WindowState,
     /// Counts changes of state, so that an outcome from before one is not taken for one from after
     /// it.
     turn: u64,
@@ -86,7 +86,7 @@ pub(super) struct Breaker {
 impl Breaker {
     pub(super) fn new(now: Instant, rng: fastrand::Rng) -> Self {
         Self {
-            state: State::Closed,
+            state: WindowState::Closed,
             turn: 0,
             in_a_row: 0,
             window: Window::new(now),
@@ -98,8 +98,8 @@ impl Breaker {
     /// How long a request would have to wait, without taking the place of a probe.
     pub(super) fn refuses(&self, now: Instant) -> Option<Duration> {
         match self.state {
-            State::Open { until } if now < until => Some(until - now),
-            State::HalfOpen { probing: true } => Some(PROBE_WAIT),
+            WindowState::Open { until } if now < until => Some(until - now),
+            WindowState::HalfOpen { probing: true } => Some(PROBE_WAIT),
             _ => None,
         }
     }
@@ -110,26 +110,26 @@ impl Breaker {
             return Err(wait);
         }
         match self.state {
-            State::Closed => {}
-            State::Open { .. } => self.turn_to(State::HalfOpen { probing: true }),
-            State::HalfOpen { .. } => self.state = State::HalfOpen { probing: true },
+            WindowState::Closed => {}
+            WindowState::Open { .. } => self.turn_to(WindowState::HalfOpen { probing: true }),
+            WindowState::HalfOpen { .. } => self.state = WindowState::HalfOpen { probing: true },
         }
         Ok(Admission { turn: self.turn })
     }
 
     /// Takes the outcome of an admitted request. One from before the last change of state says
     /// nothing any more.
-    pub(super) fn settle(&mut self, admission: Admission, health: Health, now: Instant) {
+    pub(super) fn settle(&mut self, admission: Admission, health: AttemptHealth, now: Instant) {
         if admission.turn != self.turn {
             return;
         }
         match (&self.state, health) {
-            (State::Closed, Health::Unknown) | (State::Open { .. }, _) => {}
-            (State::Closed, _) => self.count(health, now),
-            (State::HalfOpen { .. }, Health::Well) => self.close(now),
-            (State::HalfOpen { .. }, Health::Ill) => self.open(now),
-            (State::HalfOpen { .. }, Health::Unknown) => {
-                self.state = State::HalfOpen { probing: false }
+            (WindowState::Closed, AttemptHealth::Unknown) | (WindowState::Open { .. }, _) => {}
+            (WindowState::Closed, _) => self.count(health, now),
+            (WindowState::HalfOpen { .. }, AttemptHealth::Healthy) => self.close(now),
+            (WindowState::HalfOpen { .. }, AttemptHealth::Unhealthy) => self.open(now),
+            (WindowState::HalfOpen { .. }, AttemptHealth::Unknown) => {
+                self.state = WindowState::HalfOpen { probing: false }
             }
         }
     }
@@ -137,14 +137,14 @@ impl Breaker {
     /// Where it stands; an open breaker whose time is over counts as half-open.
     pub(super) fn state(&self, now: Instant) -> BreakerState {
         match self.state {
-            State::Closed => BreakerState::Closed,
-            State::Open { until } if now < until => BreakerState::Open,
-            State::Open { .. } | State::HalfOpen { .. } => BreakerState::HalfOpen,
+            WindowState::Closed => BreakerState::Closed,
+            WindowState::Open { until } if now < until => BreakerState::Open,
+            WindowState::Open { .. } | WindowState::HalfOpen { .. } => BreakerState::HalfOpen,
         }
     }
 
-    fn count(&mut self, health: Health, now: Instant) {
-        let ill = health == Health::Ill;
+    fn count(&mut self, health: AttemptHealth, now: Instant) {
+        let ill = health == AttemptHealth::Unhealthy;
         self.in_a_row = if ill { self.in_a_row.saturating_add(1) } else { 0 };
         self.window.add(now, ill);
         let (all, failed) = self.window.totals(now);
@@ -159,17 +159,17 @@ impl Breaker {
         let base = OPEN_FIRST.saturating_mul(1 << self.openings.min(8)).min(OPEN_MAX);
         let spread = 0.8 + 0.4 * self.rng.f64();
         self.openings = self.openings.saturating_add(1);
-        self.turn_to(State::Open { until: now + base.mul_f64(spread) });
+        self.turn_to(WindowState::Open { until: now + base.mul_f64(spread) });
     }
 
     fn close(&mut self, now: Instant) {
         self.openings = 0;
         self.in_a_row = 0;
         self.window = Window::new(now);
-        self.turn_to(State::Closed);
+        self.turn_to(WindowState::Closed);
     }
 
-    fn turn_to(&mut self, state: State) {
+    fn turn_to(&mut self, state: WindowState) {
         self.turn += 1;
         self.state = state;
     }
@@ -179,11 +179,11 @@ impl Breaker {
 #[derive(Debug)]
 struct Window {
     began: Instant,
-    slots: [Slot; WINDOW_SLOTS],
+    slots: [WindowSlot; WINDOW_SLOTS],
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-struct Slot {
+struct WindowSlot {
     second: u64,
     all: u32,
     failed: u32,
@@ -191,7 +191,7 @@ struct Slot {
 
 impl Window {
     fn new(began: Instant) -> Self {
-        Self { began, slots: [Slot::default(); WINDOW_SLOTS] }
+        Self { began, slots: [WindowSlot::default(); WINDOW_SLOTS] }
     }
 
     fn second(&self, now: Instant) -> u64 {
@@ -203,7 +203,7 @@ impl Window {
         let place = usize::try_from(second % WINDOW_SLOTS as u64).unwrap_or_default();
         let slot = &mut self.slots[place];
         if slot.second != second {
-            *slot = Slot { second, ..Slot::default() };
+            *slot = WindowSlot { second, ..WindowSlot::default() };
         }
         slot.all = slot.all.saturating_add(1);
         slot.failed = slot.failed.saturating_add(u32::from(failed));
@@ -229,14 +229,14 @@ mod tests {
         (Breaker::new(now, fastrand::Rng::with_seed(7)), now)
     }
 
-    fn outcome(breaker: &mut Breaker, health: Health, now: Instant) {
+    fn outcome(breaker: &mut Breaker, health: AttemptHealth, now: Instant) {
         let admission = breaker.admit(now).unwrap();
         breaker.settle(admission, health, now);
     }
 
     fn opened() -> (Breaker, Instant) {
         let (mut breaker, now) = breaker();
-        (0..IN_A_ROW).for_each(|_| outcome(&mut breaker, Health::Ill, now));
+        (0..IN_A_ROW).for_each(|_| outcome(&mut breaker, AttemptHealth::Unhealthy, now));
         assert_eq!(breaker.state(now), BreakerState::Open);
         (breaker, now)
     }
@@ -245,13 +245,13 @@ mod tests {
     fn twenty_ill_outcomes_in_a_row_open_it_and_nineteen_do_not() {
         let (mut breaker, now) = breaker();
         for _ in 0..3 {
-            (0..IN_A_ROW - 1).for_each(|_| outcome(&mut breaker, Health::Ill, now));
+            (0..IN_A_ROW - 1).for_each(|_| outcome(&mut breaker, AttemptHealth::Unhealthy, now));
             // Many good ones between keep the window's share low, so that only the row is judged
             // here.
-            (0..IN_A_ROW * 2).for_each(|_| outcome(&mut breaker, Health::Well, now));
+            (0..IN_A_ROW * 2).for_each(|_| outcome(&mut breaker, AttemptHealth::Healthy, now));
         }
         assert_eq!(breaker.state(now), BreakerState::Closed);
-        (0..IN_A_ROW).for_each(|_| outcome(&mut breaker, Health::Ill, now));
+        (0..IN_A_ROW).for_each(|_| outcome(&mut breaker, AttemptHealth::Unhealthy, now));
         assert_eq!(breaker.state(now), BreakerState::Open);
     }
 
@@ -260,7 +260,11 @@ mod tests {
         for (step_ms, expected) in [(100, BreakerState::Open), (1_000, BreakerState::Closed)] {
             let (mut breaker, mut now) = breaker();
             for i in 0..WINDOW_MIN {
-                outcome(&mut breaker, if i % 2 == 0 { Health::Well } else { Health::Ill }, now);
+                outcome(
+                    &mut breaker,
+                    if i % 2 == 0 { AttemptHealth::Healthy } else { AttemptHealth::Unhealthy },
+                    now,
+                );
                 now += Duration::from_millis(step_ms);
             }
             assert_eq!(breaker.state(now), expected, "with a step of {step_ms} ms");
@@ -272,7 +276,8 @@ mod tests {
         let (mut breaker, mut now) = breaker();
         let mut rng = fastrand::Rng::with_seed(1);
         for _ in 0..1_000_000 {
-            let health = if rng.f64() < 0.1 { Health::Ill } else { Health::Well };
+            let health =
+                if rng.f64() < 0.1 { AttemptHealth::Unhealthy } else { AttemptHealth::Healthy };
             outcome(&mut breaker, health, now);
             now += Duration::from_millis(rng.u64(0..200));
         }
@@ -286,7 +291,7 @@ mod tests {
             let wait = breaker.admit(now).unwrap_err().as_secs_f64();
             assert!((seconds * 0.8..=seconds * 1.2).contains(&wait), "{wait} of {seconds}");
             now += Duration::from_secs_f64(wait) + Duration::from_millis(1);
-            outcome(&mut breaker, Health::Ill, now);
+            outcome(&mut breaker, AttemptHealth::Unhealthy, now);
         }
     }
 
@@ -297,9 +302,9 @@ mod tests {
         assert_eq!(breaker.state(later), BreakerState::HalfOpen);
         let probe = breaker.admit(later).unwrap();
         assert_eq!(breaker.admit(later).unwrap_err(), PROBE_WAIT);
-        breaker.settle(probe, Health::Well, later);
+        breaker.settle(probe, AttemptHealth::Healthy, later);
         assert_eq!(breaker.state(later), BreakerState::Closed);
-        (0..IN_A_ROW - 1).for_each(|_| outcome(&mut breaker, Health::Ill, later));
+        (0..IN_A_ROW - 1).for_each(|_| outcome(&mut breaker, AttemptHealth::Unhealthy, later));
         assert_eq!(breaker.state(later), BreakerState::Closed, "it counts anew");
     }
 
@@ -308,7 +313,7 @@ mod tests {
         let (mut breaker, now) = opened();
         let later = now + Duration::from_secs(7);
         let probe = breaker.admit(later).unwrap();
-        breaker.settle(probe, Health::Unknown, later);
+        breaker.settle(probe, AttemptHealth::Unknown, later);
         assert!(breaker.admit(later).is_ok());
     }
 
@@ -316,20 +321,20 @@ mod tests {
     fn an_outcome_from_before_it_opened_closes_nothing() {
         let (mut breaker, now) = breaker();
         let early = breaker.admit(now).unwrap();
-        (0..IN_A_ROW).for_each(|_| outcome(&mut breaker, Health::Ill, now));
-        breaker.settle(early, Health::Well, now);
+        (0..IN_A_ROW).for_each(|_| outcome(&mut breaker, AttemptHealth::Unhealthy, now));
+        breaker.settle(early, AttemptHealth::Healthy, now);
         assert_eq!(breaker.state(now), BreakerState::Open);
         let probe = breaker.admit(now + Duration::from_secs(7)).unwrap();
-        breaker.settle(early, Health::Ill, now);
-        breaker.settle(probe, Health::Well, now + Duration::from_secs(7));
+        breaker.settle(early, AttemptHealth::Unhealthy, now);
+        breaker.settle(probe, AttemptHealth::Healthy, now + Duration::from_secs(7));
         assert_eq!(breaker.state(now), BreakerState::Closed);
     }
 
     #[test]
     fn what_is_unknown_is_not_counted() {
         let (mut breaker, now) = breaker();
-        (0..1_000).for_each(|_| outcome(&mut breaker, Health::Unknown, now));
-        (0..IN_A_ROW - 1).for_each(|_| outcome(&mut breaker, Health::Ill, now));
+        (0..1_000).for_each(|_| outcome(&mut breaker, AttemptHealth::Unknown, now));
+        (0..IN_A_ROW - 1).for_each(|_| outcome(&mut breaker, AttemptHealth::Unhealthy, now));
         assert_eq!(breaker.state(now), BreakerState::Closed);
     }
 }

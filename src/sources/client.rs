@@ -14,19 +14,20 @@ use http::{HeaderMap, HeaderValue};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::answer::{self, Met, Reply};
-use super::breaker::{BreakerState, Health};
-use super::connections::Connections;
-use super::exchange::{self, Room};
-use super::fault::{Fault, time};
-use super::gate::Gate;
-use super::metrics::{InFlight, SourceMetrics};
-use super::pages::Pages;
-use super::request::{self, Question};
-use super::retry::{Budget, Pauses, ResendAllowance};
-use super::tape::Reel;
+use super::answer::{self, Classified, UpstreamReply};
+use super::attempt_error::{AttemptError, time};
+use super::breaker::{AttemptHealth, BreakerState};
+use super::connections::SourceConnections;
+use super::exchange::{self, BodyLimit};
+use super::metrics::{ClientMetrics, InFlight};
+use super::pages::PageLoop;
+use super::recording::Recorder;
+use super::request_spec::{self, RequestSpec};
+use super::retry::{Backoff, ResendAllowance, RetryBudget};
+use super::shared_breaker::SharedBreaker;
 use super::{
-    Answer, Ask, Attempt, BODY_COPIES, Failure, Part, Reason, Shared, Tape, TraceContext, Validator,
+    Attempt, BODY_COPIES, Part, PartRequest, Reason, Recording, SharedSources, SourceAnswer,
+    SourceError, TraceContext, Validator,
 };
 use crate::domain::{self, Missing, Source};
 
@@ -39,14 +40,14 @@ const FAIR_TIME: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct Client {
     source: Source,
-    way: Way,
-    record: Option<Reel>,
+    way: Transport,
+    record: Option<Recorder>,
     /// What every request carries: our defaults, and over them the file's.
     headers: HeaderMap,
     slots: Semaphore,
-    gate: Gate,
-    budget: Budget,
-    metrics: SourceMetrics,
+    gate: SharedBreaker,
+    budget: RetryBudget,
+    metrics: ClientMetrics,
     inflight: AtomicU64,
     failed_in_a_row: AtomicU64,
     /// For `state` only; held to copy a word in or out.
@@ -55,9 +56,9 @@ pub struct Client {
 
 /// Where answers come from.
 #[derive(Debug)]
-enum Way {
-    Live(Box<Connections>),
-    Replay(Reel),
+enum Transport {
+    Live(Box<SourceConnections>),
+    Replay(Recorder),
 }
 
 /// How a source's client is doing.
@@ -75,23 +76,26 @@ pub struct ClientState {
 
 impl Client {
     /// A client for `source`.
-    pub fn new(source: Source, shared: &Shared) -> Self {
-        let reel = |folder| Reel::new(folder, &source.name, &source.http.url.origin);
+    pub fn new(source: Source, shared: &SharedSources) -> Self {
+        let reel = |folder| Recorder::new(folder, &source.name, &source.http.url.origin);
         let (way, record) = match &shared.tape {
-            Tape::Off => (Way::Live(Box::new(Connections::new(&source, shared))), None),
-            Tape::Record(folder) => {
-                (Way::Live(Box::new(Connections::new(&source, shared))), Some(reel(folder)))
+            Recording::Off => {
+                (Transport::Live(Box::new(SourceConnections::new(&source, shared))), None)
             }
-            Tape::Replay(folder) => (Way::Replay(reel(folder)), None),
+            Recording::Record(folder) => (
+                Transport::Live(Box::new(SourceConnections::new(&source, shared))),
+                Some(reel(folder)),
+            ),
+            Recording::Replay(folder) => (Transport::Replay(reel(folder)), None),
         };
         let metrics = shared.metrics.of(&source.name);
         Self {
             way,
             record,
-            headers: request::base_headers(&source.http.headers),
+            headers: request_spec::base_headers(&source.http.headers),
             slots: Semaphore::new(source.concurrency.get().min(Semaphore::MAX_PERMITS)),
-            gate: Gate::new(Arc::clone(&source.name), metrics.breaker_open.clone()),
-            budget: Budget::new(),
+            gate: SharedBreaker::new(Arc::clone(&source.name), metrics.breaker_open.clone()),
+            budget: RetryBudget::new(),
             metrics,
             inflight: AtomicU64::new(0),
             failed_in_a_row: AtomicU64::new(0),
@@ -119,12 +123,12 @@ impl Client {
     /// pushed to `attempts`.
     pub async fn fetch(
         &self,
-        ask: Ask<'_>,
+        ask: PartRequest<'_>,
         attempts: &mut Vec<Attempt>,
-    ) -> Result<Answer, Failure> {
-        let met = self.met(&ask, attempts).await;
-        let missing = matches!(met, Ok(Met::Missing));
-        let read = met.as_ref().ok().and_then(Met::bytes);
+    ) -> Result<SourceAnswer, SourceError> {
+        let met = self.attempt_and_classify(&ask, attempts).await;
+        let missing = matches!(met, Ok(Classified::Missing));
+        let read = met.as_ref().ok().and_then(Classified::bytes);
         let result = met
             .and_then(|met| self.answer(met, ask.known))
             .map_err(|fault| fault.of(&self.source.name));
@@ -135,7 +139,7 @@ impl Client {
             }
             Err(failure) => self.note(failure),
         }
-        if let (Ok(Answer::Unchanged), Some(read)) = (&result, read) {
+        if let (Ok(SourceAnswer::Unchanged), Some(read)) = (&result, read) {
             ask.memory.give_back(BODY_COPIES * read);
         }
         result
@@ -143,7 +147,7 @@ impl Client {
 
     /// Counts a failure of this source: ours, or one that kept us from being asked
     /// (`missing-reference`, `changed`).
-    pub fn note(&self, failure: &Failure) {
+    pub fn note(&self, failure: &SourceError) {
         if failure.reason == Reason::NoMemory {
             return;
         }
@@ -154,23 +158,23 @@ impl Client {
     }
 
     /// What a meaning is to one who knows a part already.
-    fn answer(&self, met: Met, known: Option<&Part>) -> Result<Answer, Fault> {
+    fn answer(&self, met: Classified, known: Option<&Part>) -> Result<SourceAnswer, AttemptError> {
         let part = match (met, &self.source.missing) {
-            (Met::Page { part, .. }, _) => part,
-            (Met::Missing, Missing::Value(json)) => {
+            (Classified::Page { part, .. }, _) => part,
+            (Classified::Missing, Missing::Value(json)) => {
                 Part { json: Bytes::copy_from_slice(json.as_bytes()), validator: Validator::None }
             }
-            (Met::Missing, _) => return Ok(Answer::NotFound),
-            (Met::NotModified, _) => return Ok(Answer::Unchanged),
-            (Met::Doubtful, _) => {
-                return Err(Fault::answered(
+            (Classified::Missing, _) => return Ok(SourceAnswer::NotFound),
+            (Classified::NotModified, _) => return Ok(SourceAnswer::Unchanged),
+            (Classified::Mismatched304, _) => {
+                return Err(AttemptError::answered(
                     Reason::Status,
                     "answered 304 for another part, expected 200",
                 ));
             }
         };
         let unchanged = known.is_some_and(|known| answer::unchanged(known, &part));
-        Ok(if unchanged { Answer::Unchanged } else { Answer::Part(part) })
+        Ok(if unchanged { SourceAnswer::Unchanged } else { SourceAnswer::Part(part) })
     }
 
     /// What confirms a known part. A first page is confirmed by reading it and what follows: its
@@ -183,16 +187,20 @@ impl Client {
         }
     }
 
-    async fn met(&self, ask: &Ask<'_>, attempts: &mut Vec<Attempt>) -> Result<Met, Fault> {
+    async fn attempt_and_classify(
+        &self,
+        ask: &PartRequest<'_>,
+        attempts: &mut Vec<Attempt>,
+    ) -> Result<Classified, AttemptError> {
         let condition = ask.known.and_then(|known| self.condition(known));
         let allowed = self.source.max_body.get();
-        let question = Question {
+        let question = RequestSpec {
             target: ask.target,
             condition,
             missing: &self.source.missing,
             no_cache: ask.no_cache,
             fresh_connection: false,
-            room: Room { left: allowed, allowed },
+            room: BodyLimit { left: allowed, allowed },
             deadline: ask.deadline,
             since: Instant::now(),
             trace: ask.trace,
@@ -200,12 +208,12 @@ impl Client {
             outstanding: ask.outstanding,
         };
         let mut met = self.ask(question, attempts).await?;
-        if matches!(met, Met::Doubtful) {
-            met = self.ask(Question { condition: None, ..question }, attempts).await?;
+        if matches!(met, Classified::Mismatched304) {
+            met = self.ask(RequestSpec { condition: None, ..question }, attempts).await?;
         }
         match (met, self.source.http.pages) {
-            (first @ Met::Page { .. }, domain::Pages::Follow { max_pages }) => {
-                let pages = Pages::new(&self.source.http.url.origin, ask.target, max_pages);
+            (first @ Classified::Page { .. }, domain::Pages::Follow { max_pages }) => {
+                let pages = PageLoop::new(&self.source.http.url.origin, ask.target, max_pages);
                 self.follow(pages, first, question, attempts).await
             }
             (met, _) => Ok(met),
@@ -215,16 +223,16 @@ impl Client {
     /// Reads the pages after the first and joins them all.
     async fn follow(
         &self,
-        mut pages: Pages<'_>,
-        first: Met,
-        question: Question<'_>,
+        mut pages: PageLoop<'_>,
+        first: Classified,
+        question: RequestSpec<'_>,
         attempts: &mut Vec<Attempt>,
-    ) -> Result<Met, Fault> {
+    ) -> Result<Classified, AttemptError> {
         let mut met = first;
         let mut room = question.room;
         loop {
-            let Met::Page { part, next, bytes } = met else {
-                return Err(Fault::answered(
+            let Classified::Page { part, next, bytes } = met else {
+                return Err(AttemptError::answered(
                     Reason::Incomplete,
                     "one of its pages is no page, expected 200",
                 ));
@@ -235,7 +243,7 @@ impl Client {
                 // Pages are read one after the other: no tag of one page proves them all.
                 let validator = if pages.count() == 1 { part.validator } else { Validator::None };
                 let bytes = room.allowed - room.left;
-                return Ok(Met::Page {
+                return Ok(Classified::Page {
                     part: Part { json: pages.joined(), validator },
                     next: None,
                     bytes,
@@ -244,7 +252,7 @@ impl Client {
             let target = pages.turn(&reference)?;
             met = self
                 .ask(
-                    Question {
+                    RequestSpec {
                         target,
                         condition: None,
                         missing: &Missing::Failure,
@@ -260,13 +268,13 @@ impl Client {
     /// One question with its retries.
     async fn ask(
         &self,
-        mut question: Question<'_>,
+        mut question: RequestSpec<'_>,
         attempts: &mut Vec<Attempt>,
-    ) -> Result<Met, Fault> {
+    ) -> Result<Classified, AttemptError> {
         self.budget.deposit();
-        let mut pauses = Pauses::new(self.source.retries);
+        let mut pauses = Backoff::new(self.source.retries);
         let mut resends = ResendAllowance::new();
-        let mut last: Option<Fault> = None;
+        let mut last: Option<AttemptError> = None;
         loop {
             let fault = match (self.attempt(question, &mut resends, attempts).await, last) {
                 (Ok(met), _) => return Ok(met),
@@ -300,12 +308,12 @@ impl Client {
     /// One request: past the breaker, with a slot, within its time.
     async fn attempt(
         &self,
-        question: Question<'_>,
+        question: RequestSpec<'_>,
         resends: &mut ResendAllowance,
         attempts: &mut Vec<Attempt>,
-    ) -> Result<Met, Fault> {
+    ) -> Result<Classified, AttemptError> {
         if Instant::now() >= question.deadline {
-            return Err(Fault::unasked(Reason::Timeout, "the deadline left no time to ask"));
+            return Err(AttemptError::unasked(Reason::Timeout, "the deadline left no time to ask"));
         }
         if let Some(wait) = self.gate.refuses() {
             return Err(breaker_open(wait));
@@ -321,10 +329,10 @@ impl Client {
         if let Err(fault) = &mut met {
             fault.resending = resends.after(fault, Instant::now(), question.deadline);
             if fault.resending.is_some() {
-                fault.health = Health::Unknown;
+                fault.health = AttemptHealth::Unknown;
             }
         }
-        pass.report(met.as_ref().map_or_else(|fault| fault.health, |_| Health::Well));
+        pass.report(met.as_ref().map_or_else(|fault| fault.health, |_| AttemptHealth::Healthy));
         let (took, reason) = (started.elapsed(), met.as_ref().err().map(|fault| fault.reason));
         self.metrics.durations.observe(took.as_secs_f64());
         attempts.push(Attempt { started, took, status, reason, span_id });
@@ -337,7 +345,7 @@ impl Client {
         deadline: Instant,
         span_id: u64,
         attempts: &mut Vec<Attempt>,
-    ) -> Result<SemaphorePermit<'_>, Fault> {
+    ) -> Result<SemaphorePermit<'_>, AttemptError> {
         if let Ok(slot) = self.slots.try_acquire() {
             return Ok(slot);
         }
@@ -358,17 +366,17 @@ impl Client {
             "waited {} for one of its {slots} slots, until the deadline: see `concurrency`",
             time(took)
         );
-        Err(Fault::unasked(Reason::Timeout, detail))
+        Err(AttemptError::unasked(Reason::Timeout, detail))
     }
 
     /// Sends, reads, records and judges, all by the end of this request's time.
     async fn send(
         &self,
-        question: Question<'_>,
+        question: RequestSpec<'_>,
         span_id: u64,
         started: Instant,
         status: &mut Option<u16>,
-    ) -> Result<Met, Fault> {
+    ) -> Result<Classified, AttemptError> {
         let end = self
             .source
             .timeout
@@ -384,22 +392,22 @@ impl Client {
             return Err(self.too_slow(end.saturating_duration_since(started), fair, *status));
         };
         let reply = reply?;
-        answer::meaning(&reply, question.condition, self.source.http.pages, question.missing)
+        answer::classify(&reply, question.condition, self.source.http.pages, question.missing)
     }
 
     async fn exchange(
         &self,
-        question: Question<'_>,
+        question: RequestSpec<'_>,
         span_id: u64,
         end: Instant,
         status: &mut Option<u16>,
-    ) -> Result<Reply, Fault> {
+    ) -> Result<UpstreamReply, AttemptError> {
         let connections = match &self.way {
-            Way::Live(connections) => connections,
-            Way::Replay(reel) => {
+            Transport::Live(connections) => connections,
+            Transport::Replay(reel) => {
                 let reply = reel.replay(question.target, question.condition, question.room).await?;
                 if question.memory.take(BODY_COPIES * reply.body.len() as u64).await.is_err() {
-                    return Err(Fault::no_memory());
+                    return Err(AttemptError::no_memory());
                 }
                 *status = Some(reply.status.as_u16());
                 return Ok(reply);
@@ -407,14 +415,19 @@ impl Client {
         };
         let http = connections.current()?;
         let left = end.saturating_duration_since(Instant::now());
-        let request =
-            request::request(&self.source.http.url.origin, &self.headers, question, span_id, left)?;
+        let request = request_spec::request(
+            &self.source.http.url.origin,
+            &self.headers,
+            question,
+            span_id,
+            left,
+        )?;
         let client = if question.fresh_connection { &http.unpooled } else { &http.pooled };
         exchange::exchange(client, &http.floods, request, question.room, question.memory, status)
             .await
     }
 
-    async fn record(&self, target: &PathAndQuery, reply: &Reply) {
+    async fn record(&self, target: &PathAndQuery, reply: &UpstreamReply) {
         let Some(reel) = &self.record else { return };
         if let Err(error) = reel.record(target, reply).await {
             self.metrics.tape_failures.inc();
@@ -423,7 +436,7 @@ impl Client {
     }
 
     /// A request had `had` of time, and its answer is not there.
-    fn too_slow(&self, had: Duration, fair: Duration, status: Option<u16>) -> Fault {
+    fn too_slow(&self, had: Duration, fair: Duration, status: Option<u16>) -> AttemptError {
         let whole = self.source.timeout.is_some_and(|timeout| had >= timeout);
         let bound = if whole { "its timeout" } else { "what the deadline left" };
         let detail = match status {
@@ -433,18 +446,19 @@ impl Client {
                 time(had)
             ),
         };
-        let health = if whole || had >= fair { Health::Ill } else { Health::Unknown };
-        Fault { health, ..Fault::trouble(Reason::Timeout, detail) }
+        let health =
+            if whole || had >= fair { AttemptHealth::Unhealthy } else { AttemptHealth::Unknown };
+        AttemptError { health, ..AttemptError::trouble(Reason::Timeout, detail) }
     }
 }
 
-fn breaker_open(wait: Duration) -> Fault {
+fn breaker_open(wait: Duration) -> AttemptError {
     let retry_after = Duration::from_secs(wait.as_secs() + u64::from(wait.subsec_nanos() > 0));
     let detail =
         format!("too many requests failed, so that none is sent for {} more", time(retry_after));
-    Fault {
+    AttemptError {
         retry_after: Some(retry_after),
         retry: false,
-        ..Fault::unasked(Reason::BreakerOpen, detail)
+        ..AttemptError::unasked(Reason::BreakerOpen, detail)
     }
 }

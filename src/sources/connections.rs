@@ -19,8 +19,8 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::fault::Fault;
-use super::{Reason, Shared};
+use super::attempt_error::AttemptError;
+use super::{Reason, SharedSources};
 use crate::domain::{ServerIdentity, Source};
 use crate::identity::{self, Connector, Identity, TlsOptions};
 
@@ -28,7 +28,7 @@ pub(super) type HttpClient = legacy::Client<Connector, Empty<Bytes>>;
 
 /// A pool of connections.
 #[derive(Debug)]
-pub(super) struct Http {
+pub(super) struct HttpConnections {
     pub(super) pooled: HttpClient,
     /// Opens a connection for each request.
     pub(super) unpooled: HttpClient,
@@ -57,33 +57,33 @@ const PING_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The connections of one source.
 #[derive(Debug)]
-pub(super) enum Connections {
+pub(super) enum SourceConnections {
     /// `http://`.
-    Plain(Arc<Http>),
+    Plain(Arc<HttpConnections>),
     /// `https://`, but nobody gave us an identity.
-    Nameless,
+    NoIdentity,
     /// `https://`.
-    Mutual(Box<Mutual>),
+    Mutual(Box<MutualConnections>),
 }
 
 /// What makes connections of the newest identity.
 #[derive(Debug)]
-pub(super) struct Mutual {
+pub(super) struct MutualConnections {
     identity: watch::Receiver<Arc<Identity>>,
     server: ServerIdentity,
     tls: TlsOptions,
-    metrics: identity::Metrics,
+    metrics: identity::IdentityMetrics,
     concurrency: NonZeroUsize,
     floods: Counter,
     /// The newest pool; held while it is looked up or replaced, never across an `.await`.
-    newest: Mutex<Option<Pool>>,
+    newest: Mutex<Option<ConnectionPool>>,
 }
 
 /// The pool of one generation of our identity, while its connections may be used.
 #[derive(Debug)]
-struct Pool {
+struct ConnectionPool {
     generation: u64,
-    http: Arc<Http>,
+    http: Arc<HttpConnections>,
     /// Knows when the certificates of its connections end.
     connector: Connector,
     /// No connection is older.
@@ -92,7 +92,7 @@ struct Pool {
     own_end: Option<SystemTime>,
 }
 
-impl Pool {
+impl ConnectionPool {
     /// Whether a certificate that a connection of it was opened with has ended, or an hour has
     /// passed.
     fn is_over(&self, now: Instant, clock: SystemTime) -> bool {
@@ -102,13 +102,13 @@ impl Pool {
     }
 }
 
-impl Connections {
-    pub(super) fn new(source: &Source, shared: &Shared) -> Self {
+impl SourceConnections {
+    pub(super) fn new(source: &Source, shared: &SharedSources) -> Self {
         let floods = shared.metrics.floods(&source.name);
         match (source.http.url.origin.scheme_str(), &shared.identity) {
             (Some("http"), _) => Self::Plain(pool(Connector::plain(), source.concurrency, floods)),
-            (_, None) => Self::Nameless,
-            (_, Some(identity)) => Self::Mutual(Box::new(Mutual {
+            (_, None) => Self::NoIdentity,
+            (_, Some(identity)) => Self::Mutual(Box::new(MutualConnections {
                 identity: identity.clone(),
                 server: source.http.server.clone(),
                 tls: shared.tls,
@@ -121,10 +121,10 @@ impl Connections {
     }
 
     /// The pool that a request beginning now is to use.
-    pub(super) fn current(&self) -> Result<Arc<Http>, Fault> {
+    pub(super) fn current(&self) -> Result<Arc<HttpConnections>, AttemptError> {
         match self {
             Self::Plain(http) => Ok(Arc::clone(http)),
-            Self::Nameless => Err(Fault::unasked(
+            Self::NoIdentity => Err(AttemptError::unasked(
                 Reason::Tls,
                 "has an `https` URL, but there is no identity: `--identity` gives one",
             )),
@@ -133,8 +133,8 @@ impl Connections {
     }
 }
 
-impl Mutual {
-    fn current(&self) -> Arc<Http> {
+impl MutualConnections {
+    fn current(&self) -> Arc<HttpConnections> {
         let (now, clock) = (Instant::now(), SystemTime::now());
         let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
         // Read under the lock: who read it just before it changed must not bring the old one back.
@@ -147,17 +147,17 @@ impl Mutual {
         }
     }
 
-    fn pool(&self, identity: Arc<Identity>, made: Instant, clock: SystemTime) -> Pool {
+    fn pool(&self, identity: Arc<Identity>, made: Instant, clock: SystemTime) -> ConnectionPool {
         let (generation, not_after) = (identity.generation, identity.not_after);
         let connector =
             Connector::mutual(identity, self.server.clone(), self.tls, self.metrics.clone());
         let http = pool(connector.clone(), self.concurrency, self.floods.clone());
         let own_end = Some(not_after).filter(|end| !identity::is_over(*end, clock));
-        Pool { generation, http, connector, made, own_end }
+        ConnectionPool { generation, http, connector, made, own_end }
     }
 }
 
-fn pool(connector: Connector, concurrency: NonZeroUsize, floods: Counter) -> Arc<Http> {
+fn pool(connector: Connector, concurrency: NonZeroUsize, floods: Counter) -> Arc<HttpConnections> {
     let connector = connector.ending_floods(concurrency, floods.clone());
     let client = |idle_max| {
         legacy::Client::builder(TokioExecutor::new())
@@ -173,29 +173,30 @@ fn pool(connector: Connector, concurrency: NonZeroUsize, floods: Counter) -> Arc
             .http2_keep_alive_timeout(PING_TIMEOUT)
             .build(connector.clone())
     };
-    Arc::new(Http { pooled: client(concurrency.get()), unpooled: client(0), floods })
+    Arc::new(HttpConnections { pooled: client(concurrency.get()), unpooled: client(0), floods })
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::identity::Paths;
+    use crate::identity::IdentityPaths;
     use crate::identity::issue::{Authority, Leaf, Validity};
 
-    fn connections(not_after: SystemTime) -> (Mutual, watch::Sender<Arc<Identity>>) {
+    fn connections(not_after: SystemTime) -> (MutualConnections, watch::Sender<Arc<Identity>>) {
         let dir = tempfile::tempdir().unwrap();
         let authority = Authority::new("a", Validity::days(1)).unwrap();
         let not_before = SystemTime::now() - Duration::from_hours(1);
         let leaf = Leaf::new("me").valid(Validity { not_before, not_after });
         authority.issue(&leaf).unwrap().write(dir.path(), authority.ca_pem()).unwrap();
-        let identity = Identity::load(&Paths { dir: dir.path().to_owned(), ca: None }, 1).unwrap();
+        let identity =
+            Identity::load(&IdentityPaths { dir: dir.path().to_owned(), ca: None }, 1).unwrap();
         let (sender, identity) = watch::channel(Arc::new(identity));
-        let mutual = Mutual {
+        let mutual = MutualConnections {
             identity,
             server: ServerIdentity::Dns("a".to_owned()),
             tls: TlsOptions::default(),
-            metrics: identity::Metrics::default(),
+            metrics: identity::IdentityMetrics::default(),
             concurrency: NonZeroUsize::MIN,
             floods: Counter::default(),
             newest: Mutex::new(None),

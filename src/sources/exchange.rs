@@ -3,7 +3,7 @@
 //!
 //! The caller bounds its time by dropping it. Bodies are read only where they can become a part,
 //! and never past their bound. Its work is bounded too: the pieces of a body are counted here, and
-//! what the server sends beside answers is charged to the connection's [`Meter`].
+//! what the server sends beside answers is charged to the connection's [`TrafficMeter`].
 
 use std::error::Error;
 use std::time::Duration;
@@ -17,11 +17,11 @@ use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::{CaptureConnection, Connected, capture_connection};
 use prometheus_client::metrics::counter::Counter;
 
-use super::answer::{self, Reply};
+use super::answer::{self, UpstreamReply};
+use super::attempt_error::{AttemptError, Resend, size};
 use super::connections::{H2_HEADERS_MAX, HttpClient};
-use super::fault::{Fault, Resend, size};
 use super::{BODY_COPIES, Reason};
-use crate::identity::{ConnectError, ConnectErrorKind, Flooded, Meter};
+use crate::identity::{ConnectError, ConnectErrorKind, Flooded, TrafficMeter};
 use crate::resources::WorkMemory;
 
 /// The headers of an answer together, names and values, in bytes.
@@ -43,7 +43,7 @@ const LOST_AFTER: Duration = Duration::from_millis(250);
 
 /// How large a body may be.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Room {
+pub(super) struct BodyLimit {
     /// What is left of it, in bytes.
     pub(super) left: usize,
     /// The source's `max_body`, for the failure's text.
@@ -56,10 +56,10 @@ pub(super) async fn exchange(
     client: &HttpClient,
     floods: &Counter,
     mut request: Request<Empty<Bytes>>,
-    room: Room,
+    room: BodyLimit,
     memory: &WorkMemory,
     status: &mut Option<u16>,
-) -> Result<Reply, Fault> {
+) -> Result<UpstreamReply, AttemptError> {
     let is_tls = request.uri().scheme_str() == Some("https");
     let connection = capture_connection(&mut request);
     let response = tokio::select! {
@@ -69,13 +69,13 @@ pub(super) async fn exchange(
     };
     let (head, body) = response.into_parts();
     *status = Some(head.status.as_u16());
-    let is_reused = head.extensions.get().is_some_and(Meter::is_of_reused_connection);
+    let is_reused = head.extensions.get().is_some_and(TrafficMeter::is_of_reused_connection);
     if head.status == StatusCode::REQUEST_TIMEOUT && is_reused {
         return Err(timed_out_idle());
     }
     let head_bytes =
         head.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-    let pieces = Pieces::of(head.extensions.get(), head_bytes);
+    let pieces = BodyPieces::of(head.extensions.get(), head_bytes);
     if head_bytes > HEADERS_MAX {
         return Err(headers_too_large());
     }
@@ -85,7 +85,7 @@ pub(super) async fn exchange(
         drain(body).await;
         Bytes::new()
     };
-    Ok(Reply { status: head.status, headers: head.headers, body })
+    Ok(UpstreamReply { status: head.status, headers: head.headers, body })
 }
 
 /// Returns once the connection of a request is gone and still nothing is heard of the request.
@@ -106,21 +106,21 @@ async fn lost(mut connection: CaptureConnection) {
     }
 }
 
-fn meter_of(connected: &Connected) -> Option<Meter> {
+fn meter_of(connected: &Connected) -> Option<TrafficMeter> {
     let mut extras = Extensions::new();
     connected.get_extras(&mut extras);
     extras.get().cloned()
 }
 
 /// The pieces that a body comes in, counted and credited to its connection.
-struct Pieces {
-    meter: Option<Meter>,
+struct BodyPieces {
+    meter: Option<TrafficMeter>,
     count: usize,
 }
 
-impl Pieces {
+impl BodyPieces {
     /// For the body behind a head of so many bytes.
-    fn of(meter: Option<&Meter>, head_bytes: usize) -> Self {
+    fn of(meter: Option<&TrafficMeter>, head_bytes: usize) -> Self {
         if let Some(meter) = meter {
             meter.credit_head(head_bytes);
         }
@@ -146,12 +146,12 @@ impl Pieces {
 
 /// The server is given up because it brings too little for the work that it is; it would be the
 /// same again.
-fn flood(detail: String) -> Fault {
-    Fault { retry: false, ..Fault::trouble(Reason::Incomplete, detail) }
+fn flood(detail: String) -> AttemptError {
+    AttemptError { retry: false, ..AttemptError::trouble(Reason::Incomplete, detail) }
 }
 
 /// The same, found and counted by its connection.
-fn flooded() -> Fault {
+fn flooded() -> AttemptError {
     flood(
         "sent too much that is no part of an answer (control frames, informational responses, \
          crumbs), so that its \
@@ -160,8 +160,8 @@ fn flooded() -> Fault {
     )
 }
 
-fn headers_too_large() -> Fault {
-    Fault::answered(
+fn headers_too_large() -> AttemptError {
+    AttemptError::answered(
         Reason::TooLarge,
         format!("sent more headers than the {} that are allowed", size(HEADERS_MAX)),
     )
@@ -170,13 +170,16 @@ fn headers_too_large() -> Fault {
 async fn read(
     mut body: Incoming,
     headers: &HeaderMap,
-    room: Room,
+    room: BodyLimit,
     memory: &WorkMemory,
-    mut pieces: Pieces,
+    mut pieces: BodyPieces,
     floods: &Counter,
-) -> Result<Bytes, Fault> {
+) -> Result<Bytes, AttemptError> {
     let too_large = |met: String| {
-        Fault::answered(Reason::TooLarge, format!("{met}, allowed are {}", size(room.allowed)))
+        AttemptError::answered(
+            Reason::TooLarge,
+            format!("{met}, allowed are {}", size(room.allowed)),
+        )
     };
     let before = room.allowed - room.left;
     let announced =
@@ -217,7 +220,7 @@ async fn read(
     Ok(text.into())
 }
 
-fn ended_early(error: &hyper::Error, after: usize, floods: &Counter) -> Fault {
+fn ended_early(error: &hyper::Error, after: usize, floods: &Counter) -> AttemptError {
     if Flooded::caused(error) {
         return flooded();
     }
@@ -225,7 +228,7 @@ fn ended_early(error: &hyper::Error, after: usize, floods: &Counter) -> Fault {
         // Most likely its length is not the announced one.
         Some(error) if error.is_library() && error.is_reset() && is_protocol_error(error) => {
             let detail = format!("the body contradicts what was announced, after {}", size(after));
-            Fault::trouble(Reason::Incomplete, detail)
+            AttemptError::trouble(Reason::Incomplete, detail)
         }
         Some(error) if error.is_library() => {
             // An empty or tiny frame too many, most likely.
@@ -235,7 +238,7 @@ fn ended_early(error: &hyper::Error, after: usize, floods: &Counter) -> Fault {
                 size(after)
             ))
         }
-        _ => Fault::trouble(
+        _ => AttemptError::trouble(
             Reason::Incomplete,
             format!("the body ended early, after {}", size(after)),
         ),
@@ -256,9 +259,9 @@ struct ReservedBody<'a> {
 
 impl ReservedBody<'_> {
     /// Reserves `bytes` in all.
-    async fn reach(&mut self, bytes: usize) -> Result<(), Fault> {
+    async fn reach(&mut self, bytes: usize) -> Result<(), AttemptError> {
         let more = bytes.saturating_sub(self.bytes);
-        self.memory.take(BODY_COPIES * more as u64).await.map_err(|_| Fault::no_memory())?;
+        self.memory.take(BODY_COPIES * more as u64).await.map_err(|_| AttemptError::no_memory())?;
         self.bytes += more;
         Ok(())
     }
@@ -293,13 +296,13 @@ async fn drain(mut body: Incoming) {
 
 /// A server may answer 408 to the request that it waited for on an idle connection, and close it
 /// (RFC 9110, section 15.5.9): the answer may have been on its way before our request was.
-fn timed_out_idle() -> Fault {
+fn timed_out_idle() -> AttemptError {
     let resend = Resend::OnFreshConnection;
-    Fault { resend, ..Fault::answered(Reason::Status, "answered 408, expected 200") }
+    AttemptError { resend, ..AttemptError::answered(Reason::Status, "answered 408, expected 200") }
 }
 
 /// Why no head of an answer came.
-fn not_answered(error: &legacy::Error, is_tls: bool) -> Fault {
+fn not_answered(error: &legacy::Error, is_tls: bool) -> AttemptError {
     if Flooded::caused(error) {
         return flooded();
     }
@@ -322,26 +325,26 @@ fn not_answered(error: &legacy::Error, is_tls: bool) -> Fault {
             } else {
                 Resend::Never
             };
-            Fault { resend, ..Fault::trouble(Reason::Status, detail) }
+            AttemptError { resend, ..AttemptError::trouble(Reason::Status, detail) }
         }
         _ if cause::<h2::Error>(error).is_some_and(h2::Error::is_library) => {
             let most = size(H2_HEADERS_MAX as usize);
             let detail = format!(
                 "sent what is no valid HTTP/2 answer, or headers of more than {most}, expected 200"
             );
-            Fault { retry: false, ..Fault::trouble(Reason::Status, detail) }
+            AttemptError { retry: false, ..AttemptError::trouble(Reason::Status, detail) }
         }
         _ if error.is_connect() => {
-            Fault::trouble(Reason::Connect, "the connection broke while HTTP began on it")
+            AttemptError::trouble(Reason::Connect, "the connection broke while HTTP began on it")
         }
-        _ => Fault::trouble(
+        _ => AttemptError::trouble(
             Reason::Status,
             "broke the connection off before it answered, expected 200",
         ),
     }
 }
 
-fn not_connected(error: ConnectError) -> Fault {
+fn not_connected(error: ConnectError) -> AttemptError {
     let reason = match error.kind {
         ConnectErrorKind::Connect => Reason::Connect,
         ConnectErrorKind::Tls | ConnectErrorKind::ClosedUnanswered => Reason::Tls,
@@ -350,13 +353,13 @@ fn not_connected(error: ConnectError) -> Fault {
     // A server that closes without a word may have been stopped in just that moment.
     let retry =
         matches!(error.kind, ConnectErrorKind::Connect | ConnectErrorKind::ClosedUnanswered);
-    Fault { retry, ..Fault::trouble(reason, error.detail) }
+    AttemptError { retry, ..AttemptError::trouble(reason, error.detail) }
 }
 
 /// What happened, where the source says, or it is certain, that it did nothing with the request: it
 /// was never written, its stream was refused (RFC 9113, section 8.7), or it is above the last one
 /// that the server's GOAWAY says it looks at (section 6.8; h2 ends only those with that error).
-fn unprocessed(error: &legacy::Error) -> Option<Fault> {
+fn unprocessed(error: &legacy::Error) -> Option<AttemptError> {
     if let Some(error) = cause::<h2::Error>(error) {
         let is_refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
         return (error.is_remote() && (error.is_go_away() || is_refused)).then(refused);
@@ -370,14 +373,20 @@ fn unprocessed(error: &legacy::Error) -> Option<Fault> {
     (hyper.is_canceled() || hyper.is_closed() || (is_http2 && hyper.is_user())).then(unsent)
 }
 
-fn refused() -> Fault {
+fn refused() -> AttemptError {
     let detail = "refused the request unprocessed (GOAWAY or REFUSED_STREAM), expected 200";
-    Fault { resend: Resend::OnAnyConnection, ..Fault::trouble(Reason::Status, detail) }
+    AttemptError {
+        resend: Resend::OnAnyConnection,
+        ..AttemptError::trouble(Reason::Status, detail)
+    }
 }
 
-fn unsent() -> Fault {
+fn unsent() -> AttemptError {
     let detail = "ended the connection before the request was sent, expected 200";
-    Fault { resend: Resend::OnAnyConnection, ..Fault::trouble(Reason::Status, detail) }
+    AttemptError {
+        resend: Resend::OnAnyConnection,
+        ..AttemptError::trouble(Reason::Status, detail)
+    }
 }
 
 /// Whether another request had gone out on the connection before.

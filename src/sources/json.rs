@@ -15,7 +15,7 @@ pub(super) const MAX_DEPTH: usize = 128;
 
 /// The text without a byte order mark (RFC 8259, section 8.1 lets a parser ignore one) and without
 /// white space around it, or what is wrong with it (in words and places, never in data).
-pub(super) fn checked(body: &Bytes) -> Result<Bytes, Invalid> {
+pub(super) fn checked(body: &Bytes) -> Result<Bytes, InvalidJson> {
     let text = std::str::from_utf8(body).map_err(|error| not_utf8(body, error))?;
     let (text, behind_mark) = match text.strip_prefix('\u{feff}') {
         Some(text) => (text, ", counted behind its byte order mark"),
@@ -24,10 +24,11 @@ pub(super) fn checked(body: &Bytes) -> Result<Bytes, Invalid> {
     if let Some(at) = too_deep(text.as_bytes()) {
         let detail =
             format!("the body is nested deeper than {MAX_DEPTH} levels, from byte {at} on");
-        return Err(Invalid { detail, is_broken: false });
+        return Err(InvalidJson { detail, is_broken: false });
     }
-    let _: &RawValue = serde_json::from_str(text)
-        .map_err(|error| Invalid::broken(format!("the body is not JSON: {error}{behind_mark}")))?;
+    let _: &RawValue = serde_json::from_str(text).map_err(|error| {
+        InvalidJson::broken(format!("the body is not JSON: {error}{behind_mark}"))
+    })?;
     let trimmed = text.trim_matches([' ', '\t', '\n', '\r']).as_bytes();
     // A slice keeps the whole body in memory, which much white space is not worth.
     let mostly_space = trimmed.len() < body.len() / 2;
@@ -36,26 +37,26 @@ pub(super) fn checked(body: &Bytes) -> Result<Bytes, Invalid> {
 
 /// Why a text is no part.
 #[derive(Debug)]
-pub(super) struct Invalid {
+pub(super) struct InvalidJson {
     /// In words and places, never in data.
     pub(super) detail: String,
     /// It is not what its source meant to send, so that it may be whole when asked for again.
     pub(super) is_broken: bool,
 }
 
-impl Invalid {
+impl InvalidJson {
     fn broken(detail: String) -> Self {
         Self { detail, is_broken: true }
     }
 }
 
-fn not_utf8(body: &[u8], error: Utf8Error) -> Invalid {
+fn not_utf8(body: &[u8], error: Utf8Error) -> InvalidJson {
     if matches!(body, [0xff, 0xfe, ..] | [0xfe, 0xff, ..]) {
         let detail = "the body begins with the byte order mark of UTF-16, expected UTF-8";
-        return Invalid::broken(detail.to_owned());
+        return InvalidJson::broken(detail.to_owned());
     }
     let valid = error.valid_up_to();
-    Invalid::broken(format!("the body is not UTF-8: byte {valid} is the first that is not"))
+    InvalidJson::broken(format!("the body is not UTF-8: byte {valid} is the first that is not"))
 }
 
 /// Where the nesting passes [`MAX_DEPTH`], if it does. Brackets within strings do not count.

@@ -10,11 +10,11 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use super::{Answer, Reason};
+use super::{Reason, SourceAnswer};
 
 /// The counters of this module.
 #[derive(Debug, Clone, Default)]
-pub struct Metrics {
+pub struct SourcesMetrics {
     requests: Family<ResultLabels, Counter>,
     failures: Family<ReasonLabels, Counter>,
     retries: Family<SourceLabels, Counter>,
@@ -64,7 +64,7 @@ impl Default for Durations {
     }
 }
 
-impl Metrics {
+impl SourcesMetrics {
     /// Creates and registers them.
     pub fn register(registry: &mut Registry) -> Self {
         let new = Self::default();
@@ -108,7 +108,7 @@ impl Metrics {
         self.floods.get_or_create_owned(&SourceLabels { source: source.to_owned() })
     }
 
-    pub(super) fn of(&self, source: &str) -> SourceMetrics {
+    pub(super) fn of(&self, source: &str) -> ClientMetrics {
         let source = source.to_owned();
         let result = |result| {
             self.requests.get_or_create_owned(&ResultLabels { source: source.clone(), result })
@@ -118,7 +118,7 @@ impl Metrics {
             (reason, self.failures.get_or_create_owned(&labels))
         };
         let labels = SourceLabels { source: source.clone() };
-        SourceMetrics {
+        ClientMetrics {
             ok: result("ok"),
             unchanged: result("unchanged"),
             missing: result("missing"),
@@ -152,7 +152,7 @@ const REASONS: [Reason; 11] = [
 
 /// One source's handles.
 #[derive(Debug, Clone)]
-pub(super) struct SourceMetrics {
+pub(super) struct ClientMetrics {
     ok: Counter,
     unchanged: Counter,
     missing: Counter,
@@ -167,14 +167,14 @@ pub(super) struct SourceMetrics {
     pub(super) tape_failures: Counter,
 }
 
-impl SourceMetrics {
+impl ClientMetrics {
     /// Counts a question that was answered; `missing`: by a 404 that has a meaning.
-    pub(super) fn count(&self, answer: &Answer, missing: bool) {
+    pub(super) fn count(&self, answer: &SourceAnswer, missing: bool) {
         match answer {
             _ if missing => self.missing.inc(),
-            Answer::NotFound => self.missing.inc(),
-            Answer::Part(_) => self.ok.inc(),
-            Answer::Unchanged => self.unchanged.inc(),
+            SourceAnswer::NotFound => self.missing.inc(),
+            SourceAnswer::Part(_) => self.ok.inc(),
+            SourceAnswer::Unchanged => self.unchanged.inc(),
         };
     }
 

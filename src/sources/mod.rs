@@ -4,38 +4,38 @@
 //! request's target, [`Client::fetch`] asks: `client` puts together `request` and `exchange` (one
 //! HTTP exchange over `connections`), `answer` (what it means, with `json`, `link` and `pages`),
 //! `retry`, and the `breaker` behind its `gate`. A part is a 200 with JSON and no next page;
-//! anything else is a [`Failure`] that says what was met and expected, and never holds data. Who
-//! needs which part when is `collect`'s.
+//! anything else is a [`SourceError`] that says what was met and expected, and never holds data.
+//! Who needs which part when is `collect`'s.
 
 mod answer;
+mod attempt_error;
 mod breaker;
 mod client;
 mod connections;
 mod exchange;
-mod failure;
-mod fault;
-mod gate;
 mod json;
-mod link;
+mod link_header;
 mod metrics;
 mod outstanding;
 mod pages;
 mod part;
+mod recording;
 mod render;
-mod request;
+mod request_spec;
 mod retry;
-mod tape;
+mod shared_breaker;
+mod source_error;
 mod trace;
 
 pub use breaker::BreakerState;
 pub use client::{Client, ClientState};
-pub use failure::{Failure, Reason};
-pub(crate) use link::has_next_page;
-pub use metrics::Metrics;
+pub(crate) use link_header::has_next_page;
+pub use metrics::SourcesMetrics;
 pub use outstanding::{Outstanding, OutstandingRequest};
 pub use part::{Part, VALIDATOR_BYTES_MAX, Validator};
+pub use recording::Recording;
 pub use render::render;
-pub use tape::Tape;
+pub use source_error::{Reason, SourceError};
 pub use trace::TraceContext;
 
 use std::sync::Arc;
@@ -51,22 +51,22 @@ use crate::resources::WorkMemory;
 
 /// What every client of a source shares.
 #[derive(Debug, Clone)]
-pub struct Shared {
+pub struct SharedSources {
     /// Our identity as it rotates; `None` where only `http://` sources are allowed.
     pub identity: Option<watch::Receiver<Arc<Identity>>>,
     /// How TLS is done.
     pub tls: TlsOptions,
     /// The counters of TLS.
-    pub identity_metrics: identity::Metrics,
+    pub identity_metrics: identity::IdentityMetrics,
     /// The counters of this module.
-    pub metrics: Metrics,
+    pub metrics: SourcesMetrics,
     /// `--record` or `--replay`.
-    pub tape: Tape,
+    pub tape: Recording,
 }
 
 /// One question to a source.
 #[derive(Debug)]
-pub struct Ask<'a> {
+pub struct PartRequest<'a> {
     /// The rendered path and query.
     pub target: &'a PathAndQuery,
     /// The part to confirm: its strong `ETag` goes out as `If-None-Match`.
@@ -85,7 +85,7 @@ pub struct Ask<'a> {
 
 /// What a source said.
 #[derive(Debug, Clone)]
-pub enum Answer {
+pub enum SourceAnswer {
     /// A part (fresh bytes).
     Part(Part),
     /// The known part is still current: a 304, or the same bytes again where its validator proves

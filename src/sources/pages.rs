@@ -9,12 +9,12 @@ use http::Uri;
 use http::uri::PathAndQuery;
 
 use super::Reason;
-use super::fault::Fault;
-use super::link;
+use super::attempt_error::AttemptError;
+use super::link_header;
 
 /// The pages read so far. Their number is bounded by `max_pages`, their size by whoever reads them.
 #[derive(Debug)]
-pub(super) struct Pages<'a> {
+pub(super) struct PageLoop<'a> {
     origin: &'a Uri,
     limit: NonZeroU32,
     at: PathAndQuery,
@@ -22,7 +22,7 @@ pub(super) struct Pages<'a> {
     texts: Vec<Bytes>,
 }
 
-impl<'a> Pages<'a> {
+impl<'a> PageLoop<'a> {
     pub(super) fn new(origin: &'a Uri, first: &PathAndQuery, max_pages: NonZeroU32) -> Self {
         Self {
             origin,
@@ -34,11 +34,11 @@ impl<'a> Pages<'a> {
     }
 
     /// Takes a page's text, which has to be an array.
-    pub(super) fn add(&mut self, text: Bytes) -> Result<(), Fault> {
+    pub(super) fn add(&mut self, text: Bytes) -> Result<(), AttemptError> {
         let page = self.texts.len() + 1;
         if text.first() != Some(&b'[') {
             let detail = format!("page {page} is no array, which `pages: follow` expects");
-            return Err(Fault::answered(Reason::Incomplete, detail));
+            return Err(AttemptError::answered(Reason::Incomplete, detail));
         }
         self.texts.push(text);
         Ok(())
@@ -49,15 +49,15 @@ impl<'a> Pages<'a> {
     }
 
     /// Turns to the page that `reference` names, seen from the last one.
-    pub(super) fn turn(&mut self, reference: &str) -> Result<&PathAndQuery, Fault> {
+    pub(super) fn turn(&mut self, reference: &str) -> Result<&PathAndQuery, AttemptError> {
         let page = self.texts.len();
-        let incomplete = |detail: String| Fault::answered(Reason::Incomplete, detail);
+        let incomplete = |detail: String| AttemptError::answered(Reason::Incomplete, detail);
         if page >= self.limit.get() as usize {
             return Err(incomplete(format!(
                 "has more than the {page} pages that `max_pages` allows"
             )));
         }
-        self.at = link::resolve(self.origin, &self.at, reference).map_err(|problem| {
+        self.at = link_header::resolve(self.origin, &self.at, reference).map_err(|problem| {
             incomplete(format!("the `Link` of page {page} {problem}, expected the same origin"))
         })?;
         if !self.seen.insert(self.at.clone()) {
@@ -95,7 +95,7 @@ mod tests {
 
     fn joined(texts: &[&'static str]) -> Bytes {
         let origin = Uri::from_static("http://a.b");
-        let mut pages = Pages::new(&origin, &PathAndQuery::from_static("/"), NonZeroU32::MAX);
+        let mut pages = PageLoop::new(&origin, &PathAndQuery::from_static("/"), NonZeroU32::MAX);
         for text in texts {
             pages.add((*text).into()).unwrap();
         }

@@ -11,7 +11,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{Failure, Part, Reason};
+use super::{Part, Reason, SourceError};
 use crate::domain::{SourceIndex, UrlPiece, UrlTemplate, check_value, has_dot_part};
 
 /// The longest request target, in bytes: what servers commonly take at least.
@@ -29,10 +29,10 @@ pub fn render<'p>(
     template: &UrlTemplate,
     key: &str,
     part: impl Fn(SourceIndex) -> (&'p str, Option<&'p Part>),
-) -> Result<PathAndQuery, Failure> {
+) -> Result<PathAndQuery, SourceError> {
     let failure = |detail| {
         let reason = Reason::MissingReference;
-        Failure { source_name: source.into(), reason, detail, retry: false, retry_after: None }
+        SourceError { source_name: source.into(), reason, detail, retry: false, retry_after: None }
     };
     let refused = |reference: &str, found: &str| {
         failure(format!("`{{{reference}}}` {found}, the URL needs a string, a number or a boolean"))
@@ -130,8 +130,8 @@ fn within(kind: &'static str) -> &'static str {
 
 /// A member of an object. Of duplicates the last one counts, as in jq.
 fn member<'j>(object: &'j str, name: &str) -> Result<Option<&'j str>, &'static str> {
-    struct Wanted<'n>(&'n str);
-    impl<'j> Visitor<'j> for Wanted<'_> {
+    struct WantedMember<'n>(&'n str);
+    impl<'j> Visitor<'j> for WantedMember<'_> {
         type Value = Option<&'j RawValue>;
 
         fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -150,7 +150,7 @@ fn member<'j>(object: &'j str, name: &str) -> Result<Option<&'j str>, &'static s
             Ok(found)
         }
     }
-    let found = serde_json::Deserializer::from_str(object).deserialize_map(Wanted(name));
+    let found = serde_json::Deserializer::from_str(object).deserialize_map(WantedMember(name));
     Ok(found.map_err(|_| "is in an object whose names are no Unicode")?.map(RawValue::get))
 }
 

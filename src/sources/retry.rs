@@ -14,7 +14,7 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio::time::Instant;
 use tower::retry::budget::{Budget as _, TpsBudget};
 
-use super::fault::{Fault, Resend};
+use super::attempt_error::{AttemptError, Resend};
 
 const BUDGET_WINDOW: Duration = Duration::from_secs(10);
 const BUDGET_FREE_PER_SECOND: u32 = 2;
@@ -27,9 +27,9 @@ pub(super) const RESENDS_MAX: usize = 3;
 
 /// The retry budget of one source.
 #[derive(Debug)]
-pub(super) struct Budget(TpsBudget);
+pub(super) struct RetryBudget(TpsBudget);
 
-impl Budget {
+impl RetryBudget {
     pub(super) fn new() -> Self {
         Self(TpsBudget::new(BUDGET_WINDOW, BUDGET_FREE_PER_SECOND, BUDGET_SHARE))
     }
@@ -47,9 +47,9 @@ impl Budget {
 
 /// The pauses between the requests of one question.
 #[derive(Debug)]
-pub(super) struct Pauses(ExponentialBackoff);
+pub(super) struct Backoff(ExponentialBackoff);
 
-impl Pauses {
+impl Backoff {
     pub(super) fn new(retries: u32) -> Self {
         Self(steps(retries as usize))
     }
@@ -57,7 +57,7 @@ impl Pauses {
     /// When to ask again after `fault`; `None` where it is final or would pass the deadline.
     pub(super) fn after(
         &mut self,
-        fault: &Fault,
+        fault: &AttemptError,
         now: Instant,
         deadline: Instant,
     ) -> Option<Instant> {
@@ -95,7 +95,7 @@ impl ResendAllowance {
     /// How to send it again after `fault`; `None` where that is for the budget to decide.
     pub(super) fn after(
         &mut self,
-        fault: &Fault,
+        fault: &AttemptError,
         now: Instant,
         deadline: Instant,
     ) -> Option<Resending> {
@@ -123,9 +123,12 @@ mod tests {
     use super::*;
     use crate::sources::Reason;
 
-    fn fault(retry_after: Option<u64>) -> Fault {
+    fn fault(retry_after: Option<u64>) -> AttemptError {
         let retry_after = retry_after.map(Duration::from_millis);
-        Fault { retry_after, ..Fault::trouble(Reason::Status, "answered 503, expected 200") }
+        AttemptError {
+            retry_after,
+            ..AttemptError::trouble(Reason::Status, "answered 503, expected 200")
+        }
     }
 
     #[test]
@@ -133,7 +136,7 @@ mod tests {
         let now = Instant::now();
         let deadline = now + Duration::from_mins(1);
         for _ in 0..100 {
-            let mut pauses = Pauses::new(7);
+            let mut pauses = Backoff::new(7);
             for bound in [10, 20, 40, 80, 160, 250, 250] {
                 let pause = pauses.after(&fault(None), now, deadline).unwrap() - now;
                 assert!(pause <= Duration::from_millis(bound), "{pause:?} of {bound} ms");
@@ -147,18 +150,18 @@ mod tests {
         let now = Instant::now();
         let deadline = now + Duration::from_secs(2);
         assert!(
-            Pauses::new(1).after(&fault(Some(1_000)), now, deadline).unwrap()
+            Backoff::new(1).after(&fault(Some(1_000)), now, deadline).unwrap()
                 >= now + Duration::from_secs(1)
         );
-        assert_eq!(Pauses::new(1).after(&fault(Some(2_000)), now, deadline), None);
+        assert_eq!(Backoff::new(1).after(&fault(Some(2_000)), now, deadline), None);
     }
 
     #[test]
     fn what_was_not_processed_is_sent_again_a_bounded_number_of_times() {
         let now = Instant::now();
         let deadline = now + Duration::from_mins(1);
-        let refused = Fault { resend: Resend::OnAnyConnection, ..fault(None) };
-        let garbage = Fault { resend: Resend::OnFreshConnection, ..fault(None) };
+        let refused = AttemptError { resend: Resend::OnAnyConnection, ..fault(None) };
+        let garbage = AttemptError { resend: Resend::OnFreshConnection, ..fault(None) };
         let mut resends = ResendAllowance::new();
         let fresh: Vec<_> = (0..RESENDS_MAX)
             .map(|_| resends.after(&refused, now, deadline).unwrap().on_fresh_connection)
@@ -177,13 +180,13 @@ mod tests {
     #[test]
     fn what_would_fail_again_is_not_retried() {
         let now = Instant::now();
-        let last = Fault::answered(Reason::Status, "answered 404, expected 200");
-        assert_eq!(Pauses::new(3).after(&last, now, now + Duration::from_secs(9)), None);
+        let last = AttemptError::answered(Reason::Status, "answered 404, expected 200");
+        assert_eq!(Backoff::new(3).after(&last, now, now + Duration::from_secs(9)), None);
     }
 
     #[test]
     fn an_outage_is_multiplied_by_a_fifth_at_most() {
-        let budget = Budget::new();
+        let budget = RetryBudget::new();
         let failed = |_| {
             budget.deposit();
             budget.withdraw()

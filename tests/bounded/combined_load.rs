@@ -95,7 +95,8 @@ async fn hang_up(sidecar: &Sidecar, keys: std::ops::Range<usize>) {
 /// Asks for keys of a domain over several connections; any answer will do.
 async fn take(sidecar: &Sidecar, domain: &str, keys: std::ops::Range<usize>) {
     join_all((0..8).map(|part| {
-        let (mut consumer, keys) = (sidecar.consumer(HttpVersion::Http1), keys.clone());
+        let mut consumer = sidecar.consumer(HttpVersion::Http1);
+        let keys = keys.clone();
         async move {
             for key in keys.skip(part).step_by(8) {
                 consumer
@@ -112,8 +113,8 @@ async fn upstream() -> Upstream {
     let upstream = Upstream::plain().await;
     upstream.forget();
     for name in SOURCES {
-        let (body, etag) =
-            (format!("\"{}\"", "x".repeat(500)), format!("\"{}\"", "e".repeat(7_000)));
+        let body = format!("\"{}\"", "x".repeat(500));
+        let etag = format!("\"{}\"", "e".repeat(7_000));
         upstream.handles(&format!("/{name}"), move |_| Reply::json(body.clone()).etag(&etag));
     }
     let large = format!("\"{}\"", "x".repeat(4 << 20 >> 1));
@@ -124,9 +125,10 @@ async fn upstream() -> Upstream {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn large_parts_large_trees_callers_that_hang_up_and_a_planted_redis_do_not_end_a_small_container()
+async fn large_parts_and_trees_callers_that_hang_up_and_a_planted_redis_do_not_end_a_small_container()
  {
-    let (redis, upstream) = (Redis::start(), upstream().await);
+    let redis = Redis::start();
+    let upstream = upstream().await;
     let shaped = |name: &str, path: &str, shape: &str| {
         let domain = DomainFile::of(name).head("cache: {ttl: 1h}").head("deadline: 5s");
         let domain = domain.source("part", &upstream, &format!("/{path}?of={{key}}"), &[]);

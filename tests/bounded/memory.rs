@@ -44,7 +44,8 @@ const BUFFERS_BYTES: u64 = 6 << 20;
 /// Reads every key of a range once, over eight connections.
 async fn read(sidecar: &Sidecar, keys: std::ops::Range<usize>) {
     let loops = (0..8).map(|part| {
-        let (mut consumer, keys) = (sidecar.consumer(HttpVersion::Http1), keys.clone());
+        let mut consumer = sidecar.consumer(HttpVersion::Http1);
+        let keys = keys.clone();
         async move {
             for key in keys.skip(part).step_by(8) {
                 assert_eq!(
@@ -69,7 +70,8 @@ async fn four_sources(part_bytes: usize, etag: &str) -> Upstream {
     let upstream = Upstream::plain().await;
     upstream.forget();
     for name in SOURCES {
-        let (body, etag) = (format!("\"{}\"", "x".repeat(part_bytes - 2)), etag.to_owned());
+        let body = format!("\"{}\"", "x".repeat(part_bytes - 2));
+        let etag = etag.to_owned();
         upstream.handles(&format!("/{name}"), move |_| Reply::json(body.clone()).etag(&etag));
     }
     upstream

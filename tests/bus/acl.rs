@@ -53,9 +53,10 @@ async fn life(redis: &Redis, settings: &BusConfig) {
         .arg("pubsub")
         .add_command(super::loss::foreign("43"));
     silenced.exec(&mut redis.control()).unwrap();
-    two.until_it(
-        |what| matches!(what, BusEventKind::InvalidationApplied(entry) if *entry.scopes == [InvalidationScope::Key("43".into())]),
-    )
+    two.until_it(|kind| {
+        matches!(kind, BusEventKind::InvalidationApplied(entry)
+            if *entry.scopes == [InvalidationScope::Key("43".into())])
+    })
     .await;
 
     one.bus.set_domains([DOMAIN]);
@@ -91,7 +92,8 @@ fn fill_stamps(redis: &Redis) {
 
 async fn datasets(one: &Member, two: &Member) {
     let place = DatasetPlace { key: "44".into(), plan: "p".into() };
-    let (fence, holder) = (one.domain.applied_fence().unwrap(), one.domain.new_claim_holder());
+    let fence = one.domain.applied_fence().unwrap();
+    let holder = one.domain.new_claim_holder();
     let dataset = TierDataset { fence, tags: vec!["gold".into()], body: Arc::from(&b"{}"[..]) };
     assert_eq!(
         patiently(|| one.domain.claim(&place, &holder, fence, TEST_TIMEOUT, Some(READY_BYTES)))

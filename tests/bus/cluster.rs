@@ -46,8 +46,8 @@ async fn hold(member: &mut Member, domains: &[String]) {
 
 async fn pair(settings: &BusConfig, domains: &[String]) -> (Member, Member) {
     let names: Vec<_> = domains.iter().map(String::as_str).collect();
-    let (mut one, mut two) =
-        (Member::serving(settings.clone(), &names), Member::serving(settings.clone(), &names));
+    let mut one = Member::serving(settings.clone(), &names);
+    let mut two = Member::serving(settings.clone(), &names);
     hold(&mut one, domains).await;
     hold(&mut two, domains).await;
     (one, two)
@@ -118,8 +118,8 @@ async fn a_server_that_dies_takes_its_domains_with_it_and_no_other_until_it_is_b
     let (settings, _auth) = settings(&cluster, SHORT);
     let (mut one, mut two) = pair(&settings, &domains).await;
     let lost = one.bus.domain(&domains[1]).unwrap();
-    let (mark, before) =
-        (lost.may_store(lost.start_point(), "42", &[]).unwrap(), lost.applied_fence().unwrap());
+    let mark = lost.may_store(lost.start_point(), "42", &[]).unwrap();
+    let before = lost.applied_fence().unwrap();
 
     cluster.nodes[1].kill();
     one.until("lose the lease of the one", |_| !lost.has_lease()).await;

@@ -74,8 +74,8 @@ impl Meter {
     /// Lets time pass until so many scripts have run: heartbeats, where nothing else happens.
     async fn heartbeats(&mut self, count: u64) -> Counters {
         let before = self.read();
-        let (mut often, until) =
-            (tokio::time::interval(Duration::from_millis(20)), Instant::now() + TEST_TIMEOUT);
+        let mut often = tokio::time::interval(Duration::from_millis(20));
+        let until = Instant::now() + TEST_TIMEOUT;
         loop {
             often.tick().await;
             let so_far = self.read().less(before);
@@ -148,7 +148,8 @@ async fn heartbeats_of_many_domains_share_a_round_trip() {
 /// yet.
 fn fill_registry(redis: &Redis, sidecars: usize, reported: bool) {
     const FILL: &str = "for i = 1, ARGV[1] do
-        redis.call('HSET', KEYS[1], string.format('r:customers-web-7d9c5b6f4d-%05d-%016x', i, i), ARGV[2])
+        local name = string.format('r:customers-web-7d9c5b6f4d-%05d-%016x', i, i)
+        redis.call('HSET', KEYS[1], name, ARGV[2])
         end redis.call('HSET', KEYS[1], 'leases', '3000=' .. ARGV[1])";
     let meta = RedisNames::new("default", DOMAIN).meta();
     let seq: String = redis.command(&["HGET", &meta, "seq"]);
@@ -165,7 +166,8 @@ struct Hand {
 
 impl Hand {
     fn new(redis: &Redis) -> Self {
-        let (scripts, names) = (Scripts::new(LIMITS), RedisNames::new("default", DOMAIN));
+        let scripts = Scripts::new(LIMITS);
+        let names = RedisNames::new("default", DOMAIN);
         Self { scripts, names, connection: redis.control() }
     }
 
@@ -182,7 +184,8 @@ impl Hand {
     }
 
     fn heartbeat(&mut self, applied: Option<Fence>) -> Fence {
-        let (name, lease) = (MemberName("by-hand".into()), Duration::from_secs(3));
+        let name = MemberName("by-hand".into());
+        let lease = Duration::from_secs(3);
         match self.ask(ScriptCall::Heartbeat(Heartbeat {
             name,
             lease,
@@ -205,7 +208,8 @@ impl Hand {
 #[test]
 fn a_heartbeat_and_an_invalidation_cost_the_same_in_a_registry_of_any_size() {
     let redis = Redis::start();
-    let (mut hand, mut meter) = (Hand::new(&redis), Meter::new(&redis));
+    let mut hand = Hand::new(&redis);
+    let mut meter = Meter::new(&redis);
     let mut cost = HashMap::new();
     for sidecars in [1, 100, 1_000, 10_000] {
         let mut end = hand.heartbeat(None);
@@ -232,7 +236,8 @@ fn a_heartbeat_and_an_invalidation_cost_the_same_in_a_registry_of_any_size() {
 #[test]
 fn asking_whether_all_have_reported_costs_as_little_while_one_has_not() {
     let redis = Redis::start();
-    let (mut hand, mut meter) = (Hand::new(&redis), Meter::new(&redis));
+    let mut hand = Hand::new(&redis);
+    let mut meter = Meter::new(&redis);
     for sidecars in [1, 100, 1_000, 10_000] {
         hand.heartbeat(None);
         let token = hand.invalidate("42");
@@ -257,8 +262,9 @@ fn asking_whether_all_have_reported_costs_as_little_while_one_has_not() {
             }
             meter.read().less(before).of_each()
         };
-        let (all, one, none) =
-            (asked(false, None), asked(false, Some("by-hand")), asked(true, Some("by-hand")));
+        let all = asked(false, None);
+        let one = asked(false, Some("by-hand"));
+        let none = asked(true, Some("by-hand"));
         println!(
             "{sidecars:>6} registered: who is behind, when all are {all:?}, \
              when one is asked for {one:?}, when none is {none:?}"
@@ -295,7 +301,8 @@ async fn what_a_fleet_costs_at_rest_and_when_it_is_invalidated() {
             a_second(micros)
         );
 
-        let (mut took, mut all) = (Vec::new(), Counters::default());
+        let mut took = Vec::new();
+        let mut all = Counters::default();
         let rounds = 20;
         for round in 0..rounds {
             let before = meter.read();

@@ -59,10 +59,12 @@ async fn is_followed(
     how: impl FnOnce(&mut Redis),
     primary: &mut Redis,
 ) -> [Member; 2] {
-    let (mut one, mut two) = (joined(watched.settings()).await, joined(watched.settings()).await);
+    let mut one = joined(watched.settings()).await;
+    let mut two = joined(watched.settings()).await;
     let sent = one.domain.invalidate(keys(&["1"])).await.unwrap();
     one.domain.wait_for_fleet(&sent, TEST_TIMEOUT).await.unwrap();
-    let (start, before) = (two.domain.start_point(), two.domain.applied_fence().unwrap());
+    let start = two.domain.start_point();
+    let before = two.domain.applied_fence().unwrap();
     let mark = two.domain.may_store(start, "42", &[]).unwrap();
     assert!(two.domain.is_valid(mark, "42", &[]));
 

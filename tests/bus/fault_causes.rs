@@ -136,7 +136,8 @@ async fn a_redis_that_goes_and_comes_back_is_said_twice() {
 
 #[tokio::test]
 async fn a_server_of_a_cluster_that_refuses_is_trouble_of_its_own_domains() {
-    let (cluster, upstream) = (Cluster::start(UNNOTICED), Upstream::plain().await);
+    let cluster = Cluster::start(UNNOTICED);
+    let upstream = Upstream::plain().await;
     let domains = a_domain_each(&cluster);
     let files: Vec<_> = domains
         .iter()

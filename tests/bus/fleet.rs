@@ -18,7 +18,8 @@ fn place(key: &str) -> DatasetPlace {
 #[tokio::test]
 async fn an_invalidation_is_applied_everywhere_when_it_is_acknowledged() {
     let redis = Redis::start();
-    let (one, two) = (Member::join(redis.addr()).await, Member::join(redis.addr()).await);
+    let one = Member::join(redis.addr()).await;
+    let two = Member::join(redis.addr()).await;
     let start = two.domain.start_point();
     let mark = two.domain.may_store(start, "42", &[]).unwrap();
     assert!(two.domain.is_valid(mark, "42", &[]));
@@ -39,7 +40,8 @@ async fn an_invalidation_is_applied_everywhere_when_it_is_acknowledged() {
 #[tokio::test]
 async fn once_the_epoch_is_settled_an_acknowledgement_takes_round_trips_not_leases() {
     let redis = Redis::start();
-    let (one, two) = (Member::join(redis.addr()).await, Member::join(redis.addr()).await);
+    let one = Member::join(redis.addr()).await;
+    let two = Member::join(redis.addr()).await;
     let young = one.domain.invalidate(keys(&["42"])).await.unwrap();
     one.domain.wait_for_fleet(&young, TEST_TIMEOUT).await.unwrap();
     for key in 0..20 {
@@ -120,7 +122,8 @@ async fn any_program_can_invalidate_with_one_eval() {
 #[tokio::test]
 async fn who_leaves_gives_up_its_lease_and_is_waited_for_no_more() {
     let redis = Redis::start();
-    let (one, mut two) = (Member::join(redis.addr()).await, Member::join(redis.addr()).await);
+    let one = Member::join(redis.addr()).await;
+    let mut two = Member::join(redis.addr()).await;
     two.leave().await;
     assert!(!two.domain.has_lease());
     let sent = one.domain.invalidate(keys(&["42"])).await.unwrap();
@@ -146,7 +149,8 @@ async fn a_domain_that_comes_later_takes_part_and_one_that_goes_leaves() {
 #[tokio::test]
 async fn redis_keeps_datasets_until_they_are_invalidated() {
     let redis = Redis::start();
-    let (one, two) = (Member::join(redis.addr()).await, Member::join(redis.addr()).await);
+    let one = Member::join(redis.addr()).await;
+    let two = Member::join(redis.addr()).await;
     let fence = one.domain.applied_fence().unwrap();
     let dataset =
         TierDataset { fence, tags: vec!["gold".into()], body: Arc::from(&b"{\"name\":\"x\"}"[..]) };
@@ -184,10 +188,13 @@ async fn redis_keeps_datasets_until_they_are_invalidated() {
 #[tokio::test]
 async fn one_flight_at_a_time_collects_a_place_until_it_lets_go_or_dies() {
     let redis = Redis::start();
-    let (one, two) = (Member::join(redis.addr()).await, Member::join(redis.addr()).await);
-    let (fence, long) = (one.domain.applied_fence().unwrap(), Duration::from_mins(1));
-    let (place, ann, bob) =
-        (place("42"), one.domain.new_claim_holder(), two.domain.new_claim_holder());
+    let one = Member::join(redis.addr()).await;
+    let two = Member::join(redis.addr()).await;
+    let fence = one.domain.applied_fence().unwrap();
+    let long = Duration::from_mins(1);
+    let place = place("42");
+    let ann = one.domain.new_claim_holder();
+    let bob = two.domain.new_claim_holder();
     assert_ne!(one.domain.new_claim_holder(), ann);
     assert_eq!(
         patiently(|| one.domain.claim(&place, &ann, fence, long, Some(READY_BYTES))).await,
@@ -228,14 +235,16 @@ async fn one_flight_at_a_time_collects_a_place_until_it_lets_go_or_dies() {
 async fn who_claims_what_has_just_been_kept_is_given_it() {
     let redis = Redis::start();
     let one = Member::join(redis.addr()).await;
-    let (fence, ttl) = (one.domain.applied_fence().unwrap(), Duration::from_mins(1));
+    let fence = one.domain.applied_fence().unwrap();
+    let ttl = Duration::from_mins(1);
     let dataset = TierDataset { fence, tags: vec![], body: b"{}".as_slice().into() };
     assert!(
         patiently(|| one.domain.store(place("42"), dataset.clone(), Duration::ZERO, ttl))
             .await
             .unwrap()
     );
-    let (place, claimant) = (place("42"), one.domain.new_claim_holder());
+    let place = place("42");
+    let claimant = one.domain.new_claim_holder();
     let claimed =
         patiently(|| one.domain.claim(&place, &claimant, fence, ttl, Some(READY_BYTES))).await;
     let Ok(ClaimOutcome::AlreadyStored(fetched)) = claimed else { panic!("{claimed:?}") };

@@ -24,7 +24,8 @@ fn redis_cli(redis: &Redis, words: &[&str]) -> String {
 #[tokio::test]
 async fn what_print_script_prints_invalidates_running_sidecars() {
     let redis = Redis::start();
-    let (mut one, mut two) = (Member::join(redis.addr()).await, Member::join(redis.addr()).await);
+    let mut one = Member::join(redis.addr()).await;
+    let mut two = Member::join(redis.addr()).await;
     let mark = two.domain.may_store(two.domain.start_point(), "42", &[]).unwrap();
     let file = tempfile::NamedTempFile::new().unwrap();
     let printed = Command::new(env!("CARGO_BIN_EXE_bfb"))
@@ -34,7 +35,10 @@ async fn what_print_script_prints_invalidates_running_sidecars() {
     std::fs::write(file.path(), printed.stdout).unwrap();
 
     let names = RedisNames::new("default", DOMAIN);
-    let (meta, log, stamps, fresh) = (names.meta(), names.log(), names.stamps(), "0f".repeat(16));
+    let meta = names.meta();
+    let log = names.log();
+    let stamps = names.stamps();
+    let fresh = "0f".repeat(16);
     let script = file.path().to_str().unwrap();
     let words =
         ["--eval", script, &meta, &log, &stamps, ",", "1", &fresh, "", "key", "42", "tag", "gold"];
@@ -44,7 +48,10 @@ async fn what_print_script_prints_invalidates_running_sidecars() {
     let named = [InvalidationScope::Key("42".into()), InvalidationScope::Tag("gold".into())];
     for member in [&mut one, &mut two] {
         member
-            .until_it(|what| matches!(what, BusEventKind::InvalidationApplied(entry) if *entry.scopes == named))
+            .until_it(|kind| {
+                matches!(kind, BusEventKind::InvalidationApplied(entry)
+                if *entry.scopes == named)
+            })
             .await;
     }
     assert!(!two.domain.is_valid(mark, "42", &[]));

@@ -22,7 +22,8 @@ pub(super) fn foreign(key: &str) -> redis::Cmd {
 async fn one_that_is_cut_off_is_waited_for_as_long_as_it_may_serve() {
     let redis = Redis::start();
     let link = Link::to(redis.addr()).await;
-    let (one, two) = (Member::join(redis.addr()).await, Member::join(link.addr()).await);
+    let one = Member::join(redis.addr()).await;
+    let two = Member::join(link.addr()).await;
     let young = one.domain.invalidate(keys(&["1"])).await.unwrap();
     one.domain.wait_for_fleet(&young, TEST_TIMEOUT).await.unwrap();
 
@@ -49,7 +50,8 @@ async fn one_that_is_cut_off_is_waited_for_as_long_as_it_may_serve() {
 async fn one_that_comes_back_catches_up_and_serves_again_at_its_first_attempt() {
     let redis = Redis::start();
     let link = Link::to(redis.addr()).await;
-    let (one, mut two) = (Member::join(redis.addr()).await, Member::join(link.addr()).await);
+    let one = Member::join(redis.addr()).await;
+    let mut two = Member::join(link.addr()).await;
     let connections = link.counts().accepted;
     let mark = two.domain.may_store(two.domain.start_point(), "43", &[]).unwrap();
     link.cut(Cut::Reset);
@@ -103,7 +105,8 @@ async fn a_redis_that_restarts_begins_a_new_epoch_and_what_was_read_before_is_ou
     for keeps_data in [false, true] {
         let mut redis = Redis::start();
         let mut one = Member::join(redis.addr()).await;
-        let (start, before) = (one.domain.start_point(), one.domain.applied_fence().unwrap());
+        let start = one.domain.start_point();
+        let before = one.domain.applied_fence().unwrap();
         let mark = one.domain.may_store(start, "42", &[]).unwrap();
         if keeps_data {
             redis.restart_with_data();
@@ -156,7 +159,8 @@ async fn a_redis_that_stands_still_holds_nobody_up() {
     let mut one = Member::join(redis.addr()).await;
     let place = DatasetPlace { key: "42".into(), plan: "p".into() };
     redis.pause();
-    let (asked, mut waited) = (100, 0);
+    let asked = 100;
+    let mut waited = 0;
     for _ in 0..asked {
         let mut fetching = std::pin::pin!(fetched(&one.domain, place.clone()));
         // What is refused at once has asked nobody.

@@ -25,7 +25,8 @@ fn serve(first: &'static [u8], rest: &'static [u8]) -> (SocketAddr, mpsc::Receiv
     let (addr, (sent, counted)) = (listener.local_addr().unwrap(), mpsc::channel());
     std::thread::spawn(move || {
         for stream in listener.incoming() {
-            let (mut stream, sent) = (stream.unwrap(), sent.clone());
+            let mut stream = stream.unwrap();
+            let sent = sent.clone();
             std::thread::spawn(move || {
                 if greet(&mut stream).is_ok() && stream.write_all(first).is_ok() {
                     let _ = sent.send(first.len() + flood(&mut stream, rest));
@@ -102,7 +103,8 @@ fn serve_datasets(bytes: usize) -> SocketAddr {
     });
     std::thread::spawn(move || {
         for stream in listener.incoming() {
-            let (mut stream, hit) = (stream.unwrap(), hit.clone());
+            let mut stream = stream.unwrap();
+            let hit = hit.clone();
             std::thread::spawn(move || {
                 while greet(&mut stream).and_then(|()| stream.write_all(hit.as_bytes())).is_ok() {}
             });
@@ -117,8 +119,8 @@ async fn a_dataset_of_more_bytes_than_were_asked_for_is_not_taken() {
     let mut member =
         Member::begin(BusConfig::new(format!("redis://{addr}").parse().unwrap(), LEASE));
     member.until("be connected", |member| member.bus.status().connected).await;
-    let (place, holder) =
-        (DatasetPlace { key: "42".into(), plan: "p".into() }, MemberName("ann".into()));
+    let place = DatasetPlace { key: "42".into(), plan: "p".into() };
+    let holder = MemberName("ann".into());
     let fence = Fence { epoch: Epoch(0), seq: 7 };
     let fetch = async |most| patiently(|| member.domain.fetch(place.clone(), most)).await;
     let claim =

@@ -49,8 +49,8 @@ fn log() -> (Redis, Fence) {
 
 /// Leaves a dataset that a script would believe, but for what is odd about it.
 fn plant(redis: &Redis, key: &str, tags: &str, body_bytes: usize) {
-    let script = "redis.call('HSET', KEYS[1], 'format', '1', 'epoch', ARGV[1], 'seq', '1', 'tags', ARGV[2], 'body', \
-        string.rep('x', tonumber(ARGV[3]))) redis.call('PEXPIRE', KEYS[1], 60000)";
+    let script = "redis.call('HSET', KEYS[1], 'format', '1', 'epoch', ARGV[1], 'seq', '1', \
+        'tags', ARGV[2], 'body', string.rep('x', tonumber(ARGV[3]))) redis.call('PEXPIRE', KEYS[1], 60000)";
     let at = names().dataset(&place(key));
     redis.command::<()>(&[
         "EVAL",
@@ -85,8 +85,8 @@ fn a_dataset_with_300_000_tags_is_a_miss_and_holds_redis_for_none_of_them() {
         let tags = tags(many);
         plant(&redis, key, &serde_json::to_string(&tags).unwrap(), 10);
         let before = calls(&redis, "zscore");
-        let (fetched, claimed) =
-            (fetch(&redis, key, READY_BYTES), claim(&redis, key, fence, Some(READY_BYTES)));
+        let fetched = fetch(&redis, key, READY_BYTES);
+        let claimed = claim(&redis, key, fence, Some(READY_BYTES));
         assert_eq!(matches!(fetched, ScriptReply::Hit(_)), is_there, "{many} tags");
         assert_eq!(matches!(claimed, ScriptReply::Hit(_)), is_there, "{many} tags");
         let tags: Vec<Arc<str>> = tags.iter().map(|tag| tag.as_str().into()).collect();
@@ -199,10 +199,12 @@ fn a_page_of_the_log_ends_once_it_is_long_and_an_entry_that_is_too_long_means_al
     for _ in 0..20 {
         ask(&redis, ScriptCall::Invalidate { scopes: keys(100, 600), unless_above: None }).unwrap();
     }
-    let long = "redis.call('XADD', KEYS[1], '21-0', 'scopes', '[[\"key\",\"' .. string.rep('k', 5000000) .. '\"]]') \
+    let long = "redis.call('XADD', KEYS[1], '21-0', 'scopes', \
+        '[[\"key\",\"' .. string.rep('k', 5000000) .. '\"]]') \
         redis.call('HSET', KEYS[2], 'seq', '21')";
     redis.command::<()>(&["EVAL", long, "2", &names().log(), &names().meta()]);
-    let (mut seq, mut pages) = (0, Vec::new());
+    let mut seq = 0;
+    let mut pages = Vec::new();
     loop {
         let after = Fence { epoch: EPOCH, seq };
         let ScriptReply::Log { entries, .. } =
@@ -227,10 +229,12 @@ fn a_page_of_the_log_ends_once_it_is_long_and_an_entry_that_is_too_long_means_al
 fn a_page_of_the_log_ends_with_the_first_entry_that_is_too_long() {
     let redis = Redis::start();
     ask(&redis, ScriptCall::Invalidate { scopes: keys(1, 1), unless_above: None }).unwrap();
-    let long = "for n = 2, 101 do redis.call('XADD', KEYS[1], n .. '-0', 'scopes', string.rep('k', 600000)) end \
+    let long = "for n = 2, 101 do \
+        redis.call('XADD', KEYS[1], n .. '-0', 'scopes', string.rep('k', 600000)) end \
         redis.call('HSET', KEYS[2], 'seq', '101')";
     redis.command::<()>(&["EVAL", long, "2", &names().log(), &names().meta()]);
-    let (mut seq, mut pages) = (0, Vec::new());
+    let mut seq = 0;
+    let mut pages = Vec::new();
     while seq < 101 {
         let before = calls(&redis, "xrange");
         let after = Fence { epoch: EPOCH, seq };
@@ -258,7 +262,10 @@ async fn a_hint_of_more_than_an_entry_may_name_means_all_of_the_domain() {
         let mark = member.domain.may_store(member.domain.start_point(), "other", &[]).unwrap();
         redis.command::<()>(&["PUBLISH", &names().hints_channel(), &hint]);
         member
-            .until_it(|what| matches!(what, BusEventKind::InvalidationApplied(entry) if *entry.scopes == [InvalidationScope::All]))
+            .until_it(|kind| {
+                matches!(kind, BusEventKind::InvalidationApplied(entry)
+                if *entry.scopes == [InvalidationScope::All])
+            })
             .await;
         assert!(!member.domain.is_valid(mark, "other", &[]));
     }

@@ -88,19 +88,25 @@ fn idea() -> impl Strategy<Value = Idea> {
     let often = || prop::option::of(ago());
     prop_oneof![
         4 => (name(), lease, often(), any::<bool>())
-            .prop_map(|(name, lease, applied, settles)| Idea::Heartbeat { name, lease, applied, settles }),
+            .prop_map(|(name, lease, applied, settles)| {
+                Idea::Heartbeat { name, lease, applied, settles }
+            }),
         1 => name().prop_map(Idea::Deregister),
         6 => (vec(scope(), 1..4), often())
             .prop_map(|(scopes, unless_above)| Idea::Invalidate { scopes, unless_above }),
         2 => (ago(), any::<bool>(), any::<bool>(), prop::option::of(name()))
-            .prop_map(|(token, lapsed, settles, laggard)| Idea::Progress { token, lapsed, settles, laggard }),
+            .prop_map(|(token, lapsed, settles, laggard)| {
+                Idea::Progress { token, lapsed, settles, laggard }
+            }),
         3 => (ago(), 1..5_usize).prop_map(|(after, max)| Idea::ReadLog { after, max }),
         4 => (place(), ago(), tags(), vec(any::<u8>(), 1..8))
             .prop_map(|(place, fence, tags, body)| Idea::Store { place, fence, tags, body }),
         4 => (place(), 0..8_u64).prop_map(|(place, bytes_max)| Idea::Fetch { place, bytes_max }),
         3 => (key(), tags(), ago()).prop_map(|(key, tags, fence)| Idea::Vouch { key, tags, fence }),
         3 => (place(), name(), ago(), prop::option::of(0..8_u64))
-            .prop_map(|(place, holder, fence, bytes_max)| Idea::Claim { place, holder, fence, bytes_max }),
+            .prop_map(|(place, holder, fence, bytes_max)| {
+                Idea::Claim { place, holder, fence, bytes_max }
+            }),
         1 => (place(), name()).prop_map(|(place, holder)| Idea::Release { place, holder }),
     ]
 }

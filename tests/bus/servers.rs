@@ -53,11 +53,14 @@ fn ours(settings: BusConfig, pki: &Pki) -> BusConfig {
 
 #[tokio::test]
 async fn a_redis_behind_mutual_tls_is_reached_with_certificates_of_ones_own() {
-    let (pki, dir, port) = (Pki::new(), tempfile::tempdir().unwrap(), free().port());
+    let pki = Pki::new();
+    let dir = tempfile::tempdir().unwrap();
+    let port = free().port();
     let options = tls_options(&pki, &dir, port);
     let _redis = Redis::start_with(&options.iter().map(String::as_str).collect::<Vec<_>>());
     let settings = ours(settings(&format!("rediss://bfb:secret@localhost:{port}")), &pki);
-    let (one, two) = (joined(settings.clone()).await, joined(settings.clone()).await);
+    let one = joined(settings.clone()).await;
+    let two = joined(settings.clone()).await;
     is_a_fleet(&one, &two).await;
 
     let mut nobody = settings.clone();
@@ -75,8 +78,9 @@ async fn a_redis_behind_mutual_tls_is_reached_with_certificates_of_ones_own() {
 
 #[tokio::test]
 async fn a_cluster_and_sentinels_behind_mutual_tls_are_reached_the_same_way() {
-    let (pki, dir, auth) =
-        (Pki::new(), tempfile::tempdir().unwrap(), NamedTempFile::new().unwrap());
+    let pki = Pki::new();
+    let dir = tempfile::tempdir().unwrap();
+    let auth = NamedTempFile::new().unwrap();
     std::fs::write(auth.path(), "bfb:secret").unwrap();
     let of = |url: String| BusConfig {
         auth: Some(auth.path().to_owned()),
@@ -89,7 +93,8 @@ async fn a_cluster_and_sentinels_behind_mutual_tls_are_reached_the_same_way() {
     let cluster = Redis::start_node(&[&options[..], &["--tls-cluster", "yes"]].concat());
     cluster.take_slots(0..16_384);
     let settings = of(format!("rediss-cluster://localhost:{port}"));
-    let (one, two) = (joined(settings.clone()).await, joined(settings).await);
+    let one = joined(settings.clone()).await;
+    let two = joined(settings).await;
     is_a_fleet(&one, &two).await;
     drop(cluster);
 
@@ -103,7 +108,8 @@ async fn a_cluster_and_sentinels_behind_mutual_tls_are_reached_the_same_way() {
     let lines: Vec<_> = lines.iter().map(String::as_str).collect();
     let _sentinel = Redis::sentinel_of(SocketAddr::new(primary.addr().ip(), port), &lines);
     let settings = of(format!("rediss-sentinel://:watchword@localhost:{watch}/main"));
-    let (one, two) = (joined(settings.clone()).await, joined(settings).await);
+    let one = joined(settings.clone()).await;
+    let two = joined(settings).await;
     is_a_fleet(&one, &two).await;
 }
 
@@ -113,7 +119,8 @@ async fn a_redis_is_reached_by_its_socket() {
     let socket = dir.path().join("redis.sock");
     let _redis = Redis::start_with(&["--unixsocket", socket.to_str().unwrap()]);
     let url = format!("unix://{}?user=bfb&pass=secret", socket.display());
-    let (one, two) = (joined(settings(&url)).await, joined(settings(&url)).await);
+    let one = joined(settings(&url)).await;
+    let two = joined(settings(&url)).await;
     is_a_fleet(&one, &two).await;
 }
 
@@ -125,7 +132,8 @@ async fn the_primary_is_found_through_a_sentinel() {
     std::fs::write(auth.path(), "bfb:secret").unwrap();
     let mut settings = settings(&format!("redis-sentinel://{}/main", sentinel.addr()));
     settings.auth = Some(auth.path().to_owned());
-    let (one, two) = (joined(settings.clone()).await, joined(settings).await);
+    let one = joined(settings.clone()).await;
+    let two = joined(settings).await;
     is_a_fleet(&one, &two).await;
 }
 
@@ -136,7 +144,8 @@ async fn a_cluster_brings_news_by_sharded_pub_sub_and_hints_both_ways() {
     std::fs::write(auth.path(), "bfb:secret").unwrap();
     let mut settings = settings(&format!("redis-cluster://{}", redis.addr()));
     settings.auth = Some(auth.path().to_owned());
-    let (one, mut two) = (joined(settings.clone()).await, joined(settings).await);
+    let one = joined(settings.clone()).await;
+    let mut two = joined(settings).await;
     is_a_fleet(&one, &two).await;
     let names = RedisNames::new("default", DOMAIN);
     // Before 7.0 there is no sharded pub/sub, and everything goes the classic way.

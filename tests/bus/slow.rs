@@ -39,8 +39,8 @@ async fn a_subscriber_that_redis_cuts_off_catches_up_from_the_log() {
     redis.command::<()>(&["CONFIG", "SET", "client-output-buffer-limit", "pubsub 65536 0 0"]);
     // More than the buffers of both sockets hold, in messages that nobody reads: then Redis closes
     // the connection.
-    let (filler, channel) =
-        ("x".repeat(256 * 1024), RedisNames::new("default", DOMAIN).hints_channel());
+    let filler = "x".repeat(256 * 1024);
+    let channel = RedisNames::new("default", DOMAIN).hints_channel();
     let mut control = redis.control();
     while redis::cmd("PUBLISH").arg(&channel).arg(&filler).query::<i64>(&mut control).unwrap() == 1
     {

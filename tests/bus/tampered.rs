@@ -158,8 +158,8 @@ fn a_lease_that_no_sidecar_can_have_is_ignored() {
 fn one_kind_of_lease_too_many_is_refused_and_the_log_stays() {
     let redis = Redis::start();
     let beat = |lease_s: u64| {
-        let (name, lease) =
-            (MemberName(format!("a{lease_s}").into()), Duration::from_secs(lease_s));
+        let name = MemberName(format!("a{lease_s}").into());
+        let lease = Duration::from_secs(lease_s);
         ScriptCall::Heartbeat(Heartbeat { name, lease, applied: None, marks_settled: false })
     };
     for lease_s in 1..=64 {
@@ -195,10 +195,8 @@ async fn news_of_what_the_log_does_not_have_are_one_reading_of_it() {
         metric(&text, name, &[]).unwrap_or_default()
     };
     let epoch = member.domain.applied_fence().unwrap().epoch;
-    let news = format!(
-        r#"{{"epoch":"{:032x}","entries":[{{"seq":18446744073709551615,"scopes":[["key","42"]]}}]}}"#,
-        epoch.0
-    );
+    let entries = r#"[{"seq":18446744073709551615,"scopes":[["key","42"]]}]"#;
+    let news = format!(r#"{{"epoch":"{:032x}","entries":{entries}}}"#, epoch.0);
     redis.command::<()>(&["PUBLISH", &names().invalidations_channel(), &news]);
     let beats = || redis.command::<String>(&["INFO", "commandstats"]);
     let evaluated = |stats: &str| {
@@ -224,7 +222,9 @@ async fn news_of_what_the_log_does_not_have_are_one_reading_of_it() {
 async fn a_damaged_log_is_healed_as_another_life_is() {
     let redis = Redis::start();
     let mut member = Member::join(redis.addr()).await;
-    let (meta, log, stamps) = (names().meta(), names().log(), names().stamps());
+    let meta = names().meta();
+    let log = names().log();
+    let stamps = names().stamps();
     let many_leases = (1..=400).map(|ms| format!("{ms}=1")).collect::<Vec<_>>().join(" ");
     let damages: [&[&[&str]]; 15] = [
         &[&["DEL", &meta], &["SET", &meta, "x"]],

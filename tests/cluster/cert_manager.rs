@@ -19,7 +19,8 @@ async fn a_certificate_of_cert_managers_is_served_as_it_is_renewed_and_its_bundl
     let mut webhook = Installation::of(plane, "cert-manager", Overlay::CertManager).await;
     webhook.namespace("cert-manager", &json!({})).await;
     let authority = Authority::new("cert-manager", Validity::days(40)).unwrap();
-    let (folder, name) = (webhook.identity(), format!("bfb-webhook.{}.svc", webhook.namespace));
+    let folder = webhook.identity();
+    let name = format!("bfb-webhook.{}.svc", webhook.namespace);
     let renew = |days: u32| {
         let leaf = Leaf::new("webhook").dns(&name).valid(Validity::days(days));
         authority.issue(&leaf).unwrap().write(&folder, authority.ca_pem()).unwrap();

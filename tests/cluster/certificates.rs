@@ -27,7 +27,8 @@ async fn certificates_rotate_under_a_stream_of_admissions_with_none_failed() {
     webhook.start("two", &[SHORT_LIVED]).await;
     webhook.serves("rotation").await;
     let stream = Stream::start(&plane.admin(), "rotation");
-    let (mut leaves, mut bundles) = (BTreeSet::new(), BTreeSet::new());
+    let mut leaves = BTreeSet::new();
+    let mut bundles = BTreeSet::new();
     until("certificates and authorities come and go", async || {
         leaves.insert(text(&webhook.secret().await?, "/data/tls.crt"));
         bundles.insert(webhook.bundle().await);

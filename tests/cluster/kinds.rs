@@ -23,7 +23,8 @@ async fn pods_of_every_kind_come_out_injected_and_pass_the_restricted_standard()
     assert_injected(&admin.create(&pod("kinds", "bare", &annotations(ASKS))).await.object());
     for owner in owners("kinds", &annotations(ASKS)) {
         let kept = admin.create(&owner).await.object();
-        let (kind, name) = (text(&owner, "/kind"), text(&owner, "/metadata/name"));
+        let kind = text(&owner, "/kind");
+        let name = text(&owner, "/metadata/name");
         if kind == "CronJob" {
             let status = format!("/apis/batch/v1/namespaces/kinds/cronjobs/{name}/status");
             admin.merge_at(&status, &overdue()).await.object();

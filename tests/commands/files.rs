@@ -15,7 +15,8 @@ use crate::support::pki::Pki;
 const GOOD: &str = "domain: customer\nsources:\n  profile:\n    url: https://profile.crm/{key}\n\
                     versions:\n  v1:\n    path: /v1/customers/{key}\n";
 /// Three problems: an unknown key, a bad duration, a broken shape.
-const BROKEN: &str = "domain: customer\ndeadline: soon\nsources:\n  profile:\n    url: https://profile.crm/{key}\n    retris: 1\n\
+const BROKEN: &str = "domain: customer\ndeadline: soon\nsources:\n  profile:\n\
+                      \x20   url: https://profile.crm/{key}\n    retris: 1\n\
                       versions:\n  v1:\n    path: /v1/customers/{key}\n    shape: '.profile | '\n";
 
 fn folder(files: &[(&str, &str)]) -> TempDir {
@@ -156,8 +157,11 @@ async fn a_wrong_usage_is_64_and_help_is_0() {
 #[tokio::test]
 async fn serve_refuses_what_is_wrong_with_64_and_what_is_missing_with_69() {
     let pki = Pki::new();
-    let (good, broken) = (folder(&[("customer.yaml", GOOD)]), folder(&[("customer.yaml", BROKEN)]));
-    let (good, broken, identity) = (text(good.path()), text(broken.path()), text(pki.dir()));
+    let good = folder(&[("customer.yaml", GOOD)]);
+    let broken = folder(&[("customer.yaml", BROKEN)]);
+    let good = text(good.path());
+    let broken = text(broken.path());
+    let identity = text(pki.dir());
     let free = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
     let serve = async |args: &[&str]| run(&[&["serve"], &free[..], args].concat()).await;
     serve(&[broken, "--identity", identity]).await.with_code(64).says("retris");
@@ -185,9 +189,11 @@ async fn a_file_of_a_flag_that_is_not_there_is_69_and_one_that_is_wrong_is_64() 
         ("ca.crt", ""),
     ]);
     let file = dir.path().join("customer.yaml");
-    let (good, identity) = (text(&file), text(pki.dir()));
+    let good = text(&file);
+    let identity = text(pki.dir());
     let nonsense = dir.path().join("nonsense");
-    let (nonsense, wrong) = (text(&nonsense), text(dir.path()));
+    let nonsense = text(&nonsense);
+    let wrong = text(dir.path());
     let free = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--identity", identity];
     let redis = ["--redis", "redis://127.0.0.1:1"];
     let serve = async |args: &[&str]| run(&[&["serve", good], &free[..], args].concat()).await;
@@ -223,7 +229,8 @@ async fn a_file_of_a_flag_that_is_not_there_is_69_and_one_that_is_wrong_is_64() 
 async fn a_folder_where_a_file_is_expected_cannot_be_had_and_is_69() {
     let dir = folder(&[("customer.yaml", GOOD)]);
     let file = dir.path().join("customer.yaml");
-    let (good, dir) = (text(&file), text(dir.path()));
+    let good = text(&file);
+    let dir = text(dir.path());
     let free = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
     let serve = async |args: &[&str]| run(&[&["serve", good], &free[..], args].concat()).await;
     for name in ["tls.crt", "tls.key", "ca.crt", "crl.pem"] {
@@ -252,7 +259,8 @@ async fn a_folder_where_a_file_is_expected_cannot_be_had_and_is_69() {
 #[tokio::test]
 async fn a_folder_to_record_into_that_is_open_to_others_is_refused_and_stays_as_it_is() {
     let dir = folder(&[("customer.yaml", GOOD)]);
-    let (file, wide) = (dir.path().join("customer.yaml"), dir.path().join("wide"));
+    let file = dir.path().join("customer.yaml");
+    let wide = dir.path().join("wide");
     fs::create_dir(&wide).unwrap();
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
     let pki = Pki::new();

@@ -66,8 +66,8 @@ async fn no_answer_is_partial_while_four_upstreams_fail_at_random() {
     while let Some(ended) = consumers.join_next().await {
         ended.unwrap();
     }
-    let (complete, problems) =
-        (tally.complete.load(Ordering::SeqCst), tally.problems.load(Ordering::SeqCst));
+    let complete = tally.complete.load(Ordering::SeqCst);
+    let problems = tally.problems.load(Ordering::SeqCst);
     assert_eq!(complete + problems, REQUESTS);
     let asked: usize = upstreams.iter().map(|upstream| upstream.received().len()).sum();
     eprintln!(

@@ -132,7 +132,8 @@ fn mode_of(path: &Path) -> u32 {
 #[tokio::test]
 async fn the_admin_ports_socket_is_for_its_owner_alone_whatever_consumers_get() {
     let (setup, _upstream) = setup_over_one("").await;
-    let (ours, admin) = (setup.dir().join("bfb.sock"), setup.dir().join("admin.sock"));
+    let ours = setup.dir().join("bfb.sock");
+    let admin = setup.dir().join("admin.sock");
     let address = |path: &Path| format!("unix:{}", path.display());
     let setup = setup.args(&["--socket-mode", "0666", "--listen", &address(&ours)]);
     let (_dir, process) = setup.start_with_admin(&address(&admin));

@@ -27,7 +27,8 @@ async fn a_200_says_what_it_is() {
 #[tokio::test]
 async fn the_etag_is_of_the_bytes_and_the_dataset_of_the_collection() {
     let (sidecar, upstream) = over_one("").await;
-    let (one, two) = (sidecar.get("/v2/customers/42").await, sidecar.get("/v2/customers/42").await);
+    let one = sidecar.get("/v2/customers/42").await;
+    let two = sidecar.get("/v2/customers/42").await;
     assert_eq!(one.header("etag"), two.header("etag"), "the same bytes");
     assert_ne!(
         one.header("bfb-dataset"),

@@ -162,7 +162,8 @@ async fn what_is_no_http_is_refused_and_the_sidecar_serves_on() {
         b"GET /v2/customers/42 HTTP/9.9\r\nHost: localhost\r\n\r\n",
         b"GET /v2/customers/42\x00 HTTP/1.1\r\nHost: localhost\r\n\r\n",
         b"GET /v2/customers/42 HTTP/1.1\r\nHost: localhost\r\nX: a\x00b\r\n\r\n",
-        b"GET /v2/customers/42 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        b"GET /v2/customers/42 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\
+          Content-Length: 2\r\n\r\n",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff",
     ];
     for request in hostile {
@@ -203,7 +204,9 @@ async fn a_consumer_that_goes_away_leaves_the_sidecar_as_it_was() {
         upstream.answers("/part", [Reply::never()]);
         let mut gone = Connection::open(&Endpoint::Tcp(sidecar.listen()), http).await.unwrap();
         tokio::select! {
-            answer = gone.send(get("/v2/customers/42")) => panic!("an answer out of nothing: {answer:?}"),
+            answer = gone.send(get("/v2/customers/42")) => {
+                panic!("an answer out of nothing: {answer:?}")
+            }
             seen = upstream.requests(1) => assert_eq!(seen.len(), 1),
         }
         drop(gone);

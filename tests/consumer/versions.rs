@@ -23,15 +23,22 @@ async fn three_versions() -> (Sidecar, Upstream) {
             "v1",
             &[
                 "path: /v1/customers/{key}",
-                "shape: '{id: .profile.id, price: .profile.price, orders: [.orders[] | {id, total}]}'",
+                "shape: '{id: .profile.id, price: .profile.price, \
+                 orders: [.orders[] | {id, total}]}'",
                 "deprecated: 2026-06-01",
                 "sunset: 2027-06-01",
                 "successor: v2",
             ],
         )
         .version("v2", &["path: /v2/customers/{key}"])
-        .version("v3", &["path: /v3/{key}/all", "shape: \
-                  '{name: (.profile.name | ascii_downcase)}'"]);
+        .version(
+            "v3",
+            &[
+                "path: /v3/{key}/all",
+                "shape: \
+                  '{name: (.profile.name | ascii_downcase)}'",
+            ],
+        );
     (Setup::of(&[&domain]).identity(&pki).start().await, upstream)
 }
 
@@ -159,8 +166,8 @@ async fn openapi_describes_every_version() {
             );
         }
     }
-    let required = &api["paths"]["/v2/customers/{key}"]["get"]["responses"]["200"]["content"]["application/json"]
-        ["schema"];
+    let answers = &api["paths"]["/v2/customers/{key}"]["get"]["responses"];
+    let required = &answers["200"]["content"]["application/json"]["schema"];
     assert_eq!(required["required"], json!(["profile", "orders"]));
     references_resolve(&api, &api);
 }

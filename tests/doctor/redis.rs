@@ -26,7 +26,8 @@ struct DoctorSetup {
 impl DoctorSetup {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let file = "domain: customer\nkey: '[0-9]+'\nsources:\n  none:\n    url: http://127.0.0.1:1/{key}\n\
+        let file = "domain: customer\nkey: '[0-9]+'\nsources:\n  none:\n\
+                    \x20   url: http://127.0.0.1:1/{key}\n\
                     versions:\n  v1:\n    path: /v1/customers/{key}\n";
         std::fs::write(dir.path().join("customer.yaml"), file).unwrap();
         std::fs::write(dir.path().join("auth"), "bfb:secret").unwrap();
@@ -64,7 +65,8 @@ fn is_empty(redis: &Redis) -> bool {
 
 #[tokio::test]
 async fn a_server_that_will_do_has_no_findings_and_keeps_nothing() {
-    let (clinic, redis) = (DoctorSetup::new(), Redis::start());
+    let clinic = DoctorSetup::new();
+    let redis = Redis::start();
     let found = clinic.finds(&redis.url(), true, &[]).await;
     assert_eq!((of_server(&found), findings(&found)), (vec![], vec![]), "{found}");
     let server = &found["servers"][0];
@@ -83,7 +85,8 @@ async fn a_server_that_will_do_has_no_findings_and_keeps_nothing() {
 
 #[tokio::test]
 async fn each_permission_that_is_missing_is_named() {
-    let (clinic, redis) = (DoctorSetup::new(), Redis::start());
+    let clinic = DoctorSetup::new();
+    let redis = Redis::start();
     for permission in
         PERMISSIONS.iter().filter(|permission| permission.is_needed_on(RedisKind::One))
     {
@@ -104,7 +107,8 @@ async fn each_permission_that_is_missing_is_named() {
 
 #[tokio::test]
 async fn each_permission_that_is_missing_on_a_cluster_is_named() {
-    let (clinic, redis) = (DoctorSetup::new(), Redis::start_cluster());
+    let clinic = DoctorSetup::new();
+    let redis = Redis::start_cluster();
     let url = format!("redis-cluster://{}", redis.addr());
     let only_here = |kind: RedisKind| {
         move |permission: &&bfb::bus::Permission| {
@@ -133,7 +137,8 @@ async fn each_permission_that_is_missing_on_a_cluster_is_named() {
 
 #[tokio::test]
 async fn keys_and_channels_of_another_namespace_are_named() {
-    let (clinic, redis) = (DoctorSetup::new(), Redis::start());
+    let clinic = DoctorSetup::new();
+    let redis = Redis::start();
     let found = clinic.finds(&redis.url(), true, &["--namespace", "bank"]).await;
     assert_eq!(of_server(&found), ["error no-permission-keys", "error no-permission-channels"]);
     redis.command::<()>(&["ACL", "SETUSER", "bfb", "resetchannels"]);
@@ -147,7 +152,8 @@ async fn keys_and_channels_of_another_namespace_are_named() {
 
 #[tokio::test]
 async fn settings_that_harm_are_found_where_they_are_told() {
-    let (clinic, redis) = (DoctorSetup::new(), Redis::start());
+    let clinic = DoctorSetup::new();
+    let redis = Redis::start();
     for (setting, harmful, harmless, finding) in [
         ("maxmemory-policy", "allkeys-lru", "volatile-ttl", "error evicts"),
         ("timeout", "300", "0", "warning idle-timeout"),
@@ -175,7 +181,8 @@ async fn settings_that_harm_are_found_where_they_are_told() {
 
 #[tokio::test]
 async fn replicas_without_a_bound_on_two_primaries_are_a_warning_and_a_replica_is_an_error() {
-    let (clinic, primary) = (DoctorSetup::new(), Redis::start());
+    let clinic = DoctorSetup::new();
+    let primary = Redis::start();
     let replica = Redis::replica_of(&primary);
     let found = clinic.finds(&primary.url(), false, &[]).await;
     assert_eq!(
@@ -283,13 +290,17 @@ async fn a_redis_that_cannot_be_had_says_why() {
 
 #[tokio::test]
 async fn tls_is_looked_at_as_it_is_with_upstreams() {
-    let (clinic, pki, dir) = (DoctorSetup::new(), Pki::new(), tempfile::tempdir().unwrap());
+    let clinic = DoctorSetup::new();
+    let pki = Pki::new();
+    let dir = tempfile::tempdir().unwrap();
     let ends = Validity { not_before: Validity::expired().not_before, ..Validity::days(8) };
     let leaf = Leaf::new("redis").dns("localhost").valid(ends);
     pki.authority.issue(&leaf).unwrap().write(dir.path(), pki.authority.ca_pem()).unwrap();
     let file = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
-    let (port, cert, key, ca) =
-        (free().port().to_string(), file("tls.crt"), file("tls.key"), file("ca.crt"));
+    let port = free().port().to_string();
+    let cert = file("tls.crt");
+    let key = file("tls.key");
+    let ca = file("ca.crt");
     let tls = [
         "--tls-port",
         &port,

@@ -50,7 +50,8 @@ fn a_secret_or_schema_that_is_no_regular_file_is_refused_at_once() {
     folder
         .write("b.yaml", &file("b", "/b/{key}").replace("'/b/{key}'", "'/b/{key}', schema: pipe"));
     folder.write("c.yaml", &file("c", "/c/{key}").replace("'/c/{key}'", "'/c/{key}', schema: ."));
-    let (paths, token) = (folder.paths(), folder.path("pipe").to_str().unwrap().to_owned());
+    let paths = folder.paths();
+    let token = folder.path("pipe").to_str().unwrap().to_owned();
     let loaded = in_time(move || {
         let variable = |name: &str| (name == "TOKEN_FILE").then(|| token.clone());
         load(&paths, World { variable: &variable, ..world() })

@@ -20,7 +20,8 @@ async fn readyz(sidecar: &Sidecar) -> String {
 
 #[tokio::test]
 async fn datasets_with_too_many_or_too_long_tags_are_served_and_not_kept_and_that_is_said() {
-    let (redis, upstream) = (Redis::start(), Upstream::plain().await);
+    let redis = Redis::start();
+    let upstream = Upstream::plain().await;
     let domain = file(&upstream, "{ttl: 60s, tags: '.part'}");
     let setup =
         Setup::of(&[&domain]).insecure().args(&["--memory", "64MiB", "--redis", &redis.url()]);
@@ -74,11 +75,13 @@ async fn datasets_with_too_many_or_too_long_tags_are_served_and_not_kept_and_tha
 /// Leaves a dataset of so many bytes where a key is looked for.
 async fn plant(redis: &Redis, sidecar: &Sidecar, key: &str, bytes: usize) -> String {
     let status = sidecar.admin("/status").await.json();
-    let (plan, log) = (&status["domains"][0]["plan"], &status["fleet"]["domains"][0]);
-    let (epoch, seq) = (log["epoch"].as_str().unwrap(), log["seq"].to_string());
+    let plan = &status["domains"][0]["plan"];
+    let log = &status["fleet"]["domains"][0];
+    let epoch = log["epoch"].as_str().unwrap();
+    let seq = log["seq"].to_string();
     let at = format!("bfb:{{default/customer}}:dataset:{}:{key}", plan.as_str().unwrap());
-    let script = "redis.call('HSET', KEYS[1], 'format', '1', 'epoch', ARGV[1], 'seq', ARGV[2], 'tags', '[]', 'body', \
-        string.rep('x', tonumber(ARGV[3]))) redis.call('PEXPIRE', KEYS[1], 60000)";
+    let script = "redis.call('HSET', KEYS[1], 'format', '1', 'epoch', ARGV[1], 'seq', ARGV[2], \
+        'tags', '[]', 'body', string.rep('x', tonumber(ARGV[3]))) redis.call('PEXPIRE', KEYS[1], 60000)";
     redis.command::<()>(&["EVAL", script, "1", &at, epoch, &seq, &bytes.to_string()]);
     // Writing so much may have held Redis for longer than a lease.
     until_lease(sidecar, true).await;
@@ -87,7 +90,8 @@ async fn plant(redis: &Redis, sidecar: &Sidecar, key: &str, bytes: usize) -> Str
 
 #[tokio::test]
 async fn a_dataset_of_300_mb_in_redis_takes_no_memory_of_a_sidecar_and_stands_in_nobodys_way() {
-    let (redis, upstream) = (Redis::start(), Upstream::plain().await);
+    let redis = Redis::start();
+    let upstream = Upstream::plain().await;
     let sidecar = member(&redis, &upstream, &["--lease", "10s"]).await;
     until_lease(&sidecar, true).await;
     upstream.handles("/warm", |_| Reply::json("1"));
@@ -118,24 +122,25 @@ async fn a_dataset_of_300_mb_in_redis_takes_no_memory_of_a_sidecar_and_stands_in
 
 #[tokio::test]
 async fn who_waits_for_one_that_replaces_a_dataset_that_is_too_large_gets_what_it_leaves() {
-    let (redis, upstream) = (Redis::start(), Upstream::plain().await);
-    let (one, two) = (
-        member(&redis, &upstream, &["--lease", "30s"]).await,
-        member(&redis, &upstream, &["--lease", "30s"]).await,
-    );
+    let redis = Redis::start();
+    let upstream = Upstream::plain().await;
+    let one = member(&redis, &upstream, &["--lease", "30s"]).await;
+    let two = member(&redis, &upstream, &["--lease", "30s"]).await;
     until_lease(&one, true).await;
     until_lease(&two, true).await;
     // Where Redis is too slow for its bound in time, on a busy machine, each collects for itself;
     // then another key is tried.
     for key in 0..20 {
         let gate = watch::Sender::new(false);
-        let (at, path) = (format!("/{key}"), format!("/v2/customers/{key}"));
+        let at = format!("/{key}");
+        let path = format!("/v2/customers/{key}");
         upstream.answers(&at, [Reply::json("1").held_until(gate.subscribe())]);
         plant(&redis, &one, &key.to_string(), 16 * 1024 * 1024 + 65).await;
         let waits = async |sidecar: &Sidecar| {
             sidecar.metric("bfb_fleet_waits_total", &[]).await.unwrap_or_default()
         };
-        let (seen, waited) = (upstream.received().len(), waits(&two).await);
+        let seen = upstream.received().len();
+        let waited = waits(&two).await;
         let (first, second, waited) = tokio::join!(
             one.get(&path),
             async {
@@ -179,7 +184,8 @@ async fn until_settled(sidecar: &Sidecar, before: f64) {
 
 #[tokio::test]
 async fn a_large_dataset_goes_through_redis_in_a_second_question() {
-    let (redis, upstream) = (Redis::start(), Upstream::plain().await);
+    let redis = Redis::start();
+    let upstream = Upstream::plain().await;
     // Random letters, which no compression makes small.
     let text: String = std::iter::repeat_with(fastrand::alphanumeric).take(3_000_000).collect();
     upstream.answers("/42", [Reply::json(json!(text).to_string())]);

@@ -8,7 +8,8 @@ use crate::support::upstream::Upstream;
 
 #[tokio::test]
 async fn what_stands_in_for_a_lost_bus_is_no_older_than_the_request_allows() {
-    let (redis, upstream) = (Redis::start(), Upstream::plain().await);
+    let redis = Redis::start();
+    let upstream = Upstream::plain().await;
     counting(&upstream, "/42");
     let sidecar = member(&redis, &upstream, &["--bus-loss", "stale", "--lease", "300ms"]).await;
     until_lease(&sidecar, true).await;
@@ -36,7 +37,8 @@ async fn what_stands_in_for_a_lost_bus_is_no_older_than_the_request_allows() {
 
 #[tokio::test]
 async fn a_sidecar_that_fails_without_the_lease_is_not_ready_before_it_holds_it() {
-    let (redis, upstream) = (Redis::start(), Upstream::plain().await);
+    let redis = Redis::start();
+    let upstream = Upstream::plain().await;
     counting(&upstream, "/42");
     for nth in 0..10 {
         // Returns as soon as `/readyz` says 200.
@@ -64,7 +66,8 @@ async fn a_domain_that_comes_with_a_reload_is_answered_once_its_lease_is_held() 
 
 #[tokio::test]
 async fn a_redis_that_is_away_keeps_no_pod_from_becoming_ready() {
-    let (redis, upstream) = (Redis::start(), Upstream::plain().await);
+    let redis = Redis::start();
+    let upstream = Upstream::plain().await;
     redis.pause();
     let sidecar = member(&redis, &upstream, &["--bus-loss", "fail"]).await;
     sidecar.get(PATH).await.problem("bus-lost", 503);

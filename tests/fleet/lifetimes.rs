@@ -25,7 +25,8 @@ async fn member(redis: &Redis, domain: &DomainFile) -> Sidecar {
 
 #[tokio::test]
 async fn the_reader_s_own_ttl_caps_what_a_member_with_a_longer_one_has_left_in_redis() {
-    let (redis, upstream) = (Redis::start(), Upstream::plain().await);
+    let redis = Redis::start();
+    let upstream = Upstream::plain().await;
     counting(&upstream, "/42");
     let long = member(&redis, &file(&upstream, "{ttl: 60s}")).await;
     let short = member(&redis, &file(&upstream, "{ttl: 1ms}")).await;
@@ -39,7 +40,8 @@ async fn the_reader_s_own_ttl_caps_what_a_member_with_a_longer_one_has_left_in_r
 
 #[tokio::test]
 async fn who_finds_what_is_in_redis_too_old_collects_for_the_others_of_the_same_mind() {
-    let (redis, upstream) = (Redis::start(), Upstream::plain().await);
+    let redis = Redis::start();
+    let upstream = Upstream::plain().await;
     counting(&upstream, "/42");
     let long = member(&redis, &file(&upstream, "{ttl: 60s}")).await;
     long.get(PATH).await.dataset();

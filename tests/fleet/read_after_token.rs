@@ -21,29 +21,30 @@ const INVALIDATIONS: u64 = 1_500;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hit_with_a_token_is_never_older_than_the_token() {
-    let (redis, upstream, number) =
-        (Redis::start(), Upstream::plain().await, Arc::new(AtomicU64::new(0)));
+    let redis = Redis::start();
+    let upstream = Upstream::plain().await;
+    let number = Arc::new(AtomicU64::new(0));
     let written = Arc::clone(&number);
     upstream.handles("/42", move |_| {
         Reply::json(format!("{{\"n\":{}}}", written.load(Ordering::SeqCst)))
     });
-    let (writer, read) =
-        (member(&redis, &upstream, &[]).await, member(&redis, &upstream, &[]).await);
+    let writer = member(&redis, &upstream, &[]).await;
+    let read = member(&redis, &upstream, &[]).await;
     for sidecar in [&writer, &read] {
         until_lease(sidecar, true).await;
     }
     let first = writer.send_admin(write("/invalidate", &super::asked())).await.json();
     let (epoch, seq) = first["token"].as_str().unwrap().split_once('-').unwrap();
-    let (epoch, before) = (epoch.to_owned(), seq.parse::<u64>().unwrap());
+    let epoch = epoch.to_owned();
+    let before = seq.parse::<u64>().unwrap();
     let mut readers = JoinSet::new();
     for _ in 0..READERS {
-        let (number, epoch, mut wire) = (
-            Arc::clone(&number),
-            epoch.clone(),
-            Wire::open_patiently(read.listen()).await.unwrap(),
-        );
+        let number = Arc::clone(&number);
+        let epoch = epoch.clone();
+        let mut wire = Wire::open_patiently(read.listen()).await.unwrap();
         readers.spawn(async move {
-            let (mut hits, mut next) = (0, 1);
+            let mut hits = 0;
+            let mut next = 1;
             while next <= INVALIDATIONS {
                 let asked = next;
                 let token = format!("bfb-after: {epoch}-{}\r\n", before + asked);

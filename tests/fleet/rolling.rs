@@ -27,7 +27,8 @@ async fn invalidate(sidecar: &Sidecar, what: &str, names: &[&str]) -> serde_json
 
 #[tokio::test]
 async fn no_answer_is_without_the_new_source_from_a_pod_that_has_the_new_file() {
-    let (redis, upstream) = (Redis::start(), Upstream::plain().await);
+    let redis = Redis::start();
+    let upstream = Upstream::plain().await;
     counting(&upstream, "/42");
     upstream.answers("/new/42", [Reply::json("\"new\"")]);
     let old = file(&upstream, "{ttl: 60s}");
@@ -52,12 +53,15 @@ async fn no_answer_is_without_the_new_source_from_a_pod_that_has_the_new_file() 
 
 #[tokio::test]
 async fn another_tags_program_is_another_plan() {
-    let (redis, upstream) = (Redis::start(), Upstream::plain().await);
+    let redis = Redis::start();
+    let upstream = Upstream::plain().await;
     counting(&upstream, "/42");
     let old = file(&upstream, "{ttl: 60s, tags: '[\"old\"]'}");
     let new = file(&upstream, "{ttl: 60s, tags: '[\"new\"]'}");
-    let (first, second) = (member(&redis, &old, &[]).await, member(&redis, &new, &[]).await);
-    let (mut ones, mut twos) = (vec![], vec![]);
+    let first = member(&redis, &old, &[]).await;
+    let second = member(&redis, &new, &[]).await;
+    let mut ones = vec![];
+    let mut twos = vec![];
     for tag in ["old", "new"] {
         ones.push(first.get(PATH).await.json()["part"]["n"].as_u64().unwrap());
         twos.push(second.get(PATH).await.json()["part"]["n"].as_u64().unwrap());
@@ -71,13 +75,12 @@ async fn another_tags_program_is_another_plan() {
 
 #[tokio::test]
 async fn a_rolling_change_of_the_lease_waits_for_the_longest() {
-    let (redis, upstream) = (Redis::start(), Upstream::plain().await);
+    let redis = Redis::start();
+    let upstream = Upstream::plain().await;
     counting(&upstream, "/42");
     let domain = file(&upstream, "{ttl: 60s}");
-    let (short, long) = (
-        member(&redis, &domain, &["--lease", "500ms"]).await,
-        member(&redis, &domain, &["--lease", "2s"]).await,
-    );
+    let short = member(&redis, &domain, &["--lease", "500ms"]).await;
+    let long = member(&redis, &domain, &["--lease", "2s"]).await;
     let before = long.get(PATH).await.json()["part"]["n"].as_u64().unwrap();
     invalidate(&short, "keys", &["42"]).await;
     assert!(long.get(PATH).await.json()["part"]["n"].as_u64().unwrap() > before);

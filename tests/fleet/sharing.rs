@@ -49,7 +49,8 @@ async fn beside_a_flight_that_hangs<T>(
 
 #[tokio::test]
 async fn without_the_lease_callers_of_one_key_do_not_wait_for_a_flight_that_hangs() {
-    let (redis, upstream) = (Redis::start(), Upstream::plain().await);
+    let redis = Redis::start();
+    let upstream = Upstream::plain().await;
     upstream.answers("/42", [Reply::never(), Reply::json("1")]);
     let sidecar =
         member(&redis, &file(&upstream, "{ttl: 60s}").head(DEADLINE), &["--lease", "300ms"]).await;
@@ -79,7 +80,8 @@ async fn who_waits_in_vain_names_who_has_not_answered() {
 
 #[tokio::test]
 async fn a_member_does_not_wait_for_the_claim_of_one_whose_source_hangs() {
-    let (redis, upstream) = (Redis::start(), Upstream::plain().await);
+    let redis = Redis::start();
+    let upstream = Upstream::plain().await;
     upstream.answers("/42", [Reply::never(), Reply::json("1")]);
     let domain = file(&upstream, "{ttl: 60s}").head(DEADLINE);
     // Longer than a busy machine stops a sidecar for.
@@ -99,7 +101,8 @@ async fn a_member_does_not_wait_for_the_claim_of_one_whose_source_hangs() {
 
 #[tokio::test]
 async fn a_claim_without_an_end_is_none() {
-    let (redis, upstream) = (Redis::start(), Upstream::plain().await);
+    let redis = Redis::start();
+    let upstream = Upstream::plain().await;
     counting(&upstream, "/42");
     let sidecar = member(&redis, &file(&upstream, "{ttl: 60s}"), &["--lease", "30s"]).await;
     let plan =
@@ -123,7 +126,8 @@ async fn a_claim_without_an_end_is_none() {
 
 #[tokio::test]
 async fn who_joins_a_flight_that_hangs_waits_for_no_claim_of_it() {
-    let (redis, upstream) = (Redis::start(), Upstream::plain().await);
+    let redis = Redis::start();
+    let upstream = Upstream::plain().await;
     upstream.answers("/42", [Reply::never(), Reply::json("1")]);
     let sidecar =
         member(&redis, &file(&upstream, "{ttl: 60s}").head(DEADLINE), &["--lease", "30s"]).await;
@@ -135,7 +139,8 @@ async fn who_joins_a_flight_that_hangs_waits_for_no_claim_of_it() {
 
 #[tokio::test]
 async fn where_collections_take_most_of_the_deadline_redis_is_read_all_the_same() {
-    let (redis, upstream) = (Redis::start(), Upstream::plain().await);
+    let redis = Redis::start();
+    let upstream = Upstream::plain().await;
     let slow = |n: u32| Reply::json(format!("{{\"n\":{n}}}")).after(Duration::from_secs(10));
     upstream.answers("/7", [slow(1)]);
     upstream.answers("/42", [slow(1), slow(2)]);

@@ -37,7 +37,8 @@ async fn what_an_applied_invalidation_outdates_is_not_served_though_redis_vouche
     invalidate(&members[0], "fleet").await;
     redis.command::<()>(&["DEL", &key]);
     redis::cmd("RESTORE").arg(&key).arg(50_000).arg(dump).exec(&mut redis.control()).unwrap();
-    let (meta, stamps) = ("bfb:{default/customer}:meta", "bfb:{default/customer}:stamps");
+    let meta = "bfb:{default/customer}:meta";
+    let stamps = "bfb:{default/customer}:stamps";
     redis.command::<()>(&["ZREM", stamps, "k42"]);
     redis.command::<()>(&["HINCRBY", meta, "stamps", "-1"]);
     until_judged(&members[0], "bfb_redis_outdated_total").await;

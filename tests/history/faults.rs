@@ -87,7 +87,9 @@ impl Fleet {
     ) -> Self {
         let redis = block_in_place(Redis::start);
         let rng = fastrand::Rng::with_seed(seed);
-        let (world, leaving, trimming) = (Arc::clone(world), JoinSet::new(), JoinSet::new());
+        let world = Arc::clone(world);
+        let leaving = JoinSet::new();
+        let trimming = JoinSet::new();
         let mut fleet = Self { world, recipe, redis, members: Vec::new(), leaving, trimming, rng };
         for number in 0..members {
             let link = Link::to(fleet.redis.addr()).await;
@@ -101,7 +103,8 @@ impl Fleet {
     /// From now on this process is asked.
     fn announce(&self, number: usize) {
         let Member { sidecar, life, .. } = &self.members[number];
-        let (listen, admin) = (sidecar.listen(), sidecar.admin_address());
+        let listen = sidecar.listen();
+        let admin = sidecar.admin_address();
         self.world.set(number, Some(Place { member: number, life: *life, listen, admin }));
     }
 
@@ -216,7 +219,8 @@ impl Fleet {
         let member = &mut self.members[number];
         member.sidecar.signal("TERM");
         let new = self.recipe.start(&member.link).await;
-        let (old, life) = (std::mem::replace(&mut member.sidecar, new), member.life + 1);
+        let old = std::mem::replace(&mut member.sidecar, new);
+        let life = member.life + 1;
         member.life = life;
         self.announce(number);
         self.leaving.spawn(async move {

@@ -217,7 +217,8 @@ impl Oracle {
         };
         let id = u128::from_str_radix(answer.header("bfb-dataset"), 16)
             .map_err(|_| "no Bfb-Dataset".to_owned())?;
-        let (oldest, newest) = (pair.a.min(pair.b), pair.a.max(pair.b));
+        let oldest = pair.a.min(pair.b);
+        let newest = pair.a.max(pair.b);
         if oldest < read.floor {
             return Err(format!(
                 "not fresh: {oldest}, and {} was acknowledged before the read began, \
@@ -326,8 +327,8 @@ mod tests {
     #[test]
     fn one_dataset_that_says_two_things_is_not_coherent() {
         let book = oracle(SUBJECT, 9, 0);
-        let (v1, v2) =
-            (book.begin_read(SUBJECT, Version::V1), book.begin_read(SUBJECT, Version::V2));
+        let v1 = book.begin_read(SUBJECT, Version::V1);
+        let v2 = book.begin_read(SUBJECT, Version::V2);
         assert_eq!(book.judge(&v1, &shaped("a1", 2, 3)), Ok(()));
         assert_eq!(
             (book.judge(&v2, &whole("a1", 2, 3)), book.compared_across_versions()),

@@ -100,7 +100,8 @@ pub(super) async fn run(plan: Plan) -> Report {
         world.tasks.wait().await;
         fleet.wait_recovered().await;
     }
-    let (findings, compared) = (world.findings(), world.oracle.compared_across_versions());
+    let findings = world.findings();
+    let compared = world.oracle.compared_across_versions();
     let last_words = if findings.is_empty() { String::new() } else { fleet.last_log_lines() };
     Report {
         seed: plan.seed,
@@ -157,7 +158,8 @@ fn domains(sources: &[Upstream; 2]) -> Vec<DomainFile> {
 impl Report {
     /// A run that met nothing has shown nothing.
     pub(super) fn has_seen_enough(&self) {
-        let (seconds, tally) = (self.lasted.as_secs(), &self.tally);
+        let seconds = self.lasted.as_secs();
+        let tally = &self.tally;
         let enough = |what: &str, met: u64, least: u64| {
             assert!(met >= least, "{what}: {met}, expected {least}\n{self}");
         };
@@ -190,7 +192,9 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (seed, seconds, reads) = (self.seed, self.lasted.as_secs_f64(), self.tally.all("read"));
+        let seed = self.seed;
+        let seconds = self.lasted.as_secs_f64();
+        let reads = self.tally.all("read");
         #[allow(clippy::cast_precision_loss, reason = "counts far below 2^52")]
         let share =
             |sort: &str| 100.0 * self.tally.beginning("read", sort) as f64 / reads.max(1) as f64;

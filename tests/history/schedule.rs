@@ -155,7 +155,8 @@ impl fmt::Display for Step {
 /// The schedule of a run that lasts so long. The last few leases of it are calm.
 pub(super) fn schedule(seed: u64, length: Duration, members: usize, lease: Duration) -> Vec<Step> {
     let mut rng = fastrand::Rng::with_seed(seed);
-    let (mut steps, mut deck) = (Vec::new(), Vec::new());
+    let mut steps = Vec::new();
+    let mut deck = Vec::new();
     let mut begins = lease * 2;
     loop {
         let episode = episode(begins, members, lease, &mut deck, &mut rng);
@@ -186,7 +187,8 @@ fn episode(
         }
         let redis = steps.iter().any(|step| step.fault.is_redis());
         let Some(card) = deck.iter().rposition(|fault| !redis || !fault.is_redis()) else { break };
-        let (fault, from) = (deck.remove(card), begins + lease.mul_f64(rng.f64() / 2.0));
+        let fault = deck.remove(card);
+        let from = begins + lease.mul_f64(rng.f64() / 2.0);
         let until = from + fault.lasts(lease, rng);
         match fault {
             Fault::Fade => {

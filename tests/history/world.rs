@@ -147,7 +147,8 @@ impl World {
         let at = self.oracle.now();
         self.over.cancel();
         let PendingRead { subject, version, began, floor, .. } = read;
-        let (domain, note) = (DOMAINS[subject.domain], self.oracle.acknowledgement_note(subject));
+        let domain = DOMAINS[subject.domain];
+        let note = self.oracle.acknowledgement_note(subject);
         let mut text = format!(
             "{why}\n  read {version:?} of {domain} {} at sidecar {} (its life {}), \
              began {began:.3?}, answered {at:.3?}\n  \
@@ -177,7 +178,8 @@ impl World {
         };
         let world = Arc::clone(self);
         self.tasks.spawn(async move {
-            let (_room, mut tally) = (room, Tally::default());
+            let _room = room;
+            let mut tally = Tally::default();
             match tokio::time::timeout(ANSWER_TIMEOUT, wire.answer()).await {
                 Ok(Ok(answer)) => {
                     tally.count("late", "answered");

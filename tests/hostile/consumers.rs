@@ -177,7 +177,8 @@ async fn headers_without_end_over_http_2_are_refused() {
         Connection::open(&Endpoint::Tcp(sidecar.listen()), HttpVersion::Http2).await.unwrap();
     let mut request = get("/v2/customers/42");
     for number in 0..1_000 {
-        let (name, value) = (format!("x-{number}"), "x".repeat(100));
+        let name = format!("x-{number}");
+        let value = "x".repeat(100);
         request
             .headers_mut()
             .insert(http::HeaderName::try_from(name).unwrap(), value.parse().unwrap());

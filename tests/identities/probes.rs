@@ -1,7 +1,7 @@
 //! What `bfb doctor` asks of a server: handshakes only.
 
 use bfb::domain::ServerIdentity;
-use bfb::identity::{ConnectErrorKind, Refusal, inspect, refuses_without_certificate};
+use bfb::identity::{ConnectErrorKind, ProbeRefusal, inspect, refuses_without_certificate};
 
 use super::recorder::Recorder;
 use super::{TLS12, TLS13};
@@ -13,9 +13,9 @@ async fn whether_a_server_demands_a_certificate_is_found_by_trying_without() {
     let identity = pki.identity();
     for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
         for (asks, answer) in [
-            (Asks::Always, Refusal::DemandsCertificate),
-            (Asks::Optionally, Refusal::AcceptsWithout),
-            (Asks::Never, Refusal::AcceptsWithout),
+            (Asks::Always, ProbeRefusal::DemandsCertificate),
+            (Asks::Optionally, ProbeRefusal::AcceptsWithout),
+            (Asks::Never, ProbeRefusal::AcceptsWithout),
         ] {
             let mut server = Recorder::start(pki.server_speaking(asks, &[version])).await;
             let met =

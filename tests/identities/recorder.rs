@@ -44,7 +44,8 @@ impl Recorder {
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                let (config, sender) = (current.lock().unwrap().clone(), sender.clone());
+                let config = current.lock().unwrap().clone();
+                let sender = sender.clone();
                 connections.spawn(async move {
                     let _ = sender.send(record(stream, config).await).await;
                 });

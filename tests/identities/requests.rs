@@ -4,7 +4,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use bfb::identity::{ConnectError, ConnectErrorKind, Connector, Proof};
+use bfb::identity::{ConnectError, ConnectErrorKind, Connector, MutualityProof};
 use bytes::Bytes;
 use http::{Response, Uri, Version};
 use http_body_util::{Empty, Full};
@@ -65,7 +65,7 @@ async fn the_protocol_is_agreed_on_and_each_response_carries_the_proof() {
         for _ in 0..2 {
             let response = client.get(uri.clone()).await.unwrap();
             assert_eq!(response.version(), version);
-            let proof = response.extensions().get::<Proof>().unwrap();
+            let proof = response.extensions().get::<MutualityProof>().unwrap();
             assert_eq!((proof.protocol, proof.resumed, proof.generation), ("TLS 1.3", false, 0));
         }
     }

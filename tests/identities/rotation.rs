@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bfb::identity::issue::{Leaf, Validity};
-use bfb::identity::{Identity, Metrics, follow};
+use bfb::identity::{Identity, IdentityMetrics, follow};
 use hyper_util::rt::TokioIo;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -19,14 +19,14 @@ use crate::support::pki::{Asks, Pki, expected, profile};
 /// The identity of a folder, followed.
 struct FollowedIdentity {
     current: watch::Receiver<Arc<Identity>>,
-    metrics: Metrics,
+    metrics: IdentityMetrics,
     _task: JoinSet<()>,
 }
 
 impl FollowedIdentity {
     fn of(pki: &Pki) -> Self {
         let (sender, current) = watch::channel(pki.identity());
-        let metrics = Metrics::default();
+        let metrics = IdentityMetrics::default();
         let mut task = JoinSet::new();
         task.spawn(follow(pki.paths(), sender, metrics.clone()));
         Self { current, metrics, _task: task }

@@ -43,7 +43,9 @@ fn marked(before: &str, after: &str) -> String {
             same[o][n] = if old[o] == new[n] { skip.max(same[o + 1][n + 1] + 1) } else { skip };
         }
     }
-    let (mut o, mut n, mut marked) = (0, 0, String::new());
+    let mut o = 0;
+    let mut n = 0;
+    let mut marked = String::new();
     while o < old.len() || n < new.len() {
         let (mark, line) = if o < old.len() && n < new.len() && old[o] == new[n] {
             (o, n) = (o + 1, n + 1);

@@ -5,7 +5,8 @@ use std::fs;
 use super::{Said, inject, injected};
 use crate::support::sidecar::bfb;
 
-const POD: &str = "apiVersion: v1\nkind: Pod\nmetadata:\n  name: a\n  annotations: {bfb.dev/inject: customer}\n\
+const POD: &str = "apiVersion: v1\nkind: Pod\nmetadata:\n  name: a\n\
+                   \x20 annotations: {bfb.dev/inject: customer}\n\
                    spec:\n  containers: [{name: app, image: x}]\n";
 
 /// Runs `bfb inject` with these arguments and variables.

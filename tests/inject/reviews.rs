@@ -76,7 +76,9 @@ proptest! {
         seed: Index,
         changes in proptest::collection::vec((any::<Index>(), nonsense()), 1..4),
     ) {
-        let corpus: Vec<Value> = corpus().iter().filter_map(|data| serde_json::from_slice(data).ok()).collect();
+        let corpus = corpus();
+        let documents = corpus.iter().filter_map(|data| serde_json::from_slice(data).ok());
+        let corpus: Vec<Value> = documents.collect();
         let mut document = seed.get(&corpus).clone();
         for (place, value) in changes {
             let places = places(&document);

@@ -78,7 +78,8 @@ static SCHEMAS: LazyLock<Vec<Kind>> = LazyLock::new(|| {
 
 /// What is wrong with an object, by every version of Kubernetes; how many schemas knew it.
 pub(crate) fn judged(object: &Value) -> (Vec<String>, usize) {
-    let (mut wrong, mut known) = (Vec::new(), 0);
+    let mut wrong = Vec::new();
+    let mut known = 0;
     for kind in SCHEMAS.iter() {
         if object["apiVersion"] == kind.version && object["kind"] == kind.name {
             known += 1;

@@ -126,8 +126,8 @@ impl Workers {
         let mut tasks = JoinSet::new();
         for http in [HttpVersion::Http1, HttpVersion::Http1, HttpVersion::Http2, HttpVersion::Http2]
         {
-            let (mut consumer, stop) =
-                (Consumer::new(Endpoint::Tcp(pod.listen), http), stop.clone());
+            let mut consumer = Consumer::new(Endpoint::Tcp(pod.listen), http);
+            let stop = stop.clone();
             tasks.spawn(async move {
                 let mut answered = 0;
                 while !stop.load(Ordering::SeqCst) {
@@ -154,7 +154,8 @@ impl Workers {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn told_after_the_application_as_native_sidecars_are_it_has_answered_everything() {
     let world = World::of(30).await;
-    let (application, workers) = (world.application().await, Workers::of(&world.pod));
+    let application = world.application().await;
+    let workers = Workers::of(&world.pod);
     world.asked(20).await;
     application.terminate();
     application.end().await;
@@ -167,7 +168,8 @@ async fn told_after_the_application_as_native_sidecars_are_it_has_answered_every
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn told_at_the_same_time_it_answers_until_the_application_has_asked_its_last() {
     let world = World::of(30).await;
-    let (application, workers) = (world.application().await, Workers::of(&world.pod));
+    let application = world.application().await;
+    let workers = Workers::of(&world.pod);
     world.asked(20).await;
     world.pod.terminate();
     application.terminate();
@@ -180,7 +182,8 @@ async fn told_at_the_same_time_it_answers_until_the_application_has_asked_its_la
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn told_before_the_application_it_answers_until_that_has_asked_its_last() {
     let world = World::of(30).await;
-    let (application, workers) = (world.application().await, Workers::of(&world.pod));
+    let application = world.application().await;
+    let workers = Workers::of(&world.pod);
     world.pod.terminate();
     world.asked(20).await;
     application.terminate();

@@ -107,7 +107,8 @@ fn decoded(text: &str) -> Vec<u8> {
     let value =
         |byte: u8| u32::try_from(LETTERS.iter().position(|it| *it == byte).unwrap()).unwrap();
     let mut decoded = Vec::new();
-    let (mut bits, mut held) = (0, 0);
+    let mut bits = 0;
+    let mut held = 0;
     for byte in text.trim_end_matches('=').bytes() {
         bits = (bits << 6) | value(byte);
         held += 6;

@@ -139,7 +139,8 @@ async fn a_fleets_lease_connection_and_log_are_told() {
     let sidecar = &members[0];
     let mut listener = Listener::to(sidecar.admin_address(), "").await;
     redis.command::<i64>(&["PUBLISH", "bfb:{default/customer}:invalidate", r#"{"keys": ["42"]}"#]);
-    let (mut hinted, mut invalidated) = (false, false);
+    let mut hinted = false;
+    let mut invalidated = false;
     while !(hinted && invalidated) {
         let event = listener.next().await.unwrap();
         hinted |= event["event"] == "hinted";
@@ -157,7 +158,8 @@ async fn a_fleets_lease_connection_and_log_are_told() {
     assert_eq!(listener.until("not-kept").await["because"], "lease-lost");
     redis.revive();
     assert_eq!(listener.until("redis-connected").await["domain"], Value::Null);
-    let (mut emptied, mut held) = (false, false);
+    let mut emptied = false;
+    let mut held = false;
     while !(emptied && held) {
         let event = listener.next().await.unwrap();
         emptied |= event["event"] == "emptied" && event["because"] == "epoch";
@@ -188,10 +190,8 @@ async fn reloads_are_told_and_so_are_those_that_were_refused() {
 async fn a_listener_of_one_domain_hears_nothing_of_another() {
     let upstream = Upstream::plain().await;
     counting(&upstream, "/42");
-    let (one, other) = (
-        file(&upstream, "{ttl: 60s}"),
-        DomainFile::of("account").source("part", &upstream, "/{key}", &[]),
-    );
+    let one = file(&upstream, "{ttl: 60s}");
+    let other = DomainFile::of("account").source("part", &upstream, "/{key}", &[]);
     let sidecar = Setup::of(&[&one, &other]).insecure().args(&["--memory", "64MiB"]).start().await;
     let mut listener = Listener::to(sidecar.admin_address(), "?domain=account").await;
     sidecar.get(PATH).await.dataset();

@@ -12,7 +12,8 @@ use crate::support::upstream::Upstream;
 
 /// Two members, of which one reaches Redis over a link; both names are settled.
 async fn two_over_a_link(lease: &str) -> (Redis, Link, [Sidecar; 2]) {
-    let (redis, upstream) = (Redis::start(), Upstream::plain().await);
+    let redis = Redis::start();
+    let upstream = Upstream::plain().await;
     let link = Link::to(redis.addr()).await;
     let domain = file(&upstream, "{ttl: 60s}");
     let member = async |url: String| {

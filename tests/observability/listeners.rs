@@ -40,7 +40,8 @@ async fn who_is_too_slow_is_told_how_many_events_it_missed() {
         assert_eq!(admin.send(flood.clone()).await.unwrap().status, 202);
     }
     invalidate(&sidecar, "all", &json!(true)).await;
-    let (mut came, mut missed) = (0, 0);
+    let mut came = 0;
+    let mut missed = 0;
     loop {
         let event = slow.next().await.unwrap();
         match event["event"].as_str().unwrap() {

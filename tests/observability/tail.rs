@@ -68,8 +68,8 @@ impl Tail {
 async fn a_line_says_when_whose_and_what() {
     let (sidecar, upstream) = single_sidecar("{ttl: 60s}").await;
     upstream.answers("/42", [Reply::json("1"), Reply::status(500)]);
-    let (mut plain, mut keys) =
-        (Tail::beside(&sidecar, &[]).await, Tail::beside(&sidecar, &["--keys"]).await);
+    let mut plain = Tail::beside(&sidecar, &[]).await;
+    let mut keys = Tail::beside(&sidecar, &["--keys"]).await;
     sidecar.get(PATH).await.dataset();
     invalidate(&sidecar, "keys", &json!(["42"])).await;
     sidecar.get(PATH).await.problem("source-failed", 502);

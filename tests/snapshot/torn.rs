@@ -127,7 +127,8 @@ async fn read(reading: &Arc<Reading>, mode: &'static str, wanted: usize) -> Tall
     let tally = Arc::new(Tally::default());
     let mut readers = JoinSet::new();
     for key in 0..READERS {
-        let (reading, tally) = (reading.clone(), tally.clone());
+        let reading = reading.clone();
+        let tally = tally.clone();
         readers.spawn(async move {
             let mut consumer = reading.sidecar.consumer(HttpVersion::Http1);
             let enough = || {
@@ -166,8 +167,10 @@ async fn compare(per_second: u32, tags: Tags) -> usize {
     let reading = Reading::of(per_second, tags).await;
     let complete = read(&reading, "complete", wanted).await;
     let snapshot = read(&reading, "snapshot", wanted).await;
-    let (torn, of) = (Tally::get(&complete.torn), Tally::get(&complete.answers));
-    let (answers, contended) = (Tally::get(&snapshot.answers), snapshot.contended_percent());
+    let torn = Tally::get(&complete.torn);
+    let of = Tally::get(&complete.answers);
+    let answers = Tally::get(&snapshot.answers);
+    let contended = snapshot.contended_percent();
     let snapshot_torn = Tally::get(&snapshot.torn);
     eprintln!(
         "{per_second} changes a second, {tags:?} tags: complete {torn} of {of} torn; \

@@ -37,7 +37,8 @@ async fn reads(
     sidecar: Arc<Sidecar>,
     mut stop: watch::Receiver<bool>,
 ) -> Counted {
-    let (mut consumer, mut tally) = (sidecar.consumer(http), Tally::default());
+    let mut consumer = sidecar.consumer(http);
+    let mut tally = Tally::default();
     while goes_on(&mut stop, PAUSE).await {
         let path = format!("/v2/customers/{}", fastrand::u32(..KEYS));
         tally.count(match consumer.get(&path).await {

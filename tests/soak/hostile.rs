@@ -66,7 +66,9 @@ async fn asks(
     pause: Duration,
     path: impl Fn(u64) -> (String, &'static str) + Send + 'static,
 ) -> Counted {
-    let (mut tally, mut wire, mut n) = (Tally::default(), None, 0);
+    let mut tally = Tally::default();
+    let mut wire = None;
+    let mut n = 0;
     while goes_on(&mut stop, pause).await {
         n += 1;
         let mut open = match wire.take() {
@@ -104,7 +106,8 @@ fn bad_path(n: u64) -> String {
 
 /// Asks for a fresh key and goes away before the answer.
 async fn hangs_up(sidecar: Arc<Sidecar>, mut stop: watch::Receiver<bool>) -> Counted {
-    let (mut tally, mut n) = (Tally::default(), 0_u64);
+    let mut tally = Tally::default();
+    let mut n = 0_u64;
     while goes_on(&mut stop, Duration::from_millis(3)).await {
         n += 1;
         let Ok(mut wire) = wire::Wire::open_patiently(sidecar.listen()).await else { continue };
@@ -116,7 +119,8 @@ async fn hangs_up(sidecar: Arc<Sidecar>, mut stop: watch::Receiver<bool>) -> Cou
 
 /// The same over HTTP/2, a hundred at once.
 async fn resets_streams(sidecar: Arc<Sidecar>, mut stop: watch::Receiver<bool>) -> Counted {
-    let (mut tally, to) = (Tally::default(), Endpoint::Tcp(sidecar.listen()));
+    let mut tally = Tally::default();
+    let to = Endpoint::Tcp(sidecar.listen());
     while goes_on(&mut stop, Duration::from_millis(500)).await {
         let Ok(connection) = Connection::open(&to, HttpVersion::Http2).await else { continue };
         let (answers, _) = tokio::sync::mpsc::unbounded_channel();
@@ -130,7 +134,8 @@ async fn resets_streams(sidecar: Arc<Sidecar>, mut stop: watch::Receiver<bool>) 
 
 /// Keeps connections on which a head never ends.
 async fn never_ends_a_head(sidecar: Arc<Sidecar>, mut stop: watch::Receiver<bool>) -> Counted {
-    let (mut tally, mut open) = (Tally::default(), Vec::new());
+    let mut tally = Tally::default();
+    let mut open = Vec::new();
     while goes_on(&mut stop, Duration::from_millis(20)).await {
         let mut stream = if open.len() < SLOW_HEADS {
             let Ok(stream) = TcpStream::connect(sidecar.listen()).await else { continue };
@@ -151,7 +156,8 @@ async fn never_ends_a_head(sidecar: Arc<Sidecar>, mut stop: watch::Receiver<bool
 /// Keeps HTTP/2 connections with many requests, some with great heads, of whose answers one byte
 /// each is read.
 async fn reads_no_answer(sidecar: Arc<Sidecar>, mut stop: watch::Receiver<bool>) -> Counted {
-    let (mut tally, mut open) = (Tally::default(), VecDeque::new());
+    let mut tally = Tally::default();
+    let mut open = VecDeque::new();
     // Literals without indexing: `x: yyy…` of 120 bytes each.
     let field = [&[0, 1, b'x', 120][..], &[b'y'; 120]].concat();
     while goes_on(&mut stop, Duration::from_millis(20)).await {
@@ -179,7 +185,8 @@ async fn reads_no_answer(sidecar: Arc<Sidecar>, mut stop: watch::Receiver<bool>)
 
 /// Two at a time take a part of 4 MiB and read it at leisure.
 async fn takes_large_parts(sidecar: Arc<Sidecar>, mut stop: watch::Receiver<bool>) -> Counted {
-    let (mut tally, mut n) = (Tally::default(), 0_u64);
+    let mut tally = Tally::default();
+    let mut n = 0_u64;
     while goes_on(&mut stop, Duration::from_millis(200)).await {
         let mut streams = Vec::new();
         for _ in 0..2 {

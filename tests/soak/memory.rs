@@ -60,8 +60,9 @@ fn is_flat(quarters: &[u64], slack_kib: u64) -> bool {
 
 impl fmt::Display for Samples {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (first, last, peak) =
-            (self.kib.first().unwrap(), self.kib.last().unwrap(), self.peak_kib);
+        let first = self.kib.first().unwrap();
+        let last = self.kib.last().unwrap();
+        let peak = self.peak_kib;
         let quarters = self.quarters();
         write!(
             f,

@@ -37,7 +37,8 @@ pub(super) struct World {
 
 impl World {
     pub(super) async fn start() -> Self {
-        let (good, bad) = (Upstream::plain().await, Upstream::plain().await);
+        let good = Upstream::plain().await;
+        let bad = Upstream::plain().await;
         for upstream in [&good, &bad] {
             upstream.forget();
         }
@@ -71,7 +72,8 @@ impl World {
         let domains: Vec<_> = domains.iter().collect();
         let args = ["--memory", MEMORY, "--redis", &redis.url(), "--lease", "1s"];
         let sidecar = Setup::of(&domains).insecure().args(&args).start().await;
-        let (sidecar, redis) = (Arc::new(sidecar), Arc::new(Mutex::new(redis)));
+        let sidecar = Arc::new(sidecar);
+        let redis = Arc::new(Mutex::new(redis));
         Self { sidecar, redis, _upstreams: vec![good, bad], _drip: drip }
     }
 

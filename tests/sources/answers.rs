@@ -1,7 +1,7 @@
 //! What an answer means: a part, the known part again, no such thing, or a failure with its reason.
 
 use bfb::domain::Missing;
-use bfb::sources::{Answer, Reason, Validator};
+use bfb::sources::{Reason, SourceAnswer, Validator};
 use http::HeaderValue;
 
 use super::{TestRequest, default_request, fetch, fetch_error, known_part, part, setup, strong};
@@ -35,7 +35,7 @@ async fn a_byte_order_mark_is_no_part_of_the_part_and_changes_nothing_about_it()
     let first = part(fetch(&client, "/").await.unwrap());
     assert_eq!(first, known_part("{\"a\": 1}", Validator::None));
     let again = TestRequest { previous_part: Some(&first), ..default_request() };
-    assert!(matches!(again.of(&client, "/").await.0, Ok(Answer::Unchanged)));
+    assert!(matches!(again.of(&client, "/").await.0, Ok(SourceAnswer::Unchanged)));
     let failure = fetch_error(&client, "/wrong").await;
     assert!(failure.detail.contains("byte order mark"), "{failure}");
 }
@@ -137,14 +137,14 @@ async fn a_404_means_what_the_file_says() {
     let upstream = Upstream::plain().await;
     let nothing =
         setup(upstream.origin()).with(|source| source.missing = Missing::NotFound).client();
-    assert!(matches!(fetch(&nothing, "/").await, Ok(Answer::NotFound)));
+    assert!(matches!(fetch(&nothing, "/").await, Ok(SourceAnswer::NotFound)));
     let value = setup(upstream.origin())
         .with(|source| source.missing = Missing::Value("[]".into()))
         .client();
     let empty = part(fetch(&value, "/").await.unwrap());
     assert_eq!(empty, known_part("[]", Validator::None));
     let again = TestRequest { previous_part: Some(&empty), ..default_request() };
-    assert!(matches!(again.of(&value, "/").await.0, Ok(Answer::Unchanged)));
+    assert!(matches!(again.of(&value, "/").await.0, Ok(SourceAnswer::Unchanged)));
     let other = known_part("[1]", strong("\"1\""));
     let again = TestRequest { previous_part: Some(&other), ..default_request() };
     assert_eq!(part(again.of(&value, "/").await.0.unwrap()), empty);
@@ -158,7 +158,7 @@ async fn a_strong_tag_is_asked_for_and_a_304_confirms_it() {
     let part = part(fetch(&client, "/").await.unwrap());
     let (answer, attempts) =
         TestRequest { previous_part: Some(&part), ..default_request() }.of(&client, "/").await;
-    assert!(matches!(answer, Ok(Answer::Unchanged)));
+    assert!(matches!(answer, Ok(SourceAnswer::Unchanged)));
     assert_eq!(attempts[0].status, Some(304));
     assert_eq!(upstream.received()[1].header("if-none-match"), "\"a\"");
 }
@@ -177,8 +177,8 @@ async fn a_weak_tag_is_never_asked_for_and_the_bytes_decide() {
     let client = setup(upstream.origin()).client();
     let first = part(fetch(&client, "/").await.unwrap());
     let again = TestRequest { previous_part: Some(&first), ..default_request() };
-    assert!(matches!(again.of(&client, "/").await.0, Ok(Answer::Unchanged)));
-    assert!(matches!(again.of(&client, "/").await.0, Ok(Answer::Part(_))));
+    assert!(matches!(again.of(&client, "/").await.0, Ok(SourceAnswer::Unchanged)));
+    assert!(matches!(again.of(&client, "/").await.0, Ok(SourceAnswer::Part(_))));
     assert!(upstream.received().iter().all(|seen| seen.header("if-none-match").is_empty()));
 }
 
@@ -198,7 +198,7 @@ async fn a_200_is_unchanged_only_if_bytes_and_strong_tags_agree() {
             .of(&client, "/")
             .await
             .0;
-        assert_eq!(matches!(answer, Ok(Answer::Unchanged)), unchanged, "{answer:?}");
+        assert_eq!(matches!(answer, Ok(SourceAnswer::Unchanged)), unchanged, "{answer:?}");
     }
 }
 

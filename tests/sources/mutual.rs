@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use bfb::domain::ServerIdentity;
 use bfb::identity::issue::{Authority, Issued, Leaf, Validity};
-use bfb::identity::{Identity, Paths};
-use bfb::sources::{Answer, BreakerState, Reason};
+use bfb::identity::{Identity, IdentityPaths};
+use bfb::sources::{BreakerState, Reason, SourceAnswer};
 use http::Version;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -24,7 +24,7 @@ use crate::support::upstream::{Reply, Upstream};
 /// One authority, and an identity of ours that it has issued.
 pub(super) struct World {
     authority: Authority,
-    paths: Paths,
+    paths: IdentityPaths,
     ours: watch::Sender<Arc<Identity>>,
     _dir: tempfile::TempDir,
 }
@@ -34,7 +34,7 @@ impl World {
         bfb::identity::install_provider();
         let authority = Authority::new("shop", Validity::days(1)).unwrap();
         let dir = tempfile::tempdir().unwrap();
-        let paths = Paths { dir: dir.path().to_owned(), ca: None };
+        let paths = IdentityPaths { dir: dir.path().to_owned(), ca: None };
         let ours = watch::Sender::new(identity(&authority, &paths, 1));
         Self { authority, paths, ours, _dir: dir }
     }
@@ -79,7 +79,7 @@ impl World {
     }
 }
 
-fn identity(authority: &Authority, paths: &Paths, generation: u64) -> Arc<Identity> {
+fn identity(authority: &Authority, paths: &IdentityPaths, generation: u64) -> Arc<Identity> {
     let leaf = Leaf::new("bfb").uri("spiffe://shop.example/ns/shop/sa/web");
     authority.issue(&leaf).unwrap().write(&paths.dir, authority.ca_pem()).unwrap();
     Arc::new(Identity::load(paths, generation).unwrap())
@@ -111,7 +111,7 @@ async fn the_server_chooses_the_version_of_http() {
         let first = part(fetch(&client, "/").await.unwrap());
         assert_eq!(first, known_part("1", strong("\"a\"")));
         let again = TestRequest { previous_part: Some(&first), ..default_request() };
-        assert!(matches!(again.of(&client, "/").await.0, Ok(Answer::Unchanged)));
+        assert!(matches!(again.of(&client, "/").await.0, Ok(SourceAnswer::Unchanged)));
         assert!(upstream.received().iter().all(|seen| seen.version == version), "{alpn:?}");
         assert_eq!(upstream.connections(), 1);
     }

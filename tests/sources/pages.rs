@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 
 use bfb::domain::Pages;
-use bfb::sources::{Answer, Client, Reason, Validator};
+use bfb::sources::{Client, Reason, SourceAnswer, Validator};
 
 use super::{TestRequest, default_request, fetch, fetch_error, known_part, part, setup, strong};
 use crate::support::upstream::{Reply, Upstream};
@@ -36,9 +36,9 @@ async fn pages_are_followed_and_joined_as_they_are_written() {
     let whole = part(fetch(&client, "/a/o?p=1").await.unwrap());
     assert_eq!(whole, known_part("[1.10, {\"a\" :2},3]", Validator::None));
     let again = TestRequest { previous_part: Some(&whole), ..default_request() };
-    assert!(matches!(again.of(&client, "/a/o?p=1").await.0, Ok(Answer::Unchanged)));
+    assert!(matches!(again.of(&client, "/a/o?p=1").await.0, Ok(SourceAnswer::Unchanged)));
     upstream.answers("/a/o?p=3", [Reply::json("[4]")]);
-    assert!(matches!(again.of(&client, "/a/o?p=1").await.0, Ok(Answer::Part(_))));
+    assert!(matches!(again.of(&client, "/a/o?p=1").await.0, Ok(SourceAnswer::Part(_))));
 }
 
 #[tokio::test]
@@ -48,7 +48,7 @@ async fn a_page_that_was_added_behind_an_unchanged_first_one_is_found() {
     let client = follow(&upstream);
     let first = part(fetch(&client, "/").await.unwrap());
     let again = TestRequest { previous_part: Some(&first), ..default_request() };
-    assert!(matches!(again.of(&client, "/").await.0, Ok(Answer::Unchanged)));
+    assert!(matches!(again.of(&client, "/").await.0, Ok(SourceAnswer::Unchanged)));
     upstream.handles("/", |seen| match seen.header("if-none-match") {
         "" => Reply::json("[1]").etag("\"a\"").header("link", "</2>; rel=next"),
         _ => Reply::status(304).etag("\"a\""),

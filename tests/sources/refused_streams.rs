@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use bfb::sources::{Client, Metrics, Reason};
+use bfb::sources::{Client, Reason, SourcesMetrics};
 use prometheus_client::registry::Registry;
 use rustls::ServerConfig;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -81,8 +81,11 @@ impl FrameServer {
         let server = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                let (tls, settings) = (tls.clone(), settings.clone());
-                let (react, count, gate) = (Arc::clone(&react), count.clone(), gate_read.clone());
+                let tls = tls.clone();
+                let settings = settings.clone();
+                let react = Arc::clone(&react);
+                let count = count.clone();
+                let gate = gate_read.clone();
                 connections.spawn(async move {
                     serve(stream, tls, settings, &*react, (count, gate)).await
                 });
@@ -115,7 +118,8 @@ async fn serve(
     let opening = [settings, frame(SETTINGS, SETTINGS_ACK, 0, b"")].concat();
     stream.write_all(&opening).await.ok()?;
     stream.flush().await.ok()?;
-    let (mut on_connection, mut last) = (0, 0);
+    let mut on_connection = 0;
+    let mut last = 0;
     let mut goes_away = false;
     loop {
         let mut head = [0; 9];
@@ -245,7 +249,7 @@ async fn a_refused_stream_is_sent_again_without_spending_a_retry() {
     let server = FrameServer::start(&world, refused).await;
     let mut registry = Registry::with_prefix("bfb");
     let mut setup = server.setup(&world);
-    setup.shared.metrics = Metrics::register(&mut registry);
+    setup.shared.metrics = SourcesMetrics::register(&mut registry);
     let (answer, attempts) = default_request().of(&setup.client(), "/").await;
     part(answer.unwrap());
     assert_eq!((attempts.len(), server.requests()), (4, 4));

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bfb::sources::{BreakerState, Metrics, Reason};
+use bfb::sources::{BreakerState, Reason, SourcesMetrics};
 use tokio::time::Instant;
 
 use super::{TestRequest, default_request, fetch, fetch_error, part, setup};
@@ -161,7 +161,7 @@ async fn an_outage_is_not_multiplied() {
     });
     let mut registry = prometheus_client::registry::Registry::with_prefix("bfb");
     let mut setup = setup(upstream.origin()).with(|source| source.retries = 9);
-    setup.shared.metrics = Metrics::register(&mut registry);
+    setup.shared.metrics = SourcesMetrics::register(&mut registry);
     let client = setup.client();
     for _ in 0..10 {
         for _ in 0..5 {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use bfb::sources::{Answer, Client, Reason};
+use bfb::sources::{Client, Reason, SourceAnswer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -100,7 +100,7 @@ async fn confirm(client: &Client) {
         .await
         .0;
     match answer {
-        Ok(answer) => assert!(matches!(answer, Answer::Unchanged), "{answer:?}"),
+        Ok(answer) => assert!(matches!(answer, SourceAnswer::Unchanged), "{answer:?}"),
         Err(failure) => assert_eq!(failure.reason, Reason::Incomplete, "{failure}"),
     }
 }
@@ -132,7 +132,8 @@ async fn a_body_behind_a_304_or_a_204_is_not_the_answer_about_another_key() {
             confirm(&client).await;
             let other = format!("/other/{round}");
             assert_eq!(part(fetch(&client, &other).await.unwrap()).json, "\"right\"");
-            let (before, after) = (server.connections_of("/known"), server.connections_of(&other));
+            let before = server.connections_of("/known");
+            let after = server.connections_of(&other);
             assert_eq!(after.len(), 1, "asked once");
             assert!(!before.contains(&after[0]), "its connection was used again");
         }

@@ -93,11 +93,13 @@ impl Apiserver {
     }
 
     fn serve(&mut self, listener: TcpListener) {
-        let (shared, tls) = (self.shared.clone(), self.tls.clone());
+        let shared = self.shared.clone();
+        let tls = self.tls.clone();
         self.running = Some(tokio::spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((tcp, _)) = listener.accept().await {
-                let (shared, tls) = (shared.clone(), tls.clone());
+                let shared = shared.clone();
+                let tls = tls.clone();
                 connections.spawn(async move {
                     let Ok(tls) = tls.accept(tcp).await else { return };
                     let service = service_fn(move |request| {
@@ -320,7 +322,8 @@ impl Shared {
         if !authorized {
             return refusal(401, "Unauthorized");
         }
-        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let method = request.method().clone();
+        let path = request.uri().path().to_owned();
         let query: HashMap<String, String> = request
             .uri()
             .query()

@@ -105,7 +105,8 @@ pub(crate) struct Tally {
 impl Tally {
     fn of(events: &[Event]) -> Self {
         let collecting = events.iter().take_while(|event| **event != Event::Kept);
-        let (mut expired, mut left_nothing) = (0, 0);
+        let mut expired = 0;
+        let mut left_nothing = 0;
         for event in collecting {
             expired += usize::from(*event == Event::Expired);
             left_nothing += usize::from(*event == Event::Released);
@@ -159,7 +160,8 @@ impl OneRead {
         killed: Option<usize>,
     ) {
         let Tally { expired, left_nothing } = self.claims.tally(redis).await;
-        let (mut faults, mut missed) = (0, 0);
+        let mut faults = 0;
+        let mut missed = 0;
         for (number, sidecar) in
             sidecars.iter().enumerate().filter(|(number, _)| Some(*number) != killed)
         {

@@ -33,11 +33,9 @@ impl Cluster {
             node.command::<()>(&["CLUSTER", "SET-CONFIG-EPOCH", &(at + 1).to_string()]);
         }
         for other in &nodes[1..] {
-            let (ip, port, bus) = (
-                other.addr().ip().to_string(),
-                other.addr().port().to_string(),
-                other.cluster_port().to_string(),
-            );
+            let ip = other.addr().ip().to_string();
+            let port = other.addr().port().to_string();
+            let bus = other.cluster_port().to_string();
             nodes[0].command::<()>(&["CLUSTER", "MEET", &ip, &port, &bus]);
         }
         let cluster = Self { nodes };
@@ -73,7 +71,8 @@ impl Cluster {
             let own = known.lines().find(|line| line.contains("myself")).unwrap().to_owned();
             own.split_whitespace().skip(8).any(|range| {
                 let (first, last) = range.split_once('-').unwrap_or((range, range));
-                matches!((first.parse::<u16>(), last.parse()), (Ok(first), Ok(last)) if (first..=last).contains(&slot))
+                let Ok(first) = first.parse::<u16>() else { return false };
+                last.parse().is_ok_and(|last| (first..=last).contains(&slot))
             })
         };
         self.nodes.iter().position(holds).expect("a node holds every slot")
@@ -87,11 +86,13 @@ impl Cluster {
     /// Moves what is in the slot of a key to another node, as `redis-cli --cluster reshard` does,
     /// but for the last step: who asks the old node is sent to the new one for this once (`ASK`).
     pub(crate) fn begin_move(&self, key: &str, to: usize) {
-        let (slot, from) = (self.slot(key).to_string(), &self.nodes[self.holder(key)]);
+        let slot = self.slot(key).to_string();
+        let from = &self.nodes[self.holder(key)];
         let to = &self.nodes[to];
         to.command::<()>(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &id(from)]);
         from.command::<()>(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &id(to)]);
-        let (host, port) = (to.addr().ip().to_string(), to.addr().port().to_string());
+        let host = to.addr().ip().to_string();
+        let port = to.addr().port().to_string();
         loop {
             let keys: Vec<String> = from.command(&["CLUSTER", "GETKEYSINSLOT", &slot, "100"]);
             if keys.is_empty() {

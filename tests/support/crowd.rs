@@ -59,8 +59,16 @@ impl Script {
         let mut came = [0; 1024];
         loop {
             tokio::select! {
-                read = stream.read(&mut came), if self.reads => if !read.is_ok_and(|bytes| bytes > 0) { return },
-                () = tokio::time::sleep(PACE) => if stream.write_all(&self.then).await.is_err() { return },
+                read = stream.read(&mut came), if self.reads => {
+                    if !read.is_ok_and(|bytes| bytes > 0) {
+                        return;
+                    }
+                }
+                () = tokio::time::sleep(PACE) => {
+                    if stream.write_all(&self.then).await.is_err() {
+                        return;
+                    }
+                }
             }
         }
     }
@@ -81,7 +89,8 @@ impl Crowd {
         let mut connections = JoinSet::new();
         let size = CROWD_MAX.min(open_files_max() / 8);
         for script in scripts.iter().cycle().take(size) {
-            let (script, connected) = (script.clone(), connected.clone());
+            let script = script.clone();
+            let connected = connected.clone();
             connections.spawn(async move {
                 loop {
                     script.run(to, &connected).await;

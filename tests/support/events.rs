@@ -69,7 +69,8 @@ impl Listener {
     async fn read(&mut self) -> Option<Value> {
         loop {
             if let Some((block, rest)) = self.came.split_once("\n\n") {
-                let (block, rest) = (block.to_owned(), rest.to_owned());
+                let block = block.to_owned();
+                let rest = rest.to_owned();
                 self.came = rest;
                 if let Some(event) = event(&block) {
                     return Some(event);

@@ -177,7 +177,8 @@ async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, state: Arc<Stat
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
         stream.set_nodelay(true).unwrap();
-        let (tls, state) = (tls.clone(), Arc::clone(&state));
+        let tls = tls.clone();
+        let state = Arc::clone(&state);
         connections.spawn(async move {
             let Some(tls) = tls else { return state.serve(stream).await };
             match tls.accept(stream).await {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bfb::domain::ServerIdentity;
 use bfb::identity::issue::{Authority, Issued, Leaf, Validity};
-use bfb::identity::{Identity, Paths};
+use bfb::identity::{Identity, IdentityPaths};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientCertVerifierBuilder, WebPkiClientVerifier};
@@ -56,8 +56,8 @@ impl Pki {
         self.dir.path()
     }
 
-    pub(crate) fn paths(&self) -> Paths {
-        Paths { dir: self.dir().to_owned(), ca: None }
+    pub(crate) fn paths(&self) -> IdentityPaths {
+        IdentityPaths { dir: self.dir().to_owned(), ca: None }
     }
 
     pub(crate) fn identity(&self) -> Arc<Identity> {

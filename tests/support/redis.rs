@@ -110,7 +110,8 @@ impl Redis {
         let dir = tempfile::tempdir().unwrap();
         let addr = free();
         let file = dir.path().join("sentinel.conf");
-        let (host, port) = (primary.ip(), primary.port());
+        let host = primary.ip();
+        let port = primary.port();
         let lines = format!(
             "port {}\nbind 127.0.0.1\nsentinel monitor main {host} {port} 1\n",
             addr.port()

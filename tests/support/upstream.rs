@@ -71,8 +71,9 @@ enum ReplyBody {
 impl Reply {
     pub(crate) fn status(status: u16) -> Self {
         let status = StatusCode::from_u16(status).unwrap();
-        let (headers, feed, after) =
-            (HeaderMap::new(), ReplyBody::Whole(Bytes::new()), Duration::ZERO);
+        let headers = HeaderMap::new();
+        let feed = ReplyBody::Whole(Bytes::new());
+        let after = Duration::ZERO;
         Self { status, headers, feed, after, gate: None, never: false, hang_up: false }
     }
 
@@ -254,9 +255,11 @@ impl Upstream {
     async fn bind() -> (TcpListener, SocketAddr, Arc<State>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (connections, closed) = (watch::Sender::new(0), watch::Sender::new(0));
-        let (scripts, seen, forgets) =
-            (Mutex::default(), watch::Sender::new(Vec::new()), AtomicBool::new(false));
+        let connections = watch::Sender::new(0);
+        let closed = watch::Sender::new(0);
+        let scripts = Mutex::default();
+        let seen = watch::Sender::new(Vec::new());
+        let forgets = AtomicBool::new(false);
         let state = State { scripts, seen, connections, closed, forgets };
         (listener, address, Arc::new(state))
     }
@@ -340,7 +343,8 @@ async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, state: Arc<Stat
             *count += 1;
             number = *count;
         });
-        let (tls, state) = (tls.clone(), Arc::clone(&state));
+        let tls = tls.clone();
+        let state = Arc::clone(&state);
         connections.spawn(async move {
             let Some(tls) = tls else { return serve(stream, state, number).await };
             // A handshake that fails is the client's to report.

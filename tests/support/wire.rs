@@ -37,7 +37,8 @@ pub(crate) fn get(path: &str, lines: &str) -> String {
 
 /// `POST path` with JSON.
 pub(crate) fn post(path: &str, json: &serde_json::Value) -> String {
-    let (json, head) = (json.to_string(), format!("POST {path} HTTP/1.1\r\nhost: localhost"));
+    let json = json.to_string();
+    let head = format!("POST {path} HTTP/1.1\r\nhost: localhost");
     format!(
         "{head}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{json}",
         json.len()

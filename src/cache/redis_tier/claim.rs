@@ -1,4 +1,4 @@
-//! The right to collect a key for the whole fleet, and the wait for whoever has it.
+//! Claims: the right to collect a key for the whole fleet, and the wait for its holder.
 //!
 //! A claim ends by itself a moment after its holder last renewed it, so a holder that dies is taken
 //! over.
@@ -22,7 +22,7 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(2), Duration::from_mi
 /// A flight waits for so many holders, one after the other, who leave nothing; then it collects
 /// without a claim. Sources that fail do not make a fleet wait in line.
 const HOLDERS_MAX: usize = 2;
-/// Slow answers in a row with which a flight that has heard of no holder collects without a claim.
+/// Slow answers in a row with which a flight that knows of no holder collects without a claim.
 const SLOW_MAX: usize = 2;
 
 /// The right to collect a place for the fleet, for as long as it is renewed.
@@ -38,7 +38,7 @@ pub(in crate::cache) struct FleetClaim {
     released: bool,
 }
 
-/// What a claim is renewed and released with.
+/// The parts that renew and release a claim.
 #[derive(Debug, Clone)]
 pub(super) struct ClaimKeeper {
     pub(super) bus: DomainBus,
@@ -87,7 +87,7 @@ impl ClaimWait {
     }
 
     /// Redis did not answer in time. Whether that is no reason yet to collect without a claim: a
-    /// holder was heard of within the time that its claim lasts, or Redis was not asked often.
+    /// holder is known from within the last `CLAIM_TTL`, or Redis was not asked often.
     pub(super) fn tolerates_slowness(&mut self) -> bool {
         self.slow_in_row += 1;
         let is_held = self.heard.is_some_and(|heard| heard.elapsed() < CLAIM_TTL);
@@ -112,7 +112,7 @@ impl FleetClaim {
     }
 
     /// Renews the claim for as long as this is polled, or until another holds it: then what is
-    /// collected is kept for who asked, no more.
+    /// collected serves the callers of the flight and is not stored.
     pub(in crate::cache) async fn renew_until_lost(&self) -> std::convert::Infallible {
         loop {
             sleep(RENEW).await;
@@ -157,8 +157,9 @@ impl Drop for FleetClaim {
         {
             return;
         }
-        let (bus, place, holder) =
-            (self.keeper.bus.clone(), self.place.clone(), self.holder.clone());
+        let bus = self.keeper.bus.clone();
+        let place = self.place.clone();
+        let holder = self.holder.clone();
         self.keeper.tasks.spawn(async move {
             // One that cannot be released expires by itself.
             let _ = bus.release(place, holder).await;

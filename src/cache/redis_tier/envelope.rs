@@ -1,9 +1,9 @@
-//! What Redis keeps of an answer: bytes that say how old it was, compressed where that pays, sealed
-//! where a key is given.
+//! The encoding of an entry in Redis: bytes that say how old it was, compressed where that pays,
+//! sealed where there is a key.
 //!
 //! Time goes in as spans (how old it was when it was written, how long it had left): no clock of
-//! another machine is read. What comes out is checked as something that strangers may have written.
-//! What this release does not know is a miss.
+//! another machine is read. Decoding checks the bytes as input from strangers.
+//! A format that this release does not know is a miss.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -17,11 +17,11 @@ use crate::coherence::{Fence, TierDataset};
 use crate::collect::{Dataset, StoredDataset};
 use crate::domain::Domain;
 
-/// What is longer than this is compressed.
+/// Longer content is compressed.
 const COMPRESSED_FROM_BYTES: usize = 1024;
 /// Fast; the next levels cost twice the time for a tenth of the size.
 const LEVEL: i32 = 1;
-/// What is longer than this is not kept in Redis, and nothing is unpacked beyond it.
+/// Longer content is not stored in Redis, and nothing is unpacked beyond this length.
 pub(super) const BYTES_MAX: usize = 16 * 1024 * 1024;
 /// The same with what packing and sealing add: nothing larger is read from there. The scripts hold
 /// to it too.
@@ -144,7 +144,7 @@ pub fn decoded_weight(
 
 /// The packed bytes, without their seal.
 fn open<'s>(stored: &'s TierDataset, seal: Option<&Seal>, context: &[u8]) -> Option<Cow<'s, [u8]>> {
-    // With a key, what nobody sealed is anybody's.
+    // Where there is a key, unsealed bytes may be anybody's and are refused.
     match (seal, stored.body.split_first()?) {
         (Some(seal), (&SEALED, sealed)) => seal.open(sealed, context).map(Cow::Owned),
         (None, (&(PLAIN | ZSTD), _)) => Some(Cow::Borrowed(&*stored.body)),
@@ -160,7 +160,7 @@ fn read(packed: &[u8], left: Duration, domain: &Domain) -> Option<DecodedEntry> 
         DATASET => EntryContent::Dataset(StoredDataset::new(&Dataset::decode(&rest, domain)?)),
         _ => return None,
     };
-    // Redis keeps nothing for longer than it was told to, but for what it rounds.
+    // Redis keeps nothing beyond its time to live, apart from rounding.
     if left > age.left + ROUNDED {
         return None;
     }
@@ -169,7 +169,7 @@ fn read(packed: &[u8], left: Duration, domain: &Domain) -> Option<DecodedEntry> 
     Some(DecodedEntry { content, old, left })
 }
 
-/// What a seal is bound to: the place in Redis, the fence and the tags, so that no dataset stands
+/// The associated data of a seal: the place in Redis, the fence and the tags, so that no dataset stands
 /// in for another.
 pub(super) fn context(name: &str, fence: Fence, tags: &[std::sync::Arc<str>]) -> Vec<u8> {
     let mut context = b"bfb dataset 1".to_vec();

@@ -1,4 +1,4 @@
-//! What Redis handed out, with the memory of the flight that it takes.
+//! Datasets received from Redis, with the memory of the flight that they take.
 
 use crate::coherence::FetchedDataset;
 use crate::resources::WorkMemory;
@@ -11,7 +11,7 @@ pub(super) const READY_BYTES: (u64, u64) = (4 * 1024, 256 * 1024);
 /// ours.
 pub(super) const COPIES: u64 = 3;
 
-/// What came from Redis, with the memory that it takes.
+/// A dataset received from Redis, with the memory that it takes.
 pub(super) struct Received<'m> {
     pub(super) fetched: FetchedDataset,
     pub(super) _in_use: MemoryInUse<'m>,

@@ -1,4 +1,4 @@
-//! Sealing what is kept on a shared server (`--seal-key FILE`): AES-256-GCM-SIV (RFC 8452) under
+//! Seals entries on a shared server (`--seal-key FILE`): AES-256-GCM-SIV (RFC 8452) under
 //! keys from a file.
 //!
 //! The first key seals, every key opens, so that keys are changed without a moment in which half of
@@ -26,7 +26,7 @@ const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
 const KEYS_MAX: usize = 16;
 /// A key's bytes.
 const KEY_BYTES: usize = 32;
-/// What a sealed text begins with: which key sealed it.
+/// A sealed text begins with the id of its key.
 const ID_BYTES: usize = 8;
 /// Far more than that many keys and comments need.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
@@ -40,7 +40,12 @@ pub struct Seal {
 
 /// Why a file holds no keys. It never says what is in it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{}`{}: {what}\nhint: `openssl rand -hex 32` makes a key; the first line seals, all of them open", file.display(), place(*line))]
+#[error(
+    "`{}`{}: {what}\nhint: `openssl rand -hex 32` makes a key; \
+     the first line seals, all of them open",
+    file.display(),
+    place(*line)
+)]
 pub struct SealError {
     file: PathBuf,
     line: Option<usize>,
@@ -60,7 +65,7 @@ struct SealKey {
     key: LessSafeKey,
 }
 
-/// What keys are is nobody's to see.
+/// Never prints the keys.
 impl fmt::Debug for SealKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SealKeys({})", self.0.len())
@@ -101,7 +106,7 @@ impl Seal {
         }
     }
 
-    /// Seals `text`; whoever opens it must name the same `context`.
+    /// Seals `text`; it opens only with the same `context`.
     pub(super) fn seal(&self, text: &[u8], context: &[u8]) -> Option<Vec<u8>> {
         let keys = self.keys.borrow().clone();
         let first = keys.0.first()?;
@@ -211,7 +216,8 @@ mod tests {
 
     #[test]
     fn the_first_key_seals_and_every_key_opens() {
-        let (old, new) = (key('a'), key('b'));
+        let old = key('a');
+        let new = key('b');
         let before = seal(&old).unwrap();
         let between = seal(&format!("# two\n{new}  # the newer\n\n{old}\n")).unwrap();
         let after = seal(&new).unwrap();

@@ -22,9 +22,11 @@ use super::finding::Finding;
 use super::probe::DoctorContext;
 use super::report::ms;
 use crate::domain::{Missing, Pages, Source};
-use crate::identity::{Connector, Metrics};
+use crate::identity::{Connector, IdentityMetrics};
 use crate::resources::WorkMemory;
-use crate::sources::{self, Answer, Ask, Attempt, Client, Outstanding, Part, Reason, TraceContext};
+use crate::sources::{
+    self, Attempt, Client, Outstanding, Part, PartRequest, Reason, SourceAnswer, TraceContext,
+};
 
 /// How many warm answers are timed.
 const WARM_ANSWERS: usize = 5;
@@ -83,11 +85,18 @@ pub(super) async fn probe_answer(
     let (deadline, trace) = (Instant::now() + context.timeout, TraceContext::fresh());
     let (memory, outstanding) = (WorkMemory::alone(), Outstanding::default());
     let (memory, outstanding) = (&memory, &outstanding);
-    let ask =
-        Ask { target, known: None, no_cache: true, deadline, trace: &trace, memory, outstanding };
+    let ask = PartRequest {
+        target,
+        known: None,
+        no_cache: true,
+        deadline,
+        trace: &trace,
+        memory,
+        outstanding,
+    };
     let part = match client.fetch(ask, &mut attempts).await {
-        Ok(Answer::Part(part)) => Some(part),
-        Ok(Answer::NotFound | Answer::Unchanged) => None,
+        Ok(SourceAnswer::Part(part)) => Some(part),
+        Ok(SourceAnswer::NotFound | SourceAnswer::Unchanged) => None,
         Err(failure) => {
             let mut findings = vec![Finding::error(failure.reason.as_str(), failure.detail)];
             if failure.reason == Reason::Incomplete && source.http.pages == Pages::Refuse {
@@ -142,7 +151,7 @@ impl<'a> AnswerProbe<'a> {
         let server = source.http.server.clone();
         let connector = match &context.identity {
             Some(identity) if source.http.url.origin.scheme_str() == Some("https") => {
-                Connector::mutual(identity.clone(), server, context.tls, Metrics::default())
+                Connector::mutual(identity.clone(), server, context.tls, IdentityMetrics::default())
             }
             _ => Connector::plain(),
         };

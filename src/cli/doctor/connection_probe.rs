@@ -17,8 +17,8 @@ use super::report::ms;
 use super::source_findings;
 use crate::domain::Source;
 use crate::identity::{
-    Certificate, ConnectError, ConnectErrorKind, Connector, Identity, Inspection, Metrics, Proof,
-    Refusal, inspect, moment, refuses_without_certificate,
+    Certificate, ConnectError, ConnectErrorKind, Connector, Identity, IdentityMetrics, Inspection,
+    MutualityProof, ProbeRefusal, inspect, moment, refuses_without_certificate,
 };
 
 /// In TLS 1.3 a server refuses our certificate after our last message: so long is listened for
@@ -89,15 +89,16 @@ async fn probe_mutual(
         Ok(Err(error)) => return (None, vec![unreachable_finding(error.detail)]),
         Err(_) => return (None, vec![too_slow_finding(context.timeout)]),
     };
-    let connector = Connector::mutual(identity.clone(), server.clone(), tls, Metrics::default());
+    let connector =
+        Connector::mutual(identity.clone(), server.clone(), tls, IdentityMetrics::default());
     let (without, mutual) = tokio::join!(
         timeout(context.timeout, refuses_without_certificate(uri, identity, server, tls)),
         timeout(context.timeout, present_certificate(connector, uri)),
     );
     let without = without.ok().and_then(Result::ok).map(|refusal| match refusal {
-        Refusal::DemandsCertificate => WithoutCertificate::Refused,
-        Refusal::AcceptsWithout => WithoutCertificate::Accepted,
-        Refusal::Unknown(_) => WithoutCertificate::Closed,
+        ProbeRefusal::DemandsCertificate => WithoutCertificate::Refused,
+        ProbeRefusal::AcceptsWithout => WithoutCertificate::Accepted,
+        ProbeRefusal::Unknown(_) => WithoutCertificate::Closed,
     });
     let mut findings = match &mutual {
         Ok(mutual) => handshake_findings(&inspection, mutual.as_ref().err()),
@@ -148,7 +149,7 @@ fn handshake_findings(inspection: &Inspection, refusal: Option<&ConnectError>) -
 
 fn connection_facts(
     inspection: &Inspection,
-    proof: Option<&Proof>,
+    proof: Option<&MutualityProof>,
     without: Option<WithoutCertificate>,
 ) -> ConnectionFacts {
     ConnectionFacts {
@@ -179,7 +180,7 @@ pub(super) fn server_certificate(certificate: &Certificate) -> ServerCertificate
 async fn present_certificate(
     mut connector: Connector,
     uri: &Uri,
-) -> Result<Option<Proof>, ConnectError> {
+) -> Result<Option<MutualityProof>, ConnectError> {
     let connection = connector.call(uri.clone()).await?;
     let proof = connection.proof().cloned();
     let mut stream = TokioIo::new(connection);

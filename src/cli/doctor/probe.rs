@@ -18,7 +18,7 @@ use super::source_findings;
 use crate::bus;
 use crate::domain::{Atomicity, Domain, Domains, Source, check_value};
 use crate::identity::{Identity, TlsOptions};
-use crate::sources::{self, Part, Shared};
+use crate::sources::{self, Part, SharedSources};
 
 /// How many sources are looked at at once.
 const PROBES_AT_ONCE: usize = 8;
@@ -30,7 +30,7 @@ pub(super) struct DoctorContext {
     pub(super) tls: TlsOptions,
     /// How long a connection, and each answer, may take.
     pub(super) timeout: Duration,
-    pub(super) shared: Shared,
+    pub(super) shared: SharedSources,
     /// The fleet's Redis, if one is given.
     pub(super) redis: Option<bus::BusConfig>,
 }

@@ -59,7 +59,7 @@ pub(super) struct WebhookMetrics {
     /// The connections.
     pub port: serve::PortMetrics,
     /// The files of `--identity`.
-    pub identity: identity::Metrics,
+    pub identity: identity::IdentityMetrics,
 }
 
 /// What became of an admission.
@@ -96,7 +96,7 @@ impl WebhookMetrics {
             "The build",
             Info::new([("version", env!("CARGO_PKG_VERSION"))]),
         );
-        let identity = identity::Metrics::register(&mut registry);
+        let identity = identity::IdentityMetrics::register(&mut registry);
         let admissions = Family::<OutcomeLabel, Counter>::default();
         let of = |outcome| admissions.get_or_create(&OutcomeLabel { outcome }).clone();
         let mut metrics = Self {

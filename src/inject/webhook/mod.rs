@@ -75,7 +75,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Defaults;
-use crate::identity::{self, Identity, IdentityError, Paths};
+use crate::identity::{self, Identity, IdentityError, IdentityPaths};
 use crate::serve::{
     Activity, BindError, DrainPhase, ListenAddress, Listener, Port, PortLimits, accept_tls,
     drain_until_quiet,
@@ -171,7 +171,7 @@ pub struct Webhook {
     config: WebhookConfig,
     cluster: Cluster,
     listener: Listener,
-    identity: Option<(Paths, watch::Sender<Arc<Identity>>)>,
+    identity: Option<(IdentityPaths, watch::Sender<Arc<Identity>>)>,
     serving_certificate: ServingCertificate,
     tls_config: Arc<ServerConfig>,
 }
@@ -338,9 +338,11 @@ async fn wait_for_cluster(cluster: &Cluster) -> Result<cluster::ClusterVersion, 
 
 /// Reads the folder. A folder without `ca.crt` is as good as another: who trusts us is then
 /// somebody else's business.
-fn read_identity(dir: &Path) -> Result<(Paths, watch::Sender<Arc<Identity>>), IdentityError> {
+fn read_identity(
+    dir: &Path,
+) -> Result<(IdentityPaths, watch::Sender<Arc<Identity>>), IdentityError> {
     let ca = if dir.join("ca.crt").exists() { None } else { Some(dir.join("tls.crt")) };
-    let paths = Paths { dir: dir.to_owned(), ca };
+    let paths = IdentityPaths { dir: dir.to_owned(), ca };
     let identity = Identity::load(&paths, 0)?;
     Ok((paths, watch::Sender::new(Arc::new(identity))))
 }

@@ -1,8 +1,8 @@
 //! `strftime`.
 
+use super::super::budget::Flow;
 use super::super::buffer::Buffer;
-use super::super::eval::Run;
-use super::super::meter::Flow;
+use super::super::eval::Evaluation;
 use super::Civil;
 
 pub(super) const DAYS: [&str; 7] =
@@ -36,7 +36,12 @@ pub(super) fn longer(conversion: char) -> Option<&'static str> {
 }
 
 /// Appends a time as `format` says; what is no conversion stays as it is.
-pub(super) fn write(run: &mut Run<'_>, civil: &Civil, format: &str, out: &mut Buffer) -> Flow {
+pub(super) fn write(
+    run: &mut Evaluation<'_>,
+    civil: &Civil,
+    format: &str,
+    out: &mut Buffer,
+) -> Flow {
     let mut rest = format;
     while let Some((plain, after)) = rest.split_once('%') {
         out.push(&mut run.meter, plain)?;

@@ -4,7 +4,7 @@ use super::format::{DAYS, MONTHS, longer};
 use super::{Civil, DAY, days_before};
 
 /// A text of which the beginning is read.
-struct Reader<'t> {
+struct TimeReader<'t> {
     rest: &'t str,
     civil: Civil,
     /// Of 12 hours, the second half.
@@ -26,12 +26,13 @@ pub(super) fn read(text: &str, format: &str) -> Option<Civil> {
         weekday: 0,
         yearday: 0,
     };
-    let mut reader = Reader { rest: text, civil, afternoon: None, yearday: None, seconds: None };
+    let mut reader =
+        TimeReader { rest: text, civil, afternoon: None, yearday: None, seconds: None };
     reader.all(format)?;
     reader.rest.is_empty().then(|| reader.time())
 }
 
-impl Reader<'_> {
+impl TimeReader<'_> {
     fn time(mut self) -> Civil {
         if let Some(seconds) = self.seconds {
             return Civil::at(seconds);

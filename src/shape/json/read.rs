@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::rc::Rc;
 
-use super::super::buffer::Pile;
-use super::super::meter::{Flow, MAX_DEPTH, Meter, Stop};
+use super::super::budget::{BudgetMeter, Flow, MAX_DEPTH, Stop};
+use super::super::buffer::ValueStack;
 use super::super::number::{LenientNumber, Num};
 use super::super::object::Member;
 use super::super::value::{Arr, Obj, Text, Val};
@@ -16,30 +16,33 @@ const READ: u64 = 4;
 const ESCAPED: u64 = 4;
 
 /// Reads one JSON text; `None` where it is not JSON or nested too deeply.
-pub(in super::super) fn read(meter: &mut Meter<'_>, text: &[u8]) -> Flow<Option<Val>> {
+pub(in super::super) fn read(meter: &mut BudgetMeter<'_>, text: &[u8]) -> Flow<Option<Val>> {
     meter.touch(text.len())?;
     let Ok(text) = std::str::from_utf8(text) else { return Ok(None) };
-    Reader::new(meter, text, false).read()
+    JsonReader::new(meter, text, false).read()
 }
 
 /// Reads what jq's `fromjson` takes: JSON, after a byte order mark where there is one, with
 /// numbers such as `nan`, `+1` and `.5`.
-pub(in super::super) fn read_leniently(meter: &mut Meter<'_>, text: &str) -> Flow<Option<Val>> {
+pub(in super::super) fn read_leniently(
+    meter: &mut BudgetMeter<'_>,
+    text: &str,
+) -> Flow<Option<Val>> {
     meter.touch(text.len())?;
-    Reader::new(meter, text.strip_prefix('\u{feff}').unwrap_or(text), true).read()
+    JsonReader::new(meter, text.strip_prefix('\u{feff}').unwrap_or(text), true).read()
 }
 
 /// Why a text gave no value.
-enum Unread {
+enum JsonReadError {
     /// It is not JSON, or nested too deeply.
     NotJson,
     /// The run ends.
     Stopped(Stop),
 }
 
-type Read<T> = Result<T, Unread>;
+type Read<T> = Result<T, JsonReadError>;
 
-impl From<Stop> for Unread {
+impl From<Stop> for JsonReadError {
     fn from(stop: Stop) -> Self {
         Self::Stopped(stop)
     }
@@ -50,32 +53,32 @@ const SHARED_KEY_BYTES: usize = 64;
 /// How many keys are remembered: as many as an integer has bits.
 const SHARED_KEYS: usize = 64;
 
-struct Reader<'t, 'm, 'b> {
+struct JsonReader<'t, 'm, 'b> {
     text: &'t str,
     /// Whether numbers may be written as jq takes them.
     lenient: bool,
     at: usize,
     /// Up to where reading has been charged.
     charged: usize,
-    meter: &'m mut Meter<'b>,
-    items: Pile<Val>,
-    members: Pile<Member>,
+    meter: &'m mut BudgetMeter<'b>,
+    items: ValueStack<Val>,
+    members: ValueStack<Member>,
     /// Keys that came before: most objects have those of another one.
     keys: Vec<Option<Text>>,
 }
 
-impl<'t, 'm, 'b> Reader<'t, 'm, 'b> {
-    fn new(meter: &'m mut Meter<'b>, text: &'t str, lenient: bool) -> Self {
-        let items = Pile::default();
-        let members = Pile::default();
+impl<'t, 'm, 'b> JsonReader<'t, 'm, 'b> {
+    fn new(meter: &'m mut BudgetMeter<'b>, text: &'t str, lenient: bool) -> Self {
+        let items = ValueStack::default();
+        let members = ValueStack::default();
         Self { text, lenient, at: 0, charged: 0, meter, items, members, keys: Vec::new() }
     }
 
     fn read(mut self) -> Flow<Option<Val>> {
         match self.whole() {
             Ok(val) => Ok(Some(val)),
-            Err(Unread::NotJson) => Ok(None),
-            Err(Unread::Stopped(stop)) => Err(stop),
+            Err(JsonReadError::NotJson) => Ok(None),
+            Err(JsonReadError::Stopped(stop)) => Err(stop),
         }
     }
 
@@ -104,7 +107,7 @@ impl<'t, 'm, 'b> Reader<'t, 'm, 'b> {
     /// The next byte, which there must be.
     #[inline]
     fn next(&self) -> Read<u8> {
-        self.peek().ok_or(Unread::NotJson)
+        self.peek().ok_or(JsonReadError::NotJson)
     }
 
     fn word(&mut self, word: &str, val: Val) -> Read<Val> {
@@ -151,7 +154,7 @@ impl<'t, 'm, 'b> Reader<'t, 'm, 'b> {
                 let number = self.number()?;
                 Ok(Val::Num(Num::metered(number, self.meter)?))
             }
-            _ => Err(Unread::NotJson),
+            _ => Err(JsonReadError::NotJson),
         }
     }
 
@@ -170,7 +173,7 @@ impl<'t, 'm, 'b> Reader<'t, 'm, 'b> {
             return Ok(Val::Num(Num::metered(text, self.meter)?));
         }
         self.meter.alloc(2 * text.len())?;
-        let number = LenientNumber::read(text).ok_or(Unread::NotJson)?;
+        let number = LenientNumber::read(text).ok_or(JsonReadError::NotJson)?;
         Ok(Val::Num(number.number(self.meter)?))
     }
 
@@ -315,7 +318,7 @@ impl<'t, 'm, 'b> Reader<'t, 'm, 'b> {
                 self.at += 1;
                 return Ok(());
             }
-            out.push(self.escape().ok_or(Unread::NotJson)?);
+            out.push(self.escape().ok_or(JsonReadError::NotJson)?);
             let start = self.at;
             self.plain()?;
             out.push_str(&self.text[start..self.at]);
@@ -326,9 +329,9 @@ impl<'t, 'm, 'b> Reader<'t, 'm, 'b> {
     #[inline]
     fn plain(&mut self) -> Read<()> {
         loop {
-            self.at += special(&self.text.as_bytes()[self.at..]).ok_or(Unread::NotJson)?;
+            self.at += special(&self.text.as_bytes()[self.at..]).ok_or(JsonReadError::NotJson)?;
             match self.next()? {
-                0..0x20 => return Err(Unread::NotJson),
+                0..0x20 => return Err(JsonReadError::NotJson),
                 0x7F => self.at += 1,
                 _ => return Ok(()),
             }
@@ -374,7 +377,7 @@ impl<'t, 'm, 'b> Reader<'t, 'm, 'b> {
 
 #[inline]
 fn is_json(holds: bool) -> Read<()> {
-    if holds { Ok(()) } else { Err(Unread::NotJson) }
+    if holds { Ok(()) } else { Err(JsonReadError::NotJson) }
 }
 
 /// Where a key is remembered; two that share a place take turns.

@@ -1,13 +1,13 @@
 //! Values into JSON text.
 
 use super::super::RunErrorKind;
+use super::super::budget::{BudgetMeter, Flow, Stop};
 use super::super::buffer::Buffer;
-use super::super::meter::{Flow, Meter, Stop};
 use super::super::value::Val;
 use super::{SPECIAL, special};
 
 /// Writes `val` as compact JSON of at most `most` bytes.
-pub(in super::super) fn write(meter: &mut Meter<'_>, val: &Val, most: usize) -> Flow<Buffer> {
+pub(in super::super) fn write(meter: &mut BudgetMeter<'_>, val: &Val, most: usize) -> Flow<Buffer> {
     let mut out = Buffer::default();
     out.reserve(meter, usize::try_from(val.size()).unwrap_or(most).min(most))?;
     write_to(meter, val, most, &mut out)?;
@@ -15,13 +15,13 @@ pub(in super::super) fn write(meter: &mut Meter<'_>, val: &Val, most: usize) -> 
 }
 
 /// Appends `val` as compact JSON.
-pub(in super::super) fn append(meter: &mut Meter<'_>, val: &Val, out: &mut Buffer) -> Flow {
+pub(in super::super) fn append(meter: &mut BudgetMeter<'_>, val: &Val, out: &mut Buffer) -> Flow {
     write_to(meter, val, usize::MAX, out)
 }
 
 const TOO_LONG: Stop = Stop::Outside(RunErrorKind::OutputTooLong);
 
-fn write_to(meter: &mut Meter<'_>, val: &Val, most: usize, out: &mut Buffer) -> Flow {
+fn write_to(meter: &mut BudgetMeter<'_>, val: &Val, most: usize, out: &mut Buffer) -> Flow {
     if out.len() > most {
         return Err(TOO_LONG);
     }
@@ -56,7 +56,7 @@ fn write_to(meter: &mut Meter<'_>, val: &Val, most: usize, out: &mut Buffer) -> 
     Ok(())
 }
 
-fn quote(meter: &mut Meter<'_>, text: &str, most: usize, out: &mut Buffer) -> Flow {
+fn quote(meter: &mut BudgetMeter<'_>, text: &str, most: usize, out: &mut Buffer) -> Flow {
     if text.len() > most {
         return Err(TOO_LONG);
     }

@@ -1,6 +1,6 @@
 //! Numbers as jq's `tonumber` and `fromjson` take them, beyond what JSON has.
 
-use super::super::meter::{Flow, Meter};
+use super::super::budget::{BudgetMeter, Flow};
 use super::Num;
 
 /// A number that need not be JSON: `+1`, `.5`, `5.`, `01`, `nan`, `-Infinity`.
@@ -56,7 +56,7 @@ impl LenientNumber {
     }
 
     /// The number that it is.
-    pub(in super::super) fn number(&self, meter: &mut Meter<'_>) -> Flow<Num> {
+    pub(in super::super) fn number(&self, meter: &mut BudgetMeter<'_>) -> Flow<Num> {
         match self {
             Self::Double(f) => Ok(Num::Float(*f)),
             Self::Json(json) => Num::metered(json, meter),

@@ -8,8 +8,8 @@ use regex_automata::util::primitives::NonMaxUsize;
 use regex_automata::util::syntax;
 use regex_automata::{Anchored, Input, Match, MatchError, MatchErrorKind, PatternID};
 
-use super::super::memory_count::Held;
-use super::super::meter::{Flow, Meter, Stop, fault};
+use super::super::budget::{BudgetMeter, Flow, Stop, fault};
+use super::super::memory_count::HeldMemory;
 
 /// No pattern compiles to more.
 pub(super) const MAX_REGEX_BYTES: usize = 256 * 1024;
@@ -57,7 +57,7 @@ pub(super) struct Compiled {
     automaton: Option<Automaton>,
     /// What the cache of `regex` took when it was last looked at.
     cache_bytes: usize,
-    held: Held,
+    held: HeldMemory,
 }
 
 /// What jq's flags mean, or the flag that means nothing.
@@ -147,7 +147,7 @@ impl Compiled {
         }
         let cache = regex.create_cache();
         let states = regex.memory_usage() / STATE_BYTES;
-        let held = Held::default();
+        let held = HeldMemory::default();
         let mut compiled =
             Self { regex, cache, states, syntax, automaton: None, cache_bytes: 0, held };
         compiled.weigh();
@@ -168,7 +168,7 @@ impl Compiled {
 
     /// Asks for what a search may add to the cache: two automata, and for each state the ends of
     /// its groups, twice, with what is still to be looked at.
-    fn make_room(&self, meter: &mut Meter<'_>) -> Flow {
+    fn make_room(&self, meter: &mut BudgetMeter<'_>) -> Flow {
         let ends = self.regex.group_info().slot_len();
         let most = 2 * MAX_AUTOMATON_BYTES
             + self.states.saturating_mul(2 * size_of::<usize>() * (ends + 4));
@@ -186,7 +186,7 @@ impl Compiled {
         &mut self,
         pattern: &str,
         bytes: usize,
-        meter: &mut Meter<'_>,
+        meter: &mut BudgetMeter<'_>,
     ) -> Flow<SearchCost> {
         let cost = SearchCost::of(self.states, bytes);
         if matches!(cost, SearchCost::Short) || self.automaton.is_some() {
@@ -225,7 +225,7 @@ impl Compiled {
         &mut self,
         pattern: &str,
         text: &str,
-        meter: &mut Meter<'_>,
+        meter: &mut BudgetMeter<'_>,
     ) -> Flow<bool> {
         let input = Input::new(text).earliest(true);
         let cost = self.search_cost(pattern, text.len(), meter)?;
@@ -253,7 +253,7 @@ impl Compiled {
         pattern: &str,
         input: &Input<'_>,
         found: &mut Captures,
-        meter: &mut Meter<'_>,
+        meter: &mut BudgetMeter<'_>,
     ) -> Flow {
         let cost = self.search_cost(pattern, self.with_groups(input.get_span().len()), meter)?;
         let whole = match &mut self.automaton {

@@ -9,8 +9,8 @@ use regex_automata::util::captures::Captures;
 use regex_automata::util::syntax;
 use regex_automata::{Anchored, Input, MatchKind};
 
-use super::super::memory_count::Held;
-use super::super::meter::{Flow, Meter};
+use super::super::budget::{BudgetMeter, Flow};
+use super::super::memory_count::HeldMemory;
 use super::engine::{
     MAX_REGEX_BYTES, SearchCost, TOO_LONG, nfa_config, room_to_compile, steps_to_compile,
 };
@@ -22,11 +22,15 @@ pub(super) struct LongestSearch {
     automaton: PikeVM,
     cache: Cache,
     states: usize,
-    _held: Held,
+    _held: HeldMemory,
 }
 
 impl LongestSearch {
-    pub(super) fn of(pattern: &str, syntax: syntax::Config, meter: &mut Meter<'_>) -> Flow<Self> {
+    pub(super) fn of(
+        pattern: &str,
+        syntax: syntax::Config,
+        meter: &mut BudgetMeter<'_>,
+    ) -> Flow<Self> {
         meter.spend(steps_to_compile(pattern))?;
         meter.room(room_to_compile(pattern) + MAX_REGEX_BYTES)?;
         let config = Config::new().match_kind(MatchKind::All);
@@ -39,7 +43,7 @@ impl LongestSearch {
         let states = automaton.get_nfa().states().len();
         let words = 2 * states * (automaton.get_nfa().group_info().slot_len() + STATE_WORDS);
         meter.room(words * size_of::<usize>())?;
-        let held = Held::of(MAX_REGEX_BYTES + words * size_of::<usize>());
+        let held = HeldMemory::of(MAX_REGEX_BYTES + words * size_of::<usize>());
         let cache = automaton.create_cache();
         Ok(Self { automaton, cache, states, _held: held })
     }
@@ -49,7 +53,7 @@ impl LongestSearch {
         &mut self,
         text: &str,
         from: usize,
-        meter: &mut Meter<'_>,
+        meter: &mut BudgetMeter<'_>,
     ) -> Flow<Option<Captures>> {
         let mut longest: Option<(usize, Captures)> = None;
         let mut found = self.automaton.create_captures();

@@ -1,11 +1,11 @@
 //! What binds variables: the patterns after `as`, and which variable each of several binds.
 
-use super::super::program::{Alternative, Binding, Pattern};
+use super::super::program::{Alternative, BindPattern, Binding};
 use super::super::syntax::faults::{MAX_NESTING, too_deep};
 use super::super::syntax::term;
-use super::{MAX_SCOPE, Name, Resolved, Resolver};
+use super::{MAX_SCOPE, Name, NameResolver, Resolved};
 
-impl<'s> Resolver<'s> {
+impl<'s> NameResolver<'s> {
     /// Binds what the patterns bind, for what is resolved next.
     pub(super) fn binding(&mut self, patterns: &[term::Pattern<'s>]) -> Resolved<Binding> {
         let [pattern] = patterns else { return self.alternatives(patterns) };
@@ -47,7 +47,7 @@ impl<'s> Resolver<'s> {
         Ok(Binding::Any(resolved))
     }
 
-    fn pattern(&mut self, pattern: &term::Pattern<'s>) -> Resolved<Pattern> {
+    fn pattern(&mut self, pattern: &term::Pattern<'s>) -> Resolved<BindPattern> {
         self.depth += 1;
         if self.depth > MAX_NESTING {
             return Err(too_deep(self.text));
@@ -55,17 +55,17 @@ impl<'s> Resolver<'s> {
         let pattern = match pattern {
             term::Pattern::Variable(name) => {
                 self.bind(Name::Var(name))?;
-                Pattern::Var
+                BindPattern::Var
             }
             term::Pattern::Items(items) => {
-                Pattern::Items(items.iter().map(|p| self.pattern(p)).collect::<Resolved<_>>()?)
+                BindPattern::Items(items.iter().map(|p| self.pattern(p)).collect::<Resolved<_>>()?)
             }
             term::Pattern::Members(members) => {
                 let members = members.iter().map(|(key, p)| {
                     let key = self.key(key)?;
                     Ok((key, self.pattern(p)?))
                 });
-                Pattern::Members(members.collect::<Resolved<_>>()?)
+                BindPattern::Members(members.collect::<Resolved<_>>()?)
             }
         };
         self.depth -= 1;

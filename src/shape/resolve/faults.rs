@@ -3,10 +3,10 @@
 //! Each says what was met, what was expected there, and what to do.
 
 use super::super::syntax::faults::{self, error, modules, span};
-use super::super::{CompileError, builtins, refused, text};
-use super::{MAX_SCOPE, Name, Resolver};
+use super::super::{CompileError, builtins, text, unsupported};
+use super::{MAX_SCOPE, Name, NameResolver};
 
-impl Resolver<'_> {
+impl NameResolver<'_> {
     pub(super) fn recursive(&self, name: &str) -> CompileError {
         let hint = "use `reduce` or `foreach`, or `..` to visit every value";
         let message = format!("`{name}` calls itself, which may not end");
@@ -37,9 +37,9 @@ impl Resolver<'_> {
         if name.contains("::") {
             return modules(at);
         }
-        if let Some((why, hint)) = refused::function(name, arity) {
+        if let Some((why, hint)) = unsupported::function(name, arity) {
             let message = format!("`{name}` is not available in shapes: {why}");
-            return error(at, message, refused::PURE, hint);
+            return error(at, message, unsupported::PURE, hint);
         }
         if name.starts_with('@') {
             return self.no_format(name);
@@ -69,7 +69,7 @@ impl Resolver<'_> {
             Name::Def { name, .. } | Name::Filter(name) => Some(*name),
             Name::Var(_) | Name::Label(_) => None,
         });
-        match refused::nearest(
+        match unsupported::nearest(
             name,
             ours.chain(builtins::names()).filter(|known| !known.starts_with("__")),
         ) {
@@ -86,9 +86,9 @@ impl Resolver<'_> {
         if name.contains("::") {
             return modules(at);
         }
-        if let Some((why, hint)) = refused::function(name, 0).filter(|_| what == "variable") {
+        if let Some((why, hint)) = unsupported::function(name, 0).filter(|_| what == "variable") {
             let message = format!("`{name}` is not available in shapes: {why}");
-            return error(at, message, refused::PURE, hint);
+            return error(at, message, unsupported::PURE, hint);
         }
         let (expected, hint) = match what {
             "label" => ("a label around this place", format!("name it before: `label {name} | …`")),

@@ -6,14 +6,14 @@ use super::super::CompileError;
 use super::super::pattern::{PatternProblem, check_pattern, unknown_flag};
 use super::super::syntax::faults::{error, span};
 use super::super::syntax::term::{Term, TextPart, TextTerm};
-use super::{Resolved, Resolver};
+use super::{NameResolver, Resolved};
 
 /// So many patterns of a program are compiled to judge them; a run compiles no more either.
 const MAX_JUDGED: usize = 64;
 
 const FLAGS: &str = "of `g`, `i`, `x`, `n`, `l`, `s`, `p`";
 
-impl<'s> Resolver<'s> {
+impl<'s> NameResolver<'s> {
     /// Judges the arguments of a function of jq.
     pub(super) fn judge(&mut self, name: &'s str, args: &[Term<'s>]) -> Resolved<()> {
         match (name, args) {

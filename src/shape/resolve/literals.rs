@@ -4,17 +4,17 @@ use std::collections::HashSet;
 
 use super::super::number::Num;
 use super::super::object::FEW_MEMBERS;
-use super::super::program::{Constant, Def, Expr, Kind, Part, Piece};
+use super::super::program::{AccessStep, Constant, Def, Expr, ExprKind, StringPiece};
 use super::super::syntax::faults::{error, span};
 use super::super::syntax::term::{Term, TextPart};
 use super::super::text::Format;
-use super::{Resolved, Resolver};
+use super::{NameResolver, Resolved};
 
 /// Whether all keys are constants, few, and differ.
 pub(super) fn differ(members: &[(Expr, Expr)], texts: &[Box<str>]) -> bool {
     let mut keys = HashSet::new();
     let is_new = |(key, _): &(Expr, Expr)| match key.kind {
-        Kind::Const(Constant::Text(at)) => keys.insert(&texts[at]),
+        ExprKind::Const(Constant::Text(at)) => keys.insert(&texts[at]),
         _ => false,
     };
     members.len() <= FEW_MEMBERS && members.iter().all(is_new)
@@ -35,35 +35,35 @@ impl Constant {
     }
 }
 
-impl<'s> Resolver<'s> {
+impl<'s> NameResolver<'s> {
     pub(super) fn string(
         &mut self,
         format: Option<&'s str>,
         parts: &[TextPart<'s>],
-    ) -> Resolved<Kind> {
+    ) -> Resolved<ExprKind> {
         let format = match format {
             None => Format::Text,
             Some(name) => Format::named(name).ok_or_else(|| self.no_format(name))?,
         };
-        let mut pieces: Vec<Piece> = Vec::new();
+        let mut pieces: Vec<StringPiece> = Vec::new();
         for part in parts {
             let plain = match part {
                 TextPart::Plain(text) => (*text).to_owned(),
                 TextPart::Char(c) => c.to_string(),
                 TextPart::Value(term) => {
-                    pieces.push(Piece::Value(self.expr(term)?));
+                    pieces.push(StringPiece::Value(self.expr(term)?));
                     continue;
                 }
             };
             match pieces.last_mut() {
-                Some(Piece::Plain(before)) => before.push_str(&plain),
-                _ => pieces.push(Piece::Plain(plain)),
+                Some(StringPiece::Plain(before)) => before.push_str(&plain),
+                _ => pieces.push(StringPiece::Plain(plain)),
             }
         }
         Ok(match pieces.as_slice() {
-            [] => Kind::Const(self.constant("")),
-            [Piece::Plain(text)] => Kind::Const(self.constant(text)),
-            _ => Kind::Text(format, pieces),
+            [] => ExprKind::Const(self.constant("")),
+            [StringPiece::Plain(text)] => ExprKind::Const(self.constant(text)),
+            _ => ExprKind::Text(format, pieces),
         })
     }
 
@@ -90,14 +90,14 @@ impl<'s> Resolver<'s> {
     ) -> Resolved<(Expr, Expr)> {
         Ok(match (key, value) {
             (Term::Variable(name), None) => {
-                let key_of = Kind::Const(self.constant(&name[1..]));
+                let key_of = ExprKind::Const(self.constant(&name[1..]));
                 (Expr { kind: key_of, one: true }, self.expr(key)?)
             }
             (key, None) => {
                 let key = self.expr(key)?;
                 let (key, again) = self.twice(key);
-                let id = Box::new(Expr { kind: Kind::Id, one: true });
-                let value = Kind::Path(id, vec![(Part::Index(again), false)]);
+                let id = Box::new(Expr { kind: ExprKind::Id, one: true });
+                let value = ExprKind::Path(id, vec![(AccessStep::Index(again), false)]);
                 let one = value.one(&self.defs);
                 (key, Expr { kind: value, one })
             }
@@ -109,11 +109,11 @@ impl<'s> Resolver<'s> {
     pub(super) fn key(&mut self, key: &Term<'s>) -> Resolved<Expr> {
         let resolved = self.expr(key)?;
         let what = match resolved.kind {
-            Kind::Const(Constant::Null) => "null",
-            Kind::Const(Constant::Bool(_)) => "a boolean",
-            Kind::Const(constant) if constant.is_number() => "a number",
-            Kind::Const(Constant::NoItems) => "an array",
-            Kind::Const(Constant::NoMembers) => "an object",
+            ExprKind::Const(Constant::Null) => "null",
+            ExprKind::Const(Constant::Bool(_)) => "a boolean",
+            ExprKind::Const(constant) if constant.is_number() => "a number",
+            ExprKind::Const(Constant::NoItems) => "an array",
+            ExprKind::Const(Constant::NoMembers) => "an object",
             _ => return Ok(resolved),
         };
         let at = match key {
@@ -125,26 +125,26 @@ impl<'s> Resolver<'s> {
     }
 
     /// `$__loc__`
-    pub(super) fn location(&mut self, line: usize) -> Kind {
-        let expr = |constant| Expr { kind: Kind::Const(constant), one: true };
+    pub(super) fn location(&mut self, line: usize) -> ExprKind {
+        let expr = |constant| Expr { kind: ExprKind::Const(constant), one: true };
         let file = (expr(self.constant("file")), expr(self.constant("<top-level>")));
         let line = (
             expr(self.constant("line")),
             expr(Constant::Int(i64::try_from(line).unwrap_or(i64::MAX))),
         );
-        Kind::Object(vec![file, line], true)
+        ExprKind::Object(vec![file, line], true)
     }
 
     /// An expression for two places. It is not resolved twice: what nests so would take time and
     /// memory to the power of its depth.
     pub(super) fn twice(&mut self, expr: Expr) -> (Expr, Expr) {
         let one = expr.one;
-        if let Kind::Const(constant) = expr.kind {
-            return (expr, Expr { kind: Kind::Const(constant), one });
+        if let ExprKind::Const(constant) = expr.kind {
+            return (expr, Expr { kind: ExprKind::Const(constant), one });
         }
         let def = self.defs.len();
         self.defs.push(Def { args: Vec::new(), body: expr });
-        let call = || Expr { kind: Kind::Call(def, 0, Vec::new()), one };
+        let call = || Expr { kind: ExprKind::Call(def, 0, Vec::new()), one };
         (call(), call())
     }
 }

@@ -1,9 +1,9 @@
 //! The names in reach: what binds them, and what a name means where it is used.
 
 use super::super::builtins;
-use super::super::program::{Argument, Def, Kind};
+use super::super::program::{Argument, Def, ExprKind};
 use super::super::syntax::term::{Definition, Term};
-use super::{MAX_SCOPE, Resolved, Resolver};
+use super::{MAX_SCOPE, NameResolver, Resolved};
 
 /// A name in scope.
 pub(super) enum Name<'s> {
@@ -20,7 +20,7 @@ pub(super) enum Name<'s> {
     },
 }
 
-impl<'s> Resolver<'s> {
+impl<'s> NameResolver<'s> {
     pub(super) fn def(&mut self, def: &Definition<'s>) -> Resolved<()> {
         let (name, arity) = (def.name, def.args.len());
         if !self.ours && name.starts_with("__") {
@@ -51,18 +51,20 @@ impl<'s> Resolver<'s> {
         Ok(())
     }
 
-    pub(super) fn call(&mut self, name: &'s str, args: &[Term<'s>]) -> Resolved<Kind> {
+    pub(super) fn call(&mut self, name: &'s str, args: &[Term<'s>]) -> Resolved<ExprKind> {
         let mut inner = 0;
         for known in self.scope.iter().rev() {
             match known {
-                Name::Filter(n) if *n == name && args.is_empty() => return Ok(Kind::Filter(inner)),
+                Name::Filter(n) if *n == name && args.is_empty() => {
+                    return Ok(ExprKind::Filter(inner));
+                }
                 Name::Def { name: n, arity, bound, id } if *n == name && *arity == args.len() => {
                     let Some(id) = *id else { return Err(self.recursive(name)) };
                     let hidden = self.bound - bound;
                     if !self.ours && id < self.prelude {
                         self.judge(name, args)?;
                     }
-                    return Ok(Kind::Call(id, hidden, self.exprs(args)?));
+                    return Ok(ExprKind::Call(id, hidden, self.exprs(args)?));
                 }
                 Name::Def { .. } => (),
                 Name::Var(_) | Name::Label(_) | Name::Filter(_) => inner += 1,
@@ -71,7 +73,7 @@ impl<'s> Resolver<'s> {
         match builtins::find(name, args.len()) {
             Some(builtin) if self.ours || !name.starts_with("__") => {
                 self.judge(name, args)?;
-                Ok(Kind::Builtin(builtin, self.exprs(args)?))
+                Ok(ExprKind::Builtin(builtin, self.exprs(args)?))
             }
             _ => Err(self.unknown(name, args.len())),
         }

@@ -41,7 +41,7 @@ pub(super) enum TokenKind {
 }
 
 /// What is open: the bracket or quote, where it stands, and its token.
-struct Opened {
+struct OpenBracket {
     with: char,
     at: usize,
     token: usize,
@@ -51,7 +51,7 @@ struct Lexer<'s> {
     text: &'s str,
     at: usize,
     tokens: Vec<Token<'s>>,
-    open: Vec<Opened>,
+    open: Vec<OpenBracket>,
 }
 
 type Lexed<T = ()> = Result<T, CompileError>;
@@ -67,7 +67,7 @@ pub(super) fn tokens(text: &str) -> Lexed<Vec<Token<'_>>> {
     let mut lexer = Lexer { text, at: 0, tokens: Vec::new(), open: Vec::new() };
     while lexer.at < text.len() {
         match lexer.open.last() {
-            Some(Opened { with: '"', .. }) => lexer.in_text()?,
+            Some(OpenBracket { with: '"', .. }) => lexer.in_text()?,
             _ => lexer.token()?,
         }
     }
@@ -111,7 +111,7 @@ impl<'s> Lexer<'s> {
             let at = self.at..self.at + bytes;
             return Err(error(at, message, format!("at most {MAX_BRACKETS} open brackets"), hint));
         }
-        self.open.push(Opened { with, at: self.at, token: self.tokens.len() });
+        self.open.push(OpenBracket { with, at: self.at, token: self.tokens.len() });
         self.push(kind, bytes);
         Ok(())
     }

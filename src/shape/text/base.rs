@@ -1,8 +1,8 @@
 //! base32 and base64 (RFC 4648): bytes as digits of five or six bits.
 
+use super::super::budget::{Flow, fault};
 use super::super::buffer::Buffer;
-use super::super::eval::Run;
-use super::super::meter::{Flow, fault};
+use super::super::eval::Evaluation;
 
 /// How bytes become digits.
 pub(super) struct Base {
@@ -23,7 +23,7 @@ pub(super) const BASE64: Base = Base {
     group: (3, 4),
 };
 
-pub(super) fn encode(run: &mut Run<'_>, base: &Base, text: &str, out: &mut Buffer) -> Flow {
+pub(super) fn encode(run: &mut Evaluation<'_>, base: &Base, text: &str, out: &mut Buffer) -> Flow {
     let bytes = text.as_bytes();
     let (group_bytes, group_digits) = base.group;
     let mask = (1_u64 << base.bits) - 1;
@@ -40,7 +40,7 @@ pub(super) fn encode(run: &mut Run<'_>, base: &Base, text: &str, out: &mut Buffe
     Ok(())
 }
 
-pub(super) fn decode(run: &mut Run<'_>, base: &Base, text: &str, out: &mut Buffer) -> Flow {
+pub(super) fn decode(run: &mut Evaluation<'_>, base: &Base, text: &str, out: &mut Buffer) -> Flow {
     let bad = || fault(format!("cannot decode string as {}", base.name));
     // Each byte is looked at, becomes less than one, and that up to three where it is not text.
     run.meter.touch(4 * text.len())?;

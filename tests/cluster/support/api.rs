@@ -152,7 +152,8 @@ impl Api {
 
     /// Waits for the pods that this object's controllers make, however many hands they go through.
     pub(crate) async fn pod_of(&self, owner: &Value) -> Value {
-        let (namespace, name) = (text(owner, "/metadata/namespace"), text(owner, "/metadata/name"));
+        let namespace = text(owner, "/metadata/namespace");
+        let name = text(owner, "/metadata/name");
         let made = |pod: &Value| {
             let generated = text(pod, "/metadata/name").starts_with(&format!("{name}-"));
             generated && pod.pointer("/metadata/ownerReferences/0").is_some()
@@ -171,7 +172,8 @@ pub(crate) fn text(object: &Value, pointer: &str) -> String {
 
 /// Where objects like this one stand.
 fn folder(object: &Value) -> String {
-    let (version, kind) = (text(object, "/apiVersion"), text(object, "/kind"));
+    let version = text(object, "/apiVersion");
+    let kind = text(object, "/kind");
     let group =
         if version.contains('/') { format!("/apis/{version}") } else { format!("/api/{version}") };
     let plural = match kind.to_lowercase() {

@@ -74,7 +74,8 @@ impl ControlPlane {
         let authority = Authority::new("kubernetes", Validity::days(2)).unwrap();
         let services = Services::default();
         services.clone().serve(&dir.path().join("services.sock"));
-        let (address, etcd) = (free(), free());
+        let address = free();
+        let etcd = free();
         let processes = Vec::new();
         let mut plane = Self {
             dir,
@@ -214,7 +215,8 @@ impl ControlPlane {
     }
 
     fn start_etcd(&self) -> Process {
-        let (clients, peers) = (format!("http://{}", self.etcd), format!("http://{}", free()));
+        let clients = format!("http://{}", self.etcd);
+        let peers = format!("http://{}", free());
         let args = [
             format!("--data-dir={}", self.path("etcd").display()),
             format!("--listen-client-urls={clients}"),

@@ -68,7 +68,9 @@ impl Services {
         };
         stream.write_all(b"HTTP/1.1 200 connected\r\n\r\n").await.ok()?;
         tokio::select! {
-            done = tokio::io::copy_bidirectional(&mut stream, &mut behind) => return done.ok().map(drop),
+            done = tokio::io::copy_bidirectional(&mut stream, &mut behind) => {
+                return done.ok().map(drop);
+            }
             cut = cut.changed() => cut.ok()?,
         }
         drop(behind);

@@ -38,11 +38,13 @@ pub(crate) struct Stream {
 impl Stream {
     /// Begins to create pods in a namespace.
     pub(crate) fn start(api: &Api, namespace: &str) -> Self {
-        let (tally, over) =
-            (watch::Sender::new(Tally::default()), Arc::new(AtomicBool::new(false)));
+        let tally = watch::Sender::new(Tally::default());
+        let over = Arc::new(AtomicBool::new(false));
         let mut lanes = JoinSet::new();
         for lane in 0..LANES {
-            let (api, tally, over) = (api.clone(), tally.clone(), Arc::clone(&over));
+            let api = api.clone();
+            let tally = tally.clone();
+            let over = Arc::clone(&over);
             let pod = pod(namespace, &format!("stream-{lane}"), &annotations(ASKS));
             lanes.spawn(async move {
                 while !over.load(Ordering::Relaxed) {

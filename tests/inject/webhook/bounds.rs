@@ -56,10 +56,13 @@ fn honest() -> Value {
 async fn ten_pods_of_megabytes_at_once_hold_up_no_other_and_fit_into_the_manifests_limit() {
     let server = Apiserver::start().await;
     let webhook = Arc::new(Webhook::ready(&server, &[]).await);
-    let (over, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let over = Arc::new(AtomicBool::new(false));
+    let answered = Arc::new(AtomicBool::new(false));
     let large: Vec<_> = (0..10)
         .map(|_| {
-            let (webhook, over, answered) = (webhook.clone(), over.clone(), answered.clone());
+            let webhook = webhook.clone();
+            let over = over.clone();
+            let answered = answered.clone();
             tokio::spawn(async move {
                 let pod = megabytes();
                 while !over.load(Ordering::SeqCst) {
@@ -141,8 +144,8 @@ async fn filters_that_would_be_slow_patterns_hold_up_nobody() {
 async fn large_bodies_that_never_arrive_turn_away_large_ones_only() {
     let server = Apiserver::start().await;
     let webhook = Webhook::ready(&server, &[]).await;
-    let head = "POST /mutate?timeout=30s HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
-                content-length: 3145728\r\n\r\n{";
+    let head = "POST /mutate?timeout=30s HTTP/1.1\r\nhost: localhost\r\n\
+                content-type: application/json\r\ncontent-length: 3145728\r\n\r\n{";
     let mut open =
         join_all((0..32).map(|_| connect_raw(webhook.address, trust_any_certificate()))).await;
     for stream in &mut open {

@@ -68,7 +68,8 @@ async fn the_bundle_of_each_webhook_is_written_and_repaired() {
 async fn certificates_are_turned_over_under_admissions_and_none_fails() {
     let server = Apiserver::start().await;
     let args = ["--certificate-lifetime", "6s"];
-    let (one, two) = (Webhook::ready(&server, &args).await, Webhook::ready(&server, &args).await);
+    let one = Webhook::ready(&server, &args).await;
+    let two = Webhook::ready(&server, &args).await;
     let first = decoded(&server.object(SECRET), "ca.crt");
     let current = || decoded(&server.object(SECRET), "ca.crt");
     let mut served = BTreeSet::from([first.clone()]);
@@ -134,9 +135,11 @@ fn issue(dir: &std::path::Path, authority: &Authority) {
 
 #[tokio::test]
 async fn a_certificate_from_a_folder_is_followed_and_its_authority_is_trusted() {
-    let (server, dir) = (Apiserver::start().await, tempfile::tempdir().unwrap());
+    let server = Apiserver::start().await;
+    let dir = tempfile::tempdir().unwrap();
     let authority = || Authority::new("platform", Validity::days(1)).unwrap();
-    let (one, two) = (authority(), authority());
+    let one = authority();
+    let two = authority();
     issue(dir.path(), &one);
     let folder = dir.path().to_str().unwrap();
     let webhook = Webhook::ready(&server, &["--identity", folder]).await;
@@ -152,7 +155,8 @@ async fn a_certificate_from_a_folder_is_followed_and_its_authority_is_trusted() 
 
 #[tokio::test]
 async fn bundles_that_cert_manager_writes_are_left_alone() {
-    let (server, dir) = (Apiserver::start().await, tempfile::tempdir().unwrap());
+    let server = Apiserver::start().await;
+    let dir = tempfile::tempdir().unwrap();
     let authority = Authority::new("platform", Validity::days(1)).unwrap();
     issue(dir.path(), &authority);
     server.change(CONFIGURATION, |it| {

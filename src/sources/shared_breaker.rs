@@ -7,11 +7,11 @@ use std::time::Duration;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::time::Instant;
 
-use super::breaker::{Admission, Breaker, BreakerState, Health};
+use super::breaker::{Admission, AttemptHealth, Breaker, BreakerState};
 
 /// The breaker of one source.
 #[derive(Debug)]
-pub(super) struct Gate {
+pub(super) struct SharedBreaker {
     /// Held for a few comparisons, never across an `.await`.
     breaker: Mutex<Breaker>,
     /// How many breakers of this source's name are not closed.
@@ -19,7 +19,7 @@ pub(super) struct Gate {
     source: Arc<str>,
 }
 
-impl Gate {
+impl SharedBreaker {
     pub(super) fn new(source: Arc<str>, open: Gauge) -> Self {
         Self {
             breaker: Mutex::new(Breaker::new(Instant::now(), fastrand::Rng::new())),
@@ -34,16 +34,16 @@ impl Gate {
     }
 
     /// Lets one request pass, or says how long to wait.
-    pub(super) fn admit(&self) -> Result<Pass<'_>, Duration> {
+    pub(super) fn admit(&self) -> Result<Permit<'_>, Duration> {
         let admission = self.lock().admit(Instant::now())?;
-        Ok(Pass { gate: self, admission: Some(admission) })
+        Ok(Permit { gate: self, admission: Some(admission) })
     }
 
     pub(super) fn state(&self) -> BreakerState {
         self.lock().state(Instant::now())
     }
 
-    fn settle(&self, admission: Admission, health: Health) {
+    fn settle(&self, admission: Admission, health: AttemptHealth) {
         let now = Instant::now();
         let (before, after) = {
             let mut breaker = self.lock();
@@ -71,7 +71,7 @@ impl Gate {
     }
 }
 
-impl Drop for Gate {
+impl Drop for SharedBreaker {
     fn drop(&mut self) {
         if self.state() != BreakerState::Closed {
             self.open.dec();
@@ -81,23 +81,23 @@ impl Drop for Gate {
 
 /// The permission for one request; dropped without a report, it was cancelled.
 #[derive(Debug)]
-pub(super) struct Pass<'a> {
-    gate: &'a Gate,
+pub(super) struct Permit<'a> {
+    gate: &'a SharedBreaker,
     admission: Option<Admission>,
 }
 
-impl Pass<'_> {
-    pub(super) fn report(mut self, health: Health) {
+impl Permit<'_> {
+    pub(super) fn report(mut self, health: AttemptHealth) {
         if let Some(admission) = self.admission.take() {
             self.gate.settle(admission, health);
         }
     }
 }
 
-impl Drop for Pass<'_> {
+impl Drop for Permit<'_> {
     fn drop(&mut self) {
         if let Some(admission) = self.admission.take() {
-            self.gate.settle(admission, Health::Unknown);
+            self.gate.settle(admission, AttemptHealth::Unknown);
         }
     }
 }
@@ -112,9 +112,9 @@ mod tests {
     #[test]
     fn a_dropped_probe_leaves_its_place_and_the_gauge_follows_the_breaker() {
         let gauge = Gauge::default();
-        let gate = Gate::new("orders".into(), gauge.clone());
+        let gate = SharedBreaker::new("orders".into(), gauge.clone());
         for _ in 0..IN_A_ROW {
-            gate.admit().unwrap().report(Health::Ill);
+            gate.admit().unwrap().report(AttemptHealth::Unhealthy);
         }
         assert_eq!((gate.admit().is_err(), gauge.get()), (true, 1));
         // The same again, a minute ago: its time is over.
@@ -122,7 +122,7 @@ mod tests {
         let mut breaker = Breaker::new(past, fastrand::Rng::with_seed(1));
         for _ in 0..IN_A_ROW {
             let admission = breaker.admit(past).unwrap();
-            breaker.settle(admission, Health::Ill, past);
+            breaker.settle(admission, AttemptHealth::Unhealthy, past);
         }
         *gate.lock() = breaker;
         let probe = gate.admit().unwrap();
@@ -130,16 +130,16 @@ mod tests {
         drop(probe);
         let probe = gate.admit().unwrap();
         assert_eq!(gauge.get(), 1);
-        probe.report(Health::Well);
+        probe.report(AttemptHealth::Healthy);
         assert_eq!((gate.state(), gauge.get()), (BreakerState::Closed, 0));
     }
 
     #[test]
     fn a_gate_that_goes_while_open_takes_its_count_along() {
         let gauge = Gauge::default();
-        let gate = Gate::new("orders".into(), gauge.clone());
+        let gate = SharedBreaker::new("orders".into(), gauge.clone());
         for _ in 0..IN_A_ROW {
-            gate.admit().unwrap().report(Health::Ill);
+            gate.admit().unwrap().report(AttemptHealth::Unhealthy);
         }
         drop(gate);
         assert_eq!(gauge.get(), 0);

@@ -3,9 +3,9 @@
 //! A server can keep its client busy for ever and break no rule of any protocol: informational
 //! responses, frames that are allowed at any moment, TLS records of one byte, data for a request
 //! that was given up. The HTTP libraries bound some of these, each by itself. So whatever arrives
-//! is charged to the connection's [`Meter`] at about what it costs us, and what becomes part of an
-//! answer is credited. Once the charges exceed the credits by an allowance, the next read fails
-//! with [`Flooded`], which ends the connection with all that is on it.
+//! is charged to the connection's [`TrafficMeter`] at about what it costs us, and what becomes part
+//! of an answer is credited. Once the charges exceed the credits by an allowance, the next read
+//! fails with [`Flooded`], which ends the connection with all that is on it.
 //!
 //! Charges and credits are in bytes as they cost when they arrive in large pieces (about a
 //! nanosecond each).
@@ -58,12 +58,12 @@ const PIECE_BYTE_CREDIT: u64 = 2 * HTTP1_BYTE;
 /// The account of one connection; its clones are the same account. It is among the extensions of
 /// every response, so that whoever reads the response can credit it.
 #[derive(Debug, Clone)]
-pub struct Meter {
-    account: Arc<Account>,
+pub struct TrafficMeter {
+    account: Arc<ByteAccount>,
 }
 
 #[derive(Debug)]
-struct Account {
+struct ByteAccount {
     /// Charges beyond credits.
     spent: AtomicU64,
     /// They went too far once: no credit makes up for that.
@@ -92,9 +92,9 @@ impl FloodLimit {
     }
 }
 
-impl Meter {
+impl TrafficMeter {
     pub(super) fn new(limit: Option<FloodLimit>) -> Self {
-        let account = Account {
+        let account = ByteAccount {
             spent: AtomicU64::new(0),
             flooded: AtomicBool::new(false),
             ended: CancellationToken::new(),
@@ -179,7 +179,7 @@ impl Flooded {
 #[derive(Debug)]
 pub(super) struct Metered<S> {
     stream: S,
-    meter: Meter,
+    meter: TrafficMeter,
     /// Its reads are system calls.
     is_socket: bool,
     has_read: bool,
@@ -189,7 +189,7 @@ pub(super) struct Metered<S> {
 /// How the bytes of a stream are charged, beside its reads.
 #[derive(Debug)]
 enum Layer {
-    Framed(Frames),
+    Framed(FrameCounter),
     Http1(ResponseHeads),
 }
 
@@ -198,7 +198,7 @@ pub(super) type Socket = Metered<TcpStream>;
 
 impl Socket {
     /// For HTTP without TLS.
-    pub(super) fn bare(stream: TcpStream, meter: Meter) -> Self {
+    pub(super) fn bare(stream: TcpStream, meter: TrafficMeter) -> Self {
         Self {
             stream,
             meter,
@@ -209,22 +209,22 @@ impl Socket {
     }
 
     /// For TLS.
-    pub(super) fn below_tls(stream: TcpStream, meter: Meter) -> Self {
+    pub(super) fn below_tls(stream: TcpStream, meter: TrafficMeter) -> Self {
         Self {
             stream,
             meter,
             is_socket: true,
             has_read: false,
-            layer: Layer::Framed(Frames::of(Framing::Tls)),
+            layer: Layer::Framed(FrameCounter::of(Framing::Tls)),
         }
     }
 }
 
 impl<S> Metered<S> {
     /// What TLS decrypts, charged to the account of the socket below.
-    pub(super) fn above_tls(stream: S, meter: Meter, is_http2: bool) -> Self {
+    pub(super) fn above_tls(stream: S, meter: TrafficMeter, is_http2: bool) -> Self {
         let layer = if is_http2 {
-            Layer::Framed(Frames::of(Framing::Http2))
+            Layer::Framed(FrameCounter::of(Framing::Http2))
         } else {
             Layer::Http1(ResponseHeads::default())
         };
@@ -235,7 +235,7 @@ impl<S> Metered<S> {
         &self.stream
     }
 
-    pub(super) fn meter(&self) -> &Meter {
+    pub(super) fn meter(&self) -> &TrafficMeter {
         &self.meter
     }
 
@@ -344,7 +344,7 @@ enum Framing {
 /// Finds the frames in a stream by their headers, however it is cut. What is not as it should be
 /// ends the stream elsewhere.
 #[derive(Debug)]
-struct Frames {
+struct FrameCounter {
     framing: Framing,
     header: [u8; 9],
     /// How much of the header is there.
@@ -353,7 +353,7 @@ struct Frames {
     payload: usize,
 }
 
-impl Frames {
+impl FrameCounter {
     fn of(framing: Framing) -> Self {
         Self { framing, header: [0; 9], have: 0, payload: 0 }
     }
@@ -420,13 +420,13 @@ mod tests {
         .concat();
         let expected = 4 * FRAME + 3 * HEADER_BLOCK_BYTE;
         for size in 1..=stream.len() {
-            let mut frames = Frames::of(Framing::Http2);
+            let mut frames = FrameCounter::of(Framing::Http2);
             let charged: u64 = stream.chunks(size).map(|bytes| frames.charge(bytes)).sum();
             assert_eq!(charged, expected, "{size}");
         }
         let records = [&[23, 3, 3, 0, 2, 1, 1][..], &[23, 3, 3, 0, 0], &[22, 3, 3, 1, 0]].concat();
         for size in 1..=records.len() {
-            let mut frames = Frames::of(Framing::Tls);
+            let mut frames = FrameCounter::of(Framing::Tls);
             let charged: u64 = records.chunks(size).map(|bytes| frames.charge(bytes)).sum();
             assert_eq!(charged, 3 * RECORD, "{size}");
         }
@@ -434,7 +434,7 @@ mod tests {
 
     #[test]
     fn what_is_credited_may_be_spent_again_but_not_saved() {
-        let meter = Meter::new(Some(FloodLimit::new(NonZeroUsize::MIN, Counter::default())));
+        let meter = TrafficMeter::new(Some(FloodLimit::new(NonZeroUsize::MIN, Counter::default())));
         meter.credit_head(1 << 40);
         meter.charge(ALLOWANCE + ALLOWANCE_PER_REQUEST).unwrap();
         meter.credit_piece(1);
@@ -445,7 +445,7 @@ mod tests {
     #[test]
     fn a_flooded_connection_stays_so_and_is_counted_once() {
         let floods = Counter::default();
-        let meter = Meter::new(Some(FloodLimit::new(NonZeroUsize::MIN, floods.clone())));
+        let meter = TrafficMeter::new(Some(FloodLimit::new(NonZeroUsize::MIN, floods.clone())));
         meter.charge(ALLOWANCE + ALLOWANCE_PER_REQUEST + 1).unwrap_err();
         meter.credit_piece(1 << 30);
         meter.charge(1).unwrap_err();
@@ -454,7 +454,7 @@ mod tests {
 
     #[test]
     fn an_answer_in_the_smallest_frames_pays_for_itself() {
-        let meter = Meter::new(Some(FloodLimit::new(NonZeroUsize::MIN, Counter::default())));
+        let meter = TrafficMeter::new(Some(FloodLimit::new(NonZeroUsize::MIN, Counter::default())));
         for _ in 0..100_000 {
             meter.charge(READ + RECORD + FRAME + 64).unwrap();
             meter.credit_piece(1);

@@ -6,7 +6,7 @@ use std::time::Duration;
 /// A source's failure. `detail` says in words what was met and expected; never data, never a key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{source_name}: {reason}: {detail}")]
-pub struct Failure {
+pub struct SourceError {
     /// The source.
     pub source_name: Arc<str>,
     /// The kind, as the consumer reads it.

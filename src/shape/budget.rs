@@ -39,7 +39,7 @@ const SEARCHING: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) enum Stop {
     /// An error that `try` may catch.
-    Fault(Box<Fault>),
+    Fault(Box<EvalError>),
     /// On the way to the label with this number.
     Break(u64),
     /// The budget is spent: nothing catches this.
@@ -51,7 +51,7 @@ pub(super) enum Stop {
 /// An error of the program. Its message names types, never data; what `error(x)` raised stays
 /// beside it.
 #[derive(Debug)]
-pub(super) struct Fault {
+pub(super) struct EvalError {
     pub(super) message: String,
     pub(super) raised: Option<Val>,
 }
@@ -61,14 +61,14 @@ pub(super) type Flow<T = ()> = Result<T, Stop>;
 
 /// An error with a message free of data.
 pub(super) fn fault<T>(message: impl Into<String>) -> Flow<T> {
-    Err(Stop::Fault(Box::new(Fault { message: message.into(), raised: None })))
+    Err(Stop::Fault(Box::new(EvalError { message: message.into(), raised: None })))
 }
 
 const NO_STEPS: Stop = Stop::Spent("takes more steps than a run may");
 const NO_MEMORY: Stop = Stop::Spent("takes more memory than a run may");
 
 /// The remaining budget of one run.
-pub(super) struct Meter<'b> {
+pub(super) struct BudgetMeter<'b> {
     budget: Budget<'b>,
     /// Units until the clock is looked at.
     slice: u64,
@@ -82,7 +82,7 @@ pub(super) struct Meter<'b> {
     base: usize,
 }
 
-impl<'b> Meter<'b> {
+impl<'b> BudgetMeter<'b> {
     pub(super) fn new(budget: &Budget<'b>) -> Self {
         Self {
             budget: *budget,

@@ -12,9 +12,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::certificate::{moment, unix};
-use super::files::Files;
+use super::files::IdentityFiles;
 use super::metrics::WhichLabel;
-use super::{Identity, IdentityError, Metrics, Paths};
+use super::{Identity, IdentityError, IdentityMetrics, IdentityPaths};
 
 const POLL: Duration = Duration::from_millis(500);
 /// How often at most one kind of warning is said.
@@ -27,8 +27,12 @@ const WARN_BEFORE: Duration = Duration::from_hours(24);
 /// and counted.
 ///
 /// Never returns; drop it to stop it.
-pub async fn follow(paths: Paths, current: watch::Sender<Arc<Identity>>, metrics: Metrics) {
-    let mut trouble = Trouble::default();
+pub async fn follow(
+    paths: IdentityPaths,
+    current: watch::Sender<Arc<Identity>>,
+    metrics: IdentityMetrics,
+) {
+    let mut trouble = ReportedError::default();
     let mut warnings = WarningTimes::default();
     let mut ticks = interval(POLL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -74,10 +78,13 @@ pub async fn follow(paths: Paths, current: watch::Sender<Arc<Identity>>, metrics
 }
 
 /// Reads and checks off the event loop. `None`: nothing changed.
-async fn poll(paths: &Paths, known: &Arc<Identity>) -> Result<Option<Identity>, IdentityError> {
+async fn poll(
+    paths: &IdentityPaths,
+    known: &Arc<Identity>,
+) -> Result<Option<Identity>, IdentityError> {
     let (paths, known) = (paths.clone(), known.clone());
     let read = tokio::task::spawn_blocking(move || {
-        let files = Files::read(&paths)?;
+        let files = IdentityFiles::read(&paths)?;
         if files.digest() == known.digest {
             return Ok(None);
         }
@@ -90,14 +97,14 @@ async fn poll(paths: &Paths, known: &Arc<Identity>) -> Result<Option<Identity>, 
 
 /// What is wrong with the files, so that each fault is told once.
 #[derive(Debug, Default)]
-struct Trouble {
+struct ReportedError {
     /// Met in the last poll.
     met: Option<String>,
     /// Told last, and not over.
     told: Option<String>,
 }
 
-impl Trouble {
+impl ReportedError {
     fn settle(&mut self) {
         *self = Self::default();
     }
@@ -114,7 +121,7 @@ impl Trouble {
     }
 }
 
-fn publish_expiry(metrics: &Metrics, identity: &Identity) {
+fn publish_expiry(metrics: &IdentityMetrics, identity: &Identity) {
     let set = |which, time| {
         metrics
             .expiry
@@ -214,7 +221,7 @@ mod tests {
 
     #[test]
     fn a_fault_is_told_once_when_it_has_lasted_two_polls() {
-        let mut trouble = Trouble::default();
+        let mut trouble = ReportedError::default();
         assert!(!trouble.is_news(&fault("a")));
         assert!(trouble.is_news(&fault("a")));
         assert!(!trouble.is_news(&fault("a")));
@@ -230,12 +237,12 @@ mod tests {
         let authority = Authority::new("a", Validity::days(1)).unwrap();
         let leaf = Leaf::new("me").valid(Validity::lasting(lifetime));
         authority.issue(&leaf).unwrap().write(dir.path(), authority.ca_pem()).unwrap();
-        Identity::load(&Paths { dir: dir.path().to_owned(), ca: None }, 0).unwrap()
+        Identity::load(&IdentityPaths { dir: dir.path().to_owned(), ca: None }, 0).unwrap()
     }
 
     #[test]
     fn the_end_is_published() {
-        let metrics = Metrics::default();
+        let metrics = IdentityMetrics::default();
         let identity = identity(Duration::from_secs(10));
         publish_expiry(&metrics, &identity);
         let of = |which| metrics.expiry.get_or_create(&WhichLabel { which }).get();
@@ -263,7 +270,8 @@ mod tests {
         let leaf = Leaf::new("me").valid(Validity::days(9));
         authority.issue(&leaf).unwrap().write(dir.path(), authority.ca_pem()).unwrap();
         std::fs::write(dir.path().join("crl.pem"), authority.revoke(&[]).unwrap()).unwrap();
-        let identity = Identity::load(&Paths { dir: dir.path().to_owned(), ca: None }, 0).unwrap();
+        let identity =
+            Identity::load(&IdentityPaths { dir: dir.path().to_owned(), ca: None }, 0).unwrap();
         let (now, clock) = (Instant::now(), SystemTime::now());
         assert_eq!(WarningTimes::default().due(&identity, now, clock), []);
         let later = clock + Duration::from_hours(48);

@@ -19,16 +19,16 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use serde::{Deserialize, Serialize};
 
 use super::Reason;
-use super::answer::{self, Reply};
-use super::exchange::Room;
-use super::fault::{Fault, size};
+use super::answer::{self, UpstreamReply};
+use super::attempt_error::{AttemptError, size};
+use super::exchange::BodyLimit;
 
 /// The most files that one source records; answers to further targets are counted, not written.
 pub(super) const FILES_MAX: usize = 10_000;
 
 /// Whether upstream answers are recorded to, or replayed from, a folder.
 #[derive(Debug, Clone, Default)]
-pub enum Tape {
+pub enum Recording {
     /// Neither.
     #[default]
     Off,
@@ -38,7 +38,7 @@ pub enum Tape {
     Replay(PathBuf),
 }
 
-impl Tape {
+impl Recording {
     /// Makes the folder that is recorded to, or looks at the one that is replayed: what is wrong
     /// with it is known at once.
     pub fn prepare(&self) -> io::Result<()> {
@@ -57,7 +57,7 @@ fn make(folder: &Path) -> io::Result<()> {
 
 /// The files of one source in a folder.
 #[derive(Debug, Clone)]
-pub(super) struct Reel {
+pub(super) struct Recorder {
     folder: PathBuf,
     source: Arc<str>,
     origin: String,
@@ -66,7 +66,7 @@ pub(super) struct Reel {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Recording {
+struct RecordedAnswer {
     source: String,
     url: String,
     status: u16,
@@ -75,7 +75,7 @@ struct Recording {
     body: String,
 }
 
-impl Reel {
+impl Recorder {
     pub(super) fn new(folder: &Path, source: &Arc<str>, origin: &Uri) -> Self {
         let prefix = format!("{source}-");
         let ours = |entry: io::Result<fs::DirEntry>| {
@@ -93,12 +93,16 @@ impl Reel {
     }
 
     /// Writes an answer down. A 304 is none: what it confirms was written when it came.
-    pub(super) async fn record(&self, target: &PathAndQuery, reply: &Reply) -> io::Result<()> {
+    pub(super) async fn record(
+        &self,
+        target: &PathAndQuery,
+        reply: &UpstreamReply,
+    ) -> io::Result<()> {
         if reply.status == StatusCode::NOT_MODIFIED {
             return Ok(());
         }
         let path = self.path(target);
-        let recording = Recording {
+        let recording = RecordedAnswer {
             source: self.source.to_string(),
             url: format!("{}{target}", self.origin),
             status: reply.status.as_u16(),
@@ -116,9 +120,9 @@ impl Reel {
         &self,
         target: &PathAndQuery,
         condition: Option<&HeaderValue>,
-        room: Room,
-    ) -> Result<Reply, Fault> {
-        let unasked = |detail: &str| Fault::unasked(Reason::Connect, detail);
+        room: BodyLimit,
+    ) -> Result<UpstreamReply, AttemptError> {
+        let unasked = |detail: &str| AttemptError::unasked(Reason::Connect, detail);
         let text = match tokio::fs::read(self.path(target)).await {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -130,13 +134,13 @@ impl Reel {
                 return Err(unasked(&format!("its recording cannot be read: {}", error.kind())));
             }
         };
-        let recording: Recording =
+        let recording: RecordedAnswer =
             serde_json::from_slice(&text).map_err(|_| unasked("its recording is broken"))?;
         let status = StatusCode::from_u16(recording.status)
             .map_err(|_| unasked("its recording has no valid status"))?;
         let headers = read_back(&recording.headers);
         if status == StatusCode::OK && condition.is_some() && headers.get(ETAG) == condition {
-            return Ok(Reply {
+            return Ok(UpstreamReply {
                 status: StatusCode::NOT_MODIFIED,
                 headers,
                 body: bytes::Bytes::new(),
@@ -144,12 +148,12 @@ impl Reel {
         }
         answer::has_body(status, &headers)?;
         if recording.body.len() > room.left {
-            return Err(Fault::answered(
+            return Err(AttemptError::answered(
                 Reason::TooLarge,
                 format!("the recording is larger than {}", size(room.allowed)),
             ));
         }
-        Ok(Reply { status, headers, body: recording.body.into() })
+        Ok(UpstreamReply { status, headers, body: recording.body.into() })
     }
 
     fn path(&self, target: &PathAndQuery) -> PathBuf {
@@ -174,7 +178,7 @@ fn read_back(headers: &[(String, String)]) -> HeaderMap {
     headers.iter().filter_map(parse).collect()
 }
 
-fn write(path: &Path, recording: &Recording, files: &AtomicUsize) -> io::Result<()> {
+fn write(path: &Path, recording: &RecordedAnswer, files: &AtomicUsize) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     make(folder)?;
     if !path.exists() && files.fetch_add(1, Ordering::Relaxed) >= FILES_MAX {
@@ -192,7 +196,7 @@ fn write(path: &Path, recording: &Recording, files: &AtomicUsize) -> io::Result<
     result
 }
 
-fn write_aside(aside: &Path, recording: &Recording) -> io::Result<()> {
+fn write_aside(aside: &Path, recording: &RecordedAnswer) -> io::Result<()> {
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(aside)?;
     file.write_all(&serde_json::to_vec_pretty(recording)?)
 }
@@ -203,8 +207,8 @@ mod tests {
 
     use super::*;
 
-    fn reply(status: u16) -> Reply {
-        Reply {
+    fn reply(status: u16) -> UpstreamReply {
+        UpstreamReply {
             status: StatusCode::from_u16(status).unwrap(),
             headers: HeaderMap::new(),
             body: "1".into(),
@@ -214,7 +218,7 @@ mod tests {
     #[tokio::test]
     async fn a_full_folder_takes_what_it_holds_already_and_nothing_new() {
         let folder = tempfile::tempdir().unwrap();
-        let reel = Reel::new(folder.path(), &"orders".into(), &Uri::from_static("https://a.b"));
+        let reel = Recorder::new(folder.path(), &"orders".into(), &Uri::from_static("https://a.b"));
         let (old, new) = (PathAndQuery::from_static("/old"), PathAndQuery::from_static("/new"));
         reel.record(&old, &reply(200)).await.unwrap();
         reel.files.store(FILES_MAX, Ordering::Relaxed);
@@ -223,14 +227,15 @@ mod tests {
             reel.record(&new, &reply(200)).await.unwrap_err().to_string().contains("10000 answers")
         );
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left over");
-        let again = Reel::new(folder.path(), &"orders".into(), &Uri::from_static("https://a.b"));
+        let again =
+            Recorder::new(folder.path(), &"orders".into(), &Uri::from_static("https://a.b"));
         assert_eq!(again.files.load(Ordering::Relaxed), 1);
     }
 
     #[tokio::test]
     async fn a_304_does_not_take_the_place_of_what_it_confirms() {
         let folder = tempfile::tempdir().unwrap();
-        let reel = Reel::new(folder.path(), &"orders".into(), &Uri::from_static("https://a.b"));
+        let reel = Recorder::new(folder.path(), &"orders".into(), &Uri::from_static("https://a.b"));
         let target = PathAndQuery::from_static("/");
         reel.record(&target, &reply(304)).await.unwrap();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);

@@ -10,7 +10,7 @@ use std::io;
 use rustls::{AlertDescription, Error, PeerIncompatible};
 
 use super::TlsOptions;
-use super::proof::Mark;
+use super::proof::HandshakeState;
 
 /// What a TLS stream's errors are, and nothing else in an HTTP connection.
 pub(super) const TLS_ERROR: io::ErrorKind = io::ErrorKind::InvalidData;
@@ -76,7 +76,7 @@ impl ConnectError {
         Self { kind: ConnectErrorKind::Connect, detail: unconnected(server, error) }
     }
 
-    pub(super) fn tls(server: &str, fault: &Fault) -> Self {
+    pub(super) fn tls(server: &str, fault: &TlsError) -> Self {
         Self { kind: ConnectErrorKind::Tls, detail: format!("`{server}`: {}", fault.detail) }
     }
 
@@ -96,18 +96,18 @@ impl ConnectError {
 
 /// What went wrong in TLS: a word for the metric's label, and a sentence.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Fault {
+pub(super) struct TlsError {
     pub(super) reason: &'static str,
     pub(super) detail: String,
 }
 
-impl Fault {
+impl TlsError {
     fn new(reason: &'static str, detail: impl Into<String>) -> Self {
         Self { reason, detail: detail.into() }
     }
 
     /// What an error of the TLS stream means.
-    pub(super) fn of(error: &io::Error, mark: &Mark, tls: TlsOptions) -> Self {
+    pub(super) fn of(error: &io::Error, mark: &HandshakeState, tls: TlsOptions) -> Self {
         match inner(error) {
             Some(error) => Self::of_tls(error, mark, tls),
             None => Self::of_io(error),
@@ -129,7 +129,7 @@ impl Fault {
         }
     }
 
-    fn of_tls(error: &Error, mark: &Mark, tls: TlsOptions) -> Self {
+    fn of_tls(error: &Error, mark: &HandshakeState, tls: TlsOptions) -> Self {
         match error {
             Error::InvalidCertificate(_) => mark.refusal.clone().unwrap_or_else(|| {
                 Self::new("bad-certificate", format!("its certificate was refused: {error}"))
@@ -193,20 +193,20 @@ impl Fault {
 }
 
 /// It accepts no signature that our key can make.
-pub(super) fn unfit() -> Fault {
-    Fault::new(
+pub(super) fn unfit() -> TlsError {
+    TlsError::new(
         "unfit-key",
         "it accepts no signature that our key can make, so our certificate cannot be presented",
     )
 }
 
 /// It closed the connection behind the handshake and before a byte of HTTP.
-pub(super) fn closed_unanswered() -> Fault {
+pub(super) fn closed_unanswered() -> TlsError {
     let detail = "it closed the connection right behind the TLS 1.3 handshake, before a byte of HTTP; \
                   hint: a server that does not accept our certificate may do so without saying \
                   why, \
                   see its log";
-    Fault::new("closed-unanswered", detail)
+    TlsError::new("closed-unanswered", detail)
 }
 
 /// Whether an alert says that our certificate, or the lack of one, was the reason.

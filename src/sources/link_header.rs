@@ -9,7 +9,7 @@ use http::uri::{PathAndQuery, Uri};
 
 /// Whether an answer has a next page.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Next {
+pub(super) enum NextPage {
     /// It is the last.
     None,
     /// Its reference, as the header has it.
@@ -19,15 +19,15 @@ pub(super) enum Next {
 }
 
 /// What the `Link` headers say of a next page.
-pub(super) fn next(headers: &HeaderMap) -> Next {
-    let mut found = Next::None;
+pub(super) fn next(headers: &HeaderMap) -> NextPage {
+    let mut found = NextPage::None;
     for value in headers.get_all(LINK) {
-        let Some(links) = value.to_str().ok().and_then(parse) else { return Next::Unclear };
+        let Some(links) = value.to_str().ok().and_then(parse) else { return NextPage::Unclear };
         for link in links {
             match &found {
                 _ if !link.next => {}
-                Next::Reference(other) if *other != link.reference => return Next::Unclear,
-                _ => found = Next::Reference(link.reference),
+                NextPage::Reference(other) if *other != link.reference => return NextPage::Unclear,
+                _ => found = NextPage::Reference(link.reference),
             }
         }
     }
@@ -36,16 +36,16 @@ pub(super) fn next(headers: &HeaderMap) -> Next {
 
 /// Whether an answer says, readably or not, that it has a next page.
 pub(crate) fn has_next_page(headers: &HeaderMap) -> bool {
-    next(headers) != Next::None
+    next(headers) != NextPage::None
 }
 
-struct Link {
+struct LinkValue {
     reference: String,
     next: bool,
 }
 
 /// All links of one header value; `None` where its syntax is broken.
-fn parse(text: &str) -> Option<Vec<Link>> {
+fn parse(text: &str) -> Option<Vec<LinkValue>> {
     let mut links = Vec::new();
     let mut rest = text.trim_start_matches([' ', '\t', ',']);
     while !rest.is_empty() {
@@ -69,7 +69,7 @@ fn parse(text: &str) -> Option<Vec<Link>> {
         let next = relation.is_some_and(|all| {
             all.split_ascii_whitespace().any(|one| one.eq_ignore_ascii_case("next"))
         });
-        links.push(Link { reference: reference.trim().to_owned(), next });
+        links.push(LinkValue { reference: reference.trim().to_owned(), next });
         rest = after.trim_start_matches([' ', '\t', ',']);
     }
     Some(links)
@@ -210,11 +210,11 @@ mod tests {
             "<b>; rel=\"first prev\" , , <a>; title=\"a, b; rel=\\\"x\\\"\"; rel=\"last next\"",
             "<b>; rel=prev; rel=next, <a>; hidden; rel=next",
         ] {
-            assert_eq!(next(&headers(&[text])), Next::Reference("a".into()), "{text}");
+            assert_eq!(next(&headers(&[text])), NextPage::Reference("a".into()), "{text}");
         }
         assert_eq!(
             next(&headers(&["<b>; rel=prev", "<a>; rel=next"])),
-            Next::Reference("a".into())
+            NextPage::Reference("a".into())
         );
     }
 
@@ -228,7 +228,7 @@ mod tests {
             "<a>; rel=prev; rel=next",
             "<a>; title=\"next\"",
         ] {
-            assert_eq!(next(&headers(&[text])), Next::None, "{text}");
+            assert_eq!(next(&headers(&[text])), NextPage::None, "{text}");
         }
     }
 
@@ -241,7 +241,7 @@ mod tests {
             "<a> rel=next",
             "<a>; rel=next, <b>; rel=next",
         ] {
-            assert_eq!(next(&headers(&[text])), Next::Unclear, "{text}");
+            assert_eq!(next(&headers(&[text])), NextPage::Unclear, "{text}");
         }
     }
 

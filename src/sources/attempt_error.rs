@@ -4,20 +4,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::breaker::Health;
+use super::breaker::AttemptHealth;
 use super::retry::Resending;
-use super::{Failure, Reason};
+use super::{Reason, SourceError};
 
 /// Why one request gave no part.
 #[derive(Debug)]
-pub(super) struct Fault {
+pub(super) struct AttemptError {
     pub(super) reason: Reason,
     /// What was met and expected; never data.
     pub(super) detail: String,
     pub(super) retry: bool,
     pub(super) retry_after: Option<Duration>,
     /// What it says about the source.
-    pub(super) health: Health,
+    pub(super) health: AttemptHealth,
     /// Whether the request may be sent again outside the retry budget.
     pub(super) resend: Resend,
     /// How it will be sent again outside the budget; set by whoever sent it.
@@ -35,7 +35,7 @@ pub(super) enum Resend {
     OnAnyConnection,
 }
 
-impl Fault {
+impl AttemptError {
     /// The source answered, and it will answer the same again.
     pub(super) fn answered(reason: Reason, detail: impl Into<String>) -> Self {
         Self {
@@ -43,7 +43,7 @@ impl Fault {
             detail: detail.into(),
             retry: false,
             retry_after: None,
-            health: Health::Well,
+            health: AttemptHealth::Healthy,
             resend: Resend::Never,
             resending: None,
         }
@@ -51,12 +51,12 @@ impl Fault {
 
     /// The source is in trouble, and may be out of it at the next request.
     pub(super) fn trouble(reason: Reason, detail: impl Into<String>) -> Self {
-        Self { retry: true, health: Health::Ill, ..Self::answered(reason, detail) }
+        Self { retry: true, health: AttemptHealth::Unhealthy, ..Self::answered(reason, detail) }
     }
 
     /// Nothing was learnt about the source.
     pub(super) fn unasked(reason: Reason, detail: impl Into<String>) -> Self {
-        Self { health: Health::Unknown, ..Self::answered(reason, detail) }
+        Self { health: AttemptHealth::Unknown, ..Self::answered(reason, detail) }
     }
 
     /// There is no memory for the answer: nothing that the source could help.
@@ -64,9 +64,9 @@ impl Fault {
         Self::unasked(Reason::NoMemory, "there was no memory for its answer")
     }
 
-    pub(super) fn of(self, source: &Arc<str>) -> Failure {
+    pub(super) fn of(self, source: &Arc<str>) -> SourceError {
         let Self { reason, detail, retry, retry_after, .. } = self;
-        Failure { source_name: Arc::clone(source), reason, detail, retry, retry_after }
+        SourceError { source_name: Arc::clone(source), reason, detail, retry, retry_after }
     }
 }
 

@@ -2,36 +2,36 @@
 
 use std::rc::Rc;
 
+use super::budget::{Flow, Stop, fault};
 use super::env::{Env, unbound};
-use super::eval::{Item, Out, Run};
+use super::eval::{Evaluation, Out, PathedValue};
 use super::index;
-use super::meter::{Flow, Stop, fault};
 use super::number::Num;
-use super::program::{Expr, Kind, Part};
+use super::program::{AccessStep, Expr, ExprKind};
 use super::value::{Obj, Text, Val};
 
-impl<'p> Run<'p> {
+impl<'p> Evaluation<'p> {
     /// One part of a path that yields one value.
     pub(super) fn step(
         &mut self,
-        part: &'p Part,
+        part: &'p AccessStep,
         env: &Env<'p>,
         input: &Val,
         at: &Val,
     ) -> Flow<Val> {
         match part {
-            Part::Each => unbound(),
-            Part::Index(Expr { kind: Kind::Const(key), .. }) => {
+            AccessStep::Each => unbound(),
+            AccessStep::Index(Expr { kind: ExprKind::Const(key), .. }) => {
                 let key = self.constant(*key)?;
                 index::index(self, at, &key)
             }
-            Part::Index(key) => {
-                let key = self.one(key, env, input.clone())?;
+            AccessStep::Index(key) => {
+                let key = self.eval_one(key, env, input.clone())?;
                 index::index(self, at, &key)
             }
-            Part::Slice(from, to) => {
+            AccessStep::Slice(from, to) => {
                 let mut bound = |e: &'p Option<Expr>| match e {
-                    Some(e) => self.one(e, env, input.clone()),
+                    Some(e) => self.eval_one(e, env, input.clone()),
                     None => Ok(Val::Null),
                 };
                 let (from, to) = (bound(from)?, bound(to)?);
@@ -46,35 +46,37 @@ impl<'p> Run<'p> {
     pub(super) fn follow(
         &mut self,
         of: &'p Expr,
-        parts: &'p [(Part, bool)],
+        parts: &'p [(AccessStep, bool)],
         env: &Env<'p>,
-        item: Item,
+        item: PathedValue,
         out: Out<'_, 'p>,
     ) -> Flow {
-        let [before @ .., (part, optional)] = parts else { return self.each(of, env, item, out) };
+        let [before @ .., (part, optional)] = parts else {
+            return self.eval_each(of, env, item, out);
+        };
         self.meter.enter()?;
         match part {
-            Part::Each => self.follow(of, before, env, item, &mut |run, at| {
+            AccessStep::Each => self.follow(of, before, env, item, &mut |run, at| {
                 if *optional && !matches!(at.val, Val::Arr(_) | Val::Obj(_)) {
                     return Ok(());
                 }
                 run.children(at, out)
             }),
-            Part::Index(Expr { kind: Kind::Const(key), .. }) => {
+            AccessStep::Index(Expr { kind: ExprKind::Const(key), .. }) => {
                 let key = self.constant(*key)?;
                 self.follow(of, before, env, item, &mut |run, at| {
                     run.step_into(&at, key.clone(), *optional, out)
                 })
             }
-            Part::Index(key) => {
+            AccessStep::Index(key) => {
                 let input = item.value();
-                self.each(key, env, input, &mut |run, key| {
+                self.eval_each(key, env, input, &mut |run, key| {
                     run.follow(of, before, env, item.clone(), &mut |run, at| {
                         run.step_into(&at, key.val.clone(), *optional, out)
                     })
                 })
             }
-            Part::Slice(from, to) => {
+            AccessStep::Slice(from, to) => {
                 let input = item.val.clone();
                 self.bound(from.as_ref(), env, &input, &mut |run, from| {
                     run.bound(to.as_ref(), env, &input, &mut |run, to| {
@@ -94,7 +96,7 @@ impl<'p> Run<'p> {
     }
 
     /// Hands on the member or item `key`; where it is optional, nothing if there can be none.
-    fn step_into(&mut self, at: &Item, key: Val, optional: bool, out: Out<'_, 'p>) -> Flow {
+    fn step_into(&mut self, at: &PathedValue, key: Val, optional: bool, out: Out<'_, 'p>) -> Flow {
         match self.child(at, key) {
             Ok(item) => out(self, item),
             Err(Stop::Fault(_)) if optional => Ok(()),
@@ -111,21 +113,23 @@ impl<'p> Run<'p> {
     ) -> Flow {
         match expr {
             Some(expr) => {
-                self.each(expr, env, Item::of(input.clone()), &mut |run, x| f(run, x.val))
+                self.eval_each(expr, env, PathedValue::of(input.clone()), &mut |run, x| {
+                    f(run, x.val)
+                })
             }
             None => f(self, Val::Null),
         }
     }
 
     /// The member or item `key`, with its path where `at` has one.
-    pub(super) fn child(&mut self, at: &Item, key: Val) -> Flow<Item> {
+    pub(super) fn child(&mut self, at: &PathedValue, key: Val) -> Flow<PathedValue> {
         let val = index::index(self, &at.val, &key)?;
         let path = at.path.as_ref().map(|path| path.push(key)).transpose()?;
-        Ok(Item { val, path })
+        Ok(PathedValue { val, path })
     }
 
     /// `.[]`
-    pub(super) fn children(&mut self, at: Item, out: Out<'_, 'p>) -> Flow {
+    pub(super) fn children(&mut self, at: PathedValue, out: Out<'_, 'p>) -> Flow {
         let path = at.path;
         let trail = |key: &dyn Fn() -> Val| path.as_ref().map(|path| path.push(key())).transpose();
         match &at.val {
@@ -133,7 +137,7 @@ impl<'p> Run<'p> {
                 for (i, val) in arr.items().iter().enumerate() {
                     self.meter.spend(1)?;
                     let path = trail(&|| Val::Num(Num::count(i)))?;
-                    out(self, Item { val: val.clone(), path })?;
+                    out(self, PathedValue { val: val.clone(), path })?;
                 }
                 Ok(())
             }
@@ -141,7 +145,7 @@ impl<'p> Run<'p> {
                 for (key, val) in obj.iter() {
                     self.meter.spend(1)?;
                     let path = trail(&|| Val::Str(key.clone()))?;
-                    out(self, Item { val: val.clone(), path })?;
+                    out(self, PathedValue { val: val.clone(), path })?;
                 }
                 Ok(())
             }
@@ -150,7 +154,7 @@ impl<'p> Run<'p> {
     }
 
     /// `..`
-    pub(super) fn recurse(&mut self, at: Item, out: Out<'_, 'p>) -> Flow {
+    pub(super) fn recurse(&mut self, at: PathedValue, out: Out<'_, 'p>) -> Flow {
         self.meter.enter()?;
         out(self, at.clone())?;
         if at.val.depth() == 0 {

@@ -12,8 +12,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use http_body_util::Empty;
 use tokio::time::Instant;
 
-use super::exchange::Room;
-use super::fault::Fault;
+use super::attempt_error::AttemptError;
+use super::exchange::BodyLimit;
 use super::{Outstanding, Reason, TraceContext};
 use crate::domain::Missing;
 use crate::resources::WorkMemory;
@@ -24,7 +24,7 @@ const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// What one request is to find out; retries ask it again.
 #[derive(Clone, Copy)]
-pub(super) struct Question<'a> {
+pub(super) struct RequestSpec<'a> {
     pub(super) target: &'a PathAndQuery,
     /// The strong `ETag` to confirm.
     pub(super) condition: Option<&'a HeaderValue>,
@@ -33,7 +33,7 @@ pub(super) struct Question<'a> {
     pub(super) no_cache: bool,
     /// To be sent on a connection of its own.
     pub(super) fresh_connection: bool,
-    pub(super) room: Room,
+    pub(super) room: BodyLimit,
     pub(super) deadline: Instant,
     /// From when on there was time to ask.
     pub(super) since: Instant,
@@ -58,17 +58,17 @@ pub(super) fn base_headers(fixed: &HeaderMap) -> HeaderMap {
 pub(super) fn request(
     origin: &Uri,
     base: &HeaderMap,
-    question: Question<'_>,
+    question: RequestSpec<'_>,
     span_id: u64,
     left: Duration,
-) -> Result<Request<Empty<Bytes>>, Fault> {
+) -> Result<Request<Empty<Bytes>>, AttemptError> {
     let mut request = Request::new(Empty::new());
     let mut uri = origin.clone().into_parts();
     uri.path_and_query = Some(question.target.clone());
     // The origin was checked with the file, the target when it was rendered: together they are a
     // URL.
     *request.uri_mut() = Uri::from_parts(uri)
-        .map_err(|_| Fault::unasked(Reason::Connect, "its URL cannot be put together"))?;
+        .map_err(|_| AttemptError::unasked(Reason::Connect, "its URL cannot be put together"))?;
     let headers = request.headers_mut();
     headers.clone_from(base);
     headers.insert(DEADLINE_MS, u64::try_from(left.as_millis()).unwrap_or(u64::MAX).into());
