@@ -11,6 +11,8 @@
 //!       │
 //!   inject                     Kubernetes manifests and admission reviews in, the same with sidecars out
 //!       │
+//!   supervisor                 tasks, signals, drain: how a long-running process lives and ends
+//!       │
 //!   serve ── admin             HTTP on localhost; the one place where errors become HTTP
 //!       │
 //!   cache                      memory and Redis, and the flights that fill them
@@ -129,3 +131,4 @@ pub mod settings;
 pub mod shape;
 pub mod sidecar;
 pub mod sources;
+pub mod supervisor;

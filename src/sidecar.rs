@@ -8,17 +8,14 @@ mod assembly;
 mod config;
 mod file_checks;
 mod reload;
-mod shutdown;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
-use tokio::sync::{Notify, mpsc, watch};
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio::sync::{Notify, watch};
 
 use crate::admin::{
     self, Admin, AdminState, EventListeners, LogLevel, Phase, ProcessHealth, ReloadStatus,
@@ -29,9 +26,9 @@ use crate::domain::Loaded;
 use crate::identity::{self, Identity, IdentityError};
 use crate::resources::ComputePool;
 use crate::serve::{
-    self, Activity, BindError, Consumers, DrainPhase, ListenAddress, Listener, Port, Reporter,
-    Routes,
+    self, Activity, BindError, Consumers, ListenAddress, Listener, Reporter, Routes,
 };
+use crate::supervisor::{Control, DrainTimes, GracefulTask, Supervisor, TaskEnded};
 
 pub use assembly::{
     DomainCaches, DomainFileOptions, build_cache, build_sources, load_identity, read_domains,
@@ -109,6 +106,9 @@ pub enum SidecarStartError {
     #[error("a shape does not compile: {0}")]
     Shape(String),
 }
+
+/// How long Redis may take to hear that this sidecar goes.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The permissions of the admin port's socket, whatever `--socket-mode` gives consumers: who
 /// reaches it can read data, invalidate, and change the log.
@@ -258,73 +258,53 @@ impl Sidecar {
     /// sets the log's level. Returns early if a part of the sidecar ends that should not.
     pub async fn run(
         mut self,
-        mut control: SidecarControl,
+        mut control: Control,
         apply_log: impl Fn(&str) + Send + 'static,
     ) -> Result<(), SidecarRunError> {
-        let (drain, drain_phase) = watch::channel(DrainPhase::Serving);
-        let connections = TaskTracker::new();
-        let (phase, activity, limit) =
-            (self.phase.clone(), self.activity.clone(), self.config.drain);
+        let phase = self.phase.clone();
         let compute = self.compute.clone();
-        let (leave_fleet, fleet_tasks) = (CancellationToken::new(), TaskTracker::new());
-        if let Some(driver) = self.driver.take() {
-            fleet_tasks.spawn(driver.run(leave_fleet.clone().cancelled_owned()));
-        }
-        let (bus, bus_loss) = (self.admin_state.bus.clone(), self.config.caching.bus_loss);
+        // A second of quiet counts from the signal on: the consumer may be about to ask its last.
+        let drain = DrainTimes { least: serve::QUIET_PERIOD, most: self.config.drain };
+        let fleet = self.driver.take().map(|driver| GracefulTask::spawn(|end| driver.run(end)));
+        let bus = self.admin_state.bus.clone();
+        let bus_loss = self.config.caching.bus_loss;
         let become_ready = async {
             assembly::wait_for_heartbeat(&bus, bus_loss).await;
             phase.send_replace(Phase::Ready);
-            std::future::pending::<std::convert::Infallible>().await
         };
-        let mut tasks = self.spawn_tasks(&drain_phase, &connections, control.reload, apply_log);
-        let ended = tokio::select! {
-            _ = control.stop.recv() => Ok(()),
-            never = become_ready => match never {},
-            Some(ended) = tasks.join_next() => Err(SidecarRunError(format!("a part of the sidecar ended: \
-                 {ended:?}"))),
-        };
+        let mut supervisor = Supervisor::new(self.activity.clone());
+        self.spawn_tasks(&mut supervisor, control.reload(), apply_log);
+        let ended = supervisor.run_until_stopped(&mut control, become_ready).await;
         phase.send_replace(Phase::Draining);
-        let second_stop = async {
-            control.stop.recv().await;
-        };
-        // A second of quiet counts from the signal on: the consumer may be about to ask its last.
-        serve::drain_until_quiet(&drain, &activity, serve::QUIET_PERIOD, limit, second_stop).await;
-        tasks.abort_all();
+        supervisor.drain(&mut control, drain).await;
+        supervisor.stop_tasks();
         // Nobody is answered any more: a program that still runs holds the process up for nobody.
         compute.close();
         // The lease is given up before the registry is left, and nobody is answered any more.
-        leave_fleet.cancel();
-        shutdown::wait_for_leave(&fleet_tasks).await;
-        shutdown::close_connections(&drain, &connections).await;
-        ended
+        if let Some(fleet) = fleet {
+            leave_fleet(&fleet).await;
+        }
+        supervisor.close_connections().await;
+        ended.map_err(SidecarRunError)
     }
 
-    /// Everything that runs for as long as the sidecar does. Connections have an owner of their
-    /// own: they outlive it.
+    /// Everything that runs for as long as the sidecar does.
     fn spawn_tasks(
         self,
-        drain_phase: &watch::Receiver<DrainPhase>,
-        connections: &TaskTracker,
+        supervisor: &mut Supervisor,
         reload: Arc<Notify>,
         apply_log: impl Fn(&str) + Send + 'static,
-    ) -> JoinSet<()> {
-        let port = |activity: &Activity, metrics: &serve::PortMetrics| Port {
-            activity: activity.clone(),
-            drain: drain_phase.clone(),
-            metrics: metrics.clone(),
-            tasks: connections.clone(),
-        };
-        let mut tasks = JoinSet::new();
-        tasks.spawn(self.memory.sweep());
-        tasks.spawn(admin::follow_log(self.admin_state.log.clone(), apply_log));
+    ) {
+        supervisor.spawn(self.memory.sweep());
+        supervisor.spawn(admin::follow_log(self.admin_state.log.clone(), apply_log));
         if let (Some(identity), Some(paths)) = (self.identity, self.config.identity) {
-            tasks.spawn(identity::follow(paths, identity, self.identity_metrics));
+            supervisor.spawn(identity::follow(paths, identity, self.identity_metrics));
         }
         if let Some((seal, metrics)) = self.seal {
-            tasks.spawn(seal.reload_on_change(metrics));
+            supervisor.spawn(seal.reload_on_change(metrics));
         }
         if let Some(samples) = self.samples {
-            tasks.spawn(samples.verify());
+            supervisor.spawn(samples.verify());
         }
         let reloader = reload::Reloader {
             loaded: self.loaded,
@@ -334,35 +314,31 @@ impl Sidecar {
             metrics: self.reload_metrics,
             serve_metrics: self.serve_metrics.clone(),
         };
-        tasks.spawn(reloader.run(self.config.paths, self.config.domain_files, reload));
+        supervisor.spawn(reloader.run(self.config.paths, self.config.domain_files, reload));
         let limits = self.config.limits;
         // Probes and the admin port are no consumers: a drain does not wait for them.
-        let auxiliary_activity = Activity::default();
-        let admin = port(&auxiliary_activity, &self.serve_metrics.admin_port);
-        let probes = port(&auxiliary_activity, &self.serve_metrics.probes_port);
-        tasks.spawn(serve::accept(
-            self.admin_listener,
-            Admin::new(self.admin_state.clone()),
-            limits.auxiliary(),
-            admin,
-        ));
+        let admin = Admin::new(self.admin_state.clone());
+        let port = supervisor.auxiliary_port(&self.serve_metrics.admin_port);
+        supervisor.spawn(serve::accept(self.admin_listener, admin, limits.auxiliary(), port));
         if let Some(listener) = self.probes_listener {
-            tasks.spawn(serve::accept(
-                listener,
-                Admin::probes(self.admin_state.clone()),
-                limits.auxiliary(),
-                probes,
-            ));
+            let probes = Admin::probes(self.admin_state.clone());
+            let port = supervisor.auxiliary_port(&self.serve_metrics.probes_port);
+            supervisor.spawn(serve::accept(listener, probes, limits.auxiliary(), port));
         }
         for listener in self.consumer_listeners {
-            tasks.spawn(serve::accept(
-                listener,
-                self.consumers.clone(),
-                limits,
-                port(&self.activity, &self.serve_metrics.consumers_port),
-            ));
+            let port = supervisor.port(&self.serve_metrics.consumers_port);
+            supervisor.spawn(serve::accept(listener, self.consumers.clone(), limits, port));
         }
-        tasks
+    }
+}
+
+/// Gives up the lease and leaves the registry of the fleet.
+async fn leave_fleet(fleet: &GracefulTask) {
+    fleet.end();
+    if !fleet.ended_within(LEAVE_TIMEOUT).await {
+        tracing::warn!(
+            "the fleet's Redis could not be told that this sidecar goes; its registration lapses"
+        );
     }
 }
 
@@ -400,16 +376,7 @@ fn connect_bus(
     }
 }
 
-/// How a running sidecar is told things.
-#[derive(Debug)]
-pub struct SidecarControl {
-    /// Stop: first drain, told again at once.
-    pub stop: mpsc::Receiver<()>,
-    /// Read the domain files again now.
-    pub reload: Arc<Notify>,
-}
-
 /// A part of the sidecar ended that should not.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct SidecarRunError(String);
+#[error("a part of the sidecar ended: {0}")]
+pub struct SidecarRunError(TaskEnded);

@@ -5,10 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules from the top down; those of one row stand on one line.
-const ROWS: [&[&str]; 13] = [
+const ROWS: [&[&str]; 14] = [
     &["main", "cli"],
     &["sidecar"],
     &["inject"],
+    &["supervisor"],
     &["serve", "admin"],
     &["cache"],
     &["bus"],

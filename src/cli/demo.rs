@@ -21,13 +21,10 @@ use std::fmt::Write as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use reqwest::Method;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, mpsc};
 
 use super::args::{AdminArgs, ListenArgs};
 use super::client::{SidecarClient, problem_text};
@@ -38,8 +35,9 @@ use crate::bus::RedisServers;
 use crate::identity::{IdentityPaths, TlsOptions};
 use crate::serve::{AllowedHosts, ConsumersConfig, KeyLogPolicy, ListenAddress, PortLimits};
 use crate::settings::{LogFilter, LogFormat, SocketMode};
-use crate::sidecar::{CachingConfig, DomainFileOptions, Sidecar, SidecarConfig, SidecarControl};
+use crate::sidecar::{CachingConfig, DomainFileOptions, Sidecar, SidecarConfig};
 use crate::sources::Recording;
+use crate::supervisor::Control;
 use domain_file::write_domain;
 use suggestions::{SidecarAddresses, suggest};
 use upstreams::{DemoUpstreams, Ports};
@@ -119,16 +117,16 @@ impl DemoCommand {
 
     /// The upstreams alone, until they are told to end.
     async fn run_upstreams(&self, dir: &Path) -> ExitCode {
-        let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+        let control = Control::by_signals();
         // With the control at any port that is free, so are they all.
         let ports = match self.control {
             0 => Ports { control: 0, ..Ports::default() },
             control => Ports { control, ..Ports::OF_A_CLUSTER },
         };
         let started = DemoUpstreams::start_for_others(dir, self.seed, ports);
-        let (upstreams, mut interrupt, mut terminate) = match (started, signals) {
-            (Ok(upstreams), (Ok(interrupt), Ok(terminate))) => (upstreams, interrupt, terminate),
-            (Err(error), _) | (_, (Err(error), _) | (_, Err(error))) => {
+        let (upstreams, mut control) = match (started, control) {
+            (Ok(upstreams), Ok(control)) => (upstreams, control),
+            (Err(error), _) | (_, Err(error)) => {
                 out::error(error);
                 return exit::unavailable();
             }
@@ -141,10 +139,7 @@ impl DemoCommand {
             "they are told to fail or to change at http://{}",
             upstreams.control_addr()
         ));
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
+        control.stopped().await;
         upstreams.shutdown().await;
         exit::OK
     }
@@ -179,8 +174,7 @@ impl DemoCommand {
             };
         let Some(address) = sidecar.addresses().next().cloned() else { return exit::FAILED };
         let admin = sidecar.admin_address().clone();
-        let (stop, stop_receiver) = mpsc::channel(2);
-        let control = SidecarControl { stop: stop_receiver, reload: Arc::new(Notify::new()) };
+        let (stop, control) = Control::by_sender();
         let (sidecar, shown) = tokio::join!(sidecar.run(control, apply), async {
             let shown = self
                 .show_first_answer(upstreams, &address, &admin)
@@ -220,8 +214,7 @@ impl DemoCommand {
             return Ok(());
         }
         // Before anybody is told how to end it.
-        let (mut interrupt, mut terminate) =
-            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        let mut control = Control::by_signals()?;
         let addresses = SidecarAddresses { listen, admin: admin.to_string() };
         let suggestions = suggest(
             &program_name(),
@@ -230,10 +223,7 @@ impl DemoCommand {
             upstreams.identity_dir(),
         );
         out::print(format!("{suggestions}\nCtrl-C ends it."));
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
+        control.stopped().await;
         Ok(())
     }
 

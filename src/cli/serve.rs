@@ -4,11 +4,8 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::Args;
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::Notify;
 
 use super::args::{self, AdminArgs, FleetArgs, ListenArgs, UpstreamArgs};
 use super::environment::{self, Variables};
@@ -17,7 +14,8 @@ use super::{check, exit, out};
 use crate::admin::LogLevel;
 use crate::serve::{AllowedHosts, ConsumersConfig, KeyLogPolicy, PortLimits, Spans};
 use crate::settings::{CacheControlPolicy, DrainTime, LogFilter, LogFormat, SocketMode};
-use crate::sidecar::{Sidecar, SidecarConfig, SidecarControl, SidecarStartError};
+use crate::sidecar::{Sidecar, SidecarConfig, SidecarStartError};
+use crate::supervisor::Control;
 
 #[derive(Debug, Args)]
 pub(super) struct ServeCommand {
@@ -108,15 +106,15 @@ impl ServeCommand {
         let apply = move |filter: &str| logging::apply(&handle, filter);
         super::block_on(async move {
             // Before the ports are open, so that no signal is lost.
-            let signals = match Signals::install() {
-                Ok(signals) => signals,
+            let control = match Control::by_signals_with_reload() {
+                Ok(control) => control,
                 Err(error) => {
                     out::error(format!("signals cannot be caught: {error}"));
                     return exit::unavailable();
                 }
             };
             match Sidecar::start(config, level).await {
-                Ok(sidecar) => run_sidecar(sidecar, signals, apply).await,
+                Ok(sidecar) => run_sidecar(sidecar, control, apply).await,
                 Err(error) => report_start_error_naming(&error, variables),
             }
         })
@@ -159,7 +157,7 @@ impl ServeCommand {
 
 async fn run_sidecar(
     sidecar: Sidecar,
-    signals: Signals,
+    control: Control,
     apply: impl Fn(&str) + Send + 'static,
 ) -> ExitCode {
     if let (Ok(pod), Ok(namespace)) = (std::env::var("POD_NAME"), std::env::var("POD_NAMESPACE")) {
@@ -172,7 +170,7 @@ async fn run_sidecar(
     if let Some(address) = sidecar.probes_address() {
         tracing::info!(%address, "probes and metrics");
     }
-    match sidecar.run(signals.control, apply).await {
+    match sidecar.run(control, apply).await {
         Ok(()) => exit::OK,
         Err(error) => {
             tracing::error!(%error, "stopped");
@@ -205,42 +203,6 @@ fn report_start_error_naming(error: &SidecarStartError, variables: &Variables) -
         )),
         SidecarStartError::RedisFile { .. } | SidecarStartError::Bind(_) => exit::unavailable(),
         SidecarStartError::Shape(_) => exit::FAILED,
-    }
-}
-
-/// The signals of a process that is asked to stop (SIGTERM, SIGINT) or to reload (SIGHUP).
-struct Signals {
-    control: SidecarControl,
-    _owner: tokio::task::JoinSet<()>,
-}
-
-impl Signals {
-    fn install() -> std::io::Result<Self> {
-        let [mut term, mut int, mut hup] = [
-            signal(SignalKind::terminate())?,
-            signal(SignalKind::interrupt())?,
-            signal(SignalKind::hangup())?,
-        ];
-        let (stops, stop) = tokio::sync::mpsc::channel(2);
-        let reload = Arc::new(Notify::new());
-        let reloads = reload.clone();
-        let mut owner = tokio::task::JoinSet::new();
-        owner.spawn(async move {
-            loop {
-                tokio::select! {
-                    () = wait_for_signal(&mut term) => drop(stops.try_send(())),
-                    () = wait_for_signal(&mut int) => drop(stops.try_send(())),
-                    () = wait_for_signal(&mut hup) => reloads.notify_one(),
-                }
-            }
-        });
-        Ok(Self { control: SidecarControl { stop, reload }, _owner: owner })
-    }
-}
-
-async fn wait_for_signal(signal: &mut Signal) {
-    if signal.recv().await.is_none() {
-        std::future::pending::<()>().await;
     }
 }
 

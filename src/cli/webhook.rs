@@ -5,8 +5,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
 
 use super::environment::{self, Variables};
 use super::inject::pair;
@@ -19,6 +17,7 @@ use crate::inject::webhook::{
 use crate::settings::{
     CertificateLifetime, DrainTime, LeaderLease, LogFilter, LogFormat, WatchdogInterval,
 };
+use crate::supervisor::Control;
 
 #[derive(Debug, Args)]
 pub(super) struct WebhookCommand {
@@ -67,9 +66,9 @@ impl WebhookCommand {
         };
         super::block_on(async move {
             // Before the port is open, so that no signal is lost.
-            match stop_signals() {
-                Ok(stops) => match Running::start(config).await {
-                    Ok(webhook) => run_webhook(webhook, stops).await,
+            match Control::by_signals() {
+                Ok(control) => match Running::start(config).await {
+                    Ok(webhook) => run_webhook(webhook, control).await,
                     Err(error) => report_start_error(&error, identity.as_deref(), variables),
                 },
                 Err(error) => {
@@ -107,21 +106,9 @@ impl WebhookCommand {
     }
 }
 
-async fn run_webhook(webhook: Running, mut stops: mpsc::Receiver<()>) -> ExitCode {
+async fn run_webhook(webhook: Running, control: Control) -> ExitCode {
     tracing::info!(address = %webhook.address(), "answering API servers");
-    let (first_stop, again) = tokio::sync::oneshot::channel();
-    let stop = async {
-        stops.recv().await;
-        // Nobody listens any more where a part has ended by itself.
-        let _ = first_stop.send(stops);
-    };
-    let second_stop = async {
-        match again.await {
-            Ok(mut stops) => drop(stops.recv().await),
-            Err(_) => std::future::pending::<()>().await,
-        }
-    };
-    match webhook.run(stop, second_stop).await {
+    match webhook.run(control).await {
         Ok(()) => exit::OK,
         Err(error) => {
             tracing::error!(%error, "stopped");
@@ -157,21 +144,4 @@ fn report_start_error(
         | WebhookStartError::Bind(_) => exit::unavailable(),
         WebhookStartError::Tls(_) => exit::FAILED,
     }
-}
-
-/// A word for each SIGTERM and SIGINT; the first two are heard.
-fn stop_signals() -> std::io::Result<mpsc::Receiver<()>> {
-    let [mut term, mut int] = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];
-    let (stop, stops) = mpsc::channel(2);
-    tokio::spawn(async move {
-        loop {
-            tokio::select! {
-                Some(()) = term.recv() => {}
-                Some(()) = int.recv() => {}
-                () = stop.closed() => return,
-            }
-            let _ = stop.try_send(());
-        }
-    });
-    Ok(stops)
 }

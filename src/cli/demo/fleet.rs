@@ -7,14 +7,12 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
 use super::private_redis::PrivateRedis;
@@ -26,7 +24,8 @@ use crate::cli::client::{SidecarClient, problem_text};
 use crate::cli::{exit, invalidate, logging, out, serve};
 use crate::serve::ListenAddress;
 use crate::settings::MemorySize;
-use crate::sidecar::{CachingConfig, Sidecar, SidecarConfig, SidecarControl};
+use crate::sidecar::{CachingConfig, Sidecar, SidecarConfig};
+use crate::supervisor::Control;
 
 use super::upstreams::DemoUpstreams;
 
@@ -172,8 +171,7 @@ impl DemoCommand {
         redis: Option<&PrivateRedis>,
     ) -> Result<(), FleetDemoError> {
         // Before anything is said, so that nobody who reads it is too early.
-        let (mut interrupt, mut terminate) =
-            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        let mut control = Control::by_signals()?;
         let shown = async {
             out::print(introduction(members, redis));
             show_an_invalidation(members, upstreams).await?;
@@ -194,8 +192,7 @@ impl DemoCommand {
         };
         tokio::select! {
             shown = shown => shown,
-            _ = interrupt.recv() => Ok(()),
-            _ = terminate.recv() => Ok(()),
+            () = control.stopped() => Ok(()),
         }
     }
 }
@@ -292,8 +289,7 @@ fn start_run(
     sidecar: Sidecar,
     apply: impl Fn(&str) + Send + 'static,
 ) -> (mpsc::Sender<()>, SidecarRun) {
-    let (stop, stop_receiver) = mpsc::channel(2);
-    let control = SidecarControl { stop: stop_receiver, reload: Arc::new(Notify::new()) };
+    let (stop, control) = Control::by_sender();
     (stop, Box::pin(sidecar.run(control, apply)))
 }
 
