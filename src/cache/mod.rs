@@ -5,6 +5,7 @@
 //!
 //! | file | owns |
 //! | --- | --- |
+//! | `config.rs` | what all caches of a sidecar share, from its flags |
 //! | `entry.rs` | one cached answer, its times and its renderings |
 //! | `read_options.rs`, `served.rs` | what a caller asks for, and gets |
 //! | `policy.rs` | whether an entry is fresh, valid or cacheable |
@@ -21,6 +22,7 @@
 //! [`crate::bus`] each time. What sources are is not known here: a flight runs the plan of
 //! `collect`.
 
+mod config;
 mod entry;
 mod events;
 mod fetcher;
@@ -40,6 +42,7 @@ mod tags;
 mod token;
 mod verify;
 
+pub use config::{CacheConfig, CacheParts, SealKeyError};
 pub use entry::{CacheEntry, EntryContent, EtagDigest, RenderedAnswer};
 pub use events::{CollectionEvent, CollectionEventKind, CollectionEvents};
 pub use flight::NotStoredReason;

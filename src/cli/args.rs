@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::bus::{BusConfig, RedisServers};
-use crate::identity::{IdentityPaths, TlsOptions};
+use crate::cache::CacheConfig;
+use crate::identity::{IdentityConfig, IdentityPaths, TlsOptions};
 use crate::resources::{self, MemoryLimit, MemoryLimitError};
 use crate::serve::ListenAddress;
 use crate::settings::{BusLoss, FailoverGrace, Lease, MemorySize, Namespace, SampleRate};
-use crate::sidecar::{self, DomainFileOptions};
+use crate::sidecar::DomainFileOptions;
 use crate::sources::Recording;
 
 /// How upstreams are reached.
@@ -31,17 +32,14 @@ pub(super) struct UpstreamArgs {
 }
 
 impl UpstreamArgs {
-    pub(super) fn identity(&self) -> Option<IdentityPaths> {
-        self.identity.clone().map(|dir| IdentityPaths { dir, ca: self.ca.clone() })
+    pub(super) fn identity(&self) -> IdentityConfig {
+        let paths = self.identity.clone().map(|dir| IdentityPaths { dir, ca: self.ca.clone() });
+        IdentityConfig { paths, tls: TlsOptions { tls12: self.tls12 } }
     }
 
     pub(super) fn domain_file_options(&self) -> DomainFileOptions {
         let no_identity = self.identity.is_none() && self.replay.is_none();
         DomainFileOptions { allow_http: self.allow_http, no_identity }
-    }
-
-    pub(super) fn tls(&self) -> TlsOptions {
-        TlsOptions { tls12: self.tls12 }
     }
 
     pub(super) fn recording(&self) -> Recording {
@@ -70,13 +68,10 @@ pub(super) struct CachingArgs {
 
 impl CachingArgs {
     /// What it means to a sidecar.
-    pub(super) fn to_config(
-        &self,
-        bus_loss: BusLoss,
-    ) -> Result<sidecar::CachingConfig, MemoryLimitError> {
+    pub(super) fn to_config(&self, bus_loss: BusLoss) -> Result<CacheConfig, MemoryLimitError> {
         let limit =
             MemoryLimit::new(self.memory_limit.map(|size| size.0), resources::cgroup_limit());
-        Ok(sidecar::CachingConfig {
+        Ok(CacheConfig {
             memory: self.memory,
             work_bytes: limit.for_work(self.memory.0)?,
             off: self.no_cache,

@@ -32,11 +32,12 @@ use super::logging;
 use super::{exit, out, pretty, serve};
 use crate::admin::LogLevel;
 use crate::bus::RedisServers;
-use crate::identity::{IdentityPaths, TlsOptions};
-use crate::serve::{AllowedHosts, ConsumersConfig, KeyLogPolicy, ListenAddress, PortLimits};
+use crate::cache::CacheConfig;
+use crate::identity::{IdentityConfig, IdentityPaths, TlsOptions};
+use crate::serve::{AllowedHosts, ConsumersConfig, ListenAddress, PortLimits, TelemetryConfig};
 use crate::settings::{LogFilter, LogFormat, SocketMode};
-use crate::sidecar::{CachingConfig, DomainFileOptions, Sidecar, SidecarConfig};
-use crate::sources::Recording;
+use crate::sidecar::{DomainFileOptions, DomainsConfig, HttpConfig, Sidecar, SidecarConfig};
+use crate::sources::SourcesConfig;
 use crate::supervisor::Control;
 use domain_file::write_domain;
 use suggestions::{SidecarAddresses, suggest};
@@ -232,30 +233,30 @@ impl DemoCommand {
         let (listen, ipv6_optional) = self.listen.addresses();
         let is_usual = is_usual && !self.once;
         let any = || ListenAddress::Tcp(([127, 0, 0, 1], 0).into());
+        let identity = IdentityPaths { dir: upstreams.identity_dir().to_owned(), ca: None };
         SidecarConfig {
-            paths: vec![file],
-            listen: if is_usual { listen } else { vec![any()] },
-            ipv6_optional,
-            socket_mode: SocketMode::default().0,
-            admin: if is_usual { self.admin.admin.clone() } else { any() },
-            probes: None,
-            allow_remote: false,
-            identity: Some(IdentityPaths { dir: upstreams.identity_dir().to_owned(), ca: None }),
-            tls: TlsOptions::default(),
-            domain_files: DomainFileOptions::default(),
-            recording: Recording::Off,
+            domains: DomainsConfig { paths: vec![file], options: DomainFileOptions::default() },
+            identity: IdentityConfig { paths: Some(identity), tls: TlsOptions::default() },
+            sources: SourcesConfig::default(),
             // It shows what happens to the upstreams at once.
-            caching: CachingConfig::none(),
+            cache: CacheConfig::none(),
             bus: None,
+            http: HttpConfig {
+                listen: if is_usual { listen } else { vec![any()] },
+                ipv6_optional,
+                socket_mode: SocketMode::default(),
+                admin: if is_usual { self.admin.admin.clone() } else { any() },
+                probes: None,
+                allow_remote: false,
+                limits: PortLimits::default(),
+            },
             consumers: ConsumersConfig {
                 hosts: AllowedHosts::default(),
                 explain: false,
                 honour_cache_control: true,
                 requests_max: 1024,
             },
-            limits: PortLimits::default(),
-            key_log: KeyLogPolicy::default(),
-            spans: None,
+            telemetry: TelemetryConfig::default(),
             drain: Duration::from_secs(1),
         }
     }

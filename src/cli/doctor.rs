@@ -21,14 +21,12 @@ use std::time::Duration;
 
 use clap::Args;
 use prometheus_client::registry::Registry;
-use tokio::sync::watch;
 
 use super::args::{FleetArgs, OutputFormat, UpstreamArgs};
 use super::{check, exit, out, serve};
-use crate::identity;
 use crate::settings::parse_time;
 use crate::sidecar::{self, DomainFileOptions};
-use crate::sources::Recording;
+use crate::sources::{Recording, SourcesConfig};
 use probe::DoctorContext;
 
 #[derive(Debug, Args)]
@@ -53,10 +51,10 @@ pub(super) struct DoctorCommand {
 
 impl DoctorCommand {
     pub(super) fn run(self) -> ExitCode {
-        let paths = self.upstreams.identity();
+        let identity = self.upstreams.identity();
         // A recording stands in for no identity here, since every source is asked for real.
         let reading = DomainFileOptions {
-            no_identity: paths.is_none(),
+            no_identity: identity.paths.is_none(),
             ..self.upstreams.domain_file_options()
         };
         let loaded = sidecar::read_domains(&self.paths, reading);
@@ -82,24 +80,18 @@ impl DoctorCommand {
                  every source is asked for real",
             );
         }
-        let identity = match sidecar::load_identity(paths.as_ref()) {
-            Ok(identity) => identity,
-            Err(error) => return serve::report_start_error(&error),
-        };
-        let identity_sender = identity.clone().map(watch::Sender::new);
-        let tls = self.upstreams.tls();
         let mut registry = Registry::default();
-        let metrics = identity::IdentityMetrics::default();
-        let shared_sources = sidecar::build_sources(
-            tls,
-            &Recording::Off,
-            identity_sender.as_ref(),
-            metrics,
-            &mut registry,
-        );
+        let identity = match identity.build(&mut registry) {
+            Ok(identity) => identity,
+            Err(error) => return serve::report_start_error(&error.into()),
+        };
+        let shared_sources = match SourcesConfig::default().build(&identity, &mut registry) {
+            Ok(sources) => sources,
+            Err(error) => return serve::report_start_error(&error.into()),
+        };
         let context = DoctorContext {
-            identity,
-            tls,
+            identity: identity.subscribe().map(|identity| identity.borrow().clone()),
+            tls: identity.tls,
             timeout: self.timeout,
             shared: shared_sources,
             redis: self.fleet.bus_config(),

@@ -12,9 +12,12 @@ use super::environment::{self, Variables};
 use super::logging;
 use super::{check, exit, out};
 use crate::admin::LogLevel;
-use crate::serve::{AllowedHosts, ConsumersConfig, KeyLogPolicy, PortLimits, Spans};
+use crate::serve::{
+    AllowedHosts, ConsumersConfig, KeyLogPolicy, PortLimits, Spans, TelemetryConfig,
+};
 use crate::settings::{CacheControlPolicy, DrainTime, LogFilter, LogFormat, SocketMode};
-use crate::sidecar::{Sidecar, SidecarConfig, SidecarStartError};
+use crate::sidecar::{DomainsConfig, HttpConfig, Sidecar, SidecarConfig, SidecarStartError};
+use crate::sources::{RecordingError, SourcesConfig};
 use crate::supervisor::Control;
 
 #[derive(Debug, Args)]
@@ -124,32 +127,33 @@ impl ServeCommand {
         let (listen, ipv6_optional) = self.listen.addresses();
         // The admin port is one more, and so are the probes.
         let ports = listen.len() + 1 + usize::from(self.probes.is_some());
+        let domain_files = self.upstreams.domain_file_options();
+        let cache = self.caching.to_config(self.fleet.bus_loss);
         Ok(SidecarConfig {
-            paths: self.paths,
-            listen,
-            ipv6_optional,
-            socket_mode: self.socket_mode.0,
-            admin: self.admin.admin,
-            probes: self.probes,
-            allow_remote: self.allow_remote,
+            domains: DomainsConfig { paths: self.paths, options: domain_files },
             identity: self.upstreams.identity(),
-            tls: self.upstreams.tls(),
-            domain_files: self.upstreams.domain_file_options(),
-            recording: self.upstreams.recording(),
-            caching: self
-                .caching
-                .to_config(self.fleet.bus_loss)
-                .map_err(|error| error.to_string())?,
+            sources: SourcesConfig { recording: self.upstreams.recording() },
+            cache: cache.map_err(|error| error.to_string())?,
             bus: self.fleet.bus_config(),
+            http: HttpConfig {
+                listen,
+                ipv6_optional,
+                socket_mode: self.socket_mode,
+                admin: self.admin.admin,
+                probes: self.probes,
+                allow_remote: self.allow_remote,
+                limits: port_limits(ports),
+            },
             consumers: ConsumersConfig {
                 hosts: AllowedHosts::new(&self.allow_host),
                 explain: self.explain,
                 honour_cache_control: self.request_cache_control == CacheControlPolicy::Honour,
                 requests_max: REQUESTS_MAX,
             },
-            limits: port_limits(ports),
-            key_log: KeyLogPolicy { all: self.log_keys, traced_key: self.trace_key },
-            spans: Spans::from_environment().map_err(|error| error.to_string())?,
+            telemetry: TelemetryConfig {
+                key_log: KeyLogPolicy { all: self.log_keys, traced_key: self.trace_key },
+                spans: Spans::from_environment().map_err(|error| error.to_string())?,
+            },
             drain: self.drain.duration(),
         })
     }
@@ -192,16 +196,15 @@ fn report_start_error_naming(error: &SidecarStartError, variables: &Variables) -
     }
     match error {
         SidecarStartError::Domain(_)
-        | SidecarStartError::RecordingReadableByOthers { .. }
+        | SidecarStartError::Recording(RecordingError::ReadableByOthers { .. })
         | SidecarStartError::RemoteAddress { .. } => exit::wrong_input(),
-        SidecarStartError::Identity { error, .. } => exit::of_file(error.is_missing),
-        SidecarStartError::Seal { error, .. } => exit::of_file(error.is_missing),
+        SidecarStartError::Identity(wrong) => exit::of_file(wrong.error.is_missing),
+        SidecarStartError::Seal(wrong) => exit::of_file(wrong.error.is_missing),
         // It is there, and is no folder.
-        SidecarStartError::RecordingFolder { source, .. } => exit::of_file(!matches!(
-            source.kind(),
-            ErrorKind::NotADirectory | ErrorKind::AlreadyExists
-        )),
-        SidecarStartError::RedisFile { .. } | SidecarStartError::Bind(_) => exit::unavailable(),
+        SidecarStartError::Recording(RecordingError::Folder { source, .. }) => exit::of_file(
+            !matches!(source.kind(), ErrorKind::NotADirectory | ErrorKind::AlreadyExists),
+        ),
+        SidecarStartError::RedisFile(_) | SidecarStartError::Bind(_) => exit::unavailable(),
         SidecarStartError::Shape(_) => exit::FAILED,
     }
 }

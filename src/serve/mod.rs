@@ -25,6 +25,7 @@ mod request_headers;
 mod request_report;
 mod routes;
 mod spans;
+mod telemetry;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,6 +55,7 @@ pub use request_report::{KeyLogPolicy, Reporter};
 pub(crate) use routes::decode_key;
 pub use routes::{MAX_KEY_BYTES, Routes};
 pub use spans::{SpanError, Spans};
+pub use telemetry::TelemetryConfig;
 
 /// How the consumer's side behaves.
 #[derive(Debug, Clone)]

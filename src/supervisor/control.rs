@@ -16,7 +16,7 @@ pub struct Control {
     stops: mpsc::Receiver<()>,
     reload: Arc<Notify>,
     /// Owns the task that hears signals.
-    _listener: JoinSet<()>,
+    listener: JoinSet<()>,
 }
 
 impl Control {
@@ -33,7 +33,7 @@ impl Control {
     /// Stops whenever the sender says so.
     pub fn by_sender() -> (mpsc::Sender<()>, Self) {
         let (sender, stops) = mpsc::channel(STOPS_MAX);
-        let control = Self { stops, reload: Arc::default(), _listener: JoinSet::new() };
+        let control = Self { stops, reload: Arc::default(), listener: JoinSet::new() };
         (sender, control)
     }
 
@@ -42,7 +42,7 @@ impl Control {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let (sender, mut control) = Self::by_sender();
         let reload = Arc::clone(&control.reload);
-        control._listener.spawn(async move {
+        control.listener.spawn(async move {
             loop {
                 tokio::select! {
                     () = received(Some(&mut terminate)) => drop(sender.try_send(())),

@@ -20,11 +20,12 @@ use super::suggestions::{SidecarAddresses, suggest_for_fleet};
 use super::{DemoCommand, DemoError, FIRST_PATH, program_name};
 use crate::admin::LogLevel;
 use crate::bus;
+use crate::cache::CacheConfig;
 use crate::cli::client::{SidecarClient, problem_text};
 use crate::cli::{exit, invalidate, logging, out, serve};
 use crate::serve::ListenAddress;
 use crate::settings::MemorySize;
-use crate::sidecar::{CachingConfig, Sidecar, SidecarConfig};
+use crate::sidecar::{Sidecar, SidecarConfig};
 use crate::supervisor::Control;
 
 use super::upstreams::DemoUpstreams;
@@ -160,7 +161,7 @@ impl DemoCommand {
         NAMESPACE.clone_into(&mut settings.namespace);
         let mut config = self.config(file, upstreams, index == 1);
         config.bus = Some(settings);
-        config.caching = CachingConfig { memory: MEMORY, off: false, ..CachingConfig::none() };
+        config.cache = CacheConfig { memory: MEMORY, off: false, ..CacheConfig::none() };
         Some(config)
     }
 
