@@ -277,7 +277,8 @@ pub(super) fn split(run: &mut Evaluation<'_>, text: &str, by: &str) -> Flow<Val>
     if text.is_empty() {
         // No parts.
     } else if by.is_empty() {
-        run.meter.room(text.chars().count().saturating_mul(SLOT_BYTES + SHORT_TEXT_BYTES))?;
+        run.meter
+            .require_memory(text.chars().count().saturating_mul(SLOT_BYTES + SHORT_TEXT_BYTES))?;
         for c in text.chars() {
             let val = part(run, c.encode_utf8(&mut [0; 4]))?;
             parts.push(&mut run.meter, val)?;

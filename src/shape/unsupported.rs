@@ -4,7 +4,7 @@
 pub(super) const PURE: &str = "a pure, bounded function of the input";
 
 /// Why a function is refused, and what to do. `docs/jq.md` lists the reasons.
-pub(super) fn function(name: &str, arity: usize) -> Option<(&'static str, &'static str)> {
+pub(super) fn refusal_reason(name: &str, arity: usize) -> Option<(&'static str, &'static str)> {
     const SEES: &str = "a shape sees its input and nothing else";
     const FILE: &str = "`${NAME}` in the domain file is replaced before the program is read";
     const ENDS: &str = "it may not end";

@@ -1,9 +1,9 @@
 //! One part from one source: the request, its retries and bounds, and what its answer means.
 //!
 //! A [`Client`] belongs to one source and is shared by all who ask it. [`render()`] makes the
-//! request's target, [`Client::fetch`] asks: `client` puts together `request` and `exchange` (one
-//! HTTP exchange over `connections`), `answer` (what it means, with `json`, `link` and `pages`),
-//! `retry`, and the `breaker` behind its `gate`. A part is a 200 with JSON and no next page;
+//! request's target, [`Client::fetch`] asks: `client` puts together `request_spec` and `exchange`
+//! (one HTTP exchange over `connections`), `answer` (its classification, with `json`, `link_header`
+//! and `pages`), `retry`, and the `breaker` behind `shared_breaker`. A part is a 200 with JSON and no next page;
 //! anything else is a [`SourceError`] that says what was met and expected, and never holds data.
 //! Who needs which part when is `collect`'s.
 

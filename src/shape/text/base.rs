@@ -44,7 +44,7 @@ pub(super) fn decode(run: &mut Evaluation<'_>, base: &Base, text: &str, out: &mu
     let bad = || fault(format!("cannot decode string as {}", base.name));
     // Each byte is looked at, becomes less than one, and that up to three where it is not text.
     run.meter.touch(4 * text.len())?;
-    run.meter.room(4 * text.len())?;
+    run.meter.require_memory(4 * text.len())?;
     let mut bytes = Vec::with_capacity(text.len());
     let mut bits = 0_u32;
     let mut held = 0;

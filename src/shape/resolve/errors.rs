@@ -2,9 +2,9 @@
 //!
 //! Each says what was met, what was expected there, and what to do.
 
-use super::super::syntax::faults::{self, error, modules, span};
+use super::super::syntax::errors::{self, error, modules_error, span};
 use super::super::{CompileError, builtins, text, unsupported};
-use super::{MAX_SCOPE, Name, NameResolver};
+use super::{MAX_SCOPE, NameResolver, ScopeName};
 
 impl NameResolver<'_> {
     pub(super) fn recursive(&self, name: &str) -> CompileError {
@@ -14,10 +14,10 @@ impl NameResolver<'_> {
     }
 
     pub(super) fn too_deep(&self) -> CompileError {
-        faults::too_deep(self.text)
+        errors::too_deep(self.text)
     }
 
-    pub(super) fn not_so_many(&self, name: &str, arguments: usize) -> CompileError {
+    pub(super) fn wrong_argument_count(&self, name: &str, arguments: usize) -> CompileError {
         let message = format!("`{name}` does not take {arguments} arguments");
         let (expected, hint) = match name {
             "reduce" => (
@@ -35,18 +35,18 @@ impl NameResolver<'_> {
     pub(super) fn unknown(&self, name: &str, arity: usize) -> CompileError {
         let at = span(self.text, name);
         if name.contains("::") {
-            return modules(at);
+            return modules_error(at);
         }
-        if let Some((why, hint)) = unsupported::function(name, arity) {
+        if let Some((why, hint)) = unsupported::refusal_reason(name, arity) {
             let message = format!("`{name}` is not available in shapes: {why}");
             return error(at, message, unsupported::PURE, hint);
         }
         if name.starts_with('@') {
-            return self.no_format(name);
+            return self.unknown_format(name);
         }
         let defs = self.scope.iter().filter_map(|known| match known {
-            Name::Def { name: n, arity, .. } if *n == name => Some(*arity),
-            Name::Filter(n) if *n == name => Some(0),
+            ScopeName::Def { name: n, arity, .. } if *n == name => Some(*arity),
+            ScopeName::Filter(n) if *n == name => Some(0),
             _ => None,
         });
         let mut arities: Vec<usize> = defs.chain(builtins::arities(name)).collect();
@@ -57,17 +57,17 @@ impl NameResolver<'_> {
                 let known: Vec<String> = arities.iter().map(|n| format!("`{name}/{n}`")).collect();
                 format!("there is {}; `;` stands between arguments", known.join(", "))
             }
-            _ => self.meant(name),
+            _ => self.suggest_function(name),
         };
         let expected = "a function of jq, or one that `def` named before";
         error(at, format!("unknown function `{name}/{arity}`"), expected, hint)
     }
 
     /// What an unknown function may have been meant to be.
-    fn meant(&self, name: &str) -> String {
+    fn suggest_function(&self, name: &str) -> String {
         let ours = self.scope.iter().filter_map(|known| match known {
-            Name::Def { name, .. } | Name::Filter(name) => Some(*name),
-            Name::Var(_) | Name::Label(_) => None,
+            ScopeName::Def { name, .. } | ScopeName::Filter(name) => Some(*name),
+            ScopeName::Var(_) | ScopeName::Label(_) => None,
         });
         match unsupported::nearest(
             name,
@@ -84,9 +84,11 @@ impl NameResolver<'_> {
     pub(super) fn unbound(&self, name: &str, what: &str) -> CompileError {
         let at = span(self.text, name);
         if name.contains("::") {
-            return modules(at);
+            return modules_error(at);
         }
-        if let Some((why, hint)) = unsupported::function(name, 0).filter(|_| what == "variable") {
+        if let Some((why, hint)) =
+            unsupported::refusal_reason(name, 0).filter(|_| what == "variable")
+        {
             let message = format!("`{name}` is not available in shapes: {why}");
             return error(at, message, unsupported::PURE, hint);
         }
@@ -101,7 +103,7 @@ impl NameResolver<'_> {
     }
 
     /// A format that there is not.
-    pub(super) fn no_format(&self, name: &str) -> CompileError {
+    pub(super) fn unknown_format(&self, name: &str) -> CompileError {
         let hint = "write one of them, or the text without a format";
         error(span(self.text, name), format!("unknown format `{name}`"), text::FORMATS, hint)
     }
@@ -115,7 +117,7 @@ impl NameResolver<'_> {
     }
 
     /// One binding more than may be in scope.
-    pub(super) fn too_many(&self) -> CompileError {
+    pub(super) fn too_many_names(&self) -> CompileError {
         let message = format!("more than {MAX_SCOPE} names are in scope at once");
         let hint = "end the scope of some: put `… as $x | …` or `def f: …; …` in brackets";
         error(0..self.text.len(), message, format!("at most {MAX_SCOPE}"), hint)

@@ -18,7 +18,7 @@ pub(in crate::shape) fn error(
 }
 
 /// What would read another file.
-pub(in crate::shape) fn modules(at: Range<usize>) -> CompileError {
+pub(in crate::shape) fn modules_error(at: Range<usize>) -> CompileError {
     let hint = "define what it needs with `def` in the program itself";
     error(at, "a shape cannot load modules", "a program that stands by itself", hint)
 }
@@ -41,14 +41,14 @@ pub(in crate::shape) fn too_deep(text: &str) -> CompileError {
 }
 
 /// That the grammar wants `expected` where `found` stands; an empty `found` is the end.
-pub(super) fn expected(text: &str, expected: &str, found: &str) -> CompileError {
+pub(super) fn expected_error(text: &str, expected: &str, found: &str) -> CompileError {
     let found_words = match found {
         "" => "the program's end".to_owned(),
         long if long.len() > 40 => format!("`{}…`", long.chars().take(12).collect::<String>()),
         short => format!("`{short}`"),
     };
     let at = if found.is_empty() { text.len()..text.len() } else { span(text, found) };
-    let hint = next_step(expected, found, &found_words);
+    let hint = hint_for(expected, found, &found_words);
     let expected = match expected {
         "nothing" => {
             let message = format!("{found_words} does not belong here");
@@ -56,14 +56,14 @@ pub(super) fn expected(text: &str, expected: &str, found: &str) -> CompileError 
         }
         "" => "more".to_owned(),
         "else or end" => "`else` or `end`".to_owned(),
-        word if word.contains(' ') || WORDS.contains(&word) => article(word),
+        word if word.contains(' ') || WORDS.contains(&word) => with_article(word),
         literal => format!("`{literal}`"),
     };
     error(at, format!("expected {expected}, found {found_words}"), expected, hint)
 }
 
 /// What to do where the grammar wants something else.
-fn next_step(expected: &str, found: &str, found_words: &str) -> String {
+fn hint_for(expected: &str, found: &str, found_words: &str) -> String {
     match expected {
         "nothing" => format!("put `|`, `,` or another operator before {found_words}, or remove it"),
         "token" if found.starts_with([')', ']', '}']) => {
@@ -128,7 +128,7 @@ const WORDS: [&str; 10] = [
     "number",
 ];
 
-fn article(words: &str) -> String {
+fn with_article(words: &str) -> String {
     let an = words.starts_with(['a', 'e', 'i', 'o', 'u']);
     format!("{} {words}", if an { "an" } else { "a" })
 }

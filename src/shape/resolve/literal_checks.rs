@@ -4,35 +4,35 @@
 
 use super::super::CompileError;
 use super::super::pattern::{PatternProblem, check_pattern, unknown_flag};
-use super::super::syntax::faults::{error, span};
+use super::super::syntax::errors::{error, span};
 use super::super::syntax::term::{Term, TextPart, TextTerm};
 use super::{NameResolver, Resolved};
 
 /// So many patterns of a program are compiled to judge them; a run compiles no more either.
-const MAX_JUDGED: usize = 64;
+const MAX_CHECKED_PATTERNS: usize = 64;
 
 const FLAGS: &str = "of `g`, `i`, `x`, `n`, `l`, `s`, `p`";
 
 impl<'s> NameResolver<'s> {
     /// Judges the arguments of a function of jq.
-    pub(super) fn judge(&mut self, name: &'s str, args: &[Term<'s>]) -> Resolved<()> {
+    pub(super) fn check_arguments(&mut self, name: &'s str, args: &[Term<'s>]) -> Resolved<()> {
         match (name, args) {
-            ("test" | "match" | "capture", [pattern]) => self.judge_with_array(name, pattern),
+            ("test" | "match" | "capture", [pattern]) => self.check_array_pattern(name, pattern),
             ("scan" | "splits", [pattern]) | ("sub" | "gsub", [pattern, _]) => {
-                self.judge_search(name, pattern, None)
+                self.check_search(name, pattern, None)
             }
             ("test" | "match" | "capture" | "scan" | "split" | "splits", [pattern, flags])
             | ("sub" | "gsub", [pattern, _, flags]) => {
-                self.judge_search(name, pattern, Some(flags))
+                self.check_search(name, pattern, Some(flags))
             }
             ("limit" | "skip" | "nth", [count, _]) | ("flatten", [count]) => {
-                self.judge_count(name, count)
+                self.check_count(name, count)
             }
             _ => Ok(()),
         }
     }
 
-    fn judge_count(&self, name: &'s str, count: &Term<'s>) -> Resolved<()> {
+    fn check_count(&self, name: &'s str, count: &Term<'s>) -> Resolved<()> {
         let Term::Negation(number) = count else { return Ok(()) };
         let Term::Number(written) = **number else { return Ok(()) };
         if written.parse().is_ok_and(|n: f64| n == 0.0) {
@@ -48,57 +48,66 @@ impl<'s> NameResolver<'s> {
     }
 
     /// `match(["foo", "ig"])` is `match("foo"; "ig")`.
-    fn judge_with_array(&mut self, name: &'s str, pattern: &Term<'s>) -> Resolved<()> {
-        each(Some(pattern)).iter().try_for_each(|pattern| {
+    fn check_array_pattern(&mut self, name: &'s str, pattern: &Term<'s>) -> Resolved<()> {
+        comma_terms(Some(pattern)).iter().try_for_each(|pattern| {
             let Term::Array(Some(items)) = pattern else {
-                return self.judge_search(name, pattern, None);
+                return self.check_search(name, pattern, None);
             };
-            match each(Some(&**items)) {
-                [pattern, flags, ..] => self.judge_search(name, pattern, Some(flags)),
-                [pattern] => self.judge_search(name, pattern, None),
+            match comma_terms(Some(&**items)) {
+                [pattern, flags, ..] => self.check_search(name, pattern, Some(flags)),
+                [pattern] => self.check_search(name, pattern, None),
                 [] => Ok(()),
             }
         })
     }
 
-    fn judge_search(
+    fn check_search(
         &mut self,
         name: &'s str,
         pattern: &Term<'s>,
         flags: Option<&Term<'s>>,
     ) -> Resolved<()> {
-        let all_flags = flags.map_or_else(|| vec![Some(String::new())], each_text);
-        for flags in each(flags) {
-            self.judge_kind(name, flags, "the flags of a regular expression", true)?;
-            if let (Some(letters), Term::Text(text)) = (plain(flags), flags)
+        let all_flags = flags.map_or_else(|| vec![Some(String::new())], comma_texts);
+        for flags in comma_terms(flags) {
+            self.check_literal_type(name, flags, "the flags of a regular expression", true)?;
+            if let (Some(letters), Term::Text(text)) = (literal_text(flags), flags)
                 && let Some(flag) = unknown_flag(&letters)
             {
                 return Err(self.bad_flag(flag, text));
             }
         }
-        for pattern in each(Some(pattern)) {
-            self.judge_kind(name, pattern, "a regular expression", false)?;
-            let (Some(letters), Term::Text(text)) = (plain(pattern), pattern) else { continue };
+        for pattern in comma_terms(Some(pattern)) {
+            self.check_literal_type(name, pattern, "a regular expression", false)?;
+            let (Some(letters), Term::Text(text)) = (literal_text(pattern), pattern) else {
+                continue;
+            };
             // Flags that are calculated decide what the pattern means: with `x`, a `#` begins a
             // comment.
             for flags in all_flags.iter().flatten() {
-                self.judge_pattern(&letters, flags, text)?;
+                self.check_pattern_literal(&letters, flags, text)?;
             }
         }
         Ok(())
     }
 
-    fn judge_pattern(&mut self, pattern: &str, flags: &str, text: &TextTerm<'s>) -> Resolved<()> {
+    fn check_pattern_literal(
+        &mut self,
+        pattern: &str,
+        flags: &str,
+        text: &TextTerm<'s>,
+    ) -> Resolved<()> {
         let judged = (pattern.to_owned(), flags.to_owned());
-        if self.judged.len() >= MAX_JUDGED || self.judged.contains(&judged) {
+        if self.checked_patterns.len() >= MAX_CHECKED_PATTERNS
+            || self.checked_patterns.contains(&judged)
+        {
             return Ok(());
         }
-        self.judged.push(judged);
+        self.checked_patterns.push(judged);
         check_pattern(pattern, flags).map_err(|problem| self.bad_pattern(&problem, text))
     }
 
     /// Refuses a literal of another type than a text.
-    fn judge_kind(
+    fn check_literal_type(
         &self,
         name: &str,
         term: &Term<'s>,
@@ -125,11 +134,11 @@ impl<'s> NameResolver<'s> {
     fn bad_flag(&self, flag: char, text: &TextTerm<'s>) -> CompileError {
         let message = format!("`{flag}` is not a flag of a regular expression");
         let hint = "`g` finds all matches, `i` ignores case; leave out the others";
-        error(span(self.text, text.written), message, FLAGS, hint)
+        error(span(self.text, text.source_text), message, FLAGS, hint)
     }
 
     fn bad_pattern(&self, problem: &PatternProblem, text: &TextTerm<'s>) -> CompileError {
-        let at = span(self.text, text.written);
+        let at = span(self.text, text.source_text);
         let expected = "a regular expression that is searched for in linear time";
         match problem {
             PatternProblem::Unsupported(why) => {
@@ -160,7 +169,7 @@ impl<'s> NameResolver<'s> {
 }
 
 /// The terms of which each may be the argument.
-fn each<'t, 's>(term: Option<&'t Term<'s>>) -> &'t [Term<'s>] {
+fn comma_terms<'t, 's>(term: Option<&'t Term<'s>>) -> &'t [Term<'s>] {
     match term {
         Some(Term::Comma(terms)) => terms,
         Some(term) => std::slice::from_ref(term),
@@ -168,15 +177,19 @@ fn each<'t, 's>(term: Option<&'t Term<'s>>) -> &'t [Term<'s>] {
     }
 }
 
-fn each_text(term: &Term<'_>) -> Vec<Option<String>> {
-    each(Some(term))
+fn comma_texts(term: &Term<'_>) -> Vec<Option<String>> {
+    comma_terms(Some(term))
         .iter()
-        .map(|term| if matches!(term, Term::Null) { Some(String::new()) } else { plain(term) })
+        .map(
+            |term| {
+                if matches!(term, Term::Null) { Some(String::new()) } else { literal_text(term) }
+            },
+        )
         .collect()
 }
 
 /// The text of a string without interpolation.
-fn plain(term: &Term<'_>) -> Option<String> {
+fn literal_text(term: &Term<'_>) -> Option<String> {
     let Term::Text(text) = term else { return None };
     let mut plain = String::new();
     for part in &text.parts {
