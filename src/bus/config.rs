@@ -162,7 +162,8 @@ impl BusConfig {
         }
     }
 
-    /// The bus over this Redis and the task that carries it; without one, the bus of a fleet of one.
+    /// The bus over this Redis and the task that carries it; without one, the bus of a fleet of
+    /// one.
     pub fn build(
         config: Option<Self>,
         registry: &mut Registry,

@@ -138,7 +138,10 @@ fn parse_quantity(value: &Value) -> Option<f64> {
 
 /// Whether one quantity is more than another.
 fn is_above(one: &str, other: &str) -> bool {
-    matches!((parse::quantity(one), parse::quantity(other)), (Ok(one), Ok(other)) if one > other * (1.0 + 1e-9))
+    match (parse::quantity(one), parse::quantity(other)) {
+        (Ok(one), Ok(other)) => one > other * (1.0 + 1e-9),
+        _ => false,
+    }
 }
 
 fn mebibytes(bytes: u64) -> String {

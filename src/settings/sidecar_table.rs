@@ -81,28 +81,26 @@ pub(super) const SIDECAR: &[Setting] = &[
     .of::<SocketMode>(),
     pod_setting(
         "unix-socket",
-        annotation("BOOL", Switch)
-            .defaults_to(Text("false"))
-            .described(
-                "also answer on `/run/bfb/bfb.sock`, mounted into every container of `containers`",
-            ),
+        annotation("BOOL", Switch).defaults_to(Text("false")).described(
+            "also answer on `/run/bfb/bfb.sock`, mounted into every container of `containers`",
+        ),
     ),
     flag(
         "probes",
         "IP:PORT",
-        "Also answer probes and metrics here, for kubelet and Prometheus: no key, no data, no write",
+        "Also answer probes and metrics here, for kubelet and Prometheus: no key, no data, \
+         no write",
     )
     .annotated(
-        annotation("ADDRESS", ProbesAddress)
-            .defaults_to(Text(DEFAULT_PROBES))
-            .described(
-                "where kubelet and Prometheus are answered; `[::]:7072` where pods have IPv6 only",
-            ),
+        annotation("ADDRESS", ProbesAddress).defaults_to(Text(DEFAULT_PROBES)).described(
+            "where kubelet and Prometheus are answered; `[::]:7072` where pods have IPv6 only",
+        ),
     ),
     switch("allow-remote", "Allow addresses that others can reach"),
     flag("allow-host", "NAME", "Also answer to this `Host`; may be given several times")
         .documented(
-            "also answer to this `Host`; others than loopback get a 421; may be given several times",
+            "also answer to this `Host`; others than loopback get a 421; \
+             may be given several times",
         ),
     flag(
         "identity",
@@ -142,9 +140,7 @@ pub(super) const SIDECAR: &[Setting] = &[
     ),
     flag("memory", "SIZE", "How much memory datasets may take; `0` keeps none there")
         .of::<MemorySize>()
-        .annotated(
-            annotation("SIZE", FlagValue).described("how much memory datasets may take"),
-        ),
+        .annotated(annotation("SIZE", FlagValue).described("how much memory datasets may take")),
     flag(
         "memory-limit",
         "SIZE",
@@ -258,9 +254,8 @@ pub(super) const SIDECAR: &[Setting] = &[
          [in the background](operations.md#is-the-cache-right), and count wrong answers",
     )
     .annotated(
-        annotation("RATE", FlagValue).described(
-            "the share of the hits that is compared with the sources: `0.01`, `1%`",
-        ),
+        annotation("RATE", FlagValue)
+            .described("the share of the hits that is compared with the sources: `0.01`, `1%`"),
     ),
     flag("drain", "TIME", "How long a drain may take").of::<DrainTime>().annotated(
         annotation("TIME", Drain)
@@ -276,9 +271,8 @@ pub(super) const SIDECAR: &[Setting] = &[
     .of::<CacheControlPolicy>()
     .documented("`ignore`: a request's `Cache-Control` changes nothing")
     .annotated(
-        annotation("WORD", FlagValue).described(
-            "whether a request's `Cache-Control` is obeyed: `honour` or `ignore`",
-        ),
+        annotation("WORD", FlagValue)
+            .described("whether a request's `Cache-Control` is obeyed: `honour` or `ignore`"),
     ),
     flag("log", "LEVEL", "The log's level, or a filter such as `info,bfb::sources=debug`")
         .of::<LogFilter>()
@@ -287,16 +281,13 @@ pub(super) const SIDECAR: &[Setting] = &[
              and 32 directives (values of fields are text, not patterns); to standard error. The \
              HTTP/2 library is heard only where a filter names it (`info,h2=debug`)",
         )
-        .annotated(
-            annotation("LEVEL", FlagValue).described("the log's level, or a filter"),
-        ),
+        .annotated(annotation("LEVEL", FlagValue).described("the log's level, or a filter")),
     flag("log-format", "LOG_FORMAT", "The log's format")
         .of::<LogFormat>()
         .documented("`text` for people or `json` for machines")
         .annotated(annotation("WORD", FlagValue).described("`text` or `json`")),
     switch("log-keys", "Put keys into logs and spans (keys are personal data)").annotated(
-        annotation("BOOL", Switch)
-            .described("put keys into logs and spans (personal data)"),
+        annotation("BOOL", Switch).described("put keys into logs and spans (personal data)"),
     ),
     flag("trace-key", "KEY", "Log every request for this key, source by source").annotated(
         annotation("KEY", Line)
@@ -308,20 +299,14 @@ pub(super) const SIDECAR: &[Setting] = &[
             "`Server-Timing` in every answer, hits and errors too (a request with \
              `Bfb-Explain: 1` gets it anyway)",
         )
-        .annotated(
-            annotation("BOOL", Switch).described("say in every answer where the time went"),
-        ),
+        .annotated(annotation("BOOL", Switch).described("say in every answer where the time went")),
     switch("no-cache", "Store nothing: every request collects (debugging)")
         .annotated(annotation("BOOL", Switch).described("store nothing")),
-    flag(
-        "record",
-        "DIR",
-        "Write every upstream answer into a folder (it holds personal data)",
-    )
-    .documented(
-        "write every upstream answer into a folder (it holds personal data), which is made for \
+    flag("record", "DIR", "Write every upstream answer into a folder (it holds personal data)")
+        .documented(
+            "write every upstream answer into a folder (it holds personal data), which is made for \
          its owner alone, or refused where it is there and open to others",
-    ),
+        ),
     flag("replay", "DIR", "Answer from a folder that was recorded; no upstream is asked"),
     pod_setting(
         "cpu-request",
@@ -331,9 +316,9 @@ pub(super) const SIDECAR: &[Setting] = &[
     ),
     pod_setting(
         "cpu-limit",
-        annotation("QUANTITY", Quantity)
-            .defaults_to(InWords("none"))
-            .described("its limit (the request in a pod of class Guaranteed, so that it stays one)"),
+        annotation("QUANTITY", Quantity).defaults_to(InWords("none")).described(
+            "its limit (the request in a pod of class Guaranteed, so that it stays one)",
+        ),
     ),
     pod_setting(
         "memory-request",
@@ -344,20 +329,16 @@ pub(super) const SIDECAR: &[Setting] = &[
     // The container's limit, from which the flag of this name follows.
     pod_setting(
         "memory-limit",
-        annotation("QUANTITY", Quantity)
-            .defaults_to(InWords("`memory` and 192Mi"))
-            .described(
-                "its limit; the default is more from a `memory` of 1GiB on, since `bfb serve` \
+        annotation("QUANTITY", Quantity).defaults_to(InWords("`memory` and 192Mi")).described(
+            "its limit; the default is more from a `memory` of 1GiB on, since `bfb serve` \
                  leaves an eighth of it free",
-            ),
+        ),
     ),
     pod_setting(
         "user",
         annotation("UID", User)
             .defaults_to(Text(DEFAULT_USER))
-            .described(
-                "its user and group; `platform` leaves them to the platform (OpenShift)",
-            ),
+            .described("its user and group; `platform` leaves them to the platform (OpenShift)"),
     ),
     pod_setting(
         "status",

@@ -84,7 +84,9 @@ impl Reloader {
         loop {
             tokio::select! {
                 _ = tick.tick() => {}
-                () = reload_requested.notified() => tracing::info!("told to read the domain files again"),
+                () = reload_requested.notified() => {
+                    tracing::info!("told to read the domain files again");
+                }
             }
             let loaded = self.loaded.clone();
             let DomainsConfig { paths, options } = domains.clone();

@@ -80,8 +80,8 @@ impl Supervisor {
         }
     }
 
-    /// Returns when the process is told to stop, or when a task ends that should not. `become_ready`
-    /// runs meanwhile.
+    /// Returns when the process is told to stop, or when a task ends that should not.
+    /// `become_ready` runs meanwhile.
     pub async fn run_until_stopped(
         &mut self,
         control: &mut Control,
