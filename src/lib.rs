@@ -11,6 +11,8 @@
 //!       │
 //!   inject                     Kubernetes manifests and admission reviews in, the same with sidecars out
 //!       │
+//!   supervisor                 tasks, signals, drain: how a long-running process lives and ends
+//!       │
 //!   serve · admin              HTTP on localhost; the one place where errors become HTTP
 //!       │
 //!   cache                      memory and Redis, and the flights that fill them
@@ -28,6 +30,8 @@
 //!   coherence                  what may be served, joined and kept: the protocol. Pure
 //!       │
 //!   domain · shape             the domain file and its checks; jq. Pure
+//!       │
+//!   settings                   every flag, variable and annotation, once, with its values. Pure
 //!       │
 //!   resources                  the accounts of memory and of CPU time that all work draws from
 //!   diagnostics                problems with places, quoting, near names, the YAML tree. Pure
@@ -134,6 +138,8 @@ pub mod inject;
 pub mod log_filter;
 pub mod resources;
 pub mod serve;
+pub mod settings;
 pub mod shape;
 pub mod sidecar;
 pub mod sources;
+pub mod supervisor;

@@ -5,10 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules from the top down; those of one row stand on one line.
-const ROWS: [&[&str]; 13] = [
+const ROWS: [&[&str]; 15] = [
     &["main", "cli"],
     &["sidecar"],
     &["inject"],
+    &["supervisor"],
     &["serve", "admin"],
     &["cache"],
     &["bus"],
@@ -18,6 +19,7 @@ const ROWS: [&[&str]; 13] = [
     &["http"],
     &["coherence"],
     &["domain", "shape"],
+    &["settings"],
     &["resources", "log_filter", "diagnostics"],
 ];
 
@@ -25,7 +27,7 @@ const ROWS: [&[&str]; 13] = [
 const WITHIN_A_ROW: [(&str, &str); 1] = [("main", "cli")];
 
 /// Imports that go down the list and are absent all the same.
-const ABSENT: [(&str, &str); 18] = [
+const ABSENT: [(&str, &str); 22] = [
     ("cache", "sources"),
     // What serves connections knows no handler and nothing of what a handler answers.
     ("http", "coherence"),
@@ -38,6 +40,11 @@ const ABSENT: [(&str, &str); 18] = [
     ("shape", "resources"),
     ("coherence", "diagnostics"),
     ("shape", "diagnostics"),
+    ("coherence", "settings"),
+    ("domain", "settings"),
+    ("shape", "settings"),
+    // The table of settings is words: it knows only what a log filter may say.
+    ("settings", "resources"),
     // Pods are its business, and no dataset.
     ("inject", "cache"),
     ("inject", "bus"),

@@ -26,10 +26,12 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::bus::Bus;
-use crate::cache::{BusLoss, Cache, CollectionEvents, HitVerifier, Memory};
-use crate::http::{Activity, AllowedHosts, BodyError, Handler, RequestBody, exposition};
+use crate::cache::{Cache, CollectionEvents, HitVerifier, Memory};
 use crate::identity::{self, Identity};
 use crate::resources::MemoryAccount;
+use crate::http::{Activity, AllowedHosts, BodyError, Handler, RequestBody};
+use crate::serve::{Routes};
+use crate::settings::BusLoss;
 use crate::sources::TraceContext;
 
 use admin_problem::AdminProblem;

@@ -42,7 +42,7 @@ mod scripts;
 mod sentinel;
 
 pub use clock::now;
-pub use config::{BusConfig, InvalidRedisUrl, RedisServers, RedisUrl};
+pub use config::{BusConfig, InvalidRedisUrl, RedisFileError, RedisServers, RedisUrl};
 pub use driver::Driver;
 pub use entry_format::{parse_hint, parse_published};
 pub use events::{BusEvent, BusEventKind};

@@ -15,8 +15,7 @@ pub(super) struct CheckCommand {
     /// Domain files, or folders of them
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
-    /// Allow `http://` sources (development)
-    #[arg(long, env = "BFB_INSECURE_UPSTREAMS", value_parser = clap::builder::BoolishValueParser::new())]
+    #[arg(long)]
     insecure_upstreams: bool,
     /// How the problems are printed
     #[arg(long, value_enum, default_value = "text")]

@@ -20,13 +20,12 @@ use std::time::{Duration, SystemTime};
 
 use clap::Args;
 use prometheus_client::registry::Registry;
-use tokio::sync::watch;
 
-use super::args::{self, FleetArgs, OutputFormat, UpstreamArgs};
+use super::args::{FleetArgs, OutputFormat, UpstreamArgs};
 use super::{check, exit, out, serve};
-use crate::identity;
+use crate::settings::parse_time;
 use crate::sidecar::{self, DomainFileOptions};
-use crate::sources::Recording;
+use crate::sources::{Recording, SourcesConfig};
 use probe::DoctorContext;
 use report::DoctorReport;
 
@@ -42,7 +41,7 @@ pub(super) struct DoctorCommand {
     #[arg(long, value_enum, default_value = "text")]
     format: OutputFormat,
     /// How long a connection, and each answer, may take
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = args::time)]
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_time)]
     timeout: Duration,
     #[command(flatten)]
     upstreams: UpstreamArgs,
@@ -52,10 +51,10 @@ pub(super) struct DoctorCommand {
 
 impl DoctorCommand {
     pub(super) fn run(self) -> ExitCode {
-        let paths = self.upstreams.identity();
+        let identity = self.upstreams.identity();
         // A recording stands in for no identity here, since every source is asked for real.
         let reading = DomainFileOptions {
-            no_identity: paths.is_none(),
+            no_identity: identity.paths.is_none(),
             ..self.upstreams.domain_file_options()
         };
         let loaded = sidecar::read_domains(&self.paths, reading);
@@ -81,24 +80,18 @@ impl DoctorCommand {
                  every source is asked for real",
             );
         }
-        let identity = match sidecar::load_identity(paths.as_ref()) {
-            Ok(identity) => identity,
-            Err(error) => return serve::report_start_error(&error),
-        };
-        let identity_sender = identity.clone().map(watch::Sender::new);
-        let tls = self.upstreams.tls();
         let mut registry = Registry::default();
-        let metrics = identity::IdentityMetrics::default();
-        let shared_sources = sidecar::build_sources(
-            tls,
-            &Recording::Off,
-            identity_sender.as_ref(),
-            metrics,
-            &mut registry,
-        );
+        let identity = match identity.build(&mut registry) {
+            Ok(identity) => identity,
+            Err(error) => return serve::report_start_error(&error.into()),
+        };
+        let shared_sources = match SourcesConfig::default().build(&identity, &mut registry) {
+            Ok(sources) => sources,
+            Err(error) => return serve::report_start_error(&error.into()),
+        };
         let context = DoctorContext {
-            identity,
-            tls,
+            identity: identity.subscribe().map(|identity| identity.borrow().clone()),
+            tls: identity.tls,
             timeout: self.timeout,
             shared: shared_sources,
             redis: self.fleet.bus_config(),

@@ -25,9 +25,7 @@ pub(super) struct InjectCommand {
     /// The sidecar's image, where a pod's `bfb.dev/image` names none
     #[arg(long, env = "BFB_IMAGE", value_name = "IMAGE")]
     image: Option<String>,
-    /// An annotation (without `bfb.dev/`) for every pod that has no such one of its own, such as
-    /// `memory=128MiB`; may be given several times
-    #[arg(long, env = "BFB_SET", value_name = "NAME=VALUE", value_delimiter = '\n', value_parser = pair)]
+    #[arg(long, value_delimiter = '\n', value_parser = pair)]
     set: Vec<(String, String)>,
     /// Take the sidecars away again
     #[arg(long)]

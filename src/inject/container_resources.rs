@@ -3,15 +3,13 @@
 
 use serde_json::{Value, json};
 
-use super::annotations::DEFAULT_CPU_REQUEST;
 use super::parse;
 use super::refusal::{InjectionRefusal, RefusalReason};
 use super::sidecar_settings::{PodAnnotations, annotation_path};
 use crate::resources::MemoryLimit;
+use crate::settings::{DEFAULT_CPU_REQUEST, MemorySize};
 
 const MI: u64 = 1 << 20;
-/// What `bfb serve` keeps for datasets where nothing says how much.
-const DEFAULT_DATASETS_BYTES: u64 = 64 * MI;
 /// The process itself, beside its datasets.
 const PROCESS_BYTES: u64 = 32 * MI;
 /// Datasets in the air, and those that memory holds while they are being replaced.
@@ -48,14 +46,10 @@ pub(super) fn container_resources(
     guaranteed: bool,
 ) -> Result<ContainerResources, Vec<InjectionRefusal>> {
     let annotation = |name: &str| annotations.get(name).map(str::to_owned);
-    let datasets = annotations
-        .get("memory")
-        .and_then(|text| parse::size(text).ok())
-        .unwrap_or(DEFAULT_DATASETS_BYTES);
-    let memory_request = annotation("memory-request");
-    let memory_limit = annotation("memory-limit");
-    let cpu_request = annotation("cpu-request");
-    let cpu_limit = annotation("cpu-limit");
+    let memory = annotations.get("memory").and_then(|text| text.parse::<MemorySize>().ok());
+    let MemorySize(datasets) = memory.unwrap_or_default();
+    let (memory_request, memory_limit) = (annotation("memory-request"), annotation("memory-limit"));
+    let (cpu_request, cpu_limit) = (annotation("cpu-request"), annotation("cpu-limit"));
 
     let limit = memory_limit.clone().unwrap_or_else(|| {
         let usual = mebibytes(

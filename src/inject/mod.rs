@@ -5,8 +5,8 @@
 //! ([`Additions::patch`]), and [`manifest`] writes them into the text of a manifest without
 //! touching a byte of the rest. `uninject` takes them away again. Nothing of that asks a cluster
 //! or reads a file, and `webhook` (a feature of the crate) does so around it; the sidecar that a
-//! pod gets is `sidecar_container.rs` and `volumes.rs`, what may be asked of it is the table in
-//! `annotations.rs`.
+//! pod gets is `sidecar_container.rs` and `volumes.rs`, what may be asked of it is in the table of
+//! [`settings`](crate::settings).
 //!
 //! What goes in needs Kubernetes 1.29 or newer: an older one does not know `restartPolicy` in
 //! `initContainers`, and would wait for the sidecar to end before it starts the application.
@@ -28,7 +28,9 @@ pub mod webhook;
 #[cfg(test)]
 mod tests;
 
-pub use annotations::{Annotation, annotations, markdown_table};
-pub use change::Additions;
-pub use decide::{Injection, SkipReason};
+pub use change::{
+    AddedEntries, Addition, Additions, FieldPath, PathStep, Removal, Removals, RemovedEntries,
+};
+pub use decide::{InjectOutcome, Injection, SkipReason, inject, uninject};
+pub use refusal::{InjectionRefusal, RefusalReason};
 pub use sidecar_settings::Defaults;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::annotations;
+use super::annotations::{self, PodSetting};
 use super::change::FieldPath;
 use crate::diagnostics::quote;
 
@@ -244,7 +244,8 @@ impl RefusalReason {
             }
             Self::NotText { .. } => "put the value in quotes: `\"true\"`, `\"5\"`".to_owned(),
             Self::BadValue { name, .. } => {
-                match annotations::find(name).map_or("", |row| row.default) {
+                let default = annotations::find(name).map(PodSetting::default_text);
+                match default.as_deref().unwrap_or_default() {
                     "" => "write such a value, or remove the annotation".to_owned(),
                     default => {
                         format!(

@@ -13,6 +13,7 @@ mod request_headers;
 mod request_report;
 mod routes;
 mod spans;
+mod telemetry;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +38,7 @@ pub use metrics::ServeMetrics;
 pub use request_report::{KeyLogPolicy, Reporter};
 pub use routes::Routes;
 pub use spans::{SpanError, Spans};
+pub use telemetry::TelemetryConfig;
 
 /// How the consumer's side behaves.
 #[derive(Debug, Clone)]

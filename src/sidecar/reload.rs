@@ -5,7 +5,6 @@
 //! swap that Kubernetes does, and a look costs less than a millisecond.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +12,8 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 use tokio::sync::{Notify, watch};
 
-use super::assembly::{DomainCaches, DomainFileOptions};
+use super::assembly::DomainCaches;
+use super::{DomainsConfig, SidecarStartError};
 use crate::admin::ReloadStatus;
 use crate::cache::Cache;
 use crate::diagnostics::{self, Problem};
@@ -48,9 +48,10 @@ impl ReloadMetrics {
 }
 
 /// What is in force, and where the next goes.
+#[derive(Debug)]
 pub(super) struct Reloader {
-    pub(super) loaded: Loaded,
-    pub(super) domain_caches: DomainCaches,
+    loaded: Loaded,
+    domain_caches: DomainCaches,
     pub(super) routes: watch::Sender<Arc<Routes>>,
     pub(super) caches: watch::Sender<Arc<[Cache]>>,
     pub(super) reloads: watch::Sender<ReloadStatus>,
@@ -59,24 +60,41 @@ pub(super) struct Reloader {
 }
 
 impl Reloader {
+    /// Puts what was loaded in force.
+    pub(super) fn new(
+        loaded: Loaded,
+        mut domain_caches: DomainCaches,
+        serve_metrics: serve::ServeMetrics,
+        registry: &mut Registry,
+    ) -> Result<Self, SidecarStartError> {
+        let caches = domain_caches.update(loaded.domains());
+        let routes = caches.and_then(|caches| Routes::new(caches, &serve_metrics));
+        let routes = routes.map_err(|error| SidecarStartError::Shape(error.message))?;
+        Ok(Self {
+            loaded,
+            domain_caches,
+            routes: watch::Sender::new(Arc::new(routes)),
+            reloads: watch::Sender::new(ReloadStatus::default()),
+            metrics: ReloadMetrics::register(registry),
+            serve_metrics,
+        })
+    }
+
     /// Follows the files until it is dropped.
-    pub(super) async fn run(
-        mut self,
-        paths: Vec<PathBuf>,
-        options: DomainFileOptions,
-        reload_requested: Arc<Notify>,
-    ) {
+    pub(super) async fn run(mut self, domains: DomainsConfig, reload_requested: Arc<Notify>) {
         let mut tick = tokio::time::interval(POLL_INTERVAL);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 _ = tick.tick() => {}
-                () = reload_requested.notified() => tracing::info!("told to read the domain files again"),
+                () = reload_requested.notified() => {
+                    tracing::info!("told to read the domain files again");
+                }
             }
-            let (loaded, paths, reading) = (self.loaded.clone(), paths.clone(), options);
-            let read =
-                tokio::task::spawn_blocking(move || reading.reload_if_changed(&loaded, &paths));
-            if let Ok(Some(next)) = read.await {
+            let loaded = self.loaded.clone();
+            let DomainsConfig { paths, options } = domains.clone();
+            let read = move || options.reload_if_changed(&loaded, &paths);
+            if let Ok(Some(next)) = tokio::task::spawn_blocking(read).await {
                 self.apply(next).await;
             }
         }

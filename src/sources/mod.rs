@@ -11,6 +11,7 @@ mod answer;
 mod attempt_error;
 mod breaker;
 mod client;
+mod config;
 mod connections;
 mod exchange;
 mod json;
@@ -29,6 +30,7 @@ mod trace;
 
 pub use breaker::BreakerState;
 pub use client::{Client, ClientState};
+pub use config::{RecordingError, SourcesConfig};
 pub(crate) use link_header::has_next_page;
 pub use metrics::SourcesMetrics;
 pub use outstanding::{Outstanding, OutstandingRequest};

@@ -4,14 +4,14 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use bfb::inject::{annotations, markdown_table};
 use bfb::resources::MemoryLimit;
+use bfb::settings::{annotations, annotations_table};
 
 use super::injected;
 use crate::support::sidecar::bfb;
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/kubernetes.md");
-const BEGIN: &str = "<!-- the annotations, from src/inject/annotations.rs: \
+const BEGIN: &str = "<!-- the annotations, from src/settings: \
                      `UPDATE_DOCS=1 cargo test annotations` writes them -->\n";
 const END: &str = "<!-- end of the annotations -->\n";
 
@@ -27,15 +27,13 @@ const WITHOUT: [(&str, &str); 9] = [
     ("replay", "for `kubectl exec`"),
     ("help", "is no setting"),
 ];
-/// Flags that come with later releases: until then their variable is ignored with a warning.
-const COMING: [&str; 1] = ["--store"];
 
 #[test]
 fn the_page_holds_the_table() {
     let page = fs::read_to_string(PAGE).unwrap();
     let (before, rest) = page.split_once(BEGIN).expect("the page says where the table begins");
     let (_, after) = rest.split_once(END).expect("the page says where the table ends");
-    let right = format!("{before}{BEGIN}{}{END}{after}", markdown_table());
+    let right = format!("{before}{BEGIN}{}{END}{after}", annotations_table());
     if page != right && std::env::var_os("UPDATE_DOCS").is_some() {
         fs::write(PAGE, &right).unwrap();
     } else {
@@ -60,13 +58,14 @@ fn flags_of_serve() -> BTreeSet<String> {
 fn every_flag_of_serve_has_an_annotation_or_a_reason_to_have_none() {
     let flags = flags_of_serve();
     assert!(flags.contains("listen") && flags.contains("bus-loss"), "{flags:?}");
-    let of_table: BTreeSet<_> = annotations().iter().filter_map(|row| row.flag).collect();
+    let with_flag = annotations().filter(|row| row.flag.is_some());
+    let of_table: BTreeSet<_> = with_flag.map(|row| row.name).collect();
     for flag in &flags {
         let has_reason = WITHOUT.iter().any(|(without, _)| without == flag);
-        assert!(of_table.contains(&*format!("--{flag}")) != has_reason, "--{flag}");
+        assert!(of_table.contains(&**flag) != has_reason, "--{flag}");
     }
     for flag in of_table {
-        assert!(flags.contains(&flag[2..]) || COMING.contains(&flag), "there is no {flag}");
+        assert!(flags.contains(flag), "there is no --{flag}");
     }
 }
 
@@ -90,7 +89,7 @@ fn every_annotation_changes_the_pod() {
             "identity-names" => ("web.shop.svc", "    bfb.dev/identity: issuer:shop\n"),
             "env-from" => ("configmap:other", ""),
             "memory" => ("1GiB", ""),
-            "redis" | "store" => ("redis://other:1", ""),
+            "redis" => ("redis://other:1", ""),
             "redis-auth" | "redis-ca" | "seal-key" => ("secret:other/key", ""),
             "namespace" | "trace-key" => ("other", ""),
             "verify" => ("1%", ""),

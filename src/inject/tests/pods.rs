@@ -84,11 +84,11 @@ proptest! {
 
 #[test]
 fn every_default_of_the_table_can_be_read() {
-    for row in annotations()
-        .iter()
-        .filter(|row| !row.default.contains(' ') && !matches!(row.default, "" | "none"))
-    {
-        assert_eq!((row.check)(row.default), Ok(()), "bfb.dev/{}", row.name);
+    for row in annotations() {
+        let default = row.default_text();
+        if !default.contains(' ') && !matches!(&*default, "" | "none") {
+            assert_eq!(row.check(&default), Ok(()), "bfb.dev/{}", row.name());
+        }
     }
     let set = |name: &str| Defaults::new(&[], &[(name.to_owned(), "customer".to_owned())]);
     assert!(
