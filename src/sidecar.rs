@@ -20,9 +20,11 @@ use crate::admin::{self, Admin, AdminState, EventListeners, LogLevel, Phase, Pro
 use crate::bus::{self, BusConfig, RedisFileError};
 use crate::cache::{CacheContext, CacheParts, SampleVerifier, SealKeyError};
 use crate::domain::Loaded;
+use crate::http::{
+    Activity, BindError, ListenAddress, Listener, PortMetrics, QUIET_PERIOD, accept,
+};
 use crate::identity::{IdentityConfigError, RotatingIdentity};
-use crate::http::{Activity, BindError, ListenAddress, Listener};
-use crate::serve::{self, Consumers};
+use crate::serve::{Consumers, ServeMetrics};
 use crate::sources::RecordingError;
 use crate::supervisor::{Control, DrainTimes, GracefulTask, Supervisor, TaskEnded};
 use http_config::Listeners;
@@ -74,7 +76,7 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
 pub struct Sidecar {
     listeners: Listeners,
     consumers: Consumers,
-    serve_metrics: serve::ServeMetrics,
+    port_metrics: SidecarPortMetrics,
     admin_state: Arc<AdminState>,
     reloader: Reloader,
     domains: DomainsConfig,
@@ -100,14 +102,15 @@ impl Sidecar {
         let CacheParts { context: cache, samples } = config.cache.build(lease, &mut registry)?;
         let listeners = EventListeners::register(&mut registry);
         let domain_caches = DomainCaches::new(sources, cache.clone(), bus.clone(), &mut registry);
-        let serve_metrics = serve::ServeMetrics::register(&mut registry);
+        let serve_metrics = ServeMetrics::register(&mut registry);
+        let port_metrics = SidecarPortMetrics::register(&mut registry);
         let reloader = Reloader::new(loaded, domain_caches, serve_metrics.clone(), &mut registry)?;
         let phase = watch::Sender::new(Phase::Starting);
         let activity = Activity::default();
         let admin_state = Arc::new(AdminState {
             registry,
             health: ProcessHealth::new(phase.subscribe()),
-            routes: reloader.routes.subscribe(),
+            caches: reloader.caches.subscribe(),
             identity: identity.subscribe(),
             identity_metrics: identity.metrics.clone(),
             reloads: reloader.reloads.subscribe(),
@@ -123,11 +126,11 @@ impl Sidecar {
             hosts: config.consumers.hosts.clone(),
         });
         let routes = reloader.routes.subscribe();
-        let consumers = Consumers::new(routes, config.consumers, serve_metrics.clone(), reporter);
+        let consumers = Consumers::new(routes, config.consumers, serve_metrics, reporter);
         Ok(Self {
             listeners: config.http.build().await?,
             consumers,
-            serve_metrics,
+            port_metrics,
             admin_state,
             reloader,
             domains: config.domains,
@@ -166,7 +169,7 @@ impl Sidecar {
         let phase = self.phase.clone();
         let compute = self.cache.compute.clone();
         // A second of quiet counts from the signal on: the consumer may be about to ask its last.
-        let drain = DrainTimes { least: serve::QUIET_PERIOD, most: self.drain };
+        let drain = DrainTimes { least: QUIET_PERIOD, most: self.drain };
         let fleet = self.driver.take().map(|driver| GracefulTask::spawn(|end| driver.run(end)));
         let bus = self.admin_state.bus.clone();
         let bus_loss = self.cache.bus_loss;
@@ -212,16 +215,16 @@ impl Sidecar {
         let Listeners { consumers, admin, probes, limits } = self.listeners;
         // Probes and the admin port are no consumers: a drain does not wait for them.
         let handler = Admin::new(self.admin_state.clone());
-        let port = supervisor.auxiliary_port(&self.serve_metrics.admin_port);
-        supervisor.spawn(serve::accept(admin, handler, limits.auxiliary(), port));
+        let port = supervisor.auxiliary_port(&self.port_metrics.admin);
+        supervisor.spawn(accept(admin, handler, limits.auxiliary(), port));
         if let Some(listener) = probes {
             let handler = Admin::probes(self.admin_state.clone());
-            let port = supervisor.auxiliary_port(&self.serve_metrics.probes_port);
-            supervisor.spawn(serve::accept(listener, handler, limits.auxiliary(), port));
+            let port = supervisor.auxiliary_port(&self.port_metrics.probes);
+            supervisor.spawn(accept(listener, handler, limits.auxiliary(), port));
         }
         for listener in consumers {
-            let port = supervisor.port(&self.serve_metrics.consumers_port);
-            supervisor.spawn(serve::accept(listener, self.consumers.clone(), limits, port));
+            let port = supervisor.port(&self.port_metrics.consumers);
+            supervisor.spawn(accept(listener, self.consumers.clone(), limits, port));
         }
     }
 }

@@ -27,10 +27,9 @@ use tokio::sync::watch;
 
 use crate::bus::Bus;
 use crate::cache::{Cache, CollectionEvents, HitVerifier, Memory};
+use crate::http::{Activity, AllowedHosts, BodyError, Handler, RequestBody, exposition};
 use crate::identity::{self, Identity};
 use crate::resources::MemoryAccount;
-use crate::http::{Activity, AllowedHosts, BodyError, Handler, RequestBody};
-use crate::serve::{Routes};
 use crate::settings::BusLoss;
 use crate::sources::TraceContext;
 

@@ -7,9 +7,9 @@ use clap::Args;
 
 use crate::bus::{BusConfig, RedisServers};
 use crate::cache::CacheConfig;
+use crate::http::ListenAddress;
 use crate::identity::{IdentityConfig, IdentityPaths, TlsOptions};
 use crate::resources::{self, MemoryLimit, MemoryLimitError};
-use crate::http::ListenAddress;
 use crate::settings::{BusLoss, FailoverGrace, Lease, MemorySize, Namespace, SampleRate};
 use crate::sidecar::DomainFileOptions;
 use crate::sources::Recording;

@@ -14,7 +14,7 @@ use super::client::DatasetResponse;
 use super::{check, exit, out, serve};
 use crate::bus::{self, Bus};
 use crate::cache::CacheConfig;
-use crate::http::{AllowedHosts};
+use crate::http::AllowedHosts;
 use crate::serve::{Consumers, ConsumersConfig, KeyLogPolicy, Reporter, Routes, ServeMetrics};
 use crate::sidecar::{self, DomainCaches, SidecarStartError};
 use crate::sources::SourcesConfig;
@@ -54,7 +54,7 @@ pub(super) async fn collect(
     )
     .update(loaded.domains());
     let metrics = ServeMetrics::register(&mut registry);
-    let routes = caches.and_then(|caches| Routes::new(caches, &metrics));
+    let routes = caches.and_then(|caches| Routes::new(&caches, &metrics));
     let routes = routes.map_err(|error| refuse(SidecarStartError::Shape(error.message)))?;
     let settings = ConsumersConfig {
         hosts: AllowedHosts::default(),

@@ -28,9 +28,6 @@ pub mod webhook;
 #[cfg(test)]
 mod tests;
 
-pub use change::{
-    AddedEntries, Addition, Additions, FieldPath, PathStep, Removal, Removals, RemovedEntries,
-};
-pub use decide::{InjectOutcome, Injection, SkipReason, inject, uninject};
-pub use refusal::{InjectionRefusal, RefusalReason};
+pub use change::Additions;
+pub use decide::{Injection, SkipReason};
 pub use sidecar_settings::Defaults;

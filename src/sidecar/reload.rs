@@ -55,8 +55,8 @@ pub(super) struct Reloader {
     pub(super) routes: watch::Sender<Arc<Routes>>,
     pub(super) caches: watch::Sender<Arc<[Cache]>>,
     pub(super) reloads: watch::Sender<ReloadStatus>,
-    pub(super) metrics: ReloadMetrics,
-    pub(super) serve_metrics: ServeMetrics,
+    metrics: ReloadMetrics,
+    serve_metrics: ServeMetrics,
 }
 
 impl Reloader {
@@ -64,16 +64,18 @@ impl Reloader {
     pub(super) fn new(
         loaded: Loaded,
         mut domain_caches: DomainCaches,
-        serve_metrics: serve::ServeMetrics,
+        serve_metrics: ServeMetrics,
         registry: &mut Registry,
     ) -> Result<Self, SidecarStartError> {
         let caches = domain_caches.update(loaded.domains());
-        let routes = caches.and_then(|caches| Routes::new(caches, &serve_metrics));
-        let routes = routes.map_err(|error| SidecarStartError::Shape(error.message))?;
+        let caches = caches.map_err(|error| SidecarStartError::Shape(error.message))?;
+        let routes = Routes::new(&caches, &serve_metrics)
+            .map_err(|error| SidecarStartError::Shape(error.message))?;
         Ok(Self {
             loaded,
             domain_caches,
             routes: watch::Sender::new(Arc::new(routes)),
+            caches: watch::Sender::new(caches.into()),
             reloads: watch::Sender::new(ReloadStatus::default()),
             metrics: ReloadMetrics::register(registry),
             serve_metrics,

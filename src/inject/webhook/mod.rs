@@ -72,8 +72,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Defaults;
-use crate::identity::{self, Identity, IdentityError, IdentityPaths};
 use crate::http::{Activity, BindError, ListenAddress, Listener, PortLimits, accept_tls};
+use crate::identity::{self, Identity, IdentityError, IdentityPaths};
 use crate::supervisor::{Control, DrainTimes, GracefulTask, Supervisor, TaskEnded};
 use admission_handler::AdmissionHandler;
 use certificate_controller::{CertificateController, CertificateSource, TrustStatus};
