@@ -4,10 +4,11 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{Choices, choices, defaults, pod};
+use crate::inject::Defaults;
+use crate::inject::annotations::annotations;
 use crate::inject::change::FieldPath;
 use crate::inject::decide::{InjectOutcome, SkipReason, inject, uninject};
 use crate::inject::refusal::RefusalReason;
-use crate::inject::{Defaults, annotations};
 
 /// A JSON Patch of nothing but `add`, as RFC 6902 says it.
 fn patched(mut document: Value, patch: &Value) -> Value {
