@@ -69,10 +69,10 @@ pub(super) fn end_event() -> AdminEvent {
 
 /// What changed of the reloads.
 pub(super) fn reload_events(before: &ReloadStatus, now: &ReloadStatus) -> Vec<AdminEvent> {
-    let not_stored = (now.failed > before.failed)
-        .then(|| AdminEvent::now("reload-not_stored", json!({"problems": now.problems})));
+    let refused = (now.failed > before.failed)
+        .then(|| AdminEvent::now("reload-refused", json!({"problems": now.problems})));
     let done = (now.done > before.done).then(|| AdminEvent::now("reloaded", json!({})));
-    not_stored.into_iter().chain(done).collect()
+    refused.into_iter().chain(done).collect()
 }
 
 /// What happened to a domain in the fleet, or to the connections.
