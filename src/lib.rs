@@ -9,7 +9,7 @@
 //!       │
 //!   sidecar                    puts the parts together, supervises, reloads, drains
 //!       │
-//!   inject                     Kubernetes manifests and admission reviews in, the same with sidecars out
+//!   inject                     Kubernetes manifests and admission reviews: adds sidecars to pods
 //!       │
 //!   supervisor                 tasks, signals, drain: how a long-running process lives and ends
 //!       │

@@ -55,8 +55,8 @@ async fn accept_loop<A: Handler>(
             Ok(stream) => stream,
             Err(error) => {
                 if !is_failing {
-                    tracing::warn!(%error, address = %listener.address(), "a connection could not be \
-                         taken");
+                    let address = listener.address();
+                    tracing::warn!(%error, %address, "a connection could not be taken");
                 }
                 is_failing = true;
                 // The system may be out of what a connection needs: then one of ours ends for it,

@@ -83,8 +83,10 @@ mod tests {
     use super::*;
 
     /// What Prometheus 3.0 sends.
-    const PROMETHEUS: &str = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
-        application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,\
+    const PROMETHEUS: &str = "application/openmetrics-text;\
+        version=1.0.0;escaping=allow-utf-8;q=0.6,\
+        application/openmetrics-text;version=0.0.1;q=0.5,\
+        text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,\
         text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
 
     #[test]
@@ -121,7 +123,8 @@ mod tests {
             "application/openmetrics-text;version=0.0.1",
             "application/openmetrics-text;version=2.0.0",
             "application/openmetrics-text;q=nonsense",
-            "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited",
+            "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;\
+             encoding=delimited",
             ";;,,;q=1",
         ] {
             assert!(!accepts_open_metrics(asks), "{asks}");

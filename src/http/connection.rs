@@ -131,7 +131,8 @@ async fn detect_http2<IO: AsyncRead + Unpin>(
             biased;
             http2 = io.detect_http2() => return http2.ok(),
             signal = progress.wait_for_eviction() => {
-                let linger = if signal == EvictionSignal::CloseNow { Duration::ZERO } else { LINGER };
+                let is_immediate = signal == EvictionSignal::CloseNow;
+                let linger = if is_immediate { Duration::ZERO } else { LINGER };
                 return timeout(linger, io.detect_http2()).await.ok()?.ok();
             }
             changed = drain.changed() => changed.ok()?,
@@ -166,7 +167,10 @@ async fn run_connection<C>(
         tokio::select! {
             biased;
             signal = progress.wait_for_eviction() => {
-                if signal == EvictionSignal::CloseNow || (!http2 && timeout(LINGER, serving).await.is_ok()) {
+                if signal == EvictionSignal::CloseNow {
+                    return;
+                }
+                if !http2 && timeout(LINGER, serving).await.is_ok() {
                     return;
                 }
                 connection.as_mut().graceful_shutdown();

@@ -468,8 +468,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn where_requests_hold_too_much_the_one_that_reads_nothing_ends_then_the_greater_and_else_the_new_is_refused()
-     {
+    async fn where_requests_hold_too_much_an_unread_one_ends_then_a_greater_else_the_new() {
         let limits =
             PortLimits { request_bytes_max: 100, connections_max: 10, ..PortLimits::default() };
         let table = ConnectionTable::new(limits, PortMetrics::default());

@@ -35,8 +35,9 @@ impl<'s> NameResolver<'s> {
             let (scope, _) = mark;
             let pattern = self.pattern(pattern)?;
             let bound = &self.scope[scope..];
-            let is = |known: &ScopeName<'s>, name: &str| matches!(known, ScopeName::Var(n) if *n == name);
-            let place = |name: &&str| bound.iter().rev().position(|known| is(known, name));
+            let place = |name: &&str| {
+                bound.iter().rev().position(|other| matches!(other, ScopeName::Var(n) if n == name))
+            };
             let places = names.iter().map(place).collect();
             resolved.push(Alternative { pattern, places });
             self.restore_scope(mark);
