@@ -25,8 +25,8 @@ pub struct Routes {
 /// One version of one domain, ready to be answered.
 #[derive(Debug)]
 pub(crate) struct Route {
-    /// A number that no other route of this process ever had: rendered bytes are kept under
-    /// it.
+    /// A number that no other route of this process ever had: rendered bytes are
+    /// kept under it.
     pub(super) id: NonZeroU64,
     pub(super) cache: Cache,
     pub(super) version: Version,
