@@ -1,35 +1,36 @@
 //! The cache's counters as `GET /status` tells them: read back from what `/metrics` tells, so that
 //! the two agree, and so that a new tier shows up by itself.
 
-use serde_json::{Value, json};
-
 use super::AdminState;
+use super::api::{CacheStatus, CacheTierStatus};
 
 /// How reads were answered since the start.
-pub(super) fn cache_json(state: &AdminState) -> Value {
-    let Some(metrics) = super::exposition::encode(&state.registry) else { return Value::Null };
+pub(super) fn cache_status(state: &AdminState) -> Option<CacheStatus> {
+    let metrics = super::exposition::encode(&state.registry)?;
     let hits = tier_hits(&metrics);
     let misses = counter(&metrics, "bfb_cache_misses_total");
     let all_hits = hits.iter().map(|(_, hits)| hits).sum::<u64>();
     let reads = all_hits + misses;
     let tiers = hits.iter().map(|(tier, hits)| {
-        let mut json = json!({"tier": tier, "hits": hits, "percent": percent(*hits, reads)});
-        if *tier == "memory" {
-            json["entries"] = state.memory.entries().into();
-            json["bytes"] = state.memory.bytes().into();
-            json["capacity"] = state.memory.capacity().into();
+        let is_memory = *tier == "memory";
+        CacheTierStatus {
+            bytes: is_memory.then(|| state.memory.bytes()),
+            capacity: is_memory.then(|| state.memory.capacity()),
+            entries: is_memory.then(|| state.memory.entries()),
+            hits: Some(*hits),
+            percent: percent(*hits, reads),
+            tier: Some((*tier).to_owned()),
         }
-        json
     });
-    json!({
-        "reads": reads,
-        "hit_percent": percent(all_hits, reads),
-        "tiers": tiers.collect::<Vec<_>>(),
-        "misses": misses,
-        "collapsed": counter(&metrics, "bfb_cache_collapsed_total"),
-        "fenced": counter(&metrics, "bfb_cache_fenced_total"),
-        "stale_served": counter(&metrics, "bfb_cache_stale_served_total"),
-        "evicted": counter(&metrics, "bfb_cache_evictions_total"),
+    Some(CacheStatus {
+        collapsed: Some(counter(&metrics, "bfb_cache_collapsed_total")),
+        evicted: Some(counter(&metrics, "bfb_cache_evictions_total")),
+        fenced: Some(counter(&metrics, "bfb_cache_fenced_total")),
+        hit_percent: percent(all_hits, reads),
+        misses: Some(misses),
+        reads: Some(reads),
+        stale_served: Some(counter(&metrics, "bfb_cache_stale_served_total")),
+        tiers: tiers.collect(),
     })
 }
 

@@ -5,7 +5,7 @@
 //! lives, and ends when the sidecar drains, so that it never holds a drain up. Keys and tags are
 //! personal data: they are told only with `?keys=1`.
 
-mod event_json;
+mod conversion;
 mod listener;
 
 use std::convert::Infallible;

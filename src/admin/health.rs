@@ -9,8 +9,7 @@ use tokio::sync::watch;
 use super::AdminState;
 
 /// How far the process has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// The listeners are not open yet.
     Starting,
@@ -20,13 +19,24 @@ pub enum Phase {
     Draining,
 }
 
+impl Phase {
+    /// The phase's name in the API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Draining => "draining",
+        }
+    }
+}
+
 /// The process's phase, read by the probes.
 #[derive(Debug, Clone)]
 pub struct ProcessHealth(watch::Receiver<Phase>);
 
 #[derive(Debug, Serialize)]
 pub(super) struct ProbeBody {
-    status: Phase,
+    status: &'static str,
     trouble: Vec<String>,
 }
 
@@ -54,6 +64,6 @@ impl ProcessHealth {
     }
 
     pub(super) fn probe_body(&self, state: &AdminState) -> ProbeBody {
-        ProbeBody { status: self.phase(), trouble: super::status::list_troubles(state) }
+        ProbeBody { status: self.phase().as_str(), trouble: super::status::list_troubles(state) }
     }
 }

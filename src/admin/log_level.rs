@@ -3,30 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::api::{CurrentLogLevel, LogChange};
 use crate::domain::quote;
-
-/// What `PUT /log` takes.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LogChange {
-    /// A level (`debug`) or a filter as `--log` takes it (`info,bfb::sources=trace`).
-    pub level: String,
-    /// How long it holds (`1m`); without it, until the next change.
-    #[serde(default)]
-    pub r#for: Option<String>,
-}
-
-/// The level that holds, as `GET /log` tells it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct CurrentLogLevel {
-    level: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    seconds_left: Option<u64>,
-}
 
 /// A handle on the log's level; clones share it.
 #[derive(Debug, Clone)]

@@ -6,6 +6,7 @@
 //! refused, and a write must be declared as JSON.
 
 mod accept_header;
+pub mod api;
 mod cache_counters;
 mod datasets;
 mod events;
@@ -35,10 +36,10 @@ use crate::serve::problem_details::ProblemDetails;
 use crate::serve::{Activity, AllowedHosts, BodyError, Handler, RequestBody, Routes};
 use crate::sources::TraceContext;
 
+pub use api::{LogChange, ReloadStatus};
 pub use events::EventListeners;
 pub use health::{Phase, ProcessHealth};
-pub use log_level::{LogChange, LogLevel, follow as follow_log};
-pub use status::ReloadStatus;
+pub use log_level::{LogLevel, follow as follow_log};
 
 /// Everything that the admin port tells.
 #[derive(Debug)]
@@ -142,7 +143,7 @@ impl Admin {
             }
             "/metrics" => check_read(&request).map(|()| self.metrics(request.headers())),
             "/status" if !self.probes_only => check_read(&request)
-                .map(|()| json_response(StatusCode::OK, &status::status_json(&self.state))),
+                .map(|()| json_response(StatusCode::OK, &status::status(&self.state))),
             "/log" if !self.probes_only => self.log(request).await,
             "/invalidate" if !self.probes_only => self.invalidate(request).await,
             _ if self.probes_only => {

@@ -7,6 +7,7 @@ use http::{HeaderMap, StatusCode};
 use reqwest::{Client, ClientBuilder, Method, RequestBuilder, Response};
 
 use super::terminal::escape;
+use crate::admin::api::FailedSource;
 use crate::serve::ListenAddress;
 use crate::serve::problem_details::ProblemDetails;
 use crate::sources::TraceContext;
@@ -107,11 +108,33 @@ pub(super) fn root_cause(error: &dyn std::error::Error) -> String {
     cause.to_string()
 }
 
+/// What the commands read of a problem (RFC 9457), whichever port it came from.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(default)]
+pub(super) struct ProblemReport {
+    r#type: Option<String>,
+    title: Option<String>,
+    detail: Option<String>,
+    /// The sources that failed.
+    pub(super) failed: Vec<FailedSource>,
+    pub(super) trace_id: Option<String>,
+    /// The invalidation that was not acknowledged.
+    pub(super) token: Option<String>,
+    /// Who did not acknowledge it.
+    pub(super) behind: Vec<String>,
+}
+
+impl ProblemReport {
+    /// Reads a body; one that is no problem says nothing.
+    pub(super) fn from_body(body: &[u8]) -> Self {
+        serde_json::from_slice(body).unwrap_or_default()
+    }
+}
+
 /// What an answer that is no success says: a problem's title and detail, or its status.
 pub(super) fn problem_text(status: u16, body: &[u8]) -> String {
-    let problem: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
-    let member = |name: &str| problem.get(name).and_then(serde_json::Value::as_str);
-    let text = match (member("type"), member("title"), member("detail")) {
+    let problem = ProblemReport::from_body(body);
+    let text = match (problem.r#type, problem.title, problem.detail) {
         (Some(kind), Some(title), Some(detail)) => format!("{status} {kind}: {title}: {detail}"),
         (Some(kind), Some(title), None) => format!("{status} {kind}: {title}"),
         _ => format!("status {status}"),

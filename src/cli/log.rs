@@ -4,12 +4,12 @@ use std::process::ExitCode;
 
 use clap::Args;
 use reqwest::Method;
-use serde_json::{Value, json};
 
 use super::args::AdminArgs;
 use super::client::{SidecarClient, problem_text};
 use super::terminal::escape;
 use super::{exit, out};
+use crate::admin::api::{CurrentLogLevel, LogChange};
 
 #[derive(Debug, Args)]
 pub(super) struct LogCommand {
@@ -47,18 +47,19 @@ impl LogCommand {
         let client = SidecarClient::new(&self.admin.admin)?;
         let request = match &self.level {
             None => client.request(Method::GET, "/log"),
-            Some(level) => client
-                .request(Method::PUT, "/log")
-                .json(&json!({"level": level, "for": self.r#for})),
+            Some(level) => {
+                let change = LogChange { level: level.clone(), r#for: self.r#for.clone() };
+                client.request(Method::PUT, "/log").json(&change)
+            }
         };
         let answer = client.send(request, "admin").await?;
         Ok((answer.status().as_u16(), answer.bytes().await?))
     }
 }
 
-fn text(level: &Value) -> String {
-    let name = escape(level["level"].as_str().unwrap_or_default());
-    match level["seconds_left"].as_u64() {
+fn text(current: &CurrentLogLevel) -> String {
+    let name = escape(&current.level);
+    match current.seconds_left {
         Some(seconds) => format!("{name} (for {seconds} s more)"),
         None => name.into_owned(),
     }

@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::args::{AdminArgs, OutputFormat};
 use super::client::{SidecarClient, problem_text};
 use super::{exit, out};
+use crate::admin::api::Status;
 
 #[derive(Debug, Args)]
 pub(super) struct StatusCommand {
@@ -25,22 +26,36 @@ impl StatusCommand {
     pub(super) fn run(self) -> ExitCode {
         super::block_on(async move {
             match fetch(&self.admin).await {
+                // As it came, with what this release does not know.
                 Ok(status) if self.format == OutputFormat::Json => {
                     out::print_json(serde_json::to_string_pretty(&status).unwrap_or_default())
                 }
-                Ok(status) => out::print(text::text(&status).trim_end()),
+                Ok(status) => match read(status) {
+                    Ok(status) => out::print(text::text(&status).trim_end()),
+                    Err(failed) => failed,
+                },
                 Err(failed) => failed,
             }
         })
     }
 }
 
-/// `GET /status`, or the exit code after saying why not.
-pub(super) async fn fetch(admin: &AdminArgs) -> Result<Value, ExitCode> {
-    let unavailable = |error: &dyn std::fmt::Display| {
-        out::error(error);
-        exit::unavailable()
-    };
+/// What `GET /status` says, or the exit code after saying why not.
+pub(super) async fn fetch_status(admin: &AdminArgs) -> Result<Status, ExitCode> {
+    read(fetch(admin).await?)
+}
+
+fn read(status: Value) -> Result<Status, ExitCode> {
+    serde_json::from_value(status).map_err(|error| unavailable(&error))
+}
+
+fn unavailable(error: &dyn std::fmt::Display) -> ExitCode {
+    out::error(error);
+    exit::unavailable()
+}
+
+/// The JSON of `GET /status`.
+async fn fetch(admin: &AdminArgs) -> Result<Value, ExitCode> {
     let client = SidecarClient::new(&admin.admin).map_err(|error| unavailable(&error))?;
     let answer = client
         .send(client.request(Method::GET, "/status"), "admin")

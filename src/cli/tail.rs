@@ -11,7 +11,6 @@ use std::time::Duration;
 use clap::Args;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Method, Response};
-use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::args::{AdminArgs, OutputFormat};
@@ -122,15 +121,15 @@ impl TailCommand {
                 return StreamEnd::Gone(address(), "it sent an event that is too long".to_owned());
             };
             for data in completed {
-                let event: Value = serde_json::from_str(&data).unwrap_or_default();
+                let is_last = event_line::is_last(&data);
                 let written = match self.format {
                     OutputFormat::Json => out::write_json(data),
-                    OutputFormat::Text => out::write_line(lines.line_of(&event)),
+                    OutputFormat::Text => out::write_line(lines.line_of(&data)),
                 };
                 if let Err(error) = written {
                     return StreamEnd::Output(error);
                 }
-                if event["event"] == "ends" {
+                if is_last {
                     return StreamEnd::Drains(address());
                 }
             }

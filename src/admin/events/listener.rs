@@ -8,9 +8,10 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{broadcast, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::event_json::{self, AdminEvent};
+use super::conversion;
 use super::{EventQuery, ListenerSlot};
-use crate::admin::{AdminState, Phase, ReloadStatus};
+use crate::admin::api::{AdminEvent, ReloadStatus};
+use crate::admin::{AdminState, Phase};
 use crate::{bus, cache};
 
 /// How long a stream says nothing; then it shows that it lives.
@@ -81,7 +82,7 @@ impl EventListener {
             phase: state.health.subscribe(),
             reported_reloads: state.reloads.borrow().clone(),
             reloads: state.reloads.clone(),
-            greeting: Some(event_json::listening_event(state, query.keys)),
+            greeting: Some(conversion::listening_event(state, query.keys)),
             last_sent: Instant::now(),
             has_ended: false,
             query,
@@ -96,13 +97,13 @@ impl EventListener {
         }
         let mut frame = String::new();
         if let Some(first) = self.greeting.take() {
-            first.write(&mut frame);
+            conversion::write(&first, &mut frame);
         }
         loop {
             let drained = self.write_ready(&mut frame);
             if *self.phase.borrow_and_update() == Phase::Draining {
                 self.has_ended = true;
-                event_json::end_event().write(&mut frame);
+                conversion::write(&conversion::end_event(), &mut frame);
             }
             if !frame.is_empty() {
                 self.last_sent = Instant::now();
@@ -136,7 +137,7 @@ impl EventListener {
             }
             let Some(events) = self.next_events() else { return true };
             for event in events {
-                event.write(frame);
+                conversion::write(&event, frame);
             }
         }
         false
@@ -152,7 +153,7 @@ impl EventListener {
             std::mem::take(&mut self.fleet.missed) + std::mem::take(&mut self.fills.missed);
         if missed > 0 {
             self.missed.inc_by(missed);
-            events.push(event_json::missed_event(missed));
+            events.push(conversion::missed_event(missed));
         }
         events.extend(self.reload_events());
         match (self.fleet.next.take(), self.fills.next.take()) {
@@ -176,19 +177,19 @@ impl EventListener {
         if (now.done, now.failed) == (self.reported_reloads.done, self.reported_reloads.failed) {
             return Vec::new();
         }
-        let events = event_json::reload_events(&self.reported_reloads, &now);
+        let events = conversion::reload_events(&self.reported_reloads, &now);
         self.reported_reloads = now.clone();
         events
     }
 
     fn fleet_event(&self, happening: &bus::BusEvent) -> Option<AdminEvent> {
         let concerns = happening.domain.as_deref().is_none_or(|domain| self.is_for_domain(domain));
-        concerns.then(|| event_json::fleet_event(happening, self.query.keys))
+        concerns.then(|| conversion::fleet_event(happening, self.query.keys))
     }
 
     fn fill_event(&self, happening: &cache::CollectionEvent) -> Option<AdminEvent> {
         self.is_for_domain(&happening.domain)
-            .then(|| event_json::fill_event(happening, self.query.keys))
+            .then(|| conversion::fill_event(happening, self.query.keys))
     }
 
     fn is_for_domain(&self, domain: &str) -> bool {

@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use reqwest::Method;
-use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{sleep, timeout};
@@ -21,6 +20,7 @@ use super::private_redis::PrivateRedis;
 use super::suggestions::{SidecarAddresses, suggest_for_fleet};
 use super::{DemoCommand, DemoError, FIRST_PATH, program_name};
 use crate::admin::LogLevel;
+use crate::admin::api::{InvalidateRequest, InvalidateResponse, Status, WaitMode};
 use crate::bus;
 use crate::cache::MemorySize;
 use crate::cli::client::{SidecarClient, problem_text};
@@ -205,11 +205,7 @@ async fn show_an_invalidation(
     let formed =
         timeout(FORM_TIMEOUT, join_all(members.iter().map(FleetMember::wait_for_lease))).await;
     if formed.is_err() {
-        let trouble = members[0]
-            .status()
-            .await
-            .ok()
-            .and_then(|s| s["fleet"]["trouble"].as_str().map(str::to_owned));
+        let trouble = members[0].status().await.ok().and_then(|status| status.fleet.trouble);
         let reason = trouble.unwrap_or_else(|| "the fleet did not form".to_owned());
         return Err(FleetDemoError::Missing(
             format!("{reason}\nhint: `--redis` says where it is").into(),
@@ -307,17 +303,14 @@ impl FleetMember {
         SidecarAddresses { listen: usual(&self.listen), admin: usual(&self.admin_address) }
     }
 
-    async fn status(&self) -> Result<Value, DemoError> {
+    async fn status(&self) -> Result<Status, DemoError> {
         let answer = self.admin.send(self.admin.request(Method::GET, "/status"), "admin").await?;
         Ok(serde_json::from_slice(&answer.bytes().await?)?)
     }
 
     async fn wait_for_lease(&self) {
-        while self
-            .status()
-            .await
-            .map_or(true, |status| status["fleet"]["domains"][0]["lease_held"] != true)
-        {
+        let holds_lease = |status: Status| status.fleet.domains.first().map(|d| d.lease_held);
+        while self.status().await.ok().and_then(holds_lease) != Some(true) {
             sleep(POLL_INTERVAL).await;
         }
     }
@@ -341,8 +334,13 @@ impl FleetMember {
         Err(problem_text(status.as_u16(), &answer.bytes().await?).into())
     }
 
-    async fn invalidate(&self) -> Result<Value, DemoError> {
-        let request = json!({"domain": "customer", "keys": ["42"], "wait": "fleet"});
+    async fn invalidate(&self) -> Result<InvalidateResponse, DemoError> {
+        let request = InvalidateRequest {
+            domain: "customer".to_owned(),
+            keys: vec!["42".into()],
+            wait: WaitMode::Fleet,
+            ..InvalidateRequest::default()
+        };
         let answer = self
             .admin
             .send(self.admin.request(Method::POST, "/invalidate").json(&request), "admin")

@@ -1,0 +1,204 @@
+//! What the bus and the cache tell, as events of the API, and an event as a frame of the stream.
+
+use std::fmt::Write as _;
+use std::time::{Duration, SystemTime};
+
+use crate::admin::AdminState;
+use crate::admin::api::{
+    AdminEvent, AppliedInvalidation, CollectionReport, EventKind, FailedCollection, FailedSource,
+    ListeningDomain, ListeningReport, NamedScopes, ReloadStatus,
+};
+use crate::cache::NotStoredReason;
+use crate::coherence::{EmptyReason, InvalidationScope, LogEntry};
+use crate::collect::CollectError;
+use crate::{bus, cache};
+
+/// The most keys and tags that one event names; it always says how many there are.
+const NAMED_MAX: usize = 100;
+
+/// Writes an event as server-sent events are: its name, and one line of JSON, which has no line
+/// break of its own. The members go out in the order of their names.
+pub(super) fn write(event: &AdminEvent, frame: &mut String) {
+    let data = serde_json::to_value(event).unwrap_or_default();
+    let name = data.get("event").and_then(|name| name.as_str()).unwrap_or_default();
+    let _ = write!(frame, "event: {name}\ndata: {data}\n\n");
+}
+
+fn event_at(at: SystemTime, domain: Option<&str>, kind: EventKind) -> AdminEvent {
+    AdminEvent {
+        at: Some(humantime::format_rfc3339_millis(at).to_string()),
+        domain: domain.map(str::to_owned),
+        kind: Some(kind),
+    }
+}
+
+fn event_now(kind: EventKind) -> AdminEvent {
+    event_at(SystemTime::now(), None, kind)
+}
+
+/// The first: who speaks, and how things stand.
+pub(super) fn listening_event(state: &AdminState, keys: bool) -> AdminEvent {
+    let standing = state.bus.status();
+    let domains = standing.domains.iter().map(|domain| ListeningDomain {
+        domain: Some(domain.domain.to_string()),
+        lease_held: domain.lease_held,
+        seq: domain.applied.map(|fence| fence.seq),
+    });
+    event_now(EventKind::Listening(ListeningReport {
+        domains: domains.collect(),
+        keys,
+        pid: Some(std::process::id()),
+        redis_connected: (!standing.is_standalone).then_some(standing.connected),
+        version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+    }))
+}
+
+/// So many were missed.
+pub(super) fn missed_event(count: u64) -> AdminEvent {
+    event_now(EventKind::Missed { count: Some(count) })
+}
+
+/// The last.
+pub(super) fn end_event() -> AdminEvent {
+    event_now(EventKind::Ends { because: "the sidecar drains".to_owned() })
+}
+
+/// What changed of the reloads.
+pub(super) fn reload_events(before: &ReloadStatus, now: &ReloadStatus) -> Vec<AdminEvent> {
+    let refused = (now.failed > before.failed)
+        .then(|| event_now(EventKind::ReloadRefused { problems: now.problems.clone() }));
+    let done = (now.done > before.done).then(|| event_now(EventKind::Reloaded));
+    refused.into_iter().chain(done).collect()
+}
+
+/// What happened to a domain in the fleet, or to the connections.
+pub(super) fn fleet_event(happening: &bus::BusEvent, keys: bool) -> AdminEvent {
+    let kind = match &happening.kind {
+        bus::BusEventKind::InvalidationApplied(entry) => {
+            EventKind::Invalidated(applied_invalidation(entry, keys))
+        }
+        bus::BusEventKind::HintHandled => EventKind::Hinted,
+        bus::BusEventKind::MemoryEmptied(why) => {
+            EventKind::Emptied { because: empty_reason_name(*why).to_owned() }
+        }
+        bus::BusEventKind::LeaseHeld => EventKind::LeaseHeld,
+        bus::BusEventKind::LeaseLost => EventKind::LeaseLost,
+        bus::BusEventKind::Connected => EventKind::RedisConnected,
+        bus::BusEventKind::Disconnected(fault) => {
+            EventKind::RedisDisconnected { because: fault.to_string() }
+        }
+    };
+    event_at(happening.at, happening.domain.as_deref(), kind)
+}
+
+fn applied_invalidation(entry: &LogEntry, keys: bool) -> AppliedInvalidation {
+    let scopes = entry.scopes.iter();
+    let key_names = scopes.clone().filter_map(|scope| match scope {
+        InvalidationScope::Key(key) => Some(&**key),
+        _ => None,
+    });
+    let tag_names = scopes.clone().filter_map(|scope| match scope {
+        InvalidationScope::Tag(tag) => Some(&**tag),
+        _ => None,
+    });
+    let named = keys.then(|| NamedScopes {
+        keys: key_names.clone().take(NAMED_MAX).map(str::to_owned).collect(),
+        tags: tag_names.clone().take(NAMED_MAX).map(str::to_owned).collect(),
+    });
+    AppliedInvalidation {
+        all: scopes.clone().any(|scope| matches!(scope, InvalidationScope::All)),
+        keys: key_names.count(),
+        named,
+        seq: Some(entry.seq),
+        tags: tag_names.count(),
+    }
+}
+
+const fn empty_reason_name(reason: EmptyReason) -> &'static str {
+    match reason {
+        EmptyReason::Epoch => "epoch",
+        EmptyReason::StreamEnd => "stream-end",
+        EmptyReason::Owner => "owner",
+    }
+}
+
+/// What came of a collection.
+pub(super) fn fill_event(happening: &cache::CollectionEvent, keys: bool) -> AdminEvent {
+    let key = keys.then(|| happening.key.to_string());
+    let took_ms = Some(tenths_of_millis(happening.took));
+    let kind = match &happening.kind {
+        cache::CollectionEventKind::Collected { dataset, bytes, rounds, not_stored } => {
+            let report = CollectionReport {
+                because: not_stored.map(|reason| not_kept_reason_name(reason).to_owned()),
+                bytes: *bytes as u64,
+                dataset: dataset.map(|id| id.to_string()),
+                found_in: None,
+                key,
+                rounds: Some(*rounds),
+                took_ms,
+            };
+            match not_stored {
+                None => EventKind::Filled(report),
+                Some(_) => EventKind::NotKept(report),
+            }
+        }
+        cache::CollectionEventKind::Found { dataset, bytes } => {
+            EventKind::Found(CollectionReport {
+                because: None,
+                bytes: *bytes as u64,
+                dataset: dataset.map(|id| id.to_string()),
+                found_in: Some("redis".to_owned()),
+                key,
+                rounds: None,
+                took_ms,
+            })
+        }
+        cache::CollectionEventKind::Failed(error) => {
+            EventKind::Failed(FailedCollection { key, took_ms, ..failed_collection(error) })
+        }
+    };
+    event_at(happening.at, Some(&happening.domain), kind)
+}
+
+/// The time in milliseconds, with one digit after the point.
+fn tenths_of_millis(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e4).round() / 10.0
+}
+
+const fn not_kept_reason_name(reason: NotStoredReason) -> &'static str {
+    match reason {
+        NotStoredReason::Off => "off",
+        NotStoredReason::NoStore => "no-store",
+        NotStoredReason::NoTags => "no-tags",
+        NotStoredReason::LeaseLost => "lease-lost",
+        NotStoredReason::Fenced => "fenced",
+    }
+}
+
+fn failed_collection(error: &CollectError) -> FailedCollection {
+    match error {
+        CollectError::NotFound { source_name } => {
+            let failed = FailedSource {
+                detail: None,
+                reason: "not-found".to_owned(),
+                source: source_name.to_string(),
+            };
+            FailedCollection { failed: vec![failed], ..FailedCollection::default() }
+        }
+        CollectError::Failed { failures, deadline_passed } => {
+            let failures = failures.iter().map(|failure| FailedSource {
+                detail: Some(failure.detail.clone()),
+                reason: failure.reason.as_str().to_owned(),
+                source: failure.source_name.to_string(),
+            });
+            FailedCollection {
+                deadline_passed: Some(*deadline_passed),
+                failed: failures.collect(),
+                ..FailedCollection::default()
+            }
+        }
+        CollectError::Overloaded { detail } => {
+            FailedCollection { overloaded: Some(detail.clone()), ..FailedCollection::default() }
+        }
+    }
+}
