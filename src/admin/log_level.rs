@@ -77,7 +77,8 @@ pub async fn follow(level: LogLevel, apply: impl Fn(&str) + Send) {
                 apply(&requested.borrow_and_update().level);
             }
             () = over => {
-                level.requested.send_replace(RequestedLevel { level: level.default_level.to_string(), until: None });
+                let usual = level.default_level.to_string();
+                level.requested.send_replace(RequestedLevel { level: usual, until: None });
             }
         }
     }

@@ -192,7 +192,8 @@ fn behind_text(problem: &ProblemReport) -> String {
     for name in &problem.behind {
         let _ = writeln!(text, "  behind: {}", escape(name));
     }
-    text + "hint: the invalidation stands, nobody serves older data beyond its lease; `--timeout` waits longer\ntoken "
+    text + "hint: the invalidation stands, nobody serves older data beyond its lease; \
+            `--timeout` waits longer\ntoken "
         + token
         + "\n"
 }
