@@ -14,11 +14,14 @@ test:
 	cargo fmt --check
 	cargo clippy --all-targets --quiet -- -D warnings
 	cargo clippy --no-default-features --quiet -- -D warnings
+	cargo clippy --profile test --features removable-guards --bin bfb-removable-guards --quiet -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --quiet --document-private-items
 	@# For the tests that show that the history checker can fail; whoever runs them without this builds it then. With the same
 	@# features of all dependencies as `make demo` has, so that those are built once for both.
 	cargo build --quiet --no-default-features --features removable-guards --bin bfb-removable-guards
 	cargo test --quiet
+	@# What each guard of the coherence protocol prevents, over the same dependencies as the tests before.
+	cargo test --quiet --features removable-guards --bin bfb-removable-guards
 
 # The webhook, and what it injects, against a real API server with its controllers and etcd: the first time, Go builds those.
 test-cluster:

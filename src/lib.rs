@@ -9,9 +9,11 @@
 //!       │
 //!   sidecar                    puts the parts together, supervises, reloads, drains
 //!       │
-//!   inject                     Kubernetes manifests and admission reviews in, the same with sidecars out
+//!   inject                     Kubernetes manifests and admission reviews: adds sidecars to pods
 //!       │
-//!   serve ── admin             HTTP on localhost; the one place where errors become HTTP
+//!   supervisor                 tasks, signals, drain: how a long-running process lives and ends
+//!       │
+//!   serve · admin              HTTP on localhost; the one place where errors become HTTP
 //!       │
 //!   cache                      memory and Redis, and the flights that fill them
 //!       │
@@ -23,11 +25,16 @@
 //!       │
 //!   identity                   certificates: load, rotate, verify, prove mutual
 //!       │
+//!   http                       listeners, connections, their bounds and their drain; problems
+//!       │
 //!   coherence                  what may be served, joined and kept: the protocol. Pure
 //!       │
-//!   domain · shape             the domain file and its problems; jq. Pure
+//!   domain · shape             the domain file and its checks; jq. Pure
+//!       │
+//!   settings                   every flag, variable and annotation, once, with its values. Pure
 //!       │
 //!   resources                  the accounts of memory and of CPU time that all work draws from
+//!   diagnostics                problems with places, quoting, near names, the YAML tree. Pure
 //!   log_filter                 what a log filter may say. Pure
 //! ```
 //!
@@ -35,8 +42,8 @@
 //!
 //! # The life of a request
 //!
-//! 1. [`serve::accept`] takes a connection within a bound, where another one ends for it if need
-//!    be; a request that takes too long to arrive ends its own.
+//! 1. [`crate::http::accept`] takes a connection within a bound, where another one ends for it if
+//!    need be; a request that takes too long to arrive ends its own.
 //! 2. [`serve::Consumers`] looks at `Host`, finds the version in the current [`serve::Routes`],
 //!    decodes and checks the key. Nothing upstream has been asked yet.
 //! 3. [`cache::Cache`] answers from memory where [`coherence::Replica`] believes what it holds, for
@@ -55,7 +62,7 @@
 //! 6. The parts are joined byte for byte into a [`collect::Dataset`], which memory and Redis keep
 //!    unless it was invalidated in the air. A version's [`shape::Program`] runs on it, within a
 //!    budget, away from the event loop, when it is its domain's turn.
-//! 7. The answer is a 200 with every part, or one [`serve::problem_details::ProblemDetails`] that
+//! 7. The answer is a 200 with every part, or one [`serve::consumer_problem::ConsumerProblem`] that
 //!    holds none.
 //!
 //! # What all of it may cost
@@ -88,10 +95,11 @@
 //!
 //! # The life of a pod's sidecar
 //!
-//! `bfb inject` reads a manifest as a tree with places ([`inject::manifest`]) and finds its pods.
-//! [`inject::inject`] decides on each, as JSON: what is added, or every reason why not. The
-//! additions become splices of the text, which is read again and handed out only if it says exactly
-//! what was meant; for an admission review the same additions are a JSON Patch.
+//! `bfb inject` reads a manifest as a tree with places ([`inject::manifest`], over
+//! `diagnostics::yaml`) and finds its pods. `inject/decide.rs` decides on each, as JSON: what is
+//! added, or every reason why not. The additions become splices of the text, which is read again
+//! and handed out only if it says exactly what was meant; for an admission review the same
+//! additions are a JSON Patch.
 //!
 //! `inject::webhook` (where the feature `webhook` is on) answers those reviews. Beside that it
 //! keeps itself believed: one replica leads, makes certificates and tells the API servers whom to
@@ -99,13 +107,18 @@
 //!
 //! # What is absent, on purpose
 //!
-//! - `coherence`, `domain`, `shape` and `resources` know nobody: the checker is handed a jq
-//!   compiler as a function ([`domain::World`]).
+//! - `coherence`, `shape`, `resources` and `diagnostics` know nobody, and `domain` knows
+//!   `diagnostics` only: the checker is handed a jq compiler as a function ([`domain::World`]).
+//! - The protocol has no switches. Its rules can be taken away only in a build with the feature
+//!   `removable-guards`, which is for tests alone ([`coherence::Guard`]); `tests/coherence` checks
+//!   it with them and without.
+//! - `http` knows neither its handlers nor what they answer with: `serve`, `admin` and the webhook
+//!   stand beside each other on it.
 //! - `collect` does not know HTTP towards consumers, and `sources` does not know that there is more
 //!   than one source.
-//! - `inject` knows nothing of datasets. What decides on a pod is pure: it asks no cluster, and
-//!   reads no file. Nor does what decides on a certificate's turn or on who leads; only the
-//!   webhook's `cluster.rs` speaks to an API server.
+//! - `inject` knows nothing of datasets or of domain files. What decides on a pod is pure: it asks
+//!   no cluster, and reads no file. Nor does what decides on a certificate's turn or on who leads;
+//!   only the webhook's `cluster.rs` speaks to an API server.
 //! - No part of a dataset is parsed and written again on its way through: a [`sources::Part`] is
 //!   the bytes that came.
 //! - No error text, log line or metric holds a key or a part's data unless the operator asked for
@@ -117,12 +130,16 @@ pub mod cache;
 pub mod cli;
 pub mod coherence;
 pub mod collect;
+pub mod diagnostics;
 pub mod domain;
+pub mod http;
 pub mod identity;
 pub mod inject;
 pub mod log_filter;
 pub mod resources;
 pub mod serve;
+pub mod settings;
 pub mod shape;
 pub mod sidecar;
 pub mod sources;
+pub mod supervisor;

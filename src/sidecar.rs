@@ -6,38 +6,33 @@
 
 mod assembly;
 mod config;
-mod file_checks;
+mod http_config;
 mod reload;
-mod shutdown;
 
-use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
-use tokio::sync::{Notify, mpsc, watch};
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio::sync::{Notify, watch};
 
-use crate::admin::{
-    self, Admin, AdminState, EventListeners, LogLevel, Phase, ProcessHealth, ReloadStatus,
-};
-use crate::bus::{self, Bus};
-use crate::cache::{CacheMetrics, Memory, SampleVerifier, Seal, SealError};
+use crate::admin::{self, Admin, AdminState, EventListeners, LogLevel, Phase, ProcessHealth};
+use crate::bus::{self, BusConfig, RedisFileError};
+use crate::cache::{CacheContext, CacheParts, SampleVerifier, SealKeyError};
 use crate::domain::Loaded;
-use crate::identity::{self, Identity, IdentityError};
-use crate::resources::ComputePool;
-use crate::serve::{
-    self, Activity, BindError, Consumers, DrainPhase, ListenAddress, Listener, Port, Reporter,
-    Routes,
+use crate::http::{
+    Activity, BindError, ListenAddress, Listener, PortMetrics, QUIET_PERIOD, accept,
 };
+use crate::identity::{IdentityConfigError, RotatingIdentity};
+use crate::serve::{Consumers, ServeMetrics};
+use crate::sources::RecordingError;
+use crate::supervisor::{Control, DrainTimes, GracefulTask, Supervisor, TaskEnded};
+use http_config::Listeners;
+use reload::Reloader;
 
-pub use assembly::{
-    DomainCaches, DomainFileOptions, build_cache, build_sources, load_identity, read_domains,
-};
-pub use config::{CachingConfig, SidecarConfig};
-pub use file_checks::check_recording_folder;
+pub use assembly::{DomainCaches, DomainFileOptions, read_domains};
+pub use config::{DomainsConfig, SidecarConfig};
+pub use http_config::HttpConfig;
 
 /// Why a sidecar did not start.
 #[derive(Debug, thiserror::Error)]
@@ -46,54 +41,17 @@ pub enum SidecarStartError {
     #[error("{} problems in the domain files", .0.problems().len())]
     Domain(Box<Loaded>),
     /// The identity's files are not one.
-    #[error("`--identity {}` cannot be used: {error}", dir.display())]
-    Identity {
-        /// The folder.
-        dir: PathBuf,
-        /// Why not.
-        error: IdentityError,
-    },
+    #[error(transparent)]
+    Identity(#[from] IdentityConfigError),
     /// The file of seal keys holds none.
-    #[error("`--seal-key {}` cannot be used: {error}", file.display())]
-    Seal {
-        /// The file.
-        file: PathBuf,
-        /// Why not.
-        error: SealError,
-    },
+    #[error(transparent)]
+    Seal(#[from] SealKeyError),
     /// A file of the fleet's Redis cannot be had.
-    #[error("`--{flag} {}` cannot be used: {source}", file.display())]
-    RedisFile {
-        /// Whose file it is.
-        flag: &'static str,
-        /// Which.
-        file: PathBuf,
-        /// Why not.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    RedisFile(#[from] RedisFileError),
     /// The folder of `--record` or `--replay`.
-    #[error("`--{flag} {}` is no folder that can be used: {source}", folder.display())]
-    RecordingFolder {
-        /// Which flag.
-        flag: &'static str,
-        /// Its folder.
-        folder: PathBuf,
-        /// Why not.
-        source: std::io::Error,
-    },
-    /// The folder of `--record` is open to others.
-    #[error(
-        "`--record {}` is open to others (mode {mode:04o}), and what is recorded is personal data; \
-         expected a folder for \
-         its owner alone\nhint: `chmod 700 {}`, or name a folder that is not there yet",
-        folder.display(), folder.display()
-    )]
-    RecordingReadableByOthers {
-        /// The folder.
-        folder: PathBuf,
-        /// Its permissions.
-        mode: u32,
-    },
+    #[error(transparent)]
+    Recording(#[from] RecordingError),
     /// An address is taken.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -110,306 +68,203 @@ pub enum SidecarStartError {
     Shape(String),
 }
 
-/// The permissions of the admin port's socket, whatever `--socket-mode` gives consumers: who
-/// reaches it can read data, invalidate, and change the log.
-const ADMIN_SOCKET_MODE: u32 = 0o600;
+/// How long Redis may take to hear that this sidecar goes.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A sidecar whose ports are open.
 #[derive(Debug)]
 pub struct Sidecar {
-    config: SidecarConfig,
-    loaded: Loaded,
-    domain_caches: DomainCaches,
-    consumer_listeners: Vec<Listener>,
-    admin_listener: Listener,
-    probes_listener: Option<Listener>,
+    listeners: Listeners,
     consumers: Consumers,
+    port_metrics: SidecarPortMetrics,
     admin_state: Arc<AdminState>,
-    routes: watch::Sender<Arc<Routes>>,
-    identity: Option<watch::Sender<Arc<Identity>>>,
-    identity_metrics: identity::IdentityMetrics,
-    reloads: watch::Sender<ReloadStatus>,
-    reload_metrics: reload::ReloadMetrics,
-    driver: Option<bus::Driver>,
-    memory: Memory,
-    compute: ComputePool,
-    seal: Option<(Seal, CacheMetrics)>,
+    reloader: Reloader,
+    domains: DomainsConfig,
+    identity: RotatingIdentity,
+    cache: CacheContext,
     samples: Option<SampleVerifier>,
-    serve_metrics: serve::ServeMetrics,
+    driver: Option<bus::Driver>,
     phase: watch::Sender<Phase>,
     activity: Activity,
+    drain: Duration,
 }
 
 impl Sidecar {
-    /// Reads the files, opens the ports.
-    pub async fn start(
-        mut config: SidecarConfig,
-        log: LogLevel,
-    ) -> Result<Self, SidecarStartError> {
-        let loaded = load_domains(&config)?;
-        let mut registry = build_registry(&config);
-        let identity_metrics = identity::IdentityMetrics::register(&mut registry);
-        let identity = assembly::load_identity(config.identity.as_ref())?.map(watch::Sender::new);
-        let shared_sources = assembly::build_sources(
-            config.tls,
-            &config.recording,
-            identity.as_ref(),
-            identity_metrics.clone(),
-            &mut registry,
-        );
-        file_checks::check_files(&config)?;
-        let seal = file_checks::load_seal(config.caching.seal_key.as_deref())?;
-        let mut shared_cache = assembly::build_cache(
-            &config.caching,
-            config.bus.is_some(),
-            seal.clone(),
-            &mut registry,
-        );
-        let watched_seal = seal.map(|seal| (seal, shared_cache.metrics.clone()));
-        let samples = assembly::build_verifier(&config, &mut shared_cache, &mut registry);
-        let (account, compute) = (shared_cache.account.clone(), shared_cache.compute.clone());
-        let (memory, verifier) = (shared_cache.memory.clone(), shared_cache.verifier.clone());
-        let (happenings, listeners) =
-            (shared_cache.events.clone(), EventListeners::register(&mut registry));
-        let (bus, driver) =
-            connect_bus(config.bus.clone(), bus::BusMetrics::register(&mut registry));
-        let mut domain_caches =
-            DomainCaches::new(shared_sources, shared_cache, bus.clone(), &mut registry);
-        let serve_metrics = serve::ServeMetrics::register(&mut registry);
-        let caches = domain_caches.update(loaded.domains());
-        let routes = caches.and_then(|caches| Routes::new(caches, &serve_metrics));
-        let routes = watch::Sender::new(Arc::new(
-            routes.map_err(|error| SidecarStartError::Shape(error.message))?,
-        ));
-        let reload_metrics = reload::ReloadMetrics::register(&mut registry);
-        let (reloads, phase) =
-            (watch::Sender::new(ReloadStatus::default()), watch::Sender::new(Phase::Starting));
+    /// Builds the parts, one after the other, and opens the ports at the end.
+    pub async fn start(config: SidecarConfig, log: LogLevel) -> Result<Self, SidecarStartError> {
+        let loaded = config.domains.load()?;
+        let mut registry = build_registry();
+        let reporter = config.telemetry.build(&mut registry);
+        let identity = config.identity.build(&mut registry)?;
+        let sources = config.sources.build(&identity, &mut registry)?;
+        let lease = config.bus.as_ref().map(|bus| bus.lease);
+        let (bus, driver) = BusConfig::build(config.bus, &mut registry)?;
+        let CacheParts { context: cache, samples } = config.cache.build(lease, &mut registry)?;
+        let listeners = EventListeners::register(&mut registry);
+        let domain_caches = DomainCaches::new(sources, cache.clone(), bus.clone(), &mut registry);
+        let serve_metrics = ServeMetrics::register(&mut registry);
+        let port_metrics = SidecarPortMetrics::register(&mut registry);
+        let reloader = Reloader::new(loaded, domain_caches, serve_metrics.clone(), &mut registry)?;
+        let phase = watch::Sender::new(Phase::Starting);
         let activity = Activity::default();
         let admin_state = Arc::new(AdminState {
             registry,
             health: ProcessHealth::new(phase.subscribe()),
-            routes: routes.subscribe(),
-            identity: identity.as_ref().map(watch::Sender::subscribe),
-            identity_metrics: identity_metrics.clone(),
-            reloads: reloads.subscribe(),
-            memory: memory.clone(),
-            account,
-            verifier,
+            caches: reloader.caches.subscribe(),
+            identity: identity.subscribe(),
+            identity_metrics: identity.metrics.clone(),
+            reloads: reloader.reloads.subscribe(),
+            memory: cache.memory.clone(),
+            account: cache.account.clone(),
+            verifier: cache.verifier.clone(),
             bus,
-            bus_loss: config.caching.bus_loss,
-            happenings,
+            bus_loss: cache.bus_loss,
+            happenings: cache.events.clone(),
             listeners,
             activity: activity.clone(),
             log,
             hosts: config.consumers.hosts.clone(),
         });
-        let reporter = Reporter::new(config.key_log.clone(), config.spans.take());
-        let consumers = Consumers::new(
-            routes.subscribe(),
-            config.consumers.clone(),
-            serve_metrics.clone(),
-            reporter,
-        );
+        let routes = reloader.routes.subscribe();
+        let consumers = Consumers::new(routes, config.consumers, serve_metrics, reporter);
         Ok(Self {
-            consumer_listeners: config.bind_consumers().await?,
-            admin_listener: Listener::bind(
-                &config.check_local("admin", &config.admin)?,
-                ADMIN_SOCKET_MODE,
-            )
-            .await?,
-            probes_listener: config.bind_probes().await?,
-            config,
-            loaded,
-            domain_caches,
+            listeners: config.http.build().await?,
             consumers,
+            port_metrics,
             admin_state,
-            routes,
+            reloader,
+            domains: config.domains,
             identity,
-            identity_metrics,
-            reloads,
-            reload_metrics,
-            driver,
-            memory,
-            compute,
-            seal: watched_seal,
+            cache,
             samples,
-            serve_metrics,
+            driver,
             phase,
             activity,
+            drain: config.drain,
         })
     }
 
     /// Where consumers are answered.
     pub fn addresses(&self) -> impl Iterator<Item = &ListenAddress> {
-        self.consumer_listeners.iter().map(Listener::address)
+        self.listeners.consumers.iter().map(Listener::address)
     }
 
     /// Where the admin port is.
     pub fn admin_address(&self) -> &ListenAddress {
-        self.admin_listener.address()
+        self.listeners.admin.address()
     }
 
     /// Where the probes are, if they have an address of their own.
     pub fn probes_address(&self) -> Option<&ListenAddress> {
-        self.probes_listener.as_ref().map(Listener::address)
+        self.listeners.probes.as_ref().map(Listener::address)
     }
 
     /// Answers until it is told to stop, then drains; told again, it drains no longer. `apply_log`
     /// sets the log's level. Returns early if a part of the sidecar ends that should not.
     pub async fn run(
         mut self,
-        mut control: SidecarControl,
+        mut control: Control,
         apply_log: impl Fn(&str) + Send + 'static,
     ) -> Result<(), SidecarRunError> {
-        let (drain, drain_phase) = watch::channel(DrainPhase::Serving);
-        let connections = TaskTracker::new();
-        let (phase, activity, limit) =
-            (self.phase.clone(), self.activity.clone(), self.config.drain);
-        let compute = self.compute.clone();
-        let (leave_fleet, fleet_tasks) = (CancellationToken::new(), TaskTracker::new());
-        if let Some(driver) = self.driver.take() {
-            fleet_tasks.spawn(driver.run(leave_fleet.clone().cancelled_owned()));
-        }
-        let (bus, bus_loss) = (self.admin_state.bus.clone(), self.config.caching.bus_loss);
+        let phase = self.phase.clone();
+        let compute = self.cache.compute.clone();
+        // A second of quiet counts from the signal on: the consumer may be about to ask its last.
+        let drain = DrainTimes { least: QUIET_PERIOD, most: self.drain };
+        let fleet = self.driver.take().map(|driver| GracefulTask::spawn(|end| driver.run(end)));
+        let bus = self.admin_state.bus.clone();
+        let bus_loss = self.cache.bus_loss;
         let become_ready = async {
             assembly::wait_for_heartbeat(&bus, bus_loss).await;
             phase.send_replace(Phase::Ready);
-            std::future::pending::<std::convert::Infallible>().await
         };
-        let mut tasks = self.spawn_tasks(&drain_phase, &connections, control.reload, apply_log);
-        let ended = tokio::select! {
-            _ = control.stop.recv() => Ok(()),
-            never = become_ready => match never {},
-            Some(ended) = tasks.join_next() => Err(SidecarRunError(format!("a part of the sidecar ended: \
-                 {ended:?}"))),
-        };
+        let mut supervisor = Supervisor::new(self.activity.clone());
+        self.spawn_tasks(&mut supervisor, control.reload(), apply_log);
+        let ended = supervisor.run_until_stopped(&mut control, become_ready).await;
         phase.send_replace(Phase::Draining);
-        let second_stop = async {
-            control.stop.recv().await;
-        };
-        // A second of quiet counts from the signal on: the consumer may be about to ask its last.
-        serve::drain_until_quiet(&drain, &activity, serve::QUIET_PERIOD, limit, second_stop).await;
-        tasks.abort_all();
+        supervisor.drain(&mut control, drain).await;
+        supervisor.stop_tasks();
         // Nobody is answered any more: a program that still runs holds the process up for nobody.
         compute.close();
         // The lease is given up before the registry is left, and nobody is answered any more.
-        leave_fleet.cancel();
-        shutdown::wait_for_leave(&fleet_tasks).await;
-        shutdown::close_connections(&drain, &connections).await;
-        ended
+        if let Some(fleet) = fleet {
+            leave_fleet(&fleet).await;
+        }
+        supervisor.close_connections().await;
+        ended.map_err(SidecarRunError)
     }
 
-    /// Everything that runs for as long as the sidecar does. Connections have an owner of their
-    /// own: they outlive it.
+    /// Everything that runs for as long as the sidecar does.
     fn spawn_tasks(
         self,
-        drain_phase: &watch::Receiver<DrainPhase>,
-        connections: &TaskTracker,
+        supervisor: &mut Supervisor,
         reload: Arc<Notify>,
         apply_log: impl Fn(&str) + Send + 'static,
-    ) -> JoinSet<()> {
-        let port = |activity: &Activity, metrics: &serve::PortMetrics| Port {
-            activity: activity.clone(),
-            drain: drain_phase.clone(),
-            metrics: metrics.clone(),
-            tasks: connections.clone(),
-        };
-        let mut tasks = JoinSet::new();
-        tasks.spawn(self.memory.sweep());
-        tasks.spawn(admin::follow_log(self.admin_state.log.clone(), apply_log));
-        if let (Some(identity), Some(paths)) = (self.identity, self.config.identity) {
-            tasks.spawn(identity::follow(paths, identity, self.identity_metrics));
+    ) {
+        supervisor.spawn(self.cache.memory.sweep());
+        supervisor.spawn(admin::follow_log(self.admin_state.log.clone(), apply_log));
+        if let Some(rotation) = self.identity.follow() {
+            supervisor.spawn(rotation);
         }
-        if let Some((seal, metrics)) = self.seal {
-            tasks.spawn(seal.reload_on_change(metrics));
+        if let Some(seal) = self.cache.seal {
+            supervisor.spawn(seal.reload_on_change(self.cache.metrics));
         }
         if let Some(samples) = self.samples {
-            tasks.spawn(samples.verify());
+            supervisor.spawn(samples.verify());
         }
-        let reloader = reload::Reloader {
-            loaded: self.loaded,
-            domain_caches: self.domain_caches,
-            routes: self.routes,
-            reloads: self.reloads,
-            metrics: self.reload_metrics,
-            serve_metrics: self.serve_metrics.clone(),
-        };
-        tasks.spawn(reloader.run(self.config.paths, self.config.domain_files, reload));
-        let limits = self.config.limits;
+        supervisor.spawn(self.reloader.run(self.domains, reload));
+        let Listeners { consumers, admin, probes, limits } = self.listeners;
         // Probes and the admin port are no consumers: a drain does not wait for them.
-        let auxiliary_activity = Activity::default();
-        let admin = port(&auxiliary_activity, &self.serve_metrics.admin_port);
-        let probes = port(&auxiliary_activity, &self.serve_metrics.probes_port);
-        tasks.spawn(serve::accept(
-            self.admin_listener,
-            Admin::new(self.admin_state.clone()),
-            limits.auxiliary(),
-            admin,
-        ));
-        if let Some(listener) = self.probes_listener {
-            tasks.spawn(serve::accept(
-                listener,
-                Admin::probes(self.admin_state.clone()),
-                limits.auxiliary(),
-                probes,
-            ));
+        let handler = Admin::new(self.admin_state.clone());
+        let port = supervisor.auxiliary_port(&self.port_metrics.admin);
+        supervisor.spawn(accept(admin, handler, limits.auxiliary(), port));
+        if let Some(listener) = probes {
+            let handler = Admin::probes(self.admin_state.clone());
+            let port = supervisor.auxiliary_port(&self.port_metrics.probes);
+            supervisor.spawn(accept(listener, handler, limits.auxiliary(), port));
         }
-        for listener in self.consumer_listeners {
-            tasks.spawn(serve::accept(
-                listener,
-                self.consumers.clone(),
-                limits,
-                port(&self.activity, &self.serve_metrics.consumers_port),
-            ));
+        for listener in consumers {
+            let port = supervisor.port(&self.port_metrics.consumers);
+            supervisor.spawn(accept(listener, self.consumers.clone(), limits, port));
         }
-        tasks
+    }
+}
+
+/// Gives up the lease and leaves the registry of the fleet.
+async fn leave_fleet(fleet: &GracefulTask) {
+    fleet.end();
+    if !fleet.ended_within(LEAVE_TIMEOUT).await {
+        tracing::warn!(
+            "the fleet's Redis could not be told that this sidecar goes; its registration lapses"
+        );
+    }
+}
+
+/// The counters of the sidecar's ports.
+#[derive(Debug)]
+struct SidecarPortMetrics {
+    consumers: PortMetrics,
+    admin: PortMetrics,
+    probes: PortMetrics,
+}
+
+impl SidecarPortMetrics {
+    fn register(registry: &mut Registry) -> Self {
+        Self {
+            consumers: PortMetrics::register(registry),
+            admin: PortMetrics::register(registry.sub_registry_with_prefix("admin")),
+            probes: PortMetrics::register(registry.sub_registry_with_prefix("probes")),
+        }
     }
 }
 
 /// A registry with what belongs to no part of the sidecar.
-fn build_registry(config: &SidecarConfig) -> Registry {
+fn build_registry() -> Registry {
     let mut registry = Registry::with_prefix("bfb");
     registry.register("build", "The build", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
-    if let Some(spans) = &config.spans {
-        spans.register(&mut registry);
-    }
     registry
-}
-
-/// The domains that are configured, if all of them are as they should be.
-fn load_domains(config: &SidecarConfig) -> Result<Loaded, SidecarStartError> {
-    let loaded = assembly::read_domains(&config.paths, config.domain_files);
-    if loaded.problems().is_empty() {
-        Ok(loaded)
-    } else {
-        Err(SidecarStartError::Domain(Box::new(loaded)))
-    }
-}
-
-/// The bus, and the task that carries it where there is a Redis.
-fn connect_bus(
-    settings: Option<bus::BusConfig>,
-    metrics: bus::BusMetrics,
-) -> (Bus, Option<bus::Driver>) {
-    match settings {
-        None => (Bus::standalone([], metrics), None),
-        Some(settings) => {
-            let (bus, driver) = Bus::connect(settings, [], metrics);
-            (bus, Some(driver))
-        }
-    }
-}
-
-/// How a running sidecar is told things.
-#[derive(Debug)]
-pub struct SidecarControl {
-    /// Stop: first drain, told again at once.
-    pub stop: mpsc::Receiver<()>,
-    /// Read the domain files again now.
-    pub reload: Arc<Notify>,
 }
 
 /// A part of the sidecar ended that should not.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct SidecarRunError(String);
+#[error("a part of the sidecar ended: {0}")]
+pub struct SidecarRunError(TaskEnded);

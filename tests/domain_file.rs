@@ -6,9 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bfb::domain::{
-    Domain, Loaded, Problem, ProgramProblem, SCHEMA, World, files, load, parse, read_text, render,
-};
+use bfb::diagnostics::{Problem, render};
+use bfb::domain::{Domain, Loaded, ProgramProblem, SCHEMA, World, files, load, parse, read_text};
 use bfb::shape::Program;
 use tempfile::TempDir;
 

@@ -3,11 +3,11 @@
 //! of all of it: nothing that was there is touched, a second time changes nothing, and `--uninject`
 //! gives back what was there.
 
+mod annotations;
 mod cases;
 mod command;
 mod pod;
 mod public;
-mod readme;
 pub(crate) mod restricted;
 #[cfg(feature = "webhook")]
 mod reviews;

@@ -3,7 +3,8 @@
 
 use std::path::Path;
 
-use bfb::domain::{ProgramProblem, World, parse, render};
+use bfb::diagnostics::render;
+use bfb::domain::{ProgramProblem, World, parse};
 use libfuzzer_sys::fuzz_target;
 
 /// Refuses `@` at its place, so that places in programs are mapped back.

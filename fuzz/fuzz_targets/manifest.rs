@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use bfb::domain::render;
+use bfb::diagnostics::render;
 use bfb::inject::Defaults;
 use bfb::inject::manifest::{RewriteMode, rewrite};
 use libfuzzer_sys::fuzz_target;

@@ -4,13 +4,13 @@
 use tokio::time::Instant;
 
 use super::AdminState;
+use super::admin_problem::AdminProblem;
 use super::api::{
     DatasetPart, DatasetStatus, DatasetTags, EntryStatus, RedisTierStatus, TierStatus,
     UnreadableStatus,
 };
 use crate::cache::{Cache, CacheEntry, EntryContent, InvalidationToken};
-use crate::serve::decode_key;
-use crate::serve::problem_details::ProblemDetails;
+use crate::domain::decode_key;
 use crate::sources::Validator;
 
 /// `path` is what follows `/datasets/`; `data`: the operator asks for personal data.
@@ -18,14 +18,14 @@ pub(super) async fn find_dataset(
     state: &AdminState,
     path: &str,
     data: bool,
-) -> Result<DatasetStatus, ProblemDetails> {
-    let nothing = |detail: &str| ProblemDetails::NoSuchRoute { detail: detail.to_owned() };
+) -> Result<DatasetStatus, AdminProblem> {
+    let nothing = |detail: &str| AdminProblem::NoSuchRoute { detail: detail.to_owned() };
     let (domain, key) =
         path.split_once('/').ok_or_else(|| nothing("expected `/datasets/DOMAIN/KEY`"))?;
-    let table = state.routes.borrow().clone();
-    let cache = table.cache(domain).ok_or_else(|| nothing("this sidecar serves no such domain"))?;
+    let cache = state.cache(domain);
+    let cache = &cache.ok_or_else(|| nothing("this sidecar serves no such domain"))?;
     let domain = cache.domain();
-    let key = decode_key(key, domain).map_err(|detail| ProblemDetails::BadKey { detail })?;
+    let key = decode_key(key, domain).map_err(|detail| AdminProblem::BadKey { detail })?;
     Ok(DatasetStatus {
         domain: domain.name.to_string(),
         plan: domain.plan.to_string(),

@@ -19,8 +19,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::admin_problem::AdminProblem;
 use super::{AdminBody, AdminState};
-use crate::serve::problem_details::ProblemDetails;
 use listener::EventListener;
 
 /// The most that listen at once.
@@ -59,10 +59,10 @@ impl EventListeners {
         listeners
     }
 
-    fn acquire_slot(&self) -> Result<ListenerSlot, ProblemDetails> {
+    fn acquire_slot(&self) -> Result<ListenerSlot, AdminProblem> {
         let Ok(permit) = self.slots.clone().try_acquire_owned() else {
             self.refused.inc();
-            return Err(ProblemDetails::Overloaded {
+            return Err(AdminProblem::Overloaded {
                 detail: format!("{LISTENERS_MAX} listen already"),
             });
         };
@@ -112,9 +112,9 @@ impl EventQuery {
 }
 
 /// The stream for whoever asks with this query.
-pub(super) fn stream(state: &AdminState, query: Option<&str>) -> Result<AdminBody, ProblemDetails> {
+pub(super) fn stream(state: &AdminState, query: Option<&str>) -> Result<AdminBody, AdminProblem> {
     let event_query =
-        EventQuery::from_query(query).map_err(|detail| ProblemDetails::BadRequest { detail })?;
+        EventQuery::from_query(query).map_err(|detail| AdminProblem::BadRequest { detail })?;
     if let Some(name) = &event_query.domain {
         state.find_cache(name)?;
     }

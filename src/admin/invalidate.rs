@@ -6,24 +6,24 @@ use std::time::{Duration, Instant};
 use http::StatusCode;
 
 use super::AdminState;
+use super::admin_problem::AdminProblem;
 use super::api::{InvalidateRequest, InvalidateResponse, WaitLimit, WaitMode};
 use crate::cache::InvalidationToken;
 use crate::coherence::{InvalidationScope, SCOPES_MAX};
-use crate::serve::WaitNotice;
-use crate::serve::problem_details::ProblemDetails;
+use crate::http::WaitNotice;
 
 /// `waits` is told where the caller is kept waiting for the fleet.
 pub(super) async fn invalidate(
     state: &AdminState,
     request: &InvalidateRequest,
     wait_notice: &WaitNotice,
-) -> Result<(StatusCode, InvalidateResponse), ProblemDetails> {
+) -> Result<(StatusCode, InvalidateResponse), AdminProblem> {
     let began = Instant::now();
-    let (scopes, limit) = check(request).map_err(|detail| ProblemDetails::BadRequest { detail })?;
+    let (scopes, limit) = check(request).map_err(|detail| AdminProblem::BadRequest { detail })?;
     let cache = state.find_cache(&request.domain)?;
     let sent = cache.bus().invalidate(scopes).await.map_err(|fault| {
         tracing::warn!(domain = request.domain, %fault, "an invalidation could not be written");
-        ProblemDetails::BusLost
+        AdminProblem::BusLost
     })?;
     let mut response = InvalidateResponse {
         token: InvalidationToken(sent.token()).to_string(),
@@ -37,7 +37,7 @@ pub(super) async fn invalidate(
         wait_notice.begin();
         let acknowledged = cache.bus().wait_for_fleet(&sent, limit).await;
         let acknowledged =
-            acknowledged.map_err(|not_acknowledged| ProblemDetails::NotAcknowledged {
+            acknowledged.map_err(|not_acknowledged| AdminProblem::NotAcknowledged {
                 detail: not_acknowledged.to_string(),
                 token: response.token.clone(),
                 behind: not_acknowledged.laggards.iter().map(|name| name.0.to_string()).collect(),

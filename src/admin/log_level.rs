@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::api::{CurrentLogLevel, LogChange};
-use crate::domain::quote;
+use crate::diagnostics::quote;
 
 /// A handle on the log's level; clones share it.
 #[derive(Debug, Clone)]

@@ -1,16 +1,14 @@
 //! The admin port: probes, metrics, the sidecar's state, its datasets, what happens in it, its log
 //! level. Nothing here holds personal data unless the operator asks for it.
 //!
-//! It lives beside `serve` and borrows its rules for `Host`, its problems and its listeners.
-//! Because a web page in a browser can reach a port on localhost, a request with `Origin` is
-//! refused, and a write must be declared as JSON.
+//! Its connections are served by [`crate::http`]. Because a web page in a browser can reach a port
+//! on localhost, a request with `Origin` is refused, and a write must be declared as JSON.
 
-mod accept_header;
+mod admin_problem;
 pub mod api;
 mod cache_counters;
 mod datasets;
 mod events;
-pub(crate) mod exposition;
 mod health;
 mod invalidate;
 mod log_level;
@@ -29,12 +27,14 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::bus::Bus;
-use crate::cache::{BusLoss, Cache, CollectionEvents, HitVerifier, Memory};
+use crate::cache::{Cache, CollectionEvents, HitVerifier, Memory};
+use crate::http::{Activity, AllowedHosts, BodyError, Handler, RequestBody, exposition};
 use crate::identity::{self, Identity};
 use crate::resources::MemoryAccount;
-use crate::serve::problem_details::ProblemDetails;
-use crate::serve::{Activity, AllowedHosts, BodyError, Handler, RequestBody, Routes};
+use crate::settings::BusLoss;
 use crate::sources::TraceContext;
+
+use admin_problem::AdminProblem;
 
 pub use api::{LogChange, ReloadStatus};
 pub use events::EventListeners;
@@ -48,8 +48,8 @@ pub struct AdminState {
     pub registry: Registry,
     /// How far the process has come.
     pub health: ProcessHealth,
-    /// What is published.
-    pub routes: watch::Receiver<Arc<Routes>>,
+    /// The cache of each domain in force.
+    pub caches: watch::Receiver<Arc<[Cache]>>,
     /// Who we are; `None` with `--insecure-upstreams` alone.
     pub identity: Option<watch::Receiver<Arc<Identity>>>,
     /// How its files are.
@@ -82,13 +82,18 @@ pub struct AdminState {
 type AdminBody = UnsyncBoxBody<Bytes, Infallible>;
 
 impl AdminState {
+    /// The cache of the domain with this name.
+    fn cache(&self, domain: &str) -> Option<Cache> {
+        let caches = self.caches.borrow();
+        caches.iter().find(|cache| cache.domain().name.as_ref() == domain).cloned()
+    }
+
     /// The cache of a domain, or a problem that says which there are.
-    fn find_cache(&self, name: &str) -> Result<Cache, ProblemDetails> {
-        let table = self.routes.borrow();
-        table.cache(name).cloned().ok_or_else(|| {
-            let names: Vec<_> =
-                table.caches().iter().map(|c| format!("`{}`", c.domain().name)).collect();
-            ProblemDetails::BadRequest {
+    fn find_cache(&self, name: &str) -> Result<Cache, AdminProblem> {
+        self.cache(name).ok_or_else(|| {
+            let caches = self.caches.borrow();
+            let names: Vec<_> = caches.iter().map(|c| format!("`{}`", c.domain().name)).collect();
+            AdminProblem::BadRequest {
                 detail: format!("there is no domain `{name}`; there is {}", names.join(", ")),
             }
         })
@@ -121,17 +126,17 @@ impl Admin {
         &self,
         request: Request<RequestBody>,
         on_tcp: bool,
-    ) -> Result<Response<AdminBody>, ProblemDetails> {
+    ) -> Result<Response<AdminBody>, AdminProblem> {
         if on_tcp && !self.probes_only && !self.state.hosts.is_allowed(&request) {
-            return Err(ProblemDetails::Misdirected);
+            return Err(AdminProblem::Misdirected);
         }
         if request.headers().contains_key(ORIGIN) {
             let detail =
                 "a request with `Origin` comes from a web page; none is expected".to_owned();
-            return Err(ProblemDetails::Forbidden { detail });
+            return Err(AdminProblem::Forbidden { detail });
         }
         if request.method() == Method::POST && !is_json(&request) {
-            return Err(ProblemDetails::UnsupportedMediaType);
+            return Err(AdminProblem::UnsupportedMediaType);
         }
         let path = request.uri().path().to_owned();
         let response = match path.as_str() {
@@ -154,10 +159,7 @@ impl Admin {
         response.map(|response| response.map(full_body))
     }
 
-    fn events(
-        &self,
-        request: &Request<RequestBody>,
-    ) -> Result<Response<AdminBody>, ProblemDetails> {
+    fn events(&self, request: &Request<RequestBody>) -> Result<Response<AdminBody>, AdminProblem> {
         check_read(request)?;
         let mut response = Response::new(events::stream(&self.state, request.uri().query())?);
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -176,9 +178,9 @@ impl Admin {
     async fn invalidate(
         &self,
         request: Request<RequestBody>,
-    ) -> Result<Response<Bytes>, ProblemDetails> {
+    ) -> Result<Response<Bytes>, AdminProblem> {
         if request.method() != Method::POST {
-            return Err(ProblemDetails::MethodNotAllowed { allow: "POST" });
+            return Err(AdminProblem::MethodNotAllowed { allow: "POST" });
         }
         let wait_notice = request.body().wait_notice();
         let invalidation = read_json(request).await?;
@@ -191,7 +193,7 @@ impl Admin {
         &self,
         request: &Request<RequestBody>,
         path: &str,
-    ) -> Result<Response<Bytes>, ProblemDetails> {
+    ) -> Result<Response<Bytes>, AdminProblem> {
         let path = path
             .strip_prefix("/datasets/")
             .ok_or_else(|| no_such_route("the admin port has no such route"))?;
@@ -202,7 +204,7 @@ impl Admin {
             .map(|dataset| json_response(StatusCode::OK, &dataset))
     }
 
-    async fn log(&self, request: Request<RequestBody>) -> Result<Response<Bytes>, ProblemDetails> {
+    async fn log(&self, request: Request<RequestBody>) -> Result<Response<Bytes>, AdminProblem> {
         match *request.method() {
             Method::GET | Method::HEAD => {
                 Ok(json_response(StatusCode::OK, &self.state.log.current()))
@@ -213,10 +215,10 @@ impl Admin {
                     .state
                     .log
                     .change(change)
-                    .map_err(|detail| ProblemDetails::BadRequest { detail })?;
+                    .map_err(|detail| AdminProblem::BadRequest { detail })?;
                 Ok(json_response(StatusCode::OK, &now))
             }
-            _ => Err(ProblemDetails::MethodNotAllowed { allow: "GET, HEAD, PUT" }),
+            _ => Err(AdminProblem::MethodNotAllowed { allow: "GET, HEAD, PUT" }),
         }
     }
 }
@@ -244,22 +246,22 @@ impl Handler for Admin {
 
     fn refuse(&self, headers: &HeaderMap, detail: String) -> Response<AdminBody> {
         let trace_id = TraceContext::from_headers(headers).trace_id_hex();
-        ProblemDetails::Overloaded { detail }.into_response(&trace_id).map(full_body)
+        AdminProblem::Overloaded { detail }.into_response(&trace_id).map(full_body)
     }
 }
 
-fn no_such_route(detail: &str) -> ProblemDetails {
-    ProblemDetails::NoSuchRoute { detail: detail.to_owned() }
+fn no_such_route(detail: &str) -> AdminProblem {
+    AdminProblem::NoSuchRoute { detail: detail.to_owned() }
 }
 
 fn full_body(body: Bytes) -> AdminBody {
     Full::new(body).boxed_unsync()
 }
 
-fn check_read(request: &Request<RequestBody>) -> Result<(), ProblemDetails> {
+fn check_read(request: &Request<RequestBody>) -> Result<(), AdminProblem> {
     match *request.method() {
         Method::GET | Method::HEAD => Ok(()),
-        _ => Err(ProblemDetails::MethodNotAllowed { allow: "GET, HEAD" }),
+        _ => Err(AdminProblem::MethodNotAllowed { allow: "GET, HEAD" }),
     }
 }
 
@@ -275,11 +277,11 @@ fn is_json(request: &Request<RequestBody>) -> bool {
 /// The declared and bounded JSON body of a write.
 async fn read_json<T: serde::de::DeserializeOwned>(
     request: Request<RequestBody>,
-) -> Result<T, ProblemDetails> {
+) -> Result<T, AdminProblem> {
     if !is_json(&request) {
-        return Err(ProblemDetails::UnsupportedMediaType);
+        return Err(AdminProblem::UnsupportedMediaType);
     }
-    let bad = |detail: String| ProblemDetails::BadRequest { detail };
+    let bad = |detail: String| AdminProblem::BadRequest { detail };
     let collected = Limited::new(request.into_body(), BODY_MAX_BYTES).collect().await;
     let bytes = collected.map_err(|error| body_problem(&*error))?.to_bytes();
     serde_json::from_slice(&bytes)
@@ -287,13 +289,13 @@ async fn read_json<T: serde::de::DeserializeOwned>(
 }
 
 /// Why a body was not had: it is too long, or [`BodyError`] says it.
-fn body_problem(error: &(dyn std::error::Error + Send + Sync + 'static)) -> ProblemDetails {
+fn body_problem(error: &(dyn std::error::Error + Send + Sync + 'static)) -> AdminProblem {
     let detail = error.to_string();
     match error.downcast_ref() {
-        Some(BodyError::Late(_)) => ProblemDetails::RequestTimeout { detail },
-        Some(BodyError::Overloaded) => ProblemDetails::Overloaded { detail },
-        Some(BodyError::Broken(_)) => ProblemDetails::BadRequest { detail },
-        None => ProblemDetails::BadRequest {
+        Some(BodyError::Late(_)) => AdminProblem::RequestTimeout { detail },
+        Some(BodyError::Overloaded) => AdminProblem::Overloaded { detail },
+        Some(BodyError::Broken(_)) => AdminProblem::BadRequest { detail },
+        None => AdminProblem::BadRequest {
             detail: format!("expected a body of at most {BODY_MAX_BYTES} bytes"),
         },
     }

@@ -15,10 +15,10 @@ use crate::sources::{BreakerState, ClientState};
 const NOT_KEPT_LATELY: std::time::Duration = std::time::Duration::from_mins(10);
 
 pub(super) fn status(state: &AdminState) -> Status {
-    let table = state.routes.borrow().clone();
+    let caches = state.caches.borrow().clone();
     Status {
         cache: super::cache_counters::cache_status(state),
-        domains: table.caches().iter().map(domain_status).collect(),
+        domains: caches.iter().map(domain_status).collect(),
         fleet: fleet_status(state),
         identity: identity_status(state),
         in_flight: Some(state.activity.in_flight()),
@@ -57,7 +57,7 @@ fn domain_status(cache: &Cache) -> DomainStatus {
     let versions = domain.versions.iter().map(|version| VersionStatus {
         deprecated: version.deprecated.map(|date| date.to_string()),
         name: Some(version.name.to_string()),
-        path: Some(version.path.text.to_string()),
+        path: Some(version.path.text.clone()),
         sunset: version.sunset.map(|date| date.to_string()),
     });
     let sources = collector.clients().iter().map(|client| {
@@ -152,7 +152,7 @@ pub(super) fn list_troubles(state: &AdminState) -> Vec<String> {
             "a changed domain file is refused, its old version stays: {first}{more}"
         ));
     }
-    for cache in state.routes.borrow().caches() {
+    for cache in state.caches.borrow().iter() {
         let lately = |refusals: &TagsRefusals| refusals.last.elapsed() < NOT_KEPT_LATELY;
         for refusals in cache.tags_refusals().into_iter().filter(lately) {
             trouble.push(format!(

@@ -11,12 +11,13 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt as _, Shared};
 use futures_util::{StreamExt as _, stream};
+use parking_lot::{Mutex, MutexGuard};
 use redis::{ErrorKind, ServerErrorKind};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -35,7 +36,7 @@ use crate::coherence::ScriptReply;
 const HOPS_MAX: usize = 4;
 /// Servers that are asked at once who holds what.
 const ASKED_AT_ONCE: usize = 4;
-/// Between two questions who holds what, and between two tries to reach one server.
+/// The time between two requests for the slot map, and between two attempts to reach one server.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 /// Calls of the protocol in a row that a server leaves unanswered before its connections are given
 /// up.
@@ -58,7 +59,7 @@ struct ClusterState {
     known_servers: Vec<NodeAddress>,
     asked_at: Option<Instant>,
     nodes: HashMap<NodeAddress, Arc<ClusterNode>>,
-    /// What to hear of a domain, by the key of its log: news and hints.
+    /// The subscriptions of each domain, by the key of its log: published entries and hints.
     channels: HashMap<String, (String, String)>,
 }
 
@@ -68,7 +69,7 @@ struct ClusterNode {
     opening: Shared<BoxFuture<'static, Result<RedisServer, RedisFault>>>,
     opened_at: Instant,
     closed: CancellationToken,
-    /// The channels of news that are heard.
+    /// The channels of published entries that are subscribed to.
     subscribed: Mutex<HashSet<String>>,
     silent: AtomicU32,
 }
@@ -97,7 +98,7 @@ impl ClusterNode {
     }
 
     fn subscribed(&self) -> MutexGuard<'_, HashSet<String>> {
-        self.subscribed.lock().unwrap_or_else(PoisonError::into_inner)
+        self.subscribed.lock()
     }
 }
 
@@ -123,7 +124,7 @@ impl ClusterNodes {
         Ok((nodes, slots))
     }
 
-    /// Hears a domain's news and hints, from the next call for it on.
+    /// Subscribes to a domain's published entries and hints, from the next call for it on.
     pub(super) fn subscribe(&self, meta: &str, news: &str, hints: &str) {
         self.state().channels.insert(meta.to_owned(), (news.to_owned(), hints.to_owned()));
     }
@@ -275,11 +276,11 @@ impl ClusterNodes {
 
     async fn ask_connected(&self, open: Vec<(NodeAddress, RedisServer)>) -> Option<Slots> {
         let ask = |(at, server): (NodeAddress, RedisServer)| async move {
-            let said = timeout(CONNECT_MAX, server.send(&Slots::command())).await.ok()?.ok()?;
-            Slots::read(said, &at)
+            let reply = timeout(CONNECT_MAX, server.send(&Slots::command())).await.ok()?.ok()?;
+            Slots::read(reply, &at)
         };
-        let mut said = stream::iter(open).map(ask).buffer_unordered(ASKED_AT_ONCE);
-        while let Some(slots) = said.next().await {
+        let mut replies = stream::iter(open).map(ask).buffer_unordered(ASKED_AT_ONCE);
+        while let Some(slots) = replies.next().await {
             if slots.is_some() {
                 return slots;
             }
@@ -295,12 +296,13 @@ impl ClusterNodes {
             let outgrown = move |cause| outlet.on_reply_excess(cause, false);
             let mut connection =
                 self.endpoint(&at)?.connect(REPLY_LIMITS, |_| {}, outgrown).await?;
-            let said = timeout(CONNECT_MAX, Slots::command().query_async(&mut connection)).await;
-            Slots::read(said.map_err(|_| RedisFault::TimedOut)??, &at).ok_or(RedisFault::Unreadable)
+            let reply = timeout(CONNECT_MAX, Slots::command().query_async(&mut connection)).await;
+            let reply = reply.map_err(|_| RedisFault::TimedOut)??;
+            Slots::read(reply, &at).ok_or(RedisFault::Unreadable)
         };
-        let mut said = stream::iter(all).map(ask).buffer_unordered(ASKED_AT_ONCE);
+        let mut replies = stream::iter(all).map(ask).buffer_unordered(ASKED_AT_ONCE);
         let mut first = None;
-        while let Some(slots) = said.next().await {
+        while let Some(slots) = replies.next().await {
             match slots {
                 Ok(slots) => return Ok(slots),
                 Err(fault) => first = first.or(Some(fault)),
@@ -328,12 +330,12 @@ impl ClusterNodes {
     }
 
     fn state(&self) -> MutexGuard<'_, ClusterState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 
 impl ClusterState {
-    /// Takes what a server said of all slots.
+    /// Takes the slot map that a server sent.
     fn apply_slots(&mut self, slots: &Slots, push_sender: &PushSender) {
         self.known_servers = slots.servers();
         for slot in self.owners.keys().copied().collect::<Vec<_>>() {

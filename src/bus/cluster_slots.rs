@@ -16,7 +16,7 @@ pub(super) struct NodeAddress {
     port: u16,
 }
 
-/// What a server said of all slots.
+/// The slot map in one server's reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Slots {
     owners: Vec<(RangeInclusive<u16>, NodeAddress)>,
@@ -24,7 +24,7 @@ pub(super) struct Slots {
 }
 
 impl NodeAddress {
-    /// Reads `HOST:PORT`. Without a host it is the host that said so.
+    /// Reads `HOST:PORT`. An absent host means the host that sent the reply.
     pub(super) fn parse(text: &str, answering_node: &Self) -> Option<Self> {
         let (host, port) = text.rsplit_once(':')?;
         Some(Self::new(

@@ -2,9 +2,11 @@
 //! connecting.
 
 use std::fmt;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use prometheus_client::registry::Registry;
 use redis::{
     ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, ProtocolVersion, RedisConnectionInfo,
 };
@@ -12,8 +14,11 @@ use rustls::RootCertStore;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+use super::driver::Driver;
 use super::endpoint::Endpoint;
 use super::fault::RedisFault;
+use super::handle::Bus;
+use super::metrics::BusMetrics;
 use crate::resources::read_at_most;
 
 /// More than any password, key or list of authorities takes.
@@ -32,7 +37,7 @@ pub struct BusConfig {
     pub identity: Option<PathBuf>,
     /// What keeps two fleets on one Redis apart.
     pub namespace: String,
-    /// How long a sidecar may serve from memory without having heard from Redis.
+    /// How long a sidecar may serve from memory without a reply from Redis.
     pub lease: Duration,
     /// How long a deposed primary may go on answering.
     pub failover_grace: Duration,
@@ -67,6 +72,18 @@ pub struct RedisUrl(String);
      `redis-sentinel://HOST:PORT,…/SERVICE` or `redis-cluster://HOST:PORT,…`"
 )]
 pub struct InvalidRedisUrl;
+
+/// A file of the fleet's Redis cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[error("`--{flag} {}` cannot be used: {source}", file.display())]
+pub struct RedisFileError {
+    /// Whose file it is.
+    pub flag: &'static str,
+    /// Which.
+    pub file: PathBuf,
+    /// Why not.
+    pub source: std::io::Error,
+}
 
 impl fmt::Debug for BusConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -143,6 +160,37 @@ impl BusConfig {
             failover_grace: Duration::ZERO,
             label: "sidecar".to_owned(),
         }
+    }
+
+    /// The bus over this Redis and the task that carries it; without one, the bus of a fleet of
+    /// one.
+    pub fn build(
+        config: Option<Self>,
+        registry: &mut Registry,
+    ) -> Result<(Bus, Option<Driver>), RedisFileError> {
+        let metrics = BusMetrics::register(registry);
+        let Some(config) = config else { return Ok((Bus::standalone([], metrics), None)) };
+        config.check_files()?;
+        let (bus, driver) = Bus::connect(config, [], metrics);
+        Ok((bus, Some(driver)))
+    }
+
+    /// The files are read whenever a connection is made; one that is not there now is found at the
+    /// start, and not by a fleet that never connects.
+    fn check_files(&self) -> Result<(), RedisFileError> {
+        let in_identity = |name: &str| self.identity.as_ref().map(|dir| dir.join(name));
+        let files = [
+            ("redis-auth", self.auth.clone()),
+            ("redis-ca", self.ca.clone()),
+            ("redis-identity", in_identity("tls.crt")),
+            ("redis-identity", in_identity("tls.key")),
+        ];
+        for (flag, file) in files {
+            let Some(file) = file else { continue };
+            let unusable = |source| RedisFileError { flag, file: file.clone(), source };
+            File::open(&file).map_err(unusable)?;
+        }
+        Ok(())
     }
 
     /// Adds the user and password of now.
@@ -235,10 +283,11 @@ mod tests {
             assert_eq!(kind(url).unwrap(), "One", "{url}");
         }
         assert_eq!(kind("redis-cluster://a:1,b:2").unwrap(), "Cluster");
-        assert!(
-            matches!("rediss-sentinel://a:1,b:2/main".parse(), Ok(RedisServers::Sentinel { sentinels, service })
-            if sentinels.len() == 2 && sentinels[0].is_tls() && service == "main")
-        );
+        let sentinel: RedisServers = "rediss-sentinel://a:1,b:2/main".parse().unwrap();
+        let RedisServers::Sentinel { sentinels, service } = sentinel else {
+            panic!("{sentinel:?}")
+        };
+        assert!(sentinels.len() == 2 && sentinels[0].is_tls() && service == "main");
         for url in ["", "redis", "http://localhost", "redis-sentinel://a:1", "redis-cluster://"] {
             assert_eq!(kind(url), Err(InvalidRedisUrl), "{url}");
         }

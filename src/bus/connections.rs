@@ -39,7 +39,7 @@ enum RedisTopology {
 pub(super) type CurrentConnections = Option<Arc<RedisConnections>>;
 
 impl RedisConnections {
-    /// Connects. What is published goes to `outlet`.
+    /// Connects. Published messages go to `outlet`.
     pub(super) async fn connect(
         settings: &BusConfig,
         push_sender: &PushSender,
@@ -83,8 +83,8 @@ impl RedisConnections {
         self.closed.cancelled().await;
     }
 
-    /// Subscribes to a domain's news and hints. On a Cluster the subscription stands before the
-    /// next call for the domain is sent, so before anything is answered.
+    /// Subscribes to a domain's published entries and hints. On a Cluster the subscription stands
+    /// before the next call for the domain is sent, so before anything is answered.
     pub(super) async fn subscribe(&self, names: &RedisNames) -> Result<(), RedisFault> {
         let (news, hints) = (names.invalidations_channel(), names.hints_channel());
         match &self.topology {

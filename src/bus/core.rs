@@ -2,10 +2,11 @@
 //! the moment, and the one way to run a script.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, SystemTime};
 
+use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::{Notify, Semaphore, broadcast, mpsc, oneshot, watch};
 
 use super::clock;
@@ -13,7 +14,6 @@ use super::config::BusConfig;
 use super::connections::{CurrentConnections, RedisConnections};
 use super::events::{BusEvent, BusEventKind};
 use super::fault::RedisFault;
-use super::guards::guards;
 use super::handle::SHARED_BYTES_MAX;
 use super::metrics::BusMetrics;
 use super::redis_names::RedisNames;
@@ -24,7 +24,7 @@ use crate::coherence::{
     ReplicaAction, ReplicaConfig, ScriptCall, ScriptReply, ScriptRequest,
 };
 
-/// Happenings that a slow listener may be behind before it misses some.
+/// Events that a slow listener may lag behind before it misses some.
 const EVENTS_MAX: usize = 1_024;
 /// Own invalidations that wait to be applied ahead of their message.
 const LOCAL_INVALIDATIONS_MAX: usize = 256;
@@ -46,7 +46,7 @@ pub(super) struct BusDomain {
     replica: RwLock<Replica>,
     /// Invalidations that wait for the script's next turn, so that a burst of them is one entry.
     pub(super) pending: Mutex<VecDeque<PendingInvalidation>>,
-    /// Whose turn it is.
+    /// Batch lock: held while a batch of invalidations is sent, so that batches keep their order.
     pub(super) batch_lock: tokio::sync::Mutex<()>,
 }
 
@@ -87,11 +87,11 @@ pub(super) struct BusCore {
 
 impl BusDomain {
     pub(super) fn replica(&self) -> RwLockReadGuard<'_, Replica> {
-        self.replica.read().unwrap_or_else(PoisonError::into_inner)
+        self.replica.read()
     }
 
     pub(super) fn replica_mut(&self) -> RwLockWriteGuard<'_, Replica> {
-        self.replica.write().unwrap_or_else(PoisonError::into_inner)
+        self.replica.write()
     }
 }
 
@@ -129,16 +129,16 @@ impl BusCore {
 
     /// The domains of now.
     pub(super) fn domains(&self) -> BTreeMap<Arc<str>, Arc<BusDomain>> {
-        self.domains.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.domains.read().clone()
     }
 
     pub(super) fn domain(&self, name: &str) -> Option<Arc<BusDomain>> {
-        self.domains.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+        self.domains.read().get(name).cloned()
     }
 
     /// Serves these domains from now on: those that stay keep their state.
     pub(super) fn set_domains<'n>(&self, names: impl IntoIterator<Item = &'n str>) {
-        let mut domains = self.domains.write().unwrap_or_else(PoisonError::into_inner);
+        let mut domains = self.domains.write();
         let make = |name: &str| {
             domains.get(name).cloned().unwrap_or_else(|| Arc::new(self.new_domain(name)))
         };
@@ -160,11 +160,9 @@ impl BusCore {
     fn new_domain(&self, name: &str) -> BusDomain {
         self.metrics.init_domain(name);
         let member = random_name(&self.label);
-        let (heartbeat_origin, guards) = (Some(self.origin), guards());
         let config = ReplicaConfig {
             failover_grace: self.grace,
-            heartbeat_origin,
-            guards,
+            heartbeat_origin: Some(self.origin),
             ..ReplicaConfig::new(member.clone(), self.lease)
         };
         let replica = if self.is_standalone {
@@ -206,7 +204,6 @@ impl BusCore {
             }
             ScriptCall::Store { .. }
             | ScriptCall::Fetch { .. }
-            | ScriptCall::Vouch { .. }
             | ScriptCall::Claim { .. }
             | ScriptCall::Release { .. } => ConnectionKind::Datasets,
             _ => ConnectionKind::Protocol,
@@ -263,7 +260,7 @@ impl BusCore {
 
     /// What keeps the bus from Redis now.
     pub(super) fn current_fault(&self) -> Option<RedisFault> {
-        self.current_fault.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.current_fault.lock().clone()
     }
 
     /// While Redis does not keep up, requests do not wait for it one after the other.
@@ -279,7 +276,7 @@ impl BusCore {
         }
     }
 
-    /// Tells whoever listens.
+    /// Sends an event to all subscribers.
     pub(super) fn send_event(&self, domain: &BusDomain, kind: BusEventKind) {
         let _ = self.events.send(BusEvent {
             at: SystemTime::now(),

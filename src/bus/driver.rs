@@ -31,15 +31,15 @@ use crate::coherence::{
     ScriptCall, ScriptReply,
 };
 
-/// Messages taken in one turn.
+/// Messages taken from the queue in one batch.
 const MESSAGES_PER_TURN: usize = 256;
 /// Entries that one reading of the log asks for.
 const PAGE_MAX: usize = 1_024;
-/// Hints that are being handled; a further one is dropped, as one that nobody heard.
+/// The most hints handled at once; a further one is dropped, as if it had not been received.
 const HINTS_MAX: usize = 64;
 /// Between two looks at the leases, for the metrics.
 const GAUGES_INTERVAL: Duration = Duration::from_millis(250);
-/// Between two times that the same excess of a server is said.
+/// The time between two log lines about the same excess of a server.
 const EXCESS_LOG_INTERVAL: Duration = Duration::from_mins(1);
 /// Between two tries to connect, at first and at the most.
 const RECONNECT_BACKOFF: (Duration, Duration) =
@@ -129,7 +129,9 @@ impl Driver {
                 Some(done) = self.tasks.join_next() => self.on_task_done(done),
                 () = wait_closed(links.as_deref()) => self.on_connections_lost(),
                 message = self.push_receiver.next() => self.on_pushed(message),
-                Some((domain, published)) = self.local_invalidations.recv() => self.apply_local_invalidation(&domain, published),
+                Some((domain, published)) = self.local_invalidations.recv() => {
+                    self.apply_local_invalidation(&domain, published);
+                }
                 () = sleep(due) => {}
             }
         }

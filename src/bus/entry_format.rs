@@ -15,7 +15,8 @@ const ENTRY_BYTES_MAX: usize = 512 * 1024;
 /// Entries of one message. The script publishes one.
 const ENTRIES_MAX: usize = 1_024;
 
-/// `{"epoch": "…", "entries": [{"seq": 7, "scopes": [["key", "42"], ["tag", "gold"], ["all", ""]]}]}`
+/// `{"epoch": "…", "entries": [ENTRY…]}`, with an entry like
+/// `{"seq": 7, "scopes": [["key", "42"], ["tag", "gold"], ["all", ""]]}`.
 #[derive(Deserialize)]
 struct RawPublished {
     epoch: String,

@@ -25,7 +25,7 @@ pub enum BusEventKind {
     InvalidationApplied(LogEntry),
     /// A hint was turned into an entry of the log, or had been by another sidecar.
     HintHandled,
-    /// Nothing that memory holds is believed any more.
+    /// No dataset in memory is valid any more.
     MemoryEmptied(EmptyReason),
     /// Memory may be served from.
     LeaseHeld,

@@ -1,8 +1,9 @@
-//! Asking a Redis for real whether it will do, for `bfb doctor`: who it is, what its user may do,
-//! how it is set, how long it takes, and where the log of each domain stands.
+//! Examines a Redis for `bfb doctor`: which server it is, what its user may do, how it is set, how
+//! long it takes, and where the log of each domain stands.
 //!
-//! It finds out and does not judge. Nothing is left behind: what is tried is tried on a domain that
-//! has a random name, with commands that change nothing or are undone.
+//! It returns what it saw and does not judge: the findings are `cli::doctor`'s. It leaves nothing
+//! behind: scripts and commands run on a domain that has a random name, and change nothing or are
+//! undone.
 
 mod command_refusals;
 mod log_status;
@@ -35,29 +36,29 @@ use super::redis_server::REPLY_LIMITS;
 use super::sentinel::find_primary;
 use crate::identity::Inspection;
 
-/// Servers that are looked at at once.
+/// How many servers are examined at once.
 const AT_ONCE: usize = 4;
 
-/// What was found.
+/// What an examination saw.
 #[derive(Debug)]
 pub struct Examination {
-    /// What the URL names.
+    /// The kind of Redis that the URL names.
     pub kind: RedisKind,
     /// The one server, the primary that the sentinels name, or every primary of a Cluster. None: it
     /// could not be found.
     pub servers: Vec<ExaminedServer>,
-    /// Those that were asked which servers there are, and could not say.
+    /// The servers that could not say which servers there are.
     pub silent_servers: Vec<SilentServer>,
     /// The log of each domain, or why it cannot be read; nothing if there is none yet.
     pub logs: Vec<(String, Result<Option<LogStatus>, RedisFault>)>,
 }
 
-/// One that could not say which servers there are.
+/// A server that could not say which servers there are.
 #[derive(Debug)]
 pub struct SilentServer {
     /// `HOST:PORT`.
     pub address: String,
-    /// Why.
+    /// Why it could not.
     pub error: ProbeError,
 }
 
@@ -70,11 +71,11 @@ pub enum ProbeError {
     Tls(String),
     /// It asks for a certificate, and there was none to give.
     NoCertificate,
-    /// There was a connection, and then this.
+    /// There was a connection, and then this fault.
     Fault(RedisFault),
 }
 
-/// One server.
+/// What an examination saw of one server.
 #[derive(Debug)]
 pub struct ExaminedServer {
     /// `HOST:PORT`, or the path of its socket.
@@ -85,19 +86,19 @@ pub struct ExaminedServer {
     pub error: Option<ProbeError>,
     /// How it is set.
     pub info: Option<RedisServerInfo>,
-    /// What it refused of what a sidecar sends.
+    /// What it refused of the commands that a sidecar sends.
     pub refusals: CommandRefusals,
     /// The median of some round trips.
     pub round_trip: Option<Duration>,
-    /// What came of trying every script; only where nothing was refused.
+    /// What came of running every script; only where nothing was refused.
     pub script_probe: Option<ScriptProbe>,
 }
 
-/// A server that is to be looked at.
+/// A server to examine.
 struct ProbeTarget {
     address: String,
     endpoint: Endpoint,
-    /// Of a Cluster.
+    /// Its address in the Cluster, with the Cluster's slots.
     cluster_part: Option<(NodeAddress, Slots)>,
 }
 
@@ -196,8 +197,8 @@ async fn examine_server(
     };
     let tls = reach::reach(settings, target.endpoint.addr(), limit).await;
     found.tls = tls.as_ref().ok().cloned().flatten();
-    if let Err(trouble) = tls {
-        found.error = Some(trouble);
+    if let Err(error) = tls {
+        found.error = Some(error);
         return found;
     }
     let asked = async {
@@ -231,7 +232,7 @@ async fn query_server(
     Ok(())
 }
 
-/// The names of a domain that nobody has, on a slot of this server.
+/// The names of a domain that does not exist, on a slot of this server.
 fn throwaway_names(namespace: &str, target: &ProbeTarget) -> RedisNames {
     loop {
         let names = RedisNames::new(namespace, &format!("bfb-doctor-{:032x}", random_epoch().0));
@@ -257,7 +258,8 @@ async fn read_log(
             .is_none_or(|(at, slots)| slots.owner(slot(&names.meta())) == Some(at))
     };
     let at = targets.iter().position(holds).ok_or(RedisFault::Lost)?;
-    let (target, server) = (&targets[at], &servers[at]);
+    let target = &targets[at];
+    let server = &servers[at];
     if server.error.is_some() {
         return Err(RedisFault::Lost);
     }

@@ -62,7 +62,7 @@ pub enum ClaimOutcome {
 /// What Redis has of a place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Lookup {
-    /// A dataset that is to be believed.
+    /// A valid dataset.
     Hit(FetchedDataset),
     /// One of so many bytes, which is more than was asked for.
     Large(u64),
@@ -98,7 +98,7 @@ pub struct DomainBusStatus {
     pub member: MemberName,
     /// The log and the place in it up to which everything is applied.
     pub applied: Option<Fence>,
-    /// Entries heard of and not applied.
+    /// Entries that are known and not applied.
     pub lag: u64,
     /// Memory may be served from.
     pub lease_held: bool,
@@ -140,7 +140,7 @@ impl Bus {
         Some(DomainBus { core: Arc::clone(&self.core), domain })
     }
 
-    /// What happens from now on. Who is too slow misses some, and is told so.
+    /// Subscribes to events from now on. A slow subscriber misses some, and is notified of that.
     pub fn subscribe(&self) -> broadcast::Receiver<BusEvent> {
         self.core.subscribe()
     }
@@ -216,7 +216,7 @@ impl DomainBus {
         self.query_replica(|replica, _| replica.applied())
     }
 
-    /// Whether a dataset in memory is believed.
+    /// Whether a dataset in memory is valid.
     pub fn is_valid(&self, fence: EntryFence, key: &str, tags: &[Arc<str>]) -> bool {
         self.query_replica(|replica, _| replica.is_valid(fence, key, tags))
     }
@@ -231,7 +231,7 @@ impl DomainBus {
         self.query_replica(|replica, now| replica.may_join(start, key, now))
     }
 
-    /// Whether memory may keep what a flight collected, and the mark that it shall carry.
+    /// Whether memory may keep the dataset that a flight collected, and its entry fence.
     pub fn may_store(&self, start: StartPoint, key: &str, tags: &[Arc<str>]) -> Option<EntryFence> {
         self.query_replica(|replica, now| replica.may_store(start, key, tags, now))
     }
@@ -254,12 +254,6 @@ impl DomainBus {
     /// Whether the invalidation that a token names is applied here.
     pub fn has_applied(&self, token: Fence) -> bool {
         self.query_replica(|replica, _| replica.has_applied(token))
-    }
-
-    /// Outdates all of memory and every flight in the air.
-    pub fn empty_memory(&self) {
-        let action = self.domain.replica_mut().empty_memory();
-        self.core.apply_to_memory(&self.domain, action);
     }
 }
 
@@ -301,16 +295,6 @@ impl DomainBus {
         ttl: Duration,
     ) -> Result<bool, RedisFault> {
         self.call_flag(ScriptCall::Store { place, dataset, age }, ttl, STORE_MAX).await
-    }
-
-    /// Whether a dataset that another store keeps is to be believed.
-    pub async fn vouch(
-        &self,
-        key: Arc<str>,
-        tags: Vec<Arc<str>>,
-        fence: Fence,
-    ) -> Result<bool, RedisFault> {
-        self.call_flag(ScriptCall::Vouch { key, tags, fence }, Duration::ZERO, READ_MAX).await
     }
 
     /// What a flight is called that claims a place: no two are called the same.
@@ -439,7 +423,7 @@ mod tests {
         let url = "redis://127.0.0.1:1".parse().unwrap();
         let settings = BusConfig::new(url, Duration::from_secs(3));
         let (bus, _driver) = Bus::connect(settings, ["customer", "order"], BusMetrics::default());
-        *bus.core.current_fault.lock().unwrap() = Some(RedisFault::NewerProtocol(9));
+        *bus.core.current_fault.lock() = Some(RedisFault::NewerProtocol(9));
         let (customer, began) = (bus.domain("customer").unwrap(), tokio::time::Instant::now());
         assert_eq!(
             customer.invalidate([InvalidationScope::All].into()).await.unwrap_err(),

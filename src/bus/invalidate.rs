@@ -1,7 +1,7 @@
 //! Invalidating, and waiting until the fleet has acknowledged it.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -12,7 +12,6 @@ use super::clock;
 use super::core::{BusCore, BusDomain, PendingInvalidation};
 use super::events::BusEventKind;
 use super::fault::RedisFault;
-use super::guards::guards;
 use crate::coherence::{
     Fence, Invalidation, InvalidationScope, InvalidationState, IssuedInvalidation, LogEntry,
     MemberName, Moment, PublishedEntries, SCOPES_BYTES_MAX, SCOPES_MAX, ScriptCall, ScriptReply,
@@ -25,7 +24,7 @@ const ISSUE_MAX: Duration = Duration::from_secs(2);
 const TRY_MAX: Duration = Duration::from_millis(500);
 /// Between two tries.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
-/// Between two questions to Redis, at first and at the most.
+/// The time between two requests to Redis, at first and at the most.
 const PROGRESS_PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
 /// Pause for each sidecar that Redis looked at, or has to look at: so much longer than that takes
 /// it that it is busy with others most of the time.
@@ -96,11 +95,7 @@ pub(super) async fn issue(
     let deadline = Instant::now() + ISSUE_MAX;
     loop {
         let (sender, mut receiver) = oneshot::channel();
-        domain
-            .pending
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push_back((Arc::clone(&scopes), sender));
+        domain.pending.lock().push_back((Arc::clone(&scopes), sender));
         loop {
             issue_batch(core, domain, deadline).await;
             match receiver.try_recv() {
@@ -108,7 +103,7 @@ pub(super) async fn issue(
                 Err(_) if Instant::now() >= deadline => return Err(RedisFault::TimedOut),
                 // It did not fit into an entry with those before it, which is gone now.
                 Err(TryRecvError::Empty) => {}
-                // Whoever had the turn was cancelled with it.
+                // The caller that held the batch lock was cancelled.
                 Err(TryRecvError::Closed) => break,
             }
         }
@@ -119,7 +114,7 @@ pub(super) async fn issue(
 /// together.
 async fn issue_batch(core: &BusCore, domain: &Arc<BusDomain>, deadline: Instant) {
     let _turn = domain.batch_lock.lock().await;
-    let batch = take_batch(&mut domain.pending.lock().unwrap_or_else(PoisonError::into_inner));
+    let batch = take_batch(&mut domain.pending.lock());
     if batch.is_empty() {
         return;
     }
@@ -234,12 +229,8 @@ async fn wait_acknowledged(
     limit: Duration,
 ) -> Result<Vec<MemberName>, NotAcknowledged> {
     let deadline = clock::now().after(limit);
-    let mut invalidation = Invalidation::new(
-        &sent.issued,
-        domain.replica_mut().epoch_age(),
-        sent.answered_at,
-        guards(),
-    );
+    let mut invalidation =
+        Invalidation::new(&sent.issued, domain.replica_mut().epoch_age(), sent.answered_at);
     // None of a large fleet has reported yet: at first it would be looked at in vain.
     let (mut pause, mut looked_at) = (Duration::ZERO, sent.sidecars());
     let (mut of_all, mut after_lease) = (false, false);

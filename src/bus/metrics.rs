@@ -124,7 +124,7 @@ impl BusMetrics {
             drop(counters.get_or_create(&labels));
         }
         drop(self.bypass.get_or_create(&labels));
-        for why in [EmptyReason::Epoch, EmptyReason::StreamEnd, EmptyReason::Owner] {
+        for why in [EmptyReason::Epoch, EmptyReason::StreamEnd] {
             drop(self.emptied.get_or_create(&emptied_labels(domain, why)));
         }
     }
@@ -178,7 +178,6 @@ fn emptied_labels(domain: &str, why: EmptyReason) -> EmptiedLabels {
     let why = match why {
         EmptyReason::Epoch => "epoch",
         EmptyReason::StreamEnd => "stream_end",
-        EmptyReason::Owner => "owner",
     };
     EmptiedLabels { domain: domain.to_owned(), why }
 }

@@ -26,7 +26,6 @@ mod entry_format;
 mod events;
 pub mod examine;
 mod fault;
-mod guards;
 mod handle;
 mod invalidate;
 mod metrics;
@@ -37,11 +36,13 @@ mod redis_server;
 mod replies;
 mod reply_stream;
 mod resp_frames;
+#[cfg(any(test, feature = "removable-guards"))]
+mod script_guards;
 mod scripts;
 mod sentinel;
 
 pub use clock::now;
-pub use config::{BusConfig, InvalidRedisUrl, RedisServers, RedisUrl};
+pub use config::{BusConfig, InvalidRedisUrl, RedisFileError, RedisServers, RedisUrl};
 pub use driver::Driver;
 pub use entry_format::{parse_hint, parse_published};
 pub use events::{BusEvent, BusEventKind};

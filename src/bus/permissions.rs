@@ -1,4 +1,4 @@
-//! What a sidecar's user must be allowed in Redis, and no more: the list that the README prints,
+//! What a sidecar's user must be allowed in Redis, and no more: the list in `docs/redis.md`,
 //! that `bfb doctor` goes through, and that the users of the tests have.
 
 use std::fmt::Write as _;

@@ -4,9 +4,10 @@
 //! The mark is set before anything that came later is queued, and looked at before anything is
 //! taken out: whoever takes a message knows whether something is missing before it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use redis::{PushInfo, PushKind, Value};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -99,7 +100,7 @@ impl PushSender {
     /// A server sent more than was asked for, so the connection to it has ended. Its news have a
     /// gap, if it had any.
     pub(super) fn on_reply_excess(&self, cause: ReplyExcess, has_pubsub: bool) {
-        *self.state.excess.lock().unwrap_or_else(PoisonError::into_inner) = Some(cause);
+        *self.state.excess.lock() = Some(cause);
         if has_pubsub {
             self.state.mark_gap();
         } else {
@@ -143,7 +144,9 @@ impl PushReceiver {
         tokio::select! {
             biased;
             () = self.state.noticed.notified() => None,
-            message = self.messages.recv() => message.inspect(|message| self.state.on_taken(message)),
+            message = self.messages.recv() => {
+                message.inspect(|message| self.state.on_taken(message))
+            }
         }
     }
 
@@ -164,7 +167,7 @@ impl PushReceiver {
 
     /// What ended a connection since this was last asked.
     pub(super) fn take_reply_excess(&self) -> Option<ReplyExcess> {
-        self.state.excess.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.state.excess.lock().take()
     }
 }
 

@@ -54,7 +54,7 @@ impl std::fmt::Debug for RedisServer {
 }
 
 impl RedisServer {
-    /// Connects. What is published goes to `outlet`; the end of either ends `ends`.
+    /// Connects. Published messages go to `outlet`; the end of either ends `ends`.
     pub(super) async fn open(
         endpoint: Endpoint,
         push_sender: &PushSender,
@@ -81,7 +81,7 @@ impl RedisServer {
         })
     }
 
-    /// Subscribes to a domain's news and hints.
+    /// Subscribes to a domain's published entries and hints.
     pub(super) async fn subscribe(&self, news: &str, hints: &str) -> RedisResult<()> {
         self.unless_closed(self.protocol.subscribe(&[news, hints]).await)
     }

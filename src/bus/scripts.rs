@@ -37,7 +37,6 @@ pub struct Scripts {
     read_log: ScriptText,
     store: ScriptText,
     fetch: ScriptText,
-    vouch: ScriptText,
     claim: ScriptText,
     release: ScriptText,
 }
@@ -62,7 +61,7 @@ impl ScriptText {
             |limits: LogLimits| format!("{}, {}", limits.entries_max, limits.stamps_max);
         let text = text.replace(&constants(LIMITS), &constants(limits));
         #[cfg(feature = "removable-guards")]
-        let text = super::guards::weaken(&text);
+        let text = super::script_guards::without_removed(&text);
         Self { digest: Script::new(&text).get_hash().to_owned(), text }
     }
 }
@@ -79,7 +78,6 @@ impl Scripts {
             read_log: text(script!("head", "read_log")),
             store: text(script!("head", "dataset", "store")),
             fetch: text(script!("head", "dataset", "fetch")),
-            vouch: text(script!("head", "vouch")),
             claim: text(script!("head", "dataset", "claim")),
             release: text(script!("head", "release")),
         }
@@ -110,7 +108,6 @@ impl Scripts {
             ScriptCall::ReadLog { .. } => &self.read_log,
             ScriptCall::Store { .. } => &self.store,
             ScriptCall::Fetch { .. } => &self.fetch,
-            ScriptCall::Vouch { .. } => &self.vouch,
             ScriptCall::Claim { .. } => &self.claim,
             ScriptCall::Release { .. } => &self.release,
         }
@@ -177,9 +174,6 @@ impl ScriptInvocation<'_> {
             ScriptCall::Fetch { place, bytes_max } => self
                 .key(names.dataset(place))
                 .args([place.key.as_bytes().to_vec(), text(*bytes_max)]),
-            ScriptCall::Vouch { key, tags, fence } => {
-                self.args(place_in_log(*fence)).args([key.as_bytes().to_vec()]).texts(tags)
-            }
             ScriptCall::Claim { place, holder, fence, bytes_max } => self
                 .key(names.claim(place))
                 .key(names.dataset(place))

@@ -1,5 +1,5 @@
-//! The work of a flight, top to bottom in [`Fetcher::fetch`]: look the key up in Redis and claim it,
-//! collect, find the tags, store.
+//! The work of a flight, top to bottom in [`Fetcher::fetch`]: look the key up in Redis and claim
+//! it, collect, find the tags, store.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,8 +23,8 @@ use crate::collect::{
 };
 use crate::resources::{MemoryShare, StoredBytes, WorkMemory};
 
-/// The bytes that a flight takes beside the bodies that it reads: its task, its requests, the handles of
-/// those who wait. Measured: 8 821 flights of four sources took 154 MB.
+/// The bytes that a flight takes beside the bodies that it reads: its task, its requests, the
+/// handles of those who wait. Measured: 8 821 flights of four sources took 154 MB.
 const FLIGHT_BYTES: u64 = 16 * 1024;
 /// About the bytes that a stored dataset takes beside its body; the exact number is settled once
 /// the entry exists.
@@ -280,8 +280,8 @@ fn not_from_tier(not_stored: Option<NotStoredReason>) -> FlightOrigin {
     FlightOrigin::Sources { not_stored }
 }
 
-/// The bytes that an entry takes beside those that its collection took. A large body is stored as it is, a small
-/// one as a copy.
+/// The bytes that an entry takes beside those that its collection took. A large body is stored as
+/// it is, a small one as a copy.
 fn stored_bytes(dataset: Option<&Dataset>) -> u64 {
     let body_bytes = dataset.map_or(0, |dataset| dataset.body.len());
     let copied = if StoredBytes::are_shared(body_bytes) { 0 } else { body_bytes as u64 };

@@ -212,10 +212,6 @@ impl Flight {
         self.result.receiver_count() > 0
     }
 
-    pub(super) fn has_result(&self) -> bool {
-        self.result.borrow().is_some()
-    }
-
     pub(super) fn publish(&self, result: FlightResult) {
         self.result.send_replace(Some(Arc::new(result)));
     }

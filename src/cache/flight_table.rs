@@ -190,13 +190,18 @@ impl FlightTable {
 
     fn spawn_flight(&self, key: Arc<str>, flight: Arc<Flight>, start: StartPoint) {
         self.0.settings.metrics.flights.inc();
-        let guard = FlightGuard { table: self.clone(), key, flight };
+        let guard = FlightGuard { table: self.clone(), key, flight, result: None };
         self.0.settings.tasks.spawn(guard.run(start));
     }
 
-    /// Takes out a flight that has ended, and starts the one that waited for it.
-    fn remove(&self, key: &Arc<str>, flight: &Arc<Flight>) {
+    /// Takes out a flight that has ended, hands its callers the result, and starts the flight that
+    /// waited for it. All of that happens under the lock: whoever comes once a result is known
+    /// cannot join the flight that brought it.
+    fn remove(&self, key: &Arc<str>, flight: &Arc<Flight>, result: Option<FlightResult>) {
         let mut by_key = self.0.by_key.lock();
+        if let Some(result) = result {
+            flight.publish(result);
+        }
         let Some(of_key) = by_key.get_mut(key) else { return };
         of_key.flights.retain(|other| !Arc::ptr_eq(other, flight));
         let protocol = &mut of_key.protocol;
@@ -227,10 +232,12 @@ struct FlightGuard {
     table: FlightTable,
     key: Arc<str>,
     flight: Arc<Flight>,
+    /// The result, once it is there.
+    result: Option<FlightResult>,
 }
 
 impl FlightGuard {
-    async fn run(self, start: StartPoint) {
+    async fn run(mut self, start: StartPoint) {
         let table = self.table.clone();
         let settings = &table.0.settings;
         let key = self.key.clone();
@@ -240,7 +247,7 @@ impl FlightGuard {
             settings.metrics.abandoned.inc();
             return;
         };
-        self.flight.publish(fetched.result);
+        self.result = Some(fetched.result);
         drop(self);
         fetched.post_fetch.await;
     }
@@ -250,10 +257,10 @@ impl Drop for FlightGuard {
     fn drop(&mut self) {
         let settings = &self.table.0.settings;
         settings.metrics.flights.dec();
-        if !self.flight.has_result() && self.flight.has_waiters() {
+        if self.result.is_none() && self.flight.has_waiters() {
             settings.metrics.lost.inc();
             tracing::error!(domain = %settings.domain, "a flight was lost");
         }
-        self.table.remove(&self.key, &self.flight);
+        self.table.remove(&self.key, &self.flight, self.result.take());
     }
 }

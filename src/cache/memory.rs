@@ -9,7 +9,6 @@
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher, RandomState};
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,30 +20,10 @@ use quick_cache::{Lifecycle, OptionsBuilder, Weighter};
 use super::entry::CacheEntry;
 use super::metrics::CacheMetrics;
 use crate::resources::{MemoryAccount, MemoryShare, allocated};
+use crate::settings::MemorySize;
 
 /// How often what is of no more use is looked for: that takes about 0.2 µs an entry.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
-
-/// A size in bytes, as people write it: `64MiB`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MemorySize(pub u64);
-
-impl FromStr for MemorySize {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let parsed = text.parse::<bytesize::ByteSize>();
-        parsed
-            .map(|size| Self(size.as_u64()))
-            .map_err(|_| "expected a size such as `64MiB`".to_owned())
-    }
-}
-
-impl fmt::Display for MemorySize {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        bytesize::ByteSize::b(self.0).fmt(f)
-    }
-}
 
 /// The key of an entry in memory: a domain file of another plan keeps datasets of its own.
 #[derive(Debug, Clone)]

@@ -163,8 +163,8 @@ impl CacheMetrics {
         metrics
     }
 
-    /// The datasets of a domain that were not stored for a reason to do with their tags. The counter
-    /// exists, at nought, from the first call on.
+    /// The datasets of a domain that were not stored for a reason to do with their tags. The
+    /// counter exists, at nought, from the first call on.
     pub(super) fn tags_refused(&self, domain: &str, reason: &'static str) -> Counter {
         let labels = TagsLabels { domain: domain.to_owned(), reason };
         self.tags_refused.get_or_create(&labels).clone()

@@ -5,6 +5,7 @@
 //!
 //! | file | owns |
 //! | --- | --- |
+//! | `config.rs` | what all caches of a sidecar share, from its flags |
 //! | `entry.rs` | one cached answer, its times and its renderings |
 //! | `read_options.rs`, `served.rs` | what a caller asks for, and gets |
 //! | `policy.rs` | whether an entry is fresh, valid or cacheable |
@@ -21,6 +22,7 @@
 //! [`crate::bus`] each time. What sources are is not known here: a flight runs the plan of
 //! `collect`.
 
+mod config;
 mod entry;
 mod events;
 mod fetcher;
@@ -40,16 +42,17 @@ mod tags;
 mod token;
 mod verify;
 
+pub use config::{CacheConfig, CacheParts, SealKeyError};
 pub use entry::{CacheEntry, EntryContent, EtagDigest, RenderedAnswer};
 pub use events::{CollectionEvent, CollectionEventKind, CollectionEvents};
 pub use flight::NotStoredReason;
-pub use memory::{Memory, MemorySize};
+pub use memory::Memory;
 pub use metrics::CacheMetrics;
 pub use programs::{ProgramError, SHAPE_OUTPUT_BYTES_MAX};
-pub use read::{BusLoss, Cache, CacheContext};
+pub use read::{Cache, CacheContext};
 pub use read_options::{After, ReadOptions};
 pub use redis_tier::{CLAIM_TTL, RedisEntry, Seal, SealError, decoded_weight};
 pub use served::{CacheStatus, ReadError, ServedAnswer};
 pub use tags::{TagsRefusal, TagsRefusals};
 pub use token::InvalidationToken;
-pub use verify::{HitVerifier, SampleRate, SampleVerifier, VerifierStatus, verifier};
+pub use verify::{HitVerifier, SampleVerifier, VerifierStatus, verifier};

@@ -26,7 +26,8 @@ pub(super) struct Patience {
     came: Instant,
     /// Until when a flight of its own must have begun.
     pub(super) begin_by: Instant,
-    /// Until when it waits for a flight or a claim that another caller or sidecar began, and no longer.
+    /// Until when it waits for a flight or a claim that another caller or sidecar began, and no
+    /// longer.
     pub(super) share_until: Instant,
     /// Until when it waits at all.
     pub(super) until: Instant,
@@ -41,15 +42,15 @@ impl CollectionTime {
         self.usual_us.store(took.max(usual - usual / 8), Ordering::Relaxed);
     }
 
-    /// The part of its deadline that a caller keeps for a flight that has not begun. Before any collection
-    /// has ended that is three quarters of it.
+    /// The part of its deadline that a caller keeps for a flight that has not begun. Before any
+    /// collection has ended that is three quarters of it.
     fn reserve(&self, deadline: Duration) -> Duration {
         self.expected(deadline).unwrap_or(deadline * 3 / 4)
     }
 
-    /// The part of its deadline that a caller keeps while a flight or a claim of others runs. Before
-    /// any collection has ended that is half of it: less than for a flight that has not begun,
-    /// since most flights that are under way end soon.
+    /// The part of its deadline that a caller keeps while a flight or a claim of others runs.
+    /// Before any collection has ended that is half of it: less than for a flight that has not
+    /// begun, since most flights that are under way end soon.
     fn reserve_beside_others(&self, deadline: Duration) -> Duration {
         self.expected(deadline).unwrap_or(deadline / 2)
     }

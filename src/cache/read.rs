@@ -27,6 +27,7 @@ use crate::bus::{DomainBus, RedisFault};
 use crate::collect::{Collector, Timeline};
 use crate::domain::{CacheRules, Domain};
 use crate::resources::{ComputePool, MemoryAccount, MemoryShare};
+use crate::settings::BusLoss;
 use crate::shape::{CompileError, Program};
 
 /// One domain's cache, for one plan. Cheap to clone; clones share everything.
@@ -76,28 +77,6 @@ pub struct CacheContext {
     pub stores: Arc<Semaphore>,
     /// The behaviour while the lease is lost.
     pub bus_loss: BusLoss,
-}
-
-/// `--bus-loss`: the behaviour of a sidecar that has had no answer from Redis for a lease.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum BusLoss {
-    /// Collect afresh, keep nothing.
-    Bypass,
-    /// Serve memory up to its ttl, and say so: *Fresh* does not hold meanwhile.
-    Stale,
-    /// Answer 503.
-    Fail,
-}
-
-impl BusLoss {
-    /// How reads are answered meanwhile.
-    pub fn in_words(self) -> &'static str {
-        match self {
-            Self::Bypass => "memory is not served from, every read collects",
-            Self::Stale => "memory is served from up to its ttl, and may be outdated",
-            Self::Fail => "requests are answered 503",
-        }
-    }
 }
 
 impl Cache {

@@ -175,7 +175,8 @@ impl RedisTier {
                     match admitted {
                         Some(Ok(entry)) => return TierLookup::Hit(entry),
                         Some(Err(Rejection::Unreadable)) => break,
-                        // A dataset that cannot be fetched, or is of no use, keeps nobody from a claim.
+                        // A dataset that cannot be fetched, or is of no use, keeps nobody from a
+                        // claim.
                         Some(Err(Rejection::TooOld | Rejection::Outdated)) | None => {}
                     }
                     ignores_entry = true;

@@ -18,8 +18,8 @@ use crate::coherence::{TAG_BYTES_MAX, TAGS_MAX};
 use crate::collect::Dataset;
 use crate::shape::{CompileError, Program};
 
-/// The bytes that a `tags` program may yield: all tags in JSON at its longest (six bytes for one, quotes, a
-/// comma), with room for `null`s.
+/// The bytes that a `tags` program may yield: all tags in JSON at its longest (six bytes for one,
+/// quotes, a comma), with room for `null`s.
 const OUTPUT_BYTES_MAX: usize = 256 * 1024;
 
 /// Why the tags of a dataset are not known.

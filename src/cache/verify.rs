@@ -7,8 +7,6 @@
 //! then, while the sources still contradict it, was a wrong answer: its invalidation was not sent,
 //! or lost. Nothing that is read here is stored.
 
-use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -27,34 +25,12 @@ use crate::collect::{
     self, CollectContext, CollectError, Collector, Outstanding, UnansweredSources,
 };
 use crate::resources::{MemoryShare, WorkMemory};
+use crate::settings::SampleRate;
 
 /// Samples that wait for their turn; a further one is skipped.
 const WAITING_MAX: usize = 256;
 /// Samples that are looked at, those that are given time among them.
 const AT_ONCE_MAX: usize = 16;
-
-/// A share of the hits: `0.01` or `1%`.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct SampleRate(f64);
-
-impl FromStr for SampleRate {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (number, of) = text.strip_suffix('%').map_or((text, 1.0), |percent| (percent, 100.0));
-        let share = number.trim().parse::<f64>().ok().map(|number| number / of);
-        let share = share.filter(|share| (0.0..=1.0).contains(share));
-        share
-            .map(Self)
-            .ok_or_else(|| "expected a share from 0 to 1, such as `0.01` or `1%`".to_owned())
-    }
-}
-
-impl fmt::Display for SampleRate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)
-    }
-}
 
 /// Takes the samples; clones share everything.
 #[derive(Debug, Clone)]
@@ -160,7 +136,7 @@ pub fn verifier(
 impl HitVerifier {
     /// Takes a hit as a sample, now and then.
     pub(super) fn sample(&self, hit: impl FnOnce() -> SampledHit) {
-        if fastrand::f64() >= self.rate.0 {
+        if fastrand::f64() >= self.rate.share() {
             return;
         }
         let sample = Sample { hit: hit(), served: Instant::now() };
@@ -173,7 +149,7 @@ impl HitVerifier {
     pub fn status(&self) -> VerifierStatus {
         let counts = &self.counts;
         VerifierStatus {
-            rate: self.rate.0,
+            rate: self.rate.share(),
             checked: counts.checked.get(),
             wrong: counts.wrong.get(),
             unknown: counts.unknown.get(),
@@ -281,16 +257,6 @@ fn nines(wrong: u64, checked: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_rate_is_a_share_or_a_percentage() {
-        for (text, share) in [("0.01", 0.01), ("1%", 0.01), ("0", 0.0), ("100%", 1.0), ("1", 1.0)] {
-            assert_eq!(text.parse(), Ok(SampleRate(share)), "{text}");
-        }
-        for wrong in ["", "2", "-1", "101%", "NaN", "one"] {
-            assert!(wrong.parse::<SampleRate>().is_err(), "{wrong}");
-        }
-    }
 
     #[test]
     fn nines_are_shown_and_never_assumed() {

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::args::OutputFormat;
 use super::{exit, out};
-use crate::domain;
+use crate::diagnostics::{self, Problem};
 use crate::sidecar::{self, DomainFileOptions};
 
 #[derive(Debug, Args)]
@@ -15,8 +15,7 @@ pub(super) struct CheckCommand {
     /// Domain files, or folders of them
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
-    /// Allow `http://` sources (development)
-    #[arg(long, env = "BFB_INSECURE_UPSTREAMS", value_parser = clap::builder::BoolishValueParser::new())]
+    #[arg(long)]
     insecure_upstreams: bool,
     /// How the problems are printed
     #[arg(long, value_enum, default_value = "text")]
@@ -46,8 +45,8 @@ impl CheckCommand {
 }
 
 /// Every problem on standard error, in colour where it is a terminal, and how many there are.
-pub(super) fn report_problems(problems: &[domain::Problem]) {
-    out::print_problems(|color| domain::render(problems, color));
+pub(super) fn report_problems(problems: &[Problem]) {
+    out::print_problems(|color| diagnostics::render(problems, color));
     let plural = if problems.len() == 1 { "problem" } else { "problems" };
     out::note(format!("{} {plural}", problems.len()));
 }

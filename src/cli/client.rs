@@ -8,8 +8,8 @@ use reqwest::{Client, ClientBuilder, Method, RequestBuilder, Response};
 
 use super::terminal::escape;
 use crate::admin::api::FailedSource;
-use crate::serve::ListenAddress;
-use crate::serve::problem_details::ProblemDetails;
+use crate::http::ListenAddress;
+use crate::serve::consumer_problem::ConsumerProblem;
 use crate::sources::TraceContext;
 
 /// An answer, whoever gave it.
@@ -24,7 +24,8 @@ impl DatasetResponse {
     pub(super) fn bad_key() -> Self {
         let detail = "the key is empty, `.` or `..`, which no path can name".to_owned();
         let trace_id = TraceContext::from_headers(&HeaderMap::new()).trace_id_hex();
-        let (parts, body) = ProblemDetails::BadKey { detail }.into_response(&trace_id).into_parts();
+        let (parts, body) =
+            ConsumerProblem::BadKey { detail }.into_response(&trace_id).into_parts();
         Self { status: parts.status, headers: parts.headers, body }
     }
 }

@@ -21,24 +21,25 @@ use std::fmt::Write as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use reqwest::Method;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, mpsc};
 
-use super::args::{self, AdminArgs, ListenArgs};
+use super::args::{AdminArgs, ListenArgs};
 use super::client::{SidecarClient, problem_text};
-use super::logging::{self, LogFormat};
+use super::logging;
 use super::{exit, out, pretty, serve};
 use crate::admin::LogLevel;
 use crate::bus::RedisServers;
-use crate::identity::{IdentityPaths, TlsOptions};
-use crate::serve::{AllowedHosts, ConsumersConfig, KeyLogPolicy, ListenAddress, PortLimits};
-use crate::sidecar::{CachingConfig, DomainFileOptions, Sidecar, SidecarConfig, SidecarControl};
-use crate::sources::Recording;
+use crate::cache::CacheConfig;
+use crate::http::{AllowedHosts, ListenAddress, PortLimits};
+use crate::identity::{IdentityConfig, IdentityPaths, TlsOptions};
+use crate::serve::{ConsumersConfig, TelemetryConfig};
+use crate::settings::{LogFilter, LogFormat, SocketMode};
+use crate::sidecar::{DomainFileOptions, DomainsConfig, HttpConfig, Sidecar, SidecarConfig};
+use crate::sources::SourcesConfig;
+use crate::supervisor::Control;
 use domain_file::write_domain;
 use suggestions::{SidecarAddresses, suggest};
 use upstreams::{DemoUpstreams, Ports};
@@ -70,8 +71,8 @@ pub(super) struct DemoCommand {
     #[command(flatten)]
     admin: AdminArgs,
     /// The log's level
-    #[arg(long, env = "BFB_LOG", value_name = "LEVEL", default_value = "warn", value_parser = args::log_filter)]
-    log: String,
+    #[arg(long, env = "BFB_LOG", value_name = "LEVEL", default_value = "warn")]
+    log: LogFilter,
 }
 
 /// The customer of the first answer.
@@ -81,7 +82,7 @@ type DemoError = Box<dyn std::error::Error>;
 
 impl DemoCommand {
     pub(super) fn run(self) -> ExitCode {
-        let handle = match logging::start(&self.log, LogFormat::Text) {
+        let handle = match logging::start(self.log.as_str(), LogFormat::Text) {
             Ok(handle) => handle,
             Err(error) => {
                 out::error(error);
@@ -118,16 +119,16 @@ impl DemoCommand {
 
     /// The upstreams alone, until they are told to end.
     async fn run_upstreams(&self, dir: &Path) -> ExitCode {
-        let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+        let control = Control::by_signals();
         // With the control at any port that is free, so are they all.
         let ports = match self.control {
             0 => Ports { control: 0, ..Ports::default() },
             control => Ports { control, ..Ports::OF_A_CLUSTER },
         };
         let started = DemoUpstreams::start_for_others(dir, self.seed, ports);
-        let (upstreams, mut interrupt, mut terminate) = match (started, signals) {
-            (Ok(upstreams), (Ok(interrupt), Ok(terminate))) => (upstreams, interrupt, terminate),
-            (Err(error), _) | (_, (Err(error), _) | (_, Err(error))) => {
+        let (upstreams, mut control) = match (started, control) {
+            (Ok(upstreams), Ok(control)) => (upstreams, control),
+            (Err(error), _) | (_, Err(error)) => {
                 out::error(error);
                 return exit::unavailable();
             }
@@ -140,10 +141,7 @@ impl DemoCommand {
             "they are told to fail or to change at http://{}",
             upstreams.control_addr()
         ));
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
+        control.stopped().await;
         upstreams.shutdown().await;
         exit::OK
     }
@@ -164,21 +162,21 @@ impl DemoCommand {
                 return exit::unavailable();
             }
         };
-        let sidecar = match Sidecar::start(config, LogLevel::new(&self.log, logging::check)).await {
-            Ok(sidecar) => sidecar,
-            Err(error) => {
-                let code = serve::report_start_error(&error);
-                out::note(
-                    "hint: `--listen` and `--admin` name other ports; \
+        let sidecar =
+            match Sidecar::start(config, LogLevel::new(self.log.as_str(), logging::check)).await {
+                Ok(sidecar) => sidecar,
+                Err(error) => {
+                    let code = serve::report_start_error(&error);
+                    out::note(
+                        "hint: `--listen` and `--admin` name other ports; \
                      `--once` takes any that are free",
-                );
-                return code;
-            }
-        };
+                    );
+                    return code;
+                }
+            };
         let Some(address) = sidecar.addresses().next().cloned() else { return exit::FAILED };
         let admin = sidecar.admin_address().clone();
-        let (stop, stop_receiver) = mpsc::channel(2);
-        let control = SidecarControl { stop: stop_receiver, reload: Arc::new(Notify::new()) };
+        let (stop, control) = Control::by_sender();
         let (sidecar, shown) = tokio::join!(sidecar.run(control, apply), async {
             let shown = self
                 .show_first_answer(upstreams, &address, &admin)
@@ -218,8 +216,7 @@ impl DemoCommand {
             return Ok(());
         }
         // Before anybody is told how to end it.
-        let (mut interrupt, mut terminate) =
-            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        let mut control = Control::by_signals()?;
         let addresses = SidecarAddresses { listen, admin: admin.to_string() };
         let suggestions = suggest(
             &program_name(),
@@ -228,10 +225,7 @@ impl DemoCommand {
             upstreams.identity_dir(),
         );
         out::print(format!("{suggestions}\nCtrl-C ends it."));
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
+        control.stopped().await;
         Ok(())
     }
 
@@ -240,30 +234,30 @@ impl DemoCommand {
         let (listen, ipv6_optional) = self.listen.addresses();
         let is_usual = is_usual && !self.once;
         let any = || ListenAddress::Tcp(([127, 0, 0, 1], 0).into());
+        let identity = IdentityPaths { dir: upstreams.identity_dir().to_owned(), ca: None };
         SidecarConfig {
-            paths: vec![file],
-            listen: if is_usual { listen } else { vec![any()] },
-            ipv6_optional,
-            socket_mode: 0o660,
-            admin: if is_usual { self.admin.admin.clone() } else { any() },
-            probes: None,
-            allow_remote: false,
-            identity: Some(IdentityPaths { dir: upstreams.identity_dir().to_owned(), ca: None }),
-            tls: TlsOptions::default(),
-            domain_files: DomainFileOptions::default(),
-            recording: Recording::Off,
+            domains: DomainsConfig { paths: vec![file], options: DomainFileOptions::default() },
+            identity: IdentityConfig { paths: Some(identity), tls: TlsOptions::default() },
+            sources: SourcesConfig::default(),
             // It shows what happens to the upstreams at once.
-            caching: CachingConfig::none(),
+            cache: CacheConfig::none(),
             bus: None,
+            http: HttpConfig {
+                listen: if is_usual { listen } else { vec![any()] },
+                ipv6_optional,
+                socket_mode: SocketMode::default(),
+                admin: if is_usual { self.admin.admin.clone() } else { any() },
+                probes: None,
+                allow_remote: false,
+                limits: PortLimits::default(),
+            },
             consumers: ConsumersConfig {
                 hosts: AllowedHosts::default(),
                 explain: false,
                 honour_cache_control: true,
                 requests_max: 1024,
             },
-            limits: PortLimits::default(),
-            key_log: KeyLogPolicy::default(),
-            spans: None,
+            telemetry: TelemetryConfig::default(),
             drain: Duration::from_secs(1),
         }
     }

@@ -4,31 +4,30 @@
 //! Connections are looked at by handshakes alone; requests (with `--key`) go out only over those
 //! proven mutual. What was answered is weighed, never printed. Whatever is found is in the report;
 //! the exit code says whether any of it is an error.
+//!
+//! `probe` asks the world and returns what it saw; `findings` says what follows from that; `report`
+//! holds both; `render` writes the report as a table or as JSON. Each knows only those before it.
 
-mod answer_probe;
-mod connection_probe;
-mod finding;
-mod identity_report;
+mod findings;
 mod probe;
-mod redis;
+mod render;
 mod report;
-mod source_findings;
-mod table;
+mod units;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use clap::Args;
 use prometheus_client::registry::Registry;
-use tokio::sync::watch;
 
-use super::args::{self, FleetArgs, OutputFormat, UpstreamArgs};
+use super::args::{FleetArgs, OutputFormat, UpstreamArgs};
 use super::{check, exit, out, serve};
-use crate::identity;
+use crate::settings::parse_time;
 use crate::sidecar::{self, DomainFileOptions};
-use crate::sources::Recording;
+use crate::sources::{Recording, SourcesConfig};
 use probe::DoctorContext;
+use report::DoctorReport;
 
 #[derive(Debug, Args)]
 pub(super) struct DoctorCommand {
@@ -42,7 +41,7 @@ pub(super) struct DoctorCommand {
     #[arg(long, value_enum, default_value = "text")]
     format: OutputFormat,
     /// How long a connection, and each answer, may take
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = args::time)]
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_time)]
     timeout: Duration,
     #[command(flatten)]
     upstreams: UpstreamArgs,
@@ -52,10 +51,10 @@ pub(super) struct DoctorCommand {
 
 impl DoctorCommand {
     pub(super) fn run(self) -> ExitCode {
-        let paths = self.upstreams.identity();
+        let identity = self.upstreams.identity();
         // A recording stands in for no identity here, since every source is asked for real.
         let reading = DomainFileOptions {
-            no_identity: paths.is_none(),
+            no_identity: identity.paths.is_none(),
             ..self.upstreams.domain_file_options()
         };
         let loaded = sidecar::read_domains(&self.paths, reading);
@@ -81,35 +80,28 @@ impl DoctorCommand {
                  every source is asked for real",
             );
         }
-        let identity = match sidecar::load_identity(paths.as_ref()) {
-            Ok(identity) => identity,
-            Err(error) => return serve::report_start_error(&error),
-        };
-        let identity_sender = identity.clone().map(watch::Sender::new);
-        let tls = self.upstreams.tls();
         let mut registry = Registry::default();
-        let metrics = identity::IdentityMetrics::default();
-        let shared_sources = sidecar::build_sources(
-            tls,
-            &Recording::Off,
-            identity_sender.as_ref(),
-            metrics,
-            &mut registry,
-        );
+        let identity = match identity.build(&mut registry) {
+            Ok(identity) => identity,
+            Err(error) => return serve::report_start_error(&error.into()),
+        };
+        let shared_sources = match SourcesConfig::default().build(&identity, &mut registry) {
+            Ok(sources) => sources,
+            Err(error) => return serve::report_start_error(&error.into()),
+        };
         let context = DoctorContext {
-            identity,
-            tls,
+            identity: identity.subscribe().map(|identity| identity.borrow().clone()),
+            tls: identity.tls,
             timeout: self.timeout,
             shared: shared_sources,
             redis: self.fleet.bus_config(),
         };
         super::block_on(async {
-            let report = probe::probe_all(domains, &context, self.key.as_deref()).await;
+            let probe = probe::probe_all(domains, &context, self.key.as_deref()).await;
+            let report = DoctorReport::of(&probe, &context, SystemTime::now());
             let exit_code = match self.format {
-                OutputFormat::Json => {
-                    out::print_json(serde_json::to_string_pretty(&report).unwrap_or_default())
-                }
-                OutputFormat::Text => out::print(table::draw(&report, table::width()).trim_end()),
+                OutputFormat::Json => out::print_json(render::json(&report)),
+                OutputFormat::Text => out::print(render::text(&report, render::width()).trim_end()),
             };
             if report.ok { exit_code } else { exit::FAILED }
         })

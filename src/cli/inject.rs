@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::{check, exit, out};
-use crate::domain::{Problem, plain_error, remedy, render_warnings};
+use crate::diagnostics::{Problem, io_error_hint, io_error_text, render_warnings};
 use crate::inject::manifest::{self, FILE_MAX_BYTES, PodOutcome, RewriteMode, RewrittenManifest};
 use crate::inject::{Defaults, SkipReason};
 
@@ -25,9 +25,7 @@ pub(super) struct InjectCommand {
     /// The sidecar's image, where a pod's `bfb.dev/image` names none
     #[arg(long, env = "BFB_IMAGE", value_name = "IMAGE")]
     image: Option<String>,
-    /// An annotation (without `bfb.dev/`) for every pod that has no such one of its own, such as
-    /// `memory=128MiB`; may be given several times
-    #[arg(long, env = "BFB_SET", value_name = "NAME=VALUE", value_delimiter = '\n', value_parser = pair)]
+    #[arg(long, value_delimiter = '\n', value_parser = pair)]
     set: Vec<(String, String)>,
     /// Take the sidecars away again
     #[arg(long)]
@@ -147,9 +145,9 @@ fn manifest_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Vec<Problem>> {
             }
             Ok(found) => files.extend(found),
             Err(error) => {
-                let message = format!("the path cannot be read: {}", plain_error(&error));
+                let message = format!("the path cannot be read: {}", io_error_text(&error));
                 let expected = "a manifest, a folder of them, or `-`";
-                problems.push(Problem::of_file(path, message, expected, remedy(&error)));
+                problems.push(Problem::of_file(path, message, expected, io_error_hint(&error)));
             }
         }
     }
@@ -206,8 +204,8 @@ fn read(file: &Path) -> Result<String, Vec<Problem>> {
         String::from_utf8(bytes).map_err(|_| io::ErrorKind::InvalidData.into())
     };
     read().map_err(|error| {
-        let message = format!("the file cannot be read: {}", plain_error(&error));
+        let message = format!("the file cannot be read: {}", io_error_text(&error));
         let expected = format!("UTF-8 text of at most {} MiB", FILE_MAX_BYTES >> 20);
-        vec![Problem::of_file(display_path(file), message, expected, remedy(&error))]
+        vec![Problem::of_file(display_path(file), message, expected, io_error_hint(&error))]
     })
 }

@@ -8,12 +8,13 @@ use clap::Args;
 use reqwest::Method;
 use serde_json::Value;
 
-use super::args::{self, AdminArgs, OutputFormat};
+use super::args::{AdminArgs, OutputFormat};
 use super::client::{ProblemReport, SidecarClient, problem_text};
 use super::terminal::escape;
 use super::{exit, out};
 use crate::admin::api::{InvalidateRequest, InvalidateResponse, WaitLimit, WaitMode};
 use crate::coherence::SCOPES_MAX;
+use crate::settings::parse_time;
 
 /// Keys or tags of one request, in JSON: a sidecar takes 64 KiB with all that is around them.
 const PART_BYTES_MAX: usize = 60 * 1024;
@@ -36,7 +37,7 @@ pub(super) struct InvalidateCommand {
     #[arg(long)]
     wait: bool,
     /// How long to wait
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = args::time)]
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_time)]
     timeout: Duration,
     /// Print the script with which any program can invalidate, with one `EVAL`
     #[arg(long)]

@@ -13,11 +13,11 @@ use super::args::UpstreamArgs;
 use super::client::DatasetResponse;
 use super::{check, exit, out, serve};
 use crate::bus::{self, Bus};
-use crate::identity;
-use crate::serve::{
-    AllowedHosts, Consumers, ConsumersConfig, KeyLogPolicy, Reporter, Routes, ServeMetrics,
-};
-use crate::sidecar::{self, CachingConfig, DomainCaches, SidecarStartError};
+use crate::cache::CacheConfig;
+use crate::http::AllowedHosts;
+use crate::serve::{Consumers, ConsumersConfig, KeyLogPolicy, Reporter, Routes, ServeMetrics};
+use crate::sidecar::{self, DomainCaches, SidecarStartError};
+use crate::sources::SourcesConfig;
 
 /// What is wanted.
 pub(super) struct DatasetRequest<'a> {
@@ -41,33 +41,21 @@ pub(super) async fn collect(
         out::error(error);
         exit::wrong_input()
     })?;
-    let report_start_error = |error: SidecarStartError| serve::report_start_error(&error);
     let mut registry = Registry::default();
-    let recording = upstreams.recording();
-    sidecar::check_recording_folder(&recording).map_err(report_start_error)?;
-    let identity =
-        sidecar::load_identity(upstreams.identity().as_ref()).map_err(report_start_error)?;
-    let identity = identity.map(watch::Sender::new);
-    let identity_metrics = identity::IdentityMetrics::register(&mut registry);
-    let shared_sources = sidecar::build_sources(
-        upstreams.tls(),
-        &recording,
-        identity.as_ref(),
-        identity_metrics,
-        &mut registry,
-    );
-    let shared_cache = sidecar::build_cache(&CachingConfig::none(), false, None, &mut registry);
+    let identity = upstreams.identity().build(&mut registry).map_err(refuse)?;
+    let sources = SourcesConfig { recording: upstreams.recording() };
+    let sources = sources.build(&identity, &mut registry).map_err(refuse)?;
+    let cache = CacheConfig::none().build(None, &mut registry).map_err(refuse)?;
     let caches = DomainCaches::new(
-        shared_sources,
-        shared_cache,
+        sources,
+        cache.context,
         Bus::standalone([], bus::BusMetrics::default()),
         &mut registry,
     )
     .update(loaded.domains());
     let metrics = ServeMetrics::register(&mut registry);
-    let routes = caches.and_then(|caches| Routes::new(caches, &metrics));
-    let routes =
-        routes.map_err(|error| report_start_error(SidecarStartError::Shape(error.message)))?;
+    let routes = caches.and_then(|caches| Routes::new(&caches, &metrics));
+    let routes = routes.map_err(|error| refuse(SidecarStartError::Shape(error.message)))?;
     let settings = ConsumersConfig {
         hosts: AllowedHosts::default(),
         explain: true,
@@ -84,6 +72,11 @@ pub(super) async fn collect(
     let request = Request::get(target).body(()).map_err(|_| exit::wrong_input())?;
     let (parts, body) = consumers.answer(request, false).await.into_parts();
     Ok(DatasetResponse { status: parts.status, headers: parts.headers, body })
+}
+
+/// Says why it cannot begin.
+fn refuse(error: impl Into<SidecarStartError>) -> ExitCode {
+    serve::report_start_error(&error.into())
 }
 
 fn dataset_path(

@@ -6,15 +6,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry, fmt};
 
 use crate::log_filter;
-
-/// The format of a line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
-}
+use crate::settings::LogFormat;
 
 /// Starts the log, or says what is wrong with `filter`. The handle changes the level later.
 pub(super) fn start(

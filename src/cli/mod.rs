@@ -23,6 +23,7 @@ mod pretty;
 mod schema;
 mod serve;
 mod status;
+mod table_flags;
 mod tail;
 mod terminal;
 mod waterfall;
@@ -151,7 +152,7 @@ fn run(command: Command, variables: &environment::Variables) -> ExitCode {
 
 /// The parser itself, for completions and for the names of the variables.
 fn command() -> clap::Command {
-    Bfb::command()
+    table_flags::complete(Bfb::command())
 }
 
 /// How long a process that is done waits for threads that are blocked.

@@ -4,21 +4,20 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::time::Duration;
 
-use clap::builder::BoolishValueParser;
-use clap::{ArgAction, Args, ValueEnum};
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::Notify;
+use clap::Args;
 
 use super::args::{self, AdminArgs, FleetArgs, ListenArgs, UpstreamArgs};
 use super::environment::{self, Variables};
-use super::logging::{self, LogFormat};
+use super::logging;
 use super::{check, exit, out};
 use crate::admin::LogLevel;
-use crate::serve::{AllowedHosts, ConsumersConfig, KeyLogPolicy, PortLimits, Spans};
-use crate::sidecar::{Sidecar, SidecarConfig, SidecarControl, SidecarStartError};
+use crate::http::{AllowedHosts, PortLimits};
+use crate::serve::{ConsumersConfig, KeyLogPolicy, Spans, TelemetryConfig};
+use crate::settings::{CacheControlPolicy, DrainTime, LogFilter, LogFormat, SocketMode};
+use crate::sidecar::{DomainsConfig, HttpConfig, Sidecar, SidecarConfig, SidecarStartError};
+use crate::sources::{RecordingError, SourcesConfig};
+use crate::supervisor::Control;
 
 #[derive(Debug, Args)]
 pub(super) struct ServeCommand {
@@ -30,18 +29,13 @@ pub(super) struct ServeCommand {
     listen: ListenArgs,
     #[command(flatten)]
     admin: AdminArgs,
-    /// The permissions of consumers' Unix sockets, in octal; the admin port's is for its owner
-    /// alone
-    #[arg(long, env = "BFB_SOCKET_MODE", value_name = "MODE", default_value = "0660", value_parser = octal)]
-    socket_mode: u32,
-    /// Also answer probes and metrics here, for kubelet and Prometheus: no key, no data, no write
-    #[arg(long, env = "BFB_PROBES", value_name = "IP:PORT")]
+    #[arg(long)]
+    socket_mode: SocketMode,
+    #[arg(long)]
     probes: Option<SocketAddr>,
-    /// Allow addresses that others can reach
-    #[arg(long, env = "BFB_ALLOW_REMOTE", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    #[arg(long)]
     allow_remote: bool,
-    /// Also answer to this `Host`; may be given several times
-    #[arg(long, env = "BFB_ALLOW_HOST", value_name = "NAME", value_delimiter = ',')]
+    #[arg(long, value_delimiter = ',')]
     allow_host: Vec<String>,
 
     #[command(flatten)]
@@ -51,37 +45,21 @@ pub(super) struct ServeCommand {
     caching: args::CachingArgs,
     #[command(flatten)]
     fleet: FleetArgs,
-    /// Whether the `Cache-Control` of a request is obeyed
-    #[arg(long, env = "BFB_REQUEST_CACHE_CONTROL", value_enum, default_value = "honour")]
+    #[arg(long, value_enum)]
     request_cache_control: CacheControlPolicy,
 
-    /// How long a drain may take
-    #[arg(long, env = "BFB_DRAIN", value_name = "TIME", default_value = "25s", value_parser = args::time)]
-    drain: Duration,
-    /// The log's level, or a filter such as `info,bfb::sources=debug`
-    #[arg(long, env = "BFB_LOG", value_name = "LEVEL", default_value = "info", value_parser = args::log_filter)]
-    log: String,
-    /// The log's format
-    #[arg(long, env = "BFB_LOG_FORMAT", value_enum, default_value = "text")]
+    #[arg(long)]
+    drain: DrainTime,
+    #[arg(long)]
+    log: LogFilter,
+    #[arg(long, value_enum)]
     log_format: LogFormat,
-    /// Put keys into logs and spans (keys are personal data)
-    #[arg(long, env = "BFB_LOG_KEYS", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    #[arg(long)]
     log_keys: bool,
-    /// Log every request for this key, source by source
-    #[arg(long, env = "BFB_TRACE_KEY", value_name = "KEY")]
+    #[arg(long)]
     trace_key: Option<String>,
-    /// Say in every answer (`Server-Timing`) where the time went
-    #[arg(long, env = "BFB_EXPLAIN", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    #[arg(long)]
     explain: bool,
-}
-
-/// `--request-cache-control`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum CacheControlPolicy {
-    /// A consumer may ask for `no-cache`, `no-store`, `max-age` and `only-if-cached`.
-    Honour,
-    /// It may not.
-    Ignore,
 }
 
 /// The most requests under way at once.
@@ -109,14 +87,9 @@ fn soft_files_limit(limits: &str) -> Option<usize> {
         .ok()
 }
 
-fn octal(text: &str) -> Result<u32, String> {
-    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
-    mode.ok_or_else(|| "expected permissions in octal, such as `0660`".to_owned())
-}
-
 impl ServeCommand {
     pub(super) fn run(self, variables: &Variables) -> ExitCode {
-        let handle = match logging::start(&self.log, self.log_format) {
+        let handle = match logging::start(self.log.as_str(), self.log_format) {
             Ok(handle) => handle,
             Err(error) => {
                 out::error(error);
@@ -124,7 +97,7 @@ impl ServeCommand {
             }
         };
         environment::warn_of_unknown_variables();
-        let level = LogLevel::new(&self.log, logging::check);
+        let level = LogLevel::new(self.log.as_str(), logging::check);
         let config = match self.config() {
             Ok(config) => config,
             Err(error) => {
@@ -135,15 +108,15 @@ impl ServeCommand {
         let apply = move |filter: &str| logging::apply(&handle, filter);
         super::block_on(async move {
             // Before the ports are open, so that no signal is lost.
-            let signals = match Signals::install() {
-                Ok(signals) => signals,
+            let control = match Control::by_signals_with_reload() {
+                Ok(control) => control,
                 Err(error) => {
                     out::error(format!("signals cannot be caught: {error}"));
                     return exit::unavailable();
                 }
             };
             match Sidecar::start(config, level).await {
-                Ok(sidecar) => run_sidecar(sidecar, signals, apply).await,
+                Ok(sidecar) => run_sidecar(sidecar, control, apply).await,
                 Err(error) => report_start_error_naming(&error, variables),
             }
         })
@@ -153,40 +126,41 @@ impl ServeCommand {
         let (listen, ipv6_optional) = self.listen.addresses();
         // The admin port is one more, and so are the probes.
         let ports = listen.len() + 1 + usize::from(self.probes.is_some());
+        let domain_files = self.upstreams.domain_file_options();
+        let cache = self.caching.to_config(self.fleet.bus_loss);
         Ok(SidecarConfig {
-            paths: self.paths,
-            listen,
-            ipv6_optional,
-            socket_mode: self.socket_mode,
-            admin: self.admin.admin,
-            probes: self.probes,
-            allow_remote: self.allow_remote,
+            domains: DomainsConfig { paths: self.paths, options: domain_files },
             identity: self.upstreams.identity(),
-            tls: self.upstreams.tls(),
-            domain_files: self.upstreams.domain_file_options(),
-            recording: self.upstreams.recording(),
-            caching: self
-                .caching
-                .to_config(self.fleet.bus_loss)
-                .map_err(|error| error.to_string())?,
+            sources: SourcesConfig { recording: self.upstreams.recording() },
+            cache: cache.map_err(|error| error.to_string())?,
             bus: self.fleet.bus_config(),
+            http: HttpConfig {
+                listen,
+                ipv6_optional,
+                socket_mode: self.socket_mode,
+                admin: self.admin.admin,
+                probes: self.probes,
+                allow_remote: self.allow_remote,
+                limits: port_limits(ports),
+            },
             consumers: ConsumersConfig {
                 hosts: AllowedHosts::new(&self.allow_host),
                 explain: self.explain,
                 honour_cache_control: self.request_cache_control == CacheControlPolicy::Honour,
                 requests_max: REQUESTS_MAX,
             },
-            limits: port_limits(ports),
-            key_log: KeyLogPolicy { all: self.log_keys, traced_key: self.trace_key },
-            spans: Spans::from_environment().map_err(|error| error.to_string())?,
-            drain: self.drain,
+            telemetry: TelemetryConfig {
+                key_log: KeyLogPolicy { all: self.log_keys, traced_key: self.trace_key },
+                spans: Spans::from_environment().map_err(|error| error.to_string())?,
+            },
+            drain: self.drain.duration(),
         })
     }
 }
 
 async fn run_sidecar(
     sidecar: Sidecar,
-    signals: Signals,
+    control: Control,
     apply: impl Fn(&str) + Send + 'static,
 ) -> ExitCode {
     if let (Ok(pod), Ok(namespace)) = (std::env::var("POD_NAME"), std::env::var("POD_NAMESPACE")) {
@@ -199,7 +173,7 @@ async fn run_sidecar(
     if let Some(address) = sidecar.probes_address() {
         tracing::info!(%address, "probes and metrics");
     }
-    match sidecar.run(signals.control, apply).await {
+    match sidecar.run(control, apply).await {
         Ok(()) => exit::OK,
         Err(error) => {
             tracing::error!(%error, "stopped");
@@ -221,53 +195,16 @@ fn report_start_error_naming(error: &SidecarStartError, variables: &Variables) -
     }
     match error {
         SidecarStartError::Domain(_)
-        | SidecarStartError::RecordingReadableByOthers { .. }
+        | SidecarStartError::Recording(RecordingError::ReadableByOthers { .. })
         | SidecarStartError::RemoteAddress { .. } => exit::wrong_input(),
-        SidecarStartError::Identity { error, .. } => exit::of_file(error.is_missing),
-        SidecarStartError::Seal { error, .. } => exit::of_file(error.is_missing),
+        SidecarStartError::Identity(wrong) => exit::of_file(wrong.error.is_missing),
+        SidecarStartError::Seal(wrong) => exit::of_file(wrong.error.is_missing),
         // It is there, and is no folder.
-        SidecarStartError::RecordingFolder { source, .. } => exit::of_file(!matches!(
-            source.kind(),
-            ErrorKind::NotADirectory | ErrorKind::AlreadyExists
-        )),
-        SidecarStartError::RedisFile { .. } | SidecarStartError::Bind(_) => exit::unavailable(),
+        SidecarStartError::Recording(RecordingError::Folder { source, .. }) => exit::of_file(
+            !matches!(source.kind(), ErrorKind::NotADirectory | ErrorKind::AlreadyExists),
+        ),
+        SidecarStartError::RedisFile(_) | SidecarStartError::Bind(_) => exit::unavailable(),
         SidecarStartError::Shape(_) => exit::FAILED,
-    }
-}
-
-/// The signals of a process that is asked to stop (SIGTERM, SIGINT) or to reload (SIGHUP).
-struct Signals {
-    control: SidecarControl,
-    _owner: tokio::task::JoinSet<()>,
-}
-
-impl Signals {
-    fn install() -> std::io::Result<Self> {
-        let [mut term, mut int, mut hup] = [
-            signal(SignalKind::terminate())?,
-            signal(SignalKind::interrupt())?,
-            signal(SignalKind::hangup())?,
-        ];
-        let (stops, stop) = tokio::sync::mpsc::channel(2);
-        let reload = Arc::new(Notify::new());
-        let reloads = reload.clone();
-        let mut owner = tokio::task::JoinSet::new();
-        owner.spawn(async move {
-            loop {
-                tokio::select! {
-                    () = wait_for_signal(&mut term) => drop(stops.try_send(())),
-                    () = wait_for_signal(&mut int) => drop(stops.try_send(())),
-                    () = wait_for_signal(&mut hup) => reloads.notify_one(),
-                }
-            }
-        });
-        Ok(Self { control: SidecarControl { stop, reload }, _owner: owner })
-    }
-}
-
-async fn wait_for_signal(signal: &mut Signal) {
-    if signal.recv().await.is_none() {
-        std::future::pending::<()>().await;
     }
 }
 

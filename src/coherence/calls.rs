@@ -15,11 +15,11 @@ pub struct ScriptRequest {
     pub protocol: u32,
     /// A random name, for the case that this call must begin an epoch.
     pub fresh_epoch: Epoch,
-    /// What is asked.
+    /// Which script, and its arguments.
     pub call: ScriptCall,
 }
 
-/// What is asked.
+/// The scripts, with what each is called with.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ScriptCall {
     /// Registers, reports, asks for the log's end. Begins an epoch where the log is of another
@@ -72,15 +72,6 @@ pub enum ScriptCall {
         /// The most bytes to answer with; a larger dataset is answered with its size.
         bytes_max: u64,
     },
-    /// Whether a dataset that another store keeps is to be believed.
-    Vouch {
-        /// Its key.
-        key: Arc<str>,
-        /// Its tags.
-        tags: Vec<Arc<str>>,
-        /// Its fence.
-        fence: Fence,
-    },
     /// Asks to be the one in the fleet who collects a place, or to go on being it; who is not it
     /// yet is given the dataset instead, if it is there by now.
     Claim {
@@ -103,7 +94,7 @@ pub enum ScriptCall {
     },
 }
 
-/// What a sidecar says of itself.
+/// What a sidecar reports of itself.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Heartbeat {
     /// Who.

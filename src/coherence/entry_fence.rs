@@ -1,9 +1,9 @@
-//! The mark of a dataset in memory: by it the protocol decides at each read whether it may be
-//! served.
+//! The fence of a dataset in memory, by which the protocol decides at each read whether the dataset
+//! may be served.
 
 use super::protocol::{Epoch, Fence};
 
-/// What a dataset in memory carries. Whether it is believed is asked again at each read.
+/// The fence that a dataset in memory carries. [`super::Replica::is_valid`] judges it at each read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EntryFence {
     pub(super) generation: u64,
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mark_comes_back_from_its_bytes() {
+    fn a_fence_comes_back_from_its_bytes() {
         let fence = EntryFence {
             generation: 7,
             fence: Fence { epoch: Epoch(u128::MAX - 2), seq: 1 << 40 },

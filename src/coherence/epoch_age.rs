@@ -1,5 +1,4 @@
-//! What one process knows of the log's age: how long it has known the epoch, and the longest lease
-//! it ever heard of.
+//! How long one process has known the log's epoch, and the longest lease that it ever heard of.
 //!
 //! A young epoch's registry may not know everybody: who holds a lease of the epoch before is not in
 //! it. Once a process has known an epoch for the whole lease, nobody does any more, and it may mark
@@ -55,31 +54,32 @@ mod tests {
 
     #[test]
     fn an_epoch_that_comes_back_is_young_again() {
-        let (mut witness, start) = (EpochAge::new(SECOND, SECOND), Moment::default());
-        witness.on_reply(Epoch(1), SECOND, start);
+        let mut epoch_age = EpochAge::new(SECOND, SECOND);
+        let start = Moment::default();
+        epoch_age.on_reply(Epoch(1), SECOND, start);
         assert!(
-            !witness.is_known_for_whole_lease(Epoch(1), start.after(SECOND))
-                && witness.is_known_for_whole_lease(Epoch(1), start.after(2 * SECOND))
+            !epoch_age.is_known_for_whole_lease(Epoch(1), start.after(SECOND))
+                && epoch_age.is_known_for_whole_lease(Epoch(1), start.after(2 * SECOND))
         );
-        witness.on_reply(Epoch(2), SECOND, start.after(SECOND));
-        witness.on_reply(Epoch(1), SECOND, start.after(SECOND));
-        assert!(!witness.is_known_for_whole_lease(Epoch(1), start.after(2 * SECOND)));
+        epoch_age.on_reply(Epoch(2), SECOND, start.after(SECOND));
+        epoch_age.on_reply(Epoch(1), SECOND, start.after(SECOND));
+        assert!(!epoch_age.is_known_for_whole_lease(Epoch(1), start.after(2 * SECOND)));
     }
 
     #[test]
     fn a_lease_that_no_sidecar_can_have_is_ignored() {
-        let mut witness = EpochAge::new(SECOND, Duration::ZERO);
-        witness.on_reply(Epoch(1), LEASE_MAX + SECOND, Moment::default());
-        assert_eq!(witness.whole_lease(), SECOND);
-        witness.on_reply(Epoch(1), LEASE_MAX, Moment::default());
-        assert_eq!(witness.whole_lease(), LEASE_MAX);
+        let mut epoch_age = EpochAge::new(SECOND, Duration::ZERO);
+        epoch_age.on_reply(Epoch(1), LEASE_MAX + SECOND, Moment::default());
+        assert_eq!(epoch_age.whole_lease(), SECOND);
+        epoch_age.on_reply(Epoch(1), LEASE_MAX, Moment::default());
+        assert_eq!(epoch_age.whole_lease(), LEASE_MAX);
     }
 
     #[test]
     fn a_longer_lease_once_heard_of_is_never_forgotten() {
-        let mut witness = EpochAge::new(SECOND, Duration::ZERO);
-        witness.on_reply(Epoch(1), 5 * SECOND, Moment::default());
-        witness.on_reply(Epoch(2), SECOND, Moment::default());
-        assert_eq!(witness.whole_lease(), 5 * SECOND);
+        let mut epoch_age = EpochAge::new(SECOND, Duration::ZERO);
+        epoch_age.on_reply(Epoch(1), 5 * SECOND, Moment::default());
+        epoch_age.on_reply(Epoch(2), SECOND, Moment::default());
+        assert_eq!(epoch_age.whole_lease(), 5 * SECOND);
     }
 }

@@ -33,7 +33,7 @@ pub struct Flights {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FlightId(u64);
 
-/// Where a caller stands.
+/// The flight that a caller gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FlightDecision {
     /// In a flight that is there.
@@ -61,7 +61,7 @@ struct RunningFlight {
 }
 
 impl Flights {
-    /// Seats a caller who came at `now`.
+    /// Decides for a caller who came at `now`: a running flight, a new one, or the one that waits.
     #[allow(clippy::needless_pass_by_value, reason = "what a caller needs is said once")]
     pub fn join_or_start(
         &mut self,
@@ -168,7 +168,8 @@ mod tests {
 
     #[test]
     fn without_the_lease_a_second_flight_begins_only_for_who_is_pressed_and_a_third_waits() {
-        let (replica, mut flights) = (Replica::new(config()), Flights::default());
+        let replica = Replica::new(config());
+        let mut flights = Flights::default();
         assert!(matches!(
             arrives(&mut flights, &replica, true, false),
             FlightDecision::Start(FlightId(0), _)
@@ -193,7 +194,8 @@ mod tests {
 
     #[test]
     fn flights_that_callers_press_for_are_bounded_too() {
-        let (replica, mut flights) = (Replica::new(config()), Flights::default());
+        let replica = Replica::new(config());
+        let mut flights = Flights::default();
         assert!(matches!(arrives(&mut flights, &replica, true, false), FlightDecision::Start(..)));
         let mut begun = 1;
         while let FlightDecision::Wait(id) = arrives(&mut flights, &replica, true, false)

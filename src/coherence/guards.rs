@@ -1,7 +1,8 @@
-//! The guards of the protocol by name, so that the checks can show what each of them prevents.
+//! The guards of the protocol by name: each is what one rule of the specification demands, written
+//! where the code demands it, so that the checks can show what it prevents.
 //!
-//! In a production build [`Guards`] has no content and every guard holds; the compiler removes the
-//! question. Only a test build, or one with the feature `removable-guards`, can take one away.
+//! The product compiles `Guard::S4Lease.requires(now < until)` to `now < until`: it has no guard to
+//! ask and none to lose. Only a build with the feature `removable-guards` can take guards away.
 
 /// One rule whose removal breaks a promise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -60,72 +61,117 @@ pub enum Guard {
     R3Plan,
 }
 
+/// What a rule demands, holds.
+#[cfg(not(feature = "removable-guards"))]
+#[allow(clippy::unused_self, reason = "the guard only names the rule; its twin below looks it up")]
 impl Guard {
-    /// Every guard.
-    pub const ALL: [Self; 24] = [
-        Self::S5Fence,
-        Self::R3WriteFence,
-        Self::R3ReadStamp,
-        Self::S4Lease,
-        Self::S3LeaseFromSent,
-        Self::S3LeaseAfterApplied,
-        Self::S1InOrder,
-        Self::S1StreamEnd,
-        Self::S2Epoch,
-        Self::R1Life,
-        Self::A2YoungEpoch,
-        Self::A1OwnEpoch,
-        Self::A2LongestLease,
-        Self::S6JoinNeedsLease,
-        Self::S6JoinOutdated,
-        Self::S6JoinTags,
-        Self::S5EmptiedMemory,
-        Self::A2SilentToldLess,
-        Self::A2SilentLapsed,
-        Self::S7LeaseBeforeDeregister,
-        Self::S7NoMoreReplies,
-        Self::R3Floor,
-        Self::H1HintBound,
-        Self::R3Plan,
-    ];
-}
+    /// The condition that the rule demands.
+    pub(super) const fn requires(self, condition: bool) -> bool {
+        condition
+    }
 
-/// Which guards hold: all of them.
-#[cfg(not(any(test, feature = "removable-guards")))]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct Guards;
+    /// The value that the rule prescribes, rather than the one that would do without the rule.
+    pub(super) fn prescribes<T>(self, value: T, _without: T) -> T {
+        value
+    }
 
-#[cfg(not(any(test, feature = "removable-guards")))]
-impl Guards {
-    /// Whether `guard` holds: always.
-    #[allow(clippy::unused_self, reason = "the test build's twin looks at itself")]
-    pub const fn hold(self, guard: Guard) -> bool {
-        let _ = guard;
-        true
+    /// Does what the rule demands to be done.
+    pub(super) fn demands(self, deed: impl FnOnce()) {
+        deed();
     }
 }
 
-/// Which guards hold: all but those taken away.
-#[cfg(any(test, feature = "removable-guards"))]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct Guards(u32);
-
-#[cfg(any(test, feature = "removable-guards"))]
-impl Guards {
-    /// All guards but `guard`.
-    #[must_use]
-    pub const fn without(guard: Guard) -> Self {
-        Self(1 << guard as u32)
+/// A guard that was taken away demands nothing.
+#[cfg(feature = "removable-guards")]
+impl Guard {
+    /// The condition that the rule demands.
+    #[inline]
+    pub(super) fn requires(self, condition: bool) -> bool {
+        condition || self.is_removed()
     }
 
-    /// These without `guard`.
-    #[must_use]
-    pub const fn and_without(self, guard: Guard) -> Self {
-        Self(self.0 | 1 << guard as u32)
+    /// The value that the rule prescribes, rather than the one that would do without the rule.
+    #[inline]
+    pub(super) fn prescribes<T>(self, value: T, without: T) -> T {
+        if self.is_removed() { without } else { value }
     }
 
-    /// Whether `guard` holds.
-    pub const fn hold(self, guard: Guard) -> bool {
-        self.0 & (1 << guard as u32) == 0
+    /// Does what the rule demands to be done.
+    #[inline]
+    pub(super) fn demands(self, deed: impl FnOnce()) {
+        if !self.is_removed() {
+            deed();
+        }
+    }
+}
+
+/// Taking guards away, from a whole process or from what one thread does.
+#[cfg(feature = "removable-guards")]
+pub mod removable {
+    use std::cell::Cell;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::Guard;
+
+    /// A bit for each guard that was taken away from the process.
+    static REMOVED_FROM_PROCESS: AtomicU32 = AtomicU32::new(0);
+
+    thread_local! {
+        /// The guard that was taken away from what this thread does.
+        static REMOVED_FROM_THREAD: Cell<Option<Guard>> = const { Cell::new(None) };
+    }
+
+    impl Guard {
+        /// Every guard.
+        pub const ALL: [Self; 24] = [
+            Self::S5Fence,
+            Self::R3WriteFence,
+            Self::R3ReadStamp,
+            Self::S4Lease,
+            Self::S3LeaseFromSent,
+            Self::S3LeaseAfterApplied,
+            Self::S1InOrder,
+            Self::S1StreamEnd,
+            Self::S2Epoch,
+            Self::R1Life,
+            Self::A2YoungEpoch,
+            Self::A1OwnEpoch,
+            Self::A2LongestLease,
+            Self::S6JoinNeedsLease,
+            Self::S6JoinOutdated,
+            Self::S6JoinTags,
+            Self::S5EmptiedMemory,
+            Self::A2SilentToldLess,
+            Self::A2SilentLapsed,
+            Self::S7LeaseBeforeDeregister,
+            Self::S7NoMoreReplies,
+            Self::R3Floor,
+            Self::H1HintBound,
+            Self::R3Plan,
+        ];
+
+        pub(super) fn is_removed(self) -> bool {
+            REMOVED_FROM_THREAD.get() == Some(self)
+                || REMOVED_FROM_PROCESS.load(Ordering::Relaxed) & self.bit() != 0
+        }
+
+        const fn bit(self) -> u32 {
+            1 << self as u32
+        }
+    }
+
+    /// Takes `guard` away from this process, for as long as it lives.
+    pub fn remove_from_process(guard: Guard) {
+        REMOVED_FROM_PROCESS.fetch_or(guard.bit(), Ordering::Relaxed);
+    }
+
+    /// Takes `guard` alone away from what this thread does from now on; none of them for `None`.
+    pub fn remove_from_thread(guard: Option<Guard>) {
+        REMOVED_FROM_THREAD.set(guard);
+    }
+
+    /// Whether `guard` was taken away.
+    pub fn is_removed(guard: Guard) -> bool {
+        guard.is_removed()
     }
 }

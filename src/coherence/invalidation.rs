@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::calls::{IssuedInvalidation, ScriptCall, ScriptReply};
 use super::epoch_age::EpochAge;
-use super::guards::{Guard, Guards};
+use super::guards::Guard;
 use super::protocol::{Fence, LEASE_MAX, MemberName, Moment};
 
 /// An invalidation whose script has answered.
@@ -21,7 +21,6 @@ pub struct Invalidation {
     is_epoch_over: bool,
     have_all_reported: bool,
     laggards: Vec<MemberName>,
-    guards: Guards,
 }
 
 /// How far an invalidation is.
@@ -38,16 +37,11 @@ pub enum InvalidationState {
 impl Invalidation {
     /// Begins to wait: `answered` is when the script's answer arrived, on the clock that will be
     /// asked later.
-    pub fn new(
-        issued: &IssuedInvalidation,
-        epoch_age: &mut EpochAge,
-        answered_at: Moment,
-        guards: Guards,
-    ) -> Self {
+    pub fn new(issued: &IssuedInvalidation, epoch_age: &mut EpochAge, answered_at: Moment) -> Self {
+        let whole_lease = epoch_age.whole_lease();
         let is_possible = issued.longest_lease <= LEASE_MAX;
-        let counts_registered = is_possible && guards.hold(Guard::A2LongestLease);
-        let longest_lease =
-            if counts_registered { issued.longest_lease } else { epoch_age.whole_lease() };
+        let longest_registered = if is_possible { issued.longest_lease } else { whole_lease };
+        let longest_lease = Guard::A2LongestLease.prescribes(longest_registered, whole_lease);
         epoch_age.on_reply(issued.token.epoch, longest_lease, answered_at);
         Self {
             token: issued.token,
@@ -57,7 +51,6 @@ impl Invalidation {
             is_epoch_over: false,
             have_all_reported: false,
             laggards: Vec::new(),
-            guards,
         }
     }
 
@@ -83,8 +76,8 @@ impl Invalidation {
         epoch_age: &EpochAge,
         now: Moment,
     ) -> ScriptCall {
-        let lease_has_passed = !self.is_epoch_over && self.has_lease_passed(epoch_age, now)
-            || !self.guards.hold(Guard::A2SilentLapsed);
+        let lease_has_passed = Guard::A2SilentLapsed
+            .requires(!self.is_epoch_over && self.has_lease_passed(epoch_age, now));
         let marks_settled = epoch_age.is_known_for_whole_lease(self.token.epoch, now);
         ScriptCall::Progress { token: self.token, lease_has_passed, marks_settled, laggard }
     }
@@ -133,9 +126,8 @@ impl Invalidation {
 
     /// Whether everybody who can hold a lease is in the registry of the invalidation's epoch.
     fn trusts_registry(&self, epoch_age: &EpochAge, now: Moment) -> bool {
-        self.settled
-            || epoch_age.is_known_for_whole_lease(self.token.epoch, now)
-            || !self.guards.hold(Guard::A2YoungEpoch)
+        let is_known_to_be_old = epoch_age.is_known_for_whole_lease(self.token.epoch, now);
+        Guard::A2YoungEpoch.requires(self.settled || is_known_to_be_old)
     }
 }
 
@@ -155,10 +147,7 @@ mod tests {
             settled,
             registered_members: 1,
         };
-        (
-            Invalidation::new(&issued, &mut epoch_age, Moment::default(), Guards::default()),
-            epoch_age,
-        )
+        (Invalidation::new(&issued, &mut epoch_age, Moment::default()), epoch_age)
     }
 
     fn progress(behind: &[&str]) -> ScriptReply {
@@ -170,49 +159,52 @@ mod tests {
 
     #[test]
     fn a_settled_registry_that_has_all_reported_acknowledges_at_once() {
-        let (mut invalidation, witness) = issued(true);
+        let (mut invalidation, epoch_age) = issued(true);
         invalidation.on_reply(&progress(&["a"]));
         assert_eq!(
-            invalidation.state_at(&witness, Moment::default()),
+            invalidation.state_at(&epoch_age, Moment::default()),
             InvalidationState::Waiting(Moment::default().after(2 * LEASE))
         );
         invalidation.on_reply(&progress(&[]));
-        assert_eq!(invalidation.state_at(&witness, Moment::default()), InvalidationState::Reported);
+        assert_eq!(
+            invalidation.state_at(&epoch_age, Moment::default()),
+            InvalidationState::Reported
+        );
     }
 
     #[test]
     fn in_a_young_epoch_an_empty_list_of_laggards_proves_nothing() {
-        let (mut invalidation, witness) = issued(false);
+        let (mut invalidation, epoch_age) = issued(false);
         invalidation.on_reply(&progress(&[]));
         assert!(matches!(
-            invalidation.state_at(&witness, Moment::default()),
+            invalidation.state_at(&epoch_age, Moment::default()),
             InvalidationState::Waiting(_)
         ));
         assert_eq!(
-            invalidation.state_at(&witness, Moment::default().after(2 * LEASE)),
+            invalidation.state_at(&epoch_age, Moment::default().after(2 * LEASE)),
             InvalidationState::Reported
         );
     }
 
     #[test]
     fn once_its_epoch_is_over_only_the_whole_lease_acknowledges() {
-        let (mut invalidation, witness) = issued(true);
+        let (mut invalidation, epoch_age) = issued(true);
         invalidation.on_reply(&ScriptReply::OtherLife);
         invalidation.on_reply(&progress(&[]));
         assert!(matches!(
-            invalidation.state_at(&witness, Moment::default()),
+            invalidation.state_at(&epoch_age, Moment::default()),
             InvalidationState::Waiting(_)
         ));
         assert_eq!(
-            invalidation.state_at(&witness, Moment::default().after(2 * LEASE)),
+            invalidation.state_at(&epoch_age, Moment::default().after(2 * LEASE)),
             InvalidationState::Lapsed(vec![])
         );
     }
 
     #[test]
     fn the_silent_are_removed_only_once_the_lease_has_passed() {
-        let (invalidation, witness) = issued(true);
-        let lapsed = |now| match invalidation.progress_call(&witness, now) {
+        let (invalidation, epoch_age) = issued(true);
+        let lapsed = |now| match invalidation.progress_call(&epoch_age, now) {
             ScriptCall::Progress { lease_has_passed: lapsed, .. } => lapsed,
             _ => unreachable!(),
         };

@@ -1,23 +1,21 @@
 //! The lease: until when a sidecar may answer without having heard from Redis again.
 //!
-//! A heartbeat's reply is a pledge: once everything up to the `seq` that it told is applied, the
-//! lease holds until a moment counted from when that heartbeat was *sent*. Pledges wait here until
-//! then.
+//! A heartbeat's reply renews the lease until a moment counted from when that heartbeat was *sent*,
+//! but only once everything up to the `seq` that it told is applied. Renewals wait here until then.
 
 use std::collections::VecDeque;
 
-use super::guards::{Guard, Guards};
+use super::guards::Guard;
 use super::protocol::{Moment, Seq};
 
-/// Pledges that may wait at a time; a further one takes the place of the youngest.
+/// Renewals that may wait at a time; a further one takes the place of the youngest.
 const PENDING_RENEWALS_MAX: usize = 8;
 
-/// A sidecar's lease and the pledges that may prolong it.
+/// A sidecar's lease and the renewals that wait for entries.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub(super) struct Lease {
     until: Option<Moment>,
     pending_renewals: VecDeque<PendingRenewal>,
-    guards: Guards,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -27,16 +25,12 @@ struct PendingRenewal {
 }
 
 impl Lease {
-    pub(super) fn new(guards: Guards) -> Self {
-        Self { until: None, pending_renewals: VecDeque::new(), guards }
-    }
-
     /// The lease of a fleet of one, which nobody else can invalidate.
-    pub(super) fn forever(guards: Guards) -> Self {
-        Self { until: Some(Moment::NEVER), pending_renewals: VecDeque::new(), guards }
+    pub(super) fn forever() -> Self {
+        Self { until: Some(Moment::NEVER), ..Self::default() }
     }
 
-    /// Takes a pledge: `until` holds once `seq` is applied.
+    /// Adds a renewal: the lease holds until `until` once `seq` is applied.
     pub(super) fn add_renewal(&mut self, seq: Seq, until: Moment) {
         if self.pending_renewals.len() == PENDING_RENEWALS_MAX {
             self.pending_renewals.pop_back();
@@ -44,23 +38,21 @@ impl Lease {
         self.pending_renewals.push_back(PendingRenewal { seq, until });
     }
 
-    /// Keeps the pledges that `applied` fulfils.
+    /// Renews the lease by all that waited for `applied` or less.
     pub(super) fn apply_renewals(&mut self, applied: Seq) {
-        let waits_for_entries = self.guards.hold(Guard::S3LeaseAfterApplied);
         let until = &mut self.until;
         self.pending_renewals.retain(|renewal| {
-            let is_pending = waits_for_entries && renewal.seq > applied;
-            if !is_pending {
+            let is_due = Guard::S3LeaseAfterApplied.requires(renewal.seq <= applied);
+            if is_due {
                 *until = (*until).max(Some(renewal.until));
             }
-            is_pending
+            !is_due
         });
     }
 
     /// Whether it holds at `now`.
     pub(super) fn holds(&self, now: Moment) -> bool {
-        !self.guards.hold(Guard::S4Lease) && self.until.is_some()
-            || self.until.is_some_and(|until| now < until)
+        self.until.is_some_and(|until| Guard::S4Lease.requires(now < until))
     }
 
     /// Until when it holds, if nothing prolongs it.
@@ -68,7 +60,7 @@ impl Lease {
         self.until
     }
 
-    /// Ends it, with all pledges.
+    /// Ends it, and drops all renewals that wait.
     pub(super) fn give_up(&mut self) {
         self.until = None;
         self.pending_renewals.clear();
@@ -86,8 +78,8 @@ mod tests {
     }
 
     #[test]
-    fn a_pledge_counts_once_everything_it_told_is_applied() {
-        let mut lease = Lease::new(Guards::default());
+    fn a_renewal_counts_once_everything_it_told_is_applied() {
+        let mut lease = Lease::default();
         lease.add_renewal(3, at(10));
         lease.apply_renewals(2);
         assert!(!lease.holds(at(0)));
@@ -97,7 +89,7 @@ mod tests {
 
     #[test]
     fn a_late_reply_never_shortens_the_lease() {
-        let mut lease = Lease::new(Guards::default());
+        let mut lease = Lease::default();
         lease.add_renewal(1, at(20));
         lease.add_renewal(1, at(10));
         lease.apply_renewals(1);
@@ -105,11 +97,11 @@ mod tests {
     }
 
     #[test]
-    fn pledges_that_nobody_fulfils_do_not_pile_up() {
-        let mut lease = Lease::new(Guards::default());
+    fn renewals_that_never_come_due_do_not_pile_up() {
+        let mut lease = Lease::default();
         (1..100).for_each(|seq| lease.add_renewal(seq, at(seq)));
         assert_eq!(lease.pending_renewals.len(), PENDING_RENEWALS_MAX);
         lease.apply_renewals(1);
-        assert!(lease.holds(at(0)), "the oldest pledge, the first that can be kept, is among them");
+        assert!(lease.holds(at(0)), "the oldest renewal, the first that comes due, is among them");
     }
 }

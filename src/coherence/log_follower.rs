@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::guards::{Guard, Guards};
+use super::guards::Guard;
 use super::protocol::{InvalidationScope, LogEntry, Seq};
 
 /// The place in one log up to which everything is applied, and what came ahead of its turn.
@@ -25,11 +25,10 @@ pub(super) struct LogFollower {
     distrusts_unconfirmed: bool,
     early_entries: BTreeMap<Seq, Arc<[InvalidationScope]>>,
     early_entries_max: usize,
-    guards: Guards,
 }
 
 impl LogFollower {
-    pub(super) fn new(early_max: usize, guards: Guards) -> Self {
+    pub(super) fn new(early_entries_max: usize) -> Self {
         Self {
             applied: 0,
             newest_heard: 0,
@@ -37,8 +36,7 @@ impl LogFollower {
             heard_since_read: 0,
             distrusts_unconfirmed: false,
             early_entries: BTreeMap::new(),
-            early_entries_max: early_max,
-            guards,
+            early_entries_max,
         }
     }
 
@@ -52,7 +50,7 @@ impl LogFollower {
 
     /// The same in another log.
     pub(super) fn restart_at(&mut self, seq: Seq) {
-        let new = Self::new(self.early_entries_max, self.guards);
+        let new = Self::new(self.early_entries_max);
         *self = Self { applied: seq, newest_heard: seq, confirmed_end: seq, ..new };
     }
 
@@ -106,7 +104,8 @@ impl LogFollower {
     /// The next entry to apply, if it is there.
     pub(super) fn pop_next(&mut self) -> Option<LogEntry> {
         let first = self.early_entries.first_entry()?;
-        if *first.key() != self.applied + 1 && self.guards.hold(Guard::S1InOrder) {
+        let is_next = *first.key() == self.applied + 1;
+        if !Guard::S1InOrder.requires(is_next) {
             return None;
         }
         let (seq, scopes) = first.remove_entry();
@@ -132,7 +131,7 @@ mod tests {
 
     #[test]
     fn entries_that_come_twice_and_out_of_order_are_applied_once_in_order() {
-        let mut follower = LogFollower::new(8, Guards::default());
+        let mut follower = LogFollower::new(8);
         assert_eq!(applied(&mut follower, &[2, 3, 2]), [] as [Seq; 0]);
         assert!(follower.is_behind());
         assert_eq!(applied(&mut follower, &[1, 1, 3, 5]), [1, 2, 3]);
@@ -141,7 +140,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_dropped_and_still_known_to_be_missing() {
-        let mut follower = LogFollower::new(1, Guards::default());
+        let mut follower = LogFollower::new(1);
         assert_eq!(applied(&mut follower, &[3, 2]), [] as [Seq; 0]);
         assert_eq!(applied(&mut follower, &[1]), [1], "2 was dropped");
         assert_eq!(applied(&mut follower, &[2]), [2, 3]);
@@ -150,7 +149,7 @@ mod tests {
 
     #[test]
     fn news_of_what_the_log_does_not_have_are_worth_one_reading_until_a_heartbeat_is_answered() {
-        let mut follower = LogFollower::new(8, Guards::default());
+        let mut follower = LogFollower::new(8);
         assert_eq!(applied(&mut follower, &[1, Seq::MAX]), [1]);
         assert!(follower.is_behind());
         follower.on_log_read_sent();
@@ -165,7 +164,7 @@ mod tests {
 
     #[test]
     fn an_end_of_the_log_says_nothing_of_what_was_heard_of_after_it_was_asked() {
-        let mut follower = LogFollower::new(8, Guards::default());
+        let mut follower = LogFollower::new(8);
         assert_eq!(applied(&mut follower, &[2]), [] as [Seq; 0]);
         follower.on_log_read_sent();
         assert_eq!(applied(&mut follower, &[3]), [] as [Seq; 0]);
@@ -178,7 +177,7 @@ mod tests {
 
     #[test]
     fn a_jump_keeps_only_what_lies_ahead() {
-        let mut follower = LogFollower::new(8, Guards::default());
+        let mut follower = LogFollower::new(8);
         follower.add_entry(entry(2));
         follower.add_entry(entry(5));
         follower.skip_to(4);

@@ -9,10 +9,11 @@
 //!
 //! | part | is | driven by |
 //! | --- | --- | --- |
-//! | [`Replica`] | a sidecar's place in the log, its lease, its stamps | whoever holds the connections to Redis |
+//! | [`Replica`] | a sidecar's place in the log, its lease, its stamps | the bus |
 //! | [`Flights`] | who joins which flight of one key | the cache |
-//! | [`Invalidation`], [`EpochAge`] | when an invalidation is acknowledged; how old an epoch is known to be | whoever invalidates |
-//! | [`ReferenceServer`] | what each script does in Redis, as a reference | the trials, and the tests of the scripts |
+//! | [`Invalidation`] | when an invalidation is acknowledged | whoever invalidates |
+//! | [`EpochAge`] | how old an epoch is known to be | [`Replica`], and whoever invalidates |
+//! | [`ReferenceServer`] | what each script does in Redis, as a reference | tests |
 //!
 //! # The rules
 //!
@@ -25,9 +26,9 @@
 //!   caller brought; every other script answers [`ScriptReply::OtherLife`] and does nothing.
 //! - R2. An invalidation takes the next `seq`, appends one entry, stamps what it names, and
 //!   publishes, in one step.
-//! - R3. A dataset is taken ([`ScriptCall::Store`]), handed out ([`ScriptCall::Fetch`]) or vouched
-//!   for ([`ScriptCall::Vouch`]) only if its fence is of this epoch, not below the floor, and not
-//!   below a stamp of its key or of one of its tags. Stamps are bounded: the oldest is forgotten,
+//! - R3. A dataset is taken ([`ScriptCall::Store`]) or handed out ([`ScriptCall::Fetch`]) only if
+//!   its fence is of this epoch, not below the floor, and not below a stamp of its key or of one of
+//!   its tags. Stamps are bounded: the oldest is forgotten,
 //!   and the floor rises to it. `all` forgets every stamp and raises the floor to its own `seq`. If
 //!   the stamps are fewer than the hash says, the log counts as missing (R1). A fence beyond the
 //!   log's end is no fence. What was collected earlier does not replace what is believed and was
@@ -144,13 +145,17 @@
 //!
 //! # How it is checked
 //!
-//! `trial` holds an exhaustive model check and a seeded simulation, both of this very code;
-//! [`Guard`] lists the rules, and each one taken away is shown to break a promise in both.
-//! `cargo test` runs a bounded part of it. The long runs:
+//! `tests/coherence` holds an exhaustive model check and a seeded simulation, both of this very
+//! code; [`Guard`] lists the rules. Each one is shown to be needed: taken away (feature
+//! `removable-guards`), both find a broken promise. `make test` runs a bounded part of it. The long
+//! runs:
 //!
 //! ```text
-//! BFB_CHECK_STATES=20000000 cargo test --config profile.dev.package.bfb.opt-level=3 --lib coherence::trial::scenarios -- --nocapture
-//! BFB_SIMULATION_STEPS=1000000000 BFB_SIMULATION_SEED=1 cargo test --config … --lib coherence::trial::runs -- --nocapture
+//! BFB_CHECK_STATES=20000000 cargo test \
+//!     --config profile.dev.package.bfb.opt-level=3 --test coherence scenarios -- --nocapture
+//! BFB_SIMULATION_STEPS=1000000000 BFB_SIMULATION_SEED=1 cargo test \
+//!     --config profile.dev.package.bfb.opt-level=3 --test coherence runs -- --nocapture
+//! cargo test --features removable-guards --bin bfb-removable-guards -- --nocapture
 //! ```
 //!
 //! The same promises are held against real sidecars on a real Redis, and the same guards taken away
@@ -169,19 +174,6 @@ mod reference_server;
 mod replica;
 mod schedule;
 mod stamps;
-#[cfg(test)]
-#[allow(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    clippy::too_many_lines,
-    clippy::struct_excessive_bools,
-    clippy::collapsible_if,
-    clippy::unused_self,
-    clippy::large_enum_variant,
-    clippy::semicolon_if_nothing_returned,
-    reason = "trials: a setup that fails should stop there, and their counts are their result"
-)]
-mod trial;
 
 pub use calls::{
     FetchedDataset, Heartbeat, HeartbeatReply, IssuedInvalidation, ScriptCall, ScriptReply,
@@ -192,7 +184,9 @@ pub use epoch_age::EpochAge;
 pub use flights::{
     FlightDecision, FlightId, Flights, JoinNeeds, RUNNING_MAX as FLIGHTS_RUNNING_MAX,
 };
-pub use guards::{Guard, Guards};
+pub use guards::Guard;
+#[cfg(feature = "removable-guards")]
+pub use guards::removable;
 pub use invalidation::{Invalidation, InvalidationState};
 pub use protocol::{
     DatasetPlace, Epoch, Fence, InvalidationScope, LEASE_MAX, LogEntry, MemberName, Moment,

@@ -1,13 +1,13 @@
 //! The words of the protocol as plain data: moments, epochs, fences, scopes, entries, names.
 //!
-//! Nothing here does anything. Whoever reads a clock or draws a random name is the owner of the
-//! state machines.
+//! These are values without behaviour. The owner of the state machines reads the clock and draws
+//! the random names.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The number of the protocol that this release speaks; scripts pass it, the log's meta key holds
-/// the one in use.
+/// The number of the protocol that this release speaks. Scripts are called with it; the log's meta
+/// key holds the one in use.
 pub const PROTOCOL: u32 = 1;
 
 /// The most tags of a dataset: each costs Redis a look at its stamp whenever the dataset is read,

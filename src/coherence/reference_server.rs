@@ -13,7 +13,7 @@ use super::calls::{
     FetchedDataset, Heartbeat, HeartbeatReply, IssuedInvalidation, ScriptCall, ScriptReply,
     ScriptRequest, TierDataset,
 };
-use super::guards::{Guard, Guards};
+use super::guards::Guard;
 use super::protocol::{
     DatasetPlace, Epoch, Fence, InvalidationScope, LEASE_MAX, LogEntry, MemberName,
     PublishedEntries, Seq, ServerLife, are_valid_tags,
@@ -27,7 +27,6 @@ pub struct ReferenceServer {
     log: Option<ReferenceLog>,
     datasets: BTreeMap<DatasetPlace, TierDataset>,
     claims: BTreeMap<DatasetPlace, ReferenceClaim>,
-    guards: Guards,
 }
 
 /// How much Redis keeps.
@@ -79,8 +78,8 @@ pub struct ScriptOutcome {
 
 impl ReferenceServer {
     /// A server without data.
-    pub fn new(limits: LogLimits, guards: Guards) -> Self {
-        Self { limits, log: None, datasets: BTreeMap::new(), claims: BTreeMap::new(), guards }
+    pub fn new(limits: LogLimits) -> Self {
+        Self { limits, log: None, datasets: BTreeMap::new(), claims: BTreeMap::new() }
     }
 
     /// Runs one script in this life of the server.
@@ -114,13 +113,9 @@ impl ReferenceServer {
                     *lease_has_passed,
                     *marks_settled,
                     laggard.as_ref(),
-                    self.guards,
                 ))
             }
             ScriptCall::ReadLog { after, max } => unpublished(log.read_entries(*after, *max)),
-            ScriptCall::Vouch { key, tags, fence } => {
-                unpublished(ScriptReply::Done(log.is_valid(*fence, key, tags)))
-            }
             ScriptCall::Store { place, dataset, .. } => {
                 unpublished(ScriptReply::Done(self.store(place, dataset)))
             }
@@ -140,7 +135,7 @@ impl ReferenceServer {
     }
 
     fn is_of_life(&self, life: ServerLife) -> bool {
-        self.log.as_ref().is_some_and(|log| log.life == life || !self.guards.hold(Guard::R1Life))
+        self.log.as_ref().is_some_and(|log| Guard::R1Life.requires(log.life == life))
     }
 
     /// Whether a sidecar has applied, in this epoch, what the log does not have: the log is
@@ -161,7 +156,7 @@ impl ReferenceServer {
             settled: false,
             registry: BTreeMap::new(),
             stream: VecDeque::new(),
-            stamps: Stamps::new(self.limits.stamps_max, 0, self.guards),
+            stamps: Stamps::new(self.limits.stamps_max, 0),
         }
     }
 
@@ -170,21 +165,21 @@ impl ReferenceServer {
         if !are_valid_tags(&dataset.tags) {
             return false;
         }
-        let checks_stamps = self.guards.hold(Guard::R3WriteFence);
-        if checks_stamps && !log.is_valid(dataset.fence, &place.key, &dataset.tags) {
+        let is_valid = log.is_valid(dataset.fence, &place.key, &dataset.tags);
+        if !Guard::R3WriteFence.requires(is_valid) {
             return false;
         }
-        self.datasets.insert(self.stored_place(place), dataset.clone());
+        self.datasets.insert(Self::stored_place(place), dataset.clone());
         true
     }
 
     fn fetch(&self, place: &DatasetPlace, bytes_max: u64) -> ScriptReply {
-        let (Some(log), Some(dataset)) = (&self.log, self.datasets.get(&self.stored_place(place)))
+        let (Some(log), Some(dataset)) = (&self.log, self.datasets.get(&Self::stored_place(place)))
         else {
             return ScriptReply::Miss;
         };
-        let checks_stamps = self.guards.hold(Guard::R3ReadStamp);
-        if checks_stamps && !log.is_valid(dataset.fence, &place.key, &dataset.tags) {
+        let is_valid = log.is_valid(dataset.fence, &place.key, &dataset.tags);
+        if !Guard::R3ReadStamp.requires(is_valid) {
             return ScriptReply::Miss;
         }
         let bytes = u64::try_from(dataset.body.len()).unwrap_or(u64::MAX);
@@ -236,11 +231,10 @@ impl ReferenceServer {
         held
     }
 
-    fn stored_place(&self, place: &DatasetPlace) -> DatasetPlace {
-        if self.guards.hold(Guard::R3Plan) {
-            return place.clone();
-        }
-        DatasetPlace { key: place.key.clone(), plan: "".into() }
+    /// The key under which Redis keeps a dataset.
+    fn stored_place(place: &DatasetPlace) -> DatasetPlace {
+        let plan = Guard::R3Plan.prescribes(place.plan.clone(), "".into());
+        DatasetPlace { key: place.key.clone(), plan }
     }
 }
 
@@ -313,9 +307,8 @@ impl ReferenceLog {
         lease_has_passed: bool,
         marks_settled: bool,
         laggard: Option<&MemberName>,
-        guards: Guards,
     ) -> ScriptReply {
-        if token.epoch != self.epoch && guards.hold(Guard::A1OwnEpoch) {
+        if !Guard::A1OwnEpoch.requires(token.epoch == self.epoch) {
             return ScriptReply::OtherLife;
         }
         self.settled |= marks_settled;
@@ -328,9 +321,9 @@ impl ReferenceLog {
         let laggards = self.registry.iter().filter(|(_, of)| of.reported_seq < token.seq);
         let laggards = laggards.map(|(name, _)| name.clone()).collect();
         if lease_has_passed {
-            let spares_told = guards.hold(Guard::A2SilentToldLess);
             self.registry.retain(|_, of| {
-                if spares_told { of.told_seq >= token.seq } else { of.reported_seq >= token.seq }
+                let heard = Guard::A2SilentToldLess.prescribes(of.told_seq, of.reported_seq);
+                heard >= token.seq
             });
         }
         ScriptReply::Progress { settled: self.settled, laggards }

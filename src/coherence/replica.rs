@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::calls::{Heartbeat, HeartbeatReply, ScriptReply};
 use super::epoch_age::EpochAge;
-use super::guards::{Guard, Guards};
+use super::guards::Guard;
 use super::lease::Lease;
 use super::log_follower::LogFollower;
 use super::protocol::{
@@ -21,7 +21,7 @@ use super::protocol::{
 use super::schedule::Schedule;
 use super::stamps::Stamps;
 
-/// What differs between sidecars.
+/// How one sidecar is set up.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ReplicaConfig {
     /// Random for each process.
@@ -50,11 +50,9 @@ pub struct ReplicaConfig {
     pub early_entries_max: usize,
     /// Entries that one reading of the log asks for.
     pub log_page_max: usize,
-    /// Which guards hold: all, outside of tests.
-    pub guards: Guards,
 }
 
-/// What happens to a sidecar.
+/// An event: what happened to a sidecar.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReplicaEvent {
     /// Time has passed: due at [`Replica::next_wake`], harmless at any other moment.
@@ -86,7 +84,7 @@ pub enum ReplicaEvent {
     Stop,
 }
 
-/// What its owner shall do.
+/// An action: what the owner of the replica shall do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReplicaAction {
     /// Send this; the moment to hand back is the one that was handed in with the event.
@@ -116,8 +114,6 @@ pub enum EmptyReason {
     Epoch,
     /// The stream no longer reached back to what was missing.
     StreamEnd,
-    /// The owner asked for it.
-    Owner,
 }
 
 /// When a flight began, in the protocol's terms.
@@ -166,12 +162,14 @@ impl StartPoint {
     }
 }
 
+impl ReplicaEvent {
+    const fn is_heartbeat_reply(&self) -> bool {
+        matches!(self, Self::Heartbeat { .. })
+    }
+}
+
 impl ReplicaConfig {
     /// The usual proportions for a `lease`.
-    #[allow(
-        clippy::default_constructed_unit_structs,
-        reason = "the guards' twin of the test build is no unit"
-    )]
     pub fn new(name: MemberName, lease: Duration) -> Self {
         Self {
             name,
@@ -186,7 +184,6 @@ impl ReplicaConfig {
             stamps_max: 65_536,
             early_entries_max: 4_096,
             log_page_max: 1_024,
-            guards: Guards::default(),
         }
     }
 }
@@ -195,13 +192,12 @@ impl ReplicaConfig {
 impl Replica {
     /// A sidecar that has heard nothing yet.
     pub fn new(config: ReplicaConfig) -> Self {
-        let guards = config.guards;
         Self {
             epoch: None,
             generation: 0,
-            follower: LogFollower::new(config.early_entries_max, guards),
-            stamps: Stamps::new(config.stamps_max, 0, guards),
-            lease: Lease::new(guards),
+            follower: LogFollower::new(config.early_entries_max),
+            stamps: Stamps::new(config.stamps_max, 0),
+            lease: Lease::default(),
             schedule: Schedule::default(),
             epoch_age: EpochAge::new(config.lease, config.failover_grace),
             newest_reply_sent_at: None,
@@ -215,7 +211,7 @@ impl Replica {
     /// A fleet of one, without Redis: its lease never ends, and [`Self::invalidate_standalone`] is
     /// its log.
     pub fn standalone(config: ReplicaConfig, epoch: Epoch) -> Self {
-        let lease = Lease::forever(config.guards);
+        let lease = Lease::forever();
         let schedule = Schedule::standalone();
         Self { epoch: Some(epoch), lease, schedule, ..Self::new(config) }
     }
@@ -228,20 +224,9 @@ impl Replica {
         self.applied()
     }
 
-    /// Outdates all of memory and every flight in the air, for a reason of the owner's.
-    pub fn empty_memory(&mut self) -> ReplicaAction {
-        self.outdate_memory(EmptyReason::Owner)
-    }
-
     /// Takes an event that happened by `now`; what there is to do is added to `actions`.
     pub fn handle(&mut self, now: Moment, event: ReplicaEvent, actions: &mut Vec<ReplicaAction>) {
-        if self.is_stopped {
-            if let (false, ReplicaEvent::Heartbeat { sent, answer }) =
-                (self.config.guards.hold(Guard::S7NoMoreReplies), event)
-            {
-                self.is_stopped = false;
-                self.on_heartbeat(now, sent, answer, actions);
-            }
+        if self.is_stopped && Guard::S7NoMoreReplies.prescribes(true, !event.is_heartbeat_reply()) {
             return;
         }
         match event {
@@ -278,7 +263,7 @@ impl Replica {
     }
 
     /// A heartbeat's reply.
-    #[allow(clippy::needless_pass_by_value, reason = "an answer is heard once")]
+    #[allow(clippy::needless_pass_by_value, reason = "an answer counts once")]
     fn on_heartbeat(
         &mut self,
         now: Moment,
@@ -306,11 +291,9 @@ impl Replica {
         if matches!(self.link, LinkState::Up(since) if since < sent) {
             self.link = LinkState::Gapless;
         }
-        let from = if self.config.guards.hold(Guard::S3LeaseFromSent) { sent } else { now };
-        self.lease.add_renewal(
-            reply.log_end.seq,
-            from.after(self.config.lease.saturating_sub(self.config.drift_margin)),
-        );
+        let from = Guard::S3LeaseFromSent.prescribes(sent, now);
+        let lease = self.config.lease.saturating_sub(self.config.drift_margin);
+        self.lease.add_renewal(reply.log_end.seq, from.after(lease));
         self.lease.apply_renewals(self.follower.applied());
     }
 
@@ -319,19 +302,17 @@ impl Replica {
         self.epoch = Some(reply.log_end.epoch);
         self.follower.restart_at(reply.log_end.seq);
         self.schedule.on_log_reply(false);
-        if self.config.guards.hold(Guard::S2Epoch) {
+        Guard::S2Epoch.demands(|| {
             self.lease.give_up();
             actions.push(self.outdate_memory(EmptyReason::Epoch));
-        }
+        });
     }
 
     fn outdate_memory(&mut self, reason: EmptyReason) -> ReplicaAction {
         self.generation += 1;
         match reason {
             EmptyReason::Epoch => self.stamps.clear(self.follower.applied()),
-            EmptyReason::StreamEnd | EmptyReason::Owner => {
-                self.stamps.raise_floor(self.follower.applied());
-            }
+            EmptyReason::StreamEnd => self.stamps.raise_floor(self.follower.applied()),
         }
         ReplicaAction::EmptyMemory(reason)
     }
@@ -380,9 +361,8 @@ impl Replica {
             ScriptReply::LogTruncated(end) if end.seq <= self.follower.applied() => {}
             ScriptReply::LogTruncated(end) => {
                 self.follower.skip_to(end.seq);
-                if self.config.guards.hold(Guard::S1StreamEnd) {
-                    actions.push(self.outdate_memory(EmptyReason::StreamEnd));
-                }
+                Guard::S1StreamEnd
+                    .demands(|| actions.push(self.outdate_memory(EmptyReason::StreamEnd)));
                 self.apply_entries(actions);
             }
             ScriptReply::NewerProtocol(protocol) => self.newer_protocol = Some(protocol),
@@ -394,19 +374,16 @@ impl Replica {
 
     /// The bound above which a stamp surely is of after anything that pub/sub has brought so far.
     fn hint_bound(&self) -> Option<Fence> {
-        let epoch = self.epoch?;
-        if !self.config.guards.hold(Guard::H1HintBound) {
-            return self.applied();
-        }
-        (self.link == LinkState::Gapless)
-            .then_some(Fence { epoch, seq: self.follower.newest_heard() })
+        let newest_heard = Fence { epoch: self.epoch?, seq: self.follower.newest_heard() };
+        let bound = (self.link == LinkState::Gapless).then_some(newest_heard);
+        Guard::H1HintBound.prescribes(bound, self.applied())
     }
 
     fn stop(&mut self, actions: &mut Vec<ReplicaAction>) {
-        if self.config.guards.hold(Guard::S7LeaseBeforeDeregister) {
+        Guard::S7LeaseBeforeDeregister.demands(|| {
             self.is_stopped = true;
             self.lease.give_up();
-        }
+        });
         actions.push(ReplicaAction::Deregister(self.config.name.clone()));
     }
 
@@ -418,10 +395,9 @@ impl Replica {
             self.schedule.on_heartbeat_sent(now, applied);
             let marks_settled = applied
                 .is_some_and(|applied| self.epoch_age.is_known_for_whole_lease(applied.epoch, now));
-            let (name, lease) = (self.config.name.clone(), self.config.lease);
             actions.push(ReplicaAction::Heartbeat(Heartbeat {
-                name,
-                lease,
+                name: self.config.name.clone(),
+                lease: self.config.lease,
                 applied,
                 marks_settled,
             }));

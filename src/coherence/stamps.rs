@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::guards::{Guard, Guards};
+use super::guards::Guard;
 use super::protocol::{InvalidationScope, Seq};
 
 /// The newest `seq` for each key and tag that was invalidated lately.
@@ -25,31 +25,27 @@ pub(super) struct Stamps {
     /// The same stamps by age; a sorted set in Redis orders equal scores by their member as this
     /// orders its scopes.
     by_age: BTreeSet<(Seq, InvalidationScope)>,
-    guards: Guards,
 }
 
 impl Stamps {
     /// No stamps: everything from `floor` on is believed. Holds at most `max` (one at least).
-    pub(super) fn new(max: usize, floor: Seq, guards: Guards) -> Self {
-        let (keys, tags, by_age) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
-        let (forgotten, all) = (0, 0);
+    pub(super) fn new(max: usize, floor: Seq) -> Self {
         Self {
             max: max.max(1),
             floor,
-            newest_forgotten: forgotten,
-            newest_all: all,
+            newest_forgotten: 0,
+            newest_all: 0,
             newest_tag: floor,
-            keys,
-            tags,
-            by_age,
-            guards,
+            keys: BTreeMap::new(),
+            tags: BTreeMap::new(),
+            by_age: BTreeSet::new(),
         }
     }
 
     /// Forgets all stamps, which were of another log; nothing below `floor` is believed from now
     /// on.
     pub(super) fn clear(&mut self, floor: Seq) {
-        *self = Self::new(self.max, floor, self.guards);
+        *self = Self::new(self.max, floor);
     }
 
     /// Nothing below `floor` is believed from now on. The stamps stay: what they outdate, they
@@ -102,8 +98,7 @@ impl Stamps {
     /// The same for a flight in the air: nobody knows its tags yet, so any tag counts as one of
     /// them.
     pub(super) fn is_flight_valid(&self, seq: Seq, key: &str) -> bool {
-        let are_tags_valid = !self.guards.hold(Guard::S6JoinTags) || self.newest_tag <= seq;
-        are_tags_valid && self.is_valid(seq, key, &[])
+        Guard::S6JoinTags.requires(self.newest_tag <= seq) && self.is_valid(seq, key, &[])
     }
 
     /// Whether `scope` as a whole was invalidated after `seq`.
@@ -125,9 +120,7 @@ impl Stamps {
             InvalidationScope::Tag(tag) => drop(self.tags.remove(&tag)),
         }
         self.newest_forgotten = seq;
-        if self.guards.hold(Guard::R3Floor) {
-            self.floor = self.floor.max(seq);
-        }
+        Guard::R3Floor.demands(|| self.floor = self.floor.max(seq));
     }
 }
 
@@ -140,7 +133,7 @@ mod tests {
     }
 
     fn stamps(max: usize) -> Stamps {
-        Stamps::new(max, 0, Guards::default())
+        Stamps::new(max, 0)
     }
 
     #[test]
@@ -181,7 +174,7 @@ mod tests {
 
     #[test]
     fn what_a_stamp_outdates_it_outdates_after_the_floor_was_raised_and_it_was_forgotten_too() {
-        let mut stamps = Stamps::new(2, 4, Guards::default());
+        let mut stamps = Stamps::new(2, 4);
         assert!(
             !stamps.is_valid(3, "42", &[]) && !stamps.is_outdated(3, "42", &[]),
             "never followed"

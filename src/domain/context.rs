@@ -5,12 +5,9 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
-use super::problem::{Problem, count_lines, nearest};
 use super::tree::{Scalar, TreeNode, TreeValue};
 use super::world::World;
-
-/// More problems than this are counted, not kept.
-const MAX_PROBLEMS: usize = 100;
+use crate::diagnostics::{Problem, ProblemList, line_number, nearest};
 
 /// Places inside longer scalars are not sought, in bytes.
 const MAX_ALIGNED: usize = 64 << 10;
@@ -27,9 +24,7 @@ pub(super) struct Context<'a> {
     pub(super) text: &'a str,
     /// What may be asked of the outside.
     pub(super) world: World<'a>,
-    problems: Vec<Problem>,
-    /// How many more there were.
-    dropped: usize,
+    problems: ProblemList<'a>,
     /// How many pairs of names may still be compared.
     comparisons_left: Cell<usize>,
     /// What is put in for variables, so far.
@@ -54,8 +49,7 @@ impl<'a> Context<'a> {
             file,
             text,
             world,
-            problems: Vec::new(),
-            dropped: 0,
+            problems: ProblemList::new(file, text),
             comparisons_left,
             substituted: Substituted::default(),
         }
@@ -70,12 +64,7 @@ impl<'a> Context<'a> {
         expected: impl Into<String>,
         hint: impl Into<String>,
     ) {
-        if self.full() {
-            self.dropped += 1;
-        } else {
-            self.problems
-                .push(Problem::of_file(self.file, message, expected, hint).place(self.text, span));
-        }
+        self.problems.push_at(span, message, expected, hint);
     }
 
     /// Reports a problem at a place of a scalar's text.
@@ -99,19 +88,18 @@ impl<'a> Context<'a> {
 
     /// Whether further problems are only counted.
     pub(super) fn full(&self) -> bool {
-        self.problems.len() >= MAX_PROBLEMS
+        self.problems.is_full()
     }
 
     /// Whether a further problem is only counted; it is, then. For those whose words would take
     /// time, and of which there may be as many as a file has lines.
     pub(super) fn only_counts(&mut self) -> bool {
-        self.dropped += usize::from(self.full());
-        self.full()
+        self.problems.omit_if_full()
     }
 
     /// How many problems there are.
     pub(super) fn count(&self) -> usize {
-        self.problems.len() + self.dropped
+        self.problems.len()
     }
 
     /// The name that `word` was probably meant to be, while comparing names is still worth its
@@ -127,20 +115,12 @@ impl<'a> Context<'a> {
 
     /// The line of a byte, from 1.
     pub(super) fn line(&self, at: usize) -> usize {
-        count_lines(&self.text[..self.text.floor_char_boundary(at)])
+        line_number(&self.text[..self.text.floor_char_boundary(at)])
     }
 
     /// All problems in the order of the file.
-    pub(super) fn finish(mut self) -> Vec<Problem> {
-        self.problems.sort_by_key(|problem| problem.span.start);
-        self.problems.dedup();
-        if self.dropped > 0 {
-            let message = format!("{} more problems are not shown", self.dropped);
-            let expected = format!("at most {MAX_PROBLEMS} at once");
-            let hint = "mend the first ones, and check again: one mistake often brings many";
-            self.problems.push(Problem::of_file(self.file, message, expected, hint));
-        }
-        self.problems
+    pub(super) fn finish(self) -> Vec<Problem> {
+        self.problems.into_problems("check again")
     }
 }
 

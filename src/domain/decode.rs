@@ -11,11 +11,11 @@ use regex::{Regex, RegexBuilder};
 use super::context::Context;
 use super::fields::{Field, Fields, NameRule, duration, name, number, text, word};
 use super::model::{Atomicity, CacheRules, Domain, KeyPattern};
-use super::problem::Problem;
 use super::substitute::substitute;
 use super::tree::TreeNode;
 use super::world::World;
 use super::{plan, program, source, tree, version};
+use crate::diagnostics::Problem;
 
 /// The keys of a domain file.
 pub(super) const DOMAIN_KEYS: &[&str] =
@@ -136,10 +136,8 @@ fn pattern(context: &mut Context<'_>, field: Field<'_>) -> Option<KeyPattern> {
     let at = text(context, field.node, "a regular expression")?;
     let text = at.scalar.text.as_str();
     if text.len() > MAX_PATTERN_TEXT {
-        let (expected, hint) = (
-            format!("at most {MAX_PATTERN_TEXT} bytes"),
-            "say with classes and counts: `[a-z]{2,8}`",
-        );
+        let expected = format!("at most {MAX_PATTERN_TEXT} bytes");
+        let hint = "say with classes and counts: `[a-z]{2,8}`";
         context.problem(at.span.clone(), "the pattern is too long", expected, hint);
         return None;
     }
@@ -178,8 +176,8 @@ fn pattern(context: &mut Context<'_>, field: Field<'_>) -> Option<KeyPattern> {
         return Some(KeyPattern { text: text.into(), anchored });
     }
     let message = "this pattern cannot be held to the whole key";
-    let (expected, hint) =
-        ("a pattern that can stand in a group", "leave out comments (`(?x) … # …`)");
+    let expected = "a pattern that can stand in a group";
+    let hint = "leave out comments (`(?x) … # …`)";
     context.problem(at.span.clone(), message, expected, hint);
     None
 }
@@ -216,10 +214,8 @@ fn atomicity(context: &mut Context<'_>, fields: &Fields<'_>) -> Option<Atomicity
         rounds.map_or(Some(3), |field| number(context, field, 2..=16)).and_then(NonZeroU32::new);
     match (chosen?, rounds) {
         ("complete", Some(field)) => {
-            let (message, hint) = (
-                "`rounds` has no meaning without `atomicity: snapshot`",
-                "remove `rounds`, or write `atomicity: snapshot`",
-            );
+            let message = "`rounds` has no meaning without `atomicity: snapshot`";
+            let hint = "remove `rounds`, or write `atomicity: snapshot`";
             context.problem(
                 field.key.span.clone(),
                 message,
@@ -239,13 +235,14 @@ fn cache(context: &mut Context<'_>, field: Option<Field<'_>>) -> Option<CacheRul
         None => None,
     };
     let get = |name| fields.as_ref().and_then(|fields| fields.get(name));
-    let mut ttl = |name, default| {
+    let mut seconds = |name, default| {
         get(name).map_or(Some(Duration::from_secs(default)), |field| {
             duration(context, field, Duration::ZERO..=MAX_TTL)
         })
     };
-    let (ttl, missing_ttl, stale_if_error) =
-        (ttl("ttl", 60), ttl("missing_ttl", 5), ttl("stale_if_error", 0));
+    let ttl = seconds("ttl", 60);
+    let missing_ttl = seconds("missing_ttl", 5);
+    let stale_if_error = seconds("stale_if_error", 0);
     let tags =
         get("tags").map_or(Some(None), |field| program::program(context, field.node).map(Some));
     Some(CacheRules {

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::context::{Context, FieldPlace};
-use super::problem::{nearest, quote};
 use super::tree::{TreeKey, TreeNode, TreeValue};
+use crate::diagnostics::{nearest, quote};
 
 /// A mapping whose keys are known.
 pub(super) struct Fields<'n> {
@@ -267,7 +267,8 @@ pub(super) fn duration(
     match humantime::parse_duration(text) {
         Ok(duration) if within.contains(&duration) => Some(duration),
         Ok(duration) => {
-            let (least, most) = (in_words(*within.start()), in_words(*within.end()));
+            let least = in_words(*within.start());
+            let most = in_words(*within.end());
             let message = if duration.is_zero() { "cannot be zero" } else { "is out of range" };
             let hint = if duration < *within.start() {
                 bound("least", &least)

@@ -71,10 +71,8 @@ fn report(
     let mut cycle: Vec<&str> = path[from..].iter().map(|at| names[*at]).collect();
     cycle.push(names[first]);
     let message = format!("the sources wait for each other: `{}`", cycle.join(" -> "));
-    let (expected, hint) = (
-        "a source that does not need this one",
-        "take the value from `{key}` or from another source",
-    );
+    let expected = "a source that does not need this one";
+    let hint = "take the value from `{key}` or from another source";
     context.problem(place.clone(), message, expected, hint);
 }
 

@@ -5,9 +5,9 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use super::context::Context;
 use super::fields::{any_text, mapping};
 use super::model::WrittenHeaders;
-use super::problem::quote;
 use super::reference;
 use super::tree::{TreeKey, TreeNode};
+use crate::diagnostics::quote;
 
 /// The most headers of a source.
 const MAX_HEADERS: usize = 64;
@@ -27,8 +27,8 @@ pub(super) fn headers(
 ) -> Option<Headers> {
     let entries = mapping(context, node, "headers")?;
     if entries.len() > MAX_HEADERS {
-        let (expected, hint) =
-            (format!("at most {MAX_HEADERS}"), "keep those that the source reads");
+        let expected = format!("at most {MAX_HEADERS}");
+        let hint = "keep those that the source reads";
         context.problem(node.span.clone(), "there are too many headers", expected, hint);
         return None;
     }
@@ -100,7 +100,8 @@ fn header_value(
         let message = "this cannot be the value of a header";
         context.problem(at.span.clone(), message, "printable ASCII on one line", hint);
     }
-    let (written, secret) = (at.scalar.raw.clone(), at.scalar.substituted());
+    let written = at.scalar.raw.clone();
+    let secret = at.scalar.substituted();
     value.map(|value| FixedHeader { value, written, secret })
 }
 

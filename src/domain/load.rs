@@ -16,10 +16,9 @@ use rustix::fs::OFlags;
 use super::context::Context;
 use super::decode::{self, Checked, MAX_FILE};
 use super::model::Domains;
-use super::problem::Problem;
-use super::substitute::{plain_error, remedy};
 use super::version::{APART, overlap};
 use super::world::World;
+use crate::diagnostics::{Problem, io_error_hint, io_error_text};
 
 /// The SHA-256 of what a file said when it was read (it may be a secret); `None`: it could not be
 /// read.
@@ -82,8 +81,9 @@ pub fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Vec<Problem>> {
             }
             Ok(found) => files.extend(found),
             Err(error) => {
-                let message = format!("the path cannot be read: {}", plain_error(&error));
-                let (expected, hint) = ("a domain file or a folder of them", remedy(&error));
+                let message = format!("the path cannot be read: {}", io_error_text(&error));
+                let expected = "a domain file or a folder of them";
+                let hint = io_error_hint(&error);
                 problems.push(Problem::of_file(path, message, expected, hint));
             }
         }
@@ -249,8 +249,9 @@ impl LoadedFile {
     }
 
     fn unreadable(file: &Path, old: Option<&Self>, error: &io::Error) -> Self {
-        let message = format!("the file cannot be read: {}", plain_error(error));
-        let problem = Problem::of_file(file, message, "UTF-8 text of at most 1 MiB", remedy(error));
+        let message = format!("the file cannot be read: {}", io_error_text(error));
+        let problem =
+            Problem::of_file(file, message, "UTF-8 text of at most 1 MiB", io_error_hint(error));
         let in_force = old.and_then(|old| old.in_force.clone());
         Self { text: None, led_to: BTreeMap::new(), current: Err(vec![problem]), in_force }
     }

@@ -5,9 +5,9 @@ use serde_json::{Map, Number, Value as Json};
 use super::context::{Context, FieldPlace};
 use super::fields::{Field, is_bool, is_null, is_number};
 use super::model::Missing;
-use super::problem::distance;
 use super::reference;
 use super::tree::{Scalar, TreeNode, TreeValue};
+use crate::diagnostics::edit_distance;
 
 /// Reads the key.
 ///
@@ -23,8 +23,8 @@ pub(super) fn missing(
             return None;
         }
         if at.scalar.plain && at.scalar.text.is_empty() {
-            let (expected, hint) =
-                ("`not-found`, or a value", "write `missing: null` if a 404 means null");
+            let expected = "`not-found`, or a value";
+            let hint = "write `missing: null` if a 404 means null";
             context.problem(field.key.span.clone(), "`missing` has no value", expected, hint);
             return None;
         }
@@ -33,8 +33,8 @@ pub(super) fn missing(
         }
         if nearly_not_found(at.scalar) {
             let message = format!("{} is not `{NOT_FOUND}`, but nearly so", at.scalar.shown());
-            let hint = "write `not-found` if there is then no such key; a text like this is written in a block: \
-                        `missing: |-`, and the text below it";
+            let hint = "write `not-found` if there is then no such key; a text like this is \
+                        written in a block: `missing: |-`, and the text below it";
             context.problem(at.span.clone(), message, "`not-found`, or a value", hint);
             return None;
         }
@@ -55,7 +55,7 @@ fn nearly_not_found(scalar: &Scalar) -> bool {
     const LONGEST: usize = 32;
     let letters = || scalar.text.chars().filter(|c| c.is_alphanumeric());
     let plain: String = letters().take(LONGEST).collect();
-    !scalar.block && scalar.text.len() <= LONGEST && distance(&plain, "notfound") <= 1
+    !scalar.block && scalar.text.len() <= LONGEST && edit_distance(&plain, "notfound") <= 1
 }
 
 fn json(context: &mut Context<'_>, node: &TreeNode) -> Option<Json> {

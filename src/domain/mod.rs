@@ -3,19 +3,19 @@
 //! A file is read in two steps: the YAML becomes a tree with a place on every node, then a decoder
 //! turns the tree into a checked [`Domain`] or into *all* its problems. What the checker needs of
 //! the outside (environment, files, a jq compiler) comes in as a [`World`], so [`parse`] is pure
-//! and this module knows nobody; only [`load()`] reads files itself. Problems, and the places of a
-//! YAML text, are also what `inject` speaks in.
+//! and this module knows only [`diagnostics`](crate::diagnostics); only [`load()`] reads files
+//! itself.
 
 mod context;
 mod decode;
 mod fields;
 mod graph;
 mod headers;
+mod key_segment;
 mod load;
 mod missing;
 mod model;
 mod plan;
-mod problem;
 mod program;
 mod reference;
 mod schema;
@@ -30,16 +30,13 @@ mod version;
 mod world;
 
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;
 
 pub use decode::parse;
+pub use key_segment::MAX_KEY_BYTES;
+pub(crate) use key_segment::decode_key;
 pub use load::{Loaded, files, load, read_text};
 pub use model::*;
-pub use problem::{Problem, render};
-pub(crate) use problem::{nearest, quote, render_warnings};
 pub use schema::SCHEMA;
-pub(crate) use substitute::{plain_error, remedy};
-pub(crate) use syntax::yaml_remedy;
-pub(crate) use tree::{Lines, long_tag_directive};
 pub(crate) use value::{check_value, has_dot_part};
 pub use world::*;

@@ -257,10 +257,8 @@ fn pages(context: &mut Context<'_>, fields: &Fields<'_>) -> Option<Pages> {
     match (chosen?, most) {
         (Some("follow"), _) => max_pages.map(|max_pages| Pages::Follow { max_pages }),
         (_, Some(field)) => {
-            let (message, hint) = (
-                "`max_pages` has no meaning without `pages: follow`",
-                "remove `max_pages`, or write `pages: follow`",
-            );
+            let message = "`max_pages` has no meaning without `pages: follow`";
+            let hint = "remove `max_pages`, or write `pages: follow`";
             context.problem(field.key.span.clone(), message, "`pages: follow` beside it", hint);
             None
         }

@@ -4,13 +4,12 @@
 //! literal `${`.
 
 use std::collections::HashMap;
-use std::io::ErrorKind;
 use std::ops::Range;
 use std::path::Path;
 
 use super::context::{Context, FieldPlace};
-use super::problem::quote;
 use super::tree::{TextPiece, TreeNode, TreeValue};
+use crate::diagnostics::{io_error_hint, io_error_text, quote};
 
 const EXPECTED: &str = "`${NAME}` or `${NAME:-default}`";
 const HINT: &str = "write `$${` for a literal `${`";
@@ -162,7 +161,8 @@ fn reference<'s>(
 /// (`${BASE:-https://host/{key}}`). From the place of its `{` to that of its `}`. One walk finds
 /// all: there may be as many as the text is long.
 fn closing_braces(text: &str) -> HashMap<usize, usize> {
-    let (mut open, mut closing) = (Vec::new(), HashMap::new());
+    let mut open = Vec::new();
+    let mut closing = HashMap::new();
     let mut before = 0;
     for (at, byte) in text.bytes().enumerate() {
         match byte {
@@ -193,8 +193,8 @@ fn value(
     if let Some(prefix) = OWN_PREFIXES.iter().find(|prefix| name.starts_with(**prefix)) {
         let message =
             format!("`{name}` cannot be named: what begins with `{prefix}` is the sidecar's own");
-        let (expected, hint) =
-            ("a variable of the file's own", "put the value into a variable of another name");
+        let expected = "a variable of the file's own";
+        let hint = "put the value into a variable of another name";
         context.problem_in(at, range.clone(), message, expected, hint);
         return None;
     }
@@ -207,7 +207,7 @@ fn value(
             let text = (context.world.read)(Path::new(&path));
             let text =
                 text.map(|text| without_mark(&text).trim_end_matches(['\n', '\r']).to_owned());
-            text.map_err(|error| (plain_error(&error), remedy(&error)))
+            text.map_err(|error| (io_error_text(&error), io_error_hint(&error)))
         };
         match context.substituted.files.entry(path.clone()).or_insert_with(read).clone() {
             Ok(text) => return Some(text),
@@ -236,33 +236,4 @@ fn value(
 /// A file's text without the byte order mark that an editor may have put before it.
 pub(super) fn without_mark(text: &str) -> &str {
     text.strip_prefix('\u{feff}').unwrap_or(text)
-}
-
-/// An I/O error in words, lower case.
-pub(crate) fn plain_error(error: &std::io::Error) -> String {
-    if let Some(ours) = error.get_ref() {
-        return ours.to_string();
-    }
-    match error.kind() {
-        ErrorKind::NotFound => "it does not exist".into(),
-        ErrorKind::PermissionDenied => "permission denied".into(),
-        ErrorKind::InvalidData => "it is not UTF-8 text".into(),
-        kind => kind.to_string(),
-    }
-}
-
-/// What to do about it.
-pub(crate) fn remedy(error: &std::io::Error) -> &'static str {
-    match error.kind() {
-        ErrorKind::NotFound => "check its name, and that it is mounted here",
-        ErrorKind::PermissionDenied => {
-            "let this process's user read it, and search the folders above it"
-        }
-        ErrorKind::InvalidData => "check that it is the right file, and save it as UTF-8",
-        ErrorKind::InvalidInput => {
-            "name a file that can be read again and again; symbolic links are followed"
-        }
-        ErrorKind::Interrupted | ErrorKind::TimedOut | ErrorKind::WouldBlock => "try again",
-        _ => "look at it with `ls -lL`, as this process's user",
-    }
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::*;
+use crate::diagnostics::{Problem, render};
 
 /// DESIGN's example, but for the source that this build has not.
 const EXAMPLE: &str = r"domain: customer
@@ -73,8 +74,9 @@ fn read(path: &Path) -> io::Result<String> {
 /// Stands in for the compiler: refuses `@`, at its place.
 fn program(text: &str) -> Result<(), ProgramProblem> {
     text.find('@').map_or(Ok(()), |at| {
-        let (message, expected, hint) =
-            ("unexpected `@`".into(), "a term".into(), "remove it".into());
+        let message = "unexpected `@`".into();
+        let expected = "a term".into();
+        let hint = "remove it".into();
         Err(ProgramProblem { at: at..at + 1, message, expected, hint })
     })
 }
@@ -138,23 +140,28 @@ fn top(lines: &str) -> String {
 
 mod bounds;
 mod passes;
-pub(crate) mod scale;
 mod shown_problems;
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 512,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn no_text_makes_it_panic_and_every_place_is_in_the_text(
         text in prop_oneof![
             any::<String>(),
             "[ \t\n\r:\\-{}\\[\\]|>'\"&*!#%a$ä€.]{0,80}",
-            (0..EXAMPLE.len(), 0..40_usize, "[ \t\n:{}'\"|ä$\u{feff}]{0,4}").prop_map(|(at, cut, put)| {
-                let mut text = EXAMPLE.to_owned();
-                let end = (at + cut).min(text.len());
-                text.replace_range(at..end, &put);
-                text
-            }),
+            (0..EXAMPLE.len(), 0..40_usize, "[ \t\n:{}'\"|ä$\u{feff}]{0,4}").prop_map(
+                |(at, cut, put)| {
+                    let mut text = EXAMPLE.to_owned();
+                    let end = (at + cut).min(text.len());
+                    text.replace_range(at..end, &put);
+                    text
+                },
+            ),
         ]
     ) {
         if let Err(problems) = parse(Path::new("f.yaml"), &text, world()) {

@@ -11,8 +11,8 @@ use rustls_pki_types::ServerName;
 
 use super::context::{Context, FieldPlace};
 use super::model::{SourceIndex, UrlPiece, UrlTemplate};
-use super::problem::{list_of_few, nearest, quote};
 use super::value::has_dot_part;
+use crate::diagnostics::{nearest, quote, quote_few};
 
 const REFERENCE: &str = "`{key}` or `{source.member}`";
 const PLACES: &str = "references may stand in path segments and query values";
@@ -39,8 +39,8 @@ pub(super) fn url(
     let text = at.scalar.text.as_str();
     let before = context.count();
     if text.len() > MAX_URL {
-        let (expected, hint) =
-            (format!("at most {MAX_URL} bytes"), "check what its variables put in");
+        let expected = format!("at most {MAX_URL} bytes");
+        let hint = "check what its variables put in";
         context.problem(at.span.clone(), "the URL is too long", expected, hint);
         return (None, Vec::new());
     }
@@ -116,10 +116,8 @@ fn authority(context: &mut Context<'_>, at: FieldPlace<'_>, range: Range<usize>)
         return None;
     }
     let Some((host, port)) = split_port(authority) else {
-        let (expected, hint) = (
-            "a port from 1 to 65535",
-            "leave out the `:` for the usual port, 443; put IPv6 in brackets",
-        );
+        let expected = "a port from 1 to 65535";
+        let hint = "leave out the `:` for the usual port, 443; put IPv6 in brackets";
         context.problem_in(at, range, "this is not a port", expected, hint);
         return None;
     };
@@ -194,8 +192,8 @@ impl UrlTarget<'_, '_> {
                     continue;
                 }
                 '#' => {
-                    let (message, hint) =
-                        ("a URL's fragment is never sent", "remove the `#` and what follows it");
+                    let message = "a URL's fragment is never sent";
+                    let hint = "remove the `#` and what follows it";
                     let expected = "the URL's end; `%23` is the character itself";
                     self.context.problem_in(self.at, at..text.len(), message, expected, hint);
                     self.dots(segment..at);
@@ -233,8 +231,8 @@ impl UrlTarget<'_, '_> {
         let plain = self.at.scalar.text[range.clone()].to_ascii_lowercase();
         let plain = plain.replace("%2e", ".").replace("%2f", "/").replace("%5c", "\\");
         if has_dot_part(&plain) {
-            let (message, hint) =
-                ("a path cannot go up or stay: `.` and `..`", "write the path that is meant");
+            let message = "a path cannot go up or stay: `.` and `..`";
+            let hint = "write the path that is meant";
             self.context.problem_in(self.at, range, message, "a segment with a name", hint);
         }
     }
@@ -251,8 +249,8 @@ impl UrlTarget<'_, '_> {
         let end = at + c.len_utf8();
         if c == '%' {
             let message = "`%` begins an escape of two hexadecimal digits";
-            let (expected, hint) =
-                ("two hexadecimal digits after it", "write `%25` for the character itself");
+            let expected = "two hexadecimal digits after it";
+            let hint = "write `%25` for the character itself";
             self.context.problem_in(self.at, at..end, message, expected, hint);
             return;
         }
@@ -322,7 +320,7 @@ impl UrlTarget<'_, '_> {
             let names = || self.scope.names.iter().copied();
             let hint = match nearest(&first, names().chain(["key"])) {
                 Some(near) => format!("did you mean `{near}`?"),
-                None => format!("the sources are {}", list_of_few(names())),
+                None => format!("the sources are {}", quote_few(names())),
             };
             // What came from the environment may be a secret.
             let message = if self.at.scalar.substituted() {

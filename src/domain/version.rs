@@ -7,10 +7,10 @@ use std::sync::Arc;
 use super::context::{Context, FieldPlace};
 use super::fields::{Field, Fields, NameRule, date, mapping, name, text};
 use super::model::{PathTemplate, Version};
-use super::problem::{list_of_few, nearest, quote};
 use super::program::program;
-use super::substitute::{plain_error, without_mark};
+use super::substitute::without_mark;
 use super::tree::{TreeKey, TreeNode};
+use crate::diagnostics::{io_error_text, nearest, quote, quote_few};
 
 /// The keys of a version.
 pub(super) const VERSION_KEYS: &[&str] =
@@ -121,7 +121,8 @@ fn apart(
 
 /// Whether some request path would match both.
 pub(super) fn overlap(left: &PathTemplate, right: &PathTemplate) -> bool {
-    let (left, right) = (left.text.split('/'), right.text.split('/'));
+    let left = left.text.split('/');
+    let right = right.text.split('/');
     left.clone().count() == right.clone().count()
         && left.zip(right).all(|(left, right)| left == right || left == "{key}" || right == "{key}")
 }
@@ -229,10 +230,8 @@ fn sunset(
     let sunset = date(context, field)?;
     match deprecated {
         Some(deprecated) if sunset < deprecated => {
-            let (expected, hint) = (
-                "a day not before the deprecation",
-                "a version is deprecated first, and gone later",
-            );
+            let expected = "a day not before the deprecation";
+            let hint = "a version is deprecated first, and gone later";
             context.problem(
                 field.node.span.clone(),
                 "`sunset` is before `deprecated`",
@@ -267,7 +266,7 @@ fn successor(
         None if others().next().is_none() => {
             "add the version to move to, or remove `successor`".into()
         }
-        None => format!("the others are {}; or remove `successor`", list_of_few(others())),
+        None => format!("the others are {}; or remove `successor`", quote_few(others())),
     };
     context.problem(at.span.clone(), message, "another version of this file", hint);
     None
@@ -305,7 +304,7 @@ fn schema(context: &mut Context<'_>, field: Field<'_>) -> Option<Arc<serde_json:
                 )
             })
         }
-        Err(error) => Err(format!("the schema cannot be read: {}", plain_error(&error))),
+        Err(error) => Err(format!("the schema cannot be read: {}", io_error_text(&error))),
     };
     let problem = match parsed {
         Ok(schema) if schema.is_object() || schema.is_boolean() => return Some(Arc::new(schema)),

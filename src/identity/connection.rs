@@ -21,8 +21,8 @@ use crate::domain::ServerIdentity;
 /// A proven connection; implements hyper's `Read` and `Write` and hyper-util's `Connection` (ALPN
 /// says HTTP/2).
 ///
-/// Its [`TrafficMeter`](super::TrafficMeter), and over TLS its [`MutualityProof`], are among the extensions of
-/// every response.
+/// Its [`TrafficMeter`](super::TrafficMeter), and over TLS its [`MutualityProof`], are among the
+/// extensions of every response.
 #[derive(Debug)]
 pub struct MutualConnection {
     stream: TransportStream,

@@ -202,7 +202,8 @@ pub(super) fn unfit() -> TlsError {
 
 /// It closed the connection behind the handshake and before a byte of HTTP.
 pub(super) fn closed_unanswered() -> TlsError {
-    let detail = "it closed the connection right behind the TLS 1.3 handshake, before a byte of HTTP; \
+    let detail = "it closed the connection right behind the TLS 1.3 handshake, before a byte of \
+                  HTTP; \
                   hint: a server that does not accept our certificate may do so without saying \
                   why, \
                   see its log";

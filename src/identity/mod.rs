@@ -7,6 +7,7 @@
 //! `sources`.
 
 mod certificate;
+mod config;
 mod connection;
 mod connector;
 mod error;
@@ -24,6 +25,7 @@ mod verifier;
 use std::path::PathBuf;
 
 pub use certificate::{Certificate, is_over, moment};
+pub use config::{IdentityConfig, IdentityConfigError, RotatingIdentity};
 pub use connection::{MutualConnection, MutualityProof};
 pub use connector::Connector;
 pub use error::{ConnectError, ConnectErrorKind};

@@ -95,13 +95,13 @@ async fn poll(
         .unwrap_or_else(|error| Err(IdentityError { message: message(error), is_missing: true }))
 }
 
-/// What is wrong with the files, so that each fault is told once.
+/// The last error of the identity's files, kept so that each fault is logged once.
 #[derive(Debug, Default)]
 struct ReportedError {
-    /// Met in the last poll.
-    met: Option<String>,
-    /// Told last, and not over.
-    told: Option<String>,
+    /// The error of the last poll.
+    last_polled: Option<String>,
+    /// The error that was logged last, until it ends.
+    logged: Option<String>,
 }
 
 impl ReportedError {
@@ -109,15 +109,17 @@ impl ReportedError {
         *self = Self::default();
     }
 
-    /// Whether `error` was met twice in a row and not told yet.
+    /// Whether `error` occurred in two polls in a row and is not logged yet.
     fn is_news(&mut self, error: &IdentityError) -> bool {
-        let again =
-            self.met.replace(error.message.clone()).is_some_and(|last| last == error.message);
-        let news = again && self.told.as_ref() != Some(&error.message);
-        if news {
-            self.told = Some(error.message.clone());
+        let again = self
+            .last_polled
+            .replace(error.message.clone())
+            .is_some_and(|last| last == error.message);
+        let is_new = again && self.logged.as_ref() != Some(&error.message);
+        if is_new {
+            self.logged = Some(error.message.clone());
         }
-        news
+        is_new
     }
 }
 

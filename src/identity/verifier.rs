@@ -173,7 +173,8 @@ fn chain_refused(certificate: &Certificate, error: Error) -> RefusedCertificate 
         Error::InvalidCertificate(E::UnknownIssuer | E::BadSignature) => (
             "unknown-issuer",
             format!(
-                "its certificate was issued by `{}`, which none of the trusted certificates vouches for",
+                "its certificate was issued by `{}`, which none of the trusted certificates \
+                 vouches for",
                 certificate.issuer
             ),
         ),

@@ -13,11 +13,11 @@ use serde_json::{Map, Value};
 
 /// A place in a pod.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct FieldPath(Vec<PathStep>);
+pub(super) struct FieldPath(Vec<PathStep>);
 
 /// One step down.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum PathStep {
+pub(super) enum PathStep {
     /// To a member of an object.
     Key(String),
     /// To an item of a list.
@@ -26,35 +26,35 @@ pub enum PathStep {
 
 impl FieldPath {
     /// The pod itself.
-    pub fn root() -> Self {
+    pub(super) fn root() -> Self {
         Self::default()
     }
 
     /// The member `key` of this.
     #[must_use]
-    pub fn key(&self, key: &str) -> Self {
+    pub(super) fn key(&self, key: &str) -> Self {
         self.child(PathStep::Key(key.to_owned()))
     }
 
     /// The item `index` of this.
     #[must_use]
-    pub fn item(&self, index: usize) -> Self {
+    pub(super) fn item(&self, index: usize) -> Self {
         self.child(PathStep::Item(index))
     }
 
     /// `below`, seen from above this.
     #[must_use]
-    pub fn join(&self, below: &Self) -> Self {
+    pub(super) fn join(&self, below: &Self) -> Self {
         Self(self.0.iter().chain(&below.0).cloned().collect())
     }
 
     /// The steps from the root.
-    pub fn steps(&self) -> &[PathStep] {
+    pub(super) fn steps(&self) -> &[PathStep] {
         &self.0
     }
 
     /// The collection that this is an entry of, and the step to it; `None` for the root.
-    pub fn parent(&self) -> Option<(Self, &PathStep)> {
+    pub(super) fn parent(&self) -> Option<(Self, &PathStep)> {
         let (last, rest) = self.0.split_last()?;
         Some((Self(rest.to_vec()), last))
     }
@@ -68,7 +68,7 @@ impl FieldPath {
     }
 
     /// What stands here.
-    pub fn find_in<'v>(&self, root: &'v Value) -> Option<&'v Value> {
+    pub(super) fn find_in<'v>(&self, root: &'v Value) -> Option<&'v Value> {
         self.0.iter().try_fold(root, |value, step| match step {
             PathStep::Key(key) => value.get(key),
             PathStep::Item(index) => value.get(index),
@@ -99,18 +99,18 @@ impl fmt::Display for FieldPath {
 
 /// Entries that come into a collection.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Addition {
+pub(super) struct Addition {
     /// The collection.
-    pub into: FieldPath,
+    pub(super) into: FieldPath,
     /// The entries.
-    pub entries: AddedEntries,
+    pub(super) entries: AddedEntries,
     /// Whether a `null` stands where the collection shall be.
-    pub replaces_null: bool,
+    pub(super) replaces_null: bool,
 }
 
 /// What comes into a collection.
 #[derive(Debug, Clone, PartialEq)]
-pub enum AddedEntries {
+pub(super) enum AddedEntries {
     /// Members of an object, none of which was there.
     Members(Vec<(String, Value)>),
     /// Items in front of a list.
@@ -119,7 +119,7 @@ pub enum AddedEntries {
 
 impl AddedEntries {
     /// The collection that holds these and nothing else.
-    pub fn into_collection(self) -> Value {
+    pub(super) fn into_collection(self) -> Value {
         match self {
             Self::Members(members) => Value::Object(members.into_iter().collect()),
             Self::Items(items) => Value::Array(items),
@@ -181,7 +181,7 @@ impl Addition {
 
 impl Additions {
     /// Each addition, in no order that matters.
-    pub fn list(&self) -> &[Addition] {
+    pub(super) fn list(&self) -> &[Addition] {
         &self.list
     }
 
@@ -249,16 +249,16 @@ impl Additions {
 
 /// Entries that leave a collection.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Removal {
+pub(super) struct Removal {
     /// The collection.
-    pub from: FieldPath,
+    pub(super) from: FieldPath,
     /// The entries, all of which are there.
-    pub entries: RemovedEntries,
+    pub(super) entries: RemovedEntries,
 }
 
 /// What leaves a collection.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RemovedEntries {
+pub(super) enum RemovedEntries {
     /// Members of an object.
     Keys(Vec<String>),
     /// Items of a list, ascending.
@@ -267,7 +267,7 @@ pub enum RemovedEntries {
 
 /// All that is taken from one pod.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Removals {
+pub(super) struct Removals {
     list: Vec<Removal>,
     /// Where in `list` the members are that leave an object.
     member_positions: HashMap<FieldPath, usize>,
@@ -278,18 +278,18 @@ pub struct Removals {
 impl Removals {
     /// Each removal; no two from the same collection, and none from within what another one
     /// removes.
-    pub fn list(&self) -> &[Removal] {
+    pub(super) fn list(&self) -> &[Removal] {
         &self.list
     }
 
     /// Collections that are left empty because they were empty before.
-    pub fn emptied(&self) -> &[FieldPath] {
+    pub(super) fn emptied(&self) -> &[FieldPath] {
         &self.emptied
     }
 
     /// The pod without all of it; `false` where it is not the pod that this was made for.
     #[must_use]
-    pub fn apply(&self, pod: &mut Value) -> bool {
+    pub(super) fn apply(&self, pod: &mut Value) -> bool {
         self.list.iter().all(|Removal { from, entries }| match (from.find_in_mut(pod), entries) {
             (Some(Value::Object(object)), RemovedEntries::Keys(keys)) => {
                 keys.iter().all(|key| object.remove(key).is_some())
@@ -367,7 +367,8 @@ impl Removals {
 /// there.
 fn remove_items(list: &mut Vec<Value>, items: &[usize]) -> bool {
     let are_present = items.last().is_none_or(|last| *last < list.len());
-    let (mut nth, mut remaining) = (0, items.iter().copied().peekable());
+    let mut nth = 0;
+    let mut remaining = items.iter().copied().peekable();
     list.retain(|_| {
         nth += 1;
         remaining.next_if_eq(&(nth - 1)).is_none()

@@ -3,15 +3,13 @@
 
 use serde_json::{Value, json};
 
-use super::annotations::DEFAULT_CPU_REQUEST;
 use super::parse;
 use super::refusal::{InjectionRefusal, RefusalReason};
 use super::sidecar_settings::{PodAnnotations, annotation_path};
 use crate::resources::MemoryLimit;
+use crate::settings::{DEFAULT_CPU_REQUEST, MemorySize};
 
 const MI: u64 = 1 << 20;
-/// What `bfb serve` keeps for datasets where nothing says how much.
-const DEFAULT_DATASETS_BYTES: u64 = 64 * MI;
 /// The process itself, beside its datasets.
 const PROCESS_BYTES: u64 = 32 * MI;
 /// Datasets in the air, and those that memory holds while they are being replaced.
@@ -48,10 +46,8 @@ pub(super) fn container_resources(
     guaranteed: bool,
 ) -> Result<ContainerResources, Vec<InjectionRefusal>> {
     let annotation = |name: &str| annotations.get(name).map(str::to_owned);
-    let datasets = annotations
-        .get("memory")
-        .and_then(|text| parse::size(text).ok())
-        .unwrap_or(DEFAULT_DATASETS_BYTES);
+    let memory = annotations.get("memory").and_then(|text| text.parse::<MemorySize>().ok());
+    let MemorySize(datasets) = memory.unwrap_or_default();
     let (memory_request, memory_limit) = (annotation("memory-request"), annotation("memory-limit"));
     let (cpu_request, cpu_limit) = (annotation("cpu-request"), annotation("cpu-limit"));
 
@@ -94,7 +90,9 @@ pub(super) fn container_resources(
     if is_above(&least.to_string(), &limit) {
         let at =
             if annotations.pod.contains_key("memory-limit") { "memory-limit" } else { "memory" };
-        let (limit, memory, least) = (limit.clone(), mebibytes(datasets), mebibytes(least));
+        let limit = limit.clone();
+        let memory = mebibytes(datasets);
+        let least = mebibytes(least);
         let reason = RefusalReason::LimitTooLow { limit, memory, least };
         refusals.push(InjectionRefusal { at: annotation_path(at), reason });
     }
@@ -142,7 +140,10 @@ fn parse_quantity(value: &Value) -> Option<f64> {
 
 /// Whether one quantity is more than another.
 fn is_above(one: &str, other: &str) -> bool {
-    matches!((parse::quantity(one), parse::quantity(other)), (Ok(one), Ok(other)) if one > other * (1.0 + 1e-9))
+    match (parse::quantity(one), parse::quantity(other)) {
+        (Ok(one), Ok(other)) => one > other * (1.0 + 1e-9),
+        _ => false,
+    }
 }
 
 fn mebibytes(bytes: u64) -> String {

@@ -24,7 +24,7 @@ const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 
 /// What becomes of a pod.
 #[derive(Debug, Clone, PartialEq)]
-pub enum InjectOutcome {
+pub(super) enum InjectOutcome {
     /// It stays as it is.
     Skip(SkipReason),
     /// It gets a sidecar.
@@ -54,7 +54,10 @@ pub struct Injection {
 /// Decides on `pod`: an object with `metadata` and `spec`, a Pod or the template of one.
 ///
 /// Looks at nothing but its arguments. Every reason against it comes back, not only the first.
-pub fn inject(pod: &Value, defaults: &Defaults) -> Result<InjectOutcome, Vec<InjectionRefusal>> {
+pub(super) fn inject(
+    pod: &Value,
+    defaults: &Defaults,
+) -> Result<InjectOutcome, Vec<InjectionRefusal>> {
     let annotations = parse_annotations(pod)?;
     if is_injected(pod, &annotations).map_err(|refusal| vec![refusal])? {
         return Ok(InjectOutcome::Skip(SkipReason::AlreadyInjected));
@@ -82,9 +85,11 @@ pub fn inject(pod: &Value, defaults: &Defaults) -> Result<InjectOutcome, Vec<Inj
 }
 
 fn build_additions(pod: &Value, settings: &SidecarSettings) -> Additions {
-    let (metadata, spec) = (FieldPath::root().key("metadata"), FieldPath::root().key("spec"));
+    let metadata = FieldPath::root().key("metadata");
+    let spec = FieldPath::root().key("spec");
     let annotations = metadata.key("annotations");
-    let (sidecars, volumes) = (spec.key("initContainers"), spec.key("volumes"));
+    let sidecars = spec.key("initContainers");
+    let volumes = spec.key("volumes");
     let shared = if settings.unix_socket { list_items(pod, "containers").count() } else { 0 };
     let mounts: Vec<_> =
         (0..shared).map(|index| spec.key("containers").item(index).key("volumeMounts")).collect();
@@ -126,7 +131,7 @@ fn is_empty(value: Option<&Value>) -> bool {
 
 /// What must be taken from `pod` so that it is what it was before [`inject`]; `None` where it is
 /// not marked as injected.
-pub fn uninject(pod: &Value) -> Option<Removals> {
+pub(super) fn uninject(pod: &Value) -> Option<Removals> {
     let annotations = FieldPath::root().key("metadata").key("annotations");
     let of = |name: &str| {
         annotations.key(&format!("{PREFIX}{name}")).find_in(pod).and_then(Value::as_str)

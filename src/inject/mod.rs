@@ -1,12 +1,12 @@
 //! Beside every consumer: the sidecar into pods of Kubernetes.
 //!
-//! [`inject`] decides on one pod, as JSON: it comes back with [`Additions`], or with every
-//! [`InjectionRefusal`] at once. The additions become a JSON Patch for an admission review
+//! `decide.rs` decides on one pod, as JSON: it comes back with [`Additions`], or with every
+//! `InjectionRefusal` at once. The additions become a JSON Patch for an admission review
 //! ([`Additions::patch`]), and [`manifest`] writes them into the text of a manifest without
-//! touching a byte of the rest. [`uninject`] takes them away again. Nothing of that asks a cluster
+//! touching a byte of the rest. `uninject` takes them away again. Nothing of that asks a cluster
 //! or reads a file, and `webhook` (a feature of the crate) does so around it; the sidecar that a
-//! pod gets is `sidecar.rs` and `volumes.rs`, what may be asked of it is the table in
-//! `annotations.rs`.
+//! pod gets is `sidecar_container.rs` and `volumes.rs`, what may be asked of it is in the table of
+//! [`settings`](crate::settings).
 //!
 //! What goes in needs Kubernetes 1.29 or newer: an older one does not know `restartPolicy` in
 //! `initContainers`, and would wait for the sidecar to end before it starts the application.
@@ -28,10 +28,6 @@ pub mod webhook;
 #[cfg(test)]
 mod tests;
 
-pub use annotations::{Annotation, PREFIX, annotations, markdown_table};
-pub use change::{
-    AddedEntries, Addition, Additions, FieldPath, PathStep, Removal, Removals, RemovedEntries,
-};
-pub use decide::{InjectOutcome, Injection, SkipReason, inject, uninject};
-pub use refusal::{InjectionRefusal, RefusalReason};
+pub use change::Additions;
+pub use decide::{Injection, SkipReason};
 pub use sidecar_settings::Defaults;

@@ -1,10 +1,7 @@
-//! What the values of annotations may be: each word read into what it means, or what was expected
-//! instead.
+//! The values that annotations alone have: each word read into what it means, or what was expected
+//! instead. Those that are a flag's are read by the types of `settings`.
 
 use std::net::SocketAddr;
-use std::time::Duration;
-
-use crate::log_filter;
 
 /// What was expected, for a message.
 pub(super) type ExpectedText = &'static str;
@@ -72,53 +69,6 @@ pub(super) fn boolean(text: &str) -> Result<bool, ExpectedText> {
     text.parse().map_err(|_| "`\"true\"` or `\"false\"`")
 }
 
-pub(super) fn duration(text: &str) -> Result<Duration, ExpectedText> {
-    humantime::parse_duration(text).map_err(|_| "a time such as `3s` or `400ms`")
-}
-
-pub(super) fn lease(text: &str) -> Result<Duration, ExpectedText> {
-    let allowed = Duration::from_millis(200)..=Duration::from_mins(5);
-    let lease = duration(text).ok().filter(|lease| allowed.contains(lease));
-    lease.ok_or("a time from 200ms to 5m, such as `3s`")
-}
-
-/// A share of all.
-pub(super) fn rate(text: &str) -> Result<(), ExpectedText> {
-    let (number, of) = text.strip_suffix('%').map_or((text, 1.0), |percent| (percent, 100.0));
-    let share = number.trim().parse::<f64>().ok().map(|number| number / of);
-    let fits = share.is_some_and(|share| (0.0..=1.0).contains(&share));
-    if fits { Ok(()) } else { Err("a share from 0 to 1, such as `0.01` or `1%`") }
-}
-
-/// A size in bytes, as the flag `--memory` takes it.
-pub(super) fn size(text: &str) -> Result<u64, ExpectedText> {
-    text.parse::<bytesize::ByteSize>()
-        .map(|size| size.as_u64())
-        .map_err(|_| "a size such as `64MiB`")
-}
-
-pub(super) fn bus_loss(text: &str) -> Result<(), ExpectedText> {
-    one_of(text, &["bypass", "stale", "fail"], "`bypass`, `stale` or `fail`")
-}
-
-pub(super) fn log_format(text: &str) -> Result<(), ExpectedText> {
-    one_of(text, &["text", "json"], "`text` or `json`")
-}
-
-pub(super) fn request_cache_control(text: &str) -> Result<(), ExpectedText> {
-    one_of(text, &["honour", "ignore"], "`honour` or `ignore`")
-}
-
-fn one_of(text: &str, words: &[&str], expected: ExpectedText) -> Result<(), ExpectedText> {
-    if words.contains(&text) { Ok(()) } else { Err(expected) }
-}
-
-/// A log filter, as `bfb serve` takes it.
-pub(super) fn log(text: &str) -> Result<(), ExpectedText> {
-    let parsed = log_filter::parse(text).map(drop);
-    parsed.map_err(|_| "a level such as `info`, or a filter such as `info,bfb::sources=debug`, of at most 1024 bytes")
-}
-
 /// Any text of one line.
 pub(super) fn line(text: &str) -> Result<(), ExpectedText> {
     let fits = !text.is_empty() && text.len() <= LINE_MAX_BYTES && !text.contains(char::is_control);
@@ -129,13 +79,6 @@ pub(super) fn line(text: &str) -> Result<(), ExpectedText> {
 pub(super) fn undo(text: &str) -> Result<(), ExpectedText> {
     let fits = !text.is_empty() && !text.contains(char::is_control);
     if fits { Ok(()) } else { Err("what `bfb inject` noted there") }
-}
-
-/// The name of a cache's namespace.
-pub(super) fn namespace(text: &str) -> Result<(), ExpectedText> {
-    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    let fits = (1..=63).contains(&text.len()) && text.chars().all(fits);
-    if fits { Ok(()) } else { Err("1 to 63 of the characters `a-z A-Z 0-9 - _ .`") }
 }
 
 pub(super) fn image(text: &str) -> Result<(), ExpectedText> {
@@ -156,7 +99,8 @@ pub(super) fn user(text: &str) -> Result<Option<u32>, ExpectedText> {
 
 /// Where consumers are answered: the addresses, and their ports.
 pub(super) fn listen(text: &str) -> Result<Vec<SocketAddr>, ExpectedText> {
-    const EXPECTED: ExpectedText = "addresses on loopback such as `127.0.0.1:7080`, with commas between them (others would be open to the whole cluster; \
+    const EXPECTED: ExpectedText = "addresses on loopback such as `127.0.0.1:7080`, \
+         with commas between them (others would be open to the whole cluster; \
          a Unix socket is `bfb.dev/unix-socket`)";
     let addresses = text.split(',').map(|address| {
         let address = address.trim().replace("localhost:", "127.0.0.1:");
@@ -419,16 +363,6 @@ mod tests {
             "://x",
         ] {
             assert!(url(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn a_log_level_is_one_that_serve_takes() {
-        for fine in ["info", "DEBUG", "off", "info,bfb::sources=debug", "bfb[span]=trace"] {
-            assert!(log(fine).is_ok(), "{fine}");
-        }
-        for wrong in ["loud", "inof", "info,bfb::sources", "", "bfb=loud", "loud=very=much"] {
-            assert!(log(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -5,15 +5,13 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::annotations::{self, AnnotationWriter, PREFIX, STATUS_INJECTED};
+use super::annotations::{self, PREFIX, STATUS_INJECTED};
 use super::change::FieldPath;
 use super::container_resources;
 use super::refusal::{InjectionRefusal, InjectionRefusals, RefusalReason, excerpt};
 use super::sidecar_container::{CONTAINER_NAME, SOCKET_DIR, VOLUME_NAMES};
 use super::sidecar_settings::{DEFAULT_GRACE_SECONDS, PodFacts, SidecarSettings, annotation_path};
-
-/// Annotations whose values may be passwords, or personal data: no message repeats them.
-const CONFIDENTIAL_ANNOTATIONS: [&str; 3] = ["redis", "store", "trace-key"];
+use crate::settings::AnnotationWriter;
 
 /// The annotations of ours that a pod carries, by their names without the prefix; or all that is
 /// wrong with them.
@@ -26,7 +24,8 @@ pub(super) fn parse_annotations(
         Some(Value::Object(found)) => found,
         Some(_) => return Err(vec![not_a_pod("a mapping", at)]),
     };
-    let (mut annotations, mut refusals) = (BTreeMap::new(), InjectionRefusals::default());
+    let mut annotations = BTreeMap::new();
+    let mut refusals = InjectionRefusals::default();
     for (full_name, value) in object {
         let Some(name) = full_name.strip_prefix(PREFIX) else { continue };
         match parse_annotation(name, value, refusals.is_full()) {
@@ -50,13 +49,16 @@ fn parse_annotation<'v>(
     let Value::String(text) = value else {
         return Err(RefusalReason::NotText { name: row.full_name() });
     };
-    let shown = || (!CONFIDENTIAL_ANNOTATIONS.contains(&row.name)).then(|| excerpt(text));
-    let bad = |expected| RefusalReason::BadValue { name: row.name, value: shown(), expected };
+    let shown = || (!row.annotation.is_confidential).then(|| excerpt(text));
+    let bad = |expected| RefusalReason::BadValue { name: row.name(), value: shown(), expected };
     row.check(text).map_err(bad)?;
-    if row.writer == AnnotationWriter::Bfb && row.name == "status" && text != STATUS_INJECTED {
+    if row.annotation.writer == AnnotationWriter::Bfb
+        && row.name() == "status"
+        && text != STATUS_INJECTED
+    {
         return Err(bad("`injected`, which is set by `bfb` itself"));
     }
-    Ok((row.name, text))
+    Ok((row.name(), text))
 }
 
 /// Whether the pod has its sidecar already; it may not be half there.

@@ -2,17 +2,17 @@
 
 use std::fmt;
 
-use super::annotations;
+use super::annotations::{self, PodSetting};
 use super::change::FieldPath;
-use crate::domain::quote;
+use crate::diagnostics::quote;
 
 /// One reason, and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InjectionRefusal {
+pub(super) struct InjectionRefusal {
     /// The place in the pod (or pod template).
-    pub at: FieldPath,
+    pub(super) at: FieldPath,
     /// The reason.
-    pub reason: RefusalReason,
+    pub(super) reason: RefusalReason,
 }
 
 /// The most reasons against one pod that are kept; more are counted.
@@ -72,7 +72,7 @@ impl InjectionRefusals {
 
 /// Why not. Names of annotations come without `bfb.dev/`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum RefusalReason {
+pub(super) enum RefusalReason {
     /// A `bfb.dev/…` that there is not.
     #[error("there is no annotation {}", quote(&format!("bfb.dev/{name}")))]
     UnknownAnnotation {
@@ -88,7 +88,7 @@ pub enum RefusalReason {
         name: String,
     },
     /// A value that the annotation does not take.
-    #[error("`bfb.dev/{name}` cannot be {}", value.as_deref().map_or("what it is here".to_owned(), quote))]
+    #[error("`bfb.dev/{name}` cannot be {}", quote_or_hide(value.as_deref()))]
     BadValue {
         /// The annotation.
         name: &'static str,
@@ -207,10 +207,10 @@ pub enum RefusalReason {
 
 impl RefusalReason {
     /// What was expected instead.
-    pub fn expected(&self) -> String {
+    pub(super) fn expected(&self) -> String {
         match self {
             Self::UnknownAnnotation { .. } => {
-                "one of the annotations in the README's table".to_owned()
+                "one of the annotations in docs/kubernetes.md".to_owned()
             }
             Self::NotText { .. } => "text in quotes".to_owned(),
             Self::BadValue { expected, .. } | Self::NotAPod { expected, .. } => {
@@ -233,7 +233,7 @@ impl RefusalReason {
     }
 
     /// What to do.
-    pub fn hint(&self) -> String {
+    pub(super) fn hint(&self) -> String {
         const LEAVE_ALONE: &str = "`bfb.dev/inject: \"false\"` leaves it alone";
         match self {
             Self::UnknownAnnotation { nearest: Some(nearest), .. } => {
@@ -244,7 +244,8 @@ impl RefusalReason {
             }
             Self::NotText { .. } => "put the value in quotes: `\"true\"`, `\"5\"`".to_owned(),
             Self::BadValue { name, .. } => {
-                match annotations::find(name).map_or("", |row| row.default) {
+                let default = annotations::find(name).map(PodSetting::default_text);
+                match default.as_deref().unwrap_or_default() {
                     "" => "write such a value, or remove the annotation".to_owned(),
                     default => {
                         format!(
@@ -304,4 +305,9 @@ impl fmt::Display for InjectionRefusal {
             self.reason.hint()
         )
     }
+}
+
+/// A value for a message, where it may be shown.
+fn quote_or_hide(value: Option<&str>) -> String {
+    value.map_or("what it is here".to_owned(), quote)
 }

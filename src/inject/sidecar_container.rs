@@ -7,7 +7,7 @@
 
 use serde_json::{Value, json};
 
-use super::parse::{IdentitySource, ObjectRef, UrlSource};
+use super::parse::{IdentitySource, KeyRef, ObjectRef, UrlSource};
 use super::sidecar_settings::SidecarSettings;
 use super::volumes::{DOMAINS_DIR, IDENTITY_DIR, REDIS_DIR, REDIS_IDENTITY_DIR};
 
@@ -136,19 +136,20 @@ fn env_vars(settings: &SidecarSettings) -> Value {
     for (name, value) in &settings.passthrough_env {
         set_var(name, value);
     }
-    for (name, url) in [("BFB_REDIS", &settings.redis), ("BFB_STORE", &settings.store)] {
-        match url {
-            Some(UrlSource::Plain(url)) => {
-                env.push(json!({"name": name, "value": escape_dollars(url)}));
-            }
-            Some(UrlSource::Secret(key)) => {
-                let ObjectRef::Secret(secret) = &key.object else { continue };
-                env.push(from(name, json!({"secretKeyRef": {"name": secret, "key": key.key}})));
-            }
-            None => {}
-        }
-    }
+    env.extend(settings.redis.as_ref().and_then(redis_var));
     Value::Array(env)
+}
+
+fn redis_var(url: &UrlSource) -> Option<Value> {
+    let name = "BFB_REDIS";
+    match url {
+        UrlSource::Plain(url) => Some(json!({"name": name, "value": escape_dollars(url)})),
+        UrlSource::Secret(KeyRef { object: ObjectRef::Secret(secret), key }) => {
+            let source = json!({"secretKeyRef": {"name": secret, "key": key}});
+            Some(json!({"name": name, "valueFrom": source}))
+        }
+        UrlSource::Secret(_) => None,
+    }
 }
 
 /// Kubernetes reads `$(NAME)` in a variable; `$$` is a dollar.

@@ -5,33 +5,20 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::annotations::{self, AnnotationWriter, PREFIX, annotations};
+use super::annotations::{self, PREFIX, PodSetting, annotations};
 use super::change::FieldPath;
 use super::container_resources::{self, ContainerResources};
 use super::parse::{
     self, ExpectedText, IdentitySource, InjectRequest, KeyRef, ObjectRef, UrlSource,
 };
 use super::refusal::{InjectionRefusal, RefusalReason};
-use crate::domain::quote;
+use crate::diagnostics::quote;
+use crate::settings::{self, AnnotationWriter, DrainTime};
 
 /// How long Kubernetes waits for a pod to stop where the pod does not say.
 pub(super) const DEFAULT_GRACE_SECONDS: u64 = 30;
-/// How long `bfb serve` drains where nothing says otherwise.
-const DEFAULT_DRAIN_SECONDS: u64 = 25;
 /// What is left of the grace once the drain is over.
 const AFTER_DRAIN_SECONDS: u64 = 5;
-
-/// Annotations that mean nothing without a Redis.
-const REDIS_ANNOTATIONS: [&str; 8] = [
-    "redis-auth",
-    "redis-ca",
-    "redis-identity",
-    "seal-key",
-    "namespace",
-    "lease",
-    "failover-grace",
-    "bus-loss",
-];
 
 /// What holds for all pods that do not say otherwise.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -60,10 +47,11 @@ impl Defaults {
         }
         for (name, value) in annotations {
             let name = name.strip_prefix(PREFIX).unwrap_or(name);
-            let row =
-                annotations::find(name).filter(|row| row.writer == AnnotationWriter::PodOrDefault);
+            let has_default =
+                |row: &PodSetting| row.annotation.writer == AnnotationWriter::PodOrDefault;
+            let row = annotations::find(name).filter(has_default);
             match row.map(|row| (row, row.check(value))) {
-                Some((row, Ok(()))) => drop(defaults.annotations.insert(row.name, value.clone())),
+                Some((row, Ok(()))) => drop(defaults.annotations.insert(row.name(), value.clone())),
                 Some((_, Err(expected))) => {
                     wrong.push(format!("`{name}` cannot be {}: expected {expected}", quote(value)));
                 }
@@ -117,7 +105,6 @@ pub(super) struct SidecarSettings {
     pub(super) redis_ca: Option<KeyRef>,
     pub(super) redis_identity: Option<String>,
     pub(super) seal_key: Option<KeyRef>,
-    pub(super) store: Option<UrlSource>,
     pub(super) listen: Option<Vec<SocketAddr>>,
     pub(super) unix_socket: bool,
     pub(super) probes: SocketAddr,
@@ -170,11 +157,7 @@ impl PodAnnotations<'_> {
             .or_else(|| self.defaults.annotations.get(name).map(String::as_str))
     }
 
-    fn parse<T>(
-        &self,
-        name: &str,
-        parse: impl FnOnce(&str) -> Result<T, ExpectedText>,
-    ) -> Option<T> {
+    fn parse<T, E>(&self, name: &str, parse: impl FnOnce(&str) -> Result<T, E>) -> Option<T> {
         self.get(name).and_then(|text| parse(text).ok())
     }
 
@@ -209,28 +192,27 @@ impl SidecarSettings {
         let identity = annotations.parse("identity", parse::identity);
         let settings = Self {
             domains,
-            image: annotations.get("image").unwrap_or(annotations::DEFAULT_IMAGE).to_owned(),
+            image: annotations.get("image").unwrap_or(settings::DEFAULT_IMAGE).to_owned(),
             identity: identity
-                .unwrap_or_else(|| parse_default(parse::identity, annotations::DEFAULT_IDENTITY)),
-            identity_names: annotations.parse("identity-names", parse::names).unwrap_or_else(
-                || parse_default(parse::names, annotations::DEFAULT_IDENTITY_NAMES),
-            ),
+                .unwrap_or_else(|| parse_default(parse::identity, settings::DEFAULT_IDENTITY)),
+            identity_names: annotations
+                .parse("identity-names", parse::names)
+                .unwrap_or_else(|| parse_default(parse::names, settings::DEFAULT_IDENTITY_NAMES)),
             env_from: annotations.parse("env-from", parse::objects).unwrap_or_default(),
             redis: annotations.parse("redis", parse::url),
             redis_auth: annotations.parse("redis-auth", parse::secret_key).filter(|_| redis),
             redis_ca: annotations.parse("redis-ca", parse::key).filter(|_| redis),
             redis_identity: annotations.parse("redis-identity", parse::secret).filter(|_| redis),
             seal_key: annotations.parse("seal-key", parse::secret_key).filter(|_| redis),
-            store: annotations.parse("store", parse::url),
             listen: annotations.parse("listen", parse::listen),
             unix_socket: annotations.is_true("unix-socket"),
             probes: annotations
                 .parse("probes", parse::probes)
-                .unwrap_or_else(|| parse_default(parse::probes, annotations::DEFAULT_PROBES)),
+                .unwrap_or_else(|| parse_default(parse::probes, settings::DEFAULT_PROBES)),
             drain,
             user: annotations
                 .parse("user", parse::user)
-                .unwrap_or_else(|| parse_default(parse::user, annotations::DEFAULT_USER)),
+                .unwrap_or_else(|| parse_default(parse::user, settings::DEFAULT_USER)),
             resources,
             passthrough_env: passthrough_env(annotations, redis),
         };
@@ -264,30 +246,30 @@ fn parse_default<T>(parse: fn(&str) -> Result<T, ExpectedText>, default: &str) -
 }
 
 fn passthrough_env(pod_annotations: &PodAnnotations<'_>, redis: bool) -> Vec<(String, String)> {
-    let rows = annotations()
-        .iter()
-        .filter(|row| row.is_passthrough && (redis || !REDIS_ANNOTATIONS.contains(&row.name)));
-    rows.filter_map(|row| Some((row.variable()?, pod_annotations.get(row.name)?.to_owned())))
-        .collect()
+    let rows = annotations().filter(|row| redis || !row.annotation.needs_redis);
+    let variable = |row: PodSetting| {
+        let value = pod_annotations.get(row.name())?;
+        Some((row.passthrough_variable()?, value.to_owned()))
+    };
+    rows.filter_map(variable).collect()
 }
 
 /// Annotations of the pod that mean nothing without another one. A default that means nothing is
 /// just left out.
-fn check_prerequisites(annotations: &PodAnnotations<'_>) -> Vec<InjectionRefusal> {
+fn check_prerequisites(pod_annotations: &PodAnnotations<'_>) -> Vec<InjectionRefusal> {
     let refusal = |name: &'static str, needs| {
-        annotations.pod.contains_key(name).then(|| InjectionRefusal {
+        pod_annotations.pod.contains_key(name).then(|| InjectionRefusal {
             at: annotation_path(name),
             reason: RefusalReason::MissingPrerequisite { name, needs },
         })
     };
     let mut refusals = Vec::new();
-    if !annotations.has_redis() {
-        refusals.extend(
-            REDIS_ANNOTATIONS.into_iter().filter_map(|name| refusal(name, "`bfb.dev/redis`")),
-        );
+    if !pod_annotations.has_redis() {
+        let needy = annotations().filter(|row| row.annotation.needs_redis);
+        refusals.extend(needy.filter_map(|row| refusal(row.name(), "`bfb.dev/redis`")));
     }
     if !matches!(
-        annotations.parse("identity", parse::identity),
+        pod_annotations.parse("identity", parse::identity),
         Some(IdentitySource::Issuer { .. })
     ) {
         refusals.extend(refusal("identity-names", "an issuer in `bfb.dev/identity`"));
@@ -303,16 +285,16 @@ fn drain_time(
 ) -> Result<Option<String>, InjectionRefusal> {
     let longest = Duration::from_secs(grace.saturating_sub(AFTER_DRAIN_SECONDS).max(1));
     let shortened = || Some(format!("{}s", longest.as_secs()));
-    match (annotations.get("drain"), annotations.parse("drain", parse::duration)) {
+    match (annotations.get("drain"), annotations.parse("drain", str::parse::<DrainTime>)) {
         (Some(text), Some(drain)) if annotations.pod.contains_key("drain") => {
-            if drain > Duration::from_secs(grace) {
+            if drain.duration() > Duration::from_secs(grace) {
                 let reason = RefusalReason::DrainTooLong { drain: text.to_owned(), grace };
                 return Err(InjectionRefusal { at: annotation_path("drain"), reason });
             }
             Ok(Some(text.to_owned()))
         }
-        (Some(text), Some(drain)) if drain <= longest => Ok(Some(text.to_owned())),
-        (None, _) if Duration::from_secs(DEFAULT_DRAIN_SECONDS) <= longest => Ok(None),
+        (Some(text), Some(drain)) if drain.duration() <= longest => Ok(Some(text.to_owned())),
+        (None, _) if DrainTime::default().duration() <= longest => Ok(None),
         _ => Ok(shortened()),
     }
 }

@@ -8,7 +8,7 @@ use http::header::{AGE, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderValu
 use http::{HeaderName, Response, StatusCode};
 use tokio::time::Instant;
 
-use super::problem_details::ProblemDetails;
+use super::consumer_problem::ConsumerProblem;
 use super::request_headers::if_none_match_has;
 use super::routes::Route;
 use crate::cache::{CacheStatus, EtagDigest, RenderedAnswer, ServedAnswer};
@@ -26,12 +26,12 @@ pub(super) fn build(
     served: &ServedAnswer,
     rendered: &RenderedAnswer,
     request: &HeaderMap,
-) -> Result<Response<Bytes>, ProblemDetails> {
+) -> Result<Response<Bytes>, ConsumerProblem> {
     let etag = strong_etag(rendered.etag);
     let etag = str::from_utf8(&etag).unwrap_or_default();
     let is_unchanged = if_none_match_has(request, etag);
     let body = if is_unchanged { Some(Bytes::new()) } else { rendered.body(route.cache.share()) };
-    let body = body.ok_or_else(|| ProblemDetails::Overloaded { detail: NO_MEMORY.to_owned() })?;
+    let body = body.ok_or_else(|| ConsumerProblem::Overloaded { detail: NO_MEMORY.to_owned() })?;
     let mut response = Response::new(body);
     if is_unchanged {
         *response.status_mut() = StatusCode::NOT_MODIFIED;

@@ -1,30 +1,19 @@
 //! The consumer's side: datasets over HTTP on localhost.
 //!
-//! [`Consumers`] answers one request; `connection.rs` and `listen.rs` bring requests to it, with
-//! bounds on everything that a consumer can send. Errors become HTTP in [`problem_details`] and
-//! nowhere else.
+//! [`Consumers`] answers one request; [`crate::http`] brings requests to it, with bounds on
+//! everything that a consumer can send. Errors become HTTP in [`consumer_problem`] and nowhere
+//! else.
 
-mod connection;
-mod connection_table;
+pub mod consumer_problem;
 mod dataset_response;
-mod drain;
-mod eviction_candidate;
-mod frames;
-mod host;
-mod listen;
 mod metrics;
-mod observed_stream;
 mod openapi;
-mod port;
-pub mod problem_details;
-mod progress;
 mod render;
-mod request;
-mod request_bytes;
 mod request_headers;
 mod request_report;
 mod routes;
 mod spans;
+mod telemetry;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,28 +21,24 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Method, Request, Response};
+use http_body_util::Full;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
 use crate::cache::ReadError;
 use crate::collect::Timeline;
+use crate::domain::decode_key;
+use crate::http::{AllowedHosts, Handler, RequestBody};
 use crate::sources::TraceContext;
-use problem_details::ProblemDetails;
+use consumer_problem::ConsumerProblem;
 use request_headers::RequestCacheControl;
 use routes::Route;
 
-pub use connection::Handler;
-pub use drain::{QUIET_PERIOD, drain_until_quiet};
-pub use host::AllowedHosts;
-pub use listen::{BindError, ListenAddress, Listener, accept, accept_tls};
-pub use metrics::{PortMetrics, ServeMetrics};
-pub use port::{Activity, DrainPhase, Port, PortLimits};
-pub(crate) use request::WaitNotice;
-pub use request::{BodyError, RequestBody};
+pub use metrics::ServeMetrics;
 pub use request_report::{KeyLogPolicy, Reporter};
-pub(crate) use routes::decode_key;
-pub use routes::{MAX_KEY_BYTES, Routes};
+pub use routes::Routes;
 pub use spans::{SpanError, Spans};
+pub use telemetry::TelemetryConfig;
 
 /// How the consumer's side behaves.
 #[derive(Debug, Clone)]
@@ -83,7 +68,7 @@ struct ConsumersInner {
 
 /// What became of a request, for the log, the metrics and the trace.
 struct RequestOutcome {
-    response: Result<Response<Bytes>, ProblemDetails>,
+    response: Result<Response<Bytes>, ConsumerProblem>,
     route: Option<Arc<Route>>,
     key: Option<String>,
     timeline: Option<Timeline>,
@@ -132,7 +117,7 @@ impl Consumers {
     fn refuse_overloaded(&self, headers: &HeaderMap, detail: String) -> Response<Bytes> {
         self.0.metrics.overloaded.inc();
         let trace_id = self.0.reporter.trace(headers).trace_id_hex();
-        let mut response = ProblemDetails::Overloaded { detail }.into_response(&trace_id);
+        let mut response = ConsumerProblem::Overloaded { detail }.into_response(&trace_id);
         if self.is_explain_requested(headers) {
             let timeline = Timeline::without_steps(Instant::now());
             dataset_response::add_server_timing(response.headers_mut(), &timeline);
@@ -149,7 +134,7 @@ impl Consumers {
         trace: &TraceContext,
     ) -> RequestOutcome {
         if on_tcp && !self.0.settings.hosts.is_allowed(request) {
-            return RequestOutcome::of_problem(ProblemDetails::Misdirected);
+            return RequestOutcome::of_problem(ConsumerProblem::Misdirected);
         }
         let path = request.uri().path();
         if path == "/openapi.json" {
@@ -158,7 +143,7 @@ impl Consumers {
             );
         }
         let Some((route, segment)) = routes.find(path) else {
-            return RequestOutcome::of_problem(ProblemDetails::NoSuchPath);
+            return RequestOutcome::of_problem(ConsumerProblem::NoSuchPath);
         };
         let route = route.clone();
         match self.check_request(request, &route, segment) {
@@ -177,10 +162,10 @@ impl Consumers {
         request: &Request<B>,
         route: &Route,
         segment: &str,
-    ) -> Result<(String, RequestCacheControl), ProblemDetails> {
+    ) -> Result<(String, RequestCacheControl), ConsumerProblem> {
         check_plain_read(request)?;
-        let key = routes::decode_key(segment, route.domain())
-            .map_err(|detail| ProblemDetails::BadKey { detail })?;
+        let key = decode_key(segment, route.domain())
+            .map_err(|detail| ConsumerProblem::BadKey { detail })?;
         let honour = self.0.settings.honour_cache_control;
         let cache_control = if honour {
             RequestCacheControl::from_headers(request.headers())
@@ -203,7 +188,7 @@ impl Consumers {
             let detail = format!("{} requests are under way", self.0.settings.requests_max);
             return RequestOutcome {
                 route: Some(route),
-                ..RequestOutcome::of_problem(ProblemDetails::Overloaded { detail })
+                ..RequestOutcome::of_problem(ConsumerProblem::Overloaded { detail })
             };
         };
         let deadline = Instant::now() + route.domain().deadline;
@@ -216,22 +201,36 @@ impl Consumers {
                     };
                     (rendered.and_then(answer), served.timeline.clone())
                 }
-                Err(ReadError::NotCached) => (Err(ProblemDetails::NotCached), None),
-                Err(ReadError::BusLost) => (Err(ProblemDetails::BusLost), None),
+                Err(ReadError::NotCached) => (Err(ConsumerProblem::NotCached), None),
+                Err(ReadError::BusLost) => (Err(ConsumerProblem::BusLost), None),
                 Err(ReadError::Collect(error, timeline)) => {
-                    (Err(ProblemDetails::from_collect(error, &route.domain().name)), timeline)
+                    (Err(ConsumerProblem::from_collect(error, &route.domain().name)), timeline)
                 }
             };
         RequestOutcome { response, route: Some(route), key: Some(key), timeline }
     }
 }
 
+impl Handler for Consumers {
+    type Body = Full<Bytes>;
+
+    async fn handle(&self, request: Request<RequestBody>, on_tcp: bool) -> Response<Full<Bytes>> {
+        // A body is ignored (DESIGN.md section 5): it is dropped before the request is answered,
+        // not after.
+        self.answer(request.map(drop), on_tcp).await.map(Full::new)
+    }
+
+    fn refuse(&self, headers: &HeaderMap, detail: String) -> Response<Full<Bytes>> {
+        self.refuse_overloaded(headers, detail).map(Full::new)
+    }
+}
+
 impl RequestOutcome {
-    fn of_problem(problem: ProblemDetails) -> Self {
+    fn of_problem(problem: ConsumerProblem) -> Self {
         Self::without_route(Err(problem))
     }
 
-    fn without_route(response: Result<Response<Bytes>, ProblemDetails>) -> Self {
+    fn without_route(response: Result<Response<Bytes>, ConsumerProblem>) -> Self {
         Self { response, route: None, key: None, timeline: None }
     }
 
@@ -246,13 +245,13 @@ impl RequestOutcome {
 }
 
 /// `GET` or `HEAD` without a query string: all that there is to read with.
-fn check_plain_read<B>(request: &Request<B>) -> Result<(), ProblemDetails> {
+fn check_plain_read<B>(request: &Request<B>) -> Result<(), ConsumerProblem> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return Err(ProblemDetails::MethodNotAllowed { allow: "GET, HEAD" });
+        return Err(ConsumerProblem::MethodNotAllowed);
     }
     if request.uri().query().is_some() {
         let detail = "a query string is reserved: expected none, not even an empty `?`".to_owned();
-        return Err(ProblemDetails::BadRequest { detail });
+        return Err(ConsumerProblem::BadRequest { detail });
     }
     Ok(())
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::consumer_problem::ConsumerProblem;
 use super::dataset_response::etag_digest;
-use super::problem_details::ProblemDetails;
 use super::routes::Route;
 use crate::cache::{CacheEntry, ProgramError, RenderedAnswer, SHAPE_OUTPUT_BYTES_MAX};
 use crate::resources::NO_MEMORY;
@@ -23,14 +23,14 @@ pub(super) async fn render(
     key: &str,
     kept: &Arc<CacheEntry>,
     deadline: Instant,
-) -> Result<RenderedAnswer, ProblemDetails> {
+) -> Result<RenderedAnswer, ConsumerProblem> {
     if let Some(rendered) = kept.rendered(route.id) {
         return Ok(rendered);
     }
     let Some(stored) = kept.stored() else {
-        return Err(ProblemDetails::NotFound { domain: route.domain().name.to_string() });
+        return Err(ConsumerProblem::NotFound { domain: route.domain().name.to_string() });
     };
-    let overloaded = |detail: &str| ProblemDetails::Overloaded { detail: detail.to_owned() };
+    let overloaded = |detail: &str| ConsumerProblem::Overloaded { detail: detail.to_owned() };
     // The shape's input, or what the digest is made of: a copy for as long as that takes.
     let copy = route.cache.share().try_reserve(stored.body_bytes() as u64);
     let _copy = copy.ok_or_else(|| overloaded(NO_MEMORY))?;
@@ -41,7 +41,7 @@ pub(super) async fn render(
     let run = route.cache.run_program(shape, stored.body(), SHAPE_OUTPUT_BYTES_MAX, until);
     let json = run.await.map_err(|error| match error {
         ProgramError::Failed(detail) | ProgramError::OutputTooLong(detail) => {
-            ProblemDetails::ShapeFailed { version: route.version.name.to_string(), detail }
+            ConsumerProblem::ShapeFailed { version: route.version.name.to_string(), detail }
         }
         ProgramError::Overloaded(detail) => overloaded(detail),
     })?;

@@ -13,10 +13,11 @@ use bytes::Bytes;
 use http::Response;
 use tokio::time::Instant;
 
-use super::problem_details::ProblemDetails;
+use super::consumer_problem::ConsumerProblem;
 use super::routes::Route;
 use super::spans::Spans;
 use crate::collect::Timeline;
+use crate::http::millis;
 use crate::sources::TraceContext;
 
 /// Which keys may be logged.
@@ -38,7 +39,7 @@ pub struct Reporter {
 
 /// A request as it went.
 pub(super) struct RequestReport<'a> {
-    pub(super) response: Result<&'a Response<Bytes>, &'a ProblemDetails>,
+    pub(super) response: Result<&'a Response<Bytes>, &'a ConsumerProblem>,
     pub(super) route: Option<&'a Route>,
     pub(super) key: Option<&'a str>,
     pub(super) timeline: Option<&'a Timeline>,
@@ -87,10 +88,10 @@ impl Reporter {
         let is_traced = report.key.is_some() && self.keys.traced_key.as_deref() == report.key;
         match report.response {
             // That nothing is cached is what was asked, and no fault.
-            Err(problem) if status >= 500 && !matches!(problem, ProblemDetails::NotCached) => {
+            Err(problem) if status >= 500 && !matches!(problem, ConsumerProblem::NotCached) => {
                 let Some(left_out) = self.warnings.admit() else { return };
                 let failed = problem.failures().map(join_failures);
-                let problem = problem.type_status_title().0;
+                let problem = problem.problem_type().name;
                 tracing::warn!(
                     domain,
                     version,
@@ -136,14 +137,9 @@ impl RequestReport<'_> {
     pub(super) fn status(&self) -> u16 {
         match self.response {
             Ok(response) => response.status().as_u16(),
-            Err(problem) => problem.type_status_title().1.as_u16(),
+            Err(problem) => problem.problem_type().status.as_u16(),
         }
     }
-}
-
-/// As a number that every format of the log writes as one.
-pub(super) fn millis(span: Duration) -> u64 {
-    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn join_failures(failures: &[crate::sources::SourceError]) -> String {

@@ -6,19 +6,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
-use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::metrics::{ServeMetrics, VersionMetrics};
 use super::openapi;
 use crate::cache::Cache;
-use crate::domain::{Domain, PathTemplate, Version, check_value};
+use crate::domain::{Domain, PathTemplate, Version};
 use crate::shape::{CompileError, Program};
 
 /// Everything that consumers can ask for.
 #[derive(Debug)]
 pub struct Routes {
     all: Vec<Arc<Route>>,
-    caches: Vec<Cache>,
     pub(super) openapi: Bytes,
     pub(super) unmatched: VersionMetrics,
 }
@@ -39,14 +38,11 @@ pub(crate) struct Route {
     pub(super) metrics: VersionMetrics,
 }
 
-/// The longest key, in bytes once decoded.
-pub const MAX_KEY_BYTES: usize = 512;
-
 impl Routes {
     /// Publishes every version of every cache's domain.
-    pub fn new(caches: Vec<Cache>, metrics: &ServeMetrics) -> Result<Self, CompileError> {
+    pub fn new(caches: &[Cache], metrics: &ServeMetrics) -> Result<Self, CompileError> {
         let mut routes = Vec::new();
-        for cache in &caches {
+        for cache in caches {
             for version in &cache.domain().versions {
                 routes.push(Arc::new(Route::new(cache.clone(), version.clone(), metrics)?));
             }
@@ -56,18 +52,7 @@ impl Routes {
             openapi: openapi::render(&domains),
             all: routes,
             unmatched: metrics.for_version("", ""),
-            caches,
         })
-    }
-
-    /// The domains behind it.
-    pub fn caches(&self) -> &[Cache] {
-        &self.caches
-    }
-
-    /// The domain of a name.
-    pub fn cache(&self, domain: &str) -> Option<&Cache> {
-        self.caches.iter().find(|cache| cache.domain().name.as_ref() == domain)
     }
 
     /// The version published under `path`, and the key's segment as it came.
@@ -108,37 +93,6 @@ impl Route {
 fn key_segment<'p>(template: &PathTemplate, path: &'p str) -> Option<&'p str> {
     let segment = path.strip_prefix(&template.before)?.strip_suffix(&template.after)?;
     (!segment.is_empty() && !segment.contains('/')).then_some(segment)
-}
-
-/// The key that a segment names: decoded once, UTF-8, of bounded length, matching the domain's
-/// pattern.
-pub(crate) fn decode_key(segment: &str, domain: &Domain) -> Result<String, String> {
-    // Every byte of the key takes at most three of the segment.
-    if segment.len() > 3 * MAX_KEY_BYTES {
-        return Err(format!("the key is longer than {MAX_KEY_BYTES} bytes"));
-    }
-    if has_broken_escape(segment) {
-        return Err("the key's segment holds a `%` that is not followed by two hexadecimal digits"
-            .to_owned());
-    }
-    let key = percent_decode_str(segment)
-        .decode_utf8()
-        .map_err(|_| "the decoded key is not UTF-8".to_owned())?;
-    if key.len() > MAX_KEY_BYTES {
-        return Err(format!("the key is longer than {MAX_KEY_BYTES} bytes"));
-    }
-    check_value(&key).map_err(|found| format!("the decoded key {found}"))?;
-    if !domain.key.matches(&key) {
-        return Err(format!("the key does not match `{}`", domain.key.text));
-    }
-    Ok(key.into_owned())
-}
-
-fn has_broken_escape(segment: &str) -> bool {
-    let mut escapes = segment.split('%').skip(1);
-    escapes.any(|rest| {
-        !rest.as_bytes().get(..2).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit))
-    })
 }
 
 /// RFC 9745 and RFC 8594; a date means its first second in UTC.
@@ -185,13 +139,5 @@ mod tests {
         }
         assert_eq!(key_segment(&template("/c/", "/all"), "/c/42/all"), Some("42"));
         assert_eq!(key_segment(&template("/c/", "/all"), "/c/all"), None);
-    }
-
-    #[test]
-    fn broken_escapes_are_found() {
-        for segment in ["%", "%4", "a%zz", "%%41"] {
-            assert!(has_broken_escape(segment), "{segment}");
-        }
-        assert!(!has_broken_escape("a%41%2f") && !has_broken_escape("42"));
     }
 }

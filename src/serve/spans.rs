@@ -195,7 +195,7 @@ impl Spans {
         ];
         attributes.extend(key.map(|key| KeyValue::new("bfb.key", key.to_owned())));
         let ended = match report.response {
-            Err(problem) if status >= 500 => Status::error(problem.type_status_title().0),
+            Err(problem) if status >= 500 => Status::error(problem.problem_type().name),
             _ => Status::Unset,
         };
         let parent = trace.parent_id.unwrap_or(0);

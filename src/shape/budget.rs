@@ -12,7 +12,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use super::memory_count::held;
+use super::memory_count::held_bytes;
 use super::value::Val;
 use super::{Budget, MEMORY_STEP_BYTES, RunError, RunErrorKind};
 
@@ -23,17 +23,17 @@ pub(super) const MAX_DEPTH: u32 = 256;
 const STACK_BYTES: usize = 512 * 1024;
 
 /// What a run holds beside its values: bindings, paths and callbacks, all bounded by its stack.
-const OWN_BYTES: u64 = 64 * 1024;
+const OVERHEAD_BYTES: u64 = 64 * 1024;
 
 /// Units of work in a step.
-const STEP: u64 = 64;
+const UNITS_PER_STEP: u64 = 64;
 
 /// After so much work the clock is looked at: about 0.2 ms in a release build.
-const UNITS_BETWEEN_LOOKS: u64 = 4096 * STEP;
+const UNITS_BETWEEN_CHECKS: u64 = 4096 * UNITS_PER_STEP;
 
 /// How long a run that has no end may go on from its first search with a regular expression: what
 /// one takes cannot be counted in steps.
-const SEARCHING: Duration = Duration::from_secs(2);
+const SEARCH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why an evaluation ended early.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ pub(super) enum Stop {
     /// The budget is spent: nothing catches this.
     Spent(&'static str),
     /// Stopped from outside, or by the bound on the output: nothing catches this.
-    Outside(RunErrorKind),
+    External(RunErrorKind),
 }
 
 /// An error of the program. Its message names types, never data; what `error(x)` raised stays
@@ -75,11 +75,11 @@ pub(super) struct BudgetMeter<'b> {
     /// Units beyond those.
     units: u64,
     /// What the thread held when the run began, less what the run holds beside its values.
-    before: u64,
+    held_before: u64,
     /// What the run may hold before it has to ask.
     granted: u64,
     /// Where the stack was when the run began.
-    base: usize,
+    stack_base: usize,
 }
 
 impl<'b> BudgetMeter<'b> {
@@ -87,25 +87,25 @@ impl<'b> BudgetMeter<'b> {
         Self {
             budget: *budget,
             slice: 0,
-            units: budget.steps.saturating_mul(STEP),
-            before: held().wrapping_sub(OWN_BYTES),
+            units: budget.steps.saturating_mul(UNITS_PER_STEP),
+            held_before: held_bytes().wrapping_sub(OVERHEAD_BYTES),
             granted: 0,
-            base: here(),
+            stack_base: stack_address(),
         }
     }
 
     /// One step deeper.
     #[inline]
     pub(super) fn enter(&mut self) -> Flow {
-        if self.base.abs_diff(here()) > STACK_BYTES {
+        if self.stack_base.abs_diff(stack_address()) > STACK_BYTES {
             return Err(Stop::Spent("nests its calls too deeply"));
         }
-        self.work(STEP)
+        self.work(UNITS_PER_STEP)
     }
 
     /// Work of `n` steps.
     pub(super) fn spend(&mut self, n: u64) -> Flow {
-        self.work(n.saturating_mul(STEP))
+        self.work(n.saturating_mul(UNITS_PER_STEP))
     }
 
     /// `bytes` looked at, compared or copied.
@@ -122,21 +122,21 @@ impl<'b> BudgetMeter<'b> {
                 self.slice = rest;
                 Ok(())
             }
-            None => self.look(units),
+            None => self.check_limits(units),
         }
     }
 
     /// Looks at the clock, and takes these units and the next slice.
     #[cold]
-    fn look(&mut self, units: u64) -> Flow {
+    fn check_limits(&mut self, units: u64) -> Flow {
         let left = self.units.saturating_add(self.slice).checked_sub(units).ok_or(NO_STEPS)?;
         if self.budget.cancelled.is_some_and(|cancelled| cancelled.load(Relaxed)) {
-            return Err(Stop::Outside(RunErrorKind::Cancelled));
+            return Err(Stop::External(RunErrorKind::Cancelled));
         }
         if self.budget.until.is_some_and(|until| Instant::now() >= until) {
-            return Err(Stop::Outside(RunErrorKind::TimedOut));
+            return Err(Stop::External(RunErrorKind::TimedOut));
         }
-        self.slice = left.min(UNITS_BETWEEN_LOOKS);
+        self.slice = left.min(UNITS_BETWEEN_CHECKS);
         self.units = left - self.slice;
         Ok(())
     }
@@ -144,32 +144,32 @@ impl<'b> BudgetMeter<'b> {
     /// A search with a regular expression over `bytes` of text, which looks at the clock in any
     /// case.
     pub(super) fn search(&mut self, bytes: usize) -> Flow {
-        self.budget.until.get_or_insert_with(|| Instant::now() + SEARCHING);
-        self.look((bytes as u64).saturating_mul(STEP))
+        self.budget.until.get_or_insert_with(|| Instant::now() + SEARCH_TIMEOUT);
+        self.check_limits((bytes as u64).saturating_mul(UNITS_PER_STEP))
     }
 
     /// Memory about to be taken, and the work of filling it.
     #[inline]
     pub(super) fn alloc(&mut self, bytes: usize) -> Flow {
         self.touch(bytes)?;
-        self.room(bytes)
+        self.require_memory(bytes)
     }
 
     /// Memory about to be taken.
     #[inline]
-    pub(super) fn room(&mut self, bytes: usize) -> Flow {
-        let wanted = held().wrapping_sub(self.before).saturating_add(bytes as u64);
-        if wanted > self.granted { self.grow(wanted) } else { Ok(()) }
+    pub(super) fn require_memory(&mut self, bytes: usize) -> Flow {
+        let wanted = held_bytes().wrapping_sub(self.held_before).saturating_add(bytes as u64);
+        if wanted > self.granted { self.request_memory(wanted) } else { Ok(()) }
     }
 
     #[cold]
-    fn grow(&mut self, wanted: u64) -> Flow {
+    fn request_memory(&mut self, wanted: u64) -> Flow {
         if wanted > self.budget.memory_bytes {
             return Err(NO_MEMORY);
         }
         let more = (wanted - self.granted).next_multiple_of(MEMORY_STEP_BYTES);
         if self.budget.memory.is_some_and(|ask| !ask(more)) {
-            return Err(Stop::Outside(RunErrorKind::MemoryRefused));
+            return Err(Stop::External(RunErrorKind::MemoryRefused));
         }
         self.granted = self.granted.saturating_add(more).min(self.budget.memory_bytes);
         Ok(())
@@ -184,13 +184,13 @@ impl<'b> BudgetMeter<'b> {
         if val.size() > self.budget.memory_bytes {
             return Err(NO_MEMORY);
         }
-        self.room(0)?;
+        self.require_memory(0)?;
         Ok(val)
     }
 }
 
 /// What to say of a run that was stopped.
-fn outside(kind: RunErrorKind) -> &'static str {
+fn stop_message(kind: RunErrorKind) -> &'static str {
     match kind {
         RunErrorKind::Program => "the program was stopped",
         RunErrorKind::OutputTooLong => "the program yields more bytes than a run may",
@@ -203,7 +203,7 @@ fn outside(kind: RunErrorKind) -> &'static str {
 /// An address in the current stack frame.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "it asks for its caller's frame")]
-fn here() -> usize {
+fn stack_address() -> usize {
     let mark = 0_u8;
     std::ptr::from_ref(std::hint::black_box(&mark)).addr()
 }
@@ -217,7 +217,7 @@ impl From<Stop> for RunError {
             Stop::Fault(fault) => Self::of_program(fault.message),
             Stop::Break(_) => Self::of_program("break outside of its label"),
             Stop::Spent(what) => Self::of_program(format!("the program {what}")),
-            Stop::Outside(kind) => Self { message: outside(kind).into(), kind },
+            Stop::External(kind) => Self { message: stop_message(kind).into(), kind },
         }
     }
 }

@@ -1,11 +1,11 @@
 //! Text under construction, and values: charged as they grow.
 
 use super::budget::{BudgetMeter, Flow, fault};
-use super::memory_count::{HeldMemory, release, take};
+use super::memory_count::{HeldMemory, add_held, subtract_held};
 use super::value::Text;
 
 /// Less is not asked for.
-const SMALLEST_BYTES: usize = 64;
+const MIN_CAPACITY_BYTES: usize = 64;
 
 /// Text under construction.
 #[derive(Debug, Default)]
@@ -24,9 +24,13 @@ impl Buffer {
 
     #[cold]
     fn grow(&mut self, meter: &mut BudgetMeter<'_>, more: usize) -> Flow {
-        let wanted =
-            self.text.len().saturating_add(more).max(self.text.capacity() * 2).max(SMALLEST_BYTES);
-        meter.room(wanted)?;
+        let wanted = self
+            .text
+            .len()
+            .saturating_add(more)
+            .max(self.text.capacity() * 2)
+            .max(MIN_CAPACITY_BYTES);
+        meter.require_memory(wanted)?;
         meter.touch(self.text.len())?;
         self.text.reserve_exact(wanted - self.text.len());
         self.held.set(self.text.capacity());
@@ -116,7 +120,7 @@ impl Buffer {
     }
 
     /// Appends its own first `bytes` bytes.
-    pub(super) fn push_again(&mut self, meter: &mut BudgetMeter<'_>, bytes: usize) -> Flow {
+    pub(super) fn push_own_prefix(&mut self, meter: &mut BudgetMeter<'_>, bytes: usize) -> Flow {
         meter.touch(bytes)?;
         self.reserve(meter, bytes)?;
         self.text.extend_from_within(..bytes);
@@ -159,12 +163,12 @@ impl<T> ValueStack<T> {
     #[inline]
     pub(super) fn push(&mut self, meter: &mut BudgetMeter<'_>, one: T) -> Flow {
         meter.touch(size_of::<T>())?;
-        self.push_paid(meter, one)
+        self.push_charged(meter, one)
     }
 
     /// Pushes what has been worked for already.
     #[inline]
-    pub(super) fn push_paid(&mut self, meter: &mut BudgetMeter<'_>, one: T) -> Flow {
+    pub(super) fn push_charged(&mut self, meter: &mut BudgetMeter<'_>, one: T) -> Flow {
         if self.0.len() == self.0.capacity() {
             self.grow(meter)?;
         }
@@ -175,20 +179,20 @@ impl<T> ValueStack<T> {
     #[cold]
     fn grow(&mut self, meter: &mut BudgetMeter<'_>) -> Flow {
         let more = self.0.len() / 2 + 16;
-        meter.room((self.0.len() + more) * size_of::<T>())?;
-        release(self.0.capacity() * size_of::<T>());
+        meter.require_memory((self.0.len() + more) * size_of::<T>())?;
+        subtract_held(self.0.capacity() * size_of::<T>());
         self.0.reserve_exact(more);
-        take(self.0.capacity() * size_of::<T>());
+        add_held(self.0.capacity() * size_of::<T>());
         Ok(())
     }
 
     /// The list of all from `start` on.
-    pub(super) fn take(&mut self, meter: &mut BudgetMeter<'_>, start: usize) -> Flow<Vec<T>> {
+    pub(super) fn take_from(&mut self, meter: &mut BudgetMeter<'_>, start: usize) -> Flow<Vec<T>> {
         let bytes = (self.0.len() - start) * size_of::<T>();
         if start == 0 && bytes > LARGE_BYTES {
             // Where it is not shrunk in place there are two.
             meter.alloc(bytes)?;
-            release(self.0.capacity() * size_of::<T>());
+            subtract_held(self.0.capacity() * size_of::<T>());
             let mut all = std::mem::take(&mut self.0);
             all.shrink_to_fit();
             return Ok(all);
@@ -202,9 +206,9 @@ impl<T> ValueStack<T> {
             self.0.split_off(start)
         };
         if bytes > LARGE_BYTES {
-            release(self.0.capacity() * size_of::<T>());
+            subtract_held(self.0.capacity() * size_of::<T>());
             self.0.shrink_to(2 * start);
-            take(self.0.capacity() * size_of::<T>());
+            add_held(self.0.capacity() * size_of::<T>());
         }
         Ok(list)
     }
@@ -214,7 +218,7 @@ impl<T> ValueStack<T> {
     }
 
     /// Forgets all from `start` on.
-    pub(super) fn forget(&mut self, start: usize) {
+    pub(super) fn truncate(&mut self, start: usize) {
         self.0.truncate(start);
     }
 }
@@ -227,6 +231,6 @@ impl<T> Default for ValueStack<T> {
 
 impl<T> Drop for ValueStack<T> {
     fn drop(&mut self) {
-        release(self.0.capacity() * size_of::<T>());
+        subtract_held(self.0.capacity() * size_of::<T>());
     }
 }

@@ -21,7 +21,7 @@ use super::{calendar, libm, pattern, text, update};
 pub(super) struct Builtin {
     name: &'static str,
     arity: usize,
-    what: BuiltinKind,
+    kind: BuiltinKind,
 }
 
 /// No function that takes values takes more.
@@ -40,11 +40,11 @@ const fn values(
     arity: usize,
     f: fn(&mut Evaluation<'_>, &Val, &[Val]) -> Flow<Val>,
 ) -> Builtin {
-    Builtin { name, arity, what: BuiltinKind::Values(f) }
+    Builtin { name, arity, kind: BuiltinKind::Values(f) }
 }
 
 const fn filters(name: &'static str, arity: usize, special: FilterFn) -> Builtin {
-    Builtin { name, arity, what: BuiltinKind::Filters(special) }
+    Builtin { name, arity, kind: BuiltinKind::Filters(special) }
 }
 
 static BUILTINS: &[Builtin] = &[
@@ -67,7 +67,7 @@ static BUILTINS: &[Builtin] = &[
     filters("sub", 3, FilterFn::Sub),
     filters("tostream", 0, FilterFn::Tostream),
     filters("bsearch", 1, FilterFn::Bsearch),
-    values("type", 0, |_, v, _| Ok(Val::word(v.type_name()))),
+    values("type", 0, |_, v, _| Ok(Val::static_text(v.type_name()))),
     values("length", 0, length),
     values("utf8bytelength", 0, |_, v, _| Ok(Val::int(text::string(v)?.len()))),
     values("keys", 0, |run, v, _| keys(run, v, true)),
@@ -80,13 +80,13 @@ static BUILTINS: &[Builtin] = &[
     values("flatten", 1, |run, v, args| flatten(run, v, &args[0])),
     values("transpose", 0, transpose),
     values("setpath", 2, |run, v, args| {
-        let path = update::keys_of(&args[0])?;
+        let path = update::path_keys(&args[0])?;
         update::change_at(run, v.clone(), path, &mut |_, _| Ok(Some(args[1].clone())))
     }),
     values("delpaths", 1, |run, v, args| {
         let mut paths = ValueStack::default();
         for path in array(&args[0])? {
-            let path = Arr::copied(&mut run.meter, update::keys_of(path)?)?;
+            let path = Arr::copied(&mut run.meter, update::path_keys(path)?)?;
             paths.push(&mut run.meter, path)?;
         }
         update::delete(run, v.clone(), paths)
@@ -235,9 +235,9 @@ pub(super) fn arities(name: &str) -> impl Iterator<Item = usize> {
 
 impl Builtin {
     /// Whether it yields exactly one value where it does not fail.
-    pub(super) fn one(&self, args: &[Expr]) -> bool {
-        match self.what {
-            BuiltinKind::Values(_) => args.iter().all(|arg| arg.one),
+    pub(super) fn yields_one(&self, args: &[Expr]) -> bool {
+        match self.kind {
+            BuiltinKind::Values(_) => args.iter().all(|arg| arg.yields_one),
             BuiltinKind::Filters(special) => {
                 matches!(
                     special,
@@ -256,7 +256,7 @@ impl Builtin {
         item: PathedValue,
         out: Out<'_, 'p>,
     ) -> Flow {
-        match self.what {
+        match self.kind {
             BuiltinKind::Filters(special) => special.run(run, args, env, item, out),
             BuiltinKind::Values(_) if item.path.is_some() => {
                 fault(format!("invalid path expression with {}", item.val.type_name()))

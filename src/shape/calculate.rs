@@ -10,7 +10,7 @@ use super::{operators, text, update};
 
 impl<'p> Evaluation<'p> {
     /// What yields new values, without a path.
-    pub(super) fn calculated(
+    pub(super) fn eval_calculation(
         &mut self,
         expr: &'p Expr,
         env: &Env<'p>,
@@ -28,14 +28,16 @@ impl<'p> Evaluation<'p> {
                 out(self, PathedValue::of(val))
             }
             ExprKind::Array(inner) => {
-                let arr = self.all(inner, env, val)?;
+                let arr = self.eval_array(inner, env, val)?;
                 let val = self.meter.admit(Val::Arr(arr.into()))?;
                 out(self, PathedValue::of(val))
             }
             ExprKind::Text(format, pieces) => {
-                self.pieces(*format, pieces, env, &val, &Rest::Nothing, out)
+                self.build_string(*format, pieces, env, &val, &StringTail::Nothing, out)
             }
-            ExprKind::Object(members, _) => self.members(members, env, &val, &Obj::default(), out),
+            ExprKind::Object(members, _) => {
+                self.build_object(members, env, &val, &Obj::default(), out)
+            }
             ExprKind::Neg(inner) => self.eval_each(inner, env, item(), &mut |run, x| match x.val {
                 Val::Num(n) => {
                     let n = n.neg(&mut run.meter)?;
@@ -45,19 +47,19 @@ impl<'p> Evaluation<'p> {
             }),
             ExprKind::Logic(left, ends, right) => {
                 self.eval_each(left, env, item(), &mut |run, x| {
-                    if x.val.truthy() == *ends {
+                    if x.val.is_truthy() == *ends {
                         return out(run, PathedValue::of(Val::Bool(*ends)));
                     }
                     run.eval_each(right, env, item(), &mut |run, y| {
-                        out(run, PathedValue::of(Val::Bool(y.val.truthy())))
+                        out(run, PathedValue::of(Val::Bool(y.val.is_truthy())))
                     })
                 })
             }
-            ExprKind::Math(op, sides) => self.sides(sides, env, &val, &mut |run, l, r| {
-                let result = operators::math(run, *op, l, r)?;
+            ExprKind::Math(op, sides) => self.eval_sides(sides, env, &val, &mut |run, l, r| {
+                let result = operators::apply_math(run, *op, l, r)?;
                 out(run, PathedValue::of(result))
             }),
-            ExprKind::Cmp(op, sides) => self.sides(sides, env, &val, &mut |run, l, r| {
+            ExprKind::Cmp(op, sides) => self.eval_sides(sides, env, &val, &mut |run, l, r| {
                 let result = run.compare(*op, &l, &r)?;
                 out(run, PathedValue::of(result))
             }),
@@ -74,8 +76,8 @@ impl<'p> Evaluation<'p> {
                 self.eval_each(from, env, item(), &mut |run, x| {
                     let result = update::update(run, to, env, val.clone(), &mut |run, old| {
                         let new = match op {
-                            Some(op) => operators::math(run, *op, old, x.val.clone())?,
-                            None if old.truthy() => old,
+                            Some(op) => operators::apply_math(run, *op, old, x.val.clone())?,
+                            None if old.is_truthy() => old,
                             None => x.val.clone(),
                         };
                         Ok(Some(new))
@@ -92,7 +94,7 @@ impl<'p> Evaluation<'p> {
         Ok(Val::Bool(op.holds(order)))
     }
 
-    fn sides(
+    fn eval_sides(
         &mut self,
         sides: &'p [Expr; 2],
         env: &Env<'p>,
@@ -115,7 +117,7 @@ impl<'p> Evaluation<'p> {
         Ok(())
     }
 
-    fn members(
+    fn build_object(
         &mut self,
         rest: &'p [(Expr, Expr)],
         env: &Env<'p>,
@@ -132,20 +134,20 @@ impl<'p> Evaluation<'p> {
             run.eval_each(value, env, PathedValue::of(val.clone()), &mut |run, v| {
                 let mut obj = so_far.copied(&mut run.meter)?;
                 run.set_member(&mut obj, &k.val, v.val)?;
-                run.members(rest, env, val, &obj, out)
+                run.build_object(rest, env, val, &obj, out)
             })
         })
     }
 
     /// The string of `pieces` before `after`. As in jq, where several pieces have several values
     /// the first one varies fastest: `"\(1, 2)\(3, 4)"` is `13`, `23`, `14`, `24`.
-    fn pieces(
+    fn build_string(
         &mut self,
         format: text::Format,
         pieces: &'p [StringPiece],
         env: &Env<'p>,
         val: &Val,
-        after: &Rest<'_>,
+        after: &StringTail<'_>,
         out: Out<'_, 'p>,
     ) -> Flow {
         match pieces {
@@ -155,12 +157,12 @@ impl<'p> Evaluation<'p> {
                 out(self, PathedValue::of(val))
             }
             [before @ .., StringPiece::Plain(plain)] => {
-                self.pieces(format, before, env, val, &Rest::More(plain, after), out)
+                self.build_string(format, before, env, val, &StringTail::More(plain, after), out)
             }
             [before @ .., StringPiece::Value(expr)] => {
                 self.eval_each(expr, env, PathedValue::of(val.clone()), &mut |run, x| {
                     let text = text::formatted_text(run, format, &x.val)?;
-                    run.pieces(format, before, env, val, &Rest::More(&text, after), out)
+                    run.build_string(format, before, env, val, &StringTail::More(&text, after), out)
                 })
             }
         }
@@ -168,23 +170,23 @@ impl<'p> Evaluation<'p> {
 }
 
 /// The end of a string under construction, on the stack of what makes its beginning.
-enum Rest<'r> {
+enum StringTail<'r> {
     Nothing,
-    More(&'r str, &'r Rest<'r>),
+    More(&'r str, &'r StringTail<'r>),
 }
 
-impl Rest<'_> {
+impl StringTail<'_> {
     fn text(&self, run: &mut Evaluation<'_>) -> Flow<Text> {
         let mut bytes = 0_usize;
         let mut rest = self;
-        while let Rest::More(text, after) = rest {
+        while let StringTail::More(text, after) = rest {
             bytes = bytes.saturating_add(text.len());
             rest = after;
         }
         let mut all = Buffer::default();
         all.reserve(&mut run.meter, bytes)?;
         let mut rest = self;
-        while let Rest::More(text, after) = rest {
+        while let StringTail::More(text, after) = rest {
             run.meter.work(4)?;
             all.push(&mut run.meter, text)?;
             rest = after;

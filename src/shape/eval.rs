@@ -1,9 +1,9 @@
 //! The evaluator: walks a program's tree and hands each result to a callback.
 //!
-//! One walk serves values and paths: an `Item` carries a path where one is asked for, and what has
-//! no path then fails. Expressions that yield exactly one value take a shorter way (`one`). Each
-//! call here is a step of the meter, and the stack is looked at as well, so recursion is bounded by
-//! the meter rather than by what a program nests.
+//! One walk serves values and paths: a `PathedValue` carries a path where one is asked for, and
+//! what has no path then fails. Expressions that yield exactly one value take a shorter way
+//! (`eval_one`). Each call here is a step of the meter, and the stack is looked at as well, so
+//! recursion is bounded by the meter rather than by what a program nests.
 
 use std::rc::Rc;
 
@@ -114,7 +114,7 @@ impl<'p> Evaluation<'p> {
         let text = &self.code.texts[at];
         let val = match constant {
             Constant::Text(_) => Val::Str(Text::of(&mut self.meter, text)?),
-            _ => Val::Num(Num::metered(text, &mut self.meter)?),
+            _ => Val::Num(Num::read_metered(text, &mut self.meter)?),
         };
         self.constants[at] = Some(val.clone());
         Ok(val)
@@ -139,8 +139,8 @@ impl<'p> Evaluation<'p> {
     }
 
     /// The array of what `expr` yields.
-    pub(super) fn all(&mut self, expr: &'p Expr, env: &Env<'p>, val: Val) -> Flow<Arr> {
-        if !expr.one {
+    pub(super) fn eval_array(&mut self, expr: &'p Expr, env: &Env<'p>, val: Val) -> Flow<Arr> {
+        if !expr.yields_one {
             return self.collect(|run, out| run.eval_each(expr, env, PathedValue::of(val), out));
         }
         let one = self.eval_one(expr, env, val)?;
@@ -152,8 +152,8 @@ impl<'p> Evaluation<'p> {
     pub(super) fn collect(&mut self, f: impl FnOnce(&mut Self, Out<'_, 'p>) -> Flow) -> Flow<Arr> {
         let start = self.items.len();
         let flow = f(self, &mut |run, x| run.items.push(&mut run.meter, x.val));
-        let items = flow.and_then(|()| self.items.take(&mut self.meter, start));
-        self.items.forget(start);
+        let items = flow.and_then(|()| self.items.take_from(&mut self.meter, start));
+        self.items.truncate(start);
         items.map(Arr::of)
     }
 
@@ -166,7 +166,7 @@ impl<'p> Evaluation<'p> {
         out: Out<'_, 'p>,
     ) -> Flow {
         self.meter.enter()?;
-        if expr.one && item.path.is_none() {
+        if expr.yields_one && item.path.is_none() {
             let val = self.eval_value(expr, env, item.val)?;
             return out(self, PathedValue::of(val));
         }
@@ -176,7 +176,7 @@ impl<'p> Evaluation<'p> {
     /// The one result of an expression that yields one.
     pub(super) fn eval_one(&mut self, expr: &'p Expr, env: &Env<'p>, val: Val) -> Flow<Val> {
         self.meter.enter()?;
-        if expr.one {
+        if expr.yields_one {
             self.eval_value(expr, env, val)
         } else {
             self.first(expr, env, val)?.map_or_else(unbound, Ok)
@@ -186,7 +186,7 @@ impl<'p> Evaluation<'p> {
     /// The first result, if any.
     pub(super) fn first(&mut self, expr: &'p Expr, env: &Env<'p>, val: Val) -> Flow<Option<Val>> {
         let mut first = None;
-        self.until(|run, label| {
+        self.with_label(|run, label| {
             run.eval_each(expr, env, PathedValue::of(val), &mut |_, item| {
                 first = Some(item.val);
                 Err(Stop::Break(label))
@@ -196,7 +196,7 @@ impl<'p> Evaluation<'p> {
     }
 
     /// Runs `f`, which may end itself by breaking to the label that it is given.
-    pub(super) fn until(&mut self, f: impl FnOnce(&mut Self, u64) -> Flow) -> Flow {
+    pub(super) fn with_label(&mut self, f: impl FnOnce(&mut Self, u64) -> Flow) -> Flow {
         self.labels += 1;
         let label = self.labels;
         match f(self, label) {
@@ -216,13 +216,13 @@ impl<'p> Evaluation<'p> {
             ExprKind::Path(of, parts) => {
                 let mut at = self.eval_one(of, env, val.clone())?;
                 for (part, _) in parts {
-                    at = self.step(part, env, &val, &at)?;
+                    at = self.eval_step(part, env, &val, &at)?;
                 }
                 Ok(at)
             }
             ExprKind::Object(members, distinct) => {
                 self.meter.alloc(members.len() * MEMBER_BYTES)?;
-                let mut obj = Obj::with_room(members.len());
+                let mut obj = Obj::with_capacity(members.len());
                 for (key, value) in members {
                     if let (ExprKind::Const(key), true) = (&key.kind, *distinct)
                         && let Val::Str(key) = self.constant(*key)?
@@ -237,7 +237,7 @@ impl<'p> Evaluation<'p> {
                 }
                 self.meter.admit(Val::Obj(obj.into()))
             }
-            ExprKind::Math(..) => self.sum(expr, env, val),
+            ExprKind::Math(..) => self.eval_math_chain(expr, env, val),
             ExprKind::Cmp(op, sides) => {
                 let right = self.eval_one(&sides[1], env, val.clone())?;
                 let left = self.eval_one(&sides[0], env, val)?;
@@ -245,7 +245,7 @@ impl<'p> Evaluation<'p> {
             }
             ExprKind::If(cases, or) => {
                 for (case, then) in cases {
-                    if self.eval_one(case, env, val.clone())?.truthy() {
+                    if self.eval_one(case, env, val.clone())?.is_truthy() {
                         return self.eval_one(then, env, val);
                     }
                 }
@@ -263,7 +263,7 @@ impl<'p> Evaluation<'p> {
     }
 
     /// A chain of operators such as `a + b - c`, without recursion along it.
-    fn sum(&mut self, expr: &'p Expr, env: &Env<'p>, val: Val) -> Flow<Val> {
+    fn eval_math_chain(&mut self, expr: &'p Expr, env: &Env<'p>, val: Val) -> Flow<Val> {
         let mut rights = Vec::new();
         let mut first = expr;
         while let ExprKind::Math(op, sides) = &first.kind {
@@ -275,7 +275,7 @@ impl<'p> Evaluation<'p> {
         rights
             .into_iter()
             .rev()
-            .try_fold(first, |left, (op, right)| operators::math(self, op, left, right))
+            .try_fold(first, |left, (op, right)| operators::apply_math(self, op, left, right))
     }
 
     fn eval_many(
@@ -300,9 +300,9 @@ impl<'p> Evaluation<'p> {
                 })
             }
             ExprKind::Alt(left, right) => self.alternative(left, right, env, item, out),
-            ExprKind::If(cases, or) => self.cases(cases, or.as_deref(), env, item, out),
-            ExprKind::Try(body, handler) => self.attempt(body, handler.as_deref(), env, item, out),
-            ExprKind::Label(body) => self.until(|run, label| {
+            ExprKind::If(cases, or) => self.eval_if(cases, or.as_deref(), env, item, out),
+            ExprKind::Try(body, handler) => self.eval_try(body, handler.as_deref(), env, item, out),
+            ExprKind::Label(body) => self.with_label(|run, label| {
                 let env = env.with(Bound::Label(label));
                 run.eval_each(body, &env, item, out)
             }),
@@ -324,9 +324,9 @@ impl<'p> Evaluation<'p> {
                 self.call(def, args, env, frame, item, out)
             }
             ExprKind::Builtin(builtin, args) => builtin.run(self, args, env, item, out),
-            ExprKind::Path(of, parts) => self.follow(of, parts, env, item, out),
+            ExprKind::Path(of, parts) => self.eval_path(of, parts, env, item, out),
             _ if item.path.is_some() => no_path(&item.val),
-            _ => self.calculated(expr, env, item.val, out),
+            _ => self.eval_calculation(expr, env, item.val, out),
         }
     }
 
@@ -340,7 +340,7 @@ impl<'p> Evaluation<'p> {
         let mut rest = stages;
         while let [stage, after @ ..] = rest {
             rest = after;
-            if stage.one && item.path.is_none() {
+            if stage.yields_one && item.path.is_none() {
                 item.val = self.eval_one(stage, env, item.val)?;
             } else {
                 return self
@@ -359,10 +359,10 @@ impl<'p> Evaluation<'p> {
         out: Out<'_, 'p>,
     ) -> Flow {
         let mut any = false;
-        self.guarded(
+        self.catch_error(
             |run, out| run.eval_each(left, env, item.clone(), out),
             &mut |run, x| {
-                if !x.val.truthy() {
+                if !x.val.is_truthy() {
                     return Ok(());
                 }
                 any = true;
@@ -374,7 +374,7 @@ impl<'p> Evaluation<'p> {
     }
 
     /// Runs `f`; what fails in it goes to `handler`, what fails in `out` passes by.
-    pub(super) fn guarded(
+    pub(super) fn catch_error(
         &mut self,
         f: impl FnOnce(&mut Self, Out<'_, 'p>) -> Flow,
         out: Out<'_, 'p>,
@@ -393,7 +393,7 @@ impl<'p> Evaluation<'p> {
         }
     }
 
-    fn attempt(
+    fn eval_try(
         &mut self,
         body: &'p Expr,
         handler: Option<&'p Expr>,
@@ -402,7 +402,7 @@ impl<'p> Evaluation<'p> {
         out: Out<'_, 'p>,
     ) -> Flow {
         let mut caught = None;
-        self.guarded(
+        self.catch_error(
             |run, out| run.eval_each(body, env, item, out),
             out,
             |_, val| {
@@ -416,7 +416,7 @@ impl<'p> Evaluation<'p> {
         }
     }
 
-    fn cases(
+    fn eval_if(
         &mut self,
         cases: &'p [(Expr, Expr)],
         or: Option<&'p Expr>,
@@ -431,10 +431,10 @@ impl<'p> Evaluation<'p> {
             };
         };
         self.eval_each(case, env, item.value(), &mut |run, x| {
-            if x.val.truthy() {
+            if x.val.is_truthy() {
                 run.eval_each(then, env, item.clone(), out)
             } else {
-                run.cases(rest, or, env, item.clone(), out)
+                run.eval_if(rest, or, env, item.clone(), out)
             }
         })
     }

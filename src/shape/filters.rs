@@ -54,7 +54,7 @@ impl FilterFn {
             Self::Empty => Ok(()),
             Self::Error => raise(item.val),
             Self::ErrorOf => run.eval_each(&args[0], env, input(), &mut |_, x| raise(x.val)),
-            Self::First => run.until(|run, label| {
+            Self::First => run.with_label(|run, label| {
                 run.eval_each(&args[0], env, item, &mut |run, x| {
                     out(run, x)?;
                     Err(Stop::Break(label))
@@ -86,7 +86,7 @@ impl FilterFn {
             }),
             Self::Getpath => run.eval_each(&args[0], env, input(), &mut |run, path| {
                 let mut at = item.clone();
-                for key in update::keys_of(&path.val)? {
+                for key in update::path_keys(&path.val)? {
                     at = run.child(&at, key.clone())?;
                 }
                 out(run, at)
@@ -113,7 +113,7 @@ impl FilterFn {
                 let start = PathedValue { val: item.val, path: Some(Trail::default()) };
                 run.eval_each(&args[0], env, start, &mut |run, x| {
                     let keys = x.path.unwrap_or_default().keys(&mut run.meter)?;
-                    give(run, Val::Arr(Rc::new(keys)), out)
+                    emit(run, Val::Arr(Rc::new(keys)), out)
                 })
             }
             Self::Range => run.eval_each(&args[0], env, input(), &mut |run, from| {
@@ -124,19 +124,19 @@ impl FilterFn {
                 })
             }),
             Self::SortBy => {
-                let sorted = keyed(run, &args[0], env, &item.val)?;
-                run.meter.alloc(sorted.len() * (SLOT_BYTES + size_of::<Keyed>()))?;
+                let sorted = sort_by_key(run, &args[0], env, &item.val)?;
+                run.meter.alloc(sorted.len() * (SLOT_BYTES + size_of::<KeyedItem>()))?;
                 let sorted = sorted.into_iter().map(|(_, v)| v).collect();
-                give(run, Val::Arr(Rc::new(Arr::of(sorted))), out)
+                emit(run, Val::Arr(Rc::new(Arr::of(sorted))), out)
             }
             Self::GroupBy => {
-                let groups = keyed(run, &args[0], env, &item.val)?;
-                let grouped = group(run, &groups)?;
-                give(run, grouped, out)
+                let groups = sort_by_key(run, &args[0], env, &item.val)?;
+                let grouped = group_sorted(run, &groups)?;
+                emit(run, grouped, out)
             }
             Self::MinBy | Self::MaxBy => {
                 let best = extreme(run, &args[0], env, &item.val, matches!(self, Self::MaxBy))?;
-                give(run, best, out)
+                emit(run, best, out)
             }
             Self::Walk => walk(run, &args[0], env, item.val, out),
             Self::Combinations => match &item.val {
@@ -145,7 +145,8 @@ impl FilterFn {
             },
             Self::Sub => run.eval_each(&args[0], env, input(), &mut |run, pattern| {
                 run.eval_each(&args[2], env, input(), &mut |run, flags| {
-                    let parts = pattern::cut(run, &item.val, &pattern.val, &flags.val)?;
+                    let parts =
+                        pattern::split_with_groups(run, &item.val, &pattern.val, &flags.val)?;
                     substitute(run, &item.val, array(&parts)?, &args[1], env, out)
                 })
             }),
@@ -160,7 +161,7 @@ impl FilterFn {
 }
 
 /// Hands a value just built to `out`.
-pub(super) fn give<'p>(run: &mut Evaluation<'p>, val: Val, out: Out<'_, 'p>) -> Flow {
+pub(super) fn emit<'p>(run: &mut Evaluation<'p>, val: Val, out: Out<'_, 'p>) -> Flow {
     let val = run.meter.admit(val)?;
     out(run, PathedValue::of(val))
 }
@@ -187,7 +188,7 @@ fn limit<'p>(
     if left == 0 {
         return Ok(());
     }
-    run.until(|run, label| {
+    run.with_label(|run, label| {
         run.eval_each(f, env, item, &mut |run, x| {
             left -= 1;
             out(run, x)?;
@@ -213,30 +214,35 @@ fn range<'p>(run: &mut Evaluation<'p>, from: &Val, to: &Val, by: &Val, out: Out<
 }
 
 /// An item, after what a filter yielded for it.
-type Keyed = (Arr, Val);
+type KeyedItem = (Arr, Val);
 
 /// Items with what `f` yields for them, in its order.
-fn keyed<'p>(run: &mut Evaluation<'p>, f: &'p Expr, env: &Env<'p>, val: &Val) -> Flow<Vec<Keyed>> {
+fn sort_by_key<'p>(
+    run: &mut Evaluation<'p>,
+    f: &'p Expr,
+    env: &Env<'p>,
+    val: &Val,
+) -> Flow<Vec<KeyedItem>> {
     let items = array(val)?;
-    let bytes = items.len().saturating_mul(size_of::<Keyed>());
+    let bytes = items.len().saturating_mul(size_of::<KeyedItem>());
     run.meter.alloc(bytes)?;
     let _held = HeldMemory::of(bytes);
     let mut keyed = Vec::with_capacity(items.len());
     for item in items {
-        let key = run.all(f, env, item.clone())?;
+        let key = run.eval_array(f, env, item.clone())?;
         keyed.push((key, item.clone()));
     }
-    run.meter.sort(keyed, &mut |meter, x, y| meter.order_all(x.0.items(), y.0.items()))
+    run.meter.sort(keyed, &mut |meter, x, y| meter.order_items(x.0.items(), y.0.items()))
 }
 
-fn group(run: &mut Evaluation<'_>, keyed: &[Keyed]) -> Flow<Val> {
+fn group_sorted(run: &mut Evaluation<'_>, keyed: &[KeyedItem]) -> Flow<Val> {
     let _held = HeldMemory::of(size_of_val(keyed));
     let mut groups = Arr::default();
     let mut rest = keyed;
     while let [(key, _), ..] = rest {
         let mut len = 1;
         while let Some((next, _)) = rest.get(len)
-            && run.meter.order_all(key.items(), next.items())? == Ordering::Equal
+            && run.meter.order_items(key.items(), next.items())? == Ordering::Equal
         {
             len += 1;
         }
@@ -257,13 +263,13 @@ fn extreme<'p>(
     val: &Val,
     largest: bool,
 ) -> Flow<Val> {
-    let mut best: Option<Keyed> = None;
+    let mut best: Option<KeyedItem> = None;
     for item in array(val)? {
-        let key = run.all(f, env, item.clone())?;
+        let key = run.eval_array(f, env, item.clone())?;
         let better = match &best {
             None => true,
             Some((than, _)) => {
-                (run.meter.order_all(key.items(), than.items())? == Ordering::Less) != largest
+                (run.meter.order_items(key.items(), than.items())? == Ordering::Less) != largest
             }
         };
         if better {
@@ -294,7 +300,7 @@ fn walk<'p>(
             let mut new = Obj::default();
             for (key, item) in obj.iter() {
                 let mut first = None;
-                run.until(|run, label| {
+                run.with_label(|run, label| {
                     walk(run, f, env, item.clone(), &mut |_, x| {
                         first = Some(x.val);
                         Err(Stop::Break(label))

@@ -10,7 +10,7 @@ use super::eval::Evaluation;
 use super::memory_count::HeldMemory;
 use super::number::Num;
 use super::object::Member;
-use super::order::COMPARISON;
+use super::order::COMPARISON_COST;
 use super::program::Math;
 use super::value::{Arr, SLOT_BYTES, Val};
 use super::{json, operators, text};
@@ -82,7 +82,7 @@ pub(super) fn keys(run: &mut Evaluation<'_>, val: &Val, sorted: bool) -> Flow<Va
             run.meter.alloc(obj.len() * SLOT_BYTES)?;
             let key = |(key, _): &Member| Val::Str(key.clone());
             if sorted {
-                run.meter.by_key(obj)?.into_iter().map(key).collect()
+                run.meter.sorted_members(obj)?.into_iter().map(key).collect()
             } else {
                 obj.iter().map(key).collect()
             }
@@ -123,8 +123,8 @@ pub(super) fn contains(run: &mut Evaluation<'_>, val: &Val, part: &Val) -> Flow<
             for part in part.items() {
                 let mut found = false;
                 for val in val.items() {
-                    run.meter.work(COMPARISON)?;
-                    if val.same_type(part) && contains(run, val, part)? {
+                    run.meter.work(COMPARISON_COST)?;
+                    if val.is_same_type(part) && contains(run, val, part)? {
                         found = true;
                         break;
                     }
@@ -140,7 +140,7 @@ pub(super) fn contains(run: &mut Evaluation<'_>, val: &Val, part: &Val) -> Flow<
             run.meter.touch(4 * (val.len() + part.len()))?;
             Ok(val.contains(&**part))
         }
-        (val, part) if val.same_type(part) => run.meter.equal(val, part),
+        (val, part) if val.is_same_type(part) => run.meter.is_equal(val, part),
         (val, part) => {
             fault(format!("cannot check whether {} contains {}", val.type_name(), part.type_name()))
         }
@@ -170,14 +170,14 @@ pub(super) fn indices(run: &mut Evaluation<'_>, val: &Val, part: &Val) -> Flow<V
         (Val::Arr(_), Val::Arr(part)) if part.items().is_empty() => (),
         (Val::Arr(arr), Val::Arr(part)) => {
             for (at, window) in arr.items().windows(part.items().len()).enumerate() {
-                if run.meter.order_all(window, part.items())? == Ordering::Equal {
+                if run.meter.order_items(window, part.items())? == Ordering::Equal {
                     found.push(&mut run.meter, Val::int(at))?;
                 }
             }
         }
         (Val::Arr(arr), item) => {
             for (at, one) in arr.items().iter().enumerate() {
-                if run.meter.equal(one, item)? {
+                if run.meter.is_equal(one, item)? {
                     found.push(&mut run.meter, Val::int(at))?;
                 }
             }
@@ -191,14 +191,15 @@ pub(super) fn add(run: &mut Evaluation<'_>, val: &Val, _: &[Val]) -> Flow<Val> {
     let mut sum = Val::Null;
     let plus = |run: &mut Evaluation<'_>, sum: &mut Val, item: &Val| {
         run.meter.spend(1)?;
-        *sum = operators::math(run, Math::Add, std::mem::replace(sum, Val::Null), item.clone())?;
+        *sum =
+            operators::apply_math(run, Math::Add, std::mem::replace(sum, Val::Null), item.clone())?;
         Ok(())
     };
     match val {
         Val::Arr(arr)
             if arr.items().len() > 1 && arr.items().iter().all(|v| matches!(v, Val::Str(_))) =>
         {
-            return text::join(run, val, &Val::word(""));
+            return text::join(run, val, &Val::static_text(""));
         }
         Val::Arr(arr) => arr.items().iter().try_for_each(|item| plus(run, &mut sum, item))?,
         Val::Obj(obj) => obj.iter().try_for_each(|(_, item)| plus(run, &mut sum, item))?,
@@ -225,12 +226,12 @@ pub(super) fn reverse(run: &mut Evaluation<'_>, val: &Val, _: &[Val]) -> Flow<Va
 }
 
 pub(super) fn flatten(run: &mut Evaluation<'_>, val: &Val, depth: &Val) -> Flow<Val> {
-    fn into(run: &mut Evaluation<'_>, item: &Val, depth: i64, out: &mut Arr) -> Flow {
+    fn flatten_into(run: &mut Evaluation<'_>, item: &Val, depth: i64, out: &mut Arr) -> Flow {
         run.meter.spend(1)?;
         match item {
             Val::Arr(inner) if depth > 0 => {
                 run.meter.enter()?;
-                inner.items().iter().try_for_each(|item| into(run, item, depth - 1, out))
+                inner.items().iter().try_for_each(|item| flatten_into(run, item, depth - 1, out))
             }
             other => out.push(&mut run.meter, other.clone()),
         }
@@ -240,7 +241,7 @@ pub(super) fn flatten(run: &mut Evaluation<'_>, val: &Val, depth: &Val) -> Flow<
         return fault("the depth to flatten must not be negative");
     }
     let mut out = Arr::default();
-    for_each_child(val, &mut |item| into(run, item, depth, &mut out))?;
+    for_each_child(val, &mut |item| flatten_into(run, item, depth, &mut out))?;
     Ok(Val::Arr(Rc::new(out)))
 }
 
@@ -255,7 +256,7 @@ pub(super) fn transpose(run: &mut Evaluation<'_>, val: &Val, _: &[Val]) -> Flow<
         rows.push(if matches!(item, Val::Null) { &[] } else { array(item)? });
     }
     let width = rows.iter().map(|row| row.len()).max().unwrap_or(0);
-    run.meter.room(rows.len().saturating_mul(width).saturating_mul(SLOT_BYTES))?;
+    run.meter.require_memory(rows.len().saturating_mul(width).saturating_mul(SLOT_BYTES))?;
     let mut columns = Arr::default();
     for at in 0..width {
         run.meter.alloc(rows.len() * SLOT_BYTES)?;

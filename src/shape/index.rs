@@ -7,21 +7,21 @@ use super::eval::Evaluation;
 use super::value::{Arr, Obj, Text, Val};
 
 /// What an index costs beside the bytes of a key.
-const INDEXING: u64 = 16;
+const INDEX_COST: u64 = 16;
 
 pub(super) fn cannot_index<T>(val: &Val, key: &Val) -> Flow<T> {
     fault(format!("cannot index {} with {}", val.type_name(), key.type_name()))
 }
 
 /// Where the number `at` lies in an array of `len`, if it does.
-pub(super) fn place(at: i64, len: usize) -> Option<usize> {
+pub(super) fn array_position(at: i64, len: usize) -> Option<usize> {
     let at = if at < 0 { at.checked_add(i64::try_from(len).ok()?)? } else { at };
     usize::try_from(at).ok()
 }
 
 /// `val[key]`.
 pub(super) fn index(run: &mut Evaluation<'_>, val: &Val, key: &Val) -> Flow<Val> {
-    run.meter.work(INDEXING)?;
+    run.meter.work(INDEX_COST)?;
     match (val, key) {
         (Val::Obj(obj), Val::Str(key)) => {
             Ok(obj.get(&mut run.meter, key)?.cloned().unwrap_or(Val::Null))
@@ -29,7 +29,7 @@ pub(super) fn index(run: &mut Evaluation<'_>, val: &Val, key: &Val) -> Flow<Val>
         (Val::Arr(arr), Val::Num(n)) => {
             let item = n
                 .floor()
-                .and_then(|at| place(at, arr.items().len()))
+                .and_then(|at| array_position(at, arr.items().len()))
                 .and_then(|at| arr.items().get(at));
             Ok(item.cloned().unwrap_or(Val::Null))
         }
@@ -50,7 +50,7 @@ pub(super) fn slice_bounds(run: &mut Evaluation<'_>, bounds: &Obj) -> Flow<(Val,
 }
 
 /// The bounds of a slice of something `len` long.
-pub(super) fn range(from: &Val, to: &Val, len: usize) -> Flow<std::ops::Range<usize>> {
+pub(super) fn slice_range(from: &Val, to: &Val, len: usize) -> Flow<std::ops::Range<usize>> {
     let bound = |val: &Val, default: usize, up: bool| match val {
         Val::Null => Ok(default),
         // As in jq, nan is no bound.
@@ -64,9 +64,9 @@ pub(super) fn range(from: &Val, to: &Val, len: usize) -> Flow<std::ops::Range<us
                 floor
             };
             Ok(if at < 0 {
-                place(at, len).unwrap_or(0)
+                array_position(at, len).unwrap_or(0)
             } else {
-                place(at, len).unwrap_or(len).min(len)
+                array_position(at, len).unwrap_or(len).min(len)
             })
         }
         _ => fault("the start and end of a slice must be numbers"),
@@ -80,12 +80,12 @@ pub(super) fn slice(run: &mut Evaluation<'_>, val: &Val, from: &Val, to: &Val) -
     match val {
         Val::Null => Ok(Val::Null),
         Val::Arr(arr) => {
-            let items = &arr.items()[range(from, to, arr.items().len())?];
+            let items = &arr.items()[slice_range(from, to, arr.items().len())?];
             Ok(Val::Arr(Rc::new(Arr::copied(&mut run.meter, items)?)))
         }
         Val::Str(text) => {
             run.meter.touch(2 * text.len())?;
-            let range = range(from, to, text.chars().count())?;
+            let range = slice_range(from, to, text.chars().count())?;
             let mut places = text.char_indices().map(|(at, _)| at).chain([text.len()]);
             let start = places.nth(range.start).unwrap_or(text.len());
             let end = if range.is_empty() {

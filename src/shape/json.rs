@@ -11,7 +11,7 @@ pub(super) use write::{append, write};
 
 /// Where the first byte stands that a string of JSON does not hold as it is, or need not.
 #[inline]
-fn special(bytes: &[u8]) -> Option<usize> {
+fn find_special(bytes: &[u8]) -> Option<usize> {
     const ONES: u64 = u64::MAX / 255;
     const HIGHS: u64 = ONES * 0x80;
     // Eight at once: a byte below 1 (below 32) borrows from its highest bit, which it did not have.

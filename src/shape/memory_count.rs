@@ -11,17 +11,17 @@ thread_local! {
 }
 
 /// The bytes held by what was made on this thread.
-pub(super) fn held() -> u64 {
+pub(super) fn held_bytes() -> u64 {
     HELD.get()
 }
 
 /// An allocation of `bytes`, with what an allocator adds to it.
-pub(super) fn take(bytes: usize) {
+pub(super) fn add_held(bytes: usize) {
     HELD.set(HELD.get().wrapping_add(weight(bytes)));
 }
 
 /// The end of an allocation of `bytes`.
-pub(super) fn release(bytes: usize) {
+pub(super) fn subtract_held(bytes: usize) {
     HELD.set(HELD.get().wrapping_sub(weight(bytes)));
 }
 
@@ -36,14 +36,14 @@ pub(super) struct HeldMemory(usize);
 
 impl HeldMemory {
     pub(super) fn of(bytes: usize) -> Self {
-        take(bytes);
+        add_held(bytes);
         Self(bytes)
     }
 
     /// Holds `bytes` instead.
     pub(super) fn set(&mut self, bytes: usize) {
-        release(self.0);
-        take(bytes);
+        subtract_held(self.0);
+        add_held(bytes);
         self.0 = bytes;
     }
 }
@@ -56,6 +56,6 @@ impl Clone for HeldMemory {
 
 impl Drop for HeldMemory {
     fn drop(&mut self) {
-        release(self.0);
+        subtract_held(self.0);
     }
 }

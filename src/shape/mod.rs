@@ -7,11 +7,11 @@
 //! functions only, and each step, allocation and level of the stack is taken from a `Budget`.
 //! Errors never hold data. A run needs about 1 MiB of its caller's stack.
 //!
-//! `syntax` reads the text; `resolve` turns it into `program`'s tree or says what is `refused`.
-//! `eval` and its `env`, `bind`, `calculate` with the `operators`, `follow` with `index`, and
+//! `syntax` reads the text; `resolve` turns it into `program`'s tree or says what is `unsupported`.
+//! `eval` and its `env`, `bind`, `calculate` with the `operators`, `paths` with `index`, and
 //! `update` run it over `value`s and their `object`s. `builtins` lists the functions, which
 //! `filters` with `stream` and `substitute`, `functions`, `libm`, `calendar`, `text` and `pattern`
-//! hold; `prelude.jq` says those that jq itself can say. `meter` is what all of them pay, `order`
+//! hold; `prelude.jq` says those that jq itself can say. `budget` is what all of them pay, `order`
 //! what comparing costs; `buffer` holds what grows, and `memory_count` counts the memory of all.
 
 mod bind;

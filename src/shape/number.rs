@@ -89,7 +89,7 @@ impl Num {
     }
 
     /// Reads a valid JSON number of any length.
-    pub(super) fn metered(text: &str, meter: &mut BudgetMeter<'_>) -> Flow<Self> {
+    pub(super) fn read_metered(text: &str, meter: &mut BudgetMeter<'_>) -> Flow<Self> {
         if text.len() > SHORT_MAX {
             meter.alloc(size_of::<LongText>() + COUNTS_BYTES + 3 * text.len())?;
         }
@@ -131,7 +131,7 @@ impl Num {
     }
 
     /// The text that it came with, if it did.
-    pub(super) fn written(&self) -> Option<&str> {
+    pub(super) fn source_text(&self) -> Option<&str> {
         match self {
             Self::Int(_) | Self::Float(_) => None,
             Self::Short(short) => Some(short.text()),
@@ -173,15 +173,18 @@ impl Num {
     }
 
     pub(super) fn add(&self, other: &Self) -> Self {
-        self.ints(other, i64::checked_add).unwrap_or_else(|| Self::of(self.f64() + other.f64()))
+        self.checked_int(other, i64::checked_add)
+            .unwrap_or_else(|| Self::of(self.f64() + other.f64()))
     }
 
     pub(super) fn sub(&self, other: &Self) -> Self {
-        self.ints(other, i64::checked_sub).unwrap_or_else(|| Self::of(self.f64() - other.f64()))
+        self.checked_int(other, i64::checked_sub)
+            .unwrap_or_else(|| Self::of(self.f64() - other.f64()))
     }
 
     pub(super) fn mul(&self, other: &Self) -> Self {
-        self.ints(other, i64::checked_mul).unwrap_or_else(|| Self::of(self.f64() * other.f64()))
+        self.checked_int(other, i64::checked_mul)
+            .unwrap_or_else(|| Self::of(self.f64() * other.f64()))
     }
 
     /// `None` where the divisor is zero.
@@ -189,8 +192,9 @@ impl Num {
         let exact =
             |x: i64, y| x.checked_rem(y).filter(|rest| *rest == 0).and_then(|_| x.checked_div(y));
         let divisor = other.f64();
-        (divisor != 0.0)
-            .then(|| self.ints(other, exact).unwrap_or_else(|| Self::of(self.f64() / divisor)))
+        (divisor != 0.0).then(|| {
+            self.checked_int(other, exact).unwrap_or_else(|| Self::of(self.f64() / divisor))
+        })
     }
 
     /// Of whole numbers, as in jq; `None` where the divisor is zero.
@@ -202,7 +206,7 @@ impl Num {
     }
 
     pub(super) fn neg(&self, meter: &mut BudgetMeter<'_>) -> Flow<Self> {
-        let text = self.written().unwrap_or_default();
+        let text = self.source_text().unwrap_or_default();
         // Read, written, and read again.
         meter.alloc(3 * text.len())?;
         Ok(self.negated())
@@ -214,7 +218,7 @@ impl Num {
             Self::Int(i) => i.checked_neg().map_or_else(|| Self::of(-self.f64()), Self::Int),
             Self::Float(f) => Self::of(-f),
             Self::Short(_) | Self::Long(_) => {
-                let text = self.written().unwrap_or_default();
+                let text = self.source_text().unwrap_or_default();
                 text.strip_prefix('-').map_or_else(|| Self::read(&format!("-{text}")), Self::read)
             }
         }
@@ -232,11 +236,11 @@ impl Num {
             Self::Short(short) => out.push_ascii(meter, short.bytes()),
             Self::Long(long) => out.push(meter, &long.text),
             Self::Float(f) if f.is_nan() => out.push(meter, "null"),
-            Self::Float(f) => out.push(meter, &double::written(f.clamp(-f64::MAX, f64::MAX))),
+            Self::Float(f) => out.push(meter, &double::format_double(f.clamp(-f64::MAX, f64::MAX))),
         }
     }
 
-    fn ints(&self, other: &Self, f: impl Fn(i64, i64) -> Option<i64>) -> Option<Self> {
+    fn checked_int(&self, other: &Self, f: impl Fn(i64, i64) -> Option<i64>) -> Option<Self> {
         match (self, other) {
             (Self::Int(x), Self::Int(y)) => f(*x, *y).map(Self::Int),
             _ => None,
@@ -254,7 +258,7 @@ impl Num {
 
     /// Sign and digits of an integer of any length.
     fn digits(&self) -> Option<(bool, &str)> {
-        let text = self.written().filter(|_| self.is_whole())?;
+        let text = self.source_text().filter(|_| self.is_whole())?;
         Some(text.strip_prefix('-').map_or((false, text), |rest| (true, rest)))
     }
 

@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use hashbrown::HashTable;
 
 use super::budget::{BudgetMeter, Flow};
-use super::memory_count::{HeldMemory, release, take};
+use super::memory_count::{HeldMemory, add_held, subtract_held};
 use super::value::{COUNTS_BYTES, Text, Val};
 
 /// A key with its value.
@@ -32,21 +32,21 @@ pub(super) const MEMBER_BYTES: usize = size_of::<Member>();
 pub(super) const HEAD_BYTES: usize = COUNTS_BYTES + size_of::<Obj>();
 /// What a member costs in the index at most: a place and a byte, in a table that may just have
 /// doubled.
-const PLACE_BYTES: usize = 12;
+const INDEX_ENTRY_BYTES: usize = 12;
 
-const INDEXED_FROM: usize = FEW_MEMBERS + 1;
+const INDEXED_FROM: usize = UNINDEXED_MEMBERS_MAX + 1;
 /// So many are looked through rather than indexed.
-pub(super) const FEW_MEMBERS: usize = 15;
+pub(super) const UNINDEXED_MEMBERS_MAX: usize = 15;
 
 /// Keyed, so that nobody can choose keys that collide.
 static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
 impl Obj {
     /// An object with room for so many members, which have been charged for.
-    pub(super) fn with_room(members: usize) -> Self {
-        take(HEAD_BYTES);
+    pub(super) fn with_capacity(members: usize) -> Self {
+        add_held(HEAD_BYTES);
         let members = Vec::with_capacity(members);
-        take(members.capacity() * MEMBER_BYTES);
+        add_held(members.capacity() * MEMBER_BYTES);
         Self { members, index: None, size: 0, depth: 0 }
     }
 
@@ -63,16 +63,16 @@ impl Obj {
             size += val.size() + key.len() as u64 + 4;
             depth = depth.max(val.depth());
         }
-        take(HEAD_BYTES);
-        take(members.capacity() * MEMBER_BYTES);
+        add_held(HEAD_BYTES);
+        add_held(members.capacity() * MEMBER_BYTES);
         let mut obj = Self { members, index: None, size, depth };
         if obj.members.len() < INDEXED_FROM && !may_repeat || obj.reindex(meter)? {
             return Ok(obj);
         }
-        let mut unique = Self::with_room(obj.members.len());
+        let mut unique = Self::with_capacity(obj.members.len());
         let members = std::mem::take(&mut obj.members);
         let _held = HeldMemory::of(members.capacity() * MEMBER_BYTES);
-        release(members.capacity() * MEMBER_BYTES);
+        subtract_held(members.capacity() * MEMBER_BYTES);
         for (key, val) in members {
             unique.insert(meter, key, val)?;
         }
@@ -120,12 +120,12 @@ impl Obj {
     }
 
     pub(super) fn get(&self, meter: &mut BudgetMeter<'_>, key: &str) -> Flow<Option<&Val>> {
-        Ok(self.place(meter, key)?.map(|at| &self.members[at].1))
+        Ok(self.find_key(meter, key)?.map(|at| &self.members[at].1))
     }
 
     /// Where a key stands. Hashing it, and comparing it with the one that has its hash, costs about
     /// the double of copying it.
-    fn place(&self, meter: &mut BudgetMeter<'_>, key: &str) -> Flow<Option<usize>> {
+    fn find_key(&self, meter: &mut BudgetMeter<'_>, key: &str) -> Flow<Option<usize>> {
         meter.touch(8)?;
         let Some(index) = &self.index else { return position(meter, &self.members, key) };
         meter.touch(2 * key.len())?;
@@ -140,7 +140,7 @@ impl Obj {
         key: Text,
         val: Val,
     ) -> Flow<Option<Val>> {
-        if self.place(meter, &key)?.is_some() {
+        if self.find_key(meter, &key)?.is_some() {
             return self.replace(meter, &key, val);
         }
         if let Some(index) = &mut self.index {
@@ -155,11 +155,11 @@ impl Obj {
             meter.touch(2 * key.len())?;
             let before = index.allocation_size();
             let hash = HASHER.hash_one(&*key);
-            index.insert_unique(hash, place_of(members.len()), |at| {
+            index.insert_unique(hash, index_entry(members.len()), |at| {
                 HASHER.hash_one(&*members[*at as usize].0)
             });
-            release(before);
-            take(index.allocation_size());
+            subtract_held(before);
+            add_held(index.allocation_size());
         }
         self.add(meter, key, val)?;
         if self.index.is_none() && self.members.len() >= INDEXED_FROM {
@@ -171,7 +171,7 @@ impl Obj {
     /// Adds a member whose key is known to be new, and is in the index if there is one.
     pub(super) fn add(&mut self, meter: &mut BudgetMeter<'_>, key: Text, val: Val) -> Flow {
         meter.touch(MEMBER_BYTES)?;
-        self.make_room(meter)?;
+        self.reserve_one(meter)?;
         self.depth = self.depth.max(val.depth());
         self.size += val.size() + key.len() as u64 + 4;
         self.members.push((key, val));
@@ -185,7 +185,7 @@ impl Obj {
         key: &str,
         val: Val,
     ) -> Flow<Option<Val>> {
-        let Some(at) = self.place(meter, key)? else { return Ok(None) };
+        let Some(at) = self.find_key(meter, key)? else { return Ok(None) };
         self.depth = self.depth.max(val.depth());
         let new = val.size();
         let old = std::mem::replace(&mut self.members[at].1, val);
@@ -194,16 +194,16 @@ impl Obj {
     }
 
     /// Room for one more.
-    fn make_room(&mut self, meter: &mut BudgetMeter<'_>) -> Flow {
+    fn reserve_one(&mut self, meter: &mut BudgetMeter<'_>) -> Flow {
         let len = self.members.len();
         if len < self.members.capacity() {
             return Ok(());
         }
         let more = len / 2 + 1;
-        meter.room((len + more).saturating_mul(MEMBER_BYTES + PLACE_BYTES))?;
-        release(self.members.capacity() * MEMBER_BYTES);
+        meter.require_memory((len + more).saturating_mul(MEMBER_BYTES + INDEX_ENTRY_BYTES))?;
+        subtract_held(self.members.capacity() * MEMBER_BYTES);
         self.members.reserve_exact(more);
-        take(self.members.capacity() * MEMBER_BYTES);
+        add_held(self.members.capacity() * MEMBER_BYTES);
         Ok(())
     }
 
@@ -226,11 +226,11 @@ impl Obj {
 
     /// Makes the index anew; says whether each key comes once.
     fn reindex(&mut self, meter: &mut BudgetMeter<'_>) -> Flow<bool> {
-        release(self.index.take().map_or(0, |index| index.allocation_size()));
+        subtract_held(self.index.take().map_or(0, |index| index.allocation_size()));
         if self.members.len() < INDEXED_FROM {
-            return Ok(!repeats(meter, &self.members)?);
+            return Ok(!has_duplicate_key(meter, &self.members)?);
         }
-        meter.alloc(self.members.capacity() * PLACE_BYTES)?;
+        meter.alloc(self.members.capacity() * INDEX_ENTRY_BYTES)?;
         let mut index = Index::with_capacity(self.members.capacity());
         for (at, (key, _)) in self.members.iter().enumerate() {
             meter.touch(3 * key.len() + 32)?;
@@ -238,21 +238,21 @@ impl Obj {
             if index.find(hash, |at| *self.members[*at as usize].0 == **key).is_some() {
                 return Ok(false);
             }
-            index.insert_unique(hash, place_of(at), |_| 0);
+            index.insert_unique(hash, index_entry(at), |_| 0);
         }
-        take(index.allocation_size());
+        add_held(index.allocation_size());
         self.index = Some(Box::new(index));
         Ok(true)
     }
 }
 
 /// Memory ends long before places do.
-fn place_of(at: usize) -> u32 {
+fn index_entry(at: usize) -> u32 {
     u32::try_from(at).unwrap_or(u32::MAX)
 }
 
 /// Whether a key comes twice among a few members.
-fn repeats(meter: &mut BudgetMeter<'_>, members: &[Member]) -> Flow<bool> {
+fn has_duplicate_key(meter: &mut BudgetMeter<'_>, members: &[Member]) -> Flow<bool> {
     for (at, (key, _)) in members.iter().enumerate() {
         if position(meter, &members[..at], key)?.is_some() {
             return Ok(true);
@@ -278,24 +278,24 @@ fn position(meter: &mut BudgetMeter<'_>, members: &[Member], key: &str) -> Flow<
 
 impl Default for Obj {
     fn default() -> Self {
-        Self::with_room(0)
+        Self::with_capacity(0)
     }
 }
 
 impl Clone for Obj {
     fn clone(&self) -> Self {
         let members = self.members.clone();
-        take(HEAD_BYTES);
-        take(members.capacity() * MEMBER_BYTES);
-        take(self.index.as_ref().map_or(0, |index| index.allocation_size()));
+        add_held(HEAD_BYTES);
+        add_held(members.capacity() * MEMBER_BYTES);
+        add_held(self.index.as_ref().map_or(0, |index| index.allocation_size()));
         Self { members, index: self.index.clone(), size: self.size, depth: self.depth }
     }
 }
 
 impl Drop for Obj {
     fn drop(&mut self) {
-        release(HEAD_BYTES);
-        release(self.members.capacity() * MEMBER_BYTES);
-        release(self.index.as_ref().map_or(0, |index| index.allocation_size()));
+        subtract_held(HEAD_BYTES);
+        subtract_held(self.members.capacity() * MEMBER_BYTES);
+        subtract_held(self.index.as_ref().map_or(0, |index| index.allocation_size()));
     }
 }

@@ -12,7 +12,7 @@ use super::program::Math;
 use super::value::{Arr, Obj, Val};
 
 /// `left op right`.
-pub(super) fn math(run: &mut Evaluation<'_>, op: Math, left: Val, right: Val) -> Flow<Val> {
+pub(super) fn apply_math(run: &mut Evaluation<'_>, op: Math, left: Val, right: Val) -> Flow<Val> {
     let (lt, rt) = (left.type_name(), right.type_name());
     let zero = || format!("cannot divide {lt} by zero");
     match (op, left, right) {
@@ -68,7 +68,7 @@ pub(super) fn math(run: &mut Evaluation<'_>, op: Math, left: Val, right: Val) ->
 
 fn is_among(run: &mut Evaluation<'_>, item: &Val, others: &[Val]) -> Flow<bool> {
     for other in others {
-        if run.meter.equal(item, other)? {
+        if run.meter.is_equal(item, other)? {
             return Ok(true);
         }
     }
@@ -105,7 +105,10 @@ fn repeat(run: &mut Evaluation<'_>, text: &str, times: f64) -> Flow<Val> {
     // What there is, doubled, in pieces after which the clock is looked at.
     while all.len() < bytes {
         let more = all.len().min(bytes - all.len());
-        all.push_again(&mut run.meter, more.min((64 * 1024 / text.len()).max(1) * text.len()))?;
+        all.push_own_prefix(
+            &mut run.meter,
+            more.min((64 * 1024 / text.len()).max(1) * text.len()),
+        )?;
     }
     let text = all.into_text(&mut run.meter)?;
     run.meter.admit(Val::Str(text))

@@ -11,17 +11,17 @@ use super::value::Val;
 /// Texts are compared in pieces of this, so that two that differ at their beginnings cost little.
 const PIECE_BYTES: usize = 4096;
 /// What a comparison costs beside the bytes that it looks at.
-pub(super) const COMPARISON: u64 = 16;
+pub(super) const COMPARISON_COST: u64 = 16;
 
 impl BudgetMeter<'_> {
     /// How `x` stands to `y`.
     pub(super) fn order(&mut self, x: &Val, y: &Val) -> Flow<Ordering> {
-        self.work(COMPARISON)?;
+        self.work(COMPARISON_COST)?;
         match (x, y) {
             (Val::Num(x), Val::Num(y)) => x.order(y, self),
             (Val::Str(x), Val::Str(y)) => self.order_texts(x, y),
             (Val::Arr(x), Val::Arr(y)) if Rc::ptr_eq(x, y) => Ok(Ordering::Equal),
-            (Val::Arr(x), Val::Arr(y)) => self.order_all(x.items(), y.items()),
+            (Val::Arr(x), Val::Arr(y)) => self.order_items(x.items(), y.items()),
             (Val::Obj(x), Val::Obj(y)) if Rc::ptr_eq(x, y) => Ok(Ordering::Equal),
             (Val::Obj(x), Val::Obj(y)) => self.order_objects(x, y),
             (x, y) => Ok(rank(x).cmp(&rank(y))),
@@ -29,12 +29,12 @@ impl BudgetMeter<'_> {
     }
 
     /// Whether jq's `==` holds.
-    pub(super) fn equal(&mut self, x: &Val, y: &Val) -> Flow<bool> {
+    pub(super) fn is_equal(&mut self, x: &Val, y: &Val) -> Flow<bool> {
         Ok(self.order(x, y)? == Ordering::Equal)
     }
 
     /// The order of two lists: by the first pair that differs, then by length.
-    pub(super) fn order_all(&mut self, x: &[Val], y: &[Val]) -> Flow<Ordering> {
+    pub(super) fn order_items(&mut self, x: &[Val], y: &[Val]) -> Flow<Ordering> {
         for (x, y) in x.iter().zip(y) {
             match self.order(x, y)? {
                 Ordering::Equal => (),
@@ -62,8 +62,8 @@ impl BudgetMeter<'_> {
 
     /// By their sorted keys, then by the values of those.
     fn order_objects(&mut self, x: &Obj, y: &Obj) -> Flow<Ordering> {
-        let x = self.by_key(x)?;
-        let y = self.by_key(y)?;
+        let x = self.sorted_members(x)?;
+        let y = self.sorted_members(y)?;
         for ((x, _), (y, _)) in x.iter().zip(&y) {
             match self.order_texts(x, y)? {
                 Ordering::Equal => (),
@@ -83,11 +83,11 @@ impl BudgetMeter<'_> {
     }
 
     /// Members by key.
-    pub(super) fn by_key<'o>(&mut self, obj: &'o Obj) -> Flow<Vec<&'o Member>> {
+    pub(super) fn sorted_members<'o>(&mut self, obj: &'o Obj) -> Flow<Vec<&'o Member>> {
         self.alloc(obj.len() * MEMBER_BYTES)?;
         let members: Vec<&Member> = obj.iter().collect();
         self.sort(members, &mut |meter, x, y| {
-            meter.work(COMPARISON)?;
+            meter.work(COMPARISON_COST)?;
             meter.order_texts(&x.0, &y.0)
         })
     }

@@ -12,7 +12,7 @@ use super::value::{Obj, Text, Val};
 
 impl<'p> Evaluation<'p> {
     /// One part of a path that yields one value.
-    pub(super) fn step(
+    pub(super) fn eval_step(
         &mut self,
         part: &'p AccessStep,
         env: &Env<'p>,
@@ -43,7 +43,7 @@ impl<'p> Evaluation<'p> {
     /// A path of several results. As in jq, what stands in the brackets of the last part varies
     /// slowest, and what the path begins with fastest: `.[]["a", "b"]` is `(.[].a), (.[].b)`.
     /// The brackets see the input, as `of` does.
-    pub(super) fn follow(
+    pub(super) fn eval_path(
         &mut self,
         of: &'p Expr,
         parts: &'p [(AccessStep, bool)],
@@ -56,7 +56,7 @@ impl<'p> Evaluation<'p> {
         };
         self.meter.enter()?;
         match part {
-            AccessStep::Each => self.follow(of, before, env, item, &mut |run, at| {
+            AccessStep::Each => self.eval_path(of, before, env, item, &mut |run, at| {
                 if *optional && !matches!(at.val, Val::Arr(_) | Val::Obj(_)) {
                     return Ok(());
                 }
@@ -64,30 +64,30 @@ impl<'p> Evaluation<'p> {
             }),
             AccessStep::Index(Expr { kind: ExprKind::Const(key), .. }) => {
                 let key = self.constant(*key)?;
-                self.follow(of, before, env, item, &mut |run, at| {
-                    run.step_into(&at, key.clone(), *optional, out)
+                self.eval_path(of, before, env, item, &mut |run, at| {
+                    run.emit_child(&at, key.clone(), *optional, out)
                 })
             }
             AccessStep::Index(key) => {
                 let input = item.value();
                 self.eval_each(key, env, input, &mut |run, key| {
-                    run.follow(of, before, env, item.clone(), &mut |run, at| {
-                        run.step_into(&at, key.val.clone(), *optional, out)
+                    run.eval_path(of, before, env, item.clone(), &mut |run, at| {
+                        run.emit_child(&at, key.val.clone(), *optional, out)
                     })
                 })
             }
             AccessStep::Slice(from, to) => {
                 let input = item.val.clone();
-                self.bound(from.as_ref(), env, &input, &mut |run, from| {
-                    run.bound(to.as_ref(), env, &input, &mut |run, to| {
+                self.eval_bound(from.as_ref(), env, &input, &mut |run, from| {
+                    run.eval_bound(to.as_ref(), env, &input, &mut |run, to| {
                         run.meter.spend(8)?;
                         let bounds = vec![
                             (Text::unmetered("start"), from.clone()),
                             (Text::unmetered("end"), to),
                         ];
                         let bounds = Val::Obj(Rc::new(Obj::of(&mut run.meter, bounds, false)?));
-                        run.follow(of, before, env, item.clone(), &mut |run, at| {
-                            run.step_into(&at, bounds.clone(), *optional, out)
+                        run.eval_path(of, before, env, item.clone(), &mut |run, at| {
+                            run.emit_child(&at, bounds.clone(), *optional, out)
                         })
                     })
                 })
@@ -96,7 +96,7 @@ impl<'p> Evaluation<'p> {
     }
 
     /// Hands on the member or item `key`; where it is optional, nothing if there can be none.
-    fn step_into(&mut self, at: &PathedValue, key: Val, optional: bool, out: Out<'_, 'p>) -> Flow {
+    fn emit_child(&mut self, at: &PathedValue, key: Val, optional: bool, out: Out<'_, 'p>) -> Flow {
         match self.child(at, key) {
             Ok(item) => out(self, item),
             Err(Stop::Fault(_)) if optional => Ok(()),
@@ -104,7 +104,7 @@ impl<'p> Evaluation<'p> {
         }
     }
 
-    fn bound(
+    fn eval_bound(
         &mut self,
         expr: Option<&'p Expr>,
         env: &Env<'p>,

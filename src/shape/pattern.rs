@@ -21,7 +21,7 @@ use super::text::string;
 use super::value::{Arr, Obj, Text, Val};
 use longest::LongestSearch;
 
-use engine::{Compiled, INVALID, MAX_CLASSES, classes, room_to_compile, steps_to_compile};
+use engine::{Compiled, INVALID, MAX_CLASSES, count_classes, memory_to_compile, steps_to_compile};
 
 pub(super) use literal::{PatternProblem, check_pattern, unknown_flag};
 
@@ -79,7 +79,7 @@ impl<'v> Search<'v> {
         run.meter.touch(4 * flags.len())?;
         let all = flags.contains('g');
         let ignore_empty = flags.contains('n');
-        let (at, compiled) = compiled(run, pattern, &flags)?;
+        let (at, compiled) = take_compiled(run, pattern, &flags)?;
         let longest = flags
             .contains('l')
             .then(|| LongestSearch::of(pattern, compiled.syntax, &mut run.meter));
@@ -88,7 +88,7 @@ impl<'v> Search<'v> {
     }
 
     /// Hands the compiled pattern back, for the next search.
-    fn finish(self, run: &mut Evaluation<'_>) {
+    fn return_compiled(self, run: &mut Evaluation<'_>) {
         if let Some(known) = run.regexes.0.get_mut(self.at) {
             known.compiled = Some(self.compiled);
         }
@@ -96,7 +96,7 @@ impl<'v> Search<'v> {
 
     /// Hands each match to `f`, charging for what lay between. As in jq, the search goes on where a
     /// match ended, and one character later where it was empty.
-    fn each(
+    fn for_each_match(
         &mut self,
         run: &mut Evaluation<'_>,
         mut f: impl FnMut(&mut Evaluation<'_>, &Captures) -> Flow,
@@ -134,24 +134,24 @@ impl<'v> Search<'v> {
 
 /// Describes matches as jq does. Counts characters up to the start of each match, and from there to
 /// its groups.
-struct Describe<'v> {
+struct MatchDescriber<'v> {
     text: &'v str,
     byte: usize,
     count: usize,
 }
 
-impl Describe<'_> {
-    fn matched(&mut self, run: &mut Evaluation<'_>, captures: &Captures) -> Flow<Val> {
+impl MatchDescriber<'_> {
+    fn describe_match(&mut self, run: &mut Evaluation<'_>, captures: &Captures) -> Flow<Val> {
         let mut groups = Arr::default();
         let mut whole = Obj::default();
         let names = captures.group_info().pattern_names(PatternID::ZERO);
         for (at, (group, name)) in captures.iter().zip(names).enumerate() {
-            let mut found = Obj::with_room(5);
+            let mut found = Obj::with_capacity(5);
             let (offset, length, text) = match group {
                 Some(span) => {
                     let text = &self.text[span.range()];
                     run.meter.touch(2 * (span.end - self.byte))?;
-                    let offset = Num::count(self.until(span.start, at == 0));
+                    let offset = Num::count(self.count_chars_until(span.start, at == 0));
                     (offset, text.chars().count(), Val::Str(Text::of(&mut run.meter, text)?))
                 }
                 None => (Num::Int(-1), 0, Val::Null),
@@ -174,7 +174,7 @@ impl Describe<'_> {
         run.meter.admit(Val::Obj(Rc::new(whole)))
     }
 
-    fn until(&mut self, byte: usize, whole: bool) -> usize {
+    fn count_chars_until(&mut self, byte: usize, whole: bool) -> usize {
         // A group that lies before its match is one of a look-behind, which the crate does not
         // have.
         let count = self.count
@@ -189,12 +189,12 @@ impl Describe<'_> {
 
 /// The compiled pattern and its place among those of the run, from where it is taken while it is
 /// used.
-fn compiled(
+fn take_compiled(
     run: &mut Evaluation<'_>,
     pattern: &Text,
     flags: &Text,
 ) -> Flow<(usize, Box<Compiled>)> {
-    if pattern.len() > MAX_PATTERN_BYTES || classes(pattern) > MAX_CLASSES {
+    if pattern.len() > MAX_PATTERN_BYTES || count_classes(pattern) > MAX_CLASSES {
         return fault(INVALID);
     }
     run.meter.spend(10)?;
@@ -207,9 +207,9 @@ fn compiled(
             return Err(Stop::Spent("uses more than 64 regular expressions"));
         }
         run.meter.spend(steps_to_compile(pattern))?;
-        run.meter.room(room_to_compile(pattern))?;
+        run.meter.require_memory(memory_to_compile(pattern))?;
         let compiled = Compiled::of(pattern, flags)?;
-        run.meter.room(0)?;
+        run.meter.require_memory(0)?;
         run.regexes.0.push(CachedRegex {
             pattern: pattern.clone(),
             flags: flags.clone(),
@@ -228,7 +228,7 @@ pub(super) fn test(run: &mut Evaluation<'_>, val: &Val, pattern: &Val, flags: &V
     let mut search = Search::new(run, val, pattern, flags)?;
     let found = if search.ignore_empty {
         let mut found = false;
-        search.each(run, |_, _| {
+        search.for_each_match(run, |_, _| {
             found = true;
             Ok(())
         })?;
@@ -237,7 +237,7 @@ pub(super) fn test(run: &mut Evaluation<'_>, val: &Val, pattern: &Val, flags: &V
         run.meter.search(search.text.len() / 8 + 1)?;
         search.compiled.is_match(&search.pattern, search.text, &mut run.meter)?
     };
-    search.finish(run);
+    search.return_compiled(run);
     Ok(Val::Bool(found))
 }
 
@@ -249,13 +249,13 @@ pub(super) fn matches(
     flags: &Val,
 ) -> Flow<Val> {
     let mut search = Search::new(run, val, pattern, flags)?;
-    let mut describe = Describe { text: search.text, byte: 0, count: 0 };
+    let mut describe = MatchDescriber { text: search.text, byte: 0, count: 0 };
     let mut found = Arr::default();
-    search.each(run, |run, captures| {
-        let described = describe.matched(run, captures)?;
+    search.for_each_match(run, |run, captures| {
+        let described = describe.describe_match(run, captures)?;
         found.push(&mut run.meter, described)
     })?;
-    search.finish(run);
+    search.return_compiled(run);
     Ok(Val::Arr(Rc::new(found)))
 }
 
@@ -269,23 +269,28 @@ pub(super) fn named_groups(
     let mut search = Search::new(run, val, pattern, flags)?;
     let text = search.text;
     let mut found = Arr::default();
-    search.each(run, |run, captures| {
-        let groups = named(run, text, captures)?;
+    search.for_each_match(run, |run, captures| {
+        let groups = group_values(run, text, captures)?;
         found.push(&mut run.meter, groups)
     })?;
-    search.finish(run);
+    search.return_compiled(run);
     Ok(Val::Arr(Rc::new(found)))
 }
 
 /// The text between matches as strings, and the named groups of the matches between them.
-pub(super) fn cut(run: &mut Evaluation<'_>, val: &Val, pattern: &Val, flags: &Val) -> Flow<Val> {
+pub(super) fn split_with_groups(
+    run: &mut Evaluation<'_>,
+    val: &Val,
+    pattern: &Val,
+    flags: &Val,
+) -> Flow<Val> {
     let search = Search::new(run, val, pattern, flags)?;
     let text = search.text;
-    between(run, search, |run, captures| named(run, text, captures).map(Some))
+    split_matches(run, search, |run, captures| group_values(run, text, captures).map(Some))
 }
 
 /// What the named groups of a match hold; null is one that took no part in it.
-fn named(run: &mut Evaluation<'_>, text: &str, captures: &Captures) -> Flow<Val> {
+fn group_values(run: &mut Evaluation<'_>, text: &str, captures: &Captures) -> Flow<Val> {
     let mut groups = Obj::default();
     let names = captures.group_info().pattern_names(PatternID::ZERO);
     for (group, name) in captures.iter().zip(names) {
@@ -310,11 +315,11 @@ pub(super) fn split_at_matches(
 ) -> Flow<Val> {
     let mut search = Search::new(run, val, pattern, flags)?;
     search.all = true;
-    between(run, search, |_, _| Ok(None))
+    split_matches(run, search, |_, _| Ok(None))
 }
 
 /// What lies between matches, with what `f` makes of each match.
-fn between(
+fn split_matches(
     run: &mut Evaluation<'_>,
     mut search: Search<'_>,
     mut f: impl FnMut(&mut Evaluation<'_>, &Captures) -> Flow<Option<Val>>,
@@ -322,7 +327,7 @@ fn between(
     let text = search.text;
     let mut parts = Arr::default();
     let mut done = 0;
-    search.each(run, |run, captures| {
+    search.for_each_match(run, |run, captures| {
         let Some(whole) = captures.get_match() else { return Ok(()) };
         let before = Text::of(&mut run.meter, &text[done..whole.start()])?;
         parts.push(&mut run.meter, Val::Str(before))?;
@@ -332,7 +337,7 @@ fn between(
         done = whole.end();
         Ok(())
     })?;
-    search.finish(run);
+    search.return_compiled(run);
     let rest = Text::of(&mut run.meter, &text[done..])?;
     parts.push(&mut run.meter, Val::Str(rest))?;
     Ok(Val::Arr(Rc::new(parts)))

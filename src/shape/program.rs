@@ -56,7 +56,7 @@ pub(super) enum Argument {
 pub(super) struct Expr {
     pub(super) kind: ExprKind,
     /// It yields exactly one value, or fails.
-    pub(super) one: bool,
+    pub(super) yields_one: bool,
 }
 
 /// What an expression does. Numbers of variables, filters and labels count from the innermost
@@ -176,27 +176,29 @@ impl Cmp {
 }
 
 impl Binding {
-    fn one(&self) -> bool {
-        matches!(self, Self::One(pattern) if pattern.one())
+    fn yields_one(&self) -> bool {
+        matches!(self, Self::One(pattern) if pattern.yields_one())
     }
 }
 
 impl BindPattern {
-    fn one(&self) -> bool {
+    fn yields_one(&self) -> bool {
         match self {
             Self::Var => true,
-            Self::Items(items) => items.iter().all(Self::one),
-            Self::Members(members) => members.iter().all(|(key, pattern)| key.one && pattern.one()),
+            Self::Items(items) => items.iter().all(Self::yields_one),
+            Self::Members(members) => {
+                members.iter().all(|(key, pattern)| key.yields_one && pattern.yields_one())
+            }
         }
     }
 }
 
 impl AccessStep {
-    fn one(&self) -> bool {
+    fn yields_one(&self) -> bool {
         match self {
             Self::Each => false,
-            Self::Index(at) => at.one,
-            Self::Slice(from, to) => [from, to].into_iter().flatten().all(|e| e.one),
+            Self::Index(at) => at.yields_one,
+            Self::Slice(from, to) => [from, to].into_iter().flatten().all(|e| e.yields_one),
         }
     }
 }
@@ -204,7 +206,7 @@ impl AccessStep {
 impl ExprKind {
     /// Whether this yields exactly one value wherever it does not fail; `defs` are those that it
     /// may call.
-    pub(super) fn one(&self, defs: &[Def]) -> bool {
+    pub(super) fn yields_one(&self, defs: &[Def]) -> bool {
         match self {
             Self::Id | Self::Const(_) | Self::Array(_) | Self::Update(..) | Self::Var(_) => true,
             Self::Recurse
@@ -215,37 +217,40 @@ impl ExprKind {
             | Self::Try(..)
             | Self::Filter(_) => false,
             Self::Text(_, pieces) => {
-                pieces.iter().all(|p| matches!(p, StringPiece::Plain(_)) || p.one())
+                pieces.iter().all(|p| matches!(p, StringPiece::Plain(_)) || p.yields_one())
             }
-            Self::Object(members, _) => members.iter().all(|(k, v)| k.one && v.one),
-            Self::Neg(e) => e.one,
-            Self::Pipe(stages) => stages.iter().all(|e| e.one),
-            Self::Bind(xs, pattern, body) => xs.one && pattern.one() && body.one,
-            Self::Alt(l, r) | Self::Logic(l, _, r) => l.one && r.one,
-            Self::Math(_, sides) | Self::Cmp(_, sides) => sides.iter().all(|e| e.one),
-            Self::Assign(_, value) | Self::UpdateWith(_, _, value) => value.one,
-            Self::Reduce(fold) => fold.init.one,
+            Self::Object(members, _) => members.iter().all(|(k, v)| k.yields_one && v.yields_one),
+            Self::Neg(e) => e.yields_one,
+            Self::Pipe(stages) => stages.iter().all(|e| e.yields_one),
+            Self::Bind(xs, pattern, body) => {
+                xs.yields_one && pattern.yields_one() && body.yields_one
+            }
+            Self::Alt(l, r) | Self::Logic(l, _, r) => l.yields_one && r.yields_one,
+            Self::Math(_, sides) | Self::Cmp(_, sides) => sides.iter().all(|e| e.yields_one),
+            Self::Assign(_, value) | Self::UpdateWith(_, _, value) => value.yields_one,
+            Self::Reduce(fold) => fold.init.yields_one,
             Self::If(cases, or) => {
-                cases.iter().all(|(c, t)| c.one && t.one) && or.as_ref().is_none_or(|or| or.one)
+                cases.iter().all(|(c, t)| c.yields_one && t.yields_one)
+                    && or.as_ref().is_none_or(|or| or.yields_one)
             }
             Self::Call(def, _, args) => {
                 let def = &defs[*def];
-                def.body.one
+                def.body.yields_one
                     && args
                         .iter()
                         .zip(&def.args)
-                        .all(|(arg, taken)| arg.one || *taken == Argument::Filter)
+                        .all(|(arg, taken)| arg.yields_one || *taken == Argument::Filter)
             }
-            Self::Builtin(builtin, args) => builtin.one(args),
+            Self::Builtin(builtin, args) => builtin.yields_one(args),
             Self::Path(of, parts) => {
-                of.one && parts.iter().all(|(part, optional)| part.one() && !optional)
+                of.yields_one && parts.iter().all(|(part, optional)| part.yields_one() && !optional)
             }
         }
     }
 }
 
 impl StringPiece {
-    fn one(&self) -> bool {
-        matches!(self, Self::Value(e) if e.one)
+    fn yields_one(&self) -> bool {
+        matches!(self, Self::Value(e) if e.yields_one)
     }
 }

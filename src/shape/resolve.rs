@@ -6,18 +6,18 @@
 
 use super::number::Num;
 use super::program::{AccessStep, Code, Constant, Def, Expr, ExprKind, FoldExpr, Math};
-use super::syntax::faults::MAX_NESTING;
+use super::syntax::errors::MAX_NESTING;
 use super::syntax::term::{self, BinaryOp, PathPart, Term};
 use super::{CompileError, syntax};
 
 mod binding;
-mod faults;
-mod judge;
+mod errors;
+mod literal_checks;
 mod literals;
 mod scope;
 
-use literals::differ;
-use scope::Name;
+use literals::are_distinct_keys;
+use scope::ScopeName;
 
 /// How many variables, labels and filters may be in scope.
 const MAX_SCOPE: usize = 256;
@@ -29,22 +29,22 @@ pub(super) fn program(text: &str, term: &Term<'_>) -> Resolved<Code> {
     let prelude = syntax::prelude();
     let mut resolver = NameResolver {
         text,
-        ours: true,
+        is_prelude: true,
         depth: 0,
-        bound: 0,
+        bound_count: 0,
         scope: Vec::new(),
         defs: Vec::new(),
         texts: Vec::new(),
-        judged: Vec::new(),
-        prelude: 0,
+        checked_patterns: Vec::new(),
+        prelude_defs: 0,
     };
     if let Term::Define(definitions, _) = &prelude {
         for definition in definitions {
             resolver.def(definition)?;
         }
     }
-    resolver.ours = false;
-    resolver.prelude = resolver.defs.len();
+    resolver.is_prelude = false;
+    resolver.prelude_defs = resolver.defs.len();
     let main = resolver.expr(term)?;
     Ok(Code { texts: resolver.texts, defs: resolver.defs, main })
 }
@@ -52,17 +52,17 @@ pub(super) fn program(text: &str, term: &Term<'_>) -> Resolved<Code> {
 struct NameResolver<'s> {
     text: &'s str,
     /// While the prelude is read, which may use what programs may not.
-    ours: bool,
+    is_prelude: bool,
     depth: usize,
     /// How many of `scope` a run binds.
-    bound: usize,
-    scope: Vec<Name<'s>>,
+    bound_count: usize,
+    scope: Vec<ScopeName<'s>>,
     defs: Vec<Def>,
     texts: Vec<Box<str>>,
     /// Patterns that have been judged, with their flags.
-    judged: Vec<(String, String)>,
+    checked_patterns: Vec<(String, String)>,
     /// How many definitions are the prelude's.
-    prelude: usize,
+    prelude_defs: usize,
 }
 
 impl<'s> NameResolver<'s> {
@@ -73,8 +73,8 @@ impl<'s> NameResolver<'s> {
         }
         let kind = self.kind(term)?;
         self.depth -= 1;
-        let one = kind.one(&self.defs);
-        Ok(Expr { kind, one })
+        let one = kind.yields_one(&self.defs);
+        Ok(Expr { kind, yields_one: one })
     }
 
     fn boxed(&mut self, term: &Term<'s>) -> Resolved<Box<Expr>> {
@@ -88,7 +88,7 @@ impl<'s> NameResolver<'s> {
         terms.into_iter().map(|term| self.expr(term)).collect()
     }
 
-    fn maybe(&mut self, term: Option<&Term<'s>>) -> Resolved<Option<Box<Expr>>> {
+    fn optional_expr(&mut self, term: Option<&Term<'s>>) -> Resolved<Option<Box<Expr>>> {
         term.map(|term| self.boxed(term)).transpose()
     }
 
@@ -107,7 +107,7 @@ impl<'s> NameResolver<'s> {
             Term::Object(members) => {
                 let members = members.iter().map(|(key, value)| self.member(key, value.as_ref()));
                 let members = members.collect::<Resolved<Vec<_>>>()?;
-                let distinct = differ(&members, &self.texts);
+                let distinct = are_distinct_keys(&members, &self.texts);
                 ExprKind::Object(members, distinct)
             }
             Term::Negation(term) => match self.expr(term)? {
@@ -121,40 +121,40 @@ impl<'s> NameResolver<'s> {
             Term::Comma(items) => ExprKind::Comma(self.exprs(items)?),
             Term::Bind(of, patterns, body) => {
                 let of = self.boxed(of)?;
-                let mark = self.mark();
+                let mark = self.scope_mark();
                 let binding = self.binding(patterns)?;
                 let body = self.boxed(body)?;
-                self.forget(mark);
+                self.restore_scope(mark);
                 ExprKind::Bind(of, binding, body)
             }
             Term::Binary(left, op, right) => self.binary(left, *op, right)?,
             Term::Label(name, body) => {
-                let mark = self.mark();
-                self.bind(Name::Label(name))?;
+                let mark = self.scope_mark();
+                self.bind(ScopeName::Label(name))?;
                 let body = self.boxed(body)?;
-                self.forget(mark);
+                self.restore_scope(mark);
                 ExprKind::Label(body)
             }
-            Term::Break(name) => ExprKind::Break(self.place(
+            Term::Break(name) => ExprKind::Break(self.binding_index(
                 name,
-                |n| matches!(n, Name::Label(l) if l == name),
+                |n| matches!(n, ScopeName::Label(l) if l == name),
                 "label",
             )?),
             Term::Fold(fold) => self.fold(fold)?,
             Term::Try(body, handler) => {
-                ExprKind::Try(self.boxed(body)?, self.maybe(handler.as_deref())?)
+                ExprKind::Try(self.boxed(body)?, self.optional_expr(handler.as_deref())?)
             }
             Term::If(cases, or) => {
                 let cases = cases.iter().map(|(if_, then)| Ok((self.expr(if_)?, self.expr(then)?)));
-                ExprKind::If(cases.collect::<Resolved<_>>()?, self.maybe(or.as_deref())?)
+                ExprKind::If(cases.collect::<Resolved<_>>()?, self.optional_expr(or.as_deref())?)
             }
             Term::Define(definitions, body) => {
-                let mark = self.mark();
+                let mark = self.scope_mark();
                 for definition in definitions {
                     self.def(definition)?;
                 }
                 let body = self.expr(body)?;
-                self.forget(mark);
+                self.restore_scope(mark);
                 body.kind
             }
             Term::Call(name, args) => self.call(name, args)?,
@@ -204,15 +204,15 @@ impl<'s> NameResolver<'s> {
         let (init, update, extract) = match (fold.name, fold.args.as_slice()) {
             (_, [init, update]) => (init, update, None),
             ("foreach", [init, update, extract]) => (init, update, Some(extract)),
-            (name, args) => return Err(self.not_so_many(name, args.len())),
+            (name, args) => return Err(self.wrong_argument_count(name, args.len())),
         };
         let over = self.expr(&fold.over)?;
         let init = self.expr(init)?;
-        let mark = self.mark();
+        let mark = self.scope_mark();
         let pattern = self.binding(&fold.patterns)?;
         let update = self.expr(update)?;
-        let extract = self.maybe(extract)?;
-        self.forget(mark);
+        let extract = self.optional_expr(extract)?;
+        self.restore_scope(mark);
         let resolved = Box::new(FoldExpr { over, pattern, init, update });
         Ok(if fold.name == "reduce" {
             ExprKind::Reduce(resolved)

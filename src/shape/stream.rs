@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::budget::Flow;
 use super::eval::{Evaluation, Out, Trail};
-use super::filters::give;
+use super::filters::emit;
 use super::functions::array;
 use super::value::{Arr, SLOT_BYTES, Val};
 
@@ -24,7 +24,7 @@ pub(super) fn to_stream<'p>(
     };
     if len == 0 {
         let keys = Val::Arr(Rc::new(path.keys(&mut run.meter)?));
-        return give_event(run, vec![keys, val.clone()], out);
+        return emit_event(run, vec![keys, val.clone()], out);
     }
     let mut last = None;
     let mut each = |run: &mut Evaluation<'p>, key: Val, item: &Val| {
@@ -47,12 +47,12 @@ pub(super) fn to_stream<'p>(
     }
     let keys = last.unwrap_or_default().keys(&mut run.meter)?;
     let closing = vec![Val::Arr(Rc::new(keys))];
-    give_event(run, closing, out)
+    emit_event(run, closing, out)
 }
 
-fn give_event<'p>(run: &mut Evaluation<'p>, parts: Vec<Val>, out: Out<'_, 'p>) -> Flow {
+fn emit_event<'p>(run: &mut Evaluation<'p>, parts: Vec<Val>, out: Out<'_, 'p>) -> Flow {
     run.meter.alloc(parts.len() * SLOT_BYTES)?;
-    give(run, Val::Arr(Rc::new(Arr::of(parts))), out)
+    emit(run, Val::Arr(Rc::new(Arr::of(parts))), out)
 }
 
 /// Where `wanted` stands in a sorted array, or `-1 - place` of where it would.

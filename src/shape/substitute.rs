@@ -4,7 +4,7 @@ use super::budget::{Flow, fault};
 use super::buffer::Buffer;
 use super::env::Env;
 use super::eval::{Evaluation, Out, PathedValue};
-use super::filters::give;
+use super::filters::emit;
 use super::memory_count::HeldMemory;
 use super::program::Expr;
 use super::value::Val;
@@ -51,7 +51,7 @@ pub(super) fn substitute<'p>(
     for mut result in results {
         result.push(&mut run.meter, gap)?;
         let text = result.into_text(&mut run.meter)?;
-        give(run, Val::Str(text), out)?;
+        emit(run, Val::Str(text), out)?;
     }
     Ok(())
 }

@@ -8,11 +8,11 @@
 use super::CompileError;
 use super::program::Code;
 use super::resolve;
-use faults::error;
+use errors::error;
 use parser::Parser;
 use term::Term;
 
-pub(super) mod faults;
+pub(super) mod errors;
 mod keywords;
 mod lexer;
 mod members;

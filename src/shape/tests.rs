@@ -259,7 +259,8 @@ fn an_input_that_is_not_json_or_too_deep_is_refused() {
 fn errors_hold_no_data() {
     const SECRET: &str = "s3cr3t";
     let input = format!(
-        r#"{{"s":"{SECRET}","n":1234567890123,"o":{{"{SECRET}":"{SECRET}"}},"a":["{SECRET}",["{SECRET}"]],"z":0,"b":true,"t":"x"}}"#
+        r#"{{"s":"{SECRET}","n":1234567890123,"o":{{"{SECRET}":"{SECRET}"}},
+            "a":["{SECRET}",["{SECRET}"]],"z":0,"b":true,"t":"x"}}"#
     );
     let mut failed = 0;
     for program in SECRETS.lines().filter(|line| !line.starts_with('#')) {

@@ -3,6 +3,7 @@
 
 use std::rc::Rc;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -256,15 +257,13 @@ fn unuri(run: &mut Evaluation<'_>, text: &str, out: &mut Buffer) -> Flow {
 }
 
 fn uri(run: &mut Evaluation<'_>, text: &str, out: &mut Buffer) -> Flow {
-    const HEX: &[u8; 16] = b"0123456789ABCDEF";
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
-            out.push_char(&mut run.meter, char::from(byte))?;
-        } else {
-            out.push_char(&mut run.meter, '%')?;
-            out.push_char(&mut run.meter, char::from(HEX[usize::from(byte >> 4)]))?;
-            out.push_char(&mut run.meter, char::from(HEX[usize::from(byte & 15)]))?;
-        }
+    /// All but the unreserved characters of RFC 3986.
+    const RESERVED: &AsciiSet =
+        &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+    for piece in utf8_percent_encode(text, RESERVED) {
+        // A byte costs a few times what copying it does.
+        run.meter.touch(8 * piece.len())?;
+        out.push(&mut run.meter, piece)?;
     }
     Ok(())
 }
@@ -277,7 +276,8 @@ pub(super) fn split(run: &mut Evaluation<'_>, text: &str, by: &str) -> Flow<Val>
     if text.is_empty() {
         // No parts.
     } else if by.is_empty() {
-        run.meter.room(text.chars().count().saturating_mul(SLOT_BYTES + SHORT_TEXT_BYTES))?;
+        run.meter
+            .require_memory(text.chars().count().saturating_mul(SLOT_BYTES + SHORT_TEXT_BYTES))?;
         for c in text.chars() {
             let val = part(run, c.encode_utf8(&mut [0; 4]))?;
             parts.push(&mut run.meter, val)?;

@@ -1,10 +1,12 @@
 //! Functions of jq that a shape may not have, each with what to say instead.
 
+use strsim::osa_distance;
+
 /// What a program is to be made of.
 pub(super) const PURE: &str = "a pure, bounded function of the input";
 
 /// Why a function is refused, and what to do. `docs/jq.md` lists the reasons.
-pub(super) fn function(name: &str, arity: usize) -> Option<(&'static str, &'static str)> {
+pub(super) fn refusal_reason(name: &str, arity: usize) -> Option<(&'static str, &'static str)> {
     const SEES: &str = "a shape sees its input and nothing else";
     const FILE: &str = "`${NAME}` in the domain file is replaced before the program is read";
     const ENDS: &str = "it may not end";
@@ -63,29 +65,11 @@ pub(super) fn nearest<'a>(
     let near = candidates
         .filter(|known| name.len() <= LONGEST && known.len().abs_diff(name.len()) <= allowed);
     let by_distance = near.map(|known| {
-        let without_case = distance(name.as_bytes(), known.as_bytes(), u8::eq_ignore_ascii_case);
-        (without_case, distance(name.as_bytes(), known.as_bytes(), u8::eq), known)
+        let without_case = osa_distance(&name.to_lowercase(), &known.to_lowercase());
+        (without_case, osa_distance(name, known), known)
     });
     by_distance
         .filter(|(distance, ..)| *distance <= allowed)
         .min_by_key(|(distance, with_case, _)| (*distance, *with_case))
         .map(|(.., known)| known)
-}
-
-fn distance(left: &[u8], right: &[u8], is_same: fn(&u8, &u8) -> bool) -> usize {
-    let mut before = vec![0; right.len() + 1];
-    let mut last: Vec<usize> = (0..=right.len()).collect();
-    for (i, a) in left.iter().enumerate() {
-        let mut row = vec![i + 1];
-        for (j, b) in right.iter().enumerate() {
-            let mut best =
-                (last[j] + usize::from(!is_same(a, b))).min(last[j + 1] + 1).min(row[j] + 1);
-            if i > 0 && j > 0 && *a == right[j - 1] && left[i - 1] == *b {
-                best = best.min(before[j - 1] + 1);
-            }
-            row.push(best);
-        }
-        before = std::mem::replace(&mut last, row);
-    }
-    last[right.len()]
 }

@@ -10,7 +10,7 @@ use super::budget::{Flow, Stop, fault};
 use super::buffer::ValueStack;
 use super::env::Env;
 use super::eval::{Evaluation, PathedValue, Trail};
-use super::index::{cannot_index, index, place, range, slice, slice_bounds};
+use super::index::{array_position, cannot_index, index, slice, slice_bounds, slice_range};
 use super::memory_count::HeldMemory;
 use super::program::Expr;
 use super::value::{Arr, Obj, SLOT_BYTES, Val};
@@ -47,7 +47,7 @@ pub(super) fn assign<'p>(
 }
 
 /// What becomes of a value that an update meets; `None` deletes it.
-type Change<'f, 'p> = &'f mut dyn FnMut(&mut Evaluation<'p>, Val) -> Flow<Option<Val>>;
+type ChangeFn<'f, 'p> = &'f mut dyn FnMut(&mut Evaluation<'p>, Val) -> Flow<Option<Val>>;
 
 /// `to |= change`.
 pub(super) fn update<'p>(
@@ -55,11 +55,11 @@ pub(super) fn update<'p>(
     to: &'p Expr,
     env: &Env<'p>,
     val: Val,
-    change: Change<'_, 'p>,
+    change: ChangeFn<'_, 'p>,
 ) -> Flow<Val> {
     let paths = paths(run, to, env, &val)?;
     let mut val = val;
-    let mut gone = ValueStack::default();
+    let mut deleted_paths = ValueStack::default();
     for path in paths.iter() {
         let mut empty = false;
         val = change_at(run, val, path.items(), &mut |run, old| {
@@ -72,10 +72,10 @@ pub(super) fn update<'p>(
         })?;
         if empty {
             let path = Arr::copied(&mut run.meter, path.items())?;
-            gone.push(&mut run.meter, path)?;
+            deleted_paths.push(&mut run.meter, path)?;
         }
     }
-    delete(run, val, gone)
+    delete(run, val, deleted_paths)
 }
 
 /// `val` with `change` made at `path`.
@@ -83,7 +83,7 @@ pub(super) fn change_at<'p>(
     run: &mut Evaluation<'p>,
     val: Val,
     path: &[Val],
-    change: Change<'_, 'p>,
+    change: ChangeFn<'_, 'p>,
 ) -> Flow<Val> {
     run.meter.enter()?;
     let [key, rest @ ..] = path else { return Ok(change(run, val)?.unwrap_or(Val::Null)) };
@@ -105,7 +105,7 @@ pub(super) fn change_at<'p>(
         (Val::Null, Val::Num(_)) => return change_at(run, Val::Arr(Rc::default()), path, change),
         (Val::Arr(mut arc), Val::Num(n)) => {
             let len = arc.items().len();
-            let Some(at) = n.floor().and_then(|at| place(at, len)) else {
+            let Some(at) = n.floor().and_then(|at| array_position(at, len)) else {
                 return fault("an array index is out of bounds");
             };
             let more = (at + 1).saturating_sub(len);
@@ -135,14 +135,14 @@ fn change_slice<'p>(
     val: &Val,
     bounds: &Obj,
     rest: &[Val],
-    change: Change<'_, 'p>,
+    change: ChangeFn<'_, 'p>,
 ) -> Flow<Val> {
     let (from, to) = slice_bounds(run, bounds)?;
     let old = slice(run, val, &from, &to)?;
     let new = change_at(run, old, rest, change)?;
     let empty = Rc::default();
     let arr = if let Val::Arr(arr) = val { arr } else { &empty };
-    let range = range(&from, &to, arr.items().len())?;
+    let range = slice_range(&from, &to, arr.items().len())?;
     let new = match new {
         Val::Arr(new) => new,
         other => {
@@ -164,10 +164,11 @@ pub(super) fn delete(
     mut val: Val,
     mut paths: ValueStack<Arr>,
 ) -> Flow<Val> {
-    let paths = paths.take(&mut run.meter, 0)?;
+    let paths = paths.take_from(&mut run.meter, 0)?;
     let _held = HeldMemory::of(paths.len() * size_of::<Arr>());
     // From the end, so that places before stay.
-    let paths = run.meter.sort(paths, &mut |meter, x, y| meter.order_all(x.items(), y.items()))?;
+    let paths =
+        run.meter.sort(paths, &mut |meter, x, y| meter.order_items(x.items(), y.items()))?;
     let mut rest = paths.as_slice();
     while let [.., path] = rest {
         let Some((_, parents)) = path.items().split_last() else { return Ok(Val::Null) };
@@ -187,7 +188,7 @@ pub(super) fn delete(
 /// Whether a path leads into what is at `parents`.
 fn is_neighbour(run: &mut Evaluation<'_>, path: &Arr, parents: &[Val]) -> Flow<bool> {
     let Some((_, others)) = path.items().split_last() else { return Ok(false) };
-    Ok(others.len() == parents.len() && run.meter.order_all(others, parents)? == Ordering::Equal)
+    Ok(others.len() == parents.len() && run.meter.order_items(others, parents)? == Ordering::Equal)
 }
 
 fn delete_keys(run: &mut Evaluation<'_>, val: Val, parents: &[Val], keys: &[&Val]) -> Flow<Val> {
@@ -200,19 +201,19 @@ fn delete_keys(run: &mut Evaluation<'_>, val: Val, parents: &[Val], keys: &[&Val
         }
     }
     drop(at);
-    change_at(run, val, parents, &mut |run, at| without(run, at, keys).map(Some))
+    change_at(run, val, parents, &mut |run, at| delete_from(run, at, keys).map(Some))
 }
 
-fn without(run: &mut Evaluation<'_>, val: Val, keys: &[&Val]) -> Flow<Val> {
+fn delete_from(run: &mut Evaluation<'_>, val: Val, keys: &[&Val]) -> Flow<Val> {
     match val {
         Val::Null => Ok(Val::Null),
-        Val::Obj(obj) => without_members(run, obj, keys),
-        Val::Arr(arr) => without_items(run, &arr, keys),
+        Val::Obj(obj) => delete_members(run, obj, keys),
+        Val::Arr(arr) => delete_items(run, &arr, keys),
         other => fault(format!("cannot delete from {}", other.type_name())),
     }
 }
 
-fn without_members(run: &mut Evaluation<'_>, mut obj: Rc<Obj>, keys: &[&Val]) -> Flow<Val> {
+fn delete_members(run: &mut Evaluation<'_>, mut obj: Rc<Obj>, keys: &[&Val]) -> Flow<Val> {
     // A place in a set of names, and its hash.
     run.meter.alloc(keys.len() * 64)?;
     let _held = HeldMemory::of(keys.len() * 64);
@@ -232,42 +233,44 @@ fn without_members(run: &mut Evaluation<'_>, mut obj: Rc<Obj>, keys: &[&Val]) ->
     Ok(Val::Obj(obj))
 }
 
-fn without_items(run: &mut Evaluation<'_>, arr: &Arr, keys: &[&Val]) -> Flow<Val> {
+fn delete_items(run: &mut Evaluation<'_>, arr: &Arr, keys: &[&Val]) -> Flow<Val> {
     let len = arr.items().len();
     run.meter.alloc(len)?;
     let _held = HeldMemory::of(len);
-    let mut gone = vec![false; len];
+    let mut deleted = vec![false; len];
     for key in keys {
         run.meter.touch(8)?;
         match key {
             Val::Num(n) => {
-                if let Some(gone) =
-                    n.floor().and_then(|at| place(at, len)).and_then(|at| gone.get_mut(at))
+                if let Some(gone) = n
+                    .floor()
+                    .and_then(|at| array_position(at, len))
+                    .and_then(|at| deleted.get_mut(at))
                 {
                     *gone = true;
                 }
             }
             Val::Obj(bounds) => {
                 let (from, to) = slice_bounds(run, bounds)?;
-                let range = range(&from, &to, len)?;
+                let range = slice_range(&from, &to, len)?;
                 run.meter.touch(range.len())?;
-                gone[range].fill(true);
+                deleted[range].fill(true);
             }
             other => return fault(format!("cannot delete {} of array", other.type_name())),
         }
     }
     run.meter.touch(2 * len)?;
-    let stay = gone.iter().filter(|gone| !**gone).count();
+    let stay = deleted.iter().filter(|gone| !**gone).count();
     run.meter.alloc(stay * SLOT_BYTES)?;
     let mut rest: Vec<Val> = Vec::with_capacity(stay);
     rest.extend(
-        arr.items().iter().zip(&gone).filter(|(_, gone)| !**gone).map(|(item, _)| item.clone()),
+        arr.items().iter().zip(&deleted).filter(|(_, gone)| !**gone).map(|(item, _)| item.clone()),
     );
     Ok(Val::Arr(Rc::new(Arr::of(rest))))
 }
 
 /// The keys of a path given as a value.
-pub(super) fn keys_of(path: &Val) -> Flow<&[Val]> {
+pub(super) fn path_keys(path: &Val) -> Flow<&[Val]> {
     match path {
         Val::Arr(keys) if keys.items().len() > super::budget::MAX_DEPTH as usize => {
             Err(Stop::Spent("follows a path of more than 256 steps"))

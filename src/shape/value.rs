@@ -2,8 +2,8 @@
 //!
 //! Values share their children, so a few steps could build one that takes for ever to walk (`[.,.]`
 //! sixty times). Each array and object therefore carries the size of the whole tree below it and
-//! its depth; `Meter::admit` refuses what is too large or too deep, and whoever walks or drops a
-//! value can rely on both.
+//! its depth; `BudgetMeter::admit` refuses what is too large or too deep, and whoever walks or
+//! drops a value can rely on both.
 //!
 //! What costs time or memory with a value's size takes the meter: there is no `==`, no `<`, no hash
 //! and no look-up without it. Each text, array and object counts the memory that it holds
@@ -13,7 +13,7 @@ use std::ops::Deref;
 use std::rc::Rc;
 
 use super::budget::{BudgetMeter, Flow};
-use super::memory_count::{release, take};
+use super::memory_count::{add_held, subtract_held};
 use super::number::Num;
 pub(super) use super::object::Obj;
 
@@ -53,7 +53,7 @@ const _: () = assert!(SLOT_BYTES == 24, "values are what most memory goes to");
 
 impl Val {
     /// A string of ours, which is short.
-    pub(super) fn word(text: &'static str) -> Self {
+    pub(super) fn static_text(text: &'static str) -> Self {
         Self::Str(Text::unmetered(text))
     }
 
@@ -87,7 +87,7 @@ impl Val {
         }
     }
 
-    pub(super) fn truthy(&self) -> bool {
+    pub(super) fn is_truthy(&self) -> bool {
         !matches!(self, Self::Null | Self::Bool(false))
     }
 
@@ -103,7 +103,7 @@ impl Val {
     }
 
     /// Whether both are of one type.
-    pub(super) fn same_type(&self, other: &Self) -> bool {
+    pub(super) fn is_same_type(&self, other: &Self) -> bool {
         std::mem::discriminant(self) == std::mem::discriminant(other)
     }
 }
@@ -117,7 +117,7 @@ impl Text {
     /// A text whose memory is counted, but neither charged nor refused: constants, and what is a
     /// few bytes.
     pub(super) fn unmetered(text: &str) -> Self {
-        take(COUNTS_BYTES + text.len());
+        add_held(COUNTS_BYTES + text.len());
         Self(text.into())
     }
 }
@@ -133,7 +133,7 @@ impl Deref for Text {
 impl Drop for Text {
     fn drop(&mut self) {
         if Rc::strong_count(&self.0) == 1 {
-            release(COUNTS_BYTES + self.0.len());
+            subtract_held(COUNTS_BYTES + self.0.len());
         }
     }
 }
@@ -147,8 +147,8 @@ impl Arr {
             size += item.size();
             depth = depth.max(item.depth());
         }
-        take(HEAD_BYTES);
-        take(items.capacity() * SLOT_BYTES);
+        add_held(HEAD_BYTES);
+        add_held(items.capacity() * SLOT_BYTES);
         Self { items, size, depth }
     }
 
@@ -171,10 +171,12 @@ impl Arr {
     pub(super) fn reserve(&mut self, meter: &mut BudgetMeter<'_>, more: usize) -> Flow {
         let before = self.items.capacity();
         if self.items.len() + more > before {
-            meter.room((self.items.len().saturating_add(more)).saturating_mul(SLOT_BYTES))?;
+            meter.require_memory(
+                (self.items.len().saturating_add(more)).saturating_mul(SLOT_BYTES),
+            )?;
             self.items.reserve_exact(more);
-            release(before * SLOT_BYTES);
-            take(self.items.capacity() * SLOT_BYTES);
+            subtract_held(before * SLOT_BYTES);
+            add_held(self.items.capacity() * SLOT_BYTES);
         }
         Ok(())
     }
@@ -222,7 +224,7 @@ impl Clone for Arr {
 
 impl Drop for Arr {
     fn drop(&mut self) {
-        release(HEAD_BYTES);
-        release(self.items.capacity() * SLOT_BYTES);
+        subtract_held(HEAD_BYTES);
+        subtract_held(self.items.capacity() * SLOT_BYTES);
     }
 }

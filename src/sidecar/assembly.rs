@@ -1,7 +1,6 @@
 //! From checked domains to plans that can run: clients of sources outlive a reload that leaves them
 //! as they are.
 
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,21 +9,14 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-use tokio::sync::{Semaphore, watch};
-use tokio_util::task::TaskTracker;
 
-use super::{CachingConfig, SidecarConfig, SidecarStartError};
 use crate::bus::Bus;
-use crate::cache::{
-    self, BusLoss, Cache, CacheContext, CacheMetrics, CollectionEvents, Memory, SampleRate,
-    SampleVerifier, Seal,
-};
+use crate::cache::{Cache, CacheContext};
 use crate::collect::{CollectMetricFamilies, Collector};
 use crate::domain::{self, Domains, Loaded, ProgramProblem, Source, World};
-use crate::identity::{self, Identity, IdentityPaths, TlsOptions};
-use crate::resources::{ComputeMetrics, ComputePool, MemoryAccount, MemoryMetrics};
+use crate::settings::BusLoss;
 use crate::shape::{CompileError, Program};
-use crate::sources::{self, Client, Recording, SharedSources};
+use crate::sources::{Client, SharedSources};
 
 /// How domain files are read: what differs between environments.
 #[derive(Debug, Clone, Copy, Default)]
@@ -65,93 +57,6 @@ impl DomainFileOptions {
         })
     }
 }
-
-/// Our identity. Where there is none, [`read_domains`] has refused every source that is asked over
-/// TLS.
-pub fn load_identity(
-    paths: Option<&IdentityPaths>,
-) -> Result<Option<Arc<Identity>>, SidecarStartError> {
-    let Some(paths) = paths else { return Ok(None) };
-    let error = |error| SidecarStartError::Identity { dir: paths.dir.clone(), error };
-    Ok(Some(Arc::new(Identity::load(paths, 1).map_err(error)?)))
-}
-
-/// What every source's client shares.
-pub fn build_sources(
-    tls: TlsOptions,
-    recording: &Recording,
-    identity: Option<&watch::Sender<Arc<Identity>>>,
-    identity_metrics: identity::IdentityMetrics,
-    registry: &mut Registry,
-) -> SharedSources {
-    SharedSources {
-        identity: identity.map(watch::Sender::subscribe),
-        tls,
-        identity_metrics,
-        metrics: sources::SourcesMetrics::register(registry),
-        tape: recording.clone(),
-    }
-}
-
-/// What every domain's cache shares.
-pub fn build_cache(
-    caching: &CachingConfig,
-    has_redis: bool,
-    seal: Option<Seal>,
-    registry: &mut Registry,
-) -> CacheContext {
-    let metrics = CacheMetrics::register(registry, has_redis);
-    let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    let account = MemoryAccount::watching(caching.work_bytes, MemoryMetrics::register(registry));
-    registry.register_collector(Box::new(account.clone()));
-    let memory = Memory::new(caching.memory, &account, &metrics);
-    CacheContext {
-        memory,
-        metrics,
-        events: CollectionEvents::default(),
-        tasks: TaskTracker::new(),
-        compute: ComputePool::new(
-            processors.min(PROGRAMS_AT_ONCE_MAX),
-            ComputeMetrics::register(registry),
-        ),
-        account,
-        flights: Arc::new(Semaphore::new(FLIGHTS_MAX)),
-        off: caching.off,
-        bus_loss: caching.bus_loss,
-        seal,
-        verifier: None,
-        stores: Arc::new(Semaphore::new(STORES_AT_ONCE_MAX)),
-    }
-}
-
-/// `--verify`: what looks at the samples, if any are taken.
-pub(super) fn build_verifier(
-    config: &SidecarConfig,
-    caching: &mut CacheContext,
-    registry: &mut Registry,
-) -> Option<SampleVerifier> {
-    if config.caching.verify == SampleRate::default() {
-        return None;
-    }
-    // Alone there is no news that could be on its way; a source's own replicas may be behind all
-    // the same.
-    let patience = config
-        .bus
-        .as_ref()
-        .map_or(Duration::from_secs(1), |bus| bus.lease.max(Duration::from_secs(1)));
-    let (verifier, samples) = cache::verifier(config.caching.verify, patience, registry);
-    caching.verifier = Some(verifier);
-    Some(samples)
-}
-
-/// The most jq programs at once that one domain may run, on any machine.
-const PROGRAMS_AT_ONCE_MAX: usize = 4;
-
-/// The most flights that run or wait at once: as many as requests.
-const FLIGHTS_MAX: usize = 4096;
-
-/// The most answers on their way to Redis at once; a further one is not kept there.
-const STORES_AT_ONCE_MAX: usize = 64;
 
 /// The plans in force, and what new ones are made from.
 #[derive(Debug)]

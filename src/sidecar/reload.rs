@@ -5,7 +5,6 @@
 //! swap that Kubernetes does, and a look costs less than a millisecond.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,10 +12,13 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 use tokio::sync::{Notify, watch};
 
-use super::assembly::{DomainCaches, DomainFileOptions};
+use super::assembly::DomainCaches;
+use super::{DomainsConfig, SidecarStartError};
 use crate::admin::ReloadStatus;
-use crate::domain::{self, Domains, Loaded, Problem};
-use crate::serve::{self, Routes};
+use crate::cache::Cache;
+use crate::diagnostics::{self, Problem};
+use crate::domain::{Domains, Loaded};
+use crate::serve::{Routes, ServeMetrics};
 
 /// How often the files are looked at.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
@@ -46,34 +48,55 @@ impl ReloadMetrics {
 }
 
 /// What is in force, and where the next goes.
+#[derive(Debug)]
 pub(super) struct Reloader {
-    pub(super) loaded: Loaded,
-    pub(super) domain_caches: DomainCaches,
+    loaded: Loaded,
+    domain_caches: DomainCaches,
     pub(super) routes: watch::Sender<Arc<Routes>>,
+    pub(super) caches: watch::Sender<Arc<[Cache]>>,
     pub(super) reloads: watch::Sender<ReloadStatus>,
-    pub(super) metrics: ReloadMetrics,
-    pub(super) serve_metrics: serve::ServeMetrics,
+    metrics: ReloadMetrics,
+    serve_metrics: ServeMetrics,
 }
 
 impl Reloader {
+    /// Puts what was loaded in force.
+    pub(super) fn new(
+        loaded: Loaded,
+        mut domain_caches: DomainCaches,
+        serve_metrics: ServeMetrics,
+        registry: &mut Registry,
+    ) -> Result<Self, SidecarStartError> {
+        let caches = domain_caches.update(loaded.domains());
+        let caches = caches.map_err(|error| SidecarStartError::Shape(error.message))?;
+        let routes = Routes::new(&caches, &serve_metrics)
+            .map_err(|error| SidecarStartError::Shape(error.message))?;
+        Ok(Self {
+            loaded,
+            domain_caches,
+            routes: watch::Sender::new(Arc::new(routes)),
+            caches: watch::Sender::new(caches.into()),
+            reloads: watch::Sender::new(ReloadStatus::default()),
+            metrics: ReloadMetrics::register(registry),
+            serve_metrics,
+        })
+    }
+
     /// Follows the files until it is dropped.
-    pub(super) async fn run(
-        mut self,
-        paths: Vec<PathBuf>,
-        options: DomainFileOptions,
-        reload_requested: Arc<Notify>,
-    ) {
+    pub(super) async fn run(mut self, domains: DomainsConfig, reload_requested: Arc<Notify>) {
         let mut tick = tokio::time::interval(POLL_INTERVAL);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 _ = tick.tick() => {}
-                () = reload_requested.notified() => tracing::info!("told to read the domain files again"),
+                () = reload_requested.notified() => {
+                    tracing::info!("told to read the domain files again");
+                }
             }
-            let (loaded, paths, reading) = (self.loaded.clone(), paths.clone(), options);
-            let read =
-                tokio::task::spawn_blocking(move || reading.reload_if_changed(&loaded, &paths));
-            if let Ok(Some(next)) = read.await {
+            let loaded = self.loaded.clone();
+            let DomainsConfig { paths, options } = domains.clone();
+            let read = move || options.reload_if_changed(&loaded, &paths);
+            if let Ok(Some(next)) = tokio::task::spawn_blocking(read).await {
                 self.apply(next).await;
             }
         }
@@ -84,11 +107,14 @@ impl Reloader {
         self.report_problems(&next);
         if has_changed {
             let caches = self.domain_caches.update(next.domains());
-            match caches.and_then(|caches| Routes::new(caches, &self.serve_metrics)) {
-                Ok(table) => {
+            let table =
+                caches.and_then(|caches| Ok((Routes::new(&caches, &self.serve_metrics)?, caches)));
+            match table {
+                Ok((routes, caches)) => {
                     // A domain that is new answers once its lease is held, as at the start.
                     self.domain_caches.wait_for_heartbeat().await;
-                    self.routes.send_replace(Arc::new(table));
+                    self.routes.send_replace(Arc::new(routes));
+                    self.caches.send_replace(caches.into());
                     self.metrics.reloads.inc();
                     self.reloads.send_modify(|reloads| reloads.done += 1);
                     let domains: Vec<&str> = next.domains().keys().map(AsRef::as_ref).collect();
@@ -112,7 +138,7 @@ impl Reloader {
             new_problems.iter().map(|problem| &problem.file).collect::<BTreeSet<_>>().len() as u64;
         if refused > 0 {
             self.metrics.failures.inc_by(refused);
-            let text = domain::render(&new_problems, false);
+            let text = diagnostics::render(&new_problems, false);
             tracing::warn!(
                 "a change of the domain files was refused, the old version stays\n{text}"
             );

@@ -4,13 +4,14 @@
 //! All of it is one future: dropped at any point, it gives back its slot, its place as a probe and
 //! its count. What a request means is `answer`'s, how it travels `exchange`'s.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue};
+use parking_lot::Mutex;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
@@ -115,7 +116,7 @@ impl Client {
             breaker: self.gate.state(),
             inflight: self.inflight.load(Ordering::Relaxed),
             failed_in_a_row: self.failed_in_a_row.load(Ordering::Relaxed),
-            last_failure: *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner),
+            last_failure: *self.last_failure.lock(),
         }
     }
 
@@ -154,7 +155,7 @@ impl Client {
         self.metrics.count_failure(failure.reason);
         self.failed_in_a_row.fetch_add(1, Ordering::Relaxed);
         let last = (failure.reason, Instant::now());
-        *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(last);
+        *self.last_failure.lock() = Some(last);
     }
 
     /// What a meaning is to one who knows a part already.

@@ -8,13 +8,14 @@
 //! was proven to be only for so long.
 
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http_body_util::Empty;
 use hyper_util::client::legacy;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -136,7 +137,7 @@ impl SourceConnections {
 impl MutualConnections {
     fn current(&self) -> Arc<HttpConnections> {
         let (now, clock) = (Instant::now(), SystemTime::now());
-        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut newest = self.newest.lock();
         // Read under the lock: who read it just before it changed must not bring the old one back.
         let identity = Arc::clone(&self.identity.borrow());
         match &*newest {
@@ -225,12 +226,12 @@ mod tests {
     async fn a_pool_that_is_over_is_replaced_by_the_next_request() {
         let (mutual, _sender) = connections(SystemTime::now() + Duration::from_hours(9));
         mutual.current();
-        let made = || mutual.newest.lock().unwrap().as_ref().unwrap().made;
+        let made = || mutual.newest.lock().as_ref().unwrap().made;
         let first = made();
         mutual.current();
         assert_eq!(made(), first, "it is used as long as it may be");
         let past = first.checked_sub(CONNECTION_AGE_MAX).unwrap();
-        mutual.newest.lock().unwrap().as_mut().unwrap().made = past;
+        mutual.newest.lock().as_mut().unwrap().made = past;
         mutual.current();
         assert!(made() >= first);
     }

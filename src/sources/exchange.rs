@@ -137,7 +137,8 @@ impl BodyPieces {
             return Ok(());
         }
         Err(format!(
-            "sent {} of its body in {} pieces, expected pieces of at least {PIECE_MIN} bytes; hint: let it write through a buffer",
+            "sent {} of its body in {} pieces, expected pieces of at least {PIECE_MIN} \
+             bytes; hint: let it write through a buffer",
             size(total),
             self.count
         ))

@@ -1,16 +1,17 @@
 //! One part from one source: the request, its retries and bounds, and what its answer means.
 //!
 //! A [`Client`] belongs to one source and is shared by all who ask it. [`render()`] makes the
-//! request's target, [`Client::fetch`] asks: `client` puts together `request` and `exchange` (one
-//! HTTP exchange over `connections`), `answer` (what it means, with `json`, `link` and `pages`),
-//! `retry`, and the `breaker` behind its `gate`. A part is a 200 with JSON and no next page;
-//! anything else is a [`SourceError`] that says what was met and expected, and never holds data.
-//! Who needs which part when is `collect`'s.
+//! request's target, [`Client::fetch`] asks: `client` puts together `request_spec` and `exchange`
+//! (one HTTP exchange over `connections`), `answer` (its classification, with `json`, `link_header`
+//! and `pages`), `retry`, and the `breaker` behind `shared_breaker`. A part is a 200 with JSON and
+//! no next page; anything else is a [`SourceError`] that says what was met and expected, and never
+//! holds data. Who needs which part when is `collect`'s.
 
 mod answer;
 mod attempt_error;
 mod breaker;
 mod client;
+mod config;
 mod connections;
 mod exchange;
 mod json;
@@ -29,6 +30,7 @@ mod trace;
 
 pub use breaker::BreakerState;
 pub use client::{Client, ClientState};
+pub use config::{RecordingError, SourcesConfig};
 pub(crate) use link_header::has_next_page;
 pub use metrics::SourcesMetrics;
 pub use outstanding::{Outstanding, OutstandingRequest};
@@ -64,7 +66,7 @@ pub struct SharedSources {
     pub tape: Recording,
 }
 
-/// One question to a source.
+/// One request to a source.
 #[derive(Debug)]
 pub struct PartRequest<'a> {
     /// The rendered path and query.
@@ -83,7 +85,7 @@ pub struct PartRequest<'a> {
     pub outstanding: &'a Outstanding,
 }
 
-/// What a source said.
+/// A source's response.
 #[derive(Debug, Clone)]
 pub enum SourceAnswer {
     /// A part (fresh bytes).

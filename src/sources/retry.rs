@@ -34,7 +34,7 @@ impl RetryBudget {
         Self(TpsBudget::new(BUDGET_WINDOW, BUDGET_FREE_PER_SECOND, BUDGET_SHARE))
     }
 
-    /// A new question adds to what may be retried.
+    /// A new request adds to the retry budget.
     pub(super) fn deposit(&self) {
         self.0.deposit();
     }
@@ -45,7 +45,7 @@ impl RetryBudget {
     }
 }
 
-/// The pauses between the requests of one question.
+/// The backoff between the attempts of one request.
 #[derive(Debug)]
 pub(super) struct Backoff(ExponentialBackoff);
 

@@ -1,9 +1,10 @@
 //! The breaker as requests share it: a short lock around the pure machine, and a pass that is given
 //! back in any case.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::time::Instant;
 
@@ -67,7 +68,7 @@ impl SharedBreaker {
     }
 
     fn lock(&self) -> MutexGuard<'_, Breaker> {
-        self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+        self.breaker.lock()
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bfb::bus::{LIMITS, RedisNames, Scripts, parse_published, parse_reply};
 use bfb::coherence::{
-    DatasetPlace, Epoch, Fence, Guards, Heartbeat, InvalidationScope, LogLimits, MemberName,
+    DatasetPlace, Epoch, Fence, Heartbeat, InvalidationScope, LogLimits, MemberName,
     PublishedEntries, ReferenceServer, ScriptCall, ScriptReply, ScriptRequest, ServerLife,
     TierDataset,
 };
@@ -48,7 +48,6 @@ enum Idea {
     ReadLog { after: Ago, max: usize },
     Store { place: DatasetPlace, fence: Ago, tags: Vec<Arc<str>>, body: Vec<u8> },
     Fetch { place: DatasetPlace, bytes_max: u64 },
-    Vouch { key: Arc<str>, tags: Vec<Arc<str>>, fence: Ago },
     Claim { place: DatasetPlace, holder: MemberName, fence: Ago, bytes_max: Option<u64> },
     Release { place: DatasetPlace, holder: MemberName },
 }
@@ -102,7 +101,6 @@ fn idea() -> impl Strategy<Value = Idea> {
         4 => (place(), ago(), tags(), vec(any::<u8>(), 1..8))
             .prop_map(|(place, fence, tags, body)| Idea::Store { place, fence, tags, body }),
         4 => (place(), 0..8_u64).prop_map(|(place, bytes_max)| Idea::Fetch { place, bytes_max }),
-        3 => (key(), tags(), ago()).prop_map(|(key, tags, fence)| Idea::Vouch { key, tags, fence }),
         3 => (place(), name(), ago(), prop::option::of(0..8_u64))
             .prop_map(|(place, holder, fence, bytes_max)| {
                 Idea::Claim { place, holder, fence, bytes_max }
@@ -145,7 +143,7 @@ impl Twins {
             names,
             control: redis.control(),
             news,
-            model: ReferenceServer::new(limits, Guards::default()),
+            model: ReferenceServer::new(limits),
             life: 0,
             epochs: vec![Epoch(1)],
             fresh: 1,
@@ -184,9 +182,6 @@ impl Twins {
                 age: Duration::ZERO,
             },
             Idea::Fetch { place, bytes_max } => ScriptCall::Fetch { place, bytes_max },
-            Idea::Vouch { key, tags, fence: ago } => {
-                ScriptCall::Vouch { key, tags, fence: fence(ago) }
-            }
             Idea::Claim { place, holder, fence: ago, bytes_max } => {
                 ScriptCall::Claim { place, holder, fence: fence(ago), bytes_max }
             }
@@ -230,7 +225,7 @@ impl Twins {
             }
             Step::Flush => {
                 redis::cmd("FLUSHALL").exec(&mut self.control).unwrap();
-                self.model = ReferenceServer::new(FEW, Guards::default());
+                self.model = ReferenceServer::new(FEW);
             }
             Step::Expire(place) => {
                 redis::cmd("DEL").arg(self.names.claim(&place)).exec(&mut self.control).unwrap();
@@ -352,7 +347,8 @@ fn stamps_that_were_evicted_are_another_life() {
     let mut twins = Twins::new(&redis, LIMITS);
     twins.take(ask(invalidate(&["42"])));
     redis.command::<()>(&["DEL", &twins.names.stamps()]);
-    let vouch = ScriptCall::Vouch { key: "42".into(), tags: vec![], fence: twins.fence((0, 0)) };
-    let (answered, _) = twins.ask(&request(&twins, vouch));
+    let place = DatasetPlace { key: "42".into(), plan: "p1".into() };
+    let fetch = ScriptCall::Fetch { place, bytes_max: 8 };
+    let (answered, _) = twins.ask(&request(&twins, fetch));
     assert_eq!(answered, ScriptReply::OtherLife);
 }

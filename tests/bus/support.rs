@@ -33,7 +33,7 @@ impl Drop for Member {
     }
 }
 
-/// The user whom the README's list of permissions makes.
+/// The user whom the list of permissions in `docs/redis.md` makes.
 pub(super) fn settings(addr: SocketAddr) -> BusConfig {
     BusConfig::new(format!("redis://bfb:secret@{addr}").parse().unwrap(), LEASE)
 }

@@ -72,9 +72,6 @@ fn a_fence_beyond_the_log_s_end_is_no_fence() {
         bytes_max: Some(READY_BYTES),
     };
     assert_eq!(ask(&redis, 1, claim), ScriptReply::Done(true), "there is nothing to be had");
-    let vouch = |fence| ScriptCall::Vouch { key: "42".into(), tags: vec![], fence };
-    assert_eq!(ask(&redis, 1, vouch(ahead)), ScriptReply::Done(false));
-    assert_eq!(ask(&redis, 1, vouch(fence)), ScriptReply::Done(true));
 }
 
 #[test]

@@ -2,9 +2,8 @@
 //! cert-manager: it writes the folder that a pod would have of a Secret, and the authority into the
 //! configuration that asks for it.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bfb::identity::issue::{Authority, Leaf, Validity};
+use data_encoding::BASE64;
 use serde_json::json;
 
 use crate::support::control_plane::ControlPlane;
@@ -26,7 +25,7 @@ async fn a_certificate_of_cert_managers_is_served_as_it_is_renewed_and_its_bundl
         authority.issue(&leaf).unwrap().write(&folder, authority.ca_pem()).unwrap();
     };
     renew(10);
-    let bundle = STANDARD.encode(authority.ca_pem());
+    let bundle = BASE64.encode(authority.ca_pem().as_bytes());
     let mut webhooks = webhook.configuration().await["webhooks"].clone();
     for webhook in webhooks.as_array_mut().unwrap() {
         webhook["clientConfig"]["caBundle"] = json!(bundle);

@@ -67,7 +67,7 @@ impl SidecarRecipe {
                 Setup::of_program(program, &domains).env("BFB_TEST_WITHOUT_GUARD", guard)
             }
         };
-        // The user whom the README's list of permissions makes.
+        // The user whom the list of permissions in `docs/redis.md` makes.
         let redis = format!("redis://bfb:secret@{}", link.addr());
         let lease = format!("{}ms", self.lease.as_millis());
         setup

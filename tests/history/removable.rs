@@ -1,6 +1,26 @@
-//! `bfb` in a build whose guards can be taken away by `BFB_TEST_WITHOUT_GUARD`: what
-//! `tests/history.rs` must find out.
+//! `bfb` in a build whose guards can be taken away: `BFB_TEST_WITHOUT_GUARD` names them, as
+//! [`bfb::coherence::Guard`] spells them, with commas between. `tests/history.rs` must find out.
+//!
+//! As a test it is the part of `tests/coherence` that takes guards away.
+
+#![allow(clippy::print_stderr, reason = "whoever runs it shall know what is missing")]
+
+use bfb::coherence::{Guard, removable};
+
+#[cfg(test)]
+#[path = "../coherence/main.rs"]
+mod coherence;
+
+const VARIABLE: &str = "BFB_TEST_WITHOUT_GUARD";
 
 fn main() -> std::process::ExitCode {
+    let names = std::env::var(VARIABLE).unwrap_or_default();
+    for name in names.split(',').filter(|name| !name.is_empty()) {
+        let guard = Guard::ALL.into_iter().find(|guard| format!("{guard:?}") == name);
+        let guard = guard.unwrap_or_else(|| panic!("`{VARIABLE}` names no guard: `{name}`"));
+        // In the form of the log, since whoever started this process reads its log here.
+        eprintln!(r#"{{"level":"WARN","message":"running WITHOUT a guard","guard":"{guard:?}"}}"#);
+        removable::remove_from_process(guard);
+    }
     bfb::cli::main()
 }

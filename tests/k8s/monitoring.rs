@@ -181,7 +181,7 @@ async fn alerts_and_the_dashboard_ask_for_what_exists() {
 
 #[test]
 fn every_alert_is_in_the_runbook() {
-    let runbook = read("k8s/README.md");
+    let runbook = read("docs/operations.md");
     let objects = rendered("monitoring");
     let groups = &object(&objects, "PrometheusRule", "bfb")["spec"]["groups"];
     for rule in items(groups).flat_map(|group| items(&group["rules"])) {

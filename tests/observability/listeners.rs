@@ -3,7 +3,7 @@
 
 use std::convert::Infallible;
 
-use bfb::serve::{
+use bfb::http::{
     Activity, DrainPhase, Handler, Listener as Socket, Port, PortLimits, PortMetrics, RequestBody,
 };
 use bytes::Bytes;
@@ -135,8 +135,7 @@ async fn an_answer_without_an_end_is_cut_off_when_connections_are_closed() {
         metrics: PortMetrics::default(),
         tasks: tasks.clone(),
     };
-    let accepting =
-        tokio::spawn(bfb::serve::accept(listener, Endless, PortLimits::default(), port));
+    let accepting = tokio::spawn(bfb::http::accept(listener, Endless, PortLimits::default(), port));
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
     stream.read_u8().await.unwrap();

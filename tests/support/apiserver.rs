@@ -10,10 +10,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bfb::identity::issue::Leaf;
 use bytes::Bytes;
+use data_encoding::BASE64;
 use futures_util::stream::StreamExt as _;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Collected, Full, StreamBody, combinators::UnsyncBoxBody};
@@ -212,7 +211,7 @@ impl Apiserver {
 pub(crate) fn bundle_of(configuration: &Value) -> String {
     let encoded =
         configuration["webhooks"][0]["clientConfig"]["caBundle"].as_str().unwrap_or_default();
-    String::from_utf8(STANDARD.decode(encoded).unwrap()).unwrap()
+    String::from_utf8(BASE64.decode(encoded.as_bytes()).unwrap()).unwrap()
 }
 
 impl Drop for Apiserver {
@@ -256,7 +255,7 @@ fn kubeconfig(address: SocketAddr, ca: &str) -> String {
         "current-context": "tests",
         "clusters": [{"name": "tests", "cluster": {
             "server": format!("https://{address}"),
-            "certificate-authority-data": STANDARD.encode(ca),
+            "certificate-authority-data": BASE64.encode(ca.as_bytes()),
         }}],
         "users": [{"name": "tests", "user": {"token": TOKEN}}],
         "contexts": [{"name": "tests", "context": {"cluster": "tests", "user": "tests",

@@ -16,7 +16,7 @@ use super::client::TEST_TIMEOUT;
 
 pub(crate) use super::port::free;
 
-/// What the user `bfb` may do: what the README says, and no more.
+/// What the user `bfb` may do: what `docs/redis.md` says, and no more.
 fn rules(options: &[String]) -> String {
     let cluster = options.iter().any(|option| option == "--cluster-enabled");
     format!("on >secret {}", bfb::bus::acl_rules("default", kind(cluster)))

@@ -6,9 +6,8 @@ use std::ops::Deref;
 use std::process::Output;
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use data_encoding::BASE64;
 use http::header::{CONTENT_TYPE, HOST};
 use http::{Method, Request};
 use http_body_util::Full;
@@ -155,7 +154,8 @@ pub(crate) fn patch(response: &Value) -> Value {
         (&json!(true), &json!("JSONPatch")),
         "{response}"
     );
-    serde_json::from_slice(&STANDARD.decode(response["patch"].as_str().unwrap()).unwrap()).unwrap()
+    serde_json::from_slice(&BASE64.decode(response["patch"].as_str().unwrap().as_bytes()).unwrap())
+        .unwrap()
 }
 
 /// A TLS client that trusts these authorities.

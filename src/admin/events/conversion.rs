@@ -118,7 +118,6 @@ const fn empty_reason_name(reason: EmptyReason) -> &'static str {
     match reason {
         EmptyReason::Epoch => "epoch",
         EmptyReason::StreamEnd => "stream-end",
-        EmptyReason::Owner => "owner",
     }
 }
 

@@ -3,7 +3,7 @@
 //! has one of its own, since a server may refuse one domain and not another.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use super::super::core::{BusCore, BusDomain};
 use super::super::events::BusEventKind;
@@ -21,21 +21,21 @@ pub(super) struct FaultLog {
     is_working: bool,
 }
 
-/// One trouble.
+/// One Redis fault, from its first failure to recovery.
 #[derive(Debug, Default)]
 struct OngoingFault {
     cause: Option<RedisFault>,
-    /// Every cause that was said since it began.
+    /// Every cause that was logged since it began.
     logged: Vec<RedisFault>,
 }
 
 impl OngoingFault {
-    /// Takes a cause; whether it is to be said.
+    /// Records a cause and returns whether it is to be logged.
     fn note(&mut self, fault: &RedisFault) -> bool {
         self.cause = Some(fault.clone());
         // The text of a TLS error may hold the time.
-        let is_same = |said: &RedisFault| {
-            said == fault || matches!((said, fault), (RedisFault::Tls(_), RedisFault::Tls(_)))
+        let is_same = |logged: &RedisFault| {
+            logged == fault || matches!((logged, fault), (RedisFault::Tls(_), RedisFault::Tls(_)))
         };
         let is_new = !self.logged.iter().any(is_same) && self.logged.len() < CAUSES_MAX;
         if is_new {
@@ -97,6 +97,6 @@ impl FaultLog {
     fn publish_current(&self, core: &BusCore) {
         let of_domain = || self.domains.values().find_map(|trouble| trouble.cause.clone());
         let cause = self.connection.cause.clone().or_else(of_domain);
-        *core.current_fault.lock().unwrap_or_else(PoisonError::into_inner) = cause;
+        *core.current_fault.lock() = cause;
     }
 }

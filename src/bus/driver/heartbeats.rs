@@ -71,9 +71,10 @@ impl Driver {
         };
         let is_silent = beats.iter().all(|(_, _, answer)| is_unanswered(answer));
         let silent_max = if is_cluster { SILENT_MAX * self.domains.len() } else { SILENT_MAX };
-        let must_reconnect = beats
-            .iter()
-            .any(|(_, _, answer)| matches!(answer, Err(RedisFault::Refused(code)) if requires_reconnect(code)));
+        let must_reconnect = beats.iter().any(|(_, _, answer)| match answer {
+            Err(RedisFault::Refused(code)) => requires_reconnect(code),
+            _ => false,
+        });
         self.silent_rounds = if is_silent { self.silent_rounds + 1 } else { 0 };
         // Not as soon as there is a connection: one that breaks at once is no reason to hurry.
         if beats.iter().any(|(_, _, answer)| answer.is_ok()) {

@@ -1,6 +1,6 @@
-//! Which of the commands that a sidecar needs its user may do. Each is sent as itself, in a form
-//! that is looked at for its permission and then does nothing: what writes has an argument that is
-//! refused after that, or names what is not there.
+//! Which of the commands that a sidecar needs the user may not do. Each command is sent in a form
+//! that Redis checks for its permission and that then does nothing: one that writes has an argument
+//! that Redis refuses after that check, or names a key that does not exist.
 
 use redis::{Cmd, RedisError};
 
@@ -9,7 +9,7 @@ use super::super::fault::RedisFault;
 use super::super::permissions::{PERMISSIONS, RedisKind};
 use super::super::redis_names::RedisNames;
 
-/// What was refused.
+/// What a server refused.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CommandRefusals {
     /// Commands that the user may not do.
@@ -20,12 +20,13 @@ pub struct CommandRefusals {
     pub keys: bool,
     /// The user may not touch its channels.
     pub channels: bool,
-    /// Why nobody may, at present: `READONLY`, `MISCONF`, `OOM`.
+    /// The error code with which the server refuses everybody at present: `READONLY`, `MISCONF`,
+    /// `OOM`.
     pub state: Option<String>,
 }
 
 impl CommandRefusals {
-    /// Nothing was.
+    /// Whether nothing was refused.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
@@ -44,7 +45,7 @@ impl CommandRefusals {
             {
                 self.unknown.push(command);
             }
-            // It was allowed, and then found to be what it is: nothing to do.
+            // The command was allowed, and then did nothing, as intended.
             Some("ERR" | "NOSCRIPT" | "WRONGTYPE") => {}
             Some(state) => self.state = Some(state.to_owned()),
             None => return Err(RedisFault::from(error.clone())),
@@ -69,10 +70,11 @@ pub(super) async fn probe_commands(
     Ok(refusals)
 }
 
-/// A command that does nothing. Its number of arguments is right, since that is looked at before
-/// the permission.
+/// A form of `command` that does nothing. Its number of arguments is right, since Redis checks that
+/// before the permission.
 fn harmless_command(command: &str, names: &RedisNames) -> Cmd {
-    let (key, channel) = (names.meta(), names.invalidations_channel());
+    let key = names.meta();
+    let channel = names.invalidations_channel();
     let mut words = command.split('|');
     let mut cmd = redis::cmd(&words.next().unwrap_or_default().to_ascii_uppercase());
     for word in words {

@@ -1,4 +1,4 @@
-//! Where the log of a domain stands, as it lies in Redis.
+//! Reads from Redis where the log of a domain stands.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::server_info::RedisServerInfo;
 pub struct LogStatus {
     /// The protocol that it speaks.
     pub protocol: u32,
-    /// It is of the life that the server is in; nothing if that is not known.
+    /// Whether it is of the life that the server is in; `None`: that is not known.
     pub is_alive: Option<bool>,
     /// The name of its epoch.
     pub epoch: String,
@@ -30,17 +30,17 @@ pub struct LogStatus {
 /// A sidecar in the registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegisteredMember {
-    /// What it is called.
+    /// Its name.
     pub name: String,
-    /// What it was last told of the log.
+    /// The log's `seq` in its last heartbeat reply.
     pub told_seq: u64,
-    /// What it said that it had applied.
+    /// The `seq` that it reported as applied.
     pub reported_seq: u64,
-    /// How long it may serve without having heard from Redis.
+    /// How long it may serve without a reply from Redis.
     pub lease: Duration,
 }
 
-/// Reads it; nothing if there is none.
+/// Reads the log of a domain; `None`: there is none.
 pub(super) async fn read(
     connection: &mut RedisConnection,
     names: &RedisNames,
@@ -78,9 +78,10 @@ impl LogStatus {
 
 fn registration(name: &str, value: &str) -> Option<RegisteredMember> {
     let mut numbers = value.split(' ').map(|number| number.parse().ok());
-    let (told, reported) = (numbers.next()??, numbers.next()??);
+    let told_seq = numbers.next()??;
+    let reported_seq = numbers.next()??;
     let lease = Duration::from_millis(numbers.next()??);
-    Some(RegisteredMember { name: name.to_owned(), told_seq: told, reported_seq: reported, lease })
+    Some(RegisteredMember { name: name.to_owned(), told_seq, reported_seq, lease })
 }
 
 #[cfg(test)]

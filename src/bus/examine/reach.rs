@@ -1,5 +1,5 @@
-//! Whether a server is there at all, and whose certificate it shows: in words, since the client
-//! library has few.
+//! Whether a server can be reached, and whose certificate it shows, described better than the
+//! client library does.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::{ProbeError, SilentServer, display_address};
 use crate::domain::ServerIdentity;
 use crate::identity::{ConnectErrorKind, Connector, Inspection, TlsOptions, inspect_under};
 
-/// Connects, and looks at its side of a TLS handshake, if there is one.
+/// Connects to `addr`, and inspects the server's side of a TLS handshake, if there is one.
 pub(super) async fn reach(
     settings: &BusConfig,
     addr: &ConnectionAddr,
@@ -59,7 +59,7 @@ async fn connect(
     }
 }
 
-/// What a fault means after a look at the server's certificate.
+/// The cause of a fault, given what the TLS handshake showed of the server.
 pub(super) fn probe_error(
     fault: RedisFault,
     seen: Option<&Inspection>,
@@ -79,7 +79,7 @@ pub(super) fn probe_error(
     }
 }
 
-/// Why those whom the URL names do not say which servers there are.
+/// Why the servers that the URL names could not say which servers there are.
 pub(super) async fn silent_servers(
     settings: &BusConfig,
     fault: &RedisFault,
@@ -95,7 +95,7 @@ pub(super) async fn silent_servers(
         let Ok(info) = url.info() else { continue };
         let error = match reach(settings, info.addr(), limit).await {
             Ok(seen) => probe_error(fault.clone(), seen.as_ref(), settings),
-            Err(trouble) => trouble,
+            Err(error) => error,
         };
         servers.push(SilentServer { address: display_address(info.addr()), error });
     }

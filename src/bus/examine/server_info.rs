@@ -1,5 +1,5 @@
-//! How a server is set, as far as its user may know: `INFO`, which every sidecar needs, and
-//! `CONFIG GET`, which it does not and which a managed Redis refuses.
+//! How a server is set, as far as its user may know: by `INFO`, which every sidecar needs, and by
+//! `CONFIG GET`, which no sidecar needs and which a managed Redis refuses.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -38,11 +38,11 @@ pub struct RedisServerInfo {
     pub appends: bool,
     /// The last snapshot could not be written.
     pub snapshot_failed: bool,
-    /// What `CONFIG GET` says; nothing if it is refused.
+    /// What `CONFIG GET` says; `None`: it is refused.
     pub config: Option<RedisServerConfig>,
 }
 
-/// What only `CONFIG GET` knows.
+/// The settings that only `CONFIG GET` shows.
 #[derive(Debug, Clone, Default)]
 pub struct RedisServerConfig {
     /// `min-replicas-to-write`.
@@ -68,7 +68,7 @@ pub struct BufferLimit {
     pub hard: u64,
     /// With more bytes its connection is closed after [`Self::soft_for`]; 0 is without end.
     pub soft: u64,
-    /// How long.
+    /// How long it may have more bytes than [`Self::soft`].
     pub soft_for: Duration,
 }
 
@@ -106,7 +106,7 @@ impl RedisServerInfo {
     }
 }
 
-/// Asks; nothing if it does not even let its user have `INFO`.
+/// Asks the server; `None`: its user may not even run `INFO`.
 pub(super) async fn query(
     connection: &mut RedisConnection,
 ) -> Result<Option<RedisServerInfo>, RedisFault> {

@@ -169,8 +169,8 @@ fn read(packed: &[u8], left: Duration, domain: &Domain) -> Option<DecodedEntry> 
     Some(DecodedEntry { content, old, left })
 }
 
-/// The associated data of a seal: the place in Redis, the fence and the tags, so that no dataset stands
-/// in for another.
+/// The associated data of a seal: the place in Redis, the fence and the tags, so that no dataset
+/// stands in for another.
 pub(super) fn context(name: &str, fence: Fence, tags: &[std::sync::Arc<str>]) -> Vec<u8> {
     let mut context = b"bfb dataset 1".to_vec();
     context.extend_from_slice(&fence.epoch.0.to_le_bytes());

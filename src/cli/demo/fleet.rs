@@ -7,13 +7,11 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use reqwest::Method;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
 use super::private_redis::PrivateRedis;
@@ -22,11 +20,13 @@ use super::{DemoCommand, DemoError, FIRST_PATH, program_name};
 use crate::admin::LogLevel;
 use crate::admin::api::{InvalidateRequest, InvalidateResponse, Status, WaitMode};
 use crate::bus;
-use crate::cache::MemorySize;
+use crate::cache::CacheConfig;
 use crate::cli::client::{SidecarClient, problem_text};
 use crate::cli::{exit, invalidate, logging, out, serve};
-use crate::serve::ListenAddress;
-use crate::sidecar::{CachingConfig, Sidecar, SidecarConfig, SidecarControl};
+use crate::http::ListenAddress;
+use crate::settings::MemorySize;
+use crate::sidecar::{Sidecar, SidecarConfig};
+use crate::supervisor::Control;
 
 use super::upstreams::DemoUpstreams;
 
@@ -102,11 +102,15 @@ impl DemoCommand {
             else {
                 return exit::FAILED;
             };
-            let sidecar =
-                match Sidecar::start(config, LogLevel::new(&self.log, logging::check)).await {
-                    Ok(sidecar) => sidecar,
-                    Err(error) => return serve::report_start_error(&error),
-                };
+            let sidecar = match Sidecar::start(
+                config,
+                LogLevel::new(self.log.as_str(), logging::check),
+            )
+            .await
+            {
+                Ok(sidecar) => sidecar,
+                Err(error) => return serve::report_start_error(&error),
+            };
             match FleetMember::of(&sidecar) {
                 Ok(member) => members.push(member),
                 Err(error) => {
@@ -157,7 +161,7 @@ impl DemoCommand {
         NAMESPACE.clone_into(&mut settings.namespace);
         let mut config = self.config(file, upstreams, index == 1);
         config.bus = Some(settings);
-        config.caching = CachingConfig { memory: MEMORY, off: false, ..CachingConfig::none() };
+        config.cache = CacheConfig { memory: MEMORY, off: false, ..CacheConfig::none() };
         Some(config)
     }
 
@@ -168,8 +172,7 @@ impl DemoCommand {
         redis: Option<&PrivateRedis>,
     ) -> Result<(), FleetDemoError> {
         // Before anything is said, so that nobody who reads it is too early.
-        let (mut interrupt, mut terminate) =
-            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        let mut control = Control::by_signals()?;
         let shown = async {
             out::print(introduction(members, redis));
             show_an_invalidation(members, upstreams).await?;
@@ -190,8 +193,7 @@ impl DemoCommand {
         };
         tokio::select! {
             shown = shown => shown,
-            _ = interrupt.recv() => Ok(()),
-            _ = terminate.recv() => Ok(()),
+            () = control.stopped() => Ok(()),
         }
     }
 }
@@ -284,8 +286,7 @@ fn start_run(
     sidecar: Sidecar,
     apply: impl Fn(&str) + Send + 'static,
 ) -> (mpsc::Sender<()>, SidecarRun) {
-    let (stop, stop_receiver) = mpsc::channel(2);
-    let control = SidecarControl { stop: stop_receiver, reload: Arc::new(Notify::new()) };
+    let (stop, control) = Control::by_sender();
     (stop, Box::pin(sidecar.run(control, apply)))
 }
 

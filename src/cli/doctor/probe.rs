@@ -1,142 +1,124 @@
-//! The examination: every source's connection, a few at once; then, with a key, the answers in the
-//! order of their needs.
+//! Asks the world: every source's connection, a few at once; then, with a key, the answers in the
+//! order of their needs; then the fleet's Redis. What it returns is what was seen; `findings` says
+//! what follows from it.
+
+mod answer;
+mod connection;
+mod context;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 use futures_util::StreamExt as _;
 use futures_util::stream;
 use http::uri::PathAndQuery;
 
-use super::answer_probe::{self, AnswerCheck};
-use super::connection_probe;
-use super::finding::{Finding, FindingLevel};
-use super::identity_report::IdentityReport;
-use super::redis::RedisReport;
-use super::report::{DoctorReport, DomainReport, SourceReport};
-use super::source_findings;
-use crate::bus;
-use crate::domain::{Atomicity, Domain, Domains, Source, check_value};
-use crate::identity::{Identity, TlsOptions};
-use crate::sources::{self, Part, SharedSources};
+pub(super) use answer::{AnswerFacts, AnswerProbe, EtagStrength};
+pub(super) use connection::{
+    CertificatePresentation, ConnectionProbe, TlsProbe, WithoutCertificate,
+};
+pub(super) use context::DoctorContext;
+
+use crate::bus::examine::{self, Examination};
+use crate::domain::{Domain, Domains, Source, SourceIndex, check_value};
+use crate::sources::{self, Part};
 
 /// How many sources are looked at at once.
 const PROBES_AT_ONCE: usize = 8;
 
-/// Who asks, and how.
+/// All that was seen.
 #[derive(Debug)]
-pub(super) struct DoctorContext {
-    pub(super) identity: Option<Arc<Identity>>,
-    pub(super) tls: TlsOptions,
-    /// How long a connection, and each answer, may take.
-    pub(super) timeout: Duration,
-    pub(super) shared: SharedSources,
-    /// The fleet's Redis, if one is given.
-    pub(super) redis: Option<bus::BusConfig>,
+pub(super) struct DoctorProbe<'d> {
+    /// Sources were asked with a key.
+    pub(super) has_key: bool,
+    pub(super) domains: Vec<DomainProbe<'d>>,
+    /// `None`: no Redis was given.
+    pub(super) redis: Option<Examination>,
 }
 
-/// One source under examination.
-struct SourceCheck {
-    report: SourceReport,
+/// What was seen of a domain.
+#[derive(Debug)]
+pub(super) struct DomainProbe<'d> {
+    pub(super) domain: &'d Domain,
+    /// The key is none of this domain's, so its sources were not asked.
+    pub(super) rejects_key: bool,
+    pub(super) sources: Vec<SourceProbe<'d>>,
+}
+
+/// What was seen of a source.
+#[derive(Debug)]
+pub(super) struct SourceProbe<'d> {
+    pub(super) source: &'d Source,
+    pub(super) connection: ConnectionProbe,
+    /// `None`: it was not its turn to be asked.
+    pub(super) answer: Option<AnswerProbe>,
     /// What it gave, for those that need it.
     part: Option<Part>,
-    is_settled: bool,
 }
 
-/// One domain under examination.
-struct DomainCheck<'d> {
-    domain: &'d Domain,
-    sources: Vec<SourceCheck>,
-    findings: Vec<Finding>,
-}
-
-/// Examines every source of `domains`; asks those that a request may go to for `key`.
-pub(super) async fn probe_all(
-    domains: &Domains,
+/// Looks at every source of `domains`, asks those that a request may go to for `key`, and looks at
+/// the fleet's Redis.
+pub(super) async fn probe_all<'d>(
+    domains: &'d Domains,
     context: &DoctorContext,
     key: Option<&str>,
-) -> DoctorReport {
+) -> DoctorProbe<'d> {
     // The first random number of a thread costs aws-lc a tenth of a second, which is nobody's
     // latency.
     let _ = aws_lc_rs::rand::fill(&mut [0; 32]);
-    let mut checks = probe_connections(domains, context).await;
+    let mut probes = probe_connections(domains, context).await;
     if let Some(key) = key {
-        for check in &mut checks {
-            if check_value(key).is_ok() && check.domain.key.matches(key) {
-                check.ask(key, context).await;
-            } else {
-                let warning = Finding::warning(
-                    "bad-key",
-                    "`--key` is no key of this domain, its sources were not asked",
-                );
-                let pattern = &check.domain.key.text;
-                check.findings.push(
-                    warning.expected(format!("one that matches `{pattern}`, without dot segments")),
-                );
+        for probe in &mut probes {
+            probe.rejects_key = check_value(key).is_err() || !probe.domain.key.matches(key);
+            if !probe.rejects_key {
+                probe.ask(key, context).await;
             }
         }
     }
     let redis = match &context.redis {
         Some(settings) => {
-            let domains: Vec<&str> = domains.keys().map(|name| &**name).collect();
-            let found = bus::examine::examine(settings, &domains, context.timeout).await;
-            Some(RedisReport::of(&found, settings))
+            let names: Vec<&str> = domains.keys().map(|name| &**name).collect();
+            Some(examine::examine(settings, &names, context.timeout).await)
         }
         None => None,
     };
-    let identity =
-        context.identity.as_ref().map(|identity| IdentityReport::of(identity, SystemTime::now()));
-    DoctorReport::new(
-        key.is_some(),
-        identity,
-        redis,
-        checks.into_iter().map(DomainCheck::report).collect(),
-    )
+    DoctorProbe { has_key: key.is_some(), domains: probes, redis }
 }
 
 async fn probe_connections<'d>(
     domains: &'d Domains,
     context: &DoctorContext,
-) -> Vec<DomainCheck<'d>> {
+) -> Vec<DomainProbe<'d>> {
     let sources: Vec<&Source> = domains.values().flat_map(|domain| &domain.sources).collect();
     let probes = sources.into_iter().map(|source| async move {
-        new_source_check(source, connection_probe::probe_connection(source, context).await)
+        let connection = connection::probe_connection(source, context).await;
+        SourceProbe { source, connection, answer: None, part: None }
     });
-    let probed: Vec<SourceCheck> = stream::iter(probes).buffered(PROBES_AT_ONCE).collect().await;
+    let probed: Vec<SourceProbe<'d>> =
+        stream::iter(probes).buffered(PROBES_AT_ONCE).collect().await;
     let mut probed = probed.into_iter();
-    let check = |domain: &'d Arc<Domain>| {
+    let of_domain = |domain: &'d Arc<Domain>| {
         let sources = probed.by_ref().take(domain.sources.len()).collect();
-        DomainCheck { domain, sources, findings: Vec::new() }
+        DomainProbe { domain, rejects_key: false, sources }
     };
-    domains.values().map(check).collect()
+    domains.values().map(of_domain).collect()
 }
 
-fn new_source_check(
-    source: &Source,
-    (connection, findings): (Option<connection_probe::ConnectionFacts>, Vec<Finding>),
-) -> SourceCheck {
-    // Whom no request may go to is not asked.
-    let is_settled =
-        connection.is_none() || findings.iter().any(|finding| finding.level == FindingLevel::Error);
-    let report = SourceReport {
-        name: source.name.to_string(),
-        origin: source.http.url.origin.to_string().trim_end_matches('/').to_owned(),
-        server: source.http.server.to_string(),
-        connection,
-        answer: None,
-        findings,
-    };
-    SourceCheck { report, part: None, is_settled }
+impl SourceProbe<'_> {
+    /// It was asked, or no request may go to it.
+    fn is_settled(&self) -> bool {
+        self.answer.is_some() || !self.connection.may_be_asked()
+    }
 }
 
-impl DomainCheck<'_> {
+impl DomainProbe<'_> {
     /// Asks in waves: each asks those whose needs are settled. Sources form a DAG, so each wave
     /// settles some.
     async fn ask(&mut self, key: &str, context: &DoctorContext) {
         loop {
-            let is_open = |at: &usize| !self.sources[*at].is_settled;
+            let is_open = |at: &usize| !self.sources[*at].is_settled();
             let has_its_needs = |at: &usize| {
-                self.domain.sources[*at].needs.iter().all(|need| self.sources[need.0].is_settled)
+                let needs = &self.sources[*at].source.needs;
+                needs.iter().all(|need| self.sources[need.0].is_settled())
             };
             let wave: Vec<usize> =
                 (0..self.sources.len()).filter(is_open).filter(has_its_needs).collect();
@@ -144,62 +126,39 @@ impl DomainCheck<'_> {
                 return;
             }
             let asks = wave.iter().map(|&at| self.ask_one(at, key, context));
-            let outcomes: Vec<AnswerCheck> =
+            let answers: Vec<(AnswerProbe, Option<Part>)> =
                 stream::iter(asks).buffered(PROBES_AT_ONCE).collect().await;
-            for (at, outcome) in wave.into_iter().zip(outcomes) {
-                self.settle(at, outcome);
+            for (at, (answer, part)) in wave.into_iter().zip(answers) {
+                self.sources[at].answer = Some(answer);
+                self.sources[at].part = part;
             }
         }
     }
 
-    async fn ask_one(&self, at: usize, key: &str, context: &DoctorContext) -> AnswerCheck {
-        let source = &self.domain.sources[at];
+    async fn ask_one(
+        &self,
+        at: usize,
+        key: &str,
+        context: &DoctorContext,
+    ) -> (AnswerProbe, Option<Part>) {
+        let source = self.sources[at].source;
         match self.target(source, key) {
-            Ok(target) => answer_probe::probe_answer(source, &target, context).await,
-            Err(finding) => AnswerCheck { part: None, facts: None, findings: vec![finding] },
+            Ok(target) => answer::probe_answer(source, &target, context).await,
+            Err(not_asked) => (not_asked, None),
         }
     }
 
-    fn target(&self, source: &Source, key: &str) -> Result<PathAndQuery, Finding> {
-        let part_of = |index: crate::domain::SourceIndex| {
+    fn target(&self, source: &Source, key: &str) -> Result<PathAndQuery, AnswerProbe> {
+        let part_of = |index: SourceIndex| {
             let needed = &self.sources[index.0];
-            (needed.report.name.as_str(), needed.part.as_ref())
+            (&*needed.source.name, needed.part.as_ref())
         };
-        if let Some((name, _)) =
-            source.needs.iter().map(|need| part_of(*need)).find(|(_, part)| part.is_none())
-        {
-            let observation = format!("not asked, for its URL needs `{name}`, which gave no part");
-            return Err(Finding::warning("not-asked", observation));
+        let without_part =
+            source.needs.iter().map(|need| part_of(*need)).find(|(_, part)| part.is_none());
+        if let Some((name, _)) = without_part {
+            return Err(AnswerProbe::NotAsked { needed: name.to_owned() });
         }
         sources::render(&source.name, &source.http.url, key, part_of)
-            .map_err(|failure| Finding::error(failure.reason.as_str(), failure.detail))
-    }
-
-    fn settle(&mut self, at: usize, answer_check: AnswerCheck) {
-        let source = &mut self.sources[at];
-        source.is_settled = true;
-        source.part = answer_check.part;
-        source.report.findings.extend(answer_check.findings);
-        if let Some(facts) = &answer_check.facts {
-            source.report.findings.extend(source_findings::answer_findings(
-                self.domain,
-                &self.domain.sources[at],
-                facts,
-            ));
-        }
-        source.report.answer = answer_check.facts;
-    }
-
-    fn report(self) -> DomainReport {
-        DomainReport {
-            name: self.domain.name.to_string(),
-            file: self.domain.file.display().to_string(),
-            atomicity: match self.domain.atomicity {
-                Atomicity::Complete => "complete",
-                Atomicity::Snapshot { .. } => "snapshot",
-            },
-            findings: self.findings,
-            sources: self.sources.into_iter().map(|patient| patient.report).collect(),
-        }
+            .map_err(|error| AnswerProbe::Failed { error, has_next_page: false })
     }
 }

@@ -1,14 +1,22 @@
 //! The report: all that was found, in the members that `--format json` prints.
 
-use std::time::Duration;
+mod connection;
+mod identity;
+mod redis;
+
+use std::time::SystemTime;
 
 use serde::Serialize;
 
-use super::answer_probe;
-use super::connection_probe;
-use super::finding::{Finding, FindingLevel};
-use super::identity_report::IdentityReport;
-use super::redis::RedisReport;
+pub(super) use connection::{CertificateReport, ConnectionReport};
+pub(super) use identity::IdentityReport;
+pub(super) use redis::{LogReport, LogStateReport, RedisReport, ServerReport, ServerSettings};
+
+use super::findings::{self, Finding, FindingLevel};
+use super::probe::{
+    AnswerFacts, AnswerProbe, DoctorContext, DoctorProbe, DomainProbe, SourceProbe,
+};
+use crate::domain::Atomicity;
 
 /// The whole report.
 #[derive(Debug, Serialize)]
@@ -44,20 +52,63 @@ pub(super) struct SourceReport {
     /// The identity that its certificate must carry.
     pub(super) server: String,
     /// `None`: there is no connection to it.
-    pub(super) connection: Option<connection_probe::ConnectionFacts>,
+    pub(super) connection: Option<ConnectionReport>,
     /// `None`: it was not asked, or gave no 200.
-    pub(super) answer: Option<answer_probe::AnswerFacts>,
+    pub(super) answer: Option<AnswerFacts>,
     pub(super) findings: Vec<Finding>,
 }
 
+impl DomainReport {
+    fn of(probe: &DomainProbe<'_>, now: SystemTime) -> Self {
+        let domain = probe.domain;
+        let of_source = |source| SourceReport::of(probe, source, now);
+        Self {
+            name: domain.name.to_string(),
+            file: domain.file.display().to_string(),
+            atomicity: match domain.atomicity {
+                Atomicity::Complete => "complete",
+                Atomicity::Snapshot { .. } => "snapshot",
+            },
+            findings: findings::domain_findings(probe),
+            sources: probe.sources.iter().map(of_source).collect(),
+        }
+    }
+}
+
 impl SourceReport {
-    /// The worst that was found of it.
+    fn of(domain: &DomainProbe<'_>, probe: &SourceProbe<'_>, now: SystemTime) -> Self {
+        let source = probe.source;
+        let origin = source.http.url.origin.to_string();
+        let answer = match &probe.answer {
+            Some(AnswerProbe::Answered(facts)) => Some(facts.clone()),
+            _ => None,
+        };
+        Self {
+            name: source.name.to_string(),
+            origin: origin.trim_end_matches('/').to_owned(),
+            server: source.http.server.to_string(),
+            connection: ConnectionReport::of(&probe.connection),
+            answer,
+            findings: findings::source_findings(domain, probe, now),
+        }
+    }
+
+    /// The worst level of its findings.
     pub(super) fn level(&self) -> Option<FindingLevel> {
         self.findings.iter().map(|finding| finding.level).min()
     }
 }
 
 impl DoctorReport {
+    /// The report of all that was seen, with its findings.
+    pub(super) fn of(probe: &DoctorProbe<'_>, context: &DoctorContext, now: SystemTime) -> Self {
+        let identity = context.identity.as_deref().map(|own| IdentityReport::of(own, now));
+        let of_redis = |(found, settings)| RedisReport::of(found, settings, now);
+        let redis = probe.redis.as_ref().zip(context.redis.as_ref()).map(of_redis);
+        let domains = probe.domains.iter().map(|domain| DomainReport::of(domain, now)).collect();
+        Self::new(probe.has_key, identity, redis, domains)
+    }
+
     pub(super) fn new(
         asked: bool,
         identity: Option<IdentityReport>,
@@ -78,20 +129,4 @@ impl DoctorReport {
         let of_redis = self.redis.iter().flat_map(RedisReport::findings);
         self.identity.iter().flat_map(|own| &own.findings).chain(of_redis).chain(of_domains)
     }
-}
-
-/// Milliseconds, to a hundredth.
-pub(super) fn ms(duration: Duration) -> f64 {
-    (duration.as_secs_f64() * 100_000.0).round() / 100.0
-}
-
-/// A time to come, for people: `364 days`, `7 hours`.
-pub(super) fn span(duration: Duration) -> String {
-    const HOUR: u64 = 3600;
-    let (count, unit) = match duration.as_secs() {
-        seconds if seconds < HOUR => (seconds / 60, "minute"),
-        seconds if seconds < 48 * HOUR => (seconds / HOUR, "hour"),
-        seconds => (seconds / (24 * HOUR), "day"),
-    };
-    format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
 }

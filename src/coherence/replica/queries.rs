@@ -13,7 +13,7 @@ use super::{Replica, StartPoint};
 impl Replica {
     /// Whether memory may answer at `now`, a moment no earlier than the request came.
     pub fn may_serve(&self, now: Moment) -> bool {
-        !self.is_stopped && self.newer_protocol.is_none() && self.lease.holds(now)
+        self.newer_protocol.is_none() && self.lease.holds(now)
     }
 
     /// Whether a dataset in memory is believed.
@@ -28,10 +28,10 @@ impl Replica {
 
     /// Whether a caller who came at `now` may join a flight that began before.
     pub fn may_join(&self, start: StartPoint, key: &str, now: Moment) -> bool {
-        let has_lease = self.may_serve(now) || !self.config.guards.hold(Guard::S6JoinNeedsLease);
+        let has_lease = Guard::S6JoinNeedsLease.requires(self.may_serve(now));
         let is_current =
             self.is_of_current_generation(start) && self.stamps.is_flight_valid(start.seq, key);
-        has_lease && (is_current || !self.config.guards.hold(Guard::S6JoinOutdated))
+        has_lease && Guard::S6JoinOutdated.requires(is_current)
     }
 
     /// Whether what a flight collected may be kept in memory at `now`, and the mark that it shall
@@ -83,11 +83,7 @@ impl Replica {
         tags: &[Arc<str>],
         now: Moment,
     ) -> Option<EntryFence> {
-        let seq = if self.config.guards.hold(Guard::S5Fence) {
-            fence.seq
-        } else {
-            self.follower.applied()
-        };
+        let seq = Guard::S5Fence.prescribes(fence.seq, self.follower.applied());
         let entry_fence = EntryFence { generation: self.generation, fence: Fence { seq, ..fence } };
         (self.may_serve(now)
             && self.is_of_current_generation(start)
@@ -97,7 +93,7 @@ impl Replica {
 
     /// Whether memory has not been emptied since.
     pub(super) fn is_of_current_generation(&self, start: StartPoint) -> bool {
-        start.generation == self.generation || !self.config.guards.hold(Guard::S5EmptiedMemory)
+        Guard::S5EmptiedMemory.requires(start.generation == self.generation)
     }
 }
 
@@ -115,7 +111,7 @@ impl Replica {
 
     /// Until when its lease holds.
     pub fn lease_until(&self) -> Option<Moment> {
-        self.lease.until().filter(|_| !self.is_stopped)
+        self.lease.until()
     }
 
     /// The newer protocol that it met, and must not take part in.

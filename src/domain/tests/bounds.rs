@@ -3,8 +3,8 @@
 use std::cell::Cell;
 use std::fmt::Write as _;
 
-use super::scale::assert_linear;
 use super::*;
+use crate::diagnostics::cpu_cost::assert_linear;
 
 /// `count` texts of one shape, joined.
 fn many(count: usize, one: impl Fn(usize) -> String) -> String {
@@ -199,8 +199,8 @@ fn braces_that_resemble_references_cost_what_they_are_long() {
 #[test]
 fn a_variable_that_is_named_often_is_read_once_and_put_in_within_a_bound() {
     let read = Cell::new(0);
-    let (large, variable) =
-        ("x".repeat(100_000), |name: &str| (name == "A_FILE").then(|| "/run/a".to_owned()));
+    let large = "x".repeat(100_000);
+    let variable = |name: &str| (name == "A_FILE").then(|| "/run/a".to_owned());
     let read_counted = |_: &Path| {
         read.set(read.get() + 1);
         Ok(large.clone())

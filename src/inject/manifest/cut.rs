@@ -8,7 +8,7 @@ use super::error::ManifestError;
 use super::splice::{
     DocumentText, EXPECTED_BLOCK, PLAIN_HINT, SpliceTarget, TREE_MISMATCH, unwritable,
 };
-use super::tree::{ManifestNode, ManifestNodeKind};
+use crate::diagnostics::yaml::{YamlKind, YamlNode};
 use crate::inject::change::{Removal, RemovedEntries};
 
 impl<'t> DocumentText<'t> {
@@ -24,7 +24,7 @@ impl<'t> DocumentText<'t> {
         };
         let flow = matches!(
             target.node.kind,
-            ManifestNodeKind::Map { flow: true, .. } | ManifestNodeKind::List { flow: true, .. }
+            YamlKind::Map { flow: true, .. } | YamlKind::List { flow: true, .. }
         );
         let last_kept = (0..entries.len()).rev().find(|nth| !is_removed(*nth));
         let mut edits = Vec::new();
@@ -54,13 +54,13 @@ impl<'t> DocumentText<'t> {
 
     fn entries(&self, target: &SpliceTarget<'t>) -> Result<Vec<WrittenEntry<'t>>, ManifestError> {
         match &target.node.kind {
-            ManifestNodeKind::Map { entries, .. } => {
+            YamlKind::Map { entries, .. } => {
                 Ok(entries.iter().map(|(key, value)| WrittenEntry::member(key, value)).collect())
             }
-            ManifestNodeKind::List { items, flow: true } => {
+            YamlKind::List { items, flow: true } => {
                 Ok(items.iter().map(|item| WrittenEntry::item(item.span.clone())).collect())
             }
-            ManifestNodeKind::List { items, .. } => {
+            YamlKind::List { items, .. } => {
                 let mut from = self.first_dash(target)?;
                 let mut entries = Vec::with_capacity(items.len());
                 for item in items {
@@ -78,7 +78,7 @@ impl<'t> DocumentText<'t> {
                 }
                 Ok(entries)
             }
-            ManifestNodeKind::Scalar { .. } | ManifestNodeKind::Alias(_) => {
+            YamlKind::Scalar { .. } | YamlKind::Alias(_) => {
                 unwritable(target.node, TREE_MISMATCH, EXPECTED_BLOCK, PLAIN_HINT)
             }
         }
@@ -92,7 +92,7 @@ struct WrittenEntry<'t> {
 }
 
 impl<'t> WrittenEntry<'t> {
-    fn member(key: &'t ManifestNode, value: &ManifestNode) -> Self {
+    fn member(key: &'t YamlNode, value: &YamlNode) -> Self {
         Self { key: key.text(), span: key.span.start..value.span.end.max(key.span.end) }
     }
 

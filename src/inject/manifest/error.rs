@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::path::Path;
 
-use crate::domain::Problem;
+use crate::diagnostics::Problem;
 
 /// One thing in the way.
 #[derive(Debug)]

@@ -6,7 +6,8 @@ use std::collections::HashMap;
 use serde_json::{Map, Value};
 
 use super::error::ManifestError;
-use super::tree::{ManifestDocument, ManifestNode, ManifestNodeKind};
+use super::tree::ManifestDocument;
+use crate::diagnostics::yaml::{YamlKind, YamlNode};
 
 /// How deep values may be nested once aliases are resolved.
 const DEPTH_MAX: usize = 256;
@@ -27,7 +28,7 @@ pub(super) fn to_json(document: &ManifestDocument) -> Result<Value, ManifestErro
 }
 
 struct AliasResolver<'d> {
-    anchors: HashMap<usize, &'d ManifestNode>,
+    anchors: HashMap<usize, &'d YamlNode>,
     /// Values that may still come.
     values_left: usize,
     /// Bytes of text that may still come, those of keys among them.
@@ -35,7 +36,7 @@ struct AliasResolver<'d> {
 }
 
 impl<'d> AliasResolver<'d> {
-    fn value(&mut self, node: &'d ManifestNode, depth: usize) -> Result<Value, ManifestError> {
+    fn value(&mut self, node: &'d YamlNode, depth: usize) -> Result<Value, ManifestError> {
         const EXPAND: &str = "write out what the aliases stand for, and only what is needed";
         let refuse =
             |why, expected, hint| Err(ManifestError::at(node.span.clone(), why, expected, hint));
@@ -51,14 +52,12 @@ impl<'d> AliasResolver<'d> {
         };
         self.text_bytes_left = text_left;
         match &node.kind {
-            ManifestNodeKind::Scalar { text, plain } => {
-                Ok(scalar(text, *plain, node.tag.as_deref()))
-            }
-            ManifestNodeKind::List { items, .. } => {
+            YamlKind::Scalar { text, plain, .. } => Ok(scalar(text, *plain, node.tag.as_deref())),
+            YamlKind::List { items, .. } => {
                 items.iter().map(|item| self.value(item, depth + 1)).collect()
             }
-            ManifestNodeKind::Map { entries, .. } => self.map(entries, depth).map(Value::Object),
-            ManifestNodeKind::Alias(anchor) => match self.anchors.get(anchor).copied() {
+            YamlKind::Map { entries, .. } => self.map(entries, depth).map(Value::Object),
+            YamlKind::Alias(anchor) => match self.anchors.get(anchor).copied() {
                 Some(target) => self.value(target, depth + 1),
                 None => refuse(
                     "this alias names nothing",
@@ -71,16 +70,15 @@ impl<'d> AliasResolver<'d> {
 
     fn map(
         &mut self,
-        entries: &'d [(ManifestNode, ManifestNode)],
+        entries: &'d [(YamlNode, YamlNode)],
         depth: usize,
     ) -> Result<Map<String, Value>, ManifestError> {
-        let (mut map, mut merged) = (Map::new(), Vec::new());
+        let mut map = Map::new();
+        let mut merged = Vec::new();
         for (key, value) in entries {
             let Some(name) = key.text() else {
-                let (why, hint) = (
-                    "a list or mapping cannot be a key",
-                    "write `key: value`, with a word for the key",
-                );
+                let why = "a list or mapping cannot be a key";
+                let hint = "write `key: value`, with a word for the key";
                 return Err(ManifestError::at(key.span.clone(), why, "a name", hint));
             };
             if is_merge(key) {
@@ -96,7 +94,8 @@ impl<'d> AliasResolver<'d> {
             };
             for from in maps {
                 let Value::Object(from) = from else {
-                    let (why, hint) = ("only a mapping can be merged", "write the entries out");
+                    let why = "only a mapping can be merged";
+                    let hint = "write the entries out";
                     return Err(ManifestError::at(
                         key.span.clone(),
                         why,
@@ -114,17 +113,17 @@ impl<'d> AliasResolver<'d> {
 }
 
 /// The bytes of text that a node brings by itself: its own, or those of its keys.
-fn text_bytes(node: &ManifestNode) -> usize {
-    let length = |node: &ManifestNode| node.text().map_or(0, str::len);
+fn text_bytes(node: &YamlNode) -> usize {
+    let length = |node: &YamlNode| node.text().map_or(0, str::len);
     match &node.kind {
-        ManifestNodeKind::Map { entries, .. } => entries.iter().map(|(key, _)| length(key)).sum(),
+        YamlKind::Map { entries, .. } => entries.iter().map(|(key, _)| length(key)).sum(),
         _ => length(node),
     }
 }
 
 /// Whether a key is `<<`, which brings in the entries of another mapping.
-pub(super) fn is_merge(key: &ManifestNode) -> bool {
-    matches!(&key.kind, ManifestNodeKind::Scalar { text, plain: true } if text == "<<")
+pub(super) fn is_merge(key: &YamlNode) -> bool {
+    matches!(&key.kind, YamlKind::Scalar { text, plain: true, .. } if text == "<<")
 }
 
 fn scalar(text: &str, plain: bool, tag: Option<&str>) -> Value {

@@ -10,6 +10,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::diagnostics::line_start;
+
 /// The most blanks before a line: more than any manifest is indented by.
 const PAD_MAX: usize = 512;
 /// Bytes that may be read in all, over and over; and the most often that they are.
@@ -94,7 +96,7 @@ impl<'t> LenientText<'t> {
         }
         self.repairs_left -= 1;
         let is_repaired = match info {
-            _ if IN_BRACKETS.contains(&info) => self.pad_line(self.line_start(at)),
+            _ if IN_BRACKETS.contains(&info) => self.pad_line(line_start(self.text, at)),
             IN_QUOTES => self.pad_quoted(at),
             COMMENT => self.text[at..].starts_with('#') && self.blanks.insert(at, 1).is_none(),
             TAB => self.replace_tab_before(at),
@@ -110,7 +112,8 @@ impl<'t> LenientText<'t> {
     pub(super) fn padded(&mut self) -> String {
         let mut padded =
             String::with_capacity(self.text.len() + self.blanks.values().sum::<usize>());
-        let (mut from, mut total) = (0, 0);
+        let mut from = 0;
+        let mut total = 0;
         self.inserted.clear();
         for (&before, &count) in &self.blanks {
             padded += &self.text[from..before];
@@ -139,10 +142,6 @@ impl<'t> LenientText<'t> {
         // Among blanks themselves: the byte before which they are.
         let next = self.inserted.get(earlier).map_or(self.text.len(), |blanks| blanks.before);
         (at - self.total_of(earlier)).min(next)
-    }
-
-    fn line_start(&self, at: usize) -> usize {
-        self.text[..at].rfind(['\n', '\r']).map_or(0, |before| before + 1)
     }
 
     fn pad_line(&mut self, start: usize) -> bool {

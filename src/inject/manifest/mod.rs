@@ -10,7 +10,6 @@ mod error;
 mod json_value;
 mod kinds;
 mod lenient;
-mod problems;
 mod rewrite;
 mod splice;
 mod tree;
@@ -22,7 +21,7 @@ use serde_json::Value;
 
 use super::decide::SkipReason;
 use super::sidecar_settings::Defaults;
-use crate::domain::Problem;
+use crate::diagnostics::Problem;
 use rewrite::ManifestRewriter;
 use tree::ManifestDocument;
 

@@ -11,11 +11,11 @@ use super::edit::{self, Edit};
 use super::error::ManifestError;
 use super::json_value;
 use super::kinds::{self, PodTemplate};
-use super::problems::Problems;
 use super::splice::{DocumentText, EXPECTED_BLOCK, PLAIN_HINT};
-use super::tree::{self, ManifestDocument, ManifestNode, ManifestNodeKind};
+use super::tree::{self, ManifestDocument};
 use super::{PodOutcome, PodReport, RewriteMode, RewrittenManifest};
-use crate::domain::{Problem, quote};
+use crate::diagnostics::yaml::{YamlKind, YamlNode};
+use crate::diagnostics::{Problem, ProblemList, quote};
 use crate::inject::change::{self, FieldPath, PathStep};
 use crate::inject::decide::{self, InjectOutcome, Injection};
 use crate::inject::refusal::{InjectionRefusal, RefusalReason};
@@ -23,6 +23,9 @@ use crate::inject::sidecar_settings::Defaults;
 
 /// The text, read again, says something else.
 const RESULT_MISMATCH: &str = "what would be written is not what is meant";
+
+/// What to do once the first ones of many problems are mended.
+const RETRY: &str = "try again";
 
 /// What a document shall say once it is rewritten.
 struct ExpectedDocument {
@@ -38,8 +41,8 @@ pub(super) struct ManifestRewriter<'t> {
     edits: Vec<Edit>,
     expected: Vec<ExpectedDocument>,
     pods: Vec<PodReport>,
-    unknown_kinds: Problems<'t>,
-    problems: Problems<'t>,
+    unknown_kinds: ProblemList<'t>,
+    problems: ProblemList<'t>,
 }
 
 impl<'t> ManifestRewriter<'t> {
@@ -50,8 +53,8 @@ impl<'t> ManifestRewriter<'t> {
             edits: Vec::new(),
             expected: Vec::new(),
             pods: Vec::new(),
-            unknown_kinds: Problems::new(file, text),
-            problems: Problems::new(file, text),
+            unknown_kinds: ProblemList::new(file, text),
+            problems: ProblemList::new(file, text),
         }
     }
 
@@ -80,8 +83,8 @@ impl<'t> ManifestRewriter<'t> {
                 quote(kind),
                 quote(owner)
             );
-            let (expected, hint) =
-                ("a kind of Kubernetes' own", "its pods can get their sidecar from the webhook");
+            let expected = "a kind of Kubernetes' own";
+            let hint = "its pods can get their sidecar from the webhook";
             self.unknown_kinds.push_at(span_of_path(root, at, false), message, expected, hint);
         }
         let document_text = DocumentText::new(self.text, document, self.newline);
@@ -106,7 +109,7 @@ impl<'t> ManifestRewriter<'t> {
     fn inject(
         &mut self,
         document_text: &DocumentText<'_>,
-        root: &ManifestNode,
+        root: &YamlNode,
         template: &PodTemplate,
         document: &mut Value,
         defaults: &Defaults,
@@ -115,10 +118,8 @@ impl<'t> ManifestRewriter<'t> {
             let name = misplaced.steps().last().map(step_name).unwrap_or_default();
             let message = format!("{} means nothing here", quote(&name));
             let below = template.at.key("metadata").key("annotations").to_string();
-            let (expected, hint) = (
-                "it among the annotations of the pod",
-                format!("move it to `{}`", dotted_path(&below)),
-            );
+            let expected = "it among the annotations of the pod";
+            let hint = format!("move it to `{}`", dotted_path(&below));
             self.problems.push_at(span_of_path(root, misplaced, false), message, expected, hint);
         }
         let pod = document.pointer_mut(&template.at.to_string());
@@ -172,7 +173,7 @@ impl<'t> ManifestRewriter<'t> {
     fn uninject(
         &mut self,
         document_text: &DocumentText<'_>,
-        root: &ManifestNode,
+        root: &YamlNode,
         template: &PodTemplate,
         document: &mut Value,
     ) -> Vec<FieldPath> {
@@ -205,11 +206,11 @@ impl<'t> ManifestRewriter<'t> {
 
     /// Reports keys that stand twice in a document that is changed: which of the two is meant
     /// cannot be told.
-    fn report_duplicate_keys(&mut self, root: &ManifestNode) {
+    fn report_duplicate_keys(&mut self, root: &YamlNode) {
         let mut waiting = vec![root];
         while let Some(node) = waiting.pop() {
             match &node.kind {
-                ManifestNodeKind::Map { entries, .. } => {
+                YamlKind::Map { entries, .. } => {
                     let mut keys = HashSet::new();
                     for (key, value) in entries {
                         if key.text().is_some_and(|text| !keys.insert(text))
@@ -217,19 +218,20 @@ impl<'t> ManifestRewriter<'t> {
                         {
                             let message =
                                 format!("{} is given twice", quote(key.text().unwrap_or_default()));
-                            let (expected, hint) = ("each key once", "remove one of the two");
+                            let expected = "each key once";
+                            let hint = "remove one of the two";
                             self.problems.push_at(key.span.clone(), message, expected, hint);
                         }
                         waiting.push(value);
                     }
                 }
-                ManifestNodeKind::List { items, .. } => waiting.extend(items),
-                ManifestNodeKind::Scalar { .. } | ManifestNodeKind::Alias(_) => {}
+                YamlKind::List { items, .. } => waiting.extend(items),
+                YamlKind::Scalar { .. } | YamlKind::Alias(_) => {}
             }
         }
     }
 
-    fn report_mismatch(&mut self, root: &ManifestNode) {
+    fn report_mismatch(&mut self, root: &YamlNode) {
         self.problems.push_at(root.span.clone(), RESULT_MISMATCH, EXPECTED_BLOCK, PLAIN_HINT);
     }
 
@@ -244,10 +246,10 @@ impl<'t> ManifestRewriter<'t> {
             return Ok(RewrittenManifest {
                 text,
                 pods: self.pods,
-                unknown_kinds: self.unknown_kinds.into_list(),
+                unknown_kinds: self.unknown_kinds.into_problems(RETRY),
             });
         }
-        Err(self.problems.into_list())
+        Err(self.problems.into_problems(RETRY))
     }
 
     /// Whether `text`, read again, is what was decided on.
@@ -272,12 +274,13 @@ impl<'t> ManifestRewriter<'t> {
 }
 
 /// The place of a path, or of as much of it as is written: of its key, or of its value.
-fn span_of_path(root: &ManifestNode, path: &FieldPath, of_value: bool) -> Range<usize> {
-    let (mut span, mut node) = (root.span.clone(), root);
+fn span_of_path(root: &YamlNode, path: &FieldPath, of_value: bool) -> Range<usize> {
+    let mut span = root.span.clone();
+    let mut node = root;
     for step in path.steps() {
         let next = match (step, &node.kind) {
             (PathStep::Key(key), _) => node.entry(key).map(|(key, value)| (&key.span, value)),
-            (PathStep::Item(index), ManifestNodeKind::List { items, .. }) => {
+            (PathStep::Item(index), YamlKind::List { items, .. }) => {
                 items.get(*index).map(|item| (&item.span, item))
             }
             _ => None,

@@ -11,8 +11,9 @@ use std::collections::HashMap;
 use super::edit::Edit;
 use super::error::ManifestError;
 use super::json_value::is_merge;
-use super::tree::{ManifestDocument, ManifestNode, ManifestNodeKind};
+use super::tree::ManifestDocument;
 use super::write::{BlockStyle, FlowStyle};
+use crate::diagnostics::yaml::{YamlKind, YamlNode};
 use crate::inject::change::{AddedEntries, Addition, FieldPath, PathStep};
 
 /// What is written into without guessing.
@@ -24,7 +25,7 @@ pub(super) const PLAIN_HINT: &str =
 pub(super) const TREE_MISMATCH: &str = "this is not what it was taken for";
 
 pub(super) fn unwritable<T>(
-    node: &ManifestNode,
+    node: &YamlNode,
     why: impl Into<String>,
     expected: &str,
     hint: &str,
@@ -48,9 +49,9 @@ pub(super) struct DocumentText<'t> {
 /// A collection, and what it is the value of.
 #[derive(Clone, Copy)]
 pub(super) struct SpliceTarget<'t> {
-    pub(super) node: &'t ManifestNode,
+    pub(super) node: &'t YamlNode,
     /// Its key, where it is a member of a mapping.
-    key: Option<&'t ManifestNode>,
+    key: Option<&'t YamlNode>,
     /// Whether the collection that holds it is written in brackets.
     in_flow: bool,
 }
@@ -81,16 +82,14 @@ impl<'t> DocumentText<'t> {
             );
         }
         match (&node.kind, &addition.entries) {
-            (
-                ManifestNodeKind::Map { flow: true, .. }
-                | ManifestNodeKind::List { flow: true, .. },
-                _,
-            ) => Ok(self.add_to_flow(node, &addition.entries)),
-            (ManifestNodeKind::Map { entries, .. }, _) => {
+            (YamlKind::Map { flow: true, .. } | YamlKind::List { flow: true, .. }, _) => {
+                Ok(self.add_to_flow(node, &addition.entries))
+            }
+            (YamlKind::Map { entries, .. }, _) => {
                 let first = entries.first().map_or(node.span.start, |(key, _)| key.span.start);
                 self.add_to_block(&target, first, addition, dashes_below_key)
             }
-            (ManifestNodeKind::List { .. }, _) => {
+            (YamlKind::List { .. }, _) => {
                 let first = self.first_dash(&target)?;
                 self.add_to_block(&target, first, addition, dashes_below_key)
             }
@@ -133,9 +132,7 @@ impl<'t> DocumentText<'t> {
             }
             let node = self.ensure_unshared(target.node)?;
             target = match (step, &node.kind) {
-                (PathStep::Key(name), ManifestNodeKind::Map { entries, flow }) => match node
-                    .entry(name)
-                {
+                (PathStep::Key(name), YamlKind::Map { entries, flow }) => match node.entry(name) {
                     Some((key, value)) => {
                         SpliceTarget { node: value, key: Some(key), in_flow: *flow }
                     }
@@ -154,9 +151,7 @@ impl<'t> DocumentText<'t> {
                         }
                     },
                 },
-                (PathStep::Item(index), ManifestNodeKind::List { items, flow })
-                    if *index < items.len() =>
-                {
+                (PathStep::Item(index), YamlKind::List { items, flow }) if *index < items.len() => {
                     SpliceTarget { node: &items[*index], key: None, in_flow: *flow }
                 }
                 _ => return unwritable(node, TREE_MISMATCH, EXPECTED_BLOCK, PLAIN_HINT),
@@ -166,10 +161,10 @@ impl<'t> DocumentText<'t> {
         Ok(target)
     }
 
-    fn ensure_unshared(&self, node: &'t ManifestNode) -> Result<&'t ManifestNode, ManifestError> {
+    fn ensure_unshared(&self, node: &'t YamlNode) -> Result<&'t YamlNode, ManifestError> {
         let is_shared =
             node.anchor.is_some_and(|anchor| self.document.aliased_anchors.contains(&anchor));
-        if matches!(node.kind, ManifestNodeKind::Alias(_)) {
+        if matches!(node.kind, YamlKind::Alias(_)) {
             return unwritable(
                 node,
                 "the sidecar goes into what an alias stands for",
@@ -204,7 +199,7 @@ impl<'t> DocumentText<'t> {
     }
 
     /// The place behind the colon of a key.
-    fn after_colon(&self, key: &ManifestNode) -> Option<usize> {
+    fn after_colon(&self, key: &YamlNode) -> Option<usize> {
         let rest = &self.text[key.span.end..];
         let blanks = rest.len() - rest.trim_start_matches([' ', '\t']).len();
         rest[blanks..].starts_with(':').then_some(key.span.end + blanks + 1)
@@ -262,10 +257,10 @@ impl<'t> DocumentText<'t> {
     }
 
     /// Where the first entry of a mapping ends, if it is a word on one line.
-    fn end_of_first_line(&self, node: &ManifestNode) -> Option<usize> {
-        let ManifestNodeKind::Map { entries, .. } = &node.kind else { return None };
+    fn end_of_first_line(&self, node: &YamlNode) -> Option<usize> {
+        let YamlKind::Map { entries, .. } = &node.kind else { return None };
         let (key, value) = entries.first()?;
-        let word = matches!(value.kind, ManifestNodeKind::Scalar { .. }) && !value.is_absent();
+        let word = matches!(value.kind, YamlKind::Scalar { .. }) && !value.is_absent();
         let one_line = !self.text[key.span.start..value.span.end].contains('\n');
         (word && one_line).then_some(value.span.end)
     }
@@ -313,11 +308,11 @@ impl<'t> DocumentText<'t> {
     }
 
     /// Adds in front of what is in brackets.
-    fn add_to_flow(&self, node: &ManifestNode, entries: &AddedEntries) -> Edit {
+    fn add_to_flow(&self, node: &YamlNode, entries: &AddedEntries) -> Edit {
         let open = node.span.start + 1;
         let first = match &node.kind {
-            ManifestNodeKind::Map { entries, .. } => entries.first().map(|(key, _)| key.span.start),
-            ManifestNodeKind::List { items, .. } => items.first().map(|item| item.span.start),
+            YamlKind::Map { entries, .. } => entries.first().map(|(key, _)| key.span.start),
+            YamlKind::List { items, .. } => items.first().map(|item| item.span.start),
             _ => None,
         };
         let style = self.flow_style(node, first);
@@ -336,7 +331,7 @@ impl<'t> DocumentText<'t> {
         Edit { at: at..at, text }
     }
 
-    fn flow_style(&self, node: &ManifestNode, first: Option<usize>) -> FlowStyle {
+    fn flow_style(&self, node: &YamlNode, first: Option<usize>) -> FlowStyle {
         let one_line = || if self.is_tight() { FlowStyle::Tight } else { FlowStyle::Line };
         let Some(first) = first else { return one_line() };
         let before = &self.text[node.span.start + 1..first];
@@ -365,8 +360,7 @@ impl<'t> DocumentText<'t> {
             self.document.root.as_ref().is_some_and(|root| {
                 let all_flow = matches!(
                     root.kind,
-                    ManifestNodeKind::Map { flow: true, .. }
-                        | ManifestNodeKind::List { flow: true, .. }
+                    YamlKind::Map { flow: true, .. } | YamlKind::List { flow: true, .. }
                 );
                 all_flow && !self.text[root.span.clone()].contains("\": ")
             })

@@ -1,104 +1,45 @@
-//! A stream of YAML documents as trees with a place on every node, as loose as Kubernetes is:
-//! anchors, aliases, tags and doubled keys stand in them as they were written. Nothing is lost that
-//! a splice must know of; depth and size are bounded.
+//! The documents of a manifest as trees, as loose as Kubernetes is: anchors, aliases, tags and
+//! doubled keys stand in them as they were written. Every place is one that a splice can work with.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
-use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Tag};
-
 use super::error::ManifestError;
 use super::lenient::{self, LenientText};
-use crate::domain::{Lines, long_tag_directive, yaml_remedy};
+use crate::diagnostics::yaml::{self, YamlError, YamlKind, YamlLimits, YamlNode, yaml_remedy};
 
-/// How deep lists and mappings may be nested.
-const DEPTH_MAX: usize = 256;
-/// How many values a file may hold: some hundred megabytes of a tree, and ten times the largest
-/// manifests that there are.
-const NODES_MAX: usize = 1_000_000;
-/// How many documents a file may hold.
-const DOCUMENTS_MAX: usize = 100_000;
-/// As much of a tag as is kept, in characters: the whole one may be as long as the file, and stand
-/// at every value.
-const TAG_MAX_CHARS: usize = 64;
-
-/// One value, and where it stands.
-#[derive(Debug)]
-pub(super) struct ManifestNode {
-    /// In bytes: what it says itself, without the blanks and comments after it. A value that is not
-    /// there (`key:`) stands, empty, behind its colon.
-    pub(super) span: Range<usize>,
-    pub(super) kind: ManifestNodeKind,
-    /// `&name`, as a number.
-    pub(super) anchor: Option<usize>,
-    /// `!tag`, as it is understood.
-    pub(super) tag: Option<String>,
-}
-
-#[derive(Debug)]
-pub(super) enum ManifestNodeKind {
-    /// Text, and whether it is written without quotes.
-    Scalar { text: String, plain: bool },
-    /// A list, and whether it is written in brackets.
-    List { items: Vec<ManifestNode>, flow: bool },
-    /// A mapping, and whether it is written in braces.
-    Map { entries: Vec<(ManifestNode, ManifestNode)>, flow: bool },
-    /// `*name`
-    Alias(usize),
-}
-
-impl ManifestNode {
-    /// The text of a key.
-    pub(super) fn text(&self) -> Option<&str> {
-        match &self.kind {
-            ManifestNodeKind::Scalar { text, .. } => Some(text),
-            _ => None,
-        }
-    }
-
-    /// The entry with this key, if there is one. The last of several wins, as it does in
-    /// Kubernetes.
-    pub(super) fn entry(&self, key: &str) -> Option<&(ManifestNode, ManifestNode)> {
-        match &self.kind {
-            ManifestNodeKind::Map { entries, .. } => {
-                entries.iter().rev().find(|(name, _)| name.text() == Some(key))
-            }
-            _ => None,
-        }
-    }
-
-    /// Whether it was left out: `key:`.
-    pub(super) fn is_absent(&self) -> bool {
-        self.span.is_empty() && self.tag.is_none() && self.anchor.is_none()
-    }
-}
+/// The values are some hundred megabytes of a tree, and ten times the largest manifests that there
+/// are.
+const LIMITS: YamlLimits = YamlLimits { documents: 100_000, depth: 256, nodes: 1_000_000 };
 
 /// One document.
 #[derive(Debug, Default)]
 pub(super) struct ManifestDocument {
-    /// `None` where it holds comments at most.
-    pub(super) root: Option<ManifestNode>,
+    /// `None` where it holds comments at most. A node's span is what it says itself, without the
+    /// blanks and comments after it; a value that is not there (`key:`) stands, empty, behind its
+    /// colon.
+    pub(super) root: Option<YamlNode>,
     /// The anchors that an alias names.
     pub(super) aliased_anchors: HashSet<usize>,
 }
 
 impl ManifestDocument {
     /// Each anchor with what it names.
-    pub(super) fn anchors(&self) -> HashMap<usize, &ManifestNode> {
+    pub(super) fn anchors(&self) -> HashMap<usize, &YamlNode> {
         let mut found = HashMap::new();
-        let mut waiting: Vec<&ManifestNode> =
+        let mut waiting: Vec<&YamlNode> =
             self.root.iter().filter(|_| !self.aliased_anchors.is_empty()).collect();
         while let Some(node) = waiting.pop() {
             if let Some(anchor) = node.anchor {
                 found.insert(anchor, node);
             }
             match &node.kind {
-                ManifestNodeKind::List { items, .. } => waiting.extend(items),
-                ManifestNodeKind::Map { entries, .. } => {
+                YamlKind::List { items, .. } => waiting.extend(items),
+                YamlKind::Map { entries, .. } => {
                     waiting.extend(entries.iter().flat_map(|(key, value)| [key, value]));
                 }
-                ManifestNodeKind::Scalar { .. } | ManifestNodeKind::Alias(_) => {}
+                YamlKind::Scalar { .. } | YamlKind::Alias(_) => {}
             }
         }
         found
@@ -107,50 +48,58 @@ impl ManifestDocument {
 
 /// Reads every document of `text`.
 pub(super) fn read(text: &str) -> Result<Vec<ManifestDocument>, ManifestError> {
-    if let Some(at) = long_tag_directive(text) {
-        let (expected, hint) = ("at most 256 bytes", "remove lines that begin with `%`");
-        return Err(ManifestError::at(at, "the prefix of a tag is too long", expected, hint));
-    }
     let mut lenient = LenientText::new(text);
     let mut padded = Cow::Borrowed(text);
     loop {
-        let error = match read_once(text, &padded, &lenient) {
-            Ok(documents) => return Ok(documents),
-            Err(TreeReadError::LimitExceeded(error)) => return Err(error),
-            Err(TreeReadError::NotYaml(error)) => error,
+        let stream = yaml::read(&padded, &LIMITS);
+        let placer = NodePlacer { text, lenient: &lenient };
+        let (at, info) = match stream.error {
+            None => {
+                return Ok(stream.documents.into_iter().map(|it| placer.document(it)).collect());
+            }
+            Some(YamlError::Syntax { at, info }) => (lenient.original_offset(at), info),
+            Some(YamlError::LongTagPrefix(at)) => {
+                let hint = "remove lines that begin with `%`";
+                let message = "the prefix of a tag is too long";
+                return Err(ManifestError::at(at, message, "at most 256 bytes", hint));
+            }
+            Some(YamlError::TooManyDocuments(at)) => {
+                let expected = format!("at most {} documents in a file", LIMITS.documents);
+                let message = "this is one document too many";
+                return Err(ManifestError::at(
+                    placer.place(at),
+                    message,
+                    expected,
+                    "split the file",
+                ));
+            }
+            Some(YamlError::TooDeep(at)) => {
+                let start = placer.place(at).start;
+                let expected = format!("at most {} levels", LIMITS.depth);
+                let message = "this is nested too deeply";
+                return Err(ManifestError::at(
+                    start..start + 1,
+                    message,
+                    expected,
+                    "take levels out",
+                ));
+            }
+            Some(YamlError::TooManyNodes(at)) => {
+                let expected = format!("at most {} values in a file", LIMITS.nodes);
+                let message = "this is one value too many";
+                return Err(ManifestError::at(
+                    placer.place(at),
+                    message,
+                    expected,
+                    "split the file",
+                ));
+            }
         };
-        let at = lenient.original_offset(Lines::new(&padded).byte(error.marker()));
-        let info = error.info().trim_end_matches('.').to_lowercase();
         if !lenient.repair(at, &info) {
             return Err(not_yaml(text, at, &info));
         }
         padded = lenient.padded().into();
     }
-}
-
-/// Why a reading ended early.
-enum TreeReadError {
-    /// It is no YAML 1.2.
-    NotYaml(ScanError),
-    /// It is more than we take.
-    LimitExceeded(ManifestError),
-}
-
-/// Reads `padded`; the places are those of `text`.
-fn read_once(
-    text: &str,
-    padded: &str,
-    lenient: &LenientText<'_>,
-) -> Result<Vec<ManifestDocument>, TreeReadError> {
-    let lines = Lines::new(padded);
-    let mut reader = ManifestReader { text, open: Vec::new(), documents: Vec::new(), nodes: 0 };
-    for event in Parser::new_from_str(padded) {
-        let (event, span) = event.map_err(TreeReadError::NotYaml)?;
-        let span = lines.bytes(span);
-        let span = lenient.original_offset(span.start)..lenient.original_offset(span.end);
-        reader.event(event, span).map_err(TreeReadError::LimitExceeded)?;
-    }
-    Ok(reader.documents)
 }
 
 fn not_yaml(text: &str, at: usize, info: &str) -> ManifestError {
@@ -170,116 +119,75 @@ fn not_yaml(text: &str, at: usize, info: &str) -> ManifestError {
     ManifestError::at(at..at + 1, format!("this is not valid YAML: {info}"), expected, hint)
 }
 
-/// A collection that is still open.
-struct UnfinishedNode {
-    start: usize,
-    anchor: Option<usize>,
-    tag: Option<String>,
-    is_map: bool,
-    /// Keys and values by turns in a mapping.
-    nodes: Vec<ManifestNode>,
-}
-
-struct ManifestReader<'t> {
+/// Turns the places of the text that was parsed into those of the text as it was written, each as
+/// long as what stands there.
+struct NodePlacer<'t> {
     text: &'t str,
-    open: Vec<UnfinishedNode>,
-    documents: Vec<ManifestDocument>,
-    nodes: usize,
+    lenient: &'t LenientText<'t>,
 }
 
-impl ManifestReader<'_> {
-    fn event(&mut self, event: Event<'_>, span: Range<usize>) -> Result<(), ManifestError> {
-        let short = |tag: String| tag.chars().take(TAG_MAX_CHARS).collect();
-        let tag = |tag: Option<std::borrow::Cow<'_, Tag>>| tag.map(|tag| short(tag.to_string()));
-        let anchor_id = |anchor: usize| (anchor != 0).then_some(anchor);
-        match event {
-            Event::DocumentStart(_) if self.documents.len() == DOCUMENTS_MAX => {
-                let expected = format!("at most {DOCUMENTS_MAX} documents in a file");
-                return Err(ManifestError::at(
-                    span,
-                    "this is one document too many",
-                    expected,
-                    "split the file",
-                ));
-            }
-            Event::DocumentStart(_) => self.documents.push(ManifestDocument::default()),
-            Event::Alias(anchor) => {
-                self.documents.last_mut().map(|document| document.aliased_anchors.insert(anchor));
-                self.value(ManifestNode {
-                    span,
-                    kind: ManifestNodeKind::Alias(anchor),
-                    anchor: None,
-                    tag: None,
-                })?;
-            }
-            Event::Scalar(text, style, anchor, a_tag) => {
-                let start = span.start;
-                let end = start + self.text[span].trim_end().len();
-                let kind = ManifestNodeKind::Scalar {
-                    text: text.into_owned(),
-                    plain: style == ScalarStyle::Plain,
-                };
-                self.value(ManifestNode {
-                    span: start..end,
-                    kind,
-                    anchor: anchor_id(anchor),
-                    tag: tag(a_tag),
-                })?;
-            }
-            Event::SequenceStart(anchor, a_tag) => {
-                self.start(span.start, anchor_id(anchor), tag(a_tag), false)?;
-            }
-            Event::MappingStart(anchor, a_tag) => {
-                self.start(span.start, anchor_id(anchor), tag(a_tag), true)?;
-            }
-            Event::SequenceEnd | Event::MappingEnd => self.end()?,
-            Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => {}
+impl NodePlacer<'_> {
+    fn document(&self, root: Option<YamlNode>) -> ManifestDocument {
+        let mut document = ManifestDocument { root, aliased_anchors: HashSet::new() };
+        if let Some(root) = &mut document.root {
+            self.node(root, &mut document.aliased_anchors);
         }
-        Ok(())
+        let is_blank = |root: &YamlNode| root.is_absent() && root.text() == Some("");
+        document.root = document.root.filter(|root| !is_blank(root));
+        document
     }
 
-    fn start(
-        &mut self,
-        start: usize,
-        anchor: Option<usize>,
-        tag: Option<String>,
-        is_map: bool,
-    ) -> Result<(), ManifestError> {
-        if self.open.len() == DEPTH_MAX {
-            let expected = format!("at most {DEPTH_MAX} levels");
-            return Err(ManifestError::at(
-                start..start + 1,
-                "this is nested too deeply",
-                expected,
-                "take levels out",
-            ));
-        }
-        self.open.push(UnfinishedNode { start, anchor, tag, is_map, nodes: Vec::new() });
-        Ok(())
+    fn place(&self, span: Range<usize>) -> Range<usize> {
+        self.lenient.original_offset(span.start)..self.lenient.original_offset(span.end)
+    }
+
+    fn node(&self, node: &mut YamlNode, aliased_anchors: &mut HashSet<usize>) {
+        let span = self.place(node.span.clone());
+        let start = span.start;
+        node.span = match &mut node.kind {
+            YamlKind::Scalar { .. } => start..start + self.text[span].trim_end().len(),
+            YamlKind::Alias(anchor) => {
+                aliased_anchors.insert(*anchor);
+                span
+            }
+            YamlKind::List { items, flow } => {
+                for item in items.iter_mut() {
+                    self.node(item, aliased_anchors);
+                }
+                let first = items.first().map(|item| item.span.start);
+                let last = items.last().map(|item| item.span.end);
+                self.collection(start, first, last, flow.then_some(']'))
+            }
+            YamlKind::Map { entries, flow } => {
+                for (key, value) in entries.iter_mut() {
+                    self.node(key, aliased_anchors);
+                    self.node(value, aliased_anchors);
+                    if value.is_absent() {
+                        value.span = self.absent_value(key.span.end);
+                    }
+                }
+                let first = entries.first().map(|(key, _)| key.span.start);
+                let last = entries.last().map(|(_, value)| value.span.end);
+                self.collection(start, first, last, flow.then_some('}'))
+            }
+        };
     }
 
     /// The parser puts the ends of collections here and there; the places of what they hold are
     /// right.
-    fn end(&mut self) -> Result<(), ManifestError> {
-        let Some(UnfinishedNode { start, anchor, tag, is_map, nodes }) = self.open.pop() else {
-            return Ok(());
-        };
-        let first = nodes.first().map(|node| node.span.start);
-        let last = nodes.last().map_or(start, |node| node.span.end);
-        let (open, close) = if is_map { ('{', '}') } else { ('[', ']') };
-        let flow = self.text[start..].starts_with(open) && first != Some(start);
-        let span = if flow {
-            start..self.past_bracket(last.max(start + 1), close)
-        } else {
-            let first = first.unwrap_or(start);
-            first..last.max(first)
-        };
-        let kind = if is_map {
-            ManifestNodeKind::Map { entries: pairs(nodes), flow }
-        } else {
-            ManifestNodeKind::List { items: nodes, flow }
-        };
-        self.value(ManifestNode { span, kind, anchor, tag })
+    fn collection(
+        &self,
+        start: usize,
+        first: Option<usize>,
+        last: Option<usize>,
+        close: Option<char>,
+    ) -> Range<usize> {
+        let last = last.unwrap_or(start);
+        if let Some(close) = close {
+            return start..self.past_bracket(last.max(start + 1), close);
+        }
+        let first = first.unwrap_or(start);
+        first..last.max(first)
     }
 
     /// The place behind the closing bracket, which is the next but for blanks, comments and a last
@@ -298,44 +206,10 @@ impl ManifestReader<'_> {
         }
     }
 
-    fn value(&mut self, mut node: ManifestNode) -> Result<(), ManifestError> {
-        self.nodes += 1;
-        if self.nodes > NODES_MAX {
-            let expected = format!("at most {NODES_MAX} values in a file");
-            return Err(ManifestError::at(
-                node.span,
-                "this is one value too many",
-                expected,
-                "split the file",
-            ));
-        }
-        match self.open.last_mut() {
-            Some(open) => {
-                if node.is_absent() && open.is_map && open.nodes.len() % 2 == 1 {
-                    let key = open.nodes.last().map_or(node.span.start, |key| key.span.end);
-                    let rest = self.text[key..].trim_start_matches([' ', '\t']);
-                    let end =
-                        if rest.starts_with(':') { self.text.len() - rest.len() + 1 } else { key };
-                    node.span = end..end;
-                }
-                open.nodes.push(node);
-            }
-            None => {
-                if let Some(document) = self.documents.last_mut() {
-                    let blank = node.is_absent() && node.text() == Some("");
-                    document.root = (!blank).then_some(node);
-                }
-            }
-        }
-        Ok(())
+    /// The place of a value that is not there: behind the colon, or behind the key that has none.
+    fn absent_value(&self, key_end: usize) -> Range<usize> {
+        let rest = self.text[key_end..].trim_start_matches([' ', '\t']);
+        let end = if rest.starts_with(':') { self.text.len() - rest.len() + 1 } else { key_end };
+        end..end
     }
-}
-
-fn pairs(nodes: Vec<ManifestNode>) -> Vec<(ManifestNode, ManifestNode)> {
-    let mut pairs = Vec::with_capacity(nodes.len() / 2);
-    let mut nodes = nodes.into_iter();
-    while let (Some(key), Some(value)) = (nodes.next(), nodes.next()) {
-        pairs.push((key, value));
-    }
-    pairs
 }

@@ -5,8 +5,10 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use crate::domain::tests::scale::assert_linear;
-use crate::inject::{Defaults, InjectOutcome, RefusalReason, inject, uninject};
+use crate::diagnostics::cpu_cost::assert_linear;
+use crate::inject::Defaults;
+use crate::inject::decide::{InjectOutcome, inject, uninject};
+use crate::inject::refusal::RefusalReason;
 
 /// A pod of these annotations and containers.
 fn pod(annotations: &Value, containers: &[Value]) -> Value {

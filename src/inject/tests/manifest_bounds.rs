@@ -4,11 +4,11 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::domain::tests::scale::assert_linear;
+use crate::diagnostics::cpu_cost::assert_linear;
 use crate::inject::Defaults;
 use crate::inject::manifest::{RewriteMode, RewrittenManifest, rewrite};
 
-fn injected(text: &str) -> Result<RewrittenManifest, Vec<crate::domain::Problem>> {
+fn injected(text: &str) -> Result<RewrittenManifest, Vec<crate::diagnostics::Problem>> {
     let set = [("unix-socket".to_owned(), "true".to_owned())];
     rewrite(
         Path::new("manifest.yaml"),

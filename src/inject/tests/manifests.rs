@@ -30,7 +30,7 @@ fn holds(text: &str, defaults: &Defaults) -> bool {
         Ok(once) => once,
         Err(problems) => {
             assert!(!problems.is_empty());
-            assert!(!crate::domain::render(&problems, false).is_empty());
+            assert!(!crate::diagnostics::render(&problems, false).is_empty());
             return false;
         }
     };
@@ -73,13 +73,17 @@ proptest! {
         }
         let defaults = defaults(&mut choices);
         let text = random_layout(&object, &mut choices);
-        prop_assert!(holds(&text, &defaults), "refused: {:?}\n{}", rewrite(file(), &text, RewriteMode::Inject(&defaults)).err(), text);
+        let refused = || rewrite(file(), &text, RewriteMode::Inject(&defaults)).err();
+        prop_assert!(holds(&text, &defaults), "refused: {:?}\n{}", refused(), text);
         prop_assert_eq!(back(&text, &defaults), text);
     }
 
     /// Manifests that something happened to: lines lost, doubled or moved, bytes changed.
     #[test]
-    fn damaged_manifests_are_refused_or_right(which in any::<usize>(), damage in proptest::collection::vec(any::<(u8, u16, u8)>(), 1..6)) {
+    fn damaged_manifests_are_refused_or_right(
+        which in any::<usize>(),
+        damage in proptest::collection::vec(any::<(u8, u16, u8)>(), 1..6),
+    ) {
         let texts = cases();
         let mut text = fs::read_to_string(&texts[which % texts.len()]).unwrap();
         for (kind, place, with) in damage {

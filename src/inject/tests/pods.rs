@@ -4,9 +4,11 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{Choices, choices, defaults, pod};
-use crate::inject::{
-    Defaults, FieldPath, InjectOutcome, RefusalReason, SkipReason, annotations, inject, uninject,
-};
+use crate::inject::Defaults;
+use crate::inject::annotations::annotations;
+use crate::inject::change::FieldPath;
+use crate::inject::decide::{InjectOutcome, SkipReason, inject, uninject};
+use crate::inject::refusal::RefusalReason;
 
 /// A JSON Patch of nothing but `add`, as RFC 6902 says it.
 fn patched(mut document: Value, patch: &Value) -> Value {
@@ -29,12 +31,17 @@ proptest! {
     #[test]
     fn a_pod_is_injected_once_and_uninjected_to_what_it_was(bytes in choices()) {
         let mut choices = Choices::of(bytes);
-        let (before, defaults) = (pod(&mut choices), defaults(&mut choices));
-        let Ok(InjectOutcome::Inject(injection)) = inject(&before, &defaults) else { panic!("refused: {before}") };
+        let before = pod(&mut choices);
+        let defaults = defaults(&mut choices);
+        let Ok(InjectOutcome::Inject(injection)) = inject(&before, &defaults) else {
+            panic!("refused: {before}")
+        };
         let mut after = before.clone();
         prop_assert!(injection.additions.apply(&mut after));
-        prop_assert_eq!(patched(before.clone(), &json!(injection.additions.patch())), after.clone());
-        prop_assert_eq!(inject(&after, &defaults), Ok(InjectOutcome::Skip(SkipReason::AlreadyInjected)));
+        let patch = json!(injection.additions.patch());
+        prop_assert_eq!(patched(before.clone(), &patch), after.clone());
+        let skipped = Ok(InjectOutcome::Skip(SkipReason::AlreadyInjected));
+        prop_assert_eq!(inject(&after, &defaults), skipped);
         prop_assert_eq!(&after["spec"]["initContainers"][0]["name"], "bfb");
         let mut back = after;
         prop_assert!(uninject(&back).unwrap().apply(&mut back));
@@ -58,7 +65,9 @@ proptest! {
                 Value::Object(object) => places.extend(object.keys().map(|key| {
                     format!("{here}/{}", key.replace('~', "~0").replace('/', "~1"))
                 })),
-                Value::Array(list) => places.extend((0..list.len()).map(|nth| format!("{here}/{nth}"))),
+                Value::Array(list) => {
+                    places.extend((0..list.len()).map(|nth| format!("{here}/{nth}")));
+                }
                 _ => {}
             }
             at += 1;
@@ -76,11 +85,11 @@ proptest! {
 
 #[test]
 fn every_default_of_the_table_can_be_read() {
-    for row in annotations()
-        .iter()
-        .filter(|row| !row.default.contains(' ') && !matches!(row.default, "" | "none"))
-    {
-        assert_eq!((row.check)(row.default), Ok(()), "bfb.dev/{}", row.name);
+    for row in annotations() {
+        let default = row.default_text();
+        if !default.contains(' ') && !matches!(&*default, "" | "none") {
+            assert_eq!(row.check(&default), Ok(()), "bfb.dev/{}", row.name());
+        }
     }
     let set = |name: &str| Defaults::new(&[], &[(name.to_owned(), "customer".to_owned())]);
     assert!(

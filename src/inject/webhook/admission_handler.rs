@@ -19,8 +19,8 @@ use super::namespace_watcher::NamespaceWatcher;
 use super::review::{AdmissionReview, ReviewSubject};
 use super::review_budget::{ReviewBudget, ReviewLane, deadline, mounts_bytes, parsed_bytes};
 use super::verdict::{AdmissionVerdict, decide_by_label, decide_without_namespace};
+use crate::http::{BodyError, Handler, RequestBody};
 use crate::resources::{ComputeBusy, MemoryFull, MemoryShare, Reservation, RunClock};
-use crate::serve::{BodyError, Handler, RequestBody};
 
 /// The largest review, in bytes: what an API server takes as a request.
 const BODY_MAX_BYTES: usize = 3 * 1024 * 1024;

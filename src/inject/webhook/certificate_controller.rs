@@ -210,7 +210,11 @@ impl CertificateController {
             && key.cert != self.serving_certificate.get().cert
         {
             self.serving_certificate.set(key);
-            tracing::info!(not_after = ?stored.current.as_ref().map(|pair| humantime::format_rfc3339_seconds(pair.not_after).to_string()), "a new certificate is served");
+            let not_after = stored.current.as_ref().map(|pair| {
+                let not_after = humantime::format_rfc3339_seconds(pair.not_after);
+                not_after.to_string()
+            });
+            tracing::info!(?not_after, "a new certificate is served");
         }
         if !*self.leads.borrow() {
             *observed_bundle = None;

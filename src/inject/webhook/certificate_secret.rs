@@ -10,8 +10,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use data_encoding::BASE64;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
@@ -121,7 +120,7 @@ impl CertificateSecret {
     pub(super) fn from_secret(secret: &Value) -> Self {
         let text = |name: &str| {
             let encoded = secret.get("data")?.get(name)?.as_str()?;
-            String::from_utf8(STANDARD.decode(encoded).ok()?).ok()
+            String::from_utf8(BASE64.decode(encoded.as_bytes()).ok()?).ok()
         };
         let pair = |names: [&str; 3]| {
             let [cert, key, ca] = names.map(text);
@@ -141,7 +140,7 @@ impl CertificateSecret {
     pub(super) fn to_secret(&self, existing: Option<&Value>, name: &str, namespace: &str) -> Value {
         let mut data = Map::new();
         let mut put = |name: &str, text: &str| {
-            drop(data.insert(name.to_owned(), STANDARD.encode(text).into()));
+            drop(data.insert(name.to_owned(), BASE64.encode(text.as_bytes()).into()));
         };
         // A Secret of this type has these, empty if need be.
         put("tls.crt", self.current.as_ref().map_or("", |pair| &pair.cert_pem));

@@ -114,22 +114,22 @@ impl ClusterError {
     }
 
     /// Whether there is no such object.
-    pub fn is_not_found(&self) -> bool {
+    pub(super) fn is_not_found(&self) -> bool {
         self.code() == 404
     }
 
     /// Whether the object has changed since it was read, or is there already.
-    pub fn is_conflict(&self) -> bool {
+    pub(super) fn is_conflict(&self) -> bool {
         self.code() == 409
     }
 
     /// Whether less has to be asked for at once.
-    pub fn is_too_long(&self) -> bool {
+    pub(super) fn is_too_long(&self) -> bool {
         matches!(self, Self::TooLong { .. })
     }
 
     /// Whether what a watch or a list went on from is forgotten.
-    pub fn is_gone(&self) -> bool {
+    pub(super) fn is_gone(&self) -> bool {
         self.code() == 410
     }
 
@@ -196,7 +196,8 @@ impl Cluster {
         let number = |key| {
             text(key).trim_end_matches(|c: char| !c.is_ascii_digit()).parse::<u64>().unwrap_or(0)
         };
-        let (major, minor) = (number("major"), number("minor"));
+        let major = number("major");
+        let minor = number("minor");
         let name = format!("{}.{}", text("major"), text("minor"));
         Ok(ClusterVersion {
             name,

@@ -3,8 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use data_encoding::BASE64;
 use serde_json::Value;
 
 use super::selector::matches_selector;
@@ -58,7 +57,7 @@ impl MutatingWebhookConfiguration {
     /// to the API server it takes the place of exactly what was read.
     pub(super) fn with_bundle(&self, bundle: &str) -> Value {
         let mut object = self.0.clone();
-        let encoded = STANDARD.encode(bundle);
+        let encoded = BASE64.encode(bundle.as_bytes());
         for hook in object.get_mut("webhooks").and_then(Value::as_array_mut).into_iter().flatten() {
             if let Some(Value::Object(client)) = hook.get_mut("clientConfig") {
                 client.insert("caBundle".to_owned(), encoded.clone().into());
@@ -88,7 +87,7 @@ impl Hook<'_> {
     /// Whom it trusts, as PEM.
     pub(super) fn bundle(self) -> Option<Vec<u8>> {
         let encoded = self.0.pointer("/clientConfig/caBundle")?.as_str()?;
-        STANDARD.decode(encoded).ok().filter(|bundle| !bundle.is_empty())
+        BASE64.decode(encoded.as_bytes()).ok().filter(|bundle| !bundle.is_empty())
     }
 
     /// Whether pods pass when it is not answered.

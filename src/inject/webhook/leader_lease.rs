@@ -71,18 +71,20 @@ impl LeaseCandidate {
         let is_holder = of("holderIdentity").is_some_and(|holder| holder == self.name.as_str());
         let transitions = of("leaseTransitions").and_then(|it| it.as_u64()).unwrap_or(0);
         let acquired = if is_holder { of("acquireTime") } else { None };
+        // Whole seconds, rounded up: others wait rather a little longer.
+        let seconds = u64::try_from(self.duration.as_millis().div_ceil(1000)).unwrap_or(u64::MAX);
+        let is_takeover = !is_holder && before.is_some();
         json!({
             "holderIdentity": self.name,
-            // Whole seconds, rounded up: others wait rather a little longer.
-            "leaseDurationSeconds": u64::try_from(self.duration.as_millis().div_ceil(1000)).unwrap_or(u64::MAX).max(1),
+            "leaseDurationSeconds": seconds.max(1),
             "acquireTime": acquired.unwrap_or_else(|| now.clone()),
             "renewTime": now,
-            "leaseTransitions": if is_holder || before.is_none() { transitions } else { transitions.saturating_add(1) },
+            "leaseTransitions": transitions.saturating_add(u64::from(is_takeover)),
         })
     }
 
     /// The lease given up; `None` where it is not ours.
-    pub fn released_lease(&self, lease: &Value, clock: SystemTime) -> Option<Value> {
+    pub(super) fn released_lease(&self, lease: &Value, clock: SystemTime) -> Option<Value> {
         let is_holder = lease
             .pointer("/spec/holderIdentity")
             .is_some_and(|holder| holder == self.name.as_str());
@@ -114,7 +116,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_lease_that_nobody_renews_is_taken_over_once_it_was_watched_for_its_duration() {
-        let (a, b, clock) = (me("a"), me("b"), SystemTime::now());
+        let a = me("a");
+        let b = me("b");
+        let clock = SystemTime::now();
         let mut by_b = ObservedLease::default();
         let lease = written(ObservedLease::default().next_action(None, &a, Instant::now(), clock));
         assert_eq!(lease["spec"]["leaseTransitions"], 0);
@@ -147,7 +151,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_lease_that_was_given_up_is_taken_at_once() {
-        let (a, b, clock) = (me("a"), me("b"), SystemTime::now());
+        let a = me("a");
+        let b = me("b");
+        let clock = SystemTime::now();
         let lease = written(ObservedLease::default().next_action(None, &a, Instant::now(), clock));
         assert_eq!(b.released_lease(&lease, clock), None);
         let released = a.released_lease(&lease, clock).unwrap_or_default();

@@ -14,8 +14,8 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::verdict::AdmissionVerdict;
-use crate::admin::exposition;
-use crate::{identity, serve};
+use crate::http::{PortMetrics, exposition};
+use crate::identity;
 
 /// Seconds; an admission that takes longer than the last fails.
 const BUCKETS: [f64; 12] =
@@ -57,7 +57,7 @@ pub(super) struct WebhookMetrics {
     pub cluster_failures: Counter,
     without_sidecar: Family<NamespaceLabel, Gauge>,
     /// The connections.
-    pub port: serve::PortMetrics,
+    pub port: PortMetrics,
     /// The files of `--identity`.
     pub identity: identity::IdentityMetrics,
 }
@@ -115,7 +115,7 @@ impl WebhookMetrics {
             certificates: Counter::default(),
             cluster_failures: Counter::default(),
             without_sidecar: Family::default(),
-            port: serve::PortMetrics::default(),
+            port: PortMetrics::register(registry.sub_registry_with_prefix("webhook")),
             identity,
             registry: Registry::default(),
         };
@@ -171,7 +171,6 @@ impl WebhookMetrics {
             "TLS handshakes that failed",
             self.port.handshakes_failed.clone(),
         );
-        self.port.register(to);
     }
 
     /// Where more counters of the webhook may be registered.

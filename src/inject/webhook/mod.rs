@@ -33,9 +33,11 @@
 //!
 //! # What it needs to be allowed
 //!
+//! Of the `mutatingwebhookconfigurations` it is the one that `--configuration` names.
+//!
 //! | group | resource | verbs | where |
 //! | --- | --- | --- | --- |
-//! | `admissionregistration.k8s.io` | `mutatingwebhookconfigurations`, that of `--configuration` | `get`, `update` | cluster |
+//! | `admissionregistration.k8s.io` | `mutatingwebhookconfigurations` | `get`, `update` | one |
 //! | | `namespaces` | `get`, `list`, `watch` | cluster |
 //! | | `pods` (with `failurePolicy: Ignore`) | `list` | cluster |
 //! | | `events` (with `failurePolicy: Ignore`) | `create` | cluster |
@@ -69,17 +71,12 @@ use std::time::{Duration, SystemTime};
 
 use rustls::ServerConfig;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::Defaults;
+use crate::http::{Activity, BindError, ListenAddress, Listener, PortLimits, accept_tls};
 use crate::identity::{self, Identity, IdentityError, IdentityPaths};
-use crate::serve::{
-    Activity, BindError, DrainPhase, ListenAddress, Listener, Port, PortLimits, accept_tls,
-    drain_until_quiet,
-};
+use crate::supervisor::{Control, DrainTimes, GracefulTask, Supervisor, TaskEnded};
 use admission_handler::AdmissionHandler;
 use certificate_controller::{CertificateController, CertificateSource, TrustStatus};
 use certificate_secret::KeyPair;
@@ -95,9 +92,7 @@ use watchdog::Watchdog;
 pub use cluster::{ClusterConnectError, ClusterError};
 pub use leader_lease::LeaseCandidate;
 pub use review::{AdmissionReview, MalformedReview, ReviewSubject};
-pub use verdict::{
-    AdmissionVerdict, INJECT_LABEL, StatusCause, decide_pod, decide_without_namespace,
-};
+pub use verdict::{AdmissionVerdict, StatusCause, decide_pod, decide_without_namespace};
 
 /// The name of the Lease and of the Secret in our namespace.
 const OBJECT_NAME: &str = "bfb-webhook";
@@ -108,8 +103,6 @@ const REQUEST_BYTES_MAX: usize = 64 * 1024 * 1024;
 const REACH_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long until API servers have learned that we are about to end.
 const DEREGISTRATION_TIME: Duration = Duration::from_secs(3);
-/// How long connections get to write what they still hold.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// All that a webhook is told.
 #[derive(Debug)]
@@ -179,7 +172,7 @@ pub struct Webhook {
 /// Why a webhook ended that was not told to.
 #[derive(Debug, thiserror::Error)]
 #[error("a part of the webhook ended: {0}")]
-pub struct WebhookRunError(String);
+pub struct WebhookRunError(TaskEnded);
 
 impl Webhook {
     /// Asks the cluster what it is, reads the certificate, opens the port.
@@ -212,68 +205,49 @@ impl Webhook {
         self.listener.address()
     }
 
-    /// Answers until it is told to stop, then drains; `again` ends the drain. Returns early if a
-    /// part ends that should not.
-    pub async fn run(
-        self,
-        stop: impl Future<Output = ()>,
-        second_signal: impl Future<Output = ()>,
-    ) -> Result<(), WebhookRunError> {
-        let limit = self.config.drain;
+    /// Answers until it is told to stop, then drains; told again, it drains no longer. Returns
+    /// early if a part ends that should not.
+    pub async fn run(self, mut control: Control) -> Result<(), WebhookRunError> {
+        let drain = DrainTimes { least: DEREGISTRATION_TIME, most: self.config.drain };
         let mut metrics = WebhookMetrics::new();
         let review_budget = ReviewBudget::new(metrics.registry());
         let metrics = Arc::new(metrics);
-        let (drain, drained) = watch::channel(DrainPhase::Serving);
-        let (connections, activity) = (TaskTracker::new(), Activity::default());
-        let port = Port {
-            activity: activity.clone(),
-            drain: drained,
-            metrics: metrics.port.clone(),
-            tasks: connections.clone(),
-        };
         let election = LeaderElection::new(
             self.cluster.clone(),
             OBJECT_NAME,
             self.config.candidate.clone(),
             metrics.clone(),
         );
-        let (stop_election, election_tasks, leads) =
-            (CancellationToken::new(), TaskTracker::new(), election.subscribe());
-        election_tasks.spawn(election.run(stop_election.clone().cancelled_owned()));
-        let (admissions, mut parts) = self.spawn_parts(&leads, &metrics, review_budget, port);
-        let result = tokio::select! {
-            () = stop => Ok(()),
-            Some(ended) = parts.join_next() => Err(WebhookRunError(format!("{ended:?}"))),
-        };
+        let leads = election.subscribe();
+        let election = GracefulTask::spawn(|end| election.run(end));
+        let mut supervisor = Supervisor::new(Activity::default());
+        let admissions = self.spawn_parts(&mut supervisor, &leads, &metrics, review_budget);
+        let result = supervisor.run_until_stopped(&mut control, async {}).await;
         admissions.mark_ending();
-        stop_election.cancel();
-        election_tasks.close();
-        drain_until_quiet(&drain, &activity, DEREGISTRATION_TIME, limit, second_signal).await;
-        election_tasks.wait().await;
-        parts.abort_all();
-        drain.send_replace(DrainPhase::Closing);
-        connections.close();
-        let _ = tokio::time::timeout(CLOSE_TIMEOUT, connections.wait()).await;
-        result
+        election.end();
+        supervisor.drain(&mut control, drain).await;
+        election.ended().await;
+        supervisor.stop_tasks();
+        supervisor.close_connections().await;
+        result.map_err(WebhookRunError)
     }
 
     /// Everything that runs for as long as the webhook does.
     fn spawn_parts(
         self,
+        supervisor: &mut Supervisor,
         leads: &watch::Receiver<bool>,
         metrics: &Arc<WebhookMetrics>,
         review_budget: ReviewBudget,
-        port: Port,
-    ) -> (AdmissionHandler, JoinSet<()>) {
+    ) -> AdmissionHandler {
         let Self { config, cluster, listener, identity, serving_certificate, tls_config } = self;
-        let mut parts = JoinSet::new();
         let source = match identity {
             Some((paths, identity)) => {
                 let source = CertificateSource::Folder {
                     identity: identity.subscribe(),
                     ca: paths.dir.join("ca.crt"),
                 };
-                parts.spawn(identity::follow(paths, identity, metrics.identity.clone()));
+                supervisor.spawn(identity::follow(paths, identity, metrics.identity.clone()));
                 source
             }
             None => CertificateSource::Generated {
@@ -291,7 +265,7 @@ impl Webhook {
             review_budget,
             metrics.clone(),
         );
-        parts.spawn(namespaces.clone().run());
+        supervisor.spawn(namespaces.clone().run());
         let watchdog = Watchdog {
             cluster: cluster.clone(),
             defaults,
@@ -301,24 +275,21 @@ impl Webhook {
             interval: config.watchdog_interval,
             metrics: metrics.clone(),
         };
-        parts.spawn(watchdog.run());
-        let (configuration, leads, metrics) =
-            (config.configuration, leads.clone(), metrics.clone());
-        parts.spawn(
-            CertificateController {
-                cluster,
-                configuration,
-                source,
-                serving_certificate,
-                leads,
-                status: status_sender,
-                metrics,
-            }
-            .run(),
-        );
+        supervisor.spawn(watchdog.run());
+        let controller = CertificateController {
+            cluster,
+            configuration: config.configuration,
+            source,
+            serving_certificate,
+            leads: leads.clone(),
+            status: status_sender,
+            metrics: metrics.clone(),
+        };
+        supervisor.spawn(controller.run());
         let limits = PortLimits { request_bytes_max: REQUEST_BYTES_MAX, ..config.limits };
-        parts.spawn(accept_tls(listener, tls_config, admissions.clone(), limits, port));
-        (admissions, parts)
+        let port = supervisor.port(&metrics.port);
+        supervisor.spawn(accept_tls(listener, tls_config, admissions.clone(), limits, port));
+        admissions
     }
 }
 

@@ -7,11 +7,12 @@
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use kube::core::WatchEvent;
+use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::Instant;
@@ -134,8 +135,8 @@ impl NamespaceWatcher {
         self.lock_table().labels.get(name).map(|namespace| namespace.labels.clone())
     }
 
-    fn lock_table(&self) -> std::sync::MutexGuard<'_, NamespaceTable> {
-        self.0.table.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_table(&self) -> parking_lot::MutexGuard<'_, NamespaceTable> {
+        self.0.table.lock()
     }
 
     fn fresh_entry(&self, name: &str) -> Option<NamespaceEntry> {
@@ -165,11 +166,13 @@ impl NamespaceWatcher {
         let mut version = self.list().await?;
         loop {
             let path = format!(
-                "/api/v1/namespaces?watch=true&allowWatchBookmarks=true&timeoutSeconds={WATCH_SECONDS}&resourceVersion={version}"
+                "/api/v1/namespaces?watch=true&allowWatchBookmarks=true\
+                 &timeoutSeconds={WATCH_SECONDS}&resourceVersion={version}"
             );
             let mut events = pin!(self.0.cluster.watch::<PartialObject>(&path).await?);
             self.note_heard();
-            let (began, limit) = (Instant::now(), Duration::from_secs(WATCH_SECONDS + 10));
+            let began = Instant::now();
+            let limit = Duration::from_secs(WATCH_SECONDS + 10);
             let watched = async {
                 while let Some(event) = events.next().await {
                     self.apply_event(event, &path, &mut version)?;
@@ -188,7 +191,9 @@ impl NamespaceWatcher {
     }
 
     async fn list(&self) -> Result<String, ClusterError> {
-        let (mut labels, mut next, mut page) = (BTreeMap::new(), String::new(), PAGE);
+        let mut labels = BTreeMap::new();
+        let mut next = String::new();
+        let mut page = PAGE;
         for _ in 0..PAGES_MAX {
             let since = Instant::now();
             let path = format!("/api/v1/namespaces?limit={page}{next}");

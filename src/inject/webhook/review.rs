@@ -4,8 +4,7 @@
 //! is. An answer carries a JSON Patch of what is added and nothing else, so a review of what came
 //! of an earlier one is answered without a patch.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -177,7 +176,7 @@ impl AdmissionReview {
             }
             AdmissionVerdict::Inject(injection) => {
                 response["patchType"] = "JSONPatch".into();
-                response["patch"] = STANDARD.encode(json_text(&injection.additions.patch())).into();
+                response["patch"] = BASE64.encode(&json_text(&injection.additions.patch())).into();
                 response["auditAnnotations"] =
                     json!({"outcome": "injected", "domains": injection.domains.join(",")});
                 if let ReviewSubject::Pod { pod, .. } = &self.subject {
@@ -235,8 +234,8 @@ fn status_json(name: &str, causes: &[StatusCause]) -> Value {
     let all: Vec<_> = causes.iter().map(|cause| cause.message.as_str()).collect();
     let message = truncate(&all.join("; "), MESSAGE_MAX_CHARS);
     let cause = |cause: &StatusCause| {
-        let (field, message) =
-            (truncate(&cause.field, FIELD_MAX_CHARS), truncate(&cause.message, MESSAGE_MAX_CHARS));
+        let field = truncate(&cause.field, FIELD_MAX_CHARS);
+        let message = truncate(&cause.message, MESSAGE_MAX_CHARS);
         json!({"reason": "FieldValueInvalid", "field": field, "message": message})
     };
     let causes: Vec<_> = causes.iter().map(cause).collect();

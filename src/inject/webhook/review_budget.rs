@@ -118,8 +118,10 @@ const MOUNT_BYTES: u64 = 1792;
 /// What JSON of this text takes at most once it is read, in bytes: up to a hundred times its text
 /// (`[{},{},…`).
 pub(super) fn parsed_bytes(json: &[u8]) -> u64 {
-    let (mut objects, mut values) = (0_u64, 1_u64);
-    let (mut in_text, mut escaped) = (false, false);
+    let mut objects = 0_u64;
+    let mut values = 1_u64;
+    let mut in_text = false;
+    let mut escaped = false;
     for byte in json {
         match byte {
             _ if escaped => escaped = false,

@@ -159,7 +159,8 @@ mod tests {
         let kept = current();
         assert_eq!(next_step(&kept, SEEN, &names(), at(21), pace()), RotationStep::MakeNext);
         let kept = CertificateSecret { next: Some(made(21)), ..kept };
-        let (first, second) = (kept.current.clone().unwrap(), kept.next.clone().unwrap());
+        let first = kept.current.clone().unwrap();
+        let second = kept.next.clone().unwrap();
         assert_eq!(
             next_step(&kept, BundleTrust::Other, &names(), at(21), pace()),
             RotationStep::WriteBundle
@@ -235,8 +236,9 @@ mod tests {
     fn whatever_is_served_is_trusted_for_a_year() {
         let hour = Duration::from_hours(1);
         let began = at(0);
-        let (mut kept, mut bundle, mut seen) =
-            (CertificateSecret::default(), String::new(), Duration::ZERO);
+        let mut kept = CertificateSecret::default();
+        let mut bundle = String::new();
+        let mut seen = Duration::ZERO;
         let mut served: Vec<KeyPair> = Vec::new();
         for tick in 0..365 * 24_u32 {
             let now = began + tick * hour;

@@ -1,9 +1,10 @@
 //! The certificate that is served, which changes while connections come; and whether an API server
 //! would believe it.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::SystemTime;
 
+use parking_lot::RwLock;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier as _;
 use rustls::crypto::CryptoProvider;
@@ -27,12 +28,12 @@ impl ServingCertificate {
 
     /// New connections meet this one.
     pub(super) fn set(&self, key: Arc<CertifiedKey>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = key;
+        *self.0.write() = key;
     }
 
     /// What new connections meet.
     pub(super) fn get(&self) -> Arc<CertifiedKey> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.read().clone()
     }
 
     /// When that ends.

@@ -5,15 +5,15 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
+use super::super::Defaults;
+use super::super::decide::{InjectOutcome, Injection, SkipReason, inject};
 use super::super::pod;
+use super::super::refusal::{InjectionRefusal, RefusalReason};
 use super::super::sidecar_settings::DEFAULT_GRACE_SECONDS;
-use super::super::{
-    Defaults, InjectOutcome, Injection, InjectionRefusal, RefusalReason, SkipReason, inject,
-};
-use crate::domain::quote;
+use crate::diagnostics::quote;
 
 /// The label of a namespace that names the domains of its pods.
-pub const INJECT_LABEL: &str = "bfb.dev/inject";
+pub(super) const INJECT_LABEL: &str = "bfb.dev/inject";
 
 /// What becomes of one pod.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,7 +47,7 @@ pub fn decide_without_namespace(pod: &Value, defaults: &Defaults) -> Option<Admi
     }
 }
 
-/// Decides on a pod of `namespace`, whose label [`INJECT_LABEL`] says `label`.
+/// Decides on a pod of `namespace`, whose label `bfb.dev/inject` says `label`.
 pub fn decide_pod(
     pod: &Value,
     defaults: &Defaults,
@@ -71,9 +71,9 @@ pub(super) fn decide_by_label(
         Err(expected) => AdmissionVerdict::Refuse(vec![StatusCause {
             field: String::new(),
             message: format!(
-                "the label `{INJECT_LABEL}` of the namespace {} cannot be {}: expected {expected} (hint: \
-                 domains have dots between \
-                 them; correct the label, or write `{INJECT_LABEL}` into the pod)",
+                "the label `{INJECT_LABEL}` of the namespace {} cannot be {}: expected {expected} \
+                 (hint: domains have dots between them; correct the label, or write \
+                 `{INJECT_LABEL}` into the pod)",
                 quote(namespace),
                 quote(label)
             ),
@@ -109,7 +109,7 @@ fn to_verdict(decided: Result<InjectOutcome, Vec<InjectionRefusal>>) -> Admissio
 
 impl StatusCause {
     fn of(refusal: &InjectionRefusal) -> Self {
-        use super::super::PathStep;
+        use super::super::change::PathStep;
 
         let mut field = String::new();
         // Writing to a String does not fail.

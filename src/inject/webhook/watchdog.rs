@@ -77,7 +77,8 @@ struct PodPageMetadata {
 impl Watchdog {
     /// Looks, again and again, while we lead. Never returns; drop it to stop it.
     pub(super) async fn run(mut self) {
-        let (mut reported_uids, mut last_counts) = (HashSet::new(), BTreeMap::new());
+        let mut reported_uids = HashSet::new();
+        let mut last_counts = BTreeMap::new();
         loop {
             let configuration = self.trust_status.borrow().configuration.clone();
             let is_enabled = *self.leads.borrow() && self.namespaces.has_listed();
@@ -114,7 +115,9 @@ impl Watchdog {
         configuration: &MutatingWebhookConfiguration,
         reported_uids: &mut HashSet<String>,
     ) -> Result<BTreeMap<String, usize>, ClusterError> {
-        let (mut scan, mut next, mut pods) = (PodScan::default(), String::new(), PAGE);
+        let mut scan = PodScan::default();
+        let mut next = String::new();
+        let mut pods = PAGE;
         for _ in 0..PAGES_MAX {
             let text =
                 match self.cluster.get_text(&format!("/api/v1/pods?limit={pods}{next}")).await {
@@ -178,7 +181,8 @@ impl Watchdog {
         scan: &mut PodScan,
         reported_uids: &mut HashSet<String>,
     ) {
-        let (namespace, name) = (text(pod, "/metadata/namespace"), text(pod, "/metadata/name"));
+        let namespace = text(pod, "/metadata/namespace");
+        let name = text(pod, "/metadata/name");
         let uid = text(pod, "/metadata/uid");
         *scan.counts.entry(namespace.to_owned()).or_default() += 1;
         scan.missing_uids.insert(uid.to_owned());
@@ -241,8 +245,9 @@ fn is_finished(pod: &Value) -> bool {
 /// An event whose name is the pod's alone: a second one of the same kind is refused by the API
 /// server.
 fn event(pod: &Value, lacks: &str, now: SystemTime) -> Value {
-    let (namespace, name, uid) =
-        (text(pod, "/metadata/namespace"), text(pod, "/metadata/name"), text(pod, "/metadata/uid"));
+    let namespace = text(pod, "/metadata/namespace");
+    let name = text(pod, "/metadata/name");
+    let uid = text(pod, "/metadata/uid");
     let short: String = name.chars().take(200).collect();
     let tail: String = uid.chars().filter(char::is_ascii_alphanumeric).take(16).collect();
     let at = humantime::format_rfc3339_seconds(now).to_string();

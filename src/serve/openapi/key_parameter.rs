@@ -4,8 +4,7 @@
 
 use serde_json::{Value, json};
 
-use crate::domain::Domain;
-use crate::serve::MAX_KEY_BYTES;
+use crate::domain::{Domain, MAX_KEY_BYTES};
 
 /// The control characters as a class holds them, for those who know no `\p`.
 const CONTROLS: (&str, &str) = (r"\p{Cc}", r"\x00-\x1f\x7f-\x9f");

@@ -23,7 +23,7 @@ pub(super) const MONTHS: [&str; 12] = [
 ];
 
 /// Formats that stand for longer ones.
-pub(super) fn longer(conversion: char) -> Option<&'static str> {
+pub(super) fn expand_conversion(conversion: char) -> Option<&'static str> {
     Some(match conversion {
         'T' | 'X' => "%H:%M:%S",
         'R' => "%H:%M",
@@ -48,16 +48,16 @@ pub(super) fn write(
         run.meter.spend(1)?;
         let mut chars = after.chars();
         let conversion = chars.next().unwrap_or('%');
-        match longer(conversion) {
+        match expand_conversion(conversion) {
             Some(longer) => write(run, civil, longer, out)?,
-            None => out.push(&mut run.meter, &converted(civil, conversion))?,
+            None => out.push(&mut run.meter, &format_conversion(civil, conversion))?,
         }
         rest = chars.as_str();
     }
     out.push(&mut run.meter, rest)
 }
 
-fn converted(civil: &Civil, conversion: char) -> String {
+fn format_conversion(civil: &Civil, conversion: char) -> String {
     let name = |names: &[&str], at: i64| {
         usize::try_from(at).ok().and_then(|at| names.get(at).copied()).unwrap_or("?").to_owned()
     };

@@ -1,6 +1,6 @@
 //! `strptime`.
 
-use super::format::{DAYS, MONTHS, longer};
+use super::format::{DAYS, MONTHS, expand_conversion};
 use super::{Civil, DAY, days_before};
 
 /// A text of which the beginning is read.
@@ -28,7 +28,7 @@ pub(super) fn read(text: &str, format: &str) -> Option<Civil> {
     };
     let mut reader =
         TimeReader { rest: text, civil, afternoon: None, yearday: None, seconds: None };
-    reader.all(format)?;
+    reader.read_format(format)?;
     reader.rest.is_empty().then(|| reader.time())
 }
 
@@ -49,13 +49,13 @@ impl TimeReader<'_> {
         Civil::at(self.civil.seconds())
     }
 
-    fn all(&mut self, format: &str) -> Option<()> {
+    fn read_format(&mut self, format: &str) -> Option<()> {
         let mut chars = format.chars();
         while let Some(c) = chars.next() {
             if c.is_whitespace() {
                 self.rest = self.rest.trim_start();
             } else if c == '%' {
-                self.one(chars.next()?)?;
+                self.read_conversion(chars.next()?)?;
             } else {
                 self.rest = self.rest.strip_prefix(c)?;
             }
@@ -63,9 +63,9 @@ impl TimeReader<'_> {
         Some(())
     }
 
-    fn one(&mut self, conversion: char) -> Option<()> {
-        if let Some(longer) = longer(conversion) {
-            return self.all(longer);
+    fn read_conversion(&mut self, conversion: char) -> Option<()> {
+        if let Some(longer) = expand_conversion(conversion) {
+            return self.read_format(longer);
         }
         match conversion {
             'Y' => self.civil.year = self.number(4, 0, 9999)?,

@@ -8,12 +8,12 @@ use super::super::buffer::ValueStack;
 use super::super::number::{LenientNumber, Num};
 use super::super::object::Member;
 use super::super::value::{Arr, Obj, Text, Val};
-use super::special;
+use super::find_special;
 
 /// What reading a byte costs, in units of work.
-const READ: u64 = 4;
+const READ_COST: u64 = 4;
 /// What it costs more where there are escapes.
-const ESCAPED: u64 = 4;
+const ESCAPE_COST: u64 = 4;
 
 /// Reads one JSON text; `None` where it is not JSON or nested too deeply.
 pub(in super::super) fn read(meter: &mut BudgetMeter<'_>, text: &[u8]) -> Flow<Option<Val>> {
@@ -40,7 +40,7 @@ enum JsonReadError {
     Stopped(Stop),
 }
 
-type Read<T> = Result<T, JsonReadError>;
+type JsonResult<T> = Result<T, JsonReadError>;
 
 impl From<Stop> for JsonReadError {
     fn from(stop: Stop) -> Self {
@@ -75,7 +75,7 @@ impl<'t, 'm, 'b> JsonReader<'t, 'm, 'b> {
     }
 
     fn read(mut self) -> Flow<Option<Val>> {
-        match self.whole() {
+        match self.whole_text() {
             Ok(val) => Ok(Some(val)),
             Err(JsonReadError::NotJson) => Ok(None),
             Err(JsonReadError::Stopped(stop)) => Err(stop),
@@ -87,7 +87,7 @@ impl<'t, 'm, 'b> JsonReader<'t, 'm, 'b> {
     }
 
     #[inline]
-    fn space(&mut self) {
+    fn skip_space(&mut self) {
         // Mostly there is none.
         if self.peek().is_some_and(|byte| byte > b' ') {
             return;
@@ -98,7 +98,7 @@ impl<'t, 'm, 'b> JsonReader<'t, 'm, 'b> {
     }
 
     fn eat(&mut self, byte: u8) -> bool {
-        self.space();
+        self.skip_space();
         let found = self.peek() == Some(byte);
         self.at += usize::from(found);
         found
@@ -106,44 +106,44 @@ impl<'t, 'm, 'b> JsonReader<'t, 'm, 'b> {
 
     /// The next byte, which there must be.
     #[inline]
-    fn next(&self) -> Read<u8> {
+    fn next(&self) -> JsonResult<u8> {
         self.peek().ok_or(JsonReadError::NotJson)
     }
 
-    fn word(&mut self, word: &str, val: Val) -> Read<Val> {
+    fn read_literal(&mut self, word: &str, val: Val) -> JsonResult<Val> {
         let found = self.text.as_bytes()[self.at..].starts_with(word.as_bytes());
         self.at += word.len();
-        is_json(found)?;
+        require_json(found)?;
         Ok(val)
     }
 
     /// Charges for what was read since the last time.
     #[inline]
     fn charge(&mut self) -> Flow {
-        self.meter.work(READ * (self.at - self.charged) as u64)?;
+        self.meter.work(READ_COST * (self.at - self.charged) as u64)?;
         self.charged = self.at;
         Ok(())
     }
 
     /// The value that is all of the text.
-    fn whole(&mut self) -> Read<Val> {
+    fn whole_text(&mut self) -> JsonResult<Val> {
         let val = self.value(0)?;
-        self.space();
-        is_json(self.at == self.text.len())?;
+        self.skip_space();
+        require_json(self.at == self.text.len())?;
         self.charge()?;
         Ok(val)
     }
 
-    fn value(&mut self, depth: u32) -> Read<Val> {
+    fn value(&mut self, depth: u32) -> JsonResult<Val> {
         self.charge()?;
-        self.space();
+        self.skip_space();
         match self.next()? {
             b'n' | b'N' | b'i' | b'I' | b'+' | b'-' | b'.' | b'0'..=b'9' if self.lenient => {
                 self.lenient_number()
             }
-            b'n' => self.word("null", Val::Null),
-            b't' => self.word("true", Val::Bool(true)),
-            b'f' => self.word("false", Val::Bool(false)),
+            b'n' => self.read_literal("null", Val::Null),
+            b't' => self.read_literal("true", Val::Bool(true)),
+            b'f' => self.read_literal("false", Val::Bool(false)),
             b'"' => {
                 let text = self.string()?;
                 Ok(Val::Str(Text::of(self.meter, &text)?))
@@ -152,49 +152,49 @@ impl<'t, 'm, 'b> JsonReader<'t, 'm, 'b> {
             b'{' if depth < MAX_DEPTH => self.object(depth + 1),
             b'-' | b'0'..=b'9' => {
                 let number = self.number()?;
-                Ok(Val::Num(Num::metered(number, self.meter)?))
+                Ok(Val::Num(Num::read_metered(number, self.meter)?))
             }
             _ => Err(JsonReadError::NotJson),
         }
     }
 
     /// A number as jq takes it, or `null`.
-    fn lenient_number(&mut self) -> Read<Val> {
+    fn lenient_number(&mut self) -> JsonResult<Val> {
         let rest = &self.text[self.at..];
         let belongs =
             |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
         let text = &rest[..rest.bytes().take_while(belongs).count()];
         if text == "null" {
-            return self.word("null", Val::Null);
+            return self.read_literal("null", Val::Null);
         }
         let strict = self.number().is_ok_and(|number| number == text);
         self.at = self.text.len() - rest.len() + text.len();
         if strict {
-            return Ok(Val::Num(Num::metered(text, self.meter)?));
+            return Ok(Val::Num(Num::read_metered(text, self.meter)?));
         }
         self.meter.alloc(2 * text.len())?;
         let number = LenientNumber::read(text).ok_or(JsonReadError::NotJson)?;
         Ok(Val::Num(number.number(self.meter)?))
     }
 
-    fn array(&mut self, depth: u32) -> Read<Val> {
+    fn array(&mut self, depth: u32) -> JsonResult<Val> {
         self.at += 1;
         let start = self.items.len();
         if !self.eat(b']') {
             loop {
                 let item = self.value(depth)?;
-                self.items.push_paid(self.meter, item)?;
+                self.items.push_charged(self.meter, item)?;
                 if self.eat(b']') {
                     break;
                 }
-                is_json(self.eat(b','))?;
+                require_json(self.eat(b','))?;
             }
         }
-        let items = self.items.take(self.meter, start)?;
+        let items = self.items.take_from(self.meter, start)?;
         Ok(Val::Arr(Rc::new(Arr::of(items))))
     }
 
-    fn object(&mut self, depth: u32) -> Read<Val> {
+    fn object(&mut self, depth: u32) -> JsonResult<Val> {
         self.at += 1;
         let start = self.members.len();
         // Where keys stand among those that are remembered: no two that are equal stand at two
@@ -203,23 +203,23 @@ impl<'t, 'm, 'b> JsonReader<'t, 'm, 'b> {
         let mut maybe_repeats = false;
         if !self.eat(b'}') {
             loop {
-                self.space();
-                is_json(self.peek() == Some(b'"'))?;
+                self.skip_space();
+                require_json(self.peek() == Some(b'"'))?;
                 let key = self.string()?;
-                let place = key_place(&key);
+                let place = key_slot(&key);
                 maybe_repeats |= seen & 1 << place != 0;
                 seen |= 1 << place;
                 let key = self.key(&key, place)?;
-                is_json(self.eat(b':'))?;
+                require_json(self.eat(b':'))?;
                 let val = self.value(depth)?;
-                self.members.push_paid(self.meter, (key, val))?;
+                self.members.push_charged(self.meter, (key, val))?;
                 if self.eat(b'}') {
                     break;
                 }
-                is_json(self.eat(b','))?;
+                require_json(self.eat(b','))?;
             }
         }
-        let members = self.members.take(self.meter, start)?;
+        let members = self.members.take_from(self.meter, start)?;
         Ok(Val::Obj(Rc::new(Obj::of(self.meter, members, maybe_repeats)?)))
     }
 
@@ -237,7 +237,7 @@ impl<'t, 'm, 'b> JsonReader<'t, 'm, 'b> {
     fn new_key(&mut self, text: &str, place: usize) -> Flow<Text> {
         let key = Text::of(self.meter, text)?;
         if self.keys.is_empty() {
-            self.meter.room(SHARED_KEYS * size_of::<Option<Text>>())?;
+            self.meter.require_memory(SHARED_KEYS * size_of::<Option<Text>>())?;
             self.keys.resize_with(SHARED_KEYS, || None);
         }
         if text.len() <= SHARED_KEY_BYTES {
@@ -246,7 +246,7 @@ impl<'t, 'm, 'b> JsonReader<'t, 'm, 'b> {
         Ok(key)
     }
 
-    fn number(&mut self) -> Read<&'t str> {
+    fn number(&mut self) -> JsonResult<&'t str> {
         let start = self.at;
         self.at += usize::from(self.peek() == Some(b'-'));
         match self.next()? {
@@ -265,19 +265,19 @@ impl<'t, 'm, 'b> JsonReader<'t, 'm, 'b> {
         Ok(&self.text[start..self.at])
     }
 
-    fn digits(&mut self) -> Read<()> {
+    fn digits(&mut self) -> JsonResult<()> {
         let start = self.at;
         while matches!(self.peek(), Some(b'0'..=b'9')) {
             self.at += 1;
         }
-        is_json(self.at > start)
+        require_json(self.at > start)
     }
 
     #[inline]
-    fn string(&mut self) -> Read<Cow<'t, str>> {
+    fn string(&mut self) -> JsonResult<Cow<'t, str>> {
         self.at += 1;
         let start = self.at;
-        self.plain()?;
+        self.skip_plain()?;
         let plain = &self.text[start..self.at];
         if self.peek() == Some(b'"') {
             self.at += 1;
@@ -288,13 +288,13 @@ impl<'t, 'm, 'b> JsonReader<'t, 'm, 'b> {
 
     /// The string that begins with `plain`, after which there is an escape.
     #[cold]
-    fn escaped_string(&mut self, plain: &str) -> Read<String> {
+    fn escaped_string(&mut self, plain: &str) -> JsonResult<String> {
         let rest = self.string_rest();
         self.meter.touch(rest)?;
-        self.meter.work(ESCAPED * rest as u64)?;
+        self.meter.work(ESCAPE_COST * rest as u64)?;
         let longest = plain.len() + rest;
         // For this copy, and for the value that will be made of it.
-        self.meter.room(2 * longest)?;
+        self.meter.require_memory(2 * longest)?;
         let mut out = String::with_capacity(longest);
         out.push_str(plain);
         self.escapes(&mut out)?;
@@ -312,7 +312,7 @@ impl<'t, 'm, 'b> JsonReader<'t, 'm, 'b> {
     }
 
     /// Reads the rest of a string from an escape on.
-    fn escapes(&mut self, out: &mut String) -> Read<()> {
+    fn escapes(&mut self, out: &mut String) -> JsonResult<()> {
         loop {
             if self.next()? == b'"' {
                 self.at += 1;
@@ -320,16 +320,17 @@ impl<'t, 'm, 'b> JsonReader<'t, 'm, 'b> {
             }
             out.push(self.escape().ok_or(JsonReadError::NotJson)?);
             let start = self.at;
-            self.plain()?;
+            self.skip_plain()?;
             out.push_str(&self.text[start..self.at]);
         }
     }
 
     /// Skips to the next quote or backslash.
     #[inline]
-    fn plain(&mut self) -> Read<()> {
+    fn skip_plain(&mut self) -> JsonResult<()> {
         loop {
-            self.at += special(&self.text.as_bytes()[self.at..]).ok_or(JsonReadError::NotJson)?;
+            self.at +=
+                find_special(&self.text.as_bytes()[self.at..]).ok_or(JsonReadError::NotJson)?;
             match self.next()? {
                 0..0x20 => return Err(JsonReadError::NotJson),
                 0x7F => self.at += 1,
@@ -376,13 +377,13 @@ impl<'t, 'm, 'b> JsonReader<'t, 'm, 'b> {
 }
 
 #[inline]
-fn is_json(holds: bool) -> Read<()> {
+fn require_json(holds: bool) -> JsonResult<()> {
     if holds { Ok(()) } else { Err(JsonReadError::NotJson) }
 }
 
 /// Where a key is remembered; two that share a place take turns.
 #[inline]
-fn key_place(text: &str) -> usize {
+fn key_slot(text: &str) -> usize {
     let hash = match text.as_bytes() {
         [first, .., last] => text.len() + 3 * usize::from(*first) + 17 * usize::from(*last),
         short => short.len() + short.first().map_or(0, |byte| usize::from(*byte)),

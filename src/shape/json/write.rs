@@ -4,7 +4,7 @@ use super::super::RunErrorKind;
 use super::super::budget::{BudgetMeter, Flow, Stop};
 use super::super::buffer::Buffer;
 use super::super::value::Val;
-use super::{SPECIAL, special};
+use super::{SPECIAL, find_special};
 
 /// Writes `val` as compact JSON of at most `most` bytes.
 pub(in super::super) fn write(meter: &mut BudgetMeter<'_>, val: &Val, most: usize) -> Flow<Buffer> {
@@ -19,7 +19,7 @@ pub(in super::super) fn append(meter: &mut BudgetMeter<'_>, val: &Val, out: &mut
     write_to(meter, val, usize::MAX, out)
 }
 
-const TOO_LONG: Stop = Stop::Outside(RunErrorKind::OutputTooLong);
+const TOO_LONG: Stop = Stop::External(RunErrorKind::OutputTooLong);
 
 fn write_to(meter: &mut BudgetMeter<'_>, val: &Val, most: usize, out: &mut Buffer) -> Flow {
     if out.len() > most {
@@ -60,14 +60,16 @@ fn quote(meter: &mut BudgetMeter<'_>, text: &str, most: usize, out: &mut Buffer)
     if text.len() > most {
         return Err(TOO_LONG);
     }
-    let Some(at) = special(text.as_bytes()) else { return out.push_quoted(meter, text) };
+    let Some(at) = find_special(text.as_bytes()) else { return out.push_quoted(meter, text) };
     out.push_byte(meter, b'"')?;
     out.push(meter, &text[..at])?;
-    out.push_escaped(meter, &text[at..], |byte| SPECIAL[usize::from(byte)].then(|| escaped(byte)))?;
+    out.push_escaped(meter, &text[at..], |byte| {
+        SPECIAL[usize::from(byte)].then(|| escape_of(byte))
+    })?;
     out.push_byte(meter, b'"')
 }
 
-fn escaped(byte: u8) -> &'static str {
+fn escape_of(byte: u8) -> &'static str {
     /// The control characters; those that have shorter names are below.
     const CONTROLS: [&str; 32] = [
         "\\u0000", "\\u0001", "\\u0002", "\\u0003", "\\u0004", "\\u0005", "\\u0006", "\\u0007",

@@ -2,7 +2,7 @@
 //! is below 1e-4, or has more than fifteen zeros after its digits.
 
 /// The text of a finite double.
-pub(super) fn written(f: f64) -> String {
+pub(super) fn format_double(f: f64) -> String {
     // Most are: then there is no exponent, and nothing to be counted.
     if (1e-4..1e15).contains(&f.abs()) {
         return f.to_string();
@@ -34,7 +34,7 @@ pub(super) fn written(f: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::written;
+    use super::format_double;
 
     #[test]
     fn doubles_are_written_as_jq_writes_them() {
@@ -53,7 +53,7 @@ mod tests {
             (18_446_744_073_709_551_616.0, "18446744073709552000"),
             (f64::MAX, "1.7976931348623157e+308"),
         ] {
-            assert_eq!(written(f), text);
+            assert_eq!(format_double(f), text);
         }
     }
 }

@@ -59,7 +59,7 @@ impl LenientNumber {
     pub(in super::super) fn number(&self, meter: &mut BudgetMeter<'_>) -> Flow<Num> {
         match self {
             Self::Double(f) => Ok(Num::Float(*f)),
-            Self::Json(json) => Num::metered(json, meter),
+            Self::Json(json) => Num::read_metered(json, meter),
         }
     }
 }

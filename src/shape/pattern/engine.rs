@@ -64,7 +64,7 @@ pub(super) struct Compiled {
 ///
 /// `g`, `n` and `l` are of the search. jq's `s` is how its dialect is anyway, and `p` and `m` let
 /// `.` match the end of a line.
-pub(super) fn config(flags: &str) -> Result<syntax::Config, char> {
+pub(super) fn syntax_config(flags: &str) -> Result<syntax::Config, char> {
     let mut syntax = syntax::Config::new().nest_limit(50);
     for flag in flags.chars() {
         syntax = match flag {
@@ -84,7 +84,7 @@ pub(super) fn nfa_config() -> thompson::Config {
 }
 
 /// What a search is done with; a text says what is wrong with the pattern, and holds parts of it.
-pub(super) fn build(pattern: &str, syntax: syntax::Config) -> Result<Regex, String> {
+pub(super) fn compile_regex(pattern: &str, syntax: syntax::Config) -> Result<Regex, String> {
     if pattern.contains("\\k<") {
         return Err("backreferences are not supported".to_owned());
     }
@@ -140,8 +140,8 @@ pub(super) const TOO_LONG: Stop = Stop::Spent("searches a text for longer than a
 
 impl Compiled {
     pub(super) fn of(pattern: &str, flags: &str) -> Flow<Option<Box<Self>>> {
-        let Ok(syntax) = config(flags) else { return fault(UNKNOWN_FLAG) };
-        let Ok(regex) = build(pattern, syntax) else { return Ok(None) };
+        let Ok(syntax) = syntax_config(flags) else { return fault(UNKNOWN_FLAG) };
+        let Ok(regex) = compile_regex(pattern, syntax) else { return Ok(None) };
         if regex.captures_len() > MAX_GROUPS {
             return fault(TOO_MANY_GROUPS);
         }
@@ -150,12 +150,12 @@ impl Compiled {
         let held = HeldMemory::default();
         let mut compiled =
             Self { regex, cache, states, syntax, automaton: None, cache_bytes: 0, held };
-        compiled.weigh();
+        compiled.count_memory();
         Ok(Some(Box::new(compiled)))
     }
 
     /// Counts what it and its caches hold.
-    fn weigh(&mut self) {
+    fn count_memory(&mut self) {
         let automaton = self.automaton.as_ref().map_or(0, |automaton| {
             let dfas =
                 automaton.regex.forward().memory_usage() + automaton.regex.reverse().memory_usage();
@@ -168,15 +168,15 @@ impl Compiled {
 
     /// Asks for what a search may add to the cache: two automata, and for each state the ends of
     /// its groups, twice, with what is still to be looked at.
-    fn make_room(&self, meter: &mut BudgetMeter<'_>) -> Flow {
+    fn require_cache_memory(&self, meter: &mut BudgetMeter<'_>) -> Flow {
         let ends = self.regex.group_info().slot_len();
         let most = 2 * MAX_AUTOMATON_BYTES
             + self.states.saturating_mul(2 * size_of::<usize>() * (ends + 4));
-        meter.room(most.saturating_sub(self.cache_bytes))
+        meter.require_memory(most.saturating_sub(self.cache_bytes))
     }
 
     /// How many bytes it would take as long to look at without groups as so many with them.
-    fn with_groups(&self, bytes: usize) -> usize {
+    fn group_weighted_bytes(&self, bytes: usize) -> usize {
         bytes.saturating_mul(1 + self.regex.group_info().slot_len() / ENDS_A_STATE)
     }
 
@@ -193,7 +193,9 @@ impl Compiled {
             return Ok(cost);
         }
         meter.spend(steps_to_compile(pattern))?;
-        meter.room(room_to_compile(pattern) + MAX_REGEX_BYTES + 2 * MAX_AUTOMATON_BYTES)?;
+        meter.require_memory(
+            memory_to_compile(pattern) + MAX_REGEX_BYTES + 2 * MAX_AUTOMATON_BYTES,
+        )?;
         let config = dfa::Config::new()
             .cache_capacity(MAX_AUTOMATON_BYTES)
             .skip_cache_capacity_check(true)
@@ -217,7 +219,7 @@ impl Compiled {
         self.states = self.states.min(states);
         let cache = regex.create_cache();
         self.automaton = Some(Automaton { regex, cache });
-        self.weigh();
+        self.count_memory();
         Ok(SearchCost::of(self.states, bytes))
     }
 
@@ -235,16 +237,16 @@ impl Compiled {
                 automaton.regex.forward().try_search_fwd(cache, &input).map(|found| found.is_some())
             }
             _ => {
-                self.make_room(meter)?;
+                self.require_cache_memory(meter)?;
                 Ok(self.regex.is_match_with(&mut self.cache, &input))
             }
         };
         let found = found.or_else(|error| {
-            cost.may_go_on(&error)?;
-            self.make_room(meter)?;
+            cost.check_fallback(&error)?;
+            self.require_cache_memory(meter)?;
             Ok(self.regex.is_match_with(&mut self.cache, &input))
         })?;
-        self.weigh();
+        self.count_memory();
         Ok(found)
     }
 
@@ -255,29 +257,30 @@ impl Compiled {
         found: &mut Captures,
         meter: &mut BudgetMeter<'_>,
     ) -> Flow {
-        let cost = self.search_cost(pattern, self.with_groups(input.get_span().len()), meter)?;
+        let cost =
+            self.search_cost(pattern, self.group_weighted_bytes(input.get_span().len()), meter)?;
         let whole = match &mut self.automaton {
             Some(automaton) if !matches!(cost, SearchCost::Short) => {
                 Some(automaton.regex.try_search(&mut automaton.cache, input))
             }
             _ => None,
         };
-        self.make_room(meter)?;
+        self.require_cache_memory(meter)?;
         match whole {
             None => self.regex.search_captures_with(&mut self.cache, input, found),
             Some(Ok(None)) => found.clear(),
-            Some(Ok(Some(whole))) => self.groups(input, &whole, found)?,
+            Some(Ok(Some(whole))) => self.find_groups(input, &whole, found)?,
             Some(Err(error)) => {
-                cost.may_go_on(&error)?;
+                cost.check_fallback(&error)?;
                 self.regex.search_captures_with(&mut self.cache, input, found);
             }
         }
-        self.weigh();
+        self.count_memory();
         Ok(())
     }
 
     /// Finds the groups of a match.
-    fn groups(&mut self, input: &Input<'_>, whole: &Match, found: &mut Captures) -> Flow {
+    fn find_groups(&mut self, input: &Input<'_>, whole: &Match, found: &mut Captures) -> Flow {
         if self.regex.captures_len() == 1 {
             found.set_pattern(Some(PatternID::ZERO));
             if let [start, end, ..] = found.slots_mut() {
@@ -286,8 +289,10 @@ impl Compiled {
             }
             return Ok(());
         }
-        if matches!(SearchCost::of(self.states, self.with_groups(whole.len())), SearchCost::TooLong)
-        {
+        if matches!(
+            SearchCost::of(self.states, self.group_weighted_bytes(whole.len())),
+            SearchCost::TooLong
+        ) {
             return Err(TOO_LONG);
         }
         let within = input.clone().span(whole.range()).anchored(Anchored::Yes);
@@ -319,7 +324,7 @@ impl SearchCost {
     }
 
     /// Whether to search without the automaton, which has ended with `error`.
-    fn may_go_on(&self, error: &MatchError) -> Flow {
+    fn check_fallback(&self, error: &MatchError) -> Flow {
         match (self, error.kind()) {
             (Self::Long, MatchErrorKind::Quit { .. }) => Ok(()),
             _ => Err(TOO_LONG),
@@ -329,16 +334,16 @@ impl SearchCost {
 
 /// What compiling a pattern costs.
 pub(super) fn steps_to_compile(pattern: &str) -> u64 {
-    REGEX_STEPS + pattern.len() as u64 * 20 + classes(pattern) as u64 * CLASS_STEPS
+    REGEX_STEPS + pattern.len() as u64 * 20 + count_classes(pattern) as u64 * CLASS_STEPS
 }
 
 /// What there is at most of a pattern while it is compiled.
-pub(super) fn room_to_compile(pattern: &str) -> usize {
-    2 * MAX_REGEX_BYTES + pattern.len() * PARSED_BYTES + classes(pattern) * CLASS_BYTES
+pub(super) fn memory_to_compile(pattern: &str) -> usize {
+    2 * MAX_REGEX_BYTES + pattern.len() * PARSED_BYTES + count_classes(pattern) * CLASS_BYTES
 }
 
 /// How many classes of characters a pattern may name, at most.
-pub(super) fn classes(pattern: &str) -> usize {
+pub(super) fn count_classes(pattern: &str) -> usize {
     let mut bytes = pattern.bytes();
     let mut classes = 0;
     while let Some(byte) = bytes.next() {

@@ -1,6 +1,6 @@
 //! Regular expressions that a program's text holds, judged before it runs.
 
-use super::engine::{MAX_CLASSES, build, classes, config};
+use super::engine::{MAX_CLASSES, compile_regex, count_classes, syntax_config};
 use super::{MAX_PATTERN_BYTES, engine};
 
 /// `(?>…)` and `(?#…)`, for people.
@@ -17,7 +17,7 @@ pub(in super::super) enum PatternProblem {
 
 /// The first flag that means nothing.
 pub(in super::super) fn unknown_flag(flags: &str) -> Option<char> {
-    config(flags).err()
+    syntax_config(flags).err()
 }
 
 /// Judges a pattern with flags that are right.
@@ -26,12 +26,12 @@ pub(in super::super) fn check_pattern(pattern: &str, flags: &str) -> Result<(), 
         let message = format!("it has {} bytes, of at most {MAX_PATTERN_BYTES}", pattern.len());
         return Err(PatternProblem::TooLarge(message));
     }
-    if classes(pattern) > MAX_CLASSES {
+    if count_classes(pattern) > MAX_CLASSES {
         let message = format!("it names more than {MAX_CLASSES} classes of characters");
         return Err(PatternProblem::TooLarge(message));
     }
-    let Ok(syntax) = config(flags) else { return Ok(()) };
-    let regex = build(pattern, syntax).map_err(|why| match why {
+    let Ok(syntax) = syntax_config(flags) else { return Ok(()) };
+    let regex = compile_regex(pattern, syntax).map_err(|why| match why {
         why if why.contains("not supported") => PatternProblem::Unsupported(why),
         why if why.contains("unrecognized flag") => PatternProblem::Unsupported(ATOMIC.to_owned()),
         why if why.contains("bytes") => PatternProblem::TooLarge(why),

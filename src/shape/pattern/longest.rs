@@ -12,7 +12,7 @@ use regex_automata::{Anchored, Input, MatchKind};
 use super::super::budget::{BudgetMeter, Flow};
 use super::super::memory_count::HeldMemory;
 use super::engine::{
-    MAX_REGEX_BYTES, SearchCost, TOO_LONG, nfa_config, room_to_compile, steps_to_compile,
+    MAX_REGEX_BYTES, SearchCost, TOO_LONG, memory_to_compile, nfa_config, steps_to_compile,
 };
 
 /// What a state of the automaton takes beside its groups' ends.
@@ -32,7 +32,7 @@ impl LongestSearch {
         meter: &mut BudgetMeter<'_>,
     ) -> Flow<Self> {
         meter.spend(steps_to_compile(pattern))?;
-        meter.room(room_to_compile(pattern) + MAX_REGEX_BYTES)?;
+        meter.require_memory(memory_to_compile(pattern) + MAX_REGEX_BYTES)?;
         let config = Config::new().match_kind(MatchKind::All);
         let built = PikeVM::builder()
             .syntax(syntax)
@@ -42,7 +42,7 @@ impl LongestSearch {
         let automaton = built.map_err(|_| TOO_LONG)?;
         let states = automaton.get_nfa().states().len();
         let words = 2 * states * (automaton.get_nfa().group_info().slot_len() + STATE_WORDS);
-        meter.room(words * size_of::<usize>())?;
+        meter.require_memory(words * size_of::<usize>())?;
         let held = HeldMemory::of(MAX_REGEX_BYTES + words * size_of::<usize>());
         let cache = automaton.create_cache();
         Ok(Self { automaton, cache, states, _held: held })

@@ -1,9 +1,9 @@
 //! What binds variables: the patterns after `as`, and which variable each of several binds.
 
 use super::super::program::{Alternative, BindPattern, Binding};
-use super::super::syntax::faults::{MAX_NESTING, too_deep};
+use super::super::syntax::errors::{MAX_NESTING, too_deep};
 use super::super::syntax::term;
-use super::{MAX_SCOPE, Name, NameResolver, Resolved};
+use super::{MAX_SCOPE, NameResolver, Resolved, ScopeName};
 
 impl<'s> NameResolver<'s> {
     /// Binds what the patterns bind, for what is resolved next.
@@ -15,7 +15,7 @@ impl<'s> NameResolver<'s> {
     /// Each pattern is resolved by itself; then the variables of all are bound.
     fn alternatives(&mut self, patterns: &[term::Pattern<'s>]) -> Resolved<Binding> {
         if patterns.len() > MAX_SCOPE {
-            return Err(self.too_many());
+            return Err(self.too_many_names());
         }
         let mut names: Vec<&'s str> = Vec::new();
         for pattern in patterns {
@@ -26,23 +26,24 @@ impl<'s> NameResolver<'s> {
             });
         }
         // Each pattern remembers a place for each name.
-        if self.bound + names.len() > MAX_SCOPE {
-            return Err(self.too_many());
+        if self.bound_count + names.len() > MAX_SCOPE {
+            return Err(self.too_many_names());
         }
         let mut resolved = Vec::with_capacity(patterns.len());
         for pattern in patterns {
-            let mark = self.mark();
+            let mark = self.scope_mark();
             let (scope, _) = mark;
             let pattern = self.pattern(pattern)?;
             let bound = &self.scope[scope..];
-            let is = |known: &Name<'s>, name: &str| matches!(known, Name::Var(n) if *n == name);
-            let place = |name: &&str| bound.iter().rev().position(|known| is(known, name));
+            let place = |name: &&str| {
+                bound.iter().rev().position(|other| matches!(other, ScopeName::Var(n) if n == name))
+            };
             let places = names.iter().map(place).collect();
             resolved.push(Alternative { pattern, places });
-            self.forget(mark);
+            self.restore_scope(mark);
         }
         for name in names {
-            self.bind(Name::Var(name))?;
+            self.bind(ScopeName::Var(name))?;
         }
         Ok(Binding::Any(resolved))
     }
@@ -54,7 +55,7 @@ impl<'s> NameResolver<'s> {
         }
         let pattern = match pattern {
             term::Pattern::Variable(name) => {
-                self.bind(Name::Var(name))?;
+                self.bind(ScopeName::Var(name))?;
                 BindPattern::Var
             }
             term::Pattern::Items(items) => {

@@ -3,21 +3,21 @@
 use std::collections::HashSet;
 
 use super::super::number::Num;
-use super::super::object::FEW_MEMBERS;
+use super::super::object::UNINDEXED_MEMBERS_MAX;
 use super::super::program::{AccessStep, Constant, Def, Expr, ExprKind, StringPiece};
-use super::super::syntax::faults::{error, span};
+use super::super::syntax::errors::{error, span};
 use super::super::syntax::term::{Term, TextPart};
 use super::super::text::Format;
 use super::{NameResolver, Resolved};
 
 /// Whether all keys are constants, few, and differ.
-pub(super) fn differ(members: &[(Expr, Expr)], texts: &[Box<str>]) -> bool {
+pub(super) fn are_distinct_keys(members: &[(Expr, Expr)], texts: &[Box<str>]) -> bool {
     let mut keys = HashSet::new();
     let is_new = |(key, _): &(Expr, Expr)| match key.kind {
         ExprKind::Const(Constant::Text(at)) => keys.insert(&texts[at]),
         _ => false,
     };
-    members.len() <= FEW_MEMBERS && members.iter().all(is_new)
+    members.len() <= UNINDEXED_MEMBERS_MAX && members.iter().all(is_new)
 }
 
 impl Constant {
@@ -43,7 +43,7 @@ impl<'s> NameResolver<'s> {
     ) -> Resolved<ExprKind> {
         let format = match format {
             None => Format::Text,
-            Some(name) => Format::named(name).ok_or_else(|| self.no_format(name))?,
+            Some(name) => Format::named(name).ok_or_else(|| self.unknown_format(name))?,
         };
         let mut pieces: Vec<StringPiece> = Vec::new();
         for part in parts {
@@ -77,7 +77,7 @@ impl<'s> NameResolver<'s> {
             Num::Int(i) => Constant::Int(*i),
             Num::Float(f) => Constant::Float(*f),
             Num::Short(_) | Num::Long(_) => {
-                self.texts.push(number.written().unwrap_or_default().into());
+                self.texts.push(number.source_text().unwrap_or_default().into());
                 Constant::Digits(self.texts.len() - 1)
             }
         }
@@ -91,15 +91,15 @@ impl<'s> NameResolver<'s> {
         Ok(match (key, value) {
             (Term::Variable(name), None) => {
                 let key_of = ExprKind::Const(self.constant(&name[1..]));
-                (Expr { kind: key_of, one: true }, self.expr(key)?)
+                (Expr { kind: key_of, yields_one: true }, self.expr(key)?)
             }
             (key, None) => {
                 let key = self.expr(key)?;
-                let (key, again) = self.twice(key);
-                let id = Box::new(Expr { kind: ExprKind::Id, one: true });
+                let (key, again) = self.share_expr(key);
+                let id = Box::new(Expr { kind: ExprKind::Id, yields_one: true });
                 let value = ExprKind::Path(id, vec![(AccessStep::Index(again), false)]);
-                let one = value.one(&self.defs);
-                (key, Expr { kind: value, one })
+                let one = value.yields_one(&self.defs);
+                (key, Expr { kind: value, yields_one: one })
             }
             (key, Some(value)) => (self.key(key)?, self.expr(value)?),
         })
@@ -126,7 +126,7 @@ impl<'s> NameResolver<'s> {
 
     /// `$__loc__`
     pub(super) fn location(&mut self, line: usize) -> ExprKind {
-        let expr = |constant| Expr { kind: ExprKind::Const(constant), one: true };
+        let expr = |constant| Expr { kind: ExprKind::Const(constant), yields_one: true };
         let file = (expr(self.constant("file")), expr(self.constant("<top-level>")));
         let line = (
             expr(self.constant("line")),
@@ -137,14 +137,14 @@ impl<'s> NameResolver<'s> {
 
     /// An expression for two places. It is not resolved twice: what nests so would take time and
     /// memory to the power of its depth.
-    pub(super) fn twice(&mut self, expr: Expr) -> (Expr, Expr) {
-        let one = expr.one;
+    pub(super) fn share_expr(&mut self, expr: Expr) -> (Expr, Expr) {
+        let one = expr.yields_one;
         if let ExprKind::Const(constant) = expr.kind {
-            return (expr, Expr { kind: ExprKind::Const(constant), one });
+            return (expr, Expr { kind: ExprKind::Const(constant), yields_one: one });
         }
         let def = self.defs.len();
         self.defs.push(Def { args: Vec::new(), body: expr });
-        let call = || Expr { kind: ExprKind::Call(def, 0, Vec::new()), one };
+        let call = || Expr { kind: ExprKind::Call(def, 0, Vec::new()), yields_one: one };
         (call(), call())
     }
 }

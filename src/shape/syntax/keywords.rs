@@ -86,7 +86,7 @@ impl<'s> Parser<'s, '_> {
     }
 
     pub(super) fn pattern(&mut self) -> Parsed<Pattern<'s>> {
-        self.deeper(|parser| match parser.kind() {
+        self.nested(|parser| match parser.kind() {
             Some(TokenKind::Variable) => Ok(Pattern::Variable(parser.variable()?)),
             Some(TokenKind::Open('[')) => {
                 parser.advance();

@@ -4,7 +4,7 @@
 //! length is bounded, so that what is read afterwards nests no deeper.
 
 use super::super::CompileError;
-use super::faults::{error, expected};
+use super::errors::{error, expected_error};
 
 const MAX_BRACKETS: usize = 200;
 
@@ -72,13 +72,13 @@ pub(super) fn tokens(text: &str) -> Lexed<Vec<Token<'_>>> {
         }
     }
     match lexer.open.last() {
-        Some(opened) => Err(expected(text, closing(opened.with), "")),
+        Some(opened) => Err(expected_error(text, closing_name(opened.with), "")),
         None => Ok(lexer.tokens),
     }
 }
 
 /// What ends something that is open, in words.
-fn closing(open: char) -> &'static str {
+fn closing_name(open: char) -> &'static str {
     match open {
         '(' => "closing parenthesis",
         '[' => "closing bracket",
@@ -101,7 +101,7 @@ impl<'s> Lexer<'s> {
     fn expected<T>(&self, what: &str) -> Lexed<T> {
         let rest = self.rest();
         let found = rest.chars().next().map_or(rest, |c| &rest[..c.len_utf8()]);
-        Err(expected(self.text, what, found))
+        Err(expected_error(self.text, what, found))
     }
 
     fn open(&mut self, with: char, kind: TokenKind, bytes: usize) -> Lexed {
@@ -149,25 +149,27 @@ impl<'s> Lexer<'s> {
         let Some(first) = chars.next() else { return Ok(()) };
         let second = chars.next().unwrap_or(' ');
         match first {
-            'a'..='z' | 'A'..='Z' | '_' => self.push(TokenKind::Word, module_name(rest)),
+            'a'..='z' | 'A'..='Z' | '_' => self.push(TokenKind::Word, module_name_len(rest)),
             '$' | '@' => {
                 let kind = if first == '$' { TokenKind::Variable } else { TokenKind::Format };
-                if name(&rest[1..]) == 0 {
+                if name_len(&rest[1..]) == 0 {
                     self.at += 1;
                     return self.expected("identifier");
                 }
-                self.push(kind, 1 + module_name(&rest[1..]));
+                self.push(kind, 1 + module_name_len(&rest[1..]));
             }
             '.' if second.is_ascii_alphabetic() || second == '_' => {
-                self.push(TokenKind::Field, 1 + name(&rest[1..]));
+                self.push(TokenKind::Field, 1 + name_len(&rest[1..]));
             }
             '.' if second.is_ascii_digit() => self.number()?,
             '0'..='9' => self.number()?,
             '"' => self.open('"', TokenKind::Text, 1)?,
             '(' | '[' | '{' => self.open(first, TokenKind::Open(first), 1)?,
             ')' | ']' | '}' => match self.open.last() {
-                Some(opened) if closes(opened.with) == first => self.close(TokenKind::Close(first)),
-                Some(opened) => return self.expected(closing(opened.with)),
+                Some(opened) if closing_char(opened.with) == first => {
+                    self.close(TokenKind::Close(first));
+                }
+                Some(opened) => return self.expected(closing_name(opened.with)),
                 None => return self.expected("token"),
             },
             _ => match SYMBOLS.iter().find(|symbol| rest.starts_with(**symbol)) {
@@ -272,7 +274,7 @@ impl<'s> Lexer<'s> {
     }
 }
 
-fn closes(open: char) -> char {
+fn closing_char(open: char) -> char {
     match open {
         '(' => ')',
         '[' => ']',
@@ -285,7 +287,7 @@ fn digits(text: &str) -> usize {
 }
 
 /// How many bytes of a name `text` begins with.
-fn name(text: &str) -> usize {
+fn name_len(text: &str) -> usize {
     if text.starts_with(|c: char| c.is_ascii_digit()) {
         return 0;
     }
@@ -293,10 +295,10 @@ fn name(text: &str) -> usize {
 }
 
 /// The same of a name that may be one of a module's: `a::b`.
-fn module_name(text: &str) -> usize {
-    let mut len = name(text);
+fn module_name_len(text: &str) -> usize {
+    let mut len = name_len(text);
     while let Some(inner) = text[len..].strip_prefix("::") {
-        let more = name(inner);
+        let more = name_len(inner);
         if more == 0 {
             break;
         }

@@ -39,7 +39,7 @@ impl<'s> Parser<'s, '_> {
         if self.eat_kind(TokenKind::Close(']')) {
             return Ok(PathPart::Each);
         }
-        let from = if self.is(":") { None } else { Some(self.query()?) };
+        let from = if self.is_next(":") { None } else { Some(self.query()?) };
         let part = if self.eat(":") {
             let has_end = self.kind() != Some(TokenKind::Close(']'));
             let to = if has_end || from.is_none() { Some(self.query()?) } else { None };
@@ -118,7 +118,7 @@ impl<'s> Parser<'s, '_> {
                 TokenKind::Variable => {
                     let name = self.variable()?;
                     members.push((literal(&name[1..]), Pattern::Variable(name)));
-                    self.is(":").then(|| literal(&name[1..]))
+                    self.is_next(":").then(|| literal(&name[1..]))
                 }
                 TokenKind::Open('(') => {
                     self.advance();
@@ -146,5 +146,5 @@ impl<'s> Parser<'s, '_> {
 
 /// A name as a text.
 fn literal(name: &str) -> Term<'_> {
-    Term::Text(TextTerm { written: name, format: None, parts: vec![TextPart::Plain(name)] })
+    Term::Text(TextTerm { source_text: name, format: None, parts: vec![TextPart::Plain(name)] })
 }

@@ -1,9 +1,9 @@
 //! jq's grammar: precedence climbing over tokens, with a bound on how deep it nests.
 
 use super::super::CompileError;
-use super::faults::{self, error, expected, modules, span};
+use super::errors::{self, error, expected_error, modules_error, span};
 use super::lexer::{Token, TokenKind};
-use super::term::{BinaryOp, Chain, Term, TextPart, TextTerm};
+use super::term::{Associativity, BinaryOp, Term, TextPart, TextTerm};
 
 /// So many calls of the parser stand within one another; a level of a program takes a few of them.
 const MAX_CALLS: usize = 2048;
@@ -54,14 +54,14 @@ impl<'s, 't> Parser<'s, 't> {
     }
 
     /// Whether the next token is the symbol or keyword that is written so.
-    pub(super) fn is(&self, text: &str) -> bool {
+    pub(super) fn is_next(&self, text: &str) -> bool {
         let is_word = |kind| matches!(kind, TokenKind::Symbol | TokenKind::Word);
         self.peek().is_some_and(|token| is_word(token.kind) && token.text == text)
     }
 
     /// Takes the next token if it is written so.
     pub(super) fn eat(&mut self, text: &str) -> bool {
-        let is = self.is(text);
+        let is = self.is_next(text);
         self.at += usize::from(is);
         is
     }
@@ -69,7 +69,7 @@ impl<'s, 't> Parser<'s, 't> {
     /// Takes `?//`, which is two tokens.
     pub(super) fn eat_alternative(&mut self) -> bool {
         let next = self.tokens.get(self.at + 1);
-        let is = self.is("?")
+        let is = self.is_next("?")
             && next.is_some_and(|token| token.kind == TokenKind::Symbol && token.text == "//");
         self.at += if is { 2 } else { 0 };
         is
@@ -96,14 +96,14 @@ impl<'s, 't> Parser<'s, 't> {
 
     /// That something else was expected than what comes next.
     pub(super) fn expected(&self, what: &str) -> CompileError {
-        expected(self.text, what, self.peek().map_or("", |token| token.text))
+        expected_error(self.text, what, self.peek().map_or("", |token| token.text))
     }
 
     /// Runs `f` one call deeper.
-    pub(super) fn deeper<T>(&mut self, f: impl FnOnce(&mut Self) -> Parsed<T>) -> Parsed<T> {
+    pub(super) fn nested<T>(&mut self, f: impl FnOnce(&mut Self) -> Parsed<T>) -> Parsed<T> {
         self.calls += 1;
         if self.calls > MAX_CALLS {
-            return Err(faults::too_deep(self.text));
+            return Err(errors::too_deep(self.text));
         }
         let parsed = f(self);
         self.calls -= 1;
@@ -121,13 +121,13 @@ impl<'s, 't> Parser<'s, 't> {
     }
 
     fn stages(&mut self, with_commas: bool) -> Parsed<Term<'s>> {
-        self.deeper(|parser| {
+        self.nested(|parser| {
             let mut stages = Vec::new();
             loop {
                 let mut items = Vec::new();
                 loop {
                     let item = parser.expression(0)?;
-                    items.push(if parser.is("as") {
+                    items.push(if parser.is_next("as") {
                         parser.binding(item, with_commas)?
                     } else {
                         item
@@ -136,12 +136,12 @@ impl<'s, 't> Parser<'s, 't> {
                         break;
                     }
                 }
-                stages.push(one_or(items, Term::Comma));
+                stages.push(single_or(items, Term::Comma));
                 if !parser.eat("|") {
                     break;
                 }
             }
-            Ok(one_or(stages, Term::Pipe))
+            Ok(single_or(stages, Term::Pipe))
         })
     }
 
@@ -155,33 +155,36 @@ impl<'s, 't> Parser<'s, 't> {
 
     /// Operators of that rank and above.
     pub(super) fn expression(&mut self, lowest: u8) -> Parsed<Term<'s>> {
-        self.deeper(|parser| {
+        self.nested(|parser| {
             let mut left = parser.postfix()?;
             let mut before = None;
             let mut operators = 0;
             while let Some(op) = parser.peek().and_then(operator) {
-                let (rank, chain) = op.rank();
+                let (rank, chain) = op.precedence();
                 if rank < lowest {
                     break;
                 }
-                if chain == Chain::Never && before == Some(rank) {
-                    return Err(parser.no_chain());
+                if chain == Associativity::Never && before == Some(rank) {
+                    return Err(parser.chain_error());
                 }
                 operators += 1;
                 if operators > MAX_CHAIN {
-                    return Err(faults::too_deep(parser.text));
+                    return Err(errors::too_deep(parser.text));
                 }
                 before = Some(rank);
                 parser.advance();
-                let right =
-                    parser.expression(if chain == Chain::Right { rank } else { rank + 1 })?;
+                let right = parser.expression(if chain == Associativity::Right {
+                    rank
+                } else {
+                    rank + 1
+                })?;
                 left = Term::Binary(left.into(), op, right.into());
             }
             Ok(left)
         })
     }
 
-    fn no_chain(&self) -> CompileError {
+    fn chain_error(&self) -> CompileError {
         let symbol = self.peek().map_or("", |token| token.text);
         let message = format!("a second `{symbol}` or operator of its kind needs brackets");
         error(
@@ -194,7 +197,7 @@ impl<'s, 't> Parser<'s, 't> {
 
     /// A term with the path, and the `?`, after it.
     pub(super) fn postfix(&mut self) -> Parsed<Term<'s>> {
-        self.deeper(|parser| {
+        self.nested(|parser| {
             let term = parser.term()?;
             let term = if parser.optional() { Term::Try(term.into(), None) } else { term };
             let parts = parser.path()?;
@@ -212,7 +215,7 @@ impl<'s, 't> Parser<'s, 't> {
     /// Takes every `?`.
     pub(super) fn optional(&mut self) -> bool {
         let mut optional = false;
-        while self.is("?") {
+        while self.is_next("?") {
             optional = true;
             self.advance();
         }
@@ -297,7 +300,7 @@ impl<'s, 't> Parser<'s, 't> {
 
     fn word(&mut self, word: &'s str) -> Parsed<Term<'s>> {
         match word {
-            "import" | "include" | "module" => return Err(modules(span(self.text, word))),
+            "import" | "include" | "module" => return Err(modules_error(span(self.text, word))),
             "def" | "if" | "try" | "label" | "break" | "reduce" | "foreach" => (),
             _ if KEYWORDS.contains(&word) => return Err(self.expected("term")),
             _ => (),
@@ -354,7 +357,7 @@ impl<'s, 't> Parser<'s, 't> {
     /// The string whose quote comes next.
     pub(super) fn text_term(&mut self, format: Option<&'s str>) -> Parsed<TextTerm<'s>> {
         let written = self.peek().map_or("", |token| token.text);
-        Ok(TextTerm { written, format, parts: self.text_parts()? })
+        Ok(TextTerm { source_text: written, format, parts: self.text_parts()? })
     }
 
     fn text_parts(&mut self) -> Parsed<Vec<TextPart<'s>>> {
@@ -383,13 +386,16 @@ impl<'s, 't> Parser<'s, 't> {
 
 fn operator(token: Token<'_>) -> Option<BinaryOp> {
     match token.kind {
-        TokenKind::Symbol | TokenKind::Word => BinaryOp::written(token.text),
+        TokenKind::Symbol | TokenKind::Word => BinaryOp::from_symbol(token.text),
         _ => None,
     }
 }
 
 /// The only one, or what `all` makes of several.
-fn one_or<'s>(mut items: Vec<Term<'s>>, all: impl FnOnce(Vec<Term<'s>>) -> Term<'s>) -> Term<'s> {
+fn single_or<'s>(
+    mut items: Vec<Term<'s>>,
+    all: impl FnOnce(Vec<Term<'s>>) -> Term<'s>,
+) -> Term<'s> {
     match items.pop() {
         Some(only) if items.is_empty() => only,
         Some(last) => {

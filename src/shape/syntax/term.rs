@@ -40,7 +40,7 @@ pub(in crate::shape) enum Term<'s> {
 #[derive(Debug)]
 pub(in crate::shape) struct TextTerm<'s> {
     /// As it is written, with its quotes.
-    pub(in crate::shape) written: &'s str,
+    pub(in crate::shape) source_text: &'s str,
     /// The format before it.
     pub(in crate::shape) format: Option<&'s str>,
     pub(in crate::shape) parts: Vec<TextPart<'s>>,
@@ -103,7 +103,7 @@ pub(in crate::shape) enum BinaryOp {
 
 /// How an operator stands to others of its rank.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Chain {
+pub(super) enum Associativity {
     Left,
     Right,
     /// Two of them need brackets.
@@ -112,7 +112,7 @@ pub(super) enum Chain {
 
 impl BinaryOp {
     /// The operator that is written so.
-    pub(super) fn written(symbol: &str) -> Option<Self> {
+    pub(super) fn from_symbol(symbol: &str) -> Option<Self> {
         Some(match symbol {
             "//" => Self::Alternative,
             "or" => Self::Or,
@@ -141,17 +141,17 @@ impl BinaryOp {
     }
 
     /// jq's precedence: the higher binds tighter.
-    pub(super) fn rank(self) -> (u8, Chain) {
+    pub(super) fn precedence(self) -> (u8, Associativity) {
         match self {
-            Self::Alternative => (1, Chain::Right),
+            Self::Alternative => (1, Associativity::Right),
             Self::Assign | Self::Update | Self::UpdateMath(_) | Self::UpdateAlternative => {
-                (2, Chain::Never)
+                (2, Associativity::Never)
             }
-            Self::Or => (3, Chain::Left),
-            Self::And => (4, Chain::Left),
-            Self::Compare(_) => (5, Chain::Never),
-            Self::Math(Math::Add | Math::Sub) => (6, Chain::Left),
-            Self::Math(Math::Mul | Math::Div | Math::Rem) => (7, Chain::Left),
+            Self::Or => (3, Associativity::Left),
+            Self::And => (4, Associativity::Left),
+            Self::Compare(_) => (5, Associativity::Never),
+            Self::Math(Math::Add | Math::Sub) => (6, Associativity::Left),
+            Self::Math(Math::Mul | Math::Div | Math::Rem) => (7, Associativity::Left),
         }
     }
 }

@@ -5,7 +5,6 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use base64::Engine as _;
 use bfb::identity::issue::{Authority, Leaf, Validity};
 use bytes::Bytes;
 use http::{Request, Response};
@@ -54,7 +53,7 @@ pub(crate) async fn start(configuration: &str, label: (&str, &str)) -> Value {
 }
 
 fn encoded(text: impl AsRef<[u8]>) -> String {
-    base64::engine::general_purpose::STANDARD.encode(text)
+    data_encoding::BASE64.encode(text.as_ref())
 }
 
 fn acceptor(authority: &Authority) -> TlsAcceptor {

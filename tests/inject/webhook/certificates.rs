@@ -2,9 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bfb::identity::issue::{Authority, Leaf, Usage, Validity};
+use data_encoding::BASE64;
 use serde_json::{Value, json};
 
 use crate::support::apiserver::{Apiserver, CONFIGURATION, SECRET, bundle_of};
@@ -15,8 +14,10 @@ fn annotated() -> Value {
 }
 
 fn decoded(secret: &Value, name: &str) -> String {
-    String::from_utf8(STANDARD.decode(secret["data"][name].as_str().unwrap_or_default()).unwrap())
-        .unwrap()
+    String::from_utf8(
+        BASE64.decode(secret["data"][name].as_str().unwrap_or_default().as_bytes()).unwrap(),
+    )
+    .unwrap()
 }
 
 /// A configuration without what is ours in it.
@@ -42,12 +43,12 @@ async fn the_bundle_of_each_webhook_is_written_and_repaired() {
     let all = |server: &Apiserver| {
         let configuration = server.object(CONFIGURATION);
         let hooks = configuration["webhooks"].as_array().unwrap().clone();
-        hooks.iter().all(|hook| hook["clientConfig"]["caBundle"] == STANDARD.encode(&ca))
+        hooks.iter().all(|hook| hook["clientConfig"]["caBundle"] == BASE64.encode(ca.as_bytes()))
     };
     assert!(all(&server));
     assert_eq!(bare(server.object(CONFIGURATION)), before);
     // By a value of somebody else's, and by a manifest that is applied again.
-    for overwritten in [json!(STANDARD.encode("-----BEGIN CERTIFICATE-----\n")), Value::Null] {
+    for overwritten in [json!(BASE64.encode(b"-----BEGIN CERTIFICATE-----\n")), Value::Null] {
         server.change(CONFIGURATION, |it| {
             it["webhooks"][1]["clientConfig"]["caBundle"] = overwritten;
         });
@@ -167,7 +168,7 @@ async fn bundles_that_cert_manager_writes_are_left_alone() {
     webhook.logged("its `caBundle` is empty").await;
     server.change(CONFIGURATION, |it| {
         for hook in it["webhooks"].as_array_mut().unwrap() {
-            hook["clientConfig"]["caBundle"] = STANDARD.encode(authority.ca_pem()).into();
+            hook["clientConfig"]["caBundle"] = BASE64.encode(authority.ca_pem().as_bytes()).into();
         }
     });
     webhook.until_ready().await;

@@ -1,7 +1,6 @@
 //! How a webhook ends, and what becomes of what it led; and the API server's own end.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use data_encoding::BASE64;
 use serde_json::{Value, json};
 
 use crate::support::apiserver::{Apiserver, CONFIGURATION, LEASE};
@@ -19,7 +18,7 @@ fn holder(server: &Apiserver) -> String {
 
 fn spoil(server: &Apiserver) {
     server.change(CONFIGURATION, |it| {
-        it["webhooks"][0]["clientConfig"]["caBundle"] = STANDARD.encode("spoilt").into();
+        it["webhooks"][0]["clientConfig"]["caBundle"] = BASE64.encode(b"spoilt").into();
     });
 }
 

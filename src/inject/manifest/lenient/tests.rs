@@ -1,3 +1,5 @@
+//! What Kubernetes takes and YAML 1.2 does not, read and rewritten.
+
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -7,7 +9,7 @@ use super::*;
 
 /// What a manifest says, or its first problem.
 fn parse(text: &str) -> Result<Value, String> {
-    let problem = |problems: Vec<crate::domain::Problem>| problems[0].message.clone();
+    let problem = |problems: Vec<crate::diagnostics::Problem>| problems[0].message.clone();
     documents(Path::new("m.yaml"), text).map(Value::from).map_err(problem)
 }
 

@@ -47,7 +47,8 @@ fn answered(request: &Value, label: Option<&str>) -> Value {
 /// An answer with its patch readable.
 fn legible(mut answer: Value) -> String {
     if let Some(patch) = answer["response"]["patch"].as_str() {
-        let patch: Value = serde_json::from_slice(&STANDARD.decode(patch).unwrap()).unwrap();
+        let patch: Value =
+            serde_json::from_slice(&BASE64.decode(patch.as_bytes()).unwrap()).unwrap();
         answer["response"]["patch"] = patch;
     }
     serde_json::to_string_pretty(&answer).unwrap()

@@ -1,0 +1,158 @@
+//! What a source's server shows in handshakes: once to look, once without a certificate, once with
+//! ours. No byte of a request is sent.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Uri;
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::{Instant, timeout};
+use tower_service::Service as _;
+
+use super::context::DoctorContext;
+use crate::domain::Source;
+use crate::identity::{
+    ConnectError, ConnectErrorKind, Connector, Identity, IdentityMetrics, Inspection,
+    MutualityProof, ProbeRefusal, inspect, refuses_without_certificate,
+};
+
+/// How long to wait for a refusal: in TLS 1.3 a server refuses our certificate after our last
+/// message.
+const REFUSAL_TIMEOUT: Duration = Duration::from_millis(250);
+
+/// What the handshakes with a source's server showed.
+#[derive(Debug)]
+pub(in super::super) enum ConnectionProbe {
+    /// There is no connection to it; in words.
+    Unreachable(String),
+    /// There was no connection within this time.
+    TimedOut(Duration),
+    /// It is asked without TLS.
+    Plain {
+        /// How long the TCP connection took, the name's resolution included.
+        connect: Duration,
+    },
+    /// It is asked over TLS.
+    Tls(Box<TlsProbe>),
+}
+
+/// The three handshakes with one server.
+#[derive(Debug)]
+pub(in super::super) struct TlsProbe {
+    pub(in super::super) inspection: Inspection,
+    /// What it does with a client that has no certificate; `None`: that is not known.
+    pub(in super::super) without_certificate: Option<WithoutCertificate>,
+    pub(in super::super) presentation: CertificatePresentation,
+}
+
+/// What a server did with our certificate.
+#[derive(Debug)]
+pub(in super::super) enum CertificatePresentation {
+    /// It went on; with what the handshake proved.
+    Accepted(Option<MutualityProof>),
+    /// There was no connection that a request could be sent over.
+    Refused(ConnectError),
+    /// The handshake did not end within this time.
+    TimedOut(Duration),
+}
+
+/// What a server does with a client that has no certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(in super::super) enum WithoutCertificate {
+    /// It ends the handshake.
+    Refused,
+    /// It completes the handshake.
+    Accepted,
+    /// It ended the connection, and did not say why.
+    Closed,
+}
+
+impl ConnectionProbe {
+    /// Whether a request may be sent: nothing that was seen would refuse it.
+    pub(super) fn may_be_asked(&self) -> bool {
+        match self {
+            Self::Unreachable(_) | Self::TimedOut(_) => false,
+            Self::Plain { .. } => true,
+            Self::Tls(tls) => {
+                let is_accepted = matches!(tls.presentation, CertificatePresentation::Accepted(_));
+                is_accepted && tls.inspection.problem.is_none()
+            }
+        }
+    }
+}
+
+/// Looks at `source`'s server.
+pub(super) async fn probe_connection(source: &Source, context: &DoctorContext) -> ConnectionProbe {
+    let uri = &source.http.url.origin;
+    match &context.identity {
+        Some(identity) if uri.scheme_str() == Some("https") => {
+            probe_mutual(source, identity, context).await
+        }
+        _ => probe_plain(uri, context).await,
+    }
+}
+
+async fn probe_mutual(
+    source: &Source,
+    identity: &Arc<Identity>,
+    context: &DoctorContext,
+) -> ConnectionProbe {
+    let uri = &source.http.url.origin;
+    let server = &source.http.server;
+    let tls = context.tls;
+    // This handshake comes first and alone, so that no other one is in its latency.
+    let inspection = match timeout(context.timeout, inspect(uri, identity, server, tls)).await {
+        Ok(Ok(inspection)) => inspection,
+        Ok(Err(error)) => return ConnectionProbe::Unreachable(error.detail),
+        Err(_) => return ConnectionProbe::TimedOut(context.timeout),
+    };
+    let connector =
+        Connector::mutual(identity.clone(), server.clone(), tls, IdentityMetrics::default());
+    let (without, presented) = tokio::join!(
+        timeout(context.timeout, refuses_without_certificate(uri, identity, server, tls)),
+        timeout(context.timeout, present_certificate(connector, uri)),
+    );
+    let without_certificate = without.ok().and_then(Result::ok).map(|refusal| match refusal {
+        ProbeRefusal::DemandsCertificate => WithoutCertificate::Refused,
+        ProbeRefusal::AcceptsWithout => WithoutCertificate::Accepted,
+        ProbeRefusal::Unknown(_) => WithoutCertificate::Closed,
+    });
+    let presentation = match presented {
+        Ok(Ok(proof)) => CertificatePresentation::Accepted(proof),
+        Ok(Err(error)) => CertificatePresentation::Refused(error),
+        Err(_) => CertificatePresentation::TimedOut(context.timeout),
+    };
+    ConnectionProbe::Tls(Box::new(TlsProbe { inspection, without_certificate, presentation }))
+}
+
+/// Presents our certificate, and listens for a refusal.
+async fn present_certificate(
+    mut connector: Connector,
+    uri: &Uri,
+) -> Result<Option<MutualityProof>, ConnectError> {
+    let connection = connector.call(uri.clone()).await?;
+    let proof = connection.proof().cloned();
+    let mut stream = TokioIo::new(connection);
+    let mut greeting = [0; 64];
+    let refused = |detail: String| ConnectError { kind: ConnectErrorKind::Tls, detail };
+    // A server that accepts our certificate waits for a request, or greets.
+    if let Ok(Err(error)) = timeout(REFUSAL_TIMEOUT, stream.read(&mut greeting)).await {
+        let broken_off =
+            || refused(format!("it broke the connection off at our certificate: {}", error.kind()));
+        return Err(ConnectError::cause_of(&error).unwrap_or_else(broken_off));
+    }
+    let _ = timeout(REFUSAL_TIMEOUT, stream.shutdown()).await;
+    Ok(proof)
+}
+
+async fn probe_plain(uri: &Uri, context: &DoctorContext) -> ConnectionProbe {
+    let began = Instant::now();
+    match timeout(context.timeout, Connector::plain().call(uri.clone())).await {
+        Ok(Ok(_)) => ConnectionProbe::Plain { connect: began.elapsed() },
+        Ok(Err(error)) => ConnectionProbe::Unreachable(error.detail),
+        Err(_) => ConnectionProbe::TimedOut(context.timeout),
+    }
+}

@@ -1,0 +1,51 @@
+//! How the cost of work grows with its input: measured in CPU time of this thread, so that whatever
+//! else the machine does changes little, and compared with itself, so that the machine's speed
+//! changes nothing.
+
+use std::borrow::Borrow;
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// What ten times the input may cost, at most, times the cost of the input: ten if it is linear, a
+/// hundred if it is quadratic.
+const MOST: u32 = 25;
+/// What is too little to be told from noise.
+const NOISE: Duration = Duration::from_millis(2);
+
+fn cpu_time() -> Duration {
+    let now = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(
+        now.tv_sec.unsigned_abs(),
+        u32::try_from(now.tv_nsec).expect("less than a second"),
+    )
+}
+
+/// What `work` costs, the least of so many times.
+fn cost(times: usize, work: impl Fn()) -> Duration {
+    let once = || {
+        let began = cpu_time();
+        work();
+        cpu_time().saturating_sub(began)
+    };
+    (0..times).map(|_| once()).min().expect("at least one run")
+}
+
+/// Panics unless ten times the input costs about ten times as much. `input` makes one of a size,
+/// `work` works on it.
+#[track_caller]
+pub(crate) fn assert_linear<T: Borrow<B>, B: ?Sized>(
+    name: &str,
+    size: usize,
+    input: impl Fn(usize) -> T,
+    work: impl Fn(&B),
+) {
+    let small = input(size);
+    let large = input(10 * size);
+    let small = cost(3, || work(small.borrow()));
+    let large = cost(1, || work(large.borrow()));
+    assert!(
+        large <= (small.max(NOISE)) * MOST,
+        "{name}: {size} cost {small:?}, ten times as many {large:?}"
+    );
+}

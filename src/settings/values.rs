@@ -1,0 +1,36 @@
+//! What a value of a setting is: the text that a person may write, and what holds without one.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A value of a setting, however it was given: by a flag, a variable or an annotation. What is
+/// displayed is read back as the same value.
+pub trait SettingValue: FromStr + fmt::Display + Default {
+    /// What a text must be, for messages.
+    const EXPECTED: &'static str;
+}
+
+/// A text is no value of its setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected {expected}")]
+pub struct InvalidValue {
+    /// What was expected.
+    pub expected: &'static str,
+}
+
+impl InvalidValue {
+    /// Of the values of `T`.
+    pub(super) fn of<T: SettingValue>() -> Self {
+        Self { expected: T::EXPECTED }
+    }
+}
+
+/// What a text must be to be a value of `T`, if it is none.
+pub(super) fn check<T: SettingValue>(text: &str) -> Result<(), InvalidValue> {
+    text.parse::<T>().map(drop).map_err(|_| InvalidValue::of::<T>())
+}
+
+/// The text of what holds without a value.
+pub(super) fn default_text<T: SettingValue>() -> String {
+    T::default().to_string()
+}

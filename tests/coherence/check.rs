@@ -1,0 +1,404 @@
+//! The exhaustive check: every order in which messages can arrive, be lost, or come twice, with
+//! time and faults between.
+//!
+//! Messages lie on the wire in no order; one that is never delivered is lost. A node that takes no
+//! step is paused. Time is discrete; a lease is a few ticks. A state that differs in nothing a
+//! process can see counts once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use stateright::{Checker, Model, Property};
+
+use super::fleet::{Process, TrialFleet, TrialMessage, TrialWriter, Violation, WriterState};
+use super::guard_removal::GuardRemoval;
+use super::node::{FlightStep, TrialNode};
+use super::source::{TrialSource, key_name, tags_of};
+use super::steps::CheckStep;
+use bfb::coherence::*;
+
+pub(super) const TICK: Duration = Duration::from_secs(1);
+
+/// One bounded world to explore.
+#[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
+pub(super) struct Scenario {
+    /// The leases of the nodes, in ticks.
+    pub(super) leases: Vec<u32>,
+    /// The plan of each node.
+    pub(super) plans: Vec<u8>,
+    pub(super) writers: usize,
+    /// The lease that the writers know of before they ask, in ticks.
+    pub(super) writer_lease: u32,
+    /// What a write may invalidate.
+    pub(super) scopes: Vec<InvalidationScope>,
+    pub(super) redis: bool,
+    pub(super) claims: bool,
+    /// Nobody holds a dataset when the exploration begins.
+    pub(super) starts_empty: bool,
+    pub(super) drift: Duration,
+    pub(super) grace: u32,
+    pub(super) limits: LogLimits,
+    pub(super) stamps_max: usize,
+    /// The epoch is old and settled when the exploration begins.
+    pub(super) settled: bool,
+    /// A writer's question is a message too, not one step.
+    pub(super) slow_questions: bool,
+    /// Pub/sub keeps its order, as hints need it to; subscriptions come and go.
+    pub(super) ordered: bool,
+    pub(super) wire_max: usize,
+    pub(super) removal: GuardRemoval,
+    pub(super) budget: StepBudget,
+}
+
+/// How often each thing may still happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct StepBudget {
+    pub(super) ticks: u8,
+    pub(super) writes: u8,
+    pub(super) flights: u8,
+    pub(super) duplicates: u8,
+    pub(super) restarts: u8,
+    pub(super) wipes: u8,
+    pub(super) flushes: u8,
+    pub(super) failovers: u8,
+    pub(super) stops: u8,
+    pub(super) stalls: u8,
+    pub(super) hints: u8,
+    pub(super) expiries: u8,
+    pub(super) reloads: u8,
+}
+
+/// A budget with which nothing happens.
+pub(super) const NO_STEPS: StepBudget = StepBudget {
+    ticks: 0,
+    writes: 0,
+    flights: 0,
+    duplicates: 0,
+    restarts: 0,
+    wipes: 0,
+    flushes: 0,
+    failovers: 0,
+    stops: 0,
+    stalls: 0,
+    hints: 0,
+    expiries: 0,
+    reloads: 0,
+};
+
+/// The state of a scenario.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct CheckState {
+    pub(super) fleet: TrialFleet,
+    pub(super) wire: Vec<TrialMessage>,
+    /// Subscriptions that keep the order, and what each still holds; where a scenario has none, all
+    /// of it is on the wire.
+    pub(super) subscriptions: Vec<Option<Vec<TrialMessage>>>,
+    /// What a replica has of the primary.
+    pub(super) redis_replica: Option<ReferenceServer>,
+    /// Ticks that the deposed primary goes on answering.
+    pub(super) deposed_for: u32,
+    pub(super) budget: StepBudget,
+}
+
+impl Scenario {
+    /// Nodes with memory alone and the shortest lease, one writer, everybody sound.
+    pub(super) fn new(nodes: usize, left: StepBudget) -> Self {
+        Self {
+            leases: vec![1; nodes],
+            plans: vec![0; nodes],
+            writers: 1,
+            writer_lease: 1,
+            scopes: vec![InvalidationScope::Key(key_name(0))],
+            redis: false,
+            claims: false,
+            starts_empty: false,
+            drift: Duration::ZERO,
+            grace: 0,
+            limits: LogLimits { entries_max: 4, stamps_max: 4 },
+            stamps_max: 4,
+            settled: true,
+            slow_questions: false,
+            ordered: false,
+            wire_max: 8,
+            removal: GuardRemoval::default(),
+            budget: left,
+        }
+    }
+
+    fn node(&self, index: usize) -> TrialNode {
+        let name = MemberName(key_name(u8::try_from(index).unwrap()));
+        let config = ReplicaConfig {
+            drift_margin: self.drift,
+            failover_grace: self.grace * TICK,
+            heartbeat_interval: TICK,
+            retry_interval: TICK,
+            heartbeat_spacing: Duration::ZERO,
+            gap_patience: Duration::ZERO,
+            stamps_max: self.stamps_max,
+            early_entries_max: 2,
+            ..ReplicaConfig::new(name.clone(), self.leases[index] * TICK)
+        };
+        TrialNode {
+            replica: Replica::new(config),
+            name,
+            plan: self.plans[index],
+            memory: [].into(),
+            flights: [].into(),
+            running: Vec::new(),
+            newest_applied: [].into(),
+            is_alive: true,
+            has_redis: self.redis,
+            has_claims: self.claims,
+            is_urgent: false,
+        }
+    }
+
+    /// Everybody has joined, and holds a lease and a dataset.
+    fn start(&self) -> CheckState {
+        let writer = TrialWriter {
+            state: WriterState::Idle,
+            epoch_age: EpochAge::new(self.writer_lease * TICK, self.grace * TICK),
+        };
+        let fleet = TrialFleet {
+            clocks: vec![TICK; self.leases.len() + self.writers],
+            source: TrialSource::new(1),
+            nodes: (0..self.leases.len()).map(|index| self.node(index)).collect(),
+            writers: vec![writer; self.writers],
+            server: ReferenceServer::new(self.limits),
+            life: ServerLife(0),
+            deposed: None,
+            next_epoch: 1,
+            outgoing: Vec::new(),
+            violation: None,
+        };
+        let mut state = CheckState {
+            fleet,
+            wire: Vec::new(),
+            subscriptions: vec![None; self.leases.len()],
+            redis_replica: None,
+            deposed_for: 0,
+            budget: self.budget,
+        };
+        let rounds =
+            if self.settled { 2 * self.leases.iter().max().unwrap() + self.grace + 2 } else { 1 };
+        for round in 0..rounds {
+            if round > 0 {
+                state.advance(None);
+            }
+            state.settle_down();
+        }
+        for node in (0..self.leases.len()).filter(|_| !self.starts_empty) {
+            state.fleet.read(node, 0);
+            state.settle_down();
+        }
+        state
+    }
+}
+
+impl CheckState {
+    /// Delivers everything that is under way, in the order of sending, until nothing is.
+    pub(super) fn settle_down(&mut self) {
+        for _ in 0..64 {
+            for node in 0..self.fleet.nodes.len() {
+                if self.fleet.nodes[node].replica.next_wake()
+                    <= self.fleet.clock(Process::Node(node))
+                {
+                    self.fleet.handle_event(node, ReplicaEvent::Tick);
+                }
+                self.end_collected_flights(node);
+            }
+            self.wire.append(&mut self.fleet.outgoing);
+            if self.wire.is_empty() {
+                break;
+            }
+            for message in std::mem::take(&mut self.wire) {
+                self.fleet.deliver(message);
+            }
+        }
+        self.wire.append(&mut self.fleet.outgoing);
+    }
+
+    fn end_collected_flights(&mut self, node: usize) {
+        for flight in (0..self.fleet.nodes[node].running.len()).rev() {
+            self.fleet.collect(node, flight);
+            if matches!(
+                self.fleet.nodes[node].running[flight].step,
+                FlightStep::Collected(..) | FlightStep::Fetched(..)
+            ) {
+                self.fleet.end_flight(node, flight);
+            }
+        }
+    }
+
+    pub(super) fn advance(&mut self, stalled: Option<usize>) {
+        for (index, clock) in self.fleet.clocks.iter_mut().enumerate() {
+            if stalled != Some(index) {
+                *clock += TICK;
+            }
+        }
+        self.deposed_for = self.deposed_for.saturating_sub(1);
+        if self.deposed_for == 0 {
+            self.fleet.deposed = None;
+        }
+        (0..self.fleet.writers.len()).for_each(|writer| self.fleet.check_acknowledged(writer));
+    }
+
+    /// Whether every invalidation is acknowledged and every sidecar holds a lease, once links heal
+    /// and Redis stays up.
+    fn heals(&self, rounds: u32) -> bool {
+        let mut state = self.clone();
+        state.wire.clear();
+        for _ in 0..rounds {
+            state.advance(None);
+            state.settle_down();
+            for writer in 0..state.fleet.writers.len() {
+                if let WriterState::Sent(_) = state.fleet.writers[writer].state {
+                    state.fleet.invalidate(writer, Arc::new([InvalidationScope::Key(key_name(0))]));
+                }
+                state.fleet.ask_progress(writer);
+            }
+            state.settle_down();
+        }
+        let idle = state.fleet.writers.iter().all(|writer| writer.state == WriterState::Idle);
+        let serving = |node: usize| {
+            let of = &state.fleet.nodes[node];
+            of.replica.next_wake() == Moment::NEVER
+                || of.replica.may_serve(state.fleet.clock(Process::Node(node)))
+        };
+        idle && (0..state.fleet.nodes.len()).all(serving)
+    }
+
+    /// Whether what memory would answer a request that came now is fresh.
+    fn believed_is_fresh(&self) -> bool {
+        let fleet = &self.fleet;
+        fleet.nodes.iter().enumerate().all(|(index, node)| {
+            let now = fleet.clock(Process::Node(index));
+            node.memory.iter().all(|(&(key, plan), entry)| {
+                let served = plan == node.plan
+                    && node.replica.may_serve(now)
+                    && node.replica.is_valid(entry.fence, &key_name(key), &tags_of(key));
+                !served
+                    || entry.version >= fleet.source.acknowledged[usize::from(key)]
+                        && entry.plan == plan
+            })
+        })
+    }
+
+    /// Puts what was sent on the wire, and drops what can make no difference any more.
+    fn normalise(&mut self, ordered: bool) {
+        for message in std::mem::take(&mut self.fleet.outgoing) {
+            match message {
+                TrialMessage::Published { to, .. } | TrialMessage::Hint { to, .. } if ordered => {
+                    self.subscriptions[to].iter_mut().for_each(|queue| queue.push(message.clone()));
+                }
+                _ => self.wire.push(message),
+            }
+        }
+        let nodes = &mut self.fleet.nodes;
+        self.wire.retain(|message| match message {
+            TrialMessage::Published { to, published } => {
+                nodes[*to].replica.applied().is_none_or(|applied| {
+                    applied.epoch != published.epoch
+                        || published.entries.iter().any(|entry| entry.seq > applied.seq)
+                })
+            }
+            TrialMessage::Answer { to: Process::Node(to), .. } => nodes[*to].is_alive,
+            _ => true,
+        });
+        nodes.iter_mut().for_each(TrialNode::drop_invalid);
+        self.wire.sort();
+        self.wire.dedup();
+    }
+}
+
+impl Model for Scenario {
+    type State = CheckState;
+    type Action = CheckStep;
+
+    fn init_states(&self) -> Vec<CheckState> {
+        self.removal.apply();
+        let mut start = self.start();
+        start.normalise(self.ordered);
+        vec![start]
+    }
+
+    fn actions(&self, state: &CheckState, steps: &mut Vec<CheckStep>) {
+        self.steps(state, steps);
+    }
+
+    fn next_state(&self, before: &CheckState, step: CheckStep) -> Option<CheckState> {
+        self.removal.apply();
+        let mut state = before.clone();
+        state.step(self, step)?;
+        state.normalise(self.ordered);
+        // No new state: the step had no effect, or leads beyond the bounds of this scenario.
+        (state != *before && state.wire.len() <= self.wire_max).then_some(state)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![
+            Property::always(
+                "no read after an acknowledgement is older than it",
+                |model: &Self, state: &CheckState| {
+                    model.removal.apply();
+                    state.believed_is_fresh()
+                        && !matches!(
+                            state.fleet.violation,
+                            Some(Violation::StaleFromFlight | Violation::StaleFromMemory)
+                        )
+                },
+            ),
+            Property::always("nothing stale is written", |_, state: &CheckState| {
+                !matches!(
+                    state.fleet.violation,
+                    Some(Violation::StaleIntoMemory | Violation::StaleIntoRedis)
+                )
+            }),
+            Property::always("a hint that is heard invalidates", |_, state: &CheckState| {
+                state.fleet.violation != Some(Violation::HintLost)
+            }),
+            Property::always("no dataset of another plan is served", |_, state: &CheckState| {
+                state.fleet.violation != Some(Violation::OtherPlan)
+            }),
+            Property::always(
+                "what is invalidated is acknowledged once links heal",
+                |model: &Self, state: &CheckState| {
+                    model.removal.apply();
+                    let rounds = 4 * model.leases.iter().max().unwrap() + 2 * model.grace + 6;
+                    !(state.budget.ticks == 0 && state.wire.is_empty()) || state.heals(rounds)
+                },
+            ),
+        ]
+    }
+}
+
+/// What an exploration found.
+#[derive(Debug)]
+pub(super) struct Exploration {
+    pub(super) states: usize,
+    pub(super) depth: usize,
+    pub(super) complete: bool,
+    /// The property that does not hold, and the steps that show it.
+    pub(super) counterexample: Option<(&'static str, Vec<CheckStep>)>,
+}
+
+/// Explores a scenario until it is exhausted, broken, or `states` are seen.
+pub(super) fn explore(scenario: Scenario, states: usize) -> Exploration {
+    let checker = scenario
+        .checker()
+        .target_state_count(states)
+        .finish_when(stateright::HasDiscoveries::AnyFailures)
+        .threads(2)
+        .spawn_bfs()
+        .join();
+    let counterexample =
+        checker.discoveries().into_iter().map(|(name, path)| (name, path.into_actions())).next();
+    let complete = counterexample.is_none() && checker.is_done() && checker.state_count() < states;
+    Exploration {
+        states: checker.unique_state_count(),
+        depth: checker.max_depth(),
+        complete,
+        counterexample,
+    }
+}

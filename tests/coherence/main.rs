@@ -1,0 +1,28 @@
+//! The coherence protocol, checked: an exhaustive model check and a seeded simulation, both of the
+//! code that runs in a sidecar ([`bfb::coherence`], which is pure).
+//!
+//! By itself this is a test target, `cargo test --test coherence`: what holds, with the product's
+//! own code. In a build with the feature `removable-guards` it is part of the binary's tests
+//! (`cargo test --features removable-guards --bin bfb-removable-guards`) and shows of each guard
+//! that without it both the check and the simulation find a broken promise.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a setup that fails should stop there, and the counts are part of the result"
+)]
+
+mod check;
+mod fault_profile;
+mod fleet;
+mod guard_removal;
+mod node;
+#[cfg(feature = "removable-guards")]
+mod removed_guards;
+#[cfg(not(feature = "removable-guards"))]
+mod runs;
+#[cfg(not(feature = "removable-guards"))]
+mod scenarios;
+mod simulation;
+mod source;
+mod steps;
