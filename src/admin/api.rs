@@ -16,13 +16,13 @@ pub use dataset::{
     UnreadableStatus,
 };
 pub use event::{
-    AdminEvent, AppliedInvalidation, CollectionReport, EventKind, FailedCollection, FailedSource,
-    ListeningDomain, ListeningReport, NamedScopes,
+    AdminEvent, AppliedInvalidation, CollectionReport, EventKind, FailedCollection,
+    ListeningDomain, ListeningReport, NamedScopes, SourceFailure,
 };
 pub use invalidation::{InvalidateRequest, InvalidateResponse, WaitLimit, WaitMode};
 pub use log::{CurrentLogLevel, LogChange};
 pub use status::{
-    CacheStatus, CacheTierStatus, DomainStatus, FleetDomainStatus, FleetStatus, IdentityStatus,
+    CacheCounts, CacheTierStatus, DomainStatus, FleetDomainStatus, FleetStatus, IdentityStatus,
     LastFailure, MemoryStatus, NotKeptStatus, ReloadStatus, SourceState, SourceStatus, Status,
     VerifyStatus, VersionStatus,
 };

@@ -2,10 +2,10 @@
 //! the two agree, and so that a new tier shows up by itself.
 
 use super::AdminState;
-use super::api::{CacheStatus, CacheTierStatus};
+use super::api::{CacheCounts, CacheTierStatus};
 
 /// How reads were answered since the start.
-pub(super) fn cache_status(state: &AdminState) -> Option<CacheStatus> {
+pub(super) fn cache_status(state: &AdminState) -> Option<CacheCounts> {
     let metrics = super::exposition::encode(&state.registry)?;
     let hits = tier_hits(&metrics);
     let misses = counter(&metrics, "bfb_cache_misses_total");
@@ -22,7 +22,7 @@ pub(super) fn cache_status(state: &AdminState) -> Option<CacheStatus> {
             tier: Some((*tier).to_owned()),
         }
     });
-    Some(CacheStatus {
+    Some(CacheCounts {
         collapsed: Some(counter(&metrics, "bfb_cache_collapsed_total")),
         evicted: Some(counter(&metrics, "bfb_cache_evictions_total")),
         fenced: Some(counter(&metrics, "bfb_cache_fenced_total")),

@@ -9,7 +9,7 @@ use reqwest::Method;
 use serde_json::Value;
 
 use super::args::{AdminArgs, OutputFormat};
-use super::client::{ProblemReport, SidecarClient, problem_text};
+use super::client::{ProblemReport, SidecarClient, problem_text, read_answer};
 use super::terminal::escape;
 use super::{exit, out};
 use crate::admin::api::{InvalidateRequest, InvalidateResponse, WaitLimit, WaitMode};
@@ -69,14 +69,17 @@ impl InvalidateCommand {
         let done = matches!(status, 200 | 202);
         let exit_code = match (self.format, done) {
             (OutputFormat::Json, _) => {
-                // As it came, with what this release does not know.
+                // All members, also those that this release does not know.
                 let answer: Value = serde_json::from_slice(body).unwrap_or_default();
                 out::print_json(serde_json::to_string_pretty(&answer).unwrap_or_default())
             }
-            (OutputFormat::Text, true) => {
-                let response = serde_json::from_slice(body).unwrap_or_default();
-                out::print(acknowledgement_text(&response))
-            }
+            (OutputFormat::Text, true) => match read_answer(body) {
+                Ok(response) => out::print(acknowledgement_text(&response)),
+                Err(error) => {
+                    out::error(error);
+                    exit::FAILED
+                }
+            },
             (OutputFormat::Text, false) => exit::FAILED,
         };
         if !done {

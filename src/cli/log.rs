@@ -6,7 +6,7 @@ use clap::Args;
 use reqwest::Method;
 
 use super::args::AdminArgs;
-use super::client::{SidecarClient, problem_text};
+use super::client::{SidecarClient, problem_text, read_answer};
 use super::terminal::escape;
 use super::{exit, out};
 use crate::admin::api::{CurrentLogLevel, LogChange};
@@ -28,9 +28,13 @@ impl LogCommand {
     pub(super) fn run(self) -> ExitCode {
         super::block_on(async move {
             match self.send_request().await {
-                Ok((200, body)) => {
-                    out::print(text(&serde_json::from_slice(&body).unwrap_or_default()))
-                }
+                Ok((200, body)) => match read_answer(&body) {
+                    Ok(current) => out::print(text(&current)),
+                    Err(error) => {
+                        out::error(error);
+                        exit::FAILED
+                    }
+                },
                 Ok((status, body)) => {
                     out::error(problem_text(status, &body));
                     if status == 400 { exit::wrong_input() } else { exit::FAILED }

@@ -6,10 +6,11 @@ use std::process::ExitCode;
 
 use clap::Args;
 use reqwest::Method;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::args::{AdminArgs, OutputFormat};
-use super::client::{SidecarClient, problem_text};
+use super::client::{SidecarClient, problem_text, read_answer};
 use super::{exit, out};
 use crate::admin::api::Status;
 
@@ -25,28 +26,23 @@ pub(super) struct StatusCommand {
 impl StatusCommand {
     pub(super) fn run(self) -> ExitCode {
         super::block_on(async move {
-            match fetch(&self.admin).await {
-                // As it came, with what this release does not know.
-                Ok(status) if self.format == OutputFormat::Json => {
+            let printed = match self.format {
+                // All members, also those that this release does not know.
+                OutputFormat::Json => fetch::<Value>(&self.admin).await.map(|status| {
                     out::print_json(serde_json::to_string_pretty(&status).unwrap_or_default())
-                }
-                Ok(status) => match read(status) {
-                    Ok(status) => out::print(text::text(&status).trim_end()),
-                    Err(failed) => failed,
-                },
-                Err(failed) => failed,
-            }
+                }),
+                OutputFormat::Text => fetch_status(&self.admin)
+                    .await
+                    .map(|status| out::print(text::text(&status).trim_end())),
+            };
+            printed.unwrap_or_else(|failed| failed)
         })
     }
 }
 
-/// What `GET /status` says, or the exit code after saying why not.
+/// The sidecar's state. An error is printed and becomes the exit code.
 pub(super) async fn fetch_status(admin: &AdminArgs) -> Result<Status, ExitCode> {
-    read(fetch(admin).await?)
-}
-
-fn read(status: Value) -> Result<Status, ExitCode> {
-    serde_json::from_value(status).map_err(|error| unavailable(&error))
+    fetch(admin).await
 }
 
 fn unavailable(error: &dyn std::fmt::Display) -> ExitCode {
@@ -54,8 +50,8 @@ fn unavailable(error: &dyn std::fmt::Display) -> ExitCode {
     exit::unavailable()
 }
 
-/// The JSON of `GET /status`.
-async fn fetch(admin: &AdminArgs) -> Result<Value, ExitCode> {
+/// The answer to `GET /status`. An error is printed and becomes the exit code.
+async fn fetch<T: DeserializeOwned>(admin: &AdminArgs) -> Result<T, ExitCode> {
     let client = SidecarClient::new(&admin.admin).map_err(|error| unavailable(&error))?;
     let answer = client
         .send(client.request(Method::GET, "/status"), "admin")
@@ -66,5 +62,5 @@ async fn fetch(admin: &AdminArgs) -> Result<Value, ExitCode> {
     if status != 200 {
         return Err(unavailable(&problem_text(status, &body)));
     }
-    serde_json::from_slice(&body).map_err(|error| unavailable(&error))
+    read_answer(&body).map_err(|error| unavailable(&error))
 }

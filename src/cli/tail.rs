@@ -16,6 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::args::{AdminArgs, OutputFormat};
 use super::client::{SidecarClient, problem_text};
 use super::{exit, out};
+use crate::admin::api::{AdminEvent, EventKind};
 use event_line::EventLines;
 use event_parser::EventParser;
 
@@ -121,15 +122,15 @@ impl TailCommand {
                 return StreamEnd::Gone(address(), "it sent an event that is too long".to_owned());
             };
             for data in completed {
-                let is_last = event_line::is_last(&data);
+                let event = AdminEvent::from_data(&data);
                 let written = match self.format {
                     OutputFormat::Json => out::write_json(data),
-                    OutputFormat::Text => out::write_line(lines.line_of(&data)),
+                    OutputFormat::Text => out::write_line(lines.line_of(&event, &data)),
                 };
                 if let Err(error) = written {
                     return StreamEnd::Output(error);
                 }
-                if is_last {
+                if matches!(event.kind, Some(EventKind::Ends { .. })) {
                     return StreamEnd::Drains(address());
                 }
             }

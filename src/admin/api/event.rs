@@ -16,6 +16,15 @@ pub struct AdminEvent {
     pub kind: Option<EventKind>,
 }
 
+impl AdminEvent {
+    /// Reads an event. One that this release does not know, or whose members have other types, has
+    /// no `kind`.
+    pub fn from_data(data: &str) -> Self {
+        let unknown = Self { at: None, domain: None, kind: None };
+        serde_json::from_str(data).unwrap_or(unknown)
+    }
+}
+
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
@@ -161,7 +170,7 @@ pub struct FailedCollection {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deadline_passed: Option<bool>,
     /// The sources that failed.
-    pub failed: Vec<FailedSource>,
+    pub failed: Vec<SourceFailure>,
     /// The key; only if keys are asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
@@ -175,7 +184,7 @@ pub struct FailedCollection {
 /// A source that failed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct FailedSource {
+pub struct SourceFailure {
     /// More about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,

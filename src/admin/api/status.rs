@@ -9,7 +9,7 @@ use super::CurrentLogLevel;
 #[serde(default)]
 pub struct Status {
     /// How reads were answered.
-    pub cache: Option<CacheStatus>,
+    pub cache: Option<CacheCounts>,
     /// The domains.
     pub domains: Vec<DomainStatus>,
     /// The fleet.
@@ -39,7 +39,7 @@ pub struct Status {
 /// How reads were answered since the start.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct CacheStatus {
+pub struct CacheCounts {
     /// Misses that joined a flight.
     pub collapsed: Option<u64>,
     /// Entries that were evicted.

@@ -110,6 +110,9 @@ fn another_release_is_read_as_far_as_it_is_known() {
     let newer = r#"{"at": "t", "event": "verified", "nines": 5}"#;
     let event: AdminEvent = serde_json::from_str(newer).expect("the type reads it");
     assert_eq!((event.at.as_deref(), event.kind), (Some("t"), None));
+    let other_type = AdminEvent::from_data(r#"{"at": "t", "event": "missed", "count": "many"}"#);
+    assert_eq!((other_type.at.as_deref(), other_type.kind), (Some("t"), None));
+    assert_eq!(AdminEvent::from_data("no JSON").kind, None);
     let more = r#"{"event": "filled", "tier": "tape"}"#;
     let event: AdminEvent = serde_json::from_str(more).expect("the type reads it");
     assert_eq!(event.kind, Some(EventKind::Filled(CollectionReport::default())));

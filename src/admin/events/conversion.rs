@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use crate::admin::AdminState;
 use crate::admin::api::{
-    AdminEvent, AppliedInvalidation, CollectionReport, EventKind, FailedCollection, FailedSource,
-    ListeningDomain, ListeningReport, NamedScopes, ReloadStatus,
+    AdminEvent, AppliedInvalidation, CollectionReport, EventKind, FailedCollection,
+    ListeningDomain, ListeningReport, NamedScopes, ReloadStatus, SourceFailure,
 };
 use crate::cache::NotStoredReason;
 use crate::coherence::{EmptyReason, InvalidationScope, LogEntry};
@@ -177,7 +177,7 @@ const fn not_kept_reason_name(reason: NotStoredReason) -> &'static str {
 fn failed_collection(error: &CollectError) -> FailedCollection {
     match error {
         CollectError::NotFound { source_name } => {
-            let failed = FailedSource {
+            let failed = SourceFailure {
                 detail: None,
                 reason: "not-found".to_owned(),
                 source: source_name.to_string(),
@@ -185,7 +185,7 @@ fn failed_collection(error: &CollectError) -> FailedCollection {
             FailedCollection { failed: vec![failed], ..FailedCollection::default() }
         }
         CollectError::Failed { failures, deadline_passed } => {
-            let failures = failures.iter().map(|failure| FailedSource {
+            let failures = failures.iter().map(|failure| SourceFailure {
                 detail: Some(failure.detail.clone()),
                 reason: failure.reason.as_str().to_owned(),
                 source: failure.source_name.to_string(),

@@ -21,7 +21,7 @@ use crate::admin::LogLevel;
 use crate::admin::api::{InvalidateRequest, InvalidateResponse, Status, WaitMode};
 use crate::bus;
 use crate::cache::CacheConfig;
-use crate::cli::client::{SidecarClient, problem_text};
+use crate::cli::client::{SidecarClient, problem_text, read_answer};
 use crate::cli::{exit, invalidate, logging, out, serve};
 use crate::http::ListenAddress;
 use crate::settings::MemorySize;
@@ -306,7 +306,7 @@ impl FleetMember {
 
     async fn status(&self) -> Result<Status, DemoError> {
         let answer = self.admin.send(self.admin.request(Method::GET, "/status"), "admin").await?;
-        Ok(serde_json::from_slice(&answer.bytes().await?)?)
+        Ok(read_answer(&answer.bytes().await?)?)
     }
 
     async fn wait_for_lease(&self) {
@@ -350,6 +350,6 @@ impl FleetMember {
         if status != 200 {
             return Err(problem_text(status.as_u16(), &body).into());
         }
-        Ok(serde_json::from_slice(&body)?)
+        Ok(read_answer(&body)?)
     }
 }

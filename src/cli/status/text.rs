@@ -10,7 +10,7 @@ use owo_colors::OwoColorize as _;
 
 use super::super::terminal::escape;
 use crate::admin::api::{
-    CacheStatus, CacheTierStatus, DomainStatus, FleetStatus, LastFailure, Status,
+    CacheCounts, CacheTierStatus, DomainStatus, FleetStatus, LastFailure, Status,
 };
 
 /// Characters of an epoch and of a plan: they are told apart by a glance; `--format json` has them
@@ -69,7 +69,7 @@ fn write_fleet(text: &mut String, fleet: &FleetStatus) {
     let _ = writeln!(text, "{}", table.trim_fmt());
 }
 
-fn write_cache(text: &mut String, cache: &CacheStatus) {
+fn write_cache(text: &mut String, cache: &CacheCounts) {
     let rate = percent(cache.hit_percent);
     let _ = writeln!(text, "\n{} {rate} hits of {} reads", "cache".bold(), or_dash(cache.reads));
     let mut table = table(["TIER", "HITS", "RATE", "HOLDS"], &[1, 2]);

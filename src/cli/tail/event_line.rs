@@ -6,12 +6,11 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use owo_colors::{OwoColorize as _, Style};
 use serde::Serialize;
-use serde_json::Value;
 
 use super::super::terminal::escape;
 use crate::admin::api::{
-    AdminEvent, AppliedInvalidation, CollectionReport, EventKind, FailedCollection, FailedSource,
-    ListeningReport,
+    AdminEvent, AppliedInvalidation, CollectionReport, EventKind, FailedCollection,
+    ListeningReport, SourceFailure,
 };
 
 /// Keys and tags that one line names.
@@ -38,16 +37,14 @@ impl Default for EventLines {
 type EventText = (&'static str, Style, String);
 
 impl EventLines {
-    /// The line of an event, of which `data` is the JSON.
-    pub(super) fn line_of(&mut self, data: &str) -> String {
-        let event = read(data);
+    /// The line of an event. `data` is its JSON: the line of an event of another release shows it.
+    pub(super) fn line_of(&mut self, event: &AdminEvent, data: &str) -> String {
         let time = self.time(event.at.as_deref());
         let Some(kind) = &event.kind else {
-            let value: Value = serde_json::from_str(data).unwrap_or_default();
-            return format!("{} {}", time.dimmed(), clean(&value.to_string()));
+            return format!("{} {}", time.dimmed(), clean(data));
         };
         let (label, style, detail) = event_text(kind);
-        let owner = clean(event_owner(&event, kind));
+        let owner = clean(event_owner(event, kind));
         if let EventKind::Listening(report) = kind {
             let names = report.domains.iter().filter_map(|domain| domain.domain.as_deref());
             self.width = names.map(|name| name.chars().count()).fold(self.width, usize::max);
@@ -70,17 +67,6 @@ impl EventLines {
         let at = at.and_then(|at| at.parse::<Timestamp>().ok()).unwrap_or_else(Timestamp::now);
         at.to_zoned(self.zone.clone()).strftime("%H:%M:%S%.3f").to_string()
     }
-}
-
-/// An event that cannot be read at all is one that this release does not know.
-fn read(data: &str) -> AdminEvent {
-    let unknown = AdminEvent { at: None, domain: None, kind: None };
-    serde_json::from_str(data).unwrap_or(unknown)
-}
-
-/// Whether a stream ends with this event.
-pub(super) fn is_last(data: &str) -> bool {
-    matches!(read(data).kind, Some(EventKind::Ends { .. }))
 }
 
 fn event_owner<'e>(event: &'e AdminEvent, kind: &EventKind) -> &'e str {
@@ -185,7 +171,7 @@ fn collected_text(report: &CollectionReport) -> String {
 }
 
 fn failures_text(failed: &FailedCollection) -> String {
-    let one = |failed: &FailedSource| {
+    let one = |failed: &SourceFailure| {
         let detail = failed.detail.as_deref().unwrap_or_default();
         format!("{}: {}: {detail}", failed.source, failed.reason)
     };
@@ -226,13 +212,15 @@ fn clean(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
     fn line(event: &Value) -> String {
         let mut lines = EventLines { zone: TimeZone::UTC, width: 8 };
-        anstream::adapter::strip_str(&lines.line_of(&event.to_string())).to_string()
+        let data = event.to_string();
+        let line = lines.line_of(&AdminEvent::from_data(&data), &data);
+        anstream::adapter::strip_str(&line).to_string()
     }
 
     const AT: &str = "2026-11-22T14:02:11.032Z";
