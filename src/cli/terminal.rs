@@ -1,6 +1,6 @@
-//! What may reach a terminal. Keys, data and names come from others: a control sequence among them
-//! would steer the terminal, and a mark of writing direction (U+202E) would show another text than
-//! there is (CVE-2021-42574). They are shown as escapes.
+//! Escapes text for a terminal. Keys, data and names come from others: a control sequence among
+//! them would steer the terminal, and a mark of writing direction (U+202E) would show another text
+//! than there is (CVE-2021-42574). They are shown as escapes.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -35,7 +35,7 @@ pub(super) fn escape_json(json: &str) -> Cow<'_, str> {
     })
 }
 
-/// Text of ours, into which text of others may have come: lines and colours pass, nothing else that
+/// A text that `bfb` composed, with foreign text in it: lines and colours pass, nothing else that
 /// is not shown.
 pub(super) fn pass_colours(text: &str) -> Cow<'_, str> {
     let is_blank = |c: char| matches!(c, '\n' | '\t');

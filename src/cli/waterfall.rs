@@ -1,4 +1,4 @@
-//! The waterfall of `bfb get --explain`: what `Server-Timing` says, drawn.
+//! The waterfall of `bfb get --explain`: draws the steps of `Server-Timing`.
 
 use std::fmt::Write as _;
 
@@ -6,7 +6,7 @@ use http::HeaderMap;
 use owo_colors::OwoColorize;
 use serde_json::{Value, json};
 
-/// One collection as its answer tells it.
+/// The steps of one collection, from its answer's `Server-Timing`.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Waterfall {
     total_ms: f64,
@@ -62,7 +62,7 @@ impl Waterfall {
         Some(waterfall)
     }
 
-    /// Whether any source was asked.
+    /// Whether the answer's collection sent requests to sources.
     pub(super) fn has_bars(&self) -> bool {
         !self.bars.is_empty()
     }

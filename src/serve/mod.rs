@@ -43,7 +43,7 @@ pub use telemetry::TelemetryConfig;
 /// How the consumer's side behaves.
 #[derive(Debug, Clone)]
 pub struct ConsumersConfig {
-    /// Who may be addressed.
+    /// The values of `Host` that are answered.
     pub hosts: AllowedHosts,
     /// `--explain`: every answer carries `Server-Timing`, without being asked with `Bfb-Explain`.
     pub explain: bool,
@@ -66,7 +66,7 @@ struct ConsumersInner {
     reporter: Reporter,
 }
 
-/// What became of a request, for the log, the metrics and the trace.
+/// The outcome of a request, for the log, the metrics and the trace.
 struct RequestOutcome {
     response: Result<Response<Bytes>, ConsumerProblem>,
     route: Option<Arc<Route>>,
@@ -75,7 +75,7 @@ struct RequestOutcome {
 }
 
 impl Consumers {
-    /// Answers from whatever table is current when a request comes.
+    /// Answers from the table of routes that is current when a request arrives.
     pub fn new(
         routes: watch::Receiver<Arc<Routes>>,
         settings: ConsumersConfig,
@@ -107,7 +107,7 @@ impl Consumers {
         without_body_on_head(request.method(), response)
     }
 
-    /// Whether an answer says where the time went.
+    /// Whether an answer carries `Server-Timing`.
     fn is_explain_requested(&self, headers: &HeaderMap) -> bool {
         let is_one = |value: &HeaderValue| value.as_bytes().trim_ascii() == b"1";
         self.0.settings.explain || headers.get_all("bfb-explain").iter().any(is_one)
@@ -156,7 +156,7 @@ impl Consumers {
         }
     }
 
-    /// What can be known before anyone is asked.
+    /// The checks that need no source: path, method, key, headers.
     fn check_request<B>(
         &self,
         request: &Request<B>,

@@ -1,5 +1,5 @@
-//! What the operator reads of a request: one log line where the decision was made, and the spans of
-//! its trace.
+//! The report of a request to the operator: one log line where the decision was made, and the spans
+//! of its trace.
 //!
 //! Keys are personal data: a line holds one only where `--log-keys` or `--trace-key` asked for it.
 //! An outage fails every request alike, so warnings are bounded a second, and the next line says
@@ -87,7 +87,7 @@ impl Reporter {
         let status = report.status();
         let is_traced = report.key.is_some() && self.keys.traced_key.as_deref() == report.key;
         match report.response {
-            // That nothing is cached is what was asked, and no fault.
+            // `--no-cache` asked for it: that nothing is cached is no fault.
             Err(problem) if status >= 500 && !matches!(problem, ConsumerProblem::NotCached) => {
                 let Some(left_out) = self.warnings.admit() else { return };
                 let failed = problem.failures().map(join_failures);

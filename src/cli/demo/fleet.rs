@@ -1,7 +1,7 @@
 //! `bfb demo --fleet N`: sidecars that share one Redis, and one invalidation that reaches all of
 //! them.
 //!
-//! What it shows is asked over the sidecars' own ports, as anybody would, and checked: an answer
+//! Its steps use the sidecars' own ports, as any consumer would, and are checked: an answer
 //! that is older than the acknowledgement ends the demo with an error.
 
 use std::fmt::Write as _;
@@ -30,12 +30,12 @@ use crate::supervisor::Control;
 
 use super::upstreams::DemoUpstreams;
 
-/// Short, so that what waits for one is seen in a demo.
+/// Short, so that the demo can show a lease that runs out.
 const LEASE: Duration = Duration::from_secs(1);
-/// Who shares the demo's cache. The same in each run, so that runs on one Redis leave no more
+/// The namespace of the demo's cache. The same in each run, so that runs on one Redis leave no more
 /// behind than one does.
 const NAMESPACE: &str = "demo";
-/// What memory each sidecar gets.
+/// The memory of each sidecar.
 const MEMORY: MemorySize = MemorySize(16 * 1024 * 1024);
 /// How long a fleet may take to form.
 const FORM_TIMEOUT: Duration = Duration::from_secs(10);
@@ -50,7 +50,7 @@ struct FleetMember {
     admin_address: ListenAddress,
 }
 
-/// What a read came to.
+/// The result of a read.
 struct ReadResult {
     cache_status: String,
     etag: String,
@@ -67,7 +67,7 @@ impl ReadResult {
 enum FleetDemoError {
     /// Something that it needs is not there.
     Missing(DemoError),
-    /// It did not show what it promises.
+    /// A step of the demo failed its check.
     Failed(DemoError),
 }
 
@@ -171,7 +171,7 @@ impl DemoCommand {
         upstreams: &DemoUpstreams,
         redis: Option<&PrivateRedis>,
     ) -> Result<(), FleetDemoError> {
-        // Before anything is said, so that nobody who reads it is too early.
+        // Before anything is printed: whoever reads the addresses can use them at once.
         let mut control = Control::by_signals()?;
         let shown = async {
             out::print(introduction(members, redis));

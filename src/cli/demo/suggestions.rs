@@ -1,4 +1,4 @@
-//! What a person can try once the demo is up.
+//! The commands that the demo suggests once it is up.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;

@@ -165,7 +165,7 @@ impl DemoUpstreams {
     }
 }
 
-/// Whose the tasks are: all end when `stop` says so.
+/// Owns the tasks of the upstreams: all end when `stop` is notified.
 #[derive(Clone)]
 struct TaskOwner {
     tasks: TaskTracker,
@@ -206,7 +206,7 @@ async fn run_upstream(
         let (acceptor, shop, hyper_tasks) = (acceptor.clone(), Arc::clone(&shop), owner.clone());
         owner.spawn(async move {
             let _slot = slot;
-            // Who does not prove himself is gone; what was wrong is for him to report.
+            // A client that fails the handshake has left; its own side reports the reason.
             let Ok(Ok(stream)) = tokio::time::timeout(PEER_TIMEOUT, acceptor.accept(stream)).await
             else {
                 return;
