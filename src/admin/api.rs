@@ -1,9 +1,9 @@
 //! The types of the admin port's API: the admin port writes them, the commands read them.
 //!
-//! An answer's members go out in the order in which its type declares them. Whoever reads an
-//! answer may meet a sidecar of another release: members that it does not know are passed over,
-//! and one that is absent reads as `None` or as its type's default. What is sent to a sidecar is
-//! read strictly: an unknown member is refused.
+//! The members of an answer are written in the order in which its type declares them. The command
+//! line and the sidecar can be of different releases: in an answer, unknown members are ignored and
+//! an absent member reads as `None` or as its type's default; a member of another JSON type is an
+//! error. In a request, an unknown member is an error.
 
 mod dataset;
 mod event;

@@ -1,10 +1,10 @@
-//! The cache's counters as `GET /status` tells them: read back from what `/metrics` tells, so that
-//! the two agree, and so that a new tier shows up by itself.
+//! The cache's counters in `GET /status`. They are read from the text of `/metrics`, so that both
+//! routes agree, and so that a new tier appears without a change here.
 
 use super::AdminState;
 use super::api::{CacheCounts, CacheTierStatus};
 
-/// How reads were answered since the start.
+/// The cache's counters since the start; `None` if the metrics cannot be encoded.
 pub(super) fn cache_status(state: &AdminState) -> Option<CacheCounts> {
     let metrics = super::exposition::encode(&state.registry)?;
     let hits = tier_hits(&metrics);
@@ -34,18 +34,17 @@ pub(super) fn cache_status(state: &AdminState) -> Option<CacheCounts> {
     })
 }
 
-/// With one digit after the point; `None`: of nothing.
+/// `part` in percent of `whole`, with one digit after the point; `None` if `whole` is 0.
 fn percent(part: u64, whole: u64) -> Option<f64> {
     let tenths =
         (u128::from(part) * 1000 + u128::from(whole) / 2).checked_div(u128::from(whole))?;
     u32::try_from(tenths).ok().map(|tenths| f64::from(tenths) / 10.0)
 }
 
-/// The tiers in the order in which they are asked.
+/// The tiers in the order in which a read looks them up.
 const TIERS: [&str; 3] = ["memory", "redis", "store"];
 
-/// What each tier answered, in the order in which they are asked; those that this release does not
-/// know come last, by name.
+/// The hits of each tier, in the order of [`TIERS`]. Other tiers come last, sorted by name.
 fn tier_hits(metrics: &str) -> Vec<(&str, u64)> {
     let hits = metrics.lines().filter_map(|line| {
         let (tier, value) =
@@ -58,6 +57,7 @@ fn tier_hits(metrics: &str) -> Vec<(&str, u64)> {
     tiers
 }
 
+/// The value of the counter `name`; 0 if the metrics do not have it.
 fn counter(metrics: &str, name: &str) -> u64 {
     let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     value.and_then(|value| value.parse().ok()).unwrap_or_default()

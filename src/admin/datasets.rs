@@ -1,5 +1,5 @@
-//! `GET /datasets/{domain}/{key}`: where a dataset lives, how old it is and whether it is believed;
-//! its data only on demand.
+//! `GET /datasets/{domain}/{key}`: which tiers hold a dataset, how old it is and whether it is
+//! valid. The data and the tags are personal data: they are written only with `?data=1`.
 
 use tokio::time::Instant;
 
@@ -13,7 +13,8 @@ use crate::cache::{Cache, CacheEntry, EntryContent, InvalidationToken};
 use crate::domain::decode_key;
 use crate::sources::Validator;
 
-/// `path` is what follows `/datasets/`; `data`: the operator asks for personal data.
+/// Looks a dataset up in all tiers. `path` is `{domain}/{key}`; with `data`, the answer holds
+/// personal data.
 pub(super) async fn find_dataset(
     state: &AdminState,
     path: &str,
@@ -29,8 +30,8 @@ pub(super) async fn find_dataset(
     Ok(DatasetStatus {
         domain: domain.name.to_string(),
         plan: domain.plan.to_string(),
-        memory: cache.inspect_memory(&key).map(|(kept, believed)| {
-            TierStatus::Entry(Box::new(entry_status(cache, &kept, believed, data)))
+        memory: cache.inspect_memory(&key).map(|(entry, is_valid)| {
+            TierStatus::Entry(Box::new(entry_status(cache, &entry, is_valid, data)))
         }),
         redis: redis_tier(cache, &key, data).await,
         store: None,
@@ -39,7 +40,6 @@ pub(super) async fn find_dataset(
     })
 }
 
-/// What Redis holds is what it vouches for.
 async fn redis_tier(cache: &Cache, key: &str, data: bool) -> RedisTierStatus {
     if cache.bus().is_standalone() {
         return RedisTierStatus::Absent;
@@ -47,13 +47,14 @@ async fn redis_tier(cache: &Cache, key: &str, data: bool) -> RedisTierStatus {
     RedisTierStatus::Present(read_redis_tier(cache, key, data).await)
 }
 
+/// Redis confirms an entry as valid when it returns it: an entry that is no longer valid is absent.
 async fn read_redis_tier(cache: &Cache, key: &str, data: bool) -> Option<TierStatus> {
     let stored = match cache.inspect_redis(key).await {
-        Ok(there) => there?,
+        Ok(stored) => stored?,
         Err(fault) => return Some(TierStatus::Trouble { trouble: fault.to_string() }),
     };
     let fence = InvalidationToken(stored.fence).to_string();
-    let Some(kept) = stored.entry.as_deref() else {
+    let Some(entry) = stored.entry.as_deref() else {
         return Some(TierStatus::Unreadable(UnreadableStatus {
             bytes: stored.bytes,
             fence,
@@ -67,18 +68,18 @@ async fn read_redis_tier(cache: &Cache, key: &str, data: bool) -> Option<TierSta
         fence: Some(fence),
         readable: true,
         seq: Some(stored.fence.seq),
-        ..entry_status(cache, kept, true, data)
+        ..entry_status(cache, entry, true, data)
     })))
 }
 
-fn entry_status(cache: &Cache, kept: &CacheEntry, is_valid: bool, data: bool) -> EntryStatus {
+fn entry_status(cache: &Cache, entry: &CacheEntry, is_valid: bool, data: bool) -> EntryStatus {
     let domain = cache.domain();
     let now = Instant::now();
-    let fence = kept.fence().map(|mark| mark.fence());
+    let fence = entry.fence().map(|entry_fence| entry_fence.fence());
     let status = EntryStatus {
-        age_seconds: kept.age(now).as_secs(),
+        age_seconds: entry.age(now).as_secs(),
         believed: is_valid,
-        bytes: kept.weight(),
+        bytes: entry.weight(),
         dataset: None,
         fence: fence.map(|fence| InvalidationToken(fence).to_string()),
         not_found: false,
@@ -86,11 +87,11 @@ fn entry_status(cache: &Cache, kept: &CacheEntry, is_valid: bool, data: bool) ->
         readable: false,
         rounds: None,
         seq: fence.map(|fence| fence.seq),
-        tags: DatasetTags::Count(kept.tags().len()),
-        ttl_seconds: kept.ttl_seconds(&domain.cache, now),
+        tags: DatasetTags::Count(entry.tags().len()),
+        ttl_seconds: entry.ttl_seconds(&domain.cache, now),
         data: None,
     };
-    let EntryContent::Dataset(dataset) = &kept.content else {
+    let EntryContent::Dataset(dataset) = &entry.content else {
         return EntryStatus { not_found: true, ..status };
     };
     let parts = domain.sources.iter().zip(dataset.parts());
@@ -105,7 +106,7 @@ fn entry_status(cache: &Cache, kept: &CacheEntry, is_valid: bool, data: bool) ->
         return status;
     }
     EntryStatus {
-        tags: DatasetTags::Names(kept.tags().iter().map(ToString::to_string).collect()),
+        tags: DatasetTags::Names(entry.tags().iter().map(ToString::to_string).collect()),
         data: serde_json::from_slice(&dataset.body()).ok(),
         ..status
     }

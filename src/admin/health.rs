@@ -1,21 +1,21 @@
-//! Probes: how far the process has come, and what troubles it.
+//! The probes `/livez`, `/readyz` and `/startupz`: the phase of the process and its troubles.
 //!
-//! Trouble with a source or a file is told in the body and never in the status: a sidecar's
-//! readiness is its pod's.
+//! Trouble with a source or a file is in the body and never changes the status: a sidecar that is
+//! not ready makes its whole pod not ready.
 
 use serde::Serialize;
 use tokio::sync::watch;
 
 use super::AdminState;
 
-/// How far the process has come.
+/// The phase of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// The listeners are not open yet.
     Starting,
-    /// Answering.
+    /// The listeners are open.
     Ready,
-    /// On its way out; still answering.
+    /// The process drains: it still answers, and ends once no request is in flight.
     Draining,
 }
 
@@ -41,12 +41,12 @@ pub(super) struct ProbeBody {
 }
 
 impl ProcessHealth {
-    /// Follows `phase`.
+    /// The health of a process whose phase is in `phase`.
     pub fn new(phase: watch::Receiver<Phase>) -> Self {
         Self(phase)
     }
 
-    /// The phase now.
+    /// The current phase.
     pub fn phase(&self) -> Phase {
         *self.0.borrow()
     }

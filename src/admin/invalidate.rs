@@ -1,4 +1,5 @@
-//! `POST /invalidate`: datasets that were read before now are out of date.
+//! `POST /invalidate`: writes an invalidation to the fleet's log and, if the request says so, waits
+//! until the fleet has acknowledged it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use crate::cache::InvalidationToken;
 use crate::coherence::{InvalidationScope, SCOPES_MAX};
 use crate::http::WaitNotice;
 
-/// `waits` is told where the caller is kept waiting for the fleet.
+/// Invalidates what `request` names. `wait_notice` is notified when the wait for the fleet begins.
 pub(super) async fn invalidate(
     state: &AdminState,
     request: &InvalidateRequest,
@@ -51,17 +52,17 @@ pub(super) async fn invalidate(
     Ok((if response.acknowledged { StatusCode::OK } else { StatusCode::ACCEPTED }, response))
 }
 
-/// What the time is in milliseconds.
+/// The time in whole milliseconds.
 pub(super) fn whole_millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// How long to wait where the request does not say.
+/// How long to wait for the fleet if the request has no `timeout`.
 const DEFAULT_WAIT: Duration = Duration::from_secs(10);
-/// How long anybody may wait.
+/// The longest `timeout` of a request.
 const WAIT_MAX: Duration = Duration::from_mins(5);
 
-/// The time that is meant, if it is one that anybody may wait.
+/// The time of a `timeout`; `None` if it is no time or longer than [`WAIT_MAX`].
 fn wait_time(limit: &WaitLimit) -> Option<Duration> {
     let time = match limit {
         WaitLimit::Text(text) => humantime::parse_duration(text).ok(),
@@ -70,7 +71,7 @@ fn wait_time(limit: &WaitLimit) -> Option<Duration> {
     time.filter(|time| *time <= WAIT_MAX)
 }
 
-/// What a request names, and how long to wait.
+/// The scopes that a request names, and how long to wait for the fleet.
 fn check(request: &InvalidateRequest) -> Result<(Arc<[InvalidationScope]>, Duration), String> {
     let kinds = [!request.keys.is_empty(), !request.tags.is_empty(), request.all];
     if kinds.iter().filter(|given| **given).count() != 1 {

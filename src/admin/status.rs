@@ -11,7 +11,7 @@ use super::invalidate::whole_millis;
 use crate::cache::{Cache, HitVerifier, InvalidationToken, TagsRefusals};
 use crate::sources::{BreakerState, ClientState};
 
-/// For how long a dataset that was not kept is trouble.
+/// For how long after it was not kept a dataset is reported as trouble.
 const NOT_KEPT_LATELY: std::time::Duration = std::time::Duration::from_mins(10);
 
 pub(super) fn status(state: &AdminState) -> Status {
@@ -90,8 +90,8 @@ fn not_kept_status(refusals: &TagsRefusals) -> NotKeptStatus {
 }
 
 fn fleet_status(state: &AdminState) -> FleetStatus {
-    let standing = state.bus.status();
-    let domains = standing.domains.iter().map(|domain| FleetDomainStatus {
+    let bus_status = state.bus.status();
+    let domains = bus_status.domains.iter().map(|domain| FleetDomainStatus {
         applied: domain.applied.map(|fence| InvalidationToken(fence).to_string()),
         domain: Some(domain.domain.to_string()),
         epoch: domain.applied.map(|fence| format!("{:032x}", fence.epoch.0)),
@@ -103,10 +103,10 @@ fn fleet_status(state: &AdminState) -> FleetStatus {
         seq: domain.applied.map(|fence| fence.seq),
     });
     FleetStatus {
-        alone: standing.is_standalone,
-        connected: standing.connected,
+        alone: bus_status.is_standalone,
+        connected: bus_status.connected,
         domains: domains.collect(),
-        trouble: standing.fault.map(|fault| fault.to_string()),
+        trouble: bus_status.fault.map(|fault| fault.to_string()),
     }
 }
 
@@ -140,7 +140,7 @@ fn format_elapsed(since: tokio::time::Instant) -> impl std::fmt::Display {
     humantime::format_duration(std::time::Duration::from_secs(since.elapsed().as_secs()))
 }
 
-/// What an operator should look at, in words.
+/// The troubles of the sidecar, each as a sentence for the operator.
 pub(super) fn list_troubles(state: &AdminState) -> Vec<String> {
     let mut trouble = Vec::new();
     let reloads = state.reloads.borrow();
@@ -174,12 +174,12 @@ pub(super) fn list_troubles(state: &AdminState) -> Vec<String> {
             }
         }
     }
-    let standing = state.bus.status();
-    if !standing.is_standalone {
-        if let Some(fault) = &standing.fault {
+    let bus_status = state.bus.status();
+    if !bus_status.is_standalone {
+        if let Some(fault) = &bus_status.fault {
             trouble.push(format!("redis: {fault}"));
         }
-        for domain in standing.domains.iter().filter(|domain| !domain.lease_held) {
+        for domain in bus_status.domains.iter().filter(|domain| !domain.lease_held) {
             trouble.push(format!(
                 "domain `{}`: the lease is not held; {}",
                 domain.domain,
@@ -190,7 +190,7 @@ pub(super) fn list_troubles(state: &AdminState) -> Vec<String> {
     if state.identity_metrics.files_are_broken() {
         trouble.push(
             "the certificate files are not usable, the identity before them stays; \
-                   the log says why"
+             the log says why"
                 .to_owned(),
         );
     }

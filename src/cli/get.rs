@@ -86,7 +86,8 @@ impl GetCommand {
             request = request.header("cache-control", "no-cache");
         }
         let answer = client.send(request, "listen").await.map_err(|error| unavailable(&error))?;
-        let (status, headers) = (answer.status(), answer.headers().clone());
+        let status = answer.status();
+        let headers = answer.headers().clone();
         let body = answer.bytes().await.map_err(|error| unavailable(&error))?;
         Ok(DatasetResponse { status, headers, body })
     }

@@ -114,7 +114,8 @@ impl InvalidateCommand {
             return send(&client, &everything).await;
         }
         let until = Instant::now() + self.timeout;
-        let (mut done, mut answer) = (0, (0, bytes::Bytes::new()));
+        let mut done = 0;
+        let mut answer = (0, bytes::Bytes::new());
         for part in split_names(names) {
             let left = until.saturating_duration_since(Instant::now());
             let scopes = part.iter().map(|name| name.as_str().into()).collect();

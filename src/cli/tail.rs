@@ -109,7 +109,8 @@ impl TailCommand {
     /// Prints what comes until no more does.
     async fn follow(&self, mut answer: Response) -> StreamEnd {
         let address = || self.admin.admin.to_string();
-        let (mut events, mut lines) = (EventParser::default(), EventLines::default());
+        let mut events = EventParser::default();
+        let mut lines = EventLines::default();
         loop {
             let bytes = match answer.chunk().await {
                 Ok(Some(bytes)) => bytes,

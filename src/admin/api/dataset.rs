@@ -1,35 +1,37 @@
-//! `GET /datasets/{domain}/{key}`. No command reads it: these types are only written.
+//! The answer of `GET /datasets/{domain}/{key}`. No command reads it, so these types are only
+//! written. The data and the names of the tags are personal data: both are absent unless the query
+//! asks for them.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-/// Where a dataset lives.
+/// A dataset in each tier.
 #[derive(Debug, Serialize)]
 pub struct DatasetStatus {
     /// The domain.
     pub domain: String,
-    /// The plan that is in force.
+    /// The plan in force.
     pub plan: String,
-    /// What the memory holds.
+    /// The entry in memory.
     pub memory: Option<TierStatus>,
-    /// What Redis holds.
+    /// The entry in Redis.
     #[serde(skip_serializing_if = "RedisTierStatus::is_absent")]
     pub redis: RedisTierStatus,
-    /// There is no store in this release.
+    /// Always `None`: this release has no store.
     pub store: Option<TierStatus>,
-    /// The last invalidation that this sidecar has applied.
+    /// The token of the last invalidation that this sidecar has applied.
     pub applied: Option<String>,
-    /// Whether this sidecar holds its lease.
+    /// Whether this sidecar holds the domain's lease.
     pub lease_held: bool,
 }
 
-/// What Redis holds, where there is one.
+/// The tier in Redis; the member is absent if there is no Redis.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub enum RedisTierStatus {
-    /// A fleet of one.
+    /// The sidecar has no Redis.
     Absent,
-    /// What it holds, if anything.
+    /// The entry in Redis, if there is one.
     Present(Option<TierStatus>),
 }
 
@@ -39,92 +41,93 @@ impl RedisTierStatus {
     }
 }
 
-/// What one tier holds.
+/// The state of one tier for the key.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub enum TierStatus {
-    /// A dataset, or that there is none.
+    /// An entry that this sidecar can read.
     Entry(Box<EntryStatus>),
-    /// Something that this sidecar cannot read.
+    /// An entry that this sidecar cannot read.
     Unreadable(UnreadableStatus),
-    /// The tier could not be asked.
+    /// The tier could not be read.
     Trouble {
-        /// Why.
+        /// The fault.
         trouble: String,
     },
 }
 
-/// What is known of something in Redis that this sidecar cannot read.
+/// An entry in Redis that this sidecar cannot read, such as one that is sealed with another key.
 #[derive(Debug, Serialize)]
 pub struct UnreadableStatus {
-    /// Its size in Redis.
+    /// The size of the entry in Redis.
     pub bytes: usize,
-    /// The invalidation that it was read after.
+    /// The entry's fence, as a token.
     pub fence: String,
-    /// False.
+    /// Always false.
     pub readable: bool,
-    /// The place of that invalidation in the log.
+    /// The `seq` of the fence.
     pub seq: u64,
-    /// For how much longer Redis holds it.
+    /// For how much longer Redis stores the entry.
     pub ttl_seconds: u64,
 }
 
-/// A dataset in a tier, or that there is none.
+/// An entry in a tier: a dataset, or the result that there is no such dataset.
 #[derive(Debug, Serialize)]
 pub struct EntryStatus {
-    /// How old it is.
+    /// The age of the entry.
     pub age_seconds: u64,
-    /// Whether it would be served.
+    /// Whether the entry is valid: only then it is served.
     pub believed: bool,
-    /// Its size.
+    /// The size of the entry.
     pub bytes: usize,
     /// The dataset's id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dataset: Option<String>,
-    /// The invalidation that it was read after.
+    /// The entry's fence, as a token.
     pub fence: Option<String>,
-    /// True where the sources said that there is no such dataset.
+    /// Whether the sources answered that there is no such dataset.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub not_found: bool,
-    /// What it consists of.
+    /// The parts of the dataset, in the order of the domain's sources.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parts: Option<Vec<DatasetPart>>,
-    /// True in Redis; absent in memory.
+    /// True for an entry in Redis; absent for one in memory.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub readable: bool,
-    /// Rounds of questions that it took.
+    /// The rounds of the collection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rounds: Option<u32>,
-    /// The place of the fence in the log.
+    /// The `seq` of the fence.
     pub seq: Option<u64>,
-    /// How many tags it carries, or which.
+    /// The tags of the dataset.
     pub tags: DatasetTags,
-    /// For how much longer it is fresh; negative where it is no more.
+    /// For how much longer the entry is fresh; negative once it is stale.
     pub ttl_seconds: i64,
-    /// The data, as it came: numbers stay as they are written. Only on demand.
+    /// The data, only if personal data is asked for. Its JSON is not parsed, so that numbers keep
+    /// their notation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<Box<RawValue>>,
 }
 
-/// The tags of a dataset are personal data.
+/// The tags of a dataset, which are personal data.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub enum DatasetTags {
-    /// How many there are.
+    /// Their number.
     Count(usize),
-    /// Which, if personal data is asked for.
+    /// Their names, if personal data is asked for.
     Names(Vec<String>),
 }
 
 /// A source's part of a dataset.
 #[derive(Debug, Serialize)]
 pub struct DatasetPart {
-    /// Its size.
+    /// The size of the part.
     pub bytes: usize,
-    /// Its `ETag`, which names a state, not the data.
+    /// The `ETag`, which identifies a state of the part and is no personal data.
     pub etag: Option<String>,
     /// The source.
     pub source: String,
-    /// `strong`, `weak` or `none`.
+    /// The kind of the validator: `strong`, `weak` or `none`.
     pub validator: &'static str,
 }

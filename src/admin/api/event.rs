@@ -1,31 +1,32 @@
-//! `GET /events`: one line of JSON an event.
+//! The events of `GET /events`, each one line of JSON. Keys and tags are personal data: they are
+//! absent unless the query asks for them.
 
 use serde::{Deserialize, Serialize};
 
 /// One event.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AdminEvent {
-    /// When it happened (RFC 3339).
+    /// The time of the event (RFC 3339).
     #[serde(default)]
     pub at: Option<String>,
-    /// The domain that it befell; absent where it befell the sidecar.
+    /// The domain of the event; absent if the event is not of one domain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub domain: Option<String>,
-    /// What happened; `None` where the reader's release does not know it.
+    /// The kind of the event; `None` if this release does not know it.
     #[serde(flatten)]
     pub kind: Option<EventKind>,
 }
 
 impl AdminEvent {
-    /// Reads an event. One that this release does not know, or whose members have other types, has
-    /// no `kind`.
+    /// Reads the JSON of an event. An event that this release does not know, or whose members have
+    /// other types, has no `kind`.
     pub fn from_data(data: &str) -> Self {
         let unknown = Self { at: None, domain: None, kind: None };
         serde_json::from_str(data).unwrap_or(unknown)
     }
 }
 
-/// What happened.
+/// The kinds of events.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum EventKind {
@@ -33,73 +34,73 @@ pub enum EventKind {
     Listening(ListeningReport),
     /// An invalidation was applied.
     Invalidated(AppliedInvalidation),
-    /// A hint is in the log now.
+    /// A hint was written to the log as an invalidation.
     Hinted,
     /// The memory was emptied.
     Emptied {
-        /// `epoch`, `stream-end` or `owner`.
+        /// `epoch`, `stream-end`, or of older releases `owner`.
         #[serde(default)]
         because: String,
     },
-    /// The lease is held.
+    /// The sidecar acquired the lease.
     LeaseHeld,
-    /// The lease is not held any more.
+    /// The sidecar lost the lease.
     LeaseLost,
-    /// Redis is heard.
+    /// The connection to Redis is up.
     RedisConnected,
-    /// Redis is not heard any more.
+    /// The connection to Redis is lost.
     RedisDisconnected {
         /// The fault.
         #[serde(default)]
         because: String,
     },
-    /// The sources gave a dataset, and it was kept.
+    /// A dataset was collected and stored.
     Filled(CollectionReport),
-    /// The sources gave a dataset, and it was not kept.
+    /// A dataset was collected and not stored.
     NotKept(CollectionReport),
-    /// Redis had a dataset.
+    /// A dataset was found in Redis.
     Found(CollectionReport),
     /// A collection failed.
     Failed(FailedCollection),
-    /// The changed domain files are in force.
+    /// The changed domain files took effect.
     Reloaded,
-    /// The changed domain files are not in force.
+    /// The changed domain files were refused.
     ReloadRefused {
-        /// What is wrong with them.
+        /// The problems of the files.
         #[serde(default)]
         problems: Vec<String>,
     },
-    /// The listener was too slow.
+    /// The listener was too slow and lost events.
     Missed {
-        /// How many events it missed.
+        /// How many events it lost.
         #[serde(default)]
         count: Option<u64>,
     },
     /// The last event of a stream.
     Ends {
-        /// Why.
+        /// The reason.
         #[serde(default)]
         because: String,
     },
 }
 
-/// Who speaks, and how things stand.
+/// The sidecar, and the state of its domains when the stream begins.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ListeningReport {
     /// The domains.
     pub domains: Vec<ListeningDomain>,
-    /// Whether the stream names keys and tags.
+    /// Whether the events of the stream hold keys and tags.
     pub keys: bool,
-    /// The sidecar's process.
+    /// The process id of the sidecar.
     pub pid: Option<u32>,
-    /// Whether Redis is heard; `None` in a fleet of one.
+    /// Whether Redis is connected; `None` if the sidecar has no Redis.
     pub redis_connected: Option<bool>,
-    /// The sidecar's release.
+    /// The release of the sidecar.
     pub version: Option<String>,
 }
 
-/// How things stand with a domain.
+/// The state of a domain when the stream begins.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ListeningDomain {
@@ -107,7 +108,7 @@ pub struct ListeningDomain {
     pub domain: Option<String>,
     /// Whether the lease is held.
     pub lease_held: bool,
-    /// The last invalidation that was applied.
+    /// The `seq` of the last invalidation that was applied.
     pub seq: Option<u64>,
 }
 
@@ -115,16 +116,16 @@ pub struct ListeningDomain {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct AppliedInvalidation {
-    /// Whether it is of the whole domain.
+    /// Whether it invalidates the whole domain.
     pub all: bool,
-    /// How many keys.
+    /// The number of its keys.
     pub keys: usize,
-    /// Which; only if keys are asked for.
+    /// The names of its keys and tags; only if keys are asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub named: Option<NamedScopes>,
-    /// Its place in the log.
+    /// Its `seq` in the log.
     pub seq: Option<u64>,
-    /// How many tags.
+    /// The number of its tags.
     pub tags: usize,
 }
 
@@ -138,31 +139,31 @@ pub struct NamedScopes {
     pub tags: Vec<String>,
 }
 
-/// What a collection brought.
+/// The result of a collection, or of a lookup in Redis.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CollectionReport {
-    /// Why it was not kept.
+    /// Why the dataset was not stored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub because: Option<String>,
     /// The dataset's size.
     pub bytes: u64,
-    /// The dataset's id; `None` where there is no such dataset.
+    /// The dataset's id; `None` if there is no such dataset.
     pub dataset: Option<String>,
-    /// The tier that had it.
+    /// The tier that held the dataset.
     #[serde(rename = "in", skip_serializing_if = "Option::is_none")]
     pub found_in: Option<String>,
     /// The key; only if keys are asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// Rounds of questions.
+    /// The rounds of the collection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rounds: Option<u32>,
-    /// How long it took, with one digit after the point.
+    /// How long it took, rounded to a tenth of a millisecond.
     pub took_ms: Option<f64>,
 }
 
-/// Why a collection brought nothing.
+/// The failure of a collection.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct FailedCollection {
@@ -174,10 +175,10 @@ pub struct FailedCollection {
     /// The key; only if keys are asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// What the sidecar had no room for.
+    /// The bound of the sidecar that was reached.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub overloaded: Option<String>,
-    /// How long it took, with one digit after the point.
+    /// How long it took, rounded to a tenth of a millisecond.
     pub took_ms: Option<f64>,
 }
 
@@ -185,7 +186,7 @@ pub struct FailedCollection {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SourceFailure {
-    /// More about it.
+    /// The failure in words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
     /// The reason's name.

@@ -1,22 +1,22 @@
-//! `POST /invalidate`.
+//! The request and the answer of `POST /invalidate`.
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// What is asked: exactly one of `keys`, `tags` and `all`.
+/// The request. It has exactly one of `keys`, `tags` and `all`.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InvalidateRequest {
     /// The domain.
     pub domain: String,
-    /// The keys.
+    /// The keys to invalidate.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keys: Vec<Arc<str>>,
-    /// Every dataset that carries one of these tags.
+    /// Invalidate every dataset that carries one of these tags.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<Arc<str>>,
-    /// Every dataset of the domain.
+    /// Invalidate every dataset of the domain.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub all: bool,
     /// Whether the caller waits for the fleet.
@@ -27,7 +27,7 @@ pub struct InvalidateRequest {
     pub timeout: Option<WaitLimit>,
 }
 
-/// A time, as text or as a number of seconds.
+/// A time, as a text or as a number of seconds.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum WaitLimit {
@@ -37,31 +37,31 @@ pub enum WaitLimit {
     Seconds(f64),
 }
 
-/// What a caller waits for.
+/// Which acknowledgement the caller waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WaitMode {
     /// Until the fleet has acknowledged the invalidation.
     Fleet,
-    /// Not at all.
+    /// The caller does not wait.
     #[default]
     None,
 }
 
-/// What an invalidation came to.
+/// The answer: the invalidation in the log, and its acknowledgement.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct InvalidateResponse {
     /// The invalidation's token.
     pub token: String,
-    /// Its place in the log.
+    /// Its `seq` in the log.
     pub seq: u64,
     /// Whether the fleet has acknowledged it.
     pub acknowledged: bool,
-    /// How many sidecars the fleet has.
+    /// How many sidecars were registered; 0 if the caller did not wait.
     pub sidecars: u64,
-    /// Those that a lease was waited for.
+    /// The sidecars that did not report, and whose leases have passed.
     pub silent: Vec<String>,
-    /// From the request to its answer: all that the caller waited, for the log and for the fleet.
+    /// The time from the request to its answer, with the wait for the fleet.
     pub took_ms: Option<u64>,
 }

@@ -1,42 +1,42 @@
-//! `GET /status`.
+//! The answer of `GET /status`. It holds no personal data.
 
 use serde::{Deserialize, Serialize};
 
 use super::CurrentLogLevel;
 
-/// The sidecar's state.
+/// The state of the sidecar.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Status {
-    /// How reads were answered.
+    /// The counters of the cache.
     pub cache: Option<CacheCounts>,
     /// The domains.
     pub domains: Vec<DomainStatus>,
-    /// The fleet.
+    /// The sidecar's view of its fleet.
     pub fleet: FleetStatus,
-    /// Who the sidecar is.
+    /// The sidecar's identity.
     pub identity: Option<IdentityStatus>,
-    /// Requests of consumers that are under way.
+    /// Requests of consumers in flight.
     pub in_flight: Option<usize>,
-    /// The log's level.
+    /// The log level.
     pub log: Option<CurrentLogLevel>,
-    /// The memory.
+    /// The memory tier, and the account of all work.
     pub memory: Option<MemoryStatus>,
-    /// `starting`, `ready` or `draining`.
+    /// The phase of the process: `starting`, `ready` or `draining`.
     pub phase: Option<String>,
-    /// The process.
+    /// The process id.
     pub pid: Option<u32>,
-    /// How the reloads of the domain files went.
+    /// The reloads of the domain files.
     pub reloads: Option<ReloadStatus>,
-    /// What an operator should look at, in words.
+    /// The troubles of the sidecar, each as a sentence for the operator.
     pub trouble: Vec<String>,
-    /// What the cache has shown of itself (`--verify`).
+    /// The verification of samples of the hits (`--verify`).
     pub verify: Option<VerifyStatus>,
-    /// The release.
+    /// The release of the sidecar.
     pub version: Option<String>,
 }
 
-/// How reads were answered since the start.
+/// The counters of the cache since the start.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CacheCounts {
@@ -44,36 +44,36 @@ pub struct CacheCounts {
     pub collapsed: Option<u64>,
     /// Entries that were evicted.
     pub evicted: Option<u64>,
-    /// Collections that were not kept because of an invalidation.
+    /// Collections that were not stored because of an invalidation during the flight.
     pub fenced: Option<u64>,
-    /// The share of the reads that were hits; `None` of no reads.
+    /// The share of the reads that were hits; `None` if there were no reads.
     pub hit_percent: Option<f64>,
-    /// Reads that no tier had.
+    /// Reads for which no tier had an entry.
     pub misses: Option<u64>,
     /// All reads.
     pub reads: Option<u64>,
     /// Reads that were answered with a stale dataset.
     pub stale_served: Option<u64>,
-    /// The tiers, in the order in which they are asked.
+    /// The tiers, in the order in which a read looks them up.
     pub tiers: Vec<CacheTierStatus>,
 }
 
-/// What a tier answered, and, of memory, what it holds.
+/// The hits of a tier, and the entries of the memory tier.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CacheTierStatus {
-    /// The size of what it holds.
+    /// The size of its entries.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
-    /// The most that it may hold.
+    /// The bound of that size.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub capacity: Option<u64>,
-    /// How many datasets it holds.
+    /// The number of its entries.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub entries: Option<u64>,
-    /// Reads that it answered.
+    /// Reads that the tier answered.
     pub hits: Option<u64>,
-    /// Their share of the reads; `None` of no reads.
+    /// Their share of the reads; `None` if there were no reads.
     pub percent: Option<f64>,
     /// Its name.
     pub tier: Option<String>,
@@ -83,13 +83,13 @@ pub struct CacheTierStatus {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DomainStatus {
-    /// Its file.
+    /// The path of its file.
     pub file: Option<String>,
     /// Its name.
     pub name: Option<String>,
-    /// Datasets that were served and not kept for want of their tags.
+    /// Datasets that were served and not stored because of their tags.
     pub not_kept: Vec<NotKeptStatus>,
-    /// The plan that is in force.
+    /// The plan in force.
     pub plan: Option<String>,
     /// Its sources.
     pub sources: Vec<SourceStatus>,
@@ -97,17 +97,17 @@ pub struct DomainStatus {
     pub versions: Vec<VersionStatus>,
 }
 
-/// Datasets that were served and not kept for want of their tags.
+/// Datasets that were served and not stored because of their tags, for one reason.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct NotKeptStatus {
-    /// How many.
+    /// Their number.
     pub datasets: u64,
-    /// When it befell the last.
+    /// How long ago the last was served.
     pub last_seconds_ago: u64,
     /// The reason's name.
     pub reason: String,
-    /// When it befell the first.
+    /// How long ago the first was served.
     pub since_seconds_ago: u64,
 }
 
@@ -117,15 +117,15 @@ pub struct NotKeptStatus {
 pub struct SourceStatus {
     /// Its name.
     pub name: Option<String>,
-    /// Where it is.
+    /// The origin of its URL.
     pub origin: Option<String>,
-    /// Who it has to be.
+    /// The identity that its server must prove.
     pub server: Option<String>,
-    /// How it does.
+    /// Its breaker and its requests.
     pub state: SourceState,
 }
 
-/// How a source does.
+/// The state of a source.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SourceState {
@@ -133,7 +133,7 @@ pub struct SourceState {
     pub breaker: Option<String>,
     /// Failures since the last success.
     pub failed_in_a_row: Option<u64>,
-    /// Requests that are under way.
+    /// Requests in flight.
     pub in_flight: Option<u64>,
     /// The last failure.
     pub last_failure: Option<LastFailure>,
@@ -145,7 +145,7 @@ pub struct SourceState {
 pub struct LastFailure {
     /// The reason's name.
     pub reason: Option<String>,
-    /// When it was.
+    /// How long ago it was.
     pub seconds_ago: Option<u64>,
 }
 
@@ -153,23 +153,23 @@ pub struct LastFailure {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct VersionStatus {
-    /// Since when it is deprecated.
+    /// The date from which it is deprecated.
     pub deprecated: Option<String>,
     /// Its name.
     pub name: Option<String>,
     /// Its path, with `{key}`.
     pub path: Option<String>,
-    /// When it goes.
+    /// The date on which it ends.
     pub sunset: Option<String>,
 }
 
-/// The fleet.
+/// The sidecar's view of its fleet.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct FleetStatus {
-    /// Whether it is a fleet of one.
+    /// Whether the sidecar has no Redis.
     pub alone: bool,
-    /// Whether Redis is heard.
+    /// Whether Redis is connected.
     pub connected: bool,
     /// The domains.
     pub domains: Vec<FleetDomainStatus>,
@@ -177,31 +177,31 @@ pub struct FleetStatus {
     pub trouble: Option<String>,
 }
 
-/// A domain in the fleet.
+/// The log and the lease of a domain.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct FleetDomainStatus {
-    /// The last invalidation that was applied.
+    /// The token of the last invalidation that was applied.
     pub applied: Option<String>,
     /// The domain.
     pub domain: Option<String>,
     /// The log's epoch.
     pub epoch: Option<String>,
-    /// Entries of the log that are not applied yet.
+    /// Entries of the log that are known and not applied yet.
     pub lag: Option<u64>,
     /// Whether the lease is held.
     pub lease_held: bool,
-    /// For how much longer.
+    /// For how much longer the lease is held.
     pub lease_left_ms: Option<u64>,
     /// This sidecar's name in the fleet.
     pub member: Option<String>,
-    /// A protocol of the fleet that this release does not speak.
+    /// A protocol version in the log that is newer than this release.
     pub newer_protocol: Option<u32>,
-    /// The place of `applied` in the log.
+    /// The `seq` of `applied`.
     pub seq: Option<u64>,
 }
 
-/// Who the sidecar is.
+/// The sidecar's certificate.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct IdentityStatus {
@@ -209,27 +209,27 @@ pub struct IdentityStatus {
     pub generation: Option<u64>,
     /// The names in the certificate.
     pub names: Option<String>,
-    /// Until when it is valid.
+    /// The end of its validity.
     pub not_after: Option<String>,
 }
 
-/// The memory.
+/// The memory tier, and the account of all work.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct MemoryStatus {
-    /// The size of the datasets.
+    /// The size of the entries in memory.
     pub bytes: u64,
-    /// The most that they may be.
+    /// The bound of that size.
     pub capacity: u64,
-    /// How many datasets.
+    /// The number of entries in memory.
     pub entries: u64,
-    /// What all work may take.
+    /// The bound of the memory that all work may reserve.
     pub limit_bytes: u64,
-    /// What work has taken.
+    /// The memory that is reserved.
     pub reserved_bytes: u64,
 }
 
-/// How the reloads of the domain files went.
+/// The reloads of the domain files.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ReloadStatus {
@@ -237,7 +237,7 @@ pub struct ReloadStatus {
     pub done: u64,
     /// Changes that were refused.
     pub failed: u64,
-    /// The problems of the files as they are now; empty where all are in force.
+    /// The problems of the files as they are now; empty if all files are in force.
     pub problems: Vec<String>,
 }
 
@@ -247,11 +247,11 @@ pub struct ReloadStatus {
 pub struct VerifyStatus {
     /// Samples that were judged.
     pub checked: u64,
-    /// How many nines of consistency that shows.
+    /// The consistency that the samples show, in nines.
     pub nines: Option<f64>,
-    /// How old the oldest wrong answer was.
+    /// The age of the oldest wrong answer.
     pub oldest_wrong_seconds: f64,
-    /// The share of the hits that is looked at.
+    /// The share of the hits that is sampled.
     pub rate: f64,
     /// Samples that could not be judged.
     pub unknown: u64,

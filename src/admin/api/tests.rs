@@ -96,6 +96,95 @@ fn an_event_is_read_as_it_is_written() {
     assert_event_unchanged(&format!(r#"{{"all":false,{HEAD},{invalidated},{named}}}"#));
 }
 
+fn entry_status() -> EntryStatus {
+    EntryStatus {
+        age_seconds: 1,
+        believed: true,
+        bytes: 2,
+        dataset: None,
+        fence: None,
+        not_found: true,
+        parts: None,
+        readable: false,
+        rounds: None,
+        seq: None,
+        tags: DatasetTags::Count(0),
+        ttl_seconds: -3,
+        data: None,
+    }
+}
+
+fn dataset_status(memory: Option<TierStatus>, redis: RedisTierStatus) -> String {
+    let status = DatasetStatus {
+        domain: "c".to_owned(),
+        plan: "p".to_owned(),
+        memory,
+        redis,
+        store: None,
+        applied: None,
+        lease_held: true,
+    };
+    serde_json::to_string(&status).expect("JSON")
+}
+
+#[test]
+fn a_dataset_in_memory_and_in_redis_is_written_with_its_members_in_order() {
+    let part = DatasetPart {
+        bytes: 4,
+        etag: Some("\"e\"".to_owned()),
+        source: "s".to_owned(),
+        validator: "strong",
+    };
+    let with_data = EntryStatus {
+        dataset: Some("d".to_owned()),
+        fence: Some("t".to_owned()),
+        not_found: false,
+        parts: Some(vec![part]),
+        readable: true,
+        rounds: Some(1),
+        seq: Some(7),
+        tags: DatasetTags::Names(vec!["tag".to_owned()]),
+        data: serde_json::from_str("1.10").ok(),
+        ..entry_status()
+    };
+    let written = dataset_status(
+        Some(TierStatus::Entry(Box::new(entry_status()))),
+        RedisTierStatus::Present(Some(TierStatus::Entry(Box::new(with_data)))),
+    );
+    let expected = concat!(
+        r#"{"domain":"c","plan":"p","memory":{"age_seconds":1,"believed":true,"bytes":2,"#,
+        r#""fence":null,"not_found":true,"seq":null,"tags":0,"ttl_seconds":-3},"#,
+        r#""redis":{"age_seconds":1,"believed":true,"bytes":2,"dataset":"d","fence":"t","#,
+        r#""parts":[{"bytes":4,"etag":"\"e\"","source":"s","validator":"strong"}],"#,
+        r#""readable":true,"rounds":1,"seq":7,"tags":["tag"],"ttl_seconds":-3,"data":1.10},"#,
+        r#""store":null,"applied":null,"lease_held":true}"#,
+    );
+    assert_eq!(written, expected);
+}
+
+#[test]
+fn a_tier_without_a_readable_entry_is_written_as_what_is_known() {
+    let redis = |tier| dataset_status(None, RedisTierStatus::Present(tier));
+    let around = |redis: &str| {
+        let head = r#"{"domain":"c","plan":"p","memory":null,"#;
+        format!(r#"{head}{redis}"store":null,"applied":null,"lease_held":true}}"#)
+    };
+    let unreadable = UnreadableStatus {
+        bytes: 9,
+        fence: "t".to_owned(),
+        readable: false,
+        seq: 7,
+        ttl_seconds: 3,
+    };
+    let members = r#"{"bytes":9,"fence":"t","readable":false,"seq":7,"ttl_seconds":3}"#;
+    let written = redis(Some(TierStatus::Unreadable(unreadable)));
+    assert_eq!(written, around(&format!(r#""redis":{members},"#)));
+    let trouble = TierStatus::Trouble { trouble: "gone".to_owned() };
+    assert_eq!(redis(Some(trouble)), around(r#""redis":{"trouble":"gone"},"#));
+    assert_eq!(redis(None), around(r#""redis":null,"#));
+    assert_eq!(dataset_status(None, RedisTierStatus::Absent), around(""));
+}
+
 /// The stream sorts the members of an event by their names.
 fn assert_event_unchanged(json: &str) {
     let event: AdminEvent = serde_json::from_str(json).expect("the type reads it");

@@ -1,4 +1,5 @@
-//! What the bus and the cache tell, as events of the API, and an event as a frame of the stream.
+//! Converts the events of the bus and of the cache into events of the API, and writes an event as a
+//! server-sent event.
 
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
@@ -13,11 +14,11 @@ use crate::coherence::{EmptyReason, InvalidationScope, LogEntry};
 use crate::collect::CollectError;
 use crate::{bus, cache};
 
-/// The most keys and tags that one event names; it always says how many there are.
+/// The most keys, and the most tags, that one event names. Its counts are of all of them.
 const NAMED_MAX: usize = 100;
 
-/// Writes an event as server-sent events are: its name, and one line of JSON, which has no line
-/// break of its own. The members go out in the order of their names.
+/// Writes a server-sent event: its name, and one line of JSON, which contains no line break. The
+/// members are sorted by name.
 pub(super) fn write(event: &AdminEvent, frame: &mut String) {
     let data = serde_json::to_value(event).unwrap_or_default();
     let name = data.get("event").and_then(|name| name.as_str()).unwrap_or_default();
@@ -36,10 +37,10 @@ fn event_now(kind: EventKind) -> AdminEvent {
     event_at(SystemTime::now(), None, kind)
 }
 
-/// The first: who speaks, and how things stand.
+/// The first event of a stream: the sidecar and the state of its domains.
 pub(super) fn listening_event(state: &AdminState, keys: bool) -> AdminEvent {
-    let standing = state.bus.status();
-    let domains = standing.domains.iter().map(|domain| ListeningDomain {
+    let bus_status = state.bus.status();
+    let domains = bus_status.domains.iter().map(|domain| ListeningDomain {
         domain: Some(domain.domain.to_string()),
         lease_held: domain.lease_held,
         seq: domain.applied.map(|fence| fence.seq),
@@ -48,22 +49,22 @@ pub(super) fn listening_event(state: &AdminState, keys: bool) -> AdminEvent {
         domains: domains.collect(),
         keys,
         pid: Some(std::process::id()),
-        redis_connected: (!standing.is_standalone).then_some(standing.connected),
+        redis_connected: (!bus_status.is_standalone).then_some(bus_status.connected),
         version: Some(env!("CARGO_PKG_VERSION").to_owned()),
     }))
 }
 
-/// So many were missed.
+/// The event for a listener that lost `count` events.
 pub(super) fn missed_event(count: u64) -> AdminEvent {
     event_now(EventKind::Missed { count: Some(count) })
 }
 
-/// The last.
+/// The last event of a stream.
 pub(super) fn end_event() -> AdminEvent {
     event_now(EventKind::Ends { because: "the sidecar drains".to_owned() })
 }
 
-/// What changed of the reloads.
+/// The events of the reloads between two states.
 pub(super) fn reload_events(before: &ReloadStatus, now: &ReloadStatus) -> Vec<AdminEvent> {
     let refused = (now.failed > before.failed)
         .then(|| event_now(EventKind::ReloadRefused { problems: now.problems.clone() }));
@@ -71,15 +72,15 @@ pub(super) fn reload_events(before: &ReloadStatus, now: &ReloadStatus) -> Vec<Ad
     refused.into_iter().chain(done).collect()
 }
 
-/// What happened to a domain in the fleet, or to the connections.
-pub(super) fn fleet_event(happening: &bus::BusEvent, keys: bool) -> AdminEvent {
-    let kind = match &happening.kind {
+/// An event of the bus. It names keys and tags if `keys`.
+pub(super) fn fleet_event(event: &bus::BusEvent, keys: bool) -> AdminEvent {
+    let kind = match &event.kind {
         bus::BusEventKind::InvalidationApplied(entry) => {
             EventKind::Invalidated(applied_invalidation(entry, keys))
         }
         bus::BusEventKind::HintHandled => EventKind::Hinted,
-        bus::BusEventKind::MemoryEmptied(why) => {
-            EventKind::Emptied { because: empty_reason_name(*why).to_owned() }
+        bus::BusEventKind::MemoryEmptied(reason) => {
+            EventKind::Emptied { because: empty_reason_name(*reason).to_owned() }
         }
         bus::BusEventKind::LeaseHeld => EventKind::LeaseHeld,
         bus::BusEventKind::LeaseLost => EventKind::LeaseLost,
@@ -88,7 +89,7 @@ pub(super) fn fleet_event(happening: &bus::BusEvent, keys: bool) -> AdminEvent {
             EventKind::RedisDisconnected { because: fault.to_string() }
         }
     };
-    event_at(happening.at, happening.domain.as_deref(), kind)
+    event_at(event.at, event.domain.as_deref(), kind)
 }
 
 fn applied_invalidation(entry: &LogEntry, keys: bool) -> AppliedInvalidation {
@@ -121,11 +122,11 @@ const fn empty_reason_name(reason: EmptyReason) -> &'static str {
     }
 }
 
-/// What came of a collection.
-pub(super) fn fill_event(happening: &cache::CollectionEvent, keys: bool) -> AdminEvent {
-    let key = keys.then(|| happening.key.to_string());
-    let took_ms = Some(tenths_of_millis(happening.took));
-    let kind = match &happening.kind {
+/// An event of a collection. It names the key if `keys`.
+pub(super) fn fill_event(event: &cache::CollectionEvent, keys: bool) -> AdminEvent {
+    let key = keys.then(|| event.key.to_string());
+    let took_ms = Some(tenths_of_millis(event.took));
+    let kind = match &event.kind {
         cache::CollectionEventKind::Collected { dataset, bytes, rounds, not_stored } => {
             let report = CollectionReport {
                 because: not_stored.map(|reason| not_kept_reason_name(reason).to_owned()),
@@ -156,7 +157,7 @@ pub(super) fn fill_event(happening: &cache::CollectionEvent, keys: bool) -> Admi
             EventKind::Failed(FailedCollection { key, took_ms, ..failed_collection(error) })
         }
     };
-    event_at(happening.at, Some(&happening.domain), kind)
+    event_at(event.at, Some(&event.domain), kind)
 }
 
 /// The time in milliseconds, with one digit after the point.

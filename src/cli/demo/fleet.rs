@@ -218,7 +218,8 @@ async fn show_an_invalidation(
     sleep(LEASE).await;
     let mut text = "everybody reads customer 42, twice\n".to_owned();
     for (index, member) in members.iter().enumerate() {
-        let (first, again) = (member.read().await?, member.read().await?);
+        let first = member.read().await?;
+        let again = member.read().await?;
         let _ = writeln!(
             text,
             "  {:>2}  {:<33} ETag {}",
@@ -327,7 +328,8 @@ impl FleetMember {
                 .unwrap_or_default()
                 .to_owned()
         };
-        let (cache_status, etag) = (header("cache-status"), header("etag"));
+        let cache_status = header("cache-status");
+        let etag = header("etag");
         let status = answer.status();
         if status.is_success() {
             return Ok(ReadResult { cache_status, etag });
@@ -346,7 +348,8 @@ impl FleetMember {
             .admin
             .send(self.admin.request(Method::POST, "/invalidate").json(&request), "admin")
             .await?;
-        let (status, body) = (answer.status(), answer.bytes().await?);
+        let status = answer.status();
+        let body = answer.bytes().await?;
         if status != 200 {
             return Err(problem_text(status.as_u16(), &body).into());
         }

@@ -1,5 +1,5 @@
-//! The state of a sidecar as a person reads it: what it is, its fleet, its cache, its domains, its
-//! troubles. It fits a terminal of 80 columns where names do.
+//! The state of a sidecar as text for people: its identity, its fleet, its cache, its domains, its
+//! troubles. It fits a terminal of 80 columns unless names are long.
 
 use std::fmt::{Display, Write as _};
 
@@ -17,7 +17,7 @@ use crate::admin::api::{
 /// whole.
 const SHORT: usize = 12;
 
-/// All of it.
+/// The whole state as text.
 pub(super) fn text(status: &Status) -> String {
     let mut text = format!(
         "{} (pid {}), {}, {} in flight, log `{}`\n",
@@ -28,8 +28,8 @@ pub(super) fn text(status: &Status) -> String {
         or_dash(status.log.as_ref().map(|log| &log.level)),
     );
     if let Some(identity) = &status.identity {
-        let (names, not_after) =
-            (or_dash(identity.names.as_deref()), or_dash(identity.not_after.as_deref()));
+        let names = or_dash(identity.names.as_deref());
+        let not_after = or_dash(identity.not_after.as_deref());
         let _ = writeln!(text, "identity {names}\n         valid until {not_after}");
     }
     write_fleet(&mut text, &status.fleet);
@@ -82,9 +82,11 @@ fn write_cache(text: &mut String, cache: &CacheCounts) {
         ]);
     }
     let _ = writeln!(text, "{}", table.trim_fmt());
-    let (misses, collapsed, fenced) =
-        (or_dash(cache.misses), or_dash(cache.collapsed), or_dash(cache.fenced));
-    let (evicted, stale) = (or_dash(cache.evicted), or_dash(cache.stale_served));
+    let misses = or_dash(cache.misses);
+    let collapsed = or_dash(cache.collapsed);
+    let fenced = or_dash(cache.fenced);
+    let evicted = or_dash(cache.evicted);
+    let stale = or_dash(cache.stale_served);
     let counts = format!(
         "{misses} misses ({collapsed} joined a flight), {fenced} fenced, {evicted} evicted"
     );
@@ -105,14 +107,13 @@ fn holds(tier: &CacheTierStatus) -> String {
 }
 
 fn write_domain(text: &mut String, domain: &DomainStatus) {
-    let (name, plan, file) = (
-        or_dash(domain.name.as_deref()),
-        or_dash(domain.plan.as_deref()),
-        or_dash(domain.file.as_deref()),
-    );
+    let name = or_dash(domain.name.as_deref());
+    let plan = or_dash(domain.plan.as_deref());
+    let file = or_dash(domain.file.as_deref());
     let _ = writeln!(text, "\n{} plan {} of {file}", name.bold(), short(&plan));
     for version in &domain.versions {
-        let (name, path) = (or_dash(version.name.as_deref()), or_dash(version.path.as_deref()));
+        let name = or_dash(version.name.as_deref());
+        let path = or_dash(version.path.as_deref());
         let deprecated = version.deprecated.as_ref().map(|date| format!(", deprecated {date}"));
         let _ = writeln!(text, "  {name}  {path}{}", deprecated.unwrap_or_default());
     }
@@ -144,7 +145,7 @@ fn table<const N: usize>(header: [&str; N], numbers: &[usize]) -> Table {
     table
 }
 
-/// What a sidecar says, or a dash where it does not.
+/// A member of the status as text; a dash if it is absent.
 fn or_dash(value: Option<impl Display>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| escape(&value.to_string()).into_owned())
 }
