@@ -1,9 +1,9 @@
 //! From a program's text to its terms, with every bound that reading it needs.
 //!
 //! The grammar is jq 1.8's: `lexer` makes tokens, `parser`, `keywords` and `members` a tree of
-//! `term`s, and `faults` says what is wrong. The parser recurses with the text, so its size, its
+//! `term`s, and `errors` words the problems. The parser recurses with the text, so its size, its
 //! brackets and its calls are bounded, and reading happens on a thread of its own with a stack for
-//! the worst that is left.
+//! the worst case within those bounds.
 
 use super::CompileError;
 use super::program::Code;
@@ -56,7 +56,7 @@ fn parse(text: &str, is_prelude: bool) -> Result<Term<'_>, CompileError> {
     Parser::new(text, &tokens, is_prelude).program()
 }
 
-/// The definitions of the prelude, which is ours and therefore right.
+/// The definitions of the prelude, which is part of this crate and therefore parses.
 pub(super) fn prelude() -> Term<'static> {
     parse(include_str!("prelude.jq"), true).unwrap_or(Term::Id)
 }

@@ -1,12 +1,11 @@
-//! What a run holds is no more than what was asked for it, and not much less; and what is honest
-//! keeps working.
+//! A run holds no more than it reserved, and not much less; and ordinary programs keep working.
 
 use std::cell::Cell;
 
 use super::{outcome, refusal};
 use crate::shape::{Budget, MEMORY_STEP_BYTES, Program};
 
-/// The most bytes that a run held, and how many were asked for it.
+/// The most bytes that a run held, and how many were reserved for it.
 fn held_and_asked(program: &str, input: &str) -> (u64, u64) {
     let compiled = Program::compile(program).unwrap();
     let asked = Cell::new(0);
