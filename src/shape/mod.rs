@@ -7,8 +7,8 @@
 //! only, and each step, allocation and level of the stack is taken from a `Budget`. Errors never
 //! hold data. A run needs about 1 MiB of its caller's stack.
 //!
-//! `syntax` reads the text; `resolve` turns it into `program`'s tree or refuses what is
-//! `unsupported`. `eval` and its `env`, `bind`, `calculate` with the `operators`, `paths` with
+//! `compile` reads the text with `syntax`; `resolve` turns it into `program`'s tree or refuses what
+//! is `unsupported`. `eval` and its `env`, `bind`, `calculate` with the `operators`, `paths` with
 //! `index`, and `update` run it over `value`s and their `object`s. `builtins` lists the functions,
 //! which `filters` with `stream` and `substitute`, `functions`, `libm`, `calendar`, `text` and
 //! `pattern` hold; `prelude.jq` defines those that can be written in jq. `budget` is charged by all
@@ -21,6 +21,7 @@ mod buffer;
 mod builtins;
 mod calculate;
 mod calendar;
+mod compile;
 mod env;
 mod eval;
 mod filters;
@@ -143,7 +144,7 @@ impl RunError {
 impl Program {
     /// Compiles `text`, refusing any program that is not a pure, bounded function.
     pub fn compile(text: &str) -> Result<Self, CompileError> {
-        syntax::compile(text).map(|code| Self { code })
+        compile::compile(text).map(|code| Self { code })
     }
 
     /// Runs the program over `input`, a valid JSON text, and renders its one result.
