@@ -110,13 +110,7 @@ impl<'s> NameResolver<'s> {
                 let distinct = are_distinct_keys(&members, &self.texts);
                 ExprKind::Object(members, distinct)
             }
-            Term::Negation(term) => match self.expr(term)? {
-                Expr { kind: ExprKind::Const(constant), .. } if constant.is_number() => {
-                    let number = constant.number(&self.texts).negated();
-                    ExprKind::Const(self.number(&number))
-                }
-                other => ExprKind::Neg(Box::new(other)),
-            },
+            Term::Negation(term) => self.negation(term)?,
             Term::Pipe(stages) => ExprKind::Pipe(self.exprs(stages)?),
             Term::Comma(items) => ExprKind::Comma(self.exprs(items)?),
             Term::Bind(of, patterns, body) => {
@@ -164,6 +158,17 @@ impl<'s> NameResolver<'s> {
                 let parts = parts.iter().map(|(part, optional)| Ok((self.part(part)?, *optional)));
                 ExprKind::Path(of, parts.collect::<Resolved<_>>()?)
             }
+        })
+    }
+
+    /// A negated term; a negated number is a constant.
+    fn negation(&mut self, term: &Term<'s>) -> Resolved<ExprKind> {
+        Ok(match self.expr(term)? {
+            Expr { kind: ExprKind::Const(constant), .. } if constant.is_number() => {
+                let number = constant.number(&self.texts).negated();
+                ExprKind::Const(self.number(&number))
+            }
+            other => ExprKind::Neg(Box::new(other)),
         })
     }
 

@@ -138,16 +138,22 @@ fn as_expected(corpus: &str, steps: u64) -> usize {
     count
 }
 
+fn nested(open: &str, middle: &str, close: &str, n: usize) -> String {
+    open.repeat(n) + middle + &close.repeat(n)
+}
+
+fn chain(part: &str, between: &str, n: usize) -> String {
+    vec![part; n].join(between)
+}
+
+/// A program of `n` definitions, each of which calls the one before it.
+fn defs(n: usize) -> String {
+    let def = |i: usize| format!("def f{}: [f{i}]; ", i + 1);
+    format!("def f0: 1; {} f{n}", (0..n).map(def).collect::<String>())
+}
+
 #[test]
 fn programs_that_nest_without_end_are_refused_or_run_on_a_small_stack() {
-    let nested = |open: &str, middle: &str, close: &str, n: usize| {
-        open.repeat(n) + middle + &close.repeat(n)
-    };
-    let chain = |part: &str, between: &str, n: usize| vec![part; n].join(between);
-    let defs = |n: usize| {
-        let def = |i: usize| format!("def f{}: [f{i}]; ", i + 1);
-        format!("def f0: 1; {} f{n}", (0..n).map(def).collect::<String>())
-    };
     let programs = [
         nested("(", "1", ")", 100_000),
         nested("(", "1", ")", 30_000),

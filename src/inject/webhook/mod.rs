@@ -33,11 +33,11 @@
 //!
 //! # What it needs to be allowed
 //!
-//! Of the `mutatingwebhookconfigurations` it is the one that `--configuration` names.
+//! Of the `mutatingwebhookconfigurations` it needs the one that `--configuration` names.
 //!
 //! | group | resource | verbs | where |
 //! | --- | --- | --- | --- |
-//! | `admissionregistration.k8s.io` | `mutatingwebhookconfigurations` | `get`, `update` | one |
+//! | `admissionregistration.k8s.io` | `mutatingwebhookconfigurations` | `get`, `update` | cluster |
 //! | | `namespaces` | `get`, `list`, `watch` | cluster |
 //! | | `pods` (with `failurePolicy: Ignore`) | `list` | cluster |
 //! | | `events` (with `failurePolicy: Ignore`) | `create` | cluster |
