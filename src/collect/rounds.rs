@@ -242,7 +242,7 @@ impl<'c> CollectionRun<'c> {
                     let known = known.as_ref();
                     let request = PartRequest {
                         target,
-                        known,
+                        known_part: known,
                         no_cache,
                         deadline,
                         trace: &trace,
@@ -252,7 +252,7 @@ impl<'c> CollectionRun<'c> {
                     client.fetch(request, &mut attempts).await
                 }
                 Err(failure) => {
-                    client.note(failure);
+                    client.count_failure(failure);
                     Err(failure.clone())
                 }
             };
@@ -344,7 +344,7 @@ impl<'c> CollectionRun<'c> {
         let mut failures = Vec::new();
         for (index, _) in changed.iter().enumerate().filter(|(_, changed)| **changed) {
             let failure = self.source_failure(SourceIndex(index), Reason::Changed, detail.clone());
-            self.collector.clients[index].note(&failure);
+            self.collector.clients[index].count_failure(&failure);
             failures.push(failure);
         }
         CollectError::Failed { failures, deadline_passed: false }

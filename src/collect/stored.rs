@@ -60,7 +60,7 @@ impl StoredDataset {
 
     /// Whether [`Self::body`] makes a copy.
     pub fn body_copies(&self) -> bool {
-        self.data.copies()
+        self.data.is_copied_by_slice()
     }
 
     /// The dataset as it was collected; `domain` is of the plan that collected it.

@@ -13,7 +13,9 @@ use super::super::config::{BusConfig, RedisServers, RedisUrl};
 use super::super::fault::RedisFault;
 use super::{ProbeError, SilentServer, display_address};
 use crate::domain::ServerIdentity;
-use crate::identity::{ConnectErrorKind, Connector, Inspection, TlsOptions, inspect_under};
+use crate::identity::{
+    ConnectErrorKind, Connector, Inspection, TlsOptions, inspect_with_authorities,
+};
 
 /// Connects to `addr`, and inspects the server's side of a TLS handshake, if there is one.
 pub(super) async fn reach(
@@ -52,7 +54,9 @@ async fn connect(
             let server = ServerIdentity::of_host(host).ok_or_else(nowhere)?;
             let authorities = settings.authorities().map_err(ProbeError::Fault)?;
             let tls = TlsOptions { tls12: true };
-            let seen = inspect_under(&uri("https")?, authorities.as_deref(), &server, tls).await;
+            let seen =
+                inspect_with_authorities(&uri("https")?, authorities.as_deref(), &server, tls)
+                    .await;
             seen.map(Some).map_err(refused)
         }
         _ => Connector::plain().call(uri("http")?).await.map(|_| None).map_err(refused),

@@ -282,7 +282,7 @@ impl PendingReview {
     /// Each step takes time in proportion to the review, and so does what is left of it: between
     /// two of them is soon enough to see that nobody listens any more.
     fn check_deadline(&self, clock: &RunClock) -> Result<(), ReviewError> {
-        if clock.is_unwanted() || Instant::now() >= self.until { Err(time_up()) } else { Ok(()) }
+        if clock.is_cancelled() || Instant::now() >= self.until { Err(time_up()) } else { Ok(()) }
     }
 
     /// The answer. One that is long holds memory for as long as its reader takes.

@@ -247,7 +247,7 @@ impl Webhook {
                     identity: identity.subscribe(),
                     ca: paths.dir.join("ca.crt"),
                 };
-                supervisor.spawn(identity::follow(paths, identity, metrics.identity.clone()));
+                supervisor.spawn(identity::follow_files(paths, identity, metrics.identity.clone()));
                 source
             }
             None => CertificateSource::Generated {
