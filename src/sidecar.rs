@@ -1,8 +1,8 @@
 //! Puts the parts together, supervises them, drains.
 //!
-//! [`Sidecar::start`] reads files and binds ports, so that whatever is wrong is known before anyone
-//! is answered; [`Sidecar::run`] answers until it is told to stop, then drains. The only module
-//! that knows everyone.
+//! [`Sidecar::start`] reads files and binds ports, so that errors are known before the
+//! first request; [`Sidecar::run`] answers until it is told to stop, then drains. The only module
+//! that imports all parts.
 
 mod assembly;
 mod config;
@@ -119,7 +119,7 @@ impl Sidecar {
             verifier: cache.verifier.clone(),
             bus,
             bus_loss: cache.bus_loss,
-            happenings: cache.events.clone(),
+            collection_events: cache.events.clone(),
             listeners,
             activity: activity.clone(),
             log,
@@ -183,9 +183,9 @@ impl Sidecar {
         phase.send_replace(Phase::Draining);
         supervisor.drain(&mut control, drain).await;
         supervisor.stop_tasks();
-        // Nobody is answered any more: a program that still runs holds the process up for nobody.
+        // No request is left: a jq program that still runs would only delay the end.
         compute.close();
-        // The lease is given up before the registry is left, and nobody is answered any more.
+        // The lease is given up before the sidecar leaves the registry, and no request is left.
         if let Some(fleet) = fleet {
             leave_fleet(&fleet).await;
         }
@@ -257,7 +257,7 @@ impl SidecarPortMetrics {
     }
 }
 
-/// A registry with what belongs to no part of the sidecar.
+/// A registry with the metrics that belong to no part of the sidecar.
 fn build_registry() -> Registry {
     let mut registry = Registry::with_prefix("bfb");
     registry.register("build", "The build", Info::new([("version", env!("CARGO_PKG_VERSION"))]));

@@ -23,6 +23,7 @@ mod lifecycle;
 mod link;
 mod naming;
 mod observability;
+mod settings;
 mod shape;
 mod snapshot;
 mod soak;

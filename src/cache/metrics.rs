@@ -15,23 +15,23 @@ pub struct CacheMetrics {
     pub(super) redis_hits: Counter,
     /// Reads that no tier could answer.
     pub(super) misses: Counter,
-    /// Callers who joined a flight that was there.
+    /// Callers who joined a flight in progress.
     pub(super) collapsed: Counter,
-    /// Callers who joined a flight and waited as long as they could: one of their own began.
+    /// Callers who joined a flight, waited for as long as they could, and began one of their own.
     pub(super) unshared: Counter,
     /// Expired datasets that were served because sources failed.
     pub(super) stale: Counter,
-    /// What was kept.
+    /// Entries that were stored.
     pub(super) stored: Counter,
-    /// What was collected and not kept, because it was invalidated meanwhile.
+    /// Datasets that were collected and not stored, because they were invalidated meanwhile.
     pub(super) fenced: Counter,
-    /// What left memory for want of room.
+    /// Entries that were evicted from memory for want of room.
     pub(super) evictions: Counter,
-    /// What left memory because it was of no more use.
+    /// Entries that expired in memory.
     pub(super) expirations: Counter,
     /// Flights in the air.
     pub(super) flights: Gauge,
-    /// Flights that were given up because nobody waited for them any more.
+    /// Flights that were abandoned because all callers had left.
     pub(super) abandoned: Counter,
     /// Reads refused because there was no memory for their flight.
     pub(super) flights_refused: Counter,
@@ -50,13 +50,13 @@ pub struct CacheMetrics {
     pub(super) redis_stored: Counter,
     /// Answers that Redis refused, because they were invalidated in the air.
     pub(super) redis_refused: Counter,
-    /// What Redis held and could not be read: of another format, or sealed with another key.
+    /// Entries in Redis that could not be read: of another format, or sealed with another key.
     pub(super) redis_unreadable: Counter,
-    /// What Redis vouched for though an invalidation that was applied here outdates it.
+    /// Entries that Redis handed out although an invalidation that was applied here outdates them.
     pub(super) redis_outdated: Counter,
-    /// What Redis held and is larger than anything that is kept there.
+    /// Entries in Redis that are larger than any that is stored there.
     pub(super) redis_oversized: Counter,
-    /// What Redis held and there was no memory for.
+    /// Entries in Redis for which there was no memory.
     pub(super) redis_no_memory: Counter,
     /// Answers not kept in Redis because they are too large.
     pub(super) redis_too_large: Counter,

@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::{exit, out};
 
-/// Whatever the command takes in a build that has it.
+/// All arguments of the command in a build that has it.
 #[derive(Debug, Args)]
 #[command(disable_help_flag = true)]
 pub(super) struct Absent {

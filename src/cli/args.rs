@@ -51,7 +51,7 @@ impl UpstreamArgs {
     }
 }
 
-/// What is kept.
+/// The cache.
 #[derive(Debug, Clone, Args)]
 pub(super) struct CachingArgs {
     #[arg(long)]
@@ -67,7 +67,7 @@ pub(super) struct CachingArgs {
 }
 
 impl CachingArgs {
-    /// What it means to a sidecar.
+    /// The configuration that these flags make.
     pub(super) fn to_config(&self, bus_loss: BusLoss) -> Result<CacheConfig, MemoryLimitError> {
         let limit =
             MemoryLimit::new(self.memory_limit.map(|size| size.0), resources::cgroup_limit());

@@ -215,7 +215,7 @@ impl DemoCommand {
         if self.once {
             return Ok(());
         }
-        // Before anybody is told how to end it.
+        // Before the text below says how to end the demo.
         let mut control = Control::by_signals()?;
         let addresses = SidecarAddresses { listen, admin: admin.to_string() };
         let suggestions = suggest(

@@ -2,11 +2,11 @@
 //! or will be.
 //!
 //! Connections are looked at by handshakes alone; requests (with `--key`) go out only over those
-//! proven mutual. What was answered is weighed, never printed. Whatever is found is in the report;
-//! the exit code says whether any of it is an error.
+//! proven mutual. The answers are judged, never printed. All findings are in the report; the exit
+//! code says whether any of it is an error.
 //!
-//! `probe` asks the world and returns what it saw; `findings` says what follows from that; `report`
-//! holds both; `render` writes the report as a table or as JSON. Each knows only those before it.
+//! `probe` sends the requests and returns the results; `findings` judges them; `report` holds both;
+//! `render` writes the report as a table or as JSON. Each knows only those before it.
 
 mod findings;
 mod probe;

@@ -54,7 +54,7 @@ fn variable_of(argument: &Arg) -> Option<&str> {
 }
 
 /// Names in `error` the variables that it comes from. `error_without` parses once more without one
-/// variable, and returns what is wrong then.
+/// variable, and returns the error of that.
 fn name_variables(mut error: Error, error_without: impl Fn(&str) -> Option<Error>) -> Error {
     hide_secret(&mut error);
     let text = error.render().to_string();
@@ -70,7 +70,7 @@ fn name_variables(mut error: Error, error_without: impl Fn(&str) -> Option<Error
         variables.iter().filter(|name| is_set(name)).filter(differs).collect();
     for name in causes {
         if !put_variable(&mut error, name) {
-            // The error names what is missing, and not who needs it.
+            // The error names the flag that is missing, but not the one that needs it.
             let tip = StyledStr::from(format!("it is needed because `{name}` is set"));
             error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip]));
         }

@@ -1,4 +1,4 @@
-//! The commands: what was typed, and the exit code that it comes to. One file a command.
+//! The commands: from the arguments to an exit code. One file a command.
 //!
 //! Nothing below this module prints, and here only `out` does; nothing in it decides what a sidecar
 //! does.
@@ -53,7 +53,7 @@ pub(crate) mod exit {
         ExitCode::from(69)
     }
 
-    /// What a file that a flag names comes to: it is not there, or what it holds is wrong.
+    /// The exit code for a file that a flag names: it is missing, or its content is wrong.
     pub(crate) fn of_file(is_missing: bool) -> ExitCode {
         if is_missing { unavailable() } else { wrong_input() }
     }
@@ -110,7 +110,7 @@ enum Command {
     Completions(completions::CompletionsCommand),
 }
 
-/// Runs what the arguments say.
+/// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
     crate::identity::install_provider();
     let arguments: Vec<_> = std::env::args_os().collect();
@@ -168,7 +168,7 @@ fn block_on(command: impl Future<Output = ExitCode>) -> ExitCode {
     match runtime() {
         Ok(runtime) => {
             let code = runtime.block_on(command);
-            // What blocks a thread still (a name that is looked up, say) is of use to nobody.
+            // A thread may still be blocked (by a DNS look-up, say); its result is of no use.
             runtime.shutdown_timeout(BLOCKED_MAX);
             code
         }

@@ -1,7 +1,8 @@
-//! Standard output and standard error: the only place that writes there, but for the log. What a
-//! command says is its result, so failing to say it is a failure; a reader who left had enough.
+//! Standard output and standard error: the only place that writes there, but for the log. The
+//! output of a command is its result, so a write that fails is a failure; a pipe that was closed is
+//! none.
 //!
-//! Whatever is written for people passes [`terminal`], so that nothing of others steers a terminal.
+//! Text for people passes [`terminal`], so that control sequences in data do not reach a terminal.
 //! Data goes out as it is, byte for byte, unless standard output is a terminal.
 #![allow(clippy::print_stderr, reason = "everybody else prints by this module")]
 
@@ -11,7 +12,7 @@ use std::process::ExitCode;
 
 use super::{exit, terminal};
 
-/// Says `text`, with colours only where they belong, and what that comes to.
+/// Writes `text` to standard output, with colours only on a terminal; returns the exit code.
 pub(super) fn print(text: impl Display) -> ExitCode {
     exit_code(write_line(text))
 }
@@ -23,7 +24,7 @@ pub(super) fn write_line(text: impl Display) -> io::Result<()> {
     stdout.flush()
 }
 
-/// Says JSON, and what that comes to.
+/// Writes JSON to standard output; returns the exit code.
 pub(super) fn print_json(json: impl AsRef<[u8]>) -> ExitCode {
     exit_code(write_json(json))
 }
@@ -41,8 +42,8 @@ pub(super) fn write_json(json: impl AsRef<[u8]>) -> io::Result<()> {
     stdout.flush()
 }
 
-/// Says data that is no JSON, and what that comes to: as it is, but with the escapes of
-/// [`terminal`] where it goes to a terminal.
+/// Writes data that is no JSON to standard output; returns the exit code. It is written as it is,
+/// but with the escapes of [`terminal`] where it goes to a terminal.
 pub(super) fn print_data(data: impl AsRef<[u8]>) -> ExitCode {
     exit_code(write_data(data.as_ref()))
 }
@@ -68,12 +69,12 @@ fn exit_code(written: io::Result<()>) -> ExitCode {
     }
 }
 
-/// Says what is wrong, on standard error.
+/// Writes an error to standard error.
 pub(super) fn error(text: impl Display) {
     note(format!("error: {text}"));
 }
 
-/// Says something beside the result, on standard error.
+/// Writes a note beside the result to standard error.
 pub(super) fn note(text: impl Display) {
     anstream::eprintln!("{}", terminal::pass_colours(&text.to_string()));
 }

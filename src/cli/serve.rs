@@ -182,7 +182,7 @@ async fn run_sidecar(
     }
 }
 
-/// Says why a sidecar did not start, with the exit code that fits.
+/// Writes why a sidecar did not start; returns the exit code.
 pub(super) fn report_start_error(error: &SidecarStartError) -> ExitCode {
     report_start_error_naming(error, &Variables::default())
 }

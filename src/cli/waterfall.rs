@@ -1,4 +1,4 @@
-//! The waterfall of `bfb get --explain`: what `Server-Timing` says, drawn.
+//! The waterfall of `bfb get --explain`: draws the steps of `Server-Timing`.
 
 use std::fmt::Write as _;
 
@@ -6,7 +6,7 @@ use http::HeaderMap;
 use owo_colors::OwoColorize;
 use serde_json::{Value, json};
 
-/// One collection as its answer tells it.
+/// The steps of one collection, from its answer's `Server-Timing`.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Waterfall {
     total_ms: f64,
@@ -62,7 +62,7 @@ impl Waterfall {
         Some(waterfall)
     }
 
-    /// Whether any source was asked.
+    /// Whether the answer's collection sent requests to sources.
     pub(super) fn has_bars(&self) -> bool {
         !self.bars.is_empty()
     }
@@ -131,7 +131,8 @@ mod tests {
 
     fn waterfall() -> Waterfall {
         let mut headers = HeaderMap::new();
-        let timing = "total;dur=10.00, orders;dur=4.00;start=4.00;round=1;tries=2;status=200;outcome=part, \
+        let timing = "total;dur=10.00, \
+            orders;dur=4.00;start=4.00;round=1;tries=2;status=200;outcome=part, \
             profile;dur=4.00;start=0.00;round=1;tries=1;status=200;outcome=part, \
             orders;dur=2.00;start=8.00;round=2;tries=1;status=503;outcome=status";
         headers.insert("server-timing", timing.parse().unwrap());

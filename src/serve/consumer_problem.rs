@@ -1,7 +1,8 @@
 //! The one place where errors become HTTP for a consumer: a problem with a fixed text for each
 //! kind.
 //!
-//! A problem names sources, reasons and what was met and expected; it never holds a part's data.
+//! A problem names sources, reasons, and the value found beside the one expected; it never holds a
+//! part's data.
 #![doc = include_str!("problems.md")]
 
 use std::borrow::Cow;
@@ -48,7 +49,7 @@ pub enum ConsumerProblem {
     },
     /// Too much is under way already.
     Overloaded {
-        /// What is full.
+        /// The bound that is full.
         detail: String,
     },
     /// `only-if-cached`, and it is not.
@@ -155,7 +156,7 @@ impl ConsumerProblem {
         }
     }
 
-    /// The answer. `trace_id` is the trace in which the log tells more.
+    /// The answer. `trace_id` names the trace; the log holds the details under it.
     pub fn into_response(self, trace_id: &str) -> Response<Bytes> {
         let details = ProblemDetails {
             problem_type: self.problem_type(),
@@ -210,7 +211,7 @@ impl ConsumerProblem {
         if let Self::SourcesFailed { failures, .. } = self { Some(failures) } else { None }
     }
 
-    /// The longest time that a failed source asked for.
+    /// The longest `Retry-After` of the failed sources.
     fn retry_after(&self) -> Option<Duration> {
         self.failures()?.iter().filter_map(|failure| failure.retry_after).max()
     }

@@ -1,4 +1,4 @@
-//! A 200 (or its 304): the rendered bytes and the headers that say what they are.
+//! A 200 (or its 304): the rendered bytes and the headers that describe them.
 
 use std::borrow::Cow;
 
@@ -70,7 +70,7 @@ fn cache_status(status: CacheStatus) -> Cow<'static, str> {
     }
 }
 
-/// Text of ours: hex, digits, source names. It is always a header value.
+/// Text that `bfb` writes (hex, digits, source names) is always a header value.
 fn insert_header(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     headers.extend(HeaderValue::try_from(value).ok().map(|value| (name, value)));
 }

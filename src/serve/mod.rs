@@ -9,6 +9,7 @@ mod dataset_response;
 mod metrics;
 mod openapi;
 mod render;
+mod reporter;
 mod request_headers;
 mod request_report;
 mod routes;
@@ -32,10 +33,11 @@ use crate::http::{AllowedHosts, Handler, RequestBody};
 use crate::sources::TraceContext;
 use consumer_problem::ConsumerProblem;
 use request_headers::RequestCacheControl;
+use request_report::RequestReport;
 use routes::Route;
 
 pub use metrics::ServeMetrics;
-pub use request_report::{KeyLogPolicy, Reporter};
+pub use reporter::{KeyLogPolicy, Reporter};
 pub use routes::Routes;
 pub use spans::{SpanError, Spans};
 pub use telemetry::TelemetryConfig;
@@ -43,7 +45,7 @@ pub use telemetry::TelemetryConfig;
 /// How the consumer's side behaves.
 #[derive(Debug, Clone)]
 pub struct ConsumersConfig {
-    /// Who may be addressed.
+    /// The values of `Host` that are answered.
     pub hosts: AllowedHosts,
     /// `--explain`: every answer carries `Server-Timing`, without being asked with `Bfb-Explain`.
     pub explain: bool,
@@ -66,7 +68,7 @@ struct ConsumersInner {
     reporter: Reporter,
 }
 
-/// What became of a request, for the log, the metrics and the trace.
+/// The outcome of a request, for the log, the metrics and the trace.
 struct RequestOutcome {
     response: Result<Response<Bytes>, ConsumerProblem>,
     route: Option<Arc<Route>>,
@@ -75,7 +77,7 @@ struct RequestOutcome {
 }
 
 impl Consumers {
-    /// Answers from whatever table is current when a request comes.
+    /// Answers from the table of routes that is current when a request arrives.
     pub fn new(
         routes: watch::Receiver<Arc<Routes>>,
         settings: ConsumersConfig,
@@ -107,7 +109,7 @@ impl Consumers {
         without_body_on_head(request.method(), response)
     }
 
-    /// Whether an answer says where the time went.
+    /// Whether an answer carries `Server-Timing`.
     fn is_explain_requested(&self, headers: &HeaderMap) -> bool {
         let is_one = |value: &HeaderValue| value.as_bytes().trim_ascii() == b"1";
         self.0.settings.explain || headers.get_all("bfb-explain").iter().any(is_one)
@@ -156,7 +158,7 @@ impl Consumers {
         }
     }
 
-    /// What can be known before anyone is asked.
+    /// The checks that need no source: path, method, key, headers.
     fn check_request<B>(
         &self,
         request: &Request<B>,
@@ -234,8 +236,8 @@ impl RequestOutcome {
         Self { response, route: None, key: None, timeline: None }
     }
 
-    fn as_report(&self) -> request_report::RequestReport<'_> {
-        request_report::RequestReport {
+    fn as_report(&self) -> RequestReport<'_> {
+        RequestReport {
             response: self.response.as_ref(),
             route: self.route.as_deref(),
             key: self.key.as_deref(),

@@ -99,7 +99,9 @@ fn dataset_response(domain: &Domain, version: &Version) -> Value {
 fn problem_response() -> Value {
     json!({
         "description": "A problem (RFC 9457); never a part of the data",
-        "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        "content": {
+            "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}},
+        },
     })
 }
 
@@ -137,7 +139,8 @@ mod tests {
 
     #[test]
     fn what_a_schema_refers_to_is_there_in_the_document() {
-        let schema = r##"{"$defs": {"day": {"type": "string"}}, "properties": {"born": {"$ref": "#/$defs/day"}}}"##;
+        let schema = r##"{"$defs": {"day": {"type": "string"}},
+            "properties": {"born": {"$ref": "#/$defs/day"}}}"##;
         let text = "domain: c\nsources:\n  a: {url: 'http://a/{key}'}\nversions:\n  \
                     v1: {path: '/v1/c/{key}', schema: s.json}\n";
         let read = |_: &Path| Ok(schema.to_owned());

@@ -16,7 +16,7 @@ use crate::resources::NO_MEMORY;
 /// dataset is not thrown away for the last few milliseconds.
 const SHAPE_TIME_MIN: Duration = Duration::from_millis(250);
 
-/// What `published` makes of a kept dataset: rendered on first use, then kept with it. `deadline`
+/// Renders a cached dataset as `published`: on first use, then kept beside it. `deadline`
 /// is the request's.
 pub(super) async fn render(
     route: &Route,

@@ -1,4 +1,4 @@
-//! What a consumer asks beyond the path: its request headers.
+//! The request headers of a consumer: versions, freshness, conditions, explain.
 
 use std::time::Duration;
 
@@ -79,8 +79,8 @@ pub(super) fn if_none_match_has(headers: &HeaderMap, etag: &str) -> bool {
         .any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
 }
 
-/// The members of a list of entity tags. Ours hold no comma, so a foreign tag that does only splits
-/// into others' tags.
+/// The members of a list of entity tags. The tags of `bfb` hold no comma, so a foreign tag that
+/// does only splits into others' tags.
 fn entity_tags(field: &str) -> impl Iterator<Item = &str> {
     field.split(',').map(str::trim).filter(|tag| !tag.is_empty())
 }

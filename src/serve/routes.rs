@@ -1,4 +1,4 @@
-//! What is published where: built once from the domains, swapped whole at a reload.
+//! The table of published paths: built once from the domains, swapped whole at a reload.
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -25,8 +25,8 @@ pub struct Routes {
 /// One version of one domain, ready to be answered.
 #[derive(Debug)]
 pub(crate) struct Route {
-    /// Tells it from every other that this process ever published: what is rendered is kept under
-    /// it.
+    /// A number that no other route of this process ever had: rendered bytes are
+    /// kept under it.
     pub(super) id: NonZeroU64,
     pub(super) cache: Cache,
     pub(super) version: Version,

@@ -4,7 +4,7 @@
 //! The spans are made from the collection's own record after the answer, with the ids that went out
 //! in `traceparent`, so the hot path carries no tracing state. The standard `OTEL_*` variables say
 //! where they go; without an endpoint there are none. The batch processor has a queue of bounded
-//! length; what does not fit is lost, and counted ([`losses`]).
+//! length; spans that do not fit are lost, and counted ([`losses`]).
 
 mod export_client;
 mod losses;
@@ -83,7 +83,7 @@ impl Sampling {
     }
 }
 
-/// Why there is no exporter.
+/// The reason why there is no exporter.
 #[derive(Debug, thiserror::Error)]
 #[error("traces cannot be exported: {0}")]
 pub struct SpanError(String);
@@ -132,7 +132,7 @@ impl Spans {
         Ok(Some(Self { processor, losses, scope, sampling }))
     }
 
-    /// Registers what is counted of them.
+    /// Registers the counters of lost spans.
     pub fn register(&self, registry: &mut Registry) {
         registry.register(
             "spans_lost",
@@ -148,7 +148,7 @@ impl Spans {
         }
     }
 
-    /// Whether the trace is exported; the sources are told the same.
+    /// Whether the trace is exported; the `traceparent` sent to sources carries the same flag.
     pub(super) fn is_sampled(&self, trace: &TraceContext) -> bool {
         self.sampling.is_sampled(trace)
     }
@@ -271,7 +271,7 @@ impl Spans {
 
 impl Drop for Spans {
     fn drop(&mut self) {
-        // What is in the queue still goes out; the processor bounds how long that takes.
+        // The spans in the queue still go out; the processor bounds how long that takes.
         let _ = self.processor.shutdown();
     }
 }

@@ -1,4 +1,4 @@
-//! What is told of requests, from its flags and variables.
+//! The configuration of the request log and of traces: flags and `OTEL_*` variables.
 
 use prometheus_client::registry::Registry;
 
@@ -14,7 +14,7 @@ pub struct TelemetryConfig {
 }
 
 impl TelemetryConfig {
-    /// What reports requests; registers the counter of lost spans.
+    /// Builds the reporter of requests; registers the counter of lost spans.
     pub fn build(self, registry: &mut Registry) -> Reporter {
         if let Some(spans) = &self.spans {
             spans.register(registry);

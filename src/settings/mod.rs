@@ -1,11 +1,10 @@
-//! Every setting, once: flags with their variables, annotations of pods, what may be given, what
-//! holds where nothing is.
+//! Every setting, once: flags with their variables, annotations of pods, their values and defaults.
 //!
 //! The table has a row a setting ([`sidecar`], [`webhook`]). `clap` takes the variable, the name of
 //! the value, the default and the help of a flag from it, `inject` takes the annotations, and the
 //! tables in `docs/` are generated from it. Values have types of their own here ([`Lease`],
 //! [`MemorySize`], [`Namespace`] …): a flag, a variable and an annotation are read by the same
-//! `FromStr`. What a setting does is the business of whoever is built from it.
+//! `FromStr`. The effect of a setting belongs to the part that is built from it.
 
 mod amounts;
 mod choices;

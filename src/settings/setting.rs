@@ -4,10 +4,10 @@ use std::borrow::Cow;
 
 use super::values::{self, InvalidValue, SettingValue};
 
-/// What all names of annotations begin with.
+/// The prefix of all annotations.
 pub const ANNOTATION_PREFIX: &str = "bfb.dev/";
 
-/// Says what a value must be, if a text is none.
+/// The form that a value must have, if a text has not got it.
 type ValueCheck = fn(&str) -> Result<(), InvalidValue>;
 
 /// A setting.
@@ -24,19 +24,19 @@ pub struct Setting {
 /// A flag.
 #[derive(Debug, Clone, Copy)]
 pub struct Flag {
-    /// What its value is called; `None` for a switch, which has none.
+    /// The name of its value in `--help`; `None` for a switch, which has none.
     pub value_name: Option<&'static str>,
-    /// What holds without it.
+    /// Its default.
     pub default: DefaultValue,
-    /// What `--help` says.
+    /// The text of `--help`.
     pub help: &'static str,
-    /// What the documentation says instead, in Markdown.
+    /// The text of the documentation, in Markdown, where it is another.
     pub docs: Option<&'static str>,
     /// Checks a value, where the setting has a type of its own.
     check: Option<ValueCheck>,
 }
 
-/// What holds where nothing is said.
+/// The default of a setting.
 #[derive(Debug, Clone, Copy)]
 pub enum DefaultValue {
     /// Nothing.
@@ -59,7 +59,7 @@ impl DefaultValue {
         }
     }
 
-    /// What to say of it; empty where nothing holds.
+    /// Its text; empty where there is none.
     pub fn text(self) -> Cow<'static, str> {
         match self {
             Self::InWords(words) => words.into(),
@@ -71,17 +71,17 @@ impl DefaultValue {
 /// An annotation.
 #[derive(Debug, Clone, Copy)]
 pub struct Annotation {
-    /// What its value is called.
+    /// The name of its value.
     pub value_name: &'static str,
-    /// Who writes it.
+    /// Its author.
     pub writer: AnnotationWriter,
-    /// What its value is, and what it becomes in the pod.
+    /// The form of its value, and what it becomes in the pod.
     pub form: AnnotationForm,
-    /// What holds without it, if not what holds without the flag.
+    /// Its default, where it differs from the flag's.
     default: Option<DefaultValue>,
-    /// What it does, if that is not what the flag does.
+    /// Its description, where it differs from the flag's.
     description: Option<&'static str>,
-    /// What a value must be, where messages say it otherwise than the flag's.
+    /// The form of its value for messages, where it differs from the flag's.
     expected: Option<&'static str>,
     /// Whether it means nothing without a Redis.
     pub needs_redis: bool,
@@ -89,7 +89,7 @@ pub struct Annotation {
     pub is_confidential: bool,
 }
 
-/// Who writes an annotation.
+/// The author of an annotation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AnnotationWriter {
     /// People, one pod at a time.
@@ -100,7 +100,7 @@ pub enum AnnotationWriter {
     Bfb,
 }
 
-/// What an annotation's value is, and what it becomes in the pod.
+/// The form of an annotation's value, and what it becomes in the pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AnnotationForm {
     /// The flag's value: it becomes the flag's variable as it is.
@@ -137,7 +137,7 @@ pub enum AnnotationForm {
     Quantity,
     /// A user id: the security context.
     User,
-    /// What `bfb inject --uninject` must know: a note of ours.
+    /// A note that `bfb inject` writes for `bfb inject --uninject`.
     Undo,
 }
 
@@ -169,7 +169,7 @@ impl Setting {
             .map_err(|invalid| InvalidValue { expected: expected.unwrap_or(invalid.expected) })
     }
 
-    /// What holds without the annotation; empty where nothing does.
+    /// The default of the annotation; empty where there is none.
     pub fn annotation_default(&self) -> Cow<'static, str> {
         match (self.annotation.and_then(|annotation| annotation.default), self.flag) {
             (Some(default), _) => default.text(),
@@ -179,13 +179,13 @@ impl Setting {
         }
     }
 
-    /// What the annotation does.
+    /// The description of the annotation.
     pub fn annotation_description(&self) -> Cow<'static, str> {
         let description = self.annotation.and_then(|annotation| annotation.description);
         description.map_or_else(|| self.flag_description(), Cow::Borrowed)
     }
 
-    /// What the flag does, in the documentation's words.
+    /// The description of the flag in the documentation.
     pub fn flag_description(&self) -> Cow<'static, str> {
         let Some(flag) = self.flag else { return "".into() };
         flag.docs.map_or_else(|| lower_first(flag.help).into(), Cow::Borrowed)
@@ -248,7 +248,7 @@ impl Setting {
         self
     }
 
-    /// The documentation says more than `--help`.
+    /// Sets the text of the documentation, which says more than `--help`.
     pub(super) const fn documented(mut self, docs: &'static str) -> Self {
         if let Some(flag) = &mut self.flag {
             flag.docs = Some(docs);

@@ -12,9 +12,9 @@ use super::setting::{AnnotationWriter, Setting, annotation, flag, pod_setting, s
 use super::texts::{LogFilter, Namespace};
 use super::times::{DrainTime, FailoverGrace, Lease};
 
-/// The sidecar's image where nothing says otherwise.
+/// The default of the sidecar's image.
 pub const DEFAULT_IMAGE: &str = concat!("bfb:", env!("CARGO_PKG_VERSION"));
-/// Where a pod's certificate comes from where nothing says otherwise.
+/// The default of a pod's certificate.
 pub const DEFAULT_IDENTITY: &str = "secret:bfb-identity";
 /// Where probes and metrics of a pod are answered.
 pub const DEFAULT_PROBES: &str = "0.0.0.0:7072";
@@ -23,12 +23,12 @@ pub const DEFAULT_IDENTITY_NAMES: &str =
     "spiffe://cluster.local/ns/${POD_NAMESPACE}/sa/${SERVICE_ACCOUNT_NAME}";
 /// The user that no image has.
 pub const DEFAULT_USER: &str = "65532";
-/// What the sidecar asks of a CPU.
+/// The sidecar's CPU request.
 pub const DEFAULT_CPU_REQUEST: &str = "50m";
 /// Where the admin port is.
 const DEFAULT_ADMIN: &str = "127.0.0.1:7071";
 
-/// What an annotation says of a time; flags have other examples.
+/// The form of a time in an annotation; flags have other examples.
 const TIME_OF_ANNOTATION: &str = "a time such as `3s` or `400ms`";
 
 /// Every setting of a sidecar. Where annotations become variables as they are, they stand in the

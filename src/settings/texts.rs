@@ -6,8 +6,8 @@ use std::str::FromStr;
 use super::values::{InvalidValue, SettingValue};
 use crate::log_filter::{self, LogFilterError};
 
-/// Who shares a cache. It stands in the names of Redis's keys, where a brace would move the slot of
-/// a Cluster.
+/// `--namespace`: the sidecars of a namespace share a cache. It stands in the names of Redis's
+/// keys, where a brace would move the slot of a Cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Namespace(String);
 
@@ -48,7 +48,7 @@ impl fmt::Display for Namespace {
     }
 }
 
-/// `--log`: what is logged, as [`log_filter`] reads it.
+/// `--log`: a filter, as [`log_filter`] reads it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogFilter(String);
 

@@ -1,4 +1,4 @@
-//! What a value of a setting is: the text that a person may write, and what holds without one.
+//! The trait of a setting's value: the text that a person may write, and the default.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 /// A value of a setting, however it was given: by a flag, a variable or an annotation. What is
 /// displayed is read back as the same value.
 pub trait SettingValue: FromStr + fmt::Display + Default {
-    /// What a text must be, for messages.
+    /// The form that a text must have, for messages.
     const EXPECTED: &'static str;
 }
 
@@ -14,7 +14,7 @@ pub trait SettingValue: FromStr + fmt::Display + Default {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected {expected}")]
 pub struct InvalidValue {
-    /// What was expected.
+    /// The form that was expected.
     pub expected: &'static str,
 }
 
@@ -30,7 +30,7 @@ pub(super) fn check<T: SettingValue>(text: &str) -> Result<(), InvalidValue> {
     text.parse::<T>().map(drop).map_err(|_| InvalidValue::of::<T>())
 }
 
-/// The text of what holds without a value.
+/// The default, as text.
 pub(super) fn default_text<T: SettingValue>() -> String {
     T::default().to_string()
 }

@@ -58,7 +58,7 @@ impl DomainFileOptions {
     }
 }
 
-/// The plans in force, and what new ones are made from.
+/// The caches of the domains in force, and the shared parts that new ones are built from.
 #[derive(Debug)]
 pub struct DomainCaches {
     shared: SharedSources,

@@ -1,4 +1,4 @@
-//! What a sidecar is told: a config a part, each built in its own room.
+//! A sidecar's configuration: a config a part, each built in its own room.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,13 +15,13 @@ use crate::sources::SourcesConfig;
 /// A sidecar's configuration.
 #[derive(Debug)]
 pub struct SidecarConfig {
-    /// What is served.
+    /// The domain files.
     pub domains: DomainsConfig,
     /// Our identity towards upstreams.
     pub identity: IdentityConfig,
-    /// How sources are asked.
+    /// The clients of sources.
     pub sources: SourcesConfig,
-    /// What is kept, and how.
+    /// The cache: memory, sealing, verification.
     pub cache: CacheConfig,
     /// The fleet's Redis; without it a sidecar is a fleet of one.
     pub bus: Option<BusConfig>,
@@ -29,7 +29,7 @@ pub struct SidecarConfig {
     pub http: HttpConfig,
     /// How consumers are answered.
     pub consumers: ConsumersConfig,
-    /// What is told of requests.
+    /// The request log and traces.
     pub telemetry: TelemetryConfig,
     /// How long a drain may take.
     pub drain: Duration,

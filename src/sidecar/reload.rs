@@ -47,7 +47,7 @@ impl ReloadMetrics {
     }
 }
 
-/// What is in force, and where the next goes.
+/// The domains in force, and the channels on which their successors are published.
 #[derive(Debug)]
 pub(super) struct Reloader {
     loaded: Loaded,
@@ -60,7 +60,7 @@ pub(super) struct Reloader {
 }
 
 impl Reloader {
-    /// Puts what was loaded in force.
+    /// Puts the loaded domains in force.
     pub(super) fn new(
         loaded: Loaded,
         mut domain_caches: DomainCaches,

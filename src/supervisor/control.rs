@@ -1,4 +1,4 @@
-//! How a running process is told things: by signals, or by the program itself.
+//! Stop and reload requests for a running process: by signals, or from the program itself.
 
 use std::io;
 use std::sync::Arc;
@@ -7,15 +7,15 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
-/// Stops that are heard: the first begins a drain, the second ends it.
+/// Stop requests that are held: the first begins a drain, the second ends it.
 const STOPS_MAX: usize = 2;
 
-/// How a running process is told things.
+/// The stop and reload requests of a running process.
 #[derive(Debug)]
 pub struct Control {
     stops: mpsc::Receiver<()>,
     reload: Arc<Notify>,
-    /// Owns the task that hears signals.
+    /// Owns the task that receives signals.
     listener: JoinSet<()>,
 }
 
@@ -30,7 +30,7 @@ impl Control {
         Self::listening(Some(signal(SignalKind::hangup())?))
     }
 
-    /// Stops whenever the sender says so.
+    /// Stops at each message of the sender.
     pub fn by_sender() -> (mpsc::Sender<()>, Self) {
         let (sender, stops) = mpsc::channel(STOPS_MAX);
         let control = Self { stops, reload: Arc::default(), listener: JoinSet::new() };
@@ -54,15 +54,15 @@ impl Control {
         Ok(control)
     }
 
-    /// Waits until the process is told to stop, the next time.
+    /// Waits for the next stop request.
     pub async fn stopped(&mut self) {
         if self.stops.recv().await.is_none() {
-            // Nobody is left who could say it.
+            // All senders are gone, so no stop request can come.
             std::future::pending::<()>().await;
         }
     }
 
-    /// Is notified when the process is told to reload.
+    /// Is notified at each reload request.
     pub fn reload(&self) -> Arc<Notify> {
         Arc::clone(&self.reload)
     }

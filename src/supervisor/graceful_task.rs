@@ -1,4 +1,4 @@
-//! A task that has something left to do when it is told to end.
+//! A task with work to do at its end.
 
 use std::time::Duration;
 

@@ -23,7 +23,7 @@ pub use graceful_task::GracefulTask;
 /// How long connections get to write what they still hold.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Owns what a process runs for as long as it lives.
+/// Owns the tasks and connections of a process.
 #[derive(Debug)]
 pub struct Supervisor {
     /// The tasks that end only with the process.
@@ -31,7 +31,7 @@ pub struct Supervisor {
     /// The connections' tasks, which outlive the process's own.
     connections: TaskTracker,
     drain: watch::Sender<DrainPhase>,
-    /// What a drain waits for.
+    /// The requests under way, for which a drain waits.
     activity: Activity,
 }
 
@@ -43,9 +43,9 @@ pub struct TaskEnded(Result<(), JoinError>);
 /// How long a drain takes.
 #[derive(Debug, Clone, Copy)]
 pub struct DrainTimes {
-    /// Requests are answered for so long, however quiet it is.
+    /// The minimum: requests are answered for so long, however quiet it is.
     pub least: Duration,
-    /// Nobody is waited for longer.
+    /// The deadline.
     pub most: Duration,
 }
 

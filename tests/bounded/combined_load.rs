@@ -125,8 +125,7 @@ async fn upstream() -> Upstream {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn large_parts_and_trees_callers_that_hang_up_and_a_planted_redis_do_not_end_a_small_container()
- {
+async fn large_parts_and_trees_lost_callers_and_a_planted_redis_do_not_end_a_small_container() {
     let redis = Redis::start();
     let upstream = upstream().await;
     let shaped = |name: &str, path: &str, shape: &str| {

@@ -50,7 +50,8 @@ fn log() -> (Redis, Fence) {
 /// Leaves a dataset that a script would believe, but for what is odd about it.
 fn plant(redis: &Redis, key: &str, tags: &str, body_bytes: usize) {
     let script = "redis.call('HSET', KEYS[1], 'format', '1', 'epoch', ARGV[1], 'seq', '1', \
-        'tags', ARGV[2], 'body', string.rep('x', tonumber(ARGV[3]))) redis.call('PEXPIRE', KEYS[1], 60000)";
+        'tags', ARGV[2], 'body', string.rep('x', tonumber(ARGV[3]))) \
+        redis.call('PEXPIRE', KEYS[1], 60000)";
     let at = names().dataset(&place(key));
     redis.command::<()>(&[
         "EVAL",

@@ -81,7 +81,8 @@ async fn plant(redis: &Redis, sidecar: &Sidecar, key: &str, bytes: usize) -> Str
     let seq = log["seq"].to_string();
     let at = format!("bfb:{{default/customer}}:dataset:{}:{key}", plan.as_str().unwrap());
     let script = "redis.call('HSET', KEYS[1], 'format', '1', 'epoch', ARGV[1], 'seq', ARGV[2], \
-        'tags', '[]', 'body', string.rep('x', tonumber(ARGV[3]))) redis.call('PEXPIRE', KEYS[1], 60000)";
+        'tags', '[]', 'body', string.rep('x', tonumber(ARGV[3]))) \
+        redis.call('PEXPIRE', KEYS[1], 60000)";
     redis.command::<()>(&["EVAL", script, "1", &at, epoch, &seq, &bytes.to_string()]);
     // Writing so much may have held Redis for longer than a lease.
     until_lease(sidecar, true).await;

@@ -11,9 +11,9 @@ use super::injected;
 use crate::support::sidecar::bfb;
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/kubernetes.md");
-const BEGIN: &str = "<!-- the annotations, from src/settings: \
-                     `UPDATE_DOCS=1 cargo test annotations` writes them -->\n";
-const END: &str = "<!-- end of the annotations -->\n";
+const BEGIN: &str =
+    "<!-- begin annotations: `UPDATE_DOCS=1 cargo test annotations` writes them -->\n";
+const END: &str = "<!-- end annotations -->\n";
 
 /// Flags of `bfb serve` that no annotation stands for, with the reason.
 const WITHOUT: [(&str, &str); 9] = [

@@ -20,10 +20,10 @@ use super::upstream_state::{Behaviour, FailureMode, UpstreamKind, UpstreamState}
 /// The longest delay that an upstream takes on.
 const SLOW_MS_MAX: u64 = 60_000;
 
-const COMMANDS: &str = "POST /{profile|favorites|reviews|orders}/{fail?status=503&percent=100 | slow?ms=300 | hang | \
-                        change/{customer} | recover}, or GET /";
+const COMMANDS: &str = "POST /{profile|favorites|reviews|orders}/{fail?status=503&percent=100 | \
+                        slow?ms=300 | hang | change/{customer} | recover}, or GET /";
 
-/// Does what the request says, or says what is wrong with it.
+/// Applies the request, or answers what is wrong with it.
 pub(super) fn handle_command(
     shops: &[Arc<UpstreamState>],
     method: &Method,
@@ -165,7 +165,7 @@ fn is_local(headers: &HeaderMap) -> bool {
             || IpAddr::from_str(name).is_ok_and(|ip| ip.is_loopback()))
 }
 
-/// How all four are told to behave, and how often they were asked.
+/// The behaviour of all four upstreams, and their counts of requests.
 fn state_response(shops: &[Arc<UpstreamState>]) -> UpstreamResponse {
     let state = |shop: &Arc<UpstreamState>| {
         let Behaviour { fail, slow_ms, hang } = shop.behaviour();

@@ -124,7 +124,7 @@ pub(super) fn favorites(seed: u64, customer: u32, revision: u64) -> Option<Vec<F
     let dates = past_days(&mut dice, 2..6);
     let mut products = dice.products(dates.len());
     if revision > 1 {
-        // What is new is none of the old ones, and never what the revision before had.
+        // A new entry differs from all old ones, and from that of the revision before.
         let unlisted: Vec<_> =
             PRODUCTS.iter().filter(|new| products.iter().all(|old| old.sku != new.sku)).collect();
         let turn = usize::try_from(revision).unwrap_or(0) % unlisted.len();

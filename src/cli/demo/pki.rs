@@ -15,7 +15,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use super::upstream_state::UpstreamKind;
 use crate::identity::issue::{Authority, Issued, Leaf, Usage, Validity};
 
-/// Who the demo's sidecar is.
+/// The identity of the demo's sidecar.
 const CONSUMER: &str = "spiffe://shop.example/ns/demo/sa/consumer";
 
 /// A demo does not run longer.

@@ -1,4 +1,4 @@
-//! The state behind the four upstreams: revisions, and how each has been told to behave.
+//! The state behind the four upstreams: revisions, and the behaviour that was set for each.
 //!
 //! No I/O here: the upstreams read it, the control endpoint writes it. A revision only ever goes
 //! up, so an `ETag` made of it never returns.
@@ -53,7 +53,7 @@ impl UpstreamKind {
     }
 }
 
-/// How an upstream has been told to behave.
+/// The behaviour that was set for an upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub(super) struct Behaviour {
     /// Some or all requests fail.
@@ -73,7 +73,7 @@ pub(super) struct FailureMode {
     pub(super) percent: u8,
 }
 
-/// What an upstream has for a customer right now.
+/// The document that an upstream has for a customer right now.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct UpstreamDocument {
     pub(super) json: String,
@@ -108,7 +108,7 @@ impl UpstreamState {
         self.revisions.get(usize::try_from(customer.checked_sub(1)?).ok()?)
     }
 
-    /// What there is for the customer, `None` if nothing.
+    /// The customer's document; `None`: there is none.
     pub(super) fn document(&self, customer: u32) -> Option<UpstreamDocument> {
         let revision = self.revision(customer)?.load(Ordering::Acquire);
         let json = match self.kind {

@@ -1,4 +1,4 @@
-//! From what was seen to what follows from it. Pure.
+//! Judges the results of the probes: each finding follows from them alone. Pure.
 
 mod answer;
 mod certificate;

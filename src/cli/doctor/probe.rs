@@ -35,7 +35,7 @@ pub(super) struct DoctorProbe<'d> {
     pub(super) redis: Option<Examination>,
 }
 
-/// What was seen of a domain.
+/// The results of probing a domain.
 #[derive(Debug)]
 pub(super) struct DomainProbe<'d> {
     pub(super) domain: &'d Domain,
@@ -44,14 +44,14 @@ pub(super) struct DomainProbe<'d> {
     pub(super) sources: Vec<SourceProbe<'d>>,
 }
 
-/// What was seen of a source.
+/// The results of probing a source.
 #[derive(Debug)]
 pub(super) struct SourceProbe<'d> {
     pub(super) source: &'d Source,
     pub(super) connection: ConnectionProbe,
-    /// `None`: it was not its turn to be asked.
+    /// `None`: it was not asked: there is no key, or a source that it needs gave no part.
     pub(super) answer: Option<AnswerProbe>,
-    /// What it gave, for those that need it.
+    /// Its part, for the sources that need it.
     part: Option<Part>,
 }
 

@@ -1,4 +1,4 @@
-//! Times as the report tells them: in milliseconds for programs, in words for people.
+//! Times in the report: milliseconds for programs, words for people.
 
 use std::time::Duration;
 

@@ -33,9 +33,11 @@
 //!
 //! # What it needs to be allowed
 //!
+//! Of the `mutatingwebhookconfigurations` it needs the one that `--configuration` names.
+//!
 //! | group | resource | verbs | where |
 //! | --- | --- | --- | --- |
-//! | `admissionregistration.k8s.io` | `mutatingwebhookconfigurations`, that of `--configuration` | `get`, `update` | cluster |
+//! | `admissionregistration.k8s.io` | `mutatingwebhookconfigurations` | `get`, `update` | cluster |
 //! | | `namespaces` | `get`, `list`, `watch` | cluster |
 //! | | `pods` (with `failurePolicy: Ignore`) | `list` | cluster |
 //! | | `events` (with `failurePolicy: Ignore`) | `create` | cluster |
@@ -203,8 +205,8 @@ impl Webhook {
         self.listener.address()
     }
 
-    /// Answers until it is told to stop, then drains; told again, it drains no longer. Returns early
-    /// if a part ends that should not.
+    /// Answers until it is told to stop, then drains; told again, it drains no longer. Returns
+    /// early if a part ends that should not.
     pub async fn run(self, mut control: Control) -> Result<(), WebhookRunError> {
         let drain = DrainTimes { least: DEREGISTRATION_TIME, most: self.config.drain };
         let mut metrics = WebhookMetrics::new();

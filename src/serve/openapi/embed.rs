@@ -5,8 +5,8 @@
 //! is a part of something else. An `$id` would keep them right for a reader that follows JSON
 //! Schema 2020-12 to the letter; many tools do not. So each reference is resolved here, by `$id`,
 //! `$anchor` and JSON Pointer (JSON Schema 2020-12, section 8.2), and written as a pointer from the
-//! document's root. What a reference names outside of the schema is not fetched: there, anything is
-//! allowed.
+//! document's root. The target of a reference outside of the schema is not fetched: there, anything
+//! is allowed.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_enco
 use reqwest::Url;
 use serde_json::{Map, Value};
 
-/// What a schema without an `$id` is called for as long as its references are resolved.
+/// The name of a schema without an `$id` while its references are resolved.
 const UNNAMED: &str = "bfb://schema/";
 /// The dialect of `OpenAPI` 3.1, which need not be named.
 const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
@@ -25,7 +25,7 @@ const NAMED_SCHEMAS: [&str; 6] =
     ["properties", "patternProperties", "$defs", "definitions", "dependentSchemas", "dependencies"];
 const REFERENCES: [&str; 3] = ["$ref", "$dynamicRef", "$recursiveRef"];
 const ANCHORS: [&str; 2] = ["$anchor", "$dynamicAnchor"];
-/// What cannot stand in the fragment of a URI (RFC 3986, section 3.5).
+/// The characters that cannot stand in the fragment of a URI (RFC 3986, section 3.5).
 const NOT_IN_FRAGMENT: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'"')
@@ -60,7 +60,7 @@ pub(super) fn embed(schema: &Value, place: &str) -> Value {
     embedded
 }
 
-/// What a reference can name.
+/// The targets that a reference can name.
 struct SchemaResources<'a> {
     root: &'a Value,
     place: &'a str,
@@ -143,7 +143,7 @@ impl SchemaResources<'_> {
     }
 }
 
-/// What the references of a schema are relative to.
+/// The base to which the references of a schema are relative.
 fn base_of(members: &Map<String, Value>, outer: &Url) -> Url {
     let id = members.get("$id").and_then(Value::as_str);
     id.and_then(|id| outer.join(id).ok()).unwrap_or_else(|| outer.clone())

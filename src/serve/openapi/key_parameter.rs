@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 
 use crate::domain::{Domain, MAX_KEY_BYTES};
 
-/// The control characters as a class holds them, for those who know no `\p`.
+/// The control characters as a class of characters, for languages without `\p`.
 const CONTROLS: (&str, &str) = (r"\p{Cc}", r"\x00-\x1f\x7f-\x9f");
-/// What other languages do not know, or read differently.
+/// Syntax that other languages do not know, or read differently.
 const FOREIGN: [&str; 13] =
     [r"\p", r"\P", "[[", "&&", "--", "~~", r"\x{", r"\u", r"\U", r"\A", r"\z", r"\b{", r"\Q"];
 

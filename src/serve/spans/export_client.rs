@@ -15,7 +15,7 @@ use super::losses::SpanLosses;
 /// How long an export may take, as OTLP has it.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A client that notes what becomes of each request.
+/// A client that notes the result of each request.
 #[derive(Debug)]
 pub(super) struct LossCountingClient<C> {
     client: C,

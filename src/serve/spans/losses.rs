@@ -18,7 +18,7 @@ use prometheus_client::metrics::counter::Counter;
 /// The usual length of the queue, as OpenTelemetry's specification has it.
 const QUEUE_LENGTH: usize = 2048;
 
-/// What became of spans.
+/// The spans that were exported and lost.
 #[derive(Debug, Clone)]
 pub(super) struct SpanLosses(Arc<SpanLossesInner>);
 
@@ -115,7 +115,7 @@ impl SpanLosses {
     }
 }
 
-/// An exporter whose exports are noted.
+/// An exporter whose exports are counted.
 #[derive(Debug)]
 pub(super) struct LossCountingExporter<E> {
     exporter: E,
@@ -164,7 +164,7 @@ mod tests {
         Err(OTelSdkError::InternalFailure(text.to_owned()))
     }
 
-    /// What is logged while `run` runs.
+    /// The log lines that are written while `run` runs.
     fn log_of(run: impl FnOnce()) -> String {
         let log = tempfile::NamedTempFile::new().unwrap();
         let writer = Arc::new(log.reopen().unwrap());

@@ -1,4 +1,4 @@
-//! What binds variables: the patterns after `as`, and which variable each of several binds.
+//! Bindings of variables: the patterns after `as`, and which variable each of several binds.
 
 use super::super::program::{Alternative, BindPattern, Binding};
 use super::super::syntax::errors::{MAX_NESTING, too_deep};
@@ -6,7 +6,7 @@ use super::super::syntax::term;
 use super::{MAX_SCOPE, NameResolver, Resolved, ScopeName};
 
 impl<'s> NameResolver<'s> {
-    /// Binds what the patterns bind, for what is resolved next.
+    /// Binds the variables of the patterns for the expression that is resolved next.
     pub(super) fn binding(&mut self, patterns: &[term::Pattern<'s>]) -> Resolved<Binding> {
         let [pattern] = patterns else { return self.alternatives(patterns) };
         Ok(Binding::One(self.pattern(pattern)?))
@@ -35,8 +35,9 @@ impl<'s> NameResolver<'s> {
             let (scope, _) = mark;
             let pattern = self.pattern(pattern)?;
             let bound = &self.scope[scope..];
-            let is = |known: &ScopeName<'s>, name: &str| matches!(known, ScopeName::Var(n) if *n == name);
-            let place = |name: &&str| bound.iter().rev().position(|known| is(known, name));
+            let place = |name: &&str| {
+                bound.iter().rev().position(|other| matches!(other, ScopeName::Var(n) if n == name))
+            };
             let places = names.iter().map(place).collect();
             resolved.push(Alternative { pattern, places });
             self.restore_scope(mark);

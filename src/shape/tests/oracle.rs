@@ -6,7 +6,7 @@ use jaq_json::{Val, read};
 
 use super::{SMALL, outcome};
 
-/// What jaq makes of it; `None` where it fails or yields other than one value.
+/// The result of jaq; `None` where it fails or yields other than one value.
 fn jaq(program: &str, input: &str) -> Option<String> {
     let defs = jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs());
     let funs = jaq_core::funs().chain(jaq_std::funs()).chain(jaq_json::funs());
@@ -27,7 +27,8 @@ fn parsed(text: &str) -> serde_json::Value {
 #[test]
 fn ordinary_programs_yield_what_jaq_yields() {
     const INPUTS: [&str; 3] = [
-        r#"{"s":"a,b é","n":1.10,"i":-7,"o":{"x":1,"y":null,"z":[true,false]},"a":[3,1,2,1],"e":[],"r":[{"k":"b","v":2},{"k":"a","v":1},{"k":"b","v":0}]}"#,
+        r#"{"s":"a,b é","n":1.10,"i":-7,"o":{"x":1,"y":null,"z":[true,false]},"a":[3,1,2,1],
+            "e":[],"r":[{"k":"b","v":2},{"k":"a","v":1},{"k":"b","v":0}]}"#,
         r#"{"s":"","n":0,"i":100000000000000000000000000001,"o":{},"a":[null],"e":{},"r":[]}"#,
         r#"{"s":"x","n":null,"i":5,"o":null,"a":["a","b"],"e":"e","r":[{"k":"é","v":[1]}]}"#,
     ];

@@ -1,4 +1,4 @@
-//! What follows from what a source answered.
+//! The findings about a source's answer.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use super::super::units::ms;
 use super::finding::Finding;
 use crate::domain::{Atomicity, Domain, Missing, Pages, Source};
 
-/// The findings about what `source` answered.
+/// The findings about the answer of `source`.
 pub(super) fn answer_findings(
     domain: &Domain,
     source: &Source,
@@ -32,7 +32,7 @@ pub(super) fn answer_findings(
     }
 }
 
-/// The finding about a source whose pages the file says nothing about.
+/// The finding about a source that has further pages while the file has no `pages` for it.
 fn next_page_finding() -> Finding {
     let met =
         "sends a next page (`Link` with `rel=\"next\"`), and the file says nothing of its pages";

@@ -1,4 +1,4 @@
-//! What follows from a certificate's end.
+//! The findings about a certificate's expiry.
 
 use std::time::{Duration, SystemTime};
 

@@ -1,4 +1,4 @@
-//! What follows from the handshakes with a source's server.
+//! The findings about the handshakes with a source's server.
 
 use std::time::{Duration, SystemTime};
 

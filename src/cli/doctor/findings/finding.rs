@@ -1,4 +1,4 @@
-//! One thing that is wrong, will be, or is worth knowing: what was met, what was expected, what to
+//! One finding (wrong, wrong soon, or worth knowing): what was met, what was expected, what to
 //! do.
 
 use serde::Serialize;

@@ -1,4 +1,4 @@
-//! What follows from our own identity.
+//! The findings about the sidecar's own identity.
 
 use std::time::SystemTime;
 

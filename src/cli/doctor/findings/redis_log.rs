@@ -1,4 +1,4 @@
-//! What follows from where a domain's log stands.
+//! The findings about a domain's log in Redis.
 
 use std::time::Duration;
 

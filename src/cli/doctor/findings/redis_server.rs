@@ -1,4 +1,4 @@
-//! What follows for a fleet from what a Redis server lets it do, and how fast.
+//! The findings about a Redis server: its permissions for us, its scripts, its speed.
 
 use std::net::IpAddr;
 use std::time::SystemTime;

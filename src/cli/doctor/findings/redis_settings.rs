@@ -1,4 +1,4 @@
-//! What follows for a fleet from how a Redis server is set.
+//! The findings about a Redis server's settings.
 
 use std::time::Duration;
 

@@ -31,7 +31,7 @@ use crate::sources::{
 /// How many warm answers are timed.
 const WARM_ANSWERS: usize = 5;
 
-/// What is known of an answer.
+/// The facts about an answer.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[expect(
     clippy::struct_excessive_bools,
@@ -57,7 +57,7 @@ pub(in super::super) struct AnswerFacts {
     pub(in super::super) warm_ms: Option<f64>,
 }
 
-/// What an `ETag` can prove.
+/// What the `ETag` of a source promises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(in super::super) enum EtagStrength {
@@ -66,7 +66,7 @@ pub(in super::super) enum EtagStrength {
     None,
 }
 
-/// What came of asking one source.
+/// The result of asking one source.
 #[derive(Debug)]
 pub(in super::super) enum AnswerProbe {
     /// Its URL needs a source that gave no part.
@@ -77,7 +77,7 @@ pub(in super::super) enum AnswerProbe {
     /// It gave no part.
     Failed {
         error: SourceError,
-        /// It answered with a next page, of which the file says nothing.
+        /// It answered with a link to a next page, but the file has no `pages` for it.
         has_next_page: bool,
     },
     /// It answered 404, to which the file gives a meaning.
@@ -125,7 +125,7 @@ pub(super) async fn probe_answer(
     (facts.map_or(AnswerProbe::Unsteady, AnswerProbe::Answered), part)
 }
 
-/// A client of our own: what a part is made from shows no headers.
+/// A client of the doctor's own: the one that collects parts hands out no headers.
 struct AnswerClient<'a> {
     http: legacy::Client<Connector, Empty<Bytes>>,
     source: &'a Source,

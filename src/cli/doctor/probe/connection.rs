@@ -1,5 +1,5 @@
-//! What a source's server shows in handshakes: once to look, once without a certificate, once with
-//! ours. No byte of a request is sent.
+//! TLS handshakes with a source's server: once to look, once without a certificate, once with the
+//! sidecar's. No byte of a request is sent.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +22,7 @@ use crate::identity::{
 /// message.
 const REFUSAL_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// What the handshakes with a source's server showed.
+/// The results of the handshakes with a source's server.
 #[derive(Debug)]
 pub(in super::super) enum ConnectionProbe {
     /// There is no connection to it; in words.
@@ -42,15 +42,15 @@ pub(in super::super) enum ConnectionProbe {
 #[derive(Debug)]
 pub(in super::super) struct TlsProbe {
     pub(in super::super) inspection: Inspection,
-    /// What it does with a client that has no certificate; `None`: that is not known.
+    /// How it treats a client without a certificate; `None`: unknown.
     pub(in super::super) without_certificate: Option<WithoutCertificate>,
     pub(in super::super) presentation: CertificatePresentation,
 }
 
-/// What a server did with our certificate.
+/// How a server treated the sidecar's certificate.
 #[derive(Debug)]
 pub(in super::super) enum CertificatePresentation {
-    /// It went on; with what the handshake proved.
+    /// It accepted it; with the proof of the handshake.
     Accepted(Option<MutualityProof>),
     /// There was no connection that a request could be sent over.
     Refused(ConnectError),
@@ -58,7 +58,7 @@ pub(in super::super) enum CertificatePresentation {
     TimedOut(Duration),
 }
 
-/// What a server does with a client that has no certificate.
+/// How a server treats a client without a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(in super::super) enum WithoutCertificate {

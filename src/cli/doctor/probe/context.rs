@@ -1,4 +1,4 @@
-//! Who asks, and how.
+//! The context of every probe: identity, clients, timeouts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use crate::bus::BusConfig;
 use crate::identity::{Identity, TlsOptions};
 use crate::sources::SharedSources;
 
-/// What every probe is given.
+/// The context of every probe.
 #[derive(Debug)]
 pub(in super::super) struct DoctorContext {
     pub(in super::super) identity: Option<Arc<Identity>>,

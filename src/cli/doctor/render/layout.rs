@@ -1,4 +1,4 @@
-//! What the parts of the text share: signs, folded lines, findings, certificates in words.
+//! The layout that all parts of the text share: signs, folded lines, findings, certificates.
 
 use std::fmt::Write as _;
 use std::time::SystemTime;

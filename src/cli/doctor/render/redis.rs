@@ -137,7 +137,7 @@ fn table<T>(
     lines
 }
 
-/// The header, then each line with the mark that its row deserves, and what is to be said below it.
+/// The header, then each row with the mark of its worst finding, and its findings below it.
 fn draw_lines(
     text: &mut String,
     lines: &[String],

@@ -1,4 +1,4 @@
-//! What the handshakes with a server showed, in the members that `--format json` prints.
+//! The handshakes with a server, as the members that `--format json` prints.
 
 use std::time::SystemTime;
 
@@ -21,7 +21,7 @@ pub(in super::super) struct ConnectionReport {
     pub(in super::super) key_exchange: Option<String>,
     /// Whether the handshake asks for a client certificate; `None`: there is no TLS.
     pub(in super::super) asks_for_certificate: Option<bool>,
-    /// What the server does with a client that has no certificate.
+    /// How the server treats a client without a certificate.
     pub(in super::super) without_certificate: Option<WithoutCertificate>,
     pub(in super::super) connect_ms: f64,
     pub(in super::super) handshake_ms: Option<f64>,
@@ -64,7 +64,8 @@ impl ConnectionReport {
             CertificatePresentation::Refused(_) | CertificatePresentation::TimedOut(_) => None,
         };
         // Over TLS 1.2 a server that demands a certificate ends the inspection, which presents
-        // none, before the protocol is agreed on. The handshake with our certificate then knows it.
+        // none, before the protocol is agreed on. The handshake with the sidecar's certificate then
+        // shows it.
         let protocol = inspection.protocol.or(proof.map(|proof| proof.protocol));
         let key_exchange = inspection.group.or(proof.and_then(|proof| proof.group));
         Self {

@@ -1,4 +1,4 @@
-//! Our own identity: what upstreams will see of us.
+//! The sidecar's own identity, as upstreams see it.
 
 use std::time::SystemTime;
 

@@ -1,5 +1,5 @@
-//! The fleet's Redis in the report: what `bus` found, in the members that `--format json` prints,
-//! with what is to be said of it.
+//! The fleet's Redis in the report: the facts from `bus` as the members that `--format json`
+//! prints, each with its findings.
 
 use std::time::{Duration, SystemTime};
 
@@ -48,7 +48,7 @@ pub(in super::super) struct ServerReport {
     pub(in super::super) findings: Vec<Finding>,
 }
 
-/// What a TLS handshake showed of a server.
+/// The result of a TLS handshake with a server.
 #[derive(Debug, Serialize)]
 pub(in super::super) struct TlsReport {
     pub(in super::super) certificate: Option<CertificateReport>,
