@@ -4,8 +4,8 @@
 use serde_json::{Value, json};
 
 use super::parse;
+use super::pod_annotations::{PodAnnotations, annotation_path};
 use super::refusal::{InjectionRefusal, RefusalReason};
-use super::sidecar_settings::{PodAnnotations, annotation_path};
 use crate::resources::MemoryLimit;
 use crate::settings::{DEFAULT_CPU_REQUEST, MemorySize};
 

@@ -14,10 +14,11 @@ use super::change::{Additions, FieldPath, Removals, RemovedEntries};
 use super::pod::{
     find_malformed, find_obstacles, is_injected, list_items, name_of, parse_annotations, pod_facts,
 };
+use super::pod_annotations::{Defaults, PodAnnotations};
 use super::refusal::InjectionRefusal;
-use super::sidecar_container::{CONTAINER_NAME, VOLUME_NAMES, build_container, shared_mount};
-use super::sidecar_settings::{Defaults, PodAnnotations, SidecarSettings};
-use super::volumes;
+use super::sidecar_container::{CONTAINER_NAME, build_container, shared_mount};
+use super::sidecar_settings::SidecarSettings;
+use super::volumes::{VOLUME_NAMES, build_volumes};
 
 /// The annotation by which `kubectl logs` and `kubectl exec` know the application.
 const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
@@ -96,7 +97,7 @@ fn build_additions(pod: &Value, settings: &SidecarSettings) -> Additions {
 
     let mut additions = Additions::default();
     additions.add_items(pod, &sidecars, vec![build_container(settings)]);
-    additions.add_items(pod, &volumes, volumes::build_volumes(settings));
+    additions.add_items(pod, &volumes, build_volumes(settings));
     for path in &mounts {
         additions.add_items(pod, path, vec![shared_mount()]);
     }

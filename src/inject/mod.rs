@@ -18,6 +18,7 @@ mod decide;
 pub mod manifest;
 mod parse;
 mod pod;
+mod pod_annotations;
 mod refusal;
 mod sidecar_container;
 mod sidecar_settings;
@@ -30,4 +31,4 @@ mod tests;
 
 pub use change::Additions;
 pub use decide::{Injection, SkipReason};
-pub use sidecar_settings::Defaults;
+pub use pod_annotations::Defaults;

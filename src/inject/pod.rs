@@ -8,9 +8,11 @@ use serde_json::Value;
 use super::annotations::{self, PREFIX, STATUS_INJECTED};
 use super::change::FieldPath;
 use super::container_resources;
+use super::pod_annotations::annotation_path;
 use super::refusal::{InjectionRefusal, InjectionRefusals, RefusalReason, excerpt};
-use super::sidecar_container::{CONTAINER_NAME, SOCKET_DIR, VOLUME_NAMES};
-use super::sidecar_settings::{DEFAULT_GRACE_SECONDS, PodFacts, SidecarSettings, annotation_path};
+use super::sidecar_container::{CONTAINER_NAME, SOCKET_DIR};
+use super::sidecar_settings::{DEFAULT_GRACE_SECONDS, PodFacts, SidecarSettings};
+use super::volumes::VOLUME_NAMES;
 use crate::settings::AnnotationWriter;
 
 /// The annotations of ours that a pod carries, by their names without the prefix; or all that is

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::parse::{IdentitySource, KeyRef, ObjectRef, UrlSource};
 use super::sidecar_settings::SidecarSettings;
-use super::volumes::{DOMAINS_DIR, IDENTITY_DIR, REDIS_DIR, REDIS_IDENTITY_DIR};
+use super::volumes::{DOMAINS_DIR, IDENTITY_DIR, REDIS_DIR, REDIS_IDENTITY_DIR, VolumeName};
 
 /// The container's name.
 pub(super) const CONTAINER_NAME: &str = "bfb";
@@ -17,28 +17,6 @@ pub(super) const CONTAINER_NAME: &str = "bfb";
 pub(super) const SOCKET_DIR: &str = "/run/bfb";
 /// Where the admin port's socket is, in the sidecar alone.
 const ADMIN_DIR: &str = "/run/bfb-admin";
-
-/// Every volume that a sidecar may have, by its name.
-pub(super) const VOLUME_NAMES: [&str; 6] = [
-    VolumeName::DOMAINS,
-    VolumeName::IDENTITY,
-    VolumeName::ADMIN,
-    VolumeName::SOCKET,
-    VolumeName::REDIS,
-    VolumeName::REDIS_IDENTITY,
-];
-
-/// The names of the volumes.
-pub(super) struct VolumeName;
-
-impl VolumeName {
-    pub(super) const DOMAINS: &str = "bfb-domains";
-    pub(super) const IDENTITY: &str = "bfb-identity";
-    pub(super) const ADMIN: &str = "bfb-admin";
-    pub(super) const SOCKET: &str = "bfb-socket";
-    pub(super) const REDIS: &str = "bfb-redis";
-    pub(super) const REDIS_IDENTITY: &str = "bfb-redis-identity";
-}
 
 /// The container.
 pub(super) fn build_container(settings: &SidecarSettings) -> Value {

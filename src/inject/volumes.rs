@@ -3,7 +3,6 @@
 use serde_json::{Value, json};
 
 use super::parse::{IdentitySource, KeyRef, ObjectRef, config_map_name};
-use super::sidecar_container::VolumeName;
 use super::sidecar_settings::SidecarSettings;
 
 /// Where the domain files are.
@@ -14,6 +13,28 @@ pub(super) const IDENTITY_DIR: &str = "/etc/bfb/identity";
 pub(super) const REDIS_DIR: &str = "/etc/bfb/redis";
 /// Where our certificate towards Redis is.
 pub(super) const REDIS_IDENTITY_DIR: &str = "/etc/bfb/redis-identity";
+
+/// Every volume that a sidecar may have, by its name.
+pub(super) const VOLUME_NAMES: [&str; 6] = [
+    VolumeName::DOMAINS,
+    VolumeName::IDENTITY,
+    VolumeName::ADMIN,
+    VolumeName::SOCKET,
+    VolumeName::REDIS,
+    VolumeName::REDIS_IDENTITY,
+];
+
+/// The names of the volumes.
+pub(super) struct VolumeName;
+
+impl VolumeName {
+    pub(super) const DOMAINS: &str = "bfb-domains";
+    pub(super) const IDENTITY: &str = "bfb-identity";
+    pub(super) const ADMIN: &str = "bfb-admin";
+    pub(super) const SOCKET: &str = "bfb-socket";
+    pub(super) const REDIS: &str = "bfb-redis";
+    pub(super) const REDIS_IDENTITY: &str = "bfb-redis-identity";
+}
 
 /// Every volume that the sidecar needs.
 pub(super) fn build_volumes(settings: &SidecarSettings) -> Vec<Value> {

@@ -20,7 +20,7 @@ use std::path::Path as FilePath;
 use serde_json::Value;
 
 use super::decide::SkipReason;
-use super::sidecar_settings::Defaults;
+use super::pod_annotations::Defaults;
 use crate::diagnostics::Problem;
 use rewrite::ManifestRewriter;
 use tree::ManifestDocument;

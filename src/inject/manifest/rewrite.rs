@@ -18,8 +18,8 @@ use crate::diagnostics::yaml::{YamlKind, YamlNode};
 use crate::diagnostics::{Problem, ProblemList, quote};
 use crate::inject::change::{self, FieldPath, PathStep};
 use crate::inject::decide::{self, InjectOutcome, Injection};
+use crate::inject::pod_annotations::Defaults;
 use crate::inject::refusal::{InjectionRefusal, RefusalReason};
-use crate::inject::sidecar_settings::Defaults;
 
 /// The text, read again, says something else.
 const RESULT_MISMATCH: &str = "what would be written is not what is meant";
