@@ -89,8 +89,8 @@ pub(super) fn annotation_path(name: &str) -> FieldPath {
 }
 
 impl PodAnnotations<'_> {
-    /// The domains of the pod's sidecar, or `None` for a pod without one. The error is for a pod that
-    /// has annotations of a sidecar, but neither domains nor a default for them.
+    /// The domains of the pod's sidecar, or `None` for a pod without one. The error is for a pod
+    /// that has annotations of a sidecar, but neither domains nor a default for them.
     pub(super) fn domains(&self) -> Result<Option<Vec<String>>, InjectionRefusal> {
         let request = self.pod.get("inject").and_then(|text| parse::inject_request(text).ok());
         match request {
@@ -132,8 +132,8 @@ impl PodAnnotations<'_> {
         self.parse(name, parse::boolean).unwrap_or(false)
     }
 
-    /// Whether the sidecar may use Redis: `redis` names one, or `env-from` brings variables of which
-    /// one may be `BFB_REDIS`.
+    /// Whether the sidecar may use Redis: `redis` names one, or `env-from` brings variables of
+    /// which one may be `BFB_REDIS`.
     pub(super) fn has_redis(&self) -> bool {
         self.get("redis").is_some() || self.get("env-from").is_some()
     }

@@ -158,8 +158,8 @@ fn check_prerequisites(pod_annotations: &PodAnnotations<'_>) -> Vec<InjectionRef
     refusals
 }
 
-/// The sidecar's drain time, or `None` for the default of `bfb serve`. A drain time of the pod's own
-/// is taken or refused; a default is shortened to fit into the pod's grace period.
+/// The sidecar's drain time, or `None` for the default of `bfb serve`. A drain time of the pod's
+/// own is taken or refused; a default is shortened to fit into the pod's grace period.
 fn drain_time(
     annotations: &PodAnnotations<'_>,
     grace: u64,

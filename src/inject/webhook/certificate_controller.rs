@@ -1,6 +1,6 @@
 //! Reconciles the served certificate with its source (a Secret or a folder), and the bundles of the
-//! configuration with the certificate. Every replica serves the certificate of the source and checks
-//! that API servers trust it; only the leader writes.
+//! configuration with the certificate. Every replica serves the certificate of the source and
+//! checks that API servers trust it; only the leader writes.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};

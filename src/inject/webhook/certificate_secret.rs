@@ -1,9 +1,9 @@
 //! The Secret of a generated certificate, which every replica reads: the pair that is served, the
 //! next pair, and the authorities of earlier pairs.
 //!
-//! Each pair has an authority of its own, whose key is dropped as soon as it has signed the pair. An
-//! authority expires together with its certificate, so a bundle trusts nothing for longer than the
-//! certificates that it is for.
+//! Each pair has an authority of its own, whose key is dropped as soon as it has signed the pair.
+//! An authority expires together with its certificate, so a bundle trusts nothing for longer than
+//! the certificates that it is for.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

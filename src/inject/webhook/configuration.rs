@@ -1,5 +1,6 @@
 //! The `MutatingWebhookConfiguration`, by which an API server calls the webhook: the name that it
-//! expects in the certificate, the bundle that it trusts, and the pods that it sends reviews of. Pure.
+//! expects in the certificate, the bundle that it trusts, and the pods that it sends reviews of.
+//! Pure.
 
 use std::collections::BTreeSet;
 
@@ -53,8 +54,8 @@ impl MutatingWebhookConfiguration {
         self.hooks().all(|hook| hook.bundle().as_deref() == Some(bundle.as_bytes()))
     }
 
-    /// The object with this bundle (PEM) in each webhook. It keeps its `resourceVersion`, so that it
-    /// can only replace the object that was read.
+    /// The object with this bundle (PEM) in each webhook. It keeps its `resourceVersion`, so that
+    /// it can only replace the object that was read.
     pub(super) fn with_bundle(&self, bundle: &str) -> Value {
         let mut object = self.0.clone();
         let encoded = BASE64.encode(bundle.as_bytes());
@@ -95,8 +96,8 @@ impl Hook<'_> {
         self.0.get("failurePolicy").and_then(Value::as_str) == Some("Ignore")
     }
 
-    /// Whether its selectors match a pod with the labels `pod_labels` in a namespace with the labels
-    /// `namespace_labels`.
+    /// Whether its selectors match a pod with the labels `pod_labels` in a namespace with the
+    /// labels `namespace_labels`.
     pub(super) fn selects(self, namespace_labels: &Value, pod_labels: &Value) -> bool {
         matches_selector(self.0.get("namespaceSelector"), namespace_labels)
             && matches_selector(self.0.get("objectSelector"), pod_labels)

@@ -1,5 +1,6 @@
 //! The election of the leader: the replica that holds the Lease. Only the leader generates
-//! certificates, writes bundles and scans for pods without a sidecar; every replica answers reviews.
+//! certificates, writes bundles and scans for pods without a sidecar; every replica answers
+//! reviews.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};

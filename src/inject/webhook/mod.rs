@@ -111,8 +111,9 @@ pub use verdict::{AdmissionVerdict, StatusCause, decide_pod, decide_without_name
 
 /// The name of the Lease and of the Secret in the webhook's namespace.
 const OBJECT_NAME: &str = "bfb-webhook";
-/// The memory of all requests under way, in bytes: twice what `review_budget.rs` gives to the bodies
-/// of reviews. So reviews wait for that budget, and the rest is for heads and for other requests.
+/// The memory of all requests under way, in bytes: twice what `review_budget.rs` gives to the
+/// bodies of reviews. So reviews wait for that budget, and the rest is for heads and for other
+/// requests.
 const REQUEST_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// How long the start waits for a first answer of the API server.
 const REACH_TIMEOUT: Duration = Duration::from_secs(10);
@@ -339,8 +340,8 @@ fn read_identity(
     Ok((paths, watch::Sender::new(Arc::new(identity))))
 }
 
-/// A certificate that no API server trusts: it lets the kubelet's probes connect before the real one
-/// is known.
+/// A certificate that no API server trusts: it lets the kubelet's probes connect before the real
+/// one is known.
 fn placeholder_certificate() -> Result<Arc<rustls::sign::CertifiedKey>, WebhookStartError> {
     let names = BTreeSet::from([OBJECT_NAME.to_owned()]);
     let pair = KeyPair::issue(&names, SystemTime::now(), Duration::from_hours(1))

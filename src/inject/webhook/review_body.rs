@@ -20,7 +20,8 @@ const REVIEW_MIN_BYTES: u64 = 8 * 1024;
 /// A complete body, and the reservation of its memory.
 pub(super) struct ReviewBody {
     pub bytes: Bytes,
-    pub memory: Reservation,
+    /// Held until the review is parsed, and the body is dropped.
+    _memory: Reservation,
     pub lane: ReviewLane,
 }
 
@@ -49,7 +50,7 @@ impl ReviewBody {
         let share = budget.bodies(lane);
         let mut memory = share.reserve(reserved_bytes, until).await?;
         let bytes = read_body(request.into_body(), &mut memory, share, until).await?;
-        Ok(Self { bytes, memory, lane })
+        Ok(Self { bytes, _memory: memory, lane })
     }
 }
 

@@ -11,8 +11,8 @@
 //!
 //! Each step writes over the objects that were read, and gets a conflict if they have changed. The
 //! configuration is read *before* the Secret: so a leader that writes a bundle has read a Secret
-//! that is at least as new as the bundle before it, and an earlier leader cannot remove an authority
-//! that its successor has added.
+//! that is at least as new as the bundle before it, and an earlier leader cannot remove an
+//! authority that its successor has added.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};

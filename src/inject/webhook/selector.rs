@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-/// Whether `selector` matches an object with these labels. A missing or empty selector matches every
-/// object; one with an unknown operator matches none.
+/// Whether `selector` matches an object with these labels. A missing or empty selector matches
+/// every object; one with an unknown operator matches none.
 pub(super) fn matches_selector(selector: Option<&Value>, labels: &Value) -> bool {
     let Some(selector) = selector.filter(|it| !it.is_null()) else { return true };
     let match_labels = selector.get("matchLabels").and_then(Value::as_object).into_iter().flatten();
@@ -38,7 +38,10 @@ mod tests {
     #[test]
     fn selectors_select_as_kubernetes_says() {
         let labels = json!({"team": "shop", "bfb.dev/inject": "customer"});
-        let one = |key: &str, operator: &str, values: &[&str]| json!({"matchExpressions": [{"key": key, "operator": operator, "values": values}]});
+        let one = |key: &str, operator: &str, values: &[&str]| {
+            let expression = json!({"key": key, "operator": operator, "values": values});
+            json!({"matchExpressions": [expression]})
+        };
         for (selector, expected) in [
             (json!(null), true),
             (json!({}), true),

@@ -151,8 +151,8 @@ impl Watchdog {
         Ok(scan.counts)
     }
 
-    /// What a pod lacks, for a message: the domains of its sidecar, or the first reason why it could
-    /// not get one. `None` for a pod that lacks nothing.
+    /// What a pod lacks, for a message: the domains of its sidecar, or the first reason why it
+    /// could not get one. `None` for a pod that lacks nothing.
     fn missing_sidecar(
         &self,
         configuration: &MutatingWebhookConfiguration,

@@ -1,4 +1,4 @@
-//! Reviews in, answers out.
+//! The responses to admission reviews.
 #![allow(clippy::unwrap_used, reason = "a test that cannot set itself up should stop there")]
 
 use super::*;
@@ -11,7 +11,7 @@ fn review(request: &Value) -> Vec<u8> {
         .into_bytes()
 }
 
-/// What an API server sends for a pod of a `ReplicaSet`: no name, no namespace in its metadata.
+/// The review of a pod of a `ReplicaSet`: its metadata has neither name nor namespace.
 fn request(annotations: &Value) -> Value {
     json!({
         "uid": "705ab4f5-6393-11e8-b7cc-42010a800002",
@@ -44,7 +44,7 @@ fn answered(request: &Value, label: Option<&str>) -> Value {
     review.answer(&verdict)
 }
 
-/// An answer with its patch readable.
+/// A response with its patch decoded.
 fn legible(mut answer: Value) -> String {
     if let Some(patch) = answer["response"]["patch"].as_str() {
         let patch: Value =
