@@ -1,5 +1,5 @@
 //! The resource requests and limits of the sidecar's container. They follow from its memory for
-//! datasets, and keep the pod in the QoS class that it had.
+//! datasets, and keep the pod in the quality-of-service class that it had.
 
 use serde_json::{Value, json};
 
@@ -107,8 +107,8 @@ pub(super) fn container_resources(
     if refusals.is_empty() { Ok(resources) } else { Err(refusals) }
 }
 
-/// Whether a pod with these containers has the QoS class Guaranteed: every container has limits,
-/// and its requests are equal to them.
+/// Whether a pod with these containers has the quality-of-service class Guaranteed: every container
+/// has limits, and its requests are equal to them.
 pub(super) fn is_guaranteed<'v>(containers: impl Iterator<Item = &'v Value>) -> bool {
     let mut has_containers = false;
     for container in containers {

@@ -21,7 +21,7 @@ const AFTER_DRAIN_SECONDS: u64 = 5;
 pub(super) struct PodFacts {
     /// Its `terminationGracePeriodSeconds`.
     pub(super) grace_seconds: u64,
-    /// Whether its QoS class is Guaranteed.
+    /// Whether its quality-of-service class is Guaranteed.
     pub(super) is_guaranteed: bool,
 }
 

@@ -35,8 +35,8 @@ fn indentation_within_brackets_means_nothing() {
         is_read_as(text, strict);
     }
     // From a sample of Istio.
-    let sample = "spec:\n  containers:\n  - name: a\n    args: [\n      \"x\"\n    ]\n  - name: \
-                  b\n    args: [\n    \"y\"\n  ]\n";
+    let sample = "spec:\n  containers:\n  - name: a\n    args: [\n      \"x\"\n    ]\n\
+                  \x20 - name: b\n    args: [\n    \"y\"\n  ]\n";
     let both = json!([{"spec": {"containers": [{"name": "a", "args": ["x"]},
         {"name": "b", "args": ["y"]}]}}]);
     assert_eq!(parse(sample), Ok(both));
