@@ -37,7 +37,7 @@ fn pointers(document: &Value) -> Vec<String> {
                 );
             }
             Value::Array(list) => {
-                pointers.extend((0..list.len()).map(|nth| format!("{here}/{nth}")))
+                pointers.extend((0..list.len()).map(|nth| format!("{here}/{nth}")));
             }
             _ => {}
         }
